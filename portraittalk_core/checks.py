@@ -1,0 +1,73 @@
+"""Checks for the public border: they document what is expected and reject everything else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from .errors import InputError, ShapeError
+
+
+def check_shape(tensor: Tensor, shape: str, name: str) -> Tensor:
+    """Check a tensor against a shape such as ``"T 478 3"`` and return it.
+
+    Args:
+        tensor: what the caller gave.
+        shape: one word per axis: a number is that size, a letter is any size (the same letter, the same size).
+        name: what to call the tensor in the message.
+
+    Raises:
+        ShapeError: not a tensor, another number of axes, or another size.
+    """
+    axes = shape.split()
+    if not isinstance(tensor, Tensor):
+        raise ShapeError(f"{name} must be a tensor of shape ({', '.join(axes)}), not {type(tensor).__name__}.")
+    sizes: dict[str, int] = {}
+    fits = tensor.ndim == len(axes)
+    for axis, size in zip(axes, tensor.shape, strict=False):
+        expected = int(axis) if axis.isdigit() else sizes.setdefault(axis, size)
+        fits = fits and size == expected
+    if not fits:
+        raise ShapeError(f"{name} must have shape ({', '.join(axes)}), but has {tuple(tensor.shape)}.")
+    return tensor
+
+
+def check_finite(tensor: Tensor, name: str) -> Tensor:
+    """Check that a tensor holds neither NaN nor infinity and return it.
+
+    Raises:
+        InputError: with the number of bad values.
+    """
+    finite = torch.isfinite(tensor)
+    if not bool(finite.all()):
+        bad = int((~finite).sum())
+        raise InputError(f"{name} holds {bad} values of {tensor.numel()} that are NaN or infinite; clean it first.")
+    return tensor
+
+
+def check_range(value: float, low: float, high: float, name: str) -> float:
+    """Check that a number lies in low..high (ends included) and return it.
+
+    Raises:
+        InputError: not a finite number, or outside the range.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float, Fraction)) or not math.isfinite(value):
+        raise InputError(f"{name} must be a number from {low:g} to {high:g}, not {value!r}.")
+    if not low <= value <= high:
+        raise InputError(f"{name} must lie between {low:g} and {high:g}, but is {float(value):g}.")
+    return value
+
+
+def check_choice(value: str, choices: Sequence[str], name: str) -> str:
+    """Check that a word is one of the choices and return it.
+
+    Raises:
+        InputError: with the list of choices.
+    """
+    if value not in choices:
+        raise InputError(f"{name} must be one of {', '.join(choices)}, not {value!r}.")
+    return value

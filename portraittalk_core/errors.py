@@ -1,0 +1,29 @@
+"""Every error a user can cause, each saying what was wrong, the value received and what to do."""
+
+
+class PortraitTalkError(Exception):
+    """Base of all errors this library raises on purpose; its text is written for the user."""
+
+
+class InputError(PortraitTalkError, ValueError):
+    """Something the user gave cannot be used: a value, a file's content, a combination."""
+
+
+class ShapeError(InputError):
+    """A tensor does not have the shape or the type that the border asks for."""
+
+
+class MediaError(InputError):
+    """A media file cannot be read, or holds something other than what was asked for."""
+
+
+class NoFaceError(InputError):
+    """No usable face was found, or not the one asked for."""
+
+
+class OutputError(PortraitTalkError, OSError):
+    """A result cannot be written: folder missing, not writable, disk full."""
+
+
+class MissingDependency(PortraitTalkError, ImportError):
+    """An optional package or weight file is absent; the text says how to get it."""

@@ -1,0 +1,1 @@
+"""Sound, video, pictures and records: everything that reads or writes a file."""

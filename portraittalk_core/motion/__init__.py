@@ -1,0 +1,1 @@
+"""Speech becomes a LandmarkTrack; one engine a file."""

@@ -1,0 +1,1 @@
+"""One function for each job, composing the floors below."""

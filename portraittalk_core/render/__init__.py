@@ -1,0 +1,1 @@
+"""The renderer that needs no weights: a portrait follows a LandmarkTrack."""

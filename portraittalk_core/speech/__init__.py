@@ -1,0 +1,1 @@
+"""From a waveform to what a motion engine listens to."""

@@ -1,0 +1,272 @@
+"""The small frozen records that every stage hands to the next one.
+
+Each checks itself on construction and turns itself into named tensors plus text metadata (``to_record``) and back
+(``from_record``), so that ``media.records`` can keep any of them as one safetensors file.
+
+Shapes: T frames, N samples.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from .checks import check_finite, check_range, check_shape
+from .errors import InputError, ShapeError
+
+NUM_LANDMARKS = 478  # MediaPipe face mesh with refined irises
+SPEECH_RATE_HZ = 16_000
+MIN_FPS, MAX_FPS = 1, 240
+
+Record = tuple[dict[str, Tensor], dict[str, str]]
+
+
+def as_fps(fps: Fraction | float | str) -> Fraction:
+    """Turn 25, 29.97, "30000/1001" or a Fraction into an exact frame rate.
+
+    A float within 0.01 of an NTSC rate (23.976, 29.97, 59.94, …) becomes that rate exactly.
+
+    Raises:
+        InputError: not a number, or outside 1..240 frames per second.
+    """
+    try:
+        exact = Fraction(fps) if not isinstance(fps, float) else Fraction(str(fps))
+    except (ValueError, ZeroDivisionError, TypeError) as error:
+        raise InputError(f"fps must be a number such as 25 or 30000/1001, not {fps!r}.") from error
+    check_range(exact, MIN_FPS, MAX_FPS, "fps")
+    ntsc = Fraction(round(exact * Fraction(1001, 1000)) * 1000, 1001)
+    if exact.denominator not in (1, 1001) and abs(exact - ntsc) < Fraction(1, 100):
+        return ntsc
+    return exact
+
+
+def num_frames_for(num_samples: int, sample_rate: int, fps: Fraction) -> int:
+    """Number of frames that cover a sound: ceil(seconds · fps), in exact arithmetic."""
+    return math.ceil(Fraction(num_samples, sample_rate) * fps)
+
+
+def _record_kind(metadata: dict[str, str], kind: str) -> None:
+    found = metadata.get("kind", kind)
+    if found != kind:
+        raise InputError(f"this file holds a {found}, not a {kind}.")
+
+
+@dataclass(frozen=True)
+class Speech:
+    """A mono speech signal at 16 kHz."""
+
+    waveform: Tensor  # (N,) float32, −1..1
+    source: str = "audio"  # what to call it in messages: a file name or "audio input"
+    sample_rate: ClassVar[int] = SPEECH_RATE_HZ
+
+    def __post_init__(self) -> None:
+        check_shape(self.waveform, "N", f"the waveform of {self.source}")
+        if self.waveform.dtype != torch.float32:
+            raise ShapeError(f"the waveform of {self.source} must be float32, not {self.waveform.dtype}.")
+        if self.waveform.numel() == 0:
+            raise InputError(f"{self.source} holds no sound (0 samples); give a clip with speech in it.")
+        check_finite(self.waveform, f"the sound of {self.source}")
+
+    @property
+    def seconds(self) -> float:
+        return self.waveform.numel() / self.sample_rate
+
+    def num_frames(self, fps: Fraction) -> int:
+        """Frames that cover this speech at `fps`."""
+        return num_frames_for(self.waveform.numel(), self.sample_rate, fps)
+
+
+@dataclass(frozen=True)
+class LandmarkTrack:
+    """The hub: one face's landmarks over time, on a picture of a given size.
+
+    MediaPipe order; x and y normalised to 0..1 of the picture (points may lie outside it), z on x's scale.
+    """
+
+    kind: ClassVar[str] = "LandmarkTrack"
+    points: Tensor  # (T, 478, 3) float32
+    valid: Tensor  # (T,) bool: False where no face was seen and the points are held or interpolated
+    fps: Fraction
+    width: int  # pixels
+    height: int  # pixels
+
+    def __post_init__(self) -> None:
+        check_shape(self.points, f"T {NUM_LANDMARKS} 3", "landmark points")
+        check_shape(self.valid, "T", "landmark valid flags")
+        if self.points.dtype != torch.float32 or self.valid.dtype != torch.bool:
+            raise ShapeError(f"landmarks must be float32 with bool flags, not {self.points.dtype}, {self.valid.dtype}.")
+        if len(self.points) == 0 or len(self.points) != len(self.valid):
+            raise ShapeError(f"{len(self.points)} landmark frames and {len(self.valid)} valid flags: both must be ≥ 1.")
+        check_finite(self.points, "landmark points")
+        object.__setattr__(self, "fps", as_fps(self.fps))
+        check_range(self.width, 1, 65_536, "the track's width")
+        check_range(self.height, 1, 65_536, "the track's height")
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    @property
+    def seconds(self) -> float:
+        return float(len(self) / self.fps)
+
+    @property
+    def points_px(self) -> Tensor:
+        """(T, 478, 3) in pixels, z on x's scale."""
+        return self.points * torch.tensor([self.width, self.height, self.width], dtype=torch.float32)
+
+    def slice(self, start: int, stop: int) -> LandmarkTrack:
+        """Frames start..stop-1 as a track of their own."""
+        return replace(self, points=self.points[start:stop], valid=self.valid[start:stop])
+
+    @staticmethod
+    def from_px(
+        points_px: Tensor, width: int, height: int, fps: Fraction, valid: Tensor | None = None
+    ) -> LandmarkTrack:
+        """A track from (T, 478, 3) pixel landmarks; all frames are valid unless `valid` (T,) says otherwise."""
+        scale = torch.tensor([width, height, width], dtype=torch.float32)
+        flags = torch.ones(len(points_px), dtype=torch.bool) if valid is None else valid
+        return LandmarkTrack((points_px.float() / scale), flags, fps, width, height)
+
+    def to_record(self) -> Record:
+        """Tensors and metadata of a track file."""
+        metadata = {
+            "kind": self.kind,
+            "fps": f"{self.fps.numerator}/{self.fps.denominator}",
+            "width": str(self.width),
+            "height": str(self.height),
+        }
+        return {"points": self.points, "valid": self.valid}, metadata
+
+    @classmethod
+    def from_record(cls, tensors: dict[str, Tensor], metadata: dict[str, str]) -> LandmarkTrack:
+        """The track of a file's tensors and metadata.
+
+        Raises:
+            InputError: another kind of record, or a part is missing.
+        """
+        _record_kind(metadata, cls.kind)
+        missing = [k for k in ("points", "valid") if k not in tensors]
+        missing += [k for k in ("fps", "width", "height") if k not in metadata]
+        if missing:
+            raise InputError(f"a landmark track needs {', '.join(missing)}, which this file lacks.")
+        width, height = int(metadata["width"]), int(metadata["height"])
+        return cls(tensors["points"], tensors["valid"], as_fps(metadata["fps"]), width, height)
+
+
+@dataclass(frozen=True)
+class HeadPose:
+    """Head rotation, position and size over time."""
+
+    kind: ClassVar[str] = "HeadPose"
+    angles_deg: Tensor  # (T, 3) float32: pitch (+ looks down), yaw (+ turns to the viewer's right), roll (+ clockwise)
+    translation: Tensor  # (T, 3) float32, in units of the canonical face's inter-ocular distance
+    scale: Tensor  # (T,) float32, pixels per inter-ocular distance
+
+    def __post_init__(self) -> None:
+        check_shape(self.angles_deg, "T 3", "head angles")
+        check_shape(self.translation, f"{len(self.angles_deg)} 3", "head translation")
+        check_shape(self.scale, f"{len(self.angles_deg)}", "head scale")
+
+    def __len__(self) -> int:
+        return len(self.angles_deg)
+
+    def to_record(self) -> Record:
+        """Tensors and metadata of a head pose file."""
+        tensors = {"angles_deg": self.angles_deg, "translation": self.translation, "scale": self.scale}
+        return tensors, {"kind": self.kind}
+
+    @classmethod
+    def from_record(cls, tensors: dict[str, Tensor], metadata: dict[str, str]) -> HeadPose:
+        """The head pose of a file's tensors and metadata."""
+        _record_kind(metadata, cls.kind)
+        return cls(tensors["angles_deg"], tensors["translation"], tensors["scale"])
+
+
+@dataclass(frozen=True)
+class MouthCurves:
+    """What the mouth does, frame by frame, free of any one face: what a speech predictor writes."""
+
+    kind: ClassVar[str] = "MouthCurves"
+    opening: Tensor  # (T,) float32, 0 closed .. 1 as wide as this face opens in speech
+    width: Tensor  # (T,) float32, −1 narrow .. 0 rest .. 1 spread
+    rounding: Tensor  # (T,) float32, 0 flat .. 1 lips rounded and pushed forward
+    press: Tensor  # (T,) float32, 0 relaxed .. 1 lips pressed together (bilabials)
+
+    def __post_init__(self) -> None:
+        check_shape(self.opening, "T", "mouth opening")
+        for name in ("width", "rounding", "press"):
+            check_shape(getattr(self, name), f"{len(self.opening)}", f"mouth {name}")
+
+    def __len__(self) -> int:
+        return len(self.opening)
+
+
+@dataclass(frozen=True)
+class MotionOptions:
+    """What a person may ask of any motion engine."""
+
+    fps: Fraction = field(default_factory=lambda: Fraction(25))
+    mouth_gain: float = 1.0  # 0 keeps the mouth closed .. 2 exaggerates
+    head_motion: float = 1.0  # 0 locks the head .. 2
+    blink_rate: float = 15.0  # blinks per minute, 0..40
+    silence_gate_db: float = -45.0  # below the clip's speech level: the mouth stays closed
+    smoothing: float = 0.3  # 0 none .. 1 strong
+    offset_ms: float = 0.0  # + moves the mouth later
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fps", as_fps(self.fps))
+        check_range(self.mouth_gain, 0, 2, "mouth_gain")
+        check_range(self.head_motion, 0, 2, "head_motion")
+        check_range(self.blink_rate, 0, 40, "blink_rate")
+        check_range(self.silence_gate_db, -80, 0, "silence_gate_db")
+        check_range(self.smoothing, 0, 1, "smoothing")
+        check_range(self.offset_ms, -500, 500, "offset_ms")
+        check_range(self.seed, 0, 2**64 - 1, "seed")
+
+
+@dataclass(frozen=True)
+class MotionPlan:
+    """Compact motion of a whole clip on one face; ``motion.retarget`` turns any span of it into landmarks."""
+
+    reference: LandmarkTrack  # T = 1: the face at rest
+    mouth: MouthCurves  # (T,)
+    blink: Tensor  # (T,) float32, 0 open .. 1 shut
+    head: HeadPose  # (T, …) relative to the reference: angles to add, translation to add, scale 1 = unchanged
+    fps: Fraction
+
+    def __len__(self) -> int:
+        return len(self.mouth)
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """A picture and the landmarks of the one face in it that is to speak."""
+
+    picture: Tensor  # (H, W, 3) uint8 RGB
+    landmarks: LandmarkTrack  # T = 1, of the same width and height
+    source: str = "portrait"  # what to call it in messages
+
+    def __post_init__(self) -> None:
+        check_picture(self.picture, self.source)
+        height, width = self.picture.shape[:2]
+        if len(self.landmarks) != 1 or (self.landmarks.width, self.landmarks.height) != (width, height):
+            found = f"{len(self.landmarks)} frames at {self.landmarks.width}×{self.landmarks.height}"
+            raise InputError(f"{self.source} needs one frame of landmarks at {width}×{height}, got {found}.")
+
+
+def check_picture(picture: Tensor, name: str) -> Tensor:
+    """Check a streamed picture, (H, W, 3) uint8 RGB, and return it.
+
+    Raises:
+        ShapeError: another shape or type.
+    """
+    check_shape(picture, "H W 3", name)
+    if picture.dtype != torch.uint8:
+        raise ShapeError(f"{name} must be uint8 (0..255), not {picture.dtype}.")
+    return picture
