@@ -1,0 +1,49 @@
+# Two commands do everything on a machine with Python 3.11: `make demo` and `make test`. Both make .venv first.
+
+SHELL := /bin/bash
+# The first Python that really runs: version managers leave stand-ins on the path that do not.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3; do $$p -c "" 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+STAMP := .venv/.installed
+DEMO ?= demo.mp4
+SPEECH := samples/speech.wav
+COMFYUI_PYTHON ?= $(firstword $(wildcard $(HOME)/ComfyUI/venv/bin/python) python3)
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -qq -c constraints.txt
+
+.PHONY: help venv demo test lint comfy-requirements clean
+
+help:
+	@echo "make demo                a talking video from an embedded sample, written to $(DEMO)"
+	@echo "make test                the whole test suite; ARGS='-k mouth' picks tests"
+	@echo "make lint                ruff's check of style and formatting"
+	@echo "make comfy-requirements  installs requirements.txt into ComfyUI's Python (COMFYUI_PYTHON=...)"
+	@echo "make clean               removes .venv and what was made"
+
+venv: $(STAMP)
+
+# torch comes first and alone: whatever else wants torch then finds this one in place.
+$(STAMP): constraints.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "No Python found; install Python 3.11 or say make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || \
+	  { echo "$(PYTHON) is $$($(PYTHON) -V): mediapipe 0.10.21 needs 3.11 or 3.12; say make PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(BIN)/python || { echo "Making .venv (a few minutes, once)"; $(PYTHON) -m venv .venv; }
+	@$(PIP) setuptools torch
+	@$(PIP) --no-build-isolation -e ".[mediapipe,dev]"
+	@touch $@
+
+demo: $(STAMP)
+	@portrait="$$($(BIN)/python -c 'import pathlib, skimage; print(pathlib.Path(skimage.__file__).parent / "data/astronaut.png")')" && \
+	  $(BIN)/python -m portraittalk_core talk --portrait "$$portrait" --speech $(SPEECH) --out "$(CURDIR)/$(DEMO)"
+
+test: $(STAMP)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+comfy-requirements:
+	$(COMFYUI_PYTHON) -m pip install -r requirements.txt
+
+clean:
+	rm -rf .venv demo.mp4 *.egg-info .pytest_cache .ruff_cache
