@@ -1,0 +1,289 @@
+"""From what the mouth, lids and head do to where one person's 478 landmarks lie.
+
+The deformation is linear in a few shapes that are made once for a face ("rig"): each says where every landmark goes
+when the lips part by one inter-ocular distance, the mouth spreads, rounds or presses, or the eyes shut.
+Shapes live in the face's own axes (x along the eyes to the viewer's right, y from forehead to chin, z away from the
+viewer; unit: inter-ocular distance), so that they fit a turned or tilted head.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..face import topology as topo
+from ..types import LandmarkTrack, MotionPlan
+
+WIDEST_GAP = 0.34  # inner-lip gap of a fully open speaking mouth, as a share of the mouth's own width at rest
+UPPER_SHARE = 0.2  # part of the opening that the upper lip does; the rest is the lower lip and the jaw
+JAW_SHARE = 0.62  # chin drop as a share of the gap
+CLOSE_UPPER_SHARE = 0.45  # of an open resting mouth's gap, closed by the upper lip
+SPREAD = 0.07  # each corner's way outward at width 1, inter-ocular distances
+PUCKER = 0.22  # the mouth narrows by this share at rounding 1
+LID_UPPER_SHARE = 0.9  # of a blink, done by the upper lid
+PIVOT = (0.0, 0.9, 1.1)  # the neck joint the head turns about, from between the eyes
+
+
+@dataclass(frozen=True)
+class FaceRig:
+    """One face's rest position and deformation shapes, in its own axes."""
+
+    rest: Tensor  # (478, 3) points in face axes, inter-ocular units
+    axes: Tensor  # (3, 3) rows: the face's x, y, z in picture pixels' axes, unit length
+    origin_px: Tensor  # (3,) the point between the eyes
+    unit_px: float  # inter-ocular distance in pixels (3-D)
+    mouth_width: float  # inter-ocular units
+    close: Tensor  # (478, 3) brings an open resting mouth's lips together
+    part: Tensor  # (478, 3) lips part by one unit of gap
+    spread: Tensor  # (478, 3) width 1
+    pucker: Tensor  # (478, 3) rounding 1
+    press: Tensor  # (478, 3) press 1
+    shut: Tensor  # (478, 3) both eyes shut
+
+    def to_px(self, local: Tensor) -> Tensor:
+        """(…, 478, 3) face axes to picture pixels."""
+        return local @ self.axes * self.unit_px + self.origin_px
+
+
+def plan_landmarks(
+    plan: MotionPlan, start: int = 0, stop: int | None = None, rig: FaceRig | None = None
+) -> LandmarkTrack:
+    """The landmarks of frames start..stop-1 of a plan.
+
+    Args:
+        plan: the whole clip's motion, T frames.
+        start: first frame.
+        stop: one past the last frame; None is the end.
+        rig: what `make_rig(plan.reference)` returned, to save making it again for every span.
+
+    Returns:
+        A track of stop − start frames of the reference's picture size.
+    """
+    rig = rig or make_rig(plan.reference)
+    span = slice(start, len(plan) if stop is None else min(stop, len(plan)))
+    mouth = plan.mouth
+    rounding = mouth.rounding[span].clamp(0, 1)
+    gap = mouth.opening[span].clamp(0, 2) * WIDEST_GAP * rig.mouth_width * (1 - 0.15 * rounding)
+    shapes = torch.stack([rig.close, rig.part, rig.spread, rig.pucker, rig.press, rig.shut])
+    # pressed lips part no more than they are pressed, so that a bilabial closes whatever the opening says
+    press = mouth.press[span].clamp(0, 1)
+    gap = gap * (1 - press)
+    amounts = [torch.ones_like(gap), gap, mouth.width[span].clamp(-1, 1), rounding, press, plan.blink[span].clamp(0, 1)]
+    local = rig.rest + torch.einsum("st,snc->tnc", torch.stack(amounts), shapes)
+    local = _turn_head(local, plan.head.angles_deg[span], plan.head.translation[span], plan.head.scale[span])
+    reference = plan.reference
+    return LandmarkTrack.from_px(rig.to_px(local), reference.width, reference.height, plan.fps)
+
+
+def make_rig(reference: LandmarkTrack) -> FaceRig:
+    """Measure one face and make its deformation shapes.
+
+    Args:
+        reference: one frame of landmarks, of a face at rest or speaking.
+    """
+    points = reference.points_px[0]
+    axes, origin, unit = face_axes(points)
+    rest = (points - origin) @ axes.T / unit
+    outline = _Interpolator(rest)
+    return FaceRig(
+        rest=rest,
+        axes=axes,
+        origin_px=origin,
+        unit_px=unit,
+        mouth_width=float((rest[topo.MOUTH_CORNERS[1]] - rest[topo.MOUTH_CORNERS[0]]).norm()),
+        close=_close_shape(rest, outline),
+        part=_part_shape(rest, outline),
+        spread=_spread_shape(rest, outline),
+        pucker=_pucker_shape(rest, outline),
+        press=_press_shape(rest),
+        shut=_shut_shape(rest),
+    )
+
+
+def face_axes(points_px: Tensor) -> tuple[Tensor, Tensor, float]:
+    """A face's own axes.
+
+    Args:
+        points_px: (478, 3) pixels.
+
+    Returns:
+        Axes (3, 3), rows x, y, z as unit vectors; origin (3,) between the eyes, px; inter-ocular distance in 3-D, px.
+    """
+    right = points_px[list(topo.RIGHT_EYE_CORNERS)].mean(0)
+    left = points_px[list(topo.LEFT_EYE_CORNERS)].mean(0)
+    unit = float((left - right).norm())
+    x = (left - right) / unit
+    down = points_px[topo.CHIN] - points_px[topo.FOREHEAD_TOP]
+    y = torch.nn.functional.normalize(down - x * (x @ down), dim=0)
+    return torch.stack([x, y, torch.linalg.cross(x, y)]), (left + right) / 2, unit
+
+
+def _turn_head(local: Tensor, angles_deg: Tensor, translation: Tensor, scale: Tensor) -> Tensor:
+    """Rotate (T, 478, 3) about the neck, then move and scale."""
+    pitch, yaw, roll = torch.deg2rad(angles_deg).unbind(1)
+    zero, one = torch.zeros_like(pitch), torch.ones_like(pitch)
+
+    def matrix(*rows: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        return torch.stack([torch.stack(row, -1) for row in rows], -2)
+
+    # signs as in types.HeadPose: + pitch looks down, + yaw turns to the viewer's right, + roll is clockwise
+    about_x = matrix((one, zero, zero), (zero, pitch.cos(), -pitch.sin()), (zero, pitch.sin(), pitch.cos()))
+    about_y = matrix((yaw.cos(), zero, -yaw.sin()), (zero, one, zero), (yaw.sin(), zero, yaw.cos()))
+    about_z = matrix((roll.cos(), -roll.sin(), zero), (roll.sin(), roll.cos(), zero), (zero, zero, one))
+    rotation = about_z @ about_y @ about_x
+    pivot = torch.tensor(PIVOT)
+    turned = (local - pivot) @ rotation.transpose(1, 2) * scale[:, None, None] + pivot
+    return turned + translation[:, None, :]
+
+
+class _Interpolator:
+    """Carries displacements of the lips' outline and the jaw smoothly over the skin; upper face and nose stay."""
+
+    # fmt: off
+    STILL = (*topo.RIGID, *topo.RIGHT_BROW, *topo.LEFT_BROW, 1, 2, 4, 5, 98, 327, 97, 326, 64, 294, 48, 278, 195, 117,
+             346, 118, 347, 119, 348, 100, 329)
+    # fmt: on
+
+    def __init__(self, rest: Tensor) -> None:
+        self.rest = rest
+        self.lips = sorted({*topo.OUTER_UPPER_LIP, *topo.OUTER_LOWER_LIP})
+        self.anchors = sorted({*topo.FACE_OVAL, *self.STILL})
+        self.centres = self.lips + self.anchors
+        at = rest[self.centres, :2]
+        system = torch.cdist(at, at).double() + 1e-4 * torch.eye(len(at), dtype=torch.float64)
+        self.weights = torch.linalg.solve(system, torch.cdist(at, rest[:, :2]).double()).T.float()  # (478, centres)
+
+    def spread_over(self, shape: Tensor, anchored: Tensor) -> Tensor:
+        """(478, 3): lips as in `shape`, anchors as in `anchored`, all other skin in between."""
+        known = torch.cat([shape[self.lips], anchored[self.anchors]])
+        filled = self.weights @ known
+        filled[list(topo.LIPS)] = shape[list(topo.LIPS)]
+        for still in (topo.EYELIDS, topo.RIGHT_IRIS, topo.LEFT_IRIS, topo.RIGHT_BROW, topo.LEFT_BROW):
+            filled[list(still)] = 0
+        return filled
+
+
+def _smoothstep(x: Tensor) -> Tensor:
+    x = x.clamp(0, 1)
+    return x * x * (3 - 2 * x)
+
+
+def _lip_columns() -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """For each of the 11 columns across the mouth, its 4 upper and 4 lower points, outer ring first."""
+    upper = zip(*topo.UPPER_LIP_RINGS, strict=True)
+    lower = zip(*topo.LOWER_LIP_RINGS, strict=True)
+    return list(zip(upper, lower, strict=True))
+
+
+def _jaw(rest: Tensor) -> Tensor:
+    """(478,) share of the chin's drop that each point makes: 1 at the chin, 0 above the mouth and at the ears."""
+    mouth_y = rest[list(topo.MOUTH_CORNERS), 1].mean()
+    chin = rest[topo.CHIN]
+    below = _smoothstep((rest[:, 1] - mouth_y + 0.25 * (chin[1] - mouth_y)) / (1.05 * (chin[1] - mouth_y)))
+    half_width = (rest[list(topo.FACE_OVAL), 0].max() - rest[list(topo.FACE_OVAL), 0].min()) / 2
+    aside = ((rest[:, 0] - chin[0]).abs() / half_width).clamp(max=1)
+    return below * (1 - 0.75 * aside**2)
+
+
+def _close_shape(rest: Tensor, outline: _Interpolator) -> Tensor:
+    shape = torch.zeros_like(rest)
+    for upper, lower in _lip_columns()[1:-1]:
+        gap = (rest[lower[3]] - rest[upper[3]]) * torch.tensor([0.0, 1.0, 1.0])
+        for ring, carry in enumerate((0.35, 0.6, 0.85, 1.0)):
+            shape[upper[ring]] = CLOSE_UPPER_SHARE * carry * gap
+            shape[lower[ring]] = -(1 - CLOSE_UPPER_SHARE) * carry * gap
+    # a wide-open resting mouth closes with its jaw
+    middle_gap = float(rest[topo.INNER_LIP_BOTTOM, 1] - rest[topo.INNER_LIP_TOP, 1])
+    jaw_way = torch.zeros_like(rest)
+    jaw_way[:, 1] = -_jaw(rest) * max(0.0, middle_gap - 0.08) * 0.5
+    return outline.spread_over(shape, jaw_way)
+
+
+def _part_shape(rest: Tensor, outline: _Interpolator) -> Tensor:
+    shape, jaw_way = torch.zeros_like(rest), torch.zeros_like(rest)
+    jaw = _jaw(rest)
+    jaw_way[:, 1] = JAW_SHARE * jaw
+    jaw_way[:, 2] = 0.15 * JAW_SHARE * jaw  # the chin swings back as it drops
+    right, left = rest[topo.INNER_MOUTH_CORNERS[0], 0], rest[topo.INNER_MOUTH_CORNERS[1], 0]
+    columns = _lip_columns()
+    for upper, lower in columns[1:-1]:
+        across = (2 * (rest[upper[3], 0] - right) / (left - right) - 1).clamp(-1, 1)
+        height = float((1 - across**2) ** 0.75)  # the parted mouth's outline
+        for ring, (carry_up, carry_down) in enumerate(((0.7, 0.9), (0.8, 0.93), (0.9, 0.97), (1.0, 1.0))):
+            shape[upper[ring], 1] = -UPPER_SHARE * carry_up * height
+            shape[lower[ring], 1] = (1 - UPPER_SHARE) * carry_down * height
+            shape[lower[ring], 2] = 0.1 * height
+    for upper, lower in (columns[0], columns[-1]):  # corners sink a little and come in
+        inward = -0.10 if upper[0] == topo.MOUTH_CORNERS[1] else 0.10
+        for point in (*upper, *lower):
+            shape[point] = torch.tensor([inward, 0.22, 0.0])
+    return outline.spread_over(shape, jaw_way)
+
+
+def _sideways(rest: Tensor) -> Tensor:
+    """(478,) −1 at the right mouth corner .. 1 at the left one, for lip points."""
+    right, left = rest[topo.MOUTH_CORNERS[0], 0], rest[topo.MOUTH_CORNERS[1], 0]
+    return ((2 * rest[:, 0] - right - left) / (left - right)).clamp(-1.05, 1.05)
+
+
+def _spread_shape(rest: Tensor, outline: _Interpolator) -> Tensor:
+    shape = torch.zeros_like(rest)
+    shape[:, 0] = SPREAD * _sideways(rest)
+    shape[:, 1] = -0.25 * SPREAD * _sideways(rest).abs() ** 2
+    shape[:, 2] = 0.4 * SPREAD * _sideways(rest).abs() ** 2
+    return outline.spread_over(shape, torch.zeros_like(rest))
+
+
+def _pucker_shape(rest: Tensor, outline: _Interpolator) -> Tensor:
+    shape = torch.zeros_like(rest)
+    half_width = (rest[topo.MOUTH_CORNERS[1], 0] - rest[topo.MOUTH_CORNERS[0], 0]) / 2
+    shape[:, 0] = -PUCKER * half_width * _sideways(rest)
+    shape[:, 2] = -0.10 * (1 - 0.5 * _sideways(rest).abs())  # lips come forward
+    for upper, lower in _lip_columns()[1:-1]:  # and grow a little thicker
+        for ring, swell in enumerate((0.02, 0.013, 0.006, 0.0)):
+            shape[upper[ring], 1] = -swell
+            shape[lower[ring], 1] = swell
+    return outline.spread_over(shape, torch.zeros_like(rest))
+
+
+def _press_shape(rest: Tensor) -> Tensor:
+    shape = torch.zeros_like(rest)
+    for upper, lower in _lip_columns()[1:-1]:  # the red of the lips rolls inward; the skin around them hardly moves
+        for chain in (upper, lower):
+            thickness = rest[chain[3]] - rest[chain[0]]
+            for ring, carry in enumerate((0.10, 0.12, 0.08, 0.0)):
+                shape[chain[ring], 1] = carry * thickness[1]
+    return shape
+
+
+def _shut_shape(rest: Tensor) -> Tensor:
+    shape = torch.zeros_like(rest)
+    lids = ((topo.RIGHT_UPPER_LID, topo.RIGHT_LOWER_LID), (topo.LEFT_UPPER_LID, topo.LEFT_LOWER_LID))
+    for upper, lower in lids:
+        opening = 0.0
+        for above, under in list(zip(upper, lower, strict=True))[1:-1]:
+            gap = rest[under] - rest[above]
+            opening = max(opening, float(gap[1]))
+            shape[above] = LID_UPPER_SHARE * gap
+            shape[under] = -(1 - LID_UPPER_SHARE) * gap
+        _carry_lid_skin(rest, shape, upper, opening)
+    return shape
+
+
+def _carry_lid_skin(rest: Tensor, shape: Tensor, upper: tuple[int, ...], opening: float) -> None:
+    """Let the skin between upper lid and brow follow the lid, fading with the distance from it."""
+    lid = rest[list(upper)]
+    left, right = float(lid[:, 0].min()), float(lid[:, 0].max())
+    reach = max(1.6 * opening, 1e-3)
+    fixed = {*topo.EYELIDS, *topo.RIGHT_IRIS, *topo.LEFT_IRIS}
+    for point in range(topo.NUM_MESH_POINTS):
+        x, y = float(rest[point, 0]), float(rest[point, 1])
+        if point in fixed or not left <= x <= right:
+            continue
+        above = float(lid[(lid[:, 0] - x).abs().argmin(), 1]) - y
+        if 0 <= above < reach:
+            across = math.sin(math.pi * (x - left) / (right - left))
+            shape[point, 1] = LID_UPPER_SHARE * opening * across * (1 - above / reach) ** 2

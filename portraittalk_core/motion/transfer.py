@@ -1,0 +1,86 @@
+"""Motion seen on one face carried over to another: its expressions and head turns."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..face import topology as topo
+from ..types import LandmarkTrack
+from .retarget import face_axes, make_rig
+
+SAME_FACE = 0.06  # mean distance of the aligned rigid and outline points, inter-ocular units
+SAME_PLACE = 0.5  # distance between the two faces, inter-ocular units
+
+
+def belongs_to(track: LandmarkTrack, reference: LandmarkTrack) -> bool:
+    """Whether a track was made on this very portrait, so that its points can be used as they are.
+
+    True if some frame has the reference's outline (after alignment) and the face stands about where it does there.
+    """
+    outline = [*topo.RIGID, *topo.FACE_OVAL[:9], *topo.FACE_OVAL[-8:]]  # the jaw moves with speech
+    at_rest = reference.points_px[0]
+    _, _, unit = face_axes(at_rest)
+    size = torch.tensor([reference.width, reference.height, reference.width], dtype=torch.float32)
+    step = max(1, len(track) // 500)
+    frames = track.points[::step] * size
+    scale, rotation, shift = align(frames[:, outline], at_rest[outline].expand(len(frames), -1, -1))
+    aligned = scale[:, None, None] * frames[:, outline] @ rotation.transpose(1, 2) + shift[:, None]
+    shape_error = (aligned - at_rest[outline]).norm(dim=2).mean(1).min() / unit
+    displaced = (frames[:, outline, :2].mean(1) - at_rest[outline, :2].mean(0)).norm(dim=1).median() / unit
+    return bool(shape_error < SAME_FACE and displaced < SAME_PLACE)
+
+
+def transfer_motion(track: LandmarkTrack, reference: LandmarkTrack) -> LandmarkTrack:
+    """What the face in `track` does, done by the face in `reference`.
+
+    Args:
+        track: the driver, T frames, of any picture size.
+        reference: one frame of the face to move.
+
+    Returns:
+        (T) frames on the reference's picture; the driver's first frame becomes the reference's own head pose.
+    """
+    rig = make_rig(reference)
+    points = track.points_px
+    gap = (points[:, topo.INNER_LIP_TOP] - points[:, topo.INNER_LIP_BOTTOM]).norm(dim=1)
+    neutral = points[int(torch.where(track.valid, gap, torch.inf).argmin())] if track.valid.any() else points[0]
+    axes, origin, unit = face_axes(neutral)
+    resting = (neutral - origin) @ axes.T / unit
+    rigid = list(topo.RIGID)
+    local = (points - origin) @ axes.T / unit
+    # each frame turned back onto the neutral head: what is left is expression
+    scale, rotation, shift = align(local[:, rigid], resting[rigid].expand(len(local), -1, -1))
+    expression = scale[:, None, None] * local @ rotation.transpose(1, 2) + shift[:, None] - resting
+    moved = rig.rest + rig.close + expression
+    # and the head's way since the first frame, about the same point between the eyes
+    turn = rotation.transpose(1, 2) @ rotation[:1]
+    size = scale[:1] / scale
+    between_eyes = local[:, [*topo.RIGHT_EYE_CORNERS, *topo.LEFT_EYE_CORNERS]].mean(1)
+    travel = between_eyes - between_eyes[:1]
+    placed = size[:, None, None] * moved @ turn.transpose(1, 2) + travel[:, None]
+    result = LandmarkTrack.from_px(rig.to_px(placed), reference.width, reference.height, track.fps)
+    return LandmarkTrack(result.points, track.valid.clone(), track.fps, reference.width, reference.height)
+
+
+def align(moving: Tensor, fixed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Least-squares similarity with fixed ≈ scale · moving · rotationᵀ + shift.
+
+    Args:
+        moving: (T, N, 3).
+        fixed: (T, N, 3).
+
+    Returns:
+        scale (T,), rotation (T, 3, 3), shift (T, 3).
+
+    Source: Umeyama 1991, equations 38 to 42.
+    """
+    m, f = moving.mean(1, keepdim=True), fixed.mean(1, keepdim=True)
+    a, b = moving - m, fixed - f
+    u, s, vt = torch.linalg.svd(b.transpose(1, 2) @ a)
+    sign = torch.ones_like(s)
+    sign[:, 2] = torch.sign(torch.linalg.det(u @ vt))
+    rotation = u @ torch.diag_embed(sign) @ vt
+    scale = (s * sign).sum(1) / a.square().sum((1, 2)).clamp(min=1e-12)
+    shift = f[:, 0] - scale[:, None] * (rotation @ m[:, 0, :, None])[..., 0]
+    return scale, rotation, shift

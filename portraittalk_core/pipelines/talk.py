@@ -1,0 +1,170 @@
+"""One portrait and one speech clip, or one landmark track, become a video file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..checks import check_choice
+from ..errors import InputError
+from ..face import topology as topo
+from ..media.video import VideoWriter
+from ..motion.embedded import plan_motion
+from ..motion.retarget import make_rig, plan_landmarks
+from ..motion.transfer import belongs_to, transfer_motion
+from ..render.warp import REACH, PortraitRenderer, check_same_shape
+from ..types import LandmarkTrack, MotionOptions, MotionPlan, Portrait, Speech
+
+Progress = Callable[[int, int], None]
+Sound = Path | Speech | tuple[Tensor, int] | None
+TRANSFERS = ("auto", "absolute", "relative")
+SPAN = 64  # frames whose landmarks exist at once
+
+
+@dataclass(frozen=True)
+class TalkResult:
+    """What was written and how fast."""
+
+    path: Path
+    num_frames: int
+    fps: Fraction
+    first_frame_s: float  # from the call until the first frame was handed to the encoder
+    elapsed_s: float  # from the call until the file was complete
+
+    @property
+    def seconds(self) -> float:
+        """Length of the video."""
+        return float(self.num_frames / self.fps)
+
+    @property
+    def speed(self) -> float:
+        """Seconds of video per second of work."""
+        return self.seconds / max(self.elapsed_s, 1e-9)
+
+
+def talk(
+    portrait: Portrait,
+    speech: Speech,
+    out: Path,
+    options: MotionOptions | None = None,
+    *,
+    sound: Sound = None,
+    crf: int = 18,
+    on_progress: Progress | None = None,
+) -> TalkResult:
+    """Let a portrait speak.
+
+    Args:
+        portrait: picture and landmarks of the face that is to speak.
+        speech: what it says.
+        out: the video file to write.
+        options: frame rate, mouth gain, head motion, blinks, seed.
+        sound: the sound to put into the video; the speech itself if None.
+        crf: H.264 quality, 0 lossless .. 51.
+        on_progress: called with frames done and frames in all; may raise to stop, and then no file remains.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    started = time.perf_counter()
+    options = options or MotionOptions()
+    writer = _writer(out, portrait, options.fps, sound if sound is not None else speech, crf)
+    with writer:  # opened before the work begins, so that a bad path is told at once
+        plan = plan_motion(speech, portrait.landmarks, options)
+        pictures = render_plan(portrait, plan)
+        return _write_all(writer, pictures, len(plan), started, on_progress)
+
+
+def render_plan(portrait: Portrait, plan: MotionPlan) -> Iterator[Tensor]:
+    """The portrait in every frame of a plan; landmarks exist only for a span at a time.
+
+    Yields:
+        (H, W, 3) uint8 pictures, as many as the plan has frames.
+    """
+    renderer, rig = PortraitRenderer(portrait), make_rig(plan.reference)
+    for start in range(0, len(plan), SPAN):
+        yield from renderer.render(plan_landmarks(plan, start, start + SPAN, rig))
+
+
+def render_track(
+    portrait: Portrait,
+    track: LandmarkTrack,
+    out: Path,
+    *,
+    sound: Sound = None,
+    transfer: str = "auto",
+    crf: int = 18,
+    on_progress: Progress | None = None,
+) -> TalkResult:
+    """Let a portrait follow a landmark track.
+
+    Args:
+        portrait: picture and landmarks of the face that is to move.
+        track: where its landmarks go, or another face's track.
+        out: the video file to write.
+        sound: the sound to put into the video; none if None.
+        transfer: "absolute" uses the points as they are, "relative" carries the motion of another face over,
+            "auto" looks whether the track was made on this portrait.
+        crf: H.264 quality, 0 lossless .. 51.
+        on_progress: called with frames done and frames in all; may raise to stop, and then no file remains.
+
+    Raises:
+        InputError: the track's picture has another shape than the portrait.
+        OutputError: the file cannot be written.
+    """
+    started = time.perf_counter()
+    fitted = fit_track(portrait, track, transfer)
+    with _writer(out, portrait, track.fps, sound, crf) as writer:
+        pictures = PortraitRenderer(portrait, needed_reach_px(portrait, fitted)).render(fitted)
+        return _write_all(writer, pictures, len(track), started, on_progress)
+
+
+def fit_track(portrait: Portrait, track: LandmarkTrack, transfer: str = "auto") -> LandmarkTrack:
+    """The track as this portrait is to follow it (see `render_track`).
+
+    Raises:
+        InputError: the track's picture has another shape than the portrait, or `transfer` is unknown.
+    """
+    check_choice(transfer, TRANSFERS, "transfer")
+    height, width = portrait.picture.shape[:2]
+    check_same_shape(track, width, height)
+    if transfer == "absolute" or (transfer == "auto" and belongs_to(track, portrait.landmarks)):
+        return track
+    return transfer_motion(track, portrait.landmarks)
+
+
+def needed_reach_px(portrait: Portrait, track: LandmarkTrack) -> float:
+    """How far outside the face the picture must give way, so that the largest head motion of a track folds nothing."""
+    rest = portrait.landmarks.points_px[0, :, :2]
+    size = torch.tensor([portrait.landmarks.width, portrait.landmarks.height], dtype=torch.float32)
+    rigid = list(topo.RIGID)
+    way = (track.points[:, rigid, :2] * size - rest[rigid]).norm(dim=2).amax()
+    face = (rest.amax(0) - rest.amin(0)).min()
+    return float(torch.maximum(REACH * face, 2.5 * way))
+
+
+def _writer(out: Path, portrait: Portrait, fps: Fraction, sound: Sound, crf: int) -> VideoWriter:
+    height, width = portrait.picture.shape[:2]
+    return VideoWriter(out, width, height, fps, sound=sound, crf=crf)
+
+
+def _write_all(
+    writer: VideoWriter, pictures: Iterator[Tensor], total: int, started: float, on_progress: Progress | None
+) -> TalkResult:
+    if total == 0:
+        raise InputError("there is nothing to draw: the motion has 0 frames.")
+    first = 0.0
+    for done, picture in enumerate(pictures, 1):
+        writer.write(picture)
+        if done == 1:
+            first = time.perf_counter() - started
+        if on_progress:
+            on_progress(done, total)
+    writer.close()
+    return TalkResult(writer.path, total, writer.fps, first, time.perf_counter() - started)
