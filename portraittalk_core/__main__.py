@@ -1,0 +1,8 @@
+"""Runs the command line: ``python -m portraittalk_core``."""
+
+from __future__ import annotations
+
+from .cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

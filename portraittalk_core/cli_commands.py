@@ -1,0 +1,260 @@
+"""What each command does: read the files, make one call into the library, say in short what came out.
+
+The library is imported inside the functions, so that ``--help`` need not wait for torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .cli_progress import progress_bar
+from .errors import InputError, OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .face.mesh import MeshBackend
+    from .types import LandmarkTrack, MotionOptions, Portrait
+
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov")
+TRACK_SUFFIXES = (".safetensors",)
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+def talk(args: argparse.Namespace) -> None:
+    """Portrait and speech to a video."""
+    started = time.perf_counter()
+    check_output(args.out, (args.portrait, args.speech), VIDEO_SUFFIXES)
+    check_crf(args.crf)
+    options = _options(args)
+    from .media.audio import load_speech
+    from .pipelines.talk import talk as make_video
+
+    speech = load_speech(args.speech)
+    portrait = _find_portrait(args)
+    with progress_bar("talking video") as on_progress:
+        result = make_video(
+            portrait, speech, args.out, options, sound=args.speech, crf=args.crf, on_progress=on_progress
+        )
+    _say_made(args.out, result.num_frames, options.fps, time.perf_counter() - started)
+
+
+def landmarks(args: argparse.Namespace) -> None:
+    """Portrait and speech to a track."""
+    started = time.perf_counter()
+    check_output(args.out, (args.portrait, args.speech), TRACK_SUFFIXES)
+    options = _options(args)
+    from .media.audio import load_speech
+    from .media.records import save_record
+    from .motion.embedded import embedded_motion
+
+    speech = load_speech(args.speech)
+    portrait = _find_portrait(args)
+    made = embedded_motion(speech, portrait.landmarks, options)
+    save_record(made, args.out)
+    _say_made(args.out, len(made), made.fps, time.perf_counter() - started)
+
+
+def track(args: argparse.Namespace) -> None:
+    """A real video to the track of a face in it."""
+    started = time.perf_counter()
+    check_output(args.out, (args.video,), TRACK_SUFFIXES)
+    from .face.mesh import track_faces
+    from .media.records import save_record
+    from .media.video import probe_video, read_pictures
+    from .types import as_fps
+
+    fps = as_fps(args.fps) if args.fps else probe_video(args.video).fps
+    with _mesh(args, video=True) as mesh, progress_bar("finding landmarks") as on_progress:
+        found = track_faces(
+            read_pictures(args.video, fps, on_progress=on_progress),
+            fps,
+            mesh=mesh,
+            face_index=args.face_index,
+            on_missing=args.on_missing,
+            source=args.video.name,
+        )
+    save_record(found, args.out)
+    _say_made(args.out, len(found), found.fps, time.perf_counter() - started)
+    unseen = len(found) - int(found.valid.sum())
+    if unseen:
+        print(
+            f"No face was seen in {unseen} of {len(found)} frames; their landmarks are filled in ({args.on_missing})."
+        )
+
+
+def render(args: argparse.Namespace) -> None:
+    """Portrait and track to a video."""
+    started = time.perf_counter()
+    inputs = [path for path in (args.portrait, args.track, args.speech) if path]
+    check_output(args.out, inputs, VIDEO_SUFFIXES)
+    check_crf(args.crf)
+    from .pipelines.talk import render_track
+
+    driving = _load_track(args.track)
+    portrait = _find_portrait(args)
+    with progress_bar("rendering") as on_progress:
+        render_track(portrait, driving, args.out, sound=args.speech, crf=args.crf, on_progress=on_progress)
+    _say_made(args.out, len(driving), driving.fps, time.perf_counter() - started)
+
+
+def plot(args: argparse.Namespace) -> None:
+    """A track to a picture of its curves."""
+    inputs = [path for path in (args.track, args.speech, args.portrait) if path]
+    check_output(args.out, inputs, PICTURE_SUFFIXES)
+    from .media.audio import load_speech
+    from .media.image import load_picture, save_picture
+    from .pipelines.plot import plot_track
+
+    drawn = plot_track(
+        _load_track(args.track),
+        speech=load_speech(args.speech) if args.speech else None,
+        portrait_picture=load_picture(args.portrait) if args.portrait else None,
+    )
+    save_picture(drawn, args.out)
+    print(f"{args.out}: {drawn.shape[1]}×{drawn.shape[0]} pixels")
+
+
+def score(args: argparse.Namespace) -> None:
+    """Two videos to the numbers that compare them."""
+    if args.json:
+        check_output(args.json, (args.generated, args.target), ())
+    from .pipelines.score import score_videos
+
+    with progress_bar("scoring") as on_progress:
+        report = score_videos(args.generated, args.target, on_progress=on_progress)
+    if args.json:
+        write_text(args.json, report.to_json())
+    _table("score", [(name, _shown(value)) for name, value in dataclasses.asdict(report).items()])
+    if args.json:
+        print(f"The numbers are in {args.json}")
+
+
+def doctor(args: argparse.Namespace) -> None:
+    """What is installed and what to do about the rest."""
+    from .pipelines.doctor import diagnose
+
+    diagnosis = diagnose(args.models)
+    if args.json:
+        print(diagnosis.to_json())
+        return
+    for section in diagnosis.sections:
+        _table(section.title, [(line.name, line.found, line.advice) for line in section.lines])
+
+
+def check_output(out: Path, inputs: Iterable[Path], suffixes: tuple[str, ...]) -> Path:
+    """Check before long work starts that a result can be written to `out`, and return it.
+
+    Args:
+        out: file to write.
+        inputs: files that are read and must not be overwritten.
+        suffixes: endings that are known, in lower case; empty allows any.
+
+    Raises:
+        InputError: unknown ending, or the same file as an input.
+        OutputError: a folder, or in a folder that does not exist or cannot be written to.
+    """
+    if suffixes and out.suffix.lower() not in suffixes:
+        raise InputError(f"the output {out} must end in {' or '.join(suffixes)}.")
+    if out.is_dir():
+        raise OutputError(f"the output {out} is a folder; give a file name in it.")
+    if not out.parent.is_dir():
+        raise OutputError(f"the folder {out.parent} of the output {out.name} does not exist; make it first.")
+    if not os.access(out.parent, os.W_OK):
+        raise OutputError(f"the folder {out.parent} of the output {out.name} cannot be written to; choose another.")
+    for path in inputs:
+        if path.resolve() == out.resolve() or (out.exists() and path.exists() and path.samefile(out)):
+            raise InputError(f"the output {out} is also the input {path}; choose another name, for it would be lost.")
+    return out
+
+
+def check_crf(crf: int) -> int:
+    """Check an H.264 quality number, 0..51, and return it."""
+    from .checks import check_range
+
+    return int(check_range(crf, 0, 51, "crf"))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all.
+
+    Raises:
+        OutputError: the disk is full or the folder not writable.
+    """
+    part: Path | None = None
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8"
+        ) as file:
+            part = Path(file.name)
+            file.write(text + "\n")
+        os.replace(part, path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
+    finally:
+        if part is not None:
+            part.unlink(missing_ok=True)
+
+
+def _options(args: argparse.Namespace) -> MotionOptions:
+    from .types import MotionOptions, as_fps
+
+    given = {field.name: getattr(args, field.name) for field in dataclasses.fields(MotionOptions)}
+    return MotionOptions(**(given | {"fps": as_fps(args.fps)}))
+
+
+@contextmanager
+def _mesh(args: argparse.Namespace, video: bool = False) -> Iterator[MeshBackend]:
+    from .face.mesh import open_mesh
+
+    with open_mesh(args.mesh_backend, model_path=args.mesh_model, video=video) as mesh:
+        yield mesh
+
+
+def _find_portrait(args: argparse.Namespace) -> Portrait:
+    from .face.mesh import find_portrait
+    from .media.image import load_picture
+
+    picture = load_picture(args.portrait)
+    with _mesh(args) as mesh:
+        return find_portrait(picture, args.face_index, args.face_order, source=args.portrait.name, mesh=mesh)
+
+
+def _load_track(path: Path) -> LandmarkTrack:
+    from .media.records import load_record
+    from .types import LandmarkTrack
+
+    return load_record(LandmarkTrack, path)
+
+
+def _say_made(out: Path, num_frames: int, fps: Fraction, took_s: float) -> None:
+    seconds = float(num_frames / fps)
+    print(
+        f"{out}: {seconds:.2f} s, {num_frames} frames at {float(fps):g} fps, "
+        f"made in {took_s:.1f} s ({seconds / took_s:.1f}× real time)"
+    )
+
+
+def _shown(value: object) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _table(title: str, rows: list[tuple[str, ...]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", show_header=False)
+    for row in rows:
+        table.add_row(*row)
+    # A pipe or a log file has no width of its own; 80 columns would break paths and advice apart.
+    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160).print(table, markup=False)

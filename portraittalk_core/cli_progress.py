@@ -1,0 +1,60 @@
+"""Shows on stderr how far a long job is: a bar with the time left on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+OnProgress = Callable[[int, int], None]
+PLAIN_EVERY_S = 5.0  # a log file gets one line in this time
+
+
+@contextmanager
+def progress_bar(name: str) -> Iterator[OnProgress]:
+    """Give an `on_progress(done, total)` that shows `name`, the frames done and the time left until the block ends."""
+    if sys.stderr.isatty():
+        with _rich_bar(name) as on_progress:
+            yield on_progress
+    else:
+        yield plain_progress(name)
+
+
+@contextmanager
+def _rich_bar(name: str) -> Iterator[OnProgress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("frames"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def plain_progress(name: str, clock: Callable[[], float] = time.monotonic) -> OnProgress:
+    """An `on_progress` that writes one line to stderr every PLAIN_EVERY_S seconds.
+
+    Args:
+        name: what is being done.
+        clock: seconds that only grow.
+    """
+    started = said = clock()
+
+    def on_progress(done: int, total: int) -> None:
+        nonlocal said
+        now = clock()
+        if now - said < PLAIN_EVERY_S or done < 1 or total < 1:
+            return
+        said = now
+        left_s = (now - started) * max(total - done, 0) / done
+        print(f"{name}: {done} of {total} frames ({done * 100 // total} %), {left_s:.0f} s left", file=sys.stderr)
+
+    return on_progress
