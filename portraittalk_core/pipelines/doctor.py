@@ -1,0 +1,181 @@
+"""Looks at this machine: what is installed, what works, what is missing, and what to do about it."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import __version__
+from ..errors import PortraitTalkError
+
+PACKAGES = {  # import name: (name for pip, what misses it)
+    "torch": ("torch", "everything"),
+    "numpy": ("numpy", "everything"),
+    "scipy": ("scipy", "everything"),
+    "PIL": ("pillow", "reading pictures"),
+    "av": ("av", "reading and writing sound and video"),
+    "safetensors": ("safetensors", "tracks and weights"),
+    "mediapipe": ("mediapipe", "the face-mesh back ends solutions and tasks"),
+    "matplotlib": ("matplotlib", "`portraittalk plot`"),
+    "rich": ("rich", "progress bars and tables"),
+}
+MESH_BACKENDS = ("solutions", "tasks", "torch")
+MOTION_ENGINES = {"embedded": "motion.embedded"}  # name: module
+ENCODERS = {"libx264": "H.264 video", "aac": "AAC sound"}
+LOW_DISK_GB = 2.0
+
+
+@dataclass(frozen=True)
+class Line:
+    """One thing that was looked at."""
+
+    name: str
+    found: str
+    ok: bool
+    advice: str = ""  # what to do; empty where nothing needs doing
+
+
+@dataclass(frozen=True)
+class Section:
+    """Things of one kind."""
+
+    title: str
+    lines: list[Line]
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """All that was found."""
+
+    sections: list[Section]
+
+    def to_json(self) -> str:
+        """A JSON object with one list per section, keyed by its title."""
+        found = {section.title: [dataclasses.asdict(line) for line in section.lines] for section in self.sections}
+        return json.dumps(found, indent=2, ensure_ascii=False)
+
+
+def diagnose(model_folders: Iterable[Path] = ()) -> Diagnosis:
+    """Look at everything; nothing that is missing or broken raises.
+
+    Args:
+        model_folders: folders to search for weight files besides the known ones.
+    """
+    return Diagnosis(
+        [
+            Section("Versions", versions()),
+            Section("Machine", machine()),
+            Section("Face landmarks", [mesh_backend(name) for name in MESH_BACKENDS]),
+            Section("Motion engines", [motion_engine(name) for name in MOTION_ENGINES]),
+            Section("Encoders", [encoder(name) for name in ENCODERS]),
+            Section("Weight files (all optional)", weight_files(model_folders)),
+        ]
+    )
+
+
+def versions() -> list[Line]:
+    """Versions of this library, Python and the packages it uses."""
+    lines = [Line("portraittalk", __version__, True), Line("python", platform.python_version(), True)]
+    for module, (package, needed_for) in PACKAGES.items():
+        advice = f"pip install {package}  (needed for {needed_for})"
+        lines.append(_tried(package, lambda module=module, package=package: _version(module, package), advice))
+    if "av" in sys.modules:
+        lines.append(_tried("FFmpeg (inside av)", _ffmpeg_version, "pip install --force-reinstall av"))
+    return lines
+
+
+def machine() -> list[Line]:
+    """Processor, accelerators and free disk."""
+    threads = Line("CPU threads", str(os.cpu_count() or 1), True)
+    return [threads, _tried("accelerator", _accelerators, "pip install torch"), disk(Path.cwd())]
+
+
+def disk(folder: Path) -> Line:
+    """Free space where videos would be written."""
+    free_gb = shutil.disk_usage(folder).free / 1e9
+    ok = free_gb >= LOW_DISK_GB
+    return Line("free disk here", f"{free_gb:.1f} GB", ok, "" if ok else "free some space before making long videos")
+
+
+def mesh_backend(name: str) -> Line:
+    """Open one face-mesh back end for real."""
+
+    def opened() -> str:
+        from ..face.mesh import open_mesh
+
+        with open_mesh(name) as mesh:
+            return f"works ({mesh.name})" if mesh.name != name else "works"
+
+    return _tried(name, opened, "")
+
+
+def motion_engine(name: str) -> Line:
+    """Load one motion engine."""
+
+    def loaded() -> str:
+        importlib.import_module(f"..{MOTION_ENGINES[name]}", __package__)
+        return "works"
+
+    return _tried(name, loaded, "pip install --force-reinstall portraittalk")
+
+
+def encoder(name: str) -> Line:
+    """Whether the FFmpeg inside PyAV can write with this encoder."""
+
+    def found() -> str:
+        import av
+
+        av.codec.Codec(name, "w")
+        return "works"
+
+    return _tried(f"{name} ({ENCODERS[name]})", found, "pip install --force-reinstall av  (its wheel holds FFmpeg)")
+
+
+def weight_files(folders: Iterable[Path]) -> list[Line]:
+    """Optional weight files in the given and the known folders, recognised by what is in them."""
+    from ..weights.catalog import find_weights
+
+    return [Line(str(file), "recognised", True) for file in find_weights(folders)]
+
+
+def _tried(name: str, look: Callable[[], str], advice: str) -> Line:
+    """What `look` finds; if it raises, the error's text, with `advice` unless the error was written for the user."""
+    try:
+        return Line(name, look(), True)
+    except PortraitTalkError as error:
+        return Line(name, "missing", False, str(error))
+    except ModuleNotFoundError as error:
+        return Line(name, "missing", False, advice or f"pip install {error.name}")
+    except Exception as error:  # a broken installation can raise anything, and telling so is this module's work
+        return Line(name, f"broken: {type(error).__name__}: {error}", False, advice)
+
+
+def _version(module: str, package: str) -> str:
+    importlib.import_module(module)
+    return importlib.metadata.version(package)
+
+
+def _ffmpeg_version() -> str:
+    import av
+
+    return getattr(av, "ffmpeg_version_info", "") or "libavcodec " + ".".join(
+        str(part) for part in av.library_versions["libavcodec"]
+    )
+
+
+def _accelerators() -> str:
+    import torch
+
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        names.append("Apple MPS")
+    return ", ".join(names) or "none (not needed: the embedded engine and renderer run on the CPU)"
