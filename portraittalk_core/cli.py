@@ -127,6 +127,12 @@ def _add_render(commands: argparse._SubParsersAction) -> None:
     _file(parser, "--track", "IN.safetensors", "track made by `landmarks` or `track`")
     _file(parser, "--speech", "IN", "sound or video file that becomes the video's sound; none if left out", False)
     _file(parser, "--out", "OUT.mp4", "video to write")
+    parser.add_argument(
+        "--transfer",
+        choices=("auto", "absolute", "relative"),
+        default="auto",
+        help="use the track's points as they are, carry the motion of another face over, or see which fits",
+    )
     _face_options(parser)
     _video_options(parser)
 

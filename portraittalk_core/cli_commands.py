@@ -13,7 +13,6 @@ import tempfile
 import time
 from collections.abc import Iterable
 from contextlib import contextmanager
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .face.mesh import MeshBackend
+    from .pipelines.talk import TalkResult
     from .types import LandmarkTrack, MotionOptions, Portrait
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov")
@@ -46,7 +46,7 @@ def talk(args: argparse.Namespace) -> None:
         result = make_video(
             portrait, speech, args.out, options, sound=args.speech, crf=args.crf, on_progress=on_progress
         )
-    _say_made(args.out, result.num_frames, options.fps, time.perf_counter() - started)
+    _say_made(result, time.perf_counter() - started)
 
 
 def landmarks(args: argparse.Namespace) -> None:
@@ -62,7 +62,7 @@ def landmarks(args: argparse.Namespace) -> None:
     portrait = _find_portrait(args)
     made = embedded_motion(speech, portrait.landmarks, options)
     save_record(made, args.out)
-    _say_made(args.out, len(made), made.fps, time.perf_counter() - started)
+    _say_tracked(args.out, made, time.perf_counter() - started)
 
 
 def track(args: argparse.Namespace) -> None:
@@ -85,7 +85,7 @@ def track(args: argparse.Namespace) -> None:
             source=args.video.name,
         )
     save_record(found, args.out)
-    _say_made(args.out, len(found), found.fps, time.perf_counter() - started)
+    _say_tracked(args.out, found, time.perf_counter() - started)
     unseen = len(found) - int(found.valid.sum())
     if unseen:
         print(
@@ -104,8 +104,16 @@ def render(args: argparse.Namespace) -> None:
     driving = _load_track(args.track)
     portrait = _find_portrait(args)
     with progress_bar("rendering") as on_progress:
-        render_track(portrait, driving, args.out, sound=args.speech, crf=args.crf, on_progress=on_progress)
-    _say_made(args.out, len(driving), driving.fps, time.perf_counter() - started)
+        result = render_track(
+            portrait,
+            driving,
+            args.out,
+            sound=args.speech,
+            transfer=args.transfer,
+            crf=args.crf,
+            on_progress=on_progress,
+        )
+    _say_made(result, time.perf_counter() - started)
 
 
 def plot(args: argparse.Namespace) -> None:
@@ -237,12 +245,15 @@ def _load_track(path: Path) -> LandmarkTrack:
     return load_record(LandmarkTrack, path)
 
 
-def _say_made(out: Path, num_frames: int, fps: Fraction, took_s: float) -> None:
-    seconds = float(num_frames / fps)
+def _say_made(result: TalkResult, took_s: float) -> None:
     print(
-        f"{out}: {seconds:.2f} s, {num_frames} frames at {float(fps):g} fps, "
-        f"made in {took_s:.1f} s ({seconds / took_s:.1f}× real time)"
+        f"{result.path}: {result.seconds:.2f} s, {result.num_frames} frames at {float(result.fps):g} fps, made in "
+        f"{result.elapsed_s:.1f} s ({result.speed:.1f}× real time; {took_s:.1f} s with loading)"
     )
+
+
+def _say_tracked(out: Path, made: LandmarkTrack, took_s: float) -> None:
+    print(f"{out}: {made.seconds:.2f} s, {len(made)} frames at {float(made.fps):g} fps, made in {took_s:.1f} s")
 
 
 def _shown(value: object) -> str:

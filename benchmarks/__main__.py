@@ -1,0 +1,20 @@
+"""Chooses a benchmark: ``python -m benchmarks embedded``."""
+
+from __future__ import annotations
+
+import argparse
+
+from . import embedded
+
+
+def main() -> int:
+    """Run the benchmark that the command line names; 1 if a goal is missed."""
+    parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
+    commands = parser.add_subparsers(metavar="BENCHMARK", required=True)
+    embedded.add_arguments(commands.add_parser("embedded", help=embedded.PURPOSE, description=embedded.PURPOSE))
+    args = parser.parse_args()
+    return args.run(args)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,228 @@
+"""Measures the engine and the renderer that need no weights, on scikit-image's astronaut and the repository's speech.
+
+Every measurement runs in a process of its own, so that none inherits another's memory, threads or warm caches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import wave
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+SPEECH = ROOT / "samples" / "speech.wav"
+PURPOSE = "speed and peak memory from sound to MP4 at 512×512, 25 fps, and the renderer beside a bare warp"
+ROUNDS = 5  # of bare warp and renderer in turn; the median counts
+
+GOAL_RENDER_FPS = 150.0  # frames per second and core
+GOAL_TALK_SPEED = 3.0  # × real time on one core
+GOAL_FIRST_FRAME_S = 1.0
+GOAL_MEMORY_RATIO, GOAL_MEMORY_MORE_MB = 1.05, 64.0  # of the longest clip's peak, to that of the middle one
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare this benchmark's options."""
+    parser.add_argument("--seconds", type=int, nargs="+", default=[5, 60, 600], help="lengths of speech")
+    parser.add_argument("--quick", action="store_true", help="5 and 20 s only, fewer rounds")
+    parser.add_argument("--measure", choices=sorted(MEASURES), help=argparse.SUPPRESS)  # what a child process does
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print, and return 1 if a goal is missed."""
+    if args.measure:
+        print(json.dumps(MEASURES[args.measure](args.seconds[0])))
+        return 0
+    lengths = sorted({5, 20} if args.quick else set(args.seconds))
+    lengths_found = {}
+    for seconds in lengths:
+        lengths_found[seconds] = _in_child("stages", seconds) | _in_child("talk", seconds)
+    renderer = _in_child("renderer", 2 if args.quick else ROUNDS)
+    one_core = _in_child("talk", lengths[0] if args.quick else 20, cores=1)
+    _print_lengths(lengths_found)
+    _print_renderer(renderer)
+    return _print_goals(lengths_found, renderer, one_core)
+
+
+def measure_stages(seconds: int) -> dict[str, float]:
+    """Seconds of video per second of work for landmarks alone and for rendering (landmarks included) without encoding."""
+    from portraittalk_core.motion.embedded import plan_motion
+    from portraittalk_core.motion.retarget import make_rig, plan_landmarks
+    from portraittalk_core.pipelines.talk import SPAN, render_plan
+    from portraittalk_core.types import MotionOptions
+
+    portrait, speech, _ = _material(seconds)
+
+    def landmarks() -> None:
+        plan = plan_motion(speech, portrait.landmarks, MotionOptions())
+        rig = make_rig(plan.reference)
+        for start in range(0, len(plan), SPAN):
+            plan_landmarks(plan, start, start + SPAN, rig)
+
+    plan = plan_motion(speech, portrait.landmarks, MotionOptions())
+    landmarks_s = _timed(landmarks)
+    render_s = _timed(lambda: [None for _ in render_plan(portrait, plan)])
+    return {"landmarks_speed": speech.seconds / landmarks_s, "render_speed": speech.seconds / render_s}
+
+
+def measure_talk(seconds: int) -> dict[str, float]:
+    """Speed of sound to MP4, its first frame, and this process's peak memory."""
+    from portraittalk_core.media.audio import load_speech
+    from portraittalk_core.pipelines.talk import talk
+
+    portrait, _, sound = _material(seconds)
+    started, busy = time.perf_counter(), time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        result = talk(portrait, load_speech(sound), Path(folder) / "talk.mp4", sound=sound)
+    took_s = time.perf_counter() - started
+    return {
+        "talk_speed": result.seconds / took_s,
+        "talk_cpu_s": time.process_time() - busy,
+        "video_s": result.seconds,
+        "first_frame_s": result.first_frame_s,
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3),
+    }
+
+
+def measure_renderer(rounds: int) -> dict[str, float]:
+    """Frames per second and core of a bare full-frame warp and of the renderer, in turn, by processor time."""
+    import torch
+    import torch.nn.functional as F
+
+    from portraittalk_core.motion.embedded import embedded_motion
+    from portraittalk_core.render.warp import PortraitRenderer
+    from portraittalk_core.types import MotionOptions
+
+    torch.set_num_threads(1)
+    portrait, speech, _ = _material(8)
+    track = embedded_motion(speech, portrait.landmarks, MotionOptions())
+    renderer = PortraitRenderer(portrait)
+    picture = portrait.picture.permute(2, 0, 1)[None].float()
+    identity = torch.tensor([[[1.0, 0, 0], [0, 1, 0]]])
+    grid = F.affine_grid(identity, list(picture.shape), align_corners=False) + 0.01 * torch.randn(1, 512, 512, 2)
+
+    def warp() -> None:
+        with torch.inference_mode():
+            for _ in range(len(track)):
+                F.grid_sample(picture, grid, align_corners=False)
+
+    def render() -> None:
+        for _ in renderer.render(track):
+            pass
+
+    found: dict[str, list[float]] = {"warp_fps": [], "render_fps": []}
+    for _ in range(rounds + 1):
+        found["warp_fps"].append(len(track) / _timed(warp, time.process_time))
+        found["render_fps"].append(len(track) / _timed(render, time.process_time))
+    return {name: statistics.median(rates[1:]) for name, rates in found.items()}  # the first round warms up
+
+
+MEASURES: dict[str, Callable[[int], dict[str, float]]] = {
+    "stages": measure_stages,
+    "talk": measure_talk,
+    "renderer": measure_renderer,
+}
+
+
+def _in_child(measure: str, number: int, cores: int | None = None) -> dict[str, float]:
+    """Run one measurement in a new process, on so many cores if the system lets us choose."""
+    command = [sys.executable, "-m", "benchmarks", "embedded", "--measure", measure, "--seconds", str(number)]
+    environment = os.environ | ({"OMP_NUM_THREADS": str(cores)} if cores else {})
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    try:
+        if cores and allowed:
+            os.sched_setaffinity(0, sorted(allowed)[:cores])  # the child inherits it, and x264 counts by it
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    finally:
+        if allowed:
+            os.sched_setaffinity(0, allowed)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _material(seconds: int) -> tuple:
+    """The astronaut with landmarks, so many seconds of speech, and the file that holds it."""
+    import skimage
+
+    from portraittalk_core.face.mesh import find_portrait
+    from portraittalk_core.media.audio import load_speech
+    from portraittalk_core.media.image import load_picture
+
+    picture = load_picture(Path(skimage.__file__).parent / "data" / "astronaut.png")
+    sound = tiled_speech(SPEECH, seconds, Path(tempfile.gettempdir()) / f"portraittalk-bench-{os.getpid()}.wav")
+    try:
+        return find_portrait(picture), load_speech(sound), sound
+    finally:
+        _REMOVE_AT_EXIT.append(sound)
+
+
+_REMOVE_AT_EXIT: list[Path] = []
+
+
+def tiled_speech(source: Path, seconds: int, out: Path) -> Path:
+    """Write `source`, a WAV file, over and over until `seconds` are full, and return `out`."""
+    with wave.open(str(source), "rb") as read, wave.open(str(out), "wb") as write:
+        write.setparams(read.getparams())
+        left = seconds * read.getframerate()
+        while left > 0:
+            read.rewind()
+            count = min(left, read.getnframes())
+            write.writeframes(read.readframes(count))
+            left -= count
+    return out
+
+
+def _timed(work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
+    started = clock()
+    work()
+    return clock() - started
+
+
+def _print_lengths(found: dict[int, dict[str, float]]) -> None:
+    print(f"\n512×512, 25 fps, {len(os.sched_getaffinity(0))} cores; seconds of video per second of work")
+    print(f"{'speech':>8} {'landmarks':>10} {'rendering':>10} {'all, to MP4':>12} {'peak memory':>12}")
+    for seconds, row in found.items():
+        print(
+            f"{seconds:6d} s {row['landmarks_speed']:9.0f}× {row['render_speed']:9.1f}× "
+            f"{row['talk_speed']:11.1f}× {row['peak_mb']:9.0f} MB"
+        )
+
+
+def _print_renderer(found: dict[str, float]) -> None:
+    share = found["render_fps"] / found["warp_fps"]
+    print(
+        f"\nper core: bare full-frame warp {found['warp_fps']:.0f} frames/s, renderer {found['render_fps']:.0f} ",
+        end="",
+    )
+    print(f"frames/s ({share:.2f} of the warp)\n")
+
+
+def _print_goals(lengths: dict[int, dict[str, float]], renderer: dict[str, float], one_core: dict[str, float]) -> int:
+    *_, middle, longest = [min(lengths), *lengths]
+    allowed_mb = GOAL_MEMORY_RATIO * lengths[middle]["peak_mb"] + GOAL_MEMORY_MORE_MB
+    goals = [
+        ("renderer, frames/s per core", renderer["render_fps"], ">=", GOAL_RENDER_FPS),
+        ("talk on one core, × real time", one_core["talk_speed"], ">=", GOAL_TALK_SPEED),
+        ("first frame encoded on one core, s", one_core["first_frame_s"], "<=", GOAL_FIRST_FRAME_S),
+        (f"peak memory of {longest} s, MB (beside {middle} s)", lengths[longest]["peak_mb"], "<=", allowed_mb),
+    ]
+    missed = 0
+    print(f"{'goal':44} {'reached':>9} {'asked':>12}")
+    for name, reached, sign, asked in goals:
+        met = reached >= asked if sign == ">=" else reached <= asked
+        missed += not met
+        print(f"{name:44} {reached:9.2f} {sign:>4} {asked:7.2f}  {'met' if met else 'NOT MET'}")
+    print(
+        f"\ntalk on one core: {one_core['talk_cpu_s']:.1f} s of processor time for {one_core['video_s']:.0f} s of video"
+    )
+    return int(missed > 0)
