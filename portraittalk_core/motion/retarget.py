@@ -211,7 +211,7 @@ def _part_shape(rest: Tensor, outline: _Interpolator) -> Tensor:
     columns = _lip_columns()
     for upper, lower in columns[1:-1]:
         across = (2 * (rest[upper[3], 0] - right) / (left - right) - 1).clamp(-1, 1)
-        height = float((1 - across**2) ** 0.75)  # the parted mouth's outline
+        height = float(1 - across**2)  # the parted mouth's outline
         for ring, (carry_up, carry_down) in enumerate(((0.7, 0.9), (0.8, 0.93), (0.9, 0.97), (1.0, 1.0))):
             shape[upper[ring], 1] = -UPPER_SHARE * carry_up * height
             shape[lower[ring], 1] = (1 - UPPER_SHARE) * carry_down * height

@@ -30,6 +30,7 @@ class Aperture:
     width: float  # corner to corner, pixels
     upper: tuple[Tensor, Tensor]  # (u, v) of the upper edge, u ascending
     lower: tuple[Tensor, Tensor]  # (u, v) of the lower edge
+    gap: float  # greatest distance between the edges, pixels
 
     @staticmethod
     def of(points_px: Tensor, chains: tuple[tuple[int, ...], tuple[int, ...]]) -> Aperture:
@@ -44,7 +45,9 @@ class Aperture:
             u, v = _to_axes(chain - origin, along)
             # a turned head can fold the chain's end back; keep u ascending so that it stays a function
             edges.append((torch.cummax(u, 0).values + 1e-3 * torch.arange(len(u)), v))
-        return Aperture(origin, along, width, edges[0], edges[1])
+        (upper_u, upper_v), below = edges
+        gap = float((_interpolate(upper_u, *below) - upper_v).amax().clamp(min=0))
+        return Aperture(origin, along, width, edges[0], below, gap)
 
     def axes_of(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """(u, v) of (..., 2) picture positions."""
@@ -53,12 +56,6 @@ class Aperture:
     def edge_heights(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """Heights v of the upper and of the lower edge at `u`; beyond the corners, the corners' own height."""
         return _interpolate(u, *self.upper), _interpolate(u, *self.lower)
-
-    @property
-    def gap(self) -> float:
-        """Greatest distance between the edges, pixels."""
-        u = self.upper[0]
-        return float((_interpolate(u, *self.lower) - self.upper[1]).amax().clamp(min=0))
 
 
 def pixel_box(points: Tensor, margin: float, region: Box) -> Box | None:

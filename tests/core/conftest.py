@@ -1,0 +1,32 @@
+"""A real face for the tests: scikit-image's astronaut (public domain), found by the mesh once a session."""
+
+import pytest
+import torch
+
+from portraittalk_core.types import HeadPose, LandmarkTrack, MotionPlan, MouthCurves, Portrait, as_fps
+
+
+@pytest.fixture(scope="session")
+def astronaut() -> Portrait:
+    from portraittalk_core.face.mesh import find_portrait
+    from skimage.data import astronaut as picture
+
+    return find_portrait(torch.from_numpy(picture().copy()), source="astronaut")
+
+
+@pytest.fixture
+def make_plan(astronaut):
+    """Builds a plan on the astronaut from curves given as lists; what is not given rests."""
+
+    def build(reference: LandmarkTrack | None = None, **curves) -> MotionPlan:
+        count = max(len(values) for values in curves.values())
+
+        def curve(name: str, width: int = 0) -> torch.Tensor:
+            shape = (count, width) if width else (count,)
+            return torch.tensor(curves[name], dtype=torch.float32) if name in curves else torch.zeros(shape)
+
+        mouth = MouthCurves(curve("opening"), curve("width"), curve("rounding"), curve("press"))
+        head = HeadPose(curve("angles_deg", 3), curve("translation", 3), torch.ones(count))
+        return MotionPlan(reference or astronaut.landmarks, mouth, curve("blink"), head, as_fps(25))
+
+    return build
