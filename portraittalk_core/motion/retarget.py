@@ -274,10 +274,10 @@ def _shut_shape(rest: Tensor) -> Tensor:
 
 
 def _carry_lid_skin(rest: Tensor, shape: Tensor, upper: tuple[int, ...], opening: float) -> None:
-    """Let the skin between upper lid and brow follow the lid, fading with the distance from it."""
+    """Let the skin above the lid follow it evenly less with the distance: even a large eye's lid folds nothing."""
     lid = rest[list(upper)]
     left, right = float(lid[:, 0].min()), float(lid[:, 0].max())
-    reach = max(1.6 * opening, 1e-3)
+    reach = max(1.8 * opening, 1e-3)
     fixed = {*topo.EYELIDS, *topo.RIGHT_IRIS, *topo.LEFT_IRIS}
     for point in range(topo.NUM_MESH_POINTS):
         x, y = float(rest[point, 0]), float(rest[point, 1])
@@ -286,4 +286,4 @@ def _carry_lid_skin(rest: Tensor, shape: Tensor, upper: tuple[int, ...], opening
         above = float(lid[(lid[:, 0] - x).abs().argmin(), 1]) - y
         if 0 <= above < reach:
             across = math.sin(math.pi * (x - left) / (right - left))
-            shape[point, 1] = LID_UPPER_SHARE * opening * across * (1 - above / reach) ** 2
+            shape[point, 1] = LID_UPPER_SHARE * opening * across * (1 - above / reach)
