@@ -1,0 +1,81 @@
+"""Pictures in and out: whatever Pillow reads becomes (H, W, 3) uint8 RGB, upright."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from ..errors import MediaError
+from ..types import check_picture
+from .atomic import whole_file
+
+MIN_SIDE_PX, MAX_SIDE_PX = 128, 4096
+
+
+def load_picture(path: Path) -> Tensor:
+    """Read a portrait.
+
+    EXIF rotation is applied; grey, palette and 16-bit pictures become 8-bit RGB; transparency is laid on white.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        MediaError: missing, not a picture, damaged, or a side outside 128..4096 pixels.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MediaError(f"{path} does not exist or is not a file; check the path of the picture.")
+    if os.path.getsize(path) == 0:
+        raise MediaError(f"{path} is empty (0 bytes); give a picture such as a PNG or JPEG.")
+    try:
+        with Image.open(path) as opened:
+            _check_size(path, *opened.size)
+            rgb = _to_rgb(ImageOps.exif_transpose(opened))
+    except UnidentifiedImageError as error:
+        raise MediaError(f"{path} is not a picture that can be read; give a PNG, JPEG or WebP.") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        if isinstance(error, MediaError):
+            raise
+        raise MediaError(f"{path} is damaged and cannot be read as a picture ({error}); export it again.") from error
+    return torch.from_numpy(np.array(rgb))
+
+
+def save_picture(picture: Tensor, path: Path) -> Path:
+    """Write a (H, W, 3) uint8 picture in the format of its suffix, whole or not at all, and return its path.
+
+    Raises:
+        MediaError: a suffix that names no picture format.
+        OutputError: the file cannot be written.
+    """
+    path = Path(path)
+    check_picture(picture, "the picture to save")
+    if path.suffix.lower() not in Image.registered_extensions():
+        raise MediaError(f"{path.name} does not end in a known picture format; use .png or .jpg.")
+    with whole_file(path) as part:
+        Image.fromarray(picture.contiguous().numpy()).save(part)
+    return path
+
+
+def _check_size(path: Path, width: int, height: int) -> None:
+    if min(width, height) < MIN_SIDE_PX or max(width, height) > MAX_SIDE_PX:
+        raise MediaError(
+            f"{path} is {width}×{height} pixels; each side must be {MIN_SIDE_PX} to {MAX_SIDE_PX}. Resize it first."
+        )
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":  # 16-bit and float pictures: Pillow's own conversion clips
+        values = np.asarray(image, dtype=np.float64)
+        top = 65535.0 if values.max() > 255 else 255.0
+        image = Image.fromarray(np.clip(values / top * 255, 0, 255).round().astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")
