@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..face import topology as topo
+from ..face.geometry import rotation_matrix
 from ..types import LandmarkTrack, MotionPlan
 
 WIDEST_GAP = 0.34  # inner-lip gap of a fully open speaking mouth, as a share of the mouth's own width at rest
@@ -123,17 +124,7 @@ def face_axes(points_px: Tensor) -> tuple[Tensor, Tensor, float]:
 
 def _turn_head(local: Tensor, angles_deg: Tensor, translation: Tensor, scale: Tensor) -> Tensor:
     """Rotate (T, 478, 3) about the neck, then move and scale."""
-    pitch, yaw, roll = torch.deg2rad(angles_deg).unbind(1)
-    zero, one = torch.zeros_like(pitch), torch.ones_like(pitch)
-
-    def matrix(*rows: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        return torch.stack([torch.stack(row, -1) for row in rows], -2)
-
-    # signs as in types.HeadPose: + pitch looks down, + yaw turns to the viewer's right, + roll is clockwise
-    about_x = matrix((one, zero, zero), (zero, pitch.cos(), -pitch.sin()), (zero, pitch.sin(), pitch.cos()))
-    about_y = matrix((yaw.cos(), zero, -yaw.sin()), (zero, one, zero), (yaw.sin(), zero, yaw.cos()))
-    about_z = matrix((roll.cos(), -roll.sin(), zero), (roll.sin(), roll.cos(), zero), (zero, zero, one))
-    rotation = about_z @ about_y @ about_x
+    rotation = rotation_matrix(angles_deg)
     pivot = torch.tensor(PIVOT)
     turned = (local - pivot) @ rotation.transpose(1, 2) * scale[:, None, None] + pivot
     return turned + translation[:, None, :]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from ..face import topology as topo
+from ..face.geometry import align
 from ..types import LandmarkTrack
 from .retarget import face_axes, make_rig
 
@@ -61,26 +61,3 @@ def transfer_motion(track: LandmarkTrack, reference: LandmarkTrack) -> LandmarkT
     placed = size[:, None, None] * moved @ turn.transpose(1, 2) + travel[:, None]
     result = LandmarkTrack.from_px(rig.to_px(placed), reference.width, reference.height, track.fps)
     return LandmarkTrack(result.points, track.valid.clone(), track.fps, reference.width, reference.height)
-
-
-def align(moving: Tensor, fixed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Least-squares similarity with fixed ≈ scale · moving · rotationᵀ + shift.
-
-    Args:
-        moving: (T, N, 3).
-        fixed: (T, N, 3).
-
-    Returns:
-        scale (T,), rotation (T, 3, 3), shift (T, 3).
-
-    Source: Umeyama 1991, equations 38 to 42.
-    """
-    m, f = moving.mean(1, keepdim=True), fixed.mean(1, keepdim=True)
-    a, b = moving - m, fixed - f
-    u, s, vt = torch.linalg.svd(b.transpose(1, 2) @ a)
-    sign = torch.ones_like(s)
-    sign[:, 2] = torch.sign(torch.linalg.det(u @ vt))
-    rotation = u @ torch.diag_embed(sign) @ vt
-    scale = (s * sign).sum(1) / a.square().sum((1, 2)).clamp(min=1e-12)
-    shift = f[:, 0] - scale[:, None] * (rotation @ m[:, 0, :, None])[..., 0]
-    return scale, rotation, shift

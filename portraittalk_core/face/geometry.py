@@ -1,0 +1,161 @@
+"""Measurements on landmarks: distances, mouth opening, boxes, head pose.
+
+Shapes: T frames, N points.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..types import HeadPose, LandmarkTrack
+from . import topology as topo
+from .canonical import canonical_face
+
+PNP_STEPS = 12
+VIEWING_DISTANCE = 30.0  # inter-ocular distances, about 2 m: the mesh itself knows little perspective
+
+
+def interocular_px(points_px: Tensor) -> Tensor:
+    """(T,) distance between the eyes' middles in the picture plane, of (T, 478, 2 or 3) pixels."""
+    right = points_px[:, list(topo.RIGHT_EYE_CORNERS), :2].mean(1)
+    left = points_px[:, list(topo.LEFT_EYE_CORNERS), :2].mean(1)
+    return (left - right).norm(dim=1)
+
+
+def mouth_open(track: LandmarkTrack) -> Tensor:
+    """(T,) gap between the inner lips (points 13 and 14) over the inter-ocular distance."""
+    return _distance(track.points_px, topo.INNER_LIP_TOP, topo.INNER_LIP_BOTTOM)
+
+
+def mouth_width(track: LandmarkTrack) -> Tensor:
+    """(T,) distance between the mouth's corners (61 and 291) over the inter-ocular distance."""
+    return _distance(track.points_px, *topo.MOUTH_CORNERS)
+
+
+def jaw_drop(track: LandmarkTrack) -> Tensor:
+    """(T,) distance from nose tip to chin (1 and 152) over the inter-ocular distance."""
+    return _distance(track.points_px, topo.NOSE_TIP, topo.CHIN)
+
+
+def eye_open(track: LandmarkTrack) -> Tensor:
+    """(T,) height of the eyes over their width, mean of both: about 0.3 open, below 0.15 shut."""
+    points = track.points_px[..., :2]
+
+    def ratio(top: int, bottom: int, corners: tuple[int, int]) -> Tensor:
+        width = (points[:, corners[0]] - points[:, corners[1]]).norm(dim=1).clamp(min=1e-6)
+        return (points[:, top] - points[:, bottom]).norm(dim=1) / width
+
+    return (ratio(159, 145, topo.RIGHT_EYE_CORNERS) + ratio(386, 374, topo.LEFT_EYE_CORNERS)) / 2
+
+
+def face_box_px(points_px: Tensor) -> Tensor:
+    """(T, 4) smallest upright box x0, y0, x1, y1 around (T, N, 2 or 3) points."""
+    return torch.cat([points_px[..., :2].amin(1), points_px[..., :2].amax(1)], 1)
+
+
+def head_pose(track: LandmarkTrack) -> HeadPose:
+    """Head rotation, position and size of every frame, by perspective-n-point on the canonical face.
+
+    The camera looks straight at the face from about VIEWING_DISTANCE, as portraits are taken, so that the angles do not
+    depend on where in the picture the face stands. Points that speech hardly moves are fitted (`topology.RIGID`), all
+    frames at once, by Gauss-Newton steps from a rigid alignment of the 3-D landmarks.
+
+    Returns:
+        Angles; translation in inter-ocular distances: x and y of the point between the eyes from the picture's middle,
+        z the picture's width (larger is further away); scale: pixels per inter-ocular distance.
+    """
+    rigid = list(topo.RIGID)
+    model = canonical_face()[rigid].double()
+    seen = track.points_px[:, rigid].double()
+    size, rotation, _ = align(model.expand(len(seen), -1, -1), seen)
+    focal = VIEWING_DISTANCE * size.clamp(min=1e-6)
+    centre = seen[..., :2].mean(1)
+    target = (seen[..., :2] - centre[:, None]) / focal[:, None, None]
+    shift = torch.tensor([0.0, 0.0, VIEWING_DISTANCE], dtype=torch.float64) - rotation @ model.mean(0)
+    for _ in range(PNP_STEPS):
+        rotation, shift = _gauss_newton(model, target, rotation, shift)
+    scale = focal / shift[:, 2]
+    between_eyes = centre + shift[:, :2] * scale[:, None]
+    middle = torch.tensor([track.width / 2, track.height / 2], dtype=torch.float64)
+    translation = torch.cat([(between_eyes - middle) / scale[:, None], (track.width / scale)[:, None]], 1)
+    return HeadPose(torch.rad2deg(_euler(rotation)).float(), translation.float(), scale.float())
+
+
+def align(moving: Tensor, fixed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Least-squares similarity with fixed ≈ scale · moving · rotationᵀ + shift.
+
+    Args:
+        moving: (T, N, 3).
+        fixed: (T, N, 3).
+
+    Returns:
+        scale (T,), rotation (T, 3, 3), shift (T, 3).
+
+    Source: Umeyama 1991, equations 38 to 42.
+    """
+    m, f = moving.mean(1, keepdim=True), fixed.mean(1, keepdim=True)
+    a, b = moving - m, fixed - f
+    u, s, vt = torch.linalg.svd(b.transpose(1, 2) @ a)
+    sign = torch.ones_like(s)
+    sign[:, 2] = torch.sign(torch.linalg.det(u @ vt))
+    rotation = u @ torch.diag_embed(sign) @ vt
+    scale = (s * sign).sum(1) / a.square().sum((1, 2)).clamp(min=1e-12)
+    shift = f[:, 0] - scale[:, None] * (rotation @ m[:, 0, :, None])[..., 0]
+    return scale, rotation, shift
+
+
+def rotation_matrix(angles_deg: Tensor) -> Tensor:
+    """(T, 3, 3) rotations of (T, 3) pitch, yaw, roll in degrees, signs as in `types.HeadPose`: roll · yaw · pitch."""
+    pitch, yaw, roll = torch.deg2rad(angles_deg).unbind(1)
+    zero, one = torch.zeros_like(pitch), torch.ones_like(pitch)
+
+    def matrix(*rows: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        return torch.stack([torch.stack(row, -1) for row in rows], -2)
+
+    about_x = matrix((one, zero, zero), (zero, pitch.cos(), -pitch.sin()), (zero, pitch.sin(), pitch.cos()))
+    about_y = matrix((yaw.cos(), zero, -yaw.sin()), (zero, one, zero), (yaw.sin(), zero, yaw.cos()))
+    about_z = matrix((roll.cos(), -roll.sin(), zero), (roll.sin(), roll.cos(), zero), (zero, zero, one))
+    return about_z @ about_y @ about_x
+
+
+def _euler(rotation: Tensor) -> Tensor:
+    """(T, 3) pitch, yaw, roll in radians of roll · yaw · pitch."""
+    yaw = torch.asin(rotation[:, 2, 0].clamp(-1, 1))
+    pitch = torch.atan2(rotation[:, 2, 1], rotation[:, 2, 2])
+    roll = torch.atan2(rotation[:, 1, 0], rotation[:, 0, 0])
+    return torch.stack([pitch, yaw, roll], 1)
+
+
+def _gauss_newton(model: Tensor, target: Tensor, rotation: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    turned = model @ rotation.transpose(1, 2)  # (T, N, 3)
+    seen = turned + shift[:, None]
+    x, y, z = seen.unbind(-1)
+    z = z.clamp(min=1e-3)
+    zero, inverse = torch.zeros_like(z), 1 / z
+    # how the projected point moves with the point, and the point with a small turn
+    by_point = torch.stack(
+        [torch.stack([inverse, zero, -x * inverse**2], -1), torch.stack([zero, inverse, -y * inverse**2], -1)], -2
+    )
+    a, b, c = turned.unbind(-1)
+    by_turn = torch.stack(
+        [torch.stack([zero, c, -b], -1), torch.stack([-c, zero, a], -1), torch.stack([b, -a, zero], -1)], -2
+    )
+    jacobian = torch.cat([by_point @ by_turn, by_point], -1).flatten(1, 2)  # (T, 2N, 6)
+    residual = (target - seen[..., :2] * inverse[..., None]).flatten(1)
+    normal = jacobian.transpose(1, 2) @ jacobian
+    normal = normal + 1e-9 * torch.eye(6, dtype=normal.dtype)
+    step = torch.linalg.solve(normal, (jacobian.transpose(1, 2) @ residual[..., None]))[..., 0]
+    return torch.linalg.matrix_exp(_skew(step[:, :3])) @ rotation, shift + step[:, 3:]
+
+
+def _skew(turn: Tensor) -> Tensor:
+    a, b, c = turn.unbind(1)
+    zero = torch.zeros_like(a)
+    rows = [torch.stack([zero, -c, b], -1), torch.stack([c, zero, -a], -1), torch.stack([-b, a, zero], -1)]
+    return torch.stack(rows, -2)
+
+
+def _distance(points_px: Tensor, first: int, second: int) -> Tensor:
+    gap = (points_px[:, first, :2] - points_px[:, second, :2]).norm(dim=1)
+    return gap / interocular_px(points_px).clamp(min=1e-6)

@@ -1,0 +1,39 @@
+"""Makes portraittalk_core/face/data/canonical_face.safetensors.
+
+From scikit-image's photograph of an astronaut (NASA, public domain) and its mirror image, as seen by MediaPipe's face
+mesh: turned to the front, averaged with its own reflection, the smile's gap closed.
+"""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from skimage.data import astronaut
+
+from portraittalk_core.face import topology as topo
+from portraittalk_core.face.mesh import find_portrait
+from portraittalk_core.motion.retarget import make_rig
+
+OUT = Path(__file__).parents[1] / "portraittalk_core/face/data/canonical_face.safetensors"
+SOURCE = "MediaPipe face mesh on scikit-image's astronaut photograph (NASA, public domain) and its mirror image"
+
+
+def main() -> None:
+    """Measure, make symmetric, write."""
+    picture = torch.from_numpy(astronaut().copy())
+    faces = []
+    for flipped in (False, True):
+        shown = picture.flip(1).contiguous() if flipped else picture
+        rig = make_rig(find_portrait(shown).landmarks)
+        faces.append(rig.rest + rig.close)
+    own, mirrored = faces[0], faces[1] * torch.tensor([-1.0, 1.0, 1.0])
+    # the mirror image's landmark nearest to each reflected one is its partner on the other side
+    partner = torch.cdist(mirrored * torch.tensor([-1.0, 1, 1]), own * torch.tensor([-1.0, 1, 1])).argmin(1)
+    symmetric = (own + own[partner] * torch.tensor([-1.0, 1.0, 1.0])) / 2
+    eyes = [symmetric[list(corners)].mean(0) for corners in (topo.RIGHT_EYE_CORNERS, topo.LEFT_EYE_CORNERS)]
+    symmetric = (symmetric - (eyes[0] + eyes[1]) / 2) / (eyes[1] - eyes[0]).norm()
+    save_file({"points": symmetric.contiguous()}, OUT, {"source": SOURCE, "unit": "inter-ocular distance"})
+
+
+if __name__ == "__main__":
+    main()
