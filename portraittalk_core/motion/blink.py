@@ -1,0 +1,53 @@
+"""Blinks at natural, irregular times."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .smoothing import frame_times_s
+
+CLOSE_S, SHUT_S, OPEN_S = 0.09, 0.03, 0.17
+LEAST_PAUSE_S = 0.6
+FIRST_S = 0.5
+SPREAD = 0.6  # of the logarithm of the pauses
+
+
+def blink_curve(num_frames: int, fps: Fraction, rate_per_min: float, seed: int = 0) -> Tensor:
+    """How far the eyes are shut in every frame.
+
+    Pauses are log-normal around the rate's mean, as people's are; lids close faster than they open.
+
+    Args:
+        num_frames: length of the curve.
+        fps: frames per second.
+        rate_per_min: blinks per minute on average; 0 never blinks.
+        seed: another one blinks at other times.
+
+    Returns:
+        (T,) 0 open .. 1 shut.
+    """
+    times = frame_times_s(num_frames, fps)
+    shut = torch.zeros(num_frames, dtype=torch.float64)
+    if rate_per_min <= 0:
+        return shut.float()
+    random = np.random.default_rng([seed, 0xB11])
+    mean_pause_s = max(60.0 / rate_per_min - LEAST_PAUSE_S, 0.05)
+    start = FIRST_S + float(random.uniform(0, mean_pause_s))
+    end = num_frames / float(fps)
+    while start < end:
+        since = times - start
+        closing = _ease(since / CLOSE_S)
+        opening = _ease((since - CLOSE_S - SHUT_S) / OPEN_S)
+        shut = torch.maximum(shut, closing - opening)
+        # the mean of a log-normal is exp(µ + σ²/2)
+        start += LEAST_PAUSE_S + float(random.lognormal(np.log(mean_pause_s) - SPREAD**2 / 2, SPREAD))
+    return shut.float()
+
+
+def _ease(x: Tensor) -> Tensor:
+    x = x.clamp(0, 1)
+    return x * x * (3 - 2 * x)

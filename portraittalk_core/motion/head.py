@@ -1,0 +1,56 @@
+"""Small head motion: slow drift, and nods on stressed syllables."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..types import HeadPose, MouthCurves
+from .smoothing import frame_times_s, gaussian
+
+DRIFT_DEG = (1.0, 1.5, 0.9)  # standard deviation of pitch, yaw, roll at amount 1
+DRIFT_SHIFT = (0.012, 0.008, 0.0)  # of x, y, z, inter-ocular distances
+LIMIT = 2.2  # standard deviations that no drift passes
+SLOWEST_HZ, FASTEST_HZ, WAVES = 0.07, 0.55, 7
+NOD_DEG = 1.6  # at a fully stressed syllable
+SETTLE_S = 0.6  # the head leaves its resting pose this slowly
+
+
+def head_motion(mouth: MouthCurves, fps: Fraction, amount: float = 1.0, seed: int = 0) -> HeadPose:
+    """Head motion for a clip, relative to the portrait's own pose.
+
+    Args:
+        mouth: what the mouth does; its opening gives the stress.
+        fps: frames per second.
+        amount: 0 locks the head (exact zeros) .. 2.
+        seed: another one drifts another way.
+
+    Returns:
+        Angles and shifts to add, T frames; scale 1 throughout.
+    """
+    count = len(mouth)
+    if amount <= 0:
+        return HeadPose(torch.zeros(count, 3), torch.zeros(count, 3), torch.ones(count))
+    times = frame_times_s(count, fps)
+    random = np.random.default_rng([seed, 0x4EAD])
+    settle = (times / SETTLE_S).clamp(0, 1)
+    settle = (settle * settle * (3 - 2 * settle))[:, None]
+    angles = torch.stack([_drift(times, random) for _ in range(3)], 1) * torch.tensor(DRIFT_DEG)
+    shift = torch.stack([_drift(times, random) for _ in range(3)], 1) * torch.tensor(DRIFT_SHIFT)
+    stress = gaussian(mouth.opening, 0.12 * float(fps)) - gaussian(mouth.opening, 0.6 * float(fps))
+    angles[:, 0] += NOD_DEG * stress.clamp(-0.5, 0.8)
+    return HeadPose((amount * settle * angles).float(), (amount * settle * shift).float(), torch.ones(count))
+
+
+def _drift(times: Tensor, random: np.random.Generator) -> Tensor:
+    """(T,) a sum of slow waves whose frequencies share no period, of unit deviation, softly limited."""
+    edges = np.geomspace(SLOWEST_HZ, FASTEST_HZ, WAVES + 1)
+    frequency = torch.from_numpy(random.uniform(edges[:-1], edges[1:]))
+    phase = torch.from_numpy(random.uniform(0, 2 * np.pi, WAVES))
+    strength = frequency**-0.7
+    strength = strength / strength.square().sum().sqrt() * np.sqrt(2)
+    wave = (strength * torch.sin(2 * np.pi * frequency * times[:, None] + phase)).sum(1)
+    return LIMIT * torch.tanh(wave / LIMIT)

@@ -1,0 +1,65 @@
+"""Smoothing and resampling of motion curves."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def one_euro(signal: Tensor, fps: Fraction, min_cutoff_hz: float = 1.5, beta: float = 3.0) -> Tensor:
+    """One-Euro filter: smooths slow motion strongly and fast motion little, so that it hardly lags.
+
+    Args:
+        signal: (T,) or (T, C).
+        fps: frames per second.
+        min_cutoff_hz: cut-off at rest; lower is smoother.
+        beta: how fast the cut-off rises with speed (per unit of the signal per second).
+
+    Returns:
+        As `signal`.
+
+    Source: Casiez, Roussel and Vogel, 1 € Filter, CHI 2012.
+    """
+    values = signal.double().numpy().reshape(len(signal), -1)
+    out = np.empty_like(values)
+    rate = float(fps)
+    past, speed = values[0], np.zeros_like(values[0])
+    slow = _share(1.0, rate)
+    for i, value in enumerate(values):
+        speed = speed + slow * ((value - past) * rate - speed)
+        past = past + _share(min_cutoff_hz + beta * np.abs(speed), rate) * (value - past)
+        out[i] = past
+    return torch.from_numpy(out.reshape(signal.shape)).to(signal.dtype)
+
+
+def _share(cutoff_hz: float | np.ndarray, rate: float) -> float | np.ndarray:
+    turn = 2 * math.pi * cutoff_hz / rate
+    return turn / (turn + 1)
+
+
+def gaussian(signal: Tensor, sigma: float) -> Tensor:
+    """(T,) smoothed without lag by a Gaussian of `sigma` frames; the ends are held."""
+    reach = max(1, math.ceil(3 * sigma))
+    at = torch.arange(-reach, reach + 1, dtype=torch.float32)
+    kernel = torch.exp(-0.5 * (at / max(sigma, 1e-6)) ** 2)
+    padded = F.pad(signal[None, None].float(), (reach, reach), mode="replicate")
+    return F.conv1d(padded, (kernel / kernel.sum())[None, None])[0, 0]
+
+
+def sample_at(signal: Tensor, rate_hz: float, times_s: Tensor) -> Tensor:
+    """(T,) values of an (M,) signal, sample i at i / rate_hz, at times in seconds; linear between, held outside."""
+    at = (times_s.double() * rate_hz).clamp(0, len(signal) - 1)
+    left = at.floor().long().clamp(max=max(len(signal) - 2, 0))
+    share = (at - left).to(signal.dtype)
+    right = (left + 1).clamp(max=len(signal) - 1)
+    return signal[left] + share * (signal[right] - signal[left])
+
+
+def frame_times_s(num_frames: int, fps: Fraction) -> Tensor:
+    """(T,) the middle of each video frame's time, seconds."""
+    return (torch.arange(num_frames, dtype=torch.float64) + 0.5) / float(fps)
