@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def measure_stages(seconds: int) -> dict[str, float]:
-    """Seconds of video per second of work for landmarks alone and for rendering (landmarks included) without encoding."""
+    """Speed of landmarks alone and of rendering (landmarks included) without encoding, in × real time."""
     from portraittalk_core.motion.embedded import plan_motion
     from portraittalk_core.motion.retarget import make_rig, plan_landmarks
     from portraittalk_core.pipelines.talk import SPAN, render_plan

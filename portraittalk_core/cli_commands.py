@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import sys
-import tempfile
 import time
 from collections.abc import Iterable
 from contextlib import contextmanager
@@ -17,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .cli_progress import progress_bar
-from .errors import InputError, OutputError
+from .errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
     from .pipelines.talk import TalkResult
     from .types import LandmarkTrack, MotionOptions, Portrait
 
-VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov")
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
 TRACK_SUFFIXES = (".safetensors",)
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -75,12 +73,13 @@ def track(args: argparse.Namespace) -> None:
     from .types import as_fps
 
     fps = as_fps(args.fps) if args.fps else probe_video(args.video).fps
-    with _mesh(args, video=True) as mesh, progress_bar("finding landmarks") as on_progress:
+    with _mesh(args) as mesh, progress_bar("finding landmarks") as on_progress:
         found = track_faces(
             read_pictures(args.video, fps, on_progress=on_progress),
             fps,
             mesh=mesh,
             face_index=args.face_index,
+            face_order=args.face_order,
             on_missing=args.on_missing,
             source=args.video.name,
         )
@@ -137,12 +136,14 @@ def score(args: argparse.Namespace) -> None:
     """Two videos to the numbers that compare them."""
     if args.json:
         check_output(args.json, (args.generated, args.target), ())
+    from .media.atomic import whole_file
     from .pipelines.score import score_videos
 
     with progress_bar("scoring") as on_progress:
         report = score_videos(args.generated, args.target, on_progress=on_progress)
     if args.json:
-        write_text(args.json, report.to_json())
+        with whole_file(args.json) as part:
+            part.write_text(report.to_json() + "\n", encoding="utf-8")
     _table("score", [(name, _shown(value)) for name, value in dataclasses.asdict(report).items()])
     if args.json:
         print(f"The numbers are in {args.json}")
@@ -172,14 +173,11 @@ def check_output(out: Path, inputs: Iterable[Path], suffixes: tuple[str, ...]) -
         InputError: unknown ending, or the same file as an input.
         OutputError: a folder, or in a folder that does not exist or cannot be written to.
     """
+    from .media.atomic import check_writable
+
     if suffixes and out.suffix.lower() not in suffixes:
         raise InputError(f"the output {out} must end in {' or '.join(suffixes)}.")
-    if out.is_dir():
-        raise OutputError(f"the output {out} is a folder; give a file name in it.")
-    if not out.parent.is_dir():
-        raise OutputError(f"the folder {out.parent} of the output {out.name} does not exist; make it first.")
-    if not os.access(out.parent, os.W_OK):
-        raise OutputError(f"the folder {out.parent} of the output {out.name} cannot be written to; choose another.")
+    check_writable(out)
     for path in inputs:
         if path.resolve() == out.resolve() or (out.exists() and path.exists() and path.samefile(out)):
             raise InputError(f"the output {out} is also the input {path}; choose another name, for it would be lost.")
@@ -193,27 +191,6 @@ def check_crf(crf: int) -> int:
     return int(check_range(crf, 0, 51, "crf"))
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all.
-
-    Raises:
-        OutputError: the disk is full or the folder not writable.
-    """
-    part: Path | None = None
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8"
-        ) as file:
-            part = Path(file.name)
-            file.write(text + "\n")
-        os.replace(part, path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
-    finally:
-        if part is not None:
-            part.unlink(missing_ok=True)
-
-
 def _options(args: argparse.Namespace) -> MotionOptions:
     from .types import MotionOptions, as_fps
 
@@ -222,10 +199,10 @@ def _options(args: argparse.Namespace) -> MotionOptions:
 
 
 @contextmanager
-def _mesh(args: argparse.Namespace, video: bool = False) -> Iterator[MeshBackend]:
+def _mesh(args: argparse.Namespace) -> Iterator[MeshBackend]:
     from .face.mesh import open_mesh
 
-    with open_mesh(args.mesh_backend, model_path=args.mesh_model, video=video) as mesh:
+    with open_mesh(args.mesh_backend, model_path=args.mesh_model) as mesh:
         yield mesh
 
 

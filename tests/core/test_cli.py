@@ -97,7 +97,7 @@ def test_output_in_a_missing_folder_is_refused_with_its_name(tmp_path):
 
 def test_output_that_is_a_folder_is_refused(tmp_path):
     (tmp_path / "o.mp4").mkdir()
-    with pytest.raises(OutputError, match="is a folder"):
+    with pytest.raises(OutputError, match="it is a folder"):
         cli_commands.check_output(tmp_path / "o.mp4", [], (".mp4",))
 
 
@@ -121,25 +121,6 @@ def test_output_that_is_an_input_is_refused_and_left_alone(kind, tmp_path):
     with pytest.raises(InputError, match="is also the input"):
         cli_commands.check_output(out, [source], (".mp4",))
     assert source.read_bytes() == b"kept"
-
-
-def test_output_in_a_read_only_folder_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(cli_commands.os, "access", lambda *_: False)  # root may write anywhere
-    with pytest.raises(OutputError, match="cannot be written to"):
-        cli_commands.check_output(tmp_path / "o.mp4", [], (".mp4",))
-
-
-def test_write_text_leaves_the_old_file_when_the_disk_is_full(tmp_path, monkeypatch):
-    out = tmp_path / "s.json"
-    out.write_text("old")
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(cli_commands.os, "replace", full)
-    with pytest.raises(OutputError, match="No space left"):
-        cli_commands.write_text(out, "new")
-    assert out.read_text() == "old" and list(tmp_path.iterdir()) == [out]
 
 
 def test_doctor_json_can_be_read_back(capsys):
