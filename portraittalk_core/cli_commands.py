@@ -238,11 +238,15 @@ def _shown(value: object) -> str:
 
 
 def _table(title: str, rows: list[tuple[str, ...]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
+    try:
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+    except ImportError:  # the doctor must be able to tell what is missing even where rich is
+        print(f"\n{title}", *("  ".join(row) for row in rows), sep="\n  ")
+        return
     table = Table(title=title, title_justify="left", show_header=False)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))  # as it stands: a path with [brackets] is no markup
     # A pipe or a log file has no width of its own; 80 columns would break paths and advice apart.
-    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160).print(table, markup=False)
+    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160).print(table)

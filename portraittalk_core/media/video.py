@@ -11,7 +11,7 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
-from av.video.reformatter import ColorRange, Colorspace
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from torch import Tensor
 
 from ..checks import check_range
@@ -206,7 +206,7 @@ class VideoWriter:
         context.thread_count = threads
         context.colorspace = context.color_primaries = context.color_trc = BT709
         context.color_range = ColorRange.MPEG
-        self._video = video
+        self._video, self._to_yuv = video, VideoReformatter()  # kept: making one takes as long as using it
         if self._sound:
             self._audio = self._container.add_stream("aac", rate=self._sound.rate)
             self._audio.layout = "mono" if self._sound.channels == 1 else "stereo"
@@ -226,8 +226,10 @@ class VideoWriter:
         pixels = picture.numpy()
         if self.width % 2 or self.height % 2:
             pixels = np.pad(pixels, ((0, self.height % 2), (0, self.width % 2), (0, 0)), mode="edge")
-        frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-        frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
+        frame = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(pixels), format="rgb24")
+        frame = self._to_yuv.reformat(
+            frame, format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+        )
         frame.pts, frame.time_base = self.num_frames, 1 / self.fps
         with self._explained():
             self._container.mux(self._video.encode(frame))

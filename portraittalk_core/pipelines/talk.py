@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -154,17 +155,32 @@ def _writer(out: Path, portrait: Portrait, fps: Fraction, sound: Sound, crf: int
     return VideoWriter(out, width, height, fps, sound=sound, crf=crf)
 
 
+@contextlib.contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    """Draw with one thread: a frame is many small steps, whose threads would only wait for those of the encoder.
+
+    Measured on two cores: 26 s instead of 1.5 s for 8 s of video.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _write_all(
     writer: VideoWriter, pictures: Iterator[Tensor], total: int, started: float, on_progress: Progress | None
 ) -> TalkResult:
     if total == 0:
         raise InputError("there is nothing to draw: the motion has 0 frames.")
     first = 0.0
-    for done, picture in enumerate(pictures, 1):
-        writer.write(picture)
-        if done == 1:
-            first = time.perf_counter() - started
-        if on_progress:
-            on_progress(done, total)
+    with _one_torch_thread():
+        for done, picture in enumerate(pictures, 1):
+            writer.write(picture)
+            if done == 1:
+                first = time.perf_counter() - started
+            if on_progress:
+                on_progress(done, total)
     writer.close()
     return TalkResult(writer.path, total, writer.fps, first, time.perf_counter() - started)
