@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 OnProgress = Callable[[int, int], None]
 PLAIN_EVERY_S = 5.0  # a log file gets one line in this time
@@ -14,7 +15,7 @@ PLAIN_EVERY_S = 5.0  # a log file gets one line in this time
 @contextmanager
 def progress_bar(name: str) -> Iterator[OnProgress]:
     """Give an `on_progress(done, total)` that shows `name`, the frames done and the time left until the block ends."""
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and find_spec("rich"):
         with _rich_bar(name) as on_progress:
             yield on_progress
     else:
