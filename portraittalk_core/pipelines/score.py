@@ -1,0 +1,213 @@
+"""Two videos, generated and true, become the numbers that compare them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import InputError
+from ..face.mesh import MeshBackend, open_mesh, track_faces
+from ..media.video import probe_video, read_pictures
+from ..metrics.adfd import adfd
+from ..metrics.landmark_distance import FACE_POINTS, MOUTH_POINTS, landmark_distance
+from ..metrics.psnr import psnr
+from ..metrics.ssim import ssim
+from ..types import LandmarkTrack
+
+Progress = Callable[[int, int], None]
+T = TypeVar("T")
+MIN_FRAMES = 2  # with a face in both videos; fewer show no motion
+
+
+@dataclass(frozen=True)
+class ScoreReport:
+    """What was measured, on how much, and how; None where there was too little to measure on."""
+
+    adfd: float | None  # 0..1, higher is better
+    adfd_spatial: float | None
+    adfd_motion: float | None
+    mouth_landmark_distance: float | None  # M-LMD, percent of the inter-ocular distance, lower is better
+    face_landmark_distance: float | None  # F-LMD, the same over 468 points
+    mouth_landmark_distance_px: float | None  # pixels of the target
+    face_landmark_distance_px: float | None
+    psnr: float | None  # decibels, mean over frames that differ; infinite if none does
+    ssim: float | None  # −1..1, mean over frames
+    num_frames: int  # compared, by index
+    num_frames_with_face: int  # of these, a face was seen in both
+    num_identical_frames: int  # of these, the pictures are equal; left out of the PSNR mean unless all are
+    num_frames_left_over: int  # at the end of the longer video
+    width: int  # pixels compared, the target's
+    height: int
+    fps: str  # of the comparison, the generated video's
+    landmark_source: str  # face-mesh back end, or "given"
+    note: str  # what was done to make the two comparable
+
+    def to_json(self) -> str:
+        """As JSON text; an infinite PSNR is written as "inf"."""
+        values = {k: "inf" if isinstance(v, float) and math.isinf(v) else v for k, v in asdict(self).items()}
+        return json.dumps(values, indent=2, ensure_ascii=False)
+
+
+def score_videos(
+    generated: Path,
+    target: Path,
+    *,
+    mesh: MeshBackend | None = None,
+    face_index: int = 0,
+    on_progress: Progress | None = None,
+) -> ScoreReport:
+    """Compare a generated video with the true one, frame by frame.
+
+    The target is read at the generated video's frame rate; generated frames are scaled to the target's size; the longer
+    video's end is left out. Frames without a face in either do not count for landmarks.
+
+    Args:
+        generated: video file.
+        target: video file.
+        mesh: an open face-mesh back end; None opens one for this call.
+        face_index: which face, 0 is the largest.
+        on_progress: called with frames done and frames in all; may raise to stop.
+
+    Raises:
+        MediaError: a file is not a video.
+        NoFaceError: one of them shows no face at all.
+    """
+    if mesh is None:
+        with open_mesh() as opened:
+            return score_videos(generated, target, mesh=opened, face_index=face_index, on_progress=on_progress)
+    made, true = probe_video(generated), probe_video(target)
+    fps = made.fps
+    counts = [math.ceil(v.seconds * float(fps) - 0.02) for v in (made, true)]
+    num_frames = max(1, min(counts))
+    progress = _Steps(3 * num_frames, on_progress)
+    pictures = _PictureScores()
+    pairs = zip(read_pictures(generated), read_pictures(target, fps), strict=False)
+    for a, b in progress.over(itertools.islice(pairs, num_frames)):
+        pictures.add(_scaled(a, (true.height, true.width)), b)
+    # the faces are followed in passes of their own, so that one picture at a time is in memory
+    tracks = []
+    for path in (generated, target):
+        frames = progress.over(itertools.islice(read_pictures(path, fps), num_frames))
+        tracks.append(track_faces(frames, fps, mesh, face_index, source=path.name))
+    note = []
+    if (made.width, made.height) != (true.width, true.height):
+        note.append(f"generated frames of {made.width}×{made.height} were scaled to {true.width}×{true.height}")
+    if made.fps != true.fps:
+        note.append(f"the target of {float(true.fps):g} fps was sampled at {float(fps):g} fps")
+    report = _report(*tracks, mesh.name, "; ".join(note), abs(counts[0] - counts[1]))
+    return _with_pictures(report, pictures)
+
+
+def score_tracks(generated: LandmarkTrack, target: LandmarkTrack, landmark_source: str = "given") -> ScoreReport:
+    """Compare two landmark tracks, frame by frame; picture scores are None.
+
+    Raises:
+        InputError: their frame rates or the shapes of their pictures differ.
+    """
+    if generated.fps != target.fps:
+        raise InputError(
+            f"tracks of {float(generated.fps):g} and {float(target.fps):g} fps cannot be compared frame by frame; "
+            "make both at the same rate."
+        )
+    if abs(generated.width * target.height - generated.height * target.width) > 0.01 * generated.height * target.width:
+        raise InputError(
+            f"tracks on pictures of {generated.width}×{generated.height} and {target.width}×{target.height} have "
+            "different shapes; crop to the same shape first."
+        )
+    count = min(len(generated), len(target))
+    left = max(len(generated), len(target)) - count
+    return _report(generated.slice(0, count), target.slice(0, count), landmark_source, "", left)
+
+
+class _PictureScores:
+    def __init__(self) -> None:
+        self.psnr: list[float] = []
+        self.ssim: list[float] = []
+
+    def add(self, generated: Tensor, target: Tensor) -> None:
+        self.psnr.append(psnr(generated, target))
+        self.ssim.append(1.0 if math.isinf(self.psnr[-1]) else ssim(generated, target))
+
+
+class _Steps:
+    """One progress over several passes."""
+
+    def __init__(self, total: int, on_progress: Progress | None) -> None:
+        self.done, self.total, self.on_progress = 0, total, on_progress
+
+    def over(self, items: Iterable[T]) -> Iterator[T]:
+        for item in items:
+            yield item
+            self.done += 1
+            if self.on_progress:
+                self.on_progress(min(self.done, self.total), self.total)
+
+
+def _scaled(picture: Tensor, size: tuple[int, int]) -> Tensor:
+    if tuple(picture.shape[:2]) == size:
+        return picture
+    planes = picture.permute(2, 0, 1)[None].float()
+    scaled = F.interpolate(planes, size=size, mode="bilinear", antialias=True, align_corners=False)
+    return scaled[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8)
+
+
+def _report(
+    generated: LandmarkTrack, target: LandmarkTrack, landmark_source: str, note: str, left_over: int
+) -> ScoreReport:
+    both = generated.valid & target.valid
+    values: dict[str, float | None] = dict.fromkeys(
+        (
+            "adfd",
+            "adfd_spatial",
+            "adfd_motion",
+            "mouth_landmark_distance",
+            "face_landmark_distance",
+            "mouth_landmark_distance_px",
+            "face_landmark_distance_px",
+        )
+    )
+    if int(both.sum()) >= MIN_FRAMES:
+        size = torch.tensor([target.width, target.height], dtype=torch.float64)
+        made, true = (t.points[both, :, :2].double() * size for t in (generated, target))
+        score = adfd(made[:, : len(FACE_POINTS)], true[:, : len(FACE_POINTS)], (target.height, target.width))
+        values |= {"adfd": score.score, "adfd_spatial": score.spatial, "adfd_motion": score.motion}
+        for name, points in (("mouth", list(MOUTH_POINTS)), ("face", list(FACE_POINTS))):
+            pair = made[:, points], true[:, points]
+            percent = landmark_distance(*pair, norm="interocular", reference_px=true)
+            values[f"{name}_landmark_distance"] = float(percent.mean())
+            values[f"{name}_landmark_distance_px"] = float(landmark_distance(*pair).mean())
+    else:
+        note = "; ".join(filter(None, [note, f"fewer than {MIN_FRAMES} frames show the face in both"]))
+    return ScoreReport(
+        **values,
+        psnr=None,
+        ssim=None,
+        num_frames=len(target),
+        num_frames_with_face=int(both.sum()),
+        num_identical_frames=0,
+        num_frames_left_over=left_over,
+        width=target.width,
+        height=target.height,
+        fps=f"{generated.fps.numerator}/{generated.fps.denominator}",
+        landmark_source=landmark_source,
+        note=note,
+    )
+
+
+def _with_pictures(report: ScoreReport, pictures: _PictureScores) -> ScoreReport:
+    finite = [value for value in pictures.psnr if not math.isinf(value)]
+    return replace(
+        report,
+        psnr=sum(finite) / len(finite) if finite else math.inf,
+        ssim=sum(pictures.ssim) / len(pictures.ssim),
+        num_identical_frames=len(pictures.psnr) - len(finite),
+    )

@@ -1,0 +1,47 @@
+import math
+
+import pytest
+import torch
+
+from portraittalk_core.errors import InputError
+from portraittalk_core.metrics.psnr import psnr
+from portraittalk_core.metrics.ssim import ssim
+
+
+def flat(value: float) -> torch.Tensor:
+    return torch.full((32, 32, 3), value, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(("difference", "decibels"), [(0.1, 20.0), (0.01, 40.0)])
+def test_psnr_of_a_constant_difference(difference, decibels):
+    assert psnr(flat(0.5), flat(0.5 + difference), data_range=1.0) == pytest.approx(decibels, abs=1e-9)
+
+
+def test_psnr_matches_the_published_value_on_bytes():
+    a, b = flat(100).to(torch.uint8), flat(110).to(torch.uint8)
+    assert psnr(a, b) == pytest.approx(28.130804, abs=1e-6)
+
+
+def test_psnr_is_infinite_for_identical():
+    assert math.isinf(psnr(flat(0.3), flat(0.3)))
+
+
+# values of metrics.md, from scikit-image and by the formula's closed form for flat pictures
+@pytest.mark.parametrize(("a", "b", "expected"), [(0.0, 1.0, 9.9990e-5), (0.5, 0.6, 0.98360924), (0.2, 0.2, 1.0)])
+def test_ssim_of_flat_pictures(a, b, expected):
+    assert ssim(flat(a), flat(b), data_range=1.0) == pytest.approx(expected, rel=1e-4)
+
+
+def test_ssim_of_a_ramp_and_its_reverse():
+    i = torch.arange(64, dtype=torch.float64)
+    ramp = ((i[:, None] + i[None]) / 126)[..., None].expand(-1, -1, 3)
+    assert ssim(ramp, 1 - ramp, data_range=1.0) == pytest.approx(0.18448276, abs=1e-4)
+
+
+def test_pictures_of_different_shapes_are_rejected():
+    with pytest.raises(InputError, match="cannot be compared"):
+        psnr(flat(0), flat(0)[:16])
+    with pytest.raises(InputError, match="cannot be compared"):
+        ssim(flat(0), flat(0)[:16])
+    with pytest.raises(InputError, match="smaller than the window"):
+        ssim(flat(0)[:8], flat(0)[:8])
