@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import MissingDependency
 from ..types import NUM_LANDMARKS
+from .mesh_backends import native_chatter_muted
 
 HOW = (
     'this Python has no mediapipe with its own face-mesh models; pip install "mediapipe==0.10.21" in an environment of '
@@ -23,18 +27,22 @@ class SolutionsMesh:
     def __init__(self, max_faces: int) -> None:
         try:
             from mediapipe.python.solutions.face_mesh import FaceMesh
-        except ImportError as error:
+        except Exception as error:  # beside a wrong protobuf or numpy it fails in many ways
             raise MissingDependency(f"{HOW} ({error}).") from error
+        self._muted: Callable[[], AbstractContextManager[None]] = native_chatter_muted
         try:
-            self._mesh = FaceMesh(
-                static_image_mode=True, max_num_faces=max_faces, refine_landmarks=True, min_detection_confidence=0.5
-            )
+            with self._muted():
+                self._mesh = FaceMesh(static_image_mode=True, max_num_faces=max_faces, refine_landmarks=True)
+                self._mesh.process(np.zeros((8, 8, 3), np.uint8))  # its threads start at the first picture
         except (FileNotFoundError, RuntimeError, ValueError) as error:
             raise MissingDependency(f"{HOW} ({error}).") from error
 
     def detect(self, picture: Tensor) -> Tensor:
         """(F, 478, 3) normalised landmarks of the faces in a (H, W, 3) uint8 picture."""
-        found = self._mesh.process(np.ascontiguousarray(picture.numpy())).multi_face_landmarks or []
+        with self._muted():
+            found = self._mesh.process(np.ascontiguousarray(picture.numpy())).multi_face_landmarks or []
+        if found:  # each network has now run once and said what it had to say
+            self._muted = nullcontext
         points = [[(p.x, p.y, p.z) for p in face.landmark] for face in found]
         return torch.tensor(points, dtype=torch.float32).reshape(-1, NUM_LANDMARKS, 3)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from torch import Tensor
 
 from ..errors import InputError, MissingDependency
 from ..types import NUM_LANDMARKS
+from .mesh_backends import native_chatter_muted
 
 FILE = "face_landmarker.task"
 FOLDERS_VARIABLE = "PORTRAITTALK_MODELS"
@@ -44,22 +47,27 @@ class TasksMesh:
         try:
             import mediapipe
             from mediapipe.tasks.python import BaseOptions, vision
-        except ImportError as error:
+        except Exception as error:  # beside a wrong protobuf or numpy it fails in many ways
             raise MissingDependency(f"mediapipe is not installed; pip install mediapipe ({error}).") from error
         self._picture = mediapipe.Image
         self._format = mediapipe.ImageFormat.SRGB
         options = vision.FaceLandmarkerOptions(
             base_options=BaseOptions(model_asset_path=str(path)), num_faces=max_faces
         )
+        self._muted: Callable[[], AbstractContextManager[None]] = native_chatter_muted
         try:
-            self._landmarker = vision.FaceLandmarker.create_from_options(options)
+            with self._muted():
+                self._landmarker = vision.FaceLandmarker.create_from_options(options)
         except (RuntimeError, ValueError, OSError) as error:
             raise InputError(f"{path} is not a usable {FILE} file ({error}); download it again.") from error
 
     def detect(self, picture: Tensor) -> Tensor:
         """(F, 478, 3) normalised landmarks of the faces in a (H, W, 3) uint8 picture."""
         image = self._picture(image_format=self._format, data=np.ascontiguousarray(picture.numpy()))
-        found = self._landmarker.detect(image).face_landmarks
+        with self._muted():
+            found = self._landmarker.detect(image).face_landmarks
+        if found:  # each network has now run once and said what it had to say
+            self._muted = nullcontext
         points = [[(p.x, p.y, p.z) for p in face] for face in found]
         return torch.tensor(points, dtype=torch.float32).reshape(-1, NUM_LANDMARKS, 3)
 
