@@ -152,6 +152,9 @@ def _add_score(commands: argparse._SubParsersAction) -> None:
     _file(parser, "--generated", "IN", "video that was made")
     _file(parser, "--target", "IN", "real video of the same moment")
     _file(parser, "--json", "OUT.json", "file to write the numbers to", False)
+    group = parser.add_argument_group("face")
+    group.add_argument("--face-index", metavar="N", type=int, default=0, help="which face, 0 is the largest")
+    _mesh_options(group)
 
 
 def _add_doctor(commands: argparse._SubParsersAction) -> None:
@@ -199,6 +202,10 @@ def _face_options(parser: argparse.ArgumentParser) -> None:
         default="size",
         help="how faces are counted",
     )
+    _mesh_options(group)
+
+
+def _mesh_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--mesh-backend", choices=("auto", "solutions", "tasks", "torch"), default="auto", help="what finds landmarks"
     )

@@ -99,9 +99,14 @@ def render(args: argparse.Namespace) -> None:
     check_output(args.out, inputs, VIDEO_SUFFIXES)
     check_crf(args.crf)
     from .pipelines.talk import render_track
+    from .render.warp import check_same_shape
 
     driving = _load_track(args.track)
     portrait = _find_portrait(args)
+    try:
+        check_same_shape(driving, portrait.landmarks.width, portrait.landmarks.height)
+    except InputError as error:
+        raise InputError(f"{args.track.name} does not fit {args.portrait.name}: {error}") from error
     with progress_bar("rendering") as on_progress:
         result = render_track(
             portrait,
@@ -139,8 +144,10 @@ def score(args: argparse.Namespace) -> None:
     from .media.atomic import whole_file
     from .pipelines.score import score_videos
 
-    with progress_bar("scoring") as on_progress:
-        report = score_videos(args.generated, args.target, on_progress=on_progress)
+    with _mesh(args) as mesh, progress_bar("scoring") as on_progress:
+        report = score_videos(
+            args.generated, args.target, mesh=mesh, face_index=args.face_index, on_progress=on_progress
+        )
     if args.json:
         with whole_file(args.json) as part:
             part.write_text(report.to_json() + "\n", encoding="utf-8")
@@ -234,6 +241,8 @@ def _say_tracked(out: Path, made: LandmarkTrack, took_s: float) -> None:
 
 
 def _shown(value: object) -> str:
+    if value is None:
+        return "not measured"
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 

@@ -14,7 +14,7 @@ PLAIN_EVERY_S = 5.0  # a log file gets one line in this time
 
 @contextmanager
 def progress_bar(name: str) -> Iterator[OnProgress]:
-    """Give an `on_progress(done, total)` that shows `name`, the frames done and the time left until the block ends."""
+    """Give an `on_progress(done, total)` that shows `name`, how much is done and the time left until the block ends."""
     if sys.stderr.isatty() and find_spec("rich"):
         with _rich_bar(name) as on_progress:
             yield on_progress
@@ -31,7 +31,6 @@ def _rich_bar(name: str) -> Iterator[OnProgress]:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("frames"),
         TimeRemainingColumn(),
         TextColumn("left"),
     )
@@ -56,6 +55,6 @@ def plain_progress(name: str, clock: Callable[[], float] = time.monotonic) -> On
             return
         said = now
         left_s = (now - started) * max(total - done, 0) / done
-        print(f"{name}: {done} of {total} frames ({done * 100 // total} %), {left_s:.0f} s left", file=sys.stderr)
+        print(f"{name}: {done} of {total} ({done * 100 // total} %), {left_s:.0f} s left", file=sys.stderr)
 
     return on_progress

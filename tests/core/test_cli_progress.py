@@ -9,8 +9,8 @@ def test_plain_progress_says_the_time_left_every_five_seconds(capsys):
     for done in (10, 50, 60, 100):
         on_progress(done, 400)
     assert capsys.readouterr().err.splitlines() == [
-        "rendering: 50 of 400 frames (12 %), 35 s left",
-        "rendering: 100 of 400 frames (25 %), 30 s left",
+        "rendering: 50 of 400 (12 %), 35 s left",
+        "rendering: 100 of 400 (25 %), 30 s left",
     ]
 
 
