@@ -25,7 +25,11 @@ def main() -> None:
     for flipped in (False, True):
         shown = picture.flip(1).contiguous() if flipped else picture
         rig = make_rig(find_portrait(shown).landmarks)
-        faces.append(rig.rest + rig.close)
+        # she looks straight into the camera: what is upright in the picture is upright on the canonical face
+        sideways = rig.axes[0]
+        down = torch.nn.functional.normalize(torch.tensor([0.0, 1, 0]) - sideways * sideways[1], dim=0)
+        upright = torch.stack([sideways, down, torch.linalg.cross(sideways, down)])
+        faces.append((rig.rest + rig.close) @ rig.axes @ upright.T)
     own, mirrored = faces[0], faces[1] * torch.tensor([-1.0, 1.0, 1.0])
     # the mirror image's landmark nearest to each reflected one is its partner on the other side
     partner = torch.cdist(mirrored * torch.tensor([-1.0, 1, 1]), own * torch.tensor([-1.0, 1, 1])).argmin(1)
