@@ -149,9 +149,7 @@ def densify(values: np.ndarray, shape: np.ndarray, sparsity: Fields) -> np.ndarr
             continue
         segments = dimension.child(3).array(0, kinds[dimension.number(2, "B")]).tolist()
         indices = dimension.child(5).array(0, kinds[dimension.number(4, "B")]).tolist()
-        positions = [
-            at + (i,) for n, at in enumerate(positions) for i in indices[segments[n] : segments[n + 1]]
-        ]
+        positions = [at + (i,) for n, at in enumerate(positions) for i in indices[segments[n] : segments[n + 1]]]
     full = np.zeros([shape[axis] for axis in order], values.dtype)
     full[tuple(np.array(positions).T)] = values
     return full.transpose(np.argsort(order))

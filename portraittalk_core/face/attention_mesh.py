@@ -25,9 +25,7 @@ NUM_EYE_CONTOUR = 16  # the first points of an eye's list run along its lids; ir
 
 
 def _blocks(*widths: int, strides: tuple[int, ...]) -> list[BlazeBlock]:
-    return [
-        BlazeBlock(a, b, stride, prelu=True) for a, b, stride in zip(widths[:-1], widths[1:], strides, strict=True)
-    ]
+    return [BlazeBlock(a, b, stride, prelu=True) for a, b, stride in zip(widths[:-1], widths[1:], strides, strict=True)]
 
 
 class _Narrow(nn.Sequential):

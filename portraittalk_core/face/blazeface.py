@@ -18,7 +18,7 @@ NMS_MIN_IOU = 0.3  # detections that overlap more than this are one face
 
 
 class BlazeBlock(nn.Module):
-    """Depthwise 3×3, pointwise 1×1, skip connection, activation; stride 2 pools the skip, more channels pad it with 0."""
+    """Depthwise 3×3, pointwise 1×1, skip connection, activation; stride 2 pools the skip, new channels are 0 in it."""
 
     def __init__(self, num_in: int, num_out: int, stride: int = 1, prelu: bool = False) -> None:
         super().__init__()
