@@ -151,7 +151,7 @@ def score(args: argparse.Namespace) -> None:
     if args.json:
         with whole_file(args.json) as part:
             part.write_text(report.to_json() + "\n", encoding="utf-8")
-    _table("score", [(name, _shown(value)) for name, value in dataclasses.asdict(report).items()])
+    _table("score", [(name, _shown(value)) for name, value in report.values().items()])
     if args.json:
         print(f"The numbers are in {args.json}")
 

@@ -320,7 +320,7 @@ class _SoundTrack:
 
 def _first_rate(sound: Path | tuple[Tensor, int]) -> int:
     if isinstance(sound, tuple):
-        return int(sound[1])
+        return _aac_rate(int(sound[1]))
     with open_media(sound) as container:
         return _aac_rate(container.streams.audio[0].codec_context.sample_rate)
 
@@ -336,10 +336,18 @@ def _file_blocks(path: Path) -> Iterator[np.ndarray]:
 
 
 def _tensor_blocks(waveform: Tensor, rate: int) -> Iterator[np.ndarray]:
-    if rate not in AAC_RATES_HZ:
-        raise InputError(f"sound at {rate} Hz cannot be written; resample it to 48000 Hz.")
     samples = waveform.detach().float().cpu().reshape(-1, waveform.shape[-1])
     if len(samples) > 2:
         samples = samples.mean(0, keepdim=True)
+    layout = "mono" if len(samples) == 1 else "stereo"
+    resampler = None if rate == _aac_rate(rate) else av.AudioResampler("fltp", layout, _aac_rate(rate))
     for start in range(0, samples.shape[1], rate):
-        yield samples[:, start : start + rate].numpy()
+        block = np.ascontiguousarray(samples[:, start : start + rate].numpy())
+        if resampler is None:
+            yield block
+            continue
+        frame = av.AudioFrame.from_ndarray(block, "fltp", layout)
+        frame.sample_rate = rate
+        yield from (made.to_ndarray() for made in resampler.resample(frame))
+    if resampler is not None:
+        yield from (made.to_ndarray() for made in resampler.resample(None))

@@ -6,7 +6,9 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
+from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,7 +19,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..face.mesh import MeshBackend, open_mesh, track_faces
 from ..media.video import probe_video, read_pictures
-from ..metrics.adfd import adfd
+from ..metrics.adfd import ADFDResult, adfd
 from ..metrics.landmark_distance import FACE_POINTS, MOUTH_POINTS, landmark_distance
 from ..metrics.psnr import psnr
 from ..metrics.ssim import ssim
@@ -26,6 +28,30 @@ from ..types import LandmarkTrack
 Progress = Callable[[int, int], None]
 T = TypeVar("T")
 MIN_FRAMES = 2  # with a face in both videos; fewer show no motion
+
+
+@dataclass(frozen=True)
+class PictureSource:
+    """A video to be scored: a file, or pictures in memory."""
+
+    name: str  # what to call it in messages
+    width: int
+    height: int
+    fps: Fraction
+    seconds: float
+    read: Callable[[Fraction], Iterator[Tensor]]  # (H, W, 3) uint8 pictures at a frame rate; called more than once
+
+    @staticmethod
+    def of_file(path: Path) -> PictureSource:
+        """A video file.
+
+        Raises:
+            MediaError: it is not one.
+        """
+        probe = probe_video(path)
+        return PictureSource(
+            Path(path).name, probe.width, probe.height, probe.fps, probe.seconds, partial(read_pictures, path)
+        )
 
 
 @dataclass(frozen=True)
@@ -50,16 +76,21 @@ class ScoreReport:
     fps: str  # of the comparison, the generated video's
     landmark_source: str  # face-mesh back end, or "given"
     note: str  # what was done to make the two comparable
+    over_time: ADFDResult | None = None  # the parts of ADFD frame by frame
+
+    def values(self) -> dict[str, float | int | str | None]:
+        """All numbers by name, without those frame by frame."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "over_time"}
 
     def to_json(self) -> str:
         """As JSON text; an infinite PSNR is written as "inf"."""
-        values = {k: "inf" if isinstance(v, float) and math.isinf(v) else v for k, v in asdict(self).items()}
+        values = {k: "inf" if isinstance(v, float) and math.isinf(v) else v for k, v in self.values().items()}
         return json.dumps(values, indent=2, ensure_ascii=False)
 
 
 def score_videos(
-    generated: Path,
-    target: Path,
+    generated: Path | PictureSource,
+    target: Path | PictureSource,
     *,
     mesh: MeshBackend | None = None,
     face_index: int = 0,
@@ -71,11 +102,11 @@ def score_videos(
     video's end is left out. Frames without a face in either do not count for landmarks.
 
     Args:
-        generated: video file.
-        target: video file.
+        generated: video file or pictures.
+        target: video file or pictures.
         mesh: an open face-mesh back end; None opens one for this call.
         face_index: which face, 0 is the largest.
-        on_progress: called with frames done and frames in all; may raise to stop.
+        on_progress: called with steps done and steps in all; may raise to stop.
 
     Raises:
         MediaError: a file is not a video.
@@ -84,20 +115,20 @@ def score_videos(
     if mesh is None:
         with open_mesh() as opened:
             return score_videos(generated, target, mesh=opened, face_index=face_index, on_progress=on_progress)
-    made, true = probe_video(generated), probe_video(target)
+    made, true = (v if isinstance(v, PictureSource) else PictureSource.of_file(v) for v in (generated, target))
     fps = made.fps
     counts = [math.ceil(v.seconds * float(fps) - 0.02) for v in (made, true)]
     num_frames = max(1, min(counts))
     progress = _Steps(3 * num_frames, on_progress)
     pictures = _PictureScores()
-    pairs = zip(read_pictures(generated), read_pictures(target, fps), strict=False)
+    pairs = zip(made.read(fps), true.read(fps), strict=False)
     for a, b in progress.over(itertools.islice(pairs, num_frames)):
         pictures.add(_scaled(a, (true.height, true.width)), b)
     # the faces are followed in passes of their own, so that one picture at a time is in memory
     tracks = []
-    for path in (generated, target):
-        frames = progress.over(itertools.islice(read_pictures(path, fps), num_frames))
-        tracks.append(track_faces(frames, fps, mesh, face_index, source=path.name))
+    for video in (made, true):
+        frames = progress.over(itertools.islice(video.read(fps), num_frames))
+        tracks.append(track_faces(frames, fps, mesh, face_index, source=video.name))
     note = []
     if (made.width, made.height) != (true.width, true.height):
         note.append(f"generated frames of {made.width}×{made.height} were scaled to {true.width}×{true.height}")
@@ -175,10 +206,12 @@ def _report(
             "face_landmark_distance_px",
         )
     )
+    over_time = None
     if int(both.sum()) >= MIN_FRAMES:
         size = torch.tensor([target.width, target.height], dtype=torch.float64)
         made, true = (t.points[both, :, :2].double() * size for t in (generated, target))
         score = adfd(made[:, : len(FACE_POINTS)], true[:, : len(FACE_POINTS)], (target.height, target.width))
+        over_time = score
         values |= {"adfd": score.score, "adfd_spatial": score.spatial, "adfd_motion": score.motion}
         for name, points in (("mouth", list(MOUTH_POINTS)), ("face", list(FACE_POINTS))):
             pair = made[:, points], true[:, points]
@@ -200,6 +233,7 @@ def _report(
         fps=f"{generated.fps.numerator}/{generated.fps.denominator}",
         landmark_source=landmark_source,
         note=note,
+        over_time=over_time,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from ..checks import check_choice
 from ..errors import InputError
 from ..face import topology as topo
+from ..face.mesh import MeshBackend, detect_faces, find_portrait, open_mesh
 from ..media.video import VideoWriter
 from ..motion.embedded import plan_motion
 from ..motion.retarget import make_rig, plan_landmarks
@@ -25,6 +26,7 @@ from ..types import LandmarkTrack, MotionOptions, MotionPlan, Portrait, Speech
 Progress = Callable[[int, int], None]
 Sound = Path | Speech | tuple[Tensor, int] | None
 TRANSFERS = ("auto", "absolute", "relative")
+NEAR = 0.15  # of the picture: a track whose middle is this near to a face may have been made on it
 SPAN = 64  # frames whose landmarks exist at once
 
 
@@ -82,6 +84,39 @@ def talk(
         return _write_all(writer, pictures, len(plan), started, on_progress)
 
 
+def landmarks_of_speech(
+    picture: Tensor,
+    speech: Speech,
+    options: MotionOptions,
+    face_index: int = 0,
+    reference: LandmarkTrack | None = None,
+    on_progress: Progress | None = None,
+) -> LandmarkTrack:
+    """The landmarks of a picture's face that says something.
+
+    Args:
+        picture: (H, W, 3) uint8.
+        speech: what is said.
+        options: frame rate, mouth gain, head motion, blinks, seed.
+        face_index: which face, 0 is the largest.
+        reference: the face's landmarks, if they are known already (its first frame counts).
+        on_progress: called with frames done and frames in all; may raise to stop.
+
+    Raises:
+        NoFaceError: no such face in the picture.
+    """
+    if reference is None:
+        reference = find_portrait(picture, face_index).landmarks
+    plan = plan_motion(speech, reference.slice(0, 1), options)
+    rig, spans = make_rig(plan.reference), []
+    for start in range(0, len(plan), SPAN):
+        spans.append(plan_landmarks(plan, start, start + SPAN, rig).points)
+        if on_progress:
+            on_progress(min(start + SPAN, len(plan)), len(plan))
+    points = torch.cat(spans)
+    return replace(plan.reference, points=points, valid=torch.ones(len(points), dtype=torch.bool), fps=plan.fps)
+
+
 def render_plan(portrait: Portrait, plan: MotionPlan) -> Iterator[Tensor]:
     """The portrait in every frame of a plan; landmarks exist only for a span at a time.
 
@@ -102,6 +137,7 @@ def render_track(
     transfer: str = "auto",
     crf: int = 18,
     on_progress: Progress | None = None,
+    on_picture: Callable[[Tensor], None] | None = None,
 ) -> TalkResult:
     """Let a portrait follow a landmark track.
 
@@ -114,6 +150,7 @@ def render_track(
             "auto" looks whether the track was made on this portrait.
         crf: H.264 quality, 0 lossless .. 51.
         on_progress: called with frames done and frames in all; may raise to stop, and then no file remains.
+        on_picture: called with every picture (H, W, 3) uint8 before it is written.
 
     Raises:
         InputError: the track's picture has another shape than the portrait.
@@ -123,6 +160,8 @@ def render_track(
     fitted = fit_track(portrait, track, transfer)
     with _writer(out, portrait, track.fps, sound, crf) as writer:
         pictures = PortraitRenderer(portrait, needed_reach_px(portrait, fitted)).render(fitted)
+        if on_picture:
+            pictures = _shown(pictures, on_picture)
         return _write_all(writer, pictures, len(track), started, on_progress)
 
 
@@ -148,6 +187,33 @@ def needed_reach_px(portrait: Portrait, track: LandmarkTrack) -> float:
     way = (track.points[:, rigid, :2] * size - rest[rigid]).norm(dim=2).amax()
     face = (rest.amax(0) - rest.amin(0)).min()
     return float(torch.maximum(REACH * face, 2.5 * way))
+
+
+def driven_portrait(
+    picture: Tensor, track: LandmarkTrack, source: str = "portrait", mesh: MeshBackend | None = None
+) -> Portrait:
+    """The picture with the landmarks of that face of it which a track was made on; else of its largest face.
+
+    Raises:
+        InputError: the track's picture has another shape.
+        NoFaceError: no face, or one too small.
+    """
+    height, width = picture.shape[:2]
+    check_same_shape(track, width, height)
+    if mesh is None:
+        with open_mesh() as opened:
+            return driven_portrait(picture, track, source, opened)
+    faces = detect_faces(picture, mesh)
+    middles = faces[:, :, :2].mean(1)
+    away = (middles - track.points[:, :, :2].mean((0, 1))).norm(dim=1)
+    nearest = int(away.argmin()) if len(faces) and float(away.min()) < NEAR else 0
+    return find_portrait(picture, nearest, source=source, mesh=mesh)
+
+
+def _shown(pictures: Iterator[Tensor], on_picture: Callable[[Tensor], None]) -> Iterator[Tensor]:
+    for picture in pictures:
+        on_picture(picture)
+        yield picture
 
 
 def _writer(out: Path, portrait: Portrait, fps: Fraction, sound: Sound, crf: int) -> VideoWriter:

@@ -1,0 +1,33 @@
+"""ComfyUI's face of the library: convert in, one core call, convert out. This file is the only list of nodes."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from .landmarks import LandmarksFromVideo, LoadLandmarks, PreviewLandmarks, SaveLandmarks
+from .score import ADFDScore
+from .speech import AudioToLandmarks
+from .video import RenderPortrait
+
+NODES: list[type[io.ComfyNode]] = [
+    AudioToLandmarks,
+    LandmarksFromVideo,
+    PreviewLandmarks,
+    SaveLandmarks,
+    LoadLandmarks,
+    RenderPortrait,
+    ADFDScore,
+]
+
+
+class PortraitTalkExtension(ComfyExtension):
+    """What ComfyUI asks for the nodes."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        """All nodes of this pack."""
+        return NODES
+
+
+async def comfy_entrypoint() -> PortraitTalkExtension:
+    """Called by ComfyUI when it loads the pack."""
+    return PortraitTalkExtension()

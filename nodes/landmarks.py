@@ -1,0 +1,206 @@
+"""Landmark tracks: from video, to the eye, to and from files."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+from comfy_api.latest import io, ui
+
+from . import convert, paths
+from .progress import Progress, counted
+from .sockets import FaceLandmarks, Landmarks, advanced, schema
+
+FILL = ["hold", "interpolate", "error"]
+
+
+class LandmarksFromVideo(io.ComfyNode):
+    """A real video to the landmarks of a face in it."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return schema(
+            node_id="PortraitTalkLandmarksFromVideo",
+            display_name="Landmarks From Video",
+            description="Follows one face through a video. Connect a VIDEO, or IMAGE frames, or FACE_LANDMARKS.",
+            search_aliases=["face tracking", "facial landmarks"],
+            inputs=[
+                io.Video.Input("video", optional=True, tooltip="The video to watch, at its own frame rate."),
+                io.Image.Input("frames", optional=True, tooltip="Frames instead of a video."),
+                FaceLandmarks.Input(
+                    "face_landmarks", optional=True, tooltip="Landmarks from newer ComfyUI's own detector, instead."
+                ),
+                io.Float.Input(
+                    "fps", default=25.0, min=1.0, max=240.0, step=0.001,
+                    tooltip="Frames per second of the frames or face_landmarks input; a video knows its own.",
+                ),
+                io.Int.Input(
+                    "face_index", default=0, min=0, max=15,
+                    tooltip="Which face of several in the first frame: 0 is the largest.",
+                ),
+                advanced(
+                    io.Combo.Input(
+                        "on_missing", options=FILL, default="hold",
+                        tooltip="Frames without the face: repeat the last place, move straight to the next, or stop.",
+                    )
+                ),
+            ],
+            outputs=[
+                Landmarks.Output("landmarks", display_name="landmarks", tooltip="The face in every frame."),
+                io.Int.Output("frame_count", display_name="frame_count", tooltip="Number of frames."),
+                io.Float.Output("fps_out", display_name="fps", tooltip="Frames per second."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, fps, face_index, on_missing, video=None, frames=None, face_landmarks=None) -> io.NodeOutput:
+        """Follow the face in whichever input is connected."""
+        from ..portraittalk_core.errors import InputError
+
+        if video is not None:
+            track = _track_video(video, face_index, on_missing)
+        elif frames is not None:
+            track = _track_frames(frames, fps, face_index, on_missing)
+        elif face_landmarks is not None:
+            track = convert.to_track(face_landmarks, Fraction(str(fps)), face_index)
+        else:
+            raise InputError("nothing to watch: connect a video, frames or face_landmarks.")
+        return io.NodeOutput(track, len(track), float(track.fps))
+
+
+class PreviewLandmarks(io.ComfyNode):
+    """A track as moving stick figures and as curves."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return schema(
+            node_id="PortraitTalkPreviewLandmarks",
+            display_name="Preview Landmarks",
+            description="Draws a landmark track: frames of line drawings, and its curves over time.",
+            inputs=[
+                Landmarks.Input("landmarks", tooltip="The track to look at."),
+                io.Audio.Input("audio", optional=True, tooltip="Its waveform is drawn behind the mouth's curves."),
+                io.Int.Input(
+                    "max_frames", default=64, min=1, max=1024,
+                    tooltip="At most this many frames are drawn, evenly spread over the track.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output("images", display_name="images", tooltip="Line drawings, at most max_frames."),
+                io.Image.Output("plot", display_name="plot", tooltip="Mouth, jaw, eyes and head pose over time."),
+            ],
+            is_output_node=True,
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, landmarks, max_frames, audio=None) -> io.NodeOutput:
+        """Draw the frames and the plot; show the plot on the node."""
+        from ..portraittalk_core.face.draw import draw_landmarks
+        from ..portraittalk_core.pipelines.plot import plot_track
+
+        step = max(1, math.ceil(len(landmarks) / max_frames))
+        chosen = range(0, len(landmarks), step)
+        frames = list(counted((draw_landmarks(landmarks, i) for i in chosen), len(chosen), Progress()))
+        plot = convert.to_image([plot_track(landmarks, convert.to_speech(audio) if audio else None)])
+        return io.NodeOutput(convert.to_image(frames), plot, ui=ui.PreviewImage(plot, cls=cls))
+
+
+class SaveLandmarks(io.ComfyNode):
+    """A track to a file in the output folder."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return schema(
+            node_id="PortraitTalkSaveLandmarks",
+            display_name="Save Landmarks",
+            description="Writes a landmark track to ComfyUI's output folder, as a small safetensors file.",
+            inputs=[
+                Landmarks.Input("landmarks", tooltip="The track to keep."),
+                io.String.Input(
+                    "filename_prefix", default="landmarks/PortraitTalk",
+                    tooltip="Folder and beginning of the name within the output folder; a number is added.",
+                ),
+            ],
+            outputs=[io.String.Output("path", display_name="path", tooltip="Where the file is.")],
+            is_output_node=True,
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, landmarks, filename_prefix) -> io.NodeOutput:
+        """Write the next numbered file."""
+        from ..portraittalk_core.media.records import save_record
+
+        path, name, subfolder = paths.new_output(filename_prefix)
+        save_record(landmarks, path)
+        where = f"{subfolder}/{name}" if subfolder else name
+        text = f"{where}: {landmarks.seconds:.2f} s, {len(landmarks)} frames at {float(landmarks.fps):g} fps"
+        return io.NodeOutput(str(path), ui=ui.PreviewText(text))
+
+
+class LoadLandmarks(io.ComfyNode):
+    """A track from a file."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return schema(
+            node_id="PortraitTalkLoadLandmarks",
+            display_name="Load Landmarks",
+            description="Reads a landmark track from ComfyUI's input or output folder.",
+            inputs=[
+                io.Combo.Input(
+                    "file", options=paths.track_names(),
+                    tooltip="A .safetensors track in the input folder, or one that Save Landmarks wrote ([output]).",
+                )
+            ],
+            outputs=[
+                Landmarks.Output("landmarks", display_name="landmarks", tooltip="The face in every frame."),
+                io.Int.Output("frame_count", display_name="frame_count", tooltip="Number of frames."),
+                io.Float.Output("fps_out", display_name="fps", tooltip="Frames per second."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, file) -> bool | str:
+        """Accept files that appeared after the list was made."""
+        try:
+            paths.track_path(file)
+        except ValueError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, file) -> str:
+        """Read again when the file has changed."""
+        status = paths.track_path(file).stat()
+        return f"{status.st_mtime_ns}:{status.st_size}"
+
+    @classmethod
+    def execute(cls, file) -> io.NodeOutput:
+        """Read the file."""
+        from ..portraittalk_core.media.records import load_record
+        from ..portraittalk_core.types import LandmarkTrack
+
+        track = load_record(LandmarkTrack, paths.track_path(file))
+        return io.NodeOutput(track, len(track), float(track.fps))
+
+
+def _track_video(video, face_index, on_missing):
+    from ..portraittalk_core.face.mesh import track_faces
+    from ..portraittalk_core.media.video import probe_video, read_pictures
+
+    with convert.video_file(video) as path:
+        fps = probe_video(path).fps
+        pictures = read_pictures(path, fps, on_progress=Progress())
+        return track_faces(pictures, fps, face_index=face_index, on_missing=on_missing, source="the video")
+
+
+def _track_frames(frames, fps, face_index, on_missing):
+    from ..portraittalk_core.face.mesh import track_faces
+    from ..portraittalk_core.types import as_fps
+
+    pictures = counted(convert.to_pictures(frames), len(frames), Progress())
+    return track_faces(pictures, as_fps(fps), face_index=face_index, on_missing=on_missing, source="the frames")

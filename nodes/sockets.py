@@ -1,0 +1,24 @@
+"""Socket types, one per core dataclass, and a schema that both old and new ComfyUI take."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from comfy_api.latest import io
+
+CATEGORY = "PortraitTalk"
+
+Landmarks = io.Custom("PORTRAITTALK_LANDMARKS")  # portraittalk_core.types.LandmarkTrack
+FaceLandmarks = io.Custom("FACE_LANDMARKS")  # newer ComfyUI's own face landmarks
+
+
+def schema(**fields: object) -> io.Schema:
+    """A schema in this pack's category, without the fields that this ComfyUI does not know."""
+    known = {field.name for field in dataclasses.fields(io.Schema)}
+    return io.Schema(category=CATEGORY, **{name: value for name, value in fields.items() if name in known})
+
+
+def advanced(widget: io.Input) -> io.Input:
+    """Mark an input as advanced; ComfyUI before 0.4 has no argument for it but passes the mark on."""
+    widget.extra_dict = {**(widget.extra_dict or {}), "advanced": True}
+    return widget

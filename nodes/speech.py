@@ -1,0 +1,119 @@
+"""Speech becomes landmarks."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from comfy_api.latest import io
+
+from . import convert
+from .progress import Progress
+from .sockets import FaceLandmarks, Landmarks, advanced, schema
+
+
+class AudioToLandmarks(io.ComfyNode):
+    """A portrait and speech to a landmark track."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return schema(
+            node_id="PortraitTalkAudioToLandmarks",
+            display_name="AudioToLandmarks",
+            description="Moves the face of a portrait to speech: 478 landmarks a video frame. Nothing to download.",
+            search_aliases=["lip sync", "talking head", "audio to face", "speech to face"],
+            inputs=[*_main_inputs(), *_motion_inputs()],
+            outputs=[
+                Landmarks.Output("landmarks", display_name="landmarks", tooltip="The face in every frame."),
+                io.Int.Output("frame_count", display_name="frame_count", tooltip="Frames: seconds × fps, rounded up."),
+                io.Float.Output("fps_out", display_name="fps", tooltip="Frames per second, for Create Video."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, portrait, audio, fps, face_index, face_landmarks=None, offset_ms=0.0, **motion) -> io.NodeOutput:
+        """Find the face, plan its motion, make the landmarks."""
+        from ..portraittalk_core.pipelines.talk import landmarks_of_speech
+        from ..portraittalk_core.types import MotionOptions, as_fps
+
+        options = MotionOptions(fps=as_fps(fps), offset_ms=offset_ms, **motion)
+        speech = convert.to_speech(audio)
+        reference = convert.to_track(face_landmarks, Fraction(25), face_index) if face_landmarks else None
+        track = landmarks_of_speech(convert.to_picture(portrait), speech, options, face_index, reference, Progress())
+        return io.NodeOutput(track, len(track), float(track.fps))
+
+
+def _main_inputs() -> list[io.Input]:
+    return [
+        io.Image.Input("portrait", tooltip="The picture whose face is to speak; of a batch, the first one."),
+        io.Audio.Input("audio", tooltip="What it says. Voice alone works best; music moves the mouth too."),
+        io.Float.Input(
+            "fps",
+            default=25.0,
+            min=8.0,
+            max=60.0,
+            step=0.001,
+            tooltip="Frames per second. 29.97 is taken as 30000/1001.",
+        ),
+        io.Float.Input(
+            "mouth_gain",
+            default=1.0,
+            min=0.0,
+            max=2.0,
+            step=0.05,
+            tooltip="How far the mouth opens: 0 keeps it closed, 1 is natural, 2 exaggerates.",
+        ),
+        io.Float.Input(
+            "head_motion",
+            default=1.0,
+            min=0.0,
+            max=2.0,
+            step=0.05,
+            tooltip="How much the head moves: 0 locks it, 1 is calm, 2 is lively.",
+        ),
+        io.Float.Input(
+            "blink_rate", default=15.0, min=0.0, max=40.0, step=1.0, tooltip="Blinks per minute; 0 never blinks."
+        ),
+        io.Int.Input(
+            "seed",
+            default=0,
+            min=0,
+            max=0xFFFFFFFFFFFFFFFF,
+            control_after_generate=True,
+            tooltip="Another seed gives other blinks and head motion; the mouth follows the sound alone.",
+        ),
+        io.Int.Input(
+            "face_index",
+            default=0,
+            min=0,
+            max=15,
+            tooltip="Which face of several: 0 is the largest; faces of about one size count from left to right.",
+        ),
+    ]
+
+
+def _motion_inputs() -> list[io.Input]:
+    return [
+        advanced(
+            io.Float.Input(
+                "silence_gate_db", default=-45.0, min=-80.0, max=0.0, step=1.0,
+                tooltip="Sound this far below the speech's level keeps the mouth shut. Raise it if noise moves lips.",
+            )
+        ),
+        advanced(
+            io.Float.Input(
+                "smoothing", default=0.3, min=0.0, max=1.0, step=0.05,
+                tooltip="Calms jitter: 0 none, 1 strong (a lazy mouth).",
+            )
+        ),
+        advanced(
+            io.Float.Input(
+                "offset_ms", default=0.0, min=-500.0, max=500.0, step=5.0,
+                tooltip="Moves the mouth in time: positive is later, negative earlier than the sound.",
+            )
+        ),
+        FaceLandmarks.Input(
+            "face_landmarks", optional=True,
+            tooltip="Landmarks of the portrait from newer ComfyUI's own detector, instead of finding the face here.",
+        ),
+    ]  # fmt: skip

@@ -1,0 +1,80 @@
+"""Landmarks become video."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io, ui
+
+from . import convert, paths
+from .progress import Progress
+from .sockets import Landmarks, advanced, schema
+
+FEW_FRAMES = 300  # an IMAGE batch of more takes gigabytes
+
+
+class RenderPortrait(io.ComfyNode):
+    """A portrait follows a landmark track."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return schema(
+            node_id="PortraitTalkRenderPortrait",
+            display_name="Render Portrait",
+            description="Draws the portrait in every frame of a landmark track, without any weights. Any length: frames "
+            "go straight into a video file.",
+            search_aliases=["talking head", "animate portrait"],
+            inputs=[
+                io.Image.Input("portrait", tooltip="The picture to move; of a batch, the first."),
+                Landmarks.Input("landmarks", tooltip="Where the face goes. Another face's track is carried over."),
+                io.Audio.Input("audio", optional=True, tooltip="The sound of the video, in its own quality."),
+                io.Combo.Input(
+                    "keep_frames", options=["auto", "always", "never"], default="auto",
+                    tooltip=f"Give all frames as IMAGE too: auto does up to {FEW_FRAMES} frames. A minute at 512×512 "
+                    "takes 4.7 GB of memory; else images holds the first frame only.",
+                ),
+                advanced(
+                    io.Int.Input(
+                        "crf", default=16, min=0, max=40,
+                        tooltip="Quality of the video file: lower is better and larger; 16 shows no loss.",
+                    )
+                ),
+            ],
+            outputs=[
+                io.Image.Output("images", display_name="images", tooltip="All frames, or the first (keep_frames)."),
+                io.Video.Output("video", display_name="video", tooltip="The video with its sound, for Save Video."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, portrait, landmarks, keep_frames, crf=16, audio=None) -> io.NodeOutput:
+        """Draw, encode, and give back the file."""
+        from comfy_api.input_impl import VideoFromFile
+
+        from ..portraittalk_core.pipelines.talk import driven_portrait, render_track
+
+        sound = convert.to_waveform(audio) if audio is not None else None
+        face = driven_portrait(convert.to_picture(portrait), landmarks, "the portrait")
+        out, progress, kept = paths.new_temp_video(), Progress(), _Kept(keep_frames, len(landmarks))
+        render_track(
+            face, landmarks, out, sound=sound, crf=crf, on_progress=progress, on_picture=kept.and_show(progress)
+        )
+        return io.NodeOutput(convert.to_image(kept.pictures), VideoFromFile(str(out)), ui=ui.PreviewText(kept.text))
+
+
+class _Kept:
+    """Frames kept for the IMAGE output."""
+
+    def __init__(self, keep_frames: str, total: int) -> None:
+        self.all = keep_frames == "always" or (keep_frames == "auto" and total <= FEW_FRAMES)
+        self.pictures: list = []
+        self.text = f"{total} frames" + ("" if self.all else "; images holds the first one, video all of them")
+
+    def and_show(self, progress: Progress):
+        """A callback that keeps a picture and shows it as preview."""
+
+        def on_picture(picture) -> None:
+            if self.all or not self.pictures:
+                self.pictures.append(picture)
+            progress.show(picture)
+
+        return on_picture
