@@ -116,8 +116,8 @@ def draw_face(picture: Tensor, points_px: Tensor) -> Tensor:
 
 def _strokes(points: np.ndarray, size: tuple[int, int], line: float) -> Image.Image:
     """RGBA colour and coverage of the lines."""
-    # a pixel's middle lies half a pixel from its edge, both on the small and on the large canvas
-    large = points * SMOOTH - 0.5
+    # to whole pixels of the large canvas, whose middles lie half a pixel in; Pillow would cut the fraction off
+    large = np.round(points * SMOOTH - 0.5)
     canvas = Image.new("RGBA", (size[0] * SMOOTH, size[1] * SMOOTH))
     pen = ImageDraw.Draw(canvas)
     width = max(1, round(line * SMOOTH))
@@ -126,7 +126,7 @@ def _strokes(points: np.ndarray, size: tuple[int, int], line: float) -> Image.Im
         pen.line(outline, fill=(*colour, 255), width=width, joint="curve")
     for iris in IRISES:
         centre, rim = large[iris[0]], large[list(iris[1:])]
-        radius = float(np.linalg.norm(rim - centre, axis=1).mean())
+        radius = round(float(np.linalg.norm(rim - centre, axis=1).mean()))
         box = [*(centre - radius).tolist(), *(centre + radius).tolist()]
         pen.ellipse(box, outline=(*BLUE, 255), width=width)
     return canvas.reduce(SMOOTH)

@@ -12,7 +12,7 @@ from ..types import HeadPose, LandmarkTrack
 from . import topology as topo
 from .canonical import canonical_face
 
-PNP_STEPS = 12
+PNP_STEPS = 6
 VIEWING_DISTANCE = 30.0  # inter-ocular distances, about 2 m: the mesh itself knows little perspective
 
 
@@ -57,9 +57,9 @@ def face_box_px(points_px: Tensor) -> Tensor:
 def head_pose(track: LandmarkTrack) -> HeadPose:
     """Head rotation, position and size of every frame, by perspective-n-point on the canonical face.
 
-    The camera looks straight at the face from about VIEWING_DISTANCE, as portraits are taken, so that the angles do not
-    depend on where in the picture the face stands. Points that speech hardly moves are fitted (`topology.RIGID`), all
-    frames at once, by Gauss-Newton steps from a rigid alignment of the 3-D landmarks.
+    The camera looks straight between the eyes from about VIEWING_DISTANCE, as portraits are taken, so that the angles
+    do not depend on where in the picture the face stands. Points that speech hardly moves (`topology.RIGID`) are
+    fitted, all frames at once, by Gauss-Newton steps from a rigid alignment of the 3-D landmarks.
 
     Returns:
         Angles; translation in inter-ocular distances: x and y of the point between the eyes from the picture's middle,
@@ -70,9 +70,9 @@ def head_pose(track: LandmarkTrack) -> HeadPose:
     seen = track.points_px[:, rigid].double()
     size, rotation, _ = align(model.expand(len(seen), -1, -1), seen)
     focal = VIEWING_DISTANCE * size.clamp(min=1e-6)
-    centre = seen[..., :2].mean(1)
+    centre = track.points_px[:, list(topo.RIGHT_EYE_CORNERS + topo.LEFT_EYE_CORNERS), :2].double().mean(1)
     target = (seen[..., :2] - centre[:, None]) / focal[:, None, None]
-    shift = torch.tensor([0.0, 0.0, VIEWING_DISTANCE], dtype=torch.float64) - rotation @ model.mean(0)
+    shift = torch.tensor([0.0, 0.0, VIEWING_DISTANCE], dtype=torch.float64).expand(len(seen), 3)
     for _ in range(PNP_STEPS):
         rotation, shift = _gauss_newton(model, target, rotation, shift)
     scale = focal / shift[:, 2]

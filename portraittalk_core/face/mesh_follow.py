@@ -28,15 +28,14 @@ class Follower:
 
     def see(self, picture: Tensor) -> Tensor | None:
         """(478, 3) pixels of the face in the next picture, or None."""
-        found = look_closely(picture, self.last, self.mesh, FOLLOW_LOOKS) if self._is_near() else None
+        found = None if self.last is None else look_closely(picture, self.last, self.mesh, FOLLOW_LOOKS)
         if found is None:
             found = self._search(picture)
-        self.num_missing = 0 if found is not None else self.num_missing + 1
-        self.last = self.last if found is None else found
+        if found is None:
+            self.num_missing += 1
+        else:
+            self.last, self.num_missing = found, 0
         return found
-
-    def _is_near(self) -> bool:
-        return self.last is not None and self.num_missing == 0
 
     def _search(self, picture: Tensor) -> Tensor | None:
         height, width = picture.shape[:2]
