@@ -1,6 +1,8 @@
 """PortraitTalk for ComfyUI."""
 
-if __package__:  # not when a test runner or pip imports the bare folder
+import sys
+
+if __package__ and "folder_paths" in sys.modules:  # inside ComfyUI; not when a test runner imports the bare folder
     from .nodes import comfy_entrypoint
 
     WEB_DIRECTORY = "./web"

@@ -8,7 +8,7 @@ from fractions import Fraction
 from comfy_api.latest import io, ui
 
 from . import convert, paths
-from .progress import Progress, counted
+from .progress import PREVIEW_PX, Progress, counted
 from .sockets import FaceLandmarks, Landmarks, advanced, schema
 
 FILL = ["hold", "interpolate", "error"]
@@ -102,7 +102,9 @@ class PreviewLandmarks(io.ComfyNode):
 
         step = max(1, math.ceil(len(landmarks) / max_frames))
         chosen = range(0, len(landmarks), step)
-        frames = list(counted((draw_landmarks(landmarks, i) for i in chosen), len(chosen), Progress()))
+        frames = list(
+            counted((next(draw_landmarks(landmarks, i, PREVIEW_PX)) for i in chosen), len(chosen), Progress())
+        )
         plot = convert.to_image([plot_track(landmarks, convert.to_speech(audio) if audio else None)])
         return io.NodeOutput(convert.to_image(frames), plot, ui=ui.PreviewImage(plot, cls=cls))
 

@@ -22,7 +22,7 @@ class ADFDScore(io.ComfyNode):
         return schema(
             node_id="PortraitTalkADFDScore",
             display_name="ADFD Score",
-            description="Compares a generated video with the true one: ADFD (1 is perfect, 0 worst), landmark distance, "
+            description="Compares a generated video with the true one: ADFD (1 perfect, 0 worst), landmark distance, "
             "PSNR and SSIM, with the number of frames used. Needs at least 2 frames that show the face in both.",
             search_aliases=["metric", "lip sync score", "landmark distance", "psnr", "ssim"],
             inputs=[

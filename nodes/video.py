@@ -20,7 +20,7 @@ class RenderPortrait(io.ComfyNode):
         return schema(
             node_id="PortraitTalkRenderPortrait",
             display_name="Render Portrait",
-            description="Draws the portrait in every frame of a landmark track, without any weights. Any length: frames "
+            description="Draws the portrait in every frame of a landmark track, without weights. Any length: frames "
             "go straight into a video file.",
             search_aliases=["talking head", "animate portrait"],
             inputs=[

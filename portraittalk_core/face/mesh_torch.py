@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, MissingDependency
+from ..threads import one_torch_thread
 from ..types import NUM_LANDMARKS, check_picture
 from .attention_mesh import CROP_PX, AttentionMesh
 from .blazeface import FullRangeDetector, ShortRangeDetector, box_iou, decode
@@ -101,6 +102,10 @@ class TorchMesh:
     def detect(self, picture: Tensor) -> Tensor:
         """Points (F, 478, 3) of the faces in a picture (H, W, 3) uint8, normalised like LandmarkTrack; F may be 0."""
         check_picture(picture, "picture")
+        with one_torch_thread():
+            return self._detect(picture)
+
+    def _detect(self, picture: Tensor) -> Tensor:
         if not self.video or self._size != picture.shape:
             self._rois, self._size = [], tuple(picture.shape)
         rois = self._rois

@@ -1,0 +1,257 @@
+"""A real ComfyUI server with this pack in it, for the tests marked `comfy`.
+
+ComfyUI is taken from COMFYUI_DIR, else ~/ComfyUI; its Python from COMFYUI_PYTHON, else venv or .venv inside it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FOLDER_NAME = "pt_under_test"  # unlike the project's name: nothing may depend on the folder
+PACK = (
+    "__init__.py",
+    "nodes",
+    "portraittalk_core",
+    "workflows",
+    "web",
+    "locales",
+    "requirements.txt",
+    "pyproject.toml",
+)
+START_S, RUN_S = 120, 240
+
+
+@dataclass
+class Run:
+    """What one queued prompt did."""
+
+    status: str  # "success", "error" or "interrupted"
+    message: str  # of the error
+    outputs: dict  # node id → what it shows
+    progress: list[tuple[str, int, int]] = field(default_factory=list)  # node, value, max
+    previews: int = 0
+    after_interrupt_s: float | None = None
+
+
+class Comfy:
+    """A running server."""
+
+    def __init__(self, url: str, base: Path, log: Path) -> None:
+        self.url, self.base, self.log = url, base, log
+
+    def get(self, path: str) -> bytes:
+        with urllib.request.urlopen(self.url + path, timeout=30) as answer:
+            return answer.read()
+
+    def get_json(self, path: str) -> dict:
+        return json.loads(self.get(path))
+
+    def post(self, path: str, body: dict) -> dict:
+        request = urllib.request.Request(
+            self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return json.loads(answer.read() or b"{}")
+        except urllib.error.HTTPError as error:
+            return {"refused": json.loads(error.read())}
+
+    def put_input(self, path: Path, name: str | None = None) -> str:
+        """Copy a file into ComfyUI's input folder and return its name there."""
+        name = name or path.name
+        shutil.copyfile(path, self.base / "input" / name)
+        return name
+
+    def temp_files(self) -> list[str]:
+        return sorted(p.name for p in (self.base / "temp").rglob("*") if "portraittalk" in p.name or ".part" in p.name)
+
+    def output(self, shown: dict) -> Path:
+        return self.base / shown["type"] / shown["subfolder"] / shown["filename"]
+
+    def run(self, prompt: dict, interrupt_at: tuple[str, int] | None = None) -> Run:
+        """Queue a prompt in API format and wait for its end."""
+        return asyncio.run(self._run(prompt, interrupt_at))
+
+    async def _run(self, prompt: dict, interrupt_at: tuple[str, int] | None) -> Run:
+        import aiohttp
+
+        client = uuid.uuid4().hex
+        run = Run("", "", {})
+        address = f"{self.url.replace('http', 'ws')}/ws?clientId={client}"
+        async with aiohttp.ClientSession() as session, session.ws_connect(address, max_msg_size=0) as ws:
+            await ws.send_json({"type": "feature_flags", "data": {"supports_preview_metadata": True}})
+            answer = await asyncio.to_thread(self.post, "/prompt", {"prompt": prompt, "client_id": client})
+            if "refused" in answer:
+                return Run("error", json.dumps(answer["refused"], ensure_ascii=False), {})
+            prompt_id, asked_at = answer["prompt_id"], None
+            async with asyncio.timeout(RUN_S):
+                async for message in ws:
+                    if message.type == aiohttp.WSMsgType.BINARY:
+                        run.previews += 1
+                        continue
+                    event = json.loads(message.data)
+                    data = event["data"]
+                    if data.get("prompt_id") not in (prompt_id, None):
+                        continue
+                    if event["type"] == "progress":
+                        run.progress.append((data["node"], data["value"], data["max"]))
+                        node, value = interrupt_at or (None, 0)
+                        if asked_at is None and data["node"] == node and data["value"] >= value:
+                            asked_at = time.perf_counter()
+                            await asyncio.to_thread(self.post, "/interrupt", {"prompt_id": prompt_id})
+                    elif event["type"] == "execution_error":
+                        run.status, run.message = "error", data["exception_message"]
+                    elif event["type"] == "execution_interrupted":
+                        run.status = "interrupted"
+                        run.after_interrupt_s = time.perf_counter() - asked_at if asked_at else None
+                    elif event["type"] == "execution_success":
+                        run.status = "success"
+                    if run.status and (run.status != "success" or await self._stored(prompt_id)):
+                        break
+        history = self.get_json(f"/history/{prompt_id}").get(prompt_id, {})
+        run.outputs = history.get("outputs", {})
+        return run
+
+    async def _stored(self, prompt_id: str) -> bool:
+        """The server says success a moment before it has stored what came out."""
+        for _ in range(100):
+            if prompt_id in await asyncio.to_thread(self.get_json, f"/history/{prompt_id}"):
+                return True
+            await asyncio.sleep(0.05)
+        return False
+
+
+def to_api(workflow: dict, object_info: dict) -> dict:
+    """A workflow as the page saves it, in the format that /prompt takes."""
+    links = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
+    prompt = {}
+    for node in workflow["nodes"]:
+        if node["type"] == "MarkdownNote":
+            continue
+        info = object_info[node["type"]]["input"]
+        values, inputs = iter(node["widgets_values"]), {}
+        wired = {item["name"]: links[item["link"]] for item in node["inputs"] if item["link"] is not None}
+        for name, spec in (info.get("required", {}) | info.get("optional", {})).items():
+            kind, options = spec[0], spec[1] if len(spec) > 1 else {}
+            if name in wired:
+                inputs[name] = wired[name]
+            elif isinstance(kind, list) or kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"):
+                inputs[name] = next(values)
+                if options.get("control_after_generate"):
+                    next(values)
+        prompt[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
+    return prompt
+
+
+def _comfy_folder() -> Path:
+    folder = Path(os.environ.get("COMFYUI_DIR", "~/ComfyUI")).expanduser()
+    if not (folder / "main.py").is_file():
+        reason = f"NO COMFYUI at {folder}: the nodes are NOT TESTED. Put ComfyUI there or set COMFYUI_DIR."
+        warnings.warn(reason, stacklevel=1)
+        pytest.skip(reason)
+    return folder
+
+
+def _comfy_python(folder: Path) -> str:
+    choices = [os.environ.get("COMFYUI_PYTHON"), folder / "venv/bin/python", folder / ".venv/bin/python"]
+    python = next((str(p) for p in choices if p and Path(p).exists()), sys.executable)
+    # as ComfyUI-Manager does when it installs a pack
+    needs = "import matplotlib, skimage, rich"
+    if subprocess.run([python, "-c", needs], capture_output=True, check=False).returncode:
+        command = [python, "-m", "pip", "install", "-q", "-r", str(ROOT / "requirements.txt")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.fail(
+                f"ComfyUI's Python lacks this pack's requirements, and `{' '.join(command)}` failed:\n{done.stderr}"
+            )
+    return python
+
+
+@pytest.fixture(scope="session")
+def comfy(tmp_path_factory):
+    """A server on a free loopback port, with its own folders."""
+    folder = _comfy_folder()
+    python = _comfy_python(folder)
+    base = tmp_path_factory.mktemp("comfy")
+    pack = base / "custom_nodes" / FOLDER_NAME
+    for sub in ("input", "output", "temp", "user", "models"):
+        (base / sub).mkdir()
+    pack.mkdir(parents=True)
+    for name in PACK:
+        (pack / name).symlink_to(ROOT / name)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = base / "server.log"
+    command = [python, "main.py", "--cpu", "--port", str(port), "--disable-auto-launch", "--disable-api-nodes"]
+    with log.open("w") as out:
+        server = subprocess.Popen(
+            [*command, "--base-directory", str(base)], cwd=folder, stdout=out, stderr=subprocess.STDOUT
+        )
+    running = Comfy(f"http://127.0.0.1:{port}", base, log)
+    try:
+        _wait_until_up(running, server)
+        yield running
+    finally:
+        server.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(20)
+        server.kill()
+
+
+def _wait_until_up(running: Comfy, server: subprocess.Popen) -> None:
+    end = time.monotonic() + START_S
+    while time.monotonic() < end and server.poll() is None:
+        try:
+            running.get("/system_stats")
+            return
+        except OSError:
+            time.sleep(0.3)
+    pytest.fail(f"ComfyUI did not start:\n{running.log.read_text()[-3000:]}")
+
+
+@pytest.fixture(scope="session")
+def object_info(comfy) -> dict:
+    return comfy.get_json("/object_info")
+
+
+@pytest.fixture(scope="session")
+def workflow_prompt(object_info):
+    """Gives a shipped workflow in API format."""
+
+    def read(name: str) -> dict:
+        return to_api(json.loads((ROOT / "workflows" / f"{name}.json").read_text()), object_info)
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def portrait_name(comfy, tmp_path_factory) -> str:
+    from PIL import Image
+    from skimage.data import astronaut
+
+    path = tmp_path_factory.mktemp("portrait") / "portrait.png"
+    Image.fromarray(astronaut()).save(path)
+    return comfy.put_input(path)
+
+
+@pytest.fixture(scope="session")
+def speech_name(comfy) -> str:
+    return comfy.put_input(ROOT / "samples" / "speech.wav")

@@ -1,0 +1,272 @@
+"""The pack inside a real ComfyUI server."""
+
+import json
+import wave
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+pytestmark = pytest.mark.comfy
+
+ROOT = Path(__file__).parents[2]
+NODES = {
+    "PortraitTalkAudioToLandmarks": "AudioToLandmarks",
+    "PortraitTalkLandmarksFromVideo": "Landmarks From Video",
+    "PortraitTalkPreviewLandmarks": "Preview Landmarks",
+    "PortraitTalkSaveLandmarks": "Save Landmarks",
+    "PortraitTalkLoadLandmarks": "Load Landmarks",
+    "PortraitTalkRenderPortrait": "Render Portrait",
+    "PortraitTalkADFDScore": "ADFD Score",
+}
+MOTION = {
+    **{"fps": 25.0, "mouth_gain": 1.0, "head_motion": 1.0, "blink_rate": 15.0, "seed": 0, "face_index": 0},
+    **{"silence_gate_db": -45.0, "smoothing": 0.3, "offset_ms": 0.0},
+}
+
+
+def talking(portrait: str, sound: str, **changes) -> dict:
+    """LoadImage + LoadAudio → AudioToLandmarks → Save Landmarks."""
+    return {
+        "1": {"class_type": "LoadImage", "inputs": {"image": portrait}},
+        "2": {"class_type": "LoadAudio", "inputs": {"audio": sound}},
+        "3": {
+            "class_type": "PortraitTalkAudioToLandmarks",
+            "inputs": {"portrait": ["1", 0], "audio": ["2", 0], **MOTION, **changes},
+        },
+        "9": {
+            "class_type": "PortraitTalkSaveLandmarks",
+            "inputs": {"landmarks": ["3", 0], "filename_prefix": "tracks/t"},
+        },
+    }
+
+
+def write_wav(path: Path, samples: np.ndarray, rate: int = 16000) -> Path:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes((samples * 32767).astype("<i2").tobytes())
+    return path
+
+
+def test_nodes_are_there_with_names_tooltips_and_help(comfy, object_info):
+    found = {name: info for name, info in object_info.items() if name.startswith("PortraitTalk")}
+    assert {name: info["display_name"] for name, info in found.items()} == NODES
+    for name, info in found.items():
+        assert info["category"] == "PortraitTalk"
+        assert len(info["description"]) > 30
+        for group in ("required", "optional"):
+            for widget, spec in info["input"].get(group, {}).items():
+                assert spec[1].get("tooltip"), f"{name}.{widget} has no tooltip"
+                if spec[0] in ("INT", "FLOAT"):
+                    assert spec[1]["min"] <= spec[1]["default"] <= spec[1]["max"]
+        assert all(info["output_tooltips"])
+        folder = info["python_module"].split(".")[-1]
+        assert comfy.get(f"/extensions/{folder}/docs/{name}.md").decode().startswith("#")
+
+
+def test_workflows_are_templates_with_thumbnails_and_known_inputs(comfy, object_info):
+    (names,) = comfy.get_json("/workflow_templates").values()
+    assert set(names) == {"quick_portrait", "score_a_video"}
+    for name in names:
+        assert (ROOT / "workflows" / f"{name}.jpg").stat().st_size > 5000
+        for node in json.loads((ROOT / "workflows" / f"{name}.json").read_text())["nodes"]:
+            if node["type"] == "MarkdownNote":
+                continue
+            info = object_info[node["type"]]["input"]
+            known = info.get("required", {}) | info.get("optional", {})
+            assert {item["name"] for item in node["inputs"]} <= set(known)
+
+
+def test_quick_portrait_makes_a_video(comfy, workflow_prompt, portrait_name, speech_name):
+    prompt = workflow_prompt("quick_portrait")
+    run = comfy.run(prompt)
+    assert run.status == "success", run.message
+    save = next(n for n, node in prompt.items() if node["class_type"] == "SaveVideo")
+    plot = next(n for n, node in prompt.items() if node["class_type"] == "PortraitTalkPreviewLandmarks")
+    video = comfy.output(run.outputs[save]["images"][0])
+    with av.open(str(video)) as file:
+        frames = sum(1 for _ in file.decode(video=0))
+        stream = file.streams.video[0]
+        assert (stream.width, stream.height, stream.average_rate) == (512, 512, 25)
+        assert file.streams.audio
+        sound_s = float(file.streams.audio[0].duration * file.streams.audio[0].time_base)
+    with wave.open(str(ROOT / "samples/speech.wav")) as speech:
+        seconds = speech.getnframes() / speech.getframerate()
+    assert abs(frames / 25 - seconds) <= 1 / 25
+    assert abs(sound_s - seconds) <= 2 / 25
+    assert run.outputs[plot]["images"]
+    assert run.previews > 3  # the page saw it grow
+    draw = next(n for n, node in prompt.items() if node["class_type"] == "PortraitTalkRenderPortrait")
+    assert max(value for node, value, _ in run.progress if node == draw) == frames
+
+
+def test_score_a_video_of_a_video_and_itself_is_one(comfy, workflow_prompt, portrait_name, speech_name, tmp_path):
+    short = write_wav(tmp_path / "short.wav", 0.3 * np.sin(np.arange(24000) * 0.3) * (np.arange(24000) % 4000 > 1500))
+    prompt = talking(portrait_name, comfy.put_input(short), mouth_gain=1.5) | {
+        "4": {
+            "class_type": "PortraitTalkRenderPortrait",
+            "inputs": {"portrait": ["1", 0], "landmarks": ["3", 0], "keep_frames": "never", "crf": 16},
+        },
+        "5": {
+            "class_type": "SaveVideo",
+            "inputs": {"video": ["4", 1], "filename_prefix": "v", "format": "auto", "codec": "auto"},
+        },
+    }
+    made = comfy.run(prompt)
+    assert made.status == "success", made.message
+    video = comfy.output(made.outputs["5"]["images"][0])
+    comfy.put_input(video, "generated.mp4")
+    comfy.put_input(video, "target.mp4")
+    prompt = workflow_prompt("score_a_video")
+    run = comfy.run(prompt)
+    assert run.status == "success", run.message
+    score = next(n for n, node in prompt.items() if node["class_type"] == "PortraitTalkADFDScore")
+    assert run.outputs[score]["text"][0].startswith("ADFD 1.000")
+    assert "PSNR inf" in run.outputs[score]["text"][0]
+
+
+def test_frames_tracks_and_files_go_round(comfy, portrait_name, tmp_path):
+    sound = write_wav(tmp_path / "round.wav", 0.2 * np.sin(np.arange(16000) * 0.2))
+    prompt = talking(portrait_name, comfy.put_input(sound)) | {
+        "4": {
+            "class_type": "PortraitTalkRenderPortrait",
+            "inputs": {
+                **{"portrait": ["1", 0], "landmarks": ["3", 0], "audio": ["2", 0]},
+                **{"keep_frames": "always", "crf": 16},
+            },
+        },
+        "5": {"class_type": "PreviewImage", "inputs": {"images": ["4", 0]}},
+        "6": {
+            "class_type": "PortraitTalkLandmarksFromVideo",
+            "inputs": {"frames": ["4", 0], "fps": 25.0, "face_index": 0, "on_missing": "hold"},
+        },
+        "7": {
+            "class_type": "PortraitTalkADFDScore",
+            "inputs": {"generated": ["6", 0], "target": ["3", 0], "fps": 25.0, "face_index": 0},
+        },
+        "8": {
+            "class_type": "PortraitTalkLandmarksFromVideo",
+            "inputs": {"video": ["4", 1], "fps": 25.0, "face_index": 0, "on_missing": "error"},
+        },
+        "10": {"class_type": "PortraitTalkPreviewLandmarks", "inputs": {"landmarks": ["8", 0], "max_frames": 8}},
+    }
+    run = comfy.run(prompt)
+    assert run.status == "success", run.message
+    assert len(run.outputs["5"]["images"]) == 25
+    assert float(run.outputs["7"]["text"][0].split()[1]) > 0.7  # an oscillating tone: few steps of motion, each with the tracker's noise
+    saved = next((comfy.base / "output" / "tracks").glob("*.safetensors"))
+    name = f"tracks/{saved.name} [output]"
+    assert (
+        name
+        in comfy.get_json("/object_info/PortraitTalkLoadLandmarks")["PortraitTalkLoadLandmarks"]["input"]["required"][
+            "file"
+        ][1]["options"]
+    )
+    loaded = comfy.run(
+        {
+            "1": {"class_type": "PortraitTalkLoadLandmarks", "inputs": {"file": name}},
+            "2": {"class_type": "PortraitTalkPreviewLandmarks", "inputs": {"landmarks": ["1", 0], "max_frames": 4}},
+        }
+    )
+    assert loaded.status == "success", loaded.message
+
+
+def test_interrupt_stops_within_a_second_and_leaves_no_file(comfy, portrait_name, tmp_path):
+    t = np.arange(16000 * 60)
+    sound = write_wav(tmp_path / "long.wav", 0.3 * np.sin(t * 0.1) * (np.sin(t / 3000) > 0))
+    prompt = talking(portrait_name, comfy.put_input(sound)) | {
+        "4": {
+            "class_type": "PortraitTalkRenderPortrait",
+            "inputs": {"portrait": ["1", 0], "landmarks": ["3", 0], "keep_frames": "never", "crf": 16},
+        },
+        "5": {
+            "class_type": "SaveVideo",
+            "inputs": {"video": ["4", 1], "filename_prefix": "never", "format": "auto", "codec": "auto"},
+        },
+    }
+    before = comfy.temp_files()
+    run = comfy.run(prompt, interrupt_at=("4", 20))
+    assert run.status == "interrupted"
+    assert run.after_interrupt_s < 1.0
+    assert comfy.temp_files() == before
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("no face", "no face was found"),
+        ("face_index", "face_index is 9"),
+        ("short", "at least 0.1 s"),
+        ("soundless video", "no sound"),
+        ("another shape", "shapes differ"),
+        ("nothing connected", "nothing to watch"),
+        ("damaged track", "not a readable safetensors file"),
+        ("missing track", "is not there"),
+        ("track and video", "only be compared with another track"),
+    ],
+)
+def test_bad_input_tells_the_user(comfy, portrait_name, speech_name, tmp_path, what, message):
+    prompt = _bad_prompt(what, comfy, portrait_name, speech_name, tmp_path)
+    run = comfy.run(prompt)
+    assert run.status == "error"
+    assert message in run.message
+    assert "Traceback" not in run.message
+
+
+def _bad_prompt(what: str, comfy, portrait: str, speech: str, tmp_path: Path) -> dict:
+    if what in ("no face", "another shape"):
+        size = (256, 256, 3) if what == "no face" else (256, 512, 3)
+        Image.fromarray(np.full(size, 90, np.uint8)).save(tmp_path / f"{size[1]}.png")
+        grey = comfy.put_input(tmp_path / f"{size[1]}.png")
+        if what == "no face":
+            return talking(grey, speech)
+        drawn = {"portrait": ["5", 0], "landmarks": ["3", 0], "keep_frames": "never", "crf": 16}
+        return talking(portrait, speech) | {
+            "5": {"class_type": "LoadImage", "inputs": {"image": grey}},
+            "6": {"class_type": "PortraitTalkRenderPortrait", "inputs": drawn},
+            "7": {"class_type": "PreviewImage", "inputs": {"images": ["6", 0]}},
+        }
+    if what == "soundless video":
+        prompt = talking(portrait, speech)
+        prompt["2"] = {"class_type": "LoadVideo", "inputs": {"file": _silent_video(comfy, tmp_path)}}
+        prompt["7"] = {"class_type": "GetVideoComponents", "inputs": {"video": ["2", 0]}}
+        prompt["3"]["inputs"]["audio"] = ["7", 1]
+        return prompt
+    if what == "track and video":
+        scored = {"generated": ["5", 0], "target": ["3", 0], "fps": 25.0, "face_index": 0}
+        return talking(portrait, speech) | {
+            "5": {"class_type": "LoadVideo", "inputs": {"file": _silent_video(comfy, tmp_path)}},
+            "6": {"class_type": "PortraitTalkADFDScore", "inputs": scored},
+        }
+    (tmp_path / "broken.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0 not a header")
+    return {
+        "face_index": talking(portrait, speech, face_index=9),
+        "short": talking(portrait, comfy.put_input(write_wav(tmp_path / "short20.wav", np.zeros(320)))),
+        "nothing connected": _previewed("LandmarksFromVideo", {"fps": 25.0, "face_index": 0, "on_missing": "hold"}),
+        "damaged track": _previewed("LoadLandmarks", {"file": comfy.put_input(tmp_path / "broken.safetensors")}),
+        "missing track": _previewed("LoadLandmarks", {"file": "gone.safetensors"}),
+    }[what]
+
+
+def _previewed(node: str, inputs: dict) -> dict:
+    preview = {"landmarks": ["1", 0], "max_frames": 4}
+    return {
+        "1": {"class_type": f"PortraitTalk{node}", "inputs": inputs},
+        "2": {"class_type": "PortraitTalkPreviewLandmarks", "inputs": preview},
+    }
+
+
+def _silent_video(comfy, tmp_path: Path) -> str:
+    path = tmp_path / "silent.mp4"
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=25)
+        stream.width = stream.height = 128
+        stream.pix_fmt = "yuv420p"
+        for _ in range(5):
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((128, 128, 3), np.uint8), "rgb24")))
+        file.mux(stream.encode(None))
+    return comfy.put_input(path)

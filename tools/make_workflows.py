@@ -1,0 +1,161 @@
+"""Makes workflows/*.json, in the format that ComfyUI's page saves, from a few lines about each graph."""
+
+import json
+from pathlib import Path
+
+FOLDER = Path(__file__).parents[1] / "workflows"
+
+# inputs that are sockets, widgets in the page's order (control_after_generate follows a seed), outputs
+KINDS = {
+    "LoadImage": ([], ["image", "upload"], [("IMAGE", "IMAGE"), ("MASK", "MASK")]),
+    "LoadAudio": ([], ["audio", "audioUI", "upload"], [("AUDIO", "AUDIO")]),
+    "LoadVideo": ([], ["file", "upload"], [("VIDEO", "VIDEO")]),
+    "PreviewImage": ([("images", "IMAGE")], [], []),
+    "SaveVideo": ([("video", "VIDEO")], ["filename_prefix", "format", "codec"], []),
+    "MarkdownNote": ([], [""], []),
+    "PortraitTalkAudioToLandmarks": (
+        [("portrait", "IMAGE"), ("audio", "AUDIO"), ("face_landmarks", "FACE_LANDMARKS")],
+        [
+            *("fps", "mouth_gain", "head_motion", "blink_rate", "seed", "control_after_generate", "face_index"),
+            *("silence_gate_db", "smoothing", "offset_ms"),
+        ],
+        [("landmarks", "PORTRAITTALK_LANDMARKS"), ("frame_count", "INT"), ("fps", "FLOAT")],
+    ),
+    "PortraitTalkPreviewLandmarks": (
+        [("landmarks", "PORTRAITTALK_LANDMARKS"), ("audio", "AUDIO")],
+        ["max_frames"],
+        [("images", "IMAGE"), ("plot", "IMAGE")],
+    ),
+    "PortraitTalkRenderPortrait": (
+        [("portrait", "IMAGE"), ("landmarks", "PORTRAITTALK_LANDMARKS"), ("audio", "AUDIO")],
+        ["keep_frames", "crf"],
+        [("images", "IMAGE"), ("video", "VIDEO")],
+    ),
+    "PortraitTalkADFDScore": (
+        [("generated", "VIDEO,IMAGE,PORTRAITTALK_LANDMARKS"), ("target", "VIDEO,IMAGE,PORTRAITTALK_LANDMARKS")],
+        ["fps", "face_index"],
+        [("score", "FLOAT"), ("report", "STRING"), ("plot", "IMAGE")],
+    ),
+}
+
+PORTRAIT_NOTE = """## One portrait and a speech clip become a video
+
+1. **Load Image**: choose a portrait. One upright face with eyes and mouth visible: a photograph, a painting, a drawing.
+2. **Load Audio**: choose the speech. The voice alone, without music, moves the mouth best.
+3. **Run.** The video appears on the right, and in ComfyUI's output folder.
+
+*mouth_gain* opens the mouth more or less, *head_motion* 0 locks the head, another *seed* gives other blinks. Of several
+faces, *face_index* 0 is the largest.
+
+Nothing needs to be downloaded. Press **?** on a node for its help.
+"""
+
+SCORE_NOTE = """## How near is a generated video to the real one?
+
+1. Upper **Load Video**: the generated video. Lower one: the real video of the same speech.
+2. **Run.** The node shows the numbers, the plot where in time they were lost.
+
+**ADFD** is 1 for the same landmarks in place and motion, 0 at worst. Landmark distances are percent of the distance
+between the eyes; lower is better. **PSNR** and **SSIM** compare the pictures themselves.
+"""
+
+GRAPHS = {
+    "quick_portrait": {
+        "note": ("MarkdownNote", (40, 40), (420, 380), [PORTRAIT_NOTE], {}),
+        "image": ("LoadImage", (40, 470), (300, 330), ["portrait.png", "image"], {}),
+        "sound": ("LoadAudio", (40, 850), (300, 140), ["speech.wav", None, None], {}),
+        "motion": (
+            "PortraitTalkAudioToLandmarks",
+            (500, 470),
+            (340, 360),
+            [25.0, 1.0, 1.0, 15.0, 0, "fixed", 0, -45.0, 0.3, 0.0],
+            {"portrait": ("image", 0), "audio": ("sound", 0)},
+        ),
+        "draw": (
+            "PortraitTalkRenderPortrait",
+            (500, 880),
+            (340, 170),
+            ["never", 16],
+            {"portrait": ("image", 0), "landmarks": ("motion", 0), "audio": ("sound", 0)},
+        ),
+        "curves": (
+            "PortraitTalkPreviewLandmarks",
+            (900, 40),
+            (620, 560),
+            [48],
+            {"landmarks": ("motion", 0), "audio": ("sound", 0)},
+        ),
+        "save": (
+            "SaveVideo",
+            (900, 650),
+            (620, 480),
+            ["video/PortraitTalk", "auto", "auto"],
+            {"video": ("draw", 1)},
+        ),
+    },
+    "score_a_video": {
+        "note": ("MarkdownNote", (40, 40), (420, 280), [SCORE_NOTE], {}),
+        "made": ("LoadVideo", (40, 370), (300, 300), ["generated.mp4", "image"], {}),
+        "true": ("LoadVideo", (40, 720), (300, 300), ["target.mp4", "image"], {}),
+        "score": (
+            "PortraitTalkADFDScore",
+            (500, 370),
+            (720, 480),
+            [25.0, 0],
+            {"generated": ("made", 0), "target": ("true", 0)},
+        ),
+    },
+}
+
+
+def build(graph: dict) -> dict:
+    """A workflow as ComfyUI's page saves it."""
+    numbers = {name: number for number, name in enumerate(graph, 1)}
+    links, nodes = [], []
+    for name, (kind, at, size, values, wires) in graph.items():
+        sockets, widgets, outputs = KINDS[kind]
+        node = {
+            "id": numbers[name],
+            "type": kind,
+            "pos": list(at),
+            "size": list(size),
+            "flags": {},
+            "order": numbers[name] - 1,
+            "mode": 0,
+            "inputs": [{"name": socket, "type": of, "link": None} for socket, of in sockets],
+            "outputs": [{"name": output, "type": of, "links": []} for output, of in outputs],
+            "properties": {"Node name for S&R": kind},
+            "widgets_values": values,
+        }
+        if len(values) != len(widgets):
+            raise ValueError(f"{kind} has {len(widgets)} widgets, {len(values)} values are given")
+        for socket, (source, slot) in wires.items():
+            link = len(links) + 1
+            index = [item["name"] for item in node["inputs"]].index(socket)
+            source_kind = KINDS[graph[source][0]]
+            links.append([link, numbers[source], slot, numbers[name], index, source_kind[2][slot][1]])
+            node["inputs"][index]["link"] = link
+        nodes.append(node)
+    for link, source, slot, *_ in links:
+        nodes[source - 1]["outputs"][slot]["links"].append(link)
+    return {
+        "revision": 0,
+        "last_node_id": len(nodes),
+        "last_link_id": len(links),
+        "nodes": nodes,
+        "links": links,
+        "groups": [],
+        "config": {},
+        "extra": {"ds": {"scale": 0.8, "offset": [60, 60]}},
+        "version": 0.4,
+    }
+
+
+def main() -> None:
+    """Write all workflows."""
+    for name, graph in GRAPHS.items():
+        (FOLDER / f"{name}.json").write_text(json.dumps(build(graph), indent=1, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()
