@@ -7,7 +7,8 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 DEMO ?= demo.mp4
 SPEECH := samples/speech.wav
-COMFYUI_PYTHON ?= $(firstword $(wildcard $(HOME)/ComfyUI/venv/bin/python) python3)
+COMFYUI_DIR ?= $(HOME)/ComfyUI
+COMFYUI_PYTHON ?= $(firstword $(wildcard $(COMFYUI_DIR)/venv/bin/python $(COMFYUI_DIR)/.venv/bin/python) python3)
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -qq -c constraints.txt
 
 .PHONY: help venv demo test lint comfy-requirements clean
@@ -28,7 +29,7 @@ $(STAMP): constraints.txt pyproject.toml
 	  { echo "$(PYTHON) is $$($(PYTHON) -V): mediapipe 0.10.21 needs 3.11 or 3.12; say make PYTHON=/path/to/python3.11"; exit 1; }
 	@test -x $(BIN)/python || { echo "Making .venv (a few minutes, once)"; $(PYTHON) -m venv .venv; }
 	@$(PIP) setuptools torch
-	@$(PIP) --no-build-isolation -e ".[mediapipe,dev]"
+	@$(PIP) --no-build-isolation -e ".[mediapipe,metrics,dev]"
 	@touch $@
 
 demo: $(STAMP)

@@ -33,7 +33,7 @@ TRACK_EXAMPLES = """example:
 RENDER_EXAMPLES = """example:
   portraittalk render --portrait me.jpg --track hello.safetensors --speech hello.wav --out hello.mp4"""
 PLOT_EXAMPLES = """example:
-  portraittalk plot --track hello.safetensors --speech hello.wav --portrait me.jpg --out hello.png"""
+  portraittalk plot --track hello.safetensors --speech hello.wav --out hello.png"""
 SCORE_EXAMPLES = """example:
   portraittalk score --generated made.mp4 --target real.mp4 --json score.json"""
 DOCTOR_EXAMPLES = """examples:
@@ -142,7 +142,6 @@ def _add_plot(commands: argparse._SubParsersAction) -> None:
     parser = _command(commands, "plot", purpose, PLOT_EXAMPLES)
     _file(parser, "--track", "IN.safetensors", "track made by `landmarks` or `track`")
     _file(parser, "--speech", "IN", "sound whose waveform is drawn under the curves", False)
-    _file(parser, "--portrait", "PICTURE", "picture that the thumbnails are drawn on", False)
     _file(parser, "--out", "OUT.png", "picture to write")
 
 

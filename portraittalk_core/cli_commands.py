@@ -122,17 +122,13 @@ def render(args: argparse.Namespace) -> None:
 
 def plot(args: argparse.Namespace) -> None:
     """A track to a picture of its curves."""
-    inputs = [path for path in (args.track, args.speech, args.portrait) if path]
+    inputs = [path for path in (args.track, args.speech) if path]
     check_output(args.out, inputs, PICTURE_SUFFIXES)
     from .media.audio import load_speech
-    from .media.image import load_picture, save_picture
+    from .media.image import save_picture
     from .pipelines.plot import plot_track
 
-    drawn = plot_track(
-        _load_track(args.track),
-        speech=load_speech(args.speech) if args.speech else None,
-        portrait_picture=load_picture(args.portrait) if args.portrait else None,
-    )
+    drawn = plot_track(_load_track(args.track), load_speech(args.speech) if args.speech else None)
     save_picture(drawn, args.out)
     print(f"{args.out}: {drawn.shape[1]}×{drawn.shape[0]} pixels")
 
@@ -165,7 +161,7 @@ def doctor(args: argparse.Namespace) -> None:
         print(diagnosis.to_json())
         return
     for section in diagnosis.sections:
-        _table(section.title, [(line.name, line.found, line.advice) for line in section.lines])
+        _table(section.title, [("ok" if line.ok else "!", line.name, line.found, line.advice) for line in section.lines])
 
 
 def check_output(out: Path, inputs: Iterable[Path], suffixes: tuple[str, ...]) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import os
 import signal
@@ -33,6 +34,9 @@ def run_guarded(job: Callable[[], None], debug: bool) -> int:
     Returns:
         0 done, 2 the user's mistake, 130 stopped by Ctrl-C or SIGTERM, 1 a fault of this program.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that has no × must not turn success into failure
     with ExitStack() as around:
         if not debug:
             around.enter_context(quiet_native_libraries())

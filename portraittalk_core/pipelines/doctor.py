@@ -26,12 +26,14 @@ PACKAGES = {  # import name: (name for pip, what misses it)
     "safetensors": ("safetensors", "tracks and weights"),
     "mediapipe": ("mediapipe", "the face-mesh back ends solutions and tasks"),
     "matplotlib": ("matplotlib", "`portraittalk plot`"),
+    "skimage": ("scikit-image", "SSIM in `portraittalk score`"),
     "rich": ("rich", "progress bars and tables"),
 }
 MESH_BACKENDS = ("solutions", "tasks", "torch")
 MOTION_ENGINES = {"embedded": "motion.embedded"}  # name: module
 ENCODERS = {"libx264": "H.264 video", "aac": "AAC sound"}
 LOW_DISK_GB = 2.0
+REINSTALL = "install PortraitTalk again; a part of it is missing"
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def motion_engine(name: str) -> Line:
         importlib.import_module(f"..{MOTION_ENGINES[name]}", __package__)
         return "works"
 
-    return _tried(name, loaded, "pip install --force-reinstall portraittalk")
+    return _tried(name, loaded, REINSTALL)
 
 
 def encoder(name: str) -> Line:
@@ -142,9 +144,15 @@ def encoder(name: str) -> Line:
 
 def weight_files(folders: Iterable[Path]) -> list[Line]:
     """Optional weight files in the given and the known folders, recognised by what is in them."""
-    from ..weights.catalog import find_weights
+    lines: list[Line] = []
 
-    return [Line(str(file), "recognised", True) for file in find_weights(folders)]
+    def searched() -> str:
+        from ..weights.catalog import find_weights
+
+        lines.extend(Line(str(file), "recognised", True) for file in find_weights(folders))
+        return f"{len(lines)} found"
+
+    return [_tried("search", searched, REINSTALL), *lines]
 
 
 def _tried(name: str, look: Callable[[], str], advice: str) -> Line:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from fractions import Fraction
@@ -160,3 +161,14 @@ def test_score_prints_what_could_not_be_measured_and_writes_json(tmp_path, monke
     shown = capsys.readouterr().out
     assert "not measured" in shown and str(out) in shown
     assert json.loads(out.read_text())["adfd"] is None
+
+
+def test_a_terminal_without_unicode_is_no_fault():
+    done = subprocess.run(
+        [sys.executable, "-m", "portraittalk_core", "doctor"],
+        cwd=Path(cli.__file__).parents[1],
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
