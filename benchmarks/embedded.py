@@ -192,7 +192,7 @@ def _timed(work: Callable[[], object], clock: Callable[[], float] = time.perf_co
 
 
 def _print_lengths(found: dict[int, dict[str, float]]) -> None:
-    print(f"\n512×512, 25 fps, {len(os.sched_getaffinity(0))} cores; seconds of video per second of work")
+    print(f"\n512×512, 25 fps, {os.cpu_count()} cores; seconds of video per second of work")
     print(
         f"{'speech':>8} {'landmarks':>10} {'rendering':>10} {'all, to MP4':>12} {'first frame':>12} {'peak memory':>12}"
     )
