@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -24,14 +25,21 @@ def look(picture: Tensor, box: Box, mesh: MeshBackend) -> Tensor:
     """
     height, width = picture.shape[:2]
     x0, y0, x1, y1 = (round(v) for v in box)
-    part = picture
-    if (x0, y0, x1, y1) != (0, 0, width, height):
-        rows = torch.arange(y0, y1).clamp(0, height - 1)
-        columns = torch.arange(x0, x1).clamp(0, width - 1)
-        part = picture[rows][:, columns]
-    size = torch.tensor([part.shape[1], part.shape[0], part.shape[1]], dtype=torch.float32)
-    faces = mesh.detect(_smaller(part))
-    return faces * size + torch.tensor([x0, y0, 0.0])
+    inner = picture[max(y0, 0) : min(y1, height), max(x0, 0) : min(x1, width)]
+    if not inner.numel():
+        return none_found()
+    side = max(x1 - x0, y1 - y0)
+    part = inner if side <= SLACK * LOOK_SIDE_PX else shrunk(inner, LOOK_SIDE_PX / side)
+    across, down = part.shape[1] / inner.shape[1], part.shape[0] / inner.shape[0]
+    left, top = round(max(-x0, 0) * across), round(max(-y0, 0) * down)
+    right, bottom = round(max(x1 - width, 0) * across), round(max(y1 - height, 0) * down)
+    if max(left, top, right, bottom):
+        rows = torch.arange(-top, part.shape[0] + bottom).clamp(0, part.shape[0] - 1)
+        columns = torch.arange(-left, part.shape[1] + right).clamp(0, part.shape[1] - 1)
+        part = part[rows][:, columns]
+    size = torch.tensor([part.shape[1] / across, part.shape[0] / down, part.shape[1] / across])
+    corner = torch.tensor([max(x0, 0) - left / across, max(y0, 0) - top / down, 0.0])
+    return mesh.detect(part.contiguous()) * size + corner
 
 
 def look_closely(picture: Tensor, face: Tensor, mesh: MeshBackend, crops: tuple[float, ...]) -> Tensor | None:
@@ -90,10 +98,8 @@ def none_found() -> Tensor:
     return torch.zeros(0, NUM_LANDMARKS, 3)
 
 
-def _smaller(part: Tensor) -> Tensor:
-    side = max(part.shape[:2])
-    if side <= SLACK * LOOK_SIDE_PX:
-        return part.contiguous()
-    size = [max(1, round(length * LOOK_SIDE_PX / side)) for length in (part.shape[1], part.shape[0])]
-    image = Image.fromarray(part.numpy()).resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
-    return torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).reshape(size[1], size[0], 3)
+def shrunk(picture: Tensor, scale: float) -> Tensor:
+    """A (H, W, 3) uint8 picture scaled down, filtered."""
+    size = [max(1, round(length * scale)) for length in (picture.shape[1], picture.shape[0])]
+    image = Image.fromarray(picture.contiguous().numpy())
+    return torch.from_numpy(np.array(image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)))

@@ -11,7 +11,7 @@ from ..checks import check_choice
 from ..types import check_picture
 from .geometry import interocular_px
 from .mesh_backends import MeshBackend
-from .mesh_looks import crop_box, face_size, look, look_closely, most_alike, none_found, without_doubles
+from .mesh_looks import crop_box, face_size, look, look_closely, most_alike, none_found, shrunk, without_doubles
 
 ORDERS = ("size", "left_to_right")
 SAME_SIZE = 0.9  # faces whose sizes differ by less count as equally large
@@ -19,6 +19,7 @@ SMALL = 0.4  # of the picture's smaller side: where no face is larger, there may
 PADS = (0.25, 0.6)  # of the picture's larger side, for close-ups
 TILES = (0.6, 0.35)  # of the picture's smaller side, for small faces
 MIN_TILE_PX = 100
+SEARCH_SIDE_PX = 1463  # smaller side of the picture that is searched: its smallest tiles need no scaling
 CLOSE_LOOKS = (1.5, 1.7, 2.0, 2.3, 2.6)  # squares around a face whose mean is taken
 SURE_LOOKS = (1.5, 2.6)  # a face seen in a tile must be seen in both of these
 SURE = 0.15  # within so much of the inter-ocular distance, on average
@@ -43,15 +44,23 @@ def detect_faces(picture: Tensor, mesh: MeshBackend, order: str = "size", thorou
     check_picture(picture, "the picture to search")
     check_choice(order, ORDERS, "the order of faces")
     height, width = picture.shape[:2]
-    found = list(look(picture, (0, 0, width, height), mesh)) or _look_padded(picture, mesh)
-    if thorough and max(map(face_size, found), default=0) < SMALL * min(height, width):
-        found += [face for face in _look_in_tiles(picture, mesh) if _is_sure(picture, face, mesh)]
+    scale = min(1.0, SEARCH_SIDE_PX / min(height, width))
+    searched = picture if scale == 1 else shrunk(picture, scale)
     faces = []
-    for face in without_doubles(found):
+    for rough in _found(searched, mesh, thorough):
+        face = rough * (width / searched.shape[1])
         closer = look_closely(picture, face, mesh, CLOSE_LOOKS)
         faces.append(face if closer is None else closer)
     ordered = _in_order(without_doubles(faces), order)
     return torch.stack(ordered) / torch.tensor([width, height, width]) if ordered else none_found()
+
+
+def _found(picture: Tensor, mesh: MeshBackend, thorough: bool) -> list[Tensor]:
+    height, width = picture.shape[:2]
+    found = list(look(picture, (0, 0, width, height), mesh)) or _look_padded(picture, mesh)
+    if thorough and max(map(face_size, found), default=0) < SMALL * min(height, width):
+        found += [face for face in _look_in_tiles(picture, mesh) if _is_sure(picture, face, mesh)]
+    return without_doubles(found)
 
 
 def _look_padded(picture: Tensor, mesh: MeshBackend) -> list[Tensor]:
