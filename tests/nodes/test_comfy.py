@@ -157,7 +157,9 @@ def test_frames_tracks_and_files_go_round(comfy, portrait_name, tmp_path):
     run = comfy.run(prompt)
     assert run.status == "success", run.message
     assert len(run.outputs["5"]["images"]) == 25
-    assert float(run.outputs["7"]["text"][0].split()[1]) > 0.7  # an oscillating tone: few steps of motion, each with the tracker's noise
+    assert (
+        float(run.outputs["7"]["text"][0].split()[1]) > 0.7
+    )  # an oscillating tone: few steps of motion, each with the tracker's noise
     saved = next((comfy.base / "output" / "tracks").glob("*.safetensors"))
     name = f"tracks/{saved.name} [output]"
     assert (

@@ -1,0 +1,134 @@
+"""ComfyUI's own page in a real browser: load a shipped workflow, run it, look at it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import shutil
+import subprocess
+import time
+import warnings
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.comfy
+
+ROOT = Path(__file__).parents[2]
+WAIT_S = 90
+READY = "!!(window.app?.graph && window.LiteGraph?.registered_node_types['PortraitTalkRenderPortrait'])"
+SIZE = (1700, 1250)
+
+
+class Page:
+    """A browser tab over the Chrome DevTools protocol."""
+
+    def __init__(self, ws) -> None:
+        self.ws, self.number, self.answers, self.problems = ws, 0, {}, []
+
+    async def listen(self) -> None:
+        async for message in self.ws:
+            event = json.loads(message.data)
+            if "id" in event:
+                self.answers.pop(event["id"]).set_result(event)
+            elif event["method"] == "Runtime.exceptionThrown" or event["params"].get("type") == "error":
+                self.problems.append(json.dumps(event["params"]))
+
+    async def call(self, method: str, **params) -> dict:
+        self.number += 1
+        answer = asyncio.get_running_loop().create_future()
+        self.answers[self.number] = answer
+        await self.ws.send_json({"id": self.number, "method": method, "params": params})
+        return (await asyncio.wait_for(answer, WAIT_S)).get("result", {})
+
+    async def evaluate(self, script: str):
+        result = await self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
+
+    async def wait_for(self, condition: str) -> None:
+        end = time.monotonic() + WAIT_S
+        while not await self.evaluate(condition):
+            assert time.monotonic() < end, f"never true: {condition}"
+            await asyncio.sleep(0.2)
+
+
+def _chromium() -> str:
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not found:
+        reason = "NO CHROMIUM: the page is NOT TESTED. apt-get install chromium."
+        warnings.warn(reason, stacklevel=1)
+        pytest.skip(reason)
+    return found
+
+
+async def _drive(comfy, profile: Path, workflow: dict, picture: Path) -> tuple[dict, list[str]]:
+    import aiohttp
+
+    port = int((profile / "DevToolsActivePort").read_text().split()[0])
+    async with aiohttp.ClientSession() as session:
+        async with session.put(f"http://127.0.0.1:{port}/json/new?about:blank") as answer:
+            target = await answer.json(content_type=None)
+        async with session.ws_connect(target["webSocketDebuggerUrl"], max_msg_size=0) as ws:
+            page = Page(ws)
+            listening = asyncio.create_task(page.listen())
+            for domain in ("Page", "Runtime"):
+                await page.call(f"{domain}.enable")
+            width, height = SIZE
+            await page.call(
+                "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
+            )
+            await page.call("Page.navigate", url=comfy.url)
+            await page.wait_for(READY)
+            await page.evaluate(
+                "(async () => { window.ended = null;"
+                "app.api.addEventListener('execution_success', () => window.ended = 'success');"
+                "app.api.addEventListener('execution_error', e => window.ended = e.detail.exception_message);"
+                f"await app.loadGraphData({json.dumps(workflow)}); await app.queuePrompt(0); }})()"
+            )
+            await page.wait_for("window.ended !== null")
+            ended = await page.evaluate("window.ended")
+            # a fresh profile opens the template browser over the canvas
+            await page.evaluate("document.querySelectorAll('.p-dialog-close-button').forEach(b => b.click())")
+            await page.evaluate(
+                "app.canvas.ds.scale = 0.92; app.canvas.ds.offset = [40, 40]; app.canvas.draw(true, true)"
+            )
+            await asyncio.sleep(2.5)
+            shot = await page.call("Page.captureScreenshot", format="png")
+            picture.write_bytes(base64.b64decode(shot["data"]))
+            shown = await page.evaluate("JSON.stringify(app.nodeOutputs)")
+            problems = list(page.problems)
+            listening.cancel()
+    return {"ended": ended, "shown": json.loads(shown)}, problems
+
+
+def test_page_runs_the_quick_portrait(comfy, portrait_name, speech_name, tmp_path):
+    workflow = json.loads((ROOT / "workflows" / "quick_portrait.json").read_text())
+    picture = Path(os.environ.get("PORTRAITTALK_SCREENSHOT", tmp_path / "page.png"))
+    profile = tmp_path / "profile"
+    options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+    options += ["--disable-component-update", "--disable-sync", "--disable-quic", "--remote-debugging-port=0"]
+    browser = subprocess.Popen(
+        [_chromium(), *options, f"--user-data-dir={profile}", "--autoplay-policy=no-user-gesture-required"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        end = time.monotonic() + 30
+        while not (profile / "DevToolsActivePort").exists():
+            assert time.monotonic() < end, "chromium did not start"
+            time.sleep(0.1)
+        result, problems = asyncio.run(_drive(comfy, profile, workflow, picture))
+    finally:
+        browser.terminate()
+        browser.wait(10)
+    assert result["ended"] == "success"
+    kinds = {str(node["id"]): node["type"] for node in workflow["nodes"]}
+    shown = {kinds.get(node): outputs for node, outputs in result["shown"].items()}
+    assert shown["SaveVideo"]["images"]
+    assert shown["PortraitTalkPreviewLandmarks"]["images"]
+    ours = [problem for problem in problems if "portraittalk" in problem.lower() or "pt_under_test" in problem]
+    assert not ours
+    assert picture.stat().st_size > 50_000
