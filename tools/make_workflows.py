@@ -61,40 +61,40 @@ between the eyes; lower is better. **PSNR** and **SSIM** compare the pictures th
 
 GRAPHS = {
     "quick_portrait": {
-        "note": ("MarkdownNote", (40, 40), (420, 380), [PORTRAIT_NOTE], {}),
-        "image": ("LoadImage", (40, 470), (300, 330), ["portrait.png", "image"], {}),
-        "sound": ("LoadAudio", (40, 850), (300, 140), ["speech.wav", None, None], {}),
+        "note": ("MarkdownNote", (40, 40), (420, 250), [PORTRAIT_NOTE], {}),
+        "image": ("LoadImage", (40, 350), (300, 330), ["portrait.png", "image"], {}),
+        "sound": ("LoadAudio", (40, 740), (300, 140), ["speech.wav", None, None], {}),
         "motion": (
             "PortraitTalkAudioToLandmarks",
-            (500, 470),
-            (340, 360),
+            (500, 350),
+            (340, 330),
             [25.0, 1.0, 1.0, 15.0, 0, "fixed", 0, -45.0, 0.3, 0.0],
             {"portrait": ("image", 0), "audio": ("sound", 0)},
         ),
         "draw": (
             "PortraitTalkRenderPortrait",
-            (500, 880),
-            (340, 170),
+            (500, 740),
+            (340, 330),
             ["never", 16],
             {"portrait": ("image", 0), "landmarks": ("motion", 0), "audio": ("sound", 0)},
         ),
         "curves": (
             "PortraitTalkPreviewLandmarks",
             (900, 40),
-            (620, 560),
+            (620, 570),
             [48],
             {"landmarks": ("motion", 0), "audio": ("sound", 0)},
         ),
         "save": (
             "SaveVideo",
-            (900, 650),
-            (620, 480),
+            (900, 660),
+            (620, 740),
             ["video/PortraitTalk", "auto", "auto"],
             {"video": ("draw", 1)},
         ),
     },
     "score_a_video": {
-        "note": ("MarkdownNote", (40, 40), (420, 280), [SCORE_NOTE], {}),
+        "note": ("MarkdownNote", (40, 40), (420, 250), [SCORE_NOTE], {}),
         "made": ("LoadVideo", (40, 370), (300, 300), ["generated.mp4", "image"], {}),
         "true": ("LoadVideo", (40, 720), (300, 300), ["target.mp4", "image"], {}),
         "score": (

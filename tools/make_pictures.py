@@ -1,0 +1,77 @@
+"""Makes docs/strip.jpg and the thumbnails of workflows/ from what the project itself draws of the sample portrait."""
+
+from pathlib import Path
+
+import torch
+from PIL import Image
+from skimage.data import astronaut
+
+from portraittalk_core.face.mesh import find_portrait
+from portraittalk_core.media.audio import load_speech
+from portraittalk_core.motion.embedded import embedded_motion
+from portraittalk_core.pipelines.plot import plot_score, plot_track
+from portraittalk_core.pipelines.score import score_tracks
+from portraittalk_core.render.warp import PortraitRenderer
+
+ROOT = Path(__file__).parents[1]
+HEAD = (128, 20, 328, 240)  # of the astronaut: left, top, right, bottom
+TILE = (300, 330)
+MOMENTS_S = (0.2, 1.34, 3.0, 4.15, 5.4)
+
+
+def main() -> None:
+    """Draw and write the pictures."""
+    portrait = find_portrait(torch.from_numpy(astronaut().copy()))
+    speech = load_speech(ROOT / "samples" / "speech.wav")
+    track = embedded_motion(speech, portrait.landmarks)
+    renderer = PortraitRenderer(portrait)
+    frames = [next(renderer.render(track.slice(i, i + 1))) for i in (round(25 * s) for s in MOMENTS_S)]
+    save(strip([_head(portrait.picture), *map(_head, frames)]), ROOT / "docs" / "strip.jpg")
+    plot = _image(plot_track(track, speech)).resize((720, 540), Image.LANCZOS).crop((0, 128, 720, 300))
+    faces = strip([_head(portrait.picture), *map(_head, frames[1:4])]).resize((720, 198), Image.LANCZOS)
+    save(stack([faces, plot]), ROOT / "workflows" / "quick_portrait.jpg")
+    other = score_tracks(embedded_motion(speech, portrait.landmarks, _other()), track).over_time
+    scores = plot_score(other.spatial_per_frame, other.motion_per_frame, 25.0, f"ADFD {other.score:.3f}")
+    save(_image(scores).resize((720, 270), Image.LANCZOS), ROOT / "workflows" / "score_a_video.jpg")
+
+
+def _other():
+    from portraittalk_core.types import MotionOptions
+
+    return MotionOptions(seed=7, mouth_gain=0.6, offset_ms=80)
+
+
+def _image(picture: torch.Tensor) -> Image.Image:
+    return Image.fromarray(picture.numpy())
+
+
+def _head(picture: torch.Tensor) -> Image.Image:
+    return _image(picture).crop(HEAD).resize(TILE, Image.LANCZOS)
+
+
+def strip(tiles: list[Image.Image]) -> Image.Image:
+    """Pictures side by side."""
+    sheet = Image.new("RGB", (sum(tile.width for tile in tiles) + 6 * (len(tiles) - 1), tiles[0].height), "white")
+    for place, tile in enumerate(tiles):
+        sheet.paste(tile, (place * (tile.width + 6), 0))
+    return sheet
+
+
+def stack(rows: list[Image.Image]) -> Image.Image:
+    """Pictures one below the other."""
+    sheet = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)), "white")
+    top = 0
+    for row in rows:
+        sheet.paste(row, (0, top))
+        top += row.height
+    return sheet
+
+
+def save(image: Image.Image, path: Path) -> None:
+    """Write a JPEG."""
+    path.parent.mkdir(exist_ok=True)
+    image.save(path, quality=88)
+
+
+if __name__ == "__main__":
+    main()
