@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from skimage.data import astronaut, coffee
+from skimage.data import astronaut, coffee, colorwheel
 
 from portraittalk_core.errors import InputError, MissingDependency
 from portraittalk_core.face import mesh_backends
@@ -87,8 +87,9 @@ def test_backend_finds_close_up(mesh, photo):
     assert float((points[468] - torch.tensor([204.0 - 165, 101 - 70])).norm()) < 4
 
 
-def test_backend_finds_no_face_in_coffee(mesh):
-    assert detect_faces(torch.from_numpy(coffee().copy()), mesh).shape == (0, 478, 3)
+@pytest.mark.parametrize("make", [coffee, colorwheel])
+def test_backend_finds_no_face_in_things(mesh, make):
+    assert detect_faces(torch.from_numpy(make().copy()), mesh).shape == (0, 478, 3)
 
 
 def test_backend_detect_shape(mesh, photo):

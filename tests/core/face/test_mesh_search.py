@@ -57,6 +57,19 @@ def test_detect_faces_drops_what_shows_at_one_scale_only(painted):
     assert len(detect_faces(painted.paint(width=600, height=400), painted.mesh)) == 0
 
 
+def test_detect_faces_drops_what_does_not_show_closely(painted):
+    """What the whole picture's look takes for a face must show in squares around it too."""
+    seen = painted.mesh.detect
+
+    def dreams(picture):
+        width, height = 400, 300
+        blob = painted.paint((120, 80, 240, 200), width=width, height=height)
+        return seen(blob) if tuple(picture.shape[:2]) == (height, width) else seen(picture)
+
+    painted.mesh.detect = dreams
+    assert len(detect_faces(painted.paint(width=400, height=300), painted.mesh)) == 0
+
+
 def test_detect_faces_order_by_size_then_left_to_right(painted):
     small, large_right, large_left = (20, 20, 100, 120), (280, 60, 400, 210), (120, 60, 236, 205)
     picture = painted.paint(small, large_right, large_left, width=500, height=300)
