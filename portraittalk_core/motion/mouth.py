@@ -25,7 +25,7 @@ SPREAD_BANDS_HZ = ((400.0, 900.0), (1800.0, 3200.0))  # rounded lips weaken the 
 RANGE_DB = 30.0  # of each band's level that counts, below its own loud moments
 SYLLABLE_S = 0.03  # lips do not follow faster
 LEAD_S = 0.02  # lips move before the sound
-WIDE = 0.8  # opening of the clip's widest moments (97th percentile) at gain 1
+WIDE = 0.88  # opening of the clip's widest moments (97th percentile) at gain 1
 
 
 def predict_mouth(speech: Speech, options: MotionOptions) -> MouthCurves:

@@ -18,7 +18,7 @@ from ..face import topology as topo
 from ..face.geometry import rotation_matrix
 from ..types import LandmarkTrack, MotionPlan
 
-WIDEST_GAP = 0.34  # inner-lip gap of a fully open speaking mouth, as a share of the mouth's own width at rest
+WIDEST_GAP = 0.36  # inner-lip gap of a fully open speaking mouth, as a share of the mouth's own width at rest
 UPPER_SHARE = 0.2  # part of the opening that the upper lip does; the rest is the lower lip and the jaw
 JAW_SHARE = 0.62  # chin drop as a share of the gap
 CLOSE_UPPER_SHARE = 0.45  # of an open resting mouth's gap, closed by the upper lip

@@ -52,4 +52,4 @@ def test_transfer_starts_in_the_portraits_own_pose_and_follows_the_turn(make_pla
     at_rest = astronaut.landmarks.points_px[0]
     own = at_rest[topo.LEFT_EYE_CORNERS[1]] - at_rest[topo.RIGHT_EYE_CORNERS[0]]
     roll = torch.rad2deg(torch.atan2(eyes[:, 1], eyes[:, 0]) - torch.atan2(own[1], own[0]))
-    torch.testing.assert_close(roll, torch.tensor([0.0, 6.0]), rtol=0, atol=0.1)
+    torch.testing.assert_close(roll, torch.tensor([0.0, 6.0]), rtol=0, atol=0.3)

@@ -1,0 +1,88 @@
+from fractions import Fraction
+
+import pytest
+import torch
+
+from portraittalk_core.motion.blink import blink_curve
+from portraittalk_core.motion.head import head_motion
+from portraittalk_core.types import MouthCurves
+
+FPS = Fraction(25)
+
+
+def count_blinks(curve: torch.Tensor) -> int:
+    shut = curve > 0.5
+    return int((shut[1:] & ~shut[:-1]).sum())
+
+
+def resting_mouth(frames: int) -> MouthCurves:
+    return MouthCurves(*(torch.zeros(frames) for _ in range(4)))
+
+
+@pytest.mark.parametrize("rate", [6.0, 15.0, 30.0])
+def test_blinks_come_at_the_asked_rate(rate):
+    minutes = 40
+    found = count_blinks(blink_curve(minutes * 60 * 25, FPS, rate, seed=3)) / minutes
+    assert found == pytest.approx(rate, rel=0.12)
+
+
+def test_no_blinks_at_rate_zero():
+    assert blink_curve(1000, FPS, 0.0).abs().max() == 0
+
+
+def test_blinks_follow_the_seed():
+    first, again, other = (blink_curve(2000, FPS, 15.0, seed) for seed in (1, 1, 2))
+    torch.testing.assert_close(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_blinks_close_faster_than_they_open_and_stay_in_range():
+    curve = blink_curve(20 * 240, Fraction(240), 15.0, seed=0)
+    assert curve.min() >= 0
+    assert curve.max() <= 1
+    rising = int((curve.diff() > 0).sum())
+    falling = int((curve.diff() < 0).sum())
+    assert falling > 1.4 * rising
+
+
+def test_blinks_are_not_a_loop():
+    curve = blink_curve(120 * 25, FPS, 15.0, seed=0)
+    starts = torch.nonzero((curve[1:] > 0.5) & (curve[:-1] <= 0.5)).flatten().diff().float()
+    assert starts.std() > 0.25 * starts.mean()
+
+
+def test_locked_head_does_not_move():
+    pose = head_motion(resting_mouth(200), FPS, amount=0.0)
+    assert pose.angles_deg.abs().max() == 0
+    assert pose.translation.abs().max() == 0
+    assert torch.equal(pose.scale, torch.ones(200))
+
+
+def test_head_moves_little_smoothly_and_starts_at_rest():
+    pose = head_motion(resting_mouth(3000), FPS, amount=1.0, seed=5)
+    assert pose.angles_deg[0].abs().max() < 0.1
+    assert pose.angles_deg.abs().max() < 5
+    assert pose.angles_deg.std() > 0.4
+    assert pose.angles_deg.diff(dim=0).abs().max() < 0.4  # degrees from frame to frame
+    assert pose.translation.abs().max() < 0.05
+
+
+def test_head_amount_scales_and_seed_changes():
+    once, twice = (head_motion(resting_mouth(300), FPS, amount, seed=1).angles_deg for amount in (1.0, 2.0))
+    torch.testing.assert_close(twice, 2 * once)
+    assert not torch.allclose(once, head_motion(resting_mouth(300), FPS, 1.0, seed=2).angles_deg)
+
+
+def test_head_does_not_repeat_itself():
+    yaw = head_motion(resting_mouth(120 * 25), FPS, 1.0, seed=0).angles_deg[:, 1]
+    yaw = yaw - yaw.mean()
+    for lag in range(10 * 25, 50 * 25, 25):
+        r = (yaw[:-lag] * yaw[lag:]).mean() / yaw.square().mean()
+        assert r < 0.85
+
+
+def test_head_nods_on_a_stressed_syllable():
+    mouth = resting_mouth(200)
+    mouth.opening[100:105] = 1.0
+    still, nodding = (head_motion(m, FPS, 1.0, seed=0).angles_deg[:, 0] for m in (resting_mouth(200), mouth))
+    assert (nodding - still)[100:106].max() > 0.3
