@@ -5,26 +5,38 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import tempfile
+import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
+
 from ..errors import OutputError
+
+MIN_FREE_BYTES = 64 * 1024  # less than this holds no result worth starting for
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def check_writable(path: Path) -> Path:
     """Check that a file can be made at `path`, before long work begins, and return it.
 
     Raises:
-        OutputError: the folder is missing or not writable, or `path` is a folder.
+        OutputError: the folder is missing, not writable or on a full disk, or `path` is no place for a file.
     """
     path = Path(path)
-    if path.is_dir():
-        raise OutputError(f"cannot write {path}: it is a folder; give a file name.")
-    if not path.parent.is_dir():
-        raise OutputError(f"cannot write {path}: the folder {path.parent} does not exist; make it first.")
-    if not os.access(path.parent, os.W_OK):
-        raise OutputError(f"cannot write {path}: the folder {path.parent} is not writable; choose another.")
+    with explain_write_errors(path):  # a name that is too long is told by the first look at it
+        if path.is_dir():
+            raise OutputError(f"cannot write {path}: it is a folder; give a file name.")
+        if path.exists() and not path.is_file():
+            raise OutputError(f"cannot write {path}: it is a device or pipe; give the name of a file.")
+        if not path.parent.is_dir():
+            raise OutputError(f"cannot write {path}: the folder {path.parent} does not exist; make it first.")
+        if not os.access(path.parent, os.W_OK):
+            raise OutputError(f"cannot write {path}: the folder {path.parent} is not writable; choose another.")
+        disk = shutil.disk_usage(path.parent)
+        if disk.total and disk.free < MIN_FREE_BYTES:  # what is no disk, such as /proc, has no size
+            raise OSError(errno.ENOSPC, "no space left")
     return path
 
 
@@ -34,12 +46,12 @@ def part_path(path: Path) -> Path:
     Raises:
         OutputError: the folder does not take a new file.
     """
-    check_writable(path)
+    path = check_writable(path)
+    part = path.with_name(f".{path.stem[:40]}.{secrets.token_hex(4)}.part{path.suffix}")
     with explain_write_errors(path):
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:80]}.", suffix=f".part{path.suffix}", dir=path.parent)
-        os.close(handle)
-    os.chmod(name, 0o666 & ~_umask())
-    return Path(name)
+        # Not tempfile: its files are readable by their owner only, and so would be the result.
+        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    return part
 
 
 @contextlib.contextmanager
@@ -61,18 +73,14 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def explain_write_errors(path: Path) -> Iterator[None]:
-    """Turn the system's refusal to write `path` into an OutputError that says what to do."""
+    """Turn the refusal of the system or of FFmpeg to write `path` into an OutputError that says what to do."""
     try:
         yield
     except OutputError:
         raise
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except (OSError, av.FFmpegError) as error:
+        if error.errno in _FULL:
             raise OutputError(f"cannot write {path}: the disk is full; free some space or choose another.") from error
+        if error.errno == errno.ENAMETOOLONG:
+            raise OutputError(f"cannot write {path}: the name is too long; choose a shorter one.") from error
         raise OutputError(f"cannot write {path}: {error.strerror or error}.") from error
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

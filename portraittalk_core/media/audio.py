@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import av
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import check_finite, check_range
+from ..checks import check_range
 from ..errors import InputError, MediaError
 from ..types import SPEECH_RATE_HZ, Speech
+from .sound import Block, SoundFile, mix_blocks, tensor_blocks
 
 log = logging.getLogger(__name__)
 
 MIN_SPEECH_S = 0.1
+MIN_RATE_HZ, MAX_RATE_HZ = 4_000, 384_000
 SILENT_PEAK = 1e-4  # −80 dBFS
+CUT_S = 0.1  # a file that lacks less is taken as whole: the claimed length counts an encoder's padding
 
 
 def load_speech(path: Path) -> Speech:
@@ -26,21 +28,38 @@ def load_speech(path: Path) -> Speech:
 
     A file that breaks off is used up to there, with a logged warning; silence is allowed, with one too.
 
+    Returns:
+        Speech named after the file.
+
     Raises:
         MediaError: missing, empty, unreadable, or without sound.
         InputError: less than 0.1 s of sound, or samples that are not numbers.
     """
-    path = Path(path)
-    blocks = list(decode_blocks(path, "fltp", "mono", SPEECH_RATE_HZ))
-    waveform = np.concatenate([block[0] for block in blocks]) if blocks else np.zeros(0, np.float32)
-    return _checked(torch.from_numpy(waveform), str(path))
+    with SoundFile(path) as sound:
+        waveform = _to_mono(sound.blocks(), f"the sound of {path}")
+        if sound.seconds == 0 and sound.error:
+            raise MediaError(f"the sound of {path} cannot be decoded ({sound.error}); export it again.")
+        lost_s = sound.expected_s - sound.seconds
+        padded = -CUT_S < lost_s < 0  # a decoder gives the silence that filled the encoder's last frame
+        speech = _speech(waveform, str(path), sound.expected_s if padded else sound.seconds)
+        if lost_s > max(CUT_S, 0.01 * sound.expected_s):
+            log.warning(
+                "%s is cut off: %.2f s of %.2f s of sound could be read; going on with these.",
+                path, sound.seconds, sound.expected_s,
+            )  # fmt: skip
+        elif sound.num_damaged:
+            log.warning(
+                "%s is damaged: %d parts could not be decoded; going on with the other %.2f s.",
+                path, sound.num_damaged, sound.seconds,
+            )  # fmt: skip
+    return Speech(speech, Path(path).name)
 
 
 def speech_from_waveform(waveform: Tensor, sample_rate: int, source: str = "the audio input") -> Speech:
     """Make speech of a waveform in memory.
 
     Args:
-        waveform: (N,), (C, N) or (1, C, N), −1..1; channels are averaged.
+        waveform: (N,), (C, N) or (1, C, N), −1..1, or integers of full scale; channels are mixed to one.
         sample_rate: Hz, 4000..384000.
         source: what to call it in messages.
 
@@ -51,98 +70,42 @@ def speech_from_waveform(waveform: Tensor, sample_rate: int, source: str = "the 
         not isinstance(waveform, Tensor)
         or waveform.ndim not in (1, 2, 3)
         or (waveform.ndim == 3 and len(waveform) != 1)
+        or (waveform.ndim > 1 and waveform.shape[-2] == 0)
     ):
         found = tuple(waveform.shape) if isinstance(waveform, Tensor) else type(waveform).__name__
         raise InputError(f"{source} must be one waveform of shape (channels, samples), not {found}.")
-    check_range(sample_rate, 4000, 384_000, f"the sample rate of {source}")
-    samples = waveform.detach().float().cpu()
-    samples = samples.reshape(-1, samples.shape[-1])
-    if samples.shape[1] < MIN_SPEECH_S * sample_rate:
-        _too_short(source, samples.shape[1] / sample_rate)
-    check_finite(samples, f"the sound of {source}")
-    mono = samples.mean(0)
-    if sample_rate != SPEECH_RATE_HZ:
-        mono = _resample(mono, int(sample_rate))
-    return _checked(mono, source)
+    check_range(sample_rate, MIN_RATE_HZ, MAX_RATE_HZ, f"the sample rate of {source}")
+    samples = waveform.reshape(-1, waveform.shape[-1])
+    if not samples.dtype.is_floating_point:
+        samples = samples.float() / torch.iinfo(samples.dtype).max
+    mono = _to_mono(tensor_blocks(samples, int(sample_rate)), f"the sound of {source}")
+    return Speech(_speech(mono, source, samples.shape[1] / sample_rate), source)
 
 
-def decode_blocks(path: Path, sample_format: str, layout: str | None, rate: int | None) -> Iterator[np.ndarray]:
-    """Decode a file's first sound track block by block.
+def _to_mono(blocks: Iterable[Block], name: str) -> Tensor:
+    bad = total = 0
 
-    Args:
-        path: any file FFmpeg reads.
-        sample_format: FFmpeg's name, planar: "fltp", "s16p".
-        layout: "mono", "stereo"; None keeps one or two channels and mixes more down to two.
-        rate: Hz; None keeps the file's own.
+    def counted() -> Iterator[Block]:  # before resampling, which would spread one NaN over its neighbours
+        nonlocal bad, total
+        for block in blocks:
+            total += block.samples.size
+            bad += block.samples.size - int(np.isfinite(block.samples).sum())
+            yield block
 
-    Yields:
-        (C, n) arrays.
-
-    Raises:
-        MediaError: missing, empty, unreadable, or without sound.
-    """
-    with open_media(path) as container:
-        if not container.streams.audio:
-            kind = "a video without sound" if container.streams.video else "no sound file"
-            raise MediaError(f"{path} is {kind}; give a file with speech in it, such as a WAV or MP3.")
-        stream = container.streams.audio[0]
-        layout = layout or ("mono" if stream.codec_context.channels == 1 else "stereo")
-        resampler = av.AudioResampler(sample_format, layout, rate or stream.codec_context.sample_rate)
-        seconds = 0.0
-        try:
-            for frame in container.decode(stream):
-                frame.pts = None  # gaps and jumps in the time stamps must not become gaps in the samples
-                for out in resampler.resample(frame):
-                    seconds += out.samples / out.sample_rate
-                    yield out.to_ndarray()
-            for out in resampler.resample(None):
-                yield out.to_ndarray()
-        except av.FFmpegError as error:
-            if seconds < MIN_SPEECH_S:
-                raise MediaError(f"the sound of {path} cannot be decoded ({error}); export it again.") from error
-            log.warning("%s breaks off after %.2f s (%s); using the sound up to there.", path, seconds, error)
+    samples = bytearray()  # grows in place: a list of blocks and their joined copy would take twice the memory
+    for block in mix_blocks(counted(), 1, SPEECH_RATE_HZ):
+        samples += block.tobytes()
+    if bad:
+        raise InputError(f"{name} holds {bad} values of {total} that are NaN or infinite; clean it first.")
+    return torch.frombuffer(samples, dtype=torch.float32) if samples else torch.zeros(0)
 
 
-def open_media(path: Path) -> av.container.InputContainer:
-    """Open a sound or video file for reading.
-
-    Raises:
-        MediaError: missing, empty, or not a file that FFmpeg reads.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise MediaError(f"{path} does not exist or is not a file; check the path.")
-    if path.stat().st_size == 0:
-        raise MediaError(f"{path} is empty (0 bytes); export it again.")
-    try:
-        return av.open(str(path), metadata_errors="replace")
-    except (av.FFmpegError, ValueError) as error:
-        raise MediaError(
-            f"{path} is not a sound or video file that can be read ({error}); it may be damaged or of another kind."
-        ) from error
-
-
-def _resample(mono: Tensor, rate: int) -> Tensor:
-    resampler = av.AudioResampler("fltp", "mono", SPEECH_RATE_HZ)
-    out = []
-    for start in range(0, len(mono), rate):  # one second at a time: no second copy of a long clip
-        block = np.ascontiguousarray(mono[start : start + rate].numpy()[None])
-        frame = av.AudioFrame.from_ndarray(block, "fltp", "mono")
-        frame.sample_rate = rate
-        out += [made.to_ndarray()[0] for made in resampler.resample(frame)]
-    out += [made.to_ndarray()[0] for made in resampler.resample(None)]
-    return torch.from_numpy(np.concatenate(out))
-
-
-def _checked(waveform: Tensor, source: str) -> Speech:
-    seconds = waveform.numel() / SPEECH_RATE_HZ
-    if seconds < MIN_SPEECH_S:
-        _too_short(source, seconds)
-    check_finite(waveform, f"the sound of {source}")
-    if waveform.abs().max() < SILENT_PEAK:
+def _speech(waveform: Tensor, source: str, seconds: float) -> Tensor:
+    if seconds < MIN_SPEECH_S or not len(waveform):
+        raise InputError(f"{source} holds {seconds:.3f} s of sound; at least {MIN_SPEECH_S:g} s is needed.")
+    if max(-waveform.min(), waveform.max()) < SILENT_PEAK:
         log.warning("%s is silent (%.1f s); the mouth will stay closed.", source, seconds)
-    return Speech(waveform.clamp(-1, 1), source)
-
-
-def _too_short(source: str, seconds: float) -> None:
-    raise InputError(f"{source} holds {seconds:.3f} s of sound; at least {MIN_SPEECH_S:g} s is needed.")
+    num_samples = round(seconds * SPEECH_RATE_HZ)  # the resampler may give a few more or less
+    if len(waveform) >= num_samples:
+        return waveform[:num_samples].clamp_(-1, 1)
+    return torch.nn.functional.pad(waveform, (0, num_samples - len(waveform))).clamp_(-1, 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +9,20 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from ..errors import MediaError
+from ..errors import InputError, MediaError
 from ..types import check_picture
 from .atomic import whole_file
+from .container import check_readable
 
 MIN_SIDE_PX, MAX_SIDE_PX = 128, 4096
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
 def load_picture(path: Path) -> Tensor:
     """Read a portrait.
 
-    EXIF rotation is applied; grey, palette and 16-bit pictures become 8-bit RGB; transparency is laid on white.
+    EXIF rotation is applied; grey, palette and 16-bit pictures become 8-bit RGB; transparency is laid on white; of an
+    animation, the first picture is taken.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -28,20 +30,18 @@ def load_picture(path: Path) -> Tensor:
     Raises:
         MediaError: missing, not a picture, damaged, or a side outside 128..4096 pixels.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise MediaError(f"{path} does not exist or is not a file; check the path of the picture.")
-    if os.path.getsize(path) == 0:
-        raise MediaError(f"{path} is empty (0 bytes); give a picture such as a PNG or JPEG.")
+    path = check_readable(path)
     try:
         with Image.open(path) as opened:
-            _check_size(path, *opened.size)
-            rgb = _to_rgb(ImageOps.exif_transpose(opened))
+            _check_size(path, *opened.size)  # before the pixels are decoded: a huge one would fill the memory
+            rgb = _to_rgb(ImageOps.exif_transpose(opened), sixteen_bit=opened.format == "PNG")
+    except MediaError:
+        raise
     except UnidentifiedImageError as error:
         raise MediaError(f"{path} is not a picture that can be read; give a PNG, JPEG or WebP.") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, MediaError):
-            raise
+    except Image.DecompressionBombError as error:
+        raise MediaError(f"{path} is too large; each side may have {MAX_SIDE_PX} pixels. Resize it first.") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow's decoders raise on damage
         raise MediaError(f"{path} is damaged and cannot be read as a picture ({error}); export it again.") from error
     return torch.from_numpy(np.array(rgb))
 
@@ -50,15 +50,15 @@ def save_picture(picture: Tensor, path: Path) -> Path:
     """Write a (H, W, 3) uint8 picture in the format of its suffix, whole or not at all, and return its path.
 
     Raises:
-        MediaError: a suffix that names no picture format.
+        InputError: a suffix that names no picture format.
         OutputError: the file cannot be written.
     """
     path = Path(path)
     check_picture(picture, "the picture to save")
-    if path.suffix.lower() not in Image.registered_extensions():
-        raise MediaError(f"{path.name} does not end in a known picture format; use .png or .jpg.")
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"cannot write {path.name}: a picture must end in {', '.join(SUFFIXES)}.")
     with whole_file(path) as part:
-        Image.fromarray(picture.contiguous().numpy()).save(part)
+        Image.fromarray(picture.cpu().contiguous().numpy()).save(part, quality=95)
     return path
 
 
@@ -69,10 +69,13 @@ def _check_size(path: Path, width: int, height: int) -> None:
         )
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, sixteen_bit: bool) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":  # 16-bit and float pictures: Pillow's own conversion clips
-        values = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if values.max() > 255 else 255.0
+        values = np.nan_to_num(np.asarray(image, dtype=np.float64))
+        if image.mode == "F":
+            top = 1.0 if values.max() <= 1 else 255.0
+        else:
+            top = 65535.0 if sixteen_bit or image.mode != "I" or values.max() > 255 else 255.0
         image = Image.fromarray(np.clip(values / top * 255, 0, 255).round().astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")

@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 from ..errors import InputError, MediaError
 from ..types import Record
 from .atomic import whole_file
+from .container import check_readable
 
 
 class Recordable(Protocol):
@@ -33,7 +34,7 @@ def save_record(record: Recordable, path: Path) -> Path:
     from safetensors.torch import save
 
     tensors, metadata = record.to_record()
-    content = save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata)
+    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata)
     with whole_file(Path(path)) as part:
         part.write_bytes(content)
     return Path(path)
@@ -43,19 +44,27 @@ def load_record(kind: type[R], path: Path) -> R:
     """Read a record of a kind, such as `LandmarkTrack`.
 
     Raises:
-        MediaError: the file is missing, damaged, or holds something else.
+        MediaError: the file is missing, damaged, or holds something else, or more.
     """
     from safetensors import SafetensorError, safe_open
 
-    path = Path(path)
-    if not path.is_file():
-        raise MediaError(f"{path} does not exist; check the path.")
+    path = check_readable(path)
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        return kind.from_record(tensors, metadata)
+            # Cloned: what safetensors gives may lie in the mapped file, which Windows then would not let us replace.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError) as error:
         raise MediaError(f"{path} is not a readable safetensors file ({error}); make it again.") from error
-    except (InputError, ValueError, KeyError) as error:
+    try:
+        record = kind.from_record(tensors, metadata)
+    except KeyError as error:
+        raise MediaError(f"{path} cannot be used as a {kind.__name__}: it lacks {error}; make it again.") from error
+    except (InputError, ValueError) as error:
         raise MediaError(f"{path} cannot be used as a {kind.__name__}: {error}") from error
+    unknown = sorted(tensors.keys() - record.to_record()[0].keys())
+    if unknown:
+        raise MediaError(
+            f"{path} cannot be used as a {kind.__name__}: it also holds {', '.join(unknown)}; make it again."
+        )
+    return record

@@ -1,0 +1,247 @@
+"""Video in: what a file holds, and its pictures at a constant rate."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import torch
+from av.container import InputContainer
+from av.video.reformatter import Colorspace
+from av.video.stream import VideoStream
+from torch import Tensor
+
+from ..errors import MediaError
+from ..types import MAX_FPS, MIN_FPS, as_fps
+from .container import open_media
+
+log = logging.getLogger(__name__)
+
+USUAL_FPS = (
+    *map(Fraction, (10, 12, 15, 20, 24, 25, 30, 48, 50, 60, 120)),
+    *(Fraction(n, 1001) for n in (24000, 30000, 60000, 120000)),
+)
+PROBED_PACKETS = 4_000  # enough to see whether the rate varies; reading all of a long film would take minutes
+REORDERED = 16  # pictures that H.264 and its kin may hold back
+ROUNDING_S = Fraction(1, 2000)  # the most by which a time stamp may be off: Matroska and FLV count milliseconds
+CUT_S = Fraction(1, 2)  # a file that lacks less is taken as whole
+_UNSPECIFIED = 2  # FFmpeg's number of the colour space that a file does not name
+_HD_WIDTH, _HD_HEIGHT = 1280, 577  # from here on players take BT.709 where a file does not say
+
+
+@dataclass(frozen=True)
+class VideoProbe:
+    """What a video file holds; one picture is decoded to find out."""
+
+    width: int  # pixels, upright
+    height: int
+    fps: Fraction  # the average, taken to the usual rate next to it within 0.1 %
+    num_frames: int | None  # None if only counting would tell
+    seconds: float
+    has_sound: bool
+    variable_rate: bool  # the time between pictures changes
+
+
+def probe_video(path: Path) -> VideoProbe:
+    """Look into a video file.
+
+    Raises:
+        MediaError: missing, unreadable, or without pictures.
+    """
+    container, stream = _open(path)
+    with container:
+        width, height = _upright_size(container, stream, path)
+        container.seek(0)
+        stamps, duration, whole = _packet_times(container, stream)
+        steps = [later - earlier for earlier, later in pairwise(stamps)]
+        usual_step = sorted(steps)[len(steps) // 2] if steps else Fraction(0)
+        # A stamp may be off by a unit of the time base, and a camera's clock by a little, without meaning anything.
+        jitter = max(2 * Fraction(stream.time_base), usual_step / 5)
+        variable = any(abs(step - usual_step) > jitter for step in steps)
+        fps = _average_fps(stream, stamps, duration, variable)
+        if not whole:
+            duration = _claimed_s(container, stream) or duration
+        elif steps and not variable:
+            duration = stamps[-1] - stamps[0] + 1 / fps
+        return VideoProbe(
+            width=width,
+            height=height,
+            fps=fps,
+            num_frames=len(stamps) if whole else stream.frames or None,
+            seconds=float(duration),
+            has_sound=bool(container.streams.audio),
+            variable_rate=variable,
+        )
+
+
+def read_pictures(
+    path: Path, fps: Fraction | None = None, on_progress: Callable[[int, int], None] | None = None
+) -> Iterator[Tensor]:
+    """Decode a video at a constant rate: picture k is the one shown k / fps seconds after the first.
+
+    A file that breaks off is read up to there, with a logged warning.
+
+    Args:
+        path: the video; its rotation mark is honoured.
+        fps: output frames per second; None takes the file's own (of a variable rate, the average).
+        on_progress: called with pictures done and in all (the latter as far as the file tells); may raise to stop.
+
+    Returns:
+        Iterator of (H, W, 3) uint8 RGB pictures, ceil(seconds · fps) of them.
+
+    Raises:
+        MediaError: missing, unreadable, or without pictures.
+    """
+    probe = probe_video(path)  # at once, not at the first picture: a bad file is told before any work begins
+    rate = as_fps(fps) if fps is not None else min(max(probe.fps, Fraction(MIN_FPS)), Fraction(MAX_FPS))
+    total = math.ceil(probe.seconds * float(rate) - 1e-6)
+    return _reported(_constant_rate(Path(path), rate, probe), total, on_progress)
+
+
+def _reported(
+    pictures: Iterator[Tensor], total: int, on_progress: Callable[[int, int], None] | None
+) -> Iterator[Tensor]:
+    for done, picture in enumerate(pictures, 1):
+        yield picture
+        if on_progress:
+            on_progress(done, max(done, total))
+
+
+def _constant_rate(path: Path, rate: Fraction, probe: VideoProbe) -> Iterator[Tensor]:
+    container, stream = _open(path)
+    with container:
+        stream.thread_type = "AUTO"
+        slack = min(Fraction(stream.time_base) / 2, ROUNDING_S)
+        done, shown, end, size = 0, None, Fraction(0), (0, 0)
+        for start, until, frame in _timed_frames(container, stream, probe):
+            while shown is not None and done / rate < start - slack:
+                yield _picture(shown, size)
+                done += 1
+            size = size if shown else (frame.width, frame.height)
+            shown, end = frame, max(end, until)
+        if shown is None:
+            raise MediaError(f"the pictures of {path} cannot be decoded; export it again.")
+        while done < max(1, math.ceil((end - 2 * slack) * rate)):
+            yield _picture(shown, size)
+            done += 1
+        claimed = (stream.duration or 0) * Fraction(stream.time_base)
+        if claimed - end > max(CUT_S, 2 / probe.fps):
+            log.warning(
+                "%s is cut off: %.2f s of %.2f s could be read; going on with these.", path, float(end), float(claimed)
+            )
+
+
+def _timed_frames(
+    container: InputContainer, stream: VideoStream, probe: VideoProbe
+) -> Iterator[tuple[Fraction, Fraction, av.VideoFrame]]:
+    """Frames with the time they appear, from the first one on, and the time until which the packets read so far last.
+
+    Seconds as exact fractions. Damaged parts are left out.
+    """
+    base, first, last, usual_s = Fraction(stream.time_base), None, Fraction(0), 1 / probe.fps
+    durations: dict[int, int] = {}
+    for packet in _packets(container, stream):
+        if packet.pts is not None and packet.duration and probe.variable_rate:
+            durations[packet.pts] = packet.duration
+        try:
+            frames = packet.decode()
+        except (av.FFmpegError, OSError) as error:
+            log.debug("a damaged part was left out: %s", error)
+            continue
+        for frame in frames:
+            first = frame.pts if first is None else first
+            known = frame.pts is not None and first is not None
+            last = (frame.pts - first) * base if known else last + usual_s
+            lasts = durations.pop(frame.pts, 0) * base if known else 0
+            yield last, last + (lasts or usual_s), frame
+
+
+def _packets(container: InputContainer, stream: VideoStream) -> Iterator[av.Packet]:
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except (av.FFmpegError, OSError) as error:  # the file breaks off inside its structure
+            log.debug("reading stopped: %s", error)
+            return
+        if packet is None:
+            return
+        yield packet
+
+
+def _open(path: Path) -> tuple[InputContainer, VideoStream]:
+    container = open_media(path)
+    for stream in container.streams.video:
+        if not stream.disposition & av.stream.Disposition.attached_pic:  # the cover of a song is no video
+            return container, stream
+    container.close()
+    raise MediaError(f"{path} holds no video track, only sound; give a video file.")
+
+
+def _upright_size(container: InputContainer, stream: VideoStream, path: Path) -> tuple[int, int]:
+    for packet in _packets(container, stream):
+        try:
+            frames = packet.decode()
+        except (av.FFmpegError, OSError):
+            continue
+        if frames:
+            width, height = frames[0].width, frames[0].height
+            return (height, width) if frames[0].rotation % 180 else (width, height)
+    raise MediaError(f"the pictures of {path} cannot be decoded; export it again.")
+
+
+def _packet_times(container: InputContainer, stream: VideoStream) -> tuple[list[Fraction], Fraction, bool]:
+    """Sorted times of the first packets in seconds, how long they last in all, and whether these are all."""
+    base, stamps, end, whole = Fraction(stream.time_base), [], 0, True
+    for packet in _packets(container, stream):
+        if packet.pts is None or packet.is_discard:
+            continue
+        if len(stamps) >= PROBED_PACKETS:
+            whole = False
+            break
+        stamps.append(packet.pts)
+        end = max(end, packet.pts + (packet.duration or 0))
+    stamps.sort()
+    if len(stamps) > 2 * REORDERED and (not whole or len(stamps) < stream.frames):
+        del stamps[-REORDERED:]  # pictures that are shown between these come later in the file, or are lost
+    if not stamps:
+        return [], Fraction(0), whole
+    if end <= stamps[-1]:  # the last packet does not say how long it lasts: as long as the one before
+        end = 2 * stamps[-1] - stamps[-2] if len(stamps) > 1 else end
+    seconds = (end - stamps[0]) * base or 1 / Fraction(stream.average_rate or 25)
+    return [stamp * base for stamp in stamps], seconds, whole
+
+
+def _claimed_s(container: InputContainer, stream: VideoStream) -> Fraction:
+    if stream.duration:
+        return stream.duration * Fraction(stream.time_base)
+    return Fraction(container.duration or 0, av.time_base)
+
+
+def _average_fps(stream: VideoStream, stamps: list[Fraction], duration: Fraction, variable: bool) -> Fraction:
+    span = stamps[-1] - stamps[0] if stamps else Fraction(0)
+    if span <= 0:
+        return Fraction(stream.average_rate or stream.guessed_rate or 25)
+    fps = len(stamps) / duration if variable else (len(stamps) - 1) / span
+    near = min(USUAL_FPS, key=lambda usual: abs(usual - fps))
+    rounding = Fraction(stream.time_base) / span  # by so much two rounded stamps may mislead
+    return near if abs(near - fps) < near * max(Fraction(1, 1000), rounding) else fps.limit_denominator(1001)
+
+
+def _picture(frame: av.VideoFrame, size: tuple[int, int]) -> Tensor:
+    large = frame.width >= _HD_WIDTH or frame.height >= _HD_HEIGHT
+    space = Colorspace.ITU709 if large and frame.colorspace == _UNSPECIFIED else None
+    # The target's colour space has no meaning for RGB, but unless it differs older PyAV disregards the frame's own.
+    # A stream may change its size on the way, as calls over a bad line do; its pictures may not.
+    pixels = frame.to_ndarray(
+        format="rgb24", src_colorspace=space, dst_colorspace=Colorspace.DEFAULT, width=size[0], height=size[1]
+    )
+    picture = torch.from_numpy(pixels)
+    turns = round(frame.rotation / 90) % 4
+    return torch.rot90(picture, turns, (0, 1)).contiguous() if turns else picture

@@ -1,0 +1,212 @@
+"""Video out: H.264 with sound, written frame by frame; the file appears when all is done, or never."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+from torch import Tensor
+
+from ..checks import check_choice, check_range
+from ..errors import InputError, OutputError
+from ..types import as_fps, check_picture
+from .atomic import check_writable, explain_write_errors, part_path
+from .video_sound import Sound, SoundTrack
+
+SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
+PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
+# Measured on 512×512, one core, crf 18: a third less time on real video for 7 % more bytes and 0.1 dB.
+LEANER = {"veryfast": "subme=1:me=dia:weightp=0"}
+SOUND_BLOCK = 4096  # samples: four frames of AAC
+BT709 = 1
+_MAX_SIDE_PX = 8192
+
+
+class VideoWriter:
+    """Writes a video frame by frame, as a context manager; the file appears when all is done, or never.
+
+    Args:
+        path: .mp4, .m4v, .mov or .mkv.
+        width: pixels of the pictures; an odd size gets one more row or column, a repeat of the last.
+        height: as width.
+        fps: frames per second, exact.
+        sound: a file whose first sound track is taken in its own quality, speech, or (waveform (C, N), rate in Hz);
+            cut or filled with silence to the length of the video.
+        crf: H.264 quality, 0 lossless .. 51.
+        preset: x264's name for the trade of speed against size.
+        encoder_threads: 0 lets the encoder choose.
+
+    Raises:
+        OutputError: the file cannot be written.
+        InputError: an unknown suffix or a value out of range.
+        MediaError: the sound cannot be read.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        width: int,
+        height: int,
+        fps: Fraction,
+        sound: Sound = None,
+        crf: int = 18,
+        preset: str = "veryfast",
+        encoder_threads: int = 0,
+    ) -> None:
+        self.path, self.fps = Path(path), as_fps(fps)
+        self.width = int(check_range(width, 16, _MAX_SIDE_PX, "the video's width"))
+        self.height = int(check_range(height, 16, _MAX_SIDE_PX, "the video's height"))
+        check_writable(self.path)
+        if self.path.suffix.lower() not in SUFFIXES:
+            raise InputError(f"cannot write {self.path.name}: a video must end in {', '.join(SUFFIXES)}.")
+        self._options = {
+            "crf": str(check_range(crf, 0, 51, "crf")),
+            "preset": check_choice(preset, PRESETS, "preset"),
+        }
+        if preset in LEANER:
+            self._options["x264-params"] = LEANER[preset]
+        self._threads = int(check_range(encoder_threads, 0, 128, "encoder_threads"))
+        self.num_frames = 0  # pictures taken
+        self.num_encoded = 0  # pictures that the encoder has given back; it looks some ahead
+        self._sound = SoundTrack(sound) if sound is not None else None
+        self._num_samples = 0
+        self._part: Path | None = None
+        self._container: av.container.OutputContainer | None = None
+        self._closed = False
+
+    def __enter__(self) -> VideoWriter:
+        try:
+            self._part = part_path(self.path)
+            with explain_write_errors(self.path):
+                self._open()
+        except BaseException:
+            self.abort()
+            raise
+        return self
+
+    def __exit__(self, kind: type | None, *exc: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+    def write(self, picture: Tensor) -> None:
+        """Append one (H, W, 3) uint8 picture.
+
+        Raises:
+            InputError: another size than the video's.
+            OutputError: the disk is full, or the writer is not open.
+        """
+        if self._container is None:
+            raise OutputError(f"the video {self.path} is not open: write inside `with VideoWriter(...) as writer`.")
+        check_picture(picture, "a video frame")
+        if tuple(picture.shape[:2]) != (self.height, self.width):
+            found = f"{picture.shape[1]}×{picture.shape[0]}"
+            raise InputError(f"a frame of {found} does not fit into the video of {self.width}×{self.height}.")
+        frame = self._frame(picture.cpu().numpy())
+        with explain_write_errors(self.path):
+            self._encode(frame)
+            self.num_frames += 1
+            self._write_sound()
+
+    def close(self) -> Path:
+        """Finish the file, give it its name, and return it. A second call does nothing.
+
+        Raises:
+            InputError: no picture was written.
+            OutputError: the disk is full.
+        """
+        if self._closed:
+            return self.path
+        try:
+            if self.num_frames == 0:
+                raise InputError(f"the video {self.path} would be empty: no picture was written.")
+            with explain_write_errors(self.path):
+                self._write_sound(last=True)
+                self._encode(None)
+                self._container.close()
+                self._check_complete()
+                os.replace(self._part, self.path)
+            self._part = None
+        finally:
+            self.abort()  # after a success, nothing is left to give up
+        return self.path
+
+    def abort(self) -> None:
+        """Give up: close everything and leave no file."""
+        self._closed = True
+        container, self._container = self._container, None
+        part, self._part = self._part, None
+        try:
+            if container is not None:
+                with contextlib.suppress(av.FFmpegError, OSError, ValueError):
+                    container.close()  # what it could not write is thrown away anyway
+        finally:
+            if self._sound:
+                self._sound.close()
+            if part is not None:
+                part.unlink(missing_ok=True)
+
+    def _open(self) -> None:
+        fast = {} if self.path.suffix.lower() == ".mkv" else {"movflags": "+faststart"}
+        self._container = av.open(f"file:{self._part}", "w", container_options=fast)
+        video = self._container.add_stream("libx264", rate=self.fps, options=self._options)
+        video.width, video.height = self.width + self.width % 2, self.height + self.height % 2
+        video.pix_fmt = "yuv420p"
+        context = video.codec_context
+        context.thread_count = self._threads
+        context.thread_type = "FRAME"  # PyAV's default, slices, makes us wait for every frame
+        context.colorspace = context.color_primaries = context.color_trc = BT709
+        context.color_range = ColorRange.MPEG
+        self._video, self._to_yuv = video, VideoReformatter()  # kept: making one takes as long as using it
+        if self._sound:
+            self._audio = self._container.add_stream("aac", rate=self._sound.rate)
+            self._audio.layout = "mono" if self._sound.num_channels == 1 else "stereo"
+            self._audio.bit_rate = min(128_000, 4 * self._sound.rate) * self._sound.num_channels
+
+    def _frame(self, pixels: np.ndarray) -> av.VideoFrame:
+        if self.width % 2 or self.height % 2:
+            pixels = np.pad(pixels, ((0, self.height % 2), (0, self.width % 2), (0, 0)), mode="edge")
+        frame = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(pixels), format="rgb24")
+        frame = self._to_yuv.reformat(
+            frame, format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+        )
+        frame.pts, frame.time_base = self.num_frames, 1 / self.fps
+        return frame
+
+    def _encode(self, frame: av.VideoFrame | None) -> None:
+        packets = self._video.encode(frame)
+        self.num_encoded += len(packets)
+        self._container.mux(packets)
+        if frame is None and self._sound:
+            self._container.mux(self._audio.encode(None))
+
+    def _write_sound(self, last: bool = False) -> None:
+        """Encode the sound that belongs to the pictures so far; what is too short to be worth it, with the last."""
+        if not self._sound:
+            return
+        due = round(self.num_frames / self.fps * self._sound.rate) - self._num_samples
+        while due >= SOUND_BLOCK or (last and due > 0):
+            samples = self._sound.read(min(due, SOUND_BLOCK))
+            frame = av.AudioFrame.from_ndarray(samples, "fltp", self._audio.layout.name)
+            frame.sample_rate = self._sound.rate
+            frame.pts, frame.time_base = self._num_samples, Fraction(1, self._sound.rate)
+            self._container.mux(self._audio.encode(frame))
+            self._num_samples += samples.shape[1]
+            due -= samples.shape[1]
+
+    def _check_complete(self) -> None:
+        """Look at the finished file: a disk that fills up at the very end is not always reported while writing."""
+        try:
+            with av.open(f"file:{self._part}") as written:
+                stream = written.streams.video[0]
+                complete = stream.frames in (0, self.num_frames)
+        except (av.FFmpegError, IndexError):
+            complete = False
+        if not complete:
+            raise OutputError(f"cannot write {self.path}: the file came out incomplete; is the disk full?")
