@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 
 from comfy_api.latest import io, ui
 
 from . import convert, paths
-from .progress import PREVIEW_PX, Progress, counted
+from .progress import PREVIEW_PX, Progress, counted, face_mesh
 from .sockets import FaceLandmarks, Landmarks, advanced, schema
 
 FILL = ["hold", "interpolate", "error"]
@@ -57,13 +56,14 @@ class LandmarksFromVideo(io.ComfyNode):
     def execute(cls, fps, face_index, on_missing, video=None, frames=None, face_landmarks=None) -> io.NodeOutput:
         """Follow the face in whichever input is connected."""
         from ..portraittalk_core.errors import InputError
+        from ..portraittalk_core.types import as_fps
 
         if video is not None:
             track = _track_video(video, face_index, on_missing)
         elif frames is not None:
             track = _track_frames(frames, fps, face_index, on_missing)
         elif face_landmarks is not None:
-            track = convert.to_track(face_landmarks, Fraction(str(fps)), face_index)
+            track = convert.to_track(face_landmarks, as_fps(fps), face_index, on_missing)
         else:
             raise InputError("nothing to watch: connect a video, frames or face_landmarks.")
         return io.NodeOutput(track, len(track), float(track.fps))
@@ -194,10 +194,13 @@ def _track_video(video, face_index, on_missing):
     from ..portraittalk_core.face.mesh import track_faces
     from ..portraittalk_core.media.video import probe_video, read_pictures
 
-    with convert.video_file(video) as path:
+    in_memory = convert.video_frames(video)
+    if in_memory is not None:
+        return _track_frames(*in_memory, face_index, on_missing)
+    with convert.video_file(video) as path, face_mesh() as mesh:
         fps = probe_video(path).fps
         pictures = read_pictures(path, fps, on_progress=Progress())
-        return track_faces(pictures, fps, face_index=face_index, on_missing=on_missing, source="the video")
+        return track_faces(pictures, fps, mesh, face_index, on_missing=on_missing, source="the video")
 
 
 def _track_frames(frames, fps, face_index, on_missing):
@@ -205,4 +208,5 @@ def _track_frames(frames, fps, face_index, on_missing):
     from ..portraittalk_core.types import as_fps
 
     pictures = counted(convert.to_pictures(frames), len(frames), Progress())
-    return track_faces(pictures, as_fps(fps), face_index=face_index, on_missing=on_missing, source="the frames")
+    with face_mesh() as mesh:
+        return track_faces(pictures, as_fps(fps), mesh, face_index, on_missing=on_missing, source="the frames")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import folder_paths
 from ..portraittalk_core.errors import InputError
 
 SUFFIX = ".safetensors"
+DEPTH = 3  # folders below input and output that are searched for tracks, at every refresh of the page
 
 
 def temp_folder() -> Path:
@@ -33,10 +35,17 @@ def new_output(prefix: str) -> tuple[Path, str, str]:
 
 def track_names() -> list[str]:
     """Track files in the input folder, then in the output folder, as names for a list."""
+    folders = (("", folder_paths.get_input_directory()), (" [output]", folder_paths.get_output_directory()))
+    return [f"{name}{kind}" for kind, folder in folders for name in sorted(_files_below(Path(folder)))]
+
+
+def _files_below(root: Path) -> list[str]:
     names = []
-    for kind, folder in (("", folder_paths.get_input_directory()), (" [output]", folder_paths.get_output_directory())):
-        root = Path(folder)
-        names += sorted(f"{path.relative_to(root).as_posix()}{kind}" for path in root.rglob(f"*{SUFFIX}"))
+    for folder, subfolders, files in os.walk(root):
+        below = Path(folder).relative_to(root)
+        if len(below.parts) >= DEPTH:
+            subfolders.clear()
+        names += [(below / file).as_posix() for file in files if file.endswith(SUFFIX) and not file.startswith(".")]
     return names
 
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from comfy_api.latest import io, ui
 
 from . import convert
-from .progress import Progress
+from .progress import Progress, face_mesh, say
 from .sockets import Landmarks, schema
 
 ACCEPTED = [io.Video, io.Image, Landmarks]
@@ -44,6 +44,7 @@ class ADFDScore(io.ComfyNode):
                 io.String.Output("report", display_name="report", tooltip="All numbers as JSON."),
                 io.Image.Output("plot", display_name="plot", tooltip="Where in time the score was lost."),
             ],
+            hidden=[io.Hidden.unique_id],
             is_output_node=True,
         )  # fmt: skip
 
@@ -52,6 +53,7 @@ class ADFDScore(io.ComfyNode):
         """Score, plot, and show the main numbers."""
         report = _score(generated, target, fps, face_index)
         text = _summary(report)
+        say(cls.hidden.unique_id, text)
         plot = convert.to_image([_plot(report, text)])
         shown = ui.PreviewImage(plot, cls=cls).as_dict() | ui.PreviewText(text).as_dict()
         return io.NodeOutput(-1.0 if report.adfd is None else report.adfd, report.to_json(), plot, ui=shown)
@@ -69,12 +71,12 @@ def _score(generated, target, fps, face_index):
         raise InputError(
             "a landmark track can only be compared with another track; use Landmarks From Video on the other."
         )
-    with ExitStack() as files:
+    with ExitStack() as files, face_mesh() as mesh:
         sources = [
             _source(value, as_fps(fps), name, files)
             for value, name in ((generated, "the generated video"), (target, "the target video"))
         ]
-        return score_videos(*sources, face_index=face_index, on_progress=Progress())
+        return score_videos(*sources, mesh=mesh, face_index=face_index, on_progress=Progress())
 
 
 def _source(value, fps, name, files):
@@ -84,6 +86,9 @@ def _source(value, fps, name, files):
 
     if hasattr(value, "shape"):
         return convert.picture_source(value, fps, name)
+    in_memory = convert.video_frames(value)
+    if in_memory is not None:
+        return convert.picture_source(*in_memory, name)
     return replace(PictureSource.of_file(files.enter_context(convert.video_file(value))), name=name)
 
 

@@ -7,7 +7,7 @@ from fractions import Fraction
 from comfy_api.latest import io
 
 from . import convert
-from .progress import Progress
+from .progress import Progress, face_mesh
 from .sockets import FaceLandmarks, Landmarks, advanced, schema
 
 
@@ -37,10 +37,27 @@ class AudioToLandmarks(io.ComfyNode):
         from ..portraittalk_core.types import MotionOptions, as_fps
 
         options = MotionOptions(fps=as_fps(fps), offset_ms=offset_ms, **motion)
-        speech = convert.to_speech(audio)
-        reference = convert.to_track(face_landmarks, Fraction(25), face_index) if face_landmarks else None
-        track = landmarks_of_speech(convert.to_picture(portrait), speech, options, face_index, reference, Progress())
+        speech, picture = convert.to_speech(audio), convert.to_portrait(portrait)
+        if face_landmarks is not None:
+            reference = _given_face(picture, face_landmarks, face_index)
+        else:
+            reference = _found_face(picture, face_index)
+        track = landmarks_of_speech(picture, speech, options, reference=reference, on_progress=Progress())
         return io.NodeOutput(track, len(track), float(track.fps))
+
+
+def _found_face(picture, face_index):
+    from ..portraittalk_core.face.mesh import find_portrait
+
+    with face_mesh() as mesh:
+        return find_portrait(picture, face_index, source="the portrait", mesh=mesh).landmarks
+
+
+def _given_face(picture, face_landmarks, face_index):
+    from ..portraittalk_core.types import Portrait
+
+    given = convert.to_track(face_landmarks, Fraction(25), face_index).slice(0, 1)
+    return Portrait(picture, given, "the portrait").landmarks  # which checks that they belong to a picture of this size
 
 
 def _main_inputs() -> list[io.Input]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from comfy_api.latest import io, ui
 
 from . import convert, paths
-from .progress import Progress
+from .progress import Progress, face_mesh, say
 from .sockets import Landmarks, advanced, schema
 
-FEW_FRAMES = 300  # an IMAGE batch of more takes gigabytes
+FEW_FRAMES = 300  # a batch of more is seldom wanted as IMAGE
+FEW_BYTES = 2 * 1024**3  # nor one that takes more memory than this
 
 
 class RenderPortrait(io.ComfyNode):
@@ -29,8 +30,8 @@ class RenderPortrait(io.ComfyNode):
                 io.Audio.Input("audio", optional=True, tooltip="The sound of the video, in its own quality."),
                 io.Combo.Input(
                     "keep_frames", options=["auto", "always", "never"], default="auto",
-                    tooltip=f"Give all frames as IMAGE too: auto does up to {FEW_FRAMES} frames. A minute at 512×512 "
-                    "takes 4.7 GB of memory; else images holds the first frame only.",
+                    tooltip=f"Give all frames as IMAGE too: auto does so up to {FEW_FRAMES} frames and 2 GB of memory, "
+                    "else images holds the first frame only. A minute at 512×512 takes 4.7 GB.",
                 ),
                 advanced(
                     io.Int.Input(
@@ -43,6 +44,7 @@ class RenderPortrait(io.ComfyNode):
                 io.Image.Output("images", display_name="images", tooltip="All frames, or the first (keep_frames)."),
                 io.Video.Output("video", display_name="video", tooltip="The video with its sound, for Save Video."),
             ],
+            hidden=[io.Hidden.unique_id],
         )  # fmt: skip
 
     @classmethod
@@ -53,19 +55,22 @@ class RenderPortrait(io.ComfyNode):
         from ..portraittalk_core.pipelines.talk import driven_portrait, render_track
 
         sound = convert.to_waveform(audio) if audio is not None else None
-        face = driven_portrait(convert.to_picture(portrait), landmarks, "the portrait")
-        out, progress, kept = paths.new_temp_video(), Progress(), _Kept(keep_frames, len(landmarks))
-        render_track(
-            face, landmarks, out, sound=sound, crf=crf, on_progress=progress, on_picture=kept.and_show(progress)
-        )
+        picture, out, progress = convert.to_portrait(portrait), paths.new_temp_video(), Progress()
+        kept = _Kept(keep_frames, len(landmarks), picture.numel())
+        with face_mesh() as mesh:
+            face = driven_portrait(picture, landmarks, "the portrait", mesh)
+        show = kept.and_show(progress)
+        render_track(face, landmarks, out, sound=sound, crf=crf, on_progress=progress, on_picture=show)
+        say(cls.hidden.unique_id, kept.text)
         return io.NodeOutput(convert.to_image(kept.pictures), VideoFromFile(str(out)), ui=ui.PreviewText(kept.text))
 
 
 class _Kept:
     """Frames kept for the IMAGE output."""
 
-    def __init__(self, keep_frames: str, total: int) -> None:
-        self.all = keep_frames == "always" or (keep_frames == "auto" and total <= FEW_FRAMES)
+    def __init__(self, keep_frames: str, total: int, size: int) -> None:
+        few = total <= FEW_FRAMES and 4 * total * size <= FEW_BYTES
+        self.all = keep_frames == "always" or (keep_frames == "auto" and few)
         self.pictures: list = []
         self.text = f"{total} frames" + ("" if self.all else "; images holds the first one, video all of them")
 

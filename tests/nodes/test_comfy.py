@@ -8,6 +8,7 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import load_file
 
 pytestmark = pytest.mark.comfy
 
@@ -66,6 +67,40 @@ def test_nodes_are_there_with_names_tooltips_and_help(comfy, object_info):
         assert all(info["output_tooltips"])
         folder = info["python_module"].split(".")[-1]
         assert comfy.get(f"/extensions/{folder}/docs/{name}.md").decode().startswith("#")
+
+
+def test_page_is_served_every_language(comfy, object_info):
+    ours = {name: node for name, node in object_info.items() if name in NODES}
+    served = comfy.get_json("/i18n")
+    english = served["en"]["nodeDefs"]
+    for language in ("en", "zh", "ja", "ko"):
+        texts = served[language]["nodeDefs"]
+        assert set(texts) == set(ours)
+        for name, node in ours.items():
+            inputs = node["input"].get("required", {}) | node["input"].get("optional", {})
+            assert set(texts[name]["inputs"]) == set(inputs), f"{language} {name}"
+            assert set(texts[name]["outputs"]) == {str(number) for number in range(len(node["output"]))}
+            every = [texts[name], *texts[name]["inputs"].values(), *texts[name]["outputs"].values()]
+            assert all(text for item in every for text in item.values())
+            if language != "en":
+                assert texts[name]["description"] != english[name]["description"]
+    for name, node in ours.items():  # python tools/make_locale.py brings them together again
+        inputs = node["input"].get("required", {}) | node["input"].get("optional", {})
+        assert english[name]["description"] == node["description"]
+        assert {key: text["tooltip"] for key, text in english[name]["inputs"].items()} == {
+            key: spec[1]["tooltip"] for key, spec in inputs.items()
+        }
+        tips = [english[name]["outputs"][str(number)]["tooltip"] for number in range(len(node["output"]))]
+        assert tips == node["output_tooltips"]
+
+
+def test_help_names_every_input_and_output(object_info):
+    for name in NODES:
+        page, node = (ROOT / "web" / "docs" / f"{name}.md").read_text(encoding="utf-8"), object_info[name]
+        inputs = node["input"].get("required", {}) | node["input"].get("optional", {})
+        assert page.startswith(f"# {node['display_name']}\n")
+        for word in (*inputs, *node["output_name"]):
+            assert f"**{word}**" in page, f"{name}.md does not tell of {word}"
 
 
 def test_workflows_are_templates_with_thumbnails_and_known_inputs(comfy, object_info):
@@ -177,6 +212,24 @@ def test_frames_tracks_and_files_go_round(comfy, portrait_name, tmp_path):
     assert loaded.status == "success", loaded.message
 
 
+def test_video_in_memory_is_scored_without_encoding_it(comfy, portrait_name):
+    scaled = {"image": ["1", 0], "upscale_method": "area", "width": 256, "height": 256, "crop": "disabled"}
+    run = comfy.run(
+        {
+            "1": {"class_type": "LoadImage", "inputs": {"image": portrait_name}},
+            "2": {"class_type": "ImageScale", "inputs": scaled},
+            "3": {"class_type": "RepeatImageBatch", "inputs": {"image": ["2", 0], "amount": 3}},
+            "4": {"class_type": "CreateVideo", "inputs": {"images": ["3", 0], "fps": 25.0}},
+            "5": {
+                "class_type": "PortraitTalkADFDScore",
+                "inputs": {"generated": ["4", 0], "target": ["3", 0], "fps": 25.0, "face_index": 0},
+            },
+        }
+    )
+    assert run.status == "success", run.message
+    assert "PSNR inf" in run.outputs["5"]["text"][0]
+
+
 def test_interrupt_stops_within_a_second_and_leaves_no_file(comfy, portrait_name, tmp_path):
     t = np.arange(16000 * 60)
     sound = write_wav(tmp_path / "long.wav", 0.3 * np.sin(t * 0.1) * (np.sin(t / 3000) > 0))
@@ -197,12 +250,91 @@ def test_interrupt_stops_within_a_second_and_leaves_no_file(comfy, portrait_name
     assert comfy.temp_files() == before
 
 
+def test_interrupt_stops_the_tracking_of_a_face(comfy, portrait_name):
+    scaled = {"image": ["1", 0], "upscale_method": "area", "width": 256, "height": 256, "crop": "disabled"}
+    run = comfy.run(
+        {
+            "1": {"class_type": "LoadImage", "inputs": {"image": portrait_name}},
+            "2": {"class_type": "ImageScale", "inputs": scaled},
+            "3": {"class_type": "RepeatImageBatch", "inputs": {"image": ["2", 0], "amount": 400}},
+            "4": {
+                "class_type": "PortraitTalkLandmarksFromVideo",
+                "inputs": {"frames": ["3", 0], "fps": 25.0, "face_index": 0, "on_missing": "hold"},
+            },
+            "5": {"class_type": "PortraitTalkPreviewLandmarks", "inputs": {"landmarks": ["4", 0], "max_frames": 2}},
+        },
+        interrupt_at=("4", 3),
+    )
+    assert run.status == "interrupted"
+    assert run.after_interrupt_s < 1.0
+    assert max(value for node, value, _ in run.progress if node == "4") < 100
+
+
+def given_audio(portrait: str, kind: str) -> dict:
+    return talking(portrait, "") | {"2": {"class_type": "GiveAudio", "inputs": {"kind": kind}}}
+
+
+def test_six_channels_at_96_khz_become_a_video_with_stereo(comfy, portrait_name):
+    drawn = {"portrait": ["1", 0], "landmarks": ["3", 0], "audio": ["2", 0], "keep_frames": "never", "crf": 16}
+    saved = {"video": ["4", 1], "filename_prefix": "six", "format": "auto", "codec": "auto"}
+    run = comfy.run(
+        given_audio(portrait_name, "six channels")
+        | {
+            "4": {"class_type": "PortraitTalkRenderPortrait", "inputs": drawn},
+            "5": {"class_type": "SaveVideo", "inputs": saved},
+        }
+    )
+    assert run.status == "success", run.message
+    with av.open(str(comfy.output(run.outputs["5"]["images"][0]))) as file:
+        assert file.streams.audio[0].codec_context.layout.name == "stereo"
+        assert sum(1 for _ in file.decode(video=0)) == 25
+    assert "images holds the first one" in run.outputs["4"]["text"][0]
+
+
+def test_silence_keeps_the_mouth_still(comfy, portrait_name):
+    prompt = given_audio(portrait_name, "silent")
+    prompt["3"]["inputs"] |= {"head_motion": 0.0, "blink_rate": 0.0}
+    prompt["9"]["inputs"]["filename_prefix"] = "silence/t"
+    run = comfy.run(prompt)
+    assert run.status == "success", run.message
+    points = load_file(next((comfy.base / "output" / "silence").glob("*.safetensors")))["points"]
+    assert float((points - points[:1]).abs().max()) < 1e-4
+
+
+def test_face_landmarks_of_newer_comfyui_are_followed(comfy, portrait_name):
+    prompt = given_audio(portrait_name, "six channels") | {
+        "4": {"class_type": "GiveFaceLandmarks", "inputs": {"landmarks": ["3", 0]}},
+        "5": {
+            "class_type": "PortraitTalkLandmarksFromVideo",
+            "inputs": {"face_landmarks": ["4", 0], "fps": 25.0, "face_index": 0, "on_missing": "interpolate"},
+        },
+        "6": {
+            "class_type": "PortraitTalkSaveLandmarks",
+            "inputs": {"landmarks": ["5", 0], "filename_prefix": "given/back"},
+        },
+    }
+    prompt["9"]["inputs"]["filename_prefix"] = "given/made"
+    run = comfy.run(prompt)
+    assert run.status == "success", run.message
+    made, back = (load_file(next((comfy.base / "output/given").glob(f"{n}_*"))) for n in ("made", "back"))
+    shown = np.arange(25) != 3
+    assert back["valid"].tolist() == shown.tolist()
+    assert float((made["points"] - back["points"])[shown].abs().max()) < 1e-4
+    between = (made["points"][2] + made["points"][4]) / 2
+    assert float((back["points"][3] - between).abs().max()) < 1e-4
+
+
 @pytest.mark.parametrize(
     ("what", "message"),
     [
         ("no face", "no face was found"),
         ("face_index", "face_index is 9"),
         ("short", "at least 0.1 s"),
+        ("empty", "holds no sound"),
+        ("nan", "2 values of 96000 that are NaN"),
+        ("batch", "batch of 2 clips"),
+        ("nothing", "no audio"),
+        ("tiny portrait", "each side must be 128 to 4096"),
         ("soundless video", "no sound"),
         ("another shape", "shapes differ"),
         ("nothing connected", "nothing to watch"),
@@ -245,7 +377,10 @@ def _bad_prompt(what: str, comfy, portrait: str, speech: str, tmp_path: Path) ->
             "6": {"class_type": "PortraitTalkADFDScore", "inputs": scored},
         }
     (tmp_path / "broken.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0 not a header")
+    Image.fromarray(np.full((64, 64, 3), 90, np.uint8)).save(tmp_path / "tiny.png")
     return {
+        **{kind: given_audio(portrait, kind) for kind in ("empty", "nan", "batch", "nothing")},
+        "tiny portrait": talking(comfy.put_input(tmp_path / "tiny.png"), speech),
         "face_index": talking(portrait, speech, face_index=9),
         "short": talking(portrait, comfy.put_input(write_wav(tmp_path / "short20.wav", np.zeros(320)))),
         "nothing connected": _previewed("LandmarksFromVideo", {"fps": 25.0, "face_index": 0, "on_missing": "hold"}),

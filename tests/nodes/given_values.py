@@ -1,0 +1,58 @@
+"""Nodes that ComfyUI gets beside the pack under test: values that no core node of 0.3.64 gives."""
+
+import torch
+
+RATE_HZ = 96_000
+
+
+def _speechlike(channels: int, seconds: float) -> torch.Tensor:
+    t = torch.arange(round(seconds * RATE_HZ)) / RATE_HZ
+    return (0.3 * torch.sin(1200 * t) * (torch.sin(20 * t) > 0)).expand(1, channels, -1).clone()
+
+
+class GiveAudio:
+    """An AUDIO that another pack might hand over."""
+
+    KINDS = ("six channels", "silent", "empty", "nan", "batch", "nothing")
+    RETURN_TYPES, FUNCTION, CATEGORY = ("AUDIO",), "give", "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"kind": (cls.KINDS,)}}
+
+    def give(self, kind):
+        waveform = {
+            "six channels": _speechlike(6, 1.0),
+            "silent": torch.zeros(1, 1, RATE_HZ),
+            "empty": torch.zeros(1, 2, 0),
+            "nan": _speechlike(1, 1.0).index_fill_(2, torch.tensor([7, 8]), float("nan")),
+            "batch": _speechlike(1, 1.0).expand(2, 1, -1),
+            "nothing": None,
+        }[kind]
+        return (None if waveform is None else {"waveform": waveform, "sample_rate": RATE_HZ},)
+
+
+class GiveFaceLandmarks:
+    """FACE_LANDMARKS as ComfyUI's MediaPipe node has given them since 0.23, of a landmark track.
+
+    Its depths are in units of a crop of 192 pixels. Faces change their order, and frame 3 shows none.
+    """
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("FACE_LANDMARKS",), "give", "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"landmarks": ("PORTRAITTALK_LANDMARKS",)}}
+
+    def give(self, landmarks):
+        frames = []
+        for number, points in enumerate(landmarks.points_px):
+            crop = 192 / 300
+            face = {"landmarks_xy": points[:, :2].numpy(), "landmarks_3d": ((points - points.mean(0)) * crop).numpy()}
+            face["landmarks_3d"][:, 2] = points[:, 2].numpy() * crop
+            other = {key: value + 900 for key, value in face.items()}
+            frames.append([] if number == 3 else [face, other] if number % 2 == 0 else [other, face])
+        return ({"frames": frames, "image_size": (landmarks.height, landmarks.width), "connection_sets": {}},)
+
+
+NODE_CLASS_MAPPINGS = {"GiveAudio": GiveAudio, "GiveFaceLandmarks": GiveFaceLandmarks}
