@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import numpy as np
+import torch
 from torch import Tensor
 
-from ..errors import InputError, MissingDependency
+from ..errors import InputError
 
-WINDOW = 11
+WINDOW, SIGMA = 11, 1.5
+K1, K2 = 0.01, 0.03
 
 
 def ssim(generated: Tensor, target: Tensor, data_range: float = 255.0) -> float:
     """Mean structural similarity: Gaussian window 11×11 with σ 1.5, K 0.01 and 0.03, mean over the channels.
+
+    Equal to scikit-image's `structural_similarity` with Gaussian weights and population covariance (tested), and many
+    times faster: a score looks at every frame of a video.
 
     Args:
         generated: (H, W, C), both sides at least 11.
@@ -23,26 +27,31 @@ def ssim(generated: Tensor, target: Tensor, data_range: float = 255.0) -> float:
 
     Raises:
         InputError: different shapes, or smaller than the window.
-        MissingDependency: scikit-image is not installed.
 
-    Source: Wang et al. 2004, computed by scikit-image.
+    Source: Wang et al. 2004, equation 13.
     """
     if generated.shape != target.shape or generated.ndim != 3:
         raise InputError(f"pictures of {tuple(generated.shape)} and {tuple(target.shape)} cannot be compared.")
     if min(generated.shape[:2]) < WINDOW:
         raise InputError(f"pictures of {tuple(generated.shape)} are smaller than the window of {WINDOW}×{WINDOW}.")
-    try:
-        from skimage.metrics import structural_similarity
-    except ImportError as error:
-        raise MissingDependency("SSIM needs scikit-image; pip install scikit-image.") from error
-    return float(
-        structural_similarity(
-            generated.numpy().astype(np.float32),
-            target.numpy().astype(np.float32),
-            data_range=data_range,
-            channel_axis=2,
-            gaussian_weights=True,
-            sigma=1.5,
-            use_sample_covariance=False,
-        )
-    )
+    x, y = (picture.permute(2, 0, 1).double() / data_range for picture in (generated, target))
+    means = _blurred(torch.stack([x, y, x * x, y * y, x * y]))
+    mean_x, mean_y = means[0], means[1]
+    var_x, var_y, covariance = means[2] - mean_x**2, means[3] - mean_y**2, means[4] - mean_x * mean_y
+    luminance = (2 * mean_x * mean_y + K1**2) / (mean_x**2 + mean_y**2 + K1**2)
+    structure = (2 * covariance + K2**2) / (var_x + var_y + K2**2)
+    return float((luminance * structure).mean())
+
+
+def _blurred(pictures: Tensor) -> Tensor:
+    """(..., H, W) under the Gaussian window, where it fits wholly into the picture."""
+    at = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
+    weights = torch.exp(-0.5 * (at / SIGMA) ** 2)
+    weights = (weights / weights.sum()).tolist()
+    for axis in (-2, -1):  # sums of shifted pictures: ten times as fast here as a convolution with one channel
+        length = pictures.shape[axis] - WINDOW + 1
+        total = weights[0] * pictures.narrow(axis, 0, length)
+        for shift, weight in enumerate(weights[1:], 1):
+            total.add_(pictures.narrow(axis, shift, length), alpha=weight)
+        pictures = total
+    return pictures

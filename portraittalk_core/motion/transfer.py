@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from ..face import topology as topo
@@ -9,14 +11,16 @@ from ..face.geometry import align
 from ..types import LandmarkTrack
 from .retarget import face_axes, make_rig
 
-SAME_FACE = 0.06  # mean distance of the aligned rigid and outline points, inter-ocular units
-SAME_PLACE = 0.5  # distance between the two faces, inter-ocular units
+SAME_FACE = 0.05  # mean distance of the aligned rigid and outline points, inter-ocular units
+SAME_PLACE = 0.3  # distance between the two faces, inter-ocular units
+SAME_SIZE = 1.12  # ratio of their sizes
 
 
 def belongs_to(track: LandmarkTrack, reference: LandmarkTrack) -> bool:
     """Whether a track was made on this very portrait, so that its points can be used as they are.
 
-    True if some frame has the reference's outline (after alignment) and the face stands about where it does there.
+    True if some frame has the reference's outline (after alignment) and most show the face where it stands there, as
+    large as there. Different people's outlines differ too little to tell them apart by that alone.
     """
     outline = [*topo.RIGID, *topo.FACE_OVAL[:9], *topo.FACE_OVAL[-8:]]  # the jaw moves with speech
     at_rest = reference.points_px[0]
@@ -28,7 +32,8 @@ def belongs_to(track: LandmarkTrack, reference: LandmarkTrack) -> bool:
     aligned = scale[:, None, None] * frames[:, outline] @ rotation.transpose(1, 2) + shift[:, None]
     shape_error = (aligned - at_rest[outline]).norm(dim=2).mean(1).min() / unit
     displaced = (frames[:, outline, :2].mean(1) - at_rest[outline, :2].mean(0)).norm(dim=1).median() / unit
-    return bool(shape_error < SAME_FACE and displaced < SAME_PLACE)
+    resized = scale.log().abs().median()
+    return bool(shape_error < SAME_FACE and displaced < SAME_PLACE and resized < math.log(SAME_SIZE))
 
 
 def transfer_motion(track: LandmarkTrack, reference: LandmarkTrack) -> LandmarkTrack:
