@@ -32,6 +32,7 @@ PACKAGES = {  # import name: (name for pip, what misses it)
 MESH_BACKENDS = ("solutions", "tasks", "torch")
 MOTION_ENGINES = {"embedded": "motion.embedded"}  # name: module
 ENCODERS = {"libx264": "H.264 video", "aac": "AAC sound"}
+FOLDERS_VARIABLE = "PORTRAITTALK_MODELS"
 LOW_DISK_GB = 2.0
 REINSTALL = "install PortraitTalk again; a part of it is missing"
 
@@ -144,15 +145,26 @@ def encoder(name: str) -> Line:
 
 def weight_files(folders: Iterable[Path]) -> list[Line]:
     """Optional weight files in the given and the known folders, recognised by what is in them."""
-    lines: list[Line] = []
+    folders = [Path(folder).expanduser() for folder in (*folders, *known_folders())]
+    lines = [Line(str(folder), "no such folder", False, "check the path") for folder in folders if not folder.is_dir()]
 
     def searched() -> str:
         from ..weights.catalog import find_weights
 
-        lines.extend(Line(str(file), "recognised", True) for file in find_weights(folders))
-        return f"{len(lines)} found"
+        found = {weights.path.resolve(): weights.kind for weights in find_weights(folders)}
+        for path, kind in found.items():
+            advice = "" if kind.used else "known, but this version does not use it"
+            lines.append(Line(str(path), f"{kind.role} ({kind.source}; {kind.licence})", True, advice))
+        return f"{len(found)} recognised in {', '.join(map(str, folders)) or 'no folder'}"
 
     return [_tried("search", searched, REINSTALL), *lines]
+
+
+def known_folders() -> list[Path]:
+    """Where weight files are looked for without being told: the folders of PORTRAITTALK_MODELS, and the cache."""
+    named = [Path(folder) for folder in os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep) if folder]
+    cache = Path.home() / ".cache" / "portraittalk"
+    return [*named, *([cache] if cache.is_dir() else [])]
 
 
 def _tried(name: str, look: Callable[[], str], advice: str) -> Line:

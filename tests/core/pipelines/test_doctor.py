@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import zipfile
 from importlib.metadata import version
 from types import SimpleNamespace
 
@@ -39,6 +40,25 @@ def test_disk_warns_when_little_is_free(free_gb, ok, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free_gb * 1e9))
     found = doctor.disk(tmp_path)
     assert (found.found, found.ok, bool(found.advice)) == (f"{free_gb:.1f} GB", ok, not ok)
+
+
+def test_weight_files_are_recognised_in_given_and_named_folders(tmp_path, monkeypatch):
+    given, named = tmp_path / "given", tmp_path / "named"
+    for folder in (given, named):
+        folder.mkdir()
+        with zipfile.ZipFile(folder / "any-name.task", "w") as bundle:
+            bundle.writestr("face_landmarks_detector.tflite", b"")
+    monkeypatch.setenv("PORTRAITTALK_MODELS", str(named))
+    monkeypatch.setattr(doctor.Path, "home", lambda: tmp_path)
+    search, *files = doctor.weight_files([given])
+    assert search.found.startswith("2 recognised in ")
+    assert {file.name for file in files} == {str(f / "any-name.task") for f in (given, named)}
+    assert all("Apache-2.0" in file.found for file in files)
+
+
+def test_weight_folder_that_does_not_exist_is_said_so(tmp_path):
+    found = line(doctor.weight_files([tmp_path / "absent"]), str(tmp_path / "absent"))
+    assert (found.ok, found.found) == (False, "no such folder")
 
 
 def test_what_is_missing_is_told_in_the_errors_own_words():
