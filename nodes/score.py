@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from comfy_api.latest import io, ui
 
 from . import convert
-from .progress import Progress, face_mesh, say
+from .progress import Progress, face_mesh
 from .sockets import Landmarks, schema
 
 ACCEPTED = [io.Video, io.Image, Landmarks]
@@ -44,7 +44,6 @@ class ADFDScore(io.ComfyNode):
                 io.String.Output("report", display_name="report", tooltip="All numbers as JSON."),
                 io.Image.Output("plot", display_name="plot", tooltip="Where in time the score was lost."),
             ],
-            hidden=[io.Hidden.unique_id],
             is_output_node=True,
         )  # fmt: skip
 
@@ -53,7 +52,6 @@ class ADFDScore(io.ComfyNode):
         """Score, plot, and show the main numbers."""
         report = _score(generated, target, fps, face_index)
         text = _summary(report)
-        say(cls.hidden.unique_id, text)
         plot = convert.to_image([_plot(report, text)])
         shown = ui.PreviewImage(plot, cls=cls).as_dict() | ui.PreviewText(text).as_dict()
         return io.NodeOutput(-1.0 if report.adfd is None else report.adfd, report.to_json(), plot, ui=shown)

@@ -61,7 +61,8 @@ class RenderPortrait(io.ComfyNode):
             face = driven_portrait(picture, landmarks, "the portrait", mesh)
         show = kept.and_show(progress)
         render_track(face, landmarks, out, sound=sound, crf=crf, on_progress=progress, on_picture=show)
-        say(cls.hidden.unique_id, kept.text)
+        if keep_frames == "auto" and not kept.all:  # what the person may not expect; it covers part of the preview
+            say(cls.hidden.unique_id, kept.text)
         return io.NodeOutput(convert.to_image(kept.pictures), VideoFromFile(str(out)), ui=ui.PreviewText(kept.text))
 
 

@@ -95,12 +95,13 @@ GRAPHS = {
     },
     "score_a_video": {
         "note": ("MarkdownNote", (40, 40), (420, 250), [SCORE_NOTE], {}),
-        "made": ("LoadVideo", (40, 370), (300, 300), ["generated.mp4", "image"], {}),
-        "true": ("LoadVideo", (40, 720), (300, 300), ["target.mp4", "image"], {}),
+        # the nodes grow with the video they show: an upright one must fit above the second
+        "made": ("LoadVideo", (40, 350), (280, 400), ["generated.mp4", "image"], {}),
+        "true": ("LoadVideo", (40, 860), (280, 400), ["target.mp4", "image"], {}),
         "score": (
             "PortraitTalkADFDScore",
-            (500, 370),
-            (720, 480),
+            (500, 350),
+            (720, 440),
             [25.0, 0],
             {"generated": ("made", 0), "target": ("true", 0)},
         ),

@@ -20,6 +20,11 @@ ROOT = Path(__file__).parents[2]
 WAIT_S = 90
 READY = "!!(window.app?.graph && window.LiteGraph?.registered_node_types['PortraitTalkRenderPortrait'])"
 SIZE = (1700, 1250)
+OVERLAPS = """(() => {
+  const boxes = app.graph._nodes.map(n => [n.type, ...n.getBounding()]);
+  const meet = (a, b) => a[1] < b[1] + b[3] && b[1] < a[1] + a[3] && a[2] < b[2] + b[4] && b[2] < a[2] + a[4];
+  return boxes.flatMap((a, i) => boxes.slice(i + 1).filter(b => meet(a, b)).map(b => `${a[0]} covers ${b[0]}`));
+})()"""
 
 
 class Page:
@@ -99,9 +104,10 @@ async def _drive(comfy, profile: Path, workflow: dict, picture: Path) -> tuple[d
             shot = await page.call("Page.captureScreenshot", format="png")
             picture.write_bytes(base64.b64decode(shot["data"]))
             shown = await page.evaluate("JSON.stringify(app.nodeOutputs)")
+            overlaps = await page.evaluate(OVERLAPS)
             problems = list(page.problems)
             listening.cancel()
-    return {"ended": ended, "shown": json.loads(shown)}, problems
+    return {"ended": ended, "shown": json.loads(shown), "overlaps": overlaps}, problems
 
 
 def test_page_runs_the_quick_portrait(comfy, portrait_name, speech_name, tmp_path):
@@ -131,4 +137,5 @@ def test_page_runs_the_quick_portrait(comfy, portrait_name, speech_name, tmp_pat
     assert shown["PortraitTalkPreviewLandmarks"]["images"]
     ours = [problem for problem in problems if "portraittalk" in problem.lower() or "pt_under_test" in problem]
     assert not ours
+    assert result["overlaps"] == []
     assert picture.stat().st_size > 50_000
