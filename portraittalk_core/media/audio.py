@@ -75,7 +75,7 @@ def speech_from_waveform(waveform: Tensor, sample_rate: int, source: str = "the 
         found = tuple(waveform.shape) if isinstance(waveform, Tensor) else type(waveform).__name__
         raise InputError(f"{source} must be one waveform of shape (channels, samples), not {found}.")
     check_range(sample_rate, MIN_RATE_HZ, MAX_RATE_HZ, f"the sample rate of {source}")
-    samples = waveform.reshape(-1, waveform.shape[-1])
+    samples = waveform.reshape(waveform.shape[-2] if waveform.ndim > 1 else 1, waveform.shape[-1])
     if not samples.dtype.is_floating_point:
         samples = samples.float() / torch.iinfo(samples.dtype).max
     mono = _to_mono(tensor_blocks(samples, int(sample_rate)), f"the sound of {source}")

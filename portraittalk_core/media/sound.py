@@ -77,12 +77,11 @@ class SoundFile:
     @property
     def expected_s(self) -> float:
         """Length that the file claims, or what was decoded where it claims none or only guesses."""
-        if self._container.format.name == "wav":
-            return self.seconds / self._share_of_wav()
         if self._container.format.name in ("aac", "mp3"):
             return self.seconds
         if self._stream.duration:
-            return float(self._stream.duration * self._stream.time_base)
+            share = self._share_of_wav() if self._container.format.name == "wav" else 1.0
+            return float(self._stream.duration * self._stream.time_base) / share
         if self._container.duration and len(self._container.streams) == 1:
             return self._container.duration / av.time_base
         return self.seconds

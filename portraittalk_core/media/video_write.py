@@ -167,6 +167,7 @@ class VideoWriter:
         if self._sound:
             self._audio = self._container.add_stream("aac", rate=self._sound.rate)
             self._audio.layout = "mono" if self._sound.num_channels == 1 else "stereo"
+            # The default coder: "fast" takes half its time, but leaves pure tones at 27 dB, this one at 50.
             self._audio.bit_rate = min(128_000, 4 * self._sound.rate) * self._sound.num_channels
 
     def _frame(self, pixels: np.ndarray) -> av.VideoFrame:

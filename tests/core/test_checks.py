@@ -1,0 +1,59 @@
+"""The border's checks: they let the right through and say what is wrong with the rest."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+from portraittalk_core.checks import check_choice, check_finite, check_range, check_shape
+from portraittalk_core.errors import InputError, ShapeError
+
+
+@pytest.mark.parametrize(
+    ("size", "shape"), [((5, 478, 3), "T 478 3"), ((4, 4), "N N"), ((2, 3, 2), "A B A"), ((), ""), ((0, 3), "T 3")]
+)
+def test_check_shape_returns_what_fits(size, shape):
+    tensor = torch.zeros(size)
+    assert check_shape(tensor, shape, "points") is tensor
+
+
+@pytest.mark.parametrize(
+    ("size", "shape"), [((5, 468, 3), "T 478 3"), ((4, 5), "N N"), ((5,), "T 3"), ((5, 3, 1), "T 3")]
+)
+def test_check_shape_rejects_and_tells_both_shapes(size, shape):
+    with pytest.raises(ShapeError) as told:
+        check_shape(torch.zeros(size), shape, "points")
+    assert str(size) in str(told.value) and "points must have shape" in str(told.value)
+
+
+def test_check_shape_rejects_what_is_no_tensor():
+    with pytest.raises(ShapeError, match="ndarray"):
+        check_shape(np.zeros((2, 3)), "T 3", "points")
+
+
+def test_check_finite_counts_what_is_not():
+    tensor = torch.tensor([0.0, torch.nan, torch.inf, -torch.inf, 1.0])
+    with pytest.raises(InputError, match="curve holds 3 values of 5"):
+        check_finite(tensor, "curve")
+    fine = torch.tensor([3.4e38, -3.4e38])  # their sum would overflow
+    assert check_finite(fine, "curve") is fine
+
+
+@pytest.mark.parametrize("value", [0, 2, 1.5, Fraction(1, 3)])
+def test_check_range_includes_its_ends(value):
+    assert check_range(value, 0, 2, "gain") == value
+
+
+@pytest.mark.parametrize("value", [-0.001, 2.001, float("nan"), float("inf"), True, "1", None])
+def test_check_range_rejects(value):
+    with pytest.raises(InputError, match="gain must .*0.*2"):
+        check_range(value, 0, 2, "gain")
+
+
+def test_check_choice_lists_the_choices():
+    assert check_choice("b", ("a", "b"), "order") == "b"
+    with pytest.raises(InputError, match="order must be one of a, b, not 'c'"):
+        check_choice("c", ("a", "b"), "order")
