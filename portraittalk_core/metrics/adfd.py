@@ -52,19 +52,20 @@ def adfd(
         generated_px: (T, N, 2) pixels.
         target_px: (T, N, 2) pixels.
         image_size: (H, W) pixels, both above 0.
-        weights: w1 of the spatial and w2 of the motion part.
+        weights: w1 of the spatial and w2 of the motion part, 0 or more each.
         weighting: "product" is w1·S·w2·C, "power" is S^w1·C^w2.
         diagonal: errors count relative to the "image" diagonal, or to the greatest distance between two landmarks of
             the "target".
         printed: the formula as printed, for the record: unbounded below, 0.5008 for identical motion of 3 px a frame.
 
     Raises:
-        InputError: shapes that do not fit, values that are not numbers, or `printed` without any motion.
+        InputError: shapes that do not fit, values that are not numbers, or `printed` with a frame without motion.
     """
     if weighting == "printed":
         weighting, printed = "product", True
     check_choice(weighting, WEIGHTINGS, "weighting")
     check_choice(diagonal, DIAGONALS, "diagonal")
+    w1, w2 = _two_numbers(weights, "weights", "(w1, w2), 0 or more each")
     generated, target = _as_landmarks(generated_px, "generated_px"), _as_landmarks(target_px, "target_px")
     if generated.shape != target.shape:
         raise InputError(
@@ -82,13 +83,15 @@ def adfd(
         motion = _cosine_share(m, m_true)
     s = float(spatial.mean())
     c = float(motion.mean()) if len(motion) else 1.0
-    w1, w2 = weights
     score = s**w1 * c**w2 if weighting == "power" else w1 * s * w2 * c
     return ADFDResult(score, s, c, len(target), spatial, motion)
 
 
 def _as_landmarks(points: Tensor, name: str) -> Tensor:
-    tensor = torch.as_tensor(points).double()
+    try:
+        tensor = torch.as_tensor(points).double()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{name} must be landmarks of shape (T, N, 2), not {type(points).__name__}.") from error
     check_shape(tensor, "T N 2", name)
     if 0 in tensor.shape:
         raise InputError(f"{name} is empty, {tuple(tensor.shape)}; at least one frame with one landmark is needed.")
@@ -96,9 +99,21 @@ def _as_landmarks(points: Tensor, name: str) -> Tensor:
 
 
 def _image_diagonal(image_size: Sequence[int]) -> float:
-    if len(image_size) != 2 or min(image_size) <= 0:
-        raise InputError(f"image_size must be (height, width) in pixels, not {tuple(image_size)}.")
-    return math.hypot(*image_size)
+    expected = "(height, width) in pixels, both above 0"
+    height, width = _two_numbers(image_size, "image_size", expected)
+    if min(height, width) == 0:
+        raise InputError(f"image_size must be {expected}, not {image_size!r}.")
+    return math.hypot(height, width)
+
+
+def _two_numbers(pair: Sequence[float], name: str, expected: str) -> tuple[float, float]:
+    try:
+        first, second = (float(number) for number in pair)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} must be {expected}, not {pair!r}.") from error
+    if not (0 <= first < math.inf and 0 <= second < math.inf):
+        raise InputError(f"{name} must be {expected}, not {pair!r}.")
+    return first, second
 
 
 def _widest(target: Tensor) -> float:
@@ -115,9 +130,10 @@ def _steps(points: Tensor) -> Tensor:
 
 def _cosine_share(m: Tensor, m_true: Tensor) -> Tensor:
     """(T − 1,) (cos + 1) / 2 of the motion vectors; both still is 1, only one still is ½."""
-    length, length_true = m.norm(dim=1), m_true.norm(dim=1)
-    still, still_true = length < STILL, length_true < STILL
-    cosine = (m * m_true).sum(1) / (length * length_true).clamp(min=STILL**2)
+    square, square_true = m.square().sum(1), m_true.square().sum(1)
+    still, still_true = square.sqrt() < STILL, square_true.sqrt() < STILL
+    # one root of the product, not a product of roots: equal motions then give 1 exactly
+    cosine = (m * m_true).sum(1) / (square * square_true).sqrt().clamp(min=STILL**2)
     cosine = torch.where(still | still_true, torch.zeros_like(cosine), cosine.clamp(-1, 1))
     cosine = torch.where(still & still_true, torch.ones_like(cosine), cosine)
     return (cosine + 1) / 2

@@ -5,6 +5,8 @@ Shapes: T frames, N landmarks.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -23,14 +25,16 @@ MOUTH_POINTS = tuple(
 )
 """40 points of the outer and inner lip contours, MediaPipe's counterpart of the 20 mouth points of the 68."""
 FACE_POINTS = tuple(range(topo.NUM_MESH_POINTS))
+POINTS = {"mouth": MOUTH_POINTS, "face": FACE_POINTS}
 
 
-def landmark_distance(
+def lmd(
     generated_px: Tensor,
     target_px: Tensor,
     kind: str = "euclid_centred",
+    points: str | Sequence[int] = "all",
     norm: str = "none",
-    reference_px: Tensor | None = None,
+    velocity: bool = False,
 ) -> Tensor:
     """Distance between two sets of landmarks, frame by frame.
 
@@ -39,35 +43,60 @@ def landmark_distance(
         target_px: (T, N, 2) pixels.
         kind: "euclid_centred" subtracts each set's centroid, then averages Euclidean distances (M-LMD and F-LMD as
             ControlTalk and SVP use them); "euclid_raw" does not subtract; "l1_raw" averages |dx| and |dy| (IP-LAP).
-        norm: "interocular" divides by the distance between the eyes, "face_size" by the diagonal of the face's box,
-            both times 100, so that the result is a percentage free of resolution.
-        reference_px: (T, 478, 2) the whole true face that `norm` measures; needed where norm is not "none".
+        points: which landmarks to compare: "all" that were given; of MediaPipe's 478 (or 468) the "mouth" (M-LMD) or
+            the "face" (F-LMD, all but the irises); or their numbers.
+        norm: "interocular" divides by the true distance between the eyes, "face_size" by the diagonal of the true
+            face's box, both times 100: a percentage free of resolution. Needs MediaPipe's landmarks.
+        velocity: compare the steps from frame to frame instead of the places.
 
     Returns:
-        (T,) float64: pixels, or percent with a norm.
+        (T,) float64, (T − 1,) with `velocity`: pixels, or percent with a norm.
 
     Raises:
-        InputError: shapes that do not fit, or values that are not numbers.
+        InputError: shapes that do not fit, values that are not numbers, or landmarks that are not MediaPipe's where
+            they must be.
     """
     check_choice(kind, KINDS, "kind")
     check_choice(norm, NORMS, "norm")
     generated = check_finite(check_shape(generated_px, "T N 2", "generated_px"), "generated_px").double()
     target = check_finite(check_shape(target_px, "T N 2", "target_px"), "target_px").double()
-    if generated.shape != target.shape:
+    if generated.shape != target.shape or 0 in target.shape:
         raise InputError(f"landmarks of shapes {tuple(generated.shape)} and {tuple(target.shape)} cannot be compared.")
+    size = _size(target, norm)
+    chosen = _chosen(points, target.shape[1])
+    generated, target = generated[:, chosen], target[:, chosen]
     if kind == "euclid_centred":
         generated, target = generated - generated.mean(1, keepdim=True), target - target.mean(1, keepdim=True)
     difference = generated - target
+    if velocity:
+        difference, size = difference[1:] - difference[:-1], size[1:]
     distance = difference.abs().mean((1, 2)) if kind == "l1_raw" else difference.norm(dim=2).mean(1)
-    if norm == "none":
-        return distance
-    if reference_px is None:
-        raise InputError(f"norm={norm!r} needs reference_px, the whole true face (T, 478, 2).")
-    check_shape(reference_px, f"{len(target)} 478 2", "reference_px")
-    return 100 * distance / _size(reference_px.double(), norm).clamp(min=1e-6)
+    return distance if norm == "none" else 100 * distance / size.clamp(min=1e-6)
+
+
+def _chosen(points: str | Sequence[int], num_given: int) -> list[int]:
+    if isinstance(points, str):
+        check_choice(points, ("all", *POINTS), "points")
+        if points == "all":
+            return list(range(num_given))
+        _check_mediapipe(num_given, f"points={points!r}")
+        return list(POINTS[points])
+    chosen = [int(number) for number in points]
+    if not chosen or min(chosen) < 0 or max(chosen) >= num_given:
+        raise InputError(f"points must be numbers from 0 to {num_given - 1}, at least one, not {chosen}.")
+    return chosen
 
 
 def _size(face_px: Tensor, norm: str) -> Tensor:
+    """(T,) what counts as 1, in pixels."""
+    if norm == "none":
+        return torch.ones(len(face_px), dtype=torch.float64)
+    _check_mediapipe(face_px.shape[1], f"norm={norm!r}")
     if norm == "interocular":
         return interocular_px(face_px)
     return torch.linalg.vector_norm(face_px.amax(1) - face_px.amin(1), dim=1)
+
+
+def _check_mediapipe(num_given: int, what_for: str) -> None:
+    if num_given not in (topo.NUM_MESH_POINTS, topo.NUM_MESH_POINTS + 10):
+        raise InputError(f"{what_for} needs the whole face, MediaPipe's 468 or 478 landmarks; {num_given} were given.")

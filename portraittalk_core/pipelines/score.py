@@ -16,11 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import InputError
+from ..checks import check_range
+from ..errors import InputError, MediaError
 from ..face.mesh import MeshBackend, open_mesh, track_faces
 from ..media.video import probe_video, read_pictures
 from ..metrics.adfd import ADFDResult, adfd
-from ..metrics.landmark_distance import FACE_POINTS, MOUTH_POINTS, landmark_distance
+from ..metrics.landmark_distance import FACE_POINTS, lmd
 from ..metrics.psnr import psnr
 from ..metrics.ssim import ssim
 from ..types import LandmarkTrack
@@ -28,6 +29,7 @@ from ..types import LandmarkTrack
 Progress = Callable[[int, int], None]
 T = TypeVar("T")
 MIN_FRAMES = 2  # with a face in both videos; fewer show no motion
+SHAPE_TOLERANCE = 0.01  # relative difference of aspect ratios that is still one shape
 
 
 @dataclass(frozen=True)
@@ -70,13 +72,13 @@ class ScoreReport:
     num_frames: int  # compared, by index
     num_frames_with_face: int  # of these, a face was seen in both
     num_identical_frames: int  # of these, the pictures are equal; left out of the PSNR mean unless all are
-    num_frames_left_over: int  # at the end of the longer video
+    num_frames_left_over: int  # not compared: the longer video's end, and what lies beyond max_frames
     width: int  # pixels compared, the target's
     height: int
     fps: str  # of the comparison, the generated video's
     landmark_source: str  # face-mesh back end, or "given"
     note: str  # what was done to make the two comparable
-    over_time: ADFDResult | None = None  # the parts of ADFD frame by frame
+    over_time: ADFDResult | None = None  # the parts of ADFD frame by frame, NaN at frames without a face
 
     def values(self) -> dict[str, float | int | str | None]:
         """All numbers by name, without those frame by frame."""
@@ -94,6 +96,7 @@ def score_videos(
     *,
     mesh: MeshBackend | None = None,
     face_index: int = 0,
+    max_frames: int | None = None,
     on_progress: Progress | None = None,
 ) -> ScoreReport:
     """Compare a generated video with the true one, frame by frame.
@@ -106,24 +109,33 @@ def score_videos(
         target: video file or pictures.
         mesh: an open face-mesh back end; None opens one for this call.
         face_index: which face, 0 is the largest.
+        max_frames: compare at most so many frames from the start.
         on_progress: called with steps done and steps in all; may raise to stop.
 
     Raises:
-        MediaError: a file is not a video.
+        MediaError: a file is not a video, or holds no picture.
+        InputError: their pictures have different aspect ratios.
         NoFaceError: one of them shows no face at all.
     """
     if mesh is None:
         with open_mesh() as opened:
-            return score_videos(generated, target, mesh=opened, face_index=face_index, on_progress=on_progress)
+            return score_videos(
+                generated, target, mesh=opened, face_index=face_index, max_frames=max_frames, on_progress=on_progress
+            )
     made, true = (v if isinstance(v, PictureSource) else PictureSource.of_file(v) for v in (generated, target))
+    _check_same_shape(made, true, f"{made.name} and {true.name}")
     fps = made.fps
     counts = [math.ceil(v.seconds * float(fps) - 0.02) for v in (made, true)]
     num_frames = max(1, min(counts))
+    if max_frames is not None:
+        num_frames = min(num_frames, int(check_range(max_frames, 1, 10**9, "max_frames")))
     progress = _Steps(3 * num_frames, on_progress)
     pictures = _PictureScores()
     pairs = zip(made.read(fps), true.read(fps), strict=False)
     for a, b in progress.over(itertools.islice(pairs, num_frames)):
         pictures.add(_scaled(a, (true.height, true.width)), b)
+    if not pictures.psnr:
+        raise MediaError(f"{made.name} and {true.name} have no picture in common; one of them holds none.")
     # the faces are followed in passes of their own, so that one picture at a time is in memory
     tracks = []
     for video in (made, true):
@@ -134,7 +146,9 @@ def score_videos(
         note.append(f"generated frames of {made.width}×{made.height} were scaled to {true.width}×{true.height}")
     if made.fps != true.fps:
         note.append(f"the target of {float(true.fps):g} fps was sampled at {float(fps):g} fps")
-    report = _report(*tracks, mesh.name, "; ".join(note), abs(counts[0] - counts[1]))
+    seen = min(map(len, tracks))  # a file may hold fewer frames than it says
+    left_over = max(max(counts) - num_frames, 0)
+    report = _report(*(track.slice(0, seen) for track in tracks), mesh.name, "; ".join(note), left_over)
     return _with_pictures(report, pictures)
 
 
@@ -149,14 +163,21 @@ def score_tracks(generated: LandmarkTrack, target: LandmarkTrack, landmark_sourc
             f"tracks of {float(generated.fps):g} and {float(target.fps):g} fps cannot be compared frame by frame; "
             "make both at the same rate."
         )
-    if abs(generated.width * target.height - generated.height * target.width) > 0.01 * generated.height * target.width:
-        raise InputError(
-            f"tracks on pictures of {generated.width}×{generated.height} and {target.width}×{target.height} have "
-            "different shapes; crop to the same shape first."
-        )
+    _check_same_shape(generated, target, "the two tracks")
     count = min(len(generated), len(target))
     left = max(len(generated), len(target)) - count
     return _report(generated.slice(0, count), target.slice(0, count), landmark_source, "", left)
+
+
+def _check_same_shape(
+    generated: PictureSource | LandmarkTrack, target: PictureSource | LandmarkTrack, names: str
+) -> None:
+    shapes = generated.width / generated.height, target.width / target.height
+    if max(shapes) > (1 + SHAPE_TOLERANCE) * min(shapes):
+        raise InputError(
+            f"{names} are of {generated.width}×{generated.height} and {target.width}×{target.height} pixels, different "
+            "shapes; crop one to the other's first."
+        )
 
 
 class _PictureScores:
@@ -211,13 +232,11 @@ def _report(
         size = torch.tensor([target.width, target.height], dtype=torch.float64)
         made, true = (t.points[both, :, :2].double() * size for t in (generated, target))
         score = adfd(made[:, : len(FACE_POINTS)], true[:, : len(FACE_POINTS)], (target.height, target.width))
-        over_time = score
+        over_time = _spread(score, both)
         values |= {"adfd": score.score, "adfd_spatial": score.spatial, "adfd_motion": score.motion}
-        for name, points in (("mouth", list(MOUTH_POINTS)), ("face", list(FACE_POINTS))):
-            pair = made[:, points], true[:, points]
-            percent = landmark_distance(*pair, norm="interocular", reference_px=true)
-            values[f"{name}_landmark_distance"] = float(percent.mean())
-            values[f"{name}_landmark_distance_px"] = float(landmark_distance(*pair).mean())
+        for name in ("mouth", "face"):
+            values[f"{name}_landmark_distance"] = float(lmd(made, true, points=name, norm="interocular").mean())
+            values[f"{name}_landmark_distance_px"] = float(lmd(made, true, points=name).mean())
     else:
         note = "; ".join(filter(None, [note, f"fewer than {MIN_FRAMES} frames show the face in both"]))
     return ScoreReport(
@@ -235,6 +254,16 @@ def _report(
         note=note,
         over_time=over_time,
     )
+
+
+def _spread(score: ADFDResult, used: Tensor) -> ADFDResult:
+    """Put the frames that were used back to their places; a step belongs to the last frame before it ends."""
+    frames = used.nonzero()[:, 0]
+    spatial = torch.full((len(used),), torch.nan, dtype=torch.float64)
+    motion = torch.full((len(used) - 1,), torch.nan, dtype=torch.float64)
+    spatial[frames] = score.spatial_per_frame
+    motion[frames[1:] - 1] = score.motion_per_frame
+    return replace(score, spatial_per_frame=spatial, motion_per_frame=motion)
 
 
 def _with_pictures(report: ScoreReport, pictures: _PictureScores) -> ScoreReport:

@@ -39,6 +39,26 @@ def test_adfd_matches_the_table(case):
     assert result.num_frames == 5
 
 
+def test_adfd_of_any_motion_and_itself_is_exactly_one():
+    for seed in range(20):
+        walk = 90 * torch.rand(7, 468, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        result = adfd(walk, walk, SIZE)
+        assert (result.score, result.spatial, result.motion) == (1.0, 1.0, 1.0)
+
+
+def test_adfd_counts_every_frame():
+    late = MOVING.clone()
+    late[3:] += OFFSET  # frame 3 moves (6, 4) where it should move (3, 0): cosine 18 / (3 √52)
+    result = adfd(late, MOVING, SIZE)
+    assert result.spatial_per_frame.tolist() == pytest.approx([1, 1, 1, 0.99, 0.99], abs=1e-12)
+    assert result.motion_per_frame.tolist() == pytest.approx([1, 1, (6 / 52**0.5 + 1) / 2, 1], abs=1e-12)
+
+
+def test_adfd_spatial_part_ends_at_zero():
+    far = adfd(MOVING + 1000, MOVING, SIZE)
+    assert (far.spatial, far.score) == (0.0, 0.0)
+
+
 def test_adfd_is_free_of_scale():
     result = adfd(2 * (REST + T * 2 * RIGHT), 2 * MOVING, (800, 600))
     assert result.score == pytest.approx(0.988, abs=1e-9)
@@ -55,7 +75,9 @@ def test_adfd_product_weighting():
 
 def test_adfd_target_diagonal():
     square = torch.tensor([[0.0, 0], [30, 0], [30, 40], [0, 40]], dtype=torch.float64).expand(3, -1, -1)
-    assert adfd(square + torch.tensor([5.0, 0]), square, SIZE, diagonal="target").spatial == pytest.approx(0.9, abs=1e-9)
+    assert adfd(square + torch.tensor([5.0, 0]), square, SIZE, diagonal="target").spatial == pytest.approx(
+        0.9, abs=1e-9
+    )
 
 
 @pytest.mark.parametrize("options", [{"printed": True}, {"weighting": "printed"}])
@@ -85,9 +107,30 @@ def test_adfd_accepts_numpy():
         (MOVING[..., :1], MOVING, SIZE, "generated_px must have shape"),
         (MOVING.where(MOVING < 1e9, torch.nan) * float("nan"), MOVING, SIZE, "NaN"),
         (MOVING, MOVING, (0, 300), "image_size"),
+        (MOVING, MOVING, (400, float("nan")), "image_size"),
+        (MOVING, MOVING, (400, 300, 3), "image_size"),
+        (MOVING, MOVING, 512, "image_size"),
+        ("points", MOVING, SIZE, "generated_px must be landmarks"),
         (MOVING[:0], MOVING[:0], SIZE, "empty"),
     ],
 )
 def test_adfd_rejects(generated, target, size, message):
     with pytest.raises(InputError, match=message):
         adfd(generated, target, size)
+
+
+@pytest.mark.parametrize("options", [{"weights": (1.0,)}, {"weights": (-1.0, 1.0)}, {"weights": (float("nan"), 1.0)}])
+def test_adfd_rejects_weights(options):
+    with pytest.raises(InputError, match="weights must be"):
+        adfd(MOVING, MOVING, SIZE, **options)
+
+
+@pytest.mark.parametrize("options", [{"weighting": "sum"}, {"diagonal": "face"}])
+def test_adfd_rejects_unknown_words(options):
+    with pytest.raises(InputError, match="must be one of"):
+        adfd(MOVING, MOVING, SIZE, **options)
+
+
+def test_adfd_target_diagonal_rejects_points_that_coincide():
+    with pytest.raises(InputError, match="one point"):
+        adfd(0 * STILL, 0 * STILL, SIZE, diagonal="target")

@@ -1,14 +1,16 @@
+import itertools
 import json
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 import torch
 
-from portraittalk_core.errors import InputError, NoFaceError
-from portraittalk_core.media.video import VideoWriter
+from portraittalk_core.errors import InputError, MediaError, NoFaceError
+from portraittalk_core.media.video import VideoWriter, read_pictures
 from portraittalk_core.motion.retarget import plan_landmarks
-from portraittalk_core.pipelines.score import score_tracks, score_videos
+from portraittalk_core.pipelines.score import PictureSource, score_tracks, score_videos
 from portraittalk_core.render.warp import PortraitRenderer
 from portraittalk_core.types import LandmarkTrack
 
@@ -59,6 +61,26 @@ def test_score_counts_frames_left_over_and_without_a_face(track):
     part = LandmarkTrack(track.points, seen, track.fps, 512, 512).slice(0, 6)
     report = score_tracks(part, track)
     assert (report.num_frames, report.num_frames_with_face, report.num_frames_left_over) == (6, 5, 2)
+    assert report.over_time.spatial_per_frame.isnan().tolist() == [False, False, True, False, False, False]
+    assert report.over_time.motion_per_frame.isnan().tolist() == [False, True, False, False, False]
+
+
+def test_score_of_tracks_matches_the_closed_form(track):
+    points_px = track.points.double() * 512
+    points_px[..., 0] += 3 * torch.arange(8, dtype=torch.float64)[:, None]  # 0, 3, … 21 pixels to the right
+    moved = LandmarkTrack.from_px(points_px.float(), 512, 512, track.fps)
+    report = score_tracks(moved, track)
+    assert report.adfd_spatial == pytest.approx(1 - 10.5 / math.hypot(512, 512), abs=1e-6)
+    assert report.face_landmark_distance_px == pytest.approx(0, abs=1e-3)  # centred
+
+
+def test_score_leaves_frames_without_a_face_out(track):
+    wrong = track.points.clone()
+    wrong[3] += 0.2
+    seen = track.valid.clone()
+    seen[3] = False
+    assert score_tracks(LandmarkTrack(wrong, track.valid, track.fps, 512, 512), track).adfd < 0.99
+    assert score_tracks(LandmarkTrack(wrong, seen, track.fps, 512, 512), track).adfd == 1.0
 
 
 def test_score_of_too_few_frames_is_none(track):
@@ -81,6 +103,40 @@ def test_score_rejects_what_cannot_be_compared(track):
         score_tracks(LandmarkTrack(track.points, track.valid, Fraction(30), 512, 512), track)
     with pytest.raises(InputError, match="different shapes"):
         score_tracks(LandmarkTrack(track.points, track.valid, track.fps, 512, 300), track)
+
+
+def test_score_of_a_video_and_its_reversal_is_clearly_less(video, folder):
+    out = folder / "reversed.mp4"
+    with VideoWriter(out, 512, 512, Fraction(25), crf=10) as writer:
+        for picture in list(read_pictures(video))[::-1]:
+            writer.write(picture)
+    report = score_videos(out, video)
+    assert report.adfd < 0.6
+    assert 20 < report.psnr < 60
+    assert report.ssim < 0.999
+    assert report.num_identical_frames == 0
+
+
+def test_score_stops_at_max_frames_and_tells_its_progress(video):
+    calls = []
+    report = score_videos(video, video, max_frames=3, on_progress=lambda done, total: calls.append((done, total)))
+    assert (report.num_frames, report.num_frames_left_over) == (3, 5)
+    assert calls == [(done, 9) for done in range(1, 10)]
+
+
+def test_score_accepts_fewer_pictures_than_promised(video):
+    source = PictureSource.of_file(video)
+    short = replace(source, read=lambda fps: itertools.islice(source.read(fps), 5))
+    assert score_videos(short, source).num_frames == 5
+    with pytest.raises(MediaError, match="no picture"):
+        score_videos(replace(source, read=lambda _: iter(())), source)
+
+
+def test_score_of_videos_of_different_shapes_is_refused_before_work(video):
+    source = PictureSource.of_file(video)
+    wide = replace(source, name="wide.mp4", width=800, read=lambda _: pytest.fail("it was read"))
+    with pytest.raises(InputError, match=r"wide\.mp4.*800×512"):
+        score_videos(wide, source)
 
 
 def test_score_of_a_video_without_a_face_says_so(video, folder):
