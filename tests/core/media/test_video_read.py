@@ -100,13 +100,13 @@ def test_read_pictures_keeps_what_is_left_of_a_cut_file(tmp_path, cut_file, capl
 
     from portraittalk_core.media.video import VideoWriter
 
-    noise = np.random.default_rng(0).integers(0, 255, (50, 64, 64, 3), dtype=np.uint8)
+    noise = np.random.default_rng(0).integers(0, 255, (100, 64, 64, 3), dtype=np.uint8)
     with VideoWriter(tmp_path / "v.mp4", 64, 64, Fraction(25)) as writer:  # its index is at the front
         for picture in noise:
             writer.write(torch.from_numpy(picture))
     count = sum(1 for _ in read_pictures(cut_file(tmp_path / "v.mp4", 0.6)))
-    assert 15 < count < 35
-    assert "v.mp4 is cut off" in caplog.text and "of 2.00 s" in caplog.text
+    assert 40 < count < 65
+    assert "v.mp4 is cut off" in caplog.text and "of 4.00 s" in caplog.text
     assert not probe_video(tmp_path / "v.mp4").variable_rate
 
 
