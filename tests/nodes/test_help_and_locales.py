@@ -1,0 +1,197 @@
+"""Help pages and translations tell of exactly what the nodes have; no ComfyUI is needed to know that."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACK = "portraittalk_with_stub"
+NODES = (
+    "PortraitTalkAudioToLandmarks",
+    "PortraitTalkLandmarksFromVideo",
+    "PortraitTalkPreviewLandmarks",
+    "PortraitTalkSaveLandmarks",
+    "PortraitTalkLoadLandmarks",
+    "PortraitTalkRenderPortrait",
+    "PortraitTalkADFDScore",
+)
+LANGUAGES = ("en", "zh", "ja", "ko")
+SAME_EVERYWHERE = ("PortraitTalkAudioToLandmarks", "PortraitTalkADFDScore")  # names from the paper
+OWN_SCRIPT = {"zh": r"[\u4e00-\u9fff]", "ja": r"[\u3040-\u30ff]", "ko": r"[\uac00-\ud7a3]"}
+COMFYUIS_OWN = ("outside the output folder",)  # messages that this pack's nodes pass on
+NO_LIMIT = 2**53  # the page does not print a seed's end
+
+
+class Socket:
+    """Stands for an input or output: keeps what it was made with."""
+
+    def __init__(self, key: str, **options: object) -> None:
+        self.id, self.options, self.extra_dict = key, options, None
+
+
+class Kind:
+    """Stands for io.Image, io.Float, a custom type, …"""
+
+    Input = Output = Socket
+
+
+@dataclass
+class Schema:
+    """Stands for io.Schema, with the fields of newer ComfyUI."""
+
+    node_id: str
+    display_name: str
+    category: str
+    description: str
+    inputs: list
+    outputs: list
+    search_aliases: list = field(default_factory=list)
+    hidden: list = field(default_factory=list)
+    is_output_node: bool = False
+
+
+def stubs() -> dict[str, ModuleType]:
+    """What the nodes import from ComfyUI at the top of their files."""
+    kinds = dict.fromkeys(("Audio", "Combo", "Float", "Image", "Int", "MultiType", "String", "Video"), Kind)
+    others = {
+        "Custom": lambda name: Kind,
+        "ComfyNode": object,
+        "Schema": Schema,
+        "Hidden": SimpleNamespace(unique_id=0),
+    }
+    latest, folders, pack = (ModuleType(name) for name in ("comfy_api.latest", "folder_paths", PACK))
+    latest.io, latest.ui, latest.ComfyExtension = SimpleNamespace(**kinds, **others), None, object
+    folders.get_input_directory = folders.get_output_directory = lambda: "no such folder"
+    pack.__path__ = [str(ROOT)]
+    return {"comfy_api": ModuleType("comfy_api"), "comfy_api.latest": latest, "folder_paths": folders, PACK: pack}
+
+
+@pytest.fixture(scope="module")
+def schemas() -> Iterator[dict[str, Schema]]:
+    """The nodes' own schemas, by node id."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, module in stubs().items():
+            patch.setitem(sys.modules, name, module)
+        made = [node.define_schema() for node in importlib.import_module(f"{PACK}.nodes").NODES]
+        yield {schema.node_id: schema for schema in made}
+    for name in [name for name in sys.modules if name.startswith(f"{PACK}.")]:
+        del sys.modules[name]
+
+
+def locale(language: str) -> dict:
+    return json.loads((ROOT / "locales" / language / "nodeDefs.json").read_text(encoding="utf-8"))
+
+
+def texts_of(schema: Schema) -> dict:
+    """A schema's texts in the form of ComfyUI's locale files."""
+    outputs = enumerate(schema.outputs)
+    return {
+        "display_name": schema.display_name,
+        "description": schema.description,
+        "inputs": {s.id: {"name": s.id, "tooltip": s.options["tooltip"]} for s in schema.inputs},
+        "outputs": {str(i): {"name": s.options["display_name"], "tooltip": s.options["tooltip"]} for i, s in outputs},
+    }
+
+
+def shape(tree: object) -> object:
+    """Keys alone, without the texts."""
+    return {key: shape(value) for key, value in tree.items()} if isinstance(tree, dict) else None
+
+
+def leaves(tree: dict) -> Iterator[str]:
+    for value in tree.values():
+        yield from leaves(value) if isinstance(value, dict) else [value]
+
+
+def page(node: str) -> str:
+    return (ROOT / "web" / "docs" / f"{node}.md").read_text(encoding="utf-8")
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of all table rows of a page."""
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+
+
+def spoken() -> str:
+    """All fixed parts of the texts in the nodes and the core, one a line."""
+    files = [path for folder in ("nodes", "portraittalk_core") for path in (ROOT / folder).rglob("*.py")]
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in files]
+    constants = (node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant))
+    return "\n".join(value for value in constants if isinstance(value, str))
+
+
+def test_the_nodes_are_these(schemas):
+    assert tuple(schemas) == NODES
+    assert {path.stem for path in (ROOT / "web" / "docs").glob("*.md")} == set(NODES)
+
+
+def test_english_is_what_the_nodes_say(schemas):
+    assert locale("en") == {node: texts_of(schema) for node, schema in schemas.items()}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_locale_has_every_text_and_no_unknown_ones(schemas, language):
+    texts = locale(language)
+    assert shape(texts) == shape({node: texts_of(schema) for node, schema in schemas.items()})
+    assert all(text.strip() for text in leaves(texts))
+    # to the page's translator, vue-i18n, these are commands
+    assert not [text for text in leaves(texts) if re.search(r"[{}@|]", text)]
+
+
+@pytest.mark.parametrize("language", OWN_SCRIPT)
+def test_locale_is_translated(language):
+    english = locale("en")
+    for node, texts in locale(language).items():
+        names = {"description": texts["description"], "display_name": texts["display_name"]}
+        if node in SAME_EVERYWHERE:
+            assert names.pop("display_name") == english[node]["display_name"]
+        tips = [text["tooltip"] for kind in ("inputs", "outputs") for text in texts[kind].values()]
+        for text in (*names.values(), *tips):
+            assert re.search(OWN_SCRIPT[language], text), f"{language} {node}: {text}"
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_help_tells_of_every_input_with_range_and_default(schemas, node):
+    table = {cells[0]: cells for cells in rows(page(node)) if len(cells) == 4}
+    for socket in schemas[node].inputs:
+        _, _, span, default = table.pop(f"**{socket.id}**")
+        options = socket.options
+        if "min" in options:
+            low, high = (f"{options[end]:g}".replace("-", "−") for end in ("min", "max"))
+            assert span == (f"{low} to {high}" if options["max"] < NO_LIMIT else f"{low} and up")
+        if "default" in options:
+            value = options["default"]
+            assert default == (value if isinstance(value, str) else f"{value:g}".replace("-", "−"))
+        if socket.options.get("options"):
+            assert span == ", ".join(socket.options["options"])
+    assert not [name for name in table if name.startswith("**")], "the page tells of inputs that the node lacks"
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_help_says_what_it_is_how_to_wire_it_and_what_comes_out(schemas, node):
+    text = page(node)
+    assert text.startswith(f"# {schemas[node].display_name}\n")
+    assert "\n## How to wire it\n" in text
+    named = {cells[0] for cells in rows(text)}
+    assert {f"**{socket.options['display_name']}**" for socket in schemas[node].outputs} <= named
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_help_quotes_messages_that_exist(node):
+    said = spoken()
+    cells = [cells[0] for cells in rows(page(node)) if len(cells) == 2]
+    quoted = [message for cell in cells for message in re.findall(r"(?<!\*)\*([^*]+)\*(?!\*)", cell)]
+    assert quoted
+    for message in quoted:
+        parts = [part.strip() for part in message.split("…") if part.strip()]
+        assert message in COMFYUIS_OWN or all(part in said for part in parts), message
