@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import re
-import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -18,8 +13,6 @@ from ..errors import MissingDependency
 
 BACKENDS = ("auto", "solutions", "tasks", "torch")
 MAX_FACES = 8
-STDERR = 2
-CHATTER = re.compile(rb"^([IW]\d{4} |INFO: |WARNING: (All log messages|Logging) before )")
 
 
 class MeshBackend(Protocol):
@@ -90,28 +83,3 @@ _BUILDERS: dict[str, Callable[[Path | None, int], MeshBackend]] = {
     "tasks": _tasks,
     "torch": _torch,
 }
-
-
-@contextmanager
-def native_chatter_muted() -> Iterator[None]:
-    """Keep the notes that mediapipe's C++ side writes while it starts off the terminal.
-
-    It writes to file descriptor 2 itself, past Python's logging. What is not such a note is passed on at the end.
-    """
-    try:
-        sys.stderr.flush()
-        terminal = os.dup(STDERR)
-    except (OSError, AttributeError):  # no stderr, as under pythonw
-        yield
-        return
-    with tempfile.TemporaryFile() as kept:
-        os.dup2(kept.fileno(), STDERR)
-        try:
-            yield
-        finally:
-            os.dup2(terminal, STDERR)
-            kept.seek(0)
-            rest = [line for line in kept if not CHATTER.match(line)]
-            if rest:
-                os.write(terminal, b"".join(rest))
-            os.close(terminal)

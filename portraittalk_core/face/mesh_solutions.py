@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import MissingDependency
 from ..types import NUM_LANDMARKS
-from .mesh_backends import native_chatter_muted
+from .native_chatter import native_chatter_muted
 
 HOW = (
     'this Python has no mediapipe with its own face-mesh models; pip install "mediapipe==0.10.21" in an environment of '

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..errors import InputError, MissingDependency
 from ..types import NUM_LANDMARKS
-from .mesh_backends import native_chatter_muted
+from .native_chatter import native_chatter_muted
 
 FILE = "face_landmarker.task"
 FOLDERS_VARIABLE = "PORTRAITTALK_MODELS"

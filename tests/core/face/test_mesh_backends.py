@@ -9,7 +9,7 @@ import torch
 from skimage.data import astronaut, coffee, colorwheel
 
 from portraittalk_core.errors import InputError, MissingDependency
-from portraittalk_core.face import mesh_backends
+from portraittalk_core.face import mesh_backends, native_chatter
 from portraittalk_core.face.geometry import interocular_px
 from portraittalk_core.face.mesh import detect_faces, find_portrait, open_mesh
 from portraittalk_core.face.mesh_tasks import FILE, FOLDERS_VARIABLE, find_model
@@ -181,14 +181,14 @@ def test_find_model_searches_named_folders(tmp_path, monkeypatch):
 
 
 def test_native_chatter_muted_passes_on_other_lines(capfd):
-    with mesh_backends.native_chatter_muted():
+    with native_chatter.native_chatter_muted():
         os.write(2, b"I0000 00:00:1.5 1 gl_context.cc:1] GL\nINFO: Created delegate.\nDisk full\n")
     os.write(2, b"W0000 later\n")
     assert capfd.readouterr().err == "Disk full\nW0000 later\n"
 
 
 def test_native_chatter_muted_restores_after_error(capfd):
-    with pytest.raises(ValueError, match="inside"), mesh_backends.native_chatter_muted():
+    with pytest.raises(ValueError, match="inside"), native_chatter.native_chatter_muted():
         raise ValueError("inside")
     os.write(2, b"W0000 heard\n")
     assert capfd.readouterr().err == "W0000 heard\n"
