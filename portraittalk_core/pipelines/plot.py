@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
 
 WIDTH_IN, DPI = 12.0, 100
 THUMBNAILS = 9
-MOST_POINTS = 3000  # per curve; longer ones are drawn as the span between their least and greatest values
-INK, GRID, WAVE = "#1f2933", "#dfe3e8", "#c9d3dd"
+MOST_POINTS = 1500  # per curve; longer ones are drawn as a mean and the span between least and greatest values
+BUCKETS = 500  # of longer ones
+LONG_S = 100  # from here on the time axis counts minutes
+INK, GRID, WAVE, UNSEEN = "#1f2933", "#dfe3e8", "#c9d3dd", "#fdf1b8"
 COLOURS = ("#c2410c", "#0369a1", "#4d7c0f")
 CONTOURS = (
     (*topo.FACE_OVAL, topo.FACE_OVAL[0]),
@@ -47,24 +50,23 @@ def plot_track(track: LandmarkTrack, speech: Speech | None = None, title: str = 
     Raises:
         MissingDependency: matplotlib is not installed.
     """
-    figure = _figure(9.0)
-    rows = figure.subplots(4, 1, gridspec_kw={"height_ratios": [1.05, 1.5, 0.9, 1.3]})
+    figure = _figure(9.6)
+    rows = figure.subplots(5, 1, gridspec_kw={"height_ratios": [1.1, 1.2, 0.9, 0.8, 1.1]})
     times = np.arange(len(track)) / float(track.fps)
-    _draw_faces(rows[0], track)
     if speech is not None:
         _draw_wave(rows[1], speech)
-    mouth = {"mouth opening": mouth_open(track)}
-    for name, curve in (("mouth width (from its mean)", mouth_width(track)), ("jaw (from its mean)", jaw_drop(track))):
-        mouth[name] = curve - curve.mean()
-    _draw_curves(rows[1], times, mouth, "inter-ocular\ndistances")
-    _draw_curves(rows[2], times, {"eye opening": eye_open(track)}, "height /\nwidth")
+    _draw_faces(rows[0], track)
+    _draw_curves(rows[1], times, {"mouth opening": mouth_open(track)}, "eye distances")
+    curves = {"mouth width": mouth_width(track), "nose to chin": jaw_drop(track)}
+    from_mean = {f"{name}, from its mean": curve - curve.mean() for name, curve in curves.items()}
+    _draw_curves(rows[2], times, from_mean, "eye distances", COLOURS[1:])
+    _draw_curves(rows[3], times, {"eye opening": eye_open(track)}, "height / width")
     angles = head_pose(track).angles_deg
-    _draw_curves(rows[3], times, dict(zip(("pitch", "yaw", "roll"), angles.unbind(1), strict=True)), "degrees")
+    _draw_curves(rows[4], times, dict(zip(("pitch", "yaw", "roll"), angles.unbind(1), strict=True)), "degrees")
     for axes in rows[1:]:
-        _shade(axes, times, ~track.valid.numpy(), "face not seen")
-        axes.set_xlim(0, max(times[-1], 1e-3))
-    rows[3].set_xlabel("seconds")
-    figure.suptitle(title or _summary(track), x=0.02, ha="left", fontsize=12, color=INK)
+        _shade(axes, times, ~track.valid.numpy())
+    _finish(rows[1:], track.seconds)
+    figure.suptitle(_summary(track, title), x=0.02, ha="left", fontsize=12, color=INK)
     return _drawn(figure)
 
 
@@ -81,12 +83,18 @@ def plot_score(spatial_per_frame: Tensor, motion_per_frame: Tensor, fps: float, 
         (H, W, 3) uint8.
     """
     figure = _figure(4.5)
-    top, bottom = figure.subplots(2, 1, sharex=True)
-    _draw_curves(top, np.arange(len(spatial_per_frame)) / fps, {"place (spatial part)": spatial_per_frame}, "1 = equal")
-    times = (np.arange(len(motion_per_frame)) + 0.5) / fps
-    _draw_curves(bottom, times, {"motion (cosine part)": motion_per_frame}, "1 = equal")
-    bottom.set_ylim(-0.03, 1.03)
-    bottom.set_xlabel("seconds")
+    rows = figure.subplots(2, 1, sharex=True)
+    times = np.arange(len(spatial_per_frame)) / fps
+    _draw_curves(rows[0], times, {"place (spatial part)": spatial_per_frame}, "1 = equal")
+    least = np.fmin.reduce(spatial_per_frame.numpy(), initial=1.0)
+    rows[0].set_ylim(min(0.99, 1 - 1.25 * (1 - least)), 1 + 0.05 * max(0.01, 1 - least))
+    middles = (np.arange(len(motion_per_frame)) + 0.5) / fps
+    _draw_curves(rows[1], middles, {"motion (cosine part)": motion_per_frame}, "1 = equal", COLOURS[1:])
+    rows[1].axhline(0.5, color=INK, lw=0.8, ls=":")  # unrelated motion
+    rows[1].set_ylim(-0.03, 1.05)
+    for axes in rows:
+        _shade(axes, times, spatial_per_frame.isnan().numpy())
+    _finish(rows, len(times) / fps)
     figure.suptitle(title, x=0.02, ha="left", fontsize=12, color=INK)
     return _drawn(figure)
 
@@ -107,27 +115,49 @@ def _drawn(figure: Figure) -> Tensor:
     return torch.from_numpy(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
 
 
-def _summary(track: LandmarkTrack) -> str:
+def _summary(track: LandmarkTrack, title: str) -> str:
     unseen = int((~track.valid).sum())
     seen = "" if not unseen else f", face not seen in {unseen}"
-    return f"{track.seconds:.2f} s, {len(track)} frames at {float(track.fps):g} fps{seen}"
+    length = f"{track.seconds:.2f} s, {len(track)} frames at {float(track.fps):g} fps{seen}"
+    return f"{title}   {length}" if title else length
 
 
-def _draw_curves(axes: Axes, times: np.ndarray, curves: dict[str, Tensor], unit: str) -> None:
-    for (name, values), colour in zip(curves.items(), COLOURS, strict=False):
+def _draw_curves(
+    axes: Axes, times: np.ndarray, curves: dict[str, Tensor], unit: str, colours: tuple[str, ...] = COLOURS
+) -> None:
+    for (name, values), colour in zip(curves.items(), colours, strict=False):
         numbers = values.numpy()
         if len(numbers) <= MOST_POINTS:
-            axes.plot(times, numbers, color=colour, lw=1.3, label=name)
+            dot = "o" if len(numbers) == 1 else None
+            axes.plot(times, numbers, color=colour, lw=1.4, label=name, marker=dot)
             continue
-        edges = np.linspace(0, len(numbers), MOST_POINTS // 2 + 1).astype(int)[:-1]
-        low, high = np.minimum.reduceat(numbers, edges), np.maximum.reduceat(numbers, edges)
-        axes.fill_between(times[edges], low, high, color=colour, lw=0.4, label=name)
-    axes.set_ylabel(unit, color=INK, fontsize=9)
-    axes.grid(color=GRID, lw=0.6)
-    axes.tick_params(labelsize=8, colors=INK)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="upper right", fontsize=8, ncols=3, framealpha=0.85, edgecolor=GRID)
+        starts = np.linspace(0, len(numbers), BUCKETS + 1).astype(int)[:-1]
+        low, high = np.fmin.reduceat(numbers, starts), np.fmax.reduceat(numbers, starts)
+        seen = np.add.reduceat((~np.isnan(numbers)).astype(float), starts)
+        mean = np.add.reduceat(np.nan_to_num(numbers), starts) / np.where(seen > 0, seen, np.nan)
+        axes.fill_between(times[starts], low, high, color=colour, lw=0, alpha=0.22)
+        axes.plot(times[starts], mean, color=colour, lw=1.1, label=name)
+    axes.set_ylabel(unit, color=INK, fontsize=8)
     axes.margins(y=0.12)
+
+
+def _finish(rows: Iterable[Axes], end_s: float) -> None:
+    """One time axis for all, names above the curves, where they hide nothing."""
+    rows = list(rows)
+    for axes in rows:
+        axes.set_xlim(0, end_s)
+        axes.set_axisbelow(True)
+        axes.grid(color=GRID, lw=0.6)
+        axes.tick_params(labelsize=8, colors=INK, labelbottom=axes is rows[-1])
+        axes.spines[["top", "right"]].set_visible(False)
+        place = {"loc": "lower left", "bbox_to_anchor": (-0.006, 0.97), "borderaxespad": 0.2}
+        axes.legend(**place, fontsize=8.5, ncols=4, frameon=False, labelcolor=INK, handlelength=1.4)
+    rows[-1].set_xlabel("minutes" if end_s > LONG_S else "seconds", color=INK, fontsize=9)
+    if end_s > LONG_S:
+        step = 60 * max(1, round(end_s / 60 / 10))
+        ticks = np.arange(0, end_s + 1e-6, step if end_s > 300 else 30)
+        for axes in rows:
+            axes.set_xticks(ticks, [f"{tick / 60:g}" for tick in ticks])
 
 
 def _draw_wave(axes: Axes, speech: Speech) -> None:
@@ -144,19 +174,15 @@ def _draw_wave(axes: Axes, speech: Speech) -> None:
     axes.patch.set_visible(False)
 
 
-def _shade(axes: Axes, times: np.ndarray, where: np.ndarray, label: str) -> None:
-    if where.any():
-        axes.fill_between(
-            times,
-            0,
-            1,
-            where=where,
-            transform=axes.get_xaxis_transform(),
-            color="#fde68a",
-            alpha=0.6,
-            label=label,
-            lw=0,
-        )
+def _shade(axes: Axes, times: np.ndarray, where: np.ndarray) -> None:
+    """Mark the frames where no face was seen, each half a frame to both sides, so that a single one shows."""
+    if not where.any():
+        return
+    half = (times[1] - times[0]) / 2 if len(times) > 1 else 0.5
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], where.astype(int), [0]])))
+    spans = [(times[a] - half, times[b - 1] - times[a] + 2 * half) for a, b in edges.reshape(-1, 2)]
+    style = {"transform": axes.get_xaxis_transform(), "color": UNSEEN, "lw": 0, "zorder": 0.5}
+    axes.broken_barh(spans, (0, 1), label="face not seen", **style)
 
 
 def _draw_faces(axes: Axes, track: LandmarkTrack) -> None:
@@ -172,8 +198,15 @@ def _draw_faces(axes: Axes, track: LandmarkTrack) -> None:
             axes.plot(line[:, 0], line[:, 1], color=INK if track.valid[frame] else "#d1a000", lw=1.0)
         for iris in (topo.RIGHT_IRIS[0], topo.LEFT_IRIS[0]):
             axes.plot(*(face[iris] - middle + offset), marker="o", ms=2.2, color=COLOURS[1])
-        axes.text(offset[0], 0.66 * size, f"{frame / float(track.fps):.2f} s", ha="center", fontsize=8, color=INK)
+        axes.text(
+            offset[0], 0.66 * size, _clock(frame / float(track.fps), track.seconds), ha="center", fontsize=8, color=INK
+        )
     axes.set_xlim(-0.62 * size, (1.12 * (THUMBNAILS - 1) + 0.62) * size)
     axes.set_ylim(0.72 * size, -0.6 * size)
     axes.set_aspect("equal")
     axes.axis("off")
+
+
+def _clock(time_s: float, length_s: float) -> str:
+    minutes, seconds = divmod(round(time_s), 60)
+    return f"{minutes}:{seconds:02d} min" if length_s > LONG_S else f"{time_s:.2f} s"
