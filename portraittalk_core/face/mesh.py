@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from fractions import Fraction
 
@@ -11,16 +12,19 @@ from torch import Tensor
 from ..checks import check_choice, check_range
 from ..errors import NoFaceError
 from ..types import LandmarkTrack, Portrait
-from .geometry import face_box_px, interocular_px
+from .geometry import face_box_px, head_pose, interocular_px
 from .mesh_backends import BACKENDS, MeshBackend, open_mesh
 from .mesh_follow import Follower, filled
 from .mesh_search import ORDERS, detect_faces
+
+log = logging.getLogger(__name__)
 
 __all__ = ["BACKENDS", "ORDERS", "MeshBackend", "detect_faces", "find_portrait", "open_mesh", "track_faces"]
 
 ON_MISSING = ("hold", "interpolate", "error")
 MIN_INTEROCULAR_PX = 12.0
 MAX_INDEX = 1000
+TURNED_DEG = 35.0  # of yaw, from which the far side of the face is mostly hidden
 STILL_FPS = Fraction(25)  # the rate that a portrait's one frame of landmarks is given
 
 
@@ -67,7 +71,16 @@ def find_portrait(
             f"its eyes are {eyes_px:.0f} pixels apart, and {MIN_INTEROCULAR_PX:.0f} are needed. Use a picture that "
             "shows the face larger; enlarging this one adds no detail but is accepted."
         )
-    return Portrait(picture, LandmarkTrack.from_px(chosen, width, height, STILL_FPS), source)
+    landmarks = LandmarkTrack.from_px(chosen, width, height, STILL_FPS)
+    yaw_deg = float(head_pose(landmarks).angles_deg[0, 1])
+    if abs(yaw_deg) > TURNED_DEG:
+        log.warning(
+            "the face in %s is turned aside by about %.0f°: what it hides is guessed, and the lips may not look right; "
+            "a face that looks towards the viewer works best.",
+            source,
+            abs(yaw_deg),
+        )
+    return Portrait(picture, landmarks, source)
 
 
 def track_faces(

@@ -7,6 +7,9 @@ import pytest
 import torch
 
 from portraittalk_core.errors import InputError, NoFaceError
+from portraittalk_core.face import mesh
+from portraittalk_core.face.canonical import canonical_face
+from portraittalk_core.face.geometry import rotation_matrix
 from portraittalk_core.face.mesh import find_portrait, track_faces
 
 FPS = Fraction(25)
@@ -64,6 +67,15 @@ def test_find_portrait_rejects_too_small_face(painted):
         NoFaceError, match=r"far\.png is too small: it measures 20×24 of 200×150.*9 pixels apart, and 12"
     ):
         find_portrait(painted.paint((100, 60, 120, 84), width=200, height=150), source="far.png", mesh=painted.mesh)
+
+
+@pytest.mark.parametrize(("yaw_deg", "warns"), [(50.0, True), (-50.0, True), (15.0, False)])
+def test_find_portrait_warns_of_a_face_turned_aside(monkeypatch, caplog, yaw_deg, warns):
+    turned = canonical_face() @ rotation_matrix(torch.tensor([[0.0, yaw_deg, 0.0]]))[0].T
+    points = (60 * turned + torch.tensor([128.0, 100.0, 0])) / 256
+    monkeypatch.setattr(mesh, "detect_faces", lambda *_: points[None])
+    find_portrait(torch.zeros(256, 256, 3, dtype=torch.uint8), source="side.png", mesh=object())
+    assert ("side.png is turned aside by about 50°" in caplog.text) is warns
 
 
 def test_track_faces_follows_moving_face(painted):
