@@ -58,6 +58,7 @@ def measure_stages(seconds: int) -> dict[str, float]:
     from portraittalk_core.motion.embedded import plan_motion
     from portraittalk_core.motion.retarget import make_rig, plan_landmarks
     from portraittalk_core.pipelines.talk import SPAN, render_plan
+    from portraittalk_core.threads import one_torch_thread
     from portraittalk_core.types import MotionOptions
 
     portrait, speech, _ = _material(seconds)
@@ -69,9 +70,10 @@ def measure_stages(seconds: int) -> dict[str, float]:
             plan_landmarks(plan, start, start + SPAN, rig)
 
     plan = plan_motion(speech, portrait.landmarks, MotionOptions())
-    next(render_plan(portrait, plan))  # what happens only once is not what is measured
-    landmarks_s = _timed(landmarks)
-    render_s = _timed(lambda: [None for _ in render_plan(portrait, plan)])
+    with one_torch_thread():  # as in `talk`
+        next(render_plan(portrait, plan))  # what happens only once is not what is measured
+        landmarks_s = _timed(landmarks)
+        render_s = _timed(lambda: [None for _ in render_plan(portrait, plan)])
     return {"landmarks_speed": speech.seconds / landmarks_s, "render_speed": speech.seconds / render_s}
 
 
