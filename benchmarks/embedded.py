@@ -6,6 +6,7 @@ Every measurement runs in a process of its own, so that none inherits another's 
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import os
 import resource
@@ -165,13 +166,8 @@ def _material(seconds: int) -> tuple:
 
     picture = load_picture(Path(skimage.__file__).parent / "data" / "astronaut.png")
     sound = tiled_speech(SPEECH, seconds, Path(tempfile.gettempdir()) / f"portraittalk-bench-{os.getpid()}.wav")
-    try:
-        return find_portrait(picture), load_speech(sound), sound
-    finally:
-        _REMOVE_AT_EXIT.append(sound)
-
-
-_REMOVE_AT_EXIT: list[Path] = []
+    atexit.register(sound.unlink, missing_ok=True)
+    return find_portrait(picture), load_speech(sound), sound
 
 
 def tiled_speech(source: Path, seconds: int, out: Path) -> Path:
