@@ -1,18 +1,17 @@
-"""Optional weight files: what each is for, its licence, and how it is known by its content, never by its name."""
+"""Optional public weight files: what each is for, its licence, and how it is known by what it holds, not its name."""
 
 from __future__ import annotations
 
-import json
-import struct
-import zipfile
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".task")
-MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
+from .headers import Shapes, read_shapes
 
-Shapes = dict[str, tuple[int, ...]]  # tensor name → shape
+SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".task", ".onnx", ".mat")  # worth looking into
+
+Needs = tuple[tuple[str, tuple[int | None, ...] | None], ...]
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,19 @@ class WeightFile:
     source: str  # where it comes from
     licence: str
     folder: str  # of ComfyUI's models folder
-    used: bool  # by this version; others are known but wait for their engine
+    size: str  # about, of the published file
+    needs: Needs  # regular expression of a name, its shape; None fits any size or shape
+    lacks: tuple[str, ...] = ()  # regular expressions of names that must not occur
+    num_tensors: int | None = None  # exactly, if it matters
+    used: bool = False  # by this version; others are known but wait for their engine
+
+    def fits(self, shapes: Shapes) -> bool:
+        """Whether a file with these tensors is one of this kind."""
+        return (
+            self.num_tensors in (None, len(shapes))
+            and all(_holds(shapes, name, shape) for name, shape in self.needs)
+            and not any(_holds(shapes, name, None) for name in self.lacks)
+        )
 
 
 @dataclass(frozen=True)
@@ -39,48 +50,103 @@ class FoundWeights:
         return f"{self.path}: {self.kind.role} ({self.kind.source}, {self.kind.licence}{use})"
 
 
-LANDMARKER = WeightFile(
-    "face landmarks for any mediapipe", "Google MediaPipe face_landmarker.task", "Apache-2.0", "portraittalk", True
-)
-
-_SD15_KEY = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
+def _holds(shapes: Shapes, name: str, shape: tuple[int | None, ...] | None) -> bool:
+    return any(re.search(name, found) and (shape is None or _equal(size, shape)) for found, size in shapes.items())
 
 
-def _has(shapes: Shapes, key: str, shape: tuple[int, ...]) -> bool:
-    return shapes.get(key) == shape
+def _equal(found: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
+    return len(found) == len(expected) and all(e in (None, f) for f, e in zip(found, expected, strict=True))
 
 
-KINDS: tuple[tuple[WeightFile, Callable[[Shapes], bool]], ...] = (
-    (
-        WeightFile("Stable Diffusion 1.5", "any SD1.5 checkpoint", "CreativeML OpenRAIL-M", "checkpoints", False),
-        lambda s: _has(s, _SD15_KEY, (320, 768)),
+_TO_K_IP = (r"(^|\.)1\.to_k_ip\.weight$", (320, 768)), (r"(^|\.)31\.to_k_ip\.weight$", (1280, 768))
+_PROJECTION = r"^image_proj\.proj\.2\.weight$"  # one row per token and channel of 768
+_MOTION = r"(^|\.)down_blocks\.{}\.motion_modules\.0\.temporal_transformer\."
+_SD15_MOTION = (_MOTION.format(0) + r"proj_in\.weight$", (320, 320)), (_MOTION.format(3), None)  # SDXL has no block 3
+_POSITIONS = _MOTION.format(0) + r".*\.pos_encoder\.pe$"
+_ATTENTION = r"transformer_blocks\.0\.attn2\.to_k\.weight$"
+
+KINDS = (
+    WeightFile(
+        "face landmarks with any mediapipe", "Google MediaPipe face_landmarker.task", "Apache-2.0", "portraittalk",
+        "3.8 MB", ((r"^face_landmarks_detector\.tflite$", None),), used=True,
     ),
-    (
-        WeightFile(
-            "face identity adapter", "h94/IP-Adapter-FaceID", "research only, non-commercial", "ipadapter", False
-        ),
-        lambda s: _has(s, "ip_adapter.1.to_k_ip.weight", (320, 768)) and any("image_proj.proj." in k for k in s),
-    ),
-    (
-        WeightFile("landmark ControlNet", "CrucibleAI/ControlNetMediaPipeFace", "OpenRAIL", "controlnet", False),
-        lambda s: (
-            any(k.endswith("input_hint_block.0.weight") and shape == (16, 3, 3, 3) for k, shape in s.items())
-            and any(k.endswith("attn2.to_k.weight") and shape[1] == 768 for k, shape in s.items())
+    WeightFile(
+        "Stable Diffusion 1.5", "any SD1.5 checkpoint", "CreativeML OpenRAIL-M", "checkpoints", "2.1 GB",
+        (
+            (rf"^model\.diffusion_model\.input_blocks\.1\.1\.{_ATTENTION}", (320, 768)),
+            (r"^model\.diffusion_model\.input_blocks\.0\.0\.weight$", (320, 4, 3, 3)),  # nine channels: inpainting
         ),
     ),
-    (
-        WeightFile("motion module", "guoyww/animatediff", "Apache-2.0", "animatediff_models", False),
-        lambda s: any("motion_modules.0.temporal_transformer" in k for k in s) and not _has(s, _SD15_KEY, (320, 768)),
+    WeightFile(
+        "face identity adapter", "h94/IP-Adapter-FaceID ip-adapter-faceid_sd15", "research only, non-commercial",
+        "ipadapter", "97 MB", (*_TO_K_IP, (_PROJECTION, (4 * 768, None)), (r"(^|\.)0\.to_q_lora\.down\.", None)),
+        ("perceiver_resampler",),
     ),
-    (
-        WeightFile("speech encoder", "facebook/hubert-large-ls960-ft", "Apache-2.0", "audio_encoders", False),
-        lambda s: any("encoder.layers.23." in k for k in s) and any(k.endswith("masked_spec_embed") for k in s),
+    WeightFile(
+        "face identity adapter for several pictures", "h94/IP-Adapter-FaceID ip-adapter-faceid-portrait_sd15",
+        "research only, non-commercial", "ipadapter", "65 MB", (*_TO_K_IP, (_PROJECTION, (16 * 768, None))),
+        ("perceiver_resampler", "to_q_lora"),
     ),
-    (
-        WeightFile("speech to face mesh", "ZJYang/AniPortrait audio2mesh.pt", "Apache-2.0", "portraittalk", False),
-        lambda s: any(k.endswith("out_fn.weight") and shape == (1404, 512) for k, shape in s.items()),
+    WeightFile(
+        "LoRA of the face identity adapter", "h94/IP-Adapter-FaceID ip-adapter-faceid_sd15_lora",
+        "research only, non-commercial", "loras", "51 MB",
+        ((r"^lora_unet_up_blocks_2_attentions_0_transformer_blocks_0_attn2_to_k\.lora_down\.weight$", (128, 768)),),
+        ("lora_te", r"_ff_"), num_tensors=256,
     ),
-)
+    # the tensors of all SD1.5 ControlNets are alike: that it was trained on landmarks, they do not tell
+    WeightFile(
+        "ControlNet for SD1.5", "for landmarks: CrucibleAI/ControlNetMediaPipeFace", "OpenRAIL", "controlnet", "1.4 GB",
+        ((r"(^|\.)input_hint_block\.0\.weight$", (16, 3, 3, 3)), (rf"input_blocks\.1\.1\.{_ATTENTION}", (320, 768))),
+    ),
+    WeightFile(
+        "ControlNet for SD1.5", "for landmarks: CrucibleAI/ControlNetMediaPipeFace", "OpenRAIL", "controlnet", "1.4 GB",
+        (
+            (r"^controlnet_cond_embedding\.conv_in\.weight$", (16, 3, 3, 3)),
+            (rf"^down_blocks\.0\.attentions\.0\.{_ATTENTION}", (320, 768)),
+        ),
+    ),
+    WeightFile(
+        "motion module v3", "guoyww/animatediff v3_sd15_mm", "Apache-2.0", "animatediff_models", "1.6 GB",
+        (*_SD15_MOTION, (_POSITIONS, (1, 32, 320))), (r"(^|\.)mid_block\.motion_modules\.",),
+    ),
+    WeightFile(
+        "motion module v2", "guoyww/animatediff mm_sd_v15_v2", "Apache-2.0", "animatediff_models", "1.7 GB",
+        (*_SD15_MOTION, (_POSITIONS, (1, 32, 320)), (r"(^|\.)mid_block\.motion_modules\.", None)),
+    ),
+    WeightFile(
+        "speech encoder", "facebook/hubert-large-ls960-ft", "Apache-2.0", "audio_encoders", "1.3 GB",
+        (
+            (r"^hubert\.encoder\.layers\.23\.attention\.k_proj\.weight$", (1024, 1024)),
+            (r"^hubert\.feature_extractor\.conv_layers\.0\.conv\.weight$", (512, 1, 10)),
+        ),
+    ),
+    WeightFile(
+        "speech to expression", "GeneFace++ audio2motion_vae or Real3DPortrait audio2secc_vae", "not stated",
+        "portraittalk", "47 MB",
+        ((r"(^|\.)pitch_embed\.weight$", (300, 128)), (r"(^|\.)mel_encoder\.", None), (r"(^|\.)cond_proj\.", None)),
+    ),
+    WeightFile(
+        "speech to face mesh", "ZJYang/AniPortrait audio2mesh.pt", "Apache-2.0", "portraittalk", "382 MB",
+        ((r"(^|\.)out_fn\.weight$", (1404, 512)), (r"(^|\.)in_fn\.weight$", (512, 768))),
+    ),
+    WeightFile(
+        "3-D face model", "Basel Face Model 2009, as prepared for GeneFace++", "registration, non-commercial",
+        "portraittalk/BFM", "unknown", ((r"^idBase$", (107127, 80)), (r"^exBase$", (107127, 64))),
+    ),
+    WeightFile(
+        "face encoder", "insightface buffalo_l", "research only, non-commercial", "insightface", "174 MB",
+        ((r"", (None, 3, 112, 112)), (r"", (None, 512))),
+    ),
+    WeightFile(
+        "image autoencoder of SD1.5", "for example stabilityai/sd-vae-ft-mse", "MIT (not verified)", "vae",
+        "335 MB",
+        (
+            (r"^decoder\.conv_in\.weight$", (512, 4, 3, 3)),
+            (r"^encoder\.conv_in\.weight$", (128, 3, 3, 3)),
+            (r"^post_quant_conv\.weight$", (4, 4, 1, 1)),
+        ),
+    ),
+)  # fmt: skip
 
 
 def find_weights(folders: Iterable[Path]) -> list[FoundWeights]:
@@ -99,52 +165,5 @@ def recognise(path: Path) -> WeightFile | None:
 
     No tensor is read, and no code inside a pickle is run.
     """
-    path = Path(path)
-    if path.suffix.lower() == ".task":
-        return LANDMARKER if _is_landmarker(path) else None
-    shapes = _safetensors_shapes(path) if path.suffix.lower() == ".safetensors" else _pickle_shapes(path)
-    return next((kind for kind, fits in KINDS if shapes and fits(shapes)), None)
-
-
-def _is_landmarker(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as bundle:
-            return "face_landmarks_detector.tflite" in bundle.namelist()
-    except (OSError, zipfile.BadZipFile):
-        return False
-
-
-def _safetensors_shapes(path: Path) -> Shapes:
-    """Of the file's header only: eight bytes that give its length, then JSON."""
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > MAX_HEADER_BYTES:
-                return {}
-            header = json.loads(file.read(length))
-        return {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
-    except (OSError, struct.error, ValueError, KeyError, TypeError, AttributeError):
-        return {}
-
-
-def _pickle_shapes(path: Path) -> Shapes:
-    import pickle
-
-    import torch
-
-    try:
-        content = torch.load(path, map_location="meta", weights_only=True, mmap=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError):
-        return {}
-    return dict(_walk(content, ""))
-
-
-def _walk(content: object, prefix: str) -> Iterable[tuple[str, tuple[int, ...]]]:
-    """Tensors in nested dicts, by dotted name; a `state_dict` level adds no name."""
-    if not isinstance(content, dict):
-        return
-    for name, value in content.items():
-        if hasattr(value, "shape"):
-            yield f"{prefix}{name}", tuple(value.shape)
-        else:
-            yield from _walk(value, prefix if name in ("state_dict", "model") else f"{prefix}{name}.")
+    shapes = read_shapes(Path(path))
+    return next((kind for kind in KINDS if shapes and kind.fits(shapes)), None)

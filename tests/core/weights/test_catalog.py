@@ -4,64 +4,118 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from portraittalk_core.weights.catalog import find_weights, recognise
+from portraittalk_core.weights.catalog import KINDS, find_weights, recognise
+from portraittalk_core.weights.headers import Shapes
 
-SD15 = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
+# names and shapes from design/portraittalk.md: §1.3 and §1.4 adapters, §3.1 motion modules, §4.2 ControlNet, §5, §7
+TO_K = "transformer_blocks.0.attn2.to_k.weight"
+ADAPTER = {"ip_adapter.1.to_k_ip.weight": (320, 768), "ip_adapter.31.to_k_ip.weight": (1280, 768)}
+LORA_KEY = {"ip_adapter.0.to_q_lora.down.weight": (128, 320)}
+MOTION_PE = "temporal_transformer.transformer_blocks.0.attention_blocks.0.pos_encoder.pe"
+MOTION = {
+    "down_blocks.0.motion_modules.0.temporal_transformer.proj_in.weight": (320, 320),
+    f"down_blocks.0.motion_modules.0.{MOTION_PE}": (1, 32, 320),
+    "down_blocks.3.motion_modules.0.temporal_transformer.proj_in.weight": (1280, 1280),
+}
+MID = {"mid_block.motion_modules.0.temporal_transformer.proj_in.weight": (1280, 1280)}
+SD15 = {
+    f"model.diffusion_model.input_blocks.1.1.{TO_K}": (320, 768),
+    "model.diffusion_model.input_blocks.0.0.weight": (320, 4, 3, 3),
+}
+HUBERT = {
+    "hubert.encoder.layers.23.attention.k_proj.weight": (1024, 1024),
+    "hubert.feature_extractor.conv_layers.0.conv.weight": (512, 1, 10),
+}
+KEPT = "lora_unet_up_blocks_2_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight"
+LORA = {KEPT: (128, 768)} | {f"lora_unet_{i}": (1,) for i in range(255)}
+CONTROL = {"input_hint_block.0.weight": (16, 3, 3, 3), f"input_blocks.1.1.{TO_K}": (320, 768)}
 
-
-def tensor(*shape: int) -> torch.Tensor:
-    return torch.zeros(shape, dtype=torch.float16)
-
-
-KINDS = {
-    "Stable Diffusion 1.5": {SD15: tensor(320, 768)},
-    "landmark ControlNet": {
-        "control_model.input_hint_block.0.weight": tensor(16, 3, 3, 3),
-        "control_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": tensor(320, 768),
-    },
-    "motion module": {"down_blocks.0.motion_modules.0.temporal_transformer.proj_in.weight": tensor(320, 320)},
-    "speech to face mesh": {"out_fn.weight": tensor(1404, 512)},
+KNOWN: list[tuple[str, Shapes]] = [
+    ("Stable Diffusion 1.5", SD15 | {"first_stage_model.decoder.conv_in.weight": (512, 4, 3, 3)}),
+    ("face identity adapter", ADAPTER | LORA_KEY | {"image_proj.proj.2.weight": (3072, 1024)}),
+    ("face identity adapter for several pictures", ADAPTER | {"image_proj.proj.2.weight": (12288, 1024)}),
+    ("LoRA of the face identity adapter", LORA),
+    ("ControlNet for SD1.5", CONTROL),
+    ("ControlNet for SD1.5", {f"control_model.{k}": v for k, v in CONTROL.items()}),
+    (
+        "ControlNet for SD1.5",
+        {
+            "controlnet_cond_embedding.conv_in.weight": (16, 3, 3, 3),
+            f"down_blocks.0.attentions.0.{TO_K}": (320, 768),
+        },
+    ),
+    ("motion module v3", MOTION),
+    ("motion module v2", {f"module.{k}": v for k, v in (MOTION | MID).items()}),
+    ("speech encoder", HUBERT),
+    (
+        "speech to expression",
+        {"pitch_embed.weight": (300, 128), "mel_encoder.0.weight": (128, 1024, 3), "cond_proj.weight": (128, 512)},
+    ),
+    ("speech to face mesh", {"out_fn.weight": (1404, 512), "in_fn.weight": (512, 768)}),
+    ("3-D face model", {"idBase": (107127, 80), "exBase": (107127, 64)}),
+    ("face encoder", {"input.1": (0, 3, 112, 112), "683": (1, 512)}),
+    (
+        "image autoencoder of SD1.5",
+        {
+            "decoder.conv_in.weight": (512, 4, 3, 3),
+            "encoder.conv_in.weight": (128, 3, 3, 3),
+            "post_quant_conv.weight": (4, 4, 1, 1),
+        },
+    ),
+    ("face landmarks with any mediapipe", {"face_landmarks_detector.tflite": (1,), "face_detector.tflite": (1,)}),
+]
+STRANGERS: dict[str, Shapes] = {
+    "SD2.1 checkpoint": SD15 | {f"model.diffusion_model.input_blocks.1.1.{TO_K}": (320, 1024)},
+    "SD1.5 inpainting": SD15 | {"model.diffusion_model.input_blocks.0.0.weight": (320, 9, 3, 3)},
+    "plain IP-Adapter": ADAPTER | {"image_proj.proj.weight": (3072, 1024), "image_proj.norm.weight": (768,)},
+    "FaceID plus": ADAPTER
+    | LORA_KEY
+    | {"image_proj.proj.2.weight": (3072, 1024), "image_proj.perceiver_resampler.x": (1,)},
+    "SDXL adapter": {"ip_adapter.1.to_k_ip.weight": (640, 2048), "image_proj.proj.2.weight": (8192, 1024)},
+    "another LoRA": LORA | {"lora_te_x": (1,)},
+    "SD2.1 ControlNet": CONTROL | {f"input_blocks.1.1.{TO_K}": (320, 1024)},
+    "ControlNet's vector": CONTROL | {f"input_blocks.1.1.{TO_K}": (320,)},
+    "motion module v1": MOTION | {f"down_blocks.0.motion_modules.0.{MOTION_PE}": (1, 24, 320)},
+    "SDXL motion module": {k: v for k, v in MOTION.items() if "blocks.3" not in k},
+    "wav2vec2": {k.replace("hubert", "wav2vec2"): v for k, v in HUBERT.items()},
+    "hand landmarks": {"hand_landmarks_detector.tflite": (1,)},
+    "nothing": {},
 }
 
 
-@pytest.mark.parametrize(("role", "tensors"), KINDS.items(), ids=KINDS.keys())
-def test_files_are_known_by_their_tensors_whatever_their_name(tmp_path, role, tensors):
+@pytest.mark.parametrize(("role", "shapes"), KNOWN, ids=[f"{i} {role}" for i, (role, _) in enumerate(KNOWN)])
+def test_kind_is_known_by_its_tensors_alone(role, shapes):
+    assert [kind.role for kind in KINDS if kind.fits(shapes)] == [role]
+
+
+@pytest.mark.parametrize("shapes", STRANGERS.values(), ids=STRANGERS.keys())
+def test_kind_rejects_its_near_relatives(shapes):
+    assert [kind.role for kind in KINDS if kind.fits(shapes)] == []
+
+
+def test_every_kind_is_tested_and_says_where_it_comes_from():
+    assert {kind.role for kind in KINDS} == {role for role, _ in KNOWN}
+    assert all(kind.source and kind.licence and kind.folder and kind.size for kind in KINDS)
+
+
+def test_files_are_found_whatever_their_name(tmp_path):
+    tensors = {"out_fn.weight": torch.zeros(1404, 512), "in_fn.weight": torch.zeros(512, 768)}
+    (tmp_path / "deep" / "er").mkdir(parents=True)
     save_file(tensors, tmp_path / "a.safetensors")
-    torch.save({"state_dict": tensors}, tmp_path / "b.ckpt")
-    assert [found.kind.role for found in find_weights([tmp_path])] == [role, role]
+    torch.save({"state_dict": tensors}, tmp_path / "deep" / "er" / "hubert.CKPT")
+    save_file({"w": torch.zeros(1)}, tmp_path / "audio2mesh.safetensors")
+    (tmp_path / "broken.pt").write_bytes(b"PK\x03\x04 and no more")
+    found = find_weights([tmp_path])
+    assert [weights.path.name for weights in found] == ["a.safetensors", "hubert.CKPT"]
+    assert {weights.kind.role for weights in found} == {"speech to face mesh"}
+    assert "AniPortrait" in str(found[0]) and "a.safetensors" in str(found[0])
 
 
-def test_face_adapter_is_known_in_its_nested_pickle(tmp_path):
-    parts = {"image_proj": {"proj.0.weight": tensor(4, 4)}, "ip_adapter": {"1.to_k_ip.weight": tensor(320, 768)}}
-    torch.save(parts, tmp_path / "any.bin")
-    assert recognise(tmp_path / "any.bin").role == "face identity adapter"
+def test_landmarker_is_the_one_file_that_this_version_uses(tmp_path):
+    with zipfile.ZipFile(tmp_path / "face.task", "w") as bundle:
+        bundle.writestr("face_landmarks_detector.tflite", b"x")
+    assert recognise(tmp_path / "face.task") == next(kind for kind in KINDS if kind.used)
 
 
-def test_sd21_controlnet_is_not_taken_for_sd15(tmp_path):
-    save_file(
-        {"input_hint_block.0.weight": tensor(16, 3, 3, 3), "a.attn2.to_k.weight": tensor(320, 1024)},
-        tmp_path / "cn.safetensors",
-    )
-    assert recognise(tmp_path / "cn.safetensors") is None
-
-
-def test_task_file_is_known_by_what_it_bundles(tmp_path):
-    for name, inside in (("face.task", "face_landmarks_detector.tflite"), ("hand.task", "hand.tflite")):
-        with zipfile.ZipFile(tmp_path / name, "w") as bundle:
-            bundle.writestr(inside, b"x")
-    assert [found.path.name for found in find_weights([tmp_path])] == ["face.task"]
-
-
-def test_damaged_and_dangerous_files_are_passed_over(tmp_path):
-    import pickle
-
-    class Danger:
-        def __reduce__(self):
-            return (print, ("run",))
-
-    (tmp_path / "short.safetensors").write_bytes(b"\x01")
-    (tmp_path / "huge.safetensors").write_bytes(b"\xff" * 16)
-    (tmp_path / "text.ckpt").write_text("hello")
-    (tmp_path / "empty.task").write_bytes(b"")
-    (tmp_path / "danger.bin").write_bytes(pickle.dumps(Danger()))
-    assert find_weights([tmp_path]) == []
+def test_a_missing_folder_holds_nothing(tmp_path):
+    assert find_weights([tmp_path / "none"]) == []
