@@ -8,8 +8,9 @@ from portraittalk_core.types import HeadPose, LandmarkTrack, MotionPlan, MouthCu
 
 @pytest.fixture(scope="session")
 def astronaut() -> Portrait:
-    from portraittalk_core.face.mesh import find_portrait
     from skimage.data import astronaut as picture
+
+    from portraittalk_core.face.mesh import find_portrait
 
     return find_portrait(torch.from_numpy(picture().copy()), source="astronaut")
 
