@@ -29,7 +29,7 @@ $(STAMP): constraints.txt pyproject.toml
 	  { echo "$(PYTHON) is $$($(PYTHON) -V): mediapipe 0.10.21 needs 3.11 or 3.12; say make PYTHON=/path/to/python3.11"; exit 1; }
 	@test -x $(BIN)/python || { echo "Making .venv (a few minutes, once)"; $(PYTHON) -m venv .venv; }
 	@$(PIP) setuptools torch
-	@$(PIP) --no-build-isolation -e ".[mediapipe,metrics,dev]"
+	@$(PIP) --no-build-isolation -e ".[mediapipe,dev]"
 	@touch $@
 
 demo: $(STAMP)

@@ -26,7 +26,6 @@ PACKAGES = {  # import name: (name for pip, what misses it)
     "safetensors": ("safetensors", "tracks and weights"),
     "mediapipe": ("mediapipe", "the face-mesh back ends solutions and tasks"),
     "matplotlib": ("matplotlib", "`portraittalk plot`"),
-    "skimage": ("scikit-image", "SSIM in `portraittalk score`"),
     "rich": ("rich", "progress bars and tables"),
 }
 MESH_BACKENDS = ("solutions", "tasks", "torch")
