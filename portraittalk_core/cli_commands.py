@@ -161,7 +161,8 @@ def doctor(args: argparse.Namespace) -> None:
         print(diagnosis.to_json())
         return
     for section in diagnosis.sections:
-        _table(section.title, [("ok" if line.ok else "!", line.name, line.found, line.advice) for line in section.lines])
+        rows = [("ok" if line.ok else "!", line.name, line.found, line.advice) for line in section.lines]
+        _table(section.title, rows)
 
 
 def check_output(out: Path, inputs: Iterable[Path], suffixes: tuple[str, ...]) -> Path:
