@@ -4,10 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-TEXT = (
-    "Hello! This portrait has learned to speak. "
-    "Two rules: open wide for vowels, and close both lips for B, P and M."
-)
+TEXT = "Hello! This portrait has learned to speak. Two rules: open wide for vowels, and close both lips for B, P and M."
 VOICE = "slt"  # CMU Arctic SLT, a female US English speaker
 OUT = Path(__file__).with_name("speech.wav")
 
