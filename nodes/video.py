@@ -52,18 +52,23 @@ class RenderPortrait(io.ComfyNode):
         """Draw, encode, and give back the file."""
         from comfy_api.input_impl import VideoFromFile
 
-        from ..portraittalk_core.pipelines.talk import driven_portrait, render_track
-
+        picture, out = convert.to_portrait(portrait), paths.new_temp_video()
         sound = convert.to_waveform(audio) if audio is not None else None
-        picture, out, progress = convert.to_portrait(portrait), paths.new_temp_video(), Progress()
         kept = _Kept(keep_frames, len(landmarks), picture.numel())
-        with face_mesh() as mesh:
-            face = driven_portrait(picture, landmarks, "the portrait", mesh)
-        show = kept.and_show(progress)
-        render_track(face, landmarks, out, sound=sound, crf=crf, on_progress=progress, on_picture=show)
+        _render(picture, landmarks, out, sound, crf, kept)
         if keep_frames == "auto" and not kept.all:  # what the person may not expect; it covers part of the preview
             say(cls.hidden.unique_id, kept.text)
         return io.NodeOutput(convert.to_image(kept.pictures), VideoFromFile(str(out)), ui=ui.PreviewText(kept.text))
+
+
+def _render(picture, landmarks, out, sound, crf, kept) -> None:
+    from ..portraittalk_core.pipelines.talk import driven_portrait, render_track
+
+    with face_mesh() as mesh:
+        face = driven_portrait(picture, landmarks, "the portrait", mesh)
+    progress = Progress()
+    show = kept.and_show(progress)
+    render_track(face, landmarks, out, sound=sound, crf=crf, on_progress=progress, on_picture=show)
 
 
 class _Kept:
