@@ -37,6 +37,22 @@ def one_euro(signal: Tensor, fps: Fraction, min_cutoff_hz: float = 1.5, beta: fl
     return torch.from_numpy(out.reshape(signal.shape)).to(signal.dtype)
 
 
+def steady(signal: Tensor, fps: Fraction, min_cutoff_hz: float = 1.5, beta: float = 3.0) -> Tensor:
+    """One-Euro smoothing without lag: the mean of a run forward and a run backward in time.
+
+    Args:
+        signal: (T,) or (T, C), the whole of it.
+        fps: as for `one_euro`, like the rest.
+        min_cutoff_hz: cut-off at rest.
+        beta: how fast the cut-off rises with speed.
+
+    Returns:
+        As `signal`.
+    """
+    backward = one_euro(signal.flip(0), fps, min_cutoff_hz, beta).flip(0)
+    return (one_euro(signal, fps, min_cutoff_hz, beta) + backward) / 2
+
+
 def _share(cutoff_hz: float | np.ndarray, rate: float) -> float | np.ndarray:
     turn = 2 * math.pi * cutoff_hz / rate
     return turn / (turn + 1)

@@ -13,6 +13,7 @@ SPEECH_BANDS_HZ = ((150.0, 1000.0), (1000.0, 3800.0))
 SILENT_DB = -65.0  # mel power below this is no speech at any gate
 ABOVE_NOISE_DB = 7.0  # speech must rise above the steady noise by this much
 MODULATION_DB = 9.0  # speech rises and falls by more than this within a clip; steady noise and tones do not
+FLOOR_FRAMES = 1000  # of 10 ms: noise is what remains between words within this reach
 HANG_FRAMES = 8  # of 10 ms: short gaps inside a word stay open
 
 
@@ -35,17 +36,28 @@ def activity_of_levels(levels: Tensor, gate_db: float) -> Tensor:
     """`voice_activity` from the levels of `SPEECH_BANDS_HZ`, (M, 2) decibels at 100 a second."""
     level = levels.amax(1)
     loud = torch.quantile(level[:: max(1, len(level) // 100_000)], 0.95)
-    quiet = torch.quantile(level[:: max(1, len(level) // 100_000)], 0.05)
     smooth = _average(level, 3)
     if loud < SILENT_DB or _modulation(level) < MODULATION_DB:
         return torch.zeros_like(level)
-    threshold = torch.maximum(loud + gate_db, torch.minimum(quiet + ABOVE_NOISE_DB, loud - 10))
+    threshold = torch.maximum(loud + gate_db, torch.minimum(_noise_floor(level) + ABOVE_NOISE_DB, loud - 10))
     threshold = torch.maximum(threshold, torch.tensor(SILENT_DB))
     present = ((smooth - threshold) / 6 + 0.5).clamp(0, 1)
     held = F.max_pool1d(present[None, None], 2 * HANG_FRAMES + 1, 1, HANG_FRAMES)[0, 0]
     # close gaps shorter than the hang, give back what that added at the outer edges
     held = -F.max_pool1d(-held[None, None], 2 * HANG_FRAMES + 1, 1, HANG_FRAMES)[0, 0]
     return torch.maximum(present, _average(held, 5))
+
+
+def _noise_floor(level: Tensor) -> Tensor:
+    """(M,) level of the steady noise, which may change within the clip: the quietest 150 ms within 10 s.
+
+    The higher of what lies before and after, so that a noise that sets in is followed at once.
+    """
+    reach = min(FLOOR_FRAMES, len(level))
+    least = -F.max_pool1d(-_average(level, 15)[None], reach, 1)[0]  # of the windows that begin at 0, 1, …
+    ends = least.new_ones(reach - 1)
+    before, after = torch.cat([least[0] * ends, least]), torch.cat([least, least[-1] * ends])
+    return torch.maximum(before, after)
 
 
 def _modulation(level: Tensor) -> Tensor:
