@@ -13,13 +13,15 @@ from .smoothing import frame_times_s
 CLOSE_S, SHUT_S, OPEN_S = 0.09, 0.03, 0.17
 LEAST_PAUSE_S = 0.6
 FIRST_S = 0.5
+DOUBLE_SHARE, DOUBLE_S = 0.08, (0.36, 0.48)  # part of the blinks that a second one follows at once, and after how long
 SPREAD = 0.6  # of the logarithm of the pauses
 
 
 def blink_curve(num_frames: int, fps: Fraction, rate_per_min: float, seed: int = 0) -> Tensor:
     """How far the eyes are shut in every frame.
 
-    Pauses are log-normal around the rate's mean, as people's are; lids close faster than they open.
+    Pauses are log-normal around the rate's mean, as people's are, some blinks are double; lids close faster than they
+    open.
 
     Args:
         num_frames: length of the curve.
@@ -35,7 +37,9 @@ def blink_curve(num_frames: int, fps: Fraction, rate_per_min: float, seed: int =
     if rate_per_min <= 0:
         return shut.float()
     random = np.random.default_rng([seed, 0xB11])
-    mean_pause_s = max(60.0 / rate_per_min - LEAST_PAUSE_S, 0.05)
+    # double blinks shorten the mean interval; the other pauses make up for it, so that the rate holds
+    single_s = (60.0 / rate_per_min - DOUBLE_SHARE * sum(DOUBLE_S) / 2) / (1 - DOUBLE_SHARE)
+    mean_pause_s = max(single_s - LEAST_PAUSE_S, 0.05)
     start = FIRST_S + float(random.uniform(0, mean_pause_s))
     end = num_frames / float(fps)
     while start < end:
@@ -44,7 +48,8 @@ def blink_curve(num_frames: int, fps: Fraction, rate_per_min: float, seed: int =
         opening = _ease((since - CLOSE_S - SHUT_S) / OPEN_S)
         shut = torch.maximum(shut, closing - opening)
         # the mean of a log-normal is exp(µ + σ²/2)
-        start += LEAST_PAUSE_S + float(random.lognormal(np.log(mean_pause_s) - SPREAD**2 / 2, SPREAD))
+        single = LEAST_PAUSE_S + float(random.lognormal(np.log(mean_pause_s) - SPREAD**2 / 2, SPREAD))
+        start += float(random.uniform(*DOUBLE_S)) if random.uniform() < DOUBLE_SHARE else single
     return shut.float()
 
 

@@ -105,7 +105,8 @@ def _opening(sound: _Sound) -> Tensor:
     for_open, for_closed = sound.trust * weights.clamp(min=0), weights.clamp(max=0)
     # where noise hides what speaks for an open mouth, what speaks against it counts less too, or loud would mean closed
     weights = for_open + for_closed * for_open.sum() / weights.clamp(min=0).sum()
-    score = _within_clip(sound.bands @ weights / RANGE_DB, sound.spoken)
+    voiced = sound.spoken & (sound.hiss < 0.5)
+    score = _within_clip(sound.bands @ weights / RANGE_DB, voiced if int(voiced.sum()) >= 5 else sound.spoken)
     score = score + sound.hiss * (HISS_OPENING - score)
     return _within_clip(gaussian(score, SYLLABLE_S * MEL_RATE_HZ), sound.spoken)
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter1d
 
-from portraittalk_core.motion.smoothing import frame_times_s, gaussian, one_euro, sample_at
+from portraittalk_core.motion.smoothing import frame_times_s, gaussian, one_euro, sample_at, steady
 
 
 def test_one_euro_of_a_constant_is_that_constant():
@@ -43,3 +43,18 @@ def test_sample_at_is_linear_and_holds_the_ends():
 
 def test_frame_times_are_the_middles():
     torch.testing.assert_close(frame_times_s(3, Fraction(25)), torch.tensor([0.02, 0.06, 0.10], dtype=torch.float64))
+
+
+def test_steady_treats_both_directions_of_time_alike():
+    signal = torch.randn(120, 2, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(steady(signal.flip(0), Fraction(25)), steady(signal, Fraction(25)).flip(0))
+
+
+def test_steady_does_not_lag_where_one_euro_does():
+    bump = torch.exp(-0.5 * ((torch.arange(101.0) - 50) / 3) ** 2)
+
+    def centre(x: torch.Tensor) -> float:
+        return float((x * torch.arange(101.0)).sum() / x.sum())
+
+    assert centre(one_euro(bump, Fraction(25), 1.0, beta=0.0)) > 52
+    assert abs(centre(steady(bump, Fraction(25), 1.0, beta=0.0)) - 50) < 0.1

@@ -2,7 +2,7 @@ import numpy as np
 import torch
 from transformers.audio_utils import mel_filter_bank, spectrogram, window_function
 
-from portraittalk_core.speech.mel import BLOCK, band_levels, log_mel, mel_centres_hz
+from portraittalk_core.speech.mel import BLOCK, band_levels, iterate_log_mel, log_mel, mel_centres_hz
 from portraittalk_core.types import Speech
 
 
@@ -41,3 +41,12 @@ def test_log_mel_does_not_depend_on_the_blocks():
 def test_band_levels_see_the_band_of_a_tone():
     low, high = band_levels(tone(500.0), ((300.0, 800.0), (2000.0, 4000.0))).mean(0)
     assert low > high + 30
+
+
+def test_log_mel_is_the_blocks_in_their_order():
+    speech = noise(BLOCK / 100 + 1.0)
+    assert torch.equal(log_mel(speech), torch.cat(list(iterate_log_mel(speech))))
+
+
+def test_log_mel_of_a_single_sample_is_one_frame():
+    assert log_mel(Speech(torch.ones(1))).shape == (1, 80)

@@ -56,3 +56,20 @@ def test_gate_opens_less_when_raised():
     soft_end[2 * RATE :] *= 0.01  # 40 dB down
     open_gate, raised = (voice_activity(Speech(soft_end), gate)[230:290].mean() for gate in (-60.0, -20.0))
     assert open_gate > raised + 0.5
+
+
+def test_activity_follows_a_noise_that_sets_in():
+    clean = torch.cat([syllables()] * 10)  # 30 s, a pause every 3 s
+    noise = 0.02 * torch.randn(len(clean), generator=torch.Generator().manual_seed(0))
+    noise[: len(clean) // 2] *= 0.02
+    active = voice_activity(Speech(clean + noise))
+    for start in range(0, 3000, 300):
+        assert active[start + 20 : start + 110].mean() > 0.7
+        assert active[start + 140 : start + 185].mean() < 0.3
+
+
+def test_speech_at_the_very_ends_of_a_long_clip_is_heard():
+    clip = torch.cat([syllables(), torch.zeros(9 * RATE), 0.15 * syllables(4.125, pause=(1.2, 1.3))])
+    active = voice_activity(Speech(clip))
+    assert active[5:25].mean() > 0.7
+    assert active[-40:-15].mean() > 0.7

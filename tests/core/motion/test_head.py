@@ -1,54 +1,15 @@
 from fractions import Fraction
 
-import pytest
 import torch
 
-from portraittalk_core.motion.blink import blink_curve
 from portraittalk_core.motion.head import head_motion
 from portraittalk_core.types import MouthCurves
 
 FPS = Fraction(25)
 
 
-def count_blinks(curve: torch.Tensor) -> int:
-    shut = curve > 0.5
-    return int((shut[1:] & ~shut[:-1]).sum())
-
-
 def resting_mouth(frames: int) -> MouthCurves:
     return MouthCurves(*(torch.zeros(frames) for _ in range(4)))
-
-
-@pytest.mark.parametrize("rate", [6.0, 15.0, 30.0])
-def test_blinks_come_at_the_asked_rate(rate):
-    minutes = 40
-    found = count_blinks(blink_curve(minutes * 60 * 25, FPS, rate, seed=3)) / minutes
-    assert found == pytest.approx(rate, rel=0.12)
-
-
-def test_no_blinks_at_rate_zero():
-    assert blink_curve(1000, FPS, 0.0).abs().max() == 0
-
-
-def test_blinks_follow_the_seed():
-    first, again, other = (blink_curve(2000, FPS, 15.0, seed) for seed in (1, 1, 2))
-    torch.testing.assert_close(first, again)
-    assert not torch.equal(first, other)
-
-
-def test_blinks_close_faster_than_they_open_and_stay_in_range():
-    curve = blink_curve(20 * 240, Fraction(240), 15.0, seed=0)
-    assert curve.min() >= 0
-    assert curve.max() <= 1
-    rising = int((curve.diff() > 0).sum())
-    falling = int((curve.diff() < 0).sum())
-    assert falling > 1.4 * rising
-
-
-def test_blinks_are_not_a_loop():
-    curve = blink_curve(120 * 25, FPS, 15.0, seed=0)
-    starts = torch.nonzero((curve[1:] > 0.5) & (curve[:-1] <= 0.5)).flatten().diff().float()
-    assert starts.std() > 0.25 * starts.mean()
 
 
 def test_locked_head_does_not_move():
