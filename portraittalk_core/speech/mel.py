@@ -15,7 +15,7 @@ MEL_RATE_HZ = 100  # frames per second; frame i is centred on i · 10 ms
 FFT_SIZE, WINDOW_SIZE, HOP = 512, 400, SPEECH_RATE_HZ // MEL_RATE_HZ
 LOW_HZ, HIGH_HZ = 50.0, 7600.0
 FLOOR = 1e-9  # power; −90 dB
-BLOCK = 1000  # frames computed at once: 10 s
+BLOCK = 250  # frames computed at once: 2.5 s
 
 
 @cache
@@ -39,7 +39,7 @@ def mel_centres_hz() -> Tensor:
 
 
 def iterate_log_mel(speech: Speech) -> Iterator[Tensor]:
-    """Blocks of (≤ 1000, 80) log-mel frames in decibels, 100 a second, one per started 10 ms and one more.
+    """Blocks of (≤ 250, 80) log-mel frames in decibels, 100 a second, one per started 10 ms and one more.
 
     Windows at the ends see silence beyond the clip.
     """
