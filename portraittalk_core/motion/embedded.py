@@ -8,8 +8,6 @@ from .head import head_motion
 from .mouth import predict_mouth
 from .retarget import plan_landmarks
 
-NAME = "embedded"
-
 
 def plan_motion(speech: Speech, reference: LandmarkTrack, options: MotionOptions | None = None) -> MotionPlan:
     """Plan a whole clip's motion in its compact form.
