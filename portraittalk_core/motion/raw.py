@@ -1,0 +1,48 @@
+"""What a public motion engine hands over before the amounts a person asked for are applied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ..checks import check_finite, check_shape
+from ..types import NUM_LANDMARKS, LandmarkTrack, Speech, as_fps
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class RawMotion:
+    """How far every landmark of a face moves from its reference; the head itself stays where it is."""
+
+    shift_px: Tensor  # (F, 478, 3) float32, pixels of the reference's picture, z on x's scale
+    rate: Fraction  # frames per second
+    start_s: float | None = None  # time of the first frame; half a frame if None
+
+    def __post_init__(self) -> None:
+        check_shape(self.shift_px, f"F {NUM_LANDMARKS} 3", "the engine's motion")
+        check_finite(self.shift_px, "the engine's motion")
+        object.__setattr__(self, "rate", as_fps(self.rate))
+
+    def __len__(self) -> int:
+        return len(self.shift_px)
+
+    @property
+    def times_s(self) -> Tensor:
+        """(F,) seconds of each frame."""
+        start = 0.5 / float(self.rate) if self.start_s is None else self.start_s
+        return start + torch.arange(len(self), dtype=torch.float64) / float(self.rate)
+
+
+class RawEngine(Protocol):
+    """A network that turns speech into motion of one face."""
+
+    name: str
+
+    def raw_motion(self, speech: Speech, reference: LandmarkTrack, on_progress: Progress | None = None) -> RawMotion:
+        """The motion of a reference face (one frame) that says `speech`; no motion is exactly zero."""

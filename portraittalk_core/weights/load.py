@@ -1,0 +1,121 @@
+"""Reads the tensors of a weight file and puts them into a network, completely or not at all."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError, MissingDependency
+from .headers import NAMELESS
+
+Network = TypeVar("Network", bound=nn.Module)
+SHOWN = 6  # names in an error text
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Tensors of a weight file by name, on the CPU, as they are stored.
+
+    Knows safetensors, PyTorch's files and MATLAB 5. Nested names are joined by dots; levels that add nothing
+    (`state_dict`, `model`, `module`) are dropped.
+
+    Raises:
+        MissingDependency: there is no such file.
+        InputError: damaged, another format, or a pickle that wants to run code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingDependency(f"there is no weight file {path}; put it there, or choose another.")
+    try:
+        with path.open("rb") as file:
+            start = file.read(9)
+        if start[8:9] == b"{":
+            from safetensors.torch import load_file
+
+            return {_shortened(name): tensor for name, tensor in load_file(path).items()}
+        if start.startswith(b"MATLAB 5"):
+            return _matlab_tensors(path)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None)
+    except Exception as error:  # damaged files make their readers raise anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path.name} cannot be read as a weight file ({reason}); download it again.") from error
+    tensors: dict[str, Tensor] = {}
+    _gather(content, "", tensors)
+    if not tensors:
+        raise InputError(f"{path.name} holds no tensors; it is not a weight file.")
+    return tensors
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Text metadata of a safetensors file; nothing for another one."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError):
+        return {}
+
+
+def fill(network: Network, tensors: dict[str, Tensor], source: str, ignore: tuple[str, ...] = ()) -> Network:
+    """Put tensors into a network and make it ready for inference.
+
+    Args:
+        network: of the right sizes.
+        tensors: one for every parameter and buffer of the network.
+        source: what to call the tensors in messages: a file name.
+        ignore: regular expressions of names that the file may hold besides.
+
+    Returns:
+        The network, in evaluation mode, without gradients.
+
+    Raises:
+        InputError: names are missing, left over, or of another shape.
+    """
+    wanted = network.state_dict()
+    missing = [name for name in wanted if name not in tensors]
+    extra = [n for n in tensors if n not in wanted and not any(re.search(pattern, n) for pattern in ignore)]
+    shared = [name for name in wanted if name in tensors]
+    bent = [
+        f"{name} {tuple(tensors[name].shape)} instead of {tuple(wanted[name].shape)}"
+        for name in shared
+        if tensors[name].shape != wanted[name].shape
+    ]
+    faults = (("lacks", missing), ("also holds", extra), ("has other shapes:", bent))
+    told = [f"{what} {_some(names)}" for what, names in faults if names]
+    if told:
+        kind = type(network).__name__
+        raise InputError(f"{source} does not fit {kind}: it {'; it '.join(told)}. Is it a file of another model?")
+    network.load_state_dict({name: tensors[name].to(wanted[name].dtype) for name in shared})
+    return network.eval().requires_grad_(False)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
+def _shortened(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part not in NAMELESS)
+
+
+def _gather(content: object, prefix: str, tensors: dict[str, Tensor]) -> None:
+    if not isinstance(content, dict):
+        return
+    for name, value in content.items():
+        if isinstance(value, Tensor):
+            tensors[_shortened(f"{prefix}{name}")] = value
+        else:
+            _gather(value, f"{prefix}{name}.", tensors)
+
+
+def _matlab_tensors(path: Path) -> dict[str, Tensor]:
+    import numpy as np
+    from scipy.io import loadmat
+
+    content = loadmat(path)
+    numbers = {k: v for k, v in content.items() if isinstance(v, np.ndarray) and v.dtype.kind in "fiu"}
+    return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in numbers.items()}
