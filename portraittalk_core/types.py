@@ -23,6 +23,8 @@ NUM_LANDMARKS = 478  # MediaPipe face mesh with refined irises
 SPEECH_RATE_HZ = 16_000
 MIN_FPS, MAX_FPS = 1, 240
 
+MOUTH_PARAMETERS = ("opening", "jaw", "width", "rounding", "raise_upper", "tuck", "press")  # fields of MouthCurves
+
 Record = tuple[dict[str, Tensor], dict[str, str]]
 
 
@@ -192,18 +194,31 @@ class MouthCurves:
     """What the mouth does, frame by frame, free of any one face: what a speech predictor writes."""
 
     kind: ClassVar[str] = "MouthCurves"
-    opening: Tensor  # (T,) float32, 0 closed .. 1 as wide as this face opens in speech
+    opening: Tensor  # (T,) float32, of the lips, 0 closed .. 1 as wide as this face opens in speech
+    jaw: Tensor  # (T,) float32, 0 shut .. 1 dropped as far as in an open vowel
     width: Tensor  # (T,) float32, −1 narrow .. 0 rest .. 1 spread
     rounding: Tensor  # (T,) float32, 0 flat .. 1 lips rounded and pushed forward
+    raise_upper: Tensor  # (T,) float32, 0 at rest .. 1 upper lip lifted
+    tuck: Tensor  # (T,) float32, 0 relaxed .. 1 lower lip under the upper teeth (labiodentals)
     press: Tensor  # (T,) float32, 0 relaxed .. 1 lips pressed together (bilabials)
 
     def __post_init__(self) -> None:
         check_shape(self.opening, "T", "mouth opening")
-        for name in ("width", "rounding", "press"):
+        for name in MOUTH_PARAMETERS[1:]:
             check_shape(getattr(self, name), f"{len(self.opening)}", f"mouth {name}")
 
     def __len__(self) -> int:
         return len(self.opening)
+
+    @staticmethod
+    def closed(num_frames: int) -> MouthCurves:
+        """A mouth at rest."""
+        return MouthCurves(*(torch.zeros(num_frames) for _ in MOUTH_PARAMETERS))
+
+    @property
+    def parting(self) -> Tensor:
+        """(T,) how far the lips stand apart once rounding and pressing have had their say; 0 closed .. 1 widest."""
+        return self.opening * (1 - 0.15 * self.rounding.clamp(0, 1)) * (1 - self.press.clamp(0, 1))
 
 
 @dataclass(frozen=True)
@@ -218,16 +233,37 @@ class MotionOptions:
     smoothing: float = 0.3  # 0 none .. 1 strong
     offset_ms: float = 0.0  # + moves the mouth later
     seed: int = 0
+    gain_curve: Tensor | None = field(
+        default=None, compare=False
+    )  # (K,) 0..2 a frame; times mouth_gain
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fps", as_fps(self.fps))
         check_range(self.mouth_gain, 0, 2, "mouth_gain")
+        if self.gain_curve is not None:
+            _check_gain_curve(self.gain_curve)
         check_range(self.head_motion, 0, 2, "head_motion")
         check_range(self.blink_rate, 0, 40, "blink_rate")
         check_range(self.silence_gate_db, -80, 0, "silence_gate_db")
         check_range(self.smoothing, 0, 1, "smoothing")
         check_range(self.offset_ms, -500, 500, "offset_ms")
         check_range(self.seed, 0, 2**64 - 1, "seed")
+
+    def gains(self, num_frames: int) -> Tensor:
+        """(T,) the mouth's gain in every frame, 0..2."""
+        if self.gain_curve is None:
+            return torch.full((num_frames,), float(self.mouth_gain))
+        curve = self.gain_curve.float()[:num_frames]
+        held = torch.cat([curve, curve[-1:].expand(num_frames - len(curve))])
+        return (held * self.mouth_gain).clamp(max=2)
+
+
+def _check_gain_curve(curve: Tensor) -> None:
+    check_finite(check_shape(curve, "K", "the mouth gain curve"), "the mouth gain curve")
+    if not len(curve):
+        raise InputError("the mouth gain curve holds no value; give one a frame, or none at all.")
+    check_range(float(curve.min()), 0, 2, "the least value of the mouth gain curve")
+    check_range(float(curve.max()), 0, 2, "the largest value of the mouth gain curve")
 
 
 @dataclass(frozen=True)
@@ -237,6 +273,7 @@ class MotionPlan:
     reference: LandmarkTrack  # T = 1: the face at rest
     mouth: MouthCurves  # (T,)
     blink: Tensor  # (T,) float32, 0 open .. 1 shut
+    brow: Tensor  # (T,) float32, 0 at rest .. 1 raised
     head: HeadPose  # (T, …) relative to the reference: angles to add, translation to add, scale 1 = unchanged
     fps: Fraction
 

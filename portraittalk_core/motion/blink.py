@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .smoothing import frame_times_s
+from .smoothing import frame_times_s, smooth_step
+from .stress import nearest_stress
 
 CLOSE_S, SHUT_S, OPEN_S = 0.09, 0.03, 0.17
 LEAST_PAUSE_S = 0.6
@@ -17,7 +18,9 @@ DOUBLE_SHARE, DOUBLE_S = 0.08, (0.36, 0.48)  # part of the blinks that a second 
 SPREAD = 0.6  # of the logarithm of the pauses
 
 
-def blink_curve(num_frames: int, fps: Fraction, rate_per_min: float, seed: int = 0) -> Tensor:
+def blink_curve(
+    num_frames: int, fps: Fraction, rate_per_min: float, seed: int = 0, stress: Tensor | None = None
+) -> Tensor:
     """How far the eyes are shut in every frame.
 
     Pauses are log-normal around the rate's mean, as people's are, some blinks are double; lids close faster than they
@@ -28,6 +31,7 @@ def blink_curve(num_frames: int, fps: Fraction, rate_per_min: float, seed: int =
         fps: frames per second.
         rate_per_min: blinks per minute on average; 0 never blinks.
         seed: another one blinks at other times.
+        stress: (T,) of each frame; a blink waits for, or hurries to, a stressed syllable close by.
 
     Returns:
         (T,) 0 open .. 1 shut.
@@ -43,16 +47,11 @@ def blink_curve(num_frames: int, fps: Fraction, rate_per_min: float, seed: int =
     start = FIRST_S + float(random.uniform(0, mean_pause_s))
     end = num_frames / float(fps)
     while start < end:
-        since = times - start
-        closing = _ease(since / CLOSE_S)
-        opening = _ease((since - CLOSE_S - SHUT_S) / OPEN_S)
+        since = times - (start if stress is None else max(FIRST_S, nearest_stress(stress, fps, start)))
+        closing = smooth_step(since / CLOSE_S)
+        opening = smooth_step((since - CLOSE_S - SHUT_S) / OPEN_S)
         shut = torch.maximum(shut, closing - opening)
         # the mean of a log-normal is exp(µ + σ²/2)
         single = LEAST_PAUSE_S + float(random.lognormal(np.log(mean_pause_s) - SPREAD**2 / 2, SPREAD))
         start += float(random.uniform(*DOUBLE_S)) if random.uniform() < DOUBLE_SHARE else single
     return shut.float()
-
-
-def _ease(x: Tensor) -> Tensor:
-    x = x.clamp(0, 1)
-    return x * x * (3 - 2 * x)

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 from ..types import LandmarkTrack, MotionOptions, MotionPlan, Speech
 from .blink import blink_curve
 from .head import head_motion
-from .mouth import predict_mouth
+from .mouth import predict_mouth, with_gain
 from .retarget import plan_landmarks
+from .stress import brow_curve, stress_curve
 
 
-def plan_motion(speech: Speech, reference: LandmarkTrack, options: MotionOptions | None = None) -> MotionPlan:
+def plan_motion(
+    speech: Speech, reference: LandmarkTrack, options: MotionOptions | None = None, network: Path | None = None
+) -> MotionPlan:
     """Plan a whole clip's motion in its compact form.
 
     Args:
         speech: what is said.
         reference: one frame: the face that is to say it.
         options: frame rate and amounts.
+        network: a file that `portraittalk train mouth` wrote; None is the network in the box.
 
     Returns:
         ceil(seconds · fps) frames.
     """
     options = options or MotionOptions()
-    mouth = predict_mouth(speech, options)
-    blink = blink_curve(len(mouth), options.fps, options.blink_rate, options.seed)
-    head = head_motion(mouth, options.fps, options.head_motion, options.seed)
-    return MotionPlan(reference, mouth, blink, head, options.fps)
+    natural = predict_mouth(speech, replace(options, mouth_gain=1.0, gain_curve=None), network)
+    stress = stress_curve(natural, options.fps)
+    blink = blink_curve(len(natural), options.fps, options.blink_rate, options.seed, stress)
+    head = head_motion(stress, options.fps, options.head_motion, options.seed)
+    brow = brow_curve(stress, options.fps) * min(options.head_motion, 1.0)
+    return MotionPlan(reference, with_gain(natural, options.gains(len(natural))), blink, brow, head, options.fps)
 
 
 def embedded_motion(speech: Speech, reference: LandmarkTrack, options: MotionOptions | None = None) -> LandmarkTrack:

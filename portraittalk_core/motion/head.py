@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..types import HeadPose, MouthCurves
-from .smoothing import frame_times_s, gaussian
+from ..types import HeadPose
+from .smoothing import frame_times_s, smooth_step
 
 DRIFT_DEG = (1.0, 1.5, 0.9)  # standard deviation of pitch, yaw, roll at amount 1
 DRIFT_SHIFT = (0.012, 0.008, 0.0)  # of x, y, z, inter-ocular distances
@@ -19,11 +19,11 @@ NOD_DEG = 1.6  # at a fully stressed syllable
 SETTLE_S = 0.6  # the head leaves its resting pose this slowly
 
 
-def head_motion(mouth: MouthCurves, fps: Fraction, amount: float = 1.0, seed: int = 0) -> HeadPose:
+def head_motion(stress: Tensor, fps: Fraction, amount: float = 1.0, seed: int = 0) -> HeadPose:
     """Head motion for a clip, relative to the portrait's own pose.
 
     Args:
-        mouth: what the mouth does; its opening gives the stress.
+        stress: (T,) of each frame, from `stress_curve`; the head nods on it.
         fps: frames per second.
         amount: 0 locks the head (exact zeros) .. 2.
         seed: another one drifts another way.
@@ -31,17 +31,15 @@ def head_motion(mouth: MouthCurves, fps: Fraction, amount: float = 1.0, seed: in
     Returns:
         Angles and shifts to add, T frames; scale 1 throughout.
     """
-    count = len(mouth)
+    count = len(stress)
     if amount <= 0:
         return HeadPose(torch.zeros(count, 3), torch.zeros(count, 3), torch.ones(count))
     times = frame_times_s(count, fps)
     random = np.random.default_rng([seed, 0x4EAD])
-    settle = (times / SETTLE_S).clamp(0, 1)
-    settle = (settle * settle * (3 - 2 * settle))[:, None]
+    settle = smooth_step(times / SETTLE_S)[:, None]
     angles = torch.stack([_drift(times, random) for _ in range(3)], 1) * torch.tensor(DRIFT_DEG)
     shift = torch.stack([_drift(times, random) for _ in range(3)], 1) * torch.tensor(DRIFT_SHIFT)
-    stress = gaussian(mouth.opening, 0.12 * float(fps)) - gaussian(mouth.opening, 0.6 * float(fps))
-    angles[:, 0] += NOD_DEG * stress.clamp(-0.5, 0.8)
+    angles[:, 0] += NOD_DEG * stress
     return HeadPose((amount * settle * angles).float(), (amount * settle * shift).float(), torch.ones(count))
 
 

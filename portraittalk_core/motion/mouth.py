@@ -1,149 +1,117 @@
-"""What the mouth does while somebody speaks, read from the sound by hand-set rules.
-
-The only file that another predictor needs to replace: `predict_mouth(speech, options) → MouthCurves`.
-
-The rules: an open mouth lets energy above 0.7 kHz out, a closed one leaves the murmur below 0.4 kHz; a hiss (s, sh, f)
-comes through a narrow mouth however loud it is; pressed lips (b, p, m) let nothing above 1.2 kHz out; rounded lips damp
-what lies above 1.8 kHz; silence rests. Levels count relative to the clip's own: loudness and microphone do not matter.
-
-Which bands to heed was chosen while looking at real clips of several speakers; the numbers were then set on synthetic
-speech with known phones and on the GRID clips (CC BY 4.0).
-"""
+"""What the mouth does while somebody speaks: the network in the box, fitted to the clip and to what was asked for."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import logging
+from collections.abc import Iterator
+from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from ..speech.mel import MEL_RATE_HZ, band_levels
+from ..speech.mel import BLOCK, HOP, iterate_log_mel, level_of_bands
 from ..speech.voice_activity import SPEECH_BANDS_HZ, activity_of_levels
-from ..types import MotionOptions, MouthCurves, Speech
+from ..types import MOUTH_PARAMETERS, MotionOptions, MouthCurves, Speech
+from .mouth_model import load_mouth, run_mouth
+from .mouth_net import MelStatistics, MouthNet, measure_mel
 from .smoothing import frame_times_s, gaussian, sample_at, steady
 
-# fmt: off
-BANDS_HZ = ((100.0, 400.0), (400.0, 700.0), (700.0, 1200.0), (1200.0, 2000.0), (2000.0, 3000.0), (3000.0, 4200.0),
-            (4200.0, 7600.0))
-# fmt: on
-OPENING_WEIGHTS = (-1.0, -0.2, 0.4, 0.4, 0.7, 0.4, 0.6)  # one per band
-SPREAD_BANDS_HZ = ((400.0, 900.0), (1800.0, 3200.0))  # rounded lips weaken the upper against the lower
-RANGE_DB = 40.0  # of each band's level that counts, below its own loud moments
-TRUST_DB = (6.0, 18.0)  # a band that varies by less holds no speech (telephone, noise); by more, it counts in full
-HISS_DB = 14.0  # the top band this far above the voice's band, each below its own loud moments, is a hiss
-HISS_OPENING = 0.3
-PRESSED_DB = (-22.0, -34.0)  # the four upper bands' fall at which lips begin to press, and press fully
-SYLLABLE_S = 0.035  # lips do not follow faster
-LEAD_S = 0.03  # lips move before the sound
-WIDE = 0.88  # opening of the clip's widest moments (97th percentile) at gain 1
+log = logging.getLogger(__name__)
+
+OUTPUT_HZ, ACTIVITY_HZ = 50, 100
+MEASURED_BLOCKS = 24  # of 2.5 s: the part of a long clip whose statistics count for all of it
+WIDE, CLOSED = 0.88, 0.04  # opening of a clip's widest (97th percentile) and its closed moments (5th) at gain 1
+MOST_STRETCH = 1.7  # a clip that moves the network little is not made to shout
+HANG_S = 0.12  # lips move freely this long before and after the voice
+LEAST_SPOKEN = 5  # frames of 10 ms; a clip with fewer rests
 
 
-@dataclass(frozen=True)
-class _Sound:
-    """What the rules look at, 100 times a second."""
-
-    bands: Tensor  # (M, 7) decibels below each band's loud moments, −40..0 and a little above
-    trust: Tensor  # (7,) 0 the band is empty or drowned in noise .. 1 speech stands out in it
-    tilt: Tensor  # (M,) decibels, upper against lower spread band
-    hiss: Tensor  # (M,) 0..1
-    gate: Tensor  # (M,) 0 silence .. 1 speech
-    spoken: Tensor  # (M,) bool
-
-
-def predict_mouth(speech: Speech, options: MotionOptions) -> MouthCurves:
-    """Mouth opening, width, rounding and press for every video frame of a clip.
+def predict_mouth(speech: Speech, options: MotionOptions, network: Path | None = None) -> MouthCurves:
+    """All that lips and jaw do for every video frame of a clip.
 
     Args:
         speech: the clip.
-        options: fps, mouth_gain, silence_gate_db, smoothing and offset_ms are used.
+        options: fps, mouth_gain, gain_curve, silence_gate_db, smoothing and offset_ms are used.
+        network: a file that `portraittalk train mouth` wrote; None is the network in the box.
 
     Returns:
-        ceil(seconds · fps) frames; a silent clip rests closed.
+        ceil(seconds · fps) frames; a clip without a voice rests closed.
+
+    Raises:
+        MissingDependency, InputError: `network` is missing or of another kind.
     """
-    sound = _listen(speech, options.silence_gate_db)
+    net = load_mouth(network)
     num_frames = speech.num_frames(options.fps)
-    if int(sound.spoken.sum()) < 5:
-        return MouthCurves(*(torch.zeros(num_frames) for _ in range(4)))
-    spread = _spread(sound)
-    hushed = gaussian(0.6 * sound.hiss * ((sound.bands[:, 5] - sound.bands[:, 6]) > 3), 3.0)  # sh, not s
-    curves = MouthCurves(
-        opening=WIDE * _opening(sound).clamp(0, 1.25) * sound.gate,
-        width=0.7 * spread.clamp(-1, 1) * sound.gate,
-        rounding=torch.maximum((-spread - 0.25).clamp(0, 1), hushed) * sound.gate,
-        press=_press(sound) * sound.gate,
-    )
-    times = frame_times_s(num_frames, options.fps) + LEAD_S - options.offset_ms / 1000
-    return _on_frames(curves, times, options)
-
-
-def _listen(speech: Speech, gate_db: float) -> _Sound:
-    levels = band_levels(speech, BANDS_HZ + SPREAD_BANDS_HZ + SPEECH_BANDS_HZ)  # 100 a second: small for any length
-    bands, spread_bands, speech_bands = levels.split([len(BANDS_HZ), len(SPREAD_BANDS_HZ), len(SPEECH_BANDS_HZ)], 1)
-    active = activity_of_levels(speech_bands, gate_db)
-    loud = _percentile(bands, 0.95)
-    few, enough = TRUST_DB
-    trust = ((loud - _percentile(bands, 0.1) - few) / (enough - few)).clamp(0, 1)
-    bands, voice = _floored(bands) - loud, _floored(speech_bands[:, 0])
-    low, high = _floored(spread_bands).unbind(1)
-    return _Sound(
-        bands=bands,
-        trust=trust,
-        tilt=high - low,
-        hiss=trust[-1] * torch.sigmoid((bands[:, -1] - voice + _percentile(voice, 0.95) - HISS_DB) / 2),
-        gate=gaussian(active, 2.0),
-        spoken=active > 0.5,
-    )
-
-
-def _floored(levels: Tensor) -> Tensor:
-    return torch.maximum(levels, _percentile(levels, 0.95) - RANGE_DB)
-
-
-def _opening(sound: _Sound) -> Tensor:
-    """(M,) 0 at the clip's closed moments .. 1 at its widest; may pass both."""
-    weights = torch.tensor(OPENING_WEIGHTS)
-    for_open, for_closed = sound.trust * weights.clamp(min=0), weights.clamp(max=0)
-    # where noise hides what speaks for an open mouth, what speaks against it counts less too, or loud would mean closed
-    weights = for_open + for_closed * for_open.sum() / weights.clamp(min=0).sum()
-    voiced = sound.spoken & (sound.hiss < 0.5)
-    score = _within_clip(sound.bands @ weights / RANGE_DB, voiced if int(voiced.sum()) >= 5 else sound.spoken)
-    score = score + sound.hiss * (HISS_OPENING - score)
-    return _within_clip(gaussian(score, SYLLABLE_S * MEL_RATE_HZ), sound.spoken)
-
-
-def _within_clip(score: Tensor, spoken: Tensor) -> Tensor:
-    closed, wide = _percentile(score[spoken], 0.08), _percentile(score[spoken], 0.97)
-    return (score - closed) / (wide - closed).clamp(min=0.05)
-
-
-def _press(sound: _Sound) -> Tensor:
-    """(M,) 0..1: speech goes on, but nothing of it comes out above the murmur."""
-    trust = sound.trust[3:]
-    upper = gaussian(sound.bands[:, 3:] @ trust / trust.sum().clamp(min=1), 1.5)
-    begin, full = PRESSED_DB
-    return ((upper - begin) / (full - begin)).clamp(0, 1)
-
-
-def _spread(sound: _Sound) -> Tensor:
-    """(M,) −1 rounded .. 1 spread, around the clip's own middle; a hiss says nothing of it."""
-    middle = _percentile(sound.tilt[sound.spoken], 0.5)
-    tilt = gaussian((sound.tilt - middle) * (1 - sound.hiss), 4.0)
-    spoken = tilt[sound.spoken]
-    reach = (_percentile(spoken, 0.9) - _percentile(spoken, 0.1)).clamp(min=6) / 2
-    return (tilt - _percentile(spoken, 0.5)) / reach / 1.5
-
-
-def _percentile(values: Tensor, share: float) -> Tensor:
-    """Over time; a long clip is thinned out first, as torch limits the size."""
-    return torch.quantile(values[:: max(1, len(values) // 100_000)], share, dim=0)
-
-
-def _on_frames(curves: MouthCurves, times_s: Tensor, options: MotionOptions) -> MouthCurves:
-    min_cutoff_hz = 12.0 * (1 - options.smoothing) ** 2 + 1.0
-    names = [field.name for field in fields(curves)]
-    framed = torch.stack([sample_at(getattr(curves, name), MEL_RATE_HZ, times_s) for name in names], 1)
+    said, activity = _listen(net, speech, options.silence_gate_db)
+    spoken = activity > 0.5
+    if int(spoken.sum()) < LEAST_SPOKEN:
+        log.warning("no voice was found in %s: the mouth rests.", speech.source)
+        return MouthCurves.closed(num_frames)
+    curves = _fit(said, spoken) * speaking_gate(activity)[: 2 * len(said) : 2, None]
+    times = frame_times_s(num_frames, options.fps) - options.offset_ms / 1000
+    framed = torch.stack([sample_at(curve, OUTPUT_HZ, times) for curve in curves.T], 1)
     if options.smoothing > 0:
-        framed = steady(framed, options.fps, min_cutoff_hz, beta=4.0)
-    opening, width, rounding, press = framed.unbind(1)
-    gain = options.mouth_gain
-    return MouthCurves(opening * gain, width * min(gain, 1), rounding * min(gain, 1), press)
+        framed = steady(framed, options.fps, 14.0 * (1 - options.smoothing) ** 2 + 1.0, beta=8.0)
+    natural = MouthCurves(*framed.unbind(1))
+    return with_gain(natural, options.gains(num_frames))
+
+
+def _listen(net: MouthNet, speech: Speech, gate_db: float) -> tuple[Tensor, Tensor]:
+    """What the network says, (M, 7) at 50 Hz, and where somebody speaks, (2 M or 2 M − 1,) 0..1 at 100 Hz."""
+    levels: list[Tensor] = []
+
+    def overheard() -> Iterator[Tensor]:
+        for block in blocks:
+            levels.append(level_of_bands(block, SPEECH_BANDS_HZ))
+            yield block
+
+    if len(speech.waveform) <= MEASURED_BLOCKS * BLOCK * HOP:
+        blocks = list(iterate_log_mel(speech))  # small enough to be kept
+        statistics = measure_mel(torch.cat(blocks))
+    else:
+        blocks = iterate_log_mel(speech)
+        statistics = _sampled_statistics(speech)
+    said = run_mouth(net, overheard(), statistics)
+    return said, activity_of_levels(torch.cat(levels), gate_db)
+
+
+def speaking_gate(activity: Tensor) -> Tensor:
+    """(M,) 0 in silence .. 1, open a little longer than somebody speaks: lips part before and rest after."""
+    reach = int(HANG_S * ACTIVITY_HZ)
+    near = F.max_pool1d(activity[None, None], 2 * reach + 1, 1, reach)[0, 0]
+    return gaussian(near, 4.0)
+
+
+def _sampled_statistics(speech: Speech) -> MelStatistics:
+    """Of blocks spread evenly over a long clip."""
+    size = BLOCK * HOP
+    starts = torch.linspace(0, len(speech.waveform) - size, MEASURED_BLOCKS).long().tolist()
+    pieces = (Speech(speech.waveform[start : start + size]) for start in starts)
+    return measure_mel(torch.cat([block for piece in pieces for block in iterate_log_mel(piece)]))
+
+
+def _fit(said: Tensor, spoken: Tensor) -> Tensor:
+    """(M, 7) within their ranges; opening and jaw stretched so that the clip's loudest vowels open wide."""
+    speaking = spoken[: 2 * len(said) : 2]
+    while_speaking = said[speaking][:: max(1, int(speaking.sum()) // 100_000)]
+    low, high = torch.quantile(while_speaking[:, :2], torch.tensor([0.05, 0.97]), dim=0)
+    stretch = ((WIDE - CLOSED) / (high - low).clamp(min=0.05)).clamp(max=MOST_STRETCH)
+    fitted = said.clone()
+    fitted[:, :2] = (CLOSED + (said[:, :2] - low) * stretch).clamp(0, 1.25)
+    fitted[:, 2] = said[:, 2].clamp(-1, 1)
+    fitted[:, 3:] = said[:, 3:].clamp(0, 1)
+    return fitted
+
+
+def with_gain(mouth: MouthCurves, gains: Tensor) -> MouthCurves:
+    """The same mouth, opened further or less.
+
+    Args:
+        mouth: T frames.
+        gains: (T,) 0 keeps it closed .. 1 as it is .. 2 exaggerates. Opening and jaw follow all the way, shape up to 1;
+            lips that press stay pressed.
+    """
+    moderate = gains.clamp(max=1)
+    amounts = {"opening": gains, "jaw": gains, "press": torch.ones_like(gains)}
+    return MouthCurves(**{name: getattr(mouth, name) * amounts.get(name, moderate) for name in MOUTH_PARAMETERS})

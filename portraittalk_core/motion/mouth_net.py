@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..speech.mel import MEL_RATE_HZ, NUM_MELS
+from ..types import MOUTH_PARAMETERS
 
-OUTPUTS = ("opening", "jaw", "width", "rounding", "raise_upper", "tuck", "press")
 STRIDE = 2
 OUTPUT_RATE_HZ = MEL_RATE_HZ // STRIDE
 FLOOR_DB = 50.0  # below a band's loud moments nothing is heard
@@ -65,7 +65,7 @@ class _Layer(nn.Module):
 
 
 class MouthNet(nn.Module):
-    """Normalised log-mel (B, M, 80) at 100 Hz to (B, ceil(M / 2), 7) at 50 Hz, columns as OUTPUTS.
+    """Normalised log-mel (B, M, 80) at 100 Hz to (B, ceil(M / 2), 7) at 50 Hz, columns as MOUTH_PARAMETERS.
 
     Args:
         width: channels inside.
@@ -77,8 +77,8 @@ class MouthNet(nn.Module):
         self.enter = nn.Conv1d(NUM_MELS, width, 5, stride=STRIDE, padding=2)
         self.trunk = nn.Sequential(*(_Layer(width, dilation, ahead) for dilation, ahead in TRUNK))
         self.refine = nn.Sequential(*(_Layer(width, dilation, ahead) for dilation, ahead in REFINE))
-        self.early = nn.Conv1d(width, len(OUTPUTS), 1)
-        self.late = nn.Conv1d(width, len(OUTPUTS), 1)
+        self.early = nn.Conv1d(width, len(MOUTH_PARAMETERS), 1)
+        self.late = nn.Conv1d(width, len(MOUTH_PARAMETERS), 1)
 
     def forward(self, mel: Tensor) -> Tensor:
         """The refined answer."""

@@ -16,11 +16,14 @@ from torch import Tensor
 
 from ..face import topology as topo
 from ..face.geometry import rotation_matrix
-from ..types import LandmarkTrack, MotionPlan
+from ..types import MOUTH_PARAMETERS, HeadPose, LandmarkTrack, MotionPlan, MouthCurves
+from .smoothing import smooth_step
 
 WIDEST_GAP = 0.36  # inner-lip gap of a fully open speaking mouth, as a share of the mouth's own width at rest
 UPPER_SHARE = 0.2  # part of the opening that the upper lip does; the rest is the lower lip and the jaw
 JAW_SHARE = 0.62  # chin drop as a share of the gap
+BROW_RISE, BROW_REACH = 0.05, 0.35  # inter-ocular units: how far brows rise, and how far around them skin follows
+LIFT = 0.07  # of the mouth's width, that the upper lip rises at raise_upper 1
 CLOSE_UPPER_SHARE = 0.45  # of an open resting mouth's gap, closed by the upper lip
 SPREAD = 0.07  # each corner's way outward at width 1, inter-ocular distances
 PUCKER = 0.22  # the mouth narrows by this share at rounding 1
@@ -42,7 +45,17 @@ class FaceRig:
     spread: Tensor  # (478, 3) width 1
     pucker: Tensor  # (478, 3) rounding 1
     press: Tensor  # (478, 3) press 1
+    drop: Tensor  # (478, 3) the chin drops by one unit, the lips stay together
+    lift: Tensor  # (478, 3) raise_upper 1
+    tuck: Tensor  # (478, 3) tuck 1
+    brows: Tensor  # (478, 3) both brows raised
     shut: Tensor  # (478, 3) both eyes shut
+
+    @property
+    def shapes(self) -> Tensor:
+        """(10, 478, 3) in the order of `_amounts`, then brows and lids."""
+        lips = (self.close, self.part, self.spread, self.pucker, self.lift, self.tuck, self.press)
+        return torch.stack([*lips, self.drop, self.brows, self.shut])
 
     def to_px(self, local: Tensor) -> Tensor:
         """(…, 478, 3) face axes to picture pixels."""
@@ -65,18 +78,24 @@ def plan_landmarks(
     """
     rig = rig or make_rig(plan.reference)
     span = slice(start, len(plan) if stop is None else min(stop, len(plan)))
-    mouth = plan.mouth
-    rounding = mouth.rounding[span].clamp(0, 1)
-    gap = mouth.opening[span].clamp(0, 2) * WIDEST_GAP * rig.mouth_width * (1 - 0.15 * rounding)
-    shapes = torch.stack([rig.close, rig.part, rig.spread, rig.pucker, rig.press, rig.shut])
-    # pressed lips part no more than they are pressed, so that a bilabial closes whatever the opening says
-    press = mouth.press[span].clamp(0, 1)
-    gap = gap * (1 - press)
-    amounts = [torch.ones_like(gap), gap, mouth.width[span].clamp(-1, 1), rounding, press, plan.blink[span].clamp(0, 1)]
-    local = rig.rest + torch.einsum("st,snc->tnc", torch.stack(amounts), shapes)
-    local = _turn_head(local, plan.head.angles_deg[span], plan.head.translation[span], plan.head.scale[span])
+    amounts = _amounts(rig, MouthCurves(*(getattr(plan.mouth, name)[span] for name in MOUTH_PARAMETERS)))
+    amounts += [plan.brow[span].clamp(0, 1), plan.blink[span].clamp(0, 1)]
+    local = rig.rest + torch.einsum("st,snc->tnc", torch.stack(amounts), rig.shapes)
+    local = turn_head(local, plan.head, span)
     reference = plan.reference
     return LandmarkTrack.from_px(rig.to_px(local), reference.width, reference.height, plan.fps)
+
+
+def _amounts(rig: FaceRig, mouth: MouthCurves) -> list[Tensor]:
+    """(T,) of each of the rig's mouth shapes."""
+    widest = WIDEST_GAP * rig.mouth_width
+    rounding, press = mouth.rounding.clamp(0, 1), mouth.press.clamp(0, 1)
+    # pressed lips part no more than they are pressed, so that a bilabial closes whatever the opening says
+    gap = mouth.parting.clamp(0, 2) * widest
+    chin = (mouth.jaw - mouth.parting).clamp(-0.3, 0.5) * JAW_SHARE * widest
+    moving = (mouth.opening + mouth.jaw).clamp(0, 1)  # at rest nothing is lifted or tucked
+    lift, tuck = (curve.clamp(0, 1) * moving.clamp(max=0.25) * 4 for curve in (mouth.raise_upper, mouth.tuck))
+    return [torch.ones_like(gap), gap, mouth.width.clamp(-1, 1), rounding, lift, tuck, press, chin]
 
 
 def make_rig(reference: LandmarkTrack) -> FaceRig:
@@ -88,7 +107,7 @@ def make_rig(reference: LandmarkTrack) -> FaceRig:
     points = reference.points_px[0]
     axes, origin, unit = face_axes(points)
     rest = (points - origin) @ axes.T / unit
-    outline = _Interpolator(rest)
+    outline = SkinInterpolator(rest)
     return FaceRig(
         rest=rest,
         axes=axes,
@@ -100,6 +119,10 @@ def make_rig(reference: LandmarkTrack) -> FaceRig:
         spread=_spread_shape(rest, outline),
         pucker=_pucker_shape(rest, outline),
         press=_press_shape(rest),
+        drop=_drop_shape(rest, outline),
+        lift=_lift_shape(rest, outline),
+        tuck=_tuck_shape(rest),
+        brows=_brows_shape(rest),
         shut=_shut_shape(rest),
     )
 
@@ -122,15 +145,15 @@ def face_axes(points_px: Tensor) -> tuple[Tensor, Tensor, float]:
     return torch.stack([x, y, torch.linalg.cross(x, y)]), (left + right) / 2, unit
 
 
-def _turn_head(local: Tensor, angles_deg: Tensor, translation: Tensor, scale: Tensor) -> Tensor:
-    """Rotate (T, 478, 3) about the neck, then move and scale."""
-    rotation = rotation_matrix(angles_deg)
+def turn_head(local: Tensor, head: HeadPose, span: slice) -> Tensor:
+    """(T, 478, 3) in face axes, rotated about the neck, then moved and scaled as the frames `span` of `head` say."""
     pivot = torch.tensor(PIVOT)
+    rotation, scale = rotation_matrix(head.angles_deg[span]), head.scale[span]
     turned = (local - pivot) @ rotation.transpose(1, 2) * scale[:, None, None] + pivot
-    return turned + translation[:, None, :]
+    return turned + head.translation[span][:, None, :]
 
 
-class _Interpolator:
+class SkinInterpolator:
     """Carries displacements of the lips' outline and the jaw smoothly over the skin; upper face and nose stay."""
 
     # fmt: off
@@ -157,11 +180,6 @@ class _Interpolator:
         return filled
 
 
-def _smoothstep(x: Tensor) -> Tensor:
-    x = x.clamp(0, 1)
-    return x * x * (3 - 2 * x)
-
-
 def _lip_columns() -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     """For each of the 11 columns across the mouth, its 4 upper and 4 lower points, outer ring first."""
     upper = zip(*topo.UPPER_LIP_RINGS, strict=True)
@@ -173,13 +191,13 @@ def _jaw(rest: Tensor) -> Tensor:
     """(478,) share of the chin's drop that each point makes: 1 at the chin, 0 above the mouth and at the ears."""
     mouth_y = rest[list(topo.MOUTH_CORNERS), 1].mean()
     chin = rest[topo.CHIN]
-    below = _smoothstep((rest[:, 1] - mouth_y + 0.25 * (chin[1] - mouth_y)) / (1.05 * (chin[1] - mouth_y)))
+    below = smooth_step((rest[:, 1] - mouth_y + 0.25 * (chin[1] - mouth_y)) / (1.05 * (chin[1] - mouth_y)))
     half_width = (rest[list(topo.FACE_OVAL), 0].max() - rest[list(topo.FACE_OVAL), 0].min()) / 2
     aside = ((rest[:, 0] - chin[0]).abs() / half_width).clamp(max=1)
     return below * (1 - 0.75 * aside**2)
 
 
-def _close_shape(rest: Tensor, outline: _Interpolator) -> Tensor:
+def _close_shape(rest: Tensor, outline: SkinInterpolator) -> Tensor:
     shape = torch.zeros_like(rest)
     for upper, lower in _lip_columns()[1:-1]:
         gap = (rest[lower[3]] - rest[upper[3]]) * torch.tensor([0.0, 1.0, 1.0])
@@ -193,7 +211,7 @@ def _close_shape(rest: Tensor, outline: _Interpolator) -> Tensor:
     return outline.spread_over(shape, jaw_way)
 
 
-def _part_shape(rest: Tensor, outline: _Interpolator) -> Tensor:
+def _part_shape(rest: Tensor, outline: SkinInterpolator) -> Tensor:
     shape, jaw_way = torch.zeros_like(rest), torch.zeros_like(rest)
     jaw = _jaw(rest)
     jaw_way[:, 1] = JAW_SHARE * jaw
@@ -220,7 +238,7 @@ def _sideways(rest: Tensor) -> Tensor:
     return ((2 * rest[:, 0] - right - left) / (left - right)).clamp(-1.05, 1.05)
 
 
-def _spread_shape(rest: Tensor, outline: _Interpolator) -> Tensor:
+def _spread_shape(rest: Tensor, outline: SkinInterpolator) -> Tensor:
     shape = torch.zeros_like(rest)
     shape[:, 0] = SPREAD * _sideways(rest)
     shape[:, 1] = -0.25 * SPREAD * _sideways(rest).abs() ** 2
@@ -228,7 +246,7 @@ def _spread_shape(rest: Tensor, outline: _Interpolator) -> Tensor:
     return outline.spread_over(shape, torch.zeros_like(rest))
 
 
-def _pucker_shape(rest: Tensor, outline: _Interpolator) -> Tensor:
+def _pucker_shape(rest: Tensor, outline: SkinInterpolator) -> Tensor:
     shape = torch.zeros_like(rest)
     half_width = (rest[topo.MOUTH_CORNERS[1], 0] - rest[topo.MOUTH_CORNERS[0], 0]) / 2
     shape[:, 0] = -PUCKER * half_width * _sideways(rest)
@@ -247,6 +265,48 @@ def _press_shape(rest: Tensor) -> Tensor:
             thickness = rest[chain[3]] - rest[chain[0]]
             for ring, carry in enumerate((0.10, 0.12, 0.08, 0.0)):
                 shape[chain[ring], 1] = carry * thickness[1]
+    return shape
+
+
+def _drop_shape(rest: Tensor, outline: SkinInterpolator) -> Tensor:
+    shape, jaw_way = torch.zeros_like(rest), torch.zeros_like(rest)
+    jaw_way[:, 1] = _jaw(rest)
+    for _, lower in _lip_columns()[1:-1]:
+        shape[lower[0], 1] = 0.25 * _jaw(rest)[lower[0]]  # the lip's outer rim is pulled along
+    return outline.spread_over(shape, jaw_way)
+
+
+def _lift_shape(rest: Tensor, outline: SkinInterpolator) -> Tensor:
+    shape = torch.zeros_like(rest)
+    width = float((rest[topo.MOUTH_CORNERS[1]] - rest[topo.MOUTH_CORNERS[0]]).norm())
+    for upper, _ in _lip_columns()[1:-1]:
+        height = 1 - float(_sideways(rest)[upper[3]]) ** 2
+        for ring, carry in enumerate((0.8, 0.85, 0.92, 1.0)):
+            shape[upper[ring], 1] = -LIFT * width * carry * height
+    return outline.spread_over(shape, torch.zeros_like(rest))
+
+
+def _tuck_shape(rest: Tensor) -> Tensor:
+    shape = torch.zeros_like(rest)
+    for _, lower in _lip_columns()[1:-1]:  # the lower lip rolls in under the upper teeth: its red grows thin
+        thickness = rest[lower[3]] - rest[lower[0]]
+        for ring, carry in enumerate((0.12, 0.25, 0.30, 0.15)):
+            shape[lower[ring], 1] = carry * thickness[1]
+        shape[lower[3], 2] = 0.05
+    return shape
+
+
+def _brows_shape(rest: Tensor) -> Tensor:
+    """The brows rise, the forehead above them evenly less, the lids hardly."""
+    shape = torch.zeros_like(rest)
+    for brow in (topo.RIGHT_BROW, topo.LEFT_BROW):
+        points = rest[list(brow)]
+        away = torch.cdist(rest[:, :2], points[:, :2]).amin(1)
+        above = rest[:, 1] < points[:, 1].max()
+        reach = torch.where(above, BROW_REACH, 0.5 * BROW_REACH)
+        shape[:, 1] = torch.minimum(shape[:, 1], -BROW_RISE * smooth_step(1 - away / reach))
+    fixed = [*topo.EYELIDS, *topo.RIGHT_IRIS, *topo.LEFT_IRIS, *topo.FACE_OVAL]
+    shape[fixed] = 0
     return shape
 
 

@@ -79,3 +79,9 @@ def sample_at(signal: Tensor, rate_hz: float, times_s: Tensor) -> Tensor:
 def frame_times_s(num_frames: int, fps: Fraction) -> Tensor:
     """(T,) the middle of each video frame's time, seconds."""
     return (torch.arange(num_frames, dtype=torch.float64) + 0.5) / float(fps)
+
+
+def smooth_step(x: Tensor) -> Tensor:
+    """0 below 0, 1 above 1, and between them without a corner: 3 x² − 2 x³."""
+    x = x.clamp(0, 1)
+    return x * x * (3 - 2 * x)

@@ -66,6 +66,14 @@ def log_mel(speech: Speech) -> Tensor:
     return mel
 
 
+def level_of_bands(mel: Tensor, bands_hz: tuple[tuple[float, float], ...]) -> Tensor:
+    """(M, bands) decibels: mean level of some frequency bands in (M, 80) decibels."""
+    centres = mel_centres_hz()
+    masks = torch.stack([(centres >= low) & (centres < high) for low, high in bands_hz]).float()
+    average = (masks / masks.sum(1, keepdim=True).clamp(min=1)).T
+    return 10 * (10 ** (mel / 10) @ average).log10()
+
+
 def band_levels(speech: Speech, bands_hz: tuple[tuple[float, float], ...]) -> Tensor:
     """Mean level of some frequency bands, the compact form that a whole long clip is kept in.
 
@@ -76,7 +84,4 @@ def band_levels(speech: Speech, bands_hz: tuple[tuple[float, float], ...]) -> Te
     Returns:
         (samples // 160 + 1, bands) decibels, 100 frames a second.
     """
-    centres = mel_centres_hz()
-    masks = torch.stack([(centres >= low) & (centres < high) for low, high in bands_hz]).float()
-    average = (masks / masks.sum(1, keepdim=True).clamp(min=1)).T
-    return torch.cat([10 * (10 ** (block / 10) @ average).log10() for block in iterate_log_mel(speech)])
+    return torch.cat([level_of_bands(block, bands_hz) for block in iterate_log_mel(speech)])

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..motion.mouth_net import OUTPUTS, STRIDE, MouthNet, measure_mel
+from ..motion.mouth_net import STRIDE, MouthNet, measure_mel
+from ..types import MOUTH_PARAMETERS
 from .augment import mask_bands
 from .speech_corpus import CorpusClip
 
@@ -119,4 +120,4 @@ def _loss(predicted: Tensor, target: Tensor, training: MouthTraining) -> Tensor:
 
 def config_of(training: MouthTraining) -> dict[str, object]:
     """What the weight file says of its making."""
-    return {"outputs": list(OUTPUTS), **asdict(training)}
+    return {"outputs": list(MOUTH_PARAMETERS), **asdict(training)}

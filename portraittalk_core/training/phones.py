@@ -10,7 +10,6 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import dataclass
 
-PARAMETERS = ("opening", "jaw", "width", "rounding", "raise_upper", "tuck", "press")
 SILENCE = ""  # the symbol of a pause
 
 
@@ -18,8 +17,8 @@ SILENCE = ""  # the symbol of a pause
 class Articulation:
     """Targets of one sound and how strictly it insists on them."""
 
-    targets: tuple[float, ...]  # one per PARAMETERS; opening and jaw 0..1, width −1..1, the others 0..1
-    dominance: tuple[float, ...]  # one per PARAMETERS, 0 leaves it to the neighbours
+    targets: tuple[float, ...]  # one per types.MOUTH_PARAMETERS; opening and jaw 0..1, width −1..1, the others 0..1
+    dominance: tuple[float, ...]  # one per types.MOUTH_PARAMETERS, 0 leaves it to the neighbours
     vowel: bool = False
 
 

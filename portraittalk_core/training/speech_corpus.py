@@ -54,7 +54,7 @@ class CorpusClip:
 
     @property
     def targets(self) -> np.ndarray:
-        """(M, 7) lip and jaw movements as phones.PARAMETERS, 100 Hz."""
+        """(M, 7) lip and jaw movements as MOUTH_PARAMETERS, 100 Hz."""
         return trajectories(self.sounds, (len(self.mel) - 1) / RATE_HZ, self.level.float().numpy())[: len(self.mel)]
 
 

@@ -9,15 +9,7 @@ from functools import cache
 import numpy as np
 
 # fmt: off
-COMMON = """hello people good morning every body welcome to our show maybe you remember why we moved the boat before summer
-my mother bought five apples and a warm blue shirt what about your father he was very funny when we met him
-please open both windows because the room is too hot I never thought about that problem until you told me now
-show me how far away the river might be if we follow this old path over the mountain big brown bears may come
-from above the farm push the door very slowly and wait for a moment then watch the small bird fly off the roof
-most of them have been working from home for many months but some would rather be back in the office again
-president people government amazing beautiful simple problem number example family money water music movie happy
-together tomorrow probably important anybody favorite wonderful possible yellow purple orange banana umbrella
-oh wow yes no well so okay right sure thanks sorry maybe really actually exactly absolutely of course let us go""".split()
+COMMON = ["hello", "people", "good", "morning", "every", "body", "welcome", "to", "our", "show", "maybe", "you", "remember", "why", "we", "moved", "the", "boat", "before", "summer", "my", "mother", "bought", "five", "apples", "and", "a", "warm", "blue", "shirt", "what", "about", "your", "father", "he", "was", "very", "funny", "when", "we", "met", "him", "please", "open", "both", "windows", "because", "the", "room", "is", "too", "hot", "I", "never", "thought", "about", "that", "problem", "until", "you", "told", "me", "now", "show", "me", "how", "far", "away", "the", "river", "might", "be", "if", "we", "follow", "this", "old", "path", "over", "the", "mountain", "big", "brown", "bears", "may", "come", "from", "above", "the", "farm", "push", "the", "door", "very", "slowly", "and", "wait", "for", "a", "moment", "then", "watch", "the", "small", "bird", "fly", "off", "the", "roof", "most", "of", "them", "have", "been", "working", "from", "home", "for", "many", "months", "but", "some", "would", "rather", "be", "back", "in", "the", "office", "again", "president", "people", "government", "amazing", "beautiful", "simple", "problem", "number", "example", "family", "money", "water", "music", "movie", "happy", "together", "tomorrow", "probably", "important", "anybody", "favorite", "wonderful", "possible", "yellow", "purple", "orange", "banana", "umbrella", "oh", "wow", "yes", "no", "well", "so", "okay", "right", "sure", "thanks", "sorry", "maybe", "really", "actually", "exactly", "absolutely", "of", "course", "let", "us", "go"]
 # fmt: on
 
 
@@ -101,7 +93,9 @@ def make_text(language: str, random: np.random.Generator) -> str:
 def _word(syllables: Syllables, random: np.random.Generator) -> str:
     count = random.choice([1, 2, 2, 3, 3, 4])
     vowels = syllables.vowels or ("",)
-    parts = (random.choice(syllables.onsets) + random.choice(vowels) + random.choice(syllables.codas) for _ in range(count))
+    parts = (
+        random.choice(syllables.onsets) + random.choice(vowels) + random.choice(syllables.codas) for _ in range(count)
+    )
     return "".join(str(part) for part in parts)
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .phones import PARAMETERS, SILENCE, SOUNDS, to_sounds
+from ..types import MOUTH_PARAMETERS
+from .phones import SILENCE, SOUNDS, to_sounds
 
 RATE_HZ = 100
 USUAL_SOUND_S = 0.075  # at this mean length of a sound the reaches below hold
@@ -28,7 +29,7 @@ REST_OPENING = 0.30  # where short vowels stay
 BACKGROUND = 1e-3  # pull towards rest where nothing else does
 EFFORT_DB = 9.0  # a vowel that much louder than the clip's vowels opens wider by EFFORT
 EFFORT = 0.2
-PAUSE_OPENING, PAUSE_S = 0.28, 0.8  # a short pause leaves the lips apart; by 1 − 1/e less in a pause of this length
+PAUSE_OPENING, PAUSE_S = 0.28, 0.4  # a short pause leaves the lips apart; a longer one less, as exp(−length / PAUSE_S)
 
 
 @dataclass(frozen=True)
@@ -76,11 +77,11 @@ def trajectories(sounds: Sounds, seconds: float, level_db: np.ndarray | None = N
         level_db: (M,) loudness at 100 Hz; louder vowels open wider. None: all alike.
 
     Returns:
-        (M, 7) float32 at 100 Hz, sample i at i · 10 ms; columns as PARAMETERS.
+        (M, 7) float32 at 100 Hz, sample i at i · 10 ms; columns as MOUTH_PARAMETERS.
     """
     times = np.arange(int(seconds * RATE_HZ) + 1) / RATE_HZ
     if not sounds.symbols:
-        return np.zeros((len(times), len(PARAMETERS)), np.float32)
+        return np.zeros((len(times), len(MOUTH_PARAMETERS)), np.float32)
     table = [SOUNDS[symbol] for symbol in sounds.symbols]
     lengths = sounds.end_s - sounds.start_s
     targets = np.array([sound.targets for sound in table])
@@ -91,8 +92,8 @@ def trajectories(sounds: Sounds, seconds: float, level_db: np.ndarray | None = N
     targets[:, :2] = _undershot(targets[:, :2], lengths, vowels, _effort(sounds, vowels, level_db))
     pace = np.clip(np.sqrt(lengths[spoken].mean() / USUAL_SOUND_S), 0.7, 1.4) if spoken.any() else 1.0
     middles = (sounds.start_s + sounds.end_s) / 2
-    result = np.empty((len(times), len(PARAMETERS)), np.float32)
-    for column in range(len(PARAMETERS)):
+    result = np.empty((len(times), len(MOUTH_PARAMETERS)), np.float32)
+    for column in range(len(MOUTH_PARAMETERS)):
         away = times[:, None] + LEAD_S[column] - middles
         outside = np.maximum(np.abs(away) - CORE_SHARE / 2 * lengths, 0)
         reach = pace * np.where(away < 0, AHEAD_S[column], BEHIND_S[column])

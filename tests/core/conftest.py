@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from portraittalk_core.types import HeadPose, LandmarkTrack, MotionPlan, MouthCurves, Portrait, as_fps
+from portraittalk_core.types import MOUTH_PARAMETERS, HeadPose, LandmarkTrack, MotionPlan, MouthCurves, Portrait, as_fps
 
 
 @pytest.fixture(scope="session")
@@ -26,8 +26,9 @@ def make_plan(astronaut):
             shape = (count, width) if width else (count,)
             return torch.tensor(curves[name], dtype=torch.float32) if name in curves else torch.zeros(shape)
 
-        mouth = MouthCurves(curve("opening"), curve("width"), curve("rounding"), curve("press"))
+        curves.setdefault("jaw", curves.get("opening", [0.0] * count))
+        mouth = MouthCurves(*(curve(name) for name in MOUTH_PARAMETERS))
         head = HeadPose(curve("angles_deg", 3), curve("translation", 3), torch.ones(count))
-        return MotionPlan(reference or astronaut.landmarks, mouth, curve("blink"), head, as_fps(25))
+        return MotionPlan(reference or astronaut.landmarks, mouth, curve("blink"), curve("brow"), head, as_fps(25))
 
     return build

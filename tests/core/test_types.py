@@ -10,6 +10,7 @@ import torch
 
 from portraittalk_core.errors import InputError, ShapeError
 from portraittalk_core.types import (
+    MOUTH_PARAMETERS,
     HeadPose,
     LandmarkTrack,
     MotionOptions,
@@ -146,7 +147,7 @@ def test_head_pose_and_mouth_curves_reject_uneven_parts():
     with pytest.raises(ShapeError, match="scale"):
         HeadPose(torch.zeros(3, 3), torch.zeros(3, 3), torch.ones(4))
     with pytest.raises(ShapeError, match="rounding"):
-        MouthCurves(torch.zeros(3), torch.zeros(3), torch.zeros(2), torch.zeros(3))
+        MouthCurves(*(torch.zeros(2 if name == "rounding" else 3) for name in MOUTH_PARAMETERS))
 
 
 @pytest.mark.parametrize(
