@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from . import embedded
+from . import embedded, lipsync
 
 
 def main() -> int:
@@ -12,6 +12,7 @@ def main() -> int:
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(metavar="BENCHMARK", required=True)
     embedded.add_arguments(commands.add_parser("embedded", help=embedded.PURPOSE, description=embedded.PURPOSE))
+    lipsync.add_arguments(commands.add_parser("lipsync", help=lipsync.PURPOSE, description=lipsync.PURPOSE))
     args = parser.parse_args()
     return args.run(args)
 

@@ -1,0 +1,353 @@
+"""Measures how well the embedded engine's mouth follows speech on real clips, beside baselines in the same run.
+
+Also how fast it goes from sound to landmarks, and that its memory does not grow with the clip.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import statistics
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from portraittalk_core.errors import InputError
+from portraittalk_core.face.canonical import canonical_face
+from portraittalk_core.face.geometry import interocular_px, jaw_drop, mouth_open, mouth_width
+from portraittalk_core.metrics.landmark_distance import MOUTH_POINTS
+from portraittalk_core.metrics.lip_sync import MIN_FRAMES, affine_error, lip_correlation, shift_error
+from portraittalk_core.motion.embedded import plan_motion
+from portraittalk_core.motion.mouth import predict_mouth
+from portraittalk_core.motion.retarget import plan_landmarks
+from portraittalk_core.speech.mel import log_mel
+from portraittalk_core.types import LandmarkTrack, MotionOptions
+
+from . import lipsync_speed
+from .lipsync_baselines import Prediction, Predictor, Ridge, find_rhubarb, rhubarb_predictors, simple_predictors
+from .lipsync_clips import Clip, in_one_pose, load_clips
+from .lipsync_tables import Table, progress, show, to_markdown
+
+PURPOSE = "how well lips follow speech on a folder of real clips, beside baselines; --speed: how fast, in what memory"
+OURS, OURS_DRAWN = "ours, mouth opening", "ours, drawn on a neutral face"
+FAILED = 0.2  # r at the best lag; a single clip's r below about this may be chance
+
+MUST_BEST, MUST_ZERO, MUST_WORST, MUST_JAW, MUST_CPU = 0.45, 0.42, 0.10, 0.40, 0.02
+GOAL_BEST, GOAL_ZERO, GOAL_WORST, GOAL_JAW, GOAL_CPU = 0.53, 0.54, 0.35, 0.45, 0.005
+
+
+@dataclass(frozen=True)
+class Row:
+    """One predictor on one clip; None where it says nothing."""
+
+    clip: str
+    predictor: str
+    r_best: float | None  # gap, best lag within ±2 frames
+    lag: int | None  # frames the prediction is moved later there
+    r_zero: float | None  # gap
+    r_jaw: float | None  # jaw drop, zero lag
+    r_width: float | None  # mouth width, zero lag
+    gap_error: float  # inter-ocular distances, after the clip's best scale and offset
+    cpu: float  # processor seconds per second of sound, mel included
+
+
+@dataclass(frozen=True)
+class LandmarkRow:
+    """Mean distance of 40 mouth landmarks from the true ones on one clip, in inter-ocular distances."""
+
+    clip: str
+    fitted: float  # after the clip's best scale of all shifts and offset of each landmark
+    fitted_still: float  # the same of a mouth that does not move
+    plain: float  # as the engine draws it from the clip's most closed frame
+    plain_still: float
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare this benchmark's options."""
+    parser.add_argument("--clips", type=Path, metavar="FOLDER", help="<clip>.mp4, <clip>.wav, gt/<clip>.npz if known")
+    parser.add_argument("--out", type=Path, metavar="FILE", help=".md: the tables; .csv: every clip and predictor")
+    parser.add_argument(
+        "--weights", type=Path, metavar="FILE", help="the mouth network's weights, not those in the box"
+    )
+    parser.add_argument("--rhubarb", metavar="PATH", help="Rhubarb Lip Sync's executable (else sought on PATH)")
+    parser.add_argument("--speakers", type=Path, metavar="FILE", help="JSON of clip: speaker, or CSV of file, speaker")
+    parser.add_argument(
+        "--trained-on", nargs="*", default=["grid_"], metavar="PREFIX", help="beginnings of clips ours was trained on"
+    )
+    parser.add_argument("--landmarks", action="store_true", help="also the mouth landmarks' error (tracks the videos)")
+    parser.add_argument("--tracks", type=Path, metavar="FOLDER", help="where to keep tracked faces for the next run")
+    parser.add_argument("--failures", action="store_true", help=f"list the clips on which ours has r below {FAILED}")
+    parser.add_argument("--speed", action="store_true", help="speed and memory on 60 and 600 s of speech")
+    parser.add_argument("--measure-speed", type=int, help=argparse.SUPPRESS)  # what a child process does
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print, write, and return 1 if a must is missed."""
+    if args.measure_speed:
+        return lipsync_speed.run_child(args.measure_speed)
+    if not args.clips and not args.speed:
+        _shout("nothing to measure: give --clips FOLDER, or --speed.")
+        return 2
+    torch.set_num_threads(1)
+    tables, rows, missed = [], [], 0
+    if args.clips:
+        try:
+            clips = load_clips(args.clips, args.speakers, args.landmarks, args.tracks, _shout)
+        except InputError as error:
+            _shout(str(error))
+            return 2
+        rows = measure(clips, predictors_for(clips, args.rhubarb, args.weights))
+        known = tuple(args.trained_on)
+        goals, missed = _goals(rows, known)
+        tables += [*_summaries(rows, known), goals, _by_clip(rows, clips, known)]
+        tables += [_failures(rows, clips, args.weights)] if args.failures else []
+        if args.landmarks:
+            tables.append(_landmark_table([landmark_error(clip, args.weights) for clip in clips]))
+    if args.speed:
+        table, too_slow = lipsync_speed.measure_in_children()
+        tables.append(table)
+        missed += too_slow
+    for table in tables:
+        show(table)
+    if args.out:
+        _write(args.out, tables, rows)
+    return int(missed > 0)
+
+
+def predictors_for(clips: list[Clip], rhubarb: str | None = None, weights: Path | None = None) -> list[Predictor]:
+    """Every predictor that can be had here; says loudly which cannot."""
+    found = simple_predictors()
+    executable = find_rhubarb(rhubarb)
+    if executable:
+        found += rhubarb_predictors(executable)
+    else:
+        what = f"{rhubarb} is no executable" if rhubarb else "there is no rhubarb on PATH"
+        _shout(f"RHUBARB IS NOT MEASURED: {what}. Get Rhubarb Lip Sync 1.13 or later and give --rhubarb PATH.")
+    if len({clip.speaker for clip in clips}) > 1:
+        found.append(Ridge(clips).predictor())
+    else:
+        _shout("RIDGE REGRESSION IS NOT MEASURED: it needs clips of at least two speakers (see --speakers).")
+    return [*found, *our_predictors(weights)]
+
+
+def our_predictors(weights: Path | None = None) -> list[Predictor]:
+    """The embedded engine's mouth opening as it is, and as the lips of a neutral face."""
+    network = (weights,) if weights else ()
+
+    def opening(clip: Clip) -> Prediction:
+        return Prediction(predict_mouth(clip.speech, MotionOptions(fps=clip.fps), *network).opening)
+
+    def drawn(clip: Clip) -> Prediction:
+        track = speak(clip, neutral_face(), weights)
+        return Prediction(mouth_open(track), mouth_width(track), jaw_drop(track))
+
+    return [Predictor(OURS, opening), Predictor(OURS_DRAWN, drawn)]
+
+
+def neutral_face() -> LandmarkTrack:
+    """One frame of the canonical face, 100 pixels between the eyes."""
+    points_px = canonical_face()[None] * 100 + torch.tensor([256.0, 220.0, 0.0])
+    return LandmarkTrack.from_px(points_px, 512, 512, 25)
+
+
+def speak(clip: Clip, reference: LandmarkTrack, weights: Path | None = None) -> LandmarkTrack:
+    """The landmarks of a face that says the clip and neither turns nor blinks."""
+    options = MotionOptions(fps=clip.fps, head_motion=0, blink_rate=0)
+    return plan_landmarks(plan_motion(clip.speech, reference, options, *((weights,) if weights else ())))
+
+
+def measure(clips: list[Clip], predictors: list[Predictor]) -> list[Row]:
+    """Every predictor on every clip; each warms up on the first one."""
+    rows = []
+    for predictor in predictors:
+        predictor.predict(clips[0])
+        for number, clip in enumerate(clips, 1):
+            progress(f"{predictor.name}: {number}/{len(clips)} {clip.name}")
+            rows.append(score(clip, predictor))
+    progress("")
+    return rows
+
+
+def score(clip: Clip, predictor: Predictor) -> Row:
+    """One predictor on one clip."""
+    started = lipsync_speed.processor_s()
+    said = predictor.predict(clip)
+    cpu = (lipsync_speed.processor_s() - started) / clip.speech.seconds
+    num = min(len(said.gap), len(clip))  # the sound may be a frame longer than the video
+    valid = clip.valid[:num]
+
+    def correlate(predicted: torch.Tensor | None, true: torch.Tensor) -> float | None:
+        return None if predicted is None else lip_correlation(predicted[:num], true[:num], valid).r_zero
+
+    error = affine_error(said.gap[:num], clip.gap[:num], valid)
+    if predictor.constant:
+        return Row(clip.name, predictor.name, None, None, None, None, None, error, cpu)
+    found = lip_correlation(said.gap[:num], clip.gap[:num], valid)
+    jaw = correlate(said.gap if said.jaw is None else said.jaw, clip.jaw)
+    width = correlate(said.width, clip.width)
+    return Row(clip.name, predictor.name, found.r_best, found.lag, found.r_zero, jaw, width, error, cpu)
+
+
+def landmark_error(clip: Clip, weights: Path | None = None) -> LandmarkRow:
+    """The embedded engine's lips, drawn on the clip's most closed frame, beside the true ones in that frame's pose."""
+    seen = torch.where(clip.valid, clip.gap, torch.inf)[: len(clip.track)]
+    closed = int(seen.argmin())
+    reference = clip.track.slice(closed, closed + 1)
+    drawn = speak(clip, reference, weights)
+    num = min(len(drawn), len(clip.track))
+    lips, rest = list(MOUTH_POINTS), reference.points_px[0].double()
+    unit = float(interocular_px(rest[None])[0])
+    true = ((in_one_pose(clip.track, rest)[:num] - rest)[:, lips, :2]) / unit
+    ours = (drawn.points_px[:num].double() - rest)[:, lips, :2] / unit
+    valid, still = clip.valid[:num], torch.zeros_like(true)
+    return LandmarkRow(
+        clip.name,
+        fitted=shift_error(ours, true, valid),
+        fitted_still=shift_error(still, true, valid),
+        plain=float((ours - true)[valid].norm(dim=-1).mean()),
+        plain_still=float(true[valid].norm(dim=-1).mean()),
+    )
+
+
+def _summaries(rows: list[Row], known: tuple[str, ...]) -> list[Table]:
+    others = [row for row in rows if not row.clip.startswith(known)]
+    num, num_others = (len({row.clip for row in part}) for part in (rows, others))
+    tables = [_summary(f"All {num} clips (mean / median)", rows)]
+    if 0 < num_others < num:
+        left_out = (
+            f"the {num - num_others} named {' '.join(f'{name}*' for name in known)}, whose speakers ours may know"
+        )
+        tables.append(_summary(f"{num_others} clips: without {left_out}", others))
+    return tables
+
+
+def _summary(title: str, rows: list[Row]) -> Table:
+    header = ["predictor", "r, ±2 frames", "r, zero lag", "worst r, zero lag", "jaw r", "width r", "gap error"]
+    body = []
+    for name in dict.fromkeys(row.predictor for row in rows):
+        own = [row for row in rows if row.predictor == name]
+        both = [_both(getattr(row, what) for row in own) for what in ("r_best", "r_zero", "r_jaw", "r_width")]
+        worst = _number(min((row.r_zero for row in own if row.r_zero is not None), default=None))
+        cpu = f"{statistics.mean(row.cpu for row in own):.4f}"
+        body.append([name, *both[:2], worst, *both[2:], _both(row.gap_error for row in own), cpu])
+    return Table(title, [*header, "CPU s per s"], body)
+
+
+def _goals(rows: list[Row], known: tuple[str, ...]) -> tuple[Table, int]:
+    """What `design/lipsync.md` asks of ours, on speakers it does not know, and how many musts are missed."""
+    all_own = [row for row in rows if row.predictor in (OURS, OURS_DRAWN)]
+    unknown = [row for row in all_own if not row.clip.startswith(known)] or all_own
+    own, drawn = ([row for row in unknown if row.predictor == name] for name in (OURS, OURS_DRAWN))
+    mean = statistics.mean
+    asked = [
+        ("r, ±2 frames, mean", mean(row.r_best for row in own), MUST_BEST, GOAL_BEST),
+        ("r, zero lag, mean", mean(row.r_zero for row in own), MUST_ZERO, GOAL_ZERO),
+        ("r, zero lag, worst clip", min(row.r_zero for row in own), MUST_WORST, GOAL_WORST),
+        ("jaw r, zero lag, mean, of the opening", mean(row.r_jaw for row in own), MUST_JAW, GOAL_JAW),
+        ("jaw r, zero lag, mean, of the drawn chin", mean(row.r_jaw for row in drawn), MUST_JAW, GOAL_JAW),
+        ("CPU s per s of sound", -mean(row.cpu for row in own), -MUST_CPU, -GOAL_CPU),  # less is better
+    ]
+    body, missed = [], 0
+    for name, reached, must, goal in asked:
+        missed += reached < must
+        verdict = "goal met" if reached >= goal else "must met" if reached >= must else "MUST NOT MET"
+        body.append([name, f"{abs(reached) if must < 0 else reached:.4g}", f"{abs(must):g}", f"{abs(goal):g}", verdict])
+    title = f"Ours ({OURS.removeprefix('ours, ')}) on {len(own)} clips of speakers not trained on"
+    return Table(title, ["asked", "reached", "must", "goal", ""], body), missed
+
+
+def _by_clip(rows: list[Row], clips: list[Clip], known: tuple[str, ...]) -> Table:
+    others = [name for name in dict.fromkeys(row.predictor for row in rows) if name not in (OURS, "constant")]
+    header = ["clip", "s", "r ±2", "lag", "r zero", "jaw r", "gap error", *(f"{name}: r ±2" for name in others)]
+    found = {(row.clip, row.predictor): row for row in rows}
+    body = []
+    for clip in clips:
+        own = found[clip.name, OURS]
+        marks = "*" * clip.name.startswith(known) + "°" * clip.measured
+        numbers = [own.r_best, own.lag, own.r_zero, own.r_jaw, own.gap_error]
+        beside = [_number(found[clip.name, name].r_best) for name in others]
+        body.append([clip.name + marks, f"{clip.speech.seconds:.1f}", *map(_number, numbers), *beside])
+    title = f"Ours ({OURS.removeprefix('ours, ')}) clip by clip (* speaker may be known to ours, ° truth measured here)"
+    return Table(title, header, body)
+
+
+def _failures(rows: list[Row], clips: list[Clip], weights: Path | None) -> Table:
+    body = []
+    for clip in clips:
+        of_clip = [row for row in rows if row.clip == clip.name and row.r_best is not None]
+        own = next(row for row in of_clip if row.predictor == OURS)
+        if own.r_best < FAILED:
+            rivals = [row for row in of_clip if row.predictor not in (OURS, OURS_DRAWN)]
+            body.append(
+                [clip.name, _number(own.r_best), *_notes(clip, max(rivals, key=lambda row: row.r_best), weights)]
+            )
+    return Table(
+        f"Clips on which ours has r below {FAILED} at the best lag", ["clip", "r ±2", "best other", "notes"], body
+    )
+
+
+def _notes(clip: Clip, rival: Row, weights: Path | None) -> tuple[str, str]:
+    gap, num_valid = clip.gap[clip.valid], int(clip.valid.sum())
+    parts = [f"{part:.2f}" for part in _by_thirds(clip, weights)]
+    notes = [f"{num_valid} frames, r in each third {' '.join(parts)}"] * bool(parts)
+    pause_db = _above_pauses_db(clip)
+    notes += [f"speech stands only {pause_db:.0f} dB above its pauses"] * (pause_db < 30)
+    notes += ["no predictor does better than chance"] * (rival.r_best < FAILED)
+    notes += [f"face unseen in {len(clip) - num_valid}"] * (num_valid < len(clip))
+    notes += [f"lips move little, gap varies by {float(gap.std()):.3f}"] * (float(gap.std()) < 0.04)
+    notes += [f"never closes, least gap {float(gap.min()):.3f}"] * (float(gap.min()) > 0.03)
+    return f"{_number(rival.r_best)} {rival.predictor}", "; ".join(notes)
+
+
+def _by_thirds(clip: Clip, weights: Path | None) -> list[float]:
+    """R at the best lag in each third of a clip: is it weak throughout, or in one place?"""
+    opening = our_predictors(weights)[0].predict(clip).gap
+    num = min(len(opening), len(clip))
+    parts = [slice(i * num // 3, (i + 1) * num // 3) for i in range(3)]
+    if any(int(clip.valid[part].sum()) < 2 * MIN_FRAMES for part in parts):
+        return []
+    return [lip_correlation(opening[part], clip.gap[part], clip.valid[part]).r_best for part in parts]
+
+
+def _above_pauses_db(clip: Clip) -> float:
+    """Level of loud moments above that of the quietest tenth."""
+    level = log_mel(clip.speech).mean(1)
+    return float(level.quantile(0.95) - level.quantile(0.1))
+
+
+def _landmark_table(rows: list[LandmarkRow]) -> Table:
+    names = ("fitted", "fitted_still", "plain", "plain_still")
+    body = [[row.clip, *(_number(getattr(row, name)) for name in names)] for row in rows]
+    body.append(["mean / median", *(_both(getattr(row, name) for row in rows) for name in names)])
+    title = "Mouth landmarks, mean distance from the true ones in inter-ocular distances, after aligning the pose"
+    header = ["clip", "ours, fitted to the clip", "still, fitted", "ours, as drawn", "still, as is"]
+    return Table(title, header, body)
+
+
+def _both(values: Iterable[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{_number(statistics.mean(known))} / {_number(statistics.median(known))}" if known else "–"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return str(value) if isinstance(value, int) else f"{value:.3f}"
+
+
+def _write(path: Path, tables: list[Table], rows: list[Row]) -> None:
+    if path.suffix == ".csv":
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(Row.__dataclass_fields__))
+            writer.writeheader()
+            writer.writerows(asdict(row) for row in rows)
+    else:
+        path.write_text("\n".join(map(to_markdown, tables)), encoding="utf-8")
+
+
+def _shout(text: str) -> None:
+    sys.stderr.write(f"\n*** {text}\n")
