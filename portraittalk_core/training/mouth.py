@@ -15,7 +15,7 @@ from ..types import MOUTH_PARAMETERS
 from .augment import mask_bands
 from .speech_corpus import CorpusClip
 
-WEIGHTS = (2.0, 1.0, 0.7, 1.0, 0.5, 1.0, 1.5)  # of the errors, one per output
+WEIGHTS = (2.5, 1.0, 0.7, 1.0, 0.5, 1.5, 3.0)  # of the errors, one per output
 Progress = Callable[[int, int], None]
 
 
@@ -23,10 +23,10 @@ Progress = Callable[[int, int], None]
 class MouthTraining:
     """How the network in the box is trained."""
 
-    steps: int = 6000
+    steps: int = 5000
     batch: int = 32
     segment: int = 400  # frames of 10 ms
-    width: int = 64
+    width: int = 96
     learning_rate: float = 3e-3
     weight_decay: float = 0.02
     velocity: float = 3.0  # weight of the error of the movement's speed
