@@ -190,6 +190,11 @@ def _motion_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--smoothing", **number, default=0.3, help="0 none .. 1 strong")
     group.add_argument("--offset-ms", **number, default=0.0, help="moves the mouth later, or earlier below 0")
     group.add_argument("--seed", metavar="N", type=int, default=0, help="another number, other blinks and head motion")
+    _file(group, "--gain-points", "IN.json", "mouth gain over time, as [[seconds, gain], …]; times --mouth-gain", False)
+    group = parser.add_argument_group("motion engine")
+    _file(group, "--engine", "FILE", "weights of another engine, known by their content; if not given, ours", False)
+    _file(group, "--encoder", "FILE", "speech encoder that the engine needs", False)
+    _file(group, "--face-model", "FOLDER", "folder with the 3-D face model that the engine needs", False)
 
 
 def _face_options(parser: argparse.ArgumentParser) -> None:

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .face.mesh import MeshBackend
+    from .motion.engines import MotionEngine
     from .pipelines.talk import TalkResult
-    from .types import LandmarkTrack, MotionOptions, Portrait
+    from .types import LandmarkTrack, MotionOptions, Portrait, Speech
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
 TRACK_SUFFIXES = (".safetensors",)
@@ -38,11 +39,20 @@ def talk(args: argparse.Namespace) -> None:
     from .media.audio import load_speech
     from .pipelines.talk import talk as make_video
 
+    engine = _engine(args)
     speech = load_speech(args.speech)
+    options = _with_gain_curve(options, args, speech)
     portrait = _find_portrait(args)
     with progress_bar("talking video") as on_progress:
         result = make_video(
-            portrait, speech, args.out, options, sound=args.speech, crf=args.crf, on_progress=on_progress
+            portrait,
+            speech,
+            args.out,
+            options,
+            engine=engine,
+            sound=args.speech,
+            crf=args.crf,
+            on_progress=on_progress,
         )
     _say_made(result, time.perf_counter() - started)
 
@@ -54,11 +64,13 @@ def landmarks(args: argparse.Namespace) -> None:
     options = _options(args)
     from .media.audio import load_speech
     from .media.records import save_record
-    from .motion.embedded import embedded_motion
 
+    engine = _engine(args)
     speech = load_speech(args.speech)
+    options = _with_gain_curve(options, args, speech)
     portrait = _find_portrait(args)
-    made = embedded_motion(speech, portrait.landmarks, options)
+    with progress_bar("moving the face") as on_progress:
+        made = engine(speech, portrait.landmarks, options, on_progress)
     save_record(made, args.out)
     _say_tracked(args.out, made, time.perf_counter() - started)
 
@@ -198,8 +210,31 @@ def check_crf(crf: int) -> int:
 def _options(args: argparse.Namespace) -> MotionOptions:
     from .types import MotionOptions, as_fps
 
-    given = {field.name: getattr(args, field.name) for field in dataclasses.fields(MotionOptions)}
-    return MotionOptions(**(given | {"fps": as_fps(args.fps)}))
+    names = [field.name for field in dataclasses.fields(MotionOptions) if field.name != "gain_curve"]
+    return MotionOptions(**({name: getattr(args, name) for name in names} | {"fps": as_fps(args.fps)}))
+
+
+def _engine(args: argparse.Namespace) -> MotionEngine:
+    """The engine asked for; a wrong file is told before any work."""
+    from .motion.engines import EngineFiles, open_engine
+
+    if args.engine is None:
+        return open_engine()
+    return open_engine(EngineFiles(args.engine, args.encoder, args.face_model))
+
+
+def _with_gain_curve(options: MotionOptions, args: argparse.Namespace, speech: Speech) -> MotionOptions:
+    """The options with the gain that a file of points gives every frame."""
+    if args.gain_points is None:
+        return options
+    from .motion.gain import gain_curve
+
+    try:
+        text = args.gain_points.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the gain points {args.gain_points} cannot be read ({error}); give a JSON file.") from error
+    curve = gain_curve(text, speech.num_frames(options.fps), options.fps)
+    return dataclasses.replace(options, gain_curve=curve)
 
 
 @contextmanager

@@ -9,12 +9,17 @@ from ..types import LandmarkTrack, MotionOptions, MotionPlan, Speech
 from .blink import blink_curve
 from .head import head_motion
 from .mouth import predict_mouth, with_gain
+from .raw import Progress
 from .retarget import plan_landmarks
 from .stress import brow_curve, stress_curve
 
 
 def plan_motion(
-    speech: Speech, reference: LandmarkTrack, options: MotionOptions | None = None, network: Path | None = None
+    speech: Speech,
+    reference: LandmarkTrack,
+    options: MotionOptions | None = None,
+    network: Path | None = None,
+    on_progress: Progress | None = None,
 ) -> MotionPlan:
     """Plan a whole clip's motion in its compact form.
 
@@ -23,12 +28,13 @@ def plan_motion(
         reference: one frame: the face that is to say it.
         options: frame rate and amounts.
         network: a file that `portraittalk train mouth` wrote; None is the network in the box.
+        on_progress: called with tenths of seconds heard and in all; may raise to stop.
 
     Returns:
         ceil(seconds · fps) frames.
     """
     options = options or MotionOptions()
-    natural = predict_mouth(speech, replace(options, mouth_gain=1.0, gain_curve=None), network)
+    natural = predict_mouth(speech, replace(options, mouth_gain=1.0, gain_curve=None), network, on_progress)
     stress = stress_curve(natural, options.fps)
     blink = blink_curve(len(natural), options.fps, options.blink_rate, options.seed, stress)
     head = head_motion(stress, options.fps, options.head_motion, options.seed)
@@ -36,6 +42,12 @@ def plan_motion(
     return MotionPlan(reference, with_gain(natural, options.gains(len(natural))), blink, brow, head, options.fps)
 
 
-def embedded_motion(speech: Speech, reference: LandmarkTrack, options: MotionOptions | None = None) -> LandmarkTrack:
+def embedded_motion(
+    speech: Speech,
+    reference: LandmarkTrack,
+    options: MotionOptions | None = None,
+    network: Path | None = None,
+    on_progress: Progress | None = None,
+) -> LandmarkTrack:
     """Landmarks of a face that says `speech` (the contract of every motion engine; see `plan_motion`)."""
-    return plan_landmarks(plan_motion(speech, reference, options))
+    return plan_landmarks(plan_motion(speech, reference, options, network, on_progress))

@@ -15,6 +15,7 @@ from ..speech.voice_activity import SPEECH_BANDS_HZ, activity_of_levels
 from ..types import MOUTH_PARAMETERS, MotionOptions, MouthCurves, Speech
 from .mouth_model import load_mouth, run_mouth
 from .mouth_net import MelStatistics, MouthNet, measure_mel
+from .raw import Progress
 from .smoothing import frame_times_s, gaussian, sample_at, steady
 
 log = logging.getLogger(__name__)
@@ -27,13 +28,16 @@ HANG_S = 0.12  # lips move freely this long before and after the voice
 LEAST_SPOKEN = 5  # frames of 10 ms; a clip with fewer rests
 
 
-def predict_mouth(speech: Speech, options: MotionOptions, network: Path | None = None) -> MouthCurves:
+def predict_mouth(
+    speech: Speech, options: MotionOptions, network: Path | None = None, on_progress: Progress | None = None
+) -> MouthCurves:
     """All that lips and jaw do for every video frame of a clip.
 
     Args:
         speech: the clip.
         options: fps, mouth_gain, gain_curve, silence_gate_db, smoothing and offset_ms are used.
         network: a file that `portraittalk train mouth` wrote; None is the network in the box.
+        on_progress: called with tenths of seconds heard and in all; may raise to stop.
 
     Returns:
         ceil(seconds · fps) frames; a clip without a voice rests closed.
@@ -43,7 +47,7 @@ def predict_mouth(speech: Speech, options: MotionOptions, network: Path | None =
     """
     net = load_mouth(network)
     num_frames = speech.num_frames(options.fps)
-    said, activity = _listen(net, speech, options.silence_gate_db)
+    said, activity = _listen(net, speech, options.silence_gate_db, on_progress)
     spoken = activity > 0.5
     if int(spoken.sum()) < LEAST_SPOKEN:
         log.warning("no voice was found in %s: the mouth rests.", speech.source)
@@ -57,13 +61,18 @@ def predict_mouth(speech: Speech, options: MotionOptions, network: Path | None =
     return with_gain(natural, options.gains(num_frames))
 
 
-def _listen(net: MouthNet, speech: Speech, gate_db: float) -> tuple[Tensor, Tensor]:
+def _listen(
+    net: MouthNet, speech: Speech, gate_db: float, on_progress: Progress | None = None
+) -> tuple[Tensor, Tensor]:
     """What the network says, (M, 7) at 50 Hz, and where somebody speaks, (2 M or 2 M − 1,) 0..1 at 100 Hz."""
     levels: list[Tensor] = []
+    total = max(1, len(speech.waveform) // (10 * HOP))
 
     def overheard() -> Iterator[Tensor]:
         for block in blocks:
             levels.append(level_of_bands(block, SPEECH_BANDS_HZ))
+            if on_progress:
+                on_progress(min(len(levels) * BLOCK // 10, total), total)
             yield block
 
     if len(speech.waveform) <= MEASURED_BLOCKS * BLOCK * HOP:

@@ -17,6 +17,7 @@ from ..face import topology as topo
 from ..face.mesh import MeshBackend, detect_faces, find_portrait, open_mesh
 from ..media.video import VideoWriter
 from ..motion.embedded import plan_motion
+from ..motion.engines import MotionEngine, open_engine
 from ..motion.retarget import make_rig, plan_landmarks
 from ..motion.transfer import belongs_to, transfer_motion
 from ..render.warp import REACH, PortraitRenderer, check_same_shape
@@ -57,6 +58,7 @@ def talk(
     out: Path,
     options: MotionOptions | None = None,
     *,
+    engine: MotionEngine | None = None,
     sound: Sound = None,
     crf: int = 18,
     on_progress: Progress | None = None,
@@ -68,6 +70,7 @@ def talk(
         speech: what it says.
         out: the video file to write.
         options: frame rate, mouth gain, head motion, blinks, seed.
+        engine: what moves the face; None is the engine in the box.
         sound: the sound to put into the video; the speech itself if None.
         crf: H.264 quality, 0 lossless .. 51.
         on_progress: called with frames done and frames in all; may raise to stop, and then no file remains.
@@ -79,9 +82,25 @@ def talk(
     options = options or MotionOptions()
     writer = _writer(out, portrait, options.fps, sound if sound is not None else speech, crf)
     with writer:  # opened before the work begins, so that a bad path is told at once
-        plan = plan_motion(speech, portrait.landmarks, options)
-        pictures = render_plan(portrait, plan)
-        return _write_all(writer, pictures, len(plan), started, on_progress)
+        pictures = _talking(portrait, speech, options, engine or open_engine(), on_progress)
+        return _write_all(writer, pictures, speech.num_frames(options.fps), started, on_progress)
+
+
+def _talking(
+    portrait: Portrait, speech: Speech, options: MotionOptions, engine: MotionEngine, on_progress: Progress | None
+) -> Iterator[Tensor]:
+    hearing = _heard(speech.num_frames(options.fps), on_progress)
+    if engine.raw is None:
+        plan = plan_motion(speech, portrait.landmarks, options, engine.network, hearing)
+        yield from render_plan(portrait, plan)
+    else:
+        track = engine(speech, portrait.landmarks, options, hearing)
+        yield from PortraitRenderer(portrait).render(track)
+
+
+def _heard(total: int, on_progress: Progress | None) -> Progress | None:
+    """Lets a run be stopped while the engine listens; frames count only once they are drawn."""
+    return None if on_progress is None else lambda done, of: on_progress(0, total)
 
 
 def landmarks_of_speech(
@@ -90,6 +109,7 @@ def landmarks_of_speech(
     options: MotionOptions,
     face_index: int = 0,
     reference: LandmarkTrack | None = None,
+    engine: MotionEngine | None = None,
     on_progress: Progress | None = None,
 ) -> LandmarkTrack:
     """The landmarks of a picture's face that says something.
@@ -100,6 +120,7 @@ def landmarks_of_speech(
         options: frame rate, mouth gain, head motion, blinks, seed.
         face_index: which face, 0 is the largest.
         reference: the face's landmarks, if they are known already (its first frame counts).
+        engine: what moves the face; None is the engine in the box.
         on_progress: called with frames done and frames in all; may raise to stop.
 
     Raises:
@@ -107,7 +128,11 @@ def landmarks_of_speech(
     """
     if reference is None:
         reference = find_portrait(picture, face_index).landmarks
-    plan = plan_motion(speech, reference.slice(0, 1), options)
+    engine = engine or open_engine()
+    if engine.raw is not None:
+        return engine(speech, reference.slice(0, 1), options, on_progress)
+    hearing = _heard(speech.num_frames(options.fps), on_progress)
+    plan = plan_motion(speech, reference.slice(0, 1), options, engine.network, hearing)
     rig, spans = make_rig(plan.reference), []
     for start in range(0, len(plan), SPAN):
         spans.append(plan_landmarks(plan, start, start + SPAN, rig).points)

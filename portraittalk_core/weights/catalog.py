@@ -27,6 +27,7 @@ class WeightFile:
     lacks: tuple[str, ...] = ()  # regular expressions of names that must not occur
     num_tensors: int | None = None  # exactly, if it matters
     used: bool = False  # by this version; others are known but wait for their engine
+    engine: str = ""  # of motion, that it is the network of
 
     def fits(self, shapes: Shapes) -> bool:
         """Whether a file with these tensors is one of this kind."""
@@ -116,22 +117,55 @@ KINDS = (
     WeightFile(
         "speech encoder", "facebook/hubert-large-ls960-ft", "Apache-2.0", "audio_encoders", "1.3 GB",
         (
-            (r"^hubert\.encoder\.layers\.23\.attention\.k_proj\.weight$", (1024, 1024)),
-            (r"^hubert\.feature_extractor\.conv_layers\.0\.conv\.weight$", (512, 1, 10)),
+            (r"^(hubert\.)?encoder\.layers\.23\.attention\.k_proj\.weight$", (1024, 1024)),
+            (r"^(hubert\.)?feature_extractor\.conv_layers\.0\.conv\.weight$", (512, 1, 10)),
         ),
+        used=True,
+    ),
+    WeightFile(
+        "speech encoder", "facebook/wav2vec2-base-960h or alike", "Apache-2.0", "audio_encoders", "378 MB",
+        (
+            (r"^(wav2vec2\.|hubert\.)?encoder\.layers\.11\.attention\.k_proj\.weight$", (None, None)),
+            (r"^(wav2vec2\.|hubert\.)?feature_extractor\.conv_layers\.0\.conv\.weight$", (512, 1, 10)),
+        ),
+        (r"(^|\.)out_fn\.",), used=True,
+    ),
+    WeightFile(
+        "speech encoder", "openai/whisper-*", "Apache-2.0 (MIT before)", "audio_encoders", "from 151 MB",
+        ((r"(^|\.)encoder\.conv1\.weight$", (None, None, 3)), (r"(^|\.)encoder\.embed_positions\.weight$", (1500, None))),
+        used=True,
+    ),
+    WeightFile(
+        "mouth network", "portraittalk train mouth", "your own", "portraittalk", "under 1 MB",
+        ((r"^enter\.weight$", (None, 80, 5)), (r"^early\.weight$", (7, None, 1)), (r"^late\.weight$", (7, None, 1))),
+        used=True, engine="mouth",
+    ),
+    WeightFile(
+        "speech to lip and jaw landmarks", "IP-LAP landmarkgenerator_checkpoint", "Apache-2.0", "portraittalk", "165 MB",
+        (
+            (r"(^|\.)mouse_keypoint_map\.weight$", (80, 512)),
+            (r"(^|\.)jaw_keypoint_map\.weight$", (34, 512)),
+            (r"(^|\.)fusion_transformer\.modality\.weight$", (4, 512)),
+        ),
+        used=True, engine="landmark_generator",
     ),
     WeightFile(
         "speech to expression", "GeneFace++ audio2motion_vae or Real3DPortrait audio2secc_vae", "not stated",
         "portraittalk", "47 MB",
-        ((r"(^|\.)pitch_embed\.weight$", (300, 128)), (r"(^|\.)mel_encoder\.", None), (r"(^|\.)cond_proj\.", None)),
+        (
+            (r"(^|\.)vae\.decoder\.out_proj\.weight$", (64, 256, 1)),
+            (r"(^|\.)mel_encoder\.0\.weight$", (None, 1024, 3)),
+        ),
+        used=True, engine="audio2motion",
     ),
     WeightFile(
         "speech to face mesh", "ZJYang/AniPortrait audio2mesh.pt", "Apache-2.0", "portraittalk", "382 MB",
         ((r"(^|\.)out_fn\.weight$", (1404, 512)), (r"(^|\.)in_fn\.weight$", (512, 768))),
+        used=True, engine="audio2mesh",
     ),
     WeightFile(
         "3-D face model", "Basel Face Model 2009, as prepared for GeneFace++", "registration, non-commercial",
-        "portraittalk/BFM", "unknown", ((r"^idBase$", (107127, 80)), (r"^exBase$", (107127, 64))),
+        "portraittalk/BFM", "unknown", ((r"^idBase$", (107127, 80)), (r"^exBase$", (107127, 64))), used=True,
     ),
     WeightFile(
         "face encoder", "insightface buffalo_l", "research only, non-commercial", "insightface", "174 MB",

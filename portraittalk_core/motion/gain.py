@@ -1,0 +1,69 @@
+"""The mouth's gain over time as a person draws it: points of seconds and gain, as text."""
+
+from __future__ import annotations
+
+import json
+import math
+from fractions import Fraction
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from .smoothing import frame_times_s
+
+MAX_GAIN = 2.0
+MAX_POINTS = 10_000
+EXAMPLE = "[[0, 1], [2.5, 0.4], [3, 1]]"
+
+
+def gain_points(text: str) -> list[tuple[float, float]]:
+    """Points in order of time.
+
+    Args:
+        text: JSON, a list of [seconds, gain] pairs; empty or [] is none.
+
+    Raises:
+        InputError: no JSON, no pairs, a negative time, or a gain outside 0..2.
+    """
+    if not text.strip():
+        return []
+    try:
+        listed = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"the gain points are not JSON ({error}); write them as {EXAMPLE}.") from error
+    if not isinstance(listed, list) or len(listed) > MAX_POINTS:
+        raise InputError(f"the gain points must be a list of at most {MAX_POINTS} pairs such as {EXAMPLE}.")
+    return sorted(_point(entry, number) for number, entry in enumerate(listed, 1))
+
+
+def _point(entry: object, number: int) -> tuple[float, float]:
+    is_pair = isinstance(entry, list) and len(entry) == 2
+    if not is_pair or not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in entry):
+        raise InputError(f"gain point {number} must be a pair [seconds, gain], not {json.dumps(entry)}.")
+    seconds, gain = float(entry[0]), float(entry[1])
+    if not (math.isfinite(seconds) and 0 <= seconds <= 1e7):
+        raise InputError(f"gain point {number} lies at {seconds:g} s; times count from 0, the clip's beginning.")
+    if not 0 <= gain <= MAX_GAIN:
+        raise InputError(f"gain point {number} has gain {gain:g}; it must lie between 0 and {MAX_GAIN:g}.")
+    return seconds, gain
+
+
+def gain_curve(text: str, num_frames: int, fps: Fraction) -> Tensor | None:
+    """The gain of every frame: straight between the points, held before the first and after the last.
+
+    Args:
+        text: as for `gain_points`.
+        num_frames: of the clip.
+        fps: frames per second.
+
+    Returns:
+        (T,) 0..2; None if there are no points.
+    """
+    points = gain_points(text)
+    if not points:
+        return None
+    seconds, gains = zip(*points, strict=True)
+    times = frame_times_s(num_frames, fps).numpy()
+    return torch.from_numpy(np.interp(times, seconds, gains)).float()
