@@ -7,8 +7,10 @@ Source: Cohen and Massaro, Modeling coarticulation in synthetic visual speech, 1
 
 from __future__ import annotations
 
+import json
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 SILENCE = ""  # the symbol of a pause
 
@@ -25,17 +27,17 @@ class Articulation:
 def _sound(
     opening: float, jaw: float, width: float = 0.0, rounding: float = 0.0, *,
     insists: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0), raises: float = 0.0, tuck: float = 0.0,
-    press: float = 0.0, vowel: bool = False,
+    press: float = 0.0,
 ) -> Articulation:  # fmt: skip
     lips, chin, aside, forward = insists
     strict = 4.0 if press or tuck else 1.0
     targets = (opening, jaw, width, rounding, raises, tuck, press)
-    return Articulation(targets, (lips, chin, aside, forward, lips, strict, strict), vowel)
+    return Articulation(targets, (lips, chin, aside, forward, lips, strict, strict))
 
 
 def _vowel(opening: float, jaw: float, width: float, rounding: float = 0.0) -> Articulation:
     raises = 0.25 * max(width, 0.0)
-    return _sound(opening, jaw, width, rounding, insists=(1.0, 1.0, 1.0, 1.0), raises=raises, vowel=True)
+    return replace(_sound(opening, jaw, width, rounding, raises=raises), vowel=True)
 
 
 _WEAK = (0.35, 0.45, 0.3, 0.25)  # tongue sounds leave the lips to the vowels around them
@@ -57,7 +59,8 @@ SOUNDS: dict[str, Articulation] = {
     "ʊ": _vowel(0.20, 0.30, -0.6, 0.7), "u": _vowel(0.10, 0.20, -0.9, 1.0), "ɯ": _vowel(0.34, 0.22, 0.3),
     # lips
     "p": _sound(0.0, 0.22, -0.1, insists=_CLOSED, press=1.0), "b": _sound(0.0, 0.22, -0.1, insists=_CLOSED, press=1.0),
-    "m": _sound(0.0, 0.22, -0.1, insists=_CLOSED, press=0.9), "β": _sound(0.10, 0.25, insists=(2.5, 1, 0.4, 0.4), press=0.3),
+    "m": _sound(0.0, 0.22, -0.1, insists=_CLOSED, press=0.9),
+    "β": _sound(0.10, 0.25, insists=(2.5, 1, 0.4, 0.4), press=0.3),
     "f": _sound(0.15, 0.18, -0.1, insists=(2.0, 1.2, 0.5, 0.5), raises=0.5, tuck=1.0),
     "v": _sound(0.15, 0.20, -0.1, insists=(2.0, 1.2, 0.5, 0.5), raises=0.4, tuck=0.9),
     "w": _sound(0.06, 0.22, -0.9, 1.0, insists=(1.8, 0.8, 2.0, 2.5)),
@@ -67,7 +70,8 @@ SOUNDS: dict[str, Articulation] = {
     "n": _sound(0.28, 0.22, 0.20, insists=_CORONAL), "l": _sound(0.34, 0.34, -0.15, insists=_CORONAL),
     "ɾ": _sound(0.32, 0.28, insists=_WEAK), "r": _sound(0.34, 0.32, insists=_WEAK),
     "θ": _sound(0.32, 0.22, 0.05, insists=_CORONAL), "ð": _sound(0.32, 0.26, insists=_CORONAL),
-    "s": _sound(0.45, 0.04, 0.50, insists=_HISS, raises=0.25), "z": _sound(0.43, 0.06, 0.45, insists=_HISS, raises=0.25),
+    "s": _sound(0.45, 0.04, 0.50, insists=_HISS, raises=0.25),
+    "z": _sound(0.43, 0.06, 0.45, insists=_HISS, raises=0.25),
     "ɹ": _sound(0.22, 0.30, -0.5, 0.5, insists=(0.8, 0.6, 0.9, 1.1)),
     # tongue body and back
     "ʃ": _sound(0.48, 0.12, -0.3, 0.6, insists=(0.9, 1.3, 0.9, 1.3), raises=0.3),
@@ -83,45 +87,17 @@ SOUNDS: dict[str, Articulation] = {
 # other IPA symbols that look alike on the lips
 ALIKE = {
     "ɘ": "ə", "ɵ": "ø", "ɝ": "ɜ", "ɞ": "œ", "ʉ": "u", "ɶ": "œ", "ᵻ": "ɪ", "ᵿ": "ʊ", "ɫ": "l", "ɭ": "l", "ɬ": "l",
-    "ʈ": "t", "ɖ": "d", "ɳ": "n", "ɽ": "ɾ", "ɻ": "ɹ", "ʐ": "ʒ", "ʂ": "ʃ", "ɕ": "ʃ", "ʑ": "ʒ", "ɟ": "ɡ", "c": "k", "g": "ɡ",
-    "q": "k", "ɣ": "ɡ", "χ": "x", "ħ": "h", "ɦ": "h", "ʕ": "ʔ", "ɸ": "f", "ʋ": "v", "ɱ": "v", "ɓ": "b", "ɗ": "d", "ɠ": "ɡ",
+    "ʈ": "t", "ɖ": "d", "ɳ": "n", "ɽ": "ɾ", "ɻ": "ɹ", "ʐ": "ʒ", "ʂ": "ʃ", "ɕ": "ʃ", "ʑ": "ʒ", "ɟ": "ɡ", "c": "k",
+    "g": "ɡ",
+    "q": "k", "ɣ": "ɡ", "χ": "x", "ħ": "h", "ɦ": "h", "ʕ": "ʔ", "ɸ": "f", "ʋ": "v", "ɱ": "v", "ɓ": "b", "ɗ": "d",
+    "ɠ": "ɡ",
     "ʀ": "ʁ", "ɴ": "ŋ", "ʍ": "w", "ɰ": "ɡ", "ʙ": "b", "ɺ": "ɾ",
 }
-
-_ENGLISH = {
-    "aa": "ɑ", "ae": "æ", "ah": "ʌ", "ao": "ɔ", "aw": "aʊ", "ax": "ə", "axr": "ɚ", "ay": "aɪ", "b": "b", "ch": "tʃ",
-    "d": "d", "dh": "ð", "dx": "ɾ", "eh": "ɛ", "el": "əl", "em": "əm", "en": "ən", "er": "ɜ", "ey": "eɪ", "f": "f",
-    "g": "ɡ", "hh": "h", "hv": "h", "ih": "ɪ", "iy": "i", "jh": "dʒ", "k": "k", "l": "l", "m": "m", "n": "n", "nx": "n",
-    "ng": "ŋ", "ow": "oʊ", "oy": "ɔɪ", "p": "p", "r": "ɹ", "s": "s", "sh": "ʃ", "t": "t", "th": "θ", "uh": "ʊ",
-    "uw": "u", "v": "v", "w": "w", "y": "j", "z": "z", "zh": "ʒ", "pau": "", "h#": "", "brth": "", "sil": "", "ssil": "",
-}
-_ITALIAN = {
-    "i": "i", "e": "e", "E": "ɛ", "a": "a", "o": "o", "O": "ɔ", "u": "u", "j": "j", "w": "w", "S": "ʃ", "Z": "ʒ",
-    "ts": "ts", "tS": "tʃ", "dz": "dz", "dZ": "dʒ", "J": "ɲ", "ng": "ŋ", "nf": "v", "L": "ʎ", "#": "",
-}
-_CZECH = {
-    "#": "", "_": "", "c": "ts", "c~": "tʃ", "ch": "x", "d~": "dj", "dz~": "dʒ", "n*": "ŋ", "n~": "ɲ", "r~": "rʒ",
-    "r~*": "rʃ", "s~": "ʃ", "t~": "tj", "z~": "ʒ", "h": "h",
-}
-_FINNISH = {"y": "y", "@": "æ", "7": "ø", "&": "", "T": "θ", "D": "ð", "S": "ʃ", "Z": "ʒ", "N": "ŋ", "L": "l", "##": "", "#": ""}
-_RUSSIAN = {
-    "pau": "", "ii": "i", "yy": "ɨ", "uu": "u", "ee": "e", "oo": "o", "aa": "a", "y": "ɨ", "ae": "ɪ", "ay": "ə",
-    "ur": "ʊ", "c": "ts", "ch": "tʃ", "sh": "ʃ", "sch": "ʃ", "zh": "ʒ", "h": "x", "hh": "x",
-}
-_INDIC = {
-    "a": "ə", "aa": "a", "ih": "ɪ", "iy": "i", "uh": "ʊ", "uw": "u", "eh": "e", "ee": "e", "ay": "aɪ", "oh": "o",
-    "oo": "o", "aw": "aʊ", "ch": "tʃ", "T": "t", "D": "d", "N": "n", "th": "t", "dh": "d", "y": "j", "L": "l", "R": "ɾ",
-    "sh": "ʃ", "j": "dʒ", "ksh": "kʃ", "sri": "ʃri", "kh": "k", "gh": "ɡ", "td": "t", "tth": "t", "ddh": "d",
-    "bh": "b", "zh": "ʒ", "@": "ə", "pau": "", "w": "w",
-}
-_CATALAN = {
-    "ax": "ə", "E": "ɛ", "J": "ɲ", "L": "ʎ", "O": "ɔ", "rr": "r", "S": "ʃ", "Z": "ʒ", "pau": "", "_": "", "#": "",
-}
-PHONE_SETS = {
-    "english": _ENGLISH, "italian": _ITALIAN, "czech": _CZECH, "finnish": _FINNISH, "russian": _RUSSIAN,
-    "indic": _INDIC, "catalan": _CATALAN, "ipa": {},
-}
 # fmt: on
+
+PHONE_SETS: dict[str, dict[str, str]] = json.loads(
+    Path(__file__).with_name("phone_sets.json").read_text(encoding="utf-8")
+)  # per synthesiser: its name of a phone → IPA
 
 
 def to_sounds(symbol: str, phone_set: str) -> list[str]:

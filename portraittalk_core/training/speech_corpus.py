@@ -1,4 +1,4 @@
-"""A corpus that the project makes itself: synthesised speech with exact phones, and the lip movements that go with it."""
+"""A corpus that the project makes itself: synthesised speech, its exact phones, and the lip movements of them."""
 
 from __future__ import annotations
 
@@ -157,8 +157,7 @@ def _spoken(random: np.random.Generator) -> Iterator[SpokenClip]:
             batch = min(left, 8)
             voice = _choose_voice(program, random)
             said = speak_texts(voice, batch * 2, random)
-            for clip in join_utterances(said, random):
-                yield clip
+            yield from join_utterances(said, random)
             left -= batch
 
 

@@ -132,7 +132,10 @@ KINDS = (
     ),
     WeightFile(
         "speech encoder", "openai/whisper-*", "Apache-2.0 (MIT before)", "audio_encoders", "from 151 MB",
-        ((r"(^|\.)encoder\.conv1\.weight$", (None, None, 3)), (r"(^|\.)encoder\.embed_positions\.weight$", (1500, None))),
+        (
+            (r"(^|\.)encoder\.conv1\.weight$", (None, None, 3)),
+            (r"(^|\.)encoder\.embed_positions\.weight$", (1500, None)),
+        ),
         used=True,
     ),
     WeightFile(
@@ -141,7 +144,8 @@ KINDS = (
         used=True, engine="mouth",
     ),
     WeightFile(
-        "speech to lip and jaw landmarks", "IP-LAP landmarkgenerator_checkpoint", "Apache-2.0", "portraittalk", "165 MB",
+        "speech to lip and jaw landmarks", "IP-LAP landmarkgenerator_checkpoint", "Apache-2.0", "portraittalk",
+        "165 MB",
         (
             (r"(^|\.)mouse_keypoint_map\.weight$", (80, 512)),
             (r"(^|\.)jaw_keypoint_map\.weight$", (34, 512)),

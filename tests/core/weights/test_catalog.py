@@ -49,7 +49,30 @@ KNOWN: list[tuple[str, Shapes]] = [
     ("speech encoder", HUBERT),
     (
         "speech to expression",
-        {"pitch_embed.weight": (300, 128), "mel_encoder.0.weight": (128, 1024, 3), "cond_proj.weight": (128, 512)},
+        {"vae.decoder.out_proj.weight": (64, 256, 1), "mel_encoder.0.weight": (128, 1024, 3)},
+    ),
+    (
+        "speech to lip and jaw landmarks",
+        {
+            "mouse_keypoint_map.weight": (80, 512),
+            "jaw_keypoint_map.weight": (34, 512),
+            "fusion_transformer.modality.weight": (4, 512),
+        },
+    ),
+    ("mouth network", {"enter.weight": (96, 80, 5), "early.weight": (7, 96, 1), "late.weight": (7, 96, 1)}),
+    (
+        "speech encoder",
+        {
+            "wav2vec2.encoder.layers.11.attention.k_proj.weight": (768, 768),
+            "wav2vec2.feature_extractor.conv_layers.0.conv.weight": (512, 1, 10),
+        },
+    ),
+    (
+        "speech encoder",
+        {
+            "model.encoder.conv1.weight": (384, 80, 3),
+            "model.encoder.embed_positions.weight": (1500, 384),
+        },
     ),
     ("speech to face mesh", {"out_fn.weight": (1404, 512), "in_fn.weight": (512, 768)}),
     ("3-D face model", {"idBase": (107127, 80), "exBase": (107127, 64)}),
