@@ -1,0 +1,130 @@
+"""Compares the mesh engine with AniPortrait's public code, on random weights."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import sys
+import tempfile
+from pathlib import Path
+from types import ModuleType
+from unittest.mock import MagicMock, patch
+
+import torch
+from torch import Tensor, nn
+
+from portraittalk_core.face.canonical import canonical_face
+from portraittalk_core.face.geometry import rotation_matrix
+from portraittalk_core.motion import audio2mesh
+from portraittalk_core.motion.audio2mesh import AXES, CM_PER_INTEROCULAR, PosedFace, load_audio2mesh
+from portraittalk_core.types import LandmarkTrack, Speech, as_fps
+
+SECONDS = (0.7, 5.0, 29.9)
+LONG_SECONDS = 45.0  # predicted in pieces
+OUT_SPREAD_CM = 0.05  # of the random last layer: displacements of a few centimetres, as speech has them
+LACKING = ("librosa",)
+# The public matrix is applied transposed, so that what it divides by is not the depth but far·near/(far − near) times
+# it: the public picture is smaller by 1 in 10,000. Ours divides by the depth.
+PUBLIC_SHRINKS_BY = 10_000 / 9_999
+
+
+def measure(repo: Path) -> dict[str, float]:
+    """Largest differences between the public network and projection in `repo` and ours, and the size of their output.
+
+    Args:
+        repo: a copy of github.com/Zejun-Yang/AniPortrait.
+    """
+    importlib.import_module("transformers.models.wav2vec2.modeling_wav2vec2")  # it must not meet the stand-ins
+    stand_ins = {name: MagicMock() for name in LACKING}
+    found = {}
+    with patch.dict(sys.modules, stand_ins), patch.object(sys, "path", [str(repo), *sys.path]), _folder() as folder:
+        model = importlib.import_module("src.audio_models.model")
+        sound = importlib.import_module("src.utils.audio_util")
+        theirs = _public_network(model, folder)
+        torch.save(theirs.state_dict(), folder / "audio2mesh.pt")
+        ours = load_audio2mesh(folder / "audio2mesh.pt")
+        hear = _hearing(sound, folder)
+        for seconds in SECONDS:
+            speech = Speech(_noise(seconds))
+            expected = _predict(theirs, hear(speech))
+            found |= _compared(f"{seconds:g} s", ours.offsets(speech), expected)
+        speech = Speech(_noise(LONG_SECONDS))
+        expected = _predict(theirs, hear(speech))
+        found |= _compared(f"{LONG_SECONDS:g} s in pieces", ours.offsets(speech), expected)
+        with patch.object(audio2mesh, "WHOLE", math.inf):
+            found |= _compared(f"{LONG_SECONDS:g} s in one piece", ours.offsets(speech), expected)
+        found |= _compared("projection, px", *_projections(repo, expected[:50]))
+    return found
+
+
+def _public_network(model: ModuleType, folder: Path) -> nn.Module:
+    from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor
+
+    Wav2Vec2Config(return_dict=True).save_pretrained(folder)  # the defaults are wav2vec2-base-960h's sizes
+    Wav2Vec2FeatureExtractor().save_pretrained(folder)
+    torch.manual_seed(0)
+    options = {"out_dim": 1404, "latent_dim": 512, "model_path": str(folder)}
+    network = model.Audio2MeshModel({**options, "only_last_fetures": True, "from_pretrained": False})
+    network.audio_encoder.set_attn_implementation(
+        "eager"
+    )  # which alone has the attentions that the public code asks for
+    nn.init.normal_(network.out_fn.weight, std=OUT_SPREAD_CM)  # the public code starts at zero
+    return network.eval()
+
+
+def _hearing(sound: ModuleType, folder: Path):
+    """The public preparation of a clip; its reader of files is what the stand-in gives."""
+
+    def hear(speech: Speech) -> dict:
+        sound.librosa.load.return_value = (speech.waveform.numpy(), Speech.sample_rate)
+        return sound.prepare_audio_feature("clip.wav", wav2vec_model_path=str(folder))
+
+    return hear
+
+
+@torch.no_grad()
+def _predict(theirs: nn.Module, heard: dict) -> Tensor:
+    waveform = torch.from_numpy(heard["audio_feature"]).float()[None]
+    return theirs.infer(waveform, heard["seq_len"])[0].reshape(-1, 468, 3)
+
+
+def _projections(repo: Path, offsets: Tensor) -> tuple[Tensor, Tensor]:
+    """Our shifts of a turned face in the picture, and those of the public projection of the same canonical face."""
+    pose_util = importlib.import_module("src.utils.pose_util")
+    width, height = 640, 480
+    rotation = rotation_matrix(torch.tensor([[8.0, -15.0, 5.0]]))[0]
+    points = canonical_face() @ rotation.T * 90 + torch.tensor([330.0, 210.0, 0.0])
+    camera = PosedFace(LandmarkTrack.from_px(points[None], width, height, as_fps(25)))
+    matrix = torch.eye(4, dtype=torch.float64)  # the pose that we found, in MediaPipe's axes and centimetres
+    flip = torch.diag(torch.tensor(AXES, dtype=torch.float64))
+    origin = camera.points[0] - canonical_face()[0].double() @ camera.rotation.T
+    matrix[:3, :3], matrix[:3, 3] = flip @ camera.rotation @ flip, flip @ origin * CM_PER_INTEROCULAR
+    at_rest = canonical_face()[:468].double() @ flip * CM_PER_INTEROCULAR
+    moved = torch.cat([at_rest[None], at_rest + offsets]).numpy()
+    seen = pose_util.project_points_with_trans(moved, [matrix.numpy()] * len(moved), (height, width))
+    seen = torch.from_numpy(seen)
+    return camera.shift_px(offsets)[..., :2], (seen[1:] - seen[:1]) * PUBLIC_SHRINKS_BY
+
+
+def _compared(what: str, actual: Tensor, expected: Tensor) -> dict[str, float]:
+    difference = float((actual - expected).abs().max())
+    return {f"{what}: difference": difference, f"{what}: size": float(expected.abs().max())}
+
+
+def _noise(seconds: float) -> Tensor:
+    """Noise whose loudness comes and goes, with an offset, so that normalising matters."""
+    generator = torch.Generator().manual_seed(1)
+    time_s = torch.arange(round(seconds * Speech.sample_rate)) / Speech.sample_rate
+    noise = torch.randn(len(time_s), generator=generator) * (0.05 + 0.1 * (6 * time_s).sin().square())
+    return (noise + 0.02).clamp(-1, 1)
+
+
+class _folder(tempfile.TemporaryDirectory):  # noqa: N801 - used like a function
+    def __enter__(self) -> Path:
+        return Path(super().__enter__())
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    print(json.dumps(measure(Path(sys.argv[1])), indent=2))
