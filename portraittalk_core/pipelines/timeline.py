@@ -44,7 +44,8 @@ def timeline_payload(track: LandmarkTrack, speech: Speech | None = None, gain: T
     """A track as numbers and text that JSON takes, below 1.5 MB whatever its length.
 
     Curves of more than 2000 frames are cut into 2000 spans and tell of each its largest value (of the gain: the mean),
-    so that no blink and no opening is lost. The stick figure is given for at most 600 frames, evenly spread, ends included.
+    so that no blink and no opening is lost. The stick figure is given for at most 600 frames, evenly spread, both ends
+    included.
 
     Args:
         track: T frames.
