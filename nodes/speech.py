@@ -23,6 +23,7 @@ class AudioToLandmarks(io.ComfyNode):
             description="Moves the face of a portrait to speech: 478 landmarks a video frame. Nothing to download.",
             search_aliases=["lip sync", "talking head", "audio to face", "speech to face"],
             inputs=[*_main_inputs(), *_motion_inputs()],
+            has_intermediate_output=True,  # newer ComfyUI then sends the timeline of a cached run again
             outputs=[
                 Landmarks.Output("landmarks", display_name="landmarks", tooltip="The face in every frame."),
                 io.Int.Output("frame_count", display_name="frame_count", tooltip="Frames: seconds × fps, rounded up."),
@@ -31,19 +32,26 @@ class AudioToLandmarks(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, portrait, audio, fps, face_index, face_landmarks=None, offset_ms=0.0, **motion) -> io.NodeOutput:
+    def execute(cls, portrait, audio, fps, face_index, face_landmarks=None, **motion) -> io.NodeOutput:
         """Find the face, plan its motion, make the landmarks."""
         from ..portraittalk_core.pipelines.talk import landmarks_of_speech
-        from ..portraittalk_core.types import MotionOptions, as_fps
+        from ..portraittalk_core.pipelines.timeline import timeline_payload
 
-        options = MotionOptions(fps=as_fps(fps), offset_ms=offset_ms, **motion)
         speech, picture = convert.to_speech(audio), convert.to_portrait(portrait)
-        if face_landmarks is not None:
-            reference = _given_face(picture, face_landmarks, face_index)
-        else:
-            reference = _found_face(picture, face_index)
+        options = _motion_options(speech, fps, **motion)
+        given = face_landmarks is not None
+        reference = _given_face(picture, face_landmarks, face_index) if given else _found_face(picture, face_index)
         track = landmarks_of_speech(picture, speech, options, reference=reference, on_progress=Progress())
-        return io.NodeOutput(track, len(track), float(track.fps))
+        shown = {"portraittalk_timeline": [timeline_payload(track, speech, options.gain_curve)]}  # for web/timeline.js
+        return io.NodeOutput(track, len(track), float(track.fps), ui=shown)
+
+
+def _motion_options(speech, fps, gain_points="[]", **motion):
+    from ..portraittalk_core.motion.gain import gain_curve
+    from ..portraittalk_core.types import MotionOptions, as_fps
+
+    exact = as_fps(fps)
+    return MotionOptions(fps=exact, gain_curve=gain_curve(gain_points, speech.num_frames(exact), exact), **motion)
 
 
 def _found_face(picture, face_index):
@@ -127,6 +135,12 @@ def _motion_inputs() -> list[io.Input]:
             io.Float.Input(
                 "offset_ms", default=0.0, min=-500.0, max=500.0, step=5.0,
                 tooltip="Moves the mouth in time: positive is later, negative earlier than the sound.",
+            )
+        ),
+        advanced(
+            io.String.Input(
+                "gain_points", default="[]", optional=True,
+                tooltip="mouth_gain over time, as [[seconds, gain], …]; drawn in the timeline. [] is 1 throughout.",
             )
         ),
         FaceLandmarks.Input(

@@ -17,7 +17,7 @@ KINDS = {
         [("portrait", "IMAGE"), ("audio", "AUDIO"), ("face_landmarks", "FACE_LANDMARKS")],
         [
             *("fps", "mouth_gain", "head_motion", "blink_rate", "seed", "control_after_generate", "face_index"),
-            *("silence_gate_db", "smoothing", "offset_ms"),
+            *("silence_gate_db", "smoothing", "offset_ms", "gain_points"),
         ],
         [("landmarks", "PORTRAITTALK_LANDMARKS"), ("frame_count", "INT"), ("fps", "FLOAT")],
     ),
@@ -66,15 +66,15 @@ GRAPHS = {
         "sound": ("LoadAudio", (40, 740), (300, 140), ["speech.wav", None, None], {}),
         "motion": (
             "PortraitTalkAudioToLandmarks",
-            (500, 350),
-            (340, 330),
-            [25.0, 1.0, 1.0, 15.0, 0, "fixed", 0, -45.0, 0.3, 0.0],
+            (500, 40),
+            (360, 640),
+            [25.0, 1.0, 1.0, 15.0, 0, "fixed", 0, -45.0, 0.3, 0.0, "[]"],
             {"portrait": ("image", 0), "audio": ("sound", 0)},
         ),
         "draw": (
             "PortraitTalkRenderPortrait",
             (500, 740),
-            (340, 330),
+            (360, 330),
             ["never", 16],
             {"portrait": ("image", 0), "landmarks": ("motion", 0), "audio": ("sound", 0)},
         ),
