@@ -37,7 +37,8 @@ SPAN, CONTEXT = 600, 150  # frames of a long clip predicted at once (20 s), and 
 WHOLE = SPAN + 2 * CONTEXT  # frames of the longest clip that is predicted in one piece
 BLOCK = 16_000  # steps of the first convolution whose statistics are gathered at once: 5 s
 # The network's displacements are in centimetres on MediaPipe's canonical face model, whose eyes' middles (corners 33,
-# 133 and 263, 362 at x = ±4.445859, ±1.856432) are this far apart; ours has that distance as its unit.
+# 133 and 263, 362 at x = ±4.445859, ±1.856432) are this far apart; ours has that distance as its unit. Beside the pose
+# matrices of MediaPipe itself on 27 clips of different people: 6.2 to 6.8, median 6.36; turned by 5° at most.
 CM_PER_INTEROCULAR = 4.445859 + 1.856432
 AXES = (1.0, -1.0, -1.0)  # MediaPipe's y points up and its z to the viewer; ours down and away
 VERTICAL_VIEW_DEG = 63.0  # of MediaPipe's camera, which AniPortrait pictures the mesh with
