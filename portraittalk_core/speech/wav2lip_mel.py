@@ -30,7 +30,7 @@ BLOCK = 400  # columns computed at once: 5 s
 
 CHUNK_RATE = Fraction(25)  # chunks a second: one a video frame
 CHUNK_COLUMNS = 16
-CHUNK_LEAD = 2  # frames by which a chunk's middle lies after its start: chunk k belongs to frame k + 2
+CHUNK_LEAD = 2  # the middle of chunk k is that of frame k + 2; earlier frames make do with chunk 0
 
 
 @cache
@@ -89,11 +89,6 @@ def padded_length(num_samples: int) -> int:
     """Samples of a clip and the silence after it, with which every frame has its chunk: whole frames and 0.2 s."""
     frame = SPEECH_RATE_HZ // int(CHUNK_RATE)
     return num_frames_for(num_samples, SPEECH_RATE_HZ, CHUNK_RATE) * frame + CHUNK_COLUMNS * HOP
-
-
-def chunk_of_frame(frame: int) -> int:
-    """The chunk whose middle is a frame's own; frames before 80 ms make do with the first."""
-    return max(0, frame - CHUNK_LEAD)
 
 
 def _columns(waveform: Tensor, length: int, start: int, stop: int, pad_mode: str) -> Tensor:
