@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from .engine import LoadMotionEngine
 from .landmarks import LandmarksFromVideo, LoadLandmarks, PreviewLandmarks, SaveLandmarks
 from .score import ADFDScore
 from .speech import AudioToLandmarks
@@ -11,6 +12,7 @@ from .video import RenderPortrait
 
 NODES: list[type[io.ComfyNode]] = [
     AudioToLandmarks,
+    LoadMotionEngine,
     LandmarksFromVideo,
     PreviewLandmarks,
     SaveLandmarks,

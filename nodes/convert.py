@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,13 +14,16 @@ import torch
 from torch import Tensor
 
 from ..portraittalk_core.checks import check_finite
-from ..portraittalk_core.errors import InputError
+from ..portraittalk_core.errors import InputError, MissingDependency
 from ..portraittalk_core.face.mesh_follow import filled
 from ..portraittalk_core.media.audio import speech_from_waveform
 from ..portraittalk_core.media.image import MAX_SIDE_PX, MIN_SIDE_PX
+from ..portraittalk_core.motion.engines import MotionEngine, open_engine
 from ..portraittalk_core.pipelines.score import PictureSource
 from ..portraittalk_core.types import NUM_LANDMARKS, LandmarkTrack, Speech, as_fps
 from .paths import temp_folder
+
+log = logging.getLogger(__name__)
 
 
 def to_portrait(image: Tensor) -> Tensor:
@@ -186,3 +190,36 @@ def picture_source(images: Tensor, fps: Fraction, name: str) -> PictureSource:
     height, width = images.shape[1:3]
     seconds = float(len(images) / fps)
     return PictureSource(name, width, height, fps, seconds, lambda _: to_pictures(images))
+
+
+def to_engine(engine: object | None, encoded: dict | None, speech: Speech) -> MotionEngine:
+    """The motion engine, listening through ComfyUI's own audio encoder if its output is given.
+
+    Args:
+        engine: a PORTRAITTALK_MOTION_ENGINE; None is the built-in one.
+        encoded: an AUDIO_ENCODER_OUTPUT.
+        speech: what the encoder heard.
+
+    Raises:
+        InputError: the output holds no features, or the engine needs none.
+    """
+    from ..portraittalk_core.speech.encoders import features_from_tensor
+
+    chosen = engine or open_engine()
+    if encoded is None:
+        return chosen
+    features = encoded.get("encoded_audio") if isinstance(encoded, dict) else None
+    if not isinstance(features, Tensor):
+        raise InputError("audio_encoder_output holds no features; connect ComfyUI's Audio Encoder Encode to it.")
+    return chosen.listening_to(features_from_tensor(features.float().cpu()))
+
+
+def to_plot(track: LandmarkTrack, speech: Speech) -> Tensor:
+    """A track's curves as an IMAGE; a small grey picture where matplotlib is not installed."""
+    from ..portraittalk_core.pipelines.plot import plot_track
+
+    try:
+        return to_image([plot_track(track, speech)])
+    except MissingDependency as error:
+        log.warning("no plot: %s", error)
+        return torch.full((1, 64, 64, 3), 0.5)

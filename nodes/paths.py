@@ -9,6 +9,7 @@ from pathlib import Path
 import folder_paths
 
 from ..portraittalk_core.errors import InputError
+from ..portraittalk_core.motion.engines import find_engines
 
 SUFFIX = ".safetensors"
 DEPTH = 3  # folders below input and output that are searched for tracks, at every refresh of the page
@@ -64,3 +65,49 @@ def track_path(name: str) -> Path:
     if not path.is_file():
         raise InputError(f"the landmark file {name} is not there; choose one from the list or save one first.")
     return path
+
+
+def weight_folders() -> list[Path]:
+    """Where weights of this pack lie: models/portraittalk and what extra_model_paths.yaml adds under that name."""
+    listed, _ = folder_paths.folder_names_and_paths.get("portraittalk", ([], set()))
+    folders = [Path(folder_paths.models_dir, "portraittalk"), *map(Path, listed)]
+    return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
+
+
+def engine_names() -> list[str]:
+    """Motion engines in the weight folders, as names for a list."""
+    names = []
+    for folder in weight_folders():
+        names += [found.path.relative_to(folder).as_posix() for found in find_engines([folder])]
+    return list(dict.fromkeys(names))
+
+
+def engine_path(name: str) -> Path:
+    """The file of a name from `engine_names`.
+
+    Raises:
+        InputError: it is not there, or not inside the weight folders.
+    """
+    for folder in weight_folders():
+        path = (folder / name).resolve()
+        if path.is_relative_to(folder.resolve()) and path.is_file():
+            return path
+    raise InputError(f"the motion engine {name} is not in models/portraittalk; put it there or choose another.")
+
+
+def encoder_names() -> list[str]:
+    """Files in ComfyUI's audio_encoders folder; none in a ComfyUI that has no such folder."""
+    known = "audio_encoders" in folder_paths.folder_names_and_paths
+    return folder_paths.get_filename_list("audio_encoders") if known else []
+
+
+def encoder_path(name: str) -> Path:
+    """The file of a name from `encoder_names`.
+
+    Raises:
+        InputError: it is not there.
+    """
+    path = folder_paths.get_full_path("audio_encoders", name) if name in encoder_names() else None
+    if path is None:
+        raise InputError(f"the speech encoder {name} is not in models/audio_encoders; put it there or choose another.")
+    return Path(path)

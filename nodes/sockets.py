@@ -9,6 +9,8 @@ from comfy_api.latest import io
 CATEGORY = "PortraitTalk"
 
 Landmarks = io.Custom("PORTRAITTALK_LANDMARKS")  # portraittalk_core.types.LandmarkTrack
+MotionEngine = io.Custom("PORTRAITTALK_MOTION_ENGINE")  # portraittalk_core.motion.engines.MotionEngine
+AudioEncoderOutput = io.Custom("AUDIO_ENCODER_OUTPUT")  # of ComfyUI's own audio encoders
 FaceLandmarks = io.Custom("FACE_LANDMARKS")  # newer ComfyUI's own face landmarks
 
 

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from . import convert
 from .progress import Progress, face_mesh
-from .sockets import FaceLandmarks, Landmarks, advanced, schema
+from .sockets import AudioEncoderOutput, FaceLandmarks, Landmarks, MotionEngine, advanced, schema
 
 
 class AudioToLandmarks(io.ComfyNode):
@@ -28,22 +28,24 @@ class AudioToLandmarks(io.ComfyNode):
                 Landmarks.Output("landmarks", display_name="landmarks", tooltip="The face in every frame."),
                 io.Int.Output("frame_count", display_name="frame_count", tooltip="Frames: seconds × fps, rounded up."),
                 io.Float.Output("fps_out", display_name="fps", tooltip="Frames per second, for Create Video."),
+                io.Image.Output("plot", display_name="plot", tooltip="The mouth's curves over the waveform."),
             ],
         )
 
     @classmethod
-    def execute(cls, portrait, audio, fps, face_index, face_landmarks=None, **motion) -> io.NodeOutput:
+    def execute(cls, portrait, audio, fps, face_index, face_landmarks=None, engine=None, **motion) -> io.NodeOutput:
         """Find the face, plan its motion, make the landmarks."""
         from ..portraittalk_core.pipelines.talk import landmarks_of_speech
         from ..portraittalk_core.pipelines.timeline import timeline_payload
 
         speech, picture = convert.to_speech(audio), convert.to_portrait(portrait)
+        chosen = convert.to_engine(engine, motion.pop("audio_encoder_output", None), speech)
         options = _motion_options(speech, fps, **motion)
         given = face_landmarks is not None
         reference = _given_face(picture, face_landmarks, face_index) if given else _found_face(picture, face_index)
-        track = landmarks_of_speech(picture, speech, options, reference=reference, on_progress=Progress())
+        track = landmarks_of_speech(picture, speech, options, 0, reference, chosen, Progress())
         shown = {"portraittalk_timeline": [timeline_payload(track, speech, options.gain_curve)]}  # for web/timeline.js
-        return io.NodeOutput(track, len(track), float(track.fps), ui=shown)
+        return io.NodeOutput(track, len(track), float(track.fps), convert.to_plot(track, speech), ui=shown)
 
 
 def _motion_options(speech, fps, gain_points="[]", **motion):
@@ -142,6 +144,13 @@ def _motion_inputs() -> list[io.Input]:
                 "gain_points", default="[]", optional=True,
                 tooltip="mouth_gain over time, as [[seconds, gain], …]; drawn in the timeline. [] is 1 throughout.",
             )
+        ),
+        MotionEngine.Input(
+            "engine", optional=True, tooltip="From Load Motion Engine; the built-in engine if nothing is connected."
+        ),
+        AudioEncoderOutput.Input(
+            "audio_encoder_output", optional=True,
+            tooltip="From ComfyUI's own Audio Encoder, for engines that need a speech encoder (GeneFace++).",
         ),
         FaceLandmarks.Input(
             "face_landmarks", optional=True,

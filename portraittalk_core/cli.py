@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import __version__, cli_commands
+from . import __version__, cli_commands, cli_train
 from .cli_process import EXIT_USER, run_guarded
 
 DEBUG_VARIABLE = "PORTRAITTALK_DEBUG"
@@ -76,13 +76,14 @@ def build_parser() -> argparse.ArgumentParser:
     _add_render(commands)
     _add_plot(commands)
     _add_score(commands)
+    _add_train(commands)
     _add_doctor(commands)
     return parser
 
 
 def _command(commands: argparse._SubParsersAction, name: str, purpose: str, examples: str) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=purpose, description=purpose, epilog=examples, formatter_class=_Help)
-    parser.set_defaults(run=getattr(cli_commands, name))
+    parser.set_defaults(run=getattr(cli_commands, name, None))
     parser.add_argument("--debug", action="store_true", help="show tracebacks and all that libraries write")
     return parser
 
@@ -154,6 +155,13 @@ def _add_score(commands: argparse._SubParsersAction) -> None:
     group = parser.add_argument_group("face")
     group.add_argument("--face-index", metavar="N", type=int, default=0, help="which face, 0 is the largest")
     _mesh_options(group)
+
+
+def _add_train(commands: argparse._SubParsersAction) -> None:
+    purpose = "train the network from speech to mouth: from nothing, or fitted to a person's own videos"
+    parser = _command(commands, "train", purpose, cli_train.EXAMPLES)
+    parser.set_defaults(run=cli_train.train)
+    cli_train.add_train(parser)
 
 
 def _add_doctor(commands: argparse._SubParsersAction) -> None:

@@ -159,7 +159,7 @@ def score(args: argparse.Namespace) -> None:
     if args.json:
         with whole_file(args.json) as part:
             part.write_text(report.to_json() + "\n", encoding="utf-8")
-    _table("score", [(name, _shown(value)) for name, value in report.values().items()])
+    print_table("score", [(name, _shown(value)) for name, value in report.values().items()])
     if args.json:
         print(f"The numbers are in {args.json}")
 
@@ -174,7 +174,7 @@ def doctor(args: argparse.Namespace) -> None:
         return
     for section in diagnosis.sections:
         rows = [("ok" if line.ok else "!", line.name, line.found, line.advice) for line in section.lines]
-        _table(section.title, rows)
+        print_table(section.title, rows)
 
 
 def check_output(out: Path, inputs: Iterable[Path], suffixes: tuple[str, ...]) -> Path:
@@ -278,7 +278,8 @@ def _shown(value: object) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def _table(title: str, rows: list[tuple[str, ...]]) -> None:
+def print_table(title: str, rows: list[tuple[str, ...]]) -> None:
+    """Show rows of cells under a title."""
     try:
         from rich.console import Console
         from rich.table import Table

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import InputError, MissingDependency
+from ..speech.encoders import GivenFeatures, SpeechFeatures, load_speech_encoder
 from ..types import LandmarkTrack, MotionOptions, Speech
 from ..weights.catalog import FoundWeights, find_weights, recognise
 from .embedded import embedded_motion
@@ -45,6 +47,31 @@ class MotionEngine:
         if self.raw is None:
             return embedded_motion(speech, reference, options, self.network, on_progress)
         return finish_motion(self.raw.raw_motion(speech, reference, on_progress), speech, reference, options)
+
+    def listening_to(self, features: SpeechFeatures) -> MotionEngine:
+        """This engine with features of one clip that were made elsewhere, in place of its own speech encoder.
+
+        Raises:
+            InputError: the engine takes none.
+        """
+        if not hasattr(self.raw, "encoder"):
+            raise InputError(
+                f"the {self.name} engine hears the sound itself; disconnect the features of {features.name}, which "
+                "only GeneFace++'s audio2motion takes."
+            )
+        raw = copy.copy(self.raw)
+        raw.encoder = GivenFeatures(features)
+        return replace(self, raw=raw)
+
+
+class _NoEncoder:
+    """Stands where a speech encoder belongs, and says so when it is needed."""
+
+    def __init__(self, weights: Path) -> None:
+        self.weights = weights
+
+    def encode(self, speech: Speech, on_progress: Progress | None = None) -> SpeechFeatures:
+        raise MissingDependency(f"{self.weights.name} cannot be used yet: {ENCODER_ADVICE}.")
 
 
 @dataclass(frozen=True)
@@ -127,11 +154,9 @@ def _face_model_folder(files: EngineFiles) -> Path:
 
 def _encoder(files: EngineFiles) -> object:
     if files.encoder is None:
-        raise MissingDependency(f"{Path(files.weights).name} cannot be used yet: {ENCODER_ADVICE}.")
+        return _NoEncoder(Path(files.weights))
     if hasattr(files.encoder, "encode"):
         return files.encoder
-    from ..speech.encoders import load_speech_encoder
-
     return load_speech_encoder(Path(files.encoder))
 
 

@@ -20,6 +20,7 @@ from ..metrics.lip_sync import lip_correlation
 from ..motion.mouth_net import OUTPUT_RATE_HZ, STRIDE, MouthNet, measure_mel
 from ..motion.retarget import face_axes
 from ..speech.mel import log_mel
+from ..threads import one_torch_thread
 from ..types import MOUTH_PARAMETERS, LandmarkTrack, Speech
 from .augment import mask_bands
 
@@ -119,28 +120,40 @@ def fit_speaker(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, fit.learning_rate, fit.steps, pct_start=0.2)
     shares = np.sqrt([len(clip.seen) for clip in clips])  # so that one long clip does not outweigh the others
     shares /= shares.sum()
+    size = min(int(fit.segment_s * float(clip.fps)) for clip in clips)
+    size = min(size, *(len(clip.seen) for clip in clips))
+    with one_torch_thread():
+        for step in range(1, fit.steps + 1):
+            chosen = [_segment(clips[i], size, random) for i in random.choice(len(clips), fit.batch, p=shares)]
+            loss = _fit_loss(net, base, chosen, fit, random)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            if on_progress:
+                on_progress(step, fit.steps)
+    return net.requires_grad_(False)
+
+
+def _fit_loss(
+    net: MouthNet, base: MouthNet, clips: list[SpeakerClip], fit: SpeakerFit, random: np.random.Generator
+) -> Tensor:
+    """Error of what is seen, and of the other answers against those of the network it began with."""
     spreads = torch.tensor(SPREADS)
     others = [i for i, name in enumerate(MOUTH_PARAMETERS) if name not in SEEN]
-    for step in range(1, fit.steps + 1):
-        loss = torch.zeros(())
-        for i in random.choice(len(clips), fit.batch, p=shares):
-            clip = _segment(clips[i], fit.segment_s, random)
-            heard = _disturbed(clip.mel, random)[None]
-            with torch.no_grad():
-                kept = base(heard)
-            live, late = net.both(heard)
-            for answer, weight in ((late, 1.0), (live, 0.5)):
-                error = _at_frames(answer[0], clip)[:, : len(SEEN)] - _wanted(_at_frames(kept[0], clip), clip, spreads)
-                loss = loss + weight * (error[clip.valid] / spreads).square().mean() / fit.batch
-                loss = loss + weight * fit.keep * (answer - kept)[..., others].square().mean() / fit.batch
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        if on_progress:
-            on_progress(step, fit.steps)
-    return net.requires_grad_(False)
+    least = min(len(clip.mel) for clip in clips)
+    heard = torch.stack([_disturbed(clip.mel[:least], random) for clip in clips])
+    with torch.no_grad():
+        kept = base(heard)
+    live, late = net.both(heard)
+    loss = torch.zeros(())
+    for answer, weight in ((late, 1.0), (live, 0.5)):
+        loss = loss + weight * fit.keep * (answer - kept)[..., others].square().mean()
+        for said, was, clip in zip(answer, kept, clips, strict=True):
+            error = _at_frames(said, clip)[:, : len(SEEN)] - _wanted(_at_frames(was, clip), clip, spreads)
+            loss = loss + weight * (error[clip.valid] / spreads).square().mean() / len(clips)
+    return loss
 
 
 def held_back_gain(
@@ -209,8 +222,7 @@ def _parts(clip: SpeakerClip, count: int) -> list[SpeakerClip]:
     return [clip.part(int(start), int(stop)) for start, stop in zip(edges[:-1], edges[1:], strict=True)]
 
 
-def _segment(clip: SpeakerClip, seconds: float, random: np.random.Generator) -> SpeakerClip:
-    size = min(len(clip.seen), int(seconds * float(clip.fps)))
+def _segment(clip: SpeakerClip, size: int, random: np.random.Generator) -> SpeakerClip:
     start = int(random.integers(0, len(clip.seen) - size + 1))
     return clip.part(start, start + size)
 

@@ -1,0 +1,74 @@
+"""Motion engines: which files there are, and one of them opened."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from . import paths
+from .sockets import MotionEngine, advanced, schema
+
+BUILT_IN, AUTO = "built in", "none"
+
+
+class LoadMotionEngine(io.ComfyNode):
+    """A file to an engine that moves faces to speech."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return schema(
+            node_id="PortraitTalkLoadMotionEngine",
+            display_name="Load Motion Engine",
+            description="Opens what moves the mouth: the built-in network, one fitted to a person, or a public one.",
+            search_aliases=["lip sync model", "audio2mesh", "GeneFace", "IP-LAP", "HuBERT"],
+            inputs=[
+                io.Combo.Input(
+                    "engine", options=[BUILT_IN, *paths.engine_names()],
+                    tooltip="Files in models/portraittalk that hold a motion engine, known by their content.",
+                ),
+                advanced(
+                    io.Combo.Input(
+                        "encoder", options=[AUTO, *paths.encoder_names()], optional=True,
+                        tooltip="Speech encoder for engines that need one (GeneFace++: HuBERT large), "
+                        "from models/audio_encoders. Or connect audio_encoder_output later.",
+                    )
+                ),
+            ],
+            outputs=[
+                MotionEngine.Output("motion_engine", display_name="engine", tooltip="For AudioToLandmarks."),
+                io.String.Output("name", display_name="name", tooltip="What kind of engine the file holds."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, engine, encoder=AUTO) -> bool | str:
+        """Accept files that appeared after the list was made."""
+        try:
+            _files(engine, encoder)
+        except ValueError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, engine, encoder=AUTO) -> str:
+        """Read again when a file has changed."""
+        files = _files(engine, encoder)
+        chosen = [] if files is None else [path for path in (files.weights, files.encoder) if path]
+        return ";".join(f"{path}:{path.stat().st_mtime_ns}:{path.stat().st_size}" for path in chosen)
+
+    @classmethod
+    def execute(cls, engine, encoder=AUTO) -> io.NodeOutput:
+        """Open the engine."""
+        from ..portraittalk_core.motion.engines import open_engine
+
+        opened = open_engine(_files(engine, encoder))
+        return io.NodeOutput(opened, opened.name)
+
+
+def _files(engine, encoder):
+    from ..portraittalk_core.motion.engines import EngineFiles
+
+    if engine == BUILT_IN:
+        return None
+    chosen = None if encoder == AUTO else paths.encoder_path(encoder)
+    return EngineFiles(paths.engine_path(engine), chosen)

@@ -1,0 +1,109 @@
+"""What `portraittalk train` does: makes a mouth network from nothing, or fits one to a speaker."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .cli_commands import check_output, print_table
+from .cli_progress import progress_bar
+
+if TYPE_CHECKING:
+    from .training.held_out import HeldOutScore
+
+EXAMPLES = """examples:
+  portraittalk train mouth --out mouth.safetensors                 (from nothing: synthesises 10 h of speech, trains)
+  portraittalk train mouth --videos my_clips --out me.safetensors  (fits the network to the person in the videos)
+  portraittalk talk --engine me.safetensors --portrait me.jpg --speech hello.wav --out hello.mp4"""
+SUFFIXES = (".safetensors",)
+
+
+def add_train(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    parser.add_argument("what", choices=("mouth",), help="what to train: the network from speech to mouth")
+    parser.add_argument("--out", metavar="OUT.safetensors", type=Path, required=True, help="weight file to write")
+    speaker = parser.add_argument_group("fit to a speaker")
+    speaker.add_argument("--videos", metavar="FOLDER", type=Path, help="videos of one person, a minute or more in all")
+    speaker.add_argument("--base", metavar="FILE", type=Path, help="network to begin with; if not given, ours")
+    scratch = parser.add_argument_group("from nothing (needs Debian's speech synthesisers)")
+    scratch.add_argument("--corpus", metavar="FOLDER", type=Path, help="where the synthesised speech is kept for later")
+    scratch.add_argument("--hours", metavar="X", type=float, default=10.0, help="of speech to synthesise")
+    parser.add_argument(
+        "--steps", metavar="N", type=int, help="training steps; if not given, 5000 or 300 for a speaker"
+    )
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of all choices")
+
+
+def train(args: argparse.Namespace) -> None:
+    """Train what was asked for and say how good it is."""
+    check_output(args.out, [args.base] if args.base else [], SUFFIXES)
+    if args.videos:
+        _fit_speaker(args)
+    else:
+        _from_nothing(args)
+
+
+def _from_nothing(args: argparse.Namespace) -> None:
+    import tempfile
+
+    from .training.mouth import MouthTraining
+    from .training.recipe import Recipe, make_mouth
+
+    training = MouthTraining(seed=args.seed)
+    if args.steps is not None:
+        training = dataclasses.replace(training, steps=args.steps)
+    with ExitStack() as stack:
+        folder = args.corpus or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="portraittalk_corpus_")))
+        with _Stages() as stages:
+            scores = make_mouth(args.out, folder, Recipe(args.hours, training), stages)
+    print_table("on speakers that were not heard in training", [_HEADING, *map(_score_row, scores)])
+    print(f"The network is in {args.out}")
+
+
+def _fit_speaker(args: argparse.Namespace) -> None:
+    from .training.recipe import adapt_to_speaker
+    from .training.speaker import SpeakerFit
+
+    fit = SpeakerFit(seed=args.seed)
+    if args.steps is not None:
+        fit = dataclasses.replace(fit, steps=args.steps)
+    with _Stages() as stages:
+        gains = adapt_to_speaker(args.videos, args.out, args.base, fit, stages)
+    rows = [(gain.name, f"{gain.seconds:.1f} s", f"{gain.before:.3f}", f"{gain.after:.3f}") for gain in gains]
+    seconds = sum(gain.seconds for gain in gains)
+    before, after = (sum(getattr(g, k) * g.seconds for g in gains) / seconds for k in ("before", "after"))
+    heading = ("held back", "length", "lip r before", "after")
+    print_table("lip correlation, best lag within ±2 frames, on parts not fitted to", [heading, *rows])
+    print(
+        f"All held-back parts: r {before:.3f} before, {after:.3f} after. The network, fitted to all, is in {args.out}"
+    )
+    if after <= before:
+        print("There is no gain: the speaker's mouth is not seen well, or sound and picture are not in step.")
+
+
+_HEADING = ("speaker", "clips", "opening r", "jaw r", "width r", "rounding r", "/p b m/ closed", "silence closed")
+
+
+def _score_row(score: HeldOutScore) -> tuple[str, ...]:
+    rs = (f"{r:.3f}" for r in (score.opening, score.jaw, score.width, score.rounding))
+    return (score.voice, str(score.clips), *rs, f"{score.bilabials:.1%}", f"{score.silence:.1%}")
+
+
+class _Stages:
+    """One progress bar after the other, one for each stage."""
+
+    def __enter__(self) -> _Stages:
+        self._bar, self._stage = ExitStack(), ""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if stage != self._stage:
+            self._bar.close()
+            self._on_progress, self._stage = self._bar.enter_context(progress_bar(stage)), stage
+        self._on_progress(done, total)

@@ -1,0 +1,321 @@
+// Draws a timeline into a canvas. Everything is in the canvas's own CSS pixels.
+
+import { clamp, gainAt, MAX_GAIN, nearest } from "./timeline_points.js";
+
+export const HIT_PX = 8;
+const PAD = 10;
+const SIDE_BY_SIDE_FROM = 340; // narrower ones have the face above the curves
+const GAP = 6;
+const READOUT_H = 18;
+const AXIS_H = 16;
+const FONT = "11px Inter, system-ui, sans-serif";
+const SMALL_FONT = "10px Inter, system-ui, sans-serif";
+const MOUTH = "#e8833a";
+const GAIN = "#3f9ae0";
+const BLINK = "#8b7fd6";
+const WARNING = "#d9534f";
+const STEPS_S = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600];
+
+/** Colours of the page's theme as this element inherits them. */
+export function themeOf(element) {
+  const style = getComputedStyle(element);
+  const of = (name, otherwise) => style.getPropertyValue(name).trim() || otherwise;
+  return {
+    back: of("--comfy-input-bg", "#222"),
+    text: of("--input-text", "#ddd"),
+    faint: of("--descrip-text", "#999"),
+    line: of("--border-color", "#4e4e4e"),
+  };
+}
+
+/** Where everything lies: rectangles { x, y, w, h }. */
+export function layout(width, height) {
+  const beside = width >= SIDE_BY_SIDE_FROM;
+  const inner = { x: PAD, y: PAD, w: width - 2 * PAD, h: height - 2 * PAD };
+  const faceW = beside ? clamp(inner.h * 0.7, 90, inner.w * 0.3) : inner.w;
+  const faceH = beside ? inner.h : inner.h * 0.34;
+  const face = { x: inner.x, y: inner.y, w: faceW, h: faceH };
+  const x = beside ? inner.x + faceW + PAD : inner.x;
+  const top = beside ? inner.y : inner.y + faceH + GAP;
+  const w = inner.x + inner.w - x;
+  const lanes = inner.y + inner.h - top - READOUT_H - AXIS_H - 2 * GAP;
+  const [mouthH, blinkH, gainH] = [lanes * 0.42, lanes * 0.14, lanes * 0.44];
+  const readout = { x, y: top, w, h: READOUT_H };
+  const mouth = { x, y: top + READOUT_H, w, h: mouthH };
+  const blink = { x, y: mouth.y + mouthH + GAP, w, h: blinkH };
+  const gain = { x, y: blink.y + blinkH + GAP, w, h: gainH };
+  return { face, readout, mouth, blink, gain, axis: { x, y: gain.y + gainH, w, h: AXIS_H } };
+}
+
+export const timeToX = (lane, seconds, length) => lane.x + (seconds / length) * lane.w;
+export const xToTime = (lane, x, length) => clamp((x - lane.x) / lane.w, 0, 1) * length;
+export const gainToY = (lane, gain) => lane.y + lane.h - (gain / MAX_GAIN) * lane.h;
+export const yToGain = (lane, y) => clamp((lane.y + lane.h - y) / lane.h, 0, 1) * MAX_GAIN;
+
+/** Seconds on a clock: 1.25, or 2:05 in clips of a minute and more. */
+export function clock(seconds, length, digits) {
+  if (length < 60) return seconds.toFixed(digits);
+  const tenths = Math.round(seconds * 10);
+  const minutes = Math.floor(tenths / 600);
+  const rest = (tenths - 600 * minutes) / 10;
+  return `${minutes}:${digits ? rest.toFixed(1).padStart(4, "0") : String(Math.floor(rest)).padStart(2, "0")}`;
+}
+
+/**
+ * Draw everything.
+ *
+ * view: width, height, theme, texts, track (decoded payload or null), points (null: broken text), wired, length
+ * (seconds), time (seconds), hovered (index of a point or −1), edited, focused.
+ */
+export function draw(pen, view) {
+  const { width, height, theme, texts, track, points } = view;
+  const at = layout(width, height);
+  pen.clearRect(0, 0, width, height);
+  pen.fillStyle = theme.back;
+  box(pen, 0, 0, width, height, 6);
+  pen.fill();
+  if (view.focused) outline(pen, width, height);
+  if (!track && !points?.length && points) {
+    say(pen, texts.empty, width / 2, height / 2, theme.faint);
+    return;
+  }
+  if (track) {
+    drawFace(pen, at.face, view);
+    drawMouth(pen, at.mouth, view);
+    drawBlink(pen, at.blink, view);
+  } else {
+    say(pen, texts.empty, at.mouth.x + at.mouth.w / 2, at.mouth.y + at.mouth.h / 2, theme.faint);
+  }
+  drawGain(pen, at.gain, view);
+  drawAxis(pen, at, view);
+  drawCursor(pen, at, view);
+  drawReadout(pen, at.readout, view);
+}
+
+function drawFace(pen, pane, { track, time, theme }) {
+  const { face } = track;
+  const frame = nearest(face.times, time);
+  const scale = Math.min(pane.w / face.width, pane.h / face.height) * 0.94;
+  const left = pane.x + (pane.w - face.width * scale) / 2;
+  const top = pane.y + (pane.h - face.height * scale) / 2;
+  const start = frame * face.points * 2;
+  const x = (point) => left + face.xy[start + 2 * point] * scale;
+  const y = (point) => top + face.xy[start + 2 * point + 1] * scale;
+  const stroke = (pairs, colour, thickness) => {
+    pen.beginPath();
+    for (const [from, to] of pairs) {
+      pen.moveTo(x(from), y(from));
+      pen.lineTo(x(to), y(to));
+    }
+    pen.strokeStyle = colour;
+    pen.lineWidth = thickness;
+    pen.lineCap = "round";
+    pen.stroke();
+  };
+  stroke(face.skin, theme.text, 1.3);
+  stroke(face.lips, MOUTH, 1.6);
+  pen.fillStyle = theme.text;
+  for (const iris of face.irises) {
+    pen.beginPath();
+    pen.arc(x(iris), y(iris), Math.max(1.2, pane.w / 70), 0, 2 * Math.PI);
+    pen.fill();
+  }
+}
+
+function drawMouth(pen, lane, view) {
+  const { track, theme, length } = view;
+  ground(pen, lane, theme);
+  if (track.wave) drawWave(pen, lane, view);
+  const { times, mouth } = track.curves;
+  const most = Math.max(0.1, mouth.reduce((a, b) => Math.max(a, b), 0)) * 1.15;
+  trace(pen, times, mouth, (t) => timeToX(lane, t, length), (v) => lane.y + lane.h * (1 - v / most));
+  area(pen, lane, times, length, MOUTH, 1.4);
+  name(pen, lane, view.texts.mouth, MOUTH);
+}
+
+function drawWave(pen, lane, { track, theme, length }) {
+  const { low, high, seconds } = track.wave;
+  const middle = lane.y + lane.h / 2;
+  const unit = (lane.h / 2 - 1) / 127;
+  const x = (index) => timeToX(lane, ((index + 0.5) / high.length) * seconds, length);
+  pen.beginPath();
+  high.forEach((value, index) => pen.lineTo(x(index), middle - Math.max(value * unit, 0.4)));
+  for (let index = low.length - 1; index >= 0; index--) pen.lineTo(x(index), middle - Math.min(low[index] * unit, -0.4));
+  pen.closePath();
+  pen.globalAlpha = 0.3;
+  pen.fillStyle = theme.faint;
+  pen.fill();
+  pen.globalAlpha = 1;
+}
+
+function drawBlink(pen, lane, { track, theme, length, texts }) {
+  ground(pen, lane, theme);
+  const { times, blink } = track.curves;
+  trace(pen, times, blink, (t) => timeToX(lane, t, length), (v) => lane.y + lane.h - v * (lane.h - 2));
+  area(pen, lane, times, length, BLINK, 1.2);
+  name(pen, lane, texts.blink, BLINK);
+}
+
+function drawGain(pen, lane, view) {
+  const { theme, points, length, track, texts } = view;
+  ground(pen, lane, theme);
+  pen.setLineDash([2, 3]);
+  level(pen, lane, gainToY(lane, 1), theme.faint);
+  pen.setLineDash([]);
+  pen.font = SMALL_FONT;
+  pen.fillStyle = theme.faint;
+  pen.textAlign = "right";
+  pen.textBaseline = "middle";
+  for (const gain of [0, 1, 2]) {
+    const y = clamp(gainToY(lane, gain), lane.y + 6, lane.y + lane.h - 6);
+    pen.fillText(`×${gain}`, lane.x + lane.w - 3, gain === 1 ? y - 7 : y);
+  }
+  name(pen, lane, texts.gain, GAIN);
+  if (!points) {
+    say(pen, texts.broken, lane.x + lane.w / 2, lane.y + lane.h / 2, WARNING, lane.w - 12);
+    return;
+  }
+  if (view.wired) say(pen, texts.wired, lane.x + lane.w / 2, lane.y + lane.h / 2, theme.faint, lane.w - 12);
+  if (track && (view.edited || view.wired)) {
+    const { times, gain } = track.curves;
+    trace(pen, times, gain, (t) => timeToX(lane, t, length), (v) => gainToY(lane, v));
+    finishLine(pen, theme.faint, 1);
+  }
+  if (!view.wired) drawPoints(pen, lane, view);
+}
+
+function drawPoints(pen, lane, { points, length, hovered, theme, texts }) {
+  const times = [0, ...points.map((point) => point[0]), length];
+  const gains = times.map((seconds, index) => (points[index - 1] ?? [0, gainAt(points, seconds)])[1]);
+  pen.save();
+  pen.beginPath();
+  pen.rect(lane.x, lane.y - 1, lane.w, lane.h + 2);
+  pen.clip();
+  trace(pen, times, gains, (t) => timeToX(lane, t, length), (v) => gainToY(lane, v));
+  finishLine(pen, GAIN, 1.6);
+  pen.restore();
+  points.forEach(([seconds, gain], index) => {
+    if (seconds > length) return;
+    pen.beginPath();
+    pen.arc(timeToX(lane, seconds, length), gainToY(lane, gain), index === hovered ? 5.5 : 4, 0, 2 * Math.PI);
+    pen.fillStyle = index === hovered ? GAIN : theme.back;
+    pen.fill();
+    pen.strokeStyle = GAIN;
+    pen.lineWidth = 1.8;
+    pen.stroke();
+  });
+  if (!points.length) say(pen, texts.hint, lane.x + lane.w / 2, lane.y + lane.h * 0.76, theme.faint, lane.w - 36);
+}
+
+function drawAxis(pen, { axis }, { length, theme }) {
+  const step = STEPS_S.find((seconds) => (seconds / length) * axis.w >= 46) ?? 7200;
+  pen.font = SMALL_FONT;
+  pen.fillStyle = theme.faint;
+  pen.textBaseline = "top";
+  for (let index = 0; index * step <= length + 1e-6; index++) {
+    const x = timeToX(axis, index * step, length);
+    pen.textAlign = index === 0 ? "left" : x > axis.x + axis.w - 14 ? "right" : "center";
+    const digits = step < 1 && length < 60 ? 1 : 0;
+    pen.fillText(clock(index * step, length, digits) + (index === 0 && length < 60 ? " s" : ""), x, axis.y + 4);
+  }
+}
+
+function drawCursor(pen, at, { time, length, theme, track, points, wired }) {
+  const x = timeToX(at.gain, time, length);
+  pen.beginPath();
+  pen.moveTo(x, track ? at.mouth.y : at.gain.y);
+  pen.lineTo(x, at.gain.y + at.gain.h);
+  pen.strokeStyle = theme.text;
+  pen.globalAlpha = 0.75;
+  pen.lineWidth = 1;
+  pen.stroke();
+  pen.globalAlpha = 1;
+  if (!points || wired) return;
+  pen.beginPath();
+  pen.arc(x, gainToY(at.gain, gainAt(points, time)), 2.2, 0, 2 * Math.PI);
+  pen.fillStyle = theme.text;
+  pen.fill();
+}
+
+function drawReadout(pen, line, view) {
+  const { time, length, track, points, theme, texts } = view;
+  pen.font = FONT;
+  pen.textBaseline = "middle";
+  pen.textAlign = "left";
+  const y = line.y + line.h / 2 - 2;
+  const parts = [[`${clock(time, length, 2)}${length < 60 ? " s" : ""}`, theme.text]];
+  if (track) parts.push([`${texts.mouth} ${track.curves.mouth[nearest(track.curves.times, time)].toFixed(2)}`, MOUTH]);
+  if (points && !view.wired) parts.push([`${texts.gain} ×${gainAt(points, time).toFixed(2)}`, GAIN]);
+  let x = line.x;
+  for (const [text, colour] of parts) {
+    pen.fillStyle = colour;
+    pen.fillText(text, x, y);
+    x += pen.measureText(text).width + 10;
+  }
+  if (!view.edited || x + pen.measureText(texts.edited).width > line.x + line.w) return;
+  pen.fillStyle = theme.faint;
+  pen.textAlign = "right";
+  pen.fillText(texts.edited, line.x + line.w, y);
+}
+
+function trace(pen, times, values, x, y) {
+  pen.beginPath();
+  times.forEach((seconds, index) => pen.lineTo(x(seconds), y(values[index])));
+}
+
+function finishLine(pen, colour, thickness) {
+  pen.strokeStyle = colour;
+  pen.lineWidth = thickness;
+  pen.lineJoin = "round";
+  pen.stroke();
+}
+
+/** Stroke the traced curve and fill down to the lane's floor. */
+function area(pen, lane, times, length, colour, thickness) {
+  finishLine(pen, colour, thickness);
+  pen.lineTo(timeToX(lane, times[times.length - 1], length), lane.y + lane.h);
+  pen.lineTo(timeToX(lane, times[0], length), lane.y + lane.h);
+  pen.closePath();
+  pen.globalAlpha = 0.18;
+  pen.fillStyle = colour;
+  pen.fill();
+  pen.globalAlpha = 1;
+}
+
+function ground(pen, lane, theme) {
+  level(pen, lane, lane.y + lane.h, theme.line);
+}
+
+function level(pen, lane, y, colour) {
+  pen.beginPath();
+  pen.moveTo(lane.x, y);
+  pen.lineTo(lane.x + lane.w, y);
+  finishLine(pen, colour, 1);
+}
+
+function name(pen, lane, text, colour) {
+  pen.font = SMALL_FONT;
+  pen.fillStyle = colour;
+  pen.textAlign = "left";
+  pen.textBaseline = "top";
+  pen.fillText(text, lane.x + 2, lane.y);
+}
+
+function say(pen, text, x, y, colour, width) {
+  pen.font = FONT;
+  pen.fillStyle = colour;
+  pen.textAlign = "center";
+  pen.textBaseline = "middle";
+  if (width === undefined || pen.measureText(text).width <= width) pen.fillText(text, x, y);
+  else pen.fillText(text, x, y, width);
+}
+
+function box(pen, x, y, w, h, radius) {
+  pen.beginPath();
+  pen.roundRect(x, y, w, h, radius);
+}
+
+function outline(pen, width, height) {
+  box(pen, 1, 1, width - 2, height - 2, 5);
+  finishLine(pen, GAIN, 1.5);
+}
