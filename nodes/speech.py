@@ -23,7 +23,7 @@ class AudioToLandmarks(io.ComfyNode):
             description="Moves the face of a portrait to speech: 478 landmarks a video frame. Nothing to download.",
             search_aliases=["lip sync", "talking head", "audio to face", "speech to face"],
             inputs=[*_main_inputs(), *_motion_inputs()],
-            has_intermediate_output=True,  # newer ComfyUI then sends the timeline of a cached run again
+            is_output_node=True,  # its timeline: runs with nothing after it, and is sent again by a cached run
             outputs=[
                 Landmarks.Output("landmarks", display_name="landmarks", tooltip="The face in every frame."),
                 io.Int.Output("frame_count", display_name="frame_count", tooltip="Frames: seconds × fps, rounded up."),

@@ -17,6 +17,7 @@ const GAIN_STEP = 0.05;
 const DOUBLE_CLICK_MS = 600;
 
 const living = new Set();
+const left = new Map(); // name of a node → the element that a removed node of that name may have left on the page
 let checking = null;
 
 class Timeline {
@@ -28,6 +29,7 @@ class Timeline {
     this.hovered = -1;
     this.dragged = null; // the point under the mouse's button, itself a part of `points`
     this.addedAt = -Infinity;
+    this.byKeys = false; // whether a focus ring helps
     this.drawn = "";
     this.element = document.createElement("div");
     this.element.className = "portraittalk-timeline";
@@ -81,12 +83,30 @@ class Timeline {
     this.redraw();
   }
 
+  /** What the page calls this node: inside a subgraph with the subgraph's own name. */
+  get name() {
+    const { graph, id } = this.node;
+    return graph?.isRootGraph === false ? `${graph.id}:${id}` : String(id);
+  }
+
   /** Read what others may have changed: the text, the outputs, the theme, the zoom. */
   check() {
+    this.read();
+    this.show(app.nodeOutputs?.[this.name]);
+    this.takePlace();
+    if (this.element.isConnected && this.signature() !== this.drawn) this.redraw();
+  }
+
+  read() {
     if (!this.dragged && this.widget) this.points = parsePoints(this.widget.value);
-    const locator = this.node.graph?.isRootGraph === false ? `${this.node.graph.id}:${this.node.id}` : this.node.id;
-    this.show(app.nodeOutputs?.[locator]);
-    if (this.signature() !== this.drawn) this.redraw();
+  }
+
+  /** Undo makes the nodes anew, but the newer renderer may go on showing the former node's element. */
+  takePlace() {
+    const former = left.get(this.name);
+    if (!former) return;
+    left.delete(this.name);
+    if (former !== this.element && former.isConnected && !this.element.isConnected) former.replaceWith(this.element);
   }
 
   signature() {
@@ -115,6 +135,7 @@ class Timeline {
   drawNow() {
     const { width, height } = this.size;
     if (!this.element.isConnected || width < 40 || height < 40) return;
+    this.read();
     const ratio = this.ratio();
     const [w, h] = [Math.round(width * ratio), Math.round(height * ratio)];
     if (this.canvas.width !== w || this.canvas.height !== h) Object.assign(this.canvas, { width: w, height: h });
@@ -122,7 +143,7 @@ class Timeline {
     pen.setTransform(w / width, 0, 0, h / height, 0, 0);
     const { track, points, wired, length, time, edited } = this;
     const [theme, texts] = [themeOf(this.element), textsOf(this.locale())];
-    const focused = this.canvas.matches(":focus-visible");
+    const focused = this.byKeys && this.canvas.matches(":focus");
     const hovered = this.dragged ? points.indexOf(this.dragged) : this.hovered;
     draw(pen, { width, height, theme, texts, track, points, wired, length, time, hovered, edited, focused });
     this.describe(texts);
@@ -214,7 +235,7 @@ class Timeline {
     on("contextmenu", this.onMenu);
     on("wheel", this.onWheel);
     on("keydown", this.onKey);
-    on("focus", this.redraw);
+    on("keyup", this.showFocus); // as when Tab arrives here
     on("blur", this.redraw);
     this.observer = new ResizeObserver(() => this.redraw());
     this.observer.observe(this.canvas);
@@ -231,7 +252,13 @@ class Timeline {
     return { x, y, inGain, inLanes: within && y >= mouth.y && y <= gain.y + gain.h + 4 };
   }
 
+  showFocus() {
+    this.byKeys = true;
+    this.redraw();
+  }
+
   onDown(event) {
+    this.byKeys = false;
     if (event.button === 1) app.canvas?.processMouseDown?.(event);
     if (event.button !== 0) return;
     const { x, y, inGain } = this.place(event);
@@ -357,11 +384,12 @@ class Timeline {
 
   start() {
     living.add(this);
-    checking ??= setInterval(() => living.forEach((timeline) => timeline.element.isConnected && timeline.check()), CHECK_MS);
+    checking ??= setInterval(() => living.forEach((timeline) => timeline.check()), CHECK_MS);
   }
 
   stop() {
     living.delete(this);
+    if (this.node.id !== -1) left.set(this.name, this.element);
     if (living.size) return;
     clearInterval(checking);
     checking = null;

@@ -4,7 +4,7 @@ import { clamp, gainAt, MAX_GAIN, nearest } from "./timeline_points.js";
 
 export const HIT_PX = 8;
 const PAD = 10;
-const SIDE_BY_SIDE_FROM = 340; // narrower ones have the face above the curves
+const SIDE_BY_SIDE_FROM = 300; // narrower ones, and upright ones, have the face above the curves
 const GAP = 6;
 const READOUT_H = 18;
 const AXIS_H = 16;
@@ -30,7 +30,7 @@ export function themeOf(element) {
 
 /** Where everything lies: rectangles { x, y, w, h }. */
 export function layout(width, height) {
-  const beside = width >= SIDE_BY_SIDE_FROM;
+  const beside = width >= SIDE_BY_SIDE_FROM && width >= 1.2 * height;
   const inner = { x: PAD, y: PAD, w: width - 2 * PAD, h: height - 2 * PAD };
   const faceW = beside ? clamp(inner.h * 0.7, 90, inner.w * 0.3) : inner.w;
   const faceH = beside ? inner.h : inner.h * 0.34;
@@ -117,7 +117,7 @@ function drawFace(pen, pane, { track, time, theme }) {
   pen.fillStyle = theme.text;
   for (const iris of face.irises) {
     pen.beginPath();
-    pen.arc(x(iris), y(iris), Math.max(1.2, pane.w / 70), 0, 2 * Math.PI);
+    pen.arc(x(iris), y(iris), Math.max(1, (face.width * scale) / 64), 0, 2 * Math.PI);
     pen.fill();
   }
 }
@@ -130,7 +130,7 @@ function drawMouth(pen, lane, view) {
   const most = Math.max(0.1, mouth.reduce((a, b) => Math.max(a, b), 0)) * 1.15;
   trace(pen, times, mouth, (t) => timeToX(lane, t, length), (v) => lane.y + lane.h * (1 - v / most));
   area(pen, lane, times, length, MOUTH, 1.4);
-  name(pen, lane, view.texts.mouth, MOUTH);
+  name(pen, lane, view.texts.mouth, MOUTH, theme);
 }
 
 function drawWave(pen, lane, { track, theme, length }) {
@@ -153,47 +153,65 @@ function drawBlink(pen, lane, { track, theme, length, texts }) {
   const { times, blink } = track.curves;
   trace(pen, times, blink, (t) => timeToX(lane, t, length), (v) => lane.y + lane.h - v * (lane.h - 2));
   area(pen, lane, times, length, BLINK, 1.2);
-  name(pen, lane, texts.blink, BLINK);
+  name(pen, lane, texts.blink, BLINK, theme);
 }
 
 function drawGain(pen, lane, view) {
-  const { theme, points, length, track, texts } = view;
+  const { theme, points, wired, texts } = view;
   ground(pen, lane, theme);
+  name(pen, lane, texts.gain, GAIN, theme);
+  if (!points || wired) {
+    const [text, colour] = wired ? [texts.wired, theme.faint] : [texts.broken, WARNING];
+    say(pen, text, lane.x + lane.w / 2, lane.y + lane.h / 2, colour, lane.w - 12);
+    return;
+  }
   pen.setLineDash([2, 3]);
   level(pen, lane, gainToY(lane, 1), theme.faint);
   pen.setLineDash([]);
-  pen.font = SMALL_FONT;
-  pen.fillStyle = theme.faint;
-  pen.textAlign = "right";
-  pen.textBaseline = "middle";
-  for (const gain of [0, 1, 2]) {
-    const y = clamp(gainToY(lane, gain), lane.y + 6, lane.y + lane.h - 6);
-    pen.fillText(`×${gain}`, lane.x + lane.w - 3, gain === 1 ? y - 7 : y);
-  }
-  name(pen, lane, texts.gain, GAIN);
-  if (!points) {
-    say(pen, texts.broken, lane.x + lane.w / 2, lane.y + lane.h / 2, WARNING, lane.w - 12);
-    return;
-  }
-  if (view.wired) say(pen, texts.wired, lane.x + lane.w / 2, lane.y + lane.h / 2, theme.faint, lane.w - 12);
-  if (track && (view.edited || view.wired)) {
-    const { times, gain } = track.curves;
-    trace(pen, times, gain, (t) => timeToX(lane, t, length), (v) => gainToY(lane, v));
-    finishLine(pen, theme.faint, 1);
-  }
-  if (!view.wired) drawPoints(pen, lane, view);
+  drawNote(pen, lane, view);
+  drawGainLines(pen, lane, view);
+  drawScale(pen, lane, theme);
+  drawPoints(pen, lane, view);
 }
 
-function drawPoints(pen, lane, { points, length, hovered, theme, texts }) {
-  const times = [0, ...points.map((point) => point[0]), length];
-  const gains = times.map((seconds, index) => (points[index - 1] ?? [0, gainAt(points, seconds)])[1]);
+function drawNote(pen, lane, { edited, points, texts, theme }) {
+  const note = edited ? texts.edited : points.length ? "" : texts.hint;
+  pen.font = SMALL_FONT;
+  pen.fillStyle = theme.faint;
+  pen.textAlign = "left";
+  pen.textBaseline = "bottom";
+  if (pen.measureText(note).width < lane.w - 30) pen.fillText(note, lane.x + 3, lane.y + lane.h - 2);
+}
+
+function drawGainLines(pen, lane, { track, edited, points, length, theme }) {
+  const x = (seconds) => timeToX(lane, seconds, length);
+  const y = (gain) => gainToY(lane, gain);
   pen.save();
   pen.beginPath();
   pen.rect(lane.x, lane.y - 1, lane.w, lane.h + 2);
   pen.clip();
-  trace(pen, times, gains, (t) => timeToX(lane, t, length), (v) => gainToY(lane, v));
+  if (track && edited) {
+    trace(pen, track.curves.times, track.curves.gain, x, y); // what the last run used
+    finishLine(pen, theme.faint, 1);
+  }
+  const times = [0, ...points.map((point) => point[0]), Math.max(length, points.at(-1)?.[0] ?? 0)];
+  const gains = times.map((seconds, index) => points[index - 1]?.[1] ?? gainAt(points, seconds));
+  trace(pen, times, gains, x, y);
   finishLine(pen, GAIN, 1.6);
   pen.restore();
+}
+
+function drawScale(pen, lane, theme) {
+  pen.font = SMALL_FONT;
+  pen.textAlign = "right";
+  pen.textBaseline = "middle";
+  for (const gain of [0, 1, MAX_GAIN]) {
+    const y = clamp(gainToY(lane, gain), lane.y + 6, lane.y + lane.h - 6);
+    haloed(pen, `×${gain}`, lane.x + lane.w - 3, gain === 1 ? y - 7 : y, theme.faint, theme);
+  }
+}
+
+function drawPoints(pen, lane, { points, length, hovered, theme }) {
   points.forEach(([seconds, gain], index) => {
     if (seconds > length) return;
     pen.beginPath();
@@ -204,7 +222,6 @@ function drawPoints(pen, lane, { points, length, hovered, theme, texts }) {
     pen.lineWidth = 1.8;
     pen.stroke();
   });
-  if (!points.length) say(pen, texts.hint, lane.x + lane.w / 2, lane.y + lane.h * 0.76, theme.faint, lane.w - 36);
 }
 
 function drawAxis(pen, { axis }, { length, theme }) {
@@ -252,10 +269,6 @@ function drawReadout(pen, line, view) {
     pen.fillText(text, x, y);
     x += pen.measureText(text).width + 10;
   }
-  if (!view.edited || x + pen.measureText(texts.edited).width > line.x + line.w) return;
-  pen.fillStyle = theme.faint;
-  pen.textAlign = "right";
-  pen.fillText(texts.edited, line.x + line.w, y);
 }
 
 function trace(pen, times, values, x, y) {
@@ -293,21 +306,36 @@ function level(pen, lane, y, colour) {
   finishLine(pen, colour, 1);
 }
 
-function name(pen, lane, text, colour) {
+function name(pen, lane, text, colour, theme) {
   pen.font = SMALL_FONT;
-  pen.fillStyle = colour;
   pen.textAlign = "left";
   pen.textBaseline = "top";
-  pen.fillText(text, lane.x + 2, lane.y);
+  haloed(pen, text, lane.x + 3, lane.y, colour, theme);
 }
 
-function say(pen, text, x, y, colour, width) {
+/** Text that stays readable on curves. */
+function haloed(pen, text, x, y, colour, theme) {
+  pen.strokeStyle = theme.back;
+  pen.lineWidth = 3;
+  pen.lineJoin = "round";
+  pen.strokeText(text, x, y);
+  pen.fillStyle = colour;
+  pen.fillText(text, x, y);
+}
+
+/** Text around a middle, in as many lines as its width asks for. */
+function say(pen, text, x, y, colour, width = Infinity) {
   pen.font = FONT;
   pen.fillStyle = colour;
   pen.textAlign = "center";
   pen.textBaseline = "middle";
-  if (width === undefined || pen.measureText(text).width <= width) pen.fillText(text, x, y);
-  else pen.fillText(text, x, y, width);
+  const lines = [""];
+  for (const word of text.split(" ")) {
+    const longer = `${lines[lines.length - 1]} ${word}`.trim();
+    if (pen.measureText(longer).width <= width) lines[lines.length - 1] = longer;
+    else lines.push(word);
+  }
+  lines.forEach((line, index) => pen.fillText(line, x, y + (index - (lines.length - 1) / 2) * 15));
 }
 
 function box(pen, x, y, w, h, radius) {

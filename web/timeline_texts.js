@@ -9,7 +9,7 @@ const TEXTS = {
     edited: "edited · run to apply",
     broken: "gain_points is not a list of [seconds, gain] pairs",
     wired: "gain_points comes from its input",
-    hint: "Click to add a point, drag to move, double click to delete",
+    hint: "click to add a point",
     label: "Timeline of the mouth",
   },
   zh: {
@@ -20,7 +20,7 @@ const TEXTS = {
     edited: "已修改 · 运行后生效",
     broken: "gain_points 不是 [秒, 增益] 的列表",
     wired: "gain_points 来自其输入",
-    hint: "单击添加点，拖动移动，双击删除",
+    hint: "单击添加点",
     label: "嘴部时间轴",
   },
   ja: {
@@ -31,7 +31,7 @@ const TEXTS = {
     edited: "変更あり · 実行で反映",
     broken: "gain_points が [秒, 倍率] の組の一覧ではありません",
     wired: "gain_points は入力から来ます",
-    hint: "クリックで点を追加、ドラッグで移動、ダブルクリックで削除",
+    hint: "クリックで点を追加",
     label: "口のタイムライン",
   },
   ko: {
@@ -42,7 +42,7 @@ const TEXTS = {
     edited: "수정됨 · 실행하면 적용",
     broken: "gain_points가 [초, 배율] 쌍의 목록이 아닙니다",
     wired: "gain_points는 입력에서 옵니다",
-    hint: "클릭하면 점 추가, 끌어서 이동, 두 번 클릭하면 삭제",
+    hint: "클릭하면 점 추가",
     label: "입 타임라인",
   },
 };
