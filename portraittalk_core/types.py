@@ -233,9 +233,7 @@ class MotionOptions:
     smoothing: float = 0.3  # 0 none .. 1 strong
     offset_ms: float = 0.0  # + moves the mouth later
     seed: int = 0
-    gain_curve: Tensor | None = field(
-        default=None, compare=False
-    )  # (K,) 0..2 a frame; times mouth_gain
+    gain_curve: Tensor | None = field(default=None, compare=False)  # (K,) 0..2 a frame; times mouth_gain
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fps", as_fps(self.fps))

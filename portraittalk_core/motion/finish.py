@@ -22,7 +22,8 @@ SPAN = 256  # frames whose landmarks are worked on at once
 def finish_motion(raw: RawMotion, speech: Speech, reference: LandmarkTrack, options: MotionOptions) -> LandmarkTrack:
     """The landmarks of a face that an engine moves.
 
-    At gain 1, smoothing 0, without head motion and blinks, frames in speech are the reference plus the engine's motion.
+    An engine's motion starts from closed lips, and so does the face: at gain 1 and smoothing 0, without head motion and
+    blinks, frames in speech are the reference with its lips closed plus the engine's motion.
 
     Args:
         raw: the engine's motion at its own rate.
@@ -48,8 +49,8 @@ def finish_motion(raw: RawMotion, speech: Speech, reference: LandmarkTrack, opti
     for start in range(0, count, SPAN):
         span = slice(start, start + SPAN)
         gain = gains[span, None, None]
-        moved = shift[span] @ rig.axes.T / rig.unit_px * gain + rig.close * (1 - gain.clamp(max=1))
-        local = rig.rest + moved + rig.shut * blink[span, None, None] + rig.brows * brow[span, None, None]
+        moved = shift[span] @ rig.axes.T / rig.unit_px * gain
+        local = rig.rest + rig.close + moved + rig.shut * blink[span, None, None] + rig.brows * brow[span, None, None]
         points.append(rig.to_px(turn_head(local, head, span)))
     return LandmarkTrack.from_px(torch.cat(points), reference.width, reference.height, options.fps)
 

@@ -20,11 +20,14 @@ from .smoothing import frame_times_s, gaussian, sample_at, steady
 
 log = logging.getLogger(__name__)
 
+_PRESS = MOUTH_PARAMETERS.index("press")
+
 OUTPUT_HZ, ACTIVITY_HZ = 50, 100
 MEASURED_BLOCKS = 24  # of 2.5 s: the part of a long clip whose statistics count for all of it
 WIDE, CLOSED = 0.88, 0.04  # opening of a clip's widest (97th percentile) and its closed moments (5th) at gain 1
 MOST_STRETCH = 1.7  # a clip that moves the network little is not made to shout
 HANG_S = 0.12  # lips move freely this long before and after the voice
+PRESSED = (0.15, 0.5)  # the network's press at which lips begin to meet, and meet: half a closure is none
 LEAST_SPOKEN = 5  # frames of 10 ms; a clip with fewer rests
 
 
@@ -110,6 +113,8 @@ def _fit(said: Tensor, spoken: Tensor) -> Tensor:
     fitted[:, :2] = (CLOSED + (said[:, :2] - low) * stretch).clamp(0, 1.25)
     fitted[:, 2] = said[:, 2].clamp(-1, 1)
     fitted[:, 3:] = said[:, 3:].clamp(0, 1)
+    begin, full = PRESSED
+    fitted[:, _PRESS] = ((said[:, _PRESS] - begin) / (full - begin)).clamp(0, 1)
     return fitted
 
 

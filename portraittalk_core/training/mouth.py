@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from .augment import mask_bands
 from .speech_corpus import CorpusClip
 
 WEIGHTS = (2.5, 1.0, 0.7, 1.0, 0.5, 1.5, 3.0)  # of the errors, one per output
+_OPENING, _PRESS = MOUTH_PARAMETERS.index("opening"), MOUTH_PARAMETERS.index("press")
 Progress = Callable[[int, int], None]
 
 
@@ -23,13 +24,14 @@ Progress = Callable[[int, int], None]
 class MouthTraining:
     """How the network in the box is trained."""
 
-    steps: int = 5000
+    steps: int = 6000
     batch: int = 32
     segment: int = 400  # frames of 10 ms
     width: int = 96
     learning_rate: float = 3e-3
     weight_decay: float = 0.02
     velocity: float = 3.0  # weight of the error of the movement's speed
+    parting: float = 3.0  # weight of the error of what opening and press make together
     correlation: float = 0.3  # weight of 1 − Pearson's r of opening and jaw
     seed: int = 0
 
@@ -111,13 +113,14 @@ def _loss(predicted: Tensor, target: Tensor, training: MouthTraining) -> Tensor:
     weights = torch.tensor(WEIGHTS)
     place = ((predicted - target) ** 2 * weights).mean()
     speed = ((predicted.diff(dim=1) - target.diff(dim=1)) ** 2 * weights).mean()
+    parted = ((_parting(predicted) - _parting(target)) ** 2).mean()
     first = predicted[..., :2] - predicted[..., :2].mean(1, keepdim=True)
     second = target[..., :2] - target[..., :2].mean(1, keepdim=True)
     norms = first.square().sum(1) * second.square().sum(1)
     alike = (first * second).sum(1) / (norms + 1e-4).sqrt()
+    place = place + training.parting * parted
     return place + training.velocity * speed + training.correlation * 0.1 * (1 - alike).mean()
 
 
-def config_of(training: MouthTraining) -> dict[str, object]:
-    """What the weight file says of its making."""
-    return {"outputs": list(MOUTH_PARAMETERS), **asdict(training)}
+def _parting(movement: Tensor) -> Tensor:
+    return movement[..., _OPENING] * (1 - movement[..., _PRESS])

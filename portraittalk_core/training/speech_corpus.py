@@ -89,7 +89,9 @@ def make_corpus(folder: Path, hours: float, seed: int = 0, on_progress: Progress
     missing = [i for i, path in enumerate(paths) if not path.is_file()]
     workers = max(1, min(multiprocessing.cpu_count(), 8, len(missing)))
     done = count - len(missing)
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    # a process for each shard: eSpeak NG remembers earlier voices, and a shard must depend on its number alone
+    fresh = {"mp_context": multiprocessing.get_context("spawn"), "max_tasks_per_child": 1}
+    with ProcessPoolExecutor(workers, **fresh) as pool:
         jobs = [pool.submit(_write_shard, paths[i], seed, i) for i in missing]
         try:
             for job in as_completed(jobs):
