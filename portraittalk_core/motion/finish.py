@@ -13,7 +13,7 @@ from .head import head_motion
 from .mouth import speaking_gate
 from .raw import RawMotion
 from .retarget import WIDEST_GAP, FaceRig, make_rig, turn_head
-from .smoothing import frame_times_s, sample_at, steady
+from .smoothing import calmed, frame_times_s, sample_at
 from .stress import brow_curve, stress_curve
 
 SPAN = 256  # frames whose landmarks are worked on at once
@@ -68,10 +68,9 @@ def _sampled(raw: RawMotion, times_s: Tensor) -> Tensor:
 def _smoothed(shift: Tensor, rig: FaceRig, options: MotionOptions) -> Tensor:
     if options.smoothing <= 0:
         return shift
-    cutoff_hz = 14.0 * (1 - options.smoothing) ** 2 + 1.0
     # speed counts as a share of the widest gap, so that the size of the face does not matter
     unit = WIDEST_GAP * rig.mouth_width * rig.unit_px
-    return steady(shift.flatten(1) / unit, options.fps, cutoff_hz, beta=8.0).unflatten(1, shift.shape[1:]) * unit
+    return calmed(shift.flatten(1) / unit, options.fps, options.smoothing).unflatten(1, shift.shape[1:]) * unit
 
 
 def _parting(shift: Tensor, rig: FaceRig) -> Tensor:

@@ -14,9 +14,9 @@ from ..speech.mel import BLOCK, HOP, iterate_log_mel, level_of_bands
 from ..speech.voice_activity import SPEECH_BANDS_HZ, activity_of_levels
 from ..types import MOUTH_PARAMETERS, MotionOptions, MouthCurves, Speech
 from .mouth_model import load_mouth, run_mouth
-from .mouth_net import MelStatistics, MouthNet, measure_mel
+from .mouth_net import OUTPUTS, MelStatistics, MouthNet, measure_mel
 from .raw import Progress
-from .smoothing import frame_times_s, gaussian, sample_at, steady
+from .smoothing import calmed, frame_times_s, gaussian, sample_at
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +26,11 @@ OUTPUT_HZ, ACTIVITY_HZ = 50, 100
 MEASURED_BLOCKS = 24  # of 2.5 s: the part of a long clip whose statistics count for all of it
 WIDE, CLOSED = 0.88, 0.04  # opening of a clip's widest (97th percentile) and its closed moments (5th) at gain 1
 MOST_STRETCH = 1.7  # a clip that moves the network little is not made to shout
+VOICE = (0.5, 0.3)  # the network's certainty at which a voice counts, and at which it no longer does
+VOICE_S = 0.1
+    (0.5, 0.3),
+    0.1,
+)  # the network's certainty at which a voice counts, and no longer counts; over this time
 HANG_S = 0.12  # lips move freely this long before and after the voice
 PRESSED = (0.15, 0.5)  # the network's press at which lips begin to meet, and meet: half a closure is none
 LEAST_SPOKEN = 5  # frames of 10 ms; a clip with fewer rests
@@ -51,15 +56,16 @@ def predict_mouth(
     net = load_mouth(network)
     num_frames = speech.num_frames(options.fps)
     said, activity = _listen(net, speech, options.silence_gate_db, on_progress)
+    activity = activity * _voiced(said, len(activity))
     spoken = activity > 0.5
     if int(spoken.sum()) < LEAST_SPOKEN:
         log.warning("no voice was found in %s: the mouth rests.", speech.source)
         return MouthCurves.closed(num_frames)
-    curves = _fit(said, spoken) * speaking_gate(activity)[: 2 * len(said) : 2, None]
+    curves = _fit(said[:, : len(MOUTH_PARAMETERS)], spoken) * speaking_gate(activity)[: 2 * len(said) : 2, None]
     times = frame_times_s(num_frames, options.fps) - options.offset_ms / 1000
     framed = torch.stack([sample_at(curve, OUTPUT_HZ, times) for curve in curves.T], 1)
     if options.smoothing > 0:
-        framed = steady(framed, options.fps, 14.0 * (1 - options.smoothing) ** 2 + 1.0, beta=8.0)
+        framed = calmed(framed, options.fps, options.smoothing)
     natural = MouthCurves(*framed.unbind(1))
     return with_gain(natural, options.gains(num_frames))
 
@@ -67,7 +73,7 @@ def predict_mouth(
 def _listen(
     net: MouthNet, speech: Speech, gate_db: float, on_progress: Progress | None = None
 ) -> tuple[Tensor, Tensor]:
-    """What the network says, (M, 7) at 50 Hz, and where somebody speaks, (2 M or 2 M − 1,) 0..1 at 100 Hz."""
+    """What the network says, (M, 8) at 50 Hz, and where somebody speaks, (2 M or 2 M − 1,) 0..1 at 100 Hz."""
     levels: list[Tensor] = []
     total = max(1, len(speech.waveform) // (10 * HOP))
 
@@ -86,6 +92,13 @@ def _listen(
         statistics = _sampled_statistics(speech)
     said = run_mouth(net, overheard(), statistics)
     return said, activity_of_levels(torch.cat(levels), gate_db)
+
+
+def _voiced(said: Tensor, num_frames: int) -> Tensor:
+    """(M,) 0..1 at 100 Hz: where the network hears a voice, so that music and noise do not move the mouth."""
+    certain, doubtful = VOICE
+    voice = gaussian(said[:, OUTPUTS.index("voice")], VOICE_S * OUTPUT_HZ)
+    return ((voice - doubtful) / (certain - doubtful)).clamp(0, 1).repeat_interleave(2)[:num_frames]
 
 
 def speaking_gate(activity: Tensor) -> Tensor:

@@ -14,13 +14,14 @@ from ..errors import InputError
 from ..media.atomic import whole_file
 from ..speech.mel import BLOCK, FFT_SIZE, HOP, MEL_RATE_HZ, NUM_MELS, log_mel
 from ..threads import one_torch_thread
-from ..types import MOUTH_PARAMETERS, SPEECH_RATE_HZ, Speech
+from ..types import SPEECH_RATE_HZ, Speech
 from ..weights.load import fill, read_metadata, read_tensors
 from .mouth_net import (
     AHEAD_FRAMES,
     BEHIND_FRAMES,
     LOOK_AHEAD_FRAMES,
     OUTPUT_RATE_HZ,
+    OUTPUTS,
     STRIDE,
     MelStatistics,
     MouthNet,
@@ -36,7 +37,7 @@ def save_mouth(net: MouthNet, path: Path, card: dict[str, object]) -> None:
     """Write a network with what it was made of, in half precision."""
     from safetensors.torch import save_file
 
-    metadata = {"kind": KIND, "config": json.dumps({"width": net.width, "outputs": MOUTH_PARAMETERS})}
+    metadata = {"kind": KIND, "config": json.dumps({"width": net.width, "outputs": OUTPUTS})}
     metadata["card"] = json.dumps(card, ensure_ascii=False)
     tensors = {name: t.half() if t.is_floating_point() else t for name, t in net.state_dict().items()}
     with whole_file(path) as partial:
@@ -77,7 +78,7 @@ def run_mouth(net: MouthNet, mel_blocks: Iterable[Tensor], statistics: MelStatis
         statistics: of the clip.
 
     Returns:
-        (ceil(M / 2), 7) at 50 Hz, value j at 20 ms · j; columns as MOUTH_PARAMETERS.
+        (ceil(M / 2), 8) at 50 Hz, value j at 20 ms · j; columns as OUTPUTS.
     """
     said, heard = [], torch.empty(0, NUM_MELS)
     behind = 0  # frames of `heard` that have been answered
@@ -121,19 +122,19 @@ class LiveMouth:
             waveform: (N,) the next samples at 16 kHz, any number.
 
         Returns:
-            (K, 7) the next values at 50 Hz; none if too little has been heard.
+            (K, 8) the next values at 50 Hz; none if too little has been heard.
         """
         self._sound = torch.cat([self._sound, waveform])
         count = (len(self._sound) - FFT_SIZE // 2) // HOP - _EDGE + 1
         if count <= 0:
-            return torch.empty(0, len(MOUTH_PARAMETERS))
+            return torch.empty(0, len(OUTPUTS))
         fresh = log_mel(Speech(self._sound))[_EDGE : _EDGE + count]
         self._sound = self._sound[count * HOP :]
         self._mel = torch.cat([self._mel, fresh])
         self._remember(len(fresh))
         ready = (len(self._mel) - LOOK_AHEAD_FRAMES) // STRIDE * STRIDE
         if ready <= self._answered or self._statistics is None:
-            return torch.empty(0, len(MOUTH_PARAMETERS))
+            return torch.empty(0, len(OUTPUTS))
         start = max(0, self._answered - BEHIND_FRAMES) // STRIDE * STRIDE
         with one_torch_thread(), torch.inference_mode():
             said = self.net.live(self._statistics.normalise(self._mel[start:])[None])[0]

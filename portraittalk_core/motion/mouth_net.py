@@ -1,4 +1,4 @@
-"""The small temporal network from a log-mel spectrogram to what lips and jaw do.
+"""The small temporal network from a log-mel spectrogram to what lips and jaw do, and whether anybody speaks.
 
 A trunk that hears 160 ms ahead gives a first answer (for live use); layers that hear the whole surroundings refine it.
 
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from ..speech.mel import MEL_RATE_HZ, NUM_MELS
 from ..types import MOUTH_PARAMETERS
+
+OUTPUTS = (*MOUTH_PARAMETERS, "voice")  # voice: 0 silence, noise or music .. 1 somebody speaks or sings
 
 STRIDE = 2
 OUTPUT_RATE_HZ = MEL_RATE_HZ // STRIDE
@@ -65,7 +67,7 @@ class _Layer(nn.Module):
 
 
 class MouthNet(nn.Module):
-    """Normalised log-mel (B, M, 80) at 100 Hz to (B, ceil(M / 2), 7) at 50 Hz, columns as MOUTH_PARAMETERS.
+    """Normalised log-mel (B, M, 80) at 100 Hz to (B, ceil(M / 2), 8) at 50 Hz, columns as OUTPUTS.
 
     Args:
         width: channels inside.
@@ -77,8 +79,8 @@ class MouthNet(nn.Module):
         self.enter = nn.Conv1d(NUM_MELS, width, 5, stride=STRIDE, padding=2)
         self.trunk = nn.Sequential(*(_Layer(width, dilation, ahead) for dilation, ahead in TRUNK))
         self.refine = nn.Sequential(*(_Layer(width, dilation, ahead) for dilation, ahead in REFINE))
-        self.early = nn.Conv1d(width, len(MOUTH_PARAMETERS), 1)
-        self.late = nn.Conv1d(width, len(MOUTH_PARAMETERS), 1)
+        self.early = nn.Conv1d(width, len(OUTPUTS), 1)
+        self.late = nn.Conv1d(width, len(OUTPUTS), 1)
 
     def forward(self, mel: Tensor) -> Tensor:
         """The refined answer."""

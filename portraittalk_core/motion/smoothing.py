@@ -53,6 +53,18 @@ def steady(signal: Tensor, fps: Fraction, min_cutoff_hz: float = 1.5, beta: floa
     return (one_euro(signal, fps, min_cutoff_hz, beta) + backward) / 2
 
 
+def calmed(signal: Tensor, fps: Fraction, smoothing: float) -> Tensor:
+    """A movement as smooth as asked for, without lag.
+
+    Args:
+        signal: (T,) or (T, C), of about unit size.
+        fps: frames per second.
+        smoothing: 0 changes hardly anything .. 1 strong.
+    """
+    left = 1 - smoothing
+    return steady(signal, fps, 14.0 * left**2 + 1.0, 10.0 * left + 1.0)
+
+
 def _share(cutoff_hz: float | np.ndarray, rate: float) -> float | np.ndarray:
     turn = 2 * math.pi * cutoff_hz / rate
     return turn / (turn + 1)

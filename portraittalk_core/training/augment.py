@@ -52,10 +52,10 @@ def degrade(waveform: np.ndarray, random: np.random.Generator, babble: np.ndarra
         low, high = random.uniform(150, 400), random.uniform(2800, 4500)
         waveform = sosfilt(butter(3, [low, high], "bandpass", fs=RATE_HZ, output="sos"), waveform)
     if random.uniform() < 0.65:
-        noise = _noise(len(waveform), random, babble)
+        bed = noise(len(waveform), random, babble)
         snr_db = random.uniform(3, 40)
-        noise *= level / (float(np.sqrt(np.mean(noise**2))) + 1e-9) * 10 ** (-snr_db / 20)
-        waveform = waveform + noise
+        bed *= level / (float(np.sqrt(np.mean(bed**2))) + 1e-9) * 10 ** (-snr_db / 20)
+        waveform = waveform + bed
     peak = float(np.abs(waveform).max()) + 1e-6
     waveform = waveform / peak * 10 ** (random.uniform(-30, 0) / 20)
     if random.uniform() < 0.08:
@@ -117,7 +117,8 @@ def _equalise(waveform: np.ndarray, random: np.random.Generator) -> np.ndarray:
     return np.fft.irfft(spectrum * 10 ** (response_db / 20), len(waveform))
 
 
-def _noise(size: int, random: np.random.Generator, babble: np.ndarray | None) -> np.ndarray:
+def noise(size: int, random: np.random.Generator, babble: np.ndarray | None = None) -> np.ndarray:
+    """(N,) one kind of noise, of any level: coloured, hum, music, or other people's speech where `babble` is given."""
     kind = random.choice(["coloured", "coloured", "hum", "music", "babble"])
     if kind == "babble" and babble is not None and len(babble):
         return np.resize(np.roll(babble, int(random.integers(len(babble)))), size).astype(np.float64)

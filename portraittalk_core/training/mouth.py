@@ -15,7 +15,7 @@ from ..types import MOUTH_PARAMETERS
 from .augment import mask_bands
 from .speech_corpus import CorpusClip
 
-WEIGHTS = (2.5, 1.0, 0.7, 1.0, 0.5, 1.5, 3.0)  # of the errors, one per output
+WEIGHTS = (2.5, 1.0, 0.7, 1.0, 0.5, 1.5, 3.0, 0.5)  # of the errors, one per output
 _OPENING, _PRESS = MOUTH_PARAMETERS.index("opening"), MOUTH_PARAMETERS.index("press")
 Progress = Callable[[int, int], None]
 
@@ -39,7 +39,7 @@ class MouthTraining:
 @dataclass(frozen=True)
 class _Example:
     mel: Tensor  # (M, 80) normalised, half precision
-    targets: Tensor  # (M / 2, 7)
+    targets: Tensor  # (M / 2, 8)
 
 
 def train_mouth(
@@ -90,7 +90,8 @@ def train_mouth(
 def prepare(clip: CorpusClip) -> _Example:
     """A clip as the network hears it."""
     mel = clip.mel.float()
-    return _Example(measure_mel(mel).normalise(mel).half(), torch.from_numpy(clip.targets[::STRIDE].copy()))
+    wanted = np.concatenate([clip.targets, clip.voice_heard[:, None]], 1)[::STRIDE]
+    return _Example(measure_mel(mel).normalise(mel).half(), torch.from_numpy(wanted.astype(np.float32)))
 
 
 def _batch(examples: list[_Example], segment: int, random: np.random.Generator) -> tuple[Tensor, Tensor]:

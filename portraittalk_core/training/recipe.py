@@ -23,10 +23,11 @@ from .speaker import (
     held_back_gain,
     video_files,
 )
-from .speech_corpus import HELD_OUT, SHARES, load_corpus, make_corpus
+from .speech_corpus import HELD_OUT, SHARES, load_corpus, make_corpus, voiceless_clips
 
 log = logging.getLogger(__name__)
 
+VOICELESS = 20  # one clip of music or noise for so many of speech
 Progress = Callable[[str, int, int], None]
 
 
@@ -57,6 +58,7 @@ def make_mouth(out: Path, corpus: Path, recipe: Recipe, on_progress: Progress | 
     check_range(recipe.training.steps, 1, 1_000_000, "steps")
     shards = make_corpus(corpus, recipe.hours, recipe.training.seed, lambda d, n: tell("speaking", d, n))
     clips = load_corpus(shards)
+    clips += voiceless_clips(len(clips) // VOICELESS, recipe.training.seed)
     hours = sum(len(clip.mel) for clip in clips) / 100 / 3600
     net = train_mouth(clips, recipe.training, lambda done, total: tell("training", done, total))
     card = {

@@ -17,11 +17,11 @@ from ..errors import InputError
 from ..face import topology as topo
 from ..face.geometry import align
 from ..metrics.lip_sync import lip_correlation
-from ..motion.mouth_net import OUTPUT_RATE_HZ, STRIDE, MouthNet, measure_mel
+from ..motion.mouth_net import OUTPUT_RATE_HZ, OUTPUTS, STRIDE, MouthNet, measure_mel
 from ..motion.retarget import face_axes
 from ..speech.mel import log_mel
 from ..threads import one_torch_thread
-from ..types import MOUTH_PARAMETERS, LandmarkTrack, Speech
+from ..types import LandmarkTrack, Speech
 from .augment import mask_bands
 
 log = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ def _fit_loss(
 ) -> Tensor:
     """Error of what is seen, and of the other answers against those of the network it began with."""
     spreads = torch.tensor(SPREADS)
-    others = [i for i, name in enumerate(MOUTH_PARAMETERS) if name not in SEEN]
+    others = [i for i, name in enumerate(OUTPUTS) if name not in SEEN]
     least = min(len(clip.mel) for clip in clips)
     heard = torch.stack([_disturbed(clip.mel[:least], random) for clip in clips])
     with torch.no_grad():
@@ -235,11 +235,11 @@ def _disturbed(mel: Tensor, random: np.random.Generator) -> Tensor:
 
 
 def _at_frames(answer: Tensor, clip: SpeakerClip) -> Tensor:
-    """(T, 7) of (M, 7) at 50 Hz: the network's answer in the middle of every video frame."""
+    """(T, 8) of (M, 8) at 50 Hz: the network's answer in the middle of every video frame."""
     at = ((torch.arange(len(clip.seen)) + 0.5) / float(clip.fps) * OUTPUT_RATE_HZ).clamp(max=len(answer) - 1)
     left = at.floor().long()
     right = (left + 1).clamp(max=len(answer) - 1)
-    return torch.lerp(answer[left], answer[right], (at - left)[:, None])[:, : len(MOUTH_PARAMETERS)]
+    return torch.lerp(answer[left], answer[right], (at - left)[:, None])
 
 
 def _wanted(kept: Tensor, clip: SpeakerClip, spreads: Tensor) -> Tensor:

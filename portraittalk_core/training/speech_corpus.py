@@ -18,8 +18,8 @@ from ..errors import InputError
 from ..media.audio import speech_from_waveform
 from ..speech.mel import log_mel
 from ..types import SPEECH_RATE_HZ, Speech
-from .augment import degrade, vary_effort
-from .phones import SOUNDS
+from .augment import degrade, music_bed, noise, vary_effort
+from .phones import SILENCE, SOUNDS
 from .speech_text import make_text
 from .synthesisers import (
     ESPEAK_LANGUAGES,
@@ -56,6 +56,15 @@ class CorpusClip:
     def targets(self) -> np.ndarray:
         """(M, 7) lip and jaw movements as MOUTH_PARAMETERS, 100 Hz."""
         return trajectories(self.sounds, (len(self.mel) - 1) / RATE_HZ, self.level.float().numpy())[: len(self.mel)]
+
+    @property
+    def voice_heard(self) -> np.ndarray:
+        """(M,) 1 where a sound is spoken, 0 in pauses, 100 Hz."""
+        times = np.arange(len(self.mel)) / RATE_HZ
+        heard = np.zeros(len(times))
+        for symbol, start, end in zip(self.sounds.symbols, self.sounds.start_s, self.sounds.end_s, strict=True):
+            heard[(times >= start) & (times < end)] = symbol != SILENCE
+        return heard
 
 
 @dataclass(frozen=True)
@@ -123,6 +132,19 @@ def load_corpus(paths: Sequence[Path]) -> list[CorpusClip]:
             clips.append(CorpusClip(tensors[f"{name}.mel"], tensors[f"{name}.level"], sounds, name.split("/")[1]))
     if not clips:
         raise InputError("the speech corpus is empty; make it first.")
+    return clips
+
+
+def voiceless_clips(count: int, seed: int = 0, seconds: float = 8.0) -> list[CorpusClip]:
+    """Music and noise without a voice, to which a mouth must not move."""
+    clips = []
+    for number in range(count):
+        random = np.random.default_rng([seed, 0x5011, number])
+        size = int(seconds * SPEECH_RATE_HZ)
+        heard = degrade(music_bed(size, random) if number % 2 else noise(size, random), random)
+        mel = log_mel(Speech(torch.from_numpy(heard))).half()
+        nothing = Sounds((SILENCE,), np.zeros(1), np.full(1, seconds + 1))
+        clips.append(CorpusClip(mel, torch.full((len(mel),), -60.0), nothing, "no voice"))
     return clips
 
 

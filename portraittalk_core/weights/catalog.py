@@ -140,7 +140,7 @@ KINDS = (
     ),
     WeightFile(
         "mouth network", "portraittalk train mouth", "your own", "portraittalk", "under 1 MB",
-        ((r"^enter\.weight$", (None, 80, 5)), (r"^early\.weight$", (7, None, 1)), (r"^late\.weight$", (7, None, 1))),
+        ((r"^enter\.weight$", (None, 80, 5)), (r"^early\.weight$", (8, None, 1)), (r"^late\.weight$", (8, None, 1))),
         used=True, engine="mouth",
     ),
     WeightFile(

@@ -44,7 +44,7 @@ def toy_clip(seed: int) -> CorpusClip:
 
 def opening_r(net: MouthNet, clip: CorpusClip) -> float:
     example = prepare(clip)
-    said = net(example.mel.float()[None])[0, :, 0]
+    said = net(example.mel.float()[None])[0, :, 0].detach()
     return float(torch.corrcoef(torch.stack([said, example.targets[: len(said), 0]]))[0, 1])
 
 
@@ -54,10 +54,10 @@ def trained() -> MouthNet:
 
 
 def test_training_learns_what_it_has_not_heard(trained):
-    untrained = MouthNet(12).eval()
-    held_out = toy_clip(99)
-    assert opening_r(trained, held_out) > 0.85
-    assert abs(opening_r(untrained, held_out)) < 0.5
+    torch.manual_seed(0)
+    untrained, held_out = MouthNet(12).eval(), toy_clip(99)
+    assert opening_r(trained, held_out) > 0.9
+    assert opening_r(trained, held_out) > opening_r(untrained, held_out) + 0.2
 
 
 def test_training_is_repeatable_and_another_seed_is_another_network():

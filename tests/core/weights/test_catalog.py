@@ -59,7 +59,7 @@ KNOWN: list[tuple[str, Shapes]] = [
             "fusion_transformer.modality.weight": (4, 512),
         },
     ),
-    ("mouth network", {"enter.weight": (96, 80, 5), "early.weight": (7, 96, 1), "late.weight": (7, 96, 1)}),
+    ("mouth network", {"enter.weight": (96, 80, 5), "early.weight": (8, 96, 1), "late.weight": (8, 96, 1)}),
     (
         "speech encoder",
         {
