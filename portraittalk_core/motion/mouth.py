@@ -27,10 +27,7 @@ MEASURED_BLOCKS = 24  # of 2.5 s: the part of a long clip whose statistics count
 WIDE, CLOSED = 0.88, 0.04  # opening of a clip's widest (97th percentile) and its closed moments (5th) at gain 1
 MOST_STRETCH = 1.7  # a clip that moves the network little is not made to shout
 VOICE = (0.5, 0.3)  # the network's certainty at which a voice counts, and at which it no longer does
-VOICE_S = 0.1
-    (0.5, 0.3),
-    0.1,
-)  # the network's certainty at which a voice counts, and no longer counts; over this time
+VOICE_S = 0.1  # over this time
 HANG_S = 0.12  # lips move freely this long before and after the voice
 PRESSED = (0.15, 0.5)  # the network's press at which lips begin to meet, and meet: half a closure is none
 LEAST_SPOKEN = 5  # frames of 10 ms; a clip with fewer rests
