@@ -29,12 +29,11 @@ export function formatPoints(points) {
 /** The gain at a moment: straight between the points, held before the first and after the last, 1 without any. */
 export function gainAt(points, seconds) {
   if (!points.length) return 1;
-  const right = points.findIndex((point) => point[0] >= seconds);
+  const right = points.findIndex((point) => point[0] > seconds);
   if (right < 0) return points[points.length - 1][1];
   if (right === 0) return points[0][1];
   const [from, to] = [points[right - 1], points[right]];
-  const share = to[0] > from[0] ? (seconds - from[0]) / (to[0] - from[0]) : 1;
-  return from[1] + share * (to[1] - from[1]);
+  return from[1] + ((seconds - from[0]) / (to[0] - from[0])) * (to[1] - from[1]);
 }
 
 export function clamp(value, low, high) {

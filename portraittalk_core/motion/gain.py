@@ -35,7 +35,8 @@ def gain_points(text: str) -> list[tuple[float, float]]:
         raise InputError(f"the gain points are not JSON ({error}); write them as {EXAMPLE}.") from error
     if not isinstance(listed, list) or len(listed) > MAX_POINTS:
         raise InputError(f"the gain points must be a list of at most {MAX_POINTS} pairs such as {EXAMPLE}.")
-    return sorted(_point(entry, number) for number, entry in enumerate(listed, 1))
+    points = (_point(entry, number) for number, entry in enumerate(listed, 1))
+    return sorted(points, key=lambda point: point[0])  # two at one time make a step, in the order they are written
 
 
 def _point(entry: object, number: int) -> tuple[float, float]:

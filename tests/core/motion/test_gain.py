@@ -38,3 +38,10 @@ def test_points_are_put_in_order():
 def test_bad_points_are_rejected_with_what_is_wrong(text, word):
     with pytest.raises(InputError, match=word):
         gain_points(text)
+
+
+@pytest.mark.parametrize(("before", "after"), [(0.5, 2), (2, 0.5)])
+def test_two_points_at_one_time_are_a_step_in_the_order_written(before, after):
+    curve = gain_curve(f"[[1, {before}], [1, {after}]]", 50, Fraction(25))
+    assert curve[:25].eq(before).all()
+    assert curve[25:].eq(after).all()
