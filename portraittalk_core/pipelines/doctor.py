@@ -23,13 +23,19 @@ PACKAGES = {  # import name: (name for pip, what misses it)
     "scipy": ("scipy", "everything"),
     "PIL": ("pillow", "reading pictures"),
     "av": ("av", "reading and writing sound and video"),
+    "transformers": ("transformers", "mel spectrograms and speech encoders"),
     "safetensors": ("safetensors", "tracks and weights"),
     "mediapipe": ("mediapipe", "the face-mesh back ends solutions and tasks"),
     "matplotlib": ("matplotlib", "`portraittalk plot`"),
     "rich": ("rich", "progress bars and tables"),
 }
 MESH_BACKENDS = ("solutions", "tasks", "torch")
-MOTION_ENGINES = {"embedded": "motion.embedded"}  # name: module
+MOTION_ENGINES = {  # name: (module, the weights it needs)
+    "embedded": ("motion.embedded", ""),
+    "audio2mesh": ("motion.audio2mesh", "AniPortrait's audio2mesh.pt"),
+    "audio2motion": ("motion.audio2motion", "GeneFace++'s audio2motion, HuBERT large, and the Basel Face Model 2009"),
+    "landmark_generator": ("motion.landmark_generator", "IP-LAP's landmark generator"),
+}
 ENCODERS = {"libx264": "H.264 video", "aac": "AAC sound"}
 FOLDERS_VARIABLE = "PORTRAITTALK_MODELS"
 LOW_DISK_GB = 2.0
@@ -121,11 +127,16 @@ def mesh_backend(name: str) -> Line:
 
 
 def motion_engine(name: str) -> Line:
-    """Load one motion engine."""
+    """Load one motion engine; a public one's weights are listed with the weight files."""
+    from ..motion.mouth_model import load_mouth
+
+    module, needs = MOTION_ENGINES[name]
 
     def loaded() -> str:
-        importlib.import_module(f"..{MOTION_ENGINES[name]}", __package__)
-        return "works"
+        importlib.import_module(f"..{module}", __package__)
+        if not needs:
+            load_mouth()
+        return f"ready for {needs} (--engine FILE)" if needs else "works"
 
     return _tried(name, loaded, REINSTALL)
 
