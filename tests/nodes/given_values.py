@@ -55,4 +55,21 @@ class GiveFaceLandmarks:
         return ({"frames": frames, "image_size": (landmarks.height, landmarks.width), "connection_sets": {}},)
 
 
-NODE_CLASS_MAPPINGS = {"GiveAudio": GiveAudio, "GiveFaceLandmarks": GiveFaceLandmarks}
+class GiveEncodedAudio:
+    """An AUDIO_ENCODER_OUTPUT as ComfyUI's own audio encoders give it, for a second of sound."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("AUDIO_ENCODER_OUTPUT",), "give", "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"width": ("INT", {"default": 1024})}}
+
+    def give(self, width):
+        return ({"encoded_audio": torch.zeros(1, 49, width), "audio_samples": 16_000},)
+
+
+NODE_CLASS_MAPPINGS = {
+    "GiveEncodedAudio": GiveEncodedAudio,
+    "GiveAudio": GiveAudio,
+    "GiveFaceLandmarks": GiveFaceLandmarks,
+}

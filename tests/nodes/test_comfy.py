@@ -15,6 +15,7 @@ pytestmark = pytest.mark.comfy
 ROOT = Path(__file__).parents[2]
 NODES = {
     "PortraitTalkAudioToLandmarks": "AudioToLandmarks",
+    "PortraitTalkLoadMotionEngine": "Load Motion Engine",
     "PortraitTalkLandmarksFromVideo": "Landmarks From Video",
     "PortraitTalkPreviewLandmarks": "Preview Landmarks",
     "PortraitTalkSaveLandmarks": "Save Landmarks",
