@@ -79,7 +79,7 @@ def trajectories(sounds: Sounds, seconds: float, level_db: np.ndarray | None = N
     Returns:
         (M, 7) float32 at 100 Hz, sample i at i · 10 ms; columns as MOUTH_PARAMETERS.
     """
-    times = np.arange(int(seconds * RATE_HZ) + 1) / RATE_HZ
+    times = np.arange(int(seconds * RATE_HZ + 1e-6) + 1) / RATE_HZ
     if not sounds.symbols:
         return np.zeros((len(times), len(MOUTH_PARAMETERS)), np.float32)
     table = [SOUNDS[symbol] for symbol in sounds.symbols]
