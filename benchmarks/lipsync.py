@@ -30,9 +30,10 @@ from . import lipsync_speed
 from .lipsync_baselines import Prediction, Predictor, Ridge, find_rhubarb, rhubarb_predictors, simple_predictors
 from .lipsync_clips import Clip, in_one_pose, load_clips
 from .lipsync_tables import Table, progress, show, to_markdown
+from .lipsync_training import fitted_table, held_out_table, live
 
 PURPOSE = "how well lips follow speech on a folder of real clips, beside baselines; --speed: how fast, in what memory"
-OURS, OURS_DRAWN = "ours, mouth opening", "ours, drawn on a neutral face"
+OURS, OURS_LIVE, OURS_DRAWN = "ours, curves", "ours, live", "ours, drawn on a neutral face"
 FAILED = 0.2  # r at the best lag; a single clip's r below about this may be chance
 
 MUST_BEST, MUST_ZERO, MUST_WORST, MUST_JAW, MUST_CPU = 0.45, 0.42, 0.10, 0.40, 0.02
@@ -75,12 +76,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rhubarb", metavar="PATH", help="Rhubarb Lip Sync's executable (else sought on PATH)")
     parser.add_argument("--speakers", type=Path, metavar="FILE", help="JSON of clip: speaker, or CSV of file, speaker")
     parser.add_argument(
-        "--trained-on", nargs="*", default=["grid_"], metavar="PREFIX", help="beginnings of clips ours was trained on"
+        "--trained-on", nargs="*", default=[], metavar="PREFIX", help="beginnings of clips ours was trained on"
     )
     parser.add_argument("--landmarks", action="store_true", help="also the mouth landmarks' error (tracks the videos)")
     parser.add_argument("--tracks", type=Path, metavar="FOLDER", help="where to keep tracked faces for the next run")
     parser.add_argument("--failures", action="store_true", help=f"list the clips on which ours has r below {FAILED}")
     parser.add_argument("--speed", action="store_true", help="speed and memory on 60 and 600 s of speech")
+    parser.add_argument("--held-out", action="store_true", help="synthesised speakers that no training heard")
+    parser.add_argument("--fit", action="store_true", help="the gain of fitting to the other speakers of the clips")
     parser.add_argument("--measure-speed", type=int, help=argparse.SUPPRESS)  # what a child process does
     parser.set_defaults(run=run)
 
@@ -89,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     """Measure, print, write, and return 1 if a must is missed."""
     if args.measure_speed:
         return lipsync_speed.run_child(args.measure_speed)
-    if not args.clips and not args.speed:
+    if not args.clips and not args.speed and not args.held_out:
         _shout("nothing to measure: give --clips FOLDER, or --speed.")
         return 2
     torch.set_num_threads(1)
@@ -104,12 +107,15 @@ def run(args: argparse.Namespace) -> int:
         known = tuple(args.trained_on)
         goals, missed = _goals(rows, known)
         tables += [*_summaries(rows, known), goals, _by_clip(rows, clips, known)]
+        tables += [fitted_table(clips, args.weights)] if args.fit else []
         tables += [_failures(rows, clips, args.weights)] if args.failures else []
         if args.landmarks:
             tables.append(_landmark_table([landmark_error(clip, args.weights) for clip in clips]))
+    if args.held_out:
+        tables.append(held_out_table(args.weights))
     if args.speed:
         table, too_slow = lipsync_speed.measure_in_children()
-        tables.append(table)
+        tables += [table, lipsync_speed.live_table()]
         missed += too_slow
     for table in tables:
         show(table)
@@ -138,14 +144,19 @@ def our_predictors(weights: Path | None = None) -> list[Predictor]:
     """The embedded engine's mouth opening as it is, and as the lips of a neutral face."""
     network = (weights,) if weights else ()
 
-    def opening(clip: Clip) -> Prediction:
-        return Prediction(predict_mouth(clip.speech, MotionOptions(fps=clip.fps), *network).opening)
+    def curves(clip: Clip) -> Prediction:
+        mouth = predict_mouth(clip.speech, MotionOptions(fps=clip.fps), *network)
+        return Prediction(mouth.parting, mouth.width, mouth.jaw)
 
     def drawn(clip: Clip) -> Prediction:
         track = speak(clip, neutral_face(), weights)
         return Prediction(mouth_open(track), mouth_width(track), jaw_drop(track))
 
-    return [Predictor(OURS, opening), Predictor(OURS_DRAWN, drawn)]
+    return [
+        Predictor(OURS, curves),
+        Predictor(OURS_LIVE, lambda clip: live(clip, weights)),
+        Predictor(OURS_DRAWN, drawn),
+    ]
 
 
 def neutral_face() -> LandmarkTrack:
@@ -247,7 +258,7 @@ def _goals(rows: list[Row], known: tuple[str, ...]) -> tuple[Table, int]:
         ("r, ±2 frames, mean", mean(row.r_best for row in own), MUST_BEST, GOAL_BEST),
         ("r, zero lag, mean", mean(row.r_zero for row in own), MUST_ZERO, GOAL_ZERO),
         ("r, zero lag, worst clip", min(row.r_zero for row in own), MUST_WORST, GOAL_WORST),
-        ("jaw r, zero lag, mean, of the opening", mean(row.r_jaw for row in own), MUST_JAW, GOAL_JAW),
+        ("jaw r, zero lag, mean, of the jaw curve", mean(row.r_jaw for row in own), MUST_JAW, GOAL_JAW),
         ("jaw r, zero lag, mean, of the drawn chin", mean(row.r_jaw for row in drawn), MUST_JAW, GOAL_JAW),
         ("CPU s per s of sound", -mean(row.cpu for row in own), -MUST_CPU, -GOAL_CPU),  # less is better
     ]
@@ -281,7 +292,7 @@ def _failures(rows: list[Row], clips: list[Clip], weights: Path | None) -> Table
         of_clip = [row for row in rows if row.clip == clip.name and row.r_best is not None]
         own = next(row for row in of_clip if row.predictor == OURS)
         if own.r_best < FAILED:
-            rivals = [row for row in of_clip if row.predictor not in (OURS, OURS_DRAWN)]
+            rivals = [row for row in of_clip if not row.predictor.startswith("ours")]
             body.append(
                 [clip.name, _number(own.r_best), *_notes(clip, max(rivals, key=lambda row: row.r_best), weights)]
             )

@@ -15,6 +15,7 @@ from .lipsync_tables import Table
 ROOT = Path(__file__).parents[1]
 SPEECH = ROOT / "samples" / "speech.wav"
 LENGTHS_S = (60, 600)
+PIECE_S = 0.02  # of sound that arrives at once, live
 SPAN = 250  # frames of landmarks that are made, and let go, at once
 GOAL_SPEED = 50.0  # × real time on one core
 GOAL_MORE_MB = 16.0  # of growth while working on the longest clip, beside the shortest
@@ -44,6 +45,23 @@ def measure_in_children() -> tuple[Table, int]:
     verdicts += f"{'NOT MET' if grows else 'met'}: {more_mb:.1f} MB more growth, ≤ {GOAL_MORE_MB:.0f}"
     header = ["speech", "CPU s per s", "× real time, CPU", "× real time, clock", "peak before", "growth"]
     return Table(f"Sound to landmarks on one core, one torch thread ({verdicts})", header, body), slow + grows
+
+
+def live_table() -> Table:
+    """How late the mouth is while sound arrives in pieces: what the network waits for, and what working on it takes."""
+    from portraittalk_core.media.audio import load_speech
+    from portraittalk_core.motion.mouth_model import LiveMouth
+
+    live, took = LiveMouth(), []
+    for piece in load_speech(SPEECH).waveform.repeat(4).split(int(PIECE_S * 16_000)):
+        started = time.perf_counter()
+        live.push(piece)
+        took.append(time.perf_counter() - started)
+    took.sort()
+    worst_s = live.latency_s + PIECE_S + took[int(0.99 * len(took))]
+    row = [live.latency_s, PIECE_S, took[len(took) // 2], took[int(0.99 * len(took))], worst_s]
+    header = ["network waits for", "piece", "work, median", "work, 99 %", "sound to answer, 99 %"]
+    return Table("Live: how late the mouth is", header, [[f"{seconds * 1000:.0f} ms" for seconds in row]])
 
 
 def run_child(seconds: int) -> int:

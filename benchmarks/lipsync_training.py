@@ -1,0 +1,85 @@
+"""Lip sync of the mouth network live, on synthesised speakers it has not heard, and after fitting to real ones."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+import torch
+
+from portraittalk_core.errors import MissingDependency
+from portraittalk_core.motion.mouth_model import LiveMouth, load_mouth
+from portraittalk_core.motion.mouth_net import OUTPUT_RATE_HZ, measure_mel
+from portraittalk_core.motion.smoothing import frame_times_s, sample_at
+from portraittalk_core.speech.mel import log_mel
+from portraittalk_core.training.held_out import held_out_voices, judge_voice
+from portraittalk_core.training.speaker import SpeakerClip, SpeakerFit, fit_speaker, lip_r
+from portraittalk_core.types import MOUTH_PARAMETERS, MouthCurves
+
+from .lipsync_baselines import Prediction
+from .lipsync_clips import Clip
+from .lipsync_tables import Table, progress
+
+PIECE_S = 0.04  # how much sound arrives at once, live
+FOLDS = 5
+
+
+def live(clip: Clip, weights: Path | None = None) -> Prediction:
+    """What the network says while the sound arrives, put back in its place on the clip's time."""
+    stream = LiveMouth(load_mouth(weights))
+    pieces = clip.speech.waveform.split(int(PIECE_S * clip.speech.sample_rate))
+    said = torch.cat([stream.push(piece) for piece in (*pieces, torch.zeros(8000))])
+    times = frame_times_s(len(clip), clip.fps)
+    curves = (sample_at(column, OUTPUT_RATE_HZ, times).clamp(min=0) for column in said.T[: len(MOUTH_PARAMETERS)])
+    mouth = MouthCurves(*curves)
+    return Prediction(mouth.parting, mouth.width, mouth.jaw)
+
+
+def held_out_table(weights: Path | None = None) -> Table:
+    """Correlation with the articulatory targets, and closed lips, for speakers that no training heard."""
+    header = ["speaker", "s", "opening r", "jaw r", "width r", "rounding r", "/p b m/ closed", "silence closed"]
+    body = []
+    for voice in held_out_voices():
+        progress(f"held out: {voice.name}")
+        try:
+            found = judge_voice(voice, network=weights)
+        except MissingDependency as error:
+            body.append([voice.name, f"not measured: {error}", *[""] * 6])
+            continue
+        rs = [f"{r:.3f}" for r in (found.opening, found.jaw, found.width, found.rounding)]
+        body.append([voice.name, f"{found.seconds:.0f}", *rs, f"{found.bilabials:.1%}", f"{found.silence:.1%}"])
+    progress("")
+    return Table("Synthesised speakers that no training heard (asked: r ≥ 0.9, closed ≥ 90 % and ≥ 99 %)", header, body)
+
+
+def fitted_table(clips: list[Clip], weights: Path | None = None) -> Table:
+    """Lip correlation before and after fitting to all other speakers, each speaker left out in turn of five folds."""
+    base, speakers = load_mouth(weights), sorted({clip.speaker for clip in clips})
+    examples = {clip.name: _example(clip) for clip in clips}
+    rows: list[tuple[float, ...]] = []
+    for fold in range(FOLDS):
+        progress(f"fitting to the other speakers: {fold + 1}/{FOLDS}")
+        left_out = set(speakers[fold::FOLDS])
+        net = fit_speaker(base, [examples[c.name] for c in clips if c.speaker not in left_out], SpeakerFit())
+        for clip in (c for c in clips if c.speaker in left_out):
+            rows.append(tuple(lip_r(n, examples[clip.name], lag) for lag in (2, 0) for n in (base, net)))
+    progress("")
+    best, best_fitted, zero, zero_fitted = zip(*rows, strict=True)
+    body = [
+        ["before", f"{statistics.mean(best):.3f}", f"{statistics.mean(zero):.3f}", f"{min(best):.2f}"],
+        [
+            "after",
+            f"{statistics.mean(best_fitted):.3f}",
+            f"{statistics.mean(zero_fitted):.3f}",
+            f"{min(best_fitted):.2f}",
+        ],
+    ]
+    title = f"Fitted to the clips of the other speakers ({len(speakers)} speakers, {FOLDS} folds)"
+    return Table(title, ["", "r, ±2 frames", "r, zero lag", "worst clip"], body)
+
+
+def _example(clip: Clip) -> SpeakerClip:
+    mel = log_mel(clip.speech)
+    seen = torch.stack([clip.gap, clip.jaw, clip.width], 1).float()
+    mean, spread = seen[clip.valid].mean(0), seen[clip.valid].std(0).clamp(min=1e-4)
+    return SpeakerClip(measure_mel(mel).normalise(mel), (seen - mean) / spread, clip.valid, clip.fps, clip.name)
