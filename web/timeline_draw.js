@@ -10,22 +10,33 @@ const READOUT_H = 18;
 const AXIS_H = 16;
 const FONT = "11px Inter, system-ui, sans-serif";
 const SMALL_FONT = "10px Inter, system-ui, sans-serif";
-const MOUTH = "#e8833a";
-const GAIN = "#3f9ae0";
-const BLINK = "#8b7fd6";
-const WARNING = "#d9534f";
+const ON_DARK = { mouth: "#e8833a", gain: "#3f9ae0", blink: "#9a8fe0", warning: "#e0635f" };
+const ON_LIGHT = { mouth: "#a8480a", gain: "#10599a", blink: "#5443b0", warning: "#a61b17" };
 const STEPS_S = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600];
 
-/** Colours of the page's theme as this element inherits them. */
+const probe = document.createElement("canvas").getContext("2d");
+
+/** Colours of the page's theme as this element inherits them, and curves that stand out from its background. */
 export function themeOf(element) {
   const style = getComputedStyle(element);
   const of = (name, otherwise) => style.getPropertyValue(name).trim() || otherwise;
+  const back = of("--comfy-input-bg", "#222");
   return {
-    back: of("--comfy-input-bg", "#222"),
+    back,
     text: of("--input-text", "#ddd"),
     faint: of("--descrip-text", "#999"),
     line: of("--border-color", "#4e4e4e"),
+    ...(isLight(back) ? ON_LIGHT : ON_DARK),
   };
+}
+
+function isLight(colour) {
+  probe.fillStyle = "#222";
+  probe.fillStyle = colour; // the canvas turns any notation into #rrggbb or rgba()
+  const hex = /^#(..)(..)(..)$/.exec(probe.fillStyle);
+  if (!hex) return false;
+  const [red, green, blue] = hex.slice(1).map((part) => parseInt(part, 16));
+  return 0.3 * red + 0.59 * green + 0.11 * blue > 140;
 }
 
 /** Where everything lies: rectangles { x, y, w, h }. */
@@ -74,7 +85,7 @@ export function draw(pen, view) {
   pen.fillStyle = theme.back;
   box(pen, 0, 0, width, height, 6);
   pen.fill();
-  if (view.focused) outline(pen, width, height);
+  if (view.focused) outline(pen, width, height, theme);
   if (!track && !points?.length && points) {
     say(pen, texts.empty, width / 2, height / 2, theme.faint);
     return;
@@ -113,7 +124,7 @@ function drawFace(pen, pane, { track, time, theme }) {
     pen.stroke();
   };
   stroke(face.skin, theme.text, 1.3);
-  stroke(face.lips, MOUTH, 1.6);
+  stroke(face.lips, theme.mouth, 1.6);
   pen.fillStyle = theme.text;
   for (const iris of face.irises) {
     pen.beginPath();
@@ -129,8 +140,8 @@ function drawMouth(pen, lane, view) {
   const { times, mouth } = track.curves;
   const most = Math.max(0.1, mouth.reduce((a, b) => Math.max(a, b), 0)) * 1.15;
   trace(pen, times, mouth, (t) => timeToX(lane, t, length), (v) => lane.y + lane.h * (1 - v / most));
-  area(pen, lane, times, length, MOUTH, 1.4);
-  name(pen, lane, view.texts.mouth, MOUTH, theme);
+  area(pen, lane, times, length, theme.mouth, 1.4);
+  name(pen, lane, view.texts.mouth, theme.mouth, theme);
 }
 
 function drawWave(pen, lane, { track, theme, length }) {
@@ -152,16 +163,16 @@ function drawBlink(pen, lane, { track, theme, length, texts }) {
   ground(pen, lane, theme);
   const { times, blink } = track.curves;
   trace(pen, times, blink, (t) => timeToX(lane, t, length), (v) => lane.y + lane.h - v * (lane.h - 2));
-  area(pen, lane, times, length, BLINK, 1.2);
-  name(pen, lane, texts.blink, BLINK, theme);
+  area(pen, lane, times, length, theme.blink, 1.2);
+  name(pen, lane, texts.blink, theme.blink, theme);
 }
 
 function drawGain(pen, lane, view) {
   const { theme, points, wired, texts } = view;
   ground(pen, lane, theme);
-  name(pen, lane, texts.gain, GAIN, theme);
+  name(pen, lane, texts.gain, theme.gain, theme);
   if (!points || wired) {
-    const [text, colour] = wired ? [texts.wired, theme.faint] : [texts.broken, WARNING];
+    const [text, colour] = wired ? [texts.wired, theme.faint] : [texts.broken, theme.warning];
     say(pen, text, lane.x + lane.w / 2, lane.y + lane.h / 2, colour, lane.w - 12);
     return;
   }
@@ -197,7 +208,7 @@ function drawGainLines(pen, lane, { track, edited, points, length, theme }) {
   const times = [0, ...points.map((point) => point[0]), Math.max(length, points.at(-1)?.[0] ?? 0)];
   const gains = times.map((seconds, index) => points[index - 1]?.[1] ?? gainAt(points, seconds));
   trace(pen, times, gains, x, y);
-  finishLine(pen, GAIN, 1.6);
+  finishLine(pen, theme.gain, 1.6);
   pen.restore();
 }
 
@@ -216,9 +227,9 @@ function drawPoints(pen, lane, { points, length, hovered, theme }) {
     if (seconds > length) return;
     pen.beginPath();
     pen.arc(timeToX(lane, seconds, length), gainToY(lane, gain), index === hovered ? 5.5 : 4, 0, 2 * Math.PI);
-    pen.fillStyle = index === hovered ? GAIN : theme.back;
+    pen.fillStyle = index === hovered ? theme.gain : theme.back;
     pen.fill();
-    pen.strokeStyle = GAIN;
+    pen.strokeStyle = theme.gain;
     pen.lineWidth = 1.8;
     pen.stroke();
   });
@@ -261,8 +272,9 @@ function drawReadout(pen, line, view) {
   pen.textAlign = "left";
   const y = line.y + line.h / 2 - 2;
   const parts = [[`${clock(time, length, 2)}${length < 60 ? " s" : ""}`, theme.text]];
-  if (track) parts.push([`${texts.mouth} ${track.curves.mouth[nearest(track.curves.times, time)].toFixed(2)}`, MOUTH]);
-  if (points && !view.wired) parts.push([`${texts.gain} ×${gainAt(points, time).toFixed(2)}`, GAIN]);
+  const opening = track?.curves.mouth[nearest(track.curves.times, time)];
+  if (track) parts.push([`${texts.mouth} ${opening.toFixed(2)}`, theme.mouth]);
+  if (points && !view.wired) parts.push([`${texts.gain} ×${gainAt(points, time).toFixed(2)}`, theme.gain]);
   let x = line.x;
   for (const [text, colour] of parts) {
     pen.fillStyle = colour;
@@ -343,7 +355,7 @@ function box(pen, x, y, w, h, radius) {
   pen.roundRect(x, y, w, h, radius);
 }
 
-function outline(pen, width, height) {
+function outline(pen, width, height, theme) {
   box(pen, 1, 1, width - 2, height - 2, 5);
-  finishLine(pen, GAIN, 1.5);
+  finishLine(pen, theme.gain, 1.5);
 }
