@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 PACK = "portraittalk_with_stub"
 NODES = (
     "PortraitTalkAudioToLandmarks",
+    "PortraitTalkLoadMotionEngine",
     "PortraitTalkLandmarksFromVideo",
     "PortraitTalkPreviewLandmarks",
     "PortraitTalkSaveLandmarks",
@@ -71,6 +72,7 @@ def stubs() -> dict[str, ModuleType]:
     }
     latest, folders, pack = (ModuleType(name) for name in ("comfy_api.latest", "folder_paths", PACK))
     latest.io, latest.ui, latest.ComfyExtension = SimpleNamespace(**kinds, **others), None, object
+    folders.folder_names_and_paths, folders.models_dir = {}, "no such folder"
     folders.get_input_directory = folders.get_output_directory = lambda: "no such folder"
     pack.__path__ = [str(ROOT)]
     return {"comfy_api": ModuleType("comfy_api"), "comfy_api.latest": latest, "folder_paths": folders, PACK: pack}
