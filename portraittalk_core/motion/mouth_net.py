@@ -92,8 +92,13 @@ class MouthNet(nn.Module):
 
     def both(self, mel: Tensor) -> tuple[Tensor, Tensor]:
         """The live answer and the refined one, for training."""
+        heard, refined = self.features(mel)
+        return self.early(heard).transpose(1, 2), self.late(refined).transpose(1, 2)
+
+    def features(self, mel: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, width, T) each: what the live answer and the refined one are read from."""
         heard = self._hear(mel)
-        return self.early(heard).transpose(1, 2), self.late(self.refine(heard)).transpose(1, 2)
+        return heard, self.refine(heard)
 
     def _hear(self, mel: Tensor) -> Tensor:
         return self.trunk(F.gelu(self.enter(mel.transpose(1, 2))))

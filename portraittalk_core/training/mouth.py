@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..motion.mouth_net import STRIDE, MouthNet, measure_mel
-from ..types import MOUTH_PARAMETERS
+from ..threads import one_torch_thread
 from .augment import mask_bands
 from .speech_corpus import CorpusClip
 
-WEIGHTS = (2.5, 1.0, 0.7, 1.0, 0.5, 1.5, 3.0, 0.5)  # of the errors, one per output
-_OPENING, _PRESS = MOUTH_PARAMETERS.index("opening"), MOUTH_PARAMETERS.index("press")
+WEIGHTS = (2.5, 1.0, 0.7, 1.0, 0.5, 1.5, 3.0)  # of the errors, one per output
+VOICE_RIDGE = 10.0
 Progress = Callable[[int, int], None]
 
 
@@ -24,14 +24,13 @@ Progress = Callable[[int, int], None]
 class MouthTraining:
     """How the network in the box is trained."""
 
-    steps: int = 6000
+    steps: int = 5000
     batch: int = 32
     segment: int = 400  # frames of 10 ms
     width: int = 96
     learning_rate: float = 3e-3
     weight_decay: float = 0.02
     velocity: float = 3.0  # weight of the error of the movement's speed
-    parting: float = 3.0  # weight of the error of what opening and press make together
     correlation: float = 0.3  # weight of 1 − Pearson's r of opening and jaw
     seed: int = 0
 
@@ -39,7 +38,8 @@ class MouthTraining:
 @dataclass(frozen=True)
 class _Example:
     mel: Tensor  # (M, 80) normalised, half precision
-    targets: Tensor  # (M / 2, 8)
+    targets: Tensor  # (M / 2, 7)
+    voice: Tensor  # (M / 2,) 1 where somebody speaks
 
 
 def train_mouth(
@@ -90,8 +90,29 @@ def train_mouth(
 def prepare(clip: CorpusClip) -> _Example:
     """A clip as the network hears it."""
     mel = clip.mel.float()
-    wanted = np.concatenate([clip.targets, clip.voice_heard[:, None]], 1)[::STRIDE]
-    return _Example(measure_mel(mel).normalise(mel).half(), torch.from_numpy(wanted.astype(np.float32)))
+    wanted, voice = (torch.from_numpy(part[::STRIDE].astype(np.float32)) for part in (clip.targets, clip.voice_heard))
+    return _Example(measure_mel(mel).normalise(mel).half(), wanted, voice)
+
+
+def fit_voice(net: MouthNet, clips: Sequence[CorpusClip]) -> None:
+    """Let a trained network tell where somebody speaks, by ridge regression on what its answers are read from.
+
+    Args:
+        net: its voice rows are set, all else stays.
+        clips: with and without a voice.
+    """
+    width = net.width + 1
+    sums = [(torch.zeros(width, width), torch.zeros(width)) for _ in range(2)]
+    with torch.inference_mode(), one_torch_thread():
+        for example in map(prepare, clips):
+            for (square, mixed), part in zip(sums, net.features(example.mel.float()[None]), strict=True):
+                seen = torch.cat([part[0], torch.ones(1, part.shape[2])])[:, : len(example.voice)]
+                square.add_(seen @ seen.T)
+                mixed.add_(seen @ example.voice)
+    for (square, mixed), head in zip(sums, (net.early, net.late), strict=True):
+        solved = torch.linalg.solve(square + VOICE_RIDGE * torch.eye(width), mixed)
+        with torch.no_grad():
+            head.weight[-1, :, 0], head.bias[-1] = solved[:-1], solved[-1]
 
 
 def _batch(examples: list[_Example], segment: int, random: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -111,17 +132,11 @@ def _batch(examples: list[_Example], segment: int, random: np.random.Generator) 
 
 
 def _loss(predicted: Tensor, target: Tensor, training: MouthTraining) -> Tensor:
-    weights = torch.tensor(WEIGHTS)
+    weights, predicted = torch.tensor(WEIGHTS), predicted[..., : len(WEIGHTS)]  # the voice is fitted afterwards
     place = ((predicted - target) ** 2 * weights).mean()
     speed = ((predicted.diff(dim=1) - target.diff(dim=1)) ** 2 * weights).mean()
-    parted = ((_parting(predicted) - _parting(target)) ** 2).mean()
     first = predicted[..., :2] - predicted[..., :2].mean(1, keepdim=True)
     second = target[..., :2] - target[..., :2].mean(1, keepdim=True)
     norms = first.square().sum(1) * second.square().sum(1)
     alike = (first * second).sum(1) / (norms + 1e-4).sqrt()
-    place = place + training.parting * parted
     return place + training.velocity * speed + training.correlation * 0.1 * (1 - alike).mean()
-
-
-def _parting(movement: Tensor) -> Tensor:
-    return movement[..., _OPENING] * (1 - movement[..., _PRESS])

@@ -12,7 +12,7 @@ from ..checks import check_range
 from ..errors import InputError, MissingDependency
 from ..motion.mouth_model import load_mouth, save_mouth
 from .held_out import HeldOutScore, held_out_voices, judge_voice
-from .mouth import MouthTraining, train_mouth
+from .mouth import MouthTraining, fit_voice, train_mouth
 from .speaker import (
     HeldBack,
     SpeakerClip,
@@ -27,7 +27,7 @@ from .speech_corpus import HELD_OUT, SHARES, load_corpus, make_corpus, voiceless
 
 log = logging.getLogger(__name__)
 
-VOICELESS = 20  # one clip of music or noise for so many of speech
+VOICED, VOICELESS = 600, 400  # clips of speech, and of music or noise, that tell a voice from none
 Progress = Callable[[str, int, int], None]
 
 
@@ -58,9 +58,10 @@ def make_mouth(out: Path, corpus: Path, recipe: Recipe, on_progress: Progress | 
     check_range(recipe.training.steps, 1, 1_000_000, "steps")
     shards = make_corpus(corpus, recipe.hours, recipe.training.seed, lambda d, n: tell("speaking", d, n))
     clips = load_corpus(shards)
-    clips += voiceless_clips(len(clips) // VOICELESS, recipe.training.seed)
     hours = sum(len(clip.mel) for clip in clips) / 100 / 3600
     net = train_mouth(clips, recipe.training, lambda done, total: tell("training", done, total))
+    silent = voiceless_clips(VOICELESS, recipe.training.seed)
+    fit_voice(net, [*clips[:: max(1, len(clips) // VOICED)], *silent])
     card = {
         "data": f"{hours:.1f} h of synthesised speech, {len(clips)} clips of {len({c.voice for c in clips})} voices",
         "synthesisers": SHARES,

@@ -1,10 +1,13 @@
+import hashlib
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from portraittalk_core.weights.catalog import KINDS, find_weights, recognise
+from portraittalk_core.weights import catalog
+from portraittalk_core.weights.catalog import KINDS, SHIPPED, find_weights, recognise
 from portraittalk_core.weights.headers import Shapes
 
 # names and shapes from design/portraittalk.md: §1.3 and §1.4 adapters, §3.1 motion modules, §4.2 ControlNet, §5, §7
@@ -142,3 +145,12 @@ def test_landmarker_is_the_one_file_that_this_version_uses(tmp_path):
 
 def test_a_missing_folder_holds_nothing(tmp_path):
     assert find_weights([tmp_path / "none"]) == []
+
+
+@pytest.mark.parametrize("name", list(SHIPPED))
+def test_shipped_weights_are_those_of_the_card(name):
+    package = Path(catalog.__file__).parents[1]
+    content = (package / name).read_bytes()
+    assert hashlib.sha256(content).hexdigest() == SHIPPED[name]
+    assert len(content) < 10_000_000
+    assert recognise(package / name).role == "mouth network"
