@@ -20,15 +20,16 @@ from .smoothing import calmed, frame_times_s, gaussian, sample_at
 
 log = logging.getLogger(__name__)
 
-_PRESS = MOUTH_PARAMETERS.index("press")
+_ROUNDING, _PRESS = MOUTH_PARAMETERS.index("rounding"), MOUTH_PARAMETERS.index("press")
 
 OUTPUT_HZ, ACTIVITY_HZ = 50, 100
 MEASURED_BLOCKS = 24  # of 2.5 s: the part of a long clip whose statistics count for all of it
 WIDE, CLOSED = 0.88, 0.04  # opening of a clip's widest (97th percentile) and its closed moments (5th) at gain 1
+ROUND = 0.75  # rounding of a clip's roundest moments (97th percentile)
 MOST_STRETCH = 1.7  # a clip that moves the network little is not made to shout
-VOICE = (0.5, 0.3)  # the network's certainty at which a voice counts, and at which it no longer does
+VOICE = (0.4, 0.2)  # the network's certainty at which a voice counts, and at which it no longer does
 VOICE_S = 0.1  # over this time
-HANG_S = 0.12  # lips move freely this long before and after the voice
+HANG_S = 0.14  # lips move freely this long before and after the voice
 PRESSED = (0.15, 0.5)  # the network's press at which lips begin to meet, and meet: half a closure is none
 LEAST_SPOKEN = 5  # frames of 10 ms; a clip with fewer rests
 
@@ -123,6 +124,8 @@ def _fit(said: Tensor, spoken: Tensor) -> Tensor:
     fitted[:, :2] = (CLOSED + (said[:, :2] - low) * stretch).clamp(0, 1.25)
     fitted[:, 2] = said[:, 2].clamp(-1, 1)
     fitted[:, 3:] = said[:, 3:].clamp(0, 1)
+    rounded = torch.quantile(while_speaking[:, _ROUNDING], 0.97).clamp(min=0.1)
+    fitted[:, _ROUNDING] = (said[:, _ROUNDING] * (ROUND / rounded).clamp(1, MOST_STRETCH)).clamp(0, 1)
     begin, full = PRESSED
     fitted[:, _PRESS] = ((said[:, _PRESS] - begin) / (full - begin)).clamp(0, 1)
     return fitted

@@ -92,7 +92,7 @@ def _amounts(rig: FaceRig, mouth: MouthCurves) -> list[Tensor]:
     rounding, press = mouth.rounding.clamp(0, 1), mouth.press.clamp(0, 1)
     # pressed lips part no more than they are pressed, so that a bilabial closes whatever the opening says
     gap = mouth.parting.clamp(0, 2) * widest
-    chin = (mouth.jaw - mouth.parting).clamp(-0.3, 0.5) * JAW_SHARE * widest
+    chin = (mouth.jaw - mouth.parting).clamp(-0.2, 0.4) * JAW_SHARE * widest
     moving = (mouth.opening + mouth.jaw).clamp(0, 1)  # at rest nothing is lifted or tucked
     lift, tuck = (curve.clamp(0, 1) * moving.clamp(max=0.25) * 4 for curve in (mouth.raise_upper, mouth.tuck))
     return [torch.ones_like(gap), gap, mouth.width.clamp(-1, 1), rounding, lift, tuck, press, chin]
