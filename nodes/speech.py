@@ -73,7 +73,7 @@ def _given_face(picture, face_landmarks, face_index):
 def _main_inputs() -> list[io.Input]:
     return [
         io.Image.Input("portrait", tooltip="The picture whose face is to speak; of a batch, the first one."),
-        io.Audio.Input("audio", tooltip="What it says. Voice alone works best; music moves the mouth too."),
+        io.Audio.Input("audio", tooltip="What it says. Voice alone works best; music under it blurs the lips."),
         io.Float.Input(
             "fps",
             default=25.0,
