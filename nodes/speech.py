@@ -48,12 +48,18 @@ class AudioToLandmarks(io.ComfyNode):
         return io.NodeOutput(track, len(track), float(track.fps), convert.to_plot(track, speech), ui=shown)
 
 
-def _motion_options(speech, fps, gain_points="[]", **motion):
-    from ..portraittalk_core.motion.gain import gain_curve
+def _motion_options(speech, fps, gain_points="[]", gain_curve=None, **motion):
+    from ..portraittalk_core.motion.gain import gain_curve as drawn_gain
+    from ..portraittalk_core.motion.gain import gain_of_values
     from ..portraittalk_core.types import MotionOptions, as_fps
 
     exact = as_fps(fps)
-    return MotionOptions(fps=exact, gain_curve=gain_curve(gain_points, speech.num_frames(exact), exact), **motion)
+    num_frames = speech.num_frames(exact)
+    curve = drawn_gain(gain_points, num_frames, exact)
+    if gain_curve is not None:
+        given = gain_of_values(gain_curve, num_frames)
+        curve = given if curve is None else curve * given
+    return MotionOptions(fps=exact, gain_curve=curve, **motion)
 
 
 def _found_face(picture, face_index):
@@ -144,6 +150,10 @@ def _motion_inputs() -> list[io.Input]:
                 "gain_points", default="[]", optional=True,
                 tooltip="mouth_gain over time, as [[seconds, gain], …]; drawn in the timeline. [] is 1 throughout.",
             )
+        ),
+        io.Float.Input(
+            "gain_curve", optional=True, force_input=True, default=1.0, min=0.0, max=2.0,
+            tooltip="mouth_gain for each frame: a list of numbers from another node, times what the timeline says.",
         ),
         MotionEngine.Input(
             "engine", optional=True, tooltip="From Load Motion Engine; the built-in engine if nothing is connected."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -68,3 +69,26 @@ def gain_curve(text: str, num_frames: int, fps: Fraction) -> Tensor | None:
     seconds, gains = zip(*points, strict=True)
     times = frame_times_s(num_frames, fps).numpy()
     return torch.from_numpy(np.interp(times, seconds, gains)).float()
+
+
+def gain_of_values(values: float | Sequence[float], num_frames: int) -> Tensor:
+    """The gain of every frame from numbers, one a frame; the last one holds, what is too many is left.
+
+    Args:
+        values: one number for all frames, or a list of them.
+        num_frames: of the clip.
+
+    Returns:
+        (T,) as given; `MotionOptions` checks the range.
+
+    Raises:
+        InputError: no number, or something else than numbers.
+    """
+    listed = list(values) if isinstance(values, (list, tuple, Tensor)) else [values]
+    try:
+        curve = torch.tensor([float(value) for value in listed])[:num_frames]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"the gain curve must be numbers from 0 to {MAX_GAIN:g}, one a frame ({error}).") from error
+    if not len(curve):
+        raise InputError("the gain curve is an empty list; give it a number for each frame, or disconnect it.")
+    return torch.cat([curve, curve[-1:].expand(num_frames - len(curve))])

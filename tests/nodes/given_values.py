@@ -68,7 +68,21 @@ class GiveEncodedAudio:
         return ({"encoded_audio": torch.zeros(1, 49, width), "audio_samples": 16_000},)
 
 
+class GiveFloats:
+    """A FLOAT that holds one number a frame, as curve nodes of other packs give it: 1 for 95 frames, then 0."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("FLOAT",), "give", "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}}
+
+    def give(self):
+        return ([1.0] * 95 + [0.0],)
+
+
 NODE_CLASS_MAPPINGS = {
+    "GiveFloats": GiveFloats,
     "GiveEncodedAudio": GiveEncodedAudio,
     "GiveAudio": GiveAudio,
     "GiveFaceLandmarks": GiveFaceLandmarks,

@@ -87,6 +87,16 @@ def test_gain_points_close_the_mouth_where_they_say(comfy, portrait_name, speech
     assert isinstance(payload, dict)
 
 
+def test_a_curve_of_floats_closes_the_mouth_where_it_says(comfy, portrait_name, speech_name):
+    prompt = prompt_with(portrait_name, speech_name, "floats", gain_curve=["6", 0])
+    prompt["6"] = {"class_type": "GiveFloats", "inputs": {}}
+    run = comfy.run(prompt)
+    assert run.status == "success", run.message
+    gap = saved_gap(comfy, "floats")
+    assert gap[95:].max() - gap[95:].min() < 1e-4
+    assert gap[:95].max() > gap[95:].max() + 0.005
+
+
 @pytest.mark.parametrize(
     ("what", "message"),
     [

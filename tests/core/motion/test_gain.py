@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from portraittalk_core.errors import InputError
-from portraittalk_core.motion.gain import gain_curve, gain_points
+from portraittalk_core.motion.gain import gain_curve, gain_of_values, gain_points
 
 
 def test_no_points_mean_no_curve():
@@ -45,3 +45,15 @@ def test_two_points_at_one_time_are_a_step_in_the_order_written(before, after):
     curve = gain_curve(f"[[1, {before}], [1, {after}]]", 50, Fraction(25))
     assert curve[:25].eq(before).all()
     assert curve[25:].eq(after).all()
+
+
+def test_values_hold_at_the_end_and_spare_ones_are_left():
+    assert gain_of_values([0.0, 0.5, 2.0], 5).tolist() == [0.0, 0.5, 2.0, 2.0, 2.0]
+    assert gain_of_values([0.0, 0.5, 2.0], 2).tolist() == [0.0, 0.5]
+    assert gain_of_values(0.5, 3).tolist() == [0.5, 0.5, 0.5]
+
+
+@pytest.mark.parametrize(("values", "word"), [([], "empty"), (["loud"], "numbers"), ([None], "numbers")])
+def test_values_that_are_no_numbers_are_rejected(values, word):
+    with pytest.raises(InputError, match=word):
+        gain_of_values(values, 3)
