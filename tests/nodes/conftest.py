@@ -152,6 +152,8 @@ def to_api(workflow: dict, object_info: dict) -> dict:
             kind, options = spec[0], spec[1] if len(spec) > 1 else {}
             if name in wired:
                 inputs[name] = wired[name]
+            elif options.get("forceInput"):  # a socket without a widget
+                continue
             elif isinstance(kind, list) or kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"):
                 inputs[name] = next(values)
                 if options.get("control_after_generate"):
