@@ -1,0 +1,90 @@
+"""The one contract of all that predicts noise: denoiser(x, sigma, cond) → denoised.
+
+Shapes: B frames, h and w latent pixels, L text tokens, E their width.
+x = clean latents + sigma · noise, as in Karras et al. 2022; SD1.5's own input is x / sqrt(1 + sigma²).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..layers.attention import NEGATIVE, POSITIVE
+from .branches import Batch
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
+
+NUM_TIMESTEPS, BETA_FIRST, BETA_LAST = 1000, 0.00085, 0.012  # SD1.x
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What the frames are to show."""
+
+    positive: Tensor  # (1 or B, L, E) text tokens
+    negative: Tensor | None = None  # (1 or B, L, E); None where cfg is 1
+    cfg: float = 1.0  # classifier-free guidance; 1 asks only for the positive
+
+
+def training_sigmas() -> Tensor:
+    """(1000,) noise level of each of SD1.x's timesteps (betas linear in their square roots)."""
+    betas = torch.linspace(BETA_FIRST**0.5, BETA_LAST**0.5, NUM_TIMESTEPS, dtype=torch.float64) ** 2
+    kept = torch.cumprod(1 - betas, 0)
+    return ((1 - kept) / kept).sqrt()
+
+
+class Denoiser:
+    """SD1.5's UNet behind the contract.
+
+    Args:
+        unet: predicts noise.
+        batch: tells branches that are bound to the UNet which rows are positive, and the noise level.
+    """
+
+    def __init__(self, unet: UNet2DConditionModel, batch: Batch | None = None) -> None:
+        self.unet, self.batch = unet, batch or Batch()
+        self._sigmas = training_sigmas()
+
+    def timestep(self, sigma: float) -> float:
+        """The timestep, between whole ones too, whose noise level is `sigma`."""
+        at = int(torch.searchsorted(self._sigmas, sigma))
+        if at == 0 or at == NUM_TIMESTEPS:
+            return float(min(at, NUM_TIMESTEPS - 1))
+        low, high = float(self._sigmas[at - 1]), float(self._sigmas[at])
+        return at - 1 + (sigma - low) / (high - low)
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor, sigma: float, cond: Condition) -> Tensor:
+        """Clean latents (B, 4, h, w) as the network sees them in noisy ones.
+
+        Args:
+            x: (B, 4, h, w).
+            sigma: noise level of x.
+            cond: what the frames are to show.
+        """
+        guided = cond.negative is not None and cond.cfg != 1
+        labels = (POSITIVE, NEGATIVE) if guided else (POSITIVE,)
+        texts = [t.expand(len(x), -1, -1) for t in ((cond.positive, cond.negative) if guided else (cond.positive,))]
+        noise = self._noise(torch.cat([x] * len(labels)), sigma, _joined(texts), labels)
+        if guided:
+            positive, negative = noise.chunk(2)
+            noise = negative + cond.cfg * (positive - negative)
+        return x - sigma * noise
+
+    def _noise(self, x: Tensor, sigma: float, text: Tensor, labels: tuple[int, ...]) -> Tensor:
+        self.batch.labels, self.batch.sigma = labels, sigma
+        weights = next(self.unet.parameters())
+        rows = (x / math.sqrt(1 + sigma**2)).to(weights)
+        timestep = torch.tensor(self.timestep(sigma), dtype=torch.float32, device=weights.device)
+        return self.unet(rows, timestep, text.to(weights), return_dict=False)[0].to(x)
+
+
+def _joined(texts: list[Tensor]) -> Tensor:
+    """Texts of different length in one batch, each repeated to the least common multiple: attention is unchanged."""
+    length = math.lcm(*(text.shape[1] for text in texts))
+    return torch.cat([text.repeat(1, length // text.shape[1], 1) for text in texts])

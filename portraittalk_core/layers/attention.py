@@ -1,0 +1,50 @@
+"""Attention over tokens, and what a branch beside the text's attention is told when it is called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+Attend = Callable[[Tensor, Tensor, Tensor, int], Tensor]  # queries, keys, values, heads → like the queries
+
+POSITIVE, NEGATIVE = 0, 1  # labels of the parts of a batch, as ComfyUI's cond_or_uncond writes them
+
+
+@dataclass(frozen=True)
+class AttentionCall:
+    """What is known where a cross-attention runs."""
+
+    heads: int
+    labels: Sequence[int] = (POSITIVE,)  # one for each equal part of the batch, in order
+    sigma: float | Tensor = 0.0  # noise level of this step; a tensor where reading it would wait for the device
+
+
+class Branch(Protocol):
+    """Something that adds to the text's attention, before the output projection."""
+
+    def __call__(self, queries: Tensor, call: AttentionCall) -> Tensor | None:
+        """What to add to the text's attention of queries (B, HW, C); None adds nothing."""
+
+
+def attend(queries: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:
+    """Scaled dot-product attention.
+
+    Args:
+        queries: (B, N, C).
+        keys: (B, L, C).
+        values: (B, L, C).
+        heads: C is split into so many.
+
+    Returns:
+        (B, N, C).
+    """
+
+    def split(x: Tensor) -> Tensor:
+        return x.unflatten(2, (heads, -1)).transpose(1, 2)
+
+    out = torch.nn.functional.scaled_dot_product_attention(split(queries), split(keys), split(values))
+    return out.transpose(1, 2).flatten(2)
