@@ -53,7 +53,7 @@ class Denoiser:
     def timestep(self, sigma: float) -> float:
         """The timestep, between whole ones too, whose noise level is `sigma`."""
         at = int(torch.searchsorted(self._sigmas, sigma))
-        if at == 0 or at == NUM_TIMESTEPS:
+        if at in (0, NUM_TIMESTEPS):
             return float(min(at, NUM_TIMESTEPS - 1))
         low, high = float(self._sigmas[at - 1]), float(self._sigmas[at])
         return at - 1 + (sigma - low) / (high - low)

@@ -8,22 +8,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import shutil
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
 import uuid
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from comfy_place import ROOT, comfy_folder, comfy_python
 
-ROOT = Path(__file__).parents[2]
 FOLDER_NAME = "pt_under_test"  # unlike the project's name: nothing may depend on the folder
 PACK = (
     "__init__.py",
@@ -162,35 +159,11 @@ def to_api(workflow: dict, object_info: dict) -> dict:
     return prompt
 
 
-def _comfy_folder() -> Path:
-    folder = Path(os.environ.get("COMFYUI_DIR", "~/ComfyUI")).expanduser()
-    if not (folder / "main.py").is_file():
-        reason = f"NO COMFYUI at {folder}: the nodes are NOT TESTED. Put ComfyUI there or set COMFYUI_DIR."
-        warnings.warn(reason, stacklevel=1)
-        pytest.skip(reason)
-    return folder
-
-
-def _comfy_python(folder: Path) -> str:
-    choices = [os.environ.get("COMFYUI_PYTHON"), folder / "venv/bin/python", folder / ".venv/bin/python"]
-    python = next((str(p) for p in choices if p and Path(p).exists()), sys.executable)
-    # as ComfyUI-Manager does when it installs a pack
-    needs = "import matplotlib, rich"
-    if subprocess.run([python, "-c", needs], capture_output=True, check=False).returncode:
-        command = [python, "-m", "pip", "install", "-q", "-r", str(ROOT / "requirements.txt")]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            pytest.fail(
-                f"ComfyUI's Python lacks this pack's requirements, and `{' '.join(command)}` failed:\n{done.stderr}"
-            )
-    return python
-
-
 @pytest.fixture(scope="session")
 def comfy(tmp_path_factory):
     """A server on a free loopback port, with its own folders."""
-    folder = _comfy_folder()
-    python = _comfy_python(folder)
+    folder = comfy_folder()
+    python = comfy_python(folder)
     base = tmp_path_factory.mktemp("comfy")
     pack = base / "custom_nodes" / FOLDER_NAME
     for sub in ("input", "output", "temp", "user", "models"):

@@ -53,6 +53,11 @@ def adapter_tensors(
     return {"image_proj": projection, "ip_adapter": sites}
 
 
+def flat(nested: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The same as a safetensors file would name it."""
+    return {f"{part}.{name}": tensor for part, tensors in nested.items() for name, tensor in tensors.items()}
+
+
 def _lora(matrix, number: int, width: int, context: int, rank: int = 8) -> dict[str, Tensor]:
     made = {}
     for place, seen in ((number - 1, width), (number, context)):  # self-attention, then cross-attention

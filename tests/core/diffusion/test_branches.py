@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from adapter_files import adapter_tensors
+from adapter_files import adapter_tensors, flat
+from tiny_unet import tiny_unet
 
 from portraittalk_core.diffusion.adapter_lora import kohya_lora
 from portraittalk_core.diffusion.branches import bind
@@ -15,22 +16,6 @@ from portraittalk_core.weights.adapters import sort_adapter
 
 diffusers = pytest.importorskip("diffusers")
 KEYS = [site.adapter_key for site in SITES]
-
-
-def tiny_unet(seed: int = 0):
-    torch.manual_seed(seed)
-    unet = diffusers.UNet2DConditionModel(
-        sample_size=8,
-        block_out_channels=(32, 64, 128, 128),
-        cross_attention_dim=48,
-        attention_head_dim=8,
-        norm_num_groups=32,
-    )
-    return unet.eval().requires_grad_(False)
-
-
-def flat(nested):
-    return {f"{a}.{b}": t for a, part in nested.items() for b, t in part.items()}
 
 
 @pytest.fixture

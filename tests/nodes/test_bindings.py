@@ -1,0 +1,144 @@
+"""Both bindings of the identity branches, ComfyUI's and diffusers', on the same random weights."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from adapter_files import adapter_tensors, flat
+from comfy_place import ROOT, comfy_folder, comfy_python
+from safetensors.torch import load_file, save_file
+from tiny_unet import tiny_unet
+
+from portraittalk_core.diffusion.branches import bind
+from portraittalk_core.diffusion.denoiser import Condition, Denoiser, training_sigmas
+from portraittalk_core.diffusion.sites import SITES
+from portraittalk_core.identity.adapter import IdentityOptions, build_adapter, identity_branches
+from portraittalk_core.weights.adapters import sort_adapter
+
+pytestmark = pytest.mark.comfy
+pytest.importorskip("diffusers")
+
+SIGMA = float(training_sigmas()[600])  # one that ComfyUI, which rounds to whole timesteps, has too
+TOLERANCE = 1e-4
+FACE = {"strength": 0.8}
+CASES = {
+    "plain": {"identity": []},
+    "face": {"identity": [FACE]},
+    "face_lora": {"identity": [FACE], "lora": True},
+    "misplaced": {"identity": [FACE], "misplaced": True},
+    "cfg_one": {"identity": [FACE], "cfg": 1.0},
+    "zero": {"identity": [{"strength": 0.0}]},
+    "later": {"identity": [{"strength": 1.0, "start": 0.9}]},
+    "twice": {"identity": [FACE, {"strength": 0.5}]},
+    "layers": {"identity": [{"strength": 1.0, "layers": {"6": 0.0, "0": 2.0}}]},
+    "clone": {"identity": [FACE], "clone": True},
+    "guest": {"identity": [FACE], "foreign": "guest"},
+}
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    torch.manual_seed(3)
+    return {
+        "x": torch.randn(3, 4, 8, 8) * SIGMA,
+        "positive": torch.randn(1, 7, 48),
+        "negative": torch.randn(1, 14, 48),
+        "tokens": torch.randn(2, 8, 48),
+    }
+
+
+@pytest.fixture(scope="module")
+def through_comfy(inputs, tmp_path_factory):
+    """Denoised latents of every case, made by ComfyUI's own Python."""
+    comfyui = comfy_folder()
+    folder = tmp_path_factory.mktemp("bindings")
+    pack = folder / "pt_under_test"
+    pack.symlink_to(ROOT, target_is_directory=True)
+    save_file(tiny_unet().state_dict(), folder / "unet.safetensors")
+    save_file(flat(adapter_tensors("faceid")), folder / "adapter.safetensors")
+    save_file(inputs, folder / "inputs.safetensors")
+    cases = {name: {"sigma": SIGMA, "cfg": 3.5, **case} for name, case in CASES.items()}
+    (folder / "cases.json").write_text(json.dumps(cases))
+    script = Path(__file__).with_name("comfy_denoise.py")
+    command = [comfy_python(comfyui), str(script), str(comfyui), str(pack), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=comfyui)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return load_file(folder / "denoised.safetensors")
+
+
+@pytest.fixture
+def adapter():
+    return build_adapter(sort_adapter(flat(adapter_tensors("faceid")), "random"), "random")
+
+
+def through_diffusers(adapter, inputs, *all_options, cfg=3.5, unet=None):
+    unet = unet or tiny_unet()
+    keys = [site.adapter_key for site in SITES]
+    together: dict = {site.index: [] for site in SITES}
+    for options in all_options:
+        for index, branch in identity_branches(adapter, inputs["tokens"], keys, options).items():
+            together[index].append(branch)
+    with bind(unet, together) as batch:
+        cond = Condition(inputs["positive"], inputs["negative"], cfg)
+        return Denoiser(unet, batch)(inputs["x"], SIGMA, cond)
+
+
+def close(a, b):
+    torch.testing.assert_close(a, b, atol=TOLERANCE, rtol=0)
+
+
+def test_plain_sd15_is_the_same(through_comfy, adapter, inputs):
+    close(through_comfy["plain"], through_diffusers(adapter, inputs))
+
+
+@pytest.mark.parametrize("case", ["face", "layers", "twice"])
+def test_a_face_is_the_same(case, through_comfy, adapter, inputs):
+    options = [
+        IdentityOptions(**{**given, "layers": {int(k): v for k, v in given.get("layers", {}).items()}})
+        for given in CASES[case]["identity"]
+    ]
+    close(through_comfy[case], through_diffusers(adapter, inputs, *options))
+    assert (through_comfy[case] - through_comfy["plain"]).abs().max() > 0.1
+
+
+def test_the_middle_block_at_the_wrong_id_would_show(through_comfy, adapter, inputs):
+    """Negative control: ComfyUI never calls ("middle", 1)."""
+    right = through_diffusers(adapter, inputs, IdentityOptions(**FACE))
+    assert (through_comfy["misplaced"] - right).abs().max() > 1e-3
+
+
+def test_lora_of_the_adapter_is_the_same(through_comfy, adapter, inputs):
+    unet = tiny_unet()
+    with torch.no_grad():
+        for name, tensor in adapter.lora.items():
+            if ".down." in name:
+                number, part = name.split(".")[0], name.split(".")[1].removeprefix("to_").removesuffix("_lora")
+                place = list(unet.attn_processors)[int(number)].removesuffix(".processor")
+                weight = unet.get_parameter(f"{place}.to_{part}{'.0' if part == 'out' else ''}.weight")
+                weight += adapter.lora[name.replace(".down.", ".up.")] @ tensor
+    expected = through_diffusers(adapter, inputs, IdentityOptions(**FACE), unet=unet)
+    close(through_comfy["face_lora"], expected)
+    assert (through_comfy["face_lora"] - through_comfy["face"]).abs().max() > 1e-2
+
+
+def test_the_positive_alone_is_the_same(through_comfy, adapter, inputs):
+    close(through_comfy["cfg_one"], through_diffusers(adapter, inputs, IdentityOptions(**FACE), cfg=1.0))
+
+
+@pytest.mark.parametrize("case", ["zero", "later"])
+def test_an_idle_face_is_bit_equal_to_none(case, through_comfy):
+    assert torch.equal(through_comfy[case], through_comfy["plain"])
+
+
+def test_a_clone_is_bit_equal(through_comfy):
+    assert torch.equal(through_comfy["clone"], through_comfy["face"])
+
+
+def test_another_packs_callback_acts_beside_ours(through_comfy):
+    apart = (through_comfy["guest"] - through_comfy["face"]).abs().max()
+    assert apart > 1e-3
+    assert (through_comfy["guest"] - through_comfy["plain"]).abs().max() > 1e-3
