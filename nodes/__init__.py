@@ -5,6 +5,8 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from .engine import LoadMotionEngine
+from .face import BlendFaces, LoadFaceEmbedding
+from .identity import IdentityNetSampler, LoadIdentityAdapter
 from .landmarks import LandmarksFromVideo, LoadLandmarks, PreviewLandmarks, SaveLandmarks
 from .score import ADFDScore
 from .speech import AudioToLandmarks
@@ -18,6 +20,10 @@ NODES: list[type[io.ComfyNode]] = [
     SaveLandmarks,
     LoadLandmarks,
     RenderPortrait,
+    LoadFaceEmbedding,
+    BlendFaces,
+    LoadIdentityAdapter,
+    IdentityNetSampler,
     ADFDScore,
 ]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import comfy.model_management
 import comfy.model_patcher
@@ -24,6 +25,7 @@ from ..portraittalk_core.diffusion.sites import SITES
 from ..portraittalk_core.errors import InputError
 from ..portraittalk_core.identity.adapter import IdentityAdapter, IdentityOptions, identity_branches
 from ..portraittalk_core.layers.attention import AttentionCall, Branch
+from ..portraittalk_core.weights.load import read_tensors
 
 log = logging.getLogger(__name__)
 
@@ -209,6 +211,18 @@ def _has_lora(model: comfy.model_patcher.ModelPatcher, lora: dict[str, Tensor]) 
             if weights and isinstance(weights[0], Tensor) and _fingerprint(weights[0]) in ups:
                 return True
     return False
+
+
+def read_lora(path: Path) -> dict[str, Tensor]:
+    """Tensors of an adapter's companion LoRA file.
+
+    Raises:
+        InputError: damaged, or no LoRA of the attentions of SD1.5.
+    """
+    tensors = read_tensors(path)
+    if not any(name.startswith("lora_unet_") and "_attn2_to_k" in name for name in tensors):
+        raise InputError(f"{path.name} is not the LoRA of a FaceID adapter; choose its companion file, or none.")
+    return tensors
 
 
 def _fingerprint(tensor: Tensor) -> tuple:

@@ -18,7 +18,6 @@ from ..portraittalk_core.errors import InputError, MissingDependency
 from ..portraittalk_core.face.mesh_follow import filled
 from ..portraittalk_core.media.audio import speech_from_waveform
 from ..portraittalk_core.media.image import MAX_SIDE_PX, MIN_SIDE_PX
-from ..portraittalk_core.motion.engines import MotionEngine, open_engine
 from ..portraittalk_core.pipelines.score import PictureSource
 from ..portraittalk_core.types import NUM_LANDMARKS, LandmarkTrack, Speech, as_fps
 from .paths import temp_folder
@@ -61,6 +60,45 @@ def to_pictures(image: Tensor) -> Iterator[Tensor]:
     """All pictures of an IMAGE batch, one at a time."""
     for index in range(len(image)):
         yield to_picture(image, index)
+
+
+def to_masks(masks: list[Tensor]) -> Tensor:
+    """A MASK batch (B, H, W) float 0..1 of masks of one size."""
+    import comfy.model_management
+
+    return torch.stack(masks).to(comfy.model_management.intermediate_device())
+
+
+def to_picture_masks(mask: Tensor | None, pictures: list[Tensor]) -> list[Tensor] | None:
+    """A mask (H, W) 0..1 of every picture's size; one for all or one for each.
+
+    Raises:
+        InputError: not a MASK, or another number than pictures.
+    """
+    if mask is None:
+        return None
+    masks = mask[None] if isinstance(mask, Tensor) and mask.ndim == 2 else mask
+    if not isinstance(masks, Tensor) or masks.ndim != 3 or len(masks) not in (1, len(pictures)):
+        found = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
+        raise InputError(f"one mask, or one for each of {len(pictures)} pictures, is needed, not {found}.")
+    masks = check_finite(masks.detach().float().cpu(), "the mask").clamp(0, 1)
+    return [
+        torch.nn.functional.interpolate(one[None, None], picture.shape[:2], mode="bilinear")[0, 0]
+        for one, picture in zip(masks.expand(len(pictures), -1, -1), pictures, strict=True)
+    ]
+
+
+def to_latents(latent: dict) -> Tensor:
+    """(B, 4, h, w) of a LATENT.
+
+    Raises:
+        InputError: not a LATENT of SD1.5, or with values that are not numbers.
+    """
+    samples = latent.get("samples") if isinstance(latent, dict) else None
+    if not isinstance(samples, Tensor) or samples.ndim != 4 or samples.shape[1] != 4 or not len(samples):
+        found = tuple(samples.shape) if isinstance(samples, Tensor) else type(samples).__name__
+        raise InputError(f"a LATENT of SD1.5, (frames, 4, height/8, width/8), is needed, not {found}.")
+    return check_finite(samples, "the LATENT")
 
 
 def to_image(pictures: list[Tensor]) -> Tensor:
@@ -190,28 +228,6 @@ def picture_source(images: Tensor, fps: Fraction, name: str) -> PictureSource:
     height, width = images.shape[1:3]
     seconds = float(len(images) / fps)
     return PictureSource(name, width, height, fps, seconds, lambda _: to_pictures(images))
-
-
-def to_engine(engine: object | None, encoded: dict | None, speech: Speech) -> MotionEngine:
-    """The motion engine, listening through ComfyUI's own audio encoder if its output is given.
-
-    Args:
-        engine: a PORTRAITTALK_MOTION_ENGINE; None is the built-in one.
-        encoded: an AUDIO_ENCODER_OUTPUT.
-        speech: what the encoder heard.
-
-    Raises:
-        InputError: the output holds no features, or the engine needs none.
-    """
-    from ..portraittalk_core.speech.encoders import features_from_tensor
-
-    chosen = engine or open_engine()
-    if encoded is None:
-        return chosen
-    features = encoded.get("encoded_audio") if isinstance(encoded, dict) else None
-    if not isinstance(features, Tensor):
-        raise InputError("audio_encoder_output holds no features; connect ComfyUI's Audio Encoder Encode to it.")
-    return chosen.listening_to(features_from_tensor(features.float().cpu()))
 
 
 def to_plot(track: LandmarkTrack, speech: Speech) -> Tensor:

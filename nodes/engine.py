@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from comfy_api.latest import io
+from typing import TYPE_CHECKING
 
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..portraittalk_core.errors import InputError
 from . import paths
 from .sockets import MotionEngine, advanced, schema
+
+if TYPE_CHECKING:
+    from ..portraittalk_core.motion import engines
+    from ..portraittalk_core.types import Speech
 
 BUILT_IN, AUTO = "built in", "none"
 
@@ -72,3 +80,26 @@ def _files(engine, encoder):
         return None
     chosen = None if encoder == AUTO else paths.encoder_path(encoder)
     return EngineFiles(paths.engine_path(engine), chosen)
+
+
+def to_engine(engine: object | None, encoded: dict | None, speech: Speech) -> engines.MotionEngine:
+    """The motion engine, listening through ComfyUI's own audio encoder if its output is given.
+
+    Args:
+        engine: a PORTRAITTALK_MOTION_ENGINE; None is the built-in one.
+        encoded: an AUDIO_ENCODER_OUTPUT.
+        speech: what the encoder heard.
+
+    Raises:
+        InputError: the output holds no features, or the engine needs none.
+    """
+    from ..portraittalk_core.motion.engines import open_engine
+    from ..portraittalk_core.speech.encoders import features_from_tensor
+
+    chosen = engine or open_engine()
+    if encoded is None:
+        return chosen
+    features = encoded.get("encoded_audio") if isinstance(encoded, dict) else None
+    if not isinstance(features, Tensor):
+        raise InputError("audio_encoder_output holds no features; connect ComfyUI's Audio Encoder Encode to it.")
+    return chosen.listening_to(features_from_tensor(features.float().cpu()))

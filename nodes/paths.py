@@ -12,6 +12,8 @@ from ..portraittalk_core.errors import InputError
 from ..portraittalk_core.motion.engines import find_engines
 
 SUFFIX = ".safetensors"
+ADAPTERS, FACES = "ipadapter", "insightface"  # folders of the models folder that users of other packs have
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 DEPTH = 3  # folders below input and output that are searched for tracks, at every refresh of the page
 
 
@@ -40,13 +42,13 @@ def track_names() -> list[str]:
     return [f"{name}{kind}" for kind, folder in folders for name in sorted(_files_below(Path(folder)))]
 
 
-def _files_below(root: Path) -> list[str]:
+def _files_below(root: Path, suffixes: tuple[str, ...] = (SUFFIX,)) -> list[str]:
     names = []
     for folder, subfolders, files in os.walk(root):
         below = Path(folder).relative_to(root)
         if len(below.parts) >= DEPTH:
             subfolders.clear()
-        names += [(below / file).as_posix() for file in files if file.endswith(SUFFIX) and not file.startswith(".")]
+        names += [(below / file).as_posix() for file in files if file.endswith(suffixes) and not file.startswith(".")]
     return names
 
 
@@ -69,9 +71,7 @@ def track_path(name: str) -> Path:
 
 def weight_folders() -> list[Path]:
     """Where weights of this pack lie: models/portraittalk and what extra_model_paths.yaml adds under that name."""
-    listed, _ = folder_paths.folder_names_and_paths.get("portraittalk", ([], set()))
-    folders = [Path(folder_paths.models_dir, "portraittalk"), *map(Path, listed)]
-    return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
+    return [folder for folder in model_folders("portraittalk") if folder.is_dir()]
 
 
 def engine_names() -> list[str]:
@@ -88,11 +88,52 @@ def engine_path(name: str) -> Path:
     Raises:
         InputError: it is not there, or not inside the weight folders.
     """
-    for folder in weight_folders():
+    return _file_in(weight_folders(), name, f"the motion engine {name} is not in models/portraittalk")
+
+
+def model_folders(kind: str) -> list[Path]:
+    """Folders of a kind of weights: models/KIND and what extra_model_paths.yaml adds under that name."""
+    listed, _ = folder_paths.folder_names_and_paths.get(kind, ([], set()))
+    return list(dict.fromkeys([Path(folder_paths.models_dir, kind), *map(Path, listed)]))
+
+
+def adapter_names() -> list[str]:
+    """Files in the ipadapter folders, as names for a list."""
+    return list(dict.fromkeys(name for folder in model_folders(ADAPTERS) for name in _files_below(folder, WEIGHTS)))
+
+
+def adapter_path(name: str) -> Path:
+    """The file of a name from `adapter_names`.
+
+    Raises:
+        InputError: it is not there, or not inside the folders.
+    """
+    return _file_in(model_folders(ADAPTERS), name, f"the identity adapter {name} is not in models/{ADAPTERS}")
+
+
+def lora_names() -> list[str]:
+    """Files in ComfyUI's loras folder."""
+    return folder_paths.get_filename_list("loras")
+
+
+def lora_path(name: str) -> Path:
+    """The file of a name from `lora_names`.
+
+    Raises:
+        InputError: it is not there.
+    """
+    path = folder_paths.get_full_path("loras", name)
+    if path is None:
+        raise InputError(f"the LoRA {name} is not in models/loras; put it there or choose another.")
+    return Path(path)
+
+
+def _file_in(folders: list[Path], name: str, missing: str) -> Path:
+    for folder in folders:
         path = (folder / name).resolve()
         if path.is_relative_to(folder.resolve()) and path.is_file():
             return path
-    raise InputError(f"the motion engine {name} is not in models/portraittalk; put it there or choose another.")
+    raise InputError(f"{missing}; put it there or choose another.")
 
 
 def encoder_names() -> list[str]:

@@ -10,6 +10,8 @@ CATEGORY = "PortraitTalk"
 
 Landmarks = io.Custom("PORTRAITTALK_LANDMARKS")  # portraittalk_core.types.LandmarkTrack
 MotionEngine = io.Custom("PORTRAITTALK_MOTION_ENGINE")  # portraittalk_core.motion.engines.MotionEngine
+FaceEmbedding = io.Custom("PORTRAITTALK_FACE_EMBEDDING")  # portraittalk_core.face.embedding.FaceEmbedding
+IdentityAdapter = io.Custom("PORTRAITTALK_IDENTITY_ADAPTER")  # nodes.comfy_unet.BoundAdapter
 AudioEncoderOutput = io.Custom("AUDIO_ENCODER_OUTPUT")  # of ComfyUI's own audio encoders
 FaceLandmarks = io.Custom("FACE_LANDMARKS")  # newer ComfyUI's own face landmarks
 

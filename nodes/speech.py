@@ -7,6 +7,7 @@ from fractions import Fraction
 from comfy_api.latest import io
 
 from . import convert
+from .engine import to_engine
 from .progress import Progress, face_mesh
 from .sockets import AudioEncoderOutput, FaceLandmarks, Landmarks, MotionEngine, advanced, schema
 
@@ -39,7 +40,7 @@ class AudioToLandmarks(io.ComfyNode):
         from ..portraittalk_core.pipelines.timeline import timeline_payload
 
         speech, picture = convert.to_speech(audio), convert.to_portrait(portrait)
-        chosen = convert.to_engine(engine, motion.pop("audio_encoder_output", None), speech)
+        chosen = to_engine(engine, motion.pop("audio_encoder_output", None), speech)
         options = _motion_options(speech, fps, **motion)
         given = face_landmarks is not None
         reference = _given_face(picture, face_landmarks, face_index) if given else _found_face(picture, face_index)

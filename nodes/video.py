@@ -54,7 +54,7 @@ class RenderPortrait(io.ComfyNode):
 
         picture, out = convert.to_portrait(portrait), paths.new_temp_video()
         sound = convert.to_waveform(audio) if audio is not None else None
-        kept = _Kept(keep_frames, len(landmarks), picture.numel())
+        kept = Kept(keep_frames, len(landmarks), picture.numel())
         _render(picture, landmarks, out, sound, crf, kept)
         if keep_frames == "auto" and not kept.all:  # what the person may not expect; it covers part of the preview
             say(cls.hidden.unique_id, kept.text)
@@ -71,8 +71,14 @@ def _render(picture, landmarks, out, sound, crf, kept) -> None:
     render_track(face, landmarks, out, sound=sound, crf=crf, on_progress=progress, on_picture=show)
 
 
-class _Kept:
-    """Frames kept for the IMAGE output."""
+class Kept:
+    """Frames kept for the IMAGE output.
+
+    Args:
+        keep_frames: "auto", "always" or "never".
+        total: frames in all.
+        size: numbers in a frame.
+    """
 
     def __init__(self, keep_frames: str, total: int, size: int) -> None:
         few = total <= FEW_FRAMES and 4 * total * size <= FEW_BYTES

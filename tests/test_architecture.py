@@ -24,13 +24,15 @@ BANNED_IMPORTS = {"subprocess", "cv2", "pip", "ensurepip", "runpy"}
 PROGRAM_RUNNERS = {CORE / "training" / "synthesisers.py"}
 BANNED_CALLS = {"eval", "exec", "compile", "__import__", "breakpoint"}
 BANNED_OF_OS = ("system", "popen", "exec", "spawn", "fork")
-HEAVY = {"mediapipe", "matplotlib", "skimage", "transformers", "rich"}  # only inside the function that needs them
+# only inside the function that needs them
+HEAVY = {"mediapipe", "matplotlib", "skimage", "transformers", "rich", "diffusers", "accelerate", "onnxruntime"}
+HEAVY |= {"insightface"}
 # what a node file may use of ComfyUI besides its node interface
 COMFY_USERS = {
     "folder_paths": {"paths.py"},
     "comfy.utils": {"progress.py"},
-    "comfy.model_management": {"progress.py", "convert.py"},
-    "comfy": {"comfy_unet.py"},
+    "comfy.model_management": {"progress.py", "convert.py", "comfy_unet.py", "comfy_painter.py"},
+    "comfy": {"comfy_unet.py", "comfy_painter.py"},
 }
 CONVERSIONS = {"permute", "clamp", "clamp_", "clip", "cuda"}  # nodes/convert.py's own work
 MAX_FUNCTION, MAX_FILE, MAX_NODES_FILE, MAX_EXECUTE, MAX_PARAMETERS = 60, 400, 250, 15, 8

@@ -55,6 +55,12 @@ class IdentityAdapter(nn.Module):
         """Numbers per token: 768 for SD1.5."""
         return self.sites["1"].to_k_ip.weight.shape[1]
 
+    def set_structure(self, structure: float) -> None:
+        """How much of CLIP's view of the face plusv2 adds, 0..3; others have no use for it."""
+        check_range(structure, 0, 3, "structure")
+        if self.layout == "plusv2":
+            self.projection.structure = structure
+
     def tokens(self, embedding: FaceEmbedding, combine: str = "auto") -> Tensor:
         """(2, T, E) tokens of a face, then of no face.
 

@@ -1,0 +1,111 @@
+"""Faces: pictures of a person become an embedding; two people become one between them."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from . import convert, paths, texts
+from .progress import check_interrupted
+from .sockets import FaceEmbedding, advanced, schema
+
+CROP_PX = 256  # of the aligned face, for the eye and for CLIP
+
+
+class LoadFaceEmbedding(io.ComfyNode):
+    """Pictures of one person to the embedding that IdentityNet draws from."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return schema(
+            node_id="PortraitTalkLoadFaceEmbedding",
+            display_name="Load Face Embedding",
+            description="Finds the face in one or more pictures of a person and describes it (InsightFace buffalo_l, "
+            "in models/insightface; its licence allows research only).",
+            search_aliases=["FaceID", "InsightFace", "ArcFace", "identity"],
+            inputs=[
+                io.Image.Input("images", tooltip="Pictures of one person; several in a batch are combined."),
+                FaceEmbedding.Input(
+                    "more", optional=True, tooltip="The same person in pictures of another size, from a node like this."
+                ),
+                io.Mask.Input(
+                    "mask", optional=True, tooltip="Where the person is: all else is blackened before the face is found."
+                ),
+                io.ClipVision.Input(
+                    "clip_vision", optional=True, tooltip="CLIP-ViT-H, for the adapters FaceID plus and IP-Adapter."
+                ),
+                io.Int.Input("face_index", default=0, min=0, max=15, tooltip="Which face, 0 is the largest."),
+                advanced(
+                    io.String.Input(
+                        "weights", default="", optional=True,
+                        tooltip="How much each picture counts, such as 1, 0.5, 2; empty is all alike.",
+                    )
+                ),
+            ],
+            outputs=[
+                FaceEmbedding.Output("face_embedding", display_name="face_embedding", tooltip="Who it is."),
+                io.Image.Output("face", display_name="face", tooltip="The face of every picture, upright and cut out."),
+                io.Mask.Output("face_mask", display_name="mask", tooltip="Where the face is in every picture."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, images, face_index, weights="", more=None, mask=None, clip_vision=None) -> io.NodeOutput:
+        """Find, cut out and describe the faces."""
+        from ..portraittalk_core.face.embedding import join_faces
+
+        found = _encoded(images, face_index, weights, mask)
+        crops = convert.to_image(found.crops)
+        embedding = _with_clip(found.embedding, clip_vision, crops)
+        joined = embedding if more is None else join_faces([embedding, more])
+        return io.NodeOutput(joined, crops, convert.to_masks(found, images))
+
+
+class BlendFaces(io.ComfyNode):
+    """A face between two people."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return schema(
+            node_id="PortraitTalkBlendFaces",
+            display_name="Blend Faces",
+            description="Makes a person between two: 0 is the first, 1 the second.",
+            inputs=[
+                FaceEmbedding.Input("face_a", tooltip="One person."),
+                FaceEmbedding.Input("face_b", tooltip="Another person."),
+                io.Float.Input("amount", default=0.5, min=0.0, max=1.0, step=0.01, tooltip="0 is a, 1 is b."),
+            ],
+            outputs=[FaceEmbedding.Output("face_embedding", display_name="face_embedding", tooltip="In between.")],
+        )
+
+    @classmethod
+    def execute(cls, face_a, face_b, amount) -> io.NodeOutput:
+        """Blend on the sphere of embeddings."""
+        from ..portraittalk_core.face.embedding import blend_faces
+
+        return io.NodeOutput(blend_faces(face_a, face_b, amount))
+
+
+def _encoded(images, face_index, weights, mask):
+    from ..portraittalk_core.face.face_encoder import FaceEncoder, find_face_models
+
+    files = find_face_models(paths.model_folders(paths.FACES))
+    pictures = list(convert.to_pictures(images))
+    names = [f"picture {i + 1} of {len(pictures)}" for i in range(len(pictures))]
+    with FaceEncoder(files) as encoder:
+        return encoder.encode(
+            pictures, names, texts.to_numbers(weights, len(pictures), "weights"),
+            convert.to_picture_masks(mask, pictures), face_index, CROP_PX, check_interrupted,
+        )  # fmt: skip
+
+
+def _with_clip(embedding, clip_vision, crops):
+    """The embedding with CLIP's view of the faces, if CLIP is connected."""
+    import dataclasses
+
+    if clip_vision is None:
+        return embedding
+    seen = clip_vision.encode_image(crops)
+    states, pooled = (seen[name].float().cpu() for name in ("penultimate_hidden_states", "image_embeds"))
+    return dataclasses.replace(embedding, clip_states=states, clip_embeds=pooled)

@@ -1,0 +1,194 @@
+"""IdentityNet: the user's SD1.5 draws this very face."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from . import paths
+from .sockets import FaceEmbedding, IdentityAdapter, Landmarks, advanced, schema
+
+INSIDE, NO_LORA = "of the adapter", "none"
+LAYOUTS = ["auto", "plus", "plusv2"]
+
+
+class LoadIdentityAdapter(io.ComfyNode):
+    """A file to an identity adapter."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return schema(
+            node_id="PortraitTalkLoadIdentityAdapter",
+            display_name="Load Identity Adapter",
+            description="Opens an IP-Adapter FaceID file for SD1.5, or one that you trained, from models/ipadapter.",
+            search_aliases=["IPAdapter", "FaceID", "ip-adapter-faceid"],
+            inputs=[
+                io.Combo.Input(
+                    "adapter", options=paths.adapter_names(),
+                    tooltip="FaceID, portrait, plus, plusv2 or plain IP-Adapter for SD1.5, known by its content.",
+                ),
+                io.Combo.Input(
+                    "lora", options=[INSIDE, NO_LORA, *paths.lora_names()], default=INSIDE,
+                    tooltip="The LoRA that belongs to FaceID: inside the adapter, or its companion file. Never both.",
+                ),
+                io.Float.Input(
+                    "lora_strength", default=1.0, min=-2.0, max=2.0, step=0.01,
+                    tooltip="How strongly that LoRA acts; 0.6 to 1 are usual.",
+                ),
+                advanced(
+                    io.Combo.Input(
+                        "layout", options=LAYOUTS, default="auto", optional=True,
+                        tooltip="plus and plusv2 files look alike: auto goes by the file's name.",
+                    )
+                ),
+                advanced(
+                    io.Float.Input(
+                        "structure", default=1.0, min=0.0, max=3.0, step=0.05, optional=True,
+                        tooltip="plusv2 only: how much of CLIP's view of the face is added.",
+                    )
+                ),
+            ],
+            outputs=[
+                IdentityAdapter.Output("adapter_out", display_name="adapter", tooltip="For IdentityNet Sampler."),
+                io.String.Output("name", display_name="name", tooltip="What kind of adapter the file holds."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, adapter, lora) -> bool | str:
+        """Accept files that appeared after the list was made."""
+        try:
+            _adapter_files(adapter, lora)
+        except ValueError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, adapter, lora, **others) -> str:
+        """Read again when a file has changed."""
+        files = [path for path in _adapter_files(adapter, lora) if path]
+        return ";".join([*(f"{p}:{p.stat().st_mtime_ns}:{p.stat().st_size}" for p in files), str(others)])
+
+    @classmethod
+    def execute(cls, adapter, lora, lora_strength, layout="auto", structure=1.0) -> io.NodeOutput:
+        """Open the adapter and put it under ComfyUI's memory management."""
+        from ..portraittalk_core.identity.adapter import load_adapter
+        from . import comfy_unet
+
+        path, companion = _adapter_files(adapter, lora)
+        opened = load_adapter(path, None if layout == "auto" else layout, comfy_unet.OPERATIONS)
+        opened.set_structure(structure)
+        given = {} if lora == NO_LORA else None if companion is None else comfy_unet.read_lora(companion)
+        return io.NodeOutput(comfy_unet.managed(opened, path.name, given, lora_strength), opened.layout)
+
+
+class IdentityNetSampler(io.ComfyNode):
+    """SD1.5 paints the frames of a moving portrait, with this face."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        from .comfy_painter import SAMPLERS, SCHEDULERS
+
+        return schema(
+            node_id="PortraitTalkIdentityNetSampler",
+            display_name="IdentityNet Sampler",
+            description="Paints every frame with your own SD1.5 checkpoint, with this very face. With landmarks the "
+            "frames are the portrait, warped to them; with a latent they are whatever it holds. Any length.",
+            search_aliases=["talking head", "KSampler", "FaceID", "img2img video"],
+            inputs=[
+                io.Model.Input("model", tooltip="An SD1.5 checkpoint, with any LoRA and patches."),
+                io.Vae.Input("vae", tooltip="Its VAE."),
+                io.Conditioning.Input("positive", tooltip="What the frames are to show."),
+                io.Conditioning.Input("negative", tooltip="What they are not to show."),
+                FaceEmbedding.Input("face_embedding", optional=True, tooltip="Whose face it is."),
+                IdentityAdapter.Input("adapter", optional=True, tooltip="What brings the face into the checkpoint."),
+                Landmarks.Input("landmarks", optional=True, tooltip="Where the face goes, frame by frame."),
+                io.Image.Input("portrait", optional=True, tooltip="The picture that is to move to the landmarks."),
+                io.Latent.Input("latent", optional=True, tooltip="Frames to paint, instead of landmarks."),
+                io.Audio.Input("audio", optional=True, tooltip="The sound of the video, in its own quality."),
+                io.Int.Input(
+                    "seed", default=0, min=0, max=2**64 - 1, control_after_generate=True, tooltip="Of the noise."
+                ),
+                io.Int.Input("steps", default=20, min=1, max=200, tooltip="Steps of denoising for every frame."),
+                io.Float.Input(
+                    "cfg", default=3.5, min=0.0, max=30.0, step=0.1, tooltip="How strictly the text is followed."
+                ),
+                io.Combo.Input("sampler_name", options=SAMPLERS, tooltip="As in KSampler."),
+                io.Combo.Input("scheduler", options=SCHEDULERS, tooltip="As in KSampler."),
+                io.Float.Input(
+                    "denoise", default=0.45, min=0.0, max=1.0, step=0.01,
+                    tooltip="0 gives the warped portrait back, 0.3 to 0.6 paint mouth and skin anew, 1 everything.",
+                ),
+                io.Float.Input(
+                    "identity_strength", default=0.8, min=-1.0, max=3.0, step=0.01,
+                    tooltip="How strongly the face acts; 0 is the plain checkpoint.",
+                ),
+                io.Int.Input("width", default=512, min=64, max=2048, step=8, tooltip="Of the frames, from landmarks."),
+                io.Int.Input("height", default=512, min=64, max=2048, step=8, tooltip="Of the frames, from landmarks."),
+                io.Combo.Input(
+                    "keep_frames", options=["auto", "always", "never"], default="auto",
+                    tooltip="Give all frames as IMAGE and LATENT too: auto does up to 300 frames and 2 GB of memory.",
+                ),
+                *_advanced_inputs(),
+            ],
+            outputs=[
+                io.Image.Output("images", display_name="images", tooltip="All frames, or the first (keep_frames)."),
+                io.Video.Output("video", display_name="video", tooltip="The video with its sound, for Save Video."),
+                io.Latent.Output("latents", display_name="latent", tooltip="Of the frames in images."),
+                io.Image.Output("last_frame", display_name="last_frame", tooltip="To go on from."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, model, vae, positive, negative, keep_frames, **given) -> io.NodeOutput:
+        """Bind the face, paint, encode, and give back the file."""
+        from .identity_run import Wanted, run
+
+        wanted = Wanted(**given)
+        made = run(model, vae, (positive, negative), wanted, keep_frames, cls.hidden.unique_id)
+        return io.NodeOutput(*made.outputs, ui=made.ui)
+
+
+def _advanced_inputs() -> list[io.Input]:
+    number = {"default": 0.0, "min": 0.0, "max": 1.0, "step": 0.01, "optional": True}
+    return [
+        advanced(io.Float.Input("start_percent", **number, tooltip="Part of the steps at which the face sets in.")),
+        advanced(io.Float.Input("end_percent", **{**number, "default": 1.0}, tooltip="… and at which it ends.")),
+        advanced(
+            io.Combo.Input(
+                "combine", options=["auto", "average", "concat"], default="auto", optional=True,
+                tooltip="Several pictures of a person: average them, or show them all; auto is what the adapter knows.",
+            )
+        ),
+        advanced(
+            io.String.Input(
+                "layer_weights", default="", optional=True,
+                tooltip="Factors for single attention layers, such as 6: 0, 13: 1.5 (0 to 15, in the order they run).",
+            )
+        ),
+        advanced(
+            io.Int.Input(
+                "batch_size", default=0, min=0, max=64, optional=True,
+                tooltip="Frames painted at once; 0 is as many as the free memory holds.",
+            )
+        ),
+        advanced(
+            io.Float.Input(
+                "fps", default=25.0, min=1.0, max=240.0, step=0.001, optional=True,
+                tooltip="Frames per second where the frames come from a latent; landmarks know their own.",
+            )
+        ),
+        advanced(
+            io.Int.Input(
+                "crf", default=16, min=0, max=40, optional=True,
+                tooltip="Quality of the video file: lower is better and larger; 16 shows no loss.",
+            )
+        ),
+    ]  # fmt: skip
+
+
+def _adapter_files(adapter, lora):
+    """Paths of the adapter and of a companion LoRA, if one is chosen."""
+    return paths.adapter_path(adapter), None if lora in (INSIDE, NO_LORA) else paths.lora_path(lora)

@@ -1,0 +1,155 @@
+"""What IdentityNet Sampler does between its inputs and its outputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..portraittalk_core.errors import InputError
+from ..portraittalk_core.face.fit import check_size, fit_to, fitted
+from ..portraittalk_core.identity.adapter import IdentityOptions
+from ..portraittalk_core.pipelines.repaint import Watch, paint_latents, paint_track
+from ..portraittalk_core.pipelines.talk import driven_portrait
+from ..portraittalk_core.types import LandmarkTrack, as_fps
+from . import comfy_unet, convert, paths, texts
+from .comfy_painter import ComfyPainter, Sampling
+from .progress import Progress, face_mesh, say
+from .video import Kept
+
+if TYPE_CHECKING:
+    from ..portraittalk_core.face.embedding import FaceEmbedding
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The sampler's inputs besides the checkpoint and the text; see the node for what each means."""
+
+    seed: int
+    steps: int
+    cfg: float
+    sampler_name: str
+    scheduler: str
+    denoise: float
+    identity_strength: float
+    width: int
+    height: int
+    face_embedding: FaceEmbedding | None = None
+    adapter: comfy_unet.BoundAdapter | None = None
+    landmarks: LandmarkTrack | None = None
+    portrait: Tensor | None = None
+    latent: dict | None = None
+    audio: dict | None = None
+    start_percent: float = 0.0
+    end_percent: float = 1.0
+    combine: str = "auto"
+    layer_weights: str = ""
+    batch_size: int = 0
+    fps: float = 25.0
+    crf: int = 16
+
+    def __post_init__(self) -> None:
+        if (self.face_embedding is None) != (self.adapter is None):
+            missing = "adapter" if self.adapter is None else "face_embedding"
+            raise InputError(f"face_embedding and adapter belong together; connect {missing} too, or neither.")
+        if (self.landmarks is None) == (self.latent is None):
+            given = "both are" if self.latent is not None else "neither is"
+            raise InputError(f"connect either landmarks, with the portrait, or a latent; {given} connected.")
+        if self.landmarks is not None and self.portrait is None:
+            raise InputError("landmarks need the portrait that is to move to them; connect its picture to portrait.")
+        if self.landmarks is not None:
+            check_size(self.width, self.height)
+
+
+class Gathered:
+    """Frames and latents on their way through: what the outputs keep, what the node shows."""
+
+    def __init__(self, keep_frames: str, total: int, size: int) -> None:
+        self.kept = Kept(keep_frames, total, size)
+        self.latents: list[Tensor] = []
+        self.last: Tensor | None = None
+        self.progress = Progress()
+
+    def watch(self) -> Watch:
+        """What the core tells."""
+        show = self.kept.and_show(self.progress)
+
+        def on_picture(picture: Tensor) -> None:
+            self.last = picture
+            show(picture)
+
+        return Watch(self.progress, on_picture, self._on_latents)
+
+    def _on_latents(self, latents: Tensor) -> None:
+        if self.kept.all or not self.latents:
+            self.latents.append(latents if self.kept.all else latents[:1])
+
+
+@dataclass(frozen=True)
+class Made:
+    """What the node gives."""
+
+    outputs: tuple
+    ui: Any
+
+
+def run(model, vae, conditioning: tuple, wanted: Wanted, keep_frames: str, node_id: str | None) -> Made:
+    """Paint the frames into a file in the temporary folder."""
+    from comfy_api.input_impl import VideoFromFile
+    from comfy_api.latest import ui
+
+    bound, out = with_face(model, wanted), paths.new_temp_video()
+    if wanted.landmarks is not None:
+        gathered = _from_landmarks(bound, vae, conditioning, wanted, keep_frames, out)
+    else:
+        gathered = _from_latent(bound, vae, conditioning, wanted, keep_frames, out)
+    kept = gathered.kept
+    if keep_frames == "auto" and not kept.all:
+        say(node_id, kept.text)
+    images = convert.to_image(kept.pictures)
+    latents = torch.cat(gathered.latents) if gathered.latents else vae.encode(images)
+    last = convert.to_image([gathered.last])
+    return Made((images, VideoFromFile(str(out)), {"samples": latents}, last), ui.PreviewText(kept.text))
+
+
+def with_face(model, wanted: Wanted):
+    """The MODEL with the face in it; the MODEL itself where no face is connected or its strength is 0."""
+    if wanted.adapter is None:
+        return model
+    layers = texts.to_layer_weights(wanted.layer_weights)
+    options = IdentityOptions(
+        wanted.identity_strength, wanted.start_percent, wanted.end_percent, wanted.combine, layers
+    )
+    tokens = wanted.adapter.adapter.tokens(wanted.face_embedding, wanted.combine)
+    return comfy_unet.bind_identity(model, wanted.adapter, tokens, options)
+
+
+def _from_landmarks(model, vae, conditioning, wanted: Wanted, keep_frames, out) -> Gathered:
+    picture, track = convert.to_portrait(wanted.portrait), wanted.landmarks
+    with face_mesh() as mesh:
+        whole = driven_portrait(picture, track, "the portrait", mesh)
+    fit = fit_to(whole, wanted.width, wanted.height)
+    face, moved = fitted(whole, fit), fit.track(track)
+    gathered = Gathered(keep_frames, len(track), face.picture.numel())
+    painter = _painter(model, vae, conditioning, wanted, (wanted.height, wanted.width))
+    sound = convert.to_waveform(wanted.audio) if wanted.audio is not None else None
+    paint_track(face, moved, painter, out, sound=sound, crf=wanted.crf, watch=gathered.watch())
+    return gathered
+
+
+def _from_latent(model, vae, conditioning, wanted: Wanted, keep_frames, out) -> Gathered:
+    latents = convert.to_latents(wanted.latent)
+    height, width = (8 * side for side in latents.shape[2:])
+    gathered = Gathered(keep_frames, len(latents), height * width * 3)
+    painter = _painter(model, vae, conditioning, wanted, (height, width))
+    sound = convert.to_waveform(wanted.audio) if wanted.audio is not None else None
+    fps, watch = as_fps(wanted.fps), gathered.watch()
+    paint_latents(latents, painter, out, fps, sound=sound, crf=wanted.crf, watch=watch)
+    return gathered
+
+
+def _painter(model, vae, conditioning, wanted: Wanted, size: tuple[int, int]) -> ComfyPainter:
+    sampling = Sampling(wanted.seed, wanted.steps, wanted.cfg, wanted.sampler_name, wanted.scheduler, wanted.denoise)
+    return ComfyPainter(model, vae, conditioning, sampling, size, wanted.batch_size)

@@ -1,0 +1,174 @@
+"""Frames of a warped portrait, or latents, become a video that SD1.5 has painted, a batch of frames at a time.
+
+Shapes: B frames of a batch, T of all, H and W pixels, h = H/8 and w = W/8.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..media.video import VideoWriter
+from ..render.warp import PortraitRenderer
+from ..threads import one_torch_thread
+from ..types import LandmarkTrack, Portrait
+from .talk import Sound, TalkResult, fit_track, needed_reach_px
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Painted:
+    """What a painter makes of a batch."""
+
+    frames: Tensor  # (B, 3, H, W) float 0..1
+    latents: Tensor | None  # (B, 4, h, w); None where nothing was encoded
+
+
+class Painter(Protocol):
+    """SD1.5 with everything it needs, behind one call; `diffusion.painter` has one, ComfyUI's nodes another."""
+
+    batch: int  # frames at once
+    steps: int  # calls of on_step for a batch
+
+    def paint(self, frames: Tensor, on_step: Progress | None) -> Painted:
+        """Paint frames (B, 3, H, W) float 0..1 anew."""
+
+    def paint_latents(self, latents: Tensor, on_step: Progress | None) -> Painted:
+        """Paint latents (B, 4, h, w), from noise if they are empty."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What a caller wants to be told; each may raise to stop, and then no file remains."""
+
+    on_progress: Progress | None = None  # steps of frames done, and in all
+    on_picture: Callable[[Tensor], None] | None = None  # every picture (H, W, 3) uint8, before it is written
+    on_latents: Callable[[Tensor], None] | None = None  # latents (B, 4, h, w) of every batch
+
+
+def paint_track(
+    portrait: Portrait,
+    track: LandmarkTrack,
+    painter: Painter,
+    out: Path,
+    *,
+    sound: Sound = None,
+    transfer: str = "auto",
+    crf: int = 18,
+    watch: Watch | None = None,
+) -> TalkResult:
+    """Let a portrait follow a landmark track: each frame is warped, then painted anew.
+
+    Args:
+        portrait: picture and landmarks of the face that is to move, sides a multiple of 8.
+        track: where its landmarks go, or another face's track.
+        painter: SD1.5 with the face's identity.
+        out: the video file to write.
+        sound: the sound to put into the video; none if None.
+        transfer: see `talk.render_track`.
+        crf: H.264 quality, 0 lossless .. 51.
+        watch: what to tell meanwhile.
+
+    Raises:
+        InputError: the track's picture has another shape than the portrait.
+        OutputError: the file cannot be written.
+    """
+    watch = watch or Watch()
+    moved = fit_track(portrait, track, transfer)
+    height, width = portrait.picture.shape[:2]
+    pictures = PortraitRenderer(portrait, needed_reach_px(portrait, moved)).render(moved)
+    with VideoWriter(out, width, height, track.fps, sound=sound, crf=crf) as writer:
+        return _write(writer, repainted(pictures, len(track), painter, watch), len(track), watch)
+
+
+def paint_latents(
+    latents: Tensor,
+    painter: Painter,
+    out: Path,
+    fps: Fraction,
+    *,
+    sound: Sound = None,
+    crf: int = 18,
+    watch: Watch | None = None,
+) -> TalkResult:
+    """Paint latents (T, 4, h, w), one a frame, into a video; see `paint_track`."""
+    watch = watch or Watch()
+    total, _, height, width = latents.shape
+    with VideoWriter(out, 8 * width, 8 * height, fps, sound=sound, crf=crf) as writer:
+        batches = (latents[i : i + painter.batch] for i in range(0, total, painter.batch))
+        painted = _each_batch(batches, total, painter, painter.paint_latents, watch)
+        return _write(writer, painted, total, watch)
+
+
+def repainted(pictures: Iterator[Tensor], total: int, painter: Painter, watch: Watch) -> Iterator[Tensor]:
+    """Pictures painted anew.
+
+    Args:
+        pictures: (H, W, 3) uint8, drawn one batch ahead at most.
+        total: how many there are.
+        painter: what paints.
+        watch: what to tell meanwhile; pictures are not told here.
+
+    Yields:
+        (H, W, 3) uint8, as many.
+    """
+    pictures = iter(pictures)
+
+    def batches() -> Iterator[Tensor]:
+        while True:
+            with one_torch_thread():
+                drawn = list(itertools.islice(pictures, painter.batch))
+            if not drawn:
+                return
+            yield torch.stack(drawn).permute(0, 3, 1, 2).float() / 255
+
+    return _each_batch(batches(), total, painter, painter.paint, watch)
+
+
+def _each_batch(
+    batches: Iterator[Tensor], total: int, painter: Painter, paint: Callable, watch: Watch
+) -> Iterator[Tensor]:
+    done = 0
+    for batch in batches:
+        painted = paint(batch, _steps_of(batch, done, total, painter.steps, watch.on_progress))
+        if watch.on_latents and painted.latents is not None:
+            watch.on_latents(painted.latents)
+        for frame in painted.frames:
+            yield frame.permute(1, 2, 0).clamp(0, 1).mul(255).round().to(torch.uint8).cpu().contiguous()
+        done += len(batch)
+        if watch.on_progress:
+            watch.on_progress(done * painter.steps, total * painter.steps)
+
+
+def _steps_of(batch: Tensor, done: int, total: int, steps: int, on_progress: Progress | None) -> Progress | None:
+    if on_progress is None:
+        return None
+
+    def on_step(step: int, of: int) -> None:
+        # counted in frames times steps, so that the time left is right while a batch is being painted
+        on_progress(done * steps + len(batch) * min(step, of) * steps // max(of, 1), total * steps)
+
+    return on_step
+
+
+def _write(writer: VideoWriter, pictures: Iterator[Tensor], total: int, watch: Watch) -> TalkResult:
+    started, first = time.perf_counter(), 0.0
+    if total == 0:
+        raise InputError("there is nothing to paint: 0 frames.")
+    for done, picture in enumerate(pictures, 1):
+        if watch.on_picture:
+            watch.on_picture(picture)
+        writer.write(picture)
+        first = first or time.perf_counter() - started if done == 1 else first
+    writer.close()
+    return TalkResult(writer.path, total, writer.fps, first, time.perf_counter() - started)
