@@ -29,7 +29,7 @@ class LoadFaceEmbedding(io.ComfyNode):
                     "more", optional=True, tooltip="The same person in pictures of another size, from a node like this."
                 ),
                 io.Mask.Input(
-                    "mask", optional=True, tooltip="Where the person is: all else is blackened before the face is found."
+                    "mask", optional=True, tooltip="Where the person is: all else turns black before the face is found."
                 ),
                 io.ClipVision.Input(
                     "clip_vision", optional=True, tooltip="CLIP-ViT-H, for the adapters FaceID plus and IP-Adapter."
