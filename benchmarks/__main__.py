@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from . import embedded, lipsync
+from . import embedded, identity, lipsync
 
 
 def main() -> int:
@@ -13,6 +13,8 @@ def main() -> int:
     commands = parser.add_subparsers(metavar="BENCHMARK", required=True)
     embedded.add_arguments(commands.add_parser("embedded", help=embedded.PURPOSE, description=embedded.PURPOSE))
     lipsync.add_arguments(commands.add_parser("lipsync", help=lipsync.PURPOSE, description=lipsync.PURPOSE))
+    commands_of_identity = commands.add_parser("identity", help=identity.PURPOSE, description=identity.PURPOSE)
+    identity.add_arguments(commands_of_identity)
     args = parser.parse_args()
     return args.run(args)
 

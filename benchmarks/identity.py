@@ -1,0 +1,242 @@
+"""Measures what the face costs on top of plain SD1.5, with random weights of the true shape, all in one run.
+
+On diffusers: plain, ours, ours without keeping keys and values, diffusers' own IP-Adapter. In ComfyUI (its own Python):
+plain, ours, and the standard way of IP-Adapter packs, a second attention per site whose keys and values are made anew
+in every step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PURPOSE = "cost of a face in a UNet call over plain SD1.5, on diffusers and in ComfyUI, random weights"
+GOAL_COST, GOAL_BESIDE_STANDARD = 1.08, 1.0
+NOISE = 0.02  # by which two equal calls were seen to differ
+SIGMA = 2.5
+STEPS = 4  # of a run: what is done once a run counts as it does there, or a little more
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare this benchmark's options."""
+    parser.add_argument("--size", type=int, default=256, help="side of the frames in pixels")
+    parser.add_argument("--frames", type=int, default=1, help="frames in a call; each is there twice, for cfg")
+    parser.add_argument("--rounds", type=int, default=5, help="of all variants in turn; the median counts")
+    parser.add_argument("--tiny", action="store_true", help="a tiny network: tries the script, measures nothing")
+    parser.add_argument("--device", default="", help="cpu, cuda, …; if not given, cuda where there is one")
+    parser.add_argument("--child", choices=("diffusers", "comfy"), help=argparse.SUPPRESS)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print, and return 1 if a goal is missed."""
+    if args.child:
+        print(json.dumps(_CHILDREN[args.child](args)))
+        return 0
+    found = {"diffusers": _child("diffusers", args, sys.executable)}
+    python = comfy_python()
+    if python is None:
+        print("NO COMFYUI at COMFYUI_DIR or ~/ComfyUI: its path is NOT MEASURED.")
+    else:
+        found["comfy"] = _child("comfy", args, python)
+    return _report(found, args)
+
+
+def comfy_folder() -> Path:
+    """Where ComfyUI is."""
+    return Path(os.environ.get("COMFYUI_DIR", "~/ComfyUI")).expanduser()
+
+
+def comfy_python() -> str | None:
+    """ComfyUI's own Python, if ComfyUI is there."""
+    folder = comfy_folder()
+    places = [os.environ.get("COMFYUI_PYTHON"), folder / "venv/bin/python", folder / ".venv/bin/python"]
+    return next((str(p) for p in places if p and Path(p).exists()), None) if (folder / "main.py").is_file() else None
+
+
+def _child(kind: str, args: argparse.Namespace, python: str) -> dict:
+    options = ["--size", args.size, "--frames", args.frames, "--rounds", args.rounds, "--device", args.device]
+    command = [python, "-m", "benchmarks", "identity", "--child", kind, *map(str, options)]
+    one_core = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} if not args.device.startswith("cuda") else {}
+    command += ["--tiny"] if args.tiny else []
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=ROOT, env={**os.environ, **one_core}
+    )
+    if done.returncode:
+        raise SystemExit(f"{kind} failed:\n{done.stderr[-3000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _report(found: dict, args: argparse.Namespace) -> int:
+    print(f"one UNet call, {args.size}×{args.size}, {2 * args.frames} rows, median of {args.rounds} rounds")
+    for place, result in found.items():
+        plain = result["ms"]["plain"]
+        print(f"\n{place} on {result['device']}, {result['dtype']}")
+        for name, ms in result["ms"].items():
+            print(f"  {name:<44}{ms:9.1f} ms {ms / plain:7.3f} × plain")
+    ours = found["diffusers"]["ms"]
+    goals = [("a face over plain SD1.5, diffusers", ours["ours"] / ours["plain"], GOAL_COST)]
+    if "comfy" in found:
+        ms = found["comfy"]["ms"]
+        goals.append(("a face over plain SD1.5, ComfyUI", ms["ours"] / ms["plain"], GOAL_COST))
+        goals.append(("ours over the standard way, ComfyUI", ms["ours"] / ms["standard"], GOAL_BESIDE_STANDARD + NOISE))
+    print()
+    for name, value, limit in goals:
+        print(f"{'ok  ' if value <= limit else 'MISS'} {name}: {value:.3f} (at most {limit:.2f})")
+    saved = ours["ours, keys and values made in every step"] - ours["ours"]
+    print(f"     keeping keys and values saves {saved:.1f} ms a step, {saved / ours['plain']:.2%} of a plain step")
+    return 0 if args.tiny else int(any(value > limit for _, value, limit in goals))
+
+
+def _measured(variants: dict[str, Callable[[], object]], rounds: int, wait: Callable[[], None]) -> dict[str, float]:
+    """Median milliseconds of each, taken in turn; the first round only warms up."""
+    times: dict[str, list[float]] = {name: [] for name in variants}
+    for turn in range(rounds + 1):
+        for name, call in variants.items():
+            wait()
+            started = time.perf_counter()
+            call()
+            wait()
+            if turn:
+                times[name].append(1000 * (time.perf_counter() - started) / STEPS)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def _on_diffusers(args: argparse.Namespace) -> dict:
+    import torch
+    from diffusers import UNet2DConditionModel
+
+    from portraittalk_core.diffusion.branches import bind
+    from portraittalk_core.diffusion.denoiser import Condition, Denoiser
+    from portraittalk_core.diffusion.sites import SITES
+    from portraittalk_core.identity.adapter import IdentityOptions, identity_branches
+
+    device, dtype, wait = _device(args)
+    shape = {"block_out_channels": (32, 64, 128, 128), "cross_attention_dim": 48} if args.tiny else {}
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**{"cross_attention_dim": 768, "attention_head_dim": 8, **shape})
+    unet = filled(unet.to_empty(device=device).to(dtype))
+    width = 48 if args.tiny else 768
+    text = torch.randn(1, 77, width, device=device, dtype=dtype)
+    x = torch.randn(args.frames, 4, args.size // 8, args.size // 8, device=device) * SIGMA
+    adapter, tokens = _adapter(unet, width), torch.randn(2, 4, width)
+    keys = [site.adapter_key for site in SITES]
+    branches = identity_branches(adapter.to(device, dtype), tokens.to(device), keys, IdentityOptions())
+    cond = Condition(text, text.flip(1), 3.5)
+
+    def steps(denoiser: Denoiser, after: Callable[[], None] = _nothing) -> None:
+        for _ in range(STEPS):
+            denoiser(x, SIGMA, cond)
+            after()
+
+    def ours(after: Callable[[], None] = _nothing) -> None:
+        with bind(unet, {index: [branch] for index, branch in branches.items()}) as batch:
+            steps(Denoiser(unet, batch), after)
+        forget()
+
+    def forget() -> None:
+        for branch in branches.values():
+            branch.forget()
+
+    variants = {
+        "plain": lambda: steps(Denoiser(unet)),
+        "ours": ours,
+        "ours, keys and values made in every step": lambda: ours(forget),
+        "diffusers' own IP-Adapter": _diffusers_own(unet, adapter, tokens.to(device, dtype), x, steps),
+    }
+    with torch.inference_mode():
+        return {"ms": _measured(variants, args.rounds, wait), "device": str(device), "dtype": str(dtype)}
+
+
+def _diffusers_own(unet, adapter, tokens, x, steps):  # noqa: ANN001, ANN202
+    import torch
+    from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
+
+    from portraittalk_core.diffusion.denoiser import Denoiser
+    from portraittalk_core.diffusion.sites import SITES
+
+    processors = dict(unet.attn_processors)
+    for site in SITES:
+        attention = adapter.sites[site.adapter_key]
+        width, seen = attention.to_k_ip.weight.shape
+        theirs = IPAdapterAttnProcessor2_0(width, seen, num_tokens=(4,))
+        theirs.to_k_ip[0], theirs.to_v_ip[0] = attention.to_k_ip, attention.to_v_ip
+        processors[f"{site.attention(2)}.processor"] = theirs
+    rows = tokens.repeat_interleave(len(x), 0)[:, None]
+
+    class WithFaces(torch.nn.Module):
+        """The UNet, told about the faces in the way that its processors want."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.unet = unet
+
+        def forward(self, sample, timestep, text, return_dict):  # noqa: ANN001, ANN202
+            return unet(sample, timestep, (text, [rows]), return_dict=return_dict)
+
+    def call() -> None:
+        before = unet.attn_processors
+        unet.set_attn_processor(dict(processors))  # it empties what it is given
+        try:
+            steps(Denoiser(WithFaces()))
+        finally:
+            unet.set_attn_processor(before)
+
+    return call
+
+
+def _on_comfy(args: argparse.Namespace) -> dict:
+    from .identity_comfy import measure
+
+    return measure(args, comfy_folder(), ROOT, _measured, filled)
+
+
+def _device(args: argparse.Namespace):  # noqa: ANN202
+    import torch
+
+    name = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    on_gpu = name.startswith("cuda")
+    return (
+        torch.device(name),
+        torch.float16 if on_gpu else torch.float32,
+        torch.cuda.synchronize if on_gpu else _nothing,
+    )
+
+
+def _nothing() -> None:
+    pass
+
+
+def filled(network, seed: int = 0):  # noqa: ANN001, ANN201
+    """Random weights that keep activations in bounds, drawn once and repeated: a billion draws would take minutes."""
+    import torch
+
+    pool = torch.randn(4_000_037, generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            if weight.ndim < 2:
+                weight.fill_(1.0 if name.endswith("weight") else 0.0)
+                continue
+            count, fan_in = weight.numel(), weight[0].numel()
+            repeated = pool.repeat(-(-count // len(pool)))[:count] if count > len(pool) else pool[:count]
+            weight.copy_((repeated / fan_in**0.5).reshape(weight.shape))
+    return network.eval().requires_grad_(False)
+
+
+def _adapter(unet, width: int):  # noqa: ANN001, ANN202
+    from portraittalk_core.diffusion.sites import SITES
+    from portraittalk_core.identity.adapter import new_adapter
+
+    widths = {s.adapter_key: unet.get_submodule(s.attention(2)).to_q.out_features for s in SITES}
+    return filled(new_adapter(widths, width), 1)
+
+
+_CHILDREN = {"diffusers": _on_diffusers, "comfy": _on_comfy}
