@@ -62,6 +62,7 @@ def _equal(found: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
     return len(found) == len(expected) and all(e in (None, f) for f, e in zip(found, expected, strict=True))
 
 
+_RESEARCH = "research only, non-commercial"
 _TO_K_IP = (r"(^|\.)1\.to_k_ip\.weight$", (320, 768)), (r"(^|\.)31\.to_k_ip\.weight$", (1280, 768))
 _PROJECTION = r"^image_proj\.proj\.2\.weight$"  # one row per token and channel of 768
 _MOTION = r"(^|\.)down_blocks\.{}\.motion_modules\.0\.temporal_transformer\."
@@ -80,22 +81,36 @@ KINDS = (
             (rf"^model\.diffusion_model\.input_blocks\.1\.1\.{_ATTENTION}", (320, 768)),
             (r"^model\.diffusion_model\.input_blocks\.0\.0\.weight$", (320, 4, 3, 3)),  # nine channels: inpainting
         ),
+        used=True,
     ),
     WeightFile(
-        "face identity adapter", "h94/IP-Adapter-FaceID ip-adapter-faceid_sd15", "research only, non-commercial",
-        "ipadapter", "97 MB", (*_TO_K_IP, (_PROJECTION, (4 * 768, None)), (r"(^|\.)0\.to_q_lora\.down\.", None)),
-        ("perceiver_resampler",),
+        "face identity adapter", "h94/IP-Adapter-FaceID ip-adapter-faceid_sd15", _RESEARCH, "ipadapter", "97 MB",
+        (*_TO_K_IP, (_PROJECTION, (4 * 768, None)), (r"(^|\.)0\.to_q_lora\.down\.", None)),
+        ("perceiver_resampler",), used=True,
     ),
     WeightFile(
         "face identity adapter for several pictures", "h94/IP-Adapter-FaceID ip-adapter-faceid-portrait_sd15",
-        "research only, non-commercial", "ipadapter", "65 MB", (*_TO_K_IP, (_PROJECTION, (16 * 768, None))),
-        ("perceiver_resampler", "to_q_lora"),
+        _RESEARCH, "ipadapter", "65 MB", (*_TO_K_IP, (_PROJECTION, (16 * 768, None))),
+        ("perceiver_resampler", "to_q_lora"), used=True,
     ),
     WeightFile(
-        "LoRA of the face identity adapter", "h94/IP-Adapter-FaceID ip-adapter-faceid_sd15_lora",
-        "research only, non-commercial", "loras", "51 MB",
+        "face identity adapter with CLIP vision", "h94/IP-Adapter-FaceID ip-adapter-faceid-plus(v2)_sd15", _RESEARCH,
+        "ipadapter", "157 MB", (*_TO_K_IP, (r"^image_proj\.perceiver_resampler\.proj_in\.weight$", (768, None))),
+        used=True,
+    ),
+    WeightFile(
+        "picture adapter", "h94/IP-Adapter ip-adapter_sd15", "Apache-2.0", "ipadapter", "45 MB",
+        (*_TO_K_IP, (r"^image_proj\.proj\.weight$", (4 * 768, None))), used=True,
+    ),
+    WeightFile(
+        "picture adapter with more detail", "h94/IP-Adapter ip-adapter-plus_sd15 or -plus-face_sd15", "Apache-2.0",
+        "ipadapter", "98 MB", (*_TO_K_IP, (r"^image_proj\.latents$", (1, 16, 768))), used=True,
+    ),
+    WeightFile(
+        "LoRA of the face identity adapter", "h94/IP-Adapter-FaceID ip-adapter-faceid_sd15_lora", _RESEARCH, "loras",
+        "51 MB",
         ((r"^lora_unet_up_blocks_2_attentions_0_transformer_blocks_0_attn2_to_k\.lora_down\.weight$", (128, 768)),),
-        ("lora_te", r"_ff_"), num_tensors=256,
+        ("lora_te", r"_ff_"), num_tensors=256, used=True,
     ),
     # the tensors of all SD1.5 ControlNets are alike: that it was trained on landmarks, they do not tell
     WeightFile(
@@ -175,8 +190,8 @@ KINDS = (
         "portraittalk/BFM", "unknown", ((r"^idBase$", (107127, 80)), (r"^exBase$", (107127, 64))), used=True,
     ),
     WeightFile(
-        "face encoder", "insightface buffalo_l", "research only, non-commercial", "insightface", "174 MB",
-        ((r"", (None, 3, 112, 112)), (r"", (None, 512))),
+        "face encoder", "insightface buffalo_l w600k_r50", _RESEARCH, "insightface", "174 MB",
+        ((r"", (None, 3, 112, 112)), (r"", (None, 512))), used=True,
     ),
     WeightFile(
         "image autoencoder of SD1.5", "for example stabilityai/sd-vae-ft-mse", "MIT (not verified)", "vae",
@@ -186,6 +201,7 @@ KINDS = (
             (r"^encoder\.conv_in\.weight$", (128, 3, 3, 3)),
             (r"^post_quant_conv\.weight$", (4, 4, 1, 1)),
         ),
+        used=True,
     ),
 )  # fmt: skip
 

@@ -37,6 +37,14 @@ KNOWN: list[tuple[str, Shapes]] = [
     ("Stable Diffusion 1.5", SD15 | {"first_stage_model.decoder.conv_in.weight": (512, 4, 3, 3)}),
     ("face identity adapter", ADAPTER | LORA_KEY | {"image_proj.proj.2.weight": (3072, 1024)}),
     ("face identity adapter for several pictures", ADAPTER | {"image_proj.proj.2.weight": (12288, 1024)}),
+    (
+        "face identity adapter with CLIP vision",
+        ADAPTER
+        | LORA_KEY
+        | {"image_proj.proj.2.weight": (3072, 1024), "image_proj.perceiver_resampler.proj_in.weight": (768, 1280)},
+    ),
+    ("picture adapter", ADAPTER | {"image_proj.proj.weight": (3072, 1024), "image_proj.norm.weight": (768,)}),
+    ("picture adapter with more detail", ADAPTER | {"image_proj.latents": (1, 16, 768)}),
     ("LoRA of the face identity adapter", LORA),
     ("ControlNet for SD1.5", CONTROL),
     ("ControlNet for SD1.5", {f"control_model.{k}": v for k, v in CONTROL.items()}),
@@ -93,10 +101,10 @@ KNOWN: list[tuple[str, Shapes]] = [
 STRANGERS: dict[str, Shapes] = {
     "SD2.1 checkpoint": SD15 | {f"model.diffusion_model.input_blocks.1.1.{TO_K}": (320, 1024)},
     "SD1.5 inpainting": SD15 | {"model.diffusion_model.input_blocks.0.0.weight": (320, 9, 3, 3)},
-    "plain IP-Adapter": ADAPTER | {"image_proj.proj.weight": (3072, 1024), "image_proj.norm.weight": (768,)},
-    "FaceID plus": ADAPTER
+    "FaceID plus without what makes it plus": ADAPTER
     | LORA_KEY
     | {"image_proj.proj.2.weight": (3072, 1024), "image_proj.perceiver_resampler.x": (1,)},
+    "full-face adapter": ADAPTER | {"image_proj.proj.0.weight": (1280, 1280), "image_proj.proj.3.weight": (768,)},
     "SDXL adapter": {"ip_adapter.1.to_k_ip.weight": (640, 2048), "image_proj.proj.2.weight": (8192, 1024)},
     "another LoRA": LORA | {"lora_te_x": (1,)},
     "SD2.1 ControlNet": CONTROL | {f"input_blocks.1.1.{TO_K}": (320, 1024)},
