@@ -109,8 +109,8 @@ def run(model, vae, conditioning: tuple, wanted: Wanted, keep_frames: str, node_
     if keep_frames == "auto" and not kept.all:
         say(node_id, kept.text)
     images = convert.to_image(kept.pictures)
-    latents = torch.cat(gathered.latents) if gathered.latents else vae.encode(images)
     last = convert.to_image([gathered.last])
+    latents = torch.cat(gathered.latents) if gathered.latents else vae.encode(last)
     return Made((images, VideoFromFile(str(out)), {"samples": latents}, last), ui.PreviewText(kept.text))
 
 

@@ -31,6 +31,39 @@ KINDS = {
         ["keep_frames", "crf"],
         [("images", "IMAGE"), ("video", "VIDEO")],
     ),
+    "CheckpointLoaderSimple": ([], ["ckpt_name"], [("MODEL", "MODEL"), ("CLIP", "CLIP"), ("VAE", "VAE")]),
+    "LoraLoader": (
+        [("model", "MODEL"), ("clip", "CLIP")],
+        ["lora_name", "strength_model", "strength_clip"],
+        [("MODEL", "MODEL"), ("CLIP", "CLIP")],
+    ),
+    "CLIPTextEncode": ([("clip", "CLIP")], ["text"], [("CONDITIONING", "CONDITIONING")]),
+    "PortraitTalkLoadFaceEmbedding": (
+        [
+            *[("images", "IMAGE"), ("more", "PORTRAITTALK_FACE_EMBEDDING")],
+            *[("mask", "MASK"), ("clip_vision", "CLIP_VISION")],
+        ],
+        ["face_index", "weights"],
+        [("face_embedding", "PORTRAITTALK_FACE_EMBEDDING"), ("face", "IMAGE"), ("mask", "MASK")],
+    ),
+    "PortraitTalkLoadIdentityAdapter": (
+        [],
+        ["adapter", "lora", "lora_strength", "layout", "structure"],
+        [("adapter", "PORTRAITTALK_IDENTITY_ADAPTER"), ("name", "STRING")],
+    ),
+    "PortraitTalkIdentityNetSampler": (
+        [
+            *[("model", "MODEL"), ("vae", "VAE"), ("positive", "CONDITIONING"), ("negative", "CONDITIONING")],
+            *[("face_embedding", "PORTRAITTALK_FACE_EMBEDDING"), ("adapter", "PORTRAITTALK_IDENTITY_ADAPTER")],
+            *[("landmarks", "PORTRAITTALK_LANDMARKS"), ("portrait", "IMAGE"), ("latent", "LATENT"), ("audio", "AUDIO")],
+        ],
+        [
+            *("seed", "control_after_generate", "steps", "cfg", "sampler_name", "scheduler", "denoise"),
+            *("identity_strength", "width", "height", "keep_frames", "start_percent", "end_percent", "combine"),
+            *("layer_weights", "batch_size", "fps", "crf"),
+        ],
+        [("images", "IMAGE"), ("video", "VIDEO"), ("latent", "LATENT"), ("last_frame", "IMAGE")],
+    ),
     "PortraitTalkADFDScore": (
         [("generated", "VIDEO,IMAGE,PORTRAITTALK_LANDMARKS"), ("target", "VIDEO,IMAGE,PORTRAITTALK_LANDMARKS")],
         ["fps", "face_index"],
@@ -58,6 +91,46 @@ SCORE_NOTE = """## How near is a generated video to the real one?
 **ADFD** is 1 for the same landmarks in place and motion, 0 at worst. Landmark distances are percent of the distance
 between the eyes; lower is better. **PSNR** and **SSIM** compare the pictures themselves.
 """
+
+IDENTITY_NOTE = """## Your own SD1.5 checkpoint paints this very face, speaking
+
+1. **Load Checkpoint**: any SD1.5 checkpoint. **Load LoRA**: a style, or bypass it (Ctrl+B).
+2. **Load Image**: the portrait. It is moved to the speech, and its face tells SD1.5 who it is.
+3. **Load Audio**: the speech. Write into the two texts what the frames are to show, and what not.
+4. **Run.** Try a short clip first: every frame is painted.
+
+*denoise* 0 is the warped portrait itself; 0.3 to 0.6 paint mouth and skin anew; *identity_strength* holds the face.
+
+Needed: **ip-adapter-faceid_sd15.bin** in models/ipadapter; InsightFace's **buffalo_l** (det_10g.onnx, w600k_r50.onnx)
+in models/insightface/models/buffalo_l, and `pip install onnxruntime`. Both allow research only.
+"""
+
+_HUB = "https://huggingface.co"
+# weights that a node needs: the page offers to fetch what is missing
+MODELS = {
+    "CheckpointLoaderSimple": [
+        {
+            "name": "v1-5-pruned-emaonly-fp16.safetensors",
+            "url": f"{_HUB}/Comfy-Org/stable-diffusion-v1-5-archive/resolve/main/v1-5-pruned-emaonly-fp16.safetensors",
+            "directory": "checkpoints",
+        }
+    ],
+    "PortraitTalkLoadIdentityAdapter": [
+        {
+            "name": "ip-adapter-faceid_sd15.bin",
+            "url": f"{_HUB}/h94/IP-Adapter-FaceID/resolve/main/ip-adapter-faceid_sd15.bin",
+            "directory": "ipadapter",
+        }
+    ],
+    "PortraitTalkLoadFaceEmbedding": [
+        {
+            "name": name,
+            "url": f"{_HUB}/public-data/insightface/resolve/main/models/buffalo_l/{name}",
+            "directory": "insightface/models/buffalo_l",
+        }
+        for name in ("det_10g.onnx", "w600k_r50.onnx")
+    ],
+}
 
 GRAPHS = {
     "quick_portrait": {
@@ -93,6 +166,50 @@ GRAPHS = {
             {"video": ("draw", 1)},
         ),
     },
+    "identity_portrait": {
+        "note": ("MarkdownNote", (40, 40), (480, 330), [IDENTITY_NOTE], {}),
+        "image": ("LoadImage", (40, 430), (300, 330), ["portrait.png", "image"], {}),
+        "sound": ("LoadAudio", (40, 820), (300, 140), ["speech.wav", None, None], {}),
+        "checkpoint": (
+            "CheckpointLoaderSimple", (560, 40), (380, 100), ["v1-5-pruned-emaonly-fp16.safetensors"], {},
+        ),
+        "lora": (
+            "LoraLoader", (560, 200), (380, 130), ["your_style.safetensors", 0.8, 0.8],
+            {"model": ("checkpoint", 0), "clip": ("checkpoint", 1)},
+        ),
+        "positive": (
+            "CLIPTextEncode", (980, 40), (400, 130),
+            ["portrait photo of a person speaking, sharp focus, natural light"], {"clip": ("lora", 1)},
+        ),
+        "negative": (
+            "CLIPTextEncode", (980, 230), (400, 130), ["blurry, deformed teeth, text, watermark"],
+            {"clip": ("lora", 1)},
+        ),
+        "motion": (
+            "PortraitTalkAudioToLandmarks", (560, 390), (380, 640),
+            [25.0, 1.0, 1.0, 15.0, 0, "fixed", 0, -45.0, 0.3, 0.0, "[]"],
+            {"portrait": ("image", 0), "audio": ("sound", 0)},
+        ),
+        "face": (
+            "PortraitTalkLoadFaceEmbedding", (980, 420), (400, 170), [0, ""], {"images": ("image", 0)},
+        ),
+        "adapter": (
+            "PortraitTalkLoadIdentityAdapter", (980, 650), (400, 190),
+            ["ip-adapter-faceid_sd15.bin", "of the adapter", 0.8, "auto", 1.0], {},
+        ),
+        "paint": (
+            "PortraitTalkIdentityNetSampler", (1420, 40), (400, 730),
+            [0, "fixed", 20, 3.5, "euler", "normal", 0.45, 0.8, 512, 512, "auto", 0.0, 1.0, "auto", "", 0, 25.0, 16],
+            {
+                "model": ("lora", 0), "vae": ("checkpoint", 2), "positive": ("positive", 0),
+                "negative": ("negative", 0), "face_embedding": ("face", 0), "adapter": ("adapter", 0),
+                "landmarks": ("motion", 0), "portrait": ("image", 0), "audio": ("sound", 0),
+            },
+        ),
+        "save": (
+            "SaveVideo", (1860, 40), (560, 640), ["video/PortraitTalk", "auto", "auto"], {"video": ("paint", 1)},
+        ),
+    },
     "score_a_video": {
         "note": ("MarkdownNote", (40, 40), (420, 250), [SCORE_NOTE], {}),
         # the nodes grow with the video they show: an upright one must fit above the second
@@ -106,7 +223,7 @@ GRAPHS = {
             {"generated": ("made", 0), "target": ("true", 0)},
         ),
     },
-}
+}  # fmt: skip
 
 
 def build(graph: dict) -> dict:
@@ -125,7 +242,7 @@ def build(graph: dict) -> dict:
             "mode": 0,
             "inputs": [{"name": socket, "type": of, "link": None} for socket, of in sockets],
             "outputs": [{"name": output, "type": of, "links": []} for output, of in outputs],
-            "properties": {"Node name for S&R": kind},
+            "properties": {"Node name for S&R": kind} | ({"models": MODELS[kind]} if kind in MODELS else {}),
             "widgets_values": values,
         }
         if len(values) != len(widgets):

@@ -1,5 +1,8 @@
 """Nodes that ComfyUI gets beside the pack under test: values that no core node of 0.3.64 gives."""
 
+import importlib
+import sys
+
 import torch
 
 RATE_HZ = 96_000
@@ -81,7 +84,44 @@ class GiveFloats:
         return ([1.0] * 95 + [0.0],)
 
 
+class GiveFace:
+    """A face embedding of the pack under test, drawn by a seed."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("PORTRAITTALK_FACE_EMBEDDING",), "give", "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"seed": ("INT", {"default": 0})}}
+
+    def give(self, seed):
+        pack = next(name for name in sys.modules if name.endswith("pt_under_test.nodes")).removesuffix(".nodes")
+        faces = importlib.import_module(f"{pack}.portraittalk_core.face.embedding")
+        return (faces.FaceEmbedding(torch.randn(1, 512, generator=torch.Generator().manual_seed(seed))),)
+
+
+class PatchAttention:
+    """What another pack does to a MODEL: a patch of its own in an attention's slot."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("MODEL",), "patch", "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",), "amount": ("FLOAT", {"default": 0.3})}}
+
+    def patch(self, model, amount):
+        from comfy.ldm.modules.attention import optimized_attention
+
+        def replace(q, k, v, extra_options):
+            return optimized_attention(q, k, v, extra_options["n_heads"]) + amount * q
+
+        patched = model.clone()
+        patched.set_model_attn2_replace(replace, "input", 1)
+        return (patched,)
+
+
 NODE_CLASS_MAPPINGS = {
+    "GiveFace": GiveFace,
+    "PatchAttention": PatchAttention,
     "GiveFloats": GiveFloats,
     "GiveEncodedAudio": GiveEncodedAudio,
     "GiveAudio": GiveAudio,

@@ -1,0 +1,70 @@
+"""Run by ComfyUI's own Python: writes a random checkpoint of SD1.5's true shape, in fp16, as a single file.
+
+python make_sd15.py COMFYUI OUT.safetensors
+Names and shapes are those of ComfyUI's own networks. Weights are drawn once and repeated: a billion draws take minutes.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+POOL = 4_000_037
+UNET = {
+    "in_channels": 4, "out_channels": 4, "model_channels": 320, "channel_mult": [1, 2, 4, 4], "num_heads": 8,
+    "num_res_blocks": [2, 2, 2, 2], "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0], "num_head_channels": -1,
+    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0], "transformer_depth_middle": 1,
+    "context_dim": 768, "image_size": 32, "use_spatial_transformer": True, "legacy": False,
+    "use_linear_in_transformer": False, "adm_in_channels": None, "use_temporal_attention": False,
+}  # fmt: skip
+VAE = {
+    "double_z": True, "z_channels": 4, "resolution": 256, "in_channels": 3, "out_ch": 3, "ch": 128,
+    "ch_mult": [1, 2, 4, 4], "num_res_blocks": 2, "attn_resolutions": [], "dropout": 0.0,
+}  # fmt: skip
+
+
+def main(comfyui: Path, out: Path) -> None:
+    sys.argv = ["main.py", "--cpu"]
+    sys.path.insert(0, str(comfyui))
+    import comfy.options
+
+    comfy.options.enable_args_parsing()
+    import torch
+    from safetensors.torch import save_file
+
+    pool = torch.randn(POOL, generator=torch.Generator().manual_seed(0)).half()
+    tensors = {name: filled(name, shape, pool) for name, shape in shapes().items()}
+    save_file(tensors, out)
+
+
+def shapes() -> dict[str, tuple[int, ...]]:
+    import comfy.ops
+    import torch
+    from comfy import sd1_clip
+    from comfy.ldm.models.autoencoder import AutoencoderKL
+    from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+
+    with torch.device("meta"):
+        parts = {
+            "model.diffusion_model.": UNetModel(**UNET, operations=comfy.ops.disable_weight_init),
+            "first_stage_model.": AutoencoderKL(ddconfig=VAE, embed_dim=4),
+            "cond_stage_model.transformer.": sd1_clip.SDClipModel(device="meta", dtype=torch.float16).transformer,
+        }
+    found = {prefix + name: tuple(t.shape) for prefix, net in parts.items() for name, t in net.state_dict().items()}
+    return {name: shape for name, shape in found.items() if "text_projection" not in name}
+
+
+def filled(name: str, shape: tuple[int, ...], pool):
+    import math
+
+    import torch
+
+    count = math.prod(shape)
+    if len(shape) < 2:
+        return torch.full(shape, 1.0 if name.endswith("weight") else 0.0, dtype=torch.float16)
+    values = pool.repeat(-(-count // POOL))[:count] if count > POOL else pool[:count]
+    return (values / math.prod(shape[1:]) ** 0.5).reshape(shape).contiguous()
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:3]))

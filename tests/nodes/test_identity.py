@@ -1,0 +1,220 @@
+"""IdentityNet inside a real ComfyUI, with a random checkpoint of SD1.5's true shape."""
+
+from __future__ import annotations
+
+import subprocess
+import wave
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from adapter_files import FULL, adapter_tensors
+from comfy_place import ROOT, comfy_folder, comfy_python
+from PIL import Image
+from safetensors.torch import save_file
+
+pytestmark = pytest.mark.comfy
+
+CHECKPOINT, ADAPTER, STYLE = "random_sd15.safetensors", "random_faceid_sd15.bin", "random_style.safetensors"
+SAMPLER = {
+    **{"seed": 3, "steps": 2, "cfg": 2.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 0.6},
+    **{"identity_strength": 1.0, "width": 128, "height": 128, "keep_frames": "always"},
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def weights(comfy):
+    """Random weights where ComfyUI's loaders look for them."""
+    comfyui, models = comfy_folder(), comfy.base / "models"
+    for folder in ("checkpoints", "ipadapter", "loras"):
+        (models / folder).mkdir(exist_ok=True)
+    script = Path(__file__).with_name("make_sd15.py")
+    command = [comfy_python(comfyui), str(script), str(comfyui), str(models / "checkpoints" / CHECKPOINT)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=comfyui)
+    assert done.returncode == 0, done.stderr[-2000:]
+    torch.save(adapter_tensors("faceid", FULL, 768), models / "ipadapter" / ADAPTER)
+    place = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
+    draw = torch.Generator().manual_seed(1)
+    style = {f"{place}.lora_{way}.weight": torch.randn(shape, generator=draw) / 20
+             for way, shape in (("down", (4, 768)), ("up", (320, 4)))}  # fmt: skip
+    save_file(style, models / "loras" / STYLE)
+    yield
+    (models / "checkpoints" / CHECKPOINT).unlink()
+
+
+@pytest.fixture(scope="module")
+def short_speech(comfy) -> str:
+    with wave.open(str(ROOT / "samples" / "speech.wav")) as whole:
+        params, sound = whole.getparams(), whole.readframes(whole.getframerate() // 2)
+    path = comfy.base / "short.wav"
+    with wave.open(str(path), "wb") as half:
+        half.setparams(params)
+        half.writeframes(sound)
+    return comfy.put_input(path)
+
+
+def painting(name: str = "t", **changes) -> dict:
+    """Checkpoint + text + two empty frames + a face → IdentityNet Sampler → Save Image."""
+    wires = {"model": ["1", 0], "vae": ["1", 2], "positive": ["2", 0], "negative": ["3", 0], "latent": ["4", 0]}
+    wires |= {"face_embedding": ["5", 0], "adapter": ["6", 0]}
+    return {
+        "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": CHECKPOINT}},
+        "2": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["1", 1], "text": "a person"}},
+        "3": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["1", 1], "text": "blurry"}},
+        "4": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 2}},
+        "5": {"class_type": "GiveFace", "inputs": {"seed": 0}},
+        "6": {
+            "class_type": "PortraitTalkLoadIdentityAdapter",
+            "inputs": {"adapter": ADAPTER, "lora": "of the adapter", "lora_strength": 1.0},
+        },
+        "7": {
+            "class_type": "PortraitTalkIdentityNetSampler",
+            "inputs": {**SAMPLER, **wires, "denoise": 1.0, **changes},
+        },
+        "9": {"class_type": "SaveImage", "inputs": {"images": ["7", 0], "filename_prefix": f"identity/{name}"}},
+    }
+
+
+def without_face(prompt: dict) -> dict:
+    for wire in ("face_embedding", "adapter"):
+        del prompt["7"]["inputs"][wire]
+    return {key: node for key, node in prompt.items() if key not in ("5", "6")}
+
+
+def frames(comfy, prompt: dict) -> np.ndarray:
+    run = comfy.run(prompt)
+    assert run.status == "success", run.message
+    return np.stack([np.asarray(Image.open(comfy.output(shown))) for shown in run.outputs["9"]["images"]]).astype(int)
+
+
+@pytest.fixture(scope="module")
+def with_face(comfy) -> np.ndarray:
+    return frames(comfy, painting())
+
+
+@pytest.fixture(scope="module")
+def plain(comfy) -> np.ndarray:
+    return frames(comfy, without_face(painting()))
+
+
+def test_same_seed_twice_gives_identical_frames(comfy, with_face):
+    again = painting("again", crf=17)  # another output file, so that ComfyUI does not take it from its cache
+    assert np.array_equal(frames(comfy, again), with_face)
+    assert with_face.shape == (2, 64, 64, 3) and with_face.std() > 5
+
+
+def test_another_seed_and_another_face_change_them(comfy, with_face):
+    assert np.abs(frames(comfy, painting(seed=4)) - with_face).mean() > 2
+    other = painting()
+    other["5"]["inputs"]["seed"] = 1
+    assert np.abs(frames(comfy, other) - with_face).mean() > 0.5
+
+
+def test_strength_zero_is_bit_equal_to_no_adapter(comfy, with_face, plain):
+    assert np.array_equal(frames(comfy, painting(identity_strength=0.0)), plain)
+    assert np.abs(with_face - plain).mean() > 0.5
+
+
+def test_plain_is_what_ksampler_gives(comfy, plain):
+    prompt = without_face(painting())
+    sampler = prompt.pop("7")["inputs"]
+    names = ("model", "positive", "negative", "seed", "steps", "cfg", "sampler_name", "scheduler", "denoise")
+    prompt["7k"] = {
+        "class_type": "KSampler",
+        "inputs": {name: sampler[name] for name in names} | {"latent_image": ["4", 0]},
+    }
+    prompt["7"] = {"class_type": "VAEDecode", "inputs": {"samples": ["7k", 0], "vae": ["1", 2]}}
+    assert np.abs(frames(comfy, prompt) - plain).max() <= 1  # rounded once here, once there
+
+
+def test_another_packs_patch_and_ours_both_act(comfy, with_face, plain):
+    chained = painting()
+    chained["8"] = {"class_type": "PatchAttention", "inputs": {"model": ["1", 0], "amount": 0.5}}
+    chained["7"]["inputs"]["model"] = ["8", 0]
+    both = frames(comfy, chained)
+    theirs = frames(comfy, without_face({**chained, "7": {**chained["7"], "inputs": dict(chained["7"]["inputs"])}}))
+    assert np.abs(theirs - plain).mean() > 0.1
+    assert np.abs(both - theirs).mean() > 0.5
+    assert np.abs(both - with_face).mean() > 0.1
+
+
+def test_interrupt_stops_within_one_step(comfy):
+    run = comfy.run(painting(steps=60, seed=9), interrupt_at=("7", 2))
+    assert run.status == "interrupted"
+    assert max(value for node, value, _ in run.progress if node == "7") < 12
+    assert run.after_interrupt_s < 5
+    assert not [name for name in comfy.temp_files() if ".part" in name]
+
+
+def test_denoise_zero_is_the_warped_portrait(comfy, portrait_name, short_speech):
+    prompt = {
+        **painting(denoise=0.0, landmarks=["11", 0], portrait=["10", 0], audio=["12", 0], width=512, height=512),
+        "10": {"class_type": "LoadImage", "inputs": {"image": portrait_name}},
+        "12": {"class_type": "LoadAudio", "inputs": {"audio": short_speech}},
+        "11": {
+            "class_type": "PortraitTalkAudioToLandmarks",
+            "inputs": {"portrait": ["10", 0], "audio": ["12", 0], "fps": 8.0, "mouth_gain": 1.0, "head_motion": 1.0,
+                       "blink_rate": 15.0, "seed": 0, "face_index": 0, "silence_gate_db": -45.0, "smoothing": 0.3,
+                       "offset_ms": 0.0},
+        },
+        "13": {
+            "class_type": "PortraitTalkRenderPortrait",
+            "inputs": {"portrait": ["10", 0], "landmarks": ["11", 0], "keep_frames": "always"},
+        },
+    }  # fmt: skip
+    del prompt["7"]["inputs"]["latent"]
+    prompt = without_face(prompt)
+    untouched = frames(comfy, prompt)
+    prompt["9"]["inputs"]["images"] = ["13", 0]
+    assert np.array_equal(untouched, frames(comfy, prompt))
+
+
+def test_shipped_workflow_makes_a_video(comfy, workflow_prompt, portrait_name, short_speech):
+    prompt = workflow_prompt("identity_portrait")
+    kinds = {node["class_type"]: node["inputs"] for node in prompt.values()}
+    kinds["CheckpointLoaderSimple"]["ckpt_name"] = CHECKPOINT
+    kinds["LoraLoader"]["lora_name"] = STYLE
+    kinds["PortraitTalkLoadIdentityAdapter"]["adapter"] = ADAPTER
+    kinds["LoadAudio"]["audio"] = short_speech
+    kinds["PortraitTalkAudioToLandmarks"]["fps"] = 8.0
+    kinds["PortraitTalkIdentityNetSampler"].update(steps=3, width=128, height=128)
+    run = comfy.run(prompt)
+    assert run.status == "success", run.message
+    save = next(key for key, node in prompt.items() if node["class_type"] == "SaveVideo")
+    with av.open(str(comfy.output(run.outputs[save]["images"][0]))) as file:
+        stream = file.streams.video[0]
+        assert (stream.width, stream.height, stream.average_rate) == (128, 128, 8)
+        assert sum(1 for _ in file.decode(video=0)) == 4
+        assert file.streams.audio
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"width": 130, "height": 128, "landmarks": True}, "must be a multiple of 8, not 130"),
+        ({"latent": None}, "connect either landmarks, with the portrait, or a latent; neither is connected"),
+        ({"adapter": None}, "belong together; connect adapter too"),
+        ({"layer_weights": "six"}, "must look like 6: 0, 13: 1.5, not 'six'"),
+        ({"layer_weights": "99: 1"}, "a layer's number must lie between 0 and 15"),
+    ],
+)
+def test_bad_input_is_told_in_the_dialog(comfy, portrait_name, short_speech, changes, words):
+    prompt = painting()
+    inputs = prompt["7"]["inputs"]
+    if changes.pop("landmarks", False):
+        del inputs["latent"]
+        prompt["10"] = {"class_type": "LoadImage", "inputs": {"image": portrait_name}}
+        prompt["11"] = {
+            "class_type": "PortraitTalkLandmarksFromVideo",
+            "inputs": {"frames": ["10", 0], "fps": 25.0, "face_index": 0, "on_missing": "hold"},
+        }
+        inputs |= {"landmarks": ["11", 0], "portrait": ["10", 0]}
+    for name, value in changes.items():
+        if value is None:
+            del inputs[name]
+        else:
+            inputs[name] = value
+    run = comfy.run(prompt)
+    assert run.status == "error" and words in run.message, run.message
