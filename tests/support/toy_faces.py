@@ -1,0 +1,88 @@
+"""Two people who do not exist: simple drawn faces in random poses, and embeddings that tell them apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Person:
+    """What stays the same in every picture; colours in −1..1, lengths in half picture sides."""
+
+    skin: tuple[float, float, float]
+    hair: tuple[float, float, float]
+    eyes: tuple[float, float, float]
+    width: float
+    height: float
+    eye_gap: float
+
+
+ANNA = Person((0.85, 0.55, 0.35), (-0.8, -0.85, -0.9), (-0.7, 0.1, 0.8), 0.52, 0.68, 0.20)
+BRUNO = Person((-0.15, -0.45, -0.65), (0.9, 0.75, -0.3), (0.1, 0.6, -0.6), 0.62, 0.60, 0.26)
+PEOPLE = (ANNA, BRUNO)
+_EDGE = 0.04  # over which a shape fades out
+
+
+def draw_face(person: Person, generator: torch.Generator, size: int = 64) -> Tensor:
+    """A picture (3, size, size) in −1..1: place, tilt, size, expression and background are random."""
+    place = torch.rand(2, generator=generator) * 0.24 - 0.12
+    roll, scale, mouth = (float(v) for v in torch.rand(3, generator=generator))
+    roll, scale = (roll - 0.5) * 0.5, 0.85 + 0.3 * scale
+    ground = torch.rand(2, 3, generator=generator) * 0.8 - 0.4
+    line = (torch.arange(size) + 0.5) / size * 2 - 1
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    picture = torch.lerp(ground[0][:, None, None], ground[1][:, None, None], ((x + 1) / 2).expand(3, -1, -1))
+    angle = torch.tensor(roll)
+    u = ((x - place[0]) * angle.cos() + (y - place[1]) * angle.sin()) / scale
+    v = ((y - place[1]) * angle.cos() - (x - place[0]) * angle.sin()) / scale
+
+    def paint(colour: tuple[float, ...], at: tuple[float, float], radii: tuple[float, float]) -> None:
+        nonlocal picture
+        far = (((u - at[0]) / radii[0]) ** 2 + ((v - at[1]) / radii[1]) ** 2).sqrt()
+        cover = ((1 - far) * min(radii) / _EDGE + 0.5).clamp(0, 1)
+        picture = torch.lerp(picture, torch.tensor(colour)[:, None, None].expand_as(picture), cover)
+
+    paint(person.hair, (0.0, -0.12), (person.width + 0.14, person.height + 0.1))
+    paint(person.skin, (0.0, 0.08), (person.width, person.height))
+    for side in (-1, 1):
+        paint((0.9, 0.9, 0.9), (side * person.eye_gap, 0.0), (0.11, 0.07))
+        paint(person.eyes, (side * person.eye_gap, 0.0), (0.06, 0.06))
+    paint((0.5, -0.5, -0.4), (0.0, 0.38), (0.16, 0.03 + 0.07 * mouth))
+    return picture
+
+
+def draw_embedding(person: Person, generator: torch.Generator) -> Tensor:
+    """(512,) of length 1: the person's own direction and a little noise, about 0.96 alike between two pictures."""
+    own = torch.randn(512, generator=torch.Generator().manual_seed(PEOPLE.index(person) + 1))
+    noisy = own / own.norm() + 0.2 * torch.randn(512, generator=generator) / 512**0.5
+    return noisy / noisy.norm()
+
+
+class PatchCodec:
+    """Latents (B, 4, h, w) of pictures (B, 3, 8h, 8w) by a fixed linear map of every 8×8 patch.
+
+    Three latent channels are the patch's mean colour, the fourth its brightness above minus below; all about unit size.
+    """
+
+    def __init__(self) -> None:
+        patch = torch.zeros(4, 3, 8, 8)
+        for channel in range(3):
+            patch[channel, channel] = 1 / 64
+        patch[3, :, :4], patch[3, :, 4:] = 1 / 192, -1 / 192
+        self._patch, self._scale = patch, torch.tensor([2.2, 2.4, 2.2, 10.0]).view(1, 4, 1, 1)
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> PatchCodec:
+        """Nothing to move: it works in float32 wherever the pictures are."""
+        return self
+
+    def encode(self, pictures: Tensor) -> Tensor:
+        """Latents of pictures in −1..1."""
+        return torch.nn.functional.conv2d(pictures.float(), self._patch, stride=8) * self._scale
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Pictures of latents, as well as four numbers a patch can tell."""
+        shapes = torch.cat([64 * self._patch[:3], 192 * self._patch[3:]])
+        return torch.nn.functional.conv_transpose2d(latents / self._scale, shapes, stride=8)
