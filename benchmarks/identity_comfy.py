@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from .identity import SIGMA, STEPS
+from .identity import SIGMA, STEPS, nothing
 
 SD15 = {
     "in_channels": 4, "out_channels": 4, "model_channels": 320, "channel_mult": [1, 2, 4, 4], "num_heads": 8,
@@ -61,7 +61,7 @@ def _measure(args: argparse.Namespace, binding, measured: Callable, filled: Call
     text = torch.randn(1, 77, width)
     guiders = {"plain": _guider(model, text), "ours": _guider(ours, text), "standard": _guider(standard, text)}
     variants = {name: (lambda guider=guider: _steps(guider, x)) for name, guider in guiders.items()}
-    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    wait = torch.cuda.synchronize if device.type == "cuda" else nothing
     return {"ms": measured(variants, args.rounds, wait), "device": str(device), "dtype": str(dtype)}
 
 

@@ -135,7 +135,7 @@ class IdentityNetSampler(io.ComfyNode):
             outputs=[
                 io.Image.Output("images", display_name="images", tooltip="All frames, or the first (keep_frames)."),
                 io.Video.Output("video", display_name="video", tooltip="The video with its sound, for Save Video."),
-                io.Latent.Output("latents", display_name="latent", tooltip="Of the frames in images; of the last where denoise is 0."),
+                io.Latent.Output("latents", display_name="latent", tooltip="Of the frames; denoise 0: of the last."),
                 io.Image.Output("last_frame", display_name="last_frame", tooltip="To go on from."),
             ],
             hidden=[io.Hidden.unique_id],
