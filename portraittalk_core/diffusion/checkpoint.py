@@ -80,7 +80,9 @@ def load_sd15(path: Path, device: torch.device | str = "cpu", dtype: torch.dtype
     unet, vae, text = [_part(tensors, prefixes, mark) for prefixes, mark in _PARTS]
     del tensors  # so that each can go as soon as it is cast
 
-    def network(empty: Callable[[dict[str, Tensor], str], nn.Module], part: dict[str, Tensor], called: str):  # noqa: ANN202
+    def network(
+        empty: Callable[[dict[str, Tensor], str], nn.Module], part: dict[str, Tensor], called: str
+    ) -> nn.Module | None:
         if not part:
             return None
         return _filled(empty(part, path.name), part, f"the {called} in {path.name}", device, dtype)

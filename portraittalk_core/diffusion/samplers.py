@@ -1,0 +1,244 @@
+"""Draws latents through any denoiser with diffusers' schedulers, under the names that ComfyUI gives them.
+
+Two kinds of scheduler are driven. Those of Karras et al. 2022 work on x = clean + sigma · noise itself; those in the
+variance-preserving form of DDPM work on x / sqrt(1 + sigma²). Denoisers only ever see x.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..checks import check_shape
+from ..errors import InputError, MissingDependency
+from .denoiser import BETA_FIRST, BETA_LAST, NUM_TIMESTEPS, Condition
+
+if TYPE_CHECKING:
+    from diffusers import SchedulerMixin
+
+Denoise = Callable[[Tensor, float, Condition], Tensor]
+OnStep = Callable[[int, int], None]
+
+# ComfyUI's name → diffusers' class and what makes it that sampler
+SAMPLERS: dict[str, tuple[str, dict]] = {
+    "euler": ("EulerDiscreteScheduler", {}),
+    "euler_ancestral": ("EulerAncestralDiscreteScheduler", {}),
+    "heun": ("HeunDiscreteScheduler", {}),
+    "lms": ("LMSDiscreteScheduler", {}),
+    "dpmpp_2m": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++"}),
+    "dpmpp_2m_sde": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++", "solver_type": "midpoint"}),
+    "dpmpp_2m_sde_heun": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++", "solver_type": "heun"}),
+    "ddim": ("EulerDiscreteScheduler", {}),  # DDIM without noise is Euler's method in sigma (Song et al. 2021, eq. 14)
+    "uni_pc": ("UniPCMultistepScheduler", {"solver_type": "bh1"}),
+    "uni_pc_bh2": ("UniPCMultistepScheduler", {"solver_type": "bh2"}),
+    "lcm": ("LCMScheduler", {}),
+}
+# ComfyUI's name → options of diffusers' Euler, whose noise levels every sampler takes
+SCHEDULES: dict[str, dict] = {
+    "normal": {"timestep_spacing": "linspace"},
+    "simple": {"timestep_spacing": "trailing"},
+    "ddim_uniform": {"timestep_spacing": "leading", "steps_offset": 1},
+    "karras": {"timestep_spacing": "linspace", "use_karras_sigmas": True},
+    "exponential": {"timestep_spacing": "linspace", "use_exponential_sigmas": True},
+}
+# these schedules end with a level that is almost clean; solvers that look back over a step that large go wrong, so
+# diffusers' leave it out, and so do ours
+FINE_ENDS = ("normal", "ddim_uniform")
+LOOK_BACK = ("DPMSolverMultistepScheduler", "UniPCMultistepScheduler")
+OWN_SCHEDULE = {"lcm": ("normal", "simple")}  # steps are those of its training; these names mean them
+LCM_TRAINING_STEPS = (50, 100, 125, 200, 250, 500, 1000)  # it draws its steps from so many; the fewest that suffice
+ALMOST_CLEAN = 1e-5  # last noise level of a solver that divides by its logarithm
+SD15_SCHEDULE = {
+    "num_train_timesteps": NUM_TIMESTEPS,
+    "beta_start": BETA_FIRST,
+    "beta_end": BETA_LAST,
+    "beta_schedule": "scaled_linear",
+}
+WHOLE = 0.9999  # from here on, denoise is 1
+
+
+@dataclass(frozen=True)
+class SamplerOptions:
+    """How latents are drawn."""
+
+    sampler: str = "euler"  # one of SAMPLERS
+    schedule: str = "normal"  # one of SCHEDULES
+    steps: int = 20  # that are run
+    denoise: float = 1.0  # 0 keeps the latents, 1 starts from all noise
+    seed: int = 0  # of the noise that some samplers add on their way
+
+    @property
+    def all_steps(self) -> int:
+        """Of the schedule whose last `steps` are run, as ComfyUI counts them."""
+        return self.steps if self.denoise > WHOLE else int(self.steps / self.denoise)
+
+
+def make_scheduler(sampler: str, schedule: str, steps: int) -> SchedulerMixin:
+    """A scheduler of diffusers for SD1.5 that predicts noise, its steps set.
+
+    Args:
+        sampler: one of SAMPLERS.
+        schedule: one of SCHEDULES.
+        steps: from all noise to none.
+
+    Raises:
+        InputError: unknown names, no or too many steps, or a schedule that the sampler does not have.
+        MissingDependency: diffusers is not installed, or too old.
+    """
+    _check_choice("sampler", sampler, SAMPLERS)
+    _check_choice("schedule", schedule, OWN_SCHEDULE.get(sampler, SCHEDULES))
+    if not 1 <= steps <= NUM_TIMESTEPS:
+        raise InputError(f"{steps} steps from noise to image cannot be run; choose 1 to {NUM_TIMESTEPS}.")
+    name, options = SAMPLERS[sampler]
+    if sampler == "lcm":
+        scheduler = _build(name, options)
+        scheduler.set_timesteps(steps, original_inference_steps=next(n for n in LCM_TRAINING_STEPS if n >= steps))
+        return scheduler
+    sigmas, timesteps = _levels(schedule, steps, skips=name in LOOK_BACK and schedule in FINE_ENDS)
+    scheduler = _build(name, options)
+    scheduler.set_timesteps(steps)
+    if scheduler.order == 2:  # every level but the first and the last is looked at twice
+        sigmas = torch.cat([sigmas[:1], sigmas[1:-1].repeat_interleave(2), sigmas[-1:]])
+        timesteps = torch.cat([timesteps[:1], timesteps[1:].repeat_interleave(2)])
+    if options.get("solver_type") == "bh1":
+        sigmas[-1] = ALMOST_CLEAN
+    scheduler.sigmas, scheduler.timesteps = sigmas, timesteps
+    return scheduler
+
+
+def _levels(schedule: str, steps: int, skips: bool) -> tuple[Tensor, Tensor]:
+    """Noise levels (steps + 1,), the last one 0, and their timesteps (steps,); `skips` leaves out the last but one."""
+    if steps == 1:  # diffusers would begin a single step where the last of many stands
+        schedule, skips = "simple", False
+    euler = _build("EulerDiscreteScheduler", SCHEDULES[schedule])
+    euler.set_timesteps(steps + skips)
+    sigmas, timesteps = euler.sigmas.clone(), euler.timesteps
+    return (torch.cat([sigmas[:-2], sigmas[-1:]]), timesteps[:-1]) if skips else (sigmas, timesteps)
+
+
+def sample(
+    denoiser: Denoise,
+    latents: Tensor,
+    noise: Tensor,
+    cond: Condition,
+    options: SamplerOptions | None = None,
+    on_step: OnStep | None = None,
+) -> Tensor:
+    """Draw latents.
+
+    Args:
+        denoiser: denoiser(x, sigma, cond) → clean latents, with x = clean + sigma · noise.
+        latents: (B, 4, h, w) to start from; zeros to start from nothing.
+        noise: (B, 4, h, w) normal, the same for all that is to look alike.
+        cond: handed to the denoiser.
+        options: the sampler and its steps.
+        on_step: called with steps done and steps in all after each of `options.steps` steps; may raise to stop.
+
+    Returns:
+        (B, 4, h, w) of the given latents' type and device; the latents themselves if `denoise` is 0.
+
+    Raises:
+        InputError: options out of range, or noise of another shape than the latents.
+        MissingDependency: diffusers is not installed, or too old.
+    """
+    options = options or SamplerOptions()
+    check_shape(latents, "B C H W", "latents")
+    if noise.shape != latents.shape:
+        raise InputError(f"noise is {tuple(noise.shape)}, the latents are {tuple(latents.shape)}; give equal shapes.")
+    if not 0 <= options.denoise <= 1:
+        raise InputError(f"denoise is {options.denoise}; choose 0 (keep the latents) to 1 (all new).")
+    if options.steps < 1:
+        raise InputError(f"steps is {options.steps}; choose at least 1.")
+    if options.denoise == 0:
+        return latents
+    scheduler = make_scheduler(options.sampler, options.schedule, options.all_steps)
+    drawn = run(scheduler, denoiser, (latents, noise, cond), options.steps, options.seed, on_step)
+    return drawn.to(latents.dtype)
+
+
+@torch.no_grad()
+def run(
+    scheduler: SchedulerMixin,
+    denoiser: Denoise,
+    given: tuple[Tensor, Tensor, Condition],
+    steps: int,
+    seed: int = 0,
+    on_step: OnStep | None = None,
+) -> Tensor:
+    """Run the last `steps` steps of a scheduler that predicts noise and whose steps are set.
+
+    Args:
+        scheduler: any of diffusers' for SD1.5.
+        denoiser: as for `sample`.
+        given: latents, noise and condition, as for `sample`.
+        steps: at most as many as are set.
+        seed: of the scheduler's own noise.
+        on_step: as for `sample`.
+
+    Returns:
+        (B, 4, h, w) float32.
+    """
+    latents, noise, cond = given
+    scaled = float(scheduler.init_noise_sigma) == 1  # the variance-preserving form
+    sigmas, first = _sigmas(scheduler), _first(scheduler, steps)
+    noisy = latents.float() + sigmas[first] * noise.to(latents.device, torch.float32)
+    state = noisy / _scale(sigmas[first], scaled)
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(first)
+    options: dict = {"return_dict": False}
+    if "generator" in inspect.signature(scheduler.step).parameters:
+        options["generator"] = torch.Generator().manual_seed(seed)  # on the CPU: equal on every device
+    last, done = len(scheduler.timesteps) - 1, 0
+    for i in range(first, last + 1):
+        x = state * _scale(sigmas[i], scaled)
+        scheduler.scale_model_input(state, scheduler.timesteps[i])  # some want to be asked before a step
+        predicted = (x - denoiser(x, sigmas[i], cond).float()) / sigmas[i]
+        state = scheduler.step(predicted, scheduler.timesteps[i], state, **options)[0]
+        if (i - first + 1) % scheduler.order == 0 or i == last:
+            done += 1
+            if on_step:
+                on_step(done, steps)
+    return state
+
+
+def _scale(sigma: float, scaled: bool) -> float:
+    """How many times a scheduler's state x is."""
+    return (1 + sigma**2) ** 0.5 if scaled else 1.0
+
+
+def _sigmas(scheduler: SchedulerMixin) -> list[float]:
+    """Noise level of each of a scheduler's evaluations."""
+    if hasattr(scheduler, "sigmas"):
+        return scheduler.sigmas.tolist()
+    kept = scheduler.alphas_cumprod[scheduler.timesteps.long().cpu()].double()
+    return ((1 - kept) / kept).sqrt().tolist()
+
+
+def _first(scheduler: SchedulerMixin, steps: int) -> int:
+    """The evaluation that the last `steps` steps begin with; all steps but the last have `order` evaluations."""
+    in_all = -(-len(scheduler.timesteps) // scheduler.order)
+    return (in_all - steps) * scheduler.order
+
+
+def _build(name: str, options: dict) -> SchedulerMixin:
+    try:
+        import diffusers
+    except ImportError as error:
+        raise MissingDependency("diffusers is not installed; run: pip install diffusers") from error
+    kind = getattr(diffusers, name, None)
+    known = inspect.signature(kind.__init__).parameters if kind else {}
+    lacking = [option for option in options if option not in known]
+    if not kind or lacking:
+        what = f"{name} without {lacking[0]}" if kind else f"no {name}"
+        raise MissingDependency(f"this diffusers has {what}; run: pip install --upgrade diffusers")
+    return kind(**SD15_SCHEDULE, **options)
+
+
+def _check_choice(what: str, chosen: str, choices: dict | tuple) -> None:
+    if chosen not in choices:
+        raise InputError(f"{what} {chosen!r} cannot be used here; choose one of {', '.join(choices)}.")
