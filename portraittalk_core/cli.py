@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import __version__, cli_commands, cli_train
+from . import __version__, cli_commands, cli_identity, cli_train
 from .cli_process import EXIT_USER, run_guarded
 
 DEBUG_VARIABLE = "PORTRAITTALK_DEBUG"
@@ -24,7 +24,8 @@ exit codes: 0 done, 2 something you gave cannot be used, 130 stopped, 1 a fault 
 TALK_EXAMPLES = """examples:
   portraittalk talk --portrait me.jpg --speech hello.wav --out hello.mp4
   portraittalk talk --portrait group.jpg --face-index 1 --face-order left_to_right --speech a.mp3 --out a.mp4
-  portraittalk talk --portrait me.png --speech talk.mov --fps 30000/1001 --head-motion 0 --out still.mp4"""
+  portraittalk talk --portrait me.png --speech talk.mov --fps 30000/1001 --head-motion 0 --out still.mp4
+  portraittalk talk --portrait me.jpg --speech a.wav --renderer identitynet --checkpoint sd15.safetensors --out a.mp4"""
 LANDMARKS_EXAMPLES = """example (edit or plot the motion before making pixels of it):
   portraittalk landmarks --portrait me.jpg --speech hello.wav --out hello.safetensors
   portraittalk render --portrait me.jpg --track hello.safetensors --speech hello.wav --out hello.mp4"""
@@ -96,6 +97,7 @@ def _add_talk(commands: argparse._SubParsersAction) -> None:
     _motion_options(parser)
     _face_options(parser)
     _video_options(parser)
+    cli_identity.add_renderer(parser)
 
 
 def _add_landmarks(commands: argparse._SubParsersAction) -> None:
@@ -158,7 +160,7 @@ def _add_score(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_train(commands: argparse._SubParsersAction) -> None:
-    purpose = "train the network from speech to mouth: from nothing, or fitted to a person's own videos"
+    purpose = "train a network: speech to mouth, from nothing or fitted to a person; or a face into SD1.5"
     parser = _command(commands, "train", purpose, cli_train.EXAMPLES)
     parser.set_defaults(run=cli_train.train)
     cli_train.add_train(parser)

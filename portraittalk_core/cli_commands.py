@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .cli_identity import identity_options, talk_with_identity
 from .cli_progress import progress_bar
 from .errors import InputError
 
@@ -36,15 +37,25 @@ def talk(args: argparse.Namespace) -> None:
     check_output(args.out, (args.portrait, args.speech), VIDEO_SUFFIXES)
     check_crf(args.crf)
     options = _options(args)
+    wanted = identity_options(args)
     from .media.audio import load_speech
-    from .pipelines.talk import talk as make_video
 
     engine = _engine(args)
     speech = load_speech(args.speech)
     options = _with_gain_curve(options, args, speech)
     portrait = _find_portrait(args)
+    make = talk_with_identity if wanted else _talk_with_warp
+    result = make(args, portrait, speech, options, engine)
+    _say_made(result, time.perf_counter() - started)
+
+
+def _talk_with_warp(
+    args: argparse.Namespace, portrait: Portrait, speech: Speech, options: MotionOptions, engine: MotionEngine
+) -> TalkResult:
+    from .pipelines.talk import talk as make_video
+
     with progress_bar("talking video") as on_progress:
-        result = make_video(
+        return make_video(
             portrait,
             speech,
             args.out,
@@ -54,7 +65,6 @@ def talk(args: argparse.Namespace) -> None:
             crf=args.crf,
             on_progress=on_progress,
         )
-    _say_made(result, time.perf_counter() - started)
 
 
 def landmarks(args: argparse.Namespace) -> None:

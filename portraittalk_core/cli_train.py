@@ -1,4 +1,4 @@
-"""What `portraittalk train` does: makes a mouth network from nothing, or fits one to a speaker."""
+"""What `portraittalk train` does: makes or fits a mouth network, or fine-tunes IdentityNet."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from .cli_commands import check_output, print_table
 from .cli_progress import progress_bar
+from .errors import InputError
 
 if TYPE_CHECKING:
     from .training.held_out import HeldOutScore
@@ -17,14 +18,16 @@ if TYPE_CHECKING:
 EXAMPLES = """examples:
   portraittalk train mouth --out mouth.safetensors                 (from nothing: synthesises 10 h of speech, trains)
   portraittalk train mouth --videos my_clips --out me.safetensors  (fits the network to the person in the videos)
-  portraittalk talk --engine me.safetensors --portrait me.jpg --speech hello.wav --out hello.mp4"""
+  portraittalk talk --engine me.safetensors --portrait me.jpg --speech hello.wav --out hello.mp4
+  portraittalk train identity --config identity.toml              (fine-tunes a face adapter for SD1.5, see README)"""
 SUFFIXES = (".safetensors",)
 
 
 def add_train(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
-    parser.add_argument("what", choices=("mouth",), help="what to train: the network from speech to mouth")
-    parser.add_argument("--out", metavar="OUT.safetensors", type=Path, required=True, help="weight file to write")
+    parser.add_argument("what", choices=("mouth", "identity"), help="from speech to mouth, or a face into SD1.5")
+    parser.add_argument("--out", metavar="OUT.safetensors", type=Path, help="mouth: weight file to write")
+    parser.add_argument("--config", metavar="FILE.toml", type=Path, help="identity: checkpoint, data, out and the rest")
     speaker = parser.add_argument_group("fit to a speaker")
     speaker.add_argument("--videos", metavar="FOLDER", type=Path, help="videos of one person, a minute or more in all")
     speaker.add_argument("--base", metavar="FILE", type=Path, help="network to begin with; if not given, ours")
@@ -39,11 +42,28 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 
 def train(args: argparse.Namespace) -> None:
     """Train what was asked for and say how good it is."""
+    if args.what == "identity":
+        _train_identity(args)
+        return
+    if args.out is None:
+        raise InputError("train mouth needs --out OUT.safetensors: where the network is to be written.")
     check_output(args.out, [args.base] if args.base else [], SUFFIXES)
     if args.videos:
         _fit_speaker(args)
     else:
         _from_nothing(args)
+
+
+def _train_identity(args: argparse.Namespace) -> None:
+    from .training.identity_config import load_config
+    from .training.identity_stage import train_identity
+
+    if args.config is None:
+        raise InputError("train identity needs --config FILE.toml; README shows one.")
+    config = load_config(args.config)
+    with progress_bar("training") as on_progress:
+        made = train_identity(config, on_progress)
+    print(f"The adapter, after {made.training.steps} steps, is in {made.adapter}")
 
 
 def _from_nothing(args: argparse.Namespace) -> None:

@@ -18,10 +18,11 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..media.video import VideoWriter
+from ..motion.engines import MotionEngine
 from ..render.warp import PortraitRenderer
 from ..threads import one_torch_thread
-from ..types import LandmarkTrack, Portrait
-from .talk import Sound, TalkResult, fit_track, needed_reach_px
+from ..types import LandmarkTrack, MotionOptions, Portrait, Speech
+from .talk import Sound, TalkResult, fit_track, needed_reach_px, talking_pictures
 
 Progress = Callable[[int, int], None]
 
@@ -89,6 +90,41 @@ def paint_track(
     pictures = PortraitRenderer(portrait, needed_reach_px(portrait, moved)).render(moved)
     with VideoWriter(out, width, height, track.fps, sound=sound, crf=crf) as writer:
         return _write(writer, repainted(pictures, len(track), painter, watch), len(track), watch)
+
+
+def paint_talk(
+    portrait: Portrait,
+    speech: Speech,
+    painter: Painter,
+    out: Path,
+    options: MotionOptions,
+    *,
+    engine: MotionEngine,
+    video: tuple[Sound, int] = (None, 18),
+    watch: Watch | None = None,
+) -> TalkResult:
+    """Let a portrait speak: each frame is warped, then painted anew.
+
+    Args:
+        portrait: picture and landmarks of the face that is to speak, sides a multiple of 8.
+        speech: what it says.
+        painter: SD1.5 with the face's identity.
+        out: the video file to write.
+        options: frame rate, mouth gain, head motion, blinks, seed.
+        engine: what moves the face.
+        video: the sound to put into the video, the speech itself if None, and the H.264 quality.
+        watch: what to tell meanwhile.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    watch, (sound, crf) = watch or Watch(), video
+    total = speech.num_frames(options.fps)
+    height, width = portrait.picture.shape[:2]
+    hearing = None if watch.on_progress is None else lambda *_: watch.on_progress(0, total * painter.steps)
+    with VideoWriter(out, width, height, options.fps, sound=sound if sound is not None else speech, crf=crf) as writer:
+        pictures = talking_pictures(portrait, speech, options, engine, hearing)
+        return _write(writer, repainted(pictures, total, painter, watch), total, watch)
 
 
 def paint_latents(

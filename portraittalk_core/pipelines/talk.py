@@ -82,13 +82,18 @@ def talk(
     options = options or MotionOptions()
     writer = _writer(out, portrait, options.fps, sound if sound is not None else speech, crf)
     with writer:  # opened before the work begins, so that a bad path is told at once
-        pictures = _talking(portrait, speech, options, engine or open_engine(), on_progress)
+        pictures = talking_pictures(portrait, speech, options, engine or open_engine(), on_progress)
         return _write_all(writer, pictures, speech.num_frames(options.fps), started, on_progress)
 
 
-def _talking(
+def talking_pictures(
     portrait: Portrait, speech: Speech, options: MotionOptions, engine: MotionEngine, on_progress: Progress | None
 ) -> Iterator[Tensor]:
+    """The portrait in every frame of a speech; `on_progress` is called while the engine listens.
+
+    Yields:
+        (H, W, 3) uint8 pictures.
+    """
     hearing = _heard(speech.num_frames(options.fps), on_progress)
     if engine.raw is None:
         plan = plan_motion(speech, portrait.landmarks, options, engine.network, hearing)
