@@ -173,7 +173,7 @@ def run(
     """Run the last `steps` steps of a scheduler that predicts noise and whose steps are set.
 
     Args:
-        scheduler: any of diffusers' for SD1.5.
+        scheduler: any of diffusers' for SD1.5; it is used up.
         denoiser: as for `sample`.
         given: latents, noise and condition, as for `sample`.
         steps: at most as many as are set.
@@ -185,11 +185,10 @@ def run(
     """
     latents, noise, cond = given
     scaled = float(scheduler.init_noise_sigma) == 1  # the variance-preserving form
-    sigmas, first = _sigmas(scheduler), _first(scheduler, steps)
+    first = _begin(scheduler, steps)
+    sigmas = _sigmas(scheduler)
     noisy = latents.float() + sigmas[first] * noise.to(latents.device, torch.float32)
     state = noisy / _scale(sigmas[first], scaled)
-    if hasattr(scheduler, "set_begin_index"):
-        scheduler.set_begin_index(first)
     options: dict = {"return_dict": False}
     if "generator" in inspect.signature(scheduler.step).parameters:
         options["generator"] = torch.Generator().manual_seed(seed)  # on the CPU: equal on every device
@@ -219,10 +218,16 @@ def _sigmas(scheduler: SchedulerMixin) -> list[float]:
     return ((1 - kept) / kept).sqrt().tolist()
 
 
-def _first(scheduler: SchedulerMixin, steps: int) -> int:
-    """The evaluation that the last `steps` steps begin with; all steps but the last have `order` evaluations."""
-    in_all = -(-len(scheduler.timesteps) // scheduler.order)
-    return (in_all - steps) * scheduler.order
+def _begin(scheduler: SchedulerMixin, steps: int) -> int:
+    """Make a scheduler ready for its last `steps` steps and return the index of their first evaluation."""
+    in_all = -(-len(scheduler.timesteps) // scheduler.order)  # all steps but the last have `order` evaluations
+    first = (in_all - steps) * scheduler.order
+    if hasattr(scheduler, "sigmas"):  # drop what is not run: LMS would look back at steps that never were
+        scheduler.sigmas, scheduler.timesteps = scheduler.sigmas[first:], scheduler.timesteps[first:]
+        first = 0
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(first)
+    return first
 
 
 def _build(name: str, options: dict) -> SchedulerMixin:
