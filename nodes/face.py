@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from . import convert, paths, texts
-from .progress import check_interrupted
+from .progress import Progress
 from .sockets import FaceEmbedding, advanced, schema
 
 CROP_PX = 256  # of the aligned face, for the eye and for CLIP
@@ -58,7 +58,7 @@ class LoadFaceEmbedding(io.ComfyNode):
         crops = convert.to_image(found.crops)
         embedding = _with_clip(found.embedding, clip_vision, crops)
         joined = embedding if more is None else join_faces([embedding, more])
-        return io.NodeOutput(joined, crops, convert.to_masks(found, images))
+        return io.NodeOutput(joined, crops, convert.to_masks(found.masks))
 
 
 class BlendFaces(io.ComfyNode):
@@ -90,14 +90,11 @@ class BlendFaces(io.ComfyNode):
 def _encoded(images, face_index, weights, mask):
     from ..portraittalk_core.face.face_encoder import FaceEncoder, find_face_models
 
-    files = find_face_models(paths.model_folders(paths.FACES))
     pictures = list(convert.to_pictures(images))
-    names = [f"picture {i + 1} of {len(pictures)}" for i in range(len(pictures))]
-    with FaceEncoder(files) as encoder:
-        return encoder.encode(
-            pictures, names, texts.to_numbers(weights, len(pictures), "weights"),
-            convert.to_picture_masks(mask, pictures), face_index, CROP_PX, check_interrupted,
-        )  # fmt: skip
+    numbers = texts.to_numbers(weights, len(pictures), "weights")
+    masks = convert.to_picture_masks(mask, pictures)
+    with FaceEncoder(find_face_models(paths.model_folders(paths.FACES))) as encoder:
+        return encoder.encode(pictures, None, numbers, masks, face_index, CROP_PX, Progress())
 
 
 def _with_clip(embedding, clip_vision, crops):

@@ -12,6 +12,7 @@ import pytest
 import torch
 from adapter_files import FULL, adapter_tensors
 from comfy_place import ROOT, comfy_folder, comfy_python
+from onnx_models import paint_disc, write_face_models
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -34,6 +35,9 @@ def weights(comfy):
     command = [comfy_python(comfyui), str(script), str(comfyui), str(models / "checkpoints" / CHECKPOINT)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=comfyui)
     assert done.returncode == 0, done.stderr[-2000:]
+    write_face_models(models / "insightface")
+    if subprocess.run([comfy_python(comfyui), "-c", "import onnxruntime"], capture_output=True, check=False).returncode:
+        subprocess.run([comfy_python(comfyui), "-m", "pip", "install", "-q", "onnxruntime"], check=True)
     torch.save(adapter_tensors("faceid", FULL, 768), models / "ipadapter" / ADAPTER)
     place = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
     draw = torch.Generator().manual_seed(1)
@@ -52,6 +56,13 @@ def short_speech(comfy) -> str:
     with wave.open(str(path), "wb") as half:
         half.setparams(params)
         half.writeframes(sound)
+    return comfy.put_input(path)
+
+
+@pytest.fixture(scope="module")
+def disc(comfy) -> str:
+    path = comfy.base / "disc.png"
+    Image.fromarray(paint_disc((200.0, 240.0, 130.0), (400.0, 200.0, 90.0)).numpy()).save(path)
     return comfy.put_input(path)
 
 
@@ -171,13 +182,15 @@ def test_denoise_zero_is_the_warped_portrait(comfy, portrait_name, short_speech)
     assert np.array_equal(untouched, frames(comfy, prompt))
 
 
-def test_shipped_workflow_makes_a_video(comfy, workflow_prompt, portrait_name, short_speech):
+def test_shipped_workflow_makes_a_video(comfy, workflow_prompt, portrait_name, short_speech, disc):
     prompt = workflow_prompt("identity_portrait")
     kinds = {node["class_type"]: node["inputs"] for node in prompt.values()}
     kinds["CheckpointLoaderSimple"]["ckpt_name"] = CHECKPOINT
     kinds["LoraLoader"]["lora_name"] = STYLE
     kinds["PortraitTalkLoadIdentityAdapter"]["adapter"] = ADAPTER
     kinds["LoadAudio"]["audio"] = short_speech
+    kinds["PortraitTalkLoadFaceEmbedding"]["images"] = ["disc", 0]  # the random detector takes a disc for a face
+    prompt["disc"] = {"class_type": "LoadImage", "inputs": {"image": disc}}
     kinds["PortraitTalkAudioToLandmarks"]["fps"] = 8.0
     kinds["PortraitTalkIdentityNetSampler"].update(steps=3, width=128, height=128)
     run = comfy.run(prompt)
@@ -218,3 +231,62 @@ def test_bad_input_is_told_in_the_dialog(comfy, portrait_name, short_speech, cha
             inputs[name] = value
     run = comfy.run(prompt)
     assert run.status == "error" and words in run.message, run.message
+
+
+def look(disc: str, **changes) -> dict:
+    """Load Image → Load Face Embedding → its crops and mask saved."""
+    return {
+        "1": {"class_type": "LoadImage", "inputs": {"image": disc}},
+        "2": {
+            "class_type": "PortraitTalkLoadFaceEmbedding",
+            "inputs": {"images": ["1", 0], "face_index": 0, **changes},
+        },
+        "3": {"class_type": "MaskToImage", "inputs": {"mask": ["2", 2]}},
+        "8": {"class_type": "SaveImage", "inputs": {"images": ["3", 0], "filename_prefix": "identity/mask"}},
+        "9": {"class_type": "SaveImage", "inputs": {"images": ["2", 1], "filename_prefix": "identity/face"}},
+    }
+
+
+def test_load_face_embedding_gives_the_face_and_where_it_is(comfy, disc):
+    run = comfy.run(look(disc))
+    assert run.status == "success", run.message
+    crop = np.asarray(Image.open(comfy.output(run.outputs["9"]["images"][0])))
+    mask = np.asarray(Image.open(comfy.output(run.outputs["8"]["images"][0])))[..., 0]
+    assert crop.shape == (256, 256, 3) and crop[128, 128].mean() > 60
+    assert mask.shape == (480, 640) and mask[240, 200] > 200 and mask[20, 600] == 0
+
+
+def test_faces_blend_and_join(comfy, disc):
+    prompt = painting()
+    prompt |= {key: node for key, node in look(disc, more=["5", 0]).items() if key == "2"}
+    prompt["20"] = {"class_type": "LoadImage", "inputs": {"image": disc}}
+    prompt["2"]["inputs"]["images"] = ["20", 0]
+    prompt["21"] = prompt.pop("2")
+    prompt["2"] = painting()["2"]
+    prompt["22"] = {
+        "class_type": "PortraitTalkBlendFaces",
+        "inputs": {"face_a": ["21", 0], "face_b": ["5", 0], "amount": 0.3},
+    }
+    prompt["7"]["inputs"]["face_embedding"] = ["22", 0]
+    assert frames(comfy, prompt).std() > 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"face_index": 5}, "only 2 faces, not a number 5"), ({"weights": "1, 2"}, "2 numbers for 1 pictures")],
+)
+def test_load_face_embedding_tells_bad_input(comfy, disc, changes, words):
+    run = comfy.run(look(disc, **changes))
+    assert run.status == "error" and words in run.message, run.message
+
+
+def test_missing_face_models_are_told_with_their_place(comfy, disc):
+    folder = comfy.base / "models" / "insightface"
+    folder.rename(folder.with_name("away"))
+    try:
+        run = comfy.run(look(disc, face_index=1))
+    finally:
+        folder.with_name("away").rename(folder)
+    assert run.status == "error"
+    for words in ("models/insightface/models/buffalo_l", "det_10g.onnx", "w600k_r50.onnx", "github.com/deepinsight"):
+        assert words in run.message.replace("\\", "/"), run.message
