@@ -106,7 +106,12 @@ def join_faces(parts: Sequence[FaceEmbedding]) -> FaceEmbedding:
     """One person from several embeddings, which may hold several pictures each.
 
     CLIP's view is kept only where all parts have it.
+
+    Raises:
+        InputError: there are none.
     """
+    if not parts:
+        raise InputError("there is no face embedding to join.")
     kept = {}
     for name in ("clip_states", "clip_embeds"):
         seen = [getattr(part, name) for part in parts]

@@ -47,6 +47,11 @@ def test_join_keeps_pictures_and_weights():
     assert torch.equal(joined.face_embeds, axis(0, 1, 2)) and joined.weights.tolist() == [1, 2, 1]
 
 
+def test_joining_nobody_is_refused():
+    with pytest.raises(InputError, match="no face embedding to join"):
+        join_faces([])
+
+
 def test_record_comes_back(tmp_path):
     face = FaceEmbedding(torch.randn(2, 512), torch.tensor([1.0, 2.0]), clip_embeds=torch.randn(2, 16))
     back = load_record(FaceEmbedding, save_record(face, tmp_path / "a.safetensors"))
