@@ -109,13 +109,20 @@ def face_mask(points: Tensor, height: int, width: int) -> Tensor:
         InputError: points that are not finite or have no extent.
     """
     forward = similarity(_checked_points(points), arcface_template(TEMPLATE_PX))
-    shift = (forward[:, 2] - torch.tensor(OVAL_CENTRE)) / torch.tensor(OVAL_RADII)
+    middle = torch.linalg.solve(forward[:, :2], torch.tensor(OVAL_CENTRE, dtype=torch.float64) - forward[:, 2])
+    reach = max(OVAL_RADII) * (1 + OVAL_EDGE) / forward[:, 0].norm()
+    mask = torch.zeros(height, width)
+    left, top = (middle - reach).floor().clamp(min=0).long().tolist()
+    right, bottom = (middle + reach).ceil().clamp(min=0).long().tolist()
+    part = mask[top : bottom + 1, left : right + 1]  # the rest stays 0
+
     turn = (forward[:, :2] / torch.tensor(OVAL_RADII)[:, None]).float()
-    x, y = torch.arange(width, dtype=torch.float32), torch.arange(height, dtype=torch.float32)[:, None]
-    across, down = (x * turn[i, 0] + (y * turn[i, 1] + float(shift[i])) for i in (0, 1))
-    distance = torch.hypot(across, down)
+    x = left + torch.arange(part.shape[1]) - middle[0].float()
+    y = (top + torch.arange(part.shape[0]) - middle[1].float())[:, None]
+    distance = sum((x * turn[i, 0] + y * turn[i, 1]) ** 2 for i in (0, 1)).sqrt()
     ramp = ((1 + OVAL_EDGE / 2 - distance) / OVAL_EDGE).clamp(0, 1)
-    return ramp * ramp * (3 - 2 * ramp)
+    part.copy_(ramp * ramp * (3 - 2 * ramp))
+    return mask
 
 
 def _check_picture(picture: Tensor) -> None:

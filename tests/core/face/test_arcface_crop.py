@@ -100,6 +100,13 @@ def test_mask_covers_the_face_and_nothing_else():
     assert mask.sum().item() == pytest.approx(math.pi * 43 * 54 * 1.5**2, rel=0.01)
 
 
+def test_mask_of_a_face_at_the_edge_is_a_part_of_the_whole():
+    points = turned(FACE - 56, -20, 2, (300, 260))
+    whole = face_mask(points, 600, 640)
+    torch.testing.assert_close(face_mask(points - torch.tensor([280.0, 250.0]), 200, 360), whole[250:450, 280:640])
+    assert not face_mask(points + 5000, 100, 100).any() and not face_mask(points - 5000, 100, 100).any()
+
+
 NAN = float("nan")
 
 
