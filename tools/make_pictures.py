@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from skimage.data import astronaut
 
+from portraittalk_core.face.arcface_crop import norm_crop
+from portraittalk_core.face.draw import draw_landmarks
 from portraittalk_core.face.mesh import find_portrait
 from portraittalk_core.media.audio import load_speech
 from portraittalk_core.motion.embedded import embedded_motion
@@ -30,9 +32,27 @@ def main() -> None:
     plot = _image(plot_track(track, speech)).resize((720, 540), Image.LANCZOS).crop((0, 128, 720, 300))
     faces = strip([_head(portrait.picture), *map(_head, frames[1:4])]).resize((720, 198), Image.LANCZOS)
     save(stack([faces, plot]), ROOT / "workflows" / "quick_portrait.jpg")
+    save(identity(portrait, track), ROOT / "workflows" / "identity_portrait.jpg")
     other = score_tracks(embedded_motion(speech, portrait.landmarks, _other()), track).over_time
     scores = plot_score(other.spatial_per_frame, other.motion_per_frame, 25.0, f"ADFD {other.score:.3f}")
     save(_image(scores).resize((720, 270), Image.LANCZOS), ROOT / "workflows" / "score_a_video.jpg")
+
+
+def identity(portrait, track) -> Image.Image:
+    """What goes into IdentityNet Sampler; what comes out depends on the user's checkpoint, so a box says that."""
+    eyes, nose, mouth = ((33, 133), (263, 362)), 1, (61, 291)
+    points = portrait.landmarks.points_px[0, :, :2]
+    five = torch.stack([*(points[list(eye)].mean(0) for eye in eyes), points[nose], *points[list(mouth)]])
+    face = _image(norm_crop(portrait.picture, five, 224)).resize((TILE[0], TILE[0]), Image.LANCZOS)
+    drawn = _image(next(draw_landmarks(track, round(25 * MOMENTS_S[1]), 512))).crop(HEAD).resize(TILE, Image.LANCZOS)
+    box = Image.new("RGB", TILE, "#26303a")
+    words = "your SD1.5\n+ your LoRAs\n\npaint every\nframe anew"
+    ImageDraw.Draw(box).multiline_text(
+        (TILE[0] / 2, TILE[1] / 2), words, fill="#dfe7ee", anchor="mm", align="center", font=ImageFont.load_default(34)
+    )
+    placed = Image.new("RGB", TILE, "black")
+    placed.paste(face, (0, (TILE[1] - TILE[0]) // 2))
+    return strip([_head(portrait.picture), placed, drawn, box]).resize((720, 198), Image.LANCZOS)
 
 
 def _other():

@@ -69,7 +69,7 @@ def _chromium() -> str:
     return found
 
 
-async def _drive(comfy, profile: Path, workflow: dict, picture: Path) -> tuple[dict, list[str]]:
+async def _drive(comfy, profile: Path, workflow: dict, picture: Path, queue: bool = True) -> tuple[dict, list[str]]:
     import aiohttp
 
     port = int((profile / "DevToolsActivePort").read_text().split()[0])
@@ -91,10 +91,12 @@ async def _drive(comfy, profile: Path, workflow: dict, picture: Path) -> tuple[d
                 "(async () => { window.ended = null;"
                 "app.api.addEventListener('execution_success', () => window.ended = 'success');"
                 "app.api.addEventListener('execution_error', e => window.ended = e.detail.exception_message);"
-                f"await app.loadGraphData({json.dumps(workflow)}); await app.queuePrompt(0); }})()"
+                f"await app.loadGraphData({json.dumps(workflow)}); {'await app.queuePrompt(0);' if queue else ''} }})()"
             )
-            await page.wait_for("window.ended !== null")
+            if queue:
+                await page.wait_for("window.ended !== null")
             ended = await page.evaluate("window.ended")
+            prompt = await page.evaluate("(async () => JSON.stringify((await app.graphToPrompt()).output))()")
             # a fresh profile opens the template browser over the canvas
             await page.evaluate("document.querySelectorAll('.p-dialog-close-button').forEach(b => b.click())")
             await page.evaluate(
@@ -107,12 +109,12 @@ async def _drive(comfy, profile: Path, workflow: dict, picture: Path) -> tuple[d
             overlaps = await page.evaluate(OVERLAPS)
             problems = list(page.problems)
             listening.cancel()
-    return {"ended": ended, "shown": json.loads(shown), "overlaps": overlaps}, problems
+    found = {"ended": ended, "shown": json.loads(shown), "overlaps": overlaps, "prompt": json.loads(prompt)}
+    return found, problems
 
 
-def test_page_runs_the_quick_portrait(comfy, portrait_name, speech_name, tmp_path):
-    workflow = json.loads((ROOT / "workflows" / "quick_portrait.json").read_text())
-    picture = Path(os.environ.get("PORTRAITTALK_SCREENSHOT", tmp_path / "page.png"))
+def _look(comfy, workflow: dict, tmp_path: Path, picture: Path, queue: bool = True) -> tuple[dict, list[str]]:
+    """What the page shows of a workflow, in a fresh browser."""
     profile = tmp_path / "profile"
     options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
     options += ["--disable-component-update", "--disable-sync", "--disable-quic", "--remote-debugging-port=0"]
@@ -126,10 +128,35 @@ def test_page_runs_the_quick_portrait(comfy, portrait_name, speech_name, tmp_pat
         while not (profile / "DevToolsActivePort").exists():
             assert time.monotonic() < end, "chromium did not start"
             time.sleep(0.1)
-        result, problems = asyncio.run(_drive(comfy, profile, workflow, picture))
+        return asyncio.run(_drive(comfy, profile, workflow, picture, queue))
     finally:
         browser.terminate()
         browser.wait(10)
+
+
+def test_page_shows_the_identity_portrait_as_it_was_made(comfy, tmp_path):
+    """Its weights are not there, so it is not run; every widget must get its own value, and no node cover another."""
+    workflow = json.loads((ROOT / "workflows" / "identity_portrait.json").read_text())
+    picture = Path(os.environ.get("PORTRAITTALK_SCREENSHOT_IDENTITY", tmp_path / "page.png"))
+    result, problems = _look(comfy, workflow, tmp_path, picture, queue=False)
+    kinds = {node["class_type"]: node["inputs"] for node in result["prompt"].values()}
+    sampler = kinds["PortraitTalkIdentityNetSampler"]
+    expected = {"steps": 20, "cfg": 3.5, "sampler_name": "euler", "scheduler": "normal", "denoise": 0.45}
+    expected |= {"identity_strength": 0.8, "width": 512, "height": 512, "keep_frames": "auto", "start_percent": 0}
+    expected |= {"end_percent": 1, "combine": "auto", "layer_weights": "", "batch_size": 0, "fps": 25, "crf": 16}
+    assert {name: sampler[name] for name in expected} == expected
+    assert all(isinstance(sampler[wire], list) for wire in ("model", "vae", "positive", "landmarks", "audio"))
+    adapter = kinds["PortraitTalkLoadIdentityAdapter"]
+    assert (adapter["lora"], adapter["lora_strength"], adapter["layout"]) == ("of the adapter", 0.8, "auto")
+    assert kinds["PortraitTalkLoadFaceEmbedding"]["face_index"] == 0
+    assert result["overlaps"] == []
+    assert not [problem for problem in problems if "portraittalk" in problem.lower() or "pt_under_test" in problem]
+
+
+def test_page_runs_the_quick_portrait(comfy, portrait_name, speech_name, tmp_path):
+    workflow = json.loads((ROOT / "workflows" / "quick_portrait.json").read_text())
+    picture = Path(os.environ.get("PORTRAITTALK_SCREENSHOT", tmp_path / "page.png"))
+    result, problems = _look(comfy, workflow, tmp_path, picture)
     assert result["ended"] == "success"
     kinds = {str(node["id"]): node["type"] for node in workflow["nodes"]}
     shown = {kinds.get(node): outputs for node, outputs in result["shown"].items()}
