@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import MissingDependency
-from ..weights.headers import Shapes, _parts, read_shapes
+from ..weights.headers import Shapes, parts, read_shapes
 from .arcface_crop import TEMPLATE_PX
 
 PACK = Path("models", "buffalo_l")  # below InsightFace's folder
@@ -124,7 +124,7 @@ def _operators(path: Path) -> Iterator[str]:
     Source: onnx.proto: model.graph is field 7, graph.node 1, node.op_type 4.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        for graph in _parts(content, (0, len(content)), 7):
-            for node in _parts(content, graph, 1):
-                for span in _parts(content, node, 4):
+        for graph in parts(content, (0, len(content)), 7):
+            for node in parts(content, graph, 1):
+                for span in parts(content, node, 4):
                     yield content[slice(*span)].decode()

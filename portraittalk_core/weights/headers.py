@@ -83,18 +83,24 @@ def _onnx_shapes(path: Path) -> Shapes:
     """
     shapes: Shapes = {}
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        for graph in _parts(content, (0, len(content)), 7):
-            for value in (*_parts(content, graph, 11), *_parts(content, graph, 12)):
-                name = b"".join(content[slice(*part)] for part in _parts(content, value, 1)).decode()
+        for graph in parts(content, (0, len(content)), 7):
+            for value in (*parts(content, graph, 11), *parts(content, graph, 12)):
+                name = b"".join(content[slice(*part)] for part in parts(content, value, 1)).decode()
                 spans = [value]
                 for field in (2, 1, 2, 1):
-                    spans = [part for span in spans for part in _parts(content, span, field)]
-                shapes[name] = tuple(next(_parts(content, dim, 1), (0, 0))[0] for dim in spans)
+                    spans = [part for span in spans for part in parts(content, span, field)]
+                shapes[name] = tuple(next(parts(content, dim, 1), (0, 0))[0] for dim in spans)
     return shapes
 
 
-def _parts(content: mmap.mmap, span: tuple[int, int], wanted: int) -> Iterator[tuple[int, int]]:
-    """Fields of a protobuf message that lies at start..end: (start, end) of a nested one, (value, 0) of a number."""
+def parts(content: mmap.mmap, span: tuple[int, int], wanted: int) -> Iterator[tuple[int, int]]:
+    """Fields of a protobuf message that lies at start..end: (start, end) of a nested one, (value, 0) of a number.
+
+    Args:
+        content: the file.
+        span: start and end of the message in it.
+        wanted: the fields' number.
+    """
     at, end = span
     while at < end:
         key, at = _number(content, at)

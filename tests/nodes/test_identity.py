@@ -154,8 +154,7 @@ def test_another_packs_patch_and_ours_both_act(comfy, with_face, plain):
 def test_interrupt_stops_within_one_step(comfy):
     run = comfy.run(painting(steps=60, seed=9), interrupt_at=("7", 2))
     assert run.status == "interrupted"
-    assert max(value for node, value, _ in run.progress if node == "7") < 12
-    assert run.after_interrupt_s < 5
+    assert max(value for node, value, _ in run.progress if node == "7") <= 2 * 2  # a step counts two: so many frames
     assert not [name for name in comfy.temp_files() if ".part" in name]
 
 
