@@ -96,7 +96,9 @@ class IdentityBranch:
         frames = len(queries) // len(call.labels)
         kind = (tuple(call.labels), frames, queries.dtype, queries.device)
         if kind not in self._made:
-            keys, values = self.attention.keys_values(self.tokens.to(queries))
+            weight = self.attention.to_k_ip.weight
+            keys, values = self.attention.keys_values(self.tokens.to(queries.device, weight.dtype))
+            keys, values = keys.to(queries), values.to(queries)  # a retry in fp32 has other queries than weights
             rows = [{POSITIVE: 0, NEGATIVE: 1}[label] for label in call.labels for _ in range(frames)]
             self._made[kind] = keys[rows], self.strength * values[rows]  # the factor once here, not on every pixel
         return self._made[kind]

@@ -10,6 +10,7 @@ import importlib
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 
 def main(comfyui: Path, pack: Path, folder: Path) -> None:
@@ -26,9 +27,79 @@ def main(comfyui: Path, pack: Path, folder: Path) -> None:
     for name, case in json.loads((folder / "cases.json").read_text()).items():
         made[name] = denoised(unet_binding, inputs, folder, case)
     save_file(made, folder / "denoised.safetensors")
+    told = {"refused": refused(unet_binding), "painted": painted(folder, unet_binding)}
+    (folder / "told.json").write_text(json.dumps(told))
 
 
-def tiny_model(folder: Path):
+def refused(unet_binding) -> dict[str, str]:
+    """What is said of a MODEL that is not SD1.5."""
+    import comfy.supported_models as kinds
+
+    configs = {
+        "SDXL": kinds.SDXL({"in_channels": 4, "context_dim": 2048}),
+        "SD2": kinds.SD20({"in_channels": 4, "context_dim": 1024}),
+        "inpainting": kinds.SD15({"in_channels": 9, "context_dim": 768}),
+        "pix2pix": kinds.SD15_instructpix2pix({"in_channels": 8, "context_dim": 768}),
+        "width": kinds.SD15({"in_channels": 4, "context_dim": 1280}),
+    }
+    told = {}
+    for name, config in configs.items():
+        try:
+            unet_binding.check_sd15(SimpleNamespace(model=SimpleNamespace(model_config=config)))
+        except ValueError as error:
+            told[name] = str(error)
+    return told
+
+
+class NoVae:
+    """Shows latents as they are."""
+
+    def decode(self, latents):
+        return latents[:, :3].movedim(1, -1)
+
+
+def painted(folder: Path, unet_binding) -> dict:
+    """How often the sampler ran, and what came of it, where fp16 overflows and where a weight is no number."""
+    import torch
+
+    painters = importlib.import_module(unet_binding.__name__.replace("comfy_unet", "comfy_painter"))
+    sampling = painters.Sampling(seed=0, steps=2, cfg=1.0, sampler_name="euler", scheduler="normal", denoise=1.0)
+    text = [[torch.randn(1, 7, 48), {}]]
+    return {
+        name: _paint_once(painters, tiny_model(folder, torch.float16), name, sampling, text)
+        for name in ("sound", "overflow", "broken")
+    }
+
+
+def _paint_once(painters, model, name: str, sampling, text) -> dict:
+    import comfy.sample
+    import torch
+
+    network = model.model.diffusion_model
+    if name == "broken":
+        network.out[2].weight.data.fill_(float("nan"))
+    if name == "overflow":  # beyond fp16 between two layers
+        network.time_embed[0].weight.data.mul_(200.0)
+        network.time_embed[0].bias.data.add_(60_000.0)
+        network.time_embed[2].weight.data.fill_(1.0)
+    runs, sample = [], comfy.sample.sample
+
+    def counted(*args, **options):
+        runs.append(1)
+        return sample(*args, **options)
+
+    comfy.sample.sample = counted
+    try:
+        painter = painters.ComfyPainter(model, NoVae(), (text, text), sampling, (64, 64), 2)
+        made = painter.paint_latents(torch.zeros(2, 4, 8, 8), None)
+        return {"runs": len(runs), "finite": bool(torch.isfinite(made.latents).all())}
+    except ValueError as error:
+        return {"runs": len(runs), "error": str(error)}
+    finally:
+        comfy.sample.sample = sample
+
+
+def tiny_model(folder: Path, dtype=None):
     import comfy.model_patcher
     import comfy.supported_models
     import comfy.utils
@@ -43,7 +114,7 @@ def tiny_model(folder: Path):
         "use_linear_in_transformer": False, "adm_in_channels": None, "use_temporal_attention": False,
     }  # fmt: skip
     settings = comfy.supported_models.SD15(dict(config))
-    settings.set_inference_dtype(torch.float32, None)
+    settings.set_inference_dtype(dtype or torch.float32, None)
     model = settings.get_model({}, "")
     names = comfy.utils.unet_to_diffusers(config)
     theirs = load_file(folder / "unet.safetensors")
@@ -57,14 +128,15 @@ def denoised(unet_binding, inputs, folder: Path, case: dict):
     import comfy.samplers
     import torch
 
-    model = with_identity(unet_binding, tiny_model(folder), folder, inputs["tokens"], case)
+    dtype = getattr(torch, case.get("dtype", "float32"))
+    model = with_identity(unet_binding, tiny_model(folder, dtype), folder, inputs["tokens"], case)
 
     class OneCall(comfy.samplers.Sampler):
         def sample(self, model_wrap, sigmas, extra_args, callback, noise, *_, **__):
             return model_wrap(noise, sigmas[:1].expand(len(noise)), **extra_args)
 
     guider = comfy.samplers.CFGGuider(model)
-    guider.set_conds([[inputs["positive"], {}]], [[inputs["negative"], {}]])
+    guider.set_conds([[inputs["positive"], {}]], [[inputs[case.get("negative", "negative")], {}]])
     guider.set_cfg(case["cfg"])
     x = inputs["x"]
     sigmas = torch.tensor([case["sigma"], 0.0])
@@ -80,6 +152,10 @@ def with_identity(unet_binding, model, folder: Path, tokens, case: dict):
         "adapter",
         None if case.get("lora") else {},
     )
+    if case.get("lora") == "twice":
+        import comfy.sd
+
+        model = comfy.sd.load_lora_for_models(model, None, bound.lora, 1.0, 0)[0]
     for options in case["identity"]:
         layers = {int(k): v for k, v in options.pop("layers", {}).items()}
         model = unet_binding.bind_identity(model, bound, tokens, adapters.IdentityOptions(layers=layers, **options))

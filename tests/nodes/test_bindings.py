@@ -29,6 +29,10 @@ CASES = {
     "plain": {"identity": []},
     "face": {"identity": [FACE]},
     "face_lora": {"identity": [FACE], "lora": True},
+    "lora_already": {"identity": [FACE], "lora": "twice"},
+    "fp16": {"identity": [FACE], "dtype": "float16"},
+    "bf16": {"identity": [FACE], "dtype": "bfloat16"},
+    "split": {"identity": [FACE], "negative": "odd"},
     "misplaced": {"identity": [FACE], "misplaced": True},
     "cfg_one": {"identity": [FACE], "cfg": 1.0},
     "zero": {"identity": [{"strength": 0.0}]},
@@ -47,6 +51,7 @@ def inputs():
         "x": torch.randn(3, 4, 8, 8) * SIGMA,
         "positive": torch.randn(1, 7, 48),
         "negative": torch.randn(1, 14, 48),
+        "odd": torch.randn(1, 9, 48),  # ComfyUI does not join it with seven tokens: positive and negative run alone
         "tokens": torch.randn(2, 8, 48),
     }
 
@@ -67,7 +72,7 @@ def through_comfy(inputs, tmp_path_factory):
     command = [comfy_python(comfyui), str(script), str(comfyui), str(pack), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=comfyui)
     assert done.returncode == 0, done.stderr[-3000:]
-    return load_file(folder / "denoised.safetensors")
+    return load_file(folder / "denoised.safetensors") | json.loads((folder / "told.json").read_text())
 
 
 @pytest.fixture
@@ -127,6 +132,38 @@ def test_lora_of_the_adapter_is_the_same(through_comfy, adapter, inputs):
 
 def test_the_positive_alone_is_the_same(through_comfy, adapter, inputs):
     close(through_comfy["cfg_one"], through_diffusers(adapter, inputs, IdentityOptions(**FACE), cfg=1.0))
+
+
+def test_positive_and_negative_apart_are_the_same(through_comfy, adapter, inputs):
+    expected = through_diffusers(adapter, {**inputs, "negative": inputs["odd"]}, IdentityOptions(**FACE))
+    close(through_comfy["split"], expected)
+
+
+def test_a_lora_that_is_there_already_is_not_applied_again(through_comfy):
+    close(through_comfy["lora_already"], through_comfy["face_lora"])
+
+
+@pytest.mark.parametrize(("case", "apart"), [("fp16", 0.02), ("bf16", 0.2)])
+def test_half_precision_is_near(case, apart, through_comfy):
+    size = through_comfy["face"].abs().mean()
+    assert 0 < (through_comfy[case] - through_comfy["face"]).abs().mean() < apart * size
+
+
+def test_what_is_not_sd15_is_refused_by_name(through_comfy):
+    told = through_comfy["refused"]
+    assert "the MODEL is SDXL, but IdentityNet needs an SD1.5 checkpoint" in told["SDXL"]
+    assert "the MODEL is Stable Diffusion 2, but" in told["SD2"]
+    assert "an inpainting checkpoint (9 input channels)" in told["inpainting"]
+    assert "an InstructPix2Pix checkpoint (8 input channels)" in told["pix2pix"]
+    assert "the adapter's tokens are 768 wide, the MODEL attends to 1280" in told["width"]
+
+
+def test_overflow_in_fp16_is_done_again_in_fp32_once(through_comfy):
+    painted = through_comfy["painted"]
+    assert painted["sound"] == {"runs": 1, "finite": True}
+    assert painted["overflow"] == {"runs": 2, "finite": True}
+    assert painted["broken"]["runs"] == 2
+    assert "values that are not numbers, in fp32 too" in painted["broken"]["error"]
 
 
 @pytest.mark.parametrize("case", ["zero", "later"])
