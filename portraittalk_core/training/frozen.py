@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
+from ..diffusion.checkpoint import SCALING
+from ..diffusion.text import WINDOW, encode_text
 from ..errors import InputError
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
     from transformers import CLIPTextModel, CLIPTokenizer
 
-LATENT_SCALE = 0.18215  # of SD1.x
-NUM_TOKENS, FIRST, LAST = 77, 49406, 49407  # of CLIP's text; an empty text is the first and then the last
+FIRST, LAST = 49406, 49407  # of CLIP's tokens; an empty text is the first and then the last
 
 
 class Codec(Protocol):
@@ -52,13 +52,13 @@ class VaeCodec:
     def encode(self, pictures: Tensor) -> Tensor:
         """Means of the latents: their spread is far below the noise of the first timestep."""
         with torch.autocast(pictures.device.type, enabled=False):
-            return self._vae.encode(pictures.float()).latent_dist.mode() * LATENT_SCALE
+            return self._vae.encode(pictures.float()).latent_dist.mode() * SCALING
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Pictures of latents."""
         with torch.autocast(latents.device.type, enabled=False):
-            return self._vae.decode(latents.float() / LATENT_SCALE, return_dict=False)[0]
+            return self._vae.decode(latents.float() / SCALING, return_dict=False)[0]
 
 
 class ClipTexts:
@@ -66,15 +66,11 @@ class ClipTexts:
 
     Args:
         encoder: CLIP's.
-        tokenizer: folder with vocab.json and merges.txt; None reads every caption as empty.
-
-    Raises:
-        InputError: the folder holds no tokenizer.
+        tokenizer: that goes with it; None is enough where every caption is empty.
     """
 
-    def __init__(self, encoder: CLIPTextModel, tokenizer: Path | None) -> None:
-        self._encoder = encoder.eval().requires_grad_(False)
-        self._tokenizer = _load_tokenizer(tokenizer) if tokenizer else None
+    def __init__(self, encoder: CLIPTextModel, tokenizer: CLIPTokenizer | None = None) -> None:
+        self._encoder, self._tokenizer = encoder.eval().requires_grad_(False), tokenizer
         self._empty: Tensor | None = None
 
     def to(self, device: torch.device, dtype: torch.dtype) -> ClipTexts:
@@ -85,27 +81,17 @@ class ClipTexts:
 
     @torch.no_grad()
     def tokens(self, captions: Sequence[str]) -> Tensor:
-        """(B, 77, 768) of captions."""
+        """(B, 77, 768) of captions; of a long one, the first 75 words or word pieces."""
+        return torch.cat([self._one(caption) if caption else self._nothing() for caption in captions])
+
+    def _one(self, caption: str) -> Tensor:
+        if self._tokenizer is None:
+            raise InputError("a caption needs CLIP's tokenizer; give the folder with its vocab.json and merges.txt.")
+        return encode_text(self._encoder, self._tokenizer, caption)[:, :WINDOW]
+
+    def _nothing(self) -> Tensor:
         if self._empty is None:
-            self._empty = self._encode(torch.tensor([[FIRST] + [LAST] * (NUM_TOKENS - 1)]))
-        if self._tokenizer is None or not any(captions):
-            return self._empty.expand(len(captions), -1, -1)
-        read = self._tokenizer(
-            list(captions), padding="max_length", max_length=NUM_TOKENS, truncation=True, return_tensors="pt"
-        )
-        return self._encode(read.input_ids)
-
-    def _encode(self, ids: Tensor) -> Tensor:
-        return self._encoder(ids.to(next(self._encoder.parameters()).device)).last_hidden_state
-
-
-def _load_tokenizer(folder: Path) -> CLIPTokenizer:
-    from transformers import CLIPTokenizer
-
-    try:
-        return CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(
-            f"{folder} holds no CLIP tokenizer ({str(error).splitlines()[0]}); "
-            "it needs the files vocab.json and merges.txt of openai/clip-vit-large-patch14."
-        ) from error
+            ids = torch.tensor([[FIRST] + [LAST] * (WINDOW - 1)])
+            device = self._encoder.get_input_embeddings().weight.device
+            self._empty = self._encoder(ids.to(device)).last_hidden_state
+        return self._empty

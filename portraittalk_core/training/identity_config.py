@@ -39,7 +39,7 @@ class IdentityTraining:
     cache_latents: bool = False  # of the whole pictures, in memory: 64 KB for each at 512 pixels
     gradient_checkpointing: bool = False  # less memory, about a third slower
     face_models: Path | None = None  # folder with InsightFace's buffalo_l, for pictures without an embedding file
-    tokenizer: Path | None = None  # folder with CLIP's vocab.json and merges.txt; None leaves captions unread
+    tokenizer: Path | None = None  # folder with CLIP's, for captions; None looks where diffusion.text does
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
     def __post_init__(self) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,11 +16,9 @@ from torch import Tensor
 
 from ..checks import check_finite, check_shape
 from ..errors import InputError, MissingDependency, OutputError
+from ..face.embedding import FaceEmbedding
 from ..media.image import SUFFIXES, load_picture
 from ..media.records import load_record, save_record
-
-if TYPE_CHECKING:
-    from ..face.embedding import FaceEmbedding
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +30,11 @@ Progress = Callable[[int, int], None]
 class Encoder(Protocol):
     """What `face.face_encoder.FaceEncoder` offers."""
 
-    def encode(self, pictures: Sequence[Tensor]) -> object:
+    def encode(self, pictures: Sequence[Tensor], names: Sequence[str]) -> object:
         """Of pictures (H, W, 3) uint8, something whose `embedding` is a FaceEmbedding."""
+
+    def close(self) -> None:
+        """Free its networks."""
 
 
 @dataclass(frozen=True)
@@ -177,24 +179,27 @@ def read_people(
     paths = [path for path in paths if path.suffix.lower() in SUFFIXES]
     if not paths:
         raise InputError(f"{folder} has no sub-folder with pictures ({', '.join(SUFFIXES)}); make one per person.")
-    encoder: Encoder | None = None
     kept, dropped = [], []
-    for number, path in enumerate(paths):
-        name = f"{path.parent.name}/{path.name}"
-        try:
-            record = path.with_name(path.name + EMBEDDING_SUFFIX)
-            if not record.exists():
-                encoder = encoder or make_encoder()
-            kept.append(
-                FacePicture(path.parent.name, name, _Reader(path), _embedded(path, record, encoder), _said(path))
-            )
-        except MissingDependency:
-            raise
-        except InputError as error:
-            dropped.append((name, str(error)))
-            log.warning("%s is left out: %s", name, error)
-        if on_progress:
-            on_progress(number + 1, len(paths))
+    with contextlib.ExitStack() as stack:
+
+        def make() -> Encoder:
+            encoder = make_encoder()
+            stack.callback(encoder.close)
+            return encoder
+
+        faces = _Faces(make)
+        for number, path in enumerate(paths):
+            name = f"{path.parent.name}/{path.name}"
+            try:
+                face, said = faces.of(path), _said(path)
+                kept.append(FacePicture(path.parent.name, name, _Reader(path), face, said))
+            except MissingDependency:
+                raise
+            except InputError as error:
+                dropped.append((name, str(error)))
+                log.warning("%s is left out: %s", name, error)
+            if on_progress:
+                on_progress(number + 1, len(paths))
     if not kept:
         reasons = "; ".join(reason for _, reason in dropped[:SHOWN])
         raise InputError(f"none of the {len(paths)} pictures in {folder} can be used: {reasons}")
@@ -212,19 +217,24 @@ class _Reader:
         return load_picture(self.path).permute(2, 0, 1).float() / 127.5 - 1
 
 
-def _embedded(path: Path, record: Path, encoder: Encoder | None) -> Tensor:
-    """(512,) of a picture that can be read and has a face."""
-    from ..face.embedding import FaceEmbedding
+class _Faces:
+    """Embeddings of pictures, from the records beside them, else computed and kept there."""
 
-    picture = load_picture(path)
-    if encoder is None or record.exists():
-        return load_record(FaceEmbedding, record).averaged()
-    embedding: FaceEmbedding = encoder.encode([picture]).embedding
-    try:
-        save_record(embedding, record)
-    except OutputError as error:
-        log.warning("the embedding of %s is not kept: %s", path.name, error)
-    return embedding.averaged()
+    def __init__(self, make_encoder: Callable[[], Encoder]) -> None:
+        self._make, self._encoder = make_encoder, None
+
+    def of(self, path: Path) -> Tensor:
+        """(512,) of a picture that can be read and has a face."""
+        picture, record = load_picture(path), path.with_name(path.name + EMBEDDING_SUFFIX)
+        if record.exists():
+            return load_record(FaceEmbedding, record).averaged()
+        self._encoder = self._encoder or self._make()
+        embedding = self._encoder.encode([picture], [path.name]).embedding
+        try:
+            save_record(embedding, record)
+        except OutputError as error:
+            log.warning("the embedding of %s is not kept: %s", path.name, error)
+        return embedding.averaged()
 
 
 def _said(path: Path) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from ..diffusion.branches import bind
+from ..diffusion.checkpoint import load_sd15
 from ..diffusion.denoiser import NUM_TIMESTEPS, training_sigmas
 from ..diffusion.sites import SITES
+from ..diffusion.text import find_tokenizer
 from ..errors import InputError
 from ..identity.adapter import IdentityAdapter, load_adapter, new_adapter, save_adapter
 from ..identity.decoupled_attention import DecoupledAttention
@@ -35,8 +36,6 @@ from .trainer import TrainingResult, train_stage
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
-
-log = logging.getLogger(__name__)
 
 TRAINABLE_LAYOUTS = ("faceid", "portrait")
 SAMPLE_STEPS, SAMPLE_CFG, SAMPLE_PEOPLE = 20, 3.0, 4
@@ -116,8 +115,9 @@ class IdentityStage:
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Projection, keys and values of the sites, and the LoRA if wanted."""
-        found = {name: parameter for name, parameter in self.adapter.named_parameters()}
-        return found | {f"lora.{name}": tensor for name, tensor in self._lora.items() if tensor.requires_grad}
+        return dict(self.adapter.named_parameters()) | {
+            f"lora.{name}": tensor for name, tensor in self._lora.items() if tensor.requires_grad
+        }
 
     def settings(self) -> dict[str, object]:
         """Everything that what is learnt depends on, besides the trainer's own."""
@@ -128,8 +128,10 @@ class IdentityStage:
 
     def place(self, device: torch.device, dtype: torch.dtype) -> None:
         """Move to a device; the UNet and the text encoder also to a type."""
-        self._device, self._dtype = device, dtype
-        self.parts.unet.to(device, dtype)
+        self._device = device
+        self.parts.unet.to(device)
+        if self.parts.unet.dtype != dtype:  # diffusers warns at every conversion
+            self.parts.unet.to(dtype)
         self.parts.codec.to(device, dtype)
         self.parts.texts.to(device, dtype)
         self.adapter.to(device)
@@ -171,7 +173,7 @@ class IdentityStage:
         return loss, {"hidden": sum(ratios) / size, "no_face": float(no_image.float().mean())}
 
     def sample_images(self, tick: Callable[[], None]) -> Sequence[Tensor]:
-        """For up to four people: a picture of them, and below what is drawn of its embedding."""
+        """For up to four people, one of their pictures and below it what is drawn of its embedding."""
         chosen = [self.data.of(person)[0] for person in self.data.people[:SAMPLE_PEOPLE]]
         batch = self.data.at(chosen, self.config.resolution)
         drawn = self.draw(batch.face_embeds, self.config.trainer.seed, tick)
@@ -253,8 +255,6 @@ def train_identity(config: IdentityTraining, on_progress: Progress | None = None
         MissingDependency: diffusers, accelerate or face models are absent.
         OutputError: `config.out` cannot be written.
     """
-    from ..diffusion.checkpoint import load_sd15
-
     tell = on_progress or (lambda *_: None)
     with explain_write_errors(config.out):
         config.out.mkdir(parents=True, exist_ok=True)
@@ -263,10 +263,9 @@ def train_identity(config: IdentityTraining, on_progress: Progress | None = None
     lacks = [name for name in ("vae", "text_encoder") if getattr(base, name) is None]
     if lacks:
         raise InputError(f"{config.checkpoint.name} lacks {' and '.join(lacks)}; give a complete SD1.5 checkpoint.")
-    parts = FrozenParts(base.unet, VaeCodec(base.vae), ClipTexts(base.text_encoder, config.tokenizer))
     data, report = read_people(config.data, lambda: _encoder(config), lambda *_: tell(0, config.trainer.steps))
-    if config.tokenizer is None and any(picture.caption for picture in data.pictures):
-        log.warning("captions are not read: the configuration names no tokenizer")
+    tokenizer = find_tokenizer(config.tokenizer) if any(picture.caption for picture in data.pictures) else None
+    parts = FrozenParts(base.unet, VaeCodec(base.vae), ClipTexts(base.text_encoder, tokenizer))
     adapter = load_adapter(config.adapter) if config.adapter else fresh_adapter(base.unet, config.trainer.seed)
     with IdentityStage(parts, adapter, data, config) as stage:
         training = train_stage(stage, config.trainer, config.out, tell)

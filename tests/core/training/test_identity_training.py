@@ -1,0 +1,532 @@
+import dataclasses
+import json
+import shutil
+
+import pytest
+import torch
+from adapter_files import adapter_tensors
+from PIL import Image
+from sd15_files import make_checkpoint
+from tokenizer_files import write_tokenizer
+from toy_faces import PEOPLE, FixedTexts, PatchCodec, draw_embedding, draw_face, pretrain, toy_data
+
+from portraittalk_core.diffusion.adapter_lora import kohya_lora
+from portraittalk_core.diffusion.branches import bind
+from portraittalk_core.diffusion.checkpoint import load_sd15
+from portraittalk_core.diffusion.sites import SITES
+from portraittalk_core.diffusion.text import encode_text, find_tokenizer
+from portraittalk_core.errors import InputError
+from portraittalk_core.face.embedding import FaceEmbedding
+from portraittalk_core.identity.adapter import IdentityOptions, build_adapter, identity_branches, load_adapter
+from portraittalk_core.layers.attention import NEGATIVE, POSITIVE
+from portraittalk_core.media.records import load_record, save_record
+from portraittalk_core.threads import one_torch_thread
+from portraittalk_core.training.frozen import ClipTexts, VaeCodec
+from portraittalk_core.training.identity_config import IdentityTraining, load_config
+from portraittalk_core.training.identity_data import FaceData, fit_square, read_people
+from portraittalk_core.training.identity_stage import (
+    FrozenParts,
+    IdentityStage,
+    dropped,
+    fresh_adapter,
+    train_identity,
+)
+from portraittalk_core.training.trainer import TrainerConfig, step_generator, train_stage
+from portraittalk_core.weights.adapters import sort_adapter
+from portraittalk_core.weights.load import read_metadata
+
+diffusers = pytest.importorskip("diffusers")
+pytest.importorskip("accelerate")
+
+MASKS = (0.75, 1.0)  # so little is left to see that it is the embedding that tells who it is
+QUICK = TrainerConfig(
+    steps=6, batch_size=2, gradient_accumulation=2, learning_rate=5e-3, ema_decay=0.9, save_every=2, sample_every=4
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _steady():
+    """The same sums on every machine, and no threads that wait for each other."""
+    with one_torch_thread():
+        yield
+
+
+@pytest.fixture(scope="module")
+def sd15(tmp_path_factory):
+    return make_checkpoint(tmp_path_factory.mktemp("sd15") / "sd15.safetensors")
+
+
+def toy_config(out, trainer=QUICK, **changes) -> IdentityTraining:
+    return IdentityTraining(out, out, out, resolution=64, mask_ratio=MASKS, trainer=trainer, **changes)
+
+
+def toy_unet(seed: int = 0):
+    torch.manual_seed(seed)
+    return diffusers.UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(32, 64, 128, 128),
+        cross_attention_dim=48,
+        attention_head_dim=8,
+        norm_num_groups=8,
+    ).eval()
+
+
+def toy_parts(unet=None) -> FrozenParts:
+    return FrozenParts(unet or toy_unet(), PatchCodec(), FixedTexts())
+
+
+def content(network: torch.nn.Module) -> dict[str, bytes]:
+    return {name: tensor.numpy().tobytes() for name, tensor in network.state_dict().items()}
+
+
+@torch.no_grad()
+def held_out_loss(parts, adapter, config, whose="own", batches=6, size=16) -> float:
+    """On pictures, embeddings, masks and noise that training has not seen; nothing is dropped."""
+    data = toy_data(20, 32)
+    stage = IdentityStage(
+        parts, adapter, data, dataclasses.replace(config, drop_image=0.0, drop_text=0.0, drop_both=0.0)
+    )
+    losses = []
+    with stage:
+        for number in range(batches):
+            batch = data.batch(number, size, 99, 64)
+            people = [data.pictures[index].person for index in batch.indices]
+            if whose == "other":
+                strangers = [data.of({"anna": "bruno", "bruno": "anna"}[person])[0] for person in people]
+                batch = dataclasses.replace(batch, face_embeds=data.at(strangers, 64).face_embeds)
+            elif whose == "none":
+                batch = dataclasses.replace(batch, face_embeds=torch.zeros_like(batch.face_embeds))
+            losses.append(float(stage.loss(batch, step_generator(777, number))[0]))
+    return sum(losses) / len(losses)
+
+
+@pytest.fixture(scope="module")
+def learnt(tmp_path_factory):
+    """A frozen UNet that knows both people but not whom it is shown, and an adapter that has learnt to tell it."""
+    out = tmp_path_factory.mktemp("toy")
+    config = toy_config(
+        out, TrainerConfig(120, 8, 1, learning_rate=5e-3, ema_decay=0.9, save_every=1000, sample_every=0)
+    )
+    unet = toy_unet()
+    pretrain(unet, 160, MASKS)
+    parts, adapter, before = toy_parts(unet), fresh_adapter(unet, 0), content(unet)
+    losses = {"start": held_out_loss(parts, adapter, config)}
+    with IdentityStage(parts, adapter, toy_data(10, 64), config) as stage:
+        result = train_stage(stage, config.trainer, out)
+        stage.export(result.averages, out / "adapter.safetensors", {"steps": "120"})
+    losses |= {whose: held_out_loss(parts, adapter, config, whose) for whose in ("own", "other", "none")}
+    return parts, adapter, out / "adapter.safetensors", losses, before
+
+
+def test_the_adapter_learns_who_is_who(learnt):
+    losses = learnt[3]
+    assert losses["own"] <= 0.7 * losses["start"]
+    assert losses["other"] >= 1.5 * losses["start"]  # the wrong face misleads: it is not mere practice that helped
+    assert 0.85 * losses["start"] <= losses["none"] <= 1.3 * losses["start"]
+
+
+def test_no_frozen_weight_changes(learnt):
+    parts, _, _, _, before = learnt
+    assert content(parts.unet) == before
+    assert not any(p.requires_grad for p in parts.unet.parameters())
+
+
+def test_the_exported_file_is_what_was_learnt(learnt):
+    parts, adapter, path, losses, _ = learnt
+    loaded = load_adapter(path)
+    assert loaded.layout == "faceid" and not loaded.lora
+    assert {k: v for k, v in read_metadata(path).items() if k != "format"} == {
+        "layout": "faceid",
+        "base": "SD1.5",
+        "steps": "120",
+    }
+    assert content(loaded) == content(adapter)
+    assert held_out_loss(parts, loaded, toy_config(path.parent)) == pytest.approx(losses["own"], rel=1e-6)
+
+
+def test_a_drawn_face_has_its_persons_colours(learnt):
+    parts, adapter, path, _, _ = learnt
+    data = toy_data(30, 4)
+    with IdentityStage(parts, adapter, data, toy_config(path.parent)) as stage:
+        batch = data.at([data.of("anna")[0], data.of("bruno")[0]], 64)
+        drawn = stage.draw(batch.face_embeds, seed=1)[:, :, 24:48, 24:40].mean((2, 3))
+    for row, person in enumerate(PEOPLE):
+        skins = torch.stack([(drawn[row] - torch.tensor(one.skin)).norm() for one in PEOPLE])
+        assert int(skins.argmin()) == PEOPLE.index(person)
+
+
+# --- what a run does step by step: random weights, a few steps
+
+
+def run(out, stop_after=None, **changes):
+    config = toy_config(out, **changes)
+    unet = toy_unet()
+    parts, before = toy_parts(unet), content(unet)
+
+    def on_progress(done, total):
+        if done == stop_after:
+            raise KeyboardInterrupt
+
+    with IdentityStage(parts, fresh_adapter(unet, 0), toy_data(10, 3), config) as stage:
+        result = train_stage(stage, config.trainer, out, on_progress)
+        path = stage.export(result.averages, out / "adapter.safetensors", {})
+    assert content(unet) == before
+    return stage, result, path
+
+
+@pytest.mark.parametrize("train_lora", [False, True])
+def test_resume_is_bit_exact(tmp_path, train_lora):
+    options = {"train_lora": train_lora, "rank": 4, "cache_latents": train_lora}
+    whole, _, first = run(tmp_path / "whole", **options)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", stop_after=5, **options)
+    again, result, second = run(tmp_path / "cut", **options)
+    assert result.resumed_from == 4
+    assert first.read_bytes() == second.read_bytes()
+    moved = fresh_adapter(whole.parts.unet, 0).state_dict()
+    for name, weight in whole.trainable().items():
+        assert torch.equal(weight, again.trainable()[name])
+        assert name.startswith("lora.") or not torch.equal(weight, moved[name])
+    assert len(whole.trainable()) == 6 + 32 + 256 * train_lora
+    picture = Image.open(result.samples[-1] if result.samples else tmp_path / "cut/samples/step_00000004.png")
+    assert picture.size == (128, 128)  # two people, each above what was drawn of them
+
+
+def test_only_what_is_to_be_trained_gets_gradients(tmp_path):
+    unet = toy_unet()
+    for train_lora in (False, True):
+        config = toy_config(tmp_path, train_lora=train_lora, rank=2)
+        with IdentityStage(toy_parts(unet), fresh_adapter(unet, 0), toy_data(10, 2), config) as stage:
+            for name, parameter in stage.trainable().items():  # away from zero, where some gradients vanish
+                torch.nn.init.normal_(parameter, 0 if "norm.weight" not in name else 1, 0.1)
+            stage.loss(stage.batch(1, 0), step_generator(0, 1))[0].backward()
+            assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in stage.trainable().values())
+        assert all(p.grad is None for p in unet.parameters())
+
+
+def test_gradient_checkpointing_changes_no_gradient(tmp_path):
+    grads = []
+    for saving in (False, True):
+        unet = toy_unet()
+        config = toy_config(tmp_path, gradient_checkpointing=saving)
+        with IdentityStage(toy_parts(unet), fresh_adapter(unet, 0), toy_data(10, 2), config) as stage:
+            torch.nn.init.normal_(stage.adapter.sites["31"].to_v_ip.weight, generator=step_generator(0, 0))
+            stage.loss(stage.batch(1, 0), step_generator(0, 1))[0].backward()
+            grads.append({name: p.grad for name, p in stage.trainable().items()})
+        assert unet.is_gradient_checkpointing == saving
+    assert all(torch.allclose(grads[0][name], grads[1][name], atol=1e-6) for name in grads[0])
+
+
+def test_every_row_has_its_own_face(tmp_path):
+    """A batch of two people gives each the noise that it gets alone."""
+    unet = toy_unet()
+    data = toy_data(10, 2)
+    with IdentityStage(toy_parts(unet), random_adapter(), data, toy_config(tmp_path)) as stage, torch.no_grad():
+        faces = data.at([0, 2], 64).face_embeds
+        latents = torch.randn(1, 4, 8, 8, generator=step_generator(0, 0)).expand(2, -1, -1, -1)
+        level, text = torch.tensor([500, 500]), FixedTexts().tokens(["", ""])
+        both = stage._noise(latents, level, text, faces)
+        alone = [stage._noise(latents[:1], level[:1], text[:1], faces[i : i + 1]) for i in range(2)]
+    assert torch.allclose(both, torch.cat(alone), atol=1e-5)
+    assert (both[0] - both[1]).abs().max() > 0.01
+
+
+def random_adapter(layout: str = "faceid", lora: bool = False):
+    made = adapter_tensors(layout)
+    flat = {f"{part}.{name}": tensor for part, of in made.items() for name, tensor in of.items()}
+    return build_adapter(sort_adapter({n: t for n, t in flat.items() if lora or "_lora." not in n}, layout), layout)
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_training_sees_what_inference_draws(tmp_path, lora):
+    """The branch and the LoRA of training against the inference branch and weights with the LoRA added by hand."""
+    adapter, data = random_adapter(lora=lora), toy_data(10, 1)
+    assert bool(adapter.lora) == lora
+    face = data.at([0], 64).face_embeds
+    latents = torch.randn(2, 4, 8, 8, generator=step_generator(0, 0))
+    level, text = torch.tensor([400, 400]), FixedTexts().tokens(["", ""])
+    with IdentityStage(toy_parts(), adapter, data, toy_config(tmp_path)) as stage, torch.no_grad():
+        trained = stage._noise(latents, level, text, torch.cat([face, torch.zeros(1, 512)]))
+    unet = toy_unet()
+    changes = kohya_lora(adapter.lora)
+    with torch.no_grad():
+        for name, layer in unet.named_modules():
+            up = changes.get(f"lora_unet_{name.replace('.', '_')}.lora_up.weight")
+            if up is not None:
+                layer.weight += up @ changes[f"lora_unet_{name.replace('.', '_')}.lora_down.weight"]
+    tokens = adapter.tokens(FaceEmbedding(face))
+    branches = identity_branches(adapter, tokens, [site.adapter_key for site in SITES], IdentityOptions())
+    with bind(unet, {index: [branch] for index, branch in branches.items()}) as batch, torch.no_grad():
+        batch.labels = (POSITIVE, NEGATIVE)
+        expected = unet(latents, level, text).sample
+        plain = toy_unet()(latents, level, text).sample
+    assert torch.allclose(trained, expected, atol=1e-4)
+    assert (trained - plain).abs().max() > 0.05
+
+
+def test_the_unet_is_left_as_it_was(tmp_path):
+    unet = toy_unet()
+    latents, level, text = torch.randn(1, 4, 8, 8), torch.tensor([10]), FixedTexts().tokens([""])
+    with torch.no_grad():
+        before = unet(latents, level, text).sample
+        with IdentityStage(toy_parts(unet), random_adapter(lora=True), toy_data(10, 1), toy_config(tmp_path)):
+            pass
+        assert torch.equal(unet(latents, level, text).sample, before)
+
+
+def test_modes_start_alike_where_nothing_is_hidden(tmp_path):
+    unet, losses = toy_unet(), []
+    for mode in ("paper", "reconstruct"):
+        config = dataclasses.replace(toy_config(tmp_path), mask_ratio=(0.0, 0.0), mode=mode, snr_limit=0.0)
+        with IdentityStage(toy_parts(unet), fresh_adapter(unet, 0), toy_data(10, 2), config) as stage, torch.no_grad():
+            losses.append(float(stage.loss(stage.batch(1, 0), step_generator(0, 1))[0]))
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+
+
+def test_drops_have_their_shares(tmp_path):
+    config = toy_config(tmp_path, drop_image=0.05, drop_text=0.1, drop_both=0.2)
+    image, text = dropped(torch.rand(200_000, generator=step_generator(0, 0)), config)
+    for found, expected in ((image & ~text, 0.05), (text & ~image, 0.1), (image & text, 0.2)):
+        assert float(found.float().mean()) == pytest.approx(expected, abs=0.003)
+
+
+def test_a_dropped_face_is_the_projection_of_zeros(tmp_path):
+    config = toy_config(tmp_path, drop_image=1.0, drop_text=0.0, drop_both=0.0)
+    with IdentityStage(toy_parts(), random_adapter(), toy_data(10, 2), config) as stage, torch.no_grad():
+        one, two = stage.batch(1, 0), stage.batch(1, 0)
+        two = dataclasses.replace(two, face_embeds=two.face_embeds.flip(0))
+        assert torch.equal(stage.loss(one, step_generator(0, 1))[0], stage.loss(two, step_generator(0, 1))[0])
+        none = stage.adapter.tokens(FaceEmbedding(one.face_embeds))[1]
+        assert torch.allclose(stage._faces.tokens, none.expand_as(stage._faces.tokens), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("layout", "train_lora", "told"),
+    [("plus", False, "plus adapters cannot be trained"), ("portrait", True, "portrait has no LoRA")],
+)
+def test_what_cannot_be_trained_is_refused(tmp_path, layout, train_lora, told):
+    tensors = adapter_tensors(layout, num_tokens=16 if layout == "portrait" else 4)
+    flat = {f"{part}.{name}": tensor for part, of in tensors.items() for name, tensor in of.items()}
+    adapter = build_adapter(sort_adapter(flat, layout), layout)
+    with pytest.raises(InputError, match=told):
+        IdentityStage(toy_parts(), adapter, toy_data(10, 1), toy_config(tmp_path, train_lora=train_lora))
+
+
+def test_resume_refuses_another_config_and_other_data(tmp_path):
+    run(tmp_path, trainer=dataclasses.replace(QUICK, steps=2, sample_every=0))
+    with pytest.raises(InputError, match="mode was 'reconstruct', is 'paper'"):
+        run(tmp_path, trainer=QUICK, mode="paper")
+    config = toy_config(tmp_path)
+    with (
+        IdentityStage(toy_parts(), fresh_adapter(toy_unet(), 0), toy_data(11, 3), config) as stage,
+        pytest.raises(InputError, match="data was"),
+    ):
+        train_stage(stage, config.trainer, tmp_path)
+
+
+# --- data
+
+
+def test_batches_show_everybody_once_and_pair_with_another_picture():
+    data = toy_data(10, 5)
+    marked = FaceData(
+        [dataclasses.replace(p, face_embed=torch.full((512,), float(i))) for i, p in enumerate(data.pictures)]
+    )
+    shown = [marked.batch(number, 2, 7, 64) for number in range(5)]
+    assert sorted(index for batch in shown for index in batch.indices) == list(range(10))
+    for batch in shown:
+        for index, face in zip(batch.indices, batch.face_embeds[:, 0].int().tolist(), strict=True):
+            assert face != index and marked.pictures[face].person == marked.pictures[index].person
+    again, other = marked.batch(3, 2, 7, 64), marked.batch(3, 2, 8, 64)
+    assert again.indices == shown[3].indices and torch.equal(again.face_embeds, shown[3].face_embeds)
+    assert other.indices != again.indices or not torch.equal(other.face_embeds, again.face_embeds)
+
+
+def test_a_single_picture_is_paired_with_itself():
+    data = toy_data(10, 1, PEOPLE[:1])
+    assert torch.equal(data.batch(0, 2, 0, 64).face_embeds[0], data.pictures[0].face_embed)
+
+
+def test_the_middle_square_is_taken():
+    picture = torch.zeros(3, 100, 300)
+    picture[:, :, 100:200] = 1
+    assert torch.equal(fit_square(picture, 100), torch.ones(3, 100, 100))
+    assert torch.allclose(fit_square(picture, 64), torch.ones(3, 64, 64), atol=1e-6)
+
+
+class FakeEncoder:
+    """Embeds by the mean colour; sees no face in black pictures."""
+
+    def __init__(self) -> None:
+        self.seen, self.closed = [], False
+
+    def encode(self, pictures, names):
+        self.seen += names
+        if pictures[0].float().mean() < 1:
+            raise InputError("no face was found")
+        draw = torch.Generator().manual_seed(int(pictures[0].float().mean()))
+        return type("Encoded", (), {"embedding": FaceEmbedding(torch.randn(1, 512, generator=draw))})
+
+    def close(self):
+        self.closed = True
+
+
+def write_people(folder, records=True, captions=False):
+    draw = torch.Generator().manual_seed(4)
+    for name, person in zip(("anna", "bruno"), PEOPLE, strict=True):
+        (folder / name).mkdir(parents=True)
+        for number in range(2):
+            picture = ((draw_face(person, draw, 128) + 1) * 127.5).byte().permute(1, 2, 0).numpy()
+            path = folder / name / f"{number}.png"
+            Image.fromarray(picture).save(path)
+            if captions:
+                path.with_suffix(".txt").write_text(f"a photo of {name}\n")
+            if records:
+                record = FaceEmbedding(draw_embedding(person, draw)[None])
+                save_record(record, folder / name / f"{number}.png.embedding.safetensors")
+    return folder
+
+
+def test_embeddings_are_computed_once_and_kept(tmp_path):
+    folder, encoder = write_people(tmp_path, records=False, captions=True), FakeEncoder()
+    seen = []
+    first, report = read_people(folder, lambda: encoder, lambda *now: seen.append(now))
+    assert (report.people, report.pictures, report.dropped) == (2, 4, ())
+    assert len(encoder.seen) == 4 and encoder.closed and seen == [(i, 4) for i in range(1, 5)]
+    kept = load_record(FaceEmbedding, folder / "anna" / "0.png.embedding.safetensors")
+    assert torch.equal(kept.averaged(), first.pictures[0].face_embed)
+    again, _ = read_people(folder, lambda: pytest.fail("must not be needed"))
+    assert again.fingerprint() == first.fingerprint()
+    assert {p.caption for p in first.pictures} == {"a photo of anna", "a photo of bruno"}
+    assert first.pictures[0].read().shape == (3, 128, 128)
+
+
+def test_what_cannot_be_used_is_told(tmp_path):
+    folder = write_people(tmp_path)
+    Image.new("RGB", (128, 128)).save(folder / "anna" / "black.png")
+    Image.new("RGB", (32, 32)).save(folder / "anna" / "small.png")
+    (folder / "bruno" / "broken.jpg").write_bytes(b"no picture")
+    data, report = read_people(folder, FakeEncoder)
+    assert report.pictures == len(data) == 4
+    told = dict(report.dropped)
+    assert set(told) == {"anna/black.png", "anna/small.png", "bruno/broken.jpg"}
+    assert "no face" in told["anna/black.png"] and "32×32" in told["anna/small.png"]
+
+
+def test_a_folder_without_people_is_refused(tmp_path):
+    with pytest.raises(InputError, match="is not a folder"):
+        read_people(tmp_path / "none", FakeEncoder)
+    with pytest.raises(InputError, match="no sub-folder with pictures"):
+        read_people(tmp_path, FakeEncoder)
+    (tmp_path / "anna").mkdir()
+    Image.new("RGB", (128, 128)).save(tmp_path / "anna" / "black.png")
+    with pytest.raises(InputError, match="none of the 1 pictures.*no face"):
+        read_people(tmp_path, FakeEncoder)
+
+
+# --- from files to a file
+
+
+def write_config(tmp_path, more="", **trainer) -> object:
+    settings = {"steps": 2, "batch_size": 2, "gradient_accumulation": 1, "sample_every": 2, **trainer}
+    lines = [f"{name} = {value}" for name, value in settings.items()]
+    head = 'checkpoint = "sd15.safetensors"\ndata = "people"\nout = "out"\nresolution = 64\nmask_patch = 8\n'
+    path = tmp_path / "identity.toml"
+    path.write_text(head + more + "[trainer]\n" + "\n".join(lines), encoding="utf-8")
+    return path
+
+
+def test_identity_is_trained_from_a_config_file(tmp_path, sd15):
+    shutil.copy(sd15, tmp_path)
+    write_people(tmp_path / "people", captions=True)
+    write_tokenizer(tmp_path / "words")
+    more = 'train_lora = true\nrank = 2\ntokenizer = "words"\n'
+    path = write_config(tmp_path, more)
+    seen = []
+    made = train_identity(load_config(path), lambda *now: seen.append(now))
+    assert seen[-1] == (2, 2) and seen[0] == (0, 2)
+    adapter = load_adapter(made.adapter)
+    assert adapter.layout == "faceid" and len(adapter.lora) == 256
+    assert made.adapter == tmp_path / "out" / "identity_adapter.safetensors"
+    card = read_metadata(made.adapter)
+    assert card["steps"] == "2" and card["settings_sha256"] == made.training.settings_hash
+    assert made.report.pictures == 4 and made.training.samples[0].is_file()
+    assert [json.loads(line)["step"] for line in made.training.log.read_text().splitlines()] == [1, 2]
+    further = train_identity(load_config(write_config(tmp_path, more, steps=3)))
+    assert further.training.resumed_from == 2 and further.training.steps == 3
+
+
+def test_captions_reach_the_text_encoder(tmp_path, sd15):
+    base = load_sd15(sd15)
+    tokenizer = find_tokenizer(write_tokenizer(tmp_path / "words"))
+    texts = ClipTexts(base.text_encoder, tokenizer)
+    long = "a photo of anna " * 40
+    tokens = texts.tokens(["", "a photo of anna", long])
+    assert tokens.shape == (3, 77, 48)
+    for row, caption in enumerate(["", "a photo of anna"]):
+        assert torch.allclose(tokens[row], encode_text(base.text_encoder, tokenizer, caption)[0], atol=1e-6)
+    assert torch.allclose(ClipTexts(base.text_encoder).tokens([""])[0], tokens[0])
+    with pytest.raises(InputError, match="tokenizer"):
+        ClipTexts(base.text_encoder).tokens(["a photo of anna"])
+
+
+def test_vae_latents_have_sd15s_scale(sd15):
+    vae = load_sd15(sd15).vae
+    pictures = torch.rand(2, 3, 64, 64) * 2 - 1
+    latents = VaeCodec(vae).encode(pictures)
+    assert latents.shape == (2, 4, 8, 8)
+    with torch.no_grad():
+        assert torch.allclose(latents, vae.encode(pictures).latent_dist.mean * 0.18215, atol=1e-6)
+        assert torch.allclose(VaeCodec(vae).decode(latents), vae.decode(latents / 0.18215).sample, atol=1e-5)
+
+
+def test_config_is_read_with_its_types(tmp_path):
+    path = write_config(
+        tmp_path, 'mask_ratio = [0.2, 1]\nadapter = "a.bin"\n', learning_rate=1, mixed_precision='"bf16"'
+    )
+    config = load_config(path)
+    assert config.checkpoint == tmp_path / "sd15.safetensors" and config.adapter == tmp_path / "a.bin"
+    assert config.mask_ratio == (0.2, 1.0) and config.mode == "reconstruct"
+    assert config.trainer.learning_rate == 1.0 and config.trainer.mixed_precision == "bf16"
+    assert TrainerConfig().learning_rate == 5e-6
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("resolutoin = 512\n", "unknown names: resolutoin"),
+        ('resolution = "512"\n', "resolution must be a whole number, not '512'"),
+        ("resolution = 512.0\n", "resolution must be a whole number"),
+        ("train_lora = 1\n", "train_lora must be true or false"),
+        ("mask_ratio = 0.5\n", "mask_ratio must be a list of 2 numbers"),
+        ("mask_ratio = [0.5, 0.1]\n", "smaller one first"),
+        ("mode = 'both'\n", "reconstruct, paper"),
+        ("resolution = 100\n", "multiple of 64"),
+        ("drop_image = 0.9\ndrop_both = 0.9\n", "more than 1 together"),
+        ("trainer = 5\n", "trainer must be a table"),
+        ("[trainer]\nrate = 5\n", "trainer.rate"),
+        ("[trainer]\nbatch_size = 0\n", "batch_size"),
+        ("x = = 1", "not valid TOML"),
+    ],
+)
+def test_config_refuses_by_name(tmp_path, text, told):
+    path = tmp_path / "identity.toml"
+    path.write_text('checkpoint = "a"\ndata = "b"\nout = "c"\n' + text, encoding="utf-8")
+    with pytest.raises(InputError, match=told):
+        load_config(path)
+
+
+def test_config_names_what_is_absent(tmp_path):
+    path = tmp_path / "identity.toml"
+    path.write_text('data = "b"\n', encoding="utf-8")
+    with pytest.raises(InputError, match="lacks checkpoint, out"):
+        load_config(path)
+    with pytest.raises(InputError, match="no configuration file"):
+        load_config(tmp_path / "none.toml")
+
+
+def test_a_checkpoint_without_vae_is_refused(tmp_path):
+    make_checkpoint(tmp_path / "sd15.safetensors", vae=False)
+    write_people(tmp_path / "people")
+    with pytest.raises(InputError, match="lacks vae"):
+        train_identity(load_config(write_config(tmp_path)))
