@@ -1,0 +1,119 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from adapter_files import adapter_tensors, flat
+from sd15_files import make_checkpoint
+
+from portraittalk_core.diffusion.checkpoint import load_sd15
+from portraittalk_core.diffusion.denoiser import Condition
+from portraittalk_core.diffusion.painter import DiffusersPainter, PaintOptions
+from portraittalk_core.diffusion.samplers import SamplerOptions
+from portraittalk_core.diffusion.sites import SITES
+from portraittalk_core.errors import InputError
+from portraittalk_core.identity.adapter import IdentityOptions, build_adapter, identity_branches
+from portraittalk_core.weights.adapters import sort_adapter
+
+pytest.importorskip("diffusers")
+OPTIONS = PaintOptions(SamplerOptions(steps=2, denoise=0.6, seed=1), batch=3)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    return make_checkpoint(tmp_path_factory.mktemp("sd15") / "tiny.safetensors", text=False)
+
+
+@pytest.fixture
+def cond():
+    torch.manual_seed(2)
+    return Condition(torch.randn(1, 7, 48), torch.randn(1, 7, 48), 2.0)
+
+
+@pytest.fixture
+def branches():
+    adapter = build_adapter(sort_adapter(flat(adapter_tensors("faceid")), "random"), "random")
+    keys = [site.adapter_key for site in SITES]
+    torch.manual_seed(3)
+    made = identity_branches(adapter, torch.randn(2, 4, 48), keys, IdentityOptions())
+    return {index: [branch] for index, branch in made.items()}
+
+
+@pytest.fixture
+def frames():
+    torch.manual_seed(4)
+    return torch.rand(3, 3, 64, 64)
+
+
+def test_frames_keep_their_place_whatever_the_batch(file, cond, branches, frames):
+    painter = DiffusersPainter(load_sd15(file), cond, branches, OPTIONS)
+    together = painter.paint(frames).frames
+    alone = torch.cat([painter.paint(frame[None]).frames for frame in frames])
+    torch.testing.assert_close(together, alone, atol=2e-4, rtol=0)
+    assert together.shape == frames.shape and together.min() >= 0 and together.max() <= 1
+
+
+def test_equal_frames_stay_equal(file, cond, branches, frames):
+    """One noise for all: what does not move does not flicker."""
+    painter = DiffusersPainter(load_sd15(file), cond, branches, OPTIONS)
+    made = painter.paint(frames[:1].repeat(3, 1, 1, 1)).frames
+    torch.testing.assert_close(made[1], made[0], atol=2e-4, rtol=0)
+    torch.testing.assert_close(made[2], made[0], atol=2e-4, rtol=0)
+
+
+def test_encoding_is_diffusers_mean_scaled(file, cond, frames):
+    sd15 = load_sd15(file)
+    with torch.no_grad():
+        expected = sd15.vae.encode(frames * 2 - 1).latent_dist.mean * 0.18215
+    found = DiffusersPainter(sd15, cond, {}, OPTIONS).encode(frames)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_denoise_zero_leaves_frames_alone(file, cond, frames):
+    still = replace(OPTIONS, sampling=replace(OPTIONS.sampling, denoise=0.0))
+    made = DiffusersPainter(load_sd15(file), cond, {}, still).paint(frames)
+    assert made.frames is frames and made.latents is None
+
+
+def test_a_run_leaves_the_unet_and_the_branches_as_they_were(file, cond, branches, frames):
+    sd15 = load_sd15(file)
+    before = list(sd15.unet.attn_processors.values())
+    DiffusersPainter(sd15, cond, branches, OPTIONS).paint(frames)
+    assert list(sd15.unet.attn_processors.values()) == before
+    assert not any(branch._made for chosen in branches.values() for branch in chosen)
+
+
+def overflowing(sd15):
+    """Far beyond fp16 between two layers of the time embedding, finite in fp32."""
+    first, second = sd15.unet.time_embedding.linear_1, sd15.unet.time_embedding.linear_2
+    with torch.no_grad():
+        first.weight.mul_(200)
+        first.bias.add_(60_000)
+        second.weight.fill_(1.0)
+    return sd15
+
+
+def test_overflow_in_fp16_is_done_again_in_fp32(file, cond, branches, frames):
+    sd15 = overflowing(load_sd15(file, dtype=torch.float16))
+    painter = DiffusersPainter(sd15, cond, branches, OPTIONS)
+    assert not torch.isfinite(painter._sample_once(painter.encode(frames), None)).all()
+    assert torch.isfinite(painter.paint(frames).frames).all()
+    assert next(sd15.unet.parameters()).dtype == torch.float16
+
+
+def test_values_that_are_no_numbers_are_told(file, cond, frames):
+    sd15 = load_sd15(file)
+    with torch.no_grad():
+        sd15.unet.conv_out.weight.fill_(float("nan"))
+    with pytest.raises(InputError, match="values that are not numbers, in fp32 too"):
+        DiffusersPainter(sd15, cond, {}, OPTIONS).paint(frames)
+    whole = load_sd15(file)
+    with torch.no_grad():
+        whole.vae.decoder.conv_out.weight.fill_(float("nan"))
+    with pytest.raises(InputError, match="the VAE gives values that are not numbers"):
+        DiffusersPainter(whole, cond, {}, OPTIONS).paint(frames)
+
+
+def test_a_checkpoint_without_vae_is_refused(tmp_path, cond):
+    bare = load_sd15(make_checkpoint(tmp_path / "bare.safetensors", text=False, vae=False))
+    with pytest.raises(InputError, match="holds no VAE"):
+        DiffusersPainter(bare, cond, {}, OPTIONS)
