@@ -24,12 +24,18 @@ NODES = (
     "PortraitTalkSaveLandmarks",
     "PortraitTalkLoadLandmarks",
     "PortraitTalkRenderPortrait",
+    "PortraitTalkLoadFaceEmbedding",
+    "PortraitTalkBlendFaces",
+    "PortraitTalkLoadIdentityAdapter",
+    "PortraitTalkIdentityNetSampler",
     "PortraitTalkADFDScore",
 )
 LANGUAGES = ("en", "zh", "ja", "ko")
-SAME_EVERYWHERE = ("PortraitTalkAudioToLandmarks", "PortraitTalkADFDScore")  # names from the paper
+# names from the paper
+SAME_EVERYWHERE = ("PortraitTalkAudioToLandmarks", "PortraitTalkIdentityNetSampler", "PortraitTalkADFDScore")
 OWN_SCRIPT = {"zh": r"[\u4e00-\u9fff]", "ja": r"[\u3040-\u30ff]", "ko": r"[\uac00-\ud7a3]"}
 COMFYUIS_OWN = ("outside the output folder",)  # messages that this pack's nodes pass on
+AS_IN_KSAMPLER = ["as in KSampler"]  # instead of ComfyUI's own lists
 NO_LIMIT = 2**53  # the page does not print a seed's end
 
 
@@ -63,7 +69,8 @@ class Schema:
 
 def stubs() -> dict[str, ModuleType]:
     """What the nodes import from ComfyUI at the top of their files."""
-    kinds = dict.fromkeys(("Audio", "Combo", "Float", "Image", "Int", "MultiType", "String", "Video"), Kind)
+    names = ("Audio", "ClipVision", "Combo", "Conditioning", "Float", "Image", "Int", "Latent", "Mask", "Model")
+    kinds = dict.fromkeys((*names, "MultiType", "String", "Vae", "Video"), Kind)
     others = {
         "Custom": lambda name: Kind,
         "ComfyNode": object,
@@ -74,8 +81,14 @@ def stubs() -> dict[str, ModuleType]:
     latest.io, latest.ui, latest.ComfyExtension = SimpleNamespace(**kinds, **others), None, object
     folders.folder_names_and_paths, folders.models_dir = {}, "no such folder"
     folders.get_input_directory = folders.get_output_directory = lambda: "no such folder"
+    folders.get_filename_list = lambda kind: []
     pack.__path__ = [str(ROOT)]
-    return {"comfy_api": ModuleType("comfy_api"), "comfy_api.latest": latest, "folder_paths": folders, PACK: pack}
+    comfy, samplers = ModuleType("comfy"), ModuleType("comfy.samplers")
+    samplers.KSampler = SimpleNamespace(SAMPLERS=AS_IN_KSAMPLER, SCHEDULERS=AS_IN_KSAMPLER)
+    others = {f"comfy.{name}": ModuleType(f"comfy.{name}") for name in ("model_management", "sample")}
+    comfy.samplers = samplers
+    others |= {"comfy": comfy, "comfy.samplers": samplers, "comfy_api": ModuleType("comfy_api"), PACK: pack}
+    return others | {"comfy_api.latest": latest, "folder_paths": folders}
 
 
 @pytest.fixture(scope="module")
