@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import zipfile
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TypeVar
 
 import torch
@@ -41,6 +42,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             return _matlab_tensors(path)
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None)
     except Exception as error:  # damaged files make their readers raise anything
+        if isinstance(error, UnpicklingError) and "weights_only" in str(error):
+            raise InputError(
+                f"{path.name} cannot be read as a weight file: it holds more than tensors, and reading that could run "
+                "code. Use a .safetensors version of it."
+            ) from error
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path.name} cannot be read as a weight file ({reason}); download it again.") from error
     tensors: dict[str, Tensor] = {}
