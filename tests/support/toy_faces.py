@@ -122,7 +122,7 @@ def toy_data(seed: int, count: int, people: Sequence[Person] = PEOPLE) -> FaceDa
     return FaceData(pictures)
 
 
-def pretrain(unet: torch.nn.Module, steps: int, mask_ratio: tuple[float, float], rate: float = 1.5e-3) -> None:
+def pretrain(unet: torch.nn.Module, steps: int, mask_ratio: tuple[float, float], rate: float = 2e-3) -> None:
     """Teach a UNet to restore both people's masked pictures without being told who it is."""
     data, codec, text = toy_data(1, 128), PatchCodec(), FixedTexts()
     pictures = torch.stack([one.read() for one in data.pictures])
