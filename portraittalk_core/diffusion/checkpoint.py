@@ -85,7 +85,7 @@ def load_sd15(path: Path, device: torch.device | str = "cpu", dtype: torch.dtype
     ) -> nn.Module | None:
         if not part:
             return None
-        return _filled(empty(part, path.name), part, f"the {called} in {path.name}", device, dtype)
+        return filled_network(empty(part, path.name), part, f"the {called} in {path.name}", device, dtype)
 
     return SD15(
         network(_empty_unet, unet, "UNet"),
@@ -201,7 +201,7 @@ def _size(tensors: Mapping[str, Tensor], name: str, dimension: int, source: str)
     return tensors[name].shape[dimension]
 
 
-def _filled(
+def filled_network(
     network: nn.Module, tensors: dict[str, Tensor], source: str, device: torch.device | str, dtype: torch.dtype
 ) -> nn.Module:
     """Give a network without memory the tensors, which are taken out of `tensors` one by one as they are cast."""

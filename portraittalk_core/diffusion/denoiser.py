@@ -19,6 +19,8 @@ from .branches import Batch
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
 
+    from .control import FrameControl
+
 NUM_TIMESTEPS, BETA_FIRST, BETA_LAST = 1000, 0.00085, 0.012  # SD1.x
 
 
@@ -44,10 +46,13 @@ class Denoiser:
     Args:
         unet: predicts noise.
         batch: tells branches that are bound to the UNet which rows are positive, and the noise level.
+        control: what holds the frames to drawings; None for nothing.
     """
 
-    def __init__(self, unet: UNet2DConditionModel, batch: Batch | None = None) -> None:
-        self.unet, self.batch = unet, batch or Batch()
+    def __init__(
+        self, unet: UNet2DConditionModel, batch: Batch | None = None, control: FrameControl | None = None
+    ) -> None:
+        self.unet, self.batch, self.control = unet, batch or Batch(), control
         self._sigmas = training_sigmas()
 
     def timestep(self, sigma: float) -> float:
@@ -81,7 +86,20 @@ class Denoiser:
         weights = next(self.unet.parameters())
         rows = (x / math.sqrt(1 + sigma**2)).to(weights)
         timestep = torch.tensor(self.timestep(sigma), dtype=torch.float32, device=weights.device)
-        return self.unet(rows, timestep, text.to(weights), return_dict=False)[0].to(x)
+        text = text.to(weights)
+        added = self.control(rows, timestep, text, sigma) if self.control else None
+        if added is None:
+            return self.unet(rows, timestep, text, return_dict=False)[0].to(x)
+        down, middle = ([part.to(weights) for part in added[0]], added[1].to(weights))
+        made = self.unet(
+            rows,
+            timestep,
+            text,
+            down_block_additional_residuals=down,
+            mid_block_additional_residual=middle,
+            return_dict=False,
+        )
+        return made[0].to(x)
 
 
 def _joined(texts: list[Tensor]) -> Tensor:

@@ -39,7 +39,7 @@ def test_damaged_missing_and_sneaky_files_are_refused(tmp_path, capsys):
         with pytest.raises(InputError, match=name):
             read_tensors(tmp_path / name)
     torch.save({"weight": Sneaky()}, tmp_path / "today.pt")
-    with pytest.raises(InputError, match="holds more than tensors, and reading that could run code. Use a .safetensors"):
+    with pytest.raises(InputError, match="holds more than tensors, and reading that could run code. Use a"):
         read_tensors(tmp_path / "today.pt")
     with pytest.raises(MissingDependency, match="absent"):
         read_tensors(tmp_path / "absent.pt")
