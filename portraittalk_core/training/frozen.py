@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..diffusion.checkpoint import SCALING
 from ..diffusion.text import WINDOW, encode_text
@@ -45,7 +45,7 @@ class VaeCodec:
 
     def to(self, device: torch.device, dtype: torch.dtype) -> VaeCodec:
         """Move to a device; the type stays."""
-        self._vae.to(device, torch.float32)
+        nn.Module.to(self._vae, device, torch.float32)  # diffusers' own warns of nothing
         return self
 
     @torch.no_grad()

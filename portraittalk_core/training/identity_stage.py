@@ -129,9 +129,7 @@ class IdentityStage:
     def place(self, device: torch.device, dtype: torch.dtype) -> None:
         """Move to a device; the UNet and the text encoder also to a type."""
         self._device = device
-        self.parts.unet.to(device)
-        if self.parts.unet.dtype != dtype:  # diffusers warns at every conversion
-            self.parts.unet.to(dtype)
+        nn.Module.to(self.parts.unet, device, dtype)  # diffusers' own warns of nothing
         self.parts.codec.to(device, dtype)
         self.parts.texts.to(device, dtype)
         self.adapter.to(device)

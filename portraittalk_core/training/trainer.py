@@ -293,6 +293,8 @@ def _accelerator(config: TrainerConfig) -> Iterator[Accelerator]:
     except ValueError as error:
         raise InputError(f"mixed_precision {config.mixed_precision!r} does not work here: {error}") from error
     try:
+        if config.mixed_precision == "fp16" and accelerator.device.type == "cpu":
+            raise InputError("mixed_precision 'fp16' needs a GPU; on the CPU choose 'bf16' or 'no'.")
         if accelerator.num_processes > 1:
             raise InputError("training runs in one process on one device; start it without accelerate launch.")
         yield accelerator

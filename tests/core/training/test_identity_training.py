@@ -205,6 +205,16 @@ def test_only_what_is_to_be_trained_gets_gradients(tmp_path):
         assert all(p.grad is None for p in unet.parameters())
 
 
+def test_training_runs_in_half_precision(tmp_path):
+    trainer = dataclasses.replace(QUICK, mixed_precision="bf16", steps=2, sample_every=2)
+    config = toy_config(tmp_path, trainer, train_lora=True, rank=2)
+    with IdentityStage(toy_parts(), fresh_adapter(toy_unet(), 0), toy_data(10, 2), config) as stage:
+        result = train_stage(stage, trainer, tmp_path)
+        assert stage.parts.unet.dtype == torch.bfloat16
+    assert all(p.dtype == torch.float32 and p.isfinite().all() for p in stage.trainable().values())
+    assert result.samples[0].is_file()
+
+
 def test_gradient_checkpointing_changes_no_gradient(tmp_path):
     grads = []
     for saving in (False, True):

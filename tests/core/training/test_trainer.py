@@ -236,6 +236,9 @@ def test_precision_can_differ_between_runs_of_one_process(tmp_path):
     stage, result = train(tmp_path / "half", mixed_precision="bf16")
     assert all(tensor.dtype == torch.float32 for tensor in result.averages.values())
     assert torch.allclose(exact.averages["weight"], result.averages["weight"], atol=0.02)
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match="'fp16' needs a GPU"):
+            train(tmp_path / "fp16", mixed_precision="fp16")
 
 
 @pytest.mark.parametrize(
