@@ -1,0 +1,83 @@
+"""Noise levels of SD1.5's training, and of the motion modules', which were trained with others.
+
+A schedule's name is diffusers'; ComfyUI calls the same betas otherwise.
+Source: `design/portraittalk.md` 3.3; DDPM (Ho et al. 2020), equation 4.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from ..checks import check_choice
+
+NUM_TIMESTEPS, BETA_FIRST, BETA_LAST = 1000, 0.00085, 0.012  # of SD1.x and of the motion modules
+IMAGES, MOTION = "scaled_linear", "linear"  # SD1.5's own, the motion modules'
+COMFY_NAMES = {IMAGES: "linear", MOTION: "sqrt_linear"}  # as ComfyUI's model_sampling takes them
+
+
+def schedule_of(has_motion: bool) -> str:
+    """The schedule to draw with: the motion modules' wherever one acts."""
+    return MOTION if has_motion else IMAGES
+
+
+def schedule_betas(name: str = IMAGES) -> Tensor:
+    """(1000,) float64 share of noise that each timestep of training adds.
+
+    Args:
+        name: `scaled_linear` (linear in their square roots) or `linear`.
+
+    Raises:
+        InputError: another name.
+    """
+    check_choice(name, tuple(COMFY_NAMES), "beta schedule")
+    power = 2 if name == IMAGES else 1
+    ends = (BETA_FIRST ** (1 / power), BETA_LAST ** (1 / power))
+    return torch.linspace(*ends, NUM_TIMESTEPS, dtype=torch.float64) ** power
+
+
+def schedule_sigmas(name: str = IMAGES) -> Tensor:
+    """(1000,) float64 noise level of each timestep, rising; x = clean + sigma · noise.
+
+    Raises:
+        InputError: not a schedule's name.
+    """
+    kept = torch.cumprod(1 - schedule_betas(name), 0)
+    return ((1 - kept) / kept).sqrt()
+
+
+@lru_cache(maxsize=len(COMFY_NAMES))
+def _levels(name: str) -> tuple[float, ...]:
+    return tuple(schedule_sigmas(name).tolist())
+
+
+def timestep_at(sigma: float, name: str = IMAGES) -> float:
+    """The timestep, between whole ones too, whose noise level is `sigma`; 0 to 999.
+
+    Raises:
+        InputError: not a schedule's name.
+    """
+    levels = _levels(name)
+    at = bisect_left(levels, sigma)
+    if at in (0, NUM_TIMESTEPS):
+        return float(min(at, NUM_TIMESTEPS - 1))
+    low, high = levels[at - 1], levels[at]
+    return at - 1 + (sigma - low) / (high - low)
+
+
+def scheduler_options(name: str = IMAGES) -> dict[str, object]:
+    """What a diffusers scheduler is to be made with.
+
+    Raises:
+        InputError: not a schedule's name.
+    """
+    check_choice(name, tuple(COMFY_NAMES), "beta schedule")
+    return {
+        "num_train_timesteps": NUM_TIMESTEPS,
+        "beta_start": BETA_FIRST,
+        "beta_end": BETA_LAST,
+        "beta_schedule": name,
+    }

@@ -1,0 +1,277 @@
+"""Cuts videos of any length into windows that a motion module can see at once, and joins what it makes of them.
+
+Two ways: overlapping windows fused at every step of the sampler, in any order; or chunks one after another, each
+beginning with frames that the one before it finished. Frames are on the first axis everywhere.
+Source: `design/portraittalk.md` 3.4 and 6 A9, in which ComfyUI's names; FreeNoise (Qiu et al. 2023), section 3.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..checks import check_choice
+from ..errors import InputError
+
+WEIGHTS = ("pyramid", "flat", "relative", "overlap_linear")
+LEAST = 1e-6  # weight of a ramp's foot: next to nothing where another window sees the frame
+LEAST_RELATIVE = 1e-2
+STEP_BITS = 64
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Frames that are drawn at once."""
+
+    frames: range
+    num_fixed: int  # so many of the first are finished already, by the chunk before
+
+
+def static_windows(num_frames: int, length: int = 16, overlap: int = 4) -> list[range]:
+    """The same windows at every step; the last is moved back to end with the video.
+
+    Args:
+        num_frames: of the video.
+        length: of a window; a shorter video is one window.
+        overlap: frames that two neighbours share.
+
+    Raises:
+        InputError: an overlap of a window or more, or no frames.
+    """
+    _check(num_frames, length, overlap)
+    if num_frames <= length:
+        return [range(num_frames)]
+    last = num_frames - length
+    starts = [*range(0, last, length - overlap), last]
+    return [range(start, start + length) for start in starts]
+
+
+def uniform_windows(num_frames: int, length: int = 16, overlap: int = 4, step: int = 0) -> list[range]:
+    """Windows that begin elsewhere at every step, so that no seam stays in one place.
+
+    Steps move them by 0, 1/2, 1/4, 3/4, 1/8, … of the video. A window over its end is replaced by one at the end and
+    one at the beginning.
+
+    Args:
+        num_frames: of the video.
+        length: of a window; a shorter video is one window.
+        overlap: frames that two neighbours share.
+        step: of the sampler, from 0.
+
+    Raises:
+        InputError: an overlap of a window or more, no frames, or a negative step.
+    """
+    _check(num_frames, length, overlap)
+    if not 0 <= step < 2**STEP_BITS:
+        raise InputError(f"step is {step}; steps are counted from 0.")
+    if num_frames <= length:
+        return [range(num_frames)]
+    offset = round(num_frames * halving(step))
+    found: dict[int, None] = {}  # starts, each once, in order
+    for start in range(offset, num_frames + offset - overlap, length - overlap):
+        begin = start % num_frames
+        starts = (begin,) if begin + length <= num_frames else (num_frames - length, 0)
+        found.update(dict.fromkeys(starts))
+    return [range(start, start + length) for start in found]
+
+
+def halving(step: int) -> float:
+    """0, 1/2, 1/4, 3/4, 1/8, …: the digits of the step's binary number behind the point, in reverse."""
+    return int(f"{step:0{STEP_BITS}b}"[::-1], 2) / 2**STEP_BITS
+
+
+def window_weights(
+    length: int, kind: str = "pyramid", overlap: int = 4, is_first: bool = False, is_last: bool = False
+) -> Tensor:
+    """How much each frame of a window counts where windows overlap, (length,) float32, above 0.
+
+    Args:
+        length: of the window.
+        kind: `pyramid` counts 1, 2, … up to the middle; `flat` all alike; `relative` falls from 1 in the middle to
+            almost 0; `overlap_linear` fades only over the overlap.
+        overlap: frames that two neighbours share, for `overlap_linear`.
+        is_first: the video begins with this window; it does not fade in.
+        is_last: the video ends with this window; it does not fade out.
+
+    Raises:
+        InputError: an unknown kind, or an overlap of a window or more.
+    """
+    check_choice(kind, WEIGHTS, "window weights")
+    _check(length, length, overlap if kind == "overlap_linear" else 0)
+    at = torch.arange(length, dtype=torch.float32)
+    if kind == "pyramid":
+        return torch.minimum(at + 1, length - at)
+    if kind == "relative":
+        return (1 - (at - (length - 1) / 2).abs() / ((length - 1 + 0.01) / 2)).clamp(min=LEAST_RELATIVE)
+    weights = torch.ones(length)
+    if kind == "overlap_linear" and overlap:
+        ramp = torch.linspace(LEAST, 1, overlap)
+        if not is_first:
+            weights[:overlap] = ramp
+        if not is_last:
+            weights[-overlap:] = torch.minimum(weights[-overlap:], ramp.flip(0))
+    return weights
+
+
+def weights_of(windows: Sequence[range], num_frames: int, kind: str = "pyramid", overlap: int = 4) -> list[Tensor]:
+    """Weights of each of a video's windows, as for `window_weights`."""
+    return [window_weights(len(w), kind, min(overlap, len(w) - 1), w.start == 0, w.stop == num_frames) for w in windows]
+
+
+def fuse(parts: Iterable[Tensor], windows: Sequence[range], weights: Sequence[Tensor], num_frames: int) -> Tensor:
+    """Join what was made of windows, in any order: the weighted mean at every frame.
+
+    Args:
+        parts: (length, ...) of each window; they are asked for one by one.
+        windows: as cut.
+        weights: (length,) of each window; on the parts' device, copies are spared.
+        num_frames: of the video; every frame must be in a window.
+
+    Returns:
+        (num_frames, ...) of the parts' type.
+
+    Raises:
+        InputError: windows that do not cover the video, or parts that are not their windows' length.
+    """
+    _check(num_frames, 1, 0)
+    strange = sorted(set(range(num_frames)).symmetric_difference(set().union(*windows)))
+    if strange:
+        raise InputError(f"the windows do not cover {num_frames} frames: frame {strange[0]} is missing or too many.")
+    total = sums = None
+    for part, window, weight in _matched(parts, windows, weights):
+        if sums is None:
+            sums = torch.zeros(num_frames, *part.shape[1:], dtype=torch.float32, device=part.device)
+            total = torch.zeros(num_frames, *[1] * (part.ndim - 1), dtype=torch.float32, device=part.device)
+        here, factor = slice(window.start, window.stop), _over(weight, part)
+        sums[here] += factor * part
+        total[here] += factor
+        kind = part.dtype
+    return sums.div_(total).to(kind)
+
+
+def fuse_in_order(parts: Iterable[Tensor], windows: Sequence[range], weights: Sequence[Tensor]) -> Iterator[Tensor]:
+    """Join what was made of windows that follow one another, and give frames as soon as no later window has them.
+
+    Args:
+        parts: (length, ...) of each window; they are asked for one by one, and only an overlap is kept.
+        windows: each beginning after the one before it, without gaps.
+        weights: (length,) of each window.
+
+    Yields:
+        (frames, ...) in order, of the parts' type, after each window.
+
+    Raises:
+        InputError: windows in another order or with gaps, or parts that are not their windows' length.
+    """
+    for before, after in zip(windows, windows[1:], strict=False):
+        if not before.start < after.start <= before.stop <= after.stop:
+            raise InputError(f"frames {_told(after)} cannot follow frames {_told(before)}; give windows in order.")
+    kept = total = None  # sums and weights of the frames that the next window sees too
+    for number, (part, window, weight) in enumerate(_matched(parts, windows, weights)):
+        factor = _over(weight, part).expand(len(part), *[1] * (part.ndim - 1)).clone()
+        sums = factor * part
+        if kept is not None:
+            sums[: len(kept)] += kept
+            factor[: len(kept)] += total
+        end = windows[number + 1].start - window.start if number + 1 < len(windows) else len(window)
+        yield (sums[:end] / factor[:end]).to(part.dtype)
+        kept, total = sums[end:].clone(), factor[end:].clone()
+
+
+def _matched(
+    parts: Iterable[Tensor], windows: Sequence[range], weights: Sequence[Tensor]
+) -> Iterator[tuple[Tensor, range, Tensor]]:
+    count = 0
+    for count, (part, window, weight) in enumerate(zip(parts, windows, weights, strict=False), 1):  # noqa: B007
+        if not len(part) == len(window) == len(weight):
+            raise InputError(f"{len(part)} frames with {len(weight)} weights do not fill frames {_told(window)}.")
+        yield part, window, weight
+    if count < len(windows):
+        raise InputError(f"{count} parts with {len(weights)} weights do not fill {len(windows)} windows.")
+
+
+def _over(weight: Tensor, part: Tensor) -> Tensor:
+    """Weights (length, 1, ...) on a part's device."""
+    return weight.to(part.device, torch.float32).reshape(-1, *[1] * (part.ndim - 1))
+
+
+def free_noise_order(num_frames: int, length: int = 16, stride: int = 4, seed: int = 0) -> Tensor:
+    """Which of the first frames' noise each frame of a video gets, (num_frames,) int64.
+
+    Every `stride` frames behind the first `length` repeat, shuffled, those that are `length` before them. A longer
+    video begins like a shorter one.
+
+    Args:
+        num_frames: of the video.
+        length: frames with noise of their own: a window.
+        stride: frames that are shuffled together: a window less its overlap.
+        seed: of the shuffling.
+
+    Raises:
+        InputError: a stride that is not 1 to `length`, or no frames.
+    """
+    _check(num_frames, length, 0)
+    if not 1 <= stride <= length:
+        raise InputError(f"stride is {stride}; choose 1 to {length}, the window.")
+    draw = torch.Generator().manual_seed(seed)  # on the CPU: equal on every device
+    order = torch.arange(length)
+    while len(order) < num_frames:
+        source = order[len(order) - length :][:stride]
+        order = torch.cat([order, source[torch.randperm(stride, generator=draw)]])
+    return order[:num_frames]
+
+
+def free_noise(noise: Tensor, num_frames: int, length: int = 16, stride: int = 4, seed: int = 0) -> Tensor:
+    """Noise for a long video from noise for a window, so that windows far apart agree.
+
+    Args:
+        noise: (length, ...) normal; more frames than a window are left out.
+        num_frames: of the video.
+        length: of a window.
+        stride: frames that are shuffled together: a window less its overlap.
+        seed: of the shuffling.
+
+    Returns:
+        (num_frames, ...).
+
+    Raises:
+        InputError: less noise than a window, a stride that is not 1 to `length`, or no frames.
+    """
+    order = free_noise_order(num_frames, length, stride, seed)
+    needed = min(length, num_frames)
+    if len(noise) < needed:
+        raise InputError(f"noise for {len(noise)} frames does not fill a window of {needed}; give one for each frame.")
+    return noise[order.to(noise.device)]
+
+
+def chunks(num_frames: int, length: int = 16, overlap: int = 4) -> list[Chunk]:
+    """Chunks one after another: the last frames of one are the first of the next, finished already.
+
+    The last chunk is moved back to be as long as the others, since motion modules are trained on whole windows; more
+    of its frames are finished then.
+
+    Args:
+        num_frames: of the video.
+        length: of a chunk; a shorter video is one chunk.
+        overlap: frames that a chunk takes over.
+
+    Raises:
+        InputError: an overlap of a chunk or more, or no frames.
+    """
+    windows = static_windows(num_frames, length, overlap)
+    ends = [0, *(window.stop for window in windows)]
+    return [Chunk(window, end - window.start) for window, end in zip(windows, ends, strict=False)]
+
+
+def _check(num_frames: int, length: int, overlap: int) -> None:
+    if num_frames < 1 or length < 1:
+        raise InputError(f"{num_frames} frames in windows of {length} cannot be cut; give at least 1 of each.")
+    if not 0 <= overlap < length:
+        raise InputError(f"an overlap of {overlap} frames does not fit windows of {length}; choose 0 to {length - 1}.")
+
+
+def _told(window: range) -> str:
+    return f"{window.start} to {window.stop - 1}"
