@@ -118,6 +118,7 @@ def learnt(tmp_path_factory):
     return parts, adapter, out / "adapter.safetensors", losses, before
 
 
+@pytest.mark.slow
 def test_the_adapter_learns_who_is_who(learnt):
     losses = learnt[3]
     assert losses["own"] <= 0.7 * losses["start"]  # seeds 0, 1, 2: 0.60, 0.61, 0.66 of it after 140 steps
@@ -125,12 +126,14 @@ def test_the_adapter_learns_who_is_who(learnt):
     assert 0.85 * losses["start"] <= losses["none"] <= 1.3 * losses["start"]
 
 
+@pytest.mark.slow
 def test_no_frozen_weight_changes(learnt):
     parts, _, _, _, before = learnt
     assert content(parts.unet) == before
     assert not any(p.requires_grad for p in parts.unet.parameters())
 
 
+@pytest.mark.slow
 def test_the_exported_file_is_what_was_learnt(learnt):
     parts, adapter, path, losses, _ = learnt
     loaded = load_adapter(path)
@@ -144,6 +147,7 @@ def test_the_exported_file_is_what_was_learnt(learnt):
     assert held_out_loss(parts, loaded, toy_config(path.parent)) == pytest.approx(losses["own"], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_drawn_face_has_its_persons_colours(learnt):
     parts, adapter, path, _, _ = learnt
     data = toy_data(30, 4)
