@@ -10,26 +10,25 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from .identity_network import SIGMA, STEPS, filled, nothing
+
 ROOT = Path(__file__).parents[1]
 PURPOSE = "cost of a face in a UNet call over plain SD1.5, on diffusers and in ComfyUI, random weights"
 GOAL_COST, GOAL_BESIDE_STANDARD = 1.08, 1.0
 NOISE = 0.02  # by which two equal calls were seen to differ
-SIGMA = 2.5
-STEPS = 4  # of a run: what is done once a run counts as it does there, or a little more
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare this benchmark's options."""
     parser.add_argument("--size", type=int, default=256, help="side of the frames in pixels")
     parser.add_argument("--frames", type=int, default=1, help="frames in a call; each is there twice, for cfg")
-    parser.add_argument("--rounds", type=int, default=5, help="of all variants in turn; the median counts")
+    parser.add_argument("--rounds", type=int, default=5, help="of all variants in turn; the least counts")
     parser.add_argument("--tiny", action="store_true", help="a tiny network: tries the script, measures nothing")
     parser.add_argument("--device", default="", help="cpu, cuda, …; if not given, cuda where there is one")
     parser.add_argument("--child", choices=("diffusers", "comfy"), help=argparse.SUPPRESS)
@@ -76,7 +75,7 @@ def _child(kind: str, args: argparse.Namespace, python: str) -> dict:
 
 
 def _report(found: dict, args: argparse.Namespace) -> int:
-    print(f"one UNet call, {args.size}×{args.size}, {2 * args.frames} rows, median of {args.rounds} rounds")
+    print(f"one UNet call, {args.size}×{args.size}, {2 * args.frames} rows, least of {args.rounds} rounds")
     for place, result in found.items():
         plain = result["ms"]["plain"]
         print(f"\n{place} on {result['device']}, {result['dtype']}")
@@ -97,9 +96,9 @@ def _report(found: dict, args: argparse.Namespace) -> int:
 
 
 def _measured(variants: dict[str, Callable[[], object]], rounds: int, wait: Callable[[], None]) -> dict[str, float]:
-    """Median milliseconds of each, taken in turn; the first round only warms up.
+    """Least milliseconds of each, taken in turn; the first round only warms up.
 
-    On the CPU the processor's own time counts: a neighbour on the machine must not.
+    On the CPU the processor's own time counts, and the least of it: neighbours on the machine only ever add.
     """
     clock = time.process_time if wait is nothing else time.perf_counter
     times: dict[str, list[float]] = {name: [] for name in variants}
@@ -111,7 +110,7 @@ def _measured(variants: dict[str, Callable[[], object]], rounds: int, wait: Call
             wait()
             if turn:
                 times[name].append(1000 * (clock() - started) / STEPS)
-    return {name: statistics.median(values) for name, values in times.items()}
+    return {name: min(values) for name, values in times.items()}
 
 
 def _on_diffusers(args: argparse.Namespace) -> dict:
@@ -200,7 +199,7 @@ def _diffusers_own(unet, adapter, tokens, x, steps):  # noqa: ANN001, ANN202
 def _on_comfy(args: argparse.Namespace) -> dict:
     from .identity_comfy import measure
 
-    return measure(args, comfy_folder(), ROOT, _measured, filled)
+    return measure(args, comfy_folder(), ROOT, _measured)
 
 
 def _device(args: argparse.Namespace):  # noqa: ANN202
@@ -213,26 +212,6 @@ def _device(args: argparse.Namespace):  # noqa: ANN202
         torch.float16 if on_gpu else torch.float32,
         torch.cuda.synchronize if on_gpu else nothing,
     )
-
-
-def nothing() -> None:
-    """Wait for a CPU."""
-
-
-def filled(network, seed: int = 0):  # noqa: ANN001, ANN201
-    """Random weights that keep activations in bounds, drawn once and repeated: a billion draws would take minutes."""
-    import torch
-
-    pool = torch.randn(4_000_037, generator=torch.Generator().manual_seed(seed))
-    with torch.no_grad():
-        for name, weight in network.named_parameters():
-            if weight.ndim < 2:
-                weight.fill_(1.0 if name.endswith("weight") else 0.0)
-                continue
-            count, fan_in = weight.numel(), weight[0].numel()
-            repeated = pool.repeat(-(-count // len(pool)))[:count] if count > len(pool) else pool[:count]
-            weight.copy_((repeated / fan_in**0.5).reshape(weight.shape))
-    return network.eval().requires_grad_(False)
 
 
 def _adapter(unet, width: int):  # noqa: ANN001, ANN202

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from .identity import SIGMA, STEPS, nothing
+from .identity_network import SIGMA, STEPS, filled, nothing
 
 SD15 = {
     "in_channels": 4, "out_channels": 4, "model_channels": 320, "channel_mult": [1, 2, 4, 4], "num_heads": 8,
@@ -21,7 +21,7 @@ SD15 = {
 TINY = {"model_channels": 32, "context_dim": 48}
 
 
-def measure(args: argparse.Namespace, comfyui: Path, pack: Path, measured: Callable, filled: Callable) -> dict:
+def measure(args: argparse.Namespace, comfyui: Path, pack: Path, measured: Callable) -> dict:
     """Milliseconds of a whole sampling call of one step: plain, ours, and the standard way."""
     on_gpu = args.device.startswith("cuda")
     sys.argv = ["main.py"] if on_gpu else ["main.py", "--cpu"]
@@ -33,10 +33,10 @@ def measure(args: argparse.Namespace, comfyui: Path, pack: Path, measured: Calla
 
         comfy.options.enable_args_parsing()
         binding = importlib.import_module("pt_benchmark.nodes.comfy_unet")
-        return _measure(args, binding, measured, filled)
+        return _measure(args, binding, measured)
 
 
-def _measure(args: argparse.Namespace, binding, measured: Callable, filled: Callable) -> dict:  # noqa: ANN001
+def _measure(args: argparse.Namespace, binding, measured: Callable) -> dict:  # noqa: ANN001
     import comfy.model_management
     import comfy.model_patcher
     import comfy.supported_models

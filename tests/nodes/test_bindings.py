@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import subprocess
-from pathlib import Path
 
 import pytest
 import torch
 from adapter_files import adapter_tensors, flat
+from comfy_denoise import hints_of
 from comfy_place import ROOT, comfy_folder, comfy_python
+from control_files import ldm_tensors, tiny_controlnet
 from safetensors.torch import load_file, save_file
 from tiny_unet import tiny_unet
 
 from portraittalk_core.diffusion.branches import bind
+from portraittalk_core.diffusion.control import ControlOptions, FrameControl
 from portraittalk_core.diffusion.denoiser import Condition, Denoiser, training_sigmas
 from portraittalk_core.diffusion.sites import SITES
 from portraittalk_core.identity.adapter import IdentityOptions, build_adapter, identity_branches
@@ -33,6 +35,11 @@ CASES = {
     "fp16": {"identity": [FACE], "dtype": "float16"},
     "bf16": {"identity": [FACE], "dtype": "bfloat16"},
     "split": {"identity": [FACE], "negative": "odd"},
+    "control": {"identity": [FACE], "control": {"strengths": [0.7]}},
+    "control_later": {"identity": [FACE], "control": {"strengths": [0.7], "first": 24}},
+    "control_twice": {"identity": [FACE], "control": {"strengths": [0.7, 0.4]}},
+    "stock": {"identity": [FACE], "control": {"strengths": [0.7], "stock": 3}},
+    "windows": {"identity": [], "control": {"strengths": [0.7]}, "window": True, "x": "long"},
     "misplaced": {"identity": [FACE], "misplaced": True},
     "cfg_one": {"identity": [FACE], "cfg": 1.0},
     "zero": {"identity": [{"strength": 0.0}]},
@@ -53,6 +60,7 @@ def inputs():
         "negative": torch.randn(1, 14, 48),
         "odd": torch.randn(1, 9, 48),  # ComfyUI does not join it with seven tokens: positive and negative run alone
         "tokens": torch.randn(2, 8, 48),
+        "long": torch.randn(40, 4, 8, 8) * SIGMA,
     }
 
 
@@ -65,10 +73,11 @@ def through_comfy(inputs, tmp_path_factory):
     pack.symlink_to(ROOT, target_is_directory=True)
     save_file(tiny_unet().state_dict(), folder / "unet.safetensors")
     save_file(flat(adapter_tensors("faceid")), folder / "adapter.safetensors")
+    save_file(ldm_tensors(tiny_controlnet()), folder / "control.safetensors")
     save_file(inputs, folder / "inputs.safetensors")
     cases = {name: {"sigma": SIGMA, "cfg": 3.5, **case} for name, case in CASES.items()}
     (folder / "cases.json").write_text(json.dumps(cases))
-    script = Path(__file__).with_name("comfy_denoise.py")
+    script = ROOT / "tests" / "support" / "comfy_denoise.py"
     command = [comfy_python(comfyui), str(script), str(comfyui), str(pack), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=comfyui)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -80,7 +89,7 @@ def adapter():
     return build_adapter(sort_adapter(flat(adapter_tensors("faceid")), "random"), "random")
 
 
-def through_diffusers(adapter, inputs, *all_options, cfg=3.5, unet=None):
+def through_diffusers(adapter, inputs, *all_options, cfg=3.5, unet=None, control=None):
     unet = unet or tiny_unet()
     keys = [site.adapter_key for site in SITES]
     together: dict = {site.index: [] for site in SITES}
@@ -89,7 +98,13 @@ def through_diffusers(adapter, inputs, *all_options, cfg=3.5, unet=None):
             together[index].append(branch)
     with bind(unet, together) as batch:
         cond = Condition(inputs["positive"], inputs["negative"], cfg)
-        return Denoiser(unet, batch)(inputs["x"], SIGMA, cond)
+        return Denoiser(unet, batch, control)(inputs["x"], SIGMA, cond)
+
+
+def control_of(frames, strength=0.7):
+    control = FrameControl(tiny_controlnet(), hints_of, ControlOptions(strength))
+    control.frames = list(frames)
+    return control
 
 
 def close(a, b):
@@ -132,6 +147,32 @@ def test_lora_of_the_adapter_is_the_same(through_comfy, adapter, inputs):
 
 def test_the_positive_alone_is_the_same(through_comfy, adapter, inputs):
     close(through_comfy["cfg_one"], through_diffusers(adapter, inputs, IdentityOptions(**FACE), cfg=1.0))
+
+
+@pytest.mark.parametrize(("case", "first"), [("control", 0), ("control_later", 24)])
+def test_a_controlnet_with_a_drawing_a_frame_is_the_same(case, first, through_comfy, adapter, inputs):
+    control = control_of(range(first, first + 3))
+    close(through_comfy[case], through_diffusers(adapter, inputs, IdentityOptions(**FACE), control=control))
+    assert (through_comfy[case] - through_comfy["face"]).abs().max() > 0.1
+
+
+def test_without_windows_it_is_what_comfyuis_own_control_gives(through_comfy):
+    close(through_comfy["stock"], through_comfy["control"])
+    assert (through_comfy["control_later"] - through_comfy["control"]).abs().max() > 3e-4
+
+
+def test_controls_chain(through_comfy, adapter, inputs):
+    together = control_of(range(3), 0.7 + 0.4)  # the same network twice: what it adds is added up
+    close(through_comfy["control_twice"], through_diffusers(adapter, inputs, IdentityOptions(**FACE), control=together))
+
+
+def test_every_window_has_its_own_frames_drawings(through_comfy, adapter, inputs):
+    """Windows of sixteen, begun at 0, 12 and 24: where no two overlap, a frame is what its window alone gives."""
+    for window, alone in ((range(16), range(12)), (range(12, 28), range(16, 24)), (range(24, 40), range(28, 40))):
+        given = {**inputs, "x": inputs["long"][list(window)]}
+        expected = through_diffusers(adapter, given, control=control_of(window))
+        rows = [frame - window.start for frame in alone]
+        close(through_comfy["windows"][list(alone)], expected[rows])
 
 
 def test_positive_and_negative_apart_are_the_same(through_comfy, adapter, inputs):

@@ -130,18 +130,82 @@ def denoised(unet_binding, inputs, folder: Path, case: dict):
 
     dtype = getattr(torch, case.get("dtype", "float32"))
     model = with_identity(unet_binding, tiny_model(folder, dtype), folder, inputs["tokens"], case)
+    texts = [[inputs["positive"], {}]], [[inputs[case.get("negative", "negative")], {}]]
+    if case.get("control"):
+        texts = controlled(unet_binding, folder, texts, case["control"])
+    if case.get("window"):
+        model = in_windows(model)
 
     class OneCall(comfy.samplers.Sampler):
         def sample(self, model_wrap, sigmas, extra_args, callback, noise, *_, **__):
             return model_wrap(noise, sigmas[:1].expand(len(noise)), **extra_args)
 
     guider = comfy.samplers.CFGGuider(model)
-    guider.set_conds([[inputs["positive"], {}]], [[inputs[case.get("negative", "negative")], {}]])
+    guider.set_conds(*texts)
     guider.set_cfg(case["cfg"])
-    x = inputs["x"]
+    x = inputs[case.get("x", "x")]
     sigmas = torch.tensor([case["sigma"], 0.0])
     out = guider.sample(x, torch.zeros_like(x), OneCall(), sigmas, seed=0)
     return (out * 0.18215).contiguous()  # ComfyUI hands latents out unscaled
+
+
+def hints_of(frames, height: int, width: int):
+    """A drawing for every frame: its number as a shade, and a stripe."""
+    import torch
+
+    made = torch.stack([torch.full((3, height, width), 0.02 * frame) for frame in frames])
+    made[:, :, 10:14] = 1.0
+    return made
+
+
+def controlled(unet_binding, folder: Path, texts, case: dict):
+    """Both conditionings with a tiny ControlNet, and another before it if the case says so."""
+    import comfy.cldm.cldm
+    import comfy.controlnet
+    import comfy.ops
+    import torch
+    from safetensors.torch import load_file
+
+    controls = importlib.import_module(unet_binding.__name__.replace("comfy_unet", "comfy_control"))
+    config = {
+        "image_size": 8, "in_channels": 4, "model_channels": 32, "hint_channels": 3, "num_res_blocks": [2, 2, 2, 2],
+        "channel_mult": [1, 2, 4, 4], "num_heads": 8, "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
+        "transformer_depth_middle": 1, "context_dim": 48, "use_spatial_transformer": True, "legacy": False,
+        "use_linear_in_transformer": False,
+    }  # fmt: skip
+    network = comfy.cldm.cldm.ControlNet(**config, operations=comfy.ops.manual_cast, dtype=torch.float32)
+    names = {name.removeprefix("control_model."): t for name, t in load_file(folder / "control.safetensors").items()}
+    network.load_state_dict(names)
+    cpu = torch.device("cpu")
+    for strength in case["strengths"]:
+        net = comfy.controlnet.ControlNet(network, load_device=cpu)
+        if case.get("stock"):
+            net.set_cond_hint(hints_of(range(case["stock"]), 64, 64), strength, (0.0, 1.0))
+            texts = [[[t, {**o, "control": net.copy().set_previous_controlnet(o.get("control"))}] for t, o in text]
+                     for text in texts]  # fmt: skip
+            continue
+        control = controls.ComfyFrameControl(net, hints_of, controls.Cursor(case.get("first", 0)), strength)
+        texts = [controls.with_control(text, control) for text in texts]
+    return texts
+
+
+def in_windows(model):
+    """The MODEL denoised in ComfyUI's own windows of sixteen frames."""
+    from comfy import context_windows as windows
+
+    class Handler(windows.IndexListContextHandler):
+        def set_step(self, *_):
+            """0.3.64 compares every frame's sigma with every step's here, which only fits one frame."""
+
+    handler = Handler(
+        windows.get_matching_context_schedule(windows.ContextSchedules.STATIC_STANDARD),
+        windows.get_matching_fuse_method(windows.ContextFuseMethods.PYRAMID),
+        context_length=16,
+        context_overlap=4,
+    )
+    clone = model.clone()
+    clone.model_options["context_handler"] = handler
+    return clone
 
 
 def with_identity(unet_binding, model, folder: Path, tokens, case: dict):
