@@ -56,9 +56,9 @@ class ComfyPainter:
         self.model, self.vae, self.sampling = model, vae, sampling
         self.positive, self.negative = conditioning
         self.steps = sampling.steps
-        self.batch = batch or frames_that_fit(model, *size)
+        self.batch, self.overlap = batch or frames_that_fit(model, *size), 0
 
-    def paint(self, frames: Tensor, on_step) -> Painted:
+    def paint(self, frames: Tensor, on_step, first: int = 0, fixed: Tensor | None = None) -> Painted:
         """Paint frames (B, 3, H, W) anew; all get the same noise, so that they hold together."""
         if self.sampling.denoise == 0:
             return Painted(frames, None)
@@ -66,7 +66,7 @@ class ComfyPainter:
         noise = comfy.sample.prepare_noise(latents[:1], self.sampling.seed).expand_as(latents).clone()
         return self._decoded(self._sampled(latents, noise, on_step))
 
-    def paint_latents(self, latents: Tensor, on_step) -> Painted:
+    def paint_latents(self, latents: Tensor, on_step, first: int = 0, fixed: Tensor | None = None) -> Painted:
         """Paint latents (B, 4, h, w) as KSampler would: every frame has its own noise."""
         if self.sampling.denoise == 0:
             return self._decoded(latents)

@@ -15,13 +15,12 @@ from torch import Tensor
 
 from ..layers.attention import NEGATIVE, POSITIVE
 from .branches import Batch
+from .schedule import IMAGES, timestep_at
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
 
     from .control import FrameControl
-
-NUM_TIMESTEPS, BETA_FIRST, BETA_LAST = 1000, 0.00085, 0.012  # SD1.x
 
 
 @dataclass(frozen=True)
@@ -33,13 +32,6 @@ class Condition:
     cfg: float = 1.0  # classifier-free guidance; 1 asks only for the positive
 
 
-def training_sigmas() -> Tensor:
-    """(1000,) noise level of each of SD1.x's timesteps (betas linear in their square roots)."""
-    betas = torch.linspace(BETA_FIRST**0.5, BETA_LAST**0.5, NUM_TIMESTEPS, dtype=torch.float64) ** 2
-    kept = torch.cumprod(1 - betas, 0)
-    return ((1 - kept) / kept).sqrt()
-
-
 class Denoiser:
     """SD1.5's UNet behind the contract.
 
@@ -47,21 +39,21 @@ class Denoiser:
         unet: predicts noise.
         batch: tells branches that are bound to the UNet which rows are positive, and the noise level.
         control: what holds the frames to drawings; None for nothing.
+        schedule: of noise levels, `schedule.MOTION` where motion modules act.
     """
 
     def __init__(
-        self, unet: UNet2DConditionModel, batch: Batch | None = None, control: FrameControl | None = None
+        self,
+        unet: UNet2DConditionModel,
+        batch: Batch | None = None,
+        control: FrameControl | None = None,
+        schedule: str = IMAGES,
     ) -> None:
-        self.unet, self.batch, self.control = unet, batch or Batch(), control
-        self._sigmas = training_sigmas()
+        self.unet, self.batch, self.control, self.schedule = unet, batch or Batch(), control, schedule
 
     def timestep(self, sigma: float) -> float:
         """The timestep, between whole ones too, whose noise level is `sigma`."""
-        at = int(torch.searchsorted(self._sigmas, sigma))
-        if at in (0, NUM_TIMESTEPS):
-            return float(min(at, NUM_TIMESTEPS - 1))
-        low, high = float(self._sigmas[at - 1]), float(self._sigmas[at])
-        return at - 1 + (sigma - low) / (high - low)
+        return timestep_at(sigma, self.schedule)
 
     @torch.no_grad()
     def __call__(self, x: Tensor, sigma: float, cond: Condition) -> Tensor:

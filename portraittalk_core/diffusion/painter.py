@@ -6,18 +6,25 @@ Shapes: B frames, H and W pixels, h = H/8 and w = W/8.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from ..animate.temporal import MotionModules, bind_motion
 from ..checks import check_range
 from ..errors import InputError
 from ..layers.attention import Branch
+from ..layers.temporal import check_frames
 from .branches import bind
+from .control import FrameControl
 from .denoiser import Condition, Denoiser
 from .samplers import SamplerOptions, sample
+from .schedule import schedule_of
+from .windowed import VideoOptions, WindowedDenoiser
+from .windows import free_noise_order
 
 if TYPE_CHECKING:
     from .checkpoint import SD15
@@ -31,10 +38,28 @@ class PaintOptions:
     """How frames are painted."""
 
     sampling: SamplerOptions = field(default_factory=SamplerOptions)  # its seed is that of the noise too
-    batch: int = 1  # frames at once
+    batch: int = 1  # frames at once, where no motion module acts
+    video: VideoOptions = field(default_factory=VideoOptions)  # where one acts
 
     def __post_init__(self) -> None:
         check_range(self.batch, 1, 256, "the batch size")
+
+
+@dataclass(frozen=True)
+class Animation:
+    """What holds frames to landmarks and to each other."""
+
+    control: FrameControl | None = None
+    motion: MotionModules | None = None
+    motion_strength: float = 1.0  # 0 is no motion module
+
+    def __post_init__(self) -> None:
+        check_range(self.motion_strength, 0, 2, "the motion strength")
+
+    @property
+    def moves(self) -> bool:
+        """Whether a motion module acts."""
+        return self.motion is not None and self.motion_strength > 0
 
 
 @dataclass(frozen=True)
@@ -46,32 +71,50 @@ class PaintedFrames:
 
 
 class DiffusersPainter:
-    """Paints frames anew, with the noise of all frames alike, so that they hold together.
+    """Paints frames anew.
+
+    Where no motion module acts, all frames get the same noise, so that what does not move stays the same.
 
     Args:
         sd15: UNet and VAE.
         cond: what the frames are to show.
         branches: of the cross-attentions, by site; the face, for one.
-        options: sampler, steps, seed.
+        options: sampler, steps, seed, windows.
+        animation: ControlNet and motion modules.
     """
 
     def __init__(
-        self, sd15: SD15, cond: Condition, branches: Mapping[int, Sequence[Branch]], options: PaintOptions
+        self,
+        sd15: SD15,
+        cond: Condition,
+        branches: Mapping[int, Sequence[Branch]],
+        options: PaintOptions,
+        animation: Animation | None = None,
     ) -> None:
         if sd15.vae is None:
             raise InputError("the checkpoint holds no VAE; use one that does (any full SD1.5 checkpoint).")
         self.sd15, self.cond, self.branches, self.options = sd15, cond, branches, options
-        self.batch, self.steps = options.batch, options.sampling.steps
+        self.animation = animation or Animation()
+        self.steps, moves = options.sampling.steps, self.animation.moves
+        self.batch, self.overlap = (options.video.section, options.video.overlap) if moves else (options.batch, 0)
+        if moves:
+            check_frames(options.video.length, self.animation.motion.length)
 
-    def paint(self, frames: Tensor, on_step: OnStep | None = None) -> PaintedFrames:
-        """Paint frames (B, 3, H, W) float 0..1 anew."""
+    def paint(
+        self, frames: Tensor, on_step: OnStep | None = None, first: int = 0, fixed: Tensor | None = None
+    ) -> PaintedFrames:
+        """Paint frames (B, 3, H, W) float 0..1 anew; see `pipelines.repaint.Painter`."""
         if self.options.sampling.denoise == 0:
             return PaintedFrames(frames, None)
-        return self._decoded(self._sampled(self.encode(frames), on_step))
+        return self.paint_latents(self.encode(frames), on_step, first, fixed)
 
-    def paint_latents(self, latents: Tensor, on_step: OnStep | None = None) -> PaintedFrames:
-        """Paint latents (B, 4, h, w)."""
-        return self._decoded(self._sampled(latents, on_step))
+    def paint_latents(
+        self, latents: Tensor, on_step: OnStep | None = None, first: int = 0, fixed: Tensor | None = None
+    ) -> PaintedFrames:
+        """Paint latents (B, 4, h, w); see `pipelines.repaint.Painter`."""
+        before = 0 if fixed is None else len(fixed)
+        whole = latents if fixed is None else torch.cat([fixed.to(latents), latents])
+        return self._decoded(self._sampled(whole, on_step, first - before, fixed)[before:])
 
     @torch.no_grad()
     def encode(self, frames: Tensor) -> Tensor:
@@ -81,8 +124,9 @@ class DiffusersPainter:
         means = [vae.encode((2 * frame - 1)[None].to(like)).latent_dist.mean for frame in frames]
         return torch.cat(means).float() * LATENT_SCALE
 
-    def _sampled(self, latents: Tensor, on_step: OnStep | None) -> Tensor:
-        made = self._sample_once(latents, on_step)
+    def _sampled(self, latents: Tensor, on_step: OnStep | None, first: int, fixed: Tensor | None) -> Tensor:
+        given = (latents, on_step, first, fixed)
+        made = self._sample_once(*given)
         if torch.isfinite(made).all():
             return made
         unet = self.sd15.unet
@@ -94,26 +138,47 @@ class DiffusersPainter:
             )
         unet.float()  # once more, exactly
         try:
-            made = self._sample_once(latents, on_step)
+            made = self._sample_once(*given)
         finally:
             unet.to(before)
         if not torch.isfinite(made).all():
             raise InputError("SD1.5 gives values that are not numbers, in fp32 too; is the checkpoint damaged?")
         return made
 
-    def _sample_once(self, latents: Tensor, on_step: OnStep | None) -> Tensor:
-        weights = next(self.sd15.unet.parameters())
-        generator = torch.Generator().manual_seed(self.options.sampling.seed)
-        noise = torch.randn(latents[:1].shape, generator=generator).expand_as(latents)
-        given = latents.to(weights.device, torch.float32), noise.to(weights.device, torch.float32)
+    def _sample_once(
+        self, latents: Tensor, on_step: OnStep | None = None, first: int = 0, fixed: Tensor | None = None
+    ) -> Tensor:
+        unet, animation, video = self.sd15.unet, self.animation, self.options.video
+        device = next(unet.parameters()).device
+        given = latents.to(device, torch.float32), self._noise(latents, first).to(device, torch.float32)
+        betas = schedule_of(animation.moves)
         try:
-            with bind(self.sd15.unet, self.branches) as batch:
-                denoiser = Denoiser(self.sd15.unet, batch)
-                return sample(denoiser, *given, self.cond, self.options.sampling, on_step)
+            with ExitStack() as bound:
+                batch = bound.enter_context(bind(unet, self.branches))
+                if animation.moves:
+                    seen = min(video.length, len(latents))
+                    bound.enter_context(bind_motion(unet, animation.motion, seen, animation.motion_strength))
+                window = video if animation.moves else replace(video, length=max(len(latents), 1), overlap=0)
+                inner = Denoiser(unet, batch, animation.control, betas)
+                denoiser = WindowedDenoiser(inner, first, window, fixed)
+                sampling = replace(self.options.sampling, betas=betas)
+                return sample(denoiser, *given, self.cond, sampling, on_step)
         finally:
             for chosen in self.branches.values():
                 for branch in chosen:
                     branch.forget()
+            if animation.control is not None:
+                animation.control.forget()
+
+    def _noise(self, latents: Tensor, first: int) -> Tensor:
+        """(B, 4, h, w): where a motion module acts, each frame its own; else all the same."""
+        generator, video = torch.Generator().manual_seed(self.options.sampling.seed), self.options.video
+        if not self.animation.moves:
+            return torch.randn(latents[:1].shape, generator=generator).expand_as(latents)
+        noise = torch.randn(video.length, *latents.shape[1:], generator=generator)
+        last, stride = first + len(latents), video.length - video.overlap
+        order = free_noise_order(last, video.length, stride, self.options.sampling.seed)
+        return noise[order[first:]]
 
     @torch.no_grad()
     def _decoded(self, latents: Tensor) -> PaintedFrames:

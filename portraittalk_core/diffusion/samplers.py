@@ -16,7 +16,8 @@ from torch import Tensor
 
 from ..checks import check_shape
 from ..errors import InputError, MissingDependency
-from .denoiser import BETA_FIRST, BETA_LAST, NUM_TIMESTEPS, Condition
+from .denoiser import Condition
+from .schedule import IMAGES, NUM_TIMESTEPS, scheduler_options
 
 if TYPE_CHECKING:
     from diffusers import SchedulerMixin
@@ -53,12 +54,6 @@ LOOK_BACK = ("DPMSolverMultistepScheduler", "UniPCMultistepScheduler")
 OWN_SCHEDULE = {"lcm": ("normal", "simple")}  # steps are those of its training; these names mean them
 LCM_TRAINING_STEPS = (50, 100, 125, 200, 250, 500, 1000)  # it draws its steps from so many; the fewest that suffice
 ALMOST_CLEAN = 1e-5  # last noise level of a solver that divides by its logarithm
-SD15_SCHEDULE = {
-    "num_train_timesteps": NUM_TIMESTEPS,
-    "beta_start": BETA_FIRST,
-    "beta_end": BETA_LAST,
-    "beta_schedule": "scaled_linear",
-}
 WHOLE = 0.9999  # from here on, denoise is 1
 
 
@@ -71,6 +66,7 @@ class SamplerOptions:
     steps: int = 20  # that are run
     denoise: float = 1.0  # 0 keeps the latents, 1 starts from all noise
     seed: int = 0  # of the noise that some samplers add on their way
+    betas: str = IMAGES  # `schedule.MOTION` where motion modules act
 
     @property
     def all_steps(self) -> int:
@@ -78,13 +74,14 @@ class SamplerOptions:
         return self.steps if self.denoise > WHOLE else int(self.steps / self.denoise)
 
 
-def make_scheduler(sampler: str, schedule: str, steps: int) -> SchedulerMixin:
+def make_scheduler(sampler: str, schedule: str, steps: int, betas: str = IMAGES) -> SchedulerMixin:
     """A scheduler of diffusers for SD1.5 that predicts noise, its steps set.
 
     Args:
         sampler: one of SAMPLERS.
         schedule: one of SCHEDULES.
         steps: from all noise to none.
+        betas: of the training that the network has behind it, see `schedule`.
 
     Raises:
         InputError: unknown names, no or too many steps, or a schedule that the sampler does not have.
@@ -96,11 +93,11 @@ def make_scheduler(sampler: str, schedule: str, steps: int) -> SchedulerMixin:
         raise InputError(f"{steps} steps from noise to image cannot be run; choose 1 to {NUM_TIMESTEPS}.")
     name, options = SAMPLERS[sampler]
     if sampler == "lcm":
-        scheduler = _build(name, options)
+        scheduler = _build(name, options, betas)
         scheduler.set_timesteps(steps, original_inference_steps=next(n for n in LCM_TRAINING_STEPS if n >= steps))
         return scheduler
-    sigmas, timesteps = _levels(schedule, steps, skips=name in LOOK_BACK and schedule in FINE_ENDS)
-    scheduler = _build(name, options)
+    sigmas, timesteps = _levels(schedule, steps, betas, skips=name in LOOK_BACK and schedule in FINE_ENDS)
+    scheduler = _build(name, options, betas)
     scheduler.set_timesteps(steps)
     if scheduler.order == 2:  # every level but the first and the last is looked at twice
         sigmas = torch.cat([sigmas[:1], sigmas[1:-1].repeat_interleave(2), sigmas[-1:]])
@@ -111,11 +108,11 @@ def make_scheduler(sampler: str, schedule: str, steps: int) -> SchedulerMixin:
     return scheduler
 
 
-def _levels(schedule: str, steps: int, skips: bool) -> tuple[Tensor, Tensor]:
+def _levels(schedule: str, steps: int, betas: str, skips: bool) -> tuple[Tensor, Tensor]:
     """Noise levels (steps + 1,), the last one 0, and their timesteps (steps,); `skips` leaves out the last but one."""
     if steps == 1:  # diffusers would begin a single step where the last of many stands
         schedule, skips = "simple", False
-    euler = _build("EulerDiscreteScheduler", SCHEDULES[schedule])
+    euler = _build("EulerDiscreteScheduler", SCHEDULES[schedule], betas)
     euler.set_timesteps(steps + skips)
     sigmas, timesteps = euler.sigmas.clone(), euler.timesteps
     return (torch.cat([sigmas[:-2], sigmas[-1:]]), timesteps[:-1]) if skips else (sigmas, timesteps)
@@ -156,7 +153,7 @@ def sample(
         raise InputError(f"steps is {options.steps}; choose at least 1.")
     if options.denoise == 0:
         return latents
-    scheduler = make_scheduler(options.sampler, options.schedule, options.all_steps)
+    scheduler = make_scheduler(options.sampler, options.schedule, options.all_steps, options.betas)
     drawn = run(scheduler, denoiser, (latents, noise, cond), options.steps, options.seed, on_step)
     return drawn.to(latents.dtype)
 
@@ -230,7 +227,7 @@ def _begin(scheduler: SchedulerMixin, steps: int) -> int:
     return first
 
 
-def _build(name: str, options: dict) -> SchedulerMixin:
+def _build(name: str, options: dict, betas: str) -> SchedulerMixin:
     try:
         import diffusers
     except ImportError as error:
@@ -241,7 +238,7 @@ def _build(name: str, options: dict) -> SchedulerMixin:
     if not kind or lacking:
         what = f"{name} without {lacking[0]}" if kind else f"no {name}"
         raise MissingDependency(f"this diffusers has {what}; run: pip install --upgrade diffusers")
-    return kind(**SD15_SCHEDULE, **options)
+    return kind(**scheduler_options(betas), **options)
 
 
 def _check_choice(what: str, chosen: str, choices: dict | tuple) -> None:

@@ -16,6 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ..diffusion.windows import chunks
 from ..errors import InputError
 from ..media.video import VideoWriter
 from ..motion.engines import MotionEngine
@@ -36,15 +37,20 @@ class Painted:
 
 
 class Painter(Protocol):
-    """SD1.5 with everything it needs, behind one call; `diffusion.painter` has one, ComfyUI's nodes another."""
+    """SD1.5 with everything it needs, behind one call; `diffusion.painter` has one, ComfyUI's nodes another.
 
-    batch: int  # frames at once
+    `first` is the number of the first frame given; `fixed` are latents (O, 4, h, w) of the frames just before it, which
+    are finished: they are looked at, but not given back.
+    """
+
+    batch: int  # frames at once, finished ones included
+    overlap: int  # of them finished already, from the second batch on; 0 for none
     steps: int  # calls of on_step for a batch
 
-    def paint(self, frames: Tensor, on_step: Progress | None) -> Painted:
+    def paint(self, frames: Tensor, on_step: Progress | None, first: int, fixed: Tensor | None) -> Painted:
         """Paint frames (B, 3, H, W) float 0..1 anew."""
 
-    def paint_latents(self, latents: Tensor, on_step: Progress | None) -> Painted:
+    def paint_latents(self, latents: Tensor, on_step: Progress | None, first: int, fixed: Tensor | None) -> Painted:
         """Paint latents (B, 4, h, w), from noise if they are empty."""
 
 
@@ -141,7 +147,7 @@ def paint_latents(
     watch = watch or Watch()
     total, _, height, width = latents.shape
     with VideoWriter(out, 8 * width, 8 * height, fps, sound=sound, crf=crf) as writer:
-        batches = (latents[i : i + painter.batch] for i in range(0, total, painter.batch))
+        batches = (latents[one.start : one.stop] for one in new_frames(total, painter))
         painted = _each_batch(batches, total, painter, painter.paint_latents, watch)
         return _write(writer, painted, total, watch)
 
@@ -161,22 +167,32 @@ def repainted(pictures: Iterator[Tensor], total: int, painter: Painter, watch: W
     pictures = iter(pictures)
 
     def batches() -> Iterator[Tensor]:
-        while True:
+        for one in new_frames(total, painter):
             with one_torch_thread():
-                drawn = list(itertools.islice(pictures, painter.batch))
-            if not drawn:
-                return
+                drawn = list(itertools.islice(pictures, len(one)))
             yield torch.stack(drawn).permute(0, 3, 1, 2).float() / 255
 
     return _each_batch(batches(), total, painter, painter.paint, watch)
 
 
+def new_frames(total: int, painter: Painter) -> list[range]:
+    """The frames that each batch adds; a batch of a painter with overlap sees finished ones before them."""
+    if painter.overlap == 0:
+        return [range(start, min(start + painter.batch, total)) for start in range(0, total, painter.batch)]
+    return [
+        range(chunk.frames.start + chunk.num_fixed, chunk.frames.stop)
+        for chunk in chunks(total, painter.batch, painter.overlap)
+    ]
+
+
 def _each_batch(
     batches: Iterator[Tensor], total: int, painter: Painter, paint: Callable, watch: Watch
 ) -> Iterator[Tensor]:
-    done = 0
+    done, kept = 0, None
     for batch in batches:
-        painted = paint(batch, _steps_of(batch, done, total, painter.steps, watch.on_progress))
+        fixed = None if kept is None else kept[len(kept) + len(batch) - painter.batch :]
+        painted = paint(batch, _steps_of(batch, done, total, painter.steps, watch.on_progress), done, fixed)
+        kept = _last(kept, painted.latents, painter)
         if watch.on_latents and painted.latents is not None:
             watch.on_latents(painted.latents)
         for frame in painted.frames:
@@ -184,6 +200,13 @@ def _each_batch(
         done += len(batch)
         if watch.on_progress:
             watch.on_progress(done * painter.steps, total * painter.steps)
+
+
+def _last(kept: Tensor | None, latents: Tensor | None, painter: Painter) -> Tensor | None:
+    """Latents of the last frames, as many as a batch may begin with; None for a painter that needs none."""
+    if painter.overlap == 0 or latents is None:
+        return None
+    return (latents if kept is None else torch.cat([kept.to(latents), latents]))[-painter.batch :]
 
 
 def _steps_of(batch: Tensor, done: int, total: int, steps: int, on_progress: Progress | None) -> Progress | None:

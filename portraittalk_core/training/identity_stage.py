@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..diffusion.branches import bind
 from ..diffusion.checkpoint import load_sd15
-from ..diffusion.denoiser import NUM_TIMESTEPS, training_sigmas
+from ..diffusion.schedule import NUM_TIMESTEPS, schedule_sigmas
 from ..diffusion.sites import SITES
 from ..diffusion.text import find_tokenizer
 from ..errors import InputError
@@ -96,7 +96,7 @@ class IdentityStage:
         adapter.float().requires_grad_(True)
         start = adapter.lora or (new_lora(parts.unet, config.rank, config.trainer.seed) if config.train_lora else {})
         self._lora = {n: nn.Parameter(t.float(), requires_grad=config.train_lora) for n, t in start.items()}
-        self._alpha_bars = (1 / (1 + training_sigmas() ** 2)).float()
+        self._alpha_bars = (1 / (1 + schedule_sigmas() ** 2)).float()
         self._device, self._faces, self._cache = torch.device("cpu"), _Faces(), {}
         self._open = contextlib.ExitStack()
 
@@ -183,7 +183,7 @@ class IdentityStage:
         """Pictures (B, 3, S, S) about −1..1 of embeddings (B, 512), without a caption, by Euler's method."""
         size, side = len(face_embeds), self.config.resolution // 8
         timesteps = torch.linspace(NUM_TIMESTEPS - 1, 0, SAMPLE_STEPS).round().long()
-        sigmas = [*training_sigmas()[timesteps].tolist(), 0.0]
+        sigmas = [*schedule_sigmas()[timesteps].tolist(), 0.0]
         noise = torch.randn(1, 4, side, side, generator=torch.Generator().manual_seed(seed)).to(self._device)
         x = noise.repeat(size, 1, 1, 1) * (1 + sigmas[0] ** 2) ** 0.5
         faces = torch.cat([face_embeds, torch.zeros_like(face_embeds)])

@@ -16,7 +16,8 @@ from tiny_unet import tiny_unet
 
 from portraittalk_core.diffusion.branches import bind
 from portraittalk_core.diffusion.control import ControlOptions, FrameControl
-from portraittalk_core.diffusion.denoiser import Condition, Denoiser, training_sigmas
+from portraittalk_core.diffusion.denoiser import Condition, Denoiser
+from portraittalk_core.diffusion.schedule import schedule_sigmas
 from portraittalk_core.diffusion.sites import SITES
 from portraittalk_core.identity.adapter import IdentityOptions, build_adapter, identity_branches
 from portraittalk_core.weights.adapters import sort_adapter
@@ -24,7 +25,7 @@ from portraittalk_core.weights.adapters import sort_adapter
 pytestmark = pytest.mark.comfy
 pytest.importorskip("diffusers")
 
-SIGMA = float(training_sigmas()[600])  # one that ComfyUI, which rounds to whole timesteps, has too
+SIGMA = float(schedule_sigmas()[600])  # one that ComfyUI, which rounds to whole timesteps, has too
 TOLERANCE = 1e-4
 FACE = {"strength": 0.8}
 CASES = {

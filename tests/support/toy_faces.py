@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from portraittalk_core.diffusion.denoiser import training_sigmas
+from portraittalk_core.diffusion.schedule import schedule_sigmas
 from portraittalk_core.losses.masked_reconstruction import hide, masked_reconstruction_loss, random_patch_mask
 from portraittalk_core.training.identity_data import FaceData, FacePicture
 
@@ -126,7 +126,7 @@ def pretrain(unet: torch.nn.Module, steps: int, mask_ratio: tuple[float, float],
     """Teach a UNet to restore both people's masked pictures without being told who it is."""
     data, codec, text = toy_data(1, 128), PatchCodec(), FixedTexts()
     pictures = torch.stack([one.read() for one in data.pictures])
-    alpha_bars, (low, high) = (1 / (1 + training_sigmas() ** 2)).float(), mask_ratio
+    alpha_bars, (low, high) = (1 / (1 + schedule_sigmas() ** 2)).float(), mask_ratio
     draw = torch.Generator().manual_seed(2)
     unet.requires_grad_(True)
     optimizer = torch.optim.AdamW(unet.parameters(), rate)

@@ -4,7 +4,6 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from portraittalk_core.diffusion.denoiser import training_sigmas
 from portraittalk_core.diffusion.schedule import (
     IMAGES,
     MOTION,
@@ -28,8 +27,7 @@ def test_levels_match_diffusers(name):
     assert round(float(schedule_sigmas(name)[-1]), 3) == LARGEST[name]
 
 
-def test_images_are_drawn_as_before():
-    assert torch.equal(schedule_sigmas(), training_sigmas())
+def test_schedule_goes_by_whether_there_is_motion():
     assert (schedule_of(False), schedule_of(True)) == (IMAGES, MOTION)
 
 

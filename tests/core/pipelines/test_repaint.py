@@ -13,19 +13,19 @@ from portraittalk_core.render.warp import PortraitRenderer
 class Inverter:
     """Paints the negative, so that one sees that every frame passed through, in order and once."""
 
-    batch, steps = 3, 4
+    batch, overlap, steps = 3, 0, 4
 
     def __init__(self):
         self.sizes = []
 
-    def paint(self, frames, on_step):
+    def paint(self, frames, on_step, first, fixed):
         self.sizes.append(len(frames))
         for step in range(self.steps):
             if on_step:
                 on_step(step + 1, self.steps)
         return Painted(1 - frames, torch.zeros(len(frames), 4, 8, 8))
 
-    def paint_latents(self, latents, on_step):
+    def paint_latents(self, latents, on_step, first, fixed):
         self.sizes.append(len(latents))
         shade = latents.mean((1, 2, 3)).reshape(-1, 1, 1, 1)
         return Painted(shade.expand(-1, 3, 8 * latents.shape[2], 8 * latents.shape[3]), latents)

@@ -1,0 +1,82 @@
+"""A denoiser of more frames than its network sees at once: windows, each with its own drawings, fused at every step.
+
+Shapes: T frames of a section, O of them finished already, L frames of a window, h and w latent pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..checks import check_choice, check_range
+from ..errors import InputError
+from .denoiser import Condition, Denoiser
+from .windows import fuse, static_windows, weights_of
+
+MODES = ("chunked", "sliding")
+SECTION_WINDOWS = 4  # windows in a section of "sliding": what is in memory does not grow with the video
+
+
+@dataclass(frozen=True)
+class VideoOptions:
+    """How frames are made to hold together over time."""
+
+    mode: str = "chunked"  # the last frames of a chunk begin the next; or "sliding": overlapping windows, fused
+    length: int = 16  # frames that the network sees at once
+    overlap: int = 4  # frames that neighbours share
+    fusing: str = "pyramid"  # weights in a window of "sliding", see `windows.window_weights`
+
+    def __post_init__(self) -> None:
+        check_choice(self.mode, MODES, "mode")
+        check_range(self.length, 1, 256, "the window's length")
+        if not 0 <= self.overlap < self.length:
+            raise InputError(
+                f"an overlap of {self.overlap} does not fit windows of {self.length}; take 0 to {self.length - 1}."
+            )
+
+    @property
+    def section(self) -> int:
+        """Frames that are denoised together."""
+        if self.mode == "chunked":
+            return self.length
+        return self.length + (SECTION_WINDOWS - 1) * (self.length - self.overlap)
+
+
+class WindowedDenoiser:
+    """denoiser(x, sigma, cond) → denoised over a section of a video.
+
+    Args:
+        denoiser: of one window; its control, if any, is told the window's frames.
+        first: number of the section's first frame in the video.
+        options: windows and how they are fused.
+        fixed: (O, 4, h, w) clean latents of the first frames, which stay as they are; None for none.
+    """
+
+    def __init__(self, denoiser: Denoiser, first: int, options: VideoOptions, fixed: Tensor | None = None) -> None:
+        self.denoiser, self.first, self.options, self.fixed = denoiser, first, options, fixed
+        self._weights: tuple[int, Sequence[range], list[Tensor]] | None = None
+
+    def __call__(self, x: Tensor, sigma: float, cond: Condition) -> Tensor:
+        """Clean latents (T, 4, h, w) as the network sees them in noisy ones."""
+        windows, weights = self._windows(x)
+        if len(windows) == 1:
+            made = self._window(x, windows[0], sigma, cond)
+        else:
+            made = fuse((self._window(x, w, sigma, cond) for w in windows), windows, weights, len(x))
+        if self.fixed is not None:
+            made[: len(self.fixed)] = self.fixed.to(made)
+        return made
+
+    def _window(self, x: Tensor, window: range, sigma: float, cond: Condition) -> Tensor:
+        if self.denoiser.control is not None:
+            self.denoiser.control.frames = range(self.first + window.start, self.first + window.stop)
+        return self.denoiser(x[window.start : window.stop], sigma, cond)
+
+    def _windows(self, x: Tensor) -> tuple[Sequence[range], list[Tensor]]:
+        if self._weights is None or self._weights[0] != len(x):
+            windows = static_windows(len(x), self.options.length, self.options.overlap)
+            weights = weights_of(windows, len(x), self.options.fusing, self.options.overlap)
+            self._weights = (len(x), windows, [weight.to(x.device) for weight in weights])
+        return self._weights[1:]
