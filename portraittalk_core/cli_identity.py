@@ -11,11 +11,11 @@ from .errors import InputError
 
 if TYPE_CHECKING:
     from .diffusion.checkpoint import SD15
-    from .diffusion.painter import DiffusersPainter
+    from .diffusion.painter import Animation, DiffusersPainter
     from .identity.adapter import IdentityAdapter
     from .motion.engines import MotionEngine
     from .pipelines.talk import TalkResult
-    from .types import MotionOptions, Portrait, Speech
+    from .types import LandmarkTrack, MotionOptions, Portrait, Speech
 
 RENDERERS = ("warp", "identitynet")
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
@@ -59,8 +59,32 @@ def add_renderer(parser: argparse.ArgumentParser) -> None:
     number("--width", int, 512, "of the frames, a multiple of 8")
     number("--height", int, 512, "of the frames, a multiple of 8")
     number("--batch-size", int, 1, "frames painted at once")
+    _add_animation(parser)
     group.add_argument("--device", metavar="NAME", help="cpu, cuda, mps; if not given, the fastest there is")
     group.add_argument("--precision", choices=PRECISIONS, default="auto", help="auto: fp16 on a GPU, else fp32")
+
+
+def _add_animation(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("identitynet: frames that follow the landmarks and hold together")
+    number = {"metavar": "X", "type": float}
+    group.add_argument("--controlnet", metavar="FILE", type=Path, help="landmark ControlNet for SD1.5")
+    group.add_argument("--control-strength", **number, default=1.0, help="how strictly frames follow the landmarks")
+    group.add_argument(
+        "--control-style",
+        choices=("mediapipe_face", "head_kps", "landmarks"),
+        default="mediapipe_face",
+        help="the drawing that the ControlNet was trained on",
+    )
+    group.add_argument("--motion-module", metavar="FILE", type=Path, help="AnimateDiff motion module for SD1.5")
+    group.add_argument("--motion-strength", **number, default=1.0, help="how strongly it acts; 0 is off")
+    group.add_argument(
+        "--long-video",
+        choices=("chunked", "sliding"),
+        default="chunked",
+        help="with a motion module: each chunk begins with the last frames of the one before, or fused windows",
+    )
+    group.add_argument("--window", metavar="N", type=int, default=16, help="frames that the motion module sees at once")
+    group.add_argument("--overlap", metavar="N", type=int, default=4, help="frames that neighbours share")
 
 
 def identity_options(args: argparse.Namespace) -> bool:
@@ -79,6 +103,7 @@ def identity_options(args: argparse.Namespace) -> bool:
         )
     from .checks import check_range
     from .diffusion.samplers import SAMPLERS, SCHEDULES, SamplerOptions
+    from .diffusion.windowed import VideoOptions
     from .face.fit import check_size
     from .identity.adapter import IdentityOptions
 
@@ -91,6 +116,9 @@ def identity_options(args: argparse.Namespace) -> bool:
         if word not in choices:
             raise InputError(f"{name} {word} is not known; choose one of {', '.join(choices)}.")
     IdentityOptions(args.identity_strength)
+    check_range(args.control_strength, 0, 4, "--control-strength")
+    check_range(args.motion_strength, 0, 2, "--motion-strength")
+    VideoOptions(args.long_video, args.window, args.overlap)
     SamplerOptions(args.sampler, args.schedule, args.steps, args.denoise, args.seed)
     return True
 
@@ -100,21 +128,44 @@ def talk_with_identity(
 ) -> TalkResult:
     """Portrait and speech to a video that SD1.5 has painted."""
     from .face.fit import fit_to, fitted
-    from .pipelines.repaint import Watch, paint_talk
+    from .pipelines.repaint import Watch, paint_talk, paint_track
 
-    painter = _painter(args, portrait)
     placed = fitted(portrait, fit_to(portrait, args.width, args.height))
+    video = (args.speech, args.crf)
+    if args.controlnet is None:
+        painter = _painter(args, portrait, None)
+        with progress_bar("painting") as on_progress:
+            watch = Watch(on_progress)
+            return paint_talk(placed, speech, painter, args.out, options, engine=engine, video=video, watch=watch)
+    track = engine(speech, placed.landmarks, options)
+    painter = _painter(args, portrait, track)
     with progress_bar("painting") as on_progress:
-        watch, video = Watch(on_progress), (args.speech, args.crf)
-        return paint_talk(placed, speech, painter, args.out, options, engine=engine, video=video, watch=watch)
+        watch = Watch(on_progress)
+        return paint_track(placed, track, painter, args.out, sound=args.speech, crf=args.crf, watch=watch)
 
 
-def _painter(args: argparse.Namespace, portrait: Portrait) -> DiffusersPainter:
+def _animation(args: argparse.Namespace, track: LandmarkTrack | None, place: tuple) -> Animation:
+    from .animate.hints import track_hints
+    from .animate.temporal import load_motion_modules
+    from .diffusion.control import ControlOptions, FrameControl, load_controlnet
+    from .diffusion.painter import Animation
+
+    control = motion = None
+    if track is not None and args.control_strength:
+        network = load_controlnet(args.controlnet, *place)
+        control = FrameControl(network, track_hints(track, args.control_style), ControlOptions(args.control_strength))
+    if args.motion_module is not None and args.motion_strength:
+        motion = load_motion_modules(args.motion_module).to(*place)
+    return Animation(control, motion, args.motion_strength)
+
+
+def _painter(args: argparse.Namespace, portrait: Portrait, track: LandmarkTrack | None) -> DiffusersPainter:
     from .diffusion.checkpoint import load_sd15
     from .diffusion.denoiser import Condition
     from .diffusion.painter import DiffusersPainter, PaintOptions
     from .diffusion.samplers import SamplerOptions
     from .diffusion.text import encode_text, find_tokenizer
+    from .diffusion.windowed import VideoOptions
 
     device, dtype = _place(args)
     adapter = _adapter(args)
@@ -128,7 +179,9 @@ def _painter(args: argparse.Namespace, portrait: Portrait) -> DiffusersPainter:
     branches = {} if adapter is None else _branches(args, adapter.to(device, dtype), faces.to(device))
     sampling = SamplerOptions(args.sampler, args.schedule, args.steps, args.denoise, args.seed)
     cond = Condition(texts[0], texts[1], args.cfg)
-    return DiffusersPainter(sd15, cond, branches, PaintOptions(sampling, args.batch_size))
+    video = VideoOptions(args.long_video, args.window, args.overlap)
+    animation = _animation(args, track, (device, dtype))
+    return DiffusersPainter(sd15, cond, branches, PaintOptions(sampling, args.batch_size, video), animation)
 
 
 def _place(args: argparse.Namespace) -> tuple[str, object]:

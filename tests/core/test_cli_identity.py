@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from adapter_files import adapter_tensors
+from control_files import ldm_tensors, tiny_controlnet
 from onnx_models import paint_disc, write_face_models
 from PIL import Image
 from safetensors.torch import save_file
@@ -34,6 +35,7 @@ def place(tmp_path_factory, astronaut) -> Path:
         part.writeframes(whole.readframes(whole.getframerate() // 2))
     make_checkpoint(folder / "sd15.safetensors")
     torch.save(adapter_tensors("faceid"), folder / "adapter.bin")
+    save_file(ldm_tensors(tiny_controlnet()), folder / "control.safetensors")
     torch.save(adapter_tensors("plus"), folder / "adapter_plus.bin")
     write_face_models(folder / "insightface")
     write_tokenizer(folder / "tokenizer")
@@ -98,6 +100,9 @@ BAD = {
     "a strength out of range": (["--identity-strength", "9"], "the identity strength must lie between -1 and 3"),
     "denoise out of range": (["--denoise", "2"], "--denoise must lie between 0 and 1"),
     "an unknown device": (["--device", "abacus"], "--device abacus cannot be used here"),
+    "an overlap of a whole window": (["--window", "8", "--overlap", "8"], "an overlap of 8 does not fit windows of 8"),
+    "a ControlNet that is none": (["--controlnet", "{sd15}"], "is no ControlNet"),
+    "a motion module that is none": (["--motion-module", "{sd15}"], "sd15.safetensors"),
     "a broken LoRA": (["--lora", "nowhere.safetensors"], "there is no weight file"),
 }
 
@@ -105,9 +110,18 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_talk_rejects(place, tmp_path, capsys, name):
     more, words = BAD[name]
-    assert talk(place, tmp_path / "a.mp4", *more) == 2
+    given = [word.replace("{sd15}", str(place / "sd15.safetensors")) for word in more]
+    assert talk(place, tmp_path / "a.mp4", *given) == 2
     assert words in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_controlnet_changes_the_frames_by_its_strength(place, tmp_path, painted):
+    given = [*faces(place, "a.png"), "--controlnet", str(place / "control.safetensors"), "--control-style", "landmarks"]
+    assert talk(place, tmp_path / "b.mp4", *given, "--control-strength", "2") == 0
+    assert np.abs(frames(tmp_path / "b.mp4") - painted).mean() > 0.2
+    assert talk(place, tmp_path / "c.mp4", *given, "--control-strength", "0") == 0
+    assert np.abs(frames(tmp_path / "c.mp4") - painted).max() <= 12  # landmarks are found on the cut picture here
 
 
 def test_talk_rejects_an_adapter_without_face_models(place, tmp_path, capsys):
