@@ -12,13 +12,15 @@ from comfy_denoise import hints_of
 from comfy_place import ROOT, comfy_folder, comfy_python
 from control_files import ldm_tensors, tiny_controlnet
 from safetensors.torch import load_file, save_file
-from tiny_unet import tiny_unet
+from tiny_unet import random_motion, tiny_unet
 
+from portraittalk_core.animate.temporal import bind_motion, save_motion_modules
 from portraittalk_core.diffusion.branches import bind
 from portraittalk_core.diffusion.control import ControlOptions, FrameControl
 from portraittalk_core.diffusion.denoiser import Condition, Denoiser
-from portraittalk_core.diffusion.schedule import schedule_sigmas
+from portraittalk_core.diffusion.schedule import MOTION, schedule_sigmas
 from portraittalk_core.diffusion.sites import SITES
+from portraittalk_core.diffusion.windowed import VideoOptions, WindowedDenoiser
 from portraittalk_core.identity.adapter import IdentityOptions, build_adapter, identity_branches
 from portraittalk_core.weights.adapters import sort_adapter
 
@@ -26,6 +28,8 @@ pytestmark = pytest.mark.comfy
 pytest.importorskip("diffusers")
 
 SIGMA = float(schedule_sigmas()[600])  # one that ComfyUI, which rounds to whole timesteps, has too
+MOVING = float(schedule_sigmas(MOTION)[500])  # of the motion modules' own levels
+SEEN = {"length": 16, "overlap": 4}
 TOLERANCE = 1e-4
 FACE = {"strength": 0.8}
 CASES = {
@@ -41,6 +45,16 @@ CASES = {
     "control_twice": {"identity": [FACE], "control": {"strengths": [0.7, 0.4]}},
     "stock": {"identity": [FACE], "control": {"strengths": [0.7], "stock": 3}},
     "windows": {"identity": [], "control": {"strengths": [0.7]}, "window": True, "x": "long"},
+    "motion": {"identity": [FACE], "motion": {"strength": 0.9, "windows": SEEN}, "sigma": MOVING},
+    "motion_off": {"identity": [FACE], "motion": {"strength": 0.0, "windows": SEEN}},
+    "everything": {
+        "identity": [FACE],
+        "lora": True,
+        "control": {"strengths": [0.7], "first": 5},
+        "motion": {"strength": 0.9, "windows": SEEN},
+        "sigma": MOVING,
+        "x": "long",
+    },
     "misplaced": {"identity": [FACE], "misplaced": True},
     "cfg_one": {"identity": [FACE], "cfg": 1.0},
     "zero": {"identity": [{"strength": 0.0}]},
@@ -75,6 +89,7 @@ def through_comfy(inputs, tmp_path_factory):
     save_file(tiny_unet().state_dict(), folder / "unet.safetensors")
     save_file(flat(adapter_tensors("faceid")), folder / "adapter.safetensors")
     save_file(ldm_tensors(tiny_controlnet()), folder / "control.safetensors")
+    save_motion_modules(random_motion(), folder / "motion.safetensors")
     save_file(inputs, folder / "inputs.safetensors")
     cases = {name: {"sigma": SIGMA, "cfg": 3.5, **case} for name, case in CASES.items()}
     (folder / "cases.json").write_text(json.dumps(cases))
@@ -100,6 +115,30 @@ def through_diffusers(adapter, inputs, *all_options, cfg=3.5, unet=None, control
     with bind(unet, together) as batch:
         cond = Condition(inputs["positive"], inputs["negative"], cfg)
         return Denoiser(unet, batch, control)(inputs["x"], SIGMA, cond)
+
+
+def merged_lora(adapter):
+    """The tiny UNet with the adapter's LoRA in its weights, by hand."""
+    unet = tiny_unet()
+    with torch.no_grad():
+        for name, tensor in adapter.lora.items():
+            if ".down." in name:
+                number, part = name.split(".")[0], name.split(".")[1].removeprefix("to_").removesuffix("_lora")
+                place = list(unet.attn_processors)[int(number)].removesuffix(".processor")
+                weight = unet.get_parameter(f"{place}.to_{part}{'.0' if part == 'out' else ''}.weight")
+                weight += adapter.lora[name.replace(".down.", ".up.")] @ tensor
+    return unet
+
+
+def moving_diffusers(adapter, inputs, unet, control=None):
+    """With a face, motion modules and windows, at the noise level MOVING."""
+    keys = [site.adapter_key for site in SITES]
+    branches = identity_branches(adapter, inputs["tokens"], keys, IdentityOptions(**FACE))
+    cond = Condition(inputs["positive"], inputs["negative"], 3.5)
+    seen = min(SEEN["length"], len(inputs["x"]))
+    with bind(unet, {i: [b] for i, b in branches.items()}) as batch, bind_motion(unet, random_motion(), seen, 0.9):
+        denoiser = Denoiser(unet, batch, control, MOTION)
+        return WindowedDenoiser(denoiser, 5, VideoOptions("sliding", **SEEN))(inputs["x"], MOVING, cond)
 
 
 def control_of(frames, strength=0.7):
@@ -133,14 +172,7 @@ def test_the_middle_block_at_the_wrong_id_would_show(through_comfy, adapter, inp
 
 
 def test_lora_of_the_adapter_is_the_same(through_comfy, adapter, inputs):
-    unet = tiny_unet()
-    with torch.no_grad():
-        for name, tensor in adapter.lora.items():
-            if ".down." in name:
-                number, part = name.split(".")[0], name.split(".")[1].removeprefix("to_").removesuffix("_lora")
-                place = list(unet.attn_processors)[int(number)].removesuffix(".processor")
-                weight = unet.get_parameter(f"{place}.to_{part}{'.0' if part == 'out' else ''}.weight")
-                weight += adapter.lora[name.replace(".down.", ".up.")] @ tensor
+    unet = merged_lora(adapter)
     expected = through_diffusers(adapter, inputs, IdentityOptions(**FACE), unet=unet)
     close(through_comfy["face_lora"], expected)
     assert (through_comfy["face_lora"] - through_comfy["face"]).abs().max() > 1e-2
@@ -174,6 +206,18 @@ def test_every_window_has_its_own_frames_drawings(through_comfy, adapter, inputs
         expected = through_diffusers(adapter, given, control=control_of(window))
         rows = [frame - window.start for frame in alone]
         close(through_comfy["windows"][list(alone)], expected[rows])
+
+
+def test_motion_modules_are_the_same(through_comfy, adapter, inputs):
+    close(through_comfy["motion"], moving_diffusers(adapter, inputs, tiny_unet()))
+    assert torch.equal(through_comfy["motion_off"], through_comfy["face"])
+
+
+def test_everything_together_is_the_same(through_comfy, adapter, inputs):
+    """Face, LoRA, ControlNet, motion modules and windows, over forty frames."""
+    given = {**inputs, "x": inputs["long"]}
+    expected = moving_diffusers(adapter, given, merged_lora(adapter), control_of([0]))
+    close(through_comfy["everything"], expected)
 
 
 def test_positive_and_negative_apart_are_the_same(through_comfy, adapter, inputs):

@@ -135,6 +135,8 @@ def denoised(unet_binding, inputs, folder: Path, case: dict):
         texts = controlled(unet_binding, folder, texts, case["control"])
     if case.get("window"):
         model = in_windows(model)
+    if case.get("motion"):
+        model = moved(unet_binding, folder, model, case["motion"])
 
     class OneCall(comfy.samplers.Sampler):
         def sample(self, model_wrap, sigmas, extra_args, callback, noise, *_, **__):
@@ -187,6 +189,17 @@ def controlled(unet_binding, folder: Path, texts, case: dict):
         control = controls.ComfyFrameControl(net, hints_of, controls.Cursor(case.get("first", 0)), strength)
         texts = [controls.with_control(text, control) for text in texts]
     return texts
+
+
+def moved(unet_binding, folder: Path, model, case: dict):
+    """The MODEL with tiny motion modules, in windows of our own."""
+    core = unet_binding.__package__.replace(".nodes", ".portraittalk_core")
+    motions = importlib.import_module(unet_binding.__name__.replace("comfy_unet", "comfy_motion"))
+    temporal = importlib.import_module(f"{core}.animate.temporal")
+    options = importlib.import_module(f"{core}.diffusion.windowed").VideoOptions("sliding", **case["windows"])
+    modules = temporal.load_motion_modules(folder / "motion.safetensors", unet_binding.OPERATIONS, None)
+    moving = motions.with_motion(model, motions.managed_motion(modules), case["strength"])
+    return motions.with_windows(moving, options, modules.length) if case["strength"] else moving
 
 
 def in_windows(model):

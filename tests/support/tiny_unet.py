@@ -1,4 +1,4 @@
-"""A tiny diffusers UNet with SD1.5's sixteen cross-attentions."""
+"""A tiny diffusers UNet with SD1.5's sixteen cross-attentions, and motion modules for it."""
 
 from __future__ import annotations
 
@@ -18,3 +18,16 @@ def tiny_unet(seed: int = 0, context: int = 48):
         norm_num_groups=32,
     )
     return unet.eval().requires_grad_(False)
+
+
+def random_motion():
+    """Of version 3, with random weights where new ones have zeros."""
+    from portraittalk_core.animate.temporal import MotionModules
+
+    torch.manual_seed(7)
+    modules = MotionModules((32, 64, 128, 128), "v3")
+    with torch.no_grad():
+        for name, weight in modules.named_parameters():
+            if "proj_out" in name:
+                weight.normal_(std=0.1)
+    return modules.eval().requires_grad_(False)

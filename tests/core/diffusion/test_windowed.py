@@ -6,9 +6,9 @@ import pytest
 import torch
 from control_files import tiny_controlnet
 from sd15_files import make_checkpoint
-from tiny_unet import tiny_unet
+from tiny_unet import random_motion, tiny_unet
 
-from portraittalk_core.animate.temporal import MotionModules, bind_motion
+from portraittalk_core.animate.temporal import bind_motion
 from portraittalk_core.diffusion.checkpoint import load_sd15
 from portraittalk_core.diffusion.control import ControlOptions, FrameControl
 from portraittalk_core.diffusion.denoiser import Condition, Denoiser
@@ -19,18 +19,7 @@ from portraittalk_core.errors import InputError
 from portraittalk_core.pipelines.repaint import Watch, new_frames, repainted
 
 pytest.importorskip("diffusers")
-WIDTHS = (32, 64, 128, 128)
 VIDEO = VideoOptions("chunked", 8, 2)
-
-
-def random_motion():
-    torch.manual_seed(7)
-    modules = MotionModules(WIDTHS, "v3")
-    with torch.no_grad():
-        for name, weight in modules.named_parameters():
-            if "proj_out" in name:
-                weight.normal_(std=0.1)
-    return modules.eval().requires_grad_(False)
 
 
 def shades(changed_from=None):
