@@ -1,0 +1,130 @@
+"""A drawn head that moves and speaks, with landmarks that are known exactly, and a mesh that finds painted heads."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from portraittalk_core.face import topology as topo
+from portraittalk_core.face.canonical import canonical_face
+from portraittalk_core.training.video_data import VideoClip
+from portraittalk_core.types import LandmarkTrack
+
+FPS = Fraction(25)
+UNIT = 0.17  # inter-ocular distance over the picture's side
+MOUTH_DROP = 0.35  # of the lower lip when the mouth is wide open, in inter-ocular distances
+_LOWER = sorted({i for ring in topo.LOWER_LIP_RINGS for i in ring[1:-1]})
+_CHIN = [i for i in topo.FACE_OVAL if float(canonical_face()[i, 1]) > 1.0]
+_EDGE = 0.02  # over which a shape fades out
+
+
+def motion(num_frames: int, seed: int) -> Tensor:
+    """(T, 4) of a clip: head's x and y from the middle (of the side), roll (radians), mouth 0..1; smooth."""
+    draw = torch.Generator().manual_seed(seed)
+    time = torch.arange(num_frames)[:, None] / float(FPS)
+    rates = 2 * math.pi * (torch.tensor([0.5, 0.4, 0.3, 2.0]) + torch.rand(4, generator=draw))
+    waves = (rates * time + 2 * math.pi * torch.rand(4, generator=draw)).sin()
+    reach = torch.tensor([0.13, 0.07, 0.15, 0.5])
+    return waves * reach + torch.tensor([0.0, 0.0, 0.0, 0.5])
+
+
+def landmarks(moves: Tensor) -> Tensor:
+    """(T, 478, 3) normalised landmarks of moves (T, 4)."""
+    face = canonical_face()[None].repeat(len(moves), 1, 1)
+    face[:, _LOWER, 1] += MOUTH_DROP * moves[:, 3:]
+    face[:, _CHIN, 1] += 0.5 * MOUTH_DROP * moves[:, 3:]
+    sin, cos = moves[:, 2:3].sin(), moves[:, 2:3].cos()
+    x = cos * face[..., 0] - sin * face[..., 1]
+    y = sin * face[..., 0] + cos * face[..., 1]
+    return torch.stack([0.5 + moves[:, :1] + UNIT * x, 0.45 + moves[:, 1:2] + UNIT * y, UNIT * face[..., 2]], 2)
+
+
+def track_of(moves: Tensor, size: int = 64) -> LandmarkTrack:
+    """The landmarks as a track on square pictures."""
+    return LandmarkTrack(landmarks(moves), torch.ones(len(moves), dtype=torch.bool), FPS, size, size)
+
+
+def draw_puppet(move: Tensor, shirt: Tensor, size: int = 64) -> Tensor:
+    """A frame (3, size, size) in −1..1 of a move (4,) and a shirt's colour (3,) in −1..1."""
+    line = (torch.arange(size) + 0.5) / size
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    dx, dy = x - 0.5 - move[0], y - 0.45 - move[1]
+    u = (move[2].cos() * dx + move[2].sin() * dy) / UNIT
+    v = (move[2].cos() * dy - move[2].sin() * dx) / UNIT
+    picture = torch.tensor([-0.2, 0.0, 0.2])[:, None, None].expand(3, size, size)
+
+    def paint(colour: Tensor, far: Tensor, radius: float) -> None:
+        nonlocal picture
+        cover = ((1 - far) * radius * UNIT / _EDGE + 0.5).clamp(0, 1)
+        picture = torch.lerp(picture, colour[:, None, None].expand_as(picture), cover)
+
+    def ellipse(colour: tuple[float, ...], at: tuple[float, float], radii: tuple[float, float]) -> None:
+        far = (((u - at[0]) / radii[0]) ** 2 + ((v - at[1]) / radii[1]) ** 2).sqrt()
+        paint(torch.tensor(colour), far, min(radii))
+
+    body = (((x - 0.5 - 0.5 * move[0]) / 0.36) ** 2 + ((y - 1.05) / 0.3) ** 2).sqrt()
+    paint(shirt, body, 0.3 / UNIT)
+    opening = MOUTH_DROP * float(move[3])
+    ellipse((-0.8, -0.7, -0.6), (0.0, -0.1), (1.25, 1.45))
+    ellipse((0.8, 0.5, 0.3), (0.0, 0.35 + opening / 4), (1.0, 1.3 + opening / 4))
+    for side in (-0.5, 0.5):
+        ellipse((-0.6, -0.2, 0.7), (side, 0.0), (0.2, 0.13))
+    middle = float(canonical_face()[[13, 14], 1].mean())
+    ellipse((0.4, -0.8, -0.7), (0.0, middle + opening / 2), (0.4, 0.1 + opening / 2))
+    return picture
+
+
+def puppet_clip(seed: int, num_frames: int = 24, size: int = 64) -> VideoClip:
+    """A clip of the puppet in a shirt of a colour of its own."""
+    moves = motion(num_frames, seed)
+    shirt = torch.rand(3, generator=torch.Generator().manual_seed(seed + 10_000)) * 1.2 - 0.6
+    frames = torch.stack([draw_puppet(move, shirt, size) for move in moves])
+    calm = int((moves[:, :3].abs().sum(1) + moves[:, 3]).argmin())
+    return VideoClip(f"puppet {seed}", lambda number: frames[number], track_of(moves, size), calm)
+
+
+class BlockMesh:
+    """Finds a red and a blue block as faces; at module level, so that new processes know it."""
+
+    name = "blocks"
+
+    def detect(self, picture: Tensor) -> Tensor:
+        """(F, 478, 3) of the blocks in a picture (H, W, 3) uint8."""
+        height, width = picture.shape[:2]
+        found = []
+        for channel in (0, 2):
+            others = [c for c in range(3) if c != channel]
+            rows, columns = ((picture[..., channel] > 140) & (picture[..., others] < 100).all(2)).nonzero().unbind(1)
+            if len(rows) < 40:
+                continue
+            low = torch.tensor([float(columns.min()), float(rows.min())])
+            extent = torch.tensor([float(columns.max()), float(rows.max())]) + 1 - low
+            face = canonical_face()
+            least, most = face[:, :2].amin(0), face[:, :2].amax(0)
+            points = (face[:, :2] - least) / (most - least) * extent + low
+            found.append(torch.cat([points, face[:, 2:] * extent[0] / 2], 1) / torch.tensor([width, height, width]))
+        return torch.stack(found) if found else torch.zeros(0, 478, 3)
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+    def __enter__(self) -> BlockMesh:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class DyingMesh(BlockMesh):
+    """Ends its process when it sees a picture that is all green."""
+
+    def detect(self, picture: Tensor) -> Tensor:
+        """As BlockMesh, if it lives."""
+        import os
+
+        if bool((picture[..., 1] > 200).all()):
+            os._exit(9)
+        return super().detect(picture)
