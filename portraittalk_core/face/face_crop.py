@@ -1,0 +1,223 @@
+"""Cuts one face out of pictures of any size as a square that keeps still, and knows the way back.
+
+Positions are continuous: the first pixel reaches from 0 to 1 and has its middle at 0.5.
+Shapes: T frames, S the crop's side.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..checks import check_choice, check_range, check_shape
+from ..errors import InputError
+from ..types import LandmarkTrack, check_picture
+from . import topology as topo
+
+CROP_PX = 512  # what SD1.5 was trained on
+MARGIN = 0.4
+BOXES = ("auto", "fixed", "follow")
+HELD = 1.3  # auto: a face whose whole path is at most so many times its own size gets a fixed box
+LIFT = 0.12  # of the face's size: the mesh ends at the hairline, so the box reaches higher above it
+CALM_S = 0.4  # sigma of the low-pass on a following box's middle
+USUAL = 0.99  # share of the frames that decides the box's size, against single stray ones
+LEAST_FACE_PX, LARGEST_BOX = 8.0, 8.0  # the box's limit is a multiple of the picture's larger side
+SHAPE_TOLERANCE = 0.01
+REACH_PX = 3  # of the resampling kernel beyond the box, at scale 1
+
+
+@dataclass(frozen=True)
+class CropBox:
+    """A square in a picture; it may reach over the border."""
+
+    left: float  # pixels
+    top: float  # pixels
+    side: float  # pixels
+
+
+@dataclass(frozen=True)
+class CropOptions:
+    """How a face is framed."""
+
+    margin: float = MARGIN  # room on every side of the face, of its larger side
+    box: str = "auto"  # "fixed" for all frames, "follow" the head smoothly, "auto": fixed if the head moves little
+    size: int = CROP_PX  # side of the crop, pixels
+
+    def __post_init__(self) -> None:
+        check_range(self.margin, 0, 2, "the margin of the face crop")
+        check_choice(self.box, BOXES, "the box of the face crop")
+        check_range(self.size, 16, 4096, "the size of the face crop")
+
+
+@dataclass(frozen=True)
+class FaceCrop:
+    """Where the crop lies in every frame; its size never changes."""
+
+    track: LandmarkTrack  # on the picture
+    corners: Tensor  # (T, 2) float64: left and top, pixels
+    side: float  # pixels
+    options: CropOptions = field(default_factory=CropOptions)
+
+    def __len__(self) -> int:
+        return len(self.corners)
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the box stands still."""
+        return bool((self.corners == self.corners[0]).all())
+
+    def box(self, index: int) -> CropBox:
+        """The box of a frame; a plan of one frame serves them all.
+
+        Raises:
+            InputError: no such frame.
+        """
+        if len(self) > 1 and not 0 <= index < len(self):
+            raise InputError(
+                f"frame {index} is beyond the {len(self)} frames of the landmarks; give landmarks for all."
+            )
+        left, top = self.corners[index if len(self) > 1 else 0].tolist()
+        return CropBox(left, top, self.side)
+
+    def crop(self, picture: Tensor, index: int = 0, size: int | None = None) -> Tensor:
+        """The face of one frame.
+
+        Args:
+            picture: (H, W, 3) uint8, of the track's size.
+            index: number of the frame.
+            size: side of the crop; None is the plan's own.
+
+        Returns:
+            (S, S, 3) uint8; beyond the picture, its border pixels repeated.
+
+        Raises:
+            InputError: a picture of another size, or no such frame.
+        """
+        check_picture(picture, "the picture to crop")
+        if tuple(picture.shape[:2]) != (self.track.height, self.track.width):
+            raise InputError(
+                f"frame {index} is {picture.shape[1]}×{picture.shape[0]} pixels, the crop was planned for "
+                f"{self.track.width}×{self.track.height}; give frames of one size."
+            )
+        size = self.options.size if size is None else size
+        box = self.box(index)
+        return resampled(picture, (box.left, box.top, box.left + box.side, box.top + box.side), (size, size))
+
+    def track_on_crop(self) -> LandmarkTrack:
+        """The landmarks in the crop's own coordinates, on pictures of S×S."""
+        points = self.track.points.double() * self._picture()
+        points[..., :2] -= self.corners[:, None]
+        size = self.options.size
+        return replace(self.track, points=(points / self.side).float(), width=size, height=size)
+
+    def track_on_picture(self, on_crop: LandmarkTrack) -> LandmarkTrack:
+        """Landmarks (of T frames, or one box for any number) from the crop back onto the picture.
+
+        Raises:
+            InputError: another number of frames.
+        """
+        if len(self) not in (1, len(on_crop)) and not self.is_fixed:
+            raise InputError(f"{len(on_crop)} frames of landmarks do not fit the {len(self)} boxes of the crop.")
+        corners = self.corners if len(self) == len(on_crop) else self.corners[:1]
+        points = on_crop.points.double() * self.side
+        points[..., :2] += corners[:, None]
+        size = {"width": self.track.width, "height": self.track.height}
+        return replace(on_crop, points=(points / self._picture()).float(), **size)
+
+    def _picture(self) -> Tensor:
+        return torch.tensor([self.track.width, self.track.height, self.track.width], dtype=torch.float64)
+
+
+def plan_face_crop(track: LandmarkTrack, options: CropOptions | None = None) -> FaceCrop:
+    """One square that holds the face in every frame without trembling.
+
+    Args:
+        track: T frames.
+        options: margin, size, and whether the box may move.
+
+    Raises:
+        InputError: a face too small to crop, or landmarks far outside of the picture.
+    """
+    options = options or CropOptions()
+    oval = track.points_px[:, list(topo.FACE_OVAL), :2].double()
+    low, high = oval.amin(1), oval.amax(1)
+    face = float(torch.quantile((high - low).amax(1), USUAL))
+    larger = max(track.width, track.height)
+    whole_low, whole_high = torch.quantile(low, 1 - USUAL, 0), torch.quantile(high, USUAL, 0)
+    whole = max(face, float((whole_high - whole_low).max()))
+    fixed = options.box == "fixed" or (options.box == "auto" and whole <= HELD * face)
+    room = 2 * options.margin * face
+    side = (whole if fixed else face) + room
+    if face < LEAST_FACE_PX or side > LARGEST_BOX * larger:
+        raise InputError(
+            f"the face is {face:.0f} pixels large and moves over {whole:.0f} pixels of a picture of {track.width}×"
+            f"{track.height}: it cannot be cropped. Use a larger picture, or check the landmarks."
+        )
+    lift = torch.tensor([0.0, LIFT * min(1.0, options.margin / MARGIN) * face], dtype=torch.float64)
+    middle = ((whole_low + whole_high) / 2).expand(len(track), 2) if fixed else _followed((low + high) / 2, track, room)
+    return FaceCrop(track, middle - lift - side / 2, side, options)
+
+
+def fit_track_to(track: LandmarkTrack, width: int, height: int) -> LandmarkTrack:
+    """The track on the same picture at another size.
+
+    Raises:
+        InputError: the picture has another aspect ratio (by more than 1 %).
+    """
+    if abs(track.width * height - track.height * width) > SHAPE_TOLERANCE * track.height * width:
+        raise InputError(
+            f"the landmarks were made on a picture of {track.width}×{track.height}, this one is {width}×{height}: "
+            "their shapes differ. Give the picture or video that the landmarks belong to."
+        )
+    return replace(track, width=width, height=height)
+
+
+def resampled(picture: Tensor, bounds: tuple[float, float, float, float], size: tuple[int, int]) -> Tensor:
+    """A part of a picture, placed to a fraction of a pixel, with antialiasing where it becomes smaller.
+
+    Args:
+        picture: (H, W, 3) uint8, or (H, W) float.
+        bounds: left, top, right, bottom in pixels; beyond the border its pixels repeat.
+        size: width and height of the result.
+
+    Returns:
+        (height, width, 3) uint8, or (height, width) float; cubic, as Pillow does it.
+    """
+    if picture.ndim == 2:
+        check_shape(picture, "H W", "the map to resample")
+    columns, left = _needed(bounds[0], bounds[2], size[0], picture.shape[1])
+    rows, top = _needed(bounds[1], bounds[3], size[1], picture.shape[0])
+    part = np.ascontiguousarray(picture[rows][:, columns].numpy())
+    box = (bounds[0] - left, bounds[1] - top, bounds[2] - left, bounds[3] - top)
+    return torch.from_numpy(np.array(Image.fromarray(part).resize(size, Image.Resampling.BICUBIC, box)))
+
+
+def _needed(low: float, high: float, length: int, border: int) -> tuple[Tensor, int]:
+    """Numbers of the pixels that a stretch needs, held at the border, and where the first would lie."""
+    reach = REACH_PX * math.ceil(max(1.0, (high - low) / length))
+    first, last = math.floor(low) - reach, math.ceil(high) + reach
+    return torch.arange(first, last).clamp(0, border - 1), first
+
+
+def _followed(middle: Tensor, track: LandmarkTrack, room: float) -> Tensor:
+    """(T, 2) the face's middle without trembling, and never so far behind that the face leaves the box."""
+    sigma = CALM_S * float(track.fps)
+    calm = _low_pass(middle, sigma)
+    slack = 0.35 * room
+    behind = middle - calm
+    # only a fast move exceeds the slack; what is added is smoothed too, so that the box does not jerk
+    return calm + _low_pass(behind - behind.clamp(-slack, slack), sigma / 4)
+
+
+def _low_pass(curve: Tensor, sigma: float) -> Tensor:
+    """(T, 2) without lag through a Gaussian of `sigma` frames, the ends held."""
+    reach = max(1, math.ceil(3 * sigma))
+    at = torch.arange(-reach, reach + 1, dtype=torch.float64)
+    kernel = torch.exp(-0.5 * (at / sigma) ** 2)
+    held = torch.cat([curve[:1].expand(reach, -1), curve, curve[-1:].expand(reach, -1)])
+    return (held.unfold(0, 2 * reach + 1, 1) * (kernel / kernel.sum())).sum(-1)
