@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from .animate import AnimateNetControl
 from .engine import LoadMotionEngine
 from .face import BlendFaces, LoadFaceEmbedding
 from .identity import IdentityNetSampler, LoadIdentityAdapter
@@ -23,6 +24,7 @@ NODES: list[type[io.ComfyNode]] = [
     LoadFaceEmbedding,
     BlendFaces,
     LoadIdentityAdapter,
+    AnimateNetControl,
     IdentityNetSampler,
     ADFDScore,
 ]

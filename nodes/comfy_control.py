@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..portraittalk_core.errors import InputError
 
+Maps = Callable[[Sequence[int], int, int], Tensor]  # frame numbers, h, w → (B, 1, h, w) factors
 Hints = Callable[[Sequence[int], int, int], Tensor]  # frame numbers, height, width → (B, 3, H, W) float 0..1
 TOKEN_WIDTH = 768  # of SD1.5's text
 BASES = {1024: "Stable Diffusion 2", 2048: "SDXL"}
@@ -34,6 +35,7 @@ class ComfyFrameControl(comfy.controlnet.ControlBase):
         cursor: shared with the painter.
         strength: factor of what the net adds.
         percents: part of the steps in which it acts.
+        maps: factors for places, such as the mouth's; None for all alike.
     """
 
     def __init__(
@@ -43,10 +45,11 @@ class ComfyFrameControl(comfy.controlnet.ControlBase):
         cursor: Cursor,
         strength: float = 1.0,
         percents: tuple[float, float] = (0.0, 1.0),
+        maps: Maps | None = None,
     ) -> None:
         super().__init__()
         check_control_net(net)
-        self.net, self.hints, self.cursor = net.copy(), hints, cursor
+        self.net, self.hints, self.cursor, self.maps = net.copy(), hints, cursor, maps
         self.net.set_previous_controlnet(None)
         self.net.set_cond_hint(None, strength, percents)
         self.sub_idxs: Sequence[int] | None = None  # AnimateDiff-Evolved tells its window here too
@@ -62,7 +65,19 @@ class ComfyFrameControl(comfy.controlnet.ControlBase):
         dtype = self.net.manual_cast_dtype or getattr(self.net.control_model, "dtype", x_noisy.dtype)
         self.net.cond_hint = self.net.preprocess_image(drawn.to(x_noisy.device, dtype)).repeat(batched_number, 1, 1, 1)
         mine = self.net.get_control(x_noisy, t, cond, batched_number, transformer_options)
-        return _added(before, mine)
+        return _added(before, self._weighted(mine, frames))
+
+    def _weighted(self, mine: dict | None, frames: Sequence[int]) -> dict | None:
+        if mine is None or self.maps is None:
+            return mine
+
+        def weighted(added: Tensor | None) -> Tensor | None:
+            if added is None:
+                return None
+            factors = self.maps(frames, *added.shape[2:]).to(added)
+            return added * factors.repeat(len(added) // len(frames), 1, 1, 1)
+
+        return {key: [weighted(added) for added in parts] for key, parts in mine.items()}
 
     def frames(self, count: int, transformer_options: dict) -> list[int]:
         """Numbers of the frames in a chunk of the batch."""
@@ -93,7 +108,8 @@ class ComfyFrameControl(comfy.controlnet.ControlBase):
 
     def copy(self) -> ComfyFrameControl:
         """Another with the same drawings, for another chain."""
-        made = ComfyFrameControl(self.net, self.hints, self.cursor, self.net.strength, self.net.timestep_percent_range)
+        percents = self.net.timestep_percent_range
+        made = ComfyFrameControl(self.net, self.hints, self.cursor, self.net.strength, percents, self.maps)
         self.copy_to(made)
         made.sub_idxs = self.sub_idxs
         return made

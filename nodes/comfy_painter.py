@@ -12,8 +12,11 @@ import torch
 from torch import Tensor
 
 from ..portraittalk_core.checks import check_range
+from ..portraittalk_core.diffusion.windowed import VideoOptions
+from ..portraittalk_core.diffusion.windows import free_noise_order
 from ..portraittalk_core.errors import InputError
 from ..portraittalk_core.pipelines.repaint import Painted
+from .comfy_control import Cursor
 
 log = logging.getLogger(__name__)
 
@@ -41,46 +44,66 @@ class Sampling:
 
 
 class ComfyPainter:
-    """A MODEL, a VAE and conditioning behind one call.
+    """A MODEL, a VAE and conditioning behind one call; see `pipelines.repaint.Painter`.
 
     Args:
         model: with everything patched into it.
         vae: of SD1.5.
         conditioning: positive and negative.
         sampling: what KSampler asks for.
-        size: height and width of the frames in pixels.
-        batch: frames at once; 0 takes as many as the free memory holds.
+        batch: frames at once, where no motion module acts.
+        cursor: tells the controls in the conditioning which frame a batch begins with.
+        video: windows, where a motion module acts; else None.
     """
 
-    def __init__(self, model, vae, conditioning: tuple, sampling: Sampling, size: tuple[int, int], batch: int = 0):
+    def __init__(
+        self, model, vae, conditioning: tuple, sampling: Sampling, batch: int, cursor: Cursor | None = None,
+        video: VideoOptions | None = None,
+    ) -> None:  # fmt: skip
         self.model, self.vae, self.sampling = model, vae, sampling
         self.positive, self.negative = conditioning
-        self.steps = sampling.steps
-        self.batch, self.overlap = batch or frames_that_fit(model, *size), 0
+        self.steps, self.cursor, self.video = sampling.steps, cursor or Cursor(), video
+        self.batch, self.overlap = (batch, 0) if video is None else (video.section, video.overlap)
 
     def paint(self, frames: Tensor, on_step, first: int = 0, fixed: Tensor | None = None) -> Painted:
-        """Paint frames (B, 3, H, W) anew; all get the same noise, so that they hold together."""
+        """Paint frames (B, 3, H, W) anew."""
         if self.sampling.denoise == 0:
             return Painted(frames, None)
-        latents = self.vae.encode(frames.movedim(1, -1)[..., :3])
-        noise = comfy.sample.prepare_noise(latents[:1], self.sampling.seed).expand_as(latents).clone()
-        return self._decoded(self._sampled(latents, noise, on_step))
+        return self._painted(self.vae.encode(frames.movedim(1, -1)[..., :3]), on_step, first, fixed, shared=True)
 
     def paint_latents(self, latents: Tensor, on_step, first: int = 0, fixed: Tensor | None = None) -> Painted:
         """Paint latents (B, 4, h, w) as KSampler would: every frame has its own noise."""
         if self.sampling.denoise == 0:
             return self._decoded(latents)
-        noise = comfy.sample.prepare_noise(latents, self.sampling.seed)
-        return self._decoded(self._sampled(latents, noise, on_step))
+        return self._painted(latents, on_step, first, fixed, shared=False)
 
-    def _sampled(self, latents: Tensor, noise: Tensor, on_step) -> Tensor:
-        made = self._sample_with(self.model, latents, noise, on_step)
+    def _painted(self, latents: Tensor, on_step, first: int, fixed: Tensor | None, shared: bool) -> Painted:
+        before = 0 if fixed is None else len(fixed)
+        whole = latents if fixed is None else torch.cat([fixed.to(latents), latents])
+        self.cursor.first = first - before
+        made = self._sampled(whole, self._noise(whole, first - before, shared), on_step, before)
+        return self._decoded(made[before:])
+
+    def _noise(self, latents: Tensor, first: int, shared: bool) -> Tensor:
+        """Of the motion module's windows where one acts; else the same for all frames of a video, or KSampler's."""
+        seed, video = self.sampling.seed, self.video
+        if video is not None:
+            own = comfy.sample.prepare_noise(latents[:1].expand(video.length, -1, -1, -1), seed)
+            order = free_noise_order(first + len(latents), video.length, video.length - video.overlap, seed)
+            return own[order[first:]]
+        if shared:  # so that what does not move stays the same
+            return comfy.sample.prepare_noise(latents[:1], seed).expand_as(latents).clone()
+        return comfy.sample.prepare_noise(latents, seed)
+
+    def _sampled(self, latents: Tensor, noise: Tensor, on_step, fixed: int) -> Tensor:
+        given = (latents, noise, on_step, fixed)
+        made = self._sample_with(self.model, *given)
         if _finite(made):
             return made
         log.warning("the denoised latents hold values that are no numbers; this batch is done again in fp32.")
         exact = self.model.clone()
         exact.set_model_compute_dtype(torch.float32)
-        made = self._sample_with(exact, latents, noise, on_step)
+        made = self._sample_with(exact, *given)
         if not _finite(made):
             raise InputError(
                 "SD1.5 gives values that are not numbers, in fp32 too; the checkpoint, a LoRA or the adapter is "
@@ -88,7 +111,7 @@ class ComfyPainter:
             )
         return made
 
-    def _sample_with(self, model, latents: Tensor, noise: Tensor, on_step) -> Tensor:
+    def _sample_with(self, model, latents: Tensor, noise: Tensor, on_step, fixed: int) -> Tensor:
         def callback(step: int, *_: object) -> None:
             comfy.model_management.throw_exception_if_processing_interrupted()
             if on_step:
@@ -96,9 +119,13 @@ class ComfyPainter:
 
         s = self.sampling
         latents = comfy.sample.fix_empty_latent_channels(model, latents)
+        mask = None
+        if fixed:  # frames that are finished stay as they are
+            mask = torch.ones_like(latents[:, :1])
+            mask[:fixed] = 0
         return comfy.sample.sample(
             model, noise, s.steps, s.cfg, s.sampler_name, s.scheduler, self.positive, self.negative, latents,
-            denoise=s.denoise, callback=callback, disable_pbar=True, seed=s.seed,
+            denoise=s.denoise, noise_mask=mask, callback=callback, disable_pbar=True, seed=s.seed,
         )  # fmt: skip
 
     def _decoded(self, latents: Tensor) -> Painted:
@@ -112,6 +139,11 @@ class ComfyPainter:
 
 def _finite(tensor: Tensor) -> bool:
     return bool(torch.isfinite(tensor).all())
+
+
+def batch_for(model, size: tuple[int, int], wanted: int) -> int:
+    """Frames at once: as wanted, or as many as the free memory holds where that is 0."""
+    return wanted or frames_that_fit(model, *size)
 
 
 def frames_that_fit(model, height: int, width: int) -> int:

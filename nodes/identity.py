@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from . import paths
-from .sockets import FaceEmbedding, IdentityAdapter, Landmarks, advanced, schema
+from .sockets import AnimateControl, FaceEmbedding, IdentityAdapter, Landmarks, advanced, schema
 
 INSIDE, NO_LORA = "of the adapter", "none"
 LAYOUTS = ["auto", "plus", "plusv2"]
@@ -103,6 +103,9 @@ class IdentityNetSampler(io.ComfyNode):
                 io.Conditioning.Input("negative", tooltip="What they are not to show."),
                 FaceEmbedding.Input("face_embedding", optional=True, tooltip="Whose face it is."),
                 IdentityAdapter.Input("adapter", optional=True, tooltip="What brings the face into the checkpoint."),
+                AnimateControl.Input(
+                    "control", optional=True, tooltip="What holds frames to the landmarks and together over time."
+                ),
                 Landmarks.Input("landmarks", optional=True, tooltip="Where the face goes, frame by frame."),
                 io.Image.Input("portrait", optional=True, tooltip="The picture that is to move to the landmarks."),
                 io.Latent.Input("latent", optional=True, tooltip="Frames to paint, instead of landmarks."),

@@ -15,7 +15,9 @@ from ..portraittalk_core.pipelines.repaint import Watch, paint_latents, paint_tr
 from ..portraittalk_core.pipelines.talk import driven_portrait
 from ..portraittalk_core.types import LandmarkTrack, as_fps
 from . import comfy_unet, convert, paths, texts
-from .comfy_painter import ComfyPainter, Sampling
+from .animate_control import AnimateControl
+from .comfy_control import Cursor
+from .comfy_painter import ComfyPainter, Sampling, batch_for
 from .progress import Progress, face_mesh, say
 from .video import Kept
 
@@ -38,6 +40,7 @@ class Wanted:
     height: int
     face_embedding: FaceEmbedding | None = None
     adapter: comfy_unet.BoundAdapter | None = None
+    control: AnimateControl | None = None
     landmarks: LandmarkTrack | None = None
     portrait: Tensor | None = None
     latent: dict | None = None
@@ -54,6 +57,8 @@ class Wanted:
         if (self.face_embedding is None) != (self.adapter is None):
             missing = "adapter" if self.adapter is None else "face_embedding"
             raise InputError(f"face_embedding and adapter belong together; connect {missing} too, or neither.")
+        if self.landmarks is None and self.latent is None and self.control is not None:
+            object.__setattr__(self, "landmarks", self.control.track)
         if (self.landmarks is None) == (self.latent is None):
             given = "both are" if self.latent is not None else "neither is"
             raise InputError(f"connect either landmarks, with the portrait, or a latent; {given} connected.")
@@ -133,7 +138,8 @@ def _from_landmarks(model, vae, conditioning, wanted: Wanted, keep_frames, out) 
     fit = fit_to(whole, wanted.width, wanted.height)
     face, moved = fitted(whole, fit), fit.track(track)
     gathered = Gathered(keep_frames, len(track), face.picture.numel())
-    painter = _painter(model, vae, conditioning, wanted, (wanted.height, wanted.width))
+    drawn = None if wanted.control is None else fit.track(wanted.control.track)
+    painter = _painter(model, vae, conditioning, wanted, (wanted.height, wanted.width), drawn)
     sound = convert.to_waveform(wanted.audio) if wanted.audio is not None else None
     paint_track(face, moved, painter, out, sound=sound, crf=wanted.crf, watch=gathered.watch())
     return gathered
@@ -143,13 +149,20 @@ def _from_latent(model, vae, conditioning, wanted: Wanted, keep_frames, out) -> 
     latents = convert.to_latents(wanted.latent)
     height, width = (8 * side for side in latents.shape[2:])
     gathered = Gathered(keep_frames, len(latents), height * width * 3)
-    painter = _painter(model, vae, conditioning, wanted, (height, width))
+    drawn = None if wanted.control is None else wanted.control.track
+    painter = _painter(model, vae, conditioning, wanted, (height, width), drawn)
     sound = convert.to_waveform(wanted.audio) if wanted.audio is not None else None
     fps, watch = as_fps(wanted.fps), gathered.watch()
     paint_latents(latents, painter, out, fps, sound=sound, crf=wanted.crf, watch=watch)
     return gathered
 
 
-def _painter(model, vae, conditioning, wanted: Wanted, size: tuple[int, int]) -> ComfyPainter:
+def _painter(model, vae, conditioning, wanted: Wanted, size: tuple[int, int], drawn: LandmarkTrack | None):
     sampling = Sampling(wanted.seed, wanted.steps, wanted.cfg, wanted.sampler_name, wanted.scheduler, wanted.denoise)
-    return ComfyPainter(model, vae, conditioning, sampling, size, wanted.batch_size)
+    cursor, control = Cursor(), wanted.control
+    if control is None:
+        return ComfyPainter(model, vae, conditioning, sampling, batch_for(model, size, wanted.batch_size), cursor)
+    held = control.conditioned(conditioning, drawn, cursor)
+    batch = batch_for(model, size, wanted.batch_size)
+    video = control.video if control.moves else None
+    return ComfyPainter(control.bound(model), vae, held, sampling, batch, cursor, video)

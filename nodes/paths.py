@@ -12,7 +12,11 @@ from ..portraittalk_core.errors import InputError
 from ..portraittalk_core.motion.engines import find_engines
 
 SUFFIX = ".safetensors"
-ADAPTERS, FACES = "ipadapter", "insightface"  # folders of the models folder that users of other packs have
+ADAPTERS, FACES, MOTION = (
+    "ipadapter",
+    "insightface",
+    "animatediff_models",
+)  # folders of the models folder that users of other packs have
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 DEPTH = 3  # folders below input and output that are searched for tracks, at every refresh of the page
 
@@ -109,6 +113,20 @@ def adapter_path(name: str) -> Path:
         InputError: it is not there, or not inside the folders.
     """
     return _file_in(model_folders(ADAPTERS), name, f"the identity adapter {name} is not in models/{ADAPTERS}")
+
+
+def motion_names() -> list[str]:
+    """Files in the animatediff_models folders, as names for a list."""
+    return list(dict.fromkeys(name for folder in model_folders(MOTION) for name in _files_below(folder, WEIGHTS)))
+
+
+def motion_path(name: str) -> Path:
+    """The file of a name from `motion_names`.
+
+    Raises:
+        InputError: it is not there, or not inside the folders.
+    """
+    return _file_in(model_folders(MOTION), name, f"the motion module {name} is not in models/{MOTION}")
 
 
 def lora_names() -> list[str]:

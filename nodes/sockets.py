@@ -12,6 +12,7 @@ Landmarks = io.Custom("PORTRAITTALK_LANDMARKS")  # portraittalk_core.types.Landm
 MotionEngine = io.Custom("PORTRAITTALK_MOTION_ENGINE")  # portraittalk_core.motion.engines.MotionEngine
 FaceEmbedding = io.Custom("PORTRAITTALK_FACE_EMBEDDING")  # portraittalk_core.face.embedding.FaceEmbedding
 IdentityAdapter = io.Custom("PORTRAITTALK_IDENTITY_ADAPTER")  # nodes.comfy_unet.BoundAdapter
+AnimateControl = io.Custom("PORTRAITTALK_CONTROL")  # nodes.animate_control.AnimateControl
 AudioEncoderOutput = io.Custom("AUDIO_ENCODER_OUTPUT")  # of ComfyUI's own audio encoders
 FaceLandmarks = io.Custom("FACE_LANDMARKS")  # newer ComfyUI's own face landmarks
 

@@ -32,7 +32,7 @@ COMFY_USERS = {
     "folder_paths": {"paths.py"},
     "comfy.utils": {"progress.py"},
     "comfy.model_management": {"progress.py", "convert.py", "comfy_unet.py", "comfy_painter.py", "comfy_motion.py"},
-    "comfy": {"comfy_unet.py", "comfy_painter.py", "comfy_control.py", "comfy_motion.py"},
+    "comfy": {"comfy_unet.py", "comfy_painter.py", "comfy_control.py", "comfy_motion.py", "animate_control.py"},
 }
 CONVERSIONS = {"permute", "clamp", "clamp_", "clip", "cuda"}  # nodes/convert.py's own work
 MAX_FUNCTION, MAX_FILE, MAX_NODES_FILE, MAX_EXECUTE, MAX_PARAMETERS = 60, 400, 250, 15, 8

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from diffusers import ControlNetModel
 
 Hints = Callable[[Sequence[int], int, int], Tensor]  # frame numbers, H, W → (B, 3, H, W) float 0..1
+Maps = Callable[[Sequence[int], int, int], Tensor]  # frame numbers, h, w → (B, 1, h, w) factors
 
 PREFIXES = ("control_model.", "controlnet.")
 BASES = {1024: "Stable Diffusion 2", 2048: "SDXL"}
@@ -114,10 +115,13 @@ class FrameControl:
         network: of `load_controlnet`.
         hints: draws the frames that are asked for.
         options: strength and part of the schedule.
+        maps: factors for places, such as the mouth's; None for all alike.
     """
 
-    def __init__(self, network: ControlNetModel, hints: Hints, options: ControlOptions | None = None) -> None:
-        self.network, self.hints, self.options = network, hints, options or ControlOptions()
+    def __init__(
+        self, network: ControlNetModel, hints: Hints, options: ControlOptions | None = None, maps: Maps | None = None
+    ) -> None:
+        self.network, self.hints, self.options, self.maps = network, hints, options or ControlOptions(), maps
         self.frames: Sequence[int] = (0,)  # which frames the next call is about, in the order of its rows
         self._drawn: tuple[tuple, Tensor] | None = None
         self._kept: tuple[int, tuple, tuple] | None = None
@@ -150,8 +154,14 @@ class FrameControl:
         down, middle = self.network(
             rows.to(weights), timestep, text.to(weights), hint, self.options.strength, return_dict=False
         )
-        self._kept = (1, asked, (list(down), middle))
+        self._kept = (1, asked, ([self._weighted(one) for one in down], self._weighted(middle)))
         return self._kept[2]
+
+    def _weighted(self, added: Tensor) -> Tensor:
+        if self.maps is None:
+            return added
+        factors = self.maps(self.frames, *added.shape[2:]).to(added)
+        return added * factors.repeat(len(added) // len(self.frames), 1, 1, 1)
 
     def _hint(self, rows: Tensor) -> Tensor:
         """(chunks · B, 3, H, W) drawings, made once for the frames at hand."""

@@ -90,7 +90,7 @@ def _paint_once(painters, model, name: str, sampling, text) -> dict:
 
     comfy.sample.sample = counted
     try:
-        painter = painters.ComfyPainter(model, NoVae(), (text, text), sampling, (64, 64), 2)
+        painter = painters.ComfyPainter(model, NoVae(), (text, text), sampling, 2)
         made = painter.paint_latents(torch.zeros(2, 4, 8, 8), None)
         return {"runs": len(runs), "finite": bool(torch.isfinite(made.latents).all())}
     except ValueError as error:

@@ -1,0 +1,61 @@
+"""What AnimateNet Control hands to the sampler, and what that becomes there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import comfy.model_patcher
+from torch import Tensor
+
+from ..portraittalk_core.animate.hints import track_hints
+from ..portraittalk_core.animate.mouth_weight import mouth_maps
+from ..portraittalk_core.diffusion.windowed import VideoOptions
+from ..portraittalk_core.types import LandmarkTrack
+from .comfy_control import ComfyFrameControl, Cursor, check_control_net, with_control
+from .comfy_motion import with_motion, with_windows
+
+
+@dataclass(frozen=True)
+class AnimateControl:
+    """Landmarks that hold the frames, and motion modules that hold them together."""
+
+    track: LandmarkTrack  # on the portrait's picture
+    control_net: object | None = None  # the user's; None for none
+    strength: float = 1.0
+    percents: tuple[float, float] = (0.0, 1.0)
+    mouth_weight: float = 1.0
+    style: str = "mediapipe_face"
+    motion: comfy.model_patcher.ModelPatcher | None = None  # of `comfy_motion.managed_motion`
+    motion_strength: float = 1.0
+    video: VideoOptions = field(default_factory=VideoOptions)
+
+    def __post_init__(self) -> None:
+        if self.control_net is not None:
+            check_control_net(self.control_net)
+
+    @property
+    def moves(self) -> bool:
+        """Whether motion modules act."""
+        return self.motion is not None and self.motion_strength > 0
+
+    def conditioned(self, conditioning: tuple[list, list], track: LandmarkTrack, cursor: Cursor) -> tuple[list, list]:
+        """Positive and negative conditioning with the drawings of a track on the painted picture."""
+        if self.control_net is None or self.strength == 0:
+            return conditioning
+        hints, maps = track_hints(track, self.style), mouth_maps(track, self.mouth_weight)
+        control = ComfyFrameControl(self.control_net, hints, cursor, self.strength, self.percents, maps)
+        positive, negative = (with_control(one, control) for one in conditioning)
+        return positive, negative
+
+    def bound(self, model: comfy.model_patcher.ModelPatcher) -> comfy.model_patcher.ModelPatcher:
+        """The MODEL with the motion modules in it."""
+        if not self.moves:
+            return model
+        moving = with_motion(model, self.motion, self.motion_strength)
+        return with_windows(moving, self.video, self.motion.model.length)
+
+    def preview(self, width: int, height: int, most: int) -> list[Tensor]:
+        """At most so many drawings (height, width, 3) uint8, from the beginning."""
+        from ..portraittalk_core.animate.landmark_control import draw_condition
+
+        return [draw_condition(self.track, i, width, height, self.style) for i in range(min(most, len(self.track)))]
