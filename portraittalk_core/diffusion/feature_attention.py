@@ -129,7 +129,7 @@ class FeatureControl(FrameControl):
     """
 
     def __init__(
-        self, network: ControlNetModel, hints: Hints, options: ControlOptions | None = None, add: bool = True
+        self, network: ControlNetModel, hints: Hints, options: ControlOptions | None = None, *, add: bool = True
     ) -> None:
         super().__init__(network, hints, options)
         self.features, self.add = ControlFeatures(), add
