@@ -11,8 +11,9 @@ from ..portraittalk_core.animate.hints import track_hints
 from ..portraittalk_core.animate.mouth_weight import mouth_maps
 from ..portraittalk_core.diffusion.windowed import VideoOptions
 from ..portraittalk_core.types import LandmarkTrack
-from .comfy_control import ComfyFrameControl, Cursor, check_control_net, with_control
+from .comfy_control import ComfyFrameControl, check_control_net, with_control
 from .comfy_motion import with_motion, with_windows
+from .cursor import Cursor
 
 
 @dataclass(frozen=True)

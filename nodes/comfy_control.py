@@ -6,24 +6,17 @@ ComfyUI's own gives every context window the drawings of frames 0 to 15, and a b
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import comfy.controlnet
 from torch import Tensor
 
 from ..portraittalk_core.errors import InputError
+from .cursor import Cursor
 
 Maps = Callable[[Sequence[int], int, int], Tensor]  # frame numbers, h, w → (B, 1, h, w) factors
 Hints = Callable[[Sequence[int], int, int], Tensor]  # frame numbers, height, width → (B, 3, H, W) float 0..1
 TOKEN_WIDTH = 768  # of SD1.5's text
 BASES = {1024: "Stable Diffusion 2", 2048: "SDXL"}
-
-
-@dataclass
-class Cursor:
-    """Which frame of the video the batch being denoised begins with; the painter moves it."""
-
-    first: int = 0
 
 
 class ComfyFrameControl(comfy.controlnet.ControlBase):

@@ -16,7 +16,7 @@ from ..portraittalk_core.diffusion.windowed import VideoOptions
 from ..portraittalk_core.diffusion.windows import free_noise_order
 from ..portraittalk_core.errors import InputError
 from ..portraittalk_core.pipelines.repaint import Painted
-from .comfy_control import Cursor
+from .cursor import Cursor
 
 log = logging.getLogger(__name__)
 

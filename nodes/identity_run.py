@@ -16,8 +16,8 @@ from ..portraittalk_core.pipelines.talk import driven_portrait
 from ..portraittalk_core.types import LandmarkTrack, as_fps
 from . import comfy_unet, convert, paths, texts
 from .animate_control import AnimateControl
-from .comfy_control import Cursor
 from .comfy_painter import ComfyPainter, Sampling, batch_for
+from .cursor import Cursor
 from .progress import Progress, face_mesh, say
 from .video import Kept
 

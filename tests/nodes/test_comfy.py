@@ -24,6 +24,7 @@ NODES = {
     "PortraitTalkLoadFaceEmbedding": "Load Face Embedding",
     "PortraitTalkBlendFaces": "Blend Faces",
     "PortraitTalkLoadIdentityAdapter": "Load Identity Adapter",
+    "PortraitTalkAnimateNetControl": "AnimateNet Control",
     "PortraitTalkIdentityNetSampler": "IdentityNet Sampler",
     "PortraitTalkADFDScore": "ADFD Score",
 }

@@ -27,12 +27,14 @@ NODES = (
     "PortraitTalkLoadFaceEmbedding",
     "PortraitTalkBlendFaces",
     "PortraitTalkLoadIdentityAdapter",
+    "PortraitTalkAnimateNetControl",
     "PortraitTalkIdentityNetSampler",
     "PortraitTalkADFDScore",
 )
 LANGUAGES = ("en", "zh", "ja", "ko")
 # names from the paper
 SAME_EVERYWHERE = ("PortraitTalkAudioToLandmarks", "PortraitTalkIdentityNetSampler", "PortraitTalkADFDScore")
+SAME_EVERYWHERE += ("PortraitTalkAnimateNetControl",)
 OWN_SCRIPT = {"zh": r"[\u4e00-\u9fff]", "ja": r"[\u3040-\u30ff]", "ko": r"[\uac00-\ud7a3]"}
 COMFYUIS_OWN = ("outside the output folder",)  # messages that this pack's nodes pass on
 AS_IN_KSAMPLER = ["as in KSampler"]  # instead of ComfyUI's own lists
@@ -69,7 +71,19 @@ class Schema:
 
 def stubs() -> dict[str, ModuleType]:
     """What the nodes import from ComfyUI at the top of their files."""
-    names = ("Audio", "ClipVision", "Combo", "Conditioning", "Float", "Image", "Int", "Latent", "Mask", "Model")
+    names = (
+        "Audio",
+        "ClipVision",
+        "Combo",
+        "Conditioning",
+        "ControlNet",
+        "Float",
+        "Image",
+        "Int",
+        "Latent",
+        "Mask",
+        "Model",
+    )
     kinds = dict.fromkeys((*names, "MultiType", "String", "Vae", "Video"), Kind)
     others = {
         "Custom": lambda name: Kind,
