@@ -1,0 +1,77 @@
+"""The settings of AnimateNet's two training stages, and how they are read from a TOML file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..animate.landmark_control import STYLES
+from ..checks import check_choice, check_range
+from ..errors import InputError
+from ..weights.motion_modules import VERSIONS
+from .identity_config import _toml, read_settings
+from .trainer import TrainerConfig
+
+STAGES = ("spatial", "joint")  # without temporal attention; then with it, everything together
+GIVEN = ("clean", "noised")
+
+
+@dataclass(frozen=True)
+class AnimateTraining:
+    """What to train AnimateNet on, from what, and how."""
+
+    checkpoint: Path  # any single-file SD1.5
+    data: Path  # folder that `portraittalk prepare` has made
+    out: Path  # folder for the weight files, checkpoints, samples and the log
+    stage: str = "spatial"  # or "joint", which starts from the files of "spatial"
+    controlnet: Path | None = None  # to start from; None is a copy of the checkpoint's UNet ("spatial" only)
+    animate_net: Path | None = None  # to start from; None is one that adds nothing yet
+    motion: Path | None = None  # joint: motion modules to start from; None are new ones
+    motion_version: str = "v3"  # of new ones
+    train_controlnet: bool = True  # False trains only AnimateNet's own branches, and the motion modules
+    head_placement: bool = True  # False: landmarks stay where the reference's head stands, without placement tokens
+    frames: int = 16  # of a clip of the joint stage
+    overlap: int = 4  # joint: so many first frames of a clip, at most, are given as if made already
+    given_share: float = 0.75  # joint: share of clips that are given frames; the others begin a video
+    given: str = "clean"  # as they are; "noised": as noisy as the rest, as the "chunked" sampler does
+    resolution: int = 512  # pixels
+    style: str = "mediapipe_face"  # of the drawing
+    snr_limit: float = 5.0  # of the loss's weight; 0 weighs all noise levels alike, as Eq. 2 does
+    gradient_checkpointing: bool = False  # less memory, about a third slower
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+    def __post_init__(self) -> None:
+        check_choice(self.stage, STAGES, "stage")
+        check_choice(self.motion_version, VERSIONS, "motion_version")
+        check_choice(self.given, GIVEN, "given")
+        check_choice(self.style, STYLES, "style")
+        check_range(self.frames, 2, 64, "frames")
+        if not 0 <= self.overlap < self.frames:
+            raise InputError(f"an overlap of {self.overlap} does not fit clips of {self.frames} frames; take less.")
+        check_range(self.given_share, 0, 1, "given_share")
+        check_range(self.snr_limit, 0, 1e6, "snr_limit")
+        check_range(self.resolution, 64, 2048, "resolution")
+        if self.resolution % 64:
+            raise InputError(f"resolution must be a multiple of 64, not {self.resolution}.")
+
+    @property
+    def clip_frames(self) -> int:
+        """Frames of a clip in this stage."""
+        return self.frames if self.stage == "joint" else 1
+
+
+def load_animate_config(path: Path) -> AnimateTraining:
+    """Read the settings from a TOML file; relative paths in it start at its own folder.
+
+    Raises:
+        InputError: not there, no TOML, an unknown or absent name, or a value of another type or out of range.
+        MissingDependency: Python 3.10 without tomli.
+    """
+    path, toml = Path(path), _toml()
+    if not path.is_file():
+        raise InputError(f"there is no configuration file {path}.")
+    try:
+        content = toml.loads(path.read_text(encoding="utf-8"))
+    except (toml.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid TOML: {error}.") from error
+    return read_settings(AnimateTraining, content, path)
