@@ -39,7 +39,8 @@ Progress = Callable[[int, int], None]
 class PasteOptions:
     """How a painted crop is blended in."""
 
-    shape: str = "face"  # "face": along the face's outline; "box": nearly the whole crop, for a portrait that moves
+    # "face": along its outline; "box": also what has changed anywhere in the crop, for a still portrait that moves
+    shape: str = "face"
     feather: float = 0.15  # width of the soft edge, of the face's size
     match_colour: float = 1.0  # 0 leaves the painted colours .. 1 brings them to the original's around the face
 
@@ -82,12 +83,20 @@ def paste_frames(
             raise InputError(f"frame {index} is painted, but there are only {index} pictures to paste into.")
         box = plan.box(index)  # refuses a frame without landmarks
         share = float(presence[min(index, len(presence) - 1)])
-        yield paste_face(picture, crop, box, share * next(masks), options.match_colour)
+        mask, core = (share * part for part in next(masks))
+        yield paste_face(picture, crop, box, mask, options.match_colour, core)
         if on_progress is not None:
             on_progress(index + 1, max(len(plan), index + 1))
 
 
-def paste_face(picture: Tensor, painted: Tensor, box: CropBox, mask: Tensor, match_colour: float = 1.0) -> Tensor:
+def paste_face(
+    picture: Tensor,
+    painted: Tensor,
+    box: CropBox,
+    mask: Tensor,
+    match_colour: float = 1.0,
+    core: Tensor | None = None,
+) -> Tensor:
     """Paste one painted crop into its picture.
 
     The crop is compared with what it was painted over: what is finer than the crop can hold comes from the picture,
@@ -99,6 +108,8 @@ def paste_face(picture: Tensor, painted: Tensor, box: CropBox, mask: Tensor, mat
         box: the crop's place in the picture.
         mask: (M, M) float 0..1 over the crop, 0 at its edge.
         match_colour: 0..1, see `PasteOptions`.
+        core: (M, M) part of the mask that is painted in any case; the rest only where the crop shows something else
+            than the picture, so that a background that has not moved does not shimmer. None is all of it.
 
     Returns:
         (H, W, 3) uint8; the very values of `picture` where the mask is 0.
@@ -123,11 +134,14 @@ def paste_face(picture: Tensor, painted: Tensor, box: CropBox, mask: Tensor, mat
 
     own = resampled(picture, (box.left, box.top, box.left + box.side, box.top + box.side), (side, side))
     gain, shift = _colour_match(painted, own, mask, match_colour)
-    alike = _alike(painted * gain + shift, own)
+    alike = placed(_alike(painted * gain + shift, own)).clamp(0, 1)[..., None]
     cover = placed(mask.float()).clamp(0, 1)[..., None]
+    if core is not None:
+        sure = torch.minimum(placed(core.float()).clamp(0, 1)[..., None], cover)
+        cover = sure + (cover - sure) * (1 - alike)
     part = picture[top:bottom, left:right].float()
     new = placed(painted) * gain + shift
-    new += placed(alike)[..., None].clamp(0, 1) * (part - placed(own))
+    new += alike * (part - placed(own))
     out[top:bottom, left:right] = torch.lerp(part, new, cover).round().clamp(0, 255).to(torch.uint8)
     return out
 
@@ -156,17 +170,16 @@ def face_mask(points: Tensor, feather: float, size: int = MASK_PX) -> Tensor:
     return 1 - soft_step(away - (FACE_GROWS + feather / 2) * face, feather * face)
 
 
-def _masks(plan: FaceCrop, options: PasteOptions) -> Iterator[Tensor]:
-    """The mask of every frame; the same one for all where the box stands still."""
+def _masks(plan: FaceCrop, options: PasteOptions) -> Iterator[tuple[Tensor, Tensor]]:
+    """The mask of every frame and its core; the same for all where the box stands still."""
     points = plan.track_on_crop().points
     oval = points[:, list(topo.FACE_OVAL), :2]
-    face = float((oval.amax(1) - oval.amin(1)).amax())
-    if options.shape == "box":
-        yield from itertools.repeat(box_mask(min(0.3, options.feather * face)))
-    edge = box_mask(min(BOX_FADES, options.feather * face))
-    if plan.is_fixed:
-        yield from itertools.repeat(edge * face_mask(points, options.feather))
-    yield from (edge * face_mask(points[i : i + 1], options.feather) for i in range(len(plan)))
+    feather = options.feather * float((oval.amax(1) - oval.amin(1)).amax())
+    edge, whole = box_mask(min(BOX_FADES, feather)), box_mask(min(0.3, feather))
+    shown = [points] if plan.is_fixed else points.split(1)
+    faces = (edge * face_mask(part, options.feather) for part in shown)
+    masks = ((face if options.shape == "face" else torch.maximum(face, whole), face) for face in faces)
+    return itertools.repeat(next(masks)) if plan.is_fixed else masks
 
 
 def _presence(valid: Tensor, fps: float) -> Tensor:
