@@ -25,6 +25,7 @@ BOXES = ("auto", "fixed", "follow")
 HELD = 1.3  # auto: a face whose whole path is at most so many times its own size gets a fixed box
 LIFT = 0.12  # of the face's size: the mesh ends at the hairline, so the box reaches higher above it
 CALM_S = 0.4  # sigma of the low-pass on a following box's middle
+CUT = 0.5  # of the face's size: one that is so much further on in the next frame is in another shot
 USUAL = 0.99  # share of the frames that decides the box's size, against single stray ones
 LEAST_FACE_PX, LARGEST_BOX = 8.0, 8.0  # the box's limit is a multiple of the picture's larger side
 SHAPE_TOLERANCE = 0.01
@@ -84,6 +85,19 @@ class FaceCrop:
         left, top = self.corners[index if len(self) > 1 else 0].tolist()
         return CropBox(left, top, self.side)
 
+    def check_fits(self, picture: Tensor, index: int = 0) -> None:
+        """Check that a picture (H, W, 3) uint8 has the size that the crop was planned for.
+
+        Raises:
+            InputError: with both sizes.
+        """
+        check_picture(picture, "the picture of a face crop")
+        if tuple(picture.shape[:2]) != (self.track.height, self.track.width):
+            raise InputError(
+                f"frame {index} is {picture.shape[1]}×{picture.shape[0]} pixels, the crop was planned for "
+                f"{self.track.width}×{self.track.height}; give frames of one size."
+            )
+
     def crop(self, picture: Tensor, index: int = 0, size: int | None = None) -> Tensor:
         """The face of one frame.
 
@@ -98,12 +112,7 @@ class FaceCrop:
         Raises:
             InputError: a picture of another size, or no such frame.
         """
-        check_picture(picture, "the picture to crop")
-        if tuple(picture.shape[:2]) != (self.track.height, self.track.width):
-            raise InputError(
-                f"frame {index} is {picture.shape[1]}×{picture.shape[0]} pixels, the crop was planned for "
-                f"{self.track.width}×{self.track.height}; give frames of one size."
-            )
+        self.check_fits(picture, index)
         size = self.options.size if size is None else size
         box = self.box(index)
         return resampled(picture, (box.left, box.top, box.left + box.side, box.top + box.side), (size, size))
@@ -159,7 +168,10 @@ def plan_face_crop(track: LandmarkTrack, options: CropOptions | None = None) -> 
             f"{track.height}: it cannot be cropped. Use a larger picture, or check the landmarks."
         )
     lift = torch.tensor([0.0, LIFT * min(1.0, options.margin / MARGIN) * face], dtype=torch.float64)
-    middle = ((whole_low + whole_high) / 2).expand(len(track), 2) if fixed else _followed((low + high) / 2, track, room)
+    if fixed:
+        middle = ((whole_low + whole_high) / 2).expand(len(track), 2)
+    else:
+        middle = _followed((low + high) / 2, face, float(track.fps), room)
     return FaceCrop(track, middle - lift - side / 2, side, options)
 
 
@@ -204,14 +216,19 @@ def _needed(low: float, high: float, length: int, border: int) -> tuple[Tensor, 
     return torch.arange(first, last).clamp(0, border - 1), first
 
 
-def _followed(middle: Tensor, track: LandmarkTrack, room: float) -> Tensor:
+def _followed(middle: Tensor, face: float, fps: float, room: float) -> Tensor:
     """(T, 2) the face's middle without trembling, and never so far behind that the face leaves the box."""
-    sigma = CALM_S * float(track.fps)
-    calm = _low_pass(middle, sigma)
-    slack = 0.35 * room
-    behind = middle - calm
-    # only a fast move exceeds the slack; what is added is smoothed too, so that the box does not jerk
-    return calm + _low_pass(behind - behind.clamp(-slack, slack), sigma / 4)
+    # across a cut there is nothing to follow
+    cuts = ((middle[1:] - middle[:-1]).norm(dim=1) > CUT * face).nonzero()[:, 0] + 1
+    shots = torch.tensor_split(middle, cuts.tolist())
+    slack, sigma = 0.35 * room, CALM_S * fps
+    followed = []
+    for shot in shots:
+        calm = _low_pass(shot, sigma)
+        behind = shot - calm
+        # only a fast move exceeds the slack; what is added is smoothed too, so that the box does not jerk
+        followed.append(calm + _low_pass(behind - behind.clamp(-slack, slack), sigma / 8))
+    return torch.cat(followed)
 
 
 def _low_pass(curve: Tensor, sigma: float) -> Tensor:

@@ -24,6 +24,7 @@ from .aperture import soft_step
 
 SHAPES = ("face", "box")
 MASK_PX = 192  # masks are smooth: finer shows nothing
+COARSER = 2  # distances from the face's outline are measured on a grid so much coarser than masks
 FACE_GROWS = 0.04  # of the face's size: how far beyond its oval the painted face counts in full
 BOX_FADES = 0.08  # of the box's side, at most: over which a face that fills the box fades at its edge
 ROUND = 0.25  # of the box's side: radius of the square's corners
@@ -81,6 +82,7 @@ def paste_frames(
         picture = next(behind, None)
         if picture is None:
             raise InputError(f"frame {index} is painted, but there are only {index} pictures to paste into.")
+        plan.check_fits(picture, index)
         box = plan.box(index)  # refuses a frame without landmarks
         share = float(presence[min(index, len(presence) - 1)])
         mask, core = (share * part for part in next(masks))
@@ -261,13 +263,15 @@ def _hull(points: Tensor) -> Tensor:
 
 def _distance(corners: Tensor, size: int) -> Tensor:
     """(M, M) distance from a convex outline, corners 0..1 of the map's side; negative inside."""
-    line = (torch.arange(size) + 0.5) / size
-    at = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1)
-    start = corners.float()
-    nearest, inside = torch.full((size, size), math.inf), torch.ones(size, size, dtype=torch.bool)
-    for corner, way in zip(start, start.roll(-1, 0) - start, strict=True):
-        offset = at - corner
-        along = ((offset @ way) / way.square().sum().clamp(min=1e-12)).clamp(0, 1)
-        nearest = torch.minimum(nearest, (offset - along[..., None] * way).norm(dim=-1))
-        inside &= way[0] * offset[..., 1] - way[1] * offset[..., 0] >= 0
-    return torch.where(inside, -nearest, nearest)
+    coarse = size // COARSER  # a distance is so smooth that reading between the points tells the rest
+    x = (torch.arange(coarse) + 0.5) / coarse
+    y = x[:, None]
+    nearest, inside = torch.full((coarse, coarse), math.inf), torch.ones(coarse, coarse, dtype=torch.bool)
+    ways = corners.roll(-1, 0) - corners
+    for (x0, y0), (dx, dy) in zip(corners.tolist(), ways.tolist(), strict=True):
+        along = (((x - x0) * dx + (y - y0) * dy) / max(dx * dx + dy * dy, 1e-12)).clamp_(0, 1)
+        across = (x - x0 - along * dx).square_() + (y - y0 - along * dy).square_()
+        torch.minimum(nearest, across, out=nearest)
+        inside &= (y - y0) * dx >= (x - x0) * dy
+    signed = torch.where(inside, -nearest.sqrt(), nearest.sqrt())
+    return F.interpolate(signed[None, None], (size, size), mode="bilinear")[0, 0]

@@ -1,0 +1,138 @@
+"""Only the face: cut out for painting, and pasted back into pictures of any size."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from . import convert
+from .progress import Progress, counted
+from .sockets import Landmarks, advanced, schema
+
+BOXES, MASKS = ["auto", "fixed", "follow"], ["auto", "face", "box"]
+
+
+class CropFace(io.ComfyNode):
+    """A portrait or frames to square pictures of the face."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return schema(
+            node_id="PortraitTalkCropFace",
+            display_name="Crop Face",
+            description="Cuts the face out as a square that keeps still, so that SD1.5 paints it at its own size in a "
+            "picture or video of any size. Paste Face puts it back.",
+            search_aliases=["face crop", "face detailer", "zoom in"],
+            inputs=[
+                io.Image.Input("image", tooltip="The portrait, or one picture for every frame of the landmarks."),
+                Landmarks.Input("landmarks", tooltip="Where the face is, or where the portrait's face will go."),
+                *_box_inputs(),
+                advanced(
+                    io.Int.Input(
+                        "size", default=512, min=256, max=1024, step=8, optional=True,
+                        tooltip="Width and height of the crops in pixels; SD1.5 paints best at 512.",
+                    )
+                ),
+            ],
+            outputs=[
+                io.Image.Output("crops", display_name="crops", tooltip="The face; one picture for each given."),
+                Landmarks.Output("landmarks_out", display_name="landmarks", tooltip="The same points on the crops."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, image, landmarks, margin, box="auto", size=512) -> io.NodeOutput:
+        """Plan the square, cut it out of every picture, and carry the landmarks over."""
+        plan = _plan(image, landmarks, (margin, box, size))
+        if len(image) > 1:
+            _check_counts(len(image), len(plan), "pictures")
+        pictures = enumerate(convert.to_pictures(image))
+        crops = counted((plan.crop(picture, index) for index, picture in pictures), len(image), Progress())
+        return io.NodeOutput(convert.to_image(list(crops)), plan.track_on_crop())
+
+
+class PasteFace(io.ComfyNode):
+    """Painted crops back into the pictures they were cut from."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return schema(
+            node_id="PortraitTalkPasteFace",
+            display_name="Paste Face",
+            description="Puts painted face crops back into the portrait or video, without a seam. What is not face "
+            "stays as it is, to the last bit.",
+            search_aliases=["paste back", "composite face", "uncrop", "face detailer"],
+            inputs=[
+                io.Image.Input("frames", tooltip="Painted crops, in the order of Crop Face; square, of any size."),
+                io.Image.Input("target", tooltip="The portrait, or one picture a frame: what Crop Face was given."),
+                Landmarks.Input("landmarks", tooltip="Of the target: the very track that Crop Face was given."),
+                *_box_inputs(),
+                io.Float.Input(
+                    "feather", default=0.15, min=0.02, max=0.5, step=0.01,
+                    tooltip="Width of the soft edge, of the face's size.",
+                ),
+                io.Float.Input(
+                    "match_colour", default=1.0, min=0.0, max=1.0, step=0.05,
+                    tooltip="How far the painted colours are brought to the target's own around the face.",
+                ),
+                advanced(
+                    io.Combo.Input(
+                        "mask", options=MASKS, default="auto", optional=True,
+                        tooltip="face: its outline. box: also what has moved around it. auto: box for one portrait, "
+                        "face for frames.",
+                    )
+                ),
+            ],
+            outputs=[io.Image.Output("images", display_name="images", tooltip="The target with the painted face.")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, frames, target, landmarks, margin, feather, match_colour, box="auto", mask="auto"):
+        """Plan the square as Crop Face did, and paste every frame."""
+        from ..portraittalk_core.render.paste import PasteOptions, paste_frames
+
+        plan, still = _plan(target, landmarks, (margin, box)), len(target) == 1
+        _check_counts(len(frames), len(plan), "painted frames")
+        _check_counts(len(frames), len(target), "painted frames", "pictures of the target")
+        shape = mask if mask != "auto" else "box" if still and len(frames) > 1 else "face"
+        options = PasteOptions(shape, feather, match_colour)
+        behind = convert.to_picture(target) if still else convert.to_pictures(target)
+        made = paste_frames(behind, convert.to_pictures(frames), plan, options)
+        return io.NodeOutput(convert.to_image(list(counted(made, len(frames), Progress()))))
+
+
+def _box_inputs() -> list[io.Input]:
+    return [
+        io.Float.Input(
+            "margin", default=0.4, min=0.0, max=2.0, step=0.05,
+            tooltip="Room on every side, of the face's size. The same in Crop Face and Paste Face.",
+        ),
+        advanced(
+            io.Combo.Input(
+                "box", options=BOXES, default="auto", optional=True,
+                tooltip="One square for all frames, or one that follows the head; auto follows only a head that moves "
+                "far. One portrait always has a fixed one. The same in Crop Face and Paste Face.",
+            )
+        ),
+    ]  # fmt: skip
+
+
+def _plan(image, landmarks, options):
+    """Where the crops lie; one picture has one box, whatever the face will do."""
+    from ..portraittalk_core.face.face_crop import CropOptions, fit_track_to, plan_face_crop
+
+    height, width = convert.to_picture(image).shape[:2]
+    margin, box, *size = options
+    fixed = "fixed" if len(image) == 1 else box
+    return plan_face_crop(fit_track_to(landmarks, width, height), CropOptions(margin, fixed, *size))
+
+
+def _check_counts(given, expected, name, of="frames of landmarks") -> None:
+    from ..portraittalk_core.errors import InputError
+
+    if expected not in (1, given):
+        raise InputError(
+            f"{given} {name} do not go with {expected} {of}: give one for each. If a sampler kept only the first "
+            "frame, set its keep_frames to always."
+        )
