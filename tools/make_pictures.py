@@ -6,6 +6,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from skimage.data import astronaut
 
+from portraittalk_core.animate.landmark_control import draw_condition
 from portraittalk_core.face.arcface_crop import norm_crop
 from portraittalk_core.face.draw import draw_landmarks
 from portraittalk_core.face.mesh import find_portrait
@@ -33,6 +34,7 @@ def main() -> None:
     faces = strip([_head(portrait.picture), *map(_head, frames[1:4])]).resize((720, 198), Image.LANCZOS)
     save(stack([faces, plot]), ROOT / "workflows" / "quick_portrait.jpg")
     save(identity(portrait, track), ROOT / "workflows" / "identity_portrait.jpg")
+    save(talking(portrait, track), ROOT / "workflows" / "talking_portrait.jpg")
     other = score_tracks(embedded_motion(speech, portrait.landmarks, _other()), track).over_time
     scores = plot_score(other.spatial_per_frame, other.motion_per_frame, 25.0, f"ADFD {other.score:.3f}")
     save(_image(scores).resize((720, 270), Image.LANCZOS), ROOT / "workflows" / "score_a_video.jpg")
@@ -53,6 +55,18 @@ def identity(portrait, track) -> Image.Image:
     placed = Image.new("RGB", TILE, "black")
     placed.paste(face, (0, (TILE[1] - TILE[0]) // 2))
     return strip([_head(portrait.picture), placed, drawn, box]).resize((720, 198), Image.LANCZOS)
+
+
+def talking(portrait, track) -> Image.Image:
+    """The drawings that the ControlNet is shown, of frames one after another; a box for what paints them."""
+    drawn = [_image(draw_condition(track, round(25 * at), 512, 512)).crop(HEAD) for at in MOMENTS_S[:3]]
+    box = Image.new("RGB", TILE, "#26303a")
+    words = "a drawing\na frame,\none motion:\nyour SD1.5\npaints them"
+    ImageDraw.Draw(box).multiline_text(
+        (TILE[0] / 2, TILE[1] / 2), words, fill="#dfe7ee", anchor="mm", align="center", font=ImageFont.load_default(34)
+    )
+    tiles = [_head(portrait.picture), *(tile.resize(TILE, Image.LANCZOS) for tile in drawn), box]
+    return strip(tiles).resize((720, 158), Image.LANCZOS)
 
 
 def _other():

@@ -51,10 +51,20 @@ KINDS = {
         ["adapter", "lora", "lora_strength", "layout", "structure"],
         [("adapter", "PORTRAITTALK_IDENTITY_ADAPTER"), ("name", "STRING")],
     ),
+    "ControlNetLoader": ([], ["control_net_name"], [("CONTROL_NET", "CONTROL_NET")]),
+    "PortraitTalkAnimateNetControl": (
+        [("landmarks", "PORTRAITTALK_LANDMARKS"), ("control_net", "CONTROL_NET")],
+        [
+            *("motion_module", "strength", "start_percent", "end_percent", "mouth_weight", "motion_strength", "mode"),
+            *("window", "overlap", "style"),
+        ],
+        [("control", "PORTRAITTALK_CONTROL"), ("hints", "IMAGE")],
+    ),
     "PortraitTalkIdentityNetSampler": (
         [
             *[("model", "MODEL"), ("vae", "VAE"), ("positive", "CONDITIONING"), ("negative", "CONDITIONING")],
             *[("face_embedding", "PORTRAITTALK_FACE_EMBEDDING"), ("adapter", "PORTRAITTALK_IDENTITY_ADAPTER")],
+            ("control", "PORTRAITTALK_CONTROL"),
             *[("landmarks", "PORTRAITTALK_LANDMARKS"), ("portrait", "IMAGE"), ("latent", "LATENT"), ("audio", "AUDIO")],
         ],
         [
@@ -105,6 +115,19 @@ Needed: **ip-adapter-faceid_sd15.bin** in models/ipadapter; InsightFace's **buff
 in models/insightface/models/buffalo_l, and `pip install onnxruntime`. Both allow research only.
 """
 
+TALKING_NOTE = """## The whole PortraitTalk: prompt, face, landmarks, control
+
+As *identity_portrait*, and besides: every frame follows the landmarks by a **ControlNet** with its own drawing, and a
+**motion module** holds the frames together. Any length: chunk after chunk, each beginning with the last frames of the
+one before.
+
+Needed besides: **control_v2p_sd15_mediapipe_face.safetensors** in models/controlnet, **v3_sd15_mm.ckpt** in
+models/animatediff_models. Choose *none* as motion_module to paint each frame by itself.
+
+*denoise* 0.5 to 0.7 lets text and ControlNet shape the face; 1 forgets the portrait's picture. The face should be
+larger than 64 pixels in the frames.
+"""
+
 _HUB = "https://huggingface.co"
 # weights that a node needs: the page offers to fetch what is missing
 MODELS = {
@@ -120,6 +143,21 @@ MODELS = {
             "name": "ip-adapter-faceid_sd15.bin",
             "url": f"{_HUB}/h94/IP-Adapter-FaceID/resolve/main/ip-adapter-faceid_sd15.bin",
             "directory": "ipadapter",
+        }
+    ],
+    "ControlNetLoader": [
+        {
+            "name": "control_v2p_sd15_mediapipe_face.safetensors",
+            "url": f"{_HUB}/CrucibleAI/ControlNetMediaPipeFace/resolve/main/"
+            "control_v2p_sd15_mediapipe_face.safetensors",
+            "directory": "controlnet",
+        }
+    ],
+    "PortraitTalkAnimateNetControl": [
+        {
+            "name": "v3_sd15_mm.ckpt",
+            "url": f"{_HUB}/guoyww/animatediff/resolve/main/v3_sd15_mm.ckpt",
+            "directory": "animatediff_models",
         }
     ],
     "PortraitTalkLoadFaceEmbedding": [
@@ -208,6 +246,55 @@ GRAPHS = {
         ),
         "save": (
             "SaveVideo", (1860, 40), (560, 640), ["video/PortraitTalk", "auto", "auto"], {"video": ("paint", 1)},
+        ),
+    },
+    "talking_portrait": {
+        "note": ("MarkdownNote", (40, 40), (480, 360), [TALKING_NOTE], {}),
+        "image": ("LoadImage", (40, 460), (300, 330), ["portrait.png", "image"], {}),
+        "sound": ("LoadAudio", (40, 850), (300, 140), ["speech.wav", None, None], {}),
+        "checkpoint": (
+            "CheckpointLoaderSimple", (560, 40), (380, 100), ["v1-5-pruned-emaonly-fp16.safetensors"], {},
+        ),
+        "motion": (
+            "PortraitTalkAudioToLandmarks", (560, 200), (380, 640),
+            [25.0, 1.0, 1.0, 15.0, 0, "fixed", 0, -45.0, 0.3, 0.0, "[]"],
+            {"portrait": ("image", 0), "audio": ("sound", 0)},
+        ),
+        "positive": (
+            "CLIPTextEncode", (980, 40), (400, 130),
+            ["portrait photo of a person speaking, sharp focus, natural light"], {"clip": ("checkpoint", 1)},
+        ),
+        "negative": (
+            "CLIPTextEncode", (980, 230), (400, 130), ["blurry, deformed teeth, text, watermark"],
+            {"clip": ("checkpoint", 1)},
+        ),
+        "face": (
+            "PortraitTalkLoadFaceEmbedding", (980, 420), (400, 170), [0, ""], {"images": ("image", 0)},
+        ),
+        "adapter": (
+            "PortraitTalkLoadIdentityAdapter", (980, 650), (400, 190),
+            ["ip-adapter-faceid_sd15.bin", "of the adapter", 0.8, "auto", 1.0], {},
+        ),
+        "net": (
+            "ControlNetLoader", (1420, 40), (400, 80), ["control_v2p_sd15_mediapipe_face.safetensors"], {},
+        ),
+        "control": (
+            "PortraitTalkAnimateNetControl", (1420, 180), (400, 330),
+            ["v3_sd15_mm.ckpt", 1.0, 0.0, 1.0, 1.5, 1.0, "chunked", 16, 4, "mediapipe_face"],
+            {"landmarks": ("motion", 0), "control_net": ("net", 0)},
+        ),
+        "hints": ("PreviewImage", (1420, 570), (400, 300), [], {"images": ("control", 1)}),
+        "paint": (
+            "PortraitTalkIdentityNetSampler", (1860, 40), (400, 750),
+            [0, "fixed", 20, 3.5, "euler", "normal", 0.6, 0.8, 512, 512, "auto", 0.0, 1.0, "auto", "", 0, 25.0, 16],
+            {
+                "model": ("checkpoint", 0), "vae": ("checkpoint", 2), "positive": ("positive", 0),
+                "negative": ("negative", 0), "face_embedding": ("face", 0), "adapter": ("adapter", 0),
+                "control": ("control", 0), "landmarks": ("motion", 0), "portrait": ("image", 0), "audio": ("sound", 0),
+            },
+        ),
+        "save": (
+            "SaveVideo", (2300, 40), (560, 640), ["video/PortraitTalk", "auto", "auto"], {"video": ("paint", 1)},
         ),
     },
     "score_a_video": {

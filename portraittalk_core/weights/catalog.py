@@ -116,6 +116,7 @@ KINDS = (
     WeightFile(
         "ControlNet for SD1.5", "for landmarks: CrucibleAI/ControlNetMediaPipeFace", "OpenRAIL", "controlnet", "1.4 GB",
         ((r"(^|\.)input_hint_block\.0\.weight$", (16, 3, 3, 3)), (rf"input_blocks\.1\.1\.{_ATTENTION}", (320, 768))),
+        used=True,
     ),
     WeightFile(
         "ControlNet for SD1.5", "for landmarks: CrucibleAI/ControlNetMediaPipeFace", "OpenRAIL", "controlnet", "1.4 GB",
@@ -123,14 +124,23 @@ KINDS = (
             (r"^controlnet_cond_embedding\.conv_in\.weight$", (16, 3, 3, 3)),
             (rf"^down_blocks\.0\.attentions\.0\.{_ATTENTION}", (320, 768)),
         ),
+        used=True,
     ),
     WeightFile(
         "motion module v3", "guoyww/animatediff v3_sd15_mm", "Apache-2.0", "animatediff_models", "1.6 GB",
-        (*_SD15_MOTION, (_POSITIONS, (1, 32, 320))), (r"(^|\.)mid_block\.motion_modules\.",),
+        (*_SD15_MOTION, (_POSITIONS, (1, 32, 320))), (r"(^|\.)mid_block\.motion_modules\.",), used=True,
+    ),
+    WeightFile(
+        "motion module v1", "guoyww/animatediff mm_sd_v15", "Apache-2.0", "animatediff_models", "1.6 GB",
+        (*_SD15_MOTION, (_POSITIONS, (1, 24, 320))), used=True,
+    ),
+    WeightFile(
+        "motion module AnimateLCM", "wangfuyun/AnimateLCM AnimateLCM_sd15_t2v", "MIT (not verified)",
+        "animatediff_models", "1.6 GB", _SD15_MOTION, (r"\.pos_encoder\.",), used=True,
     ),
     WeightFile(
         "motion module v2", "guoyww/animatediff mm_sd_v15_v2", "Apache-2.0", "animatediff_models", "1.7 GB",
-        (*_SD15_MOTION, (_POSITIONS, (1, 32, 320)), (r"(^|\.)mid_block\.motion_modules\.", None)),
+        (*_SD15_MOTION, (_POSITIONS, (1, 32, 320)), (r"(^|\.)mid_block\.motion_modules\.", None)), used=True,
     ),
     WeightFile(
         "speech encoder", "facebook/hubert-large-ls960-ft", "Apache-2.0", "audio_encoders", "1.3 GB",

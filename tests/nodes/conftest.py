@@ -15,11 +15,13 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+import wave
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from comfy_place import ROOT, comfy_folder, comfy_python
+from full_size_files import write_full_size
 
 FOLDER_NAME = "pt_under_test"  # unlike the project's name: nothing may depend on the folder
 PACK = (
@@ -231,3 +233,22 @@ def portrait_name(comfy, tmp_path_factory) -> str:
 @pytest.fixture(scope="session")
 def speech_name(comfy) -> str:
     return comfy.put_input(ROOT / "samples" / "speech.wav")
+
+
+@pytest.fixture(scope="session")
+def short_speech(comfy) -> str:
+    with wave.open(str(ROOT / "samples" / "speech.wav")) as whole:
+        params, sound = whole.getparams(), whole.readframes(whole.getframerate() // 2)
+    path = comfy.base / "short.wav"
+    with wave.open(str(path), "wb") as half:
+        half.setparams(params)
+        half.writeframes(sound)
+    return comfy.put_input(path)
+
+
+@pytest.fixture(scope="session")
+def sd15_weights(comfy):
+    """Random weights of SD1.5's true shape where ComfyUI's loaders look for them."""
+    write_full_size(comfy.base / "models")
+    yield
+    shutil.rmtree(comfy.base / "models" / "checkpoints")

@@ -1,5 +1,6 @@
 """Nodes that ComfyUI gets beside the pack under test: values that no core node of 0.3.64 gives."""
 
+import dataclasses
 import importlib
 import sys
 
@@ -99,6 +100,21 @@ class GiveFace:
         return (faces.FaceEmbedding(torch.randn(1, 512, generator=torch.Generator().manual_seed(seed))),)
 
 
+class ShiftLandmarks:
+    """A track whose frames from one on are elsewhere."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("PORTRAITTALK_LANDMARKS",), "give", "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"landmarks": ("PORTRAITTALK_LANDMARKS",), "first": ("INT", {"default": 0})}}
+
+    def give(self, landmarks, first):
+        points = landmarks.points.clone()
+        points[first:, :, 0] += 0.15
+        return (dataclasses.replace(landmarks, points=points),)
+
+
 class PatchAttention:
     """What another pack does to a MODEL: a patch of its own in an attention's slot."""
 
@@ -122,6 +138,7 @@ class PatchAttention:
 NODE_CLASS_MAPPINGS = {
     "GiveFace": GiveFace,
     "PatchAttention": PatchAttention,
+    "ShiftLandmarks": ShiftLandmarks,
     "GiveFloats": GiveFloats,
     "GiveEncodedAudio": GiveEncodedAudio,
     "GiveAudio": GiveAudio,

@@ -2,61 +2,19 @@
 
 from __future__ import annotations
 
-import subprocess
-import wave
-from pathlib import Path
-
 import av
 import numpy as np
 import pytest
-import torch
-from adapter_files import FULL, adapter_tensors
-from comfy_place import ROOT, comfy_folder, comfy_python
-from onnx_models import paint_disc, write_face_models
+from full_size_files import ADAPTER, CHECKPOINT, STYLE
+from onnx_models import paint_disc
 from PIL import Image
-from safetensors.torch import save_file
 
-pytestmark = pytest.mark.comfy
+pytestmark = [pytest.mark.comfy, pytest.mark.usefixtures("sd15_weights")]
 
-CHECKPOINT, ADAPTER, STYLE = "random_sd15.safetensors", "random_faceid_sd15.bin", "random_style.safetensors"
 SAMPLER = {
     **{"seed": 3, "steps": 2, "cfg": 2.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 0.6},
     **{"identity_strength": 1.0, "width": 128, "height": 128, "keep_frames": "always"},
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def weights(comfy):
-    """Random weights where ComfyUI's loaders look for them."""
-    comfyui, models = comfy_folder(), comfy.base / "models"
-    for folder in ("checkpoints", "ipadapter", "loras"):
-        (models / folder).mkdir(exist_ok=True)
-    script = Path(__file__).with_name("make_sd15.py")
-    command = [comfy_python(comfyui), str(script), str(comfyui), str(models / "checkpoints" / CHECKPOINT)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=comfyui)
-    assert done.returncode == 0, done.stderr[-2000:]
-    write_face_models(models / "insightface")
-    if subprocess.run([comfy_python(comfyui), "-c", "import onnxruntime"], capture_output=True, check=False).returncode:
-        subprocess.run([comfy_python(comfyui), "-m", "pip", "install", "-q", "onnxruntime"], check=True)
-    torch.save(adapter_tensors("faceid", FULL, 768), models / "ipadapter" / ADAPTER)
-    place = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
-    draw = torch.Generator().manual_seed(1)
-    style = {f"{place}.lora_{way}.weight": torch.randn(shape, generator=draw) / 20
-             for way, shape in (("down", (4, 768)), ("up", (320, 4)))}  # fmt: skip
-    save_file(style, models / "loras" / STYLE)
-    yield
-    (models / "checkpoints" / CHECKPOINT).unlink()
-
-
-@pytest.fixture(scope="module")
-def short_speech(comfy) -> str:
-    with wave.open(str(ROOT / "samples" / "speech.wav")) as whole:
-        params, sound = whole.getparams(), whole.readframes(whole.getframerate() // 2)
-    path = comfy.base / "short.wav"
-    with wave.open(str(path), "wb") as half:
-        half.setparams(params)
-        half.writeframes(sound)
-    return comfy.put_input(path)
 
 
 @pytest.fixture(scope="module")

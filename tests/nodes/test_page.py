@@ -134,21 +134,28 @@ def _look(comfy, workflow: dict, tmp_path: Path, picture: Path, queue: bool = Tr
         browser.wait(10)
 
 
-def test_page_shows_the_identity_portrait_as_it_was_made(comfy, tmp_path):
-    """Its weights are not there, so it is not run; every widget must get its own value, and no node cover another."""
-    workflow = json.loads((ROOT / "workflows" / "identity_portrait.json").read_text())
-    picture = Path(os.environ.get("PORTRAITTALK_SCREENSHOT_IDENTITY", tmp_path / "page.png"))
+@pytest.mark.parametrize(("name", "denoise"), [("identity_portrait", 0.45), ("talking_portrait", 0.6)])
+def test_page_shows_what_needs_weights_as_it_was_made(comfy, tmp_path, name, denoise):
+    """Their weights are not there, so they are not run; every widget gets its own value, and no node covers another."""
+    workflow = json.loads((ROOT / "workflows" / f"{name}.json").read_text())
+    picture = Path(os.environ.get("PORTRAITTALK_SCREENSHOTS", tmp_path)) / f"{name}.png"
     result, problems = _look(comfy, workflow, tmp_path, picture, queue=False)
     kinds = {node["class_type"]: node["inputs"] for node in result["prompt"].values()}
     sampler = kinds["PortraitTalkIdentityNetSampler"]
-    expected = {"steps": 20, "cfg": 3.5, "sampler_name": "euler", "scheduler": "normal", "denoise": 0.45}
+    expected = {"steps": 20, "cfg": 3.5, "sampler_name": "euler", "scheduler": "normal", "denoise": denoise}
     expected |= {"identity_strength": 0.8, "width": 512, "height": 512, "keep_frames": "auto", "start_percent": 0}
     expected |= {"end_percent": 1, "combine": "auto", "layer_weights": "", "batch_size": 0, "fps": 25, "crf": 16}
-    assert {name: sampler[name] for name in expected} == expected
+    assert {key: sampler[key] for key in expected} == expected
     assert all(isinstance(sampler[wire], list) for wire in ("model", "vae", "positive", "landmarks", "audio"))
     adapter = kinds["PortraitTalkLoadIdentityAdapter"]
     assert (adapter["lora"], adapter["lora_strength"], adapter["layout"]) == ("of the adapter", 0.8, "auto")
     assert kinds["PortraitTalkLoadFaceEmbedding"]["face_index"] == 0
+    if name == "talking_portrait":
+        control = {"motion_module": "v3_sd15_mm.ckpt", "strength": 1, "mouth_weight": 1.5, "mode": "chunked"}
+        control |= {"window": 16, "overlap": 4, "style": "mediapipe_face"}
+        found = kinds["PortraitTalkAnimateNetControl"]
+        assert {key: found[key] for key in control} == control
+        assert isinstance(found["control_net"], list) and isinstance(sampler["control"], list)
     assert result["overlaps"] == []
     assert not [problem for problem in problems if "portraittalk" in problem.lower() or "pt_under_test" in problem]
 

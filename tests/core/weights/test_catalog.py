@@ -56,6 +56,8 @@ KNOWN: list[tuple[str, Shapes]] = [
         },
     ),
     ("motion module v3", MOTION),
+    ("motion module v1", MOTION | {f"down_blocks.0.motion_modules.0.{MOTION_PE}": (1, 24, 320)}),
+    ("motion module AnimateLCM", {k: v for k, v in MOTION.items() if "pos_encoder" not in k}),
     ("motion module v2", {f"module.{k}": v for k, v in (MOTION | MID).items()}),
     ("speech encoder", HUBERT),
     (
@@ -109,7 +111,7 @@ STRANGERS: dict[str, Shapes] = {
     "another LoRA": LORA | {"lora_te_x": (1,)},
     "SD2.1 ControlNet": CONTROL | {f"input_blocks.1.1.{TO_K}": (320, 1024)},
     "ControlNet's vector": CONTROL | {f"input_blocks.1.1.{TO_K}": (320,)},
-    "motion module v1": MOTION | {f"down_blocks.0.motion_modules.0.{MOTION_PE}": (1, 24, 320)},
+    "motion module of another length": MOTION | {f"down_blocks.0.motion_modules.0.{MOTION_PE}": (1, 20, 320)},
     "SDXL motion module": {k: v for k, v in MOTION.items() if "blocks.3" not in k},
     "wav2vec2": {k.replace("hubert", "wav2vec2"): v for k, v in HUBERT.items()},
     "hand landmarks": {"hand_landmarks_detector.tflite": (1,)},
