@@ -19,6 +19,7 @@ from ..checks import check_choice, check_range
 from ..errors import InputError, ShapeError
 from ..face import topology as topo
 from ..face.face_crop import CropBox, FaceCrop, resampled
+from ..threads import one_torch_thread
 from ..types import check_picture
 from .aperture import soft_step
 
@@ -29,6 +30,7 @@ FACE_GROWS = 0.04  # of the face's size: how far beyond its oval the painted fac
 BOX_FADES = 0.08  # of the box's side, at most: over which a face that fills the box fades at its edge
 ROUND = 0.25  # of the box's side: radius of the square's corners
 RING_PX = 96  # colours are compared at this size: fine texture must not count
+ALIKE_PX = 128  # whether painted and original agree is asked of patches of so many a side
 MOST_GAIN, MOST_SHIFT = 1.2, 30.0  # limits of colour matching, factor and levels of 255
 SAME, OTHER = 3.0, 14.0  # levels: painted so close to the original keeps its detail, so far keeps none
 LOST_S, RETURN_S = 0.25, 0.12  # a face lost for longer is left unpainted; how fast painting fades there
@@ -85,8 +87,10 @@ def paste_frames(
         plan.check_fits(picture, index)
         box = plan.box(index)  # refuses a frame without landmarks
         share = float(presence[min(index, len(presence) - 1)])
-        mask, core = (share * part for part in next(masks))
-        yield paste_face(picture, crop, box, mask, options.match_colour, core)
+        with one_torch_thread():
+            mask, core = (share * part for part in next(masks))
+            made = paste_face(picture, crop, box, mask, options.match_colour, core)
+        yield made
         if on_progress is not None:
             on_progress(index + 1, max(len(plan), index + 1))
 
@@ -231,10 +235,10 @@ def _small(planes: Tensor) -> Tensor:
 
 
 def _alike(painted: Tensor, own: Tensor) -> Tensor:
-    """(S, S) 1 where a painted crop still shows the original, 0 where it shows something else."""
-    apart = (painted - own).abs().amax(2)[None, None]
-    reach = max(1, round(apart.shape[-1] / 128))
-    apart = F.avg_pool2d(F.pad(apart, (reach,) * 4, mode="replicate"), 2 * reach + 1, 1)[0, 0]
+    """About (128, 128) 1 where a painted crop still shows the original, 0 where it shows something else."""
+    apart = (painted - own).abs_().amax(2)[None, None]
+    apart = F.avg_pool2d(apart, max(1, apart.shape[-1] // ALIKE_PX), ceil_mode=True)
+    apart = F.avg_pool2d(F.pad(apart, (1,) * 4, mode="replicate"), 3, 1)[0, 0]
     return 1 - soft_step(apart - (SAME + OTHER) / 2, OTHER - SAME)
 
 
