@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import __version__, cli_commands, cli_identity, cli_train
+from . import __version__, cli_commands, cli_identity, cli_prepare, cli_train
 from .cli_process import EXIT_USER, run_guarded
 
 DEBUG_VARIABLE = "PORTRAITTALK_DEBUG"
@@ -77,6 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_render(commands)
     _add_plot(commands)
     _add_score(commands)
+    _add_prepare(commands)
     _add_train(commands)
     _add_doctor(commands)
     return parser
@@ -159,8 +160,15 @@ def _add_score(commands: argparse._SubParsersAction) -> None:
     _mesh_options(group)
 
 
+def _add_prepare(commands: argparse._SubParsersAction) -> None:
+    purpose = "make training clips of a folder of videos: faces, landmarks, speech, and a report of the rest"
+    parser = _command(commands, "prepare", purpose, cli_prepare.EXAMPLES)
+    parser.set_defaults(run=cli_prepare.prepare)
+    cli_prepare.add_prepare(parser)
+
+
 def _add_train(commands: argparse._SubParsersAction) -> None:
-    purpose = "train a network: speech to mouth, from nothing or fitted to a person; or a face into SD1.5"
+    purpose = "train a network: speech to mouth, from nothing or fitted to a person; a face or its motion into SD1.5"
     parser = _command(commands, "train", purpose, cli_train.EXAMPLES)
     parser.set_defaults(run=cli_train.train)
     cli_train.add_train(parser)

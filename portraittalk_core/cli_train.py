@@ -1,4 +1,4 @@
-"""What `portraittalk train` does: makes or fits a mouth network, or fine-tunes IdentityNet."""
+"""What `portraittalk train` does: makes or fits a mouth network, or trains IdentityNet or AnimateNet."""
 
 from __future__ import annotations
 
@@ -19,15 +19,19 @@ EXAMPLES = """examples:
   portraittalk train mouth --out mouth.safetensors                 (from nothing: synthesises 10 h of speech, trains)
   portraittalk train mouth --videos my_clips --out me.safetensors  (fits the network to the person in the videos)
   portraittalk talk --engine me.safetensors --portrait me.jpg --speech hello.wav --out hello.mp4
-  portraittalk train identity --config identity.toml              (fine-tunes a face adapter for SD1.5, see README)"""
+  portraittalk train identity --config identity.toml              (fine-tunes a face adapter for SD1.5, see README)
+  portraittalk train animatenet --config animatenet.toml          (landmark control and motion, see README)"""
 SUFFIXES = (".safetensors",)
 
 
 def add_train(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
-    parser.add_argument("what", choices=("mouth", "identity"), help="from speech to mouth, or a face into SD1.5")
+    choices = ("mouth", "identity", "animatenet")
+    parser.add_argument("what", choices=choices, help="from speech to mouth; a face into SD1.5; its motion")
     parser.add_argument("--out", metavar="OUT.safetensors", type=Path, help="mouth: weight file to write")
-    parser.add_argument("--config", metavar="FILE.toml", type=Path, help="identity: checkpoint, data, out and the rest")
+    parser.add_argument(
+        "--config", metavar="FILE.toml", type=Path, help="identity, animatenet: checkpoint, data, out, …"
+    )
     speaker = parser.add_argument_group("fit to a speaker")
     speaker.add_argument("--videos", metavar="FOLDER", type=Path, help="videos of one person, a minute or more in all")
     speaker.add_argument("--base", metavar="FILE", type=Path, help="network to begin with; if not given, ours")
@@ -42,8 +46,8 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 
 def train(args: argparse.Namespace) -> None:
     """Train what was asked for and say how good it is."""
-    if args.what == "identity":
-        _train_identity(args)
+    if args.what != "mouth":
+        {"identity": _train_identity, "animatenet": _train_animatenet}[args.what](args)
         return
     if args.out is None:
         raise InputError("train mouth needs --out OUT.safetensors: where the network is to be written.")
@@ -63,7 +67,22 @@ def _train_identity(args: argparse.Namespace) -> None:
     config = load_config(args.config)
     with progress_bar("training") as on_progress:
         made = train_identity(config, on_progress)
+    for name, reason in made.report.dropped:
+        print(f"left out {name}: {reason}")
     print(f"The adapter, after {made.training.steps} steps, is in {made.adapter}")
+
+
+def _train_animatenet(args: argparse.Namespace) -> None:
+    from .training.animate_config import load_animate_config
+    from .training.animate_stage import train_animate
+
+    if args.config is None:
+        raise InputError("train animatenet needs --config FILE.toml; README shows one.")
+    config = load_animate_config(args.config)
+    with progress_bar("training") as on_progress:
+        made = train_animate(config, on_progress)
+    files = ", ".join(f"{name}: {path}" for name, path in made.files.items())
+    print(f"After {made.training.steps} steps: {files}")
 
 
 def _from_nothing(args: argparse.Namespace) -> None:

@@ -15,7 +15,8 @@ FLOORS = {
     **dict.fromkeys(("motion", "identity", "animate", "style", "keypoints", "priors", "render"), 3),
     **dict.fromkeys(("diffusion", "metrics", "losses"), 4),
     **{"pipelines": 5, "training": 6},
-    **dict.fromkeys(("cli", "cli_commands", "cli_identity", "cli_train", "cli_process", "cli_progress", "__main__"), 7),
+    **dict.fromkeys(("cli", "cli_commands", "cli_identity", "cli_prepare", "cli_train", "cli_process"), 7),
+    **dict.fromkeys(("cli_progress", "__main__"), 7),
 }
 OPEN_FLOORS = (0, 7)  # made of single files that may use each other
 COMFY = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "execution", "folder_paths", "nodes", "server"}
