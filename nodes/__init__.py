@@ -9,6 +9,7 @@ from .engine import LoadMotionEngine
 from .face import BlendFaces, LoadFaceEmbedding
 from .identity import IdentityNetSampler, LoadIdentityAdapter
 from .landmarks import LandmarksFromVideo, LoadLandmarks, PreviewLandmarks, SaveLandmarks
+from .paste import CropFace, PasteFace
 from .score import ADFDScore
 from .speech import AudioToLandmarks
 from .video import RenderPortrait
@@ -26,6 +27,8 @@ NODES: list[type[io.ComfyNode]] = [
     LoadIdentityAdapter,
     AnimateNetControl,
     IdentityNetSampler,
+    CropFace,
+    PasteFace,
     ADFDScore,
 ]
 

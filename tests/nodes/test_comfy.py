@@ -26,6 +26,8 @@ NODES = {
     "PortraitTalkLoadIdentityAdapter": "Load Identity Adapter",
     "PortraitTalkAnimateNetControl": "AnimateNet Control",
     "PortraitTalkIdentityNetSampler": "IdentityNet Sampler",
+    "PortraitTalkCropFace": "Crop Face",
+    "PortraitTalkPasteFace": "Paste Face",
     "PortraitTalkADFDScore": "ADFD Score",
 }
 MOTION = {

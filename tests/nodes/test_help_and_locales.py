@@ -29,6 +29,8 @@ NODES = (
     "PortraitTalkLoadIdentityAdapter",
     "PortraitTalkAnimateNetControl",
     "PortraitTalkIdentityNetSampler",
+    "PortraitTalkCropFace",
+    "PortraitTalkPasteFace",
     "PortraitTalkADFDScore",
 )
 LANGUAGES = ("en", "zh", "ja", "ko")
