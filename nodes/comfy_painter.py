@@ -81,8 +81,29 @@ class ComfyPainter:
         before = 0 if fixed is None else len(fixed)
         whole = latents if fixed is None else torch.cat([fixed.to(latents), latents])
         self.cursor.first = first - before
-        made = self._sampled(whole, self._noise(whole, first - before, shared), on_step, before)
+        noise = self._noise(whole, first - before, shared)
+        try:
+            made = self._sampled(whole, noise, on_step, before)
+        except comfy.model_management.OOM_EXCEPTION as error:
+            made = self._in_halves(whole, noise, on_step, error)
         return self._decoded(made[before:])
+
+    def _in_halves(self, latents: Tensor, noise: Tensor, on_step, error: Exception) -> Tensor:
+        """Once more with half as many frames at once, where they do not look at each other."""
+        comfy.model_management.soft_empty_cache()
+        half = len(latents) // 2
+        advice = "lower width and height" + ("" if self.video is None else ", or AnimateNet Control's window")
+        if self.video is not None or half == 0:
+            raise InputError(f"there is not enough memory for {len(latents)} frames at once; {advice}.") from error
+        log.warning("not enough memory for %d frames at once; %d are tried, and from here on.", len(latents), half)
+        self.batch = max(1, half)
+        first = self.cursor.first
+        try:
+            made = [self._sampled(latents[:half], noise[:half], on_step, 0)]
+            self.cursor.first = first + half
+            return torch.cat([*made, self._sampled(latents[half:], noise[half:], on_step, 0)])
+        except comfy.model_management.OOM_EXCEPTION as again:
+            raise InputError(f"there is not enough memory for {half} frames at once either; {advice}.") from again
 
     def _noise(self, latents: Tensor, first: int, shared: bool) -> Tensor:
         """Of the motion module's windows where one acts; else the same for all frames of a video, or KSampler's."""

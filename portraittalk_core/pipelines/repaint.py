@@ -175,14 +175,20 @@ def repainted(pictures: Iterator[Tensor], total: int, painter: Painter, watch: W
     return _each_batch(batches(), total, painter, painter.paint, watch)
 
 
-def new_frames(total: int, painter: Painter) -> list[range]:
-    """The frames that each batch adds; a batch of a painter with overlap sees finished ones before them."""
-    if painter.overlap == 0:
-        return [range(start, min(start + painter.batch, total)) for start in range(0, total, painter.batch)]
-    return [
-        range(chunk.frames.start + chunk.num_fixed, chunk.frames.stop)
-        for chunk in chunks(total, painter.batch, painter.overlap)
-    ]
+def new_frames(total: int, painter: Painter) -> Iterator[range]:
+    """The frames that each batch adds; a batch of a painter with overlap sees finished ones before them.
+
+    A painter that ran out of memory may make its batch smaller meanwhile.
+    """
+    if painter.overlap:
+        for chunk in chunks(total, painter.batch, painter.overlap):
+            yield range(chunk.frames.start + chunk.num_fixed, chunk.frames.stop)
+        return
+    start = 0
+    while start < total:
+        one = range(start, min(start + painter.batch, total))
+        yield one
+        start = one.stop
 
 
 def _each_batch(

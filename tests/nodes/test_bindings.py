@@ -246,10 +246,16 @@ def test_what_is_not_sd15_is_refused_by_name(through_comfy):
 
 def test_overflow_in_fp16_is_done_again_in_fp32_once(through_comfy):
     painted = through_comfy["painted"]
-    assert painted["sound"] == {"runs": 1, "finite": True}
-    assert painted["overflow"] == {"runs": 2, "finite": True}
+    assert painted["sound"] == {"runs": 1, "finite": True, "frames": 2, "batch": 2}
+    assert painted["overflow"] == {"runs": 2, "finite": True, "frames": 2, "batch": 2}
     assert painted["broken"]["runs"] == 2
     assert "values that are not numbers, in fp32 too" in painted["broken"]["error"]
+
+
+def test_a_full_memory_halves_the_batch_once(through_comfy):
+    painted = through_comfy["painted"]
+    assert painted["full"] == {"runs": 3, "finite": True, "frames": 2, "batch": 1}
+    assert "not enough memory for 1 frames at once either; lower width and height" in painted["too full"]["error"]
 
 
 @pytest.mark.parametrize("case", ["zero", "later"])

@@ -67,7 +67,7 @@ def painted(folder: Path, unet_binding) -> dict:
     text = [[torch.randn(1, 7, 48), {}]]
     return {
         name: _paint_once(painters, tiny_model(folder, torch.float16), name, sampling, text)
-        for name in ("sound", "overflow", "broken")
+        for name in ("sound", "overflow", "broken", "full", "too full")
     }
 
 
@@ -84,15 +84,18 @@ def _paint_once(painters, model, name: str, sampling, text) -> dict:
         network.time_embed[2].weight.data.fill_(1.0)
     runs, sample = [], comfy.sample.sample
 
-    def counted(*args, **options):
+    def counted(model, noise, *args, **options):
         runs.append(1)
-        return sample(*args, **options)
+        if len(noise) > {"full": 1, "too full": 0}.get(name, 99):
+            raise torch.cuda.OutOfMemoryError("full")
+        return sample(model, noise, *args, **options)
 
     comfy.sample.sample = counted
     try:
         painter = painters.ComfyPainter(model, NoVae(), (text, text), sampling, 2)
         made = painter.paint_latents(torch.zeros(2, 4, 8, 8), None)
-        return {"runs": len(runs), "finite": bool(torch.isfinite(made.latents).all())}
+        finite = bool(torch.isfinite(made.latents).all())
+        return {"runs": len(runs), "finite": finite, "frames": len(made.frames), "batch": painter.batch}
     except ValueError as error:
         return {"runs": len(runs), "error": str(error)}
     finally:
