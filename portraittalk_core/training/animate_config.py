@@ -9,7 +9,7 @@ from ..animate.landmark_control import STYLES
 from ..checks import check_choice, check_range
 from ..errors import InputError
 from ..weights.motion_modules import VERSIONS
-from .identity_config import _toml, read_settings
+from .identity_config import read_settings, toml_reader
 from .trainer import TrainerConfig
 
 STAGES = ("spatial", "joint")  # without temporal attention; then with it, everything together
@@ -33,7 +33,7 @@ class AnimateTraining:
     frames: int = 16  # of a clip of the joint stage
     overlap: int = 4  # joint: so many first frames of a clip, at most, are given as if made already
     given_share: float = 0.75  # joint: share of clips that are given frames; the others begin a video
-    given: str = "clean"  # as they are; "noised": as noisy as the rest, as the "chunked" sampler does
+    given: str = "noised"  # as noisy as the rest, as the "chunked" sampler has them; "clean": as they are
     resolution: int = 512  # pixels
     style: str = "mediapipe_face"  # of the drawing
     snr_limit: float = 5.0  # of the loss's weight; 0 weighs all noise levels alike, as Eq. 2 does
@@ -67,7 +67,7 @@ def load_animate_config(path: Path) -> AnimateTraining:
         InputError: not there, no TOML, an unknown or absent name, or a value of another type or out of range.
         MissingDependency: Python 3.10 without tomli.
     """
-    path, toml = Path(path), _toml()
+    path, toml = Path(path), toml_reader()
     if not path.is_file():
         raise InputError(f"there is no configuration file {path}.")
     try:

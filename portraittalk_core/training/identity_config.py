@@ -67,7 +67,7 @@ def load_config(path: Path) -> IdentityTraining:
         MissingDependency: Python 3.10 without tomli.
     """
     path = Path(path)
-    toml = _toml()
+    toml = toml_reader()
     if not path.is_file():
         raise InputError(f"there is no configuration file {path}.")
     try:
@@ -130,7 +130,12 @@ def _words(kind: Any) -> str:  # noqa: ANN401
     return f"a list of {len(typing.get_args(kind))} numbers"
 
 
-def _toml() -> ModuleType:
+def toml_reader() -> ModuleType:
+    """Python's reader of TOML.
+
+    Raises:
+        MissingDependency: Python 3.10 without tomli.
+    """
     try:
         import tomllib
     except ImportError:  # Python 3.10
