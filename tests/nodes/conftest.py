@@ -239,7 +239,7 @@ def speech_name(comfy) -> str:
 def short_speech(comfy) -> str:
     with wave.open(str(ROOT / "samples" / "speech.wav")) as whole:
         params, sound = whole.getparams(), whole.readframes(whole.getframerate() // 2)
-    path = comfy.base / "short.wav"
+    path = comfy.base / "half_second.wav"
     with wave.open(str(path), "wb") as half:
         half.setparams(params)
         half.writeframes(sound)
