@@ -5,18 +5,16 @@ ComfyUI's own gives every context window the drawings of frames 0 to 15, and a b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import comfy.controlnet
 from torch import Tensor
 
+from ..portraittalk_core.animate.hints import Hints
+from ..portraittalk_core.animate.mouth_weight import Maps
+from ..portraittalk_core.diffusion.checkpoint import CONTEXT_WIDTHS
 from ..portraittalk_core.errors import InputError
 from .cursor import Cursor
-
-Maps = Callable[[Sequence[int], int, int], Tensor]  # frame numbers, h, w → (B, 1, h, w) factors
-Hints = Callable[[Sequence[int], int, int], Tensor]  # frame numbers, height, width → (B, 3, H, W) float 0..1
-TOKEN_WIDTH = 768  # of SD1.5's text
-BASES = {1024: "Stable Diffusion 2", 2048: "SDXL"}
 
 
 class ComfyFrameControl(comfy.controlnet.ControlBase):
@@ -127,8 +125,8 @@ def check_control_net(net: object) -> None:
         raise InputError(f"the CONTROL_NET is a {type(net).__name__}; use a ControlNet for SD1.5.")
     state = net.control_model.state_dict() if net.control_model is not None else {}
     widths = {tensor.shape[1] for name, tensor in state.items() if name.endswith("attn2.to_k.weight")}
-    for width in widths & BASES.keys():
-        raise InputError(f"the CONTROL_NET is for {BASES[width]}; use one for SD1.5.")
+    for width in widths & CONTEXT_WIDTHS.keys():
+        raise InputError(f"the CONTROL_NET is for {CONTEXT_WIDTHS[width]}; use one for SD1.5.")
 
 
 def _added(before: dict | None, mine: dict | None) -> dict | None:

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from ..portraittalk_core.checks import check_range
+from ..portraittalk_core.diffusion.painter import Painted
 from ..portraittalk_core.diffusion.windowed import VideoOptions
 from ..portraittalk_core.diffusion.windows import free_noise_order
 from ..portraittalk_core.errors import InputError
-from ..portraittalk_core.pipelines.repaint import Painted
 from .cursor import Cursor
 
 log = logging.getLogger(__name__)

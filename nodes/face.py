@@ -8,8 +8,6 @@ from . import convert, paths, texts
 from .progress import Progress
 from .sockets import FaceEmbedding, advanced, schema
 
-CROP_PX = 256  # of the aligned face, for the eye and for CLIP
-
 
 class LoadFaceEmbedding(io.ComfyNode):
     """Pictures of one person to the embedding that IdentityNet draws from."""
@@ -88,7 +86,7 @@ class BlendFaces(io.ComfyNode):
 
 
 def _encoded(images, face_index, weights, mask):
-    from ..portraittalk_core.face.face_encoder import FaceEncoder, find_face_models
+    from ..portraittalk_core.face.face_encoder import CROP_PX, FaceEncoder, find_face_models
 
     pictures = list(convert.to_pictures(images))
     numbers = texts.to_numbers(weights, len(pictures), "weights")

@@ -206,13 +206,14 @@ def _adapter(args: argparse.Namespace) -> IdentityAdapter | None:
 
 def _faces(args: argparse.Namespace, portrait: Portrait, adapter: IdentityAdapter) -> object:
     """(2, T, 768) tokens of the person."""
-    from .face.face_encoder import FaceEncoder, find_face_models
+    from .face.face_encoder import CROP_PX, FaceEncoder, find_face_models
+    from .face.fit import face_surroundings
     from .media.image import load_picture
 
-    pictures = [load_picture(path) for path in args.faces] or [portrait.picture]
+    pictures = [load_picture(path) for path in args.faces] or [face_surroundings(portrait)]
     names = [path.name for path in args.faces] or [portrait.source]
     with FaceEncoder(find_face_models([args.face_models])) as encoder:
-        found = encoder.encode(pictures, names)
+        found = encoder.encode(pictures, names, crop_px=CROP_PX)
     embedding = found.embedding
     if args.clip_vision is not None:
         from .face.clip_view import load_clip_vision, with_clip_view

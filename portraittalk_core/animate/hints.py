@@ -15,7 +15,7 @@ from .landmark_control import MIN_FACE_PX, STYLES, draw_condition
 
 log = logging.getLogger(__name__)
 
-Hints = Callable[[Sequence[int], int, int], Tensor]
+Hints = Callable[[Sequence[int], int, int], Tensor]  # frame numbers, H, W → (B, 3, H, W) float 0..1
 SHAPE_TOLERANCE = 0.02  # of the aspect ratio
 
 

@@ -11,7 +11,7 @@ from ..checks import check_range
 from ..face import topology as topo
 from ..types import LandmarkTrack
 
-Maps = Callable[[Sequence[int], int, int], Tensor]
+Maps = Callable[[Sequence[int], int, int], Tensor]  # frame numbers, h, w → (B, 1, h, w) factors
 REACH = (0.7, 0.45)  # of the lips' width: half axes of the oval, so that it holds an open mouth and some skin
 EDGE = 0.5  # of the oval's radius, over which the factor falls to 1
 MOST = 4.0

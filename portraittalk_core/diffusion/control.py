@@ -7,7 +7,7 @@ Source: Zhang et al. 2023, "Adding Conditional Control"; `design/portraittalk.md
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,22 +15,19 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ..animate.hints import Hints
+from ..animate.mouth_weight import Maps
 from ..checks import check_range, check_shape
 from ..errors import InputError, MissingDependency
 from ..weights.load import read_tensors
-from .checkpoint import filled_network
-from .ldm_names import network_name
+from .checkpoint import CONTEXT_WIDTHS, filled_network
+from .ldm_names import NUM_LEVELS, network_name
 from .sites import HEADS
 
 if TYPE_CHECKING:
     from diffusers import ControlNetModel
 
-Hints = Callable[[Sequence[int], int, int], Tensor]  # frame numbers, H, W → (B, 3, H, W) float 0..1
-Maps = Callable[[Sequence[int], int, int], Tensor]  # frame numbers, h, w → (B, 1, h, w) factors
-
 PREFIXES = ("control_model.", "controlnet.")
-BASES = {1024: "Stable Diffusion 2", 2048: "SDXL"}
-NUM_LEVELS = 4
 _HINT_BLOCKS = {0: "conv_in", **{2 * i + 2: f"blocks.{i}" for i in range(6)}, 14: "conv_out"}
 _ADVICE = "Use one for SD1.5, for example CrucibleAI's control_v2p_sd15_mediapipe_face.safetensors."
 
@@ -85,8 +82,8 @@ def _check(tensors: dict[str, Tensor], source: str) -> None:
     if "controlnet_cond_embedding.conv_in.weight" not in tensors:
         raise InputError(f"{source} is no ControlNet: nothing in it reads a drawing. {_ADVICE}")
     for name, tensor in tensors.items():
-        if name.endswith("attn2.to_k.weight") and tensor.shape[1] in BASES:
-            base = BASES[tensor.shape[1]]
+        if name.endswith("attn2.to_k.weight") and tensor.shape[1] in CONTEXT_WIDTHS:
+            base = CONTEXT_WIDTHS[tensor.shape[1]]
             raise InputError(f"{source} is a ControlNet for {base} (text tokens {tensor.shape[1]} wide). {_ADVICE}")
     if _KEY not in tensors or f"down_blocks.{NUM_LEVELS - 1}.resnets.0.conv1.weight" not in tensors:
         raise InputError(f"{source} is not a complete ControlNet for SD1.5. {_ADVICE}")

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from ..animate.hints import Hints
+from ..animate.mouth_weight import Maps
 from ..checks import check_range
 from ..errors import InputError
 from ..layers.attention import AttentionCall, attend
-from .control import ControlOptions, FrameControl, Hints
+from .control import ControlOptions, FrameControl
 from .sites import SITES
 
 if TYPE_CHECKING:
@@ -125,13 +127,20 @@ class FeatureControl(FrameControl):
         network: of `load_controlnet`.
         hints: draws the frames that are asked for.
         options: strength and part of the schedule.
+        maps: factors for places, as of FrameControl.
         add: whether the maps are added to the UNet as well, as a ControlNet's always are.
     """
 
     def __init__(
-        self, network: ControlNetModel, hints: Hints, options: ControlOptions | None = None, *, add: bool = True
+        self,
+        network: ControlNetModel,
+        hints: Hints,
+        options: ControlOptions | None = None,
+        maps: Maps | None = None,
+        *,
+        add: bool = True,
     ) -> None:
-        super().__init__(network, hints, options)
+        super().__init__(network, hints, options, maps)
         self.features, self.add = ControlFeatures(), add
 
     def forget(self) -> None:

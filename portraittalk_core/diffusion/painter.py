@@ -63,11 +63,11 @@ class Animation:
 
 
 @dataclass(frozen=True)
-class PaintedFrames:
-    """What comes out; `pipelines.repaint.Painted` for this floor."""
+class Painted:
+    """What a painter makes of a batch."""
 
     frames: Tensor  # (B, 3, H, W) float 0..1
-    latents: Tensor | None  # (B, 4, h, w)
+    latents: Tensor | None  # (B, 4, h, w); None where nothing was encoded
 
 
 class DiffusersPainter:
@@ -102,15 +102,15 @@ class DiffusersPainter:
 
     def paint(
         self, frames: Tensor, on_step: OnStep | None = None, first: int = 0, fixed: Tensor | None = None
-    ) -> PaintedFrames:
+    ) -> Painted:
         """Paint frames (B, 3, H, W) float 0..1 anew; see `pipelines.repaint.Painter`."""
         if self.options.sampling.denoise == 0:
-            return PaintedFrames(frames, None)
+            return Painted(frames, None)
         return self.paint_latents(self.encode(frames), on_step, first, fixed)
 
     def paint_latents(
         self, latents: Tensor, on_step: OnStep | None = None, first: int = 0, fixed: Tensor | None = None
-    ) -> PaintedFrames:
+    ) -> Painted:
         """Paint latents (B, 4, h, w); see `pipelines.repaint.Painter`."""
         before = 0 if fixed is None else len(fixed)
         whole = latents if fixed is None else torch.cat([fixed.to(latents), latents])
@@ -181,10 +181,10 @@ class DiffusersPainter:
         return noise[order[first:]]
 
     @torch.no_grad()
-    def _decoded(self, latents: Tensor) -> PaintedFrames:
+    def _decoded(self, latents: Tensor) -> Painted:
         vae = self.sd15.vae
         like = next(vae.parameters())
         frames = torch.cat([vae.decode(one[None].to(like) / LATENT_SCALE).sample for one in latents]).float()
         if not torch.isfinite(frames).all():
             raise InputError("the VAE gives values that are not numbers; paint with --precision fp32.")
-        return PaintedFrames((frames / 2 + 0.5).clamp(0, 1), latents)
+        return Painted((frames / 2 + 0.5).clamp(0, 1), latents)

@@ -32,6 +32,7 @@ INSTALL = (
 PROVIDERS = ("CUDAExecutionProvider", "ROCMExecutionProvider", "DmlExecutionProvider", "CPUExecutionProvider")
 # the default measures every algorithm anew for each size of picture
 PROVIDER_OPTIONS = {"CUDAExecutionProvider": {"cudnn_conv_algo_search": "HEURISTIC"}}
+CROP_PX = 256  # of the upright face, for the eye and for CLIP
 SHOWN = 5  # pictures named in an error text
 
 Progress = Callable[[int, int], None]

@@ -14,6 +14,7 @@ from ..checks import check_range
 from ..errors import InputError
 from ..types import LandmarkTrack, Portrait
 
+SURROUNDINGS = 0.5  # of the face's size, on every side: what a face detector wants to see
 FACE_HEIGHT = 0.46  # the face's middle lies this far down, if the picture has room
 
 
@@ -75,6 +76,16 @@ def fit_to(portrait: Portrait, width: int, height: int) -> Fit:
     left = min(max(round(middle_x - box_width / 2), 0), picture_width - box_width)
     top = min(max(round(middle_y - FACE_HEIGHT * box_height), 0), picture_height - box_height)
     return Fit(left, top, box_width, box_height, width, height)
+
+
+def face_surroundings(portrait: Portrait) -> Tensor:
+    """The portrait's picture around its face, (h, w, 3) uint8: in a group, the one that is meant is the largest."""
+    points, size = portrait.landmarks.points_px[0, :, :2], portrait.picture.shape[1::-1]
+    low, high = points.amin(0), points.amax(0)
+    room = SURROUNDINGS * (high - low).max()
+    left, top = (low - room).floor().long().clamp(min=0).tolist()
+    right, bottom = (int(min(end, side)) for end, side in zip((high + room).ceil().tolist(), size, strict=True))
+    return portrait.picture[top:bottom, left:right].contiguous()
 
 
 def fitted(portrait: Portrait, fit: Fit) -> Portrait:

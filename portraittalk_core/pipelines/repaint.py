@@ -16,6 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ..diffusion.painter import Painted
 from ..diffusion.windows import chunks
 from ..errors import InputError
 from ..media.video import VideoWriter
@@ -26,14 +27,6 @@ from ..types import LandmarkTrack, MotionOptions, Portrait, Speech
 from .talk import Sound, TalkResult, fit_track, needed_reach_px, talking_pictures
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Painted:
-    """What a painter makes of a batch."""
-
-    frames: Tensor  # (B, 3, H, W) float 0..1
-    latents: Tensor | None  # (B, 4, h, w); None where nothing was encoded
 
 
 class Painter(Protocol):

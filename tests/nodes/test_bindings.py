@@ -41,6 +41,7 @@ CASES = {
     "bf16": {"identity": [FACE], "dtype": "bfloat16"},
     "split": {"identity": [FACE], "negative": "odd"},
     "control": {"identity": [FACE], "control": {"strengths": [0.7]}},
+    "control_weighted": {"identity": [FACE], "control": {"strengths": [0.35], "weight": 2.0}},
     "control_later": {"identity": [FACE], "control": {"strengths": [0.7], "first": 24}},
     "control_twice": {"identity": [FACE], "control": {"strengths": [0.7, 0.4]}},
     "stock": {"identity": [FACE], "control": {"strengths": [0.7], "stock": 3}},
@@ -192,6 +193,10 @@ def test_a_controlnet_with_a_drawing_a_frame_is_the_same(case, first, through_co
 def test_without_windows_it_is_what_comfyuis_own_control_gives(through_comfy):
     close(through_comfy["stock"], through_comfy["control"])
     assert (through_comfy["control_later"] - through_comfy["control"]).abs().max() > 3e-4
+
+
+def test_maps_weigh_what_is_added(through_comfy):
+    close(through_comfy["control_weighted"], through_comfy["control"])  # half the strength, twice the weight
 
 
 def test_controls_chain(through_comfy, adapter, inputs):

@@ -163,6 +163,13 @@ def hints_of(frames, height: int, width: int):
     return made
 
 
+def everywhere(weight: float | None):
+    """Maps of one factor; None for none."""
+    import torch
+
+    return None if weight is None else lambda frames, h, w: torch.full((len(frames), 1, h, w), weight)
+
+
 def controlled(unet_binding, folder: Path, texts, case: dict):
     """Both conditionings with a tiny ControlNet, and another before it if the case says so."""
     import comfy.cldm.cldm
@@ -189,7 +196,9 @@ def controlled(unet_binding, folder: Path, texts, case: dict):
             texts = [[[t, {**o, "control": net.copy().set_previous_controlnet(o.get("control"))}] for t, o in text]
                      for text in texts]  # fmt: skip
             continue
-        control = controls.ComfyFrameControl(net, hints_of, controls.Cursor(case.get("first", 0)), strength)
+        control = controls.ComfyFrameControl(
+            net, hints_of, controls.Cursor(case.get("first", 0)), strength, maps=everywhere(case.get("weight"))
+        )
         texts = [controls.with_control(text, control) for text in texts]
     return texts
 

@@ -67,6 +67,20 @@ def test_control_matches_diffusers_own_way(cond):
     assert (found - Denoiser(tiny_unet())(x, SIGMA, cond)).abs().max() > 0.1
 
 
+def test_maps_weigh_what_is_added_place_by_place(cond):
+    """Twice everywhere is twice the strength; nowhere is no control."""
+    x = torch.randn(2, 4, 8, 8)
+
+    def weighted(factor, strength):
+        maps = lambda frames, h, w: torch.full((len(frames), 1, h, w), factor)  # noqa: E731
+        control = FrameControl(tiny_controlnet(), hints_of, ControlOptions(strength), maps)
+        control.frames = [7, 3]
+        return Denoiser(tiny_unet(), control=control)(x, SIGMA, cond)
+
+    torch.testing.assert_close(weighted(2.0, 0.4), denoised(x, cond, [7, 3], ControlOptions(0.8)), atol=1e-5, rtol=0)
+    torch.testing.assert_close(weighted(0.0, 0.4), Denoiser(tiny_unet())(x, SIGMA, cond), atol=1e-5, rtol=0)
+
+
 def test_every_frame_has_its_own_drawing(cond):
     x = torch.randn(2, 4, 8, 8)
     both, swapped = denoised(x, cond, [2, 9]), denoised(x.flip(0), cond, [9, 2])

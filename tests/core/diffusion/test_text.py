@@ -1,9 +1,8 @@
 """Prompts: windows of 77 tokens, each seen alone; the tokenizer is found in the user's places and never half-read."""
 
-import json
-
 import pytest
 import torch
+from tokenizer_files import write_tokenizer
 
 from portraittalk_core.diffusion.text import encode_text, find_tokenizer
 from portraittalk_core.errors import InputError, MissingDependency
@@ -66,20 +65,6 @@ def test_long_prompt_is_split(encoder, count, windows):
 def test_encode_text_rejects_another_tokenizer(encoder):
     with pytest.raises(InputError, match="word 100, the encoder 100 words"):
         encode_text(encoder, Words(), "5 100")
-
-
-def write_tokenizer(folder, pairs=48894):
-    """CLIP's structure with invented words: 256 letters, the same at a word's end, pairs of them, begin and end."""
-    folder.mkdir(parents=True)
-    shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    letters = [chr(c) for c in shown] + [chr(256 + i) for i in range(256 - len(shown))]
-    ends = [f"{letter}</w>" for letter in letters]
-    merges = [(a, b) for a in letters for b in ends][:pairs]
-    words = [*letters, *ends, *(a + b for a, b in merges), "<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}), "utf-8")
-    lines = ["#version: 0.2", *(f"{a} {b}" for a, b in merges)]
-    (folder / "merges.txt").write_text("\n".join(lines) + "\n", "utf-8")
-    return folder
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from portraittalk_core.errors import InputError
-from portraittalk_core.face.fit import check_size, fit_to, fitted
-from portraittalk_core.face.mesh import find_portrait
+from portraittalk_core.face.fit import check_size, face_surroundings, fit_to, fitted
+from portraittalk_core.face.mesh import detect_faces, find_portrait, open_mesh
 from portraittalk_core.types import LandmarkTrack, Portrait
 
 
@@ -34,6 +34,21 @@ def test_a_face_at_the_edge_stays_whole():
     moved = fit.track(track)
     assert moved.points[..., :2].min() >= 0 and moved.points[..., :2].max() <= 1
     torch.testing.assert_close(moved.points_px[..., :2], (points[..., :2] - torch.tensor([200.0, 0.0])) * 0.64)
+
+
+def test_surroundings_hold_the_meant_face_alone(astronaut):
+    """Two people side by side: around the right one's face the left one is gone."""
+    pair = torch.cat([astronaut.picture, astronaut.picture.flip(1)], 1)
+    points = astronaut.landmarks.points_px.clone()
+    points[..., 0] = 1023 - points[..., 0]
+    cut = face_surroundings(Portrait(pair, LandmarkTrack.from_px(points, 1024, 512, Fraction(25))))
+    with open_mesh() as mesh:
+        faces = detect_faces(cut, mesh)
+    size = (points[0, :, :2].amax(0) - points[0, :, :2].amin(0)).norm()
+    assert len(faces) == 1
+    found = faces[0, :, :2] * torch.tensor([cut.shape[1], cut.shape[0]])
+    assert cut.shape[1] < 400
+    assert ((found.amax(0) - found.amin(0)).norm() - size).abs() < 0.05 * size
 
 
 @pytest.mark.parametrize(("width", "height"), [(500, 512), (512, 4), (512, 4096), (0, 512), (513, 512)])

@@ -4,9 +4,10 @@ import av
 import pytest
 import torch
 
+from portraittalk_core.diffusion.painter import Painted
 from portraittalk_core.errors import InputError
 from portraittalk_core.face.fit import fit_to, fitted
-from portraittalk_core.pipelines.repaint import Painted, Watch, paint_latents, paint_track, repainted
+from portraittalk_core.pipelines.repaint import Watch, paint_latents, paint_track, repainted
 from portraittalk_core.render.warp import PortraitRenderer
 
 
