@@ -1,0 +1,131 @@
+"""Puts the mouth of a new speech onto a face that is filmed already: head, eyes and brows stay the film's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from ..face import topology as topo
+from ..face.geometry import align
+from ..types import LandmarkTrack, MotionOptions, Speech
+from .raw import Progress
+from .retarget import SkinInterpolator, face_axes
+from .smoothing import smooth_step
+
+TURNED_COUNTS = 0.5  # how much a turned head speaks against a frame as the face at rest, beside its lips' gap
+SPAN = 256  # frames that are turned at once
+
+Engine = Callable[[Speech, LandmarkTrack, MotionOptions, Progress | None], LandmarkTrack]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A speech, as long as a video."""
+
+    speech: Speech
+    cut_s: float  # of it that is left out, because the video ends before
+    rest_s: float  # of the video in which nobody speaks any more
+
+
+def fit_speech(speech: Speech, num_frames: int, fps: Fraction) -> Fitted:
+    """The speech as long as a video: its end is cut off, or silence added.
+
+    Args:
+        speech: what is said.
+        num_frames: of the video.
+        fps: of the video.
+    """
+    wanted = int(num_frames * speech.sample_rate / fps)
+    spare = speech.waveform.numel() - wanted
+    waveform = torch.nn.functional.pad(speech.waveform, (0, max(0, -spare)))[:wanted].contiguous()
+    # less than a frame is no difference
+    seconds = spare / speech.sample_rate if abs(spare) * fps >= speech.sample_rate else 0.0
+    return Fitted(replace(speech, waveform=waveform), max(0.0, seconds), max(0.0, -seconds))
+
+
+def dub_track(
+    driving: LandmarkTrack,
+    speech: Speech,
+    options: MotionOptions,
+    engine: Engine,
+    on_progress: Progress | None = None,
+) -> LandmarkTrack:
+    """A filmed face that says something else.
+
+    Lips, chin and the cheeks between them are the speech's, on the film's own head; eyes, brows, nose and the head's
+    motion are the film's, to the last bit. Frames in which the face was not seen stay as they are.
+
+    Args:
+        driving: the film's landmarks, T frames; they set the frame rate.
+        speech: what is to be said, of any length; after its end the mouth rests closed.
+        options: of the mouth; head motion, blinks and fps do not count.
+        engine: what moves the mouth.
+        on_progress: as the engine calls it; may raise to stop.
+
+    Returns:
+        T frames on the same picture.
+    """
+    fitted = fit_speech(speech, len(driving), driving.fps).speech
+    mouth_only = replace(options, fps=driving.fps, head_motion=0.0, blink_rate=0.0)
+    reference = resting_frame(driving)
+    spoken = engine(fitted, reference, mouth_only, on_progress)
+    return with_mouth(driving, spoken, reference)
+
+
+def with_mouth(driving: LandmarkTrack, spoken: LandmarkTrack, reference: LandmarkTrack) -> LandmarkTrack:
+    """The mouth of one track on the head of another.
+
+    Args:
+        driving: T frames.
+        spoken: the same face speaking without moving its head, T frames or more, on the same picture.
+        reference: one frame: the face in the pose of `spoken`.
+
+    Returns:
+        T frames.
+    """
+    share = mouth_share(reference)[:, None]
+    rigid, rest = list(topo.RIGID), reference.points_px
+    size = torch.tensor([driving.width, driving.height, driving.width], dtype=torch.float32)
+    points = driving.points.clone()
+    for start in range(0, len(driving), SPAN):
+        span = slice(start, start + SPAN)
+        filmed, said = driving.points_px[span], spoken.points_px[span]
+        scale, rotation, shift = align(rest[:, rigid].expand(len(filmed), -1, -1), filmed[:, rigid])
+        placed = scale[:, None, None] * said @ rotation.transpose(1, 2) + shift[:, None]
+        moves = (share > 0) & driving.valid[span, None, None]
+        points[span] = torch.where(moves, torch.lerp(filmed, placed, share) / size, points[span])
+    return replace(driving, points=points)
+
+
+def resting_frame(track: LandmarkTrack) -> LandmarkTrack:
+    """The frame (as a track of one) that shows the face most from the front and with its lips together."""
+    points = track.points_px
+    right, left = (points[:, list(eye)].mean(1) for eye in (topo.RIGHT_EYE_CORNERS, topo.LEFT_EYE_CORNERS))
+    between = left - right
+    gap = (points[:, topo.INNER_LIP_TOP] - points[:, topo.INNER_LIP_BOTTOM]).norm(dim=1)
+    cost = (gap + TURNED_COUNTS * between[:, 2].abs()) / between.norm(dim=1).clamp(min=1e-6)
+    if track.valid.any():
+        cost = cost.masked_fill(~track.valid, torch.inf)
+    best = int(cost.argmin())
+    return track.slice(best, best + 1)
+
+
+def mouth_share(reference: LandmarkTrack) -> Tensor:
+    """(478,) how far each point goes with the mouth: 1 lips and chin, 0 eyes, brows and nose, between on the cheeks.
+
+    Args:
+        reference: one frame.
+    """
+    points = reference.points_px[0]
+    axes, origin, unit = face_axes(points)
+    rest = (points - origin) @ axes.T / unit
+    height = rest[list(topo.MOUTH_CORNERS), 1].mean()
+    chin = smooth_step((rest[:, 1] - height) / (rest[topo.CHIN, 1] - height))
+    lips = torch.ones_like(rest)
+    share = SkinInterpolator(rest).spread_over(lips, chin[:, None].expand(-1, 3))[:, 0].clamp(0, 1)
+    share[[*topo.RIGID, *topo.EYELIDS, *topo.RIGHT_IRIS, *topo.LEFT_IRIS]] = 0
+    return share

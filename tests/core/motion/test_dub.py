@@ -1,0 +1,108 @@
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+import torch
+
+from portraittalk_core.face import topology as topo
+from portraittalk_core.face.geometry import rotation_matrix
+from portraittalk_core.motion.dub import dub_track, fit_speech, mouth_share, resting_frame, with_mouth
+from portraittalk_core.motion.engines import open_engine
+from portraittalk_core.motion.retarget import plan_landmarks
+from portraittalk_core.types import LandmarkTrack, MotionOptions, Speech
+
+FPS = Fraction(25)
+UPPER = [*topo.RIGID, *topo.EYELIDS, *topo.RIGHT_IRIS, *topo.LEFT_IRIS]
+
+
+def moved(points_px: torch.Tensor) -> torch.Tensor:
+    """Every frame turned, grown and shifted in a way of its own, about the picture's middle."""
+    t = torch.arange(len(points_px))[:, None].float()
+    turn = rotation_matrix(torch.cat([3 * torch.sin(t), 12 * torch.sin(t / 3), 5 * torch.cos(t)], 1))
+    return (points_px - 256) @ turn.transpose(1, 2) * (1 + 0.02 * t[:, None]) + 256 + 3 * t[:, None]
+
+
+def spoken_like(make_plan, opening) -> LandmarkTrack:
+    return plan_landmarks(make_plan(opening=opening, angles_deg=[[0.0, 0, 0]] * len(opening)))
+
+
+def test_the_mouth_of_the_speech_lands_on_the_films_head_as_if_it_had_been_filmed(make_plan, astronaut):
+    """The film is a still face moved by known similarities: so must the speaking face be, where the mouth decides."""
+    still = spoken_like(make_plan, [0.0] * 6)
+    said = spoken_like(make_plan, [0.0, 0.3, 0.9, 0.6, 0.2, 1.0])
+    film = LandmarkTrack.from_px(moved(still.points_px), 512, 512, FPS)
+    made = with_mouth(film, said, still.slice(0, 1)).points_px
+    lower = [*topo.LIPS, topo.CHIN]
+    torch.testing.assert_close(made[:, lower], moved(said.points_px)[:, lower], rtol=0, atol=0.01)  # px
+    assert (moved(said.points_px)[:, lower] - film.points_px[:, lower]).norm(dim=2).max() > 8
+
+
+def test_eyes_nose_and_head_stay_the_films_to_the_last_bit(make_plan):
+    still, said = spoken_like(make_plan, [0.0] * 4), spoken_like(make_plan, [0.9] * 4)
+    film = LandmarkTrack.from_px(moved(still.points_px), 512, 512, FPS)
+    made = with_mouth(film, said, still.slice(0, 1))
+    assert torch.equal(made.points[:, UPPER], film.points[:, UPPER])
+
+
+def test_a_filmed_mouth_that_spoke_otherwise_leaves_no_trace(make_plan):
+    still, said = spoken_like(make_plan, [0.0] * 4), spoken_like(make_plan, [0.1, 0.5, 0.0, 0.3])
+    mouths = [LandmarkTrack.from_px(moved(spoken_like(make_plan, m).points_px), 512, 512, FPS)
+              for m in ([0.9, 0.0, 0.7, 0.2], [0.0] * 4)]  # fmt: skip
+    one, other = (with_mouth(film, said, still.slice(0, 1)).points_px[:, list(topo.LIPS)] for film in mouths)
+    torch.testing.assert_close(one, other, rtol=0, atol=0.01)
+
+
+def test_frames_without_the_face_stay_as_they_are(make_plan):
+    said = spoken_like(make_plan, [0.9] * 5)
+    film = replace(spoken_like(make_plan, [0.0] * 5), valid=torch.tensor([False, True, True, False, True]))
+    made = with_mouth(film, said, film.slice(1, 2))
+    changed = (made.points != film.points).flatten(1).any(1)
+    assert changed.tolist() == [False, True, True, False, True]
+    assert torch.equal(made.valid, film.valid)
+
+
+def test_the_share_of_the_mouth_is_smooth_over_the_skin(make_plan):
+    reference = spoken_like(make_plan, [0.0])
+    share = mouth_share(reference)
+    assert share.min() == 0 and share.max() == 1
+    assert (share[list(topo.LIPS)] == 1).all() and (share[UPPER] == 0).all()
+    skin = torch.tensor([50, 280, 205, 425])  # cheeks
+    assert ((share[skin] > 0) & (share[skin] < 1)).all()
+
+
+def test_the_face_at_rest_is_frontal_closed_and_seen(make_plan):
+    angles = [[0.0, 0, 0], [0.0, 0, 0], [0.0, 25.0, 0], [0.0, 1.0, 0]]
+    track = plan_landmarks(make_plan(opening=[0.8, 0.0, 0.0, 0.05], angles_deg=angles))
+    assert torch.equal(resting_frame(track).points, track.points[1:2])
+    unseen = replace(track, valid=torch.tensor([True, False, True, True]))
+    assert torch.equal(resting_frame(unseen).points, track.points[3:])
+
+
+@pytest.mark.parametrize("fps", [Fraction(25), Fraction(30000, 1001), Fraction(24000, 1001), Fraction(60)])
+@pytest.mark.parametrize("count", [7, 50, 250])
+def test_a_fitted_speech_covers_exactly_the_videos_frames(fps, count):
+    speech = Speech(torch.linspace(-1, 1, 16_000 * 2))
+    fitted = fit_speech(speech, count, fps)
+    assert fitted.speech.num_frames(fps) == count
+    shared = min(fitted.speech.waveform.numel(), speech.waveform.numel())
+    assert torch.equal(fitted.speech.waveform[:shared], speech.waveform[:shared])
+    assert not fitted.speech.waveform[shared:].any()
+    assert abs(fitted.cut_s - max(0.0, 2 - float(count / fps))) < 0.07
+    assert abs(fitted.rest_s - max(0.0, float(count / fps) - 2)) < 0.07
+
+
+def test_less_than_a_frame_is_no_difference():
+    fitted = fit_speech(Speech(torch.zeros(16_000 + 600)), 25, FPS)
+    assert (fitted.cut_s, fitted.rest_s) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("count", [12, 60])
+def test_a_video_shorter_or_longer_than_the_speech_sets_the_length(make_plan, count):
+    film = spoken_like(make_plan, [0.0] * count)
+    t = torch.arange(16_000) / 16_000
+    speech = Speech(0.4 * torch.sin(900 * t) * (torch.sin(25 * t) > 0))
+    made = dub_track(film, speech, MotionOptions(fps=Fraction(8), head_motion=2.0, blink_rate=40.0), open_engine())
+    assert (len(made), made.fps, made.width, made.height) == (count, FPS, 512, 512)
+    assert torch.equal(made.points[:, UPPER], film.points[:, UPPER])
+    gap = (made.points_px[:, topo.INNER_LIP_BOTTOM] - made.points_px[:, topo.INNER_LIP_TOP]).norm(dim=1)
+    assert count < 25 or gap[35:].max() < 0.5  # px: the speech ended with frame 25
