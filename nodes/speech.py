@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from . import convert
 from .engine import to_engine
-from .progress import Progress, face_mesh
+from .progress import Progress, face_mesh, say
 from .sockets import AudioEncoderOutput, FaceLandmarks, Landmarks, MotionEngine, advanced, schema
 
 
@@ -31,22 +31,54 @@ class AudioToLandmarks(io.ComfyNode):
                 io.Float.Output("fps_out", display_name="fps", tooltip="Frames per second, for Create Video."),
                 io.Image.Output("plot", display_name="plot", tooltip="The mouth's curves over the waveform."),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def execute(cls, portrait, audio, fps, face_index, face_landmarks=None, engine=None, **motion) -> io.NodeOutput:
-        """Find the face, plan its motion, make the landmarks."""
-        from ..portraittalk_core.pipelines.talk import landmarks_of_speech
+    def execute(
+        cls, portrait, audio, fps, face_index, face_landmarks=None, engine=None, driving_landmarks=None, **motion
+    ) -> io.NodeOutput:
+        """Find the face, plan its motion, make the landmarks; or give a filmed face another mouth."""
         from ..portraittalk_core.pipelines.timeline import timeline_payload
 
-        speech, picture = convert.to_speech(audio), convert.to_portrait(portrait)
+        speech, picture, film = convert.to_speech(audio), convert.to_portrait(portrait), driving_landmarks
+        if film is not None:
+            speech, fps = _as_long_as(film, speech, cls.hidden.unique_id), film.fps
         chosen = to_engine(engine, motion.pop("audio_encoder_output", None), speech)
         options = _motion_options(speech, fps, **motion)
-        given = face_landmarks is not None
-        reference = _given_face(picture, face_landmarks, face_index) if given else _found_face(picture, face_index)
-        track = landmarks_of_speech(picture, speech, options, 0, reference, chosen, Progress())
+        face = (picture, face_landmarks, face_index)
+        track = _spoken(face, speech, options, chosen) if film is None else _dubbed(film, face, speech, options, chosen)
         shown = {"portraittalk_timeline": [timeline_payload(track, speech, options.gain_curve)]}  # for web/timeline.js
         return io.NodeOutput(track, len(track), float(track.fps), convert.to_plot(track, speech), ui=shown)
+
+
+def _spoken(face, speech, options, engine):
+    from ..portraittalk_core.pipelines.talk import landmarks_of_speech
+
+    picture, face_landmarks, face_index = face
+    reference = _found_face(picture, face_index) if face_landmarks is None else _given_face(*face)
+    return landmarks_of_speech(picture, speech, options, 0, reference, engine, Progress())
+
+
+def _dubbed(film, face, speech, options, engine):
+    """The film's landmarks with another mouth; its face need not be found again."""
+    from ..portraittalk_core.face.face_crop import fit_track_to
+    from ..portraittalk_core.motion.dub import dub_track
+
+    height, width = face[0].shape[:2]
+    return dub_track(fit_track_to(film, width, height), speech, options, engine, Progress())
+
+
+def _as_long_as(film, speech, node_id):
+    """The speech as long as the film; says so where that is a difference."""
+    from ..portraittalk_core.motion.dub import fit_speech
+
+    fitted = fit_speech(speech, len(film), film.fps)
+    if fitted.cut_s:
+        say(node_id, f"The video ends {fitted.cut_s:.2f} s before the speech: the rest of the speech is left out.")
+    if fitted.rest_s:
+        say(node_id, f"The speech ends {fitted.rest_s:.2f} s before the video: the mouth rests there.")
+    return fitted.speech
 
 
 def _motion_options(speech, fps, gain_points="[]", gain_curve=None, **motion):
@@ -166,5 +198,10 @@ def _motion_inputs() -> list[io.Input]:
         FaceLandmarks.Input(
             "face_landmarks", optional=True,
             tooltip="Landmarks of the portrait from newer ComfyUI's own detector, instead of finding the face here.",
+        ),
+        Landmarks.Input(
+            "driving_landmarks", optional=True,
+            tooltip="To dub a video: its landmarks. The mouth follows the sound, head and eyes stay the video's, which "
+            "also sets length and fps. portrait is then a frame of that video.",
         ),
     ]  # fmt: skip
