@@ -1,0 +1,301 @@
+"""Style priors: how someone speaks as a Gaussian that is drawn from anew, mixed, compared, and kept in a file.
+
+Shapes: D numbers of the style's vector space, T frames.
+Source: SVP, section 3 (intrinsic style as a distribution); `design/svp.md` 3b, 3d, 3e.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ..checks import check_finite, check_range, check_shape
+from ..errors import InputError
+from ..types import Record, as_fps
+
+VERSION = "1"  # of the layout of a style file
+MANNER = "manner"  # the space of motion statistics, which needs no weights
+MAX_POINTS = 10_000  # of a curve of blending
+_TENSORS = ("mean", "std", "spread")
+_TEXTS = ("space", "source", "strength", "noise", "seed")
+
+
+@dataclass(frozen=True, eq=False)
+class StylePrior:
+    """The style of one person as a Gaussian with independent dimensions."""
+
+    kind: ClassVar[str] = "StylePrior"
+    mean: Tensor  # (D,) float32
+    std: Tensor  # (D,) float32, ≥ 0
+    spread: Tensor  # (D,) float32, ≥ 0: how far means lie apart over the training set; what noise is measured by
+    space: str  # that the numbers live in: "manner", or "extractor:<id>" of a trained extractor
+    source: str = "style"  # what to call it in messages: a file name, a preset
+    strength: float = 1.0  # 0 off .. 2
+    noise: float = 0.1  # 0..2: the least deviation that is drawn with, in spreads
+    seed: int = 0
+    manner: StylePrior | None = field(default=None)  # of the same clip, in the space "manner"
+
+    def __post_init__(self) -> None:
+        for name in _TENSORS:
+            value = check_shape(getattr(self, name), "D", f"the {name} of the style {self.source}")
+            check_finite(value, f"the {name} of the style {self.source}")
+            object.__setattr__(self, name, value.detach().float().cpu())
+        if not len(self.mean) or not len(self.mean) == len(self.std) == len(self.spread):
+            sizes = ", ".join(f"{name} {len(getattr(self, name))}" for name in _TENSORS)
+            raise InputError(f"the style {self.source} needs as many numbers in each part (and one at least): {sizes}.")
+        for name in ("std", "spread"):
+            if (least := float(getattr(self, name).min())) < 0:
+                raise InputError(f"the {name} of the style {self.source} must not be negative, but goes to {least:g}.")
+        if not self.space:
+            raise InputError(f"the style {self.source} does not say what space it lives in.")
+        check_range(self.strength, 0, 2, "style strength")
+        check_range(self.noise, 0, 2, "style noise")
+        check_range(self.seed, 0, 2**64 - 1, "seed")
+        if self.manner is not None and (self.manner.space != MANNER or self.space == MANNER):
+            found = self.manner.space if self.manner.space != MANNER else "a manner of its own beside a manner"
+            raise InputError(f"the manner of the style {self.source} lives in the space {MANNER!r}, not in {found!r}.")
+
+    def __len__(self) -> int:
+        return len(self.mean)
+
+    @property
+    def sampling_std(self) -> Tensor:
+        """(D,) deviation that is drawn with, max(std, noise · spread).
+
+        Contrastive training lets the learnt deviation collapse, which would make every draw the same.
+        Source: `design/svp.md` 3d.
+        """
+        return torch.maximum(self.std, self.noise * self.spread)
+
+    @property
+    def manner_part(self) -> StylePrior | None:
+        """The style as motion statistics, if it has any."""
+        return self if self.space == MANNER else self.manner
+
+    def sample(self, seed: int | None = None) -> Tensor:
+        """(D,) one draw; the same for the same seed on every machine. None takes the style's own seed."""
+        generator = torch.Generator().manual_seed(self.seed if seed is None else seed)
+        return self.mean + self.sampling_std * torch.randn(len(self.mean), generator=generator)
+
+    def draw(self, num_frames: int, fps: Fraction | float) -> Tensor:
+        """(T, D) the style of every frame: one draw for the whole clip, so that no window has a style of its own."""
+        _check_frames(num_frames, fps)
+        return self.sample().expand(num_frames, -1).clone()
+
+    def strengths(self, num_frames: int, fps: Fraction | float) -> Tensor:
+        """(T,) how strongly the style acts in every frame."""
+        _check_frames(num_frames, fps)
+        return torch.full((num_frames,), float(self.strength))
+
+    def to_record(self) -> Record:
+        """Tensors and metadata of a style file."""
+        tensors, texts = _flat(self, "")
+        if self.manner is not None:
+            more, told = _flat(self.manner, "manner.")
+            tensors, texts = {**tensors, **more}, {**texts, **told}
+        return tensors, {"kind": self.kind, "version": VERSION, **texts}
+
+    @classmethod
+    def from_record(cls, tensors: dict[str, Tensor], metadata: dict[str, str]) -> StylePrior:
+        """The style of a file's tensors and metadata.
+
+        Raises:
+            InputError: another kind of record, another version of the layout, or a part is missing or no number.
+        """
+        if metadata.get("kind") != cls.kind:
+            raise InputError(f"this file holds {metadata.get('kind') or 'no record'}, not a {cls.kind}.")
+        if metadata.get("version") != VERSION:
+            raise InputError(
+                f"this is a style file of version {metadata.get('version')}; this release reads version {VERSION}. "
+                "Save the style again with this release, or update."
+            )
+        has_manner = any(name.startswith("manner.") for name in (*tensors, *metadata))
+        manner = _unflat(tensors, metadata, "manner.", None) if has_manner else None
+        return _unflat(tensors, metadata, "", manner)
+
+
+def _flat(prior: StylePrior, prefix: str) -> Record:
+    tensors = {f"{prefix}{name}": getattr(prior, name) for name in _TENSORS}
+    return tensors, {f"{prefix}{name}": str(getattr(prior, name)) for name in _TEXTS}
+
+
+def _unflat(tensors: dict[str, Tensor], metadata: dict[str, str], prefix: str, manner: StylePrior | None) -> StylePrior:
+    missing = [f"{prefix}{name}" for name in _TENSORS if f"{prefix}{name}" not in tensors]
+    missing += [f"{prefix}{name}" for name in _TEXTS if f"{prefix}{name}" not in metadata]
+    if missing:
+        raise InputError(f"a style needs {', '.join(missing)}, which this file lacks.")
+    told = {name: metadata[f"{prefix}{name}"] for name in _TEXTS}
+    try:
+        numbers = float(told["strength"]), float(told["noise"]), int(told["seed"])
+    except ValueError as error:
+        raise InputError(f"strength, noise and seed of a style must be numbers ({error}).") from error
+    parts = (tensors[f"{prefix}{name}"] for name in _TENSORS)
+    return StylePrior(*parts, told["space"], told["source"], *numbers, manner)
+
+
+@dataclass(frozen=True, eq=False)
+class BlendedStyle:
+    """One style that turns into another over time, and back if wanted; acts wherever a `StylePrior` does."""
+
+    first: StylePrior
+    second: StylePrior
+    points: tuple[tuple[float, float], ...]  # (second, share of the second style 0..1); lines between, held outside
+
+    def __post_init__(self) -> None:
+        check_same_space(self.first, self.second)
+        points = tuple((float(second), float(share)) for second, share in self.points)
+        if not 0 < len(points) <= MAX_POINTS:
+            raise InputError(f"a blend of styles needs 1 to {MAX_POINTS} points (second, share), not {len(points)}.")
+        for second, share in points:
+            check_range(second, 0, 1e6, "the time of a point of the blend")
+            check_range(share, 0, 1, "the share of the second style")
+        if any(later[0] <= earlier[0] for earlier, later in zip(points, points[1:], strict=False)):
+            times = ", ".join(f"{second:g}" for second, _ in points[:6])
+            raise InputError(f"the points of a blend must come one after another in time, not at {times} s.")
+        object.__setattr__(self, "points", points)
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    @property
+    def space(self) -> str:
+        return self.first.space
+
+    @property
+    def source(self) -> str:
+        return f"{self.first.source} → {self.second.source}"
+
+    @property
+    def strength(self) -> float:
+        """The larger one of the two: 0 only if the style never acts. `strengths` tells of every frame."""
+        return max(self.first.strength, self.second.strength)
+
+    @property
+    def seed(self) -> int:
+        return self.first.seed
+
+    @property
+    def manner(self) -> BlendedStyle | None:
+        """The blend of both manners, if both have one."""
+        if self.first.manner is None or self.second.manner is None:
+            return None
+        return BlendedStyle(self.first.manner, self.second.manner, self.points)
+
+    @property
+    def manner_part(self) -> BlendedStyle | None:
+        """The blend as motion statistics, if both have any."""
+        return self if self.space == MANNER else self.manner
+
+    def shares(self, num_frames: int, fps: Fraction | float) -> Tensor:
+        """(T,) share of the second style in every frame, on the curve through the points."""
+        rate = _check_frames(num_frames, fps)
+        seconds = torch.arange(num_frames, dtype=torch.float64) / float(rate)
+        times, values = torch.tensor(self.points, dtype=torch.float64).T
+        after = torch.searchsorted(times.contiguous(), seconds, right=True)
+        low, high = (after - 1).clamp(min=0), after.clamp(max=len(times) - 1)
+        length = (times[high] - times[low]).clamp(min=1e-12)
+        part = ((seconds - times[low]) / length).clamp(0, 1)
+        return torch.lerp(values[low], values[high], part).float()
+
+    def draw(self, num_frames: int, fps: Fraction | float) -> Tensor:
+        """(T, D) the style of every frame: one draw of each style, mixed by the curve."""
+        shares = self.shares(num_frames, fps)[:, None]
+        return (1 - shares) * self.first.sample() + shares * self.second.sample()
+
+    def strengths(self, num_frames: int, fps: Fraction | float) -> Tensor:
+        """(T,) how strongly the style acts in every frame."""
+        shares = self.shares(num_frames, fps)
+        return (1 - shares) * self.first.strength + shares * self.second.strength
+
+
+def interpolate(first: StylePrior, second: StylePrior, share: float) -> StylePrior:
+    """The style between two: means, deviations, strength and noise on a straight line, the seed of the first.
+
+    On that line of Gaussians with independent dimensions, `distance` grows evenly.
+
+    Args:
+        first: what share 0 gives.
+        second: what share 1 gives.
+        share: 0..1.
+
+    Raises:
+        InputError: different spaces, or only one of them has a manner.
+    """
+    check_range(share, 0, 1, "the share of the second style")
+    check_same_space(first, second)
+    parts = (_line(getattr(first, name), getattr(second, name), share) for name in _TENSORS)
+    manner = None if first.manner is None else interpolate(first.manner, second.manner, share)
+    source = f"{first.source} → {second.source} at {share:g}"
+    numbers = (_line(first.strength, second.strength, share), _line(first.noise, second.noise, share))
+    return StylePrior(*parts, first.space, source, *numbers, first.seed, manner)
+
+
+def distance(first: StylePrior, second: StylePrior) -> float:
+    """2-Wasserstein distance of two styles: sqrt(|mean₁ − mean₂|² + |std₁ − std₂|²), in units of their space.
+
+    A true metric: 0 for equal styles only, finite also where a deviation is 0 (where divergences are not).
+    Source: Dowson and Landau 1982, for Gaussians with diagonal covariances.
+
+    Raises:
+        InputError: different spaces.
+    """
+    _check_spaces(first, second)
+    apart = torch.cat([first.mean - second.mean, first.std - second.std]).double()
+    return float(apart.norm())
+
+
+def shared(first: StylePrior, second: StylePrior) -> tuple[StylePrior, StylePrior]:
+    """Two styles in a space that both have: as they are if it is the same, else their manners.
+
+    Raises:
+        InputError: there is no such space.
+    """
+    if first.space == second.space and (first.manner is None) == (second.manner is None):
+        return first, second
+    if first.manner_part is None or second.manner_part is None:
+        check_same_space(first, second)
+    return first.manner_part, second.manner_part
+
+
+def check_same_space(first: StylePrior, second: StylePrior) -> None:
+    """Check that two styles can be mixed.
+
+    Raises:
+        InputError: different spaces, or only one of them has a manner.
+    """
+    _check_spaces(first, second)
+    if (first.manner is None) != (second.manner is None):
+        with_one, without = (second, first) if first.manner is None else (first, second)
+        raise InputError(
+            f"the style {with_one.source} has motion statistics and {without.source} has none; make both from a video."
+        )
+
+
+def _check_spaces(first: StylePrior, second: StylePrior) -> None:
+    if first.space != second.space or len(first) != len(second):
+        raise InputError(
+            f"the styles {first.source} ({first.space}, {len(first)} numbers) and {second.source} ({second.space}, "
+            f"{len(second)} numbers) live in different spaces; make both with the same extractor, or both without one."
+        )
+
+
+def _line(first: Tensor | float, second: Tensor | float, share: float) -> Tensor | float:
+    return (1 - share) * first + share * second  # exact at both ends
+
+
+def _check_frames(num_frames: int, fps: Fraction | float) -> Fraction:
+    check_range(num_frames, 1, 10**7, "the number of frames")
+    return as_fps(fps)
+
+
+Style = StylePrior | BlendedStyle
+
+
+def curve_points(shares: Sequence[float], fps: Fraction | float) -> tuple[tuple[float, float], ...]:
+    """Points of a blend from a share for every frame."""
+    return tuple((float(number / as_fps(fps)), float(share)) for number, share in enumerate(shares))
