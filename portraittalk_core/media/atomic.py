@@ -71,6 +71,15 @@ def whole_file(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def told_full(path: Path) -> str:
+    """That the disk of a file is full, and how much is free where: a quota may be what is full."""
+    try:
+        free = shutil.disk_usage(Path(path).parent).free
+    except OSError:
+        return "the disk is full"
+    return f"the disk is full ({free / 2**20:.1f} MB are free in {Path(path).resolve().parent})"
+
+
 @contextlib.contextmanager
 def explain_write_errors(path: Path) -> Iterator[None]:
     """Turn the refusal of the system or of FFmpeg to write `path` into an OutputError that says what to do."""
@@ -80,7 +89,7 @@ def explain_write_errors(path: Path) -> Iterator[None]:
         raise
     except (OSError, av.FFmpegError) as error:
         if error.errno in _FULL:
-            raise OutputError(f"cannot write {path}: the disk is full; free some space or choose another.") from error
+            raise OutputError(f"cannot write {path}: {told_full(path)}; free some space or choose another.") from error
         if error.errno == errno.ENAMETOOLONG:
             raise OutputError(f"cannot write {path}: the name is too long; choose a shorter one.") from error
         raise OutputError(f"cannot write {path}: {error.strerror or error}.") from error

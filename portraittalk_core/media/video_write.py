@@ -15,7 +15,7 @@ from torch import Tensor
 from ..checks import check_choice, check_range
 from ..errors import InputError, OutputError
 from ..types import as_fps, check_picture
-from .atomic import check_writable, explain_write_errors, part_path
+from .atomic import check_writable, explain_write_errors, part_path, told_full
 from .video_sound import Sound, SoundTrack
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
@@ -210,4 +210,7 @@ class VideoWriter:
         except (av.FFmpegError, IndexError):
             complete = False
         if not complete:
-            raise OutputError(f"cannot write {self.path}: the file came out incomplete; is the disk full?")
+            raise OutputError(
+                f"cannot write {self.path}: the file came out incomplete, as if {told_full(self.path)}; "
+                "free some space or choose another."
+            )

@@ -24,6 +24,7 @@ from ..motion.engines import MotionEngine
 from ..render.warp import PortraitRenderer
 from ..threads import one_torch_thread
 from ..types import LandmarkTrack, MotionOptions, Portrait, Speech
+from .sections import Section, Sections
 from .talk import Sound, TalkResult, fit_track, needed_reach_px, talking_pictures
 
 Progress = Callable[[int, int], None]
@@ -49,11 +50,15 @@ class Painter(Protocol):
 
 @dataclass(frozen=True)
 class Watch:
-    """What a caller wants to be told; each may raise to stop, and then no file remains."""
+    """What a caller wants to be told; each may raise to stop, and then no file remains.
+
+    With `sections`, finished ones are kept until the video is whole: the same job, begun again, goes on from them.
+    """
 
     on_progress: Progress | None = None  # steps of frames done, and in all
     on_picture: Callable[[Tensor], None] | None = None  # every picture (H, W, 3) uint8, before it is written
     on_latents: Callable[[Tensor], None] | None = None  # latents (B, 4, h, w) of every batch
+    sections: Sections | None = None  # where finished ones are; its key must tell all that the result depends on
 
 
 def paint_track(
@@ -140,8 +145,7 @@ def paint_latents(
     watch = watch or Watch()
     total, _, height, width = latents.shape
     with VideoWriter(out, 8 * width, 8 * height, fps, sound=sound, crf=crf) as writer:
-        batches = (latents[one.start : one.stop] for one in new_frames(total, painter))
-        painted = _each_batch(batches, total, painter, painter.paint_latents, watch)
+        painted = _each_batch(_Given(latents), total, painter, painter.paint_latents, watch)
         return _write(writer, painted, total, watch)
 
 
@@ -157,48 +161,97 @@ def repainted(pictures: Iterator[Tensor], total: int, painter: Painter, watch: W
     Yields:
         (H, W, 3) uint8, as many.
     """
-    pictures = iter(pictures)
+    return _each_batch(_Drawn(pictures), total, painter, painter.paint, watch)
 
-    def batches() -> Iterator[Tensor]:
-        for one in new_frames(total, painter):
-            with one_torch_thread():
-                drawn = list(itertools.islice(pictures, len(one)))
-            yield torch.stack(drawn).permute(0, 3, 1, 2).float() / 255
 
-    return _each_batch(batches(), total, painter, painter.paint, watch)
+class _Drawn:
+    """Frames that are drawn one after another, also those that nobody needs any more."""
+
+    def __init__(self, pictures: Iterator[Tensor]) -> None:
+        self._pictures = iter(pictures)
+
+    def take(self, frames: range) -> Tensor:
+        with one_torch_thread():
+            drawn = list(itertools.islice(self._pictures, len(frames)))
+        return torch.stack(drawn).permute(0, 3, 1, 2).float() / 255
+
+    def skip(self, frames: range) -> None:
+        with one_torch_thread():
+            for _ in itertools.islice(self._pictures, len(frames)):
+                pass
+
+
+class _Given:
+    """Latents (T, 4, h, w) that are there already."""
+
+    def __init__(self, latents: Tensor) -> None:
+        self._latents = latents
+
+    def take(self, frames: range) -> Tensor:
+        return self._latents[frames.start : frames.stop]
+
+    def skip(self, frames: range) -> None:
+        pass
 
 
 def new_frames(total: int, painter: Painter) -> Iterator[range]:
-    """The frames that each batch adds; a batch of a painter with overlap sees finished ones before them.
-
-    A painter that ran out of memory may make its batch smaller meanwhile.
-    """
-    if painter.overlap:
-        for chunk in chunks(total, painter.batch, painter.overlap):
-            yield range(chunk.frames.start + chunk.num_fixed, chunk.frames.stop)
-        return
-    start = 0
-    while start < total:
-        one = range(start, min(start + painter.batch, total))
+    """The frames that each batch adds."""
+    done = 0
+    while done < total:
+        one = _next_frames(done, total, painter)
         yield one
-        start = one.stop
+        done = one.stop
+
+
+def _next_frames(done: int, total: int, painter: Painter) -> range:
+    """The frames that the next batch adds; a batch of a painter with overlap sees finished ones before them.
+
+    A painter that ran out of memory may have made its batch smaller meanwhile.
+    """
+    if not painter.overlap:
+        return range(done, min(done + painter.batch, total))
+    stops = (chunk.frames.stop for chunk in chunks(total, painter.batch, painter.overlap))
+    return range(done, next(stop for stop in stops if stop > done))
 
 
 def _each_batch(
-    batches: Iterator[Tensor], total: int, painter: Painter, paint: Callable, watch: Watch
+    source: _Drawn | _Given, total: int, painter: Painter, paint: Callable, watch: Watch
 ) -> Iterator[Tensor]:
     done, kept = 0, None
-    for batch in batches:
-        fixed = None if kept is None else kept[len(kept) + len(batch) - painter.batch :]
-        painted = paint(batch, _steps_of(batch, done, total, painter.steps, watch.on_progress), done, fixed)
-        kept = _last(kept, painted.latents, painter)
-        if watch.on_latents and painted.latents is not None:
-            watch.on_latents(painted.latents)
-        for frame in painted.frames:
-            yield frame.permute(1, 2, 0).clamp(0, 1).mul(255).round().to(torch.uint8).cpu().contiguous()
-        done += len(batch)
+    while done < total:
+        one = _next_frames(done, total, painter)
+        section = _finished(one, total, painter, watch.sections)
+        if section is None:
+            fixed = None if kept is None else kept[len(kept) + len(one) - painter.batch :]
+            on_step = _steps_of(one, total, painter.steps, watch.on_progress)
+            section = _painted(paint(source.take(one), on_step, done, fixed), done, painter, watch.sections)
+        else:
+            source.skip(range(done, section.stop))
+            painter.batch = min(painter.batch, section.batch)  # what was too much then is too much now
+        kept = _last(kept, section.latents, painter)
+        if watch.on_latents and section.latents is not None:
+            watch.on_latents(section.latents)
+        yield from section.pictures
+        done = section.stop
         if watch.on_progress:
             watch.on_progress(done * painter.steps, total * painter.steps)
+
+
+def _finished(one: range, total: int, painter: Painter, sections: Sections | None) -> Section | None:
+    """What an earlier run has made of these frames, or of some more where they do not look at each other."""
+    if sections is None:
+        return None
+    if painter.overlap:
+        return sections.find(one.start, len(one), exactly=True)
+    return sections.find(one.start, total - one.start)
+
+
+def _painted(painted: Painted, first: int, painter: Painter, sections: Sections | None) -> Section:
+    frames = [frame.permute(1, 2, 0).clamp(0, 1).mul(255).round().to(torch.uint8).cpu() for frame in painted.frames]
+    section = Section(first, torch.stack(frames), painted.latents, painter.batch)
+    if sections is not None and painted.latents is not None:  # without, nothing was painted: as soon drawn as read
+        sections.save(section)
+    return section
 
 
 def _last(kept: Tensor | None, latents: Tensor | None, painter: Painter) -> Tensor | None:
@@ -208,13 +261,13 @@ def _last(kept: Tensor | None, latents: Tensor | None, painter: Painter) -> Tens
     return (latents if kept is None else torch.cat([kept.to(latents), latents]))[-painter.batch :]
 
 
-def _steps_of(batch: Tensor, done: int, total: int, steps: int, on_progress: Progress | None) -> Progress | None:
+def _steps_of(one: range, total: int, steps: int, on_progress: Progress | None) -> Progress | None:
     if on_progress is None:
         return None
 
     def on_step(step: int, of: int) -> None:
         # counted in frames times steps, so that the time left is right while a batch is being painted
-        on_progress(done * steps + len(batch) * min(step, of) * steps // max(of, 1), total * steps)
+        on_progress(one.start * steps + len(one) * min(step, of) * steps // max(of, 1), total * steps)
 
     return on_step
 
@@ -229,4 +282,6 @@ def _write(writer: VideoWriter, pictures: Iterator[Tensor], total: int, watch: W
         writer.write(picture)
         first = first or time.perf_counter() - started if done == 1 else first
     writer.close()
+    if watch.sections is not None:
+        watch.sections.finish()
     return TalkResult(writer.path, total, writer.fps, first, time.perf_counter() - started)

@@ -1,3 +1,4 @@
+import errno
 from fractions import Fraction
 
 import av
@@ -5,7 +6,7 @@ import pytest
 import torch
 
 from portraittalk_core.diffusion.painter import Painted
-from portraittalk_core.errors import InputError
+from portraittalk_core.errors import InputError, OutputError
 from portraittalk_core.face.fit import fit_to, fitted
 from portraittalk_core.pipelines.repaint import Watch, paint_latents, paint_track, repainted
 from portraittalk_core.render.warp import PortraitRenderer
@@ -97,6 +98,19 @@ def test_stopping_leaves_no_file(tmp_path):
     latents = torch.zeros(8, 4, 8, 8)
     with pytest.raises(KeyboardInterrupt):
         paint_latents(latents, Inverter(), tmp_path / "a.mp4", Fraction(10), watch=Watch(stop))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fills_up_is_told_with_what_is_free_and_leaves_no_file(tmp_path, monkeypatch):
+    from portraittalk_core.media.video_write import VideoWriter
+
+    def full(writer, frame):
+        if writer.num_frames == 5:
+            raise av.error.OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(VideoWriter, "_encode", full)
+    with pytest.raises(OutputError, match=r"a\.mp4: the disk is full \([\d.]+ MB are free in .+\); free some space"):
+        paint_latents(torch.zeros(8, 4, 8, 8), Inverter(), tmp_path / "a.mp4", Fraction(10))
     assert list(tmp_path.iterdir()) == []
 
 
