@@ -14,9 +14,9 @@ FLOORS = {
     **dict.fromkeys(("face", "speech"), 2),
     **dict.fromkeys(("motion", "identity", "animate", "style", "keypoints", "priors", "render"), 3),
     **dict.fromkeys(("diffusion", "metrics", "losses"), 4),
-    **{"pipelines": 5, "training": 6},
-    **dict.fromkeys(("cli", "cli_commands", "cli_identity", "cli_prepare", "cli_train", "cli_process"), 7),
-    **dict.fromkeys(("cli_progress", "__main__"), 7),
+    **{"vexpress": 4.5, "pipelines": 5, "training": 6},
+    **dict.fromkeys(("cli", "cli_commands", "cli_identity", "cli_animate", "cli_dub", "cli_prepare"), 7),
+    **dict.fromkeys(("cli_train", "cli_process", "cli_progress", "__main__"), 7),
 }
 OPEN_FLOORS = (0, 7)  # made of single files that may use each other
 COMFY = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "execution", "folder_paths", "nodes", "server"}
