@@ -25,6 +25,10 @@ MIN_FPS, MAX_FPS = 1, 240
 
 MOUTH_PARAMETERS = ("opening", "jaw", "width", "rounding", "raise_upper", "tuck", "press")  # fields of MouthCurves
 
+# what is measured of a way of speaking: fields of Manner besides its strength
+MANNER = ("opening", "rest_opening", "spread", "rounding", "smile", "blink_rate", "blink_s", "head_deg", "head_hz",
+          "head_shift", "brow")  # fmt: skip
+
 Record = tuple[dict[str, Tensor], dict[str, str]]
 
 
@@ -222,6 +226,33 @@ class MouthCurves:
 
 
 @dataclass(frozen=True)
+class Manner:
+    """How somebody speaks, in numbers that can be seen: what a style asks of any motion engine.
+
+    What stands here is how the engine in the box speaks by itself.
+    """
+
+    opening: float = 0.21  # how far the lips part while speaking, 10th to 90th percentile, over the mouth's width
+    rest_opening: float = 0.015  # how far they stand apart at their closest, over the mouth's width
+    spread: float = 0.035  # how far the corners go outward, median to 90th percentile of their distance
+    rounding: float = 0.11  # how far they come in, 10th percentile to median; both in inter-ocular distances
+    smile: float = 0.0  # how much higher than most people's the corners stand at rest, inter-ocular distances
+    blink_rate: float = 15.0  # blinks per minute
+    blink_s: float = 0.16  # how long a blink keeps the lids shut, seconds
+    head_deg: float = 0.86  # deviation of the head's angles, degrees, root mean square of the three
+    head_hz: float = 0.27  # how often the head swings to and fro
+    head_shift: float = 0.015  # deviation of the head's place, inter-ocular distances
+    brow: float = 0.008  # how far the brows move, 10th to 90th percentile, inter-ocular distances
+    strength: float = 1.0  # 0 leaves an engine as it is, 1 speaks so, 2 exaggerates
+
+    def __post_init__(self) -> None:
+        check_range(self.strength, 0, 2, "the strength of a style")
+        for name in MANNER:
+            if not math.isfinite(getattr(self, name)):
+                raise InputError(f"{name} of a style is {getattr(self, name)}; it must be a number.")
+
+
+@dataclass(frozen=True)
 class MotionOptions:
     """What a person may ask of any motion engine."""
 
@@ -234,6 +265,7 @@ class MotionOptions:
     offset_ms: float = 0.0  # + moves the mouth later
     seed: int = 0
     gain_curve: Tensor | None = field(default=None, compare=False)  # (K,) 0..2 a frame; times mouth_gain
+    manner: Manner | None = None  # somebody's way of speaking; the amounts above are factors of it
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fps", as_fps(self.fps))
@@ -271,9 +303,11 @@ class MotionPlan:
     reference: LandmarkTrack  # T = 1: the face at rest
     mouth: MouthCurves  # (T,)
     blink: Tensor  # (T,) float32, 0 open .. 1 shut
-    brow: Tensor  # (T,) float32, 0 at rest .. 1 raised
+    brow: Tensor  # (T,) float32, 0 at rest .. 1 raised .. 2 as far as a style may
     head: HeadPose  # (T, …) relative to the reference: angles to add, translation to add, scale 1 = unchanged
     fps: Fraction
+    smile: float = 0.0  # how much higher the mouth's corners rest, inter-ocular distances
+    apart: float = 0.0  # how far the lips stand apart at rest, over the mouth's width
 
     def __len__(self) -> int:
         return len(self.mouth)

@@ -19,7 +19,12 @@ SPREAD = 0.6  # of the logarithm of the pauses
 
 
 def blink_curve(
-    num_frames: int, fps: Fraction, rate_per_min: float, seed: int = 0, stress: Tensor | None = None
+    num_frames: int,
+    fps: Fraction,
+    rate_per_min: float,
+    seed: int = 0,
+    stress: Tensor | None = None,
+    duration: float = 1.0,
 ) -> Tensor:
     """How far the eyes are shut in every frame.
 
@@ -32,6 +37,7 @@ def blink_curve(
         rate_per_min: blinks per minute on average; 0 never blinks.
         seed: another one blinks at other times.
         stress: (T,) of each frame; a blink waits for, or hurries to, a stressed syllable close by.
+        duration: of a blink, as a factor of a usual one's.
 
     Returns:
         (T,) 0 open .. 1 shut.
@@ -48,8 +54,8 @@ def blink_curve(
     end = num_frames / float(fps)
     while start < end:
         since = times - (start if stress is None else max(FIRST_S, nearest_stress(stress, fps, start)))
-        closing = smooth_step(since / CLOSE_S)
-        opening = smooth_step((since - CLOSE_S - SHUT_S) / OPEN_S)
+        closing = smooth_step(since / (duration * CLOSE_S))
+        opening = smooth_step((since - duration * (CLOSE_S + SHUT_S)) / (duration * OPEN_S))
         shut = torch.maximum(shut, closing - opening)
         # the mean of a log-normal is exp(µ + σ²/2)
         single = LEAST_PAUSE_S + float(random.lognormal(np.log(mean_pause_s) - SPREAD**2 / 2, SPREAD))

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..types import LandmarkTrack, MotionOptions, MotionPlan, Speech
+from .amounts import amounts, styled_mouth
 from .blink import blink_curve
 from .head import head_motion
 from .mouth import predict_mouth, with_gain
@@ -35,11 +36,13 @@ def plan_motion(
     """
     options = options or MotionOptions()
     natural = predict_mouth(speech, replace(options, mouth_gain=1.0, gain_curve=None), network, on_progress)
+    chosen, count = amounts(options), len(natural)
     stress = stress_curve(natural, options.fps)
-    blink = blink_curve(len(natural), options.fps, options.blink_rate, options.seed, stress)
-    head = head_motion(stress, options.fps, options.head_motion, options.seed)
-    brow = brow_curve(stress, options.fps) * min(options.head_motion, 1.0)
-    return MotionPlan(reference, with_gain(natural, options.gains(len(natural))), blink, brow, head, options.fps)
+    blink = blink_curve(count, options.fps, chosen.blink_rate, options.seed, stress, chosen.blink_time)
+    head = head_motion(stress, options.fps, chosen.head, options.seed, chosen.head_shift, chosen.head_pace)
+    brow = brow_curve(stress, options.fps) * chosen.brow
+    mouth = with_gain(styled_mouth(natural, chosen), options.gains(count))
+    return MotionPlan(reference, mouth, blink, brow, head, options.fps, chosen.smile, chosen.apart)
 
 
 def embedded_motion(

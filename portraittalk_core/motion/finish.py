@@ -8,11 +8,12 @@ from torch import Tensor
 from ..face import topology as topo
 from ..speech.voice_activity import voice_activity
 from ..types import LandmarkTrack, MotionOptions, MouthCurves, Speech
+from .amounts import amounts
 from .blink import blink_curve
 from .head import head_motion
 from .mouth import speaking_gate
 from .raw import RawMotion
-from .retarget import WIDEST_GAP, FaceRig, make_rig, turn_head
+from .retarget import MOST_BROW, WIDEST_GAP, FaceRig, make_rig, turn_head
 from .smoothing import calmed, frame_times_s, sample_at
 from .stress import brow_curve, stress_curve
 
@@ -41,16 +42,20 @@ def finish_motion(raw: RawMotion, speech: Speech, reference: LandmarkTrack, opti
     natural = MouthCurves.closed(count)
     natural.opening.copy_(_parting(shift, rig) * gate)
     stress = stress_curve(natural, options.fps)
-    blink = blink_curve(count, options.fps, options.blink_rate, options.seed, stress)
-    brow = brow_curve(stress, options.fps) * min(options.head_motion, 1.0)
-    head = head_motion(stress, options.fps, options.head_motion, options.seed)
-    gains = options.gains(count) * gate
+    chosen = amounts(options)
+    blink = blink_curve(count, options.fps, chosen.blink_rate, options.seed, stress, chosen.blink_time)
+    brow = brow_curve(stress, options.fps) * chosen.brow
+    head = head_motion(stress, options.fps, chosen.head, options.seed, chosen.head_shift, chosen.head_pace)
+    rest = rig.rest + rig.close + chosen.smile * rig.smile
+    gains = options.gains(count) * gate * chosen.opening
     points = []
     for start in range(0, count, SPAN):
         span = slice(start, start + SPAN)
         gain = gains[span, None, None]
         moved = shift[span] @ rig.axes.T / rig.unit_px * gain
-        local = rig.rest + rig.close + moved + rig.shut * blink[span, None, None] + rig.brows * brow[span, None, None]
+        local = (
+            rest + moved + rig.shut * blink[span, None, None] + rig.brows * brow[span, None, None].clamp(0, MOST_BROW)
+        )
         points.append(rig.to_px(turn_head(local, head, span)))
     return LandmarkTrack.from_px(torch.cat(points), reference.width, reference.height, options.fps)
 

@@ -19,14 +19,18 @@ NOD_DEG = 1.6  # at a fully stressed syllable
 SETTLE_S = 0.6  # the head leaves its resting pose this slowly
 
 
-def head_motion(stress: Tensor, fps: Fraction, amount: float = 1.0, seed: int = 0) -> HeadPose:
+def head_motion(
+    stress: Tensor, fps: Fraction, amount: float = 1.0, seed: int = 0, shift: float | None = None, pace: float = 1.0
+) -> HeadPose:
     """Head motion for a clip, relative to the portrait's own pose.
 
     Args:
         stress: (T,) of each frame, from `stress_curve`; the head nods on it.
         fps: frames per second.
-        amount: 0 locks the head (exact zeros) .. 2.
+        amount: 0 locks the head (exact zeros) .. 2; a style may ask for more.
         seed: another one drifts another way.
+        shift: of the head's way, as `amount` of its turns; as much if None.
+        pace: how much faster than by itself the head drifts.
 
     Returns:
         Angles and shifts to add, T frames; scale 1 throughout.
@@ -37,10 +41,11 @@ def head_motion(stress: Tensor, fps: Fraction, amount: float = 1.0, seed: int = 
     times = frame_times_s(count, fps)
     random = np.random.default_rng([seed, 0x4EAD])
     settle = smooth_step(times / SETTLE_S)[:, None]
-    angles = torch.stack([_drift(times, random) for _ in range(3)], 1) * torch.tensor(DRIFT_DEG)
-    shift = torch.stack([_drift(times, random) for _ in range(3)], 1) * torch.tensor(DRIFT_SHIFT)
+    angles = torch.stack([_drift(pace * times, random) for _ in range(3)], 1) * torch.tensor(DRIFT_DEG)
+    ways = torch.stack([_drift(pace * times, random) for _ in range(3)], 1) * torch.tensor(DRIFT_SHIFT)
     angles[:, 0] += NOD_DEG * stress
-    return HeadPose((amount * settle * angles).float(), (amount * settle * shift).float(), torch.ones(count))
+    moved = settle * ways * (amount if shift is None else shift)
+    return HeadPose((amount * settle * angles).float(), moved.float(), torch.ones(count))
 
 
 def _drift(times: Tensor, random: np.random.Generator) -> Tensor:

@@ -23,9 +23,11 @@ WIDEST_GAP = 0.36  # inner-lip gap of a fully open speaking mouth, as a share of
 UPPER_SHARE = 0.2  # part of the opening that the upper lip does; the rest is the lower lip and the jaw
 JAW_SHARE = 0.62  # chin drop as a share of the gap
 BROW_RISE, BROW_REACH = 0.05, 0.35  # inter-ocular units: how far brows rise, and how far around them skin follows
+MOST_BROW = 2.0  # a style may raise them that much further
 LIFT = 0.07  # of the mouth's width, that the upper lip rises at raise_upper 1
 CLOSE_UPPER_SHARE = 0.45  # of an open resting mouth's gap, closed by the upper lip
 SPREAD = 0.07  # each corner's way outward at width 1, inter-ocular distances
+SMILE_OUT, SMILE_BACK = 0.6, 0.4  # the corners' way outward and back, of their rise in a smile
 PUCKER = 0.22  # the mouth narrows by this share at rounding 1
 LID_UPPER_SHARE = 0.9  # of a blink, done by the upper lid
 PIVOT = (0.0, 0.9, 1.1)  # the neck joint the head turns about, from between the eyes
@@ -50,12 +52,13 @@ class FaceRig:
     tuck: Tensor  # (478, 3) tuck 1
     brows: Tensor  # (478, 3) both brows raised
     shut: Tensor  # (478, 3) both eyes shut
+    smile: Tensor  # (478, 3) the mouth's corners rise by one unit
 
     @property
     def shapes(self) -> Tensor:
-        """(10, 478, 3) in the order of `_amounts`, then brows and lids."""
+        """(11, 478, 3) in the order of `_amounts`, then brows, lids and smile."""
         lips = (self.close, self.part, self.spread, self.pucker, self.lift, self.tuck, self.press)
-        return torch.stack([*lips, self.drop, self.brows, self.shut])
+        return torch.stack([*lips, self.drop, self.brows, self.shut, self.smile])
 
     def to_px(self, local: Tensor) -> Tensor:
         """(…, 478, 3) face axes to picture pixels."""
@@ -79,7 +82,9 @@ def plan_landmarks(
     rig = rig or make_rig(plan.reference)
     span = slice(start, len(plan) if stop is None else min(stop, len(plan)))
     amounts = _amounts(rig, MouthCurves(*(getattr(plan.mouth, name)[span] for name in MOUTH_PARAMETERS)))
-    amounts += [plan.brow[span].clamp(0, 1), plan.blink[span].clamp(0, 1)]
+    amounts += [plan.brow[span].clamp(0, MOST_BROW), plan.blink[span].clamp(0, 1)]
+    amounts += [torch.full_like(amounts[0], plan.smile)]
+    amounts[1] = torch.maximum(amounts[1], plan.apart * rig.mouth_width * (1 - plan.mouth.press[span].clamp(0, 1)))
     local = rig.rest + torch.einsum("st,snc->tnc", torch.stack(amounts), rig.shapes)
     local = turn_head(local, plan.head, span)
     reference = plan.reference
@@ -124,6 +129,7 @@ def make_rig(reference: LandmarkTrack) -> FaceRig:
         tuck=_tuck_shape(rest),
         brows=_brows_shape(rest),
         shut=_shut_shape(rest),
+        smile=_smile_shape(rest, outline),
     )
 
 
@@ -243,6 +249,16 @@ def _spread_shape(rest: Tensor, outline: SkinInterpolator) -> Tensor:
     shape[:, 0] = SPREAD * _sideways(rest)
     shape[:, 1] = -0.25 * SPREAD * _sideways(rest).abs() ** 2
     shape[:, 2] = 0.4 * SPREAD * _sideways(rest).abs() ** 2
+    return outline.spread_over(shape, torch.zeros_like(rest))
+
+
+def _smile_shape(rest: Tensor, outline: SkinInterpolator) -> Tensor:
+    """The corners rise and go outward, the lips' middle stays, cheeks follow as skin does."""
+    shape = torch.zeros_like(rest)
+    aside = _sideways(rest)
+    shape[:, 0] = SMILE_OUT * aside
+    shape[:, 1] = -(aside.abs() ** 2)
+    shape[:, 2] = SMILE_BACK * aside**2
     return outline.spread_over(shape, torch.zeros_like(rest))
 
 

@@ -1,0 +1,144 @@
+"""Measures how somebody speaks: mouth, blinks, head and brows of a landmark track in eleven numbers.
+
+Nothing is learnt here: it is the style that works with no weights at all.
+Shapes: T frames, W windows, D = 11 numbers in the order of `types.MANNER`.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import InputError
+from ..face import topology as topo
+from ..face.canonical import canonical_face
+from ..face.geometry import align, eye_open, head_pose
+from ..types import MANNER, LandmarkTrack, Manner
+
+WINDOW_S, HOP_S = 4.0, 2.0
+LEAST_S = 1.0  # a shorter track says nothing of how somebody speaks
+CALM_S, HEAD_CALM_S = 0.04, 0.12  # Gaussian over the curves, so that a detector's jitter is no manner
+SHUT = 0.6  # of a face's own open eyes: lids below this are shut
+LEAST_BLINK_S, MOST_BLINK_S = 0.06, 0.6  # shorter is jitter, longer are closed eyes
+BROWS = (105, 334)  # the middle of each
+PLAIN_RISE = -0.14  # what the corners of people's mouths rise more than the canonical face's, at the median
+
+
+def measure_manner(track: LandmarkTrack, window_s: float = WINDOW_S, hop_s: float = HOP_S) -> Tensor:
+    """How a face speaks, window by window.
+
+    What differs between faces at rest, such as the mouth's width, is taken out as far as it can be known; the rest
+    pose of the mouth's corners is taken against a plain face.
+
+    Args:
+        track: T frames; those without a face are left out.
+        window_s: length of a window, seconds; a shorter track is one window.
+        hop_s: from one to the next.
+
+    Returns:
+        (W, 11) as `types.MANNER` names them.
+
+    Raises:
+        InputError: shorter than a second, or a face in less than half of the frames.
+    """
+    if track.seconds < LEAST_S:
+        raise InputError(f"the track lasts {track.seconds:.2f} s; a style needs {LEAST_S:.0f} s or more of speech.")
+    if 2 * int(track.valid.sum()) < len(track):
+        seen = f"{int(track.valid.sum())} of {len(track)} frames"
+        raise InputError(f"a face is seen in {seen}; a style needs one in most; choose another part or another face.")
+    curves = _curves(track)
+    rate, valid = float(track.fps), track.valid
+    size = min(len(track), max(2, round(window_s * rate)))
+    starts = range(0, len(track) - size + 1, max(1, round(hop_s * rate)))
+    chosen = [slice(s, s + size) for s in starts if 2 * int(valid[s : s + size].sum()) >= size] or [slice(None)]
+    blinks = _blinks(curves["lids"], valid, track.fps)
+    parts = [({name: curve[part] for name, curve in curves.items()}, valid[part]) for part in chosen]
+    return torch.stack([_window(*part, blinks, rate) for part in parts])
+
+
+def to_manner(numbers: Tensor, strength: float = 1.0) -> Manner:
+    """A manner of numbers (11,), as drawn from a style; what cannot be less than nothing is not."""
+    values = {name: float(value) for name, value in zip(MANNER, numbers, strict=True)}
+    return Manner(**{k: v if k == "smile" else max(v, 0.0) for k, v in values.items()}, strength=strength)
+
+
+def to_numbers(manner: Manner) -> Tensor:
+    """(11,) numbers of a manner, without its strength."""
+    return torch.tensor([getattr(manner, name) for name in MANNER])
+
+
+def _curves(track: LandmarkTrack) -> dict[str, Tensor]:
+    """What is measured, frame by frame: (T,) each, the head's (T, 3)."""
+    points, rigid, plain = track.points_px, list(topo.RIGID), canonical_face()
+    scale, rotation, shift = align(points[:, rigid], plain[rigid].expand(len(points), -1, -1))
+    local = scale[:, None, None] * points @ rotation.transpose(1, 2) + shift[:, None]  # the head held still
+    right, left = (local[:, corner] for corner in topo.MOUTH_CORNERS)
+    apart = (left - right).norm(dim=1)
+    lids = eye_open(track)
+    gap = local[:, topo.INNER_LIP_BOTTOM, 1] - local[:, topo.INNER_LIP_TOP, 1]
+    pose = head_pose(track)
+    curves = {
+        "gap": gap / apart.median(),
+        "apart": apart,
+        "smile": _corner_rise(local) - float(_corner_rise(plain[None])) - PLAIN_RISE,
+        "brows": -local[:, list(BROWS), 1].mean(1),
+        "angles": pose.angles_deg,
+        "place": pose.translation,
+    }
+    calm_s = {"angles": HEAD_CALM_S, "place": HEAD_CALM_S}
+    calmed = {name: _calmed(curve, calm_s.get(name, CALM_S) * float(track.fps)) for name, curve in curves.items()}
+    return {**calmed, "lids": lids}
+
+
+def _corner_rise(local: Tensor) -> Tensor:
+    """(T,) how much higher the mouth's corners are than the middle between the lips."""
+    middle = local[:, [topo.INNER_LIP_TOP, topo.INNER_LIP_BOTTOM], 1].mean(1)
+    return middle - local[:, list(topo.MOUTH_CORNERS), 1].mean(1)
+
+
+def _calmed(curve: Tensor, sigma: float) -> Tensor:
+    reach = max(1, math.ceil(3 * sigma))
+    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2)
+    flat = curve.float().reshape(len(curve), -1).T[:, None]
+    padded = F.pad(flat, (reach, reach), mode="replicate")
+    return F.conv1d(padded, (kernel / kernel.sum())[None, None])[:, 0].T.reshape(curve.shape)
+
+
+def _window(curves: dict[str, Tensor], valid: Tensor, blinks: tuple[float, float], rate: float) -> Tensor:
+    gap, apart, smile, brows = (curves[name][valid] for name in ("gap", "apart", "smile", "brows"))
+    low, high = _quantiles(gap, 0.1, 0.9)
+    near, middle, far = _quantiles(apart, 0.1, 0.5, 0.9)
+    under, over = _quantiles(brows, 0.1, 0.9)
+    angles = curves["angles"][valid]
+    deviation = angles.std(0, correction=0).square().mean().sqrt()
+    place = curves["place"][valid][:, :2].std(0, correction=0).square().mean().sqrt()
+    at_rest = smile[gap <= gap.median()].median()  # an open mouth pulls its corners down
+    return torch.stack(
+        [high - low, low.clamp(min=0), far - middle, middle - near, at_rest, torch.tensor(blinks[0]),
+         torch.tensor(blinks[1]), deviation, rate * _swings(angles), place, over - under]
+    )  # fmt: skip
+
+
+def _quantiles(curve: Tensor, *shares: float) -> Tensor:
+    return torch.quantile(curve, torch.tensor(shares))
+
+
+def _swings(angles: Tensor) -> Tensor:
+    """How often the head swings in a frame's time: of a sine, speed over deviation is 2π times its frequency."""
+    speed = (angles[1:] - angles[:-1]).square().mean().sqrt()
+    return speed / angles.std(0, correction=0).square().mean().sqrt().clamp(min=1e-3) / (2 * math.pi)
+
+
+def _blinks(lids: Tensor, valid: Tensor, fps: Fraction) -> tuple[float, float]:
+    """Blinks per minute and how long one keeps the lids shut, over the whole track."""
+    open_eyes = torch.quantile(lids[valid], 0.8)
+    shut = ((lids < SHUT * open_eyes) & valid).int()
+    edges = torch.diff(F.pad(shut, (1, 1)))
+    lengths = (torch.where(edges == -1)[0] - torch.where(edges == 1)[0]) / float(fps)
+    lengths = lengths[(lengths >= LEAST_BLINK_S) & (lengths <= MOST_BLINK_S)]
+    minutes = int(valid.sum()) / float(fps) / 60
+    return len(lengths) / minutes, float(lengths.median()) if len(lengths) else Manner().blink_s
