@@ -6,12 +6,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .cli_animate import add_animation, animation_of, check_animation, placed_track
 from .cli_progress import progress_bar
 from .errors import InputError
 
 if TYPE_CHECKING:
     from .diffusion.checkpoint import SD15
-    from .diffusion.painter import Animation, DiffusersPainter
+    from .diffusion.painter import DiffusersPainter
     from .identity.adapter import IdentityAdapter
     from .motion.engines import MotionEngine
     from .pipelines.talk import TalkResult
@@ -21,6 +22,11 @@ RENDERERS = ("warp", "identitynet")
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 DEFAULT_PROMPT = "portrait photo of a person speaking, sharp focus, natural light"
 DEFAULT_NEGATIVE = "blurry, deformed teeth, text, watermark"
+PRESETS = {
+    "quality": {"steps": 30, "cfg": 3.5, "sampler": "dpmpp_2m", "schedule": "karras"},
+    "balanced": {"steps": 20, "cfg": 3.5, "sampler": "euler", "schedule": "normal"},
+    "fast": {"steps": 4, "cfg": 1.0, "sampler": "lcm", "schedule": "sgm_uniform"},
+}
 
 
 def add_renderer(parser: argparse.ArgumentParser) -> None:
@@ -52,39 +58,49 @@ def add_renderer(parser: argparse.ArgumentParser) -> None:
     number("--identity-strength", float, 0.8, "how strongly the face acts; 0 is the plain checkpoint")
     number("--adapter-lora", float, 1.0, "strength of the LoRA inside the adapter; 0 for none")
     number("--denoise", float, 0.45, "0 gives the warp back, 0.3 to 0.6 paint mouth and skin anew")
-    number("--steps", int, 20, "of denoising, for every frame")
-    number("--cfg", float, 3.5, "how strictly the prompt is followed")
-    group.add_argument("--sampler", metavar="NAME", default="euler", help="as ComfyUI names it: euler, dpmpp_2m, …")
-    group.add_argument("--schedule", metavar="NAME", default="normal", help="as ComfyUI names it: normal, karras, …")
+    _add_sampling(group)
     number("--width", int, 512, "of the frames, a multiple of 8")
     number("--height", int, 512, "of the frames, a multiple of 8")
+    group.add_argument(
+        "--only-face",
+        action="store_true",
+        help="paint a square around the face, --width by --height, and paste it into the portrait at its own size",
+    )
     number("--batch-size", int, 1, "frames painted at once")
-    _add_animation(parser)
+    add_animation(parser)
     group.add_argument("--device", metavar="NAME", help="cpu, cuda, mps; if not given, the fastest there is")
     group.add_argument("--precision", choices=PRECISIONS, default="auto", help="auto: fp16 on a GPU, else fp32")
 
 
-def _add_animation(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("identitynet: frames that follow the landmarks and hold together")
-    number = {"metavar": "X", "type": float}
-    group.add_argument("--controlnet", metavar="FILE", type=Path, help="landmark ControlNet for SD1.5")
-    group.add_argument("--control-strength", **number, default=1.0, help="how strictly frames follow the landmarks")
+def _add_sampling(group: argparse._ArgumentGroup) -> None:
+    """Options whose defaults are those of the preset."""
+
+    def of_presets(name: str) -> str:
+        return ", ".join(str(preset[name]) for preset in PRESETS.values())
+
     group.add_argument(
-        "--control-style",
-        choices=("mediapipe_face", "head_kps", "landmarks"),
-        default="mediapipe_face",
-        help="the drawing that the ControlNet was trained on",
+        "--preset",
+        choices=tuple(PRESETS),
+        default="balanced",
+        help="sets what of the next four is not given; fast needs an LCM or Lightning LoRA (--lora) or AnimateLCM",
     )
-    group.add_argument("--motion-module", metavar="FILE", type=Path, help="AnimateDiff motion module for SD1.5")
-    group.add_argument("--motion-strength", **number, default=1.0, help="how strongly it acts; 0 is off")
+    group.add_argument("--steps", metavar="N", type=int, help=f"of denoising, for every frame ({of_presets('steps')})")
     group.add_argument(
-        "--long-video",
-        choices=("chunked", "sliding"),
-        default="chunked",
-        help="with a motion module: each chunk begins with the last frames of the one before, or fused windows",
+        "--cfg",
+        metavar="X",
+        type=float,
+        help=f"how strictly the prompt is followed; 1 asks for it alone, in half the time ({of_presets('cfg')})",
     )
-    group.add_argument("--window", metavar="N", type=int, default=16, help="frames that the motion module sees at once")
-    group.add_argument("--overlap", metavar="N", type=int, default=4, help="frames that neighbours share")
+    names = "as ComfyUI names it"
+    group.add_argument("--sampler", metavar="NAME", help=f"{names}: euler, dpmpp_2m, … ({of_presets('sampler')})")
+    group.add_argument("--schedule", metavar="NAME", help=f"{names}: normal, karras, … ({of_presets('schedule')})")
+
+
+def apply_preset(args: argparse.Namespace) -> None:
+    """Give every option that was not given the preset's value."""
+    for name, value in PRESETS[args.preset].items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
 
 
 def identity_options(args: argparse.Namespace) -> bool:
@@ -102,12 +118,15 @@ def identity_options(args: argparse.Namespace) -> bool:
             "--identity-adapter needs --face-models FOLDER: where InsightFace's det_10g.onnx and w600k_r50.onnx are."
         )
     from .checks import check_range
-    from .diffusion.samplers import SAMPLERS, SCHEDULES, SamplerOptions
-    from .diffusion.windowed import VideoOptions
+    from .diffusion.samplers import OWN_SCHEDULE, SAMPLERS, SCHEDULES, SamplerOptions
     from .face.fit import check_size
     from .identity.adapter import IdentityOptions
 
+    apply_preset(args)
+    check_animation(args)
     check_size(args.width, args.height)
+    if args.only_face and args.width != args.height:
+        raise InputError(f"--only-face paints a square; --width {args.width} and --height {args.height} differ.")
     check_range(args.cfg, 0, 100, "--cfg")
     check_range(args.steps, 1, 1000, "--steps")
     check_range(args.denoise, 0, 1, "--denoise")
@@ -115,10 +134,10 @@ def identity_options(args: argparse.Namespace) -> bool:
     for word, choices, name in ((args.sampler, SAMPLERS, "--sampler"), (args.schedule, SCHEDULES, "--schedule")):
         if word not in choices:
             raise InputError(f"{name} {word} is not known; choose one of {', '.join(choices)}.")
+    own = OWN_SCHEDULE.get(args.sampler, SCHEDULES)
+    if args.schedule not in own:
+        raise InputError(f"--sampler {args.sampler} has no --schedule {args.schedule}; choose one of {', '.join(own)}.")
     IdentityOptions(args.identity_strength)
-    check_range(args.control_strength, 0, 4, "--control-strength")
-    check_range(args.motion_strength, 0, 2, "--motion-strength")
-    VideoOptions(args.long_video, args.window, args.overlap)
     SamplerOptions(args.sampler, args.schedule, args.steps, args.denoise, args.seed)
     return True
 
@@ -130,33 +149,35 @@ def talk_with_identity(
     from .face.fit import fit_to, fitted
     from .pipelines.repaint import Watch, paint_talk, paint_track
 
+    if args.only_face:
+        return _talk_face_only(args, portrait, speech, options, engine)
     placed = fitted(portrait, fit_to(portrait, args.width, args.height))
     video = (args.speech, args.crf)
-    if args.controlnet is None:
+    if args.controlnet is None and args.head_placement == "track":  # the track need never exist as a whole
         painter = _painter(args, portrait, None)
         with progress_bar("painting") as on_progress:
             watch = Watch(on_progress)
             return paint_talk(placed, speech, painter, args.out, options, engine=engine, video=video, watch=watch)
-    track = engine(speech, placed.landmarks, options)
+    track = placed_track(args, placed, engine(speech, placed.landmarks, options))
     painter = _painter(args, portrait, track)
     with progress_bar("painting") as on_progress:
-        watch = Watch(on_progress)
-        return paint_track(placed, track, painter, args.out, sound=args.speech, crf=args.crf, watch=watch)
+        watch, whole = Watch(on_progress), {"transfer": "absolute", "sound": args.speech, "crf": args.crf}
+        return paint_track(placed, track, painter, args.out, watch=watch, **whole)
 
 
-def _animation(args: argparse.Namespace, track: LandmarkTrack | None, place: tuple) -> Animation:
-    from .animate.hints import track_hints
-    from .animate.temporal import load_motion_modules
-    from .diffusion.control import ControlOptions, FrameControl, load_controlnet
-    from .diffusion.painter import Animation
+def _talk_face_only(
+    args: argparse.Namespace, portrait: Portrait, speech: Speech, options: MotionOptions, engine: MotionEngine
+) -> TalkResult:
+    from .face.face_crop import CropOptions, plan_face_crop
+    from .pipelines.only_face import paint_face
+    from .pipelines.repaint import Watch
 
-    control = motion = None
-    if track is not None and args.control_strength:
-        network = load_controlnet(args.controlnet, *place)
-        control = FrameControl(network, track_hints(track, args.control_style), ControlOptions(args.control_strength))
-    if args.motion_module is not None and args.motion_strength:
-        motion = load_motion_modules(args.motion_module).to(*place)
-    return Animation(control, motion, args.motion_strength)
+    track = placed_track(args, portrait, engine(speech, portrait.landmarks, options))
+    plan = plan_face_crop(track, CropOptions(size=args.width))
+    painter = _painter(args, portrait, plan.track_on_crop())
+    with progress_bar("painting") as on_progress:
+        video, watch = (args.speech, args.crf), Watch(on_progress)
+        return paint_face(portrait, track, painter, args.out, plan, video=video, watch=watch)
 
 
 def _painter(args: argparse.Namespace, portrait: Portrait, track: LandmarkTrack | None) -> DiffusersPainter:
@@ -180,7 +201,7 @@ def _painter(args: argparse.Namespace, portrait: Portrait, track: LandmarkTrack 
     sampling = SamplerOptions(args.sampler, args.schedule, args.steps, args.denoise, args.seed)
     cond = Condition(texts[0], texts[1], args.cfg)
     video = VideoOptions(args.long_video, args.window, args.overlap)
-    animation = _animation(args, track, (device, dtype))
+    animation = animation_of(args, track, (device, dtype))
     return DiffusersPainter(sd15, cond, branches, PaintOptions(sampling, args.batch_size, video), animation)
 
 

@@ -18,9 +18,11 @@ from ..checks import check_range
 from ..errors import InputError
 from ..layers.attention import Branch
 from ..layers.temporal import check_frames
+from .animate_net import AnimateNet, AnimateOptions, Cues, bind_animate
 from .branches import bind
 from .control import FrameControl
 from .denoiser import Condition, Denoiser
+from .feature_attention import FeatureControl, feature_branches
 from .samplers import SamplerOptions, sample
 from .schedule import schedule_of
 from .windowed import VideoOptions, WindowedDenoiser
@@ -46,15 +48,32 @@ class PaintOptions:
 
 
 @dataclass(frozen=True)
+class FaceCues:
+    """What an AnimateNet makes the ControlNet know of each frame's landmarks and head placement."""
+
+    net: AnimateNet
+    cues: Cues
+    options: AnimateOptions = field(default_factory=AnimateOptions)
+    features: float = 0.0  # how strongly the UNet looks at the ControlNet's maps, -1..3; 0 is not at all
+
+
+@dataclass(frozen=True)
 class Animation:
     """What holds frames to landmarks and to each other."""
 
     control: FrameControl | None = None
     motion: MotionModules | None = None
     motion_strength: float = 1.0  # 0 is no motion module
+    told: FaceCues | None = None  # needs a control; a FeatureControl for features
 
     def __post_init__(self) -> None:
         check_range(self.motion_strength, 0, 2, "the motion strength")
+        if self.told is None:
+            return
+        if self.control is None:
+            raise InputError("an AnimateNet acts inside of a ControlNet: give one, with a strength above 0.")
+        if self.told.features and not isinstance(self.control, FeatureControl):
+            raise InputError("to look at features, the control must be a FeatureControl.")
 
     @property
     def moves(self) -> bool:
@@ -80,7 +99,7 @@ class DiffusersPainter:
         cond: what the frames are to show.
         branches: of the cross-attentions, by site; the face, for one.
         options: sampler, steps, seed, windows.
-        animation: ControlNet and motion modules.
+        animation: ControlNet, AnimateNet and motion modules.
     """
 
     def __init__(
@@ -154,7 +173,8 @@ class DiffusersPainter:
         betas = schedule_of(animation.moves)
         try:
             with ExitStack() as bound:
-                batch = bound.enter_context(bind(unet, self.branches))
+                batch = bound.enter_context(bind(unet, self._with_features()))
+                self._bind_told(bound)
                 if animation.moves:
                     seen = min(video.length, len(latents))
                     bound.enter_context(bind_motion(unet, animation.motion, seen, animation.motion_strength))
@@ -169,6 +189,20 @@ class DiffusersPainter:
                     branch.forget()
             if animation.control is not None:
                 animation.control.forget()
+
+    def _with_features(self) -> Mapping[int, Sequence[Branch]]:
+        """The branches, and those that look at the ControlNet's maps."""
+        told = self.animation.told
+        if told is None or not told.features:
+            return self.branches
+        looking = feature_branches(told.net.features, self.animation.control.features, told.features)
+        return {index: [*self.branches.get(index, ()), branch] for index, branch in looking.items()}
+
+    def _bind_told(self, bound: ExitStack) -> None:
+        told, control = self.animation.told, self.animation.control
+        if told is not None:
+            tokens = bind_animate(control.network, told.net, told.cues, lambda: control.frames, told.options)
+            bound.enter_context(tokens)
 
     def _noise(self, latents: Tensor, first: int) -> Tensor:
         """(B, 4, h, w): where a motion module acts, each frame its own; else all the same."""

@@ -7,6 +7,7 @@ variance-preserving form of DDPM work on x / sqrt(1 + sigma²). Denoisers only e
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,10 +15,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..checks import check_shape
+from ..checks import check_range, check_shape
 from ..errors import InputError, MissingDependency
 from .denoiser import Condition
-from .schedule import IMAGES, NUM_TIMESTEPS, scheduler_options
+from .schedule import IMAGES, NUM_TIMESTEPS, schedule_sigmas, scheduler_options
 
 if TYPE_CHECKING:
     from diffusers import SchedulerMixin
@@ -46,12 +47,14 @@ SCHEDULES: dict[str, dict] = {
     "ddim_uniform": {"timestep_spacing": "leading", "steps_offset": 1},
     "karras": {"timestep_spacing": "linspace", "use_karras_sigmas": True},
     "exponential": {"timestep_spacing": "linspace", "use_exponential_sigmas": True},
+    "sgm_uniform": {},  # even steps of time from all noise, the last of them to none: what few-step LoRAs want
 }
 # these schedules end with a level that is almost clean; solvers that look back over a step that large go wrong, so
 # diffusers' leave it out, and so do ours
 FINE_ENDS = ("normal", "ddim_uniform")
 LOOK_BACK = ("DPMSolverMultistepScheduler", "UniPCMultistepScheduler")
-OWN_SCHEDULE = {"lcm": ("normal", "simple")}  # steps are those of its training; these names mean them
+# steps are those of its training, or evenly spaced
+OWN_SCHEDULE = {"lcm": ("normal", "simple", "sgm_uniform")}
 LCM_TRAINING_STEPS = (50, 100, 125, 200, 250, 500, 1000)  # it draws its steps from so many; the fewest that suffice
 ALMOST_CLEAN = 1e-5  # last noise level of a solver that divides by its logarithm
 WHOLE = 0.9999  # from here on, denoise is 1
@@ -94,7 +97,11 @@ def make_scheduler(sampler: str, schedule: str, steps: int, betas: str = IMAGES)
     name, options = SAMPLERS[sampler]
     if sampler == "lcm":
         scheduler = _build(name, options, betas)
-        scheduler.set_timesteps(steps, original_inference_steps=next(n for n in LCM_TRAINING_STEPS if n >= steps))
+        if schedule == "sgm_uniform":  # every timestep counts as one of its training: it takes whole ones only
+            even = [round(at) for at in _even_timesteps(steps)]
+            scheduler.set_timesteps(timesteps=even, original_inference_steps=NUM_TIMESTEPS)
+        else:
+            scheduler.set_timesteps(steps, original_inference_steps=next(n for n in LCM_TRAINING_STEPS if n >= steps))
         return scheduler
     sigmas, timesteps = _levels(schedule, steps, betas, skips=name in LOOK_BACK and schedule in FINE_ENDS)
     scheduler = _build(name, options, betas)
@@ -110,12 +117,41 @@ def make_scheduler(sampler: str, schedule: str, steps: int, betas: str = IMAGES)
 
 def _levels(schedule: str, steps: int, betas: str, skips: bool) -> tuple[Tensor, Tensor]:
     """Noise levels (steps + 1,), the last one 0, and their timesteps (steps,); `skips` leaves out the last but one."""
+    if schedule == "sgm_uniform":
+        timesteps = _even_timesteps(steps)
+        levels = [_level_at(at, betas) for at in timesteps]
+        return torch.tensor([*levels, 0.0]), torch.tensor(timesteps, dtype=torch.float32)
     if steps == 1:  # diffusers would begin a single step where the last of many stands
         schedule, skips = "simple", False
     euler = _build("EulerDiscreteScheduler", SCHEDULES[schedule], betas)
     euler.set_timesteps(steps + skips)
     sigmas, timesteps = euler.sigmas.clone(), euler.timesteps
     return (torch.cat([sigmas[:-2], sigmas[-1:]]), timesteps[:-1]) if skips else (sigmas, timesteps)
+
+
+def _even_timesteps(steps: int) -> list[float]:
+    last = NUM_TIMESTEPS - 1
+    return [last * (steps - done) / steps for done in range(steps)]
+
+
+def _level_at(timestep: float, betas: str) -> float:
+    """Noise level between whole timesteps: even in its logarithm, as ComfyUI has it."""
+    logs = schedule_sigmas(betas).log()
+    low = min(int(timestep), NUM_TIMESTEPS - 2)
+    return float(torch.lerp(logs[low], logs[low + 1], timestep - low).exp())
+
+
+def sigma_at_part(part: float, betas: str = IMAGES) -> float:
+    """The noise level at a part of the schedule, as ComfyUI's `start_percent` and `end_percent` count.
+
+    Args:
+        part: 0 (before the first step: infinite) to 1 (after the last: 0), even in timesteps.
+        betas: of the training that the network has behind it, see `schedule`.
+    """
+    check_range(part, 0, 1, "a part of the schedule")
+    if part == 0:
+        return math.inf
+    return 0.0 if part == 1 else _level_at((NUM_TIMESTEPS - 1) * (1 - part), betas)
 
 
 def sample(

@@ -1,17 +1,24 @@
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 import torch
 from adapter_files import adapter_tensors, flat
+from control_files import tiny_controlnet
 from sd15_files import make_checkpoint
 
+from portraittalk_core.animate.hints import track_hints
+from portraittalk_core.diffusion.animate_net import AnimateOptions, cues_of_track, new_animate_net
 from portraittalk_core.diffusion.checkpoint import load_sd15
+from portraittalk_core.diffusion.control import FrameControl
 from portraittalk_core.diffusion.denoiser import Condition
-from portraittalk_core.diffusion.painter import DiffusersPainter, PaintOptions
+from portraittalk_core.diffusion.feature_attention import FeatureControl
+from portraittalk_core.diffusion.painter import Animation, DiffusersPainter, FaceCues, PaintOptions
 from portraittalk_core.diffusion.samplers import SamplerOptions
 from portraittalk_core.diffusion.sites import SITES
 from portraittalk_core.errors import InputError
 from portraittalk_core.identity.adapter import IdentityOptions, build_adapter, identity_branches
+from portraittalk_core.types import LandmarkTrack
 from portraittalk_core.weights.adapters import sort_adapter
 
 pytest.importorskip("diffusers")
@@ -111,6 +118,92 @@ def test_values_that_are_no_numbers_are_told(file, cond, frames):
         whole.vae.decoder.conv_out.weight.fill_(float("nan"))
     with pytest.raises(InputError, match="the VAE gives values that are not numbers"):
         DiffusersPainter(whole, cond, {}, OPTIONS).paint(frames)
+
+
+def rows_of(network, run) -> list[int]:
+    """Rows of every pass of a network while `run` runs."""
+    rows = []
+    hook = network.register_forward_pre_hook(lambda _, given, options: rows.append(len(given[0])), with_kwargs=True)
+    try:
+        run()
+    finally:
+        hook.remove()
+    return rows
+
+
+@pytest.mark.parametrize(("cfg", "rows"), [(1.0, 3), (1.01, 6), (2.0, 6)])
+def test_only_cfg_one_takes_a_single_pass(file, cond, branches, frames, cfg, rows):
+    """Between 1 and 2 both are needed: negative + cfg · (positive − negative)."""
+    sd15 = load_sd15(file)
+    painter = DiffusersPainter(sd15, replace(cond, cfg=cfg), branches, OPTIONS)
+    assert rows_of(sd15.unet, lambda: painter.paint(frames)) == [rows] * 2
+
+
+def test_four_steps_of_lcm_are_four_passes(file, cond, frames):
+    sd15 = load_sd15(file)
+    fast = PaintOptions(SamplerOptions("lcm", "sgm_uniform", 4, denoise=0.5), batch=3)
+    painter = DiffusersPainter(sd15, replace(cond, cfg=1.0), {}, fast)
+    assert rows_of(sd15.unet, lambda: painter.paint(frames)) == [3] * 4
+
+
+# ---- an AnimateNet inside of the ControlNet ----
+
+
+@pytest.fixture(scope="module")
+def controlnet():
+    return tiny_controlnet()
+
+
+@pytest.fixture(scope="module")
+def track():
+    points = torch.rand(3, 478, 3, generator=torch.Generator().manual_seed(3)) * 0.5 + 0.25
+    return LandmarkTrack(points, torch.ones(3, dtype=torch.bool), Fraction(25), 64, 64)
+
+
+def told_by(controlnet, track, trained=True, **options) -> Animation:
+    net = new_animate_net(controlnet, features=True).requires_grad_(False)
+    if trained:
+        for name, weight in net.named_parameters():
+            if "to_v_" in name:
+                weight.data.normal_(std=0.5, generator=torch.Generator().manual_seed(9))
+    features = options.pop("features", 0.0)
+    kind = FeatureControl if features else FrameControl
+    told = FaceCues(net, cues_of_track(track), AnimateOptions(**options), features)
+    return Animation(kind(controlnet, track_hints(track)), told=told)
+
+
+def painted_by(file, cond, frames, animation):
+    return DiffusersPainter(load_sd15(file), cond, {}, OPTIONS, animation).paint(frames).latents
+
+
+def test_tokens_and_features_change_frames_only_as_strong_as_they_are(file, cond, frames, controlnet, track):
+    plain = painted_by(file, cond, frames, Animation(FrameControl(controlnet, track_hints(track))))
+    off = {"landmarks": 0.0, "placement": 0.0}
+
+    def made(**options):
+        return painted_by(file, cond, frames, told_by(controlnet, track, **options))
+
+    assert torch.equal(made(trained=False), plain)
+    assert torch.equal(made(trained=False, features=1.0), plain)
+    assert torch.equal(made(**off), plain)
+    for one in ({"placement": 0.0}, {"landmarks": 0.0}, {**off, "features": 1.0}):
+        assert (made(**one) - plain).abs().max() > 1e-3
+
+
+def test_nothing_of_an_animate_net_stays_bound(file, cond, frames, controlnet, track):
+    animation, sd15 = told_by(controlnet, track, features=1.0), load_sd15(file)
+    before = [list(network.attn_processors.values()) for network in (controlnet, sd15.unet)]
+    DiffusersPainter(sd15, cond, {}, OPTIONS, animation).paint(frames)
+    assert [list(network.attn_processors.values()) for network in (controlnet, sd15.unet)] == before
+    assert animation.control.features.maps == ()
+
+
+def test_an_animate_net_needs_its_control(controlnet, track):
+    told = told_by(controlnet, track).told
+    with pytest.raises(InputError, match="inside of a ControlNet"):
+        Animation(told=told)
+    with pytest.raises(InputError, match="FeatureControl"):
+        Animation(FrameControl(controlnet, track_hints(track)), told=replace(told, features=1.0))
 
 
 def test_a_checkpoint_without_vae_is_refused(tmp_path, cond):

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,6 +15,7 @@ from portraittalk_core.diffusion.samplers import (
     make_scheduler,
     run,
     sample,
+    sigma_at_part,
 )
 from portraittalk_core.errors import InputError, MissingDependency
 
@@ -172,6 +174,50 @@ def test_karras_levels_follow_the_formula():
     for sampler in ("euler", "dpmpp_2m", "lms"):
         levels = make_scheduler(sampler, "karras", 10).sigmas
         assert torch.allclose(levels, torch.tensor([*expected, 0.0]), rtol=2e-3)
+
+
+def even_levels(steps, at_parts=None):
+    """Levels at even timesteps, their logarithm interpolated by numpy."""
+    levels = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
+    logs = 0.5 * np.log((1 - levels) / levels)
+    parts = np.arange(steps) / steps if at_parts is None else np.asarray(at_parts)
+    return np.exp(np.interp(999 * (1 - parts), np.arange(1000), logs))
+
+
+@pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m", "lcm"])
+def test_sgm_uniform_begins_with_all_noise_and_ends_in_one_step(sampler):
+    asked = []
+
+    def denoiser(x, sigma, cond):
+        asked.append(sigma)
+        return torch.full_like(x, 0.3)
+
+    drawn = sample(denoiser, LATENTS, NOISE, None, SamplerOptions(sampler, "sgm_uniform", 4))
+    # lcm takes whole timesteps: 749 for 749.25
+    assert asked == pytest.approx(even_levels(4), rel=5e-3 if sampler == "lcm" else 1e-5)
+    assert torch.allclose(drawn, torch.full_like(drawn, 0.3), atol=1e-3)
+
+
+def test_lcm_draws_what_the_network_sees_and_adds_noise_anew():
+    """ComfyUI's lcm: x = denoised + next level · fresh noise; the boundary condition of LCM is 1 to five digits."""
+    levels, seen = even_levels(4), []
+
+    def denoiser(x, sigma, cond):
+        seen.append((x - 0.3) / sigma)
+        return torch.full_like(x, 0.3)
+
+    sample(denoiser, LATENTS, NOISE, None, SamplerOptions("lcm", "sgm_uniform", 4, seed=1))
+    assert torch.allclose(seen[0], (LATENTS - 0.3) / levels[0] + NOISE, atol=1e-3)
+    for fresh in seen[1:]:
+        assert float(fresh.std()) == pytest.approx(1, abs=0.15) and not torch.allclose(fresh, NOISE, atol=0.1)
+
+
+def test_parts_of_the_schedule_are_levels_as_comfyui_counts():
+    parts = [0.1, 0.25, 0.5, 0.9]
+    assert [sigma_at_part(part) for part in parts] == pytest.approx(even_levels(0, parts), rel=1e-5)
+    assert sigma_at_part(0) == math.inf and sigma_at_part(1) == 0
+    with pytest.raises(InputError, match="part of the schedule"):
+        sigma_at_part(1.1)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
