@@ -220,7 +220,7 @@ def check_crf(crf: int) -> int:
 def _options(args: argparse.Namespace) -> MotionOptions:
     from .types import MotionOptions, as_fps
 
-    names = [field.name for field in dataclasses.fields(MotionOptions) if field.name != "gain_curve"]
+    names = [field.name for field in dataclasses.fields(MotionOptions) if field.name not in ("gain_curve", "manner")]
     return MotionOptions(**({name: getattr(args, name) for name in names} | {"fps": as_fps(args.fps)}))
 
 

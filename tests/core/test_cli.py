@@ -57,7 +57,7 @@ def test_motion_defaults_are_those_of_motion_options():
     args = parse("talk", "--portrait", "p", "--speech", "s", "--out", "o.mp4")
     assert cli_commands._options(args) == MotionOptions()
     # the curve of gains comes from a file of points
-    names = {field.name for field in dataclasses.fields(MotionOptions)} - {"gain_curve"} | {"gain_points"}
+    names = {field.name for field in dataclasses.fields(MotionOptions)} - {"gain_curve", "manner"} | {"gain_points"}
     assert names <= set(vars(args))
 
 
