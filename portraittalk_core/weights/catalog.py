@@ -196,6 +196,23 @@ KINDS = (
         used=True, engine="audio2mesh",
     ),
     WeightFile(
+        "style extractor", "portraittalk train style", "your own", "portraittalk", "22 MB",
+        (
+            (r"^expression\.enter\.weight$", (None, None)), (r"^audio\.enter\.weight$", (None, None)),
+            (r"^pool\.logits\.2\.weight$", (1, None)), (r"^spread$", (None,)),
+        ),
+        used=True,
+    ),
+    WeightFile(
+        "style encoder to train a style extractor from", "FuxiVirtualHuman/styletalk styletalk_checkpoint",
+        "MIT (not verified)", "portraittalk", "unknown",
+        (
+            (r"(^|\.)style_encoder\.increase_embed_dim\.weight$", (256, 64)),
+            (r"(^|\.)style_encoder\.aggregate_method\.W\.2\.weight$", (1, 256)),
+        ),
+        used=True,
+    ),
+    WeightFile(
         "3-D face model", "Basel Face Model 2009, as prepared for GeneFace++", "registration, non-commercial",
         "portraittalk/BFM", "unknown", ((r"^idBase$", (107127, 80)), (r"^exBase$", (107127, 64))), used=True,
     ),

@@ -88,6 +88,22 @@ KNOWN: list[tuple[str, Shapes]] = [
         },
     ),
     ("speech to face mesh", {"out_fn.weight": (1404, 512), "in_fn.weight": (512, 768)}),
+    (
+        "style extractor",
+        {
+            "expression.enter.weight": (256, 23),
+            "audio.enter.weight": (256, 80),
+            "pool.logits.2.weight": (1, 256),
+            "spread": (256,),
+        },
+    ),
+    (
+        "style encoder to train a style extractor from",
+        {
+            "model_state_dict.style_encoder.increase_embed_dim.weight": (256, 64),
+            "model_state_dict.style_encoder.aggregate_method.W.2.weight": (1, 256),
+        },
+    ),
     ("3-D face model", {"idBase": (107127, 80), "exBase": (107127, 64)}),
     ("face encoder", {"input.1": (0, 3, 112, 112), "683": (1, 512)}),
     (

@@ -1,0 +1,315 @@
+"""The style extractor: from the sound and the expression of a clip, or one of them, to the style as a Gaussian.
+
+Shapes: B clips, N features at 25 Hz, A and E numbers of an audio and an expression feature, D channels.
+Source: SVP, section 3; sizes and names from StyleTalk (arXiv 2301.01081), as `design/svp.md` 3a resolves them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..checks import check_finite, check_shape
+from ..errors import InputError
+from ..media.atomic import whole_file
+from ..weights.load import fill, read_metadata, read_tensors
+from ..weights.style_files import LAYOUT, SPREAD, VERSION, ExtractorSizes, read_extractor_sizes
+from .features import RATE_HZ, WIDTHS, StyleFeatures
+from .prior import StylePrior
+
+PADDED = -1e5  # added to a logit where there is no frame
+MAX_WINDOWS = 16  # of a long clip that are looked at, evenly spread
+MIN_FRAMES = RATE_HZ  # one second
+Progress = Callable[[int, int], None]
+
+
+class Branch(nn.Module):
+    """One modality: a linear layer, positions, and a transformer encoder (ReLU, normalised after each part)."""
+
+    def __init__(self, features: int, sizes: ExtractorSizes) -> None:
+        super().__init__()
+        self.enter = nn.Linear(features, sizes.width)
+        self.missing = nn.Parameter(torch.randn(sizes.width) * 0.02)  # stands for features that are not there
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(
+                sizes.width, sizes.num_heads, sizes.feed_forward, sizes.dropout, batch_first=True
+            )
+            for _ in range(sizes.num_layers)
+        )
+
+    def forward(self, values: Tensor, given: Tensor, positions: Tensor, padding: Tensor | None) -> Tensor:
+        """(B, N, D) of features (B, N, ·), whether each clip has them (B,), positions (N, D), padding (B, N)."""
+        tokens = torch.where(given[:, None, None], self.enter(values), self.missing) + positions
+        for layer in self.layers:
+            tokens = layer(tokens, src_key_padding_mask=padding)
+        return tokens
+
+
+class CrossAttention(nn.Module):
+    """Expression asks, sound answers: attention and feed-forward, each added and normalised."""
+
+    def __init__(self, sizes: ExtractorSizes) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(sizes.width, sizes.num_heads, sizes.dropout, batch_first=True)
+        self.norm1, self.norm2 = nn.LayerNorm(sizes.width), nn.LayerNorm(sizes.width)
+        self.linear1 = nn.Linear(sizes.width, sizes.feed_forward)
+        self.linear2 = nn.Linear(sizes.feed_forward, sizes.width)
+        self.dropout = nn.Dropout(sizes.dropout)
+
+    def forward(self, seen: Tensor, heard: Tensor, padding: Tensor | None) -> Tensor:
+        """(B, N, D) of two such."""
+        found, _ = self.attention(seen, heard, heard, key_padding_mask=padding, need_weights=False)
+        seen = self.norm1(seen + self.dropout(found))
+        return self.norm2(seen + self.dropout(self.linear2(self.dropout(torch.relu(self.linear1(seen))))))
+
+
+class StatisticsPool(nn.Module):
+    """Attentive mean and variance over time: every frame says how much it tells of the style.
+
+    Source: SVP, equations 2 to 4 as reconstructed in `design/svp.md` 3b.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.logits = nn.Sequential(nn.Linear(width, width), nn.Mish(), nn.Linear(width, 1))
+
+    def forward(self, frames: Tensor, padding: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Mean (B, D) and variance (B, D), float32, of frames (B, N, D); padding (B, N) true where there is none."""
+        logits = self.logits(frames).squeeze(-1).float()
+        if padding is not None:
+            logits = logits + PADDED * padding
+        return weighted_statistics(frames.float(), logits.softmax(1))
+
+
+def weighted_statistics(frames: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (B, D) and variance (B, D) of frames (B, N, D) with weights (B, N) that sum to 1."""
+    mean = torch.einsum("bn,bnd->bd", weights, frames)
+    return mean, torch.einsum("bn,bnd->bd", weights, (frames - mean[:, None]).square())
+
+
+class ExtractorNet(nn.Module):
+    """The network.
+
+    A modality that a clip lacks is replaced, frame by frame, by a learnt vector; positions stay. Training leaves out
+    the sound of some clips and the expression of others, so that either is enough.
+    """
+
+    def __init__(self, sizes: ExtractorSizes) -> None:
+        super().__init__()
+        self.sizes = sizes
+        self.audio = Branch(sizes.audio_width, sizes)
+        self.expression = Branch(sizes.expression_width, sizes)
+        self.cross = CrossAttention(sizes)
+        self.pool = StatisticsPool(sizes.width)
+        table = sinusoids(sizes.num_positions, sizes.width)
+        self.register_buffer("positions", table, persistent=False)
+
+    def forward(
+        self,
+        audio: Tensor | None,
+        expression: Tensor | None,
+        padding: Tensor | None = None,
+        given: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """The style of some clips.
+
+        Args:
+            audio: (B, N, A), N ≤ 256; None if no clip has sound.
+            expression: (B, N, E); None if no clip shows a face.
+            padding: (B, N) bool, true after a clip's end; None for clips of N frames.
+            given: (B, 2) bool, whether each clip has sound and expression; None if it has what is not None.
+
+        Returns:
+            Mean (B, D) and variance (B, D), float32.
+
+        Raises:
+            InputError: neither is given, or the frames are too many.
+        """
+        one = expression if expression is not None else audio
+        if one is None:
+            raise InputError("a style needs a sound, an expression, or both; give one.")
+        batch, count = one.shape[:2]
+        sizes = self.sizes
+        if count > sizes.num_positions:
+            raise InputError(f"{count} frames are too many to look at together; {sizes.num_positions} at most.")
+        if given is None:
+            has = torch.tensor([audio is not None, expression is not None], device=one.device)
+            given = has.expand(batch, -1)
+        audio = one.new_zeros(batch, count, sizes.audio_width) if audio is None else audio
+        expression = one.new_zeros(batch, count, sizes.expression_width) if expression is None else expression
+        check_shape(audio, f"{batch} {count} {sizes.audio_width}", f"{sizes.audio} features")
+        check_shape(expression, f"{batch} {count} {sizes.expression_width}", f"{sizes.expression} features")
+        positions = self.positions[:count]
+        heard = self.audio(audio, given[:, 0], positions, padding)
+        seen = self.expression(expression, given[:, 1], positions, padding)
+        return self.pool(self.cross(seen, heard, padding), padding)
+
+
+def sinusoids(count: int, width: int) -> Tensor:
+    """(count, width) positions: sine in even and cosine in odd columns, of pairs of falling frequency.
+
+    Source: Vaswani et al. 2017, section 3.5.
+    """
+    angles = torch.arange(count, dtype=torch.float64)[:, None] / 10_000 ** (
+        torch.arange(0, width, 2, dtype=torch.float64) / width
+    )
+    return torch.stack([angles.sin(), angles.cos()], -1).flatten(1).float()
+
+
+@dataclass(frozen=True, eq=False)
+class StyleExtractor:
+    """A trained extractor, ready to look at clips."""
+
+    network: ExtractorNet
+    spread: Tensor  # (D,) deviation of the training set's means
+    name: str = "style extractor"  # for messages
+    identity: str = field(default="")  # tells it from others; computed from its weights if empty
+
+    def __post_init__(self) -> None:
+        check_finite(check_shape(self.spread, str(self.network.sizes.width), "the spread"), "the spread")
+        if not self.identity:
+            object.__setattr__(self, "identity", weights_mark(self.network.state_dict()))
+
+    @property
+    def sizes(self) -> ExtractorSizes:
+        return self.network.sizes
+
+    @property
+    def space(self) -> str:
+        """Name of the space that its styles live in."""
+        return f"extractor:{self.identity}"
+
+    @torch.no_grad()
+    def prior(
+        self,
+        audio: StyleFeatures | None = None,
+        expression: StyleFeatures | None = None,
+        source: str = "clip",
+        on_progress: Progress | None = None,
+    ) -> StylePrior:
+        """The style of a clip.
+
+        A clip of more than 256 frames is seen in up to 16 windows, evenly spread; their Gaussians are taken together
+        as one (mean of the means; mean of the variances plus variance of the means).
+
+        Args:
+            audio: of the clip; None if it has no sound.
+            expression: of the clip; None if it shows no face.
+            source: what to call the style.
+            on_progress: called with windows done and in all; may raise to stop.
+
+        Raises:
+            InputError: neither is given, they are of other kinds than the extractor knows, or shorter than a second.
+        """
+        count = self._check(audio, expression, source)
+        longest = self.sizes.num_positions
+        number = min(-(-count // longest), MAX_WINDOWS)
+        starts = [round((count - longest) * i / (number - 1)) for i in range(number)] if number > 1 else [0]
+        found = []
+        for done, start in enumerate(starts, 1):
+            cut = slice(start, min(start + longest, count))
+            parts = [None if side is None else side.values[None, cut].to(self.device) for side in (audio, expression)]
+            found.append(tuple(part[0].cpu() for part in self.network(*parts)))
+            if on_progress:
+                on_progress(done, number)
+        means, variances = (torch.stack(parts) for parts in zip(*found, strict=True))
+        variance = variances.mean(0) + means.var(0, correction=0)
+        return StylePrior(means.mean(0), variance.sqrt(), self.spread, self.space, source)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    def _check(self, audio: StyleFeatures | None, expression: StyleFeatures | None, source: str) -> int:
+        """Frames that both sides have."""
+        sides = {self.sizes.audio: audio, self.sizes.expression: expression}
+        for wanted, side in sides.items():
+            if side is not None and side.feature != wanted:
+                raise InputError(
+                    f"{self.name} looks at {wanted}, but {source} gives {side.feature}; make those instead."
+                )
+        lengths = [len(side) for side in sides.values() if side is not None]
+        if not lengths:
+            raise InputError(f"{source} gives neither sound nor expression; a style needs one of them.")
+        if min(lengths) < MIN_FRAMES:
+            raise InputError(f"{source} lasts {min(lengths) / RATE_HZ:.2f} s; a style needs 1 s at least.")
+        return min(lengths)
+
+
+def weights_mark(tensors: Mapping[str, Tensor]) -> str:
+    """12 hexadecimal digits that tell weights from others."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def new_extractor_net(sizes: ExtractorSizes | None = None, seed: int = 0) -> ExtractorNet:
+    """An untrained network.
+
+    Raises:
+        InputError: kinds of features that there are not, or of another width.
+    """
+    sizes = sizes or ExtractorSizes()
+    for kind, width in ((sizes.audio, sizes.audio_width), (sizes.expression, sizes.expression_width)):
+        if WIDTHS.get(kind, width) != width:
+            raise InputError(f"{kind} features have {WIDTHS[kind]} numbers, not {width}.")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return ExtractorNet(sizes)
+
+
+def warm_start(network: ExtractorNet, tensors: Mapping[str, Tensor], name: str) -> ExtractorNet:
+    """Put StyleTalk's style encoder into the expression branch and the pooling; everything else stays.
+
+    Args:
+        network: over 64 expression coefficients, 256 channels wide.
+        tensors: of `weights.style_files.styletalk_tensors`.
+        name: of the file, for messages.
+
+    Raises:
+        InputError: the sizes differ.
+    """
+    was_training = network.training
+    whole = {**network.state_dict(), **tensors}
+    return fill(network, whole, name).train(was_training).requires_grad_(True)
+
+
+def save_extractor(extractor: StyleExtractor, path: Path, metadata: Mapping[str, str] | None = None) -> Path:
+    """Write an extractor as safetensors, its sizes in the metadata, whole or not at all.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    from safetensors.torch import save
+
+    tensors = {**extractor.network.state_dict(), SPREAD: extractor.spread}
+    kept = {name: tensor.detach().float().cpu().contiguous() for name, tensor in tensors.items()}
+    told = {"layout": LAYOUT, "version": VERSION, "sizes": extractor.sizes.to_json()}
+    with whole_file(Path(path)) as part:
+        part.write_bytes(save(kept, {**(metadata or {}), **told}))
+    return Path(path)
+
+
+def load_extractor(path: Path, device: torch.device | str = "cpu") -> StyleExtractor:
+    """Read an extractor that `save_extractor` has written.
+
+    Raises:
+        MissingDependency: no such file.
+        InputError: damaged, of another version, or something else.
+    """
+    path = Path(path)
+    tensors = read_tensors(path)
+    sizes = read_extractor_sizes(tensors, read_metadata(path), path.name)
+    for name, tensor in tensors.items():
+        check_finite(tensor, f"{name} of {path.name}")
+    spread = tensors.pop(SPREAD)
+    network = fill(new_extractor_net(sizes), tensors, path.name)
+    mark = weights_mark(tensors)
+    return StyleExtractor(network.to(device), spread.float(), path.name, mark)
