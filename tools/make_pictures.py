@@ -1,5 +1,6 @@
 """Makes docs/strip.jpg and the thumbnails of workflows/ from what the project itself draws of the sample portrait."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -9,17 +10,22 @@ from skimage.data import astronaut
 from portraittalk_core.animate.landmark_control import draw_condition
 from portraittalk_core.face.arcface_crop import norm_crop
 from portraittalk_core.face.draw import draw_landmarks
+from portraittalk_core.face.face_crop import plan_face_crop
 from portraittalk_core.face.mesh import find_portrait
 from portraittalk_core.media.audio import load_speech
+from portraittalk_core.motion.dub import dub_track
 from portraittalk_core.motion.embedded import embedded_motion
+from portraittalk_core.motion.engines import open_engine
 from portraittalk_core.pipelines.plot import plot_score, plot_track
 from portraittalk_core.pipelines.score import score_tracks
 from portraittalk_core.render.warp import PortraitRenderer
+from portraittalk_core.types import LandmarkTrack, MotionOptions
 
 ROOT = Path(__file__).parents[1]
 HEAD = (128, 20, 328, 240)  # of the astronaut: left, top, right, bottom
 TILE = (300, 330)
 MOMENTS_S = (0.2, 1.34, 3.0, 4.15, 5.4)
+LOUD_FRAME = round(25 * 1.34)
 
 
 def main() -> None:
@@ -35,6 +41,8 @@ def main() -> None:
     save(stack([faces, plot]), ROOT / "workflows" / "quick_portrait.jpg")
     save(identity(portrait, track), ROOT / "workflows" / "identity_portrait.jpg")
     save(talking(portrait, track), ROOT / "workflows" / "talking_portrait.jpg")
+    save(long(portrait, track, speech), ROOT / "workflows" / "long_speech.jpg")
+    save(dub(portrait, speech), ROOT / "workflows" / "dub_a_video.jpg")
     other = score_tracks(embedded_motion(speech, portrait.landmarks, _other()), track).over_time
     scores = plot_score(other.spatial_per_frame, other.motion_per_frame, 25.0, f"ADFD {other.score:.3f}")
     save(_image(scores).resize((720, 270), Image.LANCZOS), ROOT / "workflows" / "score_a_video.jpg")
@@ -69,9 +77,48 @@ def talking(portrait, track) -> Image.Image:
     return strip(tiles).resize((720, 158), Image.LANCZOS)
 
 
-def _other():
-    from portraittalk_core.types import MotionOptions
+def long(portrait, track, speech) -> Image.Image:
+    """Chunks over the sound, each beginning with the end of the one before, and what one frame of each is told."""
+    drawn = [_image(draw_condition(track, round(25 * at), 512, 512)).crop(HEAD) for at in MOMENTS_S[:4]]
+    tiles = [_head(portrait.picture), *(tile.resize(TILE, Image.LANCZOS) for tile in drawn)]
+    top = strip(tiles).resize((720, 158), Image.LANCZOS)
+    below = Image.new("RGB", (720, 132), "#26303a")
+    draw, font = ImageDraw.Draw(below), ImageFont.load_default(15)
+    loud = [float(part.abs().amax()) for part in speech.waveform.chunk(700)]
+    for x, height in enumerate(loud, 10):
+        draw.line([(x, 40 - 30 * height / max(loud)), (x, 40 + 30 * height / max(loud))], fill="#7fb2d9")
+    for number in range(8):
+        left, row = 10 + 84 * number, 80 + 14 * (number % 2)
+        draw.rectangle([left, row, left + 110, row + 10], fill=("#d9a05b", "#8fbf7f")[number % 2])
+    draw.text((360, 120), "chunk after chunk, of any length", fill="#dfe7ee", anchor="mm", font=font)
+    return stack([top, below])
 
+
+def dub(portrait, speech) -> Image.Image:
+    """A picture and the square that is painted, its own landmarks, those of the new speech, and who paints them."""
+    plan = plan_face_crop(portrait.landmarks)
+    dubbed = dub_track(repeated(portrait.landmarks, 150), speech, MotionOptions(), open_engine())
+    told = replace(plan, track=dubbed.slice(LOUD_FRAME, LOUD_FRAME + 1)).track_on_crop()
+    whole, box, side = _image(portrait.picture), plan.box(0), TILE[1]
+    corners = [box.left, box.top, box.left + box.side, box.top + box.side]
+    ImageDraw.Draw(whole).rectangle(corners, outline="#ffb347", width=5)
+    crop = _image(plan.crop(portrait.picture, 0, side))
+    line = _image(next(draw_landmarks(told, 0, side)))
+    paint = Image.new("RGB", (side, side), "#26303a")
+    words = "your SD1.5\npaints the face,\nand nothing else"
+    ImageDraw.Draw(paint).multiline_text(
+        (side / 2, side / 2), words, fill="#dfe7ee", anchor="mm", align="center", font=ImageFont.load_default(34)
+    )
+    whole = whole.crop((0, 0, 512, 512)).resize((side, side), Image.LANCZOS)
+    return strip([whole, crop, line, paint]).resize((720, 178), Image.LANCZOS)
+
+
+def repeated(one: LandmarkTrack, count: int) -> LandmarkTrack:
+    """A still film of a face."""
+    return replace(one, points=one.points.expand(count, -1, -1).clone(), valid=one.valid.expand(count).clone())
+
+
+def _other():
     return MotionOptions(seed=7, mouth_gain=0.6, offset_ms=80)
 
 

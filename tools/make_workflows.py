@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import video_workflows
+
 FOLDER = Path(__file__).parents[1] / "workflows"
 
 # inputs that are sockets, widgets in the page's order (control_after_generate follows a seed), outputs
@@ -14,7 +16,10 @@ KINDS = {
     "SaveVideo": ([("video", "VIDEO")], ["filename_prefix", "format", "codec"], []),
     "MarkdownNote": ([], [""], []),
     "PortraitTalkAudioToLandmarks": (
-        [("portrait", "IMAGE"), ("audio", "AUDIO"), ("face_landmarks", "FACE_LANDMARKS")],
+        [
+            *[("portrait", "IMAGE"), ("audio", "AUDIO"), ("face_landmarks", "FACE_LANDMARKS")],
+            ("driving_landmarks", "PORTRAITTALK_LANDMARKS"),
+        ],
         [
             *("fps", "mouth_gain", "head_motion", "blink_rate", "seed", "control_after_generate", "face_index"),
             *("silence_gate_db", "smoothing", "offset_ms", "gain_points"),
@@ -279,11 +284,11 @@ GRAPHS = {
             "ControlNetLoader", (1420, 40), (400, 80), ["control_v2p_sd15_mediapipe_face.safetensors"], {},
         ),
         "control": (
-            "PortraitTalkAnimateNetControl", (1420, 180), (400, 330),
+            "PortraitTalkAnimateNetControl", (1420, 180), (400, 500),
             ["v3_sd15_mm.ckpt", 1.0, 0.0, 1.0, 1.5, 1.0, "chunked", 16, 4, "mediapipe_face"],
             {"landmarks": ("motion", 0), "control_net": ("net", 0)},
         ),
-        "hints": ("PreviewImage", (1420, 570), (400, 300), [], {"images": ("control", 1)}),
+        "hints": ("PreviewImage", (1420, 740), (400, 300), [], {"images": ("control", 1)}),
         "paint": (
             "PortraitTalkIdentityNetSampler", (1860, 40), (400, 750),
             [0, "fixed", 20, 3.5, "euler", "normal", 0.6, 0.8, 512, 512, "auto", 0.0, 1.0, "auto", "", 0, 25.0, 16],
@@ -313,7 +318,7 @@ GRAPHS = {
 }  # fmt: skip
 
 
-def build(graph: dict) -> dict:
+def build(graph: dict, groups: list = (), models: dict = MODELS) -> dict:
     """A workflow as ComfyUI's page saves it."""
     numbers = {name: number for number, name in enumerate(graph, 1)}
     links, nodes = [], []
@@ -329,27 +334,32 @@ def build(graph: dict) -> dict:
             "mode": 0,
             "inputs": [{"name": socket, "type": of, "link": None} for socket, of in sockets],
             "outputs": [{"name": output, "type": of, "links": []} for output, of in outputs],
-            "properties": {"Node name for S&R": kind} | ({"models": MODELS[kind]} if kind in MODELS else {}),
+            "properties": {"Node name for S&R": kind} | ({"models": models[kind]} if kind in models else {}),
             "widgets_values": values,
         }
         if len(values) != len(widgets):
             raise ValueError(f"{kind} has {len(widgets)} widgets, {len(values)} values are given")
         for socket, (source, slot) in wires.items():
-            link = len(links) + 1
+            link, of = len(links) + 1, KINDS[graph[source][0]][2][slot][1]
+            if socket in widgets:  # a widget that is wired keeps its value, and gets a socket
+                node["inputs"].append({"name": socket, "type": of, "widget": {"name": socket}, "link": None})
             index = [item["name"] for item in node["inputs"]].index(socket)
-            source_kind = KINDS[graph[source][0]]
-            links.append([link, numbers[source], slot, numbers[name], index, source_kind[2][slot][1]])
+            links.append([link, numbers[source], slot, numbers[name], index, of])
             node["inputs"][index]["link"] = link
         nodes.append(node)
     for link, source, slot, *_ in links:
         nodes[source - 1]["outputs"][slot]["links"].append(link)
+    boxes = [
+        {"id": number, "title": title, "bounding": list(bounding), "color": "#3f789e", "font_size": 24, "flags": {}}
+        for number, (title, bounding) in enumerate(groups, 1)
+    ]
     return {
         "revision": 0,
         "last_node_id": len(nodes),
         "last_link_id": len(links),
         "nodes": nodes,
         "links": links,
-        "groups": [],
+        "groups": boxes,
         "config": {},
         "extra": {"ds": {"scale": 0.8, "offset": [60, 60]}},
         "version": 0.4,
@@ -358,8 +368,11 @@ def build(graph: dict) -> dict:
 
 def main() -> None:
     """Write all workflows."""
-    for name, graph in GRAPHS.items():
-        (FOLDER / f"{name}.json").write_text(json.dumps(build(graph), indent=1, ensure_ascii=False) + "\n")
+    KINDS.update(video_workflows.KINDS)
+    for name, graph in (GRAPHS | video_workflows.GRAPHS).items():
+        models = MODELS | video_workflows.MODELS.get(name, {})
+        made = build(graph, video_workflows.GROUPS.get(name, ()), models)
+        (FOLDER / f"{name}.json").write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

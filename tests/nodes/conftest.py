@@ -50,10 +50,35 @@ class Run:
 
 
 class Comfy:
-    """A running server."""
+    """A server that can be killed and started again, with the same folders and at the same address."""
 
-    def __init__(self, url: str, base: Path, log: Path) -> None:
-        self.url, self.base, self.log = url, base, log
+    def __init__(self, command: list[str], folder: Path, url: str, base: Path) -> None:
+        self.command, self.folder, self.url, self.base = command, folder, url, base
+        self.log = base / "server.log"
+        self.server: subprocess.Popen | None = None
+
+    def start(self) -> None:
+        with self.log.open("a") as out:
+            self.server = subprocess.Popen(self.command, cwd=self.folder, stdout=out, stderr=subprocess.STDOUT)
+        end = time.monotonic() + START_S
+        while time.monotonic() < end and self.server.poll() is None:
+            try:
+                self.get("/system_stats")
+                return
+            except OSError:
+                time.sleep(0.3)
+        pytest.fail(f"ComfyUI did not start:\n{self.log.read_text()[-3000:]}")
+
+    def kill(self) -> None:
+        """At once, as a power failure does."""
+        self.server.kill()
+        self.server.wait()
+
+    def stop(self) -> None:
+        self.server.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.server.wait(20)
+        self.kill()
 
     def get(self, path: str) -> bytes:
         with urllib.request.urlopen(self.url + path, timeout=30) as answer:
@@ -147,14 +172,20 @@ def to_api(workflow: dict, object_info: dict) -> dict:
         info = object_info[node["type"]]["input"]
         values, inputs = iter(node["widgets_values"]), {}
         wired = {item["name"]: links[item["link"]] for item in node["inputs"] if item["link"] is not None}
+        kept = {item["name"] for item in node["inputs"] if "widget" in item}  # wired widgets keep their value
         for name, spec in (info.get("required", {}) | info.get("optional", {})).items():
             kind, options = spec[0], spec[1] if len(spec) > 1 else {}
             if name in wired:
                 inputs[name] = wired[name]
+                if name in kept:
+                    next(values)
             elif options.get("forceInput"):  # a socket without a widget
                 continue
             elif isinstance(kind, list) or kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"):
-                inputs[name] = next(values)
+                value = next(values, None)
+                if value is None and name in info.get("optional", {}):
+                    continue  # the workflow is older than this input, which keeps its default
+                inputs[name] = value
                 if options.get("control_after_generate"):
                     next(values)
         prompt[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
@@ -177,32 +208,13 @@ def comfy(tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    log = base / "server.log"
     command = [python, "main.py", "--cpu", "--port", str(port), "--disable-auto-launch", "--disable-api-nodes"]
-    with log.open("w") as out:
-        server = subprocess.Popen(
-            [*command, "--base-directory", str(base)], cwd=folder, stdout=out, stderr=subprocess.STDOUT
-        )
-    running = Comfy(f"http://127.0.0.1:{port}", base, log)
+    running = Comfy([*command, "--base-directory", str(base)], folder, f"http://127.0.0.1:{port}", base)
     try:
-        _wait_until_up(running, server)
+        running.start()
         yield running
     finally:
-        server.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            server.wait(20)
-        server.kill()
-
-
-def _wait_until_up(running: Comfy, server: subprocess.Popen) -> None:
-    end = time.monotonic() + START_S
-    while time.monotonic() < end and server.poll() is None:
-        try:
-            running.get("/system_stats")
-            return
-        except OSError:
-            time.sleep(0.3)
-    pytest.fail(f"ComfyUI did not start:\n{running.log.read_text()[-3000:]}")
+        running.stop()
 
 
 @pytest.fixture(scope="session")

@@ -19,11 +19,19 @@ pytestmark = pytest.mark.comfy
 ROOT = Path(__file__).parents[2]
 WAIT_S = 90
 READY = "!!(window.app?.graph && window.LiteGraph?.registered_node_types['PortraitTalkRenderPortrait'])"
-SIZE = (1700, 1250)
+SIZE, WIDE = (1700, 1250), (2900, 1350)
 OVERLAPS = """(() => {
   const boxes = app.graph._nodes.map(n => [n.type, ...n.getBounding()]);
   const meet = (a, b) => a[1] < b[1] + b[3] && b[1] < a[1] + a[3] && a[2] < b[2] + b[4] && b[2] < a[2] + a[4];
   return boxes.flatMap((a, i) => boxes.slice(i + 1).filter(b => meet(a, b)).map(b => `${a[0]} covers ${b[0]}`));
+})()"""
+REACH = "Math.max(...app.graph._nodes.map(n => n.getBounding()).map(b => b[0] + b[2]))"  # all of the graph is seen
+UNKNOWN = "app.graph._nodes.map(n => n.type).filter(type => !LiteGraph.registered_node_types[type])"
+OUTSIDE = """(() => {
+  const frames = app.graph._groups.map(g => [...g._bounding]), last = (b, i) => b[i] + b[i + 2];
+  const holds = (f, b) => f[0] <= b[0] && f[1] <= b[1] && last(b, 0) <= last(f, 0) && last(b, 1) <= last(f, 1);
+  const nodes = app.graph._nodes.filter(n => n.type != 'MarkdownNote');
+  return nodes.filter(n => !frames.some(f => holds(f, [...n.getBounding()]))).map(n => n.type);
 })()"""
 
 
@@ -69,7 +77,9 @@ def _chromium() -> str:
     return found
 
 
-async def _drive(comfy, profile: Path, workflow: dict, picture: Path, queue: bool = True) -> tuple[dict, list[str]]:
+async def _drive(
+    comfy, profile: Path, workflow: dict, picture: Path, queue: bool, size: tuple[int, int]
+) -> tuple[dict, list[str]]:
     import aiohttp
 
     port = int((profile / "DevToolsActivePort").read_text().split()[0])
@@ -81,7 +91,7 @@ async def _drive(comfy, profile: Path, workflow: dict, picture: Path, queue: boo
             listening = asyncio.create_task(page.listen())
             for domain in ("Page", "Runtime"):
                 await page.call(f"{domain}.enable")
-            width, height = SIZE
+            width, height = size
             await page.call(
                 "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
             )
@@ -100,20 +110,23 @@ async def _drive(comfy, profile: Path, workflow: dict, picture: Path, queue: boo
             # a fresh profile opens the template browser over the canvas
             await page.evaluate("document.querySelectorAll('.p-dialog-close-button').forEach(b => b.click())")
             await page.evaluate(
-                "app.canvas.ds.scale = 0.92; app.canvas.ds.offset = [40, 40]; app.canvas.draw(true, true)"
+                f"app.canvas.ds.scale = Math.min(0.92, {width} / ({REACH} + 60)); app.canvas.ds.offset = [40, 80];"
+                "app.canvas.draw(true, true)"
             )
             await asyncio.sleep(2.5)
             shot = await page.call("Page.captureScreenshot", format="png")
             picture.write_bytes(base64.b64decode(shot["data"]))
             shown = await page.evaluate("JSON.stringify(app.nodeOutputs)")
-            overlaps = await page.evaluate(OVERLAPS)
+            overlaps, unknown, outside = [await page.evaluate(script) for script in (OVERLAPS, UNKNOWN, OUTSIDE)]
             problems = list(page.problems)
             listening.cancel()
     found = {"ended": ended, "shown": json.loads(shown), "overlaps": overlaps, "prompt": json.loads(prompt)}
-    return found, problems
+    return found | {"unknown": unknown, "outside": outside}, problems
 
 
-def _look(comfy, workflow: dict, tmp_path: Path, picture: Path, queue: bool = True) -> tuple[dict, list[str]]:
+def _look(
+    comfy, workflow: dict, tmp_path: Path, picture: Path, queue: bool = True, size=SIZE
+) -> tuple[dict, list[str]]:
     """What the page shows of a workflow, in a fresh browser."""
     profile = tmp_path / "profile"
     options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
@@ -128,7 +141,7 @@ def _look(comfy, workflow: dict, tmp_path: Path, picture: Path, queue: bool = Tr
         while not (profile / "DevToolsActivePort").exists():
             assert time.monotonic() < end, "chromium did not start"
             time.sleep(0.1)
-        return asyncio.run(_drive(comfy, profile, workflow, picture, queue))
+        return asyncio.run(_drive(comfy, profile, workflow, picture, queue, size))
     finally:
         browser.terminate()
         browser.wait(10)
@@ -157,6 +170,35 @@ def test_page_shows_what_needs_weights_as_it_was_made(comfy, tmp_path, name, den
         assert {key: found[key] for key in control} == control
         assert isinstance(found["control_net"], list) and isinstance(sampler["control"], list)
     assert result["overlaps"] == []
+    assert not [problem for problem in problems if "portraittalk" in problem.lower() or "pt_under_test" in problem]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("long_speech", {"steps": 6, "cfg": 1, "sampler_name": "lcm", "scheduler": "sgm_uniform", "denoise": 0.5}),
+        ("dub_a_video", {"steps": 20, "cfg": 3.5, "sampler_name": "euler", "scheduler": "normal", "denoise": 0.65}),
+    ],
+)
+def test_page_opens_the_workflows_of_whole_videos(comfy, tmp_path, name, expected):
+    """No node is missing, none covers another, each lies in a named group, and every widget has its own value."""
+    workflow = json.loads((ROOT / "workflows" / f"{name}.json").read_text())
+    picture = Path(os.environ.get("PORTRAITTALK_SCREENSHOTS", tmp_path)) / f"{name}.png"
+    result, problems = _look(comfy, workflow, tmp_path, picture, queue=False, size=WIDE)
+    assert (result["unknown"], result["overlaps"], result["outside"]) == ([], [], [])
+    assert all(group["title"] for group in workflow["groups"])
+    kinds = {node["class_type"]: node["inputs"] for node in result["prompt"].values()}
+    sampler, control = kinds["PortraitTalkIdentityNetSampler"], kinds["PortraitTalkAnimateNetControl"]
+    expected = expected | {"keep_frames": "always" if name == "dub_a_video" else "auto", "crf": 16, "fps": 25}
+    assert {key: sampler[key] for key in expected} == expected
+    assert (control["mode"], control["window"], control["overlap"]) == ("chunked", 16, 4)
+    if name == "dub_a_video":
+        crop, paste = kinds["PortraitTalkCropFace"], kinds["PortraitTalkPasteFace"]
+        assert crop["landmarks"] == paste["landmarks"] and crop["image"] == paste["target"]
+        assert [crop[key] for key in ("margin", "box", "size")] == [paste["margin"], paste["box"], 512]
+        assert [paste[key] for key in ("feather", "match_colour", "mask")] == [0.15, 1, "auto"]
+        assert kinds["CreateVideo"]["fps"] == kinds["PortraitTalkLandmarksFromVideo"]["fps"]
+        assert isinstance(kinds["PortraitTalkAudioToLandmarks"]["driving_landmarks"], list)
     assert not [problem for problem in problems if "portraittalk" in problem.lower() or "pt_under_test" in problem]
 
 

@@ -1,0 +1,125 @@
+"""The shipped workflows of whole videos inside a real ComfyUI, with random weights of the true shapes."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from full_size_files import ADAPTER, CHECKPOINT, CONTROL, MOTION, STYLE
+from PIL import Image
+
+pytestmark = pytest.mark.comfy
+FILES = {"ckpt_name": CHECKPOINT, "lora_name": STYLE, "control_net_name": CONTROL, "motion_module": MOTION}
+FILES |= {"adapter": ADAPTER}
+SEEN, FRAMES, FPS, SIDE = 3, 5, 4, 256
+
+
+def node_of(prompt: dict, kind: str) -> str:
+    (number,) = (number for number, node in prompt.items() if node["class_type"] == kind)
+    return number
+
+
+def with_random_weights(prompt: dict, **changes) -> dict:
+    """The prompt with the test's files, one step, and what else is to change (Kind__input=value)."""
+    for node in prompt.values():
+        for name in node["inputs"].keys() & FILES.keys():
+            if not isinstance(node["inputs"][name], list):
+                node["inputs"][name] = FILES[name]
+    # random weights see no face
+    prompt[node_of(prompt, "PortraitTalkLoadFaceEmbedding")] = {"class_type": "GiveFace", "inputs": {"seed": 0}}
+    prompt[node_of(prompt, "PortraitTalkIdentityNetSampler")]["inputs"] |= {"steps": 1, "cfg": 1.0}
+    for place, value in changes.items():
+        kind, name = place.split("__")
+        prompt[node_of(prompt, kind)]["inputs"][name] = value
+    return prompt
+
+
+def pictures(comfy, run, node: str) -> np.ndarray:
+    return np.stack([np.asarray(Image.open(comfy.output(shown))) for shown in run.outputs[node]["images"]]).astype(int)
+
+
+@pytest.fixture(scope="module")
+def film_name(comfy, tmp_path_factory) -> str:
+    """A woman who drifts through the picture, and then is gone."""
+    from skimage.data import astronaut
+
+    path = tmp_path_factory.mktemp("film") / "film.mp4"
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=FPS, options={"crf": "1"})
+        stream.width = stream.height = SIDE
+        stream.pix_fmt = "yuv420p"
+        for number in range(FRAMES):
+            left = 100 + 4 * number
+            seen = np.ascontiguousarray(astronaut()[:SIDE, left : left + SIDE])
+            picture = seen if number < SEEN else np.full_like(seen, 90)
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        file.mux(stream.encode(None))
+    return comfy.put_input(path)
+
+
+@pytest.mark.usefixtures("sd15_weights")
+def test_long_speech_makes_a_video_as_long_as_the_speech(comfy, workflow_prompt, portrait_name, short_speech):
+    prompt = with_random_weights(
+        workflow_prompt("long_speech"),
+        LoadImage__image=portrait_name,
+        LoadAudio__audio=short_speech,
+        PortraitTalkAudioToLandmarks__fps=20.0,
+        PortraitTalkAnimateNetControl__window=4,
+        PortraitTalkAnimateNetControl__overlap=1,
+        PortraitTalkIdentityNetSampler__width=64,
+        PortraitTalkIdentityNetSampler__height=64,
+    )
+    run = comfy.run(prompt)
+    assert run.status == "success", (run.message, comfy.log.read_text()[-2000:])
+    with av.open(str(comfy.output(run.outputs[node_of(prompt, "SaveVideo")]["images"][0]))) as file:
+        assert file.streams.audio
+        assert sum(1 for _ in file.decode(video=0)) == 10
+
+
+@pytest.mark.usefixtures("sd15_weights")
+def test_dub_a_video_paints_the_face_and_leaves_the_rest(comfy, workflow_prompt, film_name, short_speech):
+    prompt = with_random_weights(
+        workflow_prompt("dub_a_video"),
+        LoadVideo__file=film_name,
+        LoadAudio__audio=short_speech,
+        PortraitTalkCropFace__size=256,
+    )
+    parts, paste = node_of(prompt, "GetVideoComponents"), node_of(prompt, "PortraitTalkPasteFace")
+    prompt["90"] = {"class_type": "SaveImage", "inputs": {"images": [parts, 0], "filename_prefix": "dub/film"}}
+    prompt["91"] = {"class_type": "SaveImage", "inputs": {"images": [paste, 0], "filename_prefix": "dub/made"}}
+    run = comfy.run(prompt)
+    assert run.status == "success", (run.message, comfy.log.read_text()[-2000:])
+    film, made = pictures(comfy, run, "90"), pictures(comfy, run, "91")
+    assert film.shape == made.shape == (FRAMES, SIDE, SIDE, 3)
+    assert np.array_equal(made[SEEN:], film[SEEN:])  # nobody is there
+    changed = np.abs(made[0] - film[0]).mean(2)
+    assert changed[130:160, 95:125].mean() > 5  # her mouth and chin
+    assert not changed[-10:].any() and not changed[:, -40:].any()
+    with av.open(str(comfy.output(run.outputs[node_of(prompt, "SaveVideo")]["images"][0]))) as file:
+        stream = file.streams.video[0]
+        assert (stream.width, stream.height, stream.average_rate) == (SIDE, SIDE, Fraction(FPS))
+        assert file.streams.audio
+        assert sum(1 for _ in file.decode(video=0)) == FRAMES
+
+
+@pytest.mark.parametrize("sound", ["speech_name", "short_speech"])
+def test_a_dubbed_track_is_as_long_as_the_video(comfy, workflow_prompt, film_name, request, sound):
+    """One speech is longer than the video, one shorter."""
+    whole = workflow_prompt("dub_a_video")
+    whole[node_of(whole, "LoadVideo")]["inputs"]["file"] = film_name
+    whole[node_of(whole, "LoadAudio")]["inputs"]["audio"] = request.getfixturevalue(sound)
+    motion = node_of(whole, "PortraitTalkAudioToLandmarks")
+    kept = ("LoadVideo", "LoadAudio", "GetVideoComponents", "PortraitTalkLandmarksFromVideo")
+    prompt = {number: node for number, node in whole.items() if node["class_type"] in kept or number == motion}
+    prompt["90"] = {
+        "class_type": "PortraitTalkPreviewLandmarks",
+        "inputs": {"landmarks": [motion, 0], "max_frames": 64},
+    }
+    prompt["91"] = {"class_type": "SaveImage", "inputs": {"images": ["90", 0], "filename_prefix": "dub/track"}}
+    run = comfy.run(prompt)
+    assert run.status == "success", run.message
+    assert len(run.outputs["91"]["images"]) == FRAMES
+    timeline = run.outputs[motion]["portraittalk_timeline"][0]
+    assert timeline["fps"] == FPS
