@@ -1,4 +1,4 @@
-"""Adds branches to the cross-attentions of a diffusers UNet.
+"""Adds branches to the cross-attentions of a diffusers UNet, which keep the text's keys and values for a run.
 
 Diffusers hands an attention only its tensors; which rows are positive and how noisy they are is told through `Batch`.
 """
@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from ..layers.attention import POSITIVE, AttentionCall, Branch, attend
 from .sites import SITES
+from .text_keys import TextKeys
 
 if TYPE_CHECKING:
-    from diffusers import UNet2DConditionModel
+    from diffusers import ControlNetModel, UNet2DConditionModel
 
 Branches = Mapping[int, Sequence[Branch]]  # by the site's index
 
@@ -27,13 +28,19 @@ class Batch:
 
     labels: Sequence[int] = (POSITIVE,)
     sigma: float = 0.0
+    texts: TextKeys = field(default_factory=TextKeys)
 
 
 class _BranchedAttention:
-    """Diffusers' attention processor: attention to the text plus what the branches add."""
+    """Diffusers' attention processor: attention to the text plus what the branches add.
 
-    def __init__(self, branches: Sequence[Branch], batch: Batch) -> None:
-        self._branches, self._batch = branches, batch
+    Args:
+        branches: with the batch that each is told of.
+        batches: any of which may know the text.
+    """
+
+    def __init__(self, branches: Sequence[tuple[Branch, Batch]], batches: Sequence[Batch]) -> None:
+        self.branches, self.batches = branches, batches
 
     def __call__(
         self,
@@ -44,37 +51,52 @@ class _BranchedAttention:
         temb: Tensor | None = None,
     ) -> Tensor:
         queries = attn.to_q(hidden_states)
-        call = AttentionCall(attn.heads, self._batch.labels, self._batch.sigma)
-        text = encoder_hidden_states
-        out = attend(queries, attn.to_k(text), attn.to_v(text), attn.heads)
-        for branch in self._branches:
-            added = branch(queries, call)
+        out = self._text(attn, queries, encoder_hidden_states)
+        for branch, batch in self.branches:
+            added = branch(queries, AttentionCall(attn.heads, batch.labels, batch.sigma))
             if added is not None:
                 out = out + added
         return attn.to_out[1](attn.to_out[0](out))
 
+    def _text(self, attn, queries: Tensor, text: Tensor) -> Tensor:  # noqa: ANN001
+        for batch in self.batches:
+            if batch.texts.knows(text):
+                return batch.texts.attend(attn, queries)
+        return attend(queries, attn.to_k(text), attn.to_v(text), attn.heads)
+
 
 @contextmanager
-def bind(unet: UNet2DConditionModel, branches: Branches, batch: Batch | None = None) -> Iterator[Batch]:
-    """Let branches take part in a UNet's cross-attentions for as long as the context lasts.
+def bind(
+    network: UNet2DConditionModel | ControlNetModel, branches: Branches, batch: Batch | None = None
+) -> Iterator[Batch]:
+    """Let branches take part in a network's cross-attentions, and keep the text's keys, as long as the context lasts.
+
+    What is bound already stays.
 
     Args:
-        unet: of SD1.5's topology.
+        network: of SD1.5's topology; a ControlNet is its first half.
         branches: for each site, by its index in `sites.SITES`.
-        batch: where to read what the UNet works on; a new one if None.
+        batch: where to read what the network works on; a new one if None, which forgets the text at the end.
 
     Yields:
         The batch, to be kept up to date.
     """
+    own = batch is None
     batch = batch or Batch()
-    before = unet.attn_processors
+    before = network.attn_processors
+    names = {site.index: f"{site.attention(2)}.processor" for site in SITES}
     mine = {
-        f"{SITES[index].attention(2)}.processor": _BranchedAttention(chosen, batch)
-        for index, chosen in branches.items()
-        if chosen
+        name: _joint(before[name], branches.get(index, ()), batch) for index, name in names.items() if name in before
     }
-    unet.set_attn_processor({**before, **mine})
+    network.set_attn_processor({**before, **mine})
     try:
         yield batch
     finally:
-        unet.set_attn_processor(before)
+        network.set_attn_processor(before)
+        if own:
+            batch.texts.forget()
+
+
+def _joint(before: object, branches: Sequence[Branch], batch: Batch) -> _BranchedAttention:
+    there = before if isinstance(before, _BranchedAttention) else _BranchedAttention((), ())
+    return _BranchedAttention([*there.branches, *((one, batch) for one in branches)], [*there.batches, batch])

@@ -61,6 +61,7 @@ def load_controlnet(
     return filled_network(network, tensors, path.name, device, dtype)
 
 
+KEPT = 8  # lists of frames whose drawings are kept: the windows of a section
 _KEY = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"
 
 
@@ -120,12 +121,14 @@ class FrameControl:
     ) -> None:
         self.network, self.hints, self.options, self.maps = network, hints, options or ControlOptions(), maps
         self.frames: Sequence[int] = (0,)  # which frames the next call is about, in the order of its rows
-        self._drawn: tuple[tuple, Tensor] | None = None
-        self._kept: tuple[int, tuple, tuple] | None = None
+        self._drawn: dict[tuple, Tensor] = {}  # by frames and size
+        self._factors: dict[tuple, Tensor] = {}
+        self._kept: dict[tuple, tuple[int, tuple]] = {}  # how often it served, and residuals
 
     def forget(self) -> None:
         """Drop drawings and residuals, at the end of a run."""
-        self._drawn = self._kept = None
+        for kept in (self._drawn, self._factors, self._kept):
+            kept.clear()
 
     @torch.no_grad()
     def __call__(
@@ -142,33 +145,45 @@ class FrameControl:
         first, last = self.options.window
         if self.options.strength == 0 or not last <= sigma <= first:
             return None
-        asked = (tuple(self.frames), tuple(rows.shape))
-        if self._kept and self._kept[1] == asked and self._kept[0] % self.options.reuse_every:
-            self._kept = (self._kept[0] + 1, asked, self._kept[2])
-            return self._kept[2]
+        asked, every = (tuple(self.frames), tuple(rows.shape)), self.options.reuse_every
+        served, added = self._kept.pop(asked, (0, None))
+        if served % every == 0:
+            added = self._added(rows, timestep, text)
+        if every > 1:
+            _keep(self._kept, asked, (served + 1, added))
+        return added
+
+    def _added(self, rows: Tensor, timestep: Tensor, text: Tensor) -> tuple[list[Tensor], Tensor]:
         weights = next(self.network.parameters())
-        hint = self._hint(rows).to(weights)
+        hint = self._hint(rows, weights)
         down, middle = self.network(
             rows.to(weights), timestep, text.to(weights), hint, self.options.strength, return_dict=False
         )
-        self._kept = (1, asked, ([self._weighted(one) for one in down], self._weighted(middle)))
-        return self._kept[2]
+        return [self._weighted(one) for one in down], self._weighted(middle)
 
     def _weighted(self, added: Tensor) -> Tensor:
         if self.maps is None:
             return added
-        factors = self.maps(self.frames, *added.shape[2:]).to(added)
-        return added * factors.repeat(len(added) // len(self.frames), 1, 1, 1)
+        asked = (tuple(self.frames), tuple(added.shape), added.dtype, added.device)
+        if asked not in self._factors:
+            factors = self.maps(self.frames, *added.shape[2:]).to(added)
+            _keep(self._factors, asked, factors.repeat(len(added) // len(self.frames), 1, 1, 1), 4 * KEPT)
+        return added * self._factors[asked]
 
-    def _hint(self, rows: Tensor) -> Tensor:
+    def _hint(self, rows: Tensor, weights: Tensor) -> Tensor:
         """(chunks · B, 3, H, W) drawings, made once for the frames at hand."""
-        height, width = 8 * rows.shape[2], 8 * rows.shape[3]
-        asked = (tuple(self.frames), height, width)
-        if self._drawn is None or self._drawn[0] != asked:
-            drawn = check_shape(
-                self.hints(self.frames, height, width), f"{len(self.frames)} 3 {height} {width}", "hints"
-            )
-            self._drawn = (asked, drawn)
-        if len(rows) % len(self.frames):
-            raise InputError(f"{len(rows)} rows cannot be {len(self.frames)} frames, as many times each.")
-        return self._drawn[1].repeat(len(rows) // len(self.frames), 1, 1, 1)
+        height, width, num_frames = 8 * rows.shape[2], 8 * rows.shape[3], len(self.frames)
+        if len(rows) % num_frames:
+            raise InputError(f"{len(rows)} rows cannot be {num_frames} frames, as many times each.")
+        asked = (tuple(self.frames), height, width, weights.dtype, weights.device)
+        if asked not in self._drawn:
+            drawn = self.hints(self.frames, height, width)
+            _keep(self._drawn, asked, check_shape(drawn, f"{num_frames} 3 {height} {width}", "hints").to(weights))
+        return self._drawn[asked].repeat(len(rows) // num_frames, 1, 1, 1)
+
+
+def _keep(kept: dict, key: tuple, value: object, most: int = KEPT) -> None:
+    """Add to what is kept, and drop what was added first if that is too much."""
+    kept[key] = value
+    while len(kept) > most:
+        del kept[next(iter(kept))]

@@ -66,8 +66,9 @@ class Denoiser:
         """
         guided = cond.negative is not None and cond.cfg != 1
         labels = (POSITIVE, NEGATIVE) if guided else (POSITIVE,)
-        texts = [t.expand(len(x), -1, -1) for t in ((cond.positive, cond.negative) if guided else (cond.positive,))]
-        noise = self._noise(torch.cat([x] * len(labels)), sigma, _joined(texts), labels)
+        texts = (cond.positive, cond.negative) if guided else (cond.positive,)
+        text = self.batch.texts.rows(texts, len(x), next(self.unet.parameters()))
+        noise = self._noise(torch.cat([x] * len(labels)), sigma, text, labels)
         if guided:
             positive, negative = noise.chunk(2)
             noise = negative + cond.cfg * (positive - negative)
@@ -77,7 +78,8 @@ class Denoiser:
         self.batch.labels, self.batch.sigma = labels, sigma
         weights = next(self.unet.parameters())
         rows = (x / math.sqrt(1 + sigma**2)).to(weights)
-        timestep = torch.tensor(self.timestep(sigma), dtype=torch.float32, device=weights.device)
+        # filled on the device: to copy a number there would make the host wait
+        timestep = torch.full((), self.timestep(sigma), dtype=torch.float32, device=weights.device)
         text = text.to(weights)
         added = self.control(rows, timestep, text, sigma) if self.control else None
         if added is None:
@@ -92,9 +94,3 @@ class Denoiser:
             return_dict=False,
         )
         return made[0].to(x)
-
-
-def _joined(texts: list[Tensor]) -> Tensor:
-    """Texts of different length in one batch, each repeated to the least common multiple: attention is unchanged."""
-    length = math.lcm(*(text.shape[1] for text in texts))
-    return torch.cat([text.repeat(1, length // text.shape[1], 1) for text in texts])

@@ -19,12 +19,13 @@ from ..errors import InputError
 from ..layers.attention import Branch
 from ..layers.temporal import check_frames
 from .animate_net import AnimateNet, AnimateOptions, Cues, bind_animate
-from .branches import bind
+from .branches import Batch, bind
 from .control import FrameControl
 from .denoiser import Condition, Denoiser
 from .feature_attention import FeatureControl, feature_branches
 from .samplers import SamplerOptions, sample
 from .schedule import schedule_of
+from .text_keys import TextKeys
 from .windowed import VideoOptions, WindowedDenoiser
 from .windows import free_noise_order
 
@@ -113,7 +114,7 @@ class DiffusersPainter:
         if sd15.vae is None:
             raise InputError("the checkpoint holds no VAE; use one that does (any full SD1.5 checkpoint).")
         self.sd15, self.cond, self.branches, self.options = sd15, cond, branches, options
-        self.animation = animation or Animation()
+        self.animation, self._texts = animation or Animation(), TextKeys()
         self.steps, moves = options.sampling.steps, self.animation.moves
         self.batch, self.overlap = (options.video.section, options.video.overlap) if moves else (options.batch, 0)
         if moves:
@@ -173,8 +174,10 @@ class DiffusersPainter:
         betas = schedule_of(animation.moves)
         try:
             with ExitStack() as bound:
-                batch = bound.enter_context(bind(unet, self._with_features()))
-                self._bind_told(bound)
+                batch = bound.enter_context(bind(unet, self._with_features(), Batch(texts=self._texts)))
+                if animation.control is not None:
+                    bound.enter_context(bind(animation.control.network, {}, batch))
+                    self._bind_told(bound)
                 if animation.moves:
                     seen = min(video.length, len(latents))
                     bound.enter_context(bind_motion(unet, animation.motion, seen, animation.motion_strength))

@@ -66,7 +66,8 @@ class WindowedDenoiser:
         else:
             made = fuse((self._window(x, w, sigma, cond) for w in windows), windows, weights, len(x))
         if self.fixed is not None:
-            made[: len(self.fixed)] = self.fixed.to(made)
+            self.fixed = self.fixed.to(made)  # a copy at every step would make the host wait
+            made[: len(self.fixed)] = self.fixed
         return made
 
     def _window(self, x: Tensor, window: range, sigma: float, cond: Condition) -> Tensor:

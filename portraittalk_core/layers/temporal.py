@@ -115,7 +115,7 @@ class _TimeTransformer(nn.Module):
         else:
             tokens = self.norm(x).unflatten(0, (-1, num_frames)).permute(0, 3, 4, 1, 2)
         # the one copy of the way in: from here on every Linear gets its tokens in one piece, and copies nothing
-        tokens = tokens.reshape(-1, num_frames, width)
+        tokens = tokens.reshape(-1, num_frames, width).contiguous()  # of one clip, reshape alone gives a strided view
         tokens = self.proj_out(self.transformer_blocks[0](self.proj_in(tokens)))
         tokens = tokens.reshape(-1, height, across, num_frames, width).permute(0, 3, 4, 1, 2)
         return tokens.reshape(rows, width, height, across)

