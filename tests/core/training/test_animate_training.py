@@ -98,17 +98,56 @@ def test_untrained_joint_loss_is_equation_two_by_hand(clips, tmp_path):
     batch = stage.batch(1, 0)
     with stage:
         loss, told = stage.loss(batch, step_generator(0, 1))
+    noise, noisy, levels = _noised_by_hand(batch)
+    with torch.no_grad():
+        made = stage.frozen.unet(noisy, levels, FixedTexts().tokens([""] * FRAMES)).sample
+    assert float(loss.detach()) == pytest.approx(float((made - noise)[1:].square().mean()), rel=1e-4)
+    assert told["given"] == 1 / FRAMES
+
+
+@pytest.mark.parametrize("given", ["clean", "noised"])
+def test_unet_sees_given_frames_as_the_configuration_says(clips, tmp_path, given):
+    stage = toy_stage(clips, toy_config(tmp_path, stage="joint", given_share=1.0, overlap=1, given=given))
+    batch, seen = stage.batch(1, 0), []
+    hook = stage.frozen.unet.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[:2]))
+    with stage:
+        stage.loss(batch, step_generator(0, 1))
+    hook.remove()
+    _, noisy, levels = _noised_by_hand(batch)
+    if given == "clean":
+        noisy[0], levels[0] = PatchCodec().encode(batch.frames[0, :1])[0], 0
+    assert torch.allclose(seen[0][0], noisy, atol=1e-5)
+    assert torch.equal(seen[0][1], levels)
+
+
+def _noised_by_hand(batch):
+    """Noise, noisy rows and timesteps of step 1 of seed 0, for one clip."""
     draw = step_generator(0, 1)
     level = torch.randint(1000, (1,), generator=draw)
     noise = torch.randn(FRAMES, 4, 8, 8, generator=draw)
     kept = float(1 / (1 + schedule_sigmas(MOTION)[level] ** 2))
-    clean = PatchCodec().encode(batch.frames[0])
-    rows, levels = kept**0.5 * clean + (1 - kept) ** 0.5 * noise, level.repeat(FRAMES)
-    rows[0], levels[0] = clean[0], 0  # the last frame is given, clean
-    with torch.no_grad():
-        made = stage.frozen.unet(rows, levels, FixedTexts().tokens([""] * FRAMES)).sample
-    assert float(loss.detach()) == pytest.approx(float((made - noise)[1:].square().mean()), rel=1e-4)
-    assert told["given"] == 1 / FRAMES
+    noisy = kept**0.5 * PatchCodec().encode(batch.frames[0]) + (1 - kept) ** 0.5 * noise
+    return noise, noisy, level.repeat(FRAMES)
+
+
+def test_captions_reach_the_unet_and_the_controlnet_of_their_own_clip(clips, tmp_path):
+    class Texts(FixedTexts):
+        def tokens(self, captions):
+            return torch.stack([torch.full((4, 48), float(len(caption))) for caption in captions])
+
+    named = [dataclasses.replace(clip, caption="a" * (number + 1)) for number, clip in enumerate(clips)]
+    stage = toy_stage(named, toy_config(tmp_path, stage="joint"))
+    stage.frozen = dataclasses.replace(stage.frozen, texts=Texts())
+    seen = []
+    hooks = [
+        network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[2][:, 0, 0].tolist()))
+        for network in (stage.frozen.unet, stage.parts.controlnet)
+    ]
+    with stage:
+        stage.loss(stage.data.at([(2, 0), (0, 1)], 64), step_generator(0, 1))
+    for hook in hooks:
+        hook.remove()
+    assert seen == [[3.0] * FRAMES + [1.0] * FRAMES] * 2
 
 
 def test_given_frames_are_the_first_and_at_most_the_overlap(clips, tmp_path):
