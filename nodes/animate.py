@@ -10,6 +10,7 @@ from .sockets import AnimateControl, Landmarks, advanced, schema
 NO_MODULE = "none"
 STYLES = ["mediapipe_face", "head_kps", "landmarks"]
 MODES = ["chunked", "sliding"]
+AS_TRACK, FOLLOW = "as the track", "follow, rate-limited"
 PREVIEW_FRAMES, PREVIEW_PX = 32, 512
 
 
@@ -58,6 +59,7 @@ class AnimateNetControl(io.ComfyNode):
                     tooltip="Long video: each chunk begins with the last frames of the one before; or sliding windows.",
                 ),
                 *_advanced_inputs(),
+                *_animate_net_inputs(),
             ],
             outputs=[
                 AnimateControl.Output("control", display_name="control", tooltip="For IdentityNet Sampler."),
@@ -66,25 +68,34 @@ class AnimateNetControl(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, motion_module) -> bool | str:
+    def validate_inputs(cls, motion_module, animate_net=NO_MODULE) -> bool | str:
         """Accept files that appeared after the list was made."""
         try:
-            _motion_file(motion_module)
+            _files(motion_module, animate_net)
         except ValueError as error:
             return str(error)
         return True
 
     @classmethod
+    def fingerprint_inputs(cls, motion_module, animate_net=NO_MODULE, **others) -> str:
+        """Read again when a file has changed."""
+        files = [path for path in _files(motion_module, animate_net) if path]
+        return ";".join(f"{path}:{path.stat().st_mtime_ns}:{path.stat().st_size}" for path in files)
+
+    @classmethod
     def execute(cls, landmarks, motion_module, strength, start_percent, end_percent, **given) -> io.NodeOutput:
-        """Open the motion module, and draw the first frames."""
+        """Open motion module and AnimateNet, place the head, and draw the first frames."""
         from .animate_control import AnimateControl as Control
 
         window, overlap = given.pop("window", 16), given.pop("overlap", 4)
-        video, motion = _video(given.pop("mode"), window, overlap), _motion(motion_module)
+        video = _video(given.pop("mode"), window, overlap)
+        track = _placed(landmarks, given.pop("head_placement", AS_TRACK), given.pop("portrait", None))
+        motion, animate = _opened(motion_module, given.pop("animate_net", NO_MODULE))
+        percents = (start_percent, end_percent)
         control = Control(
-            landmarks, strength=strength, percents=(start_percent, end_percent), motion=motion, video=video, **given
+            track, strength=strength, percents=percents, motion=motion, animate=animate, video=video, **given
         )
-        return io.NodeOutput(control, convert.to_image(control.preview(*_preview_size(landmarks), PREVIEW_FRAMES)))
+        return io.NodeOutput(control, convert.to_image(control.preview(*_preview_size(track), PREVIEW_FRAMES)))
 
 
 def _advanced_inputs() -> list[io.Input]:
@@ -109,24 +120,90 @@ def _advanced_inputs() -> list[io.Input]:
     ]  # fmt: skip
 
 
+def _animate_net_inputs() -> list[io.Input]:
+    strength = {"default": 1.0, "min": -1.0, "max": 3.0, "step": 0.01, "optional": True}
+    return [
+        io.Combo.Input(
+            "animate_net", options=[NO_MODULE, *paths.animate_names()], default=NO_MODULE, optional=True,
+            tooltip="AnimateNet's own modules inside the ControlNet, from models/portraittalk.",
+        ),
+        advanced(
+            io.Float.Input(
+                "landmark_tokens", **strength, tooltip="How strongly AnimateNet looks at the landmarks; 0 is off."
+            )
+        ),
+        advanced(
+            io.Float.Input(
+                "placement_tokens", **strength, tooltip="How strongly it looks at where the head stands; 0 is off."
+            )
+        ),
+        advanced(
+            io.Float.Input(
+                "features", **strength,
+                tooltip="How strongly the checkpoint looks at the ControlNet's maps, if the AnimateNet file knows how.",
+            )
+        ),
+        advanced(
+            io.Combo.Input(
+                "head_placement", options=[AS_TRACK, FOLLOW], default=AS_TRACK, optional=True,
+                tooltip="follow: the head never jumps; it goes to its place at most 2 % of the picture a frame.",
+            )
+        ),
+        io.Image.Input(
+            "portrait", optional=True,
+            tooltip="Where the head stands before the first frame, for follow; none: as in the first frame.",
+        ),
+        advanced(
+            io.Int.Input(
+                "reuse_every", default=1, min=1, max=4, optional=True,
+                tooltip="2: what the ControlNet gives serves a second step too; faster, and a little less exact.",
+            )
+        ),
+    ]  # fmt: skip
+
+
 def _video(mode, window, overlap):
     from ..portraittalk_core.diffusion.windowed import VideoOptions
 
     return VideoOptions(mode, window, overlap)
 
 
-def _motion(name):
-    """The motion module under ComfyUI's memory management; None for none."""
+def _opened(motion_module, animate_net):
+    """Motion module and AnimateNet under ComfyUI's memory management; None for none."""
     from ..portraittalk_core.animate.temporal import load_motion_modules
+    from ..portraittalk_core.diffusion.animate_net import load_animate_net
+    from .comfy_animate import managed_animate
     from .comfy_motion import managed_motion
     from .comfy_unet import OPERATIONS
 
-    path = _motion_file(name)
-    return None if path is None else managed_motion(load_motion_modules(path, OPERATIONS))
+    moving, telling = _files(motion_module, animate_net)
+    return (
+        None if moving is None else managed_motion(load_motion_modules(moving, OPERATIONS)),
+        None if telling is None else managed_animate(load_animate_net(telling, OPERATIONS)),
+    )
 
 
-def _motion_file(name):
-    return None if name == NO_MODULE else paths.motion_path(name)
+def _files(motion_module, animate_net):
+    """Their paths; None for none."""
+    return (
+        None if motion_module == NO_MODULE else paths.motion_path(motion_module),
+        None if animate_net == NO_MODULE else paths.animate_path(animate_net),
+    )
+
+
+def _placed(track, head_placement, portrait):
+    """The landmarks at their own place, or where a head that never jumps gets to."""
+    if head_placement == AS_TRACK:
+        return track
+    from ..portraittalk_core.pipelines.talk import driven_portrait
+    from .comfy_animate import following
+    from .progress import face_mesh
+
+    if portrait is None:
+        return following(track)
+    with face_mesh() as mesh:
+        start = driven_portrait(convert.to_portrait(portrait), track, "the portrait", mesh)
+    return following(track, start.landmarks)
 
 
 def _preview_size(track):

@@ -9,8 +9,12 @@ from torch import Tensor
 
 from ..portraittalk_core.animate.hints import track_hints
 from ..portraittalk_core.animate.mouth_weight import mouth_maps
+from ..portraittalk_core.diffusion.animate_net import AnimateOptions
+from ..portraittalk_core.diffusion.feature_attention import ControlFeatures
 from ..portraittalk_core.diffusion.windowed import VideoOptions
+from ..portraittalk_core.layers.temporal import check_frames
 from ..portraittalk_core.types import LandmarkTrack
+from .comfy_animate import BoundAnimate, check_animate, with_features
 from .comfy_control import ComfyFrameControl, check_control_net, with_control
 from .comfy_motion import with_motion, with_windows
 from .cursor import Cursor
@@ -29,10 +33,20 @@ class AnimateControl:
     motion: comfy.model_patcher.ModelPatcher | None = None  # of `comfy_motion.managed_motion`
     motion_strength: float = 1.0
     video: VideoOptions = field(default_factory=VideoOptions)
+    animate: comfy.model_patcher.ModelPatcher | None = None  # of `comfy_animate.managed_animate`
+    landmark_tokens: float = 1.0  # strengths of what it adds
+    placement_tokens: float = 1.0
+    features: float = 1.0
+    reuse_every: int = 1  # 2: what the ControlNet gives serves a second step too
+    maps: ControlFeatures = field(default_factory=ControlFeatures, init=False)  # of the step at hand
 
     def __post_init__(self) -> None:
         if self.control_net is not None:
             check_control_net(self.control_net)
+        if self.animate is not None:
+            check_animate(self.animate, self.control_net)
+        if self.moves:
+            check_frames(self.video.length, self.motion.model.length)
 
     @property
     def moves(self) -> bool:
@@ -44,12 +58,22 @@ class AnimateControl:
         if self.control_net is None or self.strength == 0:
             return conditioning
         hints, maps = track_hints(track, self.style), mouth_maps(track, self.mouth_weight)
-        control = ComfyFrameControl(self.control_net, hints, cursor, self.strength, self.percents, maps)
-        positive, negative = (with_control(one, control) for one in conditioning)
+        animate = self._animate_on(track)
+        control = ComfyFrameControl(
+            self.control_net, hints, cursor, self.strength, self.percents, maps, animate, self.reuse_every
+        )
+        positive, negative = with_control(conditioning, control)
         return positive, negative
 
+    def _animate_on(self, track: LandmarkTrack) -> BoundAnimate | None:
+        if self.animate is None:
+            return None
+        return BoundAnimate(self.animate, track, AnimateOptions(self.landmark_tokens, self.placement_tokens), self.maps)
+
     def bound(self, model: comfy.model_patcher.ModelPatcher) -> comfy.model_patcher.ModelPatcher:
-        """The MODEL with the motion modules in it."""
+        """The MODEL with the look at the ControlNet's maps and the motion modules in it."""
+        if self.animate is not None:
+            model = with_features(model, self.animate, self.maps, self.features)
         if not self.moves:
             return model
         moving = with_motion(model, self.motion, self.motion_strength)

@@ -170,3 +170,22 @@ def encoder_path(name: str) -> Path:
     if path is None:
         raise InputError(f"the speech encoder {name} is not in models/audio_encoders; put it there or choose another.")
     return Path(path)
+
+
+def animate_names() -> list[str]:
+    """AnimateNet files in the weight folders, as names for a list."""
+    from ..portraittalk_core.weights.animate_files import is_animate_net
+    from ..portraittalk_core.weights.headers import read_shapes
+
+    folders = weight_folders()
+    names = [name for folder in folders for name in _files_below(folder) if is_animate_net(read_shapes(folder / name))]
+    return list(dict.fromkeys(names))
+
+
+def animate_path(name: str) -> Path:
+    """The file of a name from `animate_names`.
+
+    Raises:
+        InputError: it is not there, or not inside the weight folders.
+    """
+    return _file_in(weight_folders(), name, f"the AnimateNet {name} is not in models/portraittalk")

@@ -28,12 +28,13 @@ BANNED_OF_OS = ("system", "popen", "exec", "spawn", "fork")
 # only inside the function that needs them
 HEAVY = {"mediapipe", "matplotlib", "skimage", "transformers", "rich", "diffusers", "accelerate", "onnxruntime"}
 HEAVY |= {"insightface"}
+COMFY_BINDINGS = {f"comfy_{name}.py" for name in ("unet", "painter", "control", "motion", "animate")}
 # what a node file may use of ComfyUI besides its node interface
 COMFY_USERS = {
     "folder_paths": {"paths.py"},
     "comfy.utils": {"progress.py"},
-    "comfy.model_management": {"progress.py", "convert.py", "comfy_unet.py", "comfy_painter.py", "comfy_motion.py"},
-    "comfy": {"comfy_unet.py", "comfy_painter.py", "comfy_control.py", "comfy_motion.py", "animate_control.py"},
+    "comfy.model_management": {"progress.py", "convert.py", *COMFY_BINDINGS} - {"comfy_control.py"},
+    "comfy": {*COMFY_BINDINGS, "animate_control.py"},
 }
 CONVERSIONS = {"permute", "clamp", "clamp_", "clip", "cuda"}  # nodes/convert.py's own work
 MAX_FUNCTION, MAX_FILE, MAX_NODES_FILE, MAX_EXECUTE, MAX_PARAMETERS = 60, 400, 250, 15, 8

@@ -24,7 +24,7 @@ from ..animate.placement_tokens import KINDS, LandmarkTokens, PlacementTokens, Z
 from ..animate.placement_tokens import SITES as NUMBERS
 from ..checks import check_finite, check_range, check_shape
 from ..errors import InputError
-from ..layers.attention import AttentionCall, attend
+from ..layers.attention import AttentionCall, Branch, attend
 from ..media.atomic import whole_file
 from ..types import LandmarkTrack
 from ..weights.animate_files import BASE, LAYOUT, AnimateSizes, read_sizes
@@ -245,6 +245,14 @@ class _TokenBranch:
         return attend(queries, *self._tokens.keys_values(self._number, self._kind, queries), call.heads)
 
 
+def token_branches(tokens: FrameTokens) -> dict[int, list[Branch]]:
+    """Branches for the ControlNet's seven cross-attentions, by the site's index; empty where all strengths are 0."""
+    kinds = [kind for kind in KINDS if tokens.strengths[kind]]
+    if not kinds:
+        return {}
+    return {s.index: [_TokenBranch(tokens, s.adapter_key, kind) for kind in kinds] for s in CONTROL_SITES}
+
+
 @contextmanager
 def bind_animate(
     controlnet: ControlNetModel,
@@ -270,11 +278,10 @@ def bind_animate(
     Raises:
         InputError: the net does not fit the ControlNet; later, rows or cues that do not fit the frames.
     """
-    _check_fit(controlnet, net)
+    check_fit(net, {site.adapter_key: _keys(controlnet, site.attention(2)) for site in CONTROL_SITES})
     tokens = FrameTokens(net, cues, frames, options or AnimateOptions())
-    kinds = [kind for kind in KINDS if tokens.strengths[kind]]
-    branches = {s.index: [_TokenBranch(tokens, s.adapter_key, kind) for kind in kinds] for s in CONTROL_SITES}
-    hook = controlnet.register_forward_pre_hook(lambda *_: tokens.prepare()) if kinds else None
+    branches = token_branches(tokens)
+    hook = controlnet.register_forward_pre_hook(lambda *_: tokens.prepare()) if branches else None
     try:
         with bind(controlnet, branches):
             yield tokens
@@ -295,11 +302,20 @@ def _feature_widths(controlnet: ControlNetModel) -> dict[str, tuple[int, int]]:
     return {site.adapter_key: (levels[site.shrink], makers[feature_number(site.index)].out_channels) for site in SITES}
 
 
-def _check_fit(controlnet: ControlNetModel, net: AnimateNet) -> None:
-    for site in CONTROL_SITES:
-        theirs, own = _keys(controlnet, site.attention(2)), net.site(site.adapter_key).to_k_lm.weight
+def check_fit(net: AnimateNet, keys: Mapping[str, Tensor]) -> None:
+    """Check that an AnimateNet was made for a ControlNet.
+
+    Args:
+        net: whose branches are to stand beside the text's.
+        keys: the ControlNet's weights (C, E) that make keys of the text, by number "1", "3", …, "11", "31".
+
+    Raises:
+        InputError: with both sizes.
+    """
+    for number, theirs in keys.items():
+        own = net.site(number).to_k_lm.weight
         if theirs.shape != own.shape:
             raise InputError(
-                f"AnimateNet's keys at {site.adapter_key} are {tuple(own.shape)}, the ControlNet's are "
+                f"AnimateNet's keys at {number} are {tuple(own.shape)}, the ControlNet's are "
                 f"{tuple(theirs.shape)}; an AnimateNet for SD1.5 needs a ControlNet for SD1.5."
             )

@@ -47,7 +47,8 @@ class FeatureAttention(nn.Module):
 
     def forward(self, queries: Tensor, feature: Tensor, heads: int) -> Tensor:
         """What a map (R, F, h, w) adds to the text's attention of queries (R, h · w, C)."""
-        pixels = feature.flatten(2).transpose(1, 2).to(self.to_k_ft.weight)
+        # where the queries are: ComfyUI's layers may have their weights elsewhere, and bring them
+        pixels = feature.flatten(2).transpose(1, 2).to(queries.device, self.to_k_ft.weight.dtype)
         return attend(queries, self.to_k_ft(pixels).to(queries), self.to_v_ft(pixels).to(queries), heads)
 
 
@@ -83,6 +84,10 @@ class FeatureBranch:
         self, attention: FeatureAttention, features: ControlFeatures, index: int, strength: float = 1.0
     ) -> None:
         self.attention, self.features, self.index, self.strength = attention, features, index, strength
+
+    def forget(self) -> None:
+        """Drop the maps, at the end of a run."""
+        self.features.maps = ()
 
     def __call__(self, queries: Tensor, call: AttentionCall) -> Tensor | None:
         """What to add to the text's attention; None where there is nothing to look at."""

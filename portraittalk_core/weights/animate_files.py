@@ -6,7 +6,7 @@ Source: this project's own layout, `design/portraittalk.md` 6 A6 and A7.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -37,6 +37,11 @@ class AnimateSizes:
     placement: tuple[int, int] = (4, 256)  # of a placement, likewise
     # channels of the UNet's cross-attention and of the map it looks at, by number; empty without that option
     features: Mapping[str, tuple[int, int]] | None = None
+
+
+def is_animate_net(names: Iterable[str]) -> bool:
+    """Whether tensors of these names may be an AnimateNet."""
+    return any(_BRANCH.match(name) for name in names)
 
 
 def read_sizes(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from fractions import Fraction
 
 import pytest
 import torch
@@ -14,14 +15,24 @@ from control_files import ldm_tensors, tiny_controlnet
 from safetensors.torch import load_file, save_file
 from tiny_unet import random_motion, tiny_unet
 
+from portraittalk_core.animate.head_placement import follow, place, placements
 from portraittalk_core.animate.temporal import bind_motion, save_motion_modules
+from portraittalk_core.diffusion.animate_net import (
+    AnimateOptions,
+    bind_animate,
+    cues_of_track,
+    new_animate_net,
+    save_animate_net,
+)
 from portraittalk_core.diffusion.branches import bind
-from portraittalk_core.diffusion.control import ControlOptions, FrameControl
+from portraittalk_core.diffusion.control import ControlOptions
 from portraittalk_core.diffusion.denoiser import Condition, Denoiser
+from portraittalk_core.diffusion.feature_attention import FeatureControl, feature_branches
 from portraittalk_core.diffusion.schedule import MOTION, schedule_sigmas
 from portraittalk_core.diffusion.sites import SITES
 from portraittalk_core.diffusion.windowed import VideoOptions, WindowedDenoiser
 from portraittalk_core.identity.adapter import IdentityOptions, build_adapter, identity_branches
+from portraittalk_core.types import LandmarkTrack
 from portraittalk_core.weights.adapters import sort_adapter
 
 pytestmark = pytest.mark.comfy
@@ -29,9 +40,14 @@ pytest.importorskip("diffusers")
 
 SIGMA = float(schedule_sigmas()[600])  # one that ComfyUI, which rounds to whole timesteps, has too
 MOVING = float(schedule_sigmas(MOTION)[500])  # of the motion modules' own levels
+LATER, LAST = (float(schedule_sigmas()[step]) for step in (400, 200))
+MOVING_LATER = float(schedule_sigmas(MOTION)[300])
 SEEN = {"length": 16, "overlap": 4}
 TOLERANCE = 1e-4
 FACE = {"strength": 0.8}
+TOLD = {"file": "trained", "tokens": [0.8, 1.2]}  # AnimateNet, and how strongly it acts
+STEPS = {"sigmas": [SIGMA, LATER]}
+MORE_STEPS = {"sigmas": [SIGMA, LATER, LAST]}
 CASES = {
     "plain": {"identity": []},
     "face": {"identity": [FACE]},
@@ -51,11 +67,36 @@ CASES = {
     "everything": {
         "identity": [FACE],
         "lora": True,
-        "control": {"strengths": [0.7], "first": 5},
+        "control": {"strengths": [0.7], "first": 5, "animate": {**TOLD, "follow": True, "features": 1.3}},
         "motion": {"strength": 0.9, "windows": SEEN},
         "sigma": MOVING,
         "x": "long",
     },
+    "everything_reused": {
+        "identity": [FACE],
+        "lora": True,
+        "control": {
+            "strengths": [0.7],
+            "first": 5,
+            "reuse_every": 2,
+            "animate": {**TOLD, "follow": True, "features": 1.3},
+        },
+        "motion": {"strength": 0.9, "windows": SEEN},
+        "sigma": MOVING,
+        "sigmas": [MOVING, MOVING_LATER],
+        "x": "long",
+    },
+    "tokens": {"identity": [FACE], "control": {"strengths": [0.7], "animate": TOLD}},
+    "tokens_untrained": {"identity": [FACE], "control": {"strengths": [0.7], "animate": {**TOLD, "file": "untrained"}}},
+    "tokens_off": {"identity": [FACE], "control": {"strengths": [0.7], "animate": {**TOLD, "tokens": [0, 0]}}},
+    "tokens_split": {"identity": [], "negative": "odd", "control": {"strengths": [0.7], "animate": TOLD}},
+    "tokens_twice": {"identity": [FACE], "control": {"strengths": [0.7, 0.4], "animate": TOLD}},
+    "follow": {"identity": [FACE], "control": {"strengths": [0.7], "animate": {**TOLD, "follow": True}}},
+    "features": {"identity": [FACE], "control": {"strengths": [0.7], "animate": {**TOLD, "features": 1.3}}},
+    "reuse_1": {"identity": [FACE], "control": {"strengths": [0.7]}, **STEPS},
+    "reuse": {"identity": [FACE], "control": {"strengths": [0.7], "reuse_every": 2}, **STEPS},
+    "reuse_again": {"identity": [FACE], "control": {"strengths": [0.7], "reuse_every": 2}, **MORE_STEPS},
+    "reuse_split": {"identity": [], "negative": "odd", "control": {"strengths": [0.7], "reuse_every": 2}, **STEPS},
     "misplaced": {"identity": [FACE], "misplaced": True},
     "cfg_one": {"identity": [FACE], "cfg": 1.0},
     "zero": {"identity": [{"strength": 0.0}]},
@@ -65,6 +106,16 @@ CASES = {
     "clone": {"identity": [FACE], "clone": True},
     "guest": {"identity": [FACE], "foreign": "guest"},
 }
+
+
+def random_animate(trained: bool = True):
+    """An AnimateNet with the look at maps, whose values are random or, untrained, zero."""
+    net = new_animate_net(tiny_controlnet(), features=True)
+    draw = torch.Generator().manual_seed(9)
+    for name, weight in net.named_parameters():
+        if trained and ".to_v_" in name:
+            weight.data.normal_(std=2.0 if "features" in name else 0.5, generator=draw)
+    return net.eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +128,7 @@ def inputs():
         "odd": torch.randn(1, 9, 48),  # ComfyUI does not join it with seven tokens: positive and negative run alone
         "tokens": torch.randn(2, 8, 48),
         "long": torch.randn(40, 4, 8, 8) * SIGMA,
+        "points": torch.rand(45, 478, 3) * 0.3 + torch.rand(45, 1, 3) * 0.5,  # a face that jumps about
     }
 
 
@@ -91,6 +143,8 @@ def through_comfy(inputs, tmp_path_factory):
     save_file(flat(adapter_tensors("faceid")), folder / "adapter.safetensors")
     save_file(ldm_tensors(tiny_controlnet()), folder / "control.safetensors")
     save_motion_modules(random_motion(), folder / "motion.safetensors")
+    for name in ("trained", "untrained"):
+        save_animate_net(random_animate(name == "trained"), folder / f"animate_{name}.safetensors")
     save_file(inputs, folder / "inputs.safetensors")
     cases = {name: {"sigma": SIGMA, "cfg": 3.5, **case} for name, case in CASES.items()}
     (folder / "cases.json").write_text(json.dumps(cases))
@@ -106,16 +160,19 @@ def adapter():
     return build_adapter(sort_adapter(flat(adapter_tensors("faceid")), "random"), "random")
 
 
-def through_diffusers(adapter, inputs, *all_options, cfg=3.5, unet=None, control=None):
+def through_diffusers(adapter, inputs, *all_options, cfg=3.5, unet=None, control=None, more=None, sigmas=(SIGMA,)):
     unet = unet or tiny_unet()
     keys = [site.adapter_key for site in SITES]
     together: dict = {site.index: [] for site in SITES}
     for options in all_options:
         for index, branch in identity_branches(adapter, inputs["tokens"], keys, options).items():
             together[index].append(branch)
+    for index, branch in (more or {}).items():
+        together[index].append(branch)
     with bind(unet, together) as batch:
         cond = Condition(inputs["positive"], inputs["negative"], cfg)
-        return Denoiser(unet, batch, control)(inputs["x"], SIGMA, cond)
+        denoiser = Denoiser(unet, batch, control)
+        return [denoiser(inputs["x"] * (sigma / SIGMA), sigma, cond) for sigma in sigmas][-1]
 
 
 def merged_lora(adapter):
@@ -131,21 +188,39 @@ def merged_lora(adapter):
     return unet
 
 
-def moving_diffusers(adapter, inputs, unet, control=None):
+def moving_diffusers(adapter, inputs, unet, control=None, more=None, sigmas=(MOVING,)):
     """With a face, motion modules and windows, at the noise level MOVING."""
     keys = [site.adapter_key for site in SITES]
     branches = identity_branches(adapter, inputs["tokens"], keys, IdentityOptions(**FACE))
     cond = Condition(inputs["positive"], inputs["negative"], 3.5)
     seen = min(SEEN["length"], len(inputs["x"]))
-    with bind(unet, {i: [b] for i, b in branches.items()}) as batch, bind_motion(unet, random_motion(), seen, 0.9):
+    together = {index: [branch] for index, branch in branches.items()}
+    for index, branch in (more or {}).items():
+        together[index].append(branch)
+    with bind(unet, together) as batch, bind_motion(unet, random_motion(), seen, 0.9):
         denoiser = Denoiser(unet, batch, control, MOTION)
-        return WindowedDenoiser(denoiser, 5, VideoOptions("sliding", **SEEN))(inputs["x"], MOVING, cond)
+        windowed = WindowedDenoiser(denoiser, 5, VideoOptions("sliding", **SEEN))
+        return [windowed(inputs["x"] * (sigma / MOVING), sigma, cond) for sigma in sigmas][-1]
 
 
-def control_of(frames, strength=0.7):
-    control = FrameControl(tiny_controlnet(), hints_of, ControlOptions(strength))
+def control_of(frames, strength=0.7, reuse_every=1):
+    control = FeatureControl(tiny_controlnet(), hints_of, ControlOptions(strength, reuse_every=reuse_every))
     control.frames = list(frames)
     return control
+
+
+def track_of(inputs, following=False):
+    points = inputs["points"]
+    track = LandmarkTrack(points, torch.ones(len(points), dtype=torch.bool), Fraction(25), 400, 400)
+    wanted = placements(track)
+    return place(track, follow(wanted[0], wanted, 0.02)) if following else track
+
+
+def told(control, inputs, following=False):
+    """A ControlNet that looks at landmark and placement tokens for as long as the context lasts."""
+    cues = cues_of_track(track_of(inputs, following))
+    options = AnimateOptions(*TOLD["tokens"])
+    return bind_animate(control.network, random_animate(), cues, lambda: control.frames, options)
 
 
 def close(a, b):
@@ -219,10 +294,78 @@ def test_motion_modules_are_the_same(through_comfy, adapter, inputs):
 
 
 def test_everything_together_is_the_same(through_comfy, adapter, inputs):
-    """Face, LoRA, ControlNet, motion modules and windows, over forty frames."""
-    given = {**inputs, "x": inputs["long"]}
-    expected = moving_diffusers(adapter, given, merged_lora(adapter), control_of([0]))
+    """Face, LoRA, ControlNet, tokens, placement, features, motion modules and windows, over forty frames."""
+    given, control = {**inputs, "x": inputs["long"]}, control_of([0])
+    looks = feature_branches(random_animate().features, control.features, 1.3)
+    with told(control, inputs, following=True):
+        expected = moving_diffusers(adapter, given, merged_lora(adapter), control, looks)
     close(through_comfy["everything"], expected)
+
+
+def test_everything_reused_in_every_window_is_the_same(through_comfy, adapter, inputs):
+    given, control = {**inputs, "x": inputs["long"]}, control_of([0], reuse_every=2)
+    looks = feature_branches(random_animate().features, control.features, 1.3)
+    sigmas = (MOVING, MOVING_LATER)
+    with told(control, inputs, following=True):
+        expected = moving_diffusers(adapter, given, merged_lora(adapter), control, looks, sigmas)
+    close(through_comfy["everything_reused"], expected)
+    windows = len(through_comfy["rows"]["everything"])
+    assert len(through_comfy["rows"]["everything_reused"]) == windows == 3  # at the second step nothing runs
+
+
+@pytest.mark.parametrize("case", ["tokens", "follow", "features"])
+def test_animate_nets_own_modules_are_the_same(case, through_comfy, adapter, inputs):
+    control = control_of(range(3))
+    looks = feature_branches(random_animate().features, control.features, 1.3) if case == "features" else None
+    with told(control, inputs, following=case == "follow"):
+        expected = through_diffusers(adapter, inputs, IdentityOptions(**FACE), control=control, more=looks)
+    close(through_comfy[case], expected)
+    before = "control" if case == "tokens" else "tokens"
+    assert (through_comfy[case] - through_comfy[before]).abs().max() > 10 * TOLERANCE
+
+
+def test_tokens_in_calls_apart_are_the_same(through_comfy, adapter, inputs):
+    control = control_of(range(3))
+    with told(control, inputs):
+        expected = through_diffusers(adapter, {**inputs, "negative": inputs["odd"]}, control=control)
+    close(through_comfy["tokens_split"], expected)
+
+
+def test_tokens_reach_both_of_two_controls_that_share_a_network(through_comfy, adapter, inputs):
+    control = control_of(range(3), 0.7 + 0.4)
+    with told(control, inputs):
+        expected = through_diffusers(adapter, inputs, IdentityOptions(**FACE), control=control)
+    close(through_comfy["tokens_twice"], expected)
+
+
+@pytest.mark.parametrize("case", ["tokens_untrained", "tokens_off"])
+def test_tokens_that_do_nothing_are_bit_equal_to_none(case, through_comfy):
+    assert torch.equal(through_comfy[case], through_comfy["control"])
+
+
+def test_an_interrupted_run_leaves_the_controlnet_as_it_was(through_comfy):
+    assert through_comfy["interrupted"] == {"stopped": True, "hooks": 2}  # the two that the test itself hung in
+
+
+def test_positive_and_negative_share_a_run_of_the_controlnet(through_comfy):
+    assert through_comfy["rows"]["control"] == [6]  # three frames, twice
+    assert sorted(through_comfy["rows"]["tokens_split"]) == [3, 3]
+
+
+@pytest.mark.parametrize("case", ["reuse_1", "reuse", "reuse_again", "reuse_split"])
+def test_what_is_reused_is_the_same(case, through_comfy, adapter, inputs):
+    face = [IdentityOptions(**FACE)] if CASES[case]["identity"] else []
+    given = {**inputs, "negative": inputs[CASES[case].get("negative", "negative")]}
+    every = CASES[case]["control"].get("reuse_every", 1)
+    control = control_of(range(3), reuse_every=every)
+    expected = through_diffusers(adapter, given, *face, control=control, sigmas=CASES[case]["sigmas"])
+    close(through_comfy[case], expected)
+    runs = {"reuse_1": [6, 6], "reuse": [6], "reuse_again": [6, 6], "reuse_split": [3, 3]}[case]
+    assert through_comfy["rows"][case] == runs
+
+
+def test_reuse_is_not_exact(through_comfy):
+    assert (through_comfy["reuse"] - through_comfy["reuse_1"]).abs().max() > 10 * TOLERANCE
 
 
 def test_positive_and_negative_apart_are_the_same(through_comfy, adapter, inputs):

@@ -23,11 +23,13 @@ def main(comfyui: Path, pack: Path, folder: Path) -> None:
 
     unet_binding = importlib.import_module(f"{pack.name}.nodes.comfy_unet")
     inputs = load_file(folder / "inputs.safetensors")
-    made = {}
+    made, seen = {}, {}
     for name, case in json.loads((folder / "cases.json").read_text()).items():
-        made[name] = denoised(unet_binding, inputs, folder, case)
+        made[name] = denoised(unet_binding, inputs, folder, case, seen.setdefault(name, Seen()))
     save_file(made, folder / "denoised.safetensors")
     told = {"refused": refused(unet_binding), "painted": painted(folder, unet_binding)}
+    told["rows"] = {name: one.rows for name, one in seen.items()}
+    told["interrupted"] = interrupted(unet_binding, inputs, folder)
     (folder / "told.json").write_text(json.dumps(told))
 
 
@@ -127,7 +129,44 @@ def tiny_model(folder: Path, dtype=None):
     return comfy.model_patcher.ModelPatcher(model, load_device=cpu, offload_device=cpu)
 
 
-def denoised(unet_binding, inputs, folder: Path, case: dict):
+class Seen:
+    """The last ControlNet, and how many rows it was given, call by call."""
+
+    def __init__(self) -> None:
+        self.network, self.rows = None, []
+
+    def watch(self, network, fail: bool) -> None:
+        def note(_, __, given: dict) -> None:
+            self.rows.append(len(given["x"]))
+
+        def stop(*_) -> None:
+            raise InterruptedError
+
+        self.network = network
+        network.register_forward_pre_hook(note, with_kwargs=True)
+        if fail:
+            network.middle_block.register_forward_pre_hook(stop)
+
+    @property
+    def hooks(self) -> int:
+        """How many hooks hang in it, and how many of its modules have a forward of their own."""
+        modules = list(self.network.modules())
+        hanging = sum(len(one._forward_hooks) + len(one._forward_pre_hooks) for one in modules)
+        return hanging + sum("forward" in vars(one) for one in modules)
+
+
+def interrupted(unet_binding, inputs, folder: Path) -> dict:
+    """What hangs in a ControlNet whose run ended in the middle of it."""
+    control = {"strengths": [0.7], "animate": {"file": "trained"}, "fail": True}
+    seen = Seen()
+    try:
+        denoised(unet_binding, inputs, folder, {"sigma": 1.0, "cfg": 3.5, "identity": [], "control": control}, seen)
+    except InterruptedError:
+        return {"stopped": True, "hooks": seen.hooks}
+    return {"stopped": False}
+
+
+def denoised(unet_binding, inputs, folder: Path, case: dict, seen: Seen):
     import comfy.samplers
     import torch
 
@@ -135,7 +174,7 @@ def denoised(unet_binding, inputs, folder: Path, case: dict):
     model = with_identity(unet_binding, tiny_model(folder, dtype), folder, inputs["tokens"], case)
     texts = [[inputs["positive"], {}]], [[inputs[case.get("negative", "negative")], {}]]
     if case.get("control"):
-        texts = controlled(unet_binding, folder, texts, case["control"])
+        texts, model = controlled(unet_binding, folder, texts, model, case["control"], inputs["points"], seen)
     if case.get("window"):
         model = in_windows(model)
     if case.get("motion"):
@@ -143,7 +182,9 @@ def denoised(unet_binding, inputs, folder: Path, case: dict):
 
     class OneCall(comfy.samplers.Sampler):
         def sample(self, model_wrap, sigmas, extra_args, callback, noise, *_, **__):
-            return model_wrap(noise, sigmas[:1].expand(len(noise)), **extra_args)
+            for sigma in case.get("sigmas", [case["sigma"]]):
+                out = model_wrap(noise * (sigma / case["sigma"]), noise.new_full((len(noise),), sigma), **extra_args)
+            return out
 
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(*texts)
@@ -170,8 +211,31 @@ def everywhere(weight: float | None):
     return None if weight is None else lambda frames, h, w: torch.full((len(frames), 1, h, w), weight)
 
 
-def controlled(unet_binding, folder: Path, texts, case: dict):
-    """Both conditionings with a tiny ControlNet, and another before it if the case says so."""
+def track_of(core: str, points):
+    """A track of points on a picture of 400 by 400."""
+    from fractions import Fraction
+
+    import torch
+
+    kind = importlib.import_module(f"{core}.types").LandmarkTrack
+    return kind(points, torch.ones(len(points), dtype=torch.bool), Fraction(25), 400, 400)
+
+
+def animated(unet_binding, folder: Path, case: dict, points):
+    """A tiny AnimateNet of a file, told of a track."""
+    core = unet_binding.__package__.replace(".nodes", ".portraittalk_core")
+    animates = importlib.import_module(unet_binding.__name__.replace("comfy_unet", "comfy_animate"))
+    nets = importlib.import_module(f"{core}.diffusion.animate_net")
+    net = nets.load_animate_net(folder / f"animate_{case['file']}.safetensors", unet_binding.OPERATIONS)
+    track = track_of(core, points)
+    if case.get("follow"):
+        track = animates.following(track)
+    options = nets.AnimateOptions(*case.get("tokens", (1.0, 1.0)))
+    return animates, animates.BoundAnimate(animates.managed_animate(net), track, options)
+
+
+def controlled(unet_binding, folder: Path, texts, model, case: dict, points, seen: Seen):
+    """Both conditionings with a tiny ControlNet, and another before it if the case says so; the MODEL that looks."""
     import comfy.cldm.cldm
     import comfy.controlnet
     import comfy.ops
@@ -188,7 +252,11 @@ def controlled(unet_binding, folder: Path, texts, case: dict):
     network = comfy.cldm.cldm.ControlNet(**config, operations=comfy.ops.manual_cast, dtype=torch.float32)
     names = {name.removeprefix("control_model."): t for name, t in load_file(folder / "control.safetensors").items()}
     network.load_state_dict(names)
-    cpu = torch.device("cpu")
+    seen.watch(network, case.get("fail", False))
+    cpu, animate = torch.device("cpu"), None
+    if case.get("animate"):
+        animates, animate = animated(unet_binding, folder, case["animate"], points)
+        model = animates.with_features(model, animate.patcher, animate.features, case["animate"].get("features", 0.0))
     for strength in case["strengths"]:
         net = comfy.controlnet.ControlNet(network, load_device=cpu)
         if case.get("stock"):
@@ -197,10 +265,11 @@ def controlled(unet_binding, folder: Path, texts, case: dict):
                      for text in texts]  # fmt: skip
             continue
         control = controls.ComfyFrameControl(
-            net, hints_of, controls.Cursor(case.get("first", 0)), strength, maps=everywhere(case.get("weight"))
-        )
-        texts = [controls.with_control(text, control) for text in texts]
-    return texts
+            net, hints_of, controls.Cursor(case.get("first", 0)), strength, maps=everywhere(case.get("weight")),
+            animate=animate, reuse_every=case.get("reuse_every", 1),
+        )  # fmt: skip
+        texts = controls.with_control(texts, control)
+    return texts, model
 
 
 def moved(unet_binding, folder: Path, model, case: dict):
