@@ -131,6 +131,7 @@ def _add_render(commands: argparse._SubParsersAction) -> None:
     _file(parser, "--track", "IN.safetensors", "track made by `landmarks` or `track`")
     _file(parser, "--speech", "IN", "sound or video file that becomes the video's sound; none if left out", False)
     _file(parser, "--out", "OUT.mp4", "video to write")
+    parser.add_argument("--fps", metavar="RATE", help="frames per second of the video; if not given, the track's own")
     parser.add_argument(
         "--transfer",
         choices=("auto", "absolute", "relative"),

@@ -123,7 +123,7 @@ def render(args: argparse.Namespace) -> None:
     from .pipelines.talk import render_track
     from .render.warp import check_same_shape
 
-    driving = _load_track(args.track)
+    driving = _at_fps(_load_track(args.track), args.fps)
     portrait = _find_portrait(args)
     try:
         check_same_shape(driving, portrait.landmarks.width, portrait.landmarks.height)
@@ -265,10 +265,19 @@ def _find_portrait(args: argparse.Namespace) -> Portrait:
 
 
 def _load_track(path: Path) -> LandmarkTrack:
-    from .media.records import load_record
-    from .types import LandmarkTrack
+    from .face.track_file import load_track
 
-    return load_record(LandmarkTrack, path)
+    return load_track(path)
+
+
+def _at_fps(track: LandmarkTrack, fps: str | None) -> LandmarkTrack:
+    """The track at the rate that is asked for, with a note where that is another."""
+    from .motion.track_times import at_fps
+
+    made = track if fps is None else at_fps(track, fps)
+    if made.fps != track.fps:
+        print(f"The track's {len(track)} frames at {float(track.fps):g} fps became {len(made)} at {float(made.fps):g}.")
+    return made
 
 
 def _say_made(result: TalkResult, took_s: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from ..checks import check_choice
 from ..errors import InputError
 from ..face import topology as topo
 from ..face.mesh import MeshBackend, detect_faces, find_portrait, open_mesh
+from ..media.container import open_media
 from ..media.video import VideoWriter
 from ..motion.embedded import plan_motion
 from ..motion.engines import MotionEngine, open_engine
@@ -24,10 +26,13 @@ from ..render.warp import REACH, PortraitRenderer, check_same_shape
 from ..threads import one_torch_thread
 from ..types import LandmarkTrack, MotionOptions, MotionPlan, Portrait, Speech
 
+log = logging.getLogger(__name__)
+
 Progress = Callable[[int, int], None]
 Sound = Path | Speech | tuple[Tensor, int] | None
 TRANSFERS = ("auto", "absolute", "relative")
 NEAR = 0.15  # of the picture: a track whose middle is this near to a face may have been made on it
+LENGTHS_DIFFER_S = 0.1  # less between sound and track is rounding, or what an encoder adds
 SPAN = 64  # frames whose landmarks exist at once
 
 
@@ -171,6 +176,8 @@ def render_track(
 ) -> TalkResult:
     """Let a portrait follow a landmark track.
 
+    The video lasts as long as the track: a longer sound is cut, which is told, and silence follows a shorter one.
+
     Args:
         portrait: picture and landmarks of the face that is to move.
         track: where its landmarks go, or another face's track.
@@ -187,6 +194,7 @@ def render_track(
         OutputError: the file cannot be written.
     """
     started = time.perf_counter()
+    compare_lengths(track.seconds, sound)
     fitted = fit_track(portrait, track, transfer)
     with _writer(out, portrait, track.fps, sound, crf) as writer:
         pictures = PortraitRenderer(portrait, needed_reach_px(portrait, fitted)).render(fitted)
@@ -207,6 +215,37 @@ def fit_track(portrait: Portrait, track: LandmarkTrack, transfer: str = "auto") 
     if transfer == "absolute" or (transfer == "auto" and belongs_to(track, portrait.landmarks)):
         return track
     return transfer_motion(track, portrait.landmarks)
+
+
+def compare_lengths(track_s: float, sound: Sound) -> None:
+    """Tell where a sound does not last as long as the track that it is to go with.
+
+    Args:
+        track_s: length of the track, and so of the video.
+        sound: see `render_track`.
+    """
+    sound_s = _seconds_of(sound)
+    if sound_s is None or abs(sound_s - track_s) < LENGTHS_DIFFER_S:
+        return
+    if sound_s > track_s:
+        log.warning(
+            "the landmarks last %.2f s, the sound %.2f s: the video ends with the landmarks, the sound is cut there. "
+            "Make landmarks of the whole sound if it is to be kept.", track_s, sound_s,
+        )  # fmt: skip
+    else:
+        log.info("the landmarks last %.2f s, the sound %.2f s: silence follows it.", track_s, sound_s)
+
+
+def _seconds_of(sound: Sound) -> float | None:
+    """Length of a sound; None where there is none, or only decoding would tell."""
+    if isinstance(sound, tuple):
+        return sound[0].shape[-1] / sound[1]
+    if sound is None or isinstance(sound, Speech):
+        return sound and sound.seconds
+    with open_media(Path(sound)) as file:
+        if file.streams.audio and file.streams.audio[0].duration:
+            return float(file.streams.audio[0].duration * file.streams.audio[0].time_base)
+        return file.duration / 1e6 if file.duration else None  # FFmpeg counts a file's length in microseconds
 
 
 def needed_reach_px(portrait: Portrait, track: LandmarkTrack) -> float:

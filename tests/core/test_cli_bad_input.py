@@ -294,3 +294,17 @@ def test_track_rejects_sound_without_pictures(folder, capsys):
 def test_mesh_model_that_is_missing_is_named(folder, capsys):
     assert talk(folder, "--mesh-backend", "tasks", "--mesh-model", str(folder / "absent.task")) == 2
     assert "absent.task" in complaint(folder, capsys)
+
+
+def test_render_takes_a_track_to_another_rate_by_time(folder, capsys):
+    still = np.zeros((10, 478, 3), np.float32)
+    from portraittalk_core.face.mesh import find_portrait
+
+    still[:] = find_portrait(torch.from_numpy(FACE.copy())).landmarks.points.numpy()
+    save_record(LandmarkTrack(torch.from_numpy(still), torch.ones(10, dtype=torch.bool), Fraction(20), 512, 512),
+                folder / "t.safetensors")  # fmt: skip
+    words = ["--portrait", folder / "portrait.png", "--track", folder / "t.safetensors", "--fps", "30"]
+    assert cli.main(["render", *map(str, words), "--out", str(folder / "out" / "o.mp4")]) == 0
+    made = probe_video(folder / "out" / "o.mp4")
+    assert (made.num_frames, made.fps) == (15, 30)
+    assert "10 frames at 20 fps became 15 at 30" in capsys.readouterr().out

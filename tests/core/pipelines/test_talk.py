@@ -133,3 +133,20 @@ def test_talk_accepts_eight_kilohertz_and_odd_sizes(astronaut, tmp_path):
     assert result.num_frames == 13
     with av.open(str(tmp_path / "odd.mp4")) as file:
         assert (file.streams.video[0].width, file.streams.video[0].height) == (334, 402)
+
+
+@pytest.mark.parametrize(("kind", "frames"), [("file", 30), ("waveform", 30), ("speech", 30), ("file", 90)])
+def test_a_track_sets_the_length_and_a_longer_sound_is_told(kind, frames, astronaut, speech, tmp_path, caplog):
+    """3 s of sound."""
+    with wave.open(str(SAMPLE)) as whole, wave.open(str(tmp_path / "s.wav"), "wb") as part:
+        part.setparams(whole.getparams())
+        part.writeframes(whole.readframes(3 * whole.getframerate()))
+    sound = {"file": tmp_path / "s.wav", "waveform": (speech.waveform[None], 16000), "speech": speech}[kind]
+    points = astronaut.landmarks.points.expand(frames, -1, -1).contiguous()
+    track = LandmarkTrack(points, torch.ones(frames, dtype=torch.bool), Fraction(25), 512, 512)
+    assert render_track(astronaut, track, tmp_path / "o.mp4", sound=sound).num_frames == frames
+    with av.open(str(tmp_path / "o.mp4")) as file:
+        heard = file.streams.audio[0]
+        assert abs(float(heard.duration * heard.time_base) - frames / 25) <= 2 / 25
+    cut = "the landmarks last 1.20 s, the sound 3.00 s: the video ends with the landmarks" in caplog.text
+    assert cut == (frames == 30)

@@ -1,0 +1,49 @@
+"""Reads a track's file, and closes the gaps of one that another program has written with faceless frames in it."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..media.records import load_record
+from ..types import LandmarkTrack
+from .mesh_follow import filled
+
+log = logging.getLogger(__name__)
+
+
+def load_track(path: Path) -> LandmarkTrack:
+    """A landmark track from its file.
+
+    Frames without a face (NaN, or all zero where `valid` says that nothing was seen) go straight from the last seen
+    to the next one, at the ends they show the nearest; `valid` is False there, and their count is logged.
+
+    Raises:
+        MediaError: missing, damaged, something else, or without any face.
+    """
+    return load_record(_Mended, path)
+
+
+class _Mended(LandmarkTrack):
+    @classmethod
+    def from_record(cls, tensors: dict[str, Tensor], metadata: dict[str, str]) -> LandmarkTrack:
+        points, valid = tensors.get("points"), tensors.get("valid")
+        if points is None or valid is None or points.ndim != 3 or len(points) != len(valid) or not len(points):
+            return LandmarkTrack.from_record(tensors, metadata)  # which tells what is wrong
+        lost = ~torch.isfinite(points).flatten(1).all(1) | (~valid.bool() & (points == 0).flatten(1).all(1))
+        if lost.all():
+            raise InputError(f"none of its {len(points)} frames holds a face; make the track of another video.")
+        if lost.any():
+            points = filled([None if gone else p for gone, p in zip(lost.tolist(), points, strict=True)], "interpolate")
+            log.warning(
+                "%d of the track's %d frames hold no face: they are filled in between those before and after.",
+                int(lost.sum()), len(points),
+            )  # fmt: skip
+        return LandmarkTrack.from_record({**tensors, "points": points, "valid": valid & ~lost}, metadata)
+
+
+_Mended.__name__ = LandmarkTrack.__name__  # what a file is called that is none
