@@ -1,0 +1,155 @@
+"""Makes tokens of a style, and holds the attention by which every transformer block of the UNet looks at them.
+
+Untrained it adds exactly nothing.
+Shapes: B rows of a batch, N pixels, T tokens, C channels of a site, E width of the tokens, D numbers of a style.
+Source: SVP, section 3.3 "Style Projection"; `design/svp.md` 3a, sizes are this project's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch import Tensor, nn
+
+from ..checks import check_finite, check_shape
+from ..errors import InputError
+from ..layers.attention import attend
+from ..media.atomic import whole_file
+from ..weights.load import fill, read_metadata, read_tensors
+from ..weights.style_attention_files import LAYOUT, StyleSizes, read_style_sizes
+
+
+class StyleTokens(nn.Module):
+    """A style becomes a few tokens.
+
+    Args:
+        style_width: numbers of a style, D.
+        width: of a token, E.
+        num_tokens: of a style, T.
+        ops: where Linear and LayerNorm come from; ComfyUI gives its own.
+    """
+
+    def __init__(self, style_width: int = 256, width: int = 768, num_tokens: int = 4, ops: ModuleType = nn) -> None:
+        super().__init__()
+        self.proj = ops.Linear(style_width, width * num_tokens)
+        self.norm = ops.LayerNorm(width)
+        self.num_tokens = num_tokens
+
+    def forward(self, styles: Tensor) -> Tensor:
+        """(B, T, E) tokens of styles (B, D)."""
+        check_shape(styles, f"B {self.proj.in_features}", "the styles")
+        return self.norm(self.proj(styles).unflatten(1, (self.num_tokens, -1)))
+
+
+class StyleSite(nn.Module):
+    """The attention to style of one transformer block, after the one to text; its last layer starts at zero.
+
+    Args:
+        width: channels of the block, C.
+        token_width: E.
+        ops: where Linear and LayerNorm come from.
+    """
+
+    def __init__(self, width: int, token_width: int = 768, ops: ModuleType = nn) -> None:
+        super().__init__()
+        self.norm = ops.LayerNorm(width)
+        self.to_q = ops.Linear(width, width, bias=False)
+        self.to_k = ops.Linear(token_width, width, bias=False)
+        self.to_v = ops.Linear(token_width, width, bias=False)
+        self.to_out = ops.Linear(width, width, bias=False)
+        # ComfyUI's layers leave their memory as it was
+        nn.init.ones_(self.norm.weight)
+        nn.init.zeros_(self.norm.bias)
+        for layer, size in ((self.to_q, width), (self.to_k, token_width), (self.to_v, token_width)):
+            nn.init.normal_(layer.weight, std=size**-0.5)
+        nn.init.zeros_(self.to_out.weight)
+
+    def keys_values(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (B, T, C) of tokens (B, T, E)."""
+        return self.to_k(tokens), self.to_v(tokens)
+
+    def forward(self, hidden: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:
+        """What is to be added to a block's hidden states (B, N, C), of keys and values (B, T, C)."""
+        return self.to_out(attend(self.to_q(self.norm(hidden)), keys, values, heads))
+
+
+class StyleAttention(nn.Module):
+    """Everything a style attention file holds, under the file's names: `style_proj.…`, `1.to_q.weight`, ….
+
+    Args:
+        sizes: of tokens and sites, and the space of the styles it was trained on.
+        ops: where Linear and LayerNorm come from; ComfyUI gives its own.
+    """
+
+    def __init__(self, sizes: StyleSizes, ops: ModuleType = nn) -> None:
+        super().__init__()
+        self.space = sizes.space
+        self.style_proj = StyleTokens(sizes.style_width, sizes.token_width, sizes.num_tokens, ops)
+        for number, width in sizes.widths.items():
+            self.add_module(number, StyleSite(width, sizes.token_width, ops))
+
+    def site(self, number: str) -> StyleSite:
+        """The attention of a transformer block, by the number of its cross-attention: "1", "3", …, "31"."""
+        return self.get_submodule(number)
+
+    def tokens(self, styles: Tensor) -> Tensor:
+        """(B, T, E) tokens of styles (B, D)."""
+        return self.style_proj(styles.to(self.style_proj.proj.weight))
+
+    def check_space(self, space: str, source: str) -> None:
+        """Check that styles of a space are what it was trained on.
+
+        Raises:
+            InputError: another space.
+        """
+        if space != self.space:
+            raise InputError(
+                f"the style {source} lives in the space {space}, but this style attention was trained on "
+                f"{self.space}; make the style with the extractor that belongs to it."
+            )
+
+
+def new_style_attention(sizes: StyleSizes, seed: int = 0) -> StyleAttention:
+    """An untrained one, which adds nothing until it has learnt."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return StyleAttention(sizes)
+
+
+def load_style_attention(path: Path, ops: ModuleType = nn) -> StyleAttention:
+    """A style attention from its file, ready for inference.
+
+    Args:
+        path: .safetensors.
+        ops: where Linear and LayerNorm come from; ComfyUI gives its own.
+
+    Raises:
+        MissingDependency: no such file.
+        InputError: damaged, no style attention, or one for another base model.
+    """
+    path = Path(path)
+    tensors = read_tensors(path)
+    sizes = read_style_sizes(tensors, read_metadata(path), path.name)
+    for name, tensor in tensors.items():
+        check_finite(tensor, f"{name} of {path.name}")
+    with torch.device("meta"):
+        net = StyleAttention(sizes, ops)
+    return fill(net.to_empty(device="cpu"), tensors, path.name)
+
+
+def save_style_attention(net: StyleAttention, path: Path, metadata: Mapping[str, str] | None = None) -> Path:
+    """Write a style attention as safetensors, whole or not at all.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    from safetensors.torch import save
+
+    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
+    told = {"layout": LAYOUT, "base": "SD1.5", "space": net.space, **(metadata or {})}
+    with whole_file(Path(path)) as part:
+        part.write_bytes(save(kept, told))
+    return Path(path)

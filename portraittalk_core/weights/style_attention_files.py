@@ -1,0 +1,61 @@
+"""What a style attention file holds, by names, shapes and metadata.
+
+Source: this project's own layout, `design/svp.md` 3a.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..errors import InputError
+
+LAYOUT, BASE = "style_attention", "SD1.5"  # as the metadata says it
+NUMBERS = tuple(str(number) for number in range(1, 33, 2))  # cross-attentions of SD1.5's UNet, as adapters count them
+TOKEN_WIDTHS = {1024: "Stable Diffusion 2", 2048: "SDXL"}
+_SITE = re.compile(r"^(\d+)\.to_k\.weight$")
+_ADVICE = "Use a file that `portraittalk train style` has made in its attention stage."
+
+
+@dataclass(frozen=True)
+class StyleSizes:
+    """Everything that says how large a style attention is, and what styles it knows."""
+
+    widths: Mapping[str, int]  # channels of the UNet's transformer blocks, by their cross-attention's number
+    space: str  # of the styles it was trained on
+    style_width: int = 256  # numbers of a style
+    token_width: int = 768
+    num_tokens: int = 4
+
+
+def read_style_sizes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], name: str) -> StyleSizes:
+    """The sizes of a style attention, of its file.
+
+    Args:
+        tensors: of the file.
+        metadata: of the file.
+        name: of the file, for messages.
+
+    Raises:
+        InputError: no style attention, or one for another base model.
+    """
+    for key, wanted in (("layout", LAYOUT), ("base", BASE)):
+        if metadata.get(key) != wanted:
+            found = metadata.get(key, "nothing")
+            raise InputError(f"{name} is no style attention for {BASE}: its {key} says {found}. {_ADVICE}")
+    if not metadata.get("space"):
+        raise InputError(f"{name} does not say on what styles it was trained. {_ADVICE}")
+    found = {match[1]: tensor for key, tensor in tensors.items() if (match := _SITE.match(key))}
+    proj, norm = tensors.get("style_proj.proj.weight"), tensors.get("style_proj.norm.weight")
+    if set(found) != set(NUMBERS) or proj is None or norm is None or proj.ndim != 2 or norm.ndim != 1:
+        raise InputError(f"{name} is no complete style attention: {len(found)} of {len(NUMBERS)} sites. {_ADVICE}")
+    token_width = len(norm)
+    if token_width in TOKEN_WIDTHS:
+        raise InputError(f"{name} is for {TOKEN_WIDTHS[token_width]} (its tokens are {token_width} wide). {_ADVICE}")
+    if not token_width or len(proj) % token_width:
+        raise InputError(f"{name}: {len(proj)} numbers are no tokens of {token_width}. {_ADVICE}")
+    widths = {number: len(found[number]) for number in NUMBERS}
+    return StyleSizes(widths, metadata["space"], proj.shape[1], token_width, len(proj) // token_width)

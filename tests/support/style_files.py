@@ -1,0 +1,25 @@
+"""A style attention for the tiny UNet, with random weights where new ones have zeros."""
+
+from __future__ import annotations
+
+import torch
+
+WIDTHS, SPACE = (32, 64, 128, 128), "extractor:test"
+
+
+def style_attention(style_width: int = 8, token_width: int = 48, trained: bool = True):
+    """For `tiny_unet.tiny_unet`."""
+    from portraittalk_core.diffusion.sites import SITES
+    from portraittalk_core.style.projection import new_style_attention
+    from portraittalk_core.weights.style_attention_files import StyleSizes
+
+    level = {320: 0, 640: 1, 1280: 3}
+    widths = {site.adapter_key: WIDTHS[level[site.width]] for site in SITES}
+    net = new_style_attention(StyleSizes(widths, SPACE, style_width, token_width), seed=3)
+    if trained:
+        torch.manual_seed(4)
+        with torch.no_grad():
+            for number in widths:
+                net.site(number).to_out.weight.normal_(std=0.3)
+                net.site(number).norm.weight.normal_(mean=1.0, std=0.1)
+    return net.eval().requires_grad_(False)
