@@ -28,6 +28,7 @@ class Batch:
 
     labels: Sequence[int] = (POSITIVE,)
     sigma: float = 0.0
+    frames: Sequence[int] = ()  # numbers of a part's frames in the video; empty: from 0
     texts: TextKeys = field(default_factory=TextKeys)
 
 

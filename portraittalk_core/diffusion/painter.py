@@ -18,6 +18,7 @@ from ..checks import check_range
 from ..errors import InputError
 from ..layers.attention import Branch
 from ..layers.temporal import check_frames
+from ..style.projection import StyleAttention
 from .animate_net import AnimateNet, AnimateOptions, Cues, bind_animate
 from .branches import Batch, bind
 from .control import FrameControl
@@ -26,6 +27,7 @@ from .feature_attention import FeatureControl, feature_branches
 from .samplers import SamplerOptions, sample
 from .schedule import schedule_of
 from .text_keys import TextKeys
+from .style_attention import FrameStyles, StyleRun, bind_style
 from .windowed import VideoOptions, WindowedDenoiser
 from .windows import free_noise_order
 
@@ -59,13 +61,22 @@ class FaceCues:
 
 
 @dataclass(frozen=True)
+class StyleCues:
+    """What the UNet is told of how the person speaks."""
+
+    net: StyleAttention
+    styles: FrameStyles
+
+
+@dataclass(frozen=True)
 class Animation:
-    """What holds frames to landmarks and to each other."""
+    """What holds frames to landmarks, to a style, and to each other."""
 
     control: FrameControl | None = None
     motion: MotionModules | None = None
     motion_strength: float = 1.0  # 0 is no motion module
     told: FaceCues | None = None  # needs a control; a FeatureControl for features
+    style: StyleCues | None = None
 
     def __post_init__(self) -> None:
         check_range(self.motion_strength, 0, 2, "the motion strength")
@@ -100,7 +111,7 @@ class DiffusersPainter:
         cond: what the frames are to show.
         branches: of the cross-attentions, by site; the face, for one.
         options: sampler, steps, seed, windows.
-        animation: ControlNet, AnimateNet and motion modules.
+        animation: ControlNet, AnimateNet, style and motion modules.
     """
 
     def __init__(
@@ -181,6 +192,9 @@ class DiffusersPainter:
                 if animation.moves:
                     seen = min(video.length, len(latents))
                     bound.enter_context(bind_motion(unet, animation.motion, seen, animation.motion_strength))
+                if animation.style is not None:
+                    run = StyleRun(animation.style.net, animation.style.styles, batch)
+                    bound.enter_context(bind_style(unet, run))
                 window = video if animation.moves else replace(video, length=max(len(latents), 1), overlap=0)
                 inner = Denoiser(unet, batch, animation.control, betas)
                 denoiser = WindowedDenoiser(inner, first, window, fixed)

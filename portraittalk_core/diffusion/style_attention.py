@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,6 +22,7 @@ from ..checks import check_finite, check_range, check_shape
 from ..errors import InputError
 from ..layers.attention import POSITIVE
 from ..style.projection import StyleAttention
+from .branches import Batch
 from .sites import HEADS, SITES
 
 if TYPE_CHECKING:
@@ -62,14 +63,6 @@ class FrameStyles:
         return self.styles[list(frames)], self.strengths[list(frames)]
 
 
-@dataclass
-class StyleRows:
-    """Which rows the UNet works on; whoever calls the UNet keeps it up to date."""
-
-    labels: Sequence[int] = (POSITIVE,)  # one for each chunk
-    frames: Sequence[int] = field(default_factory=lambda: range(0))  # numbers of a chunk's frames; empty: the first
-
-
 class StyleRun:
     """A style attention with the styles of a video: what each block adds, for the rows at hand.
 
@@ -79,15 +72,15 @@ class StyleRun:
     Args:
         net: the attention.
         styles: of every frame.
-        rows: which rows the UNet works on.
+        batch: which rows the UNet works on; whoever calls the UNet keeps it up to date.
     """
 
-    def __init__(self, net: StyleAttention, styles: FrameStyles, rows: StyleRows) -> None:
+    def __init__(self, net: StyleAttention, styles: FrameStyles, batch: Batch) -> None:
         width = net.style_proj.proj.in_features
         if styles.styles.shape[1] != width:
             found = styles.styles.shape[1]
             raise InputError(f"the style has {found} numbers, the style attention was trained on {width}.")
-        self.net, self.styles, self.rows = net, styles, rows
+        self.net, self.styles, self.batch = net, styles, batch
         self._asked: tuple | None = None
         self._tokens: Tensor | None = None
         self._factors: Tensor | None = None
@@ -100,7 +93,7 @@ class StyleRun:
 
     def add(self, number: str, hidden: Tensor, heads: int = HEADS) -> Tensor | None:
         """What a block adds to its hidden states (R, N, C); None adds nothing."""
-        labels = tuple(self.rows.labels)
+        labels = tuple(self.batch.labels)
         count, over = divmod(len(hidden), len(labels))
         if over:
             raise InputError(f"{len(hidden)} rows cannot be {len(labels)} chunks of as many frames.")
@@ -120,7 +113,7 @@ class StyleRun:
         return torch.cat([next(parts) if label == POSITIVE else nothing for label in labels])
 
     def _prepare(self, count: int, hidden: Tensor) -> None:
-        frames = tuple(self.rows.frames) or tuple(range(count))
+        frames = tuple(self.batch.frames) or tuple(range(count))
         if len(frames) != count:
             raise InputError(f"{count} frames are being denoised, but {len(frames)} were named for their style.")
         asked = (frames, hidden.device)

@@ -71,8 +71,10 @@ class WindowedDenoiser:
         return made
 
     def _window(self, x: Tensor, window: range, sigma: float, cond: Condition) -> Tensor:
+        frames = range(self.first + window.start, self.first + window.stop)
+        self.denoiser.batch.frames = frames
         if self.denoiser.control is not None:
-            self.denoiser.control.frames = range(self.first + window.start, self.first + window.stop)
+            self.denoiser.control.frames = frames
         return self.denoiser(x[window.start : window.stop], sigma, cond)
 
     def _windows(self, x: Tensor) -> tuple[Sequence[range], list[Tensor]]:

@@ -6,6 +6,7 @@ import torch
 from adapter_files import adapter_tensors, flat
 from control_files import tiny_controlnet
 from sd15_files import make_checkpoint
+from style_files import style_attention
 
 from portraittalk_core.animate.hints import track_hints
 from portraittalk_core.diffusion.animate_net import AnimateOptions, cues_of_track, new_animate_net
@@ -13,9 +14,10 @@ from portraittalk_core.diffusion.checkpoint import load_sd15
 from portraittalk_core.diffusion.control import FrameControl
 from portraittalk_core.diffusion.denoiser import Condition
 from portraittalk_core.diffusion.feature_attention import FeatureControl
-from portraittalk_core.diffusion.painter import Animation, DiffusersPainter, FaceCues, PaintOptions
+from portraittalk_core.diffusion.painter import Animation, DiffusersPainter, FaceCues, PaintOptions, StyleCues
 from portraittalk_core.diffusion.samplers import SamplerOptions
 from portraittalk_core.diffusion.sites import SITES
+from portraittalk_core.diffusion.style_attention import FrameStyles
 from portraittalk_core.errors import InputError
 from portraittalk_core.identity.adapter import IdentityOptions, build_adapter, identity_branches
 from portraittalk_core.types import LandmarkTrack
@@ -204,6 +206,28 @@ def test_an_animate_net_needs_its_control(controlnet, track):
         Animation(told=told)
     with pytest.raises(InputError, match="FeatureControl"):
         Animation(FrameControl(controlnet, track_hints(track)), told=replace(told, features=1.0))
+
+
+def styled(rows: int = 3, strength: float = 1.0) -> Animation:
+    styles = torch.randn(rows, 8, generator=torch.Generator().manual_seed(6))
+    return Animation(style=StyleCues(style_attention(), FrameStyles(styles, torch.full((rows,), strength))))
+
+
+def test_a_style_changes_frames_and_off_changes_nothing(file, cond, branches, frames):
+    painter = DiffusersPainter(load_sd15(file), cond, branches, OPTIONS)
+    plain = painter.paint(frames).latents
+    painter.animation = styled(strength=0.0)
+    assert torch.equal(painter.paint(frames).latents, plain)
+    painter.animation = styled()
+    assert not torch.allclose(painter.paint(frames).latents, plain, atol=1e-2)
+
+
+def test_a_style_that_changes_over_time_belongs_to_frames_not_to_batches(file, cond, frames):
+    painter = DiffusersPainter(load_sd15(file), cond, {}, OPTIONS, styled())
+    together = painter.paint(frames).latents
+    later = painter.paint(frames[1:], first=1).latents
+    torch.testing.assert_close(later, together[1:], atol=2e-4, rtol=0)
+    assert not torch.allclose(painter.paint(frames[1:], first=0).latents, later, atol=1e-3)
 
 
 def test_a_checkpoint_without_vae_is_refused(tmp_path, cond):

@@ -3,8 +3,9 @@ import torch
 from style_files import style_attention
 from tiny_unet import tiny_unet
 
+from portraittalk_core.diffusion.branches import Batch
 from portraittalk_core.diffusion.sites import SITES
-from portraittalk_core.diffusion.style_attention import FrameStyles, StyleRows, StyleRun, bind_style
+from portraittalk_core.diffusion.style_attention import FrameStyles, StyleRun, bind_style
 from portraittalk_core.errors import InputError
 from portraittalk_core.layers.attention import NEGATIVE, POSITIVE
 
@@ -33,7 +34,7 @@ def styles(rows: int = 1, strength: float = 1.0, seed: int = 9) -> FrameStyles:
 
 
 def run(unet, net, chosen, rows=None, chunks: int = 1):
-    with bind_style(unet, StyleRun(net, chosen, rows or StyleRows())), torch.no_grad():
+    with bind_style(unet, StyleRun(net, chosen, rows or Batch())), torch.no_grad():
         return unet(*given(chunks), return_dict=False)[0]
 
 
@@ -63,7 +64,7 @@ def test_block_matches_the_same_steps_written_out(unet, net):
         tokens = tokens.expand(FRAMES, -1, -1)
         seen = seen + attention(queries, tokens, tokens, need_weights=False)[0]
         expected = block.ff(block.norm3(seen)) + seen
-        with bind_style(unet, StyleRun(net, chosen, StyleRows())):
+        with bind_style(unet, StyleRun(net, chosen, Batch())):
             made = block(hidden, encoder_hidden_states=text)
     torch.testing.assert_close(made, expected, rtol=0, atol=1e-5)
 
@@ -78,7 +79,7 @@ def test_untrained_and_off_are_bit_equal_to_none(unet, net):
 
 def test_nothing_stays_behind_after_an_error(unet, net):
     expected = plain(unet)
-    with pytest.raises(KeyError), bind_style(unet, StyleRun(net, styles(), StyleRows())):
+    with pytest.raises(KeyError), bind_style(unet, StyleRun(net, styles(), Batch())):
         raise KeyError
     assert torch.equal(plain(unet), expected)
 
@@ -86,7 +87,7 @@ def test_nothing_stays_behind_after_an_error(unet, net):
 def test_style_of_each_frame_is_its_own(unet, net):
     several = styles(rows=6)
     frames = (4, 1, 5)
-    made = run(unet, net, several, StyleRows(frames=frames))
+    made = run(unet, net, several, Batch(frames=frames))
     for row, frame in enumerate(frames):
         alone = run(unet, net, FrameStyles(several.styles[frame : frame + 1], several.strengths[:1]))
         torch.testing.assert_close(made[row], alone[row], rtol=0, atol=1e-5)
@@ -94,23 +95,23 @@ def test_style_of_each_frame_is_its_own(unet, net):
 
 @pytest.mark.parametrize("labels", [(POSITIVE, NEGATIVE), (NEGATIVE, POSITIVE)])
 def test_negative_rows_get_no_style(unet, net, labels):
-    made = run(unet, net, styles(), StyleRows(labels, range(FRAMES)), chunks=2)
-    none, whole = plain(unet, 2), run(unet, net, styles(), StyleRows((POSITIVE, POSITIVE), range(FRAMES)), chunks=2)
+    made = run(unet, net, styles(), Batch(labels, range(FRAMES)), chunks=2)
+    none, whole = plain(unet, 2), run(unet, net, styles(), Batch((POSITIVE, POSITIVE), range(FRAMES)), chunks=2)
     for chunk, label in enumerate(labels):
         part = slice(chunk * FRAMES, (chunk + 1) * FRAMES)
         torch.testing.assert_close(made[part], (whole if label == POSITIVE else none)[part], rtol=0, atol=1e-5)
-    only = run(unet, net, styles(), StyleRows((NEGATIVE,), range(FRAMES)))
+    only = run(unet, net, styles(), Batch((NEGATIVE,), range(FRAMES)))
     assert torch.equal(only, plain(unet))
 
 
 def test_strength_scales_what_a_block_adds(net):
     hidden = torch.randn(2, 16, 64)
-    half, whole = (StyleRun(net, styles(strength=s), StyleRows()).add("5", hidden) for s in (0.5, 1.0))
+    half, whole = (StyleRun(net, styles(strength=s), Batch()).add("5", hidden) for s in (0.5, 1.0))
     torch.testing.assert_close(2 * half, whole)
 
 
 def test_kept_keys_are_made_anew_for_other_frames(unet, net):
-    several, rows = styles(rows=6), StyleRows()
+    several, rows = styles(rows=6), Batch()
     made = StyleRun(net, several, rows)
     hidden = torch.randn(FRAMES, 16, 64)
     rows.frames = range(0, 3)
@@ -118,24 +119,24 @@ def test_kept_keys_are_made_anew_for_other_frames(unet, net):
     rows.frames = range(3, 6)
     second = made.add("5", hidden)
     assert not torch.allclose(first, second, atol=1e-3)
-    fresh = StyleRun(net, several, StyleRows(frames=range(3, 6))).add("5", hidden)
+    fresh = StyleRun(net, several, Batch(frames=range(3, 6))).add("5", hidden)
     assert torch.equal(second, fresh)
 
 
 def test_rejects_what_does_not_fit(unet, net):
     with pytest.raises(InputError, match="style has 5 numbers.*trained on 8"):
-        StyleRun(net, FrameStyles(torch.zeros(1, 5), torch.ones(1)), StyleRows())
+        StyleRun(net, FrameStyles(torch.zeros(1, 5), torch.ones(1)), Batch())
     with pytest.raises(InputError, match="strength.*3"):
         FrameStyles(torch.zeros(1, 8), torch.full((1,), 3.0))
     with pytest.raises(InputError, match="not a number|finite|NaN|nan"):
         FrameStyles(torch.full((1, 8), float("nan")), torch.ones(1))
     with pytest.raises(InputError, match="there is no frame 6"):
-        run(unet, net, styles(rows=6), StyleRows(frames=(4, 5, 6)))
+        run(unet, net, styles(rows=6), Batch(frames=(4, 5, 6)))
     other = style_attention()
     other.add_module("5", torch.nn.Module())
     other.get_submodule("5").to_q = torch.nn.Linear(32, 32)
     with (
         pytest.raises(InputError, match="32 wide at site 5, the UNet 64"),
-        bind_style(unet, StyleRun(other, styles(), StyleRows())),
+        bind_style(unet, StyleRun(other, styles(), Batch())),
     ):
         pass
