@@ -1,4 +1,4 @@
-"""What `portraittalk train` does: makes or fits a mouth network, or trains IdentityNet or AnimateNet."""
+"""What `portraittalk train` does: makes or fits a mouth network, or trains IdentityNet, AnimateNet or style."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ from .errors import InputError
 
 if TYPE_CHECKING:
     from .training.held_out import HeldOutScore
+    from .training.style_stage import StyleScore
 
 EXAMPLES = """examples:
   portraittalk train mouth --out mouth.safetensors                 (from nothing: synthesises 10 h of speech, trains)
   portraittalk train mouth --videos my_clips --out me.safetensors  (fits the network to the person in the videos)
   portraittalk talk --engine me.safetensors --portrait me.jpg --speech hello.wav --out hello.mp4
   portraittalk train identity --config identity.toml              (fine-tunes a face adapter for SD1.5, see README)
-  portraittalk train animatenet --config animatenet.toml          (landmark control and motion, see README)"""
+  portraittalk train animatenet --config animatenet.toml          (landmark control and motion, see README)
+  portraittalk train style --config style.toml                    (what tells how someone speaks, see README)"""
 SUFFIXES = (".safetensors",)
 
 
 def add_train(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
-    choices = ("mouth", "identity", "animatenet")
-    parser.add_argument("what", choices=choices, help="from speech to mouth; a face into SD1.5; its motion")
+    choices = ("mouth", "identity", "animatenet", "style")
+    told = "from speech to mouth; a face into SD1.5; its motion; how someone speaks"
+    parser.add_argument("what", choices=choices, help=told)
     parser.add_argument("--out", metavar="OUT.safetensors", type=Path, help="mouth: weight file to write")
-    parser.add_argument(
-        "--config", metavar="FILE.toml", type=Path, help="identity, animatenet: checkpoint, data, out, …"
-    )
+    parser.add_argument("--config", metavar="FILE.toml", type=Path, help="the others: out, data, checkpoint, …")
     speaker = parser.add_argument_group("fit to a speaker")
     speaker.add_argument("--videos", metavar="FOLDER", type=Path, help="videos of one person, a minute or more in all")
     speaker.add_argument("--base", metavar="FILE", type=Path, help="network to begin with; if not given, ours")
@@ -47,7 +48,8 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 def train(args: argparse.Namespace) -> None:
     """Train what was asked for and say how good it is."""
     if args.what != "mouth":
-        {"identity": _train_identity, "animatenet": _train_animatenet}[args.what](args)
+        others = {"identity": _train_identity, "animatenet": _train_animatenet, "style": _train_style}
+        others[args.what](args)
         return
     if args.out is None:
         raise InputError("train mouth needs --out OUT.safetensors: where the network is to be written.")
@@ -83,6 +85,28 @@ def _train_animatenet(args: argparse.Namespace) -> None:
         made = train_animate(config, on_progress)
     files = ", ".join(f"{name}: {path}" for name, path in made.files.items())
     print(f"After {made.training.steps} steps: {files}")
+
+
+def _train_style(args: argparse.Namespace) -> None:
+    from .training.style_config import load_style_config
+    from .training.style_stage import train_style
+
+    if args.config is None:
+        raise InputError("train style needs --config FILE.toml; README shows one.")
+    config = load_style_config(args.config)
+    with progress_bar("training") as on_progress:
+        made = train_style(config, on_progress)
+    heading = ("style from", "strength before", "after", "accuracy before", "after", "σ before", "after")
+    rows = [_style_row(name, made.before[name], made.after[name]) for name in made.after]
+    print_table("how well styles are told apart, on clips that training did not see", [heading, *rows])
+    chance = 1 / made.after["both"].num_styles
+    print(f"Chance is {chance:.1%}. The extractor, after {made.training.steps} steps, is in {made.extractor}")
+
+
+def _style_row(name: str, before: StyleScore, after: StyleScore) -> tuple[str, ...]:
+    pairs = ((before.strength, after.strength, ".2f"), (before.accuracy, after.accuracy, ".1%"))
+    pairs = (*pairs, (before.deviation, after.deviation, ".2f"))
+    return (name, *(f"{number:{form}}" for *numbers, form in pairs for number in numbers))
 
 
 def _from_nothing(args: argparse.Namespace) -> None:

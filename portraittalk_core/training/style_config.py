@@ -1,0 +1,120 @@
+"""The settings of style training's stages, and how they are read from a TOML file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..checks import check_choice, check_range
+from ..errors import InputError
+from ..style.features import AUDIO_WIDTHS, EXPRESSION_WIDTHS
+from ..weights.style_files import ExtractorSizes
+from .identity_config import read_settings, toml_reader
+from .trainer import TrainerConfig
+
+STAGES = ("extractor",)
+LABELS = ("video", "folder")
+
+
+@dataclass(frozen=True)
+class SyntheticStyles:
+    """Styles that are made up, to learn from where no videos are given: weak marks on strong content.
+
+    Source: `design/svp.md` 3h.
+    """
+
+    expression_styles: int = 64  # ways to move the face; with
+    vocal_styles: int = 16  # … ways to sound, every pair of the two is a style
+    mark: float = 0.25  # how far a style moves each feature, where content moves it by about 1
+    tempo: float = 0.1  # how far a style changes the size of movements, as a logarithm
+    nuisance: float = 0.1  # how far each clip is moved for no reason
+
+    def __post_init__(self) -> None:
+        check_range(self.expression_styles, 1, 100_000, "synthetic.expression_styles")
+        check_range(self.vocal_styles, 1, 100_000, "synthetic.vocal_styles")
+        for name in ("mark", "tempo", "nuisance"):
+            check_range(getattr(self, name), 0, 10, f"synthetic.{name}")
+        if self.expression_styles * self.vocal_styles < 2:
+            raise InputError("there must be two synthetic styles at least; raise expression_styles or vocal_styles.")
+
+
+@dataclass(frozen=True)
+class StyleTrainer(TrainerConfig):
+    """How long and how fast the extractor learns: SVP's Adam, which is AdamW without weight decay."""
+
+    steps: int = 2000
+    batch_size: int = 16  # styles that are in a batch
+    gradient_accumulation: int = 1  # the loss compares within a batch only
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.0
+    ema_decay: float = 0.99
+    sample_every: int = 0
+
+
+@dataclass(frozen=True)
+class StyleTraining:
+    """What to train style on, from what, and how."""
+
+    out: Path  # folder for the weight file, checkpoints and the log
+    stage: str = "extractor"
+    data: Path | None = None  # folder that `portraittalk prepare` has made; None makes styles up
+    label: str = "video"  # clips of one video are of one style; "folder": those of videos in one folder
+    audio: str = "log-mel"  # or "whisper-tiny"
+    audio_encoder: Path | None = None  # weight file of Whisper tiny
+    expression: str = "landmarks"  # or "3dmm", "blendshapes", from expression.safetensors beside the landmarks
+    start: Path | None = None  # an extractor, or a StyleTalk checkpoint for the expression branch; None begins anew
+    frames: int = 64  # of a clip, at 25 a second
+    clips: int = 4  # of each style in a batch
+    width: int = 256  # of the style, and of the network
+    num_layers: int = 3
+    num_heads: int = 8
+    feed_forward: int = 1024
+    dropout: float = 0.1
+    drop_audio: float = 0.2  # share of clips that are shown without sound,
+    drop_expression: float = 0.2  # … without expression
+    constant: float = 1.0  # C of the loss
+    temperature: float = 0.1  # τ of the loss
+    synthetic: SyntheticStyles = field(default_factory=SyntheticStyles)
+    trainer: StyleTrainer = field(default_factory=StyleTrainer)
+
+    def __post_init__(self) -> None:
+        check_choice(self.stage, STAGES, "stage")
+        check_choice(self.label, LABELS, "label")
+        check_choice(self.audio, tuple(AUDIO_WIDTHS), "audio")
+        check_choice(self.expression, tuple(EXPRESSION_WIDTHS), "expression")
+        check_range(self.frames, 8, 256, "frames")
+        check_range(self.clips, 2, 256, "clips")
+        check_range(self.trainer.batch_size, 2, 4096, "trainer.batch_size")
+        for name in ("drop_audio", "drop_expression"):
+            check_range(getattr(self, name), 0, 1, name)
+        if self.drop_audio + self.drop_expression > 1:
+            raise InputError("drop_audio and drop_expression are more than 1 together; lower them.")
+        check_range(self.constant, 1e-6, 1e6, "constant")
+        check_range(self.temperature, 1e-6, 1e6, "temperature")
+        if self.data is not None and self.audio == "whisper-tiny" and self.audio_encoder is None:
+            raise InputError("audio = 'whisper-tiny' needs audio_encoder, the weight file of openai/whisper-tiny.")
+        _ = self.sizes
+
+    @property
+    def sizes(self) -> ExtractorSizes:
+        """Of the extractor that is trained."""
+        widths = AUDIO_WIDTHS[self.audio], EXPRESSION_WIDTHS[self.expression]
+        inside = self.width, self.num_layers, self.num_heads, self.feed_forward, self.dropout
+        return ExtractorSizes(self.audio, self.expression, *widths, *inside)
+
+
+def load_style_config(path: Path) -> StyleTraining:
+    """Read the settings from a TOML file; relative paths in it start at its own folder.
+
+    Raises:
+        InputError: not there, no TOML, an unknown or absent name, or a value of another type or out of range.
+        MissingDependency: Python 3.10 without tomli.
+    """
+    path, toml = Path(path), toml_reader()
+    if not path.is_file():
+        raise InputError(f"there is no configuration file {path}.")
+    try:
+        content = toml.loads(path.read_text(encoding="utf-8"))
+    except (toml.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid TOML: {error}.") from error
+    return read_settings(StyleTraining, content, path)
