@@ -141,7 +141,7 @@ class IdentityNetSampler(io.ComfyNode):
                 io.Latent.Output("latents", display_name="latent", tooltip="Of the frames; denoise 0: of the last."),
                 io.Image.Output("last_frame", display_name="last_frame", tooltip="To go on from."),
             ],
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
         )  # fmt: skip
 
     @classmethod
@@ -150,7 +150,7 @@ class IdentityNetSampler(io.ComfyNode):
         from .identity_run import Wanted, run
 
         wanted = Wanted(**given)
-        made = run(model, vae, (positive, negative), wanted, keep_frames, cls.hidden.unique_id)
+        made = run(model, vae, (positive, negative), wanted, keep_frames, cls.hidden)
         return io.NodeOutput(*made.outputs, ui=made.ui)
 
 
@@ -187,6 +187,12 @@ def _advanced_inputs() -> list[io.Input]:
             io.Int.Input(
                 "crf", default=16, min=0, max=40, optional=True,
                 tooltip="Quality of the video file: lower is better and larger; 16 shows no loss.",
+            )
+        ),
+        advanced(
+            io.Boolean.Input(
+                "resume", default=True, optional=True,
+                tooltip="Keep finished sections on disk until the video is whole: a job that was stopped goes on.",
             )
         ),
     ]  # fmt: skip

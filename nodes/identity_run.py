@@ -12,6 +12,7 @@ from ..portraittalk_core.errors import InputError
 from ..portraittalk_core.face.fit import check_size, fit_to, fitted
 from ..portraittalk_core.identity.adapter import IdentityOptions
 from ..portraittalk_core.pipelines.repaint import Watch, paint_latents, paint_track
+from ..portraittalk_core.pipelines.sections import Sections
 from ..portraittalk_core.pipelines.talk import driven_portrait
 from ..portraittalk_core.types import LandmarkTrack, as_fps
 from . import comfy_unet, convert, paths, texts
@@ -19,6 +20,7 @@ from .animate_control import AnimateControl
 from .comfy_painter import ComfyPainter, Sampling, batch_for
 from .cursor import Cursor
 from .progress import Progress, face_mesh, say
+from .resume import sections_of
 from .video import Kept
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ class Wanted:
     batch_size: int = 0
     fps: float = 25.0
     crf: int = 16
+    resume: bool = True
 
     def __post_init__(self) -> None:
         if (self.face_embedding is None) != (self.adapter is None):
@@ -77,15 +80,19 @@ class Gathered:
         self.last: Tensor | None = None
         self.progress = Progress()
 
-    def watch(self) -> Watch:
-        """What the core tells."""
+    def watch(self, sections: Sections | None) -> Watch:
+        """What the core tells, and where it keeps finished sections."""
         show = self.kept.and_show(self.progress)
 
         def on_picture(picture: Tensor) -> None:
             self.last = picture
             show(picture)
 
-        return Watch(self.progress, on_picture, self._on_latents)
+        return Watch(self.progress, on_picture, self._on_latents, sections)
+
+    def whole_latents(self) -> Tensor:
+        """All that were kept; those of an earlier run come from disk, so perhaps to another device."""
+        return torch.cat([one.to(self.latents[-1]) for one in self.latents])
 
     def _on_latents(self, latents: Tensor) -> None:
         if self.kept.all or not self.latents:
@@ -100,23 +107,25 @@ class Made:
     ui: Any
 
 
-def run(model, vae, conditioning: tuple, wanted: Wanted, keep_frames: str, node_id: str | None) -> Made:
+def run(model, vae, conditioning: tuple, wanted: Wanted, keep_frames: str, hidden) -> Made:
     """Paint the frames into a file in the temporary folder."""
     from comfy_api.input_impl import VideoFromFile
     from comfy_api.latest import ui
 
+    sections = None
+    if wanted.resume:
+        sections = sections_of((model, vae), conditioning, wanted, hidden.unique_id, hidden.dynprompt)
     bound, out = with_face(model, wanted), paths.new_temp_video()
-    if wanted.landmarks is not None:
-        gathered = _from_landmarks(bound, vae, conditioning, wanted, keep_frames, out)
-    else:
-        gathered = _from_latent(bound, vae, conditioning, wanted, keep_frames, out)
-    kept = gathered.kept
-    if keep_frames == "auto" and not kept.all:
-        say(node_id, kept.text)
+    paint = _from_latent if wanted.landmarks is None else _from_landmarks
+    gathered = paint(bound, vae, conditioning, wanted, keep_frames, out, sections)
+    kept, resumed = gathered.kept, sections.told if sections is not None else ""
+    text = "; ".join(filter(None, (kept.text, resumed)))
+    if resumed or (keep_frames == "auto" and not kept.all):
+        say(hidden.unique_id, text)
     images = convert.to_image(kept.pictures)
     last = convert.to_image([gathered.last])
-    latents = torch.cat(gathered.latents) if gathered.latents else vae.encode(last)
-    return Made((images, VideoFromFile(str(out)), {"samples": latents}, last), ui.PreviewText(kept.text))
+    latents = gathered.whole_latents() if gathered.latents else vae.encode(last)
+    return Made((images, VideoFromFile(str(out)), {"samples": latents}, last), ui.PreviewText(text))
 
 
 def with_face(model, wanted: Wanted):
@@ -131,7 +140,7 @@ def with_face(model, wanted: Wanted):
     return comfy_unet.bind_identity(model, wanted.adapter, tokens, options)
 
 
-def _from_landmarks(model, vae, conditioning, wanted: Wanted, keep_frames, out) -> Gathered:
+def _from_landmarks(model, vae, conditioning, wanted: Wanted, keep_frames, out, sections) -> Gathered:
     picture, track = convert.to_portrait(wanted.portrait), wanted.landmarks
     with face_mesh() as mesh:
         whole = driven_portrait(picture, track, "the portrait", mesh)
@@ -141,18 +150,18 @@ def _from_landmarks(model, vae, conditioning, wanted: Wanted, keep_frames, out) 
     drawn = None if wanted.control is None else fit.track(wanted.control.track)
     painter = _painter(model, vae, conditioning, wanted, (wanted.height, wanted.width), drawn)
     sound = convert.to_waveform(wanted.audio) if wanted.audio is not None else None
-    paint_track(face, moved, painter, out, sound=sound, crf=wanted.crf, watch=gathered.watch())
+    paint_track(face, moved, painter, out, sound=sound, crf=wanted.crf, watch=gathered.watch(sections))
     return gathered
 
 
-def _from_latent(model, vae, conditioning, wanted: Wanted, keep_frames, out) -> Gathered:
+def _from_latent(model, vae, conditioning, wanted: Wanted, keep_frames, out, sections) -> Gathered:
     latents = convert.to_latents(wanted.latent)
     height, width = (8 * side for side in latents.shape[2:])
     gathered = Gathered(keep_frames, len(latents), height * width * 3)
     drawn = None if wanted.control is None else wanted.control.track
     painter = _painter(model, vae, conditioning, wanted, (height, width), drawn)
     sound = convert.to_waveform(wanted.audio) if wanted.audio is not None else None
-    fps, watch = as_fps(wanted.fps), gathered.watch()
+    fps, watch = as_fps(wanted.fps), gathered.watch(sections)
     paint_latents(latents, painter, out, fps, sound=sound, crf=wanted.crf, watch=watch)
     return gathered
 

@@ -18,6 +18,7 @@ ADAPTERS, FACES, MOTION = (
     "animatediff_models",
 )  # folders of the models folder that users of other packs have
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+MOST_NAME = 1024  # a longer text is no file's name
 DEPTH = 3  # folders below input and output that are searched for tracks, at every refresh of the page
 
 
@@ -31,6 +32,27 @@ def temp_folder() -> Path:
 def new_temp_video() -> Path:
     """A name for a video in the temporary folder that no other run uses."""
     return temp_folder() / f"portraittalk_{uuid.uuid4().hex[:12]}.mp4"
+
+
+def unfinished_folder() -> Path:
+    """Where jobs that were stopped wait; not the temporary folder, which ComfyUI empties when it starts."""
+    return Path(folder_paths.get_user_directory()) / "portraittalk" / "unfinished"
+
+
+def stamps(name: str) -> list[tuple[int, int]]:
+    """When each file that a text may name was changed (ns), and its size; empty where it names none."""
+    if not 0 < len(name) < MOST_NAME or "\n" in name:
+        return []
+    folders = [path for paths, *_ in folder_paths.folder_names_and_paths.values() for path in paths]
+    folders += [path for kind in ("portraittalk", ADAPTERS, FACES, MOTION) for path in model_folders(kind)]
+    found = {Path(folder) / name for folder in (folder_paths.get_input_directory(), *folders)}
+    if folder_paths.annotated_filepath(name)[1] is not None:  # such as: name [output]
+        found.add(Path(folder_paths.get_annotated_filepath(name)))
+    try:
+        stats = [path.stat() for path in sorted(found) if path.is_file()]
+    except (OSError, ValueError):  # no name for a file, after all
+        return []
+    return sorted({(stat.st_mtime_ns, stat.st_size) for stat in stats})
 
 
 def new_output(prefix: str) -> tuple[Path, str, str]:

@@ -227,7 +227,7 @@ def _each_batch(
             section = _painted(paint(source.take(one), on_step, done, fixed), done, painter, watch.sections)
         else:
             source.skip(range(done, section.stop))
-            painter.batch = min(painter.batch, section.batch)  # what was too much then is too much now
+            painter.batch = section.batch  # as the run that began it: what was too much then is too much now
         kept = _last(kept, section.latents, painter)
         if watch.on_latents and section.latents is not None:
             watch.on_latents(section.latents)

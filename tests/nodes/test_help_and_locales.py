@@ -75,6 +75,7 @@ def stubs() -> dict[str, ModuleType]:
     """What the nodes import from ComfyUI at the top of their files."""
     names = (
         "Audio",
+        "Boolean",
         "ClipVision",
         "Combo",
         "Conditioning",
@@ -91,7 +92,7 @@ def stubs() -> dict[str, ModuleType]:
         "Custom": lambda name: Kind,
         "ComfyNode": object,
         "Schema": Schema,
-        "Hidden": SimpleNamespace(unique_id=0),
+        "Hidden": SimpleNamespace(unique_id=0, dynprompt=1),
     }
     latest, folders, pack = (ModuleType(name) for name in ("comfy_api.latest", "folder_paths", PACK))
     latest.io, latest.ui, latest.ComfyExtension = SimpleNamespace(**kinds, **others), None, object
@@ -202,6 +203,7 @@ def test_help_tells_of_every_input_with_range_and_default(schemas, node):
             assert span == (f"{low} to {high}" if options["max"] < NO_LIMIT else f"{low} and up")
         if "default" in options:
             value = options["default"]
+            value = {True: "on", False: "off"}[value] if isinstance(value, bool) else value
             assert default == (value if isinstance(value, str) else f"{value:g}".replace("-", "−"))
         if socket.options.get("options"):
             assert span == ", ".join(socket.options["options"])
