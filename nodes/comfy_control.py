@@ -103,12 +103,7 @@ class ComfyFrameControl(comfy.controlnet.ControlBase):
 
     def frames(self, count: int, transformer_options: dict) -> list[int]:
         """Numbers of the frames in a chunk of the batch."""
-        window = transformer_options.get("context_window")
-        listed = getattr(window, "index_list", None) or (transformer_options.get("ad_params") or {}).get("sub_idxs")
-        listed = listed or self.sub_idxs or range(count)
-        if len(listed) != count:
-            raise InputError(f"the window names {len(listed)} frames, but {count} are being denoised.")
-        return [self.cursor.first + int(index) for index in listed]
+        return self.cursor.frames(count, transformer_options, self.sub_idxs)
 
     def pre_run(self, model, percent_to_timestep_function) -> None:
         """Called by ComfyUI before sampling."""

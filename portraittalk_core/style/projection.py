@@ -97,7 +97,7 @@ class StyleAttention(nn.Module):
 
     def tokens(self, styles: Tensor) -> Tensor:
         """(B, T, E) tokens of styles (B, D)."""
-        return self.style_proj(styles.to(self.style_proj.proj.weight))
+        return self.style_proj(styles.to(self.style_proj.proj.weight.dtype))  # the layers may lie elsewhere for now
 
     def check_space(self, space: str, source: str) -> None:
         """Check that styles of a space are what it was trained on.
