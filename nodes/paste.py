@@ -29,7 +29,7 @@ class CropFace(io.ComfyNode):
                 *_box_inputs(),
                 advanced(
                     io.Int.Input(
-                        "size", default=512, min=256, max=1024, step=8, optional=True,
+                        "size", default=512, min=64, max=1024, step=8, optional=True,
                         tooltip="Width and height of the crops in pixels; SD1.5 paints best at 512.",
                     )
                 ),

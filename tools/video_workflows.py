@@ -12,7 +12,8 @@ Frames go straight into the video file as soon as they are final, so memory does
 - **chunked** (the paper's): each chunk begins with the last *overlap* frames of the one before. Steady for any length.
 - **sliding**: windows of a section of 52 frames are blended in every step. Softer seams; more memory, but flat too.
 
-Stopped half-way? Press **Run** again with the same inputs: finished chunks are read back, not painted again.
+Stopped half-way? Press **Run** again with the same inputs: with *resume*, finished chunks are read back, not painted
+again.
 
 **Few steps**: AnimateLCM's LoRA and motion module need 6 steps. *cfg* 1 paints in one pass, twice as fast; the negative
 text counts only above 1. Needed besides those of *talking_portrait*: **AnimateLCM_sd15_t2v_lora.safetensors** in
