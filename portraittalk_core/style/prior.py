@@ -9,14 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from ..checks import check_finite, check_range, check_shape
 from ..errors import InputError
+from ..media.container import check_readable
+from ..media.records import load_record
 from ..types import Record, as_fps
+from ..weights.load import read_metadata
 
 VERSION = "1"  # of the layout of a style file
 MANNER = "manner"  # the space of motion statistics, which needs no weights
@@ -107,16 +111,20 @@ class StylePrior:
         Raises:
             InputError: another kind of record, another version of the layout, or a part is missing or no number.
         """
-        if metadata.get("kind") != cls.kind:
-            raise InputError(f"this file holds {metadata.get('kind') or 'no record'}, not a {cls.kind}.")
-        if metadata.get("version") != VERSION:
-            raise InputError(
-                f"this is a style file of version {metadata.get('version')}; this release reads version {VERSION}. "
-                "Save the style again with this release, or update."
-            )
+        _check_record(metadata, cls.kind)
         has_manner = any(name.startswith("manner.") for name in (*tensors, *metadata))
         manner = _unflat(tensors, metadata, "manner.", None) if has_manner else None
         return _unflat(tensors, metadata, "", manner)
+
+
+def _check_record(metadata: dict[str, str], kind: str) -> None:
+    if metadata.get("kind") != kind:
+        raise InputError(f"this file holds {metadata.get('kind') or 'no record'}, not a {kind}.")
+    if metadata.get("version") != VERSION:
+        raise InputError(
+            f"this is a style file of version {metadata.get('version')}; this release reads version {VERSION}. "
+            "Save the style again with this release, or update."
+        )
 
 
 def _flat(prior: StylePrior, prefix: str) -> Record:
@@ -142,6 +150,7 @@ def _unflat(tensors: dict[str, Tensor], metadata: dict[str, str], prefix: str, m
 class BlendedStyle:
     """One style that turns into another over time, and back if wanted; acts wherever a `StylePrior` does."""
 
+    kind: ClassVar[str] = "BlendedStyle"
     first: StylePrior
     second: StylePrior
     points: tuple[tuple[float, float], ...]  # (second, share of the second style 0..1); lines between, held outside
@@ -211,6 +220,50 @@ class BlendedStyle:
         """(T,) how strongly the style acts in every frame."""
         shares = self.shares(num_frames, fps)
         return (1 - shares) * self.first.strength + shares * self.second.strength
+
+    def to_record(self) -> Record:
+        """Tensors and metadata of a style file."""
+        tensors = {"points": torch.tensor(self.points, dtype=torch.float64)}
+        texts = {"kind": self.kind, "version": VERSION}
+        for name, prior in (("first", self.first), ("second", self.second)):
+            parts, told = prior.to_record()
+            tensors |= {f"{name}.{key}": tensor.clone() for key, tensor in parts.items()}  # files share no memory
+            texts |= {f"{name}.{key}": text for key, text in told.items()}
+        return tensors, texts
+
+    @classmethod
+    def from_record(cls, tensors: dict[str, Tensor], metadata: dict[str, str]) -> BlendedStyle:
+        """The blend of a file's tensors and metadata.
+
+        Raises:
+            InputError: another kind of record, another version of the layout, or a part is missing or no number.
+        """
+        _check_record(metadata, cls.kind)
+        if "points" not in tensors:
+            raise InputError("a blend of styles needs points, which this file lacks.")
+        points = check_shape(tensors["points"], "K 2", "the points of the blend").tolist()
+        first, second = (
+            StylePrior.from_record(_below(tensors, name), _below(metadata, name)) for name in ("first", "second")
+        )
+        return cls(first, second, tuple((at, share) for at, share in points))
+
+
+Style = StylePrior | BlendedStyle
+
+
+def _below(items: dict[str, Any], name: str) -> dict[str, Any]:
+    """Those whose names begin with a name and a dot, without it."""
+    return {key.removeprefix(f"{name}."): item for key, item in items.items() if key.startswith(f"{name}.")}
+
+
+def load_style(path: Path) -> Style:
+    """Read a style file of either kind, as `media.records.save_record` has written it.
+
+    Raises:
+        MediaError: the file is missing, damaged, of another version, or holds something else.
+    """
+    kind = BlendedStyle if read_metadata(check_readable(path)).get("kind") == BlendedStyle.kind else StylePrior
+    return load_record(kind, path)
 
 
 def interpolate(first: StylePrior, second: StylePrior, share: float) -> StylePrior:
@@ -291,9 +344,6 @@ def _line(first: Tensor | float, second: Tensor | float, share: float) -> Tensor
 def _check_frames(num_frames: int, fps: Fraction | float) -> Fraction:
     check_range(num_frames, 1, 10**7, "the number of frames")
     return as_fps(fps)
-
-
-Style = StylePrior | BlendedStyle
 
 
 def curve_points(shares: Sequence[float], fps: Fraction | float) -> tuple[tuple[float, float], ...]:

@@ -6,9 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from portraittalk_core.errors import InputError
+from portraittalk_core.errors import InputError, MediaError
 from portraittalk_core.media.records import load_record, save_record
-from portraittalk_core.style.prior import BlendedStyle, StylePrior, curve_points, distance, interpolate, shared
+from portraittalk_core.style.prior import (
+    BlendedStyle,
+    StylePrior,
+    curve_points,
+    distance,
+    interpolate,
+    load_style,
+    shared,
+)
 
 
 def make(mean=(0.0, 1.0, -2.0), std=(0.5, 0.0, 1.0), spread=(1.0, 2.0, 0.5), space="extractor:a", **more):
@@ -115,6 +123,28 @@ def test_record_comes_back_as_it_was(manner, tmp_path):
     assert (back.manner is None) == (manner is None)
     if manner:
         assert torch.equal(back.manner.sample(), manner.sample())
+
+
+def test_a_blend_comes_back_from_its_file_too(tmp_path):
+    same = make(manner=MANNER)
+    for blend in (
+        BlendedStyle(same, same, ((0.0, 0.25),)),
+        BlendedStyle(make(), make((2.0, 0.0, 0.0)), ((0.1, 0), (2, 1))),
+    ):
+        back = load_style(save_record(blend, tmp_path / "blend.safetensors"))
+        assert back.points == blend.points
+        assert torch.equal(back.draw(60, 25), blend.draw(60, 25))
+        assert (back.manner is None) == (blend.manner is None)
+    assert isinstance(load_style(save_record(same, tmp_path / "one.safetensors")), StylePrior)
+    (tmp_path / "no.safetensors").write_bytes(b"no style at all")
+    for name, message in (("no", "not a readable safetensors file"), ("none", "none.safetensors")):
+        with pytest.raises(MediaError, match=message):
+            load_style(tmp_path / f"{name}.safetensors")
+    tensors, metadata = blend.to_record()
+    with pytest.raises(InputError, match="of version 9"):
+        BlendedStyle.from_record(tensors, {**metadata, "version": "9"})
+    with pytest.raises(InputError, match="needs points"):
+        BlendedStyle.from_record({}, metadata)
 
 
 @pytest.mark.parametrize(
