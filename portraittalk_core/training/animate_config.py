@@ -21,7 +21,7 @@ class AnimateTraining:
     """What to train AnimateNet on, from what, and how."""
 
     checkpoint: Path  # any single-file SD1.5
-    data: Path  # folder that `portraittalk prepare` has made
+    data: Path  # folder that `portraittalk prepare` has made; a caption.txt beside a video's frames is its text
     out: Path  # folder for the weight files, checkpoints, samples and the log
     stage: str = "spatial"  # or "joint", which starts from the files of "spatial"
     controlnet: Path | None = None  # to start from; None is a copy of the checkpoint's UNet ("spatial" only)
@@ -37,6 +37,7 @@ class AnimateTraining:
     resolution: int = 512  # pixels
     style: str = "mediapipe_face"  # of the drawing
     snr_limit: float = 5.0  # of the loss's weight; 0 weighs all noise levels alike, as Eq. 2 does
+    tokenizer: Path | None = None  # folder with CLIP's, for captions; None looks where diffusion.text does
     gradient_checkpointing: bool = False  # less memory, about a third slower
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 

@@ -36,6 +36,7 @@ from ..diffusion.animate_net import (
 from ..diffusion.checkpoint import load_sd15
 from ..diffusion.control import load_controlnet
 from ..diffusion.schedule import NUM_TIMESTEPS, schedule_of, schedule_sigmas
+from ..diffusion.text import find_tokenizer
 from ..errors import InputError
 from ..media.atomic import check_writable, explain_write_errors, whole_file
 from .animate_config import AnimateTraining
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from diffusers import ControlNetModel
 
 CONTROL_NAME, NET_NAME, MOTION_NAME = (f"{name}.safetensors" for name in ("controlnet", "animate_net", "motion"))
-NO_EFFECT = ("out", "data", "gradient_checkpointing", "trainer")  # on what is learnt
+NO_EFFECT = ("out", "data", "tokenizer", "gradient_checkpointing", "trainer")  # on what is learnt
 SAMPLE_STEPS, SHOWN_FRAMES = 20, 4
 Progress = Callable[[int, int], None]
 
@@ -327,7 +328,8 @@ def train_animate(config: AnimateTraining, on_progress: Progress | None = None) 
     if lacks:
         raise InputError(f"{config.checkpoint.name} lacks {' and '.join(lacks)}; give a complete SD1.5 checkpoint.")
     data = read_videos(config.data, config.clip_frames)
-    frozen = FrozenParts(base.unet, VaeCodec(base.vae), ClipTexts(base.text_encoder))
+    tokenizer = find_tokenizer(config.tokenizer) if any(video.caption for video in data.videos) else None
+    frozen = FrozenParts(base.unet, VaeCodec(base.vae), ClipTexts(base.text_encoder, tokenizer))
     kind = JointStage if config.stage == "joint" else SpatialStage
     with kind(frozen, make_parts(base.unet, config), data, config) as stage:
         training = train_stage(stage, config.trainer, config.out, on_progress)

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 # in the folder of a prepared video
 MARKER, TRACK, SPEECH, FRAMES = "done.json", "landmarks.safetensors", "speech.safetensors", "frames"
+CAPTION = "caption.txt"  # what a text prompt would say of the video; written by hand, may be absent
 SHOWN = 3  # reasons in an error text
 
 
@@ -149,8 +150,10 @@ def _whole_runs(valid: Tensor, num_frames: int) -> list[int]:
 def read_videos(folder: Path, num_frames: int = 16) -> VideoData:
     """The videos that `portraittalk prepare` has put into a folder; those it left out are not among them.
 
+    A video's caption is in `caption.txt` in its own folder, if there is one.
+
     Raises:
-        InputError: no folder, nothing that was prepared in it, or nothing that can be used.
+        InputError: no folder, nothing that was prepared in it, nothing that can be used, or a broken caption.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -162,7 +165,8 @@ def read_videos(folder: Path, num_frames: int = 16) -> VideoData:
             continue
         try:
             track = load_record(LandmarkTrack, marker.parent / TRACK)
-            kept.append(VideoClip(name, _FrameReader(marker.parent / FRAMES, name), track, int(content["reference"])))
+            reader, reference = _FrameReader(marker.parent / FRAMES, name), int(content["reference"])
+            kept.append(VideoClip(name, reader, track, reference, _caption(marker.parent / CAPTION)))
         except (MediaError, KeyError) as error:
             reasons.append(f"{name}: {error}")
             log.warning("%s is left out: %s", name, error)
@@ -170,6 +174,13 @@ def read_videos(folder: Path, num_frames: int = 16) -> VideoData:
         told = "; ".join(reasons[:SHOWN]) or "run `portraittalk prepare --videos FOLDER --out` this folder first"
         raise InputError(f"{folder} holds no prepared video: {told}.")
     return VideoData(kept, num_frames)
+
+
+def _caption(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the caption {path} cannot be read ({error}); write it as UTF-8 text.") from error
 
 
 @dataclass(frozen=True)

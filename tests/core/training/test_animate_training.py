@@ -19,7 +19,7 @@ from portraittalk_core.training.animate_config import AnimateTraining, load_anim
 from portraittalk_core.training.animate_stage import JointStage, SpatialStage, make_parts, train_animate
 from portraittalk_core.training.identity_stage import FrozenParts
 from portraittalk_core.training.trainer import TrainerConfig, step_generator, train_stage
-from portraittalk_core.training.video_data import MARKER, TRACK, VideoData
+from portraittalk_core.training.video_data import CAPTION, MARKER, TRACK, VideoData, read_videos
 
 diffusers = pytest.importorskip("diffusers")
 pytest.importorskip("accelerate")
@@ -225,8 +225,8 @@ def test_drawing_keeps_given_frames(clips, tmp_path):
         assert not torch.allclose(made[2:], known[0], atol=0.1)
 
 
-def test_training_goes_from_a_folder_and_a_file_to_both_stages(tmp_path):
-    data = tmp_path / "data"
+def prepared(data):
+    """A folder as `portraittalk prepare` makes it, of one video of six frames."""
     clip = puppet_clip(5, 6, 128)
     for number in range(6):
         folder = data / "a.mp4" / "frames"
@@ -235,6 +235,30 @@ def test_training_goes_from_a_folder_and_a_file_to_both_stages(tmp_path):
         save_picture(shown, folder / f"{number:06d}.png")
     save_record(clip.track, data / "a.mp4" / TRACK)
     (data / "a.mp4" / MARKER).write_text('{"dropped": "", "reference": 1}')
+    return data
+
+
+def test_caption_beside_the_frames_is_the_videos_text(tmp_path):
+    data = prepared(tmp_path)
+    assert read_videos(data, 1).videos[0].caption == ""
+    (data / "a.mp4" / CAPTION).write_text(" a man in a red shirt\n", encoding="utf-8")
+    assert read_videos(data, 1).videos[0].caption == "a man in a red shirt"
+    (data / "a.mp4" / CAPTION).write_bytes(b"\xff\xfe\xfa")
+    with pytest.raises(InputError, match="caption.txt"):
+        read_videos(data, 1)
+
+
+def test_training_with_captions_wants_the_tokenizer_that_was_named(tmp_path):
+    data = prepared(tmp_path / "data")
+    (data / "a.mp4" / CAPTION).write_text("a man", encoding="utf-8")
+    checkpoint = make_checkpoint(tmp_path / "sd15.safetensors")
+    config = AnimateTraining(checkpoint, data, tmp_path / "out", resolution=64, tokenizer=tmp_path, trainer=QUICK)
+    with pytest.raises(InputError, match="holds no tokenizer"):
+        train_animate(config)
+
+
+def test_training_goes_from_a_folder_and_a_file_to_both_stages(tmp_path):
+    data = prepared(tmp_path / "data")
     checkpoint = make_checkpoint(tmp_path / "sd15.safetensors")
     config = AnimateTraining(
         checkpoint, data, tmp_path / "one", resolution=64, style="landmarks", frames=FRAMES, overlap=2,
