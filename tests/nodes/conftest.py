@@ -34,7 +34,7 @@ PACK = (
     "requirements.txt",
     "pyproject.toml",
 )
-START_S, RUN_S = 120, 240
+START_S, RUN_S = 120, 480
 
 
 @dataclass

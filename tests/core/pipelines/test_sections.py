@@ -8,8 +8,16 @@ from fractions import Fraction
 
 import pytest
 import torch
+from control_files import tiny_controlnet
+from sd15_files import make_checkpoint
+from tiny_unet import random_motion
 
-from portraittalk_core.diffusion.painter import Painted
+from portraittalk_core.diffusion.checkpoint import load_sd15
+from portraittalk_core.diffusion.control import ControlOptions, FrameControl
+from portraittalk_core.diffusion.denoiser import Condition
+from portraittalk_core.diffusion.painter import Animation, DiffusersPainter, Painted, PaintOptions
+from portraittalk_core.diffusion.samplers import SamplerOptions
+from portraittalk_core.diffusion.windowed import VideoOptions
 from portraittalk_core.errors import InputError, OutputError
 from portraittalk_core.pipelines.repaint import Watch, paint_latents, repainted
 from portraittalk_core.pipelines.sections import Section, Sections, prune
@@ -279,6 +287,40 @@ def test_old_and_large_stores_are_removed_but_nothing_else(tmp_path):
     prune(tmp_path, most_bytes=30_000)
     assert sorted(os.listdir(tmp_path)) == ["not_ours", "of_today", "yesterday"]
     prune(tmp_path / "absent")
+
+
+def test_sd15_with_a_controlnet_and_a_motion_module_goes_on_bit_for_bit(store, tmp_path):
+    """The whole denoiser, tiny: chunks of 8 frames with an overlap of 2 begin at 0, 6 and 12."""
+    pytest.importorskip("diffusers")
+
+    def hints(frames, height, width):
+        return torch.stack([torch.full((3, height, width), 0.02 * frame) for frame in frames])
+
+    def video(sections=None, stop_at=None):
+        control = FrameControl(tiny_controlnet(), hints, ControlOptions(1.0))
+        options = PaintOptions(SamplerOptions(steps=2, denoise=0.8, seed=1), video=VideoOptions("chunked", 8, 2))
+        cond = Condition(torch.full((1, 7, 48), 0.1))
+        painter = DiffusersPainter(load_sd15(file), cond, {}, options, Animation(control, random_motion()))
+        sample, begun, latents = painter._sampled, [], []
+
+        def counted(given, on_step, first, fixed):
+            if first == stop_at:
+                raise KeyboardInterrupt
+            begun.append(first)
+            return sample(given, on_step, first, fixed)
+
+        painter._sampled = counted
+        pictures = (torch.full((SIZE, SIZE, 3), 100 + i, dtype=torch.uint8) for i in range(20))
+        watch = Watch(on_latents=latents.append, sections=sections)
+        return torch.stack(list(repainted(pictures, 20, painter, watch))), torch.cat(latents), begun
+
+    file = make_checkpoint(tmp_path / "tiny.safetensors", text=False)
+    with pytest.raises(KeyboardInterrupt):
+        video(store(), stop_at=12)
+    *resumed, begun = video(store())
+    *whole, all_begun = video()
+    assert (begun, all_begun) == ([12], [0, 6, 12])
+    assert same(resumed, whole) and whole[0].float().std() > 1
 
 
 @pytest.mark.parametrize("key", ["", "../../x12345", "short", "a" * 200])
