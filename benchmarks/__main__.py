@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from . import embedded, identity, lipsync
+from . import animate, embedded, identity, lipsync
 
 
 def main() -> int:
@@ -15,6 +15,7 @@ def main() -> int:
     lipsync.add_arguments(commands.add_parser("lipsync", help=lipsync.PURPOSE, description=lipsync.PURPOSE))
     commands_of_identity = commands.add_parser("identity", help=identity.PURPOSE, description=identity.PURPOSE)
     identity.add_arguments(commands_of_identity)
+    animate.add_arguments(commands.add_parser("animate", help=animate.PURPOSE, description=animate.PURPOSE))
     args = parser.parse_args()
     return args.run(args)
 

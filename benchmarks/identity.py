@@ -12,11 +12,10 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-from .identity_network import SIGMA, STEPS, filled, nothing
+from .identity_network import SIGMA, STEPS, measured, nothing, random_adapter, random_network
 
 ROOT = Path(__file__).parents[1]
 PURPOSE = "cost of a face in a UNet call over plain SD1.5, on diffusers and in ComfyUI, random weights"
@@ -96,21 +95,8 @@ def _report(found: dict, args: argparse.Namespace) -> int:
 
 
 def _measured(variants: dict[str, Callable[[], object]], rounds: int, wait: Callable[[], None]) -> dict[str, float]:
-    """Least milliseconds of each, taken in turn; the first round only warms up.
-
-    On the CPU the processor's own time counts, and the least of it: neighbours on the machine only ever add.
-    """
-    clock = time.process_time if wait is nothing else time.perf_counter
-    times: dict[str, list[float]] = {name: [] for name in variants}
-    for turn in range(rounds + 1):
-        for name, call in variants.items():
-            wait()
-            started = clock()
-            call()
-            wait()
-            if turn:
-                times[name].append(1000 * (clock() - started) / STEPS)
-    return {name: min(values) for name, values in times.items()}
+    """Least milliseconds a step of each."""
+    return {name: min(times) / STEPS for name, times in measured(variants, rounds, wait).items()}
 
 
 def _on_diffusers(args: argparse.Namespace) -> dict:
@@ -123,14 +109,11 @@ def _on_diffusers(args: argparse.Namespace) -> dict:
     from portraittalk_core.identity.adapter import IdentityOptions, identity_branches
 
     device, dtype, wait = _device(args)
-    shape = {"block_out_channels": (32, 64, 128, 128), "cross_attention_dim": 48} if args.tiny else {}
-    with torch.device("meta"):
-        unet = UNet2DConditionModel(**{"cross_attention_dim": 768, "attention_head_dim": 8, **shape})
-    unet = filled(unet.to_empty(device=device).to(dtype))
+    unet = random_network(UNet2DConditionModel, args.tiny, device, dtype)
     width = 48 if args.tiny else 768
     text = torch.randn(1, 77, width, device=device, dtype=dtype)
     x = torch.randn(args.frames, 4, args.size // 8, args.size // 8, device=device) * SIGMA
-    adapter, tokens = _adapter(unet, width), torch.randn(2, 4, width)
+    adapter, tokens = random_adapter(unet, width), torch.randn(2, 4, width)
     keys = [site.adapter_key for site in SITES]
     branches = identity_branches(adapter.to(device, dtype), tokens.to(device), keys, IdentityOptions())
     cond = Condition(text, text.flip(1), 3.5)
@@ -212,14 +195,6 @@ def _device(args: argparse.Namespace):  # noqa: ANN202
         torch.float16 if on_gpu else torch.float32,
         torch.cuda.synchronize if on_gpu else nothing,
     )
-
-
-def _adapter(unet, width: int):  # noqa: ANN001, ANN202
-    from portraittalk_core.diffusion.sites import SITES
-    from portraittalk_core.identity.adapter import new_adapter
-
-    widths = {s.adapter_key: unet.get_submodule(s.attention(2)).to_q.out_features for s in SITES}
-    return filled(new_adapter(widths, width), 1)
 
 
 _CHILDREN = {"diffusers": _on_diffusers, "comfy": _on_comfy}

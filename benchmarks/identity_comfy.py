@@ -6,25 +6,27 @@ import argparse
 import importlib
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from .identity_network import SIGMA, STEPS, filled, nothing
 
-SD15 = {
-    "in_channels": 4, "out_channels": 4, "model_channels": 320, "channel_mult": [1, 2, 4, 4], "num_heads": 8,
-    "num_res_blocks": [2, 2, 2, 2], "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0], "num_head_channels": -1,
-    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0], "transformer_depth_middle": 1,
-    "context_dim": 768, "image_size": 32, "use_spatial_transformer": True, "legacy": False,
-    "use_linear_in_transformer": False, "adm_in_channels": None, "use_temporal_attention": False,
-}  # fmt: skip
-TINY = {"model_channels": 32, "context_dim": 48}
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
+
+from comfy_shape import TINY, UNET  # noqa: E402
 
 
 def measure(args: argparse.Namespace, comfyui: Path, pack: Path, measured: Callable) -> dict:
     """Milliseconds of a whole sampling call of one step: plain, ours, and the standard way."""
-    on_gpu = args.device.startswith("cuda")
-    sys.argv = ["main.py"] if on_gpu else ["main.py", "--cpu"]
+    with pack_in_comfy(args.device, comfyui, pack):
+        return _measure(args, importlib.import_module("pt_benchmark.nodes.comfy_unet"), measured)
+
+
+@contextmanager
+def pack_in_comfy(device: str, comfyui: Path, pack: Path) -> Iterator[None]:
+    """Make ComfyUI's modules importable, and the pack as `pt_benchmark`."""
+    sys.argv = ["main.py"] if device.startswith("cuda") else ["main.py", "--cpu"]
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "pt_benchmark"
         place.symlink_to(pack, target_is_directory=True)
@@ -32,26 +34,33 @@ def measure(args: argparse.Namespace, comfyui: Path, pack: Path, measured: Calla
         import comfy.options
 
         comfy.options.enable_args_parsing()
-        binding = importlib.import_module("pt_benchmark.nodes.comfy_unet")
-        return _measure(args, binding, measured)
+        yield
+
+
+def random_model(tiny: bool, dtype):  # noqa: ANN001, ANN201
+    """A MODEL of SD1.5's shape, or a tiny one, with random weights."""
+    import comfy.model_management
+    import comfy.model_patcher
+    import comfy.supported_models
+
+    settings = comfy.supported_models.SD15({**UNET, **(TINY if tiny else {})})
+    settings.set_inference_dtype(dtype, None)
+    network = settings.get_model({}, "")
+    filled(network.diffusion_model)
+    device, away = comfy.model_management.get_torch_device(), comfy.model_management.unet_offload_device()
+    return comfy.model_patcher.ModelPatcher(network, device, away)
 
 
 def _measure(args: argparse.Namespace, binding, measured: Callable) -> dict:  # noqa: ANN001
     import comfy.model_management
-    import comfy.model_patcher
-    import comfy.supported_models
     import torch
 
     adapters = importlib.import_module("pt_benchmark.portraittalk_core.identity.adapter")
     sites = importlib.import_module("pt_benchmark.portraittalk_core.diffusion.sites").SITES
     device = comfy.model_management.get_torch_device()
     dtype = torch.float16 if device.type == "cuda" else torch.float32
-    settings = comfy.supported_models.SD15({**SD15, **(TINY if args.tiny else {})})
-    settings.set_inference_dtype(dtype, None)
-    network = settings.get_model({}, "")
-    filled(network.diffusion_model)
-    model = comfy.model_patcher.ModelPatcher(network, device, comfy.model_management.unet_offload_device())
-    width = settings.unet_config["context_dim"]
+    model = random_model(args.tiny, dtype)
+    width = model.model.model_config.unet_config["context_dim"]
     widths = {site.adapter_key: site.width // (10 if args.tiny else 1) for site in sites}
     adapter = filled(adapters.new_adapter(widths, width), 1)
     tokens = torch.randn(2, 4, width)
@@ -60,7 +69,7 @@ def _measure(args: argparse.Namespace, binding, measured: Callable) -> dict:  # 
     x = torch.randn(args.frames, 4, args.size // 8, args.size // 8) * SIGMA
     text = torch.randn(1, 77, width)
     guiders = {"plain": _guider(model, text), "ours": _guider(ours, text), "standard": _guider(standard, text)}
-    variants = {name: (lambda guider=guider: _steps(guider, x)) for name, guider in guiders.items()}
+    variants = {name: (lambda guider=guider: steps(guider, x)) for name, guider in guiders.items()}
     wait = torch.cuda.synchronize if device.type == "cuda" else nothing
     return {"ms": measured(variants, args.rounds, wait), "device": str(device), "dtype": str(dtype)}
 
@@ -74,14 +83,14 @@ def _guider(model, text):  # noqa: ANN001, ANN202
     return guider
 
 
-def _steps(guider, x):  # noqa: ANN001, ANN202
-    """As many calls of the UNet as `identity.STEPS`, as a sampler makes them."""
+def steps(guider, x, count: int = STEPS):  # noqa: ANN001, ANN201
+    """So many calls of the UNet, as a sampler makes them."""
     import comfy.samplers
     import torch
 
     class Calls(comfy.samplers.Sampler):
         def sample(self, model_wrap, sigmas, extra_args, callback, noise, *_, **__):  # noqa: ANN001, ANN002, ANN003, ANN202
-            for _ in range(STEPS):
+            for _ in range(count):
                 out = model_wrap(noise, sigmas[:1].expand(len(noise)), **extra_args)
             return out
 

@@ -1,17 +1,41 @@
-"""What both parts of the identity benchmark share: random weights and what a run is."""
+"""What the benchmarks of SD1.5 share: random weights of the true shape, the clock, and what a run is."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 SIGMA = 2.5
 STEPS = 4  # of a run: what is done once a run counts as it does there, or a little more
+TINY = {"block_out_channels": (32, 64, 128, 128), "cross_attention_dim": 48}
 
 
 def nothing() -> None:
     """Wait for a CPU."""
 
 
+def measured(
+    variants: dict[str, Callable[[], object]], rounds: int, wait: Callable[[], None], warm_up: bool = True
+) -> dict[str, list[float]]:
+    """Milliseconds of each, round by round, taken in turn; the first round only warms up.
+
+    On the CPU the processor's own time counts, and the least of it: neighbours on the machine only ever add.
+    """
+    clock = time.process_time if wait is nothing else time.perf_counter
+    times: dict[str, list[float]] = {name: [] for name in variants}
+    for turn in range(rounds + warm_up):
+        for name, call in variants.items():
+            wait()
+            started = clock()
+            call()
+            wait()
+            if turn or not warm_up:
+                times[name].append(1000 * (clock() - started))
+    return times
+
+
 def filled(network, seed: int = 0):  # noqa: ANN001, ANN201
-    """Random weights that keep activations in bounds, drawn once and repeated: a billion draws would take minutes."""
+    """Random weights that keep activations in bounds, drawn once and repeated: a billion draws take minutes."""
     import torch
 
     pool = torch.randn(4_000_037, generator=torch.Generator().manual_seed(seed))
@@ -24,3 +48,21 @@ def filled(network, seed: int = 0):  # noqa: ANN001, ANN201
             repeated = pool.repeat(-(-count // len(pool)))[:count] if count > len(pool) else pool[:count]
             weight.copy_((repeated / fan_in**0.5).reshape(weight.shape))
     return network.eval().requires_grad_(False)
+
+
+def random_network(kind: type, tiny: bool, device, dtype, seed: int = 0):  # noqa: ANN001, ANN201
+    """A UNet or ControlNet of diffusers with random weights, of SD1.5's shape or tiny."""
+    import torch
+
+    with torch.device("meta"):
+        network = kind(**{"cross_attention_dim": 768, "attention_head_dim": 8, **(TINY if tiny else {})})
+    return filled(network.to_empty(device=device).to(dtype), seed)
+
+
+def random_adapter(unet, width: int):  # noqa: ANN001, ANN201
+    """A face adapter with random weights for a UNet whose text tokens are so wide."""
+    from portraittalk_core.diffusion.sites import SITES
+    from portraittalk_core.identity.adapter import new_adapter
+
+    widths = {s.adapter_key: unet.get_submodule(s.attention(2)).to_q.out_features for s in SITES}
+    return filled(new_adapter(widths, width), 1)

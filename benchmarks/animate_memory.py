@@ -1,0 +1,88 @@
+"""Peak memory of speech to MP4 with everything on, tiny networks, each length in a process of its own."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from portraittalk_core.animate.hints import track_hints
+from portraittalk_core.animate.mouth_weight import mouth_maps
+from portraittalk_core.animate.temporal import MotionModules
+from portraittalk_core.diffusion.checkpoint import SD15
+from portraittalk_core.diffusion.control import FrameControl
+from portraittalk_core.diffusion.denoiser import Condition
+from portraittalk_core.diffusion.painter import Animation, DiffusersPainter, PaintOptions
+from portraittalk_core.diffusion.samplers import SamplerOptions
+from portraittalk_core.diffusion.sites import SITES
+from portraittalk_core.diffusion.windowed import VideoOptions
+from portraittalk_core.identity.adapter import IdentityOptions, identity_branches
+from portraittalk_core.media.audio import load_speech
+from portraittalk_core.motion.engines import open_engine
+from portraittalk_core.pipelines.repaint import paint_track
+from portraittalk_core.types import LandmarkTrack, MotionOptions, Portrait, Speech
+
+from .identity_network import filled, random_adapter
+from .lipsync import neutral_face
+
+SPEECH = Path(__file__).parents[1] / "samples" / "speech.wav"
+SIDE, WIDTHS, CONTEXT = 64, (32, 32, 32, 32), 16
+
+
+def measure(seconds: int) -> dict[str, float]:
+    """Peak memory in MB, processor and clock seconds of so many seconds of speech."""
+    torch.set_num_threads(1)
+    sample = load_speech(SPEECH).waveform
+    waveform = sample.repeat(-(-seconds * Speech.sample_rate // len(sample)))[: seconds * Speech.sample_rate]
+    busy, started = time.process_time(), time.perf_counter()
+    portrait, speech = _portrait(), Speech(waveform)
+    track = open_engine()(speech, portrait.landmarks, MotionOptions())
+    with_track = _peak_mb()
+    with tempfile.TemporaryDirectory() as folder:
+        painter = _painter(track)
+        made = paint_track(portrait, track, painter, Path(folder) / "out.mp4", sound=speech, transfer="absolute")
+    return {
+        "frames": made.num_frames,
+        "peak_mb": _peak_mb(),
+        "peak_before_painting_mb": with_track,
+        "cpu_s": time.process_time() - busy,
+        "wall_s": time.perf_counter() - started,
+    }
+
+
+def _portrait() -> Portrait:
+    face = neutral_face()
+    landmarks = LandmarkTrack(face.points, face.valid, face.fps, SIDE, SIDE)
+    return Portrait(torch.randint(0, 256, (SIDE, SIDE, 3), dtype=torch.uint8), landmarks)
+
+
+def _painter(track: LandmarkTrack) -> DiffusersPainter:
+    """Face, ControlNet, mouth maps, motion modules, chunks; one step."""
+    from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+
+    shape = {"block_out_channels": WIDTHS, "cross_attention_dim": CONTEXT, "attention_head_dim": 8}
+    unet = filled(UNet2DConditionModel(**shape, layers_per_block=2))
+    network = filled(ControlNetModel(**shape, conditioning_embedding_out_channels=(8, 8, 8, 8)), 2)
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(8, 8, 8, 8),
+        norm_num_groups=4,
+    )
+    keys = [site.adapter_key for site in SITES]
+    faces = identity_branches(random_adapter(unet, CONTEXT), torch.randn(2, 4, CONTEXT), keys, IdentityOptions())
+    control = FrameControl(network, track_hints(track, "landmarks"), maps=mouth_maps(track, 1.5))
+    options = PaintOptions(SamplerOptions(steps=1, denoise=0.5), video=VideoOptions("chunked", 32, 4))
+    animation = Animation(control, filled(MotionModules(WIDTHS), 3))
+    branches = {index: [face] for index, face in faces.items()}
+    return DiffusersPainter(
+        SD15(unet, filled(vae), None), Condition(torch.randn(1, 7, CONTEXT)), branches, options, animation
+    )
+
+
+def _peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
