@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import __version__, cli_commands, cli_identity, cli_prepare, cli_train
+from . import __version__, cli_commands, cli_dub, cli_identity, cli_prepare, cli_train
 from .cli_process import EXIT_USER, run_guarded
 
 DEBUG_VARIABLE = "PORTRAITTALK_DEBUG"
@@ -72,6 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"portraittalk {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_talk(commands)
+    _add_dub(commands)
     _add_landmarks(commands)
     _add_track(commands)
     _add_render(commands)
@@ -99,6 +100,18 @@ def _add_talk(commands: argparse._SubParsersAction) -> None:
     _face_options(parser)
     _video_options(parser)
     cli_identity.add_renderer(parser)
+
+
+def _add_dub(commands: argparse._SubParsersAction) -> None:
+    parser = _command(commands, "dub", "let the face of a video say something else", cli_dub.EXAMPLES)
+    parser.set_defaults(run=cli_dub.dub)
+    _file(parser, "--video", "IN", "video with a face in it; frames without it stay as they are")
+    _file(parser, "--speech", "IN", "sound or video file with the new speech; it becomes the video's sound")
+    _file(parser, "--out", "OUT.mp4", "video to write, of the same size, rate and length")
+    _motion_options(parser, filmed=True)
+    _face_options(parser)
+    _video_options(parser)
+    cli_identity.add_renderer(parser, portrait=False)
 
 
 def _add_landmarks(commands: argparse._SubParsersAction) -> None:
@@ -192,14 +205,19 @@ def _portrait(parser: argparse.ArgumentParser) -> None:
     _file(parser, "--portrait", "PICTURE", "picture of a face, 128 to 4096 pixels a side")
 
 
-def _motion_options(parser: argparse.ArgumentParser) -> None:
-    """Every option of `types.MotionOptions`; a test holds the defaults together, for importing torch here is slow."""
+def _motion_options(parser: argparse.ArgumentParser, filmed: bool = False) -> None:
+    """Every option of `types.MotionOptions`; a test holds the defaults together, for importing torch here is slow.
+
+    Of a filmed face, head, blinks and frame rate are the film's.
+    """
     group = parser.add_argument_group("motion")
-    group.add_argument("--fps", metavar="RATE", default="25", help="frames per second: 25, 29.97, 30000/1001, …")
+    if not filmed:
+        group.add_argument("--fps", metavar="RATE", default="25", help="frames per second: 25, 29.97, 30000/1001, …")
     number = {"metavar": "X", "type": float}
     group.add_argument("--mouth-gain", **number, default=1.0, help="0 keeps the mouth closed .. 2 exaggerates")
-    group.add_argument("--head-motion", **number, default=1.0, help="0 locks the head .. 2 moves it a lot")
-    group.add_argument("--blink-rate", **number, default=15.0, help="blinks per minute, 0..40")
+    if not filmed:
+        group.add_argument("--head-motion", **number, default=1.0, help="0 locks the head .. 2 moves it a lot")
+        group.add_argument("--blink-rate", **number, default=15.0, help="blinks per minute, 0..40")
     group.add_argument(
         "--silence-gate-db",
         **number,
@@ -209,7 +227,14 @@ def _motion_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--smoothing", **number, default=0.3, help="0 none .. 1 strong")
     group.add_argument("--offset-ms", **number, default=0.0, help="moves the mouth later, or earlier below 0")
     group.add_argument("--seed", metavar="N", type=int, default=0, help="another number, other blinks and head motion")
-    _file(group, "--gain-points", "IN.json", "mouth gain over time, as [[seconds, gain], …]; times --mouth-gain", False)
+    if not filmed:
+        _file(
+            group,
+            "--gain-points",
+            "IN.json",
+            "mouth gain over time, as [[seconds, gain], …]; times --mouth-gain",
+            False,
+        )
     group = parser.add_argument_group("motion engine")
     _file(group, "--engine", "FILE", "weights of another engine, known by their content; if not given, ours", False)
     _file(group, "--encoder", "FILE", "speech encoder that the engine needs", False)

@@ -36,11 +36,11 @@ def talk(args: argparse.Namespace) -> None:
     started = time.perf_counter()
     check_output(args.out, (args.portrait, args.speech), VIDEO_SUFFIXES)
     check_crf(args.crf)
-    options = _options(args)
+    options = motion_options(args)
     wanted = identity_options(args)
     from .media.audio import load_speech
 
-    engine = _engine(args)
+    engine = motion_engine(args)
     speech = load_speech(args.speech)
     options = _with_gain_curve(options, args, speech)
     portrait = _find_portrait(args)
@@ -71,11 +71,11 @@ def landmarks(args: argparse.Namespace) -> None:
     """Portrait and speech to a track."""
     started = time.perf_counter()
     check_output(args.out, (args.portrait, args.speech), TRACK_SUFFIXES)
-    options = _options(args)
+    options = motion_options(args)
     from .media.audio import load_speech
     from .media.records import save_record
 
-    engine = _engine(args)
+    engine = motion_engine(args)
     speech = load_speech(args.speech)
     options = _with_gain_curve(options, args, speech)
     portrait = _find_portrait(args)
@@ -95,7 +95,7 @@ def track(args: argparse.Namespace) -> None:
     from .types import as_fps
 
     fps = as_fps(args.fps) if args.fps else probe_video(args.video).fps
-    with _mesh(args) as mesh, progress_bar("finding landmarks") as on_progress:
+    with open_asked_mesh(args) as mesh, progress_bar("finding landmarks") as on_progress:
         found = track_faces(
             read_pictures(args.video, fps, on_progress=on_progress),
             fps,
@@ -162,7 +162,7 @@ def score(args: argparse.Namespace) -> None:
     from .media.atomic import whole_file
     from .pipelines.score import score_videos
 
-    with _mesh(args) as mesh, progress_bar("scoring") as on_progress:
+    with open_asked_mesh(args) as mesh, progress_bar("scoring") as on_progress:
         report = score_videos(
             args.generated, args.target, mesh=mesh, face_index=args.face_index, on_progress=on_progress
         )
@@ -217,14 +217,16 @@ def check_crf(crf: int) -> int:
     return int(check_range(crf, 0, 51, "crf"))
 
 
-def _options(args: argparse.Namespace) -> MotionOptions:
+def motion_options(args: argparse.Namespace) -> MotionOptions:
+    """Of the motion engine; a wrong one is told before any work."""
     from .types import MotionOptions, as_fps
 
-    names = [field.name for field in dataclasses.fields(MotionOptions) if field.name not in ("gain_curve", "manner")]
-    return MotionOptions(**({name: getattr(args, name) for name in names} | {"fps": as_fps(args.fps)}))
+    names = [field.name for field in dataclasses.fields(MotionOptions) if field.name != "gain_curve"]
+    given = {name: getattr(args, name) for name in names if hasattr(args, name)}  # a command need not have them all
+    return MotionOptions(**given | ({"fps": as_fps(args.fps)} if "fps" in given else {}))
 
 
-def _engine(args: argparse.Namespace) -> MotionEngine:
+def motion_engine(args: argparse.Namespace) -> MotionEngine:
     """The engine asked for; a wrong file is told before any work."""
     from .motion.engines import EngineFiles, open_engine
 
@@ -248,7 +250,8 @@ def _with_gain_curve(options: MotionOptions, args: argparse.Namespace, speech: S
 
 
 @contextmanager
-def _mesh(args: argparse.Namespace) -> Iterator[MeshBackend]:
+def open_asked_mesh(args: argparse.Namespace) -> Iterator[MeshBackend]:
+    """The mesh back end that is asked for, open."""
     from .face.mesh import open_mesh
 
     with open_mesh(args.mesh_backend, model_path=args.mesh_model) as mesh:
@@ -260,7 +263,7 @@ def _find_portrait(args: argparse.Namespace) -> Portrait:
     from .media.image import load_picture
 
     picture = load_picture(args.portrait)
-    with _mesh(args) as mesh:
+    with open_asked_mesh(args) as mesh:
         return find_portrait(picture, args.face_index, args.face_order, source=args.portrait.name, mesh=mesh)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from .cli_animate import add_animation, animation_of, check_animation, placed_track
 from .cli_progress import progress_bar
+from .cli_resume import add_resume, resumed
 from .errors import InputError
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ PRESETS = {
 }
 
 
-def add_renderer(parser: argparse.ArgumentParser) -> None:
-    """The options of the command."""
+def add_renderer(parser: argparse.ArgumentParser, portrait: bool = True) -> None:
+    """The options of the commands `talk` and, without a portrait, `dub`."""
     group = parser.add_argument_group("renderer")
     group.add_argument(
         "--renderer",
@@ -61,13 +62,15 @@ def add_renderer(parser: argparse.ArgumentParser) -> None:
     _add_sampling(group)
     number("--width", int, 512, "of the frames, a multiple of 8")
     number("--height", int, 512, "of the frames, a multiple of 8")
-    group.add_argument(
-        "--only-face",
-        action="store_true",
-        help="paint a square around the face, --width by --height, and paste it into the portrait at its own size",
-    )
+    if portrait:
+        group.add_argument(
+            "--only-face",
+            action="store_true",
+            help="paint a square around the face, --width by --height, and paste it into the portrait at its own size",
+        )
     number("--batch-size", int, 1, "frames painted at once")
     add_animation(parser)
+    add_resume(group)
     group.add_argument("--device", metavar="NAME", help="cpu, cuda, mps; if not given, the fastest there is")
     group.add_argument("--precision", choices=PRECISIONS, default="auto", help="auto: fp16 on a GPU, else fp32")
 
@@ -125,7 +128,7 @@ def identity_options(args: argparse.Namespace) -> bool:
     apply_preset(args)
     check_animation(args)
     check_size(args.width, args.height)
-    if args.only_face and args.width != args.height:
+    if getattr(args, "only_face", True) and args.width != args.height:  # a dub is always of the face only
         raise InputError(f"--only-face paints a square; --width {args.width} and --height {args.height} differ.")
     check_range(args.cfg, 0, 100, "--cfg")
     check_range(args.steps, 1, 1000, "--steps")
@@ -154,14 +157,15 @@ def talk_with_identity(
     placed = fitted(portrait, fit_to(portrait, args.width, args.height))
     video = (args.speech, args.crf)
     if args.controlnet is None and args.head_placement == "track":  # the track need never exist as a whole
-        painter = _painter(args, portrait, None)
-        with progress_bar("painting") as on_progress:
-            watch = Watch(on_progress)
+        painter = make_painter(args, portrait, None)
+        with resumed(args) as sections, progress_bar("painting") as on_progress:
+            watch = Watch(on_progress, sections=sections)
             return paint_talk(placed, speech, painter, args.out, options, engine=engine, video=video, watch=watch)
     track = placed_track(args, placed, engine(speech, placed.landmarks, options))
-    painter = _painter(args, portrait, track)
-    with progress_bar("painting") as on_progress:
-        watch, whole = Watch(on_progress), {"transfer": "absolute", "sound": args.speech, "crf": args.crf}
+    painter = make_painter(args, portrait, track)
+    with resumed(args) as sections, progress_bar("painting") as on_progress:
+        watch = Watch(on_progress, sections=sections)
+        whole = {"transfer": "absolute", "sound": args.speech, "crf": args.crf}
         return paint_track(placed, track, painter, args.out, watch=watch, **whole)
 
 
@@ -174,13 +178,14 @@ def _talk_face_only(
 
     track = placed_track(args, portrait, engine(speech, portrait.landmarks, options))
     plan = plan_face_crop(track, CropOptions(size=args.width))
-    painter = _painter(args, portrait, plan.track_on_crop())
-    with progress_bar("painting") as on_progress:
-        video, watch = (args.speech, args.crf), Watch(on_progress)
+    painter = make_painter(args, portrait, plan.track_on_crop())
+    with resumed(args) as sections, progress_bar("painting") as on_progress:
+        video, watch = (args.speech, args.crf), Watch(on_progress, sections=sections)
         return paint_face(portrait, track, painter, args.out, plan, video=video, watch=watch)
 
 
-def _painter(args: argparse.Namespace, portrait: Portrait, track: LandmarkTrack | None) -> DiffusersPainter:
+def make_painter(args: argparse.Namespace, portrait: Portrait, track: LandmarkTrack | None) -> DiffusersPainter:
+    """What paints: SD1.5 with the face, held by the track's landmarks on the painted pictures if there is a control."""
     from .diffusion.checkpoint import load_sd15
     from .diffusion.denoiser import Condition
     from .diffusion.painter import DiffusersPainter, PaintOptions

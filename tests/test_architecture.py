@@ -16,7 +16,7 @@ FLOORS = {
     **dict.fromkeys(("diffusion", "metrics", "losses"), 4),
     **{"vexpress": 4.5, "pipelines": 5, "training": 6},
     **dict.fromkeys(("cli", "cli_commands", "cli_identity", "cli_animate", "cli_dub", "cli_prepare"), 7),
-    **dict.fromkeys(("cli_train", "cli_process", "cli_progress", "__main__"), 7),
+    **dict.fromkeys(("cli_resume", "cli_train", "cli_process", "cli_progress", "__main__"), 7),
 }
 OPEN_FLOORS = (0, 7)  # made of single files that may use each other
 COMFY = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "execution", "folder_paths", "nodes", "server"}
@@ -28,7 +28,7 @@ BANNED_OF_OS = ("system", "popen", "exec", "spawn", "fork")
 # only inside the function that needs them
 HEAVY = {"mediapipe", "matplotlib", "skimage", "transformers", "rich", "diffusers", "accelerate", "onnxruntime"}
 HEAVY |= {"insightface"}
-COMFY_BINDINGS = {f"comfy_{name}.py" for name in ("unet", "painter", "control", "motion", "animate")}
+COMFY_BINDINGS = {f"comfy_{name}.py" for name in ("unet", "painter", "control", "motion", "animate", "style")}
 # what a node file may use of ComfyUI besides its node interface
 COMFY_USERS = {
     "folder_paths": {"paths.py"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from torch import Tensor
@@ -78,13 +78,11 @@ def paint_face(
     made = painted_faces(warped, plan, painter, PasteOptions("face"), watch)
     height, width = portrait.picture.shape[:2]
     with VideoWriter(out, width, height, track.fps, sound=video[0], crf=video[1]) as writer:
-        return written(writer, made, len(track), watch.on_picture)
+        return written(writer, made, len(track), watch)
 
 
-def written(
-    writer: VideoWriter, pictures: Iterator[Tensor], total: int, on_picture: Callable[[Tensor], None] | None = None
-) -> TalkResult:
-    """Write pictures as they come and close the file.
+def written(writer: VideoWriter, pictures: Iterator[Tensor], total: int, watch: Watch) -> TalkResult:
+    """Write pictures as they come, close the file, and let go of finished sections.
 
     Raises:
         InputError: there are none.
@@ -92,11 +90,13 @@ def written(
     """
     started, first = time.perf_counter(), 0.0
     for picture in pictures:
-        if on_picture:
-            on_picture(picture)
+        if watch.on_picture:
+            watch.on_picture(picture)
         writer.write(picture)
         first = first or time.perf_counter() - started
     if total == 0 or not first:
         raise InputError("there is nothing to paint: 0 frames.")
     writer.close()
+    if watch.sections is not None:
+        watch.sections.finish()
     return TalkResult(writer.path, total, writer.fps, first, time.perf_counter() - started)

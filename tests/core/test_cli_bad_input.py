@@ -308,3 +308,26 @@ def test_render_takes_a_track_to_another_rate_by_time(folder, capsys):
     made = probe_video(folder / "out" / "o.mp4")
     assert (made.num_frames, made.fps) == (15, 30)
     assert "10 frames at 20 fps became 15 at 30" in capsys.readouterr().out
+
+
+def dub(folder: Path, video: Path, *more: str) -> int:
+    files = ["--video", video, "--speech", folder / "speech.wav", "--out", folder / "out" / "o.mp4"]
+    return cli.main(["dub", *map(str, files), *more])
+
+
+def test_dub_passes_over_frames_without_a_face_and_counts_them(folder, capsys):
+    assert dub(folder, write_clip(folder / "gap.mp4", [CLOSE, CLOSE, BLANK, CLOSE])) == 0
+    captured = capsys.readouterr()
+    assert "No face was seen in 1 of 4 frames" in captured.out
+    assert "the landmarks last 0.16 s, the sound 0.50 s" in captured.err
+    assert probe_video(folder / "out" / "o.mp4").num_frames == 4
+
+
+@pytest.mark.parametrize(
+    ("video", "said"), [("blank.mp4", "no face was found in any of the 3"), ("no.mp4", "not exist")]
+)
+def test_dub_rejects_a_video(folder, capsys, video, said):
+    if video == "blank.mp4":
+        write_clip(folder / video, [BLANK] * 3)
+    assert dub(folder, folder / video) == 2
+    assert said in complaint(folder, capsys)

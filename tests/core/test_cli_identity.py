@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import wave
+from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -11,13 +12,16 @@ import pytest
 import torch
 from adapter_files import adapter_tensors
 from control_files import ldm_tensors, tiny_controlnet
+from motion_files import motion_tensors
 from onnx_models import paint_disc, write_face_models
 from PIL import Image
 from safetensors.torch import save_file
 from sd15_files import make_checkpoint
 from tokenizer_files import write_tokenizer
 
-from portraittalk_core.cli import main
+from portraittalk_core import cli_identity
+from portraittalk_core.cli import build_parser, main
+from portraittalk_core.diffusion.animate_net import new_animate_net, save_animate_net
 
 pytest.importorskip("diffusers")
 SAMPLE = Path(__file__).parents[2] / "samples" / "speech.wav"
@@ -36,6 +40,15 @@ def place(tmp_path_factory, astronaut) -> Path:
     make_checkpoint(folder / "sd15.safetensors")
     torch.save(adapter_tensors("faceid"), folder / "adapter.bin")
     save_file(ldm_tensors(tiny_controlnet()), folder / "control.safetensors")
+    save_file(ldm_tensors(tiny_controlnet(context=1024)), folder / "sd2.safetensors")
+    three = {name: part for name, part in motion_tensors("v1").items() if "_blocks.3." not in name}
+    save_file(three, folder / "xl.safetensors")
+    save_file(motion_tensors("v1"), folder / "motion.safetensors")
+    net = new_animate_net(tiny_controlnet(), features=True)
+    for name, weight in net.named_parameters():
+        if "to_v_" in name:
+            weight.data.normal_(std=0.5, generator=torch.Generator().manual_seed(9))
+    save_animate_net(net, folder / "animate.safetensors")
     torch.save(adapter_tensors("plus"), folder / "adapter_plus.bin")
     write_face_models(folder / "insightface")
     write_tokenizer(folder / "tokenizer")
@@ -103,6 +116,25 @@ BAD = {
     "an overlap of a whole window": (["--window", "8", "--overlap", "8"], "an overlap of 8 does not fit windows of 8"),
     "a ControlNet that is none": (["--controlnet", "{sd15}"], "is no ControlNet"),
     "a motion module that is none": (["--motion-module", "{sd15}"], "sd15.safetensors"),
+    "a motion module for SDXL": (["--motion-module", "{xl}"], "is a motion module for SDXL"),
+    "a ControlNet for SD2": (["--controlnet", "{sd2}"], "is a ControlNet for Stable Diffusion 2"),
+    "a motion module for other blocks": (["--motion-module", "{motion}"], "the UNet has 320, 640, 1280, 1280"),
+    "an AnimateNet without ControlNet": (["--animatenet", "{animate}"], "--animatenet acts inside of a ControlNet"),
+    "an AnimateNet and no strength": (
+        ["--animatenet", "{animate}", "--controlnet", "{control}", "--control-strength", "0"],
+        "--animatenet acts inside of a ControlNet",
+    ),
+    "an AnimateNet that is none": (
+        ["--animatenet", "{control}", "--controlnet", "{control}"],
+        "is no AnimateNet but a ControlNet",
+    ),
+    "features of nothing": (["--features", "1"], "--features needs --animatenet"),
+    "tokens out of range": (["--landmark-tokens", "4"], "the strength of landmark tokens must lie between -1 and 3"),
+    "a control that ends before it begins": (["--control-start", "0.5", "--control-end", "0.5"], "is not behind"),
+    "too rare a control": (["--control-every", "9"], "--control-every must lie between 1 and 8"),
+    "a mouth weight out of range": (["--mouth-weight", "5"], "--mouth-weight must lie between 0 and 4"),
+    "a face that is no square": (["--only-face", "--height", "128"], "--only-face paints a square"),
+    "a schedule that lcm lacks": (["--sampler", "lcm", "--schedule", "karras"], "lcm has no --schedule karras"),
     "a broken LoRA": (["--lora", "nowhere.safetensors"], "there is no weight file"),
 }
 
@@ -110,7 +142,8 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_talk_rejects(place, tmp_path, capsys, name):
     more, words = BAD[name]
-    given = [word.replace("{sd15}", str(place / "sd15.safetensors")) for word in more]
+    files = {"sd15", "motion", "control", "animate", "xl", "sd2"}
+    given = [str(place / f"{word[1:-1]}.safetensors") if word[1:-1] in files else word for word in more]
     assert talk(place, tmp_path / "a.mp4", *given) == 2
     assert words in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
@@ -163,3 +196,125 @@ def test_lora_changes_the_frames_by_its_strength(place, tmp_path, painted):
         made.append(frames(tmp_path / f"{strength}.mp4"))
     assert np.abs(made[0] - painted).max() <= 4
     assert np.abs(made[1] - painted).mean() > 0.2
+
+
+def control(place: Path, *more: str) -> list[str]:
+    return ["--controlnet", str(place / "control.safetensors"), "--control-style", "landmarks", *more]
+
+
+@pytest.fixture(scope="module")
+def controlled(place, tmp_path_factory) -> np.ndarray:
+    out = tmp_path_factory.mktemp("controlled") / "a.mp4"
+    assert talk(place, out, *control(place, "--control-strength", "2", "--steps", "3")) == 0
+    return frames(out)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--animatenet", "{}"],
+        ["--animatenet", "{}", "--landmark-tokens", "0", "--placement-tokens", "0", "--features", "2"],
+        ["--control-start", "0.9"],
+        ["--control-end", "0.7"],
+        ["--control-every", "3"],
+        ["--mouth-weight", "4"],
+    ],
+    ids=" ".join,
+)
+def test_options_of_control_change_the_frames(place, tmp_path, controlled, more):
+    given = [word.replace("{}", str(place / "animate.safetensors")) for word in more]
+    made = control(place, "--control-strength", "2", "--steps", "3", *given)
+    assert talk(place, tmp_path / "b.mp4", *made) == 0
+    assert np.abs(frames(tmp_path / "b.mp4") - controlled).mean() > 0.05
+
+
+def test_an_animatenet_whose_strengths_are_zero_changes_nothing(place, tmp_path, controlled):
+    off = ["--animatenet", str(place / "animate.safetensors"), "--landmark-tokens", "0", "--placement-tokens", "0"]
+    assert talk(place, tmp_path / "b.mp4", *control(place, "--control-strength", "2", "--steps", "3", *off)) == 0
+    assert np.abs(frames(tmp_path / "b.mp4") - controlled).max() <= 4
+
+
+def test_head_placement_follows_a_track_that_moves_slowly(place, tmp_path, controlled):
+    """The engine's head moves by far less than 0.02 of the picture a frame: following it is the track itself."""
+    given = control(place, "--control-strength", "2", "--steps", "3", "--head-placement", "follow")
+    assert talk(place, tmp_path / "b.mp4", *given) == 0
+    assert np.abs(frames(tmp_path / "b.mp4") - controlled).mean() < 2
+
+
+def test_only_face_keeps_the_portraits_size_and_what_is_far_from_the_face(place, tmp_path):
+    assert talk(place, tmp_path / "w.mp4", "--only-face", "--denoise", "0", "--crf", "0") == 0
+    assert talk(place, tmp_path / "a.mp4", "--only-face", "--denoise", "0.9", "--crf", "0", *control(place)) == 0
+    warped, made = frames(tmp_path / "w.mp4"), frames(tmp_path / "a.mp4")
+    assert made.shape == warped.shape == (4, 512, 512, 3)
+    away = np.abs(made - warped)
+    # the astronaut's face lies within 150..320 by 50..240
+    assert away[:, 420:].max() <= 2 and away[:, :, 400:].max() <= 2 and away[:, :, :60].max() <= 2
+    assert away[:, 100:180, 190:260].mean() > 3
+
+
+def test_only_face_takes_a_portrait_of_any_size(place, tmp_path):
+    whole = Image.open(place / "portrait.png").convert("RGB")
+    wide = Image.new("RGB", (703, 541), (90, 90, 90))
+    wide.paste(whole, (100, 29))
+    wide.save(place / "wide.png")
+    more = ["--portrait", str(place / "wide.png"), "--only-face"]  # argparse takes the last
+    assert talk(place, tmp_path / "a.mp4", *more) == 0
+    shape = frames(tmp_path / "a.mp4").shape
+    assert shape[0] == 4 and abs(shape[1] - 541) <= 1 and abs(shape[2] - 703) <= 1
+
+
+def parsed(*words: str):
+    parser = build_parser()
+    args = parser.parse_args(["talk", "--portrait", "p.png", "--speech", "s.wav", "--out", "o.mp4", *words])
+    cli_identity.apply_preset(args)
+    return args.steps, args.cfg, args.sampler, args.schedule
+
+
+def test_a_preset_sets_only_what_is_not_given():
+    assert parsed() == (20, 3.5, "euler", "normal")
+    assert parsed("--preset", "fast") == (4, 1.0, "lcm", "sgm_uniform")
+    assert parsed("--preset", "fast", "--steps", "8", "--cfg", "1.5") == (8, 1.5, "lcm", "sgm_uniform")
+    assert parsed("--preset", "quality", "--sampler", "euler")[1:] == (3.5, "euler", "karras")
+
+
+def test_fast_paints(place, tmp_path):
+    assert talk(place, tmp_path / "a.mp4", "--preset", "fast") == 0
+    assert frames(tmp_path / "a.mp4").std() > 1
+
+
+def stop_at(monkeypatch, step: int) -> None:
+    @contextmanager
+    def bar(_name):
+        def on_progress(done: int, _total: int) -> None:
+            if done >= step:
+                raise KeyboardInterrupt
+
+        yield on_progress
+
+    monkeypatch.setattr(cli_identity, "progress_bar", bar)
+
+
+@pytest.mark.parametrize("more", [[], ["--only-face"]], ids=["whole", "only-face"])
+def test_the_same_command_goes_on_where_it_was_stopped(place, tmp_path, capsys, monkeypatch, more):
+    assert talk(place, tmp_path / "whole.mp4", *more) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["whole.mp4"]
+    with monkeypatch.context() as patched:
+        stop_at(patched, 5)  # of 4 frames times 2 steps
+        assert talk(place, tmp_path / "o.mp4", *more) == 130
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["o.mp4.unfinished", "whole.mp4"]
+    capsys.readouterr()
+    assert talk(place, tmp_path / "o.mp4", *more) == 0
+    assert "resumed: 2 of 4 sections were finished already" in capsys.readouterr().out
+    assert np.array_equal(frames(tmp_path / "o.mp4"), frames(tmp_path / "whole.mp4"))
+    assert not (tmp_path / "o.mp4.unfinished").exists()
+
+
+def test_other_options_or_no_resume_begin_anew(place, tmp_path, capsys, monkeypatch):
+    with monkeypatch.context() as patched:
+        stop_at(patched, 5)
+        assert talk(place, tmp_path / "o.mp4") == 130
+        assert talk(place, tmp_path / "p.mp4", "--no-resume") == 130
+    assert not (tmp_path / "p.mp4.unfinished").exists()
+    assert talk(place, tmp_path / "o.mp4", "--seed", "3") == 0
+    assert "resumed" not in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["o.mp4"]
