@@ -16,6 +16,9 @@ from ..checks import check_choice
 
 NUM_TIMESTEPS, BETA_FIRST, BETA_LAST = 1000, 0.00085, 0.012  # of SD1.x and of the motion modules
 IMAGES, MOTION = "scaled_linear", "linear"  # SD1.5's own, the motion modules'
+ZERO_SNR = "zero_snr"  # SD1.5's own, moved so that its last timestep is all noise: V-Express's
+SCHEDULES = (IMAGES, MOTION, ZERO_SNR)
+LEAST_KEPT = 2.0**-24  # of the signal at "all noise", so that its noise level is a number (4096): as in diffusers
 COMFY_NAMES = {IMAGES: "linear", MOTION: "sqrt_linear"}  # as ComfyUI's model_sampling takes them
 
 
@@ -28,15 +31,28 @@ def schedule_betas(name: str = IMAGES) -> Tensor:
     """(1000,) float64 share of noise that each timestep of training adds.
 
     Args:
-        name: `scaled_linear` (linear in their square roots) or `linear`.
+        name: `scaled_linear` (linear in their square roots), `linear`, or `zero_snr`.
 
     Raises:
         InputError: another name.
     """
-    check_choice(name, tuple(COMFY_NAMES), "beta schedule")
+    check_choice(name, SCHEDULES, "beta schedule")
+    if name == ZERO_SNR:
+        return _without_signal(schedule_betas(IMAGES))
     power = 2 if name == IMAGES else 1
     ends = (BETA_FIRST ** (1 / power), BETA_LAST ** (1 / power))
     return torch.linspace(*ends, NUM_TIMESTEPS, dtype=torch.float64) ** power
+
+
+def _without_signal(betas: Tensor) -> Tensor:
+    """Betas whose last timestep keeps next to nothing of the signal, and whose first one is as before.
+
+    Source: Lin et al. 2024, "Common Diffusion Noise Schedules and Sample Steps are Flawed", algorithm 1.
+    """
+    share = torch.cumprod(1 - betas, 0).sqrt()
+    moved = ((share - share[-1]) * share[0] / (share[0] - share[-1])) ** 2
+    moved[-1] = LEAST_KEPT
+    return 1 - moved / torch.cat([torch.ones(1, dtype=moved.dtype), moved[:-1]])
 
 
 def schedule_sigmas(name: str = IMAGES) -> Tensor:
@@ -49,7 +65,7 @@ def schedule_sigmas(name: str = IMAGES) -> Tensor:
     return ((1 - kept) / kept).sqrt()
 
 
-@lru_cache(maxsize=len(COMFY_NAMES))
+@lru_cache(maxsize=len(SCHEDULES))
 def _levels(name: str) -> tuple[float, ...]:
     return tuple(schedule_sigmas(name).tolist())
 
@@ -74,7 +90,9 @@ def scheduler_options(name: str = IMAGES) -> dict[str, object]:
     Raises:
         InputError: not a schedule's name.
     """
-    check_choice(name, tuple(COMFY_NAMES), "beta schedule")
+    check_choice(name, SCHEDULES, "beta schedule")
+    if name == ZERO_SNR:
+        return {"num_train_timesteps": NUM_TIMESTEPS, "trained_betas": schedule_betas(name).tolist()}
     return {
         "num_train_timesteps": NUM_TIMESTEPS,
         "beta_start": BETA_FIRST,

@@ -2,11 +2,12 @@ import math
 
 import pytest
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler
 
 from portraittalk_core.diffusion.schedule import (
     IMAGES,
     MOTION,
+    ZERO_SNR,
     schedule_betas,
     schedule_of,
     schedule_sigmas,
@@ -42,5 +43,19 @@ def test_timestep_is_the_inverse_of_the_levels(name):
 
 def test_unknown_schedules_are_refused():
     for call in (schedule_sigmas, scheduler_options, lambda name: timestep_at(1.0, name)):
-        with pytest.raises(InputError, match="beta schedule must be one of scaled_linear, linear, not 'sqrt_linear'"):
+        with pytest.raises(InputError, match="beta schedule must be one of scaled_linear, linear, zero_snr, not 'sqrt_linear'"):
             call("sqrt_linear")
+
+
+def test_zero_snr_matches_diffusers():
+    v_express = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    theirs = DDIMScheduler(**v_express, rescale_betas_zero_snr=True)
+    kept = torch.cumprod(1 - schedule_betas(ZERO_SNR), 0)
+    torch.testing.assert_close(kept[:-1], theirs.alphas_cumprod.double()[:-1], rtol=1e-3, atol=1e-7)
+    assert theirs.alphas_cumprod[-1] == 0 and kept[-1] == pytest.approx(2**-24, rel=1e-6)
+    euler = EulerDiscreteScheduler(**v_express, rescale_betas_zero_snr=True, timestep_spacing="trailing")
+    euler.set_timesteps(25)
+    ours = schedule_sigmas(ZERO_SNR)[euler.timesteps.long()]
+    torch.testing.assert_close(ours.float(), euler.sigmas[:-1], rtol=1e-3, atol=1e-4)
+    assert timestep_at(float(ours[3]), ZERO_SNR) == pytest.approx(float(euler.timesteps[3]), abs=1e-6)
+    assert DDPMScheduler(**scheduler_options(ZERO_SNR)).alphas_cumprod[-1] == pytest.approx(2**-24, rel=0.1)

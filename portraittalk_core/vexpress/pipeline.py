@@ -1,0 +1,237 @@
+"""V-Express from a portrait and a speech to frames: what is heard, seen and drawn, denoised in windows.
+
+Shapes: F frames, h = H/8 and w = W/8 latent pixels.
+Source: V-Express (Wang et al. 2024), sections 3 and 4; `design/svp.md` 3c, 3e.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..animate.temporal import bind_motion
+from ..checks import check_choice, check_range
+from ..diffusion.branches import Batch, Branches, bind
+from ..diffusion.checkpoint import load_sd15
+from ..diffusion.denoiser import Condition
+from ..diffusion.painter import LATENT_SCALE
+from ..diffusion.samplers import SamplerOptions, sample
+from ..diffusion.schedule import ZERO_SNR
+from ..diffusion.windowed import VideoOptions, WindowedDenoiser
+from ..diffusion.windows import static_windows
+from ..errors import InputError
+from ..face.fit import Fit, check_size, fit_to, fitted
+from ..layers.temporal import check_frames
+from ..speech.encoders import SpeechEncoder, counted, load_speech_encoder, require_width
+from ..types import LandmarkTrack, Portrait, Speech
+from .audio_projection import audio_tokens
+from .denoiser import HeadControl, VelocityDenoiser
+from .head_kps import draw_three, three_points
+from .load import load_vexpress
+from .reference import read_bank, write_bank
+from .retarget import STRATEGIES, retarget
+from .unet import VExpress
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
+
+Progress = Callable[[int, int], None]
+
+FPS = Fraction(25)  # without a driving track
+SPACING = "simple"  # the name here for timesteps that trail from the last, all noise, down
+
+
+@dataclass(frozen=True)
+class VExpressOptions:
+    """How V-Express paints; the public code's choices by default."""
+
+    width: int = 512  # pixels
+    height: int = 512
+    steps: int = 25
+    sampler: str = "ddim"  # one of `samplers.SAMPLERS`
+    seed: int = 0  # of the noise
+    guidance: float = 3.5  # 1 asks once a step, for what is wanted alone
+    reference_weight: float = 0.95  # 0 ignores the portrait's look .. 1
+    audio_weight: float = 3.0  # 0 ignores the speech .. 3; of branches beside the audio too
+    length: int = 24  # frames of a window
+    overlap: int = 4  # frames that neighbours share
+    strategy: str = "fix_face"  # one of `retarget.STRATEGIES`
+
+    def __post_init__(self) -> None:
+        check_size(self.width, self.height)
+        check_range(self.steps, 1, 1000, "steps")
+        check_range(self.seed, 0, 2**64 - 1, "seed")
+        check_range(self.guidance, 1, 30, "guidance")
+        check_range(self.reference_weight, 0, 2, "the reference's weight")
+        check_range(self.audio_weight, 0, 5, "the audio's weight")
+        check_choice(self.strategy, STRATEGIES, "retarget strategy")
+        VideoOptions("sliding", self.length, self.overlap)
+
+
+@dataclass(frozen=True)
+class VExpressFiles:
+    """Files that V-Express needs."""
+
+    networks: Sequence[Path]  # its own five, or folders of them
+    checkpoint: Path  # any full SD1.5 checkpoint, for its VAE
+    encoder: Path  # wav2vec 2.0 base (facebook/wav2vec2-base-960h)
+
+
+@dataclass(frozen=True)
+class VExpressModels:
+    """The files' networks, to be used again and again."""
+
+    networks: VExpress
+    vae: AutoencoderKL
+    encoder: SpeechEncoder
+
+
+def load_models(
+    files: VExpressFiles, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> VExpressModels:
+    """Everything that V-Express needs.
+
+    Raises:
+        MissingDependency: a file is not there, or a package is not installed.
+        InputError: a file is damaged or of another model.
+    """
+    networks = load_vexpress(files.networks, device, dtype)
+    vae = load_sd15(files.checkpoint, device, dtype).vae
+    if vae is None:
+        raise InputError(f"{Path(files.checkpoint).name} holds no VAE; use a full SD1.5 checkpoint.")
+    return VExpressModels(networks, vae, load_speech_encoder(files.encoder, device))
+
+
+def paint_vexpress(  # noqa: PLR0913 - the contract of renderers, and what one may ask of this one
+    portrait: Portrait,
+    track: LandmarkTrack | None,
+    speech: Speech,
+    files: VExpressFiles | VExpressModels,
+    options: VExpressOptions | None = None,
+    branches: Branches | None = None,
+    on_progress: Progress | None = None,
+) -> Iterator[Tensor]:
+    """Let a portrait speak.
+
+    All frames are denoised together, window by window, before the first one is given.
+
+    Args:
+        portrait: its face is cut to the asked shape.
+        track: whose head is followed, and at which rate; it is held or cut to the speech's length. None keeps the
+            portrait's head still, at 25 frames a second.
+        speech: what is said.
+        files: V-Express's, or what `load_models` made of them.
+        options: how to paint.
+        branches: beside the audio's cross-attention, by site; a style, for one.
+        on_progress: called with layers done and in all; may raise to stop.
+
+    Returns:
+        An iterator of (H, W, 3) uint8 frames, as many as cover the speech.
+
+    Raises:
+        InputError: something given does not fit the rest.
+    """
+    options = options or VExpressOptions()
+    models = load_models(files) if isinstance(files, VExpressFiles) else files
+    networks = models.networks
+    check_frames(options.length, networks.motion.length)
+    num_frames = speech.num_frames(FPS if track is None else track.fps)
+    fit = fit_to(portrait, options.width, options.height)
+    points = head_points(portrait, track, fit, options.strategy, num_frames)
+    heard = require_width(models.encoder.encode(speech), networks.projection.sizes.features, "V-Express")
+    painting = _Painting(models, options, branches or {}, on_progress)
+    return painting.frames(fitted(portrait, fit).picture, points, audio_tokens(networks.projection, heard, num_frames))
+
+
+def head_points(portrait: Portrait, track: LandmarkTrack | None, fit: Fit, strategy: str, num_frames: int) -> Tensor:
+    """(F, 3, 2) px: where the eyes and the nose are to be in every frame.
+
+    A track on a picture of the portrait's size is taken to be the portrait's own; another one's picture is stretched
+    over the frame.
+    """
+    reference = three_points(fit.track(portrait.landmarks))[0]
+    if track is None:
+        return retarget(reference, reference[None].expand(num_frames, -1, -1), "fix_face")
+    if (track.width, track.height) == (portrait.landmarks.width, portrait.landmarks.height):
+        driving = three_points(fit.track(track))
+    else:
+        driving = three_points(track) * torch.tensor([fit.width / track.width, fit.height / track.height])
+    held = torch.cat([driving[:num_frames], driving[-1:].expand(num_frames - len(driving[:num_frames]), -1, -1)])
+    return retarget(reference, held, strategy)
+
+
+@dataclass(frozen=True)
+class _Painting:
+    """One video in the making."""
+
+    models: VExpressModels
+    options: VExpressOptions
+    branches: Branches
+    on_progress: Progress | None
+
+    @torch.no_grad()
+    def frames(self, picture: Tensor, points: Tensor, audio: Tensor) -> Iterator[Tensor]:
+        latents = self._latents(picture, points, audio)
+        if not torch.isfinite(latents).all():
+            raise InputError("V-Express gives values that are not numbers; load its networks as float32 or bfloat16.")
+        vae = self.models.vae
+        like = next(vae.parameters())
+        for one in latents:
+            frame = vae.decode(one[None].to(like) / LATENT_SCALE).sample[0].float().cpu()
+            if not torch.isfinite(frame).all():
+                raise InputError("the VAE gives values that are not numbers; load it as float32 or bfloat16.")
+            yield ((frame / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous()
+
+    def _latents(self, picture: Tensor, points: Tensor, audio: Tensor) -> Tensor:
+        """(F, 4, h, w) of all frames."""
+        networks, options = self.models.networks, self.options
+        video = VideoOptions("sliding", options.length, options.overlap, "flat")
+        control = HeadControl(networks, _drawings(points, options.width, options.height))
+        networks.reading.reference_weight = options.reference_weight
+        networks.reading.audio_weight = options.audio_weight
+        count = len(points)
+        device = next(networks.unet.parameters()).device
+        noise = torch.randn(
+            count, 4, options.height // 8, options.width // 8, generator=torch.Generator().manual_seed(options.seed)
+        ).to(device)
+        cond = Condition(audio.to(device), None, options.guidance)
+        sampling = SamplerOptions(options.sampler, SPACING, options.steps, 1.0, options.seed, ZERO_SNR)
+        read_bank(networks.unet, write_bank(networks.reference, self._encoded(picture)))
+        try:
+            with ExitStack() as bound:
+                batch = bound.enter_context(bind(networks.unet, self.branches, Batch()))
+                bound.enter_context(bind_motion(networks.unet, networks.motion, min(options.length, count)))
+                bound.enter_context(self._counted(count))
+                denoiser = WindowedDenoiser(VelocityDenoiser(networks, control, batch), 0, video)
+                return sample(denoiser, torch.zeros_like(noise), noise, cond, sampling)
+        finally:
+            read_bank(networks.unet, None)
+
+    def _encoded(self, picture: Tensor) -> Tensor:
+        """(1, 4, h, w) latents of a picture (H, W, 3) uint8."""
+        vae = self.models.vae
+        like = next(vae.parameters())
+        planes = picture.permute(2, 0, 1)[None].to(like) / 127.5 - 1
+        return vae.encode(planes).latent_dist.mean.float() * LATENT_SCALE
+
+    def _counted(self, num_frames: int):  # noqa: ANN202 - a context manager
+        from diffusers.models.resnet import ResnetBlock2D
+
+        layers = [module for module in self.models.networks.unet.modules() if isinstance(module, ResnetBlock2D)]
+        windows = len(static_windows(num_frames, self.options.length, self.options.overlap))
+        return counted(layers, len(layers) * windows * self.options.steps, self.on_progress)
+
+
+def _drawings(points: Tensor, width: int, height: int) -> Callable[[Sequence[int]], Tensor]:
+    def drawn(frames: Sequence[int]) -> Tensor:
+        pictures = draw_three(points[frames[0] : frames[-1] + 1], width, height)
+        return torch.stack(list(pictures)).permute(0, 3, 1, 2).float() / 255
+
+    return drawn

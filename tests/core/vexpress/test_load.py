@@ -1,0 +1,99 @@
+import pytest
+import torch
+from tiny_vexpress import tiny_vexpress
+
+from portraittalk_core.errors import InputError, MissingDependency
+from portraittalk_core.vexpress.load import PARTS, load_vexpress, part_of
+
+
+@pytest.fixture(scope="module")
+def networks():
+    return tiny_vexpress()
+
+
+def contents(networks):
+    """State dicts under the public files' names, laid out as they are."""
+    motion = networks.motion.state_dict()
+    reference = networks.reference.state_dict()
+    reference |= {"conv_out.weight": torch.zeros(4, 32, 3, 3), "conv_out.bias": torch.zeros(4)}
+    stale = {name: torch.zeros_like(tensor) for name, tensor in motion.items()}
+    return {
+        "denoising_unet.bin": {**networks.unet.state_dict(), **stale},  # its own motion modules are replaced
+        "reference_net.bin": reference,
+        "motion_module.bin": motion,
+        "v_kps_guider.bin": networks.guider.state_dict(),
+        "audio_projection.bin": networks.projection.state_dict(),
+    }
+
+
+def written(folder, files):
+    for name, tensors in files.items():
+        torch.save({key: tensor.half() for key, tensor in tensors.items()}, folder / name)
+    return folder
+
+
+def test_parts_are_told_by_their_names(networks):
+    assert {part: file for file, tensors in contents(networks).items() for part in [part_of(tensors)]} == PARTS
+    assert part_of({"conv_in.weight": torch.zeros(1)}) is None and part_of({}) is None
+
+
+def test_public_layout_is_loaded_whole(networks, tmp_path):
+    written(tmp_path, contents(networks))
+    (tmp_path / "motion_module.bin").rename(tmp_path / "renamed.pth")
+    torch.save({"other": torch.zeros(1)}, tmp_path / "something.bin")  # a folder may hold more
+    made = load_vexpress([tmp_path])
+    for name in ("unet", "motion", "reference", "guider", "projection"):
+        mine, given = getattr(made, name).state_dict(), getattr(networks, name).state_dict()
+        assert mine.keys() == given.keys()
+        for key, tensor in mine.items():
+            assert torch.equal(tensor, given[key].half().float()), key
+        assert not any(p.requires_grad for p in getattr(made, name).parameters())
+    assert load_vexpress([tmp_path], dtype=torch.bfloat16).guider.conv_in.weight.dtype == torch.bfloat16
+
+
+def test_unets_own_motion_modules_do(networks, tmp_path):
+    files = contents(networks)
+    files["denoising_unet.bin"] |= files.pop("motion_module.bin")
+    made = load_vexpress([written(tmp_path, files)])
+    key = "mid_block.motion_modules.0.temporal_transformer.proj_out.weight"
+    assert torch.equal(made.motion.state_dict()[key], networks.motion.state_dict()[key].half().float())
+
+
+@pytest.mark.parametrize("lacking", PARTS.values())
+def test_a_missing_part_is_named(networks, tmp_path, lacking):
+    files = contents(networks)
+    files["denoising_unet.bin"] = networks.unet.state_dict()  # without motion modules
+    del files[lacking]
+    with pytest.raises(InputError, match=lacking):
+        load_vexpress([written(tmp_path, files)])
+
+
+def test_strange_files_are_refused(networks, tmp_path):
+    written(tmp_path, contents(networks))
+    strange = tmp_path / "strange.bin"
+    torch.save({"other": torch.zeros(1)}, strange)
+    with pytest.raises(InputError, match="strange.bin is no file of V-Express's"):
+        load_vexpress([tmp_path, strange])
+    with pytest.raises(InputError, match="both hold V-Express's guider"):
+        load_vexpress([tmp_path, tmp_path / "v_kps_guider.bin"])
+    with pytest.raises(MissingDependency, match="nothing.bin"):
+        load_vexpress([tmp_path / "nothing.bin"])
+
+
+@pytest.mark.parametrize(
+    "file", ["denoising_unet.bin", "reference_net.bin", "v_kps_guider.bin", "audio_projection.bin"]
+)
+def test_a_file_that_is_not_whole_is_refused(networks, tmp_path, file):
+    files = contents(networks)
+    dropped = [name for name in files[file] if "conv_out" not in name][-1]
+    files[file] = {name: tensor for name, tensor in files[file].items() if name != dropped}
+    with pytest.raises(InputError, match="lacks"):
+        load_vexpress([written(tmp_path, files)])
+
+
+def test_motion_modules_without_a_middle_are_refused(networks, tmp_path):
+    files = contents(networks)
+    keep = {n: t for n, t in files["motion_module.bin"].items() if not n.startswith("mid_block")}
+    files |= {"denoising_unet.bin": networks.unet.state_dict(), "motion_module.bin": keep}
+    with pytest.raises(InputError, match="middle"):
+        load_vexpress([written(tmp_path, files)])
