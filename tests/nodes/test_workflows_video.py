@@ -13,7 +13,7 @@ from PIL import Image
 pytestmark = pytest.mark.comfy
 FILES = {"ckpt_name": CHECKPOINT, "lora_name": STYLE, "control_net_name": CONTROL, "motion_module": MOTION}
 FILES |= {"adapter": ADAPTER}
-SEEN, FRAMES, FPS, SIDE = 3, 5, 4, 256
+SEEN, FRAMES, FPS, SIDE = 2, 3, 2, 256
 
 
 def node_of(prompt: dict, kind: str) -> str:
