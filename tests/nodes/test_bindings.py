@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 
 import pytest
@@ -13,6 +14,7 @@ from comfy_denoise import hints_of
 from comfy_place import ROOT, comfy_folder, comfy_python
 from control_files import ldm_tensors, tiny_controlnet
 from safetensors.torch import load_file, save_file
+from style_files import style_attention
 from tiny_unet import random_motion, tiny_unet
 
 from portraittalk_core.animate.head_placement import follow, place, placements
@@ -30,8 +32,10 @@ from portraittalk_core.diffusion.denoiser import Condition, Denoiser
 from portraittalk_core.diffusion.feature_attention import FeatureControl, feature_branches
 from portraittalk_core.diffusion.schedule import MOTION, schedule_sigmas
 from portraittalk_core.diffusion.sites import SITES
+from portraittalk_core.diffusion.style_attention import FrameStyles, StyleRun, bind_style
 from portraittalk_core.diffusion.windowed import VideoOptions, WindowedDenoiser
 from portraittalk_core.identity.adapter import IdentityOptions, build_adapter, identity_branches
+from portraittalk_core.style.projection import save_style_attention
 from portraittalk_core.types import LandmarkTrack
 from portraittalk_core.weights.adapters import sort_adapter
 
@@ -68,6 +72,7 @@ CASES = {
         "identity": [FACE],
         "lora": True,
         "control": {"strengths": [0.7], "first": 5, "animate": {**TOLD, "follow": True, "features": 1.3}},
+        "style": {"file": "trained", "frames": True, "first": 5},
         "motion": {"strength": 0.9, "windows": SEEN},
         "sigma": MOVING,
         "x": "long",
@@ -97,6 +102,12 @@ CASES = {
     "reuse": {"identity": [FACE], "control": {"strengths": [0.7], "reuse_every": 2}, **STEPS},
     "reuse_again": {"identity": [FACE], "control": {"strengths": [0.7], "reuse_every": 2}, **MORE_STEPS},
     "reuse_split": {"identity": [], "negative": "odd", "control": {"strengths": [0.7], "reuse_every": 2}, **STEPS},
+    "style": {"identity": [FACE], "style": {"file": "trained"}},
+    "style_frames": {"identity": [FACE], "style": {"file": "trained", "frames": True, "first": 24}},
+    "style_split": {"identity": [], "negative": "odd", "style": {"file": "trained", "frames": True}},
+    "style_untrained": {"identity": [FACE], "style": {"file": "untrained"}},
+    "style_off": {"identity": [FACE], "style": {"file": "trained", "strength": 0.0}},
+    "style_fp16": {"identity": [FACE], "style": {"file": "trained"}, "dtype": "float16"},
     "misplaced": {"identity": [FACE], "misplaced": True},
     "cfg_one": {"identity": [FACE], "cfg": 1.0},
     "zero": {"identity": [{"strength": 0.0}]},
@@ -128,6 +139,8 @@ def inputs():
         "odd": torch.randn(1, 9, 48),  # ComfyUI does not join it with seven tokens: positive and negative run alone
         "tokens": torch.randn(2, 8, 48),
         "long": torch.randn(40, 4, 8, 8) * SIGMA,
+        "styles": torch.randn(45, 8),
+        "style_strengths": torch.rand(45) + 0.5,
         "points": torch.rand(45, 478, 3) * 0.3 + torch.rand(45, 1, 3) * 0.5,  # a face that jumps about
     }
 
@@ -146,6 +159,8 @@ def through_comfy(inputs, tmp_path_factory):
     for name in ("trained", "untrained"):
         save_animate_net(random_animate(name == "trained"), folder / f"animate_{name}.safetensors")
     save_file(inputs, folder / "inputs.safetensors")
+    for name in ("trained", "untrained"):
+        save_style_attention(style_attention(trained=name == "trained"), folder / f"style_{name}.safetensors")
     cases = {name: {"sigma": SIGMA, "cfg": 3.5, **case} for name, case in CASES.items()}
     (folder / "cases.json").write_text(json.dumps(cases))
     script = ROOT / "tests" / "support" / "comfy_denoise.py"
@@ -158,6 +173,15 @@ def through_comfy(inputs, tmp_path_factory):
 @pytest.fixture
 def adapter():
     return build_adapter(sort_adapter(flat(adapter_tensors("faceid")), "random"), "random")
+
+
+@contextmanager
+def styled(unet, inputs, batch, frames=False):
+    """A UNet that looks at the styles of `inputs`: one of every frame, or the first of all."""
+    count = len(inputs["styles"]) if frames else 1
+    chosen = FrameStyles(inputs["styles"][:count], inputs["style_strengths"][:count])
+    with bind_style(unet, StyleRun(style_attention(), chosen, batch)):
+        yield
 
 
 def through_diffusers(adapter, inputs, *all_options, cfg=3.5, unet=None, control=None, more=None, sigmas=(SIGMA,)):
@@ -188,7 +212,18 @@ def merged_lora(adapter):
     return unet
 
 
-def moving_diffusers(adapter, inputs, unet, control=None, more=None, sigmas=(MOVING,)):
+def styled_diffusers(adapter, inputs, *options, frames=None):
+    """Through diffusers, in a style; `frames` are the numbers of the rows where each frame has its own."""
+    keys = [site.adapter_key for site in SITES]
+    made = [identity_branches(adapter, inputs["tokens"], keys, one) for one in options]
+    together = {site.index: [one[site.index] for one in made] for site in SITES}
+    unet = tiny_unet()
+    with bind(unet, together) as batch, styled(unet, inputs, batch, frames is not None):
+        batch.frames = frames or ()
+        return Denoiser(unet, batch)(inputs["x"], SIGMA, Condition(inputs["positive"], inputs["negative"], 3.5))
+
+
+def moving_diffusers(adapter, inputs, unet, control=None, more=None, sigmas=(MOVING,), style=False):
     """With a face, motion modules and windows, at the noise level MOVING."""
     keys = [site.adapter_key for site in SITES]
     branches = identity_branches(adapter, inputs["tokens"], keys, IdentityOptions(**FACE))
@@ -197,7 +232,11 @@ def moving_diffusers(adapter, inputs, unet, control=None, more=None, sigmas=(MOV
     together = {index: [branch] for index, branch in branches.items()}
     for index, branch in (more or {}).items():
         together[index].append(branch)
-    with bind(unet, together) as batch, bind_motion(unet, random_motion(), seen, 0.9):
+    with ExitStack() as bound:
+        batch = bound.enter_context(bind(unet, together))
+        bound.enter_context(bind_motion(unet, random_motion(), seen, 0.9))
+        if style:
+            bound.enter_context(styled(unet, inputs, batch, frames=True))
         denoiser = Denoiser(unet, batch, control, MOTION)
         windowed = WindowedDenoiser(denoiser, 5, VideoOptions("sliding", **SEEN))
         return [windowed(inputs["x"] * (sigma / MOVING), sigma, cond) for sigma in sigmas][-1]
@@ -294,11 +333,11 @@ def test_motion_modules_are_the_same(through_comfy, adapter, inputs):
 
 
 def test_everything_together_is_the_same(through_comfy, adapter, inputs):
-    """Face, LoRA, ControlNet, tokens, placement, features, motion modules and windows, over forty frames."""
+    """Face, LoRA, ControlNet, tokens, placement, features, style, motion modules and windows, over forty frames."""
     given, control = {**inputs, "x": inputs["long"]}, control_of([0])
     looks = feature_branches(random_animate().features, control.features, 1.3)
     with told(control, inputs, following=True):
-        expected = moving_diffusers(adapter, given, merged_lora(adapter), control, looks)
+        expected = moving_diffusers(adapter, given, merged_lora(adapter), control, looks, style=True)
     close(through_comfy["everything"], expected)
 
 
@@ -311,6 +350,29 @@ def test_everything_reused_in_every_window_is_the_same(through_comfy, adapter, i
     close(through_comfy["everything_reused"], expected)
     windows = len(through_comfy["rows"]["everything"])
     assert len(through_comfy["rows"]["everything_reused"]) == windows == 3  # at the second step nothing runs
+
+
+def test_a_style_is_the_same(through_comfy, adapter, inputs):
+    close(through_comfy["style"], styled_diffusers(adapter, inputs, IdentityOptions(**FACE)))
+    assert (through_comfy["style"] - through_comfy["face"]).abs().max() > 0.1
+
+
+def test_a_style_of_every_frame_is_the_same(through_comfy, adapter, inputs):
+    later = styled_diffusers(adapter, inputs, IdentityOptions(**FACE), frames=range(24, 27))
+    close(through_comfy["style_frames"], later)
+    assert (through_comfy["style_frames"] - through_comfy["style"]).abs().max() > 1e-2
+    given = {**inputs, "negative": inputs["odd"]}
+    close(through_comfy["style_split"], styled_diffusers(adapter, given, frames=range(3)))
+
+
+def test_an_untrained_style_and_none_are_bit_equal(through_comfy):
+    for case in ("style_untrained", "style_off"):
+        assert torch.equal(through_comfy[case], through_comfy["face"]), case
+
+
+def test_a_style_in_half_precision_is_near(through_comfy):
+    assert (through_comfy["style_fp16"] - through_comfy["style"]).abs().max() < 0.1
+    assert (through_comfy["style_fp16"] - through_comfy["fp16"]).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("case", ["tokens", "follow", "features"])

@@ -175,6 +175,8 @@ def denoised(unet_binding, inputs, folder: Path, case: dict, seen: Seen):
     texts = [[inputs["positive"], {}]], [[inputs[case.get("negative", "negative")], {}]]
     if case.get("control"):
         texts, model = controlled(unet_binding, folder, texts, model, case["control"], inputs["points"], seen)
+    if case.get("style"):
+        model = styled(unet_binding, folder, model, case["style"], inputs)
     if case.get("window"):
         model = in_windows(model)
     if case.get("motion"):
@@ -270,6 +272,20 @@ def controlled(unet_binding, folder: Path, texts, model, case: dict, points, see
         )  # fmt: skip
         texts = controls.with_control(texts, control)
     return texts, model
+
+
+def styled(unet_binding, folder: Path, model, case: dict, inputs):
+    """The MODEL that looks at the styles of `inputs`: one of every frame, or the first of all."""
+    core = unet_binding.__package__.replace(".nodes", ".portraittalk_core")
+    binding = importlib.import_module(unet_binding.__name__.replace("comfy_unet", "comfy_style"))
+    cursors = importlib.import_module(unet_binding.__name__.replace("comfy_unet", "cursor"))
+    projection = importlib.import_module(f"{core}.style.projection")
+    frames = importlib.import_module(f"{core}.diffusion.style_attention").FrameStyles
+    net = projection.load_style_attention(folder / f"style_{case['file']}.safetensors", unet_binding.OPERATIONS)
+    count = len(inputs["styles"]) if case.get("frames") else 1
+    chosen = frames(inputs["styles"][:count], case.get("strength", 1.0) * inputs["style_strengths"][:count])
+    cursor = cursors.Cursor(case.get("first", 0))
+    return binding.with_style(model, binding.managed_style(net), chosen, cursor)
 
 
 def moved(unet_binding, folder: Path, model, case: dict):
