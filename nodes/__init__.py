@@ -12,6 +12,8 @@ from .landmarks import LandmarksFromVideo, LoadLandmarks, PreviewLandmarks, Save
 from .paste import CropFace, PasteFace
 from .score import ADFDScore
 from .speech import AudioToLandmarks
+from .style import BlendStyles, StylePrior
+from .style_files import LoadStyle, SaveStyle
 from .video import RenderPortrait
 
 NODES: list[type[io.ComfyNode]] = [
@@ -27,6 +29,10 @@ NODES: list[type[io.ComfyNode]] = [
     LoadIdentityAdapter,
     AnimateNetControl,
     IdentityNetSampler,
+    StylePrior,
+    BlendStyles,
+    SaveStyle,
+    LoadStyle,
     CropFace,
     PasteFace,
     ADFDScore,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from . import paths
-from .sockets import AnimateControl, FaceEmbedding, IdentityAdapter, Landmarks, advanced, schema
+from .sockets import AnimateControl, FaceEmbedding, IdentityAdapter, Landmarks, Style, advanced, schema
 
 INSIDE, NO_LORA = "of the adapter", "none"
 LAYOUTS = ["auto", "plus", "plusv2"]
@@ -194,6 +194,10 @@ def _advanced_inputs() -> list[io.Input]:
                 "resume", default=True, optional=True,
                 tooltip="Keep finished sections on disk until the video is whole: a job that was stopped goes on.",
             )
+        ),
+        Style.Input(
+            "style", optional=True,
+            tooltip="How the person speaks, from StylePrior; acts where a style attention was chosen there.",
         ),
     ]  # fmt: skip
 

@@ -25,6 +25,7 @@ from .video import Kept
 
 if TYPE_CHECKING:
     from ..portraittalk_core.face.embedding import FaceEmbedding
+    from .style_use import ChosenStyle
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Wanted:
     batch_size: int = 0
     fps: float = 25.0
     crf: int = 16
+    style: ChosenStyle | None = None
     resume: bool = True
 
     def __post_init__(self) -> None:
@@ -148,7 +150,7 @@ def _from_landmarks(model, vae, conditioning, wanted: Wanted, keep_frames, out, 
     face, moved = fitted(whole, fit), fit.track(track)
     gathered = Gathered(keep_frames, len(track), face.picture.numel())
     drawn = None if wanted.control is None else fit.track(wanted.control.track)
-    painter = _painter(model, vae, conditioning, wanted, (wanted.height, wanted.width), drawn)
+    painter = _painter(model, vae, conditioning, wanted, (wanted.height, wanted.width), drawn, (len(track), track.fps))
     sound = convert.to_waveform(wanted.audio) if wanted.audio is not None else None
     paint_track(face, moved, painter, out, sound=sound, crf=wanted.crf, watch=gathered.watch(sections))
     return gathered
@@ -159,16 +161,19 @@ def _from_latent(model, vae, conditioning, wanted: Wanted, keep_frames, out, sec
     height, width = (8 * side for side in latents.shape[2:])
     gathered = Gathered(keep_frames, len(latents), height * width * 3)
     drawn = None if wanted.control is None else wanted.control.track
-    painter = _painter(model, vae, conditioning, wanted, (height, width), drawn)
-    sound = convert.to_waveform(wanted.audio) if wanted.audio is not None else None
     fps, watch = as_fps(wanted.fps), gathered.watch(sections)
+    painter = _painter(model, vae, conditioning, wanted, (height, width), drawn, (len(latents), fps))
+    sound = convert.to_waveform(wanted.audio) if wanted.audio is not None else None
     paint_latents(latents, painter, out, fps, sound=sound, crf=wanted.crf, watch=watch)
     return gathered
 
 
-def _painter(model, vae, conditioning, wanted: Wanted, size: tuple[int, int], drawn: LandmarkTrack | None):
+def _painter(model, vae, conditioning, wanted: Wanted, size: tuple, drawn: LandmarkTrack | None, length: tuple):
+    """`size` is height and width, `length` frames and their rate."""
     sampling = Sampling(wanted.seed, wanted.steps, wanted.cfg, wanted.sampler_name, wanted.scheduler, wanted.denoise)
     cursor, control = Cursor(), wanted.control
+    if wanted.style is not None:
+        model = wanted.style.bound(model, *length, cursor)
     if control is None:
         return ComfyPainter(model, vae, conditioning, sampling, batch_for(model, size, wanted.batch_size), cursor)
     held = control.conditioned(conditioning, drawn, cursor)

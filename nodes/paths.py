@@ -78,8 +78,8 @@ def _files_below(root: Path, suffixes: tuple[str, ...] = (SUFFIX,)) -> list[str]
     return names
 
 
-def track_path(name: str) -> Path:
-    """The file of a name from `track_names`.
+def track_path(name: str, what: str = "landmark") -> Path:
+    """The file of a name from `track_names`; `what` it is to hold, for messages.
 
     Raises:
         InputError: it is not there, or not inside ComfyUI's folders.
@@ -88,10 +88,10 @@ def track_path(name: str) -> Path:
     roots = (folder_paths.get_input_directory(), folder_paths.get_output_directory(), folder_paths.get_temp_directory())
     if not any(path.is_relative_to(Path(root).resolve()) for root in roots):
         raise InputError(
-            f"{name} lies outside ComfyUI's input and output folders; put the track file into one of them."
+            f"{name} lies outside ComfyUI's input and output folders; put the {what} file into one of them."
         )
     if not path.is_file():
-        raise InputError(f"the landmark file {name} is not there; choose one from the list or save one first.")
+        raise InputError(f"the {what} file {name} is not there; choose one from the list or save one first.")
     return path
 
 
@@ -211,3 +211,26 @@ def animate_path(name: str) -> Path:
         InputError: it is not there, or not inside the weight folders.
     """
     return _file_in(weight_folders(), name, f"the AnimateNet {name} is not in models/portraittalk")
+
+
+def style_names(kind: str) -> list[str]:
+    """Files of a kind, "extractor" or "attention", in the weight folders, as names for a list."""
+    from ..portraittalk_core.weights.load import read_metadata
+
+    layout = f"style_{kind}"
+    names = [
+        name
+        for folder in weight_folders()
+        for name in _files_below(folder)
+        if read_metadata(folder / name).get("layout") == layout
+    ]
+    return list(dict.fromkeys(names))
+
+
+def style_path(name: str, kind: str) -> Path:
+    """The file of a name from `style_names`.
+
+    Raises:
+        InputError: it is not there, or not inside the weight folders.
+    """
+    return _file_in(weight_folders(), name, f"the style {kind} {name} is not in models/portraittalk")

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from . import convert
 from .engine import to_engine
 from .progress import Progress, face_mesh, say
-from .sockets import AudioEncoderOutput, FaceLandmarks, Landmarks, MotionEngine, advanced, schema
+from .sockets import AudioEncoderOutput, FaceLandmarks, Landmarks, MotionEngine, Style, advanced, schema
 
 
 class AudioToLandmarks(io.ComfyNode):
@@ -35,38 +35,45 @@ class AudioToLandmarks(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
-        cls, portrait, audio, fps, face_index, face_landmarks=None, engine=None, driving_landmarks=None, **motion
-    ) -> io.NodeOutput:
+    def execute(cls, portrait, audio, fps, face_index, face_landmarks=None, engine=None, **motion) -> io.NodeOutput:
         """Find the face, plan its motion, make the landmarks; or give a filmed face another mouth."""
         from ..portraittalk_core.pipelines.timeline import timeline_payload
 
-        speech, picture, film = convert.to_speech(audio), convert.to_portrait(portrait), driving_landmarks
+        speech, picture = convert.to_speech(audio), convert.to_portrait(portrait)
+        film, style = motion.pop("driving_landmarks", None), motion.pop("style", None)
         if film is not None:
             speech, fps = _as_long_as(film, speech, cls.hidden.unique_id), film.fps
         chosen = to_engine(engine, motion.pop("audio_encoder_output", None), speech)
-        options = _motion_options(speech, fps, **motion)
-        face = (picture, face_landmarks, face_index)
-        track = _spoken(face, speech, options, chosen) if film is None else _dubbed(film, face, speech, options, chosen)
+        options, face = _motion_options(speech, fps, **motion), (picture, face_landmarks, face_index)
+        make = _speaking(face, speech, chosen) if film is None else _dubbing(film, face, speech, chosen)
+        track = _in_style(make, options, style)
         shown = {"portraittalk_timeline": [timeline_payload(track, speech, options.gain_curve)]}  # for web/timeline.js
         return io.NodeOutput(track, len(track), float(track.fps), convert.to_plot(track, speech), ui=shown)
 
 
-def _spoken(face, speech, options, engine):
+def _in_style(make, options, chosen):
+    from ..portraittalk_core.pipelines.style import in_style
+
+    return in_style(make, options, None if chosen is None else chosen.style)
+
+
+def _speaking(face, speech, engine):
+    """What makes a face's landmarks for some options."""
     from ..portraittalk_core.pipelines.talk import landmarks_of_speech
 
     picture, face_landmarks, face_index = face
     reference = _found_face(picture, face_index) if face_landmarks is None else _given_face(*face)
-    return landmarks_of_speech(picture, speech, options, 0, reference, engine, Progress())
+    return lambda options: landmarks_of_speech(picture, speech, options, 0, reference, engine, Progress())
 
 
-def _dubbed(film, face, speech, options, engine):
-    """The film's landmarks with another mouth; its face need not be found again."""
+def _dubbing(film, face, speech, engine):
+    """What makes the film's landmarks with another mouth; its face need not be found again."""
     from ..portraittalk_core.face.face_crop import fit_track_to
     from ..portraittalk_core.motion.dub import dub_track
 
     height, width = face[0].shape[:2]
-    return dub_track(fit_track_to(film, width, height), speech, options, engine, Progress())
+    fitted = fit_track_to(film, width, height)
+    return lambda options: dub_track(fitted, speech, options, engine, Progress())
 
 
 def _as_long_as(film, speech, node_id):
@@ -204,4 +211,5 @@ def _motion_inputs() -> list[io.Input]:
             tooltip="To dub a video: its landmarks. The mouth follows the sound, head and eyes stay the video's, which "
             "also sets length and fps. portrait is then a frame of that video.",
         ),
+        Style.Input("style", optional=True, tooltip="How to speak, from StylePrior; the amounts above multiply it."),
     ]  # fmt: skip

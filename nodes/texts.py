@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from ..portraittalk_core.errors import InputError
 
 
@@ -33,3 +35,17 @@ def to_layer_weights(text: str) -> dict[int, float]:
         return {int(layer): float(factor) for layer, factor in pairs}
     except ValueError as error:
         raise InputError(f"layer_weights must look like 6: 0, 13: 1.5, not {text!r}.") from error
+
+
+def to_points(text: str, name: str) -> tuple[tuple[float, float], ...]:
+    """Pairs [seconds, value] of a text such as "[[0, 0], [4, 1]]"; none of an empty text or [].
+
+    Raises:
+        InputError: not of this form.
+    """
+    if not text.strip():
+        return ()
+    try:
+        return tuple((float(second), float(value)) for second, value in json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{name} must look like [[0, 0], [4, 1]], not {text!r}.") from error

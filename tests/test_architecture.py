@@ -34,7 +34,7 @@ COMFY_USERS = {
     "folder_paths": {"paths.py"},
     "comfy.utils": {"progress.py"},
     "comfy.model_management": {"progress.py", "convert.py", *COMFY_BINDINGS} - {"comfy_control.py"},
-    "comfy": {*COMFY_BINDINGS, "animate_control.py"},
+    "comfy": {*COMFY_BINDINGS, "animate_control.py", "style_use.py"},
 }
 CONVERSIONS = {"permute", "clamp", "clamp_", "clip", "cuda"}  # nodes/convert.py's own work
 MAX_FUNCTION, MAX_FILE, MAX_NODES_FILE, MAX_EXECUTE, MAX_PARAMETERS = 60, 400, 250, 15, 8

@@ -50,7 +50,7 @@ def plot_track(track: LandmarkTrack, speech: Speech | None = None, title: str = 
     Raises:
         MissingDependency: matplotlib is not installed.
     """
-    figure = _figure(9.6)
+    figure = new_figure(9.6)
     rows = figure.subplots(5, 1, gridspec_kw={"height_ratios": [1.1, 1.2, 0.9, 0.8, 1.1]})
     times = np.arange(len(track)) / float(track.fps)
     if speech is not None:
@@ -67,7 +67,7 @@ def plot_track(track: LandmarkTrack, speech: Speech | None = None, title: str = 
         _shade(axes, times, ~track.valid.numpy())
     _finish(rows[1:], track.seconds)
     figure.suptitle(_summary(track, title), x=0.02, ha="left", fontsize=12, color=INK)
-    return _drawn(figure)
+    return drawn(figure)
 
 
 def plot_score(spatial_per_frame: Tensor, motion_per_frame: Tensor, fps: float, title: str) -> Tensor:
@@ -82,7 +82,7 @@ def plot_score(spatial_per_frame: Tensor, motion_per_frame: Tensor, fps: float, 
     Returns:
         (H, W, 3) uint8.
     """
-    figure = _figure(4.5)
+    figure = new_figure(4.5)
     rows = figure.subplots(2, 1, sharex=True)
     times = np.arange(len(spatial_per_frame)) / fps
     _draw_curves(rows[0], times, {"place (spatial part)": spatial_per_frame}, "1 = equal")
@@ -96,10 +96,15 @@ def plot_score(spatial_per_frame: Tensor, motion_per_frame: Tensor, fps: float, 
         _shade(axes, times, spatial_per_frame.isnan().numpy())
     _finish(rows, len(times) / fps)
     figure.suptitle(title, x=0.02, ha="left", fontsize=12, color=INK)
-    return _drawn(figure)
+    return drawn(figure)
 
 
-def _figure(height_in: float) -> Figure:
+def new_figure(height_in: float) -> Figure:
+    """An empty figure of this house's width, that needs no screen.
+
+    Raises:
+        MissingDependency: matplotlib is not installed.
+    """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -110,7 +115,8 @@ def _figure(height_in: float) -> Figure:
     return figure
 
 
-def _drawn(figure: Figure) -> Tensor:
+def drawn(figure: Figure) -> Tensor:
+    """(H, W, 3) uint8 picture of a figure."""
     figure.canvas.draw()
     return torch.from_numpy(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
 

@@ -1,0 +1,152 @@
+"""How someone speaks: as a style of a reference or by name, and mixed."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io, ui
+
+from . import convert, paths, texts
+from .sockets import Landmarks, Style, advanced, schema
+from .style_files import NO_FILE, attention_input, managed_attention, style_files
+
+OF_THE_REFERENCE = "of the reference"
+
+
+class StylePrior(io.ComfyNode):
+    """A reference, or a name, to a style."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        from ..portraittalk_core.style.presets import PRESETS
+
+        return schema(
+            node_id="PortraitTalkStylePrior",
+            display_name="StylePrior",
+            description="How someone speaks, as a distribution: from a reference video, or by name. Lent to any face, "
+            "by AudioToLandmarks for the motion and by IdentityNet Sampler for the picture.",
+            search_aliases=["speaking style", "SVP", "talking style", "emotion", "style transfer"],
+            inputs=[
+                io.Combo.Input(
+                    "preset", options=[OF_THE_REFERENCE, *PRESETS], default=OF_THE_REFERENCE,
+                    tooltip="The style of the reference below, or one by its name, which needs no reference.",
+                ),
+                io.Float.Input(
+                    "strength", default=1.0, min=0.0, max=2.0, step=0.05,
+                    tooltip="0 leaves everything as it is, 1 speaks like the reference, 2 exaggerates.",
+                ),
+                io.Float.Input(
+                    "noise", default=0.1, min=0.0, max=2.0, step=0.05,
+                    tooltip="How far a draw may lie from the style's middle, at least; measured by how people differ.",
+                ),
+                io.Int.Input(
+                    "seed", default=0, min=0, max=2**64 - 1, control_after_generate=True,
+                    tooltip="Of the draw: every seed speaks a little differently, in the same style.",
+                ),
+                io.Video.Input("video", optional=True, tooltip="The reference; its own sound is used too."),
+                io.Image.Input("frames", optional=True, tooltip="Frames of the reference instead of a video."),
+                Landmarks.Input("landmarks", optional=True, tooltip="The reference's landmarks, if there are any yet."),
+                io.Audio.Input("audio", optional=True, tooltip="The reference's sound, where the video has none."),
+                *_advanced_inputs(),
+            ],
+            outputs=[
+                Style.Output("style", display_name="style", tooltip="For AudioToLandmarks and IdentityNet Sampler."),
+                io.Image.Output("plot", display_name="plot", tooltip="What is special about the style."),
+                io.String.Output("summary", display_name="summary", tooltip="The style in one line."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, extractor=NO_FILE, style_attention=NO_FILE) -> bool | str:
+        """Accept files that appeared after the lists were made."""
+        try:
+            style_files(extractor, style_attention)
+        except ValueError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def execute(cls, preset, strength, noise, seed, **given) -> io.NodeOutput:
+        """Take the style by its name, or watch and hear the reference."""
+        from ..portraittalk_core.pipelines.plot_style import plot_style
+        from ..portraittalk_core.pipelines.style import StyleUse, named_style
+        from .style_use import ChosenStyle, told
+
+        use = StyleUse(strength, noise, seed)
+        extractor, attention = style_files(given.pop("extractor", NO_FILE), given.pop("style_attention", NO_FILE))
+        named = preset != OF_THE_REFERENCE
+        style = named_style(preset, use) if named else _watched(use, extractor, **given)
+        chosen, plot = ChosenStyle(style, managed_attention(attention)), convert.to_image([plot_style(style)])
+        return io.NodeOutput(chosen, plot, told(style), ui=ui.PreviewImage(plot, cls=cls))
+
+
+class BlendStyles(io.ComfyNode):
+    """Two styles to one between them, or to one that turns into the other."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return schema(
+            node_id="PortraitTalkBlendStyles",
+            display_name="Blend Styles",
+            description="Mixes two styles, or lets one turn into the other while the person speaks.",
+            inputs=[
+                Style.Input("style_a", tooltip="The style at share 0."),
+                Style.Input("style_b", tooltip="The style at share 1; of the same kind."),
+                io.Float.Input(
+                    "share", default=0.5, min=0.0, max=1.0, step=0.01, tooltip="How much of style_b, from 0 to 1."
+                ),
+                io.String.Input(
+                    "over_time", default="", optional=True,
+                    tooltip="A change while speaking instead: [[seconds, share], …], for example [[0, 0], [4, 1]].",
+                ),
+            ],
+            outputs=[
+                Style.Output("style", display_name="style", tooltip="For AudioToLandmarks and IdentityNet Sampler."),
+                io.Image.Output("plot", display_name="plot", tooltip="Both styles, or the one between them."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, style_a, style_b, share, over_time="") -> io.NodeOutput:
+        """Mix them."""
+        from ..portraittalk_core.pipelines.plot_style import plot_style
+        from .style_use import blended
+
+        mixed = blended(style_a, style_b, share, texts.to_points(over_time, "over_time"))
+        plot = convert.to_image([plot_style(mixed.style)])
+        return io.NodeOutput(mixed, plot, ui=ui.PreviewImage(plot, cls=cls))
+
+
+def _advanced_inputs() -> list[io.Input]:
+    return [
+        advanced(
+            io.Combo.Input(
+                "extractor", options=[NO_FILE, *paths.style_names("extractor")], default=NO_FILE, optional=True,
+                tooltip="A style extractor that `portraittalk train style` has made, from models/portraittalk.",
+            )
+        ),
+        advanced(attention_input()),
+        advanced(
+            io.Float.Input(
+                "fps", default=25.0, min=1.0, max=240.0, step=0.001, optional=True,
+                tooltip="Frames per second of the frames input; a video knows its own.",
+            )
+        ),
+        advanced(
+            io.Int.Input(
+                "face_index", default=0, min=0, max=15, optional=True,
+                tooltip="Whose style, of several faces: 0 is the largest.",
+            )
+        ),
+    ]  # fmt: skip
+
+
+def _watched(use, extractor, **given):
+    """The style of whatever reference is connected."""
+    from ..portraittalk_core.pipelines.style import style_of
+    from ..portraittalk_core.style.extractor import load_extractor
+    from .progress import Progress
+    from .style_reference import reference_of
+
+    opened = None if extractor is None else load_extractor(extractor)
+    return style_of(reference_of(opened is not None, **given), use, opened, on_progress=Progress())

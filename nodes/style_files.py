@@ -1,0 +1,133 @@
+"""Styles and what belongs to them as files: kept, read again, and chosen from models/portraittalk."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io, ui
+
+from . import convert, paths
+from .sockets import Style, advanced, schema
+
+NO_FILE = "none"
+
+
+class SaveStyle(io.ComfyNode):
+    """A style to a file in the output folder."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return schema(
+            node_id="PortraitTalkSaveStyle",
+            display_name="Save Style",
+            description="Writes a style to ComfyUI's output folder, as a small safetensors file to keep or share.",
+            inputs=[
+                Style.Input("style", tooltip="The style to keep."),
+                io.String.Input(
+                    "filename_prefix", default="styles/PortraitTalk",
+                    tooltip="Folder and beginning of the name within the output folder; a number is added.",
+                ),
+            ],
+            outputs=[io.String.Output("path", display_name="path", tooltip="Where the file is.")],
+            is_output_node=True,
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, style, filename_prefix) -> io.NodeOutput:
+        """Write the next numbered file."""
+        from ..portraittalk_core.media.records import save_record
+        from .style_use import told
+
+        path, name, subfolder = paths.new_output(filename_prefix)
+        save_record(style.style, path)
+        where = f"{subfolder}/{name}" if subfolder else name
+        return io.NodeOutput(str(path), ui=ui.PreviewText(f"{where}: {told(style.style)}"))
+
+
+class LoadStyle(io.ComfyNode):
+    """A style from a file."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return schema(
+            node_id="PortraitTalkLoadStyle",
+            display_name="Load Style",
+            description="Reads a style from ComfyUI's input or output folder.",
+            inputs=[
+                io.Combo.Input(
+                    "file", options=paths.track_names(),
+                    tooltip="A .safetensors style in the input folder, or one that Save Style wrote ([output]).",
+                ),
+                io.Float.Input(
+                    "strength", default=1.0, min=0.0, max=2.0, step=0.05,
+                    tooltip="0 leaves everything as it is, 1 speaks like the style, 2 exaggerates.",
+                ),
+                io.Float.Input(
+                    "noise", default=0.1, min=0.0, max=2.0, step=0.05,
+                    tooltip="How far a draw may lie from the style's middle, at least; measured by how people differ.",
+                ),
+                io.Int.Input(
+                    "seed", default=0, min=0, max=2**64 - 1, control_after_generate=True, tooltip="Of the draw."
+                ),
+                advanced(attention_input()),
+            ],
+            outputs=[
+                Style.Output("style", display_name="style", tooltip="For AudioToLandmarks and IdentityNet Sampler."),
+                io.Image.Output("plot", display_name="plot", tooltip="What is special about the style."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, file, style_attention=NO_FILE) -> bool | str:
+        """Accept files that appeared after the lists were made."""
+        try:
+            paths.track_path(file, "style")
+            style_files(NO_FILE, style_attention)
+        except ValueError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, file, **others) -> str:
+        """Read again when the file has changed."""
+        status = paths.track_path(file, "style").stat()
+        return f"{status.st_mtime_ns}:{status.st_size}:{others}"
+
+    @classmethod
+    def execute(cls, file, strength, noise, seed, style_attention=NO_FILE) -> io.NodeOutput:
+        """Read the file."""
+        from ..portraittalk_core.pipelines.plot_style import plot_style
+        from ..portraittalk_core.style.prior import load_style
+        from .style_use import ChosenStyle, used
+
+        style = used(load_style(paths.track_path(file, "style")), strength, noise, seed)
+        _, attention = style_files(NO_FILE, style_attention)
+        plot = convert.to_image([plot_style(style)])
+        return io.NodeOutput(ChosenStyle(style, managed_attention(attention)), plot, ui=ui.PreviewImage(plot, cls=cls))
+
+
+def attention_input() -> io.Input:
+    """The list of style attentions."""
+    return io.Combo.Input(
+        "style_attention", options=[NO_FILE, *paths.style_names("attention")], default=NO_FILE, optional=True,
+        tooltip="What brings the style into the checkpoint, from models/portraittalk; none acts on the motion alone.",
+    )  # fmt: skip
+
+
+def style_files(extractor, attention):
+    """Paths of a style extractor and a style attention; None for none."""
+    return tuple(
+        None if name == NO_FILE else paths.style_path(name, kind)
+        for name, kind in ((extractor, "extractor"), (attention, "attention"))
+    )
+
+
+def managed_attention(path):
+    """A style attention under ComfyUI's memory management; None for none."""
+    if path is None:
+        return None
+    from ..portraittalk_core.style.projection import load_style_attention
+    from .comfy_style import managed_style
+    from .comfy_unet import OPERATIONS
+
+    return managed_style(load_style_attention(path, OPERATIONS))

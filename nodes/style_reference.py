@@ -1,0 +1,66 @@
+"""What a StylePrior node is shown of a person, from whichever inputs are connected."""
+
+from __future__ import annotations
+
+from ..portraittalk_core.errors import InputError
+from ..portraittalk_core.media.audio import load_speech
+from ..portraittalk_core.media.video import probe_video, read_pictures
+from ..portraittalk_core.pipelines.style import Reference, Watching, heard, watch
+from ..portraittalk_core.types import as_fps
+from . import convert
+from .progress import Progress, counted, face_mesh
+
+
+def reference_of(
+    hears: bool, video=None, frames=None, landmarks=None, audio=None, fps: float = 25.0, face_index: int = 0
+) -> Reference:
+    """What is known of the person.
+
+    Args:
+        hears: whether the sound matters.
+        video: VIDEO.
+        frames: IMAGE.
+        landmarks: PORTRAITTALK_LANDMARKS.
+        audio: AUDIO; goes before the video's own.
+        fps: of the frames.
+        face_index: which face.
+
+    Raises:
+        InputError: nothing is connected, or it shows too little of a face.
+    """
+    sound = convert.to_speech(audio) if audio is not None else None
+    if landmarks is not None:
+        return Reference((landmarks,), _cut(sound, [(0, landmarks)]), "the landmarks")
+    if video is not None:
+        return _of_video(video, sound, hears, Watching(face_index))
+    if frames is not None:
+        pictures = counted(convert.to_pictures(frames), len(frames), Progress())
+        with face_mesh() as mesh:
+            pieces = watch(pictures, as_fps(fps), len(frames), mesh, Watching(face_index), "the frames")
+        return _reference(pieces, sound, "the frames")
+    if sound is not None:
+        return Reference(sounds=(sound,), source="the sound")
+    raise InputError("there is no reference: connect a video, frames, landmarks or audio, or choose a preset.")
+
+
+def _of_video(video, sound, hears: bool, watching: Watching) -> Reference:
+    in_memory = convert.video_frames(video)
+    if in_memory is not None:
+        frames, fps = in_memory
+        return reference_of(hears, frames=frames, fps=float(fps), face_index=watching.face_index)
+    with convert.video_file(video) as path, face_mesh() as mesh:
+        probe = probe_video(path)
+        pictures = read_pictures(path, probe.fps, on_progress=Progress())
+        total = probe.num_frames or round(probe.seconds * probe.fps)
+        pieces = watch(pictures, probe.fps, total, mesh, watching, "the video")
+        if sound is None and hears and probe.has_sound:
+            sound = load_speech(path)
+    return _reference(pieces, sound, "the video")
+
+
+def _reference(pieces: list, sound, name: str) -> Reference:
+    return Reference(tuple(track for _, track in pieces), _cut(sound, pieces), name)
+
+
+def _cut(sound, pieces: list) -> tuple:
+    return () if sound is None else heard(sound, pieces)

@@ -1,0 +1,83 @@
+"""A style on its way from the style nodes to the motion and to the sampler."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import comfy.model_patcher
+
+from ..portraittalk_core.diffusion.style_attention import FrameStyles
+from ..portraittalk_core.errors import InputError
+from ..portraittalk_core.style.prior import BlendedStyle, Style, interpolate, shared
+from .comfy_style import with_style
+from .cursor import Cursor
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ChosenStyle:
+    """A style, and what brings it into the checkpoint, if there is anything."""
+
+    style: Style
+    attention: comfy.model_patcher.ModelPatcher | None = None  # of `comfy_style.managed_style`
+
+    def __post_init__(self) -> None:
+        if self.attention is not None:
+            self.attention.model.check_space(self.style.space, self.style.source)
+
+    def bound(
+        self, model: comfy.model_patcher.ModelPatcher, num_frames: int, fps: Fraction, cursor: Cursor
+    ) -> comfy.model_patcher.ModelPatcher:
+        """The MODEL that looks at the style of every frame; the MODEL itself where no attention was chosen."""
+        if self.attention is None:
+            log.info("the style %s has no style attention: it acts on the motion alone.", self.style.source)
+            return model
+        style = self.style
+        one = not isinstance(style, BlendedStyle)  # the same for all frames
+        count = 1 if one else num_frames
+        styles = FrameStyles(style.draw(count, fps), style.strengths(count, fps))
+        return with_style(model, self.attention, styles, cursor)
+
+
+def blended(first: ChosenStyle, second: ChosenStyle, share: float, points: tuple) -> ChosenStyle:
+    """Two styles mixed, for good or over time.
+
+    Args:
+        first: share 0.
+        second: share 1.
+        share: of the second one, where no points are given.
+        points: (second, share), …; empty for none.
+
+    Raises:
+        InputError: they live in spaces that have nothing in common, or one of them is a blend over time.
+    """
+    for one in (first, second):
+        if isinstance(one.style, BlendedStyle):
+            raise InputError(
+                f"{one.style.source} changes over time already; blend the styles that it was made of instead."
+            )
+    one, two = shared(first.style, second.style)
+    mixed = BlendedStyle(one, two, points) if points else interpolate(one, two, share)
+    attention = first.attention or second.attention
+    if attention is not None and attention.model.space != mixed.space:
+        attention = None  # only their motion has something in common
+    return ChosenStyle(mixed, attention)
+
+
+def told(style: Style) -> str:
+    """One line on a style, for its node."""
+    part = style.first if isinstance(style, BlendedStyle) else style
+    kind = "motion statistics" if part.manner is None and part.space == "manner" else f"{part.space}"
+    return f"{style.source}: {len(part)} numbers ({kind}), strength {style.strength:g}"
+
+
+def used(style: Style, strength: float, noise: float, seed: int) -> Style:
+    """The same style with another strength, noise and seed, its motion's too."""
+    if isinstance(style, BlendedStyle):
+        first, second = (used(one, strength, noise, seed) for one in (style.first, style.second))
+        return replace(style, first=first, second=second)
+    manner = None if style.manner is None else replace(style.manner, strength=strength, noise=noise, seed=seed)
+    return replace(style, strength=strength, noise=noise, seed=seed, manner=manner)

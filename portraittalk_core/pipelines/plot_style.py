@@ -1,0 +1,98 @@
+"""A picture of a style: what is measured of the motion, against how the engine speaks by itself, or its numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
+
+from ..style.manner import to_numbers
+from ..style.prior import BlendedStyle, Style, StylePrior
+from ..types import MANNER, Manner
+from .plot import COLOURS, GRID, INK, drawn, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+NAMES = {
+    "opening": "mouth opening",
+    "rest_opening": "lips apart at rest",
+    "spread": "mouth spreading",
+    "rounding": "mouth rounding",
+    "smile": "smile at rest",
+    "blink_rate": "blinks a minute",
+    "blink_s": "length of a blink, s",
+    "head_deg": "head turning, degrees",
+    "head_hz": "head swings a second",
+    "head_shift": "head shifting",
+    "brow": "brow movement",
+}
+MOST = 4.0  # spreads from the engine's own that are drawn
+
+
+def plot_style(style: Style) -> Tensor:
+    """Draw a style, or both of a blend in two colours.
+
+    Args:
+        style: with motion statistics these are drawn, in spreads from how the engine in the box speaks; else the
+            learnt numbers, in spreads.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        MissingDependency: matplotlib is not installed.
+    """
+    ends = (style.first, style.second) if isinstance(style, BlendedStyle) else (style,)
+    figure = new_figure(5.6)
+    axes = figure.subplots()
+    parts = [one.manner_part for one in ends]
+    if all(part is not None for part in parts):
+        for place, (one, part) in enumerate(zip(ends, parts, strict=True)):
+            _draw_manner(axes, one.source, part, place, len(parts))
+        _finish(axes)
+    else:
+        for place, one in enumerate(ends):
+            _draw_numbers(axes, one, COLOURS[place])
+    axes.legend(fontsize=9, frameon=False, labelcolor=INK, loc="lower left")
+    title = f"{style.source}   strength {style.strength:g}"
+    figure.suptitle(title, x=0.02, ha="left", fontsize=12, color=INK)
+    return drawn(figure)
+
+
+def _draw_manner(axes: Axes, name: str, part: StylePrior, place: int, of: int) -> None:
+    plain = to_numbers(Manner())
+    spread = part.spread.clamp(min=1e-6)
+    away = ((part.mean - plain) / spread).clamp(-MOST, MOST).numpy()
+    deviation = (part.sampling_std / spread).numpy()
+    error = np.minimum([deviation, deviation], [MOST + away, MOST - away])  # stays within the axis
+    rows = np.arange(len(MANNER)) + 0.36 * (place - (of - 1) / 2)
+    axes.barh(rows, away, height=0.34 if of > 1 else 0.6, color=COLOURS[place], alpha=0.85, label=name)
+    axes.errorbar(away, rows, xerr=error, fmt="none", ecolor=INK, elinewidth=1, capsize=3)
+    for row, mean in zip(rows, part.mean.tolist(), strict=True):
+        axes.text(MOST + 0.1, row, f"{mean:.3g}", va="center", fontsize=8.5, color=COLOURS[place])
+
+
+def _finish(axes: Axes) -> None:
+    axes.set_yticks(range(len(MANNER)), [NAMES[name] for name in MANNER], fontsize=9, color=INK)
+    axes.invert_yaxis()
+    axes.axvline(0, color=INK, lw=1)
+    axes.set_xlim(-MOST - 0.2, MOST + 0.9)
+    axes.set_xlabel("less ← as the engine speaks by itself → more, in spreads between people", color=INK, fontsize=9)
+    axes.grid(axis="x", color=GRID, lw=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=INK, labelsize=9, left=False)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+
+
+def _draw_numbers(axes: Axes, prior: StylePrior, colour: str) -> None:
+    at, spread = np.arange(len(prior)), prior.spread.clamp(min=1e-6)
+    mean, std = ((part / spread).numpy() for part in (prior.mean, prior.sampling_std))
+    axes.fill_between(at, mean - std, mean + std, color=colour, alpha=0.25, lw=0)
+    axes.plot(at, mean, color=colour, lw=1, label=prior.source)
+    axes.set_xlabel("number of the style", color=INK, fontsize=9)
+    axes.set_ylabel("mean and deviation, in spreads", color=INK, fontsize=9)
+    axes.grid(color=GRID, lw=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(colors=INK, labelsize=8)
