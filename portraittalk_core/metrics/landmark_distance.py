@@ -6,16 +6,18 @@ Shapes: T frames, N landmarks.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..checks import check_choice, check_finite, check_shape
+from ..checks import check_choice, check_finite, check_range, check_shape
 from ..errors import InputError
 from ..face import topology as topo
 from ..face.geometry import interocular_px
+from .points68 import MOUTH_20, to_68
 
-KINDS = ("euclid_centred", "l1_raw", "euclid_raw")
+KINDS = ("euclid_centred", "euclid_sum", "l1_raw", "euclid_raw")
 NORMS = ("none", "interocular", "face_size")
 
 MOUTH_POINTS = tuple(
@@ -26,6 +28,25 @@ MOUTH_POINTS = tuple(
 """40 points of the outer and inner lip contours, MediaPipe's counterpart of the 20 mouth points of the 68."""
 FACE_POINTS = tuple(range(topo.NUM_MESH_POINTS))
 POINTS = {"mouth": MOUTH_POINTS, "face": FACE_POINTS}
+
+
+@dataclass(frozen=True)
+class LandmarkVariant:
+    """How one family of papers measures landmark distance on 68 points."""
+
+    kind: str  # of KINDS
+    points: tuple[int, ...]  # of the 68
+    side_px: int | None  # what the face crop's side is scaled to; None keeps the pixels as they are
+    source: str
+
+
+VARIANTS = {
+    "m_lmd": LandmarkVariant("euclid_centred", MOUTH_20, 256, "ControlTalk, SVP: M-LMD"),
+    "f_lmd": LandmarkVariant("euclid_centred", tuple(range(68)), 256, "ControlTalk, SVP: F-LMD"),
+    "lmd_atvg": LandmarkVariant("euclid_sum", MOUTH_20, None, "ATVG-Net: LMD"),
+    "lmd_lip": LandmarkVariant("l1_raw", MOUTH_20, None, "IP-LAP: LipLMD"),
+}
+"""By the names of `registry.METRICS`."""
 
 
 def lmd(
@@ -42,7 +63,8 @@ def lmd(
         generated_px: (T, N, 2) pixels.
         target_px: (T, N, 2) pixels.
         kind: "euclid_centred" subtracts each set's centroid, then averages Euclidean distances (M-LMD and F-LMD as
-            ControlTalk and SVP use them); "euclid_raw" does not subtract; "l1_raw" averages |dx| and |dy| (IP-LAP).
+            ControlTalk and SVP use them); "euclid_sum" adds those distances up instead (ATVG); "euclid_raw" does not
+            subtract; "l1_raw" averages |dx| and |dy| (IP-LAP).
         points: which landmarks to compare: "all" that were given; of MediaPipe's 478 (or 468) the "mouth" (M-LMD) or
             the "face" (F-LMD, all but the irises); or their numbers.
         norm: "interocular" divides by the true distance between the eyes, "face_size" by the diagonal of the true
@@ -65,13 +87,40 @@ def lmd(
     size = _size(target, norm)
     chosen = _chosen(points, target.shape[1])
     generated, target = generated[:, chosen], target[:, chosen]
-    if kind == "euclid_centred":
+    if kind in ("euclid_centred", "euclid_sum"):
         generated, target = generated - generated.mean(1, keepdim=True), target - target.mean(1, keepdim=True)
     difference = generated - target
     if velocity:
         difference, size = difference[1:] - difference[:-1], size[1:]
     distance = difference.abs().mean((1, 2)) if kind == "l1_raw" else difference.norm(dim=2).mean(1)
+    if kind == "euclid_sum":
+        distance = distance * len(chosen)
     return distance if norm == "none" else 100 * distance / size.clamp(min=1e-6)
+
+
+def lmd_variant(name: str, generated_px: Tensor, target_px: Tensor, side_px: float) -> Tensor:
+    """Landmark distance as a family of papers measures it, on the 68 points read off MediaPipe's mesh.
+
+    Args:
+        name: of VARIANTS.
+        generated_px: (T, 468 or 478, 2 or 3) pixels of the face crop.
+        target_px: the same shape, of the same crop.
+        side_px: the face crop's side in those pixels.
+
+    Returns:
+        (T,) float64 pixels: of a crop of 256×256 for "m_lmd" and "f_lmd", of the crop as it is for the others.
+
+    Raises:
+        InputError: another name, or landmarks that do not fit.
+
+    Source: `design/metrics.md` 4; the mapping of points, `points68`.
+    """
+    check_choice(name, VARIANTS, "the landmark variant")
+    check_range(side_px, 1, 65_536, "the side of the face crop")
+    variant = VARIANTS[name]
+    scale = 1.0 if variant.side_px is None else variant.side_px / side_px
+    generated, target = (to_68(points)[..., :2].double() * scale for points in (generated_px, target_px))
+    return lmd(generated, target, variant.kind, variant.points)
 
 
 def _chosen(points: str | Sequence[int], num_given: int) -> list[int]:

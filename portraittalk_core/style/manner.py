@@ -90,8 +90,8 @@ def _curves(track: LandmarkTrack) -> dict[str, Tensor]:
         "place": pose.translation,
     }
     calm_s = {"angles": HEAD_CALM_S, "place": HEAD_CALM_S}
-    calmed = {name: _calmed(curve, calm_s.get(name, CALM_S) * float(track.fps)) for name, curve in curves.items()}
-    return {**calmed, "lids": lids}
+    smooth = {name: calmed(curve, calm_s.get(name, CALM_S) * float(track.fps)) for name, curve in curves.items()}
+    return {**smooth, "lids": lids}
 
 
 def _corner_rise(local: Tensor) -> Tensor:
@@ -100,7 +100,8 @@ def _corner_rise(local: Tensor) -> Tensor:
     return middle - local[:, list(topo.MOUTH_CORNERS), 1].mean(1)
 
 
-def _calmed(curve: Tensor, sigma: float) -> Tensor:
+def calmed(curve: Tensor, sigma: float) -> Tensor:
+    """A curve (T, …) without its trembling: through a Gaussian of `sigma` frames, the ends held."""
     reach = max(1, math.ceil(3 * sigma))
     kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2)
     flat = curve.float().reshape(len(curve), -1).T[:, None]
@@ -119,7 +120,7 @@ def _window(curves: dict[str, Tensor], valid: Tensor, blinks: tuple[float, float
     at_rest = smile[gap <= gap.median()].median()  # an open mouth pulls its corners down
     return torch.stack(
         [high - low, low.clamp(min=0), far - middle, middle - near, at_rest, torch.tensor(blinks[0]),
-         torch.tensor(blinks[1]), deviation, rate * _swings(angles), place, over - under]
+         torch.tensor(blinks[1]), deviation, rate * swings(angles), place, over - under]
     )  # fmt: skip
 
 
@@ -127,18 +128,29 @@ def _quantiles(curve: Tensor, *shares: float) -> Tensor:
     return torch.quantile(curve, torch.tensor(shares))
 
 
-def _swings(angles: Tensor) -> Tensor:
+def swings(angles: Tensor) -> Tensor:
     """How often the head swings in a frame's time: of a sine, speed over deviation is 2π times its frequency."""
     speed = (angles[1:] - angles[:-1]).square().mean().sqrt()
     return speed / angles.std(0, correction=0).square().mean().sqrt().clamp(min=1e-3) / (2 * math.pi)
 
 
-def _blinks(lids: Tensor, valid: Tensor, fps: Fraction) -> tuple[float, float]:
-    """Blinks per minute and how long one keeps the lids shut, over the whole track."""
+def blink_lengths_s(lids: Tensor, valid: Tensor, fps: Fraction) -> Tensor:
+    """(K,) how long each blink keeps the lids shut, seconds.
+
+    Args:
+        lids: (T,) as `face.geometry.eye_open` measures them.
+        valid: (T,) bool, some of them set.
+        fps: frames per second.
+    """
     open_eyes = torch.quantile(lids[valid], 0.8)
     shut = ((lids < SHUT * open_eyes) & valid).int()
     edges = torch.diff(F.pad(shut, (1, 1)))
     lengths = (torch.where(edges == -1)[0] - torch.where(edges == 1)[0]) / float(fps)
-    lengths = lengths[(lengths >= LEAST_BLINK_S) & (lengths <= MOST_BLINK_S)]
+    return lengths[(lengths >= LEAST_BLINK_S) & (lengths <= MOST_BLINK_S)]
+
+
+def _blinks(lids: Tensor, valid: Tensor, fps: Fraction) -> tuple[float, float]:
+    """Blinks per minute and how long one keeps the lids shut, over the whole track."""
+    lengths = blink_lengths_s(lids, valid, fps)
     minutes = int(valid.sum()) / float(fps) / 60
     return len(lengths) / minutes, float(lengths.median()) if len(lengths) else Manner().blink_s

@@ -1,0 +1,89 @@
+"""Flicker: how much generated pixels change where those of the true video stand still."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..checks import check_range, check_shape
+from ..errors import InputError
+from ..types import check_picture
+
+STILL_LEVELS = 2  # of 255: what compression changes in a still place
+
+
+class FlickerMeter:
+    """Flicker of frames that come one by one; two frames of each video are in memory.
+
+    Args:
+        still_levels: a pixel of the true video stands still where no channel changes by more than so many levels.
+    """
+
+    def __init__(self, still_levels: int = STILL_LEVELS) -> None:
+        self.still_levels = int(check_range(still_levels, 0, 255, "still_levels"))
+        self._last: tuple[Tensor, Tensor] | None = None
+        self._changed = self._num_still = self._num_pixels = 0
+
+    def update(self, generated: Tensor, target: Tensor) -> float | None:
+        """Take in the next frame of both.
+
+        Args:
+            generated: (H, W, 3) uint8.
+            target: the same shape.
+
+        Returns:
+            This step's flicker, 0..255; None for the first frame or where nothing stands still.
+
+        Raises:
+            InputError: frames of different sizes.
+        """
+        check_picture(generated, "the generated frame")
+        if generated.shape != target.shape or (self._last and self._last[0].shape != target.shape):
+            raise InputError(f"frames of {tuple(generated.shape)} and {tuple(target.shape)} cannot be compared.")
+        check_shape(target, "H W 3", "the target frame")
+        now = generated.to(torch.int16), target.to(torch.int16)
+        before, self._last = self._last, now
+        if before is None:
+            return None
+        still = ((now[1] - before[1]).abs() <= self.still_levels).all(2)
+        changed, count = int((now[0] - before[0]).abs().sum(2)[still].sum()), int(still.sum())
+        self._changed, self._num_still = self._changed + changed, self._num_still + count
+        self._num_pixels += still.numel()
+        return changed / (3 * count) if count else None
+
+    @property
+    def still_share(self) -> float:
+        """0..1 of the pixels of the true video that stand still; what the result rests on."""
+        return self._num_still / self._num_pixels if self._num_pixels else 0.0
+
+    def result(self) -> float:
+        """Mean absolute change over still pixels and channels, 0..255 levels.
+
+        Raises:
+            InputError: fewer than two frames, or nothing stands still.
+        """
+        if not self._num_still:
+            raise InputError("flicker needs two frames in which some of the true video stands still.")
+        return self._changed / (3 * self._num_still)
+
+
+def flicker(generated: Tensor, target: Tensor, still_levels: int = STILL_LEVELS) -> float:
+    """Flicker of a whole clip in memory: see `FlickerMeter`.
+
+    Args:
+        generated: (T, H, W, 3) uint8.
+        target: the same shape.
+        still_levels: what counts as still.
+
+    Returns:
+        0..255 levels; 0 where still places stay still. Not symmetric: the target says what is still.
+
+    Raises:
+        InputError: different shapes, fewer than two frames, or nothing stands still.
+    """
+    if generated.shape != target.shape:
+        raise InputError(f"frames of {tuple(generated.shape)} and {tuple(target.shape)} cannot be compared.")
+    meter = FlickerMeter(still_levels)
+    for a, b in zip(generated, target, strict=True):
+        meter.update(a, b)
+    return meter.result()

@@ -1,0 +1,1 @@
+"""Feature networks of metrics; their weights are the user's."""

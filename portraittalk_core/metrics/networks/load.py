@@ -1,0 +1,103 @@
+"""Opens the feature networks of metrics, of files that users have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ...checks import check_shape
+from ...errors import InputError
+from ...weights.load import fill, read_tensors
+from ...weights.metric_files import (
+    ALEXNET,
+    I3D,
+    INCEPTION,
+    LPIPS_HEADS,
+    SYNCNET,
+    lpips_heads,
+    recognise_metric_file,
+    with_batch_counts,
+)
+from ..lpips import Lpips
+from .alexnet import AlexNetFeatures
+from .inception import FidInception
+from .syncnet import SyncNet
+
+CLIP, SIDE, WIDTH = 16, 224, 400  # frames, pixels, numbers of I3D
+
+
+def load_syncnet(path: Path) -> SyncNet:
+    """SyncNet v2 with its weights.
+
+    Raises:
+        InputError: a file of another model.
+    """
+    _check_role(path, SYNCNET)
+    return fill(SyncNet(), with_batch_counts(read_tensors(path)), Path(path).name)
+
+
+def load_lpips(alexnet: Path, heads: Path) -> Lpips:
+    """LPIPS v0.1 of torchvision's AlexNet and LPIPS's own heads.
+
+    Raises:
+        InputError: files of other models.
+    """
+    _check_role(alexnet, ALEXNET)
+    _check_role(heads, LPIPS_HEADS)
+    features = fill(AlexNetFeatures(), read_tensors(alexnet), Path(alexnet).name, ignore=(r"^classifier\.",))
+    return Lpips(features, lpips_heads(read_tensors(heads))).eval()
+
+
+def load_inception(path: Path) -> FidInception:
+    """FID's Inception with its weights.
+
+    Raises:
+        InputError: a file of another model.
+    """
+    _check_role(path, INCEPTION)
+    return fill(FidInception(), with_batch_counts(read_tensors(path)), Path(path).name)
+
+
+class I3d(nn.Module):
+    """I3D as the TorchScript file has it.
+
+    Args:
+        script: takes (B, 3, 16, 224, 224), `rescale`, `resize` and `return_features`.
+        name: of the file, for messages.
+    """
+
+    def __init__(self, script: nn.Module, name: str = "I3D") -> None:
+        super().__init__()
+        self.script, self.name = script, name
+
+    @torch.no_grad()
+    def forward(self, clips: Tensor) -> Tensor:
+        """Clips (B, 3, 16, 224, 224), RGB −1..1, to features (B, 400)."""
+        check_shape(clips, f"B 3 {CLIP} {SIDE} {SIDE}", "the clips for I3D")
+        found = self.script(clips, rescale=False, resize=False, return_features=True)
+        if not isinstance(found, Tensor) or tuple(found.shape) != (len(clips), WIDTH):
+            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise InputError(f"{self.name} gives {shape} instead of ({len(clips)}, {WIDTH}); it is not FVD's I3D.")
+        return found
+
+
+def load_i3d(path: Path) -> I3d:
+    """I3D as TorchScript, which holds its own program: use only a file from a source you trust.
+
+    Raises:
+        InputError: a file of another model.
+    """
+    _check_role(path, I3D)
+    try:
+        return I3d(torch.jit.load(str(path), map_location="cpu").eval(), Path(path).name)
+    except RuntimeError as error:
+        raise InputError(f"{Path(path).name} cannot be opened ({str(error).splitlines()[0]}).") from error
+
+
+def _check_role(path: Path, role: str) -> None:
+    kind = recognise_metric_file(Path(path))
+    if kind is None or kind.role != role:
+        found = "nothing that is known" if kind is None else kind.role
+        raise InputError(f"{Path(path).name} is not {role}: it holds {found}. Fetch {role} and give that.")
