@@ -97,10 +97,10 @@ class LoadStyle(io.ComfyNode):
     def execute(cls, file, strength, noise, seed, style_attention=NO_FILE) -> io.NodeOutput:
         """Read the file."""
         from ..portraittalk_core.pipelines.plot_style import plot_style
-        from ..portraittalk_core.style.prior import load_style
-        from .style_use import ChosenStyle, used
+        from ..portraittalk_core.style.prior import load_style, used_as
+        from .style_use import ChosenStyle
 
-        style = used(load_style(paths.track_path(file, "style")), strength, noise, seed)
+        style = used_as(load_style(paths.track_path(file, "style")), strength, noise, seed)
         _, attention = style_files(NO_FILE, style_attention)
         plot = convert.to_image([plot_style(style)])
         return io.NodeOutput(ChosenStyle(style, managed_attention(attention)), plot, ui=ui.PreviewImage(plot, cls=cls))

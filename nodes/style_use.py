@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 
 import comfy.model_patcher
@@ -72,12 +72,3 @@ def told(style: Style) -> str:
     part = style.first if isinstance(style, BlendedStyle) else style
     kind = "motion statistics" if part.manner is None and part.space == "manner" else f"{part.space}"
     return f"{style.source}: {len(part)} numbers ({kind}), strength {style.strength:g}"
-
-
-def used(style: Style, strength: float, noise: float, seed: int) -> Style:
-    """The same style with another strength, noise and seed, its motion's too."""
-    if isinstance(style, BlendedStyle):
-        first, second = (used(one, strength, noise, seed) for one in (style.first, style.second))
-        return replace(style, first=first, second=second)
-    manner = None if style.manner is None else replace(style.manner, strength=strength, noise=noise, seed=seed)
-    return replace(style, strength=strength, noise=noise, seed=seed, manner=manner)

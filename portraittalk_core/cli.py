@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import __version__, cli_commands, cli_dub, cli_identity, cli_prepare, cli_train
+from . import __version__, cli_commands, cli_dub, cli_identity, cli_prepare, cli_score, cli_style, cli_train
 from .cli_process import EXIT_USER, run_guarded
 
 DEBUG_VARIABLE = "PORTRAITTALK_DEBUG"
@@ -19,7 +19,8 @@ EPILOG = """examples:
   portraittalk plot --track hello.safetensors --speech hello.wav --out hello.png
   portraittalk doctor
 
-exit codes: 0 done, 2 something you gave cannot be used, 130 stopped, 1 a fault of this program"""
+exit codes: 0 done, 2 something you gave cannot be used, 3 some of many failed (score), 130 stopped,
+1 a fault of this program"""
 
 TALK_EXAMPLES = """examples:
   portraittalk talk --portrait me.jpg --speech hello.wav --out hello.mp4
@@ -35,8 +36,6 @@ RENDER_EXAMPLES = """example:
   portraittalk render --portrait me.jpg --track hello.safetensors --speech hello.wav --out hello.mp4"""
 PLOT_EXAMPLES = """example:
   portraittalk plot --track hello.safetensors --speech hello.wav --out hello.png"""
-SCORE_EXAMPLES = """example:
-  portraittalk score --generated made.mp4 --target real.mp4 --json score.json"""
 DOCTOR_EXAMPLES = """examples:
   portraittalk doctor
   portraittalk doctor --models ~/ComfyUI/models --json"""
@@ -74,6 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_talk(commands)
     _add_dub(commands)
     _add_landmarks(commands)
+    _add_style(commands)
     _add_track(commands)
     _add_render(commands)
     _add_plot(commands)
@@ -97,6 +97,7 @@ def _add_talk(commands: argparse._SubParsersAction) -> None:
     _file(parser, "--speech", "IN", "sound or video file with the speech; it becomes the video's sound")
     _file(parser, "--out", "OUT.mp4", "video to write")
     _motion_options(parser)
+    cli_style.add_style(parser)
     _face_options(parser)
     _video_options(parser)
     cli_identity.add_renderer(parser)
@@ -121,6 +122,14 @@ def _add_landmarks(commands: argparse._SubParsersAction) -> None:
     _file(parser, "--speech", "IN", "sound or video file with the speech")
     _file(parser, "--out", "OUT.safetensors", "track to write")
     _motion_options(parser)
+    cli_style.add_style(parser)
+    _face_options(parser)
+
+
+def _add_style(commands: argparse._SubParsersAction) -> None:
+    purpose = "keep how somebody speaks, as a style that can be lent to any face"
+    parser = _command(commands, "style", purpose, cli_style.EXAMPLES)
+    cli_style.add_style_command(parser)
     _face_options(parser)
 
 
@@ -164,14 +173,10 @@ def _add_plot(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_score(commands: argparse._SubParsersAction) -> None:
-    purpose = "measure a made video against a real one: ADFD, landmark distances, PSNR, SSIM"
-    parser = _command(commands, "score", purpose, SCORE_EXAMPLES)
-    _file(parser, "--generated", "IN", "video that was made")
-    _file(parser, "--target", "IN", "real video of the same moment")
-    _file(parser, "--json", "OUT.json", "file to write the numbers to", False)
-    group = parser.add_argument_group("face")
-    group.add_argument("--face-index", metavar="N", type=int, default=0, help="which face, 0 is the largest")
-    _mesh_options(group)
+    purpose = "measure made videos against real ones, or by themselves, with a report"
+    parser = _command(commands, "score", purpose, cli_score.EXAMPLES)
+    parser.set_defaults(run=cli_score.score)
+    _mesh_options(cli_score.add_score(parser))
 
 
 def _add_prepare(commands: argparse._SubParsersAction) -> None:

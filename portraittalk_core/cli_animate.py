@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .cli_style import style_cues
 from .errors import InputError
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def add_animation(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--control-end", **number, default=1.0, help="part of the steps at which it ends")
     group.add_argument("--control-every", metavar="N", type=int, default=1, help="2: it runs in every second step only")
     group.add_argument("--mouth-weight", **number, default=MOUTH_WEIGHT, help="how much more it counts at the mouth")
+    group.add_argument("--style-attention", metavar="FILE", type=Path, help="lets the checkpoint see --style too")
     group.add_argument(
         "--control-style",
         choices=("mediapipe_face", "head_kps", "landmarks"),
@@ -113,7 +115,7 @@ def animation_of(args: argparse.Namespace, track: LandmarkTrack | None, where: t
     if track is not None and args.controlnet is not None and args.control_strength:
         control = _control(args, track, where, motion is not None)
         told = None if args.animatenet is None else _told(args, track, where)
-    return Animation(control, motion, args.motion_strength, told)
+    return Animation(control, motion, args.motion_strength, told, style_cues(args, where))
 
 
 def _control(args: argparse.Namespace, track: LandmarkTrack, where: tuple, moves: bool) -> FrameControl:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from .cli_identity import identity_options, talk_with_identity
 from .cli_progress import progress_bar
+from .cli_style import chosen_manner
 from .errors import InputError
 
 if TYPE_CHECKING:
@@ -155,25 +156,6 @@ def plot(args: argparse.Namespace) -> None:
     print(f"{args.out}: {drawn.shape[1]}×{drawn.shape[0]} pixels")
 
 
-def score(args: argparse.Namespace) -> None:
-    """Two videos to the numbers that compare them."""
-    if args.json:
-        check_output(args.json, (args.generated, args.target), ())
-    from .media.atomic import whole_file
-    from .pipelines.score import score_videos
-
-    with open_asked_mesh(args) as mesh, progress_bar("scoring") as on_progress:
-        report = score_videos(
-            args.generated, args.target, mesh=mesh, face_index=args.face_index, on_progress=on_progress
-        )
-    if args.json:
-        with whole_file(args.json) as part:
-            part.write_text(report.to_json() + "\n", encoding="utf-8")
-    print_table("score", [(name, _shown(value)) for name, value in report.values().items()])
-    if args.json:
-        print(f"The numbers are in {args.json}")
-
-
 def doctor(args: argparse.Namespace) -> None:
     """What is installed and what to do about the rest."""
     from .pipelines.doctor import diagnose
@@ -223,6 +205,7 @@ def motion_options(args: argparse.Namespace) -> MotionOptions:
 
     names = [field.name for field in dataclasses.fields(MotionOptions) if field.name != "gain_curve"]
     given = {name: getattr(args, name) for name in names if hasattr(args, name)}  # a command need not have them all
+    given["manner"] = chosen_manner(args)
     return MotionOptions(**given | ({"fps": as_fps(args.fps)} if "fps" in given else {}))
 
 
@@ -292,12 +275,6 @@ def _say_made(result: TalkResult, took_s: float) -> None:
 
 def _say_tracked(out: Path, made: LandmarkTrack, took_s: float) -> None:
     print(f"{out}: {made.seconds:.2f} s, {len(made)} frames at {float(made.fps):g} fps, made in {took_s:.1f} s")
-
-
-def _shown(value: object) -> str:
-    if value is None:
-        return "not measured"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
 def print_table(title: str, rows: list[tuple[str, ...]]) -> None:

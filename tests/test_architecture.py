@@ -15,8 +15,8 @@ FLOORS = {
     **dict.fromkeys(("motion", "identity", "animate", "style", "keypoints", "priors", "render"), 3),
     **dict.fromkeys(("diffusion", "metrics", "losses"), 4),
     **{"vexpress": 4.5, "pipelines": 5, "training": 6},
-    **dict.fromkeys(("cli", "cli_commands", "cli_identity", "cli_animate", "cli_dub", "cli_prepare"), 7),
-    **dict.fromkeys(("cli_resume", "cli_train", "cli_process", "cli_progress", "__main__"), 7),
+    **dict.fromkeys(("cli", "cli_commands", "cli_identity", "cli_animate", "cli_dub", "cli_prepare", "cli_style"), 7),
+    **dict.fromkeys(("cli_resume", "cli_score", "cli_train", "cli_process", "cli_progress", "__main__"), 7),
 }
 OPEN_FLOORS = (0, 7)  # made of single files that may use each other
 COMFY = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "execution", "folder_paths", "nodes", "server"}

@@ -7,7 +7,7 @@ Source: SVP, section 3 (intrinsic style as a distribution); `design/svp.md` 3b, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, ClassVar
@@ -264,6 +264,16 @@ def load_style(path: Path) -> Style:
     """
     kind = BlendedStyle if read_metadata(check_readable(path)).get("kind") == BlendedStyle.kind else StylePrior
     return load_record(kind, path)
+
+
+def used_as(style: Style, strength: float, noise: float, seed: int) -> Style:
+    """The same style with another strength, noise and seed, of its manner and of both ends of a blend too."""
+    numbers = {"strength": strength, "noise": noise, "seed": seed}
+    if isinstance(style, BlendedStyle):
+        first, second = (used_as(one, **numbers) for one in (style.first, style.second))
+        return replace(style, first=first, second=second)
+    manner = None if style.manner is None else replace(style.manner, **numbers)
+    return replace(style, **numbers, manner=manner)
 
 
 def interpolate(first: StylePrior, second: StylePrior, share: float) -> StylePrior:
