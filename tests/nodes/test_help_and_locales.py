@@ -29,6 +29,10 @@ NODES = (
     "PortraitTalkLoadIdentityAdapter",
     "PortraitTalkAnimateNetControl",
     "PortraitTalkIdentityNetSampler",
+    "PortraitTalkStylePrior",
+    "PortraitTalkBlendStyles",
+    "PortraitTalkSaveStyle",
+    "PortraitTalkLoadStyle",
     "PortraitTalkCropFace",
     "PortraitTalkPasteFace",
     "PortraitTalkADFDScore",
@@ -36,7 +40,7 @@ NODES = (
 LANGUAGES = ("en", "zh", "ja", "ko")
 # names from the paper
 SAME_EVERYWHERE = ("PortraitTalkAudioToLandmarks", "PortraitTalkIdentityNetSampler", "PortraitTalkADFDScore")
-SAME_EVERYWHERE += ("PortraitTalkAnimateNetControl",)
+SAME_EVERYWHERE += ("PortraitTalkAnimateNetControl", "PortraitTalkStylePrior")
 OWN_SCRIPT = {"zh": r"[\u4e00-\u9fff]", "ja": r"[\u3040-\u30ff]", "ko": r"[\uac00-\ud7a3]"}
 COMFYUIS_OWN = ("outside the output folder",)  # messages that this pack's nodes pass on
 AS_IN_KSAMPLER = ["as in KSampler"]  # instead of ComfyUI's own lists
