@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
-from . import convert, paths, texts
+from . import paths, texts
 from .sockets import Landmarks, Style, advanced, schema
 from .style_files import NO_FILE, attention_input, managed_attention, style_files
 
@@ -67,15 +67,14 @@ class StylePrior(io.ComfyNode):
     @classmethod
     def execute(cls, preset, strength, noise, seed, **given) -> io.NodeOutput:
         """Take the style by its name, or watch and hear the reference."""
-        from ..portraittalk_core.pipelines.plot_style import plot_style
         from ..portraittalk_core.pipelines.style import StyleUse, named_style
-        from .style_use import ChosenStyle, told
+        from .style_use import ChosenStyle, shown, told
 
         use = StyleUse(strength, noise, seed)
         extractor, attention = style_files(given.pop("extractor", NO_FILE), given.pop("style_attention", NO_FILE))
         named = preset != OF_THE_REFERENCE
         style = named_style(preset, use) if named else _watched(use, extractor, **given)
-        chosen, plot = ChosenStyle(style, managed_attention(attention)), convert.to_image([plot_style(style)])
+        chosen, plot = ChosenStyle(style, managed_attention(attention)), shown(style)
         return io.NodeOutput(chosen, plot, told(style), ui=ui.PreviewImage(plot, cls=cls))
 
 
@@ -109,11 +108,10 @@ class BlendStyles(io.ComfyNode):
     @classmethod
     def execute(cls, style_a, style_b, share, over_time="") -> io.NodeOutput:
         """Mix them."""
-        from ..portraittalk_core.pipelines.plot_style import plot_style
-        from .style_use import blended
+        from .style_use import blended, shown
 
         mixed = blended(style_a, style_b, share, texts.to_points(over_time, "over_time"))
-        plot = convert.to_image([plot_style(mixed.style)])
+        plot = shown(mixed.style)
         return io.NodeOutput(mixed, plot, ui=ui.PreviewImage(plot, cls=cls))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
-from . import convert, paths
+from . import paths
 from .sockets import Style, advanced, schema
 
 NO_FILE = "none"
@@ -96,13 +96,12 @@ class LoadStyle(io.ComfyNode):
     @classmethod
     def execute(cls, file, strength, noise, seed, style_attention=NO_FILE) -> io.NodeOutput:
         """Read the file."""
-        from ..portraittalk_core.pipelines.plot_style import plot_style
         from ..portraittalk_core.style.prior import load_style, used_as
-        from .style_use import ChosenStyle
+        from .style_use import ChosenStyle, shown
 
         style = used_as(load_style(paths.track_path(file, "style")), strength, noise, seed)
         _, attention = style_files(NO_FILE, style_attention)
-        plot = convert.to_image([plot_style(style)])
+        plot = shown(style)
         return io.NodeOutput(ChosenStyle(style, managed_attention(attention)), plot, ui=ui.PreviewImage(plot, cls=cls))
 
 

@@ -34,10 +34,7 @@ def reference_of(
     if video is not None:
         return _of_video(video, sound, hears, Watching(face_index))
     if frames is not None:
-        pictures = counted(convert.to_pictures(frames), len(frames), Progress())
-        with face_mesh() as mesh:
-            pieces = watch(pictures, as_fps(fps), len(frames), mesh, Watching(face_index), "the frames")
-        return _reference(pieces, sound, "the frames")
+        return _of_frames(frames, as_fps(fps), sound, Watching(face_index), "the frames")
     if sound is not None:
         return Reference(sounds=(sound,), source="the sound")
     raise InputError("there is no reference: connect a video, frames, landmarks or audio, or choose a preset.")
@@ -47,7 +44,10 @@ def _of_video(video, sound, hears: bool, watching: Watching) -> Reference:
     in_memory = convert.video_frames(video)
     if in_memory is not None:
         frames, fps = in_memory
-        return reference_of(hears, frames=frames, fps=float(fps), face_index=watching.face_index)
+        own = video.get_components().audio
+        if sound is None and hears and own is not None:
+            sound = convert.to_speech(own)
+        return _of_frames(frames, fps, sound, watching, "the video")
     with convert.video_file(video) as path, face_mesh() as mesh:
         probe = probe_video(path)
         pictures = read_pictures(path, probe.fps, on_progress=Progress())
@@ -56,6 +56,13 @@ def _of_video(video, sound, hears: bool, watching: Watching) -> Reference:
         if sound is None and hears and probe.has_sound:
             sound = load_speech(path)
     return _reference(pieces, sound, "the video")
+
+
+def _of_frames(frames, fps, sound, watching: Watching, name: str) -> Reference:
+    pictures = counted(convert.to_pictures(frames), len(frames), Progress())
+    with face_mesh() as mesh:
+        pieces = watch(pictures, fps, len(frames), mesh, watching, name)
+    return _reference(pieces, sound, name)
 
 
 def _reference(pieces: list, sound, name: str) -> Reference:

@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import comfy.model_patcher
+import torch
+from torch import Tensor
 
 from ..portraittalk_core.diffusion.style_attention import FrameStyles
-from ..portraittalk_core.errors import InputError
+from ..portraittalk_core.errors import InputError, MissingDependency
+from ..portraittalk_core.pipelines.plot_style import plot_style
 from ..portraittalk_core.style.prior import BlendedStyle, Style, interpolate, shared
+from . import convert
 from .comfy_style import with_style
 from .cursor import Cursor
 
@@ -72,3 +76,12 @@ def told(style: Style) -> str:
     part = style.first if isinstance(style, BlendedStyle) else style
     kind = "motion statistics" if part.manner is None and part.space == "manner" else f"{part.space}"
     return f"{style.source}: {len(part)} numbers ({kind}), strength {style.strength:g}"
+
+
+def shown(style: Style) -> Tensor:
+    """A picture of a style as an IMAGE; a small grey one where matplotlib is not installed."""
+    try:
+        return convert.to_image([plot_style(style)])
+    except MissingDependency as error:
+        log.warning("no plot: %s", error)
+        return torch.full((1, 64, 64, 3), 0.5)

@@ -29,6 +29,7 @@ NAMES = {
     "brow": "brow movement",
 }
 MOST = 4.0  # spreads from the engine's own that are drawn
+HEIGHT_IN, TEXT = 7.2, 14  # nodes show it at a third of its size
 
 
 def plot_style(style: Style) -> Tensor:
@@ -45,7 +46,7 @@ def plot_style(style: Style) -> Tensor:
         MissingDependency: matplotlib is not installed.
     """
     ends = (style.first, style.second) if isinstance(style, BlendedStyle) else (style,)
-    figure = new_figure(5.6)
+    figure = new_figure(HEIGHT_IN)
     axes = figure.subplots()
     parts = [one.manner_part for one in ends]
     if all(part is not None for part in parts):
@@ -55,9 +56,10 @@ def plot_style(style: Style) -> Tensor:
     else:
         for place, one in enumerate(ends):
             _draw_numbers(axes, one, COLOURS[place])
-    axes.legend(fontsize=9, frameon=False, labelcolor=INK, loc="lower left")
+    if len(ends) > 1:
+        axes.legend(fontsize=TEXT, frameon=False, labelcolor=INK, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
     title = f"{style.source}   strength {style.strength:g}"
-    figure.suptitle(title, x=0.02, ha="left", fontsize=12, color=INK)
+    figure.suptitle(title, x=0.02, ha="left", fontsize=TEXT + 3, color=INK)
     return drawn(figure)
 
 
@@ -71,18 +73,20 @@ def _draw_manner(axes: Axes, name: str, part: StylePrior, place: int, of: int) -
     axes.barh(rows, away, height=0.34 if of > 1 else 0.6, color=COLOURS[place], alpha=0.85, label=name)
     axes.errorbar(away, rows, xerr=error, fmt="none", ecolor=INK, elinewidth=1, capsize=3)
     for row, mean in zip(rows, part.mean.tolist(), strict=True):
-        axes.text(MOST + 0.1, row, f"{mean:.3g}", va="center", fontsize=8.5, color=COLOURS[place])
+        number = f"{round(mean, 1 if abs(mean) >= 10 else 3):g}"
+        axes.text(MOST + 0.1, row, number, va="center", fontsize=TEXT - 2 * (of > 1), color=COLOURS[place])
 
 
 def _finish(axes: Axes) -> None:
-    axes.set_yticks(range(len(MANNER)), [NAMES[name] for name in MANNER], fontsize=9, color=INK)
+    axes.set_yticks(range(len(MANNER)), [NAMES[name] for name in MANNER], fontsize=TEXT, color=INK)
     axes.invert_yaxis()
     axes.axvline(0, color=INK, lw=1)
-    axes.set_xlim(-MOST - 0.2, MOST + 0.9)
-    axes.set_xlabel("less ← as the engine speaks by itself → more, in spreads between people", color=INK, fontsize=9)
+    axes.set_xlim(-MOST - 0.2, MOST + 1.1)
+    axes.set_xticks(np.arange(-MOST, MOST + 1, 2))
+    axes.set_xlabel("less ← as the engine speaks by itself → more, in spreads between people", color=INK, fontsize=TEXT)
     axes.grid(axis="x", color=GRID, lw=0.6)
     axes.set_axisbelow(True)
-    axes.tick_params(colors=INK, labelsize=9, left=False)
+    axes.tick_params(colors=INK, labelsize=TEXT, left=False)
     axes.spines[["top", "right", "left"]].set_visible(False)
 
 
@@ -91,8 +95,8 @@ def _draw_numbers(axes: Axes, prior: StylePrior, colour: str) -> None:
     mean, std = ((part / spread).numpy() for part in (prior.mean, prior.sampling_std))
     axes.fill_between(at, mean - std, mean + std, color=colour, alpha=0.25, lw=0)
     axes.plot(at, mean, color=colour, lw=1, label=prior.source)
-    axes.set_xlabel("number of the style", color=INK, fontsize=9)
-    axes.set_ylabel("mean and deviation, in spreads", color=INK, fontsize=9)
+    axes.set_xlabel("number of the style", color=INK, fontsize=TEXT)
+    axes.set_ylabel("mean and deviation, in spreads", color=INK, fontsize=TEXT)
     axes.grid(color=GRID, lw=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(colors=INK, labelsize=8)
+    axes.tick_params(colors=INK, labelsize=TEXT)
