@@ -96,6 +96,10 @@ def _train_style(args: argparse.Namespace) -> None:
     config = load_style_config(args.config)
     with progress_bar("training") as on_progress:
         made = train_style(config, on_progress)
+    if config.stage == "attention":
+        print(f"The style attention, after {made.training.steps} steps, is in {made.attention}")
+        print(f"It looks at styles of the space {made.space}.")
+        return
     heading = ("style from", "strength before", "after", "accuracy before", "after", "σ before", "after")
     rows = [_style_row(name, made.before[name], made.after[name]) for name in made.after]
     print_table("how well styles are told apart, on clips that training did not see", [heading, *rows])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..animate.landmark_control import STYLES as DRAWINGS
 from ..checks import check_choice, check_range
 from ..errors import InputError
 from ..style.features import AUDIO_WIDTHS, EXPRESSION_WIDTHS
@@ -12,7 +13,7 @@ from ..weights.style_files import ExtractorSizes
 from .identity_config import read_settings, toml_reader
 from .trainer import TrainerConfig
 
-STAGES = ("extractor",)
+STAGES = ("extractor", "attention")  # what tells styles apart; then what lets a UNet look at them
 LABELS = ("video", "folder")
 
 
@@ -103,8 +104,65 @@ class StyleTraining:
         return ExtractorSizes(self.audio, self.expression, *widths, *inside)
 
 
-def load_style_config(path: Path) -> StyleTraining:
-    """Read the settings from a TOML file; relative paths in it start at its own folder.
+@dataclass(frozen=True)
+class StyleAttentionTrainer(TrainerConfig):
+    """How long and how fast the style attention learns."""
+
+    steps: int = 10_000
+    learning_rate: float = 1e-5
+
+
+@dataclass(frozen=True)
+class StyleAttentionTraining:
+    """What to train a UNet's attention to style on, from what, and how; all that is not style stays frozen."""
+
+    checkpoint: Path  # any single-file SD1.5
+    data: Path  # folder that `portraittalk prepare` has made; a caption.txt beside a video's frames is its text
+    out: Path  # folder for the weight file, checkpoints and the log
+    stage: str = "attention"
+    extractor: Path | None = None  # makes the videos' styles; None: motion statistics, which need no weights
+    audio_encoder: Path | None = None  # weight file of Whisper tiny, for an extractor that hears by it
+    start: Path | None = None  # a style attention to go on from; None is one that adds nothing yet
+    num_tokens: int = 4  # of a style, of a new one
+    noise: float = 0.1  # the least deviation that styles are drawn with, in spreads
+    drop: float = 0.1  # share of clips without style, text and face
+    controlnet: Path | None = None  # with animate_net: the two files of AnimateNet, frozen
+    animate_net: Path | None = None
+    motion: Path | None = None  # motion modules, frozen; with them clips have `frames` frames, else one
+    identity: Path | None = None  # a face adapter, frozen, which sees another frame of the person
+    face_models: Path | None = None  # folder of insightface's models, for identity
+    other_video: float = 0.5  # share of faces that come from another video of the person, where there is one
+    frames: int = 8
+    resolution: int = 512  # pixels
+    drawing: str = "mediapipe_face"  # of AnimateNet's landmarks
+    snr_limit: float = 5.0  # of the loss's weight; 0 weighs all noise levels alike
+    tokenizer: Path | None = None  # folder with CLIP's, for captions; None looks where diffusion.text does
+    gradient_checkpointing: bool = False  # less memory, about a third slower
+    trainer: StyleAttentionTrainer = field(default_factory=StyleAttentionTrainer)
+
+    def __post_init__(self) -> None:
+        check_choice(self.stage, STAGES[1:], "stage")
+        check_choice(self.drawing, DRAWINGS, "drawing")
+        for name, low, high in (("noise", 0, 2), ("drop", 0, 0.99), ("other_video", 0, 1), ("snr_limit", 0, 1e6)):
+            check_range(getattr(self, name), low, high, name)
+        check_range(self.num_tokens, 1, 64, "num_tokens")
+        check_range(self.frames, 2, 64, "frames")
+        check_range(self.resolution, 64, 2048, "resolution")
+        if self.resolution % 64:
+            raise InputError(f"resolution must be a multiple of 64, not {self.resolution}.")
+        if (self.controlnet is None) != (self.animate_net is None):
+            raise InputError("controlnet and animate_net belong together: give both of AnimateNet's files, or none.")
+        if self.identity is not None and self.face_models is None:
+            raise InputError("identity needs face_models, the folder of insightface's models, to look at faces with.")
+
+    @property
+    def clip_frames(self) -> int:
+        """Frames of a clip."""
+        return 1 if self.motion is None else self.frames
+
+
+def load_style_config(path: Path) -> StyleTraining | StyleAttentionTraining:
+    """Read the settings of either stage from a TOML file; relative paths in it start at its own folder.
 
     Raises:
         InputError: not there, no TOML, an unknown or absent name, or a value of another type or out of range.
@@ -117,4 +175,5 @@ def load_style_config(path: Path) -> StyleTraining:
         content = toml.loads(path.read_text(encoding="utf-8"))
     except (toml.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not valid TOML: {error}.") from error
-    return read_settings(StyleTraining, content, path)
+    attention = content.get("stage") == StyleAttentionTraining.stage
+    return read_settings(StyleAttentionTraining if attention else StyleTraining, content, path)

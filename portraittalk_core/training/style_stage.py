@@ -23,7 +23,8 @@ from ..speech.encoders import load_speech_encoder
 from ..style.extractor import ExtractorNet, StyleExtractor, new_extractor_net, save_extractor, warm_start
 from ..weights.load import fill, read_metadata, read_tensors
 from ..weights.style_files import SPREAD, read_extractor_sizes, styletalk_tensors
-from .style_config import StyleTraining
+from .style_attention_stage import StyleAttentionResult, train_style_attention
+from .style_config import StyleAttentionTraining, StyleTraining
 from .style_data import MadeUpStyles, StyleBatch, StyleData, read_styles, style_batch
 from .trainer import TrainingResult, train_stage
 
@@ -168,7 +169,9 @@ def present(chance: Tensor, drop_audio: float, drop_expression: float) -> Tensor
     return ~torch.stack([no_audio, no_expression], 1)
 
 
-def train_style(config: StyleTraining, on_progress: Progress | None = None) -> StyleResult:
+def train_style(
+    config: StyleTraining | StyleAttentionTraining, on_progress: Progress | None = None
+) -> StyleResult | StyleAttentionResult:
     """Train one of style's stages, or go on with it where it was stopped.
 
     Args:
@@ -180,7 +183,8 @@ def train_style(config: StyleTraining, on_progress: Progress | None = None) -> S
         MissingDependency: accelerate, or a weight file, is absent.
         OutputError: `config.out` cannot be written.
     """
-    return {"extractor": _train_extractor}[config.stage](config, on_progress)
+    stages = {"extractor": _train_extractor, "attention": train_style_attention}
+    return stages[config.stage](config, on_progress)
 
 
 def _train_extractor(config: StyleTraining, on_progress: Progress | None) -> StyleResult:

@@ -204,6 +204,14 @@ KINDS = (
         used=True,
     ),
     WeightFile(
+        "style attention for SD1.5", "portraittalk train style, stage attention", "your own", "portraittalk", "176 MB",
+        (
+            (r"^style_proj\.proj\.weight$", (None, None)), (r"^style_proj\.norm\.weight$", (768,)),
+            (r"^1\.to_q\.weight$", (320, 320)), (r"^31\.to_out\.weight$", (1280, 1280)),
+        ),
+        used=True,
+    ),
+    WeightFile(
         "style encoder to train a style extractor from", "FuxiVirtualHuman/styletalk styletalk_checkpoint",
         "MIT (not verified)", "portraittalk", "unknown",
         (
