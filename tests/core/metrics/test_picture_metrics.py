@@ -65,3 +65,45 @@ def test_ssim_matches_scikit_image(size):
         use_sample_covariance=False,
     )
     assert ssim(a, b) == pytest.approx(expected, abs=1e-9)
+
+
+def natural(seed: int = 0) -> torch.Tensor:
+    """(64, 64, 3) 0..255: noise with more of it in the low frequencies, as pictures have."""
+    random = torch.Generator().manual_seed(seed)
+    layers = [
+        torch.nn.functional.interpolate(torch.rand(1, 3, size, size, generator=random), (64, 64), mode="bicubic")
+        for size in (4, 8, 16, 32, 64)
+    ]
+    return (255 * sum(layers)[0] / len(layers)).permute(1, 2, 0).clamp(0, 255)
+
+
+def blurred(picture: torch.Tensor, width: int) -> torch.Tensor:
+    planes = torch.nn.functional.pad(picture.permute(2, 0, 1)[None], [width // 2] * 4, mode="replicate")
+    return torch.nn.functional.avg_pool2d(planes, width, 1)[0].permute(1, 2, 0)
+
+
+@pytest.mark.parametrize("metric", [psnr, ssim])
+def test_picture_metrics_are_symmetric_and_fall_with_noise_blur_and_shift(metric):
+    picture, noise = natural(), torch.randn(64, 64, 3, generator=torch.Generator().manual_seed(1))
+    worse = {
+        "noise": [picture + level * noise for level in (2, 5, 15, 40)],
+        "blur": [blurred(picture, width) for width in (3, 5, 9, 15)],
+        "shift": [picture.roll(pixels, 1) for pixels in (1, 2)],
+    }
+    for pictures in worse.values():
+        found = [metric(p, picture) for p in pictures]
+        assert found == sorted(found, reverse=True)
+        assert metric(picture, picture) > found[0]
+        assert metric(picture, pictures[0]) == pytest.approx(found[0], rel=1e-12)
+
+
+def test_psnr_and_ssim_match_torchmetrics():
+    image = pytest.importorskip("torchmetrics.functional.image", exc_type=Exception)
+    a, b = natural(2).double() / 255, natural(3).double() / 255
+    x, y = (p.permute(2, 0, 1)[None] for p in (a, b))
+    expected = float(image.peak_signal_noise_ratio(x, y, data_range=1.0))
+    assert psnr(a, b, data_range=1.0) == pytest.approx(expected, rel=1e-6)
+    # its mean counts the reflected border since 1.9: where the window fits is what the paper and scikit-image count
+    _, whole = image.structural_similarity_index_measure(x, y, data_range=1.0, return_full_image=True)
+    inside = float(whole[..., 5:-5, 5:-5].mean())
+    assert ssim(a, b, data_range=1.0) == pytest.approx(inside, abs=1e-6)
