@@ -24,11 +24,11 @@ DOUBLE_TAP_S = 1.0  # a second Ctrl-C this soon must not break the clean-up afte
 _DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
 
 
-def run_guarded(job: Callable[[], None], debug: bool) -> int:
+def run_guarded(job: Callable[[], int | None], debug: bool) -> int:
     """Run a command to its end and turn however it ends into an exit code and, if bad, one message on stderr.
 
     Args:
-        job: does the work and prints its result.
+        job: does the work and prints its result; a number that it returns is the exit code.
         debug: show tracebacks and what native libraries write.
 
     Returns:
@@ -46,7 +46,7 @@ def run_guarded(job: Callable[[], None], debug: bool) -> int:
         try:
             # Inside the try: a signal that comes while the handlers are put back is a stop as well.
             with stop_on_signals():
-                job()
+                code = job()
             sys.stdout.flush()
         except KeyboardInterrupt:
             return _end("stopped; nothing was written", EXIT_STOPPED, debug)
@@ -61,7 +61,7 @@ def run_guarded(job: Callable[[], None], debug: bool) -> int:
                 return _end(f"{error.filename or 'the output'} cannot be used: {error.strerror}.", EXIT_USER, debug)
             text = f"internal error: {type(error).__name__}: {error}; please report it with what --debug shows"
             return _end(text, EXIT_INTERNAL, debug)
-    return EXIT_OK
+    return code or EXIT_OK
 
 
 def _end(message: str, code: int, debug: bool) -> int:

@@ -9,11 +9,10 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-import torch
 
 from portraittalk_core import cli, cli_commands
 from portraittalk_core.errors import InputError, OutputError
-from portraittalk_core.types import LandmarkTrack, MotionOptions
+from portraittalk_core.types import MotionOptions
 
 COMMANDS = ("talk", "landmarks", "track", "render", "plot", "score", "doctor")
 
@@ -29,7 +28,8 @@ def test_help_shows_an_example_of_the_command(command, capsys):
 
 
 def test_every_example_of_the_help_can_be_parsed():
-    texts = [getattr(cli, name) for name in dir(cli) if name.endswith("EXAMPLES")] + [cli.EPILOG]
+    texts = [getattr(cli, name) for name in dir(cli) if name.endswith("EXAMPLES")]
+    texts += [cli.EPILOG, cli.cli_score.EXAMPLES]
     lines = [line.split() for text in texts for line in text.splitlines() if line.startswith("  portraittalk")]
     assert {words[1] for words in lines} == set(COMMANDS)
     for words in lines:
@@ -146,23 +146,6 @@ def test_module_runs_and_help_does_not_load_torch():
         [sys.executable, "-m", "portraittalk_core", "--version"], cwd=root, capture_output=True, text=True, check=False
     )
     assert shown.stdout.startswith("portraittalk ")
-
-
-def test_score_prints_what_could_not_be_measured_and_writes_json(tmp_path, monkeypatch, capsys):
-    from portraittalk_core.pipelines import score
-
-    report = score._report(
-        *[LandmarkTrack(torch.rand(3, 478, 3), torch.zeros(3, dtype=torch.bool), Fraction(25), 64, 64)] * 2,
-        "none",
-        "",
-        0,
-    )
-    monkeypatch.setattr(score, "score_videos", lambda *_, **__: report)
-    out = tmp_path / "s.json"
-    assert cli.main(["score", "--generated", "a.mp4", "--target", "b.mp4", "--json", str(out)]) == 0
-    shown = capsys.readouterr().out
-    assert "not measured" in shown and str(out) in shown
-    assert json.loads(out.read_text())["adfd"] is None
 
 
 def test_a_terminal_without_unicode_is_no_fault():

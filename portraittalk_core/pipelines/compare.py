@@ -1,0 +1,358 @@
+"""One generated video against its true one: every metric that can be measured, in memory that does not grow.
+
+Shapes: T frames of the comparison, at the generated video's rate.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..checks import check_choice, check_range
+from ..errors import InputError, MediaError
+from ..face import topology as topo
+from ..face.face_crop import resampled
+from ..face.mesh_backends import MeshBackend
+from ..metrics.psnr import psnr
+from ..metrics.ssim import WINDOW, ssim
+from ..types import as_fps
+from .align import Offset, clip_loudness, find_offset
+from .score import PictureSource, _check_same_shape, _scaled, _Steps
+from .score_clip import FollowedClip, ScoredClip, follow_clip
+from .score_faces import FaceScores, own_scores
+from .score_likeness import IdentityWatch, Likeness
+from .score_row import ScoredRow, WorstFrame, curve, shown
+from .score_table import TARGET_PREFIX
+
+CROPS = ("whole", "face")
+CROP_PX = 256
+USUAL = 0.01  # share of frames whose box may stand out on each side of the crop
+APART_S = 0.5  # between worst frames, that they do not show one moment
+Progress = Callable[[int, int], None]
+Measured = tuple[dict[str, float], dict[str, str]]  # values, and why others are missing
+Level = tuple[Tensor | None, str]  # loudness, or why there is none
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """How two videos are compared."""
+
+    align: bool = False  # take a leading offset that is found out; it is reported either way
+    crop: str = "whole"  # what PSNR and SSIM look at: the "whole" frame, or the "face"
+    margin: float = 0.2  # of the face crop, of the face's larger side, on every side
+    face_index: int = 0  # 0 is the largest
+    max_frames: int | None = None  # compare at most so many
+    num_worst: int = 3  # frames kept to be looked at, of each reason
+
+    def __post_init__(self) -> None:
+        check_choice(self.crop, CROPS, "the crop")
+        check_range(self.margin, 0, 2, "the margin of the face crop")
+        check_range(self.face_index, 0, 1000, "face_index")
+        check_range(self.num_worst, 0, 20, "the number of worst frames")
+        if self.max_frames is not None:
+            check_range(self.max_frames, 1, 10**9, "max_frames")
+
+
+@dataclass(frozen=True)
+class Shift:
+    """Which frames belong together: generated[made + k] and target[true + k], k below count."""
+
+    made: int
+    true: int
+    count: int
+
+
+def compare_clips(
+    generated: Path | ScoredClip,
+    target: Path | ScoredClip,
+    options: CompareOptions | None = None,
+    *,
+    mesh: MeshBackend,
+    likeness: Likeness | None = None,
+    name: str | None = None,
+    on_progress: Progress | None = None,
+) -> ScoredRow:
+    """Measure a generated video against the true one.
+
+    Both are read at the generated frame rate and compared by time from their first pictures on; generated pictures
+    are scaled to the target's size. One picture of each is in memory at a time, landmarks are on disk.
+
+    Args:
+        generated: video file, or pictures and sound.
+        target: the same of the true one.
+        options: how.
+        mesh: an open face-mesh back end.
+        likeness: what compares the generated face with a portrait.
+        name: of the row; None takes the generated video's.
+        on_progress: called with steps done and in all; may raise to stop.
+
+    Raises:
+        MediaError: a file is not a video, or holds no picture.
+        InputError: their pictures have different aspect ratios, or nothing is left to compare.
+    """
+    started, options = time.perf_counter(), options or CompareOptions()
+    made, true = (clip if isinstance(clip, ScoredClip) else ScoredClip.of_file(clip) for clip in (generated, target))
+    _check_same_shape(made.pictures, true.pictures, f"{made.pictures.name} and {true.pictures.name}")
+    fps = as_fps(made.pictures.fps)
+    progress = _Steps(sum(_length(c.pictures, fps, options) for c in (made, true, made)), on_progress)
+    watch, more = IdentityWatch(likeness or Likeness(), float(fps)), _extra(fps, options)
+    with ExitStack() as stack:
+        ways = (lambda items: watch.over(progress.over(items))), progress.over
+        sources = zip((made.pictures, true.pictures), ways, strict=True)
+        followed = [follow_clip(source, fps, mesh, options.face_index, more, over) for source, over in sources]
+        for clip in followed:
+            stack.callback(clip.store.close)
+        levels = [clip_loudness(clip) for clip in (made, true)]
+        offset = find_offset(*followed, *(level for level, _ in levels))
+        shift = _shift(*followed, offset, options)
+        square = _face_box(followed[1], options)
+        faces = FaceScores(*followed, shift, square[2] - square[0] if square else None)
+        box = square if options.crop == "face" else None
+        seen = _compare_pictures(made.pictures, true.pictures, shift, box, faces.distance, options, progress)
+        measured = _joined((faces.values, faces.missing), seen.result(), *_own(followed, levels), watch.result())
+    return ScoredRow(
+        name or made.pictures.name,
+        made.pictures.name,
+        true.pictures.name,
+        error=_faceless(*followed),
+        values=measured[0],
+        missing=measured[1],
+        counts=_counts(followed, shift, faces, seen, mesh.name),
+        offset=offset,
+        notes=tuple(_notes(made.pictures, true.pictures, offset, shift, box, options)),
+        fps=float(fps),
+        curves=faces.curves | {"PSNR": curve(seen.psnr), "SSIM": curve(seen.ssim)},
+        worst=tuple(seen.worst),
+        seconds_taken=time.perf_counter() - started,
+    )
+
+
+def _own(followed: Iterable[FollowedClip], levels: Iterable[Level]) -> Iterator[Measured]:
+    """What both videos have by themselves."""
+    (made, true), (sound, true_sound) = followed, levels
+    yield own_scores(made, *sound)
+    values, _ = own_scores(true, *true_sound)
+    yield {f"{TARGET_PREFIX}{metric}": value for metric, value in values.items()}, {}
+
+
+def _joined(*parts: Measured) -> Measured:
+    values: dict[str, float] = {}
+    missing: dict[str, str] = {}
+    for measured, lacking in parts:
+        values |= measured
+        missing |= lacking
+    return values, missing
+
+
+def _faceless(made: FollowedClip, true: FollowedClip) -> str | None:
+    without = [clip.name for clip in (made, true) if not clip.valid.any()]
+    if not without:
+        return None
+    return f"no face was found in any frame of {' and '.join(without)}: only the pictures could be compared"
+
+
+def _extra(fps: object, options: CompareOptions) -> int | None:
+    """Frames to be followed: some more than are compared, for the offset."""
+    return None if options.max_frames is None else options.max_frames + math.ceil(0.5 * float(fps))
+
+
+def _length(source: PictureSource, fps: object, options: CompareOptions) -> int:
+    return max(1, min(math.ceil(source.seconds * float(fps) - 0.02), _extra(fps, options) or 10**9))
+
+
+def _shift(made: FollowedClip, true: FollowedClip, offset: Offset, options: CompareOptions) -> Shift:
+    lag = offset.frames(made.fps) if options.align else 0
+    starts = max(lag, 0), max(-lag, 0)
+    count = min(len(made) - starts[0], len(true) - starts[1], options.max_frames or 10**9)
+    if count < 1:
+        if not len(made) or not len(true):
+            raise MediaError(f"{made.name} and {true.name} have no picture in common; one of them holds none.")
+        raise InputError(
+            f"{made.name} ({made.seconds:.2f} s) and {true.name} ({true.seconds:.2f} s) have no picture in common once "
+            f"the offset of {offset.seconds:.2f} s is taken out; compare them without --align."
+        )
+    return Shift(*starts, count)
+
+
+def _face_box(true: FollowedClip, options: CompareOptions) -> tuple[float, float, float, float] | None:
+    """Left, top, right, bottom in pixels: one square around all places of the target's face; None without a face."""
+    seen = true.valid.nonzero()[:, 0]
+    if not len(seen):
+        return None
+    low, high = [], []
+    for _, track in true.blocks(seen):
+        oval = track.points_px[:, list(topo.FACE_OVAL), :2].double()
+        low.append(oval.amin(1))
+        high.append(oval.amax(1))
+    low, high = torch.cat(low), torch.cat(high)
+    least, most = torch.quantile(low, USUAL, 0), torch.quantile(high, 1 - USUAL, 0)
+    face = float((high - low).amax(1).median())
+    side = float((most - least).max()) + 2 * options.margin * face
+    left, top = ((least + most) / 2 - side / 2).tolist()
+    return left, top, left + side, top + side
+
+
+class _Pictures:
+    """What the pass over the pictures finds."""
+
+    def __init__(self, count: int) -> None:
+        self.psnr, self.ssim = torch.full((2, count), torch.nan, dtype=torch.float64)
+        self.num_identical = 0
+        self.size = (0, 0)
+        self.worst: list[WorstFrame] = []
+
+    def result(self) -> Measured:
+        finite = self.psnr[self.psnr.isfinite()]
+        measured = self.ssim[~self.ssim.isnan()]
+        values = {"psnr": float(finite.mean()) if len(finite) else math.inf}
+        if not len(measured):
+            return values, {"ssim": f"the pictures are smaller than SSIM's window of {WINDOW}×{WINDOW} pixels"}
+        return values | {"ssim": float(measured.mean())}, {}
+
+
+def _compare_pictures(
+    made: PictureSource,
+    true: PictureSource,
+    shift: Shift,
+    box: tuple[float, float, float, float] | None,
+    distance: Tensor,
+    options: CompareOptions,
+    progress: _Steps,
+) -> _Pictures:
+    found = _Pictures(shift.count)
+    by_mouth = set(_peaks(distance, options.num_worst, APART_S * float(made.fps)))
+    by_picture = _Least(options.num_worst, APART_S * float(made.fps))
+    kept: dict[int, tuple[str, str]] = {}
+    pairs = zip(_from(made, made.fps, shift.made), _from(true, made.fps, shift.true), strict=False)
+    for k, pair in enumerate(progress.over(itertools.islice(pairs, shift.count))):
+        a, b = _scaled(pair[0], (true.height, true.width)), pair[1]
+        if box is not None:
+            a, b = (resampled(picture, box, (CROP_PX, CROP_PX)) for picture in (a, b))
+        found.size = b.shape[1], b.shape[0]
+        found.psnr[k] = psnr(a, b)
+        found.num_identical += math.isinf(found.psnr[k])
+        if min(b.shape[:2]) >= WINDOW:
+            found.ssim[k] = 1.0 if math.isinf(found.psnr[k]) else ssim(a, b)
+        dropped = by_picture.offer(k, float(found.ssim[k]))
+        if k in by_mouth or by_picture.holds(k):
+            kept[k] = shown(a), shown(b)
+        if dropped is not None and dropped not in by_mouth:
+            kept.pop(dropped, None)
+    for k in sorted(kept):
+        reasons = []
+        if k in by_mouth:
+            reasons.append(f"mouth off by {float(distance[k]):.1f} % of the eye distance")
+        if by_picture.holds(k):
+            reasons.append(f"SSIM {float(found.ssim[k]):.3f}")
+        if reasons:
+            found.worst.append(WorstFrame((k + shift.made) / float(made.fps), ", ".join(reasons), *kept[k]))
+    return found
+
+
+def _from(source: PictureSource, fps: object, start: int) -> Iterator[Tensor]:
+    return itertools.islice(source.read(fps), start, None)
+
+
+def _peaks(values: Tensor, most: int, apart: float) -> list[int]:
+    """Numbers of the greatest values that lie at least so many frames apart; NaN counts as none."""
+    chosen: list[int] = []
+    for k in values.nan_to_num(-1).argsort(descending=True, stable=True).tolist():
+        if len(chosen) >= most or not values[k] > 0:
+            break
+        if all(abs(k - other) >= apart for other in chosen):
+            chosen.append(k)
+    return chosen
+
+
+class _Least:
+    """The least values of a stream, at least so many frames apart."""
+
+    def __init__(self, most: int, apart: float) -> None:
+        self.most, self.apart = most, apart
+        self._found: dict[int, float] = {}
+
+    def holds(self, k: int) -> bool:
+        return k in self._found
+
+    def offer(self, k: int, value: float) -> int | None:
+        """Take a value if it is among the least; the number of the one that had to leave for it, if any."""
+        if math.isnan(value) or value >= 1 or not self.most:
+            return None
+        near = [other for other in self._found if k - other < self.apart]
+        rival = near[0] if near else max(self._found, key=self._found.__getitem__, default=None)
+        if not near and len(self._found) < self.most:
+            self._found[k] = value
+            return None
+        if rival is None or value >= self._found[rival]:
+            return None
+        del self._found[rival]
+        self._found[k] = value
+        return rival
+
+
+def _counts(
+    followed: Iterable[FollowedClip], shift: Shift, faces: FaceScores, pictures: _Pictures, mesh: str
+) -> dict[str, int | str]:
+    made, true = followed
+    return {
+        "num_frames": shift.count,
+        "num_frames_with_face": faces.num_both,
+        "num_frames_with_face_generated": int(made.valid.sum()),
+        "num_frames_with_face_target": int(true.valid.sum()),
+        "num_identical_frames": pictures.num_identical,
+        "num_frames_left_over": max(len(made), len(true)) - shift.count,
+        "width": pictures.size[0],
+        "height": pictures.size[1],
+        "fps": f"{made.fps.numerator}/{made.fps.denominator}",
+        "landmark_source": mesh,
+    }
+
+
+def _notes(
+    made: PictureSource,
+    true: PictureSource,
+    offset: Offset,
+    shift: Shift,
+    box: tuple[float, ...] | None,
+    options: CompareOptions,
+) -> Iterator[str]:
+    if (made.width, made.height) != (true.width, true.height):
+        yield f"generated frames of {made.width}×{made.height} were scaled to {true.width}×{true.height}"
+    if made.fps != true.fps:
+        yield f"the target of {float(true.fps):g} fps was sampled at {float(made.fps):g} fps"
+    if abs(made.seconds - true.seconds) > 1.5 / float(made.fps):
+        lengths = f"{made.seconds:.2f} s, the target {true.seconds:.2f} s"
+        yield f"the generated video lasts {lengths}: the longer end is left out"
+    yield from _offset_notes(made, offset, shift)
+    if box is not None:
+        at = f"{box[0]:.0f}, {box[1]:.0f} to {box[2]:.0f}, {box[3]:.0f}"
+        yield (
+            f"PSNR and SSIM see the face only: one square ({at} of {true.width}×{true.height}) around all places of "
+            f"the target's face oval and {options.margin:g} of its size beyond, the same in both, scaled to "
+            f"{CROP_PX}×{CROP_PX}"
+        )
+    elif options.crop == "face":
+        yield "the target shows no face to crop: PSNR and SSIM see the whole frame"
+
+
+def _offset_notes(made: PictureSource, offset: Offset, shift: Shift) -> Iterator[str]:
+    taken = shift.made - shift.true
+    if taken:
+        side = "generated" if taken > 0 else "target"
+        yield f"the first {abs(taken)} frames of the {side} video were left out to take its offset out (--align)"
+    elif offset.frames(made.fps):
+        late = "late" if offset.seconds > 0 else "early"
+        yield (
+            f"the generated video comes {abs(offset.seconds) * 1000:.0f} ms {late} (told by {offset.by}); this was "
+            "left as it is and counts in every number; --align takes it out"
+        )
+    if offset.note:
+        yield f"about the offset: {offset.note}"
