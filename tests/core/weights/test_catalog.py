@@ -98,6 +98,15 @@ KNOWN: list[tuple[str, Shapes]] = [
         },
     ),
     (
+        "style attention for SD1.5",
+        {
+            "style_proj.proj.weight": (3072, 256),
+            "style_proj.norm.weight": (768,),
+            "1.to_q.weight": (320, 320),
+            "31.to_out.weight": (1280, 1280),
+        },
+    ),
+    (
         "style encoder to train a style extractor from",
         {
             "model_state_dict.style_encoder.increase_embed_dim.weight": (256, 64),
