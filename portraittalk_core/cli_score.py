@@ -25,10 +25,12 @@ MOST_LINES = 40  # rows shown on the terminal
 EXAMPLES = """examples:
   portraittalk score --generated made.mp4 --target real.mp4
   portraittalk score --generated made.mp4 --target real.mp4 --out report.html --align --crop face
-  portraittalk score --generated made_folder --target real_folder --out scores   (matched by name; goes on if stopped)
-  portraittalk score --pairs pairs.csv --out scores                              (columns generated,target[,name])
+  portraittalk score --generated made_folder --target real_folder --out scores
+  portraittalk score --pairs pairs.csv --out scores
   portraittalk score --reference-free --generated made.mp4 --portrait me.jpg --face-models models/insightface
 
+Folders are matched by name; a CSV has the columns generated,target and, if wanted, name. With a folder as --out, a job
+that was stopped goes on where it was.
 exit codes: as always, and 3: some rows could not be measured, the others were"""
 
 

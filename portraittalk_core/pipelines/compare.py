@@ -21,6 +21,7 @@ from ..errors import InputError, MediaError
 from ..face import topology as topo
 from ..face.face_crop import resampled
 from ..face.mesh_backends import MeshBackend
+from ..metrics.flicker import FlickerMeter
 from ..metrics.psnr import psnr
 from ..metrics.ssim import WINDOW, ssim
 from ..types import as_fps
@@ -95,23 +96,20 @@ def compare_clips(
         on_progress: called with steps done and in all; may raise to stop.
 
     Raises:
-        MediaError: a file is not a video, or holds no picture.
-        InputError: their pictures have different aspect ratios, or nothing is left to compare.
+        InputError: a file is not a video or holds no picture, different aspect ratios, or nothing is left to compare.
     """
     started, options = time.perf_counter(), options or CompareOptions()
-    made, true = (clip if isinstance(clip, ScoredClip) else ScoredClip.of_file(clip) for clip in (generated, target))
-    _check_same_shape(made.pictures, true.pictures, f"{made.pictures.name} and {true.pictures.name}")
-    fps = as_fps(made.pictures.fps)
+    made, true = _opened(generated, target)
+    fps, names = as_fps(made.pictures.fps), (made.pictures.name, true.pictures.name)
     progress = _Steps(sum(_length(c.pictures, fps, options) for c in (made, true, made)), on_progress)
     watch, more = IdentityWatch(likeness or Likeness(), float(fps)), _extra(fps, options)
     with ExitStack() as stack:
-        ways = (lambda items: watch.over(progress.over(items))), progress.over
-        sources = zip((made.pictures, true.pictures), ways, strict=True)
-        followed = [follow_clip(source, fps, mesh, options.face_index, more, over) for source, over in sources]
-        for clip in followed:
-            stack.callback(clip.store.close)
-        levels = [clip_loudness(clip) for clip in (made, true)]
-        offset = find_offset(*followed, *(level for level, _ in levels))
+        followed = []
+        for clip, over in ((made, lambda items: watch.over(progress.over(items))), (true, progress.over)):
+            followed.append(follow_clip(clip.pictures, fps, mesh, options.face_index, more, over))
+            stack.callback(followed[-1].store.close)
+        levels = clip_loudness(made), clip_loudness(true)
+        offset = find_offset(*followed, levels[0][0], levels[1][0])
         shift = _shift(*followed, offset, options)
         square = _face_box(followed[1], options)
         faces = FaceScores(*followed, shift, square[2] - square[0] if square else None)
@@ -119,9 +117,8 @@ def compare_clips(
         seen = _compare_pictures(made.pictures, true.pictures, shift, box, faces.distance, options, progress)
         measured = _joined((faces.values, faces.missing), seen.result(), *_own(followed, levels), watch.result())
     return ScoredRow(
-        name or made.pictures.name,
-        made.pictures.name,
-        true.pictures.name,
+        name or names[0],
+        *names,
         error=_faceless(*followed),
         values=measured[0],
         missing=measured[1],
@@ -133,6 +130,12 @@ def compare_clips(
         worst=tuple(seen.worst),
         seconds_taken=time.perf_counter() - started,
     )
+
+
+def _opened(*given: Path | ScoredClip) -> tuple[ScoredClip, ScoredClip]:
+    made, true = (clip if isinstance(clip, ScoredClip) else ScoredClip.of_file(clip) for clip in given)
+    _check_same_shape(made.pictures, true.pictures, f"{made.pictures.name} and {true.pictures.name}")
+    return made, true
 
 
 def _own(followed: Iterable[FollowedClip], levels: Iterable[Level]) -> Iterator[Measured]:
@@ -206,6 +209,7 @@ class _Pictures:
     def __init__(self, count: int) -> None:
         self.psnr, self.ssim = torch.full((2, count), torch.nan, dtype=torch.float64)
         self.num_identical = 0
+        self.flicker = FlickerMeter()
         self.size = (0, 0)
         self.worst: list[WorstFrame] = []
 
@@ -213,9 +217,16 @@ class _Pictures:
         finite = self.psnr[self.psnr.isfinite()]
         measured = self.ssim[~self.ssim.isnan()]
         values = {"psnr": float(finite.mean()) if len(finite) else math.inf}
-        if not len(measured):
-            return values, {"ssim": f"the pictures are smaller than SSIM's window of {WINDOW}×{WINDOW} pixels"}
-        return values | {"ssim": float(measured.mean())}, {}
+        missing = {}
+        if len(measured):
+            values["ssim"] = float(measured.mean())
+        else:
+            missing["ssim"] = f"the pictures are smaller than SSIM's window of {WINDOW}×{WINDOW} pixels"
+        if self.flicker.still_share:
+            values["flicker"] = self.flicker.result()
+        else:
+            missing["flicker"] = "nothing in the target stands still"
+        return values, missing
 
 
 def _compare_pictures(
@@ -239,6 +250,7 @@ def _compare_pictures(
         found.size = b.shape[1], b.shape[0]
         found.psnr[k] = psnr(a, b)
         found.num_identical += math.isinf(found.psnr[k])
+        found.flicker.update(a, b)
         if min(b.shape[:2]) >= WINDOW:
             found.ssim[k] = 1.0 if math.isinf(found.psnr[k]) else ssim(a, b)
         dropped = by_picture.offer(k, float(found.ssim[k]))

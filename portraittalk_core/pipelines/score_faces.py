@@ -12,9 +12,12 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..metrics.adfd import adfd
+from ..metrics.head_motion import LEAST_FRAMES as LEAST_FOR_HEAD
+from ..metrics.jitter import JitterMeter
 from ..metrics.landmark_distance import FACE_POINTS, VARIANTS, lmd, lmd_variant
 from ..metrics.lip_sync import MIN_FRAMES as LEAST_FOR_R
 from ..metrics.lip_sync import lip_correlation
+from ..style.manner import HEAD_CALM_S, blink_lengths_s, calmed, swings
 from ..types import LandmarkTrack
 from .align import ENVELOPE_HZ
 from .score import MIN_FRAMES
@@ -125,7 +128,8 @@ def own_scores(
     Returns:
         Values by name, and reasons for what could not be measured.
     """
-    values, missing = {}, {}
+    values: dict[str, float] = {"change": float(clip.change.mean())} if len(clip.change) else {}
+    missing: dict[str, str] = {} if values else {"change": "there is one picture only"}
     if level is None:
         missing |= dict.fromkeys(("sound_mouth_correlation", "sound_mouth_lag"), silent_because)
     else:
@@ -137,7 +141,49 @@ def own_scores(
             values["sound_mouth_lag"] = found.lag / float(clip.fps) * 1000
         except InputError as error:
             missing |= dict.fromkeys(("sound_mouth_correlation", "sound_mouth_lag"), str(error))
+    return _with_motion(clip, values, missing)
+
+
+def _with_motion(
+    clip: FollowedClip, values: dict[str, float], missing: dict[str, str]
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Jitter, blinks and head motion beside what was measured before."""
+    if int(clip.valid.sum()) < LEAST_FOR_HEAD:
+        why = f"a face is seen in fewer than {LEAST_FOR_HEAD} frames"
+        return values, missing | dict.fromkeys(_MOTION, why)
+    for name, without_head in (("jitter", False), ("jitter_still", True)):
+        meter = JitterMeter(without_head)
+        for _, track in clip.blocks(torch.arange(len(clip))):
+            meter.update(track.points_px, track.valid)
+        if meter.num_frames:
+            values[name] = meter.result()
+        else:
+            missing[name] = "a face is never seen in three frames in a row"
+    lengths = blink_lengths_s(clip.eye_open, clip.valid, clip.fps)
+    values["blink_rate"] = len(lengths) * 60 * float(clip.fps) / int(clip.valid.sum())
+    if len(lengths):
+        values["blink_duration"] = float(lengths.median())
+    else:
+        missing["blink_duration"] = "there was no blink"
+    values |= _head(clip)
     return values, missing
+
+
+def _head(clip: FollowedClip) -> dict[str, float]:
+    """As `metrics.head_motion`, from angles that were measured block by block."""
+    rate, seen = float(clip.fps), clip.valid.nonzero()[:, 0]
+    last = torch.searchsorted(seen, torch.arange(len(clip)), right=True) - 1
+    held = clip.angles_deg[seen[last.clamp(min=0)]]
+    angles = calmed(held, HEAD_CALM_S * rate)
+    steps = (angles[1:] - angles[:-1]).norm(dim=1)[clip.valid[1:] & clip.valid[:-1]]
+    return {
+        "head_std": float(angles[seen].std(0, correction=0).square().mean().sqrt()),
+        "head_speed": rate * float(steps.mean()) if len(steps) else 0.0,
+        "head_beat": rate * float(swings(angles[seen])),
+    }
+
+
+_MOTION = ("jitter", "jitter_still", "blink_rate", "blink_duration", "head_std", "head_speed", "head_beat")
 
 
 def level_per_frame(level: Tensor, count: int, fps: float) -> Tensor:
