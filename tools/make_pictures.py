@@ -18,6 +18,7 @@ from portraittalk_core.motion.embedded import embedded_motion
 from portraittalk_core.motion.engines import open_engine
 from portraittalk_core.pipelines.plot import plot_score, plot_track
 from portraittalk_core.pipelines.score import score_tracks
+from portraittalk_core.pipelines.style import StyleUse, manner_of, named_style
 from portraittalk_core.render.warp import PortraitRenderer
 from portraittalk_core.types import LandmarkTrack, MotionOptions
 
@@ -25,6 +26,7 @@ ROOT = Path(__file__).parents[1]
 HEAD = (128, 20, 328, 240)  # of the astronaut: left, top, right, bottom
 TILE = (300, 330)
 MOMENTS_S = (0.2, 1.34, 3.0, 4.15, 5.4)
+STYLE_MOMENTS_S = (0.2, 1.34, 2.2, 3.0, 4.15)
 LOUD_FRAME = round(25 * 1.34)
 
 
@@ -43,6 +45,7 @@ def main() -> None:
     save(talking(portrait, track), ROOT / "workflows" / "talking_portrait.jpg")
     save(long(portrait, track, speech), ROOT / "workflows" / "long_speech.jpg")
     save(dub(portrait, speech), ROOT / "workflows" / "dub_a_video.jpg")
+    save(styles(portrait, speech), ROOT / "workflows" / "speak_in_their_style.jpg")
     other = score_tracks(embedded_motion(speech, portrait.landmarks, _other()), track).over_time
     scores = plot_score(other.spatial_per_frame, other.motion_per_frame, 25.0, f"ADFD {other.score:.3f}")
     save(_image(scores).resize((720, 270), Image.LANCZOS), ROOT / "workflows" / "score_a_video.jpg")
@@ -111,6 +114,21 @@ def dub(portrait, speech) -> Image.Image:
     )
     whole = whole.crop((0, 0, 512, 512)).resize((side, side), Image.LANCZOS)
     return strip([whole, crop, line, paint]).resize((720, 178), Image.LANCZOS)
+
+
+def styles(portrait, speech) -> Image.Image:
+    """The same sentence in three manners, moment by moment."""
+    renderer, rows = PortraitRenderer(portrait), []
+    for name in ("calm", "lively", "smiling"):
+        options = MotionOptions(manner=manner_of(named_style(name, StyleUse(noise=0.0))))
+        track = embedded_motion(speech, portrait.landmarks, options)
+        frames = [next(renderer.render(track.slice(i, i + 1))) for i in (round(25 * s) for s in STYLE_MOMENTS_S)]
+        label = Image.new("RGB", TILE, "#26303a")
+        words = {"fill": "#dfe7ee", "anchor": "mm", "font": ImageFont.load_default(52)}
+        ImageDraw.Draw(label).text((TILE[0] / 2, TILE[1] / 2), name, **words)
+        rows.append(strip([label, *map(_head, frames)]))
+    whole = stack(rows)
+    return whole.resize((720, round(720 * whole.height / whole.width)), Image.LANCZOS)
 
 
 def repeated(one: LandmarkTrack, count: int) -> LandmarkTrack:

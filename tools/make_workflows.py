@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import style_workflow
 import video_workflows
 
 FOLDER = Path(__file__).parents[1] / "workflows"
@@ -341,6 +342,8 @@ def build(graph: dict, groups: list = (), models: dict = MODELS) -> dict:
             raise ValueError(f"{kind} has {len(widgets)} widgets, {len(values)} values are given")
         for socket, (source, slot) in wires.items():
             link, of = len(links) + 1, KINDS[graph[source][0]][2][slot][1]
+            if socket not in [*widgets, *(item["name"] for item in node["inputs"])]:  # younger than the other graphs
+                node["inputs"].append({"name": socket, "type": of, "link": None})
             if socket in widgets:  # a widget that is wired keeps its value, and gets a socket
                 node["inputs"].append({"name": socket, "type": of, "widget": {"name": socket}, "link": None})
             index = [item["name"] for item in node["inputs"]].index(socket)
@@ -368,10 +371,11 @@ def build(graph: dict, groups: list = (), models: dict = MODELS) -> dict:
 
 def main() -> None:
     """Write all workflows."""
-    KINDS.update(video_workflows.KINDS)
-    for name, graph in (GRAPHS | video_workflows.GRAPHS).items():
+    KINDS.update(video_workflows.KINDS | style_workflow.KINDS)
+    groups = video_workflows.GROUPS | style_workflow.GROUPS
+    for name, graph in (GRAPHS | video_workflows.GRAPHS | style_workflow.GRAPHS).items():
         models = MODELS | video_workflows.MODELS.get(name, {})
-        made = build(graph, video_workflows.GROUPS.get(name, ()), models)
+        made = build(graph, groups.get(name, ()), models)
         (FOLDER / f"{name}.json").write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n")
 
 
