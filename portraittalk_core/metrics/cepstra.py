@@ -12,6 +12,7 @@ import math
 from functools import cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..checks import check_finite, check_shape
@@ -41,12 +42,18 @@ def cepstra(waveform: Tensor) -> Tensor:
     check_finite(check_shape(waveform, "N", "the waveform"), "the waveform")
     if not len(waveform):
         raise InputError("the waveform holds no samples; give sound.")
-    signal = (waveform.double() * FULL_SCALE).round().clamp(-FULL_SCALE, FULL_SCALE - 1)
-    signal = torch.cat([signal[:1], signal[1:] - PRE_EMPHASIS * signal[:-1]])
-    count = 1 + max(0, math.ceil((len(signal) - FRAME) / HOP))
-    short = (count - 1) * HOP + FRAME - len(signal)
-    frames = torch.cat([signal, signal.new_zeros(max(0, short))]).unfold(0, FRAME, HOP)
-    return torch.cat([_of_frames(frames[start : start + CHUNK]) for start in range(0, count, CHUNK)])
+    count = 1 + max(0, math.ceil((len(waveform) - FRAME) / HOP))
+    return torch.cat([_of_span(waveform, start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)])
+
+
+def _of_span(waveform: Tensor, first: int, last: int) -> Tensor:
+    """Frames first..last−1; the sample before the first is needed, and zeros beyond the end."""
+    start, stop = first * HOP, (last - 1) * HOP + FRAME
+    samples = waveform[max(start - 1, 0) : stop].double()
+    signal = (samples * FULL_SCALE).round().clamp(-FULL_SCALE, FULL_SCALE - 1)
+    emphasised = signal[1:] - PRE_EMPHASIS * signal[:-1]
+    signal = torch.cat([signal[:1], emphasised]) if first == 0 else emphasised
+    return _of_frames(F.pad(signal, (0, stop - start - len(signal))).unfold(0, FRAME, HOP))
 
 
 def _of_frames(frames: Tensor) -> Tensor:
