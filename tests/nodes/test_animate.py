@@ -5,11 +5,43 @@ from __future__ import annotations
 import av
 import numpy as np
 import pytest
-from full_size_files import ADAPTER, CHECKPOINT, CONTROL, MOTION
+import torch
+from full_size_files import ADAPTER, CHECKPOINT, CONTROL, MOTION, repeated
+from motion_files import motion_tensors
 from PIL import Image
+from safetensors.torch import save_file
+
+from portraittalk_core.diffusion.animate_net import AnimateNet
+from portraittalk_core.weights.animate_files import AnimateSizes
 
 pytestmark = [pytest.mark.comfy, pytest.mark.usefixtures("sd15_weights")]
 FRAMES, WINDOW, OVERLAP = 10, 4, 1
+SHIFT, SIDE = 0.15, 512  # of ShiftLandmarks, in widths; pixels of a hint
+WIDTHS = {"1": 320, "3": 320, "5": 640, "7": 640, "9": 1280, "11": 1280, "31": 1280}
+UP = (1280, 1280, 1280, 640, 640, 640, 320, 320, 320)  # channels of the UNet's sites on the way up, 13 to 29
+SEEN_UP = (1280, 1280, 640, 640, 640, 320, 320, 320, 320)  # of the maps that meet them
+FOLLOW = "follow, rate-limited"
+
+
+@pytest.fixture(scope="module")
+def animate_nets(comfy):
+    """AnimateNets of SD1.5's true sizes where the node looks for them: with random values, and with none."""
+    folder = comfy.base / "models" / "portraittalk"
+    folder.mkdir(exist_ok=True)
+    features = {number: (width, width) for number, width in WIDTHS.items()}
+    features |= {str(13 + 2 * i): pair for i, pair in enumerate(zip(UP, SEEN_UP, strict=True))}
+    with torch.device("meta"):
+        shapes = AnimateNet(AnimateSizes(WIDTHS, features=features)).state_dict()
+    trained = repeated(shapes)
+    save_file({n: 4 * t if ".to_v_" in n else t for n, t in trained.items()}, folder / "trained.safetensors")
+    save_file({n: 0 * t if ".to_v_" in n else t for n, t in trained.items()}, folder / "untrained.safetensors")
+    wide = {n: t.new_zeros(t.shape[0], 2048) if ".to_k_lm" in n else t for n, t in trained.items()}
+    save_file(wide, folder / "sdxl.safetensors")
+    moving = {n: t for n, t in motion_tensors("v3").items() if "blocks.3" not in n}
+    save_file(moving, comfy.base / "models" / "animatediff_models" / "sdxl_motion.safetensors")
+    yield
+    for path in folder.glob("*.safetensors"):
+        path.unlink()
 
 
 @pytest.fixture(scope="module")
@@ -97,25 +129,70 @@ def test_sliding_windows_make_as_many_frames(comfy, graph):
         assert file.streams.audio
 
 
+def test_an_animate_net_changes_the_frames_and_an_untrained_one_does_not(comfy, graph, whole, animate_nets):
+    assert np.array_equal(frames(comfy, graph(animate_net="untrained.safetensors")), whole)
+    told = frames(comfy, graph(animate_net="trained.safetensors", head_placement=FOLLOW, portrait=["10", 0]))
+    assert np.abs(told - whole).mean() > 0.1
+    plain = frames(comfy, graph(animate_net="trained.safetensors", landmark_tokens=0, placement_tokens=0, features=0))
+    assert np.array_equal(plain, whole)
+
+
+def small_graph(portrait_name: str, first: int = 99, **changes) -> dict:
+    """Four frames of a picture, elsewhere from one frame on, drawn."""
+    control = {"motion_module": "none", "strength": 1.0, "start_percent": 0.0, "end_percent": 1.0, "overlap": 4}
+    control |= {"mouth_weight": 1.5, "motion_strength": 1.0, "mode": "chunked", **changes}
+    landmarks = {"frames": ["6", 0], "fps": 25.0, "face_index": 0, "on_missing": "hold"}
+    return {
+        "1": {"class_type": "LoadImage", "inputs": {"image": portrait_name}},
+        "6": {"class_type": "RepeatImageBatch", "inputs": {"image": ["1", 0], "amount": 4}},
+        "2": {"class_type": "PortraitTalkLandmarksFromVideo", "inputs": landmarks},
+        "4": {"class_type": "ShiftLandmarks", "inputs": {"landmarks": ["2", 0], "first": first}},
+        "3": {"class_type": "PortraitTalkAnimateNetControl", "inputs": {"landmarks": ["4", 0], **control}},
+        "5": {"class_type": "ImageScale", "inputs": {"image": ["1", 0], "upscale_method": "bilinear", "width": 512,
+                                                     "height": 384, "crop": "disabled"}},
+        "9": {"class_type": "SaveImage", "inputs": {"images": ["3", 1], "filename_prefix": "hints"}},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "steps"),
+    [
+        ({}, [0, SHIFT, 0]),
+        ({"head_placement": FOLLOW}, [0, 0.02, 0.02]),
+        ({"head_placement": FOLLOW, "portrait": ["1", 0], "first": 0}, [0.02, 0.02, 0.02]),
+    ],
+)
+def test_a_head_that_follows_never_jumps(comfy, portrait_name, changes, steps):
+    """The face is elsewhere from the third frame on, or from the first, while the portrait's stays where it was."""
+    run = comfy.run(small_graph(portrait_name, **{"first": 2, **changes}))
+    assert run.status == "success", run.message
+    drawn = [np.asarray(Image.open(comfy.output(shown)))[..., :3].max(2) for shown in run.outputs["9"]["images"]]
+    middles = [np.flatnonzero(picture.max(0) > 40)[[0, -1]].mean() / SIDE for picture in drawn]
+    np.testing.assert_allclose(np.diff(middles), steps, atol=2 / SIDE)
+
+
+ALONE = "an AnimateNet works inside a ControlNet; connect control_net, or set animate_net to none"
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"overlap": 16}, "an overlap of 16 does not fit windows of 16"),
         ({"motion_module": "absent.ckpt"}, "the motion module absent.ckpt is not in models/animatediff_models"),
+        ({"motion_module": "sdxl_motion.safetensors"}, "sdxl_motion.safetensors is a motion module for SDXL"),
+        ({"animate_net": "absent.safetensors"}, "the AnimateNet absent.safetensors is not in models/portraittalk"),
+        ({"animate_net": "trained.safetensors"}, ALONE),
+        ({"animate_net": "sdxl.safetensors"}, "sdxl.safetensors is for SDXL (its tokens are 2048 wide)"),
+        ({"head_placement": FOLLOW, "portrait": ["5", 0]}, "made for a picture of 512×512, the portrait is 512×384"),
     ],
-)
-def test_bad_input_is_told(comfy, portrait_name, changes, words):
-    control = {"motion_module": "none", "strength": 1.0, "start_percent": 0.0, "end_percent": 1.0, "overlap": 4}
-    control |= {"mouth_weight": 1.5, "motion_strength": 1.0, "mode": "chunked", **changes}
-    run = comfy.run(
-        {
-            "1": {"class_type": "LoadImage", "inputs": {"image": portrait_name}},
-            "2": {
-                "class_type": "PortraitTalkLandmarksFromVideo",
-                "inputs": {"frames": ["1", 0], "fps": 25.0, "face_index": 0, "on_missing": "hold"},
-            },
-            "3": {"class_type": "PortraitTalkAnimateNetControl", "inputs": {"landmarks": ["2", 0], **control}},
-            "9": {"class_type": "SaveImage", "inputs": {"images": ["3", 1], "filename_prefix": "hints"}},
-        }
-    )
+)  # fmt: skip
+def test_bad_input_is_told(comfy, portrait_name, animate_nets, changes, words):
+    run = comfy.run(small_graph(portrait_name, **changes))
     assert run.status == "error" and words in run.message, run.message
+
+
+def test_the_list_shows_animate_nets_only(comfy, animate_nets):
+    listed = comfy.get_json("/object_info/PortraitTalkAnimateNetControl")["PortraitTalkAnimateNetControl"]
+    kind, options = listed["input"]["optional"]["animate_net"]
+    names = options["options"] if kind == "COMBO" else kind
+    assert set(names) == {"none", "trained.safetensors", "untrained.safetensors", "sdxl.safetensors"}

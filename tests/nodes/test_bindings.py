@@ -454,6 +454,17 @@ def test_what_is_not_sd15_is_refused_by_name(through_comfy):
     assert "the adapter's tokens are 768 wide, the MODEL attends to 1280" in told["width"]
 
 
+def test_controls_of_other_kinds_are_refused_by_name(through_comfy):
+    told = through_comfy["refused"]
+    assert "the CONTROL_NET is for Stable Diffusion 2; use one for SD1.5" in told["control SD2"]
+    assert "the CONTROL_NET is for SDXL; use one for SD1.5" in told["control SDXL"]
+    assert "the CONTROL_NET is a T2IAdapter; use a ControlNet for SD1.5" in told["adapter"]
+    assert "connect control_net, or set animate_net to none" in told["animate alone"]
+    assert "AnimateNet's keys at 1 are (32, 48), the ControlNet's are (32, 40)" in told["animate wide"]
+    assert "is not built as SD1.5's" in told["animate strange"]
+    assert "animate right" not in told
+
+
 def test_overflow_in_fp16_is_done_again_in_fp32_once(through_comfy):
     painted = through_comfy["painted"]
     assert painted["sound"] == {"runs": 1, "finite": True, "frames": 2, "batch": 2}

@@ -29,6 +29,7 @@ def main(comfyui: Path, pack: Path, folder: Path) -> None:
     save_file(made, folder / "denoised.safetensors")
     told = {"refused": refused(unet_binding), "painted": painted(folder, unet_binding)}
     told["rows"] = {name: one.rows for name, one in seen.items()}
+    told["refused"] |= refused_controls(unet_binding, folder)
     told["interrupted"] = interrupted(unet_binding, inputs, folder)
     (folder / "told.json").write_text(json.dumps(told))
 
@@ -51,6 +52,58 @@ def refused(unet_binding) -> dict[str, str]:
         except ValueError as error:
             told[name] = str(error)
     return told
+
+
+def refused_controls(unet_binding, folder: Path) -> dict[str, str]:
+    """What is said of CONTROL_NETs of other kinds."""
+    import comfy.controlnet
+    import torch
+
+    controls = importlib.import_module(unet_binding.__name__.replace("comfy_unet", "comfy_control"))
+    animates = importlib.import_module(unet_binding.__name__.replace("comfy_unet", "comfy_animate"))
+    nets = importlib.import_module(
+        f"{unet_binding.__package__.replace('.nodes', '.portraittalk_core')}.diffusion.animate_net"
+    )
+    net = animates.managed_animate(
+        nets.load_animate_net(folder / "animate_trained.safetensors", unet_binding.OPERATIONS)
+    )
+
+    def control(width: int):
+        return comfy.controlnet.ControlNet(cldm(width), load_device=torch.device("cpu"))
+
+    other = control(48)
+    other.control_model.middle_block = torch.nn.Identity()
+    asked = {
+        "control SD2": lambda: controls.check_control_net(control(1024)),
+        "control SDXL": lambda: controls.check_control_net(control(2048)),
+        "adapter": lambda: controls.check_control_net(comfy.controlnet.T2IAdapter(None, 4, 8, "nearest-exact")),
+        "animate alone": lambda: animates.check_animate(net, None),
+        "animate wide": lambda: animates.check_animate(net, control(40)),
+        "animate strange": lambda: animates.check_animate(net, other),
+        "animate right": lambda: animates.check_animate(net, control(48)),
+    }
+    told = {}
+    for name, ask in asked.items():
+        try:
+            ask()
+        except ValueError as error:
+            told[name] = str(error)
+    return told
+
+
+def cldm(width: int):
+    """ComfyUI's ControlNet, tiny, for text tokens of a width."""
+    import comfy.cldm.cldm
+    import comfy.ops
+    import torch
+
+    config = {
+        "image_size": 8, "in_channels": 4, "model_channels": 32, "hint_channels": 3, "num_res_blocks": [2, 2, 2, 2],
+        "channel_mult": [1, 2, 4, 4], "num_heads": 8, "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
+        "transformer_depth_middle": 1, "context_dim": width, "use_spatial_transformer": True, "legacy": False,
+        "use_linear_in_transformer": False,
+    }  # fmt: skip
+    return comfy.cldm.cldm.ControlNet(**config, operations=comfy.ops.manual_cast, dtype=torch.float32)
 
 
 class NoVae:
@@ -238,20 +291,12 @@ def animated(unet_binding, folder: Path, case: dict, points):
 
 def controlled(unet_binding, folder: Path, texts, model, case: dict, points, seen: Seen):
     """Both conditionings with a tiny ControlNet, and another before it if the case says so; the MODEL that looks."""
-    import comfy.cldm.cldm
     import comfy.controlnet
-    import comfy.ops
     import torch
     from safetensors.torch import load_file
 
     controls = importlib.import_module(unet_binding.__name__.replace("comfy_unet", "comfy_control"))
-    config = {
-        "image_size": 8, "in_channels": 4, "model_channels": 32, "hint_channels": 3, "num_res_blocks": [2, 2, 2, 2],
-        "channel_mult": [1, 2, 4, 4], "num_heads": 8, "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
-        "transformer_depth_middle": 1, "context_dim": 48, "use_spatial_transformer": True, "legacy": False,
-        "use_linear_in_transformer": False,
-    }  # fmt: skip
-    network = comfy.cldm.cldm.ControlNet(**config, operations=comfy.ops.manual_cast, dtype=torch.float32)
+    network = cldm(48)
     names = {name.removeprefix("control_model."): t for name, t in load_file(folder / "control.safetensors").items()}
     network.load_state_dict(names)
     seen.watch(network, case.get("fail", False))
