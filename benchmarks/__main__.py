@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from . import animate, embedded, identity, lipsync
+from . import animate, embedded, identity, lipsync, style
 
 
 def main() -> int:
@@ -16,6 +16,7 @@ def main() -> int:
     commands_of_identity = commands.add_parser("identity", help=identity.PURPOSE, description=identity.PURPOSE)
     identity.add_arguments(commands_of_identity)
     animate.add_arguments(commands.add_parser("animate", help=animate.PURPOSE, description=animate.PURPOSE))
+    style.add_arguments(commands.add_parser("style", help=style.PURPOSE, description=style.PURPOSE))
     args = parser.parse_args()
     return args.run(args)
 

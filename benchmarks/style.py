@@ -1,0 +1,187 @@
+"""Do styles of real clips tell their speakers apart, and do they act? Tables, a map of segments, a strip of frames."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from portraittalk_core.errors import InputError
+from portraittalk_core.face.canonical import canonical_face
+from portraittalk_core.face.geometry import mouth_open
+from portraittalk_core.media.audio import load_speech
+from portraittalk_core.motion.embedded import embedded_motion
+from portraittalk_core.pipelines.style import MANNER_SPREAD, in_style, named_style
+from portraittalk_core.style.manner import measure_manner
+from portraittalk_core.style.prior import Style, StylePrior
+from portraittalk_core.threads import one_torch_thread
+from portraittalk_core.types import MANNER, LandmarkTrack, MotionOptions, Portrait, Speech
+
+from .embedded import SPEECH, tiled_speech
+from .lipsync_tables import Table, show
+from .style_clips import StyleClip, Told, load_style_clips, reference_style, told_by_extractor, told_by_manner
+from .style_plots import save_map, save_strip
+
+PURPOSE = "how well styles of real clips are told apart, and whether motion made in them is ordered as they are"
+SPEECH_S = 20
+LIVELY = ("opening", "head_deg", "head_shift", "blink_rate", "brow")  # what makes a speaker lively, in spreads
+SHAPE = tuple(MANNER.index(name) for name in ("rest_opening", "smile"))  # that show the face more than the manner
+STRIP = {"calm": "calm", "plain": None, "lively": "lively"}
+SHOWN = 6  # frames of the strip
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare this benchmark's options."""
+    parser.add_argument("clips", metavar="FOLDER", type=Path, help="of videos, or of landmark tracks (.safetensors)")
+    parser.add_argument("--sounds", metavar="FOLDER", type=Path, help="of NAME.wav; if not given, the clips' folder")
+    parser.add_argument("--extractor", metavar="FILE", type=Path, help="of `portraittalk train style`")
+    parser.add_argument("--audio-encoder", metavar="FILE", type=Path, help="Whisper tiny, for one that hears by it")
+    parser.add_argument("--segment", metavar="S", type=float, default=3.0, help="about how long segments are")
+    parser.add_argument(
+        "--portrait", metavar="PICTURE", type=Path, help="who speaks; if absent, a plain face, and no strip"
+    )
+    parser.add_argument("--speech", metavar="FILE", type=Path, default=SPEECH, help="what is said")
+    parser.add_argument("--out", metavar="FOLDER", type=Path, default=Path("style_eval"), help="where pictures go")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, draw and print."""
+    args.out.mkdir(parents=True, exist_ok=True)
+    clips = load_style_clips(args.clips, args.sounds)
+    with one_torch_thread():
+        _tell_apart(clips, args)
+        portrait = _portrait(args.portrait)
+        _transfer(clips, _speech(args.speech), plain_face() if portrait is None else portrait.landmarks)
+        if portrait is not None:
+            _strip(portrait, args)
+    return 0
+
+
+def _speech(path: Path) -> Speech:
+    if path != SPEECH:
+        return load_speech(path)
+    with tempfile.TemporaryDirectory() as folder:  # longer, for blinks are rare
+        return load_speech(tiled_speech(path, SPEECH_S, Path(folder) / "speech.wav"))
+
+
+def _tell_apart(clips: list[StyleClip], args: argparse.Namespace) -> None:
+    found = {"manner": told_by_manner(clips, args.segment), "motion": told_by_manner(clips, args.segment, SHAPE)}
+    if args.extractor:
+        from portraittalk_core.speech.encoders import load_speech_encoder
+        from portraittalk_core.style.extractor import load_extractor
+
+        extractor = load_extractor(args.extractor)
+        encoder = load_speech_encoder(args.audio_encoder) if args.audio_encoder else None
+        for sides in ("both", "face", "sound"):
+            try:
+                found[sides] = told_by_extractor(clips, args.segment, extractor, encoder, sides)
+            except InputError as error:
+                print(f"{sides} is left out: {error}")
+    header = ["style by", "clips", "segments", "accuracy", "dealt by chance", "strength", "pairs' strength"]
+    show(Table(f"nearest centroid, leave one out, segments of about {args.segment:g} s", header,
+               [_told_row(told) for told in found.values()]))  # fmt: skip
+    names = [clip.name for clip in clips]
+    for key, told in found.items():
+        if key in ("manner", "both"):
+            path = args.out / f"map_{key}.png"
+            title = f"{told.by}: {told.accuracy:.0%} of segments lie nearest to their own clip's middle"
+            print(f"{path}: {save_map(told.points, told.labels, names, title, path)}")
+
+
+def _told_row(told: Told) -> list[str]:
+    count = len(told.labels.unique())
+    numbers = f"{told.accuracy:.1%}", f"{told.shuffled:.1%} (1/{count})", f"{told.strength:.2f}", f"{told.pairwise:.2f}"
+    return [told.by, str(count), str(len(told.labels)), *numbers]
+
+
+def plain_face() -> LandmarkTrack:
+    """One frame of the face that nobody has."""
+    points = canonical_face()
+    points = torch.cat([points, points[:1].expand(478 - len(points), -1)])
+    return LandmarkTrack.from_px(100 * points[None] + torch.tensor([256.0, 256, 0]), 512, 512, MotionOptions().fps)
+
+
+def spoken(speech: Speech, reference: LandmarkTrack, style: Style | None) -> LandmarkTrack:
+    """The landmarks of a face that says something in a style, by the engine in the box."""
+    return in_style(lambda options: embedded_motion(speech, reference, options), MotionOptions(), style)
+
+
+def _transfer(clips: list[StyleClip], speech: Speech, face: LandmarkTrack) -> None:
+    """The same speech and face in the manner of every clip: are the made statistics ordered as the references'?"""
+    styles = [reference_style(clip) for clip in clips]
+    middles = [replace(style, std=torch.zeros_like(style.std), noise=0.0) for style in styles]
+    wanted = torch.stack([style.mean for style in styles])
+    made, drawn = (_made_statistics(some, speech, face) for some in (middles, styles))
+    chosen = [MANNER.index(name) for name in LIVELY]
+    lively = (wanted[:, chosen] / torch.tensor(MANNER_SPREAD)[chosen]).sum(1)
+    thirds = dict(zip(("calm third", "middle", "lively"), lively.argsort().tensor_split(3), strict=True))
+    rows = []
+    for column, name in enumerate(MANNER):
+        pairs = [
+            f"{float(wanted[t, column].mean()):.3g} → {float(made[t, column].mean()):.3g}" for t in thirds.values()
+        ]
+        ranks = [f"{rank_correlation(wanted[:, column], some[:, column]):.3f}" for some in (made, drawn)]
+        rows.append([name, *ranks, *pairs])
+    header = ["statistic", "rank r", "rank r of one draw", *(f"{name}: wanted → made" for name in thirds)]
+    title = f"{len(clips)} references, the same {float(speech.seconds):.0f} s of speech, the same face"
+    show(Table(title, header, rows))
+    print("calm to lively:", ", ".join(clips[int(i)].name for i in lively.argsort()))
+
+
+def _made_statistics(styles: list[StylePrior], speech: Speech, face: LandmarkTrack) -> Tensor:
+    """(V, 11) what is measured of motion that was made in some styles."""
+    return torch.stack([measure_manner(spoken(speech, face, style)).mean(0) for style in styles])
+
+
+def rank_correlation(first: Tensor, second: Tensor) -> float:
+    """Spearman's, equal values sharing their rank."""
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(first.numpy(), second.numpy()).statistic)
+
+
+def _portrait(path: Path | None) -> Portrait | None:
+    from portraittalk_core.face.mesh import find_portrait
+    from portraittalk_core.media.image import load_picture
+
+    return None if path is None else find_portrait(load_picture(path), source=path.name)
+
+
+def _strip(portrait: Portrait, args: argparse.Namespace) -> None:
+    """The same sentence in three styles, at the same moments."""
+    speech = load_speech(args.speech)
+    tracks = {
+        name: spoken(speech, portrait.landmarks, None if preset is None else named_style(preset))
+        for name, preset in STRIP.items()
+    }
+    frames = telling_frames(tracks["plain"])
+    rows = {name: _pictures(portrait, track, frames) for name, track in tracks.items()}
+    path, fps = args.out / "strip.png", float(tracks["plain"].fps)
+    save_strip(rows, [frame / fps for frame in frames], "the same sentence, the same moments", path)
+    print(f"{path}: {', '.join(STRIP)}")
+
+
+def telling_frames(track: LandmarkTrack) -> list[int]:
+    """Some frames in order: in each part of the clip the one with the widest mouth; in every third, the closed one."""
+    parts = torch.arange(len(track)).tensor_split(SHOWN)
+    opening = mouth_open(track)
+    return [int(part[opening[part].argmin() if n % 3 == 2 else opening[part].argmax()]) for n, part in enumerate(parts)]
+
+
+def _pictures(portrait: Portrait, track: LandmarkTrack, frames: list[int]) -> list[Tensor]:
+    """The face and a little around it, in some frames."""
+    from portraittalk_core.pipelines.talk import needed_reach_px
+    from portraittalk_core.render.warp import PortraitRenderer
+
+    picked = LandmarkTrack(track.points[frames], track.valid[frames], track.fps, track.width, track.height)
+    renderer = PortraitRenderer(portrait, needed_reach_px(portrait, track))
+    points = portrait.landmarks.points_px[0, :, :2]
+    low, high = points.amin(0), points.amax(0)
+    side, middle = 1.25 * float((high - low).max()), (low + high) / 2
+    x, y = (max(int(c - side / 2), 0) for c in middle.tolist())
+    return [picture[y : y + round(side), x : x + round(side)].clone() for picture in renderer.render(picked)]

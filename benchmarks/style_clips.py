@@ -1,0 +1,147 @@
+"""Real clips cut into segments, and each segment's style: motion statistics, or what an extractor finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from portraittalk_core.errors import InputError, MediaError
+from portraittalk_core.face.mesh import track_faces
+from portraittalk_core.media.audio import load_speech
+from portraittalk_core.media.records import load_record
+from portraittalk_core.media.video_read import probe_video, read_pictures
+from portraittalk_core.metrics.clustering_strength import (
+    clustering_strength,
+    nearest_centroid_accuracy,
+    pairwise_clustering_strength,
+)
+from portraittalk_core.pipelines.style import MANNER_SPREAD, Reference, heard, style_of
+from portraittalk_core.speech.encoders import SpeechEncoder
+from portraittalk_core.style.extractor import StyleExtractor
+from portraittalk_core.style.manner import measure_manner
+from portraittalk_core.style.prior import StylePrior
+from portraittalk_core.types import LandmarkTrack, Speech
+
+VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi")
+FEWEST = 2  # segments of a clip: one to be told, one to be told by
+
+
+@dataclass(frozen=True)
+class StyleClip:
+    """One real clip."""
+
+    name: str
+    track: LandmarkTrack
+    speech: Speech | None = None
+
+
+@dataclass(frozen=True)
+class Told:
+    """How well segments are told apart."""
+
+    by: str
+    points: Tensor  # (M, D) in units in which all numbers count alike
+    labels: Tensor  # (M,) number of the clip
+    accuracy: float
+    shuffled: float  # accuracy where clips are dealt out by chance, mean of 20
+    strength: float
+    pairwise: float
+
+
+def load_style_clips(folder: Path, sounds: Path | None, on_skip: Callable[[str], None] = print) -> list[StyleClip]:
+    """The clips of a folder of landmark tracks (.safetensors) or of videos, by name.
+
+    Args:
+        folder: where they are.
+        sounds: folder of <name>.wav; None looks beside the clips.
+        on_skip: told of what cannot be used, and why.
+
+    Raises:
+        InputError: fewer than two can be used.
+    """
+    paths = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix in VIDEOS}
+    paths |= {path.stem: path for path in sorted(folder.glob("*.safetensors"))}  # which are quicker
+    found = []
+    for name, path in sorted(paths.items()):
+        try:
+            sound = next((p for p in ((sounds or folder) / f"{name}.wav", path) if p.is_file()), None)
+            speech = None if sound is None or sound.suffix == ".safetensors" else load_speech(sound)
+            found.append(StyleClip(name, _track(path), speech))
+        except (InputError, MediaError) as error:
+            on_skip(f"{name} is left out: {error}")
+    if len(found) < FEWEST:
+        raise InputError(f"{folder} holds {len(found)} clips that can be used; two are needed to tell them apart.")
+    return found
+
+
+def _track(path: Path) -> LandmarkTrack:
+    if path.suffix not in VIDEOS:
+        return load_record(LandmarkTrack, path)
+    fps = probe_video(path).fps
+    return track_faces(read_pictures(path, fps), fps, source=path.name)
+
+
+def segments(clip: StyleClip, seconds: float) -> list[StyleClip]:
+    """Parts of a clip one after another, of about equal length: two at least, none shorter than 1.2 seconds."""
+    count = max(FEWEST, int(clip.track.seconds / seconds))
+    length = len(clip.track) // count
+    if length / clip.track.fps < 1.2:
+        return []
+    made = []
+    for number in range(count):
+        start = number * length
+        part = clip.track.slice(start, start + length)
+        sound = None if clip.speech is None else heard(clip.speech, [(start, part)])[0]
+        made.append(StyleClip(f"{clip.name} {number + 1}", part, sound))
+    return made
+
+
+def reference_style(clip: StyleClip) -> StylePrior:
+    """A clip's manner, as the nodes make it."""
+    return style_of(Reference((clip.track,), source=clip.name))
+
+
+def told_by_manner(clips: list[StyleClip], seconds: float, without: tuple[int, ...] = ()) -> Told:
+    """How well motion statistics tell the segments of each clip from the others', each in people's spreads."""
+    chosen = [number for number in range(len(MANNER_SPREAD)) if number not in without]
+    spread = torch.tensor(MANNER_SPREAD)[chosen]
+    rows, labels = [], []
+    for label, clip in enumerate(clips):
+        parts = segments(clip, seconds)
+        rows += [measure_manner(part.track, window_s=60).mean(0)[chosen] / spread for part in parts]
+        labels += [label] * len(parts)
+    return _told("motion statistics" + (" (no rest pose)" if without else ""), torch.stack(rows), labels)
+
+
+def told_by_extractor(
+    clips: list[StyleClip], seconds: float, extractor: StyleExtractor, encoder: SpeechEncoder | None, sides: str
+) -> Told:
+    """How well an extractor tells them, by both sides of the segments, by "sound" or by "face" alone."""
+    rows, labels = [], []
+    for label, clip in enumerate(clips):
+        for part in segments(clip, seconds):
+            sounds = (part.speech,) if part.speech is not None and sides != "face" else ()
+            tracks = (part.track,) if sides != "sound" else ()
+            if sides != "face" and not sounds:
+                continue
+            rows.append(style_of(Reference(tracks, sounds, part.name), None, extractor, encoder).mean)
+            labels.append(label)
+    if len(set(labels)) < FEWEST:
+        raise InputError(f"{len(set(labels))} clips have a sound; two are needed.")
+    return _told(f"{extractor.name}, {sides}", torch.stack(rows), labels)
+
+
+def _told(by: str, points: Tensor, labels: list[int]) -> Told:
+    names = torch.tensor(labels)
+    accuracy = nearest_centroid_accuracy(points, names, leave_one_out=True)
+    draw = torch.Generator().manual_seed(0)
+    shuffled = [
+        nearest_centroid_accuracy(points, names[torch.randperm(len(names), generator=draw)], leave_one_out=True)
+        for _ in range(20)
+    ]
+    strength, pairs = clustering_strength(points, names), pairwise_clustering_strength(points, names)
+    return Told(by, points, names, accuracy, sum(shuffled) / len(shuffled), strength, pairs)

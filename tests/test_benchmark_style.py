@@ -1,0 +1,122 @@
+"""The style benchmark measures what it says: on made-up clips whose answers are known."""
+
+import math
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks import __main__ as command  # noqa: E402
+from benchmarks.style import plain_face, rank_correlation, telling_frames  # noqa: E402
+from benchmarks.style_clips import StyleClip, load_style_clips, segments, told_by_extractor, told_by_manner  # noqa: E402
+from benchmarks.style_plots import classical_scaling, flat, save_map, save_strip  # noqa: E402
+from portraittalk_core.errors import InputError  # noqa: E402
+from portraittalk_core.media.image import load_picture  # noqa: E402
+from portraittalk_core.media.records import save_record  # noqa: E402
+from portraittalk_core.style.extractor import StyleExtractor, new_extractor_net  # noqa: E402
+from portraittalk_core.types import LandmarkTrack  # noqa: E402
+from portraittalk_core.weights.style_files import ExtractorSizes  # noqa: E402
+
+
+def talking(seconds: float, swing: float, turns: float) -> LandmarkTrack:
+    """A plain face whose lower lip goes down and up twice a second while the head rocks."""
+    count = round(25 * seconds)
+    times = torch.arange(count) / 25
+    points = plain_face().points_px.repeat(count, 1, 1)
+    points[:, 14, 1] += 50 * swing * (1 - torch.cos(4 * math.pi * times))
+    angle = torch.deg2rad(turns * torch.sin(math.pi * times))
+    turn = torch.stack([torch.cos(angle), -torch.sin(angle), torch.sin(angle), torch.cos(angle)], 1).view(-1, 2, 2)
+    points[..., :2] = (points[..., :2] - 256) @ turn + 256
+    return LandmarkTrack.from_px(points, 512, 512, plain_face().fps)
+
+
+@pytest.fixture(scope="module")
+def clips() -> list[StyleClip]:
+    ways = {"calm": (0.04, 0.5), "wide": (0.2, 0.5), "rocking": (0.04, 6.0)}
+    return [StyleClip(name, talking(8, *way)) for name, way in ways.items()]
+
+
+def test_segments_are_all_of_a_clip_in_equal_parts(clips):
+    parts = segments(clips[0], 3)
+    assert [len(part.track) for part in parts] == [100, 100]
+    assert torch.equal(torch.cat([part.track.points for part in parts]), clips[0].track.points)
+    assert [len(part.track) for part in segments(StyleClip("short", talking(3, 0.1, 1)), 3)] == [37, 37]
+    assert segments(StyleClip("too short", talking(2, 0.1, 1)), 3) == []
+
+
+def test_different_ways_of_speaking_are_told_apart_and_equal_ones_not(clips):
+    told = told_by_manner(clips, 2)
+    assert told.accuracy == 1 and told.strength > 3 and told.shuffled < 0.7
+    assert len(told.labels) == 12 and len(told_by_manner(clips, 2, without=(1, 4)).points[0]) == 9
+    same = [StyleClip(str(n), clips[0].track) for n in range(3)]
+    assert told_by_manner(same, 2).strength < 0.1
+
+
+def test_extractor_looks_at_the_face_alone_where_there_is_no_sound(clips):
+    torch.manual_seed(0)
+    sizes = ExtractorSizes(width=32, num_layers=1, num_heads=4, feed_forward=64)
+    extractor = StyleExtractor(new_extractor_net(sizes).eval().requires_grad_(False), torch.ones(32), "small")
+    told = told_by_extractor(clips, 2, extractor, None, "face")
+    assert told.points.shape == (12, 32) and told.accuracy > 1 / 3
+    with pytest.raises(InputError, match="0 clips have a sound"):
+        told_by_extractor(clips, 2, extractor, None, "sound")
+
+
+def test_classical_scaling_keeps_the_distances_of_points_on_a_plane():
+    plane = torch.randn(9, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    basis = torch.linalg.qr(torch.randn(5, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)).Q
+    found = classical_scaling(plane @ basis[:2] + 3)
+    torch.testing.assert_close(torch.cdist(found, found), torch.cdist(plane, plane))
+    assert flat(plane)[0].shape == (9, 2)
+
+
+def test_rank_correlation_is_that_of_any_rising_function():
+    x = torch.tensor([0.1, 5.0, -3.0, 2.0])
+    assert rank_correlation(x, x.exp()) == pytest.approx(1)
+    assert rank_correlation(x, -(x**3)) == pytest.approx(-1)
+
+
+def test_telling_frames_are_wide_or_closed_mouths_of_each_part():
+    track = talking(6, 0.1, 0)
+    opening = track.points[:, 14, 1] - track.points[:, 13, 1]
+    chosen = telling_frames(track)
+    for number, (frame, part) in enumerate(zip(chosen, torch.arange(150).tensor_split(6), strict=True)):
+        best = opening[part].min() if number in (2, 5) else opening[part].max()
+        assert frame in part and float(opening[frame]) == pytest.approx(float(best), abs=1e-6)
+
+
+def test_pictures_are_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
+    points = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(30) % 3
+    save_map(points, labels, ["a", "b", "c"], "three", tmp_path / "map.png")
+    grey = torch.full((64, 64, 3), 100, dtype=torch.uint8)
+    save_strip({"one": [grey] * 3, "other": [grey] * 3}, [0.0, 1.0, 2.0], "two", tmp_path / "strip.png")
+    for name in ("map.png", "strip.png"):
+        shown = load_picture(tmp_path / name)
+        assert min(shown.shape[:2]) > 300 and shown.float().std() > 5
+
+
+def test_command_reads_tracks_and_says_how_motion_follows(tmp_path, capsys, monkeypatch, clips):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("scipy")
+    for clip in clips:
+        save_record(clip.track, tmp_path / f"{clip.name}.safetensors")
+    assert [clip.name for clip in load_style_clips(tmp_path, None)] == ["calm", "rocking", "wide"]
+    monkeypatch.setattr("benchmarks.style.SPEECH_S", 3)
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "style", str(tmp_path), "--out", str(tmp_path / "out")])
+    assert command.main() == 0
+    told = capsys.readouterr().out
+    assert "100.0%" in told and "opening" in told and (tmp_path / "out" / "map_manner.png").is_file()
+
+
+def test_folder_of_one_clip_is_refused(tmp_path, clips):
+    save_record(clips[0].track, tmp_path / "a.safetensors")
+    (tmp_path / "b.safetensors").write_bytes(b"no track")
+    skipped = []
+    with pytest.raises(InputError, match="1 clips that can be used"):
+        load_style_clips(tmp_path, None, skipped.append)
+    assert len(skipped) == 1 and skipped[0].startswith("b ")
