@@ -88,6 +88,14 @@ def test_other_files_are_not_recognised(tmp_path):
     assert recognise_metric_file(tmp_path / "none.pth") is None
 
 
+@pytest.mark.parametrize("how", KINDS_OF_FILES)
+def test_damaged_files_are_passed_over(tmp_path, how):
+    whole = write(tmp_path / "whole.pth", FILES[LPIPS_HEADS], how).read_bytes()
+    for cut in range(1, len(whole), 97):
+        (tmp_path / "cut.pth").write_bytes(whole[:cut])
+        recognise_metric_file(tmp_path / "cut.pth")  # must not raise
+
+
 def test_a_pickle_that_wants_to_run_code_is_not_read(tmp_path):
     class Bomb:
         def __reduce__(self):
