@@ -1,0 +1,101 @@
+"""Peak memory of scoring clips of some lengths, made on the fly, each length in a process of its own.
+
+python -m benchmarks.score_memory 60 600
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from portraittalk_core.face.canonical import canonical_face
+from portraittalk_core.media.video import VideoWriter
+from portraittalk_core.pipelines.compare import compare_clips
+from portraittalk_core.types import Speech
+
+FPS, WIDTH, HEIGHT = Fraction(25), 160, 128
+
+
+class MovingFace:
+    """A stub of a face mesh: the canonical face, its mouth as open as the picture's first pixel is bright."""
+
+    name = "stub"
+
+    def detect(self, picture: torch.Tensor) -> torch.Tensor:
+        """(1, 478, 3) landmarks."""
+        height, width = picture.shape[:2]
+        face = canonical_face() * torch.tensor([0.12, 0.12 * width / height, 0.12])
+        face[:, :2] += 0.5
+        opening = float(picture[8:24, 8:24].float().mean()) / 255
+        face[[14, 87, 317], 1] += 0.05 * opening
+        return face[None]
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+    def __enter__(self) -> MovingFace:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def make_clip(path: Path, seconds: int, noise: int) -> None:
+    """A clip of moving stripes, and a tone that swells as they brighten."""
+    count = round(seconds * FPS)
+    draw = np.random.default_rng(noise)
+    level = np.abs(np.sin(np.arange(count) * 0.37))
+    samples = np.repeat(level, Speech.sample_rate // 25).astype(np.float32)
+    samples *= 0.3 * np.sin(np.arange(len(samples)) * 0.1, dtype=np.float32)
+    rows = np.arange(HEIGHT)[:, None, None]
+    with VideoWriter(path, WIDTH, HEIGHT, FPS, sound=Speech(torch.from_numpy(samples))) as writer:
+        for k in range(count):
+            picture = np.broadcast_to(100 + 60 * np.sin((rows + 2 * k) / 9), (HEIGHT, WIDTH, 3)).copy()
+            picture += draw.normal(0, 4, (1, WIDTH, 1)) if noise else 0
+            picture[:32, :32] = 255 * level[k]
+            writer.write(torch.from_numpy(picture.clip(0, 255).astype(np.uint8)))
+
+
+def measure(folder: Path) -> str:
+    """One line about the clips of a folder, scored in this process."""
+    torch.set_num_threads(1)
+    before, started = _peak_mb(), time.perf_counter()
+    row = compare_clips(folder / "made.mp4", folder / "true.mp4", mesh=MovingFace())
+    took, frames = time.perf_counter() - started, row.counts["num_frames"]
+    memory = f"peak {_peak_mb():.0f} MB ({before:.0f} MB before)"
+    return f"{frames} frames: {memory}, {took:.0f} s, {frames / took:.0f} frames/s"
+
+
+def _peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+def main() -> None:
+    """Make the clips in this process and measure each length in another."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("seconds", type=int, nargs="*", default=[60, 600], help="lengths to measure")
+    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.measure:
+        print(measure(args.measure))
+        return
+    for seconds in args.seconds:
+        with tempfile.TemporaryDirectory() as folder:
+            for noise, name in enumerate(("true.mp4", "made.mp4")):
+                make_clip(Path(folder) / name, seconds, noise)
+            words = [sys.executable, "-m", "benchmarks.score_memory", "--measure", folder]
+            done = subprocess.run(words, capture_output=True, text=True, check=True)
+            print(f"{seconds} s, {WIDTH}×{HEIGHT} at {float(FPS):g} fps, {done.stdout.strip()}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
