@@ -13,7 +13,7 @@ from comfy.patcher_extension import PatcherInjection, WrappersMP
 from torch import Tensor, nn
 
 from ..portraittalk_core.animate.temporal import MotionModules
-from ..portraittalk_core.diffusion.schedule import COMFY_NAMES, MOTION
+from ..portraittalk_core.diffusion.schedule import COMFY_NAMES, IMAGES
 from ..portraittalk_core.diffusion.windowed import VideoOptions
 from ..portraittalk_core.diffusion.windows import fuse, static_windows, weights_of
 from ..portraittalk_core.layers.temporal import MotionModule, check_frames
@@ -73,9 +73,10 @@ def with_motion(
     clone.set_additional_models(KEY, [motion])
     clone.set_injections(KEY, [PatcherInjection(_inject(layers), _eject(layers))])
     clone.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, _counting(rows))
-    before = model.get_model_object("model_sampling")
-    settings = SimpleNamespace(sampling_settings={"beta_schedule": COMFY_NAMES[MOTION]})
-    clone.add_object_patch("model_sampling", type(before)(settings))  # of the same kind: LCM's stays LCM's
+    if modules.betas != IMAGES:
+        before = model.get_model_object("model_sampling")
+        settings = SimpleNamespace(sampling_settings={"beta_schedule": COMFY_NAMES[modules.betas]})
+        clone.add_object_patch("model_sampling", type(before)(settings))  # of the same kind: LCM's stays LCM's
     return clone
 
 

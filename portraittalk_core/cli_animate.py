@@ -10,6 +10,7 @@ from .cli_style import style_cues
 from .errors import InputError
 
 if TYPE_CHECKING:
+    from .animate.temporal import MotionModules
     from .diffusion.control import FrameControl
     from .diffusion.painter import Animation, FaceCues
     from .types import LandmarkTrack, Portrait
@@ -113,12 +114,14 @@ def animation_of(args: argparse.Namespace, track: LandmarkTrack | None, where: t
     if args.motion_module is not None and args.motion_strength:
         motion = load_motion_modules(args.motion_module).to(*where)
     if track is not None and args.controlnet is not None and args.control_strength:
-        control = _control(args, track, where, motion is not None)
+        control = _control(args, track, where, motion)
         told = None if args.animatenet is None else _told(args, track, where)
     return Animation(control, motion, args.motion_strength, told, style_cues(args, where))
 
 
-def _control(args: argparse.Namespace, track: LandmarkTrack, where: tuple, moves: bool) -> FrameControl:
+def _control(
+    args: argparse.Namespace, track: LandmarkTrack, where: tuple, motion: MotionModules | None
+) -> FrameControl:
     from .animate.hints import track_hints
     from .animate.mouth_weight import mouth_maps
     from .diffusion.control import ControlOptions, FrameControl, load_controlnet
@@ -126,7 +129,7 @@ def _control(args: argparse.Namespace, track: LandmarkTrack, where: tuple, moves
     from .diffusion.samplers import sigma_at_part
     from .diffusion.schedule import schedule_of
 
-    network, betas = load_controlnet(args.controlnet, *where), schedule_of(moves)
+    network, betas = load_controlnet(args.controlnet, *where), schedule_of(motion)
     window = (sigma_at_part(args.control_start, betas), sigma_at_part(args.control_end, betas))
     options = ControlOptions(args.control_strength, window, args.control_every)
     kind = FeatureControl if args.features else FrameControl

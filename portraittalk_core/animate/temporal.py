@@ -19,7 +19,7 @@ from ..checks import check_choice
 from ..errors import InputError
 from ..layers.temporal import MotionModule, check_frames, positions
 from ..media.atomic import whole_file
-from ..weights.load import fill, read_tensors
+from ..weights.load import fill, read_metadata, read_tensors
 from ..weights.motion_modules import (
     LCM_LENGTH,
     NUM_DOWN,
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 POSITIONS = "pos_encoder.pe"  # their name in the files
 LENGTHS = {"v1": 24, "v2": 32, "v3": 32, "animatelcm": LCM_LENGTH}
+
+
+BETAS = ("linear", "scaled_linear")  # AnimateDiff's, which all public files are trained on; SD1.5's own
 
 
 @dataclass(frozen=True)
@@ -95,9 +98,10 @@ class MotionModules(nn.Module):
         length: most frames at once; the version's own if None.
         norm_joint: as for MotionModule.
         ops: makes the layers; ComfyUI has its own.
+        betas: the noise levels they are trained on, one of BETAS.
 
     Raises:
-        InputError: not one of VERSIONS, or widths that are not four.
+        InputError: not one of VERSIONS or BETAS, or widths that are not four.
     """
 
     def __init__(
@@ -107,12 +111,13 @@ class MotionModules(nn.Module):
         length: int | None = None,
         norm_joint: bool = False,
         ops: ModuleType = nn,
+        betas: str = BETAS[0],
     ) -> None:
         super().__init__()
         self.points = insertion_points(version)
         if len(widths) != 4:
             raise InputError(f"motion modules need the widths of four blocks, not of {len(widths)}: {tuple(widths)}.")
-        self.widths, self.version = tuple(widths), version
+        self.widths, self.version, self.betas = tuple(widths), version, check_choice(betas, BETAS, "betas")
         self.length = LENGTHS[version] if length is None else length
         given = {"length": self.length, "norm_joint": norm_joint, "ops": ops}
         self.down_blocks = nn.ModuleList([_Block(NUM_DOWN, width=width, **given) for width in widths])
@@ -131,9 +136,10 @@ def new_motion_modules(
     length: int | None = None,
     norm_joint: bool = False,
     ops: ModuleType = nn,
+    betas: str = BETAS[0],
 ) -> MotionModules:
     """Untrained motion modules, which add nothing yet. Arguments as for MotionModules."""
-    modules = MotionModules(widths, version, length, norm_joint, ops)
+    modules = MotionModules(widths, version, length, norm_joint, ops, betas)
     for point in modules.points:
         last = modules.at(point).temporal_transformer.proj_out
         nn.init.zeros_(last.weight)
@@ -159,7 +165,8 @@ def load_motion_modules(
     path = Path(path)
     found = sort_motion_modules(read_tensors(path), path.name, widths)
     with torch.device("meta"):  # random weights of this size take seconds to draw
-        modules = MotionModules(found.widths, found.version, found.length, norm_joint, ops)
+        betas = read_metadata(path).get("betas", BETAS[0])
+        modules = MotionModules(found.widths, found.version, found.length, norm_joint, ops, betas)
     return fill(modules.to_empty(device="cpu"), {**found.tensors, **_lacking_positions(modules, found)}, path.name)
 
 
@@ -187,7 +194,7 @@ def save_motion_modules(modules: MotionModules, path: Path, metadata: Mapping[st
         for name, tensor in modules.state_dict().items()
         if modules.version != "animatelcm" or not name.endswith(POSITIONS)
     }
-    told = {"version": modules.version, "length": str(modules.length), **(metadata or {})}
+    told = {"version": modules.version, "length": str(modules.length), "betas": modules.betas, **(metadata or {})}
     with whole_file(path) as partial:
         Path(partial).write_bytes(save(kept, told))
     return Path(path)

@@ -26,8 +26,8 @@ from .denoiser import Condition, Denoiser
 from .feature_attention import FeatureControl, feature_branches
 from .samplers import SamplerOptions, sample
 from .schedule import schedule_of
-from .text_keys import TextKeys
 from .style_attention import FrameStyles, StyleRun, bind_style
+from .text_keys import TextKeys
 from .windowed import VideoOptions, WindowedDenoiser
 from .windows import free_noise_order
 
@@ -182,7 +182,7 @@ class DiffusersPainter:
         unet, animation, video = self.sd15.unet, self.animation, self.options.video
         device = next(unet.parameters()).device
         given = latents.to(device, torch.float32), self._noise(latents, first).to(device, torch.float32)
-        betas = schedule_of(animation.moves)
+        betas = schedule_of(animation.motion if animation.moves else None)
         try:
             with ExitStack() as bound:
                 batch = bound.enter_context(bind(unet, self._with_features(), Batch(texts=self._texts)))

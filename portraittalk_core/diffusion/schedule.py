@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..checks import check_choice
+
+if TYPE_CHECKING:
+    from ..animate.temporal import MotionModules
 
 NUM_TIMESTEPS, BETA_FIRST, BETA_LAST = 1000, 0.00085, 0.012  # of SD1.x and of the motion modules
 IMAGES, MOTION = "scaled_linear", "linear"  # SD1.5's own, the motion modules'
@@ -22,9 +26,9 @@ LEAST_KEPT = 2.0**-24  # of the signal at "all noise", so that its noise level i
 COMFY_NAMES = {IMAGES: "linear", MOTION: "sqrt_linear"}  # as ComfyUI's model_sampling takes them
 
 
-def schedule_of(has_motion: bool) -> str:
-    """The schedule to draw with: the motion modules' wherever one acts."""
-    return MOTION if has_motion else IMAGES
+def schedule_of(motion: MotionModules | None) -> str:
+    """The schedule to draw with: the one that the motion modules were trained on, where any act."""
+    return IMAGES if motion is None else motion.betas
 
 
 def schedule_betas(name: str = IMAGES) -> Tensor:

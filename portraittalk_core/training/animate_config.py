@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..animate.landmark_control import STYLES
+from ..animate.temporal import BETAS
 from ..checks import check_choice, check_range
 from ..errors import InputError
 from ..weights.motion_modules import VERSIONS
@@ -28,6 +29,8 @@ class AnimateTraining:
     animate_net: Path | None = None  # to start from; None is one that adds nothing yet
     motion: Path | None = None  # joint: motion modules to start from; None are new ones
     motion_version: str = "v3"  # of new ones
+    # noise levels of new ones: as AnimateDiff's, so that every pack can use them; "scaled_linear": as the checkpoint's
+    betas: str = "linear"
     train_controlnet: bool = True  # False trains only AnimateNet's own branches, and the motion modules
     head_placement: bool = True  # False: landmarks stay where the reference's head stands, without placement tokens
     frames: int = 16  # of a clip of the joint stage
@@ -44,6 +47,7 @@ class AnimateTraining:
     def __post_init__(self) -> None:
         check_choice(self.stage, STAGES, "stage")
         check_choice(self.motion_version, VERSIONS, "motion_version")
+        check_choice(self.betas, BETAS, "betas")
         check_choice(self.given, GIVEN, "given")
         check_choice(self.style, STYLES, "style")
         check_range(self.frames, 2, 64, "frames")

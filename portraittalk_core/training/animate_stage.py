@@ -95,7 +95,7 @@ class AnimateStage:
         if config.gradient_checkpointing:
             frozen.unet.enable_gradient_checkpointing()
             parts.controlnet.enable_gradient_checkpointing()
-        sigmas = schedule_sigmas(schedule_of(parts.motion is not None))
+        sigmas = schedule_sigmas(schedule_of(parts.motion))
         self._sigmas, self._alpha_bars = sigmas, (1 / (1 + sigmas**2)).float()
         self._device, self._cues = torch.device("cpu"), None
         self._open = contextlib.ExitStack()
@@ -364,7 +364,7 @@ def make_parts(unet: nn.Module, config: AnimateTraining) -> AnimateParts:
         return AnimateParts(controlnet, net, load_motion_modules(config.motion, widths=widths))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return AnimateParts(controlnet, net, new_motion_modules(widths, config.motion_version))
+        return AnimateParts(controlnet, net, new_motion_modules(widths, config.motion_version, betas=config.betas))
 
 
 def save_controlnet(network: ControlNetModel, path: Path, metadata: Mapping[str, str] | None = None) -> Path:

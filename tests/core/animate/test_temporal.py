@@ -178,7 +178,8 @@ def test_files_are_read_and_written(tmp_path, version):
     written = save_motion_modules(modules, tmp_path / "own.safetensors", {"step": "7"})
     assert all(torch.equal(public[name], tensor) for name, tensor in read_tensors(written).items())
     assert read_tensors(written).keys() == public.keys()
-    assert read_metadata(written) == {"version": version, "length": str(modules.length), "step": "7"}
+    told = {"version": version, "length": str(modules.length), "betas": "linear", "step": "7"}
+    assert read_metadata(written) == told and modules.betas == "linear"  # public files say nothing of it
 
 
 def test_half_precision_files_are_widened(tmp_path):
@@ -292,3 +293,10 @@ def test_binding_refuses_what_does_not_fit():
         MotionModules(TINY, "v4")
     with pytest.raises(InputError, match="four blocks, not of 3"):
         MotionModules((32, 64, 128))
+
+
+def test_noise_levels_of_a_training_stay_with_the_file(tmp_path):
+    path = save_motion_modules(new_motion_modules(TINY, betas="scaled_linear"), tmp_path / "own.safetensors")
+    assert load_motion_modules(path, widths=TINY).betas == "scaled_linear"
+    with pytest.raises(InputError, match="betas must be one of linear, scaled_linear"):
+        MotionModules(TINY, betas="cosine")

@@ -4,6 +4,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler
 
+from portraittalk_core.animate.temporal import MotionModules
 from portraittalk_core.diffusion.schedule import (
     IMAGES,
     MOTION,
@@ -29,7 +30,9 @@ def test_levels_match_diffusers(name):
 
 
 def test_schedule_goes_by_whether_there_is_motion():
-    assert (schedule_of(False), schedule_of(True)) == (IMAGES, MOTION)
+    tiny = (32, 64, 128, 128)
+    made = [schedule_of(one) for one in (None, MotionModules(tiny), MotionModules(tiny, betas="scaled_linear"))]
+    assert made == [IMAGES, MOTION, IMAGES]
 
 
 @pytest.mark.parametrize("name", LARGEST)
@@ -43,7 +46,9 @@ def test_timestep_is_the_inverse_of_the_levels(name):
 
 def test_unknown_schedules_are_refused():
     for call in (schedule_sigmas, scheduler_options, lambda name: timestep_at(1.0, name)):
-        with pytest.raises(InputError, match="beta schedule must be one of scaled_linear, linear, zero_snr, not 'sqrt_linear'"):
+        with pytest.raises(
+            InputError, match="beta schedule must be one of scaled_linear, linear, zero_snr, not 'sqrt_linear'"
+        ):
             call("sqrt_linear")
 
 
