@@ -34,7 +34,7 @@ def reference_of(
     if video is not None:
         return _of_video(video, sound, hears, Watching(face_index))
     if frames is not None:
-        return _of_frames(frames, as_fps(fps), sound, Watching(face_index), "the frames")
+        return _of_frames(frames, as_fps(fps), sound, Watching(face_index), "the batch of frames")
     if sound is not None:
         return Reference(sounds=(sound,), source="the sound")
     raise InputError("there is no reference: connect a video, frames, landmarks or audio, or choose a preset.")

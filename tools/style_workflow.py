@@ -12,8 +12,9 @@ differently, in the same style. *mouth_gain*, *head_motion* and *blink_rate* mul
 No reference at hand? Choose a **preset**: calm, lively, emphatic, whispering, smiling …, and bypass Load Video
 (Ctrl+B).
 
-**Save Style** keeps the style as a small file; **Load Style** takes the place of StylePrior later. **Blend Styles**
-mixes two, or lets one turn into the other while speaking.
+**Save Style** keeps the style as a small file; **Load Style** takes the place of StylePrior later.
+
+**Blend Styles** mixes two, or lets one turn into the other while speaking.
 
 Nothing needs to be downloaded. Press **?** on a node for its help.
 """
@@ -42,36 +43,36 @@ KINDS = {
 # titles, and left, top, width, height
 GROUPS = {
     "speak_in_their_style": [
-        ("1  Who speaks like that", (20, 460, 500, 600)),
-        ("Their style", (560, -90, 500, 1150)),
+        ("1  Who speaks like that", (20, 330, 500, 780)),
+        ("Their style", (560, -90, 500, 1200)),
         ("2  Your portrait and speech", (1100, -90, 380, 620)),
-        ("Speech in that style", (1520, -90, 420, 1150)),
-        ("3  The video", (1980, -90, 620, 1150)),
+        ("Speech in that style", (1520, -90, 420, 1200)),
+        ("3  The video", (1980, -90, 620, 1200)),
     ],
 }
 
 GRAPHS = {
     "speak_in_their_style": {
-        "note": ("MarkdownNote", (20, -60), (500, 490), [NOTE], {}),
+        "note": ("MarkdownNote", (20, -60), (500, 360), [NOTE], {}),
         # the node grows with the video it shows: an upright one must fit
-        "film": ("LoadVideo", (40, 540), (460, 480), ["reference.mp4", "image"], {}),
+        "film": ("LoadVideo", (40, 410), (460, 560), ["reference.mp4", "image"], {}),
         "style": (
-            "PortraitTalkStylePrior", (580, 0), (460, 720),
+            "PortraitTalkStylePrior", (580, 0), (460, 700),
             ["of the reference", 1.0, 0.1, 0, "fixed", "none", "none", 25.0, 0], {"video": ("film", 0)},
         ),
         "keep": (
-            "PortraitTalkSaveStyle", (580, 820), (460, 200), ["styles/PortraitTalk"], {"style": ("style", 0)},
+            "PortraitTalkSaveStyle", (580, 790), (460, 110), ["styles/PortraitTalk"], {"style": ("style", 0)},
         ),
         "image": ("LoadImage", (1120, 0), (340, 330), ["portrait.png", "image"], {}),
         "sound": ("LoadAudio", (1120, 380), (340, 120), ["speech.wav", None, None], {}),
-        "painted": ("MarkdownNote", (1100, 590), (380, 470), [PAINTED_NOTE], {}),
+        "painted": ("MarkdownNote", (1100, 570), (380, 270), [PAINTED_NOTE], {}),
         "motion": (
             "PortraitTalkAudioToLandmarks", (1540, 0), (380, 640),
             [25.0, 1.0, 1.0, 15.0, 0, "fixed", 0, -45.0, 0.3, 0.0, "[]"],
             {"portrait": ("image", 0), "audio": ("sound", 0), "style": ("style", 0)},
         ),
         "draw": (
-            "PortraitTalkRenderPortrait", (1540, 700), (380, 330), ["never", 16],
+            "PortraitTalkRenderPortrait", (1540, 760), (380, 280), ["never", 16],
             {"portrait": ("image", 0), "landmarks": ("motion", 0), "audio": ("sound", 0)},
         ),
         "save": (

@@ -1,0 +1,375 @@
+"""Styles inside a real ComfyUI: from a reference or a name to motion, to a file, and to a sampler's frames."""
+
+from __future__ import annotations
+
+import uuid
+import wave
+
+import numpy as np
+import pytest
+import torch
+from full_size_files import CHECKPOINT
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from portraittalk_core.diffusion.sites import SITES
+from portraittalk_core.style.extractor import StyleExtractor, new_extractor_net, save_extractor
+from portraittalk_core.style.projection import new_style_attention, save_style_attention
+from portraittalk_core.types import MANNER
+from portraittalk_core.weights.style_attention_files import StyleSizes
+from portraittalk_core.weights.style_files import ExtractorSizes
+
+pytestmark = pytest.mark.comfy
+
+FPS, REFERENCE_S, REFERENCE_FPS = 20.0, 1.5, 10.0
+FRAMES = 10  # of half a second
+MOTION = {"fps": FPS, "mouth_gain": 1.0, "head_motion": 1.0, "blink_rate": 15.0, "seed": 0, "face_index": 0}
+MOTION |= {"silence_gate_db": -45.0, "smoothing": 0.3, "offset_ms": 0.0}
+USE = {"strength": 1.0, "noise": 0.1, "seed": 0}
+REFERENCE = "of the reference"
+EXTRACTOR, TRAINED, UNTRAINED = "small_extractor.safetensors", "style_trained.safetensors", "style_new.safetensors"
+
+
+class Graph(dict):
+    """A prompt that grows by nodes; `add` gives a node's first output."""
+
+    def add(self, kind: str, /, **inputs) -> list:
+        number = str(len(self) + 1)
+        self[number] = {"class_type": kind, "inputs": inputs}
+        return [number, 0]
+
+    def style(self, preset: str = REFERENCE, **changes) -> list:
+        return self.add("PortraitTalkStylePrior", preset=preset, **{**USE, **changes})
+
+
+@pytest.fixture(scope="module")
+def talk(comfy, portrait_name, short_speech):
+    """Runs graphs of styles; gives the landmarks that the portrait speaks with in each of them."""
+
+    def run(graph: Graph, styles: dict[str, list | None], more: Graph | None = None) -> dict[str, torch.Tensor]:
+        portrait = graph.add("LoadImage", image=portrait_name)
+        sound, folder = graph.add("LoadAudio", audio=short_speech), uuid.uuid4().hex
+        for name, style in styles.items():
+            inputs = {"portrait": portrait, "audio": sound, **MOTION} | ({} if style is None else {"style": style})
+            spoken = graph.add("PortraitTalkAudioToLandmarks", **inputs)
+            graph.add("PortraitTalkSaveLandmarks", landmarks=spoken, filename_prefix=f"{folder}/{name}")
+        done = comfy.run(graph)
+        assert done.status == "success", (done.message, comfy.log.read_text()[-2000:])
+        saved = comfy.base / "output" / folder
+        return {name: load_file(next(saved.glob(f"{name}_0*")))["points"] for name in styles}
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def kept(comfy):
+    """Runs a graph; gives the files that Save Style wrote of its styles."""
+
+    def run(graph: Graph, styles: dict[str, list]) -> dict:
+        folder = uuid.uuid4().hex
+        for name, style in styles.items():
+            graph.add("PortraitTalkSaveStyle", style=style, filename_prefix=f"{folder}/{name}")
+        done = comfy.run(graph)
+        assert done.status == "success", (done.message, comfy.log.read_text()[-2000:])
+        return {name: next((comfy.base / "output" / folder).glob(f"{name}_0*")) for name in styles}
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def style_files(comfy):
+    """A small extractor that sees and hears, and style attentions for presets, where the nodes look for them."""
+    folder = comfy.base / "models" / "portraittalk"
+    folder.mkdir(exist_ok=True)
+    small = ExtractorSizes(width=32, num_layers=1, num_heads=4, feed_forward=64)
+    save_extractor(StyleExtractor(new_extractor_net(small).eval(), torch.ones(32)), folder / EXTRACTOR)
+    widths = {site.adapter_key: site.width for site in SITES}
+    net = new_style_attention(StyleSizes(widths, "manner", len(MANNER)), seed=1)
+    save_style_attention(net, folder / UNTRAINED)
+    draw = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for number in widths:
+            net.site(number).to_out.weight.normal_(std=0.2, generator=draw)
+    save_style_attention(net, folder / TRAINED)
+    yield folder
+    for name in (EXTRACTOR, TRAINED, UNTRAINED):
+        (folder / name).unlink()
+
+
+@pytest.fixture(scope="module")
+def reference_sound(comfy, speech_name) -> str:
+    with wave.open(str(comfy.base / "input" / speech_name)) as whole:
+        params, sound = whole.getparams(), whole.readframes(round(whole.getframerate() * REFERENCE_S))
+    path = comfy.base / "reference.wav"
+    with wave.open(str(path), "wb") as part:
+        part.setparams(params)
+        part.writeframes(sound)
+    return comfy.put_input(path)
+
+
+@pytest.fixture(scope="module")
+def film(portrait_name, reference_sound):
+    """Adds a clip of the portrait that speaks; gives its frames, video, sound and landmarks."""
+
+    def add(graph: Graph) -> dict[str, list]:
+        portrait = graph.add("LoadImage", image=portrait_name)
+        sound = graph.add("LoadAudio", audio=reference_sound)
+        motion = {**MOTION, "fps": REFERENCE_FPS}
+        track = graph.add("PortraitTalkAudioToLandmarks", portrait=portrait, audio=sound, **motion)
+        given = {"portrait": portrait, "landmarks": track, "audio": sound, "keep_frames": "always", "crf": 16}
+        drawn = graph.add("PortraitTalkRenderPortrait", **given)
+        return {"frames": drawn, "video": [drawn[0], 1], "audio": sound, "landmarks": track}
+
+    return add
+
+
+def test_a_style_changes_the_motion_and_strength_0_does_not(talk):
+    graph = Graph()
+    styles = {
+        "none": None,
+        "lively": graph.style("lively"),
+        "again": graph.style("lively"),
+        "other": graph.style("lively", seed=1),
+        "off": graph.style("lively", strength=0.0),
+        "calm": graph.style("calm"),
+    }
+    made = talk(graph, styles)
+    assert made["none"].shape[0] == FRAMES
+    assert torch.equal(made["off"], made["none"])
+    assert torch.equal(made["again"], made["lively"])
+    apart = {name: float((made[name] - made["none"]).abs().max()) for name in ("lively", "calm")}
+    assert min(apart.values()) > 1e-3, apart
+    assert float((made["other"] - made["lively"]).abs().max()) > 1e-4
+    still, moved = (made[name][:, 1, :2].std(0).norm() for name in ("calm", "lively"))  # the nose's tip
+    assert moved > still
+    lips = {name: (made[name][:, 13] - made[name][:, 14]).norm(dim=-1).max() for name in ("calm", "lively")}
+    assert lips["lively"] > lips["calm"]
+
+
+def test_a_blend_begins_as_one_style_and_ends_as_the_other(talk):
+    graph = Graph()
+    calm, lively = graph.style("calm"), graph.style("lively")
+    half = {"style_a": calm, "style_b": lively, "share": 0.5}
+    styles = {
+        "calm": calm,
+        "lively": lively,
+        "turning": graph.add("PortraitTalkBlendStyles", **half, over_time="[[0, 0], [0.25, 1]]"),
+        "between": graph.add("PortraitTalkBlendStyles", **half),
+        "all_b": graph.add("PortraitTalkBlendStyles", **{**half, "share": 1.0}),
+    }
+    made = talk(graph, styles)
+    last = round(0.25 * FPS)
+    assert torch.equal(made["turning"][0], made["calm"][0])
+    torch.testing.assert_close(made["turning"][last:], made["lively"][last:], rtol=0, atol=1e-6)
+    assert torch.equal(made["all_b"], made["lively"])
+    assert not torch.equal(made["turning"][2], made["calm"][2])
+    for end in ("calm", "lively"):
+        assert float((made["between"] - made[end]).abs().max()) > 1e-4
+
+
+def test_a_kept_style_moves_as_before(talk, kept, comfy):
+    graph = Graph()
+    lively, calm = graph.style("lively", seed=5, noise=0.3), graph.style("calm", seed=5, noise=0.3)
+    turning = graph.add(
+        "PortraitTalkBlendStyles", style_a=calm, style_b=lively, share=0.5, over_time="[[0, 0], [0.25, 1]]"
+    )
+    files = kept(graph, {"lively": lively, "turning": turning})
+    before = talk(graph, {"lively": lively, "turning": turning})
+    names = {name: f"{path.relative_to(comfy.base / 'output').as_posix()} [output]" for name, path in files.items()}
+    again = Graph()
+    use = {"strength": 1.0, "noise": 0.3, "seed": 5}
+    loaded = {name: again.add("PortraitTalkLoadStyle", file=file, **use) for name, file in names.items()}
+    loaded["off"] = again.add("PortraitTalkLoadStyle", file=names["lively"], **{**use, "strength": 0.0})
+    after = talk(again, {**loaded, "none": None})
+    for name in files:
+        assert torch.equal(after[name], before[name]), name
+    assert torch.equal(after["off"], after["none"])
+
+
+def test_a_reference_gives_a_style_from_whatever_shows_it(comfy, kept, film, style_files):
+    """Frames, the video of the same frames and a video in memory show and sound alike, landmarks nearly so."""
+    graph = Graph()
+    clip = film(graph)
+    at = {"fps": REFERENCE_FPS}
+    memory = graph.add("CreateVideo", images=clip["frames"], audio=clip["audio"], **at)
+    hearing = {"extractor": EXTRACTOR}
+    styles = {
+        "frames": graph.style(frames=clip["frames"], **at),
+        "video": graph.style(video=clip["video"]),
+        "memory": graph.style(video=memory),
+        "landmarks": graph.style(landmarks=clip["landmarks"]),
+        "frames_heard": graph.style(frames=clip["frames"], audio=clip["audio"], **hearing, **at),
+        "frames_deaf": graph.style(frames=clip["frames"], **hearing, **at),
+        "memory_heard": graph.style(video=memory, **hearing),
+        "video_heard": graph.style(video=clip["video"], **hearing),
+        "sound": graph.style(audio=clip["audio"], **hearing),
+    }
+    shown = graph.add("SaveImage", images=[styles["frames"][0], 1], filename_prefix="plot")
+    files = {name: load_file(path) for name, path in kept(graph, styles).items()}
+    plot = next((comfy.base / "output").glob("plot_*"))
+    assert shown and np.asarray(Image.open(plot)).std() > 10
+    assert torch.equal(files["memory"]["mean"], files["frames"]["mean"])
+    for name in ("video", "landmarks"):  # pixels were compressed; the mesh draws its own points
+        far = (files[name]["mean"] - files["frames"]["mean"]).abs() / files["frames"]["spread"]
+        assert far.median() < 0.5, (name, far)
+    assert len(files["frames"]["mean"]) == len(MANNER)
+    assert torch.equal(files["frames_heard"]["manner.mean"], files["frames"]["mean"])
+    torch.testing.assert_close(files["memory_heard"]["mean"], files["frames_heard"]["mean"], rtol=1e-3, atol=1e-3)
+    heard, deaf = files["frames_heard"]["mean"], files["frames_deaf"]["mean"]
+    assert float((heard - deaf).abs().max()) > 0.01
+    assert float((files["video_heard"]["mean"] - heard).norm()) < float((deaf - heard).norm())
+    assert not any(name.startswith("manner.") for name in files["sound"])
+
+
+def test_a_reference_makes_a_portrait_speak_otherwise(talk, film):
+    graph = Graph()
+    clip = film(graph)
+    made = talk(graph, {"none": None, "style": graph.style(video=clip["video"])})
+    assert float((made["style"] - made["none"]).abs().max()) > 1e-3
+
+
+def blended(graph: Graph, over_time: str, first: list | None = None) -> list:
+    first = first or graph.style("calm")
+    given = {"style_a": first, "style_b": graph.style("lively"), "share": 0.5, "over_time": over_time}
+    return graph.add("PortraitTalkBlendStyles", **given)
+
+
+def grey(graph: Graph, count: int) -> list:
+    return graph.add("EmptyImage", width=128, height=128, batch_size=count, color=0x808080)
+
+
+BAD = {
+    "nothing": (lambda g: g.style(), "there is no reference: connect a video, frames, landmarks or audio"),
+    "no face": (
+        lambda g: g.style(frames=grey(g, 12), fps=10.0),
+        "shows the face in 0 of the 12 frames",
+    ),
+    "short": (lambda g: g.style(frames=grey(g, 5)), "the batch of frames lasts 0.20 s; a style needs 1 s at least"),
+    "sound alone": (
+        lambda g: g.style(audio=g.add("GiveAudio", kind="six channels")),
+        "without a trained extractor a style is seen, not heard",
+    ),
+    "broken sound": (lambda g: g.style(audio=g.add("GiveAudio", kind="nan")), "NaN or infinite"),
+    "extractor gone": (
+        lambda g: g.style("calm", extractor="absent.safetensors"),
+        "the style extractor absent.safetensors is not in models/portraittalk",
+    ),
+    "attention of others": (
+        lambda g: g.style(audio=g.add("GiveAudio", kind="six channels"), extractor=EXTRACTOR, style_attention=TRAINED),
+        "this style attention was trained on manner; make the style with the extractor that belongs to it",
+    ),
+    "motion of a voice": (
+        lambda g: g.style(audio=g.add("GiveAudio", kind="six channels"), extractor=EXTRACTOR),
+        "knows no motion: it was made from sound alone",
+    ),
+    "words": (lambda g: blended(g, "slowly"), "over_time must look like [[0, 0], [4, 1]], not 'slowly'"),
+    "one number": (lambda g: blended(g, "[0, 1]"), "over_time must look like"),
+    "backwards": (lambda g: blended(g, "[[2, 0], [1, 1]]"), "must come one after another in time, not at 2, 1 s"),
+    "share of 3": (lambda g: blended(g, "[[0, 3]]"), "the share of the second style"),
+    "not a time": (lambda g: blended(g, "[[NaN, 1]]"), "the time of a point of the blend"),
+    "blend of a blend": (lambda g: blended(g, "", blended(g, "[[0, 0], [1, 1]]")), "changes over time already"),
+}
+
+
+def refusal(comfy, graph: Graph, style: list, portrait_name: str, short_speech: str) -> str:
+    """What is said where the portrait shall speak in that style."""
+    portrait, sound = graph.add("LoadImage", image=portrait_name), graph.add("LoadAudio", audio=short_speech)
+    graph.add("PortraitTalkAudioToLandmarks", portrait=portrait, audio=sound, style=style, **MOTION)
+    run = comfy.run(graph)
+    assert run.status == "error"
+    return run.message
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_told(comfy, style_files, portrait_name, short_speech, case):
+    make, words = BAD[case]
+    graph = Graph()
+    message = refusal(comfy, graph, make(graph), portrait_name, short_speech)
+    assert words in message, message
+
+
+@pytest.fixture(scope="module")
+def bad_files(comfy, kept, talk) -> dict[str, str]:
+    """Files that are no good styles, by what is wrong, in the input folder."""
+    graph = Graph()
+    path = kept(graph, {"calm": graph.style("calm")})["calm"]
+    tensors = load_file(path)
+    with safe_open(path, "pt") as file:
+        told = file.metadata()
+    folder = comfy.base / "input"
+    save_file(tensors, folder / "old.safetensors", {**told, "version": "999"})
+    save_file({**tensors, "mean": tensors["mean"] * float("nan")}, folder / "nan.safetensors", told)
+    save_file({"mean": tensors["mean"]}, folder / "part.safetensors", told)
+    talk(Graph(), {"track": None})
+    track = next((comfy.base / "output").rglob("track_*.safetensors"))
+    (folder / "track.safetensors").write_bytes(track.read_bytes())
+    (folder / "noise.safetensors").write_bytes(b"no style at all" * 9)
+    return {"old": "old", "nan": "nan", "part": "part", "track": "track", "noise": "noise", "gone": "gone"}
+
+
+@pytest.mark.parametrize(
+    ("which", "words"),
+    [
+        ("old", "this is a style file of version 999; this release reads version"),
+        ("nan", "NaN or infinite"),
+        ("part", "which this file lacks"),
+        ("track", "cannot be used as a StylePrior"),
+        ("noise", "is not a readable safetensors file"),
+        ("gone", "the style file gone.safetensors is not there"),
+    ],
+)
+def test_a_bad_style_file_is_told(comfy, bad_files, portrait_name, short_speech, which, words):
+    graph = Graph()
+    loaded = graph.add("PortraitTalkLoadStyle", file=f"{bad_files[which]}.safetensors", **USE)
+    message = refusal(comfy, graph, loaded, portrait_name, short_speech)
+    assert words in message, message
+
+
+def test_the_lists_show_what_belongs_there(comfy, style_files):
+    found = comfy.get_json("/object_info/PortraitTalkStylePrior")["PortraitTalkStylePrior"]["input"]["optional"]
+    lists = {name: spec[1]["options"] if spec[0] == "COMBO" else spec[0] for name, spec in found.items()}
+    assert set(lists["extractor"]) == {"none", EXTRACTOR}
+    assert set(lists["style_attention"]) == {"none", TRAINED, UNTRAINED}
+
+
+@pytest.mark.usefixtures("sd15_weights")
+def test_a_style_acts_in_the_sampler_where_it_is_trained_and_on(comfy, style_files):
+    graph = Graph()
+    loaded = graph.add("CheckpointLoaderSimple", ckpt_name=CHECKPOINT)
+    clip = [loaded[0], 1]
+    texts = [graph.add("CLIPTextEncode", clip=clip, text=text) for text in ("a person", "blurry")]
+    latent = graph.add("EmptyLatentImage", width=64, height=64, batch_size=2)
+    sampler = {"seed": 3, "steps": 2, "cfg": 2.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
+    sampler |= {"identity_strength": 1.0, "width": 64, "height": 64, "keep_frames": "always", "fps": 1.0}
+    sampler |= {"model": loaded, "vae": [loaded[0], 2], "positive": texts[0], "negative": texts[1], "latent": latent}
+    trained = graph.style("lively", style_attention=TRAINED)
+    off = graph.style("calm", strength=0.0, style_attention=TRAINED)
+    ends = {"style_a": off, "style_b": trained, "share": 0.5, "over_time": "[[0, 0], [1, 1]]"}
+    styles = {
+        "none": None,
+        "motion alone": graph.style("lively"),
+        "untrained": graph.style("lively", style_attention=UNTRAINED),
+        "off": graph.style("lively", strength=0.0, style_attention=TRAINED),
+        "lively": trained,
+        "calm": graph.style("calm", style_attention=TRAINED),
+        "turning": graph.add("PortraitTalkBlendStyles", **ends),
+    }
+    saved = {}
+    for name, style in styles.items():
+        painted = graph.add("PortraitTalkIdentityNetSampler", **sampler, **({} if style is None else {"style": style}))
+        saved[name] = graph.add("SaveImage", images=painted, filename_prefix="styled")[0]
+    run = comfy.run(graph)
+    assert run.status == "success", (run.message, comfy.log.read_text()[-2000:])
+    made = {
+        name: np.stack([np.asarray(Image.open(comfy.output(shown))) for shown in run.outputs[node]["images"]]).astype(
+            int
+        )
+        for name, node in saved.items()
+    }
+    for name in ("motion alone", "untrained", "off"):
+        assert np.array_equal(made[name], made["none"]), name
+    for one, other in (("lively", "none"), ("calm", "none"), ("lively", "calm")):
+        assert np.abs(made[one] - made[other]).mean() > 0.5, (one, other)
+    assert np.array_equal(made["turning"][0], made["none"][0])  # its strength is 0 yet
+    assert np.abs(made["turning"][1] - made["none"][1]).mean() > 0.5
