@@ -45,6 +45,9 @@ def add_score(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     )
     parser.add_argument("--portrait", metavar="PICTURE", **path, help="who it should be; needs --face-models")
     parser.add_argument("--face-models", metavar="FOLDER", **path, help="folder with InsightFace's buffalo_l")
+    parser.add_argument(
+        "--metric-models", metavar="FOLDER", **path, help="folder with SyncNet, LPIPS, FID's Inception or FVD's I3D"
+    )
     out = parser.add_argument_group("output")
     out.add_argument(
         "--out", metavar="OUT", **path, help="folder for report.json, .csv and .html, or one file that ends so"
@@ -135,11 +138,17 @@ def _check_outputs(args: argparse.Namespace, items: list[ScoreItem]) -> Path | N
 @contextmanager
 def _tools(args: argparse.Namespace) -> Iterator[BatchTools]:
     from .pipelines.score_batch import BatchTools
+    from .pipelines.score_networks import open_networks
 
+    if args.metric_models is not None and not args.metric_models.is_dir():
+        raise InputError(
+            f"--metric-models {args.metric_models} is no folder; give the one that holds the weight files."
+        )
     with ExitStack() as stack:
         mesh = stack.enter_context(open_asked_mesh(args))
+        networks = open_networks([args.metric_models] if args.metric_models else [])
         if args.face_models is None:
-            yield BatchTools(mesh)
+            yield BatchTools(mesh, networks=networks)
             return
         from .face.face_encoder import FaceEncoder, find_face_models
         from .media.image import load_picture
@@ -148,7 +157,7 @@ def _tools(args: argparse.Namespace) -> Iterator[BatchTools]:
         files = find_face_models([args.face_models])
         encoder = stack.enter_context(FaceEncoder(files))
         told = {"face models": [(p.name, p.stat().st_size) for p in (files.detector, files.recogniser)]}
-        yield BatchTools(mesh, lambda path: open_likeness(encoder, load_picture(path), path.name), told)
+        yield BatchTools(mesh, lambda path: open_likeness(encoder, load_picture(path), path.name), networks, told)
 
 
 def _settings(args: argparse.Namespace) -> dict[str, object]:

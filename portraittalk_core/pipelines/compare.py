@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import torch
@@ -30,6 +31,7 @@ from .score import PictureSource, _check_same_shape, _scaled, _Steps
 from .score_clip import FollowedClip, ScoredClip, follow_clip
 from .score_faces import FaceScores, own_scores
 from .score_likeness import IdentityWatch, Likeness
+from .score_networks import Networks, PictureJudges, sync_scores
 from .score_row import ScoredRow, WorstFrame, curve, shown
 from .score_table import TARGET_PREFIX
 
@@ -39,6 +41,8 @@ USUAL = 0.01  # share of frames whose box may stand out on each side of the crop
 APART_S = 0.5  # between worst frames, that they do not show one moment
 Progress = Callable[[int, int], None]
 Measured = tuple[dict[str, float], dict[str, str]]  # values, and why others are missing
+Box = tuple[float, float, float, float]  # left, top, right, bottom, pixels
+Over = Callable[[Iterable[Tensor]], Iterator[Tensor]]
 Level = tuple[Tensor | None, str]  # loudness, or why there is none
 
 
@@ -78,6 +82,7 @@ def compare_clips(
     *,
     mesh: MeshBackend,
     likeness: Likeness | None = None,
+    networks: Networks | None = None,
     name: str | None = None,
     on_progress: Progress | None = None,
 ) -> ScoredRow:
@@ -92,6 +97,7 @@ def compare_clips(
         options: how.
         mesh: an open face-mesh back end.
         likeness: what compares the generated face with a portrait.
+        networks: of LPIPS, FID, FVD and LSE, those that are there.
         name: of the row; None takes the generated video's.
         on_progress: called with steps done and in all; may raise to stop.
 
@@ -102,26 +108,24 @@ def compare_clips(
     made, true = _opened(generated, target)
     fps, names = as_fps(made.pictures.fps), (made.pictures.name, true.pictures.name)
     progress = _Steps(sum(_length(c.pictures, fps, options) for c in (made, true, made)), on_progress)
-    watch, more = IdentityWatch(likeness or Likeness(), float(fps)), _extra(fps, options)
+    watch, judges = IdentityWatch(likeness or Likeness(), float(fps)), PictureJudges(networks or Networks())
     with ExitStack() as stack:
-        followed = []
-        for clip, over in ((made, lambda items: watch.over(progress.over(items))), (true, progress.over)):
-            followed.append(follow_clip(clip.pictures, fps, mesh, options.face_index, more, over))
-            stack.callback(followed[-1].store.close)
+        ways = (made, lambda items: watch.over(progress.over(items))), (true, progress.over)
+        followed = [_followed(clip, fps, mesh, options, over, stack) for clip, over in ways]
         levels = clip_loudness(made), clip_loudness(true)
         offset = find_offset(*followed, levels[0][0], levels[1][0])
         shift = _shift(*followed, offset, options)
-        square = _face_box(followed[1], options)
+        square, box = _face_boxes(followed[1], options)
         faces = FaceScores(*followed, shift, square[2] - square[0] if square else None)
-        box = square if options.crop == "face" else None
-        seen = _compare_pictures(made.pictures, true.pictures, shift, box, faces.distance, options, progress)
-        measured = _joined((faces.values, faces.missing), seen.result(), *_own(followed, levels), watch.result())
+        seen = _compare_pictures((made.pictures, true.pictures), shift, box, faces.distance, options, judges, progress)
+        sync = sync_scores(made, followed[0], networks or Networks(), progress.over)
+        own = (*_own(followed, levels), sync, watch.result())
+    values, missing = _joined(faces.result(), seen.result(), judges.result(), *own)
     return ScoredRow(
-        name or names[0],
-        *names,
+        *(name or names[0], *names),
         error=_faceless(*followed),
-        values=measured[0],
-        missing=measured[1],
+        values=values,
+        missing=missing,
         counts=_counts(followed, shift, faces, seen, mesh.name),
         offset=offset,
         notes=tuple(_notes(made.pictures, true.pictures, offset, shift, box, options)),
@@ -136,6 +140,14 @@ def _opened(*given: Path | ScoredClip) -> tuple[ScoredClip, ScoredClip]:
     made, true = (clip if isinstance(clip, ScoredClip) else ScoredClip.of_file(clip) for clip in given)
     _check_same_shape(made.pictures, true.pictures, f"{made.pictures.name} and {true.pictures.name}")
     return made, true
+
+
+def _followed(
+    clip: ScoredClip, fps: Fraction, mesh: MeshBackend, options: CompareOptions, over: Over, stack: ExitStack
+) -> FollowedClip:
+    followed = follow_clip(clip.pictures, fps, mesh, options.face_index, _extra(fps, options), over)
+    stack.callback(followed.store.close)
+    return followed
 
 
 def _own(followed: Iterable[FollowedClip], levels: Iterable[Level]) -> Iterator[Measured]:
@@ -185,11 +197,11 @@ def _shift(made: FollowedClip, true: FollowedClip, offset: Offset, options: Comp
     return Shift(*starts, count)
 
 
-def _face_box(true: FollowedClip, options: CompareOptions) -> tuple[float, float, float, float] | None:
-    """Left, top, right, bottom in pixels: one square around all places of the target's face; None without a face."""
+def _face_boxes(true: FollowedClip, options: CompareOptions) -> tuple[Box | None, Box | None]:
+    """One square around all places of the target's face, and the box that pictures are cut to; None: none."""
     seen = true.valid.nonzero()[:, 0]
     if not len(seen):
-        return None
+        return None, None
     low, high = [], []
     for _, track in true.blocks(seen):
         oval = track.points_px[:, list(topo.FACE_OVAL), :2].double()
@@ -200,7 +212,8 @@ def _face_box(true: FollowedClip, options: CompareOptions) -> tuple[float, float
     face = float((high - low).amax(1).median())
     side = float((most - least).max()) + 2 * options.margin * face
     left, top = ((least + most) / 2 - side / 2).tolist()
-    return left, top, left + side, top + side
+    square = (left, top, left + side, top + side)
+    return square, square if options.crop == "face" else None
 
 
 class _Pictures:
@@ -230,14 +243,15 @@ class _Pictures:
 
 
 def _compare_pictures(
-    made: PictureSource,
-    true: PictureSource,
+    sources: tuple[PictureSource, PictureSource],
     shift: Shift,
-    box: tuple[float, float, float, float] | None,
+    box: Box | None,
     distance: Tensor,
     options: CompareOptions,
+    judges: PictureJudges,
     progress: _Steps,
 ) -> _Pictures:
+    made, true = sources
     found = _Pictures(shift.count)
     by_mouth = set(_peaks(distance, options.num_worst, APART_S * float(made.fps)))
     by_picture = _Least(options.num_worst, APART_S * float(made.fps))
@@ -251,6 +265,7 @@ def _compare_pictures(
         found.psnr[k] = psnr(a, b)
         found.num_identical += math.isinf(found.psnr[k])
         found.flicker.update(a, b)
+        judges.update(a, b)
         if min(b.shape[:2]) >= WINDOW:
             found.ssim[k] = 1.0 if math.isinf(found.psnr[k]) else ssim(a, b)
         dropped = by_picture.offer(k, float(found.ssim[k]))
@@ -333,7 +348,7 @@ def _notes(
     true: PictureSource,
     offset: Offset,
     shift: Shift,
-    box: tuple[float, ...] | None,
+    box: Box | None,
     options: CompareOptions,
 ) -> Iterator[str]:
     if (made.width, made.height) != (true.width, true.height):

@@ -33,7 +33,7 @@ table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 th,td{text-align:right;padding:6px 10px;border-bottom:1px solid var(--line);white-space:nowrap}
 th{font-weight:600;font-size:13px;color:var(--soft);vertical-align:bottom}tr:last-child td{border-bottom:0}
 th:first-child,td:first-child{text-align:left}td.w,th.w{text-align:left;white-space:normal}
-td.name{max-width:260px;overflow-wrap:anywhere;white-space:normal}.unit{color:var(--soft);font-size:12.5px}
+td.name{min-width:150px;max-width:280px;overflow-wrap:anywhere;white-space:normal}.unit{color:var(--soft);font-size:12.5px}
 .na{color:#a3acb8}.bad{color:#b42318}.pill{display:inline-block;border-radius:99px;padding:1px 9px;font-size:12.5px}
 .pill.ok{background:#e3f4e7;color:#1c6b35}.pill.no{background:#fde6e3;color:#b42318}
 .best td{background:#fafbfc}.head{display:flex;gap:12px;align-items:baseline;flex-wrap:wrap;margin-bottom:4px}
@@ -42,7 +42,7 @@ td.name{max-width:260px;overflow-wrap:anywhere;white-space:normal}.unit{color:va
 .chart .t{font-size:12.5px;font-weight:600;fill:#1f2933}.chart .u{font-weight:400;fill:#5f6c7b;font-size:11px}
 .chart .g{stroke:#e8ebef}.chart .m{stroke:#1f2933;stroke-dasharray:2 3;opacity:.55}.chart .n{fill:#fdf1b8;opacity:.8}
 .frames{display:flex;flex-wrap:wrap;gap:14px;margin-top:12px}.frame{margin:0;flex:0 1 auto;max-width:100%}
-.frame div{display:flex;gap:3px}.frame img{display:block;height:150px;max-width:50%;object-fit:contain;
+.frame div{display:flex;gap:3px}.frame img{display:block;height:140px;max-width:50%;object-fit:contain;
 border-radius:5px;background:#eceff2}.frame figcaption{font-size:12.5px;color:var(--soft);margin-top:3px;
 max-width:420px}ul{margin:6px 0;padding-left:20px}details>summary{cursor:pointer;font-weight:600}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:4px 16px;margin:0}dt{color:var(--soft)}

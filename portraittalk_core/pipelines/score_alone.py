@@ -17,6 +17,7 @@ from .score import _Steps
 from .score_clip import FollowedClip, ScoredClip, follow_clip
 from .score_faces import level_per_frame, own_scores
 from .score_likeness import IdentityWatch, Likeness
+from .score_networks import Networks, sync_scores
 from .score_row import ScoredRow, curve
 
 
@@ -26,6 +27,7 @@ def score_alone(
     *,
     mesh: MeshBackend,
     likeness: Likeness | None = None,
+    networks: Networks | None = None,
     name: str | None = None,
     on_progress: Progress | None = None,
 ) -> ScoredRow:
@@ -36,6 +38,7 @@ def score_alone(
         options: face index and number of frames count here.
         mesh: an open face-mesh back end.
         likeness: what compares the face with a portrait.
+        networks: SyncNet, if it is there.
         name: of the row; None takes the video's.
         on_progress: called with steps done and in all; may raise to stop.
 
@@ -56,6 +59,7 @@ def score_alone(
             raise MediaError(f"{clip.pictures.name} holds no picture; export it again.")
         level, silent_because = clip_loudness(clip)
         values, missing = own_scores(followed, level, silent_because)
+        sync, no_sync = sync_scores(clip, followed, networks or Networks(), steps.over)
         identity, lacking = watch.result()
         curves = own_curves(followed, level) | ({"identity": watch.curve()} if identity else {})
     finally:
@@ -65,8 +69,8 @@ def score_alone(
         clip.pictures.name,
         None,
         error=None if followed.valid.any() else f"no face was found in any of the {len(followed)} frames",
-        values=values | identity,
-        missing=missing | lacking,
+        values=values | sync | identity,
+        missing=missing | no_sync | lacking,
         counts=_counts(followed, mesh.name),
         fps=float(fps),
         curves=curves,

@@ -18,6 +18,7 @@ from .compare import CompareOptions, Progress, compare_clips
 from .score_alone import score_alone
 from .score_items import ScoreItem
 from .score_likeness import Likeness
+from .score_networks import Networks
 from .score_row import ScoredRow
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ class BatchTools:
 
     mesh: MeshBackend
     open_likeness: Callable[[Path], Likeness] | None = None  # of a portrait; None: no face encoder was given
+    networks: Networks = field(default_factory=Networks)
     told: Mapping[str, object] = field(default_factory=dict)  # whatever else the numbers depend on, for the key
 
 
@@ -86,7 +88,7 @@ def row_key(item: ScoreItem, options: CompareOptions, tools: BatchTools) -> str 
         files = [None if path is None else _digest(path) for path in (item.generated, item.target, item.portrait)]
     except OSError:
         return None
-    told = [__version__, VERSION, files, asdict(options), tools.mesh.name, dict(tools.told)]
+    told = [__version__, VERSION, files, asdict(options), tools.mesh.name, tools.networks.files, dict(tools.told)]
     return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
@@ -127,6 +129,7 @@ def _scored(item: ScoreItem, options: CompareOptions, tools: BatchTools, on_prog
         with _warnings() as heard:
             likeness = _likeness(item, tools)
             more = {"mesh": tools.mesh, "name": item.name, "likeness": likeness, "on_progress": on_progress}
+            more["networks"] = tools.networks
             if item.target is None:
                 row = score_alone(item.generated, options, **more)
             else:

@@ -54,6 +54,10 @@ class FaceScores:
             self.missing |= dict.fromkeys(("adfd", "adfd_place", "adfd_motion", *_NORMED, *VARIANTS), why)
         self._correlate_mouths()
 
+    def result(self) -> tuple[dict[str, float], dict[str, str]]:
+        """Values, and why others are missing."""
+        return self.values, self.missing
+
     @property
     def distance(self) -> Tensor:
         """(T,) the mouth's, by which the worst frames are chosen; NaN without a face in both."""
