@@ -197,19 +197,22 @@ class AnimateStage:
         given: Tensor | None = None,
         tick: Callable[[], None] = lambda: None,
         steps: int = SAMPLE_STEPS,
+        shared_noise: bool = True,
     ) -> Tensor:
         """Latents (R, 4, h, h) of a batch's clips, by Euler's method.
 
         Args:
             batch: its landmarks and placements are followed, its pictures not seen.
-            seed: of the noise; frame by frame all have the same, so that what does not move stays the same.
+            seed: of the noise.
             given: (B, O, 4, h, h) latents of each clip's first frames.
             tick: called after every step.
             steps: of the sampler.
+            shared_noise: whether frames that do not look at each other have the same, so that what does not move stays
+                the same; with motion modules each has its own in any case.
         """
         size, length, side = *batch.frames.shape[:2], self.config.resolution // 8
         draw = torch.Generator().manual_seed(seed)
-        rows = length if self.parts.motion is not None else 1
+        rows = 1 if self.parts.motion is None and shared_noise else length
         noise = torch.randn(rows, 4, side, side, generator=draw).to(self._device)
         noise = noise.expand(length, -1, -1, -1).repeat(size, 1, 1, 1)
         num_given = 0 if given is None else given.shape[1]
