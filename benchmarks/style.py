@@ -23,7 +23,15 @@ from portraittalk_core.types import MANNER, LandmarkTrack, MotionOptions, Portra
 
 from .embedded import SPEECH, tiled_speech
 from .lipsync_tables import Table, show
-from .style_clips import StyleClip, Told, load_style_clips, reference_style, told_by_extractor, told_by_manner
+from .style_clips import (
+    StyleClip,
+    Told,
+    load_style_clips,
+    reference_style,
+    told_by_extractor,
+    told_by_manner,
+    untrained,
+)
 from .style_plots import save_map, save_strip
 
 PURPOSE = "how well styles of real clips are told apart, and whether motion made in them is ordered as they are"
@@ -77,18 +85,23 @@ def _tell_apart(clips: list[StyleClip], args: argparse.Namespace) -> None:
 
         extractor = load_extractor(args.extractor)
         encoder = load_speech_encoder(args.audio_encoder) if args.audio_encoder else None
-        for sides in ("both", "face", "sound"):
-            try:
-                found[sides] = told_by_extractor(clips, args.segment, extractor, encoder, sides)
-            except InputError as error:
-                print(f"{sides} is left out: {error}")
+        # what it gains by training shows only beside one that has learnt nothing: recordings differ without any style
+        for made in (extractor, untrained(extractor)):
+            for sides in ("both", "face", "sound"):
+                try:
+                    found[f"{sides} {made.name}"] = told_by_extractor(clips, args.segment, made, encoder, sides)
+                except InputError as error:
+                    print(f"{sides} is left out: {error}")
     header = ["style by", "clips", "segments", "accuracy", "dealt by chance", "strength", "pairs' strength"]
     show(Table(f"nearest centroid, leave one out, segments of about {args.segment:g} s", header,
                [_told_row(told) for told in found.values()]))  # fmt: skip
     names = [clip.name for clip in clips]
+    pictures = {"manner": "map_manner.png"}
+    if args.extractor:
+        pictures[f"both {args.extractor.name}"] = "map_both.png"
     for key, told in found.items():
-        if key in ("manner", "both"):
-            path = args.out / f"map_{key}.png"
+        if key in pictures:
+            path = args.out / pictures[key]
             title = f"{told.by}: {told.accuracy:.0%} of segments lie nearest to their own clip's middle"
             print(f"{path}: {save_map(told.points, told.labels, names, title, path)}")
 

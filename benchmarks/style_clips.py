@@ -21,7 +21,7 @@ from portraittalk_core.metrics.clustering_strength import (
 )
 from portraittalk_core.pipelines.style import MANNER_SPREAD, Reference, heard, style_of
 from portraittalk_core.speech.encoders import SpeechEncoder
-from portraittalk_core.style.extractor import StyleExtractor
+from portraittalk_core.style.extractor import StyleExtractor, new_extractor_net
 from portraittalk_core.style.manner import measure_manner
 from portraittalk_core.style.prior import StylePrior
 from portraittalk_core.types import LandmarkTrack, Speech
@@ -115,6 +115,12 @@ def told_by_manner(clips: list[StyleClip], seconds: float, without: tuple[int, .
         rows += [measure_manner(part.track, window_s=60).mean(0)[chosen] / spread for part in parts]
         labels += [label] * len(parts)
     return _told("motion statistics" + (" (no rest pose)" if without else ""), torch.stack(rows), labels)
+
+
+def untrained(extractor: StyleExtractor) -> StyleExtractor:
+    """One of the same sizes with random weights: what it tells apart, training has not taught."""
+    network = new_extractor_net(extractor.sizes, seed=1).eval().requires_grad_(False)
+    return StyleExtractor(network, torch.ones_like(extractor.spread), "untrained")
 
 
 def told_by_extractor(

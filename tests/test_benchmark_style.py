@@ -11,7 +11,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import __main__ as command  # noqa: E402
 from benchmarks.style import plain_face, rank_correlation, telling_frames  # noqa: E402
-from benchmarks.style_clips import StyleClip, load_style_clips, segments, told_by_extractor, told_by_manner  # noqa: E402
+from benchmarks.style_clips import (  # noqa: E402
+    StyleClip,
+    load_style_clips,
+    segments,
+    told_by_extractor,
+    told_by_manner,
+    untrained,
+)
 from benchmarks.style_plots import classical_scaling, flat, save_map, save_strip  # noqa: E402
 from portraittalk_core.errors import InputError  # noqa: E402
 from portraittalk_core.media.image import load_picture  # noqa: E402
@@ -61,6 +68,9 @@ def test_extractor_looks_at_the_face_alone_where_there_is_no_sound(clips):
     extractor = StyleExtractor(new_extractor_net(sizes).eval().requires_grad_(False), torch.ones(32), "small")
     told = told_by_extractor(clips, 2, extractor, None, "face")
     assert told.points.shape == (12, 32) and told.accuracy > 1 / 3
+    other = untrained(extractor)
+    assert other.sizes == extractor.sizes
+    assert not torch.equal(told_by_extractor(clips, 2, other, None, "face").points, told.points)
     with pytest.raises(InputError, match="0 clips have a sound"):
         told_by_extractor(clips, 2, extractor, None, "sound")
 
