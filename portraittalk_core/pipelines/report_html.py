@@ -31,9 +31,11 @@ border-radius:10px;padding:16px 18px;margin:0 0 16px}.tiles{display:flex;flex-wr
 .tile span{color:var(--soft);font-size:13px}.scroll{overflow-x:auto}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 th,td{text-align:right;padding:6px 10px;border-bottom:1px solid var(--line);white-space:nowrap}
-th{font-weight:600;font-size:13px;color:var(--soft);vertical-align:bottom;white-space:normal}tr:last-child td{border-bottom:0}
+th{font-weight:600;font-size:13px;color:var(--soft);vertical-align:bottom;white-space:normal}
+tr:last-child td{border-bottom:0}
 th:first-child,td:first-child{text-align:left}td.w,th.w{text-align:left;white-space:normal}
-td.name{min-width:150px;max-width:280px;overflow-wrap:anywhere;white-space:normal}.unit{color:var(--soft);font-size:12.5px}
+td.name{min-width:150px;max-width:280px;overflow-wrap:anywhere;white-space:normal}
+.unit{color:var(--soft);font-size:12.5px}
 .na{color:#a3acb8}.bad{color:#b42318}.pill{display:inline-block;border-radius:99px;padding:1px 9px;font-size:12.5px}
 .pill.ok{background:#e3f4e7;color:#1c6b35}.pill.no{background:#fde6e3;color:#b42318}
 .best td{background:#fafbfc}.head{display:flex;gap:12px;align-items:baseline;flex-wrap:wrap;margin-bottom:4px}
