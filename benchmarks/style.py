@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sounds", metavar="FOLDER", type=Path, help="of NAME.wav; if not given, the clips' folder")
     parser.add_argument("--extractor", metavar="FILE", type=Path, help="of `portraittalk train style`")
     parser.add_argument("--audio-encoder", metavar="FILE", type=Path, help="Whisper tiny, for one that hears by it")
-    parser.add_argument("--segment", metavar="S", type=float, default=3.0, help="about how long segments are")
+    parser.add_argument("--segment", metavar="S", type=float, default=1.5, help="how long segments are")
     parser.add_argument(
         "--portrait", metavar="PICTURE", type=Path, help="who speaks; if absent, a plain face, and no strip"
     )
@@ -93,7 +93,7 @@ def _tell_apart(clips: list[StyleClip], args: argparse.Namespace) -> None:
                 except InputError as error:
                     print(f"{sides} is left out: {error}")
     header = ["style by", "clips", "segments", "accuracy", "dealt by chance", "strength", "pairs' strength"]
-    show(Table(f"nearest centroid, leave one out, segments of about {args.segment:g} s", header,
+    show(Table(f"nearest centroid, leave one out, segments of {args.segment:g} s", header,
                [_told_row(told) for told in found.values()]))  # fmt: skip
     names = [clip.name for clip in clips]
     pictures = {"manner": "map_manner.png"}

@@ -86,10 +86,10 @@ def _track(path: Path) -> LandmarkTrack:
 
 
 def segments(clip: StyleClip, seconds: float) -> list[StyleClip]:
-    """Parts of a clip one after another, of about equal length: two at least, none shorter than 1.2 seconds."""
-    count = max(FEWEST, int(clip.track.seconds / seconds))
-    length = len(clip.track) // count
-    if length / clip.track.fps < 1.2:
+    """Parts of a clip one after another, all of the same length: another one would tell which clip it is from."""
+    length = int(seconds * clip.track.fps)
+    count = len(clip.track) // length
+    if count < FEWEST:
         return []
     made = []
     for number in range(count):

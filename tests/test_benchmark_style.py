@@ -46,12 +46,12 @@ def clips() -> list[StyleClip]:
     return [StyleClip(name, talking(8, *way)) for name, way in ways.items()]
 
 
-def test_segments_are_all_of_a_clip_in_equal_parts(clips):
+def test_segments_are_of_equal_length_whatever_the_clip(clips):
     parts = segments(clips[0], 3)
-    assert [len(part.track) for part in parts] == [100, 100]
-    assert torch.equal(torch.cat([part.track.points for part in parts]), clips[0].track.points)
-    assert [len(part.track) for part in segments(StyleClip("short", talking(3, 0.1, 1)), 3)] == [37, 37]
-    assert segments(StyleClip("too short", talking(2, 0.1, 1)), 3) == []
+    assert [len(part.track) for part in parts] == [75, 75]
+    assert torch.equal(torch.cat([part.track.points for part in parts]), clips[0].track.points[:150])
+    assert [len(part.track) for part in segments(StyleClip("short", talking(3, 0.1, 1)), 1.5)] == [37, 37]
+    assert segments(StyleClip("too short", talking(3, 0.1, 1)), 2) == []
 
 
 def test_different_ways_of_speaking_are_told_apart_and_equal_ones_not(clips):
