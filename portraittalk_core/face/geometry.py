@@ -13,6 +13,7 @@ from . import topology as topo
 from .canonical import canonical_face
 
 PNP_STEPS = 6
+PLAIN_RISE = -0.14  # what the corners of people's mouths rise more than the canonical face's, at the median
 VIEWING_DISTANCE = 30.0  # inter-ocular distances, about 2 m: the mesh itself knows little perspective
 
 
@@ -103,6 +104,34 @@ def align(moving: Tensor, fixed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     scale = (s * sign).sum(1) / a.square().sum((1, 2)).clamp(min=1e-12)
     shift = f[:, 0] - scale[:, None] * (rotation @ m[:, 0, :, None])[..., 0]
     return scale, rotation, shift
+
+
+def held_still(points_px: Tensor) -> Tensor:
+    """Landmarks with the head held still: (T, 478, 3) turned, moved and scaled onto the canonical face.
+
+    Args:
+        points_px: (T, 478, 3) pixels.
+
+    Returns:
+        In inter-ocular distances, axes as of the canonical face: x to the viewer's right, y down.
+    """
+    rigid = list(topo.RIGID)
+    scale, rotation, shift = align(points_px[:, rigid], canonical_face()[rigid].expand(len(points_px), -1, -1))
+    return scale[:, None, None] * points_px @ rotation.transpose(1, 2) + shift[:, None]
+
+
+def smile(still: Tensor) -> Tensor:
+    """(T,) how much higher the mouth's corners are, against the middle between the lips, than most people's at rest.
+
+    Args:
+        still: (T, 478, 3) of `held_still`.
+    """
+    return _corner_rise(still) - float(_corner_rise(canonical_face()[None])) - PLAIN_RISE
+
+
+def _corner_rise(still: Tensor) -> Tensor:
+    middle = still[:, [topo.INNER_LIP_TOP, topo.INNER_LIP_BOTTOM], 1].mean(1)
+    return middle - still[:, list(topo.MOUTH_CORNERS), 1].mean(1)
 
 
 def rotation_matrix(angles_deg: Tensor) -> Tensor:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ..types import MANNER, Manner, MotionOptions, MouthCurves
+from ..face.geometry import held_still, smile
+from ..types import MANNER, LandmarkTrack, Manner, MotionOptions, MouthCurves
 
 LEAST, MOST = 0.2, 2.5  # a style changes no movement by more than that
 MOST_LIVELY = 4.0  # but small ones of head and brows
@@ -31,10 +32,15 @@ class Amounts:
     apart: float = 0.0  # lips at rest, over the mouth's width
 
 
-def amounts(options: MotionOptions) -> Amounts:
+def amounts(options: MotionOptions, own_smile: float = 0.0) -> Amounts:
     """Factors of what was asked for; without a manner they are the options' own.
 
     A movement is changed by the ratio of the manner's and the engine's, to the power of the style's strength.
+
+    Args:
+        options: what was asked for.
+        own_smile: how high the face's own corners rest: what it has already of a smile, or of its opposite, is not
+            added again.
     """
     head = options.head_motion
     own = Amounts(blink_rate=options.blink_rate, head=head, head_shift=head, brow=min(head, 1.0))
@@ -53,9 +59,19 @@ def amounts(options: MotionOptions) -> Amounts:
         head_shift=own.head_shift * _ratio(manner, "head_shift", MOST_LIVELY),
         head_pace=ratio["head_hz"],
         brow=own.brow * _ratio(manner, "brow", MOST_LIVELY),
-        smile=min(max(manner.strength * manner.smile, -MOST_SMILE), MOST_SMILE),
+        smile=min(max(manner.strength * _lacking(manner.smile, own_smile), -MOST_SMILE), MOST_SMILE),
         apart=min(max(manner.strength * (manner.rest_opening - _PLAIN.rest_opening), 0.0), MOST_APART),
     )
+
+
+def own_smile(reference: LandmarkTrack) -> float:
+    """How much higher a face's own mouth corners rest than most people's, inter-ocular distances."""
+    return float(smile(held_still(reference.points_px[:1]))[0])
+
+
+def _lacking(wanted: float, own: float) -> float:
+    """What is lacking of a smile, or of its opposite; nothing is taken from a face that has more of it."""
+    return max(wanted - max(own, 0.0), 0.0) if wanted > 0 else min(wanted - min(own, 0.0), 0.0)
 
 
 def _ratio(manner: Manner, name: str, most: float = MOST) -> float:

@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..types import LandmarkTrack, MotionOptions, MotionPlan, Speech
-from .amounts import amounts, styled_mouth
+from .amounts import amounts, own_smile, styled_mouth
 from .blink import blink_curve
 from .head import head_motion
 from .mouth import predict_mouth, with_gain
 from .raw import Progress
-from .retarget import plan_landmarks
+from .retarget import plan_track
 from .stress import brow_curve, stress_curve
 
 
@@ -36,7 +36,7 @@ def plan_motion(
     """
     options = options or MotionOptions()
     natural = predict_mouth(speech, replace(options, mouth_gain=1.0, gain_curve=None), network, on_progress)
-    chosen, count = amounts(options), len(natural)
+    chosen, count = amounts(options, own_smile(reference)), len(natural)
     stress = stress_curve(natural, options.fps)
     blink = blink_curve(count, options.fps, chosen.blink_rate, options.seed, stress, chosen.blink_time)
     head = head_motion(stress, options.fps, chosen.head, options.seed, chosen.head_shift, chosen.head_pace)
@@ -53,4 +53,4 @@ def embedded_motion(
     on_progress: Progress | None = None,
 ) -> LandmarkTrack:
     """Landmarks of a face that says `speech` (the contract of every motion engine; see `plan_motion`)."""
-    return plan_landmarks(plan_motion(speech, reference, options, network, on_progress))
+    return plan_track(plan_motion(speech, reference, options, network, on_progress))

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..face import topology as topo
 from ..speech.voice_activity import voice_activity
 from ..types import LandmarkTrack, MotionOptions, MouthCurves, Speech
-from .amounts import amounts
+from .amounts import amounts, own_smile
 from .blink import blink_curve
 from .head import head_motion
 from .mouth import speaking_gate
@@ -42,7 +42,7 @@ def finish_motion(raw: RawMotion, speech: Speech, reference: LandmarkTrack, opti
     natural = MouthCurves.closed(count)
     natural.opening.copy_(_parting(shift, rig) * gate)
     stress = stress_curve(natural, options.fps)
-    chosen = amounts(options)
+    chosen = amounts(options, own_smile(reference))
     blink = blink_curve(count, options.fps, chosen.blink_rate, options.seed, stress, chosen.blink_time)
     brow = brow_curve(stress, options.fps) * chosen.brow
     head = head_motion(stress, options.fps, chosen.head, options.seed, chosen.head_shift, chosen.head_pace)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from ..media.container import open_media
 from ..media.video import VideoWriter
 from ..motion.embedded import plan_motion
 from ..motion.engines import MotionEngine, open_engine
-from ..motion.retarget import make_rig, plan_landmarks
+from ..motion.retarget import SPAN, make_rig, plan_landmarks, plan_track
 from ..motion.transfer import belongs_to, transfer_motion
 from ..render.warp import REACH, PortraitRenderer, check_same_shape
 from ..threads import one_torch_thread
@@ -33,7 +33,6 @@ Sound = Path | Speech | tuple[Tensor, int] | None
 TRANSFERS = ("auto", "absolute", "relative")
 NEAR = 0.15  # of the picture: a track whose middle is this near to a face may have been made on it
 LENGTHS_DIFFER_S = 0.1  # less between sound and track is rounding, or what an encoder adds
-SPAN = 64  # frames whose landmarks exist at once
 
 
 @dataclass(frozen=True)
@@ -143,13 +142,7 @@ def landmarks_of_speech(
         return engine(speech, reference.slice(0, 1), options, on_progress)
     hearing = _heard(speech.num_frames(options.fps), on_progress)
     plan = plan_motion(speech, reference.slice(0, 1), options, engine.network, hearing)
-    rig, spans = make_rig(plan.reference), []
-    for start in range(0, len(plan), SPAN):
-        spans.append(plan_landmarks(plan, start, start + SPAN, rig).points)
-        if on_progress:
-            on_progress(min(start + SPAN, len(plan)), len(plan))
-    points = torch.cat(spans)
-    return replace(plan.reference, points=points, valid=torch.ones(len(points), dtype=torch.bool), fps=plan.fps)
+    return plan_track(plan, on_progress)
 
 
 def render_plan(portrait: Portrait, plan: MotionPlan) -> Iterator[Tensor]:

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..face import topology as topo
-from ..face.canonical import canonical_face
-from ..face.geometry import align, eye_open, head_pose
+from ..face.geometry import eye_open, head_pose, held_still, smile
 from ..types import MANNER, LandmarkTrack, Manner
 
 WINDOW_S, HOP_S = 4.0, 2.0
@@ -25,7 +24,6 @@ CALM_S, HEAD_CALM_S = 0.04, 0.12  # Gaussian over the curves, so that a detector
 SHUT = 0.6  # of a face's own open eyes: lids below this are shut
 LEAST_BLINK_S, MOST_BLINK_S = 0.06, 0.6  # shorter is jitter, longer are closed eyes
 BROWS = (105, 334)  # the middle of each
-PLAIN_RISE = -0.14  # what the corners of people's mouths rise more than the canonical face's, at the median
 
 
 def measure_manner(track: LandmarkTrack, window_s: float = WINDOW_S, hop_s: float = HOP_S) -> Tensor:
@@ -73,9 +71,7 @@ def to_numbers(manner: Manner) -> Tensor:
 
 def _curves(track: LandmarkTrack) -> dict[str, Tensor]:
     """What is measured, frame by frame: (T,) each, the head's (T, 3)."""
-    points, rigid, plain = track.points_px, list(topo.RIGID), canonical_face()
-    scale, rotation, shift = align(points[:, rigid], plain[rigid].expand(len(points), -1, -1))
-    local = scale[:, None, None] * points @ rotation.transpose(1, 2) + shift[:, None]  # the head held still
+    local = held_still(track.points_px)
     right, left = (local[:, corner] for corner in topo.MOUTH_CORNERS)
     apart = (left - right).norm(dim=1)
     lids = eye_open(track)
@@ -84,7 +80,7 @@ def _curves(track: LandmarkTrack) -> dict[str, Tensor]:
     curves = {
         "gap": gap / apart.median(),
         "apart": apart,
-        "smile": _corner_rise(local) - float(_corner_rise(plain[None])) - PLAIN_RISE,
+        "smile": smile(local),
         "brows": -local[:, list(BROWS), 1].mean(1),
         "angles": pose.angles_deg,
         "place": pose.translation,
@@ -92,12 +88,6 @@ def _curves(track: LandmarkTrack) -> dict[str, Tensor]:
     calm_s = {"angles": HEAD_CALM_S, "place": HEAD_CALM_S}
     smooth = {name: calmed(curve, calm_s.get(name, CALM_S) * float(track.fps)) for name, curve in curves.items()}
     return {**smooth, "lids": lids}
-
-
-def _corner_rise(local: Tensor) -> Tensor:
-    """(T,) how much higher the mouth's corners are than the middle between the lips."""
-    middle = local[:, [topo.INNER_LIP_TOP, topo.INNER_LIP_BOTTOM], 1].mean(1)
-    return middle - local[:, list(topo.MOUTH_CORNERS), 1].mean(1)
 
 
 def calmed(curve: Tensor, sigma: float) -> Tensor:
@@ -110,14 +100,14 @@ def calmed(curve: Tensor, sigma: float) -> Tensor:
 
 
 def _window(curves: dict[str, Tensor], valid: Tensor, blinks: tuple[float, float], rate: float) -> Tensor:
-    gap, apart, smile, brows = (curves[name][valid] for name in ("gap", "apart", "smile", "brows"))
+    gap, apart, corners, brows = (curves[name][valid] for name in ("gap", "apart", "smile", "brows"))
     low, high = _quantiles(gap, 0.1, 0.9)
     near, middle, far = _quantiles(apart, 0.1, 0.5, 0.9)
     under, over = _quantiles(brows, 0.1, 0.9)
     angles = curves["angles"][valid]
     deviation = angles.std(0, correction=0).square().mean().sqrt()
     place = curves["place"][valid][:, :2].std(0, correction=0).square().mean().sqrt()
-    at_rest = smile[gap <= gap.median()].median()  # an open mouth pulls its corners down
+    at_rest = corners[gap <= gap.median()].median()  # an open mouth pulls its corners down
     return torch.stack(
         [high - low, low.clamp(min=0), far - middle, middle - near, at_rest, torch.tensor(blinks[0]),
          torch.tensor(blinks[1]), deviation, rate * swings(angles), place, over - under]

@@ -50,3 +50,18 @@ def test_styled_mouth_scales_movement_and_keeps_closures():
     assert made.width.tolist() == pytest.approx([0.2] * 4) and made.rounding.max() == 1
     assert torch.equal(made.press, mouth.press)
     assert styled_mouth(mouth, Amounts()) is mouth
+
+
+@pytest.mark.parametrize(
+    ("wanted", "own", "added"),
+    [
+        (0.06, 0.0, 0.06),
+        (0.06, 0.04, 0.02),
+        (0.06, 0.14, 0.0),
+        (0.06, -0.05, 0.06),
+        (0.0, 0.14, 0.0),
+        (-0.02, 0.1, -0.02),
+    ],
+)
+def test_a_smile_that_is_there_already_is_not_added_again(wanted, own, added):
+    assert amounts(MotionOptions(manner=Manner(smile=wanted)), own).smile == pytest.approx(added)

@@ -7,8 +7,8 @@ import torch
 
 from portraittalk_core.errors import InputError
 from portraittalk_core.face.canonical import canonical_face
-from portraittalk_core.face.geometry import rotation_matrix
-from portraittalk_core.style.manner import PLAIN_RISE, measure_manner, to_manner, to_numbers
+from portraittalk_core.face.geometry import PLAIN_RISE, rotation_matrix
+from portraittalk_core.style.manner import measure_manner, to_manner, to_numbers
 from portraittalk_core.style.presets import PRESETS, preset
 from portraittalk_core.types import MANNER, LandmarkTrack, Manner
 
