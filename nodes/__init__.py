@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from .animate import AnimateNetControl
+from .compare import CompareVideos, ScoreWithoutReference
 from .engine import LoadMotionEngine
 from .face import BlendFaces, LoadFaceEmbedding
 from .identity import IdentityNetSampler, LoadIdentityAdapter
@@ -36,6 +37,8 @@ NODES: list[type[io.ComfyNode]] = [
     CropFace,
     PasteFace,
     ADFDScore,
+    CompareVideos,
+    ScoreWithoutReference,
 ]
 
 

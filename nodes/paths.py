@@ -55,10 +55,10 @@ def stamps(name: str) -> list[tuple[int, int]]:
     return sorted({(stat.st_mtime_ns, stat.st_size) for stat in stats})
 
 
-def new_output(prefix: str) -> tuple[Path, str, str]:
-    """Path for the next numbered track in the output folder, its name, and its folder within the output folder."""
+def new_output(prefix: str, suffix: str = SUFFIX) -> tuple[Path, str, str]:
+    """Path for the next numbered file in the output folder, its name, and its folder within the output folder."""
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
-    file = f"{name}_{counter:05}_{SUFFIX}"
+    file = f"{name}_{counter:05}_{suffix}"
     return Path(folder) / file, file, subfolder
 
 

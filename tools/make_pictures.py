@@ -46,6 +46,7 @@ def main() -> None:
     save(long(portrait, track, speech), ROOT / "workflows" / "long_speech.jpg")
     save(dub(portrait, speech), ROOT / "workflows" / "dub_a_video.jpg")
     save(styles(portrait, speech), ROOT / "workflows" / "speak_in_their_style.jpg")
+    save(seeds(portrait, speech), ROOT / "workflows" / "compare_two_seeds.jpg")
     other = score_tracks(embedded_motion(speech, portrait.landmarks, _other()), track).over_time
     scores = plot_score(other.spatial_per_frame, other.motion_per_frame, 25.0, f"ADFD {other.score:.3f}")
     save(_image(scores).resize((720, 270), Image.LANCZOS), ROOT / "workflows" / "score_a_video.jpg")
@@ -129,6 +130,23 @@ def styles(portrait, speech) -> Image.Image:
         rows.append(strip([label, *map(_head, frames)]))
     whole = stack(rows)
     return whole.resize((720, round(720 * whole.height / whole.width)), Image.LANCZOS)
+
+
+def seeds(portrait, speech) -> Image.Image:
+    """The same sentence with two seeds, moment by moment, and where they differ."""
+    renderer, rows, tracks = PortraitRenderer(portrait), [], []
+    for seed in (0, 1):
+        tracks.append(embedded_motion(speech, portrait.landmarks, MotionOptions(seed=seed)))
+        frames = [next(renderer.render(tracks[-1].slice(i, i + 1))) for i in (round(25 * s) for s in MOMENTS_S)]
+        label = Image.new("RGB", TILE, "#26303a")
+        words = {"fill": "#dfe7ee", "anchor": "mm", "font": ImageFont.load_default(52)}
+        ImageDraw.Draw(label).text((TILE[0] / 2, TILE[1] / 2), f"seed {seed}", **words)
+        rows.append(strip([label, *map(_head, frames)]))
+    faces = stack(rows)
+    report = score_tracks(tracks[1], tracks[0]).over_time
+    plot = _image(plot_score(report.spatial_per_frame, report.motion_per_frame, 25.0, f"ADFD {report.score:.3f}"))
+    faces = faces.resize((720, round(720 * faces.height / faces.width)), Image.LANCZOS)
+    return stack([faces, plot.resize((720, 200), Image.LANCZOS)])
 
 
 def repeated(one: LandmarkTrack, count: int) -> LandmarkTrack:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import score_workflow
 import style_workflow
 import video_workflows
 
@@ -371,9 +372,9 @@ def build(graph: dict, groups: list = (), models: dict = MODELS) -> dict:
 
 def main() -> None:
     """Write all workflows."""
-    KINDS.update(video_workflows.KINDS | style_workflow.KINDS)
-    groups = video_workflows.GROUPS | style_workflow.GROUPS
-    for name, graph in (GRAPHS | video_workflows.GRAPHS | style_workflow.GRAPHS).items():
+    KINDS.update(video_workflows.KINDS | style_workflow.KINDS | score_workflow.KINDS)
+    groups = video_workflows.GROUPS | style_workflow.GROUPS | score_workflow.GROUPS
+    for name, graph in (GRAPHS | video_workflows.GRAPHS | style_workflow.GRAPHS | score_workflow.GRAPHS).items():
         models = MODELS | video_workflows.MODELS.get(name, {})
         made = build(graph, groups.get(name, ()), models)
         (FOLDER / f"{name}.json").write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n")

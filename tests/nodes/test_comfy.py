@@ -33,6 +33,8 @@ NODES = {
     "PortraitTalkCropFace": "Crop Face",
     "PortraitTalkPasteFace": "Paste Face",
     "PortraitTalkADFDScore": "ADFD Score",
+    "PortraitTalkCompareVideos": "Compare Videos",
+    "PortraitTalkScoreWithoutReference": "Score Without Reference",
 }
 MOTION = {
     **{"fps": 25.0, "mouth_gain": 1.0, "head_motion": 1.0, "blink_rate": 15.0, "seed": 0, "face_index": 0},
@@ -118,7 +120,7 @@ def test_help_names_every_input_and_output(object_info):
 def test_workflows_are_templates_with_thumbnails_and_known_inputs(comfy, object_info):
     (names,) = comfy.get_json("/workflow_templates").values()
     ours = {"quick_portrait", "identity_portrait", "talking_portrait", "score_a_video", "long_speech", "dub_a_video"}
-    ours |= {"speak_in_their_style"}
+    ours |= {"speak_in_their_style", "compare_two_seeds"}
     assert set(names) == ours
     for name in names:
         assert (ROOT / "workflows" / f"{name}.jpg").stat().st_size > 5000

@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -36,6 +37,8 @@ NODES = (
     "PortraitTalkCropFace",
     "PortraitTalkPasteFace",
     "PortraitTalkADFDScore",
+    "PortraitTalkCompareVideos",
+    "PortraitTalkScoreWithoutReference",
 )
 LANGUAGES = ("en", "zh", "ja", "ko")
 # names from the paper
@@ -158,6 +161,7 @@ def rows(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
 
 
+@cache
 def spoken() -> str:
     """All fixed parts of the texts in the nodes and the core, one a line."""
     files = [path for folder in ("nodes", "portraittalk_core") for path in (ROOT / folder).rglob("*.py")]

@@ -1,0 +1,223 @@
+"""Everything that can be measured of a generated video: against the true one, or by itself."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from comfy_api.latest import io, ui
+
+from . import convert, paths
+from .progress import Progress, face_mesh, say
+from .sockets import advanced, schema
+
+PICTURES = [io.Video, io.Image]
+CROPS = ["whole", "face"]
+MAIN = ("adfd", "m_lmd", "ssim", "mouth_correlation", "lse_c")
+OWN_MAIN = ("sound_mouth_correlation", "lse_c", "identity", "jitter", "blink_rate", "head_std")
+LINK = "portraittalk_report"  # what web/report.js reads
+
+
+class CompareVideos(io.ComfyNode):
+    """All metrics of a generated video against the true one."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return schema(
+            node_id="PortraitTalkCompareVideos",
+            display_name="Compare Videos",
+            description="Measures everything that can be measured of a generated video against the true one, aligned "
+            "by time, and writes an HTML report with plots, worst frames and the definition behind every number.",
+            search_aliases=["metric", "psnr", "ssim", "lpips", "fid", "fvd", "lmd", "syncnet", "lse", "adfd"],
+            inputs=[
+                io.MultiType.Input("generated", types=PICTURES, tooltip="What was made: a VIDEO or IMAGE frames."),
+                io.MultiType.Input(
+                    "target", types=PICTURES, tooltip="What it should be: the real video of the same speech."
+                ),
+                io.Boolean.Input(
+                    "align", default=False,
+                    tooltip="Take a leading offset, up to half a second, out before comparing. It is told either way.",
+                ),
+                io.Combo.Input(
+                    "crop", options=CROPS, default="whole",
+                    tooltip="What PSNR, SSIM and LPIPS look at: the whole frame, or the same face crop of both.",
+                ),
+                *_common_inputs(),
+            ],
+            outputs=[
+                io.String.Output("table", display_name="table", tooltip="All numbers, one a line."),
+                io.Float.Output("adfd", display_name="ADFD", tooltip="1 perfect, 0 worst, or not available."),
+                io.Float.Output("ssim", display_name="SSIM", tooltip="1 for equal pictures; 0 if not available."),
+                io.Float.Output(
+                    "mouth_correlation", display_name="mouth_correlation",
+                    tooltip="How alike the mouths open: 1 alike, 0 unrelated or not available.",
+                ),
+                io.Float.Output("lse_c", display_name="LSE-C", tooltip="SyncNet's confidence; 0 if not available."),
+                io.Image.Output("plot", display_name="plot", tooltip="The curves over time."),
+                io.Image.Output(
+                    "worst_frames", display_name="worst_frames",
+                    tooltip="Where most was lost: generated left, target right. A grey picture if there are none.",
+                ),
+                io.String.Output("report", display_name="report", tooltip="Path of the HTML report."),
+            ],
+            hidden=[io.Hidden.unique_id],
+            is_output_node=True,
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, generated, target, filename_prefix, **given) -> io.NodeOutput:
+        """Measure, write the report, and show the main numbers."""
+        told = _told(generated, target, filename_prefix, MAIN, **given)
+        say(cls.hidden.unique_id, told.shown)
+        numbers = [told.value(name) for name in ("adfd", "ssim", "mouth_correlation", "lse_c")]
+        outputs = (told.table, *numbers, told.plot, told.worst, told.path)
+        return io.NodeOutput(*outputs, ui=told.ui(cls))
+
+
+class ScoreWithoutReference(io.ComfyNode):
+    """What can be told of a video without its ground truth."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs."""
+        return schema(
+            node_id="PortraitTalkScoreWithoutReference",
+            display_name="Score Without Reference",
+            description="Measures a video by itself, where no true video exists: lip sync, jitter, picture change, "
+            "blinks, head motion, and likeness to a portrait. Writes an HTML report.",
+            search_aliases=["metric", "reference free", "lip sync score", "syncnet", "lse", "jitter", "flicker"],
+            inputs=[
+                io.MultiType.Input("video", types=PICTURES, tooltip="What was made: a VIDEO or IMAGE frames."),
+                *_common_inputs(),
+            ],
+            outputs=[
+                io.String.Output("table", display_name="table", tooltip="All numbers, one a line."),
+                io.Float.Output(
+                    "sync", display_name="sync",
+                    tooltip="Correlation of sound level and mouth opening: a proxy that needs no weights. 0 if none.",
+                ),
+                io.Float.Output("lse_c", display_name="LSE-C", tooltip="SyncNet's confidence; 0 if not available."),
+                io.Float.Output(
+                    "identity", display_name="identity", tooltip="Likeness to the portrait; 0 if not available."
+                ),
+                io.Float.Output("jitter", display_name="jitter", tooltip="Trembling of the face; 0 if not available."),
+                io.Float.Output("blink_rate", display_name="blink_rate", tooltip="Blinks per minute."),
+                io.Float.Output("head_motion", display_name="head_motion", tooltip="Of the head, in degrees."),
+                io.Image.Output("plot", display_name="plot", tooltip="The curves over time."),
+                io.String.Output("report", display_name="report", tooltip="Path of the HTML report."),
+            ],
+            hidden=[io.Hidden.unique_id],
+            is_output_node=True,
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, video, filename_prefix, **given) -> io.NodeOutput:
+        """Measure, write the report, and show the main numbers."""
+        told = _told(video, None, filename_prefix, OWN_MAIN, **given)
+        say(cls.hidden.unique_id, told.shown)
+        names = ("sound_mouth_correlation", "lse_c", "identity", "jitter", "blink_rate", "head_std")
+        outputs = (told.table, *(told.value(name) for name in names), told.plot, told.path)
+        return io.NodeOutput(*outputs, ui=told.ui(cls))
+
+
+def _common_inputs() -> list[io.Input]:
+    return [
+        io.String.Input(
+            "filename_prefix", default="reports/PortraitTalk",
+            tooltip="Folder and start of the report's name inside the output folder; a number is added.",
+        ),
+        io.Image.Input("portrait", optional=True, tooltip="Who it should be; needs InsightFace's buffalo_l."),
+        io.Audio.Input("audio", optional=True, tooltip="The speech, where IMAGE frames are given or to replace it."),
+        io.Float.Input(
+            "fps", default=25.0, min=1.0, max=240.0, step=0.001, optional=True,
+            tooltip="Frames per second of IMAGE inputs; videos know their own.",
+        ),
+        advanced(
+            io.Int.Input(
+                "face_index", default=0, min=0, max=15, optional=True, tooltip="Which face: 0 is the largest."
+            )
+        ),
+        advanced(
+            io.Int.Input(
+                "max_frames", default=0, min=0, max=100000, optional=True,
+                tooltip="Measure at most so many frames from the start; 0 is all.",
+            )
+        ),
+    ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What a scoring node gives and shows."""
+
+    book: object  # portraittalk_core.pipelines.report.ScoreBook
+    table: str
+    summary: str
+    plot: object  # IMAGE
+    worst: object  # IMAGE
+    path: str
+    link: dict  # name and folder, as ComfyUI's /view takes them
+
+    @property
+    def shown(self) -> str:
+        return f"{self.summary}\nReport: {self.path}"
+
+    def value(self, name: str) -> float:
+        from ..portraittalk_core.pipelines.score_text import value_of
+
+        return value_of(self.book, name)
+
+    def ui(self, cls) -> dict:
+        pictures = ui.PreviewImage(self.plot, cls=cls).as_dict()
+        return pictures | ui.PreviewText(self.shown).as_dict() | {LINK: [self.link]}
+
+
+def _told(generated, target, prefix, names, audio=None, fps=25.0, portrait=None, **options) -> _Told:
+    from ..portraittalk_core.pipelines.score_text import short_text, table_text
+
+    path, name, subfolder = paths.new_output(prefix, ".html")
+    book = _measured(generated, target, audio, fps, portrait, options)
+    _write(book, path)
+    summary = short_text(book, names)
+    plot, worst = _pictures(book.rows[0], summary)
+    link = {"filename": name, "subfolder": subfolder, "type": "output"}
+    return _Told(book, table_text(book), summary, plot, worst, str(path), link)
+
+
+def _measured(generated, target, audio, fps, portrait, options):
+    from ..portraittalk_core.pipelines.compare import CompareOptions
+    from ..portraittalk_core.pipelines.score_networks import open_networks
+    from ..portraittalk_core.pipelines.score_one import score_one
+    from .compare_inputs import clip_of, likeness_of
+
+    chosen = CompareOptions(**options | {"max_frames": options.get("max_frames") or None})
+    with ExitStack() as files:
+        made = clip_of(generated, "the video" if target is None else "the generated video", fps, audio, files)
+        true = None if target is None else clip_of(target, "the target video", fps, None, files)
+        likeness, networks = likeness_of(portrait, files), open_networks(paths.weight_folders())
+        mesh = files.enter_context(face_mesh())
+        given = {"mesh": mesh, "likeness": likeness, "networks": networks, "on_progress": Progress()}
+        return score_one(made, true, chosen, **given)
+
+
+def _write(book, path) -> None:
+    from ..portraittalk_core.pipelines.report import write_report
+
+    for ending in (".html", ".json"):
+        write_report(book, path.with_suffix(ending))
+
+
+def _pictures(row, title):
+    import torch
+
+    from ..portraittalk_core.errors import MissingDependency
+    from ..portraittalk_core.pipelines.plot_compare import plot_row, worst_pictures
+
+    grey = torch.full((1, 64, 64, 3), 0.5)
+    try:
+        plot = convert.to_image([plot_row(row, title)])
+    except MissingDependency:  # of matplotlib: the report has its own plots
+        plot = grey
+    pictures = worst_pictures(row)
+    return plot, convert.to_image(pictures) if pictures else grey

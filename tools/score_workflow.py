@@ -1,0 +1,90 @@
+"""The graph that compares what two seeds make of one portrait and speech, for make_workflows.py."""
+
+NOTE = """## Which seed speaks better?
+
+1. **Load Image**: the portrait. **Load Audio**: what it says.
+2. **Run.** The same portrait says the same twice, with two seeds: other blinks, another sway of the head.
+3. **Score Without Reference** measures each by itself: lip sync, jitter, blinks, head motion.
+   **Compare Videos** measures what the seed changes: everything, with the frames that differ most.
+4. **Open the report** shows plots, frames, and what each number means.
+
+Have the real video of this speech? Connect it to **target** of Compare Videos: the numbers say which take is nearer.
+
+LSE, LPIPS, FID and FVD need files in *models/portraittalk*, identity needs InsightFace's buffalo_l and the portrait
+connected. What is not there is told as not available. Nothing needs to be downloaded for the rest.
+"""
+
+PICTURES = "VIDEO,IMAGE"
+_MORE = [("portrait", "IMAGE"), ("audio", "AUDIO")]
+_AFTER = ["fps", "face_index", "max_frames"]
+KINDS = {
+    "PortraitTalkCompareVideos": (
+        [("generated", PICTURES), ("target", PICTURES), *_MORE],
+        ["align", "crop", "filename_prefix", *_AFTER],
+        [
+            *[("table", "STRING"), ("ADFD", "FLOAT"), ("SSIM", "FLOAT"), ("mouth_correlation", "FLOAT")],
+            *[("LSE-C", "FLOAT"), ("plot", "IMAGE"), ("worst_frames", "IMAGE"), ("report", "STRING")],
+        ],
+    ),
+    "PortraitTalkScoreWithoutReference": (
+        [("video", PICTURES), *_MORE],
+        ["filename_prefix", *_AFTER],
+        [
+            *[("table", "STRING"), ("sync", "FLOAT"), ("LSE-C", "FLOAT"), ("identity", "FLOAT"), ("jitter", "FLOAT")],
+            *[("blink_rate", "FLOAT"), ("head_motion", "FLOAT"), ("plot", "IMAGE"), ("report", "STRING")],
+        ],
+    ),
+}
+
+# titles, and left, top, width, height
+GROUPS = {
+    "compare_two_seeds": [
+        ("1  Portrait and speech", (20, 500, 460, 650)),
+        ("2  Two takes", (520, 0, 900, 1150)),
+        ("3  Each by itself", (1460, 0, 560, 1980)),
+        ("4  What the seed changes", (2060, 0, 1000, 1980)),
+    ],
+}
+
+
+def _take(name: str, seed: int, top: int) -> dict:
+    """One take: motion, video, score."""
+    return {
+        f"motion {name}": (
+            "PortraitTalkAudioToLandmarks", (540, top), (400, 440),
+            [25.0, 1.0, 1.0, 15.0, seed, "fixed", 0, -45.0, 0.3, 0.0, "[]"],
+            {"portrait": ("image", 0), "audio": ("sound", 0)},
+        ),
+        f"draw {name}": (
+            "PortraitTalkRenderPortrait", (1000, top), (400, 280), ["never", 16],
+            {"portrait": ("image", 0), "landmarks": (f"motion {name}", 0), "audio": ("sound", 0)},
+        ),
+    }  # fmt: skip
+
+
+def _score(name: str, seed: int, top: int) -> dict:
+    return {
+        f"score {name}": (
+            "PortraitTalkScoreWithoutReference", (1480, top), (520, 900), [f"reports/seed_{seed}", 25.0, 0, 0],
+            {"video": (f"draw {name}", 1)},
+        ),
+    }  # fmt: skip
+
+
+GRAPHS = {
+    "compare_two_seeds": {
+        "note": ("MarkdownNote", (20, 0), (460, 460), [NOTE], {}),
+        "image": ("LoadImage", (40, 580), (400, 340), ["portrait.png", "image"], {}),
+        "sound": ("LoadAudio", (40, 980), (400, 120), ["speech.wav", None, None], {}),
+        **_take("a", 0, 80),
+        **_take("b", 1, 640),
+        **_score("a", 0, 80),
+        **_score("b", 1, 1050),
+        "compare": (
+            "PortraitTalkCompareVideos", (2080, 80), (540, 1100),
+            [False, "whole", "reports/two_seeds", 25.0, 0, 0],
+            {"generated": ("draw b", 1), "target": ("draw a", 1)},
+        ),
+        "worst": ("PreviewImage", (2660, 80), (380, 420), [], {"images": ("compare", 6)}),
+    },
+}  # fmt: skip
