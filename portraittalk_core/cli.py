@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import __version__, cli_commands, cli_dub, cli_identity, cli_prepare, cli_score, cli_style, cli_train
+from . import __version__, cli_batch, cli_commands, cli_dub, cli_identity, cli_prepare, cli_score, cli_style, cli_train
 from .cli_process import EXIT_USER, run_guarded
 
 DEBUG_VARIABLE = "PORTRAITTALK_DEBUG"
@@ -19,7 +19,7 @@ EPILOG = """examples:
   portraittalk plot --track hello.safetensors --speech hello.wav --out hello.png
   portraittalk doctor
 
-exit codes: 0 done, 2 something you gave cannot be used, 3 some of many failed (score), 130 stopped,
+exit codes: 0 done, 2 something you gave cannot be used, 3 some of many failed (score, batch), 130 stopped,
 1 a fault of this program"""
 
 TALK_EXAMPLES = """examples:
@@ -78,6 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_render(commands)
     _add_plot(commands)
     _add_score(commands)
+    _add_batch(commands)
     _add_prepare(commands)
     _add_train(commands)
     _add_doctor(commands)
@@ -177,6 +178,13 @@ def _add_score(commands: argparse._SubParsersAction) -> None:
     parser = _command(commands, "score", purpose, cli_score.EXAMPLES)
     parser.set_defaults(run=cli_score.score)
     _mesh_options(cli_score.add_score(parser))
+
+
+def _add_batch(commands: argparse._SubParsersAction) -> None:
+    purpose = "work off a table of talk and score jobs, on one worker or many; finished ones are kept"
+    parser = _command(commands, "batch", purpose, cli_batch.EXAMPLES)
+    parser.set_defaults(run=cli_batch.batch)
+    _mesh_options(cli_batch.add_batch(parser))
 
 
 def _add_prepare(commands: argparse._SubParsersAction) -> None:

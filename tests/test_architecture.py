@@ -15,8 +15,9 @@ FLOORS = {
     **dict.fromkeys(("motion", "identity", "animate", "style", "keypoints", "priors", "render"), 3),
     **dict.fromkeys(("diffusion", "metrics", "losses"), 4),
     **{"vexpress": 4.5, "pipelines": 5, "training": 6},
-    **dict.fromkeys(("cli", "cli_commands", "cli_identity", "cli_animate", "cli_dub", "cli_prepare", "cli_style"), 7),
-    **dict.fromkeys(("cli_resume", "cli_score", "cli_train", "cli_process", "cli_progress", "__main__"), 7),
+    **dict.fromkeys(("cli", "cli_batch", "cli_commands", "cli_identity", "cli_animate", "cli_dub", "cli_prepare"), 7),
+    **dict.fromkeys(("cli_resume", "cli_score", "cli_style", "cli_train", "cli_process", "cli_progress"), 7),
+    "__main__": 7,
 }
 OPEN_FLOORS = (0, 7)  # made of single files that may use each other
 COMFY = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "execution", "folder_paths", "nodes", "server"}
@@ -27,7 +28,7 @@ BANNED_CALLS = {"eval", "exec", "compile", "__import__", "breakpoint"}
 BANNED_OF_OS = ("system", "popen", "exec", "spawn", "fork")
 # only inside the function that needs them
 HEAVY = {"mediapipe", "matplotlib", "skimage", "transformers", "rich", "diffusers", "accelerate", "onnxruntime"}
-HEAVY |= {"insightface"}
+HEAVY |= {"insightface", "ray"}
 COMFY_BINDINGS = {f"comfy_{name}.py" for name in ("unet", "painter", "control", "motion", "animate", "style")}
 # what a node file may use of ComfyUI besides its node interface
 COMFY_USERS = {
