@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from . import animate, embedded, identity, lipsync, style
+from . import animate, batch, embedded, identity, lipsync, style
 
 
 def main() -> int:
@@ -17,6 +17,7 @@ def main() -> int:
     identity.add_arguments(commands_of_identity)
     animate.add_arguments(commands.add_parser("animate", help=animate.PURPOSE, description=animate.PURPOSE))
     style.add_arguments(commands.add_parser("style", help=style.PURPOSE, description=style.PURPOSE))
+    batch.add_arguments(commands.add_parser("batch", help=batch.PURPOSE, description=batch.PURPOSE))
     args = parser.parse_args()
     return args.run(args)
 

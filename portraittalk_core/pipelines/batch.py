@@ -108,7 +108,7 @@ def run_batch(
 
     engine = _open_engine(make_runner or functools.partial(JobRunner, settings), options, settings.folder)
     try:
-        for item in _all_items(read_manifest(manifest), engine, options, on_tick):
+        for item in work_off(read_manifest(manifest), engine, options, on_tick):
             ended[item.outcome.status] += 1
             _add_line(table, item)
             if on_item:
@@ -126,7 +126,12 @@ def _open_engine(make_runner: Callable[[], Runner], options: BatchOptions, folde
     return RayWorkers(make_runner, options.workers, options.address, folder)
 
 
-def _all_items(jobs: Iterator[BatchJob], engine: Engine, options: BatchOptions, on_tick: Tick) -> Iterator[Item]:
+def work_off(jobs: Iterator[BatchJob], engine: Engine, options: BatchOptions, on_tick: Tick) -> Iterator[Item]:
+    """Do jobs on an open engine, and those anew that may succeed the next time.
+
+    Yields:
+        What happened to each, in the order in which they end.
+    """
     waiting: list[tuple[float, int, BatchJob, int]] = []  # due at, line, job, attempt
     while True:
         for job in _given_out(jobs, engine, waiting):
