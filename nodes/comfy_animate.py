@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import comfy.controlnet
-import comfy.model_management
 import comfy.model_patcher
 from torch import Tensor, nn
 
@@ -30,7 +29,7 @@ from ..portraittalk_core.diffusion.sites import SITES
 from ..portraittalk_core.errors import InputError
 from ..portraittalk_core.layers.attention import AttentionCall, Branch
 from ..portraittalk_core.types import LandmarkTrack
-from .comfy_unet import check_sd15, with_branches
+from .comfy_unet import check_sd15, under_management, with_branches
 
 
 class BoundAnimate:
@@ -84,12 +83,7 @@ class BoundAnimate:
 
 def managed_animate(net: AnimateNet) -> comfy.model_patcher.ModelPatcher:
     """An AnimateNet, built with `comfy_unet.OPERATIONS`, under ComfyUI's memory management."""
-    kind = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)  # newer ComfyUI's own
-    return kind(
-        net,
-        load_device=comfy.model_management.get_torch_device(),
-        offload_device=comfy.model_management.unet_offload_device(),
-    )
+    return under_management(net)
 
 
 def with_features(

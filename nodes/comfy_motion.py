@@ -17,7 +17,7 @@ from ..portraittalk_core.diffusion.schedule import COMFY_NAMES, IMAGES
 from ..portraittalk_core.diffusion.windowed import VideoOptions
 from ..portraittalk_core.diffusion.windows import fuse, static_windows, weights_of
 from ..portraittalk_core.layers.temporal import MotionModule, check_frames
-from .comfy_unet import OWNER, check_sd15
+from .comfy_unet import OWNER, check_sd15, under_management
 
 KEY = f"{OWNER}_motion"  # under which ComfyUI keeps what is ours
 
@@ -43,12 +43,7 @@ class _MotionLayer(nn.Module):
 
 def managed_motion(modules: MotionModules) -> comfy.model_patcher.ModelPatcher:
     """Motion modules, built with `comfy_unet.OPERATIONS`, under ComfyUI's memory management."""
-    kind = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)  # newer ComfyUI's own
-    return kind(
-        modules,
-        load_device=comfy.model_management.get_torch_device(),
-        offload_device=comfy.model_management.unet_offload_device(),
-    )
+    return under_management(modules)
 
 
 def with_motion(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import comfy.model_management
 import comfy.model_patcher
 from comfy.patcher_extension import PatcherInjection, WrappersMP
 from torch import Tensor
@@ -14,7 +13,7 @@ from ..portraittalk_core.diffusion.sites import SITES
 from ..portraittalk_core.diffusion.style_attention import BlockHooks, FrameStyles, StyleRun
 from ..portraittalk_core.errors import InputError
 from ..portraittalk_core.style.projection import StyleAttention
-from .comfy_unet import OWNER, check_sd15
+from .comfy_unet import OWNER, check_sd15, under_management
 from .cursor import Cursor
 
 KEY = f"{OWNER}_style"  # under which ComfyUI keeps what is ours
@@ -22,12 +21,7 @@ KEY = f"{OWNER}_style"  # under which ComfyUI keeps what is ours
 
 def managed_style(net: StyleAttention) -> comfy.model_patcher.ModelPatcher:
     """A style attention, built with `comfy_unet.OPERATIONS`, under ComfyUI's memory management."""
-    kind = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)  # newer ComfyUI's own
-    return kind(
-        net,
-        load_device=comfy.model_management.get_torch_device(),
-        offload_device=comfy.model_management.unet_offload_device(),
-    )
+    return under_management(net)
 
 
 def with_style(

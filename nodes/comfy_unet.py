@@ -18,7 +18,7 @@ import comfy.patcher_extension
 import comfy.sd
 import comfy.supported_models
 from comfy.ldm.modules.attention import optimized_attention
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..portraittalk_core.diffusion.adapter_lora import kohya_lora
 from ..portraittalk_core.diffusion.sites import SITES
@@ -100,13 +100,18 @@ def managed(adapter: IdentityAdapter, name: str, lora: dict | None = None, lora_
         lora: a companion LoRA file's tensors; None takes the one inside the adapter, an empty dict none.
         lora_strength: factor of the LoRA.
     """
+    patcher = under_management(adapter)
+    return BoundAdapter(adapter, patcher, name, kohya_lora(adapter.lora) if lora is None else lora, lora_strength)
+
+
+def under_management(module: nn.Module) -> comfy.model_patcher.ModelPatcher:
+    """A module of ours, built with OPERATIONS, as ComfyUI's memory management wants it."""
     kind = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)  # newer ComfyUI's own
-    patcher = kind(
-        adapter,
+    return kind(
+        module,
         load_device=comfy.model_management.get_torch_device(),
         offload_device=comfy.model_management.unet_offload_device(),
     )
-    return BoundAdapter(adapter, patcher, name, kohya_lora(adapter.lora) if lora is None else lora, lora_strength)
 
 
 def bind_identity(

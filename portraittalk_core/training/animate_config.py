@@ -10,7 +10,7 @@ from ..animate.temporal import BETAS
 from ..checks import check_choice, check_range
 from ..errors import InputError
 from ..weights.motion_modules import VERSIONS
-from .identity_config import read_settings, toml_reader
+from .identity_config import read_settings, read_toml
 from .trainer import TrainerConfig
 
 STAGES = ("spatial", "joint")  # without temporal attention; then with it, everything together
@@ -72,11 +72,4 @@ def load_animate_config(path: Path) -> AnimateTraining:
         InputError: not there, no TOML, an unknown or absent name, or a value of another type or out of range.
         MissingDependency: Python 3.10 without tomli.
     """
-    path, toml = Path(path), toml_reader()
-    if not path.is_file():
-        raise InputError(f"there is no configuration file {path}.")
-    try:
-        content = toml.loads(path.read_text(encoding="utf-8"))
-    except (toml.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid TOML: {error}.") from error
-    return read_settings(AnimateTraining, content, path)
+    return read_settings(AnimateTraining, read_toml(path), Path(path))

@@ -66,15 +66,23 @@ def load_config(path: Path) -> IdentityTraining:
         InputError: not there, no TOML, an unknown or absent name, or a value of another type or out of range.
         MissingDependency: Python 3.10 without tomli.
     """
-    path = Path(path)
-    toml = toml_reader()
+    return read_settings(IdentityTraining, read_toml(path), Path(path))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """What a TOML file holds.
+
+    Raises:
+        InputError: not there, or no TOML.
+        MissingDependency: Python 3.10 without tomli.
+    """
+    path, toml = Path(path), toml_reader()
     if not path.is_file():
         raise InputError(f"there is no configuration file {path}.")
     try:
-        content = toml.loads(path.read_text(encoding="utf-8"))
+        return toml.loads(path.read_text(encoding="utf-8"))
     except (toml.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not valid TOML: {error}.") from error
-    return read_settings(IdentityTraining, content, path)
 
 
 def read_settings(kind: type[Settings], content: Mapping[str, Any], path: Path, prefix: str = "") -> Settings:

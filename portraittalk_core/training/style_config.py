@@ -10,7 +10,7 @@ from ..checks import check_choice, check_range
 from ..errors import InputError
 from ..style.features import AUDIO_WIDTHS, EXPRESSION_WIDTHS
 from ..weights.style_files import ExtractorSizes
-from .identity_config import read_settings, toml_reader
+from .identity_config import read_settings, read_toml
 from .trainer import TrainerConfig
 
 STAGES = ("extractor", "attention")  # what tells styles apart; then what lets a UNet look at them
@@ -168,12 +168,6 @@ def load_style_config(path: Path) -> StyleTraining | StyleAttentionTraining:
         InputError: not there, no TOML, an unknown or absent name, or a value of another type or out of range.
         MissingDependency: Python 3.10 without tomli.
     """
-    path, toml = Path(path), toml_reader()
-    if not path.is_file():
-        raise InputError(f"there is no configuration file {path}.")
-    try:
-        content = toml.loads(path.read_text(encoding="utf-8"))
-    except (toml.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid TOML: {error}.") from error
+    content = read_toml(path)
     attention = content.get("stage") == StyleAttentionTraining.stage
-    return read_settings(StyleAttentionTraining if attention else StyleTraining, content, path)
+    return read_settings(StyleAttentionTraining if attention else StyleTraining, content, Path(path))
