@@ -191,7 +191,7 @@ GRAPHS = {
         ),
         "draw": (
             "PortraitTalkRenderPortrait",
-            (500, 740),
+            (500, 820),
             (360, 330),
             ["never", 16],
             {"portrait": ("image", 0), "landmarks": ("motion", 0), "audio": ("sound", 0)},

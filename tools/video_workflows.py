@@ -78,12 +78,12 @@ MODELS = {
 # titles, and left, top, width, height
 GROUPS = {
     "long_speech": [
-        ("Portrait and speech", (20, 420, 500, 620)),
+        ("Portrait and speech", (20, 420, 500, 700)),
         ("Checkpoint with few steps", (560, -90, 420, 360)),
-        ("Motion", (560, 290, 420, 750)),
-        ("Text and face", (1000, -90, 440, 1130)),
-        ("Frames that follow and hold together", (1460, -90, 440, 1130)),
-        ("Paint, and save as it grows", (1920, -90, 1060, 1130)),
+        ("Motion", (560, 290, 420, 830)),
+        ("Text and face", (1000, -90, 440, 1210)),
+        ("Frames that follow and hold together", (1460, -90, 440, 1210)),
+        ("Paint, and save as it grows", (1920, -90, 1060, 1210)),
     ],
     "dub_a_video": [
         ("Video and new speech", (20, 430, 500, 780)),
