@@ -204,9 +204,13 @@ def _connect(ray: object, workers: int | None, address: str | None) -> None:
             ray.init(address="local", num_cpus=workers, include_dashboard=False, **quiet)
         else:
             ray.init(address=address, **quiet)
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
-        where = "on this machine" if address is None else f"at {address}"
-        raise InputError(f"Ray cannot be used {where} ({' '.join(str(error).split())[:300]}); {ADVICE}.") from error
+    except Exception as error:  # Ray raises bare ones, such as for a start that took too long
+        ray.shutdown()
+        said = " ".join(str(error).split())[:300]
+        if address is None:
+            advice = "try again when the machine is less busy, or give --workers 1, which needs no Ray"
+            raise InputError(f"Ray could not be started on this machine ({said}); {advice}.") from error
+        raise InputError(f"Ray cannot be used at {address} ({said}); {ADVICE}.") from error
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)

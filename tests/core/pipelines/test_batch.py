@@ -343,3 +343,20 @@ def test_no_cluster_at_an_address_is_told_at_once():
             with pytest.raises(InputError, match=f"nobody answers at {form} .*ray start"):
                 batch_engines.check_address(form)
     batch_engines.check_address("auto")
+
+
+@pytest.mark.parametrize(("address", "told"), [(None, "--workers 1"), ("auto", "at auto .*ray start")])
+def test_a_ray_that_does_not_start_is_told_and_cleared_away(address, told):
+    class Ray:
+        stopped = False
+
+        def init(self, **_settings):
+            raise Exception("The current node\ntimed out")  # as Ray does
+
+        def shutdown(self):
+            self.stopped = True
+
+    ray = Ray()
+    with pytest.raises(InputError, match=told):
+        batch_engines._connect(ray, 2, address)
+    assert ray.stopped
