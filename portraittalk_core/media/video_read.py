@@ -146,6 +146,7 @@ def _timed_frames(
     """
     base, first, last, usual_s = Fraction(stream.time_base), None, Fraction(0), 1 / probe.fps
     durations: dict[int, int] = {}
+    damaged = 0
     for packet in _packets(container, stream):
         if packet.pts is not None and packet.duration and probe.variable_rate:
             durations[packet.pts] = packet.duration
@@ -153,13 +154,20 @@ def _timed_frames(
             frames = packet.decode()
         except (av.FFmpegError, OSError) as error:
             log.debug("a damaged part was left out: %s", error)
+            damaged += 1
             continue
         for frame in frames:
+            damaged += frame.is_corrupt
             first = frame.pts if first is None else first
             known = frame.pts is not None and first is not None
             last = (frame.pts - first) * base if known else last + usual_s
             lasts = durations.pop(frame.pts, 0) * base if known else 0
             yield last, last + (lasts or usual_s), frame
+    if damaged:
+        log.warning(
+            "%s is damaged (%d pictures or parts of it); what could not be read is left out or guessed.",
+            Path(container.name).name, damaged,
+        )  # fmt: skip
 
 
 def _packets(container: InputContainer, stream: VideoStream) -> Iterator[av.Packet]:

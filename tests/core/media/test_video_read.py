@@ -134,3 +134,18 @@ def test_reading_rejects_at_once_what_is_no_video(tmp_path, write_sound, write_v
         for look in (probe_video, read_pictures):
             with pytest.raises(MediaError, match=f"{name}.*({said})"):
                 look(tmp_path / name)
+
+
+def test_a_damaged_part_is_told_and_does_not_stop_the_rest(write_video, tmp_path, caplog):
+    noise = np.random.default_rng(0).integers(0, 255, (40, 128, 128, 3), dtype=np.uint8)
+    whole = write_video(list(noise))
+    content = bytearray(whole.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 4000] = bytes(4000)
+    damaged = tmp_path / "damaged.mp4"
+    damaged.write_bytes(content)
+    with caplog.at_level("WARNING"):
+        assert sum(1 for _ in read_pictures(whole)) == 40
+        assert not caplog.records
+        assert sum(1 for _ in read_pictures(damaged)) == 40
+    assert "damaged.mp4 is damaged" in caplog.text
