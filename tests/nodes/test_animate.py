@@ -115,6 +115,23 @@ def test_later_landmarks_change_later_frames_only(comfy, graph, whole):
     assert np.abs(other[8:] - whole[8:]).mean() > 0.1
 
 
+@pytest.mark.slow
+def test_forty_frames_in_windows_of_sixteen_react_where_their_landmarks_change(comfy, graph):
+    """Chunks begin at 0, 12 and 24: landmarks that change from frame 24 on cannot reach frames 0 to 15."""
+
+    def made(first: int) -> np.ndarray:
+        prompt = graph(shift_from=first, window=16, overlap=4)
+        still = {"frames": ["20", 0], "fps": 25.0, "face_index": 0, "on_missing": "hold"}
+        prompt["20"] = {"class_type": "RepeatImageBatch", "inputs": {"image": ["10", 0], "amount": 40}}
+        prompt["11"] = {"class_type": "PortraitTalkLandmarksFromVideo", "inputs": still}
+        return frames(comfy, prompt)
+
+    whole, other = made(99), made(24)
+    assert whole.shape == other.shape == (40, 64, 64, 3)
+    assert np.array_equal(other[:16], whole[:16])
+    assert np.abs(other[24:] - whole[24:]).mean() > 0.1
+
+
 def test_motion_module_and_controlnet_each_change_the_frames(comfy, graph, whole):
     assert np.abs(frames(comfy, graph(motion_strength=0.0)) - whole).mean() > 0.5
     assert np.abs(frames(comfy, graph(strength=0.0)) - whole).mean() > 0.1
