@@ -28,7 +28,7 @@ from portraittalk_core.pipelines.repaint import paint_track
 from portraittalk_core.types import LandmarkTrack, MotionOptions, Portrait, Speech
 
 from .identity_network import filled, random_adapter
-from .lipsync import neutral_face
+from .lipsync_clips import neutral_face
 
 SPEECH = Path(__file__).parents[1] / "samples" / "speech.wav"
 SIDE, WIDTHS, CONTEXT = 64, (32, 32, 32, 32), 16

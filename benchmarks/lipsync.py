@@ -16,7 +16,6 @@ from pathlib import Path
 import torch
 
 from portraittalk_core.errors import InputError
-from portraittalk_core.face.canonical import canonical_face
 from portraittalk_core.face.geometry import interocular_px, jaw_drop, mouth_open, mouth_width
 from portraittalk_core.metrics.landmark_distance import MOUTH_POINTS
 from portraittalk_core.metrics.lip_sync import MIN_FRAMES, affine_error, lip_correlation, shift_error
@@ -28,7 +27,7 @@ from portraittalk_core.types import LandmarkTrack, MotionOptions
 
 from . import lipsync_speed
 from .lipsync_baselines import Prediction, Predictor, Ridge, find_rhubarb, rhubarb_predictors, simple_predictors
-from .lipsync_clips import Clip, in_one_pose, load_clips
+from .lipsync_clips import Clip, in_one_pose, load_clips, neutral_face
 from .lipsync_tables import Table, progress, show, to_markdown
 from .lipsync_training import fitted_table, held_out_table, live
 
@@ -157,12 +156,6 @@ def our_predictors(weights: Path | None = None) -> list[Predictor]:
         Predictor(OURS_LIVE, lambda clip: live(clip, weights)),
         Predictor(OURS_DRAWN, drawn),
     ]
-
-
-def neutral_face() -> LandmarkTrack:
-    """One frame of the canonical face, 100 pixels between the eyes."""
-    points_px = canonical_face()[None] * 100 + torch.tensor([256.0, 220.0, 0.0])
-    return LandmarkTrack.from_px(points_px, 512, 512, 25)
 
 
 def speak(clip: Clip, reference: LandmarkTrack, weights: Path | None = None) -> LandmarkTrack:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from portraittalk_core.errors import InputError, NoFaceError
 from portraittalk_core.face import topology as topo
+from portraittalk_core.face.canonical import canonical_face
 from portraittalk_core.face.geometry import align, mouth_open, mouth_width
 from portraittalk_core.media.audio import load_speech
 from portraittalk_core.motion.retarget import face_axes
@@ -148,3 +149,9 @@ def pose_free_jaw(track: LandmarkTrack) -> Tensor:
     axes, _, unit_px = face_axes(median)
     points = in_one_pose(track, median)
     return ((points[:, topo.CHIN] - points[:, topo.NOSE_TIP]) @ axes[1] / unit_px).float()
+
+
+def neutral_face() -> LandmarkTrack:
+    """One frame of the canonical face, 100 pixels between the eyes."""
+    points_px = canonical_face()[None] * 100 + torch.tensor([256.0, 220.0, 0.0])
+    return LandmarkTrack.from_px(points_px, 512, 512, 25)

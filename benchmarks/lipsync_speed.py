@@ -103,7 +103,7 @@ def _sound_to_landmarks(speech) -> None:
     from portraittalk_core.motion.embedded import plan_motion
     from portraittalk_core.motion.retarget import make_rig, plan_landmarks
 
-    from .lipsync import neutral_face
+    from .lipsync_clips import neutral_face
 
     plan = plan_motion(speech, neutral_face())
     rig = make_rig(plan.reference)

@@ -7,29 +7,28 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
 import time
-from collections.abc import Iterable
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .cli_asked import (
+    PICTURE_SUFFIXES,
+    TRACK_SUFFIXES,
+    VIDEO_SUFFIXES,
+    check_crf,
+    check_output,
+    open_asked_mesh,
+    print_table,
+)
 from .cli_identity import identity_options, talk_with_identity
 from .cli_progress import progress_bar
 from .cli_style import chosen_manner
 from .errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from .face.mesh import MeshBackend
     from .motion.engines import MotionEngine
     from .pipelines.talk import TalkResult
     from .types import LandmarkTrack, MotionOptions, Portrait, Speech
-
-VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
-TRACK_SUFFIXES = (".safetensors",)
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def talk(args: argparse.Namespace) -> None:
@@ -169,36 +168,6 @@ def doctor(args: argparse.Namespace) -> None:
         print_table(section.title, rows)
 
 
-def check_output(out: Path, inputs: Iterable[Path], suffixes: tuple[str, ...]) -> Path:
-    """Check before long work starts that a result can be written to `out`, and return it.
-
-    Args:
-        out: file to write.
-        inputs: files that are read and must not be overwritten.
-        suffixes: endings that are known, in lower case; empty allows any.
-
-    Raises:
-        InputError: unknown ending, or the same file as an input.
-        OutputError: a folder, or in a folder that does not exist or cannot be written to.
-    """
-    from .media.atomic import check_writable
-
-    if suffixes and out.suffix.lower() not in suffixes:
-        raise InputError(f"the output {out} must end in {' or '.join(suffixes)}.")
-    check_writable(out)
-    for path in inputs:
-        if path.resolve() == out.resolve() or (out.exists() and path.exists() and path.samefile(out)):
-            raise InputError(f"the output {out} is also the input {path}; choose another name, for it would be lost.")
-    return out
-
-
-def check_crf(crf: int) -> int:
-    """Check an H.264 quality number, 0..51, and return it."""
-    from .checks import check_range
-
-    return int(check_range(crf, 0, 51, "crf"))
-
-
 def motion_options(args: argparse.Namespace) -> MotionOptions:
     """Of the motion engine; a wrong one is told before any work."""
     from .types import MotionOptions, as_fps
@@ -230,15 +199,6 @@ def _with_gain_curve(options: MotionOptions, args: argparse.Namespace, speech: S
         raise InputError(f"the gain points {args.gain_points} cannot be read ({error}); give a JSON file.") from error
     curve = gain_curve(text, speech.num_frames(options.fps), options.fps)
     return dataclasses.replace(options, gain_curve=curve)
-
-
-@contextmanager
-def open_asked_mesh(args: argparse.Namespace) -> Iterator[MeshBackend]:
-    """The mesh back end that is asked for, open."""
-    from .face.mesh import open_mesh
-
-    with open_mesh(args.mesh_backend, model_path=args.mesh_model) as mesh:
-        yield mesh
 
 
 def _find_portrait(args: argparse.Namespace) -> Portrait:
@@ -275,19 +235,3 @@ def _say_made(result: TalkResult, took_s: float) -> None:
 
 def _say_tracked(out: Path, made: LandmarkTrack, took_s: float) -> None:
     print(f"{out}: {made.seconds:.2f} s, {len(made)} frames at {float(made.fps):g} fps, made in {took_s:.1f} s")
-
-
-def print_table(title: str, rows: list[tuple[str, ...]]) -> None:
-    """Show rows of cells under a title."""
-    try:
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-    except ImportError:  # the doctor must be able to tell what is missing even where rich is
-        print(f"\n{title}", *("  ".join(row) for row in rows), sep="\n  ")
-        return
-    table = Table(title=title, title_justify="left", show_header=False)
-    for row in rows:
-        table.add_row(*map(Text, row))  # as it stands: a path with [brackets] is no markup
-    # A pipe or a log file has no width of its own; 80 columns would break paths and advice apart.
-    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160).print(table)

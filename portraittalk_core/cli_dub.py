@@ -6,6 +6,7 @@ import argparse
 import time
 from typing import TYPE_CHECKING
 
+from .cli_asked import VIDEO_SUFFIXES, check_crf, check_output, open_asked_mesh
 from .cli_identity import identity_options, make_painter
 from .cli_progress import progress_bar
 from .cli_resume import resumed
@@ -22,7 +23,7 @@ EXAMPLES = """examples:
 
 def dub(args: argparse.Namespace) -> None:
     """Video and speech to a video that says it."""
-    from .cli_commands import VIDEO_SUFFIXES, check_crf, check_output, motion_engine, motion_options, open_asked_mesh
+    from .cli_commands import motion_engine, motion_options
 
     started = time.perf_counter()
     check_output(args.out, (args.video, args.speech), VIDEO_SUFFIXES)

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .cli_commands import check_output, open_asked_mesh, print_table
+from .cli_asked import check_output, open_asked_mesh, print_table
 from .cli_progress import progress_bar
 from .errors import InputError
 

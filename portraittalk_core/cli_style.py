@@ -7,6 +7,7 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .cli_asked import PICTURE_SUFFIXES, check_output, open_asked_mesh
 from .cli_progress import progress_bar
 from .errors import InputError
 
@@ -50,7 +51,6 @@ def add_style_command(parser: argparse.ArgumentParser) -> None:
 
 def style(args: argparse.Namespace) -> None:
     """A person's video, or sound, to a style file."""
-    from .cli_commands import PICTURE_SUFFIXES, check_output
     from .media.image import save_picture
     from .media.records import save_record
     from .pipelines.plot_style import plot_style
@@ -81,9 +81,7 @@ def chosen_manner(args: argparse.Namespace) -> Manner | None:
     from .style.prior import BlendedStyle
 
     if isinstance(found, BlendedStyle):
-        raise InputError(
-            f"{found.source} changes over time, which only the nodes can do; give one of its styles."
-        )
+        raise InputError(f"{found.source} changes over time, which only the nodes can do; give one of its styles.")
     return manner_of(found)
 
 
@@ -152,7 +150,6 @@ def _seen(
         from .media.audio import load_speech
 
         return style_of(Reference(sounds=(load_speech(speech),), source=speech.name), use, extractor)
-    from .cli_commands import open_asked_mesh
     from .face.mesh import open_mesh
     from .media.audio import load_speech
     from .media.video import probe_video, read_pictures

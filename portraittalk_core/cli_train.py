@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .cli_commands import check_output, print_table
+from .cli_asked import check_output, print_table
 from .cli_progress import progress_bar
 from .errors import InputError
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from portraittalk_core import cli, cli_commands
+from portraittalk_core import cli, cli_asked, cli_commands
 from portraittalk_core.errors import InputError, OutputError
 from portraittalk_core.types import MotionOptions
 
@@ -96,19 +96,19 @@ def test_option_out_of_range_exits_2_and_says_the_range(option, value, said, tmp
 
 def test_output_in_a_missing_folder_is_refused_with_its_name(tmp_path):
     with pytest.raises(OutputError, match="nowhere.*does not exist"):
-        cli_commands.check_output(tmp_path / "nowhere" / "o.mp4", [], (".mp4",))
+        cli_asked.check_output(tmp_path / "nowhere" / "o.mp4", [], (".mp4",))
 
 
 def test_output_that_is_a_folder_is_refused(tmp_path):
     (tmp_path / "o.mp4").mkdir()
     with pytest.raises(OutputError, match="it is a folder"):
-        cli_commands.check_output(tmp_path / "o.mp4", [], (".mp4",))
+        cli_asked.check_output(tmp_path / "o.mp4", [], (".mp4",))
 
 
 def test_output_with_an_unknown_ending_is_refused_with_the_known_ones(tmp_path):
     with pytest.raises(InputError, match=r"o\.avi must end in \.mp4 or \.mov"):
-        cli_commands.check_output(tmp_path / "o.avi", [], (".mp4", ".mov"))
-    assert cli_commands.check_output(tmp_path / "o.MP4", [], (".mp4",)) == tmp_path / "o.MP4"
+        cli_asked.check_output(tmp_path / "o.avi", [], (".mp4", ".mov"))
+    assert cli_asked.check_output(tmp_path / "o.MP4", [], (".mp4",)) == tmp_path / "o.MP4"
 
 
 @pytest.mark.parametrize("kind", ["same", "dots", "symlink", "hardlink"])
@@ -123,7 +123,7 @@ def test_output_that_is_an_input_is_refused_and_left_alone(kind, tmp_path):
     else:
         out = source if kind == "same" else tmp_path / ".." / tmp_path.name / "in.mp4"
     with pytest.raises(InputError, match="is also the input"):
-        cli_commands.check_output(out, [source], (".mp4",))
+        cli_asked.check_output(out, [source], (".mp4",))
     assert source.read_bytes() == b"kept"
 
 
