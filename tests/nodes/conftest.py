@@ -103,6 +103,19 @@ class Comfy:
         shutil.copyfile(path, self.base / "input" / name)
         return name
 
+    @contextlib.contextmanager
+    def without(self, kind: str):
+        """The server without one folder of models, whichever tests filled it before."""
+        folder = self.base / "models" / kind
+        there = folder.exists()
+        if there:
+            folder.rename(folder.with_name("away"))
+        try:
+            yield
+        finally:
+            if there:
+                folder.with_name("away").rename(folder)
+
     def temp_files(self) -> list[str]:
         return sorted(p.name for p in (self.base / "temp").rglob("*") if "portraittalk" in p.name or ".part" in p.name)
 

@@ -238,12 +238,8 @@ def test_load_face_embedding_tells_bad_input(comfy, disc, changes, words):
 
 
 def test_missing_face_models_are_told_with_their_place(comfy, disc):
-    folder = comfy.base / "models" / "insightface"
-    folder.rename(folder.with_name("away"))
-    try:
+    with comfy.without("insightface"):
         run = comfy.run(look(disc, face_index=1))
-    finally:
-        folder.with_name("away").rename(folder)
     assert run.status == "error"
     for words in ("models/insightface/models/buffalo_l", "det_10g.onnx", "w600k_r50.onnx", "github.com/deepinsight"):
         assert words in run.message.replace("\\", "/"), run.message
