@@ -307,7 +307,6 @@ class MotionPlan:
     head: HeadPose  # (T, …) relative to the reference: angles to add, translation to add, scale 1 = unchanged
     fps: Fraction
     smile: float = 0.0  # how much higher the mouth's corners rest, inter-ocular distances
-    apart: float = 0.0  # how far the lips stand apart at rest, over the mouth's width
 
     def __len__(self) -> int:
         return len(self.mouth)

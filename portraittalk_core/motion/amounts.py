@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 
 from ..face.geometry import held_still, smile
 from ..types import MANNER, LandmarkTrack, Manner, MotionOptions, MouthCurves
+from .retarget import WIDEST_GAP
 
 LEAST, MOST = 0.2, 2.5  # a style changes no movement by more than that
 MOST_LIVELY = 4.0  # but small ones of head and brows
 FEWEST_BLINKS, MOST_BLINKS = 1.0, 60.0  # per minute
 MOST_SMILE = 0.12  # inter-ocular distances
-MOST_APART = 0.1  # lips at rest, over the mouth's width
+MOST_APART = 0.1  # that lips stand further apart, or nearer, over the mouth's width
 _PLAIN = Manner()
 
 
@@ -29,7 +30,7 @@ class Amounts:
     head_pace: float = 1.0
     brow: float = 1.0
     smile: float = 0.0  # inter-ocular distances
-    apart: float = 0.0  # lips at rest, over the mouth's width
+    apart: float = 0.0  # that lips stand further apart always, unless pressed; over the mouth's width
 
 
 def amounts(options: MotionOptions, own_smile: float = 0.0) -> Amounts:
@@ -48,6 +49,8 @@ def amounts(options: MotionOptions, own_smile: float = 0.0) -> Amounts:
     if manner is None or manner.strength == 0:
         return own
     ratio = {name: _ratio(manner, name) for name in MANNER}
+    # the engine's lips at their closest come nearer or go apart with all of its opening
+    apart = _PLAIN.rest_opening * (1 - ratio["opening"]) + manner.strength * (manner.rest_opening - _PLAIN.rest_opening)
     rate = options.blink_rate * (max(manner.blink_rate, FEWEST_BLINKS) / _PLAIN.blink_rate) ** manner.strength
     return Amounts(
         opening=ratio["opening"],
@@ -60,7 +63,7 @@ def amounts(options: MotionOptions, own_smile: float = 0.0) -> Amounts:
         head_pace=ratio["head_hz"],
         brow=own.brow * _ratio(manner, "brow", MOST_LIVELY),
         smile=min(max(manner.strength * _lacking(manner.smile, own_smile), -MOST_SMILE), MOST_SMILE),
-        apart=min(max(manner.strength * (manner.rest_opening - _PLAIN.rest_opening), 0.0), MOST_APART),
+        apart=min(max(apart, -MOST_APART), MOST_APART),
     )
 
 
@@ -83,8 +86,9 @@ def _ratio(manner: Manner, name: str, most: float = MOST) -> float:
 
 def styled_mouth(mouth: MouthCurves, chosen: Amounts) -> MouthCurves:
     """The mouth's movements, T frames, by their factors; pressed lips stay pressed."""
-    if chosen.opening == chosen.spread == chosen.rounding == 1:
+    if chosen.opening == chosen.spread == chosen.rounding == 1 and chosen.apart == 0:
         return mouth
-    opening = {name: (getattr(mouth, name) * chosen.opening).clamp(max=2) for name in ("opening", "jaw")}
+    more = chosen.apart / WIDEST_GAP
+    opening = {name: (getattr(mouth, name) * chosen.opening + more).clamp(0, 2) for name in ("opening", "jaw")}
     width = (mouth.width * chosen.spread).clamp(-1, 1)
     return replace(mouth, **opening, width=width, rounding=(mouth.rounding * chosen.rounding).clamp(0, 1))

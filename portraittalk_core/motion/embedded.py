@@ -42,7 +42,7 @@ def plan_motion(
     head = head_motion(stress, options.fps, chosen.head, options.seed, chosen.head_shift, chosen.head_pace)
     brow = brow_curve(stress, options.fps) * chosen.brow
     mouth = with_gain(styled_mouth(natural, chosen), options.gains(count))
-    return MotionPlan(reference, mouth, blink, brow, head, options.fps, chosen.smile, chosen.apart)
+    return MotionPlan(reference, mouth, blink, brow, head, options.fps, chosen.smile)
 
 
 def embedded_motion(

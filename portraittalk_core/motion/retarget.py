@@ -86,7 +86,6 @@ def plan_landmarks(
     amounts = _amounts(rig, MouthCurves(*(getattr(plan.mouth, name)[span] for name in MOUTH_PARAMETERS)))
     amounts += [plan.brow[span].clamp(0, MOST_BROW), plan.blink[span].clamp(0, 1)]
     amounts += [torch.full_like(amounts[0], plan.smile)]
-    amounts[1] = torch.maximum(amounts[1], plan.apart * rig.mouth_width * (1 - plan.mouth.press[span].clamp(0, 1)))
     local = rig.rest + torch.einsum("st,snc->tnc", torch.stack(amounts), rig.shapes)
     local = turn_head(local, plan.head, span)
     reference = plan.reference

@@ -53,6 +53,27 @@ def test_styled_mouth_scales_movement_and_keeps_closures():
 
 
 @pytest.mark.parametrize(
+    ("opening", "rest", "strength", "apart"),
+    [
+        (0.21, 0.075, 1, 0.06),  # 0.015 is the engine's own
+        (0.21, 0.075, 2, 0.1),  # at most
+        (0.42, 0.03, 1, 0.0),  # twice the opening has twice the own
+        (0.42, 0.0, 1, -0.03),
+        (0.105, 0.0, 1, -0.0075),
+    ],
+)
+def test_lips_at_their_closest_follow_the_manner(opening, rest, strength, apart):
+    manner = Manner(opening=opening, rest_opening=rest, strength=strength)
+    assert amounts(MotionOptions(manner=manner)).apart == pytest.approx(apart, abs=1e-6)
+
+
+def test_lips_come_nearer_without_crossing():
+    mouth = replace(MouthCurves.closed(3), opening=torch.tensor([0.0, 0.1, 0.5]))
+    made = styled_mouth(mouth, Amounts(apart=-0.072))  # a fifth of the widest gap
+    assert made.opening.tolist() == pytest.approx([0, 0, 0.3])
+
+
+@pytest.mark.parametrize(
     ("wanted", "own", "added"),
     [
         (0.06, 0.0, 0.06),
