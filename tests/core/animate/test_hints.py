@@ -22,6 +22,16 @@ def test_frames_come_as_asked_for(track):
     assert not torch.equal(drawn[0], drawn[1])
 
 
+def test_a_frame_asked_for_at_every_step_is_drawn_once(track, monkeypatch):
+    drawn = []
+    draw = lambda *given: drawn.append(given[1:4]) or draw_condition(*given)  # noqa: E731
+    monkeypatch.setattr("portraittalk_core.animate.hints.draw_condition", draw)
+    hints = track_hints(track)
+    first, _, again = hints([0, 2], 128, 128), hints([0], 192, 192), hints([2, 0], 128, 128)
+    assert drawn == [(0, 128, 128), (2, 128, 128), (0, 192, 192)]
+    assert torch.equal(first, again.flip(0))
+
+
 def test_frames_behind_the_end_show_the_last(track):
     hints = track_hints(track)
     assert torch.equal(hints([9], 128, 128), hints([2], 128, 128))
