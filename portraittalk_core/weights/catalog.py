@@ -69,6 +69,8 @@ _MOTION = r"(^|\.)down_blocks\.{}\.motion_modules\.0\.temporal_transformer\."
 _SD15_MOTION = (_MOTION.format(0) + r"proj_in\.weight$", (320, 320)), (_MOTION.format(3), None)  # SDXL has no block 3
 _POSITIONS = _MOTION.format(0) + r".*\.pos_encoder\.pe$"
 _ATTENTION = r"transformer_blocks\.0\.attn2\.to_k\.weight$"
+_READS = r"^down_blocks\.0\.attentions\.0\.transformer_blocks\.0\.attn1_5\.to_q\.weight$"
+_V_EXPRESS = "V-Express (huggingface.co/tk93/V-Express)"
 
 KINDS = (
     WeightFile(
@@ -138,9 +140,36 @@ KINDS = (
         "motion module AnimateLCM", "wangfuyun/AnimateLCM AnimateLCM_sd15_t2v", "MIT (not verified)",
         "animatediff_models", "1.6 GB", _SD15_MOTION, (r"\.pos_encoder\.",), used=True,
     ),
+    WeightFile(  # V-Express's motion_module.bin has the very same tensors, with other values
+        "motion module v2", "guoyww/animatediff mm_sd_v15_v2; or V-Express's own", "Apache-2.0", "animatediff_models",
+        "1.7 GB", (*_SD15_MOTION, (_POSITIONS, (1, 32, 320)), (r"(^|\.)mid_block\.motion_modules\.", None)),
+        (_READS,), used=True,
+    ),
     WeightFile(
-        "motion module v2", "guoyww/animatediff mm_sd_v15_v2", "Apache-2.0", "animatediff_models", "1.7 GB",
-        (*_SD15_MOTION, (_POSITIONS, (1, 32, 320)), (r"(^|\.)mid_block\.motion_modules\.", None)), used=True,
+        "V-Express: denoising UNet", f"{_V_EXPRESS} denoising_unet.bin", _RESEARCH, "vexpress", "2.7 GB",
+        ((_READS, (320, 320)), (r"^conv_in\.weight$", (320, 4, 3, 3))), used=True,
+    ),
+    WeightFile(  # the tensors of all SD1.5 UNets that diffusers writes are alike
+        "V-Express: reference net, or any UNet of SD1.5 alone", f"{_V_EXPRESS} reference_net.bin", _RESEARCH,
+        "vexpress", "1.7 GB", ((rf"^down_blocks\.0\.attentions\.0\.{_ATTENTION}", (320, 768)),
+        (r"^conv_in\.weight$", (320, 4, 3, 3)), (r"^up_blocks\.3\.resnets\.0\.conv1\.weight$", None)),
+        (_READS, r"motion_modules\."), used=True,
+    ),
+    WeightFile(
+        "V-Express: key point guider", f"{_V_EXPRESS} v_kps_guider.bin", _RESEARCH, "vexpress", "2.2 MB",
+        (
+            (r"^conv_in\.weight$", (16, 3, 3, 3)), (r"^blocks\.5\.weight$", (256, 96, 3, 3)),
+            (r"^conv_out\.weight$", (320, 256, 3, 3)),
+        ),
+        used=True,
+    ),
+    WeightFile(
+        "V-Express: audio projection", f"{_V_EXPRESS} audio_projection.bin", _RESEARCH, "vexpress", "59 MB",
+        (
+            (r"^latents$", (1, 5, 768)), (r"^pos_emb\.weight$", (10, 768)),
+            (r"^layers\.0\.0\.to_kv\.weight$", (None, 768)),
+        ),
+        used=True,
     ),
     WeightFile(
         "speech encoder", "facebook/hubert-large-ls960-ft", "Apache-2.0", "audio_encoders", "1.3 GB",

@@ -33,6 +33,18 @@ KEPT = "lora_unet_up_blocks_2_attentions_0_transformer_blocks_0_attn2_to_k.lora_
 LORA = {KEPT: (128, 768)} | {f"lora_unet_{i}": (1,) for i in range(255)}
 CONTROL = {"input_hint_block.0.weight": (16, 3, 3, 3), f"input_blocks.1.1.{TO_K}": (320, 768)}
 
+UNET = {
+    "conv_in.weight": (320, 4, 3, 3),
+    f"down_blocks.0.attentions.0.{TO_K}": (320, 768),
+    "up_blocks.3.resnets.0.conv1.weight": (320, 960, 3, 3),
+}
+READS = {"down_blocks.0.attentions.0.transformer_blocks.0.attn1_5.to_q.weight": (320, 320)}
+GUIDER = {
+    "conv_in.weight": (16, 3, 3, 3),
+    "blocks.5.weight": (256, 96, 3, 3),
+    "conv_out.weight": (320, 256, 3, 3),
+}
+
 KNOWN: list[tuple[str, Shapes]] = [
     ("Stable Diffusion 1.5", SD15 | {"first_stage_model.decoder.conv_in.weight": (512, 4, 3, 3)}),
     ("face identity adapter", ADAPTER | LORA_KEY | {"image_proj.proj.2.weight": (3072, 1024)}),
@@ -124,6 +136,16 @@ KNOWN: list[tuple[str, Shapes]] = [
         },
     ),
     ("face landmarks with any mediapipe", {"face_landmarks_detector.tflite": (1,), "face_detector.tflite": (1,)}),
+    # design/svp.md 3f: V-Express's files; the UNet's holds motion modules of its own
+    ("V-Express: denoising UNet", UNET | READS),
+    ("V-Express: denoising UNet", UNET | READS | MOTION | MID),
+    ("V-Express: reference net, or any UNet of SD1.5 alone", UNET),
+    ("motion module v2", MOTION | MID),
+    ("V-Express: key point guider", GUIDER),
+    (
+        "V-Express: audio projection",
+        {"latents": (1, 5, 768), "pos_emb.weight": (10, 768), "layers.0.0.to_kv.weight": (1536, 768)},
+    ),
 ]
 STRANGERS: dict[str, Shapes] = {
     "SD2.1 checkpoint": SD15 | {f"model.diffusion_model.input_blocks.1.1.{TO_K}": (320, 1024)},
@@ -139,6 +161,8 @@ STRANGERS: dict[str, Shapes] = {
     "motion module of another length": MOTION | {f"down_blocks.0.motion_modules.0.{MOTION_PE}": (1, 20, 320)},
     "SDXL motion module": {k: v for k, v in MOTION.items() if "blocks.3" not in k},
     "wav2vec2": {k.replace("hubert", "wav2vec2"): v for k, v in HUBERT.items()},
+    "SD2.1 UNet alone": UNET | {f"down_blocks.0.attentions.0.{TO_K}": (320, 1024)},
+    "guider of another width": GUIDER | {"conv_out.weight": (128, 256, 3, 3)},
     "hand landmarks": {"hand_landmarks_detector.tflite": (1,)},
     "nothing": {},
 }
