@@ -1,0 +1,290 @@
+"""Are damaged copies of real clips ranked as they should be: original, re-encoded, blurred, shifted in time?"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from portraittalk_core.checks import check_range
+from portraittalk_core.errors import InputError
+from portraittalk_core.face.mesh import open_mesh
+from portraittalk_core.media.atomic import whole_file
+from portraittalk_core.media.video import VideoWriter, probe_video, read_pictures
+from portraittalk_core.pipelines.compare import CompareOptions
+from portraittalk_core.pipelines.score_batch import BatchTools, score_items
+from portraittalk_core.pipelines.score_items import ScoreItem
+from portraittalk_core.pipelines.score_networks import open_networks
+from portraittalk_core.pipelines.score_row import ScoredRow, plain
+from portraittalk_core.pipelines.score_table import TABLE
+from portraittalk_core.threads import one_torch_thread
+
+from .lipsync_tables import Table, progress, show
+from .ordering_claims import BLURRED, FAULTS, KINDS, ORIGINAL, REENCODED, SHIFTED, Verdict, judge, shown_value
+from .ordering_plots import counted, save_growth, save_order
+
+PURPOSE = "whether metrics rank re-encoded, blurred and shifted copies of real clips as they claim to"
+LOSSLESS = 0  # crf
+MILDER_CRF, STRONGER_CRF = 7, 8
+Clip = Mapping[tuple[str, int], ScoredRow]  # by kind and strength
+
+
+@dataclass(frozen=True)
+class Damage:
+    """How the copies of a clip are made, from mild to strong; the order is measured on the one in the middle."""
+
+    crf: tuple[int, ...] = (23, 30, 38)  # of re-encoding
+    sigma_px: tuple[float, ...] = (1.0, 2.0, 4.0)  # of the Gaussian blur
+    frames: tuple[int, ...] = (1, 3, 6)  # by which pictures come late, sound stays
+
+    def __post_init__(self) -> None:
+        for name, least, most in (("crf", 1, 51), ("sigma_px", 0.1, 50), ("frames", 1, 1000)):
+            steps = getattr(self, name)
+            for value in steps:
+                check_range(value, least, most, f"{name} of a copy")
+            if any(b <= a for a, b in itertools.pairwise(steps)):
+                raise InputError(f"{name} must grow from copy to copy, not {steps}.")
+
+    @staticmethod
+    def around(crf: int, sigma_px: float, frames: int, growing: bool = True) -> Damage:
+        """Copies of these strengths; if growing, a milder and a stronger one of each too."""
+        if not growing:
+            return Damage((crf,), (sigma_px,), (frames,))
+        milder = max(1, round(frames / 3))
+        if milder == frames:
+            raise InputError(f"a shift of {frames} frame has no milder one; give --frames 2 or more, or --quick.")
+        crfs = (crf - MILDER_CRF, crf, min(crf + STRONGER_CRF, 51))
+        return Damage(crfs, (sigma_px / 2, sigma_px, 2 * sigma_px), (milder, frames, 2 * frames))
+
+    @property
+    def levels(self) -> int:
+        """Strengths of each fault."""
+        return len(self.crf)
+
+    def strengths(self, fault: str) -> tuple[float, ...]:
+        """Of one fault."""
+        return {REENCODED: self.crf, BLURRED: self.sigma_px, SHIFTED: self.frames}[fault]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare this benchmark's options."""
+    parser.add_argument("--clips", metavar="VIDEO", type=Path, nargs="+", required=True, help="real ones, of faces")
+    parser.add_argument("--seconds", metavar="X", type=float, default=3.0, help="of each, from its start")
+    parser.add_argument("--out", metavar="DIR", type=Path, help="for copies, scores, ordering.json and pictures")
+    parser.add_argument("--crf", type=int, default=30, help="of the re-encoded copy")
+    parser.add_argument("--sigma", metavar="PX", type=float, default=2.0, help="of the blurred copy")
+    parser.add_argument("--frames", metavar="N", type=int, default=3, help="by which the shifted copy is late")
+    parser.add_argument("--quick", action="store_true", help="leave out milder and stronger copies")
+    parser.add_argument("--metric-models", metavar="FOLDER", type=Path, help="with SyncNet, LPIPS, Inception or I3D")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Damage, score, print; 1 if a metric does not see what it claims to."""
+    damage = Damage.around(args.crf, args.sigma, args.frames, not args.quick)
+    check_range(args.seconds, 0.5, 600, "the seconds of each clip")
+    networks = open_networks([args.metric_models] if args.metric_models else [])
+    with ExitStack() as stack:
+        stack.enter_context(one_torch_thread())
+        folder = args.out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        tools = BatchTools(stack.enter_context(open_mesh()), networks=networks)
+        clips = dict(score_clips(args.clips, args.seconds, damage, tools, folder))
+    if not clips:
+        raise InputError("none of the clips could be scored; give videos that show a face.")
+    verdicts = judged(list(clips.values()), damage)
+    show(order_table(verdicts, len(clips), damage))
+    if damage.levels > 1:
+        show(growth_table(verdicts, list(clips.values()), damage))
+    _say_unmeasured(verdicts, list(clips.values()))
+    if args.out:
+        _save(args.out, clips, verdicts, damage)
+    failed = {verdict.metric: verdict.failed for verdict in verdicts if verdict.failed}
+    for metric, reasons in failed.items():
+        print(f"{TABLE[metric].title} fails in what it claims: {', '.join(reasons)}")
+    print(f"{len(verdicts) - len(failed)} of {len(verdicts)} metrics hold what they claim on {counted(len(clips))}")
+    return 1 if failed or not verdicts else 0
+
+
+def blurred(picture: Tensor, sigma_px: float) -> Tensor:
+    """A picture (H, W, 3) uint8 under a Gaussian, its edge pixels repeated outwards."""
+    reach = math.ceil(4 * sigma_px)
+    taps = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma_px) ** 2)
+    taps = taps / taps.sum()
+    planes = picture.permute(2, 0, 1)[:, None].float()  # channels as a batch: each is blurred by itself
+    planes = F.conv2d(F.pad(planes, (reach, reach, 0, 0), mode="replicate"), taps.view(1, 1, 1, -1))
+    planes = F.conv2d(F.pad(planes, (0, 0, reach, reach), mode="replicate"), taps.view(1, 1, -1, 1))
+    return planes[:, 0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8).contiguous()
+
+
+def make_copies(clip: Path, seconds: float, damage: Damage, folder: Path) -> dict[tuple[str, int], Path]:
+    """Write a clip's beginning and its damaged copies; all lossless but the re-encoded ones, all with its sound."""
+    probe = probe_video(clip)
+    width, height = probe.width // 2 * 2, probe.height // 2 * 2  # what H.264 can hold without a repeated row
+    crfs = {(ORIGINAL, 0): LOSSLESS} | {(REENCODED, k): crf for k, crf in enumerate(damage.crf)}
+    crfs |= {(fault, k): LOSSLESS for fault in (BLURRED, SHIFTED) for k in range(damage.levels)}
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {(kind, k): folder / f"{kind}_{k}.mp4" for kind, k in crfs}
+    sound, late = clip if probe.has_sound else None, _Late(max(damage.frames))
+    with ExitStack() as stack:
+        writers = {
+            key: stack.enter_context(VideoWriter(paths[key], width, height, probe.fps, sound, crf, encoder_threads=1))
+            for key, crf in crfs.items()
+        }
+        for picture in itertools.islice(read_pictures(clip, probe.fps), round(seconds * probe.fps)):
+            cut = picture[:height, :width].contiguous()
+            late.add(cut)
+            for (kind, k), writer in writers.items():
+                if kind == BLURRED:
+                    writer.write(blurred(cut, damage.sigma_px[k]))
+                else:
+                    writer.write(late.by(damage.frames[k]) if kind == SHIFTED else cut)
+    return paths
+
+
+class _Late:
+    """The last pictures of a stream; before its beginning, the first one."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._kept = most, []
+
+    def add(self, picture: Tensor) -> None:
+        self._kept = [*(self._kept or [picture] * self._most), picture][-self._most - 1 :]
+
+    def by(self, frames: int) -> Tensor:
+        return self._kept[-1 - frames]
+
+
+def score_clips(
+    paths: Sequence[Path], seconds: float, damage: Damage, tools: BatchTools, folder: Path
+) -> Iterator[tuple[str, Clip]]:
+    """Names and rows of every clip's copies, each against its original; as `portraittalk score` measures them.
+
+    A clip of which a copy cannot be scored, such as one without a face, is told and left out.
+
+    Raises:
+        InputError: two clips of one name.
+        MediaError: one that cannot be read.
+    """
+    names = [path.stem for path in paths]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"two clips are named {twice[0]}; rename one.")
+    for number, path in enumerate(paths, 1):
+        progress(f"clip {number} of {len(paths)}: {path.name} is copied")
+        copies = make_copies(path, seconds, damage, folder / "copies" / path.stem)
+        items = [ScoreItem(f"{path.stem}, {kind} {k}", copy, copies[ORIGINAL, 0]) for (kind, k), copy in copies.items()]
+
+        def on_progress(done: int, total: int, number: int = number, path: Path = path) -> None:
+            progress(f"clip {number} of {len(paths)}: {path.name} is scored, {done / total:.0%}")
+
+        rows = score_items(items, CompareOptions(num_worst=0), tools, folder, on_progress)
+        progress("")
+        if broken := [row for row in rows if row.error]:
+            print(f"{path.name} is left out: {broken[0].name} cannot be scored: {broken[0].error}")
+            continue
+        yield path.stem, dict(zip(copies, rows, strict=True))
+
+
+def judged(clips: Sequence[Clip], damage: Damage) -> list[Verdict]:
+    """What became of every metric's claim, of those that could be measured."""
+    found = (judge(metric, clips, damage.levels) for metric in TABLE)
+    return [verdict for verdict in found if verdict]
+
+
+def order_table(verdicts: Sequence[Verdict], num_clips: int, damage: Damage) -> Table:
+    """One row a metric: means, order, claim."""
+    middle = damage.levels // 2
+    told = f"crf {damage.crf[middle]}, blur {damage.sigma_px[middle]:g} px, {damage.frames[middle]} frames late"
+    header = ["metric", *KINDS, "order", "not worse than the one before", "claims to see", "holds", "clips"]
+    rows = []
+    for verdict in verdicts:
+        wrong = ", ".join(second for _, second in verdict.out_of_order)
+        claim = ", ".join(verdict.claim.sees) or "none of them"
+        holds = ("no" if verdict.broken else "yes") if verdict.claim.sees else "–"
+        clips = f"{verdict.clips_as_claimed}/{verdict.num_clips}" if verdict.claim.sees else "–"
+        means = [_number(verdict.means[kind]) for kind in KINDS]
+        rows.append([_title(verdict.metric), *means, "no" if wrong else "yes", wrong or "–", claim, holds, clips])
+    title = (
+        f"{counted(num_clips)}: original > re-encoded > blurred > shifted? ({told}; Δ: distance from the true video's)"
+    )
+    return Table(title, header, rows)
+
+
+def growth_table(verdicts: Sequence[Verdict], clips: Sequence[Clip], damage: Damage) -> Table:
+    """One row a metric: the means of growing faults, and whether each is worse than the one before."""
+    header = ["metric", *(f"{fault} {_list(damage.strengths(fault))}" for fault in FAULTS)]
+    rows = []
+    for verdict in verdicts:
+        cells = []
+        for fault in FAULTS:
+            means = growing_means(verdict.metric, clips, fault, damage.levels)[1:]
+            claimed = " (claimed)" if fault in verdict.claim.sees else ""
+            word = "grows" if verdict.grows[fault] else "does not"
+            cells.append(f"{' → '.join(map(_number, means))} {word}{claimed}")
+        rows.append([_title(verdict.metric), *cells])
+    return Table("growing faults: is each worse than the one before, and the mildest than none?", header, rows)
+
+
+def growing_means(metric: str, clips: Sequence[Clip], fault: str, levels: int) -> list[float]:
+    """Means over clips of the original and of a fault's strengths, from mild to strong."""
+    means = []
+    for key in ((ORIGINAL, 0), *((fault, k) for k in range(levels))):
+        values = [shown_value(clip[key], metric) for clip in clips]
+        known = [value for value in values if value is not None]
+        means.append(math.fsum(known) / len(known) if known else math.nan)
+    return means
+
+
+def _title(metric: str) -> str:
+    definition = TABLE[metric]
+    return f"{definition.title.partition(' (')[0]}{' Δ' if definition.better == 'target' else ''}"
+
+
+def _number(value: float) -> str:
+    if math.isinf(value):
+        return "∞"
+    return f"{value:.1f}" if abs(value) >= 100 else f"{value:.2f}" if abs(value) >= 10 else f"{value:.3f}"
+
+
+def _list(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
+
+
+def _say_unmeasured(verdicts: Sequence[Verdict], clips: Sequence[Clip]) -> None:
+    reasons: dict[str, list[str]] = {}
+    for metric in TABLE.keys() - {verdict.metric for verdict in verdicts}:
+        said = next((row.missing[metric] for clip in clips for row in clip.values() if metric in row.missing), "")
+        reasons.setdefault(said or "not measured on these clips", []).append(TABLE[metric].title)
+    for reason, titles in sorted(reasons.items()):
+        print(f"{', '.join(sorted(titles))}: {reason}")
+    if blind := [_title(verdict.metric) for verdict in verdicts if not verdict.claim.sees]:
+        print(f"claim to see none of the three: {', '.join(blind)}")
+
+
+def _save(folder: Path, clips: Mapping[str, Clip], verdicts: Sequence[Verdict], damage: Damage) -> None:
+    content = {
+        "damage": asdict(damage),
+        "clips": {
+            name: {f"{kind} {k}": {m: plain(v) for m, v in row.values.items()} for (kind, k), row in clip.items()}
+            for name, clip in clips.items()
+        },
+        "metrics": [
+            asdict(verdict) | {"means": {k: plain(v) for k, v in verdict.means.items()}, "failed": verdict.failed}
+            for verdict in verdicts
+        ],
+    }
+    with whole_file(folder / "ordering.json") as part:
+        part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    told = [folder / "ordering.json", save_order(verdicts, clips, damage, folder / "ordering.png")]
+    if damage.levels > 1:
+        told.append(save_growth(verdicts, clips, damage, folder / "growing.png"))
+    print("\n".join(map(str, told)))

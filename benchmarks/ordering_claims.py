@@ -1,0 +1,128 @@
+"""Which faults each metric claims to see, and whether measured numbers bear that out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from portraittalk_core.pipelines.score_row import ScoredRow
+from portraittalk_core.pipelines.score_table import TABLE, TARGET_PREFIX
+
+ORIGINAL, REENCODED, BLURRED, SHIFTED = KINDS = ("original", "re-encoded", "blurred", "shifted")
+FAULTS = KINDS[1:]
+PICTURE, TIME = (REENCODED, BLURRED), (SHIFTED,)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a metric claims to see; from the best to the worst, the original before all."""
+
+    sees: tuple[str, ...]  # of FAULTS, in their order
+    because: str
+
+
+_PLACES = Claim(TIME, "compares where landmarks lie at the same moment; pixels count only as they mislead the tracker")
+_PIXELS = Claim(PICTURE, "compares pixels; a shift costs only what moved, so its rank depends on how much moves")
+_BEST_LAG = Claim((), "is taken at the best of several delays, which takes a small shift out")
+_HABITS = Claim((), "is a statistic of motion over the whole clip, whenever it comes and however sharp it is seen")
+
+CLAIMS: dict[str, Claim] = {
+    **dict.fromkeys(
+        ("adfd", "adfd_place", "adfd_motion", "m_lmd", "f_lmd", "m_lmd_iod", "f_lmd_iod", "lmd_atvg", "lmd_lip",
+         "mouth_correlation"), _PLACES),
+    "mouth_lag": Claim(TIME, "is the mouth's delay itself"),
+    "sound_mouth_lag": Claim(TIME, "is the delay between mouth and sound"),
+    "av_offset": Claim(TIME, "is the delay between lips and sound"),
+    **dict.fromkeys(("sound_mouth_correlation", "lse_d", "lse_c"), _BEST_LAG),
+    **dict.fromkeys(("psnr", "ssim", "lpips"), _PIXELS),
+    "fid": Claim(PICTURE, "compares sets of frames, whose order does not count"),
+    "fvd": Claim(PICTURE, "compares sets of clips, whose start does not count"),
+    **dict.fromkeys(("identity", "identity_to_target"), Claim((), "asks who it is, not how sharp or when")),
+    "jitter": Claim((), "asks whether landmarks tremble; damaged pixels shake the tracker, but it is not its subject"),
+    "jitter_still": Claim((), "as landmark jitter"),
+    "flicker": Claim((), "looks at places that stand still, which blur and shift leave so and an encoder may calm"),
+    "change": Claim((), "is motion and flicker together, of which blur takes some away and noise adds some"),
+    **dict.fromkeys(("blink_rate", "blink_duration", "head_std", "head_speed", "head_beat"), _HABITS),
+}  # fmt: skip
+"""Of every metric of a score report."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one metric made of the same clips in several kinds."""
+
+    metric: str
+    claim: Claim
+    means: Mapping[str, float]  # by kind, over the clips that all kinds could be measured on; as `shown_value`
+    num_clips: int
+    out_of_order: tuple[tuple[str, str], ...]  # neighbours of the whole order of which the second is not worse
+    broken: tuple[tuple[str, str], ...]  # the same of the order that the metric claims
+    clips_as_claimed: int  # clips that by themselves are ordered as it claims
+    grows: Mapping[str, bool]  # by fault: every stronger one is worse, in the mean; empty if not measured
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """Which claims do not hold."""
+        pairs = [f"{second} is not worse than {first}" for first, second in self.broken]
+        return (*pairs, *(f"{fault} does not grow" for fault in self.claim.sees if self.grows.get(fault) is False))
+
+
+def shown_value(row: ScoredRow, metric: str) -> float | None:
+    """What counts of a metric: its value; what should be as the true video's, as its distance from that."""
+    if metric not in row.values:
+        return None
+    better, value = TABLE[metric].better, row.values[metric]
+    if better == "target":
+        own = row.values.get(TARGET_PREFIX + metric)
+        return None if own is None else abs(value - own)
+    return abs(value) if better == "neither" else value
+
+
+def badness(metric: str, value: float) -> float:
+    """Greater is worse."""
+    return -value if TABLE[metric].better == "higher" else value
+
+
+def judge(metric: str, clips: Sequence[Mapping[tuple[str, int], ScoredRow]], levels: int) -> Verdict | None:
+    """Judge a metric by rows of each clip.
+
+    Args:
+        metric: its name.
+        clips: for each clip, rows by kind and strength (from 0, mild to strong); the original's strength is 0.
+        levels: how many strengths there are; the one in the middle is that of the order.
+
+    Returns:
+        None if no clip could be measured.
+    """
+    middle = levels // 2
+    found = [{key: shown_value(row, metric) for key, row in clip.items()} for clip in clips]
+    found = [clip for clip in found if all(value is not None for value in clip.values())]
+    if not found:
+        return None
+    means = {key: math.fsum(clip[key] for clip in found) / len(found) for key in found[0]}
+    order = [(ORIGINAL, 0), *((fault, middle) for fault in FAULTS)]
+    claim = CLAIMS[metric]
+    claimed = [key for key in order if key[0] in (ORIGINAL, *claim.sees)]
+    grows = {}
+    if levels > 1:
+        for fault in FAULTS:
+            grows[fault] = not _not_worse(metric, means, [(ORIGINAL, 0), *((fault, k) for k in range(levels))])
+    return Verdict(
+        metric,
+        claim,
+        {key[0]: means[key] for key in order},
+        len(found),
+        _not_worse(metric, means, order),
+        _not_worse(metric, means, claimed),
+        sum(not _not_worse(metric, clip, claimed) for clip in found),
+        grows,
+    )
+
+
+def _not_worse(
+    metric: str, values: Mapping[tuple[str, int], float], order: Sequence[tuple[str, int]]
+) -> tuple[tuple[str, str], ...]:
+    """Neighbours of an order of which the second is not worse than the first."""
+    pairs = zip(order, order[1:], strict=False)
+    return tuple((a[0], b[0]) for a, b in pairs if not badness(metric, values[b]) > badness(metric, values[a]))
