@@ -1,0 +1,129 @@
+"""Denoises through diffusers what `comfy_denoise` denoises through ComfyUI: the same random weights and inputs."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from fractions import Fraction
+
+import torch
+from comfy_denoise import hints_of
+from control_files import tiny_controlnet
+from style_files import style_attention
+from tiny_unet import random_motion, tiny_unet
+
+from portraittalk_core.animate.head_placement import follow, place, placements
+from portraittalk_core.animate.temporal import bind_motion
+from portraittalk_core.diffusion.animate_net import AnimateOptions, bind_animate, cues_of_track, new_animate_net
+from portraittalk_core.diffusion.branches import bind
+from portraittalk_core.diffusion.control import ControlOptions
+from portraittalk_core.diffusion.denoiser import Condition, Denoiser
+from portraittalk_core.diffusion.feature_attention import FeatureControl
+from portraittalk_core.diffusion.schedule import MOTION, schedule_sigmas
+from portraittalk_core.diffusion.sites import SITES
+from portraittalk_core.diffusion.style_attention import FrameStyles, StyleRun, bind_style
+from portraittalk_core.diffusion.windowed import VideoOptions, WindowedDenoiser
+from portraittalk_core.identity.adapter import IdentityOptions, identity_branches
+from portraittalk_core.types import LandmarkTrack
+
+SIGMA = float(schedule_sigmas()[600])  # one that ComfyUI, which rounds to whole timesteps, has too
+MOVING = float(schedule_sigmas(MOTION)[500])  # of the motion modules' own levels
+SEEN = {"length": 16, "overlap": 4}
+FACE = {"strength": 0.8}
+TOLD = {"file": "trained", "tokens": [0.8, 1.2]}  # AnimateNet, and how strongly it acts
+
+
+def random_animate(trained: bool = True):
+    """An AnimateNet with the look at maps, whose values are random or, untrained, zero."""
+    net = new_animate_net(tiny_controlnet(), features=True)
+    draw = torch.Generator().manual_seed(9)
+    for name, weight in net.named_parameters():
+        if trained and ".to_v_" in name:
+            weight.data.normal_(std=2.0 if "features" in name else 0.5, generator=draw)
+    return net.eval().requires_grad_(False)
+
+
+@contextmanager
+def styled(unet, inputs, batch, frames=False):
+    """A UNet that looks at the styles of `inputs`: one of every frame, or the first of all."""
+    count = len(inputs["styles"]) if frames else 1
+    chosen = FrameStyles(inputs["styles"][:count], inputs["style_strengths"][:count])
+    with bind_style(unet, StyleRun(style_attention(), chosen, batch)):
+        yield
+
+
+def through_diffusers(adapter, inputs, *all_options, cfg=3.5, unet=None, control=None, more=None, sigmas=(SIGMA,)):
+    unet = unet or tiny_unet()
+    keys = [site.adapter_key for site in SITES]
+    together: dict = {site.index: [] for site in SITES}
+    for options in all_options:
+        for index, branch in identity_branches(adapter, inputs["tokens"], keys, options).items():
+            together[index].append(branch)
+    for index, branch in (more or {}).items():
+        together[index].append(branch)
+    with bind(unet, together) as batch:
+        cond = Condition(inputs["positive"], inputs["negative"], cfg)
+        denoiser = Denoiser(unet, batch, control)
+        return [denoiser(inputs["x"] * (sigma / SIGMA), sigma, cond) for sigma in sigmas][-1]
+
+
+def merged_lora(adapter):
+    """The tiny UNet with the adapter's LoRA in its weights, by hand."""
+    unet = tiny_unet()
+    with torch.no_grad():
+        for name, tensor in adapter.lora.items():
+            if ".down." in name:
+                number, part = name.split(".")[0], name.split(".")[1].removeprefix("to_").removesuffix("_lora")
+                place = list(unet.attn_processors)[int(number)].removesuffix(".processor")
+                weight = unet.get_parameter(f"{place}.to_{part}{'.0' if part == 'out' else ''}.weight")
+                weight += adapter.lora[name.replace(".down.", ".up.")] @ tensor
+    return unet
+
+
+def styled_diffusers(adapter, inputs, *options, frames=None):
+    """Through diffusers, in a style; `frames` are the numbers of the rows where each frame has its own."""
+    keys = [site.adapter_key for site in SITES]
+    made = [identity_branches(adapter, inputs["tokens"], keys, one) for one in options]
+    together = {site.index: [one[site.index] for one in made] for site in SITES}
+    unet = tiny_unet()
+    with bind(unet, together) as batch, styled(unet, inputs, batch, frames is not None):
+        batch.frames = frames or ()
+        return Denoiser(unet, batch)(inputs["x"], SIGMA, Condition(inputs["positive"], inputs["negative"], 3.5))
+
+
+def moving_diffusers(adapter, inputs, unet, control=None, more=None, sigmas=(MOVING,), style=False):
+    """With a face, motion modules and windows, at the noise level MOVING."""
+    keys = [site.adapter_key for site in SITES]
+    branches = identity_branches(adapter, inputs["tokens"], keys, IdentityOptions(**FACE))
+    cond = Condition(inputs["positive"], inputs["negative"], 3.5)
+    seen = min(SEEN["length"], len(inputs["x"]))
+    together = {index: [branch] for index, branch in branches.items()}
+    for index, branch in (more or {}).items():
+        together[index].append(branch)
+    with ExitStack() as bound:
+        batch = bound.enter_context(bind(unet, together))
+        bound.enter_context(bind_motion(unet, random_motion(), seen, 0.9))
+        if style:
+            bound.enter_context(styled(unet, inputs, batch, frames=True))
+        denoiser = Denoiser(unet, batch, control, MOTION)
+        windowed = WindowedDenoiser(denoiser, 5, VideoOptions("sliding", **SEEN))
+        return [windowed(inputs["x"] * (sigma / MOVING), sigma, cond) for sigma in sigmas][-1]
+
+
+def control_of(frames, strength=0.7, reuse_every=1):
+    control = FeatureControl(tiny_controlnet(), hints_of, ControlOptions(strength, reuse_every=reuse_every))
+    control.frames = list(frames)
+    return control
+
+
+def track_of(inputs, following=False):
+    points = inputs["points"]
+    track = LandmarkTrack(points, torch.ones(len(points), dtype=torch.bool), Fraction(25), 400, 400)
+    wanted = placements(track)
+    return place(track, follow(wanted[0], wanted, 0.02)) if following else track
+
+
+def told(control, inputs, following=False):
+    """A ControlNet that looks at landmark and placement tokens for as long as the context lasts."""
+    cues = cues_of_track(track_of(inputs, following))
+    options = AnimateOptions(*TOLD["tokens"])
+    return bind_animate(control.network, random_animate(), cues, lambda: control.frames, options)
