@@ -23,6 +23,7 @@ from .cli_asked import (
 from .cli_identity import identity_options, talk_with_identity
 from .cli_progress import progress_bar
 from .cli_style import chosen_manner
+from .cli_vexpress import talk_with_vexpress, vexpress_options
 from .errors import InputError
 
 if TYPE_CHECKING:
@@ -37,14 +38,14 @@ def talk(args: argparse.Namespace) -> None:
     check_output(args.out, (args.portrait, args.speech), VIDEO_SUFFIXES)
     check_crf(args.crf)
     options = motion_options(args)
-    wanted = identity_options(args)
+    make = talk_with_identity if identity_options(args) else _talk_with_warp
+    make = talk_with_vexpress if vexpress_options(args) else make
     from .media.audio import load_speech
 
     engine = motion_engine(args)
     speech = load_speech(args.speech)
     options = _with_gain_curve(options, args, speech)
     portrait = _find_portrait(args)
-    make = talk_with_identity if wanted else _talk_with_warp
     result = make(args, portrait, speech, options, engine)
     _say_made(result, time.perf_counter() - started)
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from .cli_animate import add_animation, animation_of, check_animation, placed_track
 from .cli_progress import progress_bar
 from .cli_resume import add_resume, resumed
+from .cli_vexpress import NAME as VEXPRESS
+from .cli_vexpress import add_vexpress
 from .errors import InputError
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from .pipelines.talk import TalkResult
     from .types import LandmarkTrack, MotionOptions, Portrait, Speech
 
-RENDERERS = ("warp", "identitynet")
+RENDERERS = ("warp", "identitynet")  # of `dub`; `talk` has another
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 DEFAULT_PROMPT = "portrait photo of a person speaking, sharp focus, natural light"
 DEFAULT_NEGATIVE = "blurry, deformed teeth, text, watermark"
@@ -35,9 +37,10 @@ def add_renderer(parser: argparse.ArgumentParser, portrait: bool = True) -> None
     group = parser.add_argument_group("renderer")
     group.add_argument(
         "--renderer",
-        choices=RENDERERS,
+        choices=(*RENDERERS, VEXPRESS) if portrait else RENDERERS,
         default="warp",
-        help="warp needs no weights; identitynet lets your SD1.5 checkpoint paint every warped frame anew",
+        help="warp needs no weights; identitynet lets your SD1.5 checkpoint paint every warped frame anew"
+        + ("; vexpress paints with V-Express's weights" if portrait else ""),
     )
     group = parser.add_argument_group("identitynet (pip install diffusers onnxruntime)")
 
@@ -70,6 +73,8 @@ def add_renderer(parser: argparse.ArgumentParser, portrait: bool = True) -> None
         )
     number("--batch-size", int, 1, "frames painted at once")
     add_animation(parser)
+    if portrait:
+        add_vexpress(parser)
     add_resume(group)
     group.add_argument("--device", metavar="NAME", help="cpu, cuda, mps; if not given, the fastest there is")
     group.add_argument("--precision", choices=PRECISIONS, default="auto", help="auto: fp16 on a GPU, else fp32")
@@ -193,7 +198,7 @@ def make_painter(args: argparse.Namespace, portrait: Portrait, track: LandmarkTr
     from .diffusion.text import encode_text, find_tokenizer
     from .diffusion.windowed import VideoOptions
 
-    device, dtype = _place(args)
+    device, dtype = chosen_place(args)
     adapter = _adapter(args)
     faces = None if adapter is None else _faces(args, portrait, adapter)
     sd15 = load_sd15(args.checkpoint, device, dtype)
@@ -210,7 +215,12 @@ def make_painter(args: argparse.Namespace, portrait: Portrait, track: LandmarkTr
     return DiffusersPainter(sd15, cond, branches, PaintOptions(sampling, args.batch_size, video), animation)
 
 
-def _place(args: argparse.Namespace) -> tuple[str, object]:
+def chosen_place(args: argparse.Namespace) -> tuple[str, object]:
+    """Device and dtype of --device and --precision.
+
+    Raises:
+        InputError: no such device here.
+    """
     import torch
 
     fastest = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"

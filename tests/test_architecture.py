@@ -16,6 +16,7 @@ FLOORS = {
     **dict.fromkeys(("diffusion", "metrics", "losses"), 4),
     **{"vexpress": 4.5, "pipelines": 5, "training": 6},
     **dict.fromkeys(("cli", "cli_batch", "cli_commands", "cli_identity", "cli_animate", "cli_dub", "cli_prepare"), 7),
+    "cli_vexpress": 7,
     **dict.fromkeys(
         ("cli_resume", "cli_score", "cli_style", "cli_asked", "cli_train", "cli_process", "cli_progress"), 7
     ),

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..animate.temporal import MotionModules
 from ..diffusion.checkpoint import filled_network
-from ..errors import InputError
+from ..errors import InputError, MissingDependency
 from ..identity.face_tokens import HEAD_WIDTH
 from ..weights.load import read_tensors
 from ..weights.motion_modules import sort_motion_modules
@@ -35,6 +35,7 @@ UNET, REFERENCE, MOTION, GUIDER, AUDIO = PARTS
 _MOTION_NAME, _LAST_LAYERS = ".motion_modules.", re.compile(r"^conv_(norm_)?out\.")
 _FIRST_BLOCK = "down_blocks.0.attentions.0.transformer_blocks.0"
 _NUM_LEVELS = 4
+WHERE = "huggingface.co/tk93/V-Express (research use only)"
 SUFFIXES = (".bin", ".pt", ".pth", ".safetensors")
 
 
@@ -104,8 +105,13 @@ def _files(paths: Sequence[Path]) -> Iterator[tuple[Path, bool]]:
     for path in map(Path, paths):
         if path.is_dir():
             yield from ((inner, False) for inner in sorted(path.iterdir()) if inner.suffix in SUFFIXES)
-        else:
+        elif path.is_file():
             yield path, True
+        else:
+            raise MissingDependency(
+                f"there is no file or folder {path}; V-Express's {_listed(PARTS)} are at {WHERE}. Put them into one "
+                "folder and give that."
+            )
 
 
 def _sorted(paths: Sequence[Path]) -> dict[str, tuple[Tensors, str]]:
@@ -125,7 +131,10 @@ def _sorted(paths: Sequence[Path]) -> dict[str, tuple[Tensors, str]]:
     inside = UNET in found and any(_MOTION_NAME in name for name in found[UNET][0])
     lacking = [part for part in PARTS if part not in found and not (part == MOTION and inside)]
     if lacking:
-        raise InputError(f"V-Express's {', '.join(lacking)} is missing; give {_listed(lacking)} too.")
+        raise InputError(
+            f"V-Express's {', '.join(lacking)} is missing in what was given ({', '.join(map(str, paths))}); get "
+            f"{_listed(lacking)} from {WHERE} and put it beside the others."
+        )
     return found
 
 

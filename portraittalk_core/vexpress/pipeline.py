@@ -11,17 +11,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..animate.temporal import bind_motion
 from ..checks import check_choice, check_range
 from ..diffusion.branches import Batch, Branches, bind
 from ..diffusion.checkpoint import load_sd15
 from ..diffusion.denoiser import Condition
-from ..diffusion.painter import LATENT_SCALE
 from ..diffusion.samplers import SamplerOptions, sample
 from ..diffusion.schedule import ZERO_SNR
 from ..diffusion.windowed import VideoOptions, WindowedDenoiser
@@ -29,9 +27,10 @@ from ..diffusion.windows import static_windows
 from ..errors import InputError
 from ..face.fit import Fit, check_size, fit_to, fitted
 from ..layers.temporal import check_frames
-from ..speech.encoders import SpeechEncoder, counted, load_speech_encoder, require_width
+from ..speech.encoders import GivenFeatures, SpeechEncoder, counted, load_speech_encoder, require_width
 from ..types import LandmarkTrack, Portrait, Speech
 from .audio_projection import audio_tokens
+from .coder import Coder, DiffusersCoder, decoded
 from .denoiser import HeadControl, VelocityDenoiser
 from .head_kps import draw_three, three_points
 from .load import load_vexpress
@@ -39,12 +38,10 @@ from .reference import read_bank, write_bank
 from .retarget import STRATEGIES, retarget
 from .unet import VExpress
 
-if TYPE_CHECKING:
-    from diffusers import AutoencoderKL
-
 Progress = Callable[[int, int], None]
 
 FPS = Fraction(25)  # without a driving track
+OTHER_FAMILY = "whisper"  # its features are others, though some are as wide
 SPACING = "simple"  # the name here for timesteps that trail from the last, all noise, down
 
 
@@ -89,8 +86,9 @@ class VExpressModels:
     """The files' networks, to be used again and again."""
 
     networks: VExpress
-    vae: AutoencoderKL
-    encoder: SpeechEncoder
+    coder: Coder
+    encoder: SpeechEncoder | GivenFeatures
+    bring: Callable[[], None] | None = None  # puts the networks where they compute; after the picture is encoded
 
 
 def load_models(
@@ -102,11 +100,12 @@ def load_models(
         MissingDependency: a file is not there, or a package is not installed.
         InputError: a file is damaged or of another model.
     """
+    encoder = load_speech_encoder(files.encoder, device)
     networks = load_vexpress(files.networks, device, dtype)
     vae = load_sd15(files.checkpoint, device, dtype).vae
     if vae is None:
         raise InputError(f"{Path(files.checkpoint).name} holds no VAE; use a full SD1.5 checkpoint.")
-    return VExpressModels(networks, vae, load_speech_encoder(files.encoder, device))
+    return VExpressModels(networks, DiffusersCoder(vae), encoder)
 
 
 def paint_vexpress(  # noqa: PLR0913 - the contract of renderers, and what one may ask of this one
@@ -130,7 +129,7 @@ def paint_vexpress(  # noqa: PLR0913 - the contract of renderers, and what one m
         files: V-Express's, or what `load_models` made of them.
         options: how to paint.
         branches: beside the audio's cross-attention, by site; a style, for one.
-        on_progress: called with layers done and in all; may raise to stop.
+        on_progress: called with layers and frames done and in all; may raise to stop.
 
     Returns:
         An iterator of (H, W, 3) uint8 frames, as many as cover the speech.
@@ -145,9 +144,20 @@ def paint_vexpress(  # noqa: PLR0913 - the contract of renderers, and what one m
     num_frames = speech.num_frames(FPS if track is None else track.fps)
     fit = fit_to(portrait, options.width, options.height)
     points = head_points(portrait, track, fit, options.strategy, num_frames)
-    heard = require_width(models.encoder.encode(speech), networks.projection.sizes.features, "V-Express")
-    painting = _Painting(models, options, branches or {}, on_progress)
-    return painting.frames(fitted(portrait, fit).picture, points, audio_tokens(networks.projection, heard, num_frames))
+    painting = _Painting(models, options, branches or {}, num_frames, on_progress)
+    heard = _heard(models, speech, painting)
+    return painting.frames(fitted(portrait, fit).picture, points, heard)
+
+
+def _heard(models: VExpressModels, speech: Speech, painting: _Painting) -> Tensor:
+    """(N, D) features of the speech; progress counts only later, but a run can be stopped here too."""
+    tell = None if painting.on_progress is None else lambda *_: painting.on_progress(0, painting.total)
+    if models.encoder.name.startswith(OTHER_FAMILY):
+        raise InputError(
+            f"V-Express hears by wav2vec 2.0 base, not by {models.encoder.name}; choose facebook/wav2vec2-base-960h."
+        )
+    features = models.encoder.encode(speech, tell)
+    return require_width(features, models.networks.projection.sizes.features, "V-Express")
 
 
 def head_points(portrait: Portrait, track: LandmarkTrack | None, fit: Fit, strategy: str, num_frames: int) -> Tensor:
@@ -174,22 +184,42 @@ class _Painting:
     models: VExpressModels
     options: VExpressOptions
     branches: Branches
+    num_frames: int
     on_progress: Progress | None
 
     @torch.no_grad()
-    def frames(self, picture: Tensor, points: Tensor, audio: Tensor) -> Iterator[Tensor]:
-        latents = self._latents(picture, points, audio)
+    def frames(self, picture: Tensor, points: Tensor, heard: Tensor) -> Iterator[Tensor]:
+        """The frames, of the portrait's picture, key points (F, 3, 2) and what is heard (N, D)."""
+        encoded = self.models.coder.encode(picture)
+        if self.models.bring is not None:
+            self.models.bring()
+        latents = self._latents(encoded, points, audio_tokens(self.models.networks.projection, heard, self.num_frames))
         if not torch.isfinite(latents).all():
             raise InputError("V-Express gives values that are not numbers; load its networks as float32 or bfloat16.")
-        vae = self.models.vae
-        like = next(vae.parameters())
-        for one in latents:
-            frame = vae.decode(one[None].to(like) / LATENT_SCALE).sample[0].float().cpu()
-            if not torch.isfinite(frame).all():
-                raise InputError("the VAE gives values that are not numbers; load it as float32 or bfloat16.")
-            yield ((frame / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous()
+        for done, one in enumerate(latents, 1):
+            yield decoded(self.models.coder, one[None])
+            if self.on_progress is not None:
+                self.on_progress(self.num_layers + done, self.total)
 
-    def _latents(self, picture: Tensor, points: Tensor, audio: Tensor) -> Tensor:
+    @property
+    def total(self) -> int:
+        """Layers and frames to be done: to decode a frame takes about as long as one layer of a window."""
+        return self.num_layers + self.num_frames
+
+    @property
+    def num_layers(self) -> int:
+        options = self.options
+        windows = len(static_windows(self.num_frames, options.length, options.overlap))
+        return len(self._layers) * windows * options.steps
+
+    @property
+    def _layers(self) -> list[nn.Module]:
+        """Those that progress is told after."""
+        from diffusers.models.resnet import ResnetBlock2D
+
+        return [module for module in self.models.networks.unet.modules() if isinstance(module, ResnetBlock2D)]
+
+    def _latents(self, encoded: Tensor, points: Tensor, audio: Tensor) -> Tensor:
         """(F, 4, h, w) of all frames."""
         networks, options = self.models.networks, self.options
         video = VideoOptions("sliding", options.length, options.overlap, "flat")
@@ -203,30 +233,21 @@ class _Painting:
         ).to(device)
         cond = Condition(audio.to(device), None, options.guidance)
         sampling = SamplerOptions(options.sampler, SPACING, options.steps, 1.0, options.seed, ZERO_SNR)
-        read_bank(networks.unet, write_bank(networks.reference, self._encoded(picture)))
+        read_bank(networks.unet, write_bank(networks.reference, encoded))
         try:
             with ExitStack() as bound:
                 batch = bound.enter_context(bind(networks.unet, self.branches, Batch()))
                 bound.enter_context(bind_motion(networks.unet, networks.motion, min(options.length, count)))
-                bound.enter_context(self._counted(count))
+                bound.enter_context(self._counted())
                 denoiser = WindowedDenoiser(VelocityDenoiser(networks, control, batch), 0, video)
                 return sample(denoiser, torch.zeros_like(noise), noise, cond, sampling)
         finally:
             read_bank(networks.unet, None)
 
-    def _encoded(self, picture: Tensor) -> Tensor:
-        """(1, 4, h, w) latents of a picture (H, W, 3) uint8."""
-        vae = self.models.vae
-        like = next(vae.parameters())
-        planes = picture.permute(2, 0, 1)[None].to(like) / 127.5 - 1
-        return vae.encode(planes).latent_dist.mean.float() * LATENT_SCALE
-
-    def _counted(self, num_frames: int):  # noqa: ANN202 - a context manager
-        from diffusers.models.resnet import ResnetBlock2D
-
-        layers = [module for module in self.models.networks.unet.modules() if isinstance(module, ResnetBlock2D)]
-        windows = len(static_windows(num_frames, self.options.length, self.options.overlap))
-        return counted(layers, len(layers) * windows * self.options.steps, self.on_progress)
+    def _counted(self):  # noqa: ANN202 - a context manager
+        total, tell = self.total, self.on_progress
+        told = None if tell is None else lambda done, _: tell(done, total)
+        return counted(self._layers, self.num_layers, told)
 
 
 def _drawings(points: Tensor, width: int, height: int) -> Callable[[Sequence[int]], Tensor]:

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from tiny_vexpress import public_files as contents
 from tiny_vexpress import tiny_vexpress
 
 from portraittalk_core.errors import InputError, MissingDependency
@@ -9,21 +10,6 @@ from portraittalk_core.vexpress.load import PARTS, load_vexpress, part_of
 @pytest.fixture(scope="module")
 def networks():
     return tiny_vexpress()
-
-
-def contents(networks):
-    """State dicts under the public files' names, laid out as they are."""
-    motion = networks.motion.state_dict()
-    reference = networks.reference.state_dict()
-    reference |= {"conv_out.weight": torch.zeros(4, 32, 3, 3), "conv_out.bias": torch.zeros(4)}
-    stale = {name: torch.zeros_like(tensor) for name, tensor in motion.items()}
-    return {
-        "denoising_unet.bin": {**networks.unet.state_dict(), **stale},  # its own motion modules are replaced
-        "reference_net.bin": reference,
-        "motion_module.bin": motion,
-        "v_kps_guider.bin": networks.guider.state_dict(),
-        "audio_projection.bin": networks.projection.state_dict(),
-    }
 
 
 def written(folder, files):
@@ -64,7 +50,7 @@ def test_a_missing_part_is_named(networks, tmp_path, lacking):
     files = contents(networks)
     files["denoising_unet.bin"] = networks.unet.state_dict()  # without motion modules
     del files[lacking]
-    with pytest.raises(InputError, match=lacking):
+    with pytest.raises(InputError, match=f"{lacking} from huggingface.co/tk93/V-Express"):
         load_vexpress([written(tmp_path, files)])
 
 
@@ -76,7 +62,9 @@ def test_strange_files_are_refused(networks, tmp_path):
         load_vexpress([tmp_path, strange])
     with pytest.raises(InputError, match="both hold V-Express's guider"):
         load_vexpress([tmp_path, tmp_path / "v_kps_guider.bin"])
-    with pytest.raises(MissingDependency, match="nothing.bin"):
+    with pytest.raises(
+        MissingDependency, match="nothing.bin; V-Express's denoising_unet.bin, .* are at huggingface.co"
+    ):
         load_vexpress([tmp_path / "nothing.bin"])
 
 

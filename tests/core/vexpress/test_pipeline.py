@@ -12,6 +12,7 @@ from portraittalk_core.errors import InputError
 from portraittalk_core.face.fit import fit_to
 from portraittalk_core.speech.encoders import GivenFeatures, SpeechFeatures
 from portraittalk_core.types import LandmarkTrack, Portrait, Speech, as_fps
+from portraittalk_core.vexpress.coder import DiffusersCoder
 from portraittalk_core.vexpress.pipeline import VExpressModels, VExpressOptions, head_points, paint_vexpress
 
 FRAMES = 6
@@ -40,14 +41,14 @@ def speech():
     return Speech(0.1 * noise(FRAMES * 640, seed=4))
 
 
-def hears(seed, num_frames=FRAMES, width=64):
-    return GivenFeatures(SpeechFeatures(noise(2 * num_frames - 1, width, seed=seed)))
+def hears(seed, num_frames=FRAMES, width=64, name="wav2vec2-base"):
+    return GivenFeatures(SpeechFeatures(noise(2 * num_frames - 1, width, seed=seed), name=name))
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     file = make_checkpoint(tmp_path_factory.mktemp("sd15") / "tiny.safetensors", text=False)
-    return VExpressModels(tiny_vexpress(), load_sd15(file).vae, hears(5))
+    return VExpressModels(tiny_vexpress(), DiffusersCoder(load_sd15(file).vae), hears(5))
 
 
 def painted(*given, **options):
@@ -76,10 +77,36 @@ def test_weights_of_zero_leave_a_part_out(portrait, speech, models):
     assert torch.equal(blind, painted(other_face, None, speech, models, deaf))
 
 
+def test_networks_are_brought_once_the_picture_is_encoded(portrait, speech, models):
+    order = []
+
+    class Told(DiffusersCoder):
+        def encode(self, picture):
+            order.append("encode")
+            return super().encode(picture)
+
+        def decode(self, latents):
+            order.append("decode")
+            return super().decode(latents)
+
+    told = replace(models, coder=Told(models.coder.vae), bring=lambda: order.append("bring"))
+    assert torch.equal(painted(portrait, None, speech, told, OPTIONS), painted(portrait, None, speech, models, OPTIONS))
+    assert order == ["encode", "bring", *["decode"] * FRAMES]
+
+
+def test_a_vae_without_numbers_is_refused(portrait, speech, models):
+    class Broken(DiffusersCoder):
+        def decode(self, latents):
+            return super().decode(latents) * torch.nan
+
+    with pytest.raises(InputError, match="the VAE gives values that are not numbers"):
+        painted(portrait, None, speech, replace(models, coder=Broken(models.coder.vae)), OPTIONS)
+
+
 def test_progress_is_told_and_may_interrupt(portrait, speech, models):
     told = []
     list(paint_vexpress(portrait, None, speech, models, OPTIONS, on_progress=lambda *done: told.append(done)))
-    assert told[-1][0] == told[-1][1] and [done for done, _ in told] == list(range(1, len(told) + 1))
+    assert told[-1][0] == told[-1][1] and [done for done, _ in told] == list(range(len(told)))
     assert len(told) > 50  # many a window
 
     def stop(done, total):
@@ -105,6 +132,8 @@ def test_head_points_follow_the_track_for_the_speechs_length(portrait):
 def test_what_does_not_fit_is_refused_before_anything_is_painted(portrait, speech, models):
     with pytest.raises(InputError, match="64 channels"):
         paint_vexpress(portrait, None, speech, replace(models, encoder=hears(5, width=32)), OPTIONS)
+    with pytest.raises(InputError, match="not by whisper-small; choose facebook/wav2vec2-base-960h"):
+        paint_vexpress(portrait, None, speech, replace(models, encoder=hears(5, name="whisper-small")), OPTIONS)
     with pytest.raises(InputError, match="window of 40"):
         paint_vexpress(portrait, None, speech, models, replace(OPTIONS, length=40))
     for bad in ({"width": 65}, {"guidance": 0.0}, {"strategy": "freely"}, {"length": 4, "overlap": 4}):

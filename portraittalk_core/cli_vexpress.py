@@ -1,0 +1,98 @@
+"""The renderer `vexpress` of `portraittalk talk`: its options, and what they become."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .cli_progress import progress_bar
+from .errors import InputError, MissingDependency
+
+if TYPE_CHECKING:
+    from .motion.engines import MotionEngine
+    from .pipelines.talk import TalkResult
+    from .types import MotionOptions, Portrait, Speech
+    from .vexpress.pipeline import VExpressOptions
+
+NAME = "vexpress"
+WEIGHTS = "huggingface.co/tk93/V-Express (research use only)"
+ENCODER = "facebook/wav2vec2-base-960h (pytorch_model.bin or model.safetensors)"
+STEPS, GUIDANCE, SAMPLER = 25, 3.5, "ddim"  # of the public code
+
+
+def add_vexpress(parser: argparse.ArgumentParser) -> None:
+    """The options of the command; --checkpoint, --steps, --cfg, --sampler, --width and so on are IdentityNet's too."""
+    group = parser.add_argument_group(
+        "vexpress (pip install diffusers)",
+        "also --checkpoint for its VAE, --width, --height, --overlap, --device, --precision, and "
+        f"--steps ({STEPS}), --cfg ({GUIDANCE}) and --sampler ({SAMPLER})",
+    )
+    group.add_argument("--vexpress-folder", metavar="FOLDER", type=Path, help=f"folder with its five files, {WEIGHTS}")
+    group.add_argument("--speech-encoder", metavar="FILE", type=Path, help=ENCODER)
+    number = {"metavar": "X", "type": float}
+    group.add_argument("--reference-weight", **number, default=0.95, help="how strongly the portrait's look acts")
+    group.add_argument("--audio-weight", **number, default=3.0, help="how strongly the speech acts")
+    group.add_argument("--vexpress-window", metavar="N", type=int, default=24, help="frames that it sees at once")
+
+
+def vexpress_options(args: argparse.Namespace) -> bool:
+    """Whether V-Express is asked for; what is wrong with its options is told before any work.
+
+    Raises:
+        MissingDependency: a file that is not there.
+        InputError: a file is missing from the command line, or a number is out of range.
+    """
+    if args.renderer != NAME:
+        return False
+    needed = (
+        (args.vexpress_folder, "--vexpress-folder FOLDER", f"V-Express's five files from {WEIGHTS}"),
+        (args.checkpoint, "--checkpoint FILE", "any full SD1.5 checkpoint, for its VAE"),
+        (args.speech_encoder, "--speech-encoder FILE", ENCODER),
+    )
+    for path, flag, what in needed:
+        if path is None:
+            raise InputError(f"--renderer {NAME} needs {flag}: {what}.")
+        if not path.exists():
+            raise MissingDependency(f"{flag.split()[0]} {path} is not there; give {what}.")
+    if args.schedule is not None:
+        raise InputError(f"--schedule {args.schedule} cannot be used with {NAME}, which has one of its own; leave it.")
+    _painting(args)
+    return True
+
+
+def talk_with_vexpress(
+    args: argparse.Namespace, portrait: Portrait, speech: Speech, options: MotionOptions, engine: MotionEngine
+) -> TalkResult:
+    """Portrait and speech to a video that V-Express has painted; the head moves as the motion engine has it."""
+    from .cli_identity import chosen_place
+    from .pipelines.repaint import Watch
+    from .pipelines.vexpress import talk_vexpress
+    from .vexpress.pipeline import VExpressFiles, load_models
+
+    files = VExpressFiles([args.vexpress_folder], args.checkpoint, args.speech_encoder)
+    models = load_models(files, *chosen_place(args))
+    track = engine(speech, portrait.landmarks, options)
+    with progress_bar("painting") as on_progress:
+        video, watch = (args.speech, args.crf), Watch(on_progress)
+        return talk_vexpress(portrait, track, speech, models, args.out, _painting(args), video, watch)
+
+
+def _painting(args: argparse.Namespace) -> VExpressOptions:
+    from .checks import check_choice
+    from .diffusion.samplers import SAMPLERS
+    from .vexpress.pipeline import VExpressOptions
+
+    return VExpressOptions(
+        args.width,
+        args.height,
+        STEPS if args.steps is None else args.steps,
+        check_choice(args.sampler or SAMPLER, SAMPLERS, "--sampler"),
+        args.seed,
+        GUIDANCE if args.cfg is None else args.cfg,
+        args.reference_weight,
+        args.audio_weight,
+        args.vexpress_window,
+        args.overlap,
+        "no_retarget",  # the track is the portrait's own
+    )
