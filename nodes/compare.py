@@ -60,6 +60,10 @@ class CompareVideos(io.ComfyNode):
                     tooltip="Where most was lost: generated left, target right. A grey picture if there are none.",
                 ),
                 io.String.Output("report", display_name="report", tooltip="Path of the HTML report."),
+                io.Float.Output(
+                    "identity_to_target", display_name="identity_to_target",
+                    tooltip="Likeness of the face to the target's: 1 the same; 0 if not available.",
+                ),
             ],
             hidden=[io.Hidden.unique_id],
             is_output_node=True,
@@ -71,7 +75,7 @@ class CompareVideos(io.ComfyNode):
         told = _told(generated, target, filename_prefix, MAIN, **given)
         say(cls.hidden.unique_id, told.shown)
         numbers = [told.value(name) for name in ("adfd", "ssim", "mouth_correlation", "lse_c")]
-        outputs = (told.table, *numbers, told.plot, told.worst, told.path)
+        outputs = (told.table, *numbers, told.plot, told.worst, told.path, told.value("identity_to_target"))
         return io.NodeOutput(*outputs, ui=told.ui(cls))
 
 
@@ -195,7 +199,7 @@ def _measured(generated, target, audio, fps, portrait, options):
     with ExitStack() as files:
         made = clip_of(generated, "the video" if target is None else "the generated video", fps, audio, files)
         true = None if target is None else clip_of(target, "the target video", fps, None, files)
-        likeness, networks = likeness_of(portrait, files), open_networks(paths.weight_folders())
+        likeness, networks = likeness_of(portrait, target is not None, files), open_networks(paths.weight_folders())
         mesh = files.enter_context(face_mesh())
         given = {"mesh": mesh, "likeness": likeness, "networks": networks, "on_progress": Progress()}
         return score_one(made, true, chosen, **given)

@@ -16,7 +16,7 @@ from ..portraittalk_core.errors import InputError, MissingDependency
 from ..portraittalk_core.media.sound import mix_blocks, tensor_blocks
 from ..portraittalk_core.pipelines.score import PictureSource
 from ..portraittalk_core.pipelines.score_clip import ScoredClip
-from ..portraittalk_core.pipelines.score_likeness import Likeness, open_likeness
+from ..portraittalk_core.pipelines.score_likeness import Likeness, likeness_without_portrait, open_likeness
 from ..portraittalk_core.types import SPEECH_RATE_HZ, as_fps
 from . import convert, paths
 
@@ -60,17 +60,18 @@ def timed_source(images: Tensor, own_fps: Fraction, name: str) -> PictureSource:
     return PictureSource(name, width, height, own_fps, float(len(images) / own_fps), read)
 
 
-def likeness_of(portrait: Tensor | None, files: ExitStack) -> Likeness:
-    """What compares faces with a portrait; says what it lacks where there is no portrait or no face encoder."""
+def likeness_of(portrait: Tensor | None, with_target: bool, files: ExitStack) -> Likeness:
+    """What compares faces with a portrait and a target; says what it lacks where there is none, or no face encoder."""
     from ..portraittalk_core.face.face_encoder import FaceEncoder, find_face_models
 
-    folders = paths.model_folders(paths.FACES)
-    if portrait is None:
+    if portrait is None and not with_target:
         return Likeness(describe=_nobody)
     try:
-        encoder = files.enter_context(FaceEncoder(find_face_models(folders)))
+        encoder = files.enter_context(FaceEncoder(find_face_models(paths.model_folders(paths.FACES))))
     except MissingDependency:  # no reason to measure nothing: the report says what the identity needs
         return Likeness(portrait=portrait)
+    if portrait is None:
+        return likeness_without_portrait(encoder)
     return open_likeness(encoder, convert.to_picture(portrait), "that is connected")
 
 

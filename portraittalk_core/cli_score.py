@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .pipelines.report import ScoreBook
     from .pipelines.score_batch import BatchTools
     from .pipelines.score_items import ScoreItem
+    from .pipelines.score_likeness import Likeness
     from .pipelines.score_row import ScoredRow
 
 EXIT_SOME_FAILED = 3
@@ -44,7 +45,9 @@ def add_score(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         "--reference-free", action="store_true", help="measure what needs no real video: sync, jitter, blinks, identity"
     )
     parser.add_argument("--portrait", metavar="PICTURE", **path, help="who it should be; needs --face-models")
-    parser.add_argument("--face-models", metavar="FOLDER", **path, help="folder with InsightFace's buffalo_l")
+    parser.add_argument(
+        "--face-models", metavar="FOLDER", **path, help="folder with InsightFace's buffalo_l: who generated faces are"
+    )
     parser.add_argument(
         "--metric-models", metavar="FOLDER", **path, help="folder with SyncNet, LPIPS, FID's Inception or FVD's I3D"
     )
@@ -152,12 +155,17 @@ def _tools(args: argparse.Namespace) -> Iterator[BatchTools]:
             return
         from .face.face_encoder import FaceEncoder, find_face_models
         from .media.image import load_picture
-        from .pipelines.score_likeness import open_likeness
+        from .pipelines.score_likeness import likeness_without_portrait, open_likeness
+
+        def likeness_to(path: Path | None) -> Likeness:
+            if path is None:
+                return likeness_without_portrait(encoder)
+            return open_likeness(encoder, load_picture(path), path.name)
 
         files = find_face_models([args.face_models])
         encoder = stack.enter_context(FaceEncoder(files))
         told = {"face models": [(p.name, p.stat().st_size) for p in (files.detector, files.recogniser)]}
-        yield BatchTools(mesh, lambda path: open_likeness(encoder, load_picture(path), path.name), networks, told)
+        yield BatchTools(mesh, likeness_to, networks, told)
 
 
 def _settings(args: argparse.Namespace) -> dict[str, object]:

@@ -24,6 +24,7 @@ KINDS = {
         [
             *[("table", "STRING"), ("ADFD", "FLOAT"), ("SSIM", "FLOAT"), ("mouth_correlation", "FLOAT")],
             *[("LSE-C", "FLOAT"), ("plot", "IMAGE"), ("worst_frames", "IMAGE"), ("report", "STRING")],
+            ("identity_to_target", "FLOAT"),
         ],
     ),
     "PortraitTalkScoreWithoutReference": (

@@ -1,67 +1,115 @@
-"""FID: Fréchet distance of the frames of two videos (or sets of pictures) by Inception's features.
+"""FID: Fréchet distance of the frames of two videos (or sets of pictures) by Inception's features, by torchmetrics.
 
+torchmetrics takes the covariances from sums of squares and the root's trace from the eigenvalues of their product, in
+float64. With fewer pictures than features both are singular, and the distance of equal sets comes out some 1e-5 to
+either side of 0; what falls below 0 is shown as 0.
 Source: Heusel et al. 2017, "GANs trained by a two time-scale update rule", equation 6.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..errors import InputError
+from ..checks import check_finite
+from ..errors import InputError, MissingDependency, ShapeError
 from ..types import check_picture
-from .frechet import RunningGaussian, frechet_distance
+from .packages import TORCHMETRICS
 
 BATCH = 8  # pictures at a time
 FEW = 2048  # fewer pictures than features: the covariance is singular, and the distance too high
 
 
-class FrameFeatures:
-    """Features of pictures that come one by one; memory stays the same.
+class FidMeter:
+    """FID of pictures that come one by one; memory stays the same.
 
     Args:
-        network: (B, 3, H, W) uint8 to (B, D): `networks.inception.FidInception` with its weights.
+        network: (B, 3, H, W) uint8 to (B, D), with the attribute `num_features`, D: `networks.inception.FidInception`
+            with its weights.
         batch: pictures that go through at a time; all of one size.
+
+    Raises:
+        MissingDependency: torchmetrics is not installed.
     """
 
-    def __init__(self, network: Callable[[Tensor], Tensor], batch: int = BATCH) -> None:
-        self.network, self.batch = network, batch
-        self._waiting: list[Tensor] = []
-        self._found = RunningGaussian()
+    def __init__(self, network: nn.Module, batch: int = BATCH) -> None:
+        try:
+            from torchmetrics.image.fid import FrechetInceptionDistance
+        except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision beside it that fits another torch
+            raise MissingDependency(f"FID needs {TORCHMETRICS}: {error}.") from error
+        self.batch = batch
+        # one video's number must not be joined with those of other processes
+        self._metric = FrechetInceptionDistance(_Features(network), sync_on_compute=False)
+        self._waiting: dict[bool, list[Tensor]] = {False: [], True: []}  # by: is it the target's?
+        self._counts = {False: 0, True: 0}
 
-    def update(self, picture: Tensor) -> None:
-        """Take in the next picture, (H, W, 3) uint8 RGB."""
+    def update(self, picture: Tensor, of_target: bool) -> None:
+        """Take in the next picture, (H, W, 3) uint8 RGB, of the generated ones or the target's."""
         check_picture(picture, "the picture for FID")
-        if self._waiting and self._waiting[0].shape != picture.shape:
-            self._flush()
-        self._waiting.append(picture)
-        if len(self._waiting) >= self.batch:
-            self._flush()
+        waiting = self._waiting[of_target]
+        if waiting and waiting[0].shape != picture.shape:
+            self._flush(of_target)
+        waiting.append(picture)
+        self._counts[of_target] += 1
+        if len(waiting) >= self.batch:
+            self._flush(of_target)
 
-    def gaussian(self) -> RunningGaussian:
-        """Mean and covariance of all so far."""
-        self._flush()
-        return self._found
+    def result(self) -> float:
+        """FID of all so far.
 
-    @torch.no_grad()
-    def _flush(self) -> None:
-        if self._waiting:
-            self._found.update(self.network(torch.stack(self._waiting).permute(0, 3, 1, 2)))
-            self._waiting = []
+        Returns:
+            ≥ 0; nearly 0 (below 1e-3) for the same pictures. Too high for fewer than 2048 pictures.
+
+        Raises:
+            InputError: fewer than two pictures on one side.
+        """
+        if min(self._counts.values()) < 2:
+            counts = f"{self._counts[False]} and {self._counts[True]}"
+            raise InputError(f"FID of {counts} pictures: two of each are needed, better {FEW}.")
+        self._flush(False)
+        self._flush(True)
+        return max(0.0, float(self._metric.compute()))
+
+    def _flush(self, of_target: bool) -> None:
+        if waiting := self._waiting[of_target]:
+            self._metric.update(torch.stack(waiting).permute(0, 3, 1, 2), real=of_target)
+            waiting.clear()
 
 
-def fid(generated: FrameFeatures, target: FrameFeatures) -> float:
-    """FID of two sets of pictures.
+class _Features(nn.Module):
+    """The network as torchmetrics takes it, its features checked and in float64, which the result then has too."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network, self.num_features = network, int(network.num_features)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        features = self.network(pictures)
+        if tuple(features.shape) != (len(pictures), self.num_features):
+            wanted = (len(pictures), self.num_features)
+            raise ShapeError(f"the features for FID must have shape {wanted}, but have {tuple(features.shape)}.")
+        return check_finite(features, "the features for FID").double().cpu()
+
+
+def fid(generated: Iterable[Tensor], target: Iterable[Tensor], network: nn.Module) -> float:
+    """FID of two sets of pictures, which may have other numbers of them.
+
+    Args:
+        generated: each (H, W, 3) uint8 RGB.
+        target: the same.
+        network: as `FidMeter` takes it.
 
     Returns:
         ≥ 0; nearly 0 (below 1e-3) for the same pictures. Too high for fewer than 2048 pictures.
 
     Raises:
-        InputError: fewer than two pictures in one of them.
+        InputError: fewer than two pictures on one side.
+        MissingDependency: torchmetrics is not installed.
     """
-    both = generated.gaussian(), target.gaussian()
-    if min(part.count for part in both) < 2:
-        raise InputError(f"FID of {both[0].count} and {both[1].count} pictures: two of each are needed, better {FEW}.")
-    return frechet_distance(*both)
+    meter = FidMeter(network)
+    for pictures, of_target in ((generated, False), (target, True)):
+        for picture in pictures:
+            meter.update(picture, of_target)
+    return meter.result()

@@ -1,5 +1,6 @@
 """Fréchet distance of two sets of features, each kept as a running mean and covariance.
 
+It serves FVD, which no kept library has; FID goes through torchmetrics, by which this is tested.
 Shapes: N samples, D features.
 Source: Dowson and Landau 1982, equation 4; Heusel et al. 2017, equation 6.
 """

@@ -1,5 +1,7 @@
 """LPIPS: how different two pictures look to a network, by AlexNet's features and learnt weights of its channels.
 
+This is our own code because lpips and torchmetrics fetch AlexNet through torchvision, which cannot stand beside our
+torch.
 Shapes: B pictures.
 Source: Zhang et al. 2018, "The unreasonable effectiveness of deep features", equation 1; version 0.1.
 """

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
-
+import numpy as np
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, MissingDependency
+from .packages import SKIMAGE
 
 
 def psnr(generated: Tensor, target: Tensor, data_range: float = 255.0) -> float:
-    """10 · log10(data_range² / mean squared error) over all pixels and channels of one picture, in decibels.
+    """10 · log10(data_range² / mean squared error) over all pixels and channels of one picture, by scikit-image.
 
     Args:
         generated: any shape.
@@ -22,8 +22,15 @@ def psnr(generated: Tensor, target: Tensor, data_range: float = 255.0) -> float:
 
     Raises:
         InputError: different shapes.
+        MissingDependency: scikit-image is not installed.
     """
     if generated.shape != target.shape:
         raise InputError(f"pictures of {tuple(generated.shape)} and {tuple(target.shape)} cannot be compared.")
-    error = float((generated.double() - target.double()).square().mean())
-    return math.inf if error == 0 else 10 * math.log10(data_range**2 / error)
+    try:
+        from skimage.metrics import peak_signal_noise_ratio
+    except ImportError as error:
+        raise MissingDependency(f"PSNR needs {SKIMAGE}: {error}.") from error
+    # doubles, for it would count in the pictures' own digits; identical pictures divide by 0
+    pictures = (picture.detach().cpu().double().numpy() for picture in (target, generated))
+    with np.errstate(divide="ignore"):
+        return float(peak_signal_noise_ratio(*pictures, data_range=data_range))

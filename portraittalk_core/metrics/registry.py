@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from ..checks import check_choice
 from ..weights.metric_files import ALEXNET, I3D, INCEPTION, LPIPS_HEADS, SYNCNET
+from .packages import SKIMAGE, TORCHMETRICS
 
 BETTER = ("higher", "lower", "target", "neither")
 
 # what a metric may need besides the video it is of
 TARGET, SPEECH, PORTRAIT = "the true video", "the speech", "the portrait"
 FACE_ENCODER = "the face encoder (InsightFace's buffalo_l)"
-NEEDS = (TARGET, SPEECH, PORTRAIT, FACE_ENCODER, SYNCNET, ALEXNET, LPIPS_HEADS, INCEPTION, I3D)
+NEEDS = (TARGET, SPEECH, PORTRAIT, FACE_ENCODER, SYNCNET, ALEXNET, LPIPS_HEADS, INCEPTION, I3D, SKIMAGE, TORCHMETRICS)
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,12 @@ _ALL = (
     MetricDefinition(
         "psnr", "PSNR", "dB", "higher", "0..∞",
         "10·log10(255² / MSE), MSE over all pixels and channels of a frame, mean over frames; identical frames, which "
-        "would be infinite, are left out and counted.", "ITU-T J.247, annex; as scikit-image",
+        "would be infinite, are left out and counted.", "ITU-T J.247, annex; by scikit-image", (TARGET, SKIMAGE),
     ),
     MetricDefinition(
         "ssim", "SSIM", "", "higher", "−1..1",
         "Gaussian window 11×11, σ 1.5, K 0.01 and 0.03, population covariance, windows wholly inside the frame, mean "
-        "over channels and frames; RGB 0..255, no downsampling.", _WANG,
+        "over channels and frames; RGB 0..255, no downsampling.", f"{_WANG}; by scikit-image", (TARGET, SKIMAGE),
     ),
     MetricDefinition(
         "lpips", "LPIPS (AlexNet, v0.1)", "", "lower", "≥ 0",
@@ -72,7 +73,8 @@ _ALL = (
         "fid", "FID", "", "lower", "≥ 0",
         "Fréchet distance of the frames' 2048 features of Inception-v3 (FID's weights of 2015-12-05), frames scaled to "
         "299×299 as TensorFlow 1 did, unbiased covariance. Fewer than 2048 frames make it too high: compare only with "
-        "numbers of as many frames.", "Heusel et al. 2017, equation 6", (TARGET, INCEPTION),
+        "numbers of as many frames.", "Heusel et al. 2017, equation 6; by torchmetrics",
+        (TARGET, INCEPTION, TORCHMETRICS),
     ),
     MetricDefinition(
         "fvd", "FVD", "", "lower", "≥ 0",
@@ -134,6 +136,12 @@ _ALL = (
         "identity", "Identity similarity (CSIM)", "", "higher", "−1..1",
         "Cosine of the ArcFace embeddings (buffalo_l, w600k_r50) of the aligned face and the reference's, mean over "
         "frames with a face.", "Deng et al. 2019", (PORTRAIT, FACE_ENCODER),
+    ),
+    MetricDefinition(
+        "identity_to_target", "Identity similarity to the target", "", "higher", "−1..1",
+        "Cosine of the ArcFace embeddings (buffalo_l, w600k_r50) of the largest face in the generated frame and in the "
+        "target's frame of the same time, each aligned by its own five points; one frame a second from the first "
+        "compared one on, mean over those with a face in both.", "Deng et al. 2019", (TARGET, FACE_ENCODER),
     ),
     MetricDefinition(
         "jitter", "Landmark jitter", "% of inter-ocular distance per frame²", "target", "≥ 0",

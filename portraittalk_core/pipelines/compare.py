@@ -5,7 +5,6 @@ Shapes: T frames of the comparison, at the generated video's rate.
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -20,28 +19,21 @@ from torch import Tensor
 from ..checks import check_choice, check_range
 from ..errors import InputError, MediaError
 from ..face import topology as topo
-from ..face.face_crop import resampled
 from ..face.mesh_backends import MeshBackend
-from ..metrics.flicker import FlickerMeter
-from ..metrics.psnr import psnr
-from ..metrics.ssim import WINDOW, ssim
 from ..types import as_fps
 from .align import Offset, clip_loudness, find_offset
-from .score import PictureSource, _check_same_shape, _scaled, _Steps
+from .score import PictureSource, _check_same_shape, _Steps
 from .score_clip import FollowedClip, ScoredClip, follow_clip
 from .score_faces import FaceScores, own_scores
-from .score_likeness import IdentityWatch, Likeness
-from .score_networks import Networks, PictureJudges, sync_scores
-from .score_row import ScoredRow, WorstFrame, curve, shown
+from .score_likeness import IdentityWatch, Likeness, TargetWatch
+from .score_networks import SYNC_FPS, SYNC_METRICS, Networks, PictureJudges, sync_scores
+from .score_pictures import CROP_PX, Box, Measured, PictureScores, PictureWatchers, compare_pictures
+from .score_row import ScoredRow, curve
 from .score_table import TARGET_PREFIX
 
 CROPS = ("whole", "face")
-CROP_PX = 256
 USUAL = 0.01  # share of frames whose box may stand out on each side of the crop
-APART_S = 0.5  # between worst frames, that they do not show one moment
 Progress = Callable[[int, int], None]
-Measured = tuple[dict[str, float], dict[str, str]]  # values, and why others are missing
-Box = tuple[float, float, float, float]  # left, top, right, bottom, pixels
 Over = Callable[[Iterable[Tensor]], Iterator[Tensor]]
 Level = tuple[Tensor | None, str]  # loudness, or why there is none
 
@@ -89,7 +81,7 @@ def compare_clips(
     """Measure a generated video against the true one.
 
     Both are read at the generated frame rate and compared by time from their first pictures on; generated pictures
-    are scaled to the target's size. One picture of each is in memory at a time, landmarks are on disk.
+    are scaled to the target's size. One picture of each is in memory, landmarks are on disk.
 
     Args:
         generated: video file, or pictures and sound.
@@ -107,8 +99,10 @@ def compare_clips(
     started, options = time.perf_counter(), options or CompareOptions()
     made, true = _opened(generated, target)
     fps, names = as_fps(made.pictures.fps), (made.pictures.name, true.pictures.name)
-    progress = _Steps(sum(_length(c.pictures, fps, options) for c in (made, true, made)), on_progress)
-    watch, judges = IdentityWatch(likeness or Likeness(), float(fps)), PictureJudges(networks or Networks())
+    likeness, networks = likeness or Likeness(), networks or Networks()
+    progress = _Steps(_num_steps((made, true), fps, options, networks), on_progress)
+    watch, alike = IdentityWatch(likeness, float(fps)), TargetWatch(likeness, float(fps))
+    watchers = PictureWatchers(PictureJudges(networks), alike)
     with ExitStack() as stack:
         ways = (made, lambda items: watch.over(progress.over(items))), (true, progress.over)
         followed = [_followed(clip, fps, mesh, options, over, stack) for clip, over in ways]
@@ -117,10 +111,9 @@ def compare_clips(
         shift = _shift(*followed, offset, options)
         square, box = _face_boxes(followed[1], options)
         faces = FaceScores(*followed, shift, square[2] - square[0] if square else None)
-        seen = _compare_pictures((made.pictures, true.pictures), shift, box, faces.distance, options, judges, progress)
-        sync = sync_scores(made, followed[0], networks or Networks(), progress.over)
-        own = (*_own(followed, levels), sync, watch.result())
-    values, missing = _joined(faces.result(), seen.result(), judges.result(), *own)
+        seen = compare_pictures((made, true), shift, box, faces.distance, options, watchers, progress)
+        own = *_own(followed, levels), *_synced((made, true), followed, networks, progress.over), watch.result()
+    values, missing = _joined(faces.result(), seen.result(), watchers.judges.result(), alike.result(), *own)
     return ScoredRow(
         *(name or names[0], *names),
         error=_faceless(*followed),
@@ -130,7 +123,7 @@ def compare_clips(
         offset=offset,
         notes=tuple(_notes(made.pictures, true.pictures, offset, shift, box, options)),
         fps=float(fps),
-        curves=faces.curves | {"PSNR": curve(seen.psnr), "SSIM": curve(seen.ssim)},
+        curves=faces.curves | _picture_curves(seen, watchers),
         worst=tuple(seen.worst),
         seconds_taken=time.perf_counter() - started,
     )
@@ -154,8 +147,25 @@ def _own(followed: Iterable[FollowedClip], levels: Iterable[Level]) -> Iterator[
     """What both videos have by themselves."""
     (made, true), (sound, true_sound) = followed, levels
     yield own_scores(made, *sound)
-    values, _ = own_scores(true, *true_sound)
-    yield {f"{TARGET_PREFIX}{metric}": value for metric, value in values.items()}, {}
+    yield _of_target(own_scores(true, *true_sound))
+
+
+def _synced(
+    clips: Iterable[ScoredClip], followed: Iterable[FollowedClip], networks: Networks, over: Over
+) -> Iterator[Measured]:
+    """LSE of both, each with its own sound."""
+    made, true = (sync_scores(clip, face, networks, over) for clip, face in zip(clips, followed, strict=True))
+    yield from (made, _of_target(true))
+
+
+def _of_target(measured: Measured) -> Measured:
+    """The same under the target's names."""
+    return tuple({f"{TARGET_PREFIX}{metric}": found for metric, found in part.items()} for part in measured)
+
+
+def _picture_curves(seen: PictureScores, watchers: PictureWatchers) -> dict[str, list[float | None]]:
+    curves = {"PSNR": curve(seen.psnr), "SSIM": curve(seen.ssim), "identity to target": watchers.faces.curve()}
+    return {name: values for name, values in curves.items() if any(value is not None for value in values)}
 
 
 def _joined(*parts: Measured) -> Measured:
@@ -163,7 +173,9 @@ def _joined(*parts: Measured) -> Measured:
     missing: dict[str, str] = {}
     for measured, lacking in parts:
         values |= measured
-        missing |= lacking
+        for name, reason in lacking.items():  # what neither video has is said once
+            if missing.get(name.removeprefix(TARGET_PREFIX)) != reason:
+                missing[name] = reason
     return values, missing
 
 
@@ -181,6 +193,15 @@ def _extra(fps: object, options: CompareOptions) -> int | None:
 
 def _length(source: PictureSource, fps: object, options: CompareOptions) -> int:
     return max(1, min(math.ceil(source.seconds * float(fps) - 0.02), _extra(fps, options) or 10**9))
+
+
+def _num_steps(clips: tuple[ScoredClip, ScoredClip], fps: Fraction, options: CompareOptions, networks: Networks) -> int:
+    """Pictures that are looked at in all passes, about."""
+    made, true = clips
+    passes = [(made, fps), (true, fps), (made, fps)]
+    if not networks.missing(SYNC_METRICS):
+        passes += [(clip, SYNC_FPS) for clip in clips if clip.sound is not None]
+    return sum(_length(clip.pictures, rate, options) for clip, rate in passes)
 
 
 def _shift(made: FollowedClip, true: FollowedClip, offset: Offset, options: CompareOptions) -> Shift:
@@ -216,117 +237,8 @@ def _face_boxes(true: FollowedClip, options: CompareOptions) -> tuple[Box | None
     return square, square if options.crop == "face" else None
 
 
-class _Pictures:
-    """What the pass over the pictures finds."""
-
-    def __init__(self, count: int) -> None:
-        self.psnr, self.ssim = torch.full((2, count), torch.nan, dtype=torch.float64)
-        self.num_identical = 0
-        self.flicker = FlickerMeter()
-        self.size = (0, 0)
-        self.worst: list[WorstFrame] = []
-
-    def result(self) -> Measured:
-        finite = self.psnr[self.psnr.isfinite()]
-        measured = self.ssim[~self.ssim.isnan()]
-        values = {"psnr": float(finite.mean()) if len(finite) else math.inf}
-        missing = {}
-        if len(measured):
-            values["ssim"] = float(measured.mean())
-        else:
-            missing["ssim"] = f"the pictures are smaller than SSIM's window of {WINDOW}×{WINDOW} pixels"
-        if self.flicker.still_share:
-            values["flicker"] = self.flicker.result()
-        else:
-            missing["flicker"] = "nothing in the target stands still"
-        return values, missing
-
-
-def _compare_pictures(
-    sources: tuple[PictureSource, PictureSource],
-    shift: Shift,
-    box: Box | None,
-    distance: Tensor,
-    options: CompareOptions,
-    judges: PictureJudges,
-    progress: _Steps,
-) -> _Pictures:
-    made, true = sources
-    found = _Pictures(shift.count)
-    by_mouth = set(_peaks(distance, options.num_worst, APART_S * float(made.fps)))
-    by_picture = _Least(options.num_worst, APART_S * float(made.fps))
-    kept: dict[int, tuple[str, str]] = {}
-    pairs = zip(_from(made, made.fps, shift.made), _from(true, made.fps, shift.true), strict=False)
-    for k, pair in enumerate(progress.over(itertools.islice(pairs, shift.count))):
-        a, b = _scaled(pair[0], (true.height, true.width)), pair[1]
-        if box is not None:
-            a, b = (resampled(picture, box, (CROP_PX, CROP_PX)) for picture in (a, b))
-        found.size = b.shape[1], b.shape[0]
-        found.psnr[k] = psnr(a, b)
-        found.num_identical += math.isinf(found.psnr[k])
-        found.flicker.update(a, b)
-        judges.update(a, b)
-        if min(b.shape[:2]) >= WINDOW:
-            found.ssim[k] = 1.0 if math.isinf(found.psnr[k]) else ssim(a, b)
-        dropped = by_picture.offer(k, float(found.ssim[k]))
-        if k in by_mouth or by_picture.holds(k):
-            kept[k] = shown(a), shown(b)
-        if dropped is not None and dropped not in by_mouth:
-            kept.pop(dropped, None)
-    for k in sorted(kept):
-        reasons = []
-        if k in by_mouth:
-            reasons.append(f"mouth off by {float(distance[k]):.1f} % of the eye distance")
-        if by_picture.holds(k):
-            reasons.append(f"SSIM {float(found.ssim[k]):.3f}")
-        if reasons:
-            found.worst.append(WorstFrame((k + shift.made) / float(made.fps), ", ".join(reasons), *kept[k]))
-    return found
-
-
-def _from(source: PictureSource, fps: object, start: int) -> Iterator[Tensor]:
-    return itertools.islice(source.read(fps), start, None)
-
-
-def _peaks(values: Tensor, most: int, apart: float) -> list[int]:
-    """Numbers of the greatest values that lie at least so many frames apart; NaN counts as none."""
-    chosen: list[int] = []
-    for k in values.nan_to_num(-1).argsort(descending=True, stable=True).tolist():
-        if len(chosen) >= most or not values[k] > 0:
-            break
-        if all(abs(k - other) >= apart for other in chosen):
-            chosen.append(k)
-    return chosen
-
-
-class _Least:
-    """The least values of a stream, at least so many frames apart."""
-
-    def __init__(self, most: int, apart: float) -> None:
-        self.most, self.apart = most, apart
-        self._found: dict[int, float] = {}
-
-    def holds(self, k: int) -> bool:
-        return k in self._found
-
-    def offer(self, k: int, value: float) -> int | None:
-        """Take a value if it is among the least; the number of the one that had to leave for it, if any."""
-        if math.isnan(value) or value >= 1 or not self.most:
-            return None
-        near = [other for other in self._found if k - other < self.apart]
-        rival = near[0] if near else max(self._found, key=self._found.__getitem__, default=None)
-        if not near and len(self._found) < self.most:
-            self._found[k] = value
-            return None
-        if rival is None or value >= self._found[rival]:
-            return None
-        del self._found[rival]
-        self._found[k] = value
-        return rival
-
-
 def _counts(
-    followed: Iterable[FollowedClip], shift: Shift, faces: FaceScores, pictures: _Pictures, mesh: str
+    followed: Iterable[FollowedClip], shift: Shift, faces: FaceScores, pictures: PictureScores, mesh: str
 ) -> dict[str, int | str]:
     made, true = followed
     return {

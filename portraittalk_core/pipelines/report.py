@@ -20,7 +20,7 @@ from ..metrics.registry import MetricDefinition
 from .score_row import ScoredRow, plain
 from .score_table import OWN, TABLE, TARGET_PREFIX
 
-PACKAGES = ("torch", "numpy", "scipy", "av", "mediapipe", "onnxruntime")
+PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "torchmetrics", "av", "mediapipe", "onnxruntime")
 FORMATS = ("json", "csv", "html")
 
 
@@ -78,9 +78,14 @@ class ScoreBook:
         found: dict[str, dict[str, list[str]]] = {}
         for row in self.rows:
             for name, reason in row.missing.items():
-                if name in self.table:
+                if name.removeprefix(TARGET_PREFIX) in self.table:
                     found.setdefault(name, {}).setdefault(reason, []).append(row.name)
-        return {name: found[name] for name in self.table if name in found}
+        return {n: found[n] for name in self.table for n in (name, TARGET_PREFIX + name) if n in found}
+
+    def title(self, name: str) -> str:
+        """What to call a number, also one that is the target's own."""
+        own = name.removeprefix(TARGET_PREFIX)
+        return self.table[own].title if name == own else f"{self.table[own].title}, the target's own"
 
 
 def environment() -> dict[str, str]:

@@ -13,7 +13,8 @@ from .score_row import ScoredRow
 from .score_table import TARGET_PREFIX
 
 MOST_DETAILS = 24  # rows shown with plots and pictures: the worst of many; pictures of hundreds would not open
-KEYS = ("adfd", "m_lmd", "f_lmd", "mouth_correlation", "lse_d", "lse_c", "psnr", "ssim", "lpips", "identity")
+KEYS = ("adfd", "m_lmd", "f_lmd", "mouth_correlation", "lse_d", "lse_c", "psnr", "ssim", "lpips", "identity",
+        "identity_to_target")  # fmt: skip
 OWN_KEYS = ("sound_mouth_correlation", "sound_mouth_lag", "lse_d", "lse_c", "identity", "jitter", "change",
             "blink_rate", "head_std", "head_speed")  # fmt: skip
 ARROWS = {"higher": "↑", "lower": "↓", "target": "≈", "neither": ""}
@@ -116,7 +117,7 @@ def _summary(book: ScoreBook) -> Iterator[str]:
     yield '<th class="w">unit</th><th>least … greatest</th><th>n</th>'
     yield ("<th>the target’s own</th>" if target else "") + "</tr></thead><tbody>"
     for name, definition in book.table.items():
-        if name not in book.columns:
+        if name not in book.columns and TARGET_PREFIX + name not in book.columns:
             continue
         summary, own = book.summary(name), book.summary(TARGET_PREFIX + name)
         left_out = f' <span class="unit">({summary.num_infinite} infinite left out)</span>' * bool(summary.num_infinite)
@@ -217,6 +218,7 @@ def charts_of(row: ScoredRow) -> list[Chart]:
         ("Head speed", "degrees per second", {"": "head speed"}),
         ("Picture change", "levels of 255", {"": "picture change"}),
         ("Identity similarity", "1 = the same", {"": "identity"}),
+        ("Identity similarity to the target", "1 = the same", {"": "identity to target"}),
     )  # fmt: skip
     made = []
     for title, unit, names in panels:
@@ -237,7 +239,7 @@ def _unavailable(book: ScoreBook) -> Iterator[str]:
             everywhere = len(rows) == len(book.rows)
             who = "" if everywhere else f' <span class="soft">({escape(_listed(rows))})</span>'
             lines.append(escape(reason) + who)
-        yield f'<tr><td>{escape(book.table[name].title)}</td><td class="w">{"<br>".join(lines)}</td></tr>'
+        yield f'<tr><td>{escape(book.title(name))}</td><td class="w">{"<br>".join(lines)}</td></tr>'
     yield "</tbody></table></div>"
 
 
@@ -249,7 +251,7 @@ def _definitions(book: ScoreBook) -> Iterator[str]:
     yield '<h2>What each number is</h2><div class="card scroll"><table><thead><tr><th>metric</th>'
     yield '<th class="w">range</th><th class="w">definition</th><th class="w">source</th></tr></thead><tbody>'
     for name in book.table:
-        if name in book.columns:
+        if name in book.columns or TARGET_PREFIX + name in book.columns:
             d = book.table[name]
             yield f'<tr><td class="name">{escape(d.title)} {ARROWS[d.better]}</td><td class="w">{escape(d.range)}</td>'
             yield f'<td class="w">{escape(d.text)}</td><td class="w soft">{escape(d.source)}</td></tr>'

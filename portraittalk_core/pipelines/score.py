@@ -17,11 +17,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..checks import check_range
-from ..errors import InputError, MediaError
+from ..errors import InputError, MediaError, MissingDependency
 from ..face.mesh import MeshBackend, open_mesh, track_faces
 from ..media.video import probe_video, read_pictures
 from ..metrics.adfd import ADFDResult, adfd
 from ..metrics.landmark_distance import FACE_POINTS, lmd
+from ..metrics.packages import SKIMAGE
 from ..metrics.psnr import psnr
 from ..metrics.ssim import ssim
 from ..types import LandmarkTrack
@@ -67,8 +68,8 @@ class ScoreReport:
     face_landmark_distance: float | None  # F-LMD, the same over 468 points
     mouth_landmark_distance_px: float | None  # pixels of the target
     face_landmark_distance_px: float | None
-    psnr: float | None  # decibels, mean over frames that differ; infinite if none does
-    ssim: float | None  # −1..1, mean over frames
+    psnr: float | None  # decibels, mean over frames that differ; infinite if none does; None without scikit-image
+    ssim: float | None  # −1..1, mean over frames; None without scikit-image
     num_frames: int  # compared, by index
     num_frames_with_face: int  # of these, a face was seen in both
     num_identical_frames: int  # of these, the pictures are equal; left out of the PSNR mean unless all are
@@ -134,7 +135,7 @@ def score_videos(
     pairs = zip(made.read(fps), true.read(fps), strict=False)
     for a, b in progress.over(itertools.islice(pairs, num_frames)):
         pictures.add(_scaled(a, (true.height, true.width)), b)
-    if not pictures.psnr:
+    if not pictures.count:
         raise MediaError(f"{made.name} and {true.name} have no picture in common; one of them holds none.")
     # the faces are followed in passes of their own, so that one picture at a time is in memory
     tracks = []
@@ -182,12 +183,21 @@ def _check_same_shape(
 
 class _PictureScores:
     def __init__(self) -> None:
+        self.count = self.num_identical = 0
         self.psnr: list[float] = []
         self.ssim: list[float] = []
+        self.note = ""  # why there are none
 
     def add(self, generated: Tensor, target: Tensor) -> None:
-        self.psnr.append(psnr(generated, target))
-        self.ssim.append(1.0 if math.isinf(self.psnr[-1]) else ssim(generated, target))
+        identical = torch.equal(generated, target)
+        self.count, self.num_identical = self.count + 1, self.num_identical + identical
+        if self.note:
+            return
+        try:
+            self.psnr.append(psnr(generated, target))
+            self.ssim.append(1.0 if identical else ssim(generated, target))
+        except MissingDependency:  # the landmarks do without it
+            self.note = f"PSNR and SSIM not available: needs {SKIMAGE}"
 
 
 class _Steps:
@@ -267,10 +277,12 @@ def _spread(score: ADFDResult, used: Tensor) -> ADFDResult:
 
 
 def _with_pictures(report: ScoreReport, pictures: _PictureScores) -> ScoreReport:
+    report = replace(report, num_identical_frames=pictures.num_identical)
+    if pictures.note:
+        return replace(report, note="; ".join(filter(None, [report.note, pictures.note])))
     finite = [value for value in pictures.psnr if not math.isinf(value)]
     return replace(
         report,
         psnr=sum(finite) / len(finite) if finite else math.inf,
         ssim=sum(pictures.ssim) / len(pictures.ssim),
-        num_identical_frames=len(pictures.psnr) - len(finite),
     )

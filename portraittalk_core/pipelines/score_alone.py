@@ -17,7 +17,7 @@ from .score import _Steps
 from .score_clip import FollowedClip, ScoredClip, follow_clip
 from .score_faces import level_per_frame, own_scores
 from .score_likeness import IdentityWatch, Likeness
-from .score_networks import Networks, sync_scores
+from .score_networks import SYNC_FPS, SYNC_METRICS, Networks, sync_scores
 from .score_row import ScoredRow, curve
 
 
@@ -50,7 +50,9 @@ def score_alone(
     fps = as_fps(clip.pictures.fps)
     length = max(1, min(math.ceil(clip.pictures.seconds * float(fps) - 0.02), options.max_frames or 10**9))
     watch = IdentityWatch(likeness or Likeness(), float(fps))
-    steps = _Steps(length, on_progress)
+    networks = networks or Networks()
+    synced = not networks.missing(SYNC_METRICS) and clip.sound is not None
+    steps = _Steps(length + synced * math.ceil(length / fps * SYNC_FPS), on_progress)
     followed = follow_clip(
         clip.pictures, fps, mesh, options.face_index, options.max_frames, lambda items: watch.over(steps.over(items))
     )
@@ -59,7 +61,7 @@ def score_alone(
             raise MediaError(f"{clip.pictures.name} holds no picture; export it again.")
         level, silent_because = clip_loudness(clip)
         values, missing = own_scores(followed, level, silent_because)
-        sync, no_sync = sync_scores(clip, followed, networks or Networks(), steps.over)
+        sync, no_sync = sync_scores(clip, followed, networks, steps.over)
         identity, lacking = watch.result()
         curves = own_curves(followed, level) | ({"identity": watch.curve()} if identity else {})
     finally:

@@ -11,9 +11,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from .. import __version__
-from ..errors import InputError, MissingDependency, OutputError, PortraitTalkError
+from ..errors import MissingDependency, OutputError, PortraitTalkError
 from ..face.mesh_backends import MeshBackend
 from ..media.atomic import explain_write_errors, whole_file
+from ..metrics.packages import found_packages
 from .compare import CompareOptions, Progress, compare_clips
 from .score_alone import score_alone
 from .score_items import ScoreItem
@@ -23,7 +24,7 @@ from .score_row import ScoredRow
 
 log = logging.getLogger(__name__)
 
-VERSION = 1  # of what a row means: counted up when a number changes, so that old rows are measured anew
+VERSION = 2  # of what a row means: counted up when a number changes, so that old rows are measured anew
 ROWS = "rows"  # folder of finished rows within the output folder
 READ_BYTES = 2**22
 STEPS = 1000  # of progress, for each item
@@ -34,7 +35,8 @@ class BatchTools:
     """What is opened once for all items."""
 
     mesh: MeshBackend
-    open_likeness: Callable[[Path], Likeness] | None = None  # of a portrait; None: no face encoder was given
+    # of a portrait, or of none; None: no face encoder was given
+    open_likeness: Callable[[Path | None], Likeness] | None = None
     networks: Networks = field(default_factory=Networks)
     told: Mapping[str, object] = field(default_factory=dict)  # whatever else the numbers depend on, for the key
 
@@ -89,6 +91,7 @@ def row_key(item: ScoreItem, options: CompareOptions, tools: BatchTools) -> str 
     except OSError:
         return None
     told = [__version__, VERSION, files, asdict(options), tools.mesh.name, tools.networks.files, dict(tools.told)]
+    told += [sorted(found_packages())]
     return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
@@ -145,15 +148,7 @@ def _scored(item: ScoreItem, options: CompareOptions, tools: BatchTools, on_prog
 
 
 def _likeness(item: ScoreItem, tools: BatchTools) -> Likeness:
-    if item.portrait is None:
-        return Likeness(describe=None if tools.open_likeness is None else _nothing)
-    if tools.open_likeness is None:
-        return Likeness(portrait=item.portrait)
-    return tools.open_likeness(item.portrait)
-
-
-def _nothing(_picture: object) -> object:
-    raise InputError("there is no portrait to compare with.")
+    return Likeness(portrait=item.portrait) if tools.open_likeness is None else tools.open_likeness(item.portrait)
 
 
 def _part_of(on_progress: Progress | None, number: int, count: int) -> Progress | None:

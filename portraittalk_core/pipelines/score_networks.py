@@ -5,6 +5,7 @@ Shapes: T frames.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,15 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, MissingDependency
 from ..face.face_crop import resampled
-from ..metrics.fid import FrameFeatures
-from ..metrics.frechet import frechet_distance
+from ..metrics.fid import FidMeter
+from ..metrics.frame_mean import FrameMean
 from ..metrics.fvd import ClipFeatures, fvd
 from ..metrics.lpips import Lpips, lpips
 from ..metrics.lse import SyncScorer
 from ..metrics.networks import load
-from ..metrics.registry import ALEXNET, I3D, INCEPTION, LPIPS_HEADS, METRICS, SPEECH, SYNCNET, TARGET
+from ..metrics.packages import TORCHMETRICS, found_packages
+from ..metrics.registry import ALEXNET, I3D, INCEPTION, LPIPS_HEADS, METRICS, NEEDS, SPEECH, SYNCNET, TARGET
 from ..weights.metric_files import find_metric_files
 from .score_clip import FollowedClip, ScoredClip
 
@@ -47,8 +49,9 @@ class Networks:
     files: tuple[tuple[str, int], ...] = ()  # names and sizes, by which kept results are told apart
 
     def missing(self, names: Sequence[str]) -> dict[str, str]:
-        """What to show instead of the numbers whose networks are not there."""
-        found = {name: METRICS[name].missing({TARGET, SPEECH, *self.roles}) for name in names}
+        """What to show instead of the numbers whose networks, or packages, are not there."""
+        there = {TARGET, SPEECH, *self.roles, *found_packages()}
+        found = {name: METRICS[name].missing(there) for name in names}
         return {name: reason for name, reason in found.items() if reason}
 
 
@@ -78,39 +81,50 @@ class PictureJudges:
     """
 
     def __init__(self, networks: Networks) -> None:
-        self._networks = networks
-        self._lpips: list[float] = []
-        inception, i3d = networks.inception, networks.i3d
-        self._frames = [FrameFeatures(inception) for _ in range(2)] if inception is not None else []
+        self._missing = networks.missing(PICTURE_METRICS)
+        self._lpips_network, self._lpips = networks.lpips, FrameMean("lower")
+        self._fid = self._fid_meter(networks)
+        i3d = networks.i3d
         self._clips = [ClipFeatures(i3d) for _ in range(2)] if i3d is not None else []
 
+    def _fid_meter(self, networks: Networks) -> FidMeter | None:
+        if networks.inception is None or "fid" in self._missing:
+            return None
+        try:
+            return FidMeter(networks.inception)
+        except MissingDependency:  # installed, but it cannot be opened
+            self._missing["fid"] = METRICS["fid"].missing(set(NEEDS) - {TORCHMETRICS})
+            return None
+
     def update(self, generated: Tensor, target: Tensor) -> None:
-        """Take in the next frame of both, (H, W, 3) uint8."""
-        if self._networks.lpips is not None:
-            self._lpips.append(lpips(generated, target, self._networks.lpips))
-        for pair in (self._frames, self._clips):
-            for meter, picture in zip(pair, (generated, target), strict=False):
-                meter.update(picture)
+        """Take in the next frame of both, (H, W, 3) uint8 of one size."""
+        if self._lpips_network is not None and "lpips" not in self._missing:
+            try:
+                self._lpips.update(lpips(generated, target, self._lpips_network))
+            except InputError as error:  # too small for its network: the others still can
+                self._missing["lpips"] = str(error)
+        if self._fid is not None:
+            self._fid.update(generated, of_target=False)
+            self._fid.update(target, of_target=True)
+        for meter, picture in zip(self._clips, (generated, target), strict=False):
+            meter.update(picture)
 
     def result(self) -> Measured:
         """Values, and why others are missing."""
-        values, missing = {}, self._networks.missing(PICTURE_METRICS)
-        if self._lpips:
-            values["lpips"] = sum(self._lpips) / len(self._lpips)
-        for name, measure in (("fid", self._fid), ("fvd", self._fvd)):
+        values, missing = {}, dict(self._missing)
+        makers = {
+            "lpips": self._lpips.result,
+            "fid": lambda: self._fid.result(),  # noqa: PLW0108 - there may be none
+            "fvd": lambda: fvd(*self._clips),
+        }
+        for name, measure in makers.items():
             if name in missing:
                 continue
             try:
                 values[name] = measure()
-            except InputError as error:
+            except InputError as error:  # too few frames
                 missing[name] = str(error)
         return values, missing
-
-    def _fid(self) -> float:
-        return frechet_distance(*(meter.gaussian() for meter in self._frames))
-
-    def _fvd(self) -> float:
-        return fvd(*self._clips)
 
 
 def sync_scores(
@@ -133,7 +147,7 @@ def sync_scores(
         blocks = [block.reshape(-1) for block in clip.sound()]
         waveform = torch.from_numpy(np.concatenate(blocks)) if blocks else torch.zeros(0)
         scorer = SyncScorer(networks.syncnet, waveform, count)
-        for k, picture in zip(range(count), over(clip.pictures.read(SYNC_FPS)), strict=False):
+        for k, picture in enumerate(over(itertools.islice(clip.pictures.read(SYNC_FPS), count))):
             at = min(int(k * followed.fps / SYNC_FPS), len(boxes) - 1)
             scorer.update(resampled(picture, tuple(boxes[at].tolist()), (SYNC_PX, SYNC_PX)))
         found = scorer.result()

@@ -40,8 +40,8 @@ _EXTRA = (
 _ORDER = (
     "adfd", "adfd_place", "adfd_motion", "m_lmd", "f_lmd", "m_lmd_iod", "f_lmd_iod", "lmd_atvg", "lmd_lip",
     "mouth_correlation", "mouth_lag", "lse_d", "lse_c", "av_offset", "sound_mouth_correlation", "sound_mouth_lag",
-    "psnr", "ssim", "lpips", "fid", "fvd", "identity", "jitter", "jitter_still", "flicker", "change", "blink_rate",
-    "blink_duration", "head_std", "head_speed", "head_beat",
+    "psnr", "ssim", "lpips", "fid", "fvd", "identity", "identity_to_target", "jitter", "jitter_still", "flicker",
+    "change", "blink_rate", "blink_duration", "head_std", "head_speed", "head_beat",
 )  # fmt: skip
 _ALL = METRICS | {definition.name: definition for definition in _EXTRA}
 

@@ -46,20 +46,21 @@ def _error(row: ScoredRow) -> list[str]:
 
 def _numbers(book: ScoreBook, row: ScoredRow) -> Iterator[str]:
     for name, definition in book.table.items():
-        if name not in row.values:
-            continue
         own = row.values.get(TARGET_PREFIX + name)
+        if name not in row.values and own is None:
+            continue
         arrow = ARROWS[definition.better]
-        value = f"{number(row.values[name], definition)} {definition.unit}".strip()
+        known = name in row.values
+        value = f"{number(row.values[name], definition)} {definition.unit}".strip() if known else "not available"
         target = "" if own is None else f" (true video: {number(own, definition)})"
         yield f"{definition.title} {arrow}".strip() + f": {value}{target}"
 
 
 def _missing(book: ScoreBook, row: ScoredRow) -> Iterator[str]:
     reasons: dict[str, list[str]] = {}
-    for name, definition in book.table.items():
+    for name in book.unavailable():
         if name in row.missing and name not in row.values:
-            reasons.setdefault(row.missing[name], []).append(definition.title)
+            reasons.setdefault(row.missing[name], []).append(book.title(name))
     for reason, titles in reasons.items():
         said = reason if reason.startswith("not available") else f"not available: {reason}"
         yield f"{', '.join(titles)}: {said}"

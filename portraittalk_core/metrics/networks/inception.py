@@ -131,6 +131,8 @@ def _late(cin: int, pool: str) -> Mixed:
 class FidInception(nn.Module):
     """Pictures to the 2048 numbers before the classes."""
 
+    num_features = WIDTH
+
     def __init__(self) -> None:
         super().__init__()
         self.Conv2d_1a_3x3 = ConvUnit(3, 32, 3, 2)

@@ -3,7 +3,6 @@ import pytest
 import torch
 
 from portraittalk_core.errors import InputError
-from portraittalk_core.metrics.fid import FrameFeatures, fid
 from portraittalk_core.metrics.frechet import RunningGaussian, frechet_distance, gaussian_distance
 from portraittalk_core.metrics.fvd import ClipFeatures, fvd
 
@@ -74,26 +73,31 @@ def test_rejects():
         of(np.full((3, 2), np.nan))
 
 
+def test_distance_matches_torchmetrics():
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    class Given(torch.nn.Module):
+        """Pictures that are features already."""
+
+        num_features = 6
+
+        def forward(self, pictures):
+            return pictures.double()
+
+    a, b = random(6), random(7, count=31)
+    theirs = FrechetInceptionDistance(Given())
+    theirs.update(torch.from_numpy(a), real=False)
+    theirs.update(torch.from_numpy(b), real=True)
+    assert frechet_distance(of(a), of(b)) == pytest.approx(float(theirs.compute()), rel=1e-9)
+
+
 def picture(seed: int, side: int = 8) -> torch.Tensor:
     return torch.randint(0, 256, (side, side, 3), generator=torch.Generator().manual_seed(seed)).to(torch.uint8)
 
 
 def channel_means(batch: torch.Tensor) -> torch.Tensor:
-    """A stand-in for Inception or I3D: the mean of each channel."""
+    """A stand-in for I3D: the mean of each channel."""
     return batch.double().flatten(2).mean(2)
-
-
-def test_fid_is_of_all_frames_in_batches():
-    a, b = [picture(i) for i in range(11)], [picture(100 + i) for i in range(5)] + [picture(7, side=9)]
-    sets = []
-    for frames in (a, b):
-        features = FrameFeatures(channel_means, batch=4)
-        for frame in frames:
-            features.update(frame)
-        sets.append(features)
-    expected = [np.stack([frame.numpy().mean((0, 1)) for frame in frames]) for frames in (a, b)]
-    assert fid(*sets) == pytest.approx(frechet_distance(*map(of, expected)), rel=1e-9)
-    assert fid(sets[0], sets[0]) < 1e-6
 
 
 def test_fvd_is_of_whole_clips_that_do_not_overlap():
@@ -118,10 +122,7 @@ def test_fvd_gives_the_network_clips_of_its_size():
     np.testing.assert_allclose(seen[0][0, :, 4], -1, atol=1e-6)
 
 
-def test_fid_and_fvd_need_two_of_each():
-    features, clips = FrameFeatures(channel_means), ClipFeatures(channel_means)
-    features.update(picture(0))
-    with pytest.raises(InputError, match="FID of 1 and 1 pictures"):
-        fid(features, features)
+def test_fvd_needs_two_of_each():
+    clips = ClipFeatures(channel_means)
     with pytest.raises(InputError, match="FVD of 0 and 0 clips"):
         fvd(clips, clips)

@@ -1,9 +1,13 @@
 import math
+import sys
+import warnings
 
+import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
-from portraittalk_core.errors import InputError
+from portraittalk_core.errors import InputError, MissingDependency
 from portraittalk_core.metrics.psnr import psnr
 from portraittalk_core.metrics.ssim import ssim
 
@@ -47,24 +51,59 @@ def test_pictures_of_different_shapes_are_rejected():
         ssim(flat(0)[:8], flat(0)[:8])
 
 
-@pytest.mark.parametrize("size", [(11, 11), (60, 83), (74, 20), (75, 64), (200, 33)])  # about the strips' edges
-def test_ssim_matches_scikit_image(size):
-    from skimage.metrics import structural_similarity
+def ssim_by_formula(a: np.ndarray, b: np.ndarray, data_range: float) -> float:
+    """Wang et al. 2004, equation 13, of each channel; windows wholly inside; truncate · σ = 5 gives 11 taps."""
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
 
+    def mean(picture):
+        return gaussian_filter(picture, 1.5, truncate=5 / 1.5)[5:-5, 5:-5]
+
+    found = []
+    for x, y in zip(np.moveaxis(a, 2, 0), np.moveaxis(b, 2, 0), strict=True):
+        mx, my = mean(x), mean(y)
+        vx, vy, cov = mean((x - x.mean()) ** 2), mean((y - y.mean()) ** 2), mean((x - x.mean()) * (y - y.mean()))
+        dx, dy = mx - x.mean(), my - y.mean()
+        vx, vy, cov = vx - dx**2, vy - dy**2, cov - dx * dy
+        found.append((2 * mx * my + c1) * (2 * cov + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2)))
+    return float(np.mean(found))
+
+
+@pytest.mark.parametrize("size", [(11, 11), (60, 83), (137, 20), (138, 64), (139, 12), (300, 33)])  # strips' edges
+def test_psnr_and_ssim_of_bytes_match_their_formulas(size):
     random = torch.Generator().manual_seed(0)
     a = torch.randint(0, 256, (size[0] + 4, size[1] + 4, 3), generator=random).to(torch.uint8)
     a = torch.nn.functional.avg_pool2d(a.permute(2, 0, 1).float(), 5, 1).permute(1, 2, 0).to(torch.uint8)
     b = (a.float() * 0.8 + 20 * torch.randn(a.shape, generator=random)).clamp(0, 255).to(torch.uint8)
-    expected = structural_similarity(
-        a.double().numpy(),
-        b.double().numpy(),
-        data_range=255,
-        channel_axis=2,
-        gaussian_weights=True,
-        sigma=1.5,
-        use_sample_covariance=False,
-    )
-    assert ssim(a, b) == pytest.approx(expected, abs=1e-9)
+    x, y = (picture.numpy().astype(np.float64) for picture in (a, b))
+    assert ssim(a, b) == pytest.approx(ssim_by_formula(x, y, 255), abs=1e-9)
+    assert ssim(a.double() / 255, b.double() / 255, 1.0) == pytest.approx(ssim(a, b), abs=1e-9)
+    assert psnr(a, b) == pytest.approx(10 * math.log10(255**2 / np.mean((x - y) ** 2)), abs=1e-9)
+
+
+def test_float_pictures_count_in_doubles():
+    a = torch.rand(20, 20, 3, generator=torch.Generator().manual_seed(0))
+    b = a + 1e-6
+    error = np.mean((a.double().numpy() - b.double().numpy()) ** 2)
+    assert psnr(a, b, 1.0) == pytest.approx(-10 * math.log10(error), abs=1e-9)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # numpy's, of the division by zero
+        assert math.isinf(psnr(a, a, 1.0))
+
+
+def test_ssim_is_what_scikit_image_gives_of_the_whole_picture():
+    from skimage.metrics import structural_similarity
+
+    a, b = natural(2).repeat(5, 1, 1), natural(3).repeat(5, 1, 1)
+    options = {"data_range": 255, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    expected = structural_similarity(a.double().numpy(), b.double().numpy(), channel_axis=-1, **options)
+    assert ssim(a, b) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(("metric", "name"), [(psnr, "PSNR"), (ssim, "SSIM")])
+def test_without_scikit_image_it_is_told_how_to_get_it(metric, name, monkeypatch):
+    monkeypatch.setitem(sys.modules, "skimage.metrics", None)
+    with pytest.raises(MissingDependency, match=rf"{name} needs scikit-image \(pip install scikit-image\)"):
+        metric(flat(0.5), flat(0.6), 1.0)
 
 
 def natural(seed: int = 0) -> torch.Tensor:
@@ -98,7 +137,8 @@ def test_picture_metrics_are_symmetric_and_fall_with_noise_blur_and_shift(metric
 
 
 def test_psnr_and_ssim_match_torchmetrics():
-    image = pytest.importorskip("torchmetrics.functional.image", exc_type=Exception)
+    from torchmetrics.functional import image
+
     a, b = natural(2).double() / 255, natural(3).double() / 255
     x, y = (p.permute(2, 0, 1)[None] for p in (a, b))
     expected = float(image.peak_signal_noise_ratio(x, y, data_range=1.0))

@@ -7,8 +7,8 @@ from portraittalk_core.weights.metric_files import METRIC_KINDS
 
 
 def test_every_metric_of_the_suite_is_defined():
-    named = """psnr ssim lpips fid fvd m_lmd f_lmd lmd_atvg lmd_lip adfd lse_d lse_c av_offset identity jitter flicker
-        mouth_correlation blink_rate head_std clustering_strength"""
+    named = """psnr ssim lpips fid fvd m_lmd f_lmd lmd_atvg lmd_lip adfd lse_d lse_c av_offset identity
+        identity_to_target jitter flicker mouth_correlation blink_rate head_std clustering_strength"""
     assert set(named.split()) <= set(METRICS)
     assert set(VARIANTS) <= set(METRICS)
     for name, definition in METRICS.items():

@@ -1,4 +1,8 @@
+import csv
+import io
+import json
 import math
+import sys
 from dataclasses import replace
 from fractions import Fraction
 
@@ -8,16 +12,22 @@ import torch
 from skimage.metrics import structural_similarity
 from toy_puppet import BlockMesh
 
-from portraittalk_core.errors import InputError
+from portraittalk_core.errors import InputError, NoFaceError
 from portraittalk_core.face.geometry import mouth_open
 from portraittalk_core.face.mesh import track_faces
+from portraittalk_core.metrics.networks.syncnet import SyncNet
+from portraittalk_core.metrics.registry import FACE_ENCODER, METRICS, SYNCNET
 from portraittalk_core.pipelines.compare import CompareOptions, compare_clips
+from portraittalk_core.pipelines.report import ScoreBook, to_csv, to_json
+from portraittalk_core.pipelines.report_html import to_html
 from portraittalk_core.pipelines.score import PictureSource, score_tracks
 from portraittalk_core.pipelines.score_alone import score_alone
 from portraittalk_core.pipelines.score_clip import ScoredClip
 from portraittalk_core.pipelines.score_faces import level_per_frame
 from portraittalk_core.pipelines.score_likeness import Likeness
+from portraittalk_core.pipelines.score_networks import Networks
 from portraittalk_core.pipelines.score_row import ScoredRow
+from portraittalk_core.pipelines.score_text import table_text
 
 COUNT = 40
 OPENING = np.random.default_rng(5).integers(0, 90, 500)  # of the mouth, which never repeats itself
@@ -138,8 +148,7 @@ def test_noise_is_seen_by_pictures_and_shown_where_it_is_worst():
         )
         for a, b in zip(quiet[:2], true[:2], strict=True)
     ]
-    # scikit-image means over a border that the published definition leaves out
-    assert scores[0].curves["SSIM"][:2] == pytest.approx(expected, abs=5e-3)
+    assert scores[0].curves["SSIM"][:2] == pytest.approx(expected, abs=1e-5)  # five digits
 
 
 def test_a_leading_offset_is_told_and_taken_out_only_when_asked():
@@ -241,6 +250,87 @@ def test_identity_is_the_cosine_of_a_face_a_second():
     row = score_alone(clip(pictures()), mesh=SpeakingMesh(), likeness=likeness)
     assert len(seen) == 2  # 1.6 s
     assert row.values["identity"] == pytest.approx((1 + 1 / math.sqrt(2)) / 2)
+
+
+def test_identity_to_the_target_is_the_cosine_of_both_faces_a_second():
+    """The direction of a face's vector is its green; frames 0, 25 and 50 are looked at, the target has none at 25."""
+    made, true = pictures(60), pictures(60)
+    for frame, degrees in ((made[0], 0), (true[0], 60), (made[25], 0), (made[50], 10), (true[50], 100)):
+        frame[0, 0] = torch.tensor([1, degrees, 0])
+    seen = []
+
+    def describe(picture):
+        seen.append(picture.shape)
+        if picture[0, 0, 0] != 1:
+            raise NoFaceError("no face")
+        angle = math.radians(float(picture[0, 0, 1]))
+        return (3 + len(seen)) * torch.tensor([math.cos(angle), math.sin(angle)])
+
+    row = compare_clips(
+        clip(made), clip(true), CompareOptions(crop="face"), mesh=SpeakingMesh(), likeness=Likeness(describe)
+    )
+    assert len(seen) == 6 and set(seen) == {(96, 128, 3)}  # whole pictures, whatever PSNR sees
+    assert row.values["identity_to_target"] == pytest.approx((0.5 + 0.0) / 2, abs=1e-6)
+    assert row.missing["identity"] == "not available: needs the portrait"
+    drawn = row.curves["identity to target"]
+    assert drawn[0] == drawn[24] == pytest.approx(0.5, abs=1e-4)
+    assert drawn[25] is None and drawn[59] == pytest.approx(0, abs=1e-4)
+    (line,) = csv.DictReader(io.StringIO(to_csv(ScoreBook([row], {}))))
+    assert float(line["identity_to_target"]) == pytest.approx(0.25, abs=1e-6)
+    assert "identity_to_target" in json.loads(to_json(ScoreBook([row], {})))["rows"][0]["values"]
+    page = to_html(ScoreBook([row], {}))
+    assert page.count(METRICS["identity_to_target"].title) >= 3  # summary, chart, definition
+
+
+def test_identity_to_the_target_says_what_it_lacks():
+    row = compare(clip(pictures()), clip(pictures()))
+    assert row.missing["identity_to_target"] == f"not available: needs {FACE_ENCODER}"
+
+    def blind(_picture):
+        raise NoFaceError("no face")
+
+    row = compare_clips(clip(pictures()), clip(pictures()), mesh=SpeakingMesh(), likeness=Likeness(blind))
+    assert "no face in any pair" in row.missing["identity_to_target"]
+    assert "identity to target" not in row.curves
+
+
+def test_lse_of_the_target_stands_beside_the_generated_ones():
+    torch.manual_seed(0)
+    networks = Networks(syncnet=SyncNet().eval(), roles=frozenset([SYNCNET]))
+    short = {"frames": pictures(12), "sound": swelling(12)}
+    late = {"frames": pictures(12, start=3), "sound": swelling(12)}
+    calls = []
+    row = compare_clips(
+        clip(**late), clip(**short), mesh=SpeakingMesh(), networks=networks, on_progress=lambda *c: calls.append(c)
+    )
+    alone = [score_alone(clip(**c), mesh=SpeakingMesh(), networks=networks).values for c in (late, short)]
+    for name in ("lse_d", "lse_c", "av_offset"):
+        assert row.values[name] == pytest.approx(alone[0][name], rel=1e-6)
+        assert row.values[f"target:{name}"] == pytest.approx(alone[1][name], rel=1e-6)
+    assert row.values["lse_d"] != row.values["target:lse_d"]
+    assert calls[-1] == (60, 60)  # five passes of 12
+    silent = compare_clips(clip(late["frames"]), clip(**short), mesh=SpeakingMesh(), networks=networks)
+    assert "no sound track" in silent.missing["lse_d"] and "target:lse_d" in silent.values
+    assert "LSE-D ↓: not available (true video: " in table_text(ScoreBook([silent], {}))
+    other = compare_clips(clip(**late), clip(short["frames"]), mesh=SpeakingMesh(), networks=networks)
+    assert "lse_d" in other.values and "no sound track" in other.missing["target:lse_d"]
+    assert "LSE-D, the target&#x27;s own" in to_html(ScoreBook([other], {}))
+
+
+def test_what_neither_video_can_have_is_said_once():
+    row = compare(clip(pictures()), clip(pictures()))
+    assert "needs" in row.missing["lse_d"] and "target:lse_d" not in row.missing
+
+
+def test_without_scikit_image_the_rest_is_measured(monkeypatch):
+    monkeypatch.setitem(sys.modules, "skimage.metrics", None)
+    row = compare(clip(noisy(pictures(), 9)), clip(pictures()))
+    needs = "not available: needs scikit-image (pip install scikit-image)"
+    assert (row.missing["psnr"], row.missing["ssim"]) == (needs, needs)
+    assert not {"psnr", "ssim"} & row.values.keys()
+    assert row.values["adfd"] > 0.9 and row.values["flicker"] > 0
+    assert row.error is None and not {"PSNR", "SSIM"} & row.curves.keys()
+    assert {frame.why.split()[0] for frame in row.worst} <= {"mouth"}
 
 
 def test_level_per_frame_is_the_mean_over_its_time():

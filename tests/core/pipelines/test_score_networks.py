@@ -1,14 +1,18 @@
 import math
+import sys
 from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
+from scipy.linalg import sqrtm
 from toy_puppet import BlockMesh
 
+from portraittalk_core.metrics.lpips import Lpips, lpips
 from portraittalk_core.metrics.lse import lse
+from portraittalk_core.metrics.networks.alexnet import WIDTHS, AlexNetFeatures
 from portraittalk_core.metrics.networks.syncnet import SyncNet
-from portraittalk_core.metrics.registry import SYNCNET
+from portraittalk_core.metrics.registry import ALEXNET, I3D, INCEPTION, LPIPS_HEADS, SYNCNET
 from portraittalk_core.pipelines.score import PictureSource
 from portraittalk_core.pipelines.score_clip import ScoredClip, follow_clip
 from portraittalk_core.pipelines.score_networks import Networks, PictureJudges, sync_scores
@@ -39,6 +43,68 @@ def test_without_networks_it_is_told_what_they_need():
     assert all(reason.startswith("not available: needs ") for reason in missing.values())
     followed = follow_clip(clip().pictures, Fraction(25), BlockMesh())
     assert SYNCNET in sync_scores(clip(), followed, Networks(), iter)[1]["lse_d"]
+
+
+class Means(torch.nn.Module):
+    """Stands for Inception, and for I3D: means of the channels."""
+
+    num_features = 3
+
+    def forward(self, batch):
+        return batch.double().flatten(2).mean(2)
+
+
+@pytest.fixture
+def all_networks() -> Networks:
+    torch.manual_seed(0)
+    heads = [torch.rand(width) for width in WIDTHS]
+    roles = frozenset([ALEXNET, LPIPS_HEADS, INCEPTION, I3D])
+    return Networks(Lpips(AlexNetFeatures(), heads), Means(), Means(), roles=roles)
+
+
+def random_frames(seed: int, count: int, side: int = 64) -> torch.Tensor:
+    return torch.randint(0, 256, (count, side, side, 3), generator=torch.Generator().manual_seed(seed)).byte()
+
+
+def judged(networks: Networks, made: torch.Tensor, true: torch.Tensor):
+    judges = PictureJudges(networks)
+    for pair in zip(made, true, strict=True):
+        judges.update(*pair)
+    return judges.result()
+
+
+def test_networks_judge_every_frame(all_networks):
+    a, b = random_frames(1, 33), random_frames(2, 33)
+    values, missing = judged(all_networks, a, b)
+    assert not missing
+    expected = sum(lpips(*pair, all_networks.lpips) for pair in zip(a, b, strict=True)) / 33
+    assert values["lpips"] == pytest.approx(expected, rel=1e-6)
+    means = [part.numpy().mean((1, 2)) for part in (a, b)]
+    covariances = [np.cov(part.T) for part in means]
+    root = sqrtm(covariances[0] @ covariances[1]).real
+    fid = np.square(means[0].mean(0) - means[1].mean(0)).sum() + np.trace(sum(covariances) - 2 * root)
+    assert values["fid"] == pytest.approx(fid, rel=1e-6)
+    assert values["fvd"] > 0
+    same, _ = judged(all_networks, a, a)
+    assert same["lpips"] == 0
+    assert (same["fid"], same["fvd"]) == pytest.approx((0, 0), abs=1e-3)
+
+
+def test_too_few_or_too_small_frames_are_told_not_counted(all_networks):
+    values, missing = judged(all_networks, random_frames(3, 1, side=40), random_frames(4, 1, side=40))
+    assert not values
+    assert "too small for LPIPS" in missing["lpips"]
+    assert "FID of 1 and 1 pictures" in missing["fid"]
+    assert "FVD of 0 and 0 clips" in missing["fvd"]
+
+
+@pytest.mark.parametrize("absent", ["torchmetrics", "torchmetrics.image.fid"])  # not installed; cannot be opened
+def test_without_torchmetrics_fid_says_so_and_the_others_go_on(all_networks, absent, monkeypatch):
+    monkeypatch.setitem(sys.modules, absent, None)
+    monkeypatch.setitem(sys.modules, "torchmetrics.image.fid", None)
+    values, missing = judged(all_networks, random_frames(1, 32), random_frames(2, 32))
+    assert missing == {"fid": "not available: needs torchmetrics (pip install 'portraittalk[metrics]')"}
+    assert set(values) == {"lpips", "fvd"}
 
 
 def test_lse_is_that_of_the_crop_by_the_landmarks_box():

@@ -1,0 +1,14 @@
+"""The packages that some metrics are measured with, as reports name them, and which of them are here."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+SKIMAGE = "scikit-image (pip install scikit-image)"
+TORCHMETRICS = "torchmetrics (pip install 'portraittalk[metrics]')"
+_MODULES = {SKIMAGE: "skimage", TORCHMETRICS: "torchmetrics"}
+
+
+def found_packages() -> frozenset[str]:
+    """Those that are installed; none of them is imported for it, which takes seconds."""
+    return frozenset(role for role, module in _MODULES.items() if find_spec(module) is not None)
