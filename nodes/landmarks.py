@@ -7,7 +7,7 @@ import math
 from comfy_api.latest import io, ui
 
 from . import convert, paths
-from .progress import PREVIEW_PX, Progress, counted, face_mesh
+from .progress import PREVIEW_PX, Progress, counted, face_mesh, say
 from .sockets import FaceLandmarks, Landmarks, advanced, schema
 
 FILL = ["hold", "interpolate", "error"]
@@ -127,6 +127,7 @@ class SaveLandmarks(io.ComfyNode):
                 ),
             ],
             outputs=[io.String.Output("path", display_name="path", tooltip="Where the file is.")],
+            hidden=[io.Hidden.unique_id],
             is_output_node=True,
         )  # fmt: skip
 
@@ -139,6 +140,7 @@ class SaveLandmarks(io.ComfyNode):
         save_record(landmarks, path)
         where = f"{subfolder}/{name}" if subfolder else name
         text = f"{where}: {landmarks.seconds:.2f} s, {len(landmarks)} frames at {float(landmarks.fps):g} fps"
+        say(cls.hidden.unique_id, text)
         return io.NodeOutput(str(path), ui=ui.PreviewText(text))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io, ui
 
 from . import paths
+from .progress import say
 from .sockets import Style, advanced, schema
 
 NO_FILE = "none"
@@ -28,6 +29,7 @@ class SaveStyle(io.ComfyNode):
                 ),
             ],
             outputs=[io.String.Output("path", display_name="path", tooltip="Where the file is.")],
+            hidden=[io.Hidden.unique_id],
             is_output_node=True,
         )  # fmt: skip
 
@@ -39,8 +41,9 @@ class SaveStyle(io.ComfyNode):
 
         path, name, subfolder = paths.new_output(filename_prefix)
         save_record(style.style, path)
-        where = f"{subfolder}/{name}" if subfolder else name
-        return io.NodeOutput(str(path), ui=ui.PreviewText(f"{where}: {told(style.style)}"))
+        text = f"{subfolder}/{name}: {told(style.style)}" if subfolder else f"{name}: {told(style.style)}"
+        say(cls.hidden.unique_id, text)
+        return io.NodeOutput(str(path), ui=ui.PreviewText(text))
 
 
 class LoadStyle(io.ComfyNode):
