@@ -15,6 +15,7 @@ from .score import ADFDScore
 from .speech import AudioToLandmarks
 from .style import BlendStyles, StylePrior
 from .style_files import LoadStyle, SaveStyle
+from .vexpress import VExpressPortrait
 from .video import RenderPortrait
 
 NODES: list[type[io.ComfyNode]] = [
@@ -30,6 +31,7 @@ NODES: list[type[io.ComfyNode]] = [
     LoadIdentityAdapter,
     AnimateNetControl,
     IdentityNetSampler,
+    VExpressPortrait,
     StylePrior,
     BlendStyles,
     SaveStyle,

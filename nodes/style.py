@@ -9,6 +9,7 @@ from .sockets import Landmarks, Style, advanced, schema
 from .style_files import NO_FILE, attention_input, managed_attention, style_files
 
 OF_THE_REFERENCE = "of the reference"
+BY_ENCODER = "whisper-tiny"  # what an extractor hears by, if not by itself
 
 
 class StylePrior(io.ComfyNode):
@@ -56,10 +57,11 @@ class StylePrior(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, extractor=NO_FILE, style_attention=NO_FILE) -> bool | str:
+    def validate_inputs(cls, extractor=NO_FILE, style_attention=NO_FILE, encoder=NO_FILE) -> bool | str:
         """Accept files that appeared after the lists were made."""
         try:
             style_files(extractor, style_attention)
+            _encoder_path(encoder)
         except ValueError as error:
             return str(error)
         return True
@@ -136,15 +138,28 @@ def _advanced_inputs() -> list[io.Input]:
                 tooltip="Whose style, of several faces: 0 is the largest.",
             )
         ),
+        advanced(
+            io.Combo.Input(
+                "encoder", options=[NO_FILE, *paths.encoder_names()], default=NO_FILE, optional=True,
+                tooltip="Speech encoder for extractors that hear by one (Whisper tiny), from models/audio_encoders.",
+            )
+        ),
     ]  # fmt: skip
 
 
-def _watched(use, extractor, **given):
+def _encoder_path(name):
+    return None if name == NO_FILE else paths.encoder_path(name)
+
+
+def _watched(use, extractor, encoder=NO_FILE, **given):
     """The style of whatever reference is connected."""
     from ..portraittalk_core.pipelines.style import style_of
+    from ..portraittalk_core.speech.encoders import load_speech_encoder
     from ..portraittalk_core.style.extractor import load_extractor
     from .progress import Progress
     from .style_reference import reference_of
 
     opened = None if extractor is None else load_extractor(extractor)
-    return style_of(reference_of(opened is not None, **given), use, opened, on_progress=Progress())
+    path = _encoder_path(encoder) if opened is not None and opened.sizes.audio == BY_ENCODER else None
+    hears = None if path is None else load_speech_encoder(path)
+    return style_of(reference_of(opened is not None, **given), use, opened, hears, Progress())

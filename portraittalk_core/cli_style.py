@@ -14,6 +14,7 @@ from .errors import InputError
 if TYPE_CHECKING:
     from .diffusion.painter import StyleCues
     from .pipelines.style import StyleUse
+    from .speech.encoders import SpeechEncoder
     from .style.extractor import StyleExtractor
     from .style.prior import Style, StylePrior
     from .types import Manner
@@ -46,6 +47,7 @@ def add_style_command(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="OUT.safetensors", type=Path, required=True, help="style to write")
     parser.add_argument("--plot", metavar="OUT.png", type=Path, help="picture of it to write")
     parser.add_argument("--extractor", metavar="FILE", type=Path, help="of `portraittalk train style`; none is needed")
+    parser.add_argument("--encoder", metavar="FILE", type=Path, help="Whisper tiny, for an extractor that hears by it")
     parser.set_defaults(run=style)
 
 
@@ -57,7 +59,9 @@ def style(args: argparse.Namespace) -> None:
 
     if args.video is None and args.speech is None:
         raise InputError("a style needs a reference: give --video, or --speech with --extractor.")
-    given = [path for path in (args.video, args.speech, args.extractor) if path is not None]
+    if args.encoder is not None and args.extractor is None:
+        raise InputError("--encoder needs --extractor: without one a style is seen, not heard.")
+    given = [path for path in (args.video, args.speech, args.extractor, args.encoder) if path is not None]
     check_output(args.out, given, FILES)
     if args.plot is not None:
         check_output(args.plot, given, PICTURE_SUFFIXES)
@@ -149,7 +153,8 @@ def _seen(
     if video is None:
         from .media.audio import load_speech
 
-        return style_of(Reference(sounds=(load_speech(speech),), source=speech.name), use, extractor)
+        reference = Reference(sounds=(load_speech(speech),), source=speech.name)
+        return style_of(reference, use, extractor, _encoder(args))
     from .face.mesh import open_mesh
     from .media.audio import load_speech
     from .media.video import probe_video, read_pictures
@@ -162,7 +167,14 @@ def _seen(
         pieces = watch(pictures, probe.fps, total, mesh, which, video.name)
     sound = speech if speech is not None else video if extractor is not None and probe.has_sound else None
     sounds = () if sound is None else heard(load_speech(sound), pieces)
-    return style_of(Reference(tuple(track for _, track in pieces), sounds, video.name), use, extractor)
+    reference = Reference(tuple(track for _, track in pieces), sounds, video.name)
+    return style_of(reference, use, extractor, _encoder(args))
+
+
+def _encoder(args: argparse.Namespace | None) -> SpeechEncoder | None:
+    from .speech.encoders import load_speech_encoder
+
+    return None if args is None or args.encoder is None else load_speech_encoder(args.encoder)
 
 
 def _file_or_name(text: str) -> Path | str:

@@ -79,15 +79,13 @@ def talk_with_vexpress(
 
 
 def _painting(args: argparse.Namespace) -> VExpressOptions:
-    from .checks import check_choice
-    from .diffusion.samplers import SAMPLERS
     from .vexpress.pipeline import VExpressOptions
 
     return VExpressOptions(
         args.width,
         args.height,
         STEPS if args.steps is None else args.steps,
-        check_choice(args.sampler or SAMPLER, SAMPLERS, "--sampler"),
+        args.sampler or SAMPLER,
         args.seed,
         GUIDANCE if args.cfg is None else args.cfg,
         args.reference_weight,

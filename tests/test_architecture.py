@@ -32,7 +32,9 @@ BANNED_OF_OS = ("system", "popen", "exec", "spawn", "fork")
 # only inside the function that needs them
 HEAVY = {"mediapipe", "matplotlib", "skimage", "transformers", "rich", "diffusers", "accelerate", "onnxruntime"}
 HEAVY |= {"insightface", "ray"}
-COMFY_BINDINGS = {f"comfy_{name}.py" for name in ("unet", "painter", "control", "motion", "animate", "style")}
+COMFY_BINDINGS = {
+    f"comfy_{name}.py" for name in ("unet", "painter", "control", "motion", "animate", "style", "vexpress")
+}
 # what a node file may use of ComfyUI besides its node interface
 COMFY_USERS = {
     "folder_paths": {"paths.py"},

@@ -20,7 +20,7 @@ from ..checks import check_choice, check_range
 from ..diffusion.branches import Batch, Branches, bind
 from ..diffusion.checkpoint import load_sd15
 from ..diffusion.denoiser import Condition
-from ..diffusion.samplers import SamplerOptions, sample
+from ..diffusion.samplers import OWN_SCHEDULE, SAMPLERS, SCHEDULES, SamplerOptions, sample
 from ..diffusion.schedule import ZERO_SNR
 from ..diffusion.windowed import VideoOptions, WindowedDenoiser
 from ..diffusion.windows import static_windows
@@ -43,6 +43,7 @@ Progress = Callable[[int, int], None]
 FPS = Fraction(25)  # without a driving track
 OTHER_FAMILY = "whisper"  # its features are others, though some are as wide
 SPACING = "simple"  # the name here for timesteps that trail from the last, all noise, down
+KNOWN_SAMPLERS = tuple(name for name in SAMPLERS if SPACING in OWN_SCHEDULE.get(name, SCHEDULES))
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class VExpressOptions:
     width: int = 512  # pixels
     height: int = 512
     steps: int = 25
-    sampler: str = "ddim"  # one of `samplers.SAMPLERS`
+    sampler: str = "ddim"  # one of KNOWN_SAMPLERS
     seed: int = 0  # of the noise
     guidance: float = 3.5  # 1 asks once a step, for what is wanted alone
     reference_weight: float = 0.95  # 0 ignores the portrait's look .. 1
@@ -64,6 +65,7 @@ class VExpressOptions:
     def __post_init__(self) -> None:
         check_size(self.width, self.height)
         check_range(self.steps, 1, 1000, "steps")
+        check_choice(self.sampler, KNOWN_SAMPLERS, "sampler")
         check_range(self.seed, 0, 2**64 - 1, "seed")
         check_range(self.guidance, 1, 30, "guidance")
         check_range(self.reference_weight, 0, 2, "the reference's weight")

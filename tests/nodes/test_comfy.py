@@ -26,6 +26,7 @@ NODES = {
     "PortraitTalkLoadIdentityAdapter": "Load Identity Adapter",
     "PortraitTalkAnimateNetControl": "AnimateNet Control",
     "PortraitTalkIdentityNetSampler": "IdentityNet Sampler",
+    "PortraitTalkVExpress": "V-Express Portrait",
     "PortraitTalkStylePrior": "StylePrior",
     "PortraitTalkBlendStyles": "Blend Styles",
     "PortraitTalkSaveStyle": "Save Style",

@@ -30,6 +30,7 @@ NODES = (
     "PortraitTalkLoadIdentityAdapter",
     "PortraitTalkAnimateNetControl",
     "PortraitTalkIdentityNetSampler",
+    "PortraitTalkVExpress",
     "PortraitTalkStylePrior",
     "PortraitTalkBlendStyles",
     "PortraitTalkSaveStyle",
