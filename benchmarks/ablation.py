@@ -1,4 +1,4 @@
-"""What head placement and temporal attention are worth, on a drawn puppet: ``python -m benchmarks.ablation``.
+"""What head placement and temporal attention are worth, on a drawn puppet: ``python -m benchmarks ablation``.
 
 A tiny UNet learns the puppet and stays frozen. AnimateNet is trained as the paper does it, first frame by frame, then
 jointly with motion modules, in full, without temporal attention (the second stage goes on frame by frame) and without
@@ -25,6 +25,7 @@ import functools
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +40,7 @@ from portraittalk_core.metrics.psnr import psnr
 from portraittalk_core.threads import one_torch_thread
 from portraittalk_core.training.animate_config import AnimateTraining
 from portraittalk_core.training.animate_stage import AnimateParts, AnimateStage, JointStage, SpatialStage
+from portraittalk_core.training.frozen import Texts
 from portraittalk_core.training.identity_stage import FrozenParts
 from portraittalk_core.training.trainer import TrainerConfig, train_stage
 from portraittalk_core.training.video_data import ClipBatch, VideoClip, VideoData
@@ -48,6 +50,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 from toy_faces import FixedTexts, PatchCodec  # noqa: E402
 from toy_puppet import draw_puppet, landmarks, motion, puppet_clip  # noqa: E402
 
+PURPOSE = "what temporal attention and head placement are worth, on a drawn puppet: the paper's table 2"
 BETAS = "scaled_linear"
 WIDTHS, FRAMES, LENGTH, SIDE = (32, 64, 64, 64), 8, 24, 64
 NUM_CLIPS, NUM_HELD_OUT = 48, 6
@@ -82,36 +85,45 @@ class Row:
     flicker: float  # mean change from frame to frame, over the true one
 
 
-def toy_base(steps: int, seed: int) -> FrozenParts:
-    """A frozen UNet that can draw the puppet, somewhere, in some shirt."""
+def toy_base(
+    steps: int, seed: int, clips: Sequence[VideoClip] | None = None, texts: Texts | None = None
+) -> FrozenParts:
+    """A frozen UNet that can draw the puppet, somewhere, in some shirt, or in the one that a text tells.
+
+    Args:
+        steps: of its training.
+        seed: of all chance.
+        clips: to learn from; None are all of `training_clips`.
+        texts: makes tokens of their captions; None tells nothing.
+    """
     from diffusers import UNet2DConditionModel
 
     torch.manual_seed(seed)
     unet = UNet2DConditionModel(
         sample_size=8, block_out_channels=WIDTHS, cross_attention_dim=48, attention_head_dim=8, norm_num_groups=8
     )
-    codec, text = PatchCodec(), FixedTexts()
-    clean = torch.cat(
-        [codec.encode(torch.stack([clip.read(i) for i in range(LENGTH)])) for clip in training_clips(seed)]
-    )
+    codec, texts, clips = PatchCodec(), texts or FixedTexts(), clips or training_clips(seed)
+    clean = torch.cat([codec.encode(torch.stack([clip.read(i) for i in range(LENGTH)])) for clip in clips])
+    text = torch.cat([texts.tokens([clip.caption] * LENGTH) for clip in clips])
     schedule = (1 / (1 + schedule_sigmas(BETAS) ** 2)).float()
     draw = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(unet.parameters(), 2e-3)
     rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, max(steps, 2), pct_start=0.1)
     for _ in range(steps):
-        rows = clean[torch.randint(len(clean), (BASE_ROWS,), generator=draw)]
+        chosen = torch.randint(len(clean), (BASE_ROWS,), generator=draw)
+        rows = clean[chosen]
         levels = torch.randint(1000, (BASE_ROWS,), generator=draw)
         kept = schedule[levels].view(-1, 1, 1, 1)
         noise = torch.randn(rows.shape, generator=draw)
         noisy = kept.sqrt() * rows + (1 - kept).sqrt() * noise
-        errors = (unet(noisy, levels, text.tokens([""] * len(rows))).sample - noise).square().mean((1, 2, 3))
+        errors = (unet(noisy, levels, text[chosen]).sample - noise).square().mean((1, 2, 3))
         loss = (errors * (5 * (1 - kept) / kept).clamp(max=1).flatten()).mean()
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
         optimizer.step()
         rates.step()
-    return FrozenParts(unet.eval().requires_grad_(False), codec, text)
+    return FrozenParts(unet.eval().requires_grad_(False), codec, texts)
 
 
 def fresh_parts(unet: nn.Module, seed: int) -> AnimateParts:
@@ -123,15 +135,25 @@ def fresh_parts(unet: nn.Module, seed: int) -> AnimateParts:
     return AnimateParts(controlnet, new_animate_net(controlnet, seed))
 
 
-def first_stage(frozen: FrozenParts, placed: bool, plan: Plan, out: Path) -> AnimateParts:
+def first_stage(
+    frozen: FrozenParts, placed: bool, plan: Plan, out: Path, clips: Sequence[VideoClip] | None = None
+) -> AnimateParts:
     """AnimateNet after its first stage, frame by frame; variants that part only in the second stage share it."""
+    clips = clips or training_clips(plan.seed)
     config = _training(out, placed, plan, "spatial", plan.first_steps)
-    stage = SpatialStage(frozen, fresh_parts(frozen.unet, plan.seed), VideoData(training_clips(plan.seed), 1), config)
+    stage = SpatialStage(frozen, fresh_parts(frozen.unet, plan.seed), VideoData(clips, 1), config)
     _run(stage, out)
     return stage.parts
 
 
-def second_stage(frozen: FrozenParts, first: AnimateParts, variant: str, plan: Plan, out: Path) -> AnimateStage:
+def second_stage(
+    frozen: FrozenParts,
+    first: AnimateParts,
+    variant: str,
+    plan: Plan,
+    out: Path,
+    clips: Sequence[VideoClip] | None = None,
+) -> AnimateStage:
     """One variant after both stages: the second is joint, or goes on frame by frame where there is no motion."""
     temporal, parts = variant != WITHOUT_TEMPORAL, copy.deepcopy(first)
     config = _training(out, variant != WITHOUT_PLACEMENT, plan, "joint" if temporal else "spatial", plan.second_steps)
@@ -139,7 +161,8 @@ def second_stage(frozen: FrozenParts, first: AnimateParts, variant: str, plan: P
     if temporal:
         parts = dataclasses.replace(parts, motion=new_motion_modules(WIDTHS, betas=BETAS))
     kind = JointStage if temporal else SpatialStage
-    stage = kind(frozen, parts, VideoData(training_clips(plan.seed), config.clip_frames), config)
+    clips = clips or training_clips(plan.seed)
+    stage = kind(frozen, parts, VideoData(clips, config.clip_frames), config)
     _run(stage, out)
     return stage
 
@@ -278,13 +301,20 @@ def ablation(plan: Plan) -> list[Row]:
     return [*rows, score("(true frames)", true, clips, reader)]
 
 
-def main() -> int:
-    """Print the table; 1 if the order is not the paper's."""
-    parser = argparse.ArgumentParser("python -m benchmarks.ablation", description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare this benchmark's options."""
     for field in dataclasses.fields(Plan):
         kind = type(field.default)
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default, help="%(default)s")
-    plan, began = Plan(**vars(parser.parse_args())), time.monotonic()
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the table; 1 if the order is not the paper's."""
+    plan, began = (
+        Plan(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Plan)}),
+        time.monotonic(),
+    )
     rows = ablation(plan)
     print(f"{'':28}{'PSNR dB':>9}{'ADFD':>8}{'place':>8}{'motion':>8}{'flicker':>9}{'paper: PSNR, ADFD':>22}")
     for row in rows:
@@ -295,6 +325,14 @@ def main() -> int:
     print(f"{LENGTH - 1} frames of {NUM_HELD_OUT} held-out clips, seed {plan.seed}, {time.monotonic() - began:.0f} s.")
     print(f"The order {' > '.join(VARIANTS)} {'holds' if kept else 'does NOT hold'} in PSNR and ADFD.")
     return 0 if kept else 1
+
+
+def main() -> int:
+    """As a module of its own: ``python -m benchmarks.ablation``."""
+    parser = argparse.ArgumentParser("python -m benchmarks.ablation", description=__doc__)
+    add_arguments(parser)
+    args = parser.parse_args()
+    return args.run(args)
 
 
 if __name__ == "__main__":

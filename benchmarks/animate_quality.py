@@ -1,28 +1,32 @@
-"""What each acceleration does to the picture: a toy network that has learnt a drawn puppet, decoded frames, PSNR.
+"""What each acceleration does to the picture: PSNR of frames that a trained toy paints, by the library's own painter.
 
-Source of the toy: `benchmarks.ablation`. The unaccelerated run has 10 Euler steps from noise, no CFG, nothing kept.
+Clips that it has not learnt from are painted as `portraittalk talk` paints them, chunk after chunk; the first frame is
+given. Every run has the same seed; the run with another one tells how far two equally good videos lie apart.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import tempfile
-from contextlib import ExitStack
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from portraittalk_core.animate.hints import track_hints
-from portraittalk_core.animate.temporal import bind_motion
-from portraittalk_core.diffusion.animate_net import bind_animate, cues_of_track
-from portraittalk_core.diffusion.branches import Batch, bind
+from portraittalk_core.diffusion.animate_net import cues_of_track
+from portraittalk_core.diffusion.checkpoint import SD15
 from portraittalk_core.diffusion.control import ControlOptions, FrameControl
-from portraittalk_core.diffusion.denoiser import Condition, Denoiser
-from portraittalk_core.diffusion.samplers import SamplerOptions, sample
-from portraittalk_core.diffusion.schedule import MOTION
-from portraittalk_core.diffusion.text_keys import TextKeys
-from portraittalk_core.diffusion.windowed import VideoOptions, WindowedDenoiser
+from portraittalk_core.diffusion.denoiser import Condition
+from portraittalk_core.diffusion.painter import LATENT_SCALE, Animation, DiffusersPainter, FaceCues, PaintOptions
+from portraittalk_core.diffusion.samplers import SamplerOptions
+from portraittalk_core.diffusion.sites import SITES
+from portraittalk_core.diffusion.windowed import VideoOptions
+from portraittalk_core.diffusion.windows import chunks
+from portraittalk_core.identity.adapter import IdentityOptions, identity_branches
+from portraittalk_core.identity.decoupled_attention import IdentityBranch
+from portraittalk_core.layers.attention import AttentionCall
 from portraittalk_core.metrics.psnr import psnr
 from portraittalk_core.render.warp import PortraitRenderer
 from portraittalk_core.threads import one_torch_thread
@@ -30,68 +34,150 @@ from portraittalk_core.training.animate_stage import JointStage
 from portraittalk_core.training.video_data import VideoClip
 from portraittalk_core.types import Portrait
 
-from .ablation import FRAMES, PatchCodec, Plan, first_stage, puppet_clip, second_stage, toy_base
+from .ablation import FRAMES, LENGTH, SIDE, PatchCodec, Plan
 from .animate_core import NeverKept
+from .animate_toy import PLAN, held_out, trained_toy
+from .identity_network import random_adapter
 
-STEPS, NUM_CLIPS = 10, 6
+STEPS, FAST_STEPS, CFG, NUM_CLIPS, SEED = 10, 4, 2.0, 4, 7
+FACE_STRENGTH = 0.3  # of a face adapter with random weights, which only shows that what is kept is right
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One way to draw a clip."""
+    """One way to paint a clip."""
 
     steps: int = STEPS
+    cfg: float = CFG
+    sampler: str = "euler"
+    schedule: str = "normal"
     denoise: float = 1.0  # below 1 it starts from the warped first frame
     reuse_every: int = 1
-    kept: bool = True
+    kept: bool = True  # keys and values of text and face
+    face: bool = False
+    mode: str = "chunked"
+    seed: int = SEED
+    against: str = "unaccelerated"
 
 
+FACE = "unaccelerated, with a face"
 RUNS = {
     "unaccelerated": Run(kept=False),
-    "keys of text and face kept": Run(),
+    "keys of the text kept": Run(),
+    FACE: Run(kept=False, face=True, against=FACE),
+    "keys of text and face kept": Run(face=True, against=FACE),
     "ControlNet every 2nd step": Run(reuse_every=2),
-    "from the warp at denoise 0.5, half the steps": Run(STEPS // 2, 0.5),
-    "from noise, half the steps": Run(STEPS // 2),
+    f"from the warp at denoise 0.5, {STEPS // 2} steps": Run(STEPS // 2, denoise=0.5),
+    f"from noise, {STEPS // 2} steps": Run(STEPS // 2),
+    "no CFG": Run(cfg=1.0),
+    f"{FAST_STEPS} steps, no CFG": Run(FAST_STEPS, 1.0),
+    f"{FAST_STEPS} steps, no CFG, lcm without LCM weights": Run(FAST_STEPS, 1.0, "lcm", "sgm_uniform"),
+    f"{FAST_STEPS} steps, no CFG, from the warp at 0.5": Run(FAST_STEPS, 1.0, denoise=0.5),
+    "sliding windows": Run(mode="sliding"),
+    "another seed": Run(seed=SEED + 1),
 }
+WARP = "(the warp alone)"
+
+
+class PatchVae(nn.Module):
+    """The toy's codec in the shape of diffusers' VAE."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.codec, self.place = PatchCodec(), nn.Parameter(torch.zeros(()), requires_grad=False)
+
+    def encode(self, frames: Tensor) -> SimpleNamespace:
+        """Latents of frames in −1..1."""
+        return SimpleNamespace(latent_dist=SimpleNamespace(mean=self.codec.encode(frames) / LATENT_SCALE))
+
+    def decode(self, latents: Tensor) -> SimpleNamespace:
+        """Frames of latents."""
+        return SimpleNamespace(sample=self.codec.decode(latents * LATENT_SCALE))
+
+
+class NeverKeptFace:
+    """A face's attention that makes its keys and values anew at every step."""
+
+    def __init__(self, branch: IdentityBranch) -> None:
+        self.branch = branch
+
+    def __call__(self, queries: Tensor, call: AttentionCall) -> Tensor | None:
+        self.forget()
+        return self.branch(queries, call)
+
+    def forget(self) -> None:
+        """Drop what the branch keeps."""
+        self.branch.forget()
+
+
+def painter_of(stage: JointStage, clip: VideoClip, run: Run) -> DiffusersPainter:
+    """A painter as the command line makes it, of the toy's networks."""
+    frozen, parts = stage.frozen, stage.parts
+    sampling = SamplerOptions(run.sampler, run.schedule, run.steps, run.denoise, run.seed)
+    options = PaintOptions(sampling, video=VideoOptions(run.mode, FRAMES, 1 if run.mode == "chunked" else FRAMES // 2))
+    control = FrameControl(
+        parts.controlnet, track_hints(clip.track, "landmarks"), ControlOptions(reuse_every=run.reuse_every)
+    )
+    told = FaceCues(parts.net, cues_of_track(clip.track))
+    texts = [frozen.texts.tokens([said]) for said in (clip.caption, "")]
+    branches = {}
+    if run.face:
+        adapter = random_adapter(frozen.unet, texts[0].shape[2])
+        tokens = torch.randn(2, 4, texts[0].shape[2], generator=torch.Generator().manual_seed(1))
+        made = identity_branches(adapter, tokens, [s.adapter_key for s in SITES], IdentityOptions(FACE_STRENGTH))
+        branches = {index: [branch if run.kept else NeverKeptFace(branch)] for index, branch in made.items()}
+    sd15 = SD15(frozen.unet, PatchVae(), None)
+    painter = DiffusersPainter(
+        sd15, Condition(*texts, run.cfg), branches, options, Animation(control, parts.motion, told=told)
+    )
+    if not run.kept:
+        painter._texts = NeverKept()
+    return painter
+
+
+def warped(clip: VideoClip) -> Tensor:
+    """(T, 3, H, W) 0..1: the first frame, moved by the landmarks."""
+    picture = ((clip.read(0) + 1) * 127.5).round().byte().permute(1, 2, 0).contiguous()
+    track = clip.track.slice(0, LENGTH)
+    frames = torch.stack(list(PortraitRenderer(Portrait(picture, track.slice(0, 1))).render(track)))
+    return frames.permute(0, 3, 1, 2).float() / 255
 
 
 @torch.no_grad()
-def drawn(stage: JointStage, clip: VideoClip, run: Run) -> Tensor:
-    """Decoded frames (F, 3, H, W) in −1..1 of a clip whose first frame is given."""
-    parts, frozen, track = stage.parts, stage.frozen, clip.track.slice(0, FRAMES)
-    true = torch.stack([clip.read(i) for i in range(FRAMES)])
-    picture = ((true[0] + 1) * 127.5).round().byte().permute(1, 2, 0).contiguous()
-    warp = torch.stack(list(PortraitRenderer(Portrait(picture, track.slice(0, 1))).render(track)))
-    start = frozen.codec.encode(warp.permute(0, 3, 1, 2).float() / 127.5 - 1)
-    start = torch.cat([frozen.codec.encode(true[:1]), start[1:]])
-    noise = torch.randn(start.shape, generator=torch.Generator().manual_seed(7))
-    batch = Batch(texts=TextKeys() if run.kept else NeverKept())
-    control = FrameControl(
-        parts.controlnet, track_hints(track, "landmarks"), ControlOptions(reuse_every=run.reuse_every)
-    )
-    with ExitStack() as bound:
-        bound.enter_context(bind(frozen.unet, {}, batch))
-        bound.enter_context(bind_animate(parts.controlnet, parts.net, cues_of_track(track), lambda: control.frames))
-        bound.enter_context(bind(parts.controlnet, {}, batch))
-        bound.enter_context(bind_motion(frozen.unet, parts.motion, FRAMES))
-        inner = Denoiser(frozen.unet, batch, control, MOTION)
-        denoiser = WindowedDenoiser(inner, 0, VideoOptions(length=FRAMES, overlap=1), start[:1])
-        options = SamplerOptions(steps=run.steps, denoise=run.denoise, betas=MOTION)
-        begin = start if run.denoise < 1 else torch.cat([start[:1], torch.zeros_like(start[1:])])
-        made = sample(denoiser, begin, noise, Condition(frozen.texts.tokens([""])), options)
-    return frozen.codec.decode(made).clamp(-1, 1)[1:]
+def painted(stage: JointStage, clip: VideoClip, run: Run) -> Tensor:
+    """(T − 1, 3, H, W) −1..1 of a clip whose first frame is given."""
+    painter = painter_of(stage, clip, run)
+    begin = painter.encode(warped(clip)) if run.denoise < 1 else torch.zeros(LENGTH, 4, SIDE // 8, SIDE // 8)
+    finished = stage.frozen.codec.encode(clip.read(0)[None])
+    for chunk in chunks(LENGTH, painter.batch, painter.overlap):
+        first = max(chunk.frames.start + chunk.num_fixed, 1)
+        before = finished[chunk.frames.start : first]
+        made = painter.paint_latents(begin[first : chunk.frames.stop], None, first, before).latents
+        finished = torch.cat([finished, made])
+    return stage.frozen.codec.decode(finished).clamp(-1, 1)[1:]
 
 
-def measure(tiny: bool, seed: int = 0) -> dict:
-    """PSNR in dB of every run to the unaccelerated one and to the true frames (as the codec shows them)."""
-    plan = Plan(2, 2, 2, seed=seed) if tiny else Plan(seed=seed)
-    clips, codec = [puppet_clip(90_000 + number, FRAMES) for number in range(NUM_CLIPS)], PatchCodec()
-    true = [torch.stack([clip.read(i) for i in range(FRAMES)]) for clip in clips]
-    truth = torch.cat([codec.decode(codec.encode(one))[1:] for one in true]).clamp(-1, 1)
-    with one_torch_thread(), tempfile.TemporaryDirectory() as folder:
-        frozen = toy_base(plan.base_steps, seed)
-        first = first_stage(frozen, True, plan, Path(folder) / "first")
-        stage = second_stage(frozen, first, "full", plan, Path(folder) / "second")
-        found = {name: torch.cat([drawn(stage, clip, run) for clip in clips]) for name, run in RUNS.items()}
-    reference = found["unaccelerated"]
-    return {name: [float(psnr(one, reference, 2.0)), float(psnr(one, truth, 2.0))] for name, one in found.items()}
+def measure(tiny: bool, cache: Path, seed: int = 0) -> dict:
+    """Of every run: PSNR in dB to the one it is held against and to the true frames, and its time over that one's.
+
+    True frames are as the codec shows them. Time is the processor's own, of tiny networks; it is not SD1.5's.
+    """
+    plan = Plan(2, 2, 2, seed=seed) if tiny else dataclasses.replace(PLAN, seed=seed)
+    with one_torch_thread():
+        stage = trained_toy(plan, cache)
+        clips = [held_out(number, seed) for number in range(1 if tiny else NUM_CLIPS)]
+        found, took = {}, {}
+        for name, run in RUNS.items():
+            started = time.process_time()
+            found[name] = torch.cat([painted(stage, clip, run) for clip in clips])
+            took[name] = time.process_time() - started
+        codec = PatchCodec()
+        whole = [torch.stack([clip.read(i) for i in range(1, LENGTH)]) for clip in clips]
+        truth = torch.cat([codec.decode(codec.encode(one)).clamp(-1, 1) for one in whole])
+        found[WARP] = torch.cat([codec.decode(codec.encode(2 * warped(c)[1:] - 1)).clamp(-1, 1) for c in clips])
+    rows = {}
+    for name, frames in found.items():
+        against = RUNS[name].against if name in RUNS else "unaccelerated"
+        time_share = took[name] / took[against] if name in took else 0.0
+        rows[name] = [float(psnr(frames, found[against], 2.0)), float(psnr(frames, truth, 2.0)), time_share]
+    return rows

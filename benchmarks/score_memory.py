@@ -1,6 +1,6 @@
 """Peak memory of scoring clips of some lengths, made on the fly, each length in a process of its own.
 
-python -m benchmarks.score_memory 60 600
+python -m benchmarks score-memory 60 600
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from portraittalk_core.media.video import VideoWriter
 from portraittalk_core.pipelines.compare import compare_clips
 from portraittalk_core.types import Speech
 
+PURPOSE = "peak memory of scoring clips of some lengths, each in a process of its own"
 FPS, WIDTH, HEIGHT = Fraction(25), 160, 128
 
 
@@ -82,23 +83,23 @@ def _peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
 
 
-def main() -> None:
-    """Make the clips in this process and measure each length in another."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare this benchmark's options."""
     parser.add_argument("seconds", type=int, nargs="*", default=[60, 600], help="lengths to measure")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make the clips in this process and measure each length in another."""
     if args.measure:
         print(measure(args.measure))
-        return
+        return 0
     for seconds in args.seconds:
         with tempfile.TemporaryDirectory() as folder:
             for noise, name in enumerate(("true.mp4", "made.mp4")):
                 make_clip(Path(folder) / name, seconds, noise)
-            words = [sys.executable, "-m", "benchmarks.score_memory", "--measure", folder]
-            done = subprocess.run(words, capture_output=True, text=True, check=True)
+            words = [sys.executable, "-m", "benchmarks", "score-memory", "--measure", folder]
+            done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
             print(f"{seconds} s, {WIDTH}×{HEIGHT} at {float(FPS):g} fps, {done.stdout.strip()}", flush=True)
-
-
-if __name__ == "__main__":
-    main()
+    return 0
