@@ -69,9 +69,10 @@ def _rate(manifest: Path, out: Path, workers: int) -> float:
     import itertools
     import time
 
-    from portraittalk_core.pipelines.batch import BatchOptions, read_manifest, work_off
+    from portraittalk_core.pipelines.batch import BatchOptions, work_off
     from portraittalk_core.pipelines.batch_engines import RayWorkers
     from portraittalk_core.pipelines.batch_jobs import BatchSettings, JobRunner
+    from portraittalk_core.pipelines.batch_manifest import read_manifest
 
     out.mkdir()
     engine = RayWorkers(functools.partial(JobRunner, BatchSettings(out)), workers, None, out)

@@ -24,15 +24,20 @@ manifest.csv (paths count from its folder; options in columns of their names, or
   talk,anna,anna.jpg,hello.wav,lively,3
   talk,bert,bert.jpg,hello.wav,,
 or
-  job,out,generated,target,options
-  score,anna,made/anna.mp4,real/anna.mp4,"{""align"": true}"
+  job,out,portrait,speech,generated,target,options
+  talk,anna,anna.jpg,hello.wav,,,
+  score,anna_score,,,anna.mp4,real/anna.mp4,"{""align"": true}"
 
 Columns: job (talk or score), out (a file name; .mp4 or .json is added), portrait, speech, style (a name or a
 .safetensors file), generated, target (without it: what needs no ground truth), options, note (free text).
-DIR/batch.csv has one line for each item that ended: done, skipped (finished before), or failed and why. The same
-command makes only what is not finished. One worker runs in this process; more, or a cluster, need Ray (pip install
+A video that another line makes is named as it is there, or by its path in DIR; that line's job is done first. If it
+fails, the line that needs it is skipped and says so.
+
+DIR/batch.csv has one line for each item that ended: done, skipped (finished before), failed and why, or blocked (what
+it needs was not made). DIR/scores.html shows all scores, the worst first, with a page for each. The same command makes
+only what is not finished. One worker runs in this process; more, or a cluster, need Ray (pip install
 ray).
-exit codes: as always, and 3: some items failed, the others did not"""
+exit codes: as always, and 3: some items failed, or were skipped because of those; the others did not"""
 
 
 def add_batch(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
@@ -76,14 +81,19 @@ def batch(args: argparse.Namespace) -> int:
             print(f"finished items are kept in {args.out}; the same command goes on from there", file=sys.stderr)
             raise
     workers = "1 worker" if result.workers == 1 else f"{result.workers} workers"
+    blocked = f"{result.blocked} skipped (what they need was not made), " if result.blocked else ""
     print(
         f"{result.table}: {result.done} done, {result.skipped} skipped (finished before), {result.failed} failed, "
-        f"in {result.seconds:.1f} s with {workers}"
+        f"{blocked}in {result.seconds:.1f} s with {workers}"
     )
-    return EXIT_SOME_FAILED if result.failed else 0
+    if result.report:
+        print(result.report)
+    return EXIT_SOME_FAILED if result.failed or result.blocked else 0
 
 
 def _say_item(item: Item) -> None:
     outcome, tries = item.outcome, f" after {item.attempts} attempts" if item.attempts > 1 else ""
-    said = f"failed{tries}: {outcome.reason}" if outcome.reason else f"{outcome.status}, {outcome.seconds:.1f} s{tries}"
+    said = f"{outcome.status}, {outcome.seconds:.1f} s{tries}"
+    if outcome.reason:
+        said = f"{'skipped' if item.job.unmade else 'failed'}{tries}: {outcome.reason}"
     print(f"line {item.job.line}, {item.job.out or 'no name'}: {said}", file=sys.stderr)

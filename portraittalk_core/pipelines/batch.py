@@ -1,6 +1,7 @@
 """Many talk and score jobs of a manifest, on one worker or on many: what is finished is kept, what fails is told.
 
-Memory does not grow with the number of jobs: they are read one at a time, and what came of each goes to a table.
+Jobs that read what others make come after them. Memory does not grow with the number of jobs: they are read one at a
+time, and what came of each goes to a table.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from ..checks import check_range
 from ..errors import InputError
 from ..media.atomic import check_writable, explain_write_errors, whole_file
 from .batch_engines import Finished, InProcess, RayWorkers, Runner, Tick
-from .batch_jobs import DONE, FAILED, SKIPPED, BatchSettings, JobRunner, Outcome
-from .batch_manifest import BatchJob, check_manifest, read_manifest
+from .batch_jobs import BLOCKED, DONE, FAILED, SKIPPED, BatchSettings, JobRunner, Outcome
+from .batch_manifest import SCORE, BatchJob
+from .batch_plan import BatchPlan
+from .batch_report import BatchReport
 
 TABLE = "batch.csv"
 COLUMNS = ("line", "out", "job", "status", "seconds", "attempts", "reason")
@@ -63,9 +66,11 @@ class BatchResult:
     done: int
     skipped: int  # were finished before
     failed: int
+    blocked: int  # not tried, for what they need was not made
     workers: int
     seconds: float
     table: Path  # one line an item
+    report: Path | None  # page over all scores; None: there were none
 
 
 def run_batch(
@@ -98,26 +103,37 @@ def run_batch(
         OutputError: the output folder cannot be written to.
     """
     started, options = time.perf_counter(), options or BatchOptions()
-    total = check_manifest(manifest)
-    settings = replace(settings, folder=Path(settings.folder).resolve())
-    table, ended = _begin_table(settings.folder, manifest), Counter()
+    settings, ended = replace(settings, folder=Path(settings.folder).resolve()), Counter()
+    with BatchPlan(manifest, settings.folder) as plan:
+        table, report = _begin_table(settings.folder, manifest), BatchReport(settings.folder, Path(manifest).name)
 
-    def on_tick() -> None:
-        if on_progress:
-            on_progress(ended.total(), total)
+        def on_tick() -> None:
+            if on_progress:
+                on_progress(ended.total(), plan.total)
 
-    engine = _open_engine(make_runner or functools.partial(JobRunner, settings), options, settings.folder)
-    try:
-        for item in work_off(read_manifest(manifest), engine, options, on_tick):
-            ended[item.outcome.status] += 1
-            _add_line(table, item)
-            if on_item:
-                on_item(item)
-            on_tick()
-    finally:
-        engine.close()
-    counts = (ended[DONE], ended[SKIPPED], ended[FAILED])
-    return BatchResult(*counts, engine.workers, time.perf_counter() - started, table)
+        engine = _open_engine(make_runner or functools.partial(JobRunner, settings), options, settings.folder)
+        try:
+            for item in _work_off_plan(plan, engine, options, on_tick):
+                ended[item.outcome.status] += 1
+                _add_line(table, item)
+                if item.job.job == SCORE:
+                    report.add(item.job, item.outcome)
+                if on_item:
+                    on_item(item)
+                on_tick()
+        finally:
+            engine.close()
+    counts = (ended[DONE], ended[SKIPPED], ended[FAILED], ended[BLOCKED])
+    return BatchResult(*counts, engine.workers, time.perf_counter() - started, table, report.write())
+
+
+def _work_off_plan(plan: BatchPlan, engine: Engine, options: BatchOptions, on_tick: Tick) -> Iterator[Item]:
+    """Level by level: a job begins when all that make what it may read have ended."""
+    for level in range(plan.depth):
+        for item in work_off(plan.jobs(level), engine, options, on_tick):
+            if item.outcome.status in (FAILED, BLOCKED):
+                plan.was_not_made(item.job)
+            yield item
 
 
 def _open_engine(make_runner: Callable[[], Runner], options: BatchOptions, folder: Path) -> Engine:
@@ -135,7 +151,7 @@ def work_off(jobs: Iterator[BatchJob], engine: Engine, options: BatchOptions, on
     waiting: list[tuple[float, int, BatchJob, int]] = []  # due at, line, job, attempt
     while True:
         for job in _given_out(jobs, engine, waiting):
-            yield Item(job, Outcome(FAILED, reason=job.problem), 0)
+            yield Item(job, Outcome(FAILED if job.problem else BLOCKED, reason=job.problem or job.unmade), 0)
         if engine.free < engine.workers:
             for job, attempt, outcome in _ended(engine, on_tick):
                 if outcome.again and attempt <= options.retries:
@@ -162,7 +178,7 @@ def _given_out(
         job = next(jobs, None) if len(waiting) < MOST_WAITING else None
         if job is None:
             return
-        if job.problem:
+        if job.problem or job.unmade:
             yield job
         else:
             engine.give(job, 1)

@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 VERSION = 1  # of what a job means: counted up when results change, so that old ones are made anew
 FINISHED = "finished"  # folder within the output folder: what every result was made of
 DONE, SKIPPED, FAILED = "done", "skipped", "failed"
+BLOCKED = "blocked"  # what it needs was not made
 READ_BYTES = 2**22
 Progress = Callable[[int, int], None]
 
@@ -56,7 +57,7 @@ class BatchSettings:
 class Outcome:
     """How a job ended."""
 
-    status: str  # done, skipped or failed
+    status: str  # done, skipped (finished before), failed or blocked
     seconds: float = 0.0
     reason: str = ""  # of a failure, or where there is something to know
     again: bool = False  # the failure is not the user's mistake: it may be gone the next time

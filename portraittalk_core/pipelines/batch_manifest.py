@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import dataclasses
 import json
-import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +30,14 @@ SHOWN = 120  # letters of a first line that is told
 
 
 @dataclass(frozen=True)
+class Need:
+    """A file that another line may make."""
+
+    column: str  # in which it is named
+    name: str  # file name within the output folder
+
+
+@dataclass(frozen=True)
 class BatchJob:
     """One line of a manifest."""
 
@@ -42,37 +48,17 @@ class BatchJob:
     style: str | None = None  # a name
     options: Mapping[str, object] = field(default_factory=dict)
     problem: str | None = None  # why it cannot be done, known before any work
+    needs: tuple[Need, ...] = ()  # files that other lines make
+    unmade: str | None = None  # what of them was not made
 
 
-def check_manifest(path: Path) -> int:
-    """Look through a whole manifest before any work; the number of its jobs.
-
-    Raises:
-        InputError: it cannot be read, lacks a column, has one that is not known, two outputs of one name, or no job.
-    """
-    count = 0
-    # On disk once it is large, so that memory does not grow with the manifest.
-    with contextlib.closing(sqlite3.connect("")) as seen:
-        seen.execute("create table outs (name text primary key, line int)")
-        for job in read_manifest(path):
-            count += 1
-            if job.problem:
-                continue
-            name = job.out.casefold()  # two such names are one file on some systems
-            before = seen.execute("select line from outs where name = ?", (name,)).fetchone()
-            if before:
-                raise InputError(
-                    f"{path}: lines {before[0]} and {job.line} both have the output {job.out}; one would overwrite "
-                    "the other. Give each line an out name of its own."
-                )
-            seen.execute("insert into outs values (?, ?)", (name, job.line))
-    if not count:
-        raise InputError(f"{path} names no job below its first line.")
-    return count
-
-
-def read_manifest(path: Path) -> Iterator[BatchJob]:
+def read_manifest(path: Path, made_in: Path | None = None) -> Iterator[BatchJob]:
     """The jobs of a manifest, one at a time; paths count from its folder.
+
+    Args:
+        path: the manifest.
+        made_in: the output folder. Files in it, and bare names of files that are not beside the manifest, may be what
+            another line makes: they need not be there, and are told as what the job needs. None: all must be there.
 
     Columns: ``job`` (talk or score) and ``out``, a file name; for talk ``portrait``, ``speech`` and, if wanted,
     ``style`` (a name or a .safetensors file); for score ``generated`` and, if wanted, ``target`` (without it, what
@@ -80,7 +66,7 @@ def read_manifest(path: Path) -> Iterator[BatchJob]:
     object of the column ``options``; the column wins. ``note`` is free text.
 
     Raises:
-        InputError: as `check_manifest`, for the columns.
+        InputError: it cannot be read, lacks a column, or has one that is not known.
     """
     path = Path(path).resolve()
     for line, cells, too_many in _lines(path):
@@ -93,9 +79,9 @@ def read_manifest(path: Path) -> Iterator[BatchJob]:
         try:
             if too_many:
                 raise InputError("there are more cells than columns; put a cell that holds the delimiter into quotes")
-            job = _job(line, kind, cells, path.parent)
+            job = _job(line, kind, cells, path.parent, made_in)
         except InputError as error:
-            job = BatchJob(line, kind, cells["out"], problem=str(error))
+            job = BatchJob(line, kind, _told_out(kind, cells["out"]), problem=str(error))
         yield job
 
 
@@ -134,11 +120,12 @@ def _check_columns(path: Path, first: str, columns: list[str]) -> None:
         )
 
 
-def _job(line: int, kind: str, cells: dict[str, str], folder: Path) -> BatchJob:
+def _job(line: int, kind: str, cells: dict[str, str], folder: Path, made_in: Path | None) -> BatchJob:
     if kind not in SUFFIXES:
         raise InputError(f"the job must be talk or score, not {kind!r}")
     out = _out_file(kind, cells["out"])
     files = {name: folder / cells[name] for name in FILES[kind] if cells.get(name)}
+    needs = tuple(_needs(cells, files, made_in)) if made_in else ()
     lacks = [name for name in NEEDED[kind] if name not in files]
     if lacks:
         raise InputError(f"the {kind} job names no {' and no '.join(lacks)}")
@@ -147,10 +134,22 @@ def _job(line: int, kind: str, cells: dict[str, str], folder: Path) -> BatchJob:
         if Path(style).suffix != STYLE_FILE:
             raise InputError(f"the style {style} is no name and no {STYLE_FILE}; make one with `portraittalk style`")
         files["style"], style = folder / style, None
-    absent = [f"the {name} {path} does not exist" for name, path in files.items() if not path.is_file()]
+    there = {need.column for need in needs}
+    absent = [f"the {name} {path} does not exist" for name, path in files.items()
+              if name not in there and not path.is_file()]  # fmt: skip
     if absent:
         raise InputError("; ".join(absent))
-    return BatchJob(line, kind, out, files, style, _options(kind, cells))
+    return BatchJob(line, kind, out, files, style, _options(kind, cells), needs=needs)
+
+
+def _needs(cells: dict[str, str], files: dict[str, Path], made_in: Path) -> Iterator[Need]:
+    """What another line may make: a video of the output folder, or one that is named as that line names it."""
+    for column, path in files.items():
+        name = path.name if path.suffix else path.name + SUFFIXES[TALK][0]
+        bare = "/" not in cells[column] and "\\" not in cells[column]
+        may_be = (bare and not path.is_file()) or path.parent.resolve() == made_in
+        if may_be and Path(name).suffix.lower() in SUFFIXES[TALK]:
+            yield Need(column, name)
 
 
 def _out_file(kind: str, name: str) -> str:
@@ -158,6 +157,14 @@ def _out_file(kind: str, name: str) -> str:
         raise InputError(f"out must be a plain file name for the output folder, not {name!r}")
     known = SUFFIXES[kind]
     return name if Path(name).suffix.lower() in known else name + known[0]
+
+
+def _told_out(kind: str, name: str) -> str:
+    """The output of a line with a problem, as it stands if that is the problem."""
+    try:
+        return _out_file(kind, name) if kind in SUFFIXES else name
+    except InputError:
+        return name
 
 
 def _options(kind: str, cells: dict[str, str]) -> dict[str, object]:

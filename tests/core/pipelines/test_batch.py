@@ -1,4 +1,3 @@
-import csv
 import json
 import shutil
 import socket
@@ -8,34 +7,15 @@ from pathlib import Path
 
 import av
 import pytest
+from batch_stubs import Runner, manifest, run, table, talks
 from PIL import Image
 
 from portraittalk_core.errors import InputError, MissingDependency, OutputError
 from portraittalk_core.pipelines import batch_engines, batch_jobs
 from portraittalk_core.pipelines.batch import COLUMNS, BatchOptions, run_batch
 from portraittalk_core.pipelines.batch_jobs import BatchSettings, JobRunner, Outcome
-from portraittalk_core.pipelines.batch_manifest import check_manifest, read_manifest
-
-QUICK = BatchOptions(wait_s=0)
-
-
-class Runner:
-    """Ends jobs as it is told, by their out names; counts what it was given."""
-
-    def __init__(self, ends=()):
-        self.ends, self.given, self.closed = dict(ends), [], False
-
-    def run(self, job, on_progress=None):
-        self.given.append(job.out)
-        if on_progress:
-            on_progress(1, 2)
-        end = self.ends.get(job.out, Outcome("done", 0.5))
-        if isinstance(end, BaseException):
-            raise end
-        return end.pop(0) if isinstance(end, list) else end
-
-    def close(self):
-        self.closed = True
+from portraittalk_core.pipelines.batch_manifest import read_manifest
+from portraittalk_core.pipelines.batch_plan import BatchPlan
 
 
 @pytest.fixture
@@ -43,25 +23,6 @@ def folder(tmp_path):
     for name in ("me.png", "a.wav", "made.mp4", "true.mp4"):
         (tmp_path / name).write_bytes(name.encode())
     return tmp_path
-
-
-def manifest(folder: Path, *rows: str, columns: str = "job,out,portrait,speech") -> Path:
-    path = folder / "jobs.csv"
-    path.write_text("\n".join([columns, *rows]) + "\n", encoding="utf-8")
-    return path
-
-
-def talks(folder: Path, count: int) -> Path:
-    return manifest(folder, *(f"talk,v{k},me.png,a.wav" for k in range(count)))
-
-
-def run(path: Path, runner: Runner, options: BatchOptions = QUICK, **more):
-    return run_batch(path, BatchSettings(path.parent / "out"), options, make_runner=lambda: runner, **more)
-
-
-def table(folder: Path) -> list[dict[str, str]]:
-    with (folder / "out" / "batch.csv").open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def test_manifest_of_both_jobs_with_options_in_columns_and_json(folder):
@@ -91,15 +52,15 @@ def test_manifest_of_both_jobs_with_options_in_columns_and_json(folder):
 )
 def test_manifest_rejects_as_a_whole(folder, columns, rows, told):
     with pytest.raises(InputError, match=told):
-        check_manifest(manifest(folder, *rows, columns=columns))
+        BatchPlan(manifest(folder, *rows, columns=columns), folder / "out")
 
 
 def test_manifest_rejects_what_is_no_text(folder):
     with pytest.raises(InputError, match=r"gone\.csv cannot be read"):
-        check_manifest(folder / "gone.csv")
+        BatchPlan(folder / "gone.csv", folder / "out")
     (folder / "jobs.csv").write_bytes(b"\xff\xfe\x00job")
     with pytest.raises(InputError, match="UTF-8"):
-        check_manifest(folder / "jobs.csv")
+        BatchPlan(folder / "jobs.csv", folder / "out")
 
 
 @pytest.mark.parametrize(
@@ -301,38 +262,6 @@ def _half_a_second(path: Path) -> None:
         part.setparams(whole.getparams())
         whole.readframes(8000)
         part.writeframes(whole.readframes(8000))
-
-
-@pytest.mark.slow  # Ray and torch start anew in every worker
-def test_two_workers_of_ray_share_the_work_and_survive_a_death(folder):
-    pytest.importorskip("ray")
-    out = folder / "out"
-
-    class Remote:  # local to the function, so that it travels to the workers
-        def run(self, job, on_progress=None):
-            import os
-            import time
-            from pathlib import Path
-
-            from portraittalk_core.pipelines.batch_jobs import Outcome
-
-            note = Path(out) / f"{job.out}.pid"
-            if job.out == "v0.mp4" and not note.exists():
-                note.write_text("died")
-                (Path(out) / ".v0.0123abcd.part.mp4").write_text("half")
-                os._exit(1)
-            time.sleep(0.3)
-            return Outcome("done", reason=str(os.getpid()))
-
-        def close(self):
-            pass
-
-    result = run_batch(talks(folder, 6), BatchSettings(out), BatchOptions(workers=2, wait_s=0), make_runner=Remote)
-    assert (result.done, result.failed, result.workers) == (6, 0, 2)
-    rows = {row["out"]: row for row in table(folder)}
-    assert rows["v0.mp4"]["attempts"] == "2"
-    assert len({row["reason"] for row in rows.values()}) >= 2  # processes
-    assert not list(out.glob(".*.part*"))
 
 
 def test_no_cluster_at_an_address_is_told_at_once():

@@ -1,0 +1,53 @@
+"""A stub of what does the jobs of a batch; short ways to write manifests, work them off and read what came of it."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from portraittalk_core.pipelines.batch import BatchOptions, BatchResult, run_batch
+from portraittalk_core.pipelines.batch_jobs import BatchSettings, Outcome
+
+QUICK = BatchOptions(wait_s=0)
+
+
+class Runner:
+    """Ends jobs as it is told, by their out names; counts what it was given."""
+
+    def __init__(self, ends=()):
+        self.ends, self.given, self.closed = dict(ends), [], False
+
+    def run(self, job, on_progress=None):
+        self.given.append(job.out)
+        if on_progress:
+            on_progress(1, 2)
+        end = self.ends.get(job.out, Outcome("done", 0.5))
+        if isinstance(end, BaseException):
+            raise end
+        return end.pop(0) if isinstance(end, list) else end
+
+    def close(self):
+        self.closed = True
+
+
+def manifest(folder: Path, *rows: str, columns: str = "job,out,portrait,speech") -> Path:
+    """Write jobs.csv."""
+    path = folder / "jobs.csv"
+    path.write_text("\n".join([columns, *rows]) + "\n", encoding="utf-8")
+    return path
+
+
+def talks(folder: Path, count: int) -> Path:
+    """A manifest of so many talk jobs."""
+    return manifest(folder, *(f"talk,v{k},me.png,a.wav" for k in range(count)))
+
+
+def run(path: Path, runner: Runner | None, options: BatchOptions = QUICK, **more) -> BatchResult:
+    """Work a manifest off into the folder `out` beside it."""
+    return run_batch(path, BatchSettings(path.parent / "out"), options, **{"make_runner": lambda: runner, **more})
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    """The lines of what happened."""
+    with (folder / "out" / "batch.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
