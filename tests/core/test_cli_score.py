@@ -63,6 +63,28 @@ def test_one_pair_prints_its_numbers_and_writes_json(folders, capsys):
     assert 0 < read["adfd"] <= 1 and read["num_frames"] == COUNT and read["identity"] is None
 
 
+def test_face_models_alone_tell_whether_it_is_the_targets_face(tmp_path, write_video):
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from onnx_models import paint_disc, write_face_models
+
+    picture = paint_disc((320, 240, 220)).numpy()  # what those models take for a face
+    picture[10:60, 10:50] = (230, 10, 10)  # what the mesh does
+    other = picture.copy()
+    other[140:340, 300:420] //= 2
+    for name, frame in (("made", picture), ("true", picture), ("other", other)):
+        write_video([frame] * 4, f"{name}.mp4")
+    found = []
+    for made in ("made", "other"):
+        words = ["--generated", tmp_path / f"{made}.mp4", "--target", tmp_path / "true.mp4"]
+        words += ["--face-models", write_face_models(tmp_path / "insightface"), "--json", tmp_path / "flat.json"]
+        assert score(*words) == 0
+        found.append(json.loads((tmp_path / "flat.json").read_text()))
+    assert found[0]["identity_to_target"] == pytest.approx(1, abs=1e-6)
+    assert found[1]["identity_to_target"] < 0.99
+    assert found[0]["identity"] is None  # there is no portrait
+
+
 def test_folders_go_on_past_what_is_broken_and_say_so(folders, capsys):
     (folders / "made" / "cut.mp4").write_bytes(b"no video")
     (folders / "true" / "cut.mp4").write_bytes((folders / "true" / "a.mp4").read_bytes())

@@ -56,6 +56,7 @@ def graph(video: str, **changes) -> dict:
         "2": {"class_type": "PortraitTalkCompareVideos", "inputs": inputs},
         "7": {"class_type": "PreviewAny", "inputs": {"source": ["2", 0]}},
         "8": {"class_type": "PreviewImage", "inputs": {"images": ["2", 6]}},
+        "10": {"class_type": "PreviewAny", "inputs": {"source": ["2", 8]}},
     }
 
 
@@ -110,7 +111,10 @@ def test_frames_in_memory_score_as_the_file_they_come_from(comfy, video):
     by_itself = numbers(comfy, run, "3")
     assert by_itself["values"]["sound_mouth_correlation"] == pytest.approx(values["sound_mouth_correlation"], abs=0.05)
     assert by_itself["target"] is None
-    assert numbers(comfy, run, "2")["missing"]["identity"].startswith("not available: needs ")
+    lacking = numbers(comfy, run, "2")["missing"]
+    assert lacking["identity"].startswith("not available: needs ")
+    assert lacking["identity_to_target"].startswith("not available: needs the face encoder")
+    assert run.outputs["10"]["text"][0] == "0.0"
 
 
 def test_frames_without_sound_face_or_shape_are_told_of(comfy, video, tmp_path):
