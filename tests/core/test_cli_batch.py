@@ -47,6 +47,18 @@ def test_batch_says_what_happened_and_goes_on_the_next_time(jobs, tmp_path, caps
     assert statuses(tmp_path) == ["skipped", "failed", "skipped", "done"]
 
 
+def test_batch_says_what_was_skipped_for_lack_of_its_video_and_where_the_scores_are(jobs, tmp_path, capsys):
+    words = jobs()
+    rows = ["job,out,portrait,speech,generated", "score,s,,,b.mp4", "talk,b,me.png,a.wav,"]
+    (tmp_path / "jobs.csv").write_text("\n".join(rows))
+    assert cli.main(words) == 3
+    said = capsys.readouterr()
+    assert "0 done, 0 skipped (finished before), 1 failed, 1 skipped (what they need was not made)" in said.out
+    assert str(tmp_path / "out" / "scores.html") in said.out
+    assert "line 2, s.json: skipped: its video b.mp4 was not made (line 3 failed)" in said.err
+    assert statuses(tmp_path) == ["failed", "blocked"]
+
+
 def test_batch_stopped_keeps_what_is_finished(jobs, tmp_path, capsys):
     assert cli.main(jobs("a", "stop", "c")) == 130
     assert "the same command goes on from there" in capsys.readouterr().err
