@@ -160,8 +160,8 @@ class BatchReport:
         yield '<div class="tiles">'
         for word, count in self._ended.items():
             if count or word == "measured":
-                bad = ' class="bad" style="font-size:inherit"' if word != "measured" else ""
-                yield f'<div class="tile"><b><span{bad}>{count}</span></b><span>{word}</span></div>'
+                bad = ' class="bad"' if word != "measured" else ""
+                yield f'<div class="tile"><b{bad}>{count}</b><span>{word}</span></div>'
         yield "</div>"
         for group in self._groups:
             if group.num:
@@ -182,30 +182,31 @@ def _page(job: BatchJob) -> str:
 def _table(group: _Group) -> Iterator[str]:
     kind = "Videos on their own, without ground truth" if group.alone else "Generated videos against true ones"
     yield f"<h2>{kind}</h2>"
+    worst: dict[str, float] = {}
     if not group.columns:
         yield '<p class="soft">None of them could be measured.</p>'
     else:
+        worst = _worst_values(group)
         order = escape(_short(group, group.keys[0]))
         listed = f"; the {len(group.worst)} worst of {group.num}" if len(group.worst) < group.num else ""
-        yield f'<p class="soft">Worst first, by {order}{listed}. The worst of each column is marked. A name leads to '
-        yield "that item’s own page.</p>"
+        marked = " The worst of each column is marked." if worst else ""
+        yield f'<p class="soft">Worst first, by {order}{listed}.{marked} A name leads to that item’s own page.</p>'
     yield '<div class="card scroll"><table><thead><tr><th>item</th><th>line</th>'
     for key in group.columns:
         definition = group.table[key]
         unit = f'<br><span class="unit">{escape(definition.unit)}</span>' if definition.unit else ""
-        yield f'<th title="{escape(ARROW_TEXT.get(definition.better, ""))}">{escape(_short(group, key))} '
-        yield f"{ARROWS[definition.better]}{unit}</th>"
+        yield f'<th title="{escape(ARROW_TEXT.get(definition.better, ""))}">{escape(_short(group, key))}'
+        yield f"&nbsp;{ARROWS[definition.better]}{unit}</th>"
     yield "</tr></thead><tbody>"
     if group.columns:
         yield f'<tr class="mean"><td>mean ± std</td><td></td>{"".join(_mean_cells(group))}</tr>'
-    worst = _worst_values(group)
     for item in group.worst:
         yield from _row(group, item, worst)
     yield "</tbody></table></div>"
 
 
 def _row(group: _Group, item: Listed, worst: Mapping[str, float]) -> Iterator[str]:
-    name, note = escape(item.job.out or "no name"), ""
+    name, note = escape(Path(item.job.out).stem or "no name"), ""
     if item.has_page:
         name = f'<a href="{PAGES}/{quote(_page(item.job))}">{name}</a>'
     if item.problem:
