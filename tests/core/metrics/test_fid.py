@@ -97,6 +97,9 @@ def test_fid_grows_with_darkness():
 def test_fid_of_inceptions_2048_numbers_of_few_pictures():
     torch.manual_seed(0)
     network = FidInception().eval()
+    for part in network.modules():
+        if isinstance(part, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(part.weight)  # else nothing is left after so many layers
     made, true = pictures(6, 3, side=40), pictures(7, 4, side=40)
     with torch.no_grad():
         features = [network(torch.stack(f).permute(0, 3, 1, 2)) for f in (made, true)]
@@ -104,7 +107,8 @@ def test_fid_of_inceptions_2048_numbers_of_few_pictures():
     for gaussian, part in zip(gaussians, features, strict=True):
         gaussian.update(part)
     expected = frechet_distance(*gaussians)
-    assert fid(made, true, network) == pytest.approx(expected, rel=1e-3, abs=1e-5)
+    assert expected > 0.01
+    assert fid(made, true, network) == pytest.approx(expected, rel=1e-3)
 
 
 def test_fid_rejects():
