@@ -31,7 +31,7 @@ BANNED_CALLS = {"eval", "exec", "compile", "__import__", "breakpoint"}
 BANNED_OF_OS = ("system", "popen", "exec", "spawn", "fork")
 # only inside the function that needs them
 HEAVY = {"mediapipe", "matplotlib", "skimage", "transformers", "rich", "diffusers", "accelerate", "onnxruntime"}
-HEAVY |= {"insightface", "ray"}
+HEAVY |= {"insightface", "ray", "torchmetrics"}
 COMFY_BINDINGS = {
     f"comfy_{name}.py" for name in ("unet", "painter", "control", "motion", "animate", "style", "vexpress")
 }
