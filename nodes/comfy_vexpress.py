@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import comfy.model_management
@@ -15,6 +16,8 @@ from ..portraittalk_core.vexpress.load import load_vexpress
 from ..portraittalk_core.vexpress.pipeline import VExpressModels, VExpressOptions
 from ..portraittalk_core.vexpress.unet import VExpress
 from . import convert
+
+log = logging.getLogger(__name__)
 
 OUT_OF_MEMORY = comfy.model_management.OOM_EXCEPTION
 MEMORY = 0.01 * 1024**2  # bytes that a byte of SD1.5's latents asks for, as ComfyUI counts
@@ -91,6 +94,7 @@ def managed_networks(folder: Path, files: list[Path]) -> comfy.model_patcher.Mod
         patcher = comfy.model_patcher.ModelPatcher(VExpressNetworks(load_vexpress([folder], home, dtype)), device, home)
         patcher.add_callback(CallbacksMP.ON_DETACH, _forget)
         _kept[key] = patcher
+        log.info("V-Express's networks are read from %s, as %s.", folder, dtype)
     return _kept[key]
 
 

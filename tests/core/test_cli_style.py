@@ -3,13 +3,19 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from tiny_vexpress import write_wav2vec, write_whisper
 
 from portraittalk_core.cli import main
+from portraittalk_core.media.audio import load_speech
 from portraittalk_core.media.records import load_record, save_record
 from portraittalk_core.pipelines.style import named_style
+from portraittalk_core.speech.encoders import load_speech_encoder
+from portraittalk_core.style.extractor import StyleExtractor, load_extractor, new_extractor_net, save_extractor
+from portraittalk_core.style.features import audio_features
 from portraittalk_core.style.manner import measure_manner
 from portraittalk_core.style.prior import BlendedStyle, StylePrior
 from portraittalk_core.types import MANNER, LandmarkTrack
+from portraittalk_core.weights.style_files import ExtractorSizes
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 
@@ -90,3 +96,52 @@ def test_a_blend_over_time_and_a_missing_reference_are_told(portrait, tmp_path, 
     assert "changes over time" in capsys.readouterr().err
     assert main(["style", "--out", str(out)]) == 2
     assert "give --video" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def hearing(tmp_path_factory) -> Path:
+    """An extractor that hears by Whisper tiny, and speech encoders of it, of a wider one, and of another family."""
+    folder = tmp_path_factory.mktemp("hearing")
+    sizes = ExtractorSizes("whisper-tiny", audio_width=384, width=32, num_layers=1, num_heads=4, feed_forward=64)
+    save_extractor(StyleExtractor(new_extractor_net(sizes).eval(), torch.ones(32)), folder / "extractor.safetensors")
+    write_whisper(folder / "tiny.safetensors")
+    write_whisper(folder / "base.safetensors", width=512)
+    write_wav2vec(folder / "wave.safetensors")
+    return folder
+
+
+def heard(folder: Path, out: Path, *more: object) -> int:
+    words = ["style", "--speech", SAMPLES / "speech.wav", "--extractor", folder / "extractor.safetensors", "--out", out]
+    return main([str(word) for word in [*words, *more]])
+
+
+def test_a_voice_becomes_a_style_by_whisper(hearing, tmp_path, capsys):
+    out = tmp_path / "style.safetensors"
+    assert heard(hearing, out, "--encoder", hearing / "tiny.safetensors") == 0
+    made = load_record(StylePrior, out)
+    encoder = load_speech_encoder(hearing / "tiny.safetensors")
+    features = audio_features(load_speech(SAMPLES / "speech.wav"), encoder)
+    expected = load_extractor(hearing / "extractor.safetensors").prior(audio=features)
+    torch.testing.assert_close(made.mean, expected.mean)
+    assert made.space == expected.space
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], "hears by Whisper tiny"),
+        (["base"], "not by whisper-base (512 channels)"),
+        (["wave"], "not by wav2vec2-64"),
+        (["absent"], "there is no weight file"),
+    ],
+)
+def test_another_encoder_than_the_extractors_is_told(hearing, tmp_path, capsys, given, message):
+    more = [word for name in given for word in ("--encoder", hearing / f"{name}.safetensors")]
+    assert heard(hearing, tmp_path / "out.safetensors", *more) == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "out.safetensors").exists()
+
+
+def test_an_encoder_without_an_extractor_is_told(hearing, tmp_path, capsys):
+    words = ["style", "--speech", SAMPLES / "speech.wav", "--encoder", hearing / "tiny.safetensors", "--out"]
+    assert main([str(word) for word in [*words, tmp_path / "out.safetensors"]]) == 2
+    assert "--encoder needs --extractor" in capsys.readouterr().err

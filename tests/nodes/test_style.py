@@ -12,9 +12,13 @@ from full_size_files import CHECKPOINT
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from tiny_vexpress import write_wav2vec, write_whisper
 
 from portraittalk_core.diffusion.sites import SITES
-from portraittalk_core.style.extractor import StyleExtractor, new_extractor_net, save_extractor
+from portraittalk_core.media.audio import load_speech
+from portraittalk_core.speech.encoders import load_speech_encoder
+from portraittalk_core.style.extractor import StyleExtractor, load_extractor, new_extractor_net, save_extractor
+from portraittalk_core.style.features import audio_features
 from portraittalk_core.style.projection import new_style_attention, save_style_attention
 from portraittalk_core.types import MANNER
 from portraittalk_core.weights.style_attention_files import StyleSizes
@@ -28,6 +32,9 @@ MOTION = {"fps": FPS, "mouth_gain": 1.0, "head_motion": 1.0, "blink_rate": 15.0,
 MOTION |= {"silence_gate_db": -45.0, "smoothing": 0.3, "offset_ms": 0.0}
 USE = {"strength": 1.0, "noise": 0.1, "seed": 0}
 REFERENCE = "of the reference"
+HEARING, WHISPER, OTHER_WHISPER, WAVE = (
+    "hearing_extractor.safetensors", "tiny_whisper.safetensors", "small_whisper.safetensors", "tiny_wave.safetensors",
+)  # fmt: skip
 EXTRACTOR, TRAINED, UNTRAINED = "small_extractor.safetensors", "style_trained.safetensors", "style_new.safetensors"
 
 
@@ -222,6 +229,61 @@ def test_a_reference_gives_a_style_from_whatever_shows_it(comfy, kept, film, sty
     assert not any(name.startswith("manner.") for name in files["sound"])
 
 
+@pytest.fixture(scope="module")
+def whisper_files(comfy, style_files):
+    """An extractor that hears by Whisper tiny, and speech encoders: that one's width, a wider one, and wav2vec 2.0."""
+    sizes = ExtractorSizes("whisper-tiny", audio_width=384, width=32, num_layers=1, num_heads=4, feed_forward=64)
+    save_extractor(StyleExtractor(new_extractor_net(sizes).eval(), torch.ones(32)), style_files / HEARING)
+    folder = comfy.base / "models" / "audio_encoders"
+    folder.mkdir(exist_ok=True)
+    write_whisper(folder / WHISPER)
+    write_whisper(folder / OTHER_WHISPER, width=512)
+    write_wav2vec(folder / WAVE)
+    yield
+    for path in (style_files / HEARING, folder / WHISPER, folder / OTHER_WHISPER, folder / WAVE):
+        path.unlink()
+
+
+def test_a_style_is_heard_by_whisper(comfy, kept, whisper_files, reference_sound):
+    """As the core hears it; an extractor that hears by itself takes no notice of the encoder."""
+    graph = Graph()
+    sound, hearing = graph.add("LoadAudio", audio=reference_sound), {"extractor": HEARING, "encoder": WHISPER}
+    styles = {
+        "whisper": graph.style(audio=sound, **hearing),
+        "own": graph.style(audio=sound, extractor=EXTRACTOR),
+        "own_too": graph.style(audio=sound, extractor=EXTRACTOR, encoder=WHISPER),
+    }
+    files = {name: load_file(path) for name, path in kept(graph, styles).items()}
+    models = comfy.base / "models"
+    extractor = load_extractor(models / "portraittalk" / HEARING)
+    features = audio_features(
+        load_speech(comfy.base / "input" / reference_sound),
+        load_speech_encoder(models / "audio_encoders" / WHISPER),
+    )
+    expected = extractor.prior(audio=features)
+    torch.testing.assert_close(files["whisper"]["mean"], expected.mean, rtol=1e-3, atol=1e-3)
+    assert torch.equal(files["own"]["mean"], files["own_too"]["mean"])
+
+
+@pytest.mark.parametrize(
+    ("encoder", "words"),
+    [
+        ("none", "hears by Whisper tiny: put openai/whisper-tiny into models/audio_encoders and choose it"),
+        (OTHER_WHISPER, "styles are heard by Whisper tiny (384 channels), not by whisper-base (512 channels)"),
+        (WAVE, "styles are heard by Whisper tiny (384 channels), not by wav2vec2-64"),
+        ("absent.bin", "the speech encoder absent.bin is not in models/audio_encoders"),
+    ],
+)
+def test_another_encoder_than_the_extractors_is_told(
+    comfy, whisper_files, reference_sound, portrait_name, short_speech, encoder, words
+):
+    graph = Graph()
+    sound = graph.add("LoadAudio", audio=reference_sound)
+    style = graph.style(audio=sound, extractor=HEARING, encoder=encoder)
+    message = refusal(comfy, graph, style, portrait_name, short_speech)
+    assert words in message, message
+
+
 def test_a_reference_makes_a_portrait_speak_otherwise(talk, film):
     graph = Graph()
     clip = film(graph)
@@ -329,7 +391,7 @@ def test_a_bad_style_file_is_told(comfy, bad_files, portrait_name, short_speech,
 def test_the_lists_show_what_belongs_there(comfy, style_files):
     found = comfy.get_json("/object_info/PortraitTalkStylePrior")["PortraitTalkStylePrior"]["input"]["optional"]
     lists = {name: spec[1]["options"] if spec[0] == "COMBO" else spec[0] for name, spec in found.items()}
-    assert set(lists["extractor"]) == {"none", EXTRACTOR}
+    assert set(lists["extractor"]) - {HEARING} == {"none", EXTRACTOR}
     assert set(lists["style_attention"]) == {"none", TRAINED, UNTRAINED}
 
 

@@ -1,0 +1,177 @@
+"""V-Express Portrait inside a real ComfyUI, with tiny random weights in the public files' layouts."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+
+import av
+import numpy as np
+import pytest
+import torch
+from comfy_place import comfy_folder, comfy_python
+from PIL import Image
+from safetensors.torch import save_file
+from sd15_files import _weights, vae_shapes
+from tiny_vexpress import write_vexpress, write_wav2vec, write_whisper
+
+pytestmark = pytest.mark.comfy
+
+WHOLE, PARTIAL, ENCODER, WIDE, WHISPER = "tiny", "partial", "vx_wave.safetensors", "vx_wide.bin", "vx_whisper.bin"
+VAE, SIDE, FRAMES = "vx_vae.safetensors", 64, 13  # half a second at 25 fps
+NODE = "PortraitTalkVExpress"
+READ = "V-Express's networks are read"
+USE = {"seed": 0, "steps": 2, "cfg": 3.5, "reference_weight": 0.95, "audio_weight": 3.0, "window": 6, "overlap": 2}
+USE |= {"networks": WHOLE, "encoder": ENCODER, "width": SIDE, "height": SIDE, "keep_frames": "always"}
+MOTION = {"fps": 8.0, "mouth_gain": 1.0, "head_motion": 2.0, "blink_rate": 15.0, "seed": 0, "face_index": 0}
+MOTION |= {"silence_gate_db": -45.0, "smoothing": 0.3, "offset_ms": 0.0}
+
+
+@pytest.fixture(scope="module")
+def weights(comfy):
+    """Everything that the node needs, and some of what it must refuse."""
+    python = comfy_python(comfy_folder())
+    if subprocess.run([python, "-c", "import diffusers"], capture_output=True, check=False).returncode:
+        subprocess.run([python, "-m", "pip", "install", "-q", "diffusers"], check=True)
+    models = comfy.base / "models"
+    for folder in ("vexpress", "audio_encoders", "vae"):
+        (models / folder).mkdir(exist_ok=True)
+    whole = write_vexpress(models / "vexpress" / WHOLE)
+    shutil.copytree(whole, models / "vexpress" / PARTIAL)
+    (models / "vexpress" / PARTIAL / "v_kps_guider.bin").unlink()
+    files = [models / "audio_encoders" / name for name in (ENCODER, WIDE, WHISPER)]
+    write_wav2vec(files[0])
+    write_wav2vec(files[1], width=128)
+    write_whisper(files[2], width=64)
+    draw = torch.Generator().manual_seed(1)
+    vae = {name: _weights(name, shape, draw).half() for name, shape in vae_shapes(128)}
+    save_file(vae, models / "vae" / VAE)
+    yield
+    shutil.rmtree(models / "vexpress")
+    for path in (*files, models / "vae" / VAE):
+        path.unlink()
+
+
+@pytest.fixture
+def graph(portrait_name, short_speech):
+    """A prompt with the node and what it is connected to; changes go to the node."""
+
+    def make(**changes) -> dict:
+        given = {"portrait": ["1", 0], "audio": ["2", 0], "vae": ["3", 0], **USE, **changes}
+        return {
+            "1": {"class_type": "LoadImage", "inputs": {"image": portrait_name}},
+            "2": {"class_type": "LoadAudio", "inputs": {"audio": short_speech}},
+            "3": {"class_type": "VAELoader", "inputs": {"vae_name": VAE}},
+            "4": {"class_type": NODE, "inputs": given},
+            "5": {"class_type": "SaveVideo", "inputs": {
+                "video": ["4", 1], "filename_prefix": "vx", "format": "auto", "codec": "auto",
+            }},
+            "6": {"class_type": "SaveImage", "inputs": {"images": ["4", 0], "filename_prefix": "vx"}},
+        }  # fmt: skip
+
+    return make
+
+
+def done(comfy, prompt: dict):
+    run = comfy.run(prompt)
+    assert run.status == "success", (run.message, comfy.log.read_text()[-3000:])
+    return run
+
+
+def pictures(comfy, run) -> np.ndarray:
+    return np.stack([np.asarray(Image.open(comfy.output(shown))) for shown in run.outputs["6"]["images"]]).astype(int)
+
+
+def times_read(comfy) -> int:
+    return comfy.log.read_text().count(READ)
+
+
+def test_a_portrait_speaks_to_a_video(comfy, weights, graph):
+    run = done(comfy, graph())
+    with av.open(str(comfy.output(run.outputs["5"]["images"][0]))) as file:
+        stream = file.streams.video[0]
+        assert (stream.width, stream.height, stream.average_rate) == (SIDE, SIDE, 25)
+        assert sum(1 for _ in file.decode(video=0)) == FRAMES
+        assert file.streams.audio
+    shown = pictures(comfy, run)
+    assert shown.shape == (FRAMES, SIDE, SIDE, 3) and shown.std() > 1
+    steps = [(value, total) for node, value, total in run.progress if node == "4"]
+    assert len(steps) > 10 and steps[-1][0] == steps[-1][1] and run.previews > 0
+    few = done(comfy, graph(keep_frames="never"))
+    assert len(few.outputs["6"]["images"]) == 1
+
+
+def test_networks_are_read_once_until_they_are_to_be_freed(comfy, weights, graph):
+    done(comfy, graph(seed=10))
+    before = times_read(comfy)
+    done(comfy, graph(seed=11))
+    assert times_read(comfy) == before
+    comfy.post("/free", {"unload_models": True})
+    time.sleep(2)
+    done(comfy, graph(seed=12))
+    assert times_read(comfy) == before + 1
+
+
+def test_landmarks_move_the_head_and_set_the_rate(comfy, weights, graph):
+    prompt = graph(landmarks=["7", 0])
+    moving = {"portrait": ["1", 0], "audio": ["2", 0], **MOTION}
+    prompt["7"] = {"class_type": "PortraitTalkAudioToLandmarks", "inputs": moving}
+    moved = pictures(comfy, done(comfy, prompt))
+    assert len(moved) == 4  # half a second at 8 fps
+    prompt["4"]["inputs"]["head"] = "fix_face"
+    still = pictures(comfy, done(comfy, prompt))
+    assert np.abs(moved - still).mean() > 0.01  # two pixels of the head at this size; the same seed and networks
+
+
+def test_what_is_chosen_has_its_say(comfy, weights, graph):
+    plain = pictures(comfy, done(comfy, graph()))
+    for change in ({"seed": 5}, {"audio_weight": 0.0}, {"reference_weight": 0.0}, {"cfg": 1.0}):
+        assert np.abs(pictures(comfy, done(comfy, graph(**change))) - plain).mean() > 0.05, change
+
+
+def test_interrupt_stops_at_once_and_leaves_nothing(comfy, weights, graph):
+    before = comfy.temp_files()
+    run = comfy.run(graph(seed=77, steps=100), interrupt_at=("4", 20))
+    assert run.status == "interrupted" and run.after_interrupt_s < 10
+    assert comfy.temp_files() == before
+    done(comfy, graph(seed=78))
+
+
+BAD = {
+    "no weights": (
+        {"networks": "models/vexpress"},
+        "V-Express's weights are not in models/vexpress; get denoising_unet",
+    ),
+    "folder gone": ({"networks": "absent"}, "V-Express's weights are not in models/vexpress/absent"),
+    "outside": ({"networks": "../vae"}, "V-Express's weights are not in models/vexpress/../vae"),
+    "a part missing": ({"networks": PARTIAL}, "get v_kps_guider.bin from huggingface.co/tk93/V-Express"),
+    "no encoder": ({"encoder": "none"}, "put facebook/wav2vec2-base-960h into models/audio_encoders"),
+    "encoder gone": ({"encoder": "absent.bin"}, "the speech encoder absent.bin is not in models/audio_encoders"),
+    "another encoder": ({"encoder": WHISPER}, "V-Express hears by wav2vec 2.0 base, not by whisper"),
+    "a wider encoder": ({"encoder": WIDE}, "needs a speech encoder with 64 channels"),
+    "too long a window": ({"window": 32, "overlap": 31, "width": 65}, "width"),
+    "overlap": ({"window": 4, "overlap": 4}, "an overlap of 4 does not fit windows of 4"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_is_missing_is_told(comfy, weights, graph, case):
+    changes, words = BAD[case]
+    run = comfy.run(graph(**changes))
+    assert run.status == "error" and words in run.message, run.message
+
+
+def test_a_picture_without_a_face_is_told(comfy, weights, graph):
+    prompt = graph()
+    prompt["1"] = {
+        "class_type": "EmptyImage", "inputs": {"width": 256, "height": 256, "batch_size": 1, "color": 0x808080},
+    }  # fmt: skip
+    run = comfy.run(prompt)
+    assert run.status == "error" and "no face was found" in run.message
+
+
+def test_the_list_shows_folders_of_weights(comfy, weights):
+    found = comfy.get_json(f"/object_info/{NODE}")[NODE]["input"]["required"]["networks"]
+    options = found[0] if isinstance(found[0], list) else found[1]["options"]
+    assert options == ["models/vexpress", PARTIAL, WHOLE]
