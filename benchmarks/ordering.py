@@ -227,11 +227,13 @@ def growth_table(verdicts: Sequence[Verdict], clips: Sequence[Clip], damage: Dam
         cells = []
         for fault in FAULTS:
             means = growing_means(verdict.metric, clips, fault, damage.levels)[1:]
-            claimed = " (claimed)" if fault in verdict.claim.sees else ""
+            claimed = " *" if fault in verdict.claim.sees else ""
             word = "grows" if verdict.grows[fault] else "does not"
             cells.append(f"{' → '.join(map(_number, means))} {word}{claimed}")
         rows.append([_title(verdict.metric), *cells])
-    return Table("growing faults: is each worse than the one before, and the mildest than none?", header, rows)
+    return Table(
+        "growing faults: is each worse than the one before, and the mildest than none? (*: claimed)", header, rows
+    )
 
 
 def growing_means(metric: str, clips: Sequence[Clip], fault: str, levels: int) -> list[float]:

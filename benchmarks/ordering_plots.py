@@ -41,16 +41,10 @@ def save_order(verdicts: Sequence[Verdict], clips: Mapping[str, Clip], damage: D
             claimed = kind == ORIGINAL or kind in verdict.claim.sees
             look = {"color": COLOURS.get(kind, INK)} if claimed else {"mfc": "white", "mec": SOFT}
             axes.plot([x], [_finite(verdict.means[kind])], "o", ms=8, zorder=3, **look)
-        if math.isinf(verdict.means[ORIGINAL]):
-            axes.annotate("∞", (0, 1), xycoords=("data", "axes fraction"), va="top", ha="center", fontsize=13)
         _name(axes, verdict, not verdict.broken)
         axes.set_xticks(range(len(KINDS)), KINDS)
         axes.set_xlim(-0.4, len(KINDS) - 0.6)
-    told = (
-        f"crf {damage.crf[middle]}",
-        f"blur of {damage.sigma_px[middle]:g} px",
-        f"{damage.frames[middle]} frames late",
-    )
+    told = f"crf {damage.crf[middle]}, blur of {damage.sigma_px[middle]:g} px, {damage.frames[middle]} frames late"
     _head(
         figure,
         f"{counted(len(clips))}, each copy against its original: {told}",
@@ -73,6 +67,7 @@ def save_growth(verdicts: Sequence[Verdict], clips: Mapping[str, Clip], damage: 
             claimed = fault in verdict.claim.sees
             style = {"lw": 2, "marker": "o", "ms": 5} if claimed else {"lw": 1.2, "ls": ":", "marker": ".", "ms": 4}
             axes.plot(means, color=COLOURS[fault], label=fault, zorder=3 if claimed else 2, **style)
+        axes.set_xlim(-0.3, damage.levels + 0.3)
         _name(axes, verdict, all(verdict.grows[fault] for fault in verdict.claim.sees))
         axes.set_xticks(range(damage.levels + 1), STRENGTHS[: damage.levels + 1])
     from matplotlib.lines import Line2D
@@ -108,6 +103,8 @@ def _grid(count: int) -> tuple[Figure, list[Axes]]:
 def _name(axes: Axes, verdict: Verdict, holds: bool) -> None:
     """Metric, unit, which way is worse, whether its claim holds."""
     definition = TABLE[verdict.metric]
+    if math.isinf(verdict.means[ORIGINAL]):
+        axes.annotate("∞", (0, 1), xycoords=("data", "axes fraction"), va="top", ha="center", fontsize=13)
     title = definition.title.partition(" (")[0].replace(", free of resolution", "")
     unit = definition.unit.replace("inter-ocular distance", "eye distance")
     worse = "lower" if definition.better == "higher" else "higher"
