@@ -155,23 +155,33 @@ def test_the_whole_benchmark_on_a_drawn_face(clip, tmp_path, monkeypatch, capsys
     parser = argparse.ArgumentParser()
     ordering.add_arguments(parser)
     out = tmp_path / "out"
-    words = ["--clips", str(clip), "--seconds", "0.6", "--frames", "2", "--out", str(out)]
-    args = parser.parse_args(words)
-    assert args.run(args) in (0, 1)
+    args = parser.parse_args(["--clips", str(clip), "--seconds", "0.6", "--frames", "2", "--quick", "--out", str(out)])
+    args.run(args)
     said = capsys.readouterr().out
     assert "Mouth-opening correlation" in said and "not available: needs" in said
     told = json.loads((out / "ordering.json").read_text())
     verdicts = {verdict["metric"]: verdict for verdict in told["metrics"]}
     assert verdicts["psnr"]["means"]["original"] == "inf"
-    assert verdicts["mouth_correlation"]["grows"]["shifted"]
+    assert verdicts["mouth_correlation"]["means"]["original"] == pytest.approx(1)
+    assert verdicts["mouth_correlation"]["means"]["shifted"] < 0.95 and not verdicts["mouth_correlation"]["failed"]
     assert verdicts["ssim"]["claim"]["sees"] == ["re-encoded", "blurred"]
-    assert told["damage"]["frames"] == [1, 2, 4]
-    for name in ("ordering.png", "growing.png"):
-        assert (out / name).stat().st_size > 20_000
+    assert told["damage"] == {"crf": [30], "sigma_px": [2.0], "frames": [2]}
+    assert (out / "ordering.png").stat().st_size > 20_000
 
-    monkeypatch.setitem(CLAIMS, "psnr", CLAIMS["adfd"])  # both still hold: any damage is worse than none
-    monkeypatch.setattr(ordering, "judged", lambda *_: [judge("m_lmd", [rows("m_lmd", 1, encoded=(2,), blurred=(3,),
-                                                                               shifted=(0.5,))], 1)])  # fmt: skip
-    args = parser.parse_args([*words[:-2], "--quick"])
+    unseen = rows("m_lmd", 1, encoded=(2,), blurred=(3,), shifted=(0.5,))
+    monkeypatch.setattr(ordering, "judged", lambda *_: [judge("m_lmd", [unseen], 1)])
+    args.out = None
+    monkeypatch.setattr(ordering, "score_clips", lambda *_: [("face", unseen)])
     assert args.run(args) == 1
     assert "M-LMD fails in what it claims: shifted is not worse than original" in capsys.readouterr().out
+
+
+def test_growing_faults_are_told_and_drawn(tmp_path):
+    clips = {"a": rows("ssim", 1, encoded=(0.9, 0.8, 0.7), blurred=(0.85, 0.9, 0.6), shifted=(0.9, 0.8, 0.7))}
+    verdicts = ordering.judged(list(clips.values()), ordering.Damage())
+    table = ordering.growth_table(verdicts, list(clips.values()), ordering.Damage())
+    assert table.rows == [
+        ["SSIM", "0.900 → 0.800 → 0.700 grows *", "0.850 → 0.900 → 0.600 does not *", "0.900 → 0.800 → 0.700 grows"]
+    ]
+    ordering.save_growth(verdicts, clips, ordering.Damage(), tmp_path / "growing.png")
+    assert (tmp_path / "growing.png").stat().st_size > 5_000
