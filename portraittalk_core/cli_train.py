@@ -21,7 +21,8 @@ EXAMPLES = """examples:
   portraittalk train mouth --videos my_clips --out me.safetensors  (fits the network to the person in the videos)
   portraittalk talk --engine me.safetensors --portrait me.jpg --speech hello.wav --out hello.mp4
   portraittalk train identity --config identity.toml              (fine-tunes a face adapter for SD1.5, see README)
-  portraittalk train animatenet --config animatenet.toml          (landmark control and motion, see README)
+  portraittalk train animatenet --config animatenet.toml          (landmark control and motion; with identity = FILE
+                                                                   of a face adapter, who it is too; see README)
   portraittalk train style --config style.toml                    (what tells how someone speaks, see README)"""
 SUFFIXES = (".safetensors",)
 
@@ -83,6 +84,8 @@ def _train_animatenet(args: argparse.Namespace) -> None:
     config = load_animate_config(args.config)
     with progress_bar("training") as on_progress:
         made = train_animate(config, on_progress)
+    for name, reason in made.dropped:
+        print(f"left out {name}: {reason}")
     files = ", ".join(f"{name}: {path}" for name, path in made.files.items())
     print(f"After {made.training.steps} steps: {files}")
 

@@ -15,6 +15,8 @@ from .trainer import TrainerConfig
 
 STAGES = ("spatial", "joint")  # without temporal attention; then with it, everything together
 GIVEN = ("clean", "noised")
+DROPS = ("drop_image", "drop_text", "drop_both")
+OF_IDENTITY = ("identity", "face_models", "clip_vision", *DROPS)  # these act only with an identity
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,14 @@ class AnimateTraining:
     controlnet: Path | None = None  # to start from; None is a copy of the checkpoint's UNet ("spatial" only)
     animate_net: Path | None = None  # to start from; None is one that adds nothing yet
     motion: Path | None = None  # joint: motion modules to start from; None are new ones
+    # a face adapter for SD1.5, as IdentityNet's training writes it or any other: the UNet sees each clip's own face in
+    # it, as Eq. 2 has it; None trains with the plain UNet
+    identity: Path | None = None
+    face_models: Path | None = None  # with identity: folder with InsightFace's buffalo_l, for videos without embedding
+    clip_vision: Path | None = None  # with an identity of FaceID plus or IP-Adapter: CLIP-ViT-H's file
+    drop_image: float = 0.05  # with identity: share of clips that are shown without the face,
+    drop_text: float = 0.05  # … without the caption,
+    drop_both: float = 0.05  # … without either
     motion_version: str = "v3"  # of new ones
     # noise levels of new ones: as AnimateDiff's, so that every pack can use them; "scaled_linear": as the checkpoint's
     betas: str = "linear"
@@ -55,6 +65,10 @@ class AnimateTraining:
             raise InputError(f"an overlap of {self.overlap} does not fit clips of {self.frames} frames; take less.")
         check_range(self.given_share, 0, 1, "given_share")
         check_range(self.snr_limit, 0, 1e6, "snr_limit")
+        for name in DROPS:
+            check_range(getattr(self, name), 0, 1, name)
+        if sum(getattr(self, name) for name in DROPS) > 1:
+            raise InputError(f"{', '.join(DROPS)} are more than 1 together; lower them.")
         check_range(self.resolution, 64, 2048, "resolution")
         if self.resolution % 64:
             raise InputError(f"resolution must be a multiple of 64, not {self.resolution}.")

@@ -11,56 +11,32 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from ..animate.head_placement import place
 from ..animate.landmark_control import draw_condition
-from ..animate.temporal import (
-    MotionModules,
-    bind_motion,
-    load_motion_modules,
-    new_motion_modules,
-    save_motion_modules,
-)
-from ..diffusion.animate_net import (
-    AnimateNet,
-    AnimateOptions,
-    bind_animate,
-    load_animate_net,
-    new_animate_net,
-    save_animate_net,
-)
+from ..animate.temporal import bind_motion, save_motion_modules
+from ..diffusion.animate_net import AnimateOptions, bind_animate, save_animate_net
 from ..diffusion.checkpoint import load_sd15
-from ..diffusion.control import load_controlnet
 from ..diffusion.schedule import NUM_TIMESTEPS, schedule_of, schedule_sigmas
 from ..diffusion.text import find_tokenizer
 from ..errors import InputError
-from ..media.atomic import check_writable, explain_write_errors, whole_file
-from .animate_config import AnimateTraining
+from ..media.atomic import check_writable, explain_write_errors
+from .animate_config import OF_IDENTITY, AnimateTraining
+from .animate_faces import ClipFaces, read_faces
+from .animate_parts import AnimateParts, make_parts, save_controlnet
 from .frozen import ClipTexts, VaeCodec
-from .identity_stage import FrozenParts
+from .identity_stage import FrozenParts, dropped
 from .trainer import TrainingResult, train_stage
 from .video_data import ClipBatch, VideoData, read_videos
 
-if TYPE_CHECKING:
-    from diffusers import ControlNetModel
-
 CONTROL_NAME, NET_NAME, MOTION_NAME = (f"{name}.safetensors" for name in ("controlnet", "animate_net", "motion"))
-NO_EFFECT = ("out", "data", "tokenizer", "gradient_checkpointing", "trainer")  # on what is learnt
+# on what is learnt, besides what of them shows in the data
+NO_EFFECT = ("out", "data", "tokenizer", "gradient_checkpointing", "trainer", "face_models", "clip_vision")
 SAMPLE_STEPS, SHOWN_FRAMES = 20, 4
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class AnimateParts:
-    """What learns."""
-
-    controlnet: ControlNetModel
-    net: AnimateNet
-    motion: MotionModules | None = None  # of the joint stage
 
 
 @dataclass
@@ -80,15 +56,23 @@ class AnimateStage:
         parts: what learns.
         data: whom to learn from; clips of `config.clip_frames`.
         config: how.
+        faces: of the data's videos, for the frozen UNet to look at; None for the plain UNet.
 
     Raises:
         InputError: the data's clips have another length, or networks do not fit each other.
     """
 
-    def __init__(self, frozen: FrozenParts, parts: AnimateParts, data: VideoData, config: AnimateTraining) -> None:
+    def __init__(
+        self,
+        frozen: FrozenParts,
+        parts: AnimateParts,
+        data: VideoData,
+        config: AnimateTraining,
+        faces: ClipFaces | None = None,
+    ) -> None:
         if data.num_frames != config.clip_frames:
             raise InputError(f"the data has clips of {data.num_frames} frames, this stage {config.clip_frames}.")
-        self.frozen, self.parts, self.data, self.config = frozen, parts, data, config
+        self.frozen, self.parts, self.data, self.config, self.faces = frozen, parts, data, config, faces
         frozen.unet.eval().requires_grad_(False)
         parts.controlnet.float().requires_grad_(config.train_controlnet)
         parts.net.float().requires_grad_(True)
@@ -101,7 +85,7 @@ class AnimateStage:
         self._open = contextlib.ExitStack()
 
     def __enter__(self) -> AnimateStage:
-        """Let AnimateNet act on its ControlNet."""
+        """Let AnimateNet act on its ControlNet, and faces on the UNet."""
         options = AnimateOptions(placement=1.0 if self.config.head_placement else 0.0)
         bound = bind_animate(
             self.parts.controlnet,
@@ -111,6 +95,8 @@ class AnimateStage:
             options,
         )
         self._open.enter_context(bound)
+        if self.faces is not None:
+            self._open.enter_context(self.faces.bound(self.frozen.unet))
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -132,9 +118,11 @@ class AnimateStage:
 
     def settings(self) -> dict[str, object]:
         """Everything that what is learnt depends on, besides the trainer's own."""
-        kept = {f.name: getattr(self.config, f.name) for f in dataclasses.fields(self.config)}
-        named = {name: _file_mark(v) if isinstance(v, Path) else v for name, v in kept.items() if name not in NO_EFFECT}
-        return {**named, "data": self.data.fingerprint()}
+        unused = NO_EFFECT if self.faces is not None else (*NO_EFFECT, *OF_IDENTITY)
+        kept = {f.name: getattr(self.config, f.name) for f in dataclasses.fields(self.config) if f.name not in unused}
+        named = {name: _file_mark(value) if isinstance(value, Path) else value for name, value in kept.items()}
+        faces = {} if self.faces is None else {"faces": self.faces.fingerprint()}
+        return {**named, "data": self.data.fingerprint(), **faces}
 
     def place(self, device: torch.device, dtype: torch.dtype) -> None:
         """Move to a device; what is frozen also to a type."""
@@ -145,6 +133,8 @@ class AnimateStage:
         for net in (self.parts.controlnet, self.parts.net, self.parts.motion):
             if net is not None:
                 nn.Module.to(net, device)
+        if self.faces is not None:
+            self.faces.place(device, dtype)
         self._alpha_bars = self._alpha_bars.to(device)
 
     def batch(self, step: int, part: int) -> ClipBatch:
@@ -160,7 +150,8 @@ class AnimateStage:
         levels = torch.randint(NUM_TIMESTEPS, (size,), generator=generator).repeat_interleave(length)
         noise = torch.randn(clean.shape, generator=generator).to(self._device)
         given = self.given(size, length, generator).flatten().to(self._device)
-        text = self.frozen.texts.tokens([c for c in batch.captions for _ in range(length)])
+        no_face, captions = self._shown(batch, generator)
+        text = self.frozen.texts.tokens([c for c in captions for _ in range(length)])
         levels = levels.to(self._device)
         alpha_bars = self._alpha_bars[levels]
         kept = alpha_bars.sqrt().view(-1, 1, 1, 1)
@@ -171,7 +162,22 @@ class AnimateStage:
         if self.config.snr_limit:
             errors = errors * (self.config.snr_limit * (1 - alpha_bars) / alpha_bars).clamp(max=1)
         loss = errors[~given].mean()
-        return loss, {"given": float(given.float().mean())}
+        told = {} if self.faces is None else {"no_face": float(no_face.float().mean())}
+        return loss, {"given": float(given.float().mean()), **told}
+
+    def _shown(self, batch: ClipBatch, generator: torch.Generator | None = None) -> tuple[Tensor, Sequence[str]]:
+        """Let the UNet look at the clips' faces; which (B,) are hidden, and captions, of which some are left out too.
+
+        Without a generator, nothing is left out; without faces, nothing is drawn from it.
+        """
+        size, length = batch.frames.shape[:2]
+        nothing = torch.zeros(size, dtype=torch.bool)
+        if self.faces is None:
+            return nothing, batch.captions
+        chance = None if generator is None else torch.rand(size, generator=generator)
+        no_face, no_text = (nothing, nothing) if chance is None else dropped(chance, self.config)
+        self.faces.show(batch.videos, length, no_face)
+        return no_face, ["" if drop else said for said, drop in zip(batch.captions, no_text.tolist(), strict=True)]
 
     def given(self, size: int, length: int, generator: torch.Generator) -> Tensor:
         """(B, F) bool: which frames are given as if made already; none, frame by frame."""
@@ -224,6 +230,7 @@ class AnimateStage:
         sigmas = [*self._sigmas[timesteps].tolist(), 0.0]
         text = self.frozen.texts.tokens([c for c in batch.captions for _ in range(length)])
         self._cues = self.cues(batch)
+        self._shown(batch)
         x = known + noise * (1 + sigmas[0] ** 2) ** 0.5
         for timestep, sigma, following in zip(timesteps.tolist(), sigmas[:-1], sigmas[1:], strict=True):
             levels = torch.full((len(x),), timestep, device=self._device)
@@ -283,10 +290,17 @@ class JointStage(AnimateStage):
         InputError: no motion modules, or too few positions in them.
     """
 
-    def __init__(self, frozen: FrozenParts, parts: AnimateParts, data: VideoData, config: AnimateTraining) -> None:
+    def __init__(
+        self,
+        frozen: FrozenParts,
+        parts: AnimateParts,
+        data: VideoData,
+        config: AnimateTraining,
+        faces: ClipFaces | None = None,
+    ) -> None:
         if parts.motion is None:
             raise InputError("the joint stage trains motion modules too; give some, or make new ones.")
-        super().__init__(frozen, parts, data, config)
+        super().__init__(frozen, parts, data, config, faces)
         parts.motion.float().requires_grad_(True)
 
     def __enter__(self) -> JointStage:
@@ -309,6 +323,7 @@ class AnimateResult:
 
     files: Mapping[str, Path]  # averaged weights: controlnet, animate_net, and motion of the joint stage
     training: TrainingResult
+    dropped: tuple[tuple[str, str], ...] = ()  # name of a video whose face was not found, and reason
 
 
 def train_animate(config: AnimateTraining, on_progress: Progress | None = None) -> AnimateResult:
@@ -320,7 +335,7 @@ def train_animate(config: AnimateTraining, on_progress: Progress | None = None) 
 
     Raises:
         InputError: the data or a weight file cannot be used, or `config.out` holds another run.
-        MissingDependency: diffusers or accelerate is absent.
+        MissingDependency: diffusers, accelerate or face models are absent.
         OutputError: `config.out` cannot be written.
     """
     with explain_write_errors(config.out):
@@ -330,58 +345,17 @@ def train_animate(config: AnimateTraining, on_progress: Progress | None = None) 
     lacks = [name for name in ("vae", "text_encoder") if getattr(base, name) is None]
     if lacks:
         raise InputError(f"{config.checkpoint.name} lacks {' and '.join(lacks)}; give a complete SD1.5 checkpoint.")
-    data = read_videos(config.data, config.clip_frames)
+    tell = on_progress or (lambda *_: None)
+    videos = read_videos(config.data, config.clip_frames)
+    data, faces, left_out = read_faces(videos, config, lambda: tell(0, config.trainer.steps))
     tokenizer = find_tokenizer(config.tokenizer) if any(video.caption for video in data.videos) else None
     frozen = FrozenParts(base.unet, VaeCodec(base.vae), ClipTexts(base.text_encoder, tokenizer))
     kind = JointStage if config.stage == "joint" else SpatialStage
-    with kind(frozen, make_parts(base.unet, config), data, config) as stage:
+    with kind(frozen, make_parts(base.unet, config), data, config, faces) as stage:
         training = train_stage(stage, config.trainer, config.out, on_progress)
         card = {"steps": str(training.steps), "settings_sha256": training.settings_hash, "weights": "ema"}
         files = stage.export(training.averages, config.out, card)
-    return AnimateResult(files, training)
-
-
-def make_parts(unet: nn.Module, config: AnimateTraining) -> AnimateParts:
-    """The networks that a stage starts from: files where given, else new ones for a UNet.
-
-    Raises:
-        InputError: the joint stage without a ControlNet, or files that do not fit.
-    """
-    if config.stage == "joint" and (config.controlnet is None or config.animate_net is None):
-        raise InputError(
-            "the joint stage goes on from the first one: give its controlnet and animate_net, the files that "
-            "stage = 'spatial' has made."
-        )
-    if config.controlnet is not None:
-        controlnet = load_controlnet(config.controlnet)
-    else:
-        from diffusers import ControlNetModel
-
-        controlnet = ControlNetModel.from_unet(unet).eval()
-    seed = config.trainer.seed
-    net = new_animate_net(controlnet, seed) if config.animate_net is None else load_animate_net(config.animate_net)
-    if config.stage != "joint":
-        return AnimateParts(controlnet, net)
-    widths = tuple(unet.config.block_out_channels)
-    if config.motion is not None:
-        return AnimateParts(controlnet, net, load_motion_modules(config.motion, widths=widths))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return AnimateParts(controlnet, net, new_motion_modules(widths, config.motion_version, betas=config.betas))
-
-
-def save_controlnet(network: ControlNetModel, path: Path, metadata: Mapping[str, str] | None = None) -> Path:
-    """Write a ControlNet as safetensors in diffusers' names, which ComfyUI reads too, whole or not at all.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    from safetensors.torch import save
-
-    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    with whole_file(Path(path)) as part:
-        part.write_bytes(save(kept, {"base": "SD1.5", **(metadata or {})}))
-    return Path(path)
+    return AnimateResult(files, training, left_out)
 
 
 def _file_mark(path: Path) -> str:

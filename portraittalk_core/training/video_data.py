@@ -20,6 +20,7 @@ from torch import Tensor
 from ..animate.head_placement import placements
 from ..checks import check_range
 from ..errors import InputError, MediaError
+from ..face.embedding import FaceEmbedding
 from ..face.geometry import face_box_px
 from ..media.image import load_picture
 from ..media.records import load_record
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 
 # in the folder of a prepared video
 MARKER, TRACK, SPEECH, FRAMES = "done.json", "landmarks.safetensors", "speech.safetensors", "frames"
+FACE = "face.embedding.safetensors"  # of the reference frame; made where training asks for it, may be absent
 CAPTION = "caption.txt"  # what a text prompt would say of the video; written by hand, may be absent
 SHOWN = 3  # reasons in an error text
 
@@ -43,6 +45,7 @@ class VideoClip:
     track: LandmarkTrack  # on those pictures
     reference: int = 0  # the frame that stands for the person
     caption: str = ""
+    face: FaceEmbedding | None = None  # who it is, to training with an identity
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,7 @@ def _whole_runs(valid: Tensor, num_frames: int) -> list[int]:
 def read_videos(folder: Path, num_frames: int = 16) -> VideoData:
     """The videos that `portraittalk prepare` has put into a folder; those it left out are not among them.
 
-    A video's caption is in `caption.txt` in its own folder, if there is one.
+    A video's caption is in `caption.txt` in its own folder, if there is one, and its face in the record beside it.
 
     Raises:
         InputError: no folder, nothing that was prepared in it, nothing that can be used, or a broken caption.
@@ -166,7 +169,8 @@ def read_videos(folder: Path, num_frames: int = 16) -> VideoData:
         try:
             track = load_record(LandmarkTrack, marker.parent / TRACK)
             reader, reference = _FrameReader(marker.parent / FRAMES, name), int(content["reference"])
-            kept.append(VideoClip(name, reader, track, reference, _caption(marker.parent / CAPTION)))
+            face = load_record(FaceEmbedding, marker.parent / FACE) if (marker.parent / FACE).is_file() else None
+            kept.append(VideoClip(name, reader, track, reference, _caption(marker.parent / CAPTION), face))
         except (MediaError, KeyError) as error:
             reasons.append(f"{name}: {error}")
             log.warning("%s is left out: %s", name, error)
