@@ -31,9 +31,16 @@ class VExpressNetworks(nn.Module):
 
     def __init__(self, parts: VExpress) -> None:
         super().__init__()
-        self.parts = parts
-        self.unet, self.motion, self.reference = parts.unet, parts.motion, parts.reference
-        self.guider, self.projection = parts.guider, parts.projection
+        self.hold(parts)
+
+    def hold(self, parts: VExpress) -> None:
+        """Have these weights, as from the beginning."""
+        self.parts: VExpress | None = parts
+        self.networks = nn.ModuleList([parts.unet, parts.motion, parts.reference, parts.guider, parts.projection])
+
+    def release(self) -> None:
+        """Let the weights go, once nobody paints with them."""
+        self.parts, self.networks = None, None
 
 
 class ComfyCoder:
@@ -71,7 +78,8 @@ def models_of(found: tuple[Path, list[Path]], vae, encoder, options: VExpressOpt
         options: how it is to paint.
     """
     patcher = managed_networks(*found)
-    return VExpressModels(patcher.model.parts, ComfyCoder(vae), encoder, lambda: bring(patcher, options))
+    parts = patcher.model.parts
+    return VExpressModels(parts, ComfyCoder(vae), encoder, lambda: bring(patcher, parts, options))
 
 
 def managed_networks(folder: Path, files: list[Path]) -> comfy.model_patcher.ModelPatcher:
@@ -88,23 +96,29 @@ def managed_networks(folder: Path, files: list[Path]) -> comfy.model_patcher.Mod
     dtype = comfy.model_management.unet_manual_cast(stored, device) or stored
     stamps = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files]
     key = (dtype, *stamps)
-    if key not in _kept:
+    if key not in _kept or _kept[key].model.parts is None:
         _kept.clear()
         home = comfy.model_management.unet_offload_device()
         patcher = comfy.model_patcher.ModelPatcher(VExpressNetworks(load_vexpress([folder], home, dtype)), device, home)
-        patcher.add_callback(CallbacksMP.ON_DETACH, _forget)
+        patcher.add_callback(CallbacksMP.ON_DETACH, _release)
         _kept[key] = patcher
         log.info("V-Express's networks are read from %s, as %s.", folder, dtype)
     return _kept[key]
 
 
-def _forget(patcher: comfy.model_patcher.ModelPatcher, _unpatch: bool) -> None:
-    for key in [key for key, kept in _kept.items() if kept is patcher]:
-        del _kept[key]
+def _release(patcher: comfy.model_patcher.ModelPatcher, for_good: bool) -> None:
+    """Called by ComfyUI when it takes the networks off; not for good where it is about to load them anew.
+
+    The patcher itself must stay: ComfyUI is going through the list of those that are alive.
+    """
+    if for_good:
+        patcher.model.release()
 
 
-def bring(patcher: comfy.model_patcher.ModelPatcher, options: VExpressOptions) -> None:
+def bring(patcher: comfy.model_patcher.ModelPatcher, parts: VExpress, options: VExpressOptions) -> None:
     """Let ComfyUI make room and put the networks on its device."""
+    if patcher.model.parts is None:  # the VAE took their place
+        patcher.model.hold(parts)
     rows = options.length * (1 if options.guidance == 1 else 2)
     area = rows * (options.width // 8) * (options.height // 8)
     needed = area * next(patcher.model.parameters()).element_size() * MEMORY

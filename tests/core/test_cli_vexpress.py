@@ -66,6 +66,12 @@ def test_talk_is_the_same_twice(place, tmp_path, painted):
     assert np.abs(frames(tmp_path / "b.mp4") - painted).max() <= 4
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_paints_nearly_the_same(place, tmp_path, painted, precision):
+    assert talk(place, tmp_path / "b.mp4", "--precision", precision) == 0
+    assert 0 < np.abs(frames(tmp_path / "b.mp4") - painted).mean() < 8
+
+
 CHANGES = [("--seed", 5), ("--cfg", 1), ("--steps", 3), ("--audio-weight", 0), ("--reference-weight", 0)]
 CHANGES += [("--sampler", "dpmpp_2m"), ("--head-motion", 2)]
 

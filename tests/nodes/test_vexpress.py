@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import time
@@ -10,7 +11,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from comfy_place import comfy_folder, comfy_python
+from comfy_place import ROOT, comfy_folder, comfy_python
 from PIL import Image
 from safetensors.torch import save_file
 from sd15_files import _weights, vae_shapes
@@ -105,12 +106,24 @@ def test_a_portrait_speaks_to_a_video(comfy, weights, graph):
 def test_networks_are_read_once_until_they_are_to_be_freed(comfy, weights, graph):
     done(comfy, graph(seed=10))
     before = times_read(comfy)
-    done(comfy, graph(seed=11))
+    for seed in (11, 12):  # ComfyUI loads again what is loaded already
+        done(comfy, graph(seed=seed))
     assert times_read(comfy) == before
     comfy.post("/free", {"unload_models": True})
     time.sleep(2)
-    done(comfy, graph(seed=12))
+    done(comfy, graph(seed=13))
     assert times_read(comfy) == before + 1
+
+
+def test_networks_survive_that_comfyui_takes_their_memory(comfy, weights):
+    pack = next(path for path in (comfy.base / "custom_nodes").iterdir() if path.is_dir())
+    script, comfyui = ROOT / "tests" / "support" / "comfy_vexpress_memory.py", comfy_folder()
+    command = [comfy_python(comfyui), script, comfyui, pack, comfy.base / "models" / "vexpress" / WHOLE]
+    ran = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False, cwd=comfyui)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    told = json.loads(ran.stdout.splitlines()[-1])
+    assert told["whole"] > 1e6 and told["again"] and told["another"]
+    assert (told["taken"], told["brought"], told["anew"]) == (0, told["whole"], told["whole"])
 
 
 def test_landmarks_move_the_head_and_set_the_rate(comfy, weights, graph):
