@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -16,8 +17,9 @@ pytest.importorskip("diffusers")
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", ["core", "quality", "memory"])
-def test_the_script_runs_on_tiny_networks(part, monkeypatch, capsys):
+def test_the_script_runs_on_tiny_networks(part, monkeypatch, capsys, tmp_path):
     arguments = ["animate", "--tiny", "--size", "64", "--frames", "2", "--rounds", "1", "--only", part]
+    arguments += ["--cache", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["benchmarks", *arguments])
     assert command.main() == 0
     told = capsys.readouterr().out
@@ -46,3 +48,46 @@ def test_memory_that_grows_is_a_missed_goal(monkeypatch):
     monkeypatch.setattr(animate, "_child", child)
     (goal,) = animate._memory(argparse.Namespace(tiny=False))
     assert goal[1:] == (540, animate.GOAL_MORE_MB, False)
+
+
+@pytest.mark.parametrize(("same_db", "missed"), [(float("inf"), False), (133.0, False), (60.0, True)])
+def test_kept_keys_that_change_the_picture_are_a_missed_goal(same_db, missed, monkeypatch, capsys):
+    found = dict.fromkeys(("keys of the text kept", "keys of text and face kept"), [same_db, 25.0, 0.9])
+    monkeypatch.setattr(animate, "_child", lambda *_: found | {"(the warp alone)": [20.0, 24.0, 0.0]})
+    goals = animate._quality(argparse.Namespace())
+    assert [value < limit for _, value, limit, least in goals if least] == [missed] * 2
+    told = capsys.readouterr().out
+    assert ("equal" in told) == (same_db == float("inf"))
+
+
+@pytest.mark.slow
+def test_a_kept_toy_is_the_toy_that_was_trained(tmp_path):
+    from benchmarks.animate_toy import Plan, trained_toy
+
+    made = []
+    for _ in range(2):
+        stage = trained_toy(Plan(2, 2, 2), tmp_path)
+        networks = (stage.frozen.unet, stage.parts.controlnet, stage.parts.net, stage.parts.motion)
+        made.append([{name: t.clone() for name, t in one.state_dict().items()} for one in networks])
+    assert len(list(tmp_path.iterdir())) == 3
+    for one, again in zip(*made, strict=True):
+        assert all(torch.equal(tensor, again[name]) for name, tensor in one.items())
+
+
+def test_captions_tell_the_shirt_and_an_empty_one_nothing():
+    from benchmarks.animate_toy import FixedTexts, ShirtTexts, captioned, held_out
+
+    clip = held_out(1, 0)
+    colour = torch.rand(3, generator=torch.Generator().manual_seed(90_001 + 10_000)) * 1.2 - 0.6  # as it is drawn
+    assert [float(word) for word in captioned(clip).caption.split()] == pytest.approx(colour.tolist(), abs=1e-3)
+    one, other, none = ShirtTexts().tokens([clip.caption, held_out(2, 0).caption, ""])
+    assert torch.equal(none, FixedTexts().tokens([""])[0])
+    assert not torch.equal(one, other) and not torch.equal(one, none)
+
+
+def test_every_benchmark_is_a_command(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "--help"])
+    with pytest.raises(SystemExit):
+        command.main()
+    told = capsys.readouterr().out
+    assert all(name in told for name in ("ablation", "score-memory", "ordering", "animate", "batch"))
