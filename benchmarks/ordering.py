@@ -111,10 +111,8 @@ def run(args: argparse.Namespace) -> int:
     failed = {verdict.metric: verdict.failed for verdict in verdicts if verdict.failed}
     for metric, reasons in failed.items():
         print(f"{TABLE[metric].title} fails in what it claims: {', '.join(reasons)}")
-    claiming = [verdict for verdict in verdicts if verdict.claim.sees]
-    print(
-        f"{len(claiming) - len(failed)} of {len(claiming)} metrics that claim to see a fault do, on {counted(len(clips))}"
-    )
+    claiming = sum(bool(verdict.claim.sees) for verdict in verdicts)
+    print(f"{claiming - len(failed)} of {claiming} metrics that claim to see a fault do, on {counted(len(clips))}")
     return 1 if failed or not claiming else 0
 
 
