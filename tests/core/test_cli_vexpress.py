@@ -41,7 +41,9 @@ def talk(place: Path, out: Path, *more: object) -> int:
     given = ["--portrait", place / "portrait.png", "--speech", place / "speech.wav", "--out", out, "--fps", "8"]
     given += ["--renderer", "vexpress", "--vexpress-folder", place / "weights", "--device", "cpu", "--checkpoint"]
     given += [place / "sd15.safetensors", "--speech-encoder", place / "wav2vec.safetensors", "--vexpress-window", "3"]
-    return main(["talk", *map(str, [*given, "--overlap", 1, "--width", 64, "--height", 64, "--steps", 2, *more])])
+    return main(
+        ["talk", *map(str, [*given, "--overlap", 1, "--crf", 0, "--width", 64, "--height", 64, "--steps", 2, *more])]
+    )
 
 
 def frames(path: Path) -> np.ndarray:
@@ -63,7 +65,8 @@ def test_talk_paints_as_many_frames_as_the_speech_lasts(painted):
 
 def test_talk_is_the_same_twice(place, tmp_path, painted):
     assert talk(place, tmp_path / "b.mp4") == 0
-    assert np.abs(frames(tmp_path / "b.mp4") - painted).max() <= 4
+    again = np.abs(frames(tmp_path / "b.mp4") - painted)
+    assert again.max() <= 4 and again.mean() < 5e-4  # threads add up in another order
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
@@ -79,7 +82,7 @@ CHANGES += [("--sampler", "dpmpp_2m"), ("--head-motion", 2)]
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change[0])
 def test_every_option_changes_the_frames(place, tmp_path, painted, change):
     assert talk(place, tmp_path / "b.mp4", *change) == 0
-    assert np.abs(frames(tmp_path / "b.mp4") - painted).mean() > 0.05
+    assert np.abs(frames(tmp_path / "b.mp4") - painted).mean() > 0.005  # the same again: 0.0005 at most
 
 
 BAD = {
