@@ -24,21 +24,28 @@ from portraittalk_core.types import Speech
 
 PURPOSE = "peak memory of scoring clips of some lengths, each in a process of its own"
 FPS, WIDTH, HEIGHT = Fraction(25), 160, 128
+LEAST_RED = 40  # pixels of a face
 
 
 class MovingFace:
-    """A stub of a face mesh: the canonical face, its mouth as open as the picture's first pixel is bright."""
+    """A stub of a face mesh: the canonical face where a red block is, its mouth the wider the greener the red."""
 
     name = "stub"
 
     def detect(self, picture: torch.Tensor) -> torch.Tensor:
-        """(1, 478, 3) landmarks."""
+        """(F, 478, 3) landmarks of a picture (H, W, 3) uint8; none where there is no block."""
         height, width = picture.shape[:2]
-        face = canonical_face() * torch.tensor([0.12, 0.12 * width / height, 0.12])
-        face[:, :2] += 0.5
-        opening = float(picture[8:24, 8:24].float().mean()) / 255
-        face[[14, 87, 317], 1] += 0.05 * opening
-        return face[None]
+        red = (picture[..., 0] > 150) & (picture[..., 2] < 90)
+        if int(red.sum()) < LEAST_RED:
+            return torch.zeros(0, 478, 3)
+        rows, columns = red.nonzero().unbind(1)
+        low, high = (torch.tensor([float(f(columns)), float(f(rows))]) for f in (torch.min, torch.max))
+        face = canonical_face().clone()
+        least, most = face[:, :2].amin(0), face[:, :2].amax(0)
+        face[:, :2] = (face[:, :2] - least) / (most - least) * (high + 1 - low) + low
+        face[:, 2] *= float(high[0] - low[0]) / 2
+        face[[14, 87, 317], 1] += 0.1 * float(high[1] - low[1]) * float(picture[..., 1][red].float().mean()) / 90
+        return (face / torch.tensor([width, height, width]))[None]
 
     def close(self) -> None:
         """Nothing to free."""
@@ -51,7 +58,7 @@ class MovingFace:
 
 
 def make_clip(path: Path, seconds: int, noise: int) -> None:
-    """A clip of moving stripes, and a tone that swells as they brighten."""
+    """A clip of moving stripes, a face that sways and speaks before them, and a tone that swells as its mouth opens."""
     count = round(seconds * FPS)
     draw = np.random.default_rng(noise)
     level = np.abs(np.sin(np.arange(count) * 0.37))
@@ -62,7 +69,8 @@ def make_clip(path: Path, seconds: int, noise: int) -> None:
         for k in range(count):
             picture = np.broadcast_to(100 + 60 * np.sin((rows + 2 * k) / 9), (HEIGHT, WIDTH, 3)).copy()
             picture += draw.normal(0, 4, (1, WIDTH, 1)) if noise else 0
-            picture[:32, :32] = 255 * level[k]
+            left = 50 + round(10 * np.sin(0.05 * k))
+            picture[30:100, left : left + 60] = 210, 20 + 60 * level[k], 20
             writer.write(torch.from_numpy(picture.clip(0, 255).astype(np.uint8)))
 
 

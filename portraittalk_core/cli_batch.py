@@ -61,6 +61,12 @@ def add_batch(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     parser.add_argument(
         "--metric-models", metavar="FOLDER", type=Path, help="folder with SyncNet, LPIPS, Inception or I3D, for score"
     )
+    parser.add_argument(
+        "--face-models",
+        metavar="FOLDER",
+        type=Path,
+        help="folder with InsightFace's buffalo_l: who faces are, for score",
+    )
     return parser.add_argument_group("face")
 
 
@@ -68,10 +74,15 @@ def batch(args: argparse.Namespace) -> int:
     """Work a manifest off; 3 if some items failed."""
     if args.metric_models is not None and not args.metric_models.is_dir():
         raise InputError(f"--metric-models {args.metric_models} is no folder; give the one with the weight files.")
+    if args.face_models is not None:
+        from .face.face_encoder import find_face_models
+
+        find_face_models([args.face_models])  # told now, not by every line
     from .pipelines.batch import BatchOptions, run_batch
     from .pipelines.batch_jobs import BatchSettings
 
-    models = [None if path is None else path.resolve() for path in (args.mesh_model, args.metric_models)]
+    given = (args.mesh_model, args.metric_models, args.face_models)
+    models = [None if path is None else path.resolve() for path in given]
     settings = BatchSettings(args.out, args.mesh_backend, *models)
     options = BatchOptions(args.workers, args.address, args.retries)
     with progress_bar("batch") as on_progress:

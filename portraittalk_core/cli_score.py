@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from .pipelines.report import ScoreBook
     from .pipelines.score_batch import BatchTools
     from .pipelines.score_items import ScoreItem
-    from .pipelines.score_likeness import Likeness
     from .pipelines.score_row import ScoredRow
 
 EXIT_SOME_FAILED = 3
@@ -154,18 +154,12 @@ def _tools(args: argparse.Namespace) -> Iterator[BatchTools]:
             yield BatchTools(mesh, networks=networks)
             return
         from .face.face_encoder import FaceEncoder, find_face_models
-        from .media.image import load_picture
-        from .pipelines.score_likeness import likeness_without_portrait, open_likeness
-
-        def likeness_to(path: Path | None) -> Likeness:
-            if path is None:
-                return likeness_without_portrait(encoder)
-            return open_likeness(encoder, load_picture(path), path.name)
+        from .pipelines.score_likeness import likeness_to
 
         files = find_face_models([args.face_models])
         encoder = stack.enter_context(FaceEncoder(files))
         told = {"face models": [(p.name, p.stat().st_size) for p in (files.detector, files.recogniser)]}
-        yield BatchTools(mesh, likeness_to, networks, told)
+        yield BatchTools(mesh, partial(likeness_to, encoder), networks, told)
 
 
 def _settings(args: argparse.Namespace) -> dict[str, object]:

@@ -15,11 +15,13 @@ from pathlib import Path
 from .. import __version__
 from ..checks import check_range
 from ..errors import InputError, MissingDependency
+from ..face.face_encoder import FaceEncoder, find_face_models
 from ..face.mesh import find_portrait, open_mesh
 from ..face.mesh_backends import MeshBackend
 from ..media.atomic import explain_write_errors, whole_file
 from ..media.audio import load_speech
 from ..media.image import load_picture
+from ..metrics.packages import found_packages
 from ..motion.engines import MotionEngine, open_engine
 from ..style.prior import BlendedStyle, load_style, used_as
 from ..threads import one_torch_thread
@@ -28,7 +30,7 @@ from .batch_manifest import MOTION, TALK, BatchJob
 from .compare import CompareOptions, compare_clips
 from .score_alone import score_alone
 from .score_batch import VERSION as SCORE_VERSION
-from .score_likeness import Likeness
+from .score_likeness import Likeness, likeness_to
 from .score_networks import Networks, open_networks
 from .style import StyleUse, manner_of, named_style
 from .talk import talk
@@ -51,6 +53,7 @@ class BatchSettings:
     mesh_backend: str = "auto"
     mesh_model: Path | None = None
     metric_models: Path | None = None  # folder with the networks of LSE, LPIPS, FID and FVD
+    face_models: Path | None = None  # folder with InsightFace's buffalo_l, which tells who a face is
 
 
 @dataclass(frozen=True)
@@ -111,9 +114,9 @@ class JobRunner:
     def _key(self, job: BatchJob) -> str:
         """The same for the same content of all files, options and version."""
         files = {name: _digest(path) for name, path in job.files.items()}
-        networks = None if job.job == TALK else self._networks.files
+        judges = None if job.job == TALK else [self._networks.files, self._face_files, sorted(found_packages())]
         told = [__version__, VERSION, SCORE_VERSION, job.job, job.out, files, job.style, dict(job.options)]
-        told += [self._settings.mesh_backend, networks]
+        told += [self._settings.mesh_backend, judges]
         return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
 
     def _talk(self, job: BatchJob, out: Path, on_progress: Progress | None) -> None:
@@ -128,7 +131,8 @@ class JobRunner:
     def _score(self, job: BatchJob, out: Path, on_progress: Progress | None) -> None:
         options, made = CompareOptions(**job.options), job.files["generated"]
         more = {"mesh": self._mesh, "name": out.stem, "networks": self._networks, "on_progress": on_progress}
-        more["likeness"] = Likeness(portrait=job.files.get("portrait"))
+        portrait, encoder = job.files.get("portrait"), self._face_encoder
+        more["likeness"] = Likeness(portrait=portrait) if encoder is None else likeness_to(encoder, portrait)
         if "target" in job.files:
             row = compare_clips(made, job.files["target"], options, **more)
         else:
@@ -144,6 +148,19 @@ class JobRunner:
     @functools.cached_property
     def _engine(self) -> MotionEngine:
         return open_engine()
+
+    @functools.cached_property
+    def _face_encoder(self) -> FaceEncoder | None:
+        models = self._settings.face_models
+        return None if models is None else self._open.enter_context(FaceEncoder(find_face_models([models])))
+
+    @functools.cached_property
+    def _face_files(self) -> list[tuple[str, int]]:
+        """By which kept results are told apart."""
+        if self._settings.face_models is None:
+            return []
+        files = find_face_models([self._settings.face_models])
+        return [(path.name, path.stat().st_size) for path in (files.detector, files.recogniser)]
 
     @functools.cached_property
     def _networks(self) -> Networks:

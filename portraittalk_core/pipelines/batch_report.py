@@ -18,7 +18,7 @@ from .batch_manifest import BatchJob
 from .compare import CompareOptions
 from .report import ScoreBook, environment
 from .report_html import ARROW_TEXT, ARROWS, KEYS, OWN_KEYS, STYLE, number, to_html
-from .score_one import _settings
+from .score_one import told_settings
 from .score_row import ScoredRow
 from .score_table import OWN, TABLE
 
@@ -143,7 +143,7 @@ class BatchReport:
             return Listed(job, problem=f"its numbers in {job.out} cannot be read ({error})")
         page = self._folder / PAGES / _page(job)
         if not page.exists() or page.stat().st_mtime_ns < out.stat().st_mtime_ns:
-            settings = _settings(CompareOptions(**job.options), _is_alone(job))
+            settings = told_settings(CompareOptions(**job.options), _is_alone(job))
             book = ScoreBook([row], settings, _is_alone(job), environment=self._environment)
             with explain_write_errors(page):
                 page.parent.mkdir(parents=True, exist_ok=True)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError, NoFaceError
+from ..media.image import load_picture
 from ..metrics.registry import FACE_ENCODER, METRICS, PORTRAIT, TARGET
 from .score_row import curve
 
@@ -170,3 +172,14 @@ def open_likeness(encoder: object, portrait: Tensor, name: str) -> Likeness:
     except NoFaceError as error:
         raise InputError(f"the portrait {name} cannot be compared with: {error}") from error
     return replace(likeness_without_portrait(encoder), portrait=owner)
+
+
+def likeness_to(encoder: object, portrait: Path | None) -> Likeness:
+    """A likeness to the largest face of a portrait's file, if there is one.
+
+    Raises:
+        InputError: the file is no picture, or shows no face.
+    """
+    if portrait is None:
+        return likeness_without_portrait(encoder)
+    return open_likeness(encoder, load_picture(portrait), portrait.name)

@@ -49,10 +49,11 @@ def score_one(
         else:
             row = compare_clips(generated, target, options, **tools)
     row = replace(row, notes=(*row.notes, *dict.fromkeys(heard)))
-    return ScoreBook([row], _settings(options, target is None), target is None, environment=environment())
+    return ScoreBook([row], told_settings(options, target is None), target is None, environment=environment())
 
 
-def _settings(options: CompareOptions, alone: bool) -> dict[str, object]:
+def told_settings(options: CompareOptions, alone: bool) -> dict[str, object]:
+    """What a report says it was measured with; `alone` without a true video."""
     told: dict[str, object] = {"face": options.face_index, "at most frames": options.max_frames or "all"}
     if alone:
         return told

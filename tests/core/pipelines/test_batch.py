@@ -254,6 +254,29 @@ def test_a_real_talk_and_a_real_score_of_it(tmp_path, astronaut):
     assert run_batch(score, settings).skipped == 2
 
 
+def test_face_models_tell_who_the_faces_are(tmp_path, write_video):
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from onnx_models import paint_disc, write_face_models
+
+    face = paint_disc((320, 240, 220)).numpy()  # what those models take for a face
+    write_video([face] * 4, "made.mp4")
+    Image.fromarray(face).save(tmp_path / "me.png")
+    columns = "job,out,generated,target,portrait"
+    path = manifest(tmp_path, "score,s,made.mp4,made.mp4,me.png", "score,alone,made.mp4,,me.png", columns=columns)
+    told = {}
+    for models in (None, write_face_models(tmp_path / "insightface")):
+        settings = BatchSettings(tmp_path / "out", face_models=models)
+        result = run_batch(path, settings)
+        assert (result.done, result.failed) == (2, 0), table(tmp_path)
+        told[models is not None] = [json.loads((tmp_path / "out" / f"{n}.json").read_text()) for n in ("s", "alone")]
+    for row in told[False]:
+        assert "not available: needs" in row["missing"]["identity"]
+    for row in told[True]:
+        assert row["values"]["identity"] == pytest.approx(1, abs=1e-3)
+    assert told[True][0]["values"]["identity_to_target"] == pytest.approx(1, abs=1e-6)
+
+
 def _half_a_second(path: Path) -> None:
     import wave
 
