@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import time
+import warnings
 
 import av
 import numpy as np
@@ -32,9 +33,7 @@ MOTION |= {"silence_gate_db": -45.0, "smoothing": 0.3, "offset_ms": 0.0}
 @pytest.fixture(scope="module")
 def weights(comfy):
     """Everything that the node needs, and some of what it must refuse."""
-    python = comfy_python(comfy_folder())
-    if subprocess.run([python, "-c", "import diffusers"], capture_output=True, check=False).returncode:
-        subprocess.run([python, "-m", "pip", "install", "-q", "diffusers"], check=True)
+    _need_diffusers(comfy_python(comfy_folder()))
     models = comfy.base / "models"
     for folder in ("vexpress", "audio_encoders", "vae"):
         (models / folder).mkdir(exist_ok=True)
@@ -52,6 +51,17 @@ def weights(comfy):
     shutil.rmtree(models / "vexpress")
     for path in (*files, models / "vae" / VAE):
         path.unlink()
+
+
+def _need_diffusers(python: str) -> None:
+    """As a person does whom the node tells that it is missing."""
+    if subprocess.run([python, "-c", "import diffusers"], capture_output=True, check=False).returncode:
+        command = [python, "-m", "pip", "install", "-q", "diffusers"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            reason = f"V-EXPRESS IN COMFYUI IS NOT TESTED: `{' '.join(command)}` failed: {done.stderr[-300:]}"
+            warnings.warn(reason, stacklevel=1)
+            pytest.skip(reason)
 
 
 @pytest.fixture
