@@ -19,6 +19,8 @@ NAME = "vexpress"
 WEIGHTS = "huggingface.co/tk93/V-Express (research use only)"
 ENCODER = "facebook/wav2vec2-base-960h (pytorch_model.bin or model.safetensors)"
 STEPS, GUIDANCE, SAMPLER = 25, 3.5, "ddim"  # of the public code
+OF_IDENTITYNET = ("identity_adapter", "faces", "lora", "only_face", "controlnet", "animatenet", "motion_module")
+OF_IDENTITYNET += ("style_attention",)
 
 
 def add_vexpress(parser: argparse.ArgumentParser) -> None:
@@ -55,6 +57,10 @@ def vexpress_options(args: argparse.Namespace) -> bool:
             raise InputError(f"--renderer {NAME} needs {flag}: {what}.")
         if not path.exists():
             raise MissingDependency(f"{flag.split()[0]} {path} is not there; give {what}.")
+    of_identitynet = [name for name in OF_IDENTITYNET if getattr(args, name)]
+    if of_identitynet:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in of_identitynet)
+        raise InputError(f"{flags} cannot be used with {NAME}; leave it out, or take --renderer identitynet.")
     if args.schedule is not None:
         raise InputError(f"--schedule {args.schedule} cannot be used with {NAME}, which has one of its own; leave it.")
     _painting(args)
