@@ -21,6 +21,7 @@ from portraittalk_core.pipelines.score import score_tracks
 from portraittalk_core.pipelines.style import StyleUse, manner_of, named_style
 from portraittalk_core.render.warp import PortraitRenderer
 from portraittalk_core.types import LandmarkTrack, MotionOptions
+from portraittalk_core.vexpress.head_kps import draw_three, three_points
 
 ROOT = Path(__file__).parents[1]
 HEAD = (128, 20, 328, 240)  # of the astronaut: left, top, right, bottom
@@ -46,6 +47,7 @@ def main() -> None:
     save(long(portrait, track, speech), ROOT / "workflows" / "long_speech.jpg")
     save(dub(portrait, speech), ROOT / "workflows" / "dub_a_video.jpg")
     save(styles(portrait, speech), ROOT / "workflows" / "speak_in_their_style.jpg")
+    save(vexpress(portrait, track), ROOT / "workflows" / "v_express_portrait.jpg")
     save(seeds(portrait, speech), ROOT / "workflows" / "compare_two_seeds.jpg")
     other = score_tracks(embedded_motion(speech, portrait.landmarks, _other()), track).over_time
     scores = plot_score(other.spatial_per_frame, other.motion_per_frame, 25.0, f"ADFD {other.score:.3f}")
@@ -147,6 +149,18 @@ def seeds(portrait, speech) -> Image.Image:
     plot = _image(plot_score(report.spatial_per_frame, report.motion_per_frame, 25.0, f"ADFD {report.score:.3f}"))
     faces = faces.resize((720, round(720 * faces.height / faces.width)), Image.LANCZOS)
     return stack([faces, plot.resize((720, 200), Image.LANCZOS)])
+
+
+def vexpress(portrait, track) -> Image.Image:
+    """What V-Express is shown of the head in frames one after another; a box for what paints them."""
+    points = three_points(track)[[round(25 * at) for at in MOMENTS_S[:3]]]
+    drawn = [_image(picture).crop(HEAD).resize(TILE, Image.LANCZOS) for picture in draw_three(points, 512, 512)]
+    box = Image.new("RGB", TILE, "#26303a")
+    words = "speech,\nface, head:\nV-Express\npaints them"
+    ImageDraw.Draw(box).multiline_text(
+        (TILE[0] / 2, TILE[1] / 2), words, fill="#dfe7ee", anchor="mm", align="center", font=ImageFont.load_default(34)
+    )
+    return strip([_head(portrait.picture), *drawn, box]).resize((720, 158), Image.LANCZOS)
 
 
 def repeated(one: LandmarkTrack, count: int) -> LandmarkTrack:

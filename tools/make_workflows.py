@@ -5,6 +5,7 @@ from pathlib import Path
 
 import score_workflow
 import style_workflow
+import vexpress_workflow
 import video_workflows
 
 FOLDER = Path(__file__).parents[1] / "workflows"
@@ -372,10 +373,14 @@ def build(graph: dict, groups: list = (), models: dict = MODELS) -> dict:
 
 def main() -> None:
     """Write all workflows."""
-    KINDS.update(video_workflows.KINDS | style_workflow.KINDS | score_workflow.KINDS)
-    groups = video_workflows.GROUPS | style_workflow.GROUPS | score_workflow.GROUPS
-    for name, graph in (GRAPHS | video_workflows.GRAPHS | style_workflow.GRAPHS | score_workflow.GRAPHS).items():
-        models = MODELS | video_workflows.MODELS.get(name, {})
+    graphs, groups, models_of = dict(GRAPHS), {}, {}
+    for others in (video_workflows, style_workflow, score_workflow, vexpress_workflow):
+        KINDS.update(others.KINDS)
+        graphs |= others.GRAPHS
+        groups |= others.GROUPS
+        models_of |= getattr(others, "MODELS", {})
+    for name, graph in graphs.items():
+        models = MODELS | models_of.get(name, {})
         made = build(graph, groups.get(name, ()), models)
         (FOLDER / f"{name}.json").write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n")
 

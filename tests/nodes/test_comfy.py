@@ -121,7 +121,7 @@ def test_help_names_every_input_and_output(object_info):
 def test_workflows_are_templates_with_thumbnails_and_known_inputs(comfy, object_info):
     (names,) = comfy.get_json("/workflow_templates").values()
     ours = {"quick_portrait", "identity_portrait", "talking_portrait", "score_a_video", "long_speech", "dub_a_video"}
-    ours |= {"speak_in_their_style", "compare_two_seeds"}
+    ours |= {"speak_in_their_style", "compare_two_seeds", "v_express_portrait"}
     assert set(names) == ours
     for name in names:
         assert (ROOT / "workflows" / f"{name}.jpg").stat().st_size > 5000

@@ -202,6 +202,21 @@ def test_page_opens_the_workflows_of_whole_videos(comfy, tmp_path, name, expecte
     assert not [problem for problem in problems if "portraittalk" in problem.lower() or "pt_under_test" in problem]
 
 
+def test_page_opens_v_express(comfy, tmp_path):
+    workflow = json.loads((ROOT / "workflows" / "v_express_portrait.json").read_text())
+    picture = Path(os.environ.get("PORTRAITTALK_SCREENSHOTS", tmp_path)) / "v_express_portrait.png"
+    result, problems = _look(comfy, workflow, tmp_path, picture, queue=False, size=WIDE)
+    assert (result["unknown"], result["overlaps"], result["outside"]) == ([], [], [])
+    kinds = {node["class_type"]: node["inputs"] for node in result["prompt"].values()}
+    expected = {"networks": "models/vexpress", "encoder": "wav2vec2-base-960h.safetensors", "seed": 0, "steps": 25}
+    expected |= {"cfg": 3.5, "reference_weight": 0.95, "audio_weight": 3, "width": 512, "height": 512, "crf": 16}
+    expected |= {"keep_frames": "auto", "head": "auto", "window": 24, "overlap": 4, "face_index": 0}
+    found = kinds["PortraitTalkVExpress"]
+    assert {key: found[key] for key in expected} == expected
+    assert all(isinstance(found[wire], list) for wire in ("portrait", "audio", "vae", "landmarks"))
+    assert not [problem for problem in problems if "portraittalk" in problem.lower() or "pt_under_test" in problem]
+
+
 def test_page_runs_the_quick_portrait(comfy, portrait_name, speech_name, tmp_path):
     workflow = json.loads((ROOT / "workflows" / "quick_portrait.json").read_text())
     picture = Path(os.environ.get("PORTRAITTALK_SCREENSHOT", tmp_path / "page.png"))

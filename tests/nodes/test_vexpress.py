@@ -113,6 +113,25 @@ def test_a_portrait_speaks_to_a_video(comfy, weights, graph):
     assert len(few.outputs["6"]["images"]) == 1
 
 
+def test_the_shipped_workflow_makes_a_video(comfy, weights, workflow_prompt, portrait_name, short_speech):
+    prompt = workflow_prompt("v_express_portrait")
+    (paint,) = (number for number, node in prompt.items() if node["class_type"] == NODE)
+    checkpoint = prompt[paint]["inputs"]["vae"][0]
+    prompt[checkpoint] = {"class_type": "VAELoader", "inputs": {"vae_name": VAE}}  # none of the true size is needed
+    prompt[paint]["inputs"] |= {"vae": [checkpoint, 0], "networks": WHOLE, "encoder": ENCODER, "width": SIDE}
+    prompt[paint]["inputs"] |= {"height": SIDE, "steps": 1}
+    for node in prompt.values():
+        if node["class_type"] == "PortraitTalkAudioToLandmarks":
+            node["inputs"]["fps"] = 8.0
+        if node["class_type"] == "LoadAudio":
+            node["inputs"]["audio"] = short_speech
+    run = done(comfy, prompt)
+    (shown,) = (shown["images"][0] for shown in run.outputs.values() if shown.get("animated") == [True])
+    with av.open(str(comfy.output(shown))) as file:
+        assert sum(1 for _ in file.decode(video=0)) == 4  # half a second at 8 fps
+        assert file.streams.audio
+
+
 def test_networks_are_read_once_until_they_are_to_be_freed(comfy, weights, graph):
     done(comfy, graph(seed=10))
     before = times_read(comfy)
