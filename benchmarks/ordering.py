@@ -9,7 +9,7 @@ import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -21,59 +21,32 @@ from portraittalk_core.errors import InputError
 from portraittalk_core.face.mesh import open_mesh
 from portraittalk_core.media.atomic import whole_file
 from portraittalk_core.media.video import VideoWriter, probe_video, read_pictures
-from portraittalk_core.pipelines.compare import CompareOptions
+from portraittalk_core.pipelines.compare_options import CompareOptions
 from portraittalk_core.pipelines.score_batch import BatchTools, score_items
 from portraittalk_core.pipelines.score_items import ScoreItem
 from portraittalk_core.pipelines.score_networks import open_networks
-from portraittalk_core.pipelines.score_row import ScoredRow, plain
+from portraittalk_core.pipelines.score_row import plain
 from portraittalk_core.pipelines.score_table import TABLE
 from portraittalk_core.threads import one_torch_thread
 
 from .lipsync_tables import Table, progress, show
-from .ordering_claims import BLURRED, FAULTS, KINDS, ORIGINAL, REENCODED, SHIFTED, Verdict, judge, shown_value
+from .ordering_claims import (
+    BLURRED,
+    FAULTS,
+    KINDS,
+    ORIGINAL,
+    REENCODED,
+    SHIFTED,
+    Clip,
+    Damage,
+    Verdict,
+    growing_means,
+    judge,
+)
 from .ordering_plots import counted, save_growth, save_order
 
 PURPOSE = "whether metrics rank re-encoded, blurred and shifted copies of real clips as they claim to"
 LOSSLESS = 0  # crf
-MILDER_CRF, STRONGER_CRF = 7, 8
-Clip = Mapping[tuple[str, int], ScoredRow]  # by kind and strength
-
-
-@dataclass(frozen=True)
-class Damage:
-    """How the copies of a clip are made, from mild to strong; the order is measured on the one in the middle."""
-
-    crf: tuple[int, ...] = (23, 30, 38)  # of re-encoding
-    sigma_px: tuple[float, ...] = (1.0, 2.0, 4.0)  # of the Gaussian blur
-    frames: tuple[int, ...] = (1, 3, 6)  # by which pictures come late, sound stays
-
-    def __post_init__(self) -> None:
-        for name, least, most in (("crf", 1, 51), ("sigma_px", 0.1, 50), ("frames", 1, 1000)):
-            steps = getattr(self, name)
-            for value in steps:
-                check_range(value, least, most, f"{name} of a copy")
-            if any(b <= a for a, b in itertools.pairwise(steps)):
-                raise InputError(f"{name} must grow from copy to copy, not {steps}.")
-
-    @staticmethod
-    def around(crf: int, sigma_px: float, frames: int, growing: bool = True) -> Damage:
-        """Copies of these strengths; if growing, a milder and a stronger one of each too."""
-        if not growing:
-            return Damage((crf,), (sigma_px,), (frames,))
-        milder = max(1, round(frames / 3))
-        if milder == frames:
-            raise InputError(f"a shift of {frames} frame has no milder one; give --frames 2 or more, or --quick.")
-        crfs = (crf - MILDER_CRF, crf, min(crf + STRONGER_CRF, 51))
-        return Damage(crfs, (sigma_px / 2, sigma_px, 2 * sigma_px), (milder, frames, 2 * frames))
-
-    @property
-    def levels(self) -> int:
-        """Strengths of each fault."""
-        return len(self.crf)
-
-    def strengths(self, fault: str) -> tuple[float, ...]:
-        """Of one fault."""
-        return {REENCODED: self.crf, BLURRED: self.sigma_px, SHIFTED: self.frames}[fault]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -235,16 +208,6 @@ def growth_table(verdicts: Sequence[Verdict], clips: Sequence[Clip], damage: Dam
     return Table(
         "growing faults: is each worse than the one before, and the mildest than none? (*: claimed)", header, rows
     )
-
-
-def growing_means(metric: str, clips: Sequence[Clip], fault: str, levels: int) -> list[float]:
-    """Means over clips of the original and of a fault's strengths, from mild to strong."""
-    means = []
-    for key in ((ORIGINAL, 0), *((fault, k) for k in range(levels))):
-        values = [shown_value(clip[key], metric) for clip in clips]
-        known = [value for value in values if value is not None]
-        means.append(math.fsum(known) / len(known) if known else math.nan)
-    return means
 
 
 def _title(metric: str) -> str:

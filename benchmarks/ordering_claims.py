@@ -2,16 +2,58 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from portraittalk_core.checks import check_range
+from portraittalk_core.errors import InputError
 from portraittalk_core.pipelines.score_row import ScoredRow
 from portraittalk_core.pipelines.score_table import TABLE, TARGET_PREFIX
 
 ORIGINAL, REENCODED, BLURRED, SHIFTED = KINDS = ("original", "re-encoded", "blurred", "shifted")
 FAULTS = KINDS[1:]
 PICTURE, TIME = (REENCODED, BLURRED), (SHIFTED,)
+MILDER_CRF, STRONGER_CRF = 7, 8
+Clip = Mapping[tuple[str, int], ScoredRow]  # by kind and strength
+
+
+@dataclass(frozen=True)
+class Damage:
+    """How the copies of a clip are made, from mild to strong; the order is measured on the one in the middle."""
+
+    crf: tuple[int, ...] = (23, 30, 38)  # of re-encoding
+    sigma_px: tuple[float, ...] = (1.0, 2.0, 4.0)  # of the Gaussian blur
+    frames: tuple[int, ...] = (1, 3, 6)  # by which pictures come late, sound stays
+
+    def __post_init__(self) -> None:
+        for name, least, most in (("crf", 1, 51), ("sigma_px", 0.1, 50), ("frames", 1, 1000)):
+            steps = getattr(self, name)
+            for value in steps:
+                check_range(value, least, most, f"{name} of a copy")
+            if any(b <= a for a, b in itertools.pairwise(steps)):
+                raise InputError(f"{name} must grow from copy to copy, not {steps}.")
+
+    @staticmethod
+    def around(crf: int, sigma_px: float, frames: int, growing: bool = True) -> Damage:
+        """Copies of these strengths; if growing, a milder and a stronger one of each too."""
+        if not growing:
+            return Damage((crf,), (sigma_px,), (frames,))
+        milder = max(1, round(frames / 3))
+        if milder == frames:
+            raise InputError(f"a shift of {frames} frame has no milder one; give --frames 2 or more, or --quick.")
+        crfs = (crf - MILDER_CRF, crf, min(crf + STRONGER_CRF, 51))
+        return Damage(crfs, (sigma_px / 2, sigma_px, 2 * sigma_px), (milder, frames, 2 * frames))
+
+    @property
+    def levels(self) -> int:
+        """Strengths of each fault."""
+        return len(self.crf)
+
+    def strengths(self, fault: str) -> tuple[float, ...]:
+        """Of one fault."""
+        return {REENCODED: self.crf, BLURRED: self.sigma_px, SHIFTED: self.frames}[fault]
 
 
 @dataclass(frozen=True)
@@ -126,3 +168,13 @@ def _not_worse(
     """Neighbours of an order of which the second is not worse than the first."""
     pairs = zip(order, order[1:], strict=False)
     return tuple((a[0], b[0]) for a, b in pairs if not badness(metric, values[b]) > badness(metric, values[a]))
+
+
+def growing_means(metric: str, clips: Sequence[Clip], fault: str, levels: int) -> list[float]:
+    """Means over clips of the original and of a fault's strengths, from mild to strong."""
+    means = []
+    for key in ((ORIGINAL, 0), *((fault, k) for k in range(levels))):
+        values = [shown_value(clip[key], metric) for clip in clips]
+        known = [value for value in values if value is not None]
+        means.append(math.fsum(known) / len(known) if known else math.nan)
+    return means

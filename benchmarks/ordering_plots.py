@@ -9,22 +9,31 @@ from typing import TYPE_CHECKING
 
 from portraittalk_core.media.image import save_picture
 from portraittalk_core.pipelines.plot import GRID, INK, drawn, new_figure
-from portraittalk_core.pipelines.score_row import ScoredRow
 from portraittalk_core.pipelines.score_table import TABLE
 
-from .ordering_claims import BLURRED, FAULTS, KINDS, ORIGINAL, REENCODED, SHIFTED, Verdict, shown_value
+from .ordering_claims import (
+    BLURRED,
+    FAULTS,
+    KINDS,
+    ORIGINAL,
+    REENCODED,
+    SHIFTED,
+    Clip,
+    Damage,
+    Verdict,
+    growing_means,
+    shown_value,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from .ordering import Damage
 
 COLUMNS, PANEL_IN, HEAD_IN = 4, 2.3, 0.9
 SOFT, GOOD, BAD, PALE = "#5f6c7b", "#1c6b35", "#b42318", "#b6bfca"
 COLOURS = {REENCODED: "#0369a1", BLURRED: "#c2410c", SHIFTED: "#4d7c0f"}
 STRENGTHS = ("none", "mild", "middle", "strong")
-Clip = Mapping[tuple[str, int], ScoredRow]
 
 
 def save_order(verdicts: Sequence[Verdict], clips: Mapping[str, Clip], damage: Damage, path: Path) -> Path:
@@ -57,8 +66,6 @@ def save_order(verdicts: Sequence[Verdict], clips: Mapping[str, Clip], damage: D
 
 def save_growth(verdicts: Sequence[Verdict], clips: Mapping[str, Clip], damage: Damage, path: Path) -> Path:
     """Draw the same metrics' means over growing faults; returns the file."""
-    from .ordering import growing_means
-
     claiming = [verdict for verdict in verdicts if verdict.claim.sees]
     figure, panels = _grid(len(claiming))
     for axes, verdict in zip(panels, claiming, strict=False):

@@ -190,7 +190,7 @@ def _told(generated, target, prefix, names, audio=None, fps=25.0, portrait=None,
 
 
 def _measured(generated, target, audio, fps, portrait, options):
-    from ..portraittalk_core.pipelines.compare import CompareOptions
+    from ..portraittalk_core.pipelines.compare_options import CompareOptions
     from ..portraittalk_core.pipelines.score_networks import open_networks
     from ..portraittalk_core.pipelines.score_one import score_one
     from .compare_inputs import clip_of, likeness_of

@@ -1,4 +1,4 @@
-"""What several commands ask for or show alike: files to write, the face mesh, tables."""
+"""What several commands ask for or show alike: files to write, device, face mesh, tables."""
 
 from __future__ import annotations
 
@@ -47,6 +47,25 @@ def check_crf(crf: int) -> int:
     from .checks import check_range
 
     return int(check_range(crf, 0, 51, "crf"))
+
+
+def chosen_place(args: argparse.Namespace) -> tuple[str, object]:
+    """Device and dtype of --device and --precision.
+
+    Raises:
+        InputError: no such device here.
+    """
+    import torch
+
+    fastest = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    device = args.device or fastest
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise InputError(f"--device {device} cannot be used here ({reason}); try cpu.") from error
+    chosen = args.precision if args.precision != "auto" else "fp32" if device == "cpu" else "fp16"
+    return device, {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[chosen]
 
 
 @contextmanager

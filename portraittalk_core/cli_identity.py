@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .cli_animate import add_animation, animation_of, check_animation, placed_track
+from .cli_asked import chosen_place
 from .cli_progress import progress_bar
 from .cli_resume import add_resume, resumed
 from .cli_vexpress import NAME as VEXPRESS
@@ -213,25 +214,6 @@ def make_painter(args: argparse.Namespace, portrait: Portrait, track: LandmarkTr
     video = VideoOptions(args.long_video, args.window, args.overlap)
     animation = animation_of(args, track, (device, dtype))
     return DiffusersPainter(sd15, cond, branches, PaintOptions(sampling, args.batch_size, video), animation)
-
-
-def chosen_place(args: argparse.Namespace) -> tuple[str, object]:
-    """Device and dtype of --device and --precision.
-
-    Raises:
-        InputError: no such device here.
-    """
-    import torch
-
-    fastest = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    device = args.device or fastest
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise InputError(f"--device {device} cannot be used here ({reason}); try cpu.") from error
-    chosen = args.precision if args.precision != "auto" else "fp32" if device == "cpu" else "fp16"
-    return device, {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[chosen]
 
 
 def _adapter(args: argparse.Namespace) -> IdentityAdapter | None:

@@ -15,9 +15,9 @@ from .cli_progress import progress_bar
 from .errors import InputError
 
 if TYPE_CHECKING:
-    from .pipelines.compare import CompareOptions
-    from .pipelines.report import ScoreBook
+    from .pipelines.compare_options import CompareOptions
     from .pipelines.score_batch import BatchTools
+    from .pipelines.score_book import ScoreBook
     from .pipelines.score_items import ScoreItem
     from .pipelines.score_row import ScoredRow
 
@@ -72,8 +72,9 @@ def score(args: argparse.Namespace) -> int:
     items = _items(args)
     options = _options(args)
     folder = _check_outputs(args, items)
-    from .pipelines.report import ScoreBook, environment, write_report
+    from .pipelines.report import write_report
     from .pipelines.score_batch import score_items
+    from .pipelines.score_book import ScoreBook, environment
 
     with _tools(args) as tools, progress_bar("scoring") as on_progress:
         try:
@@ -111,7 +112,7 @@ def _items(args: argparse.Namespace) -> list[ScoreItem]:
 
 
 def _options(args: argparse.Namespace) -> CompareOptions:
-    from .pipelines.compare import CompareOptions
+    from .pipelines.compare_options import CompareOptions
 
     names = ("align", "crop", "margin", "face_index", "max_frames")
     return CompareOptions(**{name: getattr(args, name) for name in names})

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .cli_asked import chosen_place
 from .cli_progress import progress_bar
 from .errors import InputError, MissingDependency
 
@@ -71,7 +72,6 @@ def talk_with_vexpress(
     args: argparse.Namespace, portrait: Portrait, speech: Speech, options: MotionOptions, engine: MotionEngine
 ) -> TalkResult:
     """Portrait and speech to a video that V-Express has painted; the head moves as the motion engine has it."""
-    from .cli_identity import chosen_place
     from .pipelines.repaint import Watch
     from .pipelines.vexpress import talk_vexpress
     from .vexpress.pipeline import VExpressFiles, load_models

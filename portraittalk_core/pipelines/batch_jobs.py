@@ -27,7 +27,8 @@ from ..style.prior import BlendedStyle, load_style, used_as
 from ..threads import one_torch_thread
 from ..types import Manner, MotionOptions
 from .batch_manifest import MOTION, TALK, BatchJob
-from .compare import CompareOptions, compare_clips
+from .compare import compare_clips
+from .compare_options import CompareOptions
 from .score_alone import score_alone
 from .score_batch import VERSION as SCORE_VERSION
 from .score_likeness import Likeness, likeness_to

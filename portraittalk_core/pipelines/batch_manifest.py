@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..types import MotionOptions
-from .compare import CompareOptions
+from .compare_options import CompareOptions
 
 TALK, SCORE = "talk", "score"
 SUFFIXES = {TALK: (".mp4", ".m4v", ".mov", ".mkv"), SCORE: (".json",)}  # of outputs; the first one is added

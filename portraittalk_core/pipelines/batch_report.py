@@ -15,9 +15,9 @@ from urllib.parse import quote
 from ..media.atomic import explain_write_errors, whole_file
 from .batch_jobs import BLOCKED, FAILED, Outcome
 from .batch_manifest import BatchJob
-from .compare import CompareOptions
-from .report import ScoreBook, environment
+from .compare_options import CompareOptions
 from .report_html import ARROW_TEXT, ARROWS, KEYS, OWN_KEYS, STYLE, number, to_html
+from .score_book import ScoreBook, environment
 from .score_one import told_settings
 from .score_row import ScoredRow
 from .score_table import OWN, TABLE

@@ -9,19 +9,18 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ..checks import check_choice, check_range
 from ..errors import InputError, MediaError
 from ..face import topology as topo
 from ..face.mesh_backends import MeshBackend
 from ..types import as_fps
 from .align import Offset, clip_loudness, find_offset
+from .compare_options import CompareOptions, Shift
 from .score import PictureSource, _check_same_shape, _Steps
 from .score_clip import FollowedClip, ScoredClip, follow_clip
 from .score_faces import FaceScores, own_scores
@@ -31,40 +30,10 @@ from .score_pictures import CROP_PX, Box, Measured, PictureScores, PictureWatche
 from .score_row import ScoredRow, curve
 from .score_table import TARGET_PREFIX
 
-CROPS = ("whole", "face")
 USUAL = 0.01  # share of frames whose box may stand out on each side of the crop
 Progress = Callable[[int, int], None]
 Over = Callable[[Iterable[Tensor]], Iterator[Tensor]]
 Level = tuple[Tensor | None, str]  # loudness, or why there is none
-
-
-@dataclass(frozen=True)
-class CompareOptions:
-    """How two videos are compared."""
-
-    align: bool = False  # take a leading offset that is found out; it is reported either way
-    crop: str = "whole"  # what PSNR and SSIM look at: the "whole" frame, or the "face"
-    margin: float = 0.2  # of the face crop, of the face's larger side, on every side
-    face_index: int = 0  # 0 is the largest
-    max_frames: int | None = None  # compare at most so many
-    num_worst: int = 3  # frames kept to be looked at, of each reason
-
-    def __post_init__(self) -> None:
-        check_choice(self.crop, CROPS, "the crop")
-        check_range(self.margin, 0, 2, "the margin of the face crop")
-        check_range(self.face_index, 0, 1000, "face_index")
-        check_range(self.num_worst, 0, 20, "the number of worst frames")
-        if self.max_frames is not None:
-            check_range(self.max_frames, 1, 10**9, "max_frames")
-
-
-@dataclass(frozen=True)
-class Shift:
-    """Which frames belong together: generated[made + k] and target[true + k], k below count."""
-
-    made: int
-    true: int
-    count: int
 
 
 def compare_clips(

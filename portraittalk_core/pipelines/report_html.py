@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from html import escape
 
 from ..metrics.registry import MetricDefinition
-from .report import ScoreBook
 from .report_plots import Chart, draw_chart
+from .score_book import ScoreBook
 from .score_row import ScoredRow
 from .score_table import TARGET_PREFIX
 

@@ -12,7 +12,8 @@ from ..errors import MediaError
 from ..face.mesh_backends import MeshBackend
 from ..types import as_fps
 from .align import clip_loudness
-from .compare import CompareOptions, Progress
+from .compare import Progress
+from .compare_options import CompareOptions
 from .score import _Steps
 from .score_clip import FollowedClip, ScoredClip, follow_clip
 from .score_faces import level_per_frame, own_scores

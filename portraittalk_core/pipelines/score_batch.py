@@ -15,7 +15,8 @@ from ..errors import MissingDependency, OutputError, PortraitTalkError
 from ..face.mesh_backends import MeshBackend
 from ..media.atomic import explain_write_errors, whole_file
 from ..metrics.packages import found_packages
-from .compare import CompareOptions, Progress, compare_clips
+from .compare import Progress, compare_clips
+from .compare_options import CompareOptions
 from .score_alone import score_alone
 from .score_items import ScoreItem
 from .score_likeness import Likeness

@@ -25,7 +25,7 @@ from .score_clip import FollowedClip
 from .score_row import curve, nan_like
 
 if TYPE_CHECKING:
-    from .compare import Shift
+    from .compare_options import Shift
 
 MAX_SOUND_LAG_S = 0.2  # lips and sound further apart are seen to be apart by anyone
 

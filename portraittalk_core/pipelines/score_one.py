@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ..face.mesh_backends import MeshBackend
-from .compare import CompareOptions, compare_clips
-from .report import ScoreBook, environment
+from .compare import compare_clips
+from .compare_options import CompareOptions
 from .score_alone import score_alone
 from .score_batch import _warnings
+from .score_book import ScoreBook, environment
 from .score_clip import ScoredClip
 from .score_likeness import Likeness
 from .score_networks import Networks

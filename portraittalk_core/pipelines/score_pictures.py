@@ -28,7 +28,7 @@ from .score_networks import PictureJudges
 from .score_row import WorstFrame, shown
 
 if TYPE_CHECKING:
-    from .compare import CompareOptions, Shift
+    from .compare_options import CompareOptions, Shift
 
 CROP_PX = 256
 APART_S = 0.5  # between worst frames, that they do not show one moment

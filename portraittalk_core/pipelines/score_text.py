@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .report import ScoreBook
 from .report_html import ARROWS, number
+from .score_book import ScoreBook
 from .score_row import ScoredRow
 from .score_table import TARGET_PREFIX
 

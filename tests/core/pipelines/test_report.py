@@ -9,9 +9,10 @@ import pytest
 from portraittalk_core.errors import InputError
 from portraittalk_core.metrics.registry import METRICS
 from portraittalk_core.pipelines.align import Offset
-from portraittalk_core.pipelines.report import ScoreBook, report_files, to_csv, to_json, write_report
+from portraittalk_core.pipelines.report import report_files, to_csv, to_json, write_report
 from portraittalk_core.pipelines.report_html import to_html
 from portraittalk_core.pipelines.report_plots import Chart, draw_chart, ticks
+from portraittalk_core.pipelines.score_book import ScoreBook
 from portraittalk_core.pipelines.score_row import ScoredRow, WorstFrame
 
 NASTY = '<script>alert("x")</script>&.mp4'

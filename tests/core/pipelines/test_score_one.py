@@ -7,7 +7,7 @@ import pytest
 import torch
 from toy_puppet import BlockMesh
 
-from portraittalk_core.pipelines.compare import CompareOptions
+from portraittalk_core.pipelines.compare_options import CompareOptions
 from portraittalk_core.pipelines.plot_compare import plot_row, worst_pictures
 from portraittalk_core.pipelines.report import write_report
 from portraittalk_core.pipelines.score import PictureSource
