@@ -311,10 +311,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the table; 1 if the order is not the paper's."""
-    plan, began = (
-        Plan(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Plan)}),
-        time.monotonic(),
-    )
+    began = time.monotonic()
+    plan = Plan(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Plan)})
     rows = ablation(plan)
     print(f"{'':28}{'PSNR dB':>9}{'ADFD':>8}{'place':>8}{'motion':>8}{'flicker':>9}{'paper: PSNR, ADFD':>22}")
     for row in rows:
