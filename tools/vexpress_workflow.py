@@ -46,18 +46,18 @@ MODELS = {
 # titles, and left, top, width, height
 GROUPS = {
     "v_express_portrait": [
-        ("1  Portrait and speech", (20, 310, 500, 580)),
-        ("2  How the head moves", (560, -90, 420, 980)),
-        ("3  V-Express paints", (1020, -90, 440, 980)),
-        ("4  The video", (1500, -90, 620, 980)),
+        ("1  Portrait and speech", (20, 310, 500, 650)),
+        ("2  How the head moves", (560, -90, 420, 1050)),
+        ("3  V-Express paints", (1020, -90, 440, 1050)),
+        ("4  The video", (1500, -90, 620, 1050)),
     ],
 }
 
 GRAPHS = {
     "v_express_portrait": {
         "note": ("MarkdownNote", (20, -60), (500, 330), [NOTE], {}),
-        "image": ("LoadImage", (40, 390), (460, 300), ["portrait.png", "image"], {}),
-        "sound": ("LoadAudio", (40, 730), (460, 140), ["speech.wav", None, None], {}),
+        "image": ("LoadImage", (40, 390), (340, 330), ["portrait.png", "image"], {}),
+        "sound": ("LoadAudio", (40, 780), (340, 140), ["speech.wav", None, None], {}),
         "motion": (
             "PortraitTalkAudioToLandmarks", (580, 0), (380, 640),
             [25.0, 1.0, 1.0, 15.0, 0, "fixed", 0, -45.0, 0.3, 0.0, "[]"],

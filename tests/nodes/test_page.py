@@ -202,6 +202,7 @@ def test_page_opens_the_workflows_of_whole_videos(comfy, tmp_path, name, expecte
     assert not [problem for problem in problems if "portraittalk" in problem.lower() or "pt_under_test" in problem]
 
 
+@pytest.mark.usefixtures("portrait_name", "speech_name")  # nodes grow with what they show
 def test_page_opens_v_express(comfy, tmp_path):
     workflow = json.loads((ROOT / "workflows" / "v_express_portrait.json").read_text())
     picture = Path(os.environ.get("PORTRAITTALK_SCREENSHOTS", tmp_path)) / "v_express_portrait.png"
