@@ -9,7 +9,6 @@ from .sockets import Landmarks, Style, advanced, schema
 from .style_files import NO_FILE, attention_input, managed_attention, style_files
 
 OF_THE_REFERENCE = "of the reference"
-BY_ENCODER = "whisper-tiny"  # what an extractor hears by, if not by itself
 
 
 class StylePrior(io.ComfyNode):
@@ -156,10 +155,11 @@ def _watched(use, extractor, encoder=NO_FILE, **given):
     from ..portraittalk_core.pipelines.style import style_of
     from ..portraittalk_core.speech.encoders import load_speech_encoder
     from ..portraittalk_core.style.extractor import load_extractor
+    from ..portraittalk_core.style.features import WHISPER
     from .progress import Progress
     from .style_reference import reference_of
 
     opened = None if extractor is None else load_extractor(extractor)
-    path = _encoder_path(encoder) if opened is not None and opened.sizes.audio == BY_ENCODER else None
+    path = _encoder_path(encoder) if opened is not None and opened.sizes.audio == WHISPER else None
     hears = None if path is None else load_speech_encoder(path)
     return style_of(reference_of(opened is not None, **given), use, opened, hears, Progress())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 SKIMAGE = "scikit-image (pip install scikit-image)"
-TORCHMETRICS = "torchmetrics (pip install 'portraittalk[metrics]')"
+TORCHMETRICS = "torchmetrics (pip install torchmetrics)"
 _MODULES = {SKIMAGE: "skimage", TORCHMETRICS: "torchmetrics"}
 
 

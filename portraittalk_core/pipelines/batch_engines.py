@@ -189,8 +189,8 @@ def _import_ray() -> object:
         import ray
     except ImportError as error:
         raise MissingDependency(
-            "several workers, or a cluster, need Ray: pip install ray (or 'portraittalk[batch]'); without it, "
-            "--workers 1 does the same work in this process."
+            "several workers, or a cluster, need Ray: pip install ray; without it, --workers 1 "
+            "does the same work in this process."
         ) from error
     return ray
 

@@ -43,7 +43,8 @@ TURN_SCALE = 1 / 30  # a speaking head turns by some ten degrees a second
 LANDMARK_WIDTH = len(EXPRESSION_NAMES) + len(HEAD_NAMES)
 
 COEFFICIENTS, EXPRESSION_OF_257 = 64, slice(80, 144)  # of Deep3DFaceReconstruction's coefficients
-AUDIO_WIDTHS = {"whisper-tiny": 384, "log-mel": NUM_MELS}
+WHISPER = "whisper-tiny"  # what needs a speech encoder; the other hears by itself
+AUDIO_WIDTHS = {WHISPER: 384, "log-mel": NUM_MELS}
 EXPRESSION_WIDTHS = {"landmarks": LANDMARK_WIDTH, "3dmm": COEFFICIENTS, "blendshapes": 52}
 WIDTHS = {**AUDIO_WIDTHS, **EXPRESSION_WIDTHS}
 Progress = Callable[[int, int], None]
@@ -93,12 +94,12 @@ def audio_features(
     if encoder is None:
         return StyleFeatures(mel_features(log_mel(speech), count), "log-mel", speech.source)
     heard: SpeechFeatures = encoder.encode(speech, on_progress)
-    if heard.width != AUDIO_WIDTHS["whisper-tiny"] or not heard.name.startswith("whisper"):
+    if heard.width != AUDIO_WIDTHS[WHISPER] or not heard.name.startswith("whisper"):
         raise InputError(
             f"styles are heard by Whisper tiny (384 channels), not by {heard.name} ({heard.width} channels); choose "
             "openai/whisper-tiny, or no encoder."
         )
-    return StyleFeatures(averaged(heard.values, int(FEATURE_RATE_HZ) // RATE_HZ, count), "whisper-tiny", speech.source)
+    return StyleFeatures(averaged(heard.values, int(FEATURE_RATE_HZ) // RATE_HZ, count), WHISPER, speech.source)
 
 
 def mel_features(mel: Tensor, count: int) -> Tensor:

@@ -27,6 +27,7 @@ from ..errors import InputError
 from ..media.atomic import check_writable, explain_write_errors
 from ..speech.encoders import load_speech_encoder
 from ..style.extractor import load_extractor
+from ..style.features import WHISPER
 from ..style.projection import StyleAttention, load_style_attention, new_style_attention, save_style_attention
 from ..weights.style_attention_files import StyleSizes
 from .frozen import ClipTexts, VaeCodec
@@ -256,7 +257,7 @@ def starting_attention(
 
 def _data(config: StyleAttentionTraining, on_progress: Progress) -> StyledVideos:
     extractor = None if config.extractor is None else load_extractor(config.extractor)
-    hears = extractor is not None and extractor.sizes.audio == "whisper-tiny"
+    hears = extractor is not None and extractor.sizes.audio == WHISPER
     if hears and config.audio_encoder is None:
         raise InputError(f"{extractor.name} hears by Whisper tiny; give audio_encoder, openai/whisper-tiny's file.")
     encoder = load_speech_encoder(config.audio_encoder) if hears else None

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..animate.landmark_control import STYLES as DRAWINGS
 from ..checks import check_choice, check_range
 from ..errors import InputError
-from ..style.features import AUDIO_WIDTHS, EXPRESSION_WIDTHS
+from ..style.features import AUDIO_WIDTHS, EXPRESSION_WIDTHS, WHISPER
 from ..weights.style_files import ExtractorSizes
 from .identity_config import read_settings, read_toml
 from .trainer import TrainerConfig
@@ -92,7 +92,7 @@ class StyleTraining:
             raise InputError("drop_audio and drop_expression are more than 1 together; lower them.")
         check_range(self.constant, 1e-6, 1e6, "constant")
         check_range(self.temperature, 1e-6, 1e6, "temperature")
-        if self.data is not None and self.audio == "whisper-tiny" and self.audio_encoder is None:
+        if self.data is not None and self.audio == WHISPER and self.audio_encoder is None:
             raise InputError("audio = 'whisper-tiny' needs audio_encoder, the weight file of openai/whisper-tiny.")
         _ = self.sizes
 

@@ -21,6 +21,7 @@ from ..media.atomic import check_writable, explain_write_errors
 from ..metrics.clustering_strength import clustering_strength, nearest_centroid_accuracy
 from ..speech.encoders import load_speech_encoder
 from ..style.extractor import ExtractorNet, StyleExtractor, new_extractor_net, save_extractor, warm_start
+from ..style.features import WHISPER
 from ..weights.load import fill, read_metadata, read_tensors
 from ..weights.style_files import SPREAD, read_extractor_sizes, styletalk_tensors
 from .style_attention_stage import StyleAttentionResult, train_style_attention
@@ -227,5 +228,5 @@ def _data(config: StyleTraining, on_progress: Progress) -> StyleData:
     sizes = config.sizes
     if config.data is None:
         return MadeUpStyles(config.synthetic, (sizes.audio_width, sizes.expression_width), config.trainer.seed)
-    encoder = load_speech_encoder(config.audio_encoder) if config.audio == "whisper-tiny" else None
+    encoder = load_speech_encoder(config.audio_encoder) if config.audio == WHISPER else None
     return read_styles(config.data, config.label, config.expression, config.frames, encoder, on_progress)

@@ -103,7 +103,7 @@ def test_without_torchmetrics_fid_says_so_and_the_others_go_on(all_networks, abs
     monkeypatch.setitem(sys.modules, absent, None)
     monkeypatch.setitem(sys.modules, "torchmetrics.image.fid", None)
     values, missing = judged(all_networks, random_frames(1, 32), random_frames(2, 32))
-    assert missing == {"fid": "not available: needs torchmetrics (pip install 'portraittalk[metrics]')"}
+    assert missing == {"fid": "not available: needs torchmetrics (pip install torchmetrics)"}
     assert set(values) == {"lpips", "fvd"}
 
 
