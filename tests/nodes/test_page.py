@@ -77,6 +77,17 @@ def _chromium() -> str:
     return found
 
 
+async def _load(page: Page, workflow: dict) -> None:
+    """Show a workflow; on a busy machine the page may still put its own first one in its place."""
+    kinds = sorted(node["type"] for node in workflow["nodes"])
+    for _ in range(5):
+        await page.evaluate(f"app.loadGraphData({json.dumps(workflow)})")
+        await asyncio.sleep(1.5)
+        if sorted(await page.evaluate("app.graph._nodes.map(node => node.type)")) == kinds:
+            return
+    raise AssertionError("the page does not keep the workflow that was loaded")
+
+
 async def _drive(
     comfy, profile: Path, workflow: dict, picture: Path, queue: bool, size: tuple[int, int]
 ) -> tuple[dict, list[str]]:
@@ -101,9 +112,11 @@ async def _drive(
                 "(async () => { window.ended = null;"
                 "app.api.addEventListener('execution_success', () => window.ended = 'success');"
                 "app.api.addEventListener('execution_error', e => window.ended = e.detail.exception_message);"
-                f"await app.loadGraphData({json.dumps(workflow)}); {'await app.queuePrompt(0);' if queue else ''} }})()"
+                "})()"
             )
+            await _load(page, workflow)
             if queue:
+                await page.evaluate("app.queuePrompt(0)")
                 await page.wait_for("window.ended !== null")
             ended = await page.evaluate("window.ended")
             prompt = await page.evaluate("(async () => JSON.stringify((await app.graphToPrompt()).output))()")
