@@ -11,6 +11,7 @@ from comfy.patcher_extension import CallbacksMP
 from torch import Tensor, nn
 
 from ..portraittalk_core.diffusion.painter import LATENT_SCALE
+from ..portraittalk_core.diffusion.style_attention import FrameStyles, StyleCues
 from ..portraittalk_core.errors import InputError
 from ..portraittalk_core.vexpress.load import load_vexpress
 from ..portraittalk_core.vexpress.pipeline import VExpressModels, VExpressOptions
@@ -20,6 +21,7 @@ from . import convert
 log = logging.getLogger(__name__)
 
 OUT_OF_MEMORY = comfy.model_management.OOM_EXCEPTION
+Styled = tuple[comfy.model_patcher.ModelPatcher, FrameStyles]
 MEMORY = 0.01 * 1024**2  # bytes that a byte of SD1.5's latents asks for, as ComfyUI counts
 
 # what was used last, by its files and dtype, until ComfyUI wants its memory back
@@ -68,7 +70,9 @@ class ComfyCoder:
         return self.vae.decode(latents / LATENT_SCALE)[0]
 
 
-def models_of(found: tuple[Path, list[Path]], vae, encoder, options: VExpressOptions) -> VExpressModels:
+def models_of(
+    found: tuple[Path, list[Path]], vae, encoder, options: VExpressOptions, style: Styled | None = None
+) -> VExpressModels:
     """What the core paints with.
 
     Args:
@@ -76,10 +80,12 @@ def models_of(found: tuple[Path, list[Path]], vae, encoder, options: VExpressOpt
         vae: VAE.
         encoder: what hears the speech.
         options: how it is to paint.
+        style: a style attention of `comfy_style.managed_style`, with the styles of all frames.
     """
     patcher = managed_networks(*found)
-    parts = patcher.model.parts
-    return VExpressModels(parts, ComfyCoder(vae), encoder, lambda: bring(patcher, parts, options))
+    parts, more = patcher.model.parts, [] if style is None else [style[0]]
+    cues = None if style is None else StyleCues(style[0].model, style[1])
+    return VExpressModels(parts, ComfyCoder(vae), encoder, cues, lambda: bring([patcher, *more], parts, options))
 
 
 def managed_networks(folder: Path, files: list[Path]) -> comfy.model_patcher.ModelPatcher:
@@ -115,12 +121,13 @@ def _release(patcher: comfy.model_patcher.ModelPatcher, for_good: bool) -> None:
         patcher.model.release()
 
 
-def bring(patcher: comfy.model_patcher.ModelPatcher, parts: VExpress, options: VExpressOptions) -> None:
-    """Let ComfyUI make room and put the networks on its device."""
+def bring(patchers: list[comfy.model_patcher.ModelPatcher], parts: VExpress, options: VExpressOptions) -> None:
+    """Let ComfyUI make room and put the networks, which come first, on its device, with what acts on them."""
+    patcher = patchers[0]
     if patcher.model.parts is None:  # the VAE took their place
         patcher.model.hold(parts)
     rows = options.length * (1 if options.guidance == 1 else 2)
     area = rows * (options.width // 8) * (options.height // 8)
     needed = area * next(patcher.model.parameters()).element_size() * MEMORY
-    comfy.model_management.load_models_gpu([patcher], memory_required=needed, force_full_load=True)
+    comfy.model_management.load_models_gpu(patchers, memory_required=needed, force_full_load=True)
     patcher.model.to(patcher.load_device)  # where little memory is allowed, ComfyUI leaves a part behind

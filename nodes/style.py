@@ -6,7 +6,7 @@ from comfy_api.latest import io, ui
 
 from . import paths, texts
 from .sockets import Landmarks, Style, advanced, schema
-from .style_files import NO_FILE, attention_input, managed_attention, style_files
+from .style_files import NO_FILE, attention_input, managed_attention, style_files, style_output
 
 OF_THE_REFERENCE = "of the reference"
 
@@ -49,7 +49,7 @@ class StylePrior(io.ComfyNode):
                 *_advanced_inputs(),
             ],
             outputs=[
-                Style.Output("style", display_name="style", tooltip="For AudioToLandmarks and IdentityNet Sampler."),
+                style_output(),
                 io.Image.Output("plot", display_name="plot", tooltip="What is special about the style."),
                 io.String.Output("summary", display_name="summary", tooltip="The style in one line."),
             ],
@@ -101,7 +101,7 @@ class BlendStyles(io.ComfyNode):
                 ),
             ],
             outputs=[
-                Style.Output("style", display_name="style", tooltip="For AudioToLandmarks and IdentityNet Sampler."),
+                style_output(),
                 io.Image.Output("plot", display_name="plot", tooltip="Both styles, or the one between them."),
             ],
         )  # fmt: skip

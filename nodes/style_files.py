@@ -75,7 +75,7 @@ class LoadStyle(io.ComfyNode):
                 advanced(attention_input()),
             ],
             outputs=[
-                Style.Output("style", display_name="style", tooltip="For AudioToLandmarks and IdentityNet Sampler."),
+                style_output(),
                 io.Image.Output("plot", display_name="plot", tooltip="What is special about the style."),
             ],
         )  # fmt: skip
@@ -106,6 +106,12 @@ class LoadStyle(io.ComfyNode):
         _, attention = style_files(NO_FILE, style_attention)
         plot = shown(style)
         return io.NodeOutput(ChosenStyle(style, managed_attention(attention)), plot, ui=ui.PreviewImage(plot, cls=cls))
+
+
+def style_output() -> io.Output:
+    """Where a style leaves a node."""
+    users = "AudioToLandmarks, IdentityNet Sampler, V-Express Portrait"
+    return Style.Output("style", display_name="style", tooltip=f"For {users}.")
 
 
 def attention_input() -> io.Input:

@@ -36,14 +36,16 @@ class ChosenStyle:
         self, model: comfy.model_patcher.ModelPatcher, num_frames: int, fps: Fraction, cursor: Cursor
     ) -> comfy.model_patcher.ModelPatcher:
         """The MODEL that looks at the style of every frame; the MODEL itself where no attention was chosen."""
+        shown = self.in_frames(num_frames, fps)
+        return model if shown is None else with_style(model, *shown, cursor)
+
+    def in_frames(self, num_frames: int, fps: Fraction) -> tuple[comfy.model_patcher.ModelPatcher, FrameStyles] | None:
+        """The attention and the style of every frame, or one for all; None where no attention was chosen."""
         if self.attention is None:
             log.info("the style %s has no style attention: it acts on the motion alone.", self.style.source)
-            return model
-        style = self.style
-        one = not isinstance(style, BlendedStyle)  # the same for all frames
-        count = 1 if one else num_frames
-        styles = FrameStyles(style.draw(count, fps), style.strengths(count, fps))
-        return with_style(model, self.attention, styles, cursor)
+            return None
+        count = num_frames if isinstance(self.style, BlendedStyle) else 1
+        return self.attention, FrameStyles(self.style.draw(count, fps), self.style.strengths(count, fps))
 
 
 def blended(first: ChosenStyle, second: ChosenStyle, share: float, points: tuple) -> ChosenStyle:

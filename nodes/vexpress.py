@@ -9,7 +9,7 @@ from comfy_api.latest import io, ui
 from . import convert, paths
 from .engine import AUTO as NO_ENCODER
 from .progress import Progress, face_mesh, say
-from .sockets import AudioEncoderOutput, Landmarks, advanced, schema
+from .sockets import AudioEncoderOutput, Landmarks, Style, advanced, schema
 from .video import Kept
 
 FOLDER = "vexpress"
@@ -113,11 +113,14 @@ def _paint(picture, audio, vae, out, video: tuple, **given) -> Kept:
     from . import comfy_vexpress
 
     speech, track, keep = convert.to_speech(audio), given.pop("landmarks", None), video[0]
+    style = given.pop("style", None)
     hears = _encoder(given.pop("encoder"), given.pop("audio_encoder_output", None))
     networks, face_index = given.pop("networks"), given.pop("face_index", 0)
     face, options = _face_and_options(picture, track, face_index, given)
-    models = comfy_vexpress.models_of(network_files(networks), vae, hears, options)
-    count = speech.num_frames(FPS if track is None else track.fps)
+    fps = FPS if track is None else track.fps
+    count = speech.num_frames(fps)
+    styled = None if style is None else style.in_frames(count, fps)
+    models = comfy_vexpress.models_of(network_files(networks), vae, hears, options, styled)
     kept, progress = Kept(keep, count, options.width * options.height * 3), Progress()
     watch = Watch(progress, kept.and_show(progress))
     try:
@@ -213,6 +216,10 @@ def _advanced_inputs() -> list[io.Input]:
         AudioEncoderOutput.Input(
             "audio_encoder_output", optional=True,
             tooltip="From ComfyUI's own Audio Encoder with wav2vec2-base-960h, of the same audio.",
+        ),
+        Style.Input(
+            "style", optional=True,
+            tooltip="How the person speaks, from StylePrior; acts where a style attention was chosen there.",
         ),
         advanced(
             io.Combo.Input(

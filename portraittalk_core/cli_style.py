@@ -12,7 +12,7 @@ from .cli_progress import progress_bar
 from .errors import InputError
 
 if TYPE_CHECKING:
-    from .diffusion.painter import StyleCues
+    from .diffusion.style_attention import StyleCues
     from .pipelines.style import StyleUse
     from .speech.encoders import SpeechEncoder
     from .style.extractor import StyleExtractor
@@ -109,8 +109,7 @@ def style_cues(args: argparse.Namespace, place: tuple) -> StyleCues | None:
         return None
     if found is None:
         raise InputError("--style-attention needs --style: the style that it is to show.")
-    from .diffusion.painter import StyleCues
-    from .diffusion.style_attention import FrameStyles
+    from .diffusion.style_attention import FrameStyles, StyleCues
     from .style.projection import load_style_attention
 
     net = load_style_attention(path)

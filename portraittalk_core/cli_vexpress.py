@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .cli_asked import chosen_place
 from .cli_progress import progress_bar
+from .cli_style import style_cues
 from .errors import InputError, MissingDependency
 
 if TYPE_CHECKING:
@@ -21,14 +23,13 @@ WEIGHTS = "huggingface.co/tk93/V-Express (research use only)"
 ENCODER = "facebook/wav2vec2-base-960h (pytorch_model.bin or model.safetensors)"
 STEPS, GUIDANCE, SAMPLER = 25, 3.5, "ddim"  # of the public code
 OF_IDENTITYNET = ("identity_adapter", "faces", "lora", "only_face", "controlnet", "animatenet", "motion_module")
-OF_IDENTITYNET += ("style_attention",)
 
 
 def add_vexpress(parser: argparse.ArgumentParser) -> None:
     """The options of the command; --checkpoint, --steps, --cfg, --sampler, --width and so on are IdentityNet's too."""
     group = parser.add_argument_group(
         "vexpress (pip install diffusers)",
-        "also --checkpoint for its VAE, --width, --height, --overlap, --device, --precision, and "
+        "also --checkpoint for its VAE, --style-attention, --width, --height, --overlap, --device, --precision, and "
         f"--steps ({STEPS}), --cfg ({GUIDANCE}) and --sampler ({SAMPLER})",
     )
     group.add_argument("--vexpress-folder", metavar="FOLDER", type=Path, help=f"folder with its five files, {WEIGHTS}")
@@ -77,7 +78,9 @@ def talk_with_vexpress(
     from .vexpress.pipeline import VExpressFiles, load_models
 
     files = VExpressFiles([args.vexpress_folder], args.checkpoint, args.speech_encoder)
-    models = load_models(files, *chosen_place(args))
+    place = chosen_place(args)
+    style = style_cues(args, place)  # what is wrong with it is told before much is read
+    models = replace(load_models(files, *place), style=style)
     track = engine(speech, portrait.landmarks, options)
     with progress_bar("painting") as on_progress:
         video, watch = (args.speech, args.crf), Watch(on_progress)

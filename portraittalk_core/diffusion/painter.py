@@ -18,7 +18,6 @@ from ..checks import check_range
 from ..errors import InputError
 from ..layers.attention import Branch
 from ..layers.temporal import check_frames
-from ..style.projection import StyleAttention
 from .animate_net import AnimateNet, AnimateOptions, Cues, bind_animate
 from .branches import Batch, bind
 from .control import FrameControl
@@ -26,7 +25,7 @@ from .denoiser import Condition, Denoiser
 from .feature_attention import FeatureControl, feature_branches
 from .samplers import SamplerOptions, sample
 from .schedule import schedule_of
-from .style_attention import FrameStyles, StyleRun, bind_style
+from .style_attention import StyleCues, StyleRun, bind_style
 from .text_keys import TextKeys
 from .windowed import VideoOptions, WindowedDenoiser
 from .windows import free_noise_order
@@ -58,14 +57,6 @@ class FaceCues:
     cues: Cues
     options: AnimateOptions = field(default_factory=AnimateOptions)
     features: float = 0.0  # how strongly the UNet looks at the ControlNet's maps, -1..3; 0 is not at all
-
-
-@dataclass(frozen=True)
-class StyleCues:
-    """What the UNet is told of how the person speaks."""
-
-    net: StyleAttention
-    styles: FrameStyles
 
 
 @dataclass(frozen=True)

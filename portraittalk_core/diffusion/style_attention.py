@@ -63,6 +63,14 @@ class FrameStyles:
         return self.styles[list(frames)], self.strengths[list(frames)]
 
 
+@dataclass(frozen=True)
+class StyleCues:
+    """What a UNet is told of how the person speaks."""
+
+    net: StyleAttention
+    styles: FrameStyles
+
+
 class StyleRun:
     """A style attention with the styles of a video: what each block adds, for the rows at hand.
 

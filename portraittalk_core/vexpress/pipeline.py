@@ -1,7 +1,7 @@
 """V-Express from a portrait and a speech to frames: what is heard, seen and drawn, denoised in windows.
 
 Shapes: F frames, h = H/8 and w = W/8 latent pixels.
-Source: V-Express (Wang et al. 2024), sections 3 and 4; `design/svp.md` 3c, 3e.
+Source: V-Express (Wang et al. 2024), sections 3 and 4; SVP, section 3.3 (the style); `design/svp.md` 3a, 3c, 3e.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 from ..animate.temporal import bind_motion
 from ..checks import check_choice, check_range
-from ..diffusion.branches import Batch, Branches, bind
+from ..diffusion.branches import Batch
 from ..diffusion.checkpoint import load_sd15
 from ..diffusion.denoiser import Condition
 from ..diffusion.samplers import OWN_SCHEDULE, SAMPLERS, SCHEDULES, SamplerOptions, sample
 from ..diffusion.schedule import ZERO_SNR
+from ..diffusion.style_attention import StyleCues, StyleRun, bind_style
 from ..diffusion.windowed import VideoOptions, WindowedDenoiser
 from ..diffusion.windows import static_windows
 from ..errors import InputError
@@ -57,7 +58,7 @@ class VExpressOptions:
     seed: int = 0  # of the noise
     guidance: float = 3.5  # 1 asks once a step, for what is wanted alone
     reference_weight: float = 0.95  # 0 ignores the portrait's look .. 1
-    audio_weight: float = 3.0  # 0 ignores the speech .. 3; of branches beside the audio too
+    audio_weight: float = 3.0  # 0 ignores the speech .. 3
     length: int = 24  # frames of a window
     overlap: int = 4  # frames that neighbours share
     strategy: str = "fix_face"  # one of `retarget.STRATEGIES`
@@ -85,11 +86,12 @@ class VExpressFiles:
 
 @dataclass(frozen=True)
 class VExpressModels:
-    """The files' networks, to be used again and again."""
+    """The files' networks, to be used again and again, and what SVP adds to them."""
 
     networks: VExpress
     coder: Coder
     encoder: SpeechEncoder | GivenFeatures
+    style: StyleCues | None = None  # how the person speaks, in every frame or all
     bring: Callable[[], None] | None = None  # puts the networks where they compute; after the picture is encoded
 
 
@@ -110,13 +112,12 @@ def load_models(
     return VExpressModels(networks, DiffusersCoder(vae), encoder)
 
 
-def paint_vexpress(  # noqa: PLR0913 - the contract of renderers, and what one may ask of this one
+def paint_vexpress(
     portrait: Portrait,
     track: LandmarkTrack | None,
     speech: Speech,
     files: VExpressFiles | VExpressModels,
     options: VExpressOptions | None = None,
-    branches: Branches | None = None,
     on_progress: Progress | None = None,
 ) -> Iterator[Tensor]:
     """Let a portrait speak.
@@ -130,7 +131,6 @@ def paint_vexpress(  # noqa: PLR0913 - the contract of renderers, and what one m
         speech: what is said.
         files: V-Express's, or what `load_models` made of them.
         options: how to paint.
-        branches: beside the audio's cross-attention, by site; a style, for one.
         on_progress: called with layers and frames done and in all; may raise to stop.
 
     Returns:
@@ -146,7 +146,7 @@ def paint_vexpress(  # noqa: PLR0913 - the contract of renderers, and what one m
     num_frames = speech.num_frames(FPS if track is None else track.fps)
     fit = fit_to(portrait, options.width, options.height)
     points = head_points(portrait, track, fit, options.strategy, num_frames)
-    painting = _Painting(models, options, branches or {}, num_frames, on_progress)
+    painting = _Painting(models, options, num_frames, on_progress)
     heard = _heard(models, speech, painting)
     return painting.frames(fitted(portrait, fit).picture, points, heard)
 
@@ -185,7 +185,6 @@ class _Painting:
 
     models: VExpressModels
     options: VExpressOptions
-    branches: Branches
     num_frames: int
     on_progress: Progress | None
 
@@ -238,7 +237,10 @@ class _Painting:
         read_bank(networks.unet, write_bank(networks.reference, encoded))
         try:
             with ExitStack() as bound:
-                batch = bound.enter_context(bind(networks.unet, self.branches, Batch()))
+                batch = Batch()
+                if self.models.style is not None:
+                    run = StyleRun(self.models.style.net, self.models.style.styles, batch)
+                    bound.enter_context(bind_style(networks.unet, run))
                 bound.enter_context(bind_motion(networks.unet, networks.motion, min(options.length, count)))
                 bound.enter_context(self._counted())
                 denoiser = WindowedDenoiser(VelocityDenoiser(networks, control, batch), 0, video)

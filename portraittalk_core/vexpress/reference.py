@@ -30,7 +30,7 @@ class Reading:
 
     labels: Sequence[int] = (POSITIVE,)  # of equal parts of the batch; parts that are not positive see an empty bank
     reference_weight: float = 1.0  # factor of what the reference adds
-    audio_weight: float = 1.0  # factor of what the audio adds, with all branches bound to it
+    audio_weight: float = 1.0  # factor of what the audio adds
     kps: Tensor | None = None  # (R, C, h, w) to be added behind the first convolution
 
 

@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from sd15_files import make_checkpoint
-from tiny_vexpress import write_vexpress, write_wav2vec, write_whisper
+from style_files import style_attention
+from tiny_vexpress import CONTEXT, WIDTHS, write_vexpress, write_wav2vec, write_whisper
 
 from portraittalk_core import cli_vexpress
 from portraittalk_core.cli import main
+from portraittalk_core.style.projection import save_style_attention
+from portraittalk_core.types import MANNER
 
 pytest.importorskip("diffusers")
 SAMPLE = Path(__file__).parents[2] / "samples" / "speech.wav"
@@ -34,6 +37,13 @@ def place(tmp_path_factory, astronaut) -> Path:
     write_wav2vec(folder / "wide.safetensors", width=128)
     write_whisper(folder / "whisper.safetensors", width=64)
     (folder / "empty").mkdir()
+    for name, widths, space in (
+        ("style", WIDTHS, "manner"),
+        ("narrow", (32, 64, 64, 32), "manner"),
+        ("other", WIDTHS, "x"),
+    ):
+        net = style_attention(len(MANNER), CONTEXT, True, widths, space)
+        save_style_attention(net, folder / f"{name}.safetensors")
     return folder
 
 
@@ -85,7 +95,32 @@ def test_every_option_changes_the_frames(place, tmp_path, painted, change):
     assert np.abs(frames(tmp_path / "b.mp4") - painted).mean() > 0.005  # the same again: 0.0005 at most
 
 
+def test_a_style_attention_shows_the_style(place, tmp_path):
+    shown = {}
+    for name, more in {
+        "motion alone": ["--style", "lively"],
+        "off": ["--style", "lively", "--style-strength", 0, "--style-attention", place / "style.safetensors"],
+        "lively": ["--style", "lively", "--style-attention", place / "style.safetensors"],
+        "calm": ["--style", "calm", "--style-attention", place / "style.safetensors"],
+    }.items():
+        out = tmp_path / f"{name}.mp4"
+        assert talk(place, out, "--head-motion", 0, *more) == 0
+        shown[name] = frames(out)
+    assert np.abs(shown["lively"] - shown["motion alone"]).mean() > 1
+    assert np.abs(shown["lively"] - shown["calm"]).mean() > 0.05
+    assert np.abs(shown["off"] - shown["motion alone"]).mean() < 1  # the head keeps still: only the style acts
+
+
 BAD = {
+    "a style attention without a style": (["--style-attention", "{style.safetensors}"], "needs --style"),
+    "a style attention of another space": (
+        ["--style", "calm", "--style-attention", "{other.safetensors}"],
+        "lives in the space manner",
+    ),
+    "a style attention of another width": (
+        ["--style", "calm", "--style-attention", "{narrow.safetensors}"],
+        "32 wide at site",
+    ),
     "no folder": (["--vexpress-folder", "nowhere"], "nowhere is not there; give V-Express's five files from hugging"),
     "an empty folder": (["--vexpress-folder", "{empty}"], "get denoising_unet.bin, reference_net.bin, motion_module.b"),
     "no checkpoint": (["--checkpoint", "nowhere.ckpt"], "nowhere.ckpt is not there; give any full SD1.5 checkpoint"),

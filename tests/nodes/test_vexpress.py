@@ -16,11 +16,16 @@ from comfy_place import ROOT, comfy_folder, comfy_python
 from PIL import Image
 from safetensors.torch import save_file
 from sd15_files import _weights, vae_shapes
-from tiny_vexpress import write_vexpress, write_wav2vec, write_whisper
+from style_files import style_attention
+from tiny_vexpress import CONTEXT, WIDTHS, write_vexpress, write_wav2vec, write_whisper
+
+from portraittalk_core.style.projection import save_style_attention
+from portraittalk_core.types import MANNER
 
 pytestmark = pytest.mark.comfy
 
 WHOLE, PARTIAL, ENCODER, WIDE, WHISPER = "tiny", "partial", "vx_wave.safetensors", "vx_wide.bin", "vx_whisper.bin"
+STYLED, NARROW = "vx_style.safetensors", "vx_narrow.safetensors"
 VAE, SIDE, FRAMES = "vx_vae.safetensors", 64, 13  # half a second at 25 fps
 NODE = "PortraitTalkVExpress"
 READ = "V-Express's networks are read"
@@ -47,9 +52,13 @@ def weights(comfy):
     draw = torch.Generator().manual_seed(1)
     vae = {name: _weights(name, shape, draw).half() for name, shape in vae_shapes(128)}
     save_file(vae, models / "vae" / VAE)
+    folder = models / "portraittalk"
+    folder.mkdir(exist_ok=True)
+    for name, widths in ((STYLED, WIDTHS), (NARROW, (32, 64, 64, 32))):
+        save_style_attention(style_attention(len(MANNER), CONTEXT, True, widths, "manner"), folder / name)
     yield
     shutil.rmtree(models / "vexpress")
-    for path in (*files, models / "vae" / VAE):
+    for path in (*files, models / "vae" / VAE, folder / STYLED, folder / NARROW):
         path.unlink()
 
 
@@ -170,6 +179,36 @@ def test_what_is_chosen_has_its_say(comfy, weights, graph):
     plain = pictures(comfy, done(comfy, graph()))
     for change in ({"seed": 5}, {"audio_weight": 0.0}, {"reference_weight": 0.0}, {"cfg": 1.0}):
         assert np.abs(pictures(comfy, done(comfy, graph(**change))) - plain).mean() > 0.05, change
+
+
+def styled(prompt: dict, number: str, preset: str, attention: str, strength: float = 1.0) -> dict:
+    """A StylePrior with a style attention, as a node of the prompt."""
+    given = {"preset": preset, "strength": strength, "noise": 0.0, "seed": 0, "style_attention": attention}
+    prompt[number] = {"class_type": "PortraitTalkStylePrior", "inputs": given}
+    return prompt
+
+
+def test_a_style_acts_where_it_is_trained_and_on(comfy, weights, graph):
+    def painted(preset: str = "", attention: str = STYLED, strength: float = 1.0) -> np.ndarray:
+        if not preset:
+            return pictures(comfy, done(comfy, graph()))
+        return pictures(comfy, done(comfy, styled(graph(style=["7", 0]), "7", preset, attention, strength)))
+
+    plain, lively = painted(), painted("lively")
+    assert np.array_equal(painted("lively", "none"), plain)  # of the motion alone, and there is none
+    assert np.array_equal(painted("lively", strength=0.0), plain)
+    assert np.abs(lively - plain).mean() > 1
+    assert np.abs(painted("calm") - lively).mean() > 0.05
+    turning = styled(styled(graph(style=["9", 0]), "7", "lively", STYLED), "8", "lively", STYLED, 0.0)
+    ends = {"style_a": ["8", 0], "style_b": ["7", 0], "share": 0.5, "over_time": "[[0, 0], [0.25, 0], [0.5, 1]]"}
+    turning["9"] = {"class_type": "PortraitTalkBlendStyles", "inputs": ends}
+    turned = np.abs(pictures(comfy, done(comfy, turning)) - plain).mean((1, 2, 3))
+    assert turned[:4].mean() < 0.5 * turned[-4:].mean()  # windows of 6 frames: nothing at first, then more
+
+
+def test_a_style_attention_of_another_width_is_told(comfy, weights, graph):
+    run = comfy.run(styled(graph(style=["7", 0]), "7", "calm", NARROW))
+    assert run.status == "error" and "32 wide at site" in run.message, run.message
 
 
 def test_interrupt_stops_at_once_and_leaves_nothing(comfy, weights, graph):

@@ -14,10 +14,10 @@ from portraittalk_core.diffusion.checkpoint import load_sd15
 from portraittalk_core.diffusion.control import FrameControl
 from portraittalk_core.diffusion.denoiser import Condition
 from portraittalk_core.diffusion.feature_attention import FeatureControl
-from portraittalk_core.diffusion.painter import Animation, DiffusersPainter, FaceCues, PaintOptions, StyleCues
+from portraittalk_core.diffusion.painter import Animation, DiffusersPainter, FaceCues, PaintOptions
 from portraittalk_core.diffusion.samplers import SamplerOptions
 from portraittalk_core.diffusion.sites import SITES
-from portraittalk_core.diffusion.style_attention import FrameStyles
+from portraittalk_core.diffusion.style_attention import FrameStyles, StyleCues
 from portraittalk_core.errors import InputError
 from portraittalk_core.identity.adapter import IdentityOptions, build_adapter, identity_branches
 from portraittalk_core.types import LandmarkTrack

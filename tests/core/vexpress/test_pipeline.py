@@ -5,9 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 from sd15_files import make_checkpoint
-from tiny_vexpress import tiny_vexpress
+from style_files import style_attention
+from tiny_vexpress import CONTEXT, WIDTHS, tiny_vexpress
 
 from portraittalk_core.diffusion.checkpoint import load_sd15
+from portraittalk_core.diffusion.style_attention import FrameStyles, StyleCues
 from portraittalk_core.errors import InputError
 from portraittalk_core.face.fit import fit_to
 from portraittalk_core.speech.encoders import GivenFeatures, SpeechFeatures
@@ -75,6 +77,45 @@ def test_weights_of_zero_leave_a_part_out(portrait, speech, models):
     other_face = replace(portrait, picture=255 - portrait.picture)
     blind = painted(portrait, None, speech, models, deaf)
     assert torch.equal(blind, painted(other_face, None, speech, models, deaf))
+
+
+def styled(strength=1.0, rows=1, seed=7, **net):
+    attention = style_attention(**{"widths": WIDTHS, "token_width": CONTEXT, **net})
+    return StyleCues(attention, FrameStyles(noise(rows, 8, seed=seed), torch.full((rows,), float(strength))))
+
+
+def test_a_style_acts_where_it_is_on(portrait, speech, models):
+    plain = painted(portrait, None, speech, models, OPTIONS)
+    for off in (styled(strength=0), styled(trained=False)):
+        assert torch.equal(painted(portrait, None, speech, replace(models, style=off), OPTIONS), plain)
+    shown = {
+        name: painted(portrait, None, speech, replace(models, style=cues), OPTIONS)
+        for name, cues in {"one": styled(), "half": styled(0.5), "another": styled(seed=8)}.items()
+    }
+    for one, other in ((plain, "one"), (shown["half"], "one"), (shown["another"], "one")):
+        assert (one - shown[other]).abs().float().mean() > 0.05, other
+    every = painted(portrait, None, speech, replace(models, style=styled(rows=FRAMES)), OPTIONS)
+    assert (every - shown["one"]).abs().float().mean() > 0.05  # other styles from the second frame on
+    assert torch.equal(painted(portrait, None, speech, models, OPTIONS), plain)  # nothing stays behind
+
+
+def test_every_window_gets_the_style_of_its_frames(portrait, speech, models):
+    """A style that is off in the first window's frames leaves them alone where windows do not meet."""
+    apart = replace(OPTIONS, length=3, overlap=0)
+    cues = styled(rows=FRAMES)
+    cues.styles.strengths[:3] = 0
+    plain = painted(portrait, None, speech, models, apart)
+    late = painted(portrait, None, speech, replace(models, style=cues), apart)
+    assert torch.equal(late[:3], plain[:3])
+    assert (late[3:] - plain[3:]).abs().float().mean() > 0.05
+
+
+def test_a_style_that_does_not_fit_is_refused(portrait, speech, models):
+    for net, words in (({"widths": (32, 64, 64, 32)}, "32 wide at site"), ({"style_width": 5}, "style has 8 numbers")):
+        with pytest.raises(InputError, match=words):
+            painted(portrait, None, speech, replace(models, style=styled(**net)), OPTIONS)
+    with pytest.raises(InputError, match="there is no frame 4"):
+        painted(portrait, None, speech, replace(models, style=styled(rows=4)), OPTIONS)
 
 
 def test_networks_are_brought_once_the_picture_is_encoded(portrait, speech, models):

@@ -2,11 +2,14 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
+from style_files import style_attention
 from tiny_vexpress import CONTEXT, WIDTHS, randomise, tiny_vexpress
 from torch import nn
 
 from portraittalk_core.animate.temporal import bind_motion
+from portraittalk_core.diffusion.branches import Batch
 from portraittalk_core.diffusion.sites import SITES
+from portraittalk_core.diffusion.style_attention import FrameStyles, StyleRun, bind_style
 from portraittalk_core.errors import InputError
 from portraittalk_core.vexpress.reference import ReferenceAttention, blocks_of, read_bank, write_bank
 from portraittalk_core.vexpress.unet import build_reading_unet
@@ -29,6 +32,22 @@ def seen(networks):
     reading = networks.reading
     reading.labels, reading.reference_weight, reading.audio_weight, reading.kps = (0,), 1.0, 1.0, None
     return networks
+
+
+def test_a_style_stands_between_the_audio_and_the_feed_forward_layers(seen):
+    """One reading block written out, in the order that SVP names; `test_style_attention` has its attention by torch."""
+    site, rows = SITES[5], noise(FRAMES, 16, 64)
+    block, audio = blocks_of(seen.unet)[5], noise(FRAMES, 5, CONTEXT, seed=2)
+    net = style_attention(8, CONTEXT, True, WIDTHS)
+    run = StyleRun(net, FrameStyles(noise(1, 8, seed=3), torch.full((1,), 0.7)), Batch())
+    heard = rows + block.attn1(block.norm1(rows))
+    heard = heard + block.attn1_5(block.norm1_5(heard), (0,))
+    heard = heard + block.attn2(block.norm2(heard), encoder_hidden_states=audio)
+    looked = heard + run.add(site.adapter_key, heard)
+    with bind_style(seen.unet, run):
+        made = block(rows, encoder_hidden_states=audio)
+    torch.testing.assert_close(made, looked + block.ff(block.norm3(looked)))
+    assert (looked - heard).abs().mean() > 0.01
 
 
 def called(networks, rows=None, audio=None):
