@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..portraittalk_core.errors import InputError, MissingDependency
 from ..portraittalk_core.media.sound import mix_blocks, tensor_blocks
-from ..portraittalk_core.pipelines.score import PictureSource
+from ..portraittalk_core.pipelines.picture_source import PictureSource
 from ..portraittalk_core.pipelines.score_clip import ScoredClip
 from ..portraittalk_core.pipelines.score_likeness import Likeness, likeness_without_portrait, open_likeness
 from ..portraittalk_core.types import SPEECH_RATE_HZ, as_fps

@@ -18,7 +18,7 @@ from ..portraittalk_core.errors import InputError, MissingDependency
 from ..portraittalk_core.face.mesh_follow import filled
 from ..portraittalk_core.media.audio import speech_from_waveform
 from ..portraittalk_core.media.image import MAX_SIDE_PX, MIN_SIDE_PX
-from ..portraittalk_core.pipelines.score import PictureSource
+from ..portraittalk_core.pipelines.picture_source import PictureSource
 from ..portraittalk_core.types import NUM_LANDMARKS, LandmarkTrack, Speech, as_fps
 from .paths import temp_folder
 

@@ -80,7 +80,7 @@ def _score(generated, target, fps, face_index):
 def _source(value, fps, name, files):
     from dataclasses import replace
 
-    from ..portraittalk_core.pipelines.score import PictureSource
+    from ..portraittalk_core.pipelines.picture_source import PictureSource
 
     if hasattr(value, "shape"):
         return convert.picture_source(value, fps, name)

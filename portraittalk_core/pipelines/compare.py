@@ -21,7 +21,7 @@ from ..face.mesh_backends import MeshBackend
 from ..types import as_fps
 from .align import Offset, clip_loudness, find_offset
 from .compare_options import CompareOptions, Shift
-from .score import PictureSource, _check_same_shape, _Steps
+from .picture_source import PictureSource, Steps, check_same_shape
 from .score_clip import FollowedClip, ScoredClip, follow_clip
 from .score_faces import FaceScores, own_scores
 from .score_likeness import IdentityWatch, Likeness, TargetWatch
@@ -69,7 +69,7 @@ def compare_clips(
     made, true = _opened(generated, target)
     fps, names = as_fps(made.pictures.fps), (made.pictures.name, true.pictures.name)
     likeness, networks = likeness or Likeness(), networks or Networks()
-    progress = _Steps(_num_steps((made, true), fps, options, networks), on_progress)
+    progress = Steps(_num_steps((made, true), fps, options, networks), on_progress)
     watch, alike = IdentityWatch(likeness, float(fps)), TargetWatch(likeness, float(fps))
     watchers = PictureWatchers(PictureJudges(networks), alike)
     with ExitStack() as stack:
@@ -100,7 +100,7 @@ def compare_clips(
 
 def _opened(*given: Path | ScoredClip) -> tuple[ScoredClip, ScoredClip]:
     made, true = (clip if isinstance(clip, ScoredClip) else ScoredClip.of_file(clip) for clip in given)
-    _check_same_shape(made.pictures, true.pictures, f"{made.pictures.name} and {true.pictures.name}")
+    check_same_shape(made.pictures, true.pictures, f"{made.pictures.name} and {true.pictures.name}")
     return made, true
 
 

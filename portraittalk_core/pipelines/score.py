@@ -5,56 +5,24 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
-from fractions import Fraction
-from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..checks import check_range
 from ..errors import InputError, MediaError, MissingDependency
 from ..face.mesh import MeshBackend, open_mesh, track_faces
-from ..media.video import probe_video, read_pictures
 from ..metrics.adfd import ADFDResult, adfd
 from ..metrics.landmark_distance import FACE_POINTS, lmd
 from ..metrics.packages import SKIMAGE
 from ..metrics.psnr import psnr
 from ..metrics.ssim import ssim
 from ..types import LandmarkTrack
+from .picture_source import PictureSource, Progress, Steps, check_same_shape, scaled_to
 
-Progress = Callable[[int, int], None]
-T = TypeVar("T")
 MIN_FRAMES = 2  # with a face in both videos; fewer show no motion
-SHAPE_TOLERANCE = 0.01  # relative difference of aspect ratios that is still one shape
-
-
-@dataclass(frozen=True)
-class PictureSource:
-    """A video to be scored: a file, or pictures in memory."""
-
-    name: str  # what to call it in messages
-    width: int
-    height: int
-    fps: Fraction
-    seconds: float
-    read: Callable[[Fraction], Iterator[Tensor]]  # (H, W, 3) uint8 pictures at a frame rate; called more than once
-
-    @staticmethod
-    def of_file(path: Path) -> PictureSource:
-        """A video file.
-
-        Raises:
-            MediaError: it is not one.
-        """
-        probe = probe_video(path)
-        return PictureSource(
-            Path(path).name, probe.width, probe.height, probe.fps, probe.seconds, partial(read_pictures, path)
-        )
 
 
 @dataclass(frozen=True)
@@ -124,17 +92,17 @@ def score_videos(
                 generated, target, mesh=opened, face_index=face_index, max_frames=max_frames, on_progress=on_progress
             )
     made, true = (v if isinstance(v, PictureSource) else PictureSource.of_file(v) for v in (generated, target))
-    _check_same_shape(made, true, f"{made.name} and {true.name}")
+    check_same_shape(made, true, f"{made.name} and {true.name}")
     fps = made.fps
     counts = [math.ceil(v.seconds * float(fps) - 0.02) for v in (made, true)]
     num_frames = max(1, min(counts))
     if max_frames is not None:
         num_frames = min(num_frames, int(check_range(max_frames, 1, 10**9, "max_frames")))
-    progress = _Steps(3 * num_frames, on_progress)
+    progress = Steps(3 * num_frames, on_progress)
     pictures = _PictureScores()
     pairs = zip(made.read(fps), true.read(fps), strict=False)
     for a, b in progress.over(itertools.islice(pairs, num_frames)):
-        pictures.add(_scaled(a, (true.height, true.width)), b)
+        pictures.add(scaled_to(a, (true.height, true.width)), b)
     if not pictures.count:
         raise MediaError(f"{made.name} and {true.name} have no picture in common; one of them holds none.")
     # the faces are followed in passes of their own, so that one picture at a time is in memory
@@ -164,21 +132,10 @@ def score_tracks(generated: LandmarkTrack, target: LandmarkTrack, landmark_sourc
             f"tracks of {float(generated.fps):g} and {float(target.fps):g} fps cannot be compared frame by frame; "
             "make both at the same rate."
         )
-    _check_same_shape(generated, target, "the two tracks")
+    check_same_shape(generated, target, "the two tracks")
     count = min(len(generated), len(target))
     left = max(len(generated), len(target)) - count
     return _report(generated.slice(0, count), target.slice(0, count), landmark_source, "", left)
-
-
-def _check_same_shape(
-    generated: PictureSource | LandmarkTrack, target: PictureSource | LandmarkTrack, names: str
-) -> None:
-    shapes = generated.width / generated.height, target.width / target.height
-    if max(shapes) > (1 + SHAPE_TOLERANCE) * min(shapes):
-        raise InputError(
-            f"{names} are of {generated.width}×{generated.height} and {target.width}×{target.height} pixels, different "
-            "shapes; crop one to the other's first."
-        )
 
 
 class _PictureScores:
@@ -198,28 +155,6 @@ class _PictureScores:
             self.ssim.append(1.0 if identical else ssim(generated, target))
         except MissingDependency:  # the landmarks do without it
             self.note = f"PSNR and SSIM not available: needs {SKIMAGE}"
-
-
-class _Steps:
-    """One progress over several passes."""
-
-    def __init__(self, total: int, on_progress: Progress | None) -> None:
-        self.done, self.total, self.on_progress = 0, total, on_progress
-
-    def over(self, items: Iterable[T]) -> Iterator[T]:
-        for item in items:
-            yield item
-            self.done += 1
-            if self.on_progress:
-                self.on_progress(min(self.done, self.total), self.total)
-
-
-def _scaled(picture: Tensor, size: tuple[int, int]) -> Tensor:
-    if tuple(picture.shape[:2]) == size:
-        return picture
-    planes = picture.permute(2, 0, 1)[None].float()
-    scaled = F.interpolate(planes, size=size, mode="bilinear", antialias=True, align_corners=False)
-    return scaled[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8)
 
 
 def _report(

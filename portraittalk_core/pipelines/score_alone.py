@@ -14,7 +14,7 @@ from ..types import as_fps
 from .align import clip_loudness
 from .compare import Progress
 from .compare_options import CompareOptions
-from .score import _Steps
+from .picture_source import Steps
 from .score_clip import FollowedClip, ScoredClip, follow_clip
 from .score_faces import level_per_frame, own_scores
 from .score_likeness import IdentityWatch, Likeness
@@ -53,7 +53,7 @@ def score_alone(
     watch = IdentityWatch(likeness or Likeness(), float(fps))
     networks = networks or Networks()
     synced = not networks.missing(SYNC_METRICS) and clip.sound is not None
-    steps = _Steps(length + synced * math.ceil(length / fps * SYNC_FPS), on_progress)
+    steps = Steps(length + synced * math.ceil(length / fps * SYNC_FPS), on_progress)
     followed = follow_clip(
         clip.pictures, fps, mesh, options.face_index, options.max_frames, lambda items: watch.over(steps.over(items))
     )

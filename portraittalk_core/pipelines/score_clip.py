@@ -23,7 +23,7 @@ from ..face.mesh_follow import Follower
 from ..media.sound import SoundFile, mix_blocks
 from ..media.video import probe_video
 from ..types import NUM_LANDMARKS, SPEECH_RATE_HZ, LandmarkTrack
-from .score import PictureSource
+from .picture_source import PictureSource
 
 BLOCK = 256  # frames whose landmarks are in memory at once
 THUMB_PX = 16  # side of the grey thumbnails by which pictures without faces are aligned

@@ -21,7 +21,7 @@ from ..metrics.packages import SKIMAGE
 from ..metrics.psnr import psnr
 from ..metrics.registry import METRICS, NEEDS
 from ..metrics.ssim import WINDOW, ssim
-from .score import PictureSource, _scaled, _Steps
+from .picture_source import PictureSource, Steps, scaled_to
 from .score_clip import ScoredClip
 from .score_likeness import TargetWatch
 from .score_networks import PictureJudges
@@ -100,7 +100,7 @@ def compare_pictures(
     distance: Tensor,
     options: CompareOptions,
     watchers: PictureWatchers,
-    progress: _Steps,
+    progress: Steps,
 ) -> PictureScores:
     """Look at every pair of pictures once.
 
@@ -119,7 +119,7 @@ def compare_pictures(
     pairs = zip(_from(made, made.fps, shift.made), _from(true, made.fps, shift.true), strict=False)
     for k, pair in enumerate(progress.over(itertools.islice(pairs, shift.count))):
         watchers.faces.update(*pair)
-        a, b = _scaled(pair[0], (true.height, true.width)), pair[1]
+        a, b = scaled_to(pair[0], (true.height, true.width)), pair[1]
         if box is not None:
             a, b = (resampled(picture, box, (CROP_PX, CROP_PX)) for picture in (a, b))
         found.measure(k, a, b)

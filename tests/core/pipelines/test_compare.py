@@ -19,9 +19,10 @@ from portraittalk_core.metrics.networks.syncnet import SyncNet
 from portraittalk_core.metrics.registry import FACE_ENCODER, METRICS, SYNCNET
 from portraittalk_core.pipelines.compare import compare_clips
 from portraittalk_core.pipelines.compare_options import CompareOptions
+from portraittalk_core.pipelines.picture_source import PictureSource
 from portraittalk_core.pipelines.report import to_csv, to_json
 from portraittalk_core.pipelines.report_html import to_html
-from portraittalk_core.pipelines.score import PictureSource, score_tracks
+from portraittalk_core.pipelines.score import score_tracks
 from portraittalk_core.pipelines.score_alone import score_alone
 from portraittalk_core.pipelines.score_book import ScoreBook
 from portraittalk_core.pipelines.score_clip import ScoredClip

@@ -12,7 +12,8 @@ from toy_puppet import BlockMesh
 from portraittalk_core.errors import InputError, MediaError, NoFaceError
 from portraittalk_core.media.video import VideoWriter, read_pictures
 from portraittalk_core.motion.retarget import plan_landmarks
-from portraittalk_core.pipelines.score import PictureSource, score_tracks, score_videos
+from portraittalk_core.pipelines.picture_source import PictureSource
+from portraittalk_core.pipelines.score import score_tracks, score_videos
 from portraittalk_core.render.warp import PortraitRenderer
 from portraittalk_core.types import LandmarkTrack
 

@@ -13,7 +13,7 @@ from portraittalk_core.metrics.lse import lse
 from portraittalk_core.metrics.networks.alexnet import WIDTHS, AlexNetFeatures
 from portraittalk_core.metrics.networks.syncnet import SyncNet
 from portraittalk_core.metrics.registry import ALEXNET, I3D, INCEPTION, LPIPS_HEADS, SYNCNET
-from portraittalk_core.pipelines.score import PictureSource
+from portraittalk_core.pipelines.picture_source import PictureSource
 from portraittalk_core.pipelines.score_clip import ScoredClip, follow_clip
 from portraittalk_core.pipelines.score_networks import Networks, PictureJudges, sync_scores
 

@@ -8,9 +8,9 @@ import torch
 from toy_puppet import BlockMesh
 
 from portraittalk_core.pipelines.compare_options import CompareOptions
+from portraittalk_core.pipelines.picture_source import PictureSource
 from portraittalk_core.pipelines.plot_compare import plot_row, worst_pictures
 from portraittalk_core.pipelines.report import write_report
-from portraittalk_core.pipelines.score import PictureSource
 from portraittalk_core.pipelines.score_clip import ScoredClip
 from portraittalk_core.pipelines.score_one import score_one
 from portraittalk_core.pipelines.score_row import ScoredRow
