@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from portraittalk_core.diffusion.schedule import schedule_sigmas
+from portraittalk_core.face.embedding import FaceEmbedding
 from portraittalk_core.losses.masked_reconstruction import hide, masked_reconstruction_loss, random_patch_mask
+from portraittalk_core.media.records import save_record
 from portraittalk_core.training.identity_data import FaceData, FacePicture
 
 
@@ -150,3 +154,20 @@ def pretrain(unet: torch.nn.Module, steps: int, mask_ratio: tuple[float, float],
         optimizer.step()
         schedule.step()
     unet.eval().requires_grad_(False)
+
+
+def write_people(folder: Path, records: bool = True, captions: bool = False) -> Path:
+    """A folder of two people with two pictures each, as identity training wants it."""
+    draw = torch.Generator().manual_seed(4)
+    for name, person in zip(("anna", "bruno"), PEOPLE, strict=True):
+        (folder / name).mkdir(parents=True)
+        for number in range(2):
+            picture = ((draw_face(person, draw, 128) + 1) * 127.5).byte().permute(1, 2, 0).numpy()
+            path = folder / name / f"{number}.png"
+            Image.fromarray(picture).save(path)
+            if captions:
+                path.with_suffix(".txt").write_text(f"a photo of {name}\n")
+            if records:
+                record = FaceEmbedding(draw_embedding(person, draw)[None])
+                save_record(record, folder / name / f"{number}.png.embedding.safetensors")
+    return folder

@@ -1,35 +1,25 @@
 import dataclasses
-import json
-import shutil
 
 import pytest
 import torch
 from adapter_files import adapter_tensors
 from PIL import Image
-from sd15_files import make_checkpoint
-from tokenizer_files import write_tokenizer
-from toy_faces import PEOPLE, FixedTexts, PatchCodec, draw_embedding, draw_face, pretrain, toy_data
+from toy_faces import PEOPLE, FixedTexts, PatchCodec, pretrain, toy_data
 
 from portraittalk_core.diffusion.adapter_lora import kohya_lora
 from portraittalk_core.diffusion.branches import bind
-from portraittalk_core.diffusion.checkpoint import load_sd15
 from portraittalk_core.diffusion.sites import SITES
-from portraittalk_core.diffusion.text import encode_text, find_tokenizer
 from portraittalk_core.errors import InputError
 from portraittalk_core.face.embedding import FaceEmbedding
 from portraittalk_core.identity.adapter import IdentityOptions, build_adapter, identity_branches, load_adapter
 from portraittalk_core.layers.attention import NEGATIVE, POSITIVE
-from portraittalk_core.media.records import load_record, save_record
 from portraittalk_core.threads import one_torch_thread
-from portraittalk_core.training.frozen import ClipTexts, VaeCodec
-from portraittalk_core.training.identity_config import IdentityTraining, load_config
-from portraittalk_core.training.identity_data import FaceData, fit_square, read_people
+from portraittalk_core.training.identity_config import IdentityTraining
 from portraittalk_core.training.identity_stage import (
     FrozenParts,
     IdentityStage,
     dropped,
     fresh_adapter,
-    train_identity,
 )
 from portraittalk_core.training.trainer import TrainerConfig, step_generator, train_stage
 from portraittalk_core.weights.adapters import sort_adapter
@@ -49,11 +39,6 @@ def _steady():
     """The same sums on every machine, and no threads that wait for each other."""
     with one_torch_thread():
         yield
-
-
-@pytest.fixture(scope="module")
-def sd15(tmp_path_factory):
-    return make_checkpoint(tmp_path_factory.mktemp("sd15") / "sd15.safetensors")
 
 
 def toy_config(out, trainer=QUICK, **changes) -> IdentityTraining:
@@ -337,211 +322,3 @@ def test_resume_refuses_another_config_and_other_data(tmp_path):
         pytest.raises(InputError, match="data was"),
     ):
         train_stage(stage, config.trainer, tmp_path)
-
-
-# --- data
-
-
-def test_batches_show_everybody_once_and_pair_with_another_picture():
-    data = toy_data(10, 5)
-    marked = FaceData(
-        [dataclasses.replace(p, face_embed=torch.full((512,), float(i))) for i, p in enumerate(data.pictures)]
-    )
-    shown = [marked.batch(number, 2, 7, 64) for number in range(5)]
-    assert sorted(index for batch in shown for index in batch.indices) == list(range(10))
-    for batch in shown:
-        for index, face in zip(batch.indices, batch.face_embeds[:, 0].int().tolist(), strict=True):
-            assert face != index and marked.pictures[face].person == marked.pictures[index].person
-    again, other = marked.batch(3, 2, 7, 64), marked.batch(3, 2, 8, 64)
-    assert again.indices == shown[3].indices and torch.equal(again.face_embeds, shown[3].face_embeds)
-    assert other.indices != again.indices or not torch.equal(other.face_embeds, again.face_embeds)
-
-
-def test_a_single_picture_is_paired_with_itself():
-    data = toy_data(10, 1, PEOPLE[:1])
-    assert torch.equal(data.batch(0, 2, 0, 64).face_embeds[0], data.pictures[0].face_embed)
-
-
-def test_the_middle_square_is_taken():
-    picture = torch.zeros(3, 100, 300)
-    picture[:, :, 100:200] = 1
-    assert torch.equal(fit_square(picture, 100), torch.ones(3, 100, 100))
-    assert torch.allclose(fit_square(picture, 64), torch.ones(3, 64, 64), atol=1e-6)
-
-
-class FakeEncoder:
-    """Embeds by the mean colour; sees no face in black pictures."""
-
-    def __init__(self) -> None:
-        self.seen, self.closed = [], False
-
-    def encode(self, pictures, names):
-        self.seen += names
-        if pictures[0].float().mean() < 1:
-            raise InputError("no face was found")
-        draw = torch.Generator().manual_seed(int(pictures[0].float().mean()))
-        return type("Encoded", (), {"embedding": FaceEmbedding(torch.randn(1, 512, generator=draw))})
-
-    def close(self):
-        self.closed = True
-
-
-def write_people(folder, records=True, captions=False):
-    draw = torch.Generator().manual_seed(4)
-    for name, person in zip(("anna", "bruno"), PEOPLE, strict=True):
-        (folder / name).mkdir(parents=True)
-        for number in range(2):
-            picture = ((draw_face(person, draw, 128) + 1) * 127.5).byte().permute(1, 2, 0).numpy()
-            path = folder / name / f"{number}.png"
-            Image.fromarray(picture).save(path)
-            if captions:
-                path.with_suffix(".txt").write_text(f"a photo of {name}\n")
-            if records:
-                record = FaceEmbedding(draw_embedding(person, draw)[None])
-                save_record(record, folder / name / f"{number}.png.embedding.safetensors")
-    return folder
-
-
-def test_embeddings_are_computed_once_and_kept(tmp_path):
-    folder, encoder = write_people(tmp_path, records=False, captions=True), FakeEncoder()
-    seen = []
-    first, report = read_people(folder, lambda: encoder, lambda *now: seen.append(now))
-    assert (report.people, report.pictures, report.dropped) == (2, 4, ())
-    assert len(encoder.seen) == 4 and encoder.closed and seen == [(i, 4) for i in range(1, 5)]
-    kept = load_record(FaceEmbedding, folder / "anna" / "0.png.embedding.safetensors")
-    assert torch.equal(kept.averaged(), first.pictures[0].face_embed)
-    again, _ = read_people(folder, lambda: pytest.fail("must not be needed"))
-    assert again.fingerprint() == first.fingerprint()
-    assert {p.caption for p in first.pictures} == {"a photo of anna", "a photo of bruno"}
-    assert first.pictures[0].read().shape == (3, 128, 128)
-
-
-def test_what_cannot_be_used_is_told(tmp_path):
-    folder = write_people(tmp_path)
-    Image.new("RGB", (128, 128)).save(folder / "anna" / "black.png")
-    Image.new("RGB", (32, 32)).save(folder / "anna" / "small.png")
-    (folder / "bruno" / "broken.jpg").write_bytes(b"no picture")
-    data, report = read_people(folder, FakeEncoder)
-    assert report.pictures == len(data) == 4
-    told = dict(report.dropped)
-    assert set(told) == {"anna/black.png", "anna/small.png", "bruno/broken.jpg"}
-    assert "no face" in told["anna/black.png"] and "32×32" in told["anna/small.png"]
-
-
-def test_a_folder_without_people_is_refused(tmp_path):
-    with pytest.raises(InputError, match="is not a folder"):
-        read_people(tmp_path / "none", FakeEncoder)
-    with pytest.raises(InputError, match="no sub-folder with pictures"):
-        read_people(tmp_path, FakeEncoder)
-    (tmp_path / "anna").mkdir()
-    Image.new("RGB", (128, 128)).save(tmp_path / "anna" / "black.png")
-    with pytest.raises(InputError, match="none of the 1 pictures.*no face"):
-        read_people(tmp_path, FakeEncoder)
-
-
-# --- from files to a file
-
-
-def write_config(tmp_path, more="", **trainer) -> object:
-    settings = {"steps": 2, "batch_size": 2, "gradient_accumulation": 1, "sample_every": 2, **trainer}
-    lines = [f"{name} = {value}" for name, value in settings.items()]
-    head = 'checkpoint = "sd15.safetensors"\ndata = "people"\nout = "out"\nresolution = 64\nmask_patch = 8\n'
-    path = tmp_path / "identity.toml"
-    path.write_text(head + more + "[trainer]\n" + "\n".join(lines), encoding="utf-8")
-    return path
-
-
-def test_identity_is_trained_from_a_config_file(tmp_path, sd15):
-    shutil.copy(sd15, tmp_path)
-    write_people(tmp_path / "people", captions=True)
-    write_tokenizer(tmp_path / "words")
-    more = 'train_lora = true\nrank = 2\ntokenizer = "words"\n'
-    path = write_config(tmp_path, more)
-    seen = []
-    made = train_identity(load_config(path), lambda *now: seen.append(now))
-    assert seen[-1] == (2, 2) and seen[0] == (0, 2)
-    adapter = load_adapter(made.adapter)
-    assert adapter.layout == "faceid" and len(adapter.lora) == 256
-    assert made.adapter == tmp_path / "out" / "identity_adapter.safetensors"
-    card = read_metadata(made.adapter)
-    assert card["steps"] == "2" and card["settings_sha256"] == made.training.settings_hash
-    assert made.report.pictures == 4 and made.training.samples[0].is_file()
-    assert [json.loads(line)["step"] for line in made.training.log.read_text().splitlines()] == [1, 2]
-    further = train_identity(load_config(write_config(tmp_path, more, steps=3)))
-    assert further.training.resumed_from == 2 and further.training.steps == 3
-
-
-def test_captions_reach_the_text_encoder(tmp_path, sd15):
-    base = load_sd15(sd15)
-    tokenizer = find_tokenizer(write_tokenizer(tmp_path / "words"))
-    texts = ClipTexts(base.text_encoder, tokenizer)
-    long = "a photo of anna " * 40
-    tokens = texts.tokens(["", "a photo of anna", long])
-    assert tokens.shape == (3, 77, 48)
-    for row, caption in enumerate(["", "a photo of anna"]):
-        assert torch.allclose(tokens[row], encode_text(base.text_encoder, tokenizer, caption)[0], atol=1e-6)
-    assert torch.allclose(ClipTexts(base.text_encoder).tokens([""])[0], tokens[0])
-    with pytest.raises(InputError, match="tokenizer"):
-        ClipTexts(base.text_encoder).tokens(["a photo of anna"])
-
-
-def test_vae_latents_have_sd15s_scale(sd15):
-    vae = load_sd15(sd15).vae
-    pictures = torch.rand(2, 3, 64, 64) * 2 - 1
-    latents = VaeCodec(vae).encode(pictures)
-    assert latents.shape == (2, 4, 8, 8)
-    with torch.no_grad():
-        assert torch.allclose(latents, vae.encode(pictures).latent_dist.mean * 0.18215, atol=1e-6)
-        assert torch.allclose(VaeCodec(vae).decode(latents), vae.decode(latents / 0.18215).sample, atol=1e-5)
-
-
-def test_config_is_read_with_its_types(tmp_path):
-    path = write_config(
-        tmp_path, 'mask_ratio = [0.2, 1]\nadapter = "a.bin"\n', learning_rate=1, mixed_precision='"bf16"'
-    )
-    config = load_config(path)
-    assert config.checkpoint == tmp_path / "sd15.safetensors" and config.adapter == tmp_path / "a.bin"
-    assert config.mask_ratio == (0.2, 1.0) and config.mode == "reconstruct"
-    assert config.trainer.learning_rate == 1.0 and config.trainer.mixed_precision == "bf16"
-    assert TrainerConfig().learning_rate == 5e-6
-
-
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("resolutoin = 512\n", "unknown names: resolutoin"),
-        ('resolution = "512"\n', "resolution must be a whole number, not '512'"),
-        ("resolution = 512.0\n", "resolution must be a whole number"),
-        ("train_lora = 1\n", "train_lora must be true or false"),
-        ("mask_ratio = 0.5\n", "mask_ratio must be a list of 2 numbers"),
-        ("mask_ratio = [0.5, 0.1]\n", "smaller one first"),
-        ("mode = 'both'\n", "reconstruct, paper"),
-        ("resolution = 100\n", "multiple of 64"),
-        ("drop_image = 0.9\ndrop_both = 0.9\n", "more than 1 together"),
-        ("trainer = 5\n", "trainer must be a table"),
-        ("[trainer]\nrate = 5\n", "trainer.rate"),
-        ("[trainer]\nbatch_size = 0\n", "batch_size"),
-        ("x = = 1", "not valid TOML"),
-    ],
-)
-def test_config_refuses_by_name(tmp_path, text, told):
-    path = tmp_path / "identity.toml"
-    path.write_text('checkpoint = "a"\ndata = "b"\nout = "c"\n' + text, encoding="utf-8")
-    with pytest.raises(InputError, match=told):
-        load_config(path)
-
-
-def test_config_names_what_is_absent(tmp_path):
-    path = tmp_path / "identity.toml"
-    path.write_text('data = "b"\n', encoding="utf-8")
-    with pytest.raises(InputError, match="lacks checkpoint, out"):
-        load_config(path)
-    with pytest.raises(InputError, match="no configuration file"):
-        load_config(tmp_path / "none.toml")
-
-
-def test_a_checkpoint_without_vae_is_refused(tmp_path):
-    make_checkpoint(tmp_path / "sd15.safetensors", vae=False)
-    write_people(tmp_path / "people")
-    with pytest.raises(InputError, match="lacks vae"):
-        train_identity(load_config(write_config(tmp_path)))
