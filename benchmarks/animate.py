@@ -129,8 +129,8 @@ def _core(args: argparse.Namespace) -> list[Goal]:
     for name, ms in found["decode_ms"].items():
         share = ms / (ms + FAST_STEPS * step_ms)
         print(f"  decoding by {name:<6}{ms:9.1f} ms a frame, {share:.1%} of a frame of {FAST_STEPS} steps without CFG")
-        if name == "VAE":  # the only one there is a way for
-            goals.append(("G5 decoding's share, by the VAE (no TAESD in the library yet)", share, GOALS["G5"], False))
+        if name == "TAESD":
+            goals.append(("G5 decoding's share, by TAESD (--vae)", share, GOALS["G5"], False))
     return goals + (_absolute(args, found) if "matmul_rate" in found else [])
 
 

@@ -140,8 +140,10 @@ def measure(args: argparse.Namespace) -> dict:
 
 @torch.inference_mode()
 def _decoding(args: argparse.Namespace, core: Core, wait: Callable[[], None]) -> dict[str, float]:
-    """Milliseconds a frame of SD1.5's VAE and of one of TAESD's shape."""
+    """Milliseconds a frame of SD1.5's VAE and of TAESD."""
     from diffusers import AutoencoderKL, AutoencoderTiny
+
+    from portraittalk_core.diffusion.vae import TinyVae
 
     widths = (32, 64, 64, 64) if args.tiny else (128, 256, 512, 512)
     with torch.device("meta"):
@@ -151,7 +153,7 @@ def _decoding(args: argparse.Namespace, core: Core, wait: Callable[[], None]) ->
             block_out_channels=widths,
             layers_per_block=2,
         )
-        taesd = AutoencoderTiny()
+        taesd = TinyVae(AutoencoderTiny())
     latents = torch.randn(min(4, core.frames), 4, core.side, core.side, device=core.device, dtype=core.dtype)
     nets = {
         "VAE": filled(vae.to_empty(device=core.device).to(core.dtype)),

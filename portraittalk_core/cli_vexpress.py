@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 NAME = "vexpress"
 WEIGHTS = "huggingface.co/tk93/V-Express (research use only)"
 ENCODER = "facebook/wav2vec2-base-960h (pytorch_model.bin or model.safetensors)"
+VAE = "any full SD1.5 checkpoint, for its VAE, or --vae with a VAE's file or taesd_decoder.safetensors"
 STEPS, GUIDANCE, SAMPLER = 25, 3.5, "ddim"  # of the public code
 OF_IDENTITYNET = ("identity_adapter", "faces", "lora", "only_face", "controlnet", "animatenet", "motion_module")
 
@@ -29,8 +30,8 @@ def add_vexpress(parser: argparse.ArgumentParser) -> None:
     """The options of the command; --checkpoint, --steps, --cfg, --sampler, --width and so on are IdentityNet's too."""
     group = parser.add_argument_group(
         "vexpress (pip install diffusers)",
-        "also --checkpoint for its VAE, --style-attention, --width, --height, --overlap, --device, --precision, and "
-        f"--steps ({STEPS}), --cfg ({GUIDANCE}) and --sampler ({SAMPLER})",
+        "also --vae or --checkpoint (for its VAE), --style-attention, --width, --height, --overlap, --device, "
+        f"--precision, and --steps ({STEPS}), --cfg ({GUIDANCE}) and --sampler ({SAMPLER})",
     )
     group.add_argument("--vexpress-folder", metavar="FOLDER", type=Path, help=f"folder with its five files, {WEIGHTS}")
     group.add_argument("--speech-encoder", metavar="FILE", type=Path, help=ENCODER)
@@ -51,7 +52,7 @@ def vexpress_options(args: argparse.Namespace) -> bool:
         return False
     needed = (
         (args.vexpress_folder, "--vexpress-folder FOLDER", f"V-Express's five files from {WEIGHTS}"),
-        (args.checkpoint, "--checkpoint FILE", "any full SD1.5 checkpoint, for its VAE"),
+        (args.vae or args.checkpoint, "--vae FILE" if args.vae else "--checkpoint FILE", VAE),
         (args.speech_encoder, "--speech-encoder FILE", ENCODER),
     )
     for path, flag, what in needed:
@@ -77,7 +78,7 @@ def talk_with_vexpress(
     from .pipelines.vexpress import talk_vexpress
     from .vexpress.pipeline import VExpressFiles, load_models
 
-    files = VExpressFiles([args.vexpress_folder], args.checkpoint, args.speech_encoder)
+    files = VExpressFiles([args.vexpress_folder], args.vae or args.checkpoint, args.speech_encoder)
     place = chosen_place(args)
     style = style_cues(args, place)  # what is wrong with it is told before much is read
     models = replace(load_models(files, *place), style=style)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextModel
 
+    from .vae import TinyVae
+
 SCALING = 0.18215  # latents are so many times what the VAE's encoder gives
 TEXT_HEADS = 12  # of CLIP ViT-L's text encoder, whatever its width
 
@@ -51,7 +53,7 @@ class SD15:
     """Stable Diffusion 1.x, as much of it as a file holds."""
 
     unet: UNet2DConditionModel
-    vae: AutoencoderKL | None
+    vae: AutoencoderKL | TinyVae | None
     text_encoder: CLIPTextModel | None
 
 
@@ -89,9 +91,15 @@ def load_sd15(path: Path, device: torch.device | str = "cpu", dtype: torch.dtype
 
     return SD15(
         network(_empty_unet, unet, "UNet"),
-        network(_empty_vae, vae, "VAE"),
+        network(empty_vae, vae, "VAE"),
         network(_empty_text, text, "text encoder"),
     )
+
+
+def vae_part(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The VAE's tensors in a file of its own, or of a whole checkpoint, as diffusers names them; none without one."""
+    found = _part(tensors, (*VAE_PREFIXES, ""), _VAE_MARK)
+    return {name: tensor for name, tensor in found.items() if name.startswith(_VAE_PARTS)}
 
 
 def _check_family(tensors: Mapping[str, Tensor], source: str) -> None:
@@ -125,9 +133,11 @@ def _part(tensors: Mapping[str, Tensor], prefixes: tuple[str, ...], mark: re.Pat
 
 
 _TEXT_LEVELS = r"((?:clip_l\.)?(?:transformer\.)?(?:text_model\.)?)"  # above the network, each or none
+_VAE_PARTS = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
+_VAE_MARK = re.compile(r"()encoder\.conv_in\.weight$")
 _PARTS = (  # prefixes; a name by which the network is known, behind what stands above its own names
     (UNET_PREFIXES, re.compile(r"()(input_blocks\.0\.0|conv_in)\.weight$")),
-    (VAE_PREFIXES, re.compile(r"()encoder\.conv_in\.weight$")),
+    (VAE_PREFIXES, _VAE_MARK),
     (TEXT_PREFIXES, re.compile(_TEXT_LEVELS + r"embeddings\.token_embedding\.weight$")),
 )
 
@@ -147,7 +157,8 @@ def _empty_unet(tensors: Mapping[str, Tensor], source: str) -> UNet2DConditionMo
         )
 
 
-def _empty_vae(tensors: dict[str, Tensor], source: str) -> AutoencoderKL:
+def empty_vae(tensors: dict[str, Tensor], source: str) -> AutoencoderKL:
+    """A VAE without memory, of the sizes of its tensors, some of which are given the shape that diffusers has."""
     from diffusers import AutoencoderKL
 
     widths = _widths(tensors, "encoder.down_blocks", source)

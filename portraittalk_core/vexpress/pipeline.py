@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from ..animate.temporal import bind_motion
 from ..checks import check_choice, check_range
 from ..diffusion.branches import Batch
-from ..diffusion.checkpoint import load_sd15
 from ..diffusion.denoiser import Condition
 from ..diffusion.samplers import OWN_SCHEDULE, SAMPLERS, SCHEDULES, SamplerOptions, sample
 from ..diffusion.schedule import ZERO_SNR
 from ..diffusion.style_attention import StyleCues, StyleRun, bind_style
+from ..diffusion.vae import load_vae
 from ..diffusion.windowed import VideoOptions, WindowedDenoiser
 from ..diffusion.windows import static_windows
 from ..errors import InputError
@@ -80,7 +80,7 @@ class VExpressFiles:
     """Files that V-Express needs."""
 
     networks: Sequence[Path]  # its own five, or folders of them
-    checkpoint: Path  # any full SD1.5 checkpoint, for its VAE
+    vae: Path  # of SD1.5, or TAESD, or any full SD1.5 checkpoint
     encoder: Path  # wav2vec 2.0 base (facebook/wav2vec2-base-960h)
 
 
@@ -106,10 +106,7 @@ def load_models(
     """
     encoder = load_speech_encoder(files.encoder, device)
     networks = load_vexpress(files.networks, device, dtype)
-    vae = load_sd15(files.checkpoint, device, dtype).vae
-    if vae is None:
-        raise InputError(f"{Path(files.checkpoint).name} holds no VAE; use a full SD1.5 checkpoint.")
-    return VExpressModels(networks, DiffusersCoder(vae), encoder)
+    return VExpressModels(networks, DiffusersCoder(load_vae(files.vae, device, dtype)), encoder)
 
 
 def paint_vexpress(

@@ -267,6 +267,11 @@ KINDS = (
         ),
         used=True,
     ),
+    WeightFile(
+        "tiny image decoder of SD1.5", "madebyollin/taesd taesd_decoder", "MIT (not verified)", "vae_approx", "5 MB",
+        ((r"^1\.weight$", (64, 4, 3, 3)), (r"^3\.conv\.0\.weight$", (64, 64, 3, 3)), (r"^19\.weight$", (3, 64, 3, 3))),
+        used=True,
+    ),
 )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from onnx_models import paint_disc, write_face_models
 from PIL import Image
 from safetensors.torch import save_file
 from sd15_files import make_checkpoint
+from tiny_vae import write_taesd
 from tokenizer_files import write_tokenizer
 
 from portraittalk_core import cli_identity
@@ -52,6 +53,7 @@ def place(tmp_path_factory, astronaut) -> Path:
     torch.save(adapter_tensors("plus"), folder / "adapter_plus.bin")
     write_face_models(folder / "insightface")
     write_tokenizer(folder / "tokenizer")
+    write_taesd(folder / "vae", encoder=False)
     Image.fromarray(np.zeros((200, 200, 3), np.uint8)).save(folder / "empty.png")
     return folder
 
@@ -98,6 +100,14 @@ def test_face_strength_text_and_seed_change_the_frames(place, tmp_path, painted,
     assert np.abs(frames(tmp_path / "b.mp4") - painted).mean() > 0.2
 
 
+def test_another_vae_decodes_what_was_painted(place, tmp_path, painted):
+    """TAESD's decoder without its encoder: the checkpoint's encodes."""
+    vae = ["--vae", str(place / "vae" / "taesd_decoder.safetensors")]
+    assert talk(place, tmp_path / "b.mp4", *faces(place, "a.png"), *vae) == 0
+    others = frames(tmp_path / "b.mp4")
+    assert others.shape == painted.shape and np.abs(others - painted).mean() > 1
+
+
 def test_denoise_zero_needs_no_painting(place, tmp_path):
     assert talk(place, tmp_path / "a.mp4", "--denoise", "0", "--crf", "0") == 0
     warped = frames(tmp_path / "a.mp4")
@@ -107,6 +117,8 @@ def test_denoise_zero_needs_no_painting(place, tmp_path):
 
 BAD = {
     "no checkpoint": (["--checkpoint", "nowhere.safetensors"], "there is no weight file"),
+    "no VAE file": (["--vae", "nowhere.pt"], "--vae nowhere.pt is not there; give a VAE of SD1.5"),
+    "a VAE that is none": (["--vae", "{control}"], "control.safetensors holds no VAE"),
     "a width that does not fit": (["--width", "100"], "width must be a multiple of 8, not 100"),
     "an unknown sampler": (["--sampler", "magic"], "--sampler magic is not known; choose one of euler"),
     "an unknown schedule": (["--schedule", "magic"], "--schedule magic is not known"),

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from sd15_files import make_checkpoint
 from style_files import style_attention
+from tiny_vae import write_taesd
 from tiny_vexpress import CONTEXT, WIDTHS, write_vexpress, write_wav2vec, write_whisper
 
 from portraittalk_core import cli_vexpress
@@ -37,6 +38,8 @@ def place(tmp_path_factory, astronaut) -> Path:
     write_wav2vec(folder / "wide.safetensors", width=128)
     write_whisper(folder / "whisper.safetensors", width=64)
     (folder / "empty").mkdir()
+    write_taesd(folder / "vae")
+    write_taesd(folder / "half", encoder=False)
     for name, widths, space in (
         ("style", WIDTHS, "manner"),
         ("narrow", (32, 64, 64, 32), "manner"),
@@ -86,12 +89,13 @@ def test_half_precision_paints_nearly_the_same(place, tmp_path, painted, precisi
 
 
 CHANGES = [("--seed", 5), ("--cfg", 1), ("--steps", 3), ("--audio-weight", 0), ("--reference-weight", 0)]
-CHANGES += [("--sampler", "dpmpp_2m"), ("--head-motion", 2)]
+CHANGES += [("--vae", "{vae/taesd_decoder.safetensors}"), ("--sampler", "dpmpp_2m"), ("--head-motion", 2)]
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change[0])
 def test_every_option_changes_the_frames(place, tmp_path, painted, change):
-    assert talk(place, tmp_path / "b.mp4", *change) == 0
+    given = [str(place / word[1:-1]) if str(word).startswith("{") else word for word in change]
+    assert talk(place, tmp_path / "b.mp4", *given) == 0
     assert np.abs(frames(tmp_path / "b.mp4") - painted).mean() > 0.005  # the same again: 0.0005 at most
 
 
@@ -121,6 +125,8 @@ BAD = {
         ["--style", "calm", "--style-attention", "{narrow.safetensors}"],
         "32 wide at site",
     ),
+    "half of a TAESD": (["--vae", "{half/taesd_decoder.safetensors}"], "put taesd_encoder.safetensors beside it"),
+    "no VAE file": (["--vae", "nowhere.pt"], "--vae nowhere.pt is not there"),
     "no folder": (["--vexpress-folder", "nowhere"], "nowhere is not there; give V-Express's five files from hugging"),
     "an empty folder": (["--vexpress-folder", "{empty}"], "get denoising_unet.bin, reference_net.bin, motion_module.b"),
     "no checkpoint": (["--checkpoint", "nowhere.ckpt"], "nowhere.ckpt is not there; give any full SD1.5 checkpoint"),

@@ -128,6 +128,10 @@ KNOWN: list[tuple[str, Shapes]] = [
     ("3-D face model", {"idBase": (107127, 80), "exBase": (107127, 64)}),
     ("face encoder", {"input.1": (0, 3, 112, 112), "683": (1, 512)}),
     (
+        "tiny image decoder of SD1.5",
+        {"1.weight": (64, 4, 3, 3), "3.conv.0.weight": (64, 64, 3, 3), "19.weight": (3, 64, 3, 3)},
+    ),
+    (
         "image autoencoder of SD1.5",
         {
             "decoder.conv_in.weight": (512, 4, 3, 3),

@@ -1,0 +1,132 @@
+"""Makes an image autoencoder of SD1.5 out of a file of its own: a VAE as large as SD1.5's, or TAESD, a tiny one.
+
+Source: names in files: CompVis/stable-diffusion (ldm), diffusers, and madebyollin/taesd, whose two files number the
+layers of a sequence; its decoder first bounds the latents, which is a layer there but not in diffusers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError, MissingDependency
+from ..weights.load import read_tensors
+from .checkpoint import SCALING, empty_vae, filled_network, vae_part
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, AutoencoderTiny
+
+Tensors = dict[str, Tensor]
+LATENTS = 4  # channels of SD1.5's
+ENCODER, DECODER = "encoder.layers.", "decoder.layers."
+_DECODER_ENTRY, _ENCODER_ENTRY = "1.weight", "0.weight"  # of TAESD's own two files
+_ADVICE = "Give a VAE of SD1.5 (for example vae-ft-mse-840000-ema-pruned.safetensors) or taesd_decoder.safetensors."
+
+
+class TinyVae(nn.Module):
+    """TAESD, called as diffusers' AutoencoderKL is, with latents that are not scaled.
+
+    Args:
+        tiny: both halves, or the decoder alone.
+        encoder: what makes latents where there is the decoder alone; another VAE of SD1.5.
+    """
+
+    def __init__(self, tiny: AutoencoderTiny, encoder: AutoencoderKL | None = None) -> None:
+        super().__init__()
+        self.tiny, self.other = tiny, encoder
+
+    def encode(self, pictures: Tensor) -> SimpleNamespace:
+        """Latents of pictures (B, 3, H, W) in −1..1; `.latent_dist.mean` is (B, 4, H/8, W/8)."""
+        if self.other is not None:
+            return self.other.encode(pictures)
+        return SimpleNamespace(latent_dist=SimpleNamespace(mean=self.tiny.encode(pictures).latents / SCALING))
+
+    def decode(self, latents: Tensor) -> SimpleNamespace:
+        """Pictures of latents (B, 4, h, w); `.sample` is (B, 3, 8h, 8w) in −1..1, and a little beyond."""
+        return SimpleNamespace(sample=self.tiny.decode(latents * SCALING).sample)
+
+
+def load_vae(
+    path: Path,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    own: AutoencoderKL | None = None,
+) -> AutoencoderKL | TinyVae:
+    """Load an image autoencoder of SD1.5, ready for inference.
+
+    Args:
+        path: a VAE, a full SD1.5 checkpoint, TAESD as diffusers has it, or TAESD's decoder, beside which its encoder is
+            looked for.
+        device: where it shall be.
+        dtype: what its weights shall be.
+        own: encodes where TAESD's encoder is not there; the checkpoint's.
+
+    Raises:
+        MissingDependency: no such file, or diffusers is not installed.
+        InputError: damaged, no autoencoder, or one of another base model.
+    """
+    path = Path(path)
+    tensors = read_tensors(path)
+    try:
+        import diffusers  # noqa: F401 - before anything is read further
+    except ImportError as error:
+        raise MissingDependency("diffusers is not installed; run: pip install diffusers") from error
+    tiny = _tiny_part(tensors, path)
+    if tiny:
+        return _tiny(tiny, path.name, device, dtype, own).eval().requires_grad_(False)
+    part = vae_part(tensors)
+    if "decoder.conv_in.weight" not in part:
+        shown = next(iter(tensors), "nothing")
+        raise InputError(f"{path.name} holds no VAE; its tensors are called {shown} and so on. {_ADVICE}")
+    _check_latents(part["decoder.conv_in.weight"].shape[1], path.name)
+    network = filled_network(empty_vae(part, path.name), part, f"the VAE in {path.name}", device, dtype)
+    return network.eval().requires_grad_(False)
+
+
+def _check_latents(channels: int, source: str) -> None:
+    if channels != LATENTS:
+        raise InputError(f"{source} makes latents of {channels} channels, SD1.5's have {LATENTS}. {_ADVICE}")
+
+
+def _tiny_part(tensors: Mapping[str, Tensor], path: Path) -> Tensors:
+    """TAESD's tensors under diffusers' names; none if the file is something else."""
+    if f"{DECODER}0.weight" in tensors:
+        return dict(tensors)
+    if not any(re.match(r"\d+\.conv\.0\.weight$", name) for name in tensors):
+        return {}
+    if _DECODER_ENTRY not in tensors or _ENCODER_ENTRY in tensors:
+        raise InputError(f"{path.name} is an encoder of TAESD's; give its decoder, taesd_decoder.safetensors.")
+    found = {DECODER + _earlier(name): tensor for name, tensor in tensors.items()}
+    beside = path.with_name(path.name.replace("decoder", "encoder"))
+    if beside != path and beside.is_file():
+        found |= {ENCODER + name: tensor for name, tensor in read_tensors(beside).items()}
+    return found
+
+
+def _earlier(name: str) -> str:
+    """A layer's name without the one before the first."""
+    number, rest = name.split(".", 1)
+    return f"{int(number) - 1}.{rest}"
+
+
+def _tiny(
+    tensors: Tensors, source: str, device: torch.device | str, dtype: torch.dtype, own: AutoencoderKL | None
+) -> TinyVae:
+    from diffusers import AutoencoderTiny
+
+    entry = tensors[f"{DECODER}0.weight"]
+    _check_latents(entry.shape[1], source)
+    whole = any(name.startswith(ENCODER) for name in tensors)
+    if not whole and own is None:
+        raise InputError(f"{source} only decodes; put taesd_encoder.safetensors beside it, or use a full checkpoint.")
+    with torch.device("meta"):
+        tiny = AutoencoderTiny()
+    if not whole:
+        del tiny.encoder
+    return TinyVae(filled_network(tiny, tensors, source, device, dtype), None if whole else own)
