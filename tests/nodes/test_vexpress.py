@@ -17,6 +17,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from sd15_files import _weights, vae_shapes
 from style_files import style_attention
+from tiny_vae import write_taesd
 from tiny_vexpress import CONTEXT, WIDTHS, write_vexpress, write_wav2vec, write_whisper
 
 from portraittalk_core.style.projection import save_style_attention
@@ -120,6 +121,20 @@ def test_a_portrait_speaks_to_a_video(comfy, weights, graph):
     assert len(steps) > 10 and steps[-1][0] == steps[-1][1] and run.previews > 0
     few = done(comfy, graph(keep_frames="never"))
     assert len(few.outputs["6"]["images"]) == 1
+
+
+def test_taesd_decodes_too(comfy, weights, graph):
+    folder = comfy.base / "models" / "vae_approx"
+    write_taesd(folder)
+    prompt = graph(seed=21)
+    prompt["3"]["inputs"]["vae_name"] = "taesd"
+    try:
+        tiny = pictures(comfy, done(comfy, prompt))
+    finally:
+        for half in ("encoder", "decoder"):
+            (folder / f"taesd_{half}.safetensors").unlink()
+    assert tiny.shape == (FRAMES, SIDE, SIDE, 3) and tiny.std() > 1
+    assert np.abs(tiny - pictures(comfy, done(comfy, graph(seed=21)))).mean() > 1
 
 
 def test_the_shipped_workflow_makes_a_video(comfy, weights, workflow_prompt, portrait_name, short_speech):
