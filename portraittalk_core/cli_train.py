@@ -100,7 +100,9 @@ def _train_style(args: argparse.Namespace) -> None:
     with progress_bar("training") as on_progress:
         made = train_style(config, on_progress)
     if config.stage == "attention":
-        print(f"The style attention, after {made.training.steps} steps, is in {made.attention}")
+        for name, reason in made.dropped:
+            print(f"left out {name}: {reason}")
+        print(f"The style attention, after {made.training.steps} steps on {made.trained_on}, is in {made.attention}")
         print(f"It looks at styles of the space {made.space}.")
         return
     heading = ("style from", "strength before", "after", "accuracy before", "after", "σ before", "after")

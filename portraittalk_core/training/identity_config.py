@@ -123,6 +123,9 @@ def _value(kind: Any, value: Any, name: str, path: Path) -> Any:  # noqa: ANN401
         return float(value)
     if kind in (int, str, bool) and type(value) is kind:
         return value
+    if typing.get_origin(kind) is tuple and typing.get_args(kind)[1:] == (...,):  # any number; one may stand by itself
+        part = typing.get_args(kind)[0]
+        return tuple(_value(part, one, name, path) for one in (value if isinstance(value, list) else [value]))
     if typing.get_origin(kind) is tuple and isinstance(value, list) and len(value) == len(typing.get_args(kind)):
         return tuple(_value(part, one, name, path) for part, one in zip(typing.get_args(kind), value, strict=True))
     raise InputError(f"{path}: {name} must be {_words(kind)}, not {value!r}.")

@@ -18,12 +18,14 @@ from torch import Tensor
 
 from ..errors import InputError, NoFaceError
 from ..pipelines.style import Reference, StyleUse, style_of
-from ..speech.encoders import SpeechEncoder
-from ..style.extractor import StyleExtractor
+from ..speech.encoders import SpeechEncoder, load_speech_encoder
+from ..style.extractor import StyleExtractor, load_extractor
+from ..style.features import WHISPER
 from ..style.prior import StylePrior
 from ..types import Speech
 from ..weights.load import read_tensors
 from .identity_data import fit_square
+from .style_config import StyleAttentionTraining
 from .video_data import SPEECH, ClipBatch, VideoData
 
 APART = 30  # frames that a reference lies away from the clip, where the video is long enough
@@ -46,6 +48,7 @@ class StyledBatch:
     means: Tensor  # (B, D) of the styles of their videos
     deviations: Tensor  # (B, D) that styles are drawn with
     face_embeds: Tensor | None = None  # (B, 512) of another frame of the person
+    references: Tensor | None = None  # (B, 3, S, S) in −1..1, another frame of the person
 
 
 class StyledVideos:
@@ -97,16 +100,27 @@ class StyledVideos:
             digest.update(tensor.contiguous().numpy().tobytes())
         return digest.hexdigest()
 
-    def batch(self, number: int, size: int, seed: int, side_px: int) -> StyledBatch:
-        """The batch of a number; the same for the same arguments, whatever was asked before."""
+    def batch(self, number: int, size: int, seed: int, side_px: int, references: bool = False) -> StyledBatch:
+        """The batch of a number; the same for the same arguments, whatever was asked before.
+
+        Args:
+            number: of the batch, from 0.
+            size: clips in it.
+            seed: of the order.
+            side_px: S.
+            references: whether to show the other frames too.
+        """
         clips = self.data.batch(number, size, seed, side_px)
         videos = list(clips.videos)
-        faces = None
-        if self.describe is not None:
+        faces = shown = None
+        if references or self.describe is not None:
             rng = np.random.default_rng([seed, 4, number])
-            pairs = zip(clips.videos, clips.starts, strict=True)
-            faces = torch.stack([self._embed(self.reference(*pair, rng), side_px) for pair in pairs])
-        return StyledBatch(clips, self._means[videos], self._deviations[videos], faces)
+            places = [self.reference(*pair, rng) for pair in zip(clips.videos, clips.starts, strict=True)]
+            if self.describe is not None:
+                faces = torch.stack([self._embed(place, side_px) for place in places])
+            if references:
+                shown = torch.stack([self._picture(place, side_px) for place in places])
+        return StyledBatch(clips, self._means[videos], self._deviations[videos], faces, shown)
 
     def reference(self, video: int, start: int, rng: np.random.Generator) -> tuple[int, int]:
         """Video and frame that show the person of a clip at another time, or in another video of them."""
@@ -130,9 +144,12 @@ class StyledVideos:
 
     def _embed(self, place: tuple[int, int], side_px: int) -> Tensor:
         if place not in self._embeds:
-            video, frame = place
-            self._embeds[place] = self.describe(fit_square(self.data.videos[video].read(frame), side_px))
+            self._embeds[place] = self.describe(self._picture(place, side_px))
         return self._embeds[place]
+
+    def _picture(self, place: tuple[int, int], side_px: int) -> Tensor:
+        video, frame = place
+        return fit_square(self.data.videos[video].read(frame), side_px)
 
 
 def read_priors(
@@ -159,7 +176,7 @@ def read_priors(
     tell, kept, priors, reasons = on_progress or (lambda *_: None), [], [], []
     for number, video in enumerate(data.videos):
         tell(number, len(data.videos))
-        sounds = _sound(folder / video.name / SPEECH, video.name) if extractor is not None else ()
+        sounds = sounds_of(folder, video.name) if extractor is not None else ()
         try:
             prior = style_of(Reference((video.track,), sounds, video.name), StyleUse(noise=noise), extractor, encoder)
         except (InputError, NoFaceError) as error:
@@ -173,7 +190,34 @@ def read_priors(
     return VideoData(kept, data.num_frames), priors
 
 
-def _sound(path: Path, name: str) -> tuple[Speech, ...]:
-    """What was heard when the video was prepared, if it was."""
+def sounds_of(folder: Path, name: str) -> tuple[Speech, ...]:
+    """What was heard when a video was prepared into a folder; nothing where it had no sound."""
+    path = folder / name / SPEECH
     waveform = read_tensors(path).get("waveform") if path.is_file() else None
     return () if waveform is None else (Speech(waveform, name),)
+
+
+def read_styled(
+    config: StyleAttentionTraining,
+    videos: VideoData,
+    describe: FaceDescriber | None = None,
+    on_progress: Progress | None = None,
+) -> StyledVideos:
+    """Videos with their styles, made as a configuration says; those that show none are not among them.
+
+    Args:
+        config: of the training.
+        videos: from `config.data`.
+        describe: looks at reference faces.
+        on_progress: called with videos done and in all.
+
+    Raises:
+        InputError: the extractor cannot be used, or none of the videos shows a style.
+    """
+    extractor = None if config.extractor is None else load_extractor(config.extractor)
+    hears = extractor is not None and extractor.sizes.audio == WHISPER
+    if hears and config.audio_encoder is None:
+        raise InputError(f"{extractor.name} hears by Whisper tiny; give audio_encoder, openai/whisper-tiny's file.")
+    encoder = load_speech_encoder(config.audio_encoder) if hears else None
+    videos, priors = read_priors(config.data, videos, config.noise, extractor, encoder, on_progress)
+    return StyledVideos(videos, priors, describe, config.other_video)

@@ -15,6 +15,7 @@ from .trainer import TrainerConfig
 
 STAGES = ("extractor", "attention")  # what tells styles apart; then what lets a UNet look at them
 LABELS = ("video", "folder")
+BESIDE = ("controlnet", "animate_net", "motion", "identity")  # what may act in SD1.5's UNet
 
 
 @dataclass(frozen=True)
@@ -116,22 +117,24 @@ class StyleAttentionTrainer(TrainerConfig):
 class StyleAttentionTraining:
     """What to train a UNet's attention to style on, from what, and how; all that is not style stays frozen."""
 
-    checkpoint: Path  # any single-file SD1.5
+    checkpoint: Path  # any single-file SD1.5; with vexpress only its VAE counts
     data: Path  # folder that `portraittalk prepare` has made; a caption.txt beside a video's frames is its text
     out: Path  # folder for the weight file, checkpoints and the log
     stage: str = "attention"
+    vexpress: tuple[Path, ...] | None = None  # V-Express's files, or their folder: the base, in the checkpoint's place
+    speech_encoder: Path | None = None  # with vexpress: weight file of wav2vec 2.0 base
     extractor: Path | None = None  # makes the videos' styles; None: motion statistics, which need no weights
     audio_encoder: Path | None = None  # weight file of Whisper tiny, for an extractor that hears by it
     start: Path | None = None  # a style attention to go on from; None is one that adds nothing yet
     num_tokens: int = 4  # of a style, of a new one
     noise: float = 0.1  # the least deviation that styles are drawn with, in spreads
-    drop: float = 0.1  # share of clips without style, text and face
+    drop: float = 0.1  # share of clips without style, text and face; with vexpress: style, sound, head and reference
     controlnet: Path | None = None  # with animate_net: the two files of AnimateNet, frozen
     animate_net: Path | None = None
-    motion: Path | None = None  # motion modules, frozen; with them clips have `frames` frames, else one
+    motion: Path | None = None  # motion modules, frozen; with them or vexpress clips have `frames` frames, else one
     identity: Path | None = None  # a face adapter, frozen, which sees another frame of the person
     face_models: Path | None = None  # folder of insightface's models, for identity
-    other_video: float = 0.5  # share of faces that come from another video of the person, where there is one
+    other_video: float = 0.5  # share of faces and references from another video of the person, where there is one
     frames: int = 8
     resolution: int = 512  # pixels
     drawing: str = "mediapipe_face"  # of AnimateNet's landmarks
@@ -150,6 +153,7 @@ class StyleAttentionTraining:
         check_range(self.resolution, 64, 2048, "resolution")
         if self.resolution % 64:
             raise InputError(f"resolution must be a multiple of 64, not {self.resolution}.")
+        self._check_vexpress()
         if (self.controlnet is None) != (self.animate_net is None):
             raise InputError("controlnet and animate_net belong together: give both of AnimateNet's files, or none.")
         if self.identity is not None and self.face_models is None:
@@ -158,7 +162,23 @@ class StyleAttentionTraining:
     @property
     def clip_frames(self) -> int:
         """Frames of a clip."""
-        return 1 if self.motion is None else self.frames
+        return 1 if self.motion is None and self.vexpress is None else self.frames
+
+    def _check_vexpress(self) -> None:
+        if self.vexpress is None:
+            if self.speech_encoder is not None:
+                raise InputError("speech_encoder is for V-Express alone; give vexpress too, or leave it out.")
+            return
+        if self.speech_encoder is None:
+            raise InputError("vexpress needs speech_encoder, the weight file of wav2vec 2.0 base, to hear by.")
+        if not self.vexpress:
+            raise InputError("vexpress lists no files; give the folder with V-Express's five, or each of them.")
+        beside = [name for name in BESIDE if getattr(self, name) is not None]
+        if beside:
+            raise InputError(
+                f"{', '.join(beside)} cannot be used with vexpress, which has its own reference, head control and "
+                "motion modules; leave one or the other out."
+            )
 
 
 def load_style_config(path: Path) -> StyleTraining | StyleAttentionTraining:
