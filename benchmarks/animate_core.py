@@ -143,7 +143,7 @@ def _decoding(args: argparse.Namespace, core: Core, wait: Callable[[], None]) ->
     """Milliseconds a frame of SD1.5's VAE and of TAESD."""
     from diffusers import AutoencoderKL, AutoencoderTiny
 
-    from portraittalk_core.diffusion.vae import TinyVae
+    from portraittalk_core.diffusion.latents import TinyVae
 
     widths = (32, 64, 64, 64) if args.tiny else (128, 256, 512, 512)
     with torch.device("meta"):

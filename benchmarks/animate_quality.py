@@ -19,7 +19,8 @@ from portraittalk_core.diffusion.animate_net import cues_of_track
 from portraittalk_core.diffusion.checkpoint import SD15
 from portraittalk_core.diffusion.control import ControlOptions, FrameControl
 from portraittalk_core.diffusion.denoiser import Condition
-from portraittalk_core.diffusion.painter import LATENT_SCALE, Animation, DiffusersPainter, FaceCues, PaintOptions
+from portraittalk_core.diffusion.latents import LATENT_SCALE
+from portraittalk_core.diffusion.painter import Animation, DiffusersPainter, FaceCues, PaintOptions
 from portraittalk_core.diffusion.samplers import SamplerOptions
 from portraittalk_core.diffusion.sites import SITES
 from portraittalk_core.diffusion.windowed import VideoOptions

@@ -10,7 +10,7 @@ import comfy.model_patcher
 from comfy.patcher_extension import CallbacksMP
 from torch import Tensor, nn
 
-from ..portraittalk_core.diffusion.painter import LATENT_SCALE
+from ..portraittalk_core.diffusion.latents import LATENT_SCALE
 from ..portraittalk_core.diffusion.style_attention import FrameStyles, StyleCues
 from ..portraittalk_core.errors import InputError
 from ..portraittalk_core.vexpress.load import load_vexpress

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError, MissingDependency
 from ..weights.load import fill, read_tensors
+from .latents import LATENT_SCALE, TinyVae
 from .ldm_names import NUM_LEVELS, network_name
 from .sites import HEADS
 
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextModel
 
-    from .vae import TinyVae
-
-SCALING = 0.18215  # latents are so many times what the VAE's encoder gives
 TEXT_HEADS = 12  # of CLIP ViT-L's text encoder, whatever its width
 
 # where networks begin, read_tensors having dropped "model" from names; the last are diffusers' own files
@@ -171,7 +169,7 @@ def empty_vae(tensors: dict[str, Tensor], source: str) -> AutoencoderKL:
             block_out_channels=widths,
             layers_per_block=2,
             latent_channels=_size(tensors, "post_quant_conv.weight", 0, source),
-            scaling_factor=SCALING,
+            scaling_factor=LATENT_SCALE,
         )
 
 

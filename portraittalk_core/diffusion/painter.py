@@ -23,6 +23,7 @@ from .branches import Batch, bind
 from .control import FrameControl
 from .denoiser import Condition, Denoiser
 from .feature_attention import FeatureControl, feature_branches
+from .latents import LATENT_SCALE
 from .samplers import SamplerOptions, sample
 from .schedule import schedule_of
 from .style_attention import StyleCues, StyleRun, bind_style
@@ -33,7 +34,6 @@ from .windows import free_noise_order
 if TYPE_CHECKING:
     from .checkpoint import SD15
 
-LATENT_SCALE = 0.18215
 OnStep = Callable[[int, int], None]
 
 

@@ -9,47 +9,24 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import InputError, MissingDependency
 from ..weights.load import read_tensors
-from .checkpoint import SCALING, empty_vae, filled_network, vae_part
+from .checkpoint import empty_vae, filled_network, vae_part
+from .latents import TinyVae
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKL, AutoencoderTiny
+    from diffusers import AutoencoderKL
 
 Tensors = dict[str, Tensor]
 LATENTS = 4  # channels of SD1.5's
 ENCODER, DECODER = "encoder.layers.", "decoder.layers."
 _DECODER_ENTRY, _ENCODER_ENTRY = "1.weight", "0.weight"  # of TAESD's own two files
 _ADVICE = "Give a VAE of SD1.5 (for example vae-ft-mse-840000-ema-pruned.safetensors) or taesd_decoder.safetensors."
-
-
-class TinyVae(nn.Module):
-    """TAESD, called as diffusers' AutoencoderKL is, with latents that are not scaled.
-
-    Args:
-        tiny: both halves, or the decoder alone.
-        encoder: what makes latents where there is the decoder alone; another VAE of SD1.5.
-    """
-
-    def __init__(self, tiny: AutoencoderTiny, encoder: AutoencoderKL | None = None) -> None:
-        super().__init__()
-        self.tiny, self.other = tiny, encoder
-
-    def encode(self, pictures: Tensor) -> SimpleNamespace:
-        """Latents of pictures (B, 3, H, W) in −1..1; `.latent_dist.mean` is (B, 4, H/8, W/8)."""
-        if self.other is not None:
-            return self.other.encode(pictures)
-        return SimpleNamespace(latent_dist=SimpleNamespace(mean=self.tiny.encode(pictures).latents / SCALING))
-
-    def decode(self, latents: Tensor) -> SimpleNamespace:
-        """Pictures of latents (B, 4, h, w); `.sample` is (B, 3, 8h, 8w) in −1..1, and a little beyond."""
-        return SimpleNamespace(sample=self.tiny.decode(latents * SCALING).sample)
 
 
 def load_vae(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor, nn
 
-from ..diffusion.checkpoint import SCALING
+from ..diffusion.latents import LATENT_SCALE
 from ..diffusion.text import WINDOW, encode_text
 from ..errors import InputError
 
@@ -52,13 +52,13 @@ class VaeCodec:
     def encode(self, pictures: Tensor) -> Tensor:
         """Means of the latents: their spread is far below the noise of the first timestep."""
         with torch.autocast(pictures.device.type, enabled=False):
-            return self._vae.encode(pictures.float()).latent_dist.mode() * SCALING
+            return self._vae.encode(pictures.float()).latent_dist.mode() * LATENT_SCALE
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Pictures of latents."""
         with torch.autocast(latents.device.type, enabled=False):
-            return self._vae.decode(latents.float() / SCALING, return_dict=False)[0]
+            return self._vae.decode(latents.float() / LATENT_SCALE, return_dict=False)[0]
 
 
 class ClipTexts:

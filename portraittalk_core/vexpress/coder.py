@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from ..diffusion.painter import LATENT_SCALE
+from ..diffusion.latents import LATENT_SCALE
 from ..errors import InputError
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from safetensors.torch import save_file
 from sd15_files import checkpoint_tensors, make_checkpoint
 from tiny_vae import decoded, decoder_tensors, encoded, encoder_tensors, write_taesd
 
-from portraittalk_core.diffusion.checkpoint import SCALING, load_sd15
+from portraittalk_core.diffusion.checkpoint import load_sd15
+from portraittalk_core.diffusion.latents import LATENT_SCALE
 from portraittalk_core.diffusion.vae import load_vae
 from portraittalk_core.errors import InputError, MissingDependency
 
@@ -27,8 +28,8 @@ def test_taesd_matches_its_layers_written_out(tmp_path):
     latents, pictures = 2 * noise(2, 4, 8, 8), torch.rand(2, 3, 64, 64)
     halves = [{n: t.half().float() for n, t in half.items()} for half in (decoder_tensors(), encoder_tensors())]
     with torch.no_grad():
-        shown = vae.decode(latents / SCALING).sample / 2 + 0.5
-        seen = vae.encode(2 * pictures - 1).latent_dist.mean * SCALING
+        shown = vae.decode(latents / LATENT_SCALE).sample / 2 + 0.5
+        seen = vae.encode(2 * pictures - 1).latent_dist.mean * LATENT_SCALE
     torch.testing.assert_close(shown, decoded(halves[0], latents), rtol=0, atol=1e-5)
     torch.testing.assert_close(seen, encoded(halves[1], pictures), rtol=0, atol=1e-5)
     assert not any(weight.requires_grad for weight in vae.parameters())
