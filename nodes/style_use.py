@@ -14,6 +14,7 @@ from ..portraittalk_core.diffusion.style_attention import FrameStyles
 from ..portraittalk_core.errors import InputError, MissingDependency
 from ..portraittalk_core.pipelines.plot_style import plot_style
 from ..portraittalk_core.style.prior import BlendedStyle, Style, interpolate, shared
+from ..portraittalk_core.weights.style_attention_files import BASE
 from . import convert
 from .comfy_style import with_style
 from .cursor import Cursor
@@ -36,14 +37,23 @@ class ChosenStyle:
         self, model: comfy.model_patcher.ModelPatcher, num_frames: int, fps: Fraction, cursor: Cursor
     ) -> comfy.model_patcher.ModelPatcher:
         """The MODEL that looks at the style of every frame; the MODEL itself where no attention was chosen."""
-        shown = self.in_frames(num_frames, fps)
+        shown = self.in_frames(num_frames, fps, BASE)
         return model if shown is None else with_style(model, *shown, cursor)
 
-    def in_frames(self, num_frames: int, fps: Fraction) -> tuple[comfy.model_patcher.ModelPatcher, FrameStyles] | None:
-        """The attention and the style of every frame, or one for all; None where no attention was chosen."""
+    def in_frames(
+        self, num_frames: int, fps: Fraction, base: str
+    ) -> tuple[comfy.model_patcher.ModelPatcher, FrameStyles] | None:
+        """The attention and the style of every frame, or one for all; None where no attention was chosen.
+
+        Args:
+            num_frames: of the video.
+            fps: of the video.
+            base: which UNet is to look at it.
+        """
         if self.attention is None:
             log.info("the style %s has no style attention: it acts on the motion alone.", self.style.source)
             return None
+        self.attention.model.tell_base(base)
         count = num_frames if isinstance(self.style, BlendedStyle) else 1
         return self.attention, FrameStyles(self.style.draw(count, fps), self.style.strengths(count, fps))
 

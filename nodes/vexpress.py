@@ -110,6 +110,7 @@ def _paint(picture, audio, vae, out, video: tuple, **given) -> Kept:
     from ..portraittalk_core.pipelines.repaint import Watch
     from ..portraittalk_core.pipelines.vexpress import talk_vexpress
     from ..portraittalk_core.vexpress.pipeline import FPS
+    from ..portraittalk_core.weights.style_attention_files import VEXPRESS
     from . import comfy_vexpress
 
     speech, track, keep = convert.to_speech(audio), given.pop("landmarks", None), video[0]
@@ -119,7 +120,7 @@ def _paint(picture, audio, vae, out, video: tuple, **given) -> Kept:
     face, options = _face_and_options(picture, track, face_index, given)
     fps = FPS if track is None else track.fps
     count = speech.num_frames(fps)
-    styled = None if style is None else style.in_frames(count, fps)
+    styled = None if style is None else style.in_frames(count, fps, VEXPRESS)
     models = comfy_vexpress.models_of(network_files(networks), vae, hears, options, styled)
     kept, progress = Kept(keep, count, options.width * options.height * 3), Progress()
     watch = Watch(progress, kept.and_show(progress))

@@ -97,12 +97,13 @@ def chosen_style(args: argparse.Namespace) -> Style | None:
     return _opened(asked, args.style_strength, args.style_noise, args.seed)
 
 
-def style_cues(args: argparse.Namespace, place: tuple) -> StyleCues | None:
+def style_cues(args: argparse.Namespace, place: tuple, base: str | None = None) -> StyleCues | None:
     """What the UNet is told of the style; None without `--style` or `--style-attention`.
 
     Args:
         args: of `talk` or `dub`.
         place: device and dtype.
+        base: which UNet is to look at it; None for SD1.5's.
     """
     path, found = getattr(args, "style_attention", None), chosen_style(args)
     if path is None:
@@ -111,9 +112,11 @@ def style_cues(args: argparse.Namespace, place: tuple) -> StyleCues | None:
         raise InputError("--style-attention needs --style: the style that it is to show.")
     from .diffusion.style_attention import FrameStyles, StyleCues
     from .style.projection import load_style_attention
+    from .weights.style_attention_files import BASE
 
     net = load_style_attention(path)
     net.check_space(found.space, found.source)
+    net.tell_base(base or BASE)
     return StyleCues(net.to(*place), FrameStyles(found.draw(1, 25), found.strengths(1, 25)))
 
 

@@ -77,10 +77,11 @@ def talk_with_vexpress(
     from .pipelines.repaint import Watch
     from .pipelines.vexpress import talk_vexpress
     from .vexpress.pipeline import VExpressFiles, load_models
+    from .weights.style_attention_files import VEXPRESS
 
     files = VExpressFiles([args.vexpress_folder], args.vae or args.checkpoint, args.speech_encoder)
     place = chosen_place(args)
-    style = style_cues(args, place)  # what is wrong with it is told before much is read
+    style = style_cues(args, place, VEXPRESS)  # what is wrong with it is told before much is read
     models = replace(load_models(files, *place), style=style)
     track = engine(speech, portrait.landmarks, options)
     with progress_bar("painting") as on_progress:

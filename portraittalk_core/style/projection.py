@@ -7,6 +7,7 @@ Source: SVP, section 3.3 "Style Projection"; `design/svp.md` 3a, sizes are this 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +20,9 @@ from ..errors import InputError
 from ..layers.attention import attend
 from ..media.atomic import whole_file
 from ..weights.load import fill, read_metadata, read_tensors
-from ..weights.style_attention_files import LAYOUT, StyleSizes, read_style_sizes
+from ..weights.style_attention_files import BASE, LAYOUT, StyleSizes, read_style_sizes
+
+log = logging.getLogger(__name__)
 
 
 class StyleTokens(nn.Module):
@@ -86,7 +89,7 @@ class StyleAttention(nn.Module):
 
     def __init__(self, sizes: StyleSizes, ops: ModuleType = nn) -> None:
         super().__init__()
-        self.space = sizes.space
+        self.space, self.trained_on = sizes.space, BASE
         self.style_proj = StyleTokens(sizes.style_width, sizes.token_width, sizes.num_tokens, ops)
         for number, width in sizes.widths.items():
             self.add_module(number, StyleSite(width, sizes.token_width, ops))
@@ -111,6 +114,15 @@ class StyleAttention(nn.Module):
                 f"{self.space}; make the style with the extractor that belongs to it."
             )
 
+    def tell_base(self, base: str) -> None:
+        """Warn where it is to act in another UNet than it was trained on, though of the same shape."""
+        if base != self.trained_on:
+            log.warning(
+                "the style attention was trained on %s and acts in %s now: the style may not come out right.",
+                self.trained_on,
+                base,
+            )
+
 
 def new_style_attention(sizes: StyleSizes, seed: int = 0) -> StyleAttention:
     """An untrained one, which adds nothing until it has learnt."""
@@ -131,12 +143,13 @@ def load_style_attention(path: Path, ops: ModuleType = nn) -> StyleAttention:
         InputError: damaged, no style attention, or one for another base model.
     """
     path = Path(path)
-    tensors = read_tensors(path)
-    sizes = read_style_sizes(tensors, read_metadata(path), path.name)
+    tensors, told = read_tensors(path), read_metadata(path)
+    sizes = read_style_sizes(tensors, told, path.name)
     for name, tensor in tensors.items():
         check_finite(tensor, f"{name} of {path.name}")
     with torch.device("meta"):
         net = StyleAttention(sizes, ops)
+    net.trained_on = told.get("trained_on", BASE)
     return fill(net.to_empty(device="cpu"), tensors, path.name)
 
 
@@ -149,7 +162,7 @@ def save_style_attention(net: StyleAttention, path: Path, metadata: Mapping[str,
     from safetensors.torch import save
 
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
-    told = {"layout": LAYOUT, "base": "SD1.5", "space": net.space, **(metadata or {})}
+    told = {"layout": LAYOUT, "base": BASE, "space": net.space, "trained_on": net.trained_on, **(metadata or {})}
     with whole_file(Path(path)) as part:
         part.write_bytes(save(kept, told))
     return Path(path)

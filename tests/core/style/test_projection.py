@@ -16,6 +16,17 @@ def test_file_round_trip_keeps_weights_space_and_sizes(tmp_path):
     assert again.tokens(torch.ones(2, 6)).shape == (2, 4, 40)
 
 
+def test_another_base_than_it_was_trained_on_is_warned_of(tmp_path, caplog):
+    net = style_attention()
+    path = save_style_attention(net, tmp_path / "a.safetensors", {"trained_on": "V-Express"})
+    loaded = load_style_attention(path)
+    loaded.tell_base("V-Express")
+    net.tell_base("SD1.5")  # a file that does not say it is SD1.5's
+    assert not caplog.records
+    loaded.tell_base("SD1.5")
+    assert "trained on V-Express and acts in SD1.5" in caplog.text
+
+
 def test_tokens_reject_another_width():
     with pytest.raises(InputError, match="styles"):
         style_attention(style_width=6).tokens(torch.ones(2, 7))
