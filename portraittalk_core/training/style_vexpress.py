@@ -216,11 +216,11 @@ def read_vexpress(
         MissingDependency: a file is absent.
         InputError: a file is something else, or does not fit; no video can be used.
     """
-    networks = load_vexpress(config.vexpress)
-    check_frames(config.clip_frames, networks.motion.length)
-    vae = load_sd15(config.checkpoint).vae
+    vae = load_sd15(config.checkpoint).vae  # before V-Express, so that the rest of it is gone by then
     if vae is None:
         raise InputError(f"{config.checkpoint.name} holds no VAE; use a full SD1.5 checkpoint.")
+    networks = load_vexpress(config.vexpress)
+    check_frames(config.clip_frames, networks.motion.length)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     listener = Listener(
         load_speech_encoder(config.speech_encoder, device), networks.projection.to(device), config.out / HEARD

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 
 import pytest
 import torch
@@ -291,6 +292,21 @@ def test_stopped_training_goes_on_as_if_it_had_not(videos, tmp_path):
                 train_stage(stage, dataclasses.replace(QUICK, steps=stop), tmp_path / folder)
         weights.append(stage.trainable())
     assert all(torch.equal(weight, weights[1][name]) for name, weight in weights[0].items())
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_half_precision_comes_close(videos, tmp_path, checkpointing):
+    losses = []
+    for precision in ("no", "bf16"):
+        trainer = dataclasses.replace(QUICK, steps=1, mixed_precision=precision)
+        config = toy_config(tmp_path, trainer=trainer, gradient_checkpointing=checkpointing)
+        stage = toy_stage(tiny_vexpress(), videos, config)
+        with stage:
+            made = train_stage(stage, trainer, tmp_path / precision)
+        losses.append(json.loads(made.log.read_text())["loss"])
+        assert all(weight.dtype == torch.float32 for weight in stage.trainable().values())
+    assert stage.unet.dtype == torch.bfloat16
+    assert losses[1] == pytest.approx(losses[0], rel=0.02) and losses[1] != losses[0]
 
 
 def test_settings_name_the_base_and_what_is_heard(videos, tmp_path):
