@@ -23,7 +23,7 @@ from ..diffusion.text import find_tokenizer
 from ..errors import InputError
 from ..media.atomic import check_writable, explain_write_errors
 from ..style.projection import StyleAttention, load_style_attention, new_style_attention
-from ..weights.style_attention_files import StyleSizes
+from ..weights.style_attention_files import BASE, StyleSizes
 from .frozen import ClipTexts, VaeCodec
 from .identity_stage import FrozenParts
 from .style_attention_base import StyleStage, in_spreads
@@ -56,7 +56,7 @@ class StyleAttentionStage(StyleStage):
         InputError: clips of another length, or styles of another space, than the attention is for.
     """
 
-    trained_on = "SD1.5"
+    trained_on = BASE
     foreign = ("vexpress", "speech_encoder")
 
     def __init__(

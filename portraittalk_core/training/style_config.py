@@ -117,7 +117,7 @@ class StyleAttentionTrainer(TrainerConfig):
 class StyleAttentionTraining:
     """What to train a UNet's attention to style on, from what, and how; all that is not style stays frozen."""
 
-    checkpoint: Path  # any single-file SD1.5; with vexpress only its VAE counts
+    checkpoint: Path  # any single-file SD1.5; with vexpress only its VAE counts, whose own file will do
     data: Path  # folder that `portraittalk prepare` has made; a caption.txt beside a video's frames is its text
     out: Path  # folder for the weight file, checkpoints and the log
     stage: str = "attention"

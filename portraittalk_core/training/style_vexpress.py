@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..animate.temporal import bind_motion
-from ..diffusion.checkpoint import load_sd15
+from ..diffusion.latents import TinyVae
 from ..diffusion.schedule import ZERO_SNR
 from ..diffusion.style_attention import FrameStyles
+from ..diffusion.vae import load_vae
 from ..errors import InputError
 from ..layers.attention import NEGATIVE, POSITIVE
 from ..layers.temporal import check_frames
@@ -31,6 +32,7 @@ from ..vexpress.head_kps import draw_three, three_points
 from ..vexpress.load import SUFFIXES, load_vexpress
 from ..vexpress.reference import Bank, ReaderBlock, blocks_of, read_bank, write_bank
 from ..vexpress.unet import VExpress
+from ..weights.style_attention_files import VEXPRESS
 from .frozen import Codec, VaeCodec
 from .style_attention_base import StyleStage, file_mark
 from .style_attention_data import StyledBatch, StyledVideos, read_styled
@@ -81,7 +83,7 @@ class VExpressStyleStage(StyleStage):
             than the motion modules know.
     """
 
-    trained_on = "V-Express"
+    trained_on = VEXPRESS
     sees_references = True
     foreign = ("controlnet", "animate_net", "motion", "identity", "drawing", "vexpress")
 
@@ -216,9 +218,9 @@ def read_vexpress(
         MissingDependency: a file is absent.
         InputError: a file is something else, or does not fit; no video can be used.
     """
-    vae = load_sd15(config.checkpoint).vae  # before V-Express, so that the rest of it is gone by then
-    if vae is None:
-        raise InputError(f"{config.checkpoint.name} holds no VAE; use a full SD1.5 checkpoint.")
+    vae = load_vae(config.checkpoint)  # before V-Express, so that the rest of its file is gone by then
+    if isinstance(vae, TinyVae):
+        raise InputError(f"{config.checkpoint.name} is a TAESD, too rough to train with; give SD1.5's VAE, or SD1.5.")
     networks = load_vexpress(config.vexpress)
     check_frames(config.clip_frames, networks.motion.length)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -19,7 +19,7 @@ from ..media.atomic import explain_write_errors, whole_file
 from ..speech.encoders import SpeechEncoder, require_width
 from ..types import SPEECH_RATE_HZ, LandmarkTrack, Speech
 from ..vexpress.audio_projection import AudioProjection, audio_tokens
-from ..vexpress.pipeline import OTHER_FAMILY
+from ..vexpress.pipeline import check_family
 from .style_attention_data import sounds_of
 from .video_data import VideoData
 
@@ -71,10 +71,7 @@ class Listener:
     folder: Path
 
     def __post_init__(self) -> None:
-        if self.encoder.name.startswith(OTHER_FAMILY):
-            raise InputError(
-                f"V-Express hears by wav2vec 2.0 base, not by {self.encoder.name}; choose facebook/wav2vec2-base-960h."
-            )
+        check_family(self.encoder.name)
 
     def mark(self) -> bytes:
         """Tells networks from others."""

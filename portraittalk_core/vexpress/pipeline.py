@@ -151,12 +151,19 @@ def paint_vexpress(
 def _heard(models: VExpressModels, speech: Speech, painting: _Painting) -> Tensor:
     """(N, D) features of the speech; progress counts only later, but a run can be stopped here too."""
     tell = None if painting.on_progress is None else lambda *_: painting.on_progress(0, painting.total)
-    if models.encoder.name.startswith(OTHER_FAMILY):
-        raise InputError(
-            f"V-Express hears by wav2vec 2.0 base, not by {models.encoder.name}; choose facebook/wav2vec2-base-960h."
-        )
+    check_family(models.encoder.name)
     features = models.encoder.encode(speech, tell)
     return require_width(features, models.networks.projection.sizes.features, "V-Express")
+
+
+def check_family(encoder: str) -> None:
+    """Check that a speech encoder is of the kind that V-Express hears by.
+
+    Raises:
+        InputError: it is another; `encoder` is its name.
+    """
+    if encoder.startswith(OTHER_FAMILY):
+        raise InputError(f"V-Express hears by wav2vec 2.0 base, not by {encoder}; choose facebook/wav2vec2-base-960h.")
 
 
 def head_points(portrait: Portrait, track: LandmarkTrack | None, fit: Fit, strategy: str, num_frames: int) -> Tensor:
