@@ -1,0 +1,99 @@
+"""What a real ComfyUI server lists of the pack: nodes, help, languages, templates."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.comfy
+
+ROOT = Path(__file__).parents[2]
+NODES = {
+    "PortraitTalkAudioToLandmarks": "AudioToLandmarks",
+    "PortraitTalkLoadMotionEngine": "Load Motion Engine",
+    "PortraitTalkLandmarksFromVideo": "Landmarks From Video",
+    "PortraitTalkPreviewLandmarks": "Preview Landmarks",
+    "PortraitTalkSaveLandmarks": "Save Landmarks",
+    "PortraitTalkLoadLandmarks": "Load Landmarks",
+    "PortraitTalkRenderPortrait": "Render Portrait",
+    "PortraitTalkLoadFaceEmbedding": "Load Face Embedding",
+    "PortraitTalkBlendFaces": "Blend Faces",
+    "PortraitTalkLoadIdentityAdapter": "Load Identity Adapter",
+    "PortraitTalkAnimateNetControl": "AnimateNet Control",
+    "PortraitTalkIdentityNetSampler": "IdentityNet Sampler",
+    "PortraitTalkVExpress": "V-Express Portrait",
+    "PortraitTalkStylePrior": "StylePrior",
+    "PortraitTalkBlendStyles": "Blend Styles",
+    "PortraitTalkSaveStyle": "Save Style",
+    "PortraitTalkLoadStyle": "Load Style",
+    "PortraitTalkCropFace": "Crop Face",
+    "PortraitTalkPasteFace": "Paste Face",
+    "PortraitTalkADFDScore": "ADFD Score",
+    "PortraitTalkCompareVideos": "Compare Videos",
+    "PortraitTalkScoreWithoutReference": "Score Without Reference",
+}
+
+
+def test_nodes_are_there_with_names_tooltips_and_help(comfy, object_info):
+    found = {name: info for name, info in object_info.items() if name.startswith("PortraitTalk")}
+    assert {name: info["display_name"] for name, info in found.items()} == NODES
+    for name, info in found.items():
+        assert info["category"] == "PortraitTalk"
+        assert len(info["description"]) > 30
+        for group in ("required", "optional"):
+            for widget, spec in info["input"].get(group, {}).items():
+                assert spec[1].get("tooltip"), f"{name}.{widget} has no tooltip"
+                if spec[0] in ("INT", "FLOAT"):
+                    assert spec[1]["min"] <= spec[1]["default"] <= spec[1]["max"]
+        assert all(info["output_tooltips"])
+        folder = info["python_module"].split(".")[-1]
+        assert comfy.get(f"/extensions/{folder}/docs/{name}.md").decode().startswith("#")
+
+
+def test_page_is_served_every_language(comfy, object_info):
+    ours = {name: node for name, node in object_info.items() if name in NODES}
+    served = comfy.get_json("/i18n")
+    english = served["en"]["nodeDefs"]
+    for language in ("en", "zh", "ja", "ko"):
+        texts = served[language]["nodeDefs"]
+        assert set(texts) == set(ours)
+        for name, node in ours.items():
+            inputs = node["input"].get("required", {}) | node["input"].get("optional", {})
+            assert set(texts[name]["inputs"]) == set(inputs), f"{language} {name}"
+            assert set(texts[name]["outputs"]) == {str(number) for number in range(len(node["output"]))}
+            every = [texts[name], *texts[name]["inputs"].values(), *texts[name]["outputs"].values()]
+            assert all(text for item in every for text in item.values())
+            if language != "en":
+                assert texts[name]["description"] != english[name]["description"]
+    for name, node in ours.items():  # python tools/make_locale.py brings them together again
+        inputs = node["input"].get("required", {}) | node["input"].get("optional", {})
+        assert english[name]["description"] == node["description"]
+        assert {key: text["tooltip"] for key, text in english[name]["inputs"].items()} == {
+            key: spec[1]["tooltip"] for key, spec in inputs.items()
+        }
+        tips = [english[name]["outputs"][str(number)]["tooltip"] for number in range(len(node["output"]))]
+        assert tips == node["output_tooltips"]
+
+
+def test_help_names_every_input_and_output(object_info):
+    for name in NODES:
+        page, node = (ROOT / "web" / "docs" / f"{name}.md").read_text(encoding="utf-8"), object_info[name]
+        inputs = node["input"].get("required", {}) | node["input"].get("optional", {})
+        assert page.startswith(f"# {node['display_name']}\n")
+        for word in (*inputs, *node["output_name"]):
+            assert f"**{word}**" in page, f"{name}.md does not tell of {word}"
+
+
+def test_workflows_are_templates_with_thumbnails_and_known_inputs(comfy, object_info):
+    (names,) = comfy.get_json("/workflow_templates").values()
+    ours = {"quick_portrait", "identity_portrait", "talking_portrait", "score_a_video", "long_speech", "dub_a_video"}
+    ours |= {"speak_in_their_style", "compare_two_seeds", "v_express_portrait"}
+    assert set(names) == ours
+    for name in names:
+        assert (ROOT / "workflows" / f"{name}.jpg").stat().st_size > 5000
+        for node in json.loads((ROOT / "workflows" / f"{name}.json").read_text())["nodes"]:
+            if node["type"] == "MarkdownNote":
+                continue
+            info = object_info[node["type"]]["input"]
+            known = info.get("required", {}) | info.get("optional", {})
+            assert {item["name"] for item in node["inputs"]} <= set(known)
