@@ -3,8 +3,12 @@ import torch
 from tiny_vexpress import public_files as contents
 from tiny_vexpress import tiny_vexpress
 
+from portraittalk_core.animate.temporal import MotionModules
 from portraittalk_core.errors import InputError, MissingDependency
+from portraittalk_core.vexpress.audio_projection import AudioProjection
+from portraittalk_core.vexpress.kps_guider import KpsGuider
 from portraittalk_core.vexpress.load import PARTS, load_vexpress, part_of
+from portraittalk_core.vexpress.unet import build_reading_unet, build_reference_net
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +96,19 @@ def test_motion_modules_without_a_middle_are_refused(networks, tmp_path):
     files |= {"denoising_unet.bin": networks.unet.state_dict(), "motion_module.bin": keep}
     with pytest.raises(InputError, match="middle"):
         load_vexpress([written(tmp_path, files)])
+
+
+def test_true_sizes_are_those_of_the_public_files():
+    """The files' sizes in half precision, as the hub tells them (`design/svp.md` 3f), to 1 %."""
+    with torch.device("meta"):
+        made = {
+            "reference": build_reference_net(),
+            "unet": build_reading_unet()[0],
+            "motion": MotionModules(version="v2"),
+            "guider": KpsGuider(),
+            "projection": AudioProjection(),
+        }
+    taken = {name: 2 * sum(tensor.numel() for tensor in net.state_dict().values()) for name, net in made.items()}
+    taken["unet"] += taken["motion"]  # the public UNet's file holds motion modules of its own, which are replaced
+    public = {"unet": 2.73e9, "reference": 1.72e9, "motion": 909e6, "guider": 2.18e6, "projection": 59.1e6}
+    assert taken == pytest.approx(public, rel=0.01)
