@@ -59,7 +59,7 @@ def add_renderer(parser: argparse.ArgumentParser, portrait: bool = True) -> None
     path("--faces", "PICTURE", "pictures of the person; if not given, the portrait", nargs="+", default=[])
     path("--clip-vision", "FILE", "CLIP-ViT-H vision model, for the adapters FaceID plus and IP-Adapter")
     path("--tokenizer", "FOLDER", "CLIP's tokenizer; if not given, ComfyUI's or the one on the hub")
-    group.add_argument("--lora", metavar="FILE[:X]", action="append", default=[], help="LoRA and its strength")
+    group.add_argument("--lora", metavar="FILE[:X]", action="append", default=[], help="LoRA, Kohya's or diffusers' file, and its strength")
     group.add_argument("--prompt", metavar="TEXT", default=DEFAULT_PROMPT, help="what the frames are to show")
     group.add_argument("--negative-prompt", metavar="TEXT", default=DEFAULT_NEGATIVE, help="what they are not to show")
     number("--identity-strength", float, 0.8, "how strongly the face acts; 0 is the plain checkpoint")
@@ -251,12 +251,12 @@ def _merge_loras(args: argparse.Namespace, sd15: SD15, adapter: IdentityAdapter 
     from .checks import check_range
     from .diffusion.adapter_lora import kohya_lora
     from .diffusion.lora import merge_lora
-    from .weights.load import read_tensors
+    from .diffusion.lora_file import read_lora
 
     for given in args.lora:
         name, _, number = given.rpartition(":")
         path, strength = (name, number) if name and _is_number(number) else (given, "1")
-        merge_lora(sd15, read_tensors(Path(path)), check_range(float(strength), -10, 10, "a LoRA's strength"), path)
+        merge_lora(sd15, read_lora(Path(path)), check_range(float(strength), -10, 10, "a LoRA's strength"), path)
     if adapter is not None and adapter.lora and args.adapter_lora and args.identity_strength:
         merge_lora(sd15, kohya_lora(adapter.lora), args.adapter_lora, args.identity_adapter.name)
 

@@ -1,0 +1,109 @@
+"""Reads LoRA files of every common layout under the names that Kohya's trainers write, which `lora.merge_lora` takes.
+
+Source: names in kohya-ss/sd-scripts; in diffusers' and PEFT's files (`lora_A`, `lora.down`, `lora_linear_layer.down`,
+`processor.to_q_lora.down`, the base first), whose scale stands in the file's metadata; Hu et al. 2021 for the scale,
+Kalajdzievski 2023 for that of rank-stabilised ones.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..weights.load import read_metadata, read_tensors
+from .lora import ALPHA, DOWN, UP
+
+UNET, TEXT = "lora_unet_", "lora_te_"
+METADATA = "lora_adapter_metadata"  # JSON, where diffusers keeps PEFT's configuration of each part
+_PARTS = {"unet": UNET, "text_encoder": TEXT}
+_STARTS = {"down_blocks": UNET, "up_blocks": UNET, "mid_block": UNET, "text_model": TEXT}  # of files of one network
+_BASE = "base_model."
+_FACTOR = re.compile(
+    r"^(?P<place>.+?)\.(?:lora_(?P<letter>[AB])(?:\.default)?|lora(?:_linear_layer)?\.(?P<way>down|up))\.weight$"
+)
+_PROCESSOR = re.compile(r"^(?P<place>.+)\.processor\.(?P<layer>to_[qkv]|to_out)_lora\.(?P<way>down|up)\.weight$")
+
+
+def read_lora(path: Path) -> dict[str, Tensor]:
+    """Tensors of a LoRA file, under Kohya's names; what has no such name keeps its own.
+
+    Raises:
+        MissingDependency: no such file.
+        InputError: damaged, or no weight file.
+    """
+    return kohya_named(read_tensors(path), read_metadata(path))
+
+
+def kohya_named(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> dict[str, Tensor]:
+    """Tensors of any layout under Kohya's names.
+
+    Args:
+        tensors: of a file.
+        metadata: of the file; diffusers' tells the scale there, where its tensors do not.
+    """
+    renamed, alphas = {}, _alphas(metadata or {})
+    for name, tensor in tensors.items():
+        found = _place_and_part(name)
+        if found is None:
+            renamed[name] = tensor
+            continue
+        prefix, place, part = found
+        kohya = prefix + place.replace(".", "_")
+        renamed[f"{kohya}.{part}"] = tensor
+        alpha = _alpha_of(place, len(tensor), alphas.get(prefix, {})) if part == DOWN else None
+        if alpha is not None and f"{kohya}.{ALPHA}" not in renamed:
+            renamed[f"{kohya}.{ALPHA}"] = torch.tensor(alpha)
+    return renamed
+
+
+def _place_and_part(name: str) -> tuple[str, str, str] | None:
+    """Prefix, layer and part of a tensor that diffusers or PEFT have named; None for any other."""
+    name = name.removeprefix(_BASE)
+    first, _, rest = name.partition(".")
+    if first in _PARTS:
+        prefix, name = _PARTS[first], rest
+    elif first in _STARTS:
+        prefix = _STARTS[first]
+    else:
+        return None
+    if match := _PROCESSOR.match(name):
+        layer = "to_out.0" if match["layer"] == "to_out" else match["layer"]
+        return prefix, f"{match['place']}.{layer}", DOWN if match["way"] == "down" else UP
+    if match := _FACTOR.match(name):
+        is_down = match["letter"] == "A" or match["way"] == "down"
+        return prefix, match["place"], DOWN if is_down else UP
+    if name.endswith(f".{ALPHA}"):
+        return prefix, name.removesuffix(f".{ALPHA}"), ALPHA
+    return None
+
+
+def _alphas(metadata: Mapping[str, str]) -> dict[str, dict[str, object]]:
+    """PEFT's configuration of each part, by Kohya's prefix; nothing where there is none."""
+    try:
+        told = json.loads(metadata.get(METADATA, "{}"))
+    except ValueError:
+        return {}
+    found: dict[str, dict[str, object]] = {}
+    for key, value in told.items() if isinstance(told, dict) else ():
+        part, _, setting = key.partition(".")
+        if part in _PARTS:
+            found.setdefault(_PARTS[part], {})[setting] = value
+    return found
+
+
+def _alpha_of(place: str, rank: int, settings: Mapping[str, object]) -> float | None:
+    """What Kohya's alpha would be, so that alpha / rank is the layer's scale; None where nothing is told."""
+    alpha = settings.get("lora_alpha")
+    for pattern, own in dict(settings.get("alpha_pattern") or {}).items():
+        if re.match(rf"(.*\.)?({pattern})$", place):
+            alpha = own
+            break
+    if alpha is None:
+        return None
+    return float(alpha) * (math.sqrt(rank) if settings.get("use_rslora") else 1.0)
