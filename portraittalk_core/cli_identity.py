@@ -59,7 +59,7 @@ def add_renderer(parser: argparse.ArgumentParser, portrait: bool = True) -> None
     path("--faces", "PICTURE", "pictures of the person; if not given, the portrait", nargs="+", default=[])
     path("--clip-vision", "FILE", "CLIP-ViT-H vision model, for the adapters FaceID plus and IP-Adapter")
     path("--tokenizer", "FOLDER", "CLIP's tokenizer; if not given, ComfyUI's or the one on the hub")
-    group.add_argument("--lora", metavar="FILE[:X]", action="append", default=[], help="LoRA, Kohya's or diffusers' file, and its strength")
+    group.add_argument("--lora", metavar="FILE[:X]", action="append", default=[], help="LoRA file and its strength")
     group.add_argument("--prompt", metavar="TEXT", default=DEFAULT_PROMPT, help="what the frames are to show")
     group.add_argument("--negative-prompt", metavar="TEXT", default=DEFAULT_NEGATIVE, help="what they are not to show")
     number("--identity-strength", float, 0.8, "how strongly the face acts; 0 is the plain checkpoint")
