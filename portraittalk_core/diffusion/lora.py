@@ -68,7 +68,7 @@ def merge_lora(sd15: SD15, tensors: Mapping[str, Tensor], strength: float, sourc
             strange += [f"{place}.{part}" for part in parts]
     if not changes:
         raise InputError(
-            f"{source} is no LoRA for SD1.5 as Kohya or diffusers write it: none of its {len(tensors)} tensors, such as "
+            f"{source} is no SD1.5 LoRA as Kohya or diffusers write it: none of its {len(tensors)} tensors, such as "
             f"{next(iter(tensors), 'none at all')}, belongs to a layer. Choose another file."
         )
     if strange:
