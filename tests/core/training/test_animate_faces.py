@@ -20,7 +20,6 @@ from portraittalk_core.face.embedding import FaceEmbedding
 from portraittalk_core.identity.adapter import IdentityOptions, build_adapter, identity_branches, save_adapter
 from portraittalk_core.media.image import save_picture
 from portraittalk_core.media.records import load_record, save_record
-from portraittalk_core.threads import one_torch_thread
 from portraittalk_core.training import animate_faces
 from portraittalk_core.training.animate_config import OF_IDENTITY, AnimateTraining
 from portraittalk_core.training.animate_faces import ClipFaces, read_faces
@@ -34,6 +33,7 @@ from portraittalk_core.weights.adapters import sort_adapter
 
 diffusers = pytest.importorskip("diffusers")
 pytest.importorskip("accelerate")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 FRAMES = 3
 WIDTHS = tuple(TINY[number] for number in ("1", "5", "9", "31"))
@@ -41,12 +41,6 @@ QUICK = TrainerConfig(
     steps=2, batch_size=2, gradient_accumulation=1, learning_rate=1e-3, ema_decay=0.5, save_every=1, sample_every=0
 )
 NO_DROPS = {"drop_image": 0.0, "drop_text": 0.0, "drop_both": 0.0}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _steady():
-    with one_torch_thread():
-        yield
 
 
 def face_of(seed: int) -> FaceEmbedding:

@@ -14,7 +14,6 @@ from portraittalk_core.diffusion.schedule import MOTION, schedule_sigmas
 from portraittalk_core.errors import InputError
 from portraittalk_core.media.image import save_picture
 from portraittalk_core.media.records import save_record
-from portraittalk_core.threads import one_torch_thread
 from portraittalk_core.training.animate_config import AnimateTraining, load_animate_config
 from portraittalk_core.training.animate_stage import JointStage, SpatialStage, make_parts, train_animate
 from portraittalk_core.training.identity_stage import FrozenParts
@@ -23,18 +22,13 @@ from portraittalk_core.training.video_data import CAPTION, MARKER, TRACK, VideoD
 
 diffusers = pytest.importorskip("diffusers")
 pytest.importorskip("accelerate")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 FRAMES = 4
 WIDTHS = (32, 32, 64, 64)
 QUICK = TrainerConfig(
     steps=2, batch_size=1, gradient_accumulation=1, learning_rate=1e-3, ema_decay=0.5, save_every=1, sample_every=2
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _steady():
-    with one_torch_thread():
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ from portraittalk_core.diffusion.checkpoint import load_sd15
 from portraittalk_core.diffusion.text import encode_text, find_tokenizer
 from portraittalk_core.errors import InputError
 from portraittalk_core.identity.adapter import load_adapter
-from portraittalk_core.threads import one_torch_thread
 from portraittalk_core.training.frozen import ClipTexts, VaeCodec
 from portraittalk_core.training.identity_config import load_config
 from portraittalk_core.training.identity_stage import train_identity
@@ -22,13 +21,7 @@ from portraittalk_core.weights.load import read_metadata
 
 pytest.importorskip("diffusers")
 pytest.importorskip("accelerate")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _steady():
-    """The same sums on every machine, and no threads that wait for each other."""
-    with one_torch_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ from portraittalk_core.errors import InputError
 from portraittalk_core.face.embedding import FaceEmbedding
 from portraittalk_core.identity.adapter import IdentityOptions, build_adapter, identity_branches, load_adapter
 from portraittalk_core.layers.attention import NEGATIVE, POSITIVE
-from portraittalk_core.threads import one_torch_thread
 from portraittalk_core.training.identity_config import IdentityTraining
 from portraittalk_core.training.identity_stage import (
     FrozenParts,
@@ -27,18 +26,12 @@ from portraittalk_core.weights.load import read_metadata, read_tensors
 
 diffusers = pytest.importorskip("diffusers")
 pytest.importorskip("accelerate")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 MASKS = (0.75, 1.0)  # so little is left to see that it is the embedding that tells who it is
 QUICK = TrainerConfig(
     steps=6, batch_size=2, gradient_accumulation=2, learning_rate=5e-3, ema_decay=0.9, save_every=2, sample_every=4
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _steady():
-    """The same sums on every machine, and no threads that wait for each other."""
-    with one_torch_thread():
-        yield
 
 
 def toy_config(out, trainer=QUICK, **changes) -> IdentityTraining:

@@ -22,7 +22,6 @@ from portraittalk_core.media.records import save_record
 from portraittalk_core.style.extractor import StyleExtractor, load_extractor, new_extractor_net, save_extractor
 from portraittalk_core.style.prior import MANNER, StylePrior
 from portraittalk_core.style.projection import load_style_attention, new_style_attention, save_style_attention
-from portraittalk_core.threads import one_torch_thread
 from portraittalk_core.training.identity_stage import FrozenParts
 from portraittalk_core.training.style_attention_data import StyledVideos
 from portraittalk_core.training.style_attention_parts import Company
@@ -41,6 +40,7 @@ from portraittalk_core.weights.style_files import ExtractorSizes
 
 diffusers = pytest.importorskip("diffusers")
 pytest.importorskip("accelerate")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 WIDTHS = (32, 32, 32, 32)
 WIDTH = 8  # of the toy styles
@@ -48,12 +48,6 @@ MEANS = torch.randn(2, WIDTH, generator=torch.Generator().manual_seed(0))
 QUICK = StyleAttentionTrainer(
     steps=2, batch_size=2, gradient_accumulation=1, learning_rate=1e-3, ema_decay=0.5, save_every=1, sample_every=0
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _steady():
-    with one_torch_thread():
-        yield
 
 
 def halves(style: int, number: int) -> torch.Tensor:

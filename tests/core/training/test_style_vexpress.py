@@ -20,7 +20,6 @@ from portraittalk_core.layers.attention import NEGATIVE, POSITIVE
 from portraittalk_core.speech.encoders import GivenFeatures, SpeechFeatures
 from portraittalk_core.style.prior import StylePrior
 from portraittalk_core.style.projection import load_style_attention
-from portraittalk_core.threads import one_torch_thread
 from portraittalk_core.training.style_attention_data import StyledVideos
 from portraittalk_core.training.style_attention_stage import starting_attention
 from portraittalk_core.training.style_config import StyleAttentionTrainer, StyleAttentionTraining
@@ -36,18 +35,13 @@ from portraittalk_core.weights.load import read_metadata
 
 pytest.importorskip("diffusers")
 pytest.importorskip("accelerate")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 FRAMES, WIDTH, SIDE = 2, 8, 64
 MEANS = torch.randn(2, WIDTH, generator=torch.Generator().manual_seed(0))
 QUICK = StyleAttentionTrainer(
     steps=2, batch_size=2, gradient_accumulation=1, learning_rate=1e-3, ema_decay=0.5, save_every=1, sample_every=0
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _steady():
-    with one_torch_thread():
-        yield
 
 
 class Sounds:

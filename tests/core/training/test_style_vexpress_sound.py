@@ -15,7 +15,6 @@ from portraittalk_core.media.image import save_picture
 from portraittalk_core.media.records import save_record
 from portraittalk_core.speech.encoders import load_speech_encoder
 from portraittalk_core.style.projection import load_style_attention
-from portraittalk_core.threads import one_torch_thread
 from portraittalk_core.training.style_attention_stage import train_style_attention
 from portraittalk_core.training.style_config import StyleAttentionTrainer, load_style_config
 from portraittalk_core.training.style_vexpress import read_vexpress
@@ -29,16 +28,11 @@ from portraittalk_core.weights.load import read_metadata, read_tensors
 
 pytest.importorskip("diffusers")
 pytest.importorskip("accelerate")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 QUICK = StyleAttentionTrainer(
     steps=2, batch_size=2, gradient_accumulation=1, learning_rate=1e-3, ema_decay=0.5, save_every=1, sample_every=0
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _steady():
-    with one_torch_thread():
-        yield
 
 
 @pytest.fixture(scope="module")
