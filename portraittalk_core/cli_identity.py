@@ -124,8 +124,6 @@ def identity_options(args: argparse.Namespace) -> bool:
         return False
     if args.checkpoint is None:
         raise InputError("--renderer identitynet needs --checkpoint FILE: any SD1.5 checkpoint.")
-    if args.vae is not None and not args.vae.is_file():
-        raise InputError(f"--vae {args.vae} is not there; give a VAE of SD1.5, or taesd_decoder.safetensors.")
     if args.identity_adapter is not None and args.face_models is None:
         raise InputError(
             "--identity-adapter needs --face-models FOLDER: where InsightFace's det_10g.onnx and w600k_r50.onnx are."

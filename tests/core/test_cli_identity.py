@@ -117,7 +117,7 @@ def test_denoise_zero_needs_no_painting(place, tmp_path):
 
 BAD = {
     "no checkpoint": (["--checkpoint", "nowhere.safetensors"], "there is no weight file"),
-    "no VAE file": (["--vae", "nowhere.pt"], "--vae nowhere.pt is not there; give a VAE of SD1.5"),
+    "no VAE file": (["--vae", "nowhere.pt"], "there is no weight file nowhere.pt; put it there"),
     "a VAE that is none": (["--vae", "{control}"], "control.safetensors holds no VAE"),
     "a width that does not fit": (["--width", "100"], "width must be a multiple of 8, not 100"),
     "an unknown sampler": (["--sampler", "magic"], "--sampler magic is not known; choose one of euler"),

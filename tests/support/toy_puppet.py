@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from portraittalk_core.face import topology as topo
 from portraittalk_core.face.canonical import canonical_face
-from portraittalk_core.training.video_data import VideoClip
+from portraittalk_core.media.image import save_picture
+from portraittalk_core.media.records import save_record
+from portraittalk_core.training.video_data import FRAMES, MARKER, SPEECH, TRACK, VideoClip
 from portraittalk_core.types import LandmarkTrack
 
 FPS = Fraction(25)
+PREPARED_FRAMES = 30
 UNIT = 0.17  # inter-ocular distance over the picture's side
 MOUTH_DROP = 0.35  # of the lower lip when the mouth is wide open, in inter-ocular distances
 _LOWER = sorted({i for ring in topo.LOWER_LIP_RINGS for i in ring[1:-1]})
@@ -84,6 +90,27 @@ def puppet_clip(seed: int, num_frames: int = 24, size: int = 64) -> VideoClip:
     frames = torch.stack([draw_puppet(move, shirt, size) for move in moves])
     calm = int((moves[:, :3].abs().sum(1) + moves[:, 3]).argmin())
     return VideoClip(f"puppet {seed}", lambda number: frames[number], track_of(moves, size), calm)
+
+
+def write_prepared(folder: Path, names: Sequence[str], heard: Mapping[str, Tensor] | None = None) -> Path:
+    """A folder of puppets' videos, 30 frames each, as `portraittalk prepare` makes it; gives the folder.
+
+    Args:
+        folder: to be made.
+        names: of the videos.
+        heard: (N,) at 16 kHz, what is heard in those that have sound.
+    """
+    for seed, name in enumerate(names):
+        clip, place = puppet_clip(seed, PREPARED_FRAMES, 128), folder / name
+        (place / FRAMES).mkdir(parents=True)
+        for number in range(PREPARED_FRAMES):
+            shown = ((clip.read(number) + 1) * 127.5).round().byte().permute(1, 2, 0)
+            save_picture(shown, place / FRAMES / f"{number:06d}.png")
+        save_record(clip.track, place / TRACK)
+        (place / MARKER).write_text('{"dropped": "", "reference": 1}')
+        if heard and name in heard:
+            save_file({"waveform": heard[name]}, place / SPEECH)
+    return folder
 
 
 class BlockMesh:

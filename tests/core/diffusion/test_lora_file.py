@@ -38,17 +38,16 @@ def factors(places, seed=0):
     }
 
 
-def peft(places, part, base=""):
+def peft(places, part):
     return {
-        f"{part}.{base}{place}.lora_{letter}.weight": tensor
+        f"{part}.{place}.lora_{letter}.weight": tensor
         for place, pair in factors(places).items()
         for letter, tensor in zip("AB", pair, strict=True)
     }
 
 
-def written(*names: str) -> dict[str, torch.Tensor]:
+def written(pattern: str) -> dict[str, torch.Tensor]:
     """Under names of a layout, `{}` for the place and `down` for down and up."""
-    pattern = names[0]
     return {
         pattern.format(place).replace("down.weight", f"{way}.weight"): tensor
         for place, pair in factors(PLACES).items()

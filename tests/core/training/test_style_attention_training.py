@@ -1,12 +1,12 @@
 import dataclasses
-import itertools
 
 import numpy as np
 import pytest
 import torch
 from sd15_files import make_checkpoint
 from toy_faces import FixedTexts, PatchCodec
-from toy_puppet import motion, puppet_clip, track_of
+from toy_puppet import motion, puppet_clip, track_of, write_prepared
+from toy_styles import MEANS, QUICK, STYLE_WIDTH, halves, toy_priors
 
 from portraittalk_core.animate.temporal import new_motion_modules
 from portraittalk_core.cli import main
@@ -17,23 +17,20 @@ from portraittalk_core.diffusion.sites import SITES
 from portraittalk_core.diffusion.style_attention import FrameStyles, StyleRun, bind_style
 from portraittalk_core.errors import InputError
 from portraittalk_core.identity.adapter import new_adapter
-from portraittalk_core.media.image import save_picture
-from portraittalk_core.media.records import save_record
 from portraittalk_core.style.extractor import StyleExtractor, load_extractor, new_extractor_net, save_extractor
-from portraittalk_core.style.prior import MANNER, StylePrior
+from portraittalk_core.style.prior import MANNER
 from portraittalk_core.style.projection import load_style_attention, new_style_attention, save_style_attention
 from portraittalk_core.training.identity_stage import FrozenParts
 from portraittalk_core.training.style_attention_data import StyledVideos
 from portraittalk_core.training.style_attention_parts import Company
 from portraittalk_core.training.style_attention_stage import StyleAttentionStage, in_spreads, starting_attention
 from portraittalk_core.training.style_config import (
-    StyleAttentionTrainer,
     StyleAttentionTraining,
     StyleTraining,
     load_style_config,
 )
 from portraittalk_core.training.trainer import step_generator, train_stage
-from portraittalk_core.training.video_data import MARKER, TRACK, VideoClip, VideoData
+from portraittalk_core.training.video_data import VideoClip, VideoData
 from portraittalk_core.weights.catalog import recognise
 from portraittalk_core.weights.style_attention_files import StyleSizes
 from portraittalk_core.weights.style_files import ExtractorSizes
@@ -43,20 +40,6 @@ pytest.importorskip("accelerate")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 WIDTHS = (32, 32, 32, 32)
-WIDTH = 8  # of the toy styles
-MEANS = torch.randn(2, WIDTH, generator=torch.Generator().manual_seed(0))
-QUICK = StyleAttentionTrainer(
-    steps=2, batch_size=2, gradient_accumulation=1, learning_rate=1e-3, ema_decay=0.5, save_every=1, sample_every=0
-)
-
-
-def halves(style: int, number: int) -> torch.Tensor:
-    """A picture that is bright above and dark below, or on the left and the right, in a tint of its own."""
-    draw = torch.Generator().manual_seed(1000 * style + number)
-    shown = torch.full((3, 64, 64), -0.6)
-    shown[:, :, :32] = 0.6
-    shown = shown if style == 0 else shown.transpose(1, 2)
-    return shown * torch.tensor([1, -1, 1.0]).view(3, 1, 1) + 0.2 * torch.randn(3, 1, 1, generator=draw)
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +47,6 @@ def videos() -> StyledVideos:
     """Two videos, each of a style and a pattern of its own."""
     clips = [VideoClip(str(n), lambda k, n=n: halves(n, k), track_of(motion(8, n))) for n in (0, 1)]
     return StyledVideos(VideoData(clips, 1), toy_priors(2))
-
-
-def toy_priors(count: int) -> list[StylePrior]:
-    rows = itertools.islice(itertools.cycle(MEANS), count)
-    return [StylePrior(m, torch.zeros(WIDTH), torch.full((WIDTH,), 0.5), "extractor:toy", str(n), noise=0.1)
-            for n, m in enumerate(rows)]  # fmt: skip
 
 
 def new_unet(seed: int = 0):
@@ -166,7 +143,7 @@ def test_untrained_loss_is_the_weighted_noise_error_by_hand(videos, tmp_path):
         loss, told = stage.loss(batch, step_generator(0, 1))
     draw = step_generator(0, 1)
     dropped = torch.rand(2, generator=draw) < 0.1
-    torch.randn(2, WIDTH, generator=draw)  # of the styles
+    torch.randn(2, STYLE_WIDTH, generator=draw)  # of the styles
     levels = torch.randint(1000, (2,), generator=draw)
     noise = torch.randn(2, 4, 8, 8, generator=draw)
     kept = (1 / (1 + schedule_sigmas() ** 2)).float()[levels]
@@ -262,8 +239,8 @@ def test_reference_is_another_time_or_another_video_of_the_person():
 
 def test_in_spreads_is_the_same_attention_told_otherwise(videos, tmp_path):
     net = starting_attention(new_unet(), videos, toy_config(tmp_path))
-    centre, scale = torch.linspace(-1, 12, WIDTH), torch.logspace(-2, 1, WIDTH)
-    styles = centre + scale * torch.randn(5, WIDTH, generator=torch.Generator().manual_seed(1))
+    centre, scale = torch.linspace(-1, 12, STYLE_WIDTH), torch.logspace(-2, 1, STYLE_WIDTH)
+    styles = centre + scale * torch.randn(5, STYLE_WIDTH, generator=torch.Generator().manual_seed(1))
     spreads = in_spreads(net, centre, scale)
     torch.testing.assert_close(spreads.tokens((styles - centre) / scale), net.tokens(styles), atol=1e-4, rtol=1e-4)
     back = in_spreads(spreads, -centre / scale, 1 / scale)
@@ -281,22 +258,9 @@ def test_stopped_training_goes_on_as_if_it_had_not(videos, tmp_path):
     assert all(torch.equal(weight, weights[1][name]) for name, weight in weights[0].items())
 
 
-def prepared(data, names=("anna/1.mp4", "bruno/1.mp4"), frames=30):
-    """A folder as `portraittalk prepare` makes it."""
-    for seed, name in enumerate(names):
-        clip = puppet_clip(seed, frames, 128)
-        (data / name / "frames").mkdir(parents=True)
-        for number in range(frames):
-            shown = ((clip.read(number) + 1) * 127.5).round().byte().permute(1, 2, 0)
-            save_picture(shown, data / name / "frames" / f"{number:06d}.png")
-        save_record(clip.track, data / name / TRACK)
-        (data / name / MARKER).write_text('{"dropped": "", "reference": 1}')
-    return data
-
-
 @pytest.mark.parametrize("kind", ["manner", "extractor"])
 def test_training_goes_from_a_folder_to_a_file(tmp_path, kind, capsys):
-    data, space, lines = prepared(tmp_path / "data"), MANNER, ""
+    data, space, lines = write_prepared(tmp_path / "data", ("anna/1.mp4", "bruno/1.mp4")), MANNER, ""
     make_checkpoint(tmp_path / "sd15.safetensors")
     if kind == "extractor":
         torch.manual_seed(0)

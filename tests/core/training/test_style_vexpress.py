@@ -10,6 +10,7 @@ from sd15_files import make_checkpoint
 from tiny_vexpress import tiny_vexpress
 from toy_faces import PatchCodec
 from toy_puppet import motion, track_of
+from toy_styles import MEANS, QUICK, STYLE_WIDTH, halves, toy_priors
 
 from portraittalk_core.animate.temporal import bind_motion
 from portraittalk_core.diffusion.checkpoint import load_sd15
@@ -18,11 +19,10 @@ from portraittalk_core.diffusion.style_attention import FrameStyles, StyleCues
 from portraittalk_core.errors import InputError
 from portraittalk_core.layers.attention import NEGATIVE, POSITIVE
 from portraittalk_core.speech.encoders import GivenFeatures, SpeechFeatures
-from portraittalk_core.style.prior import StylePrior
 from portraittalk_core.style.projection import load_style_attention
 from portraittalk_core.training.style_attention_data import StyledVideos
 from portraittalk_core.training.style_attention_stage import starting_attention
-from portraittalk_core.training.style_config import StyleAttentionTrainer, StyleAttentionTraining
+from portraittalk_core.training.style_config import StyleAttentionTraining
 from portraittalk_core.training.style_vexpress import VExpressParts, VExpressStyleStage, drawn_heads
 from portraittalk_core.training.trainer import step_generator, train_stage
 from portraittalk_core.training.video_data import VideoClip, VideoData
@@ -37,11 +37,7 @@ pytest.importorskip("diffusers")
 pytest.importorskip("accelerate")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-FRAMES, WIDTH, SIDE = 2, 8, 64
-MEANS = torch.randn(2, WIDTH, generator=torch.Generator().manual_seed(0))
-QUICK = StyleAttentionTrainer(
-    steps=2, batch_size=2, gradient_accumulation=1, learning_rate=1e-3, ema_decay=0.5, save_every=1, sample_every=0
-)
+FRAMES, SIDE = 2, 64
 
 
 class Sounds:
@@ -55,21 +51,6 @@ class Sounds:
 
     def fingerprint(self):
         return "made up"
-
-
-def halves(style: int, number: int) -> torch.Tensor:
-    """A picture that is bright on the left, or above, in a tint of its own."""
-    draw = torch.Generator().manual_seed(1000 * style + number)
-    shown = torch.full((3, SIDE, SIDE), -0.6)
-    shown[:, :, : SIDE // 2] = 0.6
-    shown = shown if style == 0 else shown.transpose(1, 2)
-    return shown * torch.tensor([1, -1, 1.0]).view(3, 1, 1) + 0.2 * torch.randn(3, 1, 1, generator=draw)
-
-
-def toy_priors(count: int) -> list[StylePrior]:
-    rows = itertools.islice(itertools.cycle(MEANS), count)
-    return [StylePrior(m, torch.zeros(WIDTH), torch.full((WIDTH,), 0.5), "extractor:toy", str(n), noise=0.1)
-            for n, m in enumerate(rows)]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +105,7 @@ def test_untrained_loss_is_the_weighted_error_of_the_velocity_by_hand(videos, tm
     draw = step_generator(0, 5)
     dropped = (torch.rand(2, generator=draw) < 0.5).tolist()
     assert sorted(dropped) == [False, True]  # both kinds of clip are in the batch
-    torch.randn(2, WIDTH, generator=draw)  # of the styles
+    torch.randn(2, STYLE_WIDTH, generator=draw)  # of the styles
     levels = torch.randint(1000, (2,), generator=draw).tolist()
     noise = torch.randn(2 * FRAMES, 4, 8, 8, generator=draw).split(FRAMES)
     errors = []

@@ -6,20 +6,20 @@ from fractions import Fraction
 import pytest
 import torch
 from sd15_files import make_checkpoint
+from tiny_vae import write_taesd
 from tiny_vexpress import tiny_vexpress, write_vexpress, write_wav2vec, write_whisper
-from toy_puppet import motion, puppet_clip, track_of
+from toy_puppet import motion, track_of, write_prepared
+from toy_styles import QUICK
 
 from portraittalk_core.cli import main
 from portraittalk_core.errors import InputError, MissingDependency
-from portraittalk_core.media.image import save_picture
-from portraittalk_core.media.records import save_record
 from portraittalk_core.speech.encoders import load_speech_encoder
 from portraittalk_core.style.projection import load_style_attention
 from portraittalk_core.training.style_attention_stage import train_style_attention
-from portraittalk_core.training.style_config import StyleAttentionTrainer, load_style_config
+from portraittalk_core.training.style_config import load_style_config
 from portraittalk_core.training.style_vexpress import read_vexpress
 from portraittalk_core.training.style_vexpress_sound import Listener, TokenFiles, hear_videos
-from portraittalk_core.training.video_data import MARKER, SPEECH, TRACK, VideoClip, VideoData
+from portraittalk_core.training.video_data import VideoClip, VideoData
 from portraittalk_core.types import Portrait, Speech
 from portraittalk_core.vexpress.audio_projection import audio_tokens
 from portraittalk_core.vexpress.load import load_vexpress
@@ -29,10 +29,6 @@ from portraittalk_core.weights.load import read_metadata, read_tensors
 pytest.importorskip("diffusers")
 pytest.importorskip("accelerate")
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-QUICK = StyleAttentionTrainer(
-    steps=2, batch_size=2, gradient_accumulation=1, learning_rate=1e-3, ema_decay=0.5, save_every=1, sample_every=0
-)
 
 
 @pytest.fixture(scope="module")
@@ -91,23 +87,6 @@ def test_another_ear_is_refused_in_the_same_words_as_where_frames_are_painted(tm
         assert str(training.value) == str(painting.value)
 
 
-def prepared(data, names=("anna/1.mp4", "anna/2.mp4", "bruno/1.mp4"), silent=("anna/2.mp4",), frames=30):
-    """A folder as `portraittalk prepare` makes it."""
-    from safetensors.torch import save_file
-
-    for seed, name in enumerate(names):
-        clip = puppet_clip(seed, frames, 128)
-        (data / name / "frames").mkdir(parents=True)
-        for number in range(frames):
-            shown = ((clip.read(number) + 1) * 127.5).round().byte().permute(1, 2, 0)
-            save_picture(shown, data / name / "frames" / f"{number:06d}.png")
-        save_record(clip.track, data / name / TRACK)
-        (data / name / MARKER).write_text('{"dropped": "", "reference": 1}')
-        if name not in silent:
-            save_file({"waveform": sound(frames / 25, seed)}, data / name / SPEECH)
-    return data
-
-
 TOML = """stage = "attention"
 checkpoint = "sd15.safetensors"
 vexpress = {vexpress}
@@ -128,7 +107,8 @@ learning_rate = 0.01
 def files(tmp_path_factory):
     """A folder with all that a configuration names."""
     folder = tmp_path_factory.mktemp("files")
-    prepared(folder / "data")
+    heard = {"anna/1.mp4": sound(1.2), "bruno/1.mp4": sound(1.2, 2)}
+    write_prepared(folder / "data", ("anna/1.mp4", "anna/2.mp4", "bruno/1.mp4"), heard)
     make_checkpoint(folder / "sd15.safetensors", text=False)
     write_vexpress(folder / "vexpress")
     write_wav2vec(folder / "wav2vec.safetensors")
@@ -194,9 +174,10 @@ def test_unfit_files_are_told(files, tmp_path):
     file.write_text(TOML.format(vexpress='"vexpress"'))
     config = dataclasses.replace(load_style_config(file), out=tmp_path / "out")
     make_checkpoint(tmp_path / "bare.safetensors", vae=False)
-    mute = prepared(tmp_path / "mute", ("carl/1.mp4",), ("carl/1.mp4",))
+    mute = write_prepared(tmp_path / "mute", ("carl/1.mp4",))
     wrong = {
         "holds no VAE": {"checkpoint": tmp_path / "bare.safetensors"},
+        "is a TAESD, too rough to train with": {"checkpoint": write_taesd(tmp_path / "tiny")},
         "none of the 1 videos has sound": {"data": mute},
         "64 frames does not fit": {"frames": 64},
     }
