@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from fractions import Fraction
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from .errors import InputError, ShapeError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def check_shape(tensor: Tensor, shape: str, name: str) -> Tensor:
@@ -23,6 +24,8 @@ def check_shape(tensor: Tensor, shape: str, name: str) -> Tensor:
     Raises:
         ShapeError: not a tensor, another number of axes, or another size.
     """
+    from torch import Tensor  # here, so that the checks of numbers and words need not wait for torch
+
     axes = shape.split()
     if not isinstance(tensor, Tensor):
         raise ShapeError(f"{name} must be a tensor of shape ({', '.join(axes)}), not {type(tensor).__name__}.")
@@ -42,6 +45,8 @@ def check_finite(tensor: Tensor, name: str) -> Tensor:
     Raises:
         InputError: with the number of bad values.
     """
+    import torch
+
     # the extremes show NaN and infinity without a copy of a long clip
     if tensor.numel() and not all(torch.isfinite(end) for end in torch.aminmax(tensor)):
         bad = int((~torch.isfinite(tensor)).sum())

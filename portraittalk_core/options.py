@@ -20,6 +20,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from .checks import check_choice, check_range
 from .errors import InputError
 
 _KEY = "option"
@@ -130,8 +131,7 @@ def check_options(record: object) -> None:
 def check_option(one: Option, value: object) -> None:
     """Check one value of an option; see `check_options`."""
     if one.choices:
-        if value not in one.choices:
-            raise InputError(f"{one.name} must be one of {', '.join(one.choices)}, not {value!r}.")
+        check_choice(value, one.choices, one.name)
     elif one.kind is bool:
         if not isinstance(value, bool):
             raise InputError(f"{one.name} must be true or false, not {value!r}.")
@@ -142,10 +142,6 @@ def check_option(one: Option, value: object) -> None:
 
 
 def _check_number(one: Option, value: object) -> None:
-    low, high = (-math.inf if one.low is None else one.low), (math.inf if one.high is None else one.high)
-    if isinstance(value, bool) or not isinstance(value, (int, float, Fraction)) or not math.isfinite(value):
-        raise InputError(f"{one.name} must be a number from {low:g} to {high:g}, not {value!r}.")
+    check_range(value, -math.inf if one.low is None else one.low, math.inf if one.high is None else one.high, one.name)
     if one.kind is int and int(value) != value:
         raise InputError(f"{one.name} must be a whole number, not {value!r}.")
-    if not low <= value <= high:
-        raise InputError(f"{one.name} must lie between {low:g} and {high:g}, but is {float(value):g}.")
