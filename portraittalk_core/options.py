@@ -47,7 +47,7 @@ class Option:
     advanced: bool = False  # a widget that only some people need
     shared: bool = True  # a command's flag, a manifest's column; False for what only Python can give
     column: str = ""  # of a manifest, and where the parser keeps the flag's value; empty takes the name
-    repeated: bool = False  # of several values, each has a flag of its own
+    nargs: str = ""  # of several values: "+" takes all behind one flag, empty takes one flag a value
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "column", self.column or self.name)
@@ -81,7 +81,7 @@ def option(  # noqa: PLR0913 - one parameter a property of an option
     shared: bool = True,
     compare: bool = True,
     column: str = "",
-    repeated: bool = False,
+    nargs: str = "",
 ) -> Any:
     """A dataclass field that is an option.
 
@@ -97,10 +97,10 @@ def option(  # noqa: PLR0913 - one parameter a property of an option
         shared: False for what only Python callers can give: it gets neither flag nor column.
         compare: as of `dataclasses.field`.
         column: what manifests and, with dashes, the command line call it, where that is not the field's name.
-        repeated: of a tuple, whether the flag is given once a value (``--lora A --lora B``) or once for all of them.
+        nargs: of a tuple: "+" takes all values behind one flag, empty takes one flag a value (``--lora A --lora B``).
     """
     about = {"low": low, "high": high, "help": help, "choices": tuple(choices), "metavar": metavar, "step": step}
-    about |= {"advanced": advanced, "shared": shared, "column": column, "repeated": repeated}
+    about |= {"advanced": advanced, "shared": shared, "column": column, "nargs": nargs}
     made = {"default_factory": default} if callable(default) else {"default": default}
     return dataclasses.field(**made, metadata={_KEY: about}, compare=compare)
 

@@ -97,7 +97,7 @@ def _add_flag(group: argparse._ActionsContainer, one: Option) -> None:
     if one.choices:
         told["choices"] = one.choices
     if one.many:
-        told |= {"action": "append"} if one.repeated else {"nargs": "+"}
+        told |= {"nargs": one.nargs} if one.nargs else {"action": "append"}
     group.add_argument(one.flag, type=str if one.kind is Fraction else one.kind, **told)
 
 
