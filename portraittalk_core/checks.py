@@ -1,4 +1,7 @@
-"""Checks for the public border: they document what is expected and reject everything else."""
+"""Checks for the public border: they document what is expected and reject everything else.
+
+Checks of numbers and words import no torch, so that ``--help`` need not wait for it.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ def check_shape(tensor: Tensor, shape: str, name: str) -> Tensor:
     Raises:
         ShapeError: not a tensor, another number of axes, or another size.
     """
-    from torch import Tensor  # here, so that the checks of numbers and words need not wait for torch
+    from torch import Tensor
 
     axes = shape.split()
     if not isinstance(tensor, Tensor):
@@ -60,7 +63,7 @@ def check_range(value: float, low: float, high: float, name: str) -> float:
     Raises:
         InputError: not a finite number, or outside the range.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float, Fraction)) or not math.isfinite(value):
+    if not is_finite_number(value):
         raise InputError(f"{name} must be a number from {low:g} to {high:g}, not {value!r}.")
     if not low <= value <= high:
         raise InputError(f"{name} must lie between {low:g} and {high:g}, but is {float(value):g}.")
@@ -76,3 +79,13 @@ def check_choice(value: str, choices: Sequence[str], name: str) -> str:
     if value not in choices:
         raise InputError(f"{name} must be one of {', '.join(choices)}, not {value!r}.")
     return value
+
+
+def is_finite_number(value: object) -> bool:
+    """Whether it is a whole number, a float or a fraction, neither NaN nor as large as infinity (1e309 is infinite)."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, Fraction)):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number or fraction beyond the largest float
+        return False

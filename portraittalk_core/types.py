@@ -18,10 +18,10 @@ from torch import Tensor
 
 from .checks import check_finite, check_range, check_shape
 from .errors import InputError, ShapeError
+from .frame_rate import as_fps, num_frames_for
 
 NUM_LANDMARKS = 478  # MediaPipe face mesh with refined irises
 SPEECH_RATE_HZ = 16_000
-MIN_FPS, MAX_FPS = 1, 240
 
 MOUTH_PARAMETERS = ("opening", "jaw", "width", "rounding", "raise_upper", "tuck", "press")  # fields of MouthCurves
 
@@ -30,30 +30,6 @@ MANNER = ("opening", "rest_opening", "spread", "rounding", "smile", "blink_rate"
           "head_shift", "brow")  # fmt: skip
 
 Record = tuple[dict[str, Tensor], dict[str, str]]
-
-
-def as_fps(fps: Fraction | float | str) -> Fraction:
-    """Turn 25, 29.97, "30000/1001" or a Fraction into an exact frame rate.
-
-    A float within 0.01 of an NTSC rate (23.976, 29.97, 59.94, …) becomes that rate exactly.
-
-    Raises:
-        InputError: not a number, or outside 1..240 frames per second.
-    """
-    try:
-        exact = Fraction(fps) if not isinstance(fps, float) else Fraction(str(fps))
-    except (ValueError, ZeroDivisionError, TypeError) as error:
-        raise InputError(f"fps must be a number such as 25 or 30000/1001, not {fps!r}.") from error
-    check_range(exact, MIN_FPS, MAX_FPS, "fps")
-    ntsc = Fraction(round(exact * Fraction(1001, 1000)) * 1000, 1001)
-    if exact.denominator not in (1, 1001) and abs(exact - ntsc) < Fraction(1, 100):
-        return ntsc
-    return exact
-
-
-def num_frames_for(num_samples: int, sample_rate: int, fps: Fraction) -> int:
-    """Number of frames that cover a sound: ceil(seconds · fps), in exact arithmetic."""
-    return math.ceil(Fraction(num_samples, sample_rate) * fps)
 
 
 def _record_kind(metadata: dict[str, str], kind: str) -> None:

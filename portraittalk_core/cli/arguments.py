@@ -1,15 +1,18 @@
-"""What several commands ask for or show alike: files to write, device, face mesh, tables."""
+"""What several commands ask for or show alike: options of dataclasses, files to write, device, face mesh, tables."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import InputError
+from ..frame_rate import as_fps
+from ..options import Option, allowed_numbers, check_option, default_text, options_of
 
 if TYPE_CHECKING:
     from ..face.mesh.landmarks import MeshBackend
@@ -17,6 +20,108 @@ if TYPE_CHECKING:
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
 TRACK_SUFFIXES = (".safetensors",)
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+METAVARS: dict[type, str] = {int: "N", float: "X", Path: "FILE", Fraction: "RATE"}
+MOST_SHOWN = 100_000  # a number beyond is a limit of the computer, not a hint to a person
+
+K = TypeVar("K")
+
+
+def add_options(
+    group: argparse._ActionsContainer, kind: type, names: Collection[str] | None = None, skip: Collection[str] = ()
+) -> None:
+    """Add a flag for every shared option of a dataclass; `options_from` makes the dataclass of those that are given.
+
+    A flag that is not given is None, so that "given" can be told from "left alone"; the help shows the field's default.
+    Where the parser has the flag already, from another dataclass, the two share it and both helps stand in it.
+
+    Args:
+        group: a parser, or a group of one.
+        kind: a dataclass with `option` fields.
+        names: of the fields to add; None adds all.
+        skip: of fields to leave out.
+
+    Raises:
+        ValueError: another dataclass has a flag of the same name that takes other values.
+    """
+    title = getattr(group, "title", None)
+    for one in options_of(kind):
+        if one.shared and (names is None or one.name in names) and one.name not in skip:
+            there = group._option_string_actions.get(one.flag)  # noqa: SLF001 - argparse tells it nowhere else
+            if there is None:
+                _add_flag(group, one)
+            else:
+                _share_flag(there, one, title)
+
+
+def options_from(args: argparse.Namespace, kind: type[K], **more: object) -> K:
+    """A dataclass of the flags that were given; what was not keeps the dataclass's own default.
+
+    Args:
+        args: parsed, of a parser that `add_options` has worked on; a command need not have all flags.
+        kind: the dataclass.
+        more: further fields; they win over flags.
+
+    Raises:
+        InputError: a value that the option does not allow, with the flag's name.
+    """
+    return kind(**{**given_options(args, kind), **more})
+
+
+def given_options(args: argparse.Namespace, kind: type) -> dict[str, object]:
+    """The options of a dataclass whose flags were given, by field, checked.
+
+    Raises:
+        InputError: a value that the option does not allow, with the flag's name.
+    """
+    given = {}
+    for one in options_of(kind):
+        value = getattr(args, one.column, None) if one.shared else None
+        if value is None:
+            continue
+        for single in value if one.many else (value,):
+            check_option(one, single, one.flag)
+        value = as_fps(value) if one.kind is Fraction else value
+        given[one.name] = tuple(value) if one.many else value
+    return given
+
+
+def _add_flag(group: argparse._ActionsContainer, one: Option) -> None:
+    told = {"dest": one.column, "default": None, "help": _help(one)}
+    if one.kind is bool:
+        off = one.default is True
+        flag = one.flag.replace("--", "--no-", 1) if off else one.flag
+        group.add_argument(flag, action="store_false" if off else "store_true", **told)
+        return
+    if one.metavar or not one.choices:
+        told["metavar"] = one.metavar or METAVARS.get(one.kind, "TEXT")
+    if one.choices:
+        told["choices"] = one.choices
+    if one.many:
+        told |= {"nargs": one.nargs} if one.nargs else {"action": "append"}
+    group.add_argument(one.flag, type=str if one.kind is Fraction else one.kind, **told)
+
+
+def _share_flag(there: argparse.Action, one: Option, title: str | None) -> None:
+    kind = bool if there.nargs == 0 else str if one.kind is Fraction else one.kind
+    if there.nargs != 0 and there.type is not kind or (there.nargs == 0) != (one.kind is bool):
+        raise ValueError(f"{one.flag} stands for two options of different kinds; give one of them another `column`.")
+    if there.choices is not None:
+        there.choices = tuple(dict.fromkeys((*there.choices, *one.choices))) if one.choices else None
+    text = _help(one)
+    if text != there.help:
+        there.help = f"{there.help}; {title or 'else'}: {text}"
+
+
+def _help(one: Option) -> str:
+    """What it does, the range, and the default, as the other helps are written: no capital, no full stop."""
+    text = one.help.rstrip(".")
+    first = text.partition(" ")[0]
+    text = text[:1].lower() + text[1:] if first[1:].islower() or len(first) == 1 else text  # SD1.5 and LoRA stay
+    ends = [end for end in (one.low, one.high) if end is not None]
+    span = allowed_numbers(one) if ends and max(map(abs, ends)) <= MOST_SHOWN else ""
+    default = default_text(one)
+    more = ", ".join(part for part in (span, default and f"default: {default}") if part)
+    return f"{text} ({more})".strip().replace("%", "%%") if more else text.replace("%", "%%")
 
 
 def check_output(out: Path, inputs: Iterable[Path], suffixes: tuple[str, ...]) -> Path:

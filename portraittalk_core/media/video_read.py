@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 from torch import Tensor
 
 from ..errors import MediaError
-from ..types import MAX_FPS, MIN_FPS, as_fps
+from ..frame_rate import MAX_FPS, MIN_FPS, as_fps
 from .container import open_media
 
 log = logging.getLogger(__name__)
