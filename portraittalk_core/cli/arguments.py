@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -124,6 +125,56 @@ def _help(one: Option) -> str:
     return f"{text} ({more})".strip().replace("%", "%%") if more else text.replace("%", "%%")
 
 
+@dataclass(frozen=True)
+class Command:
+    """One command: what the parser shows, adds and runs."""
+
+    name: str
+    purpose: str
+    examples: str
+    add: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], None]
+
+
+def add_file(parser: argparse.ArgumentParser, flag: str, metavar: str, meaning: str, required: bool = True) -> None:
+    """A flag that takes a path."""
+    parser.add_argument(flag, metavar=metavar, type=Path, required=required, help=meaning)
+
+
+def add_portrait(parser: argparse.ArgumentParser) -> None:
+    """The picture that is to speak."""
+    add_file(parser, "--portrait", "PICTURE", "picture of a face, 128 to 4096 pixels a side")
+
+
+def add_face(parser: argparse.ArgumentParser) -> None:
+    """Which face, and what finds it."""
+    group = parser.add_argument_group("face")
+    group.add_argument("--face-index", metavar="N", type=int, default=0, help="which face, from 0")
+    group.add_argument(
+        "--face-order",
+        choices=("size", "left_to_right"),
+        default="size",
+        help="how faces are counted",
+    )
+    add_mesh(group)
+
+
+def add_mesh(group: argparse._ArgumentGroup) -> None:
+    """What finds landmarks."""
+    group.add_argument(
+        "--mesh-backend", choices=("auto", "solutions", "tasks", "torch"), default="auto", help="what finds landmarks"
+    )
+    group.add_argument(
+        "--mesh-model", metavar="FILE", type=Path, help="a face_landmarker.task file for the tasks back end"
+    )
+
+
+def add_video(parser: argparse.ArgumentParser) -> None:
+    """How the video is written."""
+    group = parser.add_argument_group("video")
+    group.add_argument("--crf", metavar="N", type=int, default=18, help="H.264 quality: 0 lossless .. 51 worst")
+
+
 def check_output(out: Path, inputs: Iterable[Path], suffixes: tuple[str, ...]) -> Path:
     """Check before long work starts that a result can be written to `out`, and return it.
 
@@ -152,25 +203,6 @@ def check_crf(crf: int) -> int:
     from ..checks import check_range
 
     return int(check_range(crf, 0, 51, "crf"))
-
-
-def chosen_place(args: argparse.Namespace) -> tuple[str, object]:
-    """Device and dtype of --device and --precision.
-
-    Raises:
-        InputError: no such device here.
-    """
-    import torch
-
-    fastest = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    device = args.device or fastest
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise InputError(f"--device {device} cannot be used here ({reason}); try cpu.") from error
-    chosen = args.precision if args.precision != "auto" else "fp32" if device == "cpu" else "fp16"
-    return device, {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[chosen]
 
 
 @contextmanager

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .arguments import PICTURE_SUFFIXES, check_output, open_asked_mesh
+from .arguments import PICTURE_SUFFIXES, Command, add_face, check_output, open_asked_mesh
 from .progress import progress_bar
 
 if TYPE_CHECKING:
     from ..speech.encoders import SpeechEncoder
-    from ..style.attention import StyleCues
     from ..style.extractor import StyleExtractor
     from ..style.prior import Style, StylePrior
     from ..style.reference import StyleUse
@@ -48,7 +47,6 @@ def add_style_command(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plot", metavar="OUT.png", type=Path, help="picture of it to write")
     parser.add_argument("--extractor", metavar="FILE", type=Path, help="of `portraittalk train style`; none is needed")
     parser.add_argument("--encoder", metavar="FILE", type=Path, help="Whisper tiny, for an extractor that hears by it")
-    parser.set_defaults(run=style)
 
 
 def style(args: argparse.Namespace) -> None:
@@ -95,29 +93,6 @@ def chosen_style(args: argparse.Namespace) -> Style | None:
     if asked is None:
         return None
     return _opened(asked, args.style_strength, args.style_noise, args.seed)
-
-
-def style_cues(args: argparse.Namespace, place: tuple, base: str | None = None) -> StyleCues | None:
-    """What the UNet is told of the style; None without `--style` or `--style-attention`.
-
-    Args:
-        args: of `talk` or `dub`.
-        place: device and dtype.
-        base: which UNet is to look at it; None for SD1.5's.
-    """
-    path, found = getattr(args, "style_attention", None), chosen_style(args)
-    if path is None:
-        return None
-    if found is None:
-        raise InputError("--style-attention needs --style: the style that it is to show.")
-    from ..style.attention import FrameStyles, StyleCues
-    from ..style.attention_files import BASE
-    from ..style.projection import load_style_attention
-
-    net = load_style_attention(path)
-    net.check_space(found.space, found.source)
-    net.tell_base(base or BASE)
-    return StyleCues(net.to(*place), FrameStyles(found.draw(1, 25), found.strengths(1, 25)))
 
 
 @functools.lru_cache(maxsize=2)  # asked for by the motion and by the painter
@@ -181,3 +156,11 @@ def _encoder(args: argparse.Namespace | None) -> SpeechEncoder | None:
 
 def _file_or_name(text: str) -> Path | str:
     return Path(text) if Path(text).suffix else text
+
+
+def _add(parser: argparse.ArgumentParser) -> None:
+    add_style_command(parser)
+    add_face(parser)
+
+
+COMMAND = Command("style", "keep how somebody speaks, as a style that can be lent to any face", EXAMPLES, _add, style)

@@ -114,7 +114,7 @@ class Renderer(Protocol):
 
 @dataclass(frozen=True)
 class RendererSpec:
-    """One row of the registry: the choice on the command line, the manifest's column, the doctor's line, the docs' row."""
+    """One row of the registry, read by the command line, manifests, the doctor and the docs."""
 
     name: str
     title: str  # one line

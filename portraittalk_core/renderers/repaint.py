@@ -39,7 +39,11 @@ class Painter(Protocol):
     def paint(self, frames: Tensor, on_step: Progress | None, first: int, fixed: Tensor | None) -> Painted:
         """Paint frames (B, H, W, 3) float 0..1 anew."""
 
-    def paint_latents(
+    def paint_latents(self, latents: Tensor, on_step: Progress | None, first: int, fixed: Tensor | None) -> Painted:
+        """Paint latents (B, 4, h, w), from noise if they are empty."""
+
+
+def paint_latents(
     latents: Tensor,
     painter: Painter,
     out: Path,

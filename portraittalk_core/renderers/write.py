@@ -15,7 +15,9 @@ from ..media.video import VideoWriter
 from ..types import Speech
 from .contract import Callbacks, Renderer, RenderJob
 
-Sound = Path | Speech | tuple[Tensor, int] | None  # a file, a speech, or a waveform (C, N) and its rate; None is silence
+Sound = (
+    Path | Speech | tuple[Tensor, int] | None
+)  # a file, a speech, or a waveform (C, N) and its rate; None is silence
 
 
 @dataclass(frozen=True)

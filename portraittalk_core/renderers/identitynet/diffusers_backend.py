@@ -131,7 +131,9 @@ class DiffusersBackend:
         window = (sigma_at_part(options.control_start, betas), sigma_at_part(options.control_end, betas))
         control = ControlOptions(options.control_strength, window, options.control_every)
         kind = FeatureControl if options.features else FrameControl
-        return kind(network, track_hints(track, options.control_style), control, mouth_maps(track, options.mouth_weight))
+        return kind(
+            network, track_hints(track, options.control_style), control, mouth_maps(track, options.mouth_weight)
+        )
 
     def _face_cues(self, track: LandmarkTrack) -> FaceCues:
         options = self.options

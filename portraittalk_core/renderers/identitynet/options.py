@@ -17,13 +17,19 @@ PRESETS: dict[str, dict[str, Any]] = {
     "balanced": {"steps": 20, "cfg": 3.5, "sampler": "euler", "schedule": "normal"},
     "fast": {"steps": 4, "cfg": 1.0, "sampler": "lcm", "schedule": "sgm_uniform"},
 }
+_RESEARCH = "research only, non-commercial"
 FILES = (
-    FileSpec("checkpoint", "any SD1.5 checkpoint", "CreativeML OpenRAIL-M", "checkpoints"),
-    FileSpec("identity_adapter", "h94/IP-Adapter-FaceID", "research only, non-commercial", "ipadapter", needed=False),
-    FileSpec(
-        "face_models", "InsightFace's buffalo_l", "research only, non-commercial", "insightface/models", needed=False
-    ),
-)
+    FileSpec("Stable Diffusion 1.5", "any SD1.5 checkpoint", "CreativeML OpenRAIL-M", "checkpoints", "2.1 GB",
+             flag="--checkpoint"),
+    FileSpec("face identity adapter", "h94/IP-Adapter-FaceID ip-adapter-faceid_sd15", _RESEARCH, "ipadapter", "97 MB",
+             flag="--identity-adapter", optional=True),
+    FileSpec("face detector and encoder", "InsightFace's buffalo_l", _RESEARCH, "insightface/models/buffalo_l",
+             "191 MB", flag="--face-models", names="det_10g.onnx and w600k_r50.onnx", optional=True),
+    FileSpec("landmark ControlNet", "CrucibleAI/ControlNetMediaPipeFace", "OpenRAIL", "controlnet", "1.4 GB",
+             flag="--controlnet", optional=True),
+    FileSpec("motion module", "guoyww/animatediff v3_sd15_mm", "Apache-2.0", "animatediff_models", "1.6 GB",
+             flag="--motion-module", optional=True),
+)  # fmt: skip
 
 
 def _of_presets(name: str) -> str:
@@ -89,7 +95,8 @@ class IdentityNetOptions(AnimateNetOptions):
     width: int = option(512, 64, 2048, "of the frames, a multiple of 8")
     height: int = option(512, 64, 2048, "of the frames, a multiple of 8")
     only_face: bool = option(
-        False, help="paint a square around the face, --width by --height, and paste it into the portrait at its own size"
+        False,
+        help="paint a square around the face, --width by --height, and paste it into the portrait at its own size",
     )
     batch_size: int = option(1, 1, 256, "frames painted at once")
     device: str | None = option(None, help="cpu, cuda, mps; if not given, the fastest there is", metavar="NAME")
@@ -100,7 +107,7 @@ class IdentityNetOptions(AnimateNetOptions):
             raise InputError("the renderer identitynet needs a checkpoint: any SD1.5 checkpoint, one file.")
         if self.identity_adapter is not None and self.face_models is None:
             raise InputError(
-                "identity_adapter needs face_models: the folder where InsightFace's det_10g.onnx and w600k_r50.onnx are."
+                "identity_adapter needs face_models: the folder of InsightFace's det_10g.onnx and w600k_r50.onnx."
             )
         for name, value in PRESETS.get(self.preset, {}).items():
             if getattr(self, name) is None:
@@ -120,7 +127,9 @@ class IdentityNetOptions(AnimateNetOptions):
             InputError: with both sides.
         """
         if self.width != self.height:
-            raise InputError(f"only the face is painted, as a square; width {self.width} and height {self.height} differ.")
+            raise InputError(
+                f"only the face is painted, as a square; width {self.width} and height {self.height} differ."
+            )
 
     def _check_sampling(self) -> None:
         from ...diffusion.samplers import OWN_SCHEDULE, SAMPLERS, SCHEDULES
@@ -130,6 +139,4 @@ class IdentityNetOptions(AnimateNetOptions):
                 raise InputError(f"{name} {getattr(self, name)} is not known; choose one of {', '.join(choices)}.")
         own = OWN_SCHEDULE.get(self.sampler, SCHEDULES)
         if self.schedule not in own:
-            raise InputError(
-                f"sampler {self.sampler} has no schedule {self.schedule}; choose one of {', '.join(own)}."
-            )
+            raise InputError(f"sampler {self.sampler} has no schedule {self.schedule}; choose one of {', '.join(own)}.")
