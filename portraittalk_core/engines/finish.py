@@ -9,12 +9,12 @@ from ..face import topology as topo
 from ..motion.blink import blink_curve
 from ..motion.head import head_motion
 from ..motion.rig import MOST_BROW, WIDEST_GAP, FaceRig, make_rig, turn_head
-from ..motion.smoothing import calmed, frame_times_s, sample_at
+from ..motion.smoothing import frame_times_s, one_euro_smoothing, sample_at
+from ..motion.speaking_gate import speaking_gate
 from ..motion.stress import brow_curve, stress_curve
-from ..motion.style_factors import amounts, own_smile
+from ..motion.style_factors import own_smile, style_factors
 from ..speech.voice_activity import voice_activity
 from ..types import LandmarkTrack, MotionOptions, MouthCurves, Speech
-from .builtin.mouth import speaking_gate
 from .raw_motion import RawMotion
 
 SPAN = 256  # frames whose landmarks are worked on at once
@@ -42,12 +42,12 @@ def finish_motion(raw: RawMotion, speech: Speech, reference: LandmarkTrack, opti
     natural = MouthCurves.closed(count)
     natural.opening.copy_(_parting(shift, rig) * gate)
     stress = stress_curve(natural, options.fps)
-    chosen = amounts(options, own_smile(reference))
-    blink = blink_curve(count, options.fps, chosen.blink_rate, options.seed, stress, chosen.blink_time)
-    brow = brow_curve(stress, options.fps) * chosen.brow
-    head = head_motion(stress, options.fps, chosen.head, options.seed, chosen.head_shift, chosen.head_pace)
-    rest = rig.rest + rig.close + chosen.smile * rig.smile
-    gains = options.gains(count) * gate * chosen.opening
+    factors = style_factors(options, own_smile(reference))
+    blink = blink_curve(count, options.fps, factors.blink_rate, options.seed, stress, factors.blink_time)
+    brow = brow_curve(stress, options.fps) * factors.brow
+    head = head_motion(stress, options.fps, factors.head, options.seed, factors.head_shift, factors.head_pace)
+    rest = rig.rest + rig.close + factors.smile * rig.smile
+    gains = options.gains(count) * gate * factors.opening
     points = []
     for start in range(0, count, SPAN):
         span = slice(start, start + SPAN)
@@ -75,7 +75,9 @@ def _smoothed(shift: Tensor, rig: FaceRig, options: MotionOptions) -> Tensor:
         return shift
     # speed counts as a share of the widest gap, so that the size of the face does not matter
     unit = WIDEST_GAP * rig.mouth_width * rig.unit_px
-    return calmed(shift.flatten(1) / unit, options.fps, options.smoothing).unflatten(1, shift.shape[1:]) * unit
+    return (
+        one_euro_smoothing(shift.flatten(1) / unit, options.fps, options.smoothing).unflatten(1, shift.shape[1:]) * unit
+    )
 
 
 def _parting(shift: Tensor, rig: FaceRig) -> Tensor:

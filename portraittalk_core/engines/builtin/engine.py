@@ -9,7 +9,7 @@ from ...motion.blink import blink_curve
 from ...motion.head import head_motion
 from ...motion.rig import plan_track
 from ...motion.stress import brow_curve, stress_curve
-from ...motion.style_factors import amounts, own_smile, styled_mouth
+from ...motion.style_factors import own_smile, style_factors, styled_mouth
 from ...types import LandmarkTrack, MotionOptions, MotionPlan, Speech
 from ..raw_motion import Progress
 from .mouth import predict_mouth, with_gain
@@ -36,13 +36,13 @@ def plan_motion(
     """
     options = options or MotionOptions()
     natural = predict_mouth(speech, replace(options, mouth_gain=1.0, gain_curve=None), network, on_progress)
-    chosen, count = amounts(options, own_smile(reference)), len(natural)
+    factors, count = style_factors(options, own_smile(reference)), len(natural)
     stress = stress_curve(natural, options.fps)
-    blink = blink_curve(count, options.fps, chosen.blink_rate, options.seed, stress, chosen.blink_time)
-    head = head_motion(stress, options.fps, chosen.head, options.seed, chosen.head_shift, chosen.head_pace)
-    brow = brow_curve(stress, options.fps) * chosen.brow
-    mouth = with_gain(styled_mouth(natural, chosen), options.gains(count))
-    return MotionPlan(reference, mouth, blink, brow, head, options.fps, chosen.smile)
+    blink = blink_curve(count, options.fps, factors.blink_rate, options.seed, stress, factors.blink_time)
+    head = head_motion(stress, options.fps, factors.head, options.seed, factors.head_shift, factors.head_pace)
+    brow = brow_curve(stress, options.fps) * factors.brow
+    mouth = with_gain(styled_mouth(natural, factors), options.gains(count))
+    return MotionPlan(reference, mouth, blink, brow, head, options.fps, factors.smile)
 
 
 def embedded_motion(
