@@ -16,8 +16,15 @@ import sys
 import tempfile
 import time
 import wave
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from portraittalk_core.types import LandmarkTrack
 
 ROOT = Path(__file__).parents[1]
 SPEECH = ROOT / "samples" / "speech.wav"
@@ -56,25 +63,24 @@ def run(args: argparse.Namespace) -> int:
 
 def measure_stages(seconds: int) -> dict[str, float]:
     """Speed of landmarks alone and of rendering (landmarks included) without encoding, in × real time."""
-    from portraittalk_core.engines.builtin.engine import plan_motion
-    from portraittalk_core.motion.rig import make_rig, plan_landmarks
-    from portraittalk_core.pipelines.talk import SPAN, render_plan
+    from portraittalk_core.engines.registry import open_engine
+    from portraittalk_core.renderers import RenderJob, open_renderer
     from portraittalk_core.threads import one_torch_thread
     from portraittalk_core.types import MotionOptions
 
     portrait, speech, _ = _material(seconds)
 
-    def landmarks() -> None:
-        plan = plan_motion(speech, portrait.landmarks, MotionOptions())
-        rig = make_rig(plan.reference)
-        for start in range(0, len(plan), SPAN):
-            plan_landmarks(plan, start, start + SPAN, rig)
+    def spans() -> Iterator[LandmarkTrack]:
+        return open_engine().spans(speech, portrait.landmarks, MotionOptions())
 
-    plan = plan_motion(speech, portrait.landmarks, MotionOptions())
+    def pictures() -> Iterator[Tensor]:
+        job = RenderJob(portrait, spans(), speech.num_frames(Fraction(25)), Fraction(25))
+        return open_renderer().render(job)
+
     with one_torch_thread():  # as in `talk`
-        next(render_plan(portrait, plan))  # what happens only once is not what is measured
-        landmarks_s = _timed(landmarks)
-        render_s = _timed(lambda: [None for _ in render_plan(portrait, plan)])
+        next(pictures())  # what happens only once is not what is measured
+        landmarks_s = _timed(lambda: [None for _ in spans()])
+        render_s = _timed(lambda: [None for _ in pictures()])
     return {"landmarks_speed": speech.seconds / landmarks_s, "render_speed": speech.seconds / render_s}
 
 

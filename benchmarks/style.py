@@ -188,7 +188,7 @@ def telling_frames(track: LandmarkTrack) -> list[int]:
 
 def _pictures(portrait: Portrait, track: LandmarkTrack, frames: list[int]) -> list[Tensor]:
     """The face and a little around it, in some frames."""
-    from portraittalk_core.pipelines.talk import needed_reach_px
+    from portraittalk_core.renderers.warp.build import needed_reach_px
     from portraittalk_core.renderers.warp.renderer import PortraitRenderer
 
     picked = LandmarkTrack(track.points[frames], track.valid[frames], track.fps, track.width, track.height)

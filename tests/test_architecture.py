@@ -230,7 +230,8 @@ BAD = [
     ("portraittalk_core/face/a.py", "x = 1\n" * 400, "is longer than 400 lines"),
     ("portraittalk_core/face/a.py", f"def f():{LONG}", "f is longer than 60 lines"),
     ("portraittalk_core/face/a.py", f"async def f():{LONG}", "f is longer than 60 lines"),
-    ("portraittalk_core/face/a.py", "def f(a, b, c, d, e, f, g, h, i, *, j):\n    ...", "f takes more than 8 positional parameters"),
+    ("portraittalk_core/face/a.py", "def f(a, b, c, d, e, f, g, h, i, *, j):\n    ...",
+     "f takes more than 8 positional parameters"),
     ("__init__.py", "import subprocess", "imports subprocess"),
 ]  # fmt: skip
 

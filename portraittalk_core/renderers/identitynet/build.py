@@ -8,11 +8,11 @@ from typing import Protocol
 
 from torch import Tensor
 
-from ...engines.contract import join_spans
 from ...errors import InputError
 from ...face.crop import CropOptions, plan_face_crop
 from ...face.fit import Fit, fit_to, fitted
 from ...motion.dub import resting_frame
+from ...motion.resample import join_tracks
 from ...types import LandmarkTrack, Portrait
 from ..animatenet.head_placement import follow, place, placements
 from ..contract import Callbacks, Film, RenderJob
@@ -92,7 +92,7 @@ class IdentityNetRenderer:
         known = isinstance(job.motion, tuple)
         whole = None
         if known or self.backend.needs_motion or self.head_placement != "track":
-            whole = self._placed(placed, join_spans(motion))
+            whole = self._placed(placed, join_tracks(motion))
             motion = (whole,)
         warped = warped_pictures(replace(job, source=placed, motion=motion))
         painter = self.backend.open(Canvas(job, job.source, self.height, self.width, whole, fit))
@@ -104,7 +104,7 @@ class IdentityNetRenderer:
                 f"only the face is painted, as a square; width {self.width} and height {self.height} differ."
             )
         portrait = job.source if isinstance(job.source, Portrait) else _resting_portrait(job.source)
-        track = join_spans(job.motion)
+        track = join_tracks(job.motion)
         if isinstance(job.source, Portrait):
             track = self._placed(portrait, track)
         elif self.head_placement != "track":

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from ...engines.contract import join_spans
 from ...errors import InputError
+from ...motion.resample import join_tracks
 from ...style.attention import style_cues
 from ...style.attention_files import VEXPRESS
 from ..contract import Callbacks, RenderJob
@@ -56,7 +56,7 @@ class VExpressRenderer:
         if job.speech is None:
             raise InputError("the renderer vexpress listens to the speech itself; give the speech too.")
         motion = tuple(job.motion)
-        track = join_spans(motion) if motion else None
+        track = join_tracks(motion) if motion else None
         on_progress = (callbacks or Callbacks()).on_progress
         yield from paint_vexpress(job.source, track, job.speech, self._styled(job), self.painting, on_progress)
 

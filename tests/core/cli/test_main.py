@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from portraittalk_core.cli import arguments as cli_asked
-from portraittalk_core.cli import commands as cli_commands
 from portraittalk_core.cli import main as cli
+from portraittalk_core.cli import motion as cli_motion
 from portraittalk_core.errors import InputError, OutputError
 from portraittalk_core.types import MotionOptions
 
@@ -57,7 +57,7 @@ def test_words_that_cannot_be_parsed_exit_2_and_are_named(words, said, capsys):
 
 def test_motion_defaults_are_those_of_motion_options():
     args = parse("talk", "--portrait", "p", "--speech", "s", "--out", "o.mp4")
-    assert cli_commands.motion_options(args) == MotionOptions()
+    assert cli_motion.motion_options(args) == MotionOptions()
     # the curve of gains comes from a file of points
     names = {field.name for field in dataclasses.fields(MotionOptions)} - {"gain_curve", "manner"} | {"gain_points"}
     assert names <= set(vars(args))
@@ -69,7 +69,7 @@ def test_motion_defaults_are_those_of_motion_options():
 )
 def test_fps_accepts_whole_ntsc_and_fraction(word, rate):
     args = parse("landmarks", "--portrait", "p", "--speech", "s", "--out", "o.safetensors", "--fps", word)
-    assert cli_commands.motion_options(args).fps == Fraction(rate)
+    assert cli_motion.motion_options(args).fps == Fraction(rate)
 
 
 @pytest.mark.parametrize(
