@@ -46,7 +46,9 @@ def test_a_rate_that_is_none_is_refused():
         at_fps(track_of(2, Fraction(25)), 0)
 
 
-def test_joined_spans_are_the_    spans = [track.slice(start, start + 4) for start in range(0, len(track), 4)]
+def test_joined_spans_are_the_whole_track_again():
+    track = track_of(10, Fraction(25))
+    spans = [track.slice(start, start + 4) for start in range(0, len(track), 4)]
     joined = join_tracks(iter(spans))
     assert torch.equal(joined.points, track.points) and torch.equal(joined.valid, track.valid)
     assert (joined.fps, joined.width, joined.height) == (track.fps, track.width, track.height)
