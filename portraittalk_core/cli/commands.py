@@ -27,7 +27,7 @@ from .style import chosen_manner
 from .vexpress import talk_with_vexpress, vexpress_options
 
 if TYPE_CHECKING:
-    from ..engines.registry import MotionEngine
+    from ..engines.contract import MotionEngine
     from ..pipelines.talk import TalkResult
     from ..types import LandmarkTrack, MotionOptions, Portrait, Speech
 
@@ -73,6 +73,7 @@ def landmarks(args: argparse.Namespace) -> None:
     started = time.perf_counter()
     check_output(args.out, (args.portrait, args.speech), TRACK_SUFFIXES)
     options = motion_options(args)
+    from ..engines.contract import whole_track
     from ..media.audio import load_speech
     from ..media.records import save_record
 
@@ -81,7 +82,7 @@ def landmarks(args: argparse.Namespace) -> None:
     options = _with_gain_curve(options, args, speech)
     portrait = _find_portrait(args)
     with progress_bar("moving the face") as on_progress:
-        made = engine(speech, portrait.landmarks, options, on_progress)
+        made = whole_track(engine, speech, portrait.landmarks, options, on_progress)
     save_record(made, args.out)
     _say_tracked(args.out, made, time.perf_counter() - started)
 
@@ -180,8 +181,9 @@ def motion_options(args: argparse.Namespace) -> MotionOptions:
 
 
 def motion_engine(args: argparse.Namespace) -> MotionEngine:
-    """The engine asked for; a wrong file is told before any work."""
-    from ..engines.registry import EngineFiles, open_engine
+    """The engine of --engine; a wrong file is reported before any work."""
+    from ..engines.contract import EngineFiles
+    from ..engines.registry import open_engine
 
     if args.engine is None:
         return open_engine()

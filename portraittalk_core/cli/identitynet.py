@@ -17,7 +17,7 @@ from .vexpress import add_vexpress
 
 if TYPE_CHECKING:
     from ..diffusion.checkpoint import SD15
-    from ..engines.registry import MotionEngine
+    from ..engines.contract import MotionEngine
     from ..pipelines.talk import TalkResult
     from ..renderers.identitynet.adapter import IdentityAdapter
     from ..renderers.identitynet.painter import DiffusersPainter
@@ -157,6 +157,7 @@ def talk_with_identity(
     args: argparse.Namespace, portrait: Portrait, speech: Speech, options: MotionOptions, engine: MotionEngine
 ) -> TalkResult:
     """Portrait and speech to a video that SD1.5 has painted."""
+    from ..engines.contract import whole_track
     from ..face.fit import fit_to, fitted
     from ..renderers.repaint import Watch, paint_talk, paint_track
 
@@ -169,7 +170,7 @@ def talk_with_identity(
         with resumed(args) as sections, progress_bar("painting") as on_progress:
             watch = Watch(on_progress, sections=sections)
             return paint_talk(placed, speech, painter, args.out, options, engine=engine, video=video, watch=watch)
-    track = placed_track(args, placed, engine(speech, placed.landmarks, options))
+    track = placed_track(args, placed, whole_track(engine, speech, placed.landmarks, options))
     painter = make_painter(args, portrait, track)
     with resumed(args) as sections, progress_bar("painting") as on_progress:
         watch = Watch(on_progress, sections=sections)
@@ -180,11 +181,12 @@ def talk_with_identity(
 def _talk_face_only(
     args: argparse.Namespace, portrait: Portrait, speech: Speech, options: MotionOptions, engine: MotionEngine
 ) -> TalkResult:
+    from ..engines.contract import whole_track
     from ..face.crop import CropOptions, plan_face_crop
     from ..renderers.face_region import paint_face
     from ..renderers.repaint import Watch
 
-    track = placed_track(args, portrait, engine(speech, portrait.landmarks, options))
+    track = placed_track(args, portrait, whole_track(engine, speech, portrait.landmarks, options))
     plan = plan_face_crop(track, CropOptions(size=args.width))
     painter = make_painter(args, portrait, plan.track_on_crop())
     with resumed(args) as sections, progress_bar("painting") as on_progress:

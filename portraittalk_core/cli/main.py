@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .. import __version__
+from ..engines.registry import engine_specs, nameable_engines
 from . import (
     batch as cli_batch,
 )
@@ -273,9 +274,19 @@ def _motion_options(parser: argparse.ArgumentParser, filmed: bool = False) -> No
             False,
         )
     group = parser.add_argument_group("motion engine")
-    _file(group, "--engine", "FILE", "weights of another engine, known by their content; if not given, ours", False)
+    _file(group, "--engine", "FILE", _engine_help(), False)
     _file(group, "--encoder", "FILE", "speech encoder that the engine needs", False)
     _file(group, "--face-model", "FOLDER", "folder with the 3-D face model that the engine needs", False)
+
+
+def _engine_help() -> str:
+    """What --engine takes, of the registry."""
+    files = ", ".join(spec.title for spec in engine_specs() if spec.files)
+    names = ", ".join(nameable_engines())
+    return (
+        f"weights of another engine, known by their content ({files}), or the name of an engine that needs no file "
+        f"({names}); if not given, the built-in one"
+    )
 
 
 def _face_options(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ from .progress import progress_bar
 from .style import style_cues
 
 if TYPE_CHECKING:
-    from ..engines.registry import MotionEngine
+    from ..engines.contract import MotionEngine
     from ..pipelines.talk import TalkResult
     from ..renderers.vexpress.pipeline import VExpressOptions
     from ..types import MotionOptions, Portrait, Speech
@@ -74,6 +74,7 @@ def talk_with_vexpress(
     args: argparse.Namespace, portrait: Portrait, speech: Speech, options: MotionOptions, engine: MotionEngine
 ) -> TalkResult:
     """Portrait and speech to a video that V-Express has painted; the head moves as the motion engine has it."""
+    from ..engines.contract import whole_track
     from ..renderers.repaint import Watch
     from ..renderers.vexpress.pipeline import VExpressFiles, load_models
     from ..renderers.vexpress.talk import talk_vexpress
@@ -83,7 +84,7 @@ def talk_with_vexpress(
     place = chosen_place(args)
     style = style_cues(args, place, VEXPRESS)  # what is wrong with it is told before much is read
     models = replace(load_models(files, *place), style=style)
-    track = engine(speech, portrait.landmarks, options)
+    track = whole_track(engine, speech, portrait.landmarks, options)
     with progress_bar("painting") as on_progress:
         video, watch = (args.speech, args.crf), Watch(on_progress)
         return talk_vexpress(portrait, track, speech, models, args.out, _painting(args), video, watch)

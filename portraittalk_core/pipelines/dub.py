@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..engines.registry import MotionEngine
+from ..engines.contract import MotionEngine
 from ..errors import InputError
 from ..face.crop import FaceCrop
 from ..face.mesh.landmarks import MeshBackend, track_faces

@@ -13,18 +13,17 @@ import torch
 from torch import Tensor
 
 from ..checks import check_choice
-from ..engines.builtin.engine import plan_motion
-from ..engines.registry import MotionEngine, open_engine
+from ..engines.contract import MotionEngine, whole_track
+from ..engines.registry import open_engine
 from ..errors import InputError
 from ..face import topology as topo
 from ..face.mesh.landmarks import MeshBackend, detect_faces, find_portrait, open_mesh
 from ..media.container import open_media
 from ..media.video import VideoWriter
-from ..motion.rig import SPAN, make_rig, plan_landmarks, plan_track
 from ..motion.transfer import belongs_to, transfer_motion
 from ..renderers.warp.renderer import REACH, PortraitRenderer, check_same_shape
 from ..threads import one_torch_thread
-from ..types import LandmarkTrack, MotionOptions, MotionPlan, Portrait, Speech
+from ..types import LandmarkTrack, MotionOptions, Portrait, Speech
 
 log = logging.getLogger(__name__)
 
@@ -93,23 +92,16 @@ def talk(
 def talking_pictures(
     portrait: Portrait, speech: Speech, options: MotionOptions, engine: MotionEngine, on_progress: Progress | None
 ) -> Iterator[Tensor]:
-    """The portrait in every frame of a speech; `on_progress` is called while the engine listens.
+    """The portrait in every frame of a speech; `on_progress` is called while the engine hears.
 
     Yields:
         (H, W, 3) uint8 pictures.
     """
-    hearing = _heard(speech.num_frames(options.fps), on_progress)
-    if engine.raw is None:
-        plan = plan_motion(speech, portrait.landmarks, options, engine.network, hearing)
-        yield from render_plan(portrait, plan)
-    else:
-        track = engine(speech, portrait.landmarks, options, hearing)
-        yield from PortraitRenderer(portrait).render(track)
-
-
-def _heard(total: int, on_progress: Progress | None) -> Progress | None:
-    """Lets a run be stopped while the engine listens; frames count only once they are drawn."""
-    return None if on_progress is None else lambda done, of: on_progress(0, total)
+    # a run can be stopped while the engine hears, but frames count only once they are drawn
+    hearing = None if on_progress is None else lambda _, total: on_progress(0, total)
+    renderer = PortraitRenderer(portrait)
+    for span in engine.spans(speech, portrait.landmarks, options, hearing):
+        yield from renderer.render(span)
 
 
 def landmarks_of_speech(
@@ -137,23 +129,7 @@ def landmarks_of_speech(
     """
     if reference is None:
         reference = find_portrait(picture, face_index).landmarks
-    engine = engine or open_engine()
-    if engine.raw is not None:
-        return engine(speech, reference.slice(0, 1), options, on_progress)
-    hearing = _heard(speech.num_frames(options.fps), on_progress)
-    plan = plan_motion(speech, reference.slice(0, 1), options, engine.network, hearing)
-    return plan_track(plan, on_progress)
-
-
-def render_plan(portrait: Portrait, plan: MotionPlan) -> Iterator[Tensor]:
-    """The portrait in every frame of a plan; landmarks exist only for a span at a time.
-
-    Yields:
-        (H, W, 3) uint8 pictures, as many as the plan has frames.
-    """
-    renderer, rig = PortraitRenderer(portrait), make_rig(plan.reference)
-    for start in range(0, len(plan), SPAN):
-        yield from renderer.render(plan_landmarks(plan, start, start + SPAN, rig))
+    return whole_track(engine or open_engine(), speech, reference.slice(0, 1), options, on_progress)
 
 
 def render_track(

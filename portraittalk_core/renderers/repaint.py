@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..diffusion.windows import chunks
-from ..engines.registry import MotionEngine
+from ..engines.contract import MotionEngine
 from ..errors import InputError
 from ..media.video import VideoWriter
 from ..pipelines.talk import Sound, TalkResult, fit_track, needed_reach_px, talking_pictures
