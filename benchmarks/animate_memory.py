@@ -17,6 +17,7 @@ from portraittalk_core.diffusion.motion_modules import MotionModules
 from portraittalk_core.diffusion.samplers import SamplerOptions
 from portraittalk_core.diffusion.sites import SITES
 from portraittalk_core.diffusion.windowed import VideoOptions
+from portraittalk_core.engines.contract import whole_track
 from portraittalk_core.engines.registry import open_engine
 from portraittalk_core.media.audio import load_speech
 from portraittalk_core.pipelines.render import render_track
@@ -80,7 +81,7 @@ def _spoken(portrait: Portrait, seconds: int, sound: Path) -> LandmarkTrack:
             part = sample[:left]
             file.writeframes((part * 32767).round().to(torch.int16).numpy().tobytes())
             left -= len(part)
-    return open_engine()(load_speech(sound), portrait.landmarks, MotionOptions())
+    return whole_track(open_engine(), load_speech(sound), portrait.landmarks, MotionOptions())
 
 
 def _portrait() -> Portrait:

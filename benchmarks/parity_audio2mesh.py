@@ -14,8 +14,8 @@ from unittest.mock import MagicMock, patch
 import torch
 from torch import Tensor, nn
 
-from portraittalk_core.engines import audio2mesh
-from portraittalk_core.engines.audio2mesh import AXES, CM_PER_INTEROCULAR, PosedFace, load_audio2mesh
+from portraittalk_core.engines.audio2mesh import engine as audio2mesh
+from portraittalk_core.engines.audio2mesh.engine import AXES, CM_PER_INTEROCULAR, PosedFace, load_audio2mesh
 from portraittalk_core.face.canonical import canonical_face
 from portraittalk_core.face.geometry import rotation_matrix
 from portraittalk_core.types import LandmarkTrack, Speech, as_fps

@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from portraittalk_core.engines.builtin.engine import embedded_motion
+from portraittalk_core.engines.contract import whole_track
+from portraittalk_core.engines.registry import open_engine
 from portraittalk_core.errors import InputError
 from portraittalk_core.face.canonical import canonical_face
 from portraittalk_core.face.geometry import mouth_open
@@ -121,7 +122,7 @@ def plain_face() -> LandmarkTrack:
 
 def spoken(speech: Speech, reference: LandmarkTrack, style: Style | None) -> LandmarkTrack:
     """The landmarks of a face that says something in a style, by the engine in the box."""
-    return in_style(lambda options: embedded_motion(speech, reference, options), MotionOptions(), style)
+    return in_style(lambda options: whole_track(open_engine(), speech, reference, options), MotionOptions(), style)
 
 
 def _transfer(clips: list[StyleClip], speech: Speech, face: LandmarkTrack) -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from .. import __version__
 from ..checks import check_range
-from ..engines.registry import MotionEngine, open_engine
+from ..engines.contract import MotionEngine
+from ..engines.registry import open_engine
 from ..errors import InputError, MissingDependency
 from ..evaluation.compare import compare_clips
 from ..evaluation.identity_scores import Likeness, likeness_to

@@ -9,6 +9,7 @@ import argparse
 import dataclasses
 from typing import TYPE_CHECKING
 
+from ..engines.registry import engine_specs, nameable_engines
 from ..errors import InputError
 from .arguments import add_file
 from .style import chosen_manner
@@ -49,9 +50,19 @@ def add_motion(parser: argparse.ArgumentParser, filmed: bool = False) -> None:
             False,
         )
     group = parser.add_argument_group("motion engine")
-    add_file(group, "--engine", "FILE", "weights of another engine, known by their content; if not given, ours", False)
+    add_file(group, "--engine", "FILE", _engine_help(), False)
     add_file(group, "--encoder", "FILE", "speech encoder that the engine needs", False)
     add_file(group, "--face-model", "FOLDER", "folder with the 3-D face model that the engine needs", False)
+
+
+def _engine_help() -> str:
+    """What --engine takes, of the registry."""
+    files = ", ".join(spec.title for spec in engine_specs() if spec.files)
+    names = ", ".join(nameable_engines())
+    return (
+        f"weights of another engine, known by their content ({files}), or the name of an engine that needs no file "
+        f"({names}); if not given, the built-in one"
+    )
 
 
 def motion_options(args: argparse.Namespace) -> MotionOptions:
@@ -65,8 +76,9 @@ def motion_options(args: argparse.Namespace) -> MotionOptions:
 
 
 def motion_engine(args: argparse.Namespace) -> MotionEngine:
-    """The engine asked for; a wrong file is told before any work."""
-    from ..engines.registry import EngineFiles, open_engine
+    """The engine of --engine; a wrong file is reported before any work."""
+    from ..engines.contract import EngineFiles
+    from ..engines.registry import open_engine
 
     if args.engine is None:
         return open_engine()

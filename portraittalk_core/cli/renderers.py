@@ -94,7 +94,7 @@ def _with_flags(text: str, options: tuple[Option, ...]) -> str:
 
 
 def _needs(spec: RendererSpec) -> str:
-    return "needs " + ", ".join(file.flag for file in spec.files if not file.optional)
+    return "needs " + ", ".join(file.flag for file in spec.files if file.needed)
 
 
 SHARED = ("seed",)  # of the motion too

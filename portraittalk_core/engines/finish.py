@@ -1,6 +1,8 @@
-"""Applies what a person asked for to the motion of a public engine: amounts, timing, blinks and head."""
+"""Applies motion options to the displacements of a network: gain, timing, smoothing, blinks, head and style."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -20,7 +22,9 @@ from .raw_motion import RawMotion
 SPAN = 256  # frames whose landmarks are worked on at once
 
 
-def finish_motion(raw: RawMotion, speech: Speech, reference: LandmarkTrack, options: MotionOptions) -> LandmarkTrack:
+def finish_motion(
+    raw: RawMotion, speech: Speech, reference: LandmarkTrack, options: MotionOptions
+) -> Iterator[LandmarkTrack]:
     """The landmarks of a face that an engine moves.
 
     An engine's motion starts from closed lips, and so does the face: at gain 1 and smoothing 0, without head motion and
@@ -30,10 +34,10 @@ def finish_motion(raw: RawMotion, speech: Speech, reference: LandmarkTrack, opti
         raw: the engine's motion at its own rate.
         speech: what is said; frames in which nobody speaks rest with closed lips.
         reference: one frame, as it was given to the engine.
-        options: what was asked for.
+        options: all of them count.
 
-    Returns:
-        ceil(seconds · fps) frames.
+    Yields:
+        Consecutive spans, together ceil(seconds · fps) frames.
     """
     rig, count = make_rig(reference), speech.num_frames(options.fps)
     times = frame_times_s(count, options.fps) - options.offset_ms / 1000
@@ -48,7 +52,6 @@ def finish_motion(raw: RawMotion, speech: Speech, reference: LandmarkTrack, opti
     head = head_motion(stress, options.fps, factors.head, options.seed, factors.head_shift, factors.head_pace)
     rest = rig.rest + rig.close + factors.smile * rig.smile
     gains = options.gains(count) * gate * factors.opening
-    points = []
     for start in range(0, count, SPAN):
         span = slice(start, start + SPAN)
         gain = gains[span, None, None]
@@ -56,8 +59,8 @@ def finish_motion(raw: RawMotion, speech: Speech, reference: LandmarkTrack, opti
         local = (
             rest + moved + rig.shut * blink[span, None, None] + rig.brows * brow[span, None, None].clamp(0, MOST_BROW)
         )
-        points.append(rig.to_px(turn_head(local, head, span)))
-    return LandmarkTrack.from_px(torch.cat(points), reference.width, reference.height, options.fps)
+        points_px = rig.to_px(turn_head(local, head, span))
+        yield LandmarkTrack.from_px(points_px, reference.width, reference.height, options.fps)
 
 
 def _sampled(raw: RawMotion, times_s: Tensor) -> Tensor:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from .headers import Shapes, read_shapes
+from .specs import FileSpec
 
 SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".task", ".onnx", ".mat")  # worth looking into
 
@@ -30,7 +31,7 @@ class WeightFile:
     lacks: tuple[str, ...] = ()  # regular expressions of names that must not occur
     num_tensors: int | None = None  # exactly, if it matters
     used: bool = False  # by this version; others are known but wait for their engine
-    engine: str = ""  # of motion, that it is the network of
+    engine: str = ""  # name of the motion engine whose network it is
 
     def fits(self, shapes: Shapes) -> bool:
         """Whether a file with these tensors is one of this kind."""
@@ -198,7 +199,7 @@ KINDS = (
     WeightFile(
         "mouth network", "portraittalk train mouth", "your own", "portraittalk", "under 1 MB",
         ((r"^enter\.weight$", (None, 80, 5)), (r"^early\.weight$", (8, None, 1)), (r"^late\.weight$", (8, None, 1))),
-        used=True, engine="mouth",
+        used=True, engine="embedded",
     ),
     WeightFile(
         "speech to lip and jaw landmarks", "IP-LAP landmarkgenerator_checkpoint", "Apache-2.0", "portraittalk",
@@ -275,21 +276,36 @@ KINDS = (
 )  # fmt: skip
 
 
-def find_weights(folders: Iterable[Path]) -> list[FoundWeights]:
+def known_file(source: str, option: str) -> FileSpec:
+    """What this catalogue says of the file from a source, for the method that needs it.
+
+    Args:
+        source: as the catalogue has it.
+        option: of the method that takes the file.
+
+    Raises:
+        KeyError: the catalogue has no such source.
+    """
+    kind = {kind.source: kind for kind in KINDS}[source]
+    size = "" if kind.size == "unknown" else kind.size
+    return FileSpec(option, kind.source, kind.licence, kind.folder, size=size)
+
+
+def find_weights(folders: Iterable[Path], kinds: Sequence[WeightFile] = KINDS) -> list[FoundWeights]:
     """Every known weight file in some folders and the folders inside them; files of other kinds are passed over."""
     found = []
     for folder in folders:
         for path in sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()):
-            kind = recognise(path)
+            kind = recognise(path, kinds)
             if kind is not None:
                 found.append(FoundWeights(path, kind))
     return found
 
 
-def recognise(path: Path) -> WeightFile | None:
+def recognise(path: Path, kinds: Sequence[WeightFile] = KINDS) -> WeightFile | None:
     """What a file is, by the names and shapes of its tensors; None for an unknown or unreadable one.
 
     No tensor is read, and no code inside a pickle is run.
     """
     shapes = read_shapes(Path(path))
-    return next((kind for kind in KINDS if shapes and kind.fits(shapes)), None)
+    return next((kind for kind in kinds if shapes and kind.fits(shapes)), None)

@@ -19,16 +19,12 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 _RESEARCH = "research only, non-commercial"
 FILES = (
-    FileSpec("Stable Diffusion 1.5", "any SD1.5 checkpoint", "CreativeML OpenRAIL-M", "checkpoints", "2.1 GB",
-             flag="--checkpoint"),
-    FileSpec("face identity adapter", "h94/IP-Adapter-FaceID ip-adapter-faceid_sd15", _RESEARCH, "ipadapter", "97 MB",
-             flag="--identity-adapter", optional=True),
-    FileSpec("face detector and encoder", "InsightFace's buffalo_l", _RESEARCH, "insightface/models/buffalo_l",
-             "191 MB", flag="--face-models", names="det_10g.onnx and w600k_r50.onnx", optional=True),
-    FileSpec("landmark ControlNet", "CrucibleAI/ControlNetMediaPipeFace", "OpenRAIL", "controlnet", "1.4 GB",
-             flag="--controlnet", optional=True),
-    FileSpec("motion module", "guoyww/animatediff v3_sd15_mm", "Apache-2.0", "animatediff_models", "1.6 GB",
-             flag="--motion-module", optional=True),
+    FileSpec("checkpoint", "any SD1.5 checkpoint", "CreativeML OpenRAIL-M", "checkpoints", size="2.1 GB"),
+    FileSpec("identity_adapter", "h94/IP-Adapter-FaceID ip-adapter-faceid_sd15", _RESEARCH, "ipadapter", False, "97 MB"),
+    FileSpec("face_models", "InsightFace's buffalo_l", _RESEARCH, "insightface/models/buffalo_l", False, "191 MB",
+             names="det_10g.onnx and w600k_r50.onnx"),
+    FileSpec("controlnet", "CrucibleAI/ControlNetMediaPipeFace", "OpenRAIL", "controlnet", False, "1.4 GB"),
+    FileSpec("motion_module", "guoyww/animatediff v3_sd15_mm", "Apache-2.0", "animatediff_models", False, "1.6 GB"),
 )  # fmt: skip
 
 

@@ -13,12 +13,10 @@ from ..identitynet.options import PRECISIONS
 WEIGHTS = "huggingface.co/tk93/V-Express (research use only)"
 ENCODER = "facebook/wav2vec2-base-960h (pytorch_model.bin or model.safetensors)"
 FILES = (
-    FileSpec("networks of V-Express", "huggingface.co/tk93/V-Express", "research only, non-commercial", "vexpress",
-             "7.4 GB", flag="--vexpress-folder", names="its five files"),
-    FileSpec("speech encoder", "facebook/wav2vec2-base-960h", "Apache-2.0", "audio_encoders", "378 MB",
-             flag="--speech-encoder"),
-    FileSpec("image autoencoder", "stabilityai/sd-vae-ft-mse, or any SD1.5 checkpoint", "MIT (not verified)", "vae",
-             "335 MB", flag="--vae"),
+    FileSpec("vexpress_folder", "huggingface.co/tk93/V-Express", "research only, non-commercial", "vexpress",
+             size="7.4 GB", names="its five files"),
+    FileSpec("speech_encoder", "facebook/wav2vec2-base-960h", "Apache-2.0", "audio_encoders", size="378 MB"),
+    FileSpec("vae", "stabilityai/sd-vae-ft-mse, or any SD1.5 checkpoint", "MIT (not verified)", "vae", size="335 MB"),
 )  # fmt: skip
 
 

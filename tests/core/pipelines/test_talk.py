@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from portraittalk_core.engines.builtin.engine import embedded_motion
+from portraittalk_core.engines.contract import whole_track
+from portraittalk_core.engines.registry import open_engine
 from portraittalk_core.errors import InputError, OutputError
 from portraittalk_core.face import topology as topo
 from portraittalk_core.face.geometry import interocular_px, mouth_open
@@ -48,7 +49,7 @@ def test_talk_lasts_as_long_as_the_speech(video):
 
 
 def test_talk_landmarks_found_again_follow_the_driving_ones(video, astronaut, speech):
-    driving = embedded_motion(speech, astronaut.landmarks)
+    driving = whole_track(open_engine(), speech, astronaut.landmarks)
     with open_mesh() as mesh:
         found = track_faces(read_pictures(video), Fraction(25), mesh)
     assert found.valid.all()
@@ -71,7 +72,9 @@ def test_talk_leaves_the_far_picture_alone(video, astronaut):
 
 
 def test_talk_is_deterministic_by_seed(astronaut, speech):
-    first, again, other = (embedded_motion(speech, astronaut.landmarks, MotionOptions(seed=s)) for s in (1, 1, 2))
+    first, again, other = (
+        whole_track(open_engine(), speech, astronaut.landmarks, MotionOptions(seed=s)) for s in (1, 1, 2)
+    )
     assert torch.equal(first.points, again.points)
     assert not torch.equal(first.points, other.points)
     assert np.corrcoef(mouth_open(first), mouth_open(other))[0, 1] > 0.999  # the seed does not touch the mouth

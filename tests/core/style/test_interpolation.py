@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from portraittalk_core.engines.builtin.engine import embedded_motion
+from portraittalk_core.engines.contract import whole_track
+from portraittalk_core.engines.registry import open_engine
 from portraittalk_core.face import topology as topo
 from portraittalk_core.face.canonical import canonical_face
 from portraittalk_core.media.audio import load_speech
@@ -28,7 +29,7 @@ def test_mouth_corners_and_opening_go_evenly_from_one_style_to_the_other(names):
     heights, openings = [], []
     for share in SHARES:
         style = interpolate(first, second, share)
-        made = in_style(lambda options: embedded_motion(speech, face, options), still, style).points_px
+        made = in_style(lambda options: whole_track(open_engine(), speech, face, options), still, style).points_px
         gap = made[:, topo.INNER_LIP_BOTTOM, 1] - made[:, topo.INNER_LIP_TOP, 1]
         low, high = gap.quantile(torch.tensor([0.1, 0.9]))
         openings.append(float(high - low))

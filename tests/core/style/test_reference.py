@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from portraittalk_core.engines.builtin.engine import embedded_motion
+from portraittalk_core.engines.contract import whole_track
+from portraittalk_core.engines.registry import open_engine
 from portraittalk_core.errors import InputError, NoFaceError
 from portraittalk_core.face.canonical import canonical_face
 from portraittalk_core.media.audio import load_speech
@@ -154,7 +155,7 @@ def test_each_piece_is_heard_where_it_is_seen():
 
 def test_motion_in_a_style_that_changes_goes_from_one_to_the_other(speech, astronaut):
     def make(options):
-        return embedded_motion(speech, astronaut.landmarks, options)
+        return whole_track(open_engine(), speech, astronaut.landmarks, options)
 
     calm, lively = (named_style(name, StyleUse(noise=0)) for name in ("calm", "lively"))
     options = MotionOptions()

@@ -15,22 +15,23 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
-from ..face.canonical import canonical_face
-from ..face.geometry import head_pose, rotation_matrix
-from ..face.topology import NUM_MESH_POINTS
-from ..speech.encoders import (
+from ...errors import InputError
+from ...face.canonical import canonical_face
+from ...face.geometry import head_pose, rotation_matrix
+from ...face.topology import NUM_MESH_POINTS
+from ...progress import Progress
+from ...speech.encoders import (
     HOP,
     WINDOW,
     clip_normalisation,
     counted,
     num_wave_features,
-    wave_network,
-    without_prefix,
 )
-from ..types import NUM_LANDMARKS, LandmarkTrack, Speech
-from ..weights.load import fill, read_tensors
-from .raw_motion import Progress, RawMotion
+from ...types import NUM_LANDMARKS, LandmarkTrack, Speech
+from ..raw_engine import RawMotionEngine
+from ..raw_motion import RawMotion
+from .network import MeshNet, load_mesh_net
+from .spec import SPEC
 
 RATE = Fraction(30)  # frames per second
 SPAN, CONTEXT = 600, 150  # frames of a long clip predicted at once (20 s), and heard before and after them (5 s)
@@ -45,30 +46,13 @@ VERTICAL_VIEW_DEG = 63.0  # of MediaPipe's camera, which AniPortrait pictures th
 NEAREST = 0.25  # of the face's distance: no point comes closer to the camera than this
 
 
-class MeshNet(nn.Module):
-    """wav2vec 2.0 whose features are brought to the video's rate, and two linear layers."""
-
-    def __init__(self, audio_encoder: nn.Module, latents: int, num_values: int) -> None:
-        """Put the network together around `transformers`' Wav2Vec2Model."""
-        super().__init__()
-        self.audio_encoder = audio_encoder
-        self.in_fn = nn.Linear(audio_encoder.config.hidden_size, latents)
-        self.out_fn = nn.Linear(latents, num_values)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(F, 468, 3) displacements of (F, D) convolution features."""
-        projected, _ = self.audio_encoder.feature_projection(features[None])
-        heard = self.audio_encoder.encoder(projected).last_hidden_state[0]
-        return self.out_fn(self.in_fn(heard)).reshape(-1, NUM_MESH_POINTS, 3)
-
-
-class Audio2Mesh:
+class Audio2Mesh(RawMotionEngine):
     """Speech to motion of one face."""
 
-    name = "audio2mesh"
+    name = SPEC.name
 
     def __init__(self, net: MeshNet) -> None:
-        """Wrap a network that is filled and ready; see `load_audio2mesh`."""
+        """Wrap a network that is filled and ready; see `network.load_mesh_net`."""
         self.net = net
 
     def offsets(self, speech: Speech, on_progress: Progress | None = None) -> Tensor:
@@ -227,33 +211,5 @@ class PosedFace:
 
 
 def load_audio2mesh(path: Path, device: torch.device | str = "cpu") -> Audio2Mesh:
-    """The engine in AniPortrait's weight file audio2mesh.pt, told by the names and shapes of its tensors.
-
-    Args:
-        path: the file, as PyTorch or safetensors.
-        device: where it is to compute.
-
-    Raises:
-        MissingDependency: no such file, or `transformers` is not installed.
-        InputError: the file is damaged or holds something else.
-    """
-    path = Path(path)
-    tensors = read_tensors(path)
-    ends = {name: tensors.get(f"{name}.weight") for name in ("in_fn", "out_fn")}
-    if any(weight is None or weight.ndim != 2 for weight in ends.values()):
-        other = (
-            "AniPortrait's audio2pose"
-            if "pose_map.weight" in tensors
-            else f"it holds {', '.join(list(tensors)[:3])}, …"
-        )
-        raise InputError(f"{path.name} is not AniPortrait's audio2mesh.pt ({other}); choose that file.")
-    num_values, latents = ends["out_fn"].shape
-    if num_values != 3 * NUM_MESH_POINTS:
-        raise InputError(f"{path.name} moves {num_values / 3:g} points; audio2mesh moves {NUM_MESH_POINTS}.")
-    encoder = wave_network(without_prefix(tensors, "audio_encoder."), path.name)
-    if encoder.config.feat_extract_norm != "group":
-        raise InputError(f"{path.name} holds a large wav2vec 2.0; audio2mesh has wav2vec2-base-960h.")
-    net = MeshNet(encoder, latents, num_values)
-    rest = {name: value for name, value in tensors.items() if not name.startswith("audio_encoder.")}
-    filled = {**{f"audio_encoder.{name}": value for name, value in encoder.state_dict().items()}, **rest}
-    return Audio2Mesh(fill(net, filled, path.name).to(device))
+    """The engine in AniPortrait's weight file audio2mesh.pt; see `network.load_mesh_net`."""
+    return Audio2Mesh(load_mesh_net(path, device))
