@@ -25,6 +25,7 @@ PACKAGES = {  # import name: (name for pip, what misses it)
     "av": ("av", "reading and writing sound and video"),
     "transformers": ("transformers", "mel spectrograms and speech encoders"),
     "safetensors": ("safetensors", "tracks and weights"),
+    "kornia": ("kornia", "PSNR and SSIM"),
     "mediapipe": ("mediapipe", "the face-mesh back ends solutions and tasks"),
     "matplotlib": ("matplotlib", "`portraittalk plot`"),
     "rich": ("rich", "progress bars and tables"),

@@ -325,10 +325,10 @@ def test_what_neither_video_can_have_is_said_once():
     assert "needs" in row.missing["lse_d"] and "target:lse_d" not in row.missing
 
 
-def test_without_scikit_image_the_rest_is_measured(monkeypatch):
-    monkeypatch.setitem(sys.modules, "skimage.metrics", None)
+def test_without_kornia_the_rest_is_measured(monkeypatch):
+    monkeypatch.setitem(sys.modules, "kornia.metrics", None)
     row = compare(clip(noisy(pictures(), 9)), clip(pictures()))
-    needs = "not available: needs scikit-image (pip install scikit-image)"
+    needs = "not available: needs kornia (pip install kornia)"
     assert (row.missing["psnr"], row.missing["ssim"]) == (needs, needs)
     assert not {"psnr", "ssim"} & row.values.keys()
     assert row.values["adfd"] > 0.9 and row.values["flicker"] > 0
