@@ -26,6 +26,7 @@ PACKAGES = {  # import name: (name for pip, what misses it)
     "transformers": ("transformers", "mel spectrograms and speech encoders"),
     "safetensors": ("safetensors", "tracks and weights"),
     "kornia": ("kornia", "PSNR and SSIM"),
+    "jinja2": ("jinja2", "reports of scores"),
     "mediapipe": ("mediapipe", "the face-mesh back ends solutions and tasks"),
     "matplotlib": ("matplotlib", "`portraittalk plot`"),
     "rich": ("rich", "progress bars and tables"),
