@@ -138,6 +138,15 @@ def test_csv_has_a_line_a_row(book):
     assert (lines[1]["psnr"], lines[2]["ssim"], lines[2]["error"]) == ("inf", "", "the file e.mp4 is broken & lost")
 
 
+def test_csv_holds_no_formula_that_a_spreadsheet_would_run():
+    row = ScoredRow("=1+1", '@made("x")', "-true", "+error", values={"mouth_lag": -40.0}, notes=("=note",))
+    (line,) = csv.DictReader(io.StringIO(to_csv(ScoreBook([row], {}))))
+    assert [line[c] for c in ("name", "generated", "target", "error", "notes")] == [
+        "'=1+1", "'@made(\"x\")", "'-true", "'+error", "'=note"
+    ]  # fmt: skip
+    assert line["mouth_lag"] == "-40.0"
+
+
 def test_json_holds_rows_summary_and_definitions(book):
     read = json.loads(to_json(book))
     assert (read["num_rows"], read["num_failed"]) == (4, 2)
