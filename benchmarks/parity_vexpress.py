@@ -20,9 +20,7 @@ from portraittalk_core.weights.load import fill
 
 from .parity import PublicCode, run
 
-PUBLIC = PublicCode(
-    "https://github.com/tencent-ailab/V-Express", "modules/unet_3d.py", {"diffusers": "diffusers", "einops": "einops"}
-)
+PUBLIC = PublicCode("https://github.com/tencent-ailab/V-Express", "modules/unet_3d.py", {"diffusers": "diffusers"})
 
 WIDTHS, CONTEXT, GROUPS = (32, 64, 64, 64), 64, 16
 FRAMES, SIDE = 4, 16

@@ -25,6 +25,7 @@ PACKAGES = {  # import name: (name for pip, what misses it)
     "av": ("av", "reading and writing sound and video"),
     "transformers": ("transformers", "mel spectrograms and speech encoders"),
     "safetensors": ("safetensors", "tracks and weights"),
+    "einops": ("einops", "detecting and warping faces"),
     "kornia": ("kornia", "PSNR and SSIM"),
     "jinja2": ("jinja2", "reports of scores"),
     "mediapipe": ("mediapipe", "the face-mesh back ends solutions and tasks"),
