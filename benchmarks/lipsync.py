@@ -6,7 +6,6 @@ Also how fast it goes from sound to landmarks, and that its memory does not grow
 from __future__ import annotations
 
 import argparse
-import csv
 import statistics
 import sys
 from collections.abc import Iterable
@@ -19,6 +18,7 @@ from portraittalk_core.engines.builtin.engine import plan_motion
 from portraittalk_core.engines.builtin.mouth import predict_mouth
 from portraittalk_core.errors import InputError
 from portraittalk_core.face.geometry import interocular_px, jaw_drop, mouth_open, mouth_width
+from portraittalk_core.media.csv_line import csv_line
 from portraittalk_core.metrics.landmark_distance import MOUTH_POINTS
 from portraittalk_core.metrics.lip_sync import MIN_FRAMES, affine_error, lip_correlation, shift_error
 from portraittalk_core.motion.rig import plan_landmarks
@@ -345,10 +345,8 @@ def _number(value: float | None) -> str:
 
 def _write(path: Path, tables: list[Table], rows: list[Row]) -> None:
     if path.suffix == ".csv":
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(Row.__dataclass_fields__))
-            writer.writeheader()
-            writer.writerows(asdict(row) for row in rows)
+        cells = [list(Row.__dataclass_fields__), *(asdict(row).values() for row in rows)]
+        path.write_text("".join(map(csv_line, cells)), encoding="utf-8", newline="")
     else:
         path.write_text("\n".join(map(to_markdown, tables)), encoding="utf-8")
 

@@ -37,7 +37,7 @@ BANNED_CALLS = {"eval", "exec", "compile", "__import__", "breakpoint"}
 BANNED_OF_OS = ("system", "popen", "exec", "spawn", "fork")
 # only inside the function that needs them
 HEAVY = {"mediapipe", "matplotlib", "skimage", "transformers", "rich", "diffusers", "accelerate", "onnxruntime"}
-HEAVY |= {"insightface", "ray", "torchmetrics"}
+HEAVY |= {"insightface", "ray", "torchmetrics", "kornia"}
 # what a node file may use of ComfyUI besides its node interface: the bindings everything, others what stands here
 COMFY_USERS = {
     "folder_paths": {"paths.py"},

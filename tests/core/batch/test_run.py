@@ -313,3 +313,10 @@ def test_a_ray_that_does_not_start_is_told_and_cleared_away(address, told):
     with pytest.raises(InputError, match=told):
         batch_engines._connect(ray, 2, address)
     assert ray.stopped
+
+
+def test_the_table_holds_no_formula_that_a_spreadsheet_would_run(folder):
+    path = manifest(folder, "talk,=A1,me.png,a.wav")
+    run(path, Runner({"=A1.mp4": Outcome("failed", 1, "+1+1")}))
+    (line,) = table(folder)
+    assert (line["out"], line["reason"]) == ("'=A1.mp4", "'+1+1")
