@@ -76,13 +76,14 @@ def open_renderer(name: str = DEFAULT, **options: Any) -> Renderer:
 
 def build(spec: RendererSpec, options: object) -> Renderer:
     """The renderer of a row, with checked options."""
-    return _function(spec.build)(options)
+    return builder(spec)(options)
 
 
-def _function(where: str | Callable) -> Callable:
-    if callable(where):
-        return where
-    module, _, name = where.partition(":")
+def builder(spec: RendererSpec) -> Callable[[object], Renderer]:
+    """The function that builds a renderer, imported now."""
+    if callable(spec.build):
+        return spec.build
+    module, _, name = spec.build.partition(":")
     return getattr(importlib.import_module(f".{module}", __package__), name)
 
 

@@ -20,7 +20,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 _RESEARCH = "research only, non-commercial"
 FILES = (
     FileSpec("checkpoint", "any SD1.5 checkpoint", "CreativeML OpenRAIL-M", "checkpoints", size="2.1 GB"),
-    FileSpec("identity_adapter", "h94/IP-Adapter-FaceID ip-adapter-faceid_sd15", _RESEARCH, "ipadapter", False, "97 MB"),
+    FileSpec("identity_adapter", "h94/IP-Adapter-FaceID ip-adapter-faceid_sd15", _RESEARCH, "ipadapter", False,
+             "97 MB"),
     FileSpec("face_models", "InsightFace's buffalo_l", _RESEARCH, "insightface/models/buffalo_l", False, "191 MB",
              names="det_10g.onnx and w600k_r50.onnx"),
     FileSpec("controlnet", "CrucibleAI/ControlNetMediaPipeFace", "OpenRAIL", "controlnet", False, "1.4 GB"),
