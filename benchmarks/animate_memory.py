@@ -19,13 +19,14 @@ from portraittalk_core.diffusion.sites import SITES
 from portraittalk_core.diffusion.windowed import VideoOptions
 from portraittalk_core.engines.registry import open_engine
 from portraittalk_core.media.audio import load_speech
+from portraittalk_core.motion.options import MotionOptions
 from portraittalk_core.renderers.animatenet.control import FrameControl
 from portraittalk_core.renderers.animatenet.hints import track_hints
 from portraittalk_core.renderers.animatenet.mouth_weight import mouth_maps
 from portraittalk_core.renderers.identitynet.adapter import IdentityOptions, identity_branches
 from portraittalk_core.renderers.identitynet.painter import Animation, DiffusersPainter, PaintOptions
 from portraittalk_core.renderers.repaint import paint_track
-from portraittalk_core.types import LandmarkTrack, MotionOptions, Portrait, Speech
+from portraittalk_core.types import LandmarkTrack, Portrait, Speech
 
 from .identity_network import filled, random_adapter
 from .lipsync_clips import neutral_face

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import InputError
 from ..frame_rate import as_fps
-from ..options import Option, allowed_numbers, check_option, default_text, options_of
+from ..media.options import WriteOptions
+from ..options import Option, allowed_numbers, check_option, default_text, option_of, options_of
 
 if TYPE_CHECKING:
     from ..face.mesh.landmarks import MeshBackend
@@ -27,7 +28,11 @@ K = TypeVar("K")
 
 
 def add_options(
-    group: argparse._ActionsContainer, kind: type, names: Collection[str] | None = None, skip: Collection[str] = ()
+    group: argparse._ActionsContainer,
+    kind: type,
+    names: Collection[str] | None = None,
+    skip: Collection[str] = (),
+    filled: bool = False,
 ) -> None:
     """Add a flag for every shared option of a dataclass; `options_from` makes the dataclass of those that are given.
 
@@ -39,6 +44,7 @@ def add_options(
         kind: a dataclass with `option` fields.
         names: of the fields to add; None adds all.
         skip: of fields to leave out.
+        filled: whether a flag that is not given is the field's default instead of None.
 
     Raises:
         ValueError: another dataclass has a flag of the same name that takes other values.
@@ -48,7 +54,7 @@ def add_options(
         if one.shared and (names is None or one.name in names) and one.name not in skip:
             there = group._option_string_actions.get(one.flag)  # noqa: SLF001 - argparse tells it nowhere else
             if there is None:
-                _add_flag(group, one)
+                _add_flag(group, one, one.default if filled else None)
             else:
                 _share_flag(there, one, title)
 
@@ -85,8 +91,8 @@ def given_options(args: argparse.Namespace, kind: type) -> dict[str, object]:
     return given
 
 
-def _add_flag(group: argparse._ActionsContainer, one: Option) -> None:
-    told = {"dest": one.column, "default": None, "help": _help(one)}
+def _add_flag(group: argparse._ActionsContainer, one: Option, default: object) -> None:
+    told = {"dest": one.column, "default": default, "help": _help(one)}
     if one.kind is bool:
         off = one.default is True
         flag = one.flag.replace("--", "--no-", 1) if off else one.flag
@@ -118,7 +124,7 @@ def _help(one: Option) -> str:
     first = text.partition(" ")[0]
     text = text[:1].lower() + text[1:] if first[1:].islower() or len(first) == 1 else text  # SD1.5 and LoRA stay
     ends = [end for end in (one.low, one.high) if end is not None]
-    span = allowed_numbers(one) if ends and max(map(abs, ends)) <= MOST_SHOWN else ""
+    span = allowed_numbers(one).removeprefix("from ") if ends and max(map(abs, ends)) <= MOST_SHOWN else ""
     default = default_text(one)
     more = ", ".join(part for part in (span, default and f"default: {default}") if part)
     return f"{text} ({more})".strip().replace("%", "%%") if more else text.replace("%", "%%")
@@ -149,9 +155,8 @@ def check_output(out: Path, inputs: Iterable[Path], suffixes: tuple[str, ...]) -
 
 def check_crf(crf: int) -> int:
     """Check an H.264 quality number, 0..51, and return it."""
-    from ..checks import check_range
-
-    return int(check_range(crf, 0, 51, "crf"))
+    check_option(option_of(WriteOptions, "crf"), crf, "--crf")
+    return crf
 
 
 def chosen_place(args: argparse.Namespace) -> tuple[str, object]:

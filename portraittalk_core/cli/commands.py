@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from ..motion.options import MotionOptions
 from .arguments import (
     PICTURE_SUFFIXES,
     TRACK_SUFFIXES,
@@ -19,6 +20,7 @@ from .arguments import (
     check_crf,
     check_output,
     open_asked_mesh,
+    options_from,
     print_table,
 )
 from .identitynet import identity_options, talk_with_identity
@@ -29,7 +31,7 @@ from .vexpress import talk_with_vexpress, vexpress_options
 if TYPE_CHECKING:
     from ..engines.registry import MotionEngine
     from ..pipelines.talk import TalkResult
-    from ..types import LandmarkTrack, MotionOptions, Portrait, Speech
+    from ..types import LandmarkTrack, Portrait, Speech
 
 
 def talk(args: argparse.Namespace) -> None:
@@ -171,12 +173,7 @@ def doctor(args: argparse.Namespace) -> None:
 
 def motion_options(args: argparse.Namespace) -> MotionOptions:
     """Of the motion engine; a wrong one is told before any work."""
-    from ..types import MotionOptions, as_fps
-
-    names = [field.name for field in dataclasses.fields(MotionOptions) if field.name != "gain_curve"]
-    given = {name: getattr(args, name) for name in names if hasattr(args, name)}  # a command need not have them all
-    given["manner"] = chosen_manner(args)
-    return MotionOptions(**given | ({"fps": as_fps(args.fps)} if "fps" in given else {}))
+    return options_from(args, MotionOptions, manner=chosen_manner(args))
 
 
 def motion_engine(args: argparse.Namespace) -> MotionEngine:

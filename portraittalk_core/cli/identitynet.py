@@ -18,10 +18,11 @@ from .vexpress import add_vexpress
 if TYPE_CHECKING:
     from ..diffusion.checkpoint import SD15
     from ..engines.registry import MotionEngine
+    from ..motion.options import MotionOptions
     from ..pipelines.talk import TalkResult
     from ..renderers.identitynet.adapter import IdentityAdapter
     from ..renderers.identitynet.painter import DiffusersPainter
-    from ..types import LandmarkTrack, MotionOptions, Portrait, Speech
+    from ..types import LandmarkTrack, Portrait, Speech
 
 RENDERERS = ("warp", "identitynet")  # of `dub`; `talk` has another
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
@@ -149,7 +150,7 @@ def identity_options(args: argparse.Namespace) -> bool:
     if args.schedule not in own:
         raise InputError(f"--sampler {args.sampler} has no --schedule {args.schedule}; choose one of {', '.join(own)}.")
     IdentityOptions(args.identity_strength)
-    SamplerOptions(args.sampler, args.schedule, args.steps, args.denoise, args.seed)
+    SamplerOptions(args.sampler, args.schedule, args.steps, args.denoise, args.seed or 0)
     return True
 
 
@@ -214,7 +215,7 @@ def make_painter(args: argparse.Namespace, portrait: Portrait, track: LandmarkTr
     tokenizer = find_tokenizer(args.tokenizer)
     texts = [encode_text(sd15.text_encoder, tokenizer, text) for text in (args.prompt, args.negative_prompt)]
     branches = {} if adapter is None else _branches(args, adapter.to(device, dtype), faces.to(device))
-    sampling = SamplerOptions(args.sampler, args.schedule, args.steps, args.denoise, args.seed)
+    sampling = SamplerOptions(args.sampler, args.schedule, args.steps, args.denoise, args.seed or 0)
     cond = Condition(texts[0], texts[1], args.cfg)
     video = VideoOptions(args.long_video, args.window, args.overlap)
     animation = animation_of(args, track, (device, dtype))

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .. import __version__
+from ..face.options import FaceOptions
+from ..media.options import WriteOptions
+from ..motion.options import MotionOptions
 from . import (
     batch as cli_batch,
 )
@@ -32,9 +35,11 @@ from . import (
 from . import (
     train as cli_train,
 )
+from .arguments import add_options
 from .process import EXIT_USER, run_guarded
 
 DEBUG_VARIABLE = "PORTRAITTALK_DEBUG"
+OF_THE_FILM = ("fps", "head_motion", "blink_rate")  # of MotionOptions: what a filmed face keeps
 
 DESCRIPTION = "One portrait and a speech clip become a talking-face video."
 EPILOG = """examples:
@@ -243,27 +248,9 @@ def _portrait(parser: argparse.ArgumentParser) -> None:
 
 
 def _motion_options(parser: argparse.ArgumentParser, filmed: bool = False) -> None:
-    """Every option of `types.MotionOptions`; a test holds the defaults together, for importing torch here is slow.
-
-    Of a filmed face, head, blinks and frame rate are the film's.
-    """
+    """Every option of `MotionOptions`; of a filmed face, head, blinks and frame rate are the film's."""
     group = parser.add_argument_group("motion")
-    if not filmed:
-        group.add_argument("--fps", metavar="RATE", default="25", help="frames per second: 25, 29.97, 30000/1001, …")
-    number = {"metavar": "X", "type": float}
-    group.add_argument("--mouth-gain", **number, default=1.0, help="0 keeps the mouth closed .. 2 exaggerates")
-    if not filmed:
-        group.add_argument("--head-motion", **number, default=1.0, help="0 locks the head .. 2 moves it a lot")
-        group.add_argument("--blink-rate", **number, default=15.0, help="blinks per minute, 0..40")
-    group.add_argument(
-        "--silence-gate-db",
-        **number,
-        default=-45.0,
-        help="sound this far below speech keeps the mouth shut",
-    )
-    group.add_argument("--smoothing", **number, default=0.3, help="0 none .. 1 strong")
-    group.add_argument("--offset-ms", **number, default=0.0, help="moves the mouth later, or earlier below 0")
-    group.add_argument("--seed", metavar="N", type=int, default=0, help="another number, other blinks and head motion")
+    add_options(group, MotionOptions, skip=OF_THE_FILM if filmed else ())
     if not filmed:
         _file(
             group,
@@ -280,13 +267,7 @@ def _motion_options(parser: argparse.ArgumentParser, filmed: bool = False) -> No
 
 def _face_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("face")
-    group.add_argument("--face-index", metavar="N", type=int, default=0, help="which face, from 0")
-    group.add_argument(
-        "--face-order",
-        choices=("size", "left_to_right"),
-        default="size",
-        help="how faces are counted",
-    )
+    add_options(group, FaceOptions, filled=True)
     _mesh_options(group)
 
 
@@ -301,4 +282,4 @@ def _mesh_options(group: argparse._ArgumentGroup) -> None:
 
 def _video_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("video")
-    group.add_argument("--crf", metavar="N", type=int, default=18, help="H.264 quality: 0 lossless .. 51 worst")
+    add_options(group, WriteOptions, filled=True)

@@ -14,9 +14,10 @@ from .style import style_cues
 
 if TYPE_CHECKING:
     from ..engines.registry import MotionEngine
+    from ..motion.options import MotionOptions
     from ..pipelines.talk import TalkResult
     from ..renderers.vexpress.pipeline import VExpressOptions
-    from ..types import MotionOptions, Portrait, Speech
+    from ..types import Portrait, Speech
 
 NAME = "vexpress"
 WEIGHTS = "huggingface.co/tk93/V-Express (research use only)"
@@ -97,7 +98,7 @@ def _painting(args: argparse.Namespace) -> VExpressOptions:
         args.height,
         STEPS if args.steps is None else args.steps,
         args.sampler or SAMPLER,
-        args.seed,
+        args.seed or 0,
         GUIDANCE if args.cfg is None else args.cfg,
         args.reference_weight,
         args.audio_weight,

@@ -8,12 +8,13 @@ from torch import Tensor
 from ..face import topology as topo
 from ..motion.blink import blink_curve
 from ..motion.head import head_motion
+from ..motion.options import MotionOptions
 from ..motion.rig import MOST_BROW, WIDEST_GAP, FaceRig, make_rig, turn_head
 from ..motion.smoothing import calmed, frame_times_s, sample_at
 from ..motion.stress import brow_curve, stress_curve
 from ..motion.style_factors import amounts, own_smile
 from ..speech.voice_activity import voice_activity
-from ..types import LandmarkTrack, MotionOptions, MouthCurves, Speech
+from ..types import LandmarkTrack, MouthCurves, Speech
 from .builtin.mouth import speaking_gate
 from .raw_motion import RawMotion
 

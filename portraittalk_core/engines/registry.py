@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import InputError, MissingDependency
+from ..motion.options import MotionOptions
 from ..speech.encoders import GivenFeatures, SpeechFeatures, load_speech_encoder
-from ..types import LandmarkTrack, MotionOptions, Speech
+from ..types import LandmarkTrack, Speech
 from ..weights.catalog import FoundWeights, find_weights, recognise
 from .builtin.engine import embedded_motion
 from .finish import finish_motion

@@ -12,7 +12,8 @@ from torch import Tensor
 from ..engines.raw_motion import Progress
 from ..face import topology as topo
 from ..face.geometry import align
-from ..types import LandmarkTrack, MotionOptions, Speech
+from ..types import LandmarkTrack, Speech
+from .options import MotionOptions
 from .rig import SkinInterpolator, face_axes
 from .smoothing import smooth_step
 

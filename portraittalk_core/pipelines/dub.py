@@ -16,12 +16,13 @@ from ..face.crop import FaceCrop
 from ..face.mesh.landmarks import MeshBackend, track_faces
 from ..media.video import VideoWriter, probe_video, read_pictures
 from ..motion.dub import dub_track, resting_frame
+from ..motion.options import MotionOptions
 from ..renderers.face_region import painted_faces, written
 from ..renderers.paste import PasteOptions
 from ..renderers.repaint import Painter, Watch
 from ..renderers.warp.renderer import PortraitRenderer
 from ..threads import one_torch_thread
-from ..types import LandmarkTrack, MotionOptions, Portrait, Speech
+from ..types import LandmarkTrack, Portrait, Speech
 from .talk import Sound, TalkResult, compare_lengths
 
 Progress = Callable[[int, int], None]

@@ -20,11 +20,12 @@ from ..face import topology as topo
 from ..face.mesh.landmarks import MeshBackend, detect_faces, find_portrait, open_mesh
 from ..media.container import open_media
 from ..media.video import VideoWriter
+from ..motion.options import MotionOptions
 from ..motion.rig import SPAN, make_rig, plan_landmarks, plan_track
 from ..motion.transfer import belongs_to, transfer_motion
 from ..renderers.warp.renderer import REACH, PortraitRenderer, check_same_shape
 from ..threads import one_torch_thread
-from ..types import LandmarkTrack, MotionOptions, MotionPlan, Portrait, Speech
+from ..types import LandmarkTrack, MotionPlan, Portrait, Speech
 
 log = logging.getLogger(__name__)
 

@@ -20,9 +20,10 @@ from ..diffusion.windows import chunks
 from ..engines.registry import MotionEngine
 from ..errors import InputError
 from ..media.video import VideoWriter
+from ..motion.options import MotionOptions
 from ..pipelines.talk import Sound, TalkResult, fit_track, needed_reach_px, talking_pictures
 from ..threads import one_torch_thread
-from ..types import LandmarkTrack, MotionOptions, Portrait, Speech
+from ..types import LandmarkTrack, Portrait, Speech
 from .identitynet.painter import Painted
 from .sections import Section, Sections
 from .warp.renderer import PortraitRenderer

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from ...motion.blink import blink_curve
 from ...motion.head import head_motion
+from ...motion.options import MotionOptions
 from ...motion.rig import plan_track
 from ...motion.stress import brow_curve, stress_curve
 from ...motion.style_factors import amounts, own_smile, styled_mouth
-from ...types import LandmarkTrack, MotionOptions, MotionPlan, Speech
+from ...types import LandmarkTrack, MotionPlan, Speech
 from ..raw_motion import Progress
 from .mouth import predict_mouth, with_gain
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from portraittalk_core.errors import InputError
+from portraittalk_core.motion.options import MotionOptions
 from portraittalk_core.motion.style_factors import MOST, Amounts, amounts, styled_mouth
-from portraittalk_core.types import MANNER, Manner, MotionOptions, MouthCurves
+from portraittalk_core.types import MANNER, Manner, MouthCurves
 
 
 def test_amounts_without_a_manner_are_the_options():

@@ -13,9 +13,10 @@ from portraittalk_core.face.crop import CropOptions, plan_face_crop
 from portraittalk_core.face.geometry import mouth_open
 from portraittalk_core.face.mesh.landmarks import open_mesh, track_faces
 from portraittalk_core.media.video import VideoWriter, read_pictures
+from portraittalk_core.motion.options import MotionOptions
 from portraittalk_core.pipelines.dub import dubbed_pictures, plan_dub, resting_portrait, write_dub
 from portraittalk_core.renderers.identitynet.painter import Painted
-from portraittalk_core.types import MotionOptions, Speech
+from portraittalk_core.types import Speech
 
 BLANK = torch.full((256, 256, 3), 90, dtype=torch.uint8)
 

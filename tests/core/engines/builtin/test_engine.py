@@ -6,8 +6,9 @@ import torch
 
 from portraittalk_core.engines.builtin.engine import embedded_motion, plan_motion
 from portraittalk_core.face.geometry import mouth_open
+from portraittalk_core.motion.options import MotionOptions
 from portraittalk_core.motion.rig import plan_landmarks
-from portraittalk_core.types import MotionOptions, Speech
+from portraittalk_core.types import Speech
 
 RATE = 16000
 
