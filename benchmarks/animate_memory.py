@@ -20,6 +20,7 @@ from portraittalk_core.diffusion.windowed import VideoOptions
 from portraittalk_core.engines.contract import whole_track
 from portraittalk_core.engines.registry import open_engine
 from portraittalk_core.media.audio import load_speech
+from portraittalk_core.motion.options import MotionOptions
 from portraittalk_core.pipelines.render import render_track
 from portraittalk_core.renderers.animatenet.control import FrameControl
 from portraittalk_core.renderers.animatenet.hints import track_hints
@@ -27,7 +28,7 @@ from portraittalk_core.renderers.animatenet.mouth_weight import mouth_maps
 from portraittalk_core.renderers.identitynet.adapter import IdentityOptions, identity_branches
 from portraittalk_core.renderers.identitynet.build import Canvas, IdentityNetRenderer
 from portraittalk_core.renderers.identitynet.painter import Animation, DiffusersPainter, PaintOptions
-from portraittalk_core.types import LandmarkTrack, MotionOptions, Portrait, Speech
+from portraittalk_core.types import LandmarkTrack, Portrait, Speech
 
 from .identity_network import filled, random_adapter
 from .lipsync_clips import neutral_face

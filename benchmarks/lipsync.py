@@ -21,9 +21,10 @@ from portraittalk_core.face.geometry import interocular_px, jaw_drop, mouth_open
 from portraittalk_core.media.csv_line import csv_line
 from portraittalk_core.metrics.landmark_distance import MOUTH_POINTS
 from portraittalk_core.metrics.lip_sync import MIN_FRAMES, affine_error, lip_correlation, shift_error
+from portraittalk_core.motion.options import MotionOptions
 from portraittalk_core.motion.rig import plan_landmarks
 from portraittalk_core.speech.mel import log_mel
-from portraittalk_core.types import LandmarkTrack, MotionOptions
+from portraittalk_core.types import LandmarkTrack
 
 from . import lipsync_speed
 from .lipsync_baselines import Prediction, Predictor, Ridge, find_rhubarb, rhubarb_predictors, simple_predictors

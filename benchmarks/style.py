@@ -16,11 +16,12 @@ from portraittalk_core.errors import InputError
 from portraittalk_core.face.canonical import canonical_face
 from portraittalk_core.face.geometry import mouth_open
 from portraittalk_core.media.audio import load_speech
+from portraittalk_core.motion.options import MotionOptions
 from portraittalk_core.style.prior import Style, StylePrior
 from portraittalk_core.style.reference import MANNER_SPREAD, in_style, named_style
 from portraittalk_core.style.statistics import measure_manner
 from portraittalk_core.threads import one_torch_thread
-from portraittalk_core.types import MANNER, LandmarkTrack, MotionOptions, Portrait, Speech
+from portraittalk_core.types import MANNER, LandmarkTrack, Portrait, Speech
 
 from .embedded import SPEECH, tiled_speech
 from .lipsync_tables import Table, show

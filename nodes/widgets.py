@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 
 from comfy_api.latest import io
@@ -26,25 +27,28 @@ def widget(kind: type, name: str, **changes: object) -> io.Input:
     one = option_of(kind, name)
     told = {"default": one.default, "tooltip": one.help, **changes}
     name, hidden = told.pop("id", one.name), told.pop("advanced", one.advanced)
+    if one.kind is int and one.name == "seed":
+        told.setdefault("control_after_generate", True)
     if told["default"] is None:
         raise ValueError(f"the option {one.name} has no default; give the widget one.")
     made = _widget(one, name, told)
     return advanced(made) if hidden else made
 
 
-def widgets(kind: type, names: list[str]) -> list[io.Input]:
+def widgets(kind: type, names: Sequence[str]) -> list[io.Input]:
     """The widgets of several options, in the order of the names."""
     return [widget(kind, name) for name in names]
 
 
-def later_widgets(kind: type, placed: list[str]) -> list[io.Input]:
-    """The widgets of the shared options that a node has not placed: new ones, which must stand behind all others.
+def later_widgets(kind: type, placed: Sequence[str]) -> list[io.Input]:
+    """The widgets of shared options that a node has not placed: new ones, which must stand behind all others.
 
-    A saved graph keeps a node's values by their order; one in between would move the values of those behind it.
+    A saved graph keeps a node's values by their order: a new widget in between would shift the values behind it. And it
+    holds none for a new widget, which therefore is optional.
     """
     from ..portraittalk_core.options import options_of
 
-    return [widget(kind, one.name) for one in options_of(kind) if one.shared and one.name not in placed]
+    return [widget(kind, one.name, optional=True) for one in options_of(kind) if one.shared and one.name not in placed]
 
 
 def _widget(one: object, name: str, told: dict) -> io.Input:

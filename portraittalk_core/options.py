@@ -13,7 +13,7 @@ This module and those that declare options import no torch, so that ``--help`` n
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -117,6 +117,21 @@ def option_of(kind: type, name: str) -> Option:
         KeyError: the dataclass has no such option.
     """
     return {one.name: one for one in options_of(kind)}[name]
+
+
+def columns_of(*kinds: type) -> dict[str, Option]:
+    """The shared options of several dataclasses by their column; of two with one column, the first."""
+    found: dict[str, Option] = {}
+    for kind in kinds:
+        for one in options_of(kind):
+            if one.shared:
+                found.setdefault(one.column, one)
+    return found
+
+
+def fields_given(kind: type, given: Mapping[str, object]) -> dict[str, object]:
+    """Of values by column, those of a dataclass's shared options, by field."""
+    return {one.name: given[one.column] for one in options_of(kind) if one.shared and one.column in given}
 
 
 def _option_of(field: dataclasses.Field) -> Option:

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import InputError
+from ..face.options import FaceOptions
 from ..frame_rate import as_fps
-from ..options import Option, allowed_numbers, check_option, default_text, options_of
+from ..media.options import WriteOptions
+from ..options import Option, allowed_numbers, check_option, default_text, option_of, options_of
 
 if TYPE_CHECKING:
     from ..face.mesh.landmarks import MeshBackend
@@ -28,7 +30,11 @@ K = TypeVar("K")
 
 
 def add_options(
-    group: argparse._ActionsContainer, kind: type, names: Collection[str] | None = None, skip: Collection[str] = ()
+    group: argparse._ActionsContainer,
+    kind: type,
+    names: Collection[str] | None = None,
+    skip: Collection[str] = (),
+    filled: bool = False,
 ) -> None:
     """Add a flag for every shared option of a dataclass; `options_from` makes the dataclass of those that are given.
 
@@ -40,6 +46,7 @@ def add_options(
         kind: a dataclass with `option` fields.
         names: of the fields to add; None adds all.
         skip: of fields to leave out.
+        filled: whether a flag that is not given is the field's default instead of None.
 
     Raises:
         ValueError: another dataclass has a flag of the same name that takes other values.
@@ -49,7 +56,7 @@ def add_options(
         if one.shared and (names is None or one.name in names) and one.name not in skip:
             there = group._option_string_actions.get(one.flag)  # noqa: SLF001 - argparse tells it nowhere else
             if there is None:
-                _add_flag(group, one)
+                _add_flag(group, one, one.default if filled else None)
             else:
                 _share_flag(there, one, title)
 
@@ -86,8 +93,8 @@ def given_options(args: argparse.Namespace, kind: type) -> dict[str, object]:
     return given
 
 
-def _add_flag(group: argparse._ActionsContainer, one: Option) -> None:
-    told = {"dest": one.column, "default": None, "help": _help(one)}
+def _add_flag(group: argparse._ActionsContainer, one: Option, default: object) -> None:
+    told = {"dest": one.column, "default": default, "help": _help(one)}
     if one.kind is bool:
         off = one.default is True
         flag = one.flag.replace("--", "--no-", 1) if off else one.flag
@@ -119,7 +126,7 @@ def _help(one: Option) -> str:
     first = text.partition(" ")[0]
     text = text[:1].lower() + text[1:] if first[1:].islower() or len(first) == 1 else text  # SD1.5 and LoRA stay
     ends = [end for end in (one.low, one.high) if end is not None]
-    span = allowed_numbers(one) if ends and max(map(abs, ends)) <= MOST_SHOWN else ""
+    span = allowed_numbers(one).removeprefix("from ") if ends and max(map(abs, ends)) <= MOST_SHOWN else ""
     default = default_text(one)
     more = ", ".join(part for part in (span, default and f"default: {default}") if part)
     return f"{text} ({more})".strip().replace("%", "%%") if more else text.replace("%", "%%")
@@ -149,13 +156,7 @@ def add_portrait(parser: argparse.ArgumentParser) -> None:
 def add_face(parser: argparse.ArgumentParser) -> None:
     """Which face, and what finds it."""
     group = parser.add_argument_group("face")
-    group.add_argument("--face-index", metavar="N", type=int, default=0, help="which face, from 0")
-    group.add_argument(
-        "--face-order",
-        choices=("size", "left_to_right"),
-        default="size",
-        help="how faces are counted",
-    )
+    add_options(group, FaceOptions, filled=True)
     add_mesh(group)
 
 
@@ -171,8 +172,7 @@ def add_mesh(group: argparse._ArgumentGroup) -> None:
 
 def add_video(parser: argparse.ArgumentParser) -> None:
     """How the video is written."""
-    group = parser.add_argument_group("video")
-    group.add_argument("--crf", metavar="N", type=int, default=18, help="H.264 quality: 0 lossless .. 51 worst")
+    add_options(parser.add_argument_group("video"), WriteOptions, filled=True)
 
 
 def check_output(out: Path, inputs: Iterable[Path], suffixes: tuple[str, ...]) -> Path:
@@ -200,9 +200,8 @@ def check_output(out: Path, inputs: Iterable[Path], suffixes: tuple[str, ...]) -
 
 def check_crf(crf: int) -> int:
     """Check an H.264 quality number, 0..51, and return it."""
-    from ..checks import check_range
-
-    return int(check_range(crf, 0, 51, "crf"))
+    check_option(option_of(WriteOptions, "crf"), crf, "--crf")
+    return crf
 
 
 @contextmanager

@@ -11,44 +11,24 @@ from typing import TYPE_CHECKING
 
 from ..engines.registry import engine_specs, nameable_engines
 from ..errors import InputError
-from .arguments import add_file
+from ..motion.options import MotionOptions
+from .arguments import add_file, add_options, options_from
 from .style import chosen_manner
 
 if TYPE_CHECKING:
     from ..engines.contract import MotionEngine
-    from ..types import MotionOptions, Speech
+    from ..types import Speech
+
+OF_THE_FILM = ("fps", "head_motion", "blink_rate")  # of MotionOptions: what a filmed face keeps
 
 
 def add_motion(parser: argparse.ArgumentParser, filmed: bool = False) -> None:
-    """Every option of `types.MotionOptions`; a test holds the defaults together, for importing torch here is slow.
-
-    Of a filmed face, head, blinks and frame rate are the film's.
-    """
+    """Every option of `MotionOptions`, and the engine; of a filmed face, head, blinks and frame rate are the film's."""
     group = parser.add_argument_group("motion")
+    add_options(group, MotionOptions, skip=OF_THE_FILM if filmed else ())
     if not filmed:
-        group.add_argument("--fps", metavar="RATE", default="25", help="frames per second: 25, 29.97, 30000/1001, …")
-    number = {"metavar": "X", "type": float}
-    group.add_argument("--mouth-gain", **number, default=1.0, help="0 keeps the mouth closed .. 2 exaggerates")
-    if not filmed:
-        group.add_argument("--head-motion", **number, default=1.0, help="0 locks the head .. 2 moves it a lot")
-        group.add_argument("--blink-rate", **number, default=15.0, help="blinks per minute, 0..40")
-    group.add_argument(
-        "--silence-gate-db",
-        **number,
-        default=-45.0,
-        help="sound this far below speech keeps the mouth shut",
-    )
-    group.add_argument("--smoothing", **number, default=0.3, help="0 none .. 1 strong")
-    group.add_argument("--offset-ms", **number, default=0.0, help="moves the mouth later, or earlier below 0")
-    group.add_argument("--seed", metavar="N", type=int, default=0, help="another number, other blinks and head motion")
-    if not filmed:
-        add_file(
-            group,
-            "--gain-points",
-            "IN.json",
-            "mouth gain over time, as [[seconds, gain], …]; times --mouth-gain",
-            False,
-        )
+        points = "mouth gain over time, as [[seconds, gain], …]; times --mouth-gain"
+        add_file(group, "--gain-points", "IN.json", points, False)
     group = parser.add_argument_group("motion engine")
     add_file(group, "--engine", "FILE", _engine_help(), False)
     add_file(group, "--encoder", "FILE", "speech encoder that the engine needs", False)
@@ -66,13 +46,8 @@ def _engine_help() -> str:
 
 
 def motion_options(args: argparse.Namespace) -> MotionOptions:
-    """Of the motion engine; a wrong one is told before any work."""
-    from ..types import MotionOptions, as_fps
-
-    names = [field.name for field in dataclasses.fields(MotionOptions) if field.name != "gain_curve"]
-    given = {name: getattr(args, name) for name in names if hasattr(args, name)}  # a command need not have them all
-    given["manner"] = chosen_manner(args)
-    return MotionOptions(**given | ({"fps": as_fps(args.fps)} if "fps" in given else {}))
+    """Of the motion engine; a wrong one is reported before any work."""
+    return options_from(args, MotionOptions, manner=chosen_manner(args))
 
 
 def motion_engine(args: argparse.Namespace) -> MotionEngine:

@@ -89,7 +89,6 @@ def _add(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="use the track's points as they are, carry the motion of another face over, or see which fits",
     )
-    parser.add_argument("--seed", metavar="N", type=int, help="another number, another noise of a renderer and style")
     add_style(parser)
     add_face(parser)
     add_video(parser)

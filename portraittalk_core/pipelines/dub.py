@@ -9,12 +9,13 @@ from ..engines.contract import MotionEngine
 from ..face.mesh.landmarks import MeshBackend, track_faces
 from ..media.video import probe_video, read_pictures
 from ..motion.dub import dub_track
+from ..motion.options import MotionOptions
 from ..progress import Progress
 from ..renderers.contract import Callbacks, Film, Renderer, RenderJob
 from ..renderers.registry import open_renderer
 from ..renderers.write import RenderResult, Sound, render_video
 from ..style.prior import Style
-from ..types import LandmarkTrack, MotionOptions, Speech
+from ..types import LandmarkTrack, Speech
 from .render import compare_lengths
 
 

@@ -10,12 +10,13 @@ from torch import Tensor
 from ..engines.contract import MotionEngine, whole_track
 from ..engines.registry import open_engine
 from ..face.mesh.landmarks import find_portrait
+from ..motion.options import MotionOptions
 from ..progress import Progress
 from ..renderers.contract import Callbacks, Renderer, RenderJob
 from ..renderers.registry import open_renderer
 from ..renderers.write import RenderResult, Sound, render_video
 from ..style.prior import Style
-from ..types import LandmarkTrack, MotionOptions, Portrait, Speech
+from ..types import LandmarkTrack, Portrait, Speech
 
 
 def talk(

@@ -20,8 +20,9 @@ from ...errors import InputError, NoFaceError
 from ...speech.encoders import SpeechEncoder, load_speech_encoder
 from ...style.extractor import StyleExtractor, load_extractor
 from ...style.features import WHISPER
+from ...style.options import StyleUse
 from ...style.prior import StylePrior
-from ...style.reference import Reference, StyleUse, style_of
+from ...style.reference import Reference, style_of
 from ...types import Speech
 from ...weights.load import read_tensors
 from ..data.video_clips import SPEECH, ClipBatch, VideoData

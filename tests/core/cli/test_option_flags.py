@@ -71,7 +71,7 @@ def test_every_kind_of_flag_reaches_its_field():
 
 def test_help_shows_range_and_default_of_the_field():
     text = " ".join(parser_of(Painting).format_help().split())
-    assert "how strongly it acts; 50 % is mild (from 0 to 2, default: 0.5)" in text
+    assert "how strongly it acts; 50 % is mild (0 to 2, default: 0.5)" in text
     assert "--sampler NAME as ComfyUI names it (default: euler)" in text
     assert "--order {size,left}" in text and "--faces PICTURE [PICTURE ...] pictures --lora TEXT LoRA file" in text
     assert "hidden" not in text
@@ -93,7 +93,7 @@ def test_two_dataclasses_share_a_flag_and_keep_their_own_defaults():
     with pytest.raises(InputError, match="--sampler must be one of euler, lcm, not 'ddim'"):
         options_from(both, Painting)
     text = " ".join(parser.format_help().split())
-    assert "(from 1 to 1000, default: 20); other: of denoising (from 1 to 100, default: 25)" in text
+    assert "(1 to 1000, default: 20); other: of denoising (1 to 100, default: 25)" in text
 
 
 def test_a_flag_of_two_kinds_is_refused():

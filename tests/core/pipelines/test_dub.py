@@ -14,12 +14,13 @@ from portraittalk_core.face.geometry import mouth_open
 from portraittalk_core.face.mesh.landmarks import open_mesh, track_faces
 from portraittalk_core.media.video import VideoWriter, read_pictures
 from portraittalk_core.motion.dub import dub_track
+from portraittalk_core.motion.options import MotionOptions
 from portraittalk_core.pipelines.dub import dub, read_film, render_film
 from portraittalk_core.renderers import RenderJob
 from portraittalk_core.renderers.identitynet.build import IdentityNetRenderer
 from portraittalk_core.renderers.identitynet.painter import Painted
 from portraittalk_core.renderers.warp.build import warped_pictures
-from portraittalk_core.types import MotionOptions, Speech
+from portraittalk_core.types import Speech
 
 BLANK = torch.full((256, 256, 3), 90, dtype=torch.uint8)
 
