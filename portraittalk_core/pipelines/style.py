@@ -21,6 +21,7 @@ from ..face.mesh import MeshBackend, open_mesh, track_faces
 from ..speech.encoders import SpeechEncoder
 from ..style.extractor import StyleExtractor
 from ..style.features import (
+    MEASURED_EXPRESSION,
     MIN_SECONDS,
     MIN_SEEN,
     StyleFeatures,
@@ -245,7 +246,7 @@ def _audio(reference: Reference, extractor: StyleExtractor, encoder: SpeechEncod
 def _expression(reference: Reference, extractor: StyleExtractor) -> StyleFeatures | None:
     if not reference.tracks:
         return None
-    if extractor.sizes.expression != "landmarks":
+    if extractor.sizes.expression != MEASURED_EXPRESSION:
         raise InputError(
             f"{extractor.name} looks at {extractor.sizes.expression}, which landmarks cannot give; use one that was "
             "trained on landmarks."

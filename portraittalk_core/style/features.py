@@ -46,6 +46,7 @@ COEFFICIENTS, EXPRESSION_OF_257 = 64, slice(80, 144)  # of Deep3DFaceReconstruct
 WHISPER = "whisper-tiny"  # what needs a speech encoder; the other hears by itself
 AUDIO_WIDTHS = {WHISPER: 384, "log-mel": NUM_MELS}
 EXPRESSION_WIDTHS = {"landmarks": LANDMARK_WIDTH, "3dmm": COEFFICIENTS, "blendshapes": 52}
+MEASURED_EXPRESSION = "landmarks"  # what this library reads of a video; the other kinds must come from elsewhere
 WIDTHS = {**AUDIO_WIDTHS, **EXPRESSION_WIDTHS}
 Progress = Callable[[int, int], None]
 
@@ -173,7 +174,7 @@ def expression_features(track: LandmarkTrack, neutral: Tensor | None = None, sou
     angles = torch.cat([head_pose(part).angles_deg for part in _blocks(track)])
     turns = _resampled_rate(angles, track.fps)
     expression = resampled((numbers - rest) * EXPRESSION_SCALE, track.fps)
-    return StyleFeatures(torch.cat([expression, turns * TURN_SCALE], 1), "landmarks", source)
+    return StyleFeatures(torch.cat([expression, turns * TURN_SCALE], 1), MEASURED_EXPRESSION, source)
 
 
 def neutral_expression(tracks: list[LandmarkTrack]) -> Tensor:
