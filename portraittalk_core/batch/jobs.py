@@ -7,7 +7,6 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from ..media.audio import load_speech
 from ..media.image import load_picture
 from ..metrics.packages import found_packages
 from ..pipelines.talk import talk
+from ..progress import Progress
 from ..style.prior import BlendedStyle, load_style, used_as
 from ..style.reference import StyleUse, manner_of, named_style
 from ..threads import one_torch_thread
@@ -43,7 +43,6 @@ FINISHED = "finished"  # folder within the output folder: what every result was 
 DONE, SKIPPED, FAILED = "done", "skipped", "failed"
 BLOCKED = "blocked"  # what it needs was not made
 READ_BYTES = 2**22
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from ..errors import InputError
 from ..face.canonical import canonical_face
 from ..face.geometry import head_pose, rotation_matrix
 from ..face.topology import NUM_MESH_POINTS
+from ..progress import Progress
 from ..speech.encoders import (
     HOP,
     WINDOW,
@@ -30,7 +31,7 @@ from ..speech.encoders import (
 )
 from ..types import NUM_LANDMARKS, LandmarkTrack, Speech
 from ..weights.load import fill, read_tensors
-from .raw_motion import Progress, RawMotion
+from .raw_motion import RawMotion
 
 RATE = Fraction(30)  # frames per second
 SPAN, CONTEXT = 600, 150  # frames of a long clip predicted at once (20 s), and heard before and after them (5 s)

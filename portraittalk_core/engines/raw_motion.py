@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol
@@ -11,9 +10,8 @@ import torch
 from torch import Tensor
 
 from ..checks import check_finite, check_shape
+from ..progress import Progress
 from ..types import NUM_LANDMARKS, LandmarkTrack, Speech, as_fps
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

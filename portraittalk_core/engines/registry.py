@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import InputError, MissingDependency
+from ..progress import Progress
 from ..speech.encoders import GivenFeatures, SpeechFeatures, load_speech_encoder
 from ..types import LandmarkTrack, MotionOptions, Speech
 from ..weights.catalog import FoundWeights, find_weights, recognise
 from .builtin.engine import embedded_motion
 from .finish import finish_motion
-from .raw_motion import Progress, RawEngine
+from .raw_motion import RawEngine
 
 EMBEDDED = "embedded"
 BFM_FILE, BFM_INDEX_FILE = "BFM_model_front.mat", "index_mp468_from_mesh35709.npy"

@@ -15,7 +15,8 @@ from ..errors import MissingDependency, OutputError, PortraitTalkError
 from ..face.mesh.backends import MeshBackend
 from ..media.atomic import explain_write_errors, whole_file
 from ..metrics.packages import found_packages
-from .compare import Progress, compare_clips
+from ..progress import Progress
+from .compare import compare_clips
 from .identity_scores import Likeness
 from .items import ScoreItem
 from .network_scores import Networks

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..media.video import probe_video, read_pictures
+from ..progress import Progress
 from ..types import LandmarkTrack
 
-Progress = Callable[[int, int], None]
 T = TypeVar("T")
 SHAPE_TOLERANCE = 0.01  # relative difference of aspect ratios that is still one shape
 

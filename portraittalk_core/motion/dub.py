@@ -9,9 +9,9 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from ..engines.raw_motion import Progress
 from ..face import topology as topo
 from ..face.geometry import align
+from ..progress import Progress
 from ..types import LandmarkTrack, MotionOptions, Speech
 from .rig import SkinInterpolator, face_axes
 from .smoothing import smooth_step

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from ..face.crop import FaceCrop
 from ..face.mesh.landmarks import MeshBackend, track_faces
 from ..media.video import VideoWriter, probe_video, read_pictures
 from ..motion.dub import dub_track, resting_frame
+from ..progress import Progress
 from ..renderers.face_region import painted_faces, written
 from ..renderers.paste import PasteOptions
 from ..renderers.repaint import Painter, Watch
@@ -23,8 +24,6 @@ from ..renderers.warp.renderer import PortraitRenderer
 from ..threads import one_torch_thread
 from ..types import LandmarkTrack, MotionOptions, Portrait, Speech
 from .talk import Sound, TalkResult, compare_lengths
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

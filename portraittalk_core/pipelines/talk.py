@@ -22,13 +22,13 @@ from ..media.container import open_media
 from ..media.video import VideoWriter
 from ..motion.rig import SPAN, make_rig, plan_landmarks, plan_track
 from ..motion.transfer import belongs_to, transfer_motion
+from ..progress import Progress
 from ..renderers.warp.renderer import REACH, PortraitRenderer, check_same_shape
 from ..threads import one_torch_thread
 from ..types import LandmarkTrack, MotionOptions, MotionPlan, Portrait, Speech
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[int, int], None]
 Sound = Path | Speech | tuple[Tensor, int] | None
 TRANSFERS = ("auto", "absolute", "relative")
 NEAR = 0.15  # of the picture: a track whose middle is this near to a face may have been made on it

@@ -21,13 +21,12 @@ from ..engines.registry import MotionEngine
 from ..errors import InputError
 from ..media.video import VideoWriter
 from ..pipelines.talk import Sound, TalkResult, fit_track, needed_reach_px, talking_pictures
+from ..progress import Progress
 from ..threads import one_torch_thread
 from ..types import LandmarkTrack, MotionOptions, Portrait, Speech
 from .identitynet.painter import Painted
 from .sections import Section, Sections
 from .warp.renderer import PortraitRenderer
-
-Progress = Callable[[int, int], None]
 
 
 class Painter(Protocol):

@@ -11,13 +11,13 @@ Shapes: F frames, K candidates, L lags.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..progress import Progress
 from ..types import SPEECH_RATE_HZ, Speech
 
 HOP = 320  # samples between frames: 20 ms
@@ -42,7 +42,7 @@ def num_pitch_frames(num_samples: int) -> int:
     return max((num_samples - 80) // HOP, 1)
 
 
-def pitch_hz(speech: Speech, on_progress: Callable[[int, int], None] | None = None) -> Tensor:
+def pitch_hz(speech: Speech, on_progress: Progress | None = None) -> Tensor:
     """Fundamental frequency of a voice.
 
     Args:

@@ -7,7 +7,7 @@ Source: SVP, section 3; sizes and names from StyleTalk (arXiv 2301.01081), as `d
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..checks import check_finite, check_shape
 from ..errors import InputError
 from ..media.atomic import whole_file
+from ..progress import Progress
 from ..weights.load import fill, read_metadata, read_tensors
 from .extractor_files import LAYOUT, SPREAD, VERSION, ExtractorSizes, read_extractor_sizes
 from .features import RATE_HZ, WIDTHS, StyleFeatures
@@ -25,7 +26,6 @@ from .prior import StylePrior
 PADDED = -1e5  # added to a logit where there is no frame
 MAX_WINDOWS = 16  # of a long clip that are looked at, evenly spread
 MIN_FRAMES = RATE_HZ  # one second
-Progress = Callable[[int, int], None]
 
 
 class Branch(nn.Module):

@@ -8,7 +8,6 @@ own choice, which needs no weights and no licence.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -20,6 +19,7 @@ from ..errors import InputError, NoFaceError, ShapeError
 from ..face.canonical import canonical_face
 from ..face.geometry import align, head_pose
 from ..face.topology import LEFT_BROW, RIGHT_BROW, RIGID
+from ..progress import Progress
 from ..speech.encoders import FEATURE_RATE_HZ, GivenFeatures, SpeechEncoder, SpeechFeatures
 from ..speech.mel import MEL_RATE_HZ, NUM_MELS, log_mel
 from ..types import LandmarkTrack, Speech, as_fps
@@ -48,7 +48,6 @@ AUDIO_WIDTHS = {WHISPER: 384, "log-mel": NUM_MELS}
 EXPRESSION_WIDTHS = {"landmarks": LANDMARK_WIDTH, "3dmm": COEFFICIENTS, "blendshapes": 52}
 MEASURED_EXPRESSION = "landmarks"  # what this library reads of a video; the other kinds must come from elsewhere
 WIDTHS = {**AUDIO_WIDTHS, **EXPRESSION_WIDTHS}
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from torch import Tensor
 from ..checks import check_range
 from ..errors import InputError, NoFaceError
 from ..face.mesh.landmarks import MeshBackend, open_mesh, track_faces
+from ..progress import Progress
 from ..speech.encoders import SpeechEncoder
 from ..types import SPEECH_RATE_HZ, LandmarkTrack, Manner, MotionOptions, Speech
 from .extractor import StyleExtractor
@@ -34,8 +35,6 @@ from .presets import preset
 from .prior import MANNER as MANNER_SPACE
 from .prior import BlendedStyle, Style, StylePrior
 from .statistics import measure_manner, to_manner, to_numbers
-
-Progress = Callable[[int, int], None]
 
 PIECE_S = Fraction(256, 25)  # what an extractor sees at once
 MOST_PIECES = 8  # of a long video; they are spread evenly over it

@@ -17,11 +17,12 @@ from torch import Tensor
 from ...checks import check_finite, check_range, check_shape
 from ...errors import InputError
 from ...face.morphable import MorphableModel, displacement_px, fit_face
+from ...progress import Progress
 from ...speech.mel import MEL_RATE_HZ
 from ...speech.pitch import HOP, pitch_hz
 from ...speech.voice_activity import voice_activity
 from ...types import LandmarkTrack, Speech
-from ..raw_motion import Progress, RawMotion
+from ..raw_motion import RawMotion
 from .network import FRAME_STEP, LATENTS, NUM_EXPRESSIONS, REACH, ExpressionNet
 
 FEATURE_RATE_HZ = 50

@@ -10,8 +10,8 @@ from ...motion.head import head_motion
 from ...motion.rig import plan_track
 from ...motion.stress import brow_curve, stress_curve
 from ...motion.style_factors import amounts, own_smile, styled_mouth
+from ...progress import Progress
 from ...types import LandmarkTrack, MotionOptions, MotionPlan, Speech
-from ..raw_motion import Progress
 from .mouth import predict_mouth, with_gain
 
 

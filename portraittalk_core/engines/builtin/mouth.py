@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...motion.smoothing import calmed, frame_times_s, gaussian, sample_at
+from ...progress import Progress
 from ...speech.mel import BLOCK, HOP, iterate_log_mel, level_of_bands
 from ...speech.voice_activity import SPEECH_BANDS_HZ, activity_of_levels
 from ...types import MOUTH_PARAMETERS, MotionOptions, MouthCurves, Speech
-from ..raw_motion import Progress
 from .mouth_model import load_mouth, run_mouth
 from .mouth_net import OUTPUTS, MelStatistics, MouthNet, measure_mel
 

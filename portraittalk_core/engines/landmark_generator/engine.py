@@ -19,9 +19,10 @@ from ...checks import check_range
 from ...errors import InputError
 from ...face import topology as topo
 from ...motion.rig import SkinInterpolator, face_axes
+from ...progress import Progress
 from ...speech.wav2lip_mel import CHUNK_COLUMNS, CHUNK_LEAD, CHUNK_RATE, NUM_MELS, SILENCE, mel_chunks
 from ...types import NUM_LANDMARKS, LandmarkTrack, Speech
-from ..raw_motion import Progress, RawMotion
+from ..raw_motion import RawMotion
 from .network import WINDOW, LandmarkNet, load_landmark_net
 from .points import CONTENT, OPENING, POSE, SEEN
 

@@ -30,6 +30,7 @@ from ...media.audio import load_speech
 from ...media.image import save_picture
 from ...media.records import save_record
 from ...media.video_read import probe_video, read_pictures
+from ...progress import Progress
 from ...speech.mel import MEL_RATE_HZ, log_mel
 from ...threads import one_torch_thread
 from ...types import LandmarkTrack, Speech, as_fps
@@ -46,7 +47,6 @@ LOOKS_S = 2.0  # of video between two looks for a second speaker
 RIVAL = 0.5  # a second face at least so large, of the first one's height, is another speaker
 JUMP = 0.5  # of the face's size from one frame to the next: a cut
 VERSION = 1  # of what is written; another one makes all videos again
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,12 @@ from ...errors import InputError, MissingDependency, OutputError
 from ...face.identity.embedding import FaceEmbedding
 from ...media.image import SUFFIXES, load_picture
 from ...media.records import load_record, save_record
+from ...progress import Progress
 
 log = logging.getLogger(__name__)
 
 EMBEDDING_SUFFIX = ".embedding.safetensors"  # behind the picture's name
 SHOWN = 3  # reasons in an error text
-Progress = Callable[[int, int], None]
 
 
 class Encoder(Protocol):

@@ -19,6 +19,7 @@ from ...errors import InputError
 from ...losses.style_contrastive import style_contrastive_loss
 from ...media.atomic import check_writable, explain_write_errors
 from ...metrics.clustering_strength import clustering_strength, nearest_centroid_accuracy
+from ...progress import Progress
 from ...speech.encoders import load_speech_encoder
 from ...style.extractor import ExtractorNet, StyleExtractor, new_extractor_net, save_extractor, warm_start
 from ...style.extractor_files import SPREAD, read_extractor_sizes, styletalk_tensors
@@ -34,7 +35,6 @@ NO_EFFECT = ("out", "data", "synthetic", "trainer")  # on what is learnt, beside
 SCORED_STYLES, SCORED_CLIPS = 64, 16  # of the clips that an extractor is judged by
 OTHER_SEED = 10_007  # added to training's: clips that it does not see
 SIDES = {"both": (True, True), "audio": (True, False), "expression": (False, True)}
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ...errors import InputError
 from ...media.atomic import explain_write_errors, whole_file
+from ...progress import Progress
 from ...renderers.vexpress.audio_projection import AudioProjection, audio_tokens
 from ...renderers.vexpress.pipeline import check_family
 from ...speech.encoders import SpeechEncoder, require_width
@@ -24,7 +25,6 @@ from ..data.video_clips import VideoData
 from .attention_data import sounds_of
 
 TOKENS = "tokens"  # their name in a file
-Progress = Callable[[int, int], None]
 
 
 class Heard(Protocol):
