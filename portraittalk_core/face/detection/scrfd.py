@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ...checks import check_shape
 from ...errors import InputError, ShapeError
+from .boxes import suppress
 
 STRIDES = (8, 16, 32)  # pixels between the cells of a level
 ANCHORS_PER_CELL = 2
@@ -95,7 +96,7 @@ class FaceDetector:
         scores, boxes, points = (torch.cat(parts) for parts in self._decoded(outputs, height, width))
         sure = (scores >= MIN_SCORE).nonzero()[:, 0]
         order = sure[scores[sure].argsort(descending=True, stable=True)]
-        kept = order[without_overlaps(boxes[order], MAX_OVERLAP)]
+        kept = order[suppress(boxes[order], MAX_OVERLAP, end=1)]  # sides count both ends, as pixels do
         return [
             DetectedFace(tuple((boxes[i] / scale).tolist()), (points[i] / scale).reshape(5, 2), float(scores[i]))
             for i in kept.tolist()
@@ -167,20 +168,3 @@ def anchor_places(height: int, width: int, stride: int) -> Tensor:
     y, x = torch.meshgrid(torch.arange(height // stride), torch.arange(width // stride), indexing="ij")
     cells = torch.stack([x, y], -1).reshape(-1, 2).float() * stride
     return cells.repeat_interleave(ANCHORS_PER_CELL, 0)
-
-
-def without_overlaps(boxes: Tensor, most: float) -> Tensor:
-    """Numbers of boxes (N, 4), best first, none of which shares more than `most` of its union with a better one.
-
-    Sides count both ends, as pixels do.
-    """
-    left = torch.arange(len(boxes))
-    areas = (boxes[:, 2:] - boxes[:, :2] + 1).prod(1)
-    kept = []
-    while len(left):
-        best, rest = left[0], left[1:]
-        kept.append(int(best))
-        low, high = torch.maximum(boxes[best, :2], boxes[rest, :2]), torch.minimum(boxes[best, 2:], boxes[rest, 2:])
-        shared = (high - low + 1).clamp(min=0).prod(1)
-        left = rest[shared / (areas[best] + areas[rest] - shared) <= most]
-    return torch.tensor(kept, dtype=torch.long)
