@@ -21,7 +21,6 @@ from ..progress import Progress
 from ..types import SPEECH_RATE_HZ, Speech
 
 HOP = 320  # samples between frames: 20 ms
-PITCH_RATE_HZ = SPEECH_RATE_HZ // HOP
 FIRST_CENTRE = 256  # sample that frame 0 is centred on
 FLOOR_HZ, CEILING_HZ = 80.0, 750.0
 WINDOW = int(3 * SPEECH_RATE_HZ / FLOOR_HZ)  # three of the longest periods

@@ -20,7 +20,6 @@ from .mouth_net import (
     AHEAD_FRAMES,
     BEHIND_FRAMES,
     LOOK_AHEAD_FRAMES,
-    OUTPUT_RATE_HZ,
     OUTPUTS,
     STRIDE,
     MelStatistics,
@@ -152,8 +151,3 @@ class LiveMouth:
         spare = min(self._answered - BEHIND_FRAMES, len(self._mel) - self._REMEMBERED) // STRIDE * STRIDE
         if spare > 0:
             self._mel, self._answered = self._mel[spare:], self._answered - spare
-
-
-def output_times_s(count: int) -> Tensor:
-    """(M,) seconds of a network's values."""
-    return torch.arange(count, dtype=torch.float64) / OUTPUT_RATE_HZ

@@ -20,7 +20,6 @@ from .embedding import FaceEmbedding
 if TYPE_CHECKING:
     from transformers import CLIPVisionModelWithProjection
 
-SIDE_PX = 224
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP's training pictures
 HEADS = {768: 12, 1024: 16, 1280: 16, 1664: 16}  # by width: ViT-B, L, H, bigG
 GELU_WIDTHS = (1280, 1664)  # OpenCLIP's; OpenAI's have a quick approximation of it

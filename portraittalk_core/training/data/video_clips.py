@@ -55,7 +55,6 @@ class ClipBatch:
     videos: tuple[int, ...]  # number of each clip's video, in the data
     starts: tuple[int, ...]  # number of each clip's first frame, in its video
     frames: Tensor  # (B, F, 3, S, S) in −1..1
-    previous: Tensor  # (B, 3, S, S) the frame before; where there is none, the reference
     references: Tensor  # (B, 3, S, S) the person's reference picture
     tracks: tuple[LandmarkTrack, ...]  # F frames of each clip, 0..1 of the square
     placements: Tensor  # (B, F, 6) where the head stands
@@ -125,12 +124,10 @@ class VideoData:
             return torch.stack([fit_square(video.read(number), side_px) for number in numbers])
 
         spans = [range(start, start + self.num_frames) for _, start in clips]
-        before = [start - 1 if start else video.reference for video, (_, start) in zip(shown, clips, strict=True)]
         return ClipBatch(
             tuple(video for video, _ in clips),
             tuple(start for _, start in clips),
             torch.stack([pictures(*one) for one in zip(shown, spans, strict=True)]),
-            torch.cat([pictures(video, [number]) for video, number in zip(shown, before, strict=True)]),
             torch.cat([pictures(video, [video.reference]) for video in shown]),
             tuple(video.track.slice(span.start, span.stop) for video, span in zip(shown, spans, strict=True)),
             torch.stack([self._placed[v][s.start : s.stop] for (v, _), s in zip(clips, spans, strict=True)]),
