@@ -13,7 +13,7 @@ FLOORS = {
     room: floor
     for floor, rooms in enumerate(
         (
-            ("errors", "checks", "options", "progress", "types", "threads", "__init__"),
+            ("errors", "checks", "options", "progress", "cache_key", "types", "threads", "__init__"),
             ("media", "weights", "layers"),
             ("losses", "speech", "face"),
             ("diffusion", "motion", "metrics"),
