@@ -20,6 +20,7 @@ from ..errors import InputError, ShapeError
 from ..face import topology as topo
 from ..face.aperture import soft_step
 from ..face.crop import CropBox, FaceCrop, resampled
+from ..media.resize import resize_planes
 from ..progress import Progress
 from ..threads import one_torch_thread
 from ..types import check_picture
@@ -230,7 +231,7 @@ def _colour_match(painted: Tensor, own: Tensor, mask: Tensor, strength: float) -
 
 def _small(planes: Tensor) -> Tensor:
     """(C, h, w) averaged to the size at which colours are compared."""
-    return F.interpolate(planes[None], (RING_PX, RING_PX), mode="bilinear", antialias=True)[0]
+    return resize_planes(planes[None], (RING_PX, RING_PX), "bilinear")[0]
 
 
 def _alike(painted: Tensor, own: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ...checks import check_shape
 from ...errors import InputError, ShapeError
+from ...media.resize import resize_unfiltered
 from .boxes import suppress
 
 STRIDES = (8, 16, 32)  # pixels between the cells of a level
@@ -126,7 +127,7 @@ class FaceDetector:
 
 
 def letterbox(picture: Tensor, height: int, width: int) -> tuple[Tensor, float]:
-    """A picture in the upper left corner of a black one, as large as fits.
+    """A picture in the upper left corner of a black one, as large as fits, unfiltered: the network was trained so.
 
     Args:
         picture: (H, W, 3) uint8.
@@ -142,25 +143,8 @@ def letterbox(picture: Tensor, height: int, width: int) -> tuple[Tensor, float]:
     else:
         new_tall, new_wide = max(int(width * tall / wide), 1), width
     result = torch.zeros(height, width, 3)
-    result[:new_tall, :new_wide] = _resized(picture, new_tall, new_wide)
+    result[:new_tall, :new_wide] = resize_unfiltered(picture, (new_tall, new_wide))
     return result, new_tall / tall
-
-
-def _resized(picture: Tensor, tall: int, wide: int) -> Tensor:
-    """Bilinear without smoothing, as the network was trained on; a large picture never becomes float as a whole."""
-
-    def places(old: int, new: int) -> tuple[Tensor, Tensor, Tensor]:
-        at = ((torch.arange(new, dtype=torch.float64) + 0.5) * (old / new) - 0.5).clamp(0, old - 1)
-        low = at.floor().long()
-        return low, (low + 1).clamp(max=old - 1), (at - low).float()
-
-    top, bottom, down = places(picture.shape[0], tall)
-    left, right, across = places(picture.shape[1], wide)
-    upper, lower = (
-        torch.lerp(*(picture[rows][:, columns].float() for columns in (left, right)), across[None, :, None])
-        for rows in (top, bottom)
-    )
-    return torch.lerp(upper, lower, down[:, None, None]).round()
 
 
 def anchor_places(height: int, width: int, stride: int) -> Tensor:

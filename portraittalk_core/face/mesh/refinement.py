@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
+from ...media.resize import shrink_quickly
 from ...types import NUM_LANDMARKS
 from ..detection.boxes import box_iou, suppress
 from ..geometry import face_box_px
@@ -92,6 +91,4 @@ def none_found() -> Tensor:
 
 def shrunk(picture: Tensor, scale: float) -> Tensor:
     """A (H, W, 3) uint8 picture scaled down, filtered."""
-    size = [max(1, round(length * scale)) for length in (picture.shape[1], picture.shape[0])]
-    image = Image.fromarray(picture.contiguous().numpy())
-    return torch.from_numpy(np.array(image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)))
+    return shrink_quickly(picture, tuple(max(1, round(length * scale)) for length in picture.shape[:2]))

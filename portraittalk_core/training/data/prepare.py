@@ -29,6 +29,7 @@ from ...media.atomic import explain_write_errors, whole_file
 from ...media.audio import load_speech
 from ...media.image import save_picture
 from ...media.records import save_record
+from ...media.resize import resize_picture
 from ...media.video_read import probe_video, read_pictures
 from ...progress import Progress
 from ...speech.mel import MEL_RATE_HZ, log_mel
@@ -36,7 +37,7 @@ from ...threads import one_torch_thread
 from ...types import LandmarkTrack, Speech, as_fps
 from ..loop.checkpoints import settings_hash
 from ..mouth.speaker import VIDEO_SUFFIXES
-from .video_clips import FRAMES, MARKER, SPEECH, TRACK, crop_square, read_marker, resized, track_on_crop
+from .video_clips import FRAMES, MARKER, SPEECH, TRACK, crop_square, read_marker, track_on_crop
 
 log = logging.getLogger(__name__)
 
@@ -324,7 +325,7 @@ def _clip(job: _Job, name: str, mesh: MeshBackend, tick: Callable[[], None]) -> 
     cut = track_on_crop(track, corner, side, options.size)
     (x, y), ending = corner, options.picture_format
     for number, picture in enumerate(pictures()):
-        shown = resized(picture[y : y + side, x : x + side], options.size)
+        shown = resize_picture(picture[y : y + side, x : x + side], (options.size, options.size))
         save_picture(shown, folder / FRAMES / f"{number:06d}.{ending}")
     save_record(cut, folder / TRACK)
     if probe.has_sound:

@@ -229,12 +229,3 @@ def track_on_crop(track: LandmarkTrack, corner: tuple[int, int], side: int, size
     """The landmarks on a square of the picture that was scaled to `size` pixels."""
     points = (track.points_px - torch.tensor([*corner, 0], dtype=torch.float32)) * (size / side)
     return LandmarkTrack.from_px(points, size, size, track.fps, track.valid)
-
-
-def resized(picture: Tensor, size: int) -> Tensor:
-    """A square picture (S, S, 3) uint8 at another size."""
-    if len(picture) == size:
-        return picture
-    rows = picture.permute(2, 0, 1)[None].float()
-    scaled = torch.nn.functional.interpolate(rows, (size, size), mode="bicubic", antialias=True)
-    return scaled[0].round().clamp(0, 255).byte().permute(1, 2, 0)

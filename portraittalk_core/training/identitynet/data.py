@@ -19,6 +19,7 @@ from ...errors import InputError, MissingDependency, OutputError
 from ...face.identity.embedding import FaceEmbedding
 from ...media.image import SUFFIXES, load_picture
 from ...media.records import load_record, save_record
+from ...media.resize import resize_planes
 from ...progress import Progress
 
 log = logging.getLogger(__name__)
@@ -147,10 +148,7 @@ def fit_square(picture: Tensor, side_px: int) -> Tensor:
     side = min(picture.shape[1:])
     top, left = ((length - side) // 2 for length in picture.shape[1:])
     middle = picture[None, :, top : top + side, left : left + side]
-    if side == side_px:
-        return middle[0]
-    scaled = torch.nn.functional.interpolate(middle, (side_px, side_px), mode="bicubic", antialias=True)
-    return scaled[0].clamp(-1, 1)
+    return middle[0] if side == side_px else resize_planes(middle, (side_px, side_px))[0].clamp(-1, 1)
 
 
 def read_people(
