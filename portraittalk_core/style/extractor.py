@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..checks import check_finite, check_shape
 from ..errors import InputError
-from ..media.atomic import whole_file
+from ..media.tensor_file import save_tensors
 from ..progress import Progress
 from ..weights.load import fill, read_metadata, read_tensors
 from .extractor_files import LAYOUT, SPREAD, VERSION, ExtractorSizes, read_extractor_sizes
@@ -287,14 +287,10 @@ def save_extractor(extractor: StyleExtractor, path: Path, metadata: Mapping[str,
     Raises:
         OutputError: the file cannot be written.
     """
-    from safetensors.torch import save
-
     tensors = {**extractor.network.state_dict(), SPREAD: extractor.spread}
-    kept = {name: tensor.detach().float().cpu().contiguous() for name, tensor in tensors.items()}
+    kept = {name: tensor.float() for name, tensor in tensors.items()}
     told = {"layout": LAYOUT, "version": VERSION, "sizes": extractor.sizes.to_json()}
-    with whole_file(Path(path)) as part:
-        part.write_bytes(save(kept, {**(metadata or {}), **told}))
-    return Path(path)
+    return save_tensors(kept, path, {**(metadata or {}), **told})
 
 
 def load_extractor(path: Path, device: torch.device | str = "cpu") -> StyleExtractor:

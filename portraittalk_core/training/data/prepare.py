@@ -30,6 +30,7 @@ from ...media.audio import load_speech
 from ...media.image import save_picture
 from ...media.records import save_record
 from ...media.resize import resize_picture
+from ...media.tensor_file import save_tensors
 from ...media.video_read import probe_video, read_pictures
 from ...progress import Progress
 from ...speech.mel import MEL_RATE_HZ, log_mel
@@ -379,12 +380,9 @@ def best_reference(track: LandmarkTrack) -> int:
 
 
 def _save_speech(speech: Speech, path: Path) -> None:
-    from safetensors.torch import save
-
     content = {"waveform": speech.waveform, "log_mel": log_mel(speech)}
     told = {"rate_hz": str(speech.sample_rate), "mel_rate_hz": str(MEL_RATE_HZ), "source": speech.source}
-    with whole_file(path) as part:
-        part.write_bytes(save(content, told))
+    save_tensors(content, path, told)
 
 
 def _write_text(path: Path, text: str) -> None:
