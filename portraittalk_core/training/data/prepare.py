@@ -38,7 +38,8 @@ from ...threads import one_torch_thread
 from ...types import LandmarkTrack, Speech, as_fps
 from ..loop.checkpoints import settings_hash
 from ..mouth.speaker import VIDEO_SUFFIXES
-from .video_clips import FRAMES, MARKER, SPEECH, TRACK, crop_square, read_marker, track_on_crop
+from .squares import crop_square, track_on_crop
+from .video_clips import FRAMES, MARKER, SPEECH, TRACK, read_marker
 
 log = logging.getLogger(__name__)
 

@@ -25,8 +25,8 @@ from ...style.prior import StylePrior
 from ...style.reference import Reference, StyleUse, style_of
 from ...types import Speech
 from ...weights.load import read_tensors
+from ..data.squares import fit_square
 from ..data.video_clips import SPEECH, ClipBatch, VideoData
-from ..identitynet.data import fit_square
 from .config import StyleAttentionTraining
 
 APART = 30  # frames that a reference lies away from the clip, where the video is long enough
