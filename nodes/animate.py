@@ -139,7 +139,7 @@ def _animate_net_inputs() -> list[io.Input]:
         ),
         advanced(
             io.Float.Input(
-                "features", **strength,
+                "features", **{**strength, "default": 0.0},
                 tooltip="How strongly the checkpoint looks at the ControlNet's maps, if the AnimateNet file knows how.",
             )
         ),

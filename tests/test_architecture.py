@@ -13,7 +13,7 @@ FLOORS = {
     room: floor
     for floor, rooms in enumerate(
         (
-            ("errors", "checks", "frame_rate", "options", "progress", "types", "threads", "__init__"),
+            ("errors", "checks", "frame_rate", "options", "progress", "cache_key", "types", "threads", "__init__"),
             ("media", "weights", "layers"),
             ("losses", "speech", "face"),
             ("diffusion", "motion", "metrics"),

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from .. import __version__
+from ..cache_key import cache_key, file_digest
 from ..engines.contract import MotionEngine
 from ..engines.registry import open_engine
 from ..errors import InputError, MissingDependency
@@ -34,6 +33,7 @@ from ..metrics.packages import found_packages
 from ..motion.options import MotionOptions
 from ..options import fields_given
 from ..pipelines.talk import talk
+from ..progress import Progress
 from ..style.options import StyleUse
 from ..style.prior import BlendedStyle, load_style, used_as
 from ..style.reference import manner_of, named_style
@@ -47,8 +47,6 @@ VERSION = 1  # of what a job means: counted up when results change, so that old 
 FINISHED = "finished"  # folder within the output folder: what every result was made of
 DONE, SKIPPED, FAILED = "done", "skipped", "failed"
 BLOCKED = "blocked"  # what it needs was not made
-READ_BYTES = 2**22
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,7 @@ class JobRunner:
         judges = None if job.job == TALK else [self._networks.files, self._face_files, sorted(found_packages())]
         told = [__version__, VERSION, SCORE_VERSION, job.job, job.out, files, job.style, dict(job.options)]
         told += [self._settings.mesh_backend, judges]
-        return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
+        return cache_key(told)
 
     def _talk(self, job: BatchJob, out: Path, on_progress: Progress | None) -> None:
         options = dict(job.options)
@@ -202,8 +200,4 @@ def _digest(path: Path) -> str:
 
 @functools.lru_cache(maxsize=256)  # many jobs share a portrait or a speech
 def _digest_of(path: Path, _bytes: int, _changed: int) -> str:
-    read, found = bytearray(READ_BYTES), hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
-        while count := file.readinto(read):
-            found.update(memoryview(read)[:count])
-    return found.hexdigest()
+    return file_digest(path)

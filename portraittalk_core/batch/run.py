@@ -19,6 +19,7 @@ from ..checks import check_range
 from ..errors import InputError
 from ..media.atomic import check_writable, explain_write_errors, whole_file
 from ..media.csv_line import csv_line
+from ..progress import Progress
 from .jobs import BLOCKED, DONE, FAILED, SKIPPED, BatchSettings, JobRunner, Outcome
 from .manifest import SCORE, BatchJob
 from .plan import BatchPlan
@@ -78,7 +79,7 @@ def run_batch(
     options: BatchOptions | None = None,
     *,
     make_runner: Callable[[], Runner] | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Progress | None = None,
     on_item: Callable[[Item], None] | None = None,
 ) -> BatchResult:
     """Work a manifest off.

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import __version__
+from ..cache_key import cache_key, file_digest
 
 if TYPE_CHECKING:
     from ..renderers.sections import Sections
 
 SUFFIX = ".unfinished"
-READ_BYTES = 2**22
 # what the painted frames do not depend on
 NOT_PAINTED = ("run", "debug", "out", "crf", "no_resume", "batch_size", "mesh_backend")
 
@@ -59,7 +57,7 @@ def job_key(args: argparse.Namespace) -> str:
     """64 digits: the same for commands that paint the same frames; files count by their content, not by their names."""
     told = {name: _told(value) for name, value in vars(args).items() if name not in NOT_PAINTED}
     told["lora"] = [_told_lora(given) for given in args.lora or ()]
-    return hashlib.sha256(json.dumps([__version__, told], sort_keys=True, default=str).encode()).hexdigest()
+    return cache_key([__version__, told])
 
 
 def _told_lora(given: str) -> object:
@@ -77,8 +75,4 @@ def _told(value: object) -> object:
         return [[str(file.relative_to(value)), _told(file)] for file in sorted(value.rglob("*")) if file.is_file()]
     if not value.is_file():
         return str(value)  # which is told as missing where it is read
-    read, found = bytearray(READ_BYTES), hashlib.sha256()
-    with value.open("rb", buffering=0) as file:
-        while count := file.readinto(read):
-            found.update(memoryview(read)[:count])
-    return found.hexdigest()
+    return file_digest(value)

@@ -19,8 +19,9 @@ from ..metrics.landmark_distance import FACE_POINTS, lmd
 from ..metrics.packages import KORNIA
 from ..metrics.psnr import psnr
 from ..metrics.ssim import ssim
+from ..progress import Progress
 from ..types import LandmarkTrack
-from .source import PictureSource, Progress, Steps, check_same_shape, scaled_to
+from .source import PictureSource, Steps, check_same_shape, scaled_to
 
 MIN_FRAMES = 2  # with a face in both videos; fewer show no motion
 

@@ -9,7 +9,6 @@ viewer's right, y up, z towards the viewer.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from ..checks import check_finite, check_shape
 from ..errors import InputError, MissingDependency
+from ..progress import Progress
 from ..types import NUM_LANDMARKS
 from ..weights.load import read_tensors
 from .canonical import canonical_face
@@ -138,18 +138,12 @@ def fit_face(model: MorphableModel, points_px: Tensor) -> FaceFit:
     return FaceFit(identity, expression, rotation, shift, camera[0], centre_px)
 
 
-def project(model: MorphableModel, fit: FaceFit, expression: Tensor) -> Tensor:
-    """(M, 2) pixels at which a fitted face with another expression, (E,), shows the model's points."""
-    posed = _shape(model, fit, expression) @ fit.rotation.T + fit.translation
-    return _pictured(posed, fit.focal_px, fit.centre_px)
-
-
 def displacement_px(
     model: MorphableModel,
     fit: FaceFit,
     expression: Tensor,
     rest: Tensor,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Progress | None = None,
 ) -> Tensor:
     """How far expressions move a fitted face's landmarks from where they lie at rest.
 

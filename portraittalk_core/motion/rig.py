@@ -9,7 +9,6 @@ viewer; unit: inter-ocular distance), so that they fit a turned or tilted head.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from ..face import topology as topo
 from ..face.geometry import rotation_matrix
+from ..progress import Progress
 from ..types import MOUTH_PARAMETERS, HeadPose, LandmarkTrack, MotionPlan, MouthCurves
 from .smoothing import smooth_step
 
@@ -92,7 +92,7 @@ def plan_landmarks(
     return LandmarkTrack.from_px(rig.to_px(local), reference.width, reference.height, plan.fps)
 
 
-def plan_track(plan: MotionPlan, on_progress: Callable[[int, int], None] | None = None) -> LandmarkTrack:
+def plan_track(plan: MotionPlan, on_progress: Progress | None = None) -> LandmarkTrack:
     """The landmarks of a whole plan, made span by span, so that memory never holds them twice.
 
     Args:

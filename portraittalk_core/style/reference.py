@@ -19,17 +19,24 @@ from ..checks import check_range
 from ..errors import InputError, NoFaceError
 from ..face.mesh.landmarks import MeshBackend, open_mesh, track_faces
 from ..motion.options import MotionOptions
+from ..progress import Progress
 from ..speech.encoders import SpeechEncoder
 from ..types import SPEECH_RATE_HZ, LandmarkTrack, Manner, Speech
 from .extractor import StyleExtractor
-from .features import MIN_SECONDS, MIN_SEEN, StyleFeatures, audio_features, expression_features, expression_numbers
+from .features import (
+    MEASURED_EXPRESSION,
+    MIN_SECONDS,
+    MIN_SEEN,
+    StyleFeatures,
+    audio_features,
+    expression_features,
+    expression_numbers,
+)
 from .options import StyleUse
 from .presets import preset
 from .prior import MANNER as MANNER_SPACE
 from .prior import BlendedStyle, Style, StylePrior
 from .statistics import measure_manner, to_manner, to_numbers
-
-Progress = Callable[[int, int], None]
 
 PIECE_S = Fraction(256, 25)  # what an extractor sees at once
 MOST_PIECES = 8  # of a long video; they are spread evenly over it
@@ -231,7 +238,7 @@ def _audio(reference: Reference, extractor: StyleExtractor, encoder: SpeechEncod
 def _expression(reference: Reference, extractor: StyleExtractor) -> StyleFeatures | None:
     if not reference.tracks:
         return None
-    if extractor.sizes.expression != "landmarks":
+    if extractor.sizes.expression != MEASURED_EXPRESSION:
         raise InputError(
             f"{extractor.name} looks at {extractor.sizes.expression}, which landmarks cannot give; use one that was "
             "trained on landmarks."

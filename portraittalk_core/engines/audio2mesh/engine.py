@@ -15,23 +15,38 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+<<<<<<< HEAD:portraittalk_core/engines/audio2mesh/engine.py
 from ...errors import InputError
 from ...face.canonical import canonical_face
 from ...face.geometry import head_pose, rotation_matrix
 from ...face.topology import NUM_MESH_POINTS
 from ...progress import Progress
 from ...speech.encoders import (
+=======
+from ..errors import InputError
+from ..face.canonical import canonical_face
+from ..face.geometry import head_pose, rotation_matrix
+from ..face.topology import NUM_MESH_POINTS
+from ..progress import Progress
+from ..speech.encoders import (
+>>>>>>> mend:portraittalk_core/engines/audio2mesh.py
     HOP,
     WINDOW,
     clip_normalisation,
     counted,
     num_wave_features,
 )
+<<<<<<< HEAD:portraittalk_core/engines/audio2mesh/engine.py
 from ...types import NUM_LANDMARKS, LandmarkTrack, Speech
 from ..raw_engine import RawMotionEngine
 from ..raw_motion import RawMotion
 from .network import MeshNet, load_mesh_net
 from .spec import SPEC
+=======
+from ..types import NUM_LANDMARKS, LandmarkTrack, Speech
+from ..weights.load import fill, read_tensors
+from .raw_motion import RawMotion
+>>>>>>> mend:portraittalk_core/engines/audio2mesh.py
 
 RATE = Fraction(30)  # frames per second
 SPAN, CONTEXT = 600, 150  # frames of a long clip predicted at once (20 s), and heard before and after them (5 s)

@@ -15,6 +15,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .boxes import suppression_groups
+
 NMS_MIN_IOU = 0.3  # detections that overlap more than this are one face
 
 
@@ -171,19 +173,7 @@ def merge_overlapping(detections: Tensor, scores: Tensor) -> Tensor:
     order = scores.argsort(descending=True, stable=True)
     detections, scores = detections[order], scores[order]
     merged = []
-    while len(detections):
-        same = box_iou(detections[:1, :4], detections[:, :4])[0] > NMS_MIN_IOU
-        same[0] = True  # a box without area overlaps nothing, not even itself
-        weights = scores[same, None]
-        merged.append((detections[same] * weights).sum(0) / weights.sum())
-        detections, scores = detections[~same], scores[~same]
+    for group in suppression_groups(detections[:, :4], NMS_MIN_IOU):
+        weights = scores[group, None]
+        merged.append((detections[group] * weights).sum(0) / weights.sum())
     return torch.stack(merged) if merged else detections
-
-
-def box_iou(first: Tensor, second: Tensor) -> Tensor:
-    """(N, M) intersection over union of boxes (N, 4) and (M, 4), x0, y0, x1, y1; 0 where neither has an area."""
-    low = torch.maximum(first[:, None, :2], second[None, :, :2])
-    high = torch.minimum(first[:, None, 2:], second[None, :, 2:])
-    shared = (high - low).clamp(min=0).prod(-1)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(-1) for boxes in (first, second)]
-    return shared / (areas[0][:, None] + areas[1][None] - shared).clamp(min=1e-12)

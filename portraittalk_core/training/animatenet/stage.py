@@ -21,6 +21,7 @@ from ...diffusion.schedule import NUM_TIMESTEPS, schedule_of, schedule_sigmas
 from ...diffusion.text import find_tokenizer
 from ...errors import InputError
 from ...media.atomic import check_writable, explain_write_errors
+from ...progress import Progress
 from ...renderers.animatenet.animate_net import AnimateOptions, bind_animate, save_animate_net
 from ...renderers.animatenet.head_placement import place
 from ...renderers.animatenet.landmark_control import draw_condition
@@ -36,7 +37,6 @@ CONTROL_NAME, NET_NAME, MOTION_NAME = (f"{name}.safetensors" for name in ("contr
 # on what is learnt, besides what of them shows in the data
 NO_EFFECT = ("out", "data", "tokenizer", "gradient_checkpointing", "trainer", "face_models", "clip_vision")
 SAMPLE_STEPS, SHOWN_FRAMES = 20, 4
-Progress = Callable[[int, int], None]
 
 
 @dataclass

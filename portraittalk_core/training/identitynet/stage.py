@@ -25,6 +25,7 @@ from ...errors import InputError
 from ...layers.attention import AttentionCall
 from ...losses.masked_reconstruction import hide, masked_reconstruction_loss, random_patch_mask
 from ...media.atomic import check_writable, explain_write_errors
+from ...progress import Progress
 from ...renderers.identitynet.adapter import IdentityAdapter, load_adapter, new_adapter, save_adapter
 from ...renderers.identitynet.decoupled_attention import DecoupledAttention
 from ...renderers.identitynet.face_tokens import ProjectionInput
@@ -41,7 +42,6 @@ TRAINABLE_LAYOUTS = ("faceid", "portrait")
 SAMPLE_STEPS, SAMPLE_CFG, SAMPLE_PEOPLE = 20, 3.0, 4
 ADAPTER_NAME = "identity_adapter.safetensors"
 NO_EFFECT = ("out", "data", "face_models", "cache_latents", "gradient_checkpointing", "trainer")  # on what is learnt
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from ...checks import check_choice, check_range
 from ...errors import InputError, MissingDependency
 from ...media.atomic import explain_write_errors, whole_file
 from ...media.image import save_picture
+from ...progress import Progress
 from .checkpoints import Checkpoint, check_settings, checkpoints, load_checkpoint, save_checkpoint, settings_hash
 from .ema import Ema
 
@@ -36,7 +37,6 @@ log = logging.getLogger(__name__)
 PRECISIONS = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 CLIP_NORM = 1.0  # of the gradients of all weights together
 FREE_TO_CHANGE = ("steps", "save_every", "sample_every", "keep_checkpoints")  # from one run to the next
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError, NoFaceError
+from ...progress import Progress
 from ...speech.encoders import SpeechEncoder, load_speech_encoder
 from ...style.extractor import StyleExtractor, load_extractor
 from ...style.features import WHISPER
@@ -25,13 +26,12 @@ from ...style.prior import StylePrior
 from ...style.reference import Reference, style_of
 from ...types import Speech
 from ...weights.load import read_tensors
+from ..data.squares import fit_square
 from ..data.video_clips import SPEECH, ClipBatch, VideoData
-from ..identitynet.data import fit_square
 from .config import StyleAttentionTraining
 
 APART = 30  # frames that a reference lies away from the clip, where the video is long enough
 LEAST_SCALE = 1e-3  # of the largest deviation: what a style's numbers are divided by at least
-Progress = Callable[[int, int], None]
 
 
 class FaceDescriber(Protocol):

@@ -63,7 +63,7 @@ class StyleTraining:
     label: str = "video"  # clips of one video are of one style; "folder": those of videos in one folder
     audio: str = "log-mel"  # or "whisper-tiny"
     audio_encoder: Path | None = None  # weight file of Whisper tiny
-    expression: str = "landmarks"  # or "3dmm", "blendshapes", from expression.safetensors beside the landmarks
+    expression: str = "landmarks"  # "3dmm", "blendshapes": readable from expression.safetensors, not yet of any use
     start: Path | None = None  # an extractor, or a StyleTalk checkpoint for the expression branch; None begins anew
     frames: int = 64  # of a clip, at 25 a second
     clips: int = 4  # of each style in a batch

@@ -7,7 +7,7 @@ Source: SVP, sections 3.3 and 3.4, third stage; V-Express (Wang et al. 2024); `d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from ...diffusion.vae import load_vae
 from ...errors import InputError
 from ...layers.attention import NEGATIVE, POSITIVE
 from ...layers.temporal import check_frames
+from ...progress import Progress
 from ...renderers.vexpress.head_keypoints import draw_three, three_points
 from ...renderers.vexpress.load import SUFFIXES, load_vexpress
 from ...renderers.vexpress.reference import Bank, ReaderBlock, blocks_of, read_bank, write_bank
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
 
 HEARD = "heard"  # the folder of the videos' audio tokens
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

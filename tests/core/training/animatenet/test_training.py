@@ -70,8 +70,6 @@ def test_clip_holds_its_frames_landmarks_and_placements(clips):
     batch = VideoData(clips, FRAMES).at([(1, 0), (2, 3)], 64)
     moves = motion(8, 2)
     assert torch.equal(batch.frames[1, 0], clips[2].read(3))
-    assert torch.equal(batch.previous[1], clips[2].read(2))
-    assert torch.equal(batch.previous[0], clips[1].read(clips[1].reference))  # nothing is before the first frame
     assert torch.allclose(batch.points_px[1], landmarks(moves)[3:7, :, :2] * 64)
     assert torch.equal(batch.placements[1], placements(clips[2].track)[3:7])
     assert torch.equal(batch.reference_placements[0], placements(clips[1].track)[clips[1].reference])

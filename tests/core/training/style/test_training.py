@@ -111,6 +111,16 @@ def test_styletalk_checkpoint_starts_the_expression_branch(tmp_path):
     assert torch.equal(begun.expression.enter.bias, torch.full((256,), 3.0))
 
 
+@pytest.mark.parametrize("start", [None, "talk.pth"])
+@pytest.mark.parametrize("expression", ["3dmm", "blendshapes"])
+def test_training_refuses_an_expression_that_no_consumer_can_read(tmp_path, expression, start):
+    asked = config(tmp_path / "out", 2, expression=expression, start=start and tmp_path / start)
+    with pytest.raises(InputError, match=f"'{expression}': no command .* expression = 'landmarks'") as refused:
+        train_style(asked)
+    assert ("start" in str(refused.value)) == bool(start)
+    assert not (tmp_path / "out").exists()
+
+
 def test_sides_are_left_out_as_often_as_asked_and_never_both():
     shown = present(torch.rand(20_000, generator=torch.Generator().manual_seed(0)), 0.2, 0.3)
     assert shown.any(1).all()
