@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -35,6 +36,8 @@ PACK = (
     "pyproject.toml",
 )
 START_S, RUN_S = 120, 480
+LOG_LINES = 15  # of a server that does not start
+NOT_STARTED = pytest.StashKey[bool]()
 
 
 @dataclass
@@ -47,6 +50,20 @@ class Run:
     progress: list[tuple[str, int, int]] = field(default_factory=list)  # node, value, max
     previews: int = 0
     after_interrupt_s: float | None = None
+
+
+class ComfyUIDidNotStart(Exception):
+    """Says so with the last lines of its log, and what to do."""
+
+    def __init__(self, why: str, command: list[str], folder: Path, log: str) -> None:
+        lines = [line[:300] for line in log.splitlines() if line.strip()][-LOG_LINES:] or ["(it wrote nothing)"]
+        missing = re.findall(r"No module named '([\w.]+)'", log)
+        what = f"its Python lacks {missing[-1]}: {command[0]} -m pip install -r" if missing else "run it by hand:"
+        what += f" {folder / 'requirements.txt'}" if missing else f" cd {folder} && {' '.join(command[:3])}"
+        super().__init__(
+            f"ComfyUI at {folder} {why}. Its last lines:\n  " + "\n  ".join(lines) + f"\nWhat to do: {what}\n"
+            "or name another with COMFYUI_DIR and COMFYUI_PYTHON. The other tests of nodes are skipped."
+        )
 
 
 class Comfy:
@@ -67,7 +84,17 @@ class Comfy:
                 return
             except OSError:
                 time.sleep(0.3)
-        pytest.fail(f"ComfyUI did not start:\n{self.log.read_text()[-3000:]}")
+        ended = self.server.poll()
+        why = f"did not answer within {START_S} s" if ended is None else f"ended with code {ended}"
+        raise ComfyUIDidNotStart(why, self.command, self.folder, self.log.read_text(errors="replace"))
+
+    def start_or_say(self) -> str:
+        """Start, or what to tell the user of why not."""
+        try:
+            self.start()
+        except ComfyUIDidNotStart as problem:
+            return str(problem)
+        return ""
 
     def kill(self) -> None:
         """At once, as a power failure does."""
@@ -205,8 +232,14 @@ def to_api(workflow: dict, object_info: dict) -> dict:
     return prompt
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A server that does not start fails one test; the others would only say the same."""
+    if "comfy" in item.fixturenames and NOT_STARTED in item.config.stash:
+        pytest.skip("ComfyUI did not start: see the one error")
+
+
 @pytest.fixture(scope="session")
-def comfy(tmp_path_factory):
+def comfy(tmp_path_factory, request):
     """A server on a free loopback port, with its own folders."""
     folder = comfy_folder()
     python = comfy_python(folder)
@@ -224,7 +257,9 @@ def comfy(tmp_path_factory):
     command = [python, "main.py", "--cpu", "--port", str(port), "--disable-auto-launch", "--disable-api-nodes"]
     running = Comfy([*command, "--base-directory", str(base)], folder, f"http://127.0.0.1:{port}", base)
     try:
-        running.start()
+        if problem := running.start_or_say():
+            request.config.stash[NOT_STARTED] = True
+            pytest.fail(problem, pytrace=False)
         yield running
     finally:
         running.stop()
