@@ -67,7 +67,7 @@ def test_groups_are_files_but_one_server_and_one_ray():
 
     assert group_of("tests/core/face/test_draw.py::test_a[x::y]") == "tests/core/face/test_draw.py"
     assert group_of("tests/nodes/test_page.py::test_a") == group_of("tests/nodes/test_style.py::test_b") == "comfy"
-    assert group_of("tests/core/pipelines/test_batch_ray.py::test_a") == "ray"
+    assert group_of("tests/core/batch/test_workers.py::test_a") == "ray"
 
 
 def test_a_comfyui_that_does_not_start_is_told_once(tmp_path):
