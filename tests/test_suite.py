@@ -62,12 +62,11 @@ def test_a_run_says_how_many_it_left_out_and_why(busy, workers):
     assert done.returncode == 0 and "too long" not in done.stdout
 
 
-def test_groups_are_files_but_one_server_and_one_ray():
+def test_groups_are_files_but_there_is_one_server():
     from suite_schedule import group_of
 
     assert group_of("tests/core/face/test_draw.py::test_a[x::y]") == "tests/core/face/test_draw.py"
     assert group_of("tests/nodes/test_page.py::test_a") == group_of("tests/nodes/test_style.py::test_b") == "comfy"
-    assert group_of("tests/core/batch/test_workers.py::test_a") == "ray"
 
 
 def test_a_comfyui_that_does_not_start_is_told_once(tmp_path):

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
@@ -67,7 +66,8 @@ class Limits:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.limit_s: float = config.getoption("--slow-s")
-        self.costs: list[tuple[float, float, str]] = []
+        path = None if hasattr(config, "workerinput") else config.getoption("--costs")
+        self.costs = open(path, "w", buffering=1) if path else None  # noqa: SIM115 - as long as the run
         self.too_long: dict[str, float] = {}
         self.left_out: Counter[str] = Counter()  # why → how many
 
@@ -79,7 +79,8 @@ class Limits:
         told = dict(report.user_properties)
         if report.when != "call" or "cost_s" not in told:
             return
-        self.costs.append((told["cost_s"], told["wall_s"], report.nodeid))
+        if self.costs:
+            self.costs.write(f"{told['cost_s']:.3f}\t{told['wall_s']:.3f}\t{report.nodeid}\n")
         if told["cost_s"] > self.limit_s and not told["free"]:
             self.too_long[report.nodeid] = told["cost_s"]
 
@@ -94,9 +95,6 @@ class Limits:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        if path := self.config.getoption("--costs"):
-            lines = [f"{cost:.3f}\t{wall:.3f}\t{name}\n" for cost, wall, name in self.costs]
-            Path(path).write_text("".join(lines))
         if self.left_out:
             parts = ", ".join(f"{self.left_out[why]} {why}" for why in (*FREE, OTHER) if self.left_out[why])
             terminalreporter.write_line(f"Left out: {parts}. `make test` runs them all.", yellow=True)

@@ -1,8 +1,8 @@
 """Which tests share a worker of pytest-xdist, and which groups begin first.
 
 A file is a group: its fixtures are made once. All that talk to the ComfyUI server are one group, since there is one
-server; what starts Ray is one, since its timings want no second Ray beside it. Long groups begin first, so that two
-workers end together. The node ids stay as they are, so that `--lf` and `-k` find tests with and without workers.
+server. Long groups begin first, so that two workers end together. The node ids stay as they are, so that `--lf` and
+`-k` find tests with and without workers.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ ALONE = {
     "test_comfy_place.py",
     "test_help_and_locales.py",
 }  # in tests/nodes, but without its server
-COMFY, RAY = "comfy", "ray"
-RAY_FILES = {"test_batch_ray.py"}
+COMFY = "comfy"
 # Seconds of a processor, of groups that take more than ten: measured once, only their order matters.
 SECONDS: dict[str, float] = {COMFY: 1000}
 
@@ -25,8 +24,6 @@ SECONDS: dict[str, float] = {COMFY: 1000}
 def group_of(nodeid: str) -> str:
     """The group of a test, by the file it is in."""
     path = PurePosixPath(nodeid.split("::", maxsplit=1)[0])
-    if path.name in RAY_FILES:
-        return RAY
     if "nodes" in path.parts and path.name not in ALONE:
         return COMFY
     return str(path)
