@@ -80,3 +80,28 @@ def test_a_comfyui_that_does_not_start_is_told_once(tmp_path):
     for words in ("ended with code 1", "Total VRAM 0 MB", "its Python lacks a_package_nobody_has", "requirements.txt"):
         assert words in done.stdout, words
     assert len(done.stdout.splitlines()) < 50
+
+
+MORTAL = """
+import http.server, os, sys
+
+class Page(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.path == "/object_info":
+            os._exit(9)
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+with open("starts", "a") as file:
+    file.write("x")
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Page).serve_forever()
+"""
+
+
+def test_a_comfyui_that_ends_in_the_middle_is_started_again(tmp_path):
+    (tmp_path / "main.py").write_text(MORTAL)
+    env = {"COMFYUI_DIR": str(tmp_path), "COMFYUI_PYTHON": sys.executable}
+    done = pytest_of(ROOT, "-n", "0", str(ROOT / "tests" / "nodes" / "test_listed.py"), **env)
+    assert " 4 errors in " in done.stdout, done.stdout
+    assert (tmp_path / "starts").read_text() == "xx"  # once more, for the tests after the one that saw it end

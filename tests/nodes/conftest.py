@@ -39,6 +39,7 @@ PACK = (
 START_S, RUN_S = 120, 480
 LOG_LINES = 15  # of a server that does not start
 NOT_STARTED = pytest.StashKey[bool]()
+RUNNING = pytest.StashKey["Comfy"]()
 
 
 @dataclass
@@ -88,14 +89,6 @@ class Comfy:
         ended = self.server.poll()
         why = f"did not answer within {START_S} s" if ended is None else f"ended with code {ended}"
         raise ComfyUIDidNotStart(why, self.command, self.folder, self.log.read_text(errors="replace"))
-
-    def start_or_say(self) -> str:
-        """Start, or what to tell the user of why not."""
-        try:
-            self.start()
-        except ComfyUIDidNotStart as problem:
-            return str(problem)
-        return ""
 
     def kill(self) -> None:
         """At once, as a power failure does."""
@@ -241,9 +234,29 @@ def to_api(workflow: dict, object_info: dict) -> dict:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """A server that does not start fails one test; the others would only say the same."""
-    if "comfy" in item.fixturenames and NOT_STARTED in item.config.stash:
+    """A server that does not start fails one test, since the others would only say the same.
+
+    One that ended in the middle (for want of memory, say) has failed the test that saw it, and is started again.
+    """
+    stash = item.config.stash
+    if "comfy" not in item.fixturenames:
+        return
+    if NOT_STARTED not in stash and RUNNING in stash and stash[RUNNING].server.poll() is not None:
+        _start(stash[RUNNING], item.config)
+    if NOT_STARTED in stash:
         pytest.skip("ComfyUI did not start: see the one error")
+
+
+def _start(running: Comfy, config: pytest.Config) -> None:
+    try:
+        running.start()
+    except ComfyUIDidNotStart as error:
+        problem = str(error)
+    else:
+        config.stash[RUNNING] = running
+        return
+    config.stash[NOT_STARTED] = True
+    pytest.fail(problem, pytrace=False)
 
 
 @pytest.fixture(scope="session")
@@ -263,12 +276,9 @@ def comfy(tmp_path_factory, request):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [python, "main.py", "--cpu", "--port", str(port), "--disable-auto-launch", "--disable-api-nodes"]
-    command += ["--cache-lru", "40"]  # else every graph without the checkpoint makes the next one read it again
     running = Comfy([*command, "--base-directory", str(base)], folder, f"http://127.0.0.1:{port}", base)
     try:
-        if problem := running.start_or_say():
-            request.config.stash[NOT_STARTED] = True
-            pytest.fail(problem, pytrace=False)
+        _start(running, request.config)
         yield running
     finally:
         running.stop()
