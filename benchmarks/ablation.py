@@ -42,7 +42,8 @@ from portraittalk_core.training.animate_config import AnimateTraining
 from portraittalk_core.training.animate_stage import AnimateParts, AnimateStage, JointStage, SpatialStage
 from portraittalk_core.training.frozen import Texts
 from portraittalk_core.training.identity_stage import FrozenParts
-from portraittalk_core.training.trainer import TrainerConfig, train_stage
+from portraittalk_core.training.loop.config import TrainerConfig
+from portraittalk_core.training.trainer import train_stage
 from portraittalk_core.training.video_data import ClipBatch, VideoClip, VideoData
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))

@@ -11,7 +11,7 @@ from ..checks import check_choice, check_range
 from ..errors import InputError
 from ..weights.motion_modules import VERSIONS
 from .identity_config import read_settings, read_toml
-from .trainer import TrainerConfig
+from .loop.config import TrainerConfig
 
 STAGES = ("spatial", "joint")  # without temporal attention; then with it, everything together
 GIVEN = ("clean", "noised")

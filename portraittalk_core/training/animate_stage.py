@@ -29,6 +29,7 @@ from .animate_faces import ClipFaces, read_faces
 from .animate_parts import AnimateParts, make_parts, save_controlnet
 from .frozen import ClipTexts, VaeCodec
 from .identity_stage import FrozenParts, dropped
+from .loop.stage import SingleLossStage
 from .trainer import TrainingResult, train_stage
 from .video_data import ClipBatch, VideoData, read_videos
 
@@ -48,8 +49,8 @@ class _Cues:
     placements: Tensor  # (R, 6)
 
 
-class AnimateStage:
-    """What both stages share, as `trainer.Stage` wants it; it acts on the networks inside a `with` block only.
+class AnimateStage(SingleLossStage):
+    """What both stages share; it acts on the networks inside a `with` block only.
 
     Args:
         frozen: none of their weights changes.
@@ -115,6 +116,10 @@ class AnimateStage:
             for name, weight in net.named_parameters()
             if weight.requires_grad and not any(part in name for part in unused)
         }
+
+    def num_samples(self) -> int:
+        """Clips."""
+        return len(self.data)
 
     def settings(self) -> dict[str, object]:
         """Everything that what is learnt depends on, besides the trainer's own."""

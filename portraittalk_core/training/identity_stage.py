@@ -31,6 +31,7 @@ from ..media.atomic import check_writable, explain_write_errors
 from .frozen import ClipTexts, Codec, Texts, VaeCodec
 from .identity_config import IdentityTraining
 from .identity_data import DataReport, FaceBatch, FaceData, read_people
+from .loop.stage import SingleLossStage
 from .low_rank import attached, new_lora
 from .trainer import TrainingResult, train_stage
 
@@ -71,8 +72,8 @@ class _TrainedBranch:
         return self._attention(queries, self._faces.tokens, call.heads)
 
 
-class IdentityStage:
-    """IdentityNet's training, as `trainer.Stage` wants it; it acts on the UNet inside a `with` block only.
+class IdentityStage(SingleLossStage):
+    """IdentityNet's training stage; it acts on the UNet inside a `with` block only.
 
     Args:
         parts: frozen; none of their weights changes.
@@ -118,6 +119,10 @@ class IdentityStage:
         return dict(self.adapter.named_parameters()) | {
             f"lora.{name}": tensor for name, tensor in self._lora.items() if tensor.requires_grad
         }
+
+    def num_samples(self) -> int:
+        """Pictures."""
+        return len(self.data)
 
     def settings(self) -> dict[str, object]:
         """Everything that what is learnt depends on, besides the trainer's own."""

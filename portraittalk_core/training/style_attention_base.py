@@ -23,6 +23,7 @@ from ..diffusion.schedule import NUM_TIMESTEPS, schedule_sigmas
 from ..diffusion.style_attention import FrameStyles, StyleRun, bind_style
 from ..errors import InputError
 from ..style.projection import StyleAttention, save_style_attention
+from .loop.stage import SingleLossStage
 from .style_attention_data import StyledBatch, StyledVideos
 from .style_config import StyleAttentionTraining
 
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 NO_EFFECT = ("out", "data", "tokenizer", "face_models", "gradient_checkpointing", "trainer")  # on what is learnt
 
 
-class StyleStage(ABC):
-    """The attention's training, as `trainer.Stage` wants it; it acts on the UNet inside a `with` block only.
+class StyleStage(SingleLossStage, ABC):
+    """The attention's training stage; it acts on the UNet inside a `with` block only.
 
     A subclass is the base that the attention is trained on: what its UNet is shown, what it is to tell of the noise,
     and how much each noise level counts.
@@ -109,6 +110,10 @@ class StyleStage(ABC):
     def trainable(self) -> dict[str, nn.Parameter]:
         """The tokens' projection and the attentions."""
         return dict(self.net.named_parameters())
+
+    def num_samples(self) -> int:
+        """Clips."""
+        return len(self.data.data)
 
     def settings(self) -> dict[str, object]:
         """Everything that what is learnt depends on, besides the trainer's own."""

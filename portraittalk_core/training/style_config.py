@@ -11,7 +11,7 @@ from ..errors import InputError
 from ..style.features import AUDIO_WIDTHS, EXPRESSION_WIDTHS, WHISPER
 from ..weights.style_files import ExtractorSizes
 from .identity_config import read_settings, read_toml
-from .trainer import TrainerConfig
+from .loop.config import TrainerConfig
 
 STAGES = ("extractor", "attention")  # what tells styles apart; then what lets a UNet look at them
 LABELS = ("video", "folder")

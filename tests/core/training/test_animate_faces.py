@@ -26,8 +26,9 @@ from portraittalk_core.training.animate_faces import ClipFaces, read_faces
 from portraittalk_core.training.animate_parts import make_parts
 from portraittalk_core.training.animate_stage import JointStage
 from portraittalk_core.training.identity_stage import FrozenParts
+from portraittalk_core.training.loop.config import TrainerConfig
 from portraittalk_core.training.low_rank import attached, new_lora
-from portraittalk_core.training.trainer import TrainerConfig, step_generator, train_stage
+from portraittalk_core.training.trainer import step_generator, train_stage
 from portraittalk_core.training.video_data import FACE, MARKER, TRACK, VideoData, read_videos
 from portraittalk_core.weights.adapters import sort_adapter
 

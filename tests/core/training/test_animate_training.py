@@ -17,7 +17,8 @@ from portraittalk_core.media.records import save_record
 from portraittalk_core.training.animate_config import AnimateTraining, load_animate_config
 from portraittalk_core.training.animate_stage import JointStage, SpatialStage, make_parts, train_animate
 from portraittalk_core.training.identity_stage import FrozenParts
-from portraittalk_core.training.trainer import TrainerConfig, step_generator, train_stage
+from portraittalk_core.training.loop.config import TrainerConfig
+from portraittalk_core.training.trainer import step_generator, train_stage
 from portraittalk_core.training.video_data import CAPTION, MARKER, TRACK, VideoData, read_videos
 
 diffusers = pytest.importorskip("diffusers")

@@ -16,7 +16,7 @@ from portraittalk_core.identity.adapter import load_adapter
 from portraittalk_core.training.frozen import ClipTexts, VaeCodec
 from portraittalk_core.training.identity_config import load_config
 from portraittalk_core.training.identity_stage import train_identity
-from portraittalk_core.training.trainer import TrainerConfig
+from portraittalk_core.training.loop.config import TrainerConfig
 from portraittalk_core.weights.load import read_metadata
 
 pytest.importorskip("diffusers")

@@ -20,7 +20,8 @@ from portraittalk_core.training.identity_stage import (
     dropped,
     fresh_adapter,
 )
-from portraittalk_core.training.trainer import TrainerConfig, step_generator, train_stage
+from portraittalk_core.training.loop.config import TrainerConfig
+from portraittalk_core.training.trainer import step_generator, train_stage
 from portraittalk_core.weights.adapters import sort_adapter
 from portraittalk_core.weights.load import read_metadata, read_tensors
 

@@ -10,7 +10,9 @@ from torch import nn
 from portraittalk_core.errors import InputError
 from portraittalk_core.training.checkpoints import checkpoints, load_checkpoint
 from portraittalk_core.training.ema import Ema
-from portraittalk_core.training.trainer import TrainerConfig, train_stage
+from portraittalk_core.training.loop.config import TrainerConfig
+from portraittalk_core.training.loop.stage import SingleLossStage
+from portraittalk_core.training.trainer import train_stage
 
 pytest.importorskip("accelerate")
 
@@ -19,7 +21,7 @@ CONFIG = TrainerConfig(
 )
 
 
-class Line(nn.Module):
+class Line(SingleLossStage, nn.Module):
     """Fits a plane through points; what is drawn depends on the step, the noise on the generator, dropout on torch."""
 
     def __init__(self, name: str = "line") -> None:
@@ -27,7 +29,7 @@ class Line(nn.Module):
         self.layer = nn.Linear(3, 1)
         nn.init.zeros_(self.layer.weight)
         nn.init.zeros_(self.layer.bias)
-        self.name, self.asked, self.spoil_at, self.drawn = name, [], None, []
+        self.name, self.batches, self.spoil_at, self.drawn = name, [], None, []
 
     def trainable(self):
         return dict(self.layer.named_parameters())
@@ -39,7 +41,7 @@ class Line(nn.Module):
         self.to(device)
 
     def batch(self, step, part):
-        self.asked.append((step, part))
+        self.batches.append((step, part))
         draw = torch.Generator().manual_seed(1000 * step + part)
         points = torch.randn(4, 3, generator=draw)
         return points, points @ torch.tensor([[1.0], [-2.0], [0.5]]) + (float("nan") if step == self.spoil_at else 0.0)
@@ -147,7 +149,7 @@ def test_a_finished_run_can_be_lengthened(tmp_path):
     assert result.resumed_from == 5
     assert torch.equal(whole.layer.weight, longer.layer.weight)
     same, result = train(tmp_path / "short")
-    assert result.resumed_from == 8 and not same.asked
+    assert result.resumed_from == 8 and not same.batches
 
 
 def test_samples_show_the_averages_and_change_nothing(tmp_path):
