@@ -1,5 +1,7 @@
 import dataclasses
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +12,6 @@ from torch import nn
 from portraittalk_core.errors import InputError
 from portraittalk_core.training.loop.checkpoints import checkpoints, load_checkpoint
 from portraittalk_core.training.loop.config import TrainerConfig
-from portraittalk_core.training.loop.ema import Ema
 from portraittalk_core.training.loop.stage import SingleLossStage
 from portraittalk_core.training.loop.trainer import train_stage
 
@@ -261,16 +262,20 @@ def test_training_leaves_the_callers_chance_alone(tmp_path):
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_ema_matches_the_closed_form():
-    weight = nn.Parameter(torch.zeros(1))
-    ema = Ema({"w": weight}, 0.5)
-    expected = 0.0
-    for n in range(1, 20):
-        weight.data.fill_(float(n))
-        ema.update()
-        kept = min(0.5, (1 + n) / (10 + n))
-        expected = kept * expected + (1 - kept) * n
-    assert float(ema.averages["w"]) == pytest.approx(expected, rel=1e-6)
-    with ema.in_place():
-        assert float(weight.detach()) == pytest.approx(expected, rel=1e-6)
-    assert float(weight.detach()) == 19
+def test_a_run_of_the_first_trainer_goes_on(tmp_path):
+    """A checkpoint after five steps, made before optimisers had names; its end, and the hash of its settings, too."""
+    old = Path(__file__).parent / "files" / "step_00000005_before_optimizers.safetensors"
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    shutil.copy(old, folder / "step_00000005.safetensors")
+    stage, result = train(tmp_path)
+    assert result.resumed_from == 5
+    assert result.settings_hash == "ef1094e3094851e9fd69a5adb2685af113439da1a1303271cf1a7f8d468e5913"
+    assert torch.allclose(
+        stage.layer.weight, torch.tensor([[0.024519335478544235, -0.07878714799880981, 0.05937299504876137]]), atol=1e-6
+    )
+    assert torch.allclose(
+        result.averages["weight"],
+        torch.tensor([[0.0174576286226511, -0.06999598443508148, 0.05351117253303528]]),
+        atol=1e-6,
+    )
