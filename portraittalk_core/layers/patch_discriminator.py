@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 from torch.nn.utils.parametrizations import spectral_norm as with_spectral_norm
 
-from ..checks import check_choice, check_range, check_shape
+from ..checks import check_shape
 from ..errors import InputError
+from ..options import check_options, option
 
 NORMS = {
     "instance": nn.InstanceNorm2d,  # without weights
@@ -28,18 +29,15 @@ SIDE, PADDING, SLOPE, WIDEST = 4, 2, 0.2, 512  # of convolutions, of the leaky R
 class DiscriminatorOptions:
     """Sizes of a discriminator; pix2pixHD's where not said otherwise."""
 
-    in_channels: int = 3  # of the picture, and what it is judged with, concatenated
-    width: int = 64  # channels of the first convolution; doubled by each of the others, up to 512
-    num_layers: int = 3  # convolutions that halve the size: 3 see patches of 70 pixels
-    norm: str = "instance"  # or "batch", "none": of all layers but the first and the last
-    spectral_norm: bool = False  # of all convolutions
-    num_scales: int = 2  # discriminators; each sees pictures half as large as the one before
+    in_channels: int = option(3, 1, 1024, "of the picture, and what it is judged with, concatenated")
+    width: int = option(64, 1, WIDEST, "channels of the first convolution; each of the others doubles them, up to 512")
+    num_layers: int = option(3, 1, 8, "convolutions that halve the size: 3 see patches of 70 pixels")
+    norm: str = option("instance", help="of all layers but the first and the last", choices=tuple(NORMS))
+    spectral_norm: bool = option(False, help="whether all convolutions have spectral normalisation")
+    num_scales: int = option(2, 1, 8, "discriminators; each sees pictures half as large as the one before")
 
     def __post_init__(self) -> None:
-        check_choice(self.norm, tuple(NORMS), "the discriminator's norm")
-        limits = {"in_channels": 1024, "width": WIDEST, "num_layers": 8, "num_scales": 8}
-        for name, high in limits.items():
-            check_range(getattr(self, name), 1, high, f"the discriminator's {name}")
+        check_options(self)
 
 
 @dataclass(frozen=True)

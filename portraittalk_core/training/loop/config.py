@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from ...checks import check_choice, check_range
 from ...errors import InputError
+from ...options import option
 from .optimizers import OptimizerOptions
 
 PRECISIONS = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -20,44 +21,27 @@ ADDED = ("optimizer", "betas", "clip_norm", "milestones", "gamma", "warmup", "un
 
 
 @dataclass(frozen=True)
-class TrainerConfig:
+class TrainerConfig(OptimizerOptions):
     """How long and how fast; defaults of PortraitTalk where it says, else of PyTorch.
 
     An epoch is one pass through the stage's data: its samples over batch_size · gradient_accumulation, in whole steps.
+    The optimiser's options are those of every optimiser for which the stage has none of its own.
     """
 
-    steps: int = 9400  # ten epochs of 30,000 frames in batches of 32
-    batch_size: int = 4  # pictures that are in memory at a time
-    gradient_accumulation: int = 8  # batches in a step: 4 · 8 = 32
-    learning_rate: float = 5e-6
-    weight_decay: float = 0.01
-    ema_decay: float = 0.999
-    save_every: int = 500  # units
-    sample_every: int = 500  # units; 0 for no pictures
-    seed: int = 0
-    mixed_precision: str = "no"
-    keep_checkpoints: int = 3
-    epochs: int = 0  # if above 0, how long in epochs, and `steps` does not count
-    unit: str = "steps"  # or "epochs": what save_every, sample_every, milestones and warmup are counted in
-    optimizer: str = "adamw"  # or "adam"
-    betas: tuple[float, float] = (0.9, 0.999)  # decay of its first and second moment
-    clip_norm: float = 1.0  # largest norm of an optimiser's gradients; 0 does not limit it
-    milestones: tuple[int, ...] = ()  # units done when the learning rate is multiplied by gamma
-    gamma: float = 0.1
-    warmup: int = 0  # units in which the learning rate rises
-
-    def __post_init__(self) -> None:
-        check_choice(self.mixed_precision, tuple(PRECISIONS), "mixed_precision")
-        check_choice(self.unit, UNITS, "unit")
-        check_range(self.ema_decay, 0, 0.999999, "ema_decay")
-        limits = {"steps": 1, "batch_size": 1, "gradient_accumulation": 1, "save_every": 1, "sample_every": 0}
-        for name, low in {**limits, "seed": 0, "keep_checkpoints": 1, "epochs": 0}.items():
-            check_range(getattr(self, name), low, 10**9, name)
-        self.optimizer_options()
-
-    def optimizer_options(self) -> OptimizerOptions:
-        """Options of optimisers for which a stage has none of its own; those change what they need of these."""
-        return OptimizerOptions(**{f.name: getattr(self, f.name) for f in dataclasses.fields(OptimizerOptions)})
+    learning_rate: float = option(5e-6, 0, 1, "size of an update")
+    steps: int = option(9400, 1, 10**9, "updates of the weights")  # ten epochs of 30,000 frames in batches of 32
+    batch_size: int = option(4, 1, 10**9, "samples that are in memory at a time")
+    gradient_accumulation: int = option(8, 1, 10**9, "batches in a step")  # 4 · 8 = 32
+    ema_decay: float = option(0.999, 0, 0.999999, "share of the averaged weights that every step keeps")
+    save_every: int = option(500, 1, 10**9, "units between checkpoints")
+    sample_every: int = option(500, 0, 10**9, "units between sample pictures; 0 makes none")
+    seed: int = option(0, 0, 10**9, "of all that chance decides")
+    mixed_precision: str = option("no", help="precision of the computation", choices=tuple(PRECISIONS))
+    keep_checkpoints: int = option(3, 1, 10**9, "checkpoints that are kept, the latest")
+    epochs: int = option(0, 0, 10**9, "passes through the data; above 0, steps does not count")
+    unit: str = option(
+        "steps", help="what save_every, sample_every, milestones and warmup are counted in", choices=UNITS
+    )
 
     def settings(self) -> dict[str, object]:
         """What a run cannot go on without if it changes."""
@@ -67,6 +51,12 @@ class TrainerConfig:
             for name, value in dataclasses.asdict(self).items()
             if name not in FREE_TO_CHANGE and not (name in ADDED and value == first[name])
         }
+
+
+def other_default(name: str, value: object) -> Any:  # noqa: ANN401 - a field of any type
+    """A field of a subclass of TrainerConfig that has another default; range and meaning stay."""
+    (field,) = (one for one in dataclasses.fields(TrainerConfig) if one.name == name)
+    return dataclasses.field(default=value, metadata=field.metadata)
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ...checks import check_choice, check_range
 from ...errors import InputError
+from ...options import check_options, option
 
 if TYPE_CHECKING:
     from torch.amp import GradScaler
@@ -27,28 +27,19 @@ MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # state of both kinds, of each weig
 class OptimizerOptions:
     """How one optimiser updates its weights; defaults are PyTorch's."""
 
-    optimizer: str = "adamw"  # or "adam", whose weight decay is part of the gradient
-    learning_rate: float = 1e-3
-    betas: tuple[float, float] = (0.9, 0.999)  # decay of the first and second moment
-    weight_decay: float = 0.01
-    clip_norm: float = 1.0  # largest norm of the gradients of all its weights together; 0 does not limit it
-    milestones: tuple[int, ...] = ()  # units done when the learning rate is multiplied by gamma
-    gamma: float = 0.1
-    warmup: int = 0  # units in which the learning rate rises linearly from almost 0
+    optimizer: str = option("adamw", help="adam counts weight decay as part of the gradient", choices=tuple(KINDS))
+    learning_rate: float = option(1e-3, 0, 1, "size of an update")
+    betas: tuple[float, float] = option((0.9, 0.999), 0, 0.999999, "decay of the first and of the second moment")
+    weight_decay: float = option(0.01, 0, 1, "how much weights shrink")
+    clip_norm: float = option(1.0, 0, 1e9, "largest norm of all gradients of the optimiser together; 0 sets no limit")
+    milestones: tuple[int, ...] = option((), 1, 10**9, "units done when the learning rate is multiplied by gamma")
+    gamma: float = option(0.1, 0, 1, "factor of the learning rate at each milestone")
+    warmup: int = option(0, 0, 10**9, "units in which the learning rate rises linearly from almost 0")
 
     def __post_init__(self) -> None:
-        check_choice(self.optimizer, tuple(KINDS), "optimizer")
-        check_range(self.learning_rate, 0, 1, "learning_rate")
-        check_range(self.weight_decay, 0, 1, "weight_decay")
         if len(self.betas) != 2:
             raise InputError(f"betas must be two numbers, not {self.betas!r}.")
-        for beta in self.betas:
-            check_range(beta, 0, 0.999999, "betas")
-        check_range(self.clip_norm, 0, 1e9, "clip_norm")
-        check_range(self.gamma, 0, 1, "gamma")
-        check_range(self.warmup, 0, 10**9, "warmup")
-        for milestone in self.milestones:
-            check_range(milestone, 1, 10**9, "milestones")
+        check_options(self)
         if list(self.milestones) != sorted(set(self.milestones)):
             raise InputError(f"milestones must rise, but are {', '.join(map(str, self.milestones))}.")
 

@@ -97,7 +97,7 @@ class _Run:
         self.clock = Clock.of(config, stage.num_samples())
         stage.place(accelerator.device, PRECISIONS[config.mixed_precision])
         self.trainables = dict(stage.optimizers())
-        own = {name: trained.options or config.optimizer_options() for name, trained in self.trainables.items()}
+        own = {name: trained.options or config for name, trained in self.trainables.items()}
         self.optimizers = {
             name: ScheduledOptimizer(name, trained.parameters, own[name], self.clock.unit_steps)
             for name, trained in self.trainables.items()

@@ -84,7 +84,16 @@ def learnt(tmp_path_factory):
     """A frozen UNet that knows both people but not whom it is shown, and an adapter that has learnt to tell it."""
     out = tmp_path_factory.mktemp("toy")
     config = toy_config(
-        out, TrainerConfig(130, 8, 1, learning_rate=1e-2, ema_decay=0.9, save_every=1000, sample_every=0)
+        out,
+        TrainerConfig(
+            steps=130,
+            batch_size=8,
+            gradient_accumulation=1,
+            learning_rate=1e-2,
+            ema_decay=0.9,
+            save_every=1000,
+            sample_every=0,
+        ),
     )
     unet = toy_unet(deepest=64)  # a third quicker
     pretrain(unet, 180, MASKS)

@@ -1,10 +1,15 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import ChainedScheduler, LinearLR, MultiStepLR
 
 from portraittalk_core.errors import InputError
-from portraittalk_core.training.loop.config import Clock, TrainerConfig
+from portraittalk_core.options import option_of
+from portraittalk_core.training.loop.config import Clock, TrainerConfig, other_default
 from portraittalk_core.training.loop.optimizers import OptimizerOptions, ScheduledOptimizer
 
 
@@ -130,15 +135,6 @@ def test_options_reject_what_cannot_be(field, value, message):
             kind(**{field: value})
 
 
-def test_config_hands_its_fields_to_the_optimiser():
-    config = TrainerConfig(
-        learning_rate=1e-4, weight_decay=0.0, optimizer="adam", betas=(0.5, 0.999), milestones=(2, 3), gamma=0.5,
-        warmup=1, clip_norm=0.0,
-    )  # fmt: skip
-    expected = OptimizerOptions("adam", 1e-4, (0.5, 0.999), 0.0, 0.0, (2, 3), 0.5, 1)
-    assert config.optimizer_options() == expected
-
-
 @pytest.mark.parametrize(
     ("num_samples", "batch", "parts", "steps"), [(100, 4, 8, 4), (96, 4, 8, 3), (1, 4, 8, 1), (7, 1, 1, 7)]
 )
@@ -161,3 +157,14 @@ def test_settings_of_old_configurations_stay_what_they_were():
     assert TrainerConfig(warmup=3, betas=(0.5, 0.999)).settings().keys() - TrainerConfig().settings().keys() == {
         "warmup", "betas",
     }  # fmt: skip
+
+
+def test_another_default_keeps_range_and_meaning():
+    @dataclass(frozen=True)
+    class Slow(TrainerConfig):
+        learning_rate: float = other_default("learning_rate", 1e-7)
+
+    assert Slow().learning_rate == 1e-7
+    assert option_of(Slow, "learning_rate").help == option_of(TrainerConfig, "learning_rate").help
+    with pytest.raises(InputError, match="learning_rate must lie between 0 and 1"):
+        Slow(learning_rate=2.0)
