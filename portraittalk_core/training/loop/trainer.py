@@ -1,7 +1,7 @@
-"""Trains some weights of a frozen whole: one loop, on accelerate, for every stage that has losses.
+"""Training loop of every stage: several optimisers, gradient accumulation, mixed precision, averages, checkpoints.
 
-What chance decides at a step depends on the seed and the step only, so a run that was stopped, or killed, goes on bit
-by bit as if it had not been (on the CPU; on CUDA as far as its kernels repeat themselves).
+Random numbers of a step depend on the seed, the step and its part only, so a run that was stopped or killed resumes bit
+for bit (on the CPU; on CUDA as far as its kernels are deterministic).
 """
 
 from __future__ import annotations
@@ -109,24 +109,24 @@ class _Run:
         self.ema = Ema(
             followed, config.ema_decay, lambda: {n: b for trained in averaged for n, b in trained.buffers().items()}
         )
-        kept = {**config.settings(), **stage.settings()}
-        given = {name: dataclasses.asdict(own[name]) for name, t in self.trainables.items() if t.options is not None}
-        if given:
-            kept["optimizers"] = given
-        self.settings = json.loads(json.dumps(kept))  # as a checkpoint gives them back
+        settings = {**config.settings(), **stage.settings()}
+        options = {name: dataclasses.asdict(own[name]) for name, t in self.trainables.items() if t.options is not None}
+        if options:
+            settings["optimizers"] = options
+        self.settings = json.loads(json.dumps(settings))  # as a checkpoint gives them back
         self.log, self.checkpoints = out / "log.jsonl", out / "checkpoints"
         self.samples: list[Path] = []
         self.last: Path | None = None
 
     def go(self, on_progress: Progress) -> TrainingResult:
-        """All steps that are left."""
-        config, total, begun = self.config, self.clock.total, self._resume()
-        _cut_log(self.log, begun)
-        parts = [(s, p) for s in range(begun + 1, total + 1) for p in range(config.gradient_accumulation)]
+        """Run all steps that are left."""
+        config, total, start = self.config, self.clock.total, self._resume()
+        _cut_log(self.log, start)
+        parts = [(s, p) for s in range(start + 1, total + 1) for p in range(config.gradient_accumulation)]
         with self.log.open("a", encoding="utf-8") as lines:
             batches = _ahead(self.stage.batch, parts)
             with contextlib.closing(batches):
-                for step in range(begun + 1, total + 1):
+                for step in range(start + 1, total + 1):
                     lines.write(json.dumps({"step": step, **self._step(step, batches)}) + "\n")
                     lines.flush()
                     if self.clock.due(step, config.sample_every):
@@ -135,8 +135,15 @@ class _Run:
                         self.last = self._save(step)
                     on_progress(step, total)
         averages = {name: average.cpu() for name, average in self.ema.averages.items()}
-        done, found = max(begun, total), settings_hash(self.settings)
-        return TrainingResult(done, begun, averages, self.last, self.log, tuple(self.samples), found)
+        return TrainingResult(
+            steps=max(start, total),
+            resumed_from=start,
+            averages=averages,
+            checkpoint=self.last,
+            log=self.log,
+            samples=tuple(self.samples),
+            settings_hash=settings_hash(self.settings),
+        )
 
     def _step(self, step: int, batches: Iterator[Any]) -> dict[str, float | None]:
         """One update of the weights; what to log of it."""
@@ -197,7 +204,7 @@ class _Run:
         return f"{optimizer}.{name}" if len(self.optimizers) > 1 else name
 
     def _sample(self, step: int, tick: Callable[[], None]) -> None:
-        """Pictures of the averaged weights; training's chance is not touched."""
+        """Save sample pictures of the averaged weights; training's random state stays as it is."""
         devices = [self.accelerator.device] if self.accelerator.device.type == "cuda" else []
         with self.ema.in_place(), torch.random.fork_rng(devices=devices), torch.no_grad(), self.accelerator.autocast():
             pictures = list(self.stage.sample_images(tick))
@@ -224,22 +231,21 @@ class _Run:
         return save_checkpoint(self.checkpoints, Checkpoint(step, tensors, notes), self.config.keep_checkpoints)
 
     def _resume(self) -> int:
-        """Take up the last checkpoint; the number of steps that it has behind it."""
+        """Restore the last checkpoint; returns its step, 0 without one."""
         remove_leftovers(self.checkpoints)
-        found = checkpoints(self.checkpoints)
-        if not found:
+        paths = checkpoints(self.checkpoints)
+        if not paths:
             return 0
-        self.last = found[-1]
+        self.last = paths[-1]
         saved = load_checkpoint(self.last)
         check_settings(self.settings, saved.notes["settings"], self.last)
-        for kind, tensors in (
-            ("weights", self.parameters), ("buffers", self._buffers()), ("averages", self.ema.averages)
-        ):  # fmt: skip
-            kept = saved.part(kind)
-            check_names(kind, tensors.keys(), kept.keys(), self.last)
-            with torch.no_grad():
-                for name, tensor in tensors.items():
-                    tensor.copy_(kept[name])
+        live = {"weights": self.parameters, "buffers": self._buffers(), "averages": self.ema.averages}
+        for kind, tensors in live.items():
+            check_names(kind, tensors.keys(), saved.part(kind).keys(), self.last)
+        with torch.no_grad():
+            for kind, tensors in live.items():
+                for name, tensor in saved.part(kind).items():
+                    tensors[name].copy_(tensor)
         self.ema.updates = saved.notes["updates"]
         for optimizer in self.optimizers.values():
             optimizer.load_state_tensors(saved.part("optimizer"))
@@ -252,7 +258,7 @@ class _Run:
         return saved.step
 
     def _buffers(self) -> dict[str, Tensor]:
-        """Buffers of all that is trained."""
+        """Buffers of all trained networks."""
         return {name: tensor for trained in self.trainables.values() for name, tensor in trained.buffers().items()}
 
 
@@ -268,24 +274,24 @@ def _check_unique(trainables: Mapping[str, Trainable]) -> None:
 
 
 def step_generator(seed: int, step: int, part: int = 0) -> torch.Generator:
-    """The source of chance of a step's part."""
+    """The random generator of a step's part, on the CPU."""
     state = np.random.SeedSequence([seed, step, part]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
 
 def _ahead(batch: Callable[[int, int], Any], parts: Sequence[tuple[int, int]]) -> Iterator[Any]:
-    """Batches in order; the next one is read while one is used."""
+    """Batches in order, prefetched by one: the next is read while one is used."""
     with ThreadPoolExecutor(1, "portraittalk-batches") as worker:
-        coming = worker.submit(batch, *parts[0]) if parts else None
+        prefetched = worker.submit(batch, *parts[0]) if parts else None
         for following in [*parts[1:], None]:
-            if coming is None:
+            if prefetched is None:
                 return
-            ready, coming = coming.result(), worker.submit(batch, *following) if following else None
+            ready, prefetched = prefetched.result(), worker.submit(batch, *following) if following else None
             yield ready
 
 
 def _cut_log(path: Path, step: int) -> None:
-    """Drop the lines of steps that are done again."""
+    """Drop the log lines of steps after `step`, which are run again."""
     if not path.exists():
         return
     lines = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
