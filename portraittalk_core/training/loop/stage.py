@@ -74,7 +74,7 @@ class Stage(Protocol):
     """What is trained. With several optimisers, a step is one update of each that has a loss in it."""
 
     def optimizers(self) -> Mapping[str, Trainable]:
-        """What each optimiser trains, by its name; asked once, after `place`."""
+        """What each optimiser trains, by its name; called once, after `place`."""
 
     def settings(self) -> Mapping[str, object]:
         """What a run cannot go on without if it changes, as JSON values."""
@@ -86,13 +86,13 @@ class Stage(Protocol):
         """Move everything to the device, and what is frozen to the type."""
 
     def batch(self, step: int, part: int) -> Any:  # noqa: ANN401 - the stage's own
-        """The samples of a step's part; the same for the same numbers, whatever was asked before."""
+        """The samples of a step's part; the same for the same numbers, whatever the order."""
 
     def losses(self, batch: Any, context: StepContext) -> Iterable[Loss]:  # noqa: ANN401
         """The losses of a batch, one after the other; a generator function that yields them.
 
         Each is differentiated as it comes, with respect to its own optimiser's weights alone, before the next one is
-        asked for; all optimisers step after the last, so that every loss sees the weights from before the step. An
+        computed; all optimisers step after the last, so that every loss sees the weights from before the step. An
         optimiser that gets no loss in a step rests in it.
         """
 

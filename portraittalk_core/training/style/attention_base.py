@@ -1,6 +1,6 @@
 """What every training of style attention shares, whatever UNet looks at the style.
 
-Shapes: B clips, F frames of a clip, R = B · F rows, S side of the pictures in pixels, h = S / 8, D numbers of a style.
+Shapes: B clips, F frames of a clip, R = B · F frames, S side of pictures in pixels, h = S / 8, D numbers of a style.
 Source: SVP, section 3.4, third stage; `design/svp.md` 3d.
 """
 
@@ -39,8 +39,8 @@ class StyleStage(SingleLossStage, ABC):
     A subclass is the base that the attention is trained on: what its UNet is shown, what it is to tell of the noise,
     and how much each noise level counts.
 
-    Styles are told in spreads from the videos' middle while the attention learns, so that blinks a minute do not drown
-    what counts in hundredths; what was learnt is turned back to plain styles when it is exported.
+    Styles are standardised by the videos' mean and deviation while the attention learns, so that blinks a minute do not
+    drown what counts in hundredths; what was learnt is turned back to plain styles when it is exported.
 
     Args:
         net: what learns; of plain styles.
@@ -174,8 +174,8 @@ class StyleStage(SingleLossStage, ABC):
             for name, parameter in self.trainable().items():
                 parameter.copy_(averages[name])
         plain = in_spreads(self.net.cpu(), -self._centre / self._scale, 1 / self._scale)
-        told = {**metadata, "space": self.data.space, "trained_on": self.trained_on}
-        return save_style_attention(plain, path, told)
+        card = {**metadata, "space": self.data.space, "trained_on": self.trained_on}
+        return save_style_attention(plain, path, card)
 
 
 def in_spreads(net: StyleAttention, centre: Tensor, scale: Tensor) -> StyleAttention:
