@@ -105,7 +105,7 @@ class VideoData:
         return digest.hexdigest()
 
     def batch(self, number: int, size: int, seed: int, side_px: int) -> ClipBatch:
-        """The batch of a number; the same for the same arguments, in any order.
+        """The batch of a number; the same for the same arguments, whatever was asked before.
 
         Every clip comes once before one comes again.
 
@@ -175,8 +175,8 @@ def read_videos(folder: Path, num_frames: int = 16) -> VideoData:
             reasons.append(f"{name}: {error}")
             log.warning("%s is left out: %s", name, error)
     if not kept:
-        listed = "; ".join(reasons[:SHOWN]) or "run `portraittalk prepare --videos FOLDER --out` this folder first"
-        raise InputError(f"{folder} holds no prepared video: {listed}.")
+        told = "; ".join(reasons[:SHOWN]) or "run `portraittalk prepare --videos FOLDER --out` this folder first"
+        raise InputError(f"{folder} holds no prepared video: {told}.")
     return VideoData(kept, num_frames)
 
 
@@ -238,6 +238,6 @@ def resized(picture: Tensor, size: int) -> Tensor:
     """A square picture (S, S, 3) uint8 at another size."""
     if len(picture) == size:
         return picture
-    batch = picture.permute(2, 0, 1)[None].float()
-    scaled = torch.nn.functional.interpolate(batch, (size, size), mode="bicubic", antialias=True)
+    rows = picture.permute(2, 0, 1)[None].float()
+    scaled = torch.nn.functional.interpolate(rows, (size, size), mode="bicubic", antialias=True)
     return scaled[0].round().clamp(0, 255).byte().permute(1, 2, 0)
