@@ -32,18 +32,18 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from portraittalk_core.animate.temporal import new_motion_modules
-from portraittalk_core.diffusion.animate_net import new_animate_net
+from portraittalk_core.diffusion.motion_modules import new_motion_modules
 from portraittalk_core.diffusion.schedule import schedule_sigmas
 from portraittalk_core.metrics.adfd import adfd
 from portraittalk_core.metrics.psnr import psnr
+from portraittalk_core.renderers.animatenet.animate_net import new_animate_net
 from portraittalk_core.threads import one_torch_thread
-from portraittalk_core.training.animate_config import AnimateTraining
-from portraittalk_core.training.animate_stage import AnimateParts, AnimateStage, JointStage, SpatialStage
-from portraittalk_core.training.frozen import Texts
-from portraittalk_core.training.identity_stage import FrozenParts
-from portraittalk_core.training.trainer import TrainerConfig, train_stage
-from portraittalk_core.training.video_data import ClipBatch, VideoClip, VideoData
+from portraittalk_core.training.animatenet.config import AnimateTraining
+from portraittalk_core.training.animatenet.stage import AnimateParts, AnimateStage, JointStage, SpatialStage
+from portraittalk_core.training.data.video_clips import ClipBatch, VideoClip, VideoData
+from portraittalk_core.training.identitynet.stage import FrozenParts
+from portraittalk_core.training.loop.frozen import Texts
+from portraittalk_core.training.loop.trainer import TrainerConfig, train_stage
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 

@@ -60,7 +60,7 @@ def _ours(name: str):  # noqa: ANN202
 def _faced(model, width: int, tiny: bool):  # noqa: ANN001, ANN202
     import torch
 
-    binding, adapters = _ours("nodes.comfy_unet"), _ours("portraittalk_core.identity.adapter")
+    binding, adapters = _ours("nodes.bindings.unet"), _ours("portraittalk_core.renderers.identitynet.adapter")
     sites = _ours("portraittalk_core.diffusion.sites").SITES
     adapter = filled(adapters.new_adapter({s.adapter_key: s.width // (10 if tiny else 1) for s in sites}, width), 1)
     bound = binding.managed(adapter, "random")
@@ -70,10 +70,10 @@ def _faced(model, width: int, tiny: bool):  # noqa: ANN001, ANN202
 def _moved(model, tiny: bool):  # noqa: ANN001, ANN202
     import torch
 
-    motion, temporal = _ours("nodes.comfy_motion"), _ours("portraittalk_core.animate.temporal")
+    motion, temporal = _ours("nodes.bindings.motion"), _ours("portraittalk_core.diffusion.motion_modules")
     widths = (32, 64, 128, 128) if tiny else temporal.SD15_WIDTHS
     with torch.device("meta"):
-        modules = temporal.MotionModules(widths, ops=_ours("nodes.comfy_unet").OPERATIONS)
+        modules = temporal.MotionModules(widths, ops=_ours("nodes.bindings.unet").OPERATIONS)
     modules = filled(modules.to_empty(device="cpu"), 3)
     for _, buffer in modules.named_buffers():
         buffer.fill_(0.5)
@@ -90,7 +90,7 @@ def _controlled(texts: list, tiny: bool, dtype, device) -> list:  # noqa: ANN001
     config = {**CONTROL, **(TINY if tiny else {})}
     network = comfy.cldm.cldm.ControlNet(**config, operations=comfy.ops.manual_cast, dtype=dtype)
     net = comfy.controlnet.ControlNet(filled(network, 2), load_device=device)
-    controls, cursor = _ours("nodes.comfy_control"), _ours("nodes.cursor").Cursor()
+    controls, cursor = _ours("nodes.bindings.control"), _ours("nodes.bindings.cursor").Cursor()
     drawn = torch.rand(1, 3, 8, 8)
 
     def hints(frames, height: int, width: int):  # noqa: ANN001, ANN202

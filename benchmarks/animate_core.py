@@ -10,14 +10,14 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor
 
-from portraittalk_core.animate.temporal import MotionModules, bind_motion
 from portraittalk_core.diffusion.branches import Batch, bind
-from portraittalk_core.diffusion.control import ControlOptions, FrameControl
 from portraittalk_core.diffusion.denoiser import Condition, Denoiser
+from portraittalk_core.diffusion.motion_modules import MotionModules, bind_motion
 from portraittalk_core.diffusion.schedule import MOTION
 from portraittalk_core.diffusion.sites import SITES
 from portraittalk_core.diffusion.text_keys import TextKeys
-from portraittalk_core.identity.adapter import IdentityOptions, identity_branches
+from portraittalk_core.renderers.animatenet.control import ControlOptions, FrameControl
+from portraittalk_core.renderers.identitynet.adapter import IdentityOptions, identity_branches
 
 from .identity_network import SIGMA, TINY, filled, measured, nothing, random_adapter, random_network
 

@@ -11,20 +11,20 @@ from pathlib import Path
 
 import torch
 
-from portraittalk_core.animate.hints import track_hints
-from portraittalk_core.animate.mouth_weight import mouth_maps
-from portraittalk_core.animate.temporal import MotionModules
 from portraittalk_core.diffusion.checkpoint import SD15
-from portraittalk_core.diffusion.control import FrameControl
 from portraittalk_core.diffusion.denoiser import Condition
-from portraittalk_core.diffusion.painter import Animation, DiffusersPainter, PaintOptions
+from portraittalk_core.diffusion.motion_modules import MotionModules
 from portraittalk_core.diffusion.samplers import SamplerOptions
 from portraittalk_core.diffusion.sites import SITES
 from portraittalk_core.diffusion.windowed import VideoOptions
-from portraittalk_core.identity.adapter import IdentityOptions, identity_branches
+from portraittalk_core.engines.registry import open_engine
 from portraittalk_core.media.audio import load_speech
-from portraittalk_core.motion.engines import open_engine
-from portraittalk_core.pipelines.repaint import paint_track
+from portraittalk_core.renderers.animatenet.control import FrameControl
+from portraittalk_core.renderers.animatenet.hints import track_hints
+from portraittalk_core.renderers.animatenet.mouth_weight import mouth_maps
+from portraittalk_core.renderers.identitynet.adapter import IdentityOptions, identity_branches
+from portraittalk_core.renderers.identitynet.painter import Animation, DiffusersPainter, PaintOptions
+from portraittalk_core.renderers.repaint import paint_track
 from portraittalk_core.types import LandmarkTrack, MotionOptions, Portrait, Speech
 
 from .identity_network import filled, random_adapter

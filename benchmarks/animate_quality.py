@@ -14,25 +14,25 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
-from portraittalk_core.animate.hints import track_hints
-from portraittalk_core.diffusion.animate_net import cues_of_track
 from portraittalk_core.diffusion.checkpoint import SD15
-from portraittalk_core.diffusion.control import ControlOptions, FrameControl
 from portraittalk_core.diffusion.denoiser import Condition
 from portraittalk_core.diffusion.latents import LATENT_SCALE
-from portraittalk_core.diffusion.painter import Animation, DiffusersPainter, FaceCues, PaintOptions
 from portraittalk_core.diffusion.samplers import SamplerOptions
 from portraittalk_core.diffusion.sites import SITES
 from portraittalk_core.diffusion.windowed import VideoOptions
 from portraittalk_core.diffusion.windows import chunks
-from portraittalk_core.identity.adapter import IdentityOptions, identity_branches
-from portraittalk_core.identity.decoupled_attention import IdentityBranch
 from portraittalk_core.layers.attention import AttentionCall
 from portraittalk_core.metrics.psnr import psnr
-from portraittalk_core.render.warp import PortraitRenderer
+from portraittalk_core.renderers.animatenet.animate_net import cues_of_track
+from portraittalk_core.renderers.animatenet.control import ControlOptions, FrameControl
+from portraittalk_core.renderers.animatenet.hints import track_hints
+from portraittalk_core.renderers.identitynet.adapter import IdentityOptions, identity_branches
+from portraittalk_core.renderers.identitynet.decoupled_attention import IdentityBranch
+from portraittalk_core.renderers.identitynet.painter import Animation, DiffusersPainter, FaceCues, PaintOptions
+from portraittalk_core.renderers.warp.renderer import PortraitRenderer
 from portraittalk_core.threads import one_torch_thread
-from portraittalk_core.training.animate_stage import JointStage
-from portraittalk_core.training.video_data import VideoClip
+from portraittalk_core.training.animatenet.stage import JointStage
+from portraittalk_core.training.data.video_clips import VideoClip
 from portraittalk_core.types import Portrait
 
 from .ablation import FRAMES, LENGTH, SIDE, PatchCodec, Plan

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from portraittalk_core.media.atomic import whole_file
-from portraittalk_core.training.animate_stage import AnimateParts, JointStage
-from portraittalk_core.training.video_data import VideoClip
+from portraittalk_core.training.animatenet.stage import AnimateParts, JointStage
+from portraittalk_core.training.data.video_clips import VideoClip
 
 from .ablation import LENGTH, WIDTHS, FixedTexts, Plan, first_stage, puppet_clip, second_stage, toy_base, training_clips
 

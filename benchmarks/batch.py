@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from portraittalk_core.pipelines.batch_jobs import Outcome
+    from portraittalk_core.batch.jobs import Outcome
 
 PURPOSE = "jobs a minute of a batch with 1 and with 2 workers"
 GOAL = 1.5
@@ -69,10 +69,10 @@ def _rate(manifest: Path, out: Path, workers: int) -> float:
     import itertools
     import time
 
-    from portraittalk_core.pipelines.batch import BatchOptions, work_off
-    from portraittalk_core.pipelines.batch_engines import RayWorkers
-    from portraittalk_core.pipelines.batch_jobs import BatchSettings, JobRunner
-    from portraittalk_core.pipelines.batch_manifest import read_manifest
+    from portraittalk_core.batch.jobs import BatchSettings, JobRunner
+    from portraittalk_core.batch.manifest import read_manifest
+    from portraittalk_core.batch.run import BatchOptions, work_off
+    from portraittalk_core.batch.workers import RayWorkers
 
     out.mkdir()
     engine = RayWorkers(functools.partial(JobRunner, BatchSettings(out)), workers, None, out)

@@ -56,8 +56,8 @@ def run(args: argparse.Namespace) -> int:
 
 def measure_stages(seconds: int) -> dict[str, float]:
     """Speed of landmarks alone and of rendering (landmarks included) without encoding, in × real time."""
-    from portraittalk_core.motion.embedded import plan_motion
-    from portraittalk_core.motion.retarget import make_rig, plan_landmarks
+    from portraittalk_core.engines.builtin.engine import plan_motion
+    from portraittalk_core.motion.rig import make_rig, plan_landmarks
     from portraittalk_core.pipelines.talk import SPAN, render_plan
     from portraittalk_core.threads import one_torch_thread
     from portraittalk_core.types import MotionOptions
@@ -104,8 +104,8 @@ def measure_renderer(rounds: int) -> dict[str, float]:
     import torch
     import torch.nn.functional as F
 
-    from portraittalk_core.motion.embedded import embedded_motion
-    from portraittalk_core.render.warp import PortraitRenderer
+    from portraittalk_core.engines.builtin.engine import embedded_motion
+    from portraittalk_core.renderers.warp.renderer import PortraitRenderer
     from portraittalk_core.types import MotionOptions
 
     torch.set_num_threads(1)
@@ -160,7 +160,7 @@ def _material(seconds: int) -> tuple:
     """The astronaut with landmarks, so many seconds of speech, and the file that holds it."""
     import skimage
 
-    from portraittalk_core.face.mesh import find_portrait
+    from portraittalk_core.face.mesh.landmarks import find_portrait
     from portraittalk_core.media.audio import load_speech
     from portraittalk_core.media.image import load_picture
 

@@ -106,7 +106,7 @@ def _on_diffusers(args: argparse.Namespace) -> dict:
     from portraittalk_core.diffusion.branches import bind
     from portraittalk_core.diffusion.denoiser import Condition, Denoiser
     from portraittalk_core.diffusion.sites import SITES
-    from portraittalk_core.identity.adapter import IdentityOptions, identity_branches
+    from portraittalk_core.renderers.identitynet.adapter import IdentityOptions, identity_branches
 
     device, dtype, wait = _device(args)
     unet = random_network(UNet2DConditionModel, args.tiny, device, dtype)

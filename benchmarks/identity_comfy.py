@@ -20,7 +20,7 @@ from comfy_shape import TINY, UNET  # noqa: E402
 def measure(args: argparse.Namespace, comfyui: Path, pack: Path, measured: Callable) -> dict:
     """Milliseconds of a whole sampling call of one step: plain, ours, and the standard way."""
     with pack_in_comfy(args.device, comfyui, pack):
-        return _measure(args, importlib.import_module("pt_benchmark.nodes.comfy_unet"), measured)
+        return _measure(args, importlib.import_module("pt_benchmark.nodes.bindings.unet"), measured)
 
 
 @contextmanager
@@ -55,7 +55,7 @@ def _measure(args: argparse.Namespace, binding, measured: Callable) -> dict:  # 
     import comfy.model_management
     import torch
 
-    adapters = importlib.import_module("pt_benchmark.portraittalk_core.identity.adapter")
+    adapters = importlib.import_module("pt_benchmark.portraittalk_core.renderers.identitynet.adapter")
     sites = importlib.import_module("pt_benchmark.portraittalk_core.diffusion.sites").SITES
     device = comfy.model_management.get_torch_device()
     dtype = torch.float16 if device.type == "cuda" else torch.float32

@@ -62,7 +62,7 @@ def random_network(kind: type, tiny: bool, device, dtype, seed: int = 0):  # noq
 def random_adapter(unet, width: int):  # noqa: ANN001, ANN201
     """A face adapter with random weights for a UNet whose text tokens are so wide."""
     from portraittalk_core.diffusion.sites import SITES
-    from portraittalk_core.identity.adapter import new_adapter
+    from portraittalk_core.renderers.identitynet.adapter import new_adapter
 
     widths = {s.adapter_key: unet.get_submodule(s.attention(2)).to_q.out_features for s in SITES}
     return filled(new_adapter(widths, width), 1)

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import torch
 
+from portraittalk_core.engines.builtin.engine import plan_motion
+from portraittalk_core.engines.builtin.mouth import predict_mouth
 from portraittalk_core.errors import InputError
 from portraittalk_core.face.geometry import interocular_px, jaw_drop, mouth_open, mouth_width
 from portraittalk_core.metrics.landmark_distance import MOUTH_POINTS
 from portraittalk_core.metrics.lip_sync import MIN_FRAMES, affine_error, lip_correlation, shift_error
-from portraittalk_core.motion.embedded import plan_motion
-from portraittalk_core.motion.mouth import predict_mouth
-from portraittalk_core.motion.retarget import plan_landmarks
+from portraittalk_core.motion.rig import plan_landmarks
 from portraittalk_core.speech.mel import log_mel
 from portraittalk_core.types import LandmarkTrack, MotionOptions
 

@@ -18,7 +18,7 @@ from portraittalk_core.face import topology as topo
 from portraittalk_core.face.canonical import canonical_face
 from portraittalk_core.face.geometry import align, mouth_open, mouth_width
 from portraittalk_core.media.audio import load_speech
-from portraittalk_core.motion.retarget import face_axes
+from portraittalk_core.motion.rig import face_axes
 from portraittalk_core.types import LandmarkTrack, Speech, as_fps
 
 from .lipsync_tables import progress
@@ -117,7 +117,7 @@ def _load(video: Path, speaker: str, landmarks: bool, tracks: Path | None) -> Cl
 
 
 def _tracked(video: Path, fps: Fraction, tracks: Path | None) -> LandmarkTrack:
-    from portraittalk_core.face.mesh import track_faces
+    from portraittalk_core.face.mesh.landmarks import track_faces
     from portraittalk_core.media.records import load_record, save_record
     from portraittalk_core.media.video import read_pictures
 

@@ -49,8 +49,8 @@ def measure_in_children() -> tuple[Table, int]:
 
 def live_table() -> Table:
     """How late the mouth is while sound arrives in pieces: what the network waits for, and what working on it takes."""
+    from portraittalk_core.engines.builtin.mouth_model import LiveMouth
     from portraittalk_core.media.audio import load_speech
-    from portraittalk_core.motion.mouth_model import LiveMouth
 
     live, took = LiveMouth(), []
     for piece in load_speech(SPEECH).waveform.repeat(4).split(int(PIECE_S * 16_000)):
@@ -100,8 +100,8 @@ def measure(seconds: int) -> dict[str, float]:
 
 
 def _sound_to_landmarks(speech) -> None:
-    from portraittalk_core.motion.embedded import plan_motion
-    from portraittalk_core.motion.retarget import make_rig, plan_landmarks
+    from portraittalk_core.engines.builtin.engine import plan_motion
+    from portraittalk_core.motion.rig import make_rig, plan_landmarks
 
     from .lipsync_clips import neutral_face
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 
+from portraittalk_core.engines.builtin.mouth_model import LiveMouth, load_mouth
+from portraittalk_core.engines.builtin.mouth_net import OUTPUT_RATE_HZ, measure_mel
 from portraittalk_core.errors import MissingDependency
-from portraittalk_core.motion.mouth_model import LiveMouth, load_mouth
-from portraittalk_core.motion.mouth_net import OUTPUT_RATE_HZ, measure_mel
 from portraittalk_core.motion.smoothing import frame_times_s, sample_at
 from portraittalk_core.speech.mel import log_mel
-from portraittalk_core.training.held_out import held_out_voices, judge_voice
-from portraittalk_core.training.speaker import SpeakerClip, SpeakerFit, fit_speaker, lip_r
+from portraittalk_core.training.mouth.held_out import held_out_voices, judge_voice
+from portraittalk_core.training.mouth.speaker import SpeakerClip, SpeakerFit, fit_speaker, lip_r
 from portraittalk_core.types import MOUTH_PARAMETERS, MouthCurves
 
 from .lipsync_baselines import Prediction

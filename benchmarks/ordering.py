@@ -18,15 +18,15 @@ from torch import Tensor
 
 from portraittalk_core.checks import check_range
 from portraittalk_core.errors import InputError
-from portraittalk_core.face.mesh import open_mesh
+from portraittalk_core.evaluation.items import ScoreItem
+from portraittalk_core.evaluation.many import BatchTools, score_items
+from portraittalk_core.evaluation.network_scores import open_networks
+from portraittalk_core.evaluation.options import CompareOptions
+from portraittalk_core.evaluation.result import plain
+from portraittalk_core.evaluation.table import TABLE
+from portraittalk_core.face.mesh.landmarks import open_mesh
 from portraittalk_core.media.atomic import whole_file
 from portraittalk_core.media.video import VideoWriter, probe_video, read_pictures
-from portraittalk_core.pipelines.compare_options import CompareOptions
-from portraittalk_core.pipelines.score_batch import BatchTools, score_items
-from portraittalk_core.pipelines.score_items import ScoreItem
-from portraittalk_core.pipelines.score_networks import open_networks
-from portraittalk_core.pipelines.score_row import plain
-from portraittalk_core.pipelines.score_table import TABLE
 from portraittalk_core.threads import one_torch_thread
 
 from .lipsync_tables import Table, progress, show

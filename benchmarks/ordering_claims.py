@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from portraittalk_core.checks import check_range
 from portraittalk_core.errors import InputError
-from portraittalk_core.pipelines.score_row import ScoredRow
-from portraittalk_core.pipelines.score_table import TABLE, TARGET_PREFIX
+from portraittalk_core.evaluation.result import ScoredRow
+from portraittalk_core.evaluation.table import TABLE, TARGET_PREFIX
 
 ORIGINAL, REENCODED, BLURRED, SHIFTED = KINDS = ("original", "re-encoded", "blurred", "shifted")
 FAULTS = KINDS[1:]

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from portraittalk_core.evaluation.table import TABLE
 from portraittalk_core.media.image import save_picture
-from portraittalk_core.pipelines.plot import GRID, INK, drawn, new_figure
-from portraittalk_core.pipelines.score_table import TABLE
+from portraittalk_core.plots.track import GRID, INK, drawn, new_figure
 
 from .ordering_claims import (
     BLURRED,

@@ -14,10 +14,10 @@ from unittest.mock import MagicMock, patch
 import torch
 from torch import Tensor, nn
 
+from portraittalk_core.engines import audio2mesh
+from portraittalk_core.engines.audio2mesh import AXES, CM_PER_INTEROCULAR, PosedFace, load_audio2mesh
 from portraittalk_core.face.canonical import canonical_face
 from portraittalk_core.face.geometry import rotation_matrix
-from portraittalk_core.motion import audio2mesh
-from portraittalk_core.motion.audio2mesh import AXES, CM_PER_INTEROCULAR, PosedFace, load_audio2mesh
 from portraittalk_core.types import LandmarkTrack, Speech, as_fps
 
 SECONDS = (0.7, 5.0, 29.9)

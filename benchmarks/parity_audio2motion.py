@@ -12,8 +12,8 @@ from unittest.mock import MagicMock, patch
 import torch
 from torch import nn
 
-from portraittalk_core.motion.audio2motion import ExpressionOptions, expression
-from portraittalk_core.motion.audio2motion_net import load_expression_net
+from portraittalk_core.engines.audio2motion.engine import ExpressionOptions, expression
+from portraittalk_core.engines.audio2motion.network import load_expression_net
 
 LENGTHS = (48, 56)  # frames at 50 Hz; the public code takes multiples of 8
 LACKING = ("librosa", "torchvision", "cv2", "parselmouth", "pyloudnorm", "webrtcvad", "skimage.transform")

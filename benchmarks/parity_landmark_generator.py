@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from portraittalk_core.engines.landmark_generator.engine import load_landmark_generator
+from portraittalk_core.engines.landmark_generator.points import CONTENT, POSE
 from portraittalk_core.face.canonical import canonical_face
-from portraittalk_core.motion.landmark_generator import load_landmark_generator
-from portraittalk_core.motion.landmark_generator_points import CONTENT, POSE
 from portraittalk_core.speech.wav2lip_mel import PAD_MODES, mel_filters, padded_length, wav2lip_mel
 from portraittalk_core.types import LandmarkTrack, Speech
 

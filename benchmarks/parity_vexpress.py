@@ -12,11 +12,11 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
-from portraittalk_core.animate.temporal import MotionModules, bind_motion
-from portraittalk_core.vexpress.audio_projection import AudioProjection, features_around
-from portraittalk_core.vexpress.kps_guider import KpsGuider
-from portraittalk_core.vexpress.reference import read_bank, write_bank
-from portraittalk_core.vexpress.unet import UNetSizes, build_reading_unet, build_reference_net
+from portraittalk_core.diffusion.motion_modules import MotionModules, bind_motion
+from portraittalk_core.renderers.vexpress.audio_projection import AudioProjection, features_around
+from portraittalk_core.renderers.vexpress.kps_guider import KpsGuider
+from portraittalk_core.renderers.vexpress.reference import read_bank, write_bank
+from portraittalk_core.renderers.vexpress.unet import UNetSizes, build_reading_unet, build_reference_net
 from portraittalk_core.weights.load import fill
 
 WIDTHS, CONTEXT, GROUPS = (32, 64, 64, 64), 64, 16

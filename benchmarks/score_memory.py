@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from portraittalk_core.evaluation.compare import compare_clips
 from portraittalk_core.face.canonical import canonical_face
 from portraittalk_core.media.video import VideoWriter
-from portraittalk_core.pipelines.compare import compare_clips
 from portraittalk_core.types import Speech
 
 PURPOSE = "peak memory of scoring clips of some lengths, each in a process of its own"

@@ -10,14 +10,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from portraittalk_core.engines.builtin.engine import embedded_motion
 from portraittalk_core.errors import InputError
 from portraittalk_core.face.canonical import canonical_face
 from portraittalk_core.face.geometry import mouth_open
 from portraittalk_core.media.audio import load_speech
-from portraittalk_core.motion.embedded import embedded_motion
-from portraittalk_core.pipelines.style import MANNER_SPREAD, in_style, named_style
-from portraittalk_core.style.manner import measure_manner
 from portraittalk_core.style.prior import Style, StylePrior
+from portraittalk_core.style.reference import MANNER_SPREAD, in_style, named_style
+from portraittalk_core.style.statistics import measure_manner
 from portraittalk_core.threads import one_torch_thread
 from portraittalk_core.types import MANNER, LandmarkTrack, MotionOptions, Portrait, Speech
 
@@ -159,7 +159,7 @@ def rank_correlation(first: Tensor, second: Tensor) -> float:
 
 
 def _portrait(path: Path | None) -> Portrait | None:
-    from portraittalk_core.face.mesh import find_portrait
+    from portraittalk_core.face.mesh.landmarks import find_portrait
     from portraittalk_core.media.image import load_picture
 
     return None if path is None else find_portrait(load_picture(path), source=path.name)
@@ -189,7 +189,7 @@ def telling_frames(track: LandmarkTrack) -> list[int]:
 def _pictures(portrait: Portrait, track: LandmarkTrack, frames: list[int]) -> list[Tensor]:
     """The face and a little around it, in some frames."""
     from portraittalk_core.pipelines.talk import needed_reach_px
-    from portraittalk_core.render.warp import PortraitRenderer
+    from portraittalk_core.renderers.warp.renderer import PortraitRenderer
 
     picked = LandmarkTrack(track.points[frames], track.valid[frames], track.fps, track.width, track.height)
     renderer = PortraitRenderer(portrait, needed_reach_px(portrait, track))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from portraittalk_core.errors import InputError, MediaError
-from portraittalk_core.face.mesh import track_faces
+from portraittalk_core.face.mesh.landmarks import track_faces
 from portraittalk_core.media.audio import load_speech
 from portraittalk_core.media.records import load_record
 from portraittalk_core.media.video_read import probe_video, read_pictures
@@ -19,11 +19,11 @@ from portraittalk_core.metrics.clustering_strength import (
     nearest_centroid_accuracy,
     pairwise_clustering_strength,
 )
-from portraittalk_core.pipelines.style import MANNER_SPREAD, Reference, heard, style_of
 from portraittalk_core.speech.encoders import SpeechEncoder
 from portraittalk_core.style.extractor import StyleExtractor, new_extractor_net
-from portraittalk_core.style.manner import measure_manner
 from portraittalk_core.style.prior import StylePrior
+from portraittalk_core.style.reference import MANNER_SPREAD, Reference, heard, style_of
+from portraittalk_core.style.statistics import measure_manner
 from portraittalk_core.types import LandmarkTrack, Speech
 
 VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi")

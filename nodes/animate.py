@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from . import convert, paths
+from .bindings import convert, paths
 from .sockets import AnimateControl, Landmarks, advanced, schema
 
 NO_MODULE = "none"
@@ -170,11 +170,11 @@ def _video(mode, window, overlap):
 
 def _opened(motion_module, animate_net):
     """Motion module and AnimateNet under ComfyUI's memory management; None for none."""
-    from ..portraittalk_core.animate.temporal import load_motion_modules
-    from ..portraittalk_core.diffusion.animate_net import load_animate_net
-    from .comfy_animate import managed_animate
-    from .comfy_motion import managed_motion
-    from .comfy_unet import OPERATIONS
+    from ..portraittalk_core.diffusion.motion_modules import load_motion_modules
+    from ..portraittalk_core.renderers.animatenet.animate_net import load_animate_net
+    from .bindings.animate import managed_animate
+    from .bindings.motion import managed_motion
+    from .bindings.unet import OPERATIONS
 
     moving, telling = _files(motion_module, animate_net)
     return (
@@ -196,8 +196,8 @@ def _placed(track, head_placement, portrait):
     if head_placement == AS_TRACK:
         return track
     from ..portraittalk_core.pipelines.talk import driven_portrait
-    from .comfy_animate import following
-    from .progress import face_mesh
+    from .bindings.animate import following
+    from .bindings.progress import face_mesh
 
     if portrait is None:
         return following(track)

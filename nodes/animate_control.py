@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 import comfy.model_patcher
 from torch import Tensor
 
-from ..portraittalk_core.animate.hints import track_hints
-from ..portraittalk_core.animate.mouth_weight import mouth_maps
-from ..portraittalk_core.diffusion.animate_net import AnimateOptions
-from ..portraittalk_core.diffusion.feature_attention import ControlFeatures
 from ..portraittalk_core.diffusion.windowed import VideoOptions
 from ..portraittalk_core.layers.temporal import check_frames
+from ..portraittalk_core.renderers.animatenet.animate_net import AnimateOptions
+from ..portraittalk_core.renderers.animatenet.feature_attention import ControlFeatures
+from ..portraittalk_core.renderers.animatenet.hints import track_hints
+from ..portraittalk_core.renderers.animatenet.mouth_weight import mouth_maps
 from ..portraittalk_core.types import LandmarkTrack
-from .comfy_animate import BoundAnimate, check_animate, with_features
-from .comfy_control import ComfyFrameControl, check_control_net, with_control
-from .comfy_motion import with_motion, with_windows
-from .cursor import Cursor
+from .bindings.animate import BoundAnimate, check_animate, with_features
+from .bindings.control import ComfyFrameControl, check_control_net, with_control
+from .bindings.cursor import Cursor
+from .bindings.motion import with_motion, with_windows
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,6 @@ class AnimateControl:
 
     def preview(self, width: int, height: int, most: int) -> list[Tensor]:
         """At most so many drawings (height, width, 3) uint8, from the beginning."""
-        from ..portraittalk_core.animate.landmark_control import draw_condition
+        from ..portraittalk_core.renderers.animatenet.landmark_control import draw_condition
 
         return [draw_condition(self.track, i, width, height, self.style) for i in range(min(most, len(self.track)))]

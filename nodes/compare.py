@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from comfy_api.latest import io, ui
 
-from . import convert, paths
-from .progress import Progress, face_mesh, say
+from .bindings import convert, paths
+from .bindings.progress import Progress, face_mesh, say
 from .sockets import advanced, schema
 
 PICTURES = [io.Video, io.Image]
@@ -155,7 +155,7 @@ def _common_inputs() -> list[io.Input]:
 class _Told:
     """What a scoring node gives and shows."""
 
-    book: object  # portraittalk_core.pipelines.report.ScoreBook
+    book: object  # portraittalk_core.evaluation.report.write.ScoreBook
     table: str
     summary: str
     plot: object  # IMAGE
@@ -168,7 +168,7 @@ class _Told:
         return f"{self.summary}\nReport: {self.path}"
 
     def value(self, name: str) -> float:
-        from ..portraittalk_core.pipelines.score_text import value_of
+        from ..portraittalk_core.evaluation.text import value_of
 
         return value_of(self.book, name)
 
@@ -178,7 +178,7 @@ class _Told:
 
 
 def _told(generated, target, prefix, names, audio=None, fps=25.0, portrait=None, **options) -> _Told:
-    from ..portraittalk_core.pipelines.score_text import short_text, table_text
+    from ..portraittalk_core.evaluation.text import short_text, table_text
 
     path, name, subfolder = paths.new_output(prefix, ".html")
     book = _measured(generated, target, audio, fps, portrait, options)
@@ -190,9 +190,9 @@ def _told(generated, target, prefix, names, audio=None, fps=25.0, portrait=None,
 
 
 def _measured(generated, target, audio, fps, portrait, options):
-    from ..portraittalk_core.pipelines.compare_options import CompareOptions
-    from ..portraittalk_core.pipelines.score_networks import open_networks
-    from ..portraittalk_core.pipelines.score_one import score_one
+    from ..portraittalk_core.evaluation.network_scores import open_networks
+    from ..portraittalk_core.evaluation.one import score_one
+    from ..portraittalk_core.evaluation.options import CompareOptions
     from .compare_inputs import clip_of, likeness_of
 
     chosen = CompareOptions(**options | {"max_frames": options.get("max_frames") or None})
@@ -206,7 +206,7 @@ def _measured(generated, target, audio, fps, portrait, options):
 
 
 def _write(book, path) -> None:
-    from ..portraittalk_core.pipelines.report import write_report
+    from ..portraittalk_core.evaluation.report.write import write_report
 
     for ending in (".html", ".json"):
         write_report(book, path.with_suffix(ending))
@@ -216,7 +216,7 @@ def _pictures(row, title):
     import torch
 
     from ..portraittalk_core.errors import MissingDependency
-    from ..portraittalk_core.pipelines.plot_compare import plot_row, worst_pictures
+    from ..portraittalk_core.plots.comparison import plot_row, worst_pictures
 
     grey = torch.full((1, 64, 64, 3), 0.5)
     try:

@@ -13,12 +13,12 @@ import numpy as np
 from torch import Tensor
 
 from ..portraittalk_core.errors import InputError, MissingDependency
+from ..portraittalk_core.evaluation.clip import ScoredClip
+from ..portraittalk_core.evaluation.identity_scores import Likeness, likeness_without_portrait, open_likeness
+from ..portraittalk_core.evaluation.source import PictureSource
 from ..portraittalk_core.media.sound import mix_blocks, tensor_blocks
-from ..portraittalk_core.pipelines.picture_source import PictureSource
-from ..portraittalk_core.pipelines.score_clip import ScoredClip
-from ..portraittalk_core.pipelines.score_likeness import Likeness, likeness_without_portrait, open_likeness
 from ..portraittalk_core.types import SPEECH_RATE_HZ, as_fps
-from . import convert, paths
+from .bindings import convert, paths
 
 NO_AUDIO = "IMAGE frames have no sound; connect audio"
 
@@ -62,7 +62,7 @@ def timed_source(images: Tensor, own_fps: Fraction, name: str) -> PictureSource:
 
 def likeness_of(portrait: Tensor | None, with_target: bool, files: ExitStack) -> Likeness:
     """What compares faces with a portrait and a target; says what it lacks where there is none, or no face encoder."""
-    from ..portraittalk_core.face.face_encoder import FaceEncoder, find_face_models
+    from ..portraittalk_core.face.identity.encoder import FaceEncoder, find_face_models
 
     if portrait is None and not with_target:
         return Likeness(describe=_nobody)

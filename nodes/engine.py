@@ -8,11 +8,11 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..portraittalk_core.errors import InputError
-from . import paths
+from .bindings import paths
 from .sockets import MotionEngine, advanced, schema
 
 if TYPE_CHECKING:
-    from ..portraittalk_core.motion import engines
+    from ..portraittalk_core.engines import registry as engines
     from ..portraittalk_core.types import Speech
 
 BUILT_IN, AUTO = "built in", "none"
@@ -67,14 +67,14 @@ class LoadMotionEngine(io.ComfyNode):
     @classmethod
     def execute(cls, engine, encoder=AUTO) -> io.NodeOutput:
         """Open the engine."""
-        from ..portraittalk_core.motion.engines import open_engine
+        from ..portraittalk_core.engines.registry import open_engine
 
         opened = open_engine(_files(engine, encoder))
         return io.NodeOutput(opened, opened.name)
 
 
 def _files(engine, encoder):
-    from ..portraittalk_core.motion.engines import EngineFiles
+    from ..portraittalk_core.engines.registry import EngineFiles
 
     if engine == BUILT_IN:
         return None
@@ -93,7 +93,7 @@ def to_engine(engine: object | None, encoded: dict | None, speech: Speech) -> en
     Raises:
         InputError: the output holds no features, or the engine needs none.
     """
-    from ..portraittalk_core.motion.engines import open_engine
+    from ..portraittalk_core.engines.registry import open_engine
     from ..portraittalk_core.speech.encoders import features_from_tensor
 
     chosen = engine or open_engine()

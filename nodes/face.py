@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from . import convert, paths, texts
-from .progress import Progress
+from . import texts
+from .bindings import convert, paths
+from .bindings.progress import Progress
 from .sockets import FaceEmbedding, advanced, schema
 
 
@@ -50,7 +51,7 @@ class LoadFaceEmbedding(io.ComfyNode):
     @classmethod
     def execute(cls, images, face_index, weights="", more=None, mask=None, clip_vision=None) -> io.NodeOutput:
         """Find, cut out and describe the faces."""
-        from ..portraittalk_core.face.embedding import join_faces
+        from ..portraittalk_core.face.identity.embedding import join_faces
 
         found = _encoded(images, face_index, weights, mask)
         crops = convert.to_image(found.crops)
@@ -80,13 +81,13 @@ class BlendFaces(io.ComfyNode):
     @classmethod
     def execute(cls, face_a, face_b, amount) -> io.NodeOutput:
         """Blend on the sphere of embeddings."""
-        from ..portraittalk_core.face.embedding import blend_faces
+        from ..portraittalk_core.face.identity.embedding import blend_faces
 
         return io.NodeOutput(blend_faces(face_a, face_b, amount))
 
 
 def _encoded(images, face_index, weights, mask):
-    from ..portraittalk_core.face.face_encoder import CROP_PX, FaceEncoder, find_face_models
+    from ..portraittalk_core.face.identity.encoder import CROP_PX, FaceEncoder, find_face_models
 
     pictures = list(convert.to_pictures(images))
     numbers = texts.to_numbers(weights, len(pictures), "weights")

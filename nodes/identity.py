@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from . import paths
+from .bindings import paths
 from .sockets import AnimateControl, FaceEmbedding, IdentityAdapter, Landmarks, Style, advanced, schema
 
 INSIDE, NO_LORA = "of the adapter", "none"
@@ -72,8 +72,8 @@ class LoadIdentityAdapter(io.ComfyNode):
     @classmethod
     def execute(cls, adapter, lora, lora_strength, layout="auto", structure=1.0) -> io.NodeOutput:
         """Open the adapter and put it under ComfyUI's memory management."""
-        from ..portraittalk_core.identity.adapter import load_adapter
-        from . import comfy_unet
+        from ..portraittalk_core.renderers.identitynet.adapter import load_adapter
+        from .bindings import unet as comfy_unet
 
         path, companion = _adapter_files(adapter, lora)
         opened = load_adapter(path, None if layout == "auto" else layout, comfy_unet.OPERATIONS)
@@ -88,7 +88,7 @@ class IdentityNetSampler(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Inputs and outputs."""
-        from .comfy_painter import SAMPLERS, SCHEDULERS
+        from .bindings.painter import SAMPLERS, SCHEDULERS
 
         return schema(
             node_id="PortraitTalkIdentityNetSampler",
@@ -147,7 +147,7 @@ class IdentityNetSampler(io.ComfyNode):
     @classmethod
     def execute(cls, model, vae, positive, negative, keep_frames, **given) -> io.NodeOutput:
         """Bind the face, paint, encode, and give back the file."""
-        from .identity_run import Wanted, run
+        from .bindings.identity_run import Wanted, run
 
         wanted = Wanted(**given)
         made = run(model, vae, (positive, negative), wanted, keep_frames, cls.hidden)

@@ -6,8 +6,8 @@ import math
 
 from comfy_api.latest import io, ui
 
-from . import convert, paths
-from .progress import PREVIEW_PX, Progress, counted, face_mesh, say
+from .bindings import convert, paths
+from .bindings.progress import PREVIEW_PX, Progress, counted, face_mesh, say
 from .sockets import FaceLandmarks, Landmarks, advanced, schema
 
 FILL = ["hold", "interpolate", "error"]
@@ -98,7 +98,7 @@ class PreviewLandmarks(io.ComfyNode):
     def execute(cls, landmarks, max_frames, audio=None) -> io.NodeOutput:
         """Draw the frames and the plot; show the plot on the node."""
         from ..portraittalk_core.face.draw import draw_landmarks
-        from ..portraittalk_core.pipelines.plot import plot_track
+        from ..portraittalk_core.plots.track import plot_track
 
         step = max(1, math.ceil(len(landmarks) / max_frames))
         chosen = range(0, len(landmarks), step)
@@ -193,7 +193,7 @@ class LoadLandmarks(io.ComfyNode):
 
 
 def _track_video(video, face_index, on_missing):
-    from ..portraittalk_core.face.mesh import track_faces
+    from ..portraittalk_core.face.mesh.landmarks import track_faces
     from ..portraittalk_core.media.video import probe_video, read_pictures
 
     in_memory = convert.video_frames(video)
@@ -206,7 +206,7 @@ def _track_video(video, face_index, on_missing):
 
 
 def _track_frames(frames, fps, face_index, on_missing):
-    from ..portraittalk_core.face.mesh import track_faces
+    from ..portraittalk_core.face.mesh.landmarks import track_faces
     from ..portraittalk_core.types import as_fps
 
     pictures = counted(convert.to_pictures(frames), len(frames), Progress())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from . import convert
-from .progress import Progress, counted
+from .bindings import convert
+from .bindings.progress import Progress, counted
 from .sockets import Landmarks, advanced, schema
 
 BOXES, MASKS = ["auto", "fixed", "follow"], ["auto", "face", "box"]
@@ -90,7 +90,7 @@ class PasteFace(io.ComfyNode):
     @classmethod
     def execute(cls, frames, target, landmarks, margin, feather, match_colour, box="auto", mask="auto"):
         """Plan the square as Crop Face did, and paste every frame."""
-        from ..portraittalk_core.render.paste import PasteOptions, paste_frames
+        from ..portraittalk_core.renderers.paste import PasteOptions, paste_frames
 
         plan, still = _plan(target, landmarks, (margin, box)), len(target) == 1
         _check_counts(len(frames), len(plan), "painted frames")
@@ -120,7 +120,7 @@ def _box_inputs() -> list[io.Input]:
 
 def _plan(image, landmarks, options):
     """Where the crops lie; one picture has one box, whatever the face will do."""
-    from ..portraittalk_core.face.face_crop import CropOptions, fit_track_to, plan_face_crop
+    from ..portraittalk_core.face.crop import CropOptions, fit_track_to, plan_face_crop
 
     height, width = convert.to_picture(image).shape[:2]
     margin, box, *size = options

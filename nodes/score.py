@@ -6,8 +6,8 @@ from contextlib import ExitStack
 
 from comfy_api.latest import io, ui
 
-from . import convert
-from .progress import Progress, face_mesh
+from .bindings import convert
+from .bindings.progress import Progress, face_mesh
 from .sockets import Landmarks, schema
 
 ACCEPTED = [io.Video, io.Image, Landmarks]
@@ -59,7 +59,7 @@ class ADFDScore(io.ComfyNode):
 
 def _score(generated, target, fps, face_index):
     from ..portraittalk_core.errors import InputError
-    from ..portraittalk_core.pipelines.score import score_tracks, score_videos
+    from ..portraittalk_core.evaluation.score import score_tracks, score_videos
     from ..portraittalk_core.types import LandmarkTrack, as_fps
 
     tracks = [isinstance(value, LandmarkTrack) for value in (generated, target)]
@@ -80,7 +80,7 @@ def _score(generated, target, fps, face_index):
 def _source(value, fps, name, files):
     from dataclasses import replace
 
-    from ..portraittalk_core.pipelines.picture_source import PictureSource
+    from ..portraittalk_core.evaluation.source import PictureSource
 
     if hasattr(value, "shape"):
         return convert.picture_source(value, fps, name)
@@ -103,7 +103,7 @@ def _summary(report) -> str:
 def _plot(report, title):
     import torch
 
-    from ..portraittalk_core.pipelines.plot import plot_score
+    from ..portraittalk_core.plots.track import plot_score
     from ..portraittalk_core.types import as_fps
 
     if report.over_time is None:

@@ -9,9 +9,9 @@ from comfy_api.latest import io
 CATEGORY = "PortraitTalk"
 
 Landmarks = io.Custom("PORTRAITTALK_LANDMARKS")  # portraittalk_core.types.LandmarkTrack
-MotionEngine = io.Custom("PORTRAITTALK_MOTION_ENGINE")  # portraittalk_core.motion.engines.MotionEngine
-FaceEmbedding = io.Custom("PORTRAITTALK_FACE_EMBEDDING")  # portraittalk_core.face.embedding.FaceEmbedding
-IdentityAdapter = io.Custom("PORTRAITTALK_IDENTITY_ADAPTER")  # nodes.comfy_unet.BoundAdapter
+MotionEngine = io.Custom("PORTRAITTALK_MOTION_ENGINE")  # portraittalk_core.engines.registry.MotionEngine
+FaceEmbedding = io.Custom("PORTRAITTALK_FACE_EMBEDDING")  # portraittalk_core.face.identity.embedding.FaceEmbedding
+IdentityAdapter = io.Custom("PORTRAITTALK_IDENTITY_ADAPTER")  # nodes.bindings.unet.BoundAdapter
 AnimateControl = io.Custom("PORTRAITTALK_CONTROL")  # nodes.animate_control.AnimateControl
 Style = io.Custom("PORTRAITTALK_STYLE_PRIOR")  # nodes.style_use.ChosenStyle
 AudioEncoderOutput = io.Custom("AUDIO_ENCODER_OUTPUT")  # of ComfyUI's own audio encoders

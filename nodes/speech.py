@@ -6,9 +6,9 @@ from fractions import Fraction
 
 from comfy_api.latest import io
 
-from . import convert
+from .bindings import convert
+from .bindings.progress import Progress, face_mesh, say
 from .engine import to_engine
-from .progress import Progress, face_mesh, say
 from .sockets import AudioEncoderOutput, FaceLandmarks, Landmarks, MotionEngine, Style, advanced, schema
 
 
@@ -37,7 +37,7 @@ class AudioToLandmarks(io.ComfyNode):
     @classmethod
     def execute(cls, portrait, audio, fps, face_index, face_landmarks=None, engine=None, **motion) -> io.NodeOutput:
         """Find the face, plan its motion, make the landmarks; or give a filmed face another mouth."""
-        from ..portraittalk_core.pipelines.timeline import timeline_payload
+        from ..portraittalk_core.plots.timeline import timeline_payload
 
         speech, picture = convert.to_speech(audio), convert.to_portrait(portrait)
         film, style = motion.pop("driving_landmarks", None), motion.pop("style", None)
@@ -52,7 +52,7 @@ class AudioToLandmarks(io.ComfyNode):
 
 
 def _in_style(make, options, chosen):
-    from ..portraittalk_core.pipelines.style import in_style
+    from ..portraittalk_core.style.reference import in_style
 
     return in_style(make, options, None if chosen is None else chosen.style)
 
@@ -68,7 +68,7 @@ def _speaking(face, speech, engine):
 
 def _dubbing(film, face, speech, engine):
     """What makes the film's landmarks with another mouth; its face need not be found again."""
-    from ..portraittalk_core.face.face_crop import fit_track_to
+    from ..portraittalk_core.face.crop import fit_track_to
     from ..portraittalk_core.motion.dub import dub_track
 
     height, width = face[0].shape[:2]
@@ -103,7 +103,7 @@ def _motion_options(speech, fps, gain_points="[]", gain_curve=None, **motion):
 
 
 def _found_face(picture, face_index):
-    from ..portraittalk_core.face.mesh import find_portrait
+    from ..portraittalk_core.face.mesh.landmarks import find_portrait
 
     with face_mesh() as mesh:
         return find_portrait(picture, face_index, source="the portrait", mesh=mesh).landmarks

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
-from . import paths, texts
+from . import texts
+from .bindings import paths
 from .sockets import Landmarks, Style, advanced, schema
 from .style_files import NO_FILE, attention_input, managed_attention, style_files, style_output
 
@@ -68,7 +69,7 @@ class StylePrior(io.ComfyNode):
     @classmethod
     def execute(cls, preset, strength, noise, seed, **given) -> io.NodeOutput:
         """Take the style by its name, or watch and hear the reference."""
-        from ..portraittalk_core.pipelines.style import StyleUse, named_style
+        from ..portraittalk_core.style.reference import StyleUse, named_style
         from .style_use import ChosenStyle, shown, told
 
         use = StyleUse(strength, noise, seed)
@@ -152,11 +153,11 @@ def _encoder_path(name):
 
 def _watched(use, extractor, encoder=NO_FILE, **given):
     """The style of whatever reference is connected."""
-    from ..portraittalk_core.pipelines.style import style_of
     from ..portraittalk_core.speech.encoders import load_speech_encoder
     from ..portraittalk_core.style.extractor import load_extractor
     from ..portraittalk_core.style.features import WHISPER
-    from .progress import Progress
+    from ..portraittalk_core.style.reference import style_of
+    from .bindings.progress import Progress
     from .style_reference import reference_of
 
     opened = None if extractor is None else load_extractor(extractor)

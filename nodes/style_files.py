@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
-from . import paths
-from .progress import say
+from .bindings import paths
+from .bindings.progress import say
 from .sockets import Style, advanced, schema
 
 NO_FILE = "none"
@@ -135,7 +135,7 @@ def managed_attention(path):
     if path is None:
         return None
     from ..portraittalk_core.style.projection import load_style_attention
-    from .comfy_style import managed_style
-    from .comfy_unet import OPERATIONS
+    from .bindings.style import managed_style
+    from .bindings.unet import OPERATIONS
 
     return managed_style(load_style_attention(path, OPERATIONS))

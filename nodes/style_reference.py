@@ -5,10 +5,10 @@ from __future__ import annotations
 from ..portraittalk_core.errors import InputError
 from ..portraittalk_core.media.audio import load_speech
 from ..portraittalk_core.media.video import probe_video, read_pictures
-from ..portraittalk_core.pipelines.style import Reference, Watching, heard, watch
+from ..portraittalk_core.style.reference import Reference, Watching, heard, watch
 from ..portraittalk_core.types import as_fps
-from . import convert
-from .progress import Progress, counted, face_mesh
+from .bindings import convert
+from .bindings.progress import Progress, counted, face_mesh
 
 
 def reference_of(

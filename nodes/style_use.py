@@ -10,14 +10,14 @@ import comfy.model_patcher
 import torch
 from torch import Tensor
 
-from ..portraittalk_core.diffusion.style_attention import FrameStyles
 from ..portraittalk_core.errors import InputError, MissingDependency
-from ..portraittalk_core.pipelines.plot_style import plot_style
+from ..portraittalk_core.plots.style import plot_style
+from ..portraittalk_core.style.attention import FrameStyles
+from ..portraittalk_core.style.attention_files import BASE
 from ..portraittalk_core.style.prior import BlendedStyle, Style, interpolate, shared
-from ..portraittalk_core.weights.style_attention_files import BASE
-from . import convert
-from .comfy_style import with_style
-from .cursor import Cursor
+from .bindings import convert
+from .bindings.cursor import Cursor
+from .bindings.style import with_style
 
 log = logging.getLogger(__name__)
 

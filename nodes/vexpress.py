@@ -6,9 +6,9 @@ from pathlib import Path
 
 from comfy_api.latest import io, ui
 
-from . import convert, paths
+from .bindings import convert, paths
+from .bindings.progress import Progress, face_mesh, say
 from .engine import AUTO as NO_ENCODER
-from .progress import Progress, face_mesh, say
 from .sockets import AudioEncoderOutput, Landmarks, Style, advanced, schema
 from .video import Kept
 
@@ -85,7 +85,7 @@ def network_files(name) -> tuple[Path, list[Path]]:
         InputError: it is not there, or holds no weight files.
     """
     from ..portraittalk_core.errors import InputError
-    from ..portraittalk_core.vexpress.load import PARTS, WHERE
+    from ..portraittalk_core.renderers.vexpress.load import PARTS, WHERE
 
     for root in paths.model_folders(FOLDER):
         folder = (root if name == HERE else root / name).resolve()
@@ -107,11 +107,11 @@ def _encoder_path(name) -> Path | None:
 def _paint(picture, audio, vae, out, video: tuple, **given) -> Kept:
     """Paint the frames into a file; `video` is which frames to keep, and the quality."""
     from ..portraittalk_core.errors import InputError
-    from ..portraittalk_core.pipelines.repaint import Watch
-    from ..portraittalk_core.pipelines.vexpress import talk_vexpress
-    from ..portraittalk_core.vexpress.pipeline import FPS
-    from ..portraittalk_core.weights.style_attention_files import VEXPRESS
-    from . import comfy_vexpress
+    from ..portraittalk_core.renderers.repaint import Watch
+    from ..portraittalk_core.renderers.vexpress.pipeline import FPS
+    from ..portraittalk_core.renderers.vexpress.talk import talk_vexpress
+    from ..portraittalk_core.style.attention_files import VEXPRESS
+    from .bindings import vexpress as comfy_vexpress
 
     speech, track, keep = convert.to_speech(audio), given.pop("landmarks", None), video[0]
     style = given.pop("style", None)
@@ -136,9 +136,9 @@ def _paint(picture, audio, vae, out, video: tuple, **given) -> Kept:
 
 def _face_and_options(picture, track, face_index, given):
     """The portrait, and how to paint it."""
-    from ..portraittalk_core.face.mesh import find_portrait
+    from ..portraittalk_core.face.mesh.landmarks import find_portrait
     from ..portraittalk_core.motion.transfer import belongs_to
-    from ..portraittalk_core.vexpress.pipeline import VExpressOptions
+    from ..portraittalk_core.renderers.vexpress.pipeline import VExpressOptions
 
     given["length"], given["guidance"] = given.pop("window", 24), given.pop("cfg")
     strategy = given.pop("head", BY_THE_FACE)
@@ -209,7 +209,7 @@ def _painting_inputs() -> list[io.Input]:
 
 
 def _advanced_inputs() -> list[io.Input]:
-    from ..portraittalk_core.vexpress.retarget import STRATEGIES
+    from ..portraittalk_core.renderers.vexpress.retarget import STRATEGIES
 
     count = {"min": 1, "optional": True}
     return [

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
-from . import convert, paths
-from .progress import Progress, face_mesh, say
+from .bindings import convert, paths
+from .bindings.progress import Progress, face_mesh, say
 from .sockets import Landmarks, advanced, schema
 
 FEW_FRAMES = 300  # a batch of more is seldom wanted as IMAGE

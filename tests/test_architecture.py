@@ -42,7 +42,7 @@ COMFY_USERS = {
     "comfy.model_management": {"progress.py", "convert.py", *COMFY_BINDINGS} - {"comfy_control.py"},
     "comfy": {*COMFY_BINDINGS, "animate_control.py", "style_use.py"},
 }
-CONVERSIONS = {"permute", "clamp", "clamp_", "clip", "cuda"}  # nodes/convert.py's own work
+CONVERSIONS = {"permute", "clamp", "clamp_", "clip", "cuda"}  # nodes/bindings/convert.py's own work
 MAX_FUNCTION, MAX_FILE, MAX_NODES_FILE, MAX_EXECUTE, MAX_PARAMETERS = 60, 400, 250, 15, 8
 
 
@@ -243,14 +243,14 @@ def test_wall_stops_a_file_without_purpose():
 
 GOOD = [
     ("portraittalk_core/pipelines/a.py", "from ..render import warp\nfrom ..types import Speech\nfrom . import talk"),
-    ("portraittalk_core/cli.py", "from . import __version__, cli_commands\nprint(1)"),
+    ("portraittalk_core/cli/main.py", "from . import __version__, cli_commands\nprint(1)"),
     ("portraittalk_core/pipelines/a.py", "from .. import __version__"),
     ("portraittalk_core/face/a.py", "def f():\n    import mediapipe\nmodel.eval()\nre.compile('x')"),
     ("portraittalk_core/face/a.py", "if TYPE_CHECKING:\n    from matplotlib.axes import Axes"),
     ("portraittalk_core/face/a.py", "torch.load('x', weights_only=True)\nzip(a, b, strict=False)"),
-    ("nodes/paths.py", "import folder_paths"),
-    ("nodes/comfy_unet.py", "from comfy.ldm.modules import attention"),
-    ("nodes/convert.py", "x.clamp(0, 1)"),
+    ("nodes/bindings/paths.py", "import folder_paths"),
+    ("nodes/bindings/unet.py", "from comfy.ldm.modules import attention"),
+    ("nodes/bindings/convert.py", "x.clamp(0, 1)"),
     ("nodes/a.py", "from comfy_api.latest import io\nfrom ..portraittalk_core.types import Speech"),
 ]
 

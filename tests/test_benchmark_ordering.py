@@ -17,9 +17,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import ordering  # noqa: E402
 from benchmarks.ordering_claims import CLAIMS, FAULTS, judge, shown_value  # noqa: E402
 from portraittalk_core.errors import InputError  # noqa: E402
+from portraittalk_core.evaluation.result import ScoredRow  # noqa: E402
+from portraittalk_core.evaluation.table import TABLE  # noqa: E402
 from portraittalk_core.media.video import VideoWriter, probe_video, read_pictures  # noqa: E402
-from portraittalk_core.pipelines.score_row import ScoredRow  # noqa: E402
-from portraittalk_core.pipelines.score_table import TABLE  # noqa: E402
 
 SMALL = ordering.Damage((25, 35), (1.0, 3.0), (1, 2))
 

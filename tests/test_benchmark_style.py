@@ -24,8 +24,8 @@ from portraittalk_core.errors import InputError  # noqa: E402
 from portraittalk_core.media.image import load_picture  # noqa: E402
 from portraittalk_core.media.records import save_record  # noqa: E402
 from portraittalk_core.style.extractor import StyleExtractor, new_extractor_net  # noqa: E402
+from portraittalk_core.style.extractor_files import ExtractorSizes  # noqa: E402
 from portraittalk_core.types import LandmarkTrack  # noqa: E402
-from portraittalk_core.weights.style_files import ExtractorSizes  # noqa: E402
 
 
 def talking(seconds: float, swing: float, turns: float) -> LandmarkTrack:

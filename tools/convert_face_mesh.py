@@ -5,7 +5,7 @@
 
 Needs the small package ``flatbuffers`` besides this package's own dependencies. Each file that comes out says in its
 metadata what it is, where it came from, its licence and the SHA-256 of its source; the SHA-256 of the files themselves,
-printed at the end, belong into ``portraittalk_core/face/mesh_torch.py``.
+printed at the end, belong into ``portraittalk_core/face/mesh/torch_backend.py``.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from flatbuffers.table import Table
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from portraittalk_core.face.attention_mesh import AttentionMesh  # noqa: E402
-from portraittalk_core.face.blazeface import FullRangeDetector, ShortRangeDetector  # noqa: E402
+from portraittalk_core.face.detection.blazeface import FullRangeDetector, ShortRangeDetector  # noqa: E402
+from portraittalk_core.face.mesh.attention_mesh import AttentionMesh  # noqa: E402
 
 MODELS = {
     "blazeface_short_range": (ShortRangeDetector, "face_detection/face_detection_short_range.tflite"),

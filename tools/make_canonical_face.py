@@ -12,8 +12,8 @@ from scipy.optimize import linear_sum_assignment
 from skimage.data import astronaut
 
 from portraittalk_core.face import topology as topo
-from portraittalk_core.face.mesh import find_portrait
-from portraittalk_core.motion.retarget import make_rig
+from portraittalk_core.face.mesh.landmarks import find_portrait
+from portraittalk_core.motion.rig import make_rig
 
 OUT = Path(__file__).parents[1] / "portraittalk_core/face/data/canonical_face.safetensors"
 SOURCE = "MediaPipe face mesh on scikit-image's astronaut photograph (NASA, public domain) and its mirror image"

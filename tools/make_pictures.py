@@ -7,21 +7,21 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from skimage.data import astronaut
 
-from portraittalk_core.animate.landmark_control import draw_condition
-from portraittalk_core.face.arcface_crop import norm_crop
+from portraittalk_core.engines.builtin.engine import embedded_motion
+from portraittalk_core.engines.registry import open_engine
+from portraittalk_core.evaluation.score import score_tracks
+from portraittalk_core.face.crop import plan_face_crop
 from portraittalk_core.face.draw import draw_landmarks
-from portraittalk_core.face.face_crop import plan_face_crop
-from portraittalk_core.face.mesh import find_portrait
+from portraittalk_core.face.identity.arcface_crop import norm_crop
+from portraittalk_core.face.mesh.landmarks import find_portrait
 from portraittalk_core.media.audio import load_speech
 from portraittalk_core.motion.dub import dub_track
-from portraittalk_core.motion.embedded import embedded_motion
-from portraittalk_core.motion.engines import open_engine
-from portraittalk_core.pipelines.plot import plot_score, plot_track
-from portraittalk_core.pipelines.score import score_tracks
-from portraittalk_core.pipelines.style import StyleUse, manner_of, named_style
-from portraittalk_core.render.warp import PortraitRenderer
+from portraittalk_core.plots.track import plot_score, plot_track
+from portraittalk_core.renderers.animatenet.landmark_control import draw_condition
+from portraittalk_core.renderers.vexpress.head_keypoints import draw_three, three_points
+from portraittalk_core.renderers.warp.renderer import PortraitRenderer
+from portraittalk_core.style.reference import StyleUse, manner_of, named_style
 from portraittalk_core.types import LandmarkTrack, MotionOptions
-from portraittalk_core.vexpress.head_kps import draw_three, three_points
 
 ROOT = Path(__file__).parents[1]
 HEAD = (128, 20, 328, 240)  # of the astronaut: left, top, right, bottom

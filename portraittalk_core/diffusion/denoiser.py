@@ -20,7 +20,7 @@ from .schedule import IMAGES, timestep_at
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
 
-    from .control import FrameControl
+    from ..renderers.animatenet.control import FrameControl
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..checks import check_choice
 
 if TYPE_CHECKING:
-    from ..animate.temporal import MotionModules
+    from .motion_modules import MotionModules
 
 NUM_TIMESTEPS, BETA_FIRST, BETA_LAST = 1000, 0.00085, 0.012  # of SD1.x and of the motion modules
 IMAGES, MOTION = "scaled_linear", "linear"  # SD1.5's own, the motion modules'

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..media.records import load_record
 from ..types import LandmarkTrack
-from .mesh_follow import filled
+from .mesh.tracking import filled
 
 log = logging.getLogger(__name__)
 

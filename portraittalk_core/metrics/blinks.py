@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..errors import InputError
 from ..face.geometry import eye_open
-from ..style.manner import blink_lengths_s
+from ..style.statistics import blink_lengths_s
 from ..types import LandmarkTrack
 
 

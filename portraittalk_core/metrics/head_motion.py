@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..errors import InputError
 from ..face.geometry import head_pose
-from ..style.manner import HEAD_CALM_S, calmed, swings
+from ..style.statistics import HEAD_CALM_S, calmed, swings
 from ..types import LandmarkTrack
 
 LEAST_FRAMES = 3

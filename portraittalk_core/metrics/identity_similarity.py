@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..checks import check_finite
 from ..errors import InputError
-from ..face.embedding import LEAST_NORM, WIDTH, FaceEmbedding
+from ..face.identity.embedding import LEAST_NORM, WIDTH, FaceEmbedding
 
 
 def identity_similarity(generated: Tensor | FaceEmbedding, reference: Tensor | FaceEmbedding) -> Tensor:

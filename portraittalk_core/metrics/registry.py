@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from ..checks import check_choice
-from ..weights.metric_files import ALEXNET, I3D, INCEPTION, LPIPS_HEADS, SYNCNET
+from .files import ALEXNET, I3D, INCEPTION, LPIPS_HEADS, SYNCNET
 from .packages import SKIMAGE, TORCHMETRICS
 
 BETTER = ("higher", "lower", "target", "neither")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..checks import check_finite, check_shape
 from ..errors import InputError
-from ..face.face_crop import resampled
+from ..face.crop import resampled
 from ..types import check_picture
 from .networks.syncnet import CROP_PX
 

@@ -9,11 +9,11 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from ..engines.raw_motion import Progress
 from ..face import topology as topo
 from ..face.geometry import align
 from ..types import LandmarkTrack, MotionOptions, Speech
-from .raw import Progress
-from .retarget import SkinInterpolator, face_axes
+from .rig import SkinInterpolator, face_axes
 from .smoothing import smooth_step
 
 TURNED_COUNTS = 0.5  # how much a turned head speaks against a frame as the face at rest, beside its lips' gap

@@ -9,7 +9,7 @@ import torch
 from ..face import topology as topo
 from ..face.geometry import align
 from ..types import LandmarkTrack
-from .retarget import face_axes, make_rig
+from .rig import face_axes, make_rig
 
 SAME_FACE = 0.05  # mean distance of the aligned rigid and outline points, inter-ocular units
 SAME_PLACE = 0.3  # distance between the two faces, inter-ocular units

@@ -118,7 +118,7 @@ def mesh_backend(name: str) -> Line:
     """Open one face-mesh back end for real."""
 
     def opened() -> str:
-        from ..face.mesh import open_mesh
+        from ..face.mesh.landmarks import open_mesh
 
         with open_mesh(name) as mesh:
             return f"works ({mesh.name})" if mesh.name != name else "works"
@@ -128,7 +128,7 @@ def mesh_backend(name: str) -> Line:
 
 def motion_engine(name: str) -> Line:
     """Load one motion engine; a public one's weights are listed with the weight files."""
-    from ..motion.mouth_model import load_mouth
+    from ..engines.builtin.mouth_model import load_mouth
 
     module, needs = MOTION_ENGINES[name]
 

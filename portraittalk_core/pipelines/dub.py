@@ -10,18 +10,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..engines.registry import MotionEngine
 from ..errors import InputError
-from ..face.face_crop import FaceCrop
-from ..face.mesh import MeshBackend, track_faces
+from ..face.crop import FaceCrop
+from ..face.mesh.landmarks import MeshBackend, track_faces
 from ..media.video import VideoWriter, probe_video, read_pictures
 from ..motion.dub import dub_track, resting_frame
-from ..motion.engines import MotionEngine
-from ..render.paste import PasteOptions
-from ..render.warp import PortraitRenderer
+from ..renderers.face_region import painted_faces, written
+from ..renderers.paste import PasteOptions
+from ..renderers.repaint import Painter, Watch
+from ..renderers.warp.renderer import PortraitRenderer
 from ..threads import one_torch_thread
 from ..types import LandmarkTrack, MotionOptions, Portrait, Speech
-from .only_face import painted_faces, written
-from .repaint import Painter, Watch
 from .talk import Sound, TalkResult, compare_lengths
 
 Progress = Callable[[int, int], None]

@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 
 from ..checks import check_choice
+from ..engines.builtin.engine import plan_motion
+from ..engines.registry import MotionEngine, open_engine
 from ..errors import InputError
 from ..face import topology as topo
-from ..face.mesh import MeshBackend, detect_faces, find_portrait, open_mesh
+from ..face.mesh.landmarks import MeshBackend, detect_faces, find_portrait, open_mesh
 from ..media.container import open_media
 from ..media.video import VideoWriter
-from ..motion.embedded import plan_motion
-from ..motion.engines import MotionEngine, open_engine
-from ..motion.retarget import SPAN, make_rig, plan_landmarks, plan_track
+from ..motion.rig import SPAN, make_rig, plan_landmarks, plan_track
 from ..motion.transfer import belongs_to, transfer_motion
-from ..render.warp import REACH, PortraitRenderer, check_same_shape
+from ..renderers.warp.renderer import REACH, PortraitRenderer, check_same_shape
 from ..threads import one_torch_thread
 from ..types import LandmarkTrack, MotionOptions, MotionPlan, Portrait, Speech
 

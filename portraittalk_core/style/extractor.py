@@ -18,7 +18,7 @@ from ..checks import check_finite, check_shape
 from ..errors import InputError
 from ..media.atomic import whole_file
 from ..weights.load import fill, read_metadata, read_tensors
-from ..weights.style_files import LAYOUT, SPREAD, VERSION, ExtractorSizes, read_extractor_sizes
+from .extractor_files import LAYOUT, SPREAD, VERSION, ExtractorSizes, read_extractor_sizes
 from .features import RATE_HZ, WIDTHS, StyleFeatures
 from .prior import StylePrior
 

@@ -20,7 +20,7 @@ from ..errors import InputError
 from ..layers.attention import attend
 from ..media.atomic import whole_file
 from ..weights.load import fill, read_metadata, read_tensors
-from ..weights.style_attention_files import BASE, LAYOUT, StyleSizes, read_style_sizes
+from .attention_files import BASE, LAYOUT, StyleSizes, read_style_sizes
 
 log = logging.getLogger(__name__)
 

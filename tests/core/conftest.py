@@ -10,7 +10,7 @@ from portraittalk_core.types import MOUTH_PARAMETERS, HeadPose, LandmarkTrack, M
 def astronaut() -> Portrait:
     from skimage.data import astronaut as picture
 
-    from portraittalk_core.face.mesh import find_portrait
+    from portraittalk_core.face.mesh.landmarks import find_portrait
 
     return find_portrait(torch.from_numpy(picture().copy()), source="astronaut")
 

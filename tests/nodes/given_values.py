@@ -96,7 +96,7 @@ class GiveFace:
 
     def give(self, seed):
         pack = next(name for name in sys.modules if name.endswith("pt_under_test.nodes")).removesuffix(".nodes")
-        faces = importlib.import_module(f"{pack}.portraittalk_core.face.embedding")
+        faces = importlib.import_module(f"{pack}.portraittalk_core.face.identity.embedding")
         return (faces.FaceEmbedding(torch.randn(1, 512, generator=torch.Generator().manual_seed(seed))),)
 
 

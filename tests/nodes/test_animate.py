@@ -11,8 +11,8 @@ from motion_files import motion_tensors
 from PIL import Image
 from safetensors.torch import save_file
 
-from portraittalk_core.diffusion.animate_net import AnimateNet
-from portraittalk_core.weights.animate_files import AnimateSizes
+from portraittalk_core.renderers.animatenet.animate_net import AnimateNet
+from portraittalk_core.renderers.animatenet.animate_net_files import AnimateSizes
 
 pytestmark = [pytest.mark.comfy, pytest.mark.usefixtures("sd15_weights")]
 FRAMES, WINDOW, OVERLAP = 10, 4, 1

@@ -28,13 +28,13 @@ from safetensors.torch import load_file, save_file
 from style_files import style_attention
 from tiny_unet import random_motion, tiny_unet
 
-from portraittalk_core.animate.temporal import save_motion_modules
-from portraittalk_core.diffusion.animate_net import save_animate_net
-from portraittalk_core.diffusion.feature_attention import feature_branches
+from portraittalk_core.diffusion.motion_modules import save_motion_modules
 from portraittalk_core.diffusion.schedule import MOTION, schedule_sigmas
-from portraittalk_core.identity.adapter import IdentityOptions, build_adapter
+from portraittalk_core.renderers.animatenet.animate_net import save_animate_net
+from portraittalk_core.renderers.animatenet.feature_attention import feature_branches
+from portraittalk_core.renderers.identitynet.adapter import IdentityOptions, build_adapter
+from portraittalk_core.renderers.identitynet.adapter_files import sort_adapter
 from portraittalk_core.style.projection import save_style_attention
-from portraittalk_core.weights.adapters import sort_adapter
 
 pytestmark = pytest.mark.comfy
 pytest.importorskip("diffusers")

@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from portraittalk_core.motion.landmark_generator_net import LandmarkNet
-from portraittalk_core.motion.mouth_model import save_mouth
-from portraittalk_core.motion.mouth_net import MouthNet
+from portraittalk_core.engines.builtin.mouth_model import save_mouth
+from portraittalk_core.engines.builtin.mouth_net import MouthNet
+from portraittalk_core.engines.landmark_generator.network import LandmarkNet
 
 pytestmark = pytest.mark.comfy
 

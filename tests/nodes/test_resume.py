@@ -164,7 +164,7 @@ class Thing:
 
 @pytest.fixture
 def resume(tmp_path, monkeypatch):
-    """nodes.resume, with folders that hold a checkpoint and a picture."""
+    """nodes.bindings.resume, with folders that hold a checkpoint and a picture."""
     folders, pack, nodes = ModuleType("folder_paths"), ModuleType(PACK), ModuleType(f"{PACK}.nodes")
     for name in ("models", "input", "user"):
         (tmp_path / name).mkdir()
@@ -180,7 +180,7 @@ def resume(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "folder_paths", folders)
     monkeypatch.setitem(sys.modules, PACK, pack)
     monkeypatch.setitem(sys.modules, f"{PACK}.nodes", nodes)
-    yield importlib.import_module(f"{PACK}.nodes.resume")
+    yield importlib.import_module(f"{PACK}.nodes.bindings.resume")
     for name in [name for name in set(sys.modules) - before if name.startswith(f"{PACK}.")]:
         del sys.modules[name]
 

@@ -17,12 +17,12 @@ from tiny_vexpress import write_wav2vec, write_whisper
 from portraittalk_core.diffusion.sites import SITES
 from portraittalk_core.media.audio import load_speech
 from portraittalk_core.speech.encoders import load_speech_encoder
+from portraittalk_core.style.attention_files import StyleSizes
 from portraittalk_core.style.extractor import StyleExtractor, load_extractor, new_extractor_net, save_extractor
+from portraittalk_core.style.extractor_files import ExtractorSizes
 from portraittalk_core.style.features import audio_features
 from portraittalk_core.style.projection import new_style_attention, save_style_attention
 from portraittalk_core.types import MANNER
-from portraittalk_core.weights.style_attention_files import StyleSizes
-from portraittalk_core.weights.style_files import ExtractorSizes
 
 pytestmark = pytest.mark.comfy
 

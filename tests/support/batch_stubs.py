@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from portraittalk_core.pipelines.batch import BatchOptions, BatchResult, run_batch
-from portraittalk_core.pipelines.batch_jobs import BatchSettings, Outcome
+from portraittalk_core.batch.jobs import BatchSettings, Outcome
+from portraittalk_core.batch.run import BatchOptions, BatchResult, run_batch
 
 QUICK = BatchOptions(wait_s=0)
 

@@ -21,7 +21,7 @@ def main(comfyui: Path, pack: Path, folder: Path) -> None:
     comfy.options.enable_args_parsing()
     from safetensors.torch import load_file, save_file
 
-    unet_binding = importlib.import_module(f"{pack.name}.nodes.comfy_unet")
+    unet_binding = importlib.import_module(f"{pack.name}.nodes.bindings.unet")
     inputs = load_file(folder / "inputs.safetensors")
     made, seen = {}, {}
     for name, case in json.loads((folder / "cases.json").read_text()).items():
@@ -59,8 +59,8 @@ def refused_controls(unet_binding, folder: Path) -> dict[str, str]:
     import comfy.controlnet
     import torch
 
-    controls = importlib.import_module(unet_binding.__name__.replace("comfy_unet", "comfy_control"))
-    animates = importlib.import_module(unet_binding.__name__.replace("comfy_unet", "comfy_animate"))
+    controls = importlib.import_module(unet_binding.__name__.replace("bindings.unet", "bindings.control"))
+    animates = importlib.import_module(unet_binding.__name__.replace("bindings.unet", "bindings.animate"))
     nets = importlib.import_module(
         f"{unet_binding.__package__.replace('.nodes', '.portraittalk_core')}.diffusion.animate_net"
     )
@@ -117,7 +117,7 @@ def painted(folder: Path, unet_binding) -> dict:
     """How often the sampler ran, and what came of it, where fp16 overflows and where a weight is no number."""
     import torch
 
-    painters = importlib.import_module(unet_binding.__name__.replace("comfy_unet", "comfy_painter"))
+    painters = importlib.import_module(unet_binding.__name__.replace("bindings.unet", "bindings.painter"))
     sampling = painters.Sampling(seed=0, steps=2, cfg=1.0, sampler_name="euler", scheduler="normal", denoise=1.0)
     text = [[torch.randn(1, 7, 48), {}]]
     return {
@@ -279,8 +279,8 @@ def track_of(core: str, points):
 def animated(unet_binding, folder: Path, case: dict, points):
     """A tiny AnimateNet of a file, told of a track."""
     core = unet_binding.__package__.replace(".nodes", ".portraittalk_core")
-    animates = importlib.import_module(unet_binding.__name__.replace("comfy_unet", "comfy_animate"))
-    nets = importlib.import_module(f"{core}.diffusion.animate_net")
+    animates = importlib.import_module(unet_binding.__name__.replace("bindings.unet", "bindings.animate"))
+    nets = importlib.import_module(f"{core}.renderers.animatenet.animate_net")
     net = nets.load_animate_net(folder / f"animate_{case['file']}.safetensors", unet_binding.OPERATIONS)
     track = track_of(core, points)
     if case.get("follow"):
@@ -295,7 +295,7 @@ def controlled(unet_binding, folder: Path, texts, model, case: dict, points, see
     import torch
     from safetensors.torch import load_file
 
-    controls = importlib.import_module(unet_binding.__name__.replace("comfy_unet", "comfy_control"))
+    controls = importlib.import_module(unet_binding.__name__.replace("bindings.unet", "bindings.control"))
     network = cldm(48)
     names = {name.removeprefix("control_model."): t for name, t in load_file(folder / "control.safetensors").items()}
     network.load_state_dict(names)
@@ -322,10 +322,10 @@ def controlled(unet_binding, folder: Path, texts, model, case: dict, points, see
 def styled(unet_binding, folder: Path, model, case: dict, inputs):
     """The MODEL that looks at the styles of `inputs`: one of every frame, or the first of all."""
     core = unet_binding.__package__.replace(".nodes", ".portraittalk_core")
-    binding = importlib.import_module(unet_binding.__name__.replace("comfy_unet", "comfy_style"))
-    cursors = importlib.import_module(unet_binding.__name__.replace("comfy_unet", "cursor"))
+    binding = importlib.import_module(unet_binding.__name__.replace("bindings.unet", "bindings.style"))
+    cursors = importlib.import_module(unet_binding.__name__.replace("bindings.unet", "bindings.cursor"))
     projection = importlib.import_module(f"{core}.style.projection")
-    frames = importlib.import_module(f"{core}.diffusion.style_attention").FrameStyles
+    frames = importlib.import_module(f"{core}.style.attention").FrameStyles
     net = projection.load_style_attention(folder / f"style_{case['file']}.safetensors", unet_binding.OPERATIONS)
     count = len(inputs["styles"]) if case.get("frames") else 1
     chosen = frames(inputs["styles"][:count], case.get("strength", 1.0) * inputs["style_strengths"][:count])
@@ -336,8 +336,8 @@ def styled(unet_binding, folder: Path, model, case: dict, inputs):
 def moved(unet_binding, folder: Path, model, case: dict):
     """The MODEL with tiny motion modules, in windows of our own."""
     core = unet_binding.__package__.replace(".nodes", ".portraittalk_core")
-    motions = importlib.import_module(unet_binding.__name__.replace("comfy_unet", "comfy_motion"))
-    temporal = importlib.import_module(f"{core}.animate.temporal")
+    motions = importlib.import_module(unet_binding.__name__.replace("bindings.unet", "bindings.motion"))
+    temporal = importlib.import_module(f"{core}.diffusion.motion_modules")
     options = importlib.import_module(f"{core}.diffusion.windowed").VideoOptions("sliding", **case["windows"])
     modules = temporal.load_motion_modules(folder / "motion.safetensors", unet_binding.OPERATIONS, None)
     moving = motions.with_motion(model, motions.managed_motion(modules), case["strength"])
@@ -365,7 +365,7 @@ def in_windows(model):
 
 def with_identity(unet_binding, model, folder: Path, tokens, case: dict):
     core = unet_binding.__package__.replace(".nodes", ".portraittalk_core")
-    adapters = importlib.import_module(f"{core}.identity.adapter")
+    adapters = importlib.import_module(f"{core}.renderers.identitynet.adapter")
     bound = unet_binding.managed(
         adapters.load_adapter(folder / "adapter.safetensors", ops=unet_binding.OPERATIONS),
         "adapter",

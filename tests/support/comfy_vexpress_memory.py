@@ -19,8 +19,8 @@ def main(comfyui: Path, pack: Path, folder: Path) -> None:
     comfy.options.enable_args_parsing()
     import comfy.model_management
 
-    binding = importlib.import_module(f"{pack.name}.nodes.comfy_vexpress")
-    core = f"{pack.name}.portraittalk_core.vexpress.pipeline"
+    binding = importlib.import_module(f"{pack.name}.nodes.bindings.vexpress")
+    core = f"{pack.name}.portraittalk_core.renderers.vexpress.pipeline"
     options = importlib.import_module(core).VExpressOptions(width=64, height=64)
     files = sorted(folder.iterdir())
 

@@ -11,18 +11,23 @@ from control_files import tiny_controlnet
 from style_files import style_attention
 from tiny_unet import random_motion, tiny_unet
 
-from portraittalk_core.animate.head_placement import follow, place, placements
-from portraittalk_core.animate.temporal import bind_motion
-from portraittalk_core.diffusion.animate_net import AnimateOptions, bind_animate, cues_of_track, new_animate_net
 from portraittalk_core.diffusion.branches import bind
-from portraittalk_core.diffusion.control import ControlOptions
 from portraittalk_core.diffusion.denoiser import Condition, Denoiser
-from portraittalk_core.diffusion.feature_attention import FeatureControl
+from portraittalk_core.diffusion.motion_modules import bind_motion
 from portraittalk_core.diffusion.schedule import MOTION, schedule_sigmas
 from portraittalk_core.diffusion.sites import SITES
-from portraittalk_core.diffusion.style_attention import FrameStyles, StyleRun, bind_style
 from portraittalk_core.diffusion.windowed import VideoOptions, WindowedDenoiser
-from portraittalk_core.identity.adapter import IdentityOptions, identity_branches
+from portraittalk_core.renderers.animatenet.animate_net import (
+    AnimateOptions,
+    bind_animate,
+    cues_of_track,
+    new_animate_net,
+)
+from portraittalk_core.renderers.animatenet.control import ControlOptions
+from portraittalk_core.renderers.animatenet.feature_attention import FeatureControl
+from portraittalk_core.renderers.animatenet.head_placement import follow, place, placements
+from portraittalk_core.renderers.identitynet.adapter import IdentityOptions, identity_branches
+from portraittalk_core.style.attention import FrameStyles, StyleRun, bind_style
 from portraittalk_core.types import LandmarkTrack
 
 SIGMA = float(schedule_sigmas()[600])  # one that ComfyUI, which rounds to whole timesteps, has too

@@ -57,7 +57,7 @@ def control_shapes() -> dict[str, torch.Tensor]:
 
 def motion_shapes() -> dict[str, torch.Tensor]:
     """Of AnimateDiff v3."""
-    from portraittalk_core.animate.temporal import MotionModules
+    from portraittalk_core.diffusion.motion_modules import MotionModules
 
     with torch.device("meta"):
         return MotionModules().state_dict()

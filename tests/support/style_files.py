@@ -12,8 +12,8 @@ def style_attention(
 ):
     """For `tiny_unet.tiny_unet`, or for a UNet whose levels have other widths."""
     from portraittalk_core.diffusion.sites import SITES
+    from portraittalk_core.style.attention_files import StyleSizes
     from portraittalk_core.style.projection import new_style_attention
-    from portraittalk_core.weights.style_attention_files import StyleSizes
 
     level = {320: 0, 640: 1, 1280: 3}
     of_sites = {site.adapter_key: widths[level[site.width]] for site in SITES}

@@ -22,7 +22,7 @@ def tiny_unet(seed: int = 0, context: int = 48):
 
 def random_motion():
     """Of version 3, with random weights where new ones have zeros."""
-    from portraittalk_core.animate.temporal import MotionModules
+    from portraittalk_core.diffusion.motion_modules import MotionModules
 
     torch.manual_seed(7)
     modules = MotionModules((32, 64, 128, 128), "v3")

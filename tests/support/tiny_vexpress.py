@@ -25,10 +25,10 @@ def randomise(network: nn.Module, seed: int) -> nn.Module:
 
 def tiny_vexpress(features: int = 64):
     """A VExpress whose UNets have 32 to 64 channels; audio features are `features` wide."""
-    from portraittalk_core.animate.temporal import MotionModules
-    from portraittalk_core.vexpress.audio_projection import AudioProjection, AudioSizes
-    from portraittalk_core.vexpress.kps_guider import KpsGuider
-    from portraittalk_core.vexpress.unet import UNetSizes, VExpress, build_reading_unet, build_reference_net
+    from portraittalk_core.diffusion.motion_modules import MotionModules
+    from portraittalk_core.renderers.vexpress.audio_projection import AudioProjection, AudioSizes
+    from portraittalk_core.renderers.vexpress.kps_guider import KpsGuider
+    from portraittalk_core.renderers.vexpress.unet import UNetSizes, VExpress, build_reading_unet, build_reference_net
 
     sizes = UNetSizes(WIDTHS, CONTEXT)
     unet, reading = build_reading_unet(sizes)

@@ -11,10 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 from portraittalk_core.diffusion.schedule import schedule_sigmas
-from portraittalk_core.face.embedding import FaceEmbedding
+from portraittalk_core.face.identity.embedding import FaceEmbedding
 from portraittalk_core.losses.masked_reconstruction import hide, masked_reconstruction_loss, random_patch_mask
 from portraittalk_core.media.records import save_record
-from portraittalk_core.training.identity_data import FaceData, FacePicture
+from portraittalk_core.training.identitynet.data import FaceData, FacePicture
 
 
 @dataclass(frozen=True)

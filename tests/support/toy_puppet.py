@@ -15,7 +15,7 @@ from portraittalk_core.face import topology as topo
 from portraittalk_core.face.canonical import canonical_face
 from portraittalk_core.media.image import save_picture
 from portraittalk_core.media.records import save_record
-from portraittalk_core.training.video_data import FRAMES, MARKER, SPEECH, TRACK, VideoClip
+from portraittalk_core.training.data.video_clips import FRAMES, MARKER, SPEECH, TRACK, VideoClip
 from portraittalk_core.types import LandmarkTrack
 
 FPS = Fraction(25)

@@ -7,7 +7,7 @@ import itertools
 import torch
 
 from portraittalk_core.style.prior import StylePrior
-from portraittalk_core.training.style_config import StyleAttentionTrainer
+from portraittalk_core.training.style.config import StyleAttentionTrainer
 
 STYLE_WIDTH = 8
 MEANS = torch.randn(2, STYLE_WIDTH, generator=torch.Generator().manual_seed(0))

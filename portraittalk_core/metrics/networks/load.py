@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ...checks import check_shape
 from ...errors import InputError
 from ...weights.load import fill, read_tensors
-from ...weights.metric_files import (
+from ..files import (
     ALEXNET,
     I3D,
     INCEPTION,

@@ -7,12 +7,12 @@ import torch
 from adapter_files import adapter_tensors, flat
 from tiny_unet import tiny_unet
 
-from portraittalk_core.diffusion.adapter_lora import kohya_lora
 from portraittalk_core.diffusion.branches import bind
 from portraittalk_core.diffusion.denoiser import Condition, Denoiser
 from portraittalk_core.diffusion.sites import SITES
-from portraittalk_core.identity.adapter import IdentityOptions, build_adapter, identity_branches
-from portraittalk_core.weights.adapters import sort_adapter
+from portraittalk_core.renderers.identitynet.adapter import IdentityOptions, build_adapter, identity_branches
+from portraittalk_core.renderers.identitynet.adapter_files import sort_adapter
+from portraittalk_core.renderers.identitynet.adapter_lora import kohya_lora
 
 diffusers = pytest.importorskip("diffusers")
 KEYS = [site.adapter_key for site in SITES]

@@ -191,7 +191,7 @@ def test_the_lora_inside_an_adapter_merges(sd15, original):
     """Its 32 attentions of four projections, renamed, land on the layers that diffusers' order says."""
     from adapter_files import adapter_tensors
 
-    from portraittalk_core.diffusion.adapter_lora import kohya_lora
+    from portraittalk_core.renderers.identitynet.adapter_lora import kohya_lora
 
     nested = adapter_tensors("faceid")["ip_adapter"]
     inside = {name: tensor for name, tensor in nested.items() if "_lora." in name}

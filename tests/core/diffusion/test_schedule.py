@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler
 
-from portraittalk_core.animate.temporal import MotionModules
+from portraittalk_core.diffusion.motion_modules import MotionModules
 from portraittalk_core.diffusion.schedule import (
     IMAGES,
     MOTION,

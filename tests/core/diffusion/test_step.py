@@ -12,15 +12,15 @@ from tiny_unet import random_motion, tiny_unet
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from portraittalk_core.animate.temporal import bind_motion
 from portraittalk_core.diffusion.branches import bind
-from portraittalk_core.diffusion.control import ControlOptions, FrameControl
 from portraittalk_core.diffusion.denoiser import Condition, Denoiser
+from portraittalk_core.diffusion.motion_modules import bind_motion
 from portraittalk_core.diffusion.schedule import MOTION
 from portraittalk_core.diffusion.sites import SITES
 from portraittalk_core.diffusion.windowed import VideoOptions, WindowedDenoiser
-from portraittalk_core.identity.adapter import IdentityOptions, build_adapter, identity_branches
-from portraittalk_core.weights.adapters import sort_adapter
+from portraittalk_core.renderers.animatenet.control import ControlOptions, FrameControl
+from portraittalk_core.renderers.identitynet.adapter import IdentityOptions, build_adapter, identity_branches
+from portraittalk_core.renderers.identitynet.adapter_files import sort_adapter
 
 pytest.importorskip("diffusers")
 FRAMES, LENGTH, OVERLAP = 14, 8, 2

@@ -8,9 +8,9 @@ from control_files import tiny_controlnet
 from tiny_unet import tiny_unet
 
 from portraittalk_core.diffusion.branches import bind
-from portraittalk_core.diffusion.control import FrameControl
 from portraittalk_core.diffusion.denoiser import Condition, Denoiser
 from portraittalk_core.diffusion.text_keys import TextKeys
+from portraittalk_core.renderers.animatenet.control import FrameControl
 
 pytest.importorskip("diffusers")
 SIGMAS = (5.0, 2.0, 0.5)

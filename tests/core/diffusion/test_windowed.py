@@ -8,15 +8,15 @@ from control_files import tiny_controlnet
 from sd15_files import make_checkpoint
 from tiny_unet import random_motion, tiny_unet
 
-from portraittalk_core.animate.temporal import bind_motion
 from portraittalk_core.diffusion.checkpoint import load_sd15
-from portraittalk_core.diffusion.control import ControlOptions, FrameControl
 from portraittalk_core.diffusion.denoiser import Condition, Denoiser
-from portraittalk_core.diffusion.painter import Animation, DiffusersPainter, PaintOptions
+from portraittalk_core.diffusion.motion_modules import bind_motion
 from portraittalk_core.diffusion.samplers import SamplerOptions
 from portraittalk_core.diffusion.windowed import VideoOptions, WindowedDenoiser
 from portraittalk_core.errors import InputError
-from portraittalk_core.pipelines.repaint import Watch, new_frames, repainted
+from portraittalk_core.renderers.animatenet.control import ControlOptions, FrameControl
+from portraittalk_core.renderers.identitynet.painter import Animation, DiffusersPainter, PaintOptions
+from portraittalk_core.renderers.repaint import Watch, new_frames, repainted
 
 pytest.importorskip("diffusers")
 VIDEO = VideoOptions("chunked", 8, 2)

@@ -5,7 +5,7 @@ import torch
 
 from portraittalk_core.errors import InputError
 from portraittalk_core.face.fit import check_size, face_surroundings, fit_to, fitted
-from portraittalk_core.face.mesh import detect_faces, find_portrait, open_mesh
+from portraittalk_core.face.mesh.landmarks import detect_faces, find_portrait, open_mesh
 from portraittalk_core.types import LandmarkTrack, Portrait
 
 

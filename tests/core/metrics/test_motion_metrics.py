@@ -8,15 +8,15 @@ import torch
 from portraittalk_core.errors import InputError
 from portraittalk_core.face import topology as topo
 from portraittalk_core.face.canonical import canonical_face
-from portraittalk_core.face.embedding import FaceEmbedding
 from portraittalk_core.face.geometry import mouth_open, rotation_matrix
+from portraittalk_core.face.identity.embedding import FaceEmbedding
 from portraittalk_core.metrics.blinks import blinks
 from portraittalk_core.metrics.flicker import FlickerMeter, flicker
 from portraittalk_core.metrics.head_motion import head_motion
 from portraittalk_core.metrics.identity_similarity import identity_similarity
 from portraittalk_core.metrics.jitter import JitterMeter, jitter
 from portraittalk_core.metrics.mouth_correlation import mouth_correlation
-from portraittalk_core.style.manner import measure_manner
+from portraittalk_core.style.statistics import measure_manner
 from portraittalk_core.types import MANNER, LandmarkTrack
 
 FPS, COUNT, PX = Fraction(25), 300, 100.0

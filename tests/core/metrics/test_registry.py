@@ -1,9 +1,9 @@
 import pytest
 
 from portraittalk_core.errors import InputError
+from portraittalk_core.metrics.files import METRIC_KINDS
 from portraittalk_core.metrics.landmark_distance import VARIANTS
 from portraittalk_core.metrics.registry import METRICS, NEEDS, SPEECH, SYNCNET, MetricDefinition
-from portraittalk_core.weights.metric_files import METRIC_KINDS
 
 
 def test_every_metric_of_the_suite_is_defined():

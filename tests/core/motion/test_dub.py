@@ -4,11 +4,11 @@ from fractions import Fraction
 import pytest
 import torch
 
+from portraittalk_core.engines.registry import open_engine
 from portraittalk_core.face import topology as topo
 from portraittalk_core.face.geometry import rotation_matrix
 from portraittalk_core.motion.dub import dub_track, fit_speech, mouth_share, resting_frame, with_mouth
-from portraittalk_core.motion.engines import open_engine
-from portraittalk_core.motion.retarget import plan_landmarks
+from portraittalk_core.motion.rig import plan_landmarks
 from portraittalk_core.types import LandmarkTrack, MotionOptions, Speech
 
 FPS = Fraction(25)

@@ -2,7 +2,7 @@ import torch
 
 from portraittalk_core.face import topology as topo
 from portraittalk_core.face.geometry import align
-from portraittalk_core.motion.retarget import plan_landmarks
+from portraittalk_core.motion.rig import plan_landmarks
 from portraittalk_core.motion.transfer import belongs_to, transfer_motion
 from portraittalk_core.types import LandmarkTrack
 

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from portraittalk_core.diffusion.painter import Painted
+from portraittalk_core.engines.registry import open_engine
 from portraittalk_core.errors import NoFaceError
-from portraittalk_core.face.face_crop import CropOptions, plan_face_crop
+from portraittalk_core.face.crop import CropOptions, plan_face_crop
 from portraittalk_core.face.geometry import mouth_open
-from portraittalk_core.face.mesh import open_mesh, track_faces
+from portraittalk_core.face.mesh.landmarks import open_mesh, track_faces
 from portraittalk_core.media.video import VideoWriter, read_pictures
-from portraittalk_core.motion.engines import open_engine
 from portraittalk_core.pipelines.dub import dubbed_pictures, plan_dub, resting_portrait, write_dub
+from portraittalk_core.renderers.identitynet.painter import Painted
 from portraittalk_core.types import MotionOptions, Speech
 
 BLANK = torch.full((256, 256, 3), 90, dtype=torch.uint8)

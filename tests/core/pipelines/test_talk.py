@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from portraittalk_core.engines.builtin.engine import embedded_motion
 from portraittalk_core.errors import InputError, OutputError
 from portraittalk_core.face import topology as topo
 from portraittalk_core.face.geometry import interocular_px, mouth_open
-from portraittalk_core.face.mesh import open_mesh, track_faces
+from portraittalk_core.face.mesh.landmarks import open_mesh, track_faces
 from portraittalk_core.media.audio import load_speech
 from portraittalk_core.media.video import read_pictures
-from portraittalk_core.motion.embedded import embedded_motion
 from portraittalk_core.pipelines.talk import driven_portrait, fit_track, render_track, talk
 from portraittalk_core.types import LandmarkTrack, MotionOptions, Portrait, Speech
 
@@ -90,7 +90,7 @@ def test_talk_tells_a_bad_path_before_the_work(astronaut, speech, tmp_path):
 
 
 def test_render_track_follows_another_faces_motion(astronaut, make_plan, tmp_path):
-    from portraittalk_core.motion.retarget import plan_landmarks
+    from portraittalk_core.motion.rig import plan_landmarks
 
     driver = plan_landmarks(make_plan(opening=[0.0, 0.4, 0.9, 0.4, 0.0]))
     smaller = LandmarkTrack.from_px(0.6 * driver.points_px + torch.tensor([150.0, 200, 0]), 512, 512, driver.fps)

@@ -17,10 +17,10 @@ from portraittalk_core.style.extractor import (
     warm_start,
     weighted_statistics,
 )
+from portraittalk_core.style.extractor_files import ExtractorSizes, styletalk_tensors
 from portraittalk_core.style.features import StyleFeatures
 from portraittalk_core.weights.catalog import recognise
 from portraittalk_core.weights.load import read_tensors
-from portraittalk_core.weights.style_files import ExtractorSizes, styletalk_tensors
 
 SMALL = ExtractorSizes(width=32, num_layers=2, num_heads=4, feed_forward=64)
 TALK = ExtractorSizes(expression="3dmm", expression_width=64)  # StyleTalk's sizes

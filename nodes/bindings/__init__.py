@@ -1,0 +1,1 @@
+"""ComfyUI's models, files and progress behind the core's interfaces."""

@@ -1,0 +1,33 @@
+"""Where in a video the sampler is: the painter moves it, what goes by frames reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ...portraittalk_core.errors import InputError
+
+
+@dataclass
+class Cursor:
+    """Which frame of the video the batch being denoised begins with."""
+
+    first: int = 0
+
+    def frames(self, count: int, transformer_options: dict, listed: Sequence[int] | None = None) -> list[int]:
+        """Numbers of the frames in a chunk of the rows that the UNet works on.
+
+        Args:
+            count: how many they are.
+            transformer_options: names them where windows of ComfyUI's, ours or AnimateDiff-Evolved's are at work.
+            listed: where those do not; the first ones if None.
+
+        Raises:
+            InputError: a window names another number of frames.
+        """
+        window = transformer_options.get("context_window")
+        named = getattr(window, "index_list", None) or (transformer_options.get("ad_params") or {}).get("sub_idxs")
+        named = named or listed or range(count)
+        if len(named) != count:
+            raise InputError(f"the window names {len(named)} frames, but {count} are being denoised.")
+        return [self.first + int(index) for index in named]

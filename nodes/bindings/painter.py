@@ -1,0 +1,178 @@
+"""ComfyUI's samplers and VAE as the painter that the core's pipelines take."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import comfy.model_management
+import comfy.sample
+import comfy.samplers
+import torch
+from torch import Tensor
+
+from ...portraittalk_core.checks import check_range
+from ...portraittalk_core.diffusion.windowed import VideoOptions
+from ...portraittalk_core.diffusion.windows import free_noise_order
+from ...portraittalk_core.errors import InputError
+from ...portraittalk_core.renderers.identitynet.painter import Painted
+from .cursor import Cursor
+
+log = logging.getLogger(__name__)
+
+SAMPLERS, SCHEDULERS = comfy.samplers.KSampler.SAMPLERS, comfy.samplers.KSampler.SCHEDULERS
+MOST_FRAMES = 16  # in a batch; more gain nothing and wait longer for the first
+MOST_FRAMES_ON_CPU = 4
+FREE_SHARE = 0.8  # of the memory that is free may be used
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What KSampler asks for."""
+
+    seed: int
+    steps: int
+    cfg: float
+    sampler_name: str
+    scheduler: str
+    denoise: float
+
+    def __post_init__(self) -> None:
+        check_range(self.steps, 1, 10_000, "steps")
+        check_range(self.cfg, 0, 100, "cfg")
+        check_range(self.denoise, 0, 1, "denoise")
+
+
+class ComfyPainter:
+    """A MODEL, a VAE and conditioning behind one call; see `pipelines.repaint.Painter`.
+
+    Args:
+        model: with everything patched into it.
+        vae: of SD1.5.
+        conditioning: positive and negative.
+        sampling: what KSampler asks for.
+        batch: frames at once, where no motion module acts.
+        cursor: tells the controls in the conditioning which frame a batch begins with.
+        video: windows, where a motion module acts; else None.
+    """
+
+    def __init__(
+        self, model, vae, conditioning: tuple, sampling: Sampling, batch: int, cursor: Cursor | None = None,
+        video: VideoOptions | None = None,
+    ) -> None:  # fmt: skip
+        self.model, self.vae, self.sampling = model, vae, sampling
+        self.positive, self.negative = conditioning
+        self.steps, self.cursor, self.video = sampling.steps, cursor or Cursor(), video
+        self.batch, self.overlap = (batch, 0) if video is None else (video.section, video.overlap)
+
+    def paint(self, frames: Tensor, on_step, first: int = 0, fixed: Tensor | None = None) -> Painted:
+        """Paint frames (B, 3, H, W) anew."""
+        if self.sampling.denoise == 0:
+            return Painted(frames, None)
+        return self._painted(self.vae.encode(frames.movedim(1, -1)[..., :3]), on_step, first, fixed, shared=True)
+
+    def paint_latents(self, latents: Tensor, on_step, first: int = 0, fixed: Tensor | None = None) -> Painted:
+        """Paint latents (B, 4, h, w) as KSampler would: every frame has its own noise."""
+        if self.sampling.denoise == 0:
+            return self._decoded(latents)
+        return self._painted(latents, on_step, first, fixed, shared=False)
+
+    def _painted(self, latents: Tensor, on_step, first: int, fixed: Tensor | None, shared: bool) -> Painted:
+        before = 0 if fixed is None else len(fixed)
+        whole = latents if fixed is None else torch.cat([fixed.to(latents), latents])
+        self.cursor.first = first - before
+        noise = self._noise(whole, first - before, shared)
+        try:
+            made = self._sampled(whole, noise, on_step, before)
+        except comfy.model_management.OOM_EXCEPTION as error:
+            made = self._in_halves(whole, noise, on_step, error)
+        return self._decoded(made[before:])
+
+    def _in_halves(self, latents: Tensor, noise: Tensor, on_step, error: Exception) -> Tensor:
+        """Once more with half as many frames at once, where they do not look at each other."""
+        comfy.model_management.soft_empty_cache()
+        half = len(latents) // 2
+        advice = "lower width and height" + ("" if self.video is None else ", or AnimateNet Control's window")
+        if self.video is not None or half == 0:
+            raise InputError(f"there is not enough memory for {len(latents)} frames at once; {advice}.") from error
+        log.warning("not enough memory for %d frames at once; %d are tried, and from here on.", len(latents), half)
+        self.batch = max(1, half)
+        first = self.cursor.first
+        try:
+            made = [self._sampled(latents[:half], noise[:half], on_step, 0)]
+            self.cursor.first = first + half
+            return torch.cat([*made, self._sampled(latents[half:], noise[half:], on_step, 0)])
+        except comfy.model_management.OOM_EXCEPTION as again:
+            raise InputError(f"there is not enough memory for {half} frames at once either; {advice}.") from again
+
+    def _noise(self, latents: Tensor, first: int, shared: bool) -> Tensor:
+        """Of the motion module's windows where one acts; else the same for all frames of a video, or KSampler's."""
+        seed, video = self.sampling.seed, self.video
+        if video is not None:
+            own = comfy.sample.prepare_noise(latents[:1].expand(video.length, -1, -1, -1), seed)
+            order = free_noise_order(first + len(latents), video.length, video.length - video.overlap, seed)
+            return own[order[first:]]
+        if shared:  # so that what does not move stays the same
+            return comfy.sample.prepare_noise(latents[:1], seed).expand_as(latents).clone()
+        return comfy.sample.prepare_noise(latents, seed)
+
+    def _sampled(self, latents: Tensor, noise: Tensor, on_step, fixed: int) -> Tensor:
+        given = (latents, noise, on_step, fixed)
+        made = self._sample_with(self.model, *given)
+        if _finite(made):
+            return made
+        log.warning("the denoised latents hold values that are no numbers; this batch is done again in fp32.")
+        exact = self.model.clone()
+        exact.set_model_compute_dtype(torch.float32)
+        made = self._sample_with(exact, *given)
+        if not _finite(made):
+            raise InputError(
+                "SD1.5 gives values that are not numbers, in fp32 too; the checkpoint, a LoRA or the adapter is "
+                "damaged, or a strength is far too large."
+            )
+        return made
+
+    def _sample_with(self, model, latents: Tensor, noise: Tensor, on_step, fixed: int) -> Tensor:
+        def callback(step: int, *_: object) -> None:
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            if on_step:
+                on_step(step + 1, self.steps)
+
+        s = self.sampling
+        latents = comfy.sample.fix_empty_latent_channels(model, latents)
+        mask = None
+        if fixed:  # frames that are finished stay as they are
+            mask = torch.ones_like(latents[:, :1])
+            mask[:fixed] = 0
+        return comfy.sample.sample(
+            model, noise, s.steps, s.cfg, s.sampler_name, s.scheduler, self.positive, self.negative, latents,
+            denoise=s.denoise, noise_mask=mask, callback=callback, disable_pbar=True, seed=s.seed,
+        )  # fmt: skip
+
+    def _decoded(self, latents: Tensor) -> Painted:
+        frames = self.vae.decode(latents)
+        if not _finite(frames):
+            raise InputError(
+                "the VAE gives values that are not numbers; use another VAE, or start ComfyUI with --fp32-vae."
+            )
+        return Painted(frames.movedim(-1, 1), latents)
+
+
+def _finite(tensor: Tensor) -> bool:
+    return bool(torch.isfinite(tensor).all())
+
+
+def batch_for(model, size: tuple[int, int], wanted: int) -> int:
+    """Frames at once: as wanted, or as many as the free memory holds where that is 0."""
+    return wanted or frames_that_fit(model, *size)
+
+
+def frames_that_fit(model, height: int, width: int) -> int:
+    """How many frames of a size can be denoised at once in the memory that is free."""
+    device = model.load_device
+    most = MOST_FRAMES_ON_CPU if comfy.model_management.is_device_cpu(device) else MOST_FRAMES
+    free = FREE_SHARE * comfy.model_management.get_free_memory(device)
+    for frames in range(most, 1, -1):
+        if model.memory_required([2 * frames, 4, height // 8, width // 8]) <= free:  # positive and negative
+            return frames
+    return 1

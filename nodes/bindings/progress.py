@@ -1,0 +1,92 @@
+"""ComfyUI's progress bar, preview and interrupt as the callbacks the core takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from ...portraittalk_core.face.mesh.landmarks import MeshBackend
+
+PREVIEW_EVERY_S = 0.25  # showing a picture costs more than drawing one: not for every frame
+BAR_EVERY_S = 0.04
+PREVIEW_PX = 512
+
+T = TypeVar("T")
+
+
+class Progress:
+    """Called with (done, total); stops the run by raising where the user pressed Interrupt."""
+
+    def __init__(self) -> None:
+        import comfy.utils
+
+        self._bar = comfy.utils.ProgressBar(1)
+        self._preview: Tensor | None = None
+        self._moved_at = self._shown_at = 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        check_interrupted()
+        now = time.monotonic()
+        if done < total and now - self._moved_at < BAR_EVERY_S:
+            return
+        self._moved_at = now
+        due = self._preview is not None and (done >= total or now - self._shown_at >= PREVIEW_EVERY_S)
+        self._shown_at = now if due else self._shown_at
+        self._bar.update_absolute(done, total, self._as_jpeg() if due else None)
+
+    def show(self, picture: Tensor) -> None:
+        """Remember the (H, W, 3) uint8 picture that the next preview shows."""
+        self._preview = picture
+
+    def _as_jpeg(self) -> tuple:
+        from PIL import Image
+
+        return ("JPEG", Image.fromarray(self._preview.numpy()), PREVIEW_PX)
+
+
+class InterruptibleMesh:
+    """A face-mesh back end that can be interrupted between looks: one search of a large picture takes many."""
+
+    def __init__(self, mesh: MeshBackend) -> None:
+        self._mesh, self.name = mesh, mesh.name
+
+    def detect(self, picture: Tensor) -> Tensor:
+        """As the back end's own."""
+        check_interrupted()
+        return self._mesh.detect(picture)
+
+
+@contextmanager
+def face_mesh() -> Iterator[InterruptibleMesh]:
+    """An open face-mesh back end that heeds Interrupt."""
+    from ...portraittalk_core.face.mesh.landmarks import open_mesh
+
+    with open_mesh() as mesh:
+        yield InterruptibleMesh(mesh)
+
+
+def check_interrupted() -> None:
+    """Raise if the user pressed Interrupt."""
+    import comfy.model_management
+
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+def counted(items: Iterable[T], total: int, on_progress: Callable[[int, int], None]) -> Iterator[T]:
+    """The items, with progress after each."""
+    for done, item in enumerate(items, 1):
+        yield item
+        on_progress(min(done, total), total)
+
+
+def say(node_id: str | None, text: str) -> None:
+    """Show a line of text on the node while and after it runs."""
+    from server import PromptServer
+
+    if node_id is not None and hasattr(PromptServer.instance, "send_progress_text"):
+        PromptServer.instance.send_progress_text(text, node_id)

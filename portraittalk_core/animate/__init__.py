@@ -1,1 +1,0 @@
-"""PortraitTalk's AnimateNet: every frame follows the landmarks, and the frames hold together."""

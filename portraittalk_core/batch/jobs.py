@@ -1,0 +1,207 @@
+"""Does one job of a batch, unless its result is there already; what a worker holds open between jobs."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import __version__
+from ..checks import check_range
+from ..engines.registry import MotionEngine, open_engine
+from ..errors import InputError, MissingDependency
+from ..evaluation.compare import compare_clips
+from ..evaluation.identity_scores import Likeness, likeness_to
+from ..evaluation.many import VERSION as SCORE_VERSION
+from ..evaluation.network_scores import Networks, open_networks
+from ..evaluation.options import CompareOptions
+from ..evaluation.reference_free import score_alone
+from ..face.identity.encoder import FaceEncoder, find_face_models
+from ..face.mesh.backends import MeshBackend
+from ..face.mesh.landmarks import find_portrait, open_mesh
+from ..media.atomic import explain_write_errors, whole_file
+from ..media.audio import load_speech
+from ..media.image import load_picture
+from ..metrics.packages import found_packages
+from ..pipelines.talk import talk
+from ..style.prior import BlendedStyle, load_style, used_as
+from ..style.reference import StyleUse, manner_of, named_style
+from ..threads import one_torch_thread
+from ..types import Manner, MotionOptions
+from .manifest import MOTION, TALK, BatchJob
+
+log = logging.getLogger(__name__)
+
+VERSION = 1  # of what a job means: counted up when results change, so that old ones are made anew
+FINISHED = "finished"  # folder within the output folder: what every result was made of
+DONE, SKIPPED, FAILED = "done", "skipped", "failed"
+BLOCKED = "blocked"  # what it needs was not made
+READ_BYTES = 2**22
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class BatchSettings:
+    """What all jobs of a batch share."""
+
+    folder: Path  # results go here
+    mesh_backend: str = "auto"
+    mesh_model: Path | None = None
+    metric_models: Path | None = None  # folder with the networks of LSE, LPIPS, FID and FVD
+    face_models: Path | None = None  # folder with InsightFace's buffalo_l, which tells who a face is
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended."""
+
+    status: str  # done, skipped (finished before), failed or blocked
+    seconds: float = 0.0
+    reason: str = ""  # of a failure, or where there is something to know
+    again: bool = False  # the failure is not the user's mistake: it may be gone the next time
+
+
+class JobRunner:
+    """Does jobs one after the other; opens what they need when it is first needed."""
+
+    def __init__(self, settings: BatchSettings) -> None:
+        self._settings = settings
+        self._open = ExitStack()
+
+    def run(self, job: BatchJob, on_progress: Progress | None = None) -> Outcome:
+        """Do a job.
+
+        Args:
+            job: what to do; its files exist.
+            on_progress: called with steps done and in all; a KeyboardInterrupt or another BaseException stops it.
+        """
+        started = time.perf_counter()
+        try:
+            with one_torch_thread():
+                status = self._run(job, on_progress)
+        except (InputError, MissingDependency) as error:
+            return Outcome(FAILED, time.perf_counter() - started, str(error))
+        except Exception as error:  # whatever it is, the other jobs go on
+            log.debug("line %d failed", job.line, exc_info=True)
+            reason = str(error) if isinstance(error, OSError) and str(error) else f"{type(error).__name__}: {error}"
+            return Outcome(FAILED, time.perf_counter() - started, reason, again=True)
+        return Outcome(status, time.perf_counter() - started)
+
+    def close(self) -> None:
+        """Close what is open."""
+        self._open.close()
+
+    def _run(self, job: BatchJob, on_progress: Progress | None) -> str:
+        out, note = self._settings.folder / job.out, self._settings.folder / FINISHED / f"{job.out}.json"
+        for name, path in job.files.items():
+            if out.exists() and path.exists() and path.samefile(out):
+                raise InputError(f"the output {out} is also the {name}; choose another name, for it would be lost.")
+        key = self._key(job)
+        if _is_finished(out, note, key):
+            return SKIPPED
+        (self._talk if job.job == TALK else self._score)(job, out, on_progress)
+        with explain_write_errors(note):
+            note.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(note) as part:
+            part.write_text(json.dumps({"key": key, "bytes": out.stat().st_size}), encoding="utf-8")
+        return DONE
+
+    def _key(self, job: BatchJob) -> str:
+        """The same for the same content of all files, options and version."""
+        files = {name: _digest(path) for name, path in job.files.items()}
+        judges = None if job.job == TALK else [self._networks.files, self._face_files, sorted(found_packages())]
+        told = [__version__, VERSION, SCORE_VERSION, job.job, job.out, files, job.style, dict(job.options)]
+        told += [self._settings.mesh_backend, judges]
+        return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
+
+    def _talk(self, job: BatchJob, out: Path, on_progress: Progress | None) -> None:
+        options = dict(job.options)
+        motion = MotionOptions(**{k: v for k, v in options.items() if k in MOTION}, manner=_manner(job))
+        crf = int(check_range(options.get("crf", 18), 0, 51, "crf"))
+        path, sound = job.files["portrait"], job.files["speech"]
+        speech, which = load_speech(sound), (options.get("face_index", 0), options.get("face_order", "size"))
+        portrait = find_portrait(load_picture(path), *which, source=path.name, mesh=self._mesh)
+        talk(portrait, speech, out, motion, engine=self._engine, sound=sound, crf=crf, on_progress=on_progress)
+
+    def _score(self, job: BatchJob, out: Path, on_progress: Progress | None) -> None:
+        options, made = CompareOptions(**job.options), job.files["generated"]
+        more = {"mesh": self._mesh, "name": out.stem, "networks": self._networks, "on_progress": on_progress}
+        portrait, encoder = job.files.get("portrait"), self._face_encoder
+        more["likeness"] = Likeness(portrait=portrait) if encoder is None else likeness_to(encoder, portrait)
+        if "target" in job.files:
+            row = compare_clips(made, job.files["target"], options, **more)
+        else:
+            row = score_alone(made, options, **more)
+        with whole_file(out) as part:
+            part.write_text(row.to_json() + "\n", encoding="utf-8")
+
+    @functools.cached_property
+    def _mesh(self) -> MeshBackend:
+        settings = self._settings
+        return self._open.enter_context(open_mesh(settings.mesh_backend, model_path=settings.mesh_model))
+
+    @functools.cached_property
+    def _engine(self) -> MotionEngine:
+        return open_engine()
+
+    @functools.cached_property
+    def _face_encoder(self) -> FaceEncoder | None:
+        models = self._settings.face_models
+        return None if models is None else self._open.enter_context(FaceEncoder(find_face_models([models])))
+
+    @functools.cached_property
+    def _face_files(self) -> list[tuple[str, int]]:
+        """By which kept results are told apart."""
+        if self._settings.face_models is None:
+            return []
+        files = find_face_models([self._settings.face_models])
+        return [(path.name, path.stat().st_size) for path in (files.detector, files.recogniser)]
+
+    @functools.cached_property
+    def _networks(self) -> Networks:
+        return open_networks([self._settings.metric_models] if self._settings.metric_models else [])
+
+
+def _manner(job: BatchJob) -> Manner | None:
+    """The way of speaking that a job asks for."""
+    use = StyleUse(
+        check_range(job.options.get("style_strength", 1.0), 0, 2, "style_strength"),
+        check_range(job.options.get("style_noise", 0.1), 0, 2, "style_noise"),
+        int(check_range(job.options.get("seed", 0), 0, 2**64 - 1, "seed")),
+    )
+    if use.strength == 0 or not (job.style or "style" in job.files):
+        return None
+    if job.style:
+        return manner_of(named_style(job.style, use))
+    found = load_style(job.files["style"])
+    if isinstance(found, BlendedStyle):
+        raise InputError(f"{found.source} changes over time, which only the nodes can do; give one of its styles.")
+    return manner_of(used_as(found, use.strength, use.noise, use.seed))
+
+
+def _is_finished(out: Path, note: Path, key: str) -> bool:
+    try:
+        told = json.loads(note.read_text(encoding="utf-8"))
+        return told["key"] == key and out.stat().st_size == told["bytes"]
+    except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged: it is made anew
+        return False
+
+
+def _digest(path: Path) -> str:
+    told = path.stat()
+    return _digest_of(path, told.st_size, told.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=256)  # many jobs share a portrait or a speech
+def _digest_of(path: Path, _bytes: int, _changed: int) -> str:
+    read, found = bytearray(READ_BYTES), hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(read):
+            found.update(memoryview(read)[:count])
+    return found.hexdigest()

@@ -1,0 +1,194 @@
+"""A manifest of jobs: a CSV with one video to make or to score a line, read line by line."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import InputError
+from ..evaluation.options import CompareOptions
+from ..types import MotionOptions
+
+TALK, SCORE = "talk", "score"
+SUFFIXES = {TALK: (".mp4", ".m4v", ".mov", ".mkv"), SCORE: (".json",)}  # of outputs; the first one is added
+FILES = {TALK: ("portrait", "speech"), SCORE: ("generated", "target", "portrait")}
+NEEDED = {TALK: ("portrait", "speech"), SCORE: ("generated",)}
+MOTION = tuple(f.name for f in dataclasses.fields(MotionOptions) if f.name not in ("gain_curve", "manner"))
+STYLE = ("style_strength", "style_noise")
+COMPARE = tuple(f.name for f in dataclasses.fields(CompareOptions))
+OPTIONS = {TALK: (*MOTION, *STYLE, "crf", "face_index", "face_order"), SCORE: COMPARE}
+ALWAYS = ("job", "out")
+KNOWN = (*ALWAYS, *FILES[TALK], "style", *FILES[SCORE][:2], "options", "note")
+WHOLE = ("seed", "crf", "face_index", "max_frames", "num_worst")  # options that count something
+STYLE_FILE = ".safetensors"
+UNSAFE = set('/\\:*?"<>|')  # what some system does not allow in a file name
+SHOWN = 120  # letters of a first line that is told
+
+
+@dataclass(frozen=True)
+class Need:
+    """A file that another line may make."""
+
+    column: str  # in which it is named
+    name: str  # file name within the output folder
+
+
+@dataclass(frozen=True)
+class BatchJob:
+    """One line of a manifest."""
+
+    line: int  # of the file, from 1
+    job: str  # talk or score
+    out: str  # file name within the output folder
+    files: Mapping[str, Path] = field(default_factory=dict)  # by column; a style's file too
+    style: str | None = None  # a name
+    options: Mapping[str, object] = field(default_factory=dict)
+    problem: str | None = None  # why it cannot be done, known before any work
+    needs: tuple[Need, ...] = ()  # files that other lines make
+    unmade: str | None = None  # what of them was not made
+
+
+def read_manifest(path: Path, made_in: Path | None = None) -> Iterator[BatchJob]:
+    """The jobs of a manifest, one at a time; paths count from its folder.
+
+    Args:
+        path: the manifest.
+        made_in: the output folder. Files in it, and bare names of files that are not beside the manifest, may be what
+            another line makes: they need not be there, and are told as what the job needs. None: all must be there.
+
+    Columns: ``job`` (talk or score) and ``out``, a file name; for talk ``portrait``, ``speech`` and, if wanted,
+    ``style`` (a name or a .safetensors file); for score ``generated`` and, if wanted, ``target`` (without it, what
+    needs no ground truth is measured) and ``portrait``. An option stands in a column of its own name, or in the JSON
+    object of the column ``options``; the column wins. ``note`` is free text.
+
+    Raises:
+        InputError: it cannot be read, lacks a column, or has one that is not known.
+    """
+    path = Path(path).resolve()
+    for line, cells, too_many in _lines(path):
+        kind = cells.get("job", "").lower()
+        lacks = [name for name in NEEDED.get(kind, ()) if name not in cells]
+        if lacks:
+            raise InputError(
+                f"{path} lacks the column {' and '.join(lacks)}, which the {kind} job of line {line} needs."
+            )
+        try:
+            if too_many:
+                raise InputError("there are more cells than columns; put a cell that holds the delimiter into quotes")
+            job = _job(line, kind, cells, path.parent, made_in)
+        except InputError as error:
+            job = BatchJob(line, kind, _told_out(kind, cells["out"]), problem=str(error))
+        yield job
+
+
+def _lines(path: Path) -> Iterator[tuple[int, dict[str, str], bool]]:
+    """Line number, cells by column, and whether there were more cells than columns."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            first = file.readline()
+            delimiter = max(",;\t", key=first.count)
+            columns = [name.strip().lower() for name in next(csv.reader([first], delimiter=delimiter), [])]
+            _check_columns(path, first, columns)
+            reader = csv.DictReader(file, columns, delimiter=delimiter, skipinitialspace=True)
+            for row in reader:
+                too_many = any(row.pop(None, ()))
+                cells = {name: (cell or "").strip() for name, cell in row.items()}
+                if any(cells.values()):
+                    yield reader.line_num + 1, cells, too_many
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read as a manifest ({error}); save it as CSV in UTF-8.") from error
+
+
+def _check_columns(path: Path, first: str, columns: list[str]) -> None:
+    if lacks := [name for name in ALWAYS if name not in columns]:
+        found = f"the first line is {first.strip()[:SHOWN]!r}" if first.strip() else "it is empty"
+        raise InputError(
+            f"{path} lacks the column{'s' * (len(lacks) > 1)} {' and '.join(lacks)}: {found}. The first line must name "
+            "the columns: job,out and portrait,speech (talk) or generated,target (score)."
+        )
+    if twice := [name for name in dict.fromkeys(columns) if name and columns.count(name) > 1]:
+        raise InputError(f"{path} has the column {twice[0]} twice; leave one out.")
+    known = (*KNOWN, *OPTIONS[TALK], *OPTIONS[SCORE])
+    if strange := [name for name in columns if name and name not in known]:
+        raise InputError(
+            f"{path} has the column {strange[0]!r}, which means nothing here; known are "
+            f"{', '.join(dict.fromkeys(known))} (note is free text)."
+        )
+
+
+def _job(line: int, kind: str, cells: dict[str, str], folder: Path, made_in: Path | None) -> BatchJob:
+    if kind not in SUFFIXES:
+        raise InputError(f"the job must be talk or score, not {kind!r}")
+    out = _out_file(kind, cells["out"])
+    files = {name: folder / cells[name] for name in FILES[kind] if cells.get(name)}
+    needs = tuple(_needs(cells, files, made_in)) if made_in else ()
+    lacks = [name for name in NEEDED[kind] if name not in files]
+    if lacks:
+        raise InputError(f"the {kind} job names no {' and no '.join(lacks)}")
+    style = cells.get("style") or None if kind == TALK else None
+    if style and Path(style).suffix:
+        if Path(style).suffix != STYLE_FILE:
+            raise InputError(f"the style {style} is no name and no {STYLE_FILE}; make one with `portraittalk style`")
+        files["style"], style = folder / style, None
+    there = {need.column for need in needs}
+    absent = [f"the {name} {path} does not exist" for name, path in files.items()
+              if name not in there and not path.is_file()]  # fmt: skip
+    if absent:
+        raise InputError("; ".join(absent))
+    return BatchJob(line, kind, out, files, style, _options(kind, cells), needs=needs)
+
+
+def _needs(cells: dict[str, str], files: dict[str, Path], made_in: Path) -> Iterator[Need]:
+    """What another line may make: a video of the output folder, or one that is named as that line names it."""
+    for column, path in files.items():
+        name = path.name if path.suffix else path.name + SUFFIXES[TALK][0]
+        bare = "/" not in cells[column] and "\\" not in cells[column]
+        may_be = (bare and not path.is_file()) or path.parent.resolve() == made_in
+        if may_be and Path(name).suffix.lower() in SUFFIXES[TALK]:
+            yield Need(column, name)
+
+
+def _out_file(kind: str, name: str) -> str:
+    if not name or name.startswith(".") or name.endswith(".") or UNSAFE & set(name) or not name.isprintable():
+        raise InputError(f"out must be a plain file name for the output folder, not {name!r}")
+    known = SUFFIXES[kind]
+    return name if Path(name).suffix.lower() in known else name + known[0]
+
+
+def _told_out(kind: str, name: str) -> str:
+    """The output of a line with a problem, as it stands if that is the problem."""
+    try:
+        return _out_file(kind, name) if kind in SUFFIXES else name
+    except InputError:
+        return name
+
+
+def _options(kind: str, cells: dict[str, str]) -> dict[str, object]:
+    try:
+        given = json.loads(cells.get("options") or "{}")
+    except ValueError as error:
+        raise InputError(f"options {cells['options'][:SHOWN]!r} is not JSON ({error})") from error
+    if not isinstance(given, dict):
+        raise InputError(f'options must be a JSON object such as {{"seed": 3}}, not {cells["options"][:SHOWN]!r}')
+    columns = dict.fromkeys((*OPTIONS[TALK], *OPTIONS[SCORE]))
+    given |= {name: _value(cells[name]) for name in columns if cells.get(name)}
+    for name, value in given.items():
+        if name not in OPTIONS[kind]:
+            raise InputError(f"a {kind} job has no option {name!r}; it has {', '.join(OPTIONS[kind])}")
+        if name in WHOLE and type(value) is not int:
+            raise InputError(f"{name} must be a whole number, not {value!r}")
+        if name == "align" and type(value) is not bool:
+            raise InputError(f"align must be true or false, not {value!r}")
+    return given
+
+
+def _value(cell: str) -> object:
+    """What a cell says: a number, true or false, or a word such as 30000/1001."""
+    try:
+        return json.loads(cell.lower())
+    except ValueError:
+        return cell

@@ -1,0 +1,218 @@
+"""Many talk and score jobs of a manifest, on one worker or on many: what is finished is kept, what fails is told.
+
+Jobs that read what others make come after them. Memory does not grow with the number of jobs: they are read one at a
+time, and what came of each goes to a table.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import heapq
+import io
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..checks import check_range
+from ..errors import InputError
+from ..media.atomic import check_writable, explain_write_errors, whole_file
+from .jobs import BLOCKED, DONE, FAILED, SKIPPED, BatchSettings, JobRunner, Outcome
+from .manifest import SCORE, BatchJob
+from .plan import BatchPlan
+from .report import BatchReport
+from .workers import Finished, InProcess, RayWorkers, Runner, Tick
+
+TABLE = "batch.csv"
+COLUMNS = ("line", "out", "job", "status", "seconds", "attempts", "reason")
+POLL_S = 0.2  # between looks at workers, and calls of on_progress
+MOST_WAITING = 64  # failed jobs that wait for their next attempt, before new ones are begun
+LONGEST_WAIT_S = 60.0
+Engine = InProcess | RayWorkers
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """How a batch is worked off."""
+
+    workers: int | None = None  # None: 1 in this process; all CPUs of a cluster that `address` names
+    address: str | None = None  # of a Ray cluster
+    retries: int = 2  # of a job whose failure is not the user's mistake
+    wait_s: float = 1.0  # before the first retry; twice as long before each further one
+
+    def __post_init__(self) -> None:
+        check_range(self.retries, 0, 100, "the number of retries")
+        check_range(self.wait_s, 0, LONGEST_WAIT_S, "the seconds before a retry")
+        if self.workers is not None:
+            check_range(self.workers, 1, 10_000, "the number of workers")
+
+
+@dataclass(frozen=True)
+class Item:
+    """What happened to one line of the manifest."""
+
+    job: BatchJob
+    outcome: Outcome
+    attempts: int  # 0: nothing was tried
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """What came of a batch."""
+
+    done: int
+    skipped: int  # were finished before
+    failed: int
+    blocked: int  # not tried, for what they need was not made
+    workers: int
+    seconds: float
+    table: Path  # one line an item
+    report: Path | None  # page over all scores; None: there were none
+
+
+def run_batch(
+    manifest: Path,
+    settings: BatchSettings,
+    options: BatchOptions | None = None,
+    *,
+    make_runner: Callable[[], Runner] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+    on_item: Callable[[Item], None] | None = None,
+) -> BatchResult:
+    """Work a manifest off.
+
+    Results whose inputs (by content), options and program version are the same as before are not made again. The
+    table is begun anew, and grows by one whole line as each item ends, in the order in which they end. With an
+    address, all paths must mean the same files on every machine of the cluster, and PortraitTalk be installed there.
+
+    Args:
+        manifest: see `batch_manifest.read_manifest`.
+        settings: output folder and what jobs share.
+        options: workers and retries.
+        make_runner: makes what does the jobs of a worker; None is `batch_jobs.JobRunner`.
+        on_progress: called with items ended and in all, several times a second; may raise to stop: what is finished
+            is kept.
+        on_item: called with every item that ended.
+
+    Raises:
+        InputError: the manifest as a whole cannot be used.
+        MissingDependency: more than one worker or an address, and Ray is not installed.
+        OutputError: the output folder cannot be written to.
+    """
+    started, options = time.perf_counter(), options or BatchOptions()
+    settings, ended = replace(settings, folder=Path(settings.folder).resolve()), Counter()
+    with BatchPlan(manifest, settings.folder) as plan:
+        table, report = _begin_table(settings.folder, manifest), BatchReport(settings.folder, Path(manifest).name)
+
+        def on_tick() -> None:
+            if on_progress:
+                on_progress(ended.total(), plan.total)
+
+        engine = _open_engine(make_runner or functools.partial(JobRunner, settings), options, settings.folder)
+        try:
+            for item in _work_off_plan(plan, engine, options, on_tick):
+                ended[item.outcome.status] += 1
+                _add_line(table, item)
+                if item.job.job == SCORE:
+                    report.add(item.job, item.outcome)
+                if on_item:
+                    on_item(item)
+                on_tick()
+        finally:
+            engine.close()
+    counts = (ended[DONE], ended[SKIPPED], ended[FAILED], ended[BLOCKED])
+    return BatchResult(*counts, engine.workers, time.perf_counter() - started, table, report.write())
+
+
+def _work_off_plan(plan: BatchPlan, engine: Engine, options: BatchOptions, on_tick: Tick) -> Iterator[Item]:
+    """Level by level: a job begins when all that make what it may read have ended."""
+    for level in range(plan.depth):
+        for item in work_off(plan.jobs(level), engine, options, on_tick):
+            if item.outcome.status in (FAILED, BLOCKED):
+                plan.was_not_made(item.job)
+            yield item
+
+
+def _open_engine(make_runner: Callable[[], Runner], options: BatchOptions, folder: Path) -> Engine:
+    if options.address is None and options.workers in (None, 1):
+        return InProcess(make_runner)
+    return RayWorkers(make_runner, options.workers, options.address, folder)
+
+
+def work_off(jobs: Iterator[BatchJob], engine: Engine, options: BatchOptions, on_tick: Tick) -> Iterator[Item]:
+    """Do jobs on an open engine, and those anew that may succeed the next time.
+
+    Yields:
+        What happened to each, in the order in which they end.
+    """
+    waiting: list[tuple[float, int, BatchJob, int]] = []  # due at, line, job, attempt
+    while True:
+        for job in _given_out(jobs, engine, waiting):
+            yield Item(job, Outcome(FAILED if job.problem else BLOCKED, reason=job.problem or job.unmade), 0)
+        if engine.free < engine.workers:
+            for job, attempt, outcome in _ended(engine, on_tick):
+                if outcome.again and attempt <= options.retries:
+                    wait_s = min(options.wait_s * 2 ** (attempt - 1), LONGEST_WAIT_S)
+                    heapq.heappush(waiting, (time.monotonic() + wait_s, job.line, job, attempt + 1))
+                else:
+                    yield Item(job, outcome, attempt)
+        elif not waiting:
+            return
+        else:
+            time.sleep(max(0.0, min(waiting[0][0] - time.monotonic(), POLL_S)))
+            on_tick()
+
+
+def _given_out(
+    jobs: Iterator[BatchJob], engine: Engine, waiting: list[tuple[float, int, BatchJob, int]]
+) -> Iterator[BatchJob]:
+    """Keep all workers busy; those jobs come back that cannot be done."""
+    while engine.free:
+        if waiting and waiting[0][0] <= time.monotonic():
+            _, _, job, attempt = heapq.heappop(waiting)
+            engine.give(job, attempt)
+            continue
+        job = next(jobs, None) if len(waiting) < MOST_WAITING else None
+        if job is None:
+            return
+        if job.problem or job.unmade:
+            yield job
+        else:
+            engine.give(job, 1)
+
+
+def _ended(engine: Engine, on_tick: Tick) -> Iterator[Finished]:
+    yield from engine.finished(POLL_S, on_tick)
+    on_tick()
+
+
+def _begin_table(folder: Path, manifest: Path) -> Path:
+    with explain_write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    table = check_writable(folder / TABLE)
+    if table.exists() and table.samefile(manifest):
+        raise InputError(f"the manifest {manifest} would be overwritten by the table of what happened; rename it.")
+    with whole_file(table) as part:
+        part.write_bytes(_line(COLUMNS))
+    return table
+
+
+def _add_line(table: Path, item: Item) -> None:
+    job, outcome = item.job, item.outcome
+    reason = " ".join(outcome.reason.split())  # one line an item, whatever a library says
+    row = (job.line, job.out, job.job, outcome.status, f"{outcome.seconds:.2f}", item.attempts, reason)
+    with explain_write_errors(table):
+        opened = os.open(table, os.O_WRONLY | os.O_APPEND)
+        try:
+            os.write(opened, _line(row))  # at once: who reads meanwhile sees whole lines only
+        finally:
+            os.close(opened)
+
+
+def _line(cells: tuple[object, ...]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue().encode()

@@ -1,0 +1,110 @@
+"""What `portraittalk batch` does: a manifest of talk and score jobs is worked off on one worker or many."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+from .progress import progress_bar
+
+if TYPE_CHECKING:
+    from ..batch.run import Item
+
+EXIT_SOME_FAILED = 3
+EXAMPLES = """examples:
+  portraittalk batch manifest.csv --out made
+  portraittalk batch manifest.csv --out made --workers 8
+  portraittalk batch manifest.csv --out /shared/made --address ray://head:10001
+
+manifest.csv (paths count from its folder; options in columns of their names, or as JSON in the column options):
+  job,out,portrait,speech,style,seed
+  talk,anna,anna.jpg,hello.wav,lively,3
+  talk,bert,bert.jpg,hello.wav,,
+or
+  job,out,portrait,speech,generated,target,options
+  talk,anna,anna.jpg,hello.wav,,,
+  score,anna_score,,,anna.mp4,real/anna.mp4,"{""align"": true}"
+
+Columns: job (talk or score), out (a file name; .mp4 or .json is added), portrait, speech, style (a name or a
+.safetensors file), generated, target (without it: what needs no ground truth), options, note (free text).
+A video that another line makes is named as it is there, or by its path in DIR; that line's job is done first. If it
+fails, the line that needs it is skipped and says so.
+
+DIR/batch.csv has one line for each item that ended: done, skipped (finished before), failed and why, or blocked (what
+it needs was not made). DIR/scores.html shows all scores, the worst first, with a page for each. The same command makes
+only what is not finished. One worker runs in this process; more, or a cluster, need Ray (pip install
+ray).
+exit codes: as always, and 3: some items failed, or were skipped because of those; the others did not"""
+
+
+def add_batch(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """The options of the command; returns the group of those about faces."""
+    parser.add_argument("manifest", metavar="MANIFEST.csv", type=Path, help="table with one job a line")
+    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder for the results and batch.csv")
+    parser.add_argument(
+        "--workers",
+        metavar="N",
+        type=int,
+        help="jobs at the same time, a CPU each; if not given 1, in this process without Ray, or a cluster's CPUs",
+    )
+    parser.add_argument(
+        "--address",
+        metavar="ADDRESS",
+        help="of a Ray cluster whose machines see the same files and have PortraitTalk installed; auto: the one here",
+    )
+    parser.add_argument(
+        "--retries", metavar="N", type=int, default=2, help="of failures that are no mistake in the manifest"
+    )
+    parser.add_argument(
+        "--metric-models", metavar="FOLDER", type=Path, help="folder with SyncNet, LPIPS, Inception or I3D, for score"
+    )
+    parser.add_argument(
+        "--face-models",
+        metavar="FOLDER",
+        type=Path,
+        help="folder with InsightFace's buffalo_l: who faces are, for score",
+    )
+    return parser.add_argument_group("face")
+
+
+def batch(args: argparse.Namespace) -> int:
+    """Work a manifest off; 3 if some items failed."""
+    if args.metric_models is not None and not args.metric_models.is_dir():
+        raise InputError(f"--metric-models {args.metric_models} is no folder; give the one with the weight files.")
+    if args.face_models is not None:
+        from ..face.identity.encoder import find_face_models
+
+        find_face_models([args.face_models])  # told now, not by every line
+    from ..batch.jobs import BatchSettings
+    from ..batch.run import BatchOptions, run_batch
+
+    given = (args.mesh_model, args.metric_models, args.face_models)
+    models = [None if path is None else path.resolve() for path in given]
+    settings = BatchSettings(args.out, args.mesh_backend, *models)
+    options = BatchOptions(args.workers, args.address, args.retries)
+    with progress_bar("batch") as on_progress:
+        try:
+            result = run_batch(args.manifest, settings, options, on_progress=on_progress, on_item=_say_item)
+        except KeyboardInterrupt:
+            print(f"finished items are kept in {args.out}; the same command goes on from there", file=sys.stderr)
+            raise
+    workers = "1 worker" if result.workers == 1 else f"{result.workers} workers"
+    blocked = f"{result.blocked} skipped (what they need was not made), " if result.blocked else ""
+    print(
+        f"{result.table}: {result.done} done, {result.skipped} skipped (finished before), {result.failed} failed, "
+        f"{blocked}in {result.seconds:.1f} s with {workers}"
+    )
+    if result.report:
+        print(result.report)
+    return EXIT_SOME_FAILED if result.failed or result.blocked else 0
+
+
+def _say_item(item: Item) -> None:
+    outcome, tries = item.outcome, f" after {item.attempts} attempts" if item.attempts > 1 else ""
+    said = f"{outcome.status}, {outcome.seconds:.1f} s{tries}"
+    if outcome.reason:
+        said = f"{'skipped' if item.job.unmade else 'failed'}{tries}: {outcome.reason}"
+    print(f"line {item.job.line}, {item.job.out or 'no name'}: {said}", file=sys.stderr)

@@ -1,0 +1,150 @@
+"""What the command line asks of its process: signals, quiet native libraries, messages and exit codes."""
+
+from __future__ import annotations
+
+import errno
+import io
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from types import FrameType
+
+from ..errors import PortraitTalkError
+
+EXIT_OK, EXIT_INTERNAL, EXIT_USER, EXIT_STOPPED = 0, 1, 2, 130
+DOUBLE_TAP_S = 1.0  # a second Ctrl-C this soon must not break the clean-up after the first
+# What a full or locked disk says where no one has put it into words yet.
+_DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
+
+
+def run_guarded(job: Callable[[], int | None], debug: bool) -> int:
+    """Run a command to its end and turn however it ends into an exit code and, if bad, one message on stderr.
+
+    Args:
+        job: does the work and prints its result; a number that it returns is the exit code.
+        debug: show tracebacks and what native libraries write.
+
+    Returns:
+        0 done, 2 the user's mistake, 130 stopped by Ctrl-C or SIGTERM, 1 a fault of this program.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that has no × must not turn success into failure
+    with ExitStack() as around:
+        if not debug:
+            around.enter_context(quiet_native_libraries())
+            around.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore")  # deprecations inside libraries are not the user's business
+        around.enter_context(warnings_on_stderr(debug))
+        try:
+            # Inside the try: a signal that comes while the handlers are put back is a stop as well.
+            with stop_on_signals():
+                code = job()
+            sys.stdout.flush()
+        except KeyboardInterrupt:
+            return _end("stopped; nothing was written", EXIT_STOPPED, debug)
+        except PortraitTalkError as error:
+            return _end(str(error), EXIT_USER, debug)
+        except BrokenPipeError:
+            # The reader of our output left, as `| head` does; what still waits to be written has nowhere to go.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return EXIT_OK
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in _DISK_ERRNOS:
+                return _end(f"{error.filename or 'the output'} cannot be used: {error.strerror}.", EXIT_USER, debug)
+            text = f"internal error: {type(error).__name__}: {error}; please report it with what --debug shows"
+            return _end(text, EXIT_INTERNAL, debug)
+    return code or EXIT_OK
+
+
+def _end(message: str, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print(f"portraittalk: {message}", file=sys.stderr)
+    return code
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM both raise KeyboardInterrupt, but not again within a second: clean-up is under way."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+    stopped_s = -DOUBLE_TAP_S
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        nonlocal stopped_s
+        previous_s, stopped_s = stopped_s, time.monotonic()
+        if stopped_s - previous_s >= DOUBLE_TAP_S:
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def quiet_native_libraries() -> Iterator[None]:
+    """Send what C++ libraries write straight to file descriptor 2 nowhere, while Python's stderr stays as it is.
+
+    MediaPipe and TensorFlow Lite greet with several lines each and heed their log level settings only in part.
+    """
+    os.environ.setdefault("GLOG_minloglevel", "3")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    try:
+        kept = os.dup(2)
+    except OSError:  # started without a stderr
+        yield
+        return
+    python_stderr = sys.stderr
+    if _writes_to(python_stderr, 2):
+        sys.stderr = os.fdopen(os.dup(kept), "w", buffering=1, encoding=python_stderr.encoding, errors="replace")
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        if sys.stderr is not python_stderr:
+            sys.stderr.close()
+            sys.stderr = python_stderr
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _writes_to(stream: object, descriptor: int) -> bool:
+    try:
+        return stream.fileno() == descriptor  # type: ignore[attr-defined]
+    except (AttributeError, OSError, ValueError):
+        return False
+
+
+class _WarningLines(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"{record.levelname.lower()}: {record.getMessage()}", file=sys.stderr)
+
+
+@contextmanager
+def warnings_on_stderr(debug: bool) -> Iterator[None]:
+    """Show the library's own log from warnings upward (from debug upward with `debug`) as lines on stderr."""
+    logger = logging.getLogger(__package__)
+    handler, level = _WarningLines(), logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG if debug else logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)

@@ -1,0 +1,183 @@
+"""The command `style`, and the options by which other commands speak in a style."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+from .arguments import PICTURE_SUFFIXES, check_output, open_asked_mesh
+from .progress import progress_bar
+
+if TYPE_CHECKING:
+    from ..speech.encoders import SpeechEncoder
+    from ..style.attention import StyleCues
+    from ..style.extractor import StyleExtractor
+    from ..style.prior import Style, StylePrior
+    from ..style.reference import StyleUse
+    from ..types import Manner
+
+EXAMPLES = """examples:
+  portraittalk style --video anna.mp4 --out anna.safetensors --plot anna.png
+  portraittalk talk --portrait me.jpg --speech hello.wav --style anna.safetensors --out hello.mp4
+  portraittalk talk --portrait me.jpg --speech hello.wav --style lively --style-strength 0.7 --out hello.mp4"""
+FILES = (".safetensors",)
+
+
+def add_style(parser: argparse.ArgumentParser) -> None:
+    """The options of commands that make motion."""
+    group = parser.add_argument_group("style")
+    group.add_argument(
+        "--style",
+        metavar="STYLE",
+        type=_file_or_name,
+        help="how to speak: a name (calm, lively, whispering, …), a style file, or a video of somebody",
+    )
+    number = {"metavar": "X", "type": float}
+    group.add_argument("--style-strength", **number, default=1.0, help="0 off .. 2 exaggerates")
+    group.add_argument("--style-noise", **number, default=0.1, help="how far --seed may lead from the style's middle")
+
+
+def add_style_command(parser: argparse.ArgumentParser) -> None:
+    """The options of the command `style`."""
+    parser.add_argument("--video", metavar="IN", type=Path, help="video of the person")
+    parser.add_argument("--speech", metavar="IN", type=Path, help="sound of the person; the video's own if not given")
+    parser.add_argument("--out", metavar="OUT.safetensors", type=Path, required=True, help="style to write")
+    parser.add_argument("--plot", metavar="OUT.png", type=Path, help="picture of it to write")
+    parser.add_argument("--extractor", metavar="FILE", type=Path, help="of `portraittalk train style`; none is needed")
+    parser.add_argument("--encoder", metavar="FILE", type=Path, help="Whisper tiny, for an extractor that hears by it")
+    parser.set_defaults(run=style)
+
+
+def style(args: argparse.Namespace) -> None:
+    """A person's video, or sound, to a style file."""
+    from ..media.image import save_picture
+    from ..media.records import save_record
+    from ..plots.style import plot_style
+
+    if args.video is None and args.speech is None:
+        raise InputError("a style needs a reference: give --video, or --speech with --extractor.")
+    if args.encoder is not None and args.extractor is None:
+        raise InputError("--encoder needs --extractor: without one a style is seen, not heard.")
+    given = [path for path in (args.video, args.speech, args.extractor, args.encoder) if path is not None]
+    check_output(args.out, given, FILES)
+    if args.plot is not None:
+        check_output(args.plot, given, PICTURE_SUFFIXES)
+    found = _of_reference(args)
+    save_record(found, args.out)
+    if args.plot is not None:
+        save_picture(plot_style(found), args.plot)
+    print(f"{args.out}: the style of {found.source}, {len(found)} numbers ({found.space})")
+
+
+def chosen_manner(args: argparse.Namespace) -> Manner | None:
+    """The way of speaking that `--style` asks for; None where it is not given.
+
+    Raises:
+        InputError: no such name or file, or a style that cannot be seen in motion.
+    """
+    found = chosen_style(args)
+    if found is None or found.strength == 0:
+        return None
+    from ..style.prior import BlendedStyle
+    from ..style.reference import manner_of
+
+    if isinstance(found, BlendedStyle):
+        raise InputError(f"{found.source} changes over time, which only the nodes can do; give one of its styles.")
+    return manner_of(found)
+
+
+def chosen_style(args: argparse.Namespace) -> Style | None:
+    """The style that `--style` asks for; None where it is not given."""
+    asked = getattr(args, "style", None)
+    if asked is None:
+        return None
+    return _opened(asked, args.style_strength, args.style_noise, args.seed)
+
+
+def style_cues(args: argparse.Namespace, place: tuple, base: str | None = None) -> StyleCues | None:
+    """What the UNet is told of the style; None without `--style` or `--style-attention`.
+
+    Args:
+        args: of `talk` or `dub`.
+        place: device and dtype.
+        base: which UNet is to look at it; None for SD1.5's.
+    """
+    path, found = getattr(args, "style_attention", None), chosen_style(args)
+    if path is None:
+        return None
+    if found is None:
+        raise InputError("--style-attention needs --style: the style that it is to show.")
+    from ..style.attention import FrameStyles, StyleCues
+    from ..style.attention_files import BASE
+    from ..style.projection import load_style_attention
+
+    net = load_style_attention(path)
+    net.check_space(found.space, found.source)
+    net.tell_base(base or BASE)
+    return StyleCues(net.to(*place), FrameStyles(found.draw(1, 25), found.strengths(1, 25)))
+
+
+@functools.lru_cache(maxsize=2)  # asked for by the motion and by the painter
+def _opened(asked: Path | str, strength: float, noise: float, seed: int) -> Style:
+    from ..checks import check_range
+    from ..style.prior import load_style, used_as
+    from ..style.reference import StyleUse, named_style
+
+    use = StyleUse(
+        check_range(strength, 0, 2, "--style-strength"),
+        check_range(noise, 0, 2, "--style-noise"),
+        check_range(seed, 0, 2**64 - 1, "--seed"),
+    )
+    if isinstance(asked, str):
+        return named_style(asked, use)
+    if asked.suffix in FILES:
+        return used_as(load_style(asked), use.strength, use.noise, use.seed)
+    return _seen(asked, None, use, None)
+
+
+def _of_reference(args: argparse.Namespace) -> StylePrior:
+    from ..style.extractor import load_extractor
+    from ..style.reference import StyleUse
+
+    extractor = None if args.extractor is None else load_extractor(args.extractor)
+    return _seen(args.video, args.speech, StyleUse(), extractor, args)
+
+
+def _seen(
+    video: Path | None, speech: Path | None, use: StyleUse, extractor: StyleExtractor | None,
+    args: argparse.Namespace | None = None,
+) -> StylePrior:  # fmt: skip
+    from ..style.reference import Reference, Watching, heard, style_of, watch
+
+    if video is None:
+        from ..media.audio import load_speech
+
+        reference = Reference(sounds=(load_speech(speech),), source=speech.name)
+        return style_of(reference, use, extractor, _encoder(args))
+    from ..face.mesh.landmarks import open_mesh
+    from ..media.audio import load_speech
+    from ..media.video import probe_video, read_pictures
+
+    probe = probe_video(video)
+    which = Watching() if args is None else Watching(args.face_index, args.face_order)
+    total = probe.num_frames or round(probe.seconds * probe.fps)
+    with open_mesh() if args is None else open_asked_mesh(args) as mesh, progress_bar("watching") as on_progress:
+        pictures = read_pictures(video, probe.fps, on_progress=on_progress)
+        pieces = watch(pictures, probe.fps, total, mesh, which, video.name)
+    sound = speech if speech is not None else video if extractor is not None and probe.has_sound else None
+    sounds = () if sound is None else heard(load_speech(sound), pieces)
+    reference = Reference(tuple(track for _, track in pieces), sounds, video.name)
+    return style_of(reference, use, extractor, _encoder(args))
+
+
+def _encoder(args: argparse.Namespace | None) -> SpeechEncoder | None:
+    from ..speech.encoders import load_speech_encoder
+
+    return None if args is None or args.encoder is None else load_speech_encoder(args.encoder)
+
+
+def _file_or_name(text: str) -> Path | str:
+    return Path(text) if Path(text).suffix else text

@@ -1,0 +1,181 @@
+"""What `portraittalk train` does: makes or fits a mouth network, or trains IdentityNet, AnimateNet or style."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+from .arguments import check_output, print_table
+from .progress import progress_bar
+
+if TYPE_CHECKING:
+    from ..training.mouth.held_out import HeldOutScore
+    from ..training.style.stage import StyleScore
+
+EXAMPLES = """examples:
+  portraittalk train mouth --out mouth.safetensors                 (from nothing: synthesises 10 h of speech, trains)
+  portraittalk train mouth --videos my_clips --out me.safetensors  (fits the network to the person in the videos)
+  portraittalk talk --engine me.safetensors --portrait me.jpg --speech hello.wav --out hello.mp4
+  portraittalk train identity --config identity.toml              (fine-tunes a face adapter for SD1.5, see README)
+  portraittalk train animatenet --config animatenet.toml          (landmark control and motion; with identity = FILE
+                                                                   of a face adapter, who it is too; see README)
+  portraittalk train style --config style.toml                    (what tells how someone speaks, see README)"""
+SUFFIXES = (".safetensors",)
+
+
+def add_train(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    choices = ("mouth", "identity", "animatenet", "style")
+    told = "from speech to mouth; a face into SD1.5; its motion; how someone speaks"
+    parser.add_argument("what", choices=choices, help=told)
+    parser.add_argument("--out", metavar="OUT.safetensors", type=Path, help="mouth: weight file to write")
+    parser.add_argument("--config", metavar="FILE.toml", type=Path, help="the others: out, data, checkpoint, …")
+    speaker = parser.add_argument_group("fit to a speaker")
+    speaker.add_argument("--videos", metavar="FOLDER", type=Path, help="videos of one person, a minute or more in all")
+    speaker.add_argument("--base", metavar="FILE", type=Path, help="network to begin with; if not given, ours")
+    scratch = parser.add_argument_group("from nothing (needs Debian's speech synthesisers)")
+    scratch.add_argument("--corpus", metavar="FOLDER", type=Path, help="where the synthesised speech is kept for later")
+    scratch.add_argument("--hours", metavar="X", type=float, default=10.0, help="of speech to synthesise")
+    parser.add_argument(
+        "--steps", metavar="N", type=int, help="training steps; if not given, 5000 or 300 for a speaker"
+    )
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of all choices")
+
+
+def train(args: argparse.Namespace) -> None:
+    """Train what was asked for and say how good it is."""
+    if args.what != "mouth":
+        others = {"identity": _train_identity, "animatenet": _train_animatenet, "style": _train_style}
+        others[args.what](args)
+        return
+    if args.out is None:
+        raise InputError("train mouth needs --out OUT.safetensors: where the network is to be written.")
+    check_output(args.out, [args.base] if args.base else [], SUFFIXES)
+    if args.videos:
+        _fit_speaker(args)
+    else:
+        _from_nothing(args)
+
+
+def _train_identity(args: argparse.Namespace) -> None:
+    from ..training.identitynet.config import load_config
+    from ..training.identitynet.stage import train_identity
+
+    if args.config is None:
+        raise InputError("train identity needs --config FILE.toml; README shows one.")
+    config = load_config(args.config)
+    with progress_bar("training") as on_progress:
+        made = train_identity(config, on_progress)
+    for name, reason in made.report.dropped:
+        print(f"left out {name}: {reason}")
+    print(f"The adapter, after {made.training.steps} steps, is in {made.adapter}")
+
+
+def _train_animatenet(args: argparse.Namespace) -> None:
+    from ..training.animatenet.config import load_animate_config
+    from ..training.animatenet.stage import train_animate
+
+    if args.config is None:
+        raise InputError("train animatenet needs --config FILE.toml; README shows one.")
+    config = load_animate_config(args.config)
+    with progress_bar("training") as on_progress:
+        made = train_animate(config, on_progress)
+    for name, reason in made.dropped:
+        print(f"left out {name}: {reason}")
+    files = ", ".join(f"{name}: {path}" for name, path in made.files.items())
+    print(f"After {made.training.steps} steps: {files}")
+
+
+def _train_style(args: argparse.Namespace) -> None:
+    from ..training.style.config import load_style_config
+    from ..training.style.stage import train_style
+
+    if args.config is None:
+        raise InputError("train style needs --config FILE.toml; README shows one.")
+    config = load_style_config(args.config)
+    with progress_bar("training") as on_progress:
+        made = train_style(config, on_progress)
+    if config.stage == "attention":
+        for name, reason in made.dropped:
+            print(f"left out {name}: {reason}")
+        print(f"The style attention, after {made.training.steps} steps on {made.trained_on}, is in {made.attention}")
+        print(f"It looks at styles of the space {made.space}.")
+        return
+    heading = ("style from", "strength before", "after", "accuracy before", "after", "σ before", "after")
+    rows = [_style_row(name, made.before[name], made.after[name]) for name in made.after]
+    print_table("how well styles are told apart, on clips that training did not see", [heading, *rows])
+    chance = 1 / made.after["both"].num_styles
+    print(f"Chance is {chance:.1%}. The extractor, after {made.training.steps} steps, is in {made.extractor}")
+
+
+def _style_row(name: str, before: StyleScore, after: StyleScore) -> tuple[str, ...]:
+    pairs = ((before.strength, after.strength, ".2f"), (before.accuracy, after.accuracy, ".1%"))
+    pairs = (*pairs, (before.deviation, after.deviation, ".2f"))
+    return (name, *(f"{number:{form}}" for *numbers, form in pairs for number in numbers))
+
+
+def _from_nothing(args: argparse.Namespace) -> None:
+    import tempfile
+
+    from ..training.mouth.recipe import Recipe, make_mouth
+    from ..training.mouth.stage import MouthTraining
+
+    training = MouthTraining(seed=args.seed)
+    if args.steps is not None:
+        training = dataclasses.replace(training, steps=args.steps)
+    with ExitStack() as stack:
+        folder = args.corpus or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="portraittalk_corpus_")))
+        with _Stages() as stages:
+            scores = make_mouth(args.out, folder, Recipe(args.hours, training), stages)
+    print_table("on speakers that were not heard in training", [_HEADING, *map(_score_row, scores)])
+    print(f"The network is in {args.out}")
+
+
+def _fit_speaker(args: argparse.Namespace) -> None:
+    from ..training.mouth.recipe import adapt_to_speaker
+    from ..training.mouth.speaker import SpeakerFit
+
+    fit = SpeakerFit(seed=args.seed)
+    if args.steps is not None:
+        fit = dataclasses.replace(fit, steps=args.steps)
+    with _Stages() as stages:
+        gains = adapt_to_speaker(args.videos, args.out, args.base, fit, stages)
+    rows = [(gain.name, f"{gain.seconds:.1f} s", f"{gain.before:.3f}", f"{gain.after:.3f}") for gain in gains]
+    seconds = sum(gain.seconds for gain in gains)
+    before, after = (sum(getattr(g, k) * g.seconds for g in gains) / seconds for k in ("before", "after"))
+    heading = ("held back", "length", "lip r before", "after")
+    print_table("lip correlation, best lag within ±2 frames, on parts not fitted to", [heading, *rows])
+    print(
+        f"All held-back parts: r {before:.3f} before, {after:.3f} after. The network, fitted to all, is in {args.out}"
+    )
+    if after <= before:
+        print("There is no gain: the speaker's mouth is not seen well, or sound and picture are not in step.")
+
+
+_HEADING = ("speaker", "clips", "opening r", "jaw r", "width r", "rounding r", "/p b m/ closed", "silence closed")
+
+
+def _score_row(score: HeldOutScore) -> tuple[str, ...]:
+    rs = (f"{r:.3f}" for r in (score.opening, score.jaw, score.width, score.rounding))
+    return (score.voice, str(score.clips), *rs, f"{score.bilabials:.1%}", f"{score.silence:.1%}")
+
+
+class _Stages:
+    """One progress bar after the other, one for each stage."""
+
+    def __enter__(self) -> _Stages:
+        self._bar, self._stage = ExitStack(), ""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if stage != self._stage:
+            self._bar.close()
+            self._on_progress, self._stage = self._bar.enter_context(progress_bar(stage)), stage
+        self._on_progress(done, total)

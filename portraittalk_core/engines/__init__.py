@@ -1,0 +1,1 @@
+"""Motion engines: speech to landmark tracks."""

@@ -1,0 +1,1 @@
+"""The motion engine of GeneFace++ and Real3D-Portrait."""

@@ -1,0 +1,1 @@
+"""The built-in motion engine, which needs no file."""

@@ -1,0 +1,159 @@
+"""Loads a mouth network, runs it over clips of any length, and live on sound as it arrives."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...errors import InputError
+from ...media.atomic import whole_file
+from ...speech.mel import BLOCK, FFT_SIZE, HOP, MEL_RATE_HZ, NUM_MELS, log_mel
+from ...threads import one_torch_thread
+from ...types import SPEECH_RATE_HZ, Speech
+from ...weights.load import fill, read_metadata, read_tensors
+from .mouth_net import (
+    AHEAD_FRAMES,
+    BEHIND_FRAMES,
+    LOOK_AHEAD_FRAMES,
+    OUTPUT_RATE_HZ,
+    OUTPUTS,
+    STRIDE,
+    MelStatistics,
+    MouthNet,
+    measure_mel,
+)
+
+DEFAULT = Path(__file__).with_name("mouth.safetensors")
+KIND = "portraittalk mouth network"
+CHUNK = 4 * BLOCK  # mel frames that the network hears at once, besides what lies around them
+
+
+def save_mouth(net: MouthNet, path: Path, card: dict[str, object]) -> None:
+    """Write a network with what it was made of, in half precision."""
+    from safetensors.torch import save_file
+
+    metadata = {"kind": KIND, "config": json.dumps({"width": net.width, "outputs": OUTPUTS})}
+    metadata["card"] = json.dumps(card, ensure_ascii=False)
+    tensors = {name: t.half() if t.is_floating_point() else t for name, t in net.state_dict().items()}
+    with whole_file(path) as partial:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata)
+
+
+def load_mouth(path: Path | None = None) -> MouthNet:
+    """The network in the box, or one that `portraittalk train mouth` wrote.
+
+    Args:
+        path: a .safetensors file; None is the one in the box.
+
+    Raises:
+        MissingDependency: no such file.
+        InputError: a file of another kind.
+    """
+    path = Path(path or DEFAULT)
+    status = path.stat() if path.is_file() else None
+    return _load(path, status and (status.st_mtime_ns, status.st_size))
+
+
+@lru_cache(maxsize=4)
+def _load(path: Path, _version: tuple[int, int] | None) -> MouthNet:
+    tensors = read_tensors(path)
+    metadata = read_metadata(path)
+    if metadata.get("kind") != KIND:
+        raise InputError(f"{path.name} is not a mouth network; give a file that `portraittalk train mouth` wrote.")
+    width = int(json.loads(metadata["config"])["width"])
+    return fill(MouthNet(width), tensors, path.name)
+
+
+def run_mouth(net: MouthNet, mel_blocks: Iterable[Tensor], statistics: MelStatistics) -> Tensor:
+    """What a network says of a whole clip; the same in blocks as at once.
+
+    Args:
+        net: the network.
+        mel_blocks: (≤ M, 80) decibels each, 100 frames a second.
+        statistics: of the clip.
+
+    Returns:
+        (ceil(M / 2), 8) at 50 Hz, value j at 20 ms · j; columns as OUTPUTS.
+    """
+    said, heard = [], torch.empty(0, NUM_MELS)
+    behind = 0  # frames of `heard` that have been answered
+    with one_torch_thread(), torch.inference_mode():
+        for block in mel_blocks:
+            heard = torch.cat([heard, statistics.normalise(block)])
+            if len(heard) - behind < CHUNK + AHEAD_FRAMES:
+                continue
+            until = (len(heard) - AHEAD_FRAMES) // STRIDE * STRIDE
+            said.append(net(heard[None])[0, behind // STRIDE : until // STRIDE])
+            cut = max(0, until - BEHIND_FRAMES) // STRIDE * STRIDE
+            heard, behind = heard[cut:], until - cut
+        said.append(net(heard[None])[0, behind // STRIDE :])
+    return torch.cat(said)
+
+
+_EDGE = -(-FFT_SIZE // 2 // HOP)  # frames of a piece whose window would begin before it
+
+
+class LiveMouth:
+    """What the mouth does, while the sound arrives: every answer is final and at most `latency_s` late.
+
+    The clip's statistics are those of the last 20 seconds heard; within the first second they are rough.
+    """
+
+    latency_s = LOOK_AHEAD_FRAMES / MEL_RATE_HZ + FFT_SIZE / 2 / SPEECH_RATE_HZ + STRIDE / MEL_RATE_HZ
+    _REMEMBERED, _REMEASURED = 20 * MEL_RATE_HZ, MEL_RATE_HZ // 2
+
+    def __init__(self, net: MouthNet | None = None) -> None:
+        self.net = net or load_mouth()
+        self._sound = torch.zeros(_EDGE * HOP)  # begins _EDGE frames before the next one; nothing before the clip
+        self._mel = torch.empty(0, NUM_MELS)
+        self._answered = 0  # frames of `_mel` whose answer has been given
+        self._statistics: MelStatistics | None = None
+        self._since_measured = 0
+
+    def push(self, waveform: Tensor) -> Tensor:
+        """Hear some more of a clip.
+
+        Args:
+            waveform: (N,) the next samples at 16 kHz, any number.
+
+        Returns:
+            (K, 8) the next values at 50 Hz; none if too little has been heard.
+        """
+        self._sound = torch.cat([self._sound, waveform])
+        count = (len(self._sound) - FFT_SIZE // 2) // HOP - _EDGE + 1
+        if count <= 0:
+            return torch.empty(0, len(OUTPUTS))
+        fresh = log_mel(Speech(self._sound))[_EDGE : _EDGE + count]
+        self._sound = self._sound[count * HOP :]
+        self._mel = torch.cat([self._mel, fresh])
+        self._remember(len(fresh))
+        ready = (len(self._mel) - LOOK_AHEAD_FRAMES) // STRIDE * STRIDE
+        if ready <= self._answered or self._statistics is None:
+            return torch.empty(0, len(OUTPUTS))
+        start = max(0, self._answered - BEHIND_FRAMES) // STRIDE * STRIDE
+        with one_torch_thread(), torch.inference_mode():
+            said = self.net.live(self._statistics.normalise(self._mel[start:])[None])[0]
+        answer = said[(self._answered - start) // STRIDE : (ready - start) // STRIDE]
+        self._answered = ready
+        self._forget()
+        return answer
+
+    def _remember(self, fresh: int) -> None:
+        self._since_measured += fresh
+        if self._statistics is None or self._since_measured >= self._REMEASURED:
+            self._statistics, self._since_measured = measure_mel(self._mel[-self._REMEMBERED :]), 0
+
+    def _forget(self) -> None:
+        spare = min(self._answered - BEHIND_FRAMES, len(self._mel) - self._REMEMBERED) // STRIDE * STRIDE
+        if spare > 0:
+            self._mel, self._answered = self._mel[spare:], self._answered - spare
+
+
+def output_times_s(count: int) -> Tensor:
+    """(M,) seconds of a network's values."""
+    return torch.arange(count, dtype=torch.float64) / OUTPUT_RATE_HZ

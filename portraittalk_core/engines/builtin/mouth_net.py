@@ -1,0 +1,116 @@
+"""The small temporal network from a log-mel spectrogram to what lips and jaw do, and whether anybody speaks.
+
+A trunk that hears 160 ms ahead gives a first answer (for live use); layers that hear the whole surroundings refine it.
+
+Source: own design; temporal convolutions with dilation as in Bai, Kolter and Koltun, arXiv 1803.01271.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...speech.mel import MEL_RATE_HZ, NUM_MELS
+from ...types import MOUTH_PARAMETERS
+
+OUTPUTS = (*MOUTH_PARAMETERS, "voice")  # voice: 0 silence, noise or music .. 1 somebody speaks or sings
+
+STRIDE = 2
+OUTPUT_RATE_HZ = MEL_RATE_HZ // STRIDE
+FLOOR_DB = 50.0  # below a band's loud moments nothing is heard
+UNIT_DB = 3.0  # added to a band's spread, so that an empty band is not blown up
+# dilation, and how many frames of 20 ms a layer hears ahead
+TRUNK = ((1, 1), (2, 2), (4, 4), (8, 0), (4, 0))
+REFINE = ((1, 1), (3, 3), (9, 9))
+KERNEL = 3
+
+
+@dataclass(frozen=True)
+class MelStatistics:
+    """How loud a clip's bands are while somebody speaks."""
+
+    floor: Tensor  # (80,) decibels: what is quieter counts as this
+    mean: Tensor  # (80,)
+    spread: Tensor  # (80,)
+
+    def normalise(self, mel: Tensor) -> Tensor:
+        """(M, 80) decibels to about −3..3: loudness and microphone no longer show."""
+        return (torch.maximum(mel, self.floor) - self.mean) / self.spread
+
+
+def measure_mel(mel: Tensor) -> MelStatistics:
+    """Statistics of the frames of (M, 80) in which somebody speaks: those near the clip's loud moments."""
+    level = mel[:, 5:50].mean(1)
+    spoken = level > torch.quantile(level, 0.95) - 30
+    loud = torch.quantile(mel[spoken], 0.95, dim=0)
+    floor = loud - FLOOR_DB
+    heard = torch.maximum(mel[spoken], floor)
+    return MelStatistics(floor, heard.mean(0), heard.std(0, correction=0) + UNIT_DB)
+
+
+class _Layer(nn.Module):
+    """A dilated convolution with a residual, which hears `ahead` of its (kernel − 1) · dilation extra frames."""
+
+    def __init__(self, width: int, dilation: int, ahead: int) -> None:
+        super().__init__()
+        self.padding = ((KERNEL - 1) * dilation - ahead, ahead)
+        self.wide = nn.Conv1d(width, width, KERNEL, dilation=dilation)
+        self.norm = nn.BatchNorm1d(width)
+        self.mix = nn.Conv1d(width, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, width, T) to the same."""
+        return x + self.mix(F.gelu(self.norm(self.wide(F.pad(x, self.padding)))))
+
+
+class MouthNet(nn.Module):
+    """Normalised log-mel (B, M, 80) at 100 Hz to (B, ceil(M / 2), 8) at 50 Hz, columns as OUTPUTS.
+
+    Args:
+        width: channels inside.
+    """
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        self.width = width
+        self.enter = nn.Conv1d(NUM_MELS, width, 5, stride=STRIDE, padding=2)
+        self.trunk = nn.Sequential(*(_Layer(width, dilation, ahead) for dilation, ahead in TRUNK))
+        self.refine = nn.Sequential(*(_Layer(width, dilation, ahead) for dilation, ahead in REFINE))
+        self.early = nn.Conv1d(width, len(OUTPUTS), 1)
+        self.late = nn.Conv1d(width, len(OUTPUTS), 1)
+
+    def forward(self, mel: Tensor) -> Tensor:
+        """The refined answer."""
+        return self.late(self.refine(self._hear(mel))).transpose(1, 2)
+
+    def live(self, mel: Tensor) -> Tensor:
+        """The answer that hears LOOK_AHEAD_S ahead."""
+        return self.early(self._hear(mel)).transpose(1, 2)
+
+    def both(self, mel: Tensor) -> tuple[Tensor, Tensor]:
+        """The live answer and the refined one, for training."""
+        heard, refined = self.features(mel)
+        return self.early(heard).transpose(1, 2), self.late(refined).transpose(1, 2)
+
+    def features(self, mel: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, width, T) each: what the live answer and the refined one are read from."""
+        heard = self._hear(mel)
+        return heard, self.refine(heard)
+
+    def _hear(self, mel: Tensor) -> Tensor:
+        return self.trunk(F.gelu(self.enter(mel.transpose(1, 2))))
+
+
+def _reach(layers: tuple[tuple[int, int], ...]) -> tuple[int, int]:
+    """Frames of 20 ms that layers hear behind and ahead."""
+    ahead = sum(forward for _, forward in layers)
+    return sum((KERNEL - 1) * dilation for dilation, _ in layers) - ahead, ahead
+
+
+LOOK_AHEAD_FRAMES = _reach(TRUNK)[1] * STRIDE + 2  # of 10 ms, that `live` hears ahead
+BEHIND_FRAMES = _reach(TRUNK + REFINE)[0] * STRIDE + 2  # of 10 ms, that `forward` hears
+AHEAD_FRAMES = _reach(TRUNK + REFINE)[1] * STRIDE + 2
+LOOK_AHEAD_S = LOOK_AHEAD_FRAMES / MEL_RATE_HZ

@@ -1,0 +1,84 @@
+"""Applies what a person asked for to the motion of a public engine: amounts, timing, blinks and head."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..face import topology as topo
+from ..motion.blink import blink_curve
+from ..motion.head import head_motion
+from ..motion.rig import MOST_BROW, WIDEST_GAP, FaceRig, make_rig, turn_head
+from ..motion.smoothing import calmed, frame_times_s, sample_at
+from ..motion.stress import brow_curve, stress_curve
+from ..motion.style_factors import amounts, own_smile
+from ..speech.voice_activity import voice_activity
+from ..types import LandmarkTrack, MotionOptions, MouthCurves, Speech
+from .builtin.mouth import speaking_gate
+from .raw_motion import RawMotion
+
+SPAN = 256  # frames whose landmarks are worked on at once
+
+
+def finish_motion(raw: RawMotion, speech: Speech, reference: LandmarkTrack, options: MotionOptions) -> LandmarkTrack:
+    """The landmarks of a face that an engine moves.
+
+    An engine's motion starts from closed lips, and so does the face: at gain 1 and smoothing 0, without head motion and
+    blinks, frames in speech are the reference with its lips closed plus the engine's motion.
+
+    Args:
+        raw: the engine's motion at its own rate.
+        speech: what is said; frames in which nobody speaks rest with closed lips.
+        reference: one frame, as it was given to the engine.
+        options: what was asked for.
+
+    Returns:
+        ceil(seconds · fps) frames.
+    """
+    rig, count = make_rig(reference), speech.num_frames(options.fps)
+    times = frame_times_s(count, options.fps) - options.offset_ms / 1000
+    shift = _smoothed(_sampled(raw, times), rig, options)
+    gate = sample_at(speaking_gate(voice_activity(speech, options.silence_gate_db)), 100.0, times)
+    natural = MouthCurves.closed(count)
+    natural.opening.copy_(_parting(shift, rig) * gate)
+    stress = stress_curve(natural, options.fps)
+    chosen = amounts(options, own_smile(reference))
+    blink = blink_curve(count, options.fps, chosen.blink_rate, options.seed, stress, chosen.blink_time)
+    brow = brow_curve(stress, options.fps) * chosen.brow
+    head = head_motion(stress, options.fps, chosen.head, options.seed, chosen.head_shift, chosen.head_pace)
+    rest = rig.rest + rig.close + chosen.smile * rig.smile
+    gains = options.gains(count) * gate * chosen.opening
+    points = []
+    for start in range(0, count, SPAN):
+        span = slice(start, start + SPAN)
+        gain = gains[span, None, None]
+        moved = shift[span] @ rig.axes.T / rig.unit_px * gain
+        local = (
+            rest + moved + rig.shut * blink[span, None, None] + rig.brows * brow[span, None, None].clamp(0, MOST_BROW)
+        )
+        points.append(rig.to_px(turn_head(local, head, span)))
+    return LandmarkTrack.from_px(torch.cat(points), reference.width, reference.height, options.fps)
+
+
+def _sampled(raw: RawMotion, times_s: Tensor) -> Tensor:
+    """(T, 478, 3) the engine's motion at some moments."""
+    flat = raw.shift_px.flatten(1)
+    at = ((times_s - raw.times_s[0]) * float(raw.rate)).clamp(0, len(flat) - 1)
+    left = at.floor().long().clamp(max=max(len(flat) - 2, 0))
+    right = (left + 1).clamp(max=len(flat) - 1)
+    share = (at - left).float()[:, None]
+    return torch.lerp(flat[left], flat[right], share).unflatten(1, raw.shift_px.shape[1:])
+
+
+def _smoothed(shift: Tensor, rig: FaceRig, options: MotionOptions) -> Tensor:
+    if options.smoothing <= 0:
+        return shift
+    # speed counts as a share of the widest gap, so that the size of the face does not matter
+    unit = WIDEST_GAP * rig.mouth_width * rig.unit_px
+    return calmed(shift.flatten(1) / unit, options.fps, options.smoothing).unflatten(1, shift.shape[1:]) * unit
+
+
+def _parting(shift: Tensor, rig: FaceRig) -> Tensor:
+    """(T,) how far the engine parts the lips, 0..1 of the widest gap."""
+    gap = (shift[:, topo.INNER_LIP_BOTTOM] - shift[:, topo.INNER_LIP_TOP]) @ rig.axes[1]
+    return (gap / (WIDEST_GAP * rig.mouth_width * rig.unit_px)).clamp(0, 1.25)

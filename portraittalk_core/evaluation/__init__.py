@@ -1,0 +1,1 @@
+"""Evaluation: videos to numbers."""

@@ -1,0 +1,161 @@
+"""By how much one of two videos of the same speech comes late, told by sound, mouths or pictures.
+
+Shapes: T frames; a lag is positive where the generated video comes late: generated[t + lag] belongs to target[t].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import MediaError
+from ..types import SPEECH_RATE_HZ
+from .clip import FollowedClip, ScoredClip
+
+MAX_OFFSET_S = 0.5
+ENVELOPE_HZ = 100
+LEAST_CORRELATION = 0.5  # less alike is taken for different speech
+CLEAR_DIP = 0.8  # of pictures: at the true lag they differ by no more than this share of what they do at others
+MIN_COMMON = 10  # steps that both must share at a lag
+SILENCE = 1e-4  # root mean square below which sound is silence
+STILL = 1e-9  # variance of a curve that does not move
+
+
+@dataclass(frozen=True)
+class Offset:
+    """What was found between two videos."""
+
+    seconds: float | None  # + the generated video comes late, − early; None: not found
+    by: str  # "sound", "mouth", "pictures" or "nothing"
+    likeness: float | None  # correlation at that lag, 0..1; of pictures 1 − difference over the usual difference
+    note: str = ""  # why it was not found, or what to know about it
+
+    def frames(self, fps: Fraction) -> int:
+        """The nearest whole number of frames; 0 where nothing was found."""
+        return 0 if self.seconds is None else round(self.seconds * float(fps))
+
+
+def loudness(blocks: Iterable[np.ndarray]) -> Tensor:
+    """(M,) float64 level of a sound's 10 ms stretches in decibels of full scale, 100 a second, not below −80.
+
+    Args:
+        blocks: (1, n) float32 at 16 kHz; none is kept.
+    """
+    step, rest, levels = SPEECH_RATE_HZ // ENVELOPE_HZ, np.zeros(0, np.float32), []
+    for block in blocks:
+        samples = np.concatenate([rest, block.reshape(-1)])
+        whole = len(samples) // step * step
+        power = np.square(samples[:whole].reshape(-1, step), dtype=np.float64).mean(1)
+        levels.append(10 * np.log10(np.maximum(np.nan_to_num(power), SILENCE**2)))
+        rest = samples[whole:]
+    return torch.from_numpy(np.concatenate(levels) if levels else np.zeros(0))
+
+
+def clip_loudness(clip: ScoredClip) -> tuple[Tensor | None, str]:
+    """A video's loudness as in `loudness`, or None and why there is none."""
+    if clip.sound is None:
+        return None, clip.silent_because
+    try:
+        level = loudness(clip.sound())
+    except MediaError as error:
+        return None, str(error)
+    if len(level) < MIN_COMMON:
+        return None, "the sound is shorter than 0.1 s"
+    if float(level.max()) <= 20 * math.log10(SILENCE) + 1e-6:
+        return None, "the sound is silent"
+    return level, ""
+
+
+def find_offset(
+    generated: FollowedClip, target: FollowedClip, generated_level: Tensor | None, target_level: Tensor | None
+) -> Offset:
+    """The leading offset within ±0.5 s, by the surest evidence that both videos have.
+
+    Sound comes first: it tells when a file begins, whatever the lips do. Without it in both, the mouths' opening is
+    compared, then the pictures; an offset found so holds the lips' own delay too.
+
+    Args:
+        generated: followed at the rate of the comparison.
+        target: followed at the same rate.
+        generated_level: of `clip_loudness`, or None.
+        target_level: the same of the target.
+    """
+    notes = []
+    if generated_level is not None and target_level is not None:
+        lag, likeness = best_lag(generated_level, target_level, round(MAX_OFFSET_S * ENVELOPE_HZ))
+        if likeness >= LEAST_CORRELATION:
+            return Offset(lag / ENVELOPE_HZ, "sound", likeness)
+        notes.append("the two sounds are not alike")
+    reach, fps = math.floor(MAX_OFFSET_S * float(generated.fps)), float(generated.fps)
+    lag, likeness = best_lag(generated.mouth_open.double(), target.mouth_open.double(), reach)
+    if likeness >= LEAST_CORRELATION:
+        notes.append("found by the mouths, so that late lips count as an offset of the file")
+        return Offset(lag / fps, "mouth", likeness, "; ".join(notes))
+    notes.append("the mouths do not move alike")
+    lag, likeness = most_alike_lag(generated.thumbs, target.thumbs, reach)
+    if likeness >= 1 - CLEAR_DIP:
+        return Offset(lag / fps, "pictures", likeness, "; ".join(notes))
+    return Offset(None, "nothing", None, "; ".join([*notes, "the pictures fit no lag better than others"]))
+
+
+def best_lag(generated: Tensor, target: Tensor, reach: int) -> tuple[float, float]:
+    """The lag, to a fraction of a step, at which two curves correlate best, and that correlation.
+
+    Args:
+        generated: (M,) float64, NaN where it is not known.
+        target: (N,) float64, NaN where it is not known.
+        reach: greatest lag tried, steps.
+
+    Returns:
+        Lag and Pearson's r; (0, 0) if nothing can be compared.
+    """
+    found = {lag: _correlation(*_overlap(generated, target, lag)) for lag in range(-reach, reach + 1)}
+    best = max(sorted(found, key=abs), key=found.__getitem__)
+    return best + _vertex(found.get(best - 1), found[best], found.get(best + 1)), max(found[best], 0.0)
+
+
+def most_alike_lag(generated: Tensor, target: Tensor, reach: int) -> tuple[int, float]:
+    """The lag at which two (T, P) uint8 curves of thumbnails differ least.
+
+    Returns:
+        Lag, and 1 − the difference there over the median difference of all lags, 0..1.
+    """
+    found = {}
+    for lag in sorted(range(-reach, reach + 1), key=abs):
+        a, b = _overlap(generated, target, lag)
+        if len(a) >= MIN_COMMON:
+            found[lag] = float((a.float() - b.float()).abs().mean())
+    if not found:
+        return 0, 0.0
+    best = min(found, key=found.__getitem__)
+    usual = float(torch.tensor(list(found.values())).median())
+    return best, 1 - found[best] / usual if usual > 0 else 0.0
+
+
+def _overlap(generated: Tensor, target: Tensor, lag: int) -> tuple[Tensor, Tensor]:
+    a, b = generated[max(lag, 0) :], target[max(-lag, 0) :]
+    count = min(len(a), len(b))
+    return a[:count], b[:count]
+
+
+def _correlation(a: Tensor, b: Tensor) -> float:
+    known = ~(a.isnan() | b.isnan())
+    if int(known.sum()) < MIN_COMMON:
+        return 0.0
+    a, b = a[known] - a[known].mean(), b[known] - b[known].mean()
+    powers = float(a.square().mean()), float(b.square().mean())
+    return float((a * b).mean()) / math.sqrt(powers[0] * powers[1]) if min(powers) > STILL else 0.0
+
+
+def _vertex(before: float | None, best: float, after: float | None) -> float:
+    """Where between −½ and ½ the parabola through three neighbours peaks."""
+    if before is None or after is None:
+        return 0.0
+    bend = before - 2 * best + after
+    return 0.0 if bend >= -1e-12 else max(-0.5, min(0.5, 0.5 * (before - after) / bend))

@@ -1,0 +1,1 @@
+"""Reports of scores: JSON, CSV and HTML."""

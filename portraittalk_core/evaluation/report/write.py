@@ -1,0 +1,101 @@
+"""Rows of scores become report.json, report.csv and report.html."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from ...errors import InputError
+from ...media.atomic import whole_file
+from ..result import plain
+from ..score_report import ScoreBook
+from .page import to_html
+
+FORMATS = ("json", "csv", "html")
+
+
+def to_json(book: ScoreBook) -> str:
+    """The report without pictures and curves; infinite numbers are written as "inf"."""
+    rows = []
+    for row in book.rows:
+        fields = asdict(row)
+        for name in ("worst", "curves"):
+            del fields[name]
+        fields["values"] = {name: plain(value) for name, value in row.values.items()}
+        fields["worst_s"] = [{"time_s": frame.time_s, "why": frame.why} for frame in row.worst]
+        rows.append(fields)
+    content = {
+        "made_at": book.made_at,
+        "reference_free": book.reference_free,
+        "num_rows": len(book.rows),
+        "num_failed": len(book.failed),
+        "settings": dict(book.settings),
+        "environment": dict(book.environment),
+        "summary": {name: asdict(book.summary(name)) for name in book.columns},
+        "rows": rows,
+        "not_available": book.unavailable(),
+        "definitions": {name: asdict(definition) for name, definition in book.table.items()},
+    }
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def to_csv(book: ScoreBook) -> str:
+    """One line a row."""
+    counts = list(dict.fromkeys(name for row in book.rows for name in row.counts))
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    offset = ["offset_s", "offset_by"]
+    writer.writerow(["name", "generated", "target", "status", "error", *book.columns, *counts, *offset, "notes"])
+    for row in book.rows:
+        found = [row.offset.seconds, row.offset.by] if row.offset else [None, None]
+        writer.writerow(
+            [
+                row.name,
+                row.generated,
+                row.target,
+                "failed" if row.error else "done",
+                row.error,
+                *(plain(row.values.get(name)) for name in book.columns),
+                *(row.counts.get(name) for name in counts),
+                *found,
+                "; ".join(row.notes),
+            ]
+        )
+    return stream.getvalue()
+
+
+def write_report(book: ScoreBook, out: Path) -> list[Path]:
+    """Write report.json, .csv and .html into a folder, or one file of the format that its ending names.
+
+    Returns:
+        The files.
+
+    Raises:
+        InputError: an ending that names no format.
+        OutputError: a file cannot be written.
+    """
+    makers = {"json": to_json, "csv": to_csv, "html": to_html}
+    paths = report_files(out)
+    for path in paths:
+        with whole_file(path) as part:
+            # Excel takes a CSV without a mark for the code page of its country
+            encoding = "utf-8-sig" if path.suffix.lower() == ".csv" else "utf-8"
+            part.write_text(makers[path.suffix.lower()[1:]](book), encoding=encoding, newline="")
+    return paths
+
+
+def report_files(out: Path) -> list[Path]:
+    """The files that a report at `out` consists of.
+
+    Raises:
+        InputError: an ending that names no format.
+    """
+    ending = out.suffix.lower().lstrip(".")
+    if out.is_dir() or not ending:
+        return [out / f"report.{name}" for name in FORMATS]
+    if ending not in FORMATS:
+        raise InputError(f"a report ends in .json, .csv or .html, or is a folder for all three, not {out}.")
+    return [out]

@@ -1,0 +1,91 @@
+"""Openings in the face, the mouth and the two eyes, described in their own axes.
+
+An aperture's axes: u along the line from its viewer's-left to its viewer's-right corner, v across it (down on an
+upright face), origin midway between the corners; both in pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from . import topology as topo
+
+Box = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels of the region, ends exclusive
+
+# upper chain, lower chain, from one corner to the other
+MOUTH = (topo.INNER_UPPER_LIP, topo.INNER_LOWER_LIP)
+RIGHT_EYE = (topo.RIGHT_UPPER_LID, topo.RIGHT_LOWER_LID)
+LEFT_EYE = (topo.LEFT_UPPER_LID, topo.LEFT_LOWER_LID)
+
+
+@dataclass(frozen=True)
+class Aperture:
+    """One opening in one frame."""
+
+    origin: Tensor  # (2,) pixels
+    along: Tensor  # (2,) unit vector from corner to corner
+    width: float  # corner to corner, pixels
+    upper: tuple[Tensor, Tensor]  # (u, v) of the upper edge, u ascending
+    lower: tuple[Tensor, Tensor]  # (u, v) of the lower edge
+    gap: float  # greatest distance between the edges, pixels
+
+    @staticmethod
+    def of(points_px: Tensor, chains: tuple[tuple[int, ...], tuple[int, ...]]) -> Aperture:
+        """The opening between two chains of landmarks, (478, 2) pixels."""
+        upper, lower = (points_px[list(chain)] for chain in chains)
+        origin = (upper[0] + upper[-1]) / 2
+        span = upper[-1] - upper[0]
+        width = max(float(span.norm()), 1.0)
+        along = span / width
+        edges = []
+        for chain in (upper, lower):
+            u, v = _to_axes(chain - origin, along)
+            # a turned head can fold the chain's end back; keep u ascending so that it stays a function
+            edges.append((torch.cummax(u, 0).values + 1e-3 * torch.arange(len(u)), v))
+        (upper_u, upper_v), below = edges
+        gap = float((_interpolate(upper_u, *below) - upper_v).amax().clamp(min=0))
+        return Aperture(origin, along, width, edges[0], below, gap)
+
+    def axes_of(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """(u, v) of (..., 2) picture positions."""
+        return _to_axes(pixels - self.origin, self.along)
+
+    def edge_heights(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Heights v of the upper and of the lower edge at `u`; beyond the corners, the corners' own height."""
+        return _interpolate(u, *self.upper), _interpolate(u, *self.lower)
+
+
+def pixel_box(points: Tensor, margin: float, region: Box) -> Box | None:
+    """The pixels of `region` within `margin` pixels of any of (N, 2) points; None if there are none."""
+    low, high = points.amin(0) - margin, points.amax(0) + margin
+    x0, y0 = max(region[0], int(low[0])), max(region[1], int(low[1]))
+    x1, y1 = min(region[2], int(high[0]) + 2), min(region[3], int(high[1]) + 2)
+    return (x0, y0, x1, y1) if x1 - x0 >= 2 and y1 - y0 >= 2 else None
+
+
+def pixel_centres(box: Box) -> Tensor:
+    """(h, w, 2) positions of a box's pixel centres."""
+    x0, y0, x1, y1 = box
+    xs, ys = torch.arange(x0, x1) + 0.5, torch.arange(y0, y1) + 0.5
+    return torch.stack(torch.meshgrid(xs, ys, indexing="xy"), -1)
+
+
+def soft_step(x: Tensor, width: float) -> Tensor:
+    """0 below −width/2, 1 above width/2, smooth between."""
+    t = (x / width + 0.5).clamp(0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def _to_axes(offset: Tensor, along: Tensor) -> tuple[Tensor, Tensor]:
+    dx, dy = offset.unbind(-1)
+    return dx * along[0] + dy * along[1], dy * along[0] - dx * along[1]
+
+
+def _interpolate(x: Tensor, known_x: Tensor, known_y: Tensor) -> Tensor:
+    after = torch.searchsorted(known_x, x.contiguous()).clamp(1, len(known_x) - 1)
+    left, right = known_x[after - 1], known_x[after]
+    share = ((x - left) / (right - left).clamp(min=1e-6)).clamp(0, 1)
+    return known_y[after - 1] + share * (known_y[after] - known_y[after - 1])

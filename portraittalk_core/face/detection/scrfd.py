@@ -1,0 +1,186 @@
+"""Finds faces and their five points with an SCRFD network, such as InsightFace's det_10g, that onnxruntime runs.
+
+Shapes: H, W of the picture; A anchors of a feature level, two at every cell of its grid.
+Source: Guo et al. 2021, "Sample and Computation Redistribution for Efficient Face Detection"; boxes and points are
+distances from an anchor, in strides, as in Tian et al. 2019, "FCOS", equation 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...checks import check_shape
+from ...errors import InputError, ShapeError
+
+STRIDES = (8, 16, 32)  # pixels between the cells of a level
+ANCHORS_PER_CELL = 2
+WIDTHS = {1: "scores", 4: "boxes", 10: "points"}  # numbers of an anchor in the outputs of each kind
+LOOK_SIZES = tuple(range(640, 319, -64))  # a face that fills the picture is found only in a smaller one
+MIN_SCORE, MAX_OVERLAP = 0.5, 0.4
+
+
+class Session(Protocol):
+    """What is used of onnxruntime.InferenceSession."""
+
+    def get_inputs(self) -> Sequence:
+        """Each has a name and a shape."""
+
+    def run(self, names: None, feeds: dict[str, np.ndarray]) -> Sequence[np.ndarray]:
+        """All outputs."""
+
+
+@dataclass(frozen=True)
+class DetectedFace:
+    """One face in a picture."""
+
+    box: tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels
+    points: Tensor  # (5, 2) px: left eye, right eye, nose, mouth left, mouth right, as the viewer sees them
+    score: float  # 0..1
+
+    @property
+    def area(self) -> float:
+        """Of the box, in square pixels."""
+        return max(self.box[2] - self.box[0], 0) * max(self.box[3] - self.box[1], 0)
+
+
+class FaceDetector:
+    """A detector over an open session.
+
+    Args:
+        session: of an SCRFD network with five points.
+        name: of its file, for messages.
+    """
+
+    def __init__(self, session: Session, name: str = "the face detector") -> None:
+        self._session, self.name = session, name
+        entry = session.get_inputs()[0]
+        self._input = entry.name
+        sides = [side for side in entry.shape[2:4] if isinstance(side, int) and side > 0]
+        if len(sides) == 2 and (sides[0] % STRIDES[-1] or sides[1] % STRIDES[-1]):
+            raise InputError(f"{name} takes pictures of {sides[1]}×{sides[0]}, not of multiples of {STRIDES[-1]}.")
+        self._fixed = (sides[0], sides[1]) if len(sides) == 2 else None  # height and width
+
+    def detect(self, picture: Tensor, on_look: Callable[[], None] | None = None) -> list[DetectedFace]:
+        """Faces in a picture, the largest first; several sizes are tried until one shows any.
+
+        Args:
+            picture: (H, W, 3) uint8.
+            on_look: called before every try; may raise to stop.
+
+        Raises:
+            ShapeError: not such a picture.
+            InputError: the network is another one.
+        """
+        check_shape(picture, "H W 3", "the picture")
+        if picture.dtype != torch.uint8 or not picture.numel():
+            raise ShapeError(f"the picture must be uint8 and not empty, not {picture.dtype} {tuple(picture.shape)}.")
+        for look in [self._fixed] if self._fixed else [(size, size) for size in LOOK_SIZES]:
+            if on_look:
+                on_look()
+            if found := self.look(picture, *look):
+                return sorted(found, key=lambda face: face.area, reverse=True)
+        return []
+
+    def look(self, picture: Tensor, height: int, width: int) -> list[DetectedFace]:
+        """Faces in a picture shrunk or grown into height×width, the surest first."""
+        small, scale = letterbox(picture, height, width)
+        blob = ((small - 127.5) / 128).permute(2, 0, 1)[None].contiguous().numpy()
+        outputs = [torch.from_numpy(np.asarray(o, np.float32)) for o in self._session.run(None, {self._input: blob})]
+        scores, boxes, points = (torch.cat(parts) for parts in self._decoded(outputs, height, width))
+        sure = (scores >= MIN_SCORE).nonzero()[:, 0]
+        order = sure[scores[sure].argsort(descending=True, stable=True)]
+        kept = order[without_overlaps(boxes[order], MAX_OVERLAP)]
+        return [
+            DetectedFace(tuple((boxes[i] / scale).tolist()), (points[i] / scale).reshape(5, 2), float(scores[i]))
+            for i in kept.tolist()
+        ]
+
+    def _decoded(self, outputs: list[Tensor], height: int, width: int) -> tuple[list[Tensor], ...]:
+        """Scores (A,), boxes (A, 4) and points (A, 10) of every level, in pixels of what the network was shown."""
+        kinds: dict[str, list[Tensor]] = {kind: [] for kind in WIDTHS.values()}
+        for output in outputs:
+            if output.ndim and output.shape[-1] in WIDTHS:
+                kinds[WIDTHS[output.shape[-1]]].append(output.reshape(-1, output.shape[-1]))
+        anchors = [ANCHORS_PER_CELL * (height // stride) * (width // stride) for stride in STRIDES]
+        for level in kinds.values():
+            level.sort(key=len, reverse=True)
+            if [len(output) for output in level] != anchors:
+                found = ", ".join(str(tuple(output.shape)) for output in outputs)
+                raise InputError(
+                    f"{self.name} is not an SCRFD face detector with five points, such as det_10g.onnx of buffalo_l: "
+                    f"it gives {found} for a picture of {width}×{height}."
+                )
+        boxes, points = [], []
+        for stride, away, offsets in zip(STRIDES, kinds["boxes"], kinds["points"], strict=True):
+            at = anchor_places(height, width, stride)
+            boxes.append(torch.cat([at - away[:, :2] * stride, at + away[:, 2:] * stride], 1))
+            points.append(at.repeat(1, 5) + offsets * stride)
+        return [scores[:, 0] for scores in kinds["scores"]], boxes, points
+
+
+def letterbox(picture: Tensor, height: int, width: int) -> tuple[Tensor, float]:
+    """A picture in the upper left corner of a black one, as large as fits.
+
+    Args:
+        picture: (H, W, 3) uint8.
+        height: of the result.
+        width: of the result.
+
+    Returns:
+        (height, width, 3) float of whole numbers 0..255, and how much larger than the picture it is.
+    """
+    tall, wide = picture.shape[:2]
+    if tall * width > wide * height:
+        new_tall, new_wide = height, max(int(height * wide / tall), 1)
+    else:
+        new_tall, new_wide = max(int(width * tall / wide), 1), width
+    result = torch.zeros(height, width, 3)
+    result[:new_tall, :new_wide] = _resized(picture, new_tall, new_wide)
+    return result, new_tall / tall
+
+
+def _resized(picture: Tensor, tall: int, wide: int) -> Tensor:
+    """Bilinear without smoothing, as the network was trained on; a large picture never becomes float as a whole."""
+
+    def places(old: int, new: int) -> tuple[Tensor, Tensor, Tensor]:
+        at = ((torch.arange(new, dtype=torch.float64) + 0.5) * (old / new) - 0.5).clamp(0, old - 1)
+        low = at.floor().long()
+        return low, (low + 1).clamp(max=old - 1), (at - low).float()
+
+    top, bottom, down = places(picture.shape[0], tall)
+    left, right, across = places(picture.shape[1], wide)
+    upper, lower = (
+        torch.lerp(*(picture[rows][:, columns].float() for columns in (left, right)), across[None, :, None])
+        for rows in (top, bottom)
+    )
+    return torch.lerp(upper, lower, down[:, None, None]).round()
+
+
+def anchor_places(height: int, width: int, stride: int) -> Tensor:
+    """(A, 2) x and y in pixels: cells row by row, each as often as it has anchors."""
+    y, x = torch.meshgrid(torch.arange(height // stride), torch.arange(width // stride), indexing="ij")
+    cells = torch.stack([x, y], -1).reshape(-1, 2).float() * stride
+    return cells.repeat_interleave(ANCHORS_PER_CELL, 0)
+
+
+def without_overlaps(boxes: Tensor, most: float) -> Tensor:
+    """Numbers of boxes (N, 4), best first, none of which shares more than `most` of its union with a better one.
+
+    Sides count both ends, as pixels do.
+    """
+    left = torch.arange(len(boxes))
+    areas = (boxes[:, 2:] - boxes[:, :2] + 1).prod(1)
+    kept = []
+    while len(left):
+        best, rest = left[0], left[1:]
+        kept.append(int(best))
+        low, high = torch.maximum(boxes[best, :2], boxes[rest, :2]), torch.minimum(boxes[best, 2:], boxes[rest, 2:])
+        shared = (high - low + 1).clamp(min=0).prod(1)
+        left = rest[shared / (areas[best] + areas[rest] - shared) <= most]
+    return torch.tensor(kept, dtype=torch.long)

@@ -1,0 +1,1 @@
+"""Landmark detection: MediaPipe's face mesh in several back ends."""

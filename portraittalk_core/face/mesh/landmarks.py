@@ -1,0 +1,147 @@
+"""The face of a portrait, and one face followed through a video, as MediaPipe's 478 landmarks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from ...checks import check_choice, check_range
+from ...errors import NoFaceError
+from ...types import LandmarkTrack, Portrait
+from ..geometry import face_box_px, head_pose, interocular_px
+from .backends import BACKENDS, MeshBackend, open_mesh
+from .search import ORDERS, detect_faces
+from .tracking import Follower, filled
+
+log = logging.getLogger(__name__)
+
+__all__ = ["BACKENDS", "ORDERS", "MeshBackend", "detect_faces", "find_portrait", "open_mesh", "track_faces"]
+
+ON_MISSING = ("hold", "interpolate", "error")
+MIN_INTEROCULAR_PX = 12.0
+MAX_INDEX = 1000
+TURNED_DEG = 35.0  # of yaw, from which the far side of the face is mostly hidden
+STILL_FPS = Fraction(25)  # the rate that a portrait's one frame of landmarks is given
+
+
+def find_portrait(
+    picture: Tensor,
+    face_index: int = 0,
+    face_order: str = "size",
+    source: str = "portrait",
+    mesh: MeshBackend | None = None,
+) -> Portrait:
+    """The picture with the landmarks of one of its faces.
+
+    Args:
+        picture: (H, W, 3) uint8.
+        face_index: which face, 0 is the first of `face_order`.
+        face_order: see `detect_faces`.
+        source: what to call the picture in messages.
+        mesh: an open back end; None opens one for this call.
+
+    Raises:
+        NoFaceError: no face, none of that index, or one too small to animate.
+    """
+    if mesh is None:
+        with open_mesh() as opened:
+            return find_portrait(picture, face_index, face_order, source, opened)
+    check_range(face_index, 0, MAX_INDEX, "face_index")
+    faces = detect_faces(picture, mesh, face_order)
+    height, width = picture.shape[:2]
+    points_px = faces * torch.tensor([width, height, width], dtype=torch.float32)
+    if not len(points_px):
+        raise NoFaceError(
+            f"no face was found in {source} ({width}×{height} pixels). Use a picture with one upright face, eyes and "
+            "mouth visible, that fills at least a tenth of the picture's height; drawings must have a face's "
+            "proportions."
+        )
+    if face_index >= len(points_px):
+        raise NoFaceError(_no_such_face(points_px, face_index, face_order, source))
+    chosen = points_px[face_index : face_index + 1]
+    eyes_px = float(interocular_px(chosen)[0])
+    if eyes_px < MIN_INTEROCULAR_PX:
+        x0, y0, x1, y1 = face_box_px(chosen)[0].tolist()
+        raise NoFaceError(
+            f"the face in {source} is too small: it measures {x1 - x0:.0f}×{y1 - y0:.0f} of {width}×{height} pixels, "
+            f"its eyes are {eyes_px:.0f} pixels apart, and {MIN_INTEROCULAR_PX:.0f} are needed. Use a picture that "
+            "shows the face larger; enlarging this one adds no detail but is accepted."
+        )
+    landmarks = LandmarkTrack.from_px(chosen, width, height, STILL_FPS)
+    yaw_deg = float(head_pose(landmarks).angles_deg[0, 1])
+    if abs(yaw_deg) > TURNED_DEG:
+        log.warning(
+            "the face in %s is turned aside by about %.0f°: what it hides is guessed, and the lips may not look right; "
+            "a face that looks towards the viewer works best.",
+            source,
+            abs(yaw_deg),
+        )
+    return Portrait(picture, landmarks, source)
+
+
+def track_faces(
+    pictures: Iterable[Tensor],
+    fps: Fraction,
+    mesh: MeshBackend | None = None,
+    face_index: int = 0,
+    face_order: str = "size",
+    on_missing: str = "hold",
+    source: str = "video",
+) -> LandmarkTrack:
+    """Follow one face through a video.
+
+    Args:
+        pictures: (H, W, 3) uint8, all of one size; none is kept.
+        fps: frames per second of the pictures.
+        mesh: an open back end; None opens one for this call.
+        face_index: which face of the first picture that shows enough of them.
+        face_order: see `detect_faces`.
+        on_missing: what to do with frames without the face: "hold" repeats the last position (before the first sight:
+            the first), "interpolate" moves straight from the last to the next, "error" stops.
+        source: what to call the video in messages.
+
+    Returns:
+        One frame per picture; `valid` is False where the face was not seen.
+
+    Raises:
+        NoFaceError: the face is in no frame, or `on_missing` is "error" and it is missing somewhere.
+    """
+    check_choice(on_missing, ON_MISSING, "on_missing")
+    check_range(face_index, 0, MAX_INDEX, "face_index")
+    if mesh is None:
+        with open_mesh() as opened:
+            return track_faces(pictures, fps, opened, face_index, face_order, on_missing, source)
+    follower = Follower(mesh, face_index, face_order)
+    frames: list[Tensor | None] = []
+    width = height = 0
+    for picture in pictures:
+        height, width = picture.shape[:2]
+        frames.append(follower.see(picture))
+    valid = torch.tensor([frame is not None for frame in frames], dtype=torch.bool)
+    if not valid.any():
+        raise NoFaceError(
+            f"no face was found in any of the {len(frames)} frames of {source}"
+            + (f" (face {face_index} was asked for, counting from 0)" if face_index else "")
+            + "; choose a video with an upright face that looks towards the camera."
+        )
+    if on_missing == "error" and not valid.all():
+        first = int((~valid).int().argmax())
+        raise NoFaceError(
+            f"{source} shows no face in {int((~valid).sum())} of {len(frames)} frames, the first is frame {first} "
+            f"({float(first / fps):.2f} s); cut them out, or let them be filled in by hold or interpolate."
+        )
+    return LandmarkTrack.from_px(filled(frames, on_missing), width, height, fps, valid)
+
+
+def _no_such_face(points_px: Tensor, face_index: int, order: str, source: str) -> str:
+    faces = "; ".join(
+        f"{i}: {x1 - x0:.0f}×{y1 - y0:.0f} pixels around ({(x0 + x1) / 2:.0f}, {(y0 + y1) / 2:.0f})"
+        for i, (x0, y0, x1, y1) in enumerate(face_box_px(points_px).tolist())
+    )
+    how = "largest first" if order == "size" else "from left to right"
+    holds = "1 face" if len(points_px) == 1 else f"{len(points_px)} faces"
+    return f"face_index is {face_index}, but {source} holds {holds} ({how}): {faces}. Choose one of these numbers."

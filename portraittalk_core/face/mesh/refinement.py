@@ -1,0 +1,105 @@
+"""Looks at parts of a picture, and comparisons of the faces seen in them; all in pixels of the whole picture."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ...types import NUM_LANDMARKS
+from ..geometry import face_box_px
+from .backends import MeshBackend
+
+LOOK_SIDE_PX = 512  # larger parts are scaled down to this: the detectors themselves do it without filtering
+SLACK = 1.6  # unless they are only so much larger
+CROP = 2.0  # side of the square looked at around a face, over the face's larger side
+
+Box = tuple[float, float, float, float]  # x0, y0, x1, y1
+
+
+def look(picture: Tensor, box: Box, mesh: MeshBackend) -> Tensor:
+    """(F, 478, 3) landmarks of the faces in a box of the picture, which may reach beyond the picture's edges.
+
+    There the edge's pixels are repeated.
+    """
+    height, width = picture.shape[:2]
+    x0, y0, x1, y1 = (round(v) for v in box)
+    inner = picture[max(y0, 0) : min(y1, height), max(x0, 0) : min(x1, width)]
+    if not inner.numel():
+        return none_found()
+    side = max(x1 - x0, y1 - y0)
+    part = inner if side <= SLACK * LOOK_SIDE_PX else shrunk(inner, LOOK_SIDE_PX / side)
+    across, down = part.shape[1] / inner.shape[1], part.shape[0] / inner.shape[0]
+    left, top = round(max(-x0, 0) * across), round(max(-y0, 0) * down)
+    right, bottom = round(max(x1 - width, 0) * across), round(max(y1 - height, 0) * down)
+    if max(left, top, right, bottom):
+        rows = torch.arange(-top, part.shape[0] + bottom).clamp(0, part.shape[0] - 1)
+        columns = torch.arange(-left, part.shape[1] + right).clamp(0, part.shape[1] - 1)
+        part = part[rows][:, columns]
+    size = torch.tensor([part.shape[1] / across, part.shape[0] / down, part.shape[1] / across])
+    corner = torch.tensor([max(x0, 0) - left / across, max(y0, 0) - top / down, 0.0])
+    return mesh.detect(part.contiguous()) * size + corner
+
+
+def look_closely(picture: Tensor, face: Tensor, mesh: MeshBackend, crops: tuple[float, ...]) -> Tensor | None:
+    """Mean of what squares of several sizes around a face show of it, or None if none of them shows it.
+
+    A mesh network's points depend a little on how the face stands in its input; looks at several sizes err
+    differently, so that their mean errs less.
+    """
+    seen = [most_alike(look(picture, crop_box(face, crop), mesh), face) for crop in crops]
+    found = [face for face in seen if face is not None]
+    return torch.stack(found).mean(0) if found else None
+
+
+def crop_box(face: Tensor, crop: float = CROP) -> Box:
+    """The square around a face (478, 3) whose side is `crop` times the face's larger side."""
+    x0, y0, x1, y1 = face_box_px(face[None])[0].tolist()
+    half = crop * max(x1 - x0, y1 - y0) / 2
+    return (x0 + x1) / 2 - half, (y0 + y1) / 2 - half, (x0 + x1) / 2 + half, (y0 + y1) / 2 + half
+
+
+def face_size(face: Tensor) -> float:
+    """Larger side of the box around a face (478, 3)."""
+    x0, y0, x1, y1 = face_box_px(face[None])[0].tolist()
+    return max(x1 - x0, y1 - y0)
+
+
+def overlap(a: Tensor, b: Tensor) -> Tensor:
+    """(A, B) intersection over union of (A, 4) and (B, 4) boxes."""
+    low = torch.maximum(a[:, None, :2], b[None, :, :2])
+    high = torch.minimum(a[:, None, 2:], b[None, :, 2:])
+    shared = (high - low).clamp(min=0).prod(-1)
+    area_a, area_b = (a[:, 2:] - a[:, :2]).prod(-1), (b[:, 2:] - b[:, :2]).prod(-1)
+    return shared / (area_a[:, None] + area_b[None] - shared).clamp(min=1e-6)
+
+
+def most_alike(faces: Tensor, face: Tensor, least: float = 0.3) -> Tensor | None:
+    """The one of (F, 478, 3) faces that overlaps a face most, if it does by `least`."""
+    if not len(faces):
+        return None
+    shared = overlap(face_box_px(faces), face_box_px(face[None]))[:, 0]
+    best = int(shared.argmax())
+    return faces[best] if shared[best] >= least else None
+
+
+def without_doubles(faces: list[Tensor]) -> list[Tensor]:
+    """The larger one of every two faces that overlap."""
+    kept: list[Tensor] = []
+    for face in sorted(faces, key=face_size, reverse=True):
+        if not kept or most_alike(torch.stack(kept), face, least=0.4) is None:
+            kept.append(face)
+    return kept
+
+
+def none_found() -> Tensor:
+    """(0, 478, 3)."""
+    return torch.zeros(0, NUM_LANDMARKS, 3)
+
+
+def shrunk(picture: Tensor, scale: float) -> Tensor:
+    """A (H, W, 3) uint8 picture scaled down, filtered."""
+    size = [max(1, round(length * scale)) for length in (picture.shape[1], picture.shape[0])]
+    image = Image.fromarray(picture.contiguous().numpy())
+    return torch.from_numpy(np.array(image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)))

@@ -1,0 +1,124 @@
+"""Finds all faces of a picture: looks again at padded, tiled and cropped versions where the first look fails."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ...checks import check_choice
+from ...types import check_picture
+from ..geometry import interocular_px
+from .backends import MeshBackend
+from .refinement import crop_box, face_size, look, look_closely, most_alike, none_found, shrunk, without_doubles
+
+ORDERS = ("size", "left_to_right")
+SAME_SIZE = 0.9  # faces whose sizes differ by less count as equally large
+SMALL = 0.4  # of the picture's smaller side: where no face is larger, there may be more of them
+PADS = (0.25, 0.6)  # of the picture's larger side, for close-ups
+TILES = (0.6, 0.35)  # of the picture's smaller side, for small faces
+MIN_TILE_PX = 100
+SEARCH_SIDE_PX = 1463  # smaller side of the picture that is searched: its smallest tiles need no scaling
+CLOSE_LOOKS = (1.5, 1.7, 2.0, 2.3, 2.6)  # squares around a face whose mean is taken
+SURE_LOOKS = (1.5, 2.6)  # a face seen in a tile must be seen in both of these
+SURE = 0.12  # within so much of the inter-ocular distance, on average: faces reach 0.1, wheels and coins 0.14
+ALIKE = 0.35  # any face must be seen again when looked at closely, within so much: profiles reach 0.2, blobs 0.4
+
+
+def detect_faces(picture: Tensor, mesh: MeshBackend, order: str = "size", thorough: bool = True) -> Tensor:
+    """All faces of a picture, each looked at closely.
+
+    If a plain look finds none, the picture is padded (close-ups). If there are none or only small ones, overlapping
+    tiles are searched for more. What is not found again when looked at closely is no face.
+
+    Args:
+        picture: (H, W, 3) uint8.
+        mesh: an open back end.
+        order: "size" is largest first, faces within 10 % of each other's size from left to right; "left_to_right" goes
+            by the face's middle.
+        thorough: False leaves out the tiles, which take a fraction of a second.
+
+    Returns:
+        (F, 478, 3) normalised landmarks; F may be 0.
+    """
+    check_picture(picture, "the picture to search")
+    check_choice(order, ORDERS, "the order of faces")
+    height, width = picture.shape[:2]
+    scale = min(1.0, SEARCH_SIDE_PX / min(height, width))
+    searched = picture if scale == 1 else shrunk(picture, scale)
+    faces = []
+    for rough in _found(searched, mesh, thorough):
+        face = rough * (width / searched.shape[1])
+        closer = look_closely(picture, face, mesh, CLOSE_LOOKS)
+        if closer is not None and _off(closer, face) < ALIKE:
+            faces.append(closer)
+    ordered = _in_order(without_doubles(faces), order)
+    return torch.stack(ordered) / torch.tensor([width, height, width]) if ordered else none_found()
+
+
+def _found(picture: Tensor, mesh: MeshBackend, thorough: bool) -> list[Tensor]:
+    height, width = picture.shape[:2]
+    found = list(look(picture, (0, 0, width, height), mesh)) or _look_padded(picture, mesh)
+    if thorough and max(map(face_size, found), default=0) < SMALL * min(height, width):
+        found += [face for face in _look_in_tiles(picture, mesh) if _is_sure(picture, face, mesh)]
+    return without_doubles(found)
+
+
+def _look_padded(picture: Tensor, mesh: MeshBackend) -> list[Tensor]:
+    """Close-ups: the detector wants to see what surrounds a face."""
+    height, width = picture.shape[:2]
+    for share in PADS:
+        pad = share * max(height, width)
+        found = look(picture, (-pad, -pad, width + pad, height + pad), mesh)
+        if len(found):
+            return list(found)
+    return []
+
+
+def _look_in_tiles(picture: Tensor, mesh: MeshBackend) -> list[Tensor]:
+    """Small faces: half-overlapping squares."""
+    height, width = picture.shape[:2]
+    found: list[Tensor] = []
+    for share in TILES:
+        side = share * min(height, width)
+        if side < MIN_TILE_PX:
+            break
+        for y in _starts(height, side):
+            for x in _starts(width, side):
+                found += list(look(picture, (x, y, x + side, y + side), mesh))
+    return without_doubles(found)
+
+
+def _starts(length: int, side: float) -> list[float]:
+    count = max(1, math.ceil((length - side) / (side / 2)) + 1)
+    return [i * (length - side) / max(count - 1, 1) for i in range(count)]
+
+
+def _is_sure(picture: Tensor, face: Tensor, mesh: MeshBackend) -> bool:
+    """Whether a face is seen again, point by point, in a closer and in a wider square."""
+    for crop in SURE_LOOKS:
+        again = most_alike(look(picture, crop_box(face, crop), mesh), face, least=0.5)
+        if again is None or _off(again, face) > SURE:
+            return False
+    return True
+
+
+def _off(face: Tensor, other: Tensor) -> float:
+    """Mean distance of two faces' points over the inter-ocular distance of the second."""
+    off_px = (face - other)[:, :2].norm(dim=1).mean()
+    return float(off_px / interocular_px(other[None])[0].clamp(min=1e-6))
+
+
+def _in_order(faces: list[Tensor], order: str) -> list[Tensor]:
+    def middle(face: Tensor) -> float:
+        return float(face[:, 0].mean())
+
+    if order == "left_to_right":
+        return sorted(faces, key=middle)
+    ordered, rest = [], sorted(faces, key=face_size, reverse=True)
+    while rest:  # groups of about equal size, each from left to right
+        group = [face for face in rest if face_size(face) >= SAME_SIZE * face_size(rest[0])]
+        rest = rest[len(group) :]
+        ordered += sorted(group, key=middle)
+    return ordered

@@ -1,0 +1,125 @@
+"""What feature networks of metrics people may have as files, each known by its tensors, not its name.
+
+Source: names and shapes of the published files, `design/metrics.md` 4.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..weights.catalog import WeightFile
+from ..weights.headers import Shapes, read_shapes
+
+SYNCNET = "SyncNet's syncnet_v2.model"
+ALEXNET = "torchvision's AlexNet (alexnet-owt-7be5be79.pth)"
+LPIPS_HEADS = "LPIPS's heads of AlexNet (alex.pth)"
+INCEPTION = "FID's Inception (pt_inception-2015-12-05)"
+I3D = "FVD's I3D (i3d_torchscript.pt)"
+
+SUFFIXES = (".safetensors", ".pt", ".pth", ".model", ".bin", ".ckpt")  # worth looking into
+LEGACY_START, LARGEST_LEGACY = b"\x80\x02", 500_000_000  # a pickle without an archive around it; bytes
+LARGEST_CODE = 5_000_000  # bytes of one source in a TorchScript archive
+
+_HEAD = r"^lin{}\.(model\.)?1\.weight$"
+
+METRIC_KINDS = (
+    WeightFile(
+        SYNCNET, "VGG Oxford, syncnet_v2.model", "not stated, research", "portraittalk", "55 MB",
+        (
+            (r"^netcnnlip\.0\.weight$", (96, 3, 5, 7, 7)), (r"^netcnnaud\.0\.weight$", (64, 1, 3, 3)),
+            (r"^netfcaud\.3\.weight$", (1024, 512)), (r"^netfclip\.3\.weight$", (1024, 512)),
+        ),
+        used=True,
+    ),
+    WeightFile(
+        ALEXNET, "torchvision alexnet-owt-7be5be79.pth", "BSD-3-Clause (trained on ImageNet)", "portraittalk", "244 MB",
+        ((r"^features\.0\.weight$", (64, 3, 11, 11)), (r"^features\.10\.weight$", (256, 256, 3, 3))), used=True,
+    ),
+    WeightFile(
+        LPIPS_HEADS, "richzhang/PerceptualSimilarity lpips/weights/v0.1/alex.pth", "BSD-2-Clause", "portraittalk",
+        "6 KB",
+        tuple((_HEAD.format(i), (1, width, 1, 1)) for i, width in enumerate((64, 192, 384, 256, 256))),
+        (r"^net\.", r"^features\."), used=True,
+    ),
+    WeightFile(
+        INCEPTION, "mseitzer/pytorch-fid pt_inception-2015-12-05-6726825d.pth", "Apache-2.0", "portraittalk", "96 MB",
+        (
+            (r"^Conv2d_1a_3x3\.conv\.weight$", (32, 3, 3, 3)),
+            (r"^Mixed_7c\.branch1x1\.conv\.weight$", (320, 2048, 1, 1)),
+            (r"^fc\.weight$", (1008, 2048)),  # 1000 are torchvision's own classes: other weights
+        ),
+        used=True,
+    ),
+    WeightFile(
+        I3D, "universome/fvd-comparison i3d_torchscript.pt", "not stated", "portraittalk", "51 MB",
+        ((r"^torchscript:conv3d$", None), (r"^torchscript:return_features$", None)), used=True,
+    ),
+)  # fmt: skip
+
+
+def recognise_metric_file(path: Path) -> WeightFile | None:
+    """Which network of a metric a file holds; None for any other file. No code inside it is run."""
+    path = Path(path)
+    shapes = _torchscript_marks(path) or read_shapes(path) or _legacy_shapes(path)
+    return next((kind for kind in METRIC_KINDS if shapes and kind.fits(shapes)), None)
+
+
+def find_metric_files(folders: Iterable[Path]) -> dict[str, Path]:
+    """The first file of each role in some folders and the folders inside them, in alphabetical order."""
+    found: dict[str, Path] = {}
+    for folder in folders:
+        for path in sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()):
+            if (kind := recognise_metric_file(path)) is not None:
+                found.setdefault(kind.role, path)
+    return found
+
+
+def with_batch_counts(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same, with the counters of batch normalisation that files from before 2018 lack; inference needs none."""
+    kept = dict(tensors)
+    for name in tensors:
+        if name.endswith(".running_mean"):
+            kept.setdefault(name.removesuffix("running_mean") + "num_batches_tracked", torch.tensor(0))
+    return kept
+
+
+def lpips_heads(tensors: Mapping[str, Tensor]) -> list[Tensor]:
+    """Five of (C,), in the order of the layers, of a file that was recognised as LPIPS_HEADS."""
+    by_number = {int(match[1]): t for name, t in tensors.items() if (match := re.match(r"lin(\d)\.", name))}
+    return [by_number[number].flatten().float() for number in sorted(by_number)]
+
+
+def _torchscript_marks(path: Path) -> Shapes:
+    """Words in a TorchScript archive's sources that tell what it is; read as text, nothing is loaded."""
+    try:
+        if not zipfile.is_zipfile(path):
+            return {}
+        with zipfile.ZipFile(path) as archive:
+            sources = [m for m in archive.infolist() if "/code/" in m.filename and m.filename.endswith(".py")]
+            text = b"".join(archive.read(m) for m in sources if m.file_size <= LARGEST_CODE).lower()
+    except Exception:  # damaged, encrypted, or compressed in a way that is not known here
+        return {}
+    marks = {"conv3d": rb"conv3d|pool3d", "return_features": rb"return_features"}
+    return {f"torchscript:{name}": () for name, pattern in marks.items() if re.search(pattern, text)}
+
+
+def _legacy_shapes(path: Path) -> Shapes:
+    """Of PyTorch's files from before 2020, which have no archive around the pickle."""
+    try:
+        with path.open("rb") as file:
+            if file.read(2) != LEGACY_START or path.stat().st_size > LARGEST_LEGACY:
+                return {}
+        content = torch.load(path, map_location="meta", weights_only=True)
+    except Exception:  # damaged files make their readers raise anything, and all mean: not a file we know
+        return {}
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict):
+        return {}
+    return {str(name): tuple(tensor.shape) for name, tensor in content.items() if isinstance(tensor, Tensor)}

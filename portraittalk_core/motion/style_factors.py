@@ -1,0 +1,94 @@
+"""What a person asked for, and somebody's manner of speaking, as factors of what a motion engine does by itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ..face.geometry import held_still, smile
+from ..types import MANNER, LandmarkTrack, Manner, MotionOptions, MouthCurves
+from .rig import WIDEST_GAP
+
+LEAST, MOST = 0.2, 2.5  # a style changes no movement by more than that
+MOST_LIVELY = 4.0  # but small ones of head and brows
+FEWEST_BLINKS, MOST_BLINKS = 1.0, 60.0  # per minute
+MOST_SMILE = 0.12  # inter-ocular distances
+MOST_APART = 0.1  # that lips stand further apart, or nearer, over the mouth's width
+_PLAIN = Manner()
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """Factors of an engine's own movements, 1 as it is by itself, and the rest pose."""
+
+    opening: float = 1.0
+    spread: float = 1.0
+    rounding: float = 1.0
+    blink_rate: float = 15.0  # per minute
+    blink_time: float = 1.0
+    head: float = 1.0  # of angles
+    head_shift: float = 1.0
+    head_pace: float = 1.0
+    brow: float = 1.0
+    smile: float = 0.0  # inter-ocular distances
+    apart: float = 0.0  # that lips stand further apart always, unless pressed; over the mouth's width
+
+
+def amounts(options: MotionOptions, own_smile: float = 0.0) -> Amounts:
+    """Factors of what was asked for; without a manner they are the options' own.
+
+    A movement is changed by the ratio of the manner's and the engine's, to the power of the style's strength.
+
+    Args:
+        options: what was asked for.
+        own_smile: how high the face's own corners rest: what it has already of a smile, or of its opposite, is not
+            added again.
+    """
+    head = options.head_motion
+    own = Amounts(blink_rate=options.blink_rate, head=head, head_shift=head, brow=min(head, 1.0))
+    manner = options.manner
+    if manner is None or manner.strength == 0:
+        return own
+    ratio = {name: _ratio(manner, name) for name in MANNER}
+    # the engine's lips at their closest come nearer or go apart with all of its opening
+    apart = _PLAIN.rest_opening * (1 - ratio["opening"]) + manner.strength * (manner.rest_opening - _PLAIN.rest_opening)
+    rate = options.blink_rate * (max(manner.blink_rate, FEWEST_BLINKS) / _PLAIN.blink_rate) ** manner.strength
+    return Amounts(
+        opening=ratio["opening"],
+        spread=ratio["spread"],
+        rounding=ratio["rounding"],
+        blink_rate=min(rate, MOST_BLINKS),
+        blink_time=min(max(ratio["blink_s"], 0.6), 1.8),
+        head=own.head * ratio["head_deg"],
+        head_shift=own.head_shift * _ratio(manner, "head_shift", MOST_LIVELY),
+        head_pace=ratio["head_hz"],
+        brow=own.brow * _ratio(manner, "brow", MOST_LIVELY),
+        smile=min(max(manner.strength * _lacking(manner.smile, own_smile), -MOST_SMILE), MOST_SMILE),
+        apart=min(max(apart, -MOST_APART), MOST_APART),
+    )
+
+
+def own_smile(reference: LandmarkTrack) -> float:
+    """How much higher a face's own mouth corners rest than most people's, inter-ocular distances."""
+    return float(smile(held_still(reference.points_px[:1]))[0])
+
+
+def _lacking(wanted: float, own: float) -> float:
+    """What is lacking of a smile, or of its opposite; nothing is taken from a face that has more of it."""
+    return max(wanted - max(own, 0.0), 0.0) if wanted > 0 else min(wanted - min(own, 0.0), 0.0)
+
+
+def _ratio(manner: Manner, name: str, most: float = MOST) -> float:
+    plain = getattr(_PLAIN, name)
+    if plain <= 0:
+        return 1.0
+    return min(max(max(getattr(manner, name) / plain, 1e-3) ** manner.strength, LEAST), most)
+
+
+def styled_mouth(mouth: MouthCurves, chosen: Amounts) -> MouthCurves:
+    """The mouth's movements, T frames, by their factors; pressed lips stay pressed."""
+    if chosen.opening == chosen.spread == chosen.rounding == 1 and chosen.apart == 0:
+        return mouth
+    more = chosen.apart / WIDEST_GAP
+    opening = {name: (getattr(mouth, name) * chosen.opening + more).clamp(0, 2) for name in ("opening", "jaw")}
+    width = (mouth.width * chosen.spread).clamp(-1, 1)
+    return replace(mouth, **opening, width=width, rounding=(mouth.rounding * chosen.rounding).clamp(0, 1))

@@ -1,0 +1,1 @@
+"""Plots of tracks, styles and comparisons."""

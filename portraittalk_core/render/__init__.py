@@ -1,1 +1,0 @@
-"""The renderer that needs no weights: a portrait follows a LandmarkTrack."""

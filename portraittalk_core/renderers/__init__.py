@@ -1,0 +1,1 @@
+"""Renderers: a portrait or film and motion to pictures."""

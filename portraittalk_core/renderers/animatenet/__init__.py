@@ -1,0 +1,1 @@
+"""AnimateNet (PortraitTalk): landmark control, head placement and their attention."""

@@ -1,0 +1,189 @@
+"""A ControlNet beside the UNet: every frame is held to its own drawing.
+
+Shapes: B frames of a batch, h and w latent pixels, H = 8h and W = 8w pixels of the drawings.
+Source: Zhang et al. 2023, "Adding Conditional Control"; `design/portraittalk.md` 4.2 for the two layouts of files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ...checks import check_range, check_shape
+from ...diffusion.checkpoint import CONTEXT_WIDTHS, filled_network
+from ...diffusion.ldm_names import NUM_LEVELS, network_name
+from ...diffusion.sites import HEADS
+from ...errors import InputError, MissingDependency
+from ...weights.load import read_tensors
+from .hints import Hints
+from .mouth_weight import Maps
+
+if TYPE_CHECKING:
+    from diffusers import ControlNetModel
+
+PREFIXES = ("control_model.", "controlnet.")
+_HINT_BLOCKS = {0: "conv_in", **{2 * i + 2: f"blocks.{i}" for i in range(6)}, 14: "conv_out"}
+_ADVICE = "Use one for SD1.5, for example CrucibleAI's control_v2p_sd15_mediapipe_face.safetensors."
+
+
+def load_controlnet(
+    path: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> ControlNetModel:
+    """A ControlNet for SD1.5 from a file in ldm's or in diffusers' layout.
+
+    Raises:
+        MissingDependency: no such file, or diffusers is not installed.
+        InputError: damaged, no ControlNet, or one for another base model.
+    """
+    path = Path(path)
+    tensors = {_network_name(name): tensor for name, tensor in read_tensors(path).items()}
+    _check(tensors, path.name)
+    try:
+        from diffusers import ControlNetModel
+    except ImportError as error:
+        raise MissingDependency("diffusers is not installed; run: pip install diffusers") from error
+    reader = "controlnet_cond_embedding."
+    widths = tuple(tensors[f"down_blocks.{i}.resnets.0.conv1.weight"].shape[0] for i in range(NUM_LEVELS))
+    drawn = [tensors[f"{reader}{name}.weight"].shape[0] for name in ("conv_in", "blocks.1", "blocks.3")]
+    with torch.device("meta"):
+        network = ControlNetModel(
+            block_out_channels=widths,
+            cross_attention_dim=tensors[_KEY].shape[1],
+            attention_head_dim=HEADS,
+            conditioning_embedding_out_channels=(*drawn, tensors[f"{reader}conv_out.weight"].shape[1]),
+        )
+    return filled_network(network, tensors, path.name, device, dtype)
+
+
+KEPT = 8  # lists of frames whose drawings are kept: the windows of a section
+_KEY = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"
+
+
+def _network_name(name: str) -> str:
+    """Diffusers' name of a tensor in either layout."""
+    for prefix in PREFIXES:
+        name = name.removeprefix(prefix)
+    if found := re.match(r"input_hint_block\.(\d+)\.(weight|bias)$", name):
+        block = _HINT_BLOCKS.get(int(found[1]), f"unknown.{found[1]}")
+        return f"controlnet_cond_embedding.{block}.{found[2]}"
+    if found := re.match(r"zero_convs\.(\d+)\.0\.(weight|bias)$", name):
+        return f"controlnet_down_blocks.{found[1]}.{found[2]}"
+    if found := re.match(r"middle_block_out\.0\.(weight|bias)$", name):
+        return f"controlnet_mid_block.{found[1]}"
+    return network_name(name)
+
+
+def _check(tensors: dict[str, Tensor], source: str) -> None:
+    if "controlnet_cond_embedding.conv_in.weight" not in tensors:
+        raise InputError(f"{source} is no ControlNet: nothing in it reads a drawing. {_ADVICE}")
+    for name, tensor in tensors.items():
+        if name.endswith("attn2.to_k.weight") and tensor.shape[1] in CONTEXT_WIDTHS:
+            base = CONTEXT_WIDTHS[tensor.shape[1]]
+            raise InputError(f"{source} is a ControlNet for {base} (text tokens {tensor.shape[1]} wide). {_ADVICE}")
+    if _KEY not in tensors or f"down_blocks.{NUM_LEVELS - 1}.resnets.0.conv1.weight" not in tensors:
+        raise InputError(f"{source} is not a complete ControlNet for SD1.5. {_ADVICE}")
+    channels = tensors["controlnet_cond_embedding.conv_in.weight"].shape[1]
+    if channels != 3:
+        raise InputError(f"{source} reads drawings of {channels} channels, not 3. {_ADVICE}")
+
+
+@dataclass(frozen=True)
+class ControlOptions:
+    """How strongly and when drawings hold the frames."""
+
+    strength: float = 1.0  # 0..4; 0 is bit-equal to no ControlNet
+    window: tuple[float, float] = (float("inf"), 0.0)  # largest and least sigma at which it acts
+    reuse_every: int = 1  # 2: its output serves a second step too
+
+    def __post_init__(self) -> None:
+        check_range(self.strength, 0, 4, "the control strength")
+        check_range(self.reuse_every, 1, 8, "reuse_every")
+
+
+class FrameControl:
+    """What a ControlNet adds to the UNet for the frames that are being denoised.
+
+    Args:
+        network: of `load_controlnet`.
+        hints: draws the frames that are asked for.
+        options: strength and part of the schedule.
+        maps: factors for places, such as the mouth's; None for all alike.
+    """
+
+    def __init__(
+        self, network: ControlNetModel, hints: Hints, options: ControlOptions | None = None, maps: Maps | None = None
+    ) -> None:
+        self.network, self.hints, self.options, self.maps = network, hints, options or ControlOptions(), maps
+        self.frames: Sequence[int] = (0,)  # which frames the next call is about, in the order of its rows
+        self._drawn: dict[tuple, Tensor] = {}  # by frames and size
+        self._factors: dict[tuple, Tensor] = {}
+        self._kept: dict[tuple, tuple[int, tuple]] = {}  # how often it served, and residuals
+
+    def forget(self) -> None:
+        """Drop drawings and residuals, at the end of a run."""
+        for kept in (self._drawn, self._factors, self._kept):
+            kept.clear()
+
+    @torch.no_grad()
+    def __call__(
+        self, rows: Tensor, timestep: Tensor, text: Tensor, sigma: float
+    ) -> tuple[list[Tensor], Tensor] | None:
+        """Residuals for the UNet's down blocks and its middle; None where it does not act.
+
+        Args:
+            rows: (chunks · B, 4, h, w) input of the UNet, chunk after chunk.
+            timestep: of the UNet.
+            text: (chunks · B, L, E).
+            sigma: noise level.
+        """
+        first, last = self.options.window
+        if self.options.strength == 0 or not last <= sigma <= first:
+            return None
+        asked, every = (tuple(self.frames), tuple(rows.shape)), self.options.reuse_every
+        served, added = self._kept.pop(asked, (0, None))
+        if served % every == 0:
+            added = self._added(rows, timestep, text)
+        if every > 1:
+            _keep(self._kept, asked, (served + 1, added))
+        return added
+
+    def _added(self, rows: Tensor, timestep: Tensor, text: Tensor) -> tuple[list[Tensor], Tensor]:
+        weights = next(self.network.parameters())
+        hint = self._hint(rows, weights)
+        down, middle = self.network(
+            rows.to(weights), timestep, text.to(weights), hint, self.options.strength, return_dict=False
+        )
+        return [self._weighted(one) for one in down], self._weighted(middle)
+
+    def _weighted(self, added: Tensor) -> Tensor:
+        if self.maps is None:
+            return added
+        asked = (tuple(self.frames), tuple(added.shape), added.dtype, added.device)
+        if asked not in self._factors:
+            factors = self.maps(self.frames, *added.shape[2:]).to(added)
+            _keep(self._factors, asked, factors.repeat(len(added) // len(self.frames), 1, 1, 1), 4 * KEPT)
+        return added * self._factors[asked]
+
+    def _hint(self, rows: Tensor, weights: Tensor) -> Tensor:
+        """(chunks · B, 3, H, W) drawings, made once for the frames at hand."""
+        height, width, num_frames = 8 * rows.shape[2], 8 * rows.shape[3], len(self.frames)
+        if len(rows) % num_frames:
+            raise InputError(f"{len(rows)} rows cannot be {num_frames} frames, as many times each.")
+        asked = (tuple(self.frames), height, width, weights.dtype, weights.device)
+        if asked not in self._drawn:
+            drawn = self.hints(self.frames, height, width)
+            _keep(self._drawn, asked, check_shape(drawn, f"{num_frames} 3 {height} {width}", "hints").to(weights))
+        return self._drawn[asked].repeat(len(rows) // num_frames, 1, 1, 1)
+
+
+def _keep(kept: dict, key: tuple, value: object, most: int = KEPT) -> None:
+    """Add to what is kept, and drop what was added first if that is too much."""
+    kept[key] = value
+    while len(kept) > most:
+        del kept[next(iter(kept))]

@@ -1,0 +1,235 @@
+"""An identity adapter: its projection, its keys and values at sixteen sites, and the LoRA that came with it.
+
+Source: PortraitTalk, section 3.1; the files of IP-Adapter FaceID.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from ...checks import check_choice, check_finite, check_range
+from ...errors import InputError
+from ...layers.attention import Attend, attend
+from ...media.atomic import whole_file
+from ...weights.load import fill, read_metadata, read_tensors
+from .adapter_files import LAYOUTS, AdapterTensors, sort_adapter
+from .decoupled_attention import ALWAYS, DecoupledAttention, IdentityBranch, Window
+from .face_tokens import FaceProjection, ProjectionInput, build_projection
+
+if TYPE_CHECKING:
+    from ...face.identity.embedding import FaceEmbedding
+
+COMBINATIONS = ("auto", "average", "concat")
+_NEEDED = {
+    "clip_states": "CLIP vision's hidden states of the face (connect CLIP-ViT-H to Load Face Embedding)",
+    "clip_embeds": "CLIP vision's embedding of the face (connect CLIP-ViT-H to Load Face Embedding)",
+}
+
+
+class IdentityAdapter(nn.Module):
+    """Everything an adapter's file holds, ready for inference or training.
+
+    Args:
+        layout: one of `weights.adapters.LAYOUTS`.
+        projection: makes tokens of a face.
+        sites: keys and values, by the checkpoint's own numbers "1", "3", …, "31".
+        lora: low-rank changes of the UNet's attentions, by the checkpoint's names; empty for none.
+    """
+
+    def __init__(
+        self, layout: str, projection: nn.Module, sites: Mapping[str, DecoupledAttention], lora: dict[str, Tensor]
+    ) -> None:
+        super().__init__()
+        self.layout, self.lora = check_choice(layout, LAYOUTS, "the adapter's layout"), dict(lora)
+        self.projection, self.sites = projection, nn.ModuleDict(sites)
+
+    @property
+    def token_width(self) -> int:
+        """Numbers per token: 768 for SD1.5."""
+        return self.sites["1"].to_k_ip.weight.shape[1]
+
+    def set_structure(self, structure: float) -> None:
+        """How much of CLIP's view of the face plusv2 adds, 0..3; others have no use for it."""
+        check_range(structure, 0, 3, "structure")
+        if self.layout == "plusv2":
+            self.projection.structure = structure
+
+    def tokens(self, embedding: FaceEmbedding, combine: str = "auto") -> Tensor:
+        """(2, T, E) tokens of a face, then of no face.
+
+        Args:
+            embedding: of one person, from one or more pictures.
+            combine: "average" of the embeddings, "concat" of the tokens of each; "auto" is what the adapter was
+                trained for: concat for portrait, average for the others.
+
+        Raises:
+            InputError: the adapter needs CLIP's view of the face, which is not there, or of another width.
+        """
+        check_choice(combine, COMBINATIONS, "combine")
+        apart = combine == "concat" or (combine == "auto" and self.layout == "portrait")
+        faces = _projection_input(embedding, apart, self.projection.needs)
+        like = next(self.projection.parameters())
+        with torch.no_grad():
+            made = [
+                check_finite(self._project(one, like).flatten(0, 1), "the face's tokens") for one in (faces, _no(faces))
+            ]
+        return torch.stack(made)
+
+    def _project(self, faces: ProjectionInput, like: Tensor) -> Tensor:
+        given = {name: getattr(faces, name).to(like.device, torch.float32) for name in self.projection.needs}
+        try:
+            return self.projection(ProjectionInput(**given)).float()
+        except RuntimeError as error:
+            sizes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in given.items())
+            raise InputError(f"the face ({sizes}) does not fit this {self.layout} adapter: {error}.") from error
+
+
+@dataclass(frozen=True)
+class IdentityOptions:
+    """How strongly, where and when a face acts."""
+
+    strength: float = 1.0  # −1..3; 0 is bit-equal to no adapter
+    start: float = 0.0  # of the schedule, 0..1
+    end: float = 1.0
+    combine: str = "auto"  # see `IdentityAdapter.tokens`
+    layers: Mapping[int, float] = field(default_factory=dict)  # factor for single sites, by their index 0..15
+
+    def __post_init__(self) -> None:
+        check_range(self.strength, -1, 3, "the identity strength")
+        check_range(self.start, 0, 1, "the identity's start")
+        check_range(self.end, 0, 1, "the identity's end")
+        check_choice(self.combine, COMBINATIONS, "combine")
+        for index, factor in self.layers.items():
+            check_range(index, 0, 15, "a layer's number")
+            check_range(factor, -1, 3, f"the weight of layer {index}")
+
+
+def identity_branches(
+    adapter: IdentityAdapter,
+    tokens: Tensor,
+    keys: Sequence[str],
+    options: IdentityOptions,
+    window: Window = ALWAYS,
+    attend_with: Attend = attend,
+) -> dict[int, IdentityBranch]:
+    """A branch for every site where the face acts.
+
+    Args:
+        adapter: weights.
+        tokens: (2, T, E) of `IdentityAdapter.tokens`.
+        keys: the adapter's number of every site, in the order the sites run.
+        options: strength and weights of single sites.
+        window: largest and least sigma at which it acts.
+        attend_with: the attention to use.
+
+    Returns:
+        By the site's index; sites whose weight is 0 have none.
+    """
+    strengths = {index: options.strength * options.layers.get(index, 1.0) for index in range(len(keys))}
+    return {
+        index: IdentityBranch(adapter.sites[key], tokens, strengths[index], window, attend_with)
+        for index, key in enumerate(keys)
+        if strengths[index] != 0
+    }
+
+
+def load_adapter(path: Path, layout: str | None = None, ops: ModuleType = nn) -> IdentityAdapter:
+    """An adapter from a .bin or .safetensors file.
+
+    Args:
+        path: the file.
+        layout: "plus" or "plusv2" where the file's name does not tell; None looks at tensors and name.
+        ops: where Linear and LayerNorm come from; ComfyUI gives its own.
+
+    Raises:
+        MissingDependency: no such file.
+        InputError: damaged, no identity adapter, or one for another base model.
+    """
+    path = Path(path)
+    tensors = read_tensors(path)
+    kept = layout or (read_metadata(path).get("layout") if path.suffix == ".safetensors" else None)
+    return build_adapter(sort_adapter(tensors, path.name), path.name, kept, ops)
+
+
+def build_adapter(parts: AdapterTensors, name: str, layout: str | None = None, ops: ModuleType = nn) -> IdentityAdapter:
+    """An adapter of a file's sorted tensors."""
+    alike = {"plus", "plusv2"}
+    if layout and layout != parts.layout and not {layout, parts.layout} <= alike:
+        raise InputError(f"{name} has the layout {parts.layout}, not {layout}.")
+    layout = layout or parts.layout
+    projection = fill(build_projection(layout, parts.projection, ops), parts.projection, name)
+    sites = {}
+    for number in sorted({key.split(".")[0] for key in parts.sites}, key=int):
+        own = {f"to_{part}_ip.weight": parts.sites[f"{number}.to_{part}_ip.weight"] for part in "kv"}
+        sites[number] = fill(DecoupledAttention(*own["to_k_ip.weight"].shape, ops), own, name)
+    for key, tensor in parts.sites.items():
+        check_finite(tensor, f"{key} of {name}")
+    return IdentityAdapter(layout, projection, sites, parts.lora)
+
+
+def new_adapter(
+    widths: Mapping[str, int], token_width: int = 768, num_tokens: int = 4, hidden: int = 1024, seed: int = 0
+) -> IdentityAdapter:
+    """An untrained FaceID adapter whose values are zero: it adds nothing until it has learnt.
+
+    Args:
+        widths: channels of every site, by the adapter's numbers "1", "3", …
+        token_width: of the text tokens.
+        num_tokens: of a face.
+        hidden: between the projection's two layers.
+        seed: of the weights that are not zero.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        projection = FaceProjection(hidden, token_width, num_tokens)
+        sites = {number: DecoupledAttention(width, token_width) for number, width in widths.items()}
+    for site in sites.values():
+        nn.init.zeros_(site.to_v_ip.weight)
+    return IdentityAdapter("faceid", projection, sites, {})
+
+
+def save_adapter(adapter: IdentityAdapter, path: Path, metadata: Mapping[str, str] | None = None) -> Path:
+    """Write an adapter as safetensors, in the public files' names, whole or not at all."""
+    from safetensors.torch import save
+
+    tensors = {f"image_proj.{name}": tensor for name, tensor in adapter.projection.state_dict().items()}
+    tensors |= {f"ip_adapter.{name}": tensor for name, tensor in adapter.sites.state_dict().items()}
+    tensors |= {f"ip_adapter.{name}": tensor for name, tensor in adapter.lora.items()}
+    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with whole_file(Path(path)) as part:
+        part.write_bytes(save(kept, {"layout": adapter.layout, "base": "SD1.5", **(metadata or {})}))
+    return Path(path)
+
+
+def _projection_input(embedding: FaceEmbedding, apart: bool, needs: Sequence[str]) -> ProjectionInput:
+    """What the projection needs of every reference, or of their average."""
+    missing = [_NEEDED[name] for name in needs if getattr(embedding, name) is None]
+    if missing:
+        raise InputError(f"this adapter needs {' and '.join(missing)}.")
+    used = embedding.weights > 0
+    share = embedding.weights / embedding.weights.sum()
+
+    def chosen(name: str) -> Tensor | None:
+        tensor = getattr(embedding, name)
+        if tensor is None:
+            return None
+        if apart:
+            return tensor[used]
+        if name == "face_embeds":
+            return embedding.averaged()[None]
+        return torch.einsum("n...,n->...", tensor, share)[None]
+
+    return ProjectionInput(**{name: chosen(name) for name in needs})
+
+
+def _no(faces: ProjectionInput) -> ProjectionInput:
+    """No face: zeros in place of all that is known (their tokens are not zero)."""
+    given = {name: value for name, value in vars(faces).items() if value is not None}
+    return ProjectionInput(**{name: torch.zeros_like(value) for name, value in given.items()})

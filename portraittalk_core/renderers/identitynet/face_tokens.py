@@ -1,0 +1,167 @@
+"""Networks that turn a face's embedding into tokens that the UNet can attend to.
+
+Shapes: B faces, T tokens, C width of the text tokens (768), D width of CLIP's hidden states (1280).
+Source: PortraitTalk, section 3.1; the layouts of IP-Adapter and its FaceID variants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ...layers.attention import attend
+
+HEAD_WIDTH = 64  # of the perceiver's attention
+
+
+@dataclass(frozen=True)
+class ProjectionInput:
+    """What is known of B faces; a projection takes the parts that it needs."""
+
+    face_embeds: Tensor | None = None  # (B, 512) of ArcFace, L2-normalised
+    clip_states: Tensor | None = None  # (B, 257, D) of CLIP vision, last layer but one
+    clip_embeds: Tensor | None = None  # (B, E) of CLIP vision, projected
+
+
+class FaceProjection(nn.Module):
+    """FaceID and portrait: two linear layers."""
+
+    needs: ClassVar[tuple[str, ...]] = ("face_embeds",)
+
+    def __init__(self, hidden: int, width: int, num_tokens: int, embed: int = 512, ops: ModuleType = nn) -> None:
+        super().__init__()
+        self.proj = nn.Sequential(ops.Linear(embed, hidden), nn.GELU(), ops.Linear(hidden, width * num_tokens))
+        self.norm = ops.LayerNorm(width)
+        self.num_tokens = num_tokens
+
+    def forward(self, faces: ProjectionInput) -> Tensor:
+        """(B, T, C) tokens."""
+        return self.norm(self.proj(faces.face_embeds).unflatten(1, (self.num_tokens, -1)))
+
+
+class PlusFaceProjection(FaceProjection):
+    """FaceID plus: tokens of the embedding look at CLIP's view of the face; v2 adds what they see."""
+
+    needs: ClassVar[tuple[str, ...]] = ("face_embeds", "clip_states")
+
+    def __init__(self, first: FaceProjection, perceiver: Perceiver, shortcut: bool) -> None:
+        nn.Module.__init__(self)
+        self.proj, self.norm, self.num_tokens = first.proj, first.norm, first.num_tokens
+        self.perceiver_resampler = perceiver
+        self.shortcut = shortcut  # v2
+        self.structure = 1.0  # v2: how much of CLIP's view is added
+
+    def forward(self, faces: ProjectionInput) -> Tensor:
+        """(B, T, C) tokens."""
+        tokens = super().forward(faces)
+        seen = self.perceiver_resampler(tokens, faces.clip_states)
+        return tokens + self.structure * seen if self.shortcut else seen
+
+
+class ClipProjection(nn.Module):
+    """Plain IP-Adapter: one linear layer behind CLIP's embedding."""
+
+    needs: ClassVar[tuple[str, ...]] = ("clip_embeds",)
+
+    def __init__(self, embed: int, width: int, num_tokens: int, ops: ModuleType = nn) -> None:
+        super().__init__()
+        self.proj = ops.Linear(embed, width * num_tokens)
+        self.norm = ops.LayerNorm(width)
+        self.num_tokens = num_tokens
+
+    def forward(self, faces: ProjectionInput) -> Tensor:
+        """(B, T, C) tokens."""
+        return self.norm(self.proj(faces.clip_embeds).unflatten(1, (self.num_tokens, -1)))
+
+
+class Perceiver(nn.Module):
+    """Tokens that look at CLIP's hidden states, several times."""
+
+    def __init__(self, states: int, width: int, inner: int, depth: int, out: int, ops: ModuleType = nn) -> None:
+        super().__init__()
+        self.proj_in, self.proj_out = ops.Linear(states, width), ops.Linear(width, out)
+        self.norm_out = ops.LayerNorm(out)
+        self.layers = nn.ModuleList(
+            nn.ModuleList([_Look(width, inner, ops), _feed_forward(width, ops)]) for _ in range(depth)
+        )
+
+    def forward(self, tokens: Tensor, states: Tensor) -> Tensor:
+        """(B, T, C) of tokens (B, T, width) and states (B, L, D)."""
+        states = self.proj_in(states)
+        for look, think in self.layers:
+            tokens = tokens + look(tokens, states)
+            tokens = tokens + think(tokens)
+        return self.norm_out(self.proj_out(tokens))
+
+
+class PlusClipProjection(Perceiver):
+    """IP-Adapter plus: learnt tokens look at CLIP's hidden states."""
+
+    needs: ClassVar[tuple[str, ...]] = ("clip_states",)
+
+    def __init__(self, num_tokens: int, states: int, width: int, sizes: tuple[int, int, int], ops: ModuleType = nn):
+        super().__init__(states, width, *sizes, ops)
+        self.latents = nn.Parameter(torch.zeros(1, num_tokens, width))
+        self.num_tokens = num_tokens
+
+    def forward(self, faces: ProjectionInput) -> Tensor:
+        """(B, T, C) tokens."""
+        states = faces.clip_states
+        return super().forward(self.latents.to(states).expand(len(states), -1, -1), states)
+
+
+class _Look(nn.Module):
+    def __init__(self, width: int, inner: int, ops: ModuleType) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = ops.LayerNorm(width), ops.LayerNorm(width)
+        self.to_q = ops.Linear(width, inner, bias=False)
+        self.to_kv = ops.Linear(width, 2 * inner, bias=False)
+        self.to_out = ops.Linear(inner, width, bias=False)
+        self.heads = inner // HEAD_WIDTH
+
+    def forward(self, tokens: Tensor, states: Tensor) -> Tensor:
+        states, tokens = self.norm1(states), self.norm2(tokens)
+        keys, values = self.to_kv(torch.cat([states, tokens], 1)).chunk(2, 2)  # the tokens see themselves too
+        return self.to_out(attend(self.to_q(tokens), keys, values, self.heads))
+
+
+def _feed_forward(width: int, ops: ModuleType) -> nn.Sequential:
+    first, second = ops.Linear(width, 4 * width, bias=False), ops.Linear(4 * width, width, bias=False)
+    return nn.Sequential(ops.LayerNorm(width), first, nn.GELU(), second)
+
+
+def build_projection(layout: str, tensors: Mapping[str, Tensor], ops: ModuleType = nn) -> nn.Module:
+    """An empty projection of the sizes that a file's tensors have.
+
+    Args:
+        layout: "faceid", "portrait", "plus", "plusv2", "plain" or "clip_plus".
+        tensors: of the file's projection, by name.
+        ops: where Linear and LayerNorm come from; ComfyUI gives its own.
+    """
+    width = tensors["norm.weight" if "norm.weight" in tensors else "norm_out.weight"].shape[0]
+    if layout == "plain":
+        rows, embed = tensors["proj.weight"].shape
+        return ClipProjection(embed, width, rows // width, ops)
+    if layout == "clip_plus":
+        states = tensors["proj_in.weight"].shape[1]
+        num_tokens, inside = tensors["latents"].shape[1:]
+        return PlusClipProjection(num_tokens, states, inside, (*_perceiver_sizes(tensors, ""), width), ops)
+    hidden, embed = tensors["proj.0.weight"].shape
+    first = FaceProjection(hidden, width, tensors["proj.2.weight"].shape[0] // width, embed, ops)
+    if layout in ("faceid", "portrait"):
+        return first
+    prefix = "perceiver_resampler."
+    states = tensors[f"{prefix}proj_in.weight"].shape[1]
+    perceiver = Perceiver(states, width, *_perceiver_sizes(tensors, prefix), width, ops)
+    return PlusFaceProjection(first, perceiver, layout == "plusv2")
+
+
+def _perceiver_sizes(tensors: Mapping[str, Tensor], prefix: str) -> tuple[int, int]:
+    """Inner width of the attention, and how many layers."""
+    depth = sum(name.startswith(f"{prefix}layers.") and name.endswith(".0.to_q.weight") for name in tensors)
+    return tensors[f"{prefix}layers.0.0.to_q.weight"].shape[0], depth

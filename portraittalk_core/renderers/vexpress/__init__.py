@@ -1,0 +1,1 @@
+"""V-Express, the base that SVP builds on."""

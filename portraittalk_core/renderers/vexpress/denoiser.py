@@ -1,0 +1,97 @@
+"""V-Express's UNet behind the contract of all denoisers: it predicts the velocity, between noise and picture.
+
+Shapes: F frames of the video, B of a window, h and w latent pixels, C width of the audio tokens.
+Source: Salimans & Ho 2022, section 4 (the velocity); V-Express (Wang et al. 2024); `design/svp.md` 3e, 3f.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ...diffusion.branches import Batch
+from ...diffusion.denoiser import Condition, Denoiser
+from ...diffusion.schedule import ZERO_SNR
+from ...layers.attention import NEGATIVE, POSITIVE
+
+if TYPE_CHECKING:
+    from .unet import VExpress
+
+Drawings = Callable[[Sequence[int]], Tensor]  # numbers of frames → (B, 3, H, W) float 0..1
+
+
+class HeadControl:
+    """Holds frames to drawn key points; `WindowedDenoiser` tells which frames it is at.
+
+    Drawings and what the guider makes of them are made anew for every window: 5 MB a frame would not do for long
+    videos, and next to the UNet the guider costs nothing.
+
+    Args:
+        networks: whose guider sees the drawings.
+        drawings: of the video's frames.
+    """
+
+    def __init__(self, networks: VExpress, drawings: Drawings) -> None:
+        self.guider, self.drawings = networks.guider, drawings
+        self.frames: Sequence[int] = range(0)
+
+    def __call__(self) -> Tensor:
+        """(B, C, h, w) of the present frames."""
+        like = self.guider.conv_in.weight
+        return self.guider(self.drawings(self.frames).to(like))
+
+    def forget(self) -> None:
+        """Nothing is kept."""
+
+
+class VelocityDenoiser(Denoiser):
+    """V-Express: denoiser(x, sigma, cond) → denoised.
+
+    The condition's positive is (F, 5, C), the audio tokens of every frame of the video; its negative is not asked for,
+    since V-Express's is silence without a head: zeros for audio, key points and reference.
+
+    Args:
+        networks: with a bank in the UNet (`reference.read_bank`) and its motion modules bound.
+        control: the head in every frame; its frames are those of the window.
+        batch: as for Denoiser.
+    """
+
+    def __init__(self, networks: VExpress, control: HeadControl, batch: Batch | None = None) -> None:
+        super().__init__(networks.unet, batch, None, ZERO_SNR)
+        self.control, self.reading = control, networks.reading
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor, sigma: float, cond: Condition) -> Tensor:
+        """Clean latents (B, 4, h, w) as the network sees them in noisy ones."""
+        guided = cond.cfg != 1
+        labels = (NEGATIVE, POSITIVE) if guided else (POSITIVE,)
+        weights = next(self.unet.parameters())
+        audio = cond.positive[self.control.frames[0] : self.control.frames[-1] + 1].to(weights)
+        kps = self.control()
+        rows = (x / math.sqrt(1 + sigma**2)).to(weights)
+        if guided:
+            rows, kps, audio = torch.cat([rows, rows]), _after_zeros(kps), _after_zeros(audio)
+        self.batch.labels, self.batch.sigma = labels, sigma
+        self.reading.labels, self.reading.kps = labels, kps
+        timestep = torch.tensor(self.timestep(sigma), dtype=torch.float32, device=weights.device)
+        try:
+            velocity = self.unet(rows, timestep, audio, return_dict=False)[0].to(x)
+        finally:
+            self.reading.kps = None
+        if guided:
+            negative, positive = velocity.chunk(2)
+            velocity = negative + cond.cfg * (positive - negative)
+        return clean_of(x, velocity, sigma)
+
+
+def clean_of(x: Tensor, velocity: Tensor, sigma: float) -> Tensor:
+    """Clean latents of x = clean + sigma · noise and the velocity (noise − sigma · clean) / sqrt(1 + sigma²)."""
+    return x / (1 + sigma**2) - velocity * (sigma / math.sqrt(1 + sigma**2))
+
+
+def _after_zeros(x: Tensor) -> Tensor:
+    return torch.cat([torch.zeros_like(x), x])

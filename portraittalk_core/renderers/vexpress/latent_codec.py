@@ -1,0 +1,59 @@
+"""Turns pictures into SD1.5's latents and back, by whatever VAE there is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor
+
+from ...diffusion.latents import LATENT_SCALE
+from ...errors import InputError
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
+
+
+class Coder(Protocol):
+    """What V-Express asks of a VAE."""
+
+    def encode(self, picture: Tensor) -> Tensor:
+        """(1, 4, H/8, W/8) scaled latents of a picture (H, W, 3) uint8."""
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """A picture (H, W, 3) float, 0..1 or a little outside, of scaled latents (1, 4, H/8, W/8)."""
+
+
+class DiffusersCoder:
+    """Diffusers' VAE."""
+
+    def __init__(self, vae: AutoencoderKL) -> None:
+        self.vae = vae
+
+    @torch.no_grad()
+    def encode(self, picture: Tensor) -> Tensor:
+        """As a Coder."""
+        like = next(self.vae.parameters())
+        planes = picture.permute(2, 0, 1)[None].to(like) / 127.5 - 1
+        return self.vae.encode(planes).latent_dist.mean.float() * LATENT_SCALE
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """As a Coder."""
+        like = next(self.vae.parameters())
+        planes = self.vae.decode(latents.to(like) / LATENT_SCALE).sample[0]
+        return planes.permute(1, 2, 0).float() / 2 + 0.5
+
+
+def decoded(coder: Coder, latents: Tensor) -> Tensor:
+    """A picture (H, W, 3) uint8 on the CPU of scaled latents (1, 4, H/8, W/8).
+
+    Raises:
+        InputError: the VAE gives values that are not numbers.
+    """
+    frame = coder.decode(latents).float().cpu()
+    if not torch.isfinite(frame).all():
+        raise InputError(
+            "the VAE gives values that are not numbers; use another VAE, or fp32 or bf16 (ComfyUI: --fp32-vae)."
+        )
+    return (frame.clamp(0, 1) * 255).round().to(torch.uint8).contiguous()

@@ -1,0 +1,172 @@
+"""Reads V-Express's public files, told apart by the names of their tensors, into networks, completely or not at all.
+
+Source: the layout of tk93/V-Express's five files; `design/svp.md` 3f.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ...diffusion.checkpoint import filled_network
+from ...diffusion.motion_module_files import sort_motion_modules
+from ...diffusion.motion_modules import MotionModules
+from ...errors import InputError, MissingDependency
+from ...weights.load import read_tensors
+from ..identitynet.face_tokens import HEAD_WIDTH
+from .audio_projection import AudioProjection, AudioSizes
+from .kps_guider import KpsGuider
+from .unet import UNetSizes, VExpress, build_reading_unet, build_reference_net
+
+Tensors = dict[str, Tensor]
+
+PARTS = {  # what a part is called → the public file
+    "denoising UNet": "denoising_unet.bin",
+    "reference net": "reference_net.bin",
+    "motion modules": "motion_module.bin",
+    "guider": "v_kps_guider.bin",
+    "audio projection": "audio_projection.bin",
+}
+UNET, REFERENCE, MOTION, GUIDER, AUDIO = PARTS
+_MOTION_NAME, _LAST_LAYERS = ".motion_modules.", re.compile(r"^conv_(norm_)?out\.")
+_FIRST_BLOCK = "down_blocks.0.attentions.0.transformer_blocks.0"
+_NUM_LEVELS = 4
+WHERE = "huggingface.co/tk93/V-Express (research use only)"
+SUFFIXES = (".bin", ".pt", ".pth", ".safetensors")
+
+
+def part_of(tensors: Mapping[str, Tensor]) -> str | None:
+    """Which of PARTS a file's tensors are; None for none of them."""
+    if f"{_FIRST_BLOCK}.attn1_5.to_q.weight" in tensors:
+        return UNET
+    if "conv_in.weight" in tensors and f"{_FIRST_BLOCK}.attn2.to_k.weight" in tensors:
+        return REFERENCE
+    if tensors and all(_MOTION_NAME in name for name in tensors):
+        return MOTION
+    if {"conv_in.weight", "blocks.5.weight", "conv_out.weight"} <= tensors.keys():
+        return GUIDER
+    if {"latents", "pos_emb.weight", "layers.0.0.to_kv.weight"} <= tensors.keys():
+        return AUDIO
+    return None
+
+
+def load_vexpress(
+    paths: Sequence[Path], device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> VExpress:
+    """V-Express's networks, ready for inference.
+
+    Args:
+        paths: the public files in any order and under any name; a folder stands for the weight files in it. The UNet's
+            file may hold motion modules of its own; those of a motion module's file replace them.
+        device: where the networks shall be.
+        dtype: what their weights shall be.
+
+    Raises:
+        MissingDependency: no such file, or diffusers is not installed.
+        InputError: a part is missing, given twice, damaged or of another model.
+    """
+    found = _sorted(paths)
+    unet_tensors, unet_name = found[UNET]
+    moving = {n: unet_tensors.pop(n) for n in list(unet_tensors) if _MOTION_NAME in n}
+    moving |= found.get(MOTION, ({}, ""))[0]
+    motion_name = found[MOTION][1] if MOTION in found else unet_name
+    reference_tensors, reference_name = found[REFERENCE]
+    reference_tensors = {n: t for n, t in reference_tensors.items() if not _LAST_LAYERS.match(n)}
+    sizes = _unet_sizes(unet_tensors, unet_name)
+
+    def network(build: Callable[[], nn.Module], tensors: Tensors, name: str) -> nn.Module:
+        with torch.device("meta"):  # no random weights that would be replaced at once
+            empty = build()
+        return filled_network(empty, tensors, name, device, dtype).eval().requires_grad_(False)
+
+    with torch.device("meta"):
+        unet, reading = build_reading_unet(sizes)
+    sorted_motion = sort_motion_modules(moving, motion_name, sizes.widths)
+    if not sorted_motion.has_middle:
+        raise InputError(
+            f"{motion_name} has no motion module in the middle; V-Express needs its own motion_module.bin."
+        )
+    return VExpress(
+        filled_network(unet, unet_tensors, unet_name, device, dtype),
+        reading,
+        network(lambda: MotionModules(sizes.widths, "v2", sorted_motion.length), sorted_motion.tensors, motion_name),
+        network(lambda: build_reference_net(sizes), reference_tensors, reference_name),
+        network(lambda: _guider(*found[GUIDER]), *found[GUIDER]),
+        network(lambda: _projection(*found[AUDIO]), *found[AUDIO]),
+    )
+
+
+def _files(paths: Sequence[Path]) -> Iterator[tuple[Path, bool]]:
+    """Files that are given, and those that may hold weights in folders that are given; whether each was asked for."""
+    for path in map(Path, paths):
+        if path.is_dir():
+            yield from ((inner, False) for inner in sorted(path.iterdir()) if inner.suffix in SUFFIXES)
+        elif path.is_file():
+            yield path, True
+        else:
+            raise MissingDependency(
+                f"there is no file or folder {path}; V-Express's {_listed(PARTS)} are at {WHERE}. Put them into one "
+                "folder and give that."
+            )
+
+
+def _sorted(paths: Sequence[Path]) -> dict[str, tuple[Tensors, str]]:
+    """Tensors and file name of every part."""
+    found: dict[str, tuple[Tensors, str]] = {}
+    for path, asked_for in _files(paths):
+        tensors = read_tensors(path)
+        part = part_of(tensors)
+        if part is None and not asked_for:
+            continue
+        if part is None:
+            shown = ", ".join(list(tensors)[:3])
+            raise InputError(f"{path.name} is no file of V-Express's (it holds {shown}, …). Give {_listed(PARTS)}.")
+        if part in found:
+            raise InputError(f"{path.name} and {found[part][1]} both hold V-Express's {part}; give one of them.")
+        found[part] = tensors, path.name
+    inside = UNET in found and any(_MOTION_NAME in name for name in found[UNET][0])
+    lacking = [part for part in PARTS if part not in found and not (part == MOTION and inside)]
+    if lacking:
+        raise InputError(
+            f"V-Express's {', '.join(lacking)} is missing in what was given ({', '.join(map(str, paths))}); get "
+            f"{_listed(lacking)} from {WHERE} and put it beside the others."
+        )
+    return found
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return ", ".join(PARTS[part] for part in parts)
+
+
+def _size(tensors: Mapping[str, Tensor], name: str, dimension: int, source: str) -> int:
+    if name not in tensors or tensors[name].ndim <= dimension:
+        raise InputError(f"{source} is not whole: it lacks {name}; download it again.")
+    return tensors[name].shape[dimension]
+
+
+def _unet_sizes(tensors: Mapping[str, Tensor], source: str) -> UNetSizes:
+    levels = range(_NUM_LEVELS)
+    widths = tuple(_size(tensors, f"down_blocks.{i}.resnets.0.conv1.weight", 0, source) for i in levels)
+    return UNetSizes(widths, _size(tensors, f"{_FIRST_BLOCK}.attn2.to_k.weight", 1, source))
+
+
+def _guider(tensors: Mapping[str, Tensor], source: str) -> KpsGuider:
+    steps = len({name.split(".")[1] for name in tensors if name.startswith("blocks.")})
+    wide = [_size(tensors, f"blocks.{i}.weight", 0, source) for i in range(1, steps, 2)]
+    first = _size(tensors, "conv_in.weight", 0, source)
+    return KpsGuider(_size(tensors, "conv_out.weight", 0, source), (first, *wide))
+
+
+def _projection(tensors: Mapping[str, Tensor], source: str) -> AudioProjection:
+    inner = _size(tensors, "layers.0.0.to_q.weight", 0, source)
+    if inner % HEAD_WIDTH:
+        raise InputError(f"{source} has attentions of {inner} channels; V-Express's are a multiple of {HEAD_WIDTH}.")
+    heard, features = (_size(tensors, "pos_emb.weight", i, source) for i in (0, 1))
+    tokens, width = (_size(tensors, "latents", i, source) for i in (1, 2))
+    depth = len({name.split(".")[1] for name in tensors if name.startswith("layers.")})
+    out = _size(tensors, "proj_out.weight", 0, source)
+    return AudioProjection(AudioSizes(features, width, out, inner, depth, heard, tokens))

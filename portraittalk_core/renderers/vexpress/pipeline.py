@@ -1,0 +1,266 @@
+"""V-Express from a portrait and a speech to frames: what is heard, seen and drawn, denoised in windows.
+
+Shapes: F frames, h = H/8 and w = W/8 latent pixels.
+Source: V-Express (Wang et al. 2024), sections 3 and 4; SVP, section 3.3 (the style); `design/svp.md` 3a, 3c, 3e.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ...checks import check_choice, check_range
+from ...diffusion.branches import Batch
+from ...diffusion.denoiser import Condition
+from ...diffusion.motion_modules import bind_motion
+from ...diffusion.samplers import OWN_SCHEDULE, SAMPLERS, SCHEDULES, SamplerOptions, sample
+from ...diffusion.schedule import ZERO_SNR
+from ...diffusion.vae import load_vae
+from ...diffusion.windowed import VideoOptions, WindowedDenoiser
+from ...diffusion.windows import static_windows
+from ...errors import InputError
+from ...face.fit import Fit, check_size, fit_to, fitted
+from ...layers.temporal import check_frames
+from ...speech.encoders import GivenFeatures, SpeechEncoder, counted, load_speech_encoder, require_width
+from ...style.attention import StyleCues, StyleRun, bind_style
+from ...types import LandmarkTrack, Portrait, Speech
+from .audio_projection import audio_tokens
+from .denoiser import HeadControl, VelocityDenoiser
+from .head_keypoints import draw_three, three_points
+from .latent_codec import Coder, DiffusersCoder, decoded
+from .load import load_vexpress
+from .reference import read_bank, write_bank
+from .retarget import STRATEGIES, retarget
+from .unet import VExpress
+
+Progress = Callable[[int, int], None]
+
+FPS = Fraction(25)  # without a driving track
+OTHER_FAMILY = "whisper"  # its features are others, though some are as wide
+SPACING = "simple"  # the name here for timesteps that trail from the last, all noise, down
+KNOWN_SAMPLERS = tuple(name for name in SAMPLERS if SPACING in OWN_SCHEDULE.get(name, SCHEDULES))
+
+
+@dataclass(frozen=True)
+class VExpressOptions:
+    """How V-Express paints; the public code's choices by default."""
+
+    width: int = 512  # pixels
+    height: int = 512
+    steps: int = 25
+    sampler: str = "ddim"  # one of KNOWN_SAMPLERS
+    seed: int = 0  # of the noise
+    guidance: float = 3.5  # 1 asks once a step, for what is wanted alone
+    reference_weight: float = 0.95  # 0 ignores the portrait's look .. 1
+    audio_weight: float = 3.0  # 0 ignores the speech .. 3
+    length: int = 24  # frames of a window
+    overlap: int = 4  # frames that neighbours share
+    strategy: str = "fix_face"  # one of `retarget.STRATEGIES`
+
+    def __post_init__(self) -> None:
+        check_size(self.width, self.height)
+        check_range(self.steps, 1, 1000, "steps")
+        check_choice(self.sampler, KNOWN_SAMPLERS, "sampler")
+        check_range(self.seed, 0, 2**64 - 1, "seed")
+        check_range(self.guidance, 1, 30, "guidance")
+        check_range(self.reference_weight, 0, 2, "the reference's weight")
+        check_range(self.audio_weight, 0, 5, "the audio's weight")
+        check_choice(self.strategy, STRATEGIES, "retarget strategy")
+        VideoOptions("sliding", self.length, self.overlap)
+
+
+@dataclass(frozen=True)
+class VExpressFiles:
+    """Files that V-Express needs."""
+
+    networks: Sequence[Path]  # its own five, or folders of them
+    vae: Path  # of SD1.5, or TAESD, or any full SD1.5 checkpoint
+    encoder: Path  # wav2vec 2.0 base (facebook/wav2vec2-base-960h)
+
+
+@dataclass(frozen=True)
+class VExpressModels:
+    """The files' networks, to be used again and again, and what SVP adds to them."""
+
+    networks: VExpress
+    coder: Coder
+    encoder: SpeechEncoder | GivenFeatures
+    style: StyleCues | None = None  # how the person speaks, in every frame or all
+    bring: Callable[[], None] | None = None  # puts the networks where they compute; after the picture is encoded
+
+
+def load_models(
+    files: VExpressFiles, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> VExpressModels:
+    """Everything that V-Express needs.
+
+    Raises:
+        MissingDependency: a file is not there, or a package is not installed.
+        InputError: a file is damaged or of another model.
+    """
+    encoder = load_speech_encoder(files.encoder, device)
+    networks = load_vexpress(files.networks, device, dtype)
+    return VExpressModels(networks, DiffusersCoder(load_vae(files.vae, device, dtype)), encoder)
+
+
+def paint_vexpress(
+    portrait: Portrait,
+    track: LandmarkTrack | None,
+    speech: Speech,
+    files: VExpressFiles | VExpressModels,
+    options: VExpressOptions | None = None,
+    on_progress: Progress | None = None,
+) -> Iterator[Tensor]:
+    """Let a portrait speak.
+
+    All frames are denoised together, window by window, before the first one is given.
+
+    Args:
+        portrait: its face is cut to the asked shape.
+        track: whose head is followed, and at which rate; it is held or cut to the speech's length. None keeps the
+            portrait's head still, at 25 frames a second.
+        speech: what is said.
+        files: V-Express's, or what `load_models` made of them.
+        options: how to paint.
+        on_progress: called with layers and frames done and in all; may raise to stop.
+
+    Returns:
+        An iterator of (H, W, 3) uint8 frames, as many as cover the speech.
+
+    Raises:
+        InputError: something given does not fit the rest.
+    """
+    options = options or VExpressOptions()
+    models = load_models(files) if isinstance(files, VExpressFiles) else files
+    networks = models.networks
+    check_frames(options.length, networks.motion.length)
+    num_frames = speech.num_frames(FPS if track is None else track.fps)
+    fit = fit_to(portrait, options.width, options.height)
+    points = head_points(portrait, track, fit, options.strategy, num_frames)
+    painting = _Painting(models, options, num_frames, on_progress)
+    heard = _heard(models, speech, painting)
+    return painting.frames(fitted(portrait, fit).picture, points, heard)
+
+
+def _heard(models: VExpressModels, speech: Speech, painting: _Painting) -> Tensor:
+    """(N, D) features of the speech; progress counts only later, but a run can be stopped here too."""
+    tell = None if painting.on_progress is None else lambda *_: painting.on_progress(0, painting.total)
+    check_family(models.encoder.name)
+    features = models.encoder.encode(speech, tell)
+    return require_width(features, models.networks.projection.sizes.features, "V-Express")
+
+
+def check_family(encoder: str) -> None:
+    """Check that a speech encoder is of the kind that V-Express hears by.
+
+    Raises:
+        InputError: it is another; `encoder` is its name.
+    """
+    if encoder.startswith(OTHER_FAMILY):
+        raise InputError(f"V-Express hears by wav2vec 2.0 base, not by {encoder}; choose facebook/wav2vec2-base-960h.")
+
+
+def head_points(portrait: Portrait, track: LandmarkTrack | None, fit: Fit, strategy: str, num_frames: int) -> Tensor:
+    """(F, 3, 2) px: where the eyes and the nose are to be in every frame.
+
+    A track on a picture of the portrait's size is taken to be the portrait's own; another one's picture is stretched
+    over the frame.
+    """
+    reference = three_points(fit.track(portrait.landmarks))[0]
+    if track is None:
+        return retarget(reference, reference[None].expand(num_frames, -1, -1), "fix_face")
+    if (track.width, track.height) == (portrait.landmarks.width, portrait.landmarks.height):
+        driving = three_points(fit.track(track))
+    else:
+        driving = three_points(track) * torch.tensor([fit.width / track.width, fit.height / track.height])
+    held = torch.cat([driving[:num_frames], driving[-1:].expand(num_frames - len(driving[:num_frames]), -1, -1)])
+    return retarget(reference, held, strategy)
+
+
+@dataclass(frozen=True)
+class _Painting:
+    """One video in the making."""
+
+    models: VExpressModels
+    options: VExpressOptions
+    num_frames: int
+    on_progress: Progress | None
+
+    @torch.no_grad()
+    def frames(self, picture: Tensor, points: Tensor, heard: Tensor) -> Iterator[Tensor]:
+        """The frames, of the portrait's picture, key points (F, 3, 2) and what is heard (N, D)."""
+        encoded = self.models.coder.encode(picture)
+        if self.models.bring is not None:
+            self.models.bring()
+        latents = self._latents(encoded, points, audio_tokens(self.models.networks.projection, heard, self.num_frames))
+        if not torch.isfinite(latents).all():
+            raise InputError("V-Express gives values that are not numbers; load its networks as float32 or bfloat16.")
+        for done, one in enumerate(latents, 1):
+            yield decoded(self.models.coder, one[None])
+            if self.on_progress is not None:
+                self.on_progress(self.num_layers + done, self.total)
+
+    @property
+    def total(self) -> int:
+        """Layers and frames to be done: to decode a frame takes about as long as one layer of a window."""
+        return self.num_layers + self.num_frames
+
+    @property
+    def num_layers(self) -> int:
+        options = self.options
+        windows = len(static_windows(self.num_frames, options.length, options.overlap))
+        return len(self._layers) * windows * options.steps
+
+    @property
+    def _layers(self) -> list[nn.Module]:
+        """Those that progress is told after."""
+        from diffusers.models.resnet import ResnetBlock2D
+
+        return [module for module in self.models.networks.unet.modules() if isinstance(module, ResnetBlock2D)]
+
+    def _latents(self, encoded: Tensor, points: Tensor, audio: Tensor) -> Tensor:
+        """(F, 4, h, w) of all frames."""
+        networks, options = self.models.networks, self.options
+        video = VideoOptions("sliding", options.length, options.overlap, "flat")
+        control = HeadControl(networks, _drawings(points, options.width, options.height))
+        networks.reading.reference_weight = options.reference_weight
+        networks.reading.audio_weight = options.audio_weight
+        count = len(points)
+        device = next(networks.unet.parameters()).device
+        noise = torch.randn(
+            count, 4, options.height // 8, options.width // 8, generator=torch.Generator().manual_seed(options.seed)
+        ).to(device)
+        cond = Condition(audio.to(device), None, options.guidance)
+        sampling = SamplerOptions(options.sampler, SPACING, options.steps, 1.0, options.seed, ZERO_SNR)
+        read_bank(networks.unet, write_bank(networks.reference, encoded))
+        try:
+            with ExitStack() as bound:
+                batch = Batch()
+                if self.models.style is not None:
+                    run = StyleRun(self.models.style.net, self.models.style.styles, batch)
+                    bound.enter_context(bind_style(networks.unet, run))
+                bound.enter_context(bind_motion(networks.unet, networks.motion, min(options.length, count)))
+                bound.enter_context(self._counted())
+                denoiser = WindowedDenoiser(VelocityDenoiser(networks, control, batch), 0, video)
+                return sample(denoiser, torch.zeros_like(noise), noise, cond, sampling)
+        finally:
+            read_bank(networks.unet, None)
+
+    def _counted(self):  # noqa: ANN202 - a context manager
+        total, tell = self.total, self.on_progress
+        told = None if tell is None else lambda done, _: tell(done, total)
+        return counted(self._layers, self.num_layers, told)
+
+
+def _drawings(points: Tensor, width: int, height: int) -> Callable[[Sequence[int]], Tensor]:
+    def drawn(frames: Sequence[int]) -> Tensor:
+        pictures = draw_three(points[frames[0] : frames[-1] + 1], width, height)
+        return torch.stack(list(pictures)).permute(0, 3, 1, 2).float() / 255
+
+    return drawn

@@ -1,0 +1,81 @@
+"""Moves a driving head's three key points onto another head, in one of V-Express's four ways.
+
+Shapes: T frames; three points are left eye, right eye and nose, (x, y) in pixels.
+Source: V-Express's public strategies; `design/svp.md` 3c.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ...checks import check_choice, check_finite, check_shape
+from ...errors import InputError
+
+STRATEGIES = ("fix_face", "no_retarget", "offset_retarget", "naive_retarget")
+NOSE = 2
+TINY = 1e-6
+
+
+def retarget(reference: Tensor, driving: Tensor, strategy: str) -> Tensor:
+    """Key points of every frame.
+
+    The driver is first scaled to the reference's size, sideways by the distance of the eyes, downwards by the nose's
+    distance from the line between them, both measured in the frame whose nose stands most alike between the eyes.
+
+    Args:
+        reference: (3, 2) of the portrait.
+        driving: (T, 3, 2) of the driving head; of "fix_face", only T counts.
+        strategy: "fix_face" keeps the portrait's points; "no_retarget" takes the driver's as they are;
+            "offset_retarget" shifts the portrait's by half of what the driver's nose moved, against it, as the public
+            code does; "naive_retarget" takes the scaled driver's, its first nose on the portrait's.
+
+    Returns:
+        (T, 3, 2) float64.
+
+    Raises:
+        InputError: no frames, another strategy, or a driver whose points are in one line or place.
+    """
+    check_choice(strategy, STRATEGIES, "retarget strategy")
+    reference = check_finite(check_shape(reference, "3 2", "the portrait's key points"), "key points").double()
+    driving = check_finite(check_shape(driving, "T 3 2", "the driving key points"), "key points").double()
+    if not len(driving):
+        raise InputError("there are no driving key points (0 frames); give at least one frame.")
+    if strategy == "fix_face":
+        return reference.repeat(len(driving), 1, 1)
+    if strategy == "no_retarget":
+        return driving
+    alike = most_alike(reference, driving)
+    size = _size(driving[alike][None])[0]
+    if not (size > TINY).all():
+        raise InputError(
+            f"frame {alike} of the driving video has its eyes and nose in one line or place and shows no size; "
+            "choose another driving video, or the strategy fix_face."
+        )
+    scaled = driving * (_size(reference[None])[0] / size)
+    moved = scaled[:, NOSE] - scaled[0, NOSE]
+    if strategy == "offset_retarget":
+        return reference - moved[:, None] / 2
+    return scaled - (scaled[0, NOSE] - reference[NOSE])
+
+
+def most_alike(reference: Tensor, driving: Tensor) -> int:
+    """The first frame of (T, 3, 2) whose nose divides the way between the eyes most like the reference's (3, 2)."""
+    return int((_ratio(driving) - _ratio(reference[None])).abs().argmin())
+
+
+def _ratio(points: Tensor) -> Tensor:
+    """(T,) distance of the nose from the left eye over that from the right."""
+    left, right = (torch.linalg.vector_norm(points[:, eye] - points[:, NOSE], dim=1) for eye in (0, 1))
+    return left / (right + TINY)
+
+
+def _size(points: Tensor) -> Tensor:
+    """(T, 2): distance of the eyes, and of the nose from the stretch between them."""
+    left, right, nose = points.unbind(1)
+    eyes = right - left
+    squared = (eyes**2).sum(1).clamp(min=TINY**2)
+    share = (((nose - left) * eyes).sum(1) / squared).clamp(0, 1)
+    nearest = left + share[:, None] * eyes
+    norm = torch.linalg.vector_norm
+    return torch.stack([norm(eyes, dim=1), norm(nose - nearest, dim=1)], 1)

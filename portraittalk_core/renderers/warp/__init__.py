@@ -1,0 +1,1 @@
+"""The warp: bends one picture to landmarks, without weights."""

@@ -1,0 +1,176 @@
+"""A smooth motion field from landmark displacements, in two layers that part at the lips and at the upper lids.
+
+Layer 0 follows the upper lip and the upper lids, layer 1 the lower lip, the lower lids and the eyes behind the lids.
+Each layer is smooth by itself, so a coarse grid carries it; what lies between the layers is uncovered or hidden.
+Each layer is a head motion (affine, fading outside the face) plus the rest, interpolated by thin-plate splines whose
+weights are computed once; per frame two small matrix products and a fixed-point inversion remain.
+
+Shapes: B frames, G grid nodes (rows · columns), C control points; 2 layers.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...face import topology as topo
+
+GRID = 64  # nodes a side
+INVERSION_STEPS = 8
+CONTROL_SPACING = 0.13  # inter-ocular distances between control points that no contour needs
+CORNERS = frozenset({61, 291, 76, 306, 62, 292, 78, 308})
+
+
+class MotionField:
+    """Backward maps (where each pixel comes from) inside a box of the picture.
+
+    Args:
+        source_px: (478, 2) landmarks in the portrait, pixels.
+        box: x0, y0, x1, y1 of the pixels that may move, right and lower end exclusive.
+        reach_px: distance from the face outline at which all motion has faded.
+    """
+
+    def __init__(self, source_px: Tensor, box: tuple[int, int, int, int], reach_px: float) -> None:
+        self.source_px = source_px
+        x0, y0, x1, y1 = box
+        # the outer nodes lie on the outer pixels' centres, so that plain interpolation reaches every pixel
+        xs = torch.linspace(x0 + 0.5, x1 - 0.5, GRID)
+        ys = torch.linspace(y0 + 0.5, y1 - 0.5, GRID)
+        self.origin = torch.tensor([x0 + 0.5, y0 + 0.5])
+        self.extent = torch.tensor([x1 - x0 - 1.0, y1 - y0 - 1.0])
+        self.nodes = torch.stack(torch.meshgrid(xs, ys, indexing="xy"), -1)  # (GRID, GRID, 2) pixels
+        flat = self.nodes.reshape(-1, 2)
+        eyes = [source_px[list(corners)].mean(0) for corners in (topo.RIGHT_EYE_CORNERS, topo.LEFT_EYE_CORNERS)]
+        unit = float((eyes[1] - eyes[0]).norm())
+        outline = source_px[list(topo.FACE_OVAL)]
+        self.fade = _fade(flat, outline, reach_px)  # (G,)
+        anchors = _ring_around(outline, reach_px)
+        self.controls = [_layer_controls(source_px, unit, layer) for layer in (0, 1)]
+        self.weights = [
+            _spline_weights(torch.cat([source_px[c], anchors]), flat, unit)[:, : len(c)] * self.fade[:, None]
+            for c in self.controls
+        ]
+        rigid = source_px[list(topo.RIGID)]
+        self.rigid_solver = torch.linalg.pinv(torch.cat([rigid, torch.ones(len(rigid), 1)], 1).double()).float()
+
+    def head_motion(self, targets_px: Tensor) -> Tensor:
+        """(B, 3, 2) affine that takes portrait pixels (x, y, 1) to where the head of (B, 478, 2) carries them."""
+        return self.rigid_solver @ targets_px[:, list(topo.RIGID)]
+
+    def backward(self, targets_px: Tensor, head: Tensor) -> Tensor:
+        """Where every grid node's picture content comes from.
+
+        Args:
+            targets_px: (B, 478, 2) landmarks of some frames, pixels.
+            head: (B, 3, 2), what `head_motion` returned.
+
+        Returns:
+            (B, 2, 2, GRID, GRID): frame, layer, (x, y) in portrait pixels.
+        """
+        batch = len(targets_px)
+        residual = targets_px - _with_one(self.source_px) @ head
+        flat = self.nodes.reshape(-1, 2)
+        carried = (_with_one(flat) @ head - flat) * self.fade[:, None]  # (B, G, 2)
+        layers = []
+        for weights, controls in zip(self.weights, self.controls, strict=True):
+            # all frames in one product: the weights are read once
+            moved = weights @ residual[:, controls].permute(1, 0, 2).reshape(len(controls), -1)
+            layers.append(carried + moved.reshape(-1, batch, 2).permute(1, 0, 2))
+        forward = torch.stack(layers, 1).reshape(batch * 2, GRID, GRID, 2).permute(0, 3, 1, 2).contiguous()
+        return self._invert(forward).reshape(batch, 2, 2, GRID, GRID)
+
+    def _invert(self, forward: Tensor) -> Tensor:
+        """Solve b = y − d(b) by fixed-point steps; `forward` is d, (N, 2, GRID, GRID) pixels."""
+        came_from = self.nodes.expand(len(forward), -1, -1, -1)
+        for _ in range(INVERSION_STEPS):
+            grid = (came_from - self.origin) / self.extent * 2 - 1
+            moved = F.grid_sample(forward, grid, align_corners=True, padding_mode="border")
+            came_from = self.nodes - moved.permute(0, 2, 3, 1)
+        return came_from.permute(0, 3, 1, 2).contiguous()
+
+
+def _with_one(points: Tensor) -> Tensor:
+    return torch.cat([points, torch.ones(len(points), 1)], 1)
+
+
+def _fade(nodes: Tensor, outline: Tensor, reach_px: float) -> Tensor:
+    """(G,) 1 inside the face outline, falling smoothly to 0 at `reach_px` outside."""
+    after = outline.roll(-1, 0)
+    edge = after - outline
+    along = ((nodes[:, None] - outline) * edge).sum(-1) / (edge * edge).sum(-1).clamp(min=1e-6)
+    nearest = outline + along.clamp(0, 1)[..., None] * edge
+    distance = (nodes[:, None] - nearest).norm(dim=-1).amin(1)
+    crosses = (outline[:, 1] > nodes[:, None, 1]) != (after[:, 1] > nodes[:, None, 1])
+    slope = edge[:, 0] / torch.where(edge[:, 1].abs() < 1e-6, torch.full_like(edge[:, 1], 1e-6), edge[:, 1])
+    right = nodes[:, None, 0] < outline[:, 0] + slope * (nodes[:, None, 1] - outline[:, 1])
+    inside = (crosses & right).sum(1) % 2 == 1
+    share = torch.where(inside, torch.ones_like(distance), 1 - distance / reach_px).clamp(0, 1)
+    return share**3 * (10 - 15 * share + 6 * share**2)
+
+
+def _ring_around(outline: Tensor, reach_px: float) -> Tensor:
+    """(18, 2) points on the border of the field's reach, which never move."""
+    middle = outline.mean(0)
+    away = outline[::2] - middle
+    return outline[::2] + away / away.norm(dim=1, keepdim=True) * reach_px
+
+
+def _layer_controls(points: Tensor, unit: float, layer: int) -> list[int]:
+    """Indices of the landmarks that steer a layer: its contours, then others at some distance from each other."""
+    upper_lip = {i for ring in topo.UPPER_LIP_RINGS for i in ring} - CORNERS
+    lower_lip = {i for ring in topo.LOWER_LIP_RINGS for i in ring} - CORNERS
+    upper_lids = {*topo.RIGHT_UPPER_LID[1:-1], *topo.LEFT_UPPER_LID[1:-1]}
+    lower_lids = {*topo.RIGHT_LOWER_LID[1:-1], *topo.LEFT_LOWER_LID[1:-1]}
+    wanted = {*topo.FACE_OVAL, *topo.RIGID, *CORNERS}
+    wanted |= (upper_lip | upper_lids) if layer == 0 else (lower_lip | lower_lids)
+    hidden = (
+        (lower_lip | lower_lids) if layer == 0 else (upper_lip | upper_lids | _lid_skin(points) | _philtrum(points))
+    )
+    controls = sorted(wanted - hidden)
+    for point in range(topo.NUM_MESH_POINTS):
+        if point in wanted or point in hidden:
+            continue
+        if float((points[controls] - points[point]).norm(dim=1).min()) > CONTROL_SPACING * unit:
+            controls.append(point)
+    return controls
+
+
+def _lid_skin(points: Tensor) -> set[int]:
+    """Skin between the upper lids and the brows, which a blink pulls down over the eye."""
+    skin: set[int] = set()
+    for lid, brow in ((topo.RIGHT_UPPER_LID, topo.RIGHT_BROW), (topo.LEFT_UPPER_LID, topo.LEFT_BROW)):
+        edge, top = points[list(lid)], points[list(brow), 1].max()
+        for point in range(topo.NUM_MESH_POINTS):
+            x, y = points[point]
+            if edge[:, 0].min() < x < edge[:, 0].max() and top < y:
+                at = int((edge[:, 0] - x).abs().argmin())
+                if y < edge[at, 1]:
+                    skin.add(point)
+    return skin
+
+
+def _philtrum(points: Tensor) -> set[int]:
+    """Skin between nose and upper lip."""
+    right, left = points[61, 0], points[291, 0]
+    between = (points[:, 0] > right) & (points[:, 0] < left)
+    between &= (points[:, 1] > points[2, 1]) & (points[:, 1] < points[13, 1])
+    return set(torch.nonzero(between).flatten().tolist()) - set(topo.FACE_OVAL)
+
+
+def _spline_weights(centres: Tensor, nodes: Tensor, unit: float) -> Tensor:
+    """(G, C) thin-plate spline weights: node values = weights @ centre values."""
+
+    def kernel(a: Tensor, b: Tensor) -> Tensor:
+        r2 = torch.cdist(a, b).square()
+        return r2 * (r2 + 1e-12).log()
+
+    c, n = (centres / unit).double(), (nodes / unit).double()
+    c, n = c - c.mean(0), n - c.mean(0)
+    count = len(c)
+    system = torch.zeros(count + 3, count + 3, dtype=torch.float64)
+    system[:count, :count] = kernel(c, c) + 1e-4 * torch.eye(count, dtype=torch.float64)
+    system[:count, count], system[:count, count + 1 :] = 1, c
+    system[count, :count], system[count + 1 :, :count] = 1, c.T
+    at_nodes = torch.cat([kernel(n, c), torch.ones(len(n), 1, dtype=torch.float64), n], 1)
+    return torch.linalg.solve(system, at_nodes.T)[:count].T.float().contiguous()

@@ -1,0 +1,266 @@
+"""A portrait follows a landmark track: warp in two layers, paint what opens, leave everything far away untouched.
+
+Contract of every renderer: (portrait, track) → iterator of pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...errors import InputError
+from ...face import topology as topo
+from ...face.aperture import LEFT_EYE, MOUTH, RIGHT_EYE, Aperture, Box, pixel_box, pixel_centres, soft_step
+from ...types import LandmarkTrack, Portrait
+from .field import MotionField
+from .mouth_interior import MouthPalette, make_palette, paint_mouth
+
+REACH = 0.45  # of the smaller side of the face box: how far outside the face the picture may still move
+SHARP_SIDE_PX = 320  # regions up to this size are sampled from a picture twice as fine, against blur
+LIP_RIM = 0.028  # of the mouth's width: how far inside the lips their texture begins
+BATCH = 8  # frames whose motion fields are solved together
+SHOWS_TEETH = 0.06  # inner-lip gap over mouth width from which a portrait's own mouth interior is used
+
+
+@dataclass(frozen=True)
+class _RestingMouth:
+    """The portrait's own mouth, measured once."""
+
+    aperture: Aperture
+    closed_line: Tensor  # (3,) v = c0 + c1·u + c2·u², where the lips meet when closed, pixels
+    chin: Tensor  # (2,) pixels
+    palette: MouthPalette
+
+    @property
+    def shows_teeth(self) -> bool:
+        return self.aperture.gap > SHOWS_TEETH * self.aperture.width
+
+
+class PortraitRenderer:
+    """Draws one portrait in any pose near its own.
+
+    Args:
+        portrait: the picture and its face's landmarks.
+        reach_px: distance outside the face at which all motion has faded; None takes 0.45 of the face's smaller side.
+    """
+
+    def __init__(self, portrait: Portrait, reach_px: float | None = None) -> None:
+        self.picture = portrait.picture
+        self.source = portrait.landmarks.points_px[0, :, :2].contiguous()
+        height, width = self.picture.shape[:2]
+        low, high = self.source.amin(0), self.source.amax(0)
+        reach = reach_px or REACH * float((high - low).min())
+        box = pixel_box(self.source[list(topo.FACE_OVAL)], reach, (0, 0, width, height))
+        if box is None:
+            raise InputError(f"the face of {portrait.source} lies outside the picture; choose another face or picture.")
+        self.box: Box = box
+        self.field = MotionField(_lips_without_teeth(self.source), box, reach)
+        x0, y0, x1, y1 = box
+        region = self.picture[y0:y1, x0:x1].permute(2, 0, 1)[None].float()
+        fine = 2 if max(x1 - x0, y1 - y0) <= SHARP_SIDE_PX else 1
+        if fine > 1:
+            region = F.interpolate(region, scale_factor=fine, mode="bicubic").clamp(0, 255)
+        self.region = region.contiguous(memory_format=torch.channels_last)  # a pixel's colours side by side: faster
+        self.mouth = self._rest_mouth()
+        self.eyes = [Aperture.of(self.source, chains) for chains in (RIGHT_EYE, LEFT_EYE)]
+
+    def render(self, track: LandmarkTrack) -> Iterator[Tensor]:
+        """The portrait in every frame of `track`.
+
+        Yields:
+            (H, W, 3) uint8 pictures of the portrait's size, T of them.
+
+        Raises:
+            InputError: the track belongs to a picture of another shape.
+        """
+        height, width = self.picture.shape[:2]
+        check_same_shape(track, width, height)
+        scale = torch.tensor([width, height], dtype=torch.float32)
+        for start in range(0, len(track), BATCH):
+            with torch.inference_mode():
+                targets = track.points[start : start + BATCH, :, :2] * scale
+                heads = self.field.head_motion(targets)
+                layers = self._to_sampling(self.field.backward(targets, heads))
+            for target, head, layer in zip(targets, heads, layers, strict=True):
+                yield self._draw(target, head, layer)
+
+    @torch.inference_mode()
+    def _draw(self, target: Tensor, head: Tensor, layers: Tensor) -> Tensor:
+        """One frame (H, W, 3) from its landmarks (478, 2) px, head motion (3, 2) and layers (2, 2, G, G)."""
+        x0, y0, x1, y1 = self.box
+        mouth = Aperture.of(target, MOUTH)
+        # a lid that has not moved needs no second layer
+        eyes = []
+        for chains, rest in zip((RIGHT_EYE, LEFT_EYE), self.eyes, strict=True):
+            eye = Aperture.of(target, chains)
+            if abs(eye.gap - rest.gap) > 0.04 * rest.gap:
+                eyes.append((eye, chains, rest))
+        lower = _lower_lip_share(self.field.nodes, mouth)
+        for eye, _, _ in eyes:
+            lower = torch.maximum(lower, _open_eye_share(self.field.nodes, eye))
+        mixed = torch.lerp(layers[:1], layers[1:], lower)
+        flow = F.interpolate(mixed, size=(y1 - y0, x1 - x0), mode="bilinear", align_corners=True)
+        self._part_layers(flow, layers, target[[*MOUTH[0], *MOUTH[1]]], mouth, _lower_lip_share)
+        for eye, chains, _ in eyes:
+            self._part_layers(flow, layers, target[[*chains[0], *chains[1]]], eye, _open_eye_share)
+        drawn = self._sample(flow.permute(0, 2, 3, 1))[0]
+        for eye, chains, rest in eyes:
+            self._shade_lid(drawn, target[[*chains[0], *chains[1]]], eye, 1 - eye.gap / max(rest.gap, 1.0))
+        self._fill_mouth(drawn, mouth, target, head)
+        out = self.picture.clone()
+        planes = drawn.add_(0.5).clamp_(0, 255).to(torch.uint8)
+        out[y0:y1, x0:x1] = torch.stack(planes.unbind(), -1)  # twice as fast as assigning the permuted planes
+        return out
+
+    def _to_sampling(self, pixels: Tensor) -> Tensor:
+        """(…, 2, h, w) portrait pixels to grid_sample's −1..1 over the region."""
+        x0, y0, x1, y1 = self.box
+        low = torch.tensor([x0, y0], dtype=torch.float32)[:, None, None]
+        size = torch.tensor([x1 - x0, y1 - y0], dtype=torch.float32)[:, None, None]
+        return (pixels - low) / size * 2 - 1
+
+    def _sample(self, grid: Tensor) -> Tensor:
+        """(1, 3, h, w) colours 0..255 of the portrait at (1, h, w, 2) sampling positions."""
+        return F.grid_sample(self.region, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+    def _local(self, box: Box) -> tuple[slice, slice]:
+        x0, y0 = self.box[:2]
+        return slice(box[1] - y0, box[3] - y0), slice(box[0] - x0, box[2] - x0)
+
+    def _part_layers(
+        self, flow: Tensor, layers: Tensor, edge: Tensor, opening: Aperture, share: Callable[[Tensor, Aperture], Tensor]
+    ) -> None:
+        """Near an opening with `edge` points (N, 2), mix the layers again at full resolution, with its sharp edge."""
+        box = pixel_box(edge, 0.2 * opening.width, self.box)
+        if box is None:
+            return
+        pixels = pixel_centres(box)
+        grid = (pixels - self.field.origin) / self.field.extent * 2 - 1
+        both = F.grid_sample(layers, grid.expand(2, -1, -1, -1), align_corners=True, padding_mode="border")
+        rows, columns = self._local(box)
+        flow[0, :, rows, columns] = torch.lerp(both[0], both[1], share(pixels, opening))
+
+    def _rest_mouth(self) -> _RestingMouth:
+        aperture = Aperture.of(self.source, MOUTH)
+        u = aperture.upper[0]
+        top, bottom = aperture.edge_heights(u)
+        meets = top + 0.45 * (bottom - top).clamp(min=0)
+        basis = torch.stack([torch.ones_like(u), u, u * u], 1)
+        line = torch.linalg.lstsq(basis.double(), meets.double()[:, None]).solution[:, 0].float()
+        palette = make_palette(self._colours(topo.LIPS), self._colours((50, 280, 101, 330, 205, 425, 36, 266)))
+        return _RestingMouth(aperture, line, self.source[topo.CHIN], palette)
+
+    def _colours(self, points: tuple[int, ...]) -> Tensor:
+        """(N, 3) the portrait's colours 0..1 at landmarks."""
+        height, width = self.picture.shape[:2]
+        at = self.source[list(points)].long()
+        return self.picture[at[:, 1].clamp(0, height - 1), at[:, 0].clamp(0, width - 1)].float() / 255
+
+    def _fill_mouth(self, drawn: Tensor, mouth: Aperture, target: Tensor, head: Tensor) -> None:
+        """Paint the cavity where the lips part, in place; darken the line where closed lips meet."""
+        box = pixel_box(target[[*MOUTH[0], *MOUTH[1]]], 0.06 * mouth.width, self.box)
+        if box is None:
+            return
+        rest, unit = self.mouth, self.mouth.aperture.width
+        pixels = pixel_centres(box)
+        u, v = mouth.axes_of(pixels)
+        top, bottom = mouth.edge_heights(u)
+        feather = max(1.2, 0.02 * mouth.width)
+        open_share = ((bottom - top) / (1.5 * feather)).clamp(0, 1)
+        cover = soft_step(v - top, feather) * soft_step(bottom - v, feather) * open_share
+        cover = cover * (u.abs() < 0.5 * mouth.width)
+        rows, columns = self._local(box)
+        patch = drawn[:, rows, columns]
+        if rest.shows_teeth:
+            # lips that were apart have no line of their own where they meet: the shadow between them hides what is left
+            near = torch.exp(-(((v - (top + bottom) / 2) / max(0.8, 0.014 * mouth.width)) ** 2))
+            meeting = near * (1 - open_share) * (u.abs() < 0.49 * mouth.width)
+            patch = torch.lerp(patch, rest.palette.seam[:, None, None] * 255, 0.85 * meeting)
+            drawn[:, rows, columns] = patch
+        if mouth.gap < 0.25 * feather:
+            return
+        # where each pixel would lie on the unmoved head: teeth stay with the skull
+        home = (pixels - head[2]) @ torch.linalg.inv(head[:2])
+        home_u, home_v = rest.aperture.axes_of(home)
+        meets = rest.closed_line[0] + home_u * rest.closed_line[1] + home_u**2 * rest.closed_line[2]
+        down = (home_v - meets) / unit
+        chin = (target[topo.CHIN] - head[2]) @ torch.linalg.inv(head[:2]) - rest.chin
+        jaw = float(rest.aperture.axes_of(chin + rest.aperture.origin)[1].clamp(min=0)) / unit
+        upper, lower = down - (v - top) / unit, down + (bottom - v) / unit
+        flat = [x.flatten() for x in (home_u / unit, down, upper, lower)]
+        painted = paint_mouth(*flat, jaw=jaw, palette=rest.palette).T.reshape(3, *u.shape) * 255
+        if rest.shows_teeth:
+            painted = self._own_teeth(painted, home, home_u, home_v)
+        drawn[:, rows, columns] = torch.lerp(patch, painted, cover)
+
+    def _own_teeth(self, painted: Tensor, home: Tensor, u: Tensor, v: Tensor) -> Tensor:
+        """Show the portrait's own mouth interior where it has one."""
+        rest = self.mouth.aperture
+        top, bottom = rest.edge_heights(u)
+        edge = 0.03 * rest.width
+        own = soft_step(v - top - edge, edge) * soft_step(bottom - edge - v, edge) * (u.abs() < 0.47 * rest.width)
+        colours = self._sample(self._to_sampling(home.permute(2, 0, 1)).permute(1, 2, 0)[None])[0]
+        return torch.lerp(painted, colours, own)
+
+    def _shade_lid(self, drawn: Tensor, edge: Tensor, eye: Aperture, shut: float) -> None:
+        """Darken the lash line of a lid that is `shut` 0..1, in place."""
+        box = pixel_box(edge, 0.15 * eye.width, self.box)
+        if shut < 0.25 or box is None:
+            return
+        u, v = eye.axes_of(pixel_centres(box))
+        top, _ = eye.edge_heights(u)
+        within = 1 - ((u.abs() / (0.5 * eye.width) - 0.85) / 0.2).clamp(0, 1)
+        line = torch.exp(-(((v - top) / max(0.035 * eye.width, 0.7)) ** 2)) * within
+        rows, columns = self._local(box)
+        drawn[:, rows, columns] *= 1 - 0.45 * min(1.0, (shut - 0.25) / 0.5) * line
+
+
+def _lips_without_teeth(source: Tensor) -> Tensor:
+    """(478, 2) landmarks whose inner lip contours are moved onto the lips where a parted mouth shows teeth.
+
+    A landmark lies a pixel or two beside the true edge; without this, a rim of teeth sticks to the closing lips.
+    """
+    mouth = Aperture.of(source, MOUTH)
+    onto = LIP_RIM * mouth.width * min(1.0, mouth.gap / (SHOWS_TEETH * mouth.width))
+    across = torch.stack([-mouth.along[1], mouth.along[0]])
+    moved = source.clone()
+    moved[list(MOUTH[0][1:-1])] -= onto * across
+    moved[list(MOUTH[1][1:-1])] += onto * across
+    return moved
+
+
+def _lower_lip_share(pixels: Tensor, mouth: Aperture) -> Tensor:
+    """(h, w) share 0..1 of the lower layer at (h, w, 2) positions: below the lips' meeting line."""
+    u, v = mouth.axes_of(pixels)
+    top, bottom = mouth.edge_heights(u)
+    # between the corners the layers part sharply; beyond them they agree, and the seam widens to hide the rest
+    beyond = (u.abs() - 0.5 * mouth.width).clamp(min=0)
+    return soft_step(v - (top + bottom) / 2, 1.0 + 0.9 * beyond)
+
+
+def _open_eye_share(pixels: Tensor, eye: Aperture) -> Tensor:
+    """(h, w) share 0..1 of the lower layer at (h, w, 2) positions: from the upper lid's edge to below the eye."""
+    u, v = eye.axes_of(pixels)
+    top, bottom = eye.edge_heights(u)
+    beside = 1 - soft_step(u.abs() - 0.62 * eye.width, 0.22 * eye.width)
+    beneath = 1 - soft_step(v - bottom - 0.35 * eye.width, 0.5 * eye.width)
+    edge = 1.0 + 0.5 * (u.abs() - 0.5 * eye.width).clamp(min=0)
+    return soft_step(v - top, edge) * beside * beneath
+
+
+def check_same_shape(track: LandmarkTrack, width: int, height: int) -> None:
+    """Check that a track was made on a picture of this shape (within 1 %).
+
+    Raises:
+        InputError: with both sizes.
+    """
+    if abs(track.width * height - track.height * width) > 0.01 * track.height * width:
+        raise InputError(
+            f"the landmark track was made for a picture of {track.width}×{track.height}, the portrait is "
+            f"{width}×{height}: their shapes differ, so the landmarks would not fit. Crop the portrait to "
+            f"{track.width}:{track.height} or make the track on this portrait."
+        )

@@ -1,0 +1,73 @@
+"""The networks that AnimateNet's training changes: what they start from, and how a ControlNet is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from ...diffusion.motion_modules import MotionModules, load_motion_modules, new_motion_modules
+from ...errors import InputError
+from ...media.atomic import whole_file
+from ...renderers.animatenet.animate_net import AnimateNet, load_animate_net, new_animate_net
+from ...renderers.animatenet.control import load_controlnet
+from .config import AnimateTraining
+
+if TYPE_CHECKING:
+    from diffusers import ControlNetModel
+
+
+@dataclass(frozen=True)
+class AnimateParts:
+    """What learns."""
+
+    controlnet: ControlNetModel
+    net: AnimateNet
+    motion: MotionModules | None = None  # of the joint stage
+
+
+def make_parts(unet: nn.Module, config: AnimateTraining) -> AnimateParts:
+    """The networks that a stage starts from: files where given, else new ones for a UNet.
+
+    Raises:
+        InputError: the joint stage without a ControlNet, or files that do not fit.
+    """
+    if config.stage == "joint" and (config.controlnet is None or config.animate_net is None):
+        raise InputError(
+            "the joint stage goes on from the first one: give its controlnet and animate_net, the files that "
+            "stage = 'spatial' has made."
+        )
+    if config.controlnet is not None:
+        controlnet = load_controlnet(config.controlnet)
+    else:
+        from diffusers import ControlNetModel
+
+        controlnet = ControlNetModel.from_unet(unet).eval()
+    seed = config.trainer.seed
+    net = new_animate_net(controlnet, seed) if config.animate_net is None else load_animate_net(config.animate_net)
+    if config.stage != "joint":
+        return AnimateParts(controlnet, net)
+    widths = tuple(unet.config.block_out_channels)
+    if config.motion is not None:
+        return AnimateParts(controlnet, net, load_motion_modules(config.motion, widths=widths))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return AnimateParts(controlnet, net, new_motion_modules(widths, config.motion_version, betas=config.betas))
+
+
+def save_controlnet(network: ControlNetModel, path: Path, metadata: Mapping[str, str] | None = None) -> Path:
+    """Write a ControlNet as safetensors in diffusers' names, which ComfyUI reads too, whole or not at all.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    from safetensors.torch import save
+
+    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    with whole_file(Path(path)) as part:
+        part.write_bytes(save(kept, {"base": "SD1.5", **(metadata or {})}))
+    return Path(path)

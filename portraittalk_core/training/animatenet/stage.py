@@ -1,0 +1,364 @@
+"""AnimateNet's training: first frame by frame, then whole clips with motion modules; Stable Diffusion stays frozen.
+
+Shapes: B clips, F frames of a clip, R = B · F rows, S side of the pictures in pixels, h = S / 8.
+Source: PortraitTalk, section 3.2 and equation 2.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ...diffusion.checkpoint import load_sd15
+from ...diffusion.motion_modules import bind_motion, save_motion_modules
+from ...diffusion.schedule import NUM_TIMESTEPS, schedule_of, schedule_sigmas
+from ...diffusion.text import find_tokenizer
+from ...errors import InputError
+from ...media.atomic import check_writable, explain_write_errors
+from ...renderers.animatenet.animate_net import AnimateOptions, bind_animate, save_animate_net
+from ...renderers.animatenet.head_placement import place
+from ...renderers.animatenet.landmark_control import draw_condition
+from ..data.video_clips import ClipBatch, VideoData, read_videos
+from ..identitynet.stage import FrozenParts, dropped
+from ..loop.frozen import ClipTexts, VaeCodec
+from ..loop.trainer import TrainingResult, train_stage
+from .config import OF_IDENTITY, AnimateTraining
+from .faces import ClipFaces, read_faces
+from .parts import AnimateParts, make_parts, save_controlnet
+
+CONTROL_NAME, NET_NAME, MOTION_NAME = (f"{name}.safetensors" for name in ("controlnet", "animate_net", "motion"))
+# on what is learnt, besides what of them shows in the data
+NO_EFFECT = ("out", "data", "tokenizer", "gradient_checkpointing", "trainer", "face_models", "clip_vision")
+SAMPLE_STEPS, SHOWN_FRAMES = 20, 4
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class _Cues:
+    """What the rows at hand are to show."""
+
+    hints: Tensor  # (R, 3, S, S)
+    points_px: Tensor  # (R, 478, 2)
+    placements: Tensor  # (R, 6)
+
+
+class AnimateStage:
+    """What both stages share, as `trainer.Stage` wants it; it acts on the networks inside a `with` block only.
+
+    Args:
+        frozen: none of their weights changes.
+        parts: what learns.
+        data: whom to learn from; clips of `config.clip_frames`.
+        config: how.
+        faces: of the data's videos, for the frozen UNet to look at; None for the plain UNet.
+
+    Raises:
+        InputError: the data's clips have another length, or networks do not fit each other.
+    """
+
+    def __init__(
+        self,
+        frozen: FrozenParts,
+        parts: AnimateParts,
+        data: VideoData,
+        config: AnimateTraining,
+        faces: ClipFaces | None = None,
+    ) -> None:
+        if data.num_frames != config.clip_frames:
+            raise InputError(f"the data has clips of {data.num_frames} frames, this stage {config.clip_frames}.")
+        self.frozen, self.parts, self.data, self.config, self.faces = frozen, parts, data, config, faces
+        frozen.unet.eval().requires_grad_(False)
+        parts.controlnet.float().requires_grad_(config.train_controlnet)
+        parts.net.float().requires_grad_(True)
+        if config.gradient_checkpointing:
+            frozen.unet.enable_gradient_checkpointing()
+            parts.controlnet.enable_gradient_checkpointing()
+        sigmas = schedule_sigmas(schedule_of(parts.motion))
+        self._sigmas, self._alpha_bars = sigmas, (1 / (1 + sigmas**2)).float()
+        self._device, self._cues = torch.device("cpu"), None
+        self._open = contextlib.ExitStack()
+
+    def __enter__(self) -> AnimateStage:
+        """Let AnimateNet act on its ControlNet, and faces on the UNet."""
+        options = AnimateOptions(placement=1.0 if self.config.head_placement else 0.0)
+        bound = bind_animate(
+            self.parts.controlnet,
+            self.parts.net,
+            lambda rows: (self._cues.points_px[list(rows)], self._cues.placements[list(rows)]),
+            lambda: range(len(self._cues.hints)),
+            options,
+        )
+        self._open.enter_context(bound)
+        if self.faces is not None:
+            self._open.enter_context(self.faces.bound(self.frozen.unet))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Leave the networks as they were."""
+        self._open.close()
+        self._cues = None
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """Weights of the ControlNet, AnimateNet and motion modules that learn."""
+        nets = {"controlnet": self.parts.controlnet, "net": self.parts.net, "motion": self.parts.motion}
+        unused = () if self.config.head_placement else ("placement_proj.", "_hp.")  # never get a gradient
+        return {
+            f"{called}.{name}": weight
+            for called, net in nets.items()
+            if net is not None
+            for name, weight in net.named_parameters()
+            if weight.requires_grad and not any(part in name for part in unused)
+        }
+
+    def settings(self) -> dict[str, object]:
+        """Everything that what is learnt depends on, besides the trainer's own."""
+        unused = NO_EFFECT if self.faces is not None else (*NO_EFFECT, *OF_IDENTITY)
+        kept = {f.name: getattr(self.config, f.name) for f in dataclasses.fields(self.config) if f.name not in unused}
+        named = {name: _file_mark(value) if isinstance(value, Path) else value for name, value in kept.items()}
+        faces = {} if self.faces is None else {"faces": self.faces.fingerprint()}
+        return {**named, "data": self.data.fingerprint(), **faces}
+
+    def place(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Move to a device; what is frozen also to a type."""
+        self._device = device
+        nn.Module.to(self.frozen.unet, device, dtype)  # diffusers' own warns of nothing
+        self.frozen.codec.to(device, dtype)
+        self.frozen.texts.to(device, dtype)
+        for net in (self.parts.controlnet, self.parts.net, self.parts.motion):
+            if net is not None:
+                nn.Module.to(net, device)
+        if self.faces is not None:
+            self.faces.place(device, dtype)
+        self._alpha_bars = self._alpha_bars.to(device)
+
+    def batch(self, step: int, part: int) -> ClipBatch:
+        """The clips of a step's part."""
+        trainer = self.config.trainer
+        number = (step - 1) * trainer.gradient_accumulation + part
+        return self.data.batch(number, trainer.batch_size, trainer.seed, self.config.resolution)
+
+    def loss(self, batch: ClipBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """Equation 2 for a batch, over the frames that are not given."""
+        size, length = batch.frames.shape[:2]
+        clean = self.frozen.codec.encode(batch.frames.flatten(0, 1).to(self._device))
+        levels = torch.randint(NUM_TIMESTEPS, (size,), generator=generator).repeat_interleave(length)
+        noise = torch.randn(clean.shape, generator=generator).to(self._device)
+        given = self.given(size, length, generator).flatten().to(self._device)
+        no_face, captions = self._shown(batch, generator)
+        text = self.frozen.texts.tokens([c for c in captions for _ in range(length)])
+        levels = levels.to(self._device)
+        alpha_bars = self._alpha_bars[levels]
+        kept = alpha_bars.sqrt().view(-1, 1, 1, 1)
+        noisy = kept * clean + (1 - alpha_bars).sqrt().view(-1, 1, 1, 1) * noise
+        noisy, levels = self._with_given(noisy, levels, clean, given)
+        self._cues = self.cues(batch)
+        errors = (self._noise(noisy, levels, text).float() - noise).square().mean((1, 2, 3))
+        if self.config.snr_limit:
+            errors = errors * (self.config.snr_limit * (1 - alpha_bars) / alpha_bars).clamp(max=1)
+        loss = errors[~given].mean()
+        told = {} if self.faces is None else {"no_face": float(no_face.float().mean())}
+        return loss, {"given": float(given.float().mean()), **told}
+
+    def _shown(self, batch: ClipBatch, generator: torch.Generator | None = None) -> tuple[Tensor, Sequence[str]]:
+        """Let the UNet look at the clips' faces; which (B,) are hidden, and captions, of which some are left out too.
+
+        Without a generator, nothing is left out; without faces, nothing is drawn from it.
+        """
+        size, length = batch.frames.shape[:2]
+        nothing = torch.zeros(size, dtype=torch.bool)
+        if self.faces is None:
+            return nothing, batch.captions
+        chance = None if generator is None else torch.rand(size, generator=generator)
+        no_face, no_text = (nothing, nothing) if chance is None else dropped(chance, self.config)
+        self.faces.show(batch.videos, length, no_face)
+        return no_face, ["" if drop else said for said, drop in zip(batch.captions, no_text.tolist(), strict=True)]
+
+    def given(self, size: int, length: int, generator: torch.Generator) -> Tensor:
+        """(B, F) bool: which frames are given as if made already; none, frame by frame."""
+        return torch.zeros(size, length, dtype=torch.bool)
+
+    def cues(self, batch: ClipBatch) -> _Cues:
+        """Drawings, landmarks and placements of a batch's rows."""
+        side, placed = self.config.resolution, batch.placements
+        tracks = batch.tracks
+        if not self.config.head_placement:  # all that is known without it: where the reference's head stands
+            placed = batch.reference_placements[:, None].expand(-1, placed.shape[1], -1)
+            tracks = [place(track, where[:1]) for track, where in zip(tracks, placed, strict=True)]
+        drawn = [draw_condition(track, i, side, side, self.config.style) for track in tracks for i in range(len(track))]
+        hints = torch.stack(drawn).permute(0, 3, 1, 2).float() / 255
+        points = torch.cat([track.points[..., :2] for track in tracks]) * side
+        return _Cues(hints.to(self._device), points.to(self._device), placed.flatten(0, 1).to(self._device))
+
+    @torch.no_grad()
+    def draw(
+        self,
+        batch: ClipBatch,
+        seed: int,
+        given: Tensor | None = None,
+        tick: Callable[[], None] = lambda: None,
+        steps: int = SAMPLE_STEPS,
+        shared_noise: bool = True,
+    ) -> Tensor:
+        """Latents (R, 4, h, h) of a batch's clips, by Euler's method.
+
+        Args:
+            batch: its landmarks and placements are followed, its pictures not seen.
+            seed: of the noise.
+            given: (B, O, 4, h, h) latents of each clip's first frames.
+            tick: called after every step.
+            steps: of the sampler.
+            shared_noise: whether frames that do not look at each other have the same, so that what does not move stays
+                the same; with motion modules each has its own in any case.
+        """
+        size, length, side = *batch.frames.shape[:2], self.config.resolution // 8
+        draw = torch.Generator().manual_seed(seed)
+        rows = 1 if self.parts.motion is None and shared_noise else length
+        noise = torch.randn(rows, 4, side, side, generator=draw).to(self._device)
+        noise = noise.expand(length, -1, -1, -1).repeat(size, 1, 1, 1)
+        num_given = 0 if given is None else given.shape[1]
+        fixed = (torch.arange(length) < num_given).repeat(size).to(self._device)
+        known = torch.zeros_like(noise)
+        if num_given:
+            known[fixed] = given.flatten(0, 1).to(known)
+        timesteps = torch.linspace(NUM_TIMESTEPS - 1, 0, steps).round().long()
+        sigmas = [*self._sigmas[timesteps].tolist(), 0.0]
+        text = self.frozen.texts.tokens([c for c in batch.captions for _ in range(length)])
+        self._cues = self.cues(batch)
+        self._shown(batch)
+        x = known + noise * (1 + sigmas[0] ** 2) ** 0.5
+        for timestep, sigma, following in zip(timesteps.tolist(), sigmas[:-1], sigmas[1:], strict=True):
+            levels = torch.full((len(x),), timestep, device=self._device)
+            inside, levels = self._with_given(x / (1 + sigma**2) ** 0.5, levels, known, fixed)
+            x = x + (following - sigma) * self._noise(inside, levels, text).float()
+            x[fixed] = (known + following * noise)[fixed]
+            tick()
+        return x
+
+    def sample_images(self, tick: Callable[[], None]) -> Sequence[Tensor]:
+        """Some frames, and below each what is drawn of its landmarks."""
+        batch = self.data.batch(0, 1 if self.parts.motion else SHOWN_FRAMES, 0, self.config.resolution)
+        shown = torch.linspace(0, batch.frames.shape[0] * batch.frames.shape[1] - 1, SHOWN_FRAMES).long()
+        made = self.frozen.codec.decode(self.draw(batch, self.config.trainer.seed, tick=tick)[shown.to(self._device)])
+        pairs = torch.cat([batch.frames.flatten(0, 1)[shown], made.float().cpu()], 2).clamp(-1, 1)
+        return list(((pairs + 1) * 127.5).round().byte().permute(0, 2, 3, 1))
+
+    def export(self, averages: Mapping[str, Tensor], out: Path, metadata: Mapping[str, str]) -> dict[str, Path]:
+        """Write the averaged weights as files that load anywhere; the stage has them from then on."""
+        with torch.no_grad():
+            for name, parameter in self.trainable().items():
+                parameter.copy_(averages[name])
+        made = {"animate_net": save_animate_net(self.parts.net, out / NET_NAME, metadata)}
+        made["controlnet"] = save_controlnet(self.parts.controlnet, out / CONTROL_NAME, metadata)
+        if self.parts.motion is not None:
+            made["motion"] = save_motion_modules(self.parts.motion, out / MOTION_NAME, metadata)
+        return made
+
+    def _with_given(self, noisy: Tensor, levels: Tensor, clean: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+        """Input rows and timesteps, with the given frames as the configuration wants them."""
+        if self.config.given == "noised":
+            return noisy, levels
+        return torch.where(given[:, None, None, None], clean, noisy), levels.masked_fill(given, 0)
+
+    def _noise(self, latents: Tensor, levels: Tensor, text: Tensor) -> Tensor:
+        """The UNet's noise (R, 4, h, h), with what the ControlNet has to say of the rows."""
+        unet = self.frozen.unet
+        down, middle = self.parts.controlnet(latents, levels, text.float(), self._cues.hints, return_dict=False)
+        return unet(
+            latents.to(unet.dtype),
+            levels,
+            text.to(unet.dtype),
+            down_block_additional_residuals=[part.to(unet.dtype) for part in down],
+            mid_block_additional_residual=middle.to(unet.dtype),
+            return_dict=False,
+        )[0]
+
+
+class SpatialStage(AnimateStage):
+    """AnimateNet without temporal attention: every frame by itself."""
+
+
+class JointStage(AnimateStage):
+    """Everything together, with motion modules; clips go on from frames that are given.
+
+    Raises:
+        InputError: no motion modules, or too few positions in them.
+    """
+
+    def __init__(
+        self,
+        frozen: FrozenParts,
+        parts: AnimateParts,
+        data: VideoData,
+        config: AnimateTraining,
+        faces: ClipFaces | None = None,
+    ) -> None:
+        if parts.motion is None:
+            raise InputError("the joint stage trains motion modules too; give some, or make new ones.")
+        super().__init__(frozen, parts, data, config, faces)
+        parts.motion.float().requires_grad_(True)
+
+    def __enter__(self) -> JointStage:
+        """Let AnimateNet act on its ControlNet, and motion modules on the UNet."""
+        self._open.enter_context(bind_motion(self.frozen.unet, self.parts.motion, self.config.frames))
+        super().__enter__()
+        return self
+
+    def given(self, size: int, length: int, generator: torch.Generator) -> Tensor:
+        """(B, F) bool: the first 1 to `overlap` frames of some clips."""
+        chance = torch.rand(size, generator=generator) < self.config.given_share
+        counts = torch.randint(1, max(self.config.overlap, 1) + 1, (size,), generator=generator)
+        counts = (counts * chance).clamp(max=self.config.overlap)
+        return torch.arange(length)[None] < counts[:, None]
+
+
+@dataclass(frozen=True)
+class AnimateResult:
+    """What a training has made."""
+
+    files: Mapping[str, Path]  # averaged weights: controlnet, animate_net, and motion of the joint stage
+    training: TrainingResult
+    dropped: tuple[tuple[str, str], ...] = ()  # name of a video whose face was not found, and reason
+
+
+def train_animate(config: AnimateTraining, on_progress: Progress | None = None) -> AnimateResult:
+    """Train one of AnimateNet's stages, or go on with it where it was stopped.
+
+    Args:
+        config: everything.
+        on_progress: called with steps done and steps in all; may raise to stop.
+
+    Raises:
+        InputError: the data or a weight file cannot be used, or `config.out` holds another run.
+        MissingDependency: diffusers, accelerate or face models are absent.
+        OutputError: `config.out` cannot be written.
+    """
+    with explain_write_errors(config.out):
+        config.out.mkdir(parents=True, exist_ok=True)
+    check_writable(config.out / NET_NAME)
+    base = load_sd15(config.checkpoint)
+    lacks = [name for name in ("vae", "text_encoder") if getattr(base, name) is None]
+    if lacks:
+        raise InputError(f"{config.checkpoint.name} lacks {' and '.join(lacks)}; give a complete SD1.5 checkpoint.")
+    tell = on_progress or (lambda *_: None)
+    videos = read_videos(config.data, config.clip_frames)
+    data, faces, left_out = read_faces(videos, config, lambda: tell(0, config.trainer.steps))
+    tokenizer = find_tokenizer(config.tokenizer) if any(video.caption for video in data.videos) else None
+    frozen = FrozenParts(base.unet, VaeCodec(base.vae), ClipTexts(base.text_encoder, tokenizer))
+    kind = JointStage if config.stage == "joint" else SpatialStage
+    with kind(frozen, make_parts(base.unet, config), data, config, faces) as stage:
+        training = train_stage(stage, config.trainer, config.out, on_progress)
+        card = {"steps": str(training.steps), "settings_sha256": training.settings_hash, "weights": "ema"}
+        files = stage.export(training.averages, config.out, card)
+    return AnimateResult(files, training, left_out)
+
+
+def _file_mark(path: Path) -> str:
+    """Tells a file or folder from another one wherever it lies."""
+    size = f", {path.stat().st_size} bytes" if path.is_file() else ""
+    return f"{path.name}{size}"

@@ -1,0 +1,391 @@
+"""Makes training clips of a folder of videos: the face cut out, its landmarks, the speech, and a report of the rest.
+
+Every video gets a folder of its own, in which a marker is written last: what has one is not made again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import multiprocessing
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...checks import check_choice, check_range
+from ...errors import InputError, MediaError, MissingDependency, NoFaceError, OutputError
+from ...face.geometry import eye_open, face_box_px, head_pose, mouth_open
+from ...face.mesh.backends import MeshBackend
+from ...face.mesh.landmarks import detect_faces, open_mesh, track_faces
+from ...media.atomic import explain_write_errors, whole_file
+from ...media.audio import load_speech
+from ...media.image import save_picture
+from ...media.records import save_record
+from ...media.video_read import probe_video, read_pictures
+from ...speech.mel import MEL_RATE_HZ, log_mel
+from ...threads import one_torch_thread
+from ...types import LandmarkTrack, Speech, as_fps
+from ..loop.checkpoints import settings_hash
+from ..mouth.speaker import VIDEO_SUFFIXES
+from .video_clips import FRAMES, MARKER, SPEECH, TRACK, crop_square, read_marker, resized, track_on_crop
+
+log = logging.getLogger(__name__)
+
+REPORT = "report"  # .json and .txt
+PICTURES = ("png", "jpg")
+OFTEN_S = 0.2  # between two looks at what the processes have done
+LOOKS_S = 2.0  # of video between two looks for a second speaker
+RIVAL = 0.5  # a second face at least so large, of the first one's height, is another speaker
+JUMP = 0.5  # of the face's size from one frame to the next: a cut
+VERSION = 1  # of what is written; another one makes all videos again
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """What is cut out of the videos, and which of them will do."""
+
+    size: int = 512  # pixels, of the square pictures
+    fps: Fraction = Fraction(25)
+    margin: float = 1.6  # side of the square over that of the box in which the face moves
+    picture_format: str = "png"  # or "jpg", a quarter of the size
+    min_seconds: float = 2.0  # that the face is seen
+    min_seen: float = 0.8  # share of the frames that must show it
+    min_face_px: float = 64.0  # its height in the video
+    needs_sound: bool = True  # False keeps silent videos too
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fps", as_fps(self.fps))
+        check_range(self.size, 128, 2048, "size")
+        if self.size % 64:
+            raise InputError(f"size must be a multiple of 64, not {self.size}.")
+        check_range(self.margin, 1, 4, "margin")
+        check_choice(self.picture_format, PICTURES, "picture_format")
+        check_range(self.min_seconds, 0, 3600, "min_seconds")
+        check_range(self.min_seen, 0, 1, "min_seen")
+        check_range(self.min_face_px, 1, 4096, "min_face_px")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What became of one video."""
+
+    name: str  # path below the folder of videos
+    dropped: str = ""  # why in a word or two; empty if it was kept
+    detail: str = ""  # the whole reason
+    num_frames: int = 0
+    seen: int = 0  # of them, with the face
+    reference: int = 0  # the frame that shows it best
+    fps: str = ""
+    size: int = 0  # pixels
+
+
+@dataclass(frozen=True)
+class PrepareReport:
+    """What became of a folder."""
+
+    videos: tuple[Prepared, ...]
+    num_old: int  # that were finished by an earlier run
+
+    @property
+    def kept(self) -> tuple[Prepared, ...]:
+        return tuple(video for video in self.videos if not video.dropped)
+
+    @property
+    def dropped(self) -> tuple[Prepared, ...]:
+        return tuple(video for video in self.videos if video.dropped)
+
+    def text(self) -> str:
+        """The report as people read it."""
+        seconds = sum(float(video.num_frames / as_fps(video.fps)) for video in self.kept)
+        lines = [f"{len(self.kept)} of {len(self.videos)} videos can be used, {seconds:.1f} s in all."]
+        counts: dict[str, int] = {}
+        for video in self.dropped:
+            counts[video.dropped] = counts.get(video.dropped, 0) + 1
+        if counts:
+            lines += ["", "left out:"]
+            lines += [f"  {count:5d}  {why}" for why, count in sorted(counts.items(), key=lambda pair: -pair[1])]
+            lines += ["", *(f"{video.name}: {video.detail}" for video in self.dropped)]
+        return "\n".join(lines) + "\n"
+
+
+class _Drop(Exception):  # noqa: N818 - no error: a video that will not do
+    """A video is left out; why in a word or two, and in full."""
+
+
+def prepare_videos(
+    videos: Path,
+    out: Path,
+    options: PrepareOptions | None = None,
+    workers: int = 1,
+    on_progress: Progress | None = None,
+    make_mesh: Callable[[], MeshBackend] = open_mesh,
+) -> PrepareReport:
+    """Make training clips of all videos below a folder, or go on with it where it was stopped.
+
+    Args:
+        videos: folder; sub-folders are searched too.
+        out: folder, made if absent. Of anna/1.mp4 it gets anna/1.mp4/ with frames, landmarks and speech; besides them
+            report.json and report.txt.
+        options: what is cut out, and what is left out.
+        workers: processes; 1 works in this one.
+        on_progress: called with videos done and videos in all, several times a second; may raise to stop.
+        make_mesh: opens the landmark back end, in every process; must be known by name to a new process.
+
+    Raises:
+        InputError: no folder, or no video in it.
+        MissingDependency: there is no landmark back end.
+        OutputError: `out` cannot be written.
+    """
+    options, tell = options or PrepareOptions(), on_progress or (lambda *_: None)
+    check_range(workers, 1, 256, "workers")
+    names = _video_names(videos, out)
+    with explain_write_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+    found = {name: old for name in names if (old := _finished(videos, out, name, options))}
+    num_old, left = len(found), [name for name in names if name not in found]
+    job = _Job(videos, out, options, make_mesh)
+    made = _one_by_one if workers == 1 else _in_processes
+    for one in made(job, left, workers, lambda: tell(len(found), len(names))):
+        found[one.name] = one
+        if one.dropped:
+            log.warning("%s is left out: %s", one.name, one.detail)
+        tell(len(found), len(names))
+    report = PrepareReport(tuple(found[name] for name in names), num_old)
+    _write_text(out / f"{REPORT}.json", json.dumps([asdict(video) for video in report.videos], indent=1))
+    _write_text(out / f"{REPORT}.txt", report.text())
+    return report
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What every process is told."""
+
+    videos: Path
+    out: Path
+    options: PrepareOptions
+    make_mesh: Callable[[], MeshBackend]
+
+
+def _video_names(videos: Path, out: Path) -> list[str]:
+    if not videos.is_dir():
+        raise InputError(f"{videos} is not a folder; give one with videos.")
+    paths = [p for p in sorted(videos.rglob("*")) if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file()]
+    if not paths:
+        raise InputError(f"{videos} holds no video ({', '.join(VIDEO_SUFFIXES)}); put some there.")
+    return [path.relative_to(videos).as_posix() for path in paths if not path.is_relative_to(out)]
+
+
+def _mark(videos: Path, name: str, options: PrepareOptions) -> str:
+    """Tells whether a video and what is made of it are the same as before."""
+    state = (videos / name).stat()
+    settings = {**asdict(options), "fps": str(options.fps), "version": VERSION}
+    return settings_hash({**settings, "bytes": state.st_size, "changed": state.st_mtime_ns})
+
+
+def _finished(videos: Path, out: Path, name: str, options: PrepareOptions) -> Prepared | None:
+    content = read_marker(out / name)
+    with contextlib.suppress(OSError, TypeError):
+        if content and content.pop("mark", None) == _mark(videos, name, options):
+            return Prepared(**content)
+    return None
+
+
+def _one_by_one(job: _Job, names: Sequence[str], workers: int, tick: Callable[[], None]) -> Iterator[Prepared]:
+    """In this process."""
+    if not names:
+        return
+    with one_torch_thread(), job.make_mesh() as mesh:
+        for name in names:
+            yield _prepare(job, name, mesh, tick)
+
+
+_state: dict[str, object] = {}  # of a worker process: its job, its back end, and the flag that stops it
+
+
+def _begin(job: _Job, stop: object) -> None:
+    """Set a new process up."""
+    torch.set_num_threads(1)
+    _state.update(job=job, stop=stop)
+
+
+def _work(name: str) -> Prepared:
+    """One video, in a worker process."""
+
+    def tick() -> None:
+        if _state["stop"].is_set():
+            raise _Drop("stopped", "the run was stopped")
+
+    tick()
+    if "mesh" not in _state:  # here, so that what is missing is told instead of breaking the pool
+        _state["mesh"] = _state["job"].make_mesh()
+    return _prepare(_state["job"], name, _state["mesh"], tick, is_stopped=_state["stop"].is_set)
+
+
+def _in_processes(job: _Job, names: Sequence[str], workers: int, tick: Callable[[], None]) -> Iterator[Prepared]:
+    """In several processes; a video that ends its process is tried alone once more, then left out."""
+    unsure = yield from _pooled(job, names, min(workers, max(len(names), 1)), tick)
+    for name in unsure:
+        if (yield from _pooled(job, [name], 1, tick)):
+            detail = "the process that worked on it ended (out of memory, or a damaged file)"
+            yield _keep(job, Prepared(name, "crashed", detail))
+
+
+def _pooled(job: _Job, names: Sequence[str], workers: int, tick: Callable[[], None]) -> Iterator[Prepared]:
+    """Yields what is done; returns the names that were lost when a process ended."""
+    context = multiprocessing.get_context("spawn")  # fork would copy threads' locks
+    stop, waiting, lost = context.Event(), list(reversed(names)), []
+    pool = ProcessPoolExecutor(workers, context, _begin, (job, stop))
+    running: dict = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < 2 * workers:
+                name = waiting.pop()
+                try:
+                    running[pool.submit(_work, name)] = name
+                except BrokenProcessPool:
+                    return [*lost, *running.values(), name, *reversed(waiting)]
+            done, _ = wait(running, OFTEN_S, FIRST_COMPLETED)
+            tick()
+            for future in done:
+                name = running.pop(future)
+                try:
+                    yield future.result()
+                except BrokenProcessPool:
+                    lost.append(name)
+    finally:
+        stop.set()
+        pool.shutdown(cancel_futures=True)
+    return lost
+
+
+def _prepare(
+    job: _Job, name: str, mesh: MeshBackend, tick: Callable[[], None], is_stopped: Callable[[], bool] = lambda: False
+) -> Prepared:
+    """One video; whatever is wrong with it becomes the reason why it is left out."""
+    folder = job.out / name
+    shutil.rmtree(folder, ignore_errors=True)  # of an older run, or of one that was stopped
+    with explain_write_errors(folder):
+        (folder / FRAMES).mkdir(parents=True)
+    try:
+        made = _clip(job, name, mesh, tick)
+    except (OutputError, MissingDependency, MemoryError):
+        raise  # no fault of the video's
+    except _Drop as drop:
+        if is_stopped():
+            raise
+        made = Prepared(name, *drop.args)
+    except NoFaceError as error:
+        made = Prepared(name, "no face", str(error))
+    except MediaError as error:
+        made = Prepared(name, "unreadable", str(error))
+    except InputError as error:
+        made = Prepared(name, "unusable", str(error))
+    except (ArithmeticError, LookupError, ValueError, RuntimeError, OSError) as error:
+        made = Prepared(name, "unreadable", f"{type(error).__name__}: {error}")
+    return _keep(job, made)
+
+
+def _keep(job: _Job, made: Prepared) -> Prepared:
+    """Write the marker, after everything else."""
+    folder = job.out / made.name
+    if made.dropped:
+        shutil.rmtree(folder, ignore_errors=True)
+        with explain_write_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+    marker = {"mark": _mark(job.videos, made.name, job.options), **asdict(made)}
+    _write_text(folder / MARKER, json.dumps(marker, indent=1))
+    return made
+
+
+def _clip(job: _Job, name: str, mesh: MeshBackend, tick: Callable[[], None]) -> Prepared:
+    """Frames, landmarks and speech of a video, into its folder."""
+    path, folder, options = job.videos / name, job.out / name, job.options
+    probe = probe_video(path)
+    if probe.seconds < options.min_seconds:
+        raise _Drop("too short", f"it lasts {probe.seconds:.2f} s; {options.min_seconds:g} s are needed.")
+    if options.needs_sound and not probe.has_sound:
+        raise _Drop("no sound", "it has no sound track.")
+
+    def pictures() -> Iterator[Tensor]:
+        return read_pictures(path, options.fps, lambda *_: tick())
+
+    track = without_cuts(track_faces(_with_one_speaker(pictures(), mesh, options), options.fps, mesh, source=name))
+    _check(track, options)
+    corner, side = crop_square(track, options.margin)
+    cut = track_on_crop(track, corner, side, options.size)
+    (x, y), ending = corner, options.picture_format
+    for number, picture in enumerate(pictures()):
+        shown = resized(picture[y : y + side, x : x + side], options.size)
+        save_picture(shown, folder / FRAMES / f"{number:06d}.{ending}")
+    save_record(cut, folder / TRACK)
+    if probe.has_sound:
+        _save_speech(load_speech(path), folder / SPEECH)
+    seen, reference = int(cut.valid.sum()), best_reference(cut)
+    return Prepared(name, "", "", len(cut), seen, reference, str(options.fps), options.size)
+
+
+def _with_one_speaker(pictures: Iterator[Tensor], mesh: MeshBackend, options: PrepareOptions) -> Iterator[Tensor]:
+    """The pictures, as long as no second face of much the same size is among them."""
+    every = max(1, round(LOOKS_S * options.fps))
+    for number, picture in enumerate(pictures):
+        if number % every == 0:
+            faces = detect_faces(picture, mesh, thorough=False)
+            boxes = face_box_px(faces * torch.tensor([picture.shape[1], picture.shape[0], 1.0]))
+            tall = (boxes[:, 3] - boxes[:, 1]).tolist()
+            if len(tall) > 1 and tall[1] >= RIVAL * tall[0]:
+                at = float(number / options.fps)
+                raise _Drop("several speakers", f"{len(tall)} faces are in the picture at {at:.1f} s; cut to one.")
+        yield picture
+
+
+def without_cuts(track: LandmarkTrack) -> LandmarkTrack:
+    """A track in which the first frame after a cut does not count as seen, so that no clip runs across."""
+    boxes = face_box_px(track.points_px)
+    size = (boxes[:, 2:] - boxes[:, :2]).amax(1)
+    moved = ((boxes[1:] - boxes[:-1]).abs().amax(1) > JUMP * size[:-1]) & track.valid[:-1]
+    valid = track.valid.clone()
+    valid[1:] &= ~moved
+    return LandmarkTrack(track.points, valid, track.fps, track.width, track.height)
+
+
+def _check(track: LandmarkTrack, options: PrepareOptions) -> None:
+    seen = int(track.valid.sum())
+    seconds = float(seen / options.fps)
+    if seconds < options.min_seconds:
+        raise _Drop("too short", f"the face is seen for {seconds:.2f} s; {options.min_seconds:g} s are needed.")
+    if seen < options.min_seen * len(track):
+        raise _Drop("face often missing", f"the face is in {seen} of {len(track)} frames only.")
+    boxes = face_box_px(track.points_px[track.valid])
+    tall = float((boxes[:, 3] - boxes[:, 1]).median())
+    if tall < options.min_face_px:
+        raise _Drop("face too small", f"the face is {tall:.0f} pixels high; {options.min_face_px:g} are needed.")
+
+
+def best_reference(track: LandmarkTrack) -> int:
+    """The frame that shows the person best: looking ahead, eyes open, mouth shut."""
+    turned = head_pose(track).angles_deg.abs().sum(1) / 30
+    score = turned + 2 * mouth_open(track) - eye_open(track)
+    return int(score.masked_fill(~track.valid, float("inf")).argmin())
+
+
+def _save_speech(speech: Speech, path: Path) -> None:
+    from safetensors.torch import save
+
+    content = {"waveform": speech.waveform, "log_mel": log_mel(speech)}
+    told = {"rate_hz": str(speech.sample_rate), "mel_rate_hz": str(MEL_RATE_HZ), "source": speech.source}
+    with whole_file(path) as part:
+        part.write_bytes(save(content, told))
+
+
+def _write_text(path: Path, text: str) -> None:
+    with whole_file(path) as part:
+        part.write_text(text, encoding="utf-8")

@@ -1,0 +1,243 @@
+"""Clips of prepared videos to train AnimateNet on: consecutive frames, their landmarks, and where the head stands.
+
+Shapes: B clips, F frames of a clip, S side of the square pictures in pixels.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...checks import check_range
+from ...errors import InputError, MediaError
+from ...face.geometry import face_box_px
+from ...face.identity.embedding import FaceEmbedding
+from ...media.image import load_picture
+from ...media.records import load_record
+from ...renderers.animatenet.head_placement import placements
+from ...types import LandmarkTrack
+from ..identitynet.data import fit_square
+
+log = logging.getLogger(__name__)
+
+# in the folder of a prepared video
+MARKER, TRACK, SPEECH, FRAMES = "done.json", "landmarks.safetensors", "speech.safetensors", "frames"
+FACE = "face.embedding.safetensors"  # of the reference frame; made where training asks for it, may be absent
+CAPTION = "caption.txt"  # what a text prompt would say of the video; written by hand, may be absent
+SHOWN = 3  # reasons in an error text
+
+
+@dataclass(frozen=True)
+class VideoClip:
+    """One video of one face."""
+
+    name: str  # for messages and for telling data apart
+    read: Callable[[int], Tensor]  # of a frame's number: (3, H, W) in −1..1, H and W any but always the same
+    track: LandmarkTrack  # on those pictures
+    reference: int = 0  # the frame that stands for the person
+    caption: str = ""
+    face: FaceEmbedding | None = None  # who it is, to training with an identity
+
+
+@dataclass(frozen=True)
+class ClipBatch:
+    """Clips to learn from."""
+
+    videos: tuple[int, ...]  # number of each clip's video, in the data
+    starts: tuple[int, ...]  # number of each clip's first frame, in its video
+    frames: Tensor  # (B, F, 3, S, S) in −1..1
+    previous: Tensor  # (B, 3, S, S) the frame before; where there is none, the reference
+    references: Tensor  # (B, 3, S, S) the person's reference picture
+    tracks: tuple[LandmarkTrack, ...]  # F frames of each clip, 0..1 of the square
+    placements: Tensor  # (B, F, 6) where the head stands
+    reference_placements: Tensor  # (B, 6) and where in the reference picture
+    captions: tuple[str, ...]
+
+    @property
+    def points_px(self) -> Tensor:
+        """(B, F, 478, 2) landmarks in pixels of the squares."""
+        side = self.frames.shape[-1]
+        return torch.stack([track.points[..., :2] for track in self.tracks]) * side
+
+
+class VideoData:
+    """Prepared videos, from files or from memory.
+
+    Args:
+        videos: all of them.
+        num_frames: F, of a clip.
+
+    Raises:
+        InputError: none has F consecutive frames that show the face.
+    """
+
+    def __init__(self, videos: Sequence[VideoClip], num_frames: int = 16) -> None:
+        self.videos, self.num_frames = tuple(videos), int(check_range(num_frames, 1, 256, "frames"))
+        runs = [_whole_runs(video.track.valid, num_frames) for video in self.videos]
+        self._clips = [(number, start) for number, starts in enumerate(runs) for start in starts]
+        if not self._clips:
+            raise InputError(
+                f"none of the {len(self.videos)} videos shows the face in {num_frames} frames one after another; "
+                "prepare longer ones, or lower frames."
+            )
+        self._placed = [placements(video.track) for video in self.videos]
+
+    def __len__(self) -> int:
+        """Clips there are; they overlap."""
+        return len(self._clips)
+
+    def fingerprint(self) -> str:
+        """Tells whether the data are the same: names, captions and landmarks."""
+        digest = hashlib.sha256()
+        for one in self.videos:
+            digest.update(f"{one.name}\n{one.caption}\n{one.reference}\n".encode())
+            digest.update(one.track.points.contiguous().numpy().tobytes())
+            digest.update(one.track.valid.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def batch(self, number: int, size: int, seed: int, side_px: int) -> ClipBatch:
+        """The batch of a number; the same for the same arguments, whatever was asked before.
+
+        Every clip comes once before one comes again.
+
+        Args:
+            number: of the batch, from 0.
+            size: clips in it.
+            seed: of the order.
+            side_px: S.
+        """
+        return self.at([self._at(number * size + i, seed) for i in range(size)], side_px)
+
+    def at(self, clips: Sequence[tuple[int, int]], side_px: int) -> ClipBatch:
+        """The batch of chosen clips, each a video's number and a first frame."""
+        shown = [self.videos[video] for video, _ in clips]
+
+        def pictures(video: VideoClip, numbers: Sequence[int]) -> Tensor:
+            return torch.stack([fit_square(video.read(number), side_px) for number in numbers])
+
+        spans = [range(start, start + self.num_frames) for _, start in clips]
+        before = [start - 1 if start else video.reference for video, (_, start) in zip(shown, clips, strict=True)]
+        return ClipBatch(
+            tuple(video for video, _ in clips),
+            tuple(start for _, start in clips),
+            torch.stack([pictures(*one) for one in zip(shown, spans, strict=True)]),
+            torch.cat([pictures(video, [number]) for video, number in zip(shown, before, strict=True)]),
+            torch.cat([pictures(video, [video.reference]) for video in shown]),
+            tuple(video.track.slice(span.start, span.stop) for video, span in zip(shown, spans, strict=True)),
+            torch.stack([self._placed[v][s.start : s.stop] for (v, _), s in zip(clips, spans, strict=True)]),
+            torch.stack([self._placed[v][self.videos[v].reference] for v, _ in clips]),
+            tuple(video.caption for video in shown),
+        )
+
+    def _at(self, place: int, seed: int) -> tuple[int, int]:
+        epoch, within = divmod(place, len(self))
+        return self._clips[int(np.random.default_rng([seed, 0, epoch]).permutation(len(self))[within])]
+
+
+def _whole_runs(valid: Tensor, num_frames: int) -> list[int]:
+    """First frames of all clips in which the face is always seen."""
+    if len(valid) < num_frames:
+        return []
+    return valid.unfold(0, num_frames, 1).all(1).nonzero()[:, 0].tolist()
+
+
+def read_videos(folder: Path, num_frames: int = 16) -> VideoData:
+    """The videos that `portraittalk prepare` has put into a folder; those it left out are not among them.
+
+    A video's caption is in `caption.txt` in its own folder, if there is one, and its face in the record beside it.
+
+    Raises:
+        InputError: no folder, nothing that was prepared in it, nothing that can be used, or a broken caption.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder; give the one that `portraittalk prepare` has made.")
+    kept, reasons = [], []
+    for marker in sorted(folder.rglob(MARKER)):
+        content, name = read_marker(marker.parent), marker.parent.relative_to(folder).as_posix()
+        if not content or content.get("dropped"):
+            continue
+        try:
+            track = load_record(LandmarkTrack, marker.parent / TRACK)
+            reader, reference = _FrameReader(marker.parent / FRAMES, name), int(content["reference"])
+            face = load_record(FaceEmbedding, marker.parent / FACE) if (marker.parent / FACE).is_file() else None
+            kept.append(VideoClip(name, reader, track, reference, _caption(marker.parent / CAPTION), face))
+        except (MediaError, KeyError) as error:
+            reasons.append(f"{name}: {error}")
+            log.warning("%s is left out: %s", name, error)
+    if not kept:
+        told = "; ".join(reasons[:SHOWN]) or "run `portraittalk prepare --videos FOLDER --out` this folder first"
+        raise InputError(f"{folder} holds no prepared video: {told}.")
+    return VideoData(kept, num_frames)
+
+
+def _caption(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the caption {path} cannot be read ({error}); write it as UTF-8 text.") from error
+
+
+@dataclass(frozen=True)
+class _FrameReader:
+    """Reads a frame when it is wanted."""
+
+    folder: Path
+    name: str
+
+    def __call__(self, number: int) -> Tensor:
+        found = next(self._files(number), None)
+        if found is None:
+            raise InputError(f"frame {number} of {self.name} is gone from {self.folder}; prepare the video again.")
+        return load_picture(found).permute(2, 0, 1).float() / 127.5 - 1
+
+    def _files(self, number: int) -> Iterator[Path]:
+        return (path for ending in ("png", "jpg") if (path := self.folder / f"{number:06d}.{ending}").is_file())
+
+
+def read_marker(folder: Path) -> dict[str, object] | None:
+    """What the marker of a finished video says; None where there is none, or a broken one."""
+    with contextlib.suppress(OSError, ValueError):
+        content = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        return content if isinstance(content, dict) else None
+    return None
+
+
+def crop_square(track: LandmarkTrack, margin: float) -> tuple[tuple[int, int], int]:
+    """Left upper corner (x, y) and side, in pixels, of a square that holds the face in all frames, and stays put.
+
+    It is `margin` times as large as the box in which the face moves, or as the picture allows.
+    """
+    boxes = face_box_px(track.points_px[track.valid])
+    low, high = boxes[:, :2].amin(0), boxes[:, 2:].amax(0)
+    side = min(round(float((high - low).max()) * margin), track.width, track.height)
+    middle = ((low + high) / 2).tolist()
+    x, y = (
+        min(max(round(at - side / 2), 0), length - side)
+        for at, length in zip(middle, (track.width, track.height), strict=True)
+    )
+    return (x, y), side
+
+
+def track_on_crop(track: LandmarkTrack, corner: tuple[int, int], side: int, size: int) -> LandmarkTrack:
+    """The landmarks on a square of the picture that was scaled to `size` pixels."""
+    points = (track.points_px - torch.tensor([*corner, 0], dtype=torch.float32)) * (size / side)
+    return LandmarkTrack.from_px(points, size, size, track.fps, track.valid)
+
+
+def resized(picture: Tensor, size: int) -> Tensor:
+    """A square picture (S, S, 3) uint8 at another size."""
+    if len(picture) == size:
+        return picture
+    rows = picture.permute(2, 0, 1)[None].float()
+    scaled = torch.nn.functional.interpolate(rows, (size, size), mode="bicubic", antialias=True)
+    return scaled[0].round().clamp(0, 255).byte().permute(1, 2, 0)

@@ -1,0 +1,245 @@
+"""Pictures of people for IdentityNet's fine-tuning: who is on them, and what their faces look like to ArcFace."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...checks import check_finite, check_shape
+from ...errors import InputError, MissingDependency, OutputError
+from ...face.identity.embedding import FaceEmbedding
+from ...media.image import SUFFIXES, load_picture
+from ...media.records import load_record, save_record
+
+log = logging.getLogger(__name__)
+
+EMBEDDING_SUFFIX = ".embedding.safetensors"  # behind the picture's name
+SHOWN = 3  # reasons in an error text
+Progress = Callable[[int, int], None]
+
+
+class Encoder(Protocol):
+    """What `face.face_encoder.FaceEncoder` offers."""
+
+    def encode(self, pictures: Sequence[Tensor], names: Sequence[str]) -> object:
+        """Of pictures (H, W, 3) uint8, something whose `embedding` is a FaceEmbedding."""
+
+    def close(self) -> None:
+        """Free its networks."""
+
+
+@dataclass(frozen=True)
+class FacePicture:
+    """One picture of a person."""
+
+    person: str
+    name: str  # for messages and for telling data apart
+    read: Callable[[], Tensor]  # (3, H, W) in −1..1, H and W any
+    face_embed: Tensor  # (512,) L2-normalised
+    caption: str = ""
+
+    def __post_init__(self) -> None:
+        check_finite(check_shape(self.face_embed, "512", f"the embedding of {self.name}"), self.name)
+
+
+@dataclass(frozen=True)
+class FaceBatch:
+    """Pictures to learn from, each with the face of its person."""
+
+    indices: tuple[int, ...]  # of the pictures, in the data
+    pictures: Tensor  # (B, 3, S, S) in −1..1
+    face_embeds: Tensor  # (B, 512) of another picture of the same person, where there is one
+    captions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """What became of a folder."""
+
+    people: int
+    pictures: int  # that are used
+    dropped: tuple[tuple[str, str], ...]  # name and reason
+
+
+class FaceData:
+    """People's pictures, from files or from memory.
+
+    Args:
+        pictures: all of them.
+
+    Raises:
+        InputError: none.
+    """
+
+    def __init__(self, pictures: Sequence[FacePicture]) -> None:
+        if not pictures:
+            raise InputError("there is no picture to learn from.")
+        self.pictures = tuple(pictures)
+        self._of: dict[str, list[int]] = {}
+        for index, picture in enumerate(self.pictures):
+            self._of.setdefault(picture.person, []).append(index)
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    @property
+    def people(self) -> tuple[str, ...]:
+        """Names, in the order they come."""
+        return tuple(self._of)
+
+    def of(self, person: str) -> Sequence[int]:
+        """Numbers of a person's pictures."""
+        return self._of[person]
+
+    def fingerprint(self) -> str:
+        """Tells whether the data are the same: names, captions and embeddings."""
+        digest = hashlib.sha256()
+        for one in self.pictures:
+            digest.update(f"{one.person}/{one.name}\n{one.caption}\n".encode())
+            digest.update(one.face_embed.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def batch(self, number: int, size: int, seed: int, side_px: int) -> FaceBatch:
+        """The batch of a number; the same for the same arguments, whatever was asked before.
+
+        Every picture comes once before one comes again.
+
+        Args:
+            number: of the batch, from 0.
+            size: pictures in it.
+            seed: of the order and of which other picture gives the face.
+            side_px: S.
+        """
+        chosen = [self._at(number * size + i, seed) for i in range(size)]
+        draw = np.random.default_rng([seed, 1, number])
+        references = [self._other(index, draw) for index in chosen]
+        return self.at(chosen, side_px, references)
+
+    def at(self, indices: Sequence[int], side_px: int, references: Sequence[int] | None = None) -> FaceBatch:
+        """A batch of chosen pictures, with the faces of `references`, or with their own."""
+        return FaceBatch(
+            tuple(indices),
+            torch.stack([fit_square(self.pictures[index].read(), side_px) for index in indices]),
+            torch.stack([self.pictures[index].face_embed.float() for index in references or indices]),
+            tuple(self.pictures[index].caption for index in indices),
+        )
+
+    def _at(self, place: int, seed: int) -> int:
+        epoch, within = divmod(place, len(self))
+        return int(np.random.default_rng([seed, 0, epoch]).permutation(len(self))[within])
+
+    def _other(self, index: int, draw: np.random.Generator) -> int:
+        others = [other for other in self._of[self.pictures[index].person] if other != index]
+        return int(draw.choice(others)) if others else index
+
+
+def fit_square(picture: Tensor, side_px: int) -> Tensor:
+    """The middle square of a picture (3, H, W), scaled to (3, S, S)."""
+    side = min(picture.shape[1:])
+    top, left = ((length - side) // 2 for length in picture.shape[1:])
+    middle = picture[None, :, top : top + side, left : left + side]
+    if side == side_px:
+        return middle[0]
+    scaled = torch.nn.functional.interpolate(middle, (side_px, side_px), mode="bicubic", antialias=True)
+    return scaled[0].clamp(-1, 1)
+
+
+def read_people(
+    folder: Path, make_encoder: Callable[[], Encoder], on_progress: Progress | None = None
+) -> tuple[FaceData, DataReport]:
+    """The pictures of a folder that has one sub-folder per person.
+
+    A picture's embedding is in the record beside it, such as 1.jpg.embedding.safetensors; where there is none, it is
+    computed and kept there. A caption is in the text file of the same name, such as 1.txt.
+
+    Args:
+        folder: with sub-folders.
+        make_encoder: called when the first embedding has to be computed.
+        on_progress: called with pictures done and pictures in all; may raise to stop.
+
+    Returns:
+        What can be used, and what could not.
+
+    Raises:
+        InputError: no folder, or nothing in it can be used; the first reasons are told.
+        MissingDependency: an embedding has to be computed, and that is not installed.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder; give one that has a folder of pictures for each person.")
+    paths = [p for one in sorted(folder.iterdir()) if one.is_dir() for p in sorted(one.iterdir())]
+    paths = [path for path in paths if path.suffix.lower() in SUFFIXES]
+    if not paths:
+        raise InputError(f"{folder} has no sub-folder with pictures ({', '.join(SUFFIXES)}); make one per person.")
+    kept, dropped = [], []
+    with contextlib.ExitStack() as stack:
+
+        def make() -> Encoder:
+            encoder = make_encoder()
+            stack.callback(encoder.close)
+            return encoder
+
+        faces = _Faces(make)
+        for number, path in enumerate(paths):
+            name = f"{path.parent.name}/{path.name}"
+            try:
+                face, said = faces.of(path), _said(path)
+                kept.append(FacePicture(path.parent.name, name, _Reader(path), face, said))
+            except MissingDependency:
+                raise
+            except InputError as error:
+                dropped.append((name, str(error)))
+                log.warning("%s is left out: %s", name, error)
+            if on_progress:
+                on_progress(number + 1, len(paths))
+    if not kept:
+        reasons = "; ".join(reason for _, reason in dropped[:SHOWN])
+        raise InputError(f"none of the {len(paths)} pictures in {folder} can be used: {reasons}")
+    data = FaceData(kept)
+    return data, DataReport(len(data.people), len(data), tuple(dropped))
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads a picture when it is wanted."""
+
+    path: Path
+
+    def __call__(self) -> Tensor:
+        return load_picture(self.path).permute(2, 0, 1).float() / 127.5 - 1
+
+
+class _Faces:
+    """Embeddings of pictures, from the records beside them, else computed and kept there."""
+
+    def __init__(self, make_encoder: Callable[[], Encoder]) -> None:
+        self._make, self._encoder = make_encoder, None
+
+    def of(self, path: Path) -> Tensor:
+        """(512,) of a picture that can be read and has a face."""
+        picture, record = load_picture(path), path.with_name(path.name + EMBEDDING_SUFFIX)
+        if record.exists():
+            return load_record(FaceEmbedding, record).averaged()
+        self._encoder = self._encoder or self._make()
+        embedding = self._encoder.encode([picture], [path.name]).embedding
+        try:
+            save_record(embedding, record)
+        except OutputError as error:
+            log.warning("the embedding of %s is not kept: %s", path.name, error)
+        return embedding.averaged()
+
+
+def _said(path: Path) -> str:
+    text = path.with_suffix(".txt")
+    try:
+        return text.read_text(encoding="utf-8").strip() if text.is_file() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the caption {text.name} cannot be read ({error}); write it as UTF-8 text.") from error

@@ -1,0 +1,302 @@
+"""Masked fine-tuning of IdentityNet: the face's projection and attentions learn, Stable Diffusion stays frozen.
+
+Shapes: B pictures, S their side in pixels, T face tokens, E width of tokens.
+Source: PortraitTalk, section 3.1 and equation 1.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from ...diffusion.branches import bind
+from ...diffusion.checkpoint import load_sd15
+from ...diffusion.schedule import NUM_TIMESTEPS, schedule_sigmas
+from ...diffusion.sites import SITES
+from ...diffusion.text import find_tokenizer
+from ...errors import InputError
+from ...layers.attention import AttentionCall
+from ...losses.masked_reconstruction import hide, masked_reconstruction_loss, random_patch_mask
+from ...media.atomic import check_writable, explain_write_errors
+from ...renderers.identitynet.adapter import IdentityAdapter, load_adapter, new_adapter, save_adapter
+from ...renderers.identitynet.decoupled_attention import DecoupledAttention
+from ...renderers.identitynet.face_tokens import ProjectionInput
+from ..loop.frozen import ClipTexts, Codec, Texts, VaeCodec
+from ..loop.low_rank import attached, new_lora
+from ..loop.trainer import TrainingResult, train_stage
+from .config import IdentityTraining
+from .data import DataReport, FaceBatch, FaceData, read_people
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
+
+TRAINABLE_LAYOUTS = ("faceid", "portrait")
+SAMPLE_STEPS, SAMPLE_CFG, SAMPLE_PEOPLE = 20, 3.0, 4
+ADAPTER_NAME = "identity_adapter.safetensors"
+NO_EFFECT = ("out", "data", "face_models", "cache_latents", "gradient_checkpointing", "trainer")  # on what is learnt
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class FrozenParts:
+    """What the adapter learns to work with."""
+
+    unet: UNet2DConditionModel  # of SD1.5's topology
+    codec: Codec
+    texts: Texts
+
+
+@dataclass
+class _Faces:
+    """Tokens (B, T, E) of the faces in the batch that the UNet works on."""
+
+    tokens: Tensor | None = None
+
+
+class _TrainedBranch:
+    """A site's face attention while it is trained: every row has its own face, and gradients flow."""
+
+    def __init__(self, attention: DecoupledAttention, faces: _Faces) -> None:
+        self._attention, self._faces = attention, faces
+
+    def __call__(self, queries: Tensor, call: AttentionCall) -> Tensor:
+        """What to add to the text's attention."""
+        return self._attention(queries, self._faces.tokens, call.heads)
+
+
+class IdentityStage:
+    """IdentityNet's training, as `trainer.Stage` wants it; it acts on the UNet inside a `with` block only.
+
+    Args:
+        parts: frozen; none of their weights changes.
+        adapter: what learns.
+        data: whom to learn from.
+        config: how.
+
+    Raises:
+        InputError: the adapter's layout cannot be trained, or does not fit the UNet.
+    """
+
+    def __init__(self, parts: FrozenParts, adapter: IdentityAdapter, data: FaceData, config: IdentityTraining) -> None:
+        if adapter.layout not in TRAINABLE_LAYOUTS or (config.train_lora and adapter.layout == "portrait"):
+            wanted = "a faceid adapter (portrait has no LoRA)" if config.train_lora else "a faceid or portrait adapter"
+            raise InputError(f"{adapter.layout} adapters cannot be trained so; start from {wanted}, or from none.")
+        _check_fit(parts.unet, adapter)
+        self.parts, self.adapter, self.data, self.config = parts, adapter, data, config
+        parts.unet.eval().requires_grad_(False)
+        if config.gradient_checkpointing:
+            parts.unet.enable_gradient_checkpointing()
+        adapter.float().requires_grad_(True)
+        start = adapter.lora or (new_lora(parts.unet, config.rank, config.trainer.seed) if config.train_lora else {})
+        self._lora = {n: nn.Parameter(t.float(), requires_grad=config.train_lora) for n, t in start.items()}
+        self._alpha_bars = (1 / (1 + schedule_sigmas() ** 2)).float()
+        self._device, self._faces, self._cache = torch.device("cpu"), _Faces(), {}
+        self._open = contextlib.ExitStack()
+
+    def __enter__(self) -> IdentityStage:
+        """Let the adapter act on the UNet."""
+        sites = {site.index: self.adapter.sites[site.adapter_key] for site in SITES}
+        branches = {index: [_TrainedBranch(site, self._faces)] for index, site in sites.items()}
+        self._open.enter_context(bind(self.parts.unet, branches))
+        self._open.enter_context(attached(self.parts.unet, self._lora))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Leave the UNet as it was."""
+        self._open.close()
+        self._faces.tokens = None
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """Projection, keys and values of the sites, and the LoRA if wanted."""
+        return dict(self.adapter.named_parameters()) | {
+            f"lora.{name}": tensor for name, tensor in self._lora.items() if tensor.requires_grad
+        }
+
+    def settings(self) -> dict[str, object]:
+        """Everything that what is learnt depends on, besides the trainer's own."""
+        config = self.config
+        kept = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name not in NO_EFFECT}
+        named = {name: _file_mark(value) if isinstance(value, Path) else value for name, value in kept.items()}
+        return {**named, "data": self.data.fingerprint()}
+
+    def place(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Move to a device; the UNet and the text encoder also to a type."""
+        self._device = device
+        nn.Module.to(self.parts.unet, device, dtype)  # diffusers' own warns of nothing
+        self.parts.codec.to(device, dtype)
+        self.parts.texts.to(device, dtype)
+        self.adapter.to(device)
+        for tensor in self._lora.values():
+            tensor.data = tensor.data.to(device)  # the same tensors: they are bound to the UNet
+        self._alpha_bars = self._alpha_bars.to(device)
+
+    def batch(self, step: int, part: int) -> FaceBatch:
+        """The pictures of a step's part."""
+        trainer = self.config.trainer
+        number = (step - 1) * trainer.gradient_accumulation + part
+        return self.data.batch(number, trainer.batch_size, trainer.seed, self.config.resolution)
+
+    def loss(self, batch: FaceBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """Equation 1 for a batch; masks, noise, timesteps and drops come from the generator."""
+        config, size = self.config, len(batch.pictures)
+        pictures = batch.pictures.to(self._device)
+        low, high = config.mask_ratio
+        ratios = (low + (high - low) * torch.rand(size, generator=generator)).tolist()
+        side, patch = config.resolution, config.mask_patch
+        masks = torch.stack([random_patch_mask(side, side, patch, ratio, generator) for ratio in ratios])
+        timesteps = torch.randint(NUM_TIMESTEPS, (size,), generator=generator).to(self._device)
+        chance = torch.rand(size, generator=generator)
+        masked = self.parts.codec.encode(hide(pictures, masks.to(self._device)))
+        clean = self._clean(batch, pictures) if config.mode == "reconstruct" else masked
+        noise = torch.randn(masked.shape, generator=generator).to(self._device)
+        no_image, no_text = dropped(chance, config)
+        faces = batch.face_embeds.masked_fill(no_image[:, None], 0.0)
+        text = self.parts.texts.tokens(
+            ["" if drop else said for said, drop in zip(batch.captions, no_text.tolist(), strict=True)]
+        )
+
+        def predict(latents: Tensor) -> Tensor:
+            return self._noise(latents, timesteps, text, faces)
+
+        snr_limit = config.snr_limit if config.snr_limit and config.mode == "reconstruct" else None
+        alpha_bars = self._alpha_bars[timesteps]
+        loss = masked_reconstruction_loss(predict, clean, masked, noise, alpha_bars, config.mode, snr_limit)
+        return loss, {"hidden": sum(ratios) / size, "no_face": float(no_image.float().mean())}
+
+    def sample_images(self, tick: Callable[[], None]) -> Sequence[Tensor]:
+        """For up to four people, one of their pictures and below it what is drawn of its embedding."""
+        chosen = [self.data.of(person)[0] for person in self.data.people[:SAMPLE_PEOPLE]]
+        batch = self.data.at(chosen, self.config.resolution)
+        drawn = self.draw(batch.face_embeds, self.config.trainer.seed, tick)
+        pairs = torch.cat([batch.pictures, drawn.cpu()], 2).clamp(-1, 1)
+        return list(((pairs + 1) * 127.5).round().byte().permute(0, 2, 3, 1))
+
+    @torch.no_grad()
+    def draw(self, face_embeds: Tensor, seed: int, tick: Callable[[], None] = lambda: None) -> Tensor:
+        """Pictures (B, 3, S, S) about −1..1 of embeddings (B, 512), without a caption, by Euler's method."""
+        size, side = len(face_embeds), self.config.resolution // 8
+        timesteps = torch.linspace(NUM_TIMESTEPS - 1, 0, SAMPLE_STEPS).round().long()
+        sigmas = [*schedule_sigmas()[timesteps].tolist(), 0.0]
+        noise = torch.randn(1, 4, side, side, generator=torch.Generator().manual_seed(seed)).to(self._device)
+        x = noise.repeat(size, 1, 1, 1) * (1 + sigmas[0] ** 2) ** 0.5
+        faces = torch.cat([face_embeds, torch.zeros_like(face_embeds)])
+        text = self.parts.texts.tokens([""] * 2 * size)
+        for timestep, sigma, following in zip(timesteps.tolist(), sigmas[:-1], sigmas[1:], strict=True):
+            rows = torch.cat([x, x]) / (1 + sigma**2) ** 0.5
+            level = torch.full((2 * size,), timestep, device=self._device)
+            with_face, without = self._noise(rows, level, text, faces).float().chunk(2)
+            x = x + (following - sigma) * (without + SAMPLE_CFG * (with_face - without))
+            tick()
+        return self.parts.codec.decode(x)
+
+    def export(self, averages: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> Path:
+        """Write the averaged weights as an adapter file; the stage has them from then on."""
+        with torch.no_grad():
+            for name, parameter in self.trainable().items():
+                parameter.copy_(averages[name])
+        self.adapter.lora = {name: tensor.detach() for name, tensor in self._lora.items()}
+        return save_adapter(self.adapter, path, metadata)
+
+    def _clean(self, batch: FaceBatch, pictures: Tensor) -> Tensor:
+        """Latents of the whole pictures."""
+        if not self.config.cache_latents:
+            return self.parts.codec.encode(pictures)
+        new = [row for row, index in enumerate(batch.indices) if index not in self._cache]
+        if new:
+            made = self.parts.codec.encode(pictures[new]).cpu()
+            self._cache |= {batch.indices[row]: one.clone() for row, one in zip(new, made, strict=True)}
+        return torch.stack([self._cache[index] for index in batch.indices]).to(self._device)
+
+    def _noise(self, latents: Tensor, timesteps: Tensor, text: Tensor, faces: Tensor) -> Tensor:
+        """The UNet's noise (B, 4, h, w), with every row's own face (B, 512) in mind."""
+        unet = self.parts.unet
+        self._faces.tokens = self.adapter.projection(ProjectionInput(face_embeds=faces.to(self._device)))
+        return unet(latents.to(unet.dtype), timesteps, text.to(unet.dtype), return_dict=False)[0]
+
+
+def dropped(chance: Tensor, config: IdentityTraining) -> tuple[Tensor, Tensor]:
+    """Who is shown without the face and who without the caption, from numbers (B,) in 0..1."""
+    image = chance < config.drop_image
+    text = ~image & (chance < config.drop_image + config.drop_text)
+    both = ~image & ~text & (chance < config.drop_image + config.drop_text + config.drop_both)
+    return image | both, text | both
+
+
+@dataclass(frozen=True)
+class IdentityResult:
+    """What a fine-tuning has made."""
+
+    adapter: Path  # averaged weights
+    report: DataReport  # what was learnt from
+    training: TrainingResult
+
+
+def train_identity(config: IdentityTraining, on_progress: Progress | None = None) -> IdentityResult:
+    """Fine-tune IdentityNet, or go on with it where it was stopped.
+
+    Args:
+        config: everything.
+        on_progress: called with steps done and steps in all, also while pictures are read; may raise to stop.
+
+    Returns:
+        The adapter's file, and how it came about.
+
+    Raises:
+        InputError: the data, the checkpoint or the adapter cannot be used, or `config.out` holds another run.
+        MissingDependency: diffusers, accelerate or face models are absent.
+        OutputError: `config.out` cannot be written.
+    """
+    tell = on_progress or (lambda *_: None)
+    with explain_write_errors(config.out):
+        config.out.mkdir(parents=True, exist_ok=True)
+    check_writable(config.out / ADAPTER_NAME)
+    base = load_sd15(config.checkpoint)
+    lacks = [name for name in ("vae", "text_encoder") if getattr(base, name) is None]
+    if lacks:
+        raise InputError(f"{config.checkpoint.name} lacks {' and '.join(lacks)}; give a complete SD1.5 checkpoint.")
+    data, report = read_people(config.data, lambda: _encoder(config), lambda *_: tell(0, config.trainer.steps))
+    tokenizer = find_tokenizer(config.tokenizer) if any(picture.caption for picture in data.pictures) else None
+    parts = FrozenParts(base.unet, VaeCodec(base.vae), ClipTexts(base.text_encoder, tokenizer))
+    adapter = load_adapter(config.adapter) if config.adapter else fresh_adapter(base.unet, config.trainer.seed)
+    with IdentityStage(parts, adapter, data, config) as stage:
+        training = train_stage(stage, config.trainer, config.out, tell)
+        card = {"steps": str(training.steps), "settings_sha256": training.settings_hash, "weights": "ema"}
+        path = stage.export(training.averages, config.out / ADAPTER_NAME, card)
+    return IdentityResult(path, report, training)
+
+
+def fresh_adapter(unet: UNet2DConditionModel, seed: int) -> IdentityAdapter:
+    """An untrained faceid adapter of a UNet's widths."""
+    widths = {site.adapter_key: unet.get_submodule(site.attention(2)).to_q.out_features for site in SITES}
+    return new_adapter(widths, unet.config.cross_attention_dim, seed=seed)
+
+
+def _encoder(config: IdentityTraining) -> object:
+    from ...face.identity.encoder import FaceEncoder, find_face_models
+
+    if config.face_models is None:
+        raise InputError("it has no embedding file, and the configuration names no face_models to compute it with.")
+    return FaceEncoder(find_face_models(config.face_models))
+
+
+def _check_fit(unet: UNet2DConditionModel, adapter: IdentityAdapter) -> None:
+    for site in SITES:
+        layer, own = unet.get_submodule(site.attention(2)).to_k, adapter.sites[site.adapter_key].to_k_ip
+        if layer.weight.shape != own.weight.shape:
+            raise InputError(
+                f"the adapter's keys at {site.adapter_key} are {tuple(own.weight.shape)}, the checkpoint's are "
+                f"{tuple(layer.weight.shape)}; an SD1.5 adapter needs an SD1.5 checkpoint."
+            )
+
+
+def _file_mark(path: Path) -> str:
+    """Tells a file or folder from another one wherever it lies."""
+    size = f", {path.stat().st_size} bytes" if path.is_file() else ""
+    return f"{path.name}{size}"

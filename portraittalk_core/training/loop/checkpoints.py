@@ -1,0 +1,97 @@
+"""Training checkpoints: one safetensors file, text as JSON in its header, that holds all a run needs to go on.
+
+Whole or not there, and nothing in it can run code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from ...errors import InputError
+from ...media.atomic import explain_write_errors, whole_file
+
+_NAME = re.compile(r"^step_(\d{8})\.safetensors$")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run after a step."""
+
+    step: int  # done
+    tensors: Mapping[str, Tensor]  # weights, averages, optimizer and random states, names joined by dots
+    notes: Mapping[str, object]  # what JSON can hold: settings, counters
+
+    def part(self, name: str) -> dict[str, Tensor]:
+        """The tensors whose names begin with `name` and a dot, without it."""
+        return {key[len(name) + 1 :]: tensor for key, tensor in self.tensors.items() if key.startswith(f"{name}.")}
+
+
+def settings_hash(settings: Mapping[str, object]) -> str:
+    """SHA-256 of settings, whatever their order."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
+    """Write a checkpoint into a folder, then remove all but the latest `keep`; return its path.
+
+    Raises:
+        OutputError: it cannot be written; older ones stay as they are.
+    """
+    from safetensors.torch import save
+
+    path = folder / f"step_{checkpoint.step:08d}.safetensors"
+    with explain_write_errors(path):
+        folder.mkdir(parents=True, exist_ok=True)
+    content = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
+    notes = {"step": checkpoint.step, **checkpoint.notes}
+    with whole_file(path) as part:
+        part.write_bytes(save(content, {"checkpoint": json.dumps(notes)}))
+    for old in checkpoints(folder)[:-keep]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints of a folder, the earliest first."""
+    return sorted(path for path in folder.glob("step_*.safetensors") if _NAME.match(path.name))
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises:
+        InputError: damaged, or another file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            notes = json.loads((file.metadata() or {})["checkpoint"])
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a dict
+        return Checkpoint(int(notes.pop("step")), tensors, notes)
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise InputError(
+            f"{path} is not a whole checkpoint ({error}); delete it to go on from the one before."
+        ) from error
+
+
+def check_settings(now: Mapping[str, object], then: Mapping[str, object], path: Path) -> None:
+    """Check that a run goes on with the settings that it was begun with.
+
+    Raises:
+        InputError: with every field that differs.
+    """
+    absent = "absent"
+    names = sorted(name for name in now.keys() | then.keys() if now.get(name, absent) != then.get(name, absent))
+    if names:
+        told = "; ".join(f"{name} was {then.get(name, absent)!r}, is {now.get(name, absent)!r}" for name in names)
+        raise InputError(
+            f"{path} was made with other settings: {told}. Set them as they were, or train into another folder."
+        )

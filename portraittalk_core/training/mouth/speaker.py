@@ -1,0 +1,247 @@
+"""Fits the mouth network to one speaker from video of them, and shows the gain on held-back parts."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...engines.builtin.mouth_net import OUTPUT_RATE_HZ, OUTPUTS, STRIDE, MouthNet, measure_mel
+from ...errors import InputError
+from ...face import topology as topo
+from ...face.geometry import align
+from ...metrics.lip_sync import lip_correlation
+from ...motion.rig import face_axes
+from ...speech.mel import log_mel
+from ...threads import one_torch_thread
+from ...types import LandmarkTrack, Speech
+from .augment import mask_bands
+
+log = logging.getLogger(__name__)
+
+LEAST_S = 20.0  # of video, in all
+ADVISED_S = 60.0
+SEEN = ("opening", "jaw", "width")  # what landmarks tell; the network's other answers are kept as they were
+SPREADS = (0.20, 0.20, 0.25)  # deviation of each while somebody speaks, in the network's units
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class SpeakerClip:
+    """Speech and what the speaker's mouth did."""
+
+    mel: Tensor  # (M, 80) normalised
+    seen: Tensor  # (T, 3) as SEEN, of mean 0 and deviation 1 within the clip
+    valid: Tensor  # (T,) bool
+    fps: Fraction
+    name: str
+
+    def part(self, start: int, stop: int) -> SpeakerClip:
+        """Frames start..stop-1 as a clip of their own."""
+        first, last = (round(frame / float(self.fps) * 50) * STRIDE for frame in (start, stop))
+        return SpeakerClip(self.mel[first:last], self.seen[start:stop], self.valid[start:stop], self.fps, self.name)
+
+
+@dataclass(frozen=True)
+class SpeakerFit:
+    """How a network is fitted."""
+
+    steps: int = 300
+    batch: int = 8
+    segment_s: float = 4.0
+    learning_rate: float = 1.5e-3
+    weight_decay: float = 0.05
+    keep: float = 2.0  # weight of staying with the first network's other answers
+    folds: int = 4
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class HeldBack:
+    """Lip correlation on a part that was not fitted to."""
+
+    name: str
+    before: float  # Pearson's r of the lip gap, best lag within ±2 frames
+    after: float
+    seconds: float
+
+
+def clip_of_video(speech: Speech, track: LandmarkTrack, name: str) -> SpeakerClip:
+    """What to learn from a video's sound and landmarks."""
+    mel = log_mel(speech)
+    count = min(len(track), speech.num_frames(track.fps))
+    seen = seen_mouth(track)[:count]
+    valid = track.valid[:count]
+    if int(valid.sum()) < 25:
+        raise InputError(f"{name} shows a face in {int(valid.sum())} frames only; at least 25 are needed.")
+    mean, spread = seen[valid].mean(0), seen[valid].std(0).clamp(min=1e-4)
+    return SpeakerClip(measure_mel(mel).normalise(mel), (seen - mean) / spread, valid, track.fps, name)
+
+
+def seen_mouth(track: LandmarkTrack) -> Tensor:
+    """(T, 3) inner-lip gap, chin drop and mouth width, inter-ocular units, with the head's pose taken out."""
+    points = track.points_px
+    middle = points[track.valid].median(0).values if track.valid.any() else points[0]
+    axes, origin, unit = face_axes(middle)
+    local, rest = (points - origin) @ axes.T / unit, (middle - origin) @ axes.T / unit
+    rigid = list(topo.RIGID)
+    scale, rotation, shift = align(local[:, rigid], rest[rigid].expand(len(local), -1, -1))
+    still = scale[:, None, None] * local @ rotation.transpose(1, 2) + shift[:, None]
+    gap = (still[:, topo.INNER_LIP_BOTTOM] - still[:, topo.INNER_LIP_TOP])[:, :2].norm(dim=1)
+    jaw = still[:, topo.CHIN, 1] - still[:, topo.NOSE_TIP, 1]
+    width = (still[:, topo.MOUTH_CORNERS[1]] - still[:, topo.MOUTH_CORNERS[0]]).norm(dim=1)
+    return torch.stack([gap, jaw, width], 1)
+
+
+def fit_speaker(
+    base: MouthNet, clips: Sequence[SpeakerClip], fit: SpeakerFit | None = None, on_progress: Progress | None = None
+) -> MouthNet:
+    """A copy of a network, fitted to some clips.
+
+    Args:
+        base: where to begin.
+        clips: what to learn from.
+        fit: how.
+        on_progress: called with steps done and steps in all; may raise to stop.
+    """
+    fit = fit or SpeakerFit()
+    torch.manual_seed(fit.seed)
+    random = np.random.default_rng(fit.seed)
+    net = copy.deepcopy(base).requires_grad_(True).eval()  # batch statistics stay those of the large corpus
+    optimizer = torch.optim.AdamW(net.parameters(), fit.learning_rate, weight_decay=fit.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, fit.learning_rate, fit.steps, pct_start=0.2)
+    shares = np.sqrt([len(clip.seen) for clip in clips])  # so that one long clip does not outweigh the others
+    shares /= shares.sum()
+    size = min(int(fit.segment_s * float(clip.fps)) for clip in clips)
+    size = min(size, *(len(clip.seen) for clip in clips))
+    with one_torch_thread():
+        for step in range(1, fit.steps + 1):
+            chosen = [_segment(clips[i], size, random) for i in random.choice(len(clips), fit.batch, p=shares)]
+            loss = _fit_loss(net, base, chosen, fit, random)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            if on_progress:
+                on_progress(step, fit.steps)
+    return net.requires_grad_(False)
+
+
+def _fit_loss(
+    net: MouthNet, base: MouthNet, clips: list[SpeakerClip], fit: SpeakerFit, random: np.random.Generator
+) -> Tensor:
+    """Error of what is seen, and of the other answers against those of the network it began with."""
+    spreads = torch.tensor(SPREADS)
+    others = [i for i, name in enumerate(OUTPUTS) if name not in SEEN]
+    least = min(len(clip.mel) for clip in clips)
+    heard = torch.stack([_disturbed(clip.mel[:least], random) for clip in clips])
+    with torch.no_grad():
+        kept = base(heard)
+    live, late = net.both(heard)
+    loss = torch.zeros(())
+    for answer, weight in ((late, 1.0), (live, 0.5)):
+        loss = loss + weight * fit.keep * (answer - kept)[..., others].square().mean()
+        for said, was, clip in zip(answer, kept, clips, strict=True):
+            error = _at_frames(said, clip)[:, : len(SEEN)] - _wanted(_at_frames(was, clip), clip, spreads)
+            loss = loss + weight * (error[clip.valid] / spreads).square().mean() / len(clips)
+    return loss
+
+
+def held_back_gain(
+    base: MouthNet, clips: Sequence[SpeakerClip], fit: SpeakerFit | None = None, on_progress: Progress | None = None
+) -> list[HeldBack]:
+    """Lip correlation before and after, on parts that the fitted network has not seen.
+
+    Each clip is cut into `fit.folds` parts; each part is judged by a network fitted to all others.
+    """
+    fit = fit or SpeakerFit()
+    parts = [_parts(clip, fit.folds) for clip in clips]
+    found = []
+    for fold in range(fit.folds):
+        rest = [part for of_clip in parts for i, part in enumerate(of_clip) if i != fold]
+
+        def fold_progress(done: int, total: int, fold: int = fold) -> None:
+            if on_progress:
+                on_progress(fold * total + done, fit.folds * total)
+
+        fitted = fit_speaker(base, rest, fit, fold_progress)
+        for of_clip in parts:
+            part = of_clip[fold]
+            before, after = (lip_r(net, part) for net in (base, fitted))
+            found.append(HeldBack(f"{part.name}, part {fold + 1}", before, after, len(part.seen) / float(part.fps)))
+    return found
+
+
+def lip_r(net: MouthNet, clip: SpeakerClip, max_lag: int = 2) -> float:
+    """Pearson's r of the network's opening and the true lip gap, at the best lag within ±`max_lag` frames."""
+    with torch.inference_mode():
+        said = _at_frames(net(clip.mel[None])[0], clip)
+    return lip_correlation(said[:, 0], clip.seen[:, 0], clip.valid, max_lag).r_best
+
+
+def video_files(folder: Path) -> list[Path]:
+    """The videos of a folder.
+
+    Raises:
+        InputError: there are none.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder; give one with videos of the speaker.")
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
+    if not found:
+        raise InputError(f"{folder} holds no video ({', '.join(VIDEO_SUFFIXES)}); put some of the speaker there.")
+    return found
+
+
+def check_length(clips: Sequence[SpeakerClip]) -> None:
+    """Tell when there is too little to learn from.
+
+    Raises:
+        InputError: less than LEAST_S.
+    """
+    seconds = sum(float(clip.valid.sum()) / float(clip.fps) for clip in clips)
+    if seconds < LEAST_S:
+        raise InputError(
+            f"the videos show the face for {seconds:.0f} s; {LEAST_S:.0f} s are needed, a minute or more advised."
+        )
+    if seconds < ADVISED_S:
+        log.warning("the videos show the face for %.0f s only; with a minute or more the gain is surer.", seconds)
+
+
+def _parts(clip: SpeakerClip, count: int) -> list[SpeakerClip]:
+    edges = np.linspace(0, len(clip.seen), count + 1).astype(int)
+    return [clip.part(int(start), int(stop)) for start, stop in zip(edges[:-1], edges[1:], strict=True)]
+
+
+def _segment(clip: SpeakerClip, size: int, random: np.random.Generator) -> SpeakerClip:
+    start = int(random.integers(0, len(clip.seen) - size + 1))
+    return clip.part(start, start + size)
+
+
+def _disturbed(mel: Tensor, random: np.random.Generator) -> Tensor:
+    """As if through another microphone, a little earlier or later."""
+    moved = torch.roll(mel, int(random.integers(-1, 2)), 0)
+    bent = moved + 0.25 * torch.randn_like(moved) + 0.3 * torch.randn(1, mel.shape[1])
+    return mask_bands(bent, random)
+
+
+def _at_frames(answer: Tensor, clip: SpeakerClip) -> Tensor:
+    """(T, 8) of (M, 8) at 50 Hz: the network's answer in the middle of every video frame."""
+    at = ((torch.arange(len(clip.seen)) + 0.5) / float(clip.fps) * OUTPUT_RATE_HZ).clamp(max=len(answer) - 1)
+    left = at.floor().long()
+    right = (left + 1).clamp(max=len(answer) - 1)
+    return torch.lerp(answer[left], answer[right], (at - left)[:, None])
+
+
+def _wanted(kept: Tensor, clip: SpeakerClip, spreads: Tensor) -> Tensor:
+    """(T, 3) what was seen, in the network's units around its own mean."""
+    return kept[:, : len(SEEN)].mean(0) + spreads * clip.seen

@@ -1,0 +1,142 @@
+"""Trains the network in the box on the synthesised corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...engines.builtin.mouth_net import STRIDE, MouthNet, measure_mel
+from ...threads import one_torch_thread
+from .augment import mask_bands
+from .speech_corpus import CorpusClip
+
+WEIGHTS = (2.5, 1.0, 0.7, 1.0, 0.5, 1.5, 3.0)  # of the errors, one per output
+VOICE_RIDGE = 10.0
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class MouthTraining:
+    """How the network in the box is trained."""
+
+    steps: int = 5000
+    batch: int = 32
+    segment: int = 400  # frames of 10 ms
+    width: int = 96
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.02
+    velocity: float = 3.0  # weight of the error of the movement's speed
+    correlation: float = 0.3  # weight of 1 − Pearson's r of opening and jaw
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class _Example:
+    mel: Tensor  # (M, 80) normalised, half precision
+    targets: Tensor  # (M / 2, 7)
+    voice: Tensor  # (M / 2,) 1 where somebody speaks
+
+
+def train_mouth(
+    clips: Sequence[CorpusClip],
+    training: MouthTraining,
+    on_progress: Progress | None = None,
+    on_loss: Callable[[int, float], None] | None = None,
+) -> MouthNet:
+    """Train the network from scratch.
+
+    Args:
+        clips: the corpus.
+        training: sizes and rates.
+        on_progress: called with steps done and steps in all; may raise to stop.
+        on_loss: called now and then with the step and the mean loss since the last call.
+
+    Returns:
+        The network in evaluation mode.
+    """
+    torch.manual_seed(training.seed)
+    random = np.random.default_rng(training.seed)
+    examples = [prepare(clip) for clip in clips]
+    net = MouthNet(training.width).train()
+    optimizer = torch.optim.AdamW(net.parameters(), training.learning_rate, weight_decay=training.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, training.learning_rate, training.steps, pct_start=0.1)
+    shares = np.array([len(example.mel) for example in examples], float)
+    shares /= shares.sum()
+    total = 0.0
+    for step in range(1, training.steps + 1):
+        chosen = random.choice(len(examples), training.batch, p=shares)
+        mel, targets = _batch([examples[i] for i in chosen], training.segment, random)
+        live, late = net.both(mel)
+        loss = _loss(late, targets, training) + 0.5 * _loss(live, targets, training)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        total += float(loss.detach())
+        if on_progress:
+            on_progress(step, training.steps)
+        if on_loss and step % 200 == 0:
+            on_loss(step, total / 200)
+            total = 0.0
+    return net.eval()
+
+
+def prepare(clip: CorpusClip) -> _Example:
+    """A clip as the network hears it."""
+    mel = clip.mel.float()
+    wanted, voice = (torch.from_numpy(part[::STRIDE].astype(np.float32)) for part in (clip.targets, clip.voice_heard))
+    return _Example(measure_mel(mel).normalise(mel).half(), wanted, voice)
+
+
+def fit_voice(net: MouthNet, clips: Sequence[CorpusClip]) -> None:
+    """Let a trained network tell where somebody speaks, by ridge regression on what its answers are read from.
+
+    Args:
+        net: its voice rows are set, all else stays.
+        clips: with and without a voice.
+    """
+    width = net.width + 1
+    sums = [(torch.zeros(width, width), torch.zeros(width)) for _ in range(2)]
+    with torch.inference_mode(), one_torch_thread():
+        for example in map(prepare, clips):
+            for (square, mixed), part in zip(sums, net.features(example.mel.float()[None]), strict=True):
+                seen = torch.cat([part[0], torch.ones(1, part.shape[2])])[:, : len(example.voice)]
+                square.add_(seen @ seen.T)
+                mixed.add_(seen @ example.voice)
+    for (square, mixed), head in zip(sums, (net.early, net.late), strict=True):
+        solved = torch.linalg.solve(square + VOICE_RIDGE * torch.eye(width), mixed)
+        with torch.no_grad():
+            head.weight[-1, :, 0], head.bias[-1] = solved[:-1], solved[-1]
+
+
+def _batch(examples: list[_Example], segment: int, random: np.random.Generator) -> tuple[Tensor, Tensor]:
+    mels, targets = [], []
+    for example in examples:
+        start = int(random.integers(0, max(1, len(example.mel) - segment + 1))) // STRIDE * STRIDE
+        mel = example.mel[start : start + segment].float()
+        target = example.targets[start // STRIDE : start // STRIDE + segment // STRIDE]
+        mel = F.pad(mel.T, (0, segment - len(mel)), mode="replicate").T
+        target = F.pad(target.T, (0, segment // STRIDE - len(target)), mode="replicate").T
+        # as if the clip's statistics had been measured on other words
+        scale = float(np.exp(random.normal(0, 0.08)))
+        mel = mel * scale + torch.from_numpy(random.normal(0, 0.12, (1, mel.shape[1]))).float() + random.normal(0, 0.15)
+        mels.append(mask_bands(mel + 0.1 * torch.randn_like(mel), random))
+        targets.append(target)
+    return torch.stack(mels), torch.stack(targets)
+
+
+def _loss(predicted: Tensor, target: Tensor, training: MouthTraining) -> Tensor:
+    weights, predicted = torch.tensor(WEIGHTS), predicted[..., : len(WEIGHTS)]  # the voice is fitted afterwards
+    place = ((predicted - target) ** 2 * weights).mean()
+    speed = ((predicted.diff(dim=1) - target.diff(dim=1)) ** 2 * weights).mean()
+    first = predicted[..., :2] - predicted[..., :2].mean(1, keepdim=True)
+    second = target[..., :2] - target[..., :2].mean(1, keepdim=True)
+    norms = first.square().sum(1) * second.square().sum(1)
+    alike = (first * second).sum(1) / (norms + 1e-4).sqrt()
+    return place + training.velocity * speed + training.correlation * 0.1 * (1 - alike).mean()

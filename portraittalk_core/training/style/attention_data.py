@@ -1,0 +1,223 @@
+"""Clips of prepared videos with the style of their video and another frame of the person, to train style attention on.
+
+Shapes: B clips, V videos, D numbers of a style.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...errors import InputError, NoFaceError
+from ...speech.encoders import SpeechEncoder, load_speech_encoder
+from ...style.extractor import StyleExtractor, load_extractor
+from ...style.features import WHISPER
+from ...style.prior import StylePrior
+from ...style.reference import Reference, StyleUse, style_of
+from ...types import Speech
+from ...weights.load import read_tensors
+from ..data.video_clips import SPEECH, ClipBatch, VideoData
+from ..identitynet.data import fit_square
+from .config import StyleAttentionTraining
+
+APART = 30  # frames that a reference lies away from the clip, where the video is long enough
+LEAST_SCALE = 1e-3  # of the largest deviation: what a style's numbers are divided by at least
+Progress = Callable[[int, int], None]
+
+
+class FaceDescriber(Protocol):
+    """Describes the largest face of a picture."""
+
+    def __call__(self, picture: Tensor) -> Tensor:
+        """(512,) of (3, S, S) in −1..1."""
+
+
+@dataclass(frozen=True)
+class StyledBatch:
+    """Clips to learn from."""
+
+    clips: ClipBatch
+    means: Tensor  # (B, D) of the styles of their videos
+    deviations: Tensor  # (B, D) that styles are drawn with
+    face_embeds: Tensor | None = None  # (B, 512) of another frame of the person
+    references: Tensor | None = None  # (B, 3, S, S) in −1..1, another frame of the person
+
+
+class StyledVideos:
+    """Prepared videos of known styles.
+
+    Args:
+        data: the videos.
+        priors: the style of each, all of one space.
+        describe: looks at reference faces; None gives no embeddings.
+        other_video: share of references that come from another video of the person, where there is one.
+
+    Raises:
+        InputError: not one style for each video, or styles of several spaces.
+    """
+
+    def __init__(
+        self,
+        data: VideoData,
+        priors: Sequence[StylePrior],
+        describe: FaceDescriber | None = None,
+        other_video: float = 0.5,
+    ) -> None:
+        if len(priors) != len(data.videos):
+            raise InputError(f"{len(data.videos)} videos need as many styles, not {len(priors)}.")
+        spaces = {(prior.space, len(prior)) for prior in priors}
+        if len(spaces) != 1:
+            raise InputError(f"the videos' styles live in {len(spaces)} spaces; make all with the same extractor.")
+        self.data, self.priors, self.describe, self.other_video = data, tuple(priors), describe, other_video
+        ((self.space, self.width),) = spaces
+        self._means = torch.stack([prior.mean for prior in priors])
+        self._deviations = torch.stack([prior.sampling_std for prior in priors])
+        self._embeds: dict[tuple[int, int], Tensor] = {}
+
+    @property
+    def centre(self) -> Tensor:
+        """(D,) middle of the videos' styles."""
+        return self._means.mean(0)
+
+    @property
+    def scale(self) -> Tensor:
+        """(D,) how much each number of a style differs between people, above 0."""
+        spread = self.priors[0].spread
+        return spread.clamp(min=LEAST_SCALE * float(spread.max()) or 1.0)
+
+    def fingerprint(self) -> str:
+        """Tells whether the data are the same: the videos, and their styles."""
+        digest = hashlib.sha256(self.data.fingerprint().encode())
+        for tensor in (self._means, self._deviations):
+            digest.update(tensor.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def batch(self, number: int, size: int, seed: int, side_px: int, references: bool = False) -> StyledBatch:
+        """The batch of a number; the same for the same arguments, whatever was asked before.
+
+        Args:
+            number: of the batch, from 0.
+            size: clips in it.
+            seed: of the order.
+            side_px: S.
+            references: whether to show the other frames too.
+        """
+        clips = self.data.batch(number, size, seed, side_px)
+        videos = list(clips.videos)
+        faces = shown = None
+        if references or self.describe is not None:
+            rng = np.random.default_rng([seed, 4, number])
+            places = [self.reference(*pair, rng) for pair in zip(clips.videos, clips.starts, strict=True)]
+            if self.describe is not None:
+                faces = torch.stack([self._embed(place, side_px) for place in places])
+            if references:
+                shown = torch.stack([self._picture(place, side_px) for place in places])
+        return StyledBatch(clips, self._means[videos], self._deviations[videos], faces, shown)
+
+    def reference(self, video: int, start: int, rng: np.random.Generator) -> tuple[int, int]:
+        """Video and frame that show the person of a clip at another time, or in another video of them."""
+        chance, others = rng.random(), self._same_person(video)
+        if others and chance < self.other_video:
+            chosen = int(rng.choice(others))
+            return chosen, int(rng.choice(self._seen(chosen)))
+        seen, end = self._seen(video), start + self.data.num_frames - 1
+        away = np.maximum(start - seen, seen - end)  # negative inside the clip
+        far = seen[away >= APART]
+        return video, int(rng.choice(far) if len(far) else seen[away.argmax()])
+
+    def _same_person(self, video: int) -> list[int]:
+        """Videos in the folder of this one; those that lie in no folder are of different people."""
+        person = PurePosixPath(self.data.videos[video].name).parent
+        parents = [PurePosixPath(one.name).parent for one in self.data.videos]
+        return [n for n, parent in enumerate(parents) if parent == person != PurePosixPath() and n != video]
+
+    def _seen(self, video: int) -> np.ndarray:
+        return self.data.videos[video].track.valid.nonzero()[:, 0].numpy()
+
+    def _embed(self, place: tuple[int, int], side_px: int) -> Tensor:
+        if place not in self._embeds:
+            self._embeds[place] = self.describe(self._picture(place, side_px))
+        return self._embeds[place]
+
+    def _picture(self, place: tuple[int, int], side_px: int) -> Tensor:
+        video, frame = place
+        return fit_square(self.data.videos[video].read(frame), side_px)
+
+
+def read_priors(
+    folder: Path,
+    data: VideoData,
+    noise: float,
+    extractor: StyleExtractor | None = None,
+    encoder: SpeechEncoder | None = None,
+    on_progress: Progress | None = None,
+) -> tuple[VideoData, list[StylePrior]]:
+    """The style of every video that has one, and those videos.
+
+    Args:
+        folder: that the videos were prepared into.
+        data: the videos.
+        noise: the least deviation, in spreads.
+        extractor: None measures the motion.
+        encoder: Whisper tiny, for an extractor that hears by it.
+        on_progress: called with videos done and in all.
+
+    Raises:
+        InputError: none of the videos shows a style.
+    """
+    tell, kept, priors, reasons = on_progress or (lambda *_: None), [], [], []
+    for number, video in enumerate(data.videos):
+        tell(number, len(data.videos))
+        sounds = sounds_of(folder, video.name) if extractor is not None else ()
+        try:
+            prior = style_of(Reference((video.track,), sounds, video.name), StyleUse(noise=noise), extractor, encoder)
+        except (InputError, NoFaceError) as error:
+            reasons.append(f"{video.name}: {error}")
+            continue
+        kept.append(video)
+        priors.append(dataclasses.replace(prior, manner=None))
+    tell(len(data.videos), len(data.videos))
+    if not kept:
+        raise InputError(f"none of the {len(data.videos)} videos shows a style: {'; '.join(reasons[:3])}.")
+    return VideoData(kept, data.num_frames), priors
+
+
+def sounds_of(folder: Path, name: str) -> tuple[Speech, ...]:
+    """What was heard when a video was prepared into a folder; nothing where it had no sound."""
+    path = folder / name / SPEECH
+    waveform = read_tensors(path).get("waveform") if path.is_file() else None
+    return () if waveform is None else (Speech(waveform, name),)
+
+
+def read_styled(
+    config: StyleAttentionTraining,
+    videos: VideoData,
+    describe: FaceDescriber | None = None,
+    on_progress: Progress | None = None,
+) -> StyledVideos:
+    """Videos with their styles, made as a configuration says; those that show none are not among them.
+
+    Args:
+        config: of the training.
+        videos: from `config.data`.
+        describe: looks at reference faces.
+        on_progress: called with videos done and in all.
+
+    Raises:
+        InputError: the extractor cannot be used, or none of the videos shows a style.
+    """
+    extractor = None if config.extractor is None else load_extractor(config.extractor)
+    hears = extractor is not None and extractor.sizes.audio == WHISPER
+    if hears and config.audio_encoder is None:
+        raise InputError(f"{extractor.name} hears by Whisper tiny; give audio_encoder, openai/whisper-tiny's file.")
+    encoder = load_speech_encoder(config.audio_encoder) if hears else None
+    videos, priors = read_priors(config.data, videos, config.noise, extractor, encoder, on_progress)
+    return StyledVideos(videos, priors, describe, config.other_video)

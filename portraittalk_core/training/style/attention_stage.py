@@ -1,0 +1,194 @@
+"""Style attention's training on either base, and how the UNet of SD1.5 is shown its clips.
+
+Shapes: B clips, F frames of a clip, R = B · F rows, S side of the pictures in pixels, h = S / 8, D numbers of a style.
+Source: SVP, section 3.4, third stage; `design/svp.md` 3d.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from ...diffusion.checkpoint import load_sd15
+from ...diffusion.schedule import schedule_of
+from ...diffusion.sites import SITES
+from ...diffusion.text import find_tokenizer
+from ...errors import InputError
+from ...media.atomic import check_writable, explain_write_errors
+from ...style.attention import FrameStyles
+from ...style.attention_files import BASE, StyleSizes
+from ...style.projection import StyleAttention, load_style_attention, new_style_attention
+from ..data.video_clips import read_videos
+from ..identitynet.stage import FrozenParts
+from ..loop.frozen import ClipTexts, VaeCodec
+from ..loop.trainer import TrainingResult, train_stage
+from .attention_base import StyleStage, in_spreads
+from .attention_data import StyledBatch, StyledVideos, read_styled
+from .attention_parts import Company, Playing, face_describer, load_company
+from .config import StyleAttentionTraining
+from .vexpress import VExpressStyleStage, read_vexpress
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
+
+ATTENTION_NAME = "style_attention.safetensors"
+Dropped = tuple[tuple[str, str], ...]  # names of videos, and reasons
+Progress = Callable[[int, int], None]
+
+
+class StyleAttentionStage(StyleStage):
+    """The training on SD1.5, whose UNet tells the noise, with a text and whatever company there is.
+
+    Args:
+        frozen: none of their weights changes.
+        net: what learns; of plain styles.
+        data: whom to learn from.
+        config: how.
+        company: other networks that act; none of their weights changes.
+
+    Raises:
+        InputError: clips of another length, or styles of another space, than the attention is for.
+    """
+
+    trained_on = BASE
+    foreign = ("vexpress", "speech_encoder")
+
+    def __init__(
+        self,
+        frozen: FrozenParts,
+        net: StyleAttention,
+        data: StyledVideos,
+        config: StyleAttentionTraining,
+        company: Company | None = None,
+    ) -> None:
+        company = company or Company()
+        super().__init__(net, data, config, schedule_of(company.motion))
+        self.frozen = frozen
+        frozen.unet.eval().requires_grad_(False)
+        if config.gradient_checkpointing:
+            frozen.unet.enable_gradient_checkpointing()
+        self._playing = Playing(company, config.clip_frames)
+
+    @property
+    def unet(self) -> UNet2DConditionModel:
+        """SD1.5's."""
+        return self.frozen.unet
+
+    def bound(self) -> AbstractContextManager[None]:
+        """Let the company act on the UNet."""
+        return self._playing.bound(self.unet)
+
+    def place_frozen(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Move to a device and a type; the company only in part."""
+        nn.Module.to(self.unet, device, dtype)  # diffusers' own warns of nothing
+        self.frozen.codec.to(device, dtype)
+        self.frozen.texts.to(device, dtype)
+        self._playing.to(device, dtype)
+
+    def encoded(self, pictures: Tensor) -> Tensor:
+        """Latents (R, 4, h, h) of pictures (R, 3, S, S)."""
+        return self.frozen.codec.encode(pictures)
+
+    def target(self, clean: Tensor, noise: Tensor, kept: Tensor) -> Tensor:
+        """The noise."""
+        return noise
+
+    def weights(self, kept: Tensor) -> Tensor:
+        """min(SNR, limit) / SNR (Hang et al. 2023, "Efficient Diffusion Training via Min-SNR Weighting Strategy")."""
+        return (self.config.snr_limit * (1 - kept) / kept).clamp(max=1)
+
+    def predicted(self, batch: StyledBatch, noisy: Tensor, levels: Tensor, styles: Tensor, dropped: Tensor) -> Tensor:
+        """The UNet's noise (R, 4, h, h); dropped clips have neither style nor text nor face."""
+        unet, length = self.unet, batch.clips.frames.shape[1]
+        styles = styles.repeat_interleave(length, 0)
+        self._run.styles = FrameStyles(styles, (~dropped).float().repeat_interleave(length))
+        captions = ["" if drop else said for said, drop in zip(batch.clips.captions, dropped.tolist(), strict=True)]
+        text = self.frozen.texts.tokens([caption for caption in captions for _ in range(length)])
+        faces = batch.face_embeds
+        if faces is not None:
+            faces = faces.masked_fill(dropped[:, None], 0.0).repeat_interleave(length, 0)
+        config = self.config
+        self._playing.look(batch.clips, faces, config.resolution, config.drawing, self._device)
+        noisy, text = noisy.to(unet.dtype), text.to(unet.dtype)
+        more = self._playing.control(noisy, levels, text)
+        return unet(noisy, levels, text, return_dict=False, **more)[0]
+
+
+@dataclass(frozen=True)
+class StyleAttentionResult:
+    """What a training has made."""
+
+    attention: Path  # averaged weights
+    space: str  # of the styles it knows
+    training: TrainingResult
+    trained_on: str = StyleAttentionStage.trained_on  # the base that it acts in
+    dropped: Dropped = ()  # videos that were left out, and why
+
+
+def train_style_attention(config: StyleAttentionTraining, on_progress: Progress | None = None) -> StyleAttentionResult:
+    """Train a UNet's attention to style, or go on with it where it was stopped.
+
+    Args:
+        config: everything.
+        on_progress: called with steps done and steps in all; may raise to stop.
+
+    Raises:
+        InputError: the data or a weight file cannot be used, or `config.out` holds another run.
+        MissingDependency: diffusers, accelerate or a weight file is absent.
+        OutputError: `config.out` cannot be written.
+    """
+    tell = on_progress or (lambda *_: None)
+    with explain_write_errors(config.out):
+        config.out.mkdir(parents=True, exist_ok=True)
+    check_writable(config.out / ATTENTION_NAME)
+    make = _on_sd15 if config.vexpress is None else _on_vexpress
+    ready, dropped = make(config, lambda *_: tell(0, config.trainer.steps))
+    with ready as stage:
+        training = train_stage(stage, config.trainer, config.out, tell)
+        card = {"steps": str(training.steps), "settings_sha256": training.settings_hash, "weights": "ema"}
+        path = stage.export(training.averages, config.out / ATTENTION_NAME, card)
+    return StyleAttentionResult(path, stage.data.space, training, stage.trained_on, dropped)
+
+
+def _on_sd15(config: StyleAttentionTraining, on_progress: Progress) -> tuple[StyleStage, Dropped]:
+    base = load_sd15(config.checkpoint)
+    lacks = [name for name in ("vae", "text_encoder") if getattr(base, name) is None]
+    if lacks:
+        raise InputError(f"{config.checkpoint.name} lacks {' and '.join(lacks)}; give a complete SD1.5 checkpoint.")
+    videos = read_videos(config.data, config.clip_frames)
+    describe = None if config.identity is None else face_describer(config.face_models)
+    data = read_styled(config, videos, describe, on_progress)
+    tokenizer = find_tokenizer(config.tokenizer) if any(video.caption for video in data.data.videos) else None
+    frozen = FrozenParts(base.unet, VaeCodec(base.vae), ClipTexts(base.text_encoder, tokenizer))
+    net = starting_attention(base.unet, data, config)
+    return StyleAttentionStage(frozen, net, data, config, load_company(base.unet, config)), ()
+
+
+def _on_vexpress(config: StyleAttentionTraining, on_progress: Progress) -> tuple[StyleStage, Dropped]:
+    parts, data, dropped = read_vexpress(config, on_progress)
+    net = starting_attention(parts.networks.unet, data, config)
+    return VExpressStyleStage(parts, net, data, config), dropped
+
+
+def starting_attention(
+    unet: UNet2DConditionModel, data: StyledVideos, config: StyleAttentionTraining
+) -> StyleAttention:
+    """The style attention that training starts from: a file's, or a new one that adds nothing.
+
+    A new one's projection is drawn for styles in spreads, whose numbers are about 1.
+
+    Raises:
+        InputError: the file is for styles of another space.
+    """
+    if config.start is not None:
+        return load_style_attention(config.start).train()
+    widths = {site.adapter_key: unet.get_submodule(site.attention(2)).to_q.out_features for site in SITES}
+    sizes = StyleSizes(widths, data.space, data.width, unet.config.cross_attention_dim, config.num_tokens)
+    new = new_style_attention(sizes, config.trainer.seed)
+    return in_spreads(new, -data.centre / data.scale, 1 / data.scale)

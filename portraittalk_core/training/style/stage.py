@@ -1,0 +1,232 @@
+"""Style training: the extractor learns to tell styles apart, from sound, expression, or both.
+
+Shapes: M clips, N features at 25 Hz, D numbers of a style.
+Source: SVP, section 3 and equations 5 and 6; `design/svp.md` 3d.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import InputError
+from ...losses.style_contrastive import style_contrastive_loss
+from ...media.atomic import check_writable, explain_write_errors
+from ...metrics.clustering_strength import clustering_strength, nearest_centroid_accuracy
+from ...speech.encoders import load_speech_encoder
+from ...style.extractor import ExtractorNet, StyleExtractor, new_extractor_net, save_extractor, warm_start
+from ...style.extractor_files import SPREAD, read_extractor_sizes, styletalk_tensors
+from ...style.features import WHISPER
+from ...weights.load import fill, read_metadata, read_tensors
+from ..loop.trainer import TrainingResult, train_stage
+from .attention_stage import StyleAttentionResult, train_style_attention
+from .config import StyleAttentionTraining, StyleTraining
+from .data import MadeUpStyles, StyleBatch, StyleData, read_styles, style_batch
+
+EXTRACTOR_NAME = "style_extractor.safetensors"
+NO_EFFECT = ("out", "data", "synthetic", "trainer")  # on what is learnt, besides what the data say of themselves
+SCORED_STYLES, SCORED_CLIPS = 64, 16  # of the clips that an extractor is judged by
+OTHER_SEED = 10_007  # added to training's: clips that it does not see
+SIDES = {"both": (True, True), "audio": (True, False), "expression": (False, True)}
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class StyleScore:
+    """How well styles are told apart, on clips that training does not see (windows of the same videos, where given)."""
+
+    strength: float  # between over within, see metrics.clustering_strength
+    accuracy: float  # share of clips nearest to the centroid of the others of their style
+    num_styles: int  # chance is 1 over it
+    deviation: float  # mean of the extractor's own σ, over the deviation of its means
+
+
+@dataclass(frozen=True)
+class StyleResult:
+    """What a training has made."""
+
+    extractor: Path  # averaged weights
+    training: TrainingResult
+    before: Mapping[str, StyleScore]  # of the weights it started from: both, audio, expression
+    after: Mapping[str, StyleScore]
+
+
+class ExtractorStage:
+    """The extractor's training, as `trainer.Stage` wants it.
+
+    Args:
+        network: what learns.
+        data: clips of known styles.
+        config: how.
+    """
+
+    def __init__(self, network: ExtractorNet, data: StyleData, config: StyleTraining) -> None:
+        self.network, self.data, self.config = network.float().train().requires_grad_(True), data, config
+        self._device = torch.device("cpu")
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """Everything."""
+        return dict(self.network.named_parameters())
+
+    def settings(self) -> dict[str, object]:
+        """Everything that what is learnt depends on, besides the trainer's own."""
+        fields = [f.name for f in dataclasses.fields(self.config) if f.name not in NO_EFFECT]
+        kept = {name: getattr(self.config, name) for name in fields}
+        named = {name: value.name if isinstance(value, Path) else value for name, value in kept.items()}
+        return {**named, "data": self.data.fingerprint()}
+
+    def place(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Move to a device; the weights stay float32."""
+        self._device = device
+        self.network.to(device)
+
+    def batch(self, step: int, part: int) -> StyleBatch:
+        """The clips of a step's part."""
+        config, trainer = self.config, self.config.trainer
+        number = (step - 1) * trainer.gradient_accumulation + part
+        return style_batch(self.data, number, trainer.batch_size, config.clips, config.frames, trainer.seed)
+
+    def loss(self, batch: StyleBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """Equation 5 on styles that are drawn from each clip's own Gaussian; some clips lack a side."""
+        config = self.config
+        given = present(torch.rand(len(batch.labels), generator=generator), config.drop_audio, config.drop_expression)
+        sides = (side.to(self._device) for side in (batch.audio, batch.expression))
+        mean, variance = self.network(*sides, given=given.to(self._device))
+        noise = torch.randn(mean.shape, generator=generator).to(self._device)
+        deviation = (variance + 1e-8).sqrt()  # its gradient is infinite at 0
+        drawn = mean + deviation * noise
+        labels = batch.labels.to(self._device)
+        loss = style_contrastive_loss(drawn, labels, config.constant, config.temperature)
+        spread = mean.detach().std(0).clamp(min=1e-8)
+        return loss, {"deviation": float((deviation.detach().mean(0) / spread).mean())}
+
+    def sample_images(self, tick: Callable[[], None]) -> Sequence[Tensor]:
+        """No pictures: a style is none."""
+        tick()
+        return ()
+
+    @torch.no_grad()
+    def spread(self) -> Tensor:
+        """(D,) deviation of the means over many clips with both sides."""
+        means, _, _ = self._look((True, True), self.config.trainer.seed)
+        return means.std(0)
+
+    @torch.no_grad()
+    def scores(self) -> dict[str, StyleScore]:
+        """How well the network tells styles apart: by both sides, by sound alone, by expression alone."""
+        found = {}
+        for name, sides in SIDES.items():
+            means, deviations, labels = self._look(sides, self.config.trainer.seed + OTHER_SEED)
+            spread = means.std(0).clamp(min=1e-8)
+            accuracy = nearest_centroid_accuracy(means, labels, leave_one_out=True)
+            ratio = float((deviations.mean(0) / spread).mean())
+            found[name] = StyleScore(clustering_strength(means, labels), accuracy, len(labels.unique()), ratio)
+        return found
+
+    def _look(self, sides: tuple[bool, bool], seed: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Means, deviations and labels of clips, without dropout."""
+        config, found = self.config, []
+        size = min(config.trainer.batch_size, self.data.num_styles)
+        batches = max(min(SCORED_STYLES, self.data.num_styles) // size, 1)
+        with _evaluating(self.network):
+            for number in range(batches):
+                batch = style_batch(self.data, number, size, SCORED_CLIPS, config.frames, seed)
+                pair = zip((batch.audio, batch.expression), sides, strict=True)
+                mean, variance = self.network(*(side.to(self._device) if has else None for side, has in pair))
+                found.append((mean.cpu(), variance.cpu().sqrt(), batch.labels))
+        return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
+
+    def export(self, averages: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> Path:
+        """Write the averaged weights, and the spread of their styles; the stage has them from then on."""
+        with torch.no_grad():
+            for name, parameter in self.trainable().items():
+                parameter.copy_(averages[name])
+        return save_extractor(StyleExtractor(self.network, self.spread()), path, metadata)
+
+
+@contextlib.contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    was_training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(was_training)
+
+
+def present(chance: Tensor, drop_audio: float, drop_expression: float) -> Tensor:
+    """(M, 2) bool, whether each clip is shown with its sound and its expression, from numbers (M,) in 0..1.
+
+    Never without both.
+    """
+    no_audio = chance < drop_audio
+    no_expression = ~no_audio & (chance < drop_audio + drop_expression)
+    return ~torch.stack([no_audio, no_expression], 1)
+
+
+def train_style(
+    config: StyleTraining | StyleAttentionTraining, on_progress: Progress | None = None
+) -> StyleResult | StyleAttentionResult:
+    """Train one of style's stages, or go on with it where it was stopped.
+
+    Args:
+        config: everything.
+        on_progress: called with steps done and steps in all; may raise to stop.
+
+    Raises:
+        InputError: the data or a weight file cannot be used, or `config.out` holds another run.
+        MissingDependency: accelerate, or a weight file, is absent.
+        OutputError: `config.out` cannot be written.
+    """
+    stages = {"extractor": _train_extractor, "attention": train_style_attention}
+    return stages[config.stage](config, on_progress)
+
+
+def _train_extractor(config: StyleTraining, on_progress: Progress | None) -> StyleResult:
+    tell = on_progress or (lambda *_: None)
+    path = config.out / EXTRACTOR_NAME
+    with explain_write_errors(config.out):
+        config.out.mkdir(parents=True, exist_ok=True)
+    check_writable(path)
+    network = starting_network(config)
+    stage = ExtractorStage(network, _data(config, lambda *_: tell(0, config.trainer.steps)), config)
+    before = stage.scores()
+    training = train_stage(stage, config.trainer, config.out, tell)
+    card = {"steps": str(training.steps), "settings_sha256": training.settings_hash, "weights": "ema"}
+    stage.place(torch.device("cpu"), torch.float32)
+    stage.export(training.averages, path, card)
+    return StyleResult(path, training, before, stage.scores())
+
+
+def starting_network(config: StyleTraining) -> ExtractorNet:
+    """The network that training starts from: an extractor's file, StyleTalk's, or none.
+
+    Raises:
+        InputError: the file does not fit the sizes of the configuration.
+    """
+    network = new_extractor_net(config.sizes, config.trainer.seed)
+    if config.start is None:
+        return network
+    name, tensors = config.start.name, read_tensors(config.start)
+    metadata = read_metadata(config.start)
+    if "layout" not in metadata:
+        return warm_start(network, styletalk_tensors(tensors, name), name)
+    found = dataclasses.replace(read_extractor_sizes(tensors, metadata, name), dropout=config.dropout)
+    if found != config.sizes:
+        raise InputError(f"{name} is an extractor of {found}, but the configuration asks for {config.sizes}.")
+    tensors.pop(SPREAD)
+    return fill(network, tensors, name).train().requires_grad_(True)
+
+
+def _data(config: StyleTraining, on_progress: Progress) -> StyleData:
+    sizes = config.sizes
+    if config.data is None:
+        return MadeUpStyles(config.synthetic, (sizes.audio_width, sizes.expression_width), config.trainer.seed)
+    encoder = load_speech_encoder(config.audio_encoder) if config.audio == WHISPER else None
+    return read_styles(config.data, config.label, config.expression, config.frames, encoder, on_progress)

@@ -1,0 +1,315 @@
+import json
+import shutil
+import socket
+import time
+import tracemalloc
+from pathlib import Path
+
+import av
+import pytest
+from batch_stubs import Runner, manifest, run, table, talks
+from PIL import Image
+
+from portraittalk_core.batch import jobs as batch_jobs
+from portraittalk_core.batch import workers as batch_engines
+from portraittalk_core.batch.jobs import BatchSettings, JobRunner, Outcome
+from portraittalk_core.batch.manifest import read_manifest
+from portraittalk_core.batch.plan import BatchPlan
+from portraittalk_core.batch.run import COLUMNS, BatchOptions, run_batch
+from portraittalk_core.errors import InputError, MissingDependency, OutputError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("me.png", "a.wav", "made.mp4", "true.mp4"):
+        (tmp_path / name).write_bytes(name.encode())
+    return tmp_path
+
+
+def test_manifest_of_both_jobs_with_options_in_columns_and_json(folder):
+    columns = "\ufeffJob; out;portrait;speech;style;generated;target;mouth_gain;options;note;;"
+    rows = (
+        'talk;x;me.png;a.wav;calm;;;1.5;"{""seed"": 3, ""mouth_gain"": 2}";hello',
+        "",
+        "score;y.json;;;;made.mp4;;;;;",
+    )
+    talk, score = read_manifest(manifest(folder, *rows, columns=columns))
+    assert (talk.line, talk.job, talk.out, talk.style, talk.problem) == (2, "talk", "x.mp4", "calm", None)
+    assert talk.options == {"mouth_gain": 1.5, "seed": 3}
+    assert talk.files == {"portrait": folder / "me.png", "speech": folder / "a.wav"}
+    assert (score.line, score.out, score.files) == (4, "y.json", {"generated": folder / "made.mp4"})
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows", "told"),
+    [
+        ("out,portrait,speech", ["x,me.png,a.wav"], "lacks the column job"),
+        ("job,out,portrait", ["talk,x,me.png"], "lacks the column speech, which the talk job of line 2"),
+        ("job,out,generation", ["score,x,made.mp4"], "'generation', which means nothing"),
+        ("job,out,out,generated", ["score,x,x,made.mp4"], "column out twice"),
+        ("job,out,portrait,speech", [], "no job below"),
+        ("job,out,portrait,speech", ["talk,x,me.png,a.wav", "talk,X.mp4,me.png,a.wav"], "lines 2 and 3 both"),
+    ],
+)
+def test_manifest_rejects_as_a_whole(folder, columns, rows, told):
+    with pytest.raises(InputError, match=told):
+        BatchPlan(manifest(folder, *rows, columns=columns), folder / "out")
+
+
+def test_manifest_rejects_what_is_no_text(folder):
+    with pytest.raises(InputError, match=r"gone\.csv cannot be read"):
+        BatchPlan(folder / "gone.csv", folder / "out")
+    (folder / "jobs.csv").write_bytes(b"\xff\xfe\x00job")
+    with pytest.raises(InputError, match="UTF-8"):
+        BatchPlan(folder / "jobs.csv", folder / "out")
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ("dance,x,me.png,a.wav,", "talk or score, not 'dance'"),
+        ("talk,,me.png,a.wav,", "plain file name"),
+        ("talk,../x,me.png,a.wav,", "plain file name"),
+        ("talk,x,me.png,,", "names no speech"),
+        ("talk,x,gone.png,b.wav,", r"portrait .*gone\.png does not exist; the speech .*b\.wav"),
+        ("talk,x,me.png,a.wav,[1]", "JSON object"),
+        ("talk,x,me.png,a.wav,{", "is not JSON"),
+        ('talk,x,me.png,a.wav,{"seed": 1, "crf": 2}', "more cells than columns"),
+        ('talk,x,me.png,a.wav,"{""align"": true}"', "talk job has no option 'align'"),
+        ('talk,x,me.png,a.wav,"{""seed"": 1.5}"', "seed must be a whole number"),
+    ],
+)
+def test_a_bad_line_fails_and_the_rest_goes_on(folder, row, told):
+    path, runner = manifest(folder, row, "talk,good,me.png,a.wav,", columns="job,out,portrait,speech,options"), Runner()
+    result, problems = run(path, runner), list(read_manifest(path))
+    assert (result.done, result.failed, runner.given) == (1, 1, ["good.mp4"])
+    with pytest.raises(InputError, match=told):
+        raise InputError(problems[0].problem)
+    failed, done = table(folder)
+    assert (failed["line"], failed["status"], failed["attempts"]) == ("2", "failed", "0")
+    assert failed["reason"] == problems[0].problem
+    assert list(done.values()) == ["3", "good.mp4", "talk", "done", "0.50", "1", ""]
+    assert tuple(done) == COLUMNS
+
+
+def test_only_failures_that_are_no_mistake_are_tried_again(folder):
+    again, mistake = Outcome("failed", 1, "disk\naway", again=True), Outcome("failed", 1, "no face")
+    ends = {"v0.mp4": mistake, "v1.mp4": [again, again, Outcome("done")], "v2.mp4": again}
+    runner = Runner(ends)
+    result = run(talks(folder, 4), runner)
+    assert (result.done, result.failed) == (2, 2)
+    assert [runner.given.count(f"v{k}.mp4") for k in range(4)] == [1, 3, 3, 1]
+    told = {row["out"]: (row["status"], row["attempts"], row["reason"]) for row in table(folder)}
+    assert told["v0.mp4"] == ("failed", "1", "no face")
+    assert told["v1.mp4"] == ("done", "3", "")
+    assert told["v2.mp4"] == ("failed", "3", "disk away")
+
+
+def test_retries_wait_twice_as_long_each_time(folder):
+    times, again = [], Outcome("failed", 0, "x", again=True)
+
+    class Timed(Runner):
+        def run(self, job, on_progress=None):
+            times.append(time.monotonic())
+            return again
+
+    run(talks(folder, 1), Timed(), BatchOptions(retries=2, wait_s=0.1))
+    first, second = times[1] - times[0], times[2] - times[1]
+    assert 0.1 <= first < 0.19
+    assert 0.2 <= second < 0.5
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit()])
+def test_stopping_keeps_what_is_finished(folder, stop):
+    runner = Runner({"v2.mp4": stop})
+    with pytest.raises(type(stop)):
+        run(talks(folder, 4), runner)
+    assert [row["out"] for row in table(folder)] == ["v0.mp4", "v1.mp4"]
+    assert runner.closed
+
+
+def test_progress_may_stop_within_a_job(folder):
+    def on_progress(done, total):
+        assert total == 3
+        if done == 1 and len(runner.given) == 2:
+            raise RuntimeError("enough")
+
+    runner = Runner()
+    with pytest.raises(RuntimeError, match="enough"):
+        run(talks(folder, 3), runner, on_progress=on_progress)
+    assert [row["out"] for row in table(folder)] == ["v0.mp4"]
+
+
+def test_memory_is_flat_in_the_number_of_lines(folder):
+    def peak(count):
+        path, runner = talks(folder, count), Runner()
+        runner.given = type("Forgetful", (), {"append": lambda *_: None})()
+        tracemalloc.start()
+        run(path, runner)
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    peak(10)
+    assert peak(1000) < peak(100) + 60_000  # 900 lines held as jobs would be 1 MB and more
+
+
+def test_the_table_must_not_be_the_manifest(folder):
+    (folder / "out").mkdir()
+    path = talks(folder, 1).rename(folder / "out" / "batch.csv")
+    with pytest.raises(InputError, match="rename it"):
+        run_batch(path, BatchSettings(folder / "out"), make_runner=Runner)
+
+
+def test_many_workers_without_ray_say_what_to_do(folder, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    with pytest.raises(MissingDependency, match=r"pip install ray.*--workers 1"):
+        run(talks(folder, 1), Runner(), BatchOptions(workers=2))
+
+
+@pytest.fixture
+def small(monkeypatch, folder):
+    """A real runner whose talk only writes a file, and counts."""
+    made = []
+
+    def talk(self, job, out, on_progress):
+        made.append(job.out)
+        if job.options.get("seed") == 13:
+            raise OutputError("the disk is away")
+        if job.options.get("seed") == 14:
+            raise InputError("no face")
+        out.write_text(f"video {len(made)}")
+
+    monkeypatch.setattr(JobRunner, "_talk", talk)
+    (folder / "out").mkdir()
+    return made, JobRunner(BatchSettings(folder / "out"))
+
+
+def statuses(folder: Path, runner: JobRunner, path: Path) -> list[str]:
+    return [runner.run(job).status for job in read_manifest(path)]
+
+
+def test_finished_jobs_are_skipped_until_something_changes(folder, small):
+    (made, runner), path = small, talks(folder, 2)
+    assert statuses(folder, runner, path) == ["done", "done"]
+    assert statuses(folder, JobRunner(BatchSettings(folder / "out")), path) == ["skipped", "skipped"]
+    shutil.copyfile(folder / "me.png", folder / "again.png")
+    moved = manifest(folder, "talk,v0,again.png,a.wav", "talk,v1,me.png,a.wav")
+    assert statuses(folder, runner, moved) == ["skipped", "skipped"], "the content counts, not the name"
+    (folder / "out" / "v0.mp4").unlink()
+    assert statuses(folder, runner, path) == ["done", "skipped"]
+    (folder / "out" / "v1.mp4").write_text("cut")
+    assert statuses(folder, runner, path) == ["skipped", "done"]
+    (folder / "a.wav").write_bytes(b"other words")
+    assert statuses(folder, runner, path) == ["done", "done"]
+    seeded = manifest(folder, "talk,v0,me.png,a.wav,1", "talk,v1,me.png,a.wav,", columns="job,out,portrait,speech,seed")
+    assert statuses(folder, runner, seeded) == ["done", "skipped"]
+    assert len(made) == 7
+
+
+def test_a_new_version_makes_everything_anew(folder, small, monkeypatch):
+    (_, runner), path = small, talks(folder, 1)
+    statuses(folder, runner, path)
+    monkeypatch.setattr(batch_jobs, "VERSION", batch_jobs.VERSION + 1)
+    assert statuses(folder, runner, path) == ["done"]
+
+
+def test_failures_tell_whether_to_try_again_and_leave_nothing_kept(folder, small):
+    rows = (f"talk,v{seed},me.png,a.wav,{seed}" for seed in (13, 14))
+    path = manifest(folder, *rows, columns="job,out,portrait,speech,seed")
+    ends = [small[1].run(job) for job in read_manifest(path)]
+    assert [(end.status, end.reason, end.again) for end in ends] == [
+        ("failed", "the disk is away", True),
+        ("failed", "no face", False),
+    ]
+    assert not list((folder / "out").rglob("*.json"))
+
+
+def test_an_output_must_not_be_an_input(folder, small):
+    shutil.copyfile(folder / "a.wav", folder / "out" / "v0.mp4")
+    path = manifest(folder, "talk,v0,me.png,out/v0.mp4")
+    job = next(read_manifest(path))
+    end = small[1].run(job)
+    assert end.status == "failed"
+    assert "also the speech" in end.reason
+    assert (folder / "out" / "v0.mp4").read_bytes() == b"a.wav"
+
+
+def test_a_real_talk_and_a_real_score_of_it(tmp_path, astronaut):
+    from skimage.data import astronaut as picture
+
+    Image.fromarray(picture()).resize((256, 256)).save(tmp_path / "me.png")
+    _half_a_second(tmp_path / "a.wav")
+    talk = manifest(tmp_path, "talk,v,me.png,a.wav,lively,3", columns="job,out,portrait,speech,style,seed")
+    settings = BatchSettings(tmp_path / "out")
+    assert run_batch(talk, settings).done == 1
+    with av.open(str(tmp_path / "out" / "v.mp4")) as file:
+        assert sum(1 for _ in file.decode(video=0)) == 13  # ceil(0.5 · 25)
+    score = manifest(
+        tmp_path, "score,s,out/v.mp4,out/v.mp4", "score,alone,out/v.mp4,", columns="job,out,generated,target"
+    )
+    result = run_batch(score, settings)
+    assert (result.done, result.failed) == (2, 0), table(tmp_path)
+    told = json.loads((tmp_path / "out" / "s.json").read_text())
+    assert told["values"]["ssim"] == pytest.approx(1.0)
+    assert run_batch(score, settings).skipped == 2
+
+
+def test_face_models_tell_who_the_faces_are(tmp_path, write_video):
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from onnx_models import paint_disc, write_face_models
+
+    face = paint_disc((320, 240, 220)).numpy()  # what those models take for a face
+    write_video([face] * 4, "made.mp4")
+    Image.fromarray(face).save(tmp_path / "me.png")
+    columns = "job,out,generated,target,portrait"
+    path = manifest(tmp_path, "score,s,made.mp4,made.mp4,me.png", "score,alone,made.mp4,,me.png", columns=columns)
+    told = {}
+    for models in (None, write_face_models(tmp_path / "insightface")):
+        settings = BatchSettings(tmp_path / "out", face_models=models)
+        result = run_batch(path, settings)
+        assert (result.done, result.failed) == (2, 0), table(tmp_path)
+        told[models is not None] = [json.loads((tmp_path / "out" / f"{n}.json").read_text()) for n in ("s", "alone")]
+    for row in told[False]:
+        assert "not available: needs" in row["missing"]["identity"]
+    for row in told[True]:
+        assert row["values"]["identity"] == pytest.approx(1, abs=1e-3)
+    assert told[True][0]["values"]["identity_to_target"] == pytest.approx(1, abs=1e-6)
+
+
+def _half_a_second(path: Path) -> None:
+    import wave
+
+    sample = Path(__file__).parents[3] / "samples" / "speech.wav"
+    with wave.open(str(sample)) as whole, wave.open(str(path), "wb") as part:
+        part.setparams(whole.getparams())
+        whole.readframes(8000)
+        part.writeframes(whole.readframes(8000))
+
+
+def test_no_cluster_at_an_address_is_told_at_once():
+    with socket.socket() as taken:  # bound, but nobody listens
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        for form in (address, f"ray://{address}"):
+            with pytest.raises(InputError, match=f"nobody answers at {form} .*ray start"):
+                batch_engines.check_address(form)
+    batch_engines.check_address("auto")
+
+
+@pytest.mark.parametrize(("address", "told"), [(None, "--workers 1"), ("auto", "at auto .*ray start")])
+def test_a_ray_that_does_not_start_is_told_and_cleared_away(address, told):
+    class Ray:
+        stopped = False
+
+        def init(self, **_settings):
+            raise Exception("The current node\ntimed out")  # as Ray does
+
+        def shutdown(self):
+            self.stopped = True
+
+    ray = Ray()
+    with pytest.raises(InputError, match=told):
+        batch_engines._connect(ray, 2, address)
+    assert ray.stopped

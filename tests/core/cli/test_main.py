@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from portraittalk_core.cli import arguments as cli_asked
+from portraittalk_core.cli import commands as cli_commands
+from portraittalk_core.cli import main as cli
+from portraittalk_core.errors import InputError, OutputError
+from portraittalk_core.types import MotionOptions
+
+COMMANDS = ("talk", "landmarks", "track", "render", "plot", "score", "doctor")
+
+
+def parse(*words: str):
+    return cli.build_parser().parse_args([str(word) for word in words])
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example_of_the_command(command, capsys):
+    assert cli.main([command, "--help"]) == 0
+    assert f"  portraittalk {command}" in capsys.readouterr().out
+
+
+def test_every_example_of_the_help_can_be_parsed():
+    texts = [getattr(cli, name) for name in dir(cli) if name.endswith("EXAMPLES")]
+    texts += [cli.EPILOG, cli.cli_score.EXAMPLES]
+    lines = [line.split() for text in texts for line in text.splitlines() if line.startswith("  portraittalk")]
+    assert {words[1] for words in lines} == set(COMMANDS)
+    for words in lines:
+        parse(*words[1:])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "COMMAND"),
+        (["sing"], "sing"),
+        (["talk", "--portrait", "a.png"], "--speech, --out"),
+        (["talk", "--portrait", "a", "--speech", "b", "--out", "c.mp4", "--seed", "x"], "--seed"),
+        (["track", "--video", "a", "--out", "b.safetensors", "--on-missing", "guess"], "interpolate"),
+        (["score", "--generated", "a.mp4"], "--target"),
+    ],
+)
+def test_words_that_cannot_be_parsed_exit_2_and_are_named(words, said, capsys):
+    assert cli.main(words) == 2
+    captured = capsys.readouterr()
+    assert said in captured.err and "Traceback" not in captured.err and not captured.out
+
+
+def test_motion_defaults_are_those_of_motion_options():
+    args = parse("talk", "--portrait", "p", "--speech", "s", "--out", "o.mp4")
+    assert cli_commands.motion_options(args) == MotionOptions()
+    # the curve of gains comes from a file of points
+    names = {field.name for field in dataclasses.fields(MotionOptions)} - {"gain_curve", "manner"} | {"gain_points"}
+    assert names <= set(vars(args))
+
+
+@pytest.mark.parametrize(
+    ("word", "rate"),
+    [("25", Fraction(25)), ("29.97", Fraction(30000, 1001)), ("30000/1001", Fraction(30000, 1001)), ("12.5", "25/2")],
+)
+def test_fps_accepts_whole_ntsc_and_fraction(word, rate):
+    args = parse("landmarks", "--portrait", "p", "--speech", "s", "--out", "o.safetensors", "--fps", word)
+    assert cli_commands.motion_options(args).fps == Fraction(rate)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--fps", "fast", "'fast'"),
+        ("--fps", "0", "1 and 240"),
+        ("--fps", "1/0", "'1/0'"),
+        ("--mouth-gain", "3", "mouth_gain must lie between 0 and 2, but is 3"),
+        ("--head-motion", "-1", "head_motion"),
+        ("--blink-rate", "nan", "blink_rate"),
+        ("--smoothing", "2", "smoothing"),
+        ("--offset-ms", "9999", "offset_ms"),
+        ("--seed", "-1", "seed"),
+        ("--crf", "99", "crf"),
+    ],
+)
+def test_option_out_of_range_exits_2_and_says_the_range(option, value, said, tmp_path, capsys):
+    out = tmp_path / "out.mp4"
+    words = ["talk", "--portrait", "p.png", "--speech", "s.wav", "--out", str(out), f"{option}={value}"]
+    assert cli.main(words) == 2
+    err = capsys.readouterr().err
+    assert said in err and "Traceback" not in err and len(err.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_output_in_a_missing_folder_is_refused_with_its_name(tmp_path):
+    with pytest.raises(OutputError, match="nowhere.*does not exist"):
+        cli_asked.check_output(tmp_path / "nowhere" / "o.mp4", [], (".mp4",))
+
+
+def test_output_that_is_a_folder_is_refused(tmp_path):
+    (tmp_path / "o.mp4").mkdir()
+    with pytest.raises(OutputError, match="it is a folder"):
+        cli_asked.check_output(tmp_path / "o.mp4", [], (".mp4",))
+
+
+def test_output_with_an_unknown_ending_is_refused_with_the_known_ones(tmp_path):
+    with pytest.raises(InputError, match=r"o\.avi must end in \.mp4 or \.mov"):
+        cli_asked.check_output(tmp_path / "o.avi", [], (".mp4", ".mov"))
+    assert cli_asked.check_output(tmp_path / "o.MP4", [], (".mp4",)) == tmp_path / "o.MP4"
+
+
+@pytest.mark.parametrize("kind", ["same", "dots", "symlink", "hardlink"])
+def test_output_that_is_an_input_is_refused_and_left_alone(kind, tmp_path):
+    source = tmp_path / "in.mp4"
+    source.write_bytes(b"kept")
+    out = tmp_path / "out.mp4"
+    if kind == "symlink":
+        out.symlink_to(source)
+    elif kind == "hardlink":
+        out.hardlink_to(source)
+    else:
+        out = source if kind == "same" else tmp_path / ".." / tmp_path.name / "in.mp4"
+    with pytest.raises(InputError, match="is also the input"):
+        cli_asked.check_output(out, [source], (".mp4",))
+    assert source.read_bytes() == b"kept"
+
+
+def test_doctor_json_can_be_read_back(capsys):
+    assert cli.main(["doctor", "--json"]) == 0
+    sections = json.loads(capsys.readouterr().out)
+    assert {line["name"] for line in sections["Versions"]} >= {"python", "torch", "av", "mediapipe"}
+
+
+def test_doctor_table_tells_the_running_python(capsys):
+    assert cli.main(["doctor"]) == 0
+    assert sys.version.split()[0] in capsys.readouterr().out
+
+
+def test_module_runs_and_help_does_not_load_torch():
+    code = "import sys; from portraittalk_core import cli; cli.main(['--help']); sys.exit('torch' in sys.modules)"
+    root = Path(cli.__file__).parents[2]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, check=False).returncode == 0
+    shown = subprocess.run(
+        [sys.executable, "-m", "portraittalk_core", "--version"], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert shown.stdout.startswith("portraittalk ")
+
+
+def test_a_terminal_without_unicode_is_no_fault():
+    done = subprocess.run(
+        [sys.executable, "-m", "portraittalk_core", "doctor"],
+        cwd=Path(cli.__file__).parents[2],
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")

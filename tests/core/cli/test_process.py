@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import signal
+import sys
+import time
+
+import pytest
+
+from portraittalk_core.cli.process import run_guarded, stop_on_signals
+from portraittalk_core.errors import InputError
+
+
+def raises(error: BaseException):
+    def job():
+        raise error
+
+    return job
+
+
+def test_a_job_that_ends_well_exits_0_silently(capsys):
+    assert run_guarded(lambda: None, debug=False) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (InputError("a.png holds no face; choose another."), 2, "portraittalk: a.png holds no face; choose another.\n"),
+        (KeyboardInterrupt(), 130, "portraittalk: stopped; nothing was written\n"),
+        (OSError(errno.ENOSPC, "No space left on device", "o.mp4"), 2, "o.mp4 cannot be used: No space left on device"),
+        (ValueError("odd"), 1, "internal error: ValueError: odd"),
+    ],
+)
+def test_an_error_becomes_its_exit_code_and_one_line(error, code, said, capsys):
+    assert run_guarded(raises(error), debug=False) == code
+    err = capsys.readouterr().err
+    assert said in err and len(err.splitlines()) == 1
+
+
+def test_debug_shows_the_traceback(capsys):
+    assert run_guarded(raises(ValueError("odd")), debug=True) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_job_with_130_and_handlers_are_put_back(number, capsys):
+    before = signal.getsignal(number)
+
+    def job():
+        os.kill(os.getpid(), number)
+        time.sleep(5)
+
+    assert run_guarded(job, debug=False) == 130
+    assert "stopped; nothing was written" in capsys.readouterr().err
+    assert signal.getsignal(number) is before
+
+
+def test_a_second_signal_at_once_does_not_break_the_clean_up():
+    cleaned = False
+    with pytest.raises(KeyboardInterrupt), stop_on_signals():
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+            cleaned = True
+    assert cleaned
+
+
+@pytest.mark.parametrize(("debug", "heard"), [(False, False), (True, True)])
+def test_native_noise_is_hidden_unless_debugging(debug, heard, capfd):
+    def job():
+        os.write(2, b"W0000 native noise\n")
+        sys.stderr.write("python line\n")
+
+    assert run_guarded(job, debug=debug) == 0
+    err = capfd.readouterr().err
+    assert ("native noise" in err) == heard
+    assert "python line" in err
+
+
+def test_library_warnings_are_shown_and_its_chatter_is_not(capsys):
+    def job():
+        logger = logging.getLogger("portraittalk_core.media.audio")
+        logger.warning("a.wav is cut off after %.1f s", 2.0)
+        logger.info("chatter")
+
+    run_guarded(job, debug=False)
+    assert capsys.readouterr().err == "warning: a.wav is cut off after 2.0 s\n"

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from portraittalk_core.cli.progress import plain_progress, progress_bar
+
+
+def test_plain_progress_says_the_time_left_every_five_seconds(capsys):
+    seconds = iter([0.0, 1.0, 5.0, 6.0, 10.0])
+    on_progress = plain_progress("rendering", clock=lambda: next(seconds))
+    for done in (10, 50, 60, 100):
+        on_progress(done, 400)
+    assert capsys.readouterr().err.splitlines() == [
+        "rendering: 50 of 400 (12 %), 35 s left",
+        "rendering: 100 of 400 (25 %), 30 s left",
+    ]
+
+
+def test_plain_progress_bears_an_unknown_total(capsys):
+    seconds = iter([0.0, 9.0])
+    plain_progress("rendering", clock=lambda: next(seconds))(3, 0)
+    assert capsys.readouterr().err == ""
+
+
+def test_progress_bar_on_a_terminal_is_drawn_on_stderr(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    with progress_bar("rendering") as on_progress:
+        on_progress(3, 7)
+        on_progress(7, 7)
+    captured = capsys.readouterr()
+    assert "7/7" in captured.err and not captured.out

@@ -1,0 +1,147 @@
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from tiny_vexpress import write_wav2vec, write_whisper
+
+from portraittalk_core.cli.main import main
+from portraittalk_core.media.audio import load_speech
+from portraittalk_core.media.records import load_record, save_record
+from portraittalk_core.speech.encoders import load_speech_encoder
+from portraittalk_core.style.extractor import StyleExtractor, load_extractor, new_extractor_net, save_extractor
+from portraittalk_core.style.extractor_files import ExtractorSizes
+from portraittalk_core.style.features import audio_features
+from portraittalk_core.style.prior import BlendedStyle, StylePrior
+from portraittalk_core.style.reference import named_style
+from portraittalk_core.style.statistics import measure_manner
+from portraittalk_core.types import MANNER, LandmarkTrack
+
+SAMPLES = Path(__file__).parents[3] / "samples"
+
+
+@pytest.fixture(scope="module")
+def portrait(tmp_path_factory) -> Path:
+    from skimage.data import astronaut
+
+    path = tmp_path_factory.mktemp("portrait") / "astronaut.png"
+    Image.fromarray(astronaut()).save(path)
+    return path
+
+
+def landmarks(portrait, out, *options) -> LandmarkTrack:
+    words = ["landmarks", "--portrait", portrait, "--speech", SAMPLES / "speech.wav", "--out", out, *options]
+    assert main([str(word) for word in words]) == 0
+    return load_record(LandmarkTrack, out)
+
+
+def test_a_named_style_moves_otherwise_and_none_as_before(portrait, tmp_path):
+    plain = landmarks(portrait, tmp_path / "plain.safetensors")
+    off = landmarks(portrait, tmp_path / "off.safetensors", "--style", "lively", "--style-strength", 0)
+    assert torch.equal(plain.points, off.points)
+    made = {
+        name: dict(
+            zip(
+                MANNER,
+                measure_manner(landmarks(portrait, tmp_path / f"{name}.safetensors", "--style", name)).mean(0),
+                strict=True,
+            )
+        )
+        for name in ("calm", "lively")
+    }
+    assert made["lively"]["opening"] > 1.2 * made["calm"]["opening"]
+    assert made["lively"]["head_deg"] > 1.5 * made["calm"]["head_deg"]
+
+
+def test_a_style_file_is_used_with_its_strength(portrait, tmp_path):
+    file = save_record(named_style("emphatic"), tmp_path / "emphatic.safetensors")
+    by_file = landmarks(portrait, tmp_path / "a.safetensors", "--style", file, "--style-strength", 0.5)
+    by_name = landmarks(portrait, tmp_path / "b.safetensors", "--style", "emphatic", "--style-strength", 0.5)
+    assert torch.equal(by_file.points, by_name.points)
+
+
+def test_a_video_becomes_a_style_file_and_a_picture(portrait, tmp_path, capsys):
+    video, out, plot = tmp_path / "talk.mp4", tmp_path / "style.safetensors", tmp_path / "style.png"
+    words = ["talk", "--portrait", portrait, "--speech", SAMPLES / "speech.wav", "--out", video, "--head-motion", 2]
+    assert main([str(word) for word in words]) == 0
+    assert main(["style", "--video", str(video), "--out", str(out), "--plot", str(plot)]) == 0
+    made = load_record(StylePrior, out)
+    assert made.space == "manner" and made.source == "talk.mp4" and 0.05 < float(made.mean[0]) < 0.5
+    assert Image.open(plot).width == 1200 and "11 numbers" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--style", "cheerful"], "the style must be one of calm"),
+        (["--style", "absent.safetensors"], "absent.safetensors"),
+        (["--style", "calm", "--style-strength", "3"], "--style-strength"),
+    ],
+)
+def test_what_cannot_be_used_is_told(portrait, tmp_path, capsys, words, message):
+    out = tmp_path / "out.safetensors"
+    given = ["landmarks", "--portrait", portrait, "--speech", SAMPLES / "speech.wav", "--out", out, *words]
+    assert main([str(word) for word in given]) == 2
+    assert message in capsys.readouterr().err and not out.exists()
+
+
+def test_a_blend_over_time_and_a_missing_reference_are_told(portrait, tmp_path, capsys):
+    blend = save_record(
+        BlendedStyle(named_style("calm"), named_style("lively"), ((0.0, 0.0), (1.0, 1.0))),
+        tmp_path / "blend.safetensors",
+    )
+    out = tmp_path / "out.safetensors"
+    given = ["landmarks", "--portrait", portrait, "--speech", SAMPLES / "speech.wav", "--out", out, "--style", blend]
+    assert main([str(word) for word in given]) == 2
+    assert "changes over time" in capsys.readouterr().err
+    assert main(["style", "--out", str(out)]) == 2
+    assert "give --video" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def hearing(tmp_path_factory) -> Path:
+    """An extractor that hears by Whisper tiny, and speech encoders of it, of a wider one, and of another family."""
+    folder = tmp_path_factory.mktemp("hearing")
+    sizes = ExtractorSizes("whisper-tiny", audio_width=384, width=32, num_layers=1, num_heads=4, feed_forward=64)
+    save_extractor(StyleExtractor(new_extractor_net(sizes).eval(), torch.ones(32)), folder / "extractor.safetensors")
+    write_whisper(folder / "tiny.safetensors")
+    write_whisper(folder / "base.safetensors", width=512)
+    write_wav2vec(folder / "wave.safetensors")
+    return folder
+
+
+def heard(folder: Path, out: Path, *more: object) -> int:
+    words = ["style", "--speech", SAMPLES / "speech.wav", "--extractor", folder / "extractor.safetensors", "--out", out]
+    return main([str(word) for word in [*words, *more]])
+
+
+def test_a_voice_becomes_a_style_by_whisper(hearing, tmp_path, capsys):
+    out = tmp_path / "style.safetensors"
+    assert heard(hearing, out, "--encoder", hearing / "tiny.safetensors") == 0
+    made = load_record(StylePrior, out)
+    encoder = load_speech_encoder(hearing / "tiny.safetensors")
+    features = audio_features(load_speech(SAMPLES / "speech.wav"), encoder)
+    expected = load_extractor(hearing / "extractor.safetensors").prior(audio=features)
+    torch.testing.assert_close(made.mean, expected.mean)
+    assert made.space == expected.space
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], "hears by Whisper tiny"),
+        (["base"], "not by whisper-base (512 channels)"),
+        (["wave"], "not by wav2vec2-64"),
+        (["absent"], "there is no weight file"),
+    ],
+)
+def test_another_encoder_than_the_extractors_is_told(hearing, tmp_path, capsys, given, message):
+    more = [word for name in given for word in ("--encoder", hearing / f"{name}.safetensors")]
+    assert heard(hearing, tmp_path / "out.safetensors", *more) == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "out.safetensors").exists()
+
+
+def test_an_encoder_without_an_extractor_is_told(hearing, tmp_path, capsys):
+    words = ["style", "--speech", SAMPLES / "speech.wav", "--encoder", hearing / "tiny.safetensors", "--out"]
+    assert main([str(word) for word in [*words, tmp_path / "out.safetensors"]]) == 2
+    assert "--encoder needs --extractor" in capsys.readouterr().err

@@ -1,0 +1,53 @@
+import math
+from fractions import Fraction
+
+import pytest
+import torch
+
+from portraittalk_core.engines.builtin.engine import embedded_motion, plan_motion
+from portraittalk_core.face.geometry import mouth_open
+from portraittalk_core.motion.rig import plan_landmarks
+from portraittalk_core.types import MotionOptions, Speech
+
+RATE = 16000
+
+
+@pytest.fixture(scope="module")
+def syllables() -> Speech:
+    """Two seconds of a buzz that swells four times a second, then one second of silence."""
+    t = torch.arange(2 * RATE) / RATE
+    buzz = sum(torch.sin(2 * math.pi * 120 * k * t) / k for k in range(1, 30))
+    return Speech(torch.cat([0.1 * buzz * torch.sin(math.pi * 4 * t).square(), torch.zeros(RATE)]))
+
+
+@pytest.mark.parametrize("fps", [Fraction(25), Fraction(30000, 1001)])
+def test_plan_covers_the_speech(syllables, astronaut, fps):
+    plan = plan_motion(syllables, astronaut.landmarks, MotionOptions(fps=fps))
+    assert len(plan) == len(plan.blink) == len(plan.head) == math.ceil(3 * fps)
+
+
+def test_motion_is_the_same_for_the_same_seed_and_another_for_another(syllables, astronaut):
+    first, again, other = (
+        embedded_motion(syllables, astronaut.landmarks, MotionOptions(seed=seed)).points for seed in (7, 7, 8)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_motion_in_spans_is_the_motion_of_the_whole(syllables, astronaut):
+    plan = plan_motion(syllables, astronaut.landmarks)
+    whole = plan_landmarks(plan).points
+    spans = torch.cat([plan_landmarks(plan, a, a + 20).points for a in range(0, len(plan), 20)])
+    torch.testing.assert_close(spans, whole, rtol=0, atol=1e-6)
+
+
+def test_locked_silent_face_does_not_move(astronaut):
+    still = MotionOptions(head_motion=0, blink_rate=0)
+    points = embedded_motion(Speech(torch.zeros(RATE)), astronaut.landmarks, still).points
+    assert torch.equal(points, points[:1].expand_as(points))
+
+
+def test_mouth_opens_in_speech_and_rests_closed_after_it(syllables, astronaut):
+    gap = mouth_open(embedded_motion(syllables, astronaut.landmarks))
+    assert gap[:50].max() > 0.1
+    assert gap[60:].max() < 0.01

@@ -1,0 +1,88 @@
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from portraittalk_core.engines.builtin.mouth_model import LiveMouth, load_mouth, run_mouth, save_mouth
+from portraittalk_core.engines.builtin.mouth_net import (
+    AHEAD_FRAMES,
+    BEHIND_FRAMES,
+    LOOK_AHEAD_FRAMES,
+    MouthNet,
+    measure_mel,
+)
+from portraittalk_core.errors import InputError, MissingDependency
+from portraittalk_core.media.audio import load_speech
+from portraittalk_core.speech.mel import log_mel
+
+SAMPLE = Path(__file__).parents[4] / "samples" / "speech.wav"
+
+
+@pytest.fixture(scope="module")
+def net() -> MouthNet:
+    torch.manual_seed(0)
+    return MouthNet(8).eval().requires_grad_(False)
+
+
+def test_blocks_give_what_the_whole_clip_gives(net):
+    mel = torch.randn(3171, 80) * 10 - 40
+    statistics = measure_mel(mel)
+    whole = net(statistics.normalise(mel)[None])[0]
+    for size in (250, 97, 4000):
+        torch.testing.assert_close(run_mouth(net, mel.split(size), statistics), whole, rtol=0, atol=1e-5)
+
+
+def test_answers_reach_no_further_than_said(net):
+    mel = torch.randn(1, 800, 80)
+    changed = mel.clone()
+    changed[:, 400] += 5
+    for answer, behind, ahead in ((net, BEHIND_FRAMES, AHEAD_FRAMES), (net.live, BEHIND_FRAMES, LOOK_AHEAD_FRAMES)):
+        differs = (answer(changed) - answer(mel)).abs().amax((0, 2)).nonzero().flatten() * 2
+        assert 400 - ahead <= differs.min() <= 400 - ahead + 4
+        assert differs.max() <= 400 + behind
+
+
+def test_loudness_does_not_show_in_what_the_network_hears():
+    mel = log_mel(load_speech(SAMPLE))
+    quiet = mel - 20
+    torch.testing.assert_close(
+        measure_mel(quiet).normalise(quiet), measure_mel(mel).normalise(mel), rtol=0, atol=1e-4
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("piece", [160, 1000, 16000])
+def test_live_answers_do_not_depend_on_the_pieces_and_come_in_time(net, piece):
+    waveform = load_speech(SAMPLE).waveform[: 4 * 16000]
+    live, heard, said = LiveMouth(net), 0, []
+    for part in waveform.split(piece):
+        heard += len(part)
+        said.append(live.push(part))
+        late_s = heard / 16000 - sum(map(len, said)) / 50
+        assert late_s <= live.latency_s + 1e-6
+    assert LiveMouth.latency_s <= 0.2
+    assert torch.isfinite(torch.cat(said)).all()
+
+
+def test_live_answers_are_those_of_the_network_with_the_same_statistics(net):
+    waveform = load_speech(SAMPLE).waveform[: 3 * 16000]
+    live = LiveMouth(net)
+    said = live.push(waveform)
+    mel = log_mel(load_speech(SAMPLE))[: 3 * 100 - 1]
+    heard = live._statistics.normalise(mel)
+    torch.testing.assert_close(said[5:], net.live(heard[None])[0, 5 : len(said)], rtol=0, atol=1e-3)
+
+
+def test_network_survives_its_file(net, tmp_path):
+    save_mouth(net, tmp_path / "a.safetensors", {"data": "none"})
+    loaded = load_mouth(tmp_path / "a.safetensors")
+    mel = torch.randn(1, 100, 80)
+    torch.testing.assert_close(loaded(mel), net(mel), rtol=0, atol=0.02)  # half precision
+
+
+def test_files_of_other_kinds_are_refused(tmp_path):
+    save_file({"w": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(InputError, match=r"other\.safetensors"):
+        load_mouth(tmp_path / "other.safetensors")
+    with pytest.raises(MissingDependency, match="absent"):
+        load_mouth(tmp_path / "absent.safetensors")

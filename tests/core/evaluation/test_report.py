@@ -1,0 +1,115 @@
+import csv
+import io
+import json
+import math
+from html.parser import HTMLParser
+
+import pytest
+
+from portraittalk_core.errors import InputError
+from portraittalk_core.evaluation.align import Offset
+from portraittalk_core.evaluation.report.page import to_html
+from portraittalk_core.evaluation.report.plots import Chart, draw_chart, ticks
+from portraittalk_core.evaluation.report.write import report_files, to_csv, to_json, write_report
+from portraittalk_core.evaluation.result import ScoredRow, WorstFrame
+from portraittalk_core.evaluation.score_report import ScoreBook
+from portraittalk_core.metrics.registry import METRICS
+
+NASTY = '<script>alert("x")</script>&.mp4'
+
+
+@pytest.fixture
+def book() -> ScoreBook:
+    shared = {"missing": {"identity": "not available: needs the portrait"}, "fps": 25.0}
+    curves = {"SSIM": [0.9, 0.8, 0.7], "PSNR": [30.0, None, 31.0], "mouth distance": [None, 1.0, 2.0]}
+    worst = (WorstFrame(0.08, "SSIM 0.7 <b>", "/9j/", "/9j/"),)
+    counts = {"num_frames": 3, "landmark_source": "stub"}
+    return ScoreBook(
+        [
+            ScoredRow(NASTY, NASTY, "b.mp4", values={"ssim": 0.8, "psnr": 30.0}, curves=curves, worst=worst,
+                      counts=counts, offset=Offset(0.12, "sound", 0.9), notes=("a <note>",), **shared),
+            ScoredRow("two", "c.mp4", "d.mp4", values={"ssim": 0.6, "psnr": math.inf}, counts=counts, **shared),
+            ScoredRow("three", "e.mp4", "f.mp4", error="the file e.mp4 is broken & lost"),
+            ScoredRow("four", "g.mp4", "h.mp4", error="no face", values={"ssim": 0.1}, **shared),
+        ],
+        {"pictures": "whole frames"},
+        environment={"torch": "2"},
+    )  # fmt: skip
+
+
+class Page(HTMLParser):
+    """Tags that were opened and not closed, tags seen, and where they lead."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open, self.seen, self.links, self.words = [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append(tag)
+        self.links += [value for name, value in attrs if name in ("src", "href")]
+        if tag not in ("meta", "br", "img", "line", "rect"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.seen.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def test_summary_is_mean_and_sample_deviation_of_rows_that_did_not_fail(book):
+    ssim, psnr = book.summary("ssim"), book.summary("psnr")
+    assert (ssim.mean, ssim.std, ssim.num) == (pytest.approx(0.7), pytest.approx(math.sqrt(0.02)), 2)
+    assert (psnr.mean, psnr.std, psnr.num, psnr.num_infinite) == (30.0, None, 1, 1)
+
+
+def test_page_is_whole_self_contained_and_escaped(book):
+    page = Page(to_html(book))
+    assert page.open == [] and "script" not in page.seen
+    assert all(link.startswith(("data:image/", "#row")) for link in page.links)
+    text = "".join(page.words)
+    assert NASTY in text and "A <note>" in text and "broken & lost" in text
+    assert METRICS["ssim"].text in text  # the definition behind the number
+    assert "needs the portrait" in text and "torch" in text
+
+
+def test_csv_has_a_line_a_row(book):
+    lines = list(csv.DictReader(io.StringIO(to_csv(book))))
+    assert [line["status"] for line in lines] == ["done", "done", "failed", "failed"]
+    assert (lines[0]["name"], lines[0]["ssim"], lines[0]["offset_s"]) == (NASTY, "0.8", "0.12")
+    assert (lines[1]["psnr"], lines[2]["ssim"], lines[2]["error"]) == ("inf", "", "the file e.mp4 is broken & lost")
+
+
+def test_json_holds_rows_summary_and_definitions(book):
+    read = json.loads(to_json(book))
+    assert (read["num_rows"], read["num_failed"]) == (4, 2)
+    assert read["rows"][1]["values"] == {"ssim": 0.6, "psnr": "inf"}
+    assert read["summary"]["ssim"]["num"] == 2
+    assert read["definitions"]["ssim"]["text"] == METRICS["ssim"].text
+    assert "curves" not in read["rows"][0]
+
+
+def test_report_is_three_files_in_a_folder_or_one(book, tmp_path):
+    assert [path.name for path in write_report(book, tmp_path)] == ["report.json", "report.csv", "report.html"]
+    assert write_report(book, tmp_path / "one.HTML") == [tmp_path / "one.HTML"]
+    assert (tmp_path / "one.HTML").read_text("utf-8").startswith("<!DOCTYPE html>")
+    with pytest.raises(InputError, match=r"\.json, \.csv or \.html"):
+        report_files(tmp_path / "report.pdf")
+
+
+def test_chart_of_nothing_is_nothing_and_of_much_is_small():
+    assert draw_chart(Chart("a", "b", {"": [None, None]}), 25) == ""
+    assert len(draw_chart(Chart("a", "b", {"": [math.sin(k) for k in range(100_000)]}), 25)) < 60_000
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"), [(0, 1, [0, 0.25, 0.5, 0.75, 1]), (3, 28, [10, 20]), (-1, 1, None)]
+)
+def test_ticks_are_round_and_within(low, high, expected):
+    found = ticks(low, high, 4)
+    assert all(low <= tick <= high for tick in found) and len(found) >= 2
+    assert expected is None or found == expected

@@ -1,0 +1,170 @@
+"""The chosen face of a portrait, and one face through a video."""
+
+import weakref
+from fractions import Fraction
+
+import pytest
+import torch
+
+from portraittalk_core.errors import InputError, NoFaceError
+from portraittalk_core.face.canonical import canonical_face
+from portraittalk_core.face.geometry import rotation_matrix
+from portraittalk_core.face.mesh import landmarks as mesh
+from portraittalk_core.face.mesh.landmarks import find_portrait, track_faces
+
+FPS = Fraction(25)
+BOX = (120, 80, 220, 200)
+
+
+def moved(box, x=0, y=0):
+    return (box[0] + x, box[1] + y, box[2] + x, box[3] + y)
+
+
+def off_px(painted, track, frame, box) -> float:
+    return float((track.points_px[frame] - painted.face_in(box))[:, :2].norm(dim=1).max())
+
+
+def test_find_portrait_holds_picture_and_landmarks(painted):
+    picture = painted.paint(BOX)
+    portrait = find_portrait(picture, source="anna.png", mesh=painted.mesh)
+    assert portrait.picture is picture
+    assert portrait.source == "anna.png"
+    assert (portrait.landmarks.width, portrait.landmarks.height) == (400, 300)
+    assert off_px(painted, portrait.landmarks, 0, BOX) < 1
+    assert not painted.mesh.closed
+
+
+def test_find_portrait_takes_asked_face(painted):
+    boxes = ((20, 50, 120, 170), (250, 50, 320, 140))
+    for index, box in enumerate(boxes):
+        portrait = find_portrait(painted.paint(*boxes), face_index=index, mesh=painted.mesh)
+        assert off_px(painted, portrait.landmarks, 0, box) < 1
+    portrait = find_portrait(painted.paint(*boxes[::-1]), face_order="left_to_right", mesh=painted.mesh)
+    assert off_px(painted, portrait.landmarks, 0, boxes[0]) < 1
+
+
+def test_find_portrait_rejects_picture_without_face(painted):
+    with pytest.raises(NoFaceError, match=r"tree\.png \(400×300 pixels\)\. Use a picture"):
+        find_portrait(painted.paint(), source="tree.png", mesh=painted.mesh)
+
+
+def test_find_portrait_rejects_index_and_lists_faces(painted):
+    picture = painted.paint((20, 50, 120, 170), (250, 50, 320, 140))
+    with pytest.raises(NoFaceError) as caught:
+        find_portrait(picture, face_index=2, source="pair.png", mesh=painted.mesh)
+    said = str(caught.value)
+    assert "face_index is 2, but pair.png holds 2 faces (largest first)" in said
+    assert "0: 100×120 pixels around (70, 110); 1: 70×90 pixels around (285, 95)" in said
+
+
+def test_find_portrait_rejects_negative_index(painted):
+    with pytest.raises(InputError, match="face_index"):
+        find_portrait(painted.paint(BOX), face_index=-1, mesh=painted.mesh)
+
+
+def test_find_portrait_rejects_too_small_face(painted):
+    with pytest.raises(
+        NoFaceError, match=r"far\.png is too small: it measures 20×24 of 200×150.*9 pixels apart, and 12"
+    ):
+        find_portrait(painted.paint((100, 60, 120, 84), width=200, height=150), source="far.png", mesh=painted.mesh)
+
+
+@pytest.mark.parametrize(("yaw_deg", "warns"), [(50.0, True), (-50.0, True), (15.0, False)])
+def test_find_portrait_warns_of_a_face_turned_aside(monkeypatch, caplog, yaw_deg, warns):
+    turned = canonical_face() @ rotation_matrix(torch.tensor([[0.0, yaw_deg, 0.0]]))[0].T
+    points = (60 * turned + torch.tensor([128.0, 100.0, 0])) / 256
+    monkeypatch.setattr(mesh, "detect_faces", lambda *_: points[None])
+    find_portrait(torch.zeros(256, 256, 3, dtype=torch.uint8), source="side.png", mesh=object())
+    assert ("side.png is turned aside by about 50°" in caplog.text) is warns
+
+
+def test_track_faces_follows_moving_face(painted):
+    boxes = [moved(BOX, 4 * i, 2 * i) for i in range(20)]
+    track = track_faces((painted.paint(box) for box in boxes), FPS, painted.mesh)
+    assert len(track) == 20
+    assert track.valid.all()
+    assert track.fps == FPS
+    assert max(off_px(painted, track, i, box) for i, box in enumerate(boxes)) < 1.5
+
+
+def test_track_faces_stays_with_chosen_face_when_a_larger_one_comes(painted):
+    boxes = [moved((60, 60, 120, 130), i) for i in range(15)]
+    larger = [None] * 5 + [(230, 60, 360, 220)] * 10
+    pictures = (painted.paint(*pair) for pair in zip(boxes, larger, strict=True))
+    track = track_faces(pictures, FPS, painted.mesh)
+    assert off_px(painted, track, 14, boxes[14]) < 1.5
+
+
+def test_track_faces_waits_for_asked_face(painted):
+    boxes, other = ((20, 50, 140, 200), (250, 50, 320, 140)), (20, 50, 140, 200)
+    pictures = [painted.paint(other)] * 2 + [painted.paint(*boxes)] * 3
+    track = track_faces(pictures, FPS, painted.mesh, face_index=1)
+    assert track.valid.tolist() == [False, False, True, True, True]
+    assert off_px(painted, track, 4, boxes[1]) < 1.5
+
+
+@pytest.mark.parametrize(("on_missing", "between"), [("hold", 0), ("interpolate", 15)])
+def test_track_faces_fills_gaps(painted, on_missing, between):
+    seen = [None, BOX, None, None, None, moved(BOX, 60), None]
+    track = track_faces([painted.paint(box) for box in seen], FPS, painted.mesh, on_missing=on_missing)
+    assert track.valid.tolist() == [box is not None for box in seen]
+    assert off_px(painted, track, 0, BOX) < 1.5
+    assert off_px(painted, track, 2, moved(BOX, between)) < 1.5
+    assert off_px(painted, track, 4, moved(BOX, 3 * between)) < 1.5
+    assert off_px(painted, track, 6, moved(BOX, 60)) < 1.5
+
+
+def test_track_faces_error_names_first_frame_and_count(painted):
+    pictures = [painted.paint(box) for box in (BOX, BOX, None, BOX, None)]
+    with pytest.raises(
+        NoFaceError, match=r"walk\.mp4 shows no face in 2 of 5 frames, the first is frame 2 \(0\.08 s\)"
+    ):
+        track_faces(pictures, FPS, painted.mesh, on_missing="error", source="walk.mp4")
+
+
+def test_track_faces_finds_lone_face_again_anywhere(painted):
+    elsewhere = (290, 150, 380, 250)
+    track = track_faces([painted.paint(box) for box in (BOX, None, elsewhere)], FPS, painted.mesh)
+    assert track.valid.tolist() == [True, False, True]
+    assert off_px(painted, track, 2, elsewhere) < 1.5
+
+
+def test_track_faces_takes_nobody_else_for_one_of_two(painted):
+    other = (290, 60, 370, 160)
+    pictures = [painted.paint(BOX, other), painted.paint(None, other), painted.paint(moved(BOX, 5), other)]
+    track = track_faces(pictures, FPS, painted.mesh)
+    assert track.valid.tolist() == [True, False, True]
+    assert off_px(painted, track, 1, BOX) < 1.5
+
+
+@pytest.mark.parametrize(
+    ("index", "said"), [(0, "any of the 3 frames of sea.mp4; choose"), (2, r"\(face 2 was asked for")]
+)
+def test_track_faces_rejects_video_without_the_face(painted, index, said):
+    pictures = [painted.paint(BOX if index else None)] * 3
+    with pytest.raises(NoFaceError, match=said):
+        track_faces(pictures, FPS, painted.mesh, face_index=index, source="sea.mp4")
+
+
+def test_track_faces_rejects_empty_video(painted):
+    with pytest.raises(NoFaceError, match="0 frames"):
+        track_faces([], FPS, painted.mesh)
+
+
+def test_track_faces_rejects_unknown_policy(painted):
+    with pytest.raises(InputError, match="interpolate"):
+        track_faces([painted.paint(BOX)], FPS, painted.mesh, on_missing="guess")
+
+
+def test_track_faces_keeps_no_pictures(painted):
+    alive: list[weakref.ref] = []
+
+    def pictures():
+        for i in range(12):
+            picture = painted.paint(moved(BOX, i))
+            alive.append(weakref.ref(picture))
+            yield picture
+            del picture
+            assert sum(ref() is not None for ref in alive) <= 2
+
+    assert torch.isfinite(track_faces(pictures(), FPS, painted.mesh).points).all()

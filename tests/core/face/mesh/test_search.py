@@ -1,0 +1,97 @@
+"""All faces of a picture, found where they were painted."""
+
+import pytest
+import torch
+
+from portraittalk_core.errors import InputError, ShapeError
+from portraittalk_core.face.mesh.search import detect_faces
+
+
+def found_px(picture, mesh, **options) -> torch.Tensor:
+    height, width = picture.shape[:2]
+    return detect_faces(picture, mesh, **options) * torch.tensor([width, height, width])
+
+
+def middles(picture, mesh, **options) -> list[int]:
+    return [round(float(face[:, 0].mean())) for face in found_px(picture, mesh, **options)]
+
+
+@pytest.mark.parametrize(
+    ("box", "width", "height"),
+    [
+        ((120, 80, 220, 200), 400, 300),
+        ((25, 15, 375, 285), 400, 300),  # a close-up: too large to be seen without a margin
+        ((700, 500, 740, 548), 1000, 800),  # too small to be seen in the whole picture
+        ((3, 4, 63, 70), 600, 400),  # at the edge
+        ((1200, 900, 2000, 1860), 3000, 2400),  # scaled down to be looked at
+    ],
+    ids=["plain", "close-up", "small", "edge", "large picture"],
+)
+def test_detect_faces_matches_painted_box(painted, box, width, height):
+    picture = painted.paint(box, width=width, height=height)
+    faces = found_px(picture, painted.mesh)
+    assert len(faces) == 1
+    off_px = (faces[0] - painted.face_in(box))[:, :2].norm(dim=1)
+    assert float(off_px.max()) < max(1.0, 0.01 * (box[2] - box[0]))
+
+
+def test_detect_faces_finds_small_one_beside_others(painted):
+    boxes = ((40, 300, 200, 500), (500, 320, 640, 500), (830, 60, 880, 120))
+    picture = painted.paint(*boxes, width=1000, height=600)
+    assert len(detect_faces(picture, painted.mesh)) == 3
+
+
+def test_detect_faces_without_face_is_empty(painted):
+    assert detect_faces(painted.paint(), painted.mesh).shape == (0, 478, 3)
+
+
+def test_detect_faces_drops_what_shows_at_one_scale_only(painted):
+    """A pattern that only some tile takes for a face is none."""
+    seen = painted.mesh.detect
+
+    def dreams(picture):
+        tile = max(picture.shape[:2])
+        return seen(painted.paint((30, 30, 90, 90), width=tile, height=tile)) if tile == 140 else seen(picture)
+
+    painted.mesh.detect = dreams
+    assert len(detect_faces(painted.paint(width=600, height=400), painted.mesh)) == 0
+
+
+def test_detect_faces_drops_what_does_not_show_closely(painted):
+    """What the whole picture's look takes for a face must show in squares around it too."""
+    seen = painted.mesh.detect
+
+    def dreams(picture):
+        width, height = 400, 300
+        blob = painted.paint((120, 80, 240, 200), width=width, height=height)
+        return seen(blob) if tuple(picture.shape[:2]) == (height, width) else seen(picture)
+
+    painted.mesh.detect = dreams
+    assert len(detect_faces(painted.paint(width=400, height=300), painted.mesh)) == 0
+
+
+def test_detect_faces_order_by_size_then_left_to_right(painted):
+    small, large_right, large_left = (20, 20, 100, 120), (280, 60, 400, 210), (120, 60, 236, 205)
+    picture = painted.paint(small, large_right, large_left, width=500, height=300)
+    assert middles(picture, painted.mesh) == pytest.approx([178, 340, 60], abs=12)
+    assert middles(picture, painted.mesh, order="left_to_right") == pytest.approx([60, 178, 340], abs=12)
+
+
+def test_detect_faces_is_deterministic(painted):
+    picture = painted.paint((20, 20, 100, 120), (200, 50, 290, 160))
+    assert torch.equal(detect_faces(picture, painted.mesh), detect_faces(picture, painted.mesh))
+
+
+def test_detect_faces_quick_search_takes_few_looks(painted):
+    detect_faces(painted.paint(width=1200, height=700), painted.mesh, thorough=False)
+    assert painted.mesh.num_looks <= 3
+
+
+def test_detect_faces_rejects_unknown_order(painted):
+    with pytest.raises(InputError, match="left_to_right"):
+        detect_faces(painted.paint(), painted.mesh, order="random")
+
+
+def test_detect_faces_rejects_float_picture(painted):
+    with pytest.raises(ShapeError, match="uint8"):
+        detect_faces(painted.paint().float(), painted.mesh)

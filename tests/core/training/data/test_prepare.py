@@ -1,0 +1,193 @@
+import json
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from toy_puppet import BlockMesh, DyingMesh
+
+from portraittalk_core.errors import InputError
+from portraittalk_core.face.canonical import canonical_face
+from portraittalk_core.face.geometry import face_box_px
+from portraittalk_core.media.image import load_picture
+from portraittalk_core.media.records import load_record
+from portraittalk_core.training.data.prepare import PrepareOptions, prepare_videos, without_cuts
+from portraittalk_core.training.data.video_clips import crop_square, read_videos, track_on_crop
+from portraittalk_core.types import LandmarkTrack
+
+WIDTH, HEIGHT, FACE_W, FACE_H = 240, 180, 60, 80
+QUICK = PrepareOptions(size=128, min_seconds=0.3, needs_sound=False)
+RED, BLUE = (220, 20, 20), (20, 20, 220)
+
+
+def picture(*blocks):
+    """Blocks are (colour, x, y) or (colour, x, y, width, height)."""
+    made = np.full((HEIGHT, WIDTH, 3), 60, np.uint8)
+    for colour, x, y, *size in blocks:
+        w, h = size or (FACE_W, FACE_H)
+        made[y : y + h, x : x + w] = colour
+    return made
+
+
+def write(path, pictures, sound=False):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=25, options={"crf": "1", "preset": "ultrafast"})
+        stream.height, stream.width, stream.pix_fmt = *pictures[0].shape[:2], "yuv420p"
+        audio = file.add_stream("aac", rate=16000, layout="mono") if sound else None
+        for one in pictures:
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(one, "rgb24")))
+        file.mux(stream.encode(None))
+        if audio:
+            wave = np.sin(np.arange(640 * len(pictures)) * 0.2).astype(np.float32)[None] * 0.3
+            frame = av.AudioFrame.from_ndarray(wave, "fltp", "mono")
+            frame.sample_rate, frame.pts, frame.time_base = 16000, 0, Fraction(1, 16000)
+            file.mux(audio.encode(frame))
+            file.mux(audio.encode(None))
+    return path
+
+
+def walking(count=12, step=4):
+    return [picture((RED, 60 + step * i, 50)) for i in range(count)]
+
+
+def face_track(boxes, width=WIDTH, height=HEIGHT, valid=None):
+    face = canonical_face()
+    low, high = face[:, :2].amin(0), face[:, :2].amax(0)
+    points = []
+    for x, y, w, h in boxes:
+        flat = (face[:, :2] - low) / (high - low) * torch.tensor([w, h]) + torch.tensor([x, y])
+        points.append(torch.cat([flat, face[:, 2:]], 1))
+    flags = None if valid is None else torch.tensor(valid)
+    return LandmarkTrack.from_px(torch.stack(points), width, height, Fraction(25), flags)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A folder with one good video among bad ones, prepared."""
+    root = tmp_path_factory.mktemp("prepare")
+    videos = root / "videos"
+    write(videos / "anna" / "good.mp4", walking(), sound=True)
+    write(videos / "empty.mp4", [picture() for _ in range(10)])
+    write(videos / "two.mp4", [picture((RED, 20, 50), (BLUE, 150, 50))] * 10)
+    write(videos / "short.mp4", walking(4))
+    write(videos / "small.mp4", [picture((RED, 90, 60, 30, 40))] * 10)
+    (videos / "broken.mp4").write_bytes(b"no video at all" * 100)
+    (videos / "notes.txt").write_text("not a video")
+    told = []
+    report = prepare_videos(videos, root / "out", QUICK, 1, lambda *now: told.append(now), BlockMesh)
+    return videos, root / "out", report, told
+
+
+def test_prepare_keeps_what_is_good_and_says_why_it_leaves_out_the_rest(prepared):
+    _, out, report, told = prepared
+    assert [video.name for video in report.kept] == ["anna/good.mp4"]
+    assert {video.name: video.dropped for video in report.dropped} == {
+        "broken.mp4": "unreadable",
+        "empty.mp4": "no face",
+        "short.mp4": "too short",
+        "small.mp4": "face too small",
+        "two.mp4": "several speakers",
+    }
+    assert told[-1] == (6, 6)
+    assert len(told) > 20  # every frame tells, not every video
+    content = json.loads((out / "report.json").read_text())
+    assert len(content) == 6
+    text = (out / "report.txt").read_text()
+    assert text.startswith("1 of 6 videos can be used")
+    assert "several speakers" in text and "two.mp4: 2 faces" in text
+
+
+def test_prepare_writes_the_face_and_landmarks_that_lie_on_it(prepared):
+    folder = prepared[1] / "anna" / "good.mp4"
+    track = load_record(LandmarkTrack, folder / "landmarks.safetensors")
+    assert (track.width, track.height, len(track)) == (128, 128, 12)
+    for number in (0, 11):
+        shown = load_picture(folder / "frames" / f"{number:06d}.png")
+        assert shown.shape == (128, 128, 3)
+        rows, columns = ((shown[..., 0] > 140) & (shown[..., 1] < 100)).nonzero().unbind(1)
+        seen = [float(v) for v in (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)]
+        assert face_box_px(track.points_px)[number].tolist() == pytest.approx(seen, abs=2.5)
+    kept = load_file(folder / "speech.safetensors")
+    assert len(kept["waveform"]) / 16000 == pytest.approx(12 / 25, abs=0.07)  # an AAC frame is 0.064 s
+    assert kept["log_mel"].shape == (len(kept["waveform"]) // 160 + 1, 80)
+
+
+def test_prepare_goes_on_where_it_was_stopped(prepared, tmp_path):
+    videos, out, _, _ = prepared
+    before = (out / "anna" / "good.mp4" / "frames" / "000000.png").stat().st_mtime_ns
+    report = prepare_videos(videos, out, QUICK, 1, None, _Forbidden)
+    assert report.num_old == 6
+    assert (out / "anna" / "good.mp4" / "frames" / "000000.png").stat().st_mtime_ns == before
+
+    class Stop(Exception):
+        pass
+
+    def stop(done, total):
+        if done == 1:
+            raise Stop
+
+    with pytest.raises(Stop):
+        prepare_videos(videos, tmp_path, QUICK, 1, stop, BlockMesh)
+    done = len(list(tmp_path.rglob("done.json")))
+    assert done == 1
+    assert prepare_videos(videos, tmp_path, QUICK, 1, None, BlockMesh).num_old == done
+    other = PrepareOptions(size=192, min_seconds=0.3, needs_sound=False)
+    assert prepare_videos(videos, tmp_path, other, 1, None, BlockMesh).num_old == 0
+
+
+class _Forbidden(BlockMesh):
+    def __init__(self):
+        raise AssertionError("nothing was left to do")
+
+
+def test_prepare_survives_a_process_that_dies(tmp_path):
+    videos = tmp_path / "videos"
+    write(videos / "a.mp4", walking(10))
+    write(videos / "b.mp4", [np.full((HEIGHT, WIDTH, 3), (0, 255, 0), np.uint8)] * 10)
+    told = []
+    report = prepare_videos(videos, tmp_path / "out", QUICK, 2, lambda *now: told.append(now), DyingMesh)
+    assert [video.name for video in report.kept] == ["a.mp4"]
+    assert [(video.name, video.dropped) for video in report.dropped] == [("b.mp4", "crashed")]
+    assert told[-1] == (2, 2)
+
+
+def test_prepare_rejects_no_folder_and_no_video(tmp_path):
+    with pytest.raises(InputError, match="is not a folder"):
+        prepare_videos(tmp_path / "none", tmp_path / "out")
+    with pytest.raises(InputError, match="holds no video"):
+        prepare_videos(tmp_path, tmp_path / "out")
+    with pytest.raises(InputError, match="multiple of 64"):
+        PrepareOptions(size=200)
+
+
+def test_crop_square_holds_the_moving_face_and_stays_inside():
+    track = face_track([(60, 50, 40, 60), (100, 50, 40, 60)])
+    (x, y), side = crop_square(track, 1.5)
+    assert side == 120  # 1.5 times the 80 pixels it moves in
+    assert (x, y) == (40, 20)  # around (100, 80)
+    edge, side = crop_square(face_track([(0, 0, 40, 60)]), 2.0)
+    assert (edge, side) == ((0, 0), 120)
+    assert crop_square(face_track([(60, 50, 40, 60), (190, 50, 40, 60)]), 2.0)[1] == HEIGHT
+    cut = track_on_crop(track, (40, 20), 120, 240)
+    assert face_box_px(cut.points_px)[0].tolist() == pytest.approx([40, 60, 120, 180], abs=1e-3)
+
+
+def test_without_cuts_no_clip_runs_across_a_jump():
+    track = face_track([(10, 10, 40, 60), (14, 10, 40, 60), (150, 60, 40, 60), (152, 60, 40, 60)])
+    assert without_cuts(track).valid.tolist() == [True, True, False, True]
+
+
+def test_read_videos_gives_clips_of_the_prepared_frames(prepared):
+    data = read_videos(prepared[1], 5)
+    assert len(data) == 12 - 5 + 1
+    batch = data.at([(0, 3)], 128)
+    shown = load_picture(prepared[1] / "anna" / "good.mp4" / "frames" / "000003.png")
+    assert torch.equal(((batch.frames[0, 0] + 1) * 127.5).round().byte().permute(1, 2, 0), shown)
+    assert torch.equal(batch.previous, data.at([(0, 2)], 128).frames[:, 0])
+    with pytest.raises(InputError, match="20 frames one after another"):
+        read_videos(prepared[1], 20)
+    with pytest.raises(InputError, match="no prepared video"):
+        read_videos(prepared[0], 5)
