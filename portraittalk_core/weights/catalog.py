@@ -12,7 +12,7 @@ from .headers import Shapes, read_shapes
 SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".task", ".onnx", ".mat")  # worth looking into
 
 # weights that are part of the package, below its folder, and their SHA-256
-SHIPPED = {"motion/mouth.safetensors": "7b514dab77e6b037e4fa8b09cbffaef5cc1606926db538a2072eb219da7fd46b"}
+SHIPPED = {"engines/builtin/mouth.safetensors": "7b514dab77e6b037e4fa8b09cbffaef5cc1606926db538a2072eb219da7fd46b"}
 
 Needs = tuple[tuple[str, tuple[int | None, ...] | None], ...]
 
