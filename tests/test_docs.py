@@ -321,6 +321,25 @@ def test_the_manifest_of_the_docs_is_read(block, tmp_path):
     assert not [job.problem for job in jobs if job.problem]
 
 
+def test_paths_that_contributing_names_exist():
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    named = [path for path in re.findall(r"`([\w./-]+)`", text) if "/" in path and not path.endswith("://")]
+    roots = (ROOT, ROOT / "portraittalk_core")
+    assert len(named) > 20
+    assert not [path for path in named if not path.startswith("~") and not any((r / path).exists() for r in roots)]
+
+
+def test_floors_that_contributing_tells_are_those_of_the_walls():
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    spec = spec_from_file_location("walls", ROOT / "tests" / "test_architecture.py")
+    walls = module_from_spec(spec)
+    spec.loader.exec_module(walls)
+    rows = table_rows(ROOT / "CONTRIBUTING.md", "floor")
+    told = {room: int(row[0]) - 1 for row in rows for room in re.findall(r"`(\w+)`", row[1])}
+    assert told == {room: floor for room, floor in walls.FLOORS.items() if not room.startswith("__")}
+
+
 def test_readme_is_short():
     assert len((ROOT / "README.md").read_bytes()) <= README_BYTES
 

@@ -275,7 +275,7 @@ KINDS = (
             (r"^encoder\.conv_in\.weight$", (128, 3, 3, 3)),
             (r"^post_quant_conv\.weight$", (4, 4, 1, 1)),
         ),
-        used=True, flag="--vae FILE",
+        used=True, flag="--vae FILE", note="for example vae-ft-mse-840000-ema-pruned",
     ),
     WeightFile(
         "tiny image decoder of SD1.5", "madebyollin/taesd taesd_decoder", "MIT (not verified)", "vae_approx", "5 MB",
