@@ -25,6 +25,7 @@ from torch import Tensor
 from ...errors import InputError, MissingDependency
 from ...media.atomic import explain_write_errors, whole_file
 from ...media.image import save_picture
+from ...progress import Progress
 from .checkpoints import (
     Checkpoint,
     check_names,
@@ -44,8 +45,6 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 log = logging.getLogger(__name__)
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
