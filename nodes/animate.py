@@ -190,7 +190,7 @@ def _placed(track, head_placement, portrait):
     """The landmarks at their own place, or where a head that never jumps gets to."""
     if head_placement == AS_TRACK:
         return track
-    from ..portraittalk_core.pipelines.talk import driven_portrait
+    from ..portraittalk_core.pipelines.render import driven_portrait
     from .bindings.animate import following
     from .bindings.progress import face_mesh
 

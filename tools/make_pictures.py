@@ -7,7 +7,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from skimage.data import astronaut
 
-from portraittalk_core.engines.builtin.engine import embedded_motion
+from portraittalk_core.engines.contract import whole_track
 from portraittalk_core.engines.registry import open_engine
 from portraittalk_core.evaluation.score import score_tracks
 from portraittalk_core.face.crop import plan_face_crop
@@ -16,12 +16,14 @@ from portraittalk_core.face.identity.arcface_crop import norm_crop
 from portraittalk_core.face.mesh.landmarks import find_portrait
 from portraittalk_core.media.audio import load_speech
 from portraittalk_core.motion.dub import dub_track
+from portraittalk_core.motion.options import MotionOptions
 from portraittalk_core.plots.track import plot_score, plot_track
 from portraittalk_core.renderers.animatenet.landmark_control import draw_condition
 from portraittalk_core.renderers.vexpress.head_keypoints import draw_three, three_points
 from portraittalk_core.renderers.warp.renderer import PortraitRenderer
-from portraittalk_core.style.reference import StyleUse, manner_of, named_style
-from portraittalk_core.types import LandmarkTrack, MotionOptions
+from portraittalk_core.style.options import StyleUse
+from portraittalk_core.style.reference import manner_of, named_style
+from portraittalk_core.types import LandmarkTrack
 
 ROOT = Path(__file__).parents[1]
 HEAD = (128, 20, 328, 240)  # of the astronaut: left, top, right, bottom
@@ -35,7 +37,7 @@ def main() -> None:
     """Draw and write the pictures."""
     portrait = find_portrait(torch.from_numpy(astronaut().copy()))
     speech = load_speech(ROOT / "samples" / "speech.wav")
-    track = embedded_motion(speech, portrait.landmarks)
+    track = whole_track(open_engine(), speech, portrait.landmarks)
     renderer = PortraitRenderer(portrait)
     frames = [next(renderer.render(track.slice(i, i + 1))) for i in (round(25 * s) for s in MOMENTS_S)]
     save(strip([_head(portrait.picture), *map(_head, frames)]), ROOT / "docs" / "strip.jpg")
@@ -49,7 +51,7 @@ def main() -> None:
     save(styles(portrait, speech), ROOT / "workflows" / "speak_in_their_style.jpg")
     save(vexpress(portrait, track), ROOT / "workflows" / "v_express_portrait.jpg")
     save(seeds(portrait, speech), ROOT / "workflows" / "compare_two_seeds.jpg")
-    other = score_tracks(embedded_motion(speech, portrait.landmarks, _other()), track).over_time
+    other = score_tracks(whole_track(open_engine(), speech, portrait.landmarks, _other()), track).over_time
     scores = plot_score(other.spatial_per_frame, other.motion_per_frame, 25.0, f"ADFD {other.score:.3f}")
     save(_image(scores).resize((720, 270), Image.LANCZOS), ROOT / "workflows" / "score_a_video.jpg")
 
@@ -124,7 +126,7 @@ def styles(portrait, speech) -> Image.Image:
     renderer, rows = PortraitRenderer(portrait), []
     for name in ("calm", "lively", "smiling"):
         options = MotionOptions(manner=manner_of(named_style(name, StyleUse(noise=0.0))))
-        track = embedded_motion(speech, portrait.landmarks, options)
+        track = whole_track(open_engine(), speech, portrait.landmarks, options)
         frames = [next(renderer.render(track.slice(i, i + 1))) for i in (round(25 * s) for s in STYLE_MOMENTS_S)]
         label = Image.new("RGB", TILE, "#26303a")
         words = {"fill": "#dfe7ee", "anchor": "mm", "font": ImageFont.load_default(52)}
@@ -138,7 +140,7 @@ def seeds(portrait, speech) -> Image.Image:
     """The same sentence with two seeds, moment by moment, and where they differ."""
     renderer, rows, tracks = PortraitRenderer(portrait), [], []
     for seed in (0, 1):
-        tracks.append(embedded_motion(speech, portrait.landmarks, MotionOptions(seed=seed)))
+        tracks.append(whole_track(open_engine(), speech, portrait.landmarks, MotionOptions(seed=seed)))
         frames = [next(renderer.render(tracks[-1].slice(i, i + 1))) for i in (round(25 * s) for s in MOMENTS_S)]
         label = Image.new("RGB", TILE, "#26303a")
         words = {"fill": "#dfe7ee", "anchor": "mm", "font": ImageFont.load_default(52)}

@@ -19,8 +19,8 @@ SUFFIX = ".unfinished"
 NOT_PAINTED = ("run", "debug", "out", "crf", "no_resume", "batch_size", "mesh_backend")
 
 
-def add_resume(parser: argparse.ArgumentParser) -> None:
-    """The option of the command."""
+def add_resume(parser: argparse._ActionsContainer) -> None:
+    """The option of commands whose renderer may take long."""
     parser.add_argument(
         "--no-resume",
         action="store_true",
@@ -29,12 +29,16 @@ def add_resume(parser: argparse.ArgumentParser) -> None:
 
 
 @contextlib.contextmanager
-def resumed(args: argparse.Namespace) -> Iterator[Sections | None]:
-    """The finished sections of the command at hand; None where none are wanted. Tells what was found, once all is done.
+def resumed(args: argparse.Namespace, options: object) -> Iterator[Sections | None]:
+    """The finished sections of the command at hand; None where none are kept. Prints what was found, once all is done.
 
     What is left of other commands with the same output is removed.
+
+    Args:
+        args: parsed.
+        options: of the renderer; without `denoise`, or with 0, nothing takes long enough to be kept.
     """
-    if args.no_resume or args.denoise == 0:
+    if args.no_resume or not getattr(options, "denoise", 0):
         yield None
         return
     from ..renderers.sections import Sections, prune
@@ -52,7 +56,7 @@ def resumed(args: argparse.Namespace) -> Iterator[Sections | None]:
 def job_key(args: argparse.Namespace) -> str:
     """64 digits: the same for commands that paint the same frames; files count by their content, not by their names."""
     told = {name: _told(value) for name, value in vars(args).items() if name not in NOT_PAINTED}
-    told["lora"] = [_told_lora(given) for given in args.lora]
+    told["lora"] = [_told_lora(given) for given in args.lora or ()]
     return cache_key([__version__, told])
 
 

@@ -18,8 +18,8 @@ from av.video.stream import VideoStream
 from torch import Tensor
 
 from ..errors import MediaError
+from ..frame_rate import MAX_FPS, MIN_FPS, as_fps
 from ..progress import Progress
-from ..types import MAX_FPS, MIN_FPS, as_fps
 from .container import open_media
 
 log = logging.getLogger(__name__)

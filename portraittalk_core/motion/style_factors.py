@@ -1,11 +1,12 @@
-"""What a person asked for, and somebody's manner of speaking, as factors of what a motion engine does by itself."""
+"""Options and style statistics as factors of what a motion engine does by itself."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
 from ..face.geometry import held_still, smile
-from ..types import MANNER, LandmarkTrack, Manner, MotionOptions, MouthCurves
+from ..types import MANNER, LandmarkTrack, Manner, MouthCurves
+from .options import MotionOptions
 from .rig import WIDEST_GAP
 
 LEAST, MOST = 0.2, 2.5  # a style changes no movement by more than that
@@ -17,7 +18,7 @@ _PLAIN = Manner()
 
 
 @dataclass(frozen=True)
-class Amounts:
+class StyleFactors:
     """Factors of an engine's own movements, 1 as it is by itself, and the rest pose."""
 
     opening: float = 1.0
@@ -33,18 +34,18 @@ class Amounts:
     apart: float = 0.0  # that lips stand further apart always, unless pressed; over the mouth's width
 
 
-def amounts(options: MotionOptions, own_smile: float = 0.0) -> Amounts:
-    """Factors of what was asked for; without a manner they are the options' own.
+def style_factors(options: MotionOptions, own_smile: float = 0.0) -> StyleFactors:
+    """Factors of options and style; without style statistics they are the options' own.
 
     A movement is changed by the ratio of the manner's and the engine's, to the power of the style's strength.
 
     Args:
-        options: what was asked for.
+        options: their head motion, blink rate and style count.
         own_smile: how high the face's own corners rest: what it has already of a smile, or of its opposite, is not
             added again.
     """
     head = options.head_motion
-    own = Amounts(blink_rate=options.blink_rate, head=head, head_shift=head, brow=min(head, 1.0))
+    own = StyleFactors(blink_rate=options.blink_rate, head=head, head_shift=head, brow=min(head, 1.0))
     manner = options.manner
     if manner is None or manner.strength == 0:
         return own
@@ -52,7 +53,7 @@ def amounts(options: MotionOptions, own_smile: float = 0.0) -> Amounts:
     # the engine's lips at their closest come nearer or go apart with all of its opening
     apart = _PLAIN.rest_opening * (1 - ratio["opening"]) + manner.strength * (manner.rest_opening - _PLAIN.rest_opening)
     rate = options.blink_rate * (max(manner.blink_rate, FEWEST_BLINKS) / _PLAIN.blink_rate) ** manner.strength
-    return Amounts(
+    return StyleFactors(
         opening=ratio["opening"],
         spread=ratio["spread"],
         rounding=ratio["rounding"],
@@ -62,7 +63,7 @@ def amounts(options: MotionOptions, own_smile: float = 0.0) -> Amounts:
         head_shift=own.head_shift * _ratio(manner, "head_shift", MOST_LIVELY),
         head_pace=ratio["head_hz"],
         brow=own.brow * _ratio(manner, "brow", MOST_LIVELY),
-        smile=min(max(manner.strength * _lacking(manner.smile, own_smile), -MOST_SMILE), MOST_SMILE),
+        smile=min(max(manner.strength * _missing_smile(manner.smile, own_smile), -MOST_SMILE), MOST_SMILE),
         apart=min(max(apart, -MOST_APART), MOST_APART),
     )
 
@@ -72,9 +73,9 @@ def own_smile(reference: LandmarkTrack) -> float:
     return float(smile(held_still(reference.points_px[:1]))[0])
 
 
-def _lacking(wanted: float, own: float) -> float:
-    """What is lacking of a smile, or of its opposite; nothing is taken from a face that has more of it."""
-    return max(wanted - max(own, 0.0), 0.0) if wanted > 0 else min(wanted - min(own, 0.0), 0.0)
+def _missing_smile(target: float, own: float) -> float:
+    """What a face's own smile, or its opposite, lacks of the target; nothing is taken from one that has more."""
+    return max(target - max(own, 0.0), 0.0) if target > 0 else min(target - min(own, 0.0), 0.0)
 
 
 def _ratio(manner: Manner, name: str, most: float = MOST) -> float:
@@ -84,11 +85,11 @@ def _ratio(manner: Manner, name: str, most: float = MOST) -> float:
     return min(max(max(getattr(manner, name) / plain, 1e-3) ** manner.strength, LEAST), most)
 
 
-def styled_mouth(mouth: MouthCurves, chosen: Amounts) -> MouthCurves:
+def styled_mouth(mouth: MouthCurves, factors: StyleFactors) -> MouthCurves:
     """The mouth's movements, T frames, by their factors; pressed lips stay pressed."""
-    if chosen.opening == chosen.spread == chosen.rounding == 1 and chosen.apart == 0:
+    if factors.opening == factors.spread == factors.rounding == 1 and factors.apart == 0:
         return mouth
-    more = chosen.apart / WIDEST_GAP
-    opening = {name: (getattr(mouth, name) * chosen.opening + more).clamp(0, 2) for name in ("opening", "jaw")}
-    width = (mouth.width * chosen.spread).clamp(-1, 1)
-    return replace(mouth, **opening, width=width, rounding=(mouth.rounding * chosen.rounding).clamp(0, 1))
+    more = factors.apart / WIDEST_GAP
+    opening = {name: (getattr(mouth, name) * factors.opening + more).clamp(0, 2) for name in ("opening", "jaw")}
+    width = (mouth.width * factors.spread).clamp(-1, 1)
+    return replace(mouth, **opening, width=width, rounding=(mouth.rounding * factors.rounding).clamp(0, 1))

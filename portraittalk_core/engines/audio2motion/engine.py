@@ -7,6 +7,7 @@ Shapes: F frames at 50 Hz, T frames at 25 Hz, D feature channels.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol
@@ -18,12 +19,15 @@ from ...checks import check_finite, check_range, check_shape
 from ...errors import InputError
 from ...face.morphable import MorphableModel, displacement_px, fit_face
 from ...progress import Progress
+from ...speech.encoders import GivenFeatures, SpeechFeatures
 from ...speech.mel import MEL_RATE_HZ
 from ...speech.pitch import HOP, pitch_hz
 from ...speech.voice_activity import voice_activity
 from ...types import LandmarkTrack, Speech
+from ..raw_engine import RawMotionEngine
 from ..raw_motion import RawMotion
 from .network import FRAME_STEP, LATENTS, NUM_EXPRESSIONS, REACH, ExpressionNet
+from .spec import SPEC
 
 FEATURE_RATE_HZ = 50
 MOTION_RATE = Fraction(25)
@@ -66,10 +70,10 @@ class EncoderLike(Protocol):
         """Features of a whole clip."""
 
 
-class Audio2Motion:
+class Audio2Motion(RawMotionEngine):
     """Speech to motion of one face, through expressions of the user's 3-D face model."""
 
-    name = "audio2motion"
+    name = SPEC.name
 
     def __init__(
         self,
@@ -81,7 +85,7 @@ class Audio2Motion:
         """Put the engine together.
 
         Args:
-            vae: see `audio2motion_net.load_expression_net`.
+            vae: see `network.load_expression_net`.
             encoder: of the features that the network was trained on (HuBERT large).
             morphable: see `face.morphable.load_morphable`.
             options: amounts of the network.
@@ -94,6 +98,12 @@ class Audio2Motion:
             raise InputError(f"the face model has {found} expressions; {self.name} needs one with {NUM_EXPRESSIONS}.")
         self.vae, self.encoder, self.morphable = vae, encoder, morphable
         self.options = options or ExpressionOptions()
+
+    def listening_to(self, features: SpeechFeatures) -> Audio2Motion:
+        """This engine with features of one clip that were made elsewhere, in place of its encoder."""
+        other = copy.copy(self)
+        other.encoder = GivenFeatures(features)
+        return other
 
     def raw_motion(self, speech: Speech, reference: LandmarkTrack, on_progress: Progress | None = None) -> RawMotion:
         """Motion of a reference face that says `speech`.

@@ -22,9 +22,11 @@ from ...motion.rig import SkinInterpolator, face_axes
 from ...progress import Progress
 from ...speech.wav2lip_mel import CHUNK_COLUMNS, CHUNK_LEAD, CHUNK_RATE, NUM_MELS, SILENCE, mel_chunks
 from ...types import NUM_LANDMARKS, LandmarkTrack, Speech
+from ..raw_engine import RawMotionEngine
 from ..raw_motion import RawMotion
 from .network import WINDOW, LandmarkNet, load_landmark_net
 from .points import CONTENT, OPENING, POSE, SEEN
+from .spec import SPEC
 
 CROP_MARGIN_PX = 25.0  # around the points, as in the public inference (training had 5, of smaller pictures)
 NUM_REFERENCES = 15
@@ -45,10 +47,10 @@ class FaceCrop:
         return (points_px - self.corner_px) / self.size_px
 
 
-class LandmarkGenerator:
+class LandmarkGenerator(RawMotionEngine):
     """Speech to motion of one face."""
 
-    name = "landmark_generator"
+    name = SPEC.name
 
     def __init__(self, net: LandmarkNet, crop_margin_px: float = CROP_MARGIN_PX) -> None:
         """Wrap a network that is filled and ready; see `load_landmark_generator`.
@@ -99,7 +101,7 @@ class LandmarkGenerator:
             on_progress: called with frames done and in all.
 
         Returns:
-            (F, 57, 2) float32 in the order of `landmark_generator_points.CONTENT`, F = ceil(25 · seconds).
+            (F, 57, 2) float32 in the order of `points.CONTENT`, F = ceil(25 · seconds).
 
         Raises:
             InputError: the face lies outside the picture.

@@ -11,6 +11,7 @@ Source: Bazarevsky et al., "BlazeFace: Sub-millisecond Neural Face Detection on 
 from __future__ import annotations
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -141,15 +142,12 @@ class FullRangeDetector(nn.Module):
 
 
 def _by_anchor(features: Tensor, size: int) -> Tensor:
-    """(B, n·size, h, w) to (B, h·w·n, size)."""
-    return features.permute(0, 2, 3, 1).reshape(len(features), -1, size)
+    return rearrange(features, "b (n size) h w -> b (h w n) size", size=size)
 
 
 def _depth_to_space(features: Tensor) -> Tensor:
-    """(B, 4·C, h, w) to (B, C, 2h, 2w); TensorFlow numbers the four sub-pixels first, torch's pixel_shuffle last."""
-    batch, channels, height, width = features.shape
-    parts = features.reshape(batch, 2, 2, channels // 4, height, width)
-    return parts.permute(0, 3, 4, 1, 5, 2).reshape(batch, channels // 4, 2 * height, 2 * width)
+    """Sub-pixels to pixels: TensorFlow numbers the four sub-pixels first, torch's pixel_shuffle last."""
+    return rearrange(features, "b (down across c) h w -> b c (h down) (w across)", down=2, across=2)
 
 
 def decode(boxes: Tensor, logits: Tensor, detector: ShortRangeDetector | FullRangeDetector) -> Tensor:

@@ -87,7 +87,7 @@ class Animation:
 class Painted:
     """What a painter makes of a batch."""
 
-    frames: Tensor  # (B, 3, H, W) float 0..1
+    frames: Tensor  # (B, H, W, 3) float 0..1
     latents: Tensor | None  # (B, 4, h, w); None where nothing was encoded
 
 
@@ -124,7 +124,7 @@ class DiffusersPainter:
     def paint(
         self, frames: Tensor, on_step: Progress | None = None, first: int = 0, fixed: Tensor | None = None
     ) -> Painted:
-        """Paint frames (B, 3, H, W) float 0..1 anew; see `pipelines.repaint.Painter`."""
+        """Paint frames (B, H, W, 3) float 0..1 anew; see `repaint.Painter`."""
         if self.options.sampling.denoise == 0:
             return Painted(frames, None)
         return self.paint_latents(self.encode(frames), on_step, first, fixed)
@@ -132,17 +132,17 @@ class DiffusersPainter:
     def paint_latents(
         self, latents: Tensor, on_step: Progress | None = None, first: int = 0, fixed: Tensor | None = None
     ) -> Painted:
-        """Paint latents (B, 4, h, w); see `pipelines.repaint.Painter`."""
+        """Paint latents (B, 4, h, w); see `repaint.Painter`."""
         before = 0 if fixed is None else len(fixed)
         whole = latents if fixed is None else torch.cat([fixed.to(latents), latents])
         return self._decoded(self._sampled(whole, on_step, first - before, fixed)[before:])
 
     @torch.no_grad()
     def encode(self, frames: Tensor) -> Tensor:
-        """(B, 4, h, w) latents of frames (B, 3, H, W) float 0..1."""
+        """(B, 4, h, w) latents of frames (B, H, W, 3) float 0..1."""
         vae = self.sd15.vae
         like = next(vae.parameters())
-        means = [vae.encode((2 * frame - 1)[None].to(like)).latent_dist.mean for frame in frames]
+        means = [vae.encode((2 * frame - 1)[None].to(like)).latent_dist.mean for frame in frames.movedim(-1, 1)]
         return torch.cat(means).float() * LATENT_SCALE
 
     def _sampled(self, latents: Tensor, on_step: Progress | None, first: int, fixed: Tensor | None) -> Tensor:
@@ -228,4 +228,4 @@ class DiffusersPainter:
         frames = torch.cat([vae.decode(one[None].to(like) / LATENT_SCALE).sample for one in latents]).float()
         if not torch.isfinite(frames).all():
             raise InputError("the VAE gives values that are not numbers; paint with --precision fp32.")
-        return Painted((frames / 2 + 0.5).clamp(0, 1), latents)
+        return Painted((frames / 2 + 0.5).clamp(0, 1).movedim(1, -1), latents)

@@ -21,8 +21,9 @@ from ...progress import Progress
 from ...speech.encoders import SpeechEncoder, load_speech_encoder
 from ...style.extractor import StyleExtractor, load_extractor
 from ...style.features import WHISPER
+from ...style.options import StyleUse
 from ...style.prior import StylePrior
-from ...style.reference import Reference, StyleUse, style_of
+from ...style.reference import Reference, style_of
 from ...types import Speech
 from ...weights.load import read_tensors
 from ..data.squares import fit_square
@@ -101,7 +102,7 @@ class StyledVideos:
         return digest.hexdigest()
 
     def batch(self, number: int, size: int, seed: int, side_px: int, references: bool = False) -> StyledBatch:
-        """The batch of a number; the same for the same arguments, whatever was asked before.
+        """The batch of a number; the same for the same arguments, in any order.
 
         Args:
             number: of the batch, from 0.

@@ -15,26 +15,26 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
-from ..face.canonical import canonical_face
-from ..face.geometry import head_pose, rotation_matrix
-from ..face.topology import NUM_MESH_POINTS
-from ..progress import Progress
-from ..speech.encoders import (
+from ...errors import InputError
+from ...face.canonical import canonical_face
+from ...face.geometry import head_pose, rotation_matrix
+from ...face.topology import NUM_MESH_POINTS
+from ...progress import Progress
+from ...speech.encoders import (
     HOP,
     WINDOW,
     clip_normalisation,
     counted,
     num_wave_features,
-    wave_network,
-    without_prefix,
 )
-from ..types import NUM_LANDMARKS, LandmarkTrack, Speech
-from ..weights.load import fill, read_tensors
-from .raw_motion import RawMotion
+from ...types import NUM_LANDMARKS, LandmarkTrack, Speech
+from ..raw_engine import RawMotionEngine
+from ..raw_motion import RawMotion
+from .network import MeshNet, load_mesh_net
+from .spec import SPEC
 
 RATE = Fraction(30)  # frames per second
-SPAN, CONTEXT = 600, 150  # frames of a long clip predicted at once (20 s), and heard before and after them (5 s)
+SPAN, CONTEXT = 600, 150  # frames of a long clip predicted at once (20 s), and context before and after them (5 s)
 WHOLE = SPAN + 2 * CONTEXT  # frames of the longest clip that is predicted in one piece
 BLOCK = 16_000  # steps of the first convolution whose statistics are gathered at once: 5 s
 # The network's displacements are in centimetres on MediaPipe's canonical face model, whose eyes' middles (corners 33,
@@ -46,30 +46,13 @@ VERTICAL_VIEW_DEG = 63.0  # of MediaPipe's camera, which AniPortrait pictures th
 NEAREST = 0.25  # of the face's distance: no point comes closer to the camera than this
 
 
-class MeshNet(nn.Module):
-    """wav2vec 2.0 whose features are brought to the video's rate, and two linear layers."""
-
-    def __init__(self, audio_encoder: nn.Module, latents: int, num_values: int) -> None:
-        """Put the network together around `transformers`' Wav2Vec2Model."""
-        super().__init__()
-        self.audio_encoder = audio_encoder
-        self.in_fn = nn.Linear(audio_encoder.config.hidden_size, latents)
-        self.out_fn = nn.Linear(latents, num_values)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(F, 468, 3) displacements of (F, D) convolution features."""
-        projected, _ = self.audio_encoder.feature_projection(features[None])
-        heard = self.audio_encoder.encoder(projected).last_hidden_state[0]
-        return self.out_fn(self.in_fn(heard)).reshape(-1, NUM_MESH_POINTS, 3)
-
-
-class Audio2Mesh:
+class Audio2Mesh(RawMotionEngine):
     """Speech to motion of one face."""
 
-    name = "audio2mesh"
+    name = SPEC.name
 
     def __init__(self, net: MeshNet) -> None:
-        """Wrap a network that is filled and ready; see `load_audio2mesh`."""
+        """Wrap a network that is filled and ready; see `network.load_mesh_net`."""
         self.net = net
 
     def offsets(self, speech: Speech, on_progress: Progress | None = None) -> Tensor:
@@ -80,7 +63,7 @@ class Audio2Mesh:
         on each side instead of all of it, so that memory does not grow with the clip.
 
         Args:
-            speech: what is said.
+            speech: the clip.
             on_progress: called with layers done and in all.
 
         Returns:
@@ -102,7 +85,7 @@ class Audio2Mesh:
         face in the reference's pose, and how that moves in the picture is carried over to the reference's landmarks.
 
         Args:
-            speech: what is said.
+            speech: the clip.
             reference: one frame: the face that is to say it.
             on_progress: called with layers done and in all.
 
@@ -130,8 +113,8 @@ class Audio2Mesh:
             for start in starts:
                 stop = min(start + span, total)
                 low, high = max(start - CONTEXT, 0), min(stop + CONTEXT, total)
-                heard = self.net(clip.features(low, high, total))
-                yield start, heard[start - low : stop - low].float().cpu()
+                moved = self.net(clip.features(low, high, total))
+                yield start, moved[start - low : stop - low].float().cpu()
 
 
 class _Clip:
@@ -150,15 +133,15 @@ class _Clip:
     def gather(self) -> None:
         """Mean and deviation of every channel of the first convolution over the whole clip, which it is normalised by.
 
-        A first look gathers them in blocks; a group is one channel in every published network.
+        A first pass gathers them in blocks; a group is one channel in every published network.
         """
         total = torch.zeros(self.conv.out_channels, dtype=torch.float64)
         square = total.clone()
         for start in range(0, self.steps, BLOCK):
             stop = min(start + BLOCK, self.steps)
-            seen = self._first(start * self.stride, (stop - 1) * self.stride + self.kernel).cpu().double()
-            total += seen.sum(1)
-            square += seen.square().sum(1)
+            values = self._first(start * self.stride, (stop - 1) * self.stride + self.kernel).cpu().double()
+            total += values.sum(1)
+            square += values.square().sum(1)
         mean = total / self.steps
         deviation = (square / self.steps - mean.square()).clamp(min=0).add(self.norm.eps).sqrt()
         weight, bias = self.norm.weight.double().cpu(), self.norm.bias.double().cpu()
@@ -177,9 +160,9 @@ class _Clip:
         before = place.floor().long().clamp(max=self.count - 1)
         after = (before + 1).clamp(max=self.count - 1)
         first, last = int(before[0]), int(after[-1])
-        heard = self._convolved(first, last)
-        share = (place - before)[:, None].to(heard.device)
-        return (1 - share) * heard[before - first] + share * heard[after - first]
+        features = self._convolved(first, last)
+        share = (place - before)[:, None].to(features.device)
+        return (1 - share) * features[before - first] + share * features[after - first]
 
     def _convolved(self, first: int, last: int) -> Tensor:
         """(last − first + 1, D) features first..last."""
@@ -196,7 +179,7 @@ class _Clip:
 
 
 class PosedFace:
-    """The canonical face in the pose of a reference, seen by MediaPipe's camera."""
+    """The canonical face in the pose of a reference, under MediaPipe's camera."""
 
     def __init__(self, reference: LandmarkTrack) -> None:
         """Measure the pose of the reference's one frame."""
@@ -219,42 +202,14 @@ class PosedFace:
         """
         turn = (torch.diag(torch.tensor(AXES)).double() / CM_PER_INTEROCULAR) @ self.rotation.T
         travel = (offsets @ turn.float()).float()
-        moved = self._seen(self.points.float() + travel) - self._seen(self.points.float())
+        moved = self._project(self.points.float() + travel) - self._project(self.points.float())
         return torch.cat([moved, travel[..., 2:] * self.scale], -1)
 
-    def _seen(self, points: Tensor) -> Tensor:
+    def _project(self, points: Tensor) -> Tensor:
         depth = points[..., 2:].clamp(min=NEAREST * self.distance)
         return self.focal_px * points[..., :2] / depth
 
 
 def load_audio2mesh(path: Path, device: torch.device | str = "cpu") -> Audio2Mesh:
-    """The engine in AniPortrait's weight file audio2mesh.pt, told by the names and shapes of its tensors.
-
-    Args:
-        path: the file, as PyTorch or safetensors.
-        device: where it is to compute.
-
-    Raises:
-        MissingDependency: no such file, or `transformers` is not installed.
-        InputError: the file is damaged or holds something else.
-    """
-    path = Path(path)
-    tensors = read_tensors(path)
-    ends = {name: tensors.get(f"{name}.weight") for name in ("in_fn", "out_fn")}
-    if any(weight is None or weight.ndim != 2 for weight in ends.values()):
-        other = (
-            "AniPortrait's audio2pose"
-            if "pose_map.weight" in tensors
-            else f"it holds {', '.join(list(tensors)[:3])}, …"
-        )
-        raise InputError(f"{path.name} is not AniPortrait's audio2mesh.pt ({other}); choose that file.")
-    num_values, latents = ends["out_fn"].shape
-    if num_values != 3 * NUM_MESH_POINTS:
-        raise InputError(f"{path.name} moves {num_values / 3:g} points; audio2mesh moves {NUM_MESH_POINTS}.")
-    encoder = wave_network(without_prefix(tensors, "audio_encoder."), path.name)
-    if encoder.config.feat_extract_norm != "group":
-        raise InputError(f"{path.name} holds a large wav2vec 2.0; audio2mesh has wav2vec2-base-960h.")
-    net = MeshNet(encoder, latents, num_values)
-    rest = {name: value for name, value in tensors.items() if not name.startswith("audio_encoder.")}
-    filled = {**{f"audio_encoder.{name}": value for name, value in encoder.state_dict().items()}, **rest}
-    return Audio2Mesh(fill(net, filled, path.name).to(device))
+    """The engine in AniPortrait's weight file audio2mesh.pt; see `network.load_mesh_net`."""
+    return Audio2Mesh(load_mesh_net(path, device))
