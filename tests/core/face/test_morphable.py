@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from portraittalk_core.errors import InputError, MissingDependency
 from portraittalk_core.face.canonical import canonical_face
-from portraittalk_core.face.morphable import displacement_px, fit_face, load_morphable
+from portraittalk_core.face.morphable import displacement_px, fit_face, load_morphable, project
 from portraittalk_core.face.topology import LEFT_IRIS, RIGHT_IRIS
 
 UNMATCHED = [93, 127, 132, 234, 323, 356, 361, 454]
@@ -76,10 +76,7 @@ def test_fit_pictures_the_face_it_was_given(bfm, model, euler, depth):
     turned = turned @ torch.from_numpy(Rotation.from_euler("xyz", euler).as_matrix()).T
     points[:468, 2] = -turned[:, 2].float() * 3 * 101.5 * depth
     fit = fit_face(model, points)
-    shape = model.mean + model.identity @ fit.identity + model.expression @ fit.expression
-    x, y, z = (shape @ fit.rotation.T + fit.translation).unbind(1)
-    pinhole = torch.stack([x, -y], 1) * fit.focal_px / (10 - z)[:, None] + fit.centre_px  # the model's camera is at 10
-    missed = pinhole - points[model.landmarks, :2].double()
+    missed = project(model, fit, fit.expression) - points[model.landmarks, :2].double()
     assert missed.norm(dim=1).mean() < 0.5  # of a face about 300 pixels high
     found = Rotation.from_matrix(fit.rotation.numpy()) * Rotation.from_euler("xyz", euler).inv()
     assert math.degrees(found.magnitude()) < 8  # identity may take over a little of the pose
