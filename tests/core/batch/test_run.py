@@ -75,7 +75,8 @@ def test_a_renderer_from_outside_is_a_manifest_column(tmp_path, astronaut):
         _half_a_second(tmp_path / "a.wav")
         columns = "job,out,portrait,speech,renderer,shade"
         rows = ["talk,x,me.png,a.wav,flat,70", "talk,y,me.png,a.wav,flat,700"]
-        result = run(tmp_path, JobRunner(BatchSettings(tmp_path / "out")), manifest(tmp_path, *rows, columns=columns))
+        path = manifest(tmp_path, *rows, columns=columns)
+        result = run(path, JobRunner(BatchSettings(tmp_path / "out")))
         assert (result.done, result.failed) == (1, 1)
         assert "shade must lie between 0 and 255" in (tmp_path / "out" / "batch.csv").read_text()
         with av.open(str(tmp_path / "out" / "x.mp4")) as file:
