@@ -192,8 +192,8 @@ def test_examples_of_the_help_are_parsed():
     parser, found = build_parser(), 0
     (commands_action,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
     for each in (parser, *commands_action.choices.values()):
-        for line in re.findall(r"^ +portraittalk (.+)$", each.epilog or "", re.M):
-            parser.parse_args(shlex.split(re.sub(r" {2,}\(.*$", "", line)))
+        for line in re.findall(r"^ +portraittalk ((?:.*\\\n)*.+)$", each.epilog or "", re.M):
+            parser.parse_args(shlex.split(re.sub(r" {2,}\(.*$", "", line.replace("\\\n", " "))))
             found += 1
     assert found > 20
 
