@@ -34,6 +34,7 @@ from ..motion.options import MotionOptions
 from ..options import fields_given
 from ..pipelines.talk import talk
 from ..progress import Progress
+from ..renderers.contract import Callbacks
 from ..style.options import StyleUse
 from ..style.prior import BlendedStyle, load_style, used_as
 from ..style.reference import manner_of, named_style
@@ -131,7 +132,8 @@ class JobRunner:
         path, sound = job.files["portrait"], job.files["speech"]
         speech, which = load_speech(sound), (face.face_index, face.face_order)
         portrait = find_portrait(load_picture(path), *which, source=path.name, mesh=self._mesh)
-        talk(portrait, speech, out, motion, engine=self._engine, sound=sound, crf=crf, on_progress=on_progress)
+        callbacks = Callbacks(on_progress)
+        talk(portrait, speech, out, motion, engine=self._engine, sound=sound, crf=crf, callbacks=callbacks)
 
     def _score(self, job: BatchJob, out: Path, on_progress: Progress | None) -> None:
         options, made = CompareOptions(**job.options), job.files["generated"]
