@@ -138,6 +138,12 @@ def fit_face(model: MorphableModel, points_px: Tensor) -> FaceFit:
     return FaceFit(identity, expression, rotation, shift, camera[0], centre_px)
 
 
+def project(model: MorphableModel, fit: FaceFit, expression: Tensor) -> Tensor:
+    """(M, 2) pixels at which a fitted face with another expression, (E,), shows the model's points."""
+    posed = _shape(model, fit, expression) @ fit.rotation.T + fit.translation
+    return _pictured(posed, fit.focal_px, fit.centre_px)
+
+
 def displacement_px(
     model: MorphableModel,
     fit: FaceFit,

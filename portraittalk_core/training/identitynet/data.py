@@ -111,7 +111,7 @@ class FaceData:
         return digest.hexdigest()
 
     def batch(self, number: int, size: int, seed: int, side_px: int) -> FaceBatch:
-        """The batch of a number; the same for the same arguments, whatever was asked before.
+        """The batch of a number; the same for the same arguments, in any order.
 
         Every picture comes once before one comes again.
 

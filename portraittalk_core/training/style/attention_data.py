@@ -102,7 +102,7 @@ class StyledVideos:
         return digest.hexdigest()
 
     def batch(self, number: int, size: int, seed: int, side_px: int, references: bool = False) -> StyledBatch:
-        """The batch of a number; the same for the same arguments, whatever was asked before.
+        """The batch of a number; the same for the same arguments, in any order.
 
         Args:
             number: of the batch, from 0.

@@ -243,8 +243,8 @@ def read_styles(
             videos.append(_video(name, style, heard, seen, track))
     tell(len(tracks), len(tracks))
     if not videos:
-        told = "; ".join(reasons[:SHOWN]) or "run `portraittalk prepare --videos FOLDER --out` this folder first"
-        raise InputError(f"{folder} holds no prepared video to learn style from: {told}.")
+        listed = "; ".join(reasons[:SHOWN]) or "run `portraittalk prepare --videos FOLDER --out` this folder first"
+        raise InputError(f"{folder} holds no prepared video to learn style from: {listed}.")
     return PreparedStyles(videos, num_frames)
 
 

@@ -25,6 +25,7 @@ from ...style.extractor import ExtractorNet, StyleExtractor, new_extractor_net, 
 from ...style.extractor_files import SPREAD, read_extractor_sizes, styletalk_tensors
 from ...style.features import MEASURED_EXPRESSION, WHISPER
 from ...weights.load import fill, read_metadata, read_tensors
+from ..loop.stage import SingleLossStage
 from ..loop.trainer import TrainingResult, train_stage
 from .attention_stage import StyleAttentionResult, train_style_attention
 from .config import StyleAttentionTraining, StyleTraining
@@ -57,8 +58,8 @@ class StyleResult:
     after: Mapping[str, StyleScore]
 
 
-class ExtractorStage:
-    """The extractor's training, as `trainer.Stage` wants it.
+class ExtractorStage(SingleLossStage):
+    """The extractor's training stage.
 
     Args:
         network: what learns.
@@ -73,6 +74,11 @@ class ExtractorStage:
     def trainable(self) -> dict[str, nn.Parameter]:
         """Everything."""
         return dict(self.network.named_parameters())
+
+    def num_samples(self) -> int:
+        """Styles that an epoch shows; those left over come in the next one."""
+        wanted = min(self.config.trainer.batch_size, self.data.num_styles)
+        return self.data.num_styles // wanted * wanted
 
     def settings(self) -> dict[str, object]:
         """Everything that what is learnt depends on, besides the trainer's own."""

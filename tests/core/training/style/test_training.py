@@ -14,6 +14,7 @@ from portraittalk_core.face.canonical import canonical_face
 from portraittalk_core.media.records import save_record
 from portraittalk_core.style.extractor import load_extractor
 from portraittalk_core.style.features import StyleFeatures
+from portraittalk_core.training.loop.config import Clock
 from portraittalk_core.training.style.config import StyleTrainer, StyleTraining, SyntheticStyles, load_style_config
 from portraittalk_core.training.style.data import MadeUpStyles, PreparedStyles, StyleVideo, read_styles, style_batch
 from portraittalk_core.training.style.stage import ExtractorStage, present, starting_network, train_style
@@ -54,6 +55,15 @@ def test_both_sides_tell_what_neither_tells_alone(trained):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_both_sides_tell_what_neither_tells_alone_in_a_deeper_network(tmp_path, seed):
     check_told_apart(train_style(config(tmp_path, 150, num_layers=3, seed=seed)))
+
+
+def test_an_epoch_shows_every_style_once(tmp_path):
+    few = config(tmp_path, synthetic=SyntheticStyles(expression_styles=2, vocal_styles=3))
+    few = dataclasses.replace(few, trainer=dataclasses.replace(few.trainer, batch_size=2))
+    stage = ExtractorStage(starting_network(few), MadeUpStyles(few.synthetic, (80, 23)), few)
+    steps = Clock.of(few.trainer, stage.num_samples()).epoch_steps
+    labels = [set(stage.batch(step, 0).labels.tolist()) for step in range(1, steps + 1)]
+    assert sorted(label for batch in labels for label in batch) == list(range(6))
 
 
 def test_deviation_collapses_and_the_floor_keeps_it_alive(trained):
