@@ -6,9 +6,11 @@ import math
 
 from comfy_api.latest import io, ui
 
+from ..portraittalk_core.motion.options import MotionOptions
 from .bindings import convert, paths
 from .bindings.progress import PREVIEW_PX, Progress, counted, face_mesh, say
 from .sockets import FaceLandmarks, Landmarks, advanced, schema
+from .widgets import widget
 
 FILL = ["hold", "interpolate", "error"]
 
@@ -30,8 +32,8 @@ class LandmarksFromVideo(io.ComfyNode):
                 FaceLandmarks.Input(
                     "face_landmarks", optional=True, tooltip="Landmarks from newer ComfyUI's own detector, instead."
                 ),
-                io.Float.Input(
-                    "fps", default=25.0, min=1.0, max=240.0, step=0.001,
+                widget(
+                    MotionOptions, "fps",
                     tooltip="Frames per second of the frames or face_landmarks input; a video knows its own.",
                 ),
                 io.Int.Input(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
+from ..portraittalk_core.style.options import StyleUse
 from .bindings import paths
 from .bindings.progress import say
 from .sockets import Style, advanced, schema
@@ -53,8 +54,6 @@ class LoadStyle(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Inputs and outputs."""
-        from ..portraittalk_core.style.options import StyleUse
-
         return schema(
             node_id="PortraitTalkLoadStyle",
             display_name="Load Style",
