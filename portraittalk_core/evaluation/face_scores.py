@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..face.curve_statistics import HEAD_SIGMA_S, blink_durations_s, gaussian_smoothed, swing_frequency
 from ..metrics.adfd import adfd
 from ..metrics.head_motion import LEAST_FRAMES as LEAST_FOR_HEAD
 from ..metrics.jitter import JitterMeter
 from ..metrics.landmark_distance import FACE_POINTS, VARIANTS, lmd, lmd_variant
 from ..metrics.lip_sync import MIN_FRAMES as LEAST_FOR_R
 from ..metrics.lip_sync import lip_correlation
-from ..style.statistics import HEAD_CALM_S, blink_lengths_s, calmed, swings
 from ..types import LandmarkTrack
 from .align import ENVELOPE_HZ
 from .clip import FollowedClip
@@ -163,7 +163,7 @@ def _with_motion(
             values[name] = meter.result()
         else:
             missing[name] = "a face is never seen in three frames in a row"
-    lengths = blink_lengths_s(clip.eye_open, clip.valid, clip.fps)
+    lengths = blink_durations_s(clip.eye_open, clip.valid, clip.fps)
     values["blink_rate"] = len(lengths) * 60 * float(clip.fps) / int(clip.valid.sum())
     if len(lengths):
         values["blink_duration"] = float(lengths.median())
@@ -178,12 +178,12 @@ def _head(clip: FollowedClip) -> dict[str, float]:
     rate, seen = float(clip.fps), clip.valid.nonzero()[:, 0]
     last = torch.searchsorted(seen, torch.arange(len(clip)), right=True) - 1
     held = clip.angles_deg[seen[last.clamp(min=0)]]
-    angles = calmed(held, HEAD_CALM_S * rate)
+    angles = gaussian_smoothed(held, HEAD_SIGMA_S * rate)
     steps = (angles[1:] - angles[:-1]).norm(dim=1)[clip.valid[1:] & clip.valid[:-1]]
     return {
         "head_std": float(angles[seen].std(0, correction=0).square().mean().sqrt()),
         "head_speed": rate * float(steps.mean()) if len(steps) else 0.0,
-        "head_beat": rate * float(swings(angles[seen])),
+        "head_beat": rate * float(swing_frequency(angles[seen])),
     }
 
 

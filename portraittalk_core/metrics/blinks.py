@@ -1,12 +1,12 @@
-"""Blink rate and duration of a face, measured as `style.manner` does."""
+"""Blink rate and duration of a face."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from ..errors import InputError
+from ..face.curve_statistics import blink_durations_s
 from ..face.geometry import eye_open
-from ..style.statistics import blink_lengths_s
 from ..types import LandmarkTrack
 
 
@@ -31,6 +31,6 @@ def blinks(track: LandmarkTrack) -> Blinks:
     num_seen = int(track.valid.sum())
     if not num_seen:
         raise InputError("no frame of the track shows a face, so blinks cannot be counted.")
-    lengths = blink_lengths_s(eye_open(track), track.valid, track.fps)
+    lengths = blink_durations_s(eye_open(track), track.valid, track.fps)
     median = float(lengths.median()) if len(lengths) else None
     return Blinks(len(lengths), len(lengths) * 60 * float(track.fps) / num_seen, median)

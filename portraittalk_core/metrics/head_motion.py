@@ -1,12 +1,12 @@
-"""How much, how fast and how often a head moves, measured as `style.manner` does."""
+"""How much, how fast and how often a head moves."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from ..errors import InputError
+from ..face.curve_statistics import HEAD_SIGMA_S, gaussian_smoothed, swing_frequency
 from ..face.geometry import head_pose
-from ..style.statistics import HEAD_CALM_S, calmed, swings
 from ..types import LandmarkTrack
 
 LEAST_FRAMES = 3
@@ -19,7 +19,7 @@ class HeadMotion:
     std_deg: tuple[float, float, float]  # standard deviations of pitch, yaw and roll
     overall_std_deg: float  # their root mean square
     mean_speed_deg_s: float  # length of the angles' change per second
-    beat_hz: float  # how often the head swings; 0 for a head that keeps still
+    beat_hz: float  # frequency of the swing; 0 for a head that keeps still
 
 
 def head_motion(track: LandmarkTrack) -> HeadMotion:
@@ -34,12 +34,12 @@ def head_motion(track: LandmarkTrack) -> HeadMotion:
     if int(track.valid.sum()) < LEAST_FRAMES:
         raise InputError(f"head motion needs a face in {LEAST_FRAMES} frames, {int(track.valid.sum())} show one.")
     rate, valid = float(track.fps), track.valid
-    angles = calmed(head_pose(track).angles_deg, HEAD_CALM_S * rate)
+    angles = gaussian_smoothed(head_pose(track).angles_deg, HEAD_SIGMA_S * rate)
     spread = angles[valid].std(0, correction=0)
     steps = (angles[1:] - angles[:-1]).norm(dim=1)[valid[1:] & valid[:-1]]
     return HeadMotion(
         tuple(spread.tolist()),
         float(spread.square().mean().sqrt()),
         rate * float(steps.mean()) if len(steps) else 0.0,
-        rate * float(swings(angles[valid])),
+        rate * float(swing_frequency(angles[valid])),
     )
