@@ -32,7 +32,7 @@ from .source import PictureSource, shown_frames
 BLOCK = 256  # frames whose landmarks are in memory at once
 THUMB_PX = 16  # side of the grey thumbnails by which pictures without faces are aligned
 SILENCE = 1e-4  # root mean square below which sound is silence
-MIN_LEVELS = 10  # a shorter sound tells nothing
+MIN_LEVELS = 10  # of 10 ms; a shorter sound has no curve to correlate
 ROUNDING = 0.02  # of a frame: lengths of files are rounded
 
 

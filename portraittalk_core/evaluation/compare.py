@@ -100,9 +100,9 @@ def measure_pair(
 def _picture_pairs(
     clips: tuple[EvaluationClip, EvaluationClip], fps: Fraction, pairing: FramePairing
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    made, true = (_from(clip.pictures, fps, start) for clip, start in
+    generated, target = (_from(clip.pictures, fps, start) for clip, start in
                   zip(clips, (pairing.generated_start, pairing.target_start), strict=True))  # fmt: skip
-    return itertools.islice(zip(made, true, strict=False), pairing.num_frames)
+    return itertools.islice(zip(generated, target, strict=False), pairing.num_frames)
 
 
 def _from(source: PictureSource, fps: Fraction, start: int) -> Iterator[Tensor]:

@@ -116,8 +116,8 @@ def _evaluate_single(clips: list[EvaluationClip], setup: Setup, steps: Steps, fi
 
 
 def _evaluate_pair(clips: list[EvaluationClip], setup: Setup, steps: Steps, files: ExitStack) -> EvaluationResult:
-    made, true = clips
-    fps, options = as_fps(made.fps), setup.options
+    generated, target = clips
+    fps, options = as_fps(generated.fps), setup.options
     max_frames = _num_tracked(fps, options)
     singles = [
         measure_single(clip, fps, max_frames, setup, files, steps.over, of_target=bool(k))
@@ -131,15 +131,15 @@ def _evaluate_pair(clips: list[EvaluationClip], setup: Setup, steps: Steps, file
     own = [(single.values, single.missing) for single in singles]
     values, missing = merged((pair.values, pair.missing), own[0], _of_target(*own[1], own[0][1]))
     return EvaluationResult(
-        made.name,
-        made.name,
-        true.name,
+        generated.name,
+        generated.name,
+        target.name,
         error=_faceless(*tracked),
         values=values,
         missing=missing,
-        counts=_pair_counts(tracked, pairing, pair) | _common_counts(tracked[0], made, setup),
+        counts=_pair_counts(tracked, pairing, pair) | _common_counts(tracked[0], generated, setup),
         offset=offset,
-        notes=tuple(_notes(made, true, offset, pairing, crop, options)),
+        notes=tuple(_notes(generated, target, offset, pairing, crop, options)),
         fps=float(fps),
         curves=_mouth_curves(tracked, pairing) | _shown_curves(_paired(singles[0].curves, pairing) | pair.curves),
         worst=pair.worst,
@@ -186,14 +186,14 @@ def _common_counts(tracked: TrackedClip, clip: EvaluationClip, setup: Setup) -> 
 def _pair_counts(
     tracked: tuple[TrackedClip, TrackedClip], pairing: FramePairing, pair: PairScores
 ) -> dict[str, int | str]:
-    made, true = tracked
+    generated, target = tracked
     return {
         "num_frames": pairing.num_frames,
         "num_frames_with_face": pair.num_with_face,
-        "num_frames_with_face_generated": int(made.valid.sum()),
-        "num_frames_with_face_target": int(true.valid.sum()),
+        "num_frames_with_face_generated": int(generated.valid.sum()),
+        "num_frames_with_face_target": int(target.valid.sum()),
         "num_identical_frames": pair.num_identical,
-        "num_frames_left_over": max(len(made), len(true)) - pairing.num_frames,
+        "num_frames_left_over": max(len(generated), len(target)) - pairing.num_frames,
         "width": pair.size[0],
         "height": pair.size[1],
     }
@@ -219,22 +219,22 @@ def _shown_curves(curves: Mapping[str, Tensor]) -> dict[str, list[float | None]]
 
 
 def _notes(
-    made: EvaluationClip,
-    true: EvaluationClip,
+    generated: EvaluationClip,
+    target: EvaluationClip,
     offset: Offset,
     pairing: FramePairing,
     crop: FaceCrop,
     options: EvaluationOptions,
 ) -> Iterator[str]:
-    sizes = [f"{width}×{height}" for width, height in (made.size, true.size)]
+    sizes = [f"{width}×{height}" for width, height in (generated.size, target.size)]
     if sizes[0] != sizes[1]:
         yield f"generated frames of {sizes[0]} were scaled to {sizes[1]}"
-    if made.fps != true.fps:
-        yield f"the target of {float(true.fps):g} fps was sampled at {float(made.fps):g} fps"
-    if abs(made.seconds - true.seconds) > 1.5 / float(made.fps):
-        lengths = f"{made.seconds:.2f} s, the target {true.seconds:.2f} s"
+    if generated.fps != target.fps:
+        yield f"the target of {float(target.fps):g} fps was sampled at {float(generated.fps):g} fps"
+    if abs(generated.seconds - target.seconds) > 1.5 / float(generated.fps):
+        lengths = f"{generated.seconds:.2f} s, the target {target.seconds:.2f} s"
         yield f"the generated video lasts {lengths}: the longer end is left out"
-    yield from _offset_notes(made, offset, pairing)
+    yield from _offset_notes(generated, offset, pairing)
     if crop.cuts:
         box = crop.square
         at = f"{box[0]:.0f}, {box[1]:.0f} to {box[2]:.0f}, {box[3]:.0f}"
@@ -246,12 +246,12 @@ def _notes(
         yield "the target shows no face to crop: PSNR and SSIM see the whole frame"
 
 
-def _offset_notes(made: EvaluationClip, offset: Offset, pairing: FramePairing) -> Iterator[str]:
+def _offset_notes(generated: EvaluationClip, offset: Offset, pairing: FramePairing) -> Iterator[str]:
     taken = pairing.generated_start - pairing.target_start
     if taken:
         side = "generated" if taken > 0 else "target"
         yield f"the first {abs(taken)} frames of the {side} video were left out to take its offset out (--align)"
-    elif offset.frames(made.fps):
+    elif offset.frames(generated.fps):
         late = "late" if offset.seconds > 0 else "early"
         yield (
             f"the generated video comes {abs(offset.seconds) * 1000:.0f} ms {late} (found by {offset.by}); this was "
