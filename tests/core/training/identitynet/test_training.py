@@ -156,6 +156,7 @@ def run(out, stop_after=None, **changes):
     return stage, result, path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("train_lora", [False, True])
 def test_resume_is_bit_exact(tmp_path, train_lora):
     options = {"train_lora": train_lora, "rank": 4, "cache_latents": train_lora}
