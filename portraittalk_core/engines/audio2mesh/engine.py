@@ -34,7 +34,7 @@ from .network import MeshNet, load_mesh_net
 from .spec import SPEC
 
 RATE = Fraction(30)  # frames per second
-SPAN, CONTEXT = 600, 150  # frames of a long clip predicted at once (20 s), and heard before and after them (5 s)
+SPAN, CONTEXT = 600, 150  # frames of a long clip predicted at once (20 s), and context before and after them (5 s)
 WHOLE = SPAN + 2 * CONTEXT  # frames of the longest clip that is predicted in one piece
 BLOCK = 16_000  # steps of the first convolution whose statistics are gathered at once: 5 s
 # The network's displacements are in centimetres on MediaPipe's canonical face model, whose eyes' middles (corners 33,
@@ -63,7 +63,7 @@ class Audio2Mesh(RawMotionEngine):
         on each side instead of all of it, so that memory does not grow with the clip.
 
         Args:
-            speech: what is said.
+            speech: the clip.
             on_progress: called with layers done and in all.
 
         Returns:
@@ -85,7 +85,7 @@ class Audio2Mesh(RawMotionEngine):
         face in the reference's pose, and how that moves in the picture is carried over to the reference's landmarks.
 
         Args:
-            speech: what is said.
+            speech: the clip.
             reference: one frame: the face that is to say it.
             on_progress: called with layers done and in all.
 
@@ -113,8 +113,8 @@ class Audio2Mesh(RawMotionEngine):
             for start in starts:
                 stop = min(start + span, total)
                 low, high = max(start - CONTEXT, 0), min(stop + CONTEXT, total)
-                heard = self.net(clip.features(low, high, total))
-                yield start, heard[start - low : stop - low].float().cpu()
+                moved = self.net(clip.features(low, high, total))
+                yield start, moved[start - low : stop - low].float().cpu()
 
 
 class _Clip:
@@ -133,15 +133,15 @@ class _Clip:
     def gather(self) -> None:
         """Mean and deviation of every channel of the first convolution over the whole clip, which it is normalised by.
 
-        A first look gathers them in blocks; a group is one channel in every published network.
+        A first pass gathers them in blocks; a group is one channel in every published network.
         """
         total = torch.zeros(self.conv.out_channels, dtype=torch.float64)
         square = total.clone()
         for start in range(0, self.steps, BLOCK):
             stop = min(start + BLOCK, self.steps)
-            seen = self._first(start * self.stride, (stop - 1) * self.stride + self.kernel).cpu().double()
-            total += seen.sum(1)
-            square += seen.square().sum(1)
+            values = self._first(start * self.stride, (stop - 1) * self.stride + self.kernel).cpu().double()
+            total += values.sum(1)
+            square += values.square().sum(1)
         mean = total / self.steps
         deviation = (square / self.steps - mean.square()).clamp(min=0).add(self.norm.eps).sqrt()
         weight, bias = self.norm.weight.double().cpu(), self.norm.bias.double().cpu()
@@ -160,9 +160,9 @@ class _Clip:
         before = place.floor().long().clamp(max=self.count - 1)
         after = (before + 1).clamp(max=self.count - 1)
         first, last = int(before[0]), int(after[-1])
-        heard = self._convolved(first, last)
-        share = (place - before)[:, None].to(heard.device)
-        return (1 - share) * heard[before - first] + share * heard[after - first]
+        features = self._convolved(first, last)
+        share = (place - before)[:, None].to(features.device)
+        return (1 - share) * features[before - first] + share * features[after - first]
 
     def _convolved(self, first: int, last: int) -> Tensor:
         """(last − first + 1, D) features first..last."""
@@ -179,7 +179,7 @@ class _Clip:
 
 
 class PosedFace:
-    """The canonical face in the pose of a reference, seen by MediaPipe's camera."""
+    """The canonical face in the pose of a reference, under MediaPipe's camera."""
 
     def __init__(self, reference: LandmarkTrack) -> None:
         """Measure the pose of the reference's one frame."""
@@ -202,10 +202,10 @@ class PosedFace:
         """
         turn = (torch.diag(torch.tensor(AXES)).double() / CM_PER_INTEROCULAR) @ self.rotation.T
         travel = (offsets @ turn.float()).float()
-        moved = self._seen(self.points.float() + travel) - self._seen(self.points.float())
+        moved = self._project(self.points.float() + travel) - self._project(self.points.float())
         return torch.cat([moved, travel[..., 2:] * self.scale], -1)
 
-    def _seen(self, points: Tensor) -> Tensor:
+    def _project(self, points: Tensor) -> Tensor:
         depth = points[..., 2:].clamp(min=NEAREST * self.distance)
         return self.focal_px * points[..., :2] / depth
 
