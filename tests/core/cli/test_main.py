@@ -141,7 +141,7 @@ def test_doctor_table_tells_the_running_python(capsys):
 
 
 def test_module_runs_and_help_does_not_load_torch():
-    code = "import sys; from portraittalk_core import cli; cli.main(['--help']); sys.exit('torch' in sys.modules)"
+    code = "import sys; from portraittalk_core.cli import main; main.main(['--help']); sys.exit('torch' in sys.modules)"
     root = Path(cli.__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, check=False).returncode == 0
     shown = subprocess.run(
