@@ -1,4 +1,5 @@
 # Two commands do everything on a machine with Python 3.11: `make demo` and `make test`. Both make .venv first.
+# `make quick` is for every day: no test of over five seconds, no ComfyUI.
 
 SHELL := /bin/bash
 # The first Python that really runs: version managers leave stand-ins on the path that do not.
@@ -9,13 +10,16 @@ DEMO ?= demo.mp4
 SPEECH := samples/speech.wav
 COMFYUI_DIR ?= $(HOME)/ComfyUI
 COMFYUI_PYTHON ?= $(firstword $(wildcard $(COMFYUI_DIR)/venv/bin/python $(COMFYUI_DIR)/.venv/bin/python) python3)
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS)
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -qq -c constraints.txt
 
-.PHONY: help venv demo test lint comfy-requirements clean
+.PHONY: help venv demo test quick lint comfy-requirements clean
 
 help:
 	@echo "make demo                a talking video from an embedded sample, written to $(DEMO)"
-	@echo "make test                the whole test suite; ARGS='-k mouth' picks tests"
+	@echo "make test                the whole test suite; ARGS='-k mouth -x' picks tests, WORKERS=0 runs in one process"
+	@echo "make quick               the tests that take less than five seconds and no ComfyUI"
 	@echo "make lint                ruff's check of style and formatting"
 	@echo "make comfy-requirements  installs requirements.txt into ComfyUI's Python (COMFYUI_PYTHON=...)"
 	@echo "make clean               removes .venv and what was made"
@@ -37,7 +41,10 @@ demo: $(STAMP)
 	  $(BIN)/python -m portraittalk_core talk --portrait "$$portrait" --speech $(SPEECH) --out "$(CURDIR)/$(DEMO)"
 
 test: $(STAMP)
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
+
+quick: $(STAMP)
+	$(PYTEST) -m "not slow and not comfy" $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

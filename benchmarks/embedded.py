@@ -58,10 +58,10 @@ def measure_stages(seconds: int) -> dict[str, float]:
     """Speed of landmarks alone and of rendering (landmarks included) without encoding, in × real time."""
     from portraittalk_core.engines.builtin.engine import plan_motion
     from portraittalk_core.engines.registry import open_engine
+    from portraittalk_core.motion.options import MotionOptions
     from portraittalk_core.motion.rig import SPAN, make_rig, plan_landmarks
     from portraittalk_core.renderers.warp.renderer import PortraitRenderer
     from portraittalk_core.threads import one_torch_thread
-    from portraittalk_core.types import MotionOptions
 
     portrait, speech, _ = _material(seconds)
 
@@ -110,8 +110,8 @@ def measure_renderer(rounds: int) -> dict[str, float]:
 
     from portraittalk_core.engines.contract import whole_track
     from portraittalk_core.engines.registry import open_engine
+    from portraittalk_core.motion.options import MotionOptions
     from portraittalk_core.renderers.warp.renderer import PortraitRenderer
-    from portraittalk_core.types import MotionOptions
 
     torch.set_num_threads(1)
     portrait, speech, _ = _material(8)

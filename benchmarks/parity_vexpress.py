@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -18,6 +17,10 @@ from portraittalk_core.renderers.vexpress.kps_guider import KpsGuider
 from portraittalk_core.renderers.vexpress.reference import read_bank, write_bank
 from portraittalk_core.renderers.vexpress.unet import UNetSizes, build_reading_unet, build_reference_net
 from portraittalk_core.weights.load import fill
+
+from .parity import PublicCode, run
+
+PUBLIC = PublicCode("https://github.com/tencent-ailab/V-Express", "modules/unet_3d.py", {"diffusers": "diffusers"})
 
 WIDTHS, CONTEXT, GROUPS = (32, 64, 64, 64), 64, 16
 FRAMES, SIDE = 4, 16
@@ -157,5 +160,4 @@ def _compared(what: str, actual: Tensor, expected: Tensor) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    print(json.dumps(measure(Path(sys.argv[1])), indent=2))
+    raise SystemExit(run(PUBLIC, measure))

@@ -16,11 +16,12 @@ from portraittalk_core.errors import InputError
 from portraittalk_core.face.canonical import canonical_face
 from portraittalk_core.face.geometry import mouth_open
 from portraittalk_core.media.audio import load_speech
+from portraittalk_core.motion.options import MotionOptions
 from portraittalk_core.style.prior import Style, StylePrior
 from portraittalk_core.style.reference import MANNER_SPREAD, in_style, named_style
 from portraittalk_core.style.statistics import measure_manner
 from portraittalk_core.threads import one_torch_thread
-from portraittalk_core.types import MANNER, LandmarkTrack, MotionOptions, Portrait, Speech
+from portraittalk_core.types import MANNER, LandmarkTrack, Portrait, Speech
 
 from .embedded import SPEECH, tiled_speech
 from .lipsync_tables import Table, show
@@ -189,7 +190,7 @@ def telling_frames(track: LandmarkTrack) -> list[int]:
 
 def _pictures(portrait: Portrait, track: LandmarkTrack, frames: list[int]) -> list[Tensor]:
     """The face and a little around it, in some frames."""
-    from portraittalk_core.pipelines.talk import needed_reach_px
+    from portraittalk_core.renderers.warp.build import needed_reach_px
     from portraittalk_core.renderers.warp.renderer import PortraitRenderer
 
     picked = LandmarkTrack(track.points[frames], track.valid[frames], track.fps, track.width, track.height)

@@ -139,7 +139,7 @@ def _animate_net_inputs() -> list[io.Input]:
         ),
         advanced(
             io.Float.Input(
-                "features", **strength,
+                "features", **{**strength, "default": 0.0},
                 tooltip="How strongly the checkpoint looks at the ControlNet's maps, if the AnimateNet file knows how.",
             )
         ),
@@ -195,7 +195,7 @@ def _placed(track, head_placement, portrait):
     """The landmarks at their own place, or where a head that never jumps gets to."""
     if head_placement == AS_TRACK:
         return track
-    from ..portraittalk_core.pipelines.talk import driven_portrait
+    from ..portraittalk_core.pipelines.render import driven_portrait
     from .bindings.animate import following
     from .bindings.progress import face_mesh
 

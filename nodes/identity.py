@@ -147,9 +147,9 @@ class IdentityNetSampler(io.ComfyNode):
     @classmethod
     def execute(cls, model, vae, positive, negative, keep_frames, **given) -> io.NodeOutput:
         """Bind the face, paint, encode, and give back the file."""
-        from .bindings.identity_run import Wanted, run
+        from .bindings.identity_run import SamplerInputs, run
 
-        wanted = Wanted(**given)
+        wanted = SamplerInputs(**given)
         made = run(model, vae, (positive, negative), wanted, keep_frames, cls.hidden)
         return io.NodeOutput(*made.outputs, ui=made.ui)
 

@@ -8,6 +8,7 @@ from . import texts
 from .bindings import paths
 from .sockets import Landmarks, Style, advanced, schema
 from .style_files import NO_FILE, attention_input, managed_attention, style_files, style_output
+from .widgets import widgets
 
 OF_THE_REFERENCE = "of the reference"
 
@@ -18,6 +19,7 @@ class StylePrior(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Inputs and outputs."""
+        from ..portraittalk_core.style.options import StyleUse
         from ..portraittalk_core.style.presets import PRESETS
 
         return schema(
@@ -31,18 +33,7 @@ class StylePrior(io.ComfyNode):
                     "preset", options=[OF_THE_REFERENCE, *PRESETS], default=OF_THE_REFERENCE,
                     tooltip="The style of the reference below, or one by its name, which needs no reference.",
                 ),
-                io.Float.Input(
-                    "strength", default=1.0, min=0.0, max=2.0, step=0.05,
-                    tooltip="0 leaves everything as it is, 1 speaks like the reference, 2 exaggerates.",
-                ),
-                io.Float.Input(
-                    "noise", default=0.1, min=0.0, max=2.0, step=0.05,
-                    tooltip="How far a draw may lie from the style's middle, at least; measured by how people differ.",
-                ),
-                io.Int.Input(
-                    "seed", default=0, min=0, max=2**64 - 1, control_after_generate=True,
-                    tooltip="Of the draw: every seed speaks a little differently, in the same style.",
-                ),
+                *widgets(StyleUse, ("strength", "noise", "seed")),
                 io.Video.Input("video", optional=True, tooltip="The reference; its own sound is used too."),
                 io.Image.Input("frames", optional=True, tooltip="Frames of the reference instead of a video."),
                 Landmarks.Input("landmarks", optional=True, tooltip="The reference's landmarks, if there are any yet."),
@@ -69,7 +60,8 @@ class StylePrior(io.ComfyNode):
     @classmethod
     def execute(cls, preset, strength, noise, seed, **given) -> io.NodeOutput:
         """Take the style by its name, or watch and hear the reference."""
-        from ..portraittalk_core.style.reference import StyleUse, named_style
+        from ..portraittalk_core.style.options import StyleUse
+        from ..portraittalk_core.style.reference import named_style
         from .style_use import ChosenStyle, shown, told
 
         use = StyleUse(strength, noise, seed)

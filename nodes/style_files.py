@@ -7,6 +7,7 @@ from comfy_api.latest import io, ui
 from .bindings import paths
 from .bindings.progress import say
 from .sockets import Style, advanced, schema
+from .widgets import widget
 
 NO_FILE = "none"
 
@@ -52,6 +53,8 @@ class LoadStyle(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Inputs and outputs."""
+        from ..portraittalk_core.style.options import StyleUse
+
         return schema(
             node_id="PortraitTalkLoadStyle",
             display_name="Load Style",
@@ -61,17 +64,12 @@ class LoadStyle(io.ComfyNode):
                     "file", options=paths.track_names(),
                     tooltip="A .safetensors style in the input folder, or one that Save Style wrote ([output]).",
                 ),
-                io.Float.Input(
-                    "strength", default=1.0, min=0.0, max=2.0, step=0.05,
+                widget(
+                    StyleUse, "strength",
                     tooltip="0 leaves everything as it is, 1 speaks like the style, 2 exaggerates.",
                 ),
-                io.Float.Input(
-                    "noise", default=0.1, min=0.0, max=2.0, step=0.05,
-                    tooltip="How far a draw may lie from the style's middle, at least; measured by how people differ.",
-                ),
-                io.Int.Input(
-                    "seed", default=0, min=0, max=2**64 - 1, control_after_generate=True, tooltip="Of the draw."
-                ),
+                widget(StyleUse, "noise"),
+                widget(StyleUse, "seed", tooltip="Of the draw."),
                 advanced(attention_input()),
             ],
             outputs=[

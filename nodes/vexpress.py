@@ -107,9 +107,10 @@ def _encoder_path(name) -> Path | None:
 def _paint(picture, audio, vae, out, video: tuple, **given) -> Kept:
     """Paint the frames into a file; `video` is which frames to keep, and the quality."""
     from ..portraittalk_core.errors import InputError
-    from ..portraittalk_core.renderers.repaint import Watch
+    from ..portraittalk_core.renderers.contract import Callbacks, RenderJob
+    from ..portraittalk_core.renderers.vexpress.build import VExpressRenderer
     from ..portraittalk_core.renderers.vexpress.pipeline import FPS
-    from ..portraittalk_core.renderers.vexpress.talk import talk_vexpress
+    from ..portraittalk_core.renderers.write import render_video
     from ..portraittalk_core.style.attention_files import VEXPRESS
     from .bindings import vexpress as comfy_vexpress
 
@@ -123,9 +124,10 @@ def _paint(picture, audio, vae, out, video: tuple, **given) -> Kept:
     styled = None if style is None else style.in_frames(count, fps, VEXPRESS)
     models = comfy_vexpress.models_of(network_files(networks), vae, hears, options, styled)
     kept, progress = Kept(keep, count, options.width * options.height * 3), Progress()
-    watch = Watch(progress, kept.and_show(progress))
+    job = RenderJob(face, () if track is None else (track,), count, fps, speech)
+    renderer, callbacks = VExpressRenderer(models, options), Callbacks(progress, kept.and_show(progress))
     try:
-        talk_vexpress(face, track, speech, models, out, options, (convert.to_waveform(audio), video[1]), watch)
+        render_video(renderer, job, out, sound=convert.to_waveform(audio), crf=video[1], callbacks=callbacks)
     except comfy_vexpress.OUT_OF_MEMORY as error:
         raise InputError(
             f"there is not enough memory for {options.length} frames of {options.width}×{options.height} at once; "

@@ -62,13 +62,14 @@ class RenderPortrait(io.ComfyNode):
 
 
 def _render(picture, landmarks, out, sound, crf, kept) -> None:
-    from ..portraittalk_core.pipelines.talk import driven_portrait, render_track
+    from ..portraittalk_core.pipelines.render import driven_portrait, render_track
+    from ..portraittalk_core.renderers.contract import Callbacks
 
     with face_mesh() as mesh:
         face = driven_portrait(picture, landmarks, "the portrait", mesh)
     progress = Progress()
-    show = kept.and_show(progress)
-    render_track(face, landmarks, out, sound=sound, crf=crf, on_progress=progress, on_picture=show)
+    callbacks = Callbacks(progress, kept.and_show(progress))
+    render_track(face, landmarks, out, sound=sound, crf=crf, callbacks=callbacks)
 
 
 class Kept:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
 import pytest
+
+# Tiny tensors shared by two threads cost ten times what one thread needs. Read when torch is first imported, here and
+# in every process that tests start, so set before anything imports numpy.
+for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+
+pytest_plugins = ("suite_schedule", "suite_limits")
 
 
 @pytest.fixture
@@ -16,6 +23,7 @@ def write_sound(tmp_path) -> Callable[..., Path]:
 
     def write(samples, rate: int, name: str = "sound.wav", codec: str = "pcm_s16le", layout: str | None = None) -> Path:
         import av
+        import numpy as np
 
         samples = np.atleast_2d(np.asarray(samples, dtype=np.float32))
         layout = layout or {1: "mono", 2: "stereo"}[len(samples)]
@@ -50,6 +58,7 @@ def write_video(tmp_path) -> Callable[..., Path]:
         rotation: int = 0,
     ) -> Path:
         import av
+        import numpy as np
 
         pictures = [np.full((128, 128, 3), p, np.uint8) if np.ndim(p) == 0 else np.asarray(p) for p in pictures]
         with av.open(str(tmp_path / name), "w") as file:

@@ -16,12 +16,14 @@ from portraittalk_core.face.identity.arcface_crop import norm_crop
 from portraittalk_core.face.mesh.landmarks import find_portrait
 from portraittalk_core.media.audio import load_speech
 from portraittalk_core.motion.dub import dub_track
+from portraittalk_core.motion.options import MotionOptions
 from portraittalk_core.plots.track import plot_score, plot_track
 from portraittalk_core.renderers.animatenet.landmark_control import draw_condition
 from portraittalk_core.renderers.vexpress.head_keypoints import draw_three, three_points
 from portraittalk_core.renderers.warp.renderer import PortraitRenderer
-from portraittalk_core.style.reference import StyleUse, manner_of, named_style
-from portraittalk_core.types import LandmarkTrack, MotionOptions
+from portraittalk_core.style.options import StyleUse
+from portraittalk_core.style.reference import manner_of, named_style
+from portraittalk_core.types import LandmarkTrack
 
 ROOT = Path(__file__).parents[1]
 HEAD = (128, 20, 328, 240)  # of the astronaut: left, top, right, bottom

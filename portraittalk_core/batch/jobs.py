@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from .. import __version__
-from ..checks import check_range
+from ..cache_key import cache_key, file_digest
 from ..engines.contract import MotionEngine
 from ..engines.registry import open_engine
 from ..errors import InputError, MissingDependency
@@ -26,16 +24,22 @@ from ..evaluation.reference_free import score_alone
 from ..face.identity.encoder import FaceEncoder, find_face_models
 from ..face.mesh.backends import MeshBackend
 from ..face.mesh.landmarks import find_portrait, open_mesh
+from ..face.options import FaceOptions
 from ..media.atomic import explain_write_errors, whole_file
 from ..media.audio import load_speech
 from ..media.image import load_picture
+from ..media.options import WriteOptions
 from ..metrics.packages import found_packages
+from ..motion.options import MotionOptions
+from ..options import fields_given
 from ..pipelines.talk import talk
+from ..progress import Progress
+from ..style.options import StyleUse
 from ..style.prior import BlendedStyle, load_style, used_as
-from ..style.reference import StyleUse, manner_of, named_style
+from ..style.reference import manner_of, named_style
 from ..threads import one_torch_thread
-from ..types import Manner, MotionOptions
-from .manifest import MOTION, TALK, BatchJob
+from ..types import Manner
+from .manifest import TALK, BatchJob
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +47,6 @@ VERSION = 1  # of what a job means: counted up when results change, so that old 
 FINISHED = "finished"  # folder within the output folder: what every result was made of
 DONE, SKIPPED, FAILED = "done", "skipped", "failed"
 BLOCKED = "blocked"  # what it needs was not made
-READ_BYTES = 2**22
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -119,14 +121,15 @@ class JobRunner:
         judges = None if job.job == TALK else [self._networks.files, self._face_files, sorted(found_packages())]
         told = [__version__, VERSION, SCORE_VERSION, job.job, job.out, files, job.style, dict(job.options)]
         told += [self._settings.mesh_backend, judges]
-        return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
+        return cache_key(told)
 
     def _talk(self, job: BatchJob, out: Path, on_progress: Progress | None) -> None:
         options = dict(job.options)
-        motion = MotionOptions(**{k: v for k, v in options.items() if k in MOTION}, manner=_manner(job))
-        crf = int(check_range(options.get("crf", 18), 0, 51, "crf"))
+        motion = MotionOptions(**fields_given(MotionOptions, options), manner=_manner(job))
+        crf = WriteOptions(**fields_given(WriteOptions, options)).crf
+        face = FaceOptions(**fields_given(FaceOptions, options))
         path, sound = job.files["portrait"], job.files["speech"]
-        speech, which = load_speech(sound), (options.get("face_index", 0), options.get("face_order", "size"))
+        speech, which = load_speech(sound), (face.face_index, face.face_order)
         portrait = find_portrait(load_picture(path), *which, source=path.name, mesh=self._mesh)
         talk(portrait, speech, out, motion, engine=self._engine, sound=sound, crf=crf, on_progress=on_progress)
 
@@ -171,11 +174,7 @@ class JobRunner:
 
 def _manner(job: BatchJob) -> Manner | None:
     """The way of speaking that a job asks for."""
-    use = StyleUse(
-        check_range(job.options.get("style_strength", 1.0), 0, 2, "style_strength"),
-        check_range(job.options.get("style_noise", 0.1), 0, 2, "style_noise"),
-        int(check_range(job.options.get("seed", 0), 0, 2**64 - 1, "seed")),
-    )
+    use = StyleUse(**fields_given(StyleUse, job.options))
     if use.strength == 0 or not (job.style or "style" in job.files):
         return None
     if job.style:
@@ -201,8 +200,4 @@ def _digest(path: Path) -> str:
 
 @functools.lru_cache(maxsize=256)  # many jobs share a portrait or a speech
 def _digest_of(path: Path, _bytes: int, _changed: int) -> str:
-    read, found = bytearray(READ_BYTES), hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
-        while count := file.readinto(read):
-            found.update(memoryview(read)[:count])
-    return found.hexdigest()
+    return file_digest(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,19 +10,23 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..evaluation.options import CompareOptions
-from ..types import MotionOptions
+from ..face.options import FaceOptions
+from ..media.options import WriteOptions
+from ..motion.options import MotionOptions
+from ..options import Option, check_option, columns_of
+from ..style.options import StyleUse
 
 TALK, SCORE = "talk", "score"
 SUFFIXES = {TALK: (".mp4", ".m4v", ".mov", ".mkv"), SCORE: (".json",)}  # of outputs; the first one is added
 FILES = {TALK: ("portrait", "speech"), SCORE: ("generated", "target", "portrait")}
 NEEDED = {TALK: ("portrait", "speech"), SCORE: ("generated",)}
-MOTION = tuple(f.name for f in dataclasses.fields(MotionOptions) if f.name not in ("gain_curve", "manner"))
-STYLE = ("style_strength", "style_noise")
-COMPARE = tuple(f.name for f in dataclasses.fields(CompareOptions))
-OPTIONS = {TALK: (*MOTION, *STYLE, "crf", "face_index", "face_order"), SCORE: COMPARE}
+KINDS = {
+    TALK: (MotionOptions, StyleUse, WriteOptions, FaceOptions),
+    SCORE: (CompareOptions,),
+}  # whose fields are options
+OPTIONS = {job: columns_of(*kinds) for job, kinds in KINDS.items()}
 ALWAYS = ("job", "out")
 KNOWN = (*ALWAYS, *FILES[TALK], "style", *FILES[SCORE][:2], "options", "note")
-WHOLE = ("seed", "crf", "face_index", "max_frames", "num_worst")  # options that count something
 STYLE_FILE = ".safetensors"
 UNSAFE = set('/\\:*?"<>|')  # what some system does not allow in a file name
 SHOWN = 120  # letters of a first line that is told
@@ -179,11 +182,17 @@ def _options(kind: str, cells: dict[str, str]) -> dict[str, object]:
     for name, value in given.items():
         if name not in OPTIONS[kind]:
             raise InputError(f"a {kind} job has no option {name!r}; it has {', '.join(OPTIONS[kind])}")
-        if name in WHOLE and type(value) is not int:
-            raise InputError(f"{name} must be a whole number, not {value!r}")
-        if name == "align" and type(value) is not bool:
-            raise InputError(f"align must be true or false, not {value!r}")
+        _check_value(OPTIONS[kind][name], value)
     return given
+
+
+def _check_value(one: Option, value: object) -> None:
+    if one.whole and type(value) is not int:  # 3.0 is no count either
+        raise InputError(f"{one.column} must be a whole number, not {value!r}")
+    try:
+        check_option(one, value, one.column)
+    except InputError as error:
+        raise InputError(str(error).rstrip(".")) from error
 
 
 def _value(cell: str) -> object:

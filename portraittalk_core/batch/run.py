@@ -6,10 +6,8 @@ time, and what came of each goes to a table.
 
 from __future__ import annotations
 
-import csv
 import functools
 import heapq
-import io
 import os
 import time
 from collections import Counter
@@ -20,6 +18,8 @@ from pathlib import Path
 from ..checks import check_range
 from ..errors import InputError
 from ..media.atomic import check_writable, explain_write_errors, whole_file
+from ..media.csv_line import csv_line
+from ..progress import Progress
 from .jobs import BLOCKED, DONE, FAILED, SKIPPED, BatchSettings, JobRunner, Outcome
 from .manifest import SCORE, BatchJob
 from .plan import BatchPlan
@@ -79,7 +79,7 @@ def run_batch(
     options: BatchOptions | None = None,
     *,
     make_runner: Callable[[], Runner] | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Progress | None = None,
     on_item: Callable[[Item], None] | None = None,
 ) -> BatchResult:
     """Work a manifest off.
@@ -196,7 +196,7 @@ def _begin_table(folder: Path, manifest: Path) -> Path:
     if table.exists() and table.samefile(manifest):
         raise InputError(f"the manifest {manifest} would be overwritten by the table of what happened; rename it.")
     with whole_file(table) as part:
-        part.write_bytes(_line(COLUMNS))
+        part.write_bytes(csv_line(COLUMNS).encode())
     return table
 
 
@@ -207,12 +207,6 @@ def _add_line(table: Path, item: Item) -> None:
     with explain_write_errors(table):
         opened = os.open(table, os.O_WRONLY | os.O_APPEND)
         try:
-            os.write(opened, _line(row))  # at once: who reads meanwhile sees whole lines only
+            os.write(opened, csv_line(row).encode())  # at once: who reads meanwhile sees whole lines only
         finally:
             os.close(opened)
-
-
-def _line(cells: tuple[object, ...]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    return text.getvalue().encode()

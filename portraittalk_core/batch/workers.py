@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..errors import InputError, MissingDependency
+from ..progress import Progress
 from .jobs import FAILED, Outcome
 from .manifest import BatchJob
 
@@ -28,7 +29,7 @@ Finished = tuple[BatchJob, int, Outcome]  # job, attempt, how it ended
 class Runner(Protocol):
     """Does one job after the other, see `batch_jobs.JobRunner`."""
 
-    def run(self, job: BatchJob, on_progress: Callable[[int, int], None] | None = None) -> Outcome:
+    def run(self, job: BatchJob, on_progress: Progress | None = None) -> Outcome:
         """Do a job."""
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from .arguments import Command, add_mesh
 from .progress import progress_bar
 
 if TYPE_CHECKING:
@@ -108,3 +109,16 @@ def _say_item(item: Item) -> None:
     if outcome.reason:
         said = f"{'skipped' if item.job.unmade else 'failed'}{tries}: {outcome.reason}"
     print(f"line {item.job.line}, {item.job.out or 'no name'}: {said}", file=sys.stderr)
+
+
+def _add(parser: argparse.ArgumentParser) -> None:
+    add_mesh(add_batch(parser))
+
+
+COMMAND = Command(
+    "batch",
+    "work off a table of talk and score jobs, on one worker or many; finished ones are kept",
+    EXAMPLES,
+    _add,
+    batch,
+)

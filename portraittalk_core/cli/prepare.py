@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from .arguments import Command
 from .progress import progress_bar
 
 EXAMPLES = """examples:
@@ -40,3 +41,12 @@ def prepare(args: argparse.Namespace) -> None:
         report = prepare_videos(args.videos, args.out, options, args.workers, on_progress)
     print(report.text().rstrip())
     print(f"{report.num_old} were finished before. The report is in {args.out}.")
+
+
+COMMAND = Command(
+    "prepare",
+    "make training clips of a folder of videos: faces, landmarks, speech, and a report of the rest",
+    EXAMPLES,
+    add_prepare,
+    prepare,
+)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .arguments import check_output, open_asked_mesh, print_table
+from .arguments import Command, add_mesh, check_output, open_asked_mesh, print_table
 from .progress import progress_bar
 
 if TYPE_CHECKING:
@@ -222,3 +222,12 @@ def _write_flat(row: ScoredRow, path: Path) -> None:
         text = json.dumps(found | {"note": "; ".join(row.notes)}, indent=2, ensure_ascii=False)
         part.write_text(text + "\n", encoding="utf-8")
     print(f"The numbers are in {path}")
+
+
+def _add(parser: argparse.ArgumentParser) -> None:
+    add_mesh(add_score(parser))
+
+
+COMMAND = Command(
+    "score", "measure made videos against real ones, or by themselves, with a report", EXAMPLES, _add, score
+)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .arguments import check_output, print_table
+from .arguments import Command, check_output, print_table
 from .progress import progress_bar
 
 if TYPE_CHECKING:
@@ -179,3 +179,12 @@ class _Stages:
             self._bar.close()
             self._on_progress, self._stage = self._bar.enter_context(progress_bar(stage)), stage
         self._on_progress(done, total)
+
+
+COMMAND = Command(
+    "train",
+    "train a network: speech to mouth, from nothing or fitted to a person; a face or its motion into SD1.5",
+    EXAMPLES,
+    add_train,
+    train,
+)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..checks import check_choice
 from ..errors import InputError
 from ..layers.temporal import MotionModule, check_frames, positions
-from ..media.atomic import whole_file
+from ..media.tensor_file import save_tensors
 from ..weights.load import fill, read_metadata, read_tensors
 from .motion_module_files import (
     LCM_LENGTH,
@@ -187,17 +187,13 @@ def save_motion_modules(modules: MotionModules, path: Path, metadata: Mapping[st
     Raises:
         OutputError: the file cannot be written.
     """
-    from safetensors.torch import save
-
     kept = {
-        name: tensor.detach().cpu().contiguous()
+        name: tensor
         for name, tensor in modules.state_dict().items()
         if modules.version != "animatelcm" or not name.endswith(POSITIONS)
     }
     told = {"version": modules.version, "length": str(modules.length), "betas": modules.betas, **(metadata or {})}
-    with whole_file(path) as partial:
-        Path(partial).write_bytes(save(kept, told))
-    return Path(path)
+    return save_tensors(kept, path, told)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..checks import check_range, check_shape
 from ..errors import InputError, MissingDependency
+from ..progress import Progress
 from .denoiser import Condition
 from .schedule import IMAGES, NUM_TIMESTEPS, schedule_sigmas, scheduler_options
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from diffusers import SchedulerMixin
 
 Denoise = Callable[[Tensor, float, Condition], Tensor]
-OnStep = Callable[[int, int], None]
 
 # ComfyUI's name → diffusers' class and what makes it that sampler
 SAMPLERS: dict[str, tuple[str, dict]] = {
@@ -160,7 +160,7 @@ def sample(
     noise: Tensor,
     cond: Condition,
     options: SamplerOptions | None = None,
-    on_step: OnStep | None = None,
+    on_step: Progress | None = None,
 ) -> Tensor:
     """Draw latents.
 
@@ -201,7 +201,7 @@ def run(
     given: tuple[Tensor, Tensor, Condition],
     steps: int,
     seed: int = 0,
-    on_step: OnStep | None = None,
+    on_step: Progress | None = None,
 ) -> Tensor:
     """Run the last `steps` steps of a scheduler that predicts noise and whose steps are set.
 

@@ -16,9 +16,10 @@ from ..weights.catalog import WeightFile
 from ..weights.specs import FileSpec
 
 if TYPE_CHECKING:
+    from ..motion.options import MotionOptions
     from ..progress import Progress
     from ..speech.encoders import SpeechFeatures
-    from ..types import LandmarkTrack, MotionOptions, Speech
+    from ..types import LandmarkTrack, Speech
 
 
 class MotionEngine(Protocol):
@@ -118,7 +119,7 @@ def whole_track(
 
     import torch
 
-    from ..types import MotionOptions
+    from ..motion.options import MotionOptions
 
     options = options or MotionOptions()
     total, done = speech.num_frames(options.fps), 0

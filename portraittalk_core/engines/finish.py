@@ -10,13 +10,14 @@ from torch import Tensor
 from ..face import topology as topo
 from ..motion.blink import blink_curve
 from ..motion.head import head_motion
+from ..motion.options import MotionOptions
 from ..motion.rig import MOST_BROW, WIDEST_GAP, FaceRig, make_rig, turn_head
 from ..motion.smoothing import frame_times_s, one_euro_smoothing, sample_at
 from ..motion.speaking_gate import speaking_gate
 from ..motion.stress import brow_curve, stress_curve
 from ..motion.style_factors import own_smile, style_factors
 from ..speech.voice_activity import voice_activity
-from ..types import LandmarkTrack, MotionOptions, MouthCurves, Speech
+from ..types import LandmarkTrack, MouthCurves, Speech
 from .raw_motion import RawMotion
 
 SPAN = 256  # frames whose landmarks are worked on at once

@@ -5,8 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
+from ..motion.options import MotionOptions
 from ..progress import Progress
-from ..types import LandmarkTrack, MotionOptions, Speech
+from ..types import LandmarkTrack, Speech
 from .finish import finish_motion
 from .raw_motion import RawMotion
 

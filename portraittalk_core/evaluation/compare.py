@@ -18,6 +18,7 @@ from torch import Tensor
 from ..errors import InputError, MediaError
 from ..face import topology as topo
 from ..face.mesh.backends import MeshBackend
+from ..progress import Progress
 from ..types import as_fps
 from .align import Offset, clip_loudness, find_offset
 from .clip import FollowedClip, ScoredClip, follow_clip
@@ -31,7 +32,6 @@ from .source import PictureSource, Steps, check_same_shape
 from .table import TARGET_PREFIX
 
 USUAL = 0.01  # share of frames whose box may stand out on each side of the crop
-Progress = Callable[[int, int], None]
 Over = Callable[[Iterable[Tensor]], Iterator[Tensor]]
 Level = tuple[Tensor | None, str]  # loudness, or why there is none
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,11 +9,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from .. import __version__
+from ..cache_key import cache_key, file_digest
 from ..errors import MissingDependency, OutputError, PortraitTalkError
 from ..face.mesh.backends import MeshBackend
 from ..media.atomic import explain_write_errors, whole_file
 from ..metrics.packages import found_packages
-from .compare import Progress, compare_clips
+from ..progress import Progress
+from .compare import compare_clips
 from .identity_scores import Likeness
 from .items import ScoreItem
 from .network_scores import Networks
@@ -27,7 +27,6 @@ log = logging.getLogger(__name__)
 
 VERSION = 2  # of what a row means: counted up when a number changes, so that old rows are measured anew
 ROWS = "rows"  # folder of finished rows within the output folder
-READ_BYTES = 2**22
 STEPS = 1000  # of progress, for each item
 
 
@@ -88,20 +87,12 @@ def score_items(
 def row_key(item: ScoreItem, options: CompareOptions, tools: BatchTools) -> str | None:
     """32 digits: the same for the same files (by content), options, back end and version; None if a file is missing."""
     try:
-        files = [None if path is None else _digest(path) for path in (item.generated, item.target, item.portrait)]
+        files = [None if path is None else file_digest(path) for path in (item.generated, item.target, item.portrait)]
     except OSError:
         return None
     told = [__version__, VERSION, files, asdict(options), tools.mesh.name, tools.networks.files, dict(tools.told)]
     told += [sorted(found_packages())]
-    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:32]
-
-
-def _digest(path: Path) -> str:
-    read, found = bytearray(READ_BYTES), hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
-        while count := file.readinto(read):
-            found.update(memoryview(read)[:count])
-    return found.hexdigest()
+    return cache_key(told)[:32]
 
 
 def _kept(folder: Path, key: str, item: ScoreItem) -> ScoredRow | None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from ..face.mesh.backends import MeshBackend
+from ..progress import Progress
 from .clip import ScoredClip
 from .compare import compare_clips
 from .identity_scores import Likeness
@@ -24,7 +24,7 @@ def score_one(
     mesh: MeshBackend,
     likeness: Likeness | None = None,
     networks: Networks | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Progress | None = None,
 ) -> ScoreBook:
     """Measure everything that can be measured.
 

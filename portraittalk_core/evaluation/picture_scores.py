@@ -17,7 +17,7 @@ from torch import Tensor
 from ..errors import MissingDependency
 from ..face.crop import resampled
 from ..metrics.flicker import FlickerMeter
-from ..metrics.packages import SKIMAGE
+from ..metrics.packages import KORNIA
 from ..metrics.psnr import psnr
 from ..metrics.registry import METRICS, NEEDS
 from ..metrics.ssim import WINDOW, ssim
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 CROP_PX = 256
 APART_S = 0.5  # between worst frames, that they do not show one moment
-BY_SKIMAGE = ("psnr", "ssim")
+BY_KORNIA = ("psnr", "ssim")
 Measured = tuple[dict[str, float], dict[str, str]]  # values, and why others are missing
 Box = tuple[float, float, float, float]  # left, top, right, bottom, pixels
 
@@ -73,7 +73,7 @@ class PictureScores:
             if min(self.size) >= WINDOW:
                 self.ssim[k] = 1.0 if identical else ssim(generated, target)
         except MissingDependency:  # the other metrics do without it
-            self._missing = {name: METRICS[name].missing(set(NEEDS) - {SKIMAGE}) for name in BY_SKIMAGE}
+            self._missing = {name: METRICS[name].missing(set(NEEDS) - {KORNIA}) for name in BY_KORNIA}
 
     def result(self) -> Measured:
         """Values, and why others are missing."""

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from ..errors import MediaError
 from ..face.mesh.backends import MeshBackend
+from ..progress import Progress
 from ..types import as_fps
 from .align import clip_loudness
 from .clip import FollowedClip, ScoredClip, follow_clip
-from .compare import Progress
 from .face_scores import level_per_frame, own_scores
 from .identity_scores import IdentityWatch, Likeness
 from .network_scores import SYNC_FPS, SYNC_METRICS, Networks, sync_scores

@@ -16,11 +16,12 @@ from ..errors import InputError, MediaError, MissingDependency
 from ..face.mesh.landmarks import MeshBackend, open_mesh, track_faces
 from ..metrics.adfd import ADFDResult, adfd
 from ..metrics.landmark_distance import FACE_POINTS, lmd
-from ..metrics.packages import SKIMAGE
+from ..metrics.packages import KORNIA
 from ..metrics.psnr import psnr
 from ..metrics.ssim import ssim
+from ..progress import Progress
 from ..types import LandmarkTrack
-from .source import PictureSource, Progress, Steps, check_same_shape, scaled_to
+from .source import PictureSource, Steps, check_same_shape, scaled_to
 
 MIN_FRAMES = 2  # with a face in both videos; fewer show no motion
 
@@ -36,8 +37,8 @@ class ScoreReport:
     face_landmark_distance: float | None  # F-LMD, the same over 468 points
     mouth_landmark_distance_px: float | None  # pixels of the target
     face_landmark_distance_px: float | None
-    psnr: float | None  # decibels, mean over frames that differ; infinite if none does; None without scikit-image
-    ssim: float | None  # −1..1, mean over frames; None without scikit-image
+    psnr: float | None  # decibels, mean over frames that differ; infinite if none does; None without kornia
+    ssim: float | None  # −1..1, mean over frames; None without kornia
     num_frames: int  # compared, by index
     num_frames_with_face: int  # of these, a face was seen in both
     num_identical_frames: int  # of these, the pictures are equal; left out of the PSNR mean unless all are
@@ -154,7 +155,7 @@ class _PictureScores:
             self.psnr.append(psnr(generated, target))
             self.ssim.append(1.0 if identical else ssim(generated, target))
         except MissingDependency:  # the landmarks do without it
-            self.note = f"PSNR and SSIM not available: needs {SKIMAGE}"
+            self.note = f"PSNR and SSIM not available: needs {KORNIA}"
 
 
 def _report(

@@ -14,7 +14,7 @@ from ..metrics.registry import MetricDefinition
 from .result import ScoredRow
 from .table import OWN, TABLE, TARGET_PREFIX
 
-PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "torchmetrics", "av", "mediapipe", "onnxruntime")
+PACKAGES = ("torch", "numpy", "scipy", "kornia", "torchmetrics", "av", "mediapipe", "onnxruntime")
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
+from ..media.resize import resize_picture
 from ..media.video import probe_video, read_pictures
+from ..progress import Progress
 from ..types import LandmarkTrack
 
-Progress = Callable[[int, int], None]
 T = TypeVar("T")
 SHAPE_TOLERANCE = 0.01  # relative difference of aspect ratios that is still one shape
 
@@ -64,11 +63,7 @@ def check_same_shape(
 
 def scaled_to(picture: Tensor, size: tuple[int, int]) -> Tensor:
     """A picture (H, W, 3) uint8 at another size (height, width); itself where it has that size."""
-    if tuple(picture.shape[:2]) == size:
-        return picture
-    planes = picture.permute(2, 0, 1)[None].float()
-    scaled = F.interpolate(planes, size=size, mode="bilinear", antialias=True, align_corners=False)
-    return scaled[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8)
+    return resize_picture(picture, size, "bilinear")
 
 
 class Steps:

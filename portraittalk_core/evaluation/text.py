@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .report.page import ARROWS, number
+from .report.numbers import ARROWS, number
 from .result import ScoredRow
 from .score_report import ScoreBook
 from .table import TARGET_PREFIX

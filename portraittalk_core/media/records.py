@@ -7,8 +7,8 @@ from typing import Protocol, TypeVar
 
 from ..errors import InputError, MediaError
 from ..types import Record
-from .atomic import whole_file
 from .container import check_readable
+from .tensor_file import save_tensors
 
 
 class Recordable(Protocol):
@@ -31,13 +31,8 @@ def save_record(record: Recordable, path: Path) -> Path:
     Raises:
         OutputError: the file cannot be written.
     """
-    from safetensors.torch import save
-
     tensors, metadata = record.to_record()
-    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata)
-    with whole_file(Path(path)) as part:
-        part.write_bytes(content)
-    return Path(path)
+    return save_tensors(tensors, path, metadata)
 
 
 def load_record(kind: type[R], path: Path) -> R:

@@ -6,7 +6,6 @@ Source: Chung and Zisserman 2016, "Out of time"; Prajwal et al. 2020, section 4.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from ..checks import check_finite, check_range, check_shape
 from ..errors import InputError
+from ..progress import Progress
 from .cepstra import cepstra
 from .networks.syncnet import CROP_PX, NUM_COLUMNS, NUM_FRAMES, SyncNet
 
@@ -159,9 +159,7 @@ class SyncScorer:
         self._next, self._left, self._frames = self._next + count, self._left - count, self._frames[count:]
 
 
-def lse(
-    frames: Tensor, waveform: Tensor, network: SyncNet, on_progress: Callable[[int, int], None] | None = None
-) -> LipSync:
+def lse(frames: Tensor, waveform: Tensor, network: SyncNet, on_progress: Progress | None = None) -> LipSync:
     """LSE of a whole clip in memory; longer ones go through `SyncScorer`.
 
     Args:

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from ..checks import check_choice
 from .files import ALEXNET, I3D, INCEPTION, LPIPS_HEADS, SYNCNET
-from .packages import SKIMAGE, TORCHMETRICS
+from .packages import KORNIA, TORCHMETRICS
 
 BETTER = ("higher", "lower", "target", "neither")
 
 # what a metric may need besides the video it is of
 TARGET, SPEECH, PORTRAIT = "the true video", "the speech", "the portrait"
 FACE_ENCODER = "the face encoder (InsightFace's buffalo_l)"
-NEEDS = (TARGET, SPEECH, PORTRAIT, FACE_ENCODER, SYNCNET, ALEXNET, LPIPS_HEADS, INCEPTION, I3D, SKIMAGE, TORCHMETRICS)
+NEEDS = (TARGET, SPEECH, PORTRAIT, FACE_ENCODER, SYNCNET, ALEXNET, LPIPS_HEADS, INCEPTION, I3D, KORNIA, TORCHMETRICS)
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,12 @@ _ALL = (
     MetricDefinition(
         "psnr", "PSNR", "dB", "higher", "0..∞",
         "10·log10(255² / MSE), MSE over all pixels and channels of a frame, mean over frames; identical frames, which "
-        "would be infinite, are left out and counted.", "ITU-T J.247, annex; by scikit-image", (TARGET, SKIMAGE),
+        "would be infinite, are left out and counted.", "ITU-T J.247, annex; by kornia", (TARGET, KORNIA),
     ),
     MetricDefinition(
         "ssim", "SSIM", "", "higher", "−1..1",
         "Gaussian window 11×11, σ 1.5, K 0.01 and 0.03, population covariance, windows wholly inside the frame, mean "
-        "over channels and frames; RGB 0..255, no downsampling.", f"{_WANG}; by scikit-image", (TARGET, SKIMAGE),
+        "over channels and frames; RGB 0..255, no downsampling.", f"{_WANG}; by kornia", (TARGET, KORNIA),
     ),
     MetricDefinition(
         "lpips", "LPIPS (AlexNet, v0.1)", "", "lower", "≥ 0",

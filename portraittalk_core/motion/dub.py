@@ -12,8 +12,9 @@ from torch import Tensor
 
 from ..face import topology as topo
 from ..face.geometry import align
+from ..motion.options import MotionOptions
 from ..progress import Progress
-from ..types import LandmarkTrack, MotionOptions, Speech
+from ..types import LandmarkTrack, Speech
 from .rig import SkinInterpolator, face_axes
 from .smoothing import smooth_step
 

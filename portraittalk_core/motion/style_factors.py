@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ..face.geometry import held_still, smile
-from ..types import MANNER, LandmarkTrack, Manner, MotionOptions, MouthCurves
+from ..types import MANNER, LandmarkTrack, Manner, MouthCurves
+from .options import MotionOptions
 from .rig import WIDEST_GAP
 
 LEAST, MOST = 0.2, 2.5  # a style changes no movement by more than that

@@ -18,6 +18,8 @@ from .. import __version__
 from ..engines.contract import EngineSpec
 from ..engines.registry import engine_specs
 from ..errors import PortraitTalkError
+from ..renderers.contract import RendererSpec
+from ..renderers.registry import builder, open_renderer, renderer_specs
 from ..weights.specs import FileSpec
 
 PACKAGES = {  # import name: (name for pip, what misses it)
@@ -28,6 +30,9 @@ PACKAGES = {  # import name: (name for pip, what misses it)
     "av": ("av", "reading and writing sound and video"),
     "transformers": ("transformers", "mel spectrograms and speech encoders"),
     "safetensors": ("safetensors", "tracks and weights"),
+    "einops": ("einops", "detecting and warping faces"),
+    "kornia": ("kornia", "PSNR and SSIM"),
+    "jinja2": ("jinja2", "reports of scores"),
     "mediapipe": ("mediapipe", "the face-mesh back ends solutions and tasks"),
     "matplotlib": ("matplotlib", "`portraittalk plot`"),
     "rich": ("rich", "progress bars and tables"),
@@ -81,6 +86,7 @@ def diagnose(model_folders: Iterable[Path] = ()) -> Diagnosis:
             Section("Machine", machine()),
             Section("Face landmarks", [mesh_backend(name) for name in MESH_BACKENDS]),
             Section("Motion engines", [motion_engine(spec) for spec in engine_specs()]),
+            Section("Renderers", [renderer(spec) for spec in renderer_specs()]),
             Section("Encoders", [encoder(name) for name in ENCODERS]),
             Section("Weight files (all optional)", weight_files(model_folders)),
         ]
@@ -126,6 +132,11 @@ def mesh_backend(name: str) -> Line:
 def motion_engine(spec: EngineSpec) -> Line:
     """Whether an engine of the registry can be opened, or what it needs first."""
     return method(spec.name, spec.files, spec.load, spec.open)
+
+
+def renderer(spec: RendererSpec) -> Line:
+    """Whether a renderer of the registry can be opened, or what it needs first."""
+    return method(spec.name, spec.files, lambda: builder(spec), lambda: open_renderer(spec.name))
 
 
 def method(name: str, files: Iterable[FileSpec], load: Callable[[], object], try_out: Callable[[], object]) -> Line:

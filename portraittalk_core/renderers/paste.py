@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,8 @@ from ..errors import InputError, ShapeError
 from ..face import topology as topo
 from ..face.aperture import soft_step
 from ..face.crop import CropBox, FaceCrop, resampled
+from ..media.resize import resize_planes
+from ..progress import Progress
 from ..threads import one_torch_thread
 from ..types import check_picture
 
@@ -34,8 +36,6 @@ ALIKE_PX = 128  # whether painted and original agree is asked of patches of so m
 MOST_GAIN, MOST_SHIFT = 1.2, 30.0  # limits of colour matching, factor and levels of 255
 SAME, OTHER = 3.0, 14.0  # levels: painted so close to the original keeps its detail, so far keeps none
 LOST_S, RETURN_S = 0.25, 0.12  # a face lost for longer is left unpainted; how fast painting fades there
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,7 @@ def _colour_match(painted: Tensor, own: Tensor, mask: Tensor, strength: float) -
 
 def _small(planes: Tensor) -> Tensor:
     """(C, h, w) averaged to the size at which colours are compared."""
-    return F.interpolate(planes[None], (RING_PX, RING_PX), mode="bilinear", antialias=True)[0]
+    return resize_planes(planes[None], (RING_PX, RING_PX), "bilinear")[0]
 
 
 def _alike(painted: Tensor, own: Tensor) -> Tensor:

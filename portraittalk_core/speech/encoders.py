@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +16,9 @@ from torch import Tensor, nn
 
 from ..checks import check_finite, check_shape
 from ..errors import InputError, MissingDependency, ShapeError
+from ..progress import Progress
 from ..types import SPEECH_RATE_HZ, Speech
 from ..weights.load import fill, read_tensors
-
-Progress = Callable[[int, int], None]
 
 FEATURE_RATE_HZ = 50.0
 HOP, WINDOW, TAIL = 320, 400, 80  # samples: feature i of HuBERT and wav2vec hears 320·i .. 320·i + 399

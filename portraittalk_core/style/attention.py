@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,7 +25,9 @@ from ..diffusion.branches import Batch
 from ..diffusion.sites import HEADS, SITES
 from ..errors import InputError
 from ..layers.attention import POSITIVE
-from .projection import StyleAttention
+from .attention_files import BASE
+from .prior import BlendedStyle, Style
+from .projection import StyleAttention, load_style_attention
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
@@ -69,6 +73,36 @@ class StyleCues:
 
     net: StyleAttention
     styles: FrameStyles
+
+
+def style_cues(
+    style: Style | None,
+    file: Path | None,
+    place: tuple[str, torch.dtype],
+    base: str = BASE,
+    length: tuple[int, Fraction] = (1, Fraction(25)),
+) -> StyleCues | None:
+    """A style and the attention of a file by which a UNet looks at it; None without a file.
+
+    Args:
+        style: how the person speaks.
+        file: of `portraittalk train style`, stage attention.
+        place: device and dtype.
+        base: which UNet is to look at it.
+        length: frames of the video and their rate, for a style that changes over time.
+
+    Raises:
+        InputError: a file without a style, or one that was trained on another kind of style.
+    """
+    if file is None:
+        return None
+    if style is None:
+        raise InputError("style_attention needs a style: the one that it is to show.")
+    net = load_style_attention(file)
+    net.check_space(style.space, style.source)
+    net.tell_base(base)
+    count = length[0] if isinstance(style, BlendedStyle) else 1
+    return StyleCues(net.to(*place), FrameStyles(style.draw(count, length[1]), style.strengths(count, length[1])))
 
 
 class StyleRun:

@@ -7,7 +7,7 @@ Source: SVP, section 3; sizes and names from StyleTalk (arXiv 2301.01081), as `d
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from ..checks import check_finite, check_shape
 from ..errors import InputError
-from ..media.atomic import whole_file
+from ..media.tensor_file import save_tensors
+from ..progress import Progress
 from ..weights.load import fill, read_metadata, read_tensors
 from .extractor_files import LAYOUT, SPREAD, VERSION, ExtractorSizes, read_extractor_sizes
 from .features import RATE_HZ, WIDTHS, StyleFeatures
@@ -25,7 +26,6 @@ from .prior import StylePrior
 PADDED = -1e5  # added to a logit where there is no frame
 MAX_WINDOWS = 16  # of a long clip that are looked at, evenly spread
 MIN_FRAMES = RATE_HZ  # one second
-Progress = Callable[[int, int], None]
 
 
 class Branch(nn.Module):
@@ -287,14 +287,10 @@ def save_extractor(extractor: StyleExtractor, path: Path, metadata: Mapping[str,
     Raises:
         OutputError: the file cannot be written.
     """
-    from safetensors.torch import save
-
     tensors = {**extractor.network.state_dict(), SPREAD: extractor.spread}
-    kept = {name: tensor.detach().float().cpu().contiguous() for name, tensor in tensors.items()}
+    kept = {name: tensor.float() for name, tensor in tensors.items()}
     told = {"layout": LAYOUT, "version": VERSION, "sizes": extractor.sizes.to_json()}
-    with whole_file(Path(path)) as part:
-        part.write_bytes(save(kept, {**(metadata or {}), **told}))
-    return Path(path)
+    return save_tensors(kept, path, {**(metadata or {}), **told})
 
 
 def load_extractor(path: Path, device: torch.device | str = "cpu") -> StyleExtractor:

@@ -6,7 +6,6 @@ Source: SVP, section 3 (intrinsic style as a distribution); `design/svp.md` 3b, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -354,8 +353,3 @@ def _line(first: Tensor | float, second: Tensor | float, share: float) -> Tensor
 def _check_frames(num_frames: int, fps: Fraction | float) -> Fraction:
     check_range(num_frames, 1, 10**7, "the number of frames")
     return as_fps(fps)
-
-
-def curve_points(shares: Sequence[float], fps: Fraction | float) -> tuple[tuple[float, float], ...]:
-    """Points of a blend from a share for every frame."""
-    return tuple((float(number / as_fps(fps)), float(share)) for number, share in enumerate(shares))

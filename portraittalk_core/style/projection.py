@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..checks import check_finite, check_shape
 from ..errors import InputError
 from ..layers.attention import attend
-from ..media.atomic import whole_file
+from ..media.tensor_file import save_tensors
 from ..weights.load import fill, read_metadata, read_tensors
 from .attention_files import BASE, LAYOUT, StyleSizes, read_style_sizes
 
@@ -159,10 +159,5 @@ def save_style_attention(net: StyleAttention, path: Path, metadata: Mapping[str,
     Raises:
         OutputError: the file cannot be written.
     """
-    from safetensors.torch import save
-
-    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
     told = {"layout": LAYOUT, "base": BASE, "space": net.space, "trained_on": net.trained_on, **(metadata or {})}
-    with whole_file(Path(path)) as part:
-        part.write_bytes(save(kept, told))
-    return Path(path)
+    return save_tensors(net.state_dict(), path, told)

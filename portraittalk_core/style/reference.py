@@ -18,30 +18,30 @@ from torch import Tensor
 from ..checks import check_range
 from ..errors import InputError, NoFaceError
 from ..face.mesh.landmarks import MeshBackend, open_mesh, track_faces
+from ..motion.options import MotionOptions
+from ..progress import Progress
 from ..speech.encoders import SpeechEncoder
-from ..types import SPEECH_RATE_HZ, LandmarkTrack, Manner, MotionOptions, Speech
+from ..types import SPEECH_RATE_HZ, LandmarkTrack, Manner, Speech
 from .extractor import StyleExtractor
-from .features import MIN_SECONDS, MIN_SEEN, StyleFeatures, audio_features, expression_features, expression_numbers
+from .features import (
+    MEASURED_EXPRESSION,
+    MIN_SECONDS,
+    MIN_SEEN,
+    StyleFeatures,
+    audio_features,
+    expression_features,
+    expression_numbers,
+)
+from .options import StyleUse
 from .presets import preset
 from .prior import MANNER as MANNER_SPACE
 from .prior import BlendedStyle, Style, StylePrior
 from .statistics import measure_manner, to_manner, to_numbers
 
-Progress = Callable[[int, int], None]
-
 PIECE_S = Fraction(256, 25)  # what an extractor sees at once
 MOST_PIECES = 8  # of a long video; they are spread evenly over it
 # how much people differ, in the order of types.MANNER: what the noise of a style is measured by
 MANNER_SPREAD = (0.08, 0.03, 0.025, 0.03, 0.03, 12.0, 0.04, 1.5, 0.1, 0.07, 0.02)
-
-
-@dataclass(frozen=True)
-class StyleUse:
-    """How a style is to act."""
-
-    strength: float = 1.0  # 0 off .. 2
-    noise: float = 0.1  # 0..2, see StylePrior
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -238,7 +238,7 @@ def _audio(reference: Reference, extractor: StyleExtractor, encoder: SpeechEncod
 def _expression(reference: Reference, extractor: StyleExtractor) -> StyleFeatures | None:
     if not reference.tracks:
         return None
-    if extractor.sizes.expression != "landmarks":
+    if extractor.sizes.expression != MEASURED_EXPRESSION:
         raise InputError(
             f"{extractor.name} looks at {extractor.sizes.expression}, which landmarks cannot give; use one that was "
             "trained on landmarks."

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from portraittalk_core.errors import InputError
-from portraittalk_core.options import check_options, option, option_of, options_of
+from portraittalk_core.options import check_options, option, option_of, option_table, options_of
 
 
 @dataclass(frozen=True)
@@ -71,3 +71,46 @@ def test_check_options_takes_the_ends_and_none_where_it_is_the_default():
 def test_options_need_no_torch():
     words = "import sys; sys.modules['torch'] = None; import portraittalk_core.options"
     subprocess.run([sys.executable, "-c", words], check=True, cwd=Path(__file__).parents[2])
+
+
+@pytest.mark.parametrize("number", [float("1e309"), -float("1e309"), 10**400])
+def test_a_number_too_large_for_a_float_is_an_error_with_and_without_a_range(number):
+    @dataclass(frozen=True)
+    class One:
+        inside: float = option(1.0, 0, 2)
+        free: float = option(1.0)
+
+        def __post_init__(self) -> None:
+            check_options(self)
+
+    with pytest.raises(InputError, match="inside must be a number from 0 to 2, not"):
+        One(inside=number)
+    with pytest.raises(InputError, match="free must be a finite number, not"):
+        One(free=number)
+
+
+def test_a_range_of_one_end_says_so():
+    @dataclass(frozen=True)
+    class One:
+        least: float = option(1.0, 0)
+        most: float = option(1.0, None, 2)
+
+        def __post_init__(self) -> None:
+            check_options(self)
+
+    with pytest.raises(InputError, match="least must be at least 0, but is -1"):
+        One(least=-1)
+    with pytest.raises(InputError, match="most must be at most 2, but is 3"):
+        One(most=3)
+
+
+def test_table_has_a_row_an_option():
+    assert option_table(Painting).splitlines() == [
+        "| option | default | allowed | what it does |",
+        "|---|---|---|---|",
+        "| `--strength` | 0.5 | from 0 to 2 | how strongly it acts |",
+        "| `--steps` |  | from 1 to 100 | of denoising |",
+        "| `--loop` |  |  | begin anew at the end |",
+        "| `--order` | size | `size` `left` | how faces are counted |",
+        "| `--files` |  |  | pictures |",
+    ]

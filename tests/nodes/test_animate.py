@@ -15,7 +15,7 @@ from portraittalk_core.renderers.animatenet.animate_net import AnimateNet
 from portraittalk_core.renderers.animatenet.animate_net_files import AnimateSizes
 
 pytestmark = [pytest.mark.comfy, pytest.mark.usefixtures("sd15_weights")]
-FRAMES, WINDOW, OVERLAP = 10, 4, 1
+FRAMES, WINDOW, OVERLAP = 7, 4, 1
 SHIFT, SIDE = 0.15, 512  # of ShiftLandmarks, in widths; pixels of a hint
 WIDTHS = {"1": 320, "3": 320, "5": 640, "7": 640, "9": 1280, "11": 1280, "31": 1280}
 UP = (1280, 1280, 1280, 640, 640, 640, 320, 320, 320)  # channels of the UNet's sites on the way up, 13 to 29
@@ -35,6 +35,7 @@ def animate_nets(comfy):
     trained = repeated(shapes)
     save_file({n: 4 * t if ".to_v_" in n else t for n, t in trained.items()}, folder / "trained.safetensors")
     save_file({n: 0 * t if ".to_v_" in n else t for n, t in trained.items()}, folder / "untrained.safetensors")
+    save_file({n: t for n, t in trained.items() if not n.startswith("features.")}, folder / "plain.safetensors")
     wide = {n: t.new_zeros(t.shape[0], 2048) if ".to_k_lm" in n else t for n, t in trained.items()}
     save_file(wide, folder / "sdxl.safetensors")
     moving = {n: t for n, t in motion_tensors("v3").items() if "blocks.3" not in n}
@@ -45,16 +46,27 @@ def animate_nets(comfy):
 
 
 @pytest.fixture(scope="module")
-def graph(portrait_name, short_speech):
-    """Makes the full graph: speech, portrait, face, text, landmarks, ControlNet, motion module → sampler."""
+def graph(portrait_name, short_speech, taesd):
+    """Makes the full graph: speech, portrait, face, text, landmarks, ControlNet, motion module → sampler.
 
-    def build(shift_from: int | None = None, **changes) -> dict:
+    Networks have SD1.5's size; the checkpoint's own VAE and the text's other half are used where `whole` says so.
+    """
+
+    def build(shift_from: int | None = None, whole: bool = False, **changes) -> dict:
         control = {"motion_module": MOTION, "strength": 1.0, "start_percent": 0.0, "end_percent": 1.0}
         control |= {"mouth_weight": 1.5, "motion_strength": 1.0, "mode": "chunked", "window": WINDOW}
         control |= {"overlap": OVERLAP, "style": "landmarks", **changes}
-        sampler = {"seed": 3, "steps": 1, "cfg": 2.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 0.9}
+        sampler = {
+            "seed": 3,
+            "steps": 1,
+            "cfg": 2.0 if whole else 1.0,
+            "sampler_name": "euler",
+            "scheduler": "normal",
+            "denoise": 0.9,
+        }
         sampler |= {"identity_strength": 1.0, "width": 64, "height": 64, "keep_frames": "always"}
-        wires = {"model": ["1", 0], "vae": ["1", 2], "positive": ["2", 0], "negative": ["3", 0], "control": ["14", 0]}
+        wires = {"model": ["1", 0], "vae": ["1", 2] if whole else ["15", 0], "positive": ["2", 0], "control": ["14", 0]}
+        wires["negative"] = ["3", 0]
         wires |= {"face_embedding": ["5", 0], "adapter": ["6", 0], "portrait": ["10", 0], "audio": ["12", 0]}
         driving = ["13", 0] if shift_from is not None else ["11", 0]
         return {
@@ -67,6 +79,7 @@ def graph(portrait_name, short_speech):
                 "class_type": "PortraitTalkLoadIdentityAdapter",
                 "inputs": {"adapter": ADAPTER, "lora": "of the adapter", "lora_strength": 1.0},
             },
+            "15": {"class_type": "VAELoader", "inputs": {"vae_name": taesd}},
             "10": {"class_type": "LoadImage", "inputs": {"image": portrait_name}},
             "12": {"class_type": "LoadAudio", "inputs": {"audio": short_speech}},
             "11": {
@@ -103,33 +116,35 @@ def whole(comfy, graph) -> np.ndarray:
     return frames(comfy, graph())
 
 
-def test_the_full_graph_makes_as_many_frames_as_the_speech_lasts(whole):
-    assert whole.shape == (FRAMES, 64, 64, 3)
-    assert whole.std() > 5
+def test_the_full_graph_makes_as_many_frames_as_the_speech_lasts(comfy, graph):
+    made = frames(comfy, graph(whole=True))
+    assert made.shape == (FRAMES, 64, 64, 3)
+    assert made.std() > 5
 
 
 def test_later_landmarks_change_later_frames_only(comfy, graph, whole):
-    """Chunks begin at 0, 3 and 6: a change from frame 8 on cannot reach those of the first two."""
-    other = frames(comfy, graph(shift_from=8))
-    assert np.array_equal(other[:6], whole[:6])
-    assert np.abs(other[8:] - whole[8:]).mean() > 0.1
+    """Chunks begin at 0 and 3: a change from frame 5 on cannot reach those of the first one."""
+    assert whole.std() > 5
+    other = frames(comfy, graph(shift_from=5))
+    assert np.array_equal(other[:3], whole[:3])
+    assert np.abs(other[5:] - whole[5:]).mean() > 0.1
 
 
 @pytest.mark.slow
-def test_forty_frames_in_windows_of_sixteen_react_where_their_landmarks_change(comfy, graph):
-    """Chunks begin at 0, 12 and 24: landmarks that change from frame 24 on cannot reach frames 0 to 15."""
+def test_many_frames_in_windows_of_sixteen_react_where_their_landmarks_change(comfy, graph):
+    """Chunks begin at 0 and 12: landmarks that change from frame 16 on cannot reach frames 0 to 11."""
 
     def made(first: int) -> np.ndarray:
         prompt = graph(shift_from=first, window=16, overlap=4)
         still = {"frames": ["20", 0], "fps": 25.0, "face_index": 0, "on_missing": "hold"}
-        prompt["20"] = {"class_type": "RepeatImageBatch", "inputs": {"image": ["10", 0], "amount": 40}}
+        prompt["20"] = {"class_type": "RepeatImageBatch", "inputs": {"image": ["10", 0], "amount": 20}}
         prompt["11"] = {"class_type": "PortraitTalkLandmarksFromVideo", "inputs": still}
         return frames(comfy, prompt)
 
-    whole, other = made(99), made(24)
-    assert whole.shape == other.shape == (40, 64, 64, 3)
-    assert np.array_equal(other[:16], whole[:16])
-    assert np.abs(other[24:] - whole[24:]).mean() > 0.1
+    whole, other = made(99), made(16)
+    assert whole.shape == other.shape == (20, 64, 64, 3)
+    assert np.array_equal(other[:12], whole[:12])
+    assert np.abs(other[16:] - whole[16:]).mean() > 0.1
 
 
 def test_motion_module_and_controlnet_each_change_the_frames(comfy, graph, whole):
@@ -150,8 +165,14 @@ def test_an_animate_net_changes_the_frames_and_an_untrained_one_does_not(comfy, 
     assert np.array_equal(frames(comfy, graph(animate_net="untrained.safetensors")), whole)
     told = frames(comfy, graph(animate_net="trained.safetensors", head_placement=FOLLOW, portrait=["10", 0]))
     assert np.abs(told - whole).mean() > 0.1
-    plain = frames(comfy, graph(animate_net="trained.safetensors", landmark_tokens=0, placement_tokens=0, features=0))
-    assert np.array_equal(plain, whole)
+    off = {"animate_net": "trained.safetensors", "landmark_tokens": 0, "placement_tokens": 0}
+    assert np.array_equal(frames(comfy, graph(**off)), whole)  # features are off unless asked for
+    assert np.abs(frames(comfy, graph(**off, features=1.0)) - whole).mean() > 0.1
+
+
+def test_a_saved_value_of_features_does_nothing_without_a_file_that_has_them(comfy, graph, whole, animate_nets):
+    off = {"animate_net": "plain.safetensors", "landmark_tokens": 0, "placement_tokens": 0}
+    assert np.array_equal(frames(comfy, graph(**off, features=1.0)), whole)
 
 
 def small_graph(portrait_name: str, first: int = 99, **changes) -> dict:
@@ -212,4 +233,5 @@ def test_the_list_shows_animate_nets_only(comfy, animate_nets):
     listed = comfy.get_json("/object_info/PortraitTalkAnimateNetControl")["PortraitTalkAnimateNetControl"]
     kind, options = listed["input"]["optional"]["animate_net"]
     names = options["options"] if kind == "COMBO" else kind
-    assert set(names) == {"none", "trained.safetensors", "untrained.safetensors", "sdxl.safetensors"}
+    made = {"trained.safetensors", "untrained.safetensors", "plain.safetensors", "sdxl.safetensors"}
+    assert set(names) == {"none", *made}

@@ -17,7 +17,6 @@ from PIL import Image
 from safetensors.torch import save_file
 from sd15_files import _weights, vae_shapes
 from style_files import style_attention
-from tiny_vae import write_taesd
 from tiny_vexpress import CONTEXT, WIDTHS, write_vexpress, write_wav2vec, write_whisper
 
 from portraittalk_core.style.projection import save_style_attention
@@ -75,15 +74,15 @@ def _need_diffusers(python: str) -> None:
 
 
 @pytest.fixture
-def graph(portrait_name, short_speech):
+def graph(portrait_name, short_speech, taesd):
     """A prompt with the node and what it is connected to; changes go to the node."""
 
-    def make(**changes) -> dict:
+    def make(vae: str = taesd, **changes) -> dict:
         given = {"portrait": ["1", 0], "audio": ["2", 0], "vae": ["3", 0], **USE, **changes}
         return {
             "1": {"class_type": "LoadImage", "inputs": {"image": portrait_name}},
             "2": {"class_type": "LoadAudio", "inputs": {"audio": short_speech}},
-            "3": {"class_type": "VAELoader", "inputs": {"vae_name": VAE}},
+            "3": {"class_type": "VAELoader", "inputs": {"vae_name": vae}},
             "4": {"class_type": NODE, "inputs": given},
             "5": {"class_type": "SaveVideo", "inputs": {
                 "video": ["4", 1], "filename_prefix": "vx", "format": "auto", "codec": "auto",
@@ -109,7 +108,7 @@ def times_read(comfy) -> int:
 
 
 def test_a_portrait_speaks_to_a_video(comfy, weights, graph):
-    run = done(comfy, graph())
+    run = done(comfy, graph(VAE))
     with av.open(str(comfy.output(run.outputs["5"]["images"][0]))) as file:
         stream = file.streams.video[0]
         assert (stream.width, stream.height, stream.average_rate) == (SIDE, SIDE, 25)
@@ -119,22 +118,14 @@ def test_a_portrait_speaks_to_a_video(comfy, weights, graph):
     assert shown.shape == (FRAMES, SIDE, SIDE, 3) and shown.std() > 1
     steps = [(value, total) for node, value, total in run.progress if node == "4"]
     assert len(steps) > 10 and steps[-1][0] == steps[-1][1] and run.previews > 0
-    few = done(comfy, graph(keep_frames="never"))
+    few = done(comfy, graph(VAE, keep_frames="never"))
     assert len(few.outputs["6"]["images"]) == 1
 
 
 def test_taesd_decodes_too(comfy, weights, graph):
-    folder = comfy.base / "models" / "vae_approx"
-    write_taesd(folder)
-    prompt = graph(seed=21)
-    prompt["3"]["inputs"]["vae_name"] = "taesd"
-    try:
-        tiny = pictures(comfy, done(comfy, prompt))
-    finally:
-        for half in ("encoder", "decoder"):
-            (folder / f"taesd_{half}.safetensors").unlink()
+    tiny = pictures(comfy, done(comfy, graph(seed=21)))
     assert tiny.shape == (FRAMES, SIDE, SIDE, 3) and tiny.std() > 1
-    assert np.abs(tiny - pictures(comfy, done(comfy, graph(seed=21)))).mean() > 1
+    assert np.abs(tiny - pictures(comfy, done(comfy, graph(VAE, seed=21)))).mean() > 1
 
 
 def test_the_shipped_workflow_makes_a_video(comfy, weights, workflow_prompt, portrait_name, short_speech):

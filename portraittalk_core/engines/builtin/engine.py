@@ -8,11 +8,12 @@ from pathlib import Path
 
 from ...motion.blink import blink_curve
 from ...motion.head import head_motion
+from ...motion.options import MotionOptions
 from ...motion.rig import SPAN, make_rig, plan_landmarks
 from ...motion.stress import brow_curve, stress_curve
 from ...motion.style_factors import own_smile, style_factors, styled_mouth
 from ...progress import Progress
-from ...types import LandmarkTrack, MotionOptions, MotionPlan, Speech
+from ...types import LandmarkTrack, MotionPlan, Speech
 from ..raw_engine import counted_in_frames
 from .mouth import predict_mouth, with_gain
 from .spec import SPEC

@@ -9,12 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ...motion.options import MotionOptions
 from ...motion.smoothing import frame_times_s, gaussian_smoothing, one_euro_smoothing, sample_at
 from ...motion.speaking_gate import speaking_gate
 from ...progress import Progress
 from ...speech.mel import BLOCK, HOP, iterate_log_mel, level_of_bands
 from ...speech.voice_activity import SPEECH_BANDS_HZ, activity_of_levels
-from ...types import MOUTH_PARAMETERS, MotionOptions, MouthCurves, Speech
+from ...types import MOUTH_PARAMETERS, MouthCurves, Speech
 from .mouth_model import load_mouth, run_mouth
 from .mouth_net import OUTPUTS, MelStatistics, MouthNet, measure_mel
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError
-from ...media.atomic import whole_file
+from ...media.tensor_file import save_tensors
 from ...speech.mel import BLOCK, FFT_SIZE, HOP, MEL_RATE_HZ, NUM_MELS, log_mel
 from ...threads import one_torch_thread
 from ...types import SPEECH_RATE_HZ, Speech
@@ -20,7 +20,6 @@ from .mouth_net import (
     AHEAD_FRAMES,
     BEHIND_FRAMES,
     LOOK_AHEAD_FRAMES,
-    OUTPUT_RATE_HZ,
     OUTPUTS,
     STRIDE,
     MelStatistics,
@@ -35,13 +34,10 @@ CHUNK = 4 * BLOCK  # mel frames of one forward pass, besides their context
 
 def save_mouth(net: MouthNet, path: Path, card: dict[str, object]) -> None:
     """Write a network with what it was made of, in half precision."""
-    from safetensors.torch import save_file
-
     metadata = {"kind": KIND, "config": json.dumps({"width": net.width, "outputs": OUTPUTS})}
     metadata["card"] = json.dumps(card, ensure_ascii=False)
     tensors = {name: t.half() if t.is_floating_point() else t for name, t in net.state_dict().items()}
-    with whole_file(path) as partial:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata)
+    save_tensors(tensors, path, metadata)
 
 
 def load_mouth(path: Path | None = None) -> MouthNet:
@@ -152,8 +148,3 @@ class LiveMouth:
         spare = min(self._answered - BEHIND_FRAMES, len(self._mel) - self._REMEMBERED) // STRIDE * STRIDE
         if spare > 0:
             self._mel, self._answered = self._mel[spare:], self._answered - spare
-
-
-def output_times_s(count: int) -> Tensor:
-    """(M,) seconds of a network's values."""
-    return torch.arange(count, dtype=torch.float64) / OUTPUT_RATE_HZ

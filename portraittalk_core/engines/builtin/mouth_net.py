@@ -87,7 +87,7 @@ class MouthNet(nn.Module):
         return self.late(self.refine(self._trunk_features(mel))).transpose(1, 2)
 
     def live(self, mel: Tensor) -> Tensor:
-        """The output with a look-ahead of LOOK_AHEAD_S."""
+        """The output with a look-ahead of LOOK_AHEAD_FRAMES."""
         return self.early(self._trunk_features(mel)).transpose(1, 2)
 
     def both(self, mel: Tensor) -> tuple[Tensor, Tensor]:
@@ -113,4 +113,3 @@ def _reach(layers: tuple[tuple[int, int], ...]) -> tuple[int, int]:
 LOOK_AHEAD_FRAMES = _reach(TRUNK)[1] * STRIDE + 2  # of 10 ms, that `live` looks ahead
 BEHIND_FRAMES = _reach(TRUNK + REFINE)[0] * STRIDE + 2  # of 10 ms, that `forward` looks back
 AHEAD_FRAMES = _reach(TRUNK + REFINE)[1] * STRIDE + 2
-LOOK_AHEAD_S = LOOK_AHEAD_FRAMES / MEL_RATE_HZ

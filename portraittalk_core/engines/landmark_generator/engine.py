@@ -33,7 +33,6 @@ NUM_REFERENCES = 15
 MIDDLE = WINDOW // 2  # the frame of a window that is kept
 REACH = MIDDLE + CHUNK_LEAD  # chunks before its own index that a frame's window begins with
 BATCH = 16  # frames predicted at once
-BLOCK = 256  # frames whose skin is moved at once
 
 
 @dataclass(frozen=True)

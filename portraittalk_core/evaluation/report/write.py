@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from dataclasses import asdict
 from pathlib import Path
 
 from ...errors import InputError
 from ...media.atomic import whole_file
+from ...media.csv_line import csv_line
 from ..result import plain
 from ..score_report import ScoreBook
 from .page import to_html
@@ -45,26 +44,26 @@ def to_json(book: ScoreBook) -> str:
 def to_csv(book: ScoreBook) -> str:
     """One line a row."""
     counts = list(dict.fromkeys(name for row in book.rows for name in row.counts))
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
     offset = ["offset_s", "offset_by"]
-    writer.writerow(["name", "generated", "target", "status", "error", *book.columns, *counts, *offset, "notes"])
+    lines = [csv_line(["name", "generated", "target", "status", "error", *book.columns, *counts, *offset, "notes"])]
     for row in book.rows:
         found = [row.offset.seconds, row.offset.by] if row.offset else [None, None]
-        writer.writerow(
-            [
-                row.name,
-                row.generated,
-                row.target,
-                "failed" if row.error else "done",
-                row.error,
-                *(plain(row.values.get(name)) for name in book.columns),
-                *(row.counts.get(name) for name in counts),
-                *found,
-                "; ".join(row.notes),
-            ]
+        lines.append(
+            csv_line(
+                [
+                    row.name,
+                    row.generated,
+                    row.target,
+                    "failed" if row.error else "done",
+                    row.error,
+                    *(plain(row.values.get(name)) for name in book.columns),
+                    *(row.counts.get(name) for name in counts),
+                    *found,
+                    "; ".join(row.notes),
+                ]
+            )
         )
-    return stream.getvalue()
+    return "".join(lines)
 
 
 def write_report(book: ScoreBook, out: Path) -> list[Path]:

@@ -24,7 +24,7 @@ from ...diffusion.branches import bind
 from ...diffusion.sites import SITES
 from ...errors import InputError
 from ...layers.attention import AttentionCall, Branch, attend
-from ...media.atomic import whole_file
+from ...media.tensor_file import save_tensors
 from ...types import LandmarkTrack
 from ...weights.load import fill, read_metadata, read_tensors
 from .animate_net_files import BASE, LAYOUT, AnimateSizes, read_sizes
@@ -130,12 +130,7 @@ def save_animate_net(net: AnimateNet, path: Path, metadata: Mapping[str, str] | 
     Raises:
         OutputError: the file cannot be written.
     """
-    from safetensors.torch import save
-
-    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
-    with whole_file(Path(path)) as part:
-        part.write_bytes(save(kept, {"layout": LAYOUT, "base": BASE, **(metadata or {})}))
-    return Path(path)
+    return save_tensors(net.state_dict(), path, {"layout": LAYOUT, "base": BASE, **(metadata or {})})
 
 
 @dataclass(frozen=True)

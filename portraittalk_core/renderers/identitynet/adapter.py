@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ...checks import check_choice, check_finite, check_range
 from ...errors import InputError
 from ...layers.attention import Attend, attend
-from ...media.atomic import whole_file
+from ...media.tensor_file import save_tensors
 from ...weights.load import fill, read_metadata, read_tensors
 from .adapter_files import LAYOUTS, AdapterTensors, sort_adapter
 from .decoupled_attention import ALWAYS, DecoupledAttention, IdentityBranch, Window
@@ -197,15 +197,10 @@ def new_adapter(
 
 def save_adapter(adapter: IdentityAdapter, path: Path, metadata: Mapping[str, str] | None = None) -> Path:
     """Write an adapter as safetensors, in the public files' names, whole or not at all."""
-    from safetensors.torch import save
-
     tensors = {f"image_proj.{name}": tensor for name, tensor in adapter.projection.state_dict().items()}
     tensors |= {f"ip_adapter.{name}": tensor for name, tensor in adapter.sites.state_dict().items()}
     tensors |= {f"ip_adapter.{name}": tensor for name, tensor in adapter.lora.items()}
-    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with whole_file(Path(path)) as part:
-        part.write_bytes(save(kept, {"layout": adapter.layout, "base": "SD1.5", **(metadata or {})}))
-    return Path(path)
+    return save_tensors(tensors, path, {"layout": adapter.layout, "base": "SD1.5", **(metadata or {})})
 
 
 def _projection_input(embedding: FaceEmbedding, apart: bool, needs: Sequence[str]) -> ProjectionInput:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ...checks import check_shape
 from ...errors import InputError
-from ..identitynet.face_tokens import HEAD_WIDTH, Perceiver
+from ...layers.perceiver import HEAD_WIDTH, Perceiver
 
 PER_FRAME = 2  # features that a frame lasts
 AROUND = 2  # frames heard before and after

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from ...checks import check_shape
 
 WIDTHS = (16, 32, 96, 256)  # of the public file
-SHRINK = 8  # pixels of the drawing to one of the latents
 
 
 class KpsGuider(nn.Module):

@@ -27,6 +27,7 @@ from ...diffusion.windows import static_windows
 from ...errors import InputError
 from ...face.fit import Fit, check_size, fit_to, fitted
 from ...layers.temporal import check_frames
+from ...progress import Progress
 from ...speech.encoders import GivenFeatures, SpeechEncoder, counted, load_speech_encoder, require_width
 from ...style.attention import StyleCues, StyleRun, bind_style
 from ...types import LandmarkTrack, Portrait, Speech
@@ -38,8 +39,6 @@ from .load import load_vexpress
 from .reference import read_bank, write_bank
 from .retarget import STRATEGIES, retarget
 from .unet import VExpress
-
-Progress = Callable[[int, int], None]
 
 FPS = Fraction(25)  # without a driving track
 OTHER_FAMILY = "whisper"  # its features are others, though some are as wide

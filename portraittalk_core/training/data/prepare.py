@@ -29,13 +29,17 @@ from ...media.atomic import explain_write_errors, whole_file
 from ...media.audio import load_speech
 from ...media.image import save_picture
 from ...media.records import save_record
+from ...media.resize import resize_picture
+from ...media.tensor_file import save_tensors
 from ...media.video_read import probe_video, read_pictures
+from ...progress import Progress
 from ...speech.mel import MEL_RATE_HZ, log_mel
 from ...threads import one_torch_thread
 from ...types import LandmarkTrack, Speech, as_fps
 from ..loop.checkpoints import settings_hash
 from ..mouth.speaker import VIDEO_SUFFIXES
-from .video_clips import FRAMES, MARKER, SPEECH, TRACK, crop_square, read_marker, resized, track_on_crop
+from .squares import crop_square, track_on_crop
+from .video_clips import FRAMES, MARKER, SPEECH, TRACK, read_marker
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +50,6 @@ LOOKS_S = 2.0  # of video between two looks for a second speaker
 RIVAL = 0.5  # a second face at least so large, of the first one's height, is another speaker
 JUMP = 0.5  # of the face's size from one frame to the next: a cut
 VERSION = 1  # of what is written; another one makes all videos again
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -324,7 +327,7 @@ def _clip(job: _Job, name: str, mesh: MeshBackend, tick: Callable[[], None]) -> 
     cut = track_on_crop(track, corner, side, options.size)
     (x, y), ending = corner, options.picture_format
     for number, picture in enumerate(pictures()):
-        shown = resized(picture[y : y + side, x : x + side], options.size)
+        shown = resize_picture(picture[y : y + side, x : x + side], (options.size, options.size))
         save_picture(shown, folder / FRAMES / f"{number:06d}.{ending}")
     save_record(cut, folder / TRACK)
     if probe.has_sound:
@@ -378,12 +381,9 @@ def best_reference(track: LandmarkTrack) -> int:
 
 
 def _save_speech(speech: Speech, path: Path) -> None:
-    from safetensors.torch import save
-
     content = {"waveform": speech.waveform, "log_mel": log_mel(speech)}
     told = {"rate_hz": str(speech.sample_rate), "mel_rate_hz": str(MEL_RATE_HZ), "source": speech.source}
-    with whole_file(path) as part:
-        part.write_bytes(save(content, told))
+    save_tensors(content, path, told)
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from ...checks import check_choice, check_range
 from ...errors import InputError, MissingDependency
 from ...losses.masked_reconstruction import MODES
-from ..loop.trainer import TrainerConfig
+from ..loop.config import TrainerConfig
 
 Settings = TypeVar("Settings")
 

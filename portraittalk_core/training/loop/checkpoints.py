@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ class Checkpoint:
     """A run after a step."""
 
     step: int  # done
-    tensors: Mapping[str, Tensor]  # weights, averages, optimizer and random states, names joined by dots
+    tensors: Mapping[str, Tensor]  # weights, buffers, averages, optimizer and random states, names joined by dots
     notes: Mapping[str, object]  # what JSON can hold: settings, counters
 
     def part(self, name: str) -> dict[str, Tensor]:
@@ -63,6 +63,12 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step_*.safetensors") if _NAME.match(path.name))
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a run that was killed while it wrote a checkpoint has left of it."""
+    for path in folder.glob(".step_*.part.safetensors"):
+        path.unlink(missing_ok=True)
+
+
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint.
 
@@ -91,7 +97,27 @@ def check_settings(now: Mapping[str, object], then: Mapping[str, object], path: 
     absent = "absent"
     names = sorted(name for name in now.keys() | then.keys() if now.get(name, absent) != then.get(name, absent))
     if names:
-        told = "; ".join(f"{name} was {then.get(name, absent)!r}, is {now.get(name, absent)!r}" for name in names)
+        changes = "; ".join(f"{name} was {then.get(name, absent)!r}, is {now.get(name, absent)!r}" for name in names)
         raise InputError(
-            f"{path} was made with other settings: {told}. Set them as they were, or train into another folder."
+            f"{path} was made with other settings: {changes}. Set them as they were, or train into another folder."
+        )
+
+
+def check_names(kind: str, now: Collection[str], then: Collection[str], path: Path) -> None:
+    """Check that a checkpoint holds exactly the tensors that are trained now.
+
+    Args:
+        kind: what they are, for the message: "weights".
+        now: names.
+        then: names in the checkpoint.
+        path: of the checkpoint.
+
+    Raises:
+        InputError: with some of the names that differ.
+    """
+    lacks, extra = sorted(set(now) - set(then)), sorted(set(then) - set(now))
+    faults = [f"it {what} {', '.join(names[:4])}" for what, names in (("lacks", lacks), ("also holds", extra)) if names]
+    if faults:
+        raise InputError(
+            f"{path} holds other {kind} than are trained now: {'; '.join(faults)}. Train into another folder."
         )

@@ -1,6 +1,6 @@
 """What else speaks into the UNet while style attention is trained: AnimateNet, motion modules, a face; all frozen.
 
-Shapes: R rows of a batch, S side of the pictures in pixels, h = S / 8.
+Shapes: R frames of a batch, S side of the pictures in pixels, h = S / 8.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Company:
 
 
 class _FaceBranch:
-    """A site's attention to the face of each row."""
+    """A site's attention to the face of each frame."""
 
     def __init__(self, attention: DecoupledAttention, playing: Playing) -> None:
         self._attention, self._playing = attention, playing
@@ -61,7 +61,7 @@ class _FaceBranch:
 
 
 class Playing:
-    """The company at work on the rows at hand.
+    """The company at work on the frames of a batch.
 
     Args:
         company: frozen here.
@@ -93,7 +93,7 @@ class Playing:
                 cues = bind_animate(
                     company.controlnet,
                     company.animate_net,
-                    lambda rows: (self._points[list(rows)], self._placements[list(rows)]),
+                    lambda frames: (self._points[list(frames)], self._placements[list(frames)]),
                     lambda: range(len(self._hints)),
                 )
                 self._tokens = stack.enter_context(cues)
@@ -119,7 +119,7 @@ class Playing:
             faces: (R, 512) embeddings, 0 for no face.
             side_px: S.
             drawing: how landmarks are drawn.
-            device: of the rows.
+            device: of the frames.
         """
         if self.company.controlnet is not None:
             drawn = [draw_condition(t, i, side_px, side_px, drawing) for t in clips.tracks for i in range(len(t))]

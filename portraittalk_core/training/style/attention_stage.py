@@ -1,12 +1,11 @@
 """Style attention's training on either base, and how the UNet of SD1.5 is shown its clips.
 
-Shapes: B clips, F frames of a clip, R = B · F rows, S side of the pictures in pixels, h = S / 8, D numbers of a style.
+Shapes: B clips, F frames of a clip, R = B · F frames, S side of pictures in pixels, h = S / 8, D numbers of a style.
 Source: SVP, section 3.4, third stage; `design/svp.md` 3d.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from ...diffusion.sites import SITES
 from ...diffusion.text import find_tokenizer
 from ...errors import InputError
 from ...media.atomic import check_writable, explain_write_errors
+from ...progress import Progress
 from ...style.attention import FrameStyles
 from ...style.attention_files import BASE, StyleSizes
 from ...style.projection import StyleAttention, load_style_attention, new_style_attention
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 ATTENTION_NAME = "style_attention.safetensors"
 Dropped = tuple[tuple[str, str], ...]  # names of videos, and reasons
-Progress = Callable[[int, int], None]
 
 
 class StyleAttentionStage(StyleStage):

@@ -112,6 +112,15 @@ def test_what_could_not_be_measured_stands_first_and_says_why(folder):
     assert means[2] == "0.910", "what failed does not count"
 
 
+def test_every_text_of_the_page_is_escaped(folder):
+    ends = {"bad.json": Outcome("failed", 1, "<i>reason")}
+    path = manifest(folder, *rows_of("good", "bad", "<i>it"), columns=COLUMNS)  # no file can be called like the last
+    path = path.rename(path.with_name("<i>list.csv"))
+    text = run(path, Scoring(folder, ends)).report.read_text(encoding="utf-8")
+    assert "<i>" not in text
+    assert all(f"&lt;i&gt;{word}" in text for word in ("it<", "reason<", "list.csv<", "list.csv,"))
+
+
 def test_videos_without_truth_have_a_table_of_their_own(folder):
     rows = [*rows_of("good"), "score,alone,made.mp4,"]
     text = run(manifest(folder, *rows, columns=COLUMNS), Scoring(folder)).report.read_text(encoding="utf-8")

@@ -4,6 +4,7 @@ import socket
 import time
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import pytest
@@ -11,6 +12,7 @@ from batch_stubs import Runner, manifest, run, table, talks
 from PIL import Image
 
 from portraittalk_core.batch import jobs as batch_jobs
+from portraittalk_core.batch import run as batch_run
 from portraittalk_core.batch import workers as batch_engines
 from portraittalk_core.batch.jobs import BatchSettings, JobRunner, Outcome
 from portraittalk_core.batch.manifest import read_manifest
@@ -105,18 +107,25 @@ def test_only_failures_that_are_no_mistake_are_tried_again(folder):
     assert told["v2.mp4"] == ("failed", "3", "disk away")
 
 
-def test_retries_wait_twice_as_long_each_time(folder):
-    times, again = [], Outcome("failed", 0, "x", again=True)
+def test_retries_wait_twice_as_long_each_time(folder, monkeypatch):
+    """By a clock that only sleep moves, so that a busy machine does not lengthen the waits."""
+    times, again, now = [], Outcome("failed", 0, "x", again=True), [100.0]
 
     class Timed(Runner):
         def run(self, job, on_progress=None):
-            times.append(time.monotonic())
+            times.append(now[0])
             return again
 
+    def sleep(seconds):
+        assert seconds > 0
+        now[0] += seconds
+
+    clock = SimpleNamespace(monotonic=lambda: now[0], perf_counter=time.perf_counter, sleep=sleep)
+    monkeypatch.setattr(batch_run, "time", clock)
     run(talks(folder, 1), Timed(), BatchOptions(retries=2, wait_s=0.1))
     first, second = times[1] - times[0], times[2] - times[1]
-    assert 0.1 <= first < 0.19
-    assert 0.2 <= second < 0.5
+    assert first == pytest.approx(0.1, abs=1e-6)
+    assert second == pytest.approx(0.2, abs=1e-6)
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit()])
@@ -313,3 +322,10 @@ def test_a_ray_that_does_not_start_is_told_and_cleared_away(address, told):
     with pytest.raises(InputError, match=told):
         batch_engines._connect(ray, 2, address)
     assert ray.stopped
+
+
+def test_the_table_holds_no_formula_that_a_spreadsheet_would_run(folder):
+    path = manifest(folder, "talk,=A1,me.png,a.wav")
+    run(path, Runner({"=A1.mp4": Outcome("failed", 1, "+1+1")}))
+    (line,) = table(folder)
+    assert (line["out"], line["reason"]) == ("'=A1.mp4", "'+1+1")

@@ -14,7 +14,7 @@ from style_files import style_attention
 from tiny_vae import write_taesd
 from tiny_vexpress import CONTEXT, WIDTHS, write_vexpress, write_wav2vec, write_whisper
 
-from portraittalk_core.cli import vexpress as cli_vexpress
+from portraittalk_core.cli import talk as cli_talk
 from portraittalk_core.cli.main import main
 from portraittalk_core.style.projection import save_style_attention
 from portraittalk_core.types import MANNER
@@ -178,7 +178,7 @@ def test_a_stopped_run_leaves_nothing(place, tmp_path, monkeypatch):
 
         yield on_progress
 
-    monkeypatch.setattr(cli_vexpress, "progress_bar", stopping)
+    monkeypatch.setattr(cli_talk, "progress_bar", stopping)
     assert talk(place, tmp_path / "a.mp4") == 130
     assert list(tmp_path.iterdir()) == []
 

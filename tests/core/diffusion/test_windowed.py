@@ -15,8 +15,9 @@ from portraittalk_core.diffusion.samplers import SamplerOptions
 from portraittalk_core.diffusion.windowed import VideoOptions, WindowedDenoiser
 from portraittalk_core.errors import InputError
 from portraittalk_core.renderers.animatenet.control import ControlOptions, FrameControl
+from portraittalk_core.renderers.contract import Callbacks
 from portraittalk_core.renderers.identitynet.painter import Animation, DiffusersPainter, PaintOptions
-from portraittalk_core.renderers.repaint import Watch, new_frames, repainted
+from portraittalk_core.renderers.repaint import new_frames, repainted
 
 pytest.importorskip("diffusers")
 VIDEO = VideoOptions("chunked", 8, 2)
@@ -53,7 +54,7 @@ def video_of(made_by, num_frames=20):
     """Painted frames and latents, from grey pictures."""
     pictures = (torch.full((64, 64, 3), 100 + i, dtype=torch.uint8) for i in range(num_frames))
     latents = []
-    frames = list(repainted(pictures, num_frames, made_by, Watch(on_latents=latents.append)))
+    frames = list(repainted(pictures, num_frames, made_by, Callbacks(on_latents=latents.append)))
     return torch.stack(frames).int(), torch.cat(latents)
 
 

@@ -27,9 +27,10 @@ from portraittalk_core.engines.registry import (
 from portraittalk_core.errors import InputError, MissingDependency
 from portraittalk_core.face.track_file import load_track
 from portraittalk_core.media.image import save_picture
+from portraittalk_core.motion.options import MotionOptions
 from portraittalk_core.pipelines import doctor
 from portraittalk_core.pipelines.talk import talk
-from portraittalk_core.types import MotionOptions, Speech
+from portraittalk_core.types import Speech
 from portraittalk_core.weights.catalog import KINDS, WeightFile
 from portraittalk_core.weights.specs import FileSpec
 
@@ -38,7 +39,7 @@ ROOT = Path(__file__).parents[3]
 OUTSIDE = """
 from portraittalk_core.engines.contract import EngineSpec
 from portraittalk_core.engines.registry import register
-from portraittalk_core.types import MotionOptions
+from portraittalk_core.motion.options import MotionOptions
 
 
 class Still:

@@ -9,8 +9,9 @@ from portraittalk_core.engines.raw_engine import RawMotionEngine
 from portraittalk_core.engines.raw_motion import RawMotion
 from portraittalk_core.face import topology as topo
 from portraittalk_core.media.audio import load_speech
+from portraittalk_core.motion.options import MotionOptions
 from portraittalk_core.motion.rig import make_rig
-from portraittalk_core.types import MotionOptions, Speech
+from portraittalk_core.types import Speech
 
 SAMPLE = Path(__file__).parents[3] / "samples" / "speech.wav"
 STILL = {"head_motion": 0.0, "blink_rate": 0.0, "smoothing": 0.0}

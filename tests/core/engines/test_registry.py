@@ -7,8 +7,9 @@ from portraittalk_core.engines.builtin.mouth_net import MouthNet
 from portraittalk_core.engines.contract import EngineFiles, listening_to, whole_track
 from portraittalk_core.engines.registry import find_engines, open_engine
 from portraittalk_core.errors import InputError, MissingDependency
+from portraittalk_core.motion.options import MotionOptions
 from portraittalk_core.speech.encoders import features_from_tensor
-from portraittalk_core.types import MotionOptions, Speech
+from portraittalk_core.types import Speech
 
 
 def expression_shapes() -> dict[str, torch.Tensor]:

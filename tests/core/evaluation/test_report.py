@@ -77,11 +77,74 @@ def test_page_is_whole_self_contained_and_escaped(book):
     assert "needs the portrait" in text and "torch" in text
 
 
+def test_every_text_of_a_page_is_escaped():
+    """Whatever a file name, a library's error or a setting may hold, the page shows it and obeys none of it."""
+    row = ScoredRow(
+        "<i>name",
+        "<i>made",
+        "<i>true",
+        values={"ssim": 0.5},
+        curves={"SSIM": [0.5]},
+        counts={"landmark_source": "<i>mesh"},
+        worst=(WorstFrame(0, "<i>why", '"><i>', '"><i>'),),
+        notes=("<i>note",),
+        missing={"fid": "<i>missing"},
+        fps=25.0,
+    )
+    failed = ScoredRow("<i>second", "a", "b", error="<i>error", missing={"fid": "<i>else"})
+    environment = {"<i>package": "<i>version"}
+    text = to_html(ScoreBook([row, failed], {"<i>key": "<i>value"}, made_at="<i>when", environment=environment))
+    page = Page(text)
+    assert "i" not in page.seen and page.open == []
+    shown = "".join(page.words)
+    said = [
+        "name",
+        "made",
+        "true",
+        "mesh",
+        "why",
+        "missing",
+        "second",
+        "error",
+        "else",
+        "key",
+        "value",
+        "when",
+        "p",
+        "v",
+    ]
+    assert [word for word in said if f"<i>{word}" not in shown] == [] and "<i>note" in shown
+    assert text.count('base64,&#34;&gt;&lt;i&gt;"') == 2
+
+
+def test_curves_of_a_chart_are_named_and_escaped():
+    drawn = draw_chart(Chart("<i>title", "<i>unit", {"<i>first": [1.0, 2.0], "<i>second": [0.0, 1.0]}), 25)
+    page = Page(str(drawn))
+    assert "i" not in page.seen
+    assert [w for w in page.words if w.startswith("<i>")] == ["<i>title", "<i>second", "<i>first"]
+    assert [w for w in page.words if w.strip() == "<i>unit"]
+
+
+@pytest.mark.parametrize(("values", "lines", "shaded"), [([1, 2, None, None, 4, 5], 2, 1), ([None, 1, 2, 3], 1, 0)])
+def test_a_curve_breaks_where_it_is_not_known(values, lines, shaded):
+    seen = Page(str(draw_chart(Chart("a", "b", {"": values}), 25))).seen
+    assert (seen.count("polyline"), seen.count("rect")) == (lines, shaded)  # a first frame alone is no gap
+
+
 def test_csv_has_a_line_a_row(book):
     lines = list(csv.DictReader(io.StringIO(to_csv(book))))
     assert [line["status"] for line in lines] == ["done", "done", "failed", "failed"]
     assert (lines[0]["name"], lines[0]["ssim"], lines[0]["offset_s"]) == (NASTY, "0.8", "0.12")
     assert (lines[1]["psnr"], lines[2]["ssim"], lines[2]["error"]) == ("inf", "", "the file e.mp4 is broken & lost")
+
+
+def test_csv_holds_no_formula_that_a_spreadsheet_would_run():
+    row = ScoredRow("=1+1", '@made("x")', "-true", "+error", values={"mouth_lag": -40.0}, notes=("=note",))
+    (line,) = csv.DictReader(io.StringIO(to_csv(ScoreBook([row], {}))))
+    assert [line[c] for c in ("name", "generated", "target", "error", "notes")] == [
+        "'=1+1", "'@made(\"x\")", "'-true", "'+error", "'=note"
+    ]  # fmt: skip
+    assert line["mouth_lag"] == "-40.0"
 
 
 def test_json_holds_rows_summary_and_definitions(book):

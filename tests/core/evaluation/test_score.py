@@ -167,11 +167,11 @@ def test_score_compares_other_sizes_and_rates(astronaut, track, video, folder):
     assert report.psnr > 24
 
 
-def test_score_without_scikit_image_tells_of_it(monkeypatch):
+def test_score_without_kornia_tells_of_it(monkeypatch):
     picture = torch.full((64, 64, 3), 9, dtype=torch.uint8)
     picture[20:50, 20:50, 0] = 220  # a face to BlockMesh
     source = PictureSource("s", 64, 64, Fraction(25), 0.08, lambda _fps: iter([picture, picture + 1]))
-    monkeypatch.setitem(sys.modules, "skimage.metrics", None)
+    monkeypatch.setitem(sys.modules, "kornia.metrics", None)
     report = score_videos(source, replace(source, name="t"), mesh=BlockMesh())
     assert (report.psnr, report.ssim, report.num_identical_frames) == (None, None, 2)
-    assert "PSNR and SSIM not available: needs scikit-image (pip install scikit-image)" in report.note
+    assert "PSNR and SSIM not available: needs kornia (pip install kornia)" in report.note

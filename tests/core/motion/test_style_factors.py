@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from portraittalk_core.errors import InputError
+from portraittalk_core.motion.options import MotionOptions
 from portraittalk_core.motion.style_factors import MOST, StyleFactors, style_factors, styled_mouth
-from portraittalk_core.types import MANNER, Manner, MotionOptions, MouthCurves
+from portraittalk_core.types import MANNER, Manner, MouthCurves
 
 
 def test_style_factors_without_a_manner_are_the_options():

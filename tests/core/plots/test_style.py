@@ -11,8 +11,9 @@ import torch
 from portraittalk_core.errors import MissingDependency
 from portraittalk_core.plots.style import plot_style
 from portraittalk_core.plots.track import COLOURS
+from portraittalk_core.style.options import StyleUse
 from portraittalk_core.style.prior import BlendedStyle, StylePrior
-from portraittalk_core.style.reference import StyleUse, named_style
+from portraittalk_core.style.reference import named_style
 from portraittalk_core.style.statistics import to_numbers
 from portraittalk_core.types import MANNER, Manner
 

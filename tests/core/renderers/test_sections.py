@@ -18,8 +18,9 @@ from portraittalk_core.diffusion.samplers import SamplerOptions
 from portraittalk_core.diffusion.windowed import VideoOptions
 from portraittalk_core.errors import InputError, OutputError
 from portraittalk_core.renderers.animatenet.control import ControlOptions, FrameControl
+from portraittalk_core.renderers.contract import Callbacks
 from portraittalk_core.renderers.identitynet.painter import Animation, DiffusersPainter, Painted, PaintOptions
-from portraittalk_core.renderers.repaint import Watch, paint_latents, repainted
+from portraittalk_core.renderers.repaint import paint_latents, repainted
 from portraittalk_core.renderers.sections import Section, Sections, prune
 
 KEY = "0123456789abcdef"
@@ -68,8 +69,8 @@ def job(tmp_path, latents):
 
     def run(painter, sections=None, **told):
         pictures, made = [], []
-        watch = Watch(told.get("on_progress"), pictures.append, made.append, sections)
-        paint_latents(latents, painter, tmp_path / "a.mp4", Fraction(10), watch=watch)
+        callbacks = Callbacks(told.get("on_progress"), pictures.append, made.append, sections)
+        paint_latents(latents, painter, tmp_path / "a.mp4", Fraction(10), callbacks=callbacks)
         return torch.stack(pictures), torch.cat(made)
 
     return run
@@ -102,11 +103,11 @@ def test_pictures_that_are_drawn_go_on_at_the_right_one(store):
     def drawn():
         return (torch.full((SIZE, SIZE, 3), 10 * i, dtype=torch.uint8) for i in range(14))
 
-    whole = torch.stack(list(repainted(drawn(), 14, Chained(), Watch())))
+    whole = torch.stack(list(repainted(drawn(), 14, Chained(), Callbacks())))
     with pytest.raises(KeyboardInterrupt):
-        list(repainted(drawn(), 14, Chained(stop_at=7), Watch(sections=store())))
+        list(repainted(drawn(), 14, Chained(stop_at=7), Callbacks(sections=store())))
     painter = Chained()
-    assert torch.equal(torch.stack(list(repainted(drawn(), 14, painter, Watch(sections=store())))), whole)
+    assert torch.equal(torch.stack(list(repainted(drawn(), 14, painter, Callbacks(sections=store())))), whole)
     assert painter.painted[0][0] == 7
 
 
@@ -312,8 +313,8 @@ def test_sd15_with_a_controlnet_and_a_motion_module_goes_on_bit_for_bit(store, t
 
         painter._sampled = counted
         pictures = (torch.full((SIZE, SIZE, 3), 100 + i, dtype=torch.uint8) for i in range(20))
-        watch = Watch(on_latents=latents.append, sections=sections)
-        return torch.stack(list(repainted(pictures, 20, painter, watch))), torch.cat(latents), begun
+        callbacks = Callbacks(on_latents=latents.append, sections=sections)
+        return torch.stack(list(repainted(pictures, 20, painter, callbacks))), torch.cat(latents), begun
 
     file = make_checkpoint(tmp_path / "tiny.safetensors", text=False)
     with pytest.raises(KeyboardInterrupt):

@@ -8,9 +8,11 @@ from portraittalk_core.engines.registry import open_engine
 from portraittalk_core.face import topology as topo
 from portraittalk_core.face.canonical import canonical_face
 from portraittalk_core.media.audio import load_speech
+from portraittalk_core.motion.options import MotionOptions
+from portraittalk_core.style.options import StyleUse
 from portraittalk_core.style.prior import interpolate
-from portraittalk_core.style.reference import StyleUse, in_style, named_style
-from portraittalk_core.types import LandmarkTrack, MotionOptions
+from portraittalk_core.style.reference import in_style, named_style
+from portraittalk_core.types import LandmarkTrack
 
 SAMPLE = Path(__file__).parents[3] / "samples" / "speech.wav"
 PLAIN_RISE = -0.14  # what the corners of people's mouths rise more than the canonical face's, at the median

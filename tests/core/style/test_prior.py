@@ -11,7 +11,6 @@ from portraittalk_core.media.records import load_record, save_record
 from portraittalk_core.style.prior import (
     BlendedStyle,
     StylePrior,
-    curve_points,
     distance,
     interpolate,
     load_style,
@@ -98,7 +97,9 @@ def test_blend_follows_its_curve():
 def test_blend_by_frames_hits_every_frame():
     shares = torch.rand(40, generator=torch.Generator().manual_seed(0))
     fps = Fraction(30000, 1001)
-    blend = BlendedStyle(make(), make((1.0, 1.0, 1.0)), curve_points(shares.tolist(), fps))
+    blend = BlendedStyle(
+        make(), make((1.0, 1.0, 1.0)), tuple((float(n / fps), float(share)) for n, share in enumerate(shares))
+    )
     assert torch.allclose(blend.shares(40, fps), shares, atol=1e-5)
 
 

@@ -11,14 +11,15 @@ from portraittalk_core.engines.registry import open_engine
 from portraittalk_core.errors import InputError, NoFaceError
 from portraittalk_core.face.canonical import canonical_face
 from portraittalk_core.media.audio import load_speech
+from portraittalk_core.motion.options import MotionOptions
 from portraittalk_core.style.extractor import StyleExtractor, new_extractor_net
 from portraittalk_core.style.features import audio_features
+from portraittalk_core.style.options import StyleUse
 from portraittalk_core.style.presets import preset
 from portraittalk_core.style.prior import BlendedStyle
 from portraittalk_core.style.reference import (
     MANNER_SPREAD,
     Reference,
-    StyleUse,
     Watching,
     heard,
     in_style,
@@ -28,7 +29,7 @@ from portraittalk_core.style.reference import (
     watch,
 )
 from portraittalk_core.style.statistics import measure_manner
-from portraittalk_core.types import MANNER, LandmarkTrack, MotionOptions, Speech
+from portraittalk_core.types import MANNER, LandmarkTrack, Speech
 
 FPS = Fraction(25)
 SAMPLE = Path(__file__).parents[3] / "samples" / "speech.wav"

@@ -8,8 +8,9 @@ from portraittalk_core.engines.builtin.engine import plan_motion
 from portraittalk_core.engines.contract import whole_track
 from portraittalk_core.engines.registry import open_engine
 from portraittalk_core.face.geometry import mouth_open
+from portraittalk_core.motion.options import MotionOptions
 from portraittalk_core.motion.rig import plan_landmarks
-from portraittalk_core.types import MotionOptions, Speech
+from portraittalk_core.types import Speech
 
 RATE = 16000
 

@@ -13,11 +13,12 @@ from portraittalk_core.engines.raw_motion import RawMotion
 from portraittalk_core.engines.registry import open_engine
 from portraittalk_core.face import topology as topo
 from portraittalk_core.media.audio import load_speech
+from portraittalk_core.motion.options import MotionOptions
 from portraittalk_core.motion.rig import plan_landmarks
 from portraittalk_core.motion.style_factors import StyleFactors, styled_mouth
 from portraittalk_core.style.presets import preset
 from portraittalk_core.style.statistics import measure_manner
-from portraittalk_core.types import MANNER, Manner, MotionOptions, Speech
+from portraittalk_core.types import MANNER, Manner, Speech
 
 SAMPLE = Path(__file__).parents[4] / "samples" / "speech.wav"
 

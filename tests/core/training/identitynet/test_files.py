@@ -15,8 +15,8 @@ from portraittalk_core.errors import InputError
 from portraittalk_core.renderers.identitynet.adapter import load_adapter
 from portraittalk_core.training.identitynet.config import load_config
 from portraittalk_core.training.identitynet.stage import train_identity
+from portraittalk_core.training.loop.config import TrainerConfig
 from portraittalk_core.training.loop.frozen import ClipTexts, VaeCodec
-from portraittalk_core.training.loop.trainer import TrainerConfig
 from portraittalk_core.weights.load import read_metadata
 
 pytest.importorskip("diffusers")

@@ -14,6 +14,7 @@ from portraittalk_core.face.canonical import canonical_face
 from portraittalk_core.media.records import save_record
 from portraittalk_core.style.extractor import load_extractor
 from portraittalk_core.style.features import StyleFeatures
+from portraittalk_core.training.loop.config import Clock
 from portraittalk_core.training.style.config import StyleTrainer, StyleTraining, SyntheticStyles, load_style_config
 from portraittalk_core.training.style.data import MadeUpStyles, PreparedStyles, StyleVideo, read_styles, style_batch
 from portraittalk_core.training.style.stage import ExtractorStage, present, starting_network, train_style
@@ -54,6 +55,15 @@ def test_both_sides_tell_what_neither_tells_alone(trained):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_both_sides_tell_what_neither_tells_alone_in_a_deeper_network(tmp_path, seed):
     check_told_apart(train_style(config(tmp_path, 150, num_layers=3, seed=seed)))
+
+
+def test_an_epoch_shows_every_style_once(tmp_path):
+    few = config(tmp_path, synthetic=SyntheticStyles(expression_styles=2, vocal_styles=3))
+    few = dataclasses.replace(few, trainer=dataclasses.replace(few.trainer, batch_size=2))
+    stage = ExtractorStage(starting_network(few), MadeUpStyles(few.synthetic, (80, 23)), few)
+    steps = Clock.of(few.trainer, stage.num_samples()).epoch_steps
+    labels = [set(stage.batch(step, 0).labels.tolist()) for step in range(1, steps + 1)]
+    assert sorted(label for batch in labels for label in batch) == list(range(6))
 
 
 def test_deviation_collapses_and_the_floor_keeps_it_alive(trained):
@@ -109,6 +119,16 @@ def test_styletalk_checkpoint_starts_the_expression_branch(tmp_path):
     torch.save({"model_state_dict": kept}, tmp_path / "talk.pth")
     begun = starting_network(StyleTraining(tmp_path, expression="3dmm", start=tmp_path / "talk.pth"))
     assert torch.equal(begun.expression.enter.bias, torch.full((256,), 3.0))
+
+
+@pytest.mark.parametrize("start", [None, "talk.pth"])
+@pytest.mark.parametrize("expression", ["3dmm", "blendshapes"])
+def test_training_refuses_an_expression_that_no_consumer_can_read(tmp_path, expression, start):
+    asked = config(tmp_path / "out", 2, expression=expression, start=start and tmp_path / start)
+    with pytest.raises(InputError, match=f"'{expression}': no command .* expression = 'landmarks'") as refused:
+        train_style(asked)
+    assert ("start" in str(refused.value)) == bool(start)
+    assert not (tmp_path / "out").exists()
 
 
 def test_sides_are_left_out_as_often_as_asked_and_never_both():

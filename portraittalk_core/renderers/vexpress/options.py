@@ -1,0 +1,77 @@
+"""Options of the renderer V-Express, and the files it needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...errors import InputError, MissingDependency
+from ...options import check_options, option
+from ...weights.specs import FileSpec
+from ..identitynet.options import PRECISIONS
+
+WEIGHTS = "huggingface.co/tk93/V-Express (research use only)"
+ENCODER = "facebook/wav2vec2-base-960h (pytorch_model.bin or model.safetensors)"
+FILES = (
+    FileSpec("vexpress_folder", "huggingface.co/tk93/V-Express", "research only, non-commercial", "vexpress",
+             size="7.4 GB", names="its five files"),
+    FileSpec("speech_encoder", "facebook/wav2vec2-base-960h", "Apache-2.0", "audio_encoders", size="378 MB"),
+    FileSpec("vae", "stabilityai/sd-vae-ft-mse, or any SD1.5 checkpoint", "MIT (not verified)", "vae", size="335 MB"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class VExpressRendererOptions:
+    """V-Express's files, and how it paints; the public code's choices by default."""
+
+    vexpress_folder: Path | None = option(None, help=f"folder with its five files, {WEIGHTS}", metavar="FOLDER")
+    speech_encoder: Path | None = option(None, help=ENCODER, metavar="FILE")
+    reference_weight: float = option(0.95, 0, 2, "how strongly the portrait's look acts")
+    audio_weight: float = option(3.0, 0, 5, "how strongly the speech acts")
+    vexpress_window: int = option(24, 1, 256, "frames that it sees at once")
+    checkpoint: Path | None = option(None, help="SD1.5 checkpoint, for its VAE", metavar="FILE")
+    vae: Path | None = option(None, help="SD1.5 VAE, or taesd_decoder.safetensors", metavar="FILE")
+    style_attention: Path | None = option(None, help="lets V-Express see --style too", metavar="FILE")
+    steps: int = option(25, 1, 1000, "of denoising")
+    cfg: float = option(3.5, 1, 30, "how strictly speech, look and head are followed; 1 takes half the time")
+    sampler: str = option("ddim", help="as ComfyUI names it", metavar="NAME")
+    seed: int = option(0, 0, 2**64 - 1, "another number, another noise")
+    width: int = option(512, 64, 2048, "of the frames, a multiple of 8")
+    height: int = option(512, 64, 2048, "of the frames, a multiple of 8")
+    overlap: int = option(4, 0, 255, "frames that windows share")
+    device: str | None = option(None, help="cpu, cuda, mps; if not given, the fastest there is", metavar="NAME")
+    precision: str = option("auto", help="auto: fp16 on a GPU, else fp32", choices=PRECISIONS)
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        vae = "any full SD1.5 checkpoint, for its VAE, or vae with a VAE's file or taesd_decoder.safetensors"
+        needed = (
+            ("vexpress_folder", self.vexpress_folder, f"V-Express's five files from {WEIGHTS}"),
+            ("vae" if self.vae else "checkpoint", self.vae or self.checkpoint, vae),
+            ("speech_encoder", self.speech_encoder, ENCODER),
+        )
+        for name, path, what in needed:
+            if path is None:
+                raise InputError(f"the renderer vexpress needs {name}: {what}.")
+            if not Path(path).exists():
+                raise MissingDependency(f"{name} {path} is not there; give {what}.")
+        self.painting  # noqa: B018 - which checks how they go together
+
+    @property
+    def painting(self):  # noqa: ANN201 - a VExpressOptions, imported when it is needed
+        """What the painting itself takes."""
+        from .pipeline import VExpressOptions
+
+        return VExpressOptions(
+            width=self.width,
+            height=self.height,
+            steps=self.steps,
+            sampler=self.sampler,
+            seed=self.seed,
+            guidance=self.cfg,
+            reference_weight=self.reference_weight,
+            audio_weight=self.audio_weight,
+            length=self.vexpress_window,
+            overlap=self.overlap,
+            strategy="no_retarget",  # the motion is the portrait's own
+        )

@@ -1,0 +1,108 @@
+"""What keeps the suite short: a test that costs more than five seconds says so, or the run fails.
+
+A test's cost is processor time, not wall time, so that a busy machine does not make it slow: of this process and of
+its children that have ended, during the test's call, and of the module, class and function fixtures that it uses,
+whoever made them. Session fixtures are paid once and count for nobody. What a test waits for in a process that goes
+on (ComfyUI's server, Ray's workers) is not seen: those tests carry `comfy` or `slow`, and `make quick` runs neither.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+
+import pytest
+
+LIMIT_S = 5.0
+FREE = ("slow", "comfy")  # markers of tests that may cost more
+OTHER = "not asked for"  # by -k, -m or a path
+MADE = pytest.StashKey[dict]()  # fixture definition → processor seconds
+
+
+def processor_s() -> float:
+    """Processor time of this process and of its children that have ended."""
+    return sum(os.times()[:4])
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("suite")
+    group.addoption("--slow-s", type=float, default=LIMIT_S, help="processor seconds that need the marker `slow`")
+    group.addoption("--costs", metavar="FILE", help="write what every test cost: processor s, wall s, its id")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[MADE] = {}
+    config.pluginmanager.register(Limits(config), "suite-limits")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef, request: pytest.FixtureRequest):
+    began = processor_s()
+    try:
+        return (yield)
+    finally:
+        if fixturedef.scope not in ("session", "package"):
+            request.config.stash[MADE][id(fixturedef)] = processor_s() - began
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item):
+    began, began_wall = processor_s(), time.perf_counter()
+    try:
+        return (yield)
+    finally:
+        used, made = processor_s() - began, item.config.stash[MADE]
+        definitions = item._fixtureinfo.name2fixturedefs
+        used += sum(made.get(id(definitions[name][-1]), 0.0) for name in item.fixturenames if name in definitions)
+        item.user_properties.append(("cost_s", round(used, 3)))
+        item.user_properties.append(("wall_s", round(time.perf_counter() - began_wall, 3)))
+        item.user_properties.append(("free", any(item.get_closest_marker(name) for name in FREE)))
+
+
+class Limits:
+    """Gathers costs and what was left out, in every process; with workers, the process that reports is told."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.limit_s: float = config.getoption("--slow-s")
+        path = None if hasattr(config, "workerinput") else config.getoption("--costs")
+        self.costs = open(path, "w", buffering=1) if path else None  # noqa: SIM115 - as long as the run
+        self.too_long: dict[str, float] = {}
+        self.left_out: Counter[str] = Counter()  # why → how many
+
+    def pytest_deselected(self, items: list[pytest.Item]) -> None:
+        for item in items:
+            self.left_out[next((name for name in FREE if item.get_closest_marker(name)), OTHER)] += 1
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        told = dict(report.user_properties)
+        if report.when != "call" or "cost_s" not in told:
+            return
+        if self.costs:
+            self.costs.write(f"{told['cost_s']:.3f}\t{told['wall_s']:.3f}\t{report.nodeid}\n")
+        if told["cost_s"] > self.limit_s and not told["free"]:
+            self.too_long[report.nodeid] = told["cost_s"]
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node) -> None:
+        self.left_out |= Counter(getattr(node, "workeroutput", {}).get("left_out", {}))  # all workers collect the same
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if hasattr(self.config, "workeroutput"):
+            self.config.workeroutput["left_out"] = dict(self.left_out)
+        elif self.too_long and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self.left_out:
+            parts = ", ".join(f"{self.left_out[why]} {why}" for why in (*FREE, OTHER) if self.left_out[why])
+            terminalreporter.write_line(f"Left out: {parts}. `make test` runs them all.", yellow=True)
+        if self.too_long:
+            terminalreporter.section("tests too long to be unmarked", red=True)
+            for name, cost in sorted(self.too_long.items(), key=lambda item: -item[1]):
+                terminalreporter.write_line(f"{cost:6.1f} s  {name}")
+            terminalreporter.write_line(
+                f"Each took more than {self.limit_s:g} s of a processor, its fixtures included. Make it cheaper, or"
+                " mark it @pytest.mark.slow; on a slow machine, say --slow-s 10."
+            )
