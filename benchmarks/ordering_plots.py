@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from portraittalk_core.evaluation.table import TABLE
 from portraittalk_core.media.image import save_picture
-from portraittalk_core.plots.track import GRID, INK, drawn, new_figure
+from portraittalk_core.plots.curves import GRID, INK, drawn, new_figure
 
 from .ordering_claims import (
     BLURRED,

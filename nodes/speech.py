@@ -6,6 +6,7 @@ from fractions import Fraction
 
 from comfy_api.latest import io
 
+from ..portraittalk_core.motion.options import MotionOptions
 from .bindings import convert
 from .bindings.progress import Progress, face_mesh, say
 from .engine import to_engine
@@ -96,7 +97,6 @@ def _as_long_as(film, speech, node_id):
 def _motion_options(speech, fps, gain_points="[]", gain_curve=None, **motion):
     from ..portraittalk_core.motion.gain import gain_curve as drawn_gain
     from ..portraittalk_core.motion.gain import gain_of_values
-    from ..portraittalk_core.motion.options import MotionOptions
     from ..portraittalk_core.types import as_fps
 
     exact = as_fps(fps)
@@ -123,8 +123,6 @@ def _given_face(picture, face_landmarks, face_index):
 
 
 def _main_inputs() -> list[io.Input]:
-    from ..portraittalk_core.motion.options import MotionOptions
-
     return [
         io.Image.Input("portrait", tooltip="The picture whose face is to speak; of a batch, the first one."),
         io.Audio.Input("audio", tooltip="What it says. Voice alone works best; music under it blurs the lips."),
@@ -141,8 +139,6 @@ def _main_inputs() -> list[io.Input]:
 
 
 def _motion_inputs() -> list[io.Input]:
-    from ..portraittalk_core.motion.options import MotionOptions
-
     return [
         *widgets(MotionOptions, FINE),
         advanced(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
+from ..portraittalk_core.motion.options import MotionOptions
+from ..portraittalk_core.style.options import StyleUse
 from . import texts
 from .bindings import paths
 from .sockets import Landmarks, Style, advanced, schema
 from .style_files import NO_FILE, attention_input, managed_attention, style_files, style_output
-from .widgets import widgets
+from .widgets import widget, widgets
 
 OF_THE_REFERENCE = "of the reference"
 
@@ -19,7 +21,6 @@ class StylePrior(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Inputs and outputs."""
-        from ..portraittalk_core.style.options import StyleUse
         from ..portraittalk_core.style.presets import PRESETS
 
         return schema(
@@ -50,17 +51,11 @@ class StylePrior(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, extractor=NO_FILE, style_attention=NO_FILE, encoder=NO_FILE) -> bool | str:
         """Accept files that appeared after the lists were made."""
-        try:
-            style_files(extractor, style_attention)
-            _encoder_path(encoder)
-        except ValueError as error:
-            return str(error)
-        return True
+        return paths.validated(lambda: (style_files(extractor, style_attention), _encoder_path(encoder)))
 
     @classmethod
     def execute(cls, preset, strength, noise, seed, **given) -> io.NodeOutput:
         """Take the style by its name, or watch and hear the reference."""
-        from ..portraittalk_core.style.options import StyleUse
         from ..portraittalk_core.style.reference import named_style
         from .style_use import ChosenStyle, shown, told
 
@@ -119,8 +114,8 @@ def _advanced_inputs() -> list[io.Input]:
         ),
         advanced(attention_input()),
         advanced(
-            io.Float.Input(
-                "fps", default=25.0, min=1.0, max=240.0, step=0.001, optional=True,
+            widget(
+                MotionOptions, "fps", optional=True,
                 tooltip="Frames per second of the frames input; a video knows its own.",
             )
         ),

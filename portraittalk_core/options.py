@@ -105,6 +105,20 @@ def option(  # noqa: PLR0913 - one parameter a property of an option
     return dataclasses.field(**made, metadata={_KEY: about}, compare=compare)
 
 
+def same_option(kind: type, name: str, **changes: Any) -> Any:
+    """A dataclass field that is another dataclass's option, so that default, range and meaning stand there only.
+
+    Args:
+        kind: the dataclass that declares it.
+        name: of its field.
+        changes: what differs, as of `option`.
+    """
+    field = next(field for field in dataclasses.fields(kind) if field.name == name)
+    about = field.metadata[_KEY] | changes
+    default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory
+    return option(about.pop("default", default), about.pop("low"), about.pop("high"), about.pop("help"), **about)
+
+
 def options_of(kind: type) -> tuple[Option, ...]:
     """The options that a dataclass declares, in the order of its fields; other fields are passed over."""
     return tuple(_option_of(field) for field in dataclasses.fields(kind) if _KEY in field.metadata)
@@ -143,8 +157,12 @@ def _option_of(field: dataclasses.Field) -> Option:
     return Option(field.name, _KINDS.get(inner, object), default, many=many, **field.metadata[_KEY])
 
 
-def check_options(record: object) -> None:
+def check_options(record: object, **names: str) -> None:
     """Check every option of a dataclass instance against its declared kind, range and choices.
+
+    Args:
+        record: the instance.
+        names: by field, what to call it in the message where its own name says too little.
 
     Raises:
         InputError: with the option's name, what is allowed, and the value received.
@@ -154,7 +172,7 @@ def check_options(record: object) -> None:
         if value is None and one.optional:
             continue
         for single in value if one.many else (value,):
-            check_option(one, single)
+            check_option(one, single, names.get(one.name, ""))
 
 
 def check_option(one: Option, value: object, name: str = "") -> None:

@@ -35,6 +35,22 @@ def save_record(record: Recordable, path: Path) -> Path:
     return save_tensors(tensors, path, metadata)
 
 
+def record_kind(path: Path) -> str:
+    """What kind of record a file says it holds, such as "LandmarkTrack"; empty where it does not say.
+
+    Raises:
+        MediaError: the file is missing, or no safetensors file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = check_readable(path)
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return (file.metadata() or {}).get("kind", "")
+    except (SafetensorError, OSError) as error:
+        raise MediaError(f"{path} is not a readable safetensors file ({error}); make it again.") from error
+
+
 def load_record(kind: type[R], path: Path) -> R:
     """Read a record of a kind, such as `LandmarkTrack`.
 

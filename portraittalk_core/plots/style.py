@@ -10,7 +10,7 @@ from torch import Tensor
 from ..style.prior import BlendedStyle, Style, StylePrior
 from ..style.statistics import to_numbers
 from ..types import MANNER, Manner
-from .track import COLOURS, GRID, INK, drawn, new_figure
+from .curves import COLOURS, GRID, INK, drawn, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

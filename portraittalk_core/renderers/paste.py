@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checks import check_choice, check_range
 from ..errors import InputError, ShapeError
 from ..face import topology as topo
 from ..face.aperture import soft_step
 from ..face.crop import CropBox, FaceCrop, resampled
 from ..media.resize import resize_planes
+from ..options import check_options, option
 from ..progress import Progress
 from ..threads import one_torch_thread
 from ..types import check_picture
@@ -42,15 +42,16 @@ LOST_S, RETURN_S = 0.25, 0.12  # a face lost for longer is left unpainted; how f
 class PasteOptions:
     """How a painted crop is blended in."""
 
-    # "face": along its outline; "box": also what has changed anywhere in the crop, for a still portrait that moves
-    shape: str = "face"
-    feather: float = 0.15  # width of the soft edge, of the face's size
-    match_colour: float = 1.0  # 0 leaves the painted colours .. 1 brings them to the original's around the face
+    shape: str = option(
+        "face", help="face: along its outline; box: also what has changed anywhere in the crop", choices=SHAPES
+    )
+    feather: float = option(0.15, 0.02, 0.5, "Width of the soft edge, of the face's size.", step=0.01)
+    match_colour: float = option(
+        1.0, 0, 1, "How far the painted colours are brought to the target's own around the face.", step=0.05
+    )
 
     def __post_init__(self) -> None:
-        check_choice(self.shape, SHAPES, "the shape of the paste mask")
-        check_range(self.feather, 0.02, 0.5, "feather")
-        check_range(self.match_colour, 0, 1, "match_colour")
+        check_options(self, shape="the shape of the paste mask")
 
 
 def paste_frames(

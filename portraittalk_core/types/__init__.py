@@ -8,6 +8,7 @@ Shapes: T frames, N samples, K keypoints.
 
 from ..frame_rate import as_fps, num_frames_for
 from .head_pose import HeadPose
+from .keypoint_track import KEYPOINT_LAYOUTS, KeypointTrack
 from .landmark_track import NUM_LANDMARKS, LandmarkTrack
 from .motion_plan import MotionPlan
 from .mouth import MOUTH_PARAMETERS, MouthCurves
@@ -17,11 +18,13 @@ from .speech import SPEECH_RATE_HZ, Speech
 from .style_statistics import MANNER, Manner
 
 __all__ = [
+    "KEYPOINT_LAYOUTS",
     "MANNER",
     "MOUTH_PARAMETERS",
     "NUM_LANDMARKS",
     "SPEECH_RATE_HZ",
     "HeadPose",
+    "KeypointTrack",
     "LandmarkTrack",
     "Manner",
     "MotionPlan",

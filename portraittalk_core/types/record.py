@@ -17,4 +17,4 @@ def check_record_kind(metadata: dict[str, str], kind: str) -> None:
     """
     found = metadata.get("kind", kind)
     if found != kind:
-        raise InputError(f"this file holds a {found}, not a {kind}.")
+        raise InputError(f"this file holds a {found}, not a {kind}; give a {kind} file.")

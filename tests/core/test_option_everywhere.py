@@ -45,9 +45,8 @@ def test_check_follows():
 def test_widget_follows_behind_those_of_saved_graphs(monkeypatch):
     with nodes_of(ROOT):
         speech = importlib.import_module(f"{PACK}.nodes.speech")
-        options = importlib.import_module(f"{PACK}.portraittalk_core.motion.options")
         before = [one.id for one in speech.AudioToLandmarks.define_schema().inputs]
-        monkeypatch.setattr(options, "MotionOptions", WiderOptions)
+        monkeypatch.setattr(speech, "MotionOptions", WiderOptions)
         inputs = speech.AudioToLandmarks.define_schema().inputs
     assert [one.id for one in inputs] == [*before, "jaw_drop"]
     assert described(inputs[-1]) == {

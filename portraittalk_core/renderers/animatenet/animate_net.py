@@ -19,17 +19,19 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ...checks import check_finite, check_range, check_shape
+from ...checks import check_finite, check_shape
 from ...diffusion.branches import bind
 from ...diffusion.sites import SITES
 from ...errors import InputError
 from ...layers.attention import AttentionCall, Branch, attend
 from ...media.tensor_file import save_tensors
+from ...options import check_options, same_option
 from ...types import LandmarkTrack
 from ...weights.load import fill, read_metadata, read_tensors
 from .animate_net_files import BASE, LAYOUT, AnimateSizes, read_sizes
 from .feature_attention import FeatureAttention, feature_number
 from .head_placement import placements
+from .options import AnimateNetOptions
 from .placement_tokens import KINDS, LandmarkTokens, PlacementTokens, ZeroBranch, centred
 from .placement_tokens import SITES as NUMBERS
 
@@ -137,12 +139,11 @@ def save_animate_net(net: AnimateNet, path: Path, metadata: Mapping[str, str] | 
 class AnimateOptions:
     """How strongly the branches act; 0 is bit-equal to none."""
 
-    landmarks: float = 1.0  # λ_lm, −1..3
-    placement: float = 1.0  # λ_hp, −1..3
+    landmarks: float = same_option(AnimateNetOptions, "landmark_tokens")  # λ_lm
+    placement: float = same_option(AnimateNetOptions, "placement_tokens")  # λ_hp
 
     def __post_init__(self) -> None:
-        check_range(self.landmarks, -1, 3, "the strength of landmark tokens")
-        check_range(self.placement, -1, 3, "the strength of placement tokens")
+        check_options(self, landmarks="the strength of landmark tokens", placement="the strength of placement tokens")
 
 
 def cues_of_track(track: LandmarkTrack, placed: Tensor | None = None) -> Cues:

@@ -18,10 +18,12 @@ from ...checks import check_choice, check_finite, check_range
 from ...errors import InputError
 from ...layers.attention import Attend, attend
 from ...media.tensor_file import save_tensors
+from ...options import check_options, option, same_option
 from ...weights.load import fill, read_metadata, read_tensors
 from .adapter_files import LAYOUTS, AdapterTensors, sort_adapter
 from .decoupled_attention import ALWAYS, DecoupledAttention, IdentityBranch, Window
 from .face_tokens import FaceProjection, ProjectionInput, build_projection
+from .options import IdentityNetOptions
 
 if TYPE_CHECKING:
     from ...face.identity.embedding import FaceEmbedding
@@ -95,17 +97,18 @@ class IdentityAdapter(nn.Module):
 class IdentityOptions:
     """How strongly, where and when a face acts."""
 
-    strength: float = 1.0  # −1..3; 0 is bit-equal to no adapter
-    start: float = 0.0  # of the schedule, 0..1
-    end: float = 1.0
-    combine: str = "auto"  # see `IdentityAdapter.tokens`
+    strength: float = same_option(IdentityNetOptions, "identity_strength", default=1.0)  # 0: bit-equal to no adapter
+    start: float = option(0.0, 0, 1, "Part of the steps at which the face sets in.", step=0.01, advanced=True)
+    end: float = option(1.0, 0, 1, "… and at which it ends.", step=0.01, advanced=True)
+    combine: str = option(
+        "auto",
+        help="Several pictures of a person: average them, or show them all; auto is what the adapter knows.",
+        choices=COMBINATIONS, advanced=True,
+    )  # see `IdentityAdapter.tokens`  # fmt: skip
     layers: Mapping[int, float] = field(default_factory=dict)  # factor for single sites, by their index 0..15
 
     def __post_init__(self) -> None:
-        check_range(self.strength, -1, 3, "the identity strength")
-        check_range(self.start, 0, 1, "the identity's start")
-        check_range(self.end, 0, 1, "the identity's end")
-        check_choice(self.combine, COMBINATIONS, "combine")
+        check_options(self, strength="the identity strength", start="the identity's start", end="the identity's end")
         for index, factor in self.layers.items():
             check_range(index, 0, 15, "a layer's number")
             check_range(factor, -1, 3, f"the weight of layer {index}")

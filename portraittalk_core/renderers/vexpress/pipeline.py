@@ -15,7 +15,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ...checks import check_choice, check_range
 from ...diffusion.branches import Batch
 from ...diffusion.denoiser import Condition
 from ...diffusion.motion_modules import bind_motion
@@ -27,6 +26,7 @@ from ...diffusion.windows import static_windows
 from ...errors import InputError
 from ...face.fit import Fit, check_size, fit_to, fitted
 from ...layers.temporal import check_frames
+from ...options import check_options, option, same_option
 from ...progress import Progress
 from ...speech.encoders import GivenFeatures, SpeechEncoder, counted, load_speech_encoder, require_width
 from ...style.attention import StyleCues, StyleRun, bind_style
@@ -36,6 +36,7 @@ from .denoiser import HeadControl, VelocityDenoiser
 from .head_keypoints import draw_three, three_points
 from .latent_codec import Coder, DiffusersCoder, decoded
 from .load import load_vexpress
+from .options import VExpressRendererOptions
 from .reference import read_bank, write_bank
 from .retarget import STRATEGIES, retarget
 from .unet import VExpress
@@ -50,27 +51,26 @@ KNOWN_SAMPLERS = tuple(name for name in SAMPLERS if SPACING in OWN_SCHEDULE.get(
 class VExpressOptions:
     """How V-Express paints; the public code's choices by default."""
 
-    width: int = 512  # pixels
-    height: int = 512
-    steps: int = 25
-    sampler: str = "ddim"  # one of KNOWN_SAMPLERS
-    seed: int = 0  # of the noise
-    guidance: float = 3.5  # 1 asks once a step, for what is wanted alone
-    reference_weight: float = 0.95  # 0 ignores the portrait's look .. 1
-    audio_weight: float = 3.0  # 0 ignores the speech .. 3
-    length: int = 24  # frames of a window
-    overlap: int = 4  # frames that neighbours share
-    strategy: str = "fix_face"  # one of `retarget.STRATEGIES`
+    width: int = same_option(VExpressRendererOptions, "width")  # pixels
+    height: int = same_option(VExpressRendererOptions, "height")
+    steps: int = same_option(VExpressRendererOptions, "steps")
+    sampler: str = same_option(VExpressRendererOptions, "sampler", choices=KNOWN_SAMPLERS)
+    seed: int = same_option(VExpressRendererOptions, "seed")  # of the noise
+    guidance: float = same_option(VExpressRendererOptions, "cfg")  # 1 asks once a step, for what is wanted alone
+    reference_weight: float = same_option(VExpressRendererOptions, "reference_weight")
+    audio_weight: float = same_option(VExpressRendererOptions, "audio_weight")
+    length: int = same_option(VExpressRendererOptions, "vexpress_window")  # frames of a window
+    overlap: int = same_option(VExpressRendererOptions, "overlap")  # frames that neighbours share
+    strategy: str = option("fix_face", help="how another's landmarks move the head", choices=STRATEGIES)
 
     def __post_init__(self) -> None:
         check_size(self.width, self.height)
-        check_range(self.steps, 1, 1000, "steps")
-        check_choice(self.sampler, KNOWN_SAMPLERS, "sampler")
-        check_range(self.seed, 0, 2**64 - 1, "seed")
-        check_range(self.guidance, 1, 30, "guidance")
-        check_range(self.reference_weight, 0, 2, "the reference's weight")
-        check_range(self.audio_weight, 0, 5, "the audio's weight")
-        check_choice(self.strategy, STRATEGIES, "retarget strategy")
+        check_options(
+            self,
+            reference_weight="the reference's weight",
+            audio_weight="the audio's weight",
+            strategy="retarget strategy",
+        )
         VideoOptions("sliding", self.length, self.overlap)
 
 
