@@ -17,10 +17,10 @@ sys.path.insert(0, str(ROOT))
 
 # the checkout's own, also where none is installed
 from portraittalk_core.engines.registry import ENGINES  # noqa: E402
-from portraittalk_core.evaluation.table import TABLE  # noqa: E402
 from portraittalk_core.face.options import FaceOptions  # noqa: E402
 from portraittalk_core.media.options import WriteOptions  # noqa: E402
 from portraittalk_core.metrics.files import METRIC_KINDS  # noqa: E402
+from portraittalk_core.metrics.registry import measured_metrics  # noqa: E402
 from portraittalk_core.motion.options import MotionOptions  # noqa: E402
 from portraittalk_core.options import Option, options_of  # noqa: E402
 from portraittalk_core.renderers.animatenet.options import AnimateNetOptions  # noqa: E402
@@ -52,7 +52,8 @@ def own_weights_table() -> str:
 def metrics_table() -> str:
     """Every number of a score report."""
     rows = [
-        (_code(m.name), m.title, m.unit, m.better, m.source, ", ".join(m.needs) or "nothing") for m in TABLE.values()
+        (_code(m.name), m.title, m.unit, m.better, m.source, ", ".join(m.needs) or "nothing")
+        for m in measured_metrics(reference_free=False).values()
     ]
     return _table(("name", "metric", "unit", "better", "source", "needs"), rows)
 
