@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...checks import check_choice
 from ...errors import InputError, MissingDependency
 from ...options import check_options, option
 from ...weights.specs import FileSpec
@@ -12,6 +13,7 @@ from ..identitynet.options import PRECISIONS
 
 WEIGHTS = "huggingface.co/tk93/V-Express (research use only)"
 ENCODER = "facebook/wav2vec2-base-960h (pytorch_model.bin or model.safetensors)"
+SPACING = "simple"  # the name here for timesteps that trail from the last, all noise, down
 FILES = (
     FileSpec("vexpress_folder", "huggingface.co/tk93/V-Express", "research only, non-commercial", "vexpress",
              size="7.4 GB", names="its five files"),
@@ -55,23 +57,10 @@ class VExpressRendererOptions:
                 raise InputError(f"the renderer vexpress needs {name}: {what}.")
             if not Path(path).exists():
                 raise MissingDependency(f"{name} {path} is not there; give {what}.")
-        self.painting  # noqa: B018 - which checks how they go together
+        from ...diffusion.samplers import samplers_with
+        from ...diffusion.windowed import VideoOptions
+        from ...face.fit import check_size
 
-    @property
-    def painting(self):  # noqa: ANN201 - a VExpressOptions, imported when it is needed
-        """What the painting itself takes."""
-        from .pipeline import VExpressOptions
-
-        return VExpressOptions(
-            width=self.width,
-            height=self.height,
-            steps=self.steps,
-            sampler=self.sampler,
-            seed=self.seed,
-            guidance=self.cfg,
-            reference_weight=self.reference_weight,
-            audio_weight=self.audio_weight,
-            length=self.vexpress_window,
-            overlap=self.overlap,
-            strategy="no_retarget",  # the motion is the portrait's own
-        )
+        check_size(self.width, self.height)
+        check_choice(self.sampler, samplers_with(SPACING), "sampler")
+        VideoOptions("sliding", self.vexpress_window, self.overlap)

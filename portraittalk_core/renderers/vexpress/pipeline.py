@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ...diffusion.branches import Batch
 from ...diffusion.denoiser import Condition
 from ...diffusion.motion_modules import bind_motion
-from ...diffusion.samplers import OWN_SCHEDULE, SAMPLERS, SCHEDULES, SamplerOptions, sample
+from ...diffusion.samplers import SamplerOptions, sample, samplers_with
 from ...diffusion.schedule import ZERO_SNR
 from ...diffusion.vae import load_vae
 from ...diffusion.windowed import VideoOptions, WindowedDenoiser
@@ -36,15 +36,14 @@ from .denoiser import HeadControl, VelocityDenoiser
 from .head_keypoints import draw_three, three_points
 from .latent_codec import Coder, DiffusersCoder, decoded
 from .load import load_vexpress
-from .options import VExpressRendererOptions
+from .options import SPACING, VExpressRendererOptions
 from .reference import read_bank, write_bank
 from .retarget import STRATEGIES, retarget
 from .unet import VExpress
 
 FPS = Fraction(25)  # without a driving track
 OTHER_FAMILY = "whisper"  # its features are others, though some are as wide
-SPACING = "simple"  # the name here for timesteps that trail from the last, all noise, down
-KNOWN_SAMPLERS = tuple(name for name in SAMPLERS if SPACING in OWN_SCHEDULE.get(name, SCHEDULES))
+KNOWN_SAMPLERS = samplers_with(SPACING)
 
 
 @dataclass(frozen=True)
