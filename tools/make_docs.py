@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 # the checkout's own, also where none is installed
+from portraittalk_core.batch import manifest  # noqa: E402
 from portraittalk_core.engines.registry import ENGINES  # noqa: E402
 from portraittalk_core.face.options import FaceOptions  # noqa: E402
 from portraittalk_core.media.options import WriteOptions  # noqa: E402
@@ -70,6 +71,17 @@ def engines_table() -> str:
     return _table(("engine", "what it is", "files"), [(_code(s.name), s.title, _files(s.files)) for s in ENGINES])
 
 
+def manifest_table() -> str:
+    """The columns of every job's options."""
+    shared = list(manifest.columns_of(*manifest.KINDS[manifest.TALK]))
+    rows = [("`talk`", ", ".join(map(_code, shared)))]
+    for spec in renderer_specs(manifest.PORTRAIT):
+        if own := [name for name in manifest.job_options("talk", spec.name) if name not in shared]:
+            rows.append((f"`talk`, renderer `{spec.name}`", ", ".join(map(_code, own))))
+    rows.append(("`score`", ", ".join(map(_code, manifest.job_options("score")))))
+    return _table(("job", "columns of options"), rows)
+
+
 def options_table(*kinds: type, without: type | None = None) -> str:
     """Options of some dataclasses, apart from those that another one has."""
     known = set() if without is None else {one.name for one in options_of(without)}
@@ -111,6 +123,7 @@ TABLES: dict[str, tuple[str, Callable[[], str]]] = {  # name: (page below docs/,
     "weights": ("weights.md", weights_table),
     "own weights": ("weights.md", own_weights_table),
     "metrics": ("scores.md", metrics_table),
+    "manifest options": ("formats.md", manifest_table),
     "engines": ("engines.md", engines_table),
     "renderers": ("index.md", renderers_table),
     "talk options": ("index.md", lambda: options_table(MotionOptions, StyleUse, FaceOptions, WriteOptions)),
