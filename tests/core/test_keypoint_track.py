@@ -104,9 +104,7 @@ def test_load_motion_takes_landmarks_too(tmp_path):
 
 def test_a_file_of_the_wrong_kind_is_told_with_both_kinds(tmp_path):
     keys = save_record(keypoints(), tmp_path / "keys.safetensors")
-    with pytest.raises(
-        MediaError, match="keys.* holds a KeypointTrack, not a LandmarkTrack; give a"
-    ):
+    with pytest.raises(MediaError, match="keys.* holds a KeypointTrack, not a LandmarkTrack; give a"):
         load_track(keys)
     pose = HeadPose(torch.zeros(2, 3), torch.zeros(2, 3), torch.ones(2))
     path = save_record(pose, tmp_path / "pose.safetensors")
@@ -132,9 +130,7 @@ def test_a_file_that_lacks_something_or_is_damaged_is_told(tmp_path):
 def test_the_wrong_layout_is_told_with_both():
     track = keypoints()
     assert track.check_layout("liveportrait-21") is track
-    with pytest.raises(
-        InputError, match="liveportrait-21, but face-vid2vid-15 is needed; make the track with a"
-    ):
+    with pytest.raises(InputError, match="liveportrait-21, but face-vid2vid-15 is needed; make the track with a"):
         track.check_layout("face-vid2vid-15")
 
 
