@@ -32,7 +32,7 @@ class AnimateNetControl(io.ComfyNode):
                     "control_net", optional=True, tooltip="A landmark ControlNet for SD1.5, from Load ControlNet Model."
                 ),
                 io.Combo.Input(
-                    "motion_module", options=[NO_MODULE, *paths.motion_names()], default=NO_MODULE,
+                    "motion_module", options=[NO_MODULE, *paths.weight_names(paths.MOTION)], default=NO_MODULE,
                     tooltip="AnimateDiff v1, v2, v3 or AnimateLCM for SD1.5, from models/animatediff_models.",
                 ),
                 widget(
@@ -70,17 +70,12 @@ class AnimateNetControl(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, motion_module, animate_net=NO_MODULE) -> bool | str:
         """Accept files that appeared after the list was made."""
-        try:
-            _files(motion_module, animate_net)
-        except ValueError as error:
-            return str(error)
-        return True
+        return paths.validated(lambda: _files(motion_module, animate_net))
 
     @classmethod
     def fingerprint_inputs(cls, motion_module, animate_net=NO_MODULE, **others) -> str:
         """Read again when a file has changed."""
-        files = [path for path in _files(motion_module, animate_net) if path]
-        return ";".join(f"{path}:{path.stat().st_mtime_ns}:{path.stat().st_size}" for path in files)
+        return paths.fingerprint(_files(motion_module, animate_net))
 
     @classmethod
     def execute(cls, landmarks, motion_module, strength, start_percent, end_percent, **given) -> io.NodeOutput:
@@ -173,7 +168,7 @@ def _opened(motion_module, animate_net):
 def _files(motion_module, animate_net):
     """Their paths; None for none."""
     return (
-        None if motion_module == NO_MODULE else paths.motion_path(motion_module),
+        None if motion_module == NO_MODULE else paths.weight_path(paths.MOTION, motion_module),
         None if animate_net == NO_MODULE else paths.animate_path(animate_net),
     )
 

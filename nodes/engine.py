@@ -51,11 +51,7 @@ class LoadMotionEngine(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, engine, encoder=AUTO) -> bool | str:
         """Accept files that appeared after the list was made."""
-        try:
-            _files(engine, encoder)
-        except ValueError as error:
-            return str(error)
-        return True
+        return paths.validated(lambda: _files(engine, encoder))
 
     @classmethod
     def fingerprint_inputs(cls, engine, encoder=AUTO) -> str:
@@ -63,8 +59,7 @@ class LoadMotionEngine(io.ComfyNode):
         files = _files(engine, encoder)
         if files is None or isinstance(files, str):
             return files or ""
-        chosen = [path for path in (files.weights, files.encoder) if path]
-        return ";".join(f"{path}:{path.stat().st_mtime_ns}:{path.stat().st_size}" for path in chosen)
+        return paths.fingerprint([files.weights, files.encoder])
 
     @classmethod
     def execute(cls, engine, encoder=AUTO) -> io.NodeOutput:

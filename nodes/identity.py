@@ -27,7 +27,7 @@ class LoadIdentityAdapter(io.ComfyNode):
             search_aliases=["IPAdapter", "FaceID", "ip-adapter-faceid"],
             inputs=[
                 io.Combo.Input(
-                    "adapter", options=paths.adapter_names(),
+                    "adapter", options=paths.weight_names(paths.ADAPTERS),
                     tooltip="FaceID, portrait, plus, plusv2 or plain IP-Adapter for SD1.5, known by its content.",
                 ),
                 io.Combo.Input(
@@ -60,17 +60,12 @@ class LoadIdentityAdapter(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, adapter, lora) -> bool | str:
         """Accept files that appeared after the list was made."""
-        try:
-            _adapter_files(adapter, lora)
-        except ValueError as error:
-            return str(error)
-        return True
+        return paths.validated(lambda: _adapter_files(adapter, lora))
 
     @classmethod
     def fingerprint_inputs(cls, adapter, lora, **others) -> str:
         """Read again when a file has changed."""
-        files = [path for path in _adapter_files(adapter, lora) if path]
-        return ";".join([*(f"{p}:{p.stat().st_mtime_ns}:{p.stat().st_size}" for p in files), str(others)])
+        return paths.fingerprint(_adapter_files(adapter, lora), others)
 
     @classmethod
     def execute(cls, adapter, lora, lora_strength, layout="auto", structure=1.0) -> io.NodeOutput:
@@ -206,4 +201,5 @@ def _advanced_inputs() -> list[io.Input]:
 
 def _adapter_files(adapter, lora):
     """Paths of the adapter and of a companion LoRA, if one is chosen."""
-    return paths.adapter_path(adapter), None if lora in (INSIDE, NO_LORA) else paths.lora_path(lora)
+    companion = None if lora in (INSIDE, NO_LORA) else paths.lora_path(lora)
+    return paths.weight_path(paths.ADAPTERS, adapter), companion

@@ -172,17 +172,12 @@ class LoadLandmarks(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, file) -> bool | str:
         """Accept files that appeared after the list was made."""
-        try:
-            paths.track_path(file)
-        except ValueError as error:
-            return str(error)
-        return True
+        return paths.validated(lambda: paths.track_path(file))
 
     @classmethod
     def fingerprint_inputs(cls, file) -> str:
         """Read again when the file has changed."""
-        status = paths.track_path(file).stat()
-        return f"{status.st_mtime_ns}:{status.st_size}"
+        return paths.fingerprint([paths.track_path(file)])
 
     @classmethod
     def execute(cls, file) -> io.NodeOutput:

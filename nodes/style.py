@@ -51,12 +51,7 @@ class StylePrior(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, extractor=NO_FILE, style_attention=NO_FILE, encoder=NO_FILE) -> bool | str:
         """Accept files that appeared after the lists were made."""
-        try:
-            style_files(extractor, style_attention)
-            _encoder_path(encoder)
-        except ValueError as error:
-            return str(error)
-        return True
+        return paths.validated(lambda: (style_files(extractor, style_attention), _encoder_path(encoder)))
 
     @classmethod
     def execute(cls, preset, strength, noise, seed, **given) -> io.NodeOutput:

@@ -80,18 +80,12 @@ class LoadStyle(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, file, style_attention=NO_FILE) -> bool | str:
         """Accept files that appeared after the lists were made."""
-        try:
-            paths.track_path(file, "style")
-            style_files(NO_FILE, style_attention)
-        except ValueError as error:
-            return str(error)
-        return True
+        return paths.validated(lambda: (paths.track_path(file, "style"), style_files(NO_FILE, style_attention)))
 
     @classmethod
     def fingerprint_inputs(cls, file, **others) -> str:
         """Read again when the file has changed."""
-        status = paths.track_path(file, "style").stat()
-        return f"{status.st_mtime_ns}:{status.st_size}:{others}"
+        return paths.fingerprint([paths.track_path(file, "style")], others)
 
     @classmethod
     def execute(cls, file, strength, noise, seed, style_attention=NO_FILE) -> io.NodeOutput:

@@ -43,18 +43,12 @@ class VExpressPortrait(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, networks, encoder) -> bool | str:
         """Accept files that appeared after the lists were made."""
-        try:
-            network_files(networks)
-            _encoder_path(encoder)
-        except ValueError as error:
-            return str(error)
-        return True
+        return paths.validated(lambda: (network_files(networks), _encoder_path(encoder)))
 
     @classmethod
     def fingerprint_inputs(cls, networks, encoder, **others) -> str:
         """Paint again when a file has changed."""
-        files = [*network_files(networks)[1], *filter(None, [_encoder_path(encoder)])]
-        return ";".join(f"{path}:{path.stat().st_mtime_ns}:{path.stat().st_size}" for path in files)
+        return paths.fingerprint([*network_files(networks)[1], _encoder_path(encoder)])
 
     @classmethod
     def execute(cls, portrait, audio, vae, keep_frames, crf=16, **given) -> io.NodeOutput:

@@ -226,14 +226,3 @@ def default_text(one: Option) -> str:
     if one.many:
         return " ".join(map(str, one.default))
     return {True: "yes"}.get(one.default, str(one.default)) if one.kind is bool else str(one.default)
-
-
-def option_table(kind: type) -> str:
-    """A Markdown table of a dataclass's shared options: flag, default, allowed values, meaning."""
-    lines = ["| option | default | allowed | what it does |", "|---|---|---|---|"]
-    for one in options_of(kind):
-        if one.shared:
-            allowed = " ".join(f"`{word}`" for word in one.choices) or allowed_numbers(one)
-            cells = (f"`{one.flag}`", default_text(one), allowed, one.help.replace("|", "\\|"))
-            lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)

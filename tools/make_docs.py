@@ -1,4 +1,4 @@
-"""Writes the generated tables of docs/: weights from the catalogue, metrics from the registry.
+"""Writes the generated tables of docs/: weights, metrics, engines, renderers and options, as the code declares them.
 
 python tools/make_docs.py            writes them
 python tools/make_docs.py --check    only compares; exit code 1 where a page is not what the code says
@@ -15,12 +15,25 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from portraittalk_core.evaluation.table import TABLE  # noqa: E402 - the checkout's own, also where none is installed
+# the checkout's own, also where none is installed
+from portraittalk_core.engines.registry import ENGINES  # noqa: E402
+from portraittalk_core.evaluation.table import TABLE  # noqa: E402
+from portraittalk_core.face.options import FaceOptions  # noqa: E402
+from portraittalk_core.media.options import WriteOptions  # noqa: E402
 from portraittalk_core.metrics.files import METRIC_KINDS  # noqa: E402
+from portraittalk_core.motion.options import MotionOptions  # noqa: E402
+from portraittalk_core.options import Option, options_of  # noqa: E402
+from portraittalk_core.renderers.animatenet.options import AnimateNetOptions  # noqa: E402
+from portraittalk_core.renderers.identitynet.options import IdentityNetOptions  # noqa: E402
+from portraittalk_core.renderers.registry import renderer_specs  # noqa: E402
+from portraittalk_core.renderers.vexpress.options import VExpressRendererOptions  # noqa: E402
+from portraittalk_core.style.options import StyleUse  # noqa: E402
 from portraittalk_core.weights.catalog import KINDS, WeightFile  # noqa: E402
+from portraittalk_core.weights.specs import FileSpec  # noqa: E402
 
 METRIC_FLAG = "--metric-models FOLDER"
 WHERE_MADE = "your own"  # licence of what the user's own training makes
+LARGE = 2**31  # no range is shown that reaches so far
 
 
 def weights_table() -> str:
@@ -44,6 +57,39 @@ def metrics_table() -> str:
     return _table(("name", "metric", "unit", "better", "source", "needs"), rows)
 
 
+def renderers_table() -> str:
+    """Every renderer that comes with this package."""
+    rows = [(_code(s.name), s.title, ", ".join(sorted(s.sources, reverse=True)), _files(s.files))
+            for s in renderer_specs()]  # fmt: skip
+    return _table(("renderer", "what it does", "draws a", "files"), rows)
+
+
+def engines_table() -> str:
+    """Every motion engine that comes with this package."""
+    return _table(("engine", "what it is", "files"), [(_code(s.name), s.title, _files(s.files)) for s in ENGINES])
+
+
+def options_table(*kinds: type, without: type | None = None) -> str:
+    """Options of some dataclasses, apart from those that another one has."""
+    known = set() if without is None else {one.name for one in options_of(without)}
+    rows: dict[str, tuple[str, ...]] = {}  # a flag that two of them have is the first one's
+    for one in (one for kind in kinds for one in options_of(kind) if one.shared and one.name not in known):
+        rows.setdefault(one.flag, _option_row(one))
+    return _table(("option", "meaning", "range", "default"), rows.values())
+
+
+def _option_row(one: Option) -> tuple[str, ...]:
+    choices = ", ".join(map(_code, one.choices))
+    ends = "" if one.low is None or one.high is None or one.high > LARGE else f"{one.low:g} to {one.high:g}"
+    none = one.default is None or one.default is False or one.default == ()
+    default = "" if none else f"{one.default:g}" if isinstance(one.default, float) else str(one.default)
+    return _code(one.flag), one.help.rstrip("."), choices or ends, default
+
+
+def _files(files: Iterable[FileSpec]) -> str:
+    return "; ".join(f"{_code(f.flag)} {f.source}{'' if f.needed else ' (optional)'}" for f in files) or "none"
+
+
 def _weight_row(kind: WeightFile) -> tuple[str, ...]:
     flag = kind.flag or (METRIC_FLAG if kind in METRIC_KINDS else "")
     role = f"{kind.role}; {kind.note}" if kind.note else kind.role
@@ -64,6 +110,12 @@ TABLES: dict[str, tuple[str, Callable[[], str]]] = {  # name: (page below docs/,
     "weights": ("weights.md", weights_table),
     "own weights": ("weights.md", own_weights_table),
     "metrics": ("scores.md", metrics_table),
+    "engines": ("engines.md", engines_table),
+    "renderers": ("index.md", renderers_table),
+    "talk options": ("index.md", lambda: options_table(MotionOptions, StyleUse, FaceOptions, WriteOptions)),
+    "identitynet options": ("identitynet.md", lambda: options_table(IdentityNetOptions, without=AnimateNetOptions)),
+    "animatenet options": ("animatenet.md", lambda: options_table(AnimateNetOptions)),
+    "vexpress options": ("styles.md", lambda: options_table(VExpressRendererOptions)),
 }
 
 

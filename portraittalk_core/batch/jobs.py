@@ -34,8 +34,10 @@ from ..motion.options import MotionOptions
 from ..options import fields_given
 from ..pipelines.talk import talk
 from ..progress import Progress
+from ..renderers.contract import Callbacks, Renderer
+from ..renderers.registry import DEFAULT, open_renderer, renderer_spec
 from ..style.options import StyleUse
-from ..style.prior import BlendedStyle, load_style, used_as
+from ..style.prior import BlendedStyle, Style, load_style, used_as
 from ..style.reference import manner_of, named_style
 from ..threads import one_torch_thread
 from ..types import Manner
@@ -120,6 +122,7 @@ class JobRunner:
         files = {name: _digest(path) for name, path in job.files.items()}
         judges = None if job.job == TALK else [self._networks.files, self._face_files, sorted(found_packages())]
         told = [__version__, VERSION, SCORE_VERSION, job.job, job.out, files, job.style, dict(job.options)]
+        told += [job.renderer] if job.renderer != DEFAULT else []  # as it was before there was a choice
         told += [self._settings.mesh_backend, judges]
         return cache_key(told)
 
@@ -131,7 +134,24 @@ class JobRunner:
         path, sound = job.files["portrait"], job.files["speech"]
         speech, which = load_speech(sound), (face.face_index, face.face_order)
         portrait = find_portrait(load_picture(path), *which, source=path.name, mesh=self._mesh)
-        talk(portrait, speech, out, motion, engine=self._engine, sound=sound, crf=crf, on_progress=on_progress)
+        talk(
+            portrait,
+            speech,
+            out,
+            motion,
+            engine=self._engine,
+            renderer=self._renderer(job),
+            style=_style(job),
+            sound=sound,
+            crf=crf,
+            callbacks=Callbacks(on_progress),
+        )
+
+    def _renderer(self, job: BatchJob) -> Renderer:
+        """The job's renderer; of several jobs that paint alike, it is opened once."""
+        kind = renderer_spec(job.renderer).options
+        options = {column: tuple(v) if isinstance(v, list) else v for column, v in {**job.options, **job.files}.items()}
+        return self._opened(job.renderer, tuple(sorted(fields_given(kind, options).items())))
 
     def _score(self, job: BatchJob, out: Path, on_progress: Progress | None) -> None:
         options, made = CompareOptions(**job.options), job.files["generated"]
@@ -149,6 +169,10 @@ class JobRunner:
     def _mesh(self) -> MeshBackend:
         settings = self._settings
         return self._open.enter_context(open_mesh(settings.mesh_backend, model_path=settings.mesh_model))
+
+    @functools.lru_cache(maxsize=1)  # noqa: B019 - a runner lives as long as its worker
+    def _opened(self, renderer: str, options: tuple[tuple[str, object], ...]) -> Renderer:
+        return open_renderer(renderer, **dict(options))
 
     @functools.cached_property
     def _engine(self) -> MotionEngine:
@@ -172,17 +196,22 @@ class JobRunner:
         return open_networks([self._settings.metric_models] if self._settings.metric_models else [])
 
 
-def _manner(job: BatchJob) -> Manner | None:
-    """The way of speaking that a job asks for."""
+def _style(job: BatchJob) -> Style | None:
+    """The style of a job; None where it has none, or its strength is 0."""
     use = StyleUse(**fields_given(StyleUse, job.options))
     if use.strength == 0 or not (job.style or "style" in job.files):
         return None
     if job.style:
-        return manner_of(named_style(job.style, use))
-    found = load_style(job.files["style"])
-    if isinstance(found, BlendedStyle):
-        raise InputError(f"{found.source} changes over time, which only the nodes can do; give one of its styles.")
-    return manner_of(used_as(found, use.strength, use.noise, use.seed))
+        return named_style(job.style, use)
+    return used_as(load_style(job.files["style"]), use.strength, use.noise, use.seed)
+
+
+def _manner(job: BatchJob) -> Manner | None:
+    """The style statistics of a job's motion."""
+    style = _style(job)
+    if isinstance(style, BlendedStyle):
+        raise InputError(f"{style.source} changes over time, which only the nodes can do; give one of its styles.")
+    return None if style is None else manner_of(style)
 
 
 def _is_finished(out: Path, note: Path, key: str) -> bool:
@@ -194,8 +223,11 @@ def _is_finished(out: Path, note: Path, key: str) -> bool:
 
 
 def _digest(path: Path) -> str:
-    told = path.stat()
-    return _digest_of(path, told.st_size, told.st_mtime_ns)
+    if path.is_dir():  # a folder of weights: by its files
+        inside = sorted(file for file in path.rglob("*") if file.is_file())
+        return cache_key([[str(file.relative_to(path)), _digest(file)] for file in inside])
+    status = path.stat()
+    return _digest_of(path, status.st_size, status.st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=256)  # many jobs share a portrait or a speech

@@ -14,6 +14,8 @@ from ..face.options import FaceOptions
 from ..media.options import WriteOptions
 from ..motion.options import MotionOptions
 from ..options import Option, check_option, columns_of
+from ..renderers.contract import PORTRAIT
+from ..renderers.registry import DEFAULT, renderer_spec, renderer_specs
 from ..style.options import StyleUse
 
 TALK, SCORE = "talk", "score"
@@ -23,10 +25,9 @@ NEEDED = {TALK: ("portrait", "speech"), SCORE: ("generated",)}
 KINDS = {
     TALK: (MotionOptions, StyleUse, WriteOptions, FaceOptions),
     SCORE: (CompareOptions,),
-}  # whose fields are options
-OPTIONS = {job: columns_of(*kinds) for job, kinds in KINDS.items()}
+}  # whose fields are options; of a talk job the renderer's are, too
 ALWAYS = ("job", "out")
-KNOWN = (*ALWAYS, *FILES[TALK], "style", *FILES[SCORE][:2], "options", "note")
+KNOWN = (*ALWAYS, *FILES[TALK], "style", "renderer", *FILES[SCORE][:2], "options", "note")
 STYLE_FILE = ".safetensors"
 UNSAFE = set('/\\:*?"<>|')  # what some system does not allow in a file name
 SHOWN = 120  # letters of a first line that is told
@@ -50,6 +51,7 @@ class BatchJob:
     files: Mapping[str, Path] = field(default_factory=dict)  # by column; a style's file too
     style: str | None = None  # a name
     options: Mapping[str, object] = field(default_factory=dict)
+    renderer: str = DEFAULT  # of a talk job
     problem: str | None = None  # why it cannot be done, known before any work
     needs: tuple[Need, ...] = ()  # files that other lines make
     unmade: str | None = None  # what of them was not made
@@ -64,9 +66,10 @@ def read_manifest(path: Path, made_in: Path | None = None) -> Iterator[BatchJob]
             another line makes: they need not be there, and are told as what the job needs. None: all must be there.
 
     Columns: ``job`` (talk or score) and ``out``, a file name; for talk ``portrait``, ``speech`` and, if wanted,
-    ``style`` (a name or a .safetensors file); for score ``generated`` and, if wanted, ``target`` (without it, what
-    needs no ground truth is measured) and ``portrait``. An option stands in a column of its own name, or in the JSON
-    object of the column ``options``; the column wins. ``note`` is free text.
+    ``style`` (a name or a .safetensors file) and ``renderer`` (its options are columns, too); for score ``generated``
+    and, if wanted, ``target`` (without it, what needs no ground truth is measured) and ``portrait``. An option stands
+    in a column of its own name, or in the JSON object of the column ``options``; the column wins. ``note`` is free
+    text.
 
     Raises:
         InputError: it cannot be read, lacks a column, or has one that is not known.
@@ -115,7 +118,7 @@ def _check_columns(path: Path, first: str, columns: list[str]) -> None:
         )
     if twice := [name for name in dict.fromkeys(columns) if name and columns.count(name) > 1]:
         raise InputError(f"{path} has the column {twice[0]} twice; leave one out.")
-    known = (*KNOWN, *OPTIONS[TALK], *OPTIONS[SCORE])
+    known = (*KNOWN, *all_columns())
     if strange := [name for name in columns if name and name not in known]:
         raise InputError(
             f"{path} has the column {strange[0]!r}, which means nothing here; known are "
@@ -138,11 +141,32 @@ def _job(line: int, kind: str, cells: dict[str, str], folder: Path, made_in: Pat
             raise InputError(f"the style {style} is no name and no {STYLE_FILE}; make one with `portraittalk style`")
         files["style"], style = folder / style, None
     there = {need.column for need in needs}
+    renderer = (cells.get("renderer") or DEFAULT) if kind == TALK else DEFAULT
+    known = job_options(kind, renderer)
+    options = _options(kind, cells, known)
+    for name in [name for name in options if known[name].kind is Path and not known[name].many]:
+        files[name] = folder / str(options.pop(name))  # files count by their content
     absent = [f"the {name} {path} does not exist" for name, path in files.items()
-              if name not in there and not path.is_file()]  # fmt: skip
+              if name not in there and not path.is_file() and not (name in known and path.is_dir())]  # fmt: skip
     if absent:
         raise InputError("; ".join(absent))
-    return BatchJob(line, kind, out, files, style, _options(kind, cells), needs=needs)
+    return BatchJob(line, kind, out, files, style, options, renderer, needs=needs)
+
+
+def job_options(kind: str, renderer: str = DEFAULT) -> dict[str, Option]:
+    """The options of a job by column; of a talk job the renderer's, too.
+
+    Raises:
+        InputError: there is no such renderer.
+    """
+    more = (renderer_spec(renderer, PORTRAIT).options,) if kind == TALK else ()
+    return columns_of(*KINDS[kind], *more)
+
+
+def all_columns() -> tuple[str, ...]:
+    """The columns of every option of every kind of job."""
+    kinds = (*KINDS[TALK], *(spec.options for spec in renderer_specs(PORTRAIT)), *KINDS[SCORE])
+    return tuple(columns_of(*kinds))
 
 
 def _needs(cells: dict[str, str], files: dict[str, Path], made_in: Path) -> Iterator[Need]:
@@ -170,27 +194,29 @@ def _told_out(kind: str, name: str) -> str:
         return name
 
 
-def _options(kind: str, cells: dict[str, str]) -> dict[str, object]:
+def _options(kind: str, cells: dict[str, str], known: Mapping[str, Option]) -> dict[str, object]:
     try:
         given = json.loads(cells.get("options") or "{}")
     except ValueError as error:
         raise InputError(f"options {cells['options'][:SHOWN]!r} is not JSON ({error})") from error
     if not isinstance(given, dict):
         raise InputError(f'options must be a JSON object such as {{"seed": 3}}, not {cells["options"][:SHOWN]!r}')
-    columns = dict.fromkeys((*OPTIONS[TALK], *OPTIONS[SCORE]))
-    given |= {name: _value(cells[name]) for name in columns if cells.get(name)}
+    given |= {name: _value(cells[name]) for name in all_columns() if cells.get(name)}
     for name, value in given.items():
-        if name not in OPTIONS[kind]:
-            raise InputError(f"a {kind} job has no option {name!r}; it has {', '.join(OPTIONS[kind])}")
-        _check_value(OPTIONS[kind][name], value)
+        if name not in known:
+            raise InputError(f"a {kind} job has no option {name!r}; it has {', '.join(known)}")
+        _check_value(known[name], value)
     return given
 
 
 def _check_value(one: Option, value: object) -> None:
+    if one.many and not isinstance(value, list):
+        raise InputError(f'{one.column} must be a list such as ["a", "b"], not {value!r}')
     if one.whole and type(value) is not int:  # 3.0 is no count either
         raise InputError(f"{one.column} must be a whole number, not {value!r}")
     try:
-        check_option(one, value, one.column)
+        for single in value if one.many else (value,):
+            check_option(one, single, one.column)
     except InputError as error:
         raise InputError(str(error).rstrip(".")) from error
 

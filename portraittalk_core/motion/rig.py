@@ -9,14 +9,13 @@ viewer; unit: inter-ocular distance), so that they fit a turned or tilted head.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..face import topology as topo
 from ..face.geometry import rotation_matrix
-from ..progress import Progress
 from ..types import MOUTH_PARAMETERS, HeadPose, LandmarkTrack, MotionPlan, MouthCurves
 from .smoothing import smooth_step
 
@@ -90,21 +89,6 @@ def plan_landmarks(
     local = turn_head(local, plan.head, span)
     reference = plan.reference
     return LandmarkTrack.from_px(rig.to_px(local), reference.width, reference.height, plan.fps)
-
-
-def plan_track(plan: MotionPlan, on_progress: Progress | None = None) -> LandmarkTrack:
-    """The landmarks of a whole plan, made span by span, so that memory never holds them twice.
-
-    Args:
-        plan: T frames.
-        on_progress: called with frames done and in all; may raise to stop.
-    """
-    rig, points = make_rig(plan.reference), torch.empty(len(plan), *plan.reference.points.shape[1:])
-    for start in range(0, len(plan), SPAN):
-        points[start : start + SPAN] = plan_landmarks(plan, start, start + SPAN, rig).points
-        if on_progress:
-            on_progress(min(start + SPAN, len(plan)), len(plan))
-    return replace(plan.reference, points=points, valid=torch.ones(len(points), dtype=torch.bool), fps=plan.fps)
 
 
 def _shape_weights(rig: FaceRig, mouth: MouthCurves) -> list[Tensor]:

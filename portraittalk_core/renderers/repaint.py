@@ -110,15 +110,6 @@ class _Given:
         pass
 
 
-def new_frames(total: int, painter: Painter) -> Iterator[range]:
-    """The frames that each batch adds."""
-    done = 0
-    while done < total:
-        one = _next_frames(done, total, painter)
-        yield one
-        done = one.stop
-
-
 def _next_frames(done: int, total: int, painter: Painter) -> range:
     """The frames that the next batch adds; a batch of a painter with overlap sees finished ones before them.
 

@@ -14,7 +14,6 @@ MOST_POINTS = 700  # of a curve; longer ones are drawn as means within bands fro
 COLOURS = ("#c2410c", "#0369a1")
 Curve = Sequence[float | None]
 Point = tuple[float, float]  # x, y in the chart's units
-Scale = tuple[float, float, float]  # least and greatest value, seconds
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ...cache_key import cache_key
 from ...checks import check_range
 from ...errors import InputError, MediaError, MissingDependency, NoFaceError, OutputError
 from ...face.geometry import eye_open, face_box_px, head_pose, mouth_open
@@ -35,7 +36,6 @@ from ...progress import Progress
 from ...speech.mel import MEL_RATE_HZ, log_mel
 from ...threads import one_torch_thread
 from ...types import LandmarkTrack, Speech, as_fps
-from ..loop.checkpoints import settings_hash
 from ..mouth.speaker import VIDEO_SUFFIXES
 from .options import PrepareOptions
 from .squares import crop_square, track_on_crop
@@ -165,7 +165,7 @@ def _mark(videos: Path, name: str, options: PrepareOptions) -> str:
     """Tells whether a video and what is made of it are the same as before."""
     state = (videos / name).stat()
     settings = {**asdict(options), "fps": str(options.fps), "version": VERSION}
-    return settings_hash({**settings, "bytes": state.st_size, "changed": state.st_mtime_ns})
+    return cache_key({**settings, "bytes": state.st_size, "changed": state.st_mtime_ns})
 
 
 def _finished(videos: Path, out: Path, name: str, options: PrepareOptions) -> Prepared | None:

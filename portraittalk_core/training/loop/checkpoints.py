@@ -5,7 +5,6 @@ Whole or not there, and nothing in it can run code.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Collection, Mapping
@@ -15,7 +14,8 @@ from pathlib import Path
 from torch import Tensor
 
 from ...errors import InputError
-from ...media.atomic import explain_write_errors, whole_file
+from ...media.atomic import explain_write_errors
+from ...media.tensor_file import save_tensors
 
 _NAME = re.compile(r"^step_(\d{8})\.safetensors$")
 
@@ -33,26 +33,17 @@ class Checkpoint:
         return {key[len(name) + 1 :]: tensor for key, tensor in self.tensors.items() if key.startswith(f"{name}.")}
 
 
-def settings_hash(settings: Mapping[str, object]) -> str:
-    """SHA-256 of settings, whatever their order."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-
-
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     """Write a checkpoint into a folder, then remove all but the latest `keep`; return its path.
 
     Raises:
         OutputError: it cannot be written; older ones stay as they are.
     """
-    from safetensors.torch import save
-
     path = folder / f"step_{checkpoint.step:08d}.safetensors"
     with explain_write_errors(path):
         folder.mkdir(parents=True, exist_ok=True)
-    content = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
     notes = {"step": checkpoint.step, **checkpoint.notes}
-    with whole_file(path) as part:
-        part.write_bytes(save(content, {"checkpoint": json.dumps(notes)}))
+    save_tensors(checkpoint.tensors, path, {"checkpoint": json.dumps(notes)})
     for old in checkpoints(folder)[:-keep]:
         old.unlink(missing_ok=True)
     return path

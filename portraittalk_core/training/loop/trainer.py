@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...cache_key import cache_key
 from ...errors import InputError, MissingDependency
 from ...media.atomic import explain_write_errors, whole_file
 from ...media.image import save_picture
@@ -34,7 +35,6 @@ from .checkpoints import (
     load_checkpoint,
     remove_leftovers,
     save_checkpoint,
-    settings_hash,
 )
 from .config import PRECISIONS, Clock, TrainerConfig
 from .ema import Ema
@@ -141,7 +141,7 @@ class _Run:
             checkpoint=self.last,
             log=self.log,
             samples=tuple(self.samples),
-            settings_hash=settings_hash(self.settings),
+            settings_hash=cache_key(self.settings),
         )
 
     def _step(self, step: int, batches: Iterator[Any]) -> dict[str, float | None]:
@@ -223,7 +223,7 @@ class _Run:
         tensors["random.cpu"] = torch.get_rng_state()
         if self.accelerator.device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.accelerator.device)
-        notes: dict[str, object] = {"settings": self.settings, "settings_sha256": settings_hash(self.settings)}
+        notes: dict[str, object] = {"settings": self.settings, "settings_sha256": cache_key(self.settings)}
         notes["updates"] = self.ema.updates
         if self.accelerator.scaler is not None:
             notes["scaler"] = self.accelerator.scaler.state_dict()

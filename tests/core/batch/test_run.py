@@ -1,6 +1,8 @@
+import importlib
 import json
 import shutil
 import socket
+import sys
 import time
 import tracemalloc
 from pathlib import Path
@@ -20,6 +22,7 @@ from portraittalk_core.batch.options import BatchOptions
 from portraittalk_core.batch.plan import BatchPlan
 from portraittalk_core.batch.run import COLUMNS, run_batch
 from portraittalk_core.errors import InputError, MissingDependency, OutputError
+from portraittalk_core.renderers import registry
 
 
 @pytest.fixture
@@ -41,6 +44,47 @@ def test_manifest_of_both_jobs_with_options_in_columns_and_json(folder):
     assert talk.options == {"mouth_gain": 1.5, "seed": 3}
     assert talk.files == {"portrait": folder / "me.png", "speech": folder / "a.wav"}
     assert (score.line, score.out, score.files) == (4, "y.json", {"generated": folder / "made.mp4"})
+
+
+def test_manifest_takes_a_renderer_with_its_options(folder):
+    (folder / "sd15.safetensors").write_bytes(b"weights")
+    columns = "job,out,portrait,speech,renderer,checkpoint,denoise,faces,seed"
+    painted = 'talk,x,me.png,a.wav,identitynet,sd15.safetensors,0.4,"[""me.png""]",3'
+    one, two, three, four = read_manifest(
+        manifest(
+            folder,
+            painted,
+            "talk,y,me.png,a.wav,,,,,",
+            "talk,z,me.png,a.wav,,,0.4,,",
+            "talk,u,me.png,a.wav,oil,,,,",
+            columns=columns,
+        )
+    )
+    assert (one.renderer, one.problem) == ("identitynet", None)
+    assert one.options == {"denoise": 0.4, "faces": ["me.png"], "seed": 3}
+    assert one.files["checkpoint"] == folder / "sd15.safetensors"
+    assert (two.renderer, two.options) == ("warp", {})
+    assert "has no option 'denoise'" in three.problem
+    assert "renderer of a portrait must be one of warp, identitynet, vexpress, not 'oil'" in four.problem
+
+
+def test_a_renderer_from_outside_is_a_manifest_column(tmp_path, astronaut):
+    sys.modules.pop("outside_renderer", None)
+    importlib.import_module("outside_renderer")
+    try:
+        Image.fromarray(astronaut.picture.numpy()).save(tmp_path / "me.png")
+        _half_a_second(tmp_path / "a.wav")
+        columns = "job,out,portrait,speech,renderer,shade"
+        rows = ["talk,x,me.png,a.wav,flat,70", "talk,y,me.png,a.wav,flat,700"]
+        path = manifest(tmp_path, *rows, columns=columns)
+        result = run(path, JobRunner(BatchSettings(tmp_path / "out")))
+        assert (result.done, result.failed) == (1, 1)
+        assert "shade must lie between 0 and 255" in (tmp_path / "out" / "batch.csv").read_text()
+        with av.open(str(tmp_path / "out" / "x.mp4")) as file:
+            grey = [frame.to_ndarray(format="gray").mean() for frame in file.decode(video=0)]
+        assert len(grey) == 13 and all(abs(level - 70) < 3 for level in grey)
+    finally:
+        registry.unregister("flat")
 
 
 @pytest.mark.parametrize(

@@ -50,12 +50,11 @@ class Chained:
             made.append(carried)
         made = torch.stack(made) + (0 if self.overlap else self.batch / 100)  # as noise that goes by the batch
         shade = made.mean((1, 2, 3)).reshape(-1, 1, 1, 1).sigmoid()
-        return Painted(shade.expand(-1, 3, SIZE, SIZE), made)
+        return Painted(shade.expand(-1, SIZE, SIZE, 3), made)
 
     def paint(self, frames, on_step, first, fixed):
-        return self.paint_latents(
-            frames.mean(1, keepdim=True)[..., :8, :8].expand(-1, 4, -1, -1), on_step, first, fixed
-        )
+        grey = frames.mean(-1)[:, None, :8, :8]
+        return self.paint_latents(grey.expand(-1, 4, -1, -1), on_step, first, fixed)
 
 
 @pytest.fixture
