@@ -21,7 +21,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from .checks import is_finite_number
+from .checks import is_finite_number, shown
 from .errors import InputError
 from .frame_rate import as_fps
 
@@ -190,24 +190,24 @@ def check_option(one: Option, value: object, name: str = "") -> None:
     name = name or one.name
     if one.choices:
         if value not in one.choices:
-            raise InputError(f"{name} must be one of {', '.join(one.choices)}, not {value!r}.")
+            raise InputError(f"{name} must be one of {', '.join(one.choices)}, not {shown(value)}.")
     elif one.kind is bool:
         if not isinstance(value, bool):
-            raise InputError(f"{name} must be true or false, not {value!r}.")
+            raise InputError(f"{name} must be true or false, not {shown(value)}.")
     elif one.kind is Fraction:
         _check_number(one, as_fps(value, name), name)
     elif one.kind in (int, float):
         _check_number(one, value, name)
     elif one.kind is str and not isinstance(value, str):
-        raise InputError(f"{name} must be text, not {value!r}.")
+        raise InputError(f"{name} must be text, not {shown(value)}.")
 
 
 def _check_number(one: Option, value: object, name: str) -> None:
     if not is_finite_number(value):
         allowed = allowed_numbers(one)
-        raise InputError(f"{name} must be a {'number ' + allowed if allowed else 'finite number'}, not {value!r}.")
+        raise InputError(f"{name} must be a {'number ' + allowed if allowed else 'finite number'}, not {shown(value)}.")
     if one.kind is int and int(value) != value:
-        raise InputError(f"{name} must be a whole number, not {value!r}.")
+        raise InputError(f"{name} must be a whole number, not {shown(value)}.")
     if one.low is not None and one.high is not None and not one.low <= value <= one.high:
         raise InputError(f"{name} must lie between {one.low:g} and {one.high:g}, but is {float(value):g}.")
     if one.low is not None and value < one.low:
@@ -230,14 +230,3 @@ def default_text(one: Option) -> str:
     if one.many:
         return " ".join(map(str, one.default))
     return {True: "yes"}.get(one.default, str(one.default)) if one.kind is bool else str(one.default)
-
-
-def option_table(kind: type) -> str:
-    """A Markdown table of a dataclass's shared options: flag, default, allowed values, meaning."""
-    lines = ["| option | default | allowed | what it does |", "|---|---|---|---|"]
-    for one in options_of(kind):
-        if one.shared:
-            allowed = " ".join(f"`{word}`" for word in one.choices) or allowed_numbers(one)
-            cells = (f"`{one.flag}`", default_text(one), allowed, one.help.replace("|", "\\|"))
-            lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)

@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..checks import check_range
 from ..errors import InputError
 from ..media.atomic import check_writable, explain_write_errors, whole_file
 from ..media.csv_line import csv_line
 from ..progress import Progress
 from .jobs import BLOCKED, DONE, FAILED, SKIPPED, BatchSettings, JobRunner, Outcome
 from .manifest import SCORE, BatchJob
+from .options import LONGEST_WAIT_S, BatchOptions
 from .plan import BatchPlan
 from .report import BatchReport
 from .workers import Finished, InProcess, RayWorkers, Runner, Tick
@@ -30,24 +30,7 @@ TABLE = "batch.csv"
 COLUMNS = ("line", "out", "job", "status", "seconds", "attempts", "reason")
 POLL_S = 0.2  # between looks at workers, and calls of on_progress
 MOST_WAITING = 64  # failed jobs that wait for their next attempt, before new ones are begun
-LONGEST_WAIT_S = 60.0
 Engine = InProcess | RayWorkers
-
-
-@dataclass(frozen=True)
-class BatchOptions:
-    """How a batch is worked off."""
-
-    workers: int | None = None  # None: 1 in this process; all CPUs of a cluster that `address` names
-    address: str | None = None  # of a Ray cluster
-    retries: int = 2  # of a job whose failure is not the user's mistake
-    wait_s: float = 1.0  # before the first retry; twice as long before each further one
-
-    def __post_init__(self) -> None:
-        check_range(self.retries, 0, 100, "the number of retries")
-        check_range(self.wait_s, 0, LONGEST_WAIT_S, "the seconds before a retry")
-        if self.workers is not None:
-            check_range(self.workers, 1, 10_000, "the number of workers")
 
 
 @dataclass(frozen=True)

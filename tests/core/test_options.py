@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from portraittalk_core.errors import InputError
-from portraittalk_core.options import check_options, option, option_of, option_table, options_of
+from portraittalk_core.options import check_options, option, option_of, options_of
 
 
 @dataclass(frozen=True)
@@ -102,15 +102,3 @@ def test_a_range_of_one_end_says_so():
         One(least=-1)
     with pytest.raises(InputError, match="most must be at most 2, but is 3"):
         One(most=3)
-
-
-def test_table_has_a_row_an_option():
-    assert option_table(Painting).splitlines() == [
-        "| option | default | allowed | what it does |",
-        "|---|---|---|---|",
-        "| `--strength` | 0.5 | from 0 to 2 | how strongly it acts |",
-        "| `--steps` |  | from 1 to 100 | of denoising |",
-        "| `--loop` |  |  | begin anew at the end |",
-        "| `--order` | size | `size` `left` | how faces are counted |",
-        "| `--files` |  |  | pictures |",
-    ]

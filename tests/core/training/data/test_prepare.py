@@ -13,7 +13,8 @@ from portraittalk_core.face.canonical import canonical_face
 from portraittalk_core.face.geometry import face_box_px
 from portraittalk_core.media.image import load_picture
 from portraittalk_core.media.records import load_record
-from portraittalk_core.training.data.prepare import PrepareOptions, prepare_videos, without_cuts
+from portraittalk_core.training.data.options import PrepareOptions
+from portraittalk_core.training.data.prepare import prepare_videos, without_cuts
 from portraittalk_core.training.data.squares import crop_square, track_on_crop
 from portraittalk_core.training.data.video_clips import read_videos
 from portraittalk_core.types import LandmarkTrack

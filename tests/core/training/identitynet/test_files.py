@@ -98,6 +98,8 @@ def test_config_is_read_with_its_types(tmp_path):
     [
         ("resolutoin = 512\n", "unknown names: resolutoin"),
         ('resolution = "512"\n', "resolution must be a whole number, not '512'"),
+        ("snr_limit = 1e309\n", "snr_limit must be a finite number, not inf"),
+        (f"snr_limit = {10**400}\n", "snr_limit must be a finite number, not 1000"),
         ("resolution = 512.0\n", "resolution must be a whole number"),
         ("train_lora = 1\n", "train_lora must be true or false"),
         ("mask_ratio = 0.5\n", "mask_ratio must be a list of 2 numbers"),
