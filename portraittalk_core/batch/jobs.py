@@ -24,7 +24,7 @@ from ..face.identity.encoder import FaceEncoder, find_face_models
 from ..face.mesh.backends import MeshBackend
 from ..face.mesh.landmarks import find_portrait, open_mesh
 from ..face.options import FaceOptions
-from ..media.atomic import explain_write_errors, whole_file
+from ..media.atomic import atomic_write, explain_write_errors
 from ..media.audio import load_speech
 from ..media.image import load_picture
 from ..media.options import WriteOptions
@@ -113,7 +113,7 @@ class JobRunner:
         (self._talk if job.job == TALK else self._score)(job, out, on_progress)
         with explain_write_errors(note):
             note.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(note) as part:
+        with atomic_write(note) as part:
             part.write_text(json.dumps({"key": key, "bytes": out.stat().st_size}), encoding="utf-8")
         return DONE
 
@@ -167,7 +167,7 @@ class JobRunner:
             name=out.stem,
             on_progress=on_progress,
         )
-        with whole_file(out) as part:
+        with atomic_write(out) as part:
             part.write_text(result.to_json() + "\n", encoding="utf-8")
 
     @functools.cached_property

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import InputError
-from ..media.atomic import check_writable, explain_write_errors, whole_file
+from ..media.atomic import atomic_write, check_writable, explain_write_errors
 from ..media.csv_line import csv_line
 from ..progress import Progress
 from .jobs import BLOCKED, DONE, FAILED, SKIPPED, BatchSettings, JobRunner, Outcome
@@ -178,7 +178,7 @@ def _begin_table(folder: Path, manifest: Path) -> Path:
     table = check_writable(folder / TABLE)
     if table.exists() and table.samefile(manifest):
         raise InputError(f"the manifest {manifest} would be overwritten by the table of what happened; rename it.")
-    with whole_file(table) as part:
+    with atomic_write(table) as part:
         part.write_bytes(csv_line(COLUMNS).encode())
     return table
 
