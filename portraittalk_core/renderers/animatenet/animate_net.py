@@ -27,7 +27,7 @@ from ...layers.attention import AttentionCall, Branch, attend
 from ...media.tensor_file import save_tensors
 from ...options import check_options, same_option
 from ...types import LandmarkTrack
-from ...weights.load import fill, read_metadata, read_tensors
+from ...weights.load import load_strict, read_metadata, read_tensors
 from .animate_net_files import BASE, LAYOUT, AnimateSizes, read_sizes
 from .feature_attention import FeatureAttention, feature_number
 from .head_placement import placements
@@ -123,7 +123,7 @@ def load_animate_net(path: Path, ops: ModuleType = nn) -> AnimateNet:
         check_finite(tensor, f"{name} of {path.name}")
     with torch.device("meta"):
         net = AnimateNet(sizes, ops)
-    return fill(net.to_empty(device="cpu"), tensors, path.name)
+    return load_strict(net.to_empty(device="cpu"), tensors, path.name)
 
 
 def save_animate_net(net: AnimateNet, path: Path, metadata: Mapping[str, str] | None = None) -> Path:

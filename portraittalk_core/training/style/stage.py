@@ -24,7 +24,7 @@ from ...speech.encoders import load_speech_encoder
 from ...style.extractor import ExtractorNet, StyleExtractor, new_extractor_net, save_extractor, warm_start
 from ...style.extractor_files import SPREAD, read_extractor_sizes, styletalk_tensors
 from ...style.features import MEASURED_EXPRESSION, WHISPER
-from ...weights.load import fill, read_metadata, read_tensors
+from ...weights.load import load_strict, read_metadata, read_tensors
 from ..loop.stage import SingleLossStage
 from ..loop.trainer import TrainingResult, train_stage
 from .attention_stage import StyleAttentionResult, train_style_attention
@@ -243,7 +243,7 @@ def starting_network(config: StyleTraining) -> ExtractorNet:
     if found != config.sizes:
         raise InputError(f"{name} is an extractor of {found}, but the configuration asks for {config.sizes}.")
     tensors.pop(SPREAD)
-    return fill(network, tensors, name).train().requires_grad_(True)
+    return load_strict(network, tensors, name).train().requires_grad_(True)
 
 
 def _data(config: StyleTraining, on_progress: Progress) -> StyleData:
