@@ -192,7 +192,7 @@ class FrameTokens:
         self._tokens: dict[str, Tensor] = {}
         self._made: dict[tuple, tuple[Tensor, Tensor]] = {}
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Drop everything that is kept: at the end of a run, or where cues of the same frames have changed."""
         self._asked = None
         self._tokens, self._made = {}, {}
@@ -202,7 +202,7 @@ class FrameTokens:
         asked = tuple(self.frames())
         if asked == self._asked and not self._learns():
             return
-        self.forget()
+        self.clear_cache()
         points, placed = self.cues(asked)
         if len(points) != len(asked) or len(placed) != len(asked):
             raise InputError(f"{len(points)} faces and {len(placed)} placements were given for {len(asked)} frames.")
@@ -269,7 +269,7 @@ def bind_animate(
         options: strengths.
 
     Yields:
-        The tokens at hand; their `forget` drops what is kept.
+        The tokens at hand; their `clear_cache` drops what is kept.
 
     Raises:
         InputError: the net does not fit the ControlNet; later, rows or cues that do not fit the frames.
@@ -284,7 +284,7 @@ def bind_animate(
     finally:
         if hook:
             hook.remove()
-        tokens.forget()
+        tokens.clear_cache()
 
 
 def _keys(network: nn.Module, attention: str) -> Tensor:

@@ -126,7 +126,7 @@ class Playing:
             self._hints = (torch.stack(drawn).permute(0, 3, 1, 2).float() / 255).to(device)
             self._points = clips.points_px.flatten(0, 1).to(device)
             self._placements = clips.placements.flatten(0, 1).to(device)
-            self._tokens.forget()
+            self._tokens.clear_cache()
         if self.company.identity is not None:
             self.faces = self.company.identity.projection(ProjectionInput(face_embeds=faces.to(device)))
 
