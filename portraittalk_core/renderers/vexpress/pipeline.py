@@ -61,7 +61,9 @@ class VExpressModels:
     coder: Coder
     encoder: SpeechEncoder | GivenFeatures
     style: StyleCues | None = None  # how the person speaks, in every frame or all
-    bring: Callable[[], None] | None = None  # puts the networks where they compute; after the picture is encoded
+    load_to_device: Callable[[], None] | None = (
+        None  # puts the networks where they compute; after the picture is encoded
+    )
 
 
 def load_models(
@@ -165,8 +167,8 @@ class _Painting:
     def frames(self, picture: Tensor, points: Tensor, heard: Tensor) -> Iterator[Tensor]:
         """The frames, of the portrait's picture, key points (F, 3, 2) and what is heard (N, D)."""
         encoded = self.models.coder.encode(picture)
-        if self.models.bring is not None:
-            self.models.bring()
+        if self.models.load_to_device is not None:
+            self.models.load_to_device()
         latents = self._latents(encoded, points, audio_tokens(self.models.networks.projection, heard, self.num_frames))
         if not torch.isfinite(latents).all():
             raise InputError("V-Express gives values that are not numbers; load its networks as float32 or bfloat16.")

@@ -130,7 +130,7 @@ def test_networks_are_brought_once_the_picture_is_encoded(portrait, speech, mode
             order.append("decode")
             return super().decode(latents)
 
-    told = replace(models, coder=Told(models.coder.vae), bring=lambda: order.append("bring"))
+    told = replace(models, coder=Told(models.coder.vae), load_to_device=lambda: order.append("bring"))
     assert torch.equal(painted(portrait, None, speech, told, OPTIONS), painted(portrait, None, speech, models, OPTIONS))
     assert order == ["encode", "bring", *["decode"] * FRAMES]
 
