@@ -30,7 +30,7 @@ from ..loop.frozen import ClipTexts, VaeCodec
 from ..loop.trainer import TrainingResult, train_stage
 from .attention_base import StyleStage, in_spreads
 from .attention_data import StyledBatch, StyledVideos, read_styled
-from .attention_parts import Company, Playing, face_describer, load_company
+from .attention_parts import BoundConditioners, Conditioners, face_describer, load_company
 from .config import StyleAttentionTraining
 from .vexpress import VExpressStyleStage, read_vexpress
 
@@ -64,15 +64,15 @@ class StyleAttentionStage(StyleStage):
         net: StyleAttention,
         data: StyledVideos,
         config: StyleAttentionTraining,
-        company: Company | None = None,
+        company: Conditioners | None = None,
     ) -> None:
-        company = company or Company()
+        company = company or Conditioners()
         super().__init__(net, data, config, schedule_of(company.motion))
         self.frozen = frozen
         frozen.unet.eval().requires_grad_(False)
         if config.gradient_checkpointing:
             frozen.unet.enable_gradient_checkpointing()
-        self._playing = Playing(company, config.clip_frames)
+        self._playing = BoundConditioners(company, config.clip_frames)
 
     @property
     def unet(self) -> UNet2DConditionModel:

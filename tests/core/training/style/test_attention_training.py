@@ -26,7 +26,7 @@ from portraittalk_core.training.data.video_clips import VideoClip, VideoData
 from portraittalk_core.training.identitynet.stage import FrozenParts
 from portraittalk_core.training.loop.trainer import step_generator, train_stage
 from portraittalk_core.training.style.attention_data import StyledVideos
-from portraittalk_core.training.style.attention_parts import Company
+from portraittalk_core.training.style.attention_parts import Conditioners
 from portraittalk_core.training.style.attention_stage import StyleAttentionStage, in_spreads, starting_attention
 from portraittalk_core.training.style.config import StyleAttentionTraining, StyleTraining, load_style_config
 from portraittalk_core.weights.catalog import recognise
@@ -174,7 +174,7 @@ def test_dropped_clips_see_neither_style_nor_text_nor_face(videos, tmp_path):
     data = StyledVideos(VideoData(named, 1), videos.priors, lambda _: torch.ones(512))
     adapter = new_adapter(dict.fromkeys(map(str, range(1, 33, 2)), 32), 48)
     adapter.projection = Faces()
-    stage = toy_stage(new_unet(), data, toy_config(tmp_path), Company(identity=adapter))
+    stage = toy_stage(new_unet(), data, toy_config(tmp_path), Conditioners(identity=adapter))
     stage.frozen = dataclasses.replace(stage.frozen, texts=Texts())
     batch = stage.batch(1, 0)
     with stage:
@@ -194,7 +194,7 @@ def test_company_acts_and_stays_as_it_was(tmp_path):
         if name.startswith("controlnet_"):
             torch.nn.init.normal_(weight, std=0.1)
     motion_modules = new_motion_modules(WIDTHS)
-    company = Company(controlnet, new_animate_net(controlnet, 0), motion_modules, adapter)
+    company = Conditioners(controlnet, new_animate_net(controlnet, 0), motion_modules, adapter)
     config = toy_config(tmp_path, motion=tmp_path)
     videos = StyledVideos(VideoData(clips, 4), toy_priors(2), lambda picture: picture.mean(0).flatten()[:512] + 1)
     stage = toy_stage(unet, videos, config, company)
@@ -204,7 +204,7 @@ def test_company_acts_and_stays_as_it_was(tmp_path):
     with stage:
         loss = float(stage.loss(stage.batch(1, 0), step_generator(0, 1))[0].detach())
         train_stage(stage, QUICK, tmp_path)
-    alone = toy_stage(unet, videos, config, Company(motion=motion_modules))
+    alone = toy_stage(unet, videos, config, Conditioners(motion=motion_modules))
     with alone:
         assert float(alone.loss(alone.batch(1, 0), step_generator(0, 1))[0].detach()) != pytest.approx(loss, rel=1e-3)
     after = {(n, key): t for n, net in networks.items() for key, t in net.state_dict().items()}
@@ -291,7 +291,7 @@ def test_unfit_data_is_refused(videos, tmp_path):
     with pytest.raises(InputError, match="portrait"):
         adapter = new_adapter(dict.fromkeys(map(str, range(1, 33, 2)), 32), 48)
         adapter.layout = "plus"
-        toy_stage(new_unet(), videos, toy_config(tmp_path), Company(identity=adapter))
+        toy_stage(new_unet(), videos, toy_config(tmp_path), Conditioners(identity=adapter))
 
 
 def test_config_is_read_by_its_stage_and_refused(tmp_path):
