@@ -45,8 +45,8 @@ class VExpressNetworks(nn.Module):
         self.parts, self.networks = None, None
 
 
-class ComfyCoder:
-    """ComfyUI's VAE as the core's Coder."""
+class ComfyLatentCodec:
+    """ComfyUI's VAE as the core's LatentCodec."""
 
     def __init__(self, vae) -> None:
         self.vae = vae
@@ -86,7 +86,7 @@ def models_of(
     parts, more = patcher.model.parts, [] if style is None else [style[0]]
     cues = None if style is None else StyleCues(style[0].model, style[1])
     return VExpressModels(
-        parts, ComfyCoder(vae), encoder, cues, lambda: load_to_device([patcher, *more], parts, options)
+        parts, ComfyLatentCodec(vae), encoder, cues, lambda: load_to_device([patcher, *more], parts, options)
     )
 
 

@@ -33,7 +33,7 @@ from ...types import LandmarkTrack, Portrait, Speech
 from .audio_projection import audio_tokens
 from .denoiser import HeadControl, VelocityDenoiser
 from .head_keypoints import draw_three, three_points
-from .latent_codec import Coder, DiffusersCoder, decoded
+from .latent_codec import DiffusersLatentCodec, LatentCodec, decoded
 from .load import load_vexpress
 from .options import SPACING, VExpressOptions
 from .reference import read_bank, write_bank
@@ -58,7 +58,7 @@ class VExpressModels:
     """The files' networks, to be used again and again, and what SVP adds to them."""
 
     networks: VExpress
-    coder: Coder
+    coder: LatentCodec
     encoder: SpeechEncoder | GivenFeatures
     style: StyleCues | None = None  # how the person speaks, in every frame or all
     load_to_device: Callable[[], None] | None = (
@@ -77,7 +77,7 @@ def load_models(
     """
     encoder = load_speech_encoder(files.encoder, device)
     networks = load_vexpress(files.networks, device, dtype)
-    return VExpressModels(networks, DiffusersCoder(load_vae(files.vae, device, dtype)), encoder)
+    return VExpressModels(networks, DiffusersLatentCodec(load_vae(files.vae, device, dtype)), encoder)
 
 
 def paint_vexpress(
