@@ -38,9 +38,9 @@ from ..renderers.contract import Callbacks, Renderer
 from ..renderers.registry import DEFAULT, open_renderer, renderer_spec
 from ..style.options import StyleUse
 from ..style.prior import BlendedStyle, Style, load_style, used_as
-from ..style.reference import manner_of, named_style
+from ..style.reference import named_style, statistics_of
 from ..threads import one_torch_thread
-from ..types import Manner
+from ..types import StyleStatistics
 from .manifest import SCORE, TALK, BatchJob
 
 log = logging.getLogger(__name__)
@@ -131,7 +131,7 @@ class JobRunner:
 
     def _talk(self, job: BatchJob, out: Path, on_progress: Progress | None) -> None:
         options = dict(job.options)
-        motion = MotionOptions(**fields_given(MotionOptions, options), manner=_manner(job))
+        motion = MotionOptions(**fields_given(MotionOptions, options), style_statistics=_statistics(job))
         crf = WriteOptions(**fields_given(WriteOptions, options)).crf
         face = FaceOptions(**fields_given(FaceOptions, options))
         path, sound = job.files["portrait"], job.files["speech"]
@@ -211,12 +211,12 @@ def _style(job: BatchJob) -> Style | None:
     return used_as(load_style(job.files["style"]), use.strength, use.noise, use.seed)
 
 
-def _manner(job: BatchJob) -> Manner | None:
+def _statistics(job: BatchJob) -> StyleStatistics | None:
     """The style statistics of a job's motion."""
     style = _style(job)
     if isinstance(style, BlendedStyle):
         raise InputError(f"{style.source} changes over time, which only the nodes can do; give one of its styles.")
-    return None if style is None else manner_of(style)
+    return None if style is None else statistics_of(style)
 
 
 def _is_finished(out: Path, note: Path, key: str) -> bool:
