@@ -1,7 +1,7 @@
 """Style priors: how someone speaks as a Gaussian that is drawn from anew, mixed, compared, and kept in a file.
 
 Shapes: D numbers of the style's vector space, T frames.
-Source: SVP, section 3 (intrinsic style as a distribution); `design/svp.md` 3b, 3d, 3e.
+Source: SVP, section 3 (intrinsic style as a distribution); `docs/design/styles.md` 2.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class StylePrior:
         """(D,) deviation that is drawn with, max(std, noise · spread).
 
         Contrastive training lets the learnt deviation collapse, which would make every draw the same.
-        Source: `design/svp.md` 3d.
+        Source: `docs/design/styles.md` 2.
         """
         return torch.maximum(self.std, self.noise * self.spread)
 

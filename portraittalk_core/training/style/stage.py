@@ -1,7 +1,7 @@
 """Style training: the extractor learns to tell styles apart, from sound, expression, or both.
 
 Shapes: M clips, N features at 25 Hz, D numbers of a style.
-Source: SVP, section 3 and equations 5 and 6; `design/svp.md` 3d.
+Source: SVP, section 3 and equations 5 and 6; `docs/design/styles.md` 5.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ def error(stage, swapped: bool = False, dropped: bool = False) -> float:
 
 @pytest.mark.slow
 def test_right_style_beats_the_swapped_one_by_a_fifth(plain_unet, videos, tmp_path):
-    """Acceptance of design/svp.md 3h: right beats swapped, without style all is as before, and only style has moved."""
+    """Acceptance, docs/design/styles.md 6: right beats swapped, strength 0 is as before, only style has moved."""
     unet, out = plain_unet, tmp_path
     trainer = dataclasses.replace(QUICK, steps=200, batch_size=4, learning_rate=1e-2, ema_decay=0.9, save_every=999)
     stage = toy_stage(unet, videos, toy_config(out, trainer=trainer))

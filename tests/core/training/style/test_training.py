@@ -44,7 +44,7 @@ def trained(tmp_path_factory):
 
 
 def check_told_apart(result):
-    """Acceptance of design/svp.md 3h; either side alone cannot tell more than half, or a quarter, of the styles."""
+    """Acceptance, docs/design/styles.md 6; either side alone cannot tell more than half, or a quarter, of them."""
     both, audio, expression = (result.after[name] for name in ("both", "audio", "expression"))
     assert both.strength >= 5 * result.before["both"].strength
     assert both.accuracy >= 0.9
