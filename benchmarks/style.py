@@ -41,7 +41,7 @@ SPEECH_S = 20
 LIVELY = ("opening", "head_deg", "head_shift", "blink_rate", "brow")  # what makes a speaker lively, in spreads
 SHAPE = tuple(
     STYLE_STATISTICS.index(name) for name in ("rest_opening", "smile")
-)  # that show the face more than the style_statistics
+)  # that show the face more than the style statistics
 STRIP = {"calm": "calm", "plain": None, "lively": "lively"}
 SHOWN = 6  # frames of the strip
 

@@ -101,7 +101,7 @@ def segments(clip: StyleClip, seconds: float) -> list[StyleClip]:
 
 
 def reference_style(clip: StyleClip) -> StylePrior:
-    """A clip's style_statistics, as the nodes make it."""
+    """A clip's style statistics, as the nodes make them."""
     return style_of(Reference((clip.track,), source=clip.name))
 
 

@@ -1,4 +1,4 @@
-"""The graph that lends a reference's style_statistics of speaking to a portrait, for make_workflows.py."""
+"""The graph that lends how a reference speaks to a portrait, for make_workflows.py."""
 
 NOTE = """## Speak in their style
 

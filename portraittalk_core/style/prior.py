@@ -36,12 +36,12 @@ class StylePrior:
     mean: Tensor  # (D,) float32
     std: Tensor  # (D,) float32, ≥ 0
     spread: Tensor  # (D,) float32, ≥ 0: how far means lie apart over the training set; what noise is measured by
-    space: str  # that the numbers live in: "style_statistics", or "extractor:<id>" of a trained extractor
+    space: str  # that the numbers live in: "manner", or "extractor:<id>" of a trained extractor
     source: str = "style"  # what to call it in messages: a file name, a preset
     strength: float = 1.0  # 0 off .. 2
     noise: float = 0.1  # 0..2: the least deviation that is drawn with, in spreads
     seed: int = 0
-    style_statistics: StylePrior | None = field(default=None)  # of the same clip, in the space "style_statistics"
+    style_statistics: StylePrior | None = field(default=None)  # of the same clip, in the space "manner"
 
     def __post_init__(self) -> None:
         for name in _TENSORS:
@@ -271,7 +271,7 @@ def load_style(path: Path) -> Style:
 
 
 def used_as(style: Style, strength: float, noise: float, seed: int) -> Style:
-    """The same style with another strength, noise and seed, of its style_statistics and of both ends of a blend too."""
+    """The same style with another strength, noise and seed, of its style statistics and of both ends of a blend too."""
     numbers = {"strength": strength, "noise": noise, "seed": seed}
     if isinstance(style, BlendedStyle):
         first, second = (used_as(one, **numbers) for one in (style.first, style.second))

@@ -56,13 +56,13 @@ def measure_statistics(track: LandmarkTrack, window_s: float = WINDOW_S, hop_s: 
 
 
 def to_statistics(numbers: Tensor, strength: float = 1.0) -> StyleStatistics:
-    """A style_statistics of numbers (11,), as drawn from a style; what cannot be less than nothing is not."""
+    """Style statistics of numbers (11,), as drawn from a style; what cannot be less than nothing is not."""
     values = {name: float(value) for name, value in zip(STYLE_STATISTICS, numbers, strict=True)}
     return StyleStatistics(**{k: v if k == "smile" else max(v, 0.0) for k, v in values.items()}, strength=strength)
 
 
 def to_numbers(style_statistics: StyleStatistics) -> Tensor:
-    """(11,) numbers of a style_statistics, without its strength."""
+    """(11,) numbers of style statistics, without its strength."""
     return torch.tensor([getattr(style_statistics, name) for name in STYLE_STATISTICS])
 
 

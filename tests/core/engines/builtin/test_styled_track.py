@@ -1,4 +1,4 @@
-"""A style_statistics that was asked for is seen in the tracks that engines make."""
+"""Style statistics of the options are found in the tracks that engines make."""
 
 from dataclasses import replace
 from fractions import Fraction
