@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ..errors import InputError
-from ..options import Option, options_of
+from ..errors import InputError, PortraitTalkError
+from ..options import options_of
 from ..renderers.animatenet.options import AnimateNetOptions
 from ..renderers.contract import PORTRAIT
 from ..renderers.registry import DEFAULT, build, renderer_spec, renderer_specs
@@ -19,6 +19,7 @@ from .resume import add_resume
 if TYPE_CHECKING:
     from ..renderers.contract import Renderer, RendererSpec
 
+OPTION_NAME = re.compile(r"`([a-z]\w*)`")  # as error texts of the core name an option
 NOT_OF_FILMS = ("only_face",)  # of a film only the face is painted anyway
 
 
@@ -66,31 +67,24 @@ def renderer_options(args: argparse.Namespace, source: str = PORTRAIT) -> tuple[
                 raise InputError(
                     f"{one.flag} cannot be used with {spec.name}; leave it out, or take --renderer {other.name}."
                 )
-    with flags_named(spec.options):
+    with flags_named():
         return spec, options_from(args, spec.options)
 
 
 def open_chosen(spec: RendererSpec, options: object) -> Renderer:
-    """The renderer, with errors that name flags."""
-    with flags_named(spec.options):
+    """The renderer that was chosen; what is wrong with its files is an error now."""
+    with flags_named():
         return build(spec, options)
 
 
 @contextlib.contextmanager
-def flags_named(kind: type) -> Iterator[None]:
-    """Errors of options call them by their flags: "control_end" becomes "--control-end"."""
+def flags_named() -> Iterator[None]:
+    """Errors call options by their flags: "`control_end`" becomes "--control-end"."""
     try:
         yield
-    except InputError as error:
-        text = _with_flags(str(error), options_of(kind))
+    except PortraitTalkError as error:
+        text = OPTION_NAME.sub(lambda match: "--" + match[1].replace("_", "-"), str(error))
         raise (error if text == str(error) else type(error)(text)) from error.__cause__
-
-
-def _with_flags(text: str, options: tuple[Option, ...]) -> str:
-    for one in options:
-        if "_" in one.name:  # a name of one word may be a word of the sentence, too
-            text = re.sub(rf"(?<![-\w]){one.name}\b", one.flag, text)
-    return text
 
 
 def _needs(spec: RendererSpec) -> str:

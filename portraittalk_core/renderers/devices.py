@@ -25,6 +25,6 @@ def chosen_place(device: str | None = None, precision: str = "auto") -> tuple[st
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = (str(error).splitlines() or [""])[0]
-        raise InputError(f"device {device} cannot be used here ({reason}); try cpu.") from error
+        raise InputError(f"`device` {device} cannot be used here ({reason}); try cpu.") from error
     chosen = precision if precision != "auto" else "fp32" if device == "cpu" else "fp16"
     return device, DTYPES[chosen]

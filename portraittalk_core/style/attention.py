@@ -97,7 +97,7 @@ def style_cues(
     if file is None:
         return None
     if style is None:
-        raise InputError("style_attention needs a style: the one that it is to show.")
+        raise InputError("`style_attention` needs `style`: the style that it is to show.")
     net = load_style_attention(file)
     net.check_space(style.space, style.source)
     net.tell_base(base)

@@ -51,7 +51,7 @@ class AnimateNetOptions:
         check_options(self)
         if self.control_end <= self.control_start:
             raise InputError(
-                f"control_end {self.control_end:g} is not behind control_start {self.control_start:g}: the ControlNet "
+                f"`control_end` {self.control_end:g} is not behind `control_start` {self.control_start:g}: the ControlNet "
                 "would never act."
             )
         if self.overlap >= self.window:
@@ -60,10 +60,10 @@ class AnimateNetOptions:
             )
         if self.animatenet is not None and not self.controls:
             raise InputError(
-                "animatenet acts inside of a ControlNet: give controlnet a file, with a control_strength above 0."
+                "`animatenet` acts inside of a ControlNet: give `controlnet` FILE with a `control_strength` above 0."
             )
         if self.features and self.animatenet is None:
-            raise InputError("features needs an animatenet file: the attention to features is in that file.")
+            raise InputError("`features` needs `animatenet` FILE: the attention to features is in that file.")
 
     @property
     def controls(self) -> bool:

@@ -140,7 +140,7 @@ class DiffusersBackend:
         net = load_animate_net(options.animatenet).to(*self.place)
         if options.features and not net.features:
             raise InputError(
-                f"{options.animatenet.name} has no attention to features; train one with it, or leave features at 0."
+                f"{options.animatenet.name} has no attention to features; train one with it, or leave `features` at 0."
             )
         strengths = AnimateOptions(options.landmark_tokens, options.placement_tokens)
         return FaceCues(net, cues_of_track(track), strengths, options.features)

@@ -101,10 +101,10 @@ class IdentityNetOptions(AnimateNetOptions):
 
     def __post_init__(self) -> None:
         if self.checkpoint is None:
-            raise InputError("the renderer identitynet needs a checkpoint: any SD1.5 checkpoint, one file.")
+            raise InputError("the renderer identitynet needs `checkpoint` FILE: any SD1.5 checkpoint.")
         if self.identity_adapter is not None and self.face_models is None:
             raise InputError(
-                "identity_adapter needs face_models: the folder of InsightFace's det_10g.onnx and w600k_r50.onnx."
+                "`identity_adapter` needs `face_models` FOLDER: where InsightFace's det_10g.onnx and w600k_r50.onnx are."
             )
         for name, value in PRESETS.get(self.preset, {}).items():
             if getattr(self, name) is None:
@@ -124,16 +124,16 @@ class IdentityNetOptions(AnimateNetOptions):
             InputError: with both sides.
         """
         if self.width != self.height:
-            raise InputError(
-                f"only the face is painted, as a square; width {self.width} and height {self.height} differ."
-            )
+            raise InputError(f"`only_face` paints a square; `width` {self.width} and `height` {self.height} differ.")
 
     def _check_sampling(self) -> None:
         from ...diffusion.samplers import OWN_SCHEDULE, SAMPLERS, SCHEDULES
 
         for name, choices in (("sampler", SAMPLERS), ("schedule", SCHEDULES)):
             if getattr(self, name) not in choices:
-                raise InputError(f"{name} {getattr(self, name)} is not known; choose one of {', '.join(choices)}.")
+                raise InputError(f"`{name}` {getattr(self, name)} is not known; choose one of {', '.join(choices)}.")
         own = OWN_SCHEDULE.get(self.sampler, SCHEDULES)
         if self.schedule not in own:
-            raise InputError(f"sampler {self.sampler} has no schedule {self.schedule}; choose one of {', '.join(own)}.")
+            raise InputError(
+                f"`sampler` {self.sampler} has no `schedule` {self.schedule}; choose one of {', '.join(own)}."
+            )

@@ -76,17 +76,17 @@ class VExpressRendererOptions:
 
     def __post_init__(self) -> None:
         check_options(self)
-        vae = "any full SD1.5 checkpoint, for its VAE, or vae with a VAE's file or taesd_decoder.safetensors"
+        vae = "any full SD1.5 checkpoint, for its VAE, or `vae` with a VAE's file or taesd_decoder.safetensors"
         needed = (
-            ("vexpress_folder", self.vexpress_folder, f"V-Express's five files from {WEIGHTS}"),
-            ("vae" if self.vae else "checkpoint", self.vae or self.checkpoint, vae),
-            ("speech_encoder", self.speech_encoder, ENCODER),
+            ("vexpress_folder", self.vexpress_folder, "FOLDER", f"V-Express's five files from {WEIGHTS}"),
+            ("vae" if self.vae else "checkpoint", self.vae or self.checkpoint, "FILE", vae),
+            ("speech_encoder", self.speech_encoder, "FILE", ENCODER),
         )
-        for name, path, what in needed:
+        for name, path, kind, what in needed:
             if path is None:
-                raise InputError(f"the renderer vexpress needs {name}: {what}.")
+                raise InputError(f"the renderer vexpress needs `{name}` {kind}: {what}.")
             if not Path(path).exists():
-                raise MissingDependency(f"{name} {path} is not there; give {what}.")
+                raise MissingDependency(f"`{name}` {path} is not there; give {what}.")
         self.painting  # noqa: B018 - which checks how they go together
 
     @property
