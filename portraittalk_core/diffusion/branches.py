@@ -82,22 +82,26 @@ def bind(
     Yields:
         The batch, to be kept up to date.
     """
-    own = batch is None
+    is_new_batch = batch is None
     batch = batch or Batch()
-    before = network.attn_processors
+    previous = network.attn_processors
     names = {site.index: f"{site.attention(2)}.processor" for site in SITES}
-    mine = {
-        name: _joint(before[name], branches.get(index, ()), batch) for index, name in names.items() if name in before
+    branched = {
+        name: _joint(previous[name], branches.get(index, ()), batch)
+        for index, name in names.items()
+        if name in previous
     }
-    network.set_attn_processor({**before, **mine})
+    network.set_attn_processor({**previous, **branched})
     try:
         yield batch
     finally:
-        network.set_attn_processor(before)
-        if own:
+        network.set_attn_processor(previous)
+        if is_new_batch:
             batch.texts.clear_cache()
 
 
-def _joint(before: object, branches: Sequence[Branch], batch: Batch) -> _BranchedAttention:
-    there = before if isinstance(before, _BranchedAttention) else _BranchedAttention((), ())
-    return _BranchedAttention([*there.branches, *((one, batch) for one in branches)], [*there.batches, batch])
+def _joint(previous: object, branches: Sequence[Branch], batch: Batch) -> _BranchedAttention:
+    existing = previous if isinstance(previous, _BranchedAttention) else _BranchedAttention((), ())
+    return _BranchedAttention(
+        [*existing.branches, *((branch, batch) for branch in branches)], [*existing.batches, batch]
+    )

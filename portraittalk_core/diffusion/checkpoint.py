@@ -36,7 +36,7 @@ TEXT_PREFIXES = ("cond_stage_model.", "text_encoder.")
 _ADVICE = "Choose a plain SD1.5 checkpoint, for example v1-5-pruned-emaonly-fp16.safetensors."
 CONTEXT_WIDTHS = {2048: "SDXL", 1024: "Stable Diffusion 2"}
 SPECIAL_UNETS = {9: "an inpainting checkpoint", 8: "an instruct-pix2pix checkpoint", 5: "a depth checkpoint"}
-_OTHERS = (  # regular expression of a name that only it has
+_OTHER_FAMILIES = (  # regular expression of a name that only it has
     (r"^(image_proj|ip_adapter|adapter_modules)\.", "an identity adapter"),
     (r"^lora_(unet|te)|\.lora_(up|down|A|B)\.|\.(hada|lokr)_w1", "a LoRA"),
     (r"(^|\.)(input_hint_block|controlnet_cond_embedding|control_model)\.", "a ControlNet"),
@@ -96,13 +96,13 @@ def load_sd15(path: Path, device: torch.device | str = "cpu", dtype: torch.dtype
 
 def vae_part(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The VAE's tensors in a file of its own, or of a whole checkpoint, as diffusers names them; none without one."""
-    found = _part(tensors, (*VAE_PREFIXES, ""), _VAE_MARK)
-    return {name: tensor for name, tensor in found.items() if name.startswith(_VAE_PARTS)}
+    part = _part(tensors, (*VAE_PREFIXES, ""), _VAE_MARK)
+    return {name: tensor for name, tensor in part.items() if name.startswith(_VAE_PARTS)}
 
 
 def _check_family(tensors: Mapping[str, Tensor], source: str) -> None:
     """Refuse what is no SD1.x with plain text conditioning, saying what it is."""
-    for pattern, what in _OTHERS:
+    for pattern, what in _OTHER_FAMILIES:
         if any(re.search(pattern, name) for name in tensors):
             raise InputError(f"{source} is {what}, not a Stable Diffusion 1.5 checkpoint. {_ADVICE}")
     for name, tensor in tensors.items():
@@ -122,10 +122,10 @@ def _check_family(tensors: Mapping[str, Tensor], source: str) -> None:
 def _part(tensors: Mapping[str, Tensor], prefixes: tuple[str, ...], mark: re.Pattern) -> dict[str, Tensor]:
     """Tensors of one network under the network's own names; none if the file lacks it."""
     for prefix in prefixes:
-        found = {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-        start = next((m.end(1) for name in found if (m := mark.match(name))), None)
+        subset = {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        start = next((m.end(1) for name in subset if (m := mark.match(name))), None)
         if start is not None:
-            renamed = {network_name(name[start:]): tensor for name, tensor in found.items()}
+            renamed = {network_name(name[start:]): tensor for name, tensor in subset.items()}
             return {name: tensor for name, tensor in renamed.items() if not name.endswith("position_ids")}
     return {}
 

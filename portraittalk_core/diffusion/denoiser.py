@@ -95,7 +95,7 @@ class Denoiser:
         if added is None:
             return self.unet(rows, timestep, text, return_dict=False)[0].to(x)
         down, middle = ([part.to(weights) for part in added[0]], added[1].to(weights))
-        made = self.unet(
+        output = self.unet(
             rows,
             timestep,
             text,
@@ -103,4 +103,4 @@ class Denoiser:
             mid_block_additional_residual=middle,
             return_dict=False,
         )
-        return made[0].to(x)
+        return output[0].to(x)

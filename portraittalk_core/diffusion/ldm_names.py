@@ -73,8 +73,8 @@ def network_name(name: str) -> str:
             break
     else:
         return name
-    found = _WITHIN.match(name)
-    if not found:
+    match = _WITHIN.match(name)
+    if not match:
         return name
-    place, kind, part, parameter = found.groups()
-    return f"{place}.{_INSIDE[kind].get(part, part)}.{parameter}"
+    block, kind, part, parameter = match.groups()
+    return f"{block}.{_INSIDE[kind].get(part, part)}.{parameter}"

@@ -49,20 +49,20 @@ def kohya_named(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | Non
     """
     renamed, alphas = {}, _alphas(metadata or {})
     for name, tensor in tensors.items():
-        found = _place_and_part(name)
-        if found is None:
+        parsed = _layer_and_part(name)
+        if parsed is None:
             renamed[name] = tensor
             continue
-        prefix, place, part = found
-        kohya = prefix + place.replace(".", "_")
+        prefix, layer, part = parsed
+        kohya = prefix + layer.replace(".", "_")
         renamed[f"{kohya}.{part}"] = tensor
-        alpha = _alpha_of(place, len(tensor), alphas.get(prefix, {})) if part == DOWN else None
+        alpha = _alpha_of(layer, len(tensor), alphas.get(prefix, {})) if part == DOWN else None
         if alpha is not None and f"{kohya}.{ALPHA}" not in renamed:
             renamed[f"{kohya}.{ALPHA}"] = torch.tensor(alpha)
     return renamed
 
 
-def _place_and_part(name: str) -> tuple[str, str, str] | None:
+def _layer_and_part(name: str) -> tuple[str, str, str] | None:
     """Prefix, layer and part of a tensor that diffusers or PEFT have named; None for any other."""
     name = name.removeprefix(_BASE)
     first, _, rest = name.partition(".")
@@ -86,23 +86,23 @@ def _place_and_part(name: str) -> tuple[str, str, str] | None:
 def _alphas(metadata: Mapping[str, str]) -> dict[str, dict[str, object]]:
     """PEFT's configuration of each part, by Kohya's prefix; nothing where there is none."""
     try:
-        told = json.loads(metadata.get(METADATA, "{}"))
+        config = json.loads(metadata.get(METADATA, "{}"))
     except ValueError:
         return {}
-    found: dict[str, dict[str, object]] = {}
-    for key, value in told.items() if isinstance(told, dict) else ():
+    settings: dict[str, dict[str, object]] = {}
+    for key, value in config.items() if isinstance(config, dict) else ():
         part, _, setting = key.partition(".")
         if part in _PARTS:
-            found.setdefault(_PARTS[part], {})[setting] = value
-    return found
+            settings.setdefault(_PARTS[part], {})[setting] = value
+    return settings
 
 
-def _alpha_of(place: str, rank: int, settings: Mapping[str, object]) -> float | None:
+def _alpha_of(layer: str, rank: int, settings: Mapping[str, object]) -> float | None:
     """What Kohya's alpha would be, so that alpha / rank is the layer's scale; None where nothing is told."""
     alpha = settings.get("lora_alpha")
-    for pattern, own in dict(settings.get("alpha_pattern") or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", place):
-            alpha = own
+    for pattern, layer_alpha in dict(settings.get("alpha_pattern") or {}).items():
+        if re.match(rf"(.*\.)?({pattern})$", layer):
+            alpha = layer_alpha
             break
     if alpha is None:
         return None

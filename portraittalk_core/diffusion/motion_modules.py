@@ -79,8 +79,8 @@ def _side(side: str, count: int) -> Iterator[InsertionPoint]:
         plain = level == 3  # the deepest blocks have no attention: the module follows the resnet
         # ComfyUI counts the first convolution and the downsamplers too
         block = ("input", 1 + (NUM_DOWN + 1) * i + j) if side == "down" else ("output", number)
-        place = f"{side}_blocks.{i}.{'resnets' if plain else 'attentions'}.{j}"
-        yield InsertionPoint(f"{side}_blocks.{i}.motion_modules.{j}", level, place, block, 0 if plain else 1)
+        submodule = f"{side}_blocks.{i}.{'resnets' if plain else 'attentions'}.{j}"
+        yield InsertionPoint(f"{side}_blocks.{i}.motion_modules.{j}", level, submodule, block, 0 if plain else 1)
 
 
 class _Block(nn.Module):
@@ -119,11 +119,11 @@ class MotionModules(nn.Module):
             raise InputError(f"motion modules need the widths of four blocks, not of {len(widths)}: {tuple(widths)}.")
         self.widths, self.version, self.betas = tuple(widths), version, check_choice(betas, BETAS, "betas")
         self.length = LENGTHS[version] if length is None else length
-        given = {"length": self.length, "norm_joint": norm_joint, "ops": ops}
-        self.down_blocks = nn.ModuleList([_Block(NUM_DOWN, width=width, **given) for width in widths])
-        self.up_blocks = nn.ModuleList([_Block(NUM_UP, width=width, **given) for width in reversed(widths)])
+        shared = {"length": self.length, "norm_joint": norm_joint, "ops": ops}
+        self.down_blocks = nn.ModuleList([_Block(NUM_DOWN, width=width, **shared) for width in widths])
+        self.up_blocks = nn.ModuleList([_Block(NUM_UP, width=width, **shared) for width in reversed(widths)])
         if version == "v2":
-            self.mid_block = _Block(1, width=widths[3], **given)
+            self.mid_block = _Block(1, width=widths[3], **shared)
 
     def at(self, point: InsertionPoint) -> MotionModule:
         """The module of a place."""
@@ -163,21 +163,19 @@ def load_motion_modules(
         InputError: damaged, no motion module, or one for another base model.
     """
     path = Path(path)
-    found = sort_motion_modules(read_tensors(path), path.name, widths)
+    file = sort_motion_modules(read_tensors(path), path.name, widths)
     with torch.device("meta"):  # random weights of this size take seconds to draw
         betas = read_metadata(path).get("betas", BETAS[0])
-        modules = MotionModules(found.widths, found.version, found.length, norm_joint, ops, betas)
-    return load_strict(
-        modules.to_empty(device="cpu"), {**found.tensors, **_lacking_positions(modules, found)}, path.name
-    )
+        modules = MotionModules(file.widths, file.version, file.length, norm_joint, ops, betas)
+    return load_strict(modules.to_empty(device="cpu"), {**file.tensors, **_missing_positions(modules, file)}, path.name)
 
 
-def _lacking_positions(modules: MotionModules, found: MotionTensors) -> dict[str, Tensor]:
+def _missing_positions(modules: MotionModules, file: MotionTensors) -> dict[str, Tensor]:
     """AnimateLCM's file leaves the positions out."""
-    if found.version != "animatelcm":
+    if file.version != "animatelcm":
         return {}
     return {
-        name: positions(found.length, tensor.shape[2])
+        name: positions(file.length, tensor.shape[2])
         for name, tensor in modules.state_dict().items()
         if name.endswith(POSITIONS)
     }
@@ -189,13 +187,13 @@ def save_motion_modules(modules: MotionModules, path: Path, metadata: Mapping[st
     Raises:
         OutputError: the file cannot be written.
     """
-    kept = {
+    tensors = {
         name: tensor
         for name, tensor in modules.state_dict().items()
         if modules.version != "animatelcm" or not name.endswith(POSITIONS)
     }
-    told = {"version": modules.version, "length": str(modules.length), "betas": modules.betas, **(metadata or {})}
-    return save_tensors(kept, path, told)
+    texts = {"version": modules.version, "length": str(modules.length), "betas": modules.betas, **(metadata or {})}
+    return save_tensors(tensors, path, texts)
 
 
 @contextmanager
@@ -226,18 +224,18 @@ def _check_unet(unet: UNet2DConditionModel, modules: MotionModules) -> None:
     widths = tuple(unet.config.block_out_channels)
     if widths != modules.widths:
         raise InputError(f"the motion modules are for blocks of {modules.widths} channels, the UNet has {widths}.")
-    here = {name for name, _ in unet.named_modules()}
-    lacking = [point.diffusers for point in modules.points if point.diffusers not in here]
-    if lacking:
-        raise InputError(f"the UNet has no {lacking[0]}, after which a motion module acts; use one of SD1.5's shape.")
+    names = {name for name, _ in unet.named_modules()}
+    missing = [point.diffusers for point in modules.points if point.diffusers not in names]
+    if missing:
+        raise InputError(f"the UNet has no {missing[0]}, after which a motion module acts; use one of SD1.5's shape.")
 
 
 def _hook(module: MotionModule, num_frames: int, strength: float) -> Callable:
     kind = module.temporal_transformer.proj_in.weight.dtype
 
-    def after(_module: nn.Module, _inputs: tuple, output: Tensor | tuple) -> Tensor | tuple:
+    def add_motion(_module: nn.Module, _inputs: tuple, output: Tensor | tuple) -> Tensor | tuple:
         x = output if isinstance(output, Tensor) else output[0]
         x = module(x.to(kind), num_frames, strength).to(x.dtype)
         return x if isinstance(output, Tensor) else (x, *output[1:])
 
-    return after
+    return add_motion

@@ -57,7 +57,7 @@ LOOK_BACK = ("DPMSolverMultistepScheduler", "UniPCMultistepScheduler")
 OWN_SCHEDULE = {"lcm": ("normal", "simple", "sgm_uniform")}
 LCM_TRAINING_STEPS = (50, 100, 125, 200, 250, 500, 1000)  # it draws its steps from so many; the fewest that suffice
 ALMOST_CLEAN = 1e-5  # last noise level of a solver that divides by its logarithm
-WHOLE = 0.9999  # from here on, denoise is 1
+FULL_DENOISE = 0.9999  # from here on, denoise is 1
 
 
 def samplers_with(schedule: str) -> tuple[str, ...]:
@@ -79,7 +79,7 @@ class SamplerOptions:
     @property
     def all_steps(self) -> int:
         """Of the schedule whose last `steps` are run, as ComfyUI counts them."""
-        return self.steps if self.denoise > WHOLE else int(self.steps / self.denoise)
+        return self.steps if self.denoise > FULL_DENOISE else int(self.steps / self.denoise)
 
 
 def make_scheduler(sampler: str, schedule: str, steps: int, betas: str = IMAGES) -> SchedulerMixin:
@@ -195,15 +195,15 @@ def sample(
     if options.denoise == 0:
         return latents
     scheduler = make_scheduler(options.sampler, options.schedule, options.all_steps, options.betas)
-    drawn = run(scheduler, denoiser, (latents, noise, cond), options.steps, options.seed, on_step)
-    return drawn.to(latents.dtype)
+    sampled = run(scheduler, denoiser, (latents, noise, cond), options.steps, options.seed, on_step)
+    return sampled.to(latents.dtype)
 
 
 @torch.no_grad()
 def run(
     scheduler: SchedulerMixin,
     denoiser: Denoise,
-    given: tuple[Tensor, Tensor, Condition],
+    inputs: tuple[Tensor, Tensor, Condition],
     steps: int,
     seed: int = 0,
     on_step: Progress | None = None,
@@ -213,7 +213,7 @@ def run(
     Args:
         scheduler: any of diffusers' for SD1.5; it is used up.
         denoiser: as for `sample`.
-        given: latents, noise and condition, as for `sample`.
+        inputs: latents, noise and condition, as for `sample`.
         steps: at most as many as are set.
         seed: of the scheduler's own noise.
         on_step: as for `sample`.
@@ -221,7 +221,7 @@ def run(
     Returns:
         (B, 4, h, w) float32.
     """
-    latents, noise, cond = given
+    latents, noise, cond = inputs
     scaled = float(scheduler.init_noise_sigma) == 1  # the variance-preserving form
     first = _begin(scheduler, steps)
     sigmas = _sigmas(scheduler)
@@ -252,8 +252,8 @@ def _sigmas(scheduler: SchedulerMixin) -> list[float]:
     """Noise level of each of a scheduler's evaluations."""
     if hasattr(scheduler, "sigmas"):
         return scheduler.sigmas.tolist()
-    kept = scheduler.alphas_cumprod[scheduler.timesteps.long().cpu()].double()
-    return ((1 - kept) / kept).sqrt().tolist()
+    alphas = scheduler.alphas_cumprod[scheduler.timesteps.long().cpu()].double()
+    return ((1 - alphas) / alphas).sqrt().tolist()
 
 
 def _begin(scheduler: SchedulerMixin, steps: int) -> int:
@@ -274,14 +274,14 @@ def _build(name: str, options: dict, betas: str) -> SchedulerMixin:
     except ImportError as error:
         raise MissingDependency("diffusers is not installed; run: pip install diffusers") from error
     kind = getattr(diffusers, name, None)
-    known = inspect.signature(kind.__init__).parameters if kind else {}
-    lacking = [option for option in options if option not in known]
-    if not kind or lacking:
-        what = f"{name} without {lacking[0]}" if kind else f"no {name}"
+    parameters = inspect.signature(kind.__init__).parameters if kind else {}
+    unsupported = [option for option in options if option not in parameters]
+    if not kind or unsupported:
+        what = f"{name} without {unsupported[0]}" if kind else f"no {name}"
         raise MissingDependency(f"this diffusers has {what}; run: pip install --upgrade diffusers")
     return kind(**scheduler_options(betas), **options)
 
 
-def _check_choice(what: str, chosen: str, choices: dict | tuple) -> None:
-    if chosen not in choices:
-        raise InputError(f"{what} {chosen!r} cannot be used here; choose one of {', '.join(choices)}.")
+def _check_choice(what: str, value: str, choices: dict | tuple) -> None:
+    if value not in choices:
+        raise InputError(f"{what} {value!r} cannot be used here; choose one of {', '.join(choices)}.")

@@ -22,7 +22,7 @@ NUM_TIMESTEPS, BETA_FIRST, BETA_LAST = 1000, 0.00085, 0.012  # of SD1.x and of t
 IMAGES, MOTION = "scaled_linear", "linear"  # SD1.5's own, the motion modules'
 ZERO_SNR = "zero_snr"  # SD1.5's own, moved so that its last timestep is all noise: V-Express's
 SCHEDULES = (IMAGES, MOTION, ZERO_SNR)
-LEAST_KEPT = 2.0**-24  # of the signal at "all noise", so that its noise level is a number (4096): as in diffusers
+MIN_SIGNAL = 2.0**-24  # of the signal at "all noise", so that its noise level is a number (4096): as in diffusers
 COMFY_NAMES = {IMAGES: "linear", MOTION: "sqrt_linear"}  # as ComfyUI's model_sampling takes them
 
 
@@ -55,7 +55,7 @@ def _without_signal(betas: Tensor) -> Tensor:
     """
     share = torch.cumprod(1 - betas, 0).sqrt()
     moved = ((share - share[-1]) * share[0] / (share[0] - share[-1])) ** 2
-    moved[-1] = LEAST_KEPT
+    moved[-1] = MIN_SIGNAL
     return 1 - moved / torch.cat([torch.ones(1, dtype=moved.dtype), moved[:-1]])
 
 
@@ -65,8 +65,8 @@ def schedule_sigmas(name: str = IMAGES) -> Tensor:
     Raises:
         InputError: not a schedule's name.
     """
-    kept = torch.cumprod(1 - schedule_betas(name), 0)
-    return ((1 - kept) / kept).sqrt()
+    alphas = torch.cumprod(1 - schedule_betas(name), 0)
+    return ((1 - alphas) / alphas).sqrt()
 
 
 @lru_cache(maxsize=len(SCHEDULES))

@@ -40,11 +40,11 @@ def encode_text(text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, prompt: s
     """
     begin, end = tokenizer.bos_token_id, tokenizer.eos_token_id
     words = tokenizer(prompt, add_special_tokens=False, verbose=False)["input_ids"]
-    known = text_encoder.get_input_embeddings().num_embeddings
+    num_known = text_encoder.get_input_embeddings().num_embeddings
     beyond = max(begin, end, *words, 0)
-    if beyond >= known:
+    if beyond >= num_known:
         raise InputError(
-            f"the tokenizer does not go with this text encoder: it has a word {beyond}, the encoder {known} words. "
+            f"the tokenizer does not go with this text encoder: it has a word {beyond}, the encoder {num_known} words. "
             f"SD1.5 needs the one of {PUBLISHED}."
         )
     parts = [words[i : i + WORDS] for i in range(0, len(words), WORDS)] or [[]]
@@ -93,11 +93,11 @@ def _read(folder: Path) -> CLIPTokenizer:
         raise InputError(f"the tokenizer in {folder} cannot be read ({_first_line(error)}); fetch it again.") from error
 
 
-def _complete(place: str, **options: bool) -> CLIPTokenizer:
+def _complete(source: str, **options: bool) -> CLIPTokenizer:
     """Read a tokenizer; transformers makes an empty one where it finds no files, which is refused."""
     from transformers import CLIPTokenizer
 
-    tokenizer = CLIPTokenizer.from_pretrained(place, **options)
+    tokenizer = CLIPTokenizer.from_pretrained(source, **options)
     if len(tokenizer) < VOCABULARY:
         raise ValueError(f"it has {len(tokenizer)} words, CLIP's has {VOCABULARY}")
     return tokenizer

@@ -33,7 +33,7 @@ def load_vae(
     path: Path,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
-    own: AutoencoderKL | None = None,
+    fallback: AutoencoderKL | None = None,
 ) -> AutoencoderKL | TinyVae:
     """Load an image autoencoder of SD1.5, ready for inference.
 
@@ -42,7 +42,7 @@ def load_vae(
             looked for.
         device: where it shall be.
         dtype: what its weights shall be.
-        own: encodes where TAESD's encoder is not there; the checkpoint's.
+        fallback: encodes where TAESD's encoder is not there; the checkpoint's.
 
     Raises:
         MissingDependency: no such file, or diffusers is not installed.
@@ -56,11 +56,11 @@ def load_vae(
         raise MissingDependency("diffusers is not installed; run: pip install diffusers") from error
     tiny = _tiny_part(tensors, path)
     if tiny:
-        return _tiny(tiny, path.name, device, dtype, own).eval().requires_grad_(False)
+        return _tiny(tiny, path.name, device, dtype, fallback).eval().requires_grad_(False)
     part = vae_part(tensors)
     if "decoder.conv_in.weight" not in part:
-        shown = next(iter(tensors), "nothing")
-        raise InputError(f"{path.name} holds no VAE; its tensors are called {shown} and so on. {_ADVICE}")
+        first_name = next(iter(tensors), "nothing")
+        raise InputError(f"{path.name} holds no VAE; its tensors are called {first_name} and so on. {_ADVICE}")
     _check_latents(part["decoder.conv_in.weight"].shape[1], path.name)
     network = filled_network(empty_vae(part, path.name), part, f"the VAE in {path.name}", device, dtype)
     return network.eval().requires_grad_(False)
@@ -79,11 +79,11 @@ def _tiny_part(tensors: Mapping[str, Tensor], path: Path) -> Tensors:
         return {}
     if _DECODER_ENTRY not in tensors or _ENCODER_ENTRY in tensors:
         raise InputError(f"{path.name} is an encoder of TAESD's; give its decoder, taesd_decoder.safetensors.")
-    found = {DECODER + _earlier(name): tensor for name, tensor in tensors.items()}
-    beside = path.with_name(path.name.replace("decoder", "encoder"))
-    if beside != path and beside.is_file():
-        found |= {ENCODER + name: tensor for name, tensor in read_tensors(beside).items()}
-    return found
+    renamed = {DECODER + _earlier(name): tensor for name, tensor in tensors.items()}
+    encoder_path = path.with_name(path.name.replace("decoder", "encoder"))
+    if encoder_path != path and encoder_path.is_file():
+        renamed |= {ENCODER + name: tensor for name, tensor in read_tensors(encoder_path).items()}
+    return renamed
 
 
 def _earlier(name: str) -> str:
@@ -93,17 +93,17 @@ def _earlier(name: str) -> str:
 
 
 def _tiny(
-    tensors: Tensors, source: str, device: torch.device | str, dtype: torch.dtype, own: AutoencoderKL | None
+    tensors: Tensors, source: str, device: torch.device | str, dtype: torch.dtype, fallback: AutoencoderKL | None
 ) -> TinyVae:
     from diffusers import AutoencoderTiny
 
     entry = tensors[f"{DECODER}0.weight"]
     _check_latents(entry.shape[1], source)
-    whole = any(name.startswith(ENCODER) for name in tensors)
-    if not whole and own is None:
+    has_encoder = any(name.startswith(ENCODER) for name in tensors)
+    if not has_encoder and fallback is None:
         raise InputError(f"{source} only decodes; put taesd_encoder.safetensors beside it, or use a full checkpoint.")
     with torch.device("meta"):
         tiny = AutoencoderTiny()
-    if not whole:
+    if not has_encoder:
         del tiny.encoder
-    return TinyVae(filled_network(tiny, tensors, source, device, dtype), None if whole else own)
+    return TinyVae(filled_network(tiny, tensors, source, device, dtype), None if has_encoder else fallback)

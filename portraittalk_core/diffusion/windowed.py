@@ -62,13 +62,13 @@ class WindowedDenoiser:
         """Clean latents (T, 4, h, w) as the network sees them in noisy ones."""
         windows, weights = self._windows(x)
         if len(windows) == 1:
-            made = self._window(x, windows[0], sigma, cond)
+            denoised = self._window(x, windows[0], sigma, cond)
         else:
-            made = fuse((self._window(x, w, sigma, cond) for w in windows), windows, weights, len(x))
+            denoised = fuse((self._window(x, w, sigma, cond) for w in windows), windows, weights, len(x))
         if self.fixed is not None:
-            self.fixed = self.fixed.to(made)  # a copy at every step would make the host wait
-            made[: len(self.fixed)] = self.fixed
-        return made
+            self.fixed = self.fixed.to(denoised)  # a copy at every step would make the host wait
+            denoised[: len(self.fixed)] = self.fixed
+        return denoised
 
     def _window(self, x: Tensor, window: range, sigma: float, cond: Condition) -> Tensor:
         frames = range(self.first + window.start, self.first + window.stop)

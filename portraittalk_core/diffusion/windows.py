@@ -17,8 +17,8 @@ from ..checks import check_choice
 from ..errors import InputError
 
 WEIGHTS = ("pyramid", "flat", "relative", "overlap_linear")
-LEAST = 1e-6  # weight of a ramp's foot: next to nothing where another window sees the frame
-LEAST_RELATIVE = 1e-2
+MIN_WEIGHT = 1e-6  # weight of a ramp's foot: next to nothing where another window sees the frame
+MIN_RELATIVE_WEIGHT = 1e-2
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,10 @@ def window_weights(
     if kind == "pyramid":
         return torch.minimum(at + 1, length - at)
     if kind == "relative":
-        return (1 - (at - (length - 1) / 2).abs() / ((length - 1 + 0.01) / 2)).clamp(min=LEAST_RELATIVE)
+        return (1 - (at - (length - 1) / 2).abs() / ((length - 1 + 0.01) / 2)).clamp(min=MIN_RELATIVE_WEIGHT)
     weights = torch.ones(length)
     if kind == "overlap_linear" and overlap:
-        ramp = torch.linspace(LEAST, 1, overlap)
+        ramp = torch.linspace(MIN_WEIGHT, 1, overlap)
         if not is_first:
             weights[:overlap] = ramp
         if not is_last:
@@ -102,17 +102,17 @@ def fuse(parts: Iterable[Tensor], windows: Sequence[range], weights: Sequence[Te
         InputError: windows that do not cover the video, or parts that are not their windows' length.
     """
     _check(num_frames, 1, 0)
-    strange = sorted(set(range(num_frames)).symmetric_difference(set().union(*windows)))
-    if strange:
-        raise InputError(f"the windows do not cover {num_frames} frames: frame {strange[0]} is missing or too many.")
+    mismatched = sorted(set(range(num_frames)).symmetric_difference(set().union(*windows)))
+    if mismatched:
+        raise InputError(f"the windows do not cover {num_frames} frames: frame {mismatched[0]} is missing or too many.")
     total = sums = None
     for part, window, weight in _matched(parts, windows, weights):
         if sums is None:
             sums = torch.zeros(num_frames, *part.shape[1:], dtype=torch.float32, device=part.device)
             total = torch.zeros(num_frames, *[1] * (part.ndim - 1), dtype=torch.float32, device=part.device)
-        here, factor = slice(window.start, window.stop), _over(weight, part)
-        sums[here] += factor * part
-        total[here] += factor
+        span, factor = slice(window.start, window.stop), _broadcast(weight, part)
+        sums[span] += factor * part
+        total[span] += factor
         kind = part.dtype
     return sums.div_(total).to(kind)
 
@@ -123,13 +123,13 @@ def _matched(
     count = 0
     for count, (part, window, weight) in enumerate(zip(parts, windows, weights, strict=False), 1):  # noqa: B007
         if not len(part) == len(window) == len(weight):
-            raise InputError(f"{len(part)} frames with {len(weight)} weights do not fill frames {_told(window)}.")
+            raise InputError(f"{len(part)} frames with {len(weight)} weights do not fill frames {_span(window)}.")
         yield part, window, weight
     if count < len(windows):
         raise InputError(f"{count} parts with {len(weights)} weights do not fill {len(windows)} windows.")
 
 
-def _over(weight: Tensor, part: Tensor) -> Tensor:
+def _broadcast(weight: Tensor, part: Tensor) -> Tensor:
     """Weights (length, 1, ...) on a part's device."""
     return weight.to(part.device, torch.float32).reshape(-1, *[1] * (part.ndim - 1))
 
@@ -186,5 +186,5 @@ def _check(num_frames: int, length: int, overlap: int) -> None:
         raise InputError(f"an overlap of {overlap} frames does not fit windows of {length}; choose 0 to {length - 1}.")
 
 
-def _told(window: range) -> str:
+def _span(window: range) -> str:
     return f"{window.start} to {window.stop - 1}"
