@@ -43,20 +43,20 @@ def read_style_sizes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str],
     Raises:
         InputError: no style attention, or one for another base model.
     """
-    for key, wanted in (("layout", LAYOUT), ("base", BASE)):
-        if metadata.get(key) != wanted:
-            found = metadata.get(key, "nothing")
-            raise InputError(f"{name} is no style attention for {BASE}: its {key} says {found}. {_ADVICE}")
+    for key, expected in (("layout", LAYOUT), ("base", BASE)):
+        if metadata.get(key) != expected:
+            value = metadata.get(key, "nothing")
+            raise InputError(f"{name} is no style attention for {BASE}: its {key} says {value}. {_ADVICE}")
     if not metadata.get("space"):
         raise InputError(f"{name} does not say on what styles it was trained. {_ADVICE}")
-    found = {match[1]: tensor for key, tensor in tensors.items() if (match := _SITE.match(key))}
+    sites = {match[1]: tensor for key, tensor in tensors.items() if (match := _SITE.match(key))}
     proj, norm = tensors.get("style_proj.proj.weight"), tensors.get("style_proj.norm.weight")
-    if set(found) != set(NUMBERS) or proj is None or norm is None or proj.ndim != 2 or norm.ndim != 1:
-        raise InputError(f"{name} is no complete style attention: {len(found)} of {len(NUMBERS)} sites. {_ADVICE}")
+    if set(sites) != set(NUMBERS) or proj is None or norm is None or proj.ndim != 2 or norm.ndim != 1:
+        raise InputError(f"{name} is no complete style attention: {len(sites)} of {len(NUMBERS)} sites. {_ADVICE}")
     token_width = len(norm)
     if token_width in TOKEN_WIDTHS:
         raise InputError(f"{name} is for {TOKEN_WIDTHS[token_width]} (its tokens are {token_width} wide). {_ADVICE}")
     if not token_width or len(proj) % token_width:
         raise InputError(f"{name}: {len(proj)} numbers are no tokens of {token_width}. {_ADVICE}")
-    widths = {number: len(found[number]) for number in NUMBERS}
+    widths = {number: len(sites[number]) for number in NUMBERS}
     return StyleSizes(widths, metadata["space"], proj.shape[1], token_width, len(proj) // token_width)

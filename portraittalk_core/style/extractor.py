@@ -42,9 +42,9 @@ class Branch(nn.Module):
             for _ in range(sizes.num_layers)
         )
 
-    def forward(self, values: Tensor, given: Tensor, positions: Tensor, padding: Tensor | None) -> Tensor:
+    def forward(self, values: Tensor, present: Tensor, positions: Tensor, padding: Tensor | None) -> Tensor:
         """(B, N, D) of features (B, N, ·), whether each clip has them (B,), positions (N, D), padding (B, N)."""
-        tokens = torch.where(given[:, None, None], self.enter(values), self.missing) + positions
+        tokens = torch.where(present[:, None, None], self.enter(values), self.missing) + positions
         for layer in self.layers:
             tokens = layer(tokens, src_key_padding_mask=padding)
         return tokens
@@ -61,11 +61,11 @@ class CrossAttention(nn.Module):
         self.linear2 = nn.Linear(sizes.feed_forward, sizes.width)
         self.dropout = nn.Dropout(sizes.dropout)
 
-    def forward(self, seen: Tensor, heard: Tensor, padding: Tensor | None) -> Tensor:
+    def forward(self, expression: Tensor, audio: Tensor, padding: Tensor | None) -> Tensor:
         """(B, N, D) of two such."""
-        found, _ = self.attention(seen, heard, heard, key_padding_mask=padding, need_weights=False)
-        seen = self.norm1(seen + self.dropout(found))
-        return self.norm2(seen + self.dropout(self.linear2(self.dropout(torch.relu(self.linear1(seen))))))
+        attended, _ = self.attention(expression, audio, audio, key_padding_mask=padding, need_weights=False)
+        expression = self.norm1(expression + self.dropout(attended))
+        return self.norm2(expression + self.dropout(self.linear2(self.dropout(torch.relu(self.linear1(expression))))))
 
 
 class StatisticsPool(nn.Module):
@@ -114,7 +114,7 @@ class ExtractorNet(nn.Module):
         audio: Tensor | None,
         expression: Tensor | None,
         padding: Tensor | None = None,
-        given: Tensor | None = None,
+        present: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The style of some clips.
 
@@ -122,7 +122,7 @@ class ExtractorNet(nn.Module):
             audio: (B, N, A), N ≤ 256; None if no clip has sound.
             expression: (B, N, E); None if no clip shows a face.
             padding: (B, N) bool, true after a clip's end; None for clips of N frames.
-            given: (B, 2) bool, whether each clip has sound and expression; None if it has what is not None.
+            present: (B, 2) bool, whether each clip has sound and expression; None if it has what is not None.
 
         Returns:
             Mean (B, D) and variance (B, D), float32.
@@ -130,24 +130,24 @@ class ExtractorNet(nn.Module):
         Raises:
             InputError: neither is given, or the frames are too many.
         """
-        one = expression if expression is not None else audio
-        if one is None:
+        features = expression if expression is not None else audio
+        if features is None:
             raise InputError("a style needs a sound, an expression, or both; give one.")
-        batch, count = one.shape[:2]
+        batch, count = features.shape[:2]
         sizes = self.sizes
         if count > sizes.num_positions:
             raise InputError(f"{count} frames are too many to look at together; {sizes.num_positions} at most.")
-        if given is None:
-            has = torch.tensor([audio is not None, expression is not None], device=one.device)
-            given = has.expand(batch, -1)
-        audio = one.new_zeros(batch, count, sizes.audio_width) if audio is None else audio
-        expression = one.new_zeros(batch, count, sizes.expression_width) if expression is None else expression
+        if present is None:
+            has_input = torch.tensor([audio is not None, expression is not None], device=features.device)
+            present = has_input.expand(batch, -1)
+        audio = features.new_zeros(batch, count, sizes.audio_width) if audio is None else audio
+        expression = features.new_zeros(batch, count, sizes.expression_width) if expression is None else expression
         check_shape(audio, f"{batch} {count} {sizes.audio_width}", f"{sizes.audio} features")
         check_shape(expression, f"{batch} {count} {sizes.expression_width}", f"{sizes.expression} features")
         positions = self.positions[:count]
-        heard = self.audio(audio, given[:, 0], positions, padding)
-        seen = self.expression(expression, given[:, 1], positions, padding)
-        return self.pool(self.cross(seen, heard, padding), padding)
+        audio_tokens = self.audio(audio, present[:, 0], positions, padding)
+        expression_tokens = self.expression(expression, present[:, 1], positions, padding)
+        return self.pool(self.cross(expression_tokens, audio_tokens, padding), padding)
 
 
 def sinusoids(count: int, width: int) -> Tensor:
@@ -210,14 +210,14 @@ class StyleExtractor:
         longest = self.sizes.num_positions
         number = min(-(-count // longest), MAX_WINDOWS)
         starts = [round((count - longest) * i / (number - 1)) for i in range(number)] if number > 1 else [0]
-        found = []
+        gaussians = []
         for done, start in enumerate(starts, 1):
             cut = slice(start, min(start + longest, count))
             parts = [None if side is None else side.values[None, cut].to(self.device) for side in (audio, expression)]
-            found.append(tuple(part[0].cpu() for part in self.network(*parts)))
+            gaussians.append(tuple(part[0].cpu() for part in self.network(*parts)))
             if on_progress:
                 on_progress(done, number)
-        means, variances = (torch.stack(parts) for parts in zip(*found, strict=True))
+        means, variances = (torch.stack(parts) for parts in zip(*gaussians, strict=True))
         variance = variances.mean(0) + means.var(0, correction=0)
         return StylePrior(means.mean(0), variance.sqrt(), self.spread, self.space, source)
 
@@ -228,10 +228,10 @@ class StyleExtractor:
     def _check(self, audio: StyleFeatures | None, expression: StyleFeatures | None, source: str) -> int:
         """Frames that both sides have."""
         sides = {self.sizes.audio: audio, self.sizes.expression: expression}
-        for wanted, side in sides.items():
-            if side is not None and side.feature != wanted:
+        for feature, side in sides.items():
+            if side is not None and side.feature != feature:
                 raise InputError(
-                    f"{self.name} looks at {wanted}, but {source} gives {side.feature}; make those instead."
+                    f"{self.name} looks at {feature}, but {source} gives {side.feature}; make those instead."
                 )
         lengths = [len(side) for side in sides.values() if side is not None]
         if not lengths:
@@ -277,8 +277,8 @@ def warm_start(network: ExtractorNet, tensors: Mapping[str, Tensor], name: str) 
         InputError: the sizes differ.
     """
     was_training = network.training
-    whole = {**network.state_dict(), **tensors}
-    return load_strict(network, whole, name).train(was_training).requires_grad_(True)
+    state = {**network.state_dict(), **tensors}
+    return load_strict(network, state, name).train(was_training).requires_grad_(True)
 
 
 def save_extractor(extractor: StyleExtractor, path: Path, metadata: Mapping[str, str] | None = None) -> Path:
@@ -288,9 +288,9 @@ def save_extractor(extractor: StyleExtractor, path: Path, metadata: Mapping[str,
         OutputError: the file cannot be written.
     """
     tensors = {**extractor.network.state_dict(), SPREAD: extractor.spread}
-    kept = {name: tensor.float() for name, tensor in tensors.items()}
-    told = {"layout": LAYOUT, "version": VERSION, "sizes": extractor.sizes.to_json()}
-    return save_tensors(kept, path, {**(metadata or {}), **told})
+    weights = {name: tensor.float() for name, tensor in tensors.items()}
+    texts = {"layout": LAYOUT, "version": VERSION, "sizes": extractor.sizes.to_json()}
+    return save_tensors(weights, path, {**(metadata or {}), **texts})
 
 
 def load_extractor(path: Path, device: torch.device | str = "cpu") -> StyleExtractor:

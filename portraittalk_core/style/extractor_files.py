@@ -42,8 +42,8 @@ class ExtractorSizes:
     num_positions: int = 256  # frames that are looked at together, at most
 
     def __post_init__(self) -> None:
-        whole = ("audio_width", "expression_width", "width", "num_layers", "num_heads", "feed_forward", "num_positions")
-        wrong = [f"{name} {getattr(self, name)!r}" for name in whole if not _is_size(getattr(self, name))]
+        sizes = ("audio_width", "expression_width", "width", "num_layers", "num_heads", "feed_forward", "num_positions")
+        wrong = [f"{name} {getattr(self, name)!r}" for name in sizes if not _is_size(getattr(self, name))]
         wrong += [] if type(self.dropout) in (int, float) and 0 <= self.dropout < 1 else [f"dropout {self.dropout!r}"]
         if wrong:
             raise InputError(f"a style extractor cannot have {', '.join(wrong)}.")
@@ -100,21 +100,23 @@ def styletalk_tensors(tensors: Mapping[str, Tensor], name: str) -> dict[str, Ten
     Raises:
         InputError: it holds no such encoder, or one that is not over 64 coefficients.
     """
-    found: dict[str, Tensor] = {}
-    strange: list[str] = []
+    encoder: dict[str, Tensor] = {}
+    unknown: list[str] = []
     for key, tensor in tensors.items():
         if not (match := _STYLETALK.search(key)) or _COMPUTED.match(match[1]):
             continue
         renamed = next((p.sub(new, match[1]) for p, new in _RENAMED if p.match(match[1])), None)
         if renamed is None:
-            strange.append(key)
+            unknown.append(key)
         else:
-            found[renamed] = tensor.float()
-    if not found or strange:
-        shown = ", ".join((strange or list(tensors))[:3])
-        raise InputError(f"{name} holds no style encoder of StyleTalk (but {shown}, …); give its checkpoint, or none.")
-    first = found.get("expression.enter.weight")
+            encoder[renamed] = tensor.float()
+    if not encoder or unknown:
+        examples = ", ".join((unknown or list(tensors))[:3])
+        raise InputError(
+            f"{name} holds no style encoder of StyleTalk (but {examples}, …); give its checkpoint, or none."
+        )
+    first = encoder.get("expression.enter.weight")
     if first is None or tuple(first.shape) != STYLETALK_SHAPE:
         shape = None if first is None else tuple(first.shape)
         raise InputError(f"{name}: StyleTalk's first layer must have the shape {STYLETALK_SHAPE}, not {shape}.")
-    return found
+    return encoder

@@ -26,7 +26,7 @@ from ..types import LandmarkTrack, Speech, as_fps
 
 RATE_HZ = 25
 MIN_SECONDS = 1.0  # a shorter clip does not show how someone speaks
-MIN_SEEN = 0.5  # share of the frames that must show the face
+MIN_VALID_SHARE = 0.5  # share of the frames that must show the face
 LOUD, DECIBELS = 0.95, 20.0  # log-mel is measured from this quantile of the clip, in this many decibels
 BLOCK = 1000  # frames that are looked at together
 
@@ -93,13 +93,13 @@ def audio_features(
         raise InputError(f"{speech.source} is silent ({speech.seconds:.1f} s); give a clip with speech in it.")
     if encoder is None:
         return StyleFeatures(mel_features(log_mel(speech), count), "log-mel", speech.source)
-    heard: SpeechFeatures = encoder.encode(speech, on_progress)
-    if heard.width != AUDIO_WIDTHS[WHISPER] or not heard.name.startswith("whisper"):
+    features: SpeechFeatures = encoder.encode(speech, on_progress)
+    if features.width != AUDIO_WIDTHS[WHISPER] or not features.name.startswith("whisper"):
         raise InputError(
-            f"styles are heard by Whisper tiny (384 channels), not by {heard.name} ({heard.width} channels); choose "
-            "openai/whisper-tiny, or no encoder."
+            f"styles are heard by Whisper tiny (384 channels), not by {features.name} ({features.width} channels); "
+            "choose openai/whisper-tiny, or no encoder."
         )
-    return StyleFeatures(averaged(heard.values, int(FEATURE_RATE_HZ) // RATE_HZ, count), WHISPER, speech.source)
+    return StyleFeatures(averaged(features.values, int(FEATURE_RATE_HZ) // RATE_HZ, count), WHISPER, speech.source)
 
 
 def mel_features(mel: Tensor, count: int) -> Tensor:
@@ -113,9 +113,9 @@ def averaged(values: Tensor, group: int, count: int) -> Tensor:
     """(count, D) means of groups of rows (M, D); a last group may be smaller, the last row is held where rows end."""
     if not len(values):
         raise ShapeError("there are no features to average; give a longer clip.")
-    held = values[: count * group]
-    held = torch.cat([held, held[-1:].expand(count * group - len(held), -1)])
-    return held.view(count, group, -1).mean(1)
+    padded = values[: count * group]
+    padded = torch.cat([padded, padded[-1:].expand(count * group - len(padded), -1)])
+    return padded.view(count, group, -1).mean(1)
 
 
 def coefficient_features(
@@ -162,10 +162,11 @@ def expression_features(track: LandmarkTrack, neutral: Tensor | None = None, sou
         InputError: shorter than a second.
     """
     _check_long_enough(track.seconds, source)
-    seen = int(track.valid.sum())
-    if seen < max(MIN_SEEN * len(track), 1):
+    num_valid = int(track.valid.sum())
+    if num_valid < max(MIN_VALID_SHARE * len(track), 1):
         raise NoFaceError(
-            f"{source} shows the face in {seen} of {len(track)} frames only; give a clip that shows it in most of them."
+            f"{source} shows the face in {num_valid} of {len(track)} frames only; give a clip that shows it in "
+            "most of them."
         )
     numbers = expression_numbers(track)
     rest = numbers[track.valid].median(0).values if neutral is None else neutral
@@ -216,9 +217,9 @@ def _blocks(track: LandmarkTrack) -> list[LandmarkTrack]:
 def _upright(points_px: Tensor) -> Tensor:
     """(T, 478, 3) landmarks as the canonical face stands: turned back, in inter-ocular distances."""
     rigid = list(RIGID)
-    model, seen = canonical_face()[rigid].double(), points_px.double()
-    scale, rotation, shift = align(model.expand(len(seen), -1, -1), seen[:, rigid])
-    centred = (seen - shift[:, None]) / scale.clamp(min=1e-9)[:, None, None]
+    model, points = canonical_face()[rigid].double(), points_px.double()
+    scale, rotation, shift = align(model.expand(len(points), -1, -1), points[:, rigid])
+    centred = (points - shift[:, None]) / scale.clamp(min=1e-9)[:, None, None]
     return (centred @ rotation).float()
 
 

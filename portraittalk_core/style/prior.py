@@ -52,18 +52,20 @@ class StylePrior:
             sizes = ", ".join(f"{name} {len(getattr(self, name))}" for name in _TENSORS)
             raise InputError(f"the style {self.source} needs as many numbers in each part (and one at least): {sizes}.")
         for name in ("std", "spread"):
-            if (least := float(getattr(self, name).min())) < 0:
-                raise InputError(f"the {name} of the style {self.source} must not be negative, but goes to {least:g}.")
+            if (minimum := float(getattr(self, name).min())) < 0:
+                raise InputError(
+                    f"the {name} of the style {self.source} must not be negative, but goes to {minimum:g}."
+                )
         if not self.space:
             raise InputError(f"the style {self.source} does not say what space it lives in.")
         check_range(self.strength, 0, 2, "style strength")
         check_range(self.noise, 0, 2, "style noise")
         check_range(self.seed, 0, 2**64 - 1, "seed")
-        own = self.style_statistics
-        if own is not None and (own.space != STATISTICS_SPACE or self.space == STATISTICS_SPACE):
-            found = own.space if own.space != STATISTICS_SPACE else "statistics beside statistics"
+        statistics = self.style_statistics
+        if statistics is not None and (statistics.space != STATISTICS_SPACE or self.space == STATISTICS_SPACE):
+            space = statistics.space if statistics.space != STATISTICS_SPACE else "statistics beside statistics"
             raise InputError(
-                f"the statistics of the style {self.source} live in the space {STATISTICS_SPACE!r}, not in {found!r}."
+                f"the statistics of the style {self.source} live in the space {STATISTICS_SPACE!r}, not in {space!r}."
             )
 
     def __len__(self) -> int:
@@ -102,8 +104,8 @@ class StylePrior:
         """Tensors and metadata of a style file."""
         tensors, texts = _flat(self, "")
         if self.style_statistics is not None:
-            more, told = _flat(self.style_statistics, "manner.")
-            tensors, texts = {**tensors, **more}, {**texts, **told}
+            statistics, statistics_texts = _flat(self.style_statistics, "manner.")
+            tensors, texts = {**tensors, **statistics}, {**texts, **statistics_texts}
         return tensors, {"kind": self.kind, "version": VERSION, **texts}
 
     @classmethod
@@ -141,13 +143,13 @@ def _unflat(
     missing += [f"{prefix}{name}" for name in _TEXTS if f"{prefix}{name}" not in metadata]
     if missing:
         raise InputError(f"a style needs {', '.join(missing)}, which this file lacks.")
-    told = {name: metadata[f"{prefix}{name}"] for name in _TEXTS}
+    texts = {name: metadata[f"{prefix}{name}"] for name in _TEXTS}
     try:
-        numbers = float(told["strength"]), float(told["noise"]), int(told["seed"])
+        numbers = float(texts["strength"]), float(texts["noise"]), int(texts["seed"])
     except ValueError as error:
         raise InputError(f"strength, noise and seed of a style must be numbers ({error}).") from error
     parts = (tensors[f"{prefix}{name}"] for name in _TENSORS)
-    return StylePrior(*parts, told["space"], told["source"], *numbers, style_statistics)
+    return StylePrior(*parts, texts["space"], texts["source"], *numbers, style_statistics)
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,8 +211,8 @@ class BlendedStyle:
         rate = _check_frames(num_frames, fps)
         seconds = torch.arange(num_frames, dtype=torch.float64) / float(rate)
         times, values = torch.tensor(self.points, dtype=torch.float64).T
-        after = torch.searchsorted(times.contiguous(), seconds, right=True)
-        low, high = (after - 1).clamp(min=0), after.clamp(max=len(times) - 1)
+        following = torch.searchsorted(times.contiguous(), seconds, right=True)
+        low, high = (following - 1).clamp(min=0), following.clamp(max=len(times) - 1)
         length = (times[high] - times[low]).clamp(min=1e-12)
         part = ((seconds - times[low]) / length).clamp(0, 1)
         return torch.lerp(values[low], values[high], part).float()
@@ -230,9 +232,9 @@ class BlendedStyle:
         tensors = {"points": torch.tensor(self.points, dtype=torch.float64)}
         texts = {"kind": self.kind, "version": VERSION}
         for name, prior in (("first", self.first), ("second", self.second)):
-            parts, told = prior.to_record()
+            parts, prior_texts = prior.to_record()
             tensors |= {f"{name}.{key}": tensor.clone() for key, tensor in parts.items()}  # files share no memory
-            texts |= {f"{name}.{key}": text for key, text in told.items()}
+            texts |= {f"{name}.{key}": text for key, text in prior_texts.items()}
         return tensors, texts
 
     @classmethod
@@ -274,7 +276,7 @@ def used_as(style: Style, strength: float, noise: float, seed: int) -> Style:
     """The same style with another strength, noise and seed, of its style statistics and of both ends of a blend too."""
     numbers = {"strength": strength, "noise": noise, "seed": seed}
     if isinstance(style, BlendedStyle):
-        first, second = (used_as(one, **numbers) for one in (style.first, style.second))
+        first, second = (used_as(end, **numbers) for end in (style.first, style.second))
         return replace(style, first=first, second=second)
     style_statistics = None if style.style_statistics is None else replace(style.style_statistics, **numbers)
     return replace(style, **numbers, style_statistics=style_statistics)
@@ -314,8 +316,8 @@ def distance(first: StylePrior, second: StylePrior) -> float:
         InputError: different spaces.
     """
     _check_spaces(first, second)
-    apart = torch.cat([first.mean - second.mean, first.std - second.std]).double()
-    return float(apart.norm())
+    difference = torch.cat([first.mean - second.mean, first.std - second.std]).double()
+    return float(difference.norm())
 
 
 def shared(first: StylePrior, second: StylePrior) -> tuple[StylePrior, StylePrior]:

@@ -143,13 +143,13 @@ def load_style_attention(path: Path, ops: ModuleType = nn) -> StyleAttention:
         InputError: damaged, no style attention, or one for another base model.
     """
     path = Path(path)
-    tensors, told = read_tensors(path), read_metadata(path)
-    sizes = read_style_sizes(tensors, told, path.name)
+    tensors, metadata = read_tensors(path), read_metadata(path)
+    sizes = read_style_sizes(tensors, metadata, path.name)
     for name, tensor in tensors.items():
         check_finite(tensor, f"{name} of {path.name}")
     with torch.device("meta"):
         net = StyleAttention(sizes, ops)
-    net.trained_on = told.get("trained_on", BASE)
+    net.trained_on = metadata.get("trained_on", BASE)
     return load_strict(net.to_empty(device="cpu"), tensors, path.name)
 
 
@@ -159,5 +159,5 @@ def save_style_attention(net: StyleAttention, path: Path, metadata: Mapping[str,
     Raises:
         OutputError: the file cannot be written.
     """
-    told = {"layout": LAYOUT, "base": BASE, "space": net.space, "trained_on": net.trained_on, **(metadata or {})}
-    return save_tensors(net.state_dict(), path, told)
+    texts = {"layout": LAYOUT, "base": BASE, "space": net.space, "trained_on": net.trained_on, **(metadata or {})}
+    return save_tensors(net.state_dict(), path, texts)

@@ -18,7 +18,7 @@ from ..face.geometry import eye_open, head_pose, held_still, smile
 from ..types import STYLE_STATISTICS, LandmarkTrack, StyleStatistics
 
 WINDOW_S, HOP_S = 4.0, 2.0
-LEAST_S = 1.0  # a shorter track says nothing of how somebody speaks
+MIN_S = 1.0  # a shorter track says nothing of how somebody speaks
 SIGMA_S = 0.04  # of the Gaussian over curves other than the head's, against a detector's jitter
 BROWS = (105, 334)  # the middle of each
 
@@ -40,18 +40,20 @@ def measure_statistics(track: LandmarkTrack, window_s: float = WINDOW_S, hop_s: 
     Raises:
         InputError: shorter than a second, or a face in less than half of the frames.
     """
-    if track.seconds < LEAST_S:
-        raise InputError(f"the track lasts {track.seconds:.2f} s; a style needs {LEAST_S:.0f} s or more of speech.")
+    if track.seconds < MIN_S:
+        raise InputError(f"the track lasts {track.seconds:.2f} s; a style needs {MIN_S:.0f} s or more of speech.")
     if 2 * int(track.valid.sum()) < len(track):
-        seen = f"{int(track.valid.sum())} of {len(track)} frames"
-        raise InputError(f"a face is seen in {seen}; a style needs one in most; choose another part or another face.")
+        counted = f"{int(track.valid.sum())} of {len(track)} frames"
+        raise InputError(
+            f"a face is seen in {counted}; a style needs one in most; choose another part or another face."
+        )
     curves = _curves(track)
     rate, valid = float(track.fps), track.valid
     size = min(len(track), max(2, round(window_s * rate)))
     starts = range(0, len(track) - size + 1, max(1, round(hop_s * rate)))
-    chosen = [slice(s, s + size) for s in starts if 2 * int(valid[s : s + size].sum()) >= size] or [slice(None)]
+    windows = [slice(s, s + size) for s in starts if 2 * int(valid[s : s + size].sum()) >= size] or [slice(None)]
     blinks = _blinks(curves["lids"], valid, track.fps)
-    parts = [({name: curve[part] for name, curve in curves.items()}, valid[part]) for part in chosen]
+    parts = [({name: curve[part] for name, curve in curves.items()}, valid[part]) for part in windows]
     return torch.stack([_window(*part, blinks, rate) for part in parts])
 
 
@@ -69,14 +71,14 @@ def to_numbers(style_statistics: StyleStatistics) -> Tensor:
 def _curves(track: LandmarkTrack) -> dict[str, Tensor]:
     """What is measured, frame by frame: (T,) each, the head's (T, 3)."""
     local = held_still(track.points_px)
-    right, left = (local[:, corner] for corner in topo.MOUTH_CORNERS)
-    apart = (left - right).norm(dim=1)
+    right_corner, left_corner = (local[:, corner] for corner in topo.MOUTH_CORNERS)
+    mouth_width = (left_corner - right_corner).norm(dim=1)
     lids = eye_open(track)
     gap = local[:, topo.INNER_LIP_BOTTOM, 1] - local[:, topo.INNER_LIP_TOP, 1]
     pose = head_pose(track)
     curves = {
-        "gap": gap / apart.median(),
-        "apart": apart,
+        "gap": gap / mouth_width.median(),
+        "apart": mouth_width,
         "smile": smile(local),
         "brows": -local[:, list(BROWS), 1].mean(1),
         "angles": pose.angles_deg,
@@ -89,17 +91,17 @@ def _curves(track: LandmarkTrack) -> dict[str, Tensor]:
 
 
 def _window(curves: dict[str, Tensor], valid: Tensor, blinks: tuple[float, float], rate: float) -> Tensor:
-    gap, apart, corners, brows = (curves[name][valid] for name in ("gap", "apart", "smile", "brows"))
+    gap, width, corners, brows = (curves[name][valid] for name in ("gap", "apart", "smile", "brows"))
     low, high = _quantiles(gap, 0.1, 0.9)
-    near, middle, far = _quantiles(apart, 0.1, 0.5, 0.9)
-    under, over = _quantiles(brows, 0.1, 0.9)
+    narrow, middle, wide = _quantiles(width, 0.1, 0.5, 0.9)
+    lowered, raised = _quantiles(brows, 0.1, 0.9)
     angles = curves["angles"][valid]
     deviation = angles.std(0, correction=0).square().mean().sqrt()
-    place = curves["place"][valid][:, :2].std(0, correction=0).square().mean().sqrt()
+    position = curves["place"][valid][:, :2].std(0, correction=0).square().mean().sqrt()
     at_rest = corners[gap <= gap.median()].median()  # an open mouth pulls its corners down
     return torch.stack(
-        [high - low, low.clamp(min=0), far - middle, middle - near, at_rest, torch.tensor(blinks[0]),
-         torch.tensor(blinks[1]), deviation, rate * swing_frequency(angles), place, over - under]
+        [high - low, low.clamp(min=0), wide - middle, middle - narrow, at_rest, torch.tensor(blinks[0]),
+         torch.tensor(blinks[1]), deviation, rate * swing_frequency(angles), position, raised - lowered]
     )  # fmt: skip
 
 

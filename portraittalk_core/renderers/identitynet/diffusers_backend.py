@@ -25,7 +25,7 @@ from ...face.fit import face_surroundings
 from ...face.identity.clip_crop import load_clip_vision, with_clip_view
 from ...face.identity.encoder import CROP_PX, FaceEncoder, find_face_models
 from ...media.image import load_picture
-from ...style.attention import style_cues
+from ...style.attention import style_conditioning
 from ..animatenet.animate_net import AnimateOptions, cues_of_track, load_animate_net
 from ..animatenet.control import ControlOptions, FrameControl, load_controlnet
 from ..animatenet.feature_attention import FeatureControl
@@ -122,7 +122,7 @@ class DiffusersBackend:
             control = self._control(track, motion)
             face = None if options.animatenet is None else self._face_cues(track)
         length = (canvas.job.num_frames, canvas.job.fps)
-        style = style_cues(canvas.job.style, options.style_attention, self.place, length=length)
+        style = style_conditioning(canvas.job.style, options.style_attention, self.place, length=length)
         return Animation(control, motion, options.motion_strength, face, style)
 
     def _control(self, track: LandmarkTrack, motion: MotionModules | None) -> FrameControl:

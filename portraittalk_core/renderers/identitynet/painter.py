@@ -27,7 +27,7 @@ from ...errors import InputError
 from ...layers.attention import Branch
 from ...layers.temporal import check_frames
 from ...progress import Progress
-from ...style.attention import StyleCues, StyleRun, bind_style
+from ...style.attention import StyleConditioning, StyleRun, bind_style
 from ..animatenet.animate_net import AnimateNet, AnimateOptions, Cues, bind_animate
 from ..animatenet.control import FrameControl
 from ..animatenet.feature_attention import FeatureControl, feature_branches
@@ -66,7 +66,7 @@ class Animation:
     motion: MotionModules | None = None
     motion_strength: float = 1.0  # 0 is no motion module
     told: FaceCues | None = None  # needs a control; a FeatureControl for features
-    style: StyleCues | None = None
+    style: StyleConditioning | None = None
 
     def __post_init__(self) -> None:
         check_range(self.motion_strength, 0, 2, "the motion strength")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...errors import InputError
 from ...motion.resample import join_tracks
-from ...style.attention import style_cues
+from ...style.attention import style_conditioning
 from ...style.attention_files import VEXPRESS
 from ..contract import Callbacks, RenderJob
 from ..devices import chosen_place
@@ -64,5 +64,5 @@ class VExpressRenderer:
         if self.options is None or self.options.style_attention is None:
             return self.models
         length = (job.num_frames, job.fps)
-        cues = style_cues(job.style, self.options.style_attention, self.place, VEXPRESS, length)
-        return replace(self.models, style=cues)
+        style = style_conditioning(job.style, self.options.style_attention, self.place, VEXPRESS, length)
+        return replace(self.models, style=style)

@@ -29,7 +29,7 @@ from ...face.fit import Fit, fit_to, fitted
 from ...layers.temporal import check_frames
 from ...progress import Progress
 from ...speech.encoders import GivenFeatures, SpeechEncoder, counted, load_speech_encoder, require_width
-from ...style.attention import StyleCues, StyleRun, bind_style
+from ...style.attention import StyleConditioning, StyleRun, bind_style
 from ...types import LandmarkTrack, Portrait, Speech
 from .audio_projection import audio_tokens
 from .denoiser import HeadControl, VelocityDenoiser
@@ -61,7 +61,7 @@ class VExpressModels:
     networks: VExpress
     coder: LatentCodec
     encoder: SpeechEncoder | GivenFeatures
-    style: StyleCues | None = None  # how the person speaks, in every frame or all
+    style: StyleConditioning | None = None  # how the person speaks, in every frame or all
     load_to_device: Callable[[], None] | None = (
         None  # puts the networks where they compute; after the picture is encoded
     )

@@ -20,7 +20,7 @@ from portraittalk_core.renderers.animatenet.hints import track_hints
 from portraittalk_core.renderers.identitynet.adapter import IdentityOptions, build_adapter, identity_branches
 from portraittalk_core.renderers.identitynet.adapter_files import sort_adapter
 from portraittalk_core.renderers.identitynet.painter import Animation, DiffusersPainter, FaceCues, PaintOptions
-from portraittalk_core.style.attention import FrameStyles, StyleCues
+from portraittalk_core.style.attention import FrameStyles, StyleConditioning
 from portraittalk_core.types import LandmarkTrack
 
 pytest.importorskip("diffusers")
@@ -211,7 +211,7 @@ def test_an_animate_net_needs_its_control(controlnet, track):
 
 def styled(rows: int = 3, strength: float = 1.0) -> Animation:
     styles = torch.randn(rows, 8, generator=torch.Generator().manual_seed(6))
-    return Animation(style=StyleCues(style_attention(), FrameStyles(styles, torch.full((rows,), strength))))
+    return Animation(style=StyleConditioning(style_attention(), FrameStyles(styles, torch.full((rows,), strength))))
 
 
 def test_a_style_changes_frames_and_off_changes_nothing(file, cond, branches, frames):
