@@ -91,8 +91,8 @@ class RenderJob:
         if self.num_frames < 1:
             raise InputError(f"there is nothing to render: the motion has {self.num_frames} frames.")
         if isinstance(self.source, Film) and self.num_frames != len(self.source.track):
-            found = f"{self.num_frames} frames of motion and {len(self.source.track)} of {self.source.source}"
-            raise InputError(f"{found} do not fit; make the motion for this film.")
+            counts = f"{self.num_frames} frames of motion and {len(self.source.track)} of {self.source.source}"
+            raise InputError(f"{counts} do not fit; make the motion for this film.")
 
     @staticmethod
     def of_track(

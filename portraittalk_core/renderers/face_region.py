@@ -37,7 +37,7 @@ def painted_faces(
     Raises:
         InputError: fewer pictures than the plan has frames, or another size.
     """
-    to_cut, behind = itertools.tee(pictures)
-    crops = (plan.crop(picture, index) for index, picture in enumerate(to_cut))
+    to_crop, backgrounds = itertools.tee(pictures)
+    crops = (plan.crop(picture, index) for index, picture in enumerate(to_crop))
     painted = repainted(crops, len(plan), painter, callbacks or Callbacks())
-    yield from paste_frames(behind, painted, plan, paste)
+    yield from paste_frames(backgrounds, painted, plan, paste)

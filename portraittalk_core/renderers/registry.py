@@ -66,11 +66,11 @@ def open_renderer(name: str = DEFAULT, **options: Any) -> Renderer:
         MissingDependency: a file or a package that it needs is not there.
     """
     spec = renderer_spec(name)
-    known = [one.name for one in options_of(spec.options)]
-    for given in options:
-        if given not in known:
-            has = f"it has {', '.join(known)}" if known else "it has none"
-            raise InputError(f"the renderer {name} has no option {given!r}; {has}.")
+    names = [field.name for field in options_of(spec.options)]
+    for option in options:
+        if option not in names:
+            has = f"it has {', '.join(names)}" if names else "it has none"
+            raise InputError(f"the renderer {name} has no option {option!r}; {has}.")
     return build(spec, spec.options(**options))
 
 

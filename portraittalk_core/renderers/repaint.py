@@ -61,7 +61,7 @@ def paint_latents(
     started, callbacks = time.perf_counter(), callbacks or Callbacks()
     total, _, height, width = latents.shape
     with VideoWriter(out, 8 * width, 8 * height, fps, sound=sound, crf=crf) as writer:
-        painted = _each_batch(_Given(latents), total, painter, painter.paint_latents, callbacks)
+        painted = _each_batch(_LatentSource(latents), total, painter, painter.paint_latents, callbacks)
         return write_pictures(writer, painted, callbacks, started)
 
 
@@ -77,10 +77,10 @@ def repainted(pictures: Iterator[Tensor], total: int, painter: Painter, callback
     Yields:
         (H, W, 3) uint8, as many.
     """
-    return _each_batch(_Drawn(pictures), total, painter, painter.paint, callbacks)
+    return _each_batch(_PictureSource(pictures), total, painter, painter.paint, callbacks)
 
 
-class _Drawn:
+class _PictureSource:
     """Frames that are drawn one after another, also those that nobody needs any more."""
 
     def __init__(self, pictures: Iterator[Tensor]) -> None:
@@ -88,8 +88,8 @@ class _Drawn:
 
     def take(self, frames: range) -> Tensor:
         with one_torch_thread():
-            drawn = list(itertools.islice(self._pictures, len(frames)))
-        return torch.stack(drawn).float() / 255
+            taken = list(itertools.islice(self._pictures, len(frames)))
+        return torch.stack(taken).float() / 255
 
     def skip(self, frames: range) -> None:
         with one_torch_thread():
@@ -97,7 +97,7 @@ class _Drawn:
                 pass
 
 
-class _Given:
+class _LatentSource:
     """Latents (T, 4, h, w) that are there already."""
 
     def __init__(self, latents: Tensor) -> None:
@@ -122,20 +122,20 @@ def _next_frames(done: int, total: int, painter: Painter) -> range:
 
 
 def _each_batch(
-    source: _Drawn | _Given, total: int, painter: Painter, paint: Callable, callbacks: Callbacks
+    source: _PictureSource | _LatentSource, total: int, painter: Painter, paint: Callable, callbacks: Callbacks
 ) -> Iterator[Tensor]:
-    done, kept = 0, None
+    done, previous = 0, None
     while done < total:
-        one = _next_frames(done, total, painter)
-        section = _finished(one, total, painter, callbacks.sections)
+        frames = _next_frames(done, total, painter)
+        section = _finished_section(frames, total, painter, callbacks.sections)
         if section is None:
-            fixed = None if kept is None else kept[len(kept) + len(one) - painter.batch :]
-            on_step = _steps_of(one, total, painter.steps, callbacks.on_progress)
-            section = _painted(paint(source.take(one), on_step, done, fixed), done, painter, callbacks.sections)
+            fixed = None if previous is None else previous[len(previous) + len(frames) - painter.batch :]
+            on_step = _steps_of(frames, total, painter.steps, callbacks.on_progress)
+            section = _painted(paint(source.take(frames), on_step, done, fixed), done, painter, callbacks.sections)
         else:
             source.skip(range(done, section.stop))
             painter.batch = section.batch  # as the run that began it: what was too much then is too much now
-        kept = _last(kept, section.latents, painter)
+        previous = _last_latents(previous, section.latents, painter)
         if callbacks.on_latents and section.latents is not None:
             callbacks.on_latents(section.latents)
         yield from section.pictures
@@ -144,13 +144,13 @@ def _each_batch(
             callbacks.on_progress(done * painter.steps, total * painter.steps)
 
 
-def _finished(one: range, total: int, painter: Painter, sections: Sections | None) -> Section | None:
+def _finished_section(frames: range, total: int, painter: Painter, sections: Sections | None) -> Section | None:
     """What an earlier run has made of these frames, or of some more where they do not look at each other."""
     if sections is None:
         return None
     if painter.overlap:
-        return sections.find(one.start, len(one), exactly=True)
-    return sections.find(one.start, total - one.start)
+        return sections.find(frames.start, len(frames), exactly=True)
+    return sections.find(frames.start, total - frames.start)
 
 
 def _painted(painted: Painted, first: int, painter: Painter, sections: Sections | None) -> Section:
@@ -161,19 +161,19 @@ def _painted(painted: Painted, first: int, painter: Painter, sections: Sections 
     return section
 
 
-def _last(kept: Tensor | None, latents: Tensor | None, painter: Painter) -> Tensor | None:
+def _last_latents(previous: Tensor | None, latents: Tensor | None, painter: Painter) -> Tensor | None:
     """Latents of the last frames, as many as a batch may begin with; None for a painter that needs none."""
     if painter.overlap == 0 or latents is None:
         return None
-    return (latents if kept is None else torch.cat([kept.to(latents), latents]))[-painter.batch :]
+    return (latents if previous is None else torch.cat([previous.to(latents), latents]))[-painter.batch :]
 
 
-def _steps_of(one: range, total: int, steps: int, on_progress: Progress | None) -> Progress | None:
+def _steps_of(frames: range, total: int, steps: int, on_progress: Progress | None) -> Progress | None:
     if on_progress is None:
         return None
 
     def on_step(step: int, of: int) -> None:
         # counted in frames times steps, so that the time left is right while a batch is being painted
-        on_progress(one.start * steps + len(one) * min(step, of) * steps // max(of, 1), total * steps)
+        on_progress(frames.start * steps + len(frames) * min(step, of) * steps // max(of, 1), total * steps)
 
     return on_step

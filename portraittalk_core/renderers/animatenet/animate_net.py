@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from diffusers import ControlNetModel
 
 # frame numbers → landmarks in pixels (B, 478, 2 or 3) and placements (B, 6)
-Cues = Callable[[Sequence[int]], tuple[Tensor, Tensor]]
+FrameConditions = Callable[[Sequence[int]], tuple[Tensor, Tensor]]
 
 CONTROL_SITES = tuple(site for site in SITES if site.adapter_key in NUMBERS)  # the ControlNet is the UNet's first half
 
@@ -74,8 +74,8 @@ class AnimateNet(nn.Module):
         self.placement_proj = PlacementTokens(sizes.token_width, *sizes.placement, ops)
         for number in NUMBERS:
             self.add_module(number, AnimateSite(sizes.widths[number], sizes.token_width, ops))
-        made = {number: FeatureAttention(*pair, ops) for number, pair in (sizes.features or {}).items()}
-        self.features = nn.ModuleDict(made)  # empty without that option
+        attentions = {number: FeatureAttention(*pair, ops) for number, pair in (sizes.features or {}).items()}
+        self.features = nn.ModuleDict(attentions)  # empty without that option
 
     def site(self, number: str) -> AnimateSite:
         """Branches of one of the ControlNet's cross-attentions, by number "1", "3", …, "11", "31"."""
@@ -99,10 +99,10 @@ def new_animate_net(controlnet: ControlNetModel, seed: int = 0, features: bool =
         features: whether the UNet shall look at the ControlNet's maps.
     """
     widths = {site.adapter_key: _keys(controlnet, site.attention(2)).shape[0] for site in CONTROL_SITES}
-    chosen = _feature_widths(controlnet) if features else None
+    feature_widths = _feature_widths(controlnet) if features else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return AnimateNet(AnimateSizes(widths, controlnet.config.cross_attention_dim, features=chosen))
+        return AnimateNet(AnimateSizes(widths, controlnet.config.cross_attention_dim, features=feature_widths))
 
 
 def load_animate_net(path: Path, ops: ModuleType = nn) -> AnimateNet:
@@ -146,7 +146,7 @@ class AnimateOptions:
         check_options(self, landmarks="the strength of landmark tokens", placement="the strength of placement tokens")
 
 
-def cues_of_track(track: LandmarkTrack, placed: Tensor | None = None) -> Cues:
+def track_conditions(track: LandmarkTrack, placed: Tensor | None = None) -> FrameConditions:
     """What AnimateNet is told of each frame of a track.
 
     Args:
@@ -161,14 +161,14 @@ def cues_of_track(track: LandmarkTrack, placed: Tensor | None = None) -> Cues:
         raise InputError(f"there are {len(placed)} placements for {len(track)} frames; give one for each frame.")
     picture = torch.tensor([track.width, track.height], dtype=torch.float32)
 
-    def cues(frames: Sequence[int]) -> tuple[Tensor, Tensor]:
-        strange = [frame for frame in frames if not 0 <= frame < len(track)]
-        if strange:
-            raise InputError(f"the track has {len(track)} frames, there is no frame {strange[0]}; give a longer track.")
-        chosen = list(frames)
-        return track.points[chosen, :, :2] * picture, placed[chosen]
+    def conditions(frames: Sequence[int]) -> tuple[Tensor, Tensor]:
+        unknown = [frame for frame in frames if not 0 <= frame < len(track)]
+        if unknown:
+            raise InputError(f"the track has {len(track)} frames, there is no frame {unknown[0]}; give a longer track.")
+        numbers = list(frames)
+        return track.points[numbers, :, :2] * picture, placed[numbers]
 
-    return cues
+    return conditions
 
 
 class FrameTokens:
@@ -178,49 +178,49 @@ class FrameTokens:
 
     Args:
         net: makes tokens, keys and values.
-        cues: landmarks and placements of the frames that are asked for.
+        conditions: landmarks and placements of the frames that are asked for.
         frames: tells which frames the rows of a chunk are, in order.
         options: strengths.
     """
 
     def __init__(
-        self, net: AnimateNet, cues: Cues, frames: Callable[[], Sequence[int]], options: AnimateOptions
+        self, net: AnimateNet, conditions: FrameConditions, frames: Callable[[], Sequence[int]], options: AnimateOptions
     ) -> None:
-        self.net, self.cues, self.frames = net, cues, frames
+        self.net, self.conditions, self.frames = net, conditions, frames
         self.strengths = {"lm": options.landmarks, "hp": options.placement}
-        self._asked: tuple[int, ...] | None = None
+        self._frames: tuple[int, ...] | None = None
         self._tokens: dict[str, Tensor] = {}
-        self._made: dict[tuple, tuple[Tensor, Tensor]] = {}
+        self._cache: dict[tuple, tuple[Tensor, Tensor]] = {}
 
     def clear_cache(self) -> None:
         """Drop everything that is kept: at the end of a run, or where cues of the same frames have changed."""
-        self._asked = None
-        self._tokens, self._made = {}, {}
+        self._frames = None
+        self._tokens, self._cache = {}, {}
 
     def prepare(self) -> None:
         """Make the tokens that the next pass of the ControlNet needs."""
-        asked = tuple(self.frames())
-        if asked == self._asked and not self._learns():
+        frames = tuple(self.frames())
+        if frames == self._frames and not self._learns():
             return
         self.clear_cache()
-        points, placed = self.cues(asked)
-        if len(points) != len(asked) or len(placed) != len(asked):
-            raise InputError(f"{len(points)} faces and {len(placed)} placements were given for {len(asked)} frames.")
-        self._tokens, self._asked = self.net.tokens(points, placed), asked
+        points, placed = self.conditions(frames)
+        if len(points) != len(frames) or len(placed) != len(frames):
+            raise InputError(f"{len(points)} faces and {len(placed)} placements were given for {len(frames)} frames.")
+        self._tokens, self._frames = self.net.tokens(points, placed), frames
 
     def keys_values(self, number: str, kind: str, queries: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values (R, T, C) for queries (R, N, C): of each row its own frame, values times their strength."""
         if self._learns():  # nothing may be kept: a pass that is repeated for its gradients must be the same again
             return self._make(number, kind, queries)
-        asked = (number, kind, len(queries), queries.dtype, queries.device)
-        if asked not in self._made:
-            self._made[asked] = self._make(number, kind, queries)
-        return self._made[asked]
+        key = (number, kind, len(queries), queries.dtype, queries.device)
+        if key not in self._cache:
+            self._cache[key] = self._make(number, kind, queries)
+        return self._cache[key]
 
     def _make(self, number: str, kind: str, queries: Tensor) -> tuple[Tensor, Tensor]:
         tokens = self._tokens[kind]
-        chunks, over = divmod(len(queries), len(tokens))
-        if over:
+        chunks, remainder = divmod(len(queries), len(tokens))
+        if remainder:
             raise InputError(f"{len(queries)} rows cannot be {len(tokens)} frames, as many times each.")
         keys, values = self.net.site(number).keys_values(kind, tokens)
         values = self.strengths[kind] * values
@@ -253,7 +253,7 @@ def token_branches(tokens: FrameTokens) -> dict[int, list[Branch]]:
 def bind_animate(
     controlnet: ControlNetModel,
     net: AnimateNet,
-    cues: Cues,
+    conditions: FrameConditions,
     frames: Callable[[], Sequence[int]],
     options: AnimateOptions | None = None,
 ) -> Iterator[FrameTokens]:
@@ -264,7 +264,7 @@ def bind_animate(
     Args:
         controlnet: of SD1.5's topology; with `FrameControl`, its `network`.
         net: of the ControlNet's sizes, on its device.
-        cues: landmarks and placements of the frames that are asked for.
+        conditions: landmarks and placements of the frames that are asked for.
         frames: tells which frames the rows of a chunk are; with `FrameControl`, `lambda: control.frames`.
         options: strengths.
 
@@ -275,7 +275,7 @@ def bind_animate(
         InputError: the net does not fit the ControlNet; later, rows or cues that do not fit the frames.
     """
     check_fit(net, {site.adapter_key: _keys(controlnet, site.attention(2)) for site in CONTROL_SITES})
-    tokens = FrameTokens(net, cues, frames, options or AnimateOptions())
+    tokens = FrameTokens(net, conditions, frames, options or AnimateOptions())
     branches = token_branches(tokens)
     hook = controlnet.register_forward_pre_hook(lambda *_: tokens.prepare()) if branches else None
     try:
@@ -308,10 +308,10 @@ def check_fit(net: AnimateNet, keys: Mapping[str, Tensor]) -> None:
     Raises:
         InputError: with both sizes.
     """
-    for number, theirs in keys.items():
-        own = net.site(number).to_k_lm.weight
-        if theirs.shape != own.shape:
+    for number, text_keys in keys.items():
+        landmark_keys = net.site(number).to_k_lm.weight
+        if text_keys.shape != landmark_keys.shape:
             raise InputError(
-                f"AnimateNet's keys at {number} are {tuple(own.shape)}, the ControlNet's are "
-                f"{tuple(theirs.shape)}; an AnimateNet for SD1.5 needs a ControlNet for SD1.5."
+                f"AnimateNet's keys at {number} are {tuple(landmark_keys.shape)}, the ControlNet's are "
+                f"{tuple(text_keys.shape)}; an AnimateNet for SD1.5 needs a ControlNet for SD1.5."
             )

@@ -20,7 +20,7 @@ TOKEN_WIDTHS = {1024: "Stable Diffusion 2", 2048: "SDXL"}
 _BRANCH = re.compile(r"^(\d+)\.to_[kv]_(?:lm|hp)\.weight$")
 _FEATURE = re.compile(r"^features\.(\d+)\.to_([kv])_ft\.weight$")
 _ADVICE = "Use a file that `portraittalk train` has made in its AnimateNet stage."
-_OTHERS = (  # a sign in names → what it is
+_OTHER_FILES = (  # a sign in names → what it is
     (r"controlnet_|input_hint_block\.|zero_convs\.", "a ControlNet; give it where a ControlNet is asked for"),
     (r"(^|\.)motion_modules\.", "a motion module; give it where a motion module is asked for"),
     (r"^(image_proj|ip_adapter|adapter_modules)\.", "an identity adapter; give it to IdentityNet"),
@@ -58,16 +58,16 @@ def read_sizes(
     Raises:
         InputError: no AnimateNet, or one for another base model.
     """
-    for pattern, what in _OTHERS:
+    for pattern, what in _OTHER_FILES:
         if any(re.search(pattern, key) for key in tensors):
             raise InputError(f"{name} is no AnimateNet but {what}. {_ADVICE}")
-    for key, wanted in (("layout", LAYOUT), ("base", BASE)):
-        if metadata.get(key, wanted) != wanted:
-            raise InputError(f"{name} says that its {key} is {metadata[key]}, not {wanted}. {_ADVICE}")
+    for key, expected in (("layout", LAYOUT), ("base", BASE)):
+        if metadata.get(key, expected) != expected:
+            raise InputError(f"{name} says that its {key} is {metadata[key]}, not {expected}. {_ADVICE}")
     widths: dict[str, int] = {}
     for key, tensor in tensors.items():
-        if found := _BRANCH.match(key):
-            widths[found[1]] = _size(tensor, key, 0, name)
+        if match := _BRANCH.match(key):
+            widths[match[1]] = _size(tensor, key, 0, name)
             _check_base(_size(tensor, key, 1, name), name)
     if not widths:
         some = ", ".join(list(tensors)[:3])
@@ -97,15 +97,15 @@ def _tokens(tensors: Mapping[str, Tensor], part: str, name: str) -> tuple[int, i
 
 
 def _features(tensors: Mapping[str, Tensor], name: str) -> dict[str, tuple[int, int]] | None:
-    found = {m[1]: tensor for key, tensor in tensors.items() if (m := _FEATURE.match(key))}
-    if not found:
+    features = {m[1]: tensor for key, tensor in tensors.items() if (m := _FEATURE.match(key))}
+    if not features:
         return None
-    if set(found) != {str(number) for number in range(1, 2 * NUM_FEATURE_SITES, 2)}:
+    if set(features) != {str(number) for number in range(1, 2 * NUM_FEATURE_SITES, 2)}:
         raise InputError(
-            f"{name} looks at features in {len(found)} cross-attentions, while SD1.5's UNet has "
+            f"{name} looks at features in {len(features)} cross-attentions, while SD1.5's UNet has "
             f"{NUM_FEATURE_SITES} (numbered 1, 3, …, 31). {_ADVICE}"
         )
-    return {n: (_size(t, f"features.{n}", 0, name), _size(t, f"features.{n}", 1, name)) for n, t in found.items()}
+    return {n: (_size(t, f"features.{n}", 0, name), _size(t, f"features.{n}", 1, name)) for n, t in features.items()}
 
 
 def _of(tensors: Mapping[str, Tensor], key: str, axis: int, name: str) -> int:

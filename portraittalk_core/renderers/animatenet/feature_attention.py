@@ -157,6 +157,6 @@ class FeatureControl(FrameControl):
         self, rows: Tensor, timestep: Tensor, text: Tensor, sigma: float
     ) -> tuple[list[Tensor], Tensor] | None:
         """As of FrameControl; None also where nothing shall be added."""
-        made = super().__call__(rows, timestep, text, sigma)
-        self.features.maps = () if made is None else (*made[0], made[1])
-        return made if self.add else None
+        residuals = super().__call__(rows, timestep, text, sigma)
+        self.features.maps = () if residuals is None else (*residuals[0], residuals[1])
+        return residuals if self.add else None

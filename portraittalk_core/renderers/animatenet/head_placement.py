@@ -52,9 +52,9 @@ def follow(start: Tensor, driving: Tensor, limit: float = FOLLOW_LIMIT) -> Tenso
     """
     check_range(limit, 1e-6, 2, "the limit of head placement")
     current = _checked(start[None] if start.ndim == 1 else start, "the start placement", "1 6")[0].numpy()
-    wanted = _checked(driving, "the driving placements", "T 6").numpy()
-    rows = np.empty_like(wanted)
-    for frame, target in enumerate(wanted):  # every row is rounded to float32, as the state between chunks is
+    targets = _checked(driving, "the driving placements", "T 6").numpy()
+    rows = np.empty_like(targets)
+    for frame, target in enumerate(targets):  # every row is rounded to float32, as the state between chunks is
         current = rows[frame] = _step(current, target, np.float32(limit))
     return torch.from_numpy(rows)
 
@@ -83,7 +83,7 @@ def place(track: LandmarkTrack, targets: Tensor) -> LandmarkTrack:
     turn = torch.atan2(targets[:, 4], targets[:, 5]) - roll
     points = track.points.double()
     from_centre = points[..., :2] * picture - centre[:, None]
-    moved = scale[:, None, None] * _turned(from_centre, turn) + (targets[:, :2] * picture)[:, None]
+    moved = scale[:, None, None] * _rotated(from_centre, turn) + (targets[:, :2] * picture)[:, None]
     placed = torch.cat([moved / picture, points[..., 2:] * scale[:, None, None]], 2)
     return replace(track, points=placed.float())
 
@@ -91,10 +91,10 @@ def place(track: LandmarkTrack, targets: Tensor) -> LandmarkTrack:
 def _step(current: np.ndarray, target: np.ndarray, limit: np.float32) -> np.ndarray:
     """One frame closer to the target."""
     step = np.clip(target - current, -limit, limit)
-    roll, wanted = current[4:], target[4:]
-    if roll @ wanted < 0:
+    roll, target_roll = current[4:], target[4:]
+    if roll @ target_roll < 0:
         # more than a quarter turn away: the clipped step points into the circle and may stand still; walk along it
-        across = roll[1] * wanted[0] - roll[0] * wanted[1]
+        across = roll[1] * target_roll[0] - roll[0] * target_roll[1]
         step[4:] = (limit if across >= 0 else -limit) * np.array([roll[1], -roll[0]])
     moved = current + step
     if step[4:].any():
@@ -107,12 +107,12 @@ def _boxes_px(track: LandmarkTrack) -> tuple[Tensor, Tensor, Tensor]:
     points = track.points[..., :2].double() * _picture_size(track)
     eyes = points[:, EYE_LINE[1]] - points[:, EYE_LINE[0]]
     roll = torch.atan2(eyes[:, 1], eyes[:, 0])
-    upright = _turned(points[:, list(topo.FACE_OVAL)], -roll)
+    upright = _rotated(points[:, list(topo.FACE_OVAL)], -roll)
     low, high = upright.amin(1), upright.amax(1)
-    return _turned((low + high)[:, None] / 2, roll)[:, 0], high - low, roll
+    return _rotated((low + high)[:, None] / 2, roll)[:, 0], high - low, roll
 
 
-def _turned(points: Tensor, angle: Tensor) -> Tensor:
+def _rotated(points: Tensor, angle: Tensor) -> Tensor:
     """(T, N, 2) points turned about the origin by (T,) radians, clockwise as seen in a picture."""
     sin, cos = angle.sin()[:, None], angle.cos()[:, None]
     x, y = points.unbind(2)

@@ -97,8 +97,8 @@ def _draw_face(canvas: np.ndarray, points: np.ndarray) -> None:
         return
     inside = ((points >= 0) & (points <= 1)).all(1)
     pixels = np.minimum(np.floor(points * size), size - 1)
-    drawn = inside[_STARTS] & inside[_ENDS]
-    paint_lines(canvas, pixels[_STARTS[drawn]], pixels[_ENDS[drawn]], _COLOURS[drawn])
+    visible = inside[_STARTS] & inside[_ENDS]
+    paint_lines(canvas, pixels[_STARTS[visible]], pixels[_ENDS[visible]], _COLOURS[visible])
     for iris, colour in _IRISES:
         x, y = points[iris]
         column, row = int(np.floor(x * width)), int(np.floor(y * height))
@@ -132,8 +132,8 @@ def _paint_discs(canvas: np.ndarray, points: np.ndarray, radius: int, colour: tu
     # what lies far away must still fit into a whole number
     centres = np.floor(np.clip(points, -4, 4) * [width, height]).astype(np.int64)
     pixels = (centres[:, None] + disc).reshape(-1, 2)
-    seen = (pixels >= 0).all(1) & (pixels < [width, height]).all(1)
-    canvas[pixels[seen, 1], pixels[seen, 0]] = colour
+    visible = (pixels >= 0).all(1) & (pixels < [width, height]).all(1)
+    canvas[pixels[visible, 1], pixels[visible, 0]] = colour
 
 
 def _edges() -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ from ...options import check_options, option
 HINT_STYLES = ("mediapipe_face", "head_kps", "landmarks")
 PLACEMENTS = ("track", "follow")
 LONG_VIDEO = ("chunked", "sliding")
-MOST_MOUTH_WEIGHT = 4.0
+MAX_MOUTH_WEIGHT = 4.0
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class AnimateNetOptions:
     control_start: float = option(0.0, 0, 1, "part of the steps at which it sets in, 0..1")
     control_end: float = option(1.0, 0, 1, "part of the steps at which it ends")
     control_every: int = option(1, 1, 8, "2: it runs in every second step only")
-    mouth_weight: float = option(1.5, 0, MOST_MOUTH_WEIGHT, "how much more it counts at the mouth")
+    mouth_weight: float = option(1.5, 0, MAX_MOUTH_WEIGHT, "how much more it counts at the mouth")
     style_attention: Path | None = option(None, help="lets the checkpoint see --style too", metavar="FILE")
     control_style: str = option(
         HINT_STYLES[0], help="the drawing that the ControlNet was trained on", choices=HINT_STYLES
@@ -51,8 +51,8 @@ class AnimateNetOptions:
         check_options(self)
         if self.control_end <= self.control_start:
             raise InputError(
-                f"`control_end` {self.control_end:g} is not behind `control_start` {self.control_start:g}: the ControlNet "
-                "would never act."
+                f"`control_end` {self.control_end:g} is not behind `control_start` {self.control_start:g}: "
+                "the ControlNet would never act."
             )
         if self.overlap >= self.window:
             raise InputError(

@@ -38,8 +38,8 @@ class _Tokens(nn.Module):
 
     def __init__(self, sizes: tuple[int, int], width: int, num_tokens: int, ops: ModuleType) -> None:
         super().__init__()
-        given, hidden = sizes
-        self.proj = nn.Sequential(ops.Linear(given, hidden), nn.GELU(), ops.Linear(hidden, width * num_tokens))
+        num_inputs, hidden = sizes
+        self.proj = nn.Sequential(ops.Linear(num_inputs, hidden), nn.GELU(), ops.Linear(hidden, width * num_tokens))
         self.norm = ops.LayerNorm(width)
         self.num_tokens = num_tokens
 

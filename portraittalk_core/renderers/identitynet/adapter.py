@@ -75,21 +75,22 @@ class IdentityAdapter(nn.Module):
             InputError: the adapter needs CLIP's view of the face, which is not there, or of another width.
         """
         check_choice(combine, COMBINATIONS, "combine")
-        apart = combine == "concat" or (combine == "auto" and self.layout == "portrait")
-        faces = _projection_input(embedding, apart, self.projection.needs)
+        per_reference = combine == "concat" or (combine == "auto" and self.layout == "portrait")
+        faces = _projection_input(embedding, per_reference, self.projection.needs)
         like = next(self.projection.parameters())
         with torch.no_grad():
-            made = [
-                check_finite(self._project(one, like).flatten(0, 1), "the face's tokens") for one in (faces, _no(faces))
+            tokens = [
+                check_finite(self._project(face, like).flatten(0, 1), "the face's tokens")
+                for face in (faces, _no_face(faces))
             ]
-        return torch.stack(made)
+        return torch.stack(tokens)
 
     def _project(self, faces: ProjectionInput, like: Tensor) -> Tensor:
-        given = {name: getattr(faces, name).to(like.device, torch.float32) for name in self.projection.needs}
+        inputs = {name: getattr(faces, name).to(like.device, torch.float32) for name in self.projection.needs}
         try:
-            return self.projection(ProjectionInput(**given)).float()
+            return self.projection(ProjectionInput(**inputs)).float()
         except RuntimeError as error:
-            sizes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in given.items())
+            sizes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in inputs.items())
             raise InputError(f"the face ({sizes}) does not fit this {self.layout} adapter: {error}.") from error
 
 
@@ -157,21 +158,21 @@ def load_adapter(path: Path, layout: str | None = None, ops: ModuleType = nn) ->
     """
     path = Path(path)
     tensors = read_tensors(path)
-    kept = layout or (read_metadata(path).get("layout") if path.suffix == ".safetensors" else None)
-    return build_adapter(sort_adapter(tensors, path.name), path.name, kept, ops)
+    stored_layout = layout or (read_metadata(path).get("layout") if path.suffix == ".safetensors" else None)
+    return build_adapter(sort_adapter(tensors, path.name), path.name, stored_layout, ops)
 
 
 def build_adapter(parts: AdapterTensors, name: str, layout: str | None = None, ops: ModuleType = nn) -> IdentityAdapter:
     """An adapter of a file's sorted tensors."""
-    alike = {"plus", "plusv2"}
-    if layout and layout != parts.layout and not {layout, parts.layout} <= alike:
+    same_tensors = {"plus", "plusv2"}
+    if layout and layout != parts.layout and not {layout, parts.layout} <= same_tensors:
         raise InputError(f"{name} has the layout {parts.layout}, not {layout}.")
     layout = layout or parts.layout
     projection = load_strict(build_projection(layout, parts.projection, ops), parts.projection, name)
     sites = {}
     for number in sorted({key.split(".")[0] for key in parts.sites}, key=int):
-        own = {f"to_{part}_ip.weight": parts.sites[f"{number}.to_{part}_ip.weight"] for part in "kv"}
-        sites[number] = load_strict(DecoupledAttention(*own["to_k_ip.weight"].shape, ops), own, name)
+        weights = {f"to_{part}_ip.weight": parts.sites[f"{number}.to_{part}_ip.weight"] for part in "kv"}
+        sites[number] = load_strict(DecoupledAttention(*weights["to_k_ip.weight"].shape, ops), weights, name)
     for key, tensor in parts.sites.items():
         check_finite(tensor, f"{key} of {name}")
     return IdentityAdapter(layout, projection, sites, parts.lora)
@@ -206,7 +207,7 @@ def save_adapter(adapter: IdentityAdapter, path: Path, metadata: Mapping[str, st
     return save_tensors(tensors, path, {"layout": adapter.layout, "base": "SD1.5", **(metadata or {})})
 
 
-def _projection_input(embedding: FaceEmbedding, apart: bool, needs: Sequence[str]) -> ProjectionInput:
+def _projection_input(embedding: FaceEmbedding, per_reference: bool, needs: Sequence[str]) -> ProjectionInput:
     """What the projection needs of every reference, or of their average."""
     missing = [_NEEDED[name] for name in needs if getattr(embedding, name) is None]
     if missing:
@@ -214,20 +215,20 @@ def _projection_input(embedding: FaceEmbedding, apart: bool, needs: Sequence[str
     used = embedding.weights > 0
     share = embedding.weights / embedding.weights.sum()
 
-    def chosen(name: str) -> Tensor | None:
+    def value(name: str) -> Tensor | None:
         tensor = getattr(embedding, name)
         if tensor is None:
             return None
-        if apart:
+        if per_reference:
             return tensor[used]
         if name == "face_embeds":
             return embedding.averaged()[None]
         return torch.einsum("n...,n->...", tensor, share)[None]
 
-    return ProjectionInput(**{name: chosen(name) for name in needs})
+    return ProjectionInput(**{name: value(name) for name in needs})
 
 
-def _no(faces: ProjectionInput) -> ProjectionInput:
+def _no_face(faces: ProjectionInput) -> ProjectionInput:
     """No face: zeros in place of all that is known (their tokens are not zero)."""
-    given = {name: value for name, value in vars(faces).items() if value is not None}
-    return ProjectionInput(**{name: torch.zeros_like(value) for name, value in given.items()})
+    inputs = {name: value for name, value in vars(faces).items() if value is not None}
+    return ProjectionInput(**{name: torch.zeros_like(value) for name, value in inputs.items()})

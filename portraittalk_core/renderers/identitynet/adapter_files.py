@@ -46,15 +46,15 @@ def sort_adapter(tensors: Mapping[str, Tensor], name: str) -> AdapterTensors:
         InputError: no identity adapter, or one for another base model.
     """
     parts: dict[str, dict[str, Tensor]] = {"projection": {}, "sites": {}}
-    strange = []
+    unknown = []
     for key, tensor in tensors.items():
         first, _, rest = key.partition(".")
         if first in PREFIXES and rest:
             parts[PREFIXES[first]][rest] = tensor
         else:
-            strange.append(key)
-    if strange or not parts["projection"] or not parts["sites"]:
-        raise InputError(f"{name} is no identity adapter: {_missing(parts, strange)} {_ADVICE}")
+            unknown.append(key)
+    if unknown or not parts["projection"] or not parts["sites"]:
+        raise InputError(f"{name} is no identity adapter: {_missing(parts, unknown)} {_ADVICE}")
     sites, lora, other = _sorted_sites(parts["sites"])
     if other:
         raise InputError(f"{name} holds {len(other)} tensors that no SD1.5 adapter has, such as {other[0]}. {_ADVICE}")
@@ -65,15 +65,15 @@ def sort_adapter(tensors: Mapping[str, Tensor], name: str) -> AdapterTensors:
 _ADVICE = "Use an IP-Adapter FaceID file for SD1.5, for example ip-adapter-faceid_sd15.bin."
 
 
-def _missing(parts: Mapping[str, Mapping], strange: list[str]) -> str:
-    lacks = [words for part, words in (("projection", "image_proj"), ("sites", "ip_adapter")) if not parts[part]]
-    told = f"it lacks {' and '.join(lacks)}." if lacks else ""
-    return told or f"it also holds {len(strange)} other tensors, such as {strange[0]}."
+def _missing(parts: Mapping[str, Mapping], unknown: list[str]) -> str:
+    missing = [words for part, words in (("projection", "image_proj"), ("sites", "ip_adapter")) if not parts[part]]
+    text = f"it lacks {' and '.join(missing)}." if missing else ""
+    return text or f"it also holds {len(unknown)} other tensors, such as {unknown[0]}."
 
 
-def _sorted_sites(found: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor], list[str]]:
+def _sorted_sites(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor], list[str]]:
     sites, lora, other = {}, {}, []
-    for key, tensor in found.items():
+    for key, tensor in tensors.items():
         if _SITE.match(key):
             sites[key] = tensor
         elif _LORA.match(key):

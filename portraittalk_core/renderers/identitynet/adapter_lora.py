@@ -31,10 +31,10 @@ def kohya_lora(lora: Mapping[str, Tensor]) -> dict[str, Tensor]:
     names |= {site.self_attention_key: site.attention(1) for site in SITES}
     renamed = {}
     for name, tensor in lora.items():
-        number, part, way, _ = name.split(".")
+        number, part, direction, _ = name.split(".")
         if number not in names:
             raise InputError(f"the adapter's LoRA has an attention number {number}, SD1.5 has 0 to {len(names) - 1}.")
-        place = names[number].replace(".", "_")
+        attention = names[number].replace(".", "_")
         projection = PROJECTIONS[part.removeprefix("to_").removesuffix("_lora")]
-        renamed[f"lora_unet_{place}_{projection}.lora_{way}.weight"] = tensor
+        renamed[f"lora_unet_{attention}_{projection}.lora_{direction}.weight"] = tensor
     return renamed

@@ -81,21 +81,21 @@ class IdentityNetRenderer:
     def render(self, job: RenderJob, callbacks: Callbacks | None = None) -> Iterator[Tensor]:
         """(H, W, 3) uint8 pictures; `on_progress` counts frames times steps."""
         callbacks = callbacks or Callbacks()
-        yield from self._region(job, callbacks) if self._is_region(job) else self._whole(job, callbacks)
+        yield from self._region(job, callbacks) if self._is_region(job) else self._repainted(job, callbacks)
 
     def _is_region(self, job: RenderJob) -> bool:
         return self.only_face or isinstance(job.source, Film)
 
-    def _whole(self, job: RenderJob, callbacks: Callbacks) -> Iterator[Tensor]:
+    def _repainted(self, job: RenderJob, callbacks: Callbacks) -> Iterator[Tensor]:
         fit = fit_to(job.source, self.width, self.height)
         placed, motion = fitted(job.source, fit), map(fit.track, job.motion)
-        known = isinstance(job.motion, tuple)
-        whole = None
-        if known or self.backend.needs_motion or self.head_placement != "track":
-            whole = self._placed(placed, join_tracks(motion))
-            motion = (whole,)
+        is_complete = isinstance(job.motion, tuple)
+        track = None
+        if is_complete or self.backend.needs_motion or self.head_placement != "track":
+            track = self._placed(placed, join_tracks(motion))
+            motion = (track,)
         warped = warped_pictures(replace(job, source=placed, motion=motion))
-        painter = self.backend.open(Canvas(job, job.source, self.height, self.width, whole, fit))
+        painter = self.backend.open(Canvas(job, job.source, self.height, self.width, track, fit))
         yield from repainted(warped, job.num_frames, painter, callbacks)
 
     def _region(self, job: RenderJob, callbacks: Callbacks) -> Iterator[Tensor]:
@@ -109,7 +109,8 @@ class IdentityNetRenderer:
             track = self._placed(portrait, track)
         elif self.head_placement != "track":
             raise InputError(
-                f"`head_placement` {self.head_placement} is for portraits: in a film the head stands where it was filmed."
+                f"`head_placement` {self.head_placement} is for portraits: in a film the head stands "
+                "where it was filmed."
             )
         job = replace(job, motion=(track,))
         plan = plan_face_crop(track, CropOptions(size=self.width))

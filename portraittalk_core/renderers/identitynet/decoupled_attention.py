@@ -64,11 +64,11 @@ class IdentityBranch:
     ) -> None:
         self.attention, self.tokens, self.strength, self.window = attention, tokens, strength, window
         self._attend = attend_with
-        self._made: dict[tuple, tuple[Tensor, Tensor]] = {}
+        self._cache: dict[tuple, tuple[Tensor, Tensor]] = {}
 
     def clear_cache(self) -> None:
         """Drop the keys and values, at the end of a run."""
-        self._made.clear()
+        self._cache.clear()
 
     @torch.no_grad()
     def __call__(self, queries: Tensor, call: AttentionCall) -> Tensor | None:
@@ -95,10 +95,10 @@ class IdentityBranch:
         """(B, T, C) in the order of the batch: chunk after chunk, all frames of a chunk alike."""
         frames = len(queries) // len(call.labels)
         kind = (tuple(call.labels), frames, queries.dtype, queries.device)
-        if kind not in self._made:
+        if kind not in self._cache:
             weight = self.attention.to_k_ip.weight
             keys, values = self.attention.keys_values(self.tokens.to(queries.device, weight.dtype))
             keys, values = keys.to(queries), values.to(queries)  # a retry in fp32 has other queries than weights
             rows = [{POSITIVE: 0, NEGATIVE: 1}[label] for label in call.labels for _ in range(frames)]
-            self._made[kind] = keys[rows], self.strength * values[rows]  # the factor once here, not on every pixel
-        return self._made[kind]
+            self._cache[kind] = keys[rows], self.strength * values[rows]  # the factor once here, not on every pixel
+        return self._cache[kind]

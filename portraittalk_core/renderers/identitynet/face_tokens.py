@@ -57,8 +57,8 @@ class PlusFaceProjection(FaceProjection):
     def forward(self, faces: ProjectionInput) -> Tensor:
         """(B, T, C) tokens."""
         tokens = super().forward(faces)
-        seen = self.perceiver_resampler(tokens, faces.clip_states)
-        return tokens + self.structure * seen if self.shortcut else seen
+        attended = self.perceiver_resampler(tokens, faces.clip_states)
+        return tokens + self.structure * attended if self.shortcut else attended
 
 
 class ClipProjection(nn.Module):

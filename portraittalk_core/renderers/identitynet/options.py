@@ -104,7 +104,8 @@ class IdentityNetOptions(AnimateNetOptions):
             raise InputError("the renderer identitynet needs `checkpoint` FILE: any SD1.5 checkpoint.")
         if self.identity_adapter is not None and self.face_models is None:
             raise InputError(
-                "`identity_adapter` needs `face_models` FOLDER: where InsightFace's det_10g.onnx and w600k_r50.onnx are."
+                "`identity_adapter` needs `face_models` FOLDER: where InsightFace's det_10g.onnx and "
+                "w600k_r50.onnx are."
             )
         for name, value in PRESETS.get(self.preset, {}).items():
             if getattr(self, name) is None:
@@ -132,8 +133,8 @@ class IdentityNetOptions(AnimateNetOptions):
         for name, choices in (("sampler", SAMPLERS), ("schedule", SCHEDULES)):
             if getattr(self, name) not in choices:
                 raise InputError(f"`{name}` {getattr(self, name)} is not known; choose one of {', '.join(choices)}.")
-        own = OWN_SCHEDULE.get(self.sampler, SCHEDULES)
-        if self.schedule not in own:
+        schedules = OWN_SCHEDULE.get(self.sampler, SCHEDULES)
+        if self.schedule not in schedules:
             raise InputError(
-                f"`sampler` {self.sampler} has no `schedule` {self.schedule}; choose one of {', '.join(own)}."
+                f"`sampler` {self.sampler} has no `schedule` {self.schedule}; choose one of {', '.join(schedules)}."
             )

@@ -28,7 +28,7 @@ from ...layers.attention import Branch
 from ...layers.temporal import check_frames
 from ...progress import Progress
 from ...style.attention import StyleConditioning, StyleRun, bind_style
-from ..animatenet.animate_net import AnimateNet, AnimateOptions, Cues, bind_animate
+from ..animatenet.animate_net import AnimateNet, AnimateOptions, FrameConditions, bind_animate
 from ..animatenet.control import FrameControl
 from ..animatenet.feature_attention import FeatureControl, feature_branches
 
@@ -49,11 +49,11 @@ class PaintOptions:
 
 
 @dataclass(frozen=True)
-class FaceCues:
+class AnimateConditioning:
     """What an AnimateNet makes the ControlNet know of each frame's landmarks and head placement."""
 
     net: AnimateNet
-    cues: Cues
+    conditions: FrameConditions
     options: AnimateOptions = field(default_factory=AnimateOptions)
     features: float = 0.0  # how strongly the UNet looks at the ControlNet's maps, -1..3; 0 is not at all
 
@@ -65,16 +65,16 @@ class Animation:
     control: FrameControl | None = None
     motion: MotionModules | None = None
     motion_strength: float = 1.0  # 0 is no motion module
-    told: FaceCues | None = None  # needs a control; a FeatureControl for features
+    conditioning: AnimateConditioning | None = None  # needs a control; a FeatureControl for features
     style: StyleConditioning | None = None
 
     def __post_init__(self) -> None:
         check_range(self.motion_strength, 0, 2, "the motion strength")
-        if self.told is None:
+        if self.conditioning is None:
             return
         if self.control is None:
             raise InputError("an AnimateNet acts inside of a ControlNet: give one, with a strength above 0.")
-        if self.told.features and not isinstance(self.control, FeatureControl):
+        if self.conditioning.features and not isinstance(self.control, FeatureControl):
             raise InputError("to look at features, the control must be a FeatureControl.")
 
     @property
@@ -133,9 +133,9 @@ class DiffusersPainter:
         self, latents: Tensor, on_step: Progress | None = None, first: int = 0, fixed: Tensor | None = None
     ) -> Painted:
         """Paint latents (B, 4, h, w); see `repaint.Painter`."""
-        before = 0 if fixed is None else len(fixed)
-        whole = latents if fixed is None else torch.cat([fixed.to(latents), latents])
-        return self._decoded(self._sampled(whole, on_step, first - before, fixed)[before:])
+        num_fixed = 0 if fixed is None else len(fixed)
+        all_latents = latents if fixed is None else torch.cat([fixed.to(latents), latents])
+        return self._decoded(self._sampled(all_latents, on_step, first - num_fixed, fixed)[num_fixed:])
 
     @torch.no_grad()
     def encode(self, frames: Tensor) -> Tensor:
@@ -146,42 +146,42 @@ class DiffusersPainter:
         return torch.cat(means).float() * LATENT_SCALE
 
     def _sampled(self, latents: Tensor, on_step: Progress | None, first: int, fixed: Tensor | None) -> Tensor:
-        given = (latents, on_step, first, fixed)
-        made = self._sample_once(*given)
-        if torch.isfinite(made).all():
-            return made
+        inputs = (latents, on_step, first, fixed)
+        sampled = self._sample_once(*inputs)
+        if torch.isfinite(sampled).all():
+            return sampled
         unet = self.sd15.unet
-        before = next(unet.parameters()).dtype
-        if before == torch.float32:
+        dtype = next(unet.parameters()).dtype
+        if dtype == torch.float32:
             raise InputError(
                 "SD1.5 gives values that are not numbers, in fp32 too; the checkpoint, a LoRA or the adapter is "
                 "damaged, or a strength is far too large."
             )
         unet.float()  # once more, exactly
         try:
-            made = self._sample_once(*given)
+            sampled = self._sample_once(*inputs)
         finally:
-            unet.to(before)
-        if not torch.isfinite(made).all():
+            unet.to(dtype)
+        if not torch.isfinite(sampled).all():
             raise InputError("SD1.5 gives values that are not numbers, in fp32 too; is the checkpoint damaged?")
-        return made
+        return sampled
 
     def _sample_once(
         self, latents: Tensor, on_step: Progress | None = None, first: int = 0, fixed: Tensor | None = None
     ) -> Tensor:
         unet, animation, video = self.sd15.unet, self.animation, self.options.video
         device = next(unet.parameters()).device
-        given = latents.to(device, torch.float32), self._noise(latents, first).to(device, torch.float32)
+        inputs = latents.to(device, torch.float32), self._noise(latents, first).to(device, torch.float32)
         betas = schedule_of(animation.motion if animation.moves else None)
         try:
             with ExitStack() as bound:
                 batch = bound.enter_context(bind(unet, self._with_features(), Batch(texts=self._texts)))
                 if animation.control is not None:
                     bound.enter_context(bind(animation.control.network, {}, batch))
-                    self._bind_told(bound)
+                    self._bind_animate_net(bound)
                 if animation.moves:
-                    seen = min(video.length, len(latents))
-                    bound.enter_context(bind_motion(unet, animation.motion, seen, animation.motion_strength))
+                    window_length = min(video.length, len(latents))
+                    bound.enter_context(bind_motion(unet, animation.motion, window_length, animation.motion_strength))
                 if animation.style is not None:
                     run = StyleRun(animation.style.net, animation.style.styles, batch)
                     bound.enter_context(bind_style(unet, run))
@@ -189,26 +189,28 @@ class DiffusersPainter:
                 inner = Denoiser(unet, batch, animation.control, betas)
                 denoiser = WindowedDenoiser(inner, first, window, fixed)
                 sampling = replace(self.options.sampling, betas=betas)
-                return sample(denoiser, *given, self.cond, sampling, on_step)
+                return sample(denoiser, *inputs, self.cond, sampling, on_step)
         finally:
-            for chosen in self.branches.values():
-                for branch in chosen:
+            for branches in self.branches.values():
+                for branch in branches:
                     branch.clear_cache()
             if animation.control is not None:
                 animation.control.clear_cache()
 
     def _with_features(self) -> Mapping[int, Sequence[Branch]]:
         """The branches, and those that look at the ControlNet's maps."""
-        told = self.animation.told
-        if told is None or not told.features:
+        conditioning = self.animation.conditioning
+        if conditioning is None or not conditioning.features:
             return self.branches
-        looking = feature_branches(told.net.features, self.animation.control.features, told.features)
-        return {index: [*self.branches.get(index, ()), branch] for index, branch in looking.items()}
+        branches = feature_branches(conditioning.net.features, self.animation.control.features, conditioning.features)
+        return {index: [*self.branches.get(index, ()), branch] for index, branch in branches.items()}
 
-    def _bind_told(self, bound: ExitStack) -> None:
-        told, control = self.animation.told, self.animation.control
-        if told is not None:
-            tokens = bind_animate(control.network, told.net, told.cues, lambda: control.frames, told.options)
+    def _bind_animate_net(self, bound: ExitStack) -> None:
+        conditioning, control = self.animation.conditioning, self.animation.control
+        if conditioning is not None:
+            tokens = bind_animate(
+                control.network, conditioning.net, conditioning.conditions, lambda: control.frames, conditioning.options
+            )
             bound.enter_context(tokens)
 
     def _noise(self, latents: Tensor, first: int) -> Tensor:
@@ -225,7 +227,7 @@ class DiffusersPainter:
     def _decoded(self, latents: Tensor) -> Painted:
         vae = self.sd15.vae
         like = next(vae.parameters())
-        frames = torch.cat([vae.decode(one[None].to(like) / LATENT_SCALE).sample for one in latents]).float()
+        frames = torch.cat([vae.decode(latent[None].to(like) / LATENT_SCALE).sample for latent in latents]).float()
         if not torch.isfinite(frames).all():
             raise InputError("the VAE gives values that are not numbers; paint with --precision fp32.")
         return Painted((frames / 2 + 0.5).clamp(0, 1).movedim(1, -1), latents)

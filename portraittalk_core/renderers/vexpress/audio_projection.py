@@ -30,7 +30,7 @@ class AudioSizes:
     out: int = 768  # C
     inner: int = 768  # of the attentions, all heads together
     depth: int = 4
-    heard: int = FEATURES  # features for each frame
+    num_positions: int = FEATURES  # features for each frame
     tokens: int = TOKENS  # for each frame
 
 
@@ -43,14 +43,14 @@ class AudioProjection(Perceiver):
             raise InputError(f"attention of {sizes.inner} channels does not split into heads of {HEAD_WIDTH}.")
         super().__init__(sizes.features, sizes.width, sizes.inner, sizes.depth, sizes.out)
         self.sizes = sizes
-        self.pos_emb = nn.Embedding(sizes.heard, sizes.features)
+        self.pos_emb = nn.Embedding(sizes.num_positions, sizes.features)
         self.latents = nn.Parameter(torch.randn(1, sizes.tokens, sizes.width) / sizes.width**0.5)
 
     def forward(self, features: Tensor) -> Tensor:
         """Tokens (T, 5, C) of the features around every frame (T, 10, D)."""
-        check_shape(features, f"T {self.sizes.heard} {self.sizes.features}", "features around frames")
-        heard = features + self.pos_emb.weight
-        return super().forward(self.latents.expand(len(features), -1, -1), heard)
+        check_shape(features, f"T {self.sizes.num_positions} {self.sizes.features}", "features around frames")
+        embedded = features + self.pos_emb.weight
+        return super().forward(self.latents.expand(len(features), -1, -1), embedded)
 
 
 def features_around(features: Tensor, num_frames: int) -> Tensor:

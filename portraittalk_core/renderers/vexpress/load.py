@@ -35,7 +35,7 @@ UNET, REFERENCE, MOTION, GUIDER, AUDIO = PARTS
 _MOTION_NAME, _LAST_LAYERS = ".motion_modules.", re.compile(r"^conv_(norm_)?out\.")
 _FIRST_BLOCK = "down_blocks.0.attentions.0.transformer_blocks.0"
 _NUM_LEVELS = 4
-WHERE = "huggingface.co/tk93/V-Express (research use only)"
+SOURCE = "huggingface.co/tk93/V-Express (research use only)"
 SUFFIXES = (".bin", ".pt", ".pth", ".safetensors")
 
 
@@ -69,12 +69,12 @@ def load_vexpress(
         MissingDependency: no such file, or diffusers is not installed.
         InputError: a part is missing, given twice, damaged or of another model.
     """
-    found = _sorted(paths)
-    unet_tensors, unet_name = found[UNET]
+    parts = _sorted(paths)
+    unet_tensors, unet_name = parts[UNET]
     moving = {n: unet_tensors.pop(n) for n in list(unet_tensors) if _MOTION_NAME in n}
-    moving |= found.get(MOTION, ({}, ""))[0]
-    motion_name = found[MOTION][1] if MOTION in found else unet_name
-    reference_tensors, reference_name = found[REFERENCE]
+    moving |= parts.get(MOTION, ({}, ""))[0]
+    motion_name = parts[MOTION][1] if MOTION in parts else unet_name
+    reference_tensors, reference_name = parts[REFERENCE]
     reference_tensors = {n: t for n, t in reference_tensors.items() if not _LAST_LAYERS.match(n)}
     sizes = _unet_sizes(unet_tensors, unet_name)
 
@@ -95,8 +95,8 @@ def load_vexpress(
         reading,
         network(lambda: MotionModules(sizes.widths, "v2", sorted_motion.length), sorted_motion.tensors, motion_name),
         network(lambda: build_reference_net(sizes), reference_tensors, reference_name),
-        network(lambda: _guider(*found[GUIDER]), *found[GUIDER]),
-        network(lambda: _projection(*found[AUDIO]), *found[AUDIO]),
+        network(lambda: _guider(*parts[GUIDER]), *parts[GUIDER]),
+        network(lambda: _projection(*parts[AUDIO]), *parts[AUDIO]),
     )
 
 
@@ -109,33 +109,33 @@ def _files(paths: Sequence[Path]) -> Iterator[tuple[Path, bool]]:
             yield path, True
         else:
             raise MissingDependency(
-                f"there is no file or folder {path}; V-Express's {_listed(PARTS)} are at {WHERE}. Put them into one "
+                f"there is no file or folder {path}; V-Express's {_listed(PARTS)} are at {SOURCE}. Put them into one "
                 "folder and give that."
             )
 
 
 def _sorted(paths: Sequence[Path]) -> dict[str, tuple[Tensors, str]]:
     """Tensors and file name of every part."""
-    found: dict[str, tuple[Tensors, str]] = {}
+    parts: dict[str, tuple[Tensors, str]] = {}
     for path, asked_for in _files(paths):
         tensors = read_tensors(path)
         part = part_of(tensors)
         if part is None and not asked_for:
             continue
         if part is None:
-            shown = ", ".join(list(tensors)[:3])
-            raise InputError(f"{path.name} is no file of V-Express's (it holds {shown}, …). Give {_listed(PARTS)}.")
-        if part in found:
-            raise InputError(f"{path.name} and {found[part][1]} both hold V-Express's {part}; give one of them.")
-        found[part] = tensors, path.name
-    inside = UNET in found and any(_MOTION_NAME in name for name in found[UNET][0])
-    lacking = [part for part in PARTS if part not in found and not (part == MOTION and inside)]
-    if lacking:
+            examples = ", ".join(list(tensors)[:3])
+            raise InputError(f"{path.name} is no file of V-Express's (it holds {examples}, …). Give {_listed(PARTS)}.")
+        if part in parts:
+            raise InputError(f"{path.name} and {parts[part][1]} both hold V-Express's {part}; give one of them.")
+        parts[part] = tensors, path.name
+    inside = UNET in parts and any(_MOTION_NAME in name for name in parts[UNET][0])
+    missing = [part for part in PARTS if part not in parts and not (part == MOTION and inside)]
+    if missing:
         raise InputError(
-            f"V-Express's {', '.join(lacking)} is missing in what was given ({', '.join(map(str, paths))}); get "
-            f"{_listed(lacking)} from {WHERE} and put it beside the others."
+            f"V-Express's {', '.join(missing)} is missing in what was given ({', '.join(map(str, paths))}); get "
+            f"{_listed(missing)} from {SOURCE} and put it beside the others."
         )
-    return found
+    return parts
 
 
 def _listed(parts: Sequence[str]) -> str:
@@ -165,8 +165,8 @@ def _projection(tensors: Mapping[str, Tensor], source: str) -> AudioProjection:
     inner = _size(tensors, "layers.0.0.to_q.weight", 0, source)
     if inner % HEAD_WIDTH:
         raise InputError(f"{source} has attentions of {inner} channels; V-Express's are a multiple of {HEAD_WIDTH}.")
-    heard, features = (_size(tensors, "pos_emb.weight", i, source) for i in (0, 1))
+    num_positions, features = (_size(tensors, "pos_emb.weight", i, source) for i in (0, 1))
     tokens, width = (_size(tensors, "latents", i, source) for i in (1, 2))
     depth = len({name.split(".")[1] for name in tensors if name.startswith("layers.")})
     out = _size(tensors, "proj_out.weight", 0, source)
-    return AudioProjection(AudioSizes(features, width, out, inner, depth, heard, tokens))
+    return AudioProjection(AudioSizes(features, width, out, inner, depth, num_positions, tokens))

@@ -116,15 +116,15 @@ def paint_vexpress(
     fit = fit_to(portrait, options.width, options.height)
     points = head_points(portrait, track, fit, options.strategy, num_frames)
     painting = _Painting(models, options, num_frames, on_progress)
-    heard = _heard(models, speech, painting)
-    return painting.frames(fitted(portrait, fit).picture, points, heard)
+    features = _audio_features(models, speech, painting)
+    return painting.frames(fitted(portrait, fit).picture, points, features)
 
 
-def _heard(models: VExpressModels, speech: Speech, painting: _Painting) -> Tensor:
+def _audio_features(models: VExpressModels, speech: Speech, painting: _Painting) -> Tensor:
     """(N, D) features of the speech; progress counts only later, but a run can be stopped here too."""
-    tell = None if painting.on_progress is None else lambda *_: painting.on_progress(0, painting.total)
+    on_progress = None if painting.on_progress is None else lambda *_: painting.on_progress(0, painting.total)
     check_family(models.encoder.name)
-    features = models.encoder.encode(speech, tell)
+    features = models.encoder.encode(speech, on_progress)
     return require_width(features, models.networks.projection.sizes.features, "V-Express")
 
 
@@ -151,8 +151,8 @@ def head_points(portrait: Portrait, track: LandmarkTrack | None, fit: Fit, strat
         driving = three_points(fit.track(track))
     else:
         driving = three_points(track) * torch.tensor([fit.width / track.width, fit.height / track.height])
-    held = torch.cat([driving[:num_frames], driving[-1:].expand(num_frames - len(driving[:num_frames]), -1, -1)])
-    return retarget(reference, held, strategy)
+    padded = torch.cat([driving[:num_frames], driving[-1:].expand(num_frames - len(driving[:num_frames]), -1, -1)])
+    return retarget(reference, padded, strategy)
 
 
 @dataclass(frozen=True)
@@ -165,16 +165,18 @@ class _Painting:
     on_progress: Progress | None
 
     @torch.no_grad()
-    def frames(self, picture: Tensor, points: Tensor, heard: Tensor) -> Iterator[Tensor]:
+    def frames(self, picture: Tensor, points: Tensor, features: Tensor) -> Iterator[Tensor]:
         """The frames, of the portrait's picture, key points (F, 3, 2) and what is heard (N, D)."""
         encoded = self.models.coder.encode(picture)
         if self.models.load_to_device is not None:
             self.models.load_to_device()
-        latents = self._latents(encoded, points, audio_tokens(self.models.networks.projection, heard, self.num_frames))
+        latents = self._latents(
+            encoded, points, audio_tokens(self.models.networks.projection, features, self.num_frames)
+        )
         if not torch.isfinite(latents).all():
             raise InputError("V-Express gives values that are not numbers; load its networks as float32 or bfloat16.")
-        for done, one in enumerate(latents, 1):
-            yield decoded(self.models.coder, one[None])
+        for done, latent in enumerate(latents, 1):
+            yield decoded(self.models.coder, latent[None])
             if self.on_progress is not None:
                 self.on_progress(self.num_layers + done, self.total)
 
@@ -225,14 +227,14 @@ class _Painting:
             read_bank(networks.unet, None)
 
     def _counted(self):  # noqa: ANN202 - a context manager
-        total, tell = self.total, self.on_progress
-        told = None if tell is None else lambda done, _: tell(done, total)
-        return counted(self._layers, self.num_layers, told)
+        total, on_progress = self.total, self.on_progress
+        report = None if on_progress is None else lambda done, _: on_progress(done, total)
+        return counted(self._layers, self.num_layers, report)
 
 
 def _drawings(points: Tensor, width: int, height: int) -> Callable[[Sequence[int]], Tensor]:
-    def drawn(frames: Sequence[int]) -> Tensor:
+    def drawings(frames: Sequence[int]) -> Tensor:
         pictures = draw_three(points[frames[0] : frames[-1] + 1], width, height)
         return torch.stack(list(pictures)).permute(0, 3, 1, 2).float() / 255
 
-    return drawn
+    return drawings

@@ -61,7 +61,7 @@ class ReferenceAttention(nn.Module):
         parts = []
         for label, rows in zip(labels, x.chunk(len(labels)), strict=True):
             if label == POSITIVE:
-                keys, values = (kept.expand(len(rows), -1, -1) for kept in self._read)
+                keys, values = (cached.expand(len(rows), -1, -1) for cached in self._read)
                 parts.append(out(attend(self.to_q(rows), keys, values, self.heads)))
             else:
                 parts.append(out.bias.expand_as(rows))
@@ -113,19 +113,19 @@ def write_bank(network: UNet2DConditionModel, latents: Tensor) -> Bank:
         The bank, of the network's type and device.
     """
     like = next(network.parameters())
-    kept: dict[int, Tensor] = {}
+    tokens: dict[int, Tensor] = {}
 
-    def keep(index: int) -> Callable:
-        return lambda _module, _inputs, output: kept.__setitem__(index, output)
+    def store(index: int) -> Callable:
+        return lambda _module, _inputs, output: tokens.__setitem__(index, output)
 
-    hooks = [block.norm2.register_forward_hook(keep(index)) for index, block in enumerate(blocks_of(network))]
+    hooks = [block.norm2.register_forward_hook(store(index)) for index, block in enumerate(blocks_of(network))]
     try:
         text = torch.zeros(len(latents), 1, network.config.cross_attention_dim).to(like)
         network(latents.to(like), torch.zeros((), device=like.device), text, return_dict=False)
     finally:
         for hook in hooks:
             hook.remove()
-    return tuple(kept[index] for index in range(len(hooks)))
+    return tuple(tokens[index] for index in range(len(hooks)))
 
 
 @torch.no_grad()

@@ -54,8 +54,8 @@ def warped_pictures(job: RenderJob) -> Iterator[Tensor]:
 
 
 def _warped_portrait(job: RenderJob) -> Iterator[Tensor]:
-    known = isinstance(job.motion, Sequence)
-    reach_px = max(needed_reach_px(job.source, span) for span in job.motion) if known else None
+    is_complete = isinstance(job.motion, Sequence)
+    reach_px = max(needed_reach_px(job.source, span) for span in job.motion) if is_complete else None
     renderer = PortraitRenderer(job.source, reach_px)
     for span in job.motion:
         yield from renderer.render(span)
@@ -71,8 +71,8 @@ def _warped_film(film: Film, motion: Iterator[LandmarkTrack]) -> Iterator[Tensor
             continue
         filmed = replace(filmed, valid=torch.ones(1, dtype=torch.bool))
         with one_torch_thread():
-            made = next(PortraitRenderer(Portrait(picture, filmed, film.source)).render(target))
-        yield made
+            warped = next(PortraitRenderer(Portrait(picture, filmed, film.source)).render(target))
+        yield warped
 
 
 def needed_reach_px(portrait: Portrait, track: LandmarkTrack) -> float:
@@ -80,6 +80,6 @@ def needed_reach_px(portrait: Portrait, track: LandmarkTrack) -> float:
     rest = portrait.landmarks.points_px[0, :, :2]
     size = torch.tensor([portrait.landmarks.width, portrait.landmarks.height], dtype=torch.float32)
     rigid = list(topo.RIGID)
-    way = (track.points[:, rigid, :2] * size - rest[rigid]).norm(dim=2).amax()
+    displacement = (track.points[:, rigid, :2] * size - rest[rigid]).norm(dim=2).amax()
     face = (rest.amax(0) - rest.amin(0)).min()
-    return float(torch.maximum(REACH * face, 2.5 * way))
+    return float(torch.maximum(REACH * face, 2.5 * displacement))

@@ -97,12 +97,12 @@ def _with_one(points: Tensor) -> Tensor:
 
 def _fade(nodes: Tensor, outline: Tensor, reach_px: float) -> Tensor:
     """(G,) 1 inside the face outline, falling smoothly to 0 at `reach_px` outside."""
-    after = outline.roll(-1, 0)
-    edge = after - outline
+    following = outline.roll(-1, 0)
+    edge = following - outline
     along = ((nodes[:, None] - outline) * edge).sum(-1) / (edge * edge).sum(-1).clamp(min=1e-6)
     nearest = outline + along.clamp(0, 1)[..., None] * edge
     distance = (nodes[:, None] - nearest).norm(dim=-1).amin(1)
-    crosses = (outline[:, 1] > nodes[:, None, 1]) != (after[:, 1] > nodes[:, None, 1])
+    crosses = (outline[:, 1] > nodes[:, None, 1]) != (following[:, 1] > nodes[:, None, 1])
     slope = edge[:, 0] / torch.where(edge[:, 1].abs() < 1e-6, torch.full_like(edge[:, 1], 1e-6), edge[:, 1])
     right = nodes[:, None, 0] < outline[:, 0] + slope * (nodes[:, None, 1] - outline[:, 1])
     inside = (crosses & right).sum(1) % 2 == 1
@@ -113,8 +113,8 @@ def _fade(nodes: Tensor, outline: Tensor, reach_px: float) -> Tensor:
 def _ring_around(outline: Tensor, reach_px: float) -> Tensor:
     """(18, 2) points on the border of the field's reach, which never move."""
     middle = outline.mean(0)
-    away = outline[::2] - middle
-    return outline[::2] + away / away.norm(dim=1, keepdim=True) * reach_px
+    outward = outline[::2] - middle
+    return outline[::2] + outward / outward.norm(dim=1, keepdim=True) * reach_px
 
 
 def _layer_controls(points: Tensor, unit: float, layer: int) -> list[int]:
@@ -123,14 +123,14 @@ def _layer_controls(points: Tensor, unit: float, layer: int) -> list[int]:
     lower_lip = {i for ring in topo.LOWER_LIP_RINGS for i in ring} - CORNERS
     upper_lids = {*topo.RIGHT_UPPER_LID[1:-1], *topo.LEFT_UPPER_LID[1:-1]}
     lower_lids = {*topo.RIGHT_LOWER_LID[1:-1], *topo.LEFT_LOWER_LID[1:-1]}
-    wanted = {*topo.FACE_OVAL, *topo.RIGID, *CORNERS}
-    wanted |= (upper_lip | upper_lids) if layer == 0 else (lower_lip | lower_lids)
+    required = {*topo.FACE_OVAL, *topo.RIGID, *CORNERS}
+    required |= (upper_lip | upper_lids) if layer == 0 else (lower_lip | lower_lids)
     hidden = (
         (lower_lip | lower_lids) if layer == 0 else (upper_lip | upper_lids | _lid_skin(points) | _philtrum(points))
     )
-    controls = sorted(wanted - hidden)
+    controls = sorted(required - hidden)
     for point in range(topo.NUM_MESH_POINTS):
-        if point in wanted or point in hidden:
+        if point in required or point in hidden:
             continue
         if float((points[controls] - points[point]).norm(dim=1).min()) > CONTROL_SPACING * unit:
             controls.append(point)
@@ -153,8 +153,8 @@ def _lid_skin(points: Tensor) -> set[int]:
 
 def _philtrum(points: Tensor) -> set[int]:
     """Skin between nose and upper lip."""
-    right, left = points[61, 0], points[291, 0]
-    between = (points[:, 0] > right) & (points[:, 0] < left)
+    right_x, left_x = points[61, 0], points[291, 0]
+    between = (points[:, 0] > right_x) & (points[:, 0] < left_x)
     between &= (points[:, 1] > points[2, 1]) & (points[:, 1] < points[13, 1])
     return set(torch.nonzero(between).flatten().tolist()) - set(topo.FACE_OVAL)
 

@@ -89,8 +89,8 @@ def _tooth_profile(across: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     """How near each position is to its tooth's middle (0..1), and which tooth it is, counted from the front."""
     edges = torch.cumsum(torch.tensor((0.0, *TOOTH_WIDTHS)) * scale, 0)
     index = torch.bucketize(across.abs(), edges[1:-1])
-    left, right = edges[index], edges[index + 1]
-    middle, half = (left + right) / 2, (right - left) / 2
+    inner_edge, outer_edge = edges[index], edges[index + 1]
+    middle, half = (inner_edge + outer_edge) / 2, (outer_edge - inner_edge) / 2
     return 1 - ((across.abs() - middle).abs() / half).clamp(0, 1), index
 
 
