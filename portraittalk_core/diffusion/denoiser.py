@@ -1,4 +1,4 @@
-"""The one contract of all that predicts noise: denoiser(x, sigma, cond) → denoised.
+"""The denoiser interface, denoiser(x, sigma, cond) → denoised, and SD1.5's UNet with classifier-free guidance.
 
 Shapes: B frames, h and w latent pixels, L text tokens, E their width.
 x = clean latents + sigma · noise, as in Karras et al. 2022; SD1.5's own input is x / sqrt(1 + sigma²).
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 
 
 class Control(Protocol):
-    """A network beside the UNet whose residuals are added to its skip connections."""
+    """Interface of a ControlNet: a network whose residuals are added to the UNet's skip connections."""
 
     frames: Sequence[int]  # numbers of the frames at hand, set by whoever runs the denoiser
 
     def __call__(
         self, rows: Tensor, timestep: Tensor, text: Tensor, sigma: float
     ) -> tuple[Sequence[Tensor], Tensor] | None:
-        """Residuals of the down blocks and the middle block; None adds nothing."""
+        """Residuals of the down blocks and the middle block; None for no residuals."""
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What the frames are to show."""
+    """Conditioning of a denoiser: text tokens and the guidance scale."""
 
     positive: Tensor  # (1 or B, L, E) text tokens
     negative: Tensor | None = None  # (1 or B, L, E); None where cfg is 1
@@ -43,7 +43,7 @@ class Condition:
 
 
 class Denoiser:
-    """SD1.5's UNet behind the contract.
+    """SD1.5's UNet, which predicts noise, as a denoiser.
 
     Args:
         unet: predicts noise.
@@ -62,12 +62,12 @@ class Denoiser:
         self.unet, self.batch, self.control, self.schedule = unet, batch or Batch(), control, schedule
 
     def timestep(self, sigma: float) -> float:
-        """The timestep, between whole ones too, whose noise level is `sigma`."""
+        """The fractional timestep whose noise level is `sigma`."""
         return timestep_at(sigma, self.schedule)
 
     @torch.no_grad()
     def __call__(self, x: Tensor, sigma: float, cond: Condition) -> Tensor:
-        """Clean latents (B, 4, h, w) as the network sees them in noisy ones.
+        """Denoised latents (B, 4, h, w) of noisy latents.
 
         Args:
             x: (B, 4, h, w).

@@ -1,4 +1,4 @@
-"""Merges LoRA files as Kohya's trainers write them into SD1.5's networks.
+"""Merging of LoRA weights under Kohya's names into SD1.5's networks.
 
 Source: Hu et al. 2021, eq. 3: W + strength · alpha / rank · up · down; names as in kohya-ss/sd-scripts.
 """
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Change:
-    """What is added to one layer."""
+    """The low-rank update of one layer."""
 
     layer: nn.Linear | nn.Conv2d
     up: Tensor  # (out, rank), or (out, rank, 1, 1)
@@ -37,7 +37,7 @@ class _Change:
 
 @torch.no_grad()
 def merge_lora(sd15: SD15, tensors: Mapping[str, Tensor], strength: float, source: str) -> int:
-    """Add a LoRA to the weights, for good; all of it, or nothing if it raises.
+    """Merge a LoRA into the weights in place; if it raises, no weight has changed.
 
     Args:
         sd15: its networks are changed.
@@ -95,7 +95,7 @@ def _check_family(tensors: Mapping[str, Tensor], source: str) -> None:
 
 
 def _by_layer(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """Tensors by the layer they belong to and their part in it."""
+    """Tensors grouped by layer, then by part (up, down, alpha)."""
     layers: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         layer_name, _, part = name.partition(".")
@@ -104,7 +104,7 @@ def _by_layer(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 
 
 def _layers(sd15: SD15) -> dict[str, nn.Linear | nn.Conv2d]:
-    """Every layer that can be changed, under Kohya's name."""
+    """Every layer that a LoRA can change, by Kohya's name."""
     layers = {}
     for prefix, network in (("lora_unet_", sd15.unet), ("lora_te_text_model_", sd15.text_encoder)):
         for name, module in network.named_modules() if network is not None else ():

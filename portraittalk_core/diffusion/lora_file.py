@@ -1,4 +1,4 @@
-"""Reads LoRA files of every common layout under the names that Kohya's trainers write, which `lora.merge_lora` takes.
+"""Reading of LoRA files in the layouts of Kohya, diffusers and PEFT, under Kohya's names for `lora.merge_lora`.
 
 Source: names in kohya-ss/sd-scripts; in diffusers' and PEFT's files (`lora_A`, `lora.down`, `lora_linear_layer.down`,
 `processor.to_q_lora.down`, the base first), whose scale stands in the file's metadata; Hu et al. 2021 for the scale,
@@ -31,7 +31,7 @@ _PROCESSOR = re.compile(r"^(?P<place>.+)\.processor\.(?P<layer>to_[qkv]|to_out)_
 
 
 def read_lora(path: Path) -> dict[str, Tensor]:
-    """Tensors of a LoRA file, under Kohya's names; what has no such name keeps its own.
+    """Tensors of a LoRA file under Kohya's names; unrecognised names are kept unchanged.
 
     Raises:
         MissingDependency: no such file.
@@ -63,7 +63,7 @@ def kohya_named(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | Non
 
 
 def _layer_and_part(name: str) -> tuple[str, str, str] | None:
-    """Prefix, layer and part of a tensor that diffusers or PEFT have named; None for any other."""
+    """Prefix, layer and part of a tensor name of diffusers or PEFT; None for any other name."""
     name = name.removeprefix(_BASE)
     first, _, rest = name.partition(".")
     if first in _PARTS:
@@ -84,7 +84,7 @@ def _layer_and_part(name: str) -> tuple[str, str, str] | None:
 
 
 def _alphas(metadata: Mapping[str, str]) -> dict[str, dict[str, object]]:
-    """PEFT's configuration of each part, by Kohya's prefix; nothing where there is none."""
+    """PEFT's configuration of each network in the metadata, by Kohya's prefix; empty if there is none."""
     try:
         config = json.loads(metadata.get(METADATA, "{}"))
     except ValueError:
@@ -98,7 +98,7 @@ def _alphas(metadata: Mapping[str, str]) -> dict[str, dict[str, object]]:
 
 
 def _alpha_of(layer: str, rank: int, settings: Mapping[str, object]) -> float | None:
-    """What Kohya's alpha would be, so that alpha / rank is the layer's scale; None where nothing is told."""
+    """Kohya's alpha of a layer, so that alpha / rank is its scale; None if the configuration sets none."""
     alpha = settings.get("lora_alpha")
     for pattern, layer_alpha in dict(settings.get("alpha_pattern") or {}).items():
         if re.match(rf"(.*\.)?({pattern})$", layer):

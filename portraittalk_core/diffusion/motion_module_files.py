@@ -1,4 +1,4 @@
-"""What a motion module's file holds, by names and shapes: its version, its length, and its tensors in one naming.
+"""Recognition of motion module files by tensor names and shapes: version, length, and tensors under common names.
 
 Source: the layouts of guoyww/animatediff, AnimateLCM and diffusers' MotionAdapter; `docs/design/animatenet.md` 1.
 """
@@ -41,7 +41,7 @@ _OTHER_FILES = (
 
 @dataclass(frozen=True)
 class MotionTensors:
-    """A motion module's file, sorted."""
+    """Version, sizes and renamed tensors of a motion module file."""
 
     version: str  # one of VERSIONS
     length: int  # most frames at once
@@ -50,14 +50,14 @@ class MotionTensors:
 
     @property
     def has_middle(self) -> bool:
-        """Whether there is a module in the UNet's middle."""
+        """Whether there is a motion module in the UNet's middle block."""
         return any(name.startswith("mid_block.") for name in self.tensors)
 
 
 def sort_motion_modules(
     tensors: Mapping[str, Tensor], name: str, widths: tuple[int, ...] | None = SD15_WIDTHS
 ) -> MotionTensors:
-    """Sort a file's tensors and say which motion module it is.
+    """Rename a file's tensors to the public names and find the motion module's version.
 
     Tensors of the rest of a UNet, which training leaves in some files, are left out.
 
@@ -92,7 +92,7 @@ def sort_motion_modules(
 
 
 def _inner(name: str) -> tuple[str, ...]:
-    """What guoyww calls a tensor within a module: two names for positions that diffusers keeps once."""
+    """Tensor names of guoyww's files for a name of diffusers: two for the positions, which diffusers keeps once."""
     if name.startswith("temporal_transformer."):
         return (name,)
     name = f"temporal_transformer.{name}"

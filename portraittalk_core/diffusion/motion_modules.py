@@ -1,4 +1,4 @@
-"""AnimateDiff's motion modules as a set: where they act in a UNet, their files, and their binding to diffusers.
+"""AnimateDiff's motion modules of a UNet: insertion points, loading and saving, and binding to a diffusers UNet.
 
 Source: AnimateDiff (Guo et al. 2023); guoyww/AnimateDiff's names; `docs/design/animatenet.md` 1, 2.
 """
@@ -42,7 +42,7 @@ BETAS = ("linear", "scaled_linear")  # AnimateDiff's, which all public files are
 
 @dataclass(frozen=True)
 class InsertionPoint:
-    """Where a module acts: on the output of one submodule of the UNet."""
+    """Insertion point of a motion module: the submodule of the UNet whose output it processes."""
 
     name: str  # of the module in its file: "down_blocks.0.motion_modules.0"
     level: int  # of the four widths
@@ -58,7 +58,7 @@ class InsertionPoint:
 
 
 def insertion_points(version: str) -> tuple[InsertionPoint, ...]:
-    """Every place of a version's modules in SD1.5's UNet, in the order they run.
+    """Insertion points of a version's motion modules in SD1.5's UNet, in the order they run.
 
     Raises:
         InputError: not one of VERSIONS.
@@ -126,7 +126,7 @@ class MotionModules(nn.Module):
             self.mid_block = _Block(1, width=widths[3], **shared)
 
     def at(self, point: InsertionPoint) -> MotionModule:
-        """The module of a place."""
+        """The motion module of an insertion point."""
         return self.get_submodule(point.name)
 
 
@@ -138,7 +138,7 @@ def new_motion_modules(
     ops: ModuleType = nn,
     betas: str = BETAS[0],
 ) -> MotionModules:
-    """Untrained motion modules, which add nothing yet. Arguments as for MotionModules."""
+    """Untrained motion modules that add nothing to the UNet. Arguments as for MotionModules."""
     modules = MotionModules(widths, version, length, norm_joint, ops, betas)
     for point in modules.points:
         last = modules.at(point).temporal_transformer.proj_out
@@ -171,7 +171,7 @@ def load_motion_modules(
 
 
 def _missing_positions(modules: MotionModules, file: MotionTensors) -> dict[str, Tensor]:
-    """AnimateLCM's file leaves the positions out."""
+    """Position encodings for AnimateLCM's files, which leave them out; empty for other versions."""
     if file.version != "animatelcm":
         return {}
     return {
@@ -182,7 +182,7 @@ def _missing_positions(modules: MotionModules, file: MotionTensors) -> dict[str,
 
 
 def save_motion_modules(modules: MotionModules, path: Path, metadata: Mapping[str, str] | None = None) -> Path:
-    """Write motion modules as safetensors, in the public files' names, whole or not at all.
+    """Write motion modules as safetensors atomically, under the public files' names.
 
     Raises:
         OutputError: the file cannot be written.
@@ -200,7 +200,7 @@ def save_motion_modules(modules: MotionModules, path: Path, metadata: Mapping[st
 def bind_motion(
     unet: UNet2DConditionModel, modules: MotionModules, num_frames: int, strength: float = 1.0
 ) -> Iterator[None]:
-    """Let motion modules act in a diffusers UNet for as long as the context lasts.
+    """Context manager that binds motion modules to a diffusers UNet by forward hooks.
 
     Args:
         unet: of SD1.5's topology; its rows are to be whole clips, one after another.

@@ -1,4 +1,4 @@
-"""Draws latents through any denoiser with diffusers' schedulers, under the names that ComfyUI gives them.
+"""Sampling of latents with any denoiser by diffusers' schedulers, under ComfyUI's sampler and schedule names.
 
 Two kinds of scheduler are driven. Those of Karras et al. 2022 work on x = clean + sigma · noise itself; those in the
 variance-preserving form of DDPM work on x / sqrt(1 + sigma²). Denoisers only ever see x.
@@ -61,13 +61,13 @@ FULL_DENOISE = 0.9999  # from here on, denoise is 1
 
 
 def samplers_with(schedule: str) -> tuple[str, ...]:
-    """The samplers that can run a schedule."""
+    """Names of the samplers that support a schedule."""
     return tuple(name for name in SAMPLERS if schedule in OWN_SCHEDULE.get(name, SCHEDULES))
 
 
 @dataclass(frozen=True)
 class SamplerOptions:
-    """How latents are drawn."""
+    """Sampler, schedule, number of steps, denoising strength and seed."""
 
     sampler: str = "euler"  # one of SAMPLERS
     schedule: str = "normal"  # one of SCHEDULES
@@ -78,12 +78,12 @@ class SamplerOptions:
 
     @property
     def all_steps(self) -> int:
-        """Of the schedule whose last `steps` are run, as ComfyUI counts them."""
+        """Number of steps of the full schedule, of which the last `steps` are run, as ComfyUI counts them."""
         return self.steps if self.denoise > FULL_DENOISE else int(self.steps / self.denoise)
 
 
 def make_scheduler(sampler: str, schedule: str, steps: int, betas: str = IMAGES) -> SchedulerMixin:
-    """A scheduler of diffusers for SD1.5 that predicts noise, its steps set.
+    """A diffusers scheduler for SD1.5 with noise prediction, its timesteps set.
 
     Args:
         sampler: one of SAMPLERS.
@@ -140,14 +140,14 @@ def _even_timesteps(steps: int) -> list[float]:
 
 
 def _level_at(timestep: float, betas: str) -> float:
-    """Noise level between whole timesteps: even in its logarithm, as ComfyUI has it."""
+    """Noise level of a fractional timestep by log-linear interpolation, as in ComfyUI."""
     logs = schedule_sigmas(betas).log()
     low = min(int(timestep), NUM_TIMESTEPS - 2)
     return float(torch.lerp(logs[low], logs[low + 1], timestep - low).exp())
 
 
 def sigma_at_part(part: float, betas: str = IMAGES) -> float:
-    """The noise level at a part of the schedule, as ComfyUI's `start_percent` and `end_percent` count.
+    """Noise level at a fraction of the schedule, as with ComfyUI's `start_percent` and `end_percent`.
 
     Args:
         part: 0 (before the first step: infinite) to 1 (after the last: 0), even in timesteps.
@@ -167,7 +167,7 @@ def sample(
     options: SamplerOptions | None = None,
     on_step: Progress | None = None,
 ) -> Tensor:
-    """Draw latents.
+    """Sample latents by denoising them from a noise level of the schedule.
 
     Args:
         denoiser: denoiser(x, sigma, cond) → clean latents, with x = clean + sigma · noise.
@@ -208,7 +208,7 @@ def run(
     seed: int = 0,
     on_step: Progress | None = None,
 ) -> Tensor:
-    """Run the last `steps` steps of a scheduler that predicts noise and whose steps are set.
+    """Run the last `steps` steps of a scheduler with noise prediction whose timesteps are set.
 
     Args:
         scheduler: any of diffusers' for SD1.5; it is used up.
@@ -244,12 +244,12 @@ def run(
 
 
 def _scale(sigma: float, scaled: bool) -> float:
-    """How many times a scheduler's state x is."""
+    """Ratio of x to a scheduler's state at a noise level."""
     return (1 + sigma**2) ** 0.5 if scaled else 1.0
 
 
 def _sigmas(scheduler: SchedulerMixin) -> list[float]:
-    """Noise level of each of a scheduler's evaluations."""
+    """Noise level of each of a scheduler's model evaluations."""
     if hasattr(scheduler, "sigmas"):
         return scheduler.sigmas.tolist()
     alphas = scheduler.alphas_cumprod[scheduler.timesteps.long().cpu()].double()
@@ -257,7 +257,7 @@ def _sigmas(scheduler: SchedulerMixin) -> list[float]:
 
 
 def _begin(scheduler: SchedulerMixin, steps: int) -> int:
-    """Make a scheduler ready for its last `steps` steps and return the index of their first evaluation."""
+    """Set a scheduler to its last `steps` steps and return the index of their first model evaluation."""
     in_all = -(-len(scheduler.timesteps) // scheduler.order)  # all steps but the last have `order` evaluations
     first = (in_all - steps) * scheduler.order
     if hasattr(scheduler, "sigmas"):  # drop what is not run: LMS would look back at steps that never were

@@ -1,4 +1,4 @@
-"""The sixteen places where SD1.5's UNet attends to text, in every naming, in the order they run.
+"""SD1.5's sixteen cross-attention sites in running order, with their names in diffusers, ldm, ComfyUI and adapters.
 
 Source: diffusers' UNet2DConditionModel and ComfyUI's UNetModel for SD1.5; the adapter's numbering is the position in
 diffusers' list of attention processors (down, up, middle last; self-attention even, cross-attention odd).
@@ -14,7 +14,7 @@ CONTEXT_WIDTH = 768  # of SD1.5's text tokens
 
 @dataclass(frozen=True)
 class AttentionSite:
-    """One spatial transformer with a cross-attention in it."""
+    """Names and sizes of one spatial transformer and its cross-attention."""
 
     index: int  # in the order they run; ComfyUI's transformer_index
     block: tuple[str, int]  # ComfyUI's block name and number, as its patches want them

@@ -1,4 +1,4 @@
-"""Turns a prompt into the text tokens that SD1.5 attends to.
+"""Text encoding: tokenizer and the CLIP hidden states of a prompt.
 
 Source: Radford et al. 2021 (CLIP ViT-L/14); SD1.5 reads the last layer behind its norm, of 77 tokens at a time.
 """
@@ -25,7 +25,7 @@ PUBLISHED = "openai/clip-vit-large-patch14"
 
 @torch.no_grad()
 def encode_text(text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, prompt: str) -> Tensor:
-    """Text tokens of a prompt.
+    """Text tokens (1, L, E) of a prompt: the text encoder's last hidden states.
 
     Args:
         text_encoder: of SD1.5.
@@ -94,7 +94,7 @@ def _read(folder: Path) -> CLIPTokenizer:
 
 
 def _complete(source: str, **options: bool) -> CLIPTokenizer:
-    """Read a tokenizer; transformers makes an empty one where it finds no files, which is refused."""
+    """Load a tokenizer and check that it is complete; transformers returns an empty one where files are missing."""
     from transformers import CLIPTokenizer
 
     tokenizer = CLIPTokenizer.from_pretrained(source, **options)

@@ -1,4 +1,4 @@
-"""Keeps the keys and values of a text for a whole run: the text does not change from step to step, nor by frame.
+"""Cache of a text's cross-attention keys and values for a run: they are the same for all steps and frames.
 
 Shapes: R rows of a batch, U texts in it (each for R / U rows that follow one another), N queries (pixels), L text
 tokens, E their width, C channels of a site.
@@ -16,7 +16,7 @@ from ..layers.attention import attend
 
 
 class TextKeys:
-    """Keys and values of one condition at the cross-attentions of any networks, made when first asked for.
+    """Lazy cache of the text's keys and values at the cross-attentions of any networks.
 
     The tensor that `rows` gives is known again wherever it arrives as it is; any other text is not kept.
     """
@@ -29,12 +29,12 @@ class TextKeys:
         self._keys_values_of: dict[nn.Module, tuple[tuple, Tensor, Tensor]] = {}
 
     def clear_cache(self) -> None:
-        """Drop everything that is kept."""
+        """Drop the cached text, keys and values."""
         self._key, self._sources, self._texts, self._rows = None, (), None, None
         self._keys_values_of.clear()
 
     def rows(self, texts: Sequence[Tensor], num_frames: int, like: Tensor) -> Tensor:
-        """Text of every row, the same tensor as long as the same is asked for.
+        """Text of every row of the batch; the same tensor as long as the arguments are the same.
 
         Args:
             texts: (1 or num_frames, L, E) of each chunk of the batch, of any lengths.
@@ -55,7 +55,7 @@ class TextKeys:
         return self._rows
 
     def knows(self, text: Tensor | None) -> bool:
-        """Whether a text is the one that `rows` gave."""
+        """Whether a text is the very tensor that `rows` returned."""
         return text is not None and text is self._rows
 
     def attend(self, attn: nn.Module, queries: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ class TextKeys:
 
 
 def _version(tensor: Tensor) -> int:
-    """Counts changes in place; tensors of inference mode do not."""
+    """Version counter of in-place changes; 0 for tensors of inference mode, which have none."""
     return 0 if tensor.is_inference() else tensor._version
 
 

@@ -1,4 +1,4 @@
-"""Makes an image autoencoder of SD1.5 out of a file of its own: a VAE as large as SD1.5's, or TAESD, a tiny one.
+"""Loading of SD1.5's image autoencoder from a separate file: a full VAE or TAESD.
 
 Source: names in files: CompVis/stable-diffusion (ldm), diffusers, and madebyollin/taesd, whose two files number the
 layers of a sequence; its decoder first bounds the latents, which is a layer there but not in diffusers.
@@ -40,8 +40,8 @@ def load_vae(
     Args:
         path: a VAE, a full SD1.5 checkpoint, TAESD as diffusers has it, or TAESD's decoder, beside which its encoder is
             looked for.
-        device: where it shall be.
-        dtype: what its weights shall be.
+        device: of the autoencoder.
+        dtype: of its weights.
         fallback: encodes where TAESD's encoder is not there; the checkpoint's.
 
     Raises:
@@ -72,7 +72,7 @@ def _check_latents(channels: int, source: str) -> None:
 
 
 def _tiny_part(tensors: Mapping[str, Tensor], path: Path) -> Tensors:
-    """TAESD's tensors under diffusers' names; none if the file is something else."""
+    """TAESD's tensors under diffusers' names; empty if the file is no TAESD."""
     if f"{DECODER}0.weight" in tensors:
         return dict(tensors)
     if not any(re.match(r"\d+\.conv\.0\.weight$", name) for name in tensors):
@@ -87,7 +87,7 @@ def _tiny_part(tensors: Mapping[str, Tensor], path: Path) -> Tensors:
 
 
 def _earlier(name: str) -> str:
-    """A layer's name without the one before the first."""
+    """A decoder layer's name with its index reduced by one: diffusers has no clamp layer before the first."""
     number, rest = name.split(".", 1)
     return f"{int(number) - 1}.{rest}"
 

@@ -1,7 +1,7 @@
-"""Cuts videos of any length into windows that a motion module can see at once, and joins what it makes of them.
+"""Temporal windows: cutting of long videos into overlapping windows or chunks, and their weighted fusion.
 
-Two ways: overlapping windows fused at every step of the sampler, in any order; or chunks one after another, each
-beginning with frames that the one before it finished. Frames are on the first axis everywhere.
+Either overlapping windows are fused at every sampler step, in any order; or chunks are sampled one after another, each
+beginning with finished frames of the previous one. Frames are on the first axis everywhere.
 Source: `docs/design/animatenet.md` 4; FreeNoise (Qiu et al. 2023), section 3.2.
 """
 
@@ -23,14 +23,14 @@ MIN_RELATIVE_WEIGHT = 1e-2
 
 @dataclass(frozen=True)
 class Chunk:
-    """Frames that are drawn at once."""
+    """Frames that are sampled together."""
 
     frames: range
     num_fixed: int  # so many of the first are finished already, by the chunk before
 
 
 def static_windows(num_frames: int, length: int = 16, overlap: int = 4) -> list[range]:
-    """The same windows at every step; the last is moved back to end with the video.
+    """Overlapping windows, the same at every step; the last is moved back to end with the video.
 
     Args:
         num_frames: of the video.
@@ -51,7 +51,7 @@ def static_windows(num_frames: int, length: int = 16, overlap: int = 4) -> list[
 def window_weights(
     length: int, kind: str = "pyramid", overlap: int = 4, is_first: bool = False, is_last: bool = False
 ) -> Tensor:
-    """How much each frame of a window counts where windows overlap, (length,) float32, above 0.
+    """(length,) float32 fusion weights of a window's frames, above 0.
 
     Args:
         length: of the window.
@@ -82,15 +82,15 @@ def window_weights(
 
 
 def weights_of(windows: Sequence[range], num_frames: int, kind: str = "pyramid", overlap: int = 4) -> list[Tensor]:
-    """Weights of each of a video's windows, as for `window_weights`."""
+    """Fusion weights of all windows of a video, as from `window_weights`."""
     return [window_weights(len(w), kind, min(overlap, len(w) - 1), w.start == 0, w.stop == num_frames) for w in windows]
 
 
 def fuse(parts: Iterable[Tensor], windows: Sequence[range], weights: Sequence[Tensor], num_frames: int) -> Tensor:
-    """Join what was made of windows, in any order: the weighted mean at every frame.
+    """Fuse window outputs, in any order: the weighted mean at every frame.
 
     Args:
-        parts: (length, ...) of each window; they are asked for one by one.
+        parts: (length, ...) of each window; consumed one by one.
         windows: as cut.
         weights: (length,) of each window; on the parts' device, copies are spared.
         num_frames: of the video; every frame must be in a window.
@@ -135,7 +135,7 @@ def _broadcast(weight: Tensor, part: Tensor) -> Tensor:
 
 
 def free_noise_order(num_frames: int, length: int = 16, stride: int = 4, seed: int = 0) -> Tensor:
-    """Which of the first frames' noise each frame of a video gets, (num_frames,) int64.
+    """(num_frames,) int64 index of the initial noise that each frame gets: FreeNoise's shuffling.
 
     Every `stride` frames behind the first `length` repeat, shuffled, those that are `length` before them. A longer
     video begins like a shorter one.
@@ -161,7 +161,7 @@ def free_noise_order(num_frames: int, length: int = 16, stride: int = 4, seed: i
 
 
 def chunks(num_frames: int, length: int = 16, overlap: int = 4) -> list[Chunk]:
-    """Chunks one after another: the last frames of one are the first of the next, finished already.
+    """Overlapping chunks in order: the last frames of one are the fixed first frames of the next.
 
     The last chunk is moved back to be as long as the others, since motion modules are trained on whole windows; more
     of its frames are finished then.

@@ -109,7 +109,7 @@ def pictures(count: int, black=()):
 
 @pytest.fixture
 def sighted(monkeypatch):
-    """`track_pieces` with a tracker that sees a face in every picture that is not black; yields, piece by piece, which."""
+    """`track_pieces` with a tracker that finds a face in every picture that is not black; lists what it found."""
     from portraittalk_core.style import reference as style
 
     pieces = []
