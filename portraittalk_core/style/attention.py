@@ -1,4 +1,4 @@
-"""Lets the transformer blocks of a UNet look at a style, after the text, the face and whatever else is there.
+"""Style attention in a UNet's transformer blocks, after the cross-attention to text, face and other branches.
 
 Between a block's cross-attention and its feed-forward layers stands h ← h + strength · Attention(norm(h), style). No
 hook is there, but the layer norm before the feed-forward layers sees h, and what is added to the norm's input and to
@@ -37,7 +37,7 @@ MAX_STRENGTH = 2.0
 
 @dataclass(frozen=True)
 class FrameStyles:
-    """The style of every frame of a video; one row is that of all frames."""
+    """Style and strength of every frame of a video; a single row applies to all frames."""
 
     styles: Tensor  # (T or 1, D)
     strengths: Tensor  # (T or 1,) 0 off .. 2
@@ -69,7 +69,7 @@ class FrameStyles:
 
 @dataclass(frozen=True)
 class StyleConditioning:
-    """What a UNet is told of how the person speaks."""
+    """Style conditioning of a UNet: the style attention and the styles of all frames."""
 
     net: StyleAttention
     styles: FrameStyles
@@ -82,13 +82,13 @@ def style_conditioning(
     base: str = BASE,
     length: tuple[int, Fraction] = (1, Fraction(25)),
 ) -> StyleConditioning | None:
-    """A style and the attention of a file by which a UNet looks at it; None without a file.
+    """Style conditioning from a style and a style attention file; None without a file.
 
     Args:
         style: how the person speaks.
         file: of `portraittalk train style`, stage attention.
         device_and_dtype: device and dtype.
-        base: which UNet is to look at it.
+        base: the UNet that it conditions.
         length: frames of the video and their rate, for a style that changes over time.
 
     Raises:
@@ -108,7 +108,7 @@ def style_conditioning(
 
 
 class StyleRun:
-    """A style attention with the styles of a video: what each block adds, for the rows at hand.
+    """A style attention bound to the styles of a video: what each block adds to the rows of the current batch.
 
     Rows that are not positive get nothing, as in training where the style was dropped with the text. Keys and values
     are kept until the frames change; of a net that learns, never.
@@ -131,12 +131,12 @@ class StyleRun:
         self._cache: dict[tuple, tuple[Tensor, Tensor]] = {}
 
     def clear_cache(self) -> None:
-        """Drop what is kept."""
+        """Drop the cached tokens, keys and values."""
         self._key = self._tokens = self._factors = None
         self._cache = {}
 
     def add(self, number: str, hidden: Tensor, heads: int = HEADS) -> Tensor | None:
-        """What a block adds to its hidden states (R, N, C); None adds nothing."""
+        """Residual of a block's hidden states (R, N, C); None for no residual."""
         labels = tuple(self.batch.labels)
         count, remainder = divmod(len(hidden), len(labels))
         if remainder:
@@ -184,17 +184,17 @@ class StyleRun:
 
 
 class BlockHooks:
-    """Adds something to the hidden states of one transformer block, before its feed-forward layers.
+    """Forward hooks that add a residual to one transformer block's hidden states before its feed-forward layers.
 
     Args:
-        add: makes what is added of hidden states (R, N, C); None adds nothing.
+        add: the residual of hidden states (R, N, C); None for no residual.
     """
 
     def __init__(self, add: Callable[[Tensor], Tensor | None]) -> None:
         self._add, self._added = add, None
 
     def bind(self, norm: nn.Module, feed_forward: nn.Module) -> Callable[[], None]:
-        """Take part in a block until the returned function is called.
+        """Register the hooks; the returned function removes them.
 
         Args:
             norm: the layer norm before the feed-forward layers.
@@ -223,11 +223,11 @@ class BlockHooks:
 
 @contextmanager
 def bind_style(unet: UNet2DConditionModel, run: StyleRun) -> Iterator[None]:
-    """Let a diffusers UNet look at a style for as long as the context lasts.
+    """Context manager that binds a style attention to a diffusers UNet.
 
     Args:
         unet: of SD1.5's topology.
-        run: the attention, the styles and the rows at hand.
+        run: the attention, the styles and the current batch.
 
     Raises:
         InputError: the attention does not fit the UNet.

@@ -1,4 +1,4 @@
-"""What a style attention file holds, by names, shapes and metadata.
+"""Sizes of a style attention from its file's tensor names, shapes and metadata.
 
 Source: this project's own layout, `docs/design/styles.md` 7.
 """
@@ -23,7 +23,7 @@ _ADVICE = "Use a file that `portraittalk train style` has made in its attention 
 
 @dataclass(frozen=True)
 class StyleSizes:
-    """Everything that says how large a style attention is, and what styles it knows."""
+    """Layer sizes of a style attention, and the style space that it was trained on."""
 
     widths: Mapping[str, int]  # channels of the UNet's transformer blocks, by their cross-attention's number
     space: str  # of the styles it was trained on
@@ -33,7 +33,7 @@ class StyleSizes:
 
 
 def read_style_sizes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], name: str) -> StyleSizes:
-    """The sizes of a style attention, of its file.
+    """Read the sizes of a style attention from its file, and check that it is one.
 
     Args:
         tensors: of the file.

@@ -1,4 +1,4 @@
-"""The style extractor: from the sound and the expression of a clip, or one of them, to the style as a Gaussian.
+"""The style extractor: a network from audio or expression features of a clip, or both, to a Gaussian prior.
 
 Shapes: B clips, N features at 25 Hz, A and E numbers of an audio and an expression feature, D channels.
 Source: SVP, section 3; sizes and names from StyleTalk (arXiv 2301.01081), as `docs/design/styles.md` 1 resolves them.
@@ -29,7 +29,7 @@ MIN_FRAMES = RATE_HZ  # one second
 
 
 class Branch(nn.Module):
-    """One modality: a linear layer, positions, and a transformer encoder (ReLU, normalised after each part)."""
+    """Encoder of one modality: a linear layer, position encodings, and a post-norm transformer encoder with ReLU."""
 
     def __init__(self, features: int, sizes: ExtractorSizes) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Branch(nn.Module):
         )
 
     def forward(self, values: Tensor, present: Tensor, positions: Tensor, padding: Tensor | None) -> Tensor:
-        """(B, N, D) of features (B, N, ·), whether each clip has them (B,), positions (N, D), padding (B, N)."""
+        """Tokens (B, N, D) of features (B, N, ·), their presence by clip (B,), positions (N, D) and padding (B, N)."""
         tokens = torch.where(present[:, None, None], self.enter(values), self.missing) + positions
         for layer in self.layers:
             tokens = layer(tokens, src_key_padding_mask=padding)
@@ -51,7 +51,7 @@ class Branch(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Expression asks, sound answers: attention and feed-forward, each added and normalised."""
+    """Post-norm cross-attention with queries from expression and keys from audio, and a feed-forward layer."""
 
     def __init__(self, sizes: ExtractorSizes) -> None:
         super().__init__()
@@ -62,14 +62,14 @@ class CrossAttention(nn.Module):
         self.dropout = nn.Dropout(sizes.dropout)
 
     def forward(self, expression: Tensor, audio: Tensor, padding: Tensor | None) -> Tensor:
-        """(B, N, D) of two such."""
+        """Tokens (B, N, D) of expression and audio tokens (B, N, D)."""
         attended, _ = self.attention(expression, audio, audio, key_padding_mask=padding, need_weights=False)
         expression = self.norm1(expression + self.dropout(attended))
         return self.norm2(expression + self.dropout(self.linear2(self.dropout(torch.relu(self.linear1(expression))))))
 
 
 class StatisticsPool(nn.Module):
-    """Attentive mean and variance over time: every frame says how much it tells of the style.
+    """Attentive statistics pooling: weighted mean and variance over time with learnt frame weights.
 
     Source: SVP, equations 2 to 4 as reconstructed in `docs/design/styles.md` 2.
     """
@@ -93,7 +93,7 @@ def weighted_statistics(frames: Tensor, weights: Tensor) -> tuple[Tensor, Tensor
 
 
 class ExtractorNet(nn.Module):
-    """The network.
+    """The style extractor's network: two modality encoders, cross-attention, and attentive statistics pooling.
 
     A modality that a clip lacks is replaced, frame by frame, by a learnt vector; positions stay. Training leaves out
     the sound of some clips and the expression of others, so that either is enough.
@@ -116,7 +116,7 @@ class ExtractorNet(nn.Module):
         padding: Tensor | None = None,
         present: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """The style of some clips.
+        """Mean and variance of the styles of a batch of clips.
 
         Args:
             audio: (B, N, A), N ≤ 256; None if no clip has sound.
@@ -151,7 +151,7 @@ class ExtractorNet(nn.Module):
 
 
 def sinusoids(count: int, width: int) -> Tensor:
-    """(count, width) positions: sine in even and cosine in odd columns, of pairs of falling frequency.
+    """(count, width) sinusoidal position encodings: sine in even and cosine in odd columns.
 
     Source: Vaswani et al. 2017, section 3.5.
     """
@@ -163,7 +163,7 @@ def sinusoids(count: int, width: int) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class StyleExtractor:
-    """A trained extractor, ready to look at clips."""
+    """A trained extractor, ready for inference."""
 
     network: ExtractorNet
     spread: Tensor  # (D,) deviation of the training set's means
@@ -181,7 +181,7 @@ class StyleExtractor:
 
     @property
     def space(self) -> str:
-        """Name of the space that its styles live in."""
+        """Name of the space of its styles."""
         return f"extractor:{self.identity}"
 
     @torch.no_grad()
@@ -192,7 +192,7 @@ class StyleExtractor:
         source: str = "clip",
         on_progress: Progress | None = None,
     ) -> StylePrior:
-        """The style of a clip.
+        """Style prior of a clip: mean and deviation over its windows.
 
         A clip of more than 256 frames is seen in up to 16 windows, evenly spread; their Gaussians are taken together
         as one (mean of the means; mean of the variances plus variance of the means).
@@ -226,7 +226,7 @@ class StyleExtractor:
         return next(self.network.parameters()).device
 
     def _check(self, audio: StyleFeatures | None, expression: StyleFeatures | None, source: str) -> int:
-        """Frames that both sides have."""
+        """Check the features and return the number of frames that both modalities have."""
         sides = {self.sizes.audio: audio, self.sizes.expression: expression}
         for feature, side in sides.items():
             if side is not None and side.feature != feature:
@@ -242,7 +242,7 @@ class StyleExtractor:
 
 
 def weights_mark(tensors: Mapping[str, Tensor]) -> str:
-    """12 hexadecimal digits that tell weights from others."""
+    """Hash of the weights: 12 hexadecimal digits."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
@@ -251,7 +251,7 @@ def weights_mark(tensors: Mapping[str, Tensor]) -> str:
 
 
 def new_extractor_net(sizes: ExtractorSizes | None = None, seed: int = 0) -> ExtractorNet:
-    """An untrained network.
+    """An untrained extractor network.
 
     Raises:
         InputError: kinds of features that there are not, or of another width.
@@ -266,7 +266,7 @@ def new_extractor_net(sizes: ExtractorSizes | None = None, seed: int = 0) -> Ext
 
 
 def warm_start(network: ExtractorNet, tensors: Mapping[str, Tensor], name: str) -> ExtractorNet:
-    """Put StyleTalk's style encoder into the expression branch and the pooling; everything else stays.
+    """Load StyleTalk's style encoder into the expression encoder and the pooling; other weights are unchanged.
 
     Args:
         network: over 64 expression coefficients, 256 channels wide.
@@ -282,7 +282,7 @@ def warm_start(network: ExtractorNet, tensors: Mapping[str, Tensor], name: str) 
 
 
 def save_extractor(extractor: StyleExtractor, path: Path, metadata: Mapping[str, str] | None = None) -> Path:
-    """Write an extractor as safetensors, its sizes in the metadata, whole or not at all.
+    """Write an extractor as safetensors atomically, with its sizes in the metadata.
 
     Raises:
         OutputError: the file cannot be written.

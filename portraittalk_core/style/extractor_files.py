@@ -1,4 +1,4 @@
-"""What a style extractor's file holds, by names, shapes and metadata; and where StyleTalk's encoder keeps the same.
+"""Sizes of a style extractor from its file's metadata, and the renaming of StyleTalk's style encoder.
 
 Source: this project's own layout, `docs/design/styles.md` 7.
 """
@@ -28,7 +28,7 @@ _COMPUTED = re.compile(r"^pos_embed\.pos_table$")  # the same for every file
 
 @dataclass(frozen=True)
 class ExtractorSizes:
-    """Everything that says what a style extractor looks at, and how large it is."""
+    """Input features and layer sizes of a style extractor."""
 
     audio: str = "log-mel"  # kinds of features, see style.features
     expression: str = "landmarks"
@@ -51,7 +51,7 @@ class ExtractorSizes:
             raise InputError(f"{self.num_heads} heads do not share {self.width} channels evenly.")
 
     def to_json(self) -> str:
-        """As the metadata keeps it."""
+        """JSON text for a file's metadata."""
         return json.dumps(asdict(self), sort_keys=True)
 
 
@@ -60,7 +60,7 @@ def _is_size(value: object) -> bool:
 
 
 def read_extractor_sizes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], name: str) -> ExtractorSizes:
-    """The sizes of a style extractor, of its file.
+    """Read the sizes of a style extractor from its file, and check that it is one.
 
     Args:
         tensors: of the file.

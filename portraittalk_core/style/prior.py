@@ -1,4 +1,4 @@
-"""Style priors: how someone speaks as a Gaussian that is drawn from anew, mixed, compared, and kept in a file.
+"""Style priors: Gaussian distributions of style with sampling, interpolation, distance, and a file format.
 
 Shapes: D numbers of the style's vector space, T frames.
 Source: SVP, section 3 (intrinsic style as a distribution); `docs/design/styles.md` 2.
@@ -73,7 +73,7 @@ class StylePrior:
 
     @property
     def sampling_std(self) -> Tensor:
-        """(D,) deviation that is drawn with, max(std, noise · spread).
+        """(D,) standard deviation for sampling, max(std, noise · spread).
 
         Contrastive training lets the learnt deviation collapse, which would make every draw the same.
         Source: `docs/design/styles.md` 2.
@@ -82,21 +82,21 @@ class StylePrior:
 
     @property
     def statistics_part(self) -> StylePrior | None:
-        """The style as motion statistics, if it has any."""
+        """The style's motion statistics as a prior, or None."""
         return self if self.space == STATISTICS_SPACE else self.style_statistics
 
     def sample(self, seed: int | None = None) -> Tensor:
-        """(D,) one draw; the same for the same seed on every machine. None takes the style's own seed."""
+        """(D,) one sample, the same for the same seed on every machine; None takes the style's own seed."""
         generator = torch.Generator().manual_seed(self.seed if seed is None else seed)
         return self.mean + self.sampling_std * torch.randn(len(self.mean), generator=generator)
 
     def draw(self, num_frames: int, fps: Fraction | float) -> Tensor:
-        """(T, D) the style of every frame: one draw for the whole clip, so that no window has a style of its own."""
+        """(T, D) style of every frame: one sample for the whole clip, so that all windows share it."""
         _check_frames(num_frames, fps)
         return self.sample().expand(num_frames, -1).clone()
 
     def strengths(self, num_frames: int, fps: Fraction | float) -> Tensor:
-        """(T,) how strongly the style acts in every frame."""
+        """(T,) strength of the style in every frame."""
         _check_frames(num_frames, fps)
         return torch.full((num_frames,), float(self.strength))
 
@@ -154,7 +154,7 @@ def _unflat(
 
 @dataclass(frozen=True, eq=False)
 class BlendedStyle:
-    """One style that turns into another over time, and back if wanted; acts wherever a `StylePrior` does."""
+    """Two styles blended by a curve over time; usable wherever a `StylePrior` is."""
 
     kind: ClassVar[str] = "BlendedStyle"
     first: StylePrior
@@ -187,7 +187,7 @@ class BlendedStyle:
 
     @property
     def strength(self) -> float:
-        """The larger one of the two: 0 only if the style never acts. `strengths` tells of every frame."""
+        """The larger strength of the two styles, 0 only if the style never acts; see `strengths` for every frame."""
         return max(self.first.strength, self.second.strength)
 
     @property
@@ -196,18 +196,18 @@ class BlendedStyle:
 
     @property
     def style_statistics(self) -> BlendedStyle | None:
-        """The blend of both all_statistics, if both have one."""
+        """The blend of both styles' statistics, or None if either has none."""
         if self.first.style_statistics is None or self.second.style_statistics is None:
             return None
         return BlendedStyle(self.first.style_statistics, self.second.style_statistics, self.points)
 
     @property
     def statistics_part(self) -> BlendedStyle | None:
-        """The blend as motion statistics, if both have any."""
+        """The blend's motion statistics, or None if either style has none."""
         return self if self.space == STATISTICS_SPACE else self.style_statistics
 
     def shares(self, num_frames: int, fps: Fraction | float) -> Tensor:
-        """(T,) share of the second style in every frame, on the curve through the points."""
+        """(T,) weight of the second style in every frame, by linear interpolation of the curve's points."""
         rate = _check_frames(num_frames, fps)
         seconds = torch.arange(num_frames, dtype=torch.float64) / float(rate)
         times, values = torch.tensor(self.points, dtype=torch.float64).T
@@ -218,12 +218,12 @@ class BlendedStyle:
         return torch.lerp(values[low], values[high], part).float()
 
     def draw(self, num_frames: int, fps: Fraction | float) -> Tensor:
-        """(T, D) the style of every frame: one draw of each style, mixed by the curve."""
+        """(T, D) style of every frame: one sample of each style, interpolated by the curve."""
         shares = self.shares(num_frames, fps)[:, None]
         return (1 - shares) * self.first.sample() + shares * self.second.sample()
 
     def strengths(self, num_frames: int, fps: Fraction | float) -> Tensor:
-        """(T,) how strongly the style acts in every frame."""
+        """(T,) strength of the style in every frame."""
         shares = self.shares(num_frames, fps)
         return (1 - shares) * self.first.strength + shares * self.second.strength
 
@@ -258,12 +258,12 @@ Style = StylePrior | BlendedStyle
 
 
 def _below(items: dict[str, Any], name: str) -> dict[str, Any]:
-    """Those whose names begin with a name and a dot, without it."""
+    """Entries whose key begins with a prefix and a dot, with the prefix removed."""
     return {key.removeprefix(f"{name}."): item for key, item in items.items() if key.startswith(f"{name}.")}
 
 
 def load_style(path: Path) -> Style:
-    """Read a style file of either kind, as `media.records.save_record` has written it.
+    """Load a `StylePrior` or `BlendedStyle` from a file of `media.records.save_record`.
 
     Raises:
         MediaError: the file is missing, damaged, of another version, or holds something else.
@@ -273,7 +273,7 @@ def load_style(path: Path) -> Style:
 
 
 def used_as(style: Style, strength: float, noise: float, seed: int) -> Style:
-    """The same style with another strength, noise and seed, of its style statistics and of both ends of a blend too."""
+    """Copy of a style with another strength, noise and seed, in its style statistics and both ends of a blend too."""
     numbers = {"strength": strength, "noise": noise, "seed": seed}
     if isinstance(style, BlendedStyle):
         first, second = (used_as(end, **numbers) for end in (style.first, style.second))
@@ -283,7 +283,7 @@ def used_as(style: Style, strength: float, noise: float, seed: int) -> Style:
 
 
 def interpolate(first: StylePrior, second: StylePrior, share: float) -> StylePrior:
-    """The style between two: means, deviations, strength and noise on a straight line, the seed of the first.
+    """Linear interpolation of two styles: means, deviations, strength and noise; the seed is the first's.
 
     On that line of Gaussians with independent dimensions, `distance` grows evenly.
 
@@ -321,7 +321,7 @@ def distance(first: StylePrior, second: StylePrior) -> float:
 
 
 def shared(first: StylePrior, second: StylePrior) -> tuple[StylePrior, StylePrior]:
-    """Two styles in a space that both have: as they are if it is the same, else their all_statistics.
+    """Two styles in a common space: as they are if it is the same, else their style statistics.
 
     Raises:
         InputError: there is no such space.

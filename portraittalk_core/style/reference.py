@@ -1,4 +1,4 @@
-"""A reference video, a recording or a name becomes a style, and a style becomes motion.
+"""Styles from reference videos, recordings and presets, and motion generated in a style.
 
 Shapes: T frames, W windows.
 """
@@ -45,7 +45,7 @@ STATISTICS_SPREAD = (0.08, 0.03, 0.025, 0.03, 0.03, 12.0, 0.04, 1.5, 0.1, 0.07, 
 
 @dataclass(frozen=True)
 class Reference:
-    """What is known of the person whose style is wanted: some pieces of a video, or its sound, or both."""
+    """Reference of a style: landmark tracks of pieces of a video, its speech, or both."""
 
     tracks: tuple[LandmarkTrack, ...] = ()  # without a face in some of their frames, maybe
     sounds: tuple[Speech, ...] = ()  # of the same pieces; or all of a recording
@@ -58,7 +58,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class ReferenceOptions:
-    """How the video of a reference is watched."""
+    """Face selection and number of pieces for tracking a reference video."""
 
     face_index: int = 0  # which of several faces
     face_order: str = "size"
@@ -76,7 +76,7 @@ def track_pieces(
     options: ReferenceOptions | None = None,
     source: str = "the reference",
 ) -> list[tuple[int, LandmarkTrack]]:
-    """The face of a video: all of a short one, pieces of about ten seconds, evenly spread, of a long one.
+    """Track the face of a reference video: all of a short one, evenly spread pieces of ten seconds of a long one.
 
     Args:
         pictures: (H, W, 3) uint8, all of one size; none is kept.
@@ -129,7 +129,7 @@ def _checked(
 
 
 def speech_pieces(speech: Speech, pieces: list[tuple[int, LandmarkTrack]]) -> tuple[Speech, ...]:
-    """What is heard in each piece; silence where the sound has ended."""
+    """Speech of each piece, padded with silence where the recording has ended."""
     parts = []
     for start, track in pieces:
         first = round(start / track.fps * SPEECH_RATE_HZ)
@@ -146,7 +146,7 @@ def style_of(
     encoder: SpeechEncoder | None = None,
     on_progress: Progress | None = None,
 ) -> StylePrior:
-    """The style of a person.
+    """Style prior of a reference: from the extractor, with motion statistics where there is a track.
 
     Args:
         reference: what is known of the person.
@@ -174,7 +174,7 @@ def style_of(
 
 
 def statistics_prior(reference: Reference, use: StyleUse | None = None) -> StylePrior:
-    """The style as motion statistics: mean and deviation of the windows of all pieces."""
+    """Style prior of motion statistics: mean and deviation over the windows of all pieces."""
     use = use or StyleUse()
     windows = torch.cat([measure_statistics(track) for track in reference.tracks])
     std, spread = windows.std(0, correction=0), torch.tensor(STATISTICS_SPREAD)
@@ -184,7 +184,7 @@ def statistics_prior(reference: Reference, use: StyleUse | None = None) -> Style
 
 
 def named_style(name: str, use: StyleUse | None = None) -> StylePrior:
-    """A style from `style.presets` by its name."""
+    """Style prior of a preset in `style.presets`."""
     use, numbers = use or StyleUse(), to_numbers(preset(name))
     spread = torch.tensor(STATISTICS_SPREAD)
     return StylePrior(
@@ -193,7 +193,7 @@ def named_style(name: str, use: StyleUse | None = None) -> StylePrior:
 
 
 def statistics_of(style: StylePrior) -> StyleStatistics:
-    """What a style asks of a motion engine: one draw of its motion statistics.
+    """Style statistics for a motion engine: one sample of the style's motion statistics.
 
     Raises:
         InputError: it has none.
@@ -209,7 +209,7 @@ def statistics_of(style: StylePrior) -> StyleStatistics:
 def in_style(
     make: Callable[[MotionOptions], LandmarkTrack], options: MotionOptions, style: Style | None
 ) -> LandmarkTrack:
-    """The motion that an engine makes in a style.
+    """Generate motion in a style.
 
     Args:
         make: makes the landmarks for some options.

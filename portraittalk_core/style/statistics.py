@@ -1,6 +1,6 @@
-"""Measures how somebody speaks: mouth, blinks, head and brows of a landmark track in eleven numbers.
+"""Style statistics of a landmark track: eleven measures of mouth, blinks, head and brows.
 
-Nothing is learnt here: it is the style that works with no weights at all.
+Nothing is learnt here, so that this kind of style needs no weights.
 Shapes: T frames, W windows, D = 11 numbers in the order of `types.STYLE_STATISTICS`.
 """
 
@@ -24,7 +24,7 @@ BROWS = (105, 334)  # the middle of each
 
 
 def measure_statistics(track: LandmarkTrack, window_s: float = WINDOW_S, hop_s: float = HOP_S) -> Tensor:
-    """How a face speaks, window by window.
+    """Style statistics of a track in sliding windows.
 
     What differs between faces at rest, such as the mouth's width, is taken out as far as it can be known; the rest
     pose of the mouth's corners is taken against a plain face.
@@ -58,18 +58,18 @@ def measure_statistics(track: LandmarkTrack, window_s: float = WINDOW_S, hop_s: 
 
 
 def to_statistics(numbers: Tensor, strength: float = 1.0) -> StyleStatistics:
-    """Style statistics of numbers (11,), as drawn from a style; what cannot be less than nothing is not."""
+    """Style statistics of values (11,), as sampled from a style; values that cannot be negative are clamped at 0."""
     values = {name: float(value) for name, value in zip(STYLE_STATISTICS, numbers, strict=True)}
     return StyleStatistics(**{k: v if k == "smile" else max(v, 0.0) for k, v in values.items()}, strength=strength)
 
 
 def to_numbers(style_statistics: StyleStatistics) -> Tensor:
-    """(11,) numbers of style statistics, without its strength."""
+    """(11,) values of style statistics, without the strength."""
     return torch.tensor([getattr(style_statistics, name) for name in STYLE_STATISTICS])
 
 
 def _curves(track: LandmarkTrack) -> dict[str, Tensor]:
-    """What is measured, frame by frame: (T,) each, the head's (T, 3)."""
+    """Measured curves by frame: (T,) each, the head's (T, 3)."""
     local = held_still(track.points_px)
     right_corner, left_corner = (local[:, corner] for corner in topo.MOUTH_CORNERS)
     mouth_width = (left_corner - right_corner).norm(dim=1)
@@ -110,7 +110,7 @@ def _quantiles(curve: Tensor, *shares: float) -> Tensor:
 
 
 def _blinks(lids: Tensor, valid: Tensor, fps: Fraction) -> tuple[float, float]:
-    """Blinks per minute and how long one keeps the lids shut, over the whole track."""
+    """Blink rate per minute and median blink duration in seconds, over the whole track."""
     lengths = blink_durations_s(lids, valid, fps)
     minutes = int(valid.sum()) / float(fps) / 60
     return len(lengths) / minutes, float(lengths.median()) if len(lengths) else StyleStatistics().blink_s

@@ -77,7 +77,7 @@ def test_equal_frames_stay_equal(file, cond, branches, frames):
 def test_encoding_is_diffusers_mean_scaled(file, cond, frames):
     sd15 = load_sd15(file)
     with torch.no_grad():
-        expected = sd15.vae.encode(frames * 2 - 1).latent_dist.mean * 0.18215
+        expected = sd15.vae.encode(frames.movedim(-1, 1) * 2 - 1).latent_dist.mean * 0.18215
     found = DiffusersPainter(sd15, cond, {}, OPTIONS).encode(frames)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
@@ -93,7 +93,7 @@ def test_a_run_leaves_the_unet_and_the_branches_as_they_were(file, cond, branche
     before = list(sd15.unet.attn_processors.values())
     DiffusersPainter(sd15, cond, branches, OPTIONS).paint(frames)
     assert list(sd15.unet.attn_processors.values()) == before
-    assert not any(branch._made for chosen in branches.values() for branch in chosen)
+    assert not any(branch._cache for chosen in branches.values() for branch in chosen)
 
 
 def overflowing(sd15):
