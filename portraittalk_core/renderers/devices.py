@@ -1,4 +1,4 @@
-"""Where networks run."""
+"""Selection of the device and dtype of networks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def select_device(device: str | None = None, precision: str = "auto") -> tuple[str, torch.dtype]:
-    """Device and dtype of networks.
+    """Select the device and dtype of networks.
 
     Args:
         device: as torch names it; None takes the fastest there is.

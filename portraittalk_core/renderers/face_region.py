@@ -1,4 +1,4 @@
-"""Only the face of pictures of any size is painted: cut out, painted at SD1.5's own size, and pasted back."""
+"""Repainting of the face region alone: crop, paint at SD1.5's size, paste back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def painted_faces(
     paste: PasteOptions | None = None,
     callbacks: Callbacks | None = None,
 ) -> Iterator[Tensor]:
-    """Pictures whose face is painted anew; all else in them stays as it is, to the last bit.
+    """Pictures with a repainted face; all other pixels are unchanged.
 
     Of the pictures no more are in memory than the painter paints at once.
 

@@ -1,4 +1,4 @@
-"""Puts a painted face crop back into its picture, without a seam and without touching anything else.
+"""Seamless compositing of painted face crops into their pictures: soft masks, colour matching, detail transfer.
 
 Shapes: S the side of a painted crop, M of a mask over it, H and W of the picture.
 """
@@ -40,7 +40,7 @@ LOST_S, RETURN_S = 0.25, 0.12  # a face lost for longer is left unpainted; how f
 
 @dataclass(frozen=True)
 class PasteOptions:
-    """How a painted crop is blended in."""
+    """Mask shape, feather and colour matching of a paste."""
 
     shape: str = option(
         "face", help="face: along its outline; box: also what has changed anywhere in the crop", choices=SHAPES
@@ -104,7 +104,7 @@ def paste_face(
     match_colour: float = 1.0,
     core: Tensor | None = None,
 ) -> Tensor:
-    """Paste one painted crop into its picture.
+    """Composite one painted crop into its picture.
 
     The crop is compared with what it was painted over: what is finer than the crop can hold comes from the picture,
     where the two still agree. A crop pasted back unpainted therefore changes nothing, however large the face.
@@ -154,7 +154,7 @@ def paste_face(
 
 
 def box_mask(edge: float, size: int = MASK_PX) -> Tensor:
-    """(M, M) a square with round corners that fades to 0 at the crop's edge, over `edge` 0..0.5 of its side."""
+    """(M, M) mask of a square with round corners that fades to 0 at the crop's edge, over `edge` 0..0.5 of its side."""
     line = ((torch.arange(size) + 0.5) / size - 0.5).abs()
     corner = line - (0.5 - ROUND)
     outside = torch.hypot(corner.clamp(min=0)[:, None], corner.clamp(min=0)[None])
@@ -164,7 +164,7 @@ def box_mask(edge: float, size: int = MASK_PX) -> Tensor:
 
 
 def face_mask(points: Tensor, feather: float, size: int = MASK_PX) -> Tensor:
-    """(M, M) a face's outline, grown a little, with a soft edge outside of it.
+    """(M, M) mask of a dilated face outline with a soft edge outside of it.
 
     Args:
         points: (T, 478, 2 or more) landmarks 0..1 of the crop; the mask covers the face of all T frames.
@@ -178,7 +178,7 @@ def face_mask(points: Tensor, feather: float, size: int = MASK_PX) -> Tensor:
 
 
 def _masks(plan: FaceCrop, options: PasteOptions) -> Iterator[tuple[Tensor, Tensor]]:
-    """The mask of every frame and its core; the same for all where the box stands still."""
+    """Mask and core mask of every frame; constant if the crop box is fixed."""
     points = plan.track_on_crop().points
     oval = points[:, list(topo.FACE_OVAL), :2]
     feather = options.feather * float((oval.amax(1) - oval.amin(1)).amax())
@@ -190,7 +190,7 @@ def _masks(plan: FaceCrop, options: PasteOptions) -> Iterator[tuple[Tensor, Tens
 
 
 def _presence(valid: Tensor, fps: float) -> Tensor:
-    """(T,) 1 where the face is there, 0 where it is lost for a while, a short fade between."""
+    """(T,) weight 1 where the face is valid, 0 where it is lost for long, with a short fade between."""
     visible = valid.numpy()
     edges = np.flatnonzero(np.diff(np.concatenate([[True], visible, [True]]).astype(np.int8)))
     lost = np.zeros(len(visible), dtype=bool)
@@ -207,7 +207,7 @@ def _presence(valid: Tensor, fps: float) -> Tensor:
 
 
 def _colour_match(painted: Tensor, original: Tensor, mask: Tensor, strength: float) -> tuple[Tensor, Tensor]:
-    """(3,) gain and shift that bring the painted colours to the picture's own, in the ring where the two blend."""
+    """(3,) gain and shift that match the painted colours to the picture's in the blending ring."""
     weight = _small((4 * mask * (1 - mask))[None])[0]
     small_painted, small_original = (_small(crop.permute(2, 0, 1).float()) for crop in (painted, original))
     if strength == 0 or float(weight.sum()) < 1:
@@ -231,12 +231,12 @@ def _colour_match(painted: Tensor, original: Tensor, mask: Tensor, strength: flo
 
 
 def _small(planes: Tensor) -> Tensor:
-    """(C, h, w) averaged to the size at which colours are compared."""
+    """(C, h, w) downsampled to the size at which colours are compared."""
     return resize_planes(planes[None], (RING_PX, RING_PX), "bilinear")[0]
 
 
 def _similarity(painted: Tensor, original: Tensor) -> Tensor:
-    """About (128, 128) 1 where a painted crop still shows the original, 0 where it shows something else."""
+    """About (128, 128) similarity map: 1 where a painted crop equals the original, 0 where it differs."""
     difference = (painted - original).abs_().amax(2)[None, None]
     difference = F.avg_pool2d(difference, max(1, difference.shape[-1] // SIMILARITY_PX), ceil_mode=True)
     difference = F.avg_pool2d(F.pad(difference, (1,) * 4, mode="replicate"), 3, 1)[0, 0]
@@ -267,7 +267,7 @@ def _hull(points: Tensor) -> Tensor:
 
 
 def _distance(corners: Tensor, size: int) -> Tensor:
-    """(M, M) distance from a convex outline, corners 0..1 of the map's side; negative inside."""
+    """(M, M) signed distance from a convex outline with corners 0..1 of the map's side; negative inside."""
     coarse = size // COARSER  # a distance is so smooth that reading between the points tells the rest
     x = (torch.arange(coarse) + 0.5) / coarse
     y = x[:, None]

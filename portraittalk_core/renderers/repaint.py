@@ -1,4 +1,4 @@
-"""Pictures, or latents, painted anew by SD1.5, a batch of frames at a time, with finished sections kept.
+"""Repainting of pictures or latents by SD1.5 in batches of frames, with finished sections cached.
 
 Shapes: B frames of a batch, T of all, H and W pixels, h = H/8 and w = W/8.
 """
@@ -26,7 +26,7 @@ from .write import RenderResult, Sound, write_pictures
 
 
 class Painter(Protocol):
-    """SD1.5 with everything it needs, behind one call; `identitynet.painter` has one, ComfyUI's nodes another.
+    """Interface of a painter: SD1.5 on diffusers in `identitynet.painter`, or in ComfyUI in the nodes.
 
     `first` is the number of the first frame given; `fixed` are latents (O, 4, h, w) of the frames just before it, which
     are finished: they are looked at, but not given back.
@@ -37,7 +37,7 @@ class Painter(Protocol):
     steps: int  # calls of on_step for a batch
 
     def paint(self, frames: Tensor, on_step: Progress | None, first: int, fixed: Tensor | None) -> Painted:
-        """Paint frames (B, H, W, 3) float 0..1 anew."""
+        """Repaint frames (B, H, W, 3) float 0..1."""
 
     def paint_latents(self, latents: Tensor, on_step: Progress | None, first: int, fixed: Tensor | None) -> Painted:
         """Paint latents (B, 4, h, w), from noise if they are empty."""
@@ -66,7 +66,7 @@ def paint_latents(
 
 
 def repainted(pictures: Iterator[Tensor], total: int, painter: Painter, callbacks: Callbacks) -> Iterator[Tensor]:
-    """Pictures painted anew.
+    """Repaint pictures in batches.
 
     Args:
         pictures: (H, W, 3) uint8, drawn one batch ahead at most.
@@ -81,7 +81,7 @@ def repainted(pictures: Iterator[Tensor], total: int, painter: Painter, callback
 
 
 class _PictureSource:
-    """Frames that are drawn one after another, also those that nobody needs any more."""
+    """Source of batches from an iterator of pictures, all of which must be consumed in order."""
 
     def __init__(self, pictures: Iterator[Tensor]) -> None:
         self._pictures = iter(pictures)
@@ -98,7 +98,7 @@ class _PictureSource:
 
 
 class _LatentSource:
-    """Latents (T, 4, h, w) that are there already."""
+    """Source of batches from latents (T, 4, h, w)."""
 
     def __init__(self, latents: Tensor) -> None:
         self._latents = latents
@@ -111,7 +111,7 @@ class _LatentSource:
 
 
 def _next_frames(done: int, total: int, painter: Painter) -> range:
-    """The frames that the next batch adds; a batch of a painter with overlap sees finished ones before them.
+    """Frame numbers of the next batch; with overlap, a painter gets finished frames before them.
 
     A painter that ran out of memory may have made its batch smaller meanwhile.
     """
@@ -145,7 +145,7 @@ def _each_batch(
 
 
 def _finished_section(frames: range, total: int, painter: Painter, sections: Sections | None) -> Section | None:
-    """What an earlier run has made of these frames, or of some more where they do not look at each other."""
+    """Finished section of an earlier run for these frames; it may be longer if frames are independent."""
     if sections is None:
         return None
     if painter.overlap:
@@ -162,7 +162,7 @@ def _painted(painted: Painted, first: int, painter: Painter, sections: Sections 
 
 
 def _last_latents(previous: Tensor | None, latents: Tensor | None, painter: Painter) -> Tensor | None:
-    """Latents of the last frames, as many as a batch may begin with; None for a painter that needs none."""
+    """Latents of the last frames, at most a batch, for overlap; None for a painter without overlap."""
     if painter.overlap == 0 or latents is None:
         return None
     return (latents if previous is None else torch.cat([previous.to(latents), latents]))[-painter.batch :]

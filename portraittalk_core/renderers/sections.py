@@ -1,4 +1,4 @@
-"""Finished sections of a long job, kept on disk until it is whole, so that a job that was stopped goes on from them.
+"""Cache of finished sections of a long job on disk, so that an interrupted job resumes from them.
 
 Pictures are packed without loss, to a third of their bytes.
 
@@ -45,7 +45,7 @@ class Section:
 
     @property
     def stop(self) -> int:
-        """Number of the frame behind its last."""
+        """Frame number after the last one."""
         return self.first + len(self)
 
 
@@ -68,13 +68,13 @@ class Sections:
 
     @property
     def summary(self) -> str:
-        """What a person may want to know afterwards; empty where nothing was there."""
+        """Message on how many sections were resumed; empty if none."""
         if not self.num_found:
             return ""
         return f"resumed: {self.num_found} of {self.num_found + self.num_saved} sections were finished already"
 
     def find(self, first: int, max_frames: int, exactly: bool = False) -> Section | None:
-        """The section that begins with a frame; None if it is not there, damaged, or does not fit.
+        """The cached section that begins with a frame; None if it is missing, damaged, or does not fit.
 
         Args:
             first: number of the frame.
@@ -99,7 +99,7 @@ class Sections:
         return section
 
     def save(self, section: Section) -> None:
-        """Write a section, whole or not at all.
+        """Write a section atomically.
 
         Raises:
             OutputError: it cannot be written; the disk is full, for one.
@@ -119,7 +119,7 @@ class Sections:
         self.num_saved += 1
 
     def finish(self) -> None:
-        """Remove all of them: the whole is done."""
+        """Remove all sections: the job is finished."""
         _remove(self.folder)
 
     def _begin(self) -> None:
@@ -139,7 +139,7 @@ class Sections:
 
 
 def prune(root: Path, keep: str = "", days: float = MOST_DAYS, most_bytes: int = MOST_BYTES) -> None:
-    """Remove unfinished jobs that nobody came back to, the oldest first.
+    """Remove abandoned unfinished jobs, the oldest first, beyond an age or a total size.
 
     Args:
         root: folder of all unfinished jobs.
@@ -180,7 +180,7 @@ def _manifest(folder: Path) -> dict | None:
 
 
 def _remove(folder: Path) -> None:
-    """Remove what is ours in a folder, and the folder if nothing else is in it."""
+    """Remove a job's files in a folder, and the folder if it is empty then."""
     try:
         for file in folder.iterdir() if folder.is_dir() else ():
             if file.suffix == SUFFIX:
@@ -202,7 +202,7 @@ def _content(section: Section) -> bytes:
 
 
 def _read(path: Path) -> Section:
-    """A section's file.
+    """Read a section file.
 
     Raises:
         MediaError: it is damaged, or something else.
@@ -227,7 +227,7 @@ def _read(path: Path) -> Section:
 
 
 def _sum(tensors: dict[str, Tensor]) -> int:
-    """Of all bytes: a file may come out as long as it should be, and yet empty, where the power failed."""
+    """CRC-32 of all bytes: after a power failure a file may have its full length, and yet be empty."""
     checksum = 0
     for name in sorted(tensors):
         checksum = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy(), checksum)

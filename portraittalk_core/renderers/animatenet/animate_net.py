@@ -1,6 +1,6 @@
-"""AnimateNet's own modules: cross-attentions to landmarks and head placement, beside the text's in a ControlNet.
+"""AnimateNet: cross-attentions to landmark and head placement tokens in a ControlNet, parallel to the text's.
 
-Untrained they add exactly nothing: the ControlNet's output stays what it was, to the last bit.
+Untrained, they add exactly zero: the ControlNet's output is bit-identical.
 
 Shapes: B frames at hand, R = chunks · B rows of a batch (row r belongs to frame r % B), N queries (pixels), T tokens,
 C channels of a site, E width of the tokens.
@@ -45,7 +45,7 @@ CONTROL_SITES = tuple(site for site in SITES if site.adapter_key in NUMBERS)  # 
 
 
 class AnimateSite(nn.Module):
-    """Both branches of one cross-attention; the layers go by the checkpoint's names, `to_k_lm` to `to_v_hp`."""
+    """Landmark and placement branches of one cross-attention; layer names are `to_k_lm` to `to_v_hp`."""
 
     def __init__(self, width: int, token_width: int, ops: ModuleType = nn) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class AnimateSite(nn.Module):
 
 
 class AnimateNet(nn.Module):
-    """Everything an AnimateNet file holds, under the file's names.
+    """AnimateNet's token projections, branches and feature attentions, under the file's names.
 
     Args:
         sizes: of tokens and branches.
@@ -91,7 +91,7 @@ class AnimateNet(nn.Module):
 
 
 def new_animate_net(controlnet: ControlNetModel, seed: int = 0, features: bool = False) -> AnimateNet:
-    """An untrained AnimateNet for a ControlNet: it adds nothing until it has learnt.
+    """An untrained AnimateNet for a ControlNet, whose values are initialised to zero.
 
     Args:
         controlnet: of SD1.5's topology.
@@ -106,7 +106,7 @@ def new_animate_net(controlnet: ControlNetModel, seed: int = 0, features: bool =
 
 
 def load_animate_net(path: Path, ops: ModuleType = nn) -> AnimateNet:
-    """An AnimateNet from its file, ready for inference.
+    """Load an AnimateNet from its file for inference.
 
     Args:
         path: .safetensors.
@@ -127,7 +127,7 @@ def load_animate_net(path: Path, ops: ModuleType = nn) -> AnimateNet:
 
 
 def save_animate_net(net: AnimateNet, path: Path, metadata: Mapping[str, str] | None = None) -> Path:
-    """Write an AnimateNet as safetensors, whole or not at all.
+    """Write an AnimateNet as safetensors atomically.
 
     Raises:
         OutputError: the file cannot be written.
@@ -137,7 +137,7 @@ def save_animate_net(net: AnimateNet, path: Path, metadata: Mapping[str, str] | 
 
 @dataclass(frozen=True)
 class AnimateOptions:
-    """How strongly the branches act; 0 is bit-equal to none."""
+    """Strengths of the branches; 0 is bit-identical to none."""
 
     landmarks: float = same_option(AnimateNetOptions, "landmark_tokens")  # λ_lm
     placement: float = same_option(AnimateNetOptions, "placement_tokens")  # λ_hp
@@ -147,7 +147,7 @@ class AnimateOptions:
 
 
 def track_conditions(track: LandmarkTrack, placed: Tensor | None = None) -> FrameConditions:
-    """What AnimateNet is told of each frame of a track.
+    """AnimateNet's conditions from a landmark track: landmarks and placements by frame number.
 
     Args:
         track: T frames.
@@ -172,14 +172,14 @@ def track_conditions(track: LandmarkTrack, placed: Tensor | None = None) -> Fram
 
 
 class FrameTokens:
-    """Tokens of the frames at hand, and what the sites make of them.
+    """Cache of the current frames' tokens and of their keys and values at all sites.
 
     They are kept until the frames change; of a net that learns, never longer than one pass.
 
     Args:
         net: makes tokens, keys and values.
-        conditions: landmarks and placements of the frames that are asked for.
-        frames: tells which frames the rows of a chunk are, in order.
+        conditions: frame numbers → landmarks and placements.
+        frames: returns the frame numbers of a chunk's rows, in order.
         options: strengths.
     """
 
@@ -193,12 +193,12 @@ class FrameTokens:
         self._cache: dict[tuple, tuple[Tensor, Tensor]] = {}
 
     def clear_cache(self) -> None:
-        """Drop everything that is kept: at the end of a run, or where cues of the same frames have changed."""
+        """Drop the cache: at the end of a run, or when the conditions of the same frames have changed."""
         self._frames = None
         self._tokens, self._cache = {}, {}
 
     def prepare(self) -> None:
-        """Make the tokens that the next pass of the ControlNet needs."""
+        """Compute the tokens for the next pass of the ControlNet."""
         frames = tuple(self.frames())
         if frames == self._frames and not self._learns():
             return
@@ -231,13 +231,13 @@ class FrameTokens:
 
 
 class _TokenBranch:
-    """One kind of tokens at one cross-attention of the ControlNet."""
+    """Branch of one kind of tokens at one cross-attention of the ControlNet."""
 
     def __init__(self, tokens: FrameTokens, number: str, kind: str) -> None:
         self._tokens, self._number, self._kind = tokens, number, kind
 
     def __call__(self, queries: Tensor, call: AttentionCall) -> Tensor:
-        """What to add to the text's attention."""
+        """Output that is added to the text's attention."""
         return attend(queries, *self._tokens.keys_values(self._number, self._kind, queries), call.heads)
 
 
@@ -257,14 +257,14 @@ def bind_animate(
     frames: Callable[[], Sequence[int]],
     options: AnimateOptions | None = None,
 ) -> Iterator[FrameTokens]:
-    """Let a ControlNet look at landmark and placement tokens for as long as the context lasts.
+    """Context manager that binds landmark and placement tokens to a ControlNet.
 
     Each of its cross-attentions adds λ_lm · Attn(q, landmarks) + λ_hp · Attn(q, placement), of the row's own frame.
 
     Args:
         controlnet: of SD1.5's topology; with `FrameControl`, its `network`.
         net: of the ControlNet's sizes, on its device.
-        conditions: landmarks and placements of the frames that are asked for.
+        conditions: frame numbers → landmarks and placements.
         frames: tells which frames the rows of a chunk are; with `FrameControl`, `lambda: control.frames`.
         options: strengths.
 
@@ -292,14 +292,14 @@ def _keys(network: nn.Module, attention: str) -> Tensor:
 
 
 def _feature_widths(controlnet: ControlNetModel) -> dict[str, tuple[int, int]]:
-    """Channels of each of the UNet's sites and of the map it looks at."""
+    """Channels of each of the UNet's sites and of its feature map."""
     levels = dict(zip((1, 2, 4, 8), controlnet.config.block_out_channels, strict=True))
     makers = [*controlnet.controlnet_down_blocks, controlnet.controlnet_mid_block]
     return {site.adapter_key: (levels[site.shrink], makers[feature_number(site.index)].out_channels) for site in SITES}
 
 
 def check_fit(net: AnimateNet, keys: Mapping[str, Tensor]) -> None:
-    """Check that an AnimateNet was made for a ControlNet.
+    """Check that an AnimateNet fits a ControlNet.
 
     Args:
         net: whose branches are to stand beside the text's.

@@ -1,4 +1,4 @@
-"""What an AnimateNet file holds, by names and shapes: the sizes of its tokens, of its branches and of its options.
+"""Sizes of an AnimateNet from its file's tensor names and shapes: tokens, branches, feature attentions.
 
 Source: this project's own layout, `docs/design/animatenet.md` 6, 7.
 """
@@ -29,7 +29,7 @@ _OTHER_FILES = (  # a sign in names → what it is
 
 @dataclass(frozen=True)
 class AnimateSizes:
-    """Everything that says how large an AnimateNet is."""
+    """Layer sizes of an AnimateNet."""
 
     widths: dict[str, int]  # channels of the ControlNet's cross-attentions, by number
     token_width: int = 768  # numbers per token
@@ -40,14 +40,14 @@ class AnimateSizes:
 
 
 def is_animate_net(names: Iterable[str]) -> bool:
-    """Whether tensors of these names may be an AnimateNet."""
+    """Whether tensor names look like an AnimateNet's."""
     return any(_BRANCH.match(name) for name in names)
 
 
 def read_sizes(
     tensors: Mapping[str, Tensor], metadata: Mapping[str, str], name: str, sites: Sequence[str]
 ) -> AnimateSizes:
-    """The sizes of an AnimateNet, of its file.
+    """Read the sizes of an AnimateNet from its file, and check that it is one.
 
     Args:
         tensors: of the file.
@@ -88,7 +88,7 @@ def _check_base(width: int, name: str) -> None:
 
 
 def _tokens(tensors: Mapping[str, Tensor], part: str, name: str) -> tuple[int, int]:
-    """How many tokens, and how many numbers between the layers."""
+    """Number of tokens and hidden width of a token projection."""
     out, hidden = (_of(tensors, f"{part}.proj.2.weight", axis, name) for axis in (0, 1))
     width = _of(tensors, f"{part}.norm.weight", 0, name)
     if not width or out % width or not out:

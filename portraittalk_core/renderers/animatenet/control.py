@@ -1,4 +1,4 @@
-"""A ControlNet beside the UNet: every frame is held to its own drawing.
+"""A landmark ControlNet whose hint picture differs by frame.
 
 Shapes: B frames of a batch, h and w latent pixels, H = 8h and W = 8w pixels of the drawings.
 Source: Zhang et al. 2023, "Adding Conditional Control"; `docs/design/animatenet.md` 5 for the two layouts of files.
@@ -37,7 +37,7 @@ _ADVICE = "Use one for SD1.5, for example CrucibleAI's control_v2p_sd15_mediapip
 def load_controlnet(
     path: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> ControlNetModel:
-    """A ControlNet for SD1.5 from a file in ldm's or in diffusers' layout.
+    """Load a ControlNet for SD1.5 from a file in ldm's or diffusers' layout.
 
     Raises:
         MissingDependency: no such file, or diffusers is not installed.
@@ -68,7 +68,7 @@ _KEY = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"
 
 
 def _network_name(name: str) -> str:
-    """Diffusers' name of a tensor in either layout."""
+    """Diffusers' name of a tensor in ldm's or diffusers' layout."""
     for prefix in PREFIXES:
         name = name.removeprefix(prefix)
     if match := re.match(r"input_hint_block\.(\d+)\.(weight|bias)$", name):
@@ -97,7 +97,7 @@ def _check(tensors: dict[str, Tensor], source: str) -> None:
 
 @dataclass(frozen=True)
 class ControlOptions:
-    """How strongly and when drawings hold the frames."""
+    """Strength, sigma window and reuse of a ControlNet."""
 
     strength: float = same_option(AnimateNetOptions, "control_strength")  # 0 is bit-equal to no ControlNet
     window: tuple[float, float] = (float("inf"), 0.0)  # largest and least sigma at which it acts
@@ -108,7 +108,7 @@ class ControlOptions:
 
 
 class FrameControl:
-    """What a ControlNet adds to the UNet for the frames that are being denoised.
+    """A ControlNet's residuals for the frames that are being denoised.
 
     Args:
         network: of `load_controlnet`.
@@ -127,7 +127,7 @@ class FrameControl:
         self._residual_cache: dict[tuple, tuple[int, tuple]] = {}  # how often it served, and residuals
 
     def clear_cache(self) -> None:
-        """Drop drawings and residuals, at the end of a run."""
+        """Drop the cached hints and residuals, at the end of a run."""
         for cache in (self._hint_cache, self._factors, self._residual_cache):
             cache.clear()
 
@@ -135,7 +135,7 @@ class FrameControl:
     def __call__(
         self, rows: Tensor, timestep: Tensor, text: Tensor, sigma: float
     ) -> tuple[list[Tensor], Tensor] | None:
-        """Residuals for the UNet's down blocks and its middle; None where it does not act.
+        """Residuals for the UNet's down and middle blocks; None outside the sigma window.
 
         Args:
             rows: (chunks · B, 4, h, w) input of the UNet, chunk after chunk.
@@ -172,7 +172,7 @@ class FrameControl:
         return added * self._factors[key]
 
     def _hint(self, rows: Tensor, weights: Tensor) -> Tensor:
-        """(chunks · B, 3, H, W) drawings, made once for the frames at hand."""
+        """(chunks · B, 3, H, W) hint pictures of the current frames, cached."""
         height, width, num_frames = 8 * rows.shape[2], 8 * rows.shape[3], len(self.frames)
         if len(rows) % num_frames:
             raise InputError(f"{len(rows)} rows cannot be {num_frames} frames, as many times each.")
@@ -184,7 +184,7 @@ class FrameControl:
 
 
 def _store(cache: dict, key: tuple, value: object, max_size: int = CACHE_SIZE) -> None:
-    """Add to what is kept, and drop what was added first if that is too much."""
+    """Add an entry to a cache, and drop the oldest ones beyond its maximum size."""
     cache[key] = value
     while len(cache) > max_size:
         del cache[next(iter(cache))]

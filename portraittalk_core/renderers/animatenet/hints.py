@@ -1,4 +1,4 @@
-"""A track's hint pictures as a ControlNet takes them, drawn when they are asked for."""
+"""ControlNet hint pictures of a landmark track, drawn on demand."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CACHE_SIZE = 128  # drawings: those of the frames at hand are asked for at every
 
 
 def track_hints(track: LandmarkTrack, style: str = "mediapipe_face") -> Hints:
-    """Draws frames of a track.
+    """Function that draws the hint pictures of a track's frames.
 
     Args:
         track: on the picture that is painted.
@@ -54,7 +54,7 @@ def track_hints(track: LandmarkTrack, style: str = "mediapipe_face") -> Hints:
 
 
 def check_shape_of(track: LandmarkTrack, width: int, height: int) -> None:
-    """Refuse a picture of another aspect ratio than the track's.
+    """Check that a picture has the track's aspect ratio.
 
     Raises:
         InputError: with both sizes.

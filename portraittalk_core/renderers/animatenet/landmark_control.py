@@ -1,4 +1,4 @@
-"""Draws landmarks as the hint picture that a landmark ControlNet was trained on.
+"""Drawing of landmarks as the hint picture that a landmark ControlNet was trained on.
 
 Three drawings of a LandmarkTrack: "mediapipe_face" for ControlNetMediaPipeFace, "head_kps" for guiders that see the
 upper face only (so that the lips are free to follow the speech), "landmarks" for those that want the bare points.
@@ -52,7 +52,7 @@ _HEAD_KPS = (
 
 
 def draw_condition(track: LandmarkTrack, index: int, width: int, height: int, style: str = "mediapipe_face") -> Tensor:
-    """One frame's hint picture, on black; the landmarks' 0..1 fill it, whatever the track's own size.
+    """Draw the hint picture of one frame on black; normalised landmarks are scaled to its size.
 
     Args:
         track: what to draw.

@@ -1,4 +1,4 @@
-"""Draws two-pixel-thick lines exactly as OpenCV does, many at once and without OpenCV.
+"""Rasterisation of two-pixel-thick lines, bit-identical to OpenCV and vectorised, without OpenCV.
 
 ControlNets have seen OpenCV's pixels. Such a line is a rectangle of fixed-point corners, one pixel to either side of
 the line: its outline, the spans between its left and right sides, and a plus of five pixels on either end.
@@ -18,7 +18,7 @@ Pixels = tuple[np.ndarray, np.ndarray]  # number of the line (P,) and (x, y) of 
 
 
 def paint_lines(canvas: np.ndarray, starts: np.ndarray, ends: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    """Draw lines one over the other into a picture and return it.
+    """Draw lines into a picture in place, later ones on top, and return it.
 
     Args:
         canvas: (H, W, 3) uint8, drawn into in place.
@@ -43,7 +43,7 @@ def paint_lines(canvas: np.ndarray, starts: np.ndarray, ends: np.ndarray, colour
 
 
 def _corners(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """(E, 4, 2) fixed-point corners of every line's rectangle, in turn; all alike for a line without length."""
+    """(E, 4, 2) fixed-point corners of every line's rectangle, in order; all equal for a line of length zero."""
     along = starts - ends
     length = np.hypot(along[:, 0], along[:, 1])
     unit = UNIT / np.where(length > 0, length, np.inf)
@@ -54,12 +54,12 @@ def _corners(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
 
 
 def _plus(points: np.ndarray) -> Pixels:
-    """The round ends."""
+    """Pixels of the lines' round caps."""
     return np.repeat(np.arange(len(points)), len(PLUS)), (points[:, None] + PLUS).reshape(-1, 2)
 
 
 def _outline(corners: np.ndarray, width: int, height: int) -> Pixels:
-    """Pixels of the rectangles' sides: one in every column or row, whichever the side crosses more of."""
+    """Pixels of the rectangles' edges: one per column or row, along the edge's major axis."""
     first = np.roll(corners, 1, axis=1).reshape(-1, 2)
     last = corners.reshape(-1, 2)
     line = np.repeat(np.arange(len(corners)), 4)
@@ -80,7 +80,7 @@ def _outline(corners: np.ndarray, width: int, height: int) -> Pixels:
 
 
 def _inside(corners: np.ndarray, width: int, height: int) -> Pixels:
-    """Pixels of the rows between the rectangles' left and right sides; the last row is the outline's alone."""
+    """Pixels inside the rectangles, by scanline; the last row belongs to the outline alone."""
     upper, lower = np.roll(corners, 1, axis=1), corners
     swapped = upper[..., 1] > lower[..., 1]
     upper, lower = (np.where(swapped[..., None], *pair) for pair in ((lower, upper), (upper, lower)))
@@ -99,7 +99,7 @@ def _inside(corners: np.ndarray, width: int, height: int) -> Pixels:
 
 
 def _cut(first: np.ndarray, last: np.ndarray, limit: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sides cut to 0..limit, y before x; and which of them are inside at all."""
+    """Edges clipped to 0..limit, y before x, and a mask of those that are visible."""
     first, last = first.copy(), last.copy()
     for axis in (1, 0):
         high = limit[axis]
@@ -119,7 +119,7 @@ def _cut(first: np.ndarray, last: np.ndarray, limit: tuple[int, int]) -> tuple[n
 
 
 def _quotient(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
-    """Whole-number division towards zero, by something positive."""
+    """Integer division by a positive number, truncated towards zero."""
     return np.sign(top) * (np.abs(top) // bottom)
 
 

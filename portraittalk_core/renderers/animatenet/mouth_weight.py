@@ -1,4 +1,4 @@
-"""Where in a frame the mouth is, as a factor for what a ControlNet adds: lips are small, and matter most."""
+"""Spatial weight maps that amplify a ControlNet's residuals around the mouth."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_WEIGHT = 4.0
 
 
 def mouth_maps(track: LandmarkTrack, weight: float) -> Maps | None:
-    """Factors around the mouth.
+    """Weight maps of a track, raised around the mouth.
 
     Args:
         track: on the picture that is painted.

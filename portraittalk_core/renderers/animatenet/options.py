@@ -1,4 +1,4 @@
-"""Options of AnimateNet: what holds painted frames to landmarks, to a style and to each other."""
+"""Options of AnimateNet: landmark ControlNet, style attention, motion module and long videos."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_MOUTH_WEIGHT = 4.0
 
 @dataclass(frozen=True)
 class AnimateNetOptions:
-    """ControlNet, AnimateNet, style attention and motion module, and how strongly each acts."""
+    """Files and strengths of ControlNet, AnimateNet, style attention and motion module."""
 
     controlnet: Path | None = option(None, help="landmark ControlNet for SD1.5", metavar="FILE")
     control_strength: float = option(1.0, 0, 4, "how strictly frames follow the landmarks")

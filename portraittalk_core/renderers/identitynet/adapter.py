@@ -1,4 +1,4 @@
-"""An identity adapter: its projection, its keys and values at sixteen sites, and the LoRA that came with it.
+"""Identity adapters (IP-Adapter FaceID): face projection, decoupled attention at sixteen sites, and their LoRA.
 
 Source: PortraitTalk, section 3.1; the files of IP-Adapter FaceID.
 """
@@ -36,7 +36,7 @@ _NEEDED = {
 
 
 class IdentityAdapter(nn.Module):
-    """Everything an adapter's file holds, ready for inference or training.
+    """An identity adapter's projection, decoupled attentions and LoRA.
 
     Args:
         layout: one of `weights.adapters.LAYOUTS`.
@@ -58,13 +58,13 @@ class IdentityAdapter(nn.Module):
         return self.sites["1"].to_k_ip.weight.shape[1]
 
     def set_structure(self, structure: float) -> None:
-        """How much of CLIP's view of the face plusv2 adds, 0..3; others have no use for it."""
+        """Set the weight, 0..3, of the CLIP shortcut in plusv2; other layouts ignore it."""
         check_range(structure, 0, 3, "structure")
         if self.layout == "plusv2":
             self.projection.structure = structure
 
     def tokens(self, embedding: FaceEmbedding, combine: str = "auto") -> Tensor:
-        """(2, T, E) tokens of a face, then of no face.
+        """(2, T, E) tokens of a face, and unconditional tokens of no face.
 
         Args:
             embedding: of one person, from one or more pictures.
@@ -96,7 +96,7 @@ class IdentityAdapter(nn.Module):
 
 @dataclass(frozen=True)
 class IdentityOptions:
-    """How strongly, where and when a face acts."""
+    """Strength, step range, layer weights and combination of face embeddings."""
 
     strength: float = same_option(IdentityNetOptions, "identity_strength", default=1.0)  # 0: bit-equal to no adapter
     start: float = option(0.0, 0, 1, "Part of the steps at which the face sets in.", step=0.01, advanced=True)
@@ -123,7 +123,7 @@ def identity_branches(
     window: Window = ALWAYS,
     attend_with: Attend = attend,
 ) -> dict[int, IdentityBranch]:
-    """A branch for every site where the face acts.
+    """Identity branches of all sites with a non-zero weight.
 
     Args:
         adapter: weights.
@@ -145,7 +145,7 @@ def identity_branches(
 
 
 def load_adapter(path: Path, layout: str | None = None, ops: ModuleType = nn) -> IdentityAdapter:
-    """An adapter from a .bin or .safetensors file.
+    """Load an adapter from a .bin or .safetensors file.
 
     Args:
         path: the file.
@@ -163,7 +163,7 @@ def load_adapter(path: Path, layout: str | None = None, ops: ModuleType = nn) ->
 
 
 def build_adapter(parts: AdapterTensors, name: str, layout: str | None = None, ops: ModuleType = nn) -> IdentityAdapter:
-    """An adapter of a file's sorted tensors."""
+    """Build an adapter from a file's sorted tensors."""
     same_tensors = {"plus", "plusv2"}
     if layout and layout != parts.layout and not {layout, parts.layout} <= same_tensors:
         raise InputError(f"{name} has the layout {parts.layout}, not {layout}.")
@@ -181,7 +181,7 @@ def build_adapter(parts: AdapterTensors, name: str, layout: str | None = None, o
 def new_adapter(
     widths: Mapping[str, int], token_width: int = 768, num_tokens: int = 4, hidden: int = 1024, seed: int = 0
 ) -> IdentityAdapter:
-    """An untrained FaceID adapter whose values are zero: it adds nothing until it has learnt.
+    """An untrained FaceID adapter, whose values are initialised to zero.
 
     Args:
         widths: channels of every site, by the adapter's numbers "1", "3", …
@@ -200,7 +200,7 @@ def new_adapter(
 
 
 def save_adapter(adapter: IdentityAdapter, path: Path, metadata: Mapping[str, str] | None = None) -> Path:
-    """Write an adapter as safetensors, in the public files' names, whole or not at all."""
+    """Write an adapter as safetensors atomically, under the public files' names."""
     tensors = {f"image_proj.{name}": tensor for name, tensor in adapter.projection.state_dict().items()}
     tensors |= {f"ip_adapter.{name}": tensor for name, tensor in adapter.sites.state_dict().items()}
     tensors |= {f"ip_adapter.{name}": tensor for name, tensor in adapter.lora.items()}
@@ -208,7 +208,7 @@ def save_adapter(adapter: IdentityAdapter, path: Path, metadata: Mapping[str, st
 
 
 def _projection_input(embedding: FaceEmbedding, per_reference: bool, needs: Sequence[str]) -> ProjectionInput:
-    """What the projection needs of every reference, or of their average."""
+    """The projection's inputs: of every reference, or their weighted average."""
     missing = [_NEEDED[name] for name in needs if getattr(embedding, name) is None]
     if missing:
         raise InputError(f"this adapter needs {' and '.join(missing)}.")
@@ -229,6 +229,6 @@ def _projection_input(embedding: FaceEmbedding, per_reference: bool, needs: Sequ
 
 
 def _no_face(faces: ProjectionInput) -> ProjectionInput:
-    """No face: zeros in place of all that is known (their tokens are not zero)."""
+    """Zero inputs for the unconditional tokens, which are not zero themselves."""
     inputs = {name: value for name, value in vars(faces).items() if value is not None}
     return ProjectionInput(**{name: torch.zeros_like(value) for name, value in inputs.items()})

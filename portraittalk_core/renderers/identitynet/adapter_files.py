@@ -1,4 +1,4 @@
-"""What an identity adapter's file holds, by names and shapes: its layout, and its tensors sorted into parts.
+"""Recognition of identity adapter files by tensor names and shapes: layout and tensors by part.
 
 Source: the layouts of tencent-ailab/IP-Adapter and h94/IP-Adapter-FaceID; `docs/design/identitynet.md` 2, 3, 4.
 """
@@ -27,7 +27,7 @@ _LORA = re.compile(r"^(\d+)\.to_(q|k|v|out)_lora\.(down|up)\.weight$")
 
 @dataclass(frozen=True)
 class AdapterTensors:
-    """An adapter's file, sorted."""
+    """Layout and tensors of an adapter file, by part."""
 
     layout: str  # one of LAYOUTS
     projection: dict[str, Tensor]  # by name within the projection
@@ -36,7 +36,7 @@ class AdapterTensors:
 
 
 def sort_adapter(tensors: Mapping[str, Tensor], name: str) -> AdapterTensors:
-    """Sort a file's tensors and say what kind of adapter it is.
+    """Sort a file's tensors by part and find the adapter's layout.
 
     Args:
         tensors: of the file, names joined by dots.

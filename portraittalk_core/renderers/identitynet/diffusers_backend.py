@@ -1,4 +1,4 @@
-"""SD1.5 on diffusers, put together from files: face, LoRAs, control, motion and style."""
+"""The diffusers back end: SD1.5 with face adapter, LoRA, ControlNet, motion module and style attention from files."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ DeviceDtype = tuple[str, torch.dtype]  # device and dtype
 
 
 class DiffusersBackend:
-    """Opens painters that run on diffusers.
+    """Back end whose painters run on diffusers.
 
     Args:
         options: files and numbers, checked.
@@ -58,7 +58,7 @@ class DiffusersBackend:
 
     @property
     def needs_motion(self) -> bool:
-        """Whether a ControlNet draws the whole motion."""
+        """Whether a ControlNet needs the complete track."""
         return self.options.controlnet is not None
 
     def open(self, canvas: Canvas) -> DiffusersPainter:
@@ -89,7 +89,7 @@ class DiffusersBackend:
         return DiffusersPainter(sd15, condition, branches, painting, self._animation(canvas))
 
     def _face_tokens(self, portrait: Portrait, adapter: IdentityAdapter) -> torch.Tensor:
-        """(2, T, 768) tokens of the person."""
+        """(2, T, 768) face tokens of the person."""
         options = self.options
         pictures = [load_picture(path) for path in options.faces] or [face_surroundings(portrait)]
         names = [path.name for path in options.faces] or [portrait.source]
@@ -147,7 +147,7 @@ class DiffusersBackend:
 
 
 def lora_and_strength(value: str) -> tuple[Path, float]:
-    """A LoRA's file and strength of FILE or FILE:X."""
+    """Parse FILE or FILE:STRENGTH of a LoRA."""
     name, _, number = value.rpartition(":")
     try:
         return (Path(name), float(number)) if name else (Path(value), 1.0)

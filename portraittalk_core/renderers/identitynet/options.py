@@ -35,7 +35,7 @@ def _of_presets(name: str) -> str:
 
 @dataclass(frozen=True)
 class IdentityNetOptions(AnimateNetOptions):
-    """SD1.5, the face it is to hold, and how it paints."""
+    """Files, face identity and sampling of IdentityNet."""
 
     checkpoint: Path | None = option(None, help="SD1.5 checkpoint, one file; required", metavar="FILE")
     vae: Path | None = option(
@@ -119,7 +119,7 @@ class IdentityNetOptions(AnimateNetOptions):
         self._check_sampling()
 
     def check_square(self) -> None:
-        """Check that a face region can be painted: a square.
+        """Check that the size for painting a face region is square.
 
         Raises:
             InputError: with both sides.

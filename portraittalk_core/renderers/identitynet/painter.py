@@ -1,4 +1,4 @@
-"""SD1.5 on diffusers, with everything it needs, behind one call: frames in, painted frames out.
+"""The diffusers painter: image-to-image repainting of frames by SD1.5 with branches, ControlNet, motion and style.
 
 Shapes: B frames, H and W pixels, h = H/8 and w = W/8.
 """
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PaintOptions:
-    """How frames are painted."""
+    """Sampling, batch size and windows of a painter."""
 
     sampling: SamplerOptions = field(default_factory=SamplerOptions)  # its seed is that of the noise too
     batch: int = 1  # frames at once, where no motion module acts
@@ -50,7 +50,7 @@ class PaintOptions:
 
 @dataclass(frozen=True)
 class AnimateConditioning:
-    """What an AnimateNet makes the ControlNet know of each frame's landmarks and head placement."""
+    """AnimateNet's conditioning of a ControlNet by each frame's landmarks and head placement."""
 
     net: AnimateNet
     conditions: FrameConditions
@@ -60,7 +60,7 @@ class AnimateConditioning:
 
 @dataclass(frozen=True)
 class Animation:
-    """What holds frames to landmarks, to a style, and to each other."""
+    """ControlNet, motion modules, AnimateNet and style conditioning of a painter."""
 
     control: FrameControl | None = None
     motion: MotionModules | None = None
@@ -79,27 +79,27 @@ class Animation:
 
     @property
     def moves(self) -> bool:
-        """Whether a motion module acts."""
+        """Whether a motion module is active."""
         return self.motion is not None and self.motion_strength > 0
 
 
 @dataclass(frozen=True)
 class Painted:
-    """What a painter makes of a batch."""
+    """Output of a painter for a batch."""
 
     frames: Tensor  # (B, H, W, 3) float 0..1
     latents: Tensor | None  # (B, 4, h, w); None where nothing was encoded
 
 
 class DiffusersPainter:
-    """Paints frames anew.
+    """Repaints frames with SD1.5 on diffusers.
 
     Where no motion module acts, all frames get the same noise, so that what does not move stays the same.
 
     Args:
         sd15: UNet and VAE.
-        cond: what the frames are to show.
-        branches: of the cross-attentions, by site; the face, for one.
+        cond: text tokens and guidance.
+        branches: of the cross-attentions by site, such as the face's.
         options: sampler, steps, seed, windows.
         animation: ControlNet, AnimateNet, style and motion modules.
     """
@@ -124,7 +124,7 @@ class DiffusersPainter:
     def paint(
         self, frames: Tensor, on_step: Progress | None = None, first: int = 0, fixed: Tensor | None = None
     ) -> Painted:
-        """Paint frames (B, H, W, 3) float 0..1 anew; see `repaint.Painter`."""
+        """Repaint frames (B, H, W, 3) float 0..1; see `repaint.Painter`."""
         if self.options.sampling.denoise == 0:
             return Painted(frames, None)
         return self.paint_latents(self.encode(frames), on_step, first, fixed)
@@ -198,7 +198,7 @@ class DiffusersPainter:
                 animation.control.clear_cache()
 
     def _with_features(self) -> Mapping[int, Sequence[Branch]]:
-        """The branches, and those that look at the ControlNet's maps."""
+        """The branches, with those that attend to the ControlNet's feature maps."""
         conditioning = self.animation.conditioning
         if conditioning is None or not conditioning.features:
             return self.branches
@@ -214,7 +214,7 @@ class DiffusersPainter:
             bound.enter_context(tokens)
 
     def _noise(self, latents: Tensor, first: int) -> Tensor:
-        """(B, 4, h, w): where a motion module acts, each frame its own; else all the same."""
+        """(B, 4, h, w) initial noise: independent by frame with a motion module, else the same for all."""
         generator, video = torch.Generator().manual_seed(self.options.sampling.seed), self.options.video
         if not self.animation.moves:
             return torch.randn(latents[:1].shape, generator=generator).expand_as(latents)

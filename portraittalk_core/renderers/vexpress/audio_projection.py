@@ -1,4 +1,4 @@
-"""Turns wav2vec 2.0's features around every frame into the audio tokens that V-Express's UNet attends to.
+"""Audio projection: wav2vec 2.0 features around every frame to audio tokens for V-Express's UNet.
 
 Shapes: N features of a clip, D their width (768), T frames, C width of the tokens (768).
 Source: V-Express (Wang et al. 2024), section 3.3; `docs/design/vexpress.md` 1, 3.
@@ -35,7 +35,7 @@ class AudioSizes:
 
 
 class AudioProjection(Perceiver):
-    """A few learnt tokens look at the features around a frame, several times."""
+    """Perceiver resampler: learnt queries attend to the audio features around a frame."""
 
     def __init__(self, sizes: AudioSizes | None = None) -> None:
         sizes = sizes or AudioSizes()
@@ -54,7 +54,7 @@ class AudioProjection(Perceiver):
 
 
 def features_around(features: Tensor, num_frames: int) -> Tensor:
-    """What is heard around every frame: two features of its own, and four of either neighbourhood.
+    """Audio features around every frame: two of its own, and four of either neighbourhood.
 
     The clip's features are resampled linearly to two a frame; before the clip and behind it are zeros.
 

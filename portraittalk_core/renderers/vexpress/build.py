@@ -1,4 +1,4 @@
-"""V-Express behind the renderers' contract: it listens to the speech itself and follows the motion's head."""
+"""The V-Express renderer: driven by the speech's audio and by the motion's head keypoints."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from .pipeline import VExpressFiles, VExpressModels, VExpressOptions, load_model
 
 
 def build(options: VExpressRendererOptions) -> VExpressRenderer:
-    """The renderer that reads the options' files once."""
+    """Build the renderer, which loads the options' files once."""
     device_dtype = select_device(options.device, options.precision)
     files = VExpressFiles([options.vexpress_folder], options.vae or options.checkpoint, options.speech_encoder)
     return VExpressRenderer(load_models(files, *device_dtype), options.painting, options, device_dtype)
 
 
 class VExpressRenderer:
-    """Paints all frames of a portrait that speaks.
+    """Renders a speaking portrait with V-Express.
 
     Args:
         models: V-Express's networks.

@@ -1,4 +1,4 @@
-"""Draws the three key points that hold the head in place, joined by ellipses, as V-Express's guider has seen them.
+"""Drawing of the three head key points, joined by ellipses, as V-Express's keypoint guider was trained on.
 
 They were drawn by OpenCV, so this drawing has its pixels, without OpenCV. SVP's eight points are
 `animatenet.landmark_control`'s "head_kps".
@@ -30,7 +30,7 @@ UNIT = 1 << 16  # a pixel in fixed point
 
 
 def three_points(track: LandmarkTrack) -> Tensor:
-    """(T, 3, 2) px: left eye, right eye and nose, as V-Express wants them."""
+    """(T, 3, 2) px key points of V-Express: left eye, right eye and nose."""
     return track.points_px[:, list(THREE), :2]
 
 

@@ -1,4 +1,4 @@
-"""Reads V-Express's public files, told apart by the names of their tensors, into networks, completely or not at all.
+"""Loading of V-Express's networks from its public files, which are recognised by their tensors' names.
 
 Source: the layout of tk93/V-Express's five files; `docs/design/vexpress.md` 5.
 """
@@ -40,7 +40,7 @@ SUFFIXES = (".bin", ".pt", ".pth", ".safetensors")
 
 
 def part_of(tensors: Mapping[str, Tensor]) -> str | None:
-    """Which of PARTS a file's tensors are; None for none of them."""
+    """Name in PARTS of the network that a file's tensors belong to; None for other files."""
     if f"{_FIRST_BLOCK}.attn1_5.to_q.weight" in tensors:
         return UNET
     if "conv_in.weight" in tensors and f"{_FIRST_BLOCK}.attn2.to_k.weight" in tensors:
@@ -57,7 +57,7 @@ def part_of(tensors: Mapping[str, Tensor]) -> str | None:
 def load_vexpress(
     paths: Sequence[Path], device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> VExpress:
-    """V-Express's networks, ready for inference.
+    """Load V-Express's networks for inference.
 
     Args:
         paths: the public files in any order and under any name; a folder stands for the weight files in it. The UNet's
@@ -101,7 +101,7 @@ def load_vexpress(
 
 
 def _files(paths: Sequence[Path]) -> Iterator[tuple[Path, bool]]:
-    """Files that are given, and those that may hold weights in folders that are given; whether each was asked for."""
+    """Given files, and weight files in given folders; with each, whether it was given by its own path."""
     for path in map(Path, paths):
         if path.is_dir():
             yield from ((inner, False) for inner in sorted(path.iterdir()) if inner.suffix in SUFFIXES)
@@ -115,7 +115,7 @@ def _files(paths: Sequence[Path]) -> Iterator[tuple[Path, bool]]:
 
 
 def _sorted(paths: Sequence[Path]) -> dict[str, tuple[Tensors, str]]:
-    """Tensors and file name of every part."""
+    """Tensors and file name of every network."""
     parts: dict[str, tuple[Tensors, str]] = {}
     for path, asked_for in _files(paths):
         tensors = read_tensors(path)

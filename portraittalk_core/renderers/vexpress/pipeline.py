@@ -1,4 +1,4 @@
-"""V-Express from a portrait and a speech to frames: what is heard, seen and drawn, denoised in windows.
+"""The V-Express pipeline: frames from a portrait, speech and key points, denoised in overlapping windows.
 
 Shapes: F frames, h = H/8 and w = W/8 latent pixels.
 Source: V-Express (Wang et al. 2024), sections 3 and 4; SVP, section 3.3 (the style);
@@ -47,7 +47,7 @@ OTHER_FAMILY = "whisper"  # its features are others, though some are as wide
 
 @dataclass(frozen=True)
 class VExpressFiles:
-    """Files that V-Express needs."""
+    """Weight files of V-Express."""
 
     networks: Sequence[Path]  # its own five, or folders of them
     vae: Path  # of SD1.5, or TAESD, or any full SD1.5 checkpoint
@@ -56,7 +56,7 @@ class VExpressFiles:
 
 @dataclass(frozen=True)
 class VExpressModels:
-    """The files' networks, to be used again and again, and what SVP adds to them."""
+    """Loaded networks of V-Express, and SVP's style conditioning."""
 
     networks: VExpress
     coder: LatentCodec
@@ -70,7 +70,7 @@ class VExpressModels:
 def load_models(
     files: VExpressFiles, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> VExpressModels:
-    """Everything that V-Express needs.
+    """Load V-Express's networks, VAE and speech encoder.
 
     Raises:
         MissingDependency: a file is not there, or a package is not installed.
@@ -89,7 +89,7 @@ def paint_vexpress(
     options: VExpressOptions | None = None,
     on_progress: Progress | None = None,
 ) -> Iterator[Tensor]:
-    """Let a portrait speak.
+    """Render a speaking portrait.
 
     All frames are denoised together, window by window, before the first one is given.
 
@@ -121,7 +121,7 @@ def paint_vexpress(
 
 
 def _audio_features(models: VExpressModels, speech: Speech, painting: _Painting) -> Tensor:
-    """(N, D) features of the speech; progress counts only later, but a run can be stopped here too."""
+    """(N, D) audio features of the speech; the progress callback is called so that the job can be cancelled."""
     on_progress = None if painting.on_progress is None else lambda *_: painting.on_progress(0, painting.total)
     check_family(models.encoder.name)
     features = models.encoder.encode(speech, on_progress)
@@ -129,7 +129,7 @@ def _audio_features(models: VExpressModels, speech: Speech, painting: _Painting)
 
 
 def check_family(encoder: str) -> None:
-    """Check that a speech encoder is of the kind that V-Express hears by.
+    """Check that a speech encoder is of the family that V-Express was trained with.
 
     Raises:
         InputError: it is another; `encoder` is its name.
@@ -139,7 +139,7 @@ def check_family(encoder: str) -> None:
 
 
 def head_points(portrait: Portrait, track: LandmarkTrack | None, fit: Fit, strategy: str, num_frames: int) -> Tensor:
-    """(F, 3, 2) px: where the eyes and the nose are to be in every frame.
+    """(F, 3, 2) px key points of eyes and nose in every frame.
 
     A track on a picture of the portrait's size is taken to be the portrait's own; another one's picture is stretched
     over the frame.
@@ -157,7 +157,7 @@ def head_points(portrait: Portrait, track: LandmarkTrack | None, fit: Fit, strat
 
 @dataclass(frozen=True)
 class _Painting:
-    """One video in the making."""
+    """State of one rendering."""
 
     models: VExpressModels
     options: VExpressOptions
@@ -166,7 +166,7 @@ class _Painting:
 
     @torch.no_grad()
     def frames(self, picture: Tensor, points: Tensor, features: Tensor) -> Iterator[Tensor]:
-        """The frames, of the portrait's picture, key points (F, 3, 2) and what is heard (N, D)."""
+        """Render frames from the portrait's picture, key points (F, 3, 2) and audio features (N, D)."""
         encoded = self.models.coder.encode(picture)
         if self.models.load_to_device is not None:
             self.models.load_to_device()
@@ -182,7 +182,7 @@ class _Painting:
 
     @property
     def total(self) -> int:
-        """Layers and frames to be done: to decode a frame takes about as long as one layer of a window."""
+        """Units of progress, layers plus frames: decoding a frame takes about as long as one layer of a window."""
         return self.num_layers + self.num_frames
 
     @property
@@ -193,13 +193,13 @@ class _Painting:
 
     @property
     def _layers(self) -> list[nn.Module]:
-        """Those that progress is told after."""
+        """The layers by whose calls progress is counted."""
         from diffusers.models.resnet import ResnetBlock2D
 
         return [module for module in self.models.networks.unet.modules() if isinstance(module, ResnetBlock2D)]
 
     def _latents(self, encoded: Tensor, points: Tensor, audio: Tensor) -> Tensor:
-        """(F, 4, h, w) of all frames."""
+        """(F, 4, h, w) latents of all frames."""
         networks, options = self.models.networks, self.options
         video = VideoOptions("sliding", options.length, options.overlap, "flat")
         control = HeadControl(networks, _drawings(points, options.width, options.height))

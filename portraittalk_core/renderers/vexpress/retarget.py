@@ -1,4 +1,4 @@
-"""Moves a driving head's three key points onto another head, in one of V-Express's four ways.
+"""Retargeting of a driving head's three key points to another head by V-Express's four strategies.
 
 Shapes: T frames; three points are left eye, right eye and nose, (x, y) in pixels.
 Source: V-Express's public strategies; `docs/design/vexpress.md` 2.
@@ -18,7 +18,7 @@ TINY = 1e-6
 
 
 def retarget(reference: Tensor, driving: Tensor, strategy: str) -> Tensor:
-    """Key points of every frame.
+    """Retargeted key points of every frame.
 
     The driver is first scaled to the reference's size, sideways by the distance of the eyes, downwards by the nose's
     distance from the line between them, both measured in the frame whose nose stands most alike between the eyes.
@@ -60,12 +60,12 @@ def retarget(reference: Tensor, driving: Tensor, strategy: str) -> Tensor:
 
 
 def most_similar_frame(reference: Tensor, driving: Tensor) -> int:
-    """The first frame of (T, 3, 2) whose nose divides the way between the eyes most like the reference's (3, 2)."""
+    """The first frame of (T, 3, 2) whose ratio of nose-to-eye distances is closest to the reference's (3, 2)."""
     return int((_ratio(driving) - _ratio(reference[None])).abs().argmin())
 
 
 def _ratio(points: Tensor) -> Tensor:
-    """(T,) distance of the nose from the left eye over that from the right."""
+    """(T,) ratio of the nose's distances to the left and the right eye."""
     left_distance, right_distance = (
         torch.linalg.vector_norm(points[:, eye] - points[:, NOSE], dim=1) for eye in (0, 1)
     )
@@ -73,7 +73,7 @@ def _ratio(points: Tensor) -> Tensor:
 
 
 def _size(points: Tensor) -> Tensor:
-    """(T, 2): distance of the eyes, and of the nose from the stretch between them."""
+    """(T, 2) distance of the eyes, and of the nose from the segment between them."""
     left_eye, right_eye, nose = points.unbind(1)
     eyes = right_eye - left_eye
     squared = (eyes**2).sum(1).clamp(min=TINY**2)

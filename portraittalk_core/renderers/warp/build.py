@@ -1,4 +1,4 @@
-"""The warp behind the renderers' contract: one portrait, or every frame of a film, follows its landmarks."""
+"""The warp renderer: a portrait, or every frame of a film, warped to its landmark track."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .renderer import REACH, PortraitRenderer
 
 
 def build(options: WarpOptions) -> WarpRenderer:  # noqa: ARG001 - as every renderer is built
-    """The renderer."""
+    """Build the renderer."""
     return WarpRenderer()
 
 
 class WarpRenderer:
-    """Bends the source's own pictures; everything far from the face stays as it is, to the last bit."""
+    """Warps the source's pictures; pixels far from the face are unchanged."""
 
     def output_size(self, job: RenderJob) -> tuple[int, int]:
         """Width and height of the source."""
@@ -45,7 +45,7 @@ def source_size(job: RenderJob) -> tuple[int, int]:
 
 
 def warped_pictures(job: RenderJob) -> Iterator[Tensor]:
-    """The source's pictures bent to a job's motion, for other renderers too.
+    """The source's pictures warped to a job's motion.
 
     Yields:
         (H, W, 3) uint8.
@@ -62,7 +62,7 @@ def _warped_portrait(job: RenderJob) -> Iterator[Tensor]:
 
 
 def _warped_film(film: Film, motion: Iterator[LandmarkTrack]) -> Iterator[Tensor]:
-    """Every frame with its face warped to the new landmarks; one without a face stays as it is, to the last bit."""
+    """Film frames with the face warped to the new landmarks; frames without a face are unchanged."""
     frames = (span.slice(index, index + 1) for span in motion for index in range(len(span)))
     for index, (picture, target) in enumerate(zip(film.pictures(), frames, strict=True)):
         filmed = film.track.slice(index, index + 1)
@@ -76,7 +76,7 @@ def _warped_film(film: Film, motion: Iterator[LandmarkTrack]) -> Iterator[Tensor
 
 
 def needed_reach_px(portrait: Portrait, track: LandmarkTrack) -> float:
-    """How far outside the face the picture must give way, so that the largest head motion of a track folds nothing."""
+    """Reach of the motion field outside the face in pixels, so that a track's largest head motion causes no folding."""
     rest = portrait.landmarks.points_px[0, :, :2]
     size = torch.tensor([portrait.landmarks.width, portrait.landmarks.height], dtype=torch.float32)
     rigid = list(topo.RIGID)

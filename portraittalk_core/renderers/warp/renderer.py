@@ -1,4 +1,4 @@
-"""A portrait follows a landmark track: warp in two layers, paint what opens, leave everything far away untouched.
+"""Portrait animation by a landmark track: two-layer warp, procedural mouth interior, lid shading.
 
 Contract of every renderer: (portrait, track) → iterator of pictures.
 """
@@ -28,7 +28,7 @@ SHOWS_TEETH = 0.06  # inner-lip gap over mouth width from which a portrait's own
 
 @dataclass(frozen=True)
 class _RestingMouth:
-    """The portrait's own mouth, measured once."""
+    """Measurements and colours of the portrait's mouth."""
 
     aperture: Aperture
     closed_line: Tensor  # (3,) v = c0 + c1·u + c2·u², where the lips meet when closed, pixels
@@ -41,7 +41,7 @@ class _RestingMouth:
 
 
 class PortraitRenderer:
-    """Draws one portrait in any pose near its own.
+    """Renders one portrait in poses near its own.
 
     Args:
         portrait: the picture and its face's landmarks.
@@ -134,7 +134,7 @@ class PortraitRenderer:
     def _part_layers(
         self, flow: Tensor, layers: Tensor, edge: Tensor, opening: Aperture, share: Callable[[Tensor, Aperture], Tensor]
     ) -> None:
-        """Near an opening with `edge` points (N, 2), mix the layers again at full resolution, with its sharp edge."""
+        """Blend the layers near an opening with `edge` points (N, 2) at full resolution, for a sharp edge."""
         box = pixel_box(edge, 0.2 * opening.width, self.box)
         if box is None:
             return
@@ -155,7 +155,7 @@ class PortraitRenderer:
         return _RestingMouth(aperture, line, self.source[topo.CHIN], palette)
 
     def _colours(self, points: tuple[int, ...]) -> Tensor:
-        """(N, 3) the portrait's colours 0..1 at landmarks."""
+        """(N, 3) colours 0..1 of the portrait at landmarks."""
         height, width = self.picture.shape[:2]
         at = self.source[list(points)].long()
         return self.picture[at[:, 1].clamp(0, height - 1), at[:, 0].clamp(0, width - 1)].float() / 255
@@ -198,7 +198,7 @@ class PortraitRenderer:
         region[:, rows, columns] = torch.lerp(patch, painted, cover)
 
     def _portrait_teeth(self, painted: Tensor, home: Tensor, u: Tensor, v: Tensor) -> Tensor:
-        """Show the portrait's own mouth interior where it has one."""
+        """Blend in the portrait's own teeth and mouth interior."""
         rest = self.mouth.aperture
         top, bottom = rest.edge_heights(u)
         edge = 0.03 * rest.width
@@ -220,7 +220,7 @@ class PortraitRenderer:
 
 
 def _lips_without_teeth(source: Tensor) -> Tensor:
-    """(478, 2) landmarks whose inner lip contours are moved onto the lips where a parted mouth shows teeth.
+    """(478, 2) landmarks with the inner lip contours moved onto the lips if a parted mouth shows teeth.
 
     A landmark lies a pixel or two beside the true edge; without this, a rim of teeth sticks to the closing lips.
     """
@@ -234,7 +234,7 @@ def _lips_without_teeth(source: Tensor) -> Tensor:
 
 
 def _lower_lip_share(pixels: Tensor, mouth: Aperture) -> Tensor:
-    """(h, w) share 0..1 of the lower layer at (h, w, 2) positions: below the lips' meeting line."""
+    """(h, w) weight 0..1 of the lower layer at (h, w, 2) positions: below the lips' meeting line."""
     u, v = mouth.axes_of(pixels)
     top, bottom = mouth.edge_heights(u)
     # between the corners the layers part sharply; beyond them they agree, and the seam widens to hide the rest
@@ -243,7 +243,7 @@ def _lower_lip_share(pixels: Tensor, mouth: Aperture) -> Tensor:
 
 
 def _open_eye_share(pixels: Tensor, eye: Aperture) -> Tensor:
-    """(h, w) share 0..1 of the lower layer at (h, w, 2) positions: from the upper lid's edge to below the eye."""
+    """(h, w) weight 0..1 of the lower layer at (h, w, 2) positions: from the upper lid's edge to below the eye."""
     u, v = eye.axes_of(pixels)
     top, bottom = eye.edge_heights(u)
     sideways = 1 - soft_step(u.abs() - 0.62 * eye.width, 0.22 * eye.width)
