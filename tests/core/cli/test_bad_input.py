@@ -209,7 +209,7 @@ def test_a_signal_half_way_leaves_nothing(number, folder):
 
 
 def test_a_disk_that_takes_no_more_is_told_and_nothing_left(folder):
-    wavfile.write(folder / "speech.wav", RATE, voice(8))
+    wavfile.write(folder / "speech.wav", RATE, voice(4))
 
     def no_large_files() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
