@@ -13,10 +13,12 @@ This module and those that declare options import no torch, so that ``--help`` n
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from .checks import is_finite_number, shown
@@ -119,6 +121,7 @@ def same_option(kind: type, name: str, **changes: Any) -> Any:
     return option(about.pop("default", default), about.pop("low"), about.pop("high"), about.pop("help"), **about)
 
 
+@functools.cache
 def options_of(kind: type) -> tuple[Option, ...]:
     """The options that a dataclass declares, in the order of its fields; other fields are passed over."""
     return tuple(_option_of(field) for field in dataclasses.fields(kind) if _KEY in field.metadata)
@@ -133,14 +136,15 @@ def option_of(kind: type, name: str) -> Option:
     return {one.name: one for one in options_of(kind)}[name]
 
 
-def columns_of(*kinds: type) -> dict[str, Option]:
+@functools.cache
+def columns_of(*kinds: type) -> Mapping[str, Option]:
     """The shared options of several dataclasses by their column; of two with one column, the first."""
     found: dict[str, Option] = {}
     for kind in kinds:
         for one in options_of(kind):
             if one.shared:
                 found.setdefault(one.column, one)
-    return found
+    return MappingProxyType(found)
 
 
 def fields_given(kind: type, given: Mapping[str, object]) -> dict[str, object]:

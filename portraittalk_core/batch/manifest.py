@@ -153,7 +153,7 @@ def _job(line: int, kind: str, cells: dict[str, str], folder: Path, made_in: Pat
     return BatchJob(line, kind, out, files, style, options, renderer, needs=needs)
 
 
-def job_options(kind: str, renderer: str = DEFAULT) -> dict[str, Option]:
+def job_options(kind: str, renderer: str = DEFAULT) -> Mapping[str, Option]:
     """The options of a job by column; of a talk job the renderer's, too.
 
     Raises:

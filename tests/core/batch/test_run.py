@@ -205,7 +205,8 @@ def test_memory_is_flat_in_the_number_of_lines(folder):
         return found
 
     peak(10)
-    assert peak(1000) < peak(100) + 60_000  # 900 lines held as jobs would be 1 MB and more
+    # 1900 lines held as jobs would be 2 MB and more; reading the packages' versions moves the peak by 100 KB either way
+    assert peak(2000) < peak(100) + 300_000
 
 
 def test_the_table_must_not_be_the_manifest(folder):
