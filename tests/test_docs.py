@@ -312,8 +312,28 @@ def test_docs_name_every_template():
 def test_columns_of_the_batch_manifest_are_all_told():
     from portraittalk_core.batch.manifest import KNOWN, all_columns
 
-    told = set(re.findall(r"`([a-z_]+)`", "".join(map("".join, table_rows(ROOT / "docs" / "formats.md", "column")))))
-    assert {*KNOWN, *all_columns()} <= told
+    page = ROOT / "docs" / "formats.md"
+    rows = [*table_rows(page, "column"), *table_rows(page, "job")]
+    assert {*KNOWN, *all_columns()} <= set(re.findall(r"`([a-z_]+)`", " ".join(map(" ".join, rows))))
+
+
+def test_parts_of_track_and_style_files_are_all_told():
+    import torch
+
+    from portraittalk_core.style.prior import StylePrior
+    from portraittalk_core.types import KeypointTrack, LandmarkTrack
+
+    seen = torch.ones(1, dtype=torch.bool)
+    zeros, ones = torch.zeros, torch.ones(1)
+    records = (
+        LandmarkTrack(zeros(1, 478, 3), seen, 25, 8, 8),
+        KeypointTrack(zeros(1, 15, 3), zeros(1, 3), zeros(1, 3), ones, seen, 25, "face-vid2vid-15"),
+        StylePrior(ones, ones, ones, "manner"),
+    )
+    told = set(re.findall(r"`([\w-]+)`", (ROOT / "docs" / "formats.md").read_text("utf-8")))
+    for record in records:
+        tensors, metadata = record.to_record()
+        assert {*tensors, *metadata, record.kind} <= told, record.kind
 
 
 @pytest.mark.parametrize("block", fenced_blocks("csv"), ids=str)

@@ -22,6 +22,7 @@ def work(seconds):
 def made(): work(0.6)
 
 def test_waits_only(): time.sleep(0.8)
+def test_imports(): import takes_long
 def test_works(): work(0.6)
 @pytest.mark.slow
 def test_says_so(): work(0.6)
@@ -44,6 +45,7 @@ def busy(tmp_path) -> Path:
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    slow: s\n    comfy: c\n")
     (tmp_path / "conftest.py").write_text('pytest_plugins = ("suite_schedule", "suite_limits")\n')
     (tmp_path / "test_busy.py").write_text(BUSY)
+    (tmp_path / "takes_long.py").write_text("from test_busy import work\nwork(0.6)\n")
     return tmp_path
 
 
@@ -52,7 +54,7 @@ def test_a_run_fails_for_every_test_that_is_too_long_and_unmarked(busy, workers)
     done = pytest_of(busy, "-n", workers, "--slow-s", "0.5")
     named = re.findall(r"^ +0\.\d s +\S*::(\w+)$", done.stdout, re.M)
     assert sorted(named) == ["test_lets_a_fixture_work", "test_uses_it_again", "test_works"], done.stdout
-    assert done.returncode == 1 and "6 passed" in done.stdout
+    assert done.returncode == 1 and "7 passed" in done.stdout
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
@@ -63,12 +65,14 @@ def test_a_run_says_how_many_it_left_out_and_why(busy, workers):
 
 
 def test_groups_are_files_but_there_is_one_server():
-    from suite_schedule import group_of
+    from suite_schedule import COMFY, SECONDS, group_of
 
+    assert [name for name in SECONDS if name != COMFY and not (ROOT / name).is_file()] == []
     assert group_of("tests/core/face/test_draw.py::test_a[x::y]") == "tests/core/face/test_draw.py"
     assert group_of("tests/nodes/test_page.py::test_a") == group_of("tests/nodes/test_style.py::test_b") == "comfy"
 
 
+@pytest.mark.slow
 def test_a_comfyui_that_does_not_start_is_told_once(tmp_path):
     (tmp_path / "main.py").write_text("print('Total VRAM 0 MB')\nimport a_package_nobody_has\n")
     files = [str(ROOT / "tests" / "nodes" / name) for name in ("test_listed.py", "test_paste_face.py")]
@@ -99,6 +103,7 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])
 """
 
 
+@pytest.mark.slow
 def test_a_comfyui_that_ends_in_the_middle_is_started_again(tmp_path):
     (tmp_path / "main.py").write_text(MORTAL)
     env = {"COMFYUI_DIR": str(tmp_path), "COMFYUI_PYTHON": sys.executable}

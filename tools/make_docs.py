@@ -16,11 +16,12 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 # the checkout's own, also where none is installed
+from portraittalk_core.batch import manifest  # noqa: E402
 from portraittalk_core.engines.registry import ENGINES  # noqa: E402
-from portraittalk_core.evaluation.table import TABLE  # noqa: E402
 from portraittalk_core.face.options import FaceOptions  # noqa: E402
 from portraittalk_core.media.options import WriteOptions  # noqa: E402
 from portraittalk_core.metrics.files import METRIC_KINDS  # noqa: E402
+from portraittalk_core.metrics.registry import measured_metrics  # noqa: E402
 from portraittalk_core.motion.options import MotionOptions  # noqa: E402
 from portraittalk_core.options import Option, options_of  # noqa: E402
 from portraittalk_core.renderers.animatenet.options import AnimateNetOptions  # noqa: E402
@@ -52,7 +53,8 @@ def own_weights_table() -> str:
 def metrics_table() -> str:
     """Every number of a score report."""
     rows = [
-        (_code(m.name), m.title, m.unit, m.better, m.source, ", ".join(m.needs) or "nothing") for m in TABLE.values()
+        (_code(m.name), m.title, m.unit, m.better, m.source, ", ".join(m.needs) or "nothing")
+        for m in measured_metrics(reference_free=False).values()
     ]
     return _table(("name", "metric", "unit", "better", "source", "needs"), rows)
 
@@ -67,6 +69,17 @@ def renderers_table() -> str:
 def engines_table() -> str:
     """Every motion engine that comes with this package."""
     return _table(("engine", "what it is", "files"), [(_code(s.name), s.title, _files(s.files)) for s in ENGINES])
+
+
+def manifest_table() -> str:
+    """The columns of every job's options."""
+    shared = list(manifest.columns_of(*manifest.KINDS[manifest.TALK]))
+    rows = [("`talk`", ", ".join(map(_code, shared)))]
+    for spec in renderer_specs(manifest.PORTRAIT):
+        if own := [name for name in manifest.job_options("talk", spec.name) if name not in shared]:
+            rows.append((f"`talk`, renderer `{spec.name}`", ", ".join(map(_code, own))))
+    rows.append(("`score`", ", ".join(map(_code, manifest.job_options("score")))))
+    return _table(("job", "columns of options"), rows)
 
 
 def options_table(*kinds: type, without: type | None = None) -> str:
@@ -110,6 +123,7 @@ TABLES: dict[str, tuple[str, Callable[[], str]]] = {  # name: (page below docs/,
     "weights": ("weights.md", weights_table),
     "own weights": ("weights.md", own_weights_table),
     "metrics": ("scores.md", metrics_table),
+    "manifest options": ("formats.md", manifest_table),
     "engines": ("engines.md", engines_table),
     "renderers": ("index.md", renderers_table),
     "talk options": ("index.md", lambda: options_table(MotionOptions, StyleUse, FaceOptions, WriteOptions)),

@@ -9,7 +9,10 @@ from skimage.data import astronaut
 
 from portraittalk_core.engines.contract import whole_track
 from portraittalk_core.engines.registry import open_engine
-from portraittalk_core.evaluation.score import score_tracks
+from portraittalk_core.evaluation.adfd_report import ADFD_METRICS, AdfdReport
+from portraittalk_core.evaluation.clip import EvaluationClip
+from portraittalk_core.evaluation.evaluate import evaluate
+from portraittalk_core.evaluation.options import EvaluationOptions
 from portraittalk_core.face.crop import plan_face_crop
 from portraittalk_core.face.draw import draw_landmarks
 from portraittalk_core.face.identity.arcface_crop import norm_crop
@@ -51,9 +54,16 @@ def main() -> None:
     save(styles(portrait, speech), ROOT / "workflows" / "speak_in_their_style.jpg")
     save(vexpress(portrait, track), ROOT / "workflows" / "v_express_portrait.jpg")
     save(seeds(portrait, speech), ROOT / "workflows" / "compare_two_seeds.jpg")
-    other = score_tracks(whole_track(open_engine(), speech, portrait.landmarks, _other()), track).over_time
-    scores = plot_score(other.spatial_per_frame, other.motion_per_frame, 25.0, f"ADFD {other.score:.3f}")
+    scores = adfd_plot(whole_track(open_engine(), speech, portrait.landmarks, _other()), track)
     save(_image(scores).resize((720, 270), Image.LANCZOS), ROOT / "workflows" / "score_a_video.jpg")
+
+
+def adfd_plot(generated: LandmarkTrack, target: LandmarkTrack) -> torch.Tensor:
+    """Where in time the first of two tracks loses its score, (H, W, 3) uint8."""
+    clips = [EvaluationClip.of_track(track, "the track") for track in (generated, target)]
+    options = EvaluationOptions(metrics=ADFD_METRICS)
+    report = AdfdReport.of(evaluate(*clips, options))
+    return plot_score(report.place, report.motion, 25.0, f"ADFD {report.numbers['adfd']:.3f}")
 
 
 def identity(portrait, track) -> Image.Image:
@@ -147,8 +157,7 @@ def seeds(portrait, speech) -> Image.Image:
         ImageDraw.Draw(label).text((TILE[0] / 2, TILE[1] / 2), f"seed {seed}", **words)
         rows.append(strip([label, *map(_head, frames)]))
     faces = stack(rows)
-    report = score_tracks(tracks[1], tracks[0]).over_time
-    plot = _image(plot_score(report.spatial_per_frame, report.motion_per_frame, 25.0, f"ADFD {report.score:.3f}"))
+    plot = _image(adfd_plot(tracks[1], tracks[0]))
     faces = faces.resize((720, round(720 * faces.height / faces.width)), Image.LANCZOS)
     return stack([faces, plot.resize((720, 200), Image.LANCZOS)])
 

@@ -15,12 +15,11 @@ from ..cache_key import cache_key, file_digest
 from ..engines.contract import MotionEngine
 from ..engines.registry import open_engine
 from ..errors import InputError, MissingDependency
-from ..evaluation.compare import compare_clips
-from ..evaluation.identity_scores import Likeness, likeness_to
+from ..evaluation.evaluate import evaluate
+from ..evaluation.identity import file_reference
 from ..evaluation.many import VERSION as SCORE_VERSION
-from ..evaluation.network_scores import Networks, open_networks
-from ..evaluation.options import CompareOptions
-from ..evaluation.reference_free import score_alone
+from ..evaluation.networks import Networks, open_networks
+from ..evaluation.options import EvaluationOptions
 from ..face.identity.encoder import FaceEncoder, find_face_models
 from ..face.mesh.backends import MeshBackend
 from ..face.mesh.landmarks import find_portrait, open_mesh
@@ -30,6 +29,7 @@ from ..media.audio import load_speech
 from ..media.image import load_picture
 from ..media.options import WriteOptions
 from ..metrics.packages import found_packages
+from ..metrics.registry import measured_metrics
 from ..motion.options import MotionOptions
 from ..options import fields_given
 from ..pipelines.talk import talk
@@ -41,7 +41,7 @@ from ..style.prior import BlendedStyle, Style, load_style, used_as
 from ..style.reference import manner_of, named_style
 from ..threads import one_torch_thread
 from ..types import Manner
-from .manifest import TALK, BatchJob
+from .manifest import SCORE, TALK, BatchJob
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +120,10 @@ class JobRunner:
     def _key(self, job: BatchJob) -> str:
         """The same for the same content of all files, options and version."""
         files = {name: _digest(path) for name, path in job.files.items()}
-        judges = None if job.job == TALK else [self._networks.files, self._face_files, sorted(found_packages())]
+        judges = None
+        if job.job == SCORE:
+            metrics = list(measured_metrics(reference_free="target" not in job.files))
+            judges = [self._networks.files, self._face_files, sorted(found_packages()), metrics]
         told = [__version__, VERSION, SCORE_VERSION, job.job, job.out, files, job.style, dict(job.options)]
         told += [job.renderer] if job.renderer != DEFAULT else []  # as it was before there was a choice
         told += [self._settings.mesh_backend, judges]
@@ -154,16 +157,18 @@ class JobRunner:
         return self._opened(job.renderer, tuple(sorted(fields_given(kind, options).items())))
 
     def _score(self, job: BatchJob, out: Path, on_progress: Progress | None) -> None:
-        options, made = CompareOptions(**job.options), job.files["generated"]
-        more = {"mesh": self._mesh, "name": out.stem, "networks": self._networks, "on_progress": on_progress}
-        portrait, encoder = job.files.get("portrait"), self._face_encoder
-        more["likeness"] = Likeness(portrait=portrait) if encoder is None else likeness_to(encoder, portrait)
-        if "target" in job.files:
-            row = compare_clips(made, job.files["target"], options, **more)
-        else:
-            row = score_alone(made, options, **more)
+        result = evaluate(
+            job.files["generated"],
+            job.files.get("target"),
+            EvaluationOptions(**job.options),
+            mesh=self._mesh,
+            identity=file_reference(self._face_encoder, job.files.get("portrait")),
+            networks=self._networks,
+            name=out.stem,
+            on_progress=on_progress,
+        )
         with whole_file(out) as part:
-            part.write_text(row.to_json() + "\n", encoding="utf-8")
+            part.write_text(result.to_json() + "\n", encoding="utf-8")
 
     @functools.cached_property
     def _mesh(self) -> MeshBackend:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import InputError
-from ..evaluation.options import CompareOptions
+from ..evaluation.options import EvaluationOptions
 from ..face.options import FaceOptions
 from ..media.options import WriteOptions
 from ..motion.options import MotionOptions
@@ -24,7 +24,7 @@ FILES = {TALK: ("portrait", "speech"), SCORE: ("generated", "target", "portrait"
 NEEDED = {TALK: ("portrait", "speech"), SCORE: ("generated",)}
 KINDS = {
     TALK: (MotionOptions, StyleUse, WriteOptions, FaceOptions),
-    SCORE: (CompareOptions,),
+    SCORE: (EvaluationOptions,),
 }  # whose fields are options; of a talk job the renderer's are, too
 ALWAYS = ("job", "out")
 KNOWN = (*ALWAYS, *FILES[TALK], "style", "renderer", *FILES[SCORE][:2], "options", "note")

@@ -11,15 +11,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from urllib.parse import quote
 
-from ..evaluation.one import told_settings
-from ..evaluation.options import CompareOptions
+from ..evaluation.options import EvaluationOptions
 from ..evaluation.report.page import KEYS, OWN_KEYS, to_html
 from ..evaluation.report.templates import render
-from ..evaluation.result import ScoredRow
-from ..evaluation.score_report import ScoreBook, environment
-from ..evaluation.table import OWN, TABLE
+from ..evaluation.result import EvaluationResult
+from ..evaluation.score_report import ScoreReport, environment, settings_of
 from ..media.atomic import explain_write_errors, whole_file
-from ..metrics.registry import MetricDefinition
+from ..metrics.registry import Metric, measured_metrics
 from .jobs import BLOCKED, FAILED, Outcome
 from .manifest import BatchJob
 
@@ -74,7 +72,7 @@ class _Group:
     """Items of one kind: the worst, and the means over all; memory does not grow beyond `MOST_LISTED`."""
 
     def __init__(self, alone: bool) -> None:
-        self.table, self.keys = (OWN, OWN_KEYS) if alone else (TABLE, KEYS)
+        self.table, self.keys = measured_metrics(reference_free=alone), OWN_KEYS if alone else KEYS
         self.alone, self.means, self.num = alone, {key: _Mean() for key in self.keys}, 0
         self._worst: list[tuple[float, int, Listed]] = []  # the least bad is the first
         self._number = itertools.count()
@@ -103,7 +101,7 @@ class _Group:
         return [item for _, _, item in sorted(self._worst, key=lambda entry: entry[:2], reverse=True)]
 
     @property
-    def columns(self) -> dict[str, MetricDefinition]:
+    def columns(self) -> dict[str, Metric]:
         """Metrics that some item has."""
         return {key: self.table[key] for key, mean in self.means.items() if mean.count or mean.num_infinite}
 
@@ -154,17 +152,17 @@ class BatchReport:
     def _measured(self, job: BatchJob) -> Listed:
         out = self._folder / job.out
         try:
-            row = ScoredRow.from_json(out.read_text(encoding="utf-8"))
+            row = EvaluationResult.from_json(out.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             return Listed(job, problem=f"its numbers in {job.out} cannot be read ({error})")
         page = self._folder / PAGES / _page(job)
         if not page.exists() or page.stat().st_mtime_ns < out.stat().st_mtime_ns:
-            settings = told_settings(CompareOptions(**job.options), _is_alone(job))
-            book = ScoreBook([row], settings, _is_alone(job), environment=self._environment)
+            settings = settings_of(EvaluationOptions(**job.options), _is_alone(job))
+            report = ScoreReport([row], settings, _is_alone(job), environment=self._environment)
             with explain_write_errors(page):
                 page.parent.mkdir(parents=True, exist_ok=True)
             with whole_file(page) as part:
-                part.write_text(to_html(book), encoding="utf-8", newline="")
+                part.write_text(to_html(report), encoding="utf-8", newline="")
         return Listed(job, row.values, row.error or "", has_page=True)
 
     def _html(self) -> str:

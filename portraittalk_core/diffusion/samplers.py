@@ -60,6 +60,11 @@ ALMOST_CLEAN = 1e-5  # last noise level of a solver that divides by its logarith
 WHOLE = 0.9999  # from here on, denoise is 1
 
 
+def samplers_with(schedule: str) -> tuple[str, ...]:
+    """The samplers that can run a schedule."""
+    return tuple(name for name in SAMPLERS if schedule in OWN_SCHEDULE.get(name, SCHEDULES))
+
+
 @dataclass(frozen=True)
 class SamplerOptions:
     """How latents are drawn."""

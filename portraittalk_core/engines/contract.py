@@ -43,7 +43,7 @@ class MotionEngine(Protocol):
             speech: the clip.
             reference: one frame: the face at rest or speaking.
             options: frame rate, gain, head motion, blinks, style; None are the defaults.
-            on_progress: called before the first span, with frames heard and in all; may raise to stop.
+            on_progress: called before the first span, with frames processed and in all; may raise to stop.
 
         Yields:
             Consecutive tracks of the reference's picture size, together ceil(seconds · fps) frames.
@@ -107,7 +107,7 @@ def whole_track(
         speech: the clip.
         reference: one frame.
         options: as of `MotionEngine.spans`.
-        on_progress: called with frames done and in all, half of them while the engine hears; may raise to stop.
+        on_progress: called with frames done and in all, half of them before the first span; may raise to stop.
 
     Returns:
         ceil(seconds · fps) frames.
@@ -125,8 +125,8 @@ def whole_track(
     total, done = speech.num_frames(options.fps), 0
     points, span = torch.empty(total, *reference.points.shape[1:]), reference
     valid = torch.empty(total, dtype=torch.bool)
-    hearing = None if on_progress is None else lambda heard, of: on_progress(total * heard // max(2 * of, 1), total)
-    for span in engine.spans(speech, reference, options, hearing):
+    before = None if on_progress is None else lambda count, of: on_progress(total * count // max(2 * of, 1), total)
+    for span in engine.spans(speech, reference, options, before):
         stop = done + len(span)
         if stop <= total:
             points[done:stop], valid[done:stop] = span.points, span.valid

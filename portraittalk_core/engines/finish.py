@@ -33,7 +33,7 @@ def finish_motion(
 
     Args:
         raw: the engine's motion at its own rate.
-        speech: what is said; frames in which nobody speaks rest with closed lips.
+        speech: the clip; frames in which nobody speaks rest with closed lips.
         reference: one frame, as it was given to the engine.
         options: all of them count.
 

@@ -41,7 +41,7 @@ class RawMotionEngine(ABC):
 
 
 def counted_in_frames(on_progress: Progress | None, num_frames: int) -> Progress | None:
-    """A callback for work counted in any unit, which tells it in frames."""
+    """A callback for work counted in any unit that reports it in frames."""
     if on_progress is None:
         return None
     return lambda done, total: on_progress(num_frames * done // max(total, 1), num_frames)

@@ -1,4 +1,4 @@
-"""How two videos are to be compared, and which of their frames belong together."""
+"""How videos are evaluated, and which frames of a pair belong together."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ CROPS = ("whole", "face")
 
 
 @dataclass(frozen=True)
-class CompareOptions:
-    """How two videos are compared."""
+class EvaluationOptions:
+    """How a video, or a pair of videos, is evaluated."""
 
     align: bool = option(False, help="take a leading offset (within 0.5 s) out; else it is only reported")
     crop: str = option("whole", help="what PSNR and SSIM look at: the whole frame or the face", choices=CROPS)
@@ -19,15 +19,18 @@ class CompareOptions:
     face_index: int = option(0, 0, 1000, "which face, 0 is the largest")
     max_frames: int | None = option(None, 1, 10**9, "compare at most so many frames from the start")
     num_worst: int = option(3, 0, 20, "frames kept to be looked at, of each reason")
+    metrics: tuple[str, ...] | None = option(
+        None, help="names of the metrics to measure; None takes the standard ones", shared=False
+    )
 
     def __post_init__(self) -> None:
         check_options(self)
 
 
 @dataclass(frozen=True)
-class Shift:
-    """Which frames belong together: generated[made + k] and target[true + k], k below count."""
+class FramePairing:
+    """Which frames belong together: generated[generated_start + k] and target[target_start + k], k below num_frames."""
 
-    made: int
-    true: int
-    count: int
+    generated_start: int
+    target_start: int
+    num_frames: int

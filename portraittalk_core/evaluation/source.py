@@ -1,7 +1,8 @@
-"""Videos as pictures to be measured, brought to one shape, and one progress over the passes that measure them."""
+"""Videos as pictures that can be read at any frame rate, brought to one size; one progress over several passes."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,7 +16,6 @@ from ..errors import InputError
 from ..media.resize import resize_picture
 from ..media.video import probe_video, read_pictures
 from ..progress import Progress
-from ..types import LandmarkTrack
 
 T = TypeVar("T")
 SHAPE_TOLERANCE = 0.01  # relative difference of aspect ratios that is still one shape
@@ -23,7 +23,7 @@ SHAPE_TOLERANCE = 0.01  # relative difference of aspect ratios that is still one
 
 @dataclass(frozen=True)
 class PictureSource:
-    """A video to be scored: a file, or pictures in memory."""
+    """The pictures of a video: a file, or frames in memory."""
 
     name: str  # what to call it in messages
     width: int
@@ -44,20 +44,56 @@ class PictureSource:
             Path(path).name, probe.width, probe.height, probe.fps, probe.seconds, partial(read_pictures, path)
         )
 
+    @staticmethod
+    def of_frames(
+        name: str, num_frames: int, size: tuple[int, int], fps: Fraction, picture: Callable[[int], Tensor]
+    ) -> PictureSource:
+        """Frames in memory.
 
-def check_same_shape(
-    generated: PictureSource | LandmarkTrack, target: PictureSource | LandmarkTrack, names: str
-) -> None:
-    """Check that two videos can be compared pixel by pixel, once they are of one size.
+        Args:
+            name: what to call it in messages.
+            num_frames: at least 1.
+            size: height and width, pixels.
+            fps: frames per second.
+            picture: a frame's number to (H, W, 3) uint8.
+
+        Raises:
+            InputError: there is no frame.
+        """
+        if num_frames < 1:
+            raise InputError(f"{name} must hold at least 1 frame, not {num_frames}.")
+        return PictureSource(
+            name, size[1], size[0], fps, float(num_frames / fps),
+            lambda rate: (picture(k) for k in shown_frames(num_frames, fps, rate)),
+        )  # fmt: skip
+
+
+def shown_frames(num_frames: int, fps: Fraction, rate: Fraction) -> list[int]:
+    """Numbers of the frames that are shown at the times k / rate, as a player holds them.
+
+    Args:
+        num_frames: of the video.
+        fps: its own frame rate.
+        rate: at which it is sampled.
+    """
+    return [min(int(k * fps / rate), num_frames - 1) for k in range(math.ceil(num_frames * rate / fps))]
+
+
+def check_same_shape(names: Iterable[str], *sizes: tuple[int, int]) -> None:
+    """Check that videos can be compared pixel by pixel, once they are of one size.
+
+    Args:
+        names: of the videos, for the message.
+        sizes: width and height of each.
 
     Raises:
-        InputError: their aspect ratios differ; `names` says whose.
+        InputError: their aspect ratios differ.
     """
-    shapes = generated.width / generated.height, target.width / target.height
+    shapes = [width / height for width, height in sizes]
     if max(shapes) > (1 + SHAPE_TOLERANCE) * min(shapes):
+        listed = " and ".join(f"{width}×{height}" for width, height in sizes)
         raise InputError(
-            f"{names} are of {generated.width}×{generated.height} and {target.width}×{target.height} pixels, different "
-            "shapes; crop one to the other's first."
+            f"{' and '.join(names)} are of {listed} pixels, different shapes; crop one to the other's first."
         )
 
 
@@ -73,7 +109,7 @@ class Steps:
         self.done, self.total, self.on_progress = 0, total, on_progress
 
     def over(self, items: Iterable[T]) -> Iterator[T]:
-        """The items, one step told after each."""
+        """The items, one step reported after each."""
         for item in items:
             yield item
             self.done += 1

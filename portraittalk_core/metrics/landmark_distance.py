@@ -15,6 +15,7 @@ from ..checks import check_choice, check_finite, check_range, check_shape
 from ..errors import InputError
 from ..face import topology as topo
 from ..face.geometry import interocular_px
+from .meter import LandmarkMean, MeterFactory
 from .points68 import MOUTH_20, to_68
 
 KINDS = ("euclid_centred", "euclid_sum", "l1_raw", "euclid_raw")
@@ -149,3 +150,8 @@ def _size(face_px: Tensor, norm: str) -> Tensor:
 def _check_mediapipe(num_given: int, what_for: str) -> None:
     if num_given not in (topo.NUM_MESH_POINTS, topo.NUM_MESH_POINTS + 10):
         raise InputError(f"{what_for} needs the whole face, MediaPipe's 468 or 478 landmarks; {num_given} were given.")
+
+
+def variant_mean(name: str) -> MeterFactory:
+    """For the registry: the mean over frames of a variant, as `lmd_variant`."""
+    return lambda context: LandmarkMean(lambda made, true: lmd_variant(name, made, true, context.face_side_px))

@@ -15,6 +15,7 @@ from ..checks import check_finite, check_range, check_shape
 from ..errors import InputError
 from ..progress import Progress
 from .cepstra import cepstra
+from .meter import Meter, MetricContext
 from .networks.syncnet import CROP_PX, NUM_COLUMNS, NUM_FRAMES, SyncNet
 
 FPS, SAMPLES_A_FRAME, COLUMNS_A_FRAME = 25, 640, 4
@@ -177,3 +178,19 @@ def lse(frames: Tensor, waveform: Tensor, network: SyncNet, on_progress: Progres
         if on_progress:
             on_progress(number, len(frames))
     return scorer.result()
+
+
+class CropsLse(Meter):
+    """LSE-D, LSE-C and the offset of a video's face crops and its own sound."""
+
+    def __init__(self, context: MetricContext) -> None:
+        self._scorer = SyncScorer(context.network, context.waveform(), context.num_frames)
+
+    def update(self, picture: Tensor) -> None:
+        """Take in the next crop."""
+        self._scorer.update(picture)
+
+    def result(self) -> dict[str, float]:
+        """The registry's three numbers."""
+        found = self._scorer.result()
+        return {"lse_d": found.distance, "lse_c": found.confidence, "av_offset": float(found.offset)}

@@ -44,13 +44,13 @@ def fit_speech(speech: Speech, num_frames: int, fps: Fraction) -> Fitted:
     """The speech as long as a video: its end is cut off, or silence added.
 
     Args:
-        speech: what is said.
+        speech: the clip.
         num_frames: of the video.
         fps: of the video.
     """
-    wanted = int(num_frames * speech.sample_rate / fps)
-    spare = speech.waveform.numel() - wanted
-    waveform = torch.nn.functional.pad(speech.waveform, (0, max(0, -spare)))[:wanted].contiguous()
+    num_samples = int(num_frames * speech.sample_rate / fps)
+    spare = speech.waveform.numel() - num_samples
+    waveform = torch.nn.functional.pad(speech.waveform, (0, max(0, -spare)))[:num_samples].contiguous()
     # less than a frame is no difference
     seconds = spare / speech.sample_rate if abs(spare) * fps >= speech.sample_rate else 0.0
     return Fitted(replace(speech, waveform=waveform), max(0.0, seconds), max(0.0, -seconds))
@@ -110,11 +110,11 @@ def with_mouth(
     points = driving.points.clone()
     for start in range(0, len(driving), SPAN):
         span = slice(start, start + SPAN)
-        filmed, said = driving.points_px[span], spoken.points_px[span]
-        scale, rotation, shift = align(rest[:, rigid].expand(len(filmed), -1, -1), filmed[:, rigid])
-        placed = scale[:, None, None] * said @ rotation.transpose(1, 2) + shift[:, None]
+        filmed_px, spoken_px = driving.points_px[span], spoken.points_px[span]
+        scale, rotation, shift = align(rest[:, rigid].expand(len(filmed_px), -1, -1), filmed_px[:, rigid])
+        placed = scale[:, None, None] * spoken_px @ rotation.transpose(1, 2) + shift[:, None]
         moves = (share > 0) & driving.valid[span, None, None]
-        points[span] = torch.where(moves, torch.lerp(filmed, placed, share) / size, points[span])
+        points[span] = torch.where(moves, torch.lerp(filmed_px, placed, share) / size, points[span])
     return replace(driving, points=points)
 
 

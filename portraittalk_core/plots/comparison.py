@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from ..evaluation.report.page import charts_of
-from ..evaluation.result import ScoredRow, WorstFrame
+from ..evaluation.result import EvaluationResult, WorstFrame
 from .curves import INK, draw_curves, drawn, finish_rows, new_figure
 
 ROW_IN = 1.3  # height of a panel
@@ -19,7 +19,7 @@ GAP_PX, CAPTION_PX, TEXT_PX = 6, 24, 14
 GROUND = "#eceff2"
 
 
-def plot_row(row: ScoredRow, title: str) -> Tensor:
+def plot_row(row: EvaluationResult, title: str) -> Tensor:
     """Draw all curves of a row, one panel each; without any, a picture that says so.
 
     Args:
@@ -52,7 +52,7 @@ def plot_row(row: ScoredRow, title: str) -> Tensor:
     return drawn(figure)
 
 
-def worst_pictures(row: ScoredRow) -> list[Tensor]:
+def worst_pictures(row: EvaluationResult) -> list[Tensor]:
     """The frames in which most was lost, generated and target side by side with time and reason below.
 
     Returns:

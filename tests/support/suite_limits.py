@@ -2,13 +2,16 @@
 
 A test's cost is processor time, not wall time, so that a busy machine does not make it slow: of this process and of
 its children that have ended, during the test's call, and of the module, class and function fixtures that it uses,
-whoever made them. Session fixtures are paid once and count for nobody. What a test waits for in a process that goes
-on (ComfyUI's server, Ray's workers) is not seen: those tests carry `comfy` or `slow`, and `make quick` runs neither.
+whoever made them. Session fixtures and imports are paid once a process and count for nobody. What a test waits for in
+a process that goes on (ComfyUI's server, Ray's workers) is not seen: those tests carry `comfy` or `slow`, and
+`make quick` runs neither.
 """
 
 from __future__ import annotations
 
+import builtins
 import os
+import threading
 import time
 from collections import Counter
 
@@ -17,12 +20,33 @@ import pytest
 LIMIT_S = 5.0
 FREE = ("slow", "comfy")  # markers of tests that may cost more
 OTHER = "not asked for"  # by -k, -m or a path
+ORIGINAL = builtins.__import__
 MADE = pytest.StashKey[dict]()  # fixture definition → processor seconds
 
 
+class Imports(threading.local):
+    """Stands for `__import__` and adds up what the outermost imports cost."""
+
+    def __init__(self) -> None:
+        self.depth, self.used_s = 0, 0.0  # in this thread
+
+    def __call__(self, *args, **kwargs):
+        began = 0.0 if self.depth else sum(os.times()[:4])
+        self.depth += 1
+        try:
+            return ORIGINAL(*args, **kwargs)
+        finally:
+            self.depth -= 1
+            if not self.depth:
+                self.used_s += sum(os.times()[:4]) - began
+
+
+imports = Imports()
+
+
 def processor_s() -> float:
-    """Processor time of this process and of its children that have ended."""
-    return sum(os.times()[:4])
+    """Processor time of this process and of its children that have ended, without imports."""
+    return sum(os.times()[:4]) - imports.used_s
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -33,6 +57,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[MADE] = {}
+    builtins.__import__ = imports
     config.pluginmanager.register(Limits(config), "suite-limits")
 
 
@@ -58,6 +83,10 @@ def pytest_runtest_call(item: pytest.Item):
         item.user_properties.append(("cost_s", round(used, 3)))
         item.user_properties.append(("wall_s", round(time.perf_counter() - began_wall, 3)))
         item.user_properties.append(("free", any(item.get_closest_marker(name) for name in FREE)))
+
+
+def pytest_unconfigure() -> None:
+    builtins.__import__ = ORIGINAL
 
 
 class Limits:

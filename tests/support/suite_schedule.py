@@ -17,8 +17,22 @@ ALONE = {
     "test_help_and_locales.py",
 }  # in tests/nodes, but without its server
 COMFY = "comfy"
-# Seconds of a processor, of groups that take more than ten: measured once, only their order matters.
-SECONDS: dict[str, float] = {COMFY: 1000}
+# Seconds of a processor, of the groups that take most: measured once, only their order matters.
+SECONDS = {
+    COMFY: 600,
+    "tests/nodes/test_bindings.py": 100,
+    "tests/test_benchmark_animate.py": 70,
+    "tests/core/training/style/test_vexpress.py": 60,
+    "tests/core/cli/test_identitynet.py": 60,
+    "tests/core/training/identitynet/test_training.py": 50,
+    "tests/core/training/style/test_attention_training.py": 30,
+    "tests/core/training/style/test_training.py": 30,
+    "tests/core/batch/test_workers.py": 30,
+    "tests/core/cli/test_dub.py": 20,
+    "tests/core/cli/test_bad_input.py": 20,
+    "tests/core/training/animatenet/test_faces.py": 20,
+    "tests/test_suite.py": 20,
+}
 
 
 def group_of(nodeid: str) -> str:
@@ -30,7 +44,7 @@ def group_of(nodeid: str) -> str:
 
 
 def expected_seconds(group: str) -> float:
-    return SECONDS.get(PurePosixPath(group).name, 0.0)
+    return SECONDS.get(group, 0.0)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -156,16 +156,16 @@ class ExpressionNet(nn.Module):
         self.vae = Vae(channels)
 
     def condition(self, features: Tensor, f0: Tensor, blink: Tensor, mouth_amp: float, eye_amp: float) -> Tensor:
-        """(B, F, D) features, (B, F) Hz, (B, F) long 0 or 1, two amounts: (B, C, F/2)."""
+        """(B, F, D) features, (B, F) Hz, (B, F) long 0 or 1, two amplitudes: (B, C, F/2)."""
         if not self.size.pitch:  # this variant averages pairs of frames
             return self.mel_encoder(F.avg_pool1d(features.mT, 2))
-        heard = self.mel_encoder(features[:, ::2].mT)
-        sung = self.pitch_encoder(self.pitch_embed(coarse_pitch(f0[:, ::2])).mT)
-        parts = [heard, sung, self.blink_embed(blink[:, ::2]).mT]
+        audio = self.mel_encoder(features[:, ::2].mT)
+        pitch = self.pitch_encoder(self.pitch_embed(coarse_pitch(f0[:, ::2])).mT)
+        parts = [audio, pitch, self.blink_embed(blink[:, ::2]).mT]
         if self.size.mouth_amp:
-            parts.append((mouth_amp * self.mouth_amp_embed)[None, :, None].expand_as(heard))
+            parts.append((mouth_amp * self.mouth_amp_embed)[None, :, None].expand_as(audio))
         if self.size.eye_amp:
-            parts.append((eye_amp * self.eye_amp_embed)[None, :, None].expand_as(heard))
+            parts.append((eye_amp * self.eye_amp_embed)[None, :, None].expand_as(audio))
         return self.cond_proj(torch.cat(parts, 1).mT).mT
 
     def forward(self, condition: Tensor, noise: Tensor) -> Tensor:

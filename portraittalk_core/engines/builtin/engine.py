@@ -58,11 +58,11 @@ def plan_motion(
     """Plan a whole clip's motion in its compact form.
 
     Args:
-        speech: what is said.
+        speech: the clip.
         reference: one frame: the face that is to say it.
         options: all of them count; None are the defaults.
         network: a file that `portraittalk train mouth` wrote; None is the built-in network.
-        on_progress: called with tenths of seconds heard and in all; may raise to stop.
+        on_progress: called with tenths of seconds processed and in all; may raise to stop.
 
     Returns:
         ceil(seconds · fps) frames.

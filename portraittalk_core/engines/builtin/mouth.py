@@ -42,8 +42,8 @@ def predict_mouth(
     Args:
         speech: the clip.
         options: fps, mouth_gain, gain_curve, silence_gate_db, smoothing and offset_ms are used.
-        network: a file that `portraittalk train mouth` wrote; None is the network in the box.
-        on_progress: called with tenths of seconds heard and in all; may raise to stop.
+        network: a file that `portraittalk train mouth` wrote; None is the built-in network.
+        on_progress: called with tenths of seconds processed and in all; may raise to stop.
 
     Returns:
         ceil(seconds · fps) frames; a clip without a voice rests closed.
@@ -93,7 +93,7 @@ def _run_network(
 
 
 def _voiced(outputs: Tensor, num_frames: int) -> Tensor:
-    """(M,) 0..1 at 100 Hz: where the network hears a voice, so that music and noise do not move the mouth."""
+    """(M,) 0..1 at 100 Hz: the network's voice output, smoothed, so that music and noise do not move the mouth."""
     certain, doubtful = VOICE
     voice = gaussian_smoothing(outputs[:, OUTPUTS.index("voice")], VOICE_S * OUTPUT_HZ)
     return ((voice - doubtful) / (certain - doubtful)).clamp(0, 1).repeat_interleave(2)[:num_frames]

@@ -29,7 +29,7 @@ from .mouth_net import (
 
 DEFAULT = Path(__file__).with_name("mouth.safetensors")
 KIND = "portraittalk mouth network"
-CHUNK = 4 * BLOCK  # mel frames that the network hears at once, besides what lies around them
+CHUNK = 4 * BLOCK  # mel frames of one forward pass, besides their context
 
 
 def save_mouth(net: MouthNet, path: Path, card: dict[str, object]) -> None:
@@ -41,10 +41,10 @@ def save_mouth(net: MouthNet, path: Path, card: dict[str, object]) -> None:
 
 
 def load_mouth(path: Path | None = None) -> MouthNet:
-    """The network in the box, or one that `portraittalk train mouth` wrote.
+    """The built-in network, or one that `portraittalk train mouth` wrote.
 
     Args:
-        path: a .safetensors file; None is the one in the box.
+        path: a .safetensors file; None is the built-in one.
 
     Raises:
         MissingDependency: no such file.
@@ -66,7 +66,7 @@ def _load(path: Path, _version: tuple[int, int] | None) -> MouthNet:
 
 
 def run_mouth(net: MouthNet, mel_blocks: Iterable[Tensor], statistics: MelStatistics) -> Tensor:
-    """What a network says of a whole clip; the same in blocks as at once.
+    """Outputs of a network for a whole clip; the same in blocks as at once.
 
     Args:
         net: the network.
@@ -76,19 +76,19 @@ def run_mouth(net: MouthNet, mel_blocks: Iterable[Tensor], statistics: MelStatis
     Returns:
         (ceil(M / 2), 8) at 50 Hz, value j at 20 ms · j; columns as OUTPUTS.
     """
-    said, heard = [], torch.empty(0, NUM_MELS)
-    behind = 0  # frames of `heard` that have been answered
+    outputs, frames = [], torch.empty(0, NUM_MELS)
+    behind = 0  # of `frames` whose output has been made
     with one_torch_thread(), torch.inference_mode():
         for block in mel_blocks:
-            heard = torch.cat([heard, statistics.normalise(block)])
-            if len(heard) - behind < CHUNK + AHEAD_FRAMES:
+            frames = torch.cat([frames, statistics.normalise(block)])
+            if len(frames) - behind < CHUNK + AHEAD_FRAMES:
                 continue
-            until = (len(heard) - AHEAD_FRAMES) // STRIDE * STRIDE
-            said.append(net(heard[None])[0, behind // STRIDE : until // STRIDE])
+            until = (len(frames) - AHEAD_FRAMES) // STRIDE * STRIDE
+            outputs.append(net(frames[None])[0, behind // STRIDE : until // STRIDE])
             cut = max(0, until - BEHIND_FRAMES) // STRIDE * STRIDE
-            heard, behind = heard[cut:], until - cut
-        said.append(net(heard[None])[0, behind // STRIDE :])
-    return torch.cat(said)
+            frames, behind = frames[cut:], until - cut
+        outputs.append(net(frames[None])[0, behind // STRIDE :])
+    return torch.cat(outputs)
 
 
 _EDGE = -(-FFT_SIZE // 2 // HOP)  # frames of a piece whose window would begin before it
@@ -97,7 +97,7 @@ _EDGE = -(-FFT_SIZE // 2 // HOP)  # frames of a piece whose window would begin b
 class LiveMouth:
     """What the mouth does, while the sound arrives: every answer is final and at most `latency_s` late.
 
-    The clip's statistics are those of the last 20 seconds heard; within the first second they are rough.
+    The clip's statistics are those of the last 20 seconds; within the first second they are rough.
     """
 
     latency_s = LOOK_AHEAD_FRAMES / MEL_RATE_HZ + FFT_SIZE / 2 / SPEECH_RATE_HZ + STRIDE / MEL_RATE_HZ
@@ -112,13 +112,13 @@ class LiveMouth:
         self._since_measured = 0
 
     def push(self, waveform: Tensor) -> Tensor:
-        """Hear some more of a clip.
+        """Take the next samples of a clip.
 
         Args:
             waveform: (N,) the next samples at 16 kHz, any number.
 
         Returns:
-            (K, 8) the next values at 50 Hz; none if too little has been heard.
+            (K, 8) the next values at 50 Hz; none if too little sound has arrived.
         """
         self._sound = torch.cat([self._sound, waveform])
         count = (len(self._sound) - FFT_SIZE // 2) // HOP - _EDGE + 1
@@ -133,8 +133,8 @@ class LiveMouth:
             return torch.empty(0, len(OUTPUTS))
         start = max(0, self._answered - BEHIND_FRAMES) // STRIDE * STRIDE
         with one_torch_thread(), torch.inference_mode():
-            said = self.net.live(self._statistics.normalise(self._mel[start:])[None])[0]
-        answer = said[(self._answered - start) // STRIDE : (ready - start) // STRIDE]
+            outputs = self.net.live(self._statistics.normalise(self._mel[start:])[None])[0]
+        answer = outputs[(self._answered - start) // STRIDE : (ready - start) // STRIDE]
         self._answered = ready
         self._forget()
         return answer

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
-from ...metrics.registry import MetricDefinition
+from ...metrics.registry import Metric
 
 ARROWS = {"higher": "↑", "lower": "↓", "target": "≈", "neither": ""}
 ARROW_TEXT = {"higher": "higher is better", "lower": "lower is better", "target": "as the true video's is best"}
 
 
-def number(value: float | None, definition: MetricDefinition | None = None) -> str:
+def number(value: float | None, definition: Metric | None = None) -> str:
     """A value as it is shown: as many digits as its size can use; a dash for None."""
     if value is None:
         return "–"

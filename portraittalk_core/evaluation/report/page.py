@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...metrics.registry import MetricDefinition
-from ..result import ScoredRow
-from ..score_report import ScoreBook, Summary
-from ..table import TARGET_PREFIX
+from ...metrics.registry import METRICS, TARGET_PREFIX, Metric
+from ..result import EvaluationResult
+from ..score_report import ScoreReport, Summary
 from .plots import Chart, draw_chart
 from .templates import render
 
@@ -18,45 +17,45 @@ OWN_KEYS = ("sound_mouth_correlation", "sound_mouth_lag", "lse_d", "lse_c", "ide
             "blink_rate", "head_std", "head_speed")  # fmt: skip
 
 
-def to_html(book: ScoreBook) -> str:
+def to_html(report: ScoreReport) -> str:
     """The page."""
-    keys = OWN_KEYS if book.reference_free else KEYS
-    worth = [k for k, row in enumerate(book.rows) if row.curves or row.worst or row.notes]
+    keys = OWN_KEYS if report.reference_free else KEYS
+    worth = [k for k, row in enumerate(report.results) if row.curves or row.worst or row.notes]
     return str(
         render(
             "page.html.j2",
-            book=book,
-            columns=[(key, book.table[key]) for key in keys if key in book.columns],
-            summaries=list(_summaries(book)),
-            details=[(k, book.rows[k], _charts(book.rows[k])) for k in _most_telling(book, worth)],
+            report=report,
+            columns=[(key, report.table[key]) for key in keys if key in report.columns],
+            summaries=list(_summaries(report)),
+            details=[(k, report.results[k], _charts(report.results[k])) for k in _most_telling(report, worth)],
             num_details=len(worth),
-            unavailable=list(_unavailable(book)),
-            method=_method(book),
+            unavailable=list(_unavailable(report)),
+            method=_method(report),
             offset=_offset,
         )
     )
 
 
-def _summaries(book: ScoreBook) -> Iterator[tuple[MetricDefinition, Summary, Summary]]:
+def _summaries(report: ScoreReport) -> Iterator[tuple[Metric, Summary, Summary]]:
     """Of the metrics that some row has: the videos', and the true videos' own."""
-    for name, definition in book.table.items():
-        if {name, TARGET_PREFIX + name} & set(book.columns):
-            yield definition, book.summary(name), book.summary(TARGET_PREFIX + name)
+    for name, definition in report.table.items():
+        if {name, TARGET_PREFIX + name} & set(report.columns):
+            yield definition, report.summary(name), report.summary(TARGET_PREFIX + name)
 
 
-def _most_telling(book: ScoreBook, worth: list[int]) -> list[int]:
+def _most_telling(report: ScoreReport, worth: list[int]) -> list[int]:
     """Which of the rows worth showing are shown: all, or the worst of very many."""
     if len(worth) <= MOST_DETAILS:
         return worth
-    key = "sound_mouth_correlation" if book.reference_free else "adfd"
-    return sorted(sorted(worth, key=lambda k: book.rows[k].values.get(key, -1.0))[:MOST_DETAILS])
+    key = "sound_mouth_correlation" if report.reference_free else "adfd"
+    return sorted(sorted(worth, key=lambda k: report.results[k].values.get(key, -1.0))[:MOST_DETAILS])
 
 
-def _charts(row: ScoredRow) -> list[str]:
+def _charts(row: EvaluationResult) -> list[str]:
     return [drawn for chart in charts_of(row) if (drawn := draw_chart(chart, row.fps))]
 
 
-def _offset(row: ScoredRow) -> str:
+def _offset(row: EvaluationResult) -> str:
     """How much later the generated video is; empty where that is not known."""
     if row.offset is None or row.offset.seconds is None:
         return ""
@@ -64,7 +63,7 @@ def _offset(row: ScoredRow) -> str:
     return f"{'+' * (ms > 0)}{ms} ms".replace("-", "−")
 
 
-def charts_of(row: ScoredRow) -> list[Chart]:
+def charts_of(row: EvaluationResult) -> list[Chart]:
     """The panels of one row, those of which something is known."""
     marks = tuple(frame.time_s for frame in row.worst)
     panels = (
@@ -83,27 +82,31 @@ def charts_of(row: ScoredRow) -> list[Chart]:
         ("Identity similarity", "1 = the same", {"": "identity"}),
         ("Identity similarity to the target", "1 = the same", {"": "identity to target"}),
     )  # fmt: skip
+    named = {curve for _, _, names in panels for curve in names.values()}
+    others = [m for name, m in METRICS.items() if name in row.values and m.curve and m.curve not in named]
     made = []
-    for title, unit, names in panels:
+    for title, unit, names in (*panels, *((metric.title, metric.unit, {"": metric.curve}) for metric in others)):
         curves = {name: row.curves[curve] for name, curve in names.items() if curve in row.curves}
         if curves:
             made.append(Chart(title, unit, curves, marks, shade=title != "PSNR"))
     return made
 
 
-def _unavailable(book: ScoreBook) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+def _unavailable(report: ScoreReport) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     """Titles of metrics that rows lack, with reasons, and the names of the rows where those are not all."""
-    for name, reasons in book.unavailable().items():
-        rows = [(reason, _listed(names) if len(names) < len(book.rows) else "") for reason, names in reasons.items()]
-        yield book.title(name), rows
+    for name, reasons in report.unavailable().items():
+        rows = [
+            (reason, _listed(names) if len(names) < len(report.results) else "") for reason, names in reasons.items()
+        ]
+        yield report.title(name), rows
 
 
 def _listed(names: list[str], most: int = 4) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _method(book: ScoreBook) -> dict[str, str]:
-    sources = sorted({str(row.counts["landmark_source"]) for row in book.rows if "landmark_source" in row.counts})
+def _method(report: ScoreReport) -> dict[str, str]:
+    sources = sorted({str(row.counts["landmark_source"]) for row in report.results if "landmark_source" in row.counts})
     mesh = f"MediaPipe's mesh of 478 points, back end {', '.join(sources)}" if sources else "–"
-    settings = {name.replace("_", " "): str(value) for name, value in book.settings.items()}
-    return {"landmarks from": mesh, **settings, **book.environment}
+    settings = {name.replace("_", " "): str(value) for name, value in report.settings.items()}
+    return {"landmarks from": mesh, **settings, **report.environment}

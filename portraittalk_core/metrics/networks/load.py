@@ -35,7 +35,7 @@ def load_syncnet(path: Path) -> SyncNet:
         InputError: a file of another model.
     """
     _check_role(path, SYNCNET)
-    return fill(SyncNet(), with_batch_counts(read_tensors(path)), Path(path).name)
+    return fill(SyncNet(), with_batch_counts(read_tensors(path)), Path(path).name).eval()
 
 
 def load_lpips(alexnet: Path, heads: Path) -> Lpips:
@@ -57,7 +57,7 @@ def load_inception(path: Path) -> FidInception:
         InputError: a file of another model.
     """
     _check_role(path, INCEPTION)
-    return fill(FidInception(), with_batch_counts(read_tensors(path)), Path(path).name)
+    return fill(FidInception(), with_batch_counts(read_tensors(path)), Path(path).name).eval()
 
 
 class I3d(nn.Module):

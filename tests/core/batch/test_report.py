@@ -8,7 +8,7 @@ from batch_stubs import Runner, manifest, run
 
 from portraittalk_core.batch import report as batch_report
 from portraittalk_core.batch.jobs import Outcome
-from portraittalk_core.evaluation.result import ScoredRow
+from portraittalk_core.evaluation.result import EvaluationResult
 
 PAIRS = {"good": 0.91, "bad": 0.31, "fair": 0.62}  # ADFD by the item's name
 COLUMNS = "job,out,generated,target"
@@ -27,7 +27,7 @@ class Scoring(Runner):
         values = {"adfd": PAIRS.get(name, 0.5), "psnr": float("inf") if name == "good" else 30.0}
         values = values if job.files.get("target") else {"sound_mouth_correlation": 0.25}
         error = "no face was found in any frame" if name == "faceless" else None
-        row = ScoredRow(name, "made.mp4", "true.mp4", error, values, notes=("told of the item",))
+        row = EvaluationResult(name, "made.mp4", "true.mp4", error, values, notes=("told of the item",))
         if outcome.status == "done":
             (self.folder / "out" / job.out).write_text(row.to_json())
         return outcome
@@ -135,7 +135,7 @@ def test_the_page_is_made_on_a_rerun_and_pages_follow_their_numbers(folder):
     page = folder / "out" / "pages" / "fair.html"
     before, kept = page.stat().st_mtime_ns, (folder / "out" / "pages" / "good.html").stat().st_mtime_ns
     first.report.unlink()
-    (folder / "out" / "fair.json").write_text(ScoredRow("fair", "a", "b", values={"adfd": 0.111}).to_json())
+    (folder / "out" / "fair.json").write_text(EvaluationResult("fair", "a", "b", values={"adfd": 0.111}).to_json())
 
     class Skipping(Runner):
         def run(self, job, on_progress=None):

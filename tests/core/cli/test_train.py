@@ -7,8 +7,8 @@ from portraittalk_core.cli.main import main
 from portraittalk_core.engines.builtin.mouth_model import load_mouth
 from portraittalk_core.media.audio import load_speech
 from portraittalk_core.media.video import VideoWriter
+from portraittalk_core.motion.options import MotionOptions, Speech
 from portraittalk_core.pipelines.talk import talk
-from portraittalk_core.types import Speech
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_train_fits_the_network_to_a_video(astronaut, tmp_path, request, capsys)
     folder = tmp_path / "videos"
     folder.mkdir()
     sample = load_speech(request.config.rootpath / "samples" / "speech.wav")
-    talk(astronaut, Speech(sample.waveform.repeat(3)), folder / "me.mp4")
+    talk(astronaut, Speech(sample.waveform.repeat(3)), folder / "me.mp4", MotionOptions(fps=Fraction(12)))
     out = tmp_path / "me.safetensors"
     assert main(["train", "mouth", "--videos", str(folder), "--out", str(out), "--steps", "20"]) == 0
     assert "All held-back parts" in capsys.readouterr().out

@@ -39,13 +39,14 @@ ROOT = Path(__file__).parents[3]
 OUTSIDE = """
 from portraittalk_core.engines.contract import EngineSpec
 from portraittalk_core.engines.registry import register
+from portraittalk_core.motion.options import MotionOptions
 
 
 class Still:
     name = "still"
 
     def spans(self, speech, reference, options=None, on_progress=None):
-        for _ in range(speech.num_frames(options.fps)):
+        for _ in range(speech.num_frames((options or MotionOptions()).fps)):
             yield reference
 
 

@@ -101,6 +101,7 @@ def overflowing(sd15):
     return sd15
 
 
+@pytest.mark.slow  # processors reckon slowly in fp16
 def test_overflow_in_fp16_is_done_again_in_fp32(file, cond, branches, frames):
     sd15 = overflowing(load_sd15(file, dtype=torch.float16))
     painter = DiffusersPainter(sd15, cond, branches, OPTIONS)

@@ -169,13 +169,13 @@ def test_gradients_reach_only_what_learns_and_the_frozen_stays_to_the_byte(tmp_p
 def test_resumed_run_is_bit_exact(tmp_path):
     drops = {"drop_image": 0.3, "drop_text": 0.2, "drop_both": 0.2}
     made = []
-    for name, stops in (("whole", (4,)), ("halved", (2, 4))):
+    for name, stops in (("whole", (2,)), ("halved", (1, 2))):
         for steps in stops:
             stage = toy_stage(clips_of(face_of(1), face_of(2)), tmp_path, **drops)
             with stage:
                 result = train_stage(stage, dataclasses.replace(QUICK, steps=steps), tmp_path / name)
         made.append((result.averages, {n: w.detach().clone() for n, w in stage.trainable().items()}))
-    assert result.resumed_from == 2
+    assert result.resumed_from == 1
     for whole, halved in zip(*made, strict=True):
         assert all(torch.equal(tensor, halved[name]) for name, tensor in whole.items())
 

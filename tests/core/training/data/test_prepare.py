@@ -145,6 +145,7 @@ class _Forbidden(BlockMesh):
         raise AssertionError("nothing was left to do")
 
 
+@pytest.mark.slow  # processes that start torch
 def test_prepare_survives_a_process_that_dies(tmp_path):
     videos = tmp_path / "videos"
     write(videos / "a.mp4", walking(10))

@@ -39,11 +39,11 @@ def toy_config(out, trainer=QUICK, **changes) -> IdentityTraining:
     return IdentityTraining(out, out, out, resolution=64, mask_ratio=MASKS, trainer=trainer, **changes)
 
 
-def toy_unet(seed: int = 0, deepest: int = 128):
+def toy_unet(seed: int = 0, widths: tuple[int, ...] = (32, 64, 128, 128)):
     torch.manual_seed(seed)
     return diffusers.UNet2DConditionModel(
         sample_size=8,
-        block_out_channels=(32, 64, deepest, deepest),
+        block_out_channels=widths,
         cross_attention_dim=48,
         attention_head_dim=8,
         norm_num_groups=8,
@@ -86,7 +86,7 @@ def learnt(tmp_path_factory):
     config = toy_config(
         out,
         TrainerConfig(
-            steps=130,
+            steps=150,
             batch_size=8,
             gradient_accumulation=1,
             learning_rate=1e-2,
@@ -95,13 +95,13 @@ def learnt(tmp_path_factory):
             sample_every=0,
         ),
     )
-    unet = toy_unet(deepest=64)  # a third quicker
-    pretrain(unet, 180, MASKS)
+    unet = toy_unet(widths=(32, 32, 32, 32))  # four times as quick as the default
+    pretrain(unet, 120, MASKS)
     parts, adapter, before = toy_parts(unet), fresh_adapter(unet, 0), content(unet)
     losses = {"start": held_out_loss(parts, adapter, config)}
     with IdentityStage(parts, adapter, toy_data(10, 64), config) as stage:
         result = train_stage(stage, config.trainer, out)
-        stage.export(result.averages, out / "adapter.safetensors", {"steps": "130"})
+        stage.export(result.averages, out / "adapter.safetensors", {"steps": "150"})
     losses |= {whose: held_out_loss(parts, adapter, config, whose) for whose in ("own", "other", "none")}
     return parts, adapter, out / "adapter.safetensors", losses, before
 
@@ -117,7 +117,7 @@ def test_an_epoch_shows_every_picture_once(tmp_path):
 @pytest.mark.slow
 def test_the_adapter_learns_who_is_who(learnt):
     losses = learnt[3]
-    assert losses["own"] <= 0.7 * losses["start"]  # seeds 0, 1, 2: 0.60, 0.61, 0.66 of it after 140 steps
+    assert losses["own"] <= 0.7 * losses["start"]  # after 130 steps, seeds 0 and 1: 0.70, 0.66 of it
     assert losses["other"] >= 1.5 * losses["start"]  # the wrong face misleads: it is not mere practice that helped
     assert 0.85 * losses["start"] <= losses["none"] <= 1.3 * losses["start"]
 
@@ -137,7 +137,7 @@ def test_the_exported_file_is_what_was_learnt(learnt):
     assert {k: v for k, v in read_metadata(path).items() if k != "format"} == {
         "layout": "faceid",
         "base": "SD1.5",
-        "steps": "130",
+        "steps": "150",
     }
     assert content(loaded) == content(adapter)
     assert held_out_loss(parts, loaded, toy_config(path.parent)) == pytest.approx(losses["own"], rel=1e-6)
@@ -160,7 +160,7 @@ def test_a_drawn_face_has_its_persons_colours(learnt):
 
 def run(out, stop_after=None, **changes):
     config = toy_config(out, **changes)
-    unet = toy_unet()
+    unet = toy_unet(widths=(32, 64, 64, 64))
     parts, before = toy_parts(unet), content(unet)
 
     def on_progress(done, total):
@@ -174,6 +174,7 @@ def run(out, stop_after=None, **changes):
     return stage, result, path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("train_lora", [False, True])
 def test_resume_is_bit_exact(tmp_path, train_lora):
     options = {"train_lora": train_lora, "rank": 4, "cache_latents": train_lora}

@@ -93,8 +93,11 @@ def error(stage, swapped: bool = False, dropped: bool = False) -> float:
     return sum(found) / len(found)
 
 
-def check_style_is_looked_at(unet, videos, out, trainer, bound):
+@pytest.mark.slow
+def test_right_style_beats_the_swapped_one_by_a_fifth(plain_unet, videos, tmp_path):
     """Acceptance of design/svp.md 3h: right beats swapped, without style all is as before, and only style has moved."""
+    unet, out = plain_unet, tmp_path
+    trainer = dataclasses.replace(QUICK, steps=200, batch_size=4, learning_rate=1e-2, ema_decay=0.9, save_every=999)
     stage = toy_stage(unet, videos, toy_config(out, trainer=trainer))
     before = {name: tensor.clone() for name, tensor in unet.state_dict().items()}
     latents, level = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(5)), torch.tensor([300, 300])
@@ -107,7 +110,8 @@ def check_style_is_looked_at(unet, videos, out, trainer, bound):
         result = train_stage(stage, trainer, out)
         right, swapped, without = error(stage), error(stage, swapped=True), error(stage, dropped=True)
     path = stage.export(result.averages, out / "style_attention.safetensors", {})
-    assert right <= bound * swapped and right < without
+    assert right <= 0.8 * swapped  # found: 0.75
+    assert right < without
     after = unet.state_dict()
     assert after.keys() == before.keys() and all(torch.equal(after[name], old) for name, old in before.items())
     assert all(not torch.equal(weight, start[name]) for name, weight in stage.trainable().items())
@@ -118,17 +122,6 @@ def check_style_is_looked_at(unet, videos, out, trainer, bound):
             assert torch.equal(unet(latents, level, text).sample, plain) is same
     with torch.no_grad():
         assert torch.equal(unet(latents, level, text).sample, plain)
-
-
-def test_right_style_soon_beats_the_swapped_one(plain_unet, videos, tmp_path):
-    trainer = dataclasses.replace(QUICK, steps=60, batch_size=4, learning_rate=1e-2, ema_decay=0.9, save_every=999)
-    check_style_is_looked_at(plain_unet, videos, tmp_path, trainer, 0.9)
-
-
-@pytest.mark.slow
-def test_right_style_beats_the_swapped_one_by_a_fifth(plain_unet, videos, tmp_path):
-    trainer = dataclasses.replace(QUICK, steps=300, batch_size=4, learning_rate=5e-3, ema_decay=0.9, save_every=999)
-    check_style_is_looked_at(plain_unet, videos, tmp_path, trainer, 0.8)
 
 
 def test_untrained_loss_is_the_weighted_noise_error_by_hand(videos, tmp_path):

@@ -186,8 +186,10 @@ def talking(networks, vae, style=None) -> torch.Tensor:
     return torch.stack(list(paint_vexpress(portrait, None, speech, models, options))).int()
 
 
-def check_style_is_looked_at(videos, out, trainer, bound):
+@pytest.mark.slow
+def test_right_style_beats_the_swapped_one_by_a_fifth(videos, tmp_path):
     """Acceptance of design/svp.md 3h: right beats swapped, without style all is as before, and only style has moved."""
+    out, trainer = tmp_path, dataclasses.replace(QUICK, steps=120, learning_rate=1e-2, ema_decay=0.9, save_every=999)
     networks = tiny_vexpress()
     vae = load_sd15(make_checkpoint(out / "tiny.safetensors", text=False)).vae
     every = {name: getattr(networks, name) for name in ("unet", "motion", "reference", "guider", "projection")}
@@ -200,7 +202,7 @@ def check_style_is_looked_at(videos, out, trainer, bound):
         start = {name: weight.detach().clone() for name, weight in stage.trainable().items()}
         result = train_stage(stage, trainer, out)
         right, swapped = held_out_error(stage), held_out_error(stage, swapped=True)
-        assert right <= bound * swapped
+        assert right <= 0.8 * swapped
         assert held_out_error(stage, dropped=True) == dropped  # who has no style sees no style
     path = stage.export(result.averages, out / "style_attention.safetensors", {})
     after = {(n, key): t for n, net in every.items() for key, t in net.state_dict().items()}
@@ -212,17 +214,6 @@ def check_style_is_looked_at(videos, out, trainer, bound):
     assert torch.equal(talking(networks, vae, StyleCues(net, FrameStyles(MEANS[:1], 0 * one))), plain)
     styled = [talking(networks, vae, StyleCues(net, FrameStyles(mean[None], one))) for mean in MEANS]
     assert all((made - other).abs().float().mean() > 0.5 for made, other in itertools.combinations([*styled, plain], 2))
-
-
-def test_right_style_soon_beats_the_swapped_one(videos, tmp_path):
-    trainer = dataclasses.replace(QUICK, steps=20, learning_rate=2e-2, ema_decay=0.8, save_every=999)
-    check_style_is_looked_at(videos, tmp_path, trainer, 0.9)
-
-
-@pytest.mark.slow
-def test_right_style_beats_the_swapped_one_by_a_fifth(videos, tmp_path):
-    trainer = dataclasses.replace(QUICK, steps=120, learning_rate=1e-2, ema_decay=0.9, save_every=999)
-    check_style_is_looked_at(videos, tmp_path, trainer, 0.8)
 
 
 def test_checkpointing_makes_the_same_gradients(videos, tmp_path):

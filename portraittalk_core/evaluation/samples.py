@@ -1,4 +1,4 @@
-"""What is to be scored: two files, two folders matched by name, or a CSV of pairs, as one list of items."""
+"""What is to be evaluated: two files, two folders matched by name, or a CSV of pairs, as one list of samples."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpe
 
 
 @dataclass(frozen=True)
-class ScoreItem:
-    """One row to be: a pair, or one video where there is no ground truth."""
+class Sample:
+    """A pair to be evaluated, or one video where there is no ground truth."""
 
     name: str
     generated: Path
@@ -25,8 +25,8 @@ class ScoreItem:
     problem: str | None = None  # why it cannot be scored, known before any work
 
 
-def items_of_paths(generated: Path, target: Path | None, portrait: Path | None = None) -> list[ScoreItem]:
-    """Items of two files, of two folders matched by file stem, or of one of them without a target.
+def samples_of_paths(generated: Path, target: Path | None, portrait: Path | None = None) -> list[Sample]:
+    """Samples of two files, of two folders matched by file stem, or of one of them without a target.
 
     Raises:
         InputError: a file and a folder, a folder without videos, or nothing that matches.
@@ -38,10 +38,10 @@ def items_of_paths(generated: Path, target: Path | None, portrait: Path | None =
         kinds = ["folder" if path.is_dir() else "file" for path in (generated, target)]
         raise InputError(f"{generated} is a {kinds[0]}, {target} is a {kinds[1]}; give two videos or two folders.")
     if not generated.is_dir():
-        return [ScoreItem(generated.name, generated, target, portrait)]
+        return [Sample(generated.name, generated, target, portrait)]
     made = _videos(generated)
     if target is None:
-        return [ScoreItem(path.name, path, None, portrait) for paths in made.values() for path in paths]
+        return [Sample(path.name, path, None, portrait) for paths in made.values() for path in paths]
     true = _videos(target)
     if not made.keys() & true.keys():
         raise InputError(
@@ -52,8 +52,8 @@ def items_of_paths(generated: Path, target: Path | None, portrait: Path | None =
             dict.fromkeys([*made, *true])]  # fmt: skip
 
 
-def items_of_csv(path: Path, reference_free: bool = False, portrait: Path | None = None) -> list[ScoreItem]:
-    """Items of a CSV with the columns generated, target and, if wanted, name and portrait; one item a line.
+def samples_of_csv(path: Path, reference_free: bool = False, portrait: Path | None = None) -> list[Sample]:
+    """Samples of a CSV with the columns generated, target and, if wanted, name and portrait; one sample a line.
 
     Paths count from the CSV's folder. A file that is missing is a problem of its line only.
 
@@ -79,22 +79,22 @@ def items_of_csv(path: Path, reference_free: bool = False, portrait: Path | None
     wanted = [line for line in cells if any(line.values())]
     if not wanted:
         raise InputError(f"{path} names no pair below its first line.")
-    items = [_of_line(number, line, path.parent, reference_free, portrait) for number, line in enumerate(wanted, 2)]
-    return _named_apart(items)
+    samples = [_of_line(number, line, path.parent, reference_free, portrait) for number, line in enumerate(wanted, 2)]
+    return _named_apart(samples)
 
 
 def _cells(line: dict[str | None, object]) -> dict[str, str]:
     return {str(k).strip().lower(): v.strip() for k, v in line.items() if k is not None and isinstance(v, str)}
 
 
-def _of_line(number: int, line: dict[str, str], folder: Path, reference_free: bool, portrait: Path | None) -> ScoreItem:
+def _of_line(number: int, line: dict[str, str], folder: Path, reference_free: bool, portrait: Path | None) -> Sample:
     given = {what: folder / line[what] for what in ("generated", "target", "portrait") if line.get(what)}
     needed = ("generated",) if reference_free else ("generated", "target")
     problems = [f"line {number} names no {what} video" for what in needed if what not in given]
     wanted = {k: v for k, v in given.items() if not (reference_free and k == "target")}
     problems += [f"the {what} {path} does not exist" for what, path in wanted.items() if not path.is_file()]
     name = line.get("name") or (given["generated"].name if "generated" in given else f"line {number}")
-    return ScoreItem(
+    return Sample(
         name,
         given.get("generated", Path()),
         None if reference_free else given.get("target", Path()),
@@ -103,14 +103,14 @@ def _of_line(number: int, line: dict[str, str], folder: Path, reference_free: bo
     )
 
 
-def _named_apart(items: list[ScoreItem]) -> list[ScoreItem]:
-    """Items of one name get numbers."""
-    totals, seen = Counter(item.name for item in items), Counter()
+def _named_apart(samples: list[Sample]) -> list[Sample]:
+    """Samples of one name get numbers."""
+    totals, seen = Counter(sample.name for sample in samples), Counter()
     named = []
-    for item in items:
-        seen[item.name] += 1
-        several = totals[item.name] > 1
-        named.append(replace(item, name=f"{item.name} ({seen[item.name]})") if several else item)
+    for sample in samples:
+        seen[sample.name] += 1
+        several = totals[sample.name] > 1
+        named.append(replace(sample, name=f"{sample.name} ({seen[sample.name]})") if several else sample)
     return named
 
 
@@ -127,7 +127,7 @@ def _videos(folder: Path) -> dict[str, list[Path]]:
 
 def _matched(
     stem: str, made: list[Path], true: list[Path], folders: tuple[Path, Path], portrait: Path | None
-) -> ScoreItem:
+) -> Sample:
     problems = []
     for paths, folder, what in ((made, folders[0], "generated"), (true, folders[1], "target")):
         if not paths:
@@ -135,7 +135,7 @@ def _matched(
         elif len(paths) > 1:
             problems.append(f"several {what} videos are named {stem}: {', '.join(p.name for p in paths)}")
     places = [paths[0] if paths else folder / stem for paths, folder in zip((made, true), folders, strict=True)]
-    return ScoreItem(stem, *places, portrait, "; ".join(problems) or None)
+    return Sample(stem, *places, portrait, "; ".join(problems) or None)
 
 
 def _some(found: Iterable[str]) -> str:

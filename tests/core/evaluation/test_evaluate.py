@@ -14,24 +14,25 @@ from skimage.metrics import structural_similarity
 from toy_puppet import BlockMesh
 
 from portraittalk_core.errors import InputError, NoFaceError
-from portraittalk_core.evaluation.clip import ScoredClip
-from portraittalk_core.evaluation.compare import compare_clips
-from portraittalk_core.evaluation.face_scores import level_per_frame
-from portraittalk_core.evaluation.identity_scores import Likeness
-from portraittalk_core.evaluation.network_scores import Networks
-from portraittalk_core.evaluation.options import CompareOptions
-from portraittalk_core.evaluation.reference_free import score_alone
+from portraittalk_core.evaluation.clip import EvaluationClip
+from portraittalk_core.evaluation.evaluate import evaluate
+from portraittalk_core.evaluation.identity import IdentityReference
+from portraittalk_core.evaluation.networks import Networks
+from portraittalk_core.evaluation.options import EvaluationOptions
 from portraittalk_core.evaluation.report.page import to_html
+from portraittalk_core.evaluation.report.text import table_text
 from portraittalk_core.evaluation.report.write import to_csv, to_json
-from portraittalk_core.evaluation.result import ScoredRow
-from portraittalk_core.evaluation.score import score_tracks
-from portraittalk_core.evaluation.score_report import ScoreBook
+from portraittalk_core.evaluation.result import EvaluationResult
+from portraittalk_core.evaluation.score_report import ScoreReport
 from portraittalk_core.evaluation.source import PictureSource
-from portraittalk_core.evaluation.text import table_text
 from portraittalk_core.face.geometry import mouth_open
 from portraittalk_core.face.mesh.landmarks import track_faces
+from portraittalk_core.metrics.adfd import adfd
+from portraittalk_core.metrics.landmark_distance import lmd
+from portraittalk_core.metrics.networks.load import load_syncnet
 from portraittalk_core.metrics.networks.syncnet import SyncNet
 from portraittalk_core.metrics.registry import FACE_ENCODER, METRICS, SYNCNET
+from portraittalk_core.metrics.sound_mouth import level_per_frame
 
 COUNT = 40
 OPENING = np.random.default_rng(5).integers(0, 90, 500)  # of the mouth, which never repeats itself
@@ -60,7 +61,7 @@ def pictures(count: int = COUNT, start: int = 0, grey: bool = False) -> list[tor
     return made
 
 
-def clip(frames, name: str = "clip", fps: int = 25, sound: np.ndarray | None = None) -> ScoredClip:
+def clip(frames, name: str = "clip", fps: int = 25, sound: np.ndarray | None = None) -> EvaluationClip:
     height, width = frames[0].shape[:2]
 
     def read(rate: Fraction):
@@ -68,7 +69,7 @@ def clip(frames, name: str = "clip", fps: int = 25, sound: np.ndarray | None = N
         return (frames[min(int(k * fps / rate), len(frames) - 1)] for k in range(count))
 
     source = PictureSource(name, width, height, Fraction(fps), len(frames) / fps, read)
-    return ScoredClip(source, None if sound is None else lambda: iter([sound[None]]))
+    return EvaluationClip(source, None if sound is None else lambda: iter([sound[None]]))
 
 
 def swelling(count: int, start: int = 0) -> np.ndarray:
@@ -86,8 +87,8 @@ def noisy(frames, amount: int, seed: int = 0):
     ]
 
 
-def compare(made, true, **options) -> ScoredRow:
-    return compare_clips(made, true, CompareOptions(**options), mesh=SpeakingMesh())
+def compare(made, true, **options) -> EvaluationResult:
+    return evaluate(made, true, EvaluationOptions(**options), mesh=SpeakingMesh())
 
 
 def test_a_clip_and_itself_are_alike_in_everything():
@@ -106,30 +107,33 @@ def test_a_clip_and_itself_are_alike_in_everything():
 
 
 def test_landmark_scores_in_blocks_are_those_of_whole_tracks(monkeypatch):
-    from portraittalk_core.evaluation import clip as score_clip
+    from portraittalk_core.evaluation import clip as clips
 
-    monkeypatch.setattr(score_clip, "BLOCK", 7)
+    monkeypatch.setattr(clips, "BLOCK", 7)
     made, true = pictures(start=3), pictures()
     made[11] = torch.full_like(made[11], 90)  # no face
     row = compare(clip(made), clip(true))
     tracks = [track_faces(frames, Fraction(25), SpeakingMesh()) for frames in (made, true)]
-    whole = score_tracks(*tracks)
-    assert row.counts["num_frames_with_face"] == whole.num_frames_with_face == 39
-    assert row.values["adfd"] == pytest.approx(whole.adfd, rel=1e-6)
-    assert row.values["m_lmd_iod"] == pytest.approx(whole.mouth_landmark_distance, rel=1e-5)
-    assert row.values["f_lmd_iod"] == pytest.approx(whole.face_landmark_distance, rel=1e-5)
+    both = tracks[0].valid & tracks[1].valid
+    a, b = (track.points_px[both].double()[..., :2] for track in tracks)
+    whole = adfd(a[:, :468], b[:, :468], (96, 128))
+    assert row.counts["num_frames_with_face"] == len(a) == 39
+    found = row.values["adfd"], row.values["adfd_place"], row.values["adfd_motion"]
+    assert found == pytest.approx((whole.score, whole.spatial, whole.motion), rel=1e-6)
+    for name, points in (("m_lmd_iod", "mouth"), ("f_lmd_iod", "face")):
+        assert row.values[name] == pytest.approx(float(lmd(a, b, points=points, norm="interocular").mean()), rel=1e-5)
 
 
 def test_own_scores_in_blocks_are_those_of_the_metrics(monkeypatch):
-    from portraittalk_core.evaluation import clip as score_clip
+    from portraittalk_core.evaluation import clip as clips
     from portraittalk_core.metrics.blinks import blinks
     from portraittalk_core.metrics.head_motion import head_motion
     from portraittalk_core.metrics.jitter import jitter
 
-    monkeypatch.setattr(score_clip, "BLOCK", 9)
+    monkeypatch.setattr(clips, "BLOCK", 9)
     frames = pictures()
     frames[20] = torch.full_like(frames[20], 90)
-    values = score_alone(clip(frames), mesh=SpeakingMesh()).values
+    values = evaluate(clip(frames), mesh=SpeakingMesh()).values
     track = track_faces(frames, Fraction(25), SpeakingMesh())
     head = head_motion(track)
     assert values["jitter"] == pytest.approx(jitter(track.points_px, track.valid), rel=1e-5)
@@ -207,8 +211,8 @@ def test_videos_of_other_shapes_are_refused():
 
 def test_max_frames_limits_what_is_compared():
     calls = []
-    options = CompareOptions(max_frames=10)
-    row = compare_clips(
+    options = EvaluationOptions(max_frames=10)
+    row = evaluate(
         clip(pictures()), clip(pictures()), options, mesh=SpeakingMesh(), on_progress=lambda *c: calls.append(c)
     )
     assert row.counts["num_frames"] == 10
@@ -217,11 +221,11 @@ def test_max_frames_limits_what_is_compared():
 
 def test_a_row_survives_the_disk():
     row = compare(clip(noisy(pictures(), 9), sound=swelling(COUNT)), clip(pictures(), sound=swelling(COUNT)))
-    assert ScoredRow.from_json(row.to_json()) == row
+    assert EvaluationResult.from_json(row.to_json()) == row
     infinite = replace(row, values={"psnr": math.inf})
-    assert ScoredRow.from_json(infinite.to_json()) == infinite
-    with pytest.raises(ValueError, match="not a row"):
-        ScoredRow.from_json("{}")
+    assert EvaluationResult.from_json(infinite.to_json()) == infinite
+    with pytest.raises(ValueError, match="not the result"):
+        EvaluationResult.from_json("{}")
 
 
 def test_alone_sound_and_mouth_are_correlated_at_their_lag():
@@ -230,17 +234,17 @@ def test_alone_sound_and_mouth_are_correlated_at_their_lag():
     decibels = -40 + 100 * np.roll(mouth_open(mouth).numpy(), -3)  # the sound comes 3 frames before the mouth
     amplitude = np.repeat(np.sqrt(2) * 10 ** (decibels.clip(-79, 0) / 20), 640)
     sound = (amplitude * np.sin(np.arange(80 * 640) * np.pi / 2 + np.pi / 4)).astype(np.float32)
-    values = score_alone(clip(frames, sound=sound), mesh=SpeakingMesh()).values
+    values = evaluate(clip(frames, sound=sound), mesh=SpeakingMesh()).values
     assert values["sound_mouth_correlation"] > 0.97
     assert values["sound_mouth_lag"] == 120
 
 
 def test_alone_silence_and_a_missing_portrait_are_told():
-    row = score_alone(clip(pictures(), sound=np.zeros(COUNT * 640, np.float32)), mesh=SpeakingMesh())
+    row = evaluate(clip(pictures(), sound=np.zeros(COUNT * 640, np.float32)), mesh=SpeakingMesh())
     assert row.missing["sound_mouth_correlation"] == "the sound is silent"
     assert row.missing["identity"].startswith("not available: needs the portrait and the face encoder")
     assert row.error is None
-    assert "no sound track" in score_alone(clip(pictures()), mesh=SpeakingMesh()).missing["sound_mouth_lag"]
+    assert "no sound track" in evaluate(clip(pictures()), mesh=SpeakingMesh()).missing["sound_mouth_lag"]
 
 
 def test_identity_is_the_cosine_of_a_face_a_second():
@@ -250,8 +254,8 @@ def test_identity_is_the_cosine_of_a_face_a_second():
         seen.append(picture)
         return torch.tensor([1.0, float(len(seen) - 1)])
 
-    likeness = Likeness(describe, torch.tensor([2.0, 0.0]))
-    row = score_alone(clip(pictures()), mesh=SpeakingMesh(), likeness=likeness)
+    identity = IdentityReference(describe, torch.tensor([2.0, 0.0]))
+    row = evaluate(clip(pictures()), mesh=SpeakingMesh(), identity=identity)
     assert len(seen) == 2  # 1.6 s
     assert row.values["identity"] == pytest.approx((1 + 1 / math.sqrt(2)) / 2)
 
@@ -270,8 +274,12 @@ def test_identity_to_the_target_is_the_cosine_of_both_faces_a_second():
         angle = math.radians(float(picture[0, 0, 1]))
         return (3 + len(seen)) * torch.tensor([math.cos(angle), math.sin(angle)])
 
-    row = compare_clips(
-        clip(made), clip(true), CompareOptions(crop="face"), mesh=SpeakingMesh(), likeness=Likeness(describe)
+    row = evaluate(
+        clip(made),
+        clip(true),
+        EvaluationOptions(crop="face"),
+        mesh=SpeakingMesh(),
+        identity=IdentityReference(describe),
     )
     assert len(seen) == 6 and set(seen) == {(96, 128, 3)}  # whole pictures, whatever PSNR sees
     assert row.values["identity_to_target"] == pytest.approx((0.5 + 0.0) / 2, abs=1e-6)
@@ -279,10 +287,10 @@ def test_identity_to_the_target_is_the_cosine_of_both_faces_a_second():
     drawn = row.curves["identity to target"]
     assert drawn[0] == drawn[24] == pytest.approx(0.5, abs=1e-4)
     assert drawn[25] is None and drawn[59] == pytest.approx(0, abs=1e-4)
-    (line,) = csv.DictReader(io.StringIO(to_csv(ScoreBook([row], {}))))
+    (line,) = csv.DictReader(io.StringIO(to_csv(ScoreReport([row], {}))))
     assert float(line["identity_to_target"]) == pytest.approx(0.25, abs=1e-6)
-    assert "identity_to_target" in json.loads(to_json(ScoreBook([row], {})))["rows"][0]["values"]
-    page = to_html(ScoreBook([row], {}))
+    assert "identity_to_target" in json.loads(to_json(ScoreReport([row], {})))["rows"][0]["values"]
+    page = to_html(ScoreReport([row], {}))
     assert page.count(METRICS["identity_to_target"].title) >= 3  # summary, chart, definition
 
 
@@ -293,32 +301,32 @@ def test_identity_to_the_target_says_what_it_lacks():
     def blind(_picture):
         raise NoFaceError("no face")
 
-    row = compare_clips(clip(pictures()), clip(pictures()), mesh=SpeakingMesh(), likeness=Likeness(blind))
+    row = evaluate(clip(pictures()), clip(pictures()), mesh=SpeakingMesh(), identity=IdentityReference(blind))
     assert "no face in any pair" in row.missing["identity_to_target"]
     assert "identity to target" not in row.curves
 
 
 def test_lse_of_the_target_stands_beside_the_generated_ones():
     torch.manual_seed(0)
-    networks = Networks(syncnet=SyncNet().eval(), roles=frozenset([SYNCNET]))
+    networks = Networks({load_syncnet: SyncNet().eval()}, roles=frozenset([SYNCNET]))
     short = {"frames": pictures(12), "sound": swelling(12)}
     late = {"frames": pictures(12, start=3), "sound": swelling(12)}
     calls = []
-    row = compare_clips(
+    row = evaluate(
         clip(**late), clip(**short), mesh=SpeakingMesh(), networks=networks, on_progress=lambda *c: calls.append(c)
     )
-    alone = [score_alone(clip(**c), mesh=SpeakingMesh(), networks=networks).values for c in (late, short)]
+    alone = [evaluate(clip(**c), mesh=SpeakingMesh(), networks=networks).values for c in (late, short)]
     for name in ("lse_d", "lse_c", "av_offset"):
         assert row.values[name] == pytest.approx(alone[0][name], rel=1e-6)
         assert row.values[f"target:{name}"] == pytest.approx(alone[1][name], rel=1e-6)
     assert row.values["lse_d"] != row.values["target:lse_d"]
     assert calls[-1] == (60, 60)  # five passes of 12
-    silent = compare_clips(clip(late["frames"]), clip(**short), mesh=SpeakingMesh(), networks=networks)
+    silent = evaluate(clip(late["frames"]), clip(**short), mesh=SpeakingMesh(), networks=networks)
     assert "no sound track" in silent.missing["lse_d"] and "target:lse_d" in silent.values
-    assert "LSE-D ↓: not available (true video: " in table_text(ScoreBook([silent], {}))
-    other = compare_clips(clip(**late), clip(short["frames"]), mesh=SpeakingMesh(), networks=networks)
+    assert "LSE-D ↓: not available (true video: " in table_text(ScoreReport([silent], {}))
+    other = evaluate(clip(**late), clip(short["frames"]), mesh=SpeakingMesh(), networks=networks)
     assert "lse_d" in other.values and "no sound track" in other.missing["target:lse_d"]
-    assert "LSE-D, the target's own" in unescape(to_html(ScoreBook([other], {})))
+    assert "LSE-D, the target's own" in unescape(to_html(ScoreReport([other], {})))
 
 
 def test_what_neither_video_can_have_is_said_once():

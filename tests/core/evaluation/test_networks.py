@@ -8,14 +8,20 @@ import torch
 from scipy.linalg import sqrtm
 from toy_puppet import BlockMesh
 
-from portraittalk_core.evaluation.clip import ScoredClip, follow_clip
-from portraittalk_core.evaluation.network_scores import Networks, PictureJudges, sync_scores
+from portraittalk_core.evaluation.clip import EvaluationClip
+from portraittalk_core.evaluation.evaluate import evaluate
+from portraittalk_core.evaluation.meters import MeterSet
+from portraittalk_core.evaluation.networks import Networks
+from portraittalk_core.evaluation.options import EvaluationOptions
 from portraittalk_core.evaluation.source import PictureSource
 from portraittalk_core.metrics.lpips import Lpips, lpips
 from portraittalk_core.metrics.lse import lse
+from portraittalk_core.metrics.meter import FRAME_PAIRS, MetricContext
+from portraittalk_core.metrics.networks import load
 from portraittalk_core.metrics.networks.alexnet import WIDTHS, AlexNetFeatures
 from portraittalk_core.metrics.networks.syncnet import SyncNet
-from portraittalk_core.metrics.registry import ALEXNET, I3D, INCEPTION, LPIPS_HEADS, SYNCNET
+from portraittalk_core.metrics.packages import found_packages
+from portraittalk_core.metrics.registry import ALEXNET, I3D, INCEPTION, LPIPS_HEADS, METRICS, SYNCNET, TARGET
 
 COUNT = 9
 
@@ -29,20 +35,24 @@ def frames() -> list[torch.Tensor]:
     return made
 
 
-def clip(with_sound: bool = True) -> ScoredClip:
+def clip(with_sound: bool = True) -> EvaluationClip:
     source = PictureSource("clip", 128, 96, Fraction(25), COUNT / 25, lambda _fps: iter(frames()))
     sound = np.random.default_rng(0).uniform(-0.5, 0.5, (1, COUNT * 640)).astype(np.float32)
-    return ScoredClip(source, (lambda: iter([sound[:, :999], sound[:, 999:]])) if with_sound else None)
+    return EvaluationClip(source, (lambda: iter([sound[:, :999], sound[:, 999:]])) if with_sound else None)
+
+
+def synced(networks: Networks, given: EvaluationClip):
+    """Values and reasons of the metrics that SyncNet measures."""
+    options = EvaluationOptions(metrics=("lse_d", "lse_c", "av_offset"))
+    result = evaluate(given, options=options, mesh=BlockMesh(), networks=networks)
+    return result.values, result.missing
 
 
 def test_without_networks_it_is_told_what_they_need():
-    judges = PictureJudges(Networks())
-    judges.update(frames()[0], frames()[1])
-    values, missing = judges.result()
+    values, missing = judged(Networks(), frames()[:1], frames()[1:2])
     assert not values and set(missing) == {"lpips", "fid", "fvd"}
     assert all(reason.startswith("not available: needs ") for reason in missing.values())
-    followed = follow_clip(clip().pictures, Fraction(25), BlockMesh())
-    assert SYNCNET in sync_scores(clip(), followed, Networks(), iter)[1]["lse_d"]
+    assert SYNCNET in synced(Networks(), clip())[1]["lse_d"]
 
 
 class Means(torch.nn.Module):
@@ -59,25 +69,30 @@ def all_networks() -> Networks:
     torch.manual_seed(0)
     heads = [torch.rand(width) for width in WIDTHS]
     roles = frozenset([ALEXNET, LPIPS_HEADS, INCEPTION, I3D])
-    return Networks(Lpips(AlexNetFeatures(), heads), Means(), Means(), roles=roles)
+    opened = {load.load_lpips: Lpips(AlexNetFeatures(), heads), load.load_inception: Means(), load.load_i3d: Means()}
+    return Networks(opened, roles)
 
 
 def random_frames(seed: int, count: int, side: int = 64) -> torch.Tensor:
     return torch.randint(0, 256, (count, side, side, 3), generator=torch.Generator().manual_seed(seed)).byte()
 
 
-def judged(networks: Networks, made: torch.Tensor, true: torch.Tensor):
-    judges = PictureJudges(networks)
+def judged(networks: Networks, made, true):
+    """Values and reasons of the metrics of frame pairs that need a network."""
+    metrics = [METRICS[name] for name in ("lpips", "fid", "fvd")]
+    available = networks.roles | found_packages() | {TARGET}
+    meters = MeterSet(metrics, MetricContext(Fraction(25), tuple(made[0].shape[:2])), networks, available)
+    assert {metric.inputs for metric in metrics} == {FRAME_PAIRS}
     for pair in zip(made, true, strict=True):
-        judges.update(*pair)
-    return judges.result()
+        meters.update(*pair)
+    return meters.result()
 
 
 def test_networks_judge_every_frame(all_networks):
     a, b = random_frames(1, 33), random_frames(2, 33)
     values, missing = judged(all_networks, a, b)
     assert not missing
-    expected = sum(lpips(*pair, all_networks.lpips) for pair in zip(a, b, strict=True)) / 33
+    expected = sum(lpips(*pair, all_networks.opened[load.load_lpips]) for pair in zip(a, b, strict=True)) / 33
     assert values["lpips"] == pytest.approx(expected, rel=1e-6)
     means = [part.numpy().mean((1, 2)) for part in (a, b)]
     covariances = [np.cov(part.T) for part in means]
@@ -110,9 +125,8 @@ def test_without_torchmetrics_fid_says_so_and_the_others_go_on(all_networks, abs
 def test_lse_is_that_of_the_crop_by_the_landmarks_box():
     torch.manual_seed(0)
     network = SyncNet().eval()
-    networks = Networks(syncnet=network, roles=frozenset([SYNCNET]))
-    followed = follow_clip(clip().pictures, Fraction(25), BlockMesh())
-    values, missing = sync_scores(clip(), followed, networks, iter)
+    networks = Networks({load.load_syncnet: network}, frozenset([SYNCNET]))
+    values, missing = synced(networks, clip())
     assert not missing
     # the block is 40 wide and 50 high around (60, 45): 2.8 · 25 pixels a side from 25 above the middle
     from PIL import Image
@@ -131,8 +145,7 @@ def test_lse_is_that_of_the_crop_by_the_landmarks_box():
 
 
 def test_lse_of_a_silent_or_short_video_is_told():
-    networks = Networks(syncnet=SyncNet().eval(), roles=frozenset([SYNCNET]))
-    followed = follow_clip(clip().pictures, Fraction(25), BlockMesh())
-    assert "no sound track" in sync_scores(clip(with_sound=False), followed, networks, iter)[1]["lse_d"]
-    short = ScoredClip(clip().pictures, lambda: iter([np.ones((1, 900), np.float32)]))
-    assert "too short" in sync_scores(short, followed, networks, iter)[1]["lse_c"]
+    networks = Networks({load.load_syncnet: SyncNet().eval()}, frozenset([SYNCNET]))
+    assert "no sound track" in synced(networks, clip(with_sound=False))[1]["lse_d"]
+    short = EvaluationClip(clip().pictures, lambda: iter([np.ones((1, 900), np.float32)]))
+    assert "too short" in synced(networks, short)[1]["lse_c"]
