@@ -24,7 +24,7 @@ from portraittalk_core.evaluation.options import EvaluationOptions
 from portraittalk_core.evaluation.result import plain
 from portraittalk_core.evaluation.samples import Sample
 from portraittalk_core.face.mesh.landmarks import open_mesh
-from portraittalk_core.media.atomic import whole_file
+from portraittalk_core.media.atomic import atomic_write
 from portraittalk_core.media.video import VideoWriter, probe_video, read_pictures
 from portraittalk_core.metrics.registry import METRICS, measured_metrics
 from portraittalk_core.threads import one_torch_thread
@@ -248,7 +248,7 @@ def _save(folder: Path, clips: Mapping[str, Clip], verdicts: Sequence[Verdict], 
             for verdict in verdicts
         ],
     }
-    with whole_file(folder / "ordering.json") as part:
+    with atomic_write(folder / "ordering.json") as part:
         part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     told = [folder / "ordering.json", save_order(verdicts, clips, damage, folder / "ordering.png")]
     if damage.levels > 1:

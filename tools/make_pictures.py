@@ -25,7 +25,7 @@ from portraittalk_core.renderers.animatenet.landmark_control import draw_conditi
 from portraittalk_core.renderers.vexpress.head_keypoints import draw_three, three_points
 from portraittalk_core.renderers.warp.renderer import PortraitRenderer
 from portraittalk_core.style.options import StyleUse
-from portraittalk_core.style.reference import manner_of, named_style
+from portraittalk_core.style.reference import named_style, statistics_of
 from portraittalk_core.types import LandmarkTrack
 
 ROOT = Path(__file__).parents[1]
@@ -132,10 +132,10 @@ def dub(portrait, speech) -> Image.Image:
 
 
 def styles(portrait, speech) -> Image.Image:
-    """The same sentence in three manners, moment by moment."""
+    """The same sentence in three all_statistics, moment by moment."""
     renderer, rows = PortraitRenderer(portrait), []
     for name in ("calm", "lively", "smiling"):
-        options = MotionOptions(manner=manner_of(named_style(name, StyleUse(noise=0.0))))
+        options = MotionOptions(style_statistics=statistics_of(named_style(name, StyleUse(noise=0.0))))
         track = whole_track(open_engine(), speech, portrait.landmarks, options)
         frames = [next(renderer.render(track.slice(i, i + 1))) for i in (round(25 * s) for s in STYLE_MOMENTS_S)]
         label = Image.new("RGB", TILE, "#26303a")

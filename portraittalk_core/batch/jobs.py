@@ -24,7 +24,7 @@ from ..face.identity.encoder import FaceEncoder, find_face_models
 from ..face.mesh.backends import MeshBackend
 from ..face.mesh.landmarks import find_portrait, open_mesh
 from ..face.options import FaceOptions
-from ..media.atomic import explain_write_errors, whole_file
+from ..media.atomic import atomic_write, explain_write_errors
 from ..media.audio import load_speech
 from ..media.image import load_picture
 from ..media.options import WriteOptions
@@ -38,9 +38,9 @@ from ..renderers.contract import Callbacks, Renderer
 from ..renderers.registry import DEFAULT, open_renderer, renderer_spec
 from ..style.options import StyleUse
 from ..style.prior import BlendedStyle, Style, load_style, used_as
-from ..style.reference import manner_of, named_style
+from ..style.reference import named_style, statistics_of
 from ..threads import one_torch_thread
-from ..types import Manner
+from ..types import StyleStatistics
 from .manifest import SCORE, TALK, BatchJob
 
 log = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ class JobRunner:
         (self._talk if job.job == TALK else self._score)(job, out, on_progress)
         with explain_write_errors(note):
             note.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(note) as part:
+        with atomic_write(note) as part:
             part.write_text(json.dumps({"key": key, "bytes": out.stat().st_size}), encoding="utf-8")
         return DONE
 
@@ -131,7 +131,7 @@ class JobRunner:
 
     def _talk(self, job: BatchJob, out: Path, on_progress: Progress | None) -> None:
         options = dict(job.options)
-        motion = MotionOptions(**fields_given(MotionOptions, options), manner=_manner(job))
+        motion = MotionOptions(**fields_given(MotionOptions, options), style_statistics=_statistics(job))
         crf = WriteOptions(**fields_given(WriteOptions, options)).crf
         face = FaceOptions(**fields_given(FaceOptions, options))
         path, sound = job.files["portrait"], job.files["speech"]
@@ -167,7 +167,7 @@ class JobRunner:
             name=out.stem,
             on_progress=on_progress,
         )
-        with whole_file(out) as part:
+        with atomic_write(out) as part:
             part.write_text(result.to_json() + "\n", encoding="utf-8")
 
     @functools.cached_property
@@ -211,12 +211,12 @@ def _style(job: BatchJob) -> Style | None:
     return used_as(load_style(job.files["style"]), use.strength, use.noise, use.seed)
 
 
-def _manner(job: BatchJob) -> Manner | None:
+def _statistics(job: BatchJob) -> StyleStatistics | None:
     """The style statistics of a job's motion."""
     style = _style(job)
     if isinstance(style, BlendedStyle):
         raise InputError(f"{style.source} changes over time, which only the nodes can do; give one of its styles.")
-    return None if style is None else manner_of(style)
+    return None if style is None else statistics_of(style)
 
 
 def _is_finished(out: Path, note: Path, key: str) -> bool:

@@ -16,7 +16,7 @@ from ..evaluation.report.page import KEYS, OWN_KEYS, to_html
 from ..evaluation.report.templates import render
 from ..evaluation.result import EvaluationResult
 from ..evaluation.score_report import ScoreReport, environment, settings_of
-from ..media.atomic import explain_write_errors, whole_file
+from ..media.atomic import atomic_write, explain_write_errors
 from ..metrics.registry import Metric, measured_metrics
 from .jobs import BLOCKED, FAILED, Outcome
 from .manifest import BatchJob
@@ -145,7 +145,7 @@ class BatchReport:
         if not any(group.num for group in self._groups):
             return None
         path = self._folder / REPORT
-        with whole_file(path) as part:
+        with atomic_write(path) as part:
             part.write_text(self._html(), encoding="utf-8", newline="")
         return path
 
@@ -161,7 +161,7 @@ class BatchReport:
             report = ScoreReport([row], settings, _is_alone(job), environment=self._environment)
             with explain_write_errors(page):
                 page.parent.mkdir(parents=True, exist_ok=True)
-            with whole_file(page) as part:
+            with atomic_write(page) as part:
                 part.write_text(to_html(report), encoding="utf-8", newline="")
         return Listed(job, row.values, row.error or "", has_page=True)
 

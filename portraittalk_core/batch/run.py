@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import InputError
-from ..media.atomic import check_writable, explain_write_errors, whole_file
+from ..media.atomic import atomic_write, check_writable, explain_write_errors
 from ..media.csv_line import csv_line
 from ..progress import Progress
 from .jobs import BLOCKED, DONE, FAILED, SKIPPED, BatchSettings, JobRunner, Outcome
@@ -30,7 +30,7 @@ TABLE = "batch.csv"
 COLUMNS = ("line", "out", "job", "status", "seconds", "attempts", "reason")
 POLL_S = 0.2  # between looks at workers, and calls of on_progress
 MOST_WAITING = 64  # failed jobs that wait for their next attempt, before new ones are begun
-Engine = InProcess | RayWorkers
+Workers = InProcess | RayWorkers
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,9 @@ def run_batch(
             if on_progress:
                 on_progress(ended.total(), plan.total)
 
-        engine = _open_engine(make_runner or functools.partial(JobRunner, settings), options, settings.folder)
+        workers = _open_workers(make_runner or functools.partial(JobRunner, settings), options, settings.folder)
         try:
-            for item in _work_off_plan(plan, engine, options, on_tick):
+            for item in _work_off_plan(plan, workers, options, on_tick):
                 ended[item.outcome.status] += 1
                 _add_line(table, item)
                 if item.job.job == SCORE:
@@ -105,27 +105,27 @@ def run_batch(
                     on_item(item)
                 on_tick()
         finally:
-            engine.close()
+            workers.close()
     counts = (ended[DONE], ended[SKIPPED], ended[FAILED], ended[BLOCKED])
-    return BatchResult(*counts, engine.workers, time.perf_counter() - started, table, report.write())
+    return BatchResult(*counts, workers.num_workers, time.perf_counter() - started, table, report.write())
 
 
-def _work_off_plan(plan: BatchPlan, engine: Engine, options: BatchOptions, on_tick: Tick) -> Iterator[Item]:
+def _work_off_plan(plan: BatchPlan, workers: Workers, options: BatchOptions, on_tick: Tick) -> Iterator[Item]:
     """Level by level: a job begins when all that make what it may read have ended."""
     for level in range(plan.depth):
-        for item in work_off(plan.jobs(level), engine, options, on_tick):
+        for item in work_off(plan.jobs(level), workers, options, on_tick):
             if item.outcome.status in (FAILED, BLOCKED):
                 plan.was_not_made(item.job)
             yield item
 
 
-def _open_engine(make_runner: Callable[[], Runner], options: BatchOptions, folder: Path) -> Engine:
+def _open_workers(make_runner: Callable[[], Runner], options: BatchOptions, folder: Path) -> Workers:
     if options.address is None and options.workers in (None, 1):
         return InProcess(make_runner)
     return RayWorkers(make_runner, options.workers, options.address, folder)
 
 
-def work_off(jobs: Iterator[BatchJob], engine: Engine, options: BatchOptions, on_tick: Tick) -> Iterator[Item]:
+def work_off(jobs: Iterator[BatchJob], workers: Workers, options: BatchOptions, on_tick: Tick) -> Iterator[Item]:
     """Do jobs on an open engine, and those anew that may succeed the next time.
 
     Yields:
@@ -133,10 +133,10 @@ def work_off(jobs: Iterator[BatchJob], engine: Engine, options: BatchOptions, on
     """
     waiting: list[tuple[float, int, BatchJob, int]] = []  # due at, line, job, attempt
     while True:
-        for job in _given_out(jobs, engine, waiting):
+        for job in _given_out(jobs, workers, waiting):
             yield Item(job, Outcome(FAILED if job.problem else BLOCKED, reason=job.problem or job.unmade), 0)
-        if engine.free < engine.workers:
-            for job, attempt, outcome in _ended(engine, on_tick):
+        if workers.free < workers.num_workers:
+            for job, attempt, outcome in _ended(workers, on_tick):
                 if outcome.again and attempt <= options.retries:
                     wait_s = min(options.wait_s * 2 ** (attempt - 1), LONGEST_WAIT_S)
                     heapq.heappush(waiting, (time.monotonic() + wait_s, job.line, job, attempt + 1))
@@ -150,13 +150,13 @@ def work_off(jobs: Iterator[BatchJob], engine: Engine, options: BatchOptions, on
 
 
 def _given_out(
-    jobs: Iterator[BatchJob], engine: Engine, waiting: list[tuple[float, int, BatchJob, int]]
+    jobs: Iterator[BatchJob], workers: Workers, waiting: list[tuple[float, int, BatchJob, int]]
 ) -> Iterator[BatchJob]:
     """Keep all workers busy; those jobs come back that cannot be done."""
-    while engine.free:
+    while workers.free:
         if waiting and waiting[0][0] <= time.monotonic():
             _, _, job, attempt = heapq.heappop(waiting)
-            engine.give(job, attempt)
+            workers.submit(job, attempt)
             continue
         job = next(jobs, None) if len(waiting) < MOST_WAITING else None
         if job is None:
@@ -164,11 +164,11 @@ def _given_out(
         if job.problem or job.unmade:
             yield job
         else:
-            engine.give(job, 1)
+            workers.submit(job, 1)
 
 
-def _ended(engine: Engine, on_tick: Tick) -> Iterator[Finished]:
-    yield from engine.finished(POLL_S, on_tick)
+def _ended(workers: Workers, on_tick: Tick) -> Iterator[Finished]:
+    yield from workers.finished(POLL_S, on_tick)
     on_tick()
 
 
@@ -178,7 +178,7 @@ def _begin_table(folder: Path, manifest: Path) -> Path:
     table = check_writable(folder / TABLE)
     if table.exists() and table.samefile(manifest):
         raise InputError(f"the manifest {manifest} would be overwritten by the table of what happened; rename it.")
-    with whole_file(table) as part:
+    with atomic_write(table) as part:
         part.write_bytes(csv_line(COLUMNS).encode())
     return table
 

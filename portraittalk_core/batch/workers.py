@@ -43,7 +43,7 @@ class _Stop(BaseException):
 class InProcess:
     """One worker: this process."""
 
-    workers = 1
+    num_workers = 1
 
     def __init__(self, make_runner: Callable[[], Runner]) -> None:
         self._runner = make_runner()
@@ -54,7 +54,7 @@ class InProcess:
         """How many jobs may be given now."""
         return 1 - len(self._given)
 
-    def give(self, job: BatchJob, attempt: int) -> None:
+    def submit(self, job: BatchJob, attempt: int) -> None:
         """Hand a job over."""
         self._given.append((job, attempt))
 
@@ -115,8 +115,8 @@ class RayWorkers:
             cpus = int(self._ray.cluster_resources().get("CPU", 1))
             if workers is not None and workers > cpus:
                 log.warning("the cluster has %d CPUs: %d workers do the work, not %d.", cpus, cpus, workers)
-            self.workers = max(1, min(workers or cpus, cpus))
-            self._idle = [self._new_worker() for _ in range(self.workers)]
+            self.num_workers = max(1, min(workers or cpus, cpus))
+            self._idle = [self._new_worker() for _ in range(self.num_workers)]
         except BaseException:
             self._ray.shutdown()
             raise
@@ -126,7 +126,7 @@ class RayWorkers:
         """How many jobs may be given now."""
         return len(self._idle)
 
-    def give(self, job: BatchJob, attempt: int) -> None:
+    def submit(self, job: BatchJob, attempt: int) -> None:
         """Hand a job to a worker that has none."""
         worker = self._idle.pop()
         self._running[worker.run.remote(job)] = (worker, job, attempt)

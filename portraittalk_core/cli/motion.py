@@ -13,7 +13,7 @@ from ..engines.registry import engine_specs, nameable_engines
 from ..errors import InputError
 from ..motion.options import MotionOptions
 from .arguments import add_file, add_options, options_from
-from .style import chosen_manner
+from .style import chosen_statistics
 
 if TYPE_CHECKING:
     from ..engines.contract import MotionEngine
@@ -47,7 +47,7 @@ def _engine_help() -> str:
 
 def motion_options(args: argparse.Namespace) -> MotionOptions:
     """Of the motion engine; a wrong one is reported before any work."""
-    return options_from(args, MotionOptions, manner=chosen_manner(args))
+    return options_from(args, MotionOptions, style_statistics=chosen_statistics(args))
 
 
 def motion_engine(args: argparse.Namespace) -> MotionEngine:

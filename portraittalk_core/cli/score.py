@@ -197,10 +197,10 @@ def _write_flat(row: EvaluationResult, path: Path) -> None:
     import json
 
     from ..evaluation.result import plain
-    from ..media.atomic import whole_file
+    from ..media.atomic import atomic_write
 
     found = {name: plain(value) for name, value in row.values.items()} | dict.fromkeys(row.missing) | dict(row.counts)
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         text = json.dumps(found | {"note": "; ".join(row.notes)}, indent=2, ensure_ascii=False)
         part.write_text(text + "\n", encoding="utf-8")
     print(f"The numbers are in {path}")

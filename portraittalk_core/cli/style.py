@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..speech.encoders import SpeechEncoder
     from ..style.extractor import StyleExtractor
     from ..style.prior import Style, StylePrior
-    from ..types import Manner
+    from ..types import StyleStatistics
 
 EXAMPLES = """examples:
   portraittalk style --video anna.mp4 --out anna.safetensors --plot anna.png
@@ -76,7 +76,7 @@ def style(args: argparse.Namespace) -> None:
     print(f"{args.out}: the style of {found.source}, {len(found)} numbers ({found.space})")
 
 
-def chosen_manner(args: argparse.Namespace) -> Manner | None:
+def chosen_statistics(args: argparse.Namespace) -> StyleStatistics | None:
     """The way of speaking that `--style` asks for; None where it is not given.
 
     Raises:
@@ -86,11 +86,11 @@ def chosen_manner(args: argparse.Namespace) -> Manner | None:
     if found is None or found.strength == 0:
         return None
     from ..style.prior import BlendedStyle
-    from ..style.reference import manner_of
+    from ..style.reference import statistics_of
 
     if isinstance(found, BlendedStyle):
         raise InputError(f"{found.source} changes over time, which only the nodes can do; give one of its styles.")
-    return manner_of(found)
+    return statistics_of(found)
 
 
 def chosen_style(args: argparse.Namespace) -> Style | None:

@@ -19,7 +19,7 @@ from ..checks import check_choice
 from ..errors import InputError
 from ..layers.temporal import MotionModule, check_frames, positions
 from ..media.tensor_file import save_tensors
-from ..weights.load import fill, read_metadata, read_tensors
+from ..weights.load import load_strict, read_metadata, read_tensors
 from .motion_module_files import (
     LCM_LENGTH,
     NUM_DOWN,
@@ -167,7 +167,9 @@ def load_motion_modules(
     with torch.device("meta"):  # random weights of this size take seconds to draw
         betas = read_metadata(path).get("betas", BETAS[0])
         modules = MotionModules(found.widths, found.version, found.length, norm_joint, ops, betas)
-    return fill(modules.to_empty(device="cpu"), {**found.tensors, **_lacking_positions(modules, found)}, path.name)
+    return load_strict(
+        modules.to_empty(device="cpu"), {**found.tensors, **_lacking_positions(modules, found)}, path.name
+    )
 
 
 def _lacking_positions(modules: MotionModules, found: MotionTensors) -> dict[str, Tensor]:

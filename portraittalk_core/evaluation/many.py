@@ -11,7 +11,7 @@ from .. import __version__
 from ..cache_key import cache_key, file_digest
 from ..errors import MissingDependency, OutputError, PortraitTalkError
 from ..face.mesh.backends import MeshBackend
-from ..media.atomic import explain_write_errors, whole_file
+from ..media.atomic import atomic_write, explain_write_errors
 from ..metrics.packages import found_packages
 from ..metrics.registry import measured_metrics
 from ..progress import Progress
@@ -113,7 +113,7 @@ def _keep(result: EvaluationResult, folder: Path, key: str) -> None:
     path = folder / ROWS / f"{key}.json"
     with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         part.write_text(result.to_json(), encoding="utf-8")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from .atomic import whole_file
+from .atomic import atomic_write
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> Path:
@@ -24,6 +24,6 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[st
     from safetensors.torch import save
 
     content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, dict(metadata or {}))
-    with whole_file(Path(path)) as part:
+    with atomic_write(Path(path)) as part:
         part.write_bytes(content)
     return Path(path)

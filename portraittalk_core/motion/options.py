@@ -18,7 +18,7 @@ from ..options import check_options, option
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..types import Manner
+    from ..types import StyleStatistics
 
 LARGEST_SEED = 2**64 - 1
 
@@ -49,7 +49,7 @@ class MotionOptions:
         0, 0, LARGEST_SEED, "Another seed gives other blinks and head motion; the mouth follows the sound alone."
     )
     gain_curve: Tensor | None = field(default=None, compare=False)  # (K,) 0..2 a frame; times mouth_gain
-    manner: Manner | None = None  # somebody's way of speaking; the amounts above are factors of it
+    style_statistics: StyleStatistics | None = None  # somebody's way of speaking; the amounts above are factors of it
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fps", as_fps(self.fps))

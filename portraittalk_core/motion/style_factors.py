@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ..face.geometry import held_still, smile
-from ..types import MANNER, LandmarkTrack, Manner, MouthCurves
+from ..types import STYLE_STATISTICS, LandmarkTrack, MouthCurves, StyleStatistics
 from .options import MotionOptions
 from .rig import WIDEST_GAP
 
@@ -14,7 +14,7 @@ MOST_LIVELY = 4.0  # but small ones of head and brows
 FEWEST_BLINKS, MOST_BLINKS = 1.0, 60.0  # per minute
 MOST_SMILE = 0.12  # inter-ocular distances
 MOST_APART = 0.1  # that lips stand further apart, or nearer, over the mouth's width
-_PLAIN = Manner()
+_PLAIN = StyleStatistics()
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class StyleFactors:
 def style_factors(options: MotionOptions, own_smile: float = 0.0) -> StyleFactors:
     """Factors of options and style; without style statistics they are the options' own.
 
-    A movement is changed by the ratio of the manner's and the engine's, to the power of the style's strength.
+    A movement is changed by the ratio of the style_statistics's and the engine's, to the power of the style's strength.
 
     Args:
         options: their head motion, blink rate and style count.
@@ -46,13 +46,18 @@ def style_factors(options: MotionOptions, own_smile: float = 0.0) -> StyleFactor
     """
     head = options.head_motion
     own = StyleFactors(blink_rate=options.blink_rate, head=head, head_shift=head, brow=min(head, 1.0))
-    manner = options.manner
-    if manner is None or manner.strength == 0:
+    style_statistics = options.style_statistics
+    if style_statistics is None or style_statistics.strength == 0:
         return own
-    ratio = {name: _ratio(manner, name) for name in MANNER}
+    ratio = {name: _ratio(style_statistics, name) for name in STYLE_STATISTICS}
     # the engine's lips at their closest come nearer or go apart with all of its opening
-    apart = _PLAIN.rest_opening * (1 - ratio["opening"]) + manner.strength * (manner.rest_opening - _PLAIN.rest_opening)
-    rate = options.blink_rate * (max(manner.blink_rate, FEWEST_BLINKS) / _PLAIN.blink_rate) ** manner.strength
+    apart = _PLAIN.rest_opening * (1 - ratio["opening"]) + style_statistics.strength * (
+        style_statistics.rest_opening - _PLAIN.rest_opening
+    )
+    rate = (
+        options.blink_rate
+        * (max(style_statistics.blink_rate, FEWEST_BLINKS) / _PLAIN.blink_rate) ** style_statistics.strength
+    )
     return StyleFactors(
         opening=ratio["opening"],
         spread=ratio["spread"],
@@ -60,10 +65,12 @@ def style_factors(options: MotionOptions, own_smile: float = 0.0) -> StyleFactor
         blink_rate=min(rate, MOST_BLINKS),
         blink_time=min(max(ratio["blink_s"], 0.6), 1.8),
         head=own.head * ratio["head_deg"],
-        head_shift=own.head_shift * _ratio(manner, "head_shift", MOST_LIVELY),
+        head_shift=own.head_shift * _ratio(style_statistics, "head_shift", MOST_LIVELY),
         head_pace=ratio["head_hz"],
-        brow=own.brow * _ratio(manner, "brow", MOST_LIVELY),
-        smile=min(max(manner.strength * _missing_smile(manner.smile, own_smile), -MOST_SMILE), MOST_SMILE),
+        brow=own.brow * _ratio(style_statistics, "brow", MOST_LIVELY),
+        smile=min(
+            max(style_statistics.strength * _missing_smile(style_statistics.smile, own_smile), -MOST_SMILE), MOST_SMILE
+        ),
         apart=min(max(apart, -MOST_APART), MOST_APART),
     )
 
@@ -78,11 +85,11 @@ def _missing_smile(target: float, own: float) -> float:
     return max(target - max(own, 0.0), 0.0) if target > 0 else min(target - min(own, 0.0), 0.0)
 
 
-def _ratio(manner: Manner, name: str, most: float = MOST) -> float:
+def _ratio(style_statistics: StyleStatistics, name: str, most: float = MOST) -> float:
     plain = getattr(_PLAIN, name)
     if plain <= 0:
         return 1.0
-    return min(max(max(getattr(manner, name) / plain, 1e-3) ** manner.strength, LEAST), most)
+    return min(max(max(getattr(style_statistics, name) / plain, 1e-3) ** style_statistics.strength, LEAST), most)
 
 
 def styled_mouth(mouth: MouthCurves, factors: StyleFactors) -> MouthCurves:

@@ -128,7 +128,7 @@ class StyleRun:
         self._factors: Tensor | None = None
         self._made: dict[tuple, tuple[Tensor, Tensor]] = {}
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Drop what is kept."""
         self._asked = self._tokens = self._factors = None
         self._made = {}
@@ -161,7 +161,7 @@ class StyleRun:
         asked = (frames, hidden.device)
         if asked == self._asked and not self._learns():
             return
-        self.forget()
+        self.clear_cache()
         styles, self._factors = self.styles.of(frames)
         self._tokens, self._asked = self.net.tokens(styles.to(hidden.device)), asked
 
@@ -237,7 +237,7 @@ def bind_style(unet: UNet2DConditionModel, run: StyleRun) -> Iterator[None]:
                 bound.callback(hooks.bind(block.norm3, block.ff))
             yield
     finally:
-        run.forget()
+        run.clear_cache()
 
 
 def _check_width(width: int, net: StyleAttention, number: str) -> None:

@@ -18,7 +18,7 @@ from ..checks import check_finite, check_shape
 from ..errors import InputError
 from ..media.tensor_file import save_tensors
 from ..progress import Progress
-from ..weights.load import fill, read_metadata, read_tensors
+from ..weights.load import load_strict, read_metadata, read_tensors
 from .extractor_files import LAYOUT, SPREAD, VERSION, ExtractorSizes, read_extractor_sizes
 from .features import RATE_HZ, WIDTHS, StyleFeatures
 from .prior import StylePrior
@@ -278,7 +278,7 @@ def warm_start(network: ExtractorNet, tensors: Mapping[str, Tensor], name: str) 
     """
     was_training = network.training
     whole = {**network.state_dict(), **tensors}
-    return fill(network, whole, name).train(was_training).requires_grad_(True)
+    return load_strict(network, whole, name).train(was_training).requires_grad_(True)
 
 
 def save_extractor(extractor: StyleExtractor, path: Path, metadata: Mapping[str, str] | None = None) -> Path:
@@ -306,6 +306,6 @@ def load_extractor(path: Path, device: torch.device | str = "cpu") -> StyleExtra
     for name, tensor in tensors.items():
         check_finite(tensor, f"{name} of {path.name}")
     spread = tensors.pop(SPREAD)
-    network = fill(new_extractor_net(sizes), tensors, path.name)
+    network = load_strict(new_extractor_net(sizes), tensors, path.name)
     mark = weights_mark(tensors)
     return StyleExtractor(network.to(device), spread.float(), path.name, mark)

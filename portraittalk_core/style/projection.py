@@ -19,7 +19,7 @@ from ..checks import check_finite, check_shape
 from ..errors import InputError
 from ..layers.attention import attend
 from ..media.tensor_file import save_tensors
-from ..weights.load import fill, read_metadata, read_tensors
+from ..weights.load import load_strict, read_metadata, read_tensors
 from .attention_files import BASE, LAYOUT, StyleSizes, read_style_sizes
 
 log = logging.getLogger(__name__)
@@ -150,7 +150,7 @@ def load_style_attention(path: Path, ops: ModuleType = nn) -> StyleAttention:
     with torch.device("meta"):
         net = StyleAttention(sizes, ops)
     net.trained_on = told.get("trained_on", BASE)
-    return fill(net.to_empty(device="cpu"), tensors, path.name)
+    return load_strict(net.to_empty(device="cpu"), tensors, path.name)
 
 
 def save_style_attention(net: StyleAttention, path: Path, metadata: Mapping[str, str] | None = None) -> Path:

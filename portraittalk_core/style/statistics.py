@@ -1,7 +1,7 @@
 """Measures how somebody speaks: mouth, blinks, head and brows of a landmark track in eleven numbers.
 
 Nothing is learnt here: it is the style that works with no weights at all.
-Shapes: T frames, W windows, D = 11 numbers in the order of `types.MANNER`.
+Shapes: T frames, W windows, D = 11 numbers in the order of `types.STYLE_STATISTICS`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..face import topology as topo
 from ..face.curve_statistics import HEAD_SIGMA_S, blink_durations_s, gaussian_smoothed, swing_frequency
 from ..face.geometry import eye_open, head_pose, held_still, smile
-from ..types import MANNER, LandmarkTrack, Manner
+from ..types import STYLE_STATISTICS, LandmarkTrack, StyleStatistics
 
 WINDOW_S, HOP_S = 4.0, 2.0
 LEAST_S = 1.0  # a shorter track says nothing of how somebody speaks
@@ -23,7 +23,7 @@ SIGMA_S = 0.04  # of the Gaussian over curves other than the head's, against a d
 BROWS = (105, 334)  # the middle of each
 
 
-def measure_manner(track: LandmarkTrack, window_s: float = WINDOW_S, hop_s: float = HOP_S) -> Tensor:
+def measure_statistics(track: LandmarkTrack, window_s: float = WINDOW_S, hop_s: float = HOP_S) -> Tensor:
     """How a face speaks, window by window.
 
     What differs between faces at rest, such as the mouth's width, is taken out as far as it can be known; the rest
@@ -35,7 +35,7 @@ def measure_manner(track: LandmarkTrack, window_s: float = WINDOW_S, hop_s: floa
         hop_s: from one to the next.
 
     Returns:
-        (W, 11) as `types.MANNER` names them.
+        (W, 11) as `types.STYLE_STATISTICS` names them.
 
     Raises:
         InputError: shorter than a second, or a face in less than half of the frames.
@@ -55,15 +55,15 @@ def measure_manner(track: LandmarkTrack, window_s: float = WINDOW_S, hop_s: floa
     return torch.stack([_window(*part, blinks, rate) for part in parts])
 
 
-def to_manner(numbers: Tensor, strength: float = 1.0) -> Manner:
-    """A manner of numbers (11,), as drawn from a style; what cannot be less than nothing is not."""
-    values = {name: float(value) for name, value in zip(MANNER, numbers, strict=True)}
-    return Manner(**{k: v if k == "smile" else max(v, 0.0) for k, v in values.items()}, strength=strength)
+def to_statistics(numbers: Tensor, strength: float = 1.0) -> StyleStatistics:
+    """A style_statistics of numbers (11,), as drawn from a style; what cannot be less than nothing is not."""
+    values = {name: float(value) for name, value in zip(STYLE_STATISTICS, numbers, strict=True)}
+    return StyleStatistics(**{k: v if k == "smile" else max(v, 0.0) for k, v in values.items()}, strength=strength)
 
 
-def to_numbers(manner: Manner) -> Tensor:
-    """(11,) numbers of a manner, without its strength."""
-    return torch.tensor([getattr(manner, name) for name in MANNER])
+def to_numbers(style_statistics: StyleStatistics) -> Tensor:
+    """(11,) numbers of a style_statistics, without its strength."""
+    return torch.tensor([getattr(style_statistics, name) for name in STYLE_STATISTICS])
 
 
 def _curves(track: LandmarkTrack) -> dict[str, Tensor]:
@@ -111,4 +111,4 @@ def _blinks(lids: Tensor, valid: Tensor, fps: Fraction) -> tuple[float, float]:
     """Blinks per minute and how long one keeps the lids shut, over the whole track."""
     lengths = blink_durations_s(lids, valid, fps)
     minutes = int(valid.sum()) / float(fps) / 60
-    return len(lengths) / minutes, float(lengths.median()) if len(lengths) else Manner().blink_s
+    return len(lengths) / minutes, float(lengths.median()) if len(lengths) else StyleStatistics().blink_s

@@ -15,7 +15,7 @@ from .mouth import MOUTH_PARAMETERS, MouthCurves
 from .portrait import Portrait, check_picture
 from .record import Record
 from .speech import SPEECH_RATE_HZ, Speech
-from .style_statistics import MANNER, Manner
+from .style_statistics import STYLE_STATISTICS, StyleStatistics
 
 __all__ = [
     "KEYPOINT_LAYOUTS",

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from ..checks import check_range
 from ..errors import InputError
 
-# what is measured of a way of speaking: fields of Manner besides its strength
-MANNER = ("opening", "rest_opening", "spread", "rounding", "smile", "blink_rate", "blink_s", "head_deg", "head_hz",
+# what is measured of a way of speaking: fields of StyleStatistics besides its strength
+STYLE_STATISTICS = ("opening", "rest_opening", "spread", "rounding", "smile", "blink_rate", "blink_s", "head_deg", "head_hz",
           "head_shift", "brow")  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Manner:
+class StyleStatistics:
     """How somebody speaks, in numbers that can be seen: what a style asks of any motion engine.
 
     What stands here is how the engine in the box speaks by itself.
@@ -35,6 +35,6 @@ class Manner:
 
     def __post_init__(self) -> None:
         check_range(self.strength, 0, 2, "the strength of a style")
-        for name in MANNER:
+        for name in STYLE_STATISTICS:
             if not math.isfinite(getattr(self, name)):
                 raise InputError(f"{name} of a style is {getattr(self, name)}; it must be a number.")

@@ -19,7 +19,7 @@ from portraittalk_core.face.canonical import canonical_face
 from portraittalk_core.face.track_file import load_track
 from portraittalk_core.renderers.warp.renderer import PortraitRenderer
 from portraittalk_core.style.prior import load_style
-from portraittalk_core.style.reference import manner_of
+from portraittalk_core.style.reference import statistics_of
 from portraittalk_core.types import LandmarkTrack, Portrait
 
 ROOT = Path(__file__).parents[2]
@@ -62,7 +62,7 @@ def test_old_style_loads_with_the_same_values():
     )
     assert style.mean.tolist() == old["mean"]
     assert style.draw(2, Fraction(25))[0].tolist() == pytest.approx(old["draw"], rel=1e-5)
-    assert dataclasses.asdict(manner_of(style)) == pytest.approx(old["manner"], rel=1e-5)
+    assert dataclasses.asdict(statistics_of(style)) == pytest.approx(old["manner"], rel=1e-5)
 
 
 def test_old_blended_style_loads_with_the_same_values():

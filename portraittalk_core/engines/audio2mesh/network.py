@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ...errors import InputError
 from ...face.topology import NUM_MESH_POINTS
 from ...speech.encoders import wave_network, without_prefix
-from ...weights.load import fill, read_tensors
+from ...weights.load import load_strict, read_tensors
 
 
 class MeshNet(nn.Module):
@@ -65,4 +65,4 @@ def load_mesh_net(path: Path, device: torch.device | str = "cpu") -> MeshNet:
     net = MeshNet(encoder, latents, num_values)
     rest = {name: value for name, value in tensors.items() if not name.startswith("audio_encoder.")}
     filled = {**{f"audio_encoder.{name}": value for name, value in encoder.state_dict().items()}, **rest}
-    return fill(net, filled, path.name).to(device)
+    return load_strict(net, filled, path.name).to(device)

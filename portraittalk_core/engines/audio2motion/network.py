@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ...errors import InputError
 from ...speech.pitch import coarse_pitch
-from ...weights.load import fill, read_tensors
+from ...weights.load import load_strict, read_tensors
 
 NUM_EXPRESSIONS = 64
 LATENTS, LATENT_STEP = 16, 4  # channels; frames at 25 Hz a latent step covers
@@ -192,7 +192,7 @@ def net_of_tensors(tensors: dict[str, Tensor], source: str) -> ExpressionNet:
     size = ExpressionSize(
         first.shape[1], "pitch_embed.weight" in tensors, "mouth_amp_embed" in tensors, "eye_amp_embed" in tensors
     )
-    return fill(ExpressionNet(size), tensors, source, IGNORED)
+    return load_strict(ExpressionNet(size), tensors, source, IGNORED)
 
 
 def _condition_encoder(features: int, channels: int) -> nn.Sequential:

@@ -15,7 +15,7 @@ from ...media.tensor_file import save_tensors
 from ...speech.mel import BLOCK, FFT_SIZE, HOP, MEL_RATE_HZ, NUM_MELS, log_mel
 from ...threads import one_torch_thread
 from ...types import SPEECH_RATE_HZ, Speech
-from ...weights.load import fill, read_metadata, read_tensors
+from ...weights.load import load_strict, read_metadata, read_tensors
 from .mouth_net import (
     AHEAD_FRAMES,
     BEHIND_FRAMES,
@@ -62,7 +62,7 @@ def _load(path: Path, _version: tuple[int, int] | None) -> MouthNet:
     if metadata.get("kind") != KIND:
         raise InputError(f"{path.name} is not a mouth network; give a file that `portraittalk train mouth` wrote.")
     width = int(json.loads(metadata["config"])["width"])
-    return fill(MouthNet(width), tensors, path.name)
+    return load_strict(MouthNet(width), tensors, path.name)
 
 
 def run_mouth(net: MouthNet, mel_blocks: Iterable[Tensor], statistics: MelStatistics) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ...errors import InputError
-from ...media.atomic import whole_file
+from ...media.atomic import atomic_write
 from ...media.csv_line import csv_line
 from ..result import plain
 from ..score_report import ScoreReport
@@ -79,7 +79,7 @@ def write_report(report: ScoreReport, out: Path) -> list[Path]:
     makers = {"json": to_json, "csv": to_csv, "html": to_html}
     paths = report_files(out)
     for path in paths:
-        with whole_file(path) as part:
+        with atomic_write(path) as part:
             # Excel takes a CSV without a mark for the code page of its country
             encoding = "utf-8-sig" if path.suffix.lower() == ".csv" else "utf-8"
             part.write_text(makers[path.suffix.lower()[1:]](report), encoding=encoding, newline="")

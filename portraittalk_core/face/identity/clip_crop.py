@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...errors import InputError, MissingDependency
 from ...media.resize import resize_planes
-from ...weights.load import fill, read_tensors
+from ...weights.load import load_strict, read_tensors
 from .embedding import FaceEmbedding
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def load_clip_vision(path: Path) -> CLIPVisionModelWithProjection:
         patch_size=patch,
         hidden_act="gelu" if width in GELU_WIDTHS else "quick_gelu",
     )
-    return fill(CLIPVisionModelWithProjection(config), tensors, Path(path).name, (r"position_ids$",))
+    return load_strict(CLIPVisionModelWithProjection(config), tensors, Path(path).name, (r"position_ids$",))
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ...checks import check_shape
 from ...errors import InputError
 from ...weights.catalog import WeightFile
-from ...weights.load import fill, read_tensors
+from ...weights.load import load_strict, read_tensors
 
 BLOCKS = ((64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4)  # channels of convolutions, before each pooling
 LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
@@ -85,7 +85,7 @@ def load_vgg19(path: Path) -> Vgg19Features:
             f"{Path(path).name} is not VGG-19 (torchvision's vgg19-dcbb9e9d.pth, 16 convolutions without batch "
             f"normalisation); it holds {len(tensors)} tensors of another network. Give that file."
         )
-    return fill(Vgg19Features(), tensors, Path(path).name, _AFTER)
+    return load_strict(Vgg19Features(), tensors, Path(path).name, _AFTER)
 
 
 def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

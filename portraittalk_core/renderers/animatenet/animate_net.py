@@ -27,7 +27,7 @@ from ...layers.attention import AttentionCall, Branch, attend
 from ...media.tensor_file import save_tensors
 from ...options import check_options, same_option
 from ...types import LandmarkTrack
-from ...weights.load import fill, read_metadata, read_tensors
+from ...weights.load import load_strict, read_metadata, read_tensors
 from .animate_net_files import BASE, LAYOUT, AnimateSizes, read_sizes
 from .feature_attention import FeatureAttention, feature_number
 from .head_placement import placements
@@ -123,7 +123,7 @@ def load_animate_net(path: Path, ops: ModuleType = nn) -> AnimateNet:
         check_finite(tensor, f"{name} of {path.name}")
     with torch.device("meta"):
         net = AnimateNet(sizes, ops)
-    return fill(net.to_empty(device="cpu"), tensors, path.name)
+    return load_strict(net.to_empty(device="cpu"), tensors, path.name)
 
 
 def save_animate_net(net: AnimateNet, path: Path, metadata: Mapping[str, str] | None = None) -> Path:
@@ -192,7 +192,7 @@ class FrameTokens:
         self._tokens: dict[str, Tensor] = {}
         self._made: dict[tuple, tuple[Tensor, Tensor]] = {}
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Drop everything that is kept: at the end of a run, or where cues of the same frames have changed."""
         self._asked = None
         self._tokens, self._made = {}, {}
@@ -202,7 +202,7 @@ class FrameTokens:
         asked = tuple(self.frames())
         if asked == self._asked and not self._learns():
             return
-        self.forget()
+        self.clear_cache()
         points, placed = self.cues(asked)
         if len(points) != len(asked) or len(placed) != len(asked):
             raise InputError(f"{len(points)} faces and {len(placed)} placements were given for {len(asked)} frames.")
@@ -269,7 +269,7 @@ def bind_animate(
         options: strengths.
 
     Yields:
-        The tokens at hand; their `forget` drops what is kept.
+        The tokens at hand; their `clear_cache` drops what is kept.
 
     Raises:
         InputError: the net does not fit the ControlNet; later, rows or cues that do not fit the frames.
@@ -284,7 +284,7 @@ def bind_animate(
     finally:
         if hook:
             hook.remove()
-        tokens.forget()
+        tokens.clear_cache()
 
 
 def _keys(network: nn.Module, attention: str) -> Tensor:

@@ -126,7 +126,7 @@ class FrameControl:
         self._factors: dict[tuple, Tensor] = {}
         self._kept: dict[tuple, tuple[int, tuple]] = {}  # how often it served, and residuals
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Drop drawings and residuals, at the end of a run."""
         for kept in (self._drawn, self._factors, self._kept):
             kept.clear()

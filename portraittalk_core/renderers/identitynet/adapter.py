@@ -19,7 +19,7 @@ from ...errors import InputError
 from ...layers.attention import Attend, attend
 from ...media.tensor_file import save_tensors
 from ...options import check_options, option, same_option
-from ...weights.load import fill, read_metadata, read_tensors
+from ...weights.load import load_strict, read_metadata, read_tensors
 from .adapter_files import LAYOUTS, AdapterTensors, sort_adapter
 from .decoupled_attention import ALWAYS, DecoupledAttention, IdentityBranch, Window
 from .face_tokens import FaceProjection, ProjectionInput, build_projection
@@ -167,11 +167,11 @@ def build_adapter(parts: AdapterTensors, name: str, layout: str | None = None, o
     if layout and layout != parts.layout and not {layout, parts.layout} <= alike:
         raise InputError(f"{name} has the layout {parts.layout}, not {layout}.")
     layout = layout or parts.layout
-    projection = fill(build_projection(layout, parts.projection, ops), parts.projection, name)
+    projection = load_strict(build_projection(layout, parts.projection, ops), parts.projection, name)
     sites = {}
     for number in sorted({key.split(".")[0] for key in parts.sites}, key=int):
         own = {f"to_{part}_ip.weight": parts.sites[f"{number}.to_{part}_ip.weight"] for part in "kv"}
-        sites[number] = fill(DecoupledAttention(*own["to_k_ip.weight"].shape, ops), own, name)
+        sites[number] = load_strict(DecoupledAttention(*own["to_k_ip.weight"].shape, ops), own, name)
     for key, tensor in parts.sites.items():
         check_finite(tensor, f"{key} of {name}")
     return IdentityAdapter(layout, projection, sites, parts.lora)

@@ -193,9 +193,9 @@ class DiffusersPainter:
         finally:
             for chosen in self.branches.values():
                 for branch in chosen:
-                    branch.forget()
+                    branch.clear_cache()
             if animation.control is not None:
-                animation.control.forget()
+                animation.control.clear_cache()
 
     def _with_features(self) -> Mapping[int, Sequence[Branch]]:
         """The branches, and those that look at the ControlNet's maps."""

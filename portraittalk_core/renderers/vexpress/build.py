@@ -21,24 +21,7 @@ def build(options: VExpressRendererOptions) -> VExpressRenderer:
     """The renderer that reads the options' files once."""
     place = chosen_place(options.device, options.precision)
     files = VExpressFiles([options.vexpress_folder], options.vae or options.checkpoint, options.speech_encoder)
-    return VExpressRenderer(load_models(files, *place), painting_options(options), options, place)
-
-
-def painting_options(options: VExpressRendererOptions) -> VExpressOptions:
-    """What the painting itself takes."""
-    return VExpressOptions(
-        width=options.width,
-        height=options.height,
-        steps=options.steps,
-        sampler=options.sampler,
-        seed=options.seed,
-        guidance=options.cfg,
-        reference_weight=options.reference_weight,
-        audio_weight=options.audio_weight,
-        length=options.vexpress_window,
-        overlap=options.overlap,
-        strategy="no_retarget",  # the motion is the portrait's own
-    )
+    return VExpressRenderer(load_models(files, *place), options.painting, options, place)
 
 
 class VExpressRenderer:

@@ -44,7 +44,7 @@ class HeadControl:
         like = self.guider.conv_in.weight
         return self.guider(self.drawings(self.frames).to(like))
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Nothing is kept."""
 
 

@@ -18,15 +18,14 @@ from torch import Tensor, nn
 from ...diffusion.branches import Batch
 from ...diffusion.denoiser import Condition
 from ...diffusion.motion_modules import bind_motion
-from ...diffusion.samplers import SamplerOptions, sample, samplers_with
+from ...diffusion.samplers import SamplerOptions, sample
 from ...diffusion.schedule import ZERO_SNR
 from ...diffusion.vae import load_vae
 from ...diffusion.windowed import VideoOptions, WindowedDenoiser
 from ...diffusion.windows import static_windows
 from ...errors import InputError
-from ...face.fit import Fit, check_size, fit_to, fitted
+from ...face.fit import Fit, fit_to, fitted
 from ...layers.temporal import check_frames
-from ...options import check_options, option, same_option
 from ...progress import Progress
 from ...speech.encoders import GivenFeatures, SpeechEncoder, counted, load_speech_encoder, require_width
 from ...style.attention import StyleCues, StyleRun, bind_style
@@ -34,43 +33,15 @@ from ...types import LandmarkTrack, Portrait, Speech
 from .audio_projection import audio_tokens
 from .denoiser import HeadControl, VelocityDenoiser
 from .head_keypoints import draw_three, three_points
-from .latent_codec import Coder, DiffusersCoder, decoded
+from .latent_codec import DiffusersLatentCodec, LatentCodec, decoded
 from .load import load_vexpress
-from .options import SPACING, VExpressRendererOptions
+from .options import SPACING, VExpressOptions
 from .reference import read_bank, write_bank
-from .retarget import STRATEGIES, retarget
+from .retarget import retarget
 from .unet import VExpress
 
 FPS = Fraction(25)  # without a driving track
 OTHER_FAMILY = "whisper"  # its features are others, though some are as wide
-KNOWN_SAMPLERS = samplers_with(SPACING)
-
-
-@dataclass(frozen=True)
-class VExpressOptions:
-    """How V-Express paints; the public code's choices by default."""
-
-    width: int = same_option(VExpressRendererOptions, "width")  # pixels
-    height: int = same_option(VExpressRendererOptions, "height")
-    steps: int = same_option(VExpressRendererOptions, "steps")
-    sampler: str = same_option(VExpressRendererOptions, "sampler", choices=KNOWN_SAMPLERS)
-    seed: int = same_option(VExpressRendererOptions, "seed")  # of the noise
-    guidance: float = same_option(VExpressRendererOptions, "cfg")  # 1 asks once a step, for what is wanted alone
-    reference_weight: float = same_option(VExpressRendererOptions, "reference_weight")
-    audio_weight: float = same_option(VExpressRendererOptions, "audio_weight")
-    length: int = same_option(VExpressRendererOptions, "vexpress_window")  # frames of a window
-    overlap: int = same_option(VExpressRendererOptions, "overlap")  # frames that neighbours share
-    strategy: str = option("fix_face", help="how another's landmarks move the head", choices=STRATEGIES)
-
-    def __post_init__(self) -> None:
-        check_size(self.width, self.height)
-        check_options(
-            self,
-            reference_weight="the reference's weight",
-            audio_weight="the audio's weight",
-            strategy="retarget strategy",
-        )
-        VideoOptions("sliding", self.length, self.overlap)
 
 
 @dataclass(frozen=True)
@@ -87,10 +58,12 @@ class VExpressModels:
     """The files' networks, to be used again and again, and what SVP adds to them."""
 
     networks: VExpress
-    coder: Coder
+    coder: LatentCodec
     encoder: SpeechEncoder | GivenFeatures
     style: StyleCues | None = None  # how the person speaks, in every frame or all
-    bring: Callable[[], None] | None = None  # puts the networks where they compute; after the picture is encoded
+    load_to_device: Callable[[], None] | None = (
+        None  # puts the networks where they compute; after the picture is encoded
+    )
 
 
 def load_models(
@@ -104,7 +77,7 @@ def load_models(
     """
     encoder = load_speech_encoder(files.encoder, device)
     networks = load_vexpress(files.networks, device, dtype)
-    return VExpressModels(networks, DiffusersCoder(load_vae(files.vae, device, dtype)), encoder)
+    return VExpressModels(networks, DiffusersLatentCodec(load_vae(files.vae, device, dtype)), encoder)
 
 
 def paint_vexpress(
@@ -194,8 +167,8 @@ class _Painting:
     def frames(self, picture: Tensor, points: Tensor, heard: Tensor) -> Iterator[Tensor]:
         """The frames, of the portrait's picture, key points (F, 3, 2) and what is heard (N, D)."""
         encoded = self.models.coder.encode(picture)
-        if self.models.bring is not None:
-            self.models.bring()
+        if self.models.load_to_device is not None:
+            self.models.load_to_device()
         latents = self._latents(encoded, points, audio_tokens(self.models.networks.projection, heard, self.num_frames))
         if not torch.isfinite(latents).all():
             raise InputError("V-Express gives values that are not numbers; load its networks as float32 or bfloat16.")

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ...checks import check_choice, check_finite, check_shape
 from ...errors import InputError
+from .options import STRATEGIES
 
-STRATEGIES = ("fix_face", "no_retarget", "offset_retarget", "naive_retarget")
 NOSE = 2
 TINY = 1e-6
 

@@ -27,7 +27,7 @@ from ...renderers.animatenet.head_placement import place
 from ...renderers.animatenet.landmark_control import draw_condition
 from ..data.video_clips import ClipBatch, VideoData, read_videos
 from ..identitynet.stage import FrozenParts, dropped
-from ..loop.frozen import ClipTexts, VaeCodec
+from ..loop.frozen import ClipTexts, VaeLatentCodec
 from ..loop.stage import SingleLossStage
 from ..loop.trainer import TrainingResult, train_stage
 from .config import OF_IDENTITY, AnimateTraining
@@ -354,7 +354,7 @@ def train_animate(config: AnimateTraining, on_progress: Progress | None = None) 
     videos = read_videos(config.data, config.clip_frames)
     data, faces, left_out = read_faces(videos, config, lambda: tell(0, config.trainer.steps))
     tokenizer = find_tokenizer(config.tokenizer) if any(video.caption for video in data.videos) else None
-    frozen = FrozenParts(base.unet, VaeCodec(base.vae), ClipTexts(base.text_encoder, tokenizer))
+    frozen = FrozenParts(base.unet, VaeLatentCodec(base.vae), ClipTexts(base.text_encoder, tokenizer))
     kind = JointStage if config.stage == "joint" else SpatialStage
     with kind(frozen, make_parts(base.unet, config), data, config, faces) as stage:
         training = train_stage(stage, config.trainer, config.out, on_progress)

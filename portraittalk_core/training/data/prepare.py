@@ -25,7 +25,7 @@ from ...errors import InputError, MediaError, MissingDependency, NoFaceError, Ou
 from ...face.geometry import eye_open, face_box_px, head_pose, mouth_open
 from ...face.mesh.backends import MeshBackend
 from ...face.mesh.landmarks import detect_faces, open_mesh, track_faces
-from ...media.atomic import explain_write_errors, whole_file
+from ...media.atomic import atomic_write, explain_write_errors
 from ...media.audio import load_speech
 from ...media.image import save_picture
 from ...media.records import save_record
@@ -361,5 +361,5 @@ def _save_speech(speech: Speech, path: Path) -> None:
 
 
 def _write_text(path: Path, text: str) -> None:
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         part.write_text(text, encoding="utf-8")

@@ -29,7 +29,7 @@ from ...progress import Progress
 from ...renderers.identitynet.adapter import IdentityAdapter, load_adapter, new_adapter, save_adapter
 from ...renderers.identitynet.decoupled_attention import DecoupledAttention
 from ...renderers.identitynet.face_tokens import ProjectionInput
-from ..loop.frozen import ClipTexts, Codec, Texts, VaeCodec
+from ..loop.frozen import ClipTexts, LatentCodec, Texts, VaeLatentCodec
 from ..loop.low_rank import attached, new_lora
 from ..loop.stage import SingleLossStage
 from ..loop.trainer import TrainingResult, train_stage
@@ -50,7 +50,7 @@ class FrozenParts:
     """What the adapter learns to work with."""
 
     unet: UNet2DConditionModel  # of SD1.5's topology
-    codec: Codec
+    codec: LatentCodec
     texts: Texts
 
 
@@ -268,7 +268,7 @@ def train_identity(config: IdentityTraining, on_progress: Progress | None = None
         raise InputError(f"{config.checkpoint.name} lacks {' and '.join(lacks)}; give a complete SD1.5 checkpoint.")
     data, report = read_people(config.data, lambda: _encoder(config), lambda *_: tell(0, config.trainer.steps))
     tokenizer = find_tokenizer(config.tokenizer) if any(picture.caption for picture in data.pictures) else None
-    parts = FrozenParts(base.unet, VaeCodec(base.vae), ClipTexts(base.text_encoder, tokenizer))
+    parts = FrozenParts(base.unet, VaeLatentCodec(base.vae), ClipTexts(base.text_encoder, tokenizer))
     adapter = load_adapter(config.adapter) if config.adapter else fresh_adapter(base.unet, config.trainer.seed)
     with IdentityStage(parts, adapter, data, config) as stage:
         training = train_stage(stage, config.trainer, config.out, tell)

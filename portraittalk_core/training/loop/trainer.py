@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ...cache_key import cache_key
 from ...errors import InputError, MissingDependency
-from ...media.atomic import explain_write_errors, whole_file
+from ...media.atomic import atomic_write, explain_write_errors
 from ...media.image import save_picture
 from ...progress import Progress
 from .checkpoints import (
@@ -294,7 +294,7 @@ def _cut_log(path: Path, step: int) -> None:
     if not path.exists():
         return
     lines = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 

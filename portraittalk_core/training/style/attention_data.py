@@ -184,7 +184,7 @@ def read_priors(
             reasons.append(f"{video.name}: {error}")
             continue
         kept.append(video)
-        priors.append(dataclasses.replace(prior, manner=None))
+        priors.append(dataclasses.replace(prior, style_statistics=None))
     tell(len(data.videos), len(data.videos))
     if not kept:
         raise InputError(f"none of the {len(data.videos)} videos shows a style: {'; '.join(reasons[:3])}.")

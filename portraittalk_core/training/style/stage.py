@@ -24,12 +24,12 @@ from ...speech.encoders import load_speech_encoder
 from ...style.extractor import ExtractorNet, StyleExtractor, new_extractor_net, save_extractor, warm_start
 from ...style.extractor_files import SPREAD, read_extractor_sizes, styletalk_tensors
 from ...style.features import MEASURED_EXPRESSION, WHISPER
-from ...weights.load import fill, read_metadata, read_tensors
+from ...weights.load import load_strict, read_metadata, read_tensors
 from ..loop.stage import SingleLossStage
 from ..loop.trainer import TrainingResult, train_stage
 from .attention_stage import StyleAttentionResult, train_style_attention
 from .config import StyleAttentionTraining, StyleTraining
-from .data import MadeUpStyles, StyleBatch, StyleData, read_styles, style_batch
+from .data import StyleBatch, StyleData, SyntheticStyles, read_styles, style_batch
 
 EXTRACTOR_NAME = "style_extractor.safetensors"
 NO_EFFECT = ("out", "data", "synthetic", "trainer")  # on what is learnt, besides what the data say of themselves
@@ -243,12 +243,12 @@ def starting_network(config: StyleTraining) -> ExtractorNet:
     if found != config.sizes:
         raise InputError(f"{name} is an extractor of {found}, but the configuration asks for {config.sizes}.")
     tensors.pop(SPREAD)
-    return fill(network, tensors, name).train().requires_grad_(True)
+    return load_strict(network, tensors, name).train().requires_grad_(True)
 
 
 def _data(config: StyleTraining, on_progress: Progress) -> StyleData:
     sizes = config.sizes
     if config.data is None:
-        return MadeUpStyles(config.synthetic, (sizes.audio_width, sizes.expression_width), config.trainer.seed)
+        return SyntheticStyles(config.synthetic, (sizes.audio_width, sizes.expression_width), config.trainer.seed)
     encoder = load_speech_encoder(config.audio_encoder) if config.audio == WHISPER else None
     return read_styles(config.data, config.label, config.expression, config.frames, encoder, on_progress)

@@ -35,7 +35,7 @@ from ...style.attention_files import VEXPRESS
 from ...style.projection import StyleAttention
 from ...types import LandmarkTrack
 from ..data.video_clips import read_videos
-from ..loop.frozen import Codec, VaeCodec
+from ..loop.frozen import LatentCodec, VaeLatentCodec
 from .attention_base import StyleStage, file_mark
 from .attention_data import StyledBatch, StyledVideos, read_styled
 from .config import StyleAttentionTraining
@@ -52,7 +52,7 @@ class VExpressParts:
     """What the attention learns to work with; all frozen."""
 
     networks: VExpress
-    codec: Codec
+    codec: LatentCodec
     heard: Heard
 
 
@@ -232,7 +232,7 @@ def read_vexpress(
     networks.projection.cpu()
     data = read_styled(config, videos, on_progress=on_progress)
     heard = TokenFiles([files[video.name] for video in data.data.videos])
-    return VExpressParts(networks, VaeCodec(vae), heard), data, dropped
+    return VExpressParts(networks, VaeLatentCodec(vae), heard), data, dropped
 
 
 def _weight_files(path: Path) -> list[Path]:

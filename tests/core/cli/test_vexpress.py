@@ -17,7 +17,7 @@ from tiny_vexpress import CONTEXT, WIDTHS, write_vexpress, write_wav2vec, write_
 from portraittalk_core.cli import talk as cli_talk
 from portraittalk_core.cli.main import main
 from portraittalk_core.style.projection import save_style_attention
-from portraittalk_core.types import MANNER
+from portraittalk_core.types import STYLE_STATISTICS
 
 pytest.importorskip("diffusers")
 SAMPLE = Path(__file__).parents[3] / "samples" / "speech.wav"
@@ -45,7 +45,7 @@ def place(tmp_path_factory, astronaut) -> Path:
         ("narrow", (32, 64, 64, 32), "manner"),
         ("other", WIDTHS, "x"),
     ):
-        net = style_attention(len(MANNER), CONTEXT, True, widths, space)
+        net = style_attention(len(STYLE_STATISTICS), CONTEXT, True, widths, space)
         save_style_attention(net, folder / f"{name}.safetensors")
     return folder
 

@@ -1,4 +1,4 @@
-"""A manner that was asked for is seen in the tracks that engines make."""
+"""A style_statistics that was asked for is seen in the tracks that engines make."""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -17,8 +17,8 @@ from portraittalk_core.motion.options import MotionOptions
 from portraittalk_core.motion.rig import plan_landmarks
 from portraittalk_core.motion.style_factors import StyleFactors, styled_mouth
 from portraittalk_core.style.presets import preset
-from portraittalk_core.style.statistics import measure_manner
-from portraittalk_core.types import MANNER, Manner, Speech
+from portraittalk_core.style.statistics import measure_statistics
+from portraittalk_core.types import STYLE_STATISTICS, Speech, StyleStatistics
 
 SAMPLE = Path(__file__).parents[4] / "samples" / "speech.wav"
 
@@ -30,12 +30,14 @@ def speech() -> Speech:
 
 
 def numbers(track) -> dict[str, float]:
-    return dict(zip(MANNER, measure_manner(track).mean(0).tolist(), strict=True))
+    return dict(zip(STYLE_STATISTICS, measure_statistics(track).mean(0).tolist(), strict=True))
 
 
 def test_lively_moves_more_than_calm_in_mouth_head_brows_and_blinks(speech, astronaut):
     made = {
-        name: numbers(whole_track(open_engine(), speech, astronaut.landmarks, MotionOptions(manner=preset(name))))
+        name: numbers(
+            whole_track(open_engine(), speech, astronaut.landmarks, MotionOptions(style_statistics=preset(name)))
+        )
         for name in ("calm", "lively")
     }
     for what in ("opening", "head_deg", "head_hz", "head_shift", "brow", "blink_rate"):
@@ -45,9 +47,9 @@ def test_lively_moves_more_than_calm_in_mouth_head_brows_and_blinks(speech, astr
 def test_opening_comes_out_as_asked_for(speech, astronaut):
     plain = numbers(whole_track(open_engine(), speech, astronaut.landmarks))["opening"]
     for asked in (0.12, 0.32):
-        options = MotionOptions(manner=Manner(opening=asked))
+        options = MotionOptions(style_statistics=StyleStatistics(opening=asked))
         found = numbers(whole_track(open_engine(), speech, astronaut.landmarks, options))["opening"]
-        assert found == pytest.approx(plain * asked / Manner().opening, rel=0.15)
+        assert found == pytest.approx(plain * asked / StyleStatistics().opening, rel=0.15)
 
 
 def test_a_smile_lifts_the_corners_and_moves_neither_eyes_nor_nose(make_plan):
@@ -60,7 +62,9 @@ def test_a_smile_lifts_the_corners_and_moves_neither_eyes_nor_nose(make_plan):
 def test_a_face_that_smiles_is_not_made_to_smile_twice(speech, astronaut):
     """The astronaut's corners rest 0.14 above most people's: more than the style asks for."""
     tracks = [
-        whole_track(open_engine(), speech, astronaut.landmarks, MotionOptions(manner=Manner(smile=s)))
+        whole_track(
+            open_engine(), speech, astronaut.landmarks, MotionOptions(style_statistics=StyleStatistics(smile=s))
+        )
         for s in (0.0, 0.1)
     ]
     assert torch.equal(tracks[0].points, tracks[1].points)
@@ -86,7 +90,7 @@ def test_public_engines_follow_a_manner_too(speech, astronaut):
             return RawMotion(shift, Fraction(25))
 
     made = {
-        name: numbers(whole_track(Chewing(), speech, astronaut.landmarks, MotionOptions(manner=preset(name))))
+        name: numbers(whole_track(Chewing(), speech, astronaut.landmarks, MotionOptions(style_statistics=preset(name))))
         for name in ("calm", "lively")
     }
     assert made["lively"]["opening"] > 1.3 * made["calm"]["opening"]
@@ -94,6 +98,6 @@ def test_public_engines_follow_a_manner_too(speech, astronaut):
 
 
 def test_a_drawn_manner_is_the_same_for_the_same_numbers(speech, astronaut):
-    options = MotionOptions(manner=preset("emphatic"))
+    options = MotionOptions(style_statistics=preset("emphatic"))
     first, again = (whole_track(open_engine(), speech, astronaut.landmarks, options).points for _ in range(2))
     assert torch.equal(first, again)
