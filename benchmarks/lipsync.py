@@ -243,7 +243,7 @@ def _summary(title: str, rows: list[Row]) -> Table:
 
 
 def _goals(rows: list[Row], known: tuple[str, ...]) -> tuple[Table, int]:
-    """What `design/lipsync.md` asks of ours, on speakers it does not know, and how many musts are missed."""
+    """What `docs/design/lipsync.md` 1 asks of ours, on speakers it does not know, and how many musts are missed."""
     all_own = [row for row in rows if row.predictor in (OURS, OURS_DRAWN)]
     unknown = [row for row in all_own if not row.clip.startswith(known)] or all_own
     own, drawn = ([row for row in unknown if row.predictor == name] for name in (OURS, OURS_DRAWN))

@@ -132,7 +132,7 @@ def spoken(speech: Speech, reference: LandmarkTrack, style: Style | None) -> Lan
 
 
 def _transfer(clips: list[StyleClip], speech: Speech, face: LandmarkTrack) -> None:
-    """The same speech and face in the style_statistics of every clip: are the made statistics ordered as the references'?"""
+    """The same speech and face in the style of every clip: are the made statistics ordered as the references'?"""
     styles = [reference_style(clip) for clip in clips]
     middles = [replace(style, std=torch.zeros_like(style.std), noise=0.0) for style in styles]
     wanted = torch.stack([style.mean for style in styles])

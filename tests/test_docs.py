@@ -420,4 +420,14 @@ def test_every_cited_page_and_section_exists():
         sections = set(re.findall(r"^#+ (\d+(?:\.\d+)*) ", (ROOT / page).read_text("utf-8"), re.M))
         missing = set(re.findall(r"\d+(?:\.\d+)*", numbers)) - sections
         wrong += [f"{path.relative_to(ROOT)}: {page} {number}" for number in sorted(missing)]
+        if page.startswith("docs/design/") and path.suffix == ".py" and not numbers.strip():
+            wrong.append(f"{path.relative_to(ROOT)}: {page} without a section")
     assert not wrong
+    assert sum(page.startswith("docs/design/") for _, page, _ in found) > 40
+
+
+def test_no_code_cites_a_note_that_nobody_can_open():
+    own = re.compile(r"(?<!docs/)\bdesign/\w+\.md")
+    strange = [str(path.relative_to(ROOT)) for folder in CITING[:-1] for path in (ROOT / folder).rglob("*.py")
+               if path != Path(__file__) and own.search(path.read_text("utf-8"))]  # fmt: skip
+    assert not strange

@@ -12,7 +12,7 @@ from .progress import progress_bar
 EXAMPLES = """examples:
   portraittalk prepare --videos my_videos --out clips
   portraittalk prepare --videos my_videos --out clips --size 256 --picture-format jpg --workers 2
-  portraittalk train animatenet --config animatenet.toml        (then: see README)"""
+  portraittalk train animatenet --config animatenet.toml        (see docs/training.md)"""
 
 
 def add_prepare(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,6 @@
 """AnimateDiff's motion modules as a set: where they act in a UNet, their files, and their binding to diffusers.
 
-Source: AnimateDiff (Guo et al. 2023); guoyww/AnimateDiff's names; `design/portraittalk.md` 3.1 and 3.2.
+Source: AnimateDiff (Guo et al. 2023); guoyww/AnimateDiff's names; `docs/design/animatenet.md` 1, 2.
 """
 
 from __future__ import annotations

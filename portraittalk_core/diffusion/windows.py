@@ -2,7 +2,7 @@
 
 Two ways: overlapping windows fused at every step of the sampler, in any order; or chunks one after another, each
 beginning with frames that the one before it finished. Frames are on the first axis everywhere.
-Source: `design/portraittalk.md` 3.4 and 6 A9, in which ComfyUI's names; FreeNoise (Qiu et al. 2023), section 3.2.
+Source: `docs/design/animatenet.md` 4; FreeNoise (Qiu et al. 2023), section 3.2.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Attention over time: AnimateDiff's motion module, which makes frames that are drawn together move together.
 
 Shapes: B clips of F frames, C channels, H and W latent pixels, N = B·H·W, L most frames at once.
-Source: AnimateDiff (Guo et al. 2023), section 4.2, as guoyww/AnimateDiff computes it; `design/portraittalk.md` 3.2.
+Source: AnimateDiff (Guo et al. 2023), section 4.2, as guoyww/AnimateDiff computes it; `docs/design/animatenet.md` 2.
 """
 
 from __future__ import annotations

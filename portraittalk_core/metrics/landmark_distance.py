@@ -114,7 +114,7 @@ def lmd_variant(name: str, generated_px: Tensor, target_px: Tensor, side_px: flo
     Raises:
         InputError: another name, or landmarks that do not fit.
 
-    Source: `design/metrics.md` 4; the mapping of points, `points68`.
+    Source: `docs/design/metrics.md` 1; the mapping of points, `points68`.
     """
     check_choice(name, VARIANTS, "the landmark variant")
     check_range(side_px, 1, 65_536, "the side of the face crop")

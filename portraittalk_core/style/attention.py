@@ -5,7 +5,7 @@ hook is there, but the layer norm before the feed-forward layers sees h, and wha
 the layers' output is added to h.
 
 Shapes: R rows of a batch, chunk after chunk of F frames, N pixels, C channels, T frames of the video, D of a style.
-Source: SVP, section 3.3; `design/svp.md` 3a.
+Source: SVP, section 3.3; `docs/design/styles.md` 4.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The style extractor: from the sound and the expression of a clip, or one of them, to the style as a Gaussian.
 
 Shapes: B clips, N features at 25 Hz, A and E numbers of an audio and an expression feature, D channels.
-Source: SVP, section 3; sizes and names from StyleTalk (arXiv 2301.01081), as `design/svp.md` 3a resolves them.
+Source: SVP, section 3; sizes and names from StyleTalk (arXiv 2301.01081), as `docs/design/styles.md` 1 resolves them.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class CrossAttention(nn.Module):
 class StatisticsPool(nn.Module):
     """Attentive mean and variance over time: every frame says how much it tells of the style.
 
-    Source: SVP, equations 2 to 4 as reconstructed in `design/svp.md` 3b.
+    Source: SVP, equations 2 to 4 as reconstructed in `docs/design/styles.md` 2.
     """
 
     def __init__(self, width: int) -> None:

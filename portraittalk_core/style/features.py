@@ -1,8 +1,8 @@
 """What a style extractor sees of a clip: its sound and its expression, 25 times a second.
 
 Shapes: T frames of the clip, N features at 25 Hz, D numbers of a feature.
-Source: SVP, section 3 (Whisper-Tiny features and 3DMM coefficients); `design/svp.md` 3a. Landmarks are this project's
-own choice, which needs no weights and no licence.
+Source: SVP, section 3 (Whisper-Tiny features and 3DMM coefficients); `docs/design/styles.md` 1.
+Landmarks are this project's own choice, which needs no weights and no licence.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Style priors: how someone speaks as a Gaussian that is drawn from anew, mixed, compared, and kept in a file.
 
 Shapes: D numbers of the style's vector space, T frames.
-Source: SVP, section 3 (intrinsic style as a distribution); `design/svp.md` 3b, 3d, 3e.
+Source: SVP, section 3 (intrinsic style as a distribution); `docs/design/styles.md` 2.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..types import Record, as_fps
 from ..weights.load import read_metadata
 
 VERSION = "1"  # of the layout of a style file
-STYLE_STATISTICS = "manner"  # the space of motion statistics, which needs no weights
+STATISTICS_SPACE = "manner"  # the space of motion statistics, which needs no weights
 MAX_POINTS = 10_000  # of a curve of blending
 _TENSORS = ("mean", "std", "spread")
 _TEXTS = ("space", "source", "strength", "noise", "seed")
@@ -59,15 +59,12 @@ class StylePrior:
         check_range(self.strength, 0, 2, "style strength")
         check_range(self.noise, 0, 2, "style noise")
         check_range(self.seed, 0, 2**64 - 1, "seed")
-        if self.style_statistics is not None and (
-            self.style_statistics.space != STYLE_STATISTICS or self.space == STYLE_STATISTICS
-        ):
-            found = (
-                self.style_statistics.space
-                if self.style_statistics.space != STYLE_STATISTICS
-                else "a manner of its own beside a manner"
+        own = self.style_statistics
+        if own is not None and (own.space != STATISTICS_SPACE or self.space == STATISTICS_SPACE):
+            found = own.space if own.space != STATISTICS_SPACE else "statistics beside statistics"
+            raise InputError(
+                f"the statistics of the style {self.source} live in the space {STATISTICS_SPACE!r}, not in {found!r}."
             )
-            raise InputError(f"the manner of the style {self.source} lives in the space {MANNER!r}, not in {found!r}.")
 
     def __len__(self) -> int:
         return len(self.mean)
@@ -77,14 +74,14 @@ class StylePrior:
         """(D,) deviation that is drawn with, max(std, noise · spread).
 
         Contrastive training lets the learnt deviation collapse, which would make every draw the same.
-        Source: `design/svp.md` 3d.
+        Source: `docs/design/styles.md` 2.
         """
         return torch.maximum(self.std, self.noise * self.spread)
 
     @property
     def statistics_part(self) -> StylePrior | None:
         """The style as motion statistics, if it has any."""
-        return self if self.space == STYLE_STATISTICS else self.style_statistics
+        return self if self.space == STATISTICS_SPACE else self.style_statistics
 
     def sample(self, seed: int | None = None) -> Tensor:
         """(D,) one draw; the same for the same seed on every machine. None takes the style's own seed."""
@@ -205,7 +202,7 @@ class BlendedStyle:
     @property
     def statistics_part(self) -> BlendedStyle | None:
         """The blend as motion statistics, if both have any."""
-        return self if self.space == STYLE_STATISTICS else self.style_statistics
+        return self if self.space == STATISTICS_SPACE else self.style_statistics
 
     def shares(self, num_frames: int, fps: Fraction | float) -> Tensor:
         """(T,) share of the second style in every frame, on the curve through the points."""

@@ -2,7 +2,7 @@
 
 Untrained it adds exactly nothing.
 Shapes: B rows of a batch, N pixels, T tokens, C channels of a site, E width of the tokens, D numbers of a style.
-Source: SVP, section 3.3 "Style Projection"; `design/svp.md` 3a, sizes are this project's own.
+Source: SVP, section 3.3 "Style Projection"; `docs/design/styles.md` 4, sizes are this project's own.
 """
 
 from __future__ import annotations

@@ -34,8 +34,7 @@ from .features import (
 )
 from .options import StyleUse
 from .presets import preset
-from .prior import STYLE_STATISTICS as STATISTICS_SPACE
-from .prior import BlendedStyle, Style, StylePrior
+from .prior import STATISTICS_SPACE, BlendedStyle, Style, StylePrior
 from .statistics import measure_statistics, to_numbers, to_statistics
 
 PIECE_S = Fraction(256, 25)  # what an extractor sees at once

@@ -19,14 +19,14 @@ from .style_statistics import STYLE_STATISTICS, StyleStatistics
 
 __all__ = [
     "KEYPOINT_LAYOUTS",
-    "MANNER",
+    "STYLE_STATISTICS",
     "MOUTH_PARAMETERS",
     "NUM_LANDMARKS",
     "SPEECH_RATE_HZ",
     "HeadPose",
     "KeypointTrack",
     "LandmarkTrack",
-    "Manner",
+    "StyleStatistics",
     "MotionPlan",
     "MouthCurves",
     "Portrait",

@@ -9,8 +9,10 @@ from ..checks import check_range
 from ..errors import InputError
 
 # what is measured of a way of speaking: fields of StyleStatistics besides its strength
-STYLE_STATISTICS = ("opening", "rest_opening", "spread", "rounding", "smile", "blink_rate", "blink_s", "head_deg", "head_hz",
-          "head_shift", "brow")  # fmt: skip
+STYLE_STATISTICS = (
+    "opening", "rest_opening", "spread", "rounding", "smile", "blink_rate", "blink_s", "head_deg", "head_hz",
+    "head_shift", "brow",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

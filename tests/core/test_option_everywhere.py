@@ -73,7 +73,10 @@ def test_row_of_the_docs_follows():
     rows = make_docs.options_table(WiderOptions).splitlines()
     assert "| `--jaw-drop` | How far the jaw drops: 1 is natural | 0 to 3 | 1 |" in rows
     # a row an option, and none for what only Python can give
-    only_python = ("gain_curve", "style_statistics")
-    names = [field.name for field in dataclasses.fields(MotionOptions) if field.name not in only_python]
+    names = [
+        field.name
+        for field in dataclasses.fields(MotionOptions)
+        if field.name not in ("gain_curve", "style_statistics")
+    ]
     flags = [row.split("`")[1] for row in rows if row.startswith("| `--")]
     assert flags == [*("--" + name.replace("_", "-") for name in names), "--jaw-drop"]

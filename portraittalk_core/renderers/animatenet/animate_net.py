@@ -4,7 +4,7 @@ Untrained they add exactly nothing: the ControlNet's output stays what it was, t
 
 Shapes: B frames at hand, R = chunks · B rows of a batch (row r belongs to frame r % B), N queries (pixels), T tokens,
 C channels of a site, E width of the tokens.
-Source: PortraitTalk, section 3.2; `design/portraittalk.md` 6 A6.
+Source: PortraitTalk, section 3.2; `docs/design/animatenet.md` 6.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A ControlNet beside the UNet: every frame is held to its own drawing.
 
 Shapes: B frames of a batch, h and w latent pixels, H = 8h and W = 8w pixels of the drawings.
-Source: Zhang et al. 2023, "Adding Conditional Control"; `design/portraittalk.md` 4.2 for the two layouts of files.
+Source: Zhang et al. 2023, "Adding Conditional Control"; `docs/design/animatenet.md` 5 for the two layouts of files.
 """
 
 from __future__ import annotations

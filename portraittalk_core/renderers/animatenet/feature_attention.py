@@ -3,7 +3,7 @@
 An experiment, off by default. Untrained it adds exactly nothing.
 
 Shapes: R rows of a batch, N = h · w queries (pixels), C channels of a site, F channels of a map.
-Source: PortraitTalk, section 3.2, "injected via cross-attention"; `design/portraittalk.md` 6 A7.
+Source: PortraitTalk, section 3.2, "injected via cross-attention"; `docs/design/animatenet.md` 7.
 """
 
 from __future__ import annotations

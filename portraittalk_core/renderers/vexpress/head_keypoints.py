@@ -4,7 +4,7 @@ They were drawn by OpenCV, so this drawing has its pixels, without OpenCV. SVP's
 `animatenet.landmark_control`'s "head_kps".
 
 Shapes: T frames, H and W pixels. Points are (x, y) in pixels; left and right are the viewer's.
-Source: V-Express (Wang et al. 2024), section 3.2; `design/svp.md` 3c.
+Source: V-Express (Wang et al. 2024), section 3.2; `docs/design/vexpress.md` 2.
 """
 
 from __future__ import annotations

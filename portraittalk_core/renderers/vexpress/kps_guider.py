@@ -1,6 +1,7 @@
 """Turns drawings of key points into what is added behind the UNet's first convolution.
 
-Source: V-Express (Wang et al. 2024), section 3.2, after ControlNet's embedding of its condition; `design/svp.md` 3a.
+Source: V-Express (Wang et al. 2024), section 3.2, after ControlNet's embedding of its condition;
+`docs/design/vexpress.md` 1.
 """
 
 from __future__ import annotations

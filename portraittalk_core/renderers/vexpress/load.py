@@ -1,6 +1,6 @@
 """Reads V-Express's public files, told apart by the names of their tensors, into networks, completely or not at all.
 
-Source: the layout of tk93/V-Express's five files; `design/svp.md` 3f.
+Source: the layout of tk93/V-Express's five files; `docs/design/vexpress.md` 5.
 """
 
 from __future__ import annotations

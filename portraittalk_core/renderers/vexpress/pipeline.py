@@ -1,7 +1,8 @@
 """V-Express from a portrait and a speech to frames: what is heard, seen and drawn, denoised in windows.
 
 Shapes: F frames, h = H/8 and w = W/8 latent pixels.
-Source: V-Express (Wang et al. 2024), sections 3 and 4; SVP, section 3.3 (the style); `design/svp.md` 3a, 3c, 3e.
+Source: V-Express (Wang et al. 2024), sections 3 and 4; SVP, section 3.3 (the style);
+`docs/design/vexpress.md` 1, 2, 3, 4.
 """
 
 from __future__ import annotations

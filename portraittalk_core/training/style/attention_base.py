@@ -1,7 +1,7 @@
 """What every training of style attention shares, whatever UNet looks at the style.
 
 Shapes: B clips, F frames of a clip, R = B · F frames, S side of pictures in pixels, h = S / 8, D numbers of a style.
-Source: SVP, section 3.4, third stage; `design/svp.md` 3d.
+Source: SVP, section 3.4, third stage; `docs/design/styles.md` 5.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ BESIDE = ("controlnet", "animate_net", "motion", "identity")  # what may act in 
 class SyntheticStyles:
     """Styles that are made up, to learn from where no videos are given: weak marks on strong content.
 
-    Source: `design/svp.md` 3h.
+    Source: `docs/design/styles.md` 6.
     """
 
     expression_styles: int = 64  # ways to move the face; with

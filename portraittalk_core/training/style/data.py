@@ -90,7 +90,7 @@ def style_batch(
     return StyleBatch(audio, expression, torch.tensor(styles).repeat_interleave(num_clips))
 
 
-class SyntheticStyles:
+class SyntheticStyleData:
     """Styles that do not exist: sound and face follow what is said, a style marks both a little.
 
     Content moves both modalities strongly in a few directions that are common to all; the style of the face and that

@@ -1,7 +1,7 @@
 """Style training: the extractor learns to tell styles apart, from sound, expression, or both.
 
 Shapes: M clips, N features at 25 Hz, D numbers of a style.
-Source: SVP, section 3 and equations 5 and 6; `design/svp.md` 3d.
+Source: SVP, section 3 and equations 5 and 6; `docs/design/styles.md` 5.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ..loop.stage import SingleLossStage
 from ..loop.trainer import TrainingResult, train_stage
 from .attention_stage import StyleAttentionResult, train_style_attention
 from .config import StyleAttentionTraining, StyleTraining
-from .data import StyleBatch, StyleData, SyntheticStyles, read_styles, style_batch
+from .data import StyleBatch, StyleData, SyntheticStyleData, read_styles, style_batch
 
 EXTRACTOR_NAME = "style_extractor.safetensors"
 NO_EFFECT = ("out", "data", "synthetic", "trainer")  # on what is learnt, besides what the data say of themselves
@@ -249,6 +249,6 @@ def starting_network(config: StyleTraining) -> ExtractorNet:
 def _data(config: StyleTraining, on_progress: Progress) -> StyleData:
     sizes = config.sizes
     if config.data is None:
-        return SyntheticStyles(config.synthetic, (sizes.audio_width, sizes.expression_width), config.trainer.seed)
+        return SyntheticStyleData(config.synthetic, (sizes.audio_width, sizes.expression_width), config.trainer.seed)
     encoder = load_speech_encoder(config.audio_encoder) if config.audio == WHISPER else None
     return read_styles(config.data, config.label, config.expression, config.frames, encoder, on_progress)

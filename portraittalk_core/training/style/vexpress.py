@@ -2,7 +2,8 @@
 
 Shapes: B clips, F frames of a clip, R = B · F frames, T frames of a video, S side of pictures in pixels, h = S / 8, D
 numbers of a style, C channels of the audio tokens.
-Source: SVP, sections 3.3 and 3.4, third stage; V-Express (Wang et al. 2024); `design/svp.md` 3a, 3d, 3f.
+Source: SVP, sections 3.3 and 3.4, third stage; V-Express (Wang et al. 2024); `docs/design/styles.md` 5;
+`docs/design/vexpress.md` 1, 4, 5.
 """
 
 from __future__ import annotations

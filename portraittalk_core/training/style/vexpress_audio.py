@@ -1,7 +1,7 @@
 """What V-Express's training hears of prepared videos: the whole speech of each, heard once and kept on disk.
 
 Shapes: F frames of a clip, T of a video, C channels of the audio tokens.
-Source: V-Express (Wang et al. 2024), section 3.3; `design/svp.md` 3a, 3c.
+Source: V-Express (Wang et al. 2024), section 3.3; `docs/design/vexpress.md` 1, 3.
 """
 
 from __future__ import annotations

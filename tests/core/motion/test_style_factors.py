@@ -16,7 +16,7 @@ def test_style_factors_without_a_manner_are_the_options():
 
 
 @pytest.mark.parametrize(
-    "manner", [StyleStatistics(), StyleStatistics(opening=0.6, smile=0.1, blink_rate=40, strength=0)]
+    "style_statistics", [StyleStatistics(), StyleStatistics(opening=0.6, smile=0.1, blink_rate=40, strength=0)]
 )
 def test_style_factors_of_the_engines_own_manner_change_nothing(style_statistics):
     assert style_factors(MotionOptions(style_statistics=style_statistics)) == style_factors(MotionOptions())

@@ -21,7 +21,7 @@ SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 @pytest.mark.parametrize("names", [("tired", "smiling"), ("serious", "smiling"), ("mumbling", "lively")])
 def test_mouth_corners_and_opening_go_evenly_from_one_style_to_the_other(names):
-    """`design/svp.md` 3h: t in {0, .25, .5, .75, 1} moves the height of the mouth's corners, and how far it opens."""
+    """`docs/design/styles.md` 6: t in {0, .25, .5, .75, 1} moves the mouth's corners and its opening."""
     first, second = (named_style(name, StyleUse(noise=0.0)) for name in names)
     points = canonical_face().clone()
     points[list(topo.MOUTH_CORNERS), 1] -= PLAIN_RISE  # it smiles, and who smiles is given no more smile

@@ -113,7 +113,7 @@ def test_manners_are_blended_too():
     assert shared(preset, video) == (preset, other)
 
 
-@pytest.mark.parametrize("manner", [None, STYLE_STATISTICS])
+@pytest.mark.parametrize("style_statistics", [None, STYLE_STATISTICS])
 def test_record_comes_back_as_it_was(style_statistics, tmp_path):
     prior = make(source="mrs smith.mp4", strength=1.5, noise=0.3, seed=2**64 - 1, style_statistics=style_statistics)
     back = load_record(StylePrior, save_record(prior, tmp_path / "style.safetensors"))
@@ -177,7 +177,7 @@ def test_record_rejects_damage(change, message):
     [
         (lambda: make(strength=2.5), "style strength must lie between 0 and 2"),
         (lambda: make(noise=-1.0), "style noise"),
-        (lambda: make(style_statistics=make()), "lives in the space 'manner'"),
+        (lambda: make(style_statistics=make()), "live in the space 'manner'"),
         (lambda: interpolate(make(), STYLE_STATISTICS, 0.5), "different spaces"),
         (lambda: interpolate(make(), make(style_statistics=STYLE_STATISTICS), 0.5), "has none"),
         (lambda: interpolate(make(), make(), 1.5), "share of the second style"),

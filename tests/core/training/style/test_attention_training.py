@@ -20,7 +20,7 @@ from portraittalk_core.style.attention import FrameStyles, StyleRun, bind_style
 from portraittalk_core.style.attention_files import StyleSizes
 from portraittalk_core.style.extractor import StyleExtractor, load_extractor, new_extractor_net, save_extractor
 from portraittalk_core.style.extractor_files import ExtractorSizes
-from portraittalk_core.style.prior import STYLE_STATISTICS
+from portraittalk_core.style.prior import STATISTICS_SPACE
 from portraittalk_core.style.projection import load_style_attention, new_style_attention, save_style_attention
 from portraittalk_core.training.data.video_clips import VideoClip, VideoData
 from portraittalk_core.training.identitynet.stage import FrozenParts
@@ -95,7 +95,7 @@ def error(stage, swapped: bool = False, dropped: bool = False) -> float:
 
 @pytest.mark.slow
 def test_right_style_beats_the_swapped_one_by_a_fifth(plain_unet, videos, tmp_path):
-    """Acceptance of design/svp.md 3h: right beats swapped, without style all is as before, and only style has moved."""
+    """Acceptance, docs/design/styles.md 6: right beats swapped, strength 0 is as before, only style has moved."""
     unet, out = plain_unet, tmp_path
     trainer = dataclasses.replace(QUICK, steps=200, batch_size=4, learning_rate=1e-2, ema_decay=0.9, save_every=999)
     stage = toy_stage(unet, videos, toy_config(out, trainer=trainer))
@@ -249,7 +249,7 @@ def test_stopped_training_goes_on_as_if_it_had_not(videos, tmp_path):
 
 @pytest.mark.parametrize("kind", ["manner", "extractor"])
 def test_training_goes_from_a_folder_to_a_file(tmp_path, kind, capsys):
-    data, space, lines = write_prepared(tmp_path / "data", ("anna/1.mp4", "bruno/1.mp4")), STYLE_STATISTICS, ""
+    data, space, lines = write_prepared(tmp_path / "data", ("anna/1.mp4", "bruno/1.mp4")), STATISTICS_SPACE, ""
     make_checkpoint(tmp_path / "sd15.safetensors")
     if kind == "extractor":
         torch.manual_seed(0)
@@ -272,7 +272,7 @@ def test_training_goes_from_a_folder_to_a_file(tmp_path, kind, capsys):
 def test_catalogue_knows_the_file(tmp_path):
     widths = {site.adapter_key: site.width for site in SITES}
     path = save_style_attention(
-        new_style_attention(StyleSizes(widths, STYLE_STATISTICS, 11)), tmp_path / "s.safetensors"
+        new_style_attention(StyleSizes(widths, STATISTICS_SPACE, 11)), tmp_path / "s.safetensors"
     )
     assert round(path.stat().st_size / 1e6) == 176  # as the catalogue says
     assert recognise(path).role.startswith("style attention")
@@ -287,7 +287,7 @@ def test_unfit_data_is_refused(videos, tmp_path):
     with pytest.raises(InputError, match="2 spaces"):
         StyledVideos(videos.data, [videos.priors[0], other])
     net = starting_attention(new_unet(), videos, toy_config(tmp_path))
-    net.space = STYLE_STATISTICS
+    net.space = STATISTICS_SPACE
     with pytest.raises(InputError, match="trained on manner"):
         StyleAttentionStage(FrozenParts(new_unet(), PatchCodec(), FixedTexts()), net, videos, toy_config(tmp_path))
     with pytest.raises(InputError, match="portrait"):

@@ -16,7 +16,13 @@ from portraittalk_core.style.extractor import load_extractor
 from portraittalk_core.style.features import StyleFeatures
 from portraittalk_core.training.loop.config import Clock
 from portraittalk_core.training.style.config import StyleTrainer, StyleTraining, SyntheticStyles, load_style_config
-from portraittalk_core.training.style.data import PreparedStyles, StyleVideo, SyntheticStyles, read_styles, style_batch
+from portraittalk_core.training.style.data import (
+    PreparedStyles,
+    StyleVideo,
+    SyntheticStyleData,
+    read_styles,
+    style_batch,
+)
 from portraittalk_core.training.style.stage import ExtractorStage, present, starting_network, train_style
 from portraittalk_core.types import LandmarkTrack
 
@@ -38,7 +44,7 @@ def trained(tmp_path_factory):
 
 
 def check_told_apart(result):
-    """Acceptance of design/svp.md 3h; either side alone cannot tell more than half, or a quarter, of the styles."""
+    """Acceptance, docs/design/styles.md 6; either side alone cannot tell more than half, or a quarter, of them."""
     both, audio, expression = (result.after[name] for name in ("both", "audio", "expression"))
     assert both.strength >= 5 * result.before["both"].strength
     assert both.accuracy >= 0.9
@@ -60,7 +66,7 @@ def test_both_sides_tell_what_neither_tells_alone_in_a_deeper_network(tmp_path, 
 def test_an_epoch_shows_every_style_once(tmp_path):
     few = config(tmp_path, synthetic=SyntheticStyles(expression_styles=2, vocal_styles=3))
     few = dataclasses.replace(few, trainer=dataclasses.replace(few.trainer, batch_size=2))
-    stage = ExtractorStage(starting_network(few), SyntheticStyles(few.synthetic, (80, 23)), few)
+    stage = ExtractorStage(starting_network(few), SyntheticStyleData(few.synthetic, (80, 23)), few)
     steps = Clock.of(few.trainer, stage.num_samples()).epoch_steps
     labels = [set(stage.batch(step, 0).labels.tolist()) for step in range(1, steps + 1)]
     assert sorted(label for batch in labels for label in batch) == list(range(6))
@@ -72,7 +78,7 @@ def test_deviation_collapses_and_the_floor_keeps_it_alive(trained):
     lines = [json.loads(line) for line in trained.training.log.read_text().splitlines()]
     assert lines[-1]["deviation"] < 0.5 * lines[0]["deviation"]
     extractor = load_extractor(trained.extractor)
-    audio, expression = SyntheticStyles(EIGHT, (80, 23)).clip(3, 0, 100, 1)
+    audio, expression = SyntheticStyleData(EIGHT, (80, 23)).clip(3, 0, 100, 1)
     prior = extractor.prior(StyleFeatures(audio, "log-mel"), StyleFeatures(expression, "landmarks"))
     prior = dataclasses.replace(prior, std=torch.zeros(32), noise=0.4)  # fully collapsed
     draws = torch.stack([prior.sample(seed) for seed in range(3000)])
@@ -81,7 +87,7 @@ def test_deviation_collapses_and_the_floor_keeps_it_alive(trained):
 
 
 def test_spread_is_how_far_the_training_sets_means_lie_apart(trained):
-    extractor, data = load_extractor(trained.extractor), SyntheticStyles(EIGHT, (80, 23))
+    extractor, data = load_extractor(trained.extractor), SyntheticStyleData(EIGHT, (80, 23))
     clips = [data.clip(style, number, 32, 0) for style in range(8) for number in range(30)]
     with torch.no_grad():
         means = extractor.network(*(torch.stack(side) for side in zip(*clips, strict=True)))[0]
@@ -139,7 +145,7 @@ def test_sides_are_left_out_as_often_as_asked_and_never_both():
 
 def test_loss_follows_its_generator_and_sees_what_is_left_out(tmp_path):
     stage = ExtractorStage(
-        starting_network(config(tmp_path, dropout=0.0)), SyntheticStyles(EIGHT, (80, 23)), config(tmp_path)
+        starting_network(config(tmp_path, dropout=0.0)), SyntheticStyleData(EIGHT, (80, 23)), config(tmp_path)
     )
     batch = stage.batch(1, 0)
     losses = [float(stage.loss(batch, torch.Generator().manual_seed(seed))[0].detach()) for seed in (1, 1, 2)]
@@ -152,7 +158,7 @@ def test_loss_follows_its_generator_and_sees_what_is_left_out(tmp_path):
 
 
 def test_made_up_sides_tell_their_own_half_only():
-    data = SyntheticStyles(EIGHT, (80, 23), seed=4)
+    data = SyntheticStyleData(EIGHT, (80, 23), seed=4)
 
     def average(style, side):
         return torch.stack([data.clip(style, number, 64, 0)[side].mean(0) for number in range(60)]).mean(0)
@@ -168,7 +174,7 @@ def test_made_up_sides_tell_their_own_half_only():
 
 
 def test_batches_show_every_style_once_before_one_comes_again():
-    data = SyntheticStyles(EIGHT, (4, 3))
+    data = SyntheticStyleData(EIGHT, (4, 3))
     batches = [style_batch(data, number, 4, 2, 8, 0) for number in range(2)]
     seen = torch.cat([batch.labels for batch in batches])
     assert sorted(seen.tolist()) == [style for style in range(8) for _ in range(2)]

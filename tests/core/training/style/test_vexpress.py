@@ -188,7 +188,7 @@ def talking(networks, vae, style=None) -> torch.Tensor:
 
 @pytest.mark.slow
 def test_right_style_beats_the_swapped_one_by_a_fifth(videos, tmp_path):
-    """Acceptance of design/svp.md 3h: right beats swapped, without style all is as before, and only style has moved."""
+    """Acceptance, docs/design/styles.md 6: right beats swapped, strength 0 is as before, only style has moved."""
     out, trainer = tmp_path, dataclasses.replace(QUICK, steps=120, learning_rate=1e-2, ema_decay=0.9, save_every=999)
     networks = tiny_vexpress()
     vae = load_sd15(make_checkpoint(out / "tiny.safetensors", text=False)).vae
