@@ -42,8 +42,9 @@ from portraittalk_core.training.animatenet.config import AnimateTraining
 from portraittalk_core.training.animatenet.stage import AnimateParts, AnimateStage, JointStage, SpatialStage
 from portraittalk_core.training.data.video_clips import ClipBatch, VideoClip, VideoData
 from portraittalk_core.training.identitynet.stage import FrozenParts
+from portraittalk_core.training.loop.config import TrainerConfig
 from portraittalk_core.training.loop.frozen import Texts
-from portraittalk_core.training.loop.trainer import TrainerConfig, train_stage
+from portraittalk_core.training.loop.trainer import train_stage
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 

@@ -92,7 +92,7 @@ class Core:
         with self._bound(name, frames) as denoiser:
             if not kept:
                 for branch in self.faces.values():
-                    branch.forget()
+                    branch.clear_cache()
             for _ in range(every):
                 denoiser(x, SIGMA, self.conds[cfg])
 

@@ -17,15 +17,18 @@ from portraittalk_core.diffusion.motion_modules import MotionModules
 from portraittalk_core.diffusion.samplers import SamplerOptions
 from portraittalk_core.diffusion.sites import SITES
 from portraittalk_core.diffusion.windowed import VideoOptions
+from portraittalk_core.engines.contract import whole_track
 from portraittalk_core.engines.registry import open_engine
 from portraittalk_core.media.audio import load_speech
+from portraittalk_core.motion.options import MotionOptions
+from portraittalk_core.pipelines.render import render_track
 from portraittalk_core.renderers.animatenet.control import FrameControl
 from portraittalk_core.renderers.animatenet.hints import track_hints
 from portraittalk_core.renderers.animatenet.mouth_weight import mouth_maps
 from portraittalk_core.renderers.identitynet.adapter import IdentityOptions, identity_branches
+from portraittalk_core.renderers.identitynet.build import Canvas, IdentityNetRenderer
 from portraittalk_core.renderers.identitynet.painter import Animation, DiffusersPainter, PaintOptions
-from portraittalk_core.renderers.repaint import paint_track
-from portraittalk_core.types import LandmarkTrack, MotionOptions, Portrait, Speech
+from portraittalk_core.types import LandmarkTrack, Portrait, Speech
 
 from .identity_network import filled, random_adapter
 from .lipsync_clips import neutral_face
@@ -43,8 +46,9 @@ def measure(seconds: int) -> dict[str, float]:
         sound = Path(folder) / "speech.wav"
         track = _spoken(portrait, seconds, sound)
         with_track = _peak_mb()
-        painter = _painter(track)
-        made = paint_track(portrait, track, painter, Path(folder) / "out.mp4", sound=sound, transfer="absolute")
+        renderer = IdentityNetRenderer(_Backend(_painter(track)), SIDE, SIDE)
+        out = Path(folder) / "out.mp4"
+        made = render_track(portrait, track, out, renderer=renderer, sound=sound, transfer="absolute")
     return {
         "frames": made.num_frames,
         "peak_mb": _peak_mb(),
@@ -52,6 +56,18 @@ def measure(seconds: int) -> dict[str, float]:
         "cpu_s": time.process_time() - busy,
         "wall_s": time.perf_counter() - started,
     }
+
+
+class _Backend:
+    """A painter that is put together already."""
+
+    needs_motion = False
+
+    def __init__(self, painter: DiffusersPainter) -> None:
+        self.painter = painter
+
+    def open(self, canvas: Canvas) -> DiffusersPainter:  # noqa: ARG002 - as the contract has it
+        return self.painter
 
 
 def _spoken(portrait: Portrait, seconds: int, sound: Path) -> LandmarkTrack:
@@ -66,7 +82,7 @@ def _spoken(portrait: Portrait, seconds: int, sound: Path) -> LandmarkTrack:
             part = sample[:left]
             file.writeframes((part * 32767).round().to(torch.int16).numpy().tobytes())
             left -= len(part)
-    return open_engine()(load_speech(sound), portrait.landmarks, MotionOptions())
+    return whole_track(open_engine(), load_speech(sound), portrait.landmarks, MotionOptions())
 
 
 def _portrait() -> Portrait:

@@ -120,12 +120,12 @@ class NeverKeptFace:
         self.branch = branch
 
     def __call__(self, queries: Tensor, call: AttentionCall) -> Tensor | None:
-        self.forget()
+        self.clear_cache()
         return self.branch(queries, call)
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Drop what the branch keeps."""
-        self.branch.forget()
+        self.branch.clear_cache()
 
 
 def painter_of(stage: JointStage, clip: VideoClip, run: Run) -> ToyPainter:

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from portraittalk_core.media.atomic import whole_file
+from portraittalk_core.media.atomic import atomic_write
 from portraittalk_core.training.animatenet.stage import AnimateParts, JointStage
 from portraittalk_core.training.data.video_clips import VideoClip
 
@@ -106,7 +106,7 @@ def _kept(path: Path, make: Callable[[bool], Mapping[str, torch.nn.Module]]) -> 
         tensors = {
             f"{name}.{key}": t.detach().contiguous() for name, n in made.items() for key, t in n.state_dict().items()
         }
-        with whole_file(path) as part:
+        with atomic_write(path) as part:
             part.write_bytes(save(tensors))
         print(f"  {path.name} is trained", file=sys.stderr, flush=True)
     else:

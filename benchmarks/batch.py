@@ -71,7 +71,8 @@ def _rate(manifest: Path, out: Path, workers: int) -> float:
 
     from portraittalk_core.batch.jobs import BatchSettings, JobRunner
     from portraittalk_core.batch.manifest import read_manifest
-    from portraittalk_core.batch.run import BatchOptions, work_off
+    from portraittalk_core.batch.options import BatchOptions
+    from portraittalk_core.batch.run import work_off
     from portraittalk_core.batch.workers import RayWorkers
 
     out.mkdir()

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 import wave
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -57,24 +57,28 @@ def run(args: argparse.Namespace) -> int:
 def measure_stages(seconds: int) -> dict[str, float]:
     """Speed of landmarks alone and of rendering (landmarks included) without encoding, in × real time."""
     from portraittalk_core.engines.builtin.engine import plan_motion
-    from portraittalk_core.motion.rig import make_rig, plan_landmarks
-    from portraittalk_core.pipelines.talk import SPAN, render_plan
+    from portraittalk_core.engines.registry import open_engine
+    from portraittalk_core.motion.options import MotionOptions
+    from portraittalk_core.motion.rig import SPAN, make_rig, plan_landmarks
+    from portraittalk_core.renderers.warp.renderer import PortraitRenderer
     from portraittalk_core.threads import one_torch_thread
-    from portraittalk_core.types import MotionOptions
 
     portrait, speech, _ = _material(seconds)
 
     def landmarks() -> None:
-        plan = plan_motion(speech, portrait.landmarks, MotionOptions())
-        rig = make_rig(plan.reference)
+        for _ in open_engine().spans(speech, portrait.landmarks, MotionOptions()):
+            pass
+
+    def pictures() -> Iterator:
+        renderer, rig = PortraitRenderer(portrait), make_rig(plan.reference)
         for start in range(0, len(plan), SPAN):
-            plan_landmarks(plan, start, start + SPAN, rig)
+            yield from renderer.render(plan_landmarks(plan, start, start + SPAN, rig))
 
     plan = plan_motion(speech, portrait.landmarks, MotionOptions())
     with one_torch_thread():  # as in `talk`
-        next(render_plan(portrait, plan))  # what happens only once is not what is measured
+        next(pictures())  # what happens only once is not what is measured
         landmarks_s = _timed(landmarks)
-        render_s = _timed(lambda: [None for _ in render_plan(portrait, plan)])
+        render_s = _timed(lambda: [None for _ in pictures()])
     return {"landmarks_speed": speech.seconds / landmarks_s, "render_speed": speech.seconds / render_s}
 
 
@@ -104,13 +108,14 @@ def measure_renderer(rounds: int) -> dict[str, float]:
     import torch
     import torch.nn.functional as F
 
-    from portraittalk_core.engines.builtin.engine import embedded_motion
+    from portraittalk_core.engines.contract import whole_track
+    from portraittalk_core.engines.registry import open_engine
+    from portraittalk_core.motion.options import MotionOptions
     from portraittalk_core.renderers.warp.renderer import PortraitRenderer
-    from portraittalk_core.types import MotionOptions
 
     torch.set_num_threads(1)
     portrait, speech, _ = _material(8)
-    track = embedded_motion(speech, portrait.landmarks, MotionOptions())
+    track = whole_track(open_engine(), speech, portrait.landmarks, MotionOptions())
     renderer = PortraitRenderer(portrait)
     picture = portrait.picture.permute(2, 0, 1)[None].float()
     identity = torch.tensor([[[1.0, 0, 0], [0, 1, 0]]])

@@ -126,16 +126,16 @@ def _on_diffusers(args: argparse.Namespace) -> dict:
     def ours(after: Callable[[], None] = nothing) -> None:
         with bind(unet, {index: [branch] for index, branch in branches.items()}) as batch:
             steps(Denoiser(unet, batch), after)
-        forget()
+        clear_cache()
 
-    def forget() -> None:
+    def clear_cache() -> None:
         for branch in branches.values():
-            branch.forget()
+            branch.clear_cache()
 
     variants = {
         "plain": lambda: steps(Denoiser(unet)),
         "ours": ours,
-        "ours, keys and values made in every step": lambda: ours(forget),
+        "ours, keys and values made in every step": lambda: ours(clear_cache),
         "diffusers' own IP-Adapter": _diffusers_own(unet, adapter, tokens.to(device, dtype), x, steps),
     }
     with torch.inference_mode():

@@ -6,7 +6,6 @@ Also how fast it goes from sound to landmarks, and that its memory does not grow
 from __future__ import annotations
 
 import argparse
-import csv
 import statistics
 import sys
 from collections.abc import Iterable
@@ -19,11 +18,13 @@ from portraittalk_core.engines.builtin.engine import plan_motion
 from portraittalk_core.engines.builtin.mouth import predict_mouth
 from portraittalk_core.errors import InputError
 from portraittalk_core.face.geometry import interocular_px, jaw_drop, mouth_open, mouth_width
+from portraittalk_core.media.csv_line import csv_line
 from portraittalk_core.metrics.landmark_distance import MOUTH_POINTS
 from portraittalk_core.metrics.lip_sync import MIN_FRAMES, affine_error, lip_correlation, shift_error
+from portraittalk_core.motion.options import MotionOptions
 from portraittalk_core.motion.rig import plan_landmarks
 from portraittalk_core.speech.mel import log_mel
-from portraittalk_core.types import LandmarkTrack, MotionOptions
+from portraittalk_core.types import LandmarkTrack
 
 from . import lipsync_speed
 from .lipsync_baselines import Prediction, Predictor, Ridge, find_rhubarb, rhubarb_predictors, simple_predictors
@@ -242,7 +243,7 @@ def _summary(title: str, rows: list[Row]) -> Table:
 
 
 def _goals(rows: list[Row], known: tuple[str, ...]) -> tuple[Table, int]:
-    """What `design/lipsync.md` asks of ours, on speakers it does not know, and how many musts are missed."""
+    """What `docs/design/lipsync.md` 1 asks of ours, on speakers it does not know, and how many musts are missed."""
     all_own = [row for row in rows if row.predictor in (OURS, OURS_DRAWN)]
     unknown = [row for row in all_own if not row.clip.startswith(known)] or all_own
     own, drawn = ([row for row in unknown if row.predictor == name] for name in (OURS, OURS_DRAWN))
@@ -345,10 +346,8 @@ def _number(value: float | None) -> str:
 
 def _write(path: Path, tables: list[Table], rows: list[Row]) -> None:
     if path.suffix == ".csv":
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(Row.__dataclass_fields__))
-            writer.writeheader()
-            writer.writerows(asdict(row) for row in rows)
+        cells = [list(Row.__dataclass_fields__), *(asdict(row).values() for row in rows)]
+        path.write_text("".join(map(csv_line, cells)), encoding="utf-8", newline="")
     else:
         path.write_text("\n".join(map(to_markdown, tables)), encoding="utf-8")
 

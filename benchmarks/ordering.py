@@ -18,15 +18,15 @@ from torch import Tensor
 
 from portraittalk_core.checks import check_range
 from portraittalk_core.errors import InputError
-from portraittalk_core.evaluation.items import ScoreItem
-from portraittalk_core.evaluation.many import BatchTools, score_items
-from portraittalk_core.evaluation.network_scores import open_networks
-from portraittalk_core.evaluation.options import CompareOptions
+from portraittalk_core.evaluation.many import EvaluationTools, evaluate_many
+from portraittalk_core.evaluation.networks import open_networks
+from portraittalk_core.evaluation.options import EvaluationOptions
 from portraittalk_core.evaluation.result import plain
-from portraittalk_core.evaluation.table import TABLE
+from portraittalk_core.evaluation.samples import Sample
 from portraittalk_core.face.mesh.landmarks import open_mesh
-from portraittalk_core.media.atomic import whole_file
+from portraittalk_core.media.atomic import atomic_write
 from portraittalk_core.media.video import VideoWriter, probe_video, read_pictures
+from portraittalk_core.metrics.registry import METRICS, measured_metrics
 from portraittalk_core.threads import one_torch_thread
 
 from .lipsync_tables import Table, progress, show
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     with ExitStack() as stack:
         stack.enter_context(one_torch_thread())
         folder = args.out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        tools = BatchTools(stack.enter_context(open_mesh()), networks=networks)
+        tools = EvaluationTools(stack.enter_context(open_mesh()), networks=networks)
         clips = dict(score_clips(args.clips, args.seconds, damage, tools, folder))
     if not clips:
         raise InputError("none of the clips could be scored; give videos that show a face.")
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
         _save(args.out, clips, verdicts, damage)
     failed = {verdict.metric: verdict.failed for verdict in verdicts if verdict.failed}
     for metric, reasons in failed.items():
-        print(f"{TABLE[metric].title} fails in what it claims: {', '.join(reasons)}")
+        print(f"{METRICS[metric].title} fails in what it claims: {', '.join(reasons)}")
     claiming = sum(bool(verdict.claim.sees) for verdict in verdicts)
     print(f"{claiming - len(failed)} of {claiming} metrics that claim to see a fault do, on {counted(len(clips))}")
     return 1 if failed or not claiming else 0
@@ -139,7 +139,7 @@ class _Late:
 
 
 def score_clips(
-    paths: Sequence[Path], seconds: float, damage: Damage, tools: BatchTools, folder: Path
+    paths: Sequence[Path], seconds: float, damage: Damage, tools: EvaluationTools, folder: Path
 ) -> Iterator[tuple[str, Clip]]:
     """Names and rows of every clip's copies, each against its original; as `portraittalk score` measures them.
 
@@ -155,12 +155,12 @@ def score_clips(
     for number, path in enumerate(paths, 1):
         progress(f"clip {number} of {len(paths)}: {path.name} is copied")
         copies = make_copies(path, seconds, damage, folder / "copies" / path.stem)
-        items = [ScoreItem(f"{path.stem}, {kind} {k}", copy, copies[ORIGINAL, 0]) for (kind, k), copy in copies.items()]
+        items = [Sample(f"{path.stem}, {kind} {k}", copy, copies[ORIGINAL, 0]) for (kind, k), copy in copies.items()]
 
         def on_progress(done: int, total: int, number: int = number, path: Path = path) -> None:
             progress(f"clip {number} of {len(paths)}: {path.name} is scored, {done / total:.0%}")
 
-        rows = score_items(items, CompareOptions(num_worst=0), tools, folder, on_progress)
+        rows = evaluate_many(items, EvaluationOptions(num_worst=0), tools, folder, on_progress)
         progress("")
         if broken := [row for row in rows if row.error]:
             print(f"{path.name} is left out: {broken[0].name} cannot be scored: {broken[0].error}")
@@ -170,7 +170,7 @@ def score_clips(
 
 def judged(clips: Sequence[Clip], damage: Damage) -> list[Verdict]:
     """What became of every metric's claim, of those that could be measured."""
-    found = (judge(metric, clips, damage.levels) for metric in TABLE)
+    found = (judge(metric, clips, damage.levels) for metric in measured_metrics(reference_free=False))
     return [verdict for verdict in found if verdict]
 
 
@@ -211,7 +211,7 @@ def growth_table(verdicts: Sequence[Verdict], clips: Sequence[Clip], damage: Dam
 
 
 def _title(metric: str) -> str:
-    definition = TABLE[metric]
+    definition = METRICS[metric]
     return f"{definition.title.partition(' (')[0]}{' Δ' if definition.better == 'target' else ''}"
 
 
@@ -227,9 +227,9 @@ def _list(values: Sequence[float]) -> str:
 
 def _say_unmeasured(verdicts: Sequence[Verdict], clips: Sequence[Clip]) -> None:
     reasons: dict[str, list[str]] = {}
-    for metric in TABLE.keys() - {verdict.metric for verdict in verdicts}:
+    for metric in measured_metrics(reference_free=False).keys() - {verdict.metric for verdict in verdicts}:
         said = next((row.missing[metric] for clip in clips for row in clip.values() if metric in row.missing), "")
-        reasons.setdefault(said or "not measured on these clips", []).append(TABLE[metric].title)
+        reasons.setdefault(said or "not measured on these clips", []).append(METRICS[metric].title)
     for reason, titles in sorted(reasons.items()):
         print(f"{', '.join(sorted(titles))}: {reason}")
     if blind := [_title(verdict.metric) for verdict in verdicts if not verdict.claim.sees]:
@@ -248,7 +248,7 @@ def _save(folder: Path, clips: Mapping[str, Clip], verdicts: Sequence[Verdict], 
             for verdict in verdicts
         ],
     }
-    with whole_file(folder / "ordering.json") as part:
+    with atomic_write(folder / "ordering.json") as part:
         part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     told = [folder / "ordering.json", save_order(verdicts, clips, damage, folder / "ordering.png")]
     if damage.levels > 1:

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 from portraittalk_core.checks import check_range
 from portraittalk_core.errors import InputError
-from portraittalk_core.evaluation.result import ScoredRow
-from portraittalk_core.evaluation.table import TABLE, TARGET_PREFIX
+from portraittalk_core.evaluation.result import EvaluationResult
+from portraittalk_core.metrics.registry import METRICS, TARGET_PREFIX
 
 ORIGINAL, REENCODED, BLURRED, SHIFTED = KINDS = ("original", "re-encoded", "blurred", "shifted")
 FAULTS = KINDS[1:]
 PICTURE, TIME = (REENCODED, BLURRED), (SHIFTED,)
 MILDER_CRF, STRONGER_CRF = 7, 8
-Clip = Mapping[tuple[str, int], ScoredRow]  # by kind and strength
+Clip = Mapping[tuple[str, int], EvaluationResult]  # by kind and strength
 
 
 @dataclass(frozen=True)
@@ -110,11 +110,11 @@ class Verdict:
         return (*pairs, *(f"{fault} does not grow" for fault in self.claim.sees if self.grows.get(fault) is False))
 
 
-def shown_value(row: ScoredRow, metric: str) -> float | None:
+def shown_value(row: EvaluationResult, metric: str) -> float | None:
     """What counts of a metric: its value; what should be as the true video's, as its distance from that."""
     if metric not in row.values:
         return None
-    better, value = TABLE[metric].better, row.values[metric]
+    better, value = METRICS[metric].better, row.values[metric]
     if better == "target":
         own = row.values.get(TARGET_PREFIX + metric)
         return None if own is None else abs(value - own)
@@ -123,10 +123,10 @@ def shown_value(row: ScoredRow, metric: str) -> float | None:
 
 def badness(metric: str, value: float) -> float:
     """Greater is worse."""
-    return -value if TABLE[metric].better == "higher" else value
+    return -value if METRICS[metric].better == "higher" else value
 
 
-def judge(metric: str, clips: Sequence[Mapping[tuple[str, int], ScoredRow]], levels: int) -> Verdict | None:
+def judge(metric: str, clips: Sequence[Mapping[tuple[str, int], EvaluationResult]], levels: int) -> Verdict | None:
     """Judge a metric by rows of each clip.
 
     Args:

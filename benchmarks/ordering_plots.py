@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from portraittalk_core.evaluation.table import TABLE
 from portraittalk_core.media.image import save_picture
-from portraittalk_core.plots.track import GRID, INK, drawn, new_figure
+from portraittalk_core.metrics.registry import METRICS
+from portraittalk_core.plots.curves import GRID, INK, drawn, new_figure
 
 from .ordering_claims import (
     BLURRED,
@@ -109,7 +109,7 @@ def _grid(count: int) -> tuple[Figure, list[Axes]]:
 
 def _name(axes: Axes, verdict: Verdict, holds: bool) -> None:
     """Metric, unit, which way is worse, whether its claim holds."""
-    definition = TABLE[verdict.metric]
+    definition = METRICS[verdict.metric]
     if math.isinf(verdict.means[ORIGINAL]):
         axes.annotate("∞", (0, 1), xycoords=("data", "axes fraction"), va="top", ha="center", fontsize=13)
     title = definition.title.partition(" (")[0].replace(", free of resolution", "")

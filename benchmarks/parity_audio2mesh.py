@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import math
 import sys
 import tempfile
@@ -14,11 +13,15 @@ from unittest.mock import MagicMock, patch
 import torch
 from torch import Tensor, nn
 
-from portraittalk_core.engines import audio2mesh
-from portraittalk_core.engines.audio2mesh import AXES, CM_PER_INTEROCULAR, PosedFace, load_audio2mesh
+from portraittalk_core.engines.audio2mesh import engine as audio2mesh
+from portraittalk_core.engines.audio2mesh.engine import AXES, CM_PER_INTEROCULAR, PosedFace, load_audio2mesh
 from portraittalk_core.face.canonical import canonical_face
 from portraittalk_core.face.geometry import rotation_matrix
 from portraittalk_core.types import LandmarkTrack, Speech, as_fps
+
+from .parity import PublicCode, run
+
+PUBLIC = PublicCode("https://github.com/Zejun-Yang/AniPortrait", "src/audio_models/model.py")
 
 SECONDS = (0.7, 5.0, 29.9)
 LONG_SECONDS = 45.0  # predicted in pieces
@@ -126,5 +129,4 @@ class _folder(tempfile.TemporaryDirectory):  # noqa: N801 - used like a function
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    print(json.dumps(measure(Path(sys.argv[1])), indent=2))
+    raise SystemExit(run(PUBLIC, measure))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 from pathlib import Path
@@ -14,6 +13,12 @@ from torch import nn
 
 from portraittalk_core.engines.audio2motion.engine import ExpressionOptions, expression
 from portraittalk_core.engines.audio2motion.network import load_expression_net
+
+from .parity import PublicCode, run
+
+PUBLIC = PublicCode(
+    "https://github.com/yerfor/GeneFacePlusPlus", "modules/audio2motion/vae.py", {"yaml": "pyyaml", "tqdm": "tqdm"}
+)
 
 LENGTHS = (48, 56)  # frames at 50 Hz; the public code takes multiples of 8
 LACKING = ("librosa", "torchvision", "cv2", "parselmouth", "pyloudnorm", "webrtcvad", "skimage.transform")
@@ -99,5 +104,4 @@ def _importable(name: str) -> bool:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    print(json.dumps(measure(Path(sys.argv[1])), indent=2))
+    raise SystemExit(run(PUBLIC, measure))

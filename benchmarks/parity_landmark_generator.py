@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 from fractions import Fraction
@@ -20,6 +19,10 @@ from portraittalk_core.engines.landmark_generator.points import CONTENT, POSE
 from portraittalk_core.face.canonical import canonical_face
 from portraittalk_core.speech.wav2lip_mel import PAD_MODES, mel_filters, padded_length, wav2lip_mel
 from portraittalk_core.types import LandmarkTrack, Speech
+
+from .parity import PublicCode, run
+
+PUBLIC = PublicCode("https://github.com/Weizhi-Zhong/IP_LAP", "models/landmark_generator.py")
 
 LACKING = ("lws", "torchvision", "cv2")
 NUM_REFERENCE_FRAMES = 40
@@ -201,5 +204,4 @@ class _public_code:  # noqa: N801 - used like a function
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    print(json.dumps(measure(Path(sys.argv[1])), indent=2))
+    raise SystemExit(run(PUBLIC, measure))

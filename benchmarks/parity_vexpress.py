@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -17,7 +16,11 @@ from portraittalk_core.renderers.vexpress.audio_projection import AudioProjectio
 from portraittalk_core.renderers.vexpress.kps_guider import KpsGuider
 from portraittalk_core.renderers.vexpress.reference import read_bank, write_bank
 from portraittalk_core.renderers.vexpress.unet import UNetSizes, build_reading_unet, build_reference_net
-from portraittalk_core.weights.load import fill
+from portraittalk_core.weights.load import load_strict
+
+from .parity import PublicCode, run
+
+PUBLIC = PublicCode("https://github.com/tencent-ailab/V-Express", "modules/unet_3d.py", {"diffusers": "diffusers"})
 
 WIDTHS, CONTEXT, GROUPS = (32, 64, 64, 64), 64, 16
 FRAMES, SIDE = 4, 16
@@ -86,14 +89,14 @@ def _noise(*shape: int, seed: int = 5) -> Tensor:
 def _audio(modules: ModuleType) -> dict[str, float]:
     sizes = {"dim": 768, "depth": 4, "dim_head": 64, "heads": 12, "num_queries": 5, "embedding_dim": 768}
     theirs = _random(modules.AudioProjection(**sizes, output_dim=768, ff_mult=4, max_seq_len=10), 1)
-    ours = fill(AudioProjection(), theirs.state_dict(), "V-Express")
+    ours = load_strict(AudioProjection(), theirs.state_dict(), "V-Express")
     heard = features_around(_noise(57, 768), 11)
     return _compared("audio projection", ours(heard), theirs(heard))
 
 
 def _guider(modules: ModuleType) -> dict[str, float]:
     theirs = _random(modules.VKpsGuider(320, block_out_channels=(16, 32, 96, 256)), 2)
-    ours = fill(KpsGuider(), theirs.state_dict(), "V-Express")
+    ours = load_strict(KpsGuider(), theirs.state_dict(), "V-Express")
     drawings = _noise(3, 3, 64, 64).abs()
     expected = theirs(drawings.transpose(0, 1)[None])[0].transpose(0, 1)
     return _compared("guider", ours(drawings), expected)
@@ -132,12 +135,12 @@ def _our_pass(networks: tuple, inputs: tuple, given: dict) -> Tensor:
     latents, seen, kps, audio = inputs
     sizes = UNetSizes(WIDTHS, CONTEXT, GROUPS)
     unused = (r"^conv_(norm_)?out\.",)
-    reference = fill(build_reference_net(sizes), networks[0].state_dict(), "V-Express", ignore=unused)
+    reference = load_strict(build_reference_net(sizes), networks[0].state_dict(), "V-Express", ignore=unused)
     tensors = networks[1].state_dict()
     moving = {name: tensor for name, tensor in tensors.items() if ".motion_modules." in name}
-    motion = fill(MotionModules(WIDTHS, "v2"), moving, "V-Express")
+    motion = load_strict(MotionModules(WIDTHS, "v2"), moving, "V-Express")
     unet, reading = build_reading_unet(sizes)
-    fill(unet, {name: tensor for name, tensor in tensors.items() if name not in moving}, "V-Express")
+    load_strict(unet, {name: tensor for name, tensor in tensors.items() if name not in moving}, "V-Express")
     read_bank(unet, write_bank(reference, seen))
     reading.labels = (1, 0) if given["guided"] else (0,)
     reading.reference_weight, reading.audio_weight = given["weights"]
@@ -157,5 +160,4 @@ def _compared(what: str, actual: Tensor, expected: Tensor) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    print(json.dumps(measure(Path(sys.argv[1])), indent=2))
+    raise SystemExit(run(PUBLIC, measure))

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from portraittalk_core.evaluation.compare import compare_clips
+from portraittalk_core.evaluation.evaluate import evaluate
 from portraittalk_core.face.canonical import canonical_face
 from portraittalk_core.media.video import VideoWriter
 from portraittalk_core.types import Speech
@@ -78,7 +78,7 @@ def measure(folder: Path) -> str:
     """One line about the clips of a folder, scored in this process."""
     torch.set_num_threads(1)
     before, started = _peak_mb(), time.perf_counter()
-    row = compare_clips(folder / "made.mp4", folder / "true.mp4", mesh=MovingFace())
+    row = evaluate(folder / "made.mp4", folder / "true.mp4", mesh=MovingFace())
     took, frames = time.perf_counter() - started, row.counts["num_frames"]
     memory = f"peak {_peak_mb():.0f} MB ({before:.0f} MB before)"
     return f"{frames} frames: {memory}, {took:.0f} s, {frames / took:.0f} frames/s"

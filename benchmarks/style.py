@@ -10,16 +10,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from portraittalk_core.engines.builtin.engine import embedded_motion
+from portraittalk_core.engines.contract import whole_track
+from portraittalk_core.engines.registry import open_engine
 from portraittalk_core.errors import InputError
 from portraittalk_core.face.canonical import canonical_face
 from portraittalk_core.face.geometry import mouth_open
 from portraittalk_core.media.audio import load_speech
+from portraittalk_core.motion.options import MotionOptions
 from portraittalk_core.style.prior import Style, StylePrior
-from portraittalk_core.style.reference import MANNER_SPREAD, in_style, named_style
-from portraittalk_core.style.statistics import measure_manner
+from portraittalk_core.style.reference import STATISTICS_SPREAD, in_style, named_style
+from portraittalk_core.style.statistics import measure_statistics
 from portraittalk_core.threads import one_torch_thread
-from portraittalk_core.types import MANNER, LandmarkTrack, MotionOptions, Portrait, Speech
+from portraittalk_core.types import STYLE_STATISTICS, LandmarkTrack, Portrait, Speech
 
 from .embedded import SPEECH, tiled_speech
 from .lipsync_tables import Table, show
@@ -29,7 +31,7 @@ from .style_clips import (
     load_style_clips,
     reference_style,
     told_by_extractor,
-    told_by_manner,
+    told_by_statistics,
     untrained,
 )
 from .style_plots import save_map, save_strip
@@ -37,7 +39,9 @@ from .style_plots import save_map, save_strip
 PURPOSE = "how well styles of real clips are told apart, and whether motion made in them is ordered as they are"
 SPEECH_S = 20
 LIVELY = ("opening", "head_deg", "head_shift", "blink_rate", "brow")  # what makes a speaker lively, in spreads
-SHAPE = tuple(MANNER.index(name) for name in ("rest_opening", "smile"))  # that show the face more than the manner
+SHAPE = tuple(
+    STYLE_STATISTICS.index(name) for name in ("rest_opening", "smile")
+)  # that show the face more than the style statistics
 STRIP = {"calm": "calm", "plain": None, "lively": "lively"}
 SHOWN = 6  # frames of the strip
 
@@ -78,7 +82,10 @@ def _speech(path: Path) -> Speech:
 
 
 def _tell_apart(clips: list[StyleClip], args: argparse.Namespace) -> None:
-    found = {"manner": told_by_manner(clips, args.segment), "motion": told_by_manner(clips, args.segment, SHAPE)}
+    found = {
+        "manner": told_by_statistics(clips, args.segment),
+        "motion": told_by_statistics(clips, args.segment, SHAPE),
+    }
     if args.extractor:
         from portraittalk_core.speech.encoders import load_speech_encoder
         from portraittalk_core.style.extractor import load_extractor
@@ -121,20 +128,20 @@ def plain_face() -> LandmarkTrack:
 
 def spoken(speech: Speech, reference: LandmarkTrack, style: Style | None) -> LandmarkTrack:
     """The landmarks of a face that says something in a style, by the engine in the box."""
-    return in_style(lambda options: embedded_motion(speech, reference, options), MotionOptions(), style)
+    return in_style(lambda options: whole_track(open_engine(), speech, reference, options), MotionOptions(), style)
 
 
 def _transfer(clips: list[StyleClip], speech: Speech, face: LandmarkTrack) -> None:
-    """The same speech and face in the manner of every clip: are the made statistics ordered as the references'?"""
+    """The same speech and face in the style of every clip: are the made statistics ordered as the references'?"""
     styles = [reference_style(clip) for clip in clips]
     middles = [replace(style, std=torch.zeros_like(style.std), noise=0.0) for style in styles]
     wanted = torch.stack([style.mean for style in styles])
     made, drawn = (_made_statistics(some, speech, face) for some in (middles, styles))
-    chosen = [MANNER.index(name) for name in LIVELY]
-    lively = (wanted[:, chosen] / torch.tensor(MANNER_SPREAD)[chosen]).sum(1)
+    chosen = [STYLE_STATISTICS.index(name) for name in LIVELY]
+    lively = (wanted[:, chosen] / torch.tensor(STATISTICS_SPREAD)[chosen]).sum(1)
     thirds = dict(zip(("calm third", "middle", "lively"), lively.argsort().tensor_split(3), strict=True))
     rows = []
-    for column, name in enumerate(MANNER):
+    for column, name in enumerate(STYLE_STATISTICS):
         pairs = [
             f"{float(wanted[t, column].mean()):.3g} → {float(made[t, column].mean()):.3g}" for t in thirds.values()
         ]
@@ -148,7 +155,7 @@ def _transfer(clips: list[StyleClip], speech: Speech, face: LandmarkTrack) -> No
 
 def _made_statistics(styles: list[StylePrior], speech: Speech, face: LandmarkTrack) -> Tensor:
     """(V, 11) what is measured of motion that was made in some styles."""
-    return torch.stack([measure_manner(spoken(speech, face, style)).mean(0) for style in styles])
+    return torch.stack([measure_statistics(spoken(speech, face, style)).mean(0) for style in styles])
 
 
 def rank_correlation(first: Tensor, second: Tensor) -> float:
@@ -188,7 +195,7 @@ def telling_frames(track: LandmarkTrack) -> list[int]:
 
 def _pictures(portrait: Portrait, track: LandmarkTrack, frames: list[int]) -> list[Tensor]:
     """The face and a little around it, in some frames."""
-    from portraittalk_core.pipelines.talk import needed_reach_px
+    from portraittalk_core.renderers.warp.build import needed_reach_px
     from portraittalk_core.renderers.warp.renderer import PortraitRenderer
 
     picked = LandmarkTrack(track.points[frames], track.valid[frames], track.fps, track.width, track.height)

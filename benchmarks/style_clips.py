@@ -22,8 +22,8 @@ from portraittalk_core.metrics.clustering_strength import (
 from portraittalk_core.speech.encoders import SpeechEncoder
 from portraittalk_core.style.extractor import StyleExtractor, new_extractor_net
 from portraittalk_core.style.prior import StylePrior
-from portraittalk_core.style.reference import MANNER_SPREAD, Reference, heard, style_of
-from portraittalk_core.style.statistics import measure_manner
+from portraittalk_core.style.reference import STATISTICS_SPREAD, Reference, heard, style_of
+from portraittalk_core.style.statistics import measure_statistics
 from portraittalk_core.types import LandmarkTrack, Speech
 
 VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi")
@@ -101,18 +101,18 @@ def segments(clip: StyleClip, seconds: float) -> list[StyleClip]:
 
 
 def reference_style(clip: StyleClip) -> StylePrior:
-    """A clip's manner, as the nodes make it."""
+    """A clip's style statistics, as the nodes make them."""
     return style_of(Reference((clip.track,), source=clip.name))
 
 
-def told_by_manner(clips: list[StyleClip], seconds: float, without: tuple[int, ...] = ()) -> Told:
+def told_by_statistics(clips: list[StyleClip], seconds: float, without: tuple[int, ...] = ()) -> Told:
     """How well motion statistics tell the segments of each clip from the others', each in people's spreads."""
-    chosen = [number for number in range(len(MANNER_SPREAD)) if number not in without]
-    spread = torch.tensor(MANNER_SPREAD)[chosen]
+    chosen = [number for number in range(len(STATISTICS_SPREAD)) if number not in without]
+    spread = torch.tensor(STATISTICS_SPREAD)[chosen]
     rows, labels = [], []
     for label, clip in enumerate(clips):
         parts = segments(clip, seconds)
-        rows += [measure_manner(part.track, window_s=60).mean(0)[chosen] / spread for part in parts]
+        rows += [measure_statistics(part.track, window_s=60).mean(0)[chosen] / spread for part in parts]
         labels += [label] * len(parts)
     return _told("motion statistics" + (" (no rest pose)" if without else ""), torch.stack(rows), labels)
 

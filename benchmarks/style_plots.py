@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from portraittalk_core.media.image import save_picture
-from portraittalk_core.plots.track import INK, drawn, new_figure
+from portraittalk_core.plots.curves import INK, drawn, new_figure
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 PERPLEXITY = 8.0

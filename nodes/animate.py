@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..portraittalk_core.renderers.animatenet.options import AnimateNetOptions
 from .bindings import convert, paths
 from .sockets import AnimateControl, Landmarks, advanced, schema
+from .widgets import widget
 
 NO_MODULE = "none"
-STYLES = ["mediapipe_face", "head_kps", "landmarks"]
-MODES = ["chunked", "sliding"]
 AS_TRACK, FOLLOW = "as the track", "follow, rate-limited"
 PREVIEW_FRAMES, PREVIEW_PX = 32, 512
 
@@ -32,30 +32,30 @@ class AnimateNetControl(io.ComfyNode):
                     "control_net", optional=True, tooltip="A landmark ControlNet for SD1.5, from Load ControlNet Model."
                 ),
                 io.Combo.Input(
-                    "motion_module", options=[NO_MODULE, *paths.motion_names()], default=NO_MODULE,
+                    "motion_module", options=[NO_MODULE, *paths.weight_names(paths.MOTION)], default=NO_MODULE,
                     tooltip="AnimateDiff v1, v2, v3 or AnimateLCM for SD1.5, from models/animatediff_models.",
                 ),
-                io.Float.Input(
-                    "strength", default=1.0, min=0.0, max=4.0, step=0.01,
+                widget(
+                    AnimateNetOptions, "control_strength", id="strength", step=0.01,
                     tooltip="How strictly frames follow the drawings; 0 is no ControlNet.",
                 ),
-                io.Float.Input(
-                    "start_percent", default=0.0, min=0.0, max=1.0, step=0.01,
+                widget(
+                    AnimateNetOptions, "control_start", id="start_percent", step=0.01,
                     tooltip="Part of the steps at which the ControlNet sets in.",
                 ),
-                io.Float.Input(
-                    "end_percent", default=1.0, min=0.0, max=1.0, step=0.01, tooltip="… and at which it ends."
+                widget(
+                    AnimateNetOptions, "control_end", id="end_percent", step=0.01, tooltip="… and at which it ends."
                 ),
-                io.Float.Input(
-                    "mouth_weight", default=1.5, min=0.0, max=4.0, step=0.05,
+                widget(
+                    AnimateNetOptions, "mouth_weight", step=0.05,
                     tooltip="How much more the ControlNet counts around the mouth; 1 is everywhere alike.",
                 ),
-                io.Float.Input(
-                    "motion_strength", default=1.0, min=0.0, max=2.0, step=0.01,
+                widget(
+                    AnimateNetOptions, "motion_strength", step=0.01,
                     tooltip="How strongly the motion module acts; 0 is off.",
                 ),
-                io.Combo.Input(
-                    "mode", options=MODES, default="chunked",
+                widget(
+                    AnimateNetOptions, "long_video", id="mode",
                     tooltip="Long video: each chunk begins with the last frames of the one before; or sliding windows.",
                 ),
                 *_advanced_inputs(),
@@ -70,17 +70,12 @@ class AnimateNetControl(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, motion_module, animate_net=NO_MODULE) -> bool | str:
         """Accept files that appeared after the list was made."""
-        try:
-            _files(motion_module, animate_net)
-        except ValueError as error:
-            return str(error)
-        return True
+        return paths.validated(lambda: _files(motion_module, animate_net))
 
     @classmethod
     def fingerprint_inputs(cls, motion_module, animate_net=NO_MODULE, **others) -> str:
         """Read again when a file has changed."""
-        files = [path for path in _files(motion_module, animate_net) if path]
-        return ";".join(f"{path}:{path.stat().st_mtime_ns}:{path.stat().st_size}" for path in files)
+        return paths.fingerprint(_files(motion_module, animate_net))
 
     @classmethod
     def execute(cls, landmarks, motion_module, strength, start_percent, end_percent, **given) -> io.NodeOutput:
@@ -99,49 +94,38 @@ class AnimateNetControl(io.ComfyNode):
 
 
 def _advanced_inputs() -> list[io.Input]:
+    more = {"optional": True, "advanced": True}
     return [
-        advanced(
-            io.Int.Input(
-                "window", default=16, min=2, max=64, optional=True,
-                tooltip="Frames that the motion module sees at once; 16 is what it was trained on.",
-            )
+        widget(
+            AnimateNetOptions, "window", min=2, max=64, **more,
+            tooltip="Frames that the motion module sees at once; 16 is what it was trained on.",
         ),
-        advanced(
-            io.Int.Input(
-                "overlap", default=4, min=0, max=32, optional=True, tooltip="Frames that neighbours share."
-            )
-        ),
-        advanced(
-            io.Combo.Input(
-                "style", options=STYLES, default="mediapipe_face", optional=True,
-                tooltip="The drawing that your ControlNet was trained on.",
-            )
+        widget(AnimateNetOptions, "overlap", max=32, **more, tooltip="Frames that neighbours share."),
+        widget(
+            AnimateNetOptions, "control_style", id="style", **more,
+            tooltip="The drawing that your ControlNet was trained on.",
         ),
     ]  # fmt: skip
 
 
 def _animate_net_inputs() -> list[io.Input]:
-    strength = {"default": 1.0, "min": -1.0, "max": 3.0, "step": 0.01, "optional": True}
+    more = {"optional": True, "advanced": True}
     return [
         io.Combo.Input(
             "animate_net", options=[NO_MODULE, *paths.animate_names()], default=NO_MODULE, optional=True,
             tooltip="AnimateNet's own modules inside the ControlNet, from models/portraittalk.",
         ),
-        advanced(
-            io.Float.Input(
-                "landmark_tokens", **strength, tooltip="How strongly AnimateNet looks at the landmarks; 0 is off."
-            )
+        widget(
+            AnimateNetOptions, "landmark_tokens", step=0.01, **more,
+            tooltip="How strongly AnimateNet looks at the landmarks; 0 is off.",
         ),
-        advanced(
-            io.Float.Input(
-                "placement_tokens", **strength, tooltip="How strongly it looks at where the head stands; 0 is off."
-            )
+        widget(
+            AnimateNetOptions, "placement_tokens", step=0.01, **more,
+            tooltip="How strongly it looks at where the head stands; 0 is off.",
         ),
-        advanced(
-            io.Float.Input(
-                "features", **strength,
-                tooltip="How strongly the checkpoint looks at the ControlNet's maps, if the AnimateNet file knows how.",
-            )
+        widget(
+            AnimateNetOptions, "features", step=0.01, **more,
+            tooltip="How strongly the checkpoint looks at the ControlNet's maps, if the AnimateNet file knows how.",
         ),
         advanced(
             io.Combo.Input(
@@ -153,11 +137,9 @@ def _animate_net_inputs() -> list[io.Input]:
             "portrait", optional=True,
             tooltip="Where the head stands before the first frame, for follow; none: as in the first frame.",
         ),
-        advanced(
-            io.Int.Input(
-                "reuse_every", default=1, min=1, max=4, optional=True,
-                tooltip="2: what the ControlNet gives serves a second step too; faster, and a little less exact.",
-            )
+        widget(
+            AnimateNetOptions, "control_every", id="reuse_every", max=4, **more,
+            tooltip="2: what the ControlNet gives serves a second step too; faster, and a little less exact.",
         ),
     ]  # fmt: skip
 
@@ -186,7 +168,7 @@ def _opened(motion_module, animate_net):
 def _files(motion_module, animate_net):
     """Their paths; None for none."""
     return (
-        None if motion_module == NO_MODULE else paths.motion_path(motion_module),
+        None if motion_module == NO_MODULE else paths.weight_path(paths.MOTION, motion_module),
         None if animate_net == NO_MODULE else paths.animate_path(animate_net),
     )
 
@@ -195,7 +177,7 @@ def _placed(track, head_placement, portrait):
     """The landmarks at their own place, or where a head that never jumps gets to."""
     if head_placement == AS_TRACK:
         return track
-    from ..portraittalk_core.pipelines.talk import driven_portrait
+    from ..portraittalk_core.pipelines.render import driven_portrait
     from .bindings.animate import following
     from .bindings.progress import face_mesh
 

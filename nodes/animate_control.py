@@ -36,7 +36,7 @@ class AnimateControl:
     animate: comfy.model_patcher.ModelPatcher | None = None  # of `comfy_animate.managed_animate`
     landmark_tokens: float = 1.0  # strengths of what it adds
     placement_tokens: float = 1.0
-    features: float = 1.0
+    features: float = 0.0  # acts with an AnimateNet file that was trained with it alone
     reuse_every: int = 1  # 2: what the ControlNet gives serves a second step too
     maps: ControlFeatures = field(default_factory=ControlFeatures, init=False)  # of the step at hand
 

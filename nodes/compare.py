@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 from comfy_api.latest import io, ui
 
+from ..portraittalk_core.evaluation.options import EvaluationOptions
+from ..portraittalk_core.motion.options import MotionOptions
 from .bindings import convert, paths
+from .bindings.evaluation import evaluation_clip, identity_reference
 from .bindings.progress import Progress, face_mesh, say
-from .sockets import advanced, schema
+from .sockets import schema
+from .widgets import face_index_widget, widget
 
 PICTURES = [io.Video, io.Image]
-CROPS = ["whole", "face"]
 MAIN = ("adfd", "m_lmd", "ssim", "mouth_correlation", "lse_c")
 OWN_MAIN = ("sound_mouth_correlation", "lse_c", "identity", "jitter", "blink_rate", "head_std")
 LINK = "portraittalk_report"  # what web/report.js reads
@@ -35,12 +38,12 @@ class CompareVideos(io.ComfyNode):
                 io.MultiType.Input(
                     "target", types=PICTURES, tooltip="What it should be: the real video of the same speech."
                 ),
-                io.Boolean.Input(
-                    "align", default=False,
+                widget(
+                    EvaluationOptions, "align",
                     tooltip="Take a leading offset, up to half a second, out before comparing. It is told either way.",
                 ),
-                io.Combo.Input(
-                    "crop", options=CROPS, default="whole",
+                widget(
+                    EvaluationOptions, "crop",
                     tooltip="What PSNR, SSIM and LPIPS look at: the whole frame, or the same face crop of both.",
                 ),
                 *_common_inputs(),
@@ -72,11 +75,11 @@ class CompareVideos(io.ComfyNode):
     @classmethod
     def execute(cls, generated, target, filename_prefix, **given) -> io.NodeOutput:
         """Measure, write the report, and show the main numbers."""
-        told = _told(generated, target, filename_prefix, MAIN, **given)
-        say(cls.hidden.unique_id, told.shown)
-        numbers = [told.value(name) for name in ("adfd", "ssim", "mouth_correlation", "lse_c")]
-        outputs = (told.table, *numbers, told.plot, told.worst, told.path, told.value("identity_to_target"))
-        return io.NodeOutput(*outputs, ui=told.ui(cls))
+        scored = _scored(generated, target, filename_prefix, MAIN, **given)
+        say(cls.hidden.unique_id, scored.shown)
+        numbers = [scored.value(name) for name in ("adfd", "ssim", "mouth_correlation", "lse_c")]
+        outputs = (scored.table, *numbers, scored.plot, scored.worst, scored.path, scored.value("identity_to_target"))
+        return io.NodeOutput(*outputs, ui=scored.ui(cls))
 
 
 class ScoreWithoutReference(io.ComfyNode):
@@ -118,11 +121,11 @@ class ScoreWithoutReference(io.ComfyNode):
     @classmethod
     def execute(cls, video, filename_prefix, **given) -> io.NodeOutput:
         """Measure, write the report, and show the main numbers."""
-        told = _told(video, None, filename_prefix, OWN_MAIN, **given)
-        say(cls.hidden.unique_id, told.shown)
+        scored = _scored(video, None, filename_prefix, OWN_MAIN, **given)
+        say(cls.hidden.unique_id, scored.shown)
         names = ("sound_mouth_correlation", "lse_c", "identity", "jitter", "blink_rate", "head_std")
-        outputs = (told.table, *(told.value(name) for name in names), told.plot, told.path)
-        return io.NodeOutput(*outputs, ui=told.ui(cls))
+        outputs = (scored.table, *(scored.value(name) for name in names), scored.plot, scored.path)
+        return io.NodeOutput(*outputs, ui=scored.ui(cls))
 
 
 def _common_inputs() -> list[io.Input]:
@@ -133,29 +136,23 @@ def _common_inputs() -> list[io.Input]:
         ),
         io.Image.Input("portrait", optional=True, tooltip="Who it should be; needs InsightFace's buffalo_l."),
         io.Audio.Input("audio", optional=True, tooltip="The speech, where IMAGE frames are given or to replace it."),
-        io.Float.Input(
-            "fps", default=25.0, min=1.0, max=240.0, step=0.001, optional=True,
+        widget(
+            MotionOptions, "fps", optional=True,
             tooltip="Frames per second of IMAGE inputs; videos know their own.",
         ),
-        advanced(
-            io.Int.Input(
-                "face_index", default=0, min=0, max=15, optional=True, tooltip="Which face: 0 is the largest."
-            )
-        ),
-        advanced(
-            io.Int.Input(
-                "max_frames", default=0, min=0, max=100000, optional=True,
-                tooltip="Measure at most so many frames from the start; 0 is all.",
-            )
+        face_index_widget("Which face: 0 is the largest.", optional=True, advanced=True),
+        widget(
+            EvaluationOptions, "max_frames", default=0, min=0, max=100_000, optional=True, advanced=True,
+            tooltip="Measure at most so many frames from the start; 0 is all.",
         ),
     ]  # fmt: skip
 
 
 @dataclass(frozen=True)
-class _Told:
+class _Scored:
     """What a scoring node gives and shows."""
 
-    book: object  # portraittalk_core.evaluation.report.write.ScoreBook
+    report: object  # portraittalk_core.evaluation.score_report.ScoreReport
     table: str
     summary: str
     plot: object  # IMAGE
@@ -168,51 +165,50 @@ class _Told:
         return f"{self.summary}\nReport: {self.path}"
 
     def value(self, name: str) -> float:
-        from ..portraittalk_core.evaluation.text import value_of
+        from ..portraittalk_core.evaluation.report.text import value_of
 
-        return value_of(self.book, name)
+        return value_of(self.report, name)
 
     def ui(self, cls) -> dict:
         pictures = ui.PreviewImage(self.plot, cls=cls).as_dict()
         return pictures | ui.PreviewText(self.shown).as_dict() | {LINK: [self.link]}
 
 
-def _told(generated, target, prefix, names, audio=None, fps=25.0, portrait=None, **options) -> _Told:
-    from ..portraittalk_core.evaluation.text import short_text, table_text
+def _scored(generated, target, prefix, names, audio=None, fps=25.0, portrait=None, **options) -> _Scored:
+    from ..portraittalk_core.evaluation.report.text import short_text, table_text
 
     path, name, subfolder = paths.new_output(prefix, ".html")
-    book = _measured(generated, target, audio, fps, portrait, options)
-    _write(book, path)
-    summary = short_text(book, names)
-    plot, worst = _pictures(book.rows[0], summary)
+    report = _evaluated(generated, target, audio, fps, portrait, options)
+    _write(report, path)
+    summary = short_text(report, names)
+    plot, worst = _pictures(report.results[0], summary)
     link = {"filename": name, "subfolder": subfolder, "type": "output"}
-    return _Told(book, table_text(book), summary, plot, worst, str(path), link)
+    return _Scored(report, table_text(report), summary, plot, worst, str(path), link)
 
 
-def _measured(generated, target, audio, fps, portrait, options):
-    from ..portraittalk_core.evaluation.network_scores import open_networks
-    from ..portraittalk_core.evaluation.one import score_one
-    from ..portraittalk_core.evaluation.options import CompareOptions
-    from .compare_inputs import clip_of, likeness_of
+def _evaluated(generated, target, audio, fps, portrait, options):
+    from ..portraittalk_core.evaluation.evaluate import evaluate
+    from ..portraittalk_core.evaluation.networks import open_networks
+    from ..portraittalk_core.evaluation.score_report import ScoreReport
 
-    chosen = CompareOptions(**options | {"max_frames": options.get("max_frames") or None})
+    chosen = EvaluationOptions(**options | {"max_frames": options.get("max_frames") or None})
     with ExitStack() as files:
-        made = clip_of(generated, "the video" if target is None else "the generated video", fps, audio, files)
-        true = None if target is None else clip_of(target, "the target video", fps, None, files)
-        likeness, networks = likeness_of(portrait, target is not None, files), open_networks(paths.weight_folders())
-        mesh = files.enter_context(face_mesh())
-        given = {"mesh": mesh, "likeness": likeness, "networks": networks, "on_progress": Progress()}
-        return score_one(made, true, chosen, **given)
+        made = evaluation_clip(generated, "the video" if target is None else "the generated video", fps, audio, files)
+        true = None if target is None else evaluation_clip(target, "the target video", fps, None, files)
+        identity = identity_reference(portrait, target is not None, files)
+        networks, mesh = open_networks(paths.weight_folders()), files.enter_context(face_mesh())
+        given = {"mesh": mesh, "identity": identity, "networks": networks, "on_progress": Progress()}
+        return ScoreReport.of_one(evaluate(made, true, chosen, **given), chosen)
 
 
-def _write(book, path) -> None:
+def _write(report, path) -> None:
     from ..portraittalk_core.evaluation.report.write import write_report
 
     for ending in (".html", ".json"):
-        write_report(book, path.with_suffix(ending))
+        write_report(report, path.with_suffix(ending))
 
 
-def _pictures(row, title):
+def _pictures(result, title):
     import torch
 
     from ..portraittalk_core.errors import MissingDependency
@@ -220,8 +216,8 @@ def _pictures(row, title):
 
     grey = torch.full((1, 64, 64, 3), 0.5)
     try:
-        plot = convert.to_image([plot_row(row, title)])
+        plot = convert.to_image([plot_row(result, title)])
     except MissingDependency:  # of matplotlib: the report has its own plots
         plot = grey
-    pictures = worst_pictures(row)
+    pictures = worst_pictures(result)
     return plot, convert.to_image(pictures) if pictures else grey

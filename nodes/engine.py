@@ -12,7 +12,7 @@ from .bindings import paths
 from .sockets import MotionEngine, advanced, schema
 
 if TYPE_CHECKING:
-    from ..portraittalk_core.engines import registry as engines
+    from ..portraittalk_core.engines import contract
     from ..portraittalk_core.types import Speech
 
 BUILT_IN, AUTO = "built in", "none"
@@ -31,7 +31,7 @@ class LoadMotionEngine(io.ComfyNode):
             search_aliases=["lip sync model", "audio2mesh", "GeneFace", "IP-LAP", "HuBERT"],
             inputs=[
                 io.Combo.Input(
-                    "engine", options=[BUILT_IN, *paths.engine_names()],
+                    "engine", options=[BUILT_IN, *_engines_from_outside(), *paths.engine_names()],
                     tooltip="Files in models/portraittalk that hold a motion engine, known by their content.",
                 ),
                 advanced(
@@ -51,18 +51,15 @@ class LoadMotionEngine(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, engine, encoder=AUTO) -> bool | str:
         """Accept files that appeared after the list was made."""
-        try:
-            _files(engine, encoder)
-        except ValueError as error:
-            return str(error)
-        return True
+        return paths.validated(lambda: _files(engine, encoder))
 
     @classmethod
     def fingerprint_inputs(cls, engine, encoder=AUTO) -> str:
         """Read again when a file has changed."""
         files = _files(engine, encoder)
-        chosen = [] if files is None else [path for path in (files.weights, files.encoder) if path]
-        return ";".join(f"{path}:{path.stat().st_mtime_ns}:{path.stat().st_size}" for path in chosen)
+        if files is None or isinstance(files, str):
+            return files or ""
+        return paths.fingerprint([files.weights, files.encoder])
 
     @classmethod
     def execute(cls, engine, encoder=AUTO) -> io.NodeOutput:
@@ -73,26 +70,37 @@ class LoadMotionEngine(io.ComfyNode):
         return io.NodeOutput(opened, opened.name)
 
 
+def _engines_from_outside():
+    """Registered engines that need no file, by name."""
+    from ..portraittalk_core.engines.registry import ENGINES, nameable_engines
+
+    return [name for name in nameable_engines() if name not in {spec.name for spec in ENGINES}]
+
+
 def _files(engine, encoder):
-    from ..portraittalk_core.engines.registry import EngineFiles
+    """What `open_engine` takes for a choice of the list."""
+    from ..portraittalk_core.engines.contract import EngineFiles
 
     if engine == BUILT_IN:
         return None
+    if engine in _engines_from_outside():
+        return engine
     chosen = None if encoder == AUTO else paths.encoder_path(encoder)
     return EngineFiles(paths.engine_path(engine), chosen)
 
 
-def to_engine(engine: object | None, encoded: dict | None, speech: Speech) -> engines.MotionEngine:
-    """The motion engine, listening through ComfyUI's own audio encoder if its output is given.
+def to_engine(engine: object | None, encoded: dict | None, speech: Speech) -> contract.MotionEngine:
+    """The motion engine, with features of ComfyUI's own audio encoder if its output is given.
 
     Args:
         engine: a PORTRAITTALK_MOTION_ENGINE; None is the built-in one.
         encoded: an AUDIO_ENCODER_OUTPUT.
-        speech: what the encoder heard.
+        speech: the clip that was encoded.
 
     Raises:
         InputError: the output holds no features, or the engine needs none.
     """
+    from ..portraittalk_core.engines.contract import listening_to
     from ..portraittalk_core.engines.registry import open_engine
     from ..portraittalk_core.speech.encoders import features_from_tensor
 
@@ -102,4 +110,4 @@ def to_engine(engine: object | None, encoded: dict | None, speech: Speech) -> en
     features = encoded.get("encoded_audio") if isinstance(encoded, dict) else None
     if not isinstance(features, Tensor):
         raise InputError("audio_encoder_output holds no features; connect ComfyUI's Audio Encoder Encode to it.")
-    return chosen.listening_to(features_from_tensor(features.float().cpu()))
+    return listening_to(chosen, features_from_tensor(features.float().cpu()))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..portraittalk_core.motion.options import MotionOptions
+from ..portraittalk_core.renderers.identitynet.options import PRESETS, IdentityNetOptions
 from .bindings import paths
 from .sockets import AnimateControl, FaceEmbedding, IdentityAdapter, Landmarks, Style, advanced, schema
+from .widgets import crf_widget, widget
 
 INSIDE, NO_LORA = "of the adapter", "none"
 LAYOUTS = ["auto", "plus", "plusv2"]
@@ -24,7 +27,7 @@ class LoadIdentityAdapter(io.ComfyNode):
             search_aliases=["IPAdapter", "FaceID", "ip-adapter-faceid"],
             inputs=[
                 io.Combo.Input(
-                    "adapter", options=paths.adapter_names(),
+                    "adapter", options=paths.weight_names(paths.ADAPTERS),
                     tooltip="FaceID, portrait, plus, plusv2 or plain IP-Adapter for SD1.5, known by its content.",
                 ),
                 io.Combo.Input(
@@ -57,17 +60,12 @@ class LoadIdentityAdapter(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, adapter, lora) -> bool | str:
         """Accept files that appeared after the list was made."""
-        try:
-            _adapter_files(adapter, lora)
-        except ValueError as error:
-            return str(error)
-        return True
+        return paths.validated(lambda: _adapter_files(adapter, lora))
 
     @classmethod
     def fingerprint_inputs(cls, adapter, lora, **others) -> str:
         """Read again when a file has changed."""
-        files = [path for path in _adapter_files(adapter, lora) if path]
-        return ";".join([*(f"{p}:{p.stat().st_mtime_ns}:{p.stat().st_size}" for p in files), str(others)])
+        return paths.fingerprint(_adapter_files(adapter, lora), others)
 
     @classmethod
     def execute(cls, adapter, lora, lora_strength, layout="auto", structure=1.0) -> io.NodeOutput:
@@ -90,6 +88,7 @@ class IdentityNetSampler(io.ComfyNode):
         """Inputs and outputs."""
         from .bindings.painter import SAMPLERS, SCHEDULERS
 
+        balanced = PRESETS["balanced"]
         return schema(
             node_id="PortraitTalkIdentityNetSampler",
             display_name="IdentityNet Sampler",
@@ -110,25 +109,27 @@ class IdentityNetSampler(io.ComfyNode):
                 io.Image.Input("portrait", optional=True, tooltip="The picture that is to move to the landmarks."),
                 io.Latent.Input("latent", optional=True, tooltip="Frames to paint, instead of landmarks."),
                 io.Audio.Input("audio", optional=True, tooltip="The sound of the video, in its own quality."),
-                io.Int.Input(
-                    "seed", default=0, min=0, max=2**64 - 1, control_after_generate=True, tooltip="Of the noise."
+                widget(IdentityNetOptions, "seed", tooltip="Of the noise."),
+                widget(
+                    IdentityNetOptions, "steps", default=balanced["steps"], max=200,
+                    tooltip="Steps of denoising for every frame.",
                 ),
-                io.Int.Input("steps", default=20, min=1, max=200, tooltip="Steps of denoising for every frame."),
-                io.Float.Input(
-                    "cfg", default=3.5, min=0.0, max=30.0, step=0.1, tooltip="How strictly the text is followed."
+                widget(
+                    IdentityNetOptions, "cfg", default=balanced["cfg"], max=30, step=0.1,
+                    tooltip="How strictly the text is followed.",
                 ),
                 io.Combo.Input("sampler_name", options=SAMPLERS, tooltip="As in KSampler."),
                 io.Combo.Input("scheduler", options=SCHEDULERS, tooltip="As in KSampler."),
-                io.Float.Input(
-                    "denoise", default=0.45, min=0.0, max=1.0, step=0.01,
+                widget(
+                    IdentityNetOptions, "denoise", step=0.01,
                     tooltip="0 gives the warped portrait back, 0.3 to 0.6 paint mouth and skin anew, 1 everything.",
                 ),
-                io.Float.Input(
-                    "identity_strength", default=0.8, min=-1.0, max=3.0, step=0.01,
+                widget(
+                    IdentityNetOptions, "identity_strength", step=0.01,
                     tooltip="How strongly the face acts; 0 is the plain checkpoint.",
                 ),
-                io.Int.Input("width", default=512, min=64, max=2048, step=8, tooltip="Of the frames, from landmarks."),
-                io.Int.Input("height", default=512, min=64, max=2048, step=8, tooltip="Of the frames, from landmarks."),
+                widget(IdentityNetOptions, "width", step=8, tooltip="Of the frames, from landmarks."),
+                widget(IdentityNetOptions, "height", step=8, tooltip="Of the frames, from landmarks."),
                 io.Combo.Input(
                     "keep_frames", options=["auto", "always", "never"], default="auto",
                     tooltip="Give all frames as IMAGE and LATENT too: auto does up to 300 frames and 2 GB of memory.",
@@ -147,24 +148,20 @@ class IdentityNetSampler(io.ComfyNode):
     @classmethod
     def execute(cls, model, vae, positive, negative, keep_frames, **given) -> io.NodeOutput:
         """Bind the face, paint, encode, and give back the file."""
-        from .bindings.identity_run import Wanted, run
+        from .bindings.identity_run import SamplerInputs, run
 
-        wanted = Wanted(**given)
+        wanted = SamplerInputs(**given)
         made = run(model, vae, (positive, negative), wanted, keep_frames, cls.hidden)
         return io.NodeOutput(*made.outputs, ui=made.ui)
 
 
 def _advanced_inputs() -> list[io.Input]:
-    number = {"default": 0.0, "min": 0.0, "max": 1.0, "step": 0.01, "optional": True}
+    from ..portraittalk_core.renderers.identitynet.adapter import IdentityOptions
+
     return [
-        advanced(io.Float.Input("start_percent", **number, tooltip="Part of the steps at which the face sets in.")),
-        advanced(io.Float.Input("end_percent", **{**number, "default": 1.0}, tooltip="… and at which it ends.")),
-        advanced(
-            io.Combo.Input(
-                "combine", options=["auto", "average", "concat"], default="auto", optional=True,
-                tooltip="Several pictures of a person: average them, or show them all; auto is what the adapter knows.",
-            )
-        ),
+        widget(IdentityOptions, "start", id="start_percent", optional=True),
+        widget(IdentityOptions, "end", id="end_percent", optional=True),
+        widget(IdentityOptions, "combine", optional=True),
         advanced(
             io.String.Input(
                 "layer_weights", default="", optional=True,
@@ -178,17 +175,12 @@ def _advanced_inputs() -> list[io.Input]:
             )
         ),
         advanced(
-            io.Float.Input(
-                "fps", default=25.0, min=1.0, max=240.0, step=0.001, optional=True,
+            widget(
+                MotionOptions, "fps", optional=True,
                 tooltip="Frames per second where the frames come from a latent; landmarks know their own.",
             )
         ),
-        advanced(
-            io.Int.Input(
-                "crf", default=16, min=0, max=40, optional=True,
-                tooltip="Quality of the video file: lower is better and larger; 16 shows no loss.",
-            )
-        ),
+        crf_widget(optional=True),
         advanced(
             io.Boolean.Input(
                 "resume", default=True, optional=True,
@@ -204,4 +196,5 @@ def _advanced_inputs() -> list[io.Input]:
 
 def _adapter_files(adapter, lora):
     """Paths of the adapter and of a companion LoRA, if one is chosen."""
-    return paths.adapter_path(adapter), None if lora in (INSIDE, NO_LORA) else paths.lora_path(lora)
+    companion = None if lora in (INSIDE, NO_LORA) else paths.lora_path(lora)
+    return paths.weight_path(paths.ADAPTERS, adapter), companion

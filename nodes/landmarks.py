@@ -6,9 +6,11 @@ import math
 
 from comfy_api.latest import io, ui
 
+from ..portraittalk_core.motion.options import MotionOptions
 from .bindings import convert, paths
 from .bindings.progress import PREVIEW_PX, Progress, counted, face_mesh, say
 from .sockets import FaceLandmarks, Landmarks, advanced, schema
+from .widgets import face_index_widget, widget
 
 FILL = ["hold", "interpolate", "error"]
 
@@ -30,14 +32,11 @@ class LandmarksFromVideo(io.ComfyNode):
                 FaceLandmarks.Input(
                     "face_landmarks", optional=True, tooltip="Landmarks from newer ComfyUI's own detector, instead."
                 ),
-                io.Float.Input(
-                    "fps", default=25.0, min=1.0, max=240.0, step=0.001,
+                widget(
+                    MotionOptions, "fps",
                     tooltip="Frames per second of the frames or face_landmarks input; a video knows its own.",
                 ),
-                io.Int.Input(
-                    "face_index", default=0, min=0, max=15,
-                    tooltip="Which face of several in the first frame: 0 is the largest.",
-                ),
+                face_index_widget("Which face of several in the first frame: 0 is the largest."),
                 advanced(
                     io.Combo.Input(
                         "on_missing", options=FILL, default="hold",
@@ -170,17 +169,12 @@ class LoadLandmarks(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, file) -> bool | str:
         """Accept files that appeared after the list was made."""
-        try:
-            paths.track_path(file)
-        except ValueError as error:
-            return str(error)
-        return True
+        return paths.validated(lambda: paths.track_path(file))
 
     @classmethod
     def fingerprint_inputs(cls, file) -> str:
         """Read again when the file has changed."""
-        status = paths.track_path(file).stat()
-        return f"{status.st_mtime_ns}:{status.st_size}"
+        return paths.fingerprint([paths.track_path(file)])
 
     @classmethod
     def execute(cls, file) -> io.NodeOutput:

@@ -7,8 +7,9 @@ from comfy_api.latest import io
 from .bindings import convert
 from .bindings.progress import Progress, counted
 from .sockets import Landmarks, advanced, schema
+from .widgets import widget, widgets
 
-BOXES, MASKS = ["auto", "fixed", "follow"], ["auto", "face", "box"]
+MASKS = ["auto", "face", "box"]
 
 
 class CropFace(io.ComfyNode):
@@ -17,6 +18,8 @@ class CropFace(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Inputs and outputs."""
+        from ..portraittalk_core.face.crop import CropOptions
+
         return schema(
             node_id="PortraitTalkCropFace",
             display_name="Crop Face",
@@ -27,12 +30,7 @@ class CropFace(io.ComfyNode):
                 io.Image.Input("image", tooltip="The portrait, or one picture for every frame of the landmarks."),
                 Landmarks.Input("landmarks", tooltip="Where the face is, or where the portrait's face will go."),
                 *_box_inputs(),
-                advanced(
-                    io.Int.Input(
-                        "size", default=512, min=64, max=1024, step=8, optional=True,
-                        tooltip="Width and height of the crops in pixels; SD1.5 paints best at 512.",
-                    )
-                ),
+                widget(CropOptions, "size", min=64, max=1024, optional=True),
             ],
             outputs=[
                 io.Image.Output("crops", display_name="crops", tooltip="The face; one picture for each given."),
@@ -57,6 +55,8 @@ class PasteFace(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Inputs and outputs."""
+        from ..portraittalk_core.renderers.paste import PasteOptions
+
         return schema(
             node_id="PortraitTalkPasteFace",
             display_name="Paste Face",
@@ -68,14 +68,7 @@ class PasteFace(io.ComfyNode):
                 io.Image.Input("target", tooltip="The portrait, or one picture a frame: what Crop Face was given."),
                 Landmarks.Input("landmarks", tooltip="Of the target: the very track that Crop Face was given."),
                 *_box_inputs(),
-                io.Float.Input(
-                    "feather", default=0.15, min=0.02, max=0.5, step=0.01,
-                    tooltip="Width of the soft edge, of the face's size.",
-                ),
-                io.Float.Input(
-                    "match_colour", default=1.0, min=0.0, max=1.0, step=0.05,
-                    tooltip="How far the painted colours are brought to the target's own around the face.",
-                ),
+                *widgets(PasteOptions, ("feather", "match_colour")),
                 advanced(
                     io.Combo.Input(
                         "mask", options=MASKS, default="auto", optional=True,
@@ -103,19 +96,9 @@ class PasteFace(io.ComfyNode):
 
 
 def _box_inputs() -> list[io.Input]:
-    return [
-        io.Float.Input(
-            "margin", default=0.4, min=0.0, max=2.0, step=0.05,
-            tooltip="Room on every side, of the face's size. The same in Crop Face and Paste Face.",
-        ),
-        advanced(
-            io.Combo.Input(
-                "box", options=BOXES, default="auto", optional=True,
-                tooltip="One square for all frames, or one that follows the head; auto follows only a head that moves "
-                "far. One portrait always has a fixed one. The same in Crop Face and Paste Face.",
-            )
-        ),
-    ]  # fmt: skip
+    from ..portraittalk_core.face.crop import CropOptions
+
+    return [widget(CropOptions, "margin"), widget(CropOptions, "box", optional=True)]
 
 
 def _plan(image, landmarks, options):

@@ -6,9 +6,12 @@ from contextlib import ExitStack
 
 from comfy_api.latest import io, ui
 
+from ..portraittalk_core.motion.options import MotionOptions
 from .bindings import convert
+from .bindings.evaluation import evaluation_clip
 from .bindings.progress import Progress, face_mesh
 from .sockets import Landmarks, schema
+from .widgets import face_index_widget, widget
 
 ACCEPTED = [io.Video, io.Image, Landmarks]
 
@@ -33,11 +36,11 @@ class ADFDScore(io.ComfyNode):
                     "target", types=ACCEPTED,
                     tooltip="What it should be: the real video of the same speech. Two tracks compare landmarks only.",
                 ),
-                io.Float.Input(
-                    "fps", default=25.0, min=1.0, max=240.0, step=0.001,
+                widget(
+                    MotionOptions, "fps",
                     tooltip="Frames per second of IMAGE inputs; videos and tracks know their own.",
                 ),
-                io.Int.Input("face_index", default=0, min=0, max=15, tooltip="Which face: 0 is the largest."),
+                face_index_widget("Which face: 0 is the largest."),
             ],
             outputs=[
                 io.Float.Output("score", display_name="score", tooltip="ADFD: 1 perfect, 0 worst, −1 none."),
@@ -49,64 +52,45 @@ class ADFDScore(io.ComfyNode):
 
     @classmethod
     def execute(cls, generated, target, fps, face_index) -> io.NodeOutput:
-        """Score, plot, and show the main numbers."""
-        report = _score(generated, target, fps, face_index)
-        text = _summary(report)
+        """Evaluate, plot, and show the main numbers."""
+        report = _evaluated(generated, target, fps, face_index)
+        text = _summary(report.numbers)
         plot = convert.to_image([_plot(report, text)])
         shown = ui.PreviewImage(plot, cls=cls).as_dict() | ui.PreviewText(text).as_dict()
-        return io.NodeOutput(-1.0 if report.adfd is None else report.adfd, report.to_json(), plot, ui=shown)
+        score = report.numbers["adfd"]
+        return io.NodeOutput(-1.0 if score is None else score, report.to_json(), plot, ui=shown)
 
 
-def _score(generated, target, fps, face_index):
-    from ..portraittalk_core.errors import InputError
-    from ..portraittalk_core.evaluation.score import score_tracks, score_videos
-    from ..portraittalk_core.types import LandmarkTrack, as_fps
+def _evaluated(generated, target, fps, face_index):
+    from ..portraittalk_core.errors import NoFaceError
+    from ..portraittalk_core.evaluation.adfd_report import ADFD_METRICS, AdfdReport
+    from ..portraittalk_core.evaluation.evaluate import evaluate
+    from ..portraittalk_core.evaluation.options import EvaluationOptions
 
-    tracks = [isinstance(value, LandmarkTrack) for value in (generated, target)]
-    if all(tracks):
-        return score_tracks(generated, target)
-    if any(tracks):
-        raise InputError(
-            "a landmark track can only be compared with another track; use Landmarks From Video on the other."
-        )
-    with ExitStack() as files, face_mesh() as mesh:
-        sources = [
-            _source(value, as_fps(fps), name, files)
-            for value, name in ((generated, "the generated video"), (target, "the target video"))
-        ]
-        return score_videos(*sources, mesh=mesh, face_index=face_index, on_progress=Progress())
+    options = EvaluationOptions(face_index=face_index, num_worst=0, metrics=ADFD_METRICS)
+    with ExitStack() as files:
+        made = evaluation_clip(generated, "the generated video", fps, None, files)
+        true = evaluation_clip(target, "the target video", fps, None, files)
+        mesh = None if made.pictures is None else files.enter_context(face_mesh())
+        result = evaluate(made, true, options, mesh=mesh, on_progress=Progress())
+    if result.error:
+        raise NoFaceError(f"{result.error}; choose videos with an upright face that looks towards the camera.")
+    return AdfdReport.of(result)
 
 
-def _source(value, fps, name, files):
-    from dataclasses import replace
-
-    from ..portraittalk_core.evaluation.source import PictureSource
-
-    if hasattr(value, "shape"):
-        return convert.picture_source(value, fps, name)
-    in_memory = convert.video_frames(value)
-    if in_memory is not None:
-        return convert.picture_source(*in_memory, name)
-    return replace(PictureSource.of_file(files.enter_context(convert.video_file(value))), name=name)
-
-
-def _summary(report) -> str:
-    if report.adfd is None:
-        return f"n/a: {report.note}"
-    text = f"ADFD {report.adfd:.3f} (place {report.adfd_spatial:.3f}, motion {report.adfd_motion:.3f})"
-    text += f", mouth off by {report.mouth_landmark_distance:.1f} % of the eye distance"
-    if report.psnr is not None:
-        text += f", PSNR {report.psnr:.1f} dB, SSIM {report.ssim:.3f}"
-    return f"{text}; {report.num_frames_with_face} of {report.num_frames} frames used"
+def _summary(numbers) -> str:
+    if numbers["adfd"] is None:
+        return f"n/a: {numbers['note']}"
+    text = f"ADFD {numbers['adfd']:.3f} (place {numbers['adfd_spatial']:.3f}, motion {numbers['adfd_motion']:.3f})"
+    text += f", mouth off by {numbers['mouth_landmark_distance']:.1f} % of the eye distance"
+    if numbers["psnr"] is not None:
+        text += f", PSNR {numbers['psnr']:.1f} dB, SSIM {numbers['ssim']:.3f}"
+    return f"{text}; {numbers['num_frames_with_face']} of {numbers['num_frames']} frames used"
 
 
 def _plot(report, title):
-    import torch
+    from fractions import Fraction
 
     from ..portraittalk_core.plots.track import plot_score
-    from ..portraittalk_core.types import as_fps
 
-    if report.over_time is None:
-        return plot_score(torch.zeros(1), torch.zeros(1), 25.0, title)
-    over_time = report.over_time
-    return plot_score(over_time.spatial_per_frame, over_time.motion_per_frame, float(as_fps(report.fps)), title)
+    return plot_score(report.place, report.motion, float(Fraction(report.numbers["fps"])), title)

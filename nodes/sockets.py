@@ -9,7 +9,8 @@ from comfy_api.latest import io
 CATEGORY = "PortraitTalk"
 
 Landmarks = io.Custom("PORTRAITTALK_LANDMARKS")  # portraittalk_core.types.LandmarkTrack
-MotionEngine = io.Custom("PORTRAITTALK_MOTION_ENGINE")  # portraittalk_core.engines.registry.MotionEngine
+Keypoints = io.Custom("PORTRAITTALK_KEYPOINTS")  # portraittalk_core.types.KeypointTrack
+MotionEngine = io.Custom("PORTRAITTALK_MOTION_ENGINE")  # portraittalk_core.engines.contract.MotionEngine
 FaceEmbedding = io.Custom("PORTRAITTALK_FACE_EMBEDDING")  # portraittalk_core.face.identity.embedding.FaceEmbedding
 IdentityAdapter = io.Custom("PORTRAITTALK_IDENTITY_ADAPTER")  # nodes.bindings.unet.BoundAdapter
 AnimateControl = io.Custom("PORTRAITTALK_CONTROL")  # nodes.animate_control.AnimateControl

@@ -6,10 +6,16 @@ from fractions import Fraction
 
 from comfy_api.latest import io
 
+from ..portraittalk_core.motion.options import MotionOptions
 from .bindings import convert
 from .bindings.progress import Progress, face_mesh, say
 from .engine import to_engine
 from .sockets import AudioEncoderOutput, FaceLandmarks, Landmarks, MotionEngine, Style, advanced, schema
+from .widgets import face_index_widget, later_widgets, widget, widgets
+
+# options of MotionOptions by where they stand among the inputs, which saved graphs rely on; new ones come last
+MAIN = ("fps", "mouth_gain", "head_motion", "blink_rate", "seed")
+FINE = ("silence_gate_db", "smoothing", "offset_ms")
 
 
 class AudioToLandmarks(io.ComfyNode):
@@ -91,7 +97,7 @@ def _as_long_as(film, speech, node_id):
 def _motion_options(speech, fps, gain_points="[]", gain_curve=None, **motion):
     from ..portraittalk_core.motion.gain import gain_curve as drawn_gain
     from ..portraittalk_core.motion.gain import gain_of_values
-    from ..portraittalk_core.types import MotionOptions, as_fps
+    from ..portraittalk_core.types import as_fps
 
     exact = as_fps(fps)
     num_frames = speech.num_frames(exact)
@@ -120,71 +126,15 @@ def _main_inputs() -> list[io.Input]:
     return [
         io.Image.Input("portrait", tooltip="The picture whose face is to speak; of a batch, the first one."),
         io.Audio.Input("audio", tooltip="What it says. Voice alone works best; music under it blurs the lips."),
-        io.Float.Input(
-            "fps",
-            default=25.0,
-            min=8.0,
-            max=60.0,
-            step=0.001,
-            tooltip="Frames per second. 29.97 is taken as 30000/1001.",
-        ),
-        io.Float.Input(
-            "mouth_gain",
-            default=1.0,
-            min=0.0,
-            max=2.0,
-            step=0.05,
-            tooltip="How far the mouth opens: 0 keeps it closed, 1 is natural, 2 exaggerates.",
-        ),
-        io.Float.Input(
-            "head_motion",
-            default=1.0,
-            min=0.0,
-            max=2.0,
-            step=0.05,
-            tooltip="How much the head moves: 0 locks it, 1 is calm, 2 is lively.",
-        ),
-        io.Float.Input(
-            "blink_rate", default=15.0, min=0.0, max=40.0, step=1.0, tooltip="Blinks per minute; 0 never blinks."
-        ),
-        io.Int.Input(
-            "seed",
-            default=0,
-            min=0,
-            max=0xFFFFFFFFFFFFFFFF,
-            control_after_generate=True,
-            tooltip="Another seed gives other blinks and head motion; the mouth follows the sound alone.",
-        ),
-        io.Int.Input(
-            "face_index",
-            default=0,
-            min=0,
-            max=15,
-            tooltip="Which face of several: 0 is the largest; faces of about one size count from left to right.",
-        ),
+        widget(MotionOptions, "fps", min=8, max=60),
+        *widgets(MotionOptions, MAIN[1:]),
+        face_index_widget("Which face of several: 0 is the largest; faces of about one size count from left to right."),
     ]
 
 
 def _motion_inputs() -> list[io.Input]:
     return [
-        advanced(
-            io.Float.Input(
-                "silence_gate_db", default=-45.0, min=-80.0, max=0.0, step=1.0,
-                tooltip="Sound this far below the speech's level keeps the mouth shut. Raise it if noise moves lips.",
-            )
-        ),
-        advanced(
-            io.Float.Input(
-                "smoothing", default=0.3, min=0.0, max=1.0, step=0.05,
-                tooltip="Calms jitter: 0 none, 1 strong (a lazy mouth).",
-            )
-        ),
-        advanced(
-            io.Float.Input(
-                "offset_ms", default=0.0, min=-500.0, max=500.0, step=5.0,
-                tooltip="Moves the mouth in time: positive is later, negative earlier than the sound.",
-            )
-        ),
+        *widgets(MotionOptions, FINE),
         advanced(
             io.String.Input(
                 "gain_points", default="[]", optional=True,
@@ -212,4 +162,5 @@ def _motion_inputs() -> list[io.Input]:
             "also sets length and fps. portrait is then a frame of that video.",
         ),
         Style.Input("style", optional=True, tooltip="How to speak, from StylePrior; the amounts above multiply it."),
+        *later_widgets(MotionOptions, [*MAIN, *FINE]),
     ]  # fmt: skip

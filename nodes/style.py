@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
+from ..portraittalk_core.motion.options import MotionOptions
+from ..portraittalk_core.style.options import StyleUse
 from . import texts
 from .bindings import paths
 from .sockets import Landmarks, Style, advanced, schema
 from .style_files import NO_FILE, attention_input, managed_attention, style_files, style_output
+from .widgets import face_index_widget, widget, widgets
 
 OF_THE_REFERENCE = "of the reference"
 
@@ -31,18 +34,7 @@ class StylePrior(io.ComfyNode):
                     "preset", options=[OF_THE_REFERENCE, *PRESETS], default=OF_THE_REFERENCE,
                     tooltip="The style of the reference below, or one by its name, which needs no reference.",
                 ),
-                io.Float.Input(
-                    "strength", default=1.0, min=0.0, max=2.0, step=0.05,
-                    tooltip="0 leaves everything as it is, 1 speaks like the reference, 2 exaggerates.",
-                ),
-                io.Float.Input(
-                    "noise", default=0.1, min=0.0, max=2.0, step=0.05,
-                    tooltip="How far a draw may lie from the style's middle, at least; measured by how people differ.",
-                ),
-                io.Int.Input(
-                    "seed", default=0, min=0, max=2**64 - 1, control_after_generate=True,
-                    tooltip="Of the draw: every seed speaks a little differently, in the same style.",
-                ),
+                *widgets(StyleUse, ("strength", "noise", "seed")),
                 io.Video.Input("video", optional=True, tooltip="The reference; its own sound is used too."),
                 io.Image.Input("frames", optional=True, tooltip="Frames of the reference instead of a video."),
                 Landmarks.Input("landmarks", optional=True, tooltip="The reference's landmarks, if there are any yet."),
@@ -59,17 +51,12 @@ class StylePrior(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, extractor=NO_FILE, style_attention=NO_FILE, encoder=NO_FILE) -> bool | str:
         """Accept files that appeared after the lists were made."""
-        try:
-            style_files(extractor, style_attention)
-            _encoder_path(encoder)
-        except ValueError as error:
-            return str(error)
-        return True
+        return paths.validated(lambda: (style_files(extractor, style_attention), _encoder_path(encoder)))
 
     @classmethod
     def execute(cls, preset, strength, noise, seed, **given) -> io.NodeOutput:
         """Take the style by its name, or watch and hear the reference."""
-        from ..portraittalk_core.style.reference import StyleUse, named_style
+        from ..portraittalk_core.style.reference import named_style
         from .style_use import ChosenStyle, shown, told
 
         use = StyleUse(strength, noise, seed)
@@ -127,17 +114,12 @@ def _advanced_inputs() -> list[io.Input]:
         ),
         advanced(attention_input()),
         advanced(
-            io.Float.Input(
-                "fps", default=25.0, min=1.0, max=240.0, step=0.001, optional=True,
+            widget(
+                MotionOptions, "fps", optional=True,
                 tooltip="Frames per second of the frames input; a video knows its own.",
             )
         ),
-        advanced(
-            io.Int.Input(
-                "face_index", default=0, min=0, max=15, optional=True,
-                tooltip="Whose style, of several faces: 0 is the largest.",
-            )
-        ),
+        face_index_widget("Whose style, of several faces: 0 is the largest.", optional=True, advanced=True),
         advanced(
             io.Combo.Input(
                 "encoder", options=[NO_FILE, *paths.encoder_names()], default=NO_FILE, optional=True,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
+from ..portraittalk_core.style.options import StyleUse
 from .bindings import paths
 from .bindings.progress import say
 from .sockets import Style, advanced, schema
+from .widgets import widget
 
 NO_FILE = "none"
 
@@ -61,17 +63,12 @@ class LoadStyle(io.ComfyNode):
                     "file", options=paths.track_names(),
                     tooltip="A .safetensors style in the input folder, or one that Save Style wrote ([output]).",
                 ),
-                io.Float.Input(
-                    "strength", default=1.0, min=0.0, max=2.0, step=0.05,
+                widget(
+                    StyleUse, "strength",
                     tooltip="0 leaves everything as it is, 1 speaks like the style, 2 exaggerates.",
                 ),
-                io.Float.Input(
-                    "noise", default=0.1, min=0.0, max=2.0, step=0.05,
-                    tooltip="How far a draw may lie from the style's middle, at least; measured by how people differ.",
-                ),
-                io.Int.Input(
-                    "seed", default=0, min=0, max=2**64 - 1, control_after_generate=True, tooltip="Of the draw."
-                ),
+                widget(StyleUse, "noise"),
+                widget(StyleUse, "seed", tooltip="Of the draw."),
                 advanced(attention_input()),
             ],
             outputs=[
@@ -83,18 +80,12 @@ class LoadStyle(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, file, style_attention=NO_FILE) -> bool | str:
         """Accept files that appeared after the lists were made."""
-        try:
-            paths.track_path(file, "style")
-            style_files(NO_FILE, style_attention)
-        except ValueError as error:
-            return str(error)
-        return True
+        return paths.validated(lambda: (paths.track_path(file, "style"), style_files(NO_FILE, style_attention)))
 
     @classmethod
     def fingerprint_inputs(cls, file, **others) -> str:
         """Read again when the file has changed."""
-        status = paths.track_path(file, "style").stat()
-        return f"{status.st_mtime_ns}:{status.st_size}:{others}"
+        return paths.fingerprint([paths.track_path(file, "style")], others)
 
     @classmethod
     def execute(cls, file, strength, noise, seed, style_attention=NO_FILE) -> io.NodeOutput:

@@ -86,7 +86,7 @@ def blended(first: ChosenStyle, second: ChosenStyle, share: float, points: tuple
 def told(style: Style) -> str:
     """One line on a style, for its node."""
     part = style.first if isinstance(style, BlendedStyle) else style
-    kind = "motion statistics" if part.manner is None and part.space == "manner" else f"{part.space}"
+    kind = "motion statistics" if part.style_statistics is None and part.space == "manner" else f"{part.space}"
     return f"{style.source}: {len(part)} numbers ({kind}), strength {style.strength:g}"
 
 

@@ -47,5 +47,5 @@ def to_points(text: str, name: str) -> tuple[tuple[float, float], ...]:
         return ()
     try:
         return tuple((float(second), float(value)) for second, value in json.loads(text))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise InputError(f"{name} must look like [[0, 0], [4, 1]], not {text!r}.") from error

@@ -6,11 +6,13 @@ from pathlib import Path
 
 from comfy_api.latest import io, ui
 
+from ..portraittalk_core.renderers.vexpress.options import VExpressRendererOptions
 from .bindings import convert, paths
 from .bindings.progress import Progress, face_mesh, say
 from .engine import AUTO as NO_ENCODER
 from .sockets import AudioEncoderOutput, Landmarks, Style, advanced, schema
 from .video import Kept
+from .widgets import crf_widget, face_index_widget, widget
 
 FOLDER = "vexpress"
 HERE = f"models/{FOLDER}"
@@ -41,18 +43,12 @@ class VExpressPortrait(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, networks, encoder) -> bool | str:
         """Accept files that appeared after the lists were made."""
-        try:
-            network_files(networks)
-            _encoder_path(encoder)
-        except ValueError as error:
-            return str(error)
-        return True
+        return paths.validated(lambda: (network_files(networks), _encoder_path(encoder)))
 
     @classmethod
     def fingerprint_inputs(cls, networks, encoder, **others) -> str:
         """Paint again when a file has changed."""
-        files = [*network_files(networks)[1], *filter(None, [_encoder_path(encoder)])]
-        return ";".join(f"{path}:{path.stat().st_mtime_ns}:{path.stat().st_size}" for path in files)
+        return paths.fingerprint([*network_files(networks)[1], _encoder_path(encoder)])
 
     @classmethod
     def execute(cls, portrait, audio, vae, keep_frames, crf=16, **given) -> io.NodeOutput:
@@ -107,9 +103,10 @@ def _encoder_path(name) -> Path | None:
 def _paint(picture, audio, vae, out, video: tuple, **given) -> Kept:
     """Paint the frames into a file; `video` is which frames to keep, and the quality."""
     from ..portraittalk_core.errors import InputError
-    from ..portraittalk_core.renderers.repaint import Watch
+    from ..portraittalk_core.renderers.contract import Callbacks, RenderJob
+    from ..portraittalk_core.renderers.vexpress.build import VExpressRenderer
     from ..portraittalk_core.renderers.vexpress.pipeline import FPS
-    from ..portraittalk_core.renderers.vexpress.talk import talk_vexpress
+    from ..portraittalk_core.renderers.write import render_video
     from ..portraittalk_core.style.attention_files import VEXPRESS
     from .bindings import vexpress as comfy_vexpress
 
@@ -123,9 +120,10 @@ def _paint(picture, audio, vae, out, video: tuple, **given) -> Kept:
     styled = None if style is None else style.in_frames(count, fps, VEXPRESS)
     models = comfy_vexpress.models_of(network_files(networks), vae, hears, options, styled)
     kept, progress = Kept(keep, count, options.width * options.height * 3), Progress()
-    watch = Watch(progress, kept.and_show(progress))
+    job = RenderJob(face, () if track is None else (track,), count, fps, speech)
+    renderer, callbacks = VExpressRenderer(models, options), Callbacks(progress, kept.and_show(progress))
     try:
-        talk_vexpress(face, track, speech, models, out, options, (convert.to_waveform(audio), video[1]), watch)
+        render_video(renderer, job, out, sound=convert.to_waveform(audio), crf=video[1], callbacks=callbacks)
     except comfy_vexpress.OUT_OF_MEMORY as error:
         raise InputError(
             f"there is not enough memory for {options.length} frames of {options.width}×{options.height} at once; "
@@ -181,26 +179,23 @@ def _main_inputs() -> list[io.Input]:
             "encoder", options=[NO_ENCODER, *paths.encoder_names()], default=NO_ENCODER,
             tooltip="wav2vec2-base-960h in models/audio_encoders; not needed with audio_encoder_output.",
         ),
-        io.Int.Input("seed", default=0, min=0, max=2**64 - 1, control_after_generate=True, tooltip="Of the noise."),
+        widget(VExpressRendererOptions, "seed", tooltip="Of the noise."),
     ]  # fmt: skip
 
 
 def _painting_inputs() -> list[io.Input]:
     return [
-        io.Int.Input("steps", default=25, min=1, max=200, tooltip="Steps of denoising."),
-        io.Float.Input(
-            "cfg", default=3.5, min=1.0, max=30.0, step=0.1,
+        widget(VExpressRendererOptions, "steps", max=200, tooltip="Steps of denoising."),
+        widget(
+            VExpressRendererOptions, "cfg", step=0.1,
             tooltip="How strictly speech, look and head are followed; 1 takes half the time.",
         ),
-        io.Float.Input(
-            "reference_weight", default=0.95, min=0.0, max=2.0, step=0.01,
-            tooltip="How strongly the portrait's look acts.",
+        widget(
+            VExpressRendererOptions, "reference_weight", step=0.01, tooltip="How strongly the portrait's look acts."
         ),
-        io.Float.Input(
-            "audio_weight", default=3.0, min=0.0, max=5.0, step=0.05, tooltip="How strongly the speech acts."
-        ),
-        io.Int.Input("width", default=512, min=64, max=2048, step=8, tooltip="Of the frames, cut around the face."),
-        io.Int.Input("height", default=512, min=64, max=2048, step=8, tooltip="Of the frames, cut around the face."),
+        widget(VExpressRendererOptions, "audio_weight", step=0.05, tooltip="How strongly the speech acts."),
+        widget(VExpressRendererOptions, "width", step=8, tooltip="Of the frames, cut around the face."),
+        widget(VExpressRendererOptions, "height", step=8, tooltip="Of the frames, cut around the face."),
         io.Combo.Input(
             "keep_frames", options=["auto", "always", "never"], default="auto",
             tooltip="Give all frames as IMAGE too: auto does up to 300 frames and 2 GB of memory.",
@@ -211,7 +206,7 @@ def _painting_inputs() -> list[io.Input]:
 def _advanced_inputs() -> list[io.Input]:
     from ..portraittalk_core.renderers.vexpress.retarget import STRATEGIES
 
-    count = {"min": 1, "optional": True}
+    more = {"optional": True, "advanced": True}
     return [
         Landmarks.Input("landmarks", optional=True, tooltip="Whose head is followed, and at which frame rate."),
         AudioEncoderOutput.Input(
@@ -228,20 +223,11 @@ def _advanced_inputs() -> list[io.Input]:
                 tooltip="How landmarks move the head: auto takes the portrait's own as they are and fits another's.",
             )
         ),
-        advanced(io.Int.Input("window", default=24, max=32, **count, tooltip="Frames that are seen at once.")),
-        advanced(
-            io.Int.Input("overlap", default=4, max=31, **{**count, "min": 0}, tooltip="Frames that windows share.")
+        widget(
+            VExpressRendererOptions, "vexpress_window", id="window", max=32, **more,
+            tooltip="Frames that are seen at once.",
         ),
-        advanced(
-            io.Int.Input(
-                "face_index", default=0, min=0, max=15, optional=True,
-                tooltip="Which face of the portrait, if there are several: 0 is the largest.",
-            )
-        ),
-        advanced(
-            io.Int.Input(
-                "crf", default=16, min=0, max=40, optional=True,
-                tooltip="Quality of the video file: lower is better and larger; 16 shows no loss.",
-            )
-        ),
+        widget(VExpressRendererOptions, "overlap", max=31, **more, tooltip="Frames that windows share."),
+        face_index_widget("Which face of the portrait, if there are several: 0 is the largest.", **more),
+        crf_widget(optional=True),
     ]  # fmt: skip

@@ -1,15 +1,21 @@
-"""Checks for the public border: they document what is expected and reject everything else."""
+"""Checks for the public border: they document what is expected and reject everything else.
+
+Checks of numbers and words import no torch, so that ``--help`` need not wait for it.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from fractions import Fraction
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from .errors import InputError, ShapeError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SHOWN = 60  # letters of a value in a message
 
 
 def check_shape(tensor: Tensor, shape: str, name: str) -> Tensor:
@@ -23,6 +29,8 @@ def check_shape(tensor: Tensor, shape: str, name: str) -> Tensor:
     Raises:
         ShapeError: not a tensor, another number of axes, or another size.
     """
+    from torch import Tensor
+
     axes = shape.split()
     if not isinstance(tensor, Tensor):
         raise ShapeError(f"{name} must be a tensor of shape ({', '.join(axes)}), not {type(tensor).__name__}.")
@@ -42,6 +50,8 @@ def check_finite(tensor: Tensor, name: str) -> Tensor:
     Raises:
         InputError: with the number of bad values.
     """
+    import torch
+
     # the extremes show NaN and infinity without a copy of a long clip
     if tensor.numel() and not all(torch.isfinite(end) for end in torch.aminmax(tensor)):
         bad = int((~torch.isfinite(tensor)).sum())
@@ -55,8 +65,8 @@ def check_range(value: float, low: float, high: float, name: str) -> float:
     Raises:
         InputError: not a finite number, or outside the range.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float, Fraction)) or not math.isfinite(value):
-        raise InputError(f"{name} must be a number from {low:g} to {high:g}, not {value!r}.")
+    if not is_finite_number(value):
+        raise InputError(f"{name} must be a number from {low:g} to {high:g}, not {shown(value)}.")
     if not low <= value <= high:
         raise InputError(f"{name} must lie between {low:g} and {high:g}, but is {float(value):g}.")
     return value
@@ -71,3 +81,19 @@ def check_choice(value: str, choices: Sequence[str], name: str) -> str:
     if value not in choices:
         raise InputError(f"{name} must be one of {', '.join(choices)}, not {value!r}.")
     return value
+
+
+def is_finite_number(value: object) -> bool:
+    """Whether it is a whole number, a float or a fraction, neither NaN nor as large as infinity (1e309 is infinite)."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, Fraction)):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number or fraction beyond the largest float
+        return False
+
+
+def shown(value: object) -> str:
+    """A value for a message, cut off where it is long."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"

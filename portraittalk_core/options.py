@@ -13,14 +13,17 @@ This module and those that declare options import no torch, so that ``--help`` n
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from .checks import is_finite_number, shown
 from .errors import InputError
+from .frame_rate import as_fps
 
 _KEY = "option"
 _KINDS: dict[str, type] = {
@@ -34,7 +37,7 @@ class Option:
     """One option of a dataclass, as its field declares it."""
 
     name: str  # of the field
-    kind: type  # of one value: bool, int, float, str, Path or Fraction
+    kind: type  # of one value: bool, int, float, str, Path, or Fraction for a frame rate
     default: Any
     help: str
     low: float | None = None  # ends included
@@ -45,11 +48,21 @@ class Option:
     step: float | None = None  # of a widget
     advanced: bool = False  # a widget that only some people need
     shared: bool = True  # a command's flag, a manifest's column; False for what only Python can give
+    column: str = ""  # of a manifest, and where the parser keeps the flag's value; empty takes the name
+    nargs: str = ""  # of several values: "+" takes all behind one flag, empty takes one flag a value
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "column", self.column or self.name)
 
     @property
     def flag(self) -> str:
         """The command line's flag."""
-        return "--" + self.name.replace("_", "-")
+        return "--" + self.column.replace("_", "-")
+
+    @property
+    def whole(self) -> bool:
+        """Whether it counts something."""
+        return self.kind is int
 
     @property
     def optional(self) -> bool:
@@ -69,6 +82,8 @@ def option(  # noqa: PLR0913 - one parameter a property of an option
     advanced: bool = False,
     shared: bool = True,
     compare: bool = True,
+    column: str = "",
+    nargs: str = "",
 ) -> Any:
     """A dataclass field that is an option.
 
@@ -83,13 +98,30 @@ def option(  # noqa: PLR0913 - one parameter a property of an option
         advanced: whether a widget is hidden among the advanced ones.
         shared: False for what only Python callers can give: it gets neither flag nor column.
         compare: as of `dataclasses.field`.
+        column: what manifests and, with dashes, the command line call it, where that is not the field's name.
+        nargs: of a tuple: "+" takes all values behind one flag, empty takes one flag a value (``--lora A --lora B``).
     """
     about = {"low": low, "high": high, "help": help, "choices": tuple(choices), "metavar": metavar, "step": step}
-    about |= {"advanced": advanced, "shared": shared}
+    about |= {"advanced": advanced, "shared": shared, "column": column, "nargs": nargs}
     made = {"default_factory": default} if callable(default) else {"default": default}
     return dataclasses.field(**made, metadata={_KEY: about}, compare=compare)
 
 
+def same_option(kind: type, name: str, **changes: Any) -> Any:
+    """A dataclass field that is another dataclass's option, so that default, range and meaning stand there only.
+
+    Args:
+        kind: the dataclass that declares it.
+        name: of its field.
+        changes: what differs, as of `option`.
+    """
+    field = next(field for field in dataclasses.fields(kind) if field.name == name)
+    about = field.metadata[_KEY] | changes
+    default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory
+    return option(about.pop("default", default), about.pop("low"), about.pop("high"), about.pop("help"), **about)
+
+
+@functools.cache
 def options_of(kind: type) -> tuple[Option, ...]:
     """The options that a dataclass declares, in the order of its fields; other fields are passed over."""
     return tuple(_option_of(field) for field in dataclasses.fields(kind) if _KEY in field.metadata)
@@ -104,8 +136,24 @@ def option_of(kind: type, name: str) -> Option:
     return {one.name: one for one in options_of(kind)}[name]
 
 
+@functools.cache
+def columns_of(*kinds: type) -> Mapping[str, Option]:
+    """The shared options of several dataclasses by their column; of two with one column, the first."""
+    found: dict[str, Option] = {}
+    for kind in kinds:
+        for one in options_of(kind):
+            if one.shared:
+                found.setdefault(one.column, one)
+    return MappingProxyType(found)
+
+
+def fields_given(kind: type, given: Mapping[str, object]) -> dict[str, object]:
+    """Of values by column, those of a dataclass's shared options, by field."""
+    return {one.name: given[one.column] for one in options_of(kind) if one.shared and one.column in given}
+
+
 def _option_of(field: dataclasses.Field) -> Option:
-    annotation = str(field.type).removesuffix(" | None")
+    annotation = field.type.__name__ if isinstance(field.type, type) else str(field.type).removesuffix(" | None")
     many = annotation.startswith(_MANY)
     inner = annotation.removeprefix(_MANY).split(",")[0].rstrip("]") if many else annotation
     factory: Callable | object = field.default_factory
@@ -113,8 +161,12 @@ def _option_of(field: dataclasses.Field) -> Option:
     return Option(field.name, _KINDS.get(inner, object), default, many=many, **field.metadata[_KEY])
 
 
-def check_options(record: object) -> None:
+def check_options(record: object, **names: str) -> None:
     """Check every option of a dataclass instance against its declared kind, range and choices.
+
+    Args:
+        record: the instance.
+        names: by field, what to call it in the message where its own name says too little.
 
     Raises:
         InputError: with the option's name, what is allowed, and the value received.
@@ -124,28 +176,57 @@ def check_options(record: object) -> None:
         if value is None and one.optional:
             continue
         for single in value if one.many else (value,):
-            check_option(one, single)
+            check_option(one, single, names.get(one.name, ""))
 
 
-def check_option(one: Option, value: object) -> None:
-    """Check one value of an option; see `check_options`."""
+def check_option(one: Option, value: object, name: str = "") -> None:
+    """Check one value of an option; see `check_options`.
+
+    Args:
+        one: the option.
+        value: of its field; of an option with several values, one of them.
+        name: what to call it in the message, such as its flag; empty takes the field's name.
+    """
+    name = name or one.name
     if one.choices:
         if value not in one.choices:
-            raise InputError(f"{one.name} must be one of {', '.join(one.choices)}, not {value!r}.")
+            raise InputError(f"{name} must be one of {', '.join(one.choices)}, not {shown(value)}.")
     elif one.kind is bool:
         if not isinstance(value, bool):
-            raise InputError(f"{one.name} must be true or false, not {value!r}.")
-    elif one.kind in (int, float, Fraction):
-        _check_number(one, value)
+            raise InputError(f"{name} must be true or false, not {shown(value)}.")
+    elif one.kind is Fraction:
+        _check_number(one, as_fps(value, name), name)
+    elif one.kind in (int, float):
+        _check_number(one, value, name)
     elif one.kind is str and not isinstance(value, str):
-        raise InputError(f"{one.name} must be text, not {value!r}.")
+        raise InputError(f"{name} must be text, not {shown(value)}.")
 
 
-def _check_number(one: Option, value: object) -> None:
-    low, high = (-math.inf if one.low is None else one.low), (math.inf if one.high is None else one.high)
-    if isinstance(value, bool) or not isinstance(value, (int, float, Fraction)) or not math.isfinite(value):
-        raise InputError(f"{one.name} must be a number from {low:g} to {high:g}, not {value!r}.")
+def _check_number(one: Option, value: object, name: str) -> None:
+    if not is_finite_number(value):
+        allowed = allowed_numbers(one)
+        raise InputError(f"{name} must be a {'number ' + allowed if allowed else 'finite number'}, not {shown(value)}.")
     if one.kind is int and int(value) != value:
-        raise InputError(f"{one.name} must be a whole number, not {value!r}.")
-    if not low <= value <= high:
-        raise InputError(f"{one.name} must lie between {low:g} and {high:g}, but is {float(value):g}.")
+        raise InputError(f"{name} must be a whole number, not {shown(value)}.")
+    if one.low is not None and one.high is not None and not one.low <= value <= one.high:
+        raise InputError(f"{name} must lie between {one.low:g} and {one.high:g}, but is {float(value):g}.")
+    if one.low is not None and value < one.low:
+        raise InputError(f"{name} must be at least {one.low:g}, but is {float(value):g}.")
+    if one.high is not None and value > one.high:
+        raise InputError(f"{name} must be at most {one.high:g}, but is {float(value):g}.")
+
+
+def allowed_numbers(one: Option) -> str:
+    """The range of a number in words, such as "from 0 to 2"; empty where there is none."""
+    low = "" if one.low is None else f"from {one.low:g}"
+    high = "" if one.high is None else f"{'to' if low else 'up to'} {one.high:g}"
+    return f"{low} {high}".strip()
+
+
+def default_text(one: Option) -> str:
+    """The default in words; empty where it says nothing: none, false, no values."""
+    if one.default is None or one.default is False or one.default in ("", ()):
+        return ""
+    if one.many:
+        return " ".join(map(str, one.default))
+    return {True: "yes"}.get(one.default, str(one.default)) if one.kind is bool else str(one.default)

@@ -17,19 +17,19 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import ordering  # noqa: E402
 from benchmarks.ordering_claims import CLAIMS, FAULTS, judge, shown_value  # noqa: E402
 from portraittalk_core.errors import InputError  # noqa: E402
-from portraittalk_core.evaluation.result import ScoredRow  # noqa: E402
-from portraittalk_core.evaluation.table import TABLE  # noqa: E402
+from portraittalk_core.evaluation.result import EvaluationResult  # noqa: E402
 from portraittalk_core.media.video import VideoWriter, probe_video, read_pictures  # noqa: E402
+from portraittalk_core.metrics.registry import measured_metrics  # noqa: E402
 
 SMALL = ordering.Damage((25, 35), (1.0, 3.0), (1, 2))
 
 
-def rows(metric: str, original: float, **faults: tuple[float, ...]) -> dict[tuple[str, int], ScoredRow]:
+def rows(metric: str, original: float, **faults: tuple[float, ...]) -> dict[tuple[str, int], EvaluationResult]:
     """One clip's rows of one metric."""
     names = dict(zip(("encoded", "blurred", "shifted"), FAULTS, strict=True))
     values = {("original", 0): original}
     values |= {(names[fault], k): value for fault, some in faults.items() for k, value in enumerate(some)}
-    return {key: ScoredRow("x", "x", "x", values={metric: value}) for key, value in values.items()}
+    return {key: EvaluationResult("x", "x", "x", values={metric: value}) for key, value in values.items()}
 
 
 class SpeakingMesh(BlockMesh):
@@ -65,7 +65,7 @@ def clip(tmp_path) -> Path:
 
 
 def test_every_metric_of_a_report_has_a_claim_with_a_reason():
-    assert TABLE.keys() <= CLAIMS.keys()
+    assert measured_metrics(reference_free=False).keys() <= CLAIMS.keys()
     for name, claim in CLAIMS.items():
         assert claim.because, name
         assert claim.sees == tuple(fault for fault in FAULTS if fault in claim.sees), "in the faults' order"
@@ -134,10 +134,10 @@ def test_verdict_on_growing_faults_counts_only_where_claimed():
 
 def test_means_leave_out_clips_that_lack_a_number():
     whole = rows("ssim", 1, encoded=(0.9,), blurred=(0.8,), shifted=(0.7,))
-    lacking = {key: ScoredRow("y", "y", "y") if key[0] == "blurred" else row for key, row in whole.items()}
+    lacking = {key: EvaluationResult("y", "y", "y") if key[0] == "blurred" else row for key, row in whole.items()}
     assert judge("ssim", [whole, lacking], 1).num_clips == 1
     assert judge("ssim", [lacking], 1) is None
-    own = ScoredRow("z", "z", "z", values={"jitter": 0.3, "target:jitter": 0.5})
+    own = EvaluationResult("z", "z", "z", values={"jitter": 0.3, "target:jitter": 0.5})
     assert shown_value(own, "jitter") == pytest.approx(0.2)
 
 

@@ -16,7 +16,7 @@ from benchmarks.style_clips import (  # noqa: E402
     load_style_clips,
     segments,
     told_by_extractor,
-    told_by_manner,
+    told_by_statistics,
     untrained,
 )
 from benchmarks.style_plots import classical_scaling, flat, save_map, save_strip  # noqa: E402
@@ -55,11 +55,11 @@ def test_segments_are_of_equal_length_whatever_the_clip(clips):
 
 
 def test_different_ways_of_speaking_are_told_apart_and_equal_ones_not(clips):
-    told = told_by_manner(clips, 2)
+    told = told_by_statistics(clips, 2)
     assert told.accuracy == 1 and told.strength > 3 and told.shuffled < 0.7
-    assert len(told.labels) == 12 and len(told_by_manner(clips, 2, without=(1, 4)).points[0]) == 9
+    assert len(told.labels) == 12 and len(told_by_statistics(clips, 2, without=(1, 4)).points[0]) == 9
     same = [StyleClip(str(n), clips[0].track) for n in range(3)]
-    assert told_by_manner(same, 2).strength < 0.1
+    assert told_by_statistics(same, 2).strength < 0.1
 
 
 def test_extractor_looks_at_the_face_alone_where_there_is_no_sound(clips):

@@ -7,21 +7,26 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from skimage.data import astronaut
 
-from portraittalk_core.engines.builtin.engine import embedded_motion
+from portraittalk_core.engines.contract import whole_track
 from portraittalk_core.engines.registry import open_engine
-from portraittalk_core.evaluation.score import score_tracks
+from portraittalk_core.evaluation.adfd_report import ADFD_METRICS, AdfdReport
+from portraittalk_core.evaluation.clip import EvaluationClip
+from portraittalk_core.evaluation.evaluate import evaluate
+from portraittalk_core.evaluation.options import EvaluationOptions
 from portraittalk_core.face.crop import plan_face_crop
 from portraittalk_core.face.draw import draw_landmarks
 from portraittalk_core.face.identity.arcface_crop import norm_crop
 from portraittalk_core.face.mesh.landmarks import find_portrait
 from portraittalk_core.media.audio import load_speech
 from portraittalk_core.motion.dub import dub_track
+from portraittalk_core.motion.options import MotionOptions
 from portraittalk_core.plots.track import plot_score, plot_track
 from portraittalk_core.renderers.animatenet.landmark_control import draw_condition
 from portraittalk_core.renderers.vexpress.head_keypoints import draw_three, three_points
 from portraittalk_core.renderers.warp.renderer import PortraitRenderer
-from portraittalk_core.style.reference import StyleUse, manner_of, named_style
-from portraittalk_core.types import LandmarkTrack, MotionOptions
+from portraittalk_core.style.options import StyleUse
+from portraittalk_core.style.reference import named_style, statistics_of
+from portraittalk_core.types import LandmarkTrack
 
 ROOT = Path(__file__).parents[1]
 HEAD = (128, 20, 328, 240)  # of the astronaut: left, top, right, bottom
@@ -35,7 +40,7 @@ def main() -> None:
     """Draw and write the pictures."""
     portrait = find_portrait(torch.from_numpy(astronaut().copy()))
     speech = load_speech(ROOT / "samples" / "speech.wav")
-    track = embedded_motion(speech, portrait.landmarks)
+    track = whole_track(open_engine(), speech, portrait.landmarks)
     renderer = PortraitRenderer(portrait)
     frames = [next(renderer.render(track.slice(i, i + 1))) for i in (round(25 * s) for s in MOMENTS_S)]
     save(strip([_head(portrait.picture), *map(_head, frames)]), ROOT / "docs" / "strip.jpg")
@@ -49,9 +54,16 @@ def main() -> None:
     save(styles(portrait, speech), ROOT / "workflows" / "speak_in_their_style.jpg")
     save(vexpress(portrait, track), ROOT / "workflows" / "v_express_portrait.jpg")
     save(seeds(portrait, speech), ROOT / "workflows" / "compare_two_seeds.jpg")
-    other = score_tracks(embedded_motion(speech, portrait.landmarks, _other()), track).over_time
-    scores = plot_score(other.spatial_per_frame, other.motion_per_frame, 25.0, f"ADFD {other.score:.3f}")
+    scores = adfd_plot(whole_track(open_engine(), speech, portrait.landmarks, _other()), track)
     save(_image(scores).resize((720, 270), Image.LANCZOS), ROOT / "workflows" / "score_a_video.jpg")
+
+
+def adfd_plot(generated: LandmarkTrack, target: LandmarkTrack) -> torch.Tensor:
+    """Where in time the first of two tracks loses its score, (H, W, 3) uint8."""
+    clips = [EvaluationClip.of_track(track, "the track") for track in (generated, target)]
+    options = EvaluationOptions(metrics=ADFD_METRICS)
+    report = AdfdReport.of(evaluate(*clips, options))
+    return plot_score(report.place, report.motion, 25.0, f"ADFD {report.numbers['adfd']:.3f}")
 
 
 def identity(portrait, track) -> Image.Image:
@@ -120,11 +132,11 @@ def dub(portrait, speech) -> Image.Image:
 
 
 def styles(portrait, speech) -> Image.Image:
-    """The same sentence in three manners, moment by moment."""
+    """The same sentence in three all_statistics, moment by moment."""
     renderer, rows = PortraitRenderer(portrait), []
     for name in ("calm", "lively", "smiling"):
-        options = MotionOptions(manner=manner_of(named_style(name, StyleUse(noise=0.0))))
-        track = embedded_motion(speech, portrait.landmarks, options)
+        options = MotionOptions(style_statistics=statistics_of(named_style(name, StyleUse(noise=0.0))))
+        track = whole_track(open_engine(), speech, portrait.landmarks, options)
         frames = [next(renderer.render(track.slice(i, i + 1))) for i in (round(25 * s) for s in STYLE_MOMENTS_S)]
         label = Image.new("RGB", TILE, "#26303a")
         words = {"fill": "#dfe7ee", "anchor": "mm", "font": ImageFont.load_default(52)}
@@ -138,15 +150,14 @@ def seeds(portrait, speech) -> Image.Image:
     """The same sentence with two seeds, moment by moment, and where they differ."""
     renderer, rows, tracks = PortraitRenderer(portrait), [], []
     for seed in (0, 1):
-        tracks.append(embedded_motion(speech, portrait.landmarks, MotionOptions(seed=seed)))
+        tracks.append(whole_track(open_engine(), speech, portrait.landmarks, MotionOptions(seed=seed)))
         frames = [next(renderer.render(tracks[-1].slice(i, i + 1))) for i in (round(25 * s) for s in MOMENTS_S)]
         label = Image.new("RGB", TILE, "#26303a")
         words = {"fill": "#dfe7ee", "anchor": "mm", "font": ImageFont.load_default(52)}
         ImageDraw.Draw(label).text((TILE[0] / 2, TILE[1] / 2), f"seed {seed}", **words)
         rows.append(strip([label, *map(_head, frames)]))
     faces = stack(rows)
-    report = score_tracks(tracks[1], tracks[0]).over_time
-    plot = _image(plot_score(report.spatial_per_frame, report.motion_per_frame, 25.0, f"ADFD {report.score:.3f}"))
+    plot = _image(adfd_plot(tracks[1], tracks[0]))
     faces = faces.resize((720, round(720 * faces.height / faces.width)), Image.LANCZOS)
     return stack([faces, plot.resize((720, 200), Image.LANCZOS)])
 

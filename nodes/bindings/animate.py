@@ -75,9 +75,9 @@ class BoundAnimate:
         """The maps that the UNet's next call sees: what a ControlNet has just given; None for none."""
         self.features.maps = () if control is None else (*control["output"], *control["middle"])
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Drop everything that was made for a run."""
-        self.tokens.forget()
+        self.tokens.clear_cache()
         self.look_at(None)
 
 

@@ -107,7 +107,7 @@ class ComfyFrameControl(comfy.controlnet.ControlBase):
 
     def pre_run(self, model, percent_to_timestep_function) -> None:
         """Called by ComfyUI before sampling."""
-        self.forget()
+        self.clear_cache()
         super().pre_run(model, percent_to_timestep_function)
         self.net.pre_run(model, percent_to_timestep_function)
 
@@ -115,13 +115,13 @@ class ComfyFrameControl(comfy.controlnet.ControlBase):
         """Called by ComfyUI after sampling, but not after an interrupted one."""
         super().cleanup()
         self.net.cleanup()
-        self.forget()
+        self.clear_cache()
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Drop everything that was made for a run."""
         self._kept = _Kept()
         if self.animate is not None:
-            self.animate.forget()
+            self.animate.clear_cache()
 
     def get_models(self) -> list:
         """What ComfyUI loads and offloads."""

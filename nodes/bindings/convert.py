@@ -224,10 +224,14 @@ def video_frames(video: object) -> tuple[Tensor, Fraction] | None:
 
 
 def picture_source(images: Tensor, fps: Fraction, name: str) -> PictureSource:
-    """An IMAGE batch as a video to be scored; `fps` only says how fast it plays."""
-    height, width = images.shape[1:3]
-    seconds = float(len(images) / fps)
-    return PictureSource(name, width, height, fps, seconds, lambda _: to_pictures(images))
+    """An IMAGE batch as a video that can be read at any frame rate: the frame shown at each moment.
+
+    Raises:
+        InputError: not an IMAGE, or without a frame.
+    """
+    if images.ndim != 4:
+        raise InputError(f"{name} must be an IMAGE with at least 1 frame, not {tuple(images.shape)}.")
+    return PictureSource.of_frames(name, len(images), images.shape[1:3], fps, lambda k: to_picture(images, k))
 
 
 def to_plot(track: LandmarkTrack, speech: Speech) -> Tensor:

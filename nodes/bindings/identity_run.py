@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from ...portraittalk_core.errors import InputError
-from ...portraittalk_core.face.fit import check_size, fit_to, fitted
-from ...portraittalk_core.pipelines.talk import driven_portrait
+from ...portraittalk_core.face.fit import check_size
+from ...portraittalk_core.pipelines.render import driven_portrait, render_track
+from ...portraittalk_core.renderers.contract import Callbacks
 from ...portraittalk_core.renderers.identitynet.adapter import IdentityOptions
-from ...portraittalk_core.renderers.repaint import Watch, paint_latents, paint_track
+from ...portraittalk_core.renderers.identitynet.build import Canvas, IdentityNetRenderer
+from ...portraittalk_core.renderers.repaint import paint_latents
 from ...portraittalk_core.renderers.sections import Sections
 from ...portraittalk_core.types import LandmarkTrack, as_fps
 from .. import texts
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class SamplerInputs:
     """The sampler's inputs besides the checkpoint and the text; see the node for what each means."""
 
     seed: int
@@ -75,7 +78,7 @@ class Wanted:
             check_size(self.width, self.height)
 
 
-class Gathered:
+class FrameCollector:
     """Frames and latents on their way through: what the outputs keep, what the node shows."""
 
     def __init__(self, keep_frames: str, total: int, size: int) -> None:
@@ -84,15 +87,15 @@ class Gathered:
         self.last: Tensor | None = None
         self.progress = Progress()
 
-    def watch(self, sections: Sections | None) -> Watch:
-        """What the core tells, and where it keeps finished sections."""
+    def callbacks(self, sections: Sections | None) -> Callbacks:
+        """For the core, which keeps finished sections too."""
         show = self.kept.and_show(self.progress)
 
         def on_picture(picture: Tensor) -> None:
             self.last = picture
             show(picture)
 
-        return Watch(self.progress, on_picture, self._on_latents, sections)
+        return Callbacks(self.progress, on_picture, self._on_latents, sections)
 
     def whole_latents(self) -> Tensor:
         """All that were kept; those of an earlier run come from disk, so perhaps to another device."""
@@ -104,81 +107,99 @@ class Gathered:
 
 
 @dataclass(frozen=True)
-class Made:
+class NodeResult:
     """What the node gives."""
 
     outputs: tuple
     ui: Any
 
 
-def run(model, vae, conditioning: tuple, wanted: Wanted, keep_frames: str, hidden) -> Made:
+def run(model, vae, conditioning: tuple, inputs: SamplerInputs, keep_frames: str, hidden) -> NodeResult:
     """Paint the frames into a file in the temporary folder."""
     from comfy_api.input_impl import VideoFromFile
     from comfy_api.latest import ui
 
     sections = None
-    if wanted.resume:
-        sections = sections_of((model, vae), conditioning, wanted, hidden.unique_id, hidden.dynprompt)
-    bound, out = with_face(model, wanted), paths.new_temp_video()
-    paint = _from_latent if wanted.landmarks is None else _from_landmarks
-    gathered = paint(bound, vae, conditioning, wanted, keep_frames, out, sections)
-    kept, resumed = gathered.kept, sections.told if sections is not None else ""
+    if inputs.resume:
+        sections = sections_of((model, vae), conditioning, inputs, hidden.unique_id, hidden.dynprompt)
+    bound, out = with_face(model, inputs), paths.new_temp_video()
+    paint = _from_latent if inputs.landmarks is None else _from_landmarks
+    collector = paint(bound, vae, conditioning, inputs, keep_frames, out, sections)
+    kept, resumed = collector.kept, sections.told if sections is not None else ""
     text = "; ".join(filter(None, (kept.text, resumed)))
     if resumed or (keep_frames == "auto" and not kept.all):
         say(hidden.unique_id, text)
     images = convert.to_image(kept.pictures)
-    last = convert.to_image([gathered.last])
-    latents = gathered.whole_latents() if gathered.latents else vae.encode(last)
-    return Made((images, VideoFromFile(str(out)), {"samples": latents}, last), ui.PreviewText(text))
+    last = convert.to_image([collector.last])
+    latents = collector.whole_latents() if collector.latents else vae.encode(last)
+    return NodeResult((images, VideoFromFile(str(out)), {"samples": latents}, last), ui.PreviewText(text))
 
 
-def with_face(model, wanted: Wanted):
+def with_face(model, inputs: SamplerInputs):
     """The MODEL with the face in it; the MODEL itself where no face is connected or its strength is 0."""
-    if wanted.adapter is None:
+    if inputs.adapter is None:
         return model
-    layers = texts.to_layer_weights(wanted.layer_weights)
+    layers = texts.to_layer_weights(inputs.layer_weights)
     options = IdentityOptions(
-        wanted.identity_strength, wanted.start_percent, wanted.end_percent, wanted.combine, layers
+        inputs.identity_strength, inputs.start_percent, inputs.end_percent, inputs.combine, layers
     )
-    tokens = wanted.adapter.adapter.tokens(wanted.face_embedding, wanted.combine)
-    return comfy_unet.bind_identity(model, wanted.adapter, tokens, options)
+    tokens = inputs.adapter.adapter.tokens(inputs.face_embedding, inputs.combine)
+    return comfy_unet.bind_identity(model, inputs.adapter, tokens, options)
 
 
-def _from_landmarks(model, vae, conditioning, wanted: Wanted, keep_frames, out, sections) -> Gathered:
-    picture, track = convert.to_portrait(wanted.portrait), wanted.landmarks
+def _from_landmarks(model, vae, conditioning, inputs: SamplerInputs, keep_frames, out, sections) -> FrameCollector:
+    picture, track = convert.to_portrait(inputs.portrait), inputs.landmarks
     with face_mesh() as mesh:
-        whole = driven_portrait(picture, track, "the portrait", mesh)
-    fit = fit_to(whole, wanted.width, wanted.height)
-    face, moved = fitted(whole, fit), fit.track(track)
-    gathered = Gathered(keep_frames, len(track), face.picture.numel())
-    drawn = None if wanted.control is None else fit.track(wanted.control.track)
-    painter = _painter(model, vae, conditioning, wanted, (wanted.height, wanted.width), drawn, (len(track), track.fps))
-    sound = convert.to_waveform(wanted.audio) if wanted.audio is not None else None
-    paint_track(face, moved, painter, out, sound=sound, crf=wanted.crf, watch=gathered.watch(sections))
-    return gathered
+        portrait = driven_portrait(picture, track, "the portrait", mesh)
+    collector = FrameCollector(keep_frames, len(track), inputs.height * inputs.width * 3)
+    renderer = IdentityNetRenderer(ComfyBackend(model, vae, conditioning, inputs), inputs.width, inputs.height)
+    sound = convert.to_waveform(inputs.audio) if inputs.audio is not None else None
+    told = {"sound": sound, "crf": inputs.crf, "callbacks": collector.callbacks(sections)}
+    render_track(portrait, track, out, renderer=renderer, **told)
+    return collector
 
 
-def _from_latent(model, vae, conditioning, wanted: Wanted, keep_frames, out, sections) -> Gathered:
-    latents = convert.to_latents(wanted.latent)
+def _from_latent(model, vae, conditioning, inputs: SamplerInputs, keep_frames, out, sections) -> FrameCollector:
+    latents, fps = convert.to_latents(inputs.latent), as_fps(inputs.fps)
     height, width = (8 * side for side in latents.shape[2:])
-    gathered = Gathered(keep_frames, len(latents), height * width * 3)
-    drawn = None if wanted.control is None else wanted.control.track
-    fps, watch = as_fps(wanted.fps), gathered.watch(sections)
-    painter = _painter(model, vae, conditioning, wanted, (height, width), drawn, (len(latents), fps))
-    sound = convert.to_waveform(wanted.audio) if wanted.audio is not None else None
-    paint_latents(latents, painter, out, fps, sound=sound, crf=wanted.crf, watch=watch)
-    return gathered
+    collector = FrameCollector(keep_frames, len(latents), height * width * 3)
+    drawn = None if inputs.control is None else inputs.control.track
+    backend = ComfyBackend(model, vae, conditioning, inputs)
+    painter = backend.painter((height, width), drawn, len(latents), fps)
+    sound = convert.to_waveform(inputs.audio) if inputs.audio is not None else None
+    paint_latents(latents, painter, out, fps, sound=sound, crf=inputs.crf, callbacks=collector.callbacks(sections))
+    return collector
 
 
-def _painter(model, vae, conditioning, wanted: Wanted, size: tuple, drawn: LandmarkTrack | None, length: tuple):
-    """`size` is height and width, `length` frames and their rate."""
-    sampling = Sampling(wanted.seed, wanted.steps, wanted.cfg, wanted.sampler_name, wanted.scheduler, wanted.denoise)
-    cursor, control = Cursor(), wanted.control
-    if wanted.style is not None:
-        model = wanted.style.bound(model, *length, cursor)
-    if control is None:
-        return ComfyPainter(model, vae, conditioning, sampling, batch_for(model, size, wanted.batch_size), cursor)
-    held = control.conditioned(conditioning, drawn, cursor)
-    batch = batch_for(model, size, wanted.batch_size)
-    video = control.video if control.moves else None
-    return ComfyPainter(control.bound(model), vae, held, sampling, batch, cursor, video)
+@dataclass(frozen=True)
+class ComfyBackend:
+    """SD1.5 as ComfyUI runs it, for the core's IdentityNet renderer."""
+
+    model: Any  # MODEL with the face in it
+    vae: Any
+    conditioning: tuple  # positive and negative
+    inputs: SamplerInputs
+    needs_motion = False  # AnimateNet Control brings the track that is drawn
+
+    def open(self, canvas: Canvas) -> ComfyPainter:
+        """A painter for one job."""
+        drawn = None if self.inputs.control is None else canvas.place(self.inputs.control.track)
+        return self.painter((canvas.height, canvas.width), drawn, canvas.job.num_frames, canvas.job.fps)
+
+    def painter(
+        self, size: tuple[int, int], drawn: LandmarkTrack | None, num_frames: int, fps: Fraction
+    ) -> ComfyPainter:
+        """A painter of frames of a size (height, width), held by the landmarks that are drawn."""
+        inputs, model, vae = self.inputs, self.model, self.vae
+        sampling = Sampling(
+            inputs.seed, inputs.steps, inputs.cfg, inputs.sampler_name, inputs.scheduler, inputs.denoise
+        )
+        cursor, control = Cursor(), inputs.control
+        if inputs.style is not None:
+            model = inputs.style.bound(model, num_frames, fps, cursor)
+        batch = batch_for(model, size, inputs.batch_size)
+        if control is None:
+            return ComfyPainter(model, vae, self.conditioning, sampling, batch, cursor)
+        held = control.conditioned(self.conditioning, drawn, cursor)
+        video = control.video if control.moves else None
+        return ComfyPainter(control.bound(model), vae, held, sampling, batch, cursor, video)

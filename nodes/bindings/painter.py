@@ -44,7 +44,7 @@ class Sampling:
 
 
 class ComfyPainter:
-    """A MODEL, a VAE and conditioning behind one call; see `pipelines.repaint.Painter`.
+    """A MODEL, a VAE and conditioning behind one call; see `renderers.repaint.Painter`.
 
     Args:
         model: with everything patched into it.
@@ -66,10 +66,10 @@ class ComfyPainter:
         self.batch, self.overlap = (batch, 0) if video is None else (video.section, video.overlap)
 
     def paint(self, frames: Tensor, on_step, first: int = 0, fixed: Tensor | None = None) -> Painted:
-        """Paint frames (B, 3, H, W) anew."""
+        """Paint frames (B, H, W, 3) anew."""
         if self.sampling.denoise == 0:
             return Painted(frames, None)
-        return self._painted(self.vae.encode(frames.movedim(1, -1)[..., :3]), on_step, first, fixed, shared=True)
+        return self._painted(self.vae.encode(frames[..., :3]), on_step, first, fixed, shared=True)
 
     def paint_latents(self, latents: Tensor, on_step, first: int = 0, fixed: Tensor | None = None) -> Painted:
         """Paint latents (B, 4, h, w) as KSampler would: every frame has its own noise."""
@@ -155,7 +155,7 @@ class ComfyPainter:
             raise InputError(
                 "the VAE gives values that are not numbers; use another VAE, or start ComfyUI with --fp32-vae."
             )
-        return Painted(frames.movedim(-1, 1), latents)
+        return Painted(frames, latents)
 
 
 def _finite(tensor: Tensor) -> bool:

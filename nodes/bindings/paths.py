@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import folder_paths
@@ -12,11 +13,9 @@ from ...portraittalk_core.engines.registry import find_engines
 from ...portraittalk_core.errors import InputError
 
 SUFFIX = ".safetensors"
-ADAPTERS, FACES, MOTION = (
-    "ipadapter",
-    "insightface",
-    "animatediff_models",
-)  # folders of the models folder that users of other packs have
+# folders of the models folder that users of other packs have
+ADAPTERS, FACES, MOTION = "ipadapter", "insightface", "animatediff_models"
+HELD = {ADAPTERS: "identity adapter", MOTION: "motion module"}  # what a file in the folder is, for messages
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 MOST_NAME = 1024  # a longer text is no file's name
 DEPTH = 3  # folders below input and output that are searched for tracks, at every refresh of the page
@@ -53,6 +52,27 @@ def stamps(name: str) -> list[tuple[int, int]]:
     except (OSError, ValueError):  # no name for a file, after all
         return []
     return sorted({(stat.st_mtime_ns, stat.st_size) for stat in stats})
+
+
+def validated(find_files: Callable[[], object]) -> bool | str:
+    """What a node's `validate_inputs` answers: True, or why a file that the node names cannot be used.
+
+    A node that answers accepts files that appeared after its list was made.
+
+    Args:
+        find_files: looks for them; may raise InputError.
+    """
+    try:
+        find_files()
+    except ValueError as error:
+        return str(error)
+    return True
+
+
+def fingerprint(files: Iterable[Path | None], *others: object) -> str:
+    """What a node's `fingerprint_inputs` answers: another text when a file, or anything else given, has changed."""
+    stats = [(path, path.stat()) for path in files if path]
+    return ";".join([*(f"{path}:{stat.st_mtime_ns}:{stat.st_size}" for path, stat in stats), *map(str, others)])
 
 
 def new_output(prefix: str, suffix: str = SUFFIX) -> tuple[Path, str, str]:
@@ -123,32 +143,18 @@ def model_folders(kind: str) -> list[Path]:
     return list(dict.fromkeys([Path(folder_paths.models_dir, kind), *map(Path, listed)]))
 
 
-def adapter_names() -> list[str]:
-    """Files in the ipadapter folders, as names for a list."""
-    return list(dict.fromkeys(name for folder in model_folders(ADAPTERS) for name in _files_below(folder, WEIGHTS)))
+def weight_names(kind: str) -> list[str]:
+    """Files in the folders of a kind, ADAPTERS or MOTION, as names for a list."""
+    return list(dict.fromkeys(name for folder in model_folders(kind) for name in _files_below(folder, WEIGHTS)))
 
 
-def adapter_path(name: str) -> Path:
-    """The file of a name from `adapter_names`.
-
-    Raises:
-        InputError: it is not there, or not inside the folders.
-    """
-    return _file_in(model_folders(ADAPTERS), name, f"the identity adapter {name} is not in models/{ADAPTERS}")
-
-
-def motion_names() -> list[str]:
-    """Files in the animatediff_models folders, as names for a list."""
-    return list(dict.fromkeys(name for folder in model_folders(MOTION) for name in _files_below(folder, WEIGHTS)))
-
-
-def motion_path(name: str) -> Path:
-    """The file of a name from `motion_names`.
+def weight_path(kind: str, name: str) -> Path:
+    """The file of a name from `weight_names`.
 
     Raises:
         InputError: it is not there, or not inside the folders.
     """
-    return _file_in(model_folders(MOTION), name, f"the motion module {name} is not in models/{MOTION}")
+    return _file_in(model_folders(kind), name, f"the {HELD[kind]} {name} is not in models/{kind}")
 
 
 def lora_names() -> list[str]:

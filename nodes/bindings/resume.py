@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ...portraittalk_core import __version__
+from ...portraittalk_core.cache_key import cache_key
 from ...portraittalk_core.renderers.sections import LAYOUT, Sections, prune
 from . import paths
 
@@ -88,8 +88,8 @@ def traced(get_node: Callable[[str], Mapping], node_id: str, without: tuple[str,
         if number not in known:
             node = get_node(number)
             inputs = {name: told(value) for name, value in node.get("inputs", {}).items() if name not in without}
-            text = json.dumps([node.get("class_type"), inputs], sort_keys=True, default=lambda one: type(one).__name__)
-            known[number] = hashlib.sha256(text.encode()).hexdigest()
+            told_node = [node.get("class_type"), inputs]
+            known[number] = cache_key(told_node, default=lambda one: type(one).__name__)
         return known[number]
 
     def told(value: object) -> list:

@@ -103,6 +103,6 @@ def _forgetting(run: StyleRun) -> Callable:
         try:
             return executor(*args, **kwargs)
         finally:
-            run.forget()
+            run.clear_cache()
 
     return sample

@@ -168,7 +168,7 @@ def _forgetting(branches: Sequence[Branch]) -> Callable:
             return executor(*args, **kwargs)
         finally:
             for branch in branches:
-                branch.forget()
+                branch.clear_cache()
 
     return run
 

@@ -45,8 +45,8 @@ class VExpressNetworks(nn.Module):
         self.parts, self.networks = None, None
 
 
-class ComfyCoder:
-    """ComfyUI's VAE as the core's Coder."""
+class ComfyLatentCodec:
+    """ComfyUI's VAE as the core's LatentCodec."""
 
     def __init__(self, vae) -> None:
         self.vae = vae
@@ -85,7 +85,9 @@ def models_of(
     patcher = managed_networks(*found)
     parts, more = patcher.model.parts, [] if style is None else [style[0]]
     cues = None if style is None else StyleCues(style[0].model, style[1])
-    return VExpressModels(parts, ComfyCoder(vae), encoder, cues, lambda: bring([patcher, *more], parts, options))
+    return VExpressModels(
+        parts, ComfyLatentCodec(vae), encoder, cues, lambda: load_to_device([patcher, *more], parts, options)
+    )
 
 
 def managed_networks(folder: Path, files: list[Path]) -> comfy.model_patcher.ModelPatcher:
@@ -121,7 +123,7 @@ def _release(patcher: comfy.model_patcher.ModelPatcher, for_good: bool) -> None:
         patcher.model.release()
 
 
-def bring(patchers: list[comfy.model_patcher.ModelPatcher], parts: VExpress, options: VExpressOptions) -> None:
+def load_to_device(patchers: list[comfy.model_patcher.ModelPatcher], parts: VExpress, options: VExpressOptions) -> None:
     """Let ComfyUI make room and put the networks, which come first, on its device, with what acts on them."""
     patcher = patchers[0]
     if patcher.model.parts is None:  # the VAE took their place

@@ -3,38 +3,45 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from .. import __version__
-from ..checks import check_range
-from ..engines.registry import MotionEngine, open_engine
+from ..cache_key import cache_key, file_digest
+from ..engines.contract import MotionEngine
+from ..engines.registry import open_engine
 from ..errors import InputError, MissingDependency
-from ..evaluation.compare import compare_clips
-from ..evaluation.identity_scores import Likeness, likeness_to
+from ..evaluation.evaluate import evaluate
+from ..evaluation.identity import file_reference
 from ..evaluation.many import VERSION as SCORE_VERSION
-from ..evaluation.network_scores import Networks, open_networks
-from ..evaluation.options import CompareOptions
-from ..evaluation.reference_free import score_alone
+from ..evaluation.networks import Networks, open_networks
+from ..evaluation.options import EvaluationOptions
 from ..face.identity.encoder import FaceEncoder, find_face_models
 from ..face.mesh.backends import MeshBackend
 from ..face.mesh.landmarks import find_portrait, open_mesh
-from ..media.atomic import explain_write_errors, whole_file
+from ..face.options import FaceOptions
+from ..media.atomic import atomic_write, explain_write_errors
 from ..media.audio import load_speech
 from ..media.image import load_picture
+from ..media.options import WriteOptions
 from ..metrics.packages import found_packages
+from ..metrics.registry import measured_metrics
+from ..motion.options import MotionOptions
+from ..options import fields_given
 from ..pipelines.talk import talk
-from ..style.prior import BlendedStyle, load_style, used_as
-from ..style.reference import StyleUse, manner_of, named_style
+from ..progress import Progress
+from ..renderers.contract import Callbacks, Renderer
+from ..renderers.registry import DEFAULT, open_renderer, renderer_spec
+from ..style.options import StyleUse
+from ..style.prior import BlendedStyle, Style, load_style, used_as
+from ..style.reference import named_style, statistics_of
 from ..threads import one_torch_thread
-from ..types import Manner, MotionOptions
-from .manifest import MOTION, TALK, BatchJob
+from ..types import StyleStatistics
+from .manifest import SCORE, TALK, BatchJob
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +49,6 @@ VERSION = 1  # of what a job means: counted up when results change, so that old 
 FINISHED = "finished"  # folder within the output folder: what every result was made of
 DONE, SKIPPED, FAILED = "done", "skipped", "failed"
 BLOCKED = "blocked"  # what it needs was not made
-READ_BYTES = 2**22
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -108,43 +113,71 @@ class JobRunner:
         (self._talk if job.job == TALK else self._score)(job, out, on_progress)
         with explain_write_errors(note):
             note.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(note) as part:
+        with atomic_write(note) as part:
             part.write_text(json.dumps({"key": key, "bytes": out.stat().st_size}), encoding="utf-8")
         return DONE
 
     def _key(self, job: BatchJob) -> str:
         """The same for the same content of all files, options and version."""
         files = {name: _digest(path) for name, path in job.files.items()}
-        judges = None if job.job == TALK else [self._networks.files, self._face_files, sorted(found_packages())]
+        judges = None
+        if job.job == SCORE:
+            metrics = list(measured_metrics(reference_free="target" not in job.files))
+            judges = [self._networks.files, self._face_files, sorted(found_packages()), metrics]
         told = [__version__, VERSION, SCORE_VERSION, job.job, job.out, files, job.style, dict(job.options)]
+        told += [job.renderer] if job.renderer != DEFAULT else []  # as it was before there was a choice
         told += [self._settings.mesh_backend, judges]
-        return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
+        return cache_key(told)
 
     def _talk(self, job: BatchJob, out: Path, on_progress: Progress | None) -> None:
         options = dict(job.options)
-        motion = MotionOptions(**{k: v for k, v in options.items() if k in MOTION}, manner=_manner(job))
-        crf = int(check_range(options.get("crf", 18), 0, 51, "crf"))
+        motion = MotionOptions(**fields_given(MotionOptions, options), style_statistics=_statistics(job))
+        crf = WriteOptions(**fields_given(WriteOptions, options)).crf
+        face = FaceOptions(**fields_given(FaceOptions, options))
         path, sound = job.files["portrait"], job.files["speech"]
-        speech, which = load_speech(sound), (options.get("face_index", 0), options.get("face_order", "size"))
+        speech, which = load_speech(sound), (face.face_index, face.face_order)
         portrait = find_portrait(load_picture(path), *which, source=path.name, mesh=self._mesh)
-        talk(portrait, speech, out, motion, engine=self._engine, sound=sound, crf=crf, on_progress=on_progress)
+        talk(
+            portrait,
+            speech,
+            out,
+            motion,
+            engine=self._engine,
+            renderer=self._renderer(job),
+            style=_style(job),
+            sound=sound,
+            crf=crf,
+            callbacks=Callbacks(on_progress),
+        )
+
+    def _renderer(self, job: BatchJob) -> Renderer:
+        """The job's renderer; of several jobs that paint alike, it is opened once."""
+        kind = renderer_spec(job.renderer).options
+        options = {column: tuple(v) if isinstance(v, list) else v for column, v in {**job.options, **job.files}.items()}
+        return self._opened(job.renderer, tuple(sorted(fields_given(kind, options).items())))
 
     def _score(self, job: BatchJob, out: Path, on_progress: Progress | None) -> None:
-        options, made = CompareOptions(**job.options), job.files["generated"]
-        more = {"mesh": self._mesh, "name": out.stem, "networks": self._networks, "on_progress": on_progress}
-        portrait, encoder = job.files.get("portrait"), self._face_encoder
-        more["likeness"] = Likeness(portrait=portrait) if encoder is None else likeness_to(encoder, portrait)
-        if "target" in job.files:
-            row = compare_clips(made, job.files["target"], options, **more)
-        else:
-            row = score_alone(made, options, **more)
-        with whole_file(out) as part:
-            part.write_text(row.to_json() + "\n", encoding="utf-8")
+        result = evaluate(
+            job.files["generated"],
+            job.files.get("target"),
+            EvaluationOptions(**job.options),
+            mesh=self._mesh,
+            identity=file_reference(self._face_encoder, job.files.get("portrait")),
+            networks=self._networks,
+            name=out.stem,
+            on_progress=on_progress,
+        )
+        with atomic_write(out) as part:
+            part.write_text(result.to_json() + "\n", encoding="utf-8")
 
     @functools.cached_property
     def _mesh(self) -> MeshBackend:
         settings = self._settings
         return self._open.enter_context(open_mesh(settings.mesh_backend, model_path=settings.mesh_model))
+
+    @functools.lru_cache(maxsize=1)  # noqa: B019 - a runner lives as long as its worker
+    def _opened(self, renderer: str, options: tuple[tuple[str, object], ...]) -> Renderer:
+        return open_renderer(renderer, **dict(options))
 
     @functools.cached_property
     def _engine(self) -> MotionEngine:
@@ -168,21 +201,22 @@ class JobRunner:
         return open_networks([self._settings.metric_models] if self._settings.metric_models else [])
 
 
-def _manner(job: BatchJob) -> Manner | None:
-    """The way of speaking that a job asks for."""
-    use = StyleUse(
-        check_range(job.options.get("style_strength", 1.0), 0, 2, "style_strength"),
-        check_range(job.options.get("style_noise", 0.1), 0, 2, "style_noise"),
-        int(check_range(job.options.get("seed", 0), 0, 2**64 - 1, "seed")),
-    )
+def _style(job: BatchJob) -> Style | None:
+    """The style of a job; None where it has none, or its strength is 0."""
+    use = StyleUse(**fields_given(StyleUse, job.options))
     if use.strength == 0 or not (job.style or "style" in job.files):
         return None
     if job.style:
-        return manner_of(named_style(job.style, use))
-    found = load_style(job.files["style"])
-    if isinstance(found, BlendedStyle):
-        raise InputError(f"{found.source} changes over time, which only the nodes can do; give one of its styles.")
-    return manner_of(used_as(found, use.strength, use.noise, use.seed))
+        return named_style(job.style, use)
+    return used_as(load_style(job.files["style"]), use.strength, use.noise, use.seed)
+
+
+def _statistics(job: BatchJob) -> StyleStatistics | None:
+    """The style statistics of a job's motion."""
+    style = _style(job)
+    if isinstance(style, BlendedStyle):
+        raise InputError(f"{style.source} changes over time, which only the nodes can do; give one of its styles.")
+    return None if style is None else statistics_of(style)
 
 
 def _is_finished(out: Path, note: Path, key: str) -> bool:
@@ -194,14 +228,13 @@ def _is_finished(out: Path, note: Path, key: str) -> bool:
 
 
 def _digest(path: Path) -> str:
-    told = path.stat()
-    return _digest_of(path, told.st_size, told.st_mtime_ns)
+    if path.is_dir():  # a folder of weights: by its files
+        inside = sorted(file for file in path.rglob("*") if file.is_file())
+        return cache_key([[str(file.relative_to(path)), _digest(file)] for file in inside])
+    status = path.stat()
+    return _digest_of(path, status.st_size, status.st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=256)  # many jobs share a portrait or a speech
 def _digest_of(path: Path, _bytes: int, _changed: int) -> str:
-    read, found = bytearray(READ_BYTES), hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
-        while count := file.readinto(read):
-            found.update(memoryview(read)[:count])
-    return found.hexdigest()
+    return file_digest(path)

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import InputError
-from ..evaluation.options import CompareOptions
-from ..types import MotionOptions
+from ..evaluation.options import EvaluationOptions
+from ..face.options import FaceOptions
+from ..media.options import WriteOptions
+from ..motion.options import MotionOptions
+from ..options import Option, check_option, columns_of
+from ..renderers.contract import PORTRAIT
+from ..renderers.registry import DEFAULT, renderer_spec, renderer_specs
+from ..style.options import StyleUse
 
 TALK, SCORE = "talk", "score"
 SUFFIXES = {TALK: (".mp4", ".m4v", ".mov", ".mkv"), SCORE: (".json",)}  # of outputs; the first one is added
 FILES = {TALK: ("portrait", "speech"), SCORE: ("generated", "target", "portrait")}
 NEEDED = {TALK: ("portrait", "speech"), SCORE: ("generated",)}
-MOTION = tuple(f.name for f in dataclasses.fields(MotionOptions) if f.name not in ("gain_curve", "manner"))
-STYLE = ("style_strength", "style_noise")
-COMPARE = tuple(f.name for f in dataclasses.fields(CompareOptions))
-OPTIONS = {TALK: (*MOTION, *STYLE, "crf", "face_index", "face_order"), SCORE: COMPARE}
+KINDS = {
+    TALK: (MotionOptions, StyleUse, WriteOptions, FaceOptions),
+    SCORE: (EvaluationOptions,),
+}  # whose fields are options; of a talk job the renderer's are, too
 ALWAYS = ("job", "out")
-KNOWN = (*ALWAYS, *FILES[TALK], "style", *FILES[SCORE][:2], "options", "note")
-WHOLE = ("seed", "crf", "face_index", "max_frames", "num_worst")  # options that count something
+KNOWN = (*ALWAYS, *FILES[TALK], "style", "renderer", *FILES[SCORE][:2], "options", "note")
 STYLE_FILE = ".safetensors"
 UNSAFE = set('/\\:*?"<>|')  # what some system does not allow in a file name
 SHOWN = 120  # letters of a first line that is told
@@ -47,6 +51,7 @@ class BatchJob:
     files: Mapping[str, Path] = field(default_factory=dict)  # by column; a style's file too
     style: str | None = None  # a name
     options: Mapping[str, object] = field(default_factory=dict)
+    renderer: str = DEFAULT  # of a talk job
     problem: str | None = None  # why it cannot be done, known before any work
     needs: tuple[Need, ...] = ()  # files that other lines make
     unmade: str | None = None  # what of them was not made
@@ -61,9 +66,10 @@ def read_manifest(path: Path, made_in: Path | None = None) -> Iterator[BatchJob]
             another line makes: they need not be there, and are told as what the job needs. None: all must be there.
 
     Columns: ``job`` (talk or score) and ``out``, a file name; for talk ``portrait``, ``speech`` and, if wanted,
-    ``style`` (a name or a .safetensors file); for score ``generated`` and, if wanted, ``target`` (without it, what
-    needs no ground truth is measured) and ``portrait``. An option stands in a column of its own name, or in the JSON
-    object of the column ``options``; the column wins. ``note`` is free text.
+    ``style`` (a name or a .safetensors file) and ``renderer`` (its options are columns, too); for score ``generated``
+    and, if wanted, ``target`` (without it, what needs no ground truth is measured) and ``portrait``. An option stands
+    in a column of its own name, or in the JSON object of the column ``options``; the column wins. ``note`` is free
+    text.
 
     Raises:
         InputError: it cannot be read, lacks a column, or has one that is not known.
@@ -112,7 +118,7 @@ def _check_columns(path: Path, first: str, columns: list[str]) -> None:
         )
     if twice := [name for name in dict.fromkeys(columns) if name and columns.count(name) > 1]:
         raise InputError(f"{path} has the column {twice[0]} twice; leave one out.")
-    known = (*KNOWN, *OPTIONS[TALK], *OPTIONS[SCORE])
+    known = (*KNOWN, *all_columns())
     if strange := [name for name in columns if name and name not in known]:
         raise InputError(
             f"{path} has the column {strange[0]!r}, which means nothing here; known are "
@@ -135,11 +141,32 @@ def _job(line: int, kind: str, cells: dict[str, str], folder: Path, made_in: Pat
             raise InputError(f"the style {style} is no name and no {STYLE_FILE}; make one with `portraittalk style`")
         files["style"], style = folder / style, None
     there = {need.column for need in needs}
+    renderer = (cells.get("renderer") or DEFAULT) if kind == TALK else DEFAULT
+    known = job_options(kind, renderer)
+    options = _options(kind, cells, known)
+    for name in [name for name in options if known[name].kind is Path and not known[name].many]:
+        files[name] = folder / str(options.pop(name))  # files count by their content
     absent = [f"the {name} {path} does not exist" for name, path in files.items()
-              if name not in there and not path.is_file()]  # fmt: skip
+              if name not in there and not path.is_file() and not (name in known and path.is_dir())]  # fmt: skip
     if absent:
         raise InputError("; ".join(absent))
-    return BatchJob(line, kind, out, files, style, _options(kind, cells), needs=needs)
+    return BatchJob(line, kind, out, files, style, options, renderer, needs=needs)
+
+
+def job_options(kind: str, renderer: str = DEFAULT) -> Mapping[str, Option]:
+    """The options of a job by column; of a talk job the renderer's, too.
+
+    Raises:
+        InputError: there is no such renderer.
+    """
+    more = (renderer_spec(renderer, PORTRAIT).options,) if kind == TALK else ()
+    return columns_of(*KINDS[kind], *more)
+
+
+def all_columns() -> tuple[str, ...]:
+    """The columns of every option of every kind of job."""
+    kinds = (*KINDS[TALK], *(spec.options for spec in renderer_specs(PORTRAIT)), *KINDS[SCORE])
+    return tuple(columns_of(*kinds))
 
 
 def _needs(cells: dict[str, str], files: dict[str, Path], made_in: Path) -> Iterator[Need]:
@@ -167,23 +194,31 @@ def _told_out(kind: str, name: str) -> str:
         return name
 
 
-def _options(kind: str, cells: dict[str, str]) -> dict[str, object]:
+def _options(kind: str, cells: dict[str, str], known: Mapping[str, Option]) -> dict[str, object]:
     try:
         given = json.loads(cells.get("options") or "{}")
     except ValueError as error:
         raise InputError(f"options {cells['options'][:SHOWN]!r} is not JSON ({error})") from error
     if not isinstance(given, dict):
         raise InputError(f'options must be a JSON object such as {{"seed": 3}}, not {cells["options"][:SHOWN]!r}')
-    columns = dict.fromkeys((*OPTIONS[TALK], *OPTIONS[SCORE]))
-    given |= {name: _value(cells[name]) for name in columns if cells.get(name)}
+    given |= {name: _value(cells[name]) for name in all_columns() if cells.get(name)}
     for name, value in given.items():
-        if name not in OPTIONS[kind]:
-            raise InputError(f"a {kind} job has no option {name!r}; it has {', '.join(OPTIONS[kind])}")
-        if name in WHOLE and type(value) is not int:
-            raise InputError(f"{name} must be a whole number, not {value!r}")
-        if name == "align" and type(value) is not bool:
-            raise InputError(f"align must be true or false, not {value!r}")
+        if name not in known:
+            raise InputError(f"a {kind} job has no option {name!r}; it has {', '.join(known)}")
+        _check_value(known[name], value)
     return given
+
+
+def _check_value(one: Option, value: object) -> None:
+    if one.many and not isinstance(value, list):
+        raise InputError(f'{one.column} must be a list such as ["a", "b"], not {value!r}')
+    if one.whole and type(value) is not int:  # 3.0 is no count either
+        raise InputError(f"{one.column} must be a whole number, not {value!r}")
+    try:
+        for single in value if one.many else (value,):
+            check_option(one, single, one.column)
+    except InputError as error:
+        raise InputError(str(error).rstrip(".")) from error
 
 
 def _value(cell: str) -> object:

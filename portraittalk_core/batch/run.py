@@ -6,10 +6,8 @@ time, and what came of each goes to a table.
 
 from __future__ import annotations
 
-import csv
 import functools
 import heapq
-import io
 import os
 import time
 from collections import Counter
@@ -17,11 +15,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..checks import check_range
 from ..errors import InputError
-from ..media.atomic import check_writable, explain_write_errors, whole_file
+from ..media.atomic import atomic_write, check_writable, explain_write_errors
+from ..media.csv_line import csv_line
+from ..progress import Progress
 from .jobs import BLOCKED, DONE, FAILED, SKIPPED, BatchSettings, JobRunner, Outcome
 from .manifest import SCORE, BatchJob
+from .options import LONGEST_WAIT_S, BatchOptions
 from .plan import BatchPlan
 from .report import BatchReport
 from .workers import Finished, InProcess, RayWorkers, Runner, Tick
@@ -30,24 +30,7 @@ TABLE = "batch.csv"
 COLUMNS = ("line", "out", "job", "status", "seconds", "attempts", "reason")
 POLL_S = 0.2  # between looks at workers, and calls of on_progress
 MOST_WAITING = 64  # failed jobs that wait for their next attempt, before new ones are begun
-LONGEST_WAIT_S = 60.0
-Engine = InProcess | RayWorkers
-
-
-@dataclass(frozen=True)
-class BatchOptions:
-    """How a batch is worked off."""
-
-    workers: int | None = None  # None: 1 in this process; all CPUs of a cluster that `address` names
-    address: str | None = None  # of a Ray cluster
-    retries: int = 2  # of a job whose failure is not the user's mistake
-    wait_s: float = 1.0  # before the first retry; twice as long before each further one
-
-    def __post_init__(self) -> None:
-        check_range(self.retries, 0, 100, "the number of retries")
-        check_range(self.wait_s, 0, LONGEST_WAIT_S, "the seconds before a retry")
-        if self.workers is not None:
-            check_range(self.workers, 1, 10_000, "the number of workers")
+Workers = InProcess | RayWorkers
 
 
 @dataclass(frozen=True)
@@ -79,7 +62,7 @@ def run_batch(
     options: BatchOptions | None = None,
     *,
     make_runner: Callable[[], Runner] | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Progress | None = None,
     on_item: Callable[[Item], None] | None = None,
 ) -> BatchResult:
     """Work a manifest off.
@@ -111,9 +94,9 @@ def run_batch(
             if on_progress:
                 on_progress(ended.total(), plan.total)
 
-        engine = _open_engine(make_runner or functools.partial(JobRunner, settings), options, settings.folder)
+        workers = _open_workers(make_runner or functools.partial(JobRunner, settings), options, settings.folder)
         try:
-            for item in _work_off_plan(plan, engine, options, on_tick):
+            for item in _work_off_plan(plan, workers, options, on_tick):
                 ended[item.outcome.status] += 1
                 _add_line(table, item)
                 if item.job.job == SCORE:
@@ -122,27 +105,27 @@ def run_batch(
                     on_item(item)
                 on_tick()
         finally:
-            engine.close()
+            workers.close()
     counts = (ended[DONE], ended[SKIPPED], ended[FAILED], ended[BLOCKED])
-    return BatchResult(*counts, engine.workers, time.perf_counter() - started, table, report.write())
+    return BatchResult(*counts, workers.num_workers, time.perf_counter() - started, table, report.write())
 
 
-def _work_off_plan(plan: BatchPlan, engine: Engine, options: BatchOptions, on_tick: Tick) -> Iterator[Item]:
+def _work_off_plan(plan: BatchPlan, workers: Workers, options: BatchOptions, on_tick: Tick) -> Iterator[Item]:
     """Level by level: a job begins when all that make what it may read have ended."""
     for level in range(plan.depth):
-        for item in work_off(plan.jobs(level), engine, options, on_tick):
+        for item in work_off(plan.jobs(level), workers, options, on_tick):
             if item.outcome.status in (FAILED, BLOCKED):
                 plan.was_not_made(item.job)
             yield item
 
 
-def _open_engine(make_runner: Callable[[], Runner], options: BatchOptions, folder: Path) -> Engine:
+def _open_workers(make_runner: Callable[[], Runner], options: BatchOptions, folder: Path) -> Workers:
     if options.address is None and options.workers in (None, 1):
         return InProcess(make_runner)
     return RayWorkers(make_runner, options.workers, options.address, folder)
 
 
-def work_off(jobs: Iterator[BatchJob], engine: Engine, options: BatchOptions, on_tick: Tick) -> Iterator[Item]:
+def work_off(jobs: Iterator[BatchJob], workers: Workers, options: BatchOptions, on_tick: Tick) -> Iterator[Item]:
     """Do jobs on an open engine, and those anew that may succeed the next time.
 
     Yields:
@@ -150,10 +133,10 @@ def work_off(jobs: Iterator[BatchJob], engine: Engine, options: BatchOptions, on
     """
     waiting: list[tuple[float, int, BatchJob, int]] = []  # due at, line, job, attempt
     while True:
-        for job in _given_out(jobs, engine, waiting):
+        for job in _given_out(jobs, workers, waiting):
             yield Item(job, Outcome(FAILED if job.problem else BLOCKED, reason=job.problem or job.unmade), 0)
-        if engine.free < engine.workers:
-            for job, attempt, outcome in _ended(engine, on_tick):
+        if workers.free < workers.num_workers:
+            for job, attempt, outcome in _ended(workers, on_tick):
                 if outcome.again and attempt <= options.retries:
                     wait_s = min(options.wait_s * 2 ** (attempt - 1), LONGEST_WAIT_S)
                     heapq.heappush(waiting, (time.monotonic() + wait_s, job.line, job, attempt + 1))
@@ -167,13 +150,13 @@ def work_off(jobs: Iterator[BatchJob], engine: Engine, options: BatchOptions, on
 
 
 def _given_out(
-    jobs: Iterator[BatchJob], engine: Engine, waiting: list[tuple[float, int, BatchJob, int]]
+    jobs: Iterator[BatchJob], workers: Workers, waiting: list[tuple[float, int, BatchJob, int]]
 ) -> Iterator[BatchJob]:
     """Keep all workers busy; those jobs come back that cannot be done."""
-    while engine.free:
+    while workers.free:
         if waiting and waiting[0][0] <= time.monotonic():
             _, _, job, attempt = heapq.heappop(waiting)
-            engine.give(job, attempt)
+            workers.submit(job, attempt)
             continue
         job = next(jobs, None) if len(waiting) < MOST_WAITING else None
         if job is None:
@@ -181,11 +164,11 @@ def _given_out(
         if job.problem or job.unmade:
             yield job
         else:
-            engine.give(job, 1)
+            workers.submit(job, 1)
 
 
-def _ended(engine: Engine, on_tick: Tick) -> Iterator[Finished]:
-    yield from engine.finished(POLL_S, on_tick)
+def _ended(workers: Workers, on_tick: Tick) -> Iterator[Finished]:
+    yield from workers.finished(POLL_S, on_tick)
     on_tick()
 
 
@@ -195,8 +178,8 @@ def _begin_table(folder: Path, manifest: Path) -> Path:
     table = check_writable(folder / TABLE)
     if table.exists() and table.samefile(manifest):
         raise InputError(f"the manifest {manifest} would be overwritten by the table of what happened; rename it.")
-    with whole_file(table) as part:
-        part.write_bytes(_line(COLUMNS))
+    with atomic_write(table) as part:
+        part.write_bytes(csv_line(COLUMNS).encode())
     return table
 
 
@@ -207,12 +190,6 @@ def _add_line(table: Path, item: Item) -> None:
     with explain_write_errors(table):
         opened = os.open(table, os.O_WRONLY | os.O_APPEND)
         try:
-            os.write(opened, _line(row))  # at once: who reads meanwhile sees whole lines only
+            os.write(opened, csv_line(row).encode())  # at once: who reads meanwhile sees whole lines only
         finally:
             os.close(opened)
-
-
-def _line(cells: tuple[object, ...]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    return text.getvalue().encode()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..errors import InputError, MissingDependency
+from ..progress import Progress
 from .jobs import FAILED, Outcome
 from .manifest import BatchJob
 
@@ -28,7 +29,7 @@ Finished = tuple[BatchJob, int, Outcome]  # job, attempt, how it ended
 class Runner(Protocol):
     """Does one job after the other, see `batch_jobs.JobRunner`."""
 
-    def run(self, job: BatchJob, on_progress: Callable[[int, int], None] | None = None) -> Outcome:
+    def run(self, job: BatchJob, on_progress: Progress | None = None) -> Outcome:
         """Do a job."""
 
     def close(self) -> None:
@@ -42,7 +43,7 @@ class _Stop(BaseException):
 class InProcess:
     """One worker: this process."""
 
-    workers = 1
+    num_workers = 1
 
     def __init__(self, make_runner: Callable[[], Runner]) -> None:
         self._runner = make_runner()
@@ -53,7 +54,7 @@ class InProcess:
         """How many jobs may be given now."""
         return 1 - len(self._given)
 
-    def give(self, job: BatchJob, attempt: int) -> None:
+    def submit(self, job: BatchJob, attempt: int) -> None:
         """Hand a job over."""
         self._given.append((job, attempt))
 
@@ -114,8 +115,8 @@ class RayWorkers:
             cpus = int(self._ray.cluster_resources().get("CPU", 1))
             if workers is not None and workers > cpus:
                 log.warning("the cluster has %d CPUs: %d workers do the work, not %d.", cpus, cpus, workers)
-            self.workers = max(1, min(workers or cpus, cpus))
-            self._idle = [self._new_worker() for _ in range(self.workers)]
+            self.num_workers = max(1, min(workers or cpus, cpus))
+            self._idle = [self._new_worker() for _ in range(self.num_workers)]
         except BaseException:
             self._ray.shutdown()
             raise
@@ -125,7 +126,7 @@ class RayWorkers:
         """How many jobs may be given now."""
         return len(self._idle)
 
-    def give(self, job: BatchJob, attempt: int) -> None:
+    def submit(self, job: BatchJob, attempt: int) -> None:
         """Hand a job to a worker that has none."""
         worker = self._idle.pop()
         self._running[worker.run.remote(job)] = (worker, job, attempt)

@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..batch.options import BatchOptions
 from ..errors import InputError
+from .arguments import Command, add_mesh, add_options, options_from
 from .progress import progress_bar
 
 if TYPE_CHECKING:
@@ -44,20 +46,7 @@ def add_batch(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """The options of the command; returns the group of those about faces."""
     parser.add_argument("manifest", metavar="MANIFEST.csv", type=Path, help="table with one job a line")
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder for the results and batch.csv")
-    parser.add_argument(
-        "--workers",
-        metavar="N",
-        type=int,
-        help="jobs at the same time, a CPU each; if not given 1, in this process without Ray, or a cluster's CPUs",
-    )
-    parser.add_argument(
-        "--address",
-        metavar="ADDRESS",
-        help="of a Ray cluster whose machines see the same files and have PortraitTalk installed; auto: the one here",
-    )
-    parser.add_argument(
-        "--retries", metavar="N", type=int, default=2, help="of failures that are no mistake in the manifest"
-    )
+    add_options(parser, BatchOptions)
     parser.add_argument(
         "--metric-models", metavar="FOLDER", type=Path, help="folder with SyncNet, LPIPS, Inception or I3D, for score"
     )
@@ -79,12 +68,12 @@ def batch(args: argparse.Namespace) -> int:
 
         find_face_models([args.face_models])  # told now, not by every line
     from ..batch.jobs import BatchSettings
-    from ..batch.run import BatchOptions, run_batch
+    from ..batch.run import run_batch
 
     given = (args.mesh_model, args.metric_models, args.face_models)
     models = [None if path is None else path.resolve() for path in given]
     settings = BatchSettings(args.out, args.mesh_backend, *models)
-    options = BatchOptions(args.workers, args.address, args.retries)
+    options = options_from(args, BatchOptions)
     with progress_bar("batch") as on_progress:
         try:
             result = run_batch(args.manifest, settings, options, on_progress=on_progress, on_item=_say_item)
@@ -108,3 +97,16 @@ def _say_item(item: Item) -> None:
     if outcome.reason:
         said = f"{'skipped' if item.job.unmade else 'failed'}{tries}: {outcome.reason}"
     print(f"line {item.job.line}, {item.job.out or 'no name'}: {said}", file=sys.stderr)
+
+
+def _add(parser: argparse.ArgumentParser) -> None:
+    add_mesh(add_batch(parser))
+
+
+COMMAND = Command(
+    "batch",
+    "work off a table of talk and score jobs, on one worker or many; finished ones are kept",
+    EXAMPLES,
+    _add,
+    batch,
+)

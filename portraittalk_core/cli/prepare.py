@@ -5,38 +5,40 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..training.data.options import PrepareOptions
+from .arguments import Command, add_options, options_from
 from .progress import progress_bar
 
 EXAMPLES = """examples:
   portraittalk prepare --videos my_videos --out clips
   portraittalk prepare --videos my_videos --out clips --size 256 --picture-format jpg --workers 2
-  portraittalk train animatenet --config animatenet.toml        (then: see README)"""
+  portraittalk train animatenet --config animatenet.toml        (see docs/training.md)"""
 
 
 def add_prepare(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     parser.add_argument("--videos", metavar="FOLDER", type=Path, required=True, help="videos; sub-folders too")
     parser.add_argument("--out", metavar="FOLDER", type=Path, required=True, help="clips and reports are written here")
-    parser.add_argument("--size", metavar="N", type=int, default=512, help="pixels a side, a multiple of 64")
-    parser.add_argument("--fps", metavar="RATE", default="25", help="frames per second of the clips")
-    parser.add_argument(
-        "--margin", metavar="X", type=float, default=1.6, help="side of the square over that of the box of the face"
-    )
-    parser.add_argument(
-        "--picture-format", choices=("png", "jpg"), default="png", help="jpg takes a quarter of the room"
-    )
+    add_options(parser, PrepareOptions)
     parser.add_argument("--silent-too", action="store_true", help="keep videos without sound")
     parser.add_argument("--workers", metavar="N", type=int, default=1, help="processes")
 
 
 def prepare(args: argparse.Namespace) -> None:
     """Cut out, keep, and say what was left out and why."""
-    from ..training.data.prepare import PrepareOptions, prepare_videos
+    from ..training.data.prepare import prepare_videos
 
-    options = PrepareOptions(
-        args.size, args.fps, args.margin, picture_format=args.picture_format, needs_sound=not args.silent_too
-    )
+    options = options_from(args, PrepareOptions, needs_sound=not args.silent_too)
     with progress_bar("preparing") as on_progress:
         report = prepare_videos(args.videos, args.out, options, args.workers, on_progress)
     print(report.text().rstrip())
     print(f"{report.num_old} were finished before. The report is in {args.out}.")
+
+
+COMMAND = Command(
+    "prepare",
+    "make training clips of a folder of videos: faces, landmarks, speech, and a report of the rest",
+    EXAMPLES,
+    add_prepare,
+    prepare,
+)

@@ -139,7 +139,7 @@ class _WarningLines(logging.Handler):
 @contextmanager
 def warnings_on_stderr(debug: bool) -> Iterator[None]:
     """Show the library's own log from warnings upward (from debug upward with `debug`) as lines on stderr."""
-    logger = logging.getLogger(__package__)
+    logger = logging.getLogger(__package__.rpartition(".")[0])  # of the whole library
     handler, level = _WarningLines(), logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG if debug else logging.WARNING)

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 
-OnProgress = Callable[[int, int], None]
+from ..progress import Progress
+
 PLAIN_EVERY_S = 5.0  # a log file gets one line in this time
 
 
 @contextmanager
-def progress_bar(name: str) -> Iterator[OnProgress]:
+def progress_bar(name: str) -> Iterator[Progress]:
     """Give an `on_progress(done, total)` that shows `name`, how much is done and the time left until the block ends."""
     if sys.stderr.isatty() and find_spec("rich"):
         with _rich_bar(name) as on_progress:
@@ -23,9 +24,10 @@ def progress_bar(name: str) -> Iterator[OnProgress]:
 
 
 @contextmanager
-def _rich_bar(name: str) -> Iterator[OnProgress]:
+def _rich_bar(name: str) -> Iterator[Progress]:
+    from rich import progress as rich_progress
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
     columns = (
         TextColumn("{task.description}"),
@@ -34,12 +36,12 @@ def _rich_bar(name: str) -> Iterator[OnProgress]:
         TimeRemainingColumn(),
         TextColumn("left"),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with rich_progress.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(name, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def plain_progress(name: str, clock: Callable[[], float] = time.monotonic) -> OnProgress:
+def plain_progress(name: str, clock: Callable[[], float] = time.monotonic) -> Progress:
     """An `on_progress` that writes one line to stderr every PLAIN_EVERY_S seconds.
 
     Args:

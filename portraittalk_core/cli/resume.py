@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import __version__
+from ..cache_key import cache_key, file_digest
 
 if TYPE_CHECKING:
     from ..renderers.sections import Sections
 
 SUFFIX = ".unfinished"
-READ_BYTES = 2**22
 # what the painted frames do not depend on
 NOT_PAINTED = ("run", "debug", "out", "crf", "no_resume", "batch_size", "mesh_backend")
 
 
-def add_resume(parser: argparse.ArgumentParser) -> None:
-    """The option of the command."""
+def add_resume(parser: argparse._ActionsContainer) -> None:
+    """The option of commands whose renderer may take long."""
     parser.add_argument(
         "--no-resume",
         action="store_true",
@@ -31,12 +29,16 @@ def add_resume(parser: argparse.ArgumentParser) -> None:
 
 
 @contextlib.contextmanager
-def resumed(args: argparse.Namespace) -> Iterator[Sections | None]:
-    """The finished sections of the command at hand; None where none are wanted. Tells what was found, once all is done.
+def resumed(args: argparse.Namespace, options: object) -> Iterator[Sections | None]:
+    """The finished sections of the command at hand; None where none are kept. Prints what was found, once all is done.
 
     What is left of other commands with the same output is removed.
+
+    Args:
+        args: parsed.
+        options: of the renderer; without `denoise`, or with 0, nothing takes long enough to be kept.
     """
-    if args.no_resume or args.denoise == 0:
+    if args.no_resume or not getattr(options, "denoise", 0):
         yield None
         return
     from ..renderers.sections import Sections, prune
@@ -54,8 +56,8 @@ def resumed(args: argparse.Namespace) -> Iterator[Sections | None]:
 def job_key(args: argparse.Namespace) -> str:
     """64 digits: the same for commands that paint the same frames; files count by their content, not by their names."""
     told = {name: _told(value) for name, value in vars(args).items() if name not in NOT_PAINTED}
-    told["lora"] = [_told_lora(given) for given in args.lora]
-    return hashlib.sha256(json.dumps([__version__, told], sort_keys=True, default=str).encode()).hexdigest()
+    told["lora"] = [_told_lora(given) for given in args.lora or ()]
+    return cache_key([__version__, told])
 
 
 def _told_lora(given: str) -> object:
@@ -73,8 +75,4 @@ def _told(value: object) -> object:
         return [[str(file.relative_to(value)), _told(file)] for file in sorted(value.rglob("*")) if file.is_file()]
     if not value.is_file():
         return str(value)  # which is told as missing where it is read
-    read, found = bytearray(READ_BYTES), hashlib.sha256()
-    with value.open("rb", buffering=0) as file:
-        while count := file.readinto(read):
-            found.update(memoryview(read)[:count])
-    return found.hexdigest()
+    return file_digest(value)

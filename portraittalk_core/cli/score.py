@@ -6,20 +6,19 @@ import argparse
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .arguments import check_output, open_asked_mesh, print_table
+from ..evaluation.options import EvaluationOptions
+from .arguments import Command, add_mesh, add_options, check_output, open_asked_mesh, options_from, print_table
 from .progress import progress_bar
 
 if TYPE_CHECKING:
-    from ..evaluation.items import ScoreItem
-    from ..evaluation.many import BatchTools
-    from ..evaluation.options import CompareOptions
-    from ..evaluation.result import ScoredRow
-    from ..evaluation.score_report import ScoreBook
+    from ..evaluation.many import EvaluationTools
+    from ..evaluation.result import EvaluationResult
+    from ..evaluation.samples import Sample
+    from ..evaluation.score_report import ScoreReport
 
 EXIT_SOME_FAILED = 3
 MOST_LINES = 40  # rows shown on the terminal
@@ -58,44 +57,43 @@ def add_score(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     out.add_argument("--json", metavar="OUT.json", **path, help="file for the numbers of a single pair")
     out.add_argument("--no-resume", action="store_true", help="measure rows anew that are finished in OUT")
     how = parser.add_argument_group("comparison")
-    how.add_argument("--align", action="store_true", help="take a leading offset (within 0.5 s) out; else only told")
-    how.add_argument("--crop", choices=("whole", "face"), default="whole", help="what PSNR and SSIM look at")
-    how.add_argument("--margin", metavar="X", type=float, default=0.2, help="around the face crop, of the face's size")
-    how.add_argument("--max-frames", metavar="N", type=int, help="compare at most so many frames from the start")
+    add_options(how, EvaluationOptions, skip=("face_index", "num_worst"))
     face = parser.add_argument_group("face")
-    face.add_argument("--face-index", metavar="N", type=int, default=0, help="which face, 0 is the largest")
+    add_options(face, EvaluationOptions, names=("face_index",))
     return face
 
 
 def score(args: argparse.Namespace) -> int:
     """Measure, show the numbers, write the report; 3 if some rows failed."""
-    items = _items(args)
-    options = _options(args)
-    folder = _check_outputs(args, items)
-    from ..evaluation.many import score_items
+    samples = _samples(args)
+    options = options_from(args, EvaluationOptions)
+    folder = _check_outputs(args, samples)
+    from ..evaluation.many import evaluate_many
     from ..evaluation.report.write import write_report
-    from ..evaluation.score_report import ScoreBook, environment
+    from ..evaluation.score_report import ScoreReport, environment, settings_of
 
+    on_result = _print_result if len(samples) > 1 else None
     with _tools(args) as tools, progress_bar("scoring") as on_progress:
         try:
-            rows = score_items(items, options, tools, folder, on_progress, _say_row if len(items) > 1 else None)
+            results = evaluate_many(samples, options, tools, folder, on_progress, on_result)
         except KeyboardInterrupt:
             if folder is not None:
                 print(f"finished rows are kept in {folder}; the same command goes on from there", file=sys.stderr)
             raise
-    if len(rows) == 1 and rows[0].error and not rows[0].values and args.pairs is None:
-        raise InputError(rows[0].error)
-    book = ScoreBook(rows, _settings(args), args.reference_free, environment=environment())
-    _show(book)
+    if len(results) == 1 and results[0].error and not results[0].values and args.pairs is None:
+        raise InputError(results[0].error)
+    settings = settings_of(options, args.reference_free)
+    report = ScoreReport(results, settings, args.reference_free, environment=environment())
+    _show(report)
     if args.out:
-        files = write_report(book, args.out)
+        files = write_report(report, args.out)
         print("The report is in " + ", ".join(map(str, files)))
     if args.json:
-        _write_flat(rows[0], args.json)
-    return EXIT_SOME_FAILED if book.failed else 0
+        _write_flat(results[0], args.json)
+    return EXIT_SOME_FAILED if report.failed else 0
 
 
-def _items(args: argparse.Namespace) -> list[ScoreItem]:
+def _samples(args: argparse.Namespace) -> list[Sample]:
     if args.pairs is not None and (args.generated or args.target):
         raise InputError("give either --pairs, or --generated and --target.")
     if args.pairs is None and args.generated is None:
@@ -104,29 +102,27 @@ def _items(args: argparse.Namespace) -> list[ScoreItem]:
         raise InputError("--reference-free compares with no true video; leave --target out, or --reference-free.")
     if not args.reference_free and args.pairs is None and args.target is None:
         raise InputError("score needs --target: the real video of the same moment; without one, add --reference-free.")
-    from ..evaluation.items import items_of_csv, items_of_paths
+    from ..evaluation.samples import samples_of_csv, samples_of_paths
 
     if args.pairs is not None:
-        return items_of_csv(args.pairs, args.reference_free, args.portrait)
-    return items_of_paths(args.generated, args.target, args.portrait)
+        return samples_of_csv(args.pairs, args.reference_free, args.portrait)
+    return samples_of_paths(args.generated, args.target, args.portrait)
 
 
-def _options(args: argparse.Namespace) -> CompareOptions:
-    from ..evaluation.options import CompareOptions
-
-    names = ("align", "crop", "margin", "face_index", "max_frames")
-    return CompareOptions(**{name: getattr(args, name) for name in names})
-
-
-def _check_outputs(args: argparse.Namespace, items: list[ScoreItem]) -> Path | None:
+def _check_outputs(args: argparse.Namespace, samples: list[Sample]) -> Path | None:
     """Check before long work that the results can be written; the folder that keeps finished rows, if there is one."""
     from ..evaluation.report.write import report_files
     from ..media.atomic import explain_write_errors
 
-    read = [path for item in items for path in (item.generated, item.target, item.portrait) if path and path.is_file()]
+    read = [
+        path
+        for sample in samples
+        for path in (sample.generated, sample.target, sample.portrait)
+        if path and path.is_file()
+    ]
     if args.json:
-        if len(items) > 1:
-            raise InputError(f"--json holds the numbers of one pair, and there are {len(items)}; use --out FOLDER.")
+        if len(samples) > 1:
+            raise InputError(f"--json holds the numbers of one pair, and there are {len(samples)}; use --out FOLDER.")
         check_output(args.json, read, ())
     if args.out is None:
         return None
@@ -140,9 +136,9 @@ def _check_outputs(args: argparse.Namespace, items: list[ScoreItem]) -> Path | N
 
 
 @contextmanager
-def _tools(args: argparse.Namespace) -> Iterator[BatchTools]:
-    from ..evaluation.many import BatchTools
-    from ..evaluation.network_scores import open_networks
+def _tools(args: argparse.Namespace) -> Iterator[EvaluationTools]:
+    from ..evaluation.many import EvaluationTools
+    from ..evaluation.networks import open_networks
 
     if args.metric_models is not None and not args.metric_models.is_dir():
         raise InputError(
@@ -151,59 +147,45 @@ def _tools(args: argparse.Namespace) -> Iterator[BatchTools]:
     with ExitStack() as stack:
         mesh = stack.enter_context(open_asked_mesh(args))
         networks = open_networks([args.metric_models] if args.metric_models else [])
-        if args.face_models is None:
-            yield BatchTools(mesh, networks=networks)
-            return
-        from ..evaluation.identity_scores import likeness_to
-        from ..face.identity.encoder import FaceEncoder, find_face_models
+        encoder, fingerprint = None, {}
+        if args.face_models is not None:
+            from ..face.identity.encoder import FaceEncoder, find_face_models
 
-        files = find_face_models([args.face_models])
-        encoder = stack.enter_context(FaceEncoder(files))
-        told = {"face models": [(p.name, p.stat().st_size) for p in (files.detector, files.recogniser)]}
-        yield BatchTools(mesh, partial(likeness_to, encoder), networks, told)
+            files = find_face_models([args.face_models])
+            encoder = stack.enter_context(FaceEncoder(files))
+            fingerprint["face models"] = [(p.name, p.stat().st_size) for p in (files.detector, files.recogniser)]
+        yield EvaluationTools(mesh, encoder, networks, fingerprint)
 
 
-def _settings(args: argparse.Namespace) -> dict[str, object]:
-    told = {
-        "aligned": f"a leading offset was {'taken out (--align)' if args.align else 'told, not taken out'}",
-        "pictures": "face crop" if args.crop == "face" else "whole frames",
-        "face crop margin": args.margin,
-        "face": args.face_index,
-        "at most frames": args.max_frames or "all",
-    }
-    for name in ("aligned", "pictures") if args.reference_free else ():
-        del told[name]
-    return told
+def _print_result(result: EvaluationResult, kept: bool) -> None:
+    outcome = "kept from before" if kept else f"{result.seconds_taken:.1f} s"
+    print(f"{result.name}: {f'failed: {result.error}' if result.error else outcome}", file=sys.stderr)
 
 
-def _say_row(row: ScoredRow, kept: bool) -> None:
-    said = "failed: " + row.error if row.error else "kept from before" if kept else f"{row.seconds_taken:.1f} s"
-    print(f"{row.name}: {said}", file=sys.stderr)
-
-
-def _show(book: ScoreBook) -> None:
+def _show(report: ScoreReport) -> None:
     rows = []
-    for name, definition in book.table.items():
-        if name in book.columns:
-            summary, own = book.summary(name), book.summary(f"target:{name}")
+    for name, definition in report.table.items():
+        if name in report.columns:
+            summary, own = report.summary(name), report.summary(f"target:{name}")
             spread = "" if summary.std is None else f" ± {_shown(summary.std)}"
             mean = _shown(summary.mean if summary.num else float("inf")) + spread
             target = f"target {_shown(own.mean)}" if own.num else ""
             rows.append((name, definition.title, mean, definition.unit, target))
-    title = f"scores of {len(book.rows)} rows, {len(book.failed)} failed" if len(book.rows) > 1 else "scores"
+    num = len(report.results)
+    title = f"scores of {num} rows, {len(report.failed)} failed" if num > 1 else "scores"
     print_table(title, rows)
-    if len(book.rows) == 1:
-        row = book.rows[0]
+    if num == 1:
+        row = report.results[0]
         counts = [(name, str(value)) for name, value in row.counts.items()]
         print_table("measured on", [*counts, *(("note", note) for note in row.notes)])
     lacking = [
         (name, "not measured", "; ".join(reasons))
-        for name, reasons in book.unavailable().items()
-        if name not in book.columns
+        for name, reasons in report.unavailable().items()
+        if name not in report.columns
     ]
     if lacking:
         print_table("not available", lacking)
-    for row in book.failed[:MOST_LINES]:
+    for row in report.failed[:MOST_LINES]:
         print(f"{row.name}: {row.error}", file=sys.stderr)
 
 
@@ -211,14 +193,23 @@ def _shown(value: float | None) -> str:
     return "not measured" if value is None else f"{value:.4f}"
 
 
-def _write_flat(row: ScoredRow, path: Path) -> None:
+def _write_flat(row: EvaluationResult, path: Path) -> None:
     import json
 
     from ..evaluation.result import plain
-    from ..media.atomic import whole_file
+    from ..media.atomic import atomic_write
 
     found = {name: plain(value) for name, value in row.values.items()} | dict.fromkeys(row.missing) | dict(row.counts)
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         text = json.dumps(found | {"note": "; ".join(row.notes)}, indent=2, ensure_ascii=False)
         part.write_text(text + "\n", encoding="utf-8")
     print(f"The numbers are in {path}")
+
+
+def _add(parser: argparse.ArgumentParser) -> None:
+    add_mesh(add_score(parser))
+
+
+COMMAND = Command(
+    "score", "measure made videos against real ones, or by themselves, with a report", EXAMPLES, _add, score
+)

@@ -8,16 +8,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .arguments import PICTURE_SUFFIXES, check_output, open_asked_mesh
+from ..style.options import StyleUse
+from .arguments import (
+    PICTURE_SUFFIXES,
+    Command,
+    add_face,
+    add_options,
+    check_output,
+    open_asked_mesh,
+    options_from,
+)
 from .progress import progress_bar
 
 if TYPE_CHECKING:
     from ..speech.encoders import SpeechEncoder
-    from ..style.attention import StyleCues
     from ..style.extractor import StyleExtractor
     from ..style.prior import Style, StylePrior
-    from ..style.reference import StyleUse
-    from ..types import Manner
+    from ..types import StyleStatistics
 
 EXAMPLES = """examples:
   portraittalk style --video anna.mp4 --out anna.safetensors --plot anna.png
@@ -35,9 +42,7 @@ def add_style(parser: argparse.ArgumentParser) -> None:
         type=_file_or_name,
         help="how to speak: a name (calm, lively, whispering, …), a style file, or a video of somebody",
     )
-    number = {"metavar": "X", "type": float}
-    group.add_argument("--style-strength", **number, default=1.0, help="0 off .. 2 exaggerates")
-    group.add_argument("--style-noise", **number, default=0.1, help="how far --seed may lead from the style's middle")
+    add_options(group, StyleUse, skip=("seed",))  # which the motion has too
 
 
 def add_style_command(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +53,6 @@ def add_style_command(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plot", metavar="OUT.png", type=Path, help="picture of it to write")
     parser.add_argument("--extractor", metavar="FILE", type=Path, help="of `portraittalk train style`; none is needed")
     parser.add_argument("--encoder", metavar="FILE", type=Path, help="Whisper tiny, for an extractor that hears by it")
-    parser.set_defaults(run=style)
 
 
 def style(args: argparse.Namespace) -> None:
@@ -72,7 +76,7 @@ def style(args: argparse.Namespace) -> None:
     print(f"{args.out}: the style of {found.source}, {len(found)} numbers ({found.space})")
 
 
-def chosen_manner(args: argparse.Namespace) -> Manner | None:
+def chosen_statistics(args: argparse.Namespace) -> StyleStatistics | None:
     """The way of speaking that `--style` asks for; None where it is not given.
 
     Raises:
@@ -82,11 +86,11 @@ def chosen_manner(args: argparse.Namespace) -> Manner | None:
     if found is None or found.strength == 0:
         return None
     from ..style.prior import BlendedStyle
-    from ..style.reference import manner_of
+    from ..style.reference import statistics_of
 
     if isinstance(found, BlendedStyle):
         raise InputError(f"{found.source} changes over time, which only the nodes can do; give one of its styles.")
-    return manner_of(found)
+    return statistics_of(found)
 
 
 def chosen_style(args: argparse.Namespace) -> Style | None:
@@ -94,43 +98,14 @@ def chosen_style(args: argparse.Namespace) -> Style | None:
     asked = getattr(args, "style", None)
     if asked is None:
         return None
-    return _opened(asked, args.style_strength, args.style_noise, args.seed)
-
-
-def style_cues(args: argparse.Namespace, place: tuple, base: str | None = None) -> StyleCues | None:
-    """What the UNet is told of the style; None without `--style` or `--style-attention`.
-
-    Args:
-        args: of `talk` or `dub`.
-        place: device and dtype.
-        base: which UNet is to look at it; None for SD1.5's.
-    """
-    path, found = getattr(args, "style_attention", None), chosen_style(args)
-    if path is None:
-        return None
-    if found is None:
-        raise InputError("--style-attention needs --style: the style that it is to show.")
-    from ..style.attention import FrameStyles, StyleCues
-    from ..style.attention_files import BASE
-    from ..style.projection import load_style_attention
-
-    net = load_style_attention(path)
-    net.check_space(found.space, found.source)
-    net.tell_base(base or BASE)
-    return StyleCues(net.to(*place), FrameStyles(found.draw(1, 25), found.strengths(1, 25)))
+    return _opened(asked, options_from(args, StyleUse))
 
 
 @functools.lru_cache(maxsize=2)  # asked for by the motion and by the painter
-def _opened(asked: Path | str, strength: float, noise: float, seed: int) -> Style:
-    from ..checks import check_range
+def _opened(asked: Path | str, use: StyleUse) -> Style:
     from ..style.prior import load_style, used_as
-    from ..style.reference import StyleUse, named_style
+    from ..style.reference import named_style
 
-    use = StyleUse(
-        check_range(strength, 0, 2, "--style-strength"),
-        check_range(noise, 0, 2, "--style-noise"),
-        check_range(seed, 0, 2**64 - 1, "--seed"),
-    )
     if isinstance(asked, str):
         return named_style(asked, use)
     if asked.suffix in FILES:
@@ -140,7 +115,6 @@ def _opened(asked: Path | str, strength: float, noise: float, seed: int) -> Styl
 
 def _of_reference(args: argparse.Namespace) -> StylePrior:
     from ..style.extractor import load_extractor
-    from ..style.reference import StyleUse
 
     extractor = None if args.extractor is None else load_extractor(args.extractor)
     return _seen(args.video, args.speech, StyleUse(), extractor, args)
@@ -181,3 +155,11 @@ def _encoder(args: argparse.Namespace | None) -> SpeechEncoder | None:
 
 def _file_or_name(text: str) -> Path | str:
     return Path(text) if Path(text).suffix else text
+
+
+def _add(parser: argparse.ArgumentParser) -> None:
+    add_style_command(parser)
+    add_face(parser)
+
+
+COMMAND = Command("style", "keep how somebody speaks, as a style that can be lent to any face", EXAMPLES, _add, style)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .arguments import check_output, print_table
+from .arguments import Command, check_output, print_table
 from .progress import progress_bar
 
 if TYPE_CHECKING:
@@ -20,10 +20,10 @@ EXAMPLES = """examples:
   portraittalk train mouth --out mouth.safetensors                 (from nothing: synthesises 10 h of speech, trains)
   portraittalk train mouth --videos my_clips --out me.safetensors  (fits the network to the person in the videos)
   portraittalk talk --engine me.safetensors --portrait me.jpg --speech hello.wav --out hello.mp4
-  portraittalk train identity --config identity.toml              (fine-tunes a face adapter for SD1.5, see README)
+  portraittalk train identity --config identity.toml              (fine-tunes a face adapter for SD1.5)
   portraittalk train animatenet --config animatenet.toml          (landmark control and motion; with identity = FILE
-                                                                   of a face adapter, who it is too; see README)
-  portraittalk train style --config style.toml                    (what tells how someone speaks, see README)"""
+                                                                   of a face adapter, who it is too)
+  portraittalk train style --config style.toml                    (what tells how someone speaks)"""
 SUFFIXES = (".safetensors",)
 
 
@@ -66,7 +66,7 @@ def _train_identity(args: argparse.Namespace) -> None:
     from ..training.identitynet.stage import train_identity
 
     if args.config is None:
-        raise InputError("train identity needs --config FILE.toml; README shows one.")
+        raise InputError("train identity needs --config FILE.toml; docs/training.md shows one.")
     config = load_config(args.config)
     with progress_bar("training") as on_progress:
         made = train_identity(config, on_progress)
@@ -80,7 +80,7 @@ def _train_animatenet(args: argparse.Namespace) -> None:
     from ..training.animatenet.stage import train_animate
 
     if args.config is None:
-        raise InputError("train animatenet needs --config FILE.toml; README shows one.")
+        raise InputError("train animatenet needs --config FILE.toml; docs/training.md shows one.")
     config = load_animate_config(args.config)
     with progress_bar("training") as on_progress:
         made = train_animate(config, on_progress)
@@ -95,7 +95,7 @@ def _train_style(args: argparse.Namespace) -> None:
     from ..training.style.stage import train_style
 
     if args.config is None:
-        raise InputError("train style needs --config FILE.toml; README shows one.")
+        raise InputError("train style needs --config FILE.toml; docs/training.md shows one.")
     config = load_style_config(args.config)
     with progress_bar("training") as on_progress:
         made = train_style(config, on_progress)
@@ -179,3 +179,12 @@ class _Stages:
             self._bar.close()
             self._on_progress, self._stage = self._bar.enter_context(progress_bar(stage)), stage
         self._on_progress(done, total)
+
+
+COMMAND = Command(
+    "train",
+    "train a network: speech to mouth, from nothing or fitted to a person; a face or its motion into SD1.5",
+    EXAMPLES,
+    add_train,
+    train,
+)

@@ -95,7 +95,7 @@ def bind(
     finally:
         network.set_attn_processor(before)
         if own:
-            batch.texts.forget()
+            batch.texts.clear_cache()
 
 
 def _joint(before: object, branches: Sequence[Branch], batch: Batch) -> _BranchedAttention:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, MissingDependency
-from ..weights.load import fill, read_tensors
+from ..weights.load import load_strict, read_tensors
 from .latents import LATENT_SCALE, TinyVae
 from .ldm_names import NUM_LEVELS, network_name
 from .sites import HEADS
@@ -214,7 +214,7 @@ def filled_network(
     network: nn.Module, tensors: dict[str, Tensor], source: str, device: torch.device | str, dtype: torch.dtype
 ) -> nn.Module:
     """Give a network without memory the tensors, which are taken out of `tensors` one by one as they are cast."""
-    fill(network, {name: tensor.to("meta") for name, tensor in tensors.items()}, source)  # only compares
+    load_strict(network, {name: tensor.to("meta") for name, tensor in tensors.items()}, source)  # only compares
     cast = {name: tensors.pop(name).to(device, dtype) for name in list(tensors)}
     network.load_state_dict(cast, assign=True)
     for module in network.modules():

@@ -7,8 +7,9 @@ x = clean latents + sigma · noise, as in Karras et al. 2022; SD1.5's own input 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -20,7 +21,16 @@ from .schedule import IMAGES, timestep_at
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
 
-    from ..renderers.animatenet.control import FrameControl
+
+class Control(Protocol):
+    """A network beside the UNet whose residuals are added to its skip connections."""
+
+    frames: Sequence[int]  # numbers of the frames at hand, set by whoever runs the denoiser
+
+    def __call__(
+        self, rows: Tensor, timestep: Tensor, text: Tensor, sigma: float
+    ) -> tuple[Sequence[Tensor], Tensor] | None:
+        """Residuals of the down blocks and the middle block; None adds nothing."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +56,7 @@ class Denoiser:
         self,
         unet: UNet2DConditionModel,
         batch: Batch | None = None,
-        control: FrameControl | None = None,
+        control: Control | None = None,
         schedule: str = IMAGES,
     ) -> None:
         self.unet, self.batch, self.control, self.schedule = unet, batch or Batch(), control, schedule

@@ -1,6 +1,6 @@
 """What a motion module's file holds, by names and shapes: its version, its length, and its tensors in one naming.
 
-Source: the layouts of guoyww/animatediff, AnimateLCM and diffusers' MotionAdapter; `design/portraittalk.md` 3.1.
+Source: the layouts of guoyww/animatediff, AnimateLCM and diffusers' MotionAdapter; `docs/design/animatenet.md` 1.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """AnimateDiff's motion modules as a set: where they act in a UNet, their files, and their binding to diffusers.
 
-Source: AnimateDiff (Guo et al. 2023); guoyww/AnimateDiff's names; `design/portraittalk.md` 3.1 and 3.2.
+Source: AnimateDiff (Guo et al. 2023); guoyww/AnimateDiff's names; `docs/design/animatenet.md` 1, 2.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from ..checks import check_choice
 from ..errors import InputError
 from ..layers.temporal import MotionModule, check_frames, positions
-from ..media.atomic import whole_file
-from ..weights.load import fill, read_metadata, read_tensors
+from ..media.tensor_file import save_tensors
+from ..weights.load import load_strict, read_metadata, read_tensors
 from .motion_module_files import (
     LCM_LENGTH,
     NUM_DOWN,
@@ -167,7 +167,9 @@ def load_motion_modules(
     with torch.device("meta"):  # random weights of this size take seconds to draw
         betas = read_metadata(path).get("betas", BETAS[0])
         modules = MotionModules(found.widths, found.version, found.length, norm_joint, ops, betas)
-    return fill(modules.to_empty(device="cpu"), {**found.tensors, **_lacking_positions(modules, found)}, path.name)
+    return load_strict(
+        modules.to_empty(device="cpu"), {**found.tensors, **_lacking_positions(modules, found)}, path.name
+    )
 
 
 def _lacking_positions(modules: MotionModules, found: MotionTensors) -> dict[str, Tensor]:
@@ -187,17 +189,13 @@ def save_motion_modules(modules: MotionModules, path: Path, metadata: Mapping[st
     Raises:
         OutputError: the file cannot be written.
     """
-    from safetensors.torch import save
-
     kept = {
-        name: tensor.detach().cpu().contiguous()
+        name: tensor
         for name, tensor in modules.state_dict().items()
         if modules.version != "animatelcm" or not name.endswith(POSITIONS)
     }
     told = {"version": modules.version, "length": str(modules.length), "betas": modules.betas, **(metadata or {})}
-    with whole_file(path) as partial:
-        Path(partial).write_bytes(save(kept, told))
-    return Path(path)
+    return save_tensors(kept, path, told)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..checks import check_range, check_shape
 from ..errors import InputError, MissingDependency
+from ..progress import Progress
 from .denoiser import Condition
 from .schedule import IMAGES, NUM_TIMESTEPS, schedule_sigmas, scheduler_options
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from diffusers import SchedulerMixin
 
 Denoise = Callable[[Tensor, float, Condition], Tensor]
-OnStep = Callable[[int, int], None]
 
 # ComfyUI's name → diffusers' class and what makes it that sampler
 SAMPLERS: dict[str, tuple[str, dict]] = {
@@ -58,6 +58,11 @@ OWN_SCHEDULE = {"lcm": ("normal", "simple", "sgm_uniform")}
 LCM_TRAINING_STEPS = (50, 100, 125, 200, 250, 500, 1000)  # it draws its steps from so many; the fewest that suffice
 ALMOST_CLEAN = 1e-5  # last noise level of a solver that divides by its logarithm
 WHOLE = 0.9999  # from here on, denoise is 1
+
+
+def samplers_with(schedule: str) -> tuple[str, ...]:
+    """The samplers that can run a schedule."""
+    return tuple(name for name in SAMPLERS if schedule in OWN_SCHEDULE.get(name, SCHEDULES))
 
 
 @dataclass(frozen=True)
@@ -160,7 +165,7 @@ def sample(
     noise: Tensor,
     cond: Condition,
     options: SamplerOptions | None = None,
-    on_step: OnStep | None = None,
+    on_step: Progress | None = None,
 ) -> Tensor:
     """Draw latents.
 
@@ -201,7 +206,7 @@ def run(
     given: tuple[Tensor, Tensor, Condition],
     steps: int,
     seed: int = 0,
-    on_step: OnStep | None = None,
+    on_step: Progress | None = None,
 ) -> Tensor:
     """Run the last `steps` steps of a scheduler that predicts noise and whose steps are set.
 

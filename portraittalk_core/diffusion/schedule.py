@@ -1,7 +1,7 @@
 """Noise levels of SD1.5's training, and of the motion modules', which were trained with others.
 
 A schedule's name is diffusers'; ComfyUI calls the same betas otherwise.
-Source: `design/portraittalk.md` 3.3; DDPM (Ho et al. 2020), equation 4.
+Source: `docs/design/animatenet.md` 3; DDPM (Ho et al. 2020), equation 4.
 """
 
 from __future__ import annotations

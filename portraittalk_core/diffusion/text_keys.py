@@ -28,7 +28,7 @@ class TextKeys:
         self._rows: Tensor | None = None  # (R, L, E)
         self._made: dict[nn.Module, tuple[tuple, Tensor, Tensor]] = {}
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Drop everything that is kept."""
         self._asked, self._given, self._texts, self._rows = None, (), None, None
         self._made.clear()

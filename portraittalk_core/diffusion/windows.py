@@ -2,7 +2,7 @@
 
 Two ways: overlapping windows fused at every step of the sampler, in any order; or chunks one after another, each
 beginning with frames that the one before it finished. Frames are on the first axis everywhere.
-Source: `design/portraittalk.md` 3.4 and 6 A9, in which ComfyUI's names; FreeNoise (Qiu et al. 2023), section 3.2.
+Source: `docs/design/animatenet.md` 4; FreeNoise (Qiu et al. 2023), section 3.2.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from ..errors import InputError
 WEIGHTS = ("pyramid", "flat", "relative", "overlap_linear")
 LEAST = 1e-6  # weight of a ramp's foot: next to nothing where another window sees the frame
 LEAST_RELATIVE = 1e-2
-STEP_BITS = 64
 
 
 @dataclass(frozen=True)
@@ -47,40 +46,6 @@ def static_windows(num_frames: int, length: int = 16, overlap: int = 4) -> list[
     last = num_frames - length
     starts = [*range(0, last, length - overlap), last]
     return [range(start, start + length) for start in starts]
-
-
-def uniform_windows(num_frames: int, length: int = 16, overlap: int = 4, step: int = 0) -> list[range]:
-    """Windows that begin elsewhere at every step, so that no seam stays in one place.
-
-    Steps move them by 0, 1/2, 1/4, 3/4, 1/8, … of the video. A window over its end is replaced by one at the end and
-    one at the beginning.
-
-    Args:
-        num_frames: of the video.
-        length: of a window; a shorter video is one window.
-        overlap: frames that two neighbours share.
-        step: of the sampler, from 0.
-
-    Raises:
-        InputError: an overlap of a window or more, no frames, or a negative step.
-    """
-    _check(num_frames, length, overlap)
-    if not 0 <= step < 2**STEP_BITS:
-        raise InputError(f"step is {step}; steps are counted from 0.")
-    if num_frames <= length:
-        return [range(num_frames)]
-    offset = round(num_frames * halving(step))
-    found: dict[int, None] = {}  # starts, each once, in order
-    for start in range(offset, num_frames + offset - overlap, length - overlap):
-        begin = start % num_frames
-        starts = (begin,) if begin + length <= num_frames else (num_frames - length, 0)
-        found.update(dict.fromkeys(starts))
-    return [range(start, start + length) for start in found]
-
-
-def halving(step: int) -> float:
-    """0, 1/2, 1/4, 3/4, 1/8, …: the digits of the step's binary number behind the point, in reverse."""
-    return int(f"{step:0{STEP_BITS}b}"[::-1], 2) / 2**STEP_BITS
 
 
 def window_weights(
@@ -152,35 +117,6 @@ def fuse(parts: Iterable[Tensor], windows: Sequence[range], weights: Sequence[Te
     return sums.div_(total).to(kind)
 
 
-def fuse_in_order(parts: Iterable[Tensor], windows: Sequence[range], weights: Sequence[Tensor]) -> Iterator[Tensor]:
-    """Join what was made of windows that follow one another, and give frames as soon as no later window has them.
-
-    Args:
-        parts: (length, ...) of each window; they are asked for one by one, and only an overlap is kept.
-        windows: each beginning after the one before it, without gaps.
-        weights: (length,) of each window.
-
-    Yields:
-        (frames, ...) in order, of the parts' type, after each window.
-
-    Raises:
-        InputError: windows in another order or with gaps, or parts that are not their windows' length.
-    """
-    for before, after in zip(windows, windows[1:], strict=False):
-        if not before.start < after.start <= before.stop <= after.stop:
-            raise InputError(f"frames {_told(after)} cannot follow frames {_told(before)}; give windows in order.")
-    kept = total = None  # sums and weights of the frames that the next window sees too
-    for number, (part, window, weight) in enumerate(_matched(parts, windows, weights)):
-        factor = _over(weight, part).expand(len(part), *[1] * (part.ndim - 1)).clone()
-        sums = factor * part
-        if kept is not None:
-            sums[: len(kept)] += kept
-            factor[: len(kept)] += total
-        end = windows[number + 1].start - window.start if number + 1 < len(windows) else len(window)
-        yield (sums[:end] / factor[:end]).to(part.dtype)
-        kept, total = sums[end:].clone(), factor[end:].clone()
-
-
 def _matched(
     parts: Iterable[Tensor], windows: Sequence[range], weights: Sequence[Tensor]
 ) -> Iterator[tuple[Tensor, range, Tensor]]:
@@ -222,29 +158,6 @@ def free_noise_order(num_frames: int, length: int = 16, stride: int = 4, seed: i
         source = order[len(order) - length :][:stride]
         order = torch.cat([order, source[torch.randperm(stride, generator=draw)]])
     return order[:num_frames]
-
-
-def free_noise(noise: Tensor, num_frames: int, length: int = 16, stride: int = 4, seed: int = 0) -> Tensor:
-    """Noise for a long video from noise for a window, so that windows far apart agree.
-
-    Args:
-        noise: (length, ...) normal; more frames than a window are left out.
-        num_frames: of the video.
-        length: of a window.
-        stride: frames that are shuffled together: a window less its overlap.
-        seed: of the shuffling.
-
-    Returns:
-        (num_frames, ...).
-
-    Raises:
-        InputError: less noise than a window, a stride that is not 1 to `length`, or no frames.
-    """
-    order = free_noise_order(num_frames, length, stride, seed)
-    needed = min(length, num_frames)
-    if len(noise) < needed:
-        raise InputError(f"noise for {len(noise)} frames does not fill a window of {needed}; give one for each frame.")
-    return noise[order.to(noise.device)]
 
 
 def chunks(num_frames: int, length: int = 16, overlap: int = 4) -> list[Chunk]:

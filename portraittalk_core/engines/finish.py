@@ -1,6 +1,8 @@
-"""Applies what a person asked for to the motion of a public engine: amounts, timing, blinks and head."""
+"""Applies motion options to the displacements of a network: gain, timing, smoothing, blinks, head and style."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -8,19 +10,22 @@ from torch import Tensor
 from ..face import topology as topo
 from ..motion.blink import blink_curve
 from ..motion.head import head_motion
+from ..motion.options import MotionOptions
 from ..motion.rig import MOST_BROW, WIDEST_GAP, FaceRig, make_rig, turn_head
-from ..motion.smoothing import calmed, frame_times_s, sample_at
+from ..motion.smoothing import frame_times_s, one_euro_smoothing, sample_at
+from ..motion.speaking_gate import speaking_gate
 from ..motion.stress import brow_curve, stress_curve
-from ..motion.style_factors import amounts, own_smile
+from ..motion.style_factors import own_smile, style_factors
 from ..speech.voice_activity import voice_activity
-from ..types import LandmarkTrack, MotionOptions, MouthCurves, Speech
-from .builtin.mouth import speaking_gate
+from ..types import LandmarkTrack, MouthCurves, Speech
 from .raw_motion import RawMotion
 
 SPAN = 256  # frames whose landmarks are worked on at once
 
 
-def finish_motion(raw: RawMotion, speech: Speech, reference: LandmarkTrack, options: MotionOptions) -> LandmarkTrack:
+def finish_motion(
+    raw: RawMotion, speech: Speech, reference: LandmarkTrack, options: MotionOptions
+) -> Iterator[LandmarkTrack]:
     """The landmarks of a face that an engine moves.
 
     An engine's motion starts from closed lips, and so does the face: at gain 1 and smoothing 0, without head motion and
@@ -28,12 +33,12 @@ def finish_motion(raw: RawMotion, speech: Speech, reference: LandmarkTrack, opti
 
     Args:
         raw: the engine's motion at its own rate.
-        speech: what is said; frames in which nobody speaks rest with closed lips.
+        speech: the clip; frames in which nobody speaks rest with closed lips.
         reference: one frame, as it was given to the engine.
-        options: what was asked for.
+        options: all of them count.
 
-    Returns:
-        ceil(seconds · fps) frames.
+    Yields:
+        Consecutive spans, together ceil(seconds · fps) frames.
     """
     rig, count = make_rig(reference), speech.num_frames(options.fps)
     times = frame_times_s(count, options.fps) - options.offset_ms / 1000
@@ -42,13 +47,12 @@ def finish_motion(raw: RawMotion, speech: Speech, reference: LandmarkTrack, opti
     natural = MouthCurves.closed(count)
     natural.opening.copy_(_parting(shift, rig) * gate)
     stress = stress_curve(natural, options.fps)
-    chosen = amounts(options, own_smile(reference))
-    blink = blink_curve(count, options.fps, chosen.blink_rate, options.seed, stress, chosen.blink_time)
-    brow = brow_curve(stress, options.fps) * chosen.brow
-    head = head_motion(stress, options.fps, chosen.head, options.seed, chosen.head_shift, chosen.head_pace)
-    rest = rig.rest + rig.close + chosen.smile * rig.smile
-    gains = options.gains(count) * gate * chosen.opening
-    points = []
+    factors = style_factors(options, own_smile(reference))
+    blink = blink_curve(count, options.fps, factors.blink_rate, options.seed, stress, factors.blink_time)
+    brow = brow_curve(stress, options.fps) * factors.brow
+    head = head_motion(stress, options.fps, factors.head, options.seed, factors.head_shift, factors.head_pace)
+    rest = rig.rest + rig.close + factors.smile * rig.smile
+    gains = options.gains(count) * gate * factors.opening
     for start in range(0, count, SPAN):
         span = slice(start, start + SPAN)
         gain = gains[span, None, None]
@@ -56,8 +60,8 @@ def finish_motion(raw: RawMotion, speech: Speech, reference: LandmarkTrack, opti
         local = (
             rest + moved + rig.shut * blink[span, None, None] + rig.brows * brow[span, None, None].clamp(0, MOST_BROW)
         )
-        points.append(rig.to_px(turn_head(local, head, span)))
-    return LandmarkTrack.from_px(torch.cat(points), reference.width, reference.height, options.fps)
+        points_px = rig.to_px(turn_head(local, head, span))
+        yield LandmarkTrack.from_px(points_px, reference.width, reference.height, options.fps)
 
 
 def _sampled(raw: RawMotion, times_s: Tensor) -> Tensor:
@@ -75,7 +79,9 @@ def _smoothed(shift: Tensor, rig: FaceRig, options: MotionOptions) -> Tensor:
         return shift
     # speed counts as a share of the widest gap, so that the size of the face does not matter
     unit = WIDEST_GAP * rig.mouth_width * rig.unit_px
-    return calmed(shift.flatten(1) / unit, options.fps, options.smoothing).unflatten(1, shift.shape[1:]) * unit
+    return (
+        one_euro_smoothing(shift.flatten(1) / unit, options.fps, options.smoothing).unflatten(1, shift.shape[1:]) * unit
+    )
 
 
 def _parting(shift: Tensor, rig: FaceRig) -> Tensor:

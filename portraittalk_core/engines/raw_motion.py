@@ -1,19 +1,15 @@
-"""What a public motion engine hands over before the amounts a person asked for are applied."""
+"""Displacements of a face's landmarks before any option is applied: what the network of a public engine gives."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from ..checks import check_finite, check_shape
-from ..types import NUM_LANDMARKS, LandmarkTrack, Speech, as_fps
-
-Progress = Callable[[int, int], None]
+from ..types import NUM_LANDMARKS, as_fps
 
 
 @dataclass(frozen=True)
@@ -37,12 +33,3 @@ class RawMotion:
         """(F,) seconds of each frame."""
         start = 0.5 / float(self.rate) if self.start_s is None else self.start_s
         return start + torch.arange(len(self), dtype=torch.float64) / float(self.rate)
-
-
-class RawEngine(Protocol):
-    """A network that turns speech into motion of one face."""
-
-    name: str
-
-    def raw_motion(self, speech: Speech, reference: LandmarkTrack, on_progress: Progress | None = None) -> RawMotion:
-        """The motion of a reference face (one frame) that says `speech`; no motion is exactly zero."""

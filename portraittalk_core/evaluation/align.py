@@ -1,4 +1,4 @@
-"""By how much one of two videos of the same speech comes late, told by sound, mouths or pictures.
+"""Temporal alignment of two videos of the same speech: the offset, by sound, mouths or pictures, and the frame pairs.
 
 Shapes: T frames; a lag is positive where the generated video comes late: generated[t + lag] belongs to target[t].
 """
@@ -6,24 +6,21 @@ Shapes: T frames; a lag is positive where the generated video comes late: genera
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import MediaError
-from ..types import SPEECH_RATE_HZ
-from .clip import FollowedClip, ScoredClip
+from ..errors import InputError, MediaError
+from ..metrics.sound_mouth import LEVEL_HZ
+from .clip import TrackedClip
+from .options import FramePairing
 
 MAX_OFFSET_S = 0.5
-ENVELOPE_HZ = 100
-LEAST_CORRELATION = 0.5  # less alike is taken for different speech
+MIN_CORRELATION = 0.5  # less alike is taken for different speech
 CLEAR_DIP = 0.8  # of pictures: at the true lag they differ by no more than this share of what they do at others
 MIN_COMMON = 10  # steps that both must share at a lag
-SILENCE = 1e-4  # root mean square below which sound is silence
 STILL = 1e-9  # variance of a curve that does not move
 
 
@@ -41,60 +38,25 @@ class Offset:
         return 0 if self.seconds is None else round(self.seconds * float(fps))
 
 
-def loudness(blocks: Iterable[np.ndarray]) -> Tensor:
-    """(M,) float64 level of a sound's 10 ms stretches in decibels of full scale, 100 a second, not below −80.
-
-    Args:
-        blocks: (1, n) float32 at 16 kHz; none is kept.
-    """
-    step, rest, levels = SPEECH_RATE_HZ // ENVELOPE_HZ, np.zeros(0, np.float32), []
-    for block in blocks:
-        samples = np.concatenate([rest, block.reshape(-1)])
-        whole = len(samples) // step * step
-        power = np.square(samples[:whole].reshape(-1, step), dtype=np.float64).mean(1)
-        levels.append(10 * np.log10(np.maximum(np.nan_to_num(power), SILENCE**2)))
-        rest = samples[whole:]
-    return torch.from_numpy(np.concatenate(levels) if levels else np.zeros(0))
-
-
-def clip_loudness(clip: ScoredClip) -> tuple[Tensor | None, str]:
-    """A video's loudness as in `loudness`, or None and why there is none."""
-    if clip.sound is None:
-        return None, clip.silent_because
-    try:
-        level = loudness(clip.sound())
-    except MediaError as error:
-        return None, str(error)
-    if len(level) < MIN_COMMON:
-        return None, "the sound is shorter than 0.1 s"
-    if float(level.max()) <= 20 * math.log10(SILENCE) + 1e-6:
-        return None, "the sound is silent"
-    return level, ""
-
-
-def find_offset(
-    generated: FollowedClip, target: FollowedClip, generated_level: Tensor | None, target_level: Tensor | None
-) -> Offset:
+def find_offset(generated: TrackedClip, target: TrackedClip) -> Offset:
     """The leading offset within ±0.5 s, by the surest evidence that both videos have.
 
-    Sound comes first: it tells when a file begins, whatever the lips do. Without it in both, the mouths' opening is
+    Sound comes first: it shows when a file begins, whatever the lips do. Without it in both, the mouths' opening is
     compared, then the pictures; an offset found so holds the lips' own delay too.
 
     Args:
-        generated: followed at the rate of the comparison.
-        target: followed at the same rate.
-        generated_level: of `clip_loudness`, or None.
-        target_level: the same of the target.
+        generated: sampled at the rate of the comparison.
+        target: sampled at the same rate.
     """
-    notes = []
-    if generated_level is not None and target_level is not None:
-        lag, likeness = best_lag(generated_level, target_level, round(MAX_OFFSET_S * ENVELOPE_HZ))
-        if likeness >= LEAST_CORRELATION:
-            return Offset(lag / ENVELOPE_HZ, "sound", likeness)
+    notes, levels = [], (generated.curves.sound_level, target.curves.sound_level)
+    if all(level is not None for level in levels):
+        lag, likeness = best_lag(*levels, round(MAX_OFFSET_S * LEVEL_HZ))
+        if likeness >= MIN_CORRELATION:
+            return Offset(lag / LEVEL_HZ, "sound", likeness)
         notes.append("the two sounds are not alike")
     reach, fps = math.floor(MAX_OFFSET_S * float(generated.fps)), float(generated.fps)
-    lag, likeness = best_lag(generated.mouth_open.double(), target.mouth_open.double(), reach)
-    if likeness >= LEAST_CORRELATION:
+    lag, likeness = best_lag(*(clip.curves.mouth_open.double() for clip in (generated, target)), reach)
+    if likeness >= MIN_CORRELATION:
         notes.append("found by the mouths, so that late lips count as an offset of the file")
         return Offset(lag / fps, "mouth", likeness, "; ".join(notes))
     notes.append("the mouths do not move alike")
@@ -102,6 +64,36 @@ def find_offset(
     if likeness >= 1 - CLEAR_DIP:
         return Offset(lag / fps, "pictures", likeness, "; ".join(notes))
     return Offset(None, "nothing", None, "; ".join([*notes, "the pictures fit no lag better than others"]))
+
+
+def pair_frames(
+    generated: TrackedClip, target: TrackedClip, offset: Offset, align: bool, max_frames: int | None = None
+) -> FramePairing:
+    """Which frames of two videos are compared.
+
+    Args:
+        generated: sampled at the rate of the comparison.
+        target: sampled at the same rate.
+        offset: as found.
+        align: take it out; else frames of the same time from the first pictures on are compared.
+        max_frames: at most so many.
+
+    Raises:
+        MediaError: one of them holds no picture.
+        InputError: nothing is left after the offset.
+    """
+    lag = offset.frames(generated.fps) if align else 0
+    starts = max(lag, 0), max(-lag, 0)
+    count = min(len(generated) - starts[0], len(target) - starts[1], max_frames or 10**9)
+    if count < 1:
+        names = f"{generated.name} and {target.name}"
+        if not len(generated) or not len(target):
+            raise MediaError(f"{names} have no picture in common; one of them holds none.")
+        raise InputError(
+            f"{names} ({len(generated)} and {len(target)} frames) have no picture in common once the offset of "
+            f"{offset.seconds:.2f} s is taken out; compare them without --align."
+        )
+    return FramePairing(*starts, count)
 
 
 def best_lag(generated: Tensor, target: Tensor, reach: int) -> tuple[float, float]:

@@ -1,14 +1,15 @@
-"""One pass over a video to be scored: its face's landmarks go to disk, what is small stays in memory.
+"""A video to be evaluated, and what one tracking pass over it keeps: landmarks on disk, small curves in memory.
 
-Shapes: T frames.
+Shapes: T frames, N samples.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -17,35 +18,84 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import InputError, MediaError
 from ..face.geometry import eye_open, head_pose, mouth_open
 from ..face.mesh.backends import MeshBackend
 from ..face.mesh.tracking import Follower
 from ..media.sound import SoundFile, mix_blocks
 from ..media.video import probe_video
+from ..metrics.meter import FaceCurves
+from ..metrics.sound_mouth import LEVEL_HZ
 from ..types import NUM_LANDMARKS, SPEECH_RATE_HZ, LandmarkTrack
-from .source import PictureSource
+from .source import PictureSource, shown_frames
 
 BLOCK = 256  # frames whose landmarks are in memory at once
 THUMB_PX = 16  # side of the grey thumbnails by which pictures without faces are aligned
+SILENCE = 1e-4  # root mean square below which sound is silence
+MIN_LEVELS = 10  # of 10 ms; a shorter sound has no curve to correlate
+ROUNDING = 0.02  # of a frame: lengths of files are rounded
 
 
 @dataclass(frozen=True)
-class ScoredClip:
-    """A video to be scored, and its sound if there is any."""
+class EvaluationClip:
+    """A video to be evaluated: pictures with their sound, or landmarks that were tracked before."""
 
-    pictures: PictureSource
+    pictures: PictureSource | None
     sound: Callable[[], Iterator[np.ndarray]] | None = None  # (1, n) float32 blocks at 16 kHz; called more than once
-    silent_because: str = "the video has no sound track"
+    no_sound: str = "the video has no sound track"  # why there is none
+    track: LandmarkTrack | None = None  # in place of pictures
+    track_name: str = "the track"
 
     @staticmethod
-    def of_file(path: Path) -> ScoredClip:
+    def of_file(path: Path) -> EvaluationClip:
         """A video file.
 
         Raises:
             MediaError: it is not one.
         """
         has_sound = probe_video(path).has_sound
-        return ScoredClip(PictureSource.of_file(path), partial(_sound_blocks, Path(path)) if has_sound else None)
+        return EvaluationClip(PictureSource.of_file(path), partial(_sound_blocks, Path(path)) if has_sound else None)
+
+    @staticmethod
+    def of_track(track: LandmarkTrack, name: str) -> EvaluationClip:
+        """Landmarks without pictures and sound; `name` is what to call them in messages."""
+        return EvaluationClip(None, no_sound="a landmark track has no sound", track=track, track_name=name)
+
+    @property
+    def name(self) -> str:
+        """What to call it in messages and reports."""
+        return self.track_name if self.pictures is None else self.pictures.name
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        given = self.track if self.pictures is None else self.pictures
+        return given.width, given.height
+
+    @property
+    def fps(self) -> Fraction:
+        """Its own frame rate."""
+        return self.track.fps if self.pictures is None else self.pictures.fps
+
+    @property
+    def seconds(self) -> float:
+        """Its length."""
+        return self.track.seconds if self.pictures is None else self.pictures.seconds
+
+    def num_frames(self, fps: Fraction) -> int:
+        """About how many frames it has at a frame rate, at least 1."""
+        return max(1, math.ceil(self.seconds * float(fps) - ROUNDING))
+
+    def waveform(self) -> Tensor:
+        """(N,) float32 of its sound at 16 kHz.
+
+        Raises:
+            InputError: it has none.
+        """
+        if self.sound is None:
+            raise InputError(self.no_sound)
+        blocks = [block.reshape(-1) for block in self.sound()]
+        return torch.from_numpy(np.concatenate(blocks)) if blocks else torch.zeros(0)
 
 
 def _sound_blocks(path: Path) -> Iterator[np.ndarray]:
@@ -53,7 +103,7 @@ def _sound_blocks(path: Path) -> Iterator[np.ndarray]:
         yield from mix_blocks(sound.blocks(), 1, SPEECH_RATE_HZ)
 
 
-class PointStore:
+class LandmarkStore:
     """Landmarks of many frames in an unnamed file: 10 minutes are 86 MB that need not be in memory."""
 
     def __init__(self) -> None:
@@ -85,86 +135,102 @@ class PointStore:
 
 
 @dataclass(frozen=True)
-class FollowedClip:
-    """What one pass found."""
+class TrackedClip:
+    """What one tracking pass found."""
 
     name: str
     width: int  # pixels
     height: int  # pixels
-    fps: Fraction
-    store: PointStore  # landmarks normalised to 0..1, zero where no face was seen
-    valid: Tensor  # (T,) bool: the face was seen
-    thumbs: Tensor  # (T, 256) uint8: grey pictures of 16×16
-    mouth_open: Tensor  # (T,) float32, NaN without a face
-    eye_open: Tensor  # (T,) float32, NaN without a face
-    angles_deg: Tensor  # (T, 3) float32, NaN without a face
-    change: Tensor  # (T − 1,) float64: mean absolute difference to the picture before, grey levels 0..255
+    store: LandmarkStore  # landmarks normalised to 0..1, zero where no face was tracked
+    curves: FaceCurves
+    thumbs: Tensor  # (T, 256) uint8: grey pictures of 16×16; zero where there are no pictures
 
     def __len__(self) -> int:
         return len(self.valid)
 
     @property
-    def seconds(self) -> float:
-        return float(len(self) / self.fps)
+    def fps(self) -> Fraction:
+        """Frames per second."""
+        return self.curves.fps
+
+    @property
+    def valid(self) -> Tensor:
+        """(T,) bool: a face was tracked."""
+        return self.curves.valid
 
     def track(self, frames: Tensor) -> LandmarkTrack:
         """The landmarks of some frames (their numbers, rising) as a track."""
         return LandmarkTrack(self.store.take(frames), self.valid[frames], self.fps, self.width, self.height)
 
-    def blocks(self, frames: Tensor, overlap: int = 0) -> Iterator[tuple[Tensor, LandmarkTrack]]:
-        """Numbers and tracks of `BLOCK` frames at a time; each after the first begins `overlap` frames earlier."""
+    def blocks(self, frames: Tensor) -> Iterator[LandmarkTrack]:
+        """Tracks of `BLOCK` of some frames at a time."""
         for start in range(0, len(frames), BLOCK):
-            chosen = frames[max(start - overlap, 0) : start + BLOCK]
-            yield chosen, self.track(chosen)
+            yield self.track(frames[start : start + BLOCK])
 
 
-def follow_clip(
-    source: PictureSource,
+def track_clip(
+    clip: EvaluationClip,
     fps: Fraction,
-    mesh: MeshBackend,
+    mesh: MeshBackend | None,
     face_index: int = 0,
     max_frames: int | None = None,
     over: Callable[[Iterable[Tensor]], Iterator[Tensor]] = iter,
-) -> FollowedClip:
-    """Follow the face through a video, holding one picture at a time; a video without a face is no error.
+) -> TrackedClip:
+    """Track the face through a video, holding one picture at a time; a video without a face is no error.
 
     Args:
-        source: the video.
-        fps: frames per second at which it is read.
-        mesh: an open face-mesh back end.
+        clip: the video; of a landmark track, the frame shown at each moment is taken.
+        fps: frames per second at which it is sampled.
+        mesh: an open face-mesh back end; a landmark track needs none.
         face_index: which face, 0 is the largest.
         max_frames: read at most so many.
         over: passes pictures on and counts them.
     """
-    store, flags, thumbs, change = PointStore(), [], [], []
-    follower, small = Follower(mesh, face_index, "size"), None
-    scale = torch.ones(3)
-    for picture in over(itertools.islice(source.read(fps), max_frames)):
-        height, width = picture.shape[:2]
-        scale = torch.tensor([width, height, width], dtype=torch.float32)
-        found = follower.see(picture)
-        flags.append(found is not None)
-        store.append(torch.zeros(NUM_LANDMARKS, 3) if found is None else (found / scale).float())
-        before, small = small, _grey(picture)
-        thumbs.append(_thumb(small))
+    seen = _Pass()
+    if clip.pictures is None:
+        for k in shown_frames(len(clip.track), clip.track.fps, fps)[:max_frames]:
+            seen.add_points(clip.track.points[k] if clip.track.valid[k] else None)
+            seen.thumbs.append(torch.zeros(THUMB_PX**2, dtype=torch.uint8))
+    else:
+        follower = Follower(mesh, face_index, "size")
+        for picture in over(itertools.islice(clip.pictures.read(fps), max_frames)):
+            height, width = picture.shape[:2]
+            points = follower.see(picture)
+            scale = torch.tensor([width, height, width], dtype=torch.float32)
+            seen.add_points(None if points is None else (points / scale).float())
+            seen.add_picture(picture)
+    level, no_sound = sound_level(clip)
+    curves = _face_curves(seen.store, torch.tensor(seen.valid, dtype=torch.bool), clip.size, fps)
+    change = torch.tensor(seen.change, dtype=torch.float64)
+    curves = replace(curves, picture_change=change, sound_level=level, no_sound=no_sound)
+    thumbs = torch.stack(seen.thumbs) if seen.thumbs else torch.zeros(0, THUMB_PX**2, dtype=torch.uint8)
+    return TrackedClip(clip.name, *clip.size, seen.store, curves, thumbs)
+
+
+class _Pass:
+    """What is gathered frame by frame."""
+
+    def __init__(self) -> None:
+        self.store = LandmarkStore()
+        self.valid: list[bool] = []
+        self.thumbs: list[Tensor] = []  # (256,) uint8
+        self.change: list[float] = []  # of grey level, from the picture before
+        self._grey: Tensor | None = None
+
+    def add_points(self, points: Tensor | None) -> None:
+        """The next frame's landmarks (478, 3) in 0..1, or None without a face."""
+        self.valid.append(points is not None)
+        self.store.append(torch.zeros(NUM_LANDMARKS, 3) if points is None else points)
+
+    def add_picture(self, picture: Tensor) -> None:
+        """The next frame's picture (H, W, 3) uint8."""
+        before, self._grey = self._grey, _grey(picture)
+        self.thumbs.append(_thumb(self._grey))
         if before is not None:
-            change.append(float((small - before).abs().mean()))
-    valid = torch.tensor(flags, dtype=torch.bool)
-    curves = _curves(store, valid, (source.width, source.height), fps)
-    return FollowedClip(
-        source.name,
-        source.width,
-        source.height,
-        fps,
-        store,
-        valid,
-        torch.stack(thumbs) if thumbs else torch.zeros(0, THUMB_PX**2, dtype=torch.uint8),
-        *curves,
-        torch.tensor(change, dtype=torch.float64),
-    )
+            self.change.append(float((self._grey - before).abs().mean()))
 
 
-def _curves(store: PointStore, valid: Tensor, size: tuple[int, int], fps: Fraction) -> tuple[Tensor, Tensor, Tensor]:
+def _face_curves(store: LandmarkStore, valid: Tensor, size: tuple[int, int], fps: Fraction) -> FaceCurves:
     mouth, eyes = torch.full((2, len(valid)), torch.nan)
     angles = torch.full((len(valid), 3), torch.nan)
     seen = valid.nonzero()[:, 0]
@@ -173,7 +239,38 @@ def _curves(store: PointStore, valid: Tensor, size: tuple[int, int], fps: Fracti
         track = LandmarkTrack(store.take(frames), valid[frames], fps, *size)
         mouth[frames], eyes[frames] = mouth_open(track), eye_open(track)
         angles[frames] = head_pose(track).angles_deg
-    return mouth, eyes, angles
+    return FaceCurves(fps, valid, mouth, eyes, angles, torch.zeros(0, dtype=torch.float64))
+
+
+def sound_level(clip: EvaluationClip) -> tuple[Tensor | None, str]:
+    """A video's sound level as in `level_of_blocks`, or None and why there is none."""
+    if clip.sound is None:
+        return None, clip.no_sound
+    try:
+        level = level_of_blocks(clip.sound())
+    except MediaError as error:
+        return None, str(error)
+    if len(level) < MIN_LEVELS:
+        return None, "the sound is shorter than 0.1 s"
+    if float(level.max()) <= 20 * math.log10(SILENCE) + 1e-6:
+        return None, "the sound is silent"
+    return level, ""
+
+
+def level_of_blocks(blocks: Iterable[np.ndarray]) -> Tensor:
+    """(M,) float64 level of a sound's 10 ms stretches in decibels of full scale, 100 a second, not below −80.
+
+    Args:
+        blocks: (1, n) float32 at 16 kHz; none is kept.
+    """
+    step, rest, levels = SPEECH_RATE_HZ // LEVEL_HZ, np.zeros(0, np.float32), []
+    for block in blocks:
+        samples = np.concatenate([rest, block.reshape(-1)])
+        whole = len(samples) // step * step
+        power = np.square(samples[:whole].reshape(-1, step), dtype=np.float64).mean(1)
+        levels.append(10 * np.log10(np.maximum(np.nan_to_num(power), SILENCE**2)))
+        rest = samples[whole:]
+    return torch.from_numpy(np.concatenate(levels) if levels else np.zeros(0))
 
 
 def _grey(picture: Tensor) -> Tensor:

@@ -1,178 +1,149 @@
-"""Many videos scored one after the other: what is finished is kept, what is broken does not stop the rest."""
+"""Many samples evaluated one after the other: what is finished is kept, what is broken does not stop the rest."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from .. import __version__
+from ..cache_key import cache_key, file_digest
 from ..errors import MissingDependency, OutputError, PortraitTalkError
 from ..face.mesh.backends import MeshBackend
-from ..media.atomic import explain_write_errors, whole_file
+from ..media.atomic import atomic_write, explain_write_errors
 from ..metrics.packages import found_packages
-from .compare import Progress, compare_clips
-from .identity_scores import Likeness
-from .items import ScoreItem
-from .network_scores import Networks
-from .options import CompareOptions
-from .reference_free import score_alone
-from .result import ScoredRow
+from ..metrics.registry import measured_metrics
+from ..progress import Progress
+from .evaluate import evaluate
+from .identity import file_reference
+from .networks import Networks
+from .options import EvaluationOptions
+from .result import EvaluationResult
+from .samples import Sample
 
 log = logging.getLogger(__name__)
 
-VERSION = 2  # of what a row means: counted up when a number changes, so that old rows are measured anew
-ROWS = "rows"  # folder of finished rows within the output folder
-READ_BYTES = 2**22
-STEPS = 1000  # of progress, for each item
+VERSION = 3  # of what a result means: counted up when a number changes, so that old ones are measured anew
+ROWS = "rows"  # folder of finished results within the output folder
+STEPS = 1000  # of progress, for each sample
 
 
 @dataclass(frozen=True)
-class BatchTools:
-    """What is opened once for all items."""
+class EvaluationTools:
+    """What is opened once for all samples."""
 
     mesh: MeshBackend
-    # of a portrait, or of none; None: no face encoder was given
-    open_likeness: Callable[[Path | None], Likeness] | None = None
+    encoder: object | None = None  # an open `FaceEncoder`
     networks: Networks = field(default_factory=Networks)
-    told: Mapping[str, object] = field(default_factory=dict)  # whatever else the numbers depend on, for the key
+    fingerprint: Mapping[str, object] = field(default_factory=dict)  # what else the numbers depend on, for the key
 
 
-def score_items(
-    items: Sequence[ScoreItem],
-    options: CompareOptions,
-    tools: BatchTools,
+def evaluate_many(
+    samples: Sequence[Sample],
+    options: EvaluationOptions,
+    tools: EvaluationTools,
     folder: Path | None = None,
     on_progress: Progress | None = None,
-    on_row: Callable[[ScoredRow, bool], None] | None = None,
-) -> list[ScoredRow]:
-    """Score every item.
+    on_result: Callable[[EvaluationResult, bool], None] | None = None,
+) -> list[EvaluationResult]:
+    """Evaluate every sample.
 
     Args:
-        items: pairs, or videos without a target.
+        samples: pairs, or videos without a target.
         options: of all of them.
         tools: what is open.
-        folder: finished rows are kept here and not measured again as long as both files, the options and this
-            program's version stay the same; None keeps nothing.
-        on_progress: called with thousandths of items done and in all; may raise to stop.
-        on_row: called with every row, and whether it had been kept from before.
+        folder: finished results are kept here and not measured again as long as the files, the options, the metrics
+            and this program's version stay the same; None keeps nothing.
+        on_progress: called with thousandths of samples done and in all; may raise to stop.
+        on_result: called with every result, and whether it had been kept from before.
 
     Returns:
-        One row an item; those that could not be measured say why.
+        One result a sample; those that could not be measured say why.
 
     Raises:
         MissingDependency: a package that all of them need is absent.
-        OutputError: rows cannot be kept.
+        OutputError: results cannot be kept.
     """
-    rows = []
-    for number, item in enumerate(items):
-        key = None if folder is None or item.problem else row_key(item, options, tools)
-        row = _kept(folder, key, item) if key else None
-        fresh = row is None
-        if row is None:
-            row = _scored(item, options, tools, _part_of(on_progress, number, len(items)))
-            if key and not row.error:
-                _keep(row, folder, key)
-        rows.append(row)
+    results = []
+    for number, sample in enumerate(samples):
+        key = None if folder is None or sample.problem else sample_key(sample, options, tools)
+        result = _kept(folder, key, sample) if key else None
+        fresh = result is None
+        if result is None:
+            result = _evaluated(sample, options, tools, _part_of(on_progress, number, len(samples)))
+            if key and not result.error:
+                _keep(result, folder, key)
+        results.append(result)
         if on_progress:
-            on_progress((number + 1) * STEPS, len(items) * STEPS)
-        if on_row:
-            on_row(row, not fresh)
-    return rows
+            on_progress((number + 1) * STEPS, len(samples) * STEPS)
+        if on_result:
+            on_result(result, not fresh)
+    return results
 
 
-def row_key(item: ScoreItem, options: CompareOptions, tools: BatchTools) -> str | None:
-    """32 digits: the same for the same files (by content), options, back end and version; None if a file is missing."""
+def sample_key(sample: Sample, options: EvaluationOptions, tools: EvaluationTools) -> str | None:
+    """32 digits: the same for the same files (by content), options, metrics, back end and version; None without one."""
     try:
-        files = [None if path is None else _digest(path) for path in (item.generated, item.target, item.portrait)]
+        files = [
+            None if path is None else file_digest(path) for path in (sample.generated, sample.target, sample.portrait)
+        ]
     except OSError:
         return None
-    told = [__version__, VERSION, files, asdict(options), tools.mesh.name, tools.networks.files, dict(tools.told)]
-    told += [sorted(found_packages())]
-    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:32]
+    metrics = list(measured_metrics(sample.target is None, options.metrics))
+    parts = [__version__, VERSION, files, asdict(options), tools.mesh.name, tools.networks.files]
+    parts += [dict(tools.fingerprint), metrics, sorted(found_packages())]
+    return cache_key(parts)[:32]
 
 
-def _digest(path: Path) -> str:
-    read, found = bytearray(READ_BYTES), hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
-        while count := file.readinto(read):
-            found.update(memoryview(read)[:count])
-    return found.hexdigest()
-
-
-def _kept(folder: Path, key: str, item: ScoreItem) -> ScoredRow | None:
+def _kept(folder: Path, key: str, sample: Sample) -> EvaluationResult | None:
     path = folder / ROWS / f"{key}.json"
     try:
-        row = ScoredRow.from_json(path.read_text(encoding="utf-8"))
+        result = EvaluationResult.from_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        log.warning("the row kept in %s cannot be used and is measured again (%s).", path, error)
+        log.warning("the result kept in %s cannot be used and is measured again (%s).", path, error)
         return None
-    target = None if item.target is None else item.target.name
-    return replace(row, name=item.name, generated=item.generated.name, target=target)
+    target = None if sample.target is None else sample.target.name
+    return replace(result, name=sample.name, generated=sample.generated.name, target=target)
 
 
-def _keep(row: ScoredRow, folder: Path, key: str) -> None:
+def _keep(result: EvaluationResult, folder: Path, key: str) -> None:
     path = folder / ROWS / f"{key}.json"
     with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as part:
-        part.write_text(row.to_json(), encoding="utf-8")
+    with atomic_write(path) as part:
+        part.write_text(result.to_json(), encoding="utf-8")
 
 
-def _scored(item: ScoreItem, options: CompareOptions, tools: BatchTools, on_progress: Progress | None) -> ScoredRow:
-    failed = ScoredRow(item.name, item.generated.name, None if item.target is None else item.target.name)
-    if item.problem:
-        return replace(failed, error=item.problem)
+def _evaluated(
+    sample: Sample, options: EvaluationOptions, tools: EvaluationTools, on_progress: Progress | None
+) -> EvaluationResult:
+    failed = EvaluationResult(sample.name, sample.generated.name, None if sample.target is None else sample.target.name)
+    if sample.problem:
+        return replace(failed, error=sample.problem)
     try:
-        with _warnings() as heard:
-            likeness = _likeness(item, tools)
-            more = {"mesh": tools.mesh, "name": item.name, "likeness": likeness, "on_progress": on_progress}
-            more["networks"] = tools.networks
-            if item.target is None:
-                row = score_alone(item.generated, options, **more)
-            else:
-                row = compare_clips(item.generated, item.target, options, **more)
+        return evaluate(
+            sample.generated,
+            sample.target,
+            options,
+            mesh=tools.mesh,
+            identity=file_reference(tools.encoder, sample.portrait),
+            networks=tools.networks,
+            name=sample.name,
+            on_progress=on_progress,
+        )
     except (MissingDependency, OutputError):
         raise
     except PortraitTalkError as error:
         return replace(failed, error=str(error))
     except (OSError, RuntimeError, ValueError, MemoryError) as error:
-        log.debug("%s could not be scored", item.name, exc_info=True)
+        log.debug("%s could not be evaluated", sample.name, exc_info=True)
         return replace(failed, error=f"{type(error).__name__}: {error}")
-    return replace(row, notes=(*row.notes, *dict.fromkeys(heard)))
-
-
-def _likeness(item: ScoreItem, tools: BatchTools) -> Likeness:
-    return Likeness(portrait=item.portrait) if tools.open_likeness is None else tools.open_likeness(item.portrait)
 
 
 def _part_of(on_progress: Progress | None, number: int, count: int) -> Progress | None:
     if on_progress is None:
         return None
     return lambda done, total: on_progress(number * STEPS + STEPS * done // max(total, 1), count * STEPS)
-
-
-class _Heard(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(record.getMessage().rstrip(". "))
-
-
-@contextmanager
-def _warnings() -> Iterator[list[str]]:
-    """What the library warns of meanwhile, such as a file that breaks off: a report has to hold it."""
-    logger, handler = logging.getLogger(__package__.rpartition(".")[0]), _Heard()
-    logger.addHandler(handler)
-    try:
-        yield handler.lines
-    finally:
-        logger.removeHandler(handler)

@@ -1,38 +1,36 @@
-"""How two videos are to be compared, and which of their frames belong together."""
+"""How videos are evaluated, and which frames of a pair belong together."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..checks import check_choice, check_range
+from ..options import check_options, option
 
 CROPS = ("whole", "face")
 
 
 @dataclass(frozen=True)
-class CompareOptions:
-    """How two videos are compared."""
+class EvaluationOptions:
+    """How a video, or a pair of videos, is evaluated."""
 
-    align: bool = False  # take a leading offset that is found out; it is reported either way
-    crop: str = "whole"  # what PSNR and SSIM look at: the "whole" frame, or the "face"
-    margin: float = 0.2  # of the face crop, of the face's larger side, on every side
-    face_index: int = 0  # 0 is the largest
-    max_frames: int | None = None  # compare at most so many
-    num_worst: int = 3  # frames kept to be looked at, of each reason
+    align: bool = option(False, help="take a leading offset (within 0.5 s) out; else it is only reported")
+    crop: str = option("whole", help="what PSNR and SSIM look at: the whole frame or the face", choices=CROPS)
+    margin: float = option(0.2, 0, 2, "around the face crop, of the face's larger side, on every side")
+    face_index: int = option(0, 0, 1000, "which face, 0 is the largest")
+    max_frames: int | None = option(None, 1, 10**9, "compare at most so many frames from the start")
+    num_worst: int = option(3, 0, 20, "frames kept to be looked at, of each reason")
+    metrics: tuple[str, ...] | None = option(
+        None, help="names of the metrics to measure; None takes the standard ones", shared=False
+    )
 
     def __post_init__(self) -> None:
-        check_choice(self.crop, CROPS, "the crop")
-        check_range(self.margin, 0, 2, "the margin of the face crop")
-        check_range(self.face_index, 0, 1000, "face_index")
-        check_range(self.num_worst, 0, 20, "the number of worst frames")
-        if self.max_frames is not None:
-            check_range(self.max_frames, 1, 10**9, "max_frames")
+        check_options(self)
 
 
 @dataclass(frozen=True)
-class Shift:
-    """Which frames belong together: generated[made + k] and target[true + k], k below count."""
+class FramePairing:
+    """Which frames belong together: generated[generated_start + k] and target[target_start + k], k below num_frames."""
 
-    made: int
-    true: int
-    count: int
+    generated_start: int
+    target_start: int
+    num_frames: int

@@ -1,114 +1,134 @@
-"""One video by itself: what can be told without its ground truth."""
+"""One video by itself: the metrics that need no ground truth.
+
+Shapes: T frames.
+"""
 
 from __future__ import annotations
 
+import itertools
 import math
-import time
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
 
+import torch
 from torch import Tensor
 
-from ..errors import MediaError
-from ..face.mesh.backends import MeshBackend
-from ..types import as_fps
-from .align import clip_loudness
-from .clip import FollowedClip, ScoredClip, follow_clip
-from .compare import Progress
-from .face_scores import level_per_frame, own_scores
-from .identity_scores import IdentityWatch, Likeness
-from .network_scores import SYNC_FPS, SYNC_METRICS, Networks, sync_scores
-from .options import CompareOptions
-from .result import ScoredRow, curve
-from .source import Steps
+from ..face.geometry import face_box_px
+from ..metrics.meter import CURVES, FACE_CROPS, FRAMES, LANDMARKS, MetricContext
+from ..metrics.sound_mouth import level_per_frame
+from ..metrics.sync_crop import sync_boxes, sync_crop
+from .clip import EvaluationClip, TrackedClip, track_clip
+from .meters import Measured, MeterSet
+from .result import curve
+from .setup import NO_PICTURES, Setup
+
+CROP_FPS = Fraction(25)  # of face crops
+Over = Callable[[Iterable[Tensor]], Iterator[Tensor]]
 
 
-def score_alone(
-    video: Path | ScoredClip,
-    options: CompareOptions | None = None,
-    *,
-    mesh: MeshBackend,
-    likeness: Likeness | None = None,
-    networks: Networks | None = None,
-    name: str | None = None,
-    on_progress: Progress | None = None,
-) -> ScoredRow:
-    """Measure a video without its ground truth: sync with its own sound, jitter, blinks, head motion, identity.
+@dataclass(frozen=True)
+class SingleScores:
+    """What one video has by itself."""
+
+    tracked: TrackedClip
+    values: Mapping[str, float]
+    missing: Mapping[str, str]
+    curves: Mapping[str, Tensor]  # (T,) by the metrics' names
+
+
+def measure_single(
+    clip: EvaluationClip,
+    fps: Fraction,
+    max_frames: int | None,
+    setup: Setup,
+    files: ExitStack,
+    over: Over = iter,
+    of_target: bool = False,
+) -> SingleScores:
+    """Track a video's face and measure what the video has by itself.
 
     Args:
-        video: file, or pictures and sound.
-        options: face index and number of frames count here.
-        mesh: an open face-mesh back end.
-        likeness: what compares the face with a portrait.
-        networks: SyncNet, if it is there.
-        name: of the row; None takes the video's.
-        on_progress: called with steps done and in all; may raise to stop.
-
-    Raises:
-        MediaError: not a video, or without a picture.
+        clip: the video.
+        fps: frames per second at which it is sampled.
+        max_frames: read at most so many.
+        setup: what it is measured with.
+        files: closes the landmarks' store in the end.
+        over: passes pictures on and counts them.
+        of_target: whether it is the target.
     """
-    started, options = time.perf_counter(), options or CompareOptions()
-    clip = video if isinstance(video, ScoredClip) else ScoredClip.of_file(video)
-    fps = as_fps(clip.pictures.fps)
-    length = max(1, min(math.ceil(clip.pictures.seconds * float(fps) - 0.02), options.max_frames or 10**9))
-    watch = IdentityWatch(likeness or Likeness(), float(fps))
-    networks = networks or Networks()
-    synced = not networks.missing(SYNC_METRICS) and clip.sound is not None
-    steps = Steps(length + synced * math.ceil(length / fps * SYNC_FPS), on_progress)
-    followed = follow_clip(
-        clip.pictures, fps, mesh, options.face_index, options.max_frames, lambda items: watch.over(steps.over(items))
+    context = MetricContext(fps, (clip.size[1], clip.size[0]))
+    frames, landmarks, curves = (
+        setup.meters(inputs, context, clip, of_target) for inputs in (FRAMES, LANDMARKS, CURVES)
     )
-    try:
-        if not len(followed):
-            raise MediaError(f"{clip.pictures.name} holds no picture; export it again.")
-        level, silent_because = clip_loudness(clip)
-        values, missing = own_scores(followed, level, silent_because)
-        sync, no_sync = sync_scores(clip, followed, networks, steps.over)
-        identity, lacking = watch.result()
-        curves = own_curves(followed, level) | ({"identity": watch.curve()} if identity else {})
-    finally:
-        followed.store.close()
-    return ScoredRow(
-        name or clip.pictures.name,
-        clip.pictures.name,
-        None,
-        error=None if followed.valid.any() else f"no face was found in any of the {len(followed)} frames",
-        values=values | sync | identity,
-        missing=missing | no_sync | lacking,
-        counts=_counts(followed, mesh.name),
-        fps=float(fps),
-        curves=curves,
-        seconds_taken=time.perf_counter() - started,
+    tracked = track_clip(
+        clip, fps, setup.mesh, setup.options.face_index, max_frames, lambda pictures: frames.over(over(pictures))
     )
+    files.callback(tracked.store.close)
+    if clip.pictures is None:
+        frames.drop_all(NO_PICTURES)
+    if landmarks:
+        for track in tracked.blocks(torch.arange(len(tracked))):
+            landmarks.update(track)
+    curves.update(tracked.curves)
+    sets = [frames, landmarks, curves, _measured_crops(clip, tracked, setup, over, of_target)]
+    values, missing = merged(*(meters.result() for meters in sets))
+    return SingleScores(tracked, values, missing, {k: v for meters in sets for k, v in meters.curves().items()})
 
 
-def own_curves(clip: FollowedClip, level: Tensor | None) -> dict[str, list[float | None]]:
-    """What a report draws over time of one video."""
-    turn = clip.angles_deg[1:] - clip.angles_deg[:-1]
+def merged(*parts: Measured) -> Measured:
+    """Values and reasons of several parts as one."""
+    values: dict[str, float] = {}
+    missing: dict[str, str] = {}
+    for measured, lacking in parts:
+        values |= measured
+        missing |= lacking
+    return values, missing
+
+
+def _measured_crops(clip: EvaluationClip, tracked: TrackedClip, setup: Setup, over: Over, of_target: bool) -> MeterSet:
+    """The pass over the face crops at 25 fps, by the landmarks' box in place of SyncNet's own detector's."""
+    num_frames = math.ceil(len(tracked) / tracked.fps * CROP_FPS)
+    context = MetricContext(CROP_FPS, (tracked.height, tracked.width), num_frames)
+    meters = setup.meters(FACE_CROPS, context, clip, of_target)
+    if meters and not tracked.valid.any():
+        meters.drop_all("no face was found in any frame")
+    elif clip.pictures is None:
+        meters.drop_all(NO_PICTURES)
+    elif meters:
+        boxes = sync_boxes(_held_boxes(tracked))
+        for k, picture in enumerate(over(itertools.islice(clip.pictures.read(CROP_FPS), num_frames))):
+            at = min(int(k * tracked.fps / CROP_FPS), len(boxes) - 1)
+            meters.update(sync_crop(picture, boxes[at]))
+    return meters
+
+
+def _held_boxes(tracked: TrackedClip) -> Tensor:
+    """(T, 4) the face's box in pixels, held over frames without a face."""
+    seen = tracked.valid.nonzero()[:, 0]
+    boxes = torch.cat([face_box_px(track.points_px) for track in tracked.blocks(seen)])
+    last = torch.searchsorted(seen, torch.arange(len(tracked)), right=True) - 1
+    return boxes[last.clamp(min=0)]
+
+
+def single_curves(tracked: TrackedClip) -> dict[str, list[float | None]]:
+    """What a report draws over time of one video, besides the metrics' own curves."""
+    curves, fps = tracked.curves, float(tracked.fps)
+    turn = curves.angles_deg[1:] - curves.angles_deg[:-1]
     found = {
-        "mouth, standardised": clip.mouth_open.double(),
-        "eye opening": clip.eye_open.double(),
-        "head speed": turn.double().norm(dim=1) * float(clip.fps),
-        "picture change": clip.change,
+        "mouth, standardised": _standardised(curves.mouth_open.double()),
+        "eye opening": curves.eye_open.double(),
+        "head speed": turn.double().norm(dim=1) * fps,
+        "picture change": curves.picture_change,
     }
-    if level is not None:
-        found["sound, standardised"] = _standard(level_per_frame(level, len(clip), float(clip.fps)))
-    found["mouth, standardised"] = _standard(found["mouth, standardised"])
+    if curves.sound_level is not None:
+        found["sound, standardised"] = _standardised(level_per_frame(curves.sound_level, len(tracked), fps))
     return {name: curve(values) for name, values in found.items() if len(values) and not values.isnan().all()}
 
 
-def _standard(values: Tensor) -> Tensor:
+def _standardised(values: Tensor) -> Tensor:
     known = values[~values.isnan()]
     if len(known) < 2:
         return values
     return (values - known.mean()) / known.std().clamp(min=1e-9)
-
-
-def _counts(clip: FollowedClip, mesh: str) -> dict[str, int | str]:
-    return {
-        "num_frames": len(clip),
-        "num_frames_with_face": int(clip.valid.sum()),
-        "width": clip.width,
-        "height": clip.height,
-        "fps": f"{clip.fps.numerator}/{clip.fps.denominator}",
-        "landmark_source": mesh,
-    }

@@ -1,4 +1,4 @@
-"""One line of a score report: what was measured on one pair of videos, or on one alone, as it is kept on disk."""
+"""What was measured on one video or one pair, as it is kept on disk."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -31,15 +30,15 @@ class WorstFrame:
 
 
 @dataclass(frozen=True)
-class ScoredRow:
+class EvaluationResult:
     """What was measured on one pair; without a target, on one video."""
 
     name: str
     generated: str  # as it was given
     target: str | None
     error: str | None = None  # why nothing could be measured
-    values: Mapping[str, float] = field(default_factory=dict)  # what was measured, by the metric's name
-    missing: Mapping[str, str] = field(default_factory=dict)  # what was not, and why
+    values: Mapping[str, float] = field(default_factory=dict)  # by the metric's name; "target:…" the target's own
+    missing: Mapping[str, str] = field(default_factory=dict)  # what was not measured, and why
     counts: Mapping[str, int | str] = field(default_factory=dict)  # frames, pixels, rates, back ends
     offset: Offset | None = None
     notes: tuple[str, ...] = ()  # what was done to make the two comparable, what to know
@@ -54,8 +53,8 @@ class ScoredRow:
         return json.dumps(fields, ensure_ascii=False, allow_nan=False)
 
     @staticmethod
-    def from_json(text: str) -> ScoredRow:
-        """The row that `to_json` wrote.
+    def from_json(text: str) -> EvaluationResult:
+        """The result that `to_json` wrote.
 
         Raises:
             ValueError: it is not one.
@@ -66,9 +65,9 @@ class ScoredRow:
             worst = tuple(WorstFrame(**frame) for frame in read["worst"])
             values = {name: float(value) for name, value in read["values"].items()}
             changed = {"offset": offset, "worst": worst, "values": values, "notes": tuple(read["notes"])}
-            return ScoredRow(**(read | changed))
+            return EvaluationResult(**(read | changed))
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"not a row of a score report: {error}") from error
+            raise ValueError(f"not the result of an evaluation: {error}") from error
 
 
 def plain(value: float | int | str | None) -> float | int | str | None:
@@ -81,7 +80,7 @@ def curve(values: Tensor) -> list[float | None]:
     return [float(f"{v:.5g}") if math.isfinite(v) else None for v in values.tolist()]
 
 
-def shown(picture: Tensor) -> str:
+def jpeg_base64(picture: Tensor) -> str:
     """A picture (H, W, 3) uint8 as a small JPEG in base64."""
     image, stream = Image.fromarray(picture.contiguous().numpy()), io.BytesIO()
     height, width = picture.shape[:2]
@@ -89,8 +88,3 @@ def shown(picture: Tensor) -> str:
         image = image.resize((max(1, round(width * SHOWN_PX / height)), SHOWN_PX), Image.Resampling.LANCZOS)
     image.save(stream, "JPEG", quality=JPEG_QUALITY)
     return base64.b64encode(stream.getvalue()).decode("ascii")
-
-
-def nan_like(count: int) -> Tensor:
-    """(T,) float64 of values that are not known yet."""
-    return torch.full((count,), torch.nan, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""All that a report shows: rows of scores, what was asked for, and with what it was measured."""
+"""All that a report shows: the results of an evaluation, its settings, and the versions of what measured."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from datetime import datetime, timezone
 from importlib import metadata
 
 from .. import __version__
-from ..metrics.registry import MetricDefinition
-from .result import ScoredRow
-from .table import OWN, TABLE, TARGET_PREFIX
+from ..metrics.registry import METRICS, TARGET_PREFIX, Metric, measured_metrics
+from .options import EvaluationOptions
+from .result import EvaluationResult
 
-PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "torchmetrics", "av", "mediapipe", "onnxruntime")
+PACKAGES = ("torch", "numpy", "scipy", "kornia", "torchmetrics", "av", "mediapipe", "onnxruntime")
 
 
 @dataclass(frozen=True)
 class Summary:
-    """One metric over all rows that have it."""
+    """One metric over all results that have it."""
 
     mean: float | None  # of finite values
     std: float | None  # sample standard deviation (n − 1); None of fewer than 2
@@ -30,34 +30,43 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class ScoreBook:
+class ScoreReport:
     """All that a report shows."""
 
-    rows: Sequence[ScoredRow]
-    settings: Mapping[str, object]  # how it was asked for
+    results: Sequence[EvaluationResult]
+    settings: Mapping[str, object]  # of `settings_of`
     reference_free: bool = False
     made_at: str = field(default_factory=lambda: datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"))
     environment: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def table(self) -> Mapping[str, MetricDefinition]:
-        """The metrics that are shown."""
-        return OWN if self.reference_free else TABLE
+    @staticmethod
+    def of_one(result: EvaluationResult, options: EvaluationOptions) -> ScoreReport:
+        """The report on one pair, or on one video without a target."""
+        alone = result.target is None
+        return ScoreReport([result], settings_of(options, alone), alone, environment=environment())
 
     @property
-    def failed(self) -> list[ScoredRow]:
-        """Rows with an error."""
-        return [row for row in self.rows if row.error]
+    def table(self) -> Mapping[str, Metric]:
+        """The metrics that are shown: the standard ones, and others that were asked for."""
+        named = (name for result in self.results for name in (*result.values, *result.missing))
+        there = {name.removeprefix(TARGET_PREFIX) for name in named}
+        standard = measured_metrics(self.reference_free)
+        return {name: metric for name, metric in METRICS.items() if name in standard or name in there}
+
+    @property
+    def failed(self) -> list[EvaluationResult]:
+        """Those with an error."""
+        return [result for result in self.results if result.error]
 
     @property
     def columns(self) -> list[str]:
-        """Names of all values that some row has, in the table's order; the target's own after the generated one's."""
-        there = {name for row in self.rows for name in row.values}
+        """Names of all values that some result has, in the table's order, the target's own after the generated's."""
+        there = {name for result in self.results for name in result.values}
         return [n for name in self.table for n in (name, TARGET_PREFIX + name) if n in there]
 
     def summary(self, name: str) -> Summary:
-        """Of one metric, over the rows that did not fail."""
-        values = [row.values[name] for row in self.rows if name in row.values and not row.error]
+        """Of one metric, over the results without an error."""
+        values = [result.values[name] for result in self.results if name in result.values and not result.error]
         finite = [value for value in values if math.isfinite(value)]
         if not finite:
             return Summary(None, None, None, None, 0, len(values))
@@ -67,18 +76,31 @@ class ScoreBook:
         return Summary(mean, std, min(finite), max(finite), len(finite), len(values) - len(finite))
 
     def unavailable(self) -> dict[str, dict[str, list[str]]]:
-        """Metrics that some row lacks: reason → names of the rows."""
+        """Metrics that some result lacks: reason → names of the results."""
         found: dict[str, dict[str, list[str]]] = {}
-        for row in self.rows:
-            for name, reason in row.missing.items():
-                if name.removeprefix(TARGET_PREFIX) in self.table:
-                    found.setdefault(name, {}).setdefault(reason, []).append(row.name)
+        for result in self.results:
+            for name, reason in result.missing.items():
+                found.setdefault(name, {}).setdefault(reason, []).append(result.name)
         return {n: found[n] for name in self.table for n in (name, TARGET_PREFIX + name) if n in found}
 
     def title(self, name: str) -> str:
         """What to call a number, also one that is the target's own."""
         own = name.removeprefix(TARGET_PREFIX)
         return self.table[own].title if name == own else f"{self.table[own].title}, the target's own"
+
+
+def settings_of(options: EvaluationOptions, reference_free: bool) -> dict[str, object]:
+    """What a report says it was measured with."""
+    settings: dict[str, object] = {"face": options.face_index, "at most frames": options.max_frames or "all"}
+    if options.metrics is not None:
+        settings["metrics"] = ", ".join(options.metrics)
+    if reference_free:
+        return settings
+    return settings | {
+        "aligned": f"a leading offset was {'taken out' if options.align else 'reported, not taken out'}",
+        "pictures": "face crop" if options.crop == "face" else "whole frames",
+        "face crop margin": options.margin,
+    }
 
 
 def environment() -> dict[str, str]:

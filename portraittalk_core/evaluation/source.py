@@ -1,7 +1,8 @@
-"""Videos as pictures to be measured, brought to one shape, and one progress over the passes that measure them."""
+"""Videos as pictures that can be read at any frame rate, brought to one size; one progress over several passes."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -9,22 +10,20 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
+from ..media.resize import resize_picture
 from ..media.video import probe_video, read_pictures
-from ..types import LandmarkTrack
+from ..progress import Progress
 
-Progress = Callable[[int, int], None]
 T = TypeVar("T")
 SHAPE_TOLERANCE = 0.01  # relative difference of aspect ratios that is still one shape
 
 
 @dataclass(frozen=True)
 class PictureSource:
-    """A video to be scored: a file, or pictures in memory."""
+    """The pictures of a video: a file, or frames in memory."""
 
     name: str  # what to call it in messages
     width: int
@@ -45,30 +44,62 @@ class PictureSource:
             Path(path).name, probe.width, probe.height, probe.fps, probe.seconds, partial(read_pictures, path)
         )
 
+    @staticmethod
+    def of_frames(
+        name: str, num_frames: int, size: tuple[int, int], fps: Fraction, picture: Callable[[int], Tensor]
+    ) -> PictureSource:
+        """Frames in memory.
 
-def check_same_shape(
-    generated: PictureSource | LandmarkTrack, target: PictureSource | LandmarkTrack, names: str
-) -> None:
-    """Check that two videos can be compared pixel by pixel, once they are of one size.
+        Args:
+            name: what to call it in messages.
+            num_frames: at least 1.
+            size: height and width, pixels.
+            fps: frames per second.
+            picture: a frame's number to (H, W, 3) uint8.
+
+        Raises:
+            InputError: there is no frame.
+        """
+        if num_frames < 1:
+            raise InputError(f"{name} must hold at least 1 frame, not {num_frames}.")
+        return PictureSource(
+            name, size[1], size[0], fps, float(num_frames / fps),
+            lambda rate: (picture(k) for k in shown_frames(num_frames, fps, rate)),
+        )  # fmt: skip
+
+
+def shown_frames(num_frames: int, fps: Fraction, rate: Fraction) -> list[int]:
+    """Numbers of the frames that are shown at the times k / rate, as a player holds them.
+
+    Args:
+        num_frames: of the video.
+        fps: its own frame rate.
+        rate: at which it is sampled.
+    """
+    return [min(int(k * fps / rate), num_frames - 1) for k in range(math.ceil(num_frames * rate / fps))]
+
+
+def check_same_shape(names: Iterable[str], *sizes: tuple[int, int]) -> None:
+    """Check that videos can be compared pixel by pixel, once they are of one size.
+
+    Args:
+        names: of the videos, for the message.
+        sizes: width and height of each.
 
     Raises:
-        InputError: their aspect ratios differ; `names` says whose.
+        InputError: their aspect ratios differ.
     """
-    shapes = generated.width / generated.height, target.width / target.height
+    shapes = [width / height for width, height in sizes]
     if max(shapes) > (1 + SHAPE_TOLERANCE) * min(shapes):
+        listed = " and ".join(f"{width}×{height}" for width, height in sizes)
         raise InputError(
-            f"{names} are of {generated.width}×{generated.height} and {target.width}×{target.height} pixels, different "
-            "shapes; crop one to the other's first."
+            f"{' and '.join(names)} are of {listed} pixels, different shapes; crop one to the other's first."
         )
 
 
 def scaled_to(picture: Tensor, size: tuple[int, int]) -> Tensor:
     """A picture (H, W, 3) uint8 at another size (height, width); itself where it has that size."""
-    if tuple(picture.shape[:2]) == size:
-        return picture
-    planes = picture.permute(2, 0, 1)[None].float()
-    scaled = F.interpolate(planes, size=size, mode="bilinear", antialias=True, align_corners=False)
-    return scaled[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8)
+    return resize_picture(picture, size, "bilinear")
 
 
 class Steps:
@@ -78,7 +109,7 @@ class Steps:
         self.done, self.total, self.on_progress = 0, total, on_progress
 
     def over(self, items: Iterable[T]) -> Iterator[T]:
-        """The items, one step told after each."""
+        """The items, one step reported after each."""
         for item in items:
             yield item
             self.done += 1

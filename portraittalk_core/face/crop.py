@@ -14,8 +14,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..checks import check_choice, check_range, check_shape
+from ..checks import check_shape
 from ..errors import InputError
+from ..options import check_options, option
 from ..types import LandmarkTrack, check_picture
 from . import topology as topo
 
@@ -45,14 +46,21 @@ class CropBox:
 class CropOptions:
     """How a face is framed."""
 
-    margin: float = MARGIN  # room on every side of the face, of its larger side
-    box: str = "auto"  # "fixed" for all frames, "follow" the head smoothly, "auto": fixed if the head moves little
-    size: int = CROP_PX  # side of the crop, pixels
+    margin: float = option(
+        MARGIN, 0, 2, "Room on every side, of the face's size. The same in Crop Face and Paste Face.", step=0.05
+    )  # of the face's larger side
+    box: str = option(
+        "auto",
+        help="One square for all frames, or one that follows the head; auto follows only a head that moves "
+        "far. One portrait always has a fixed one. The same in Crop Face and Paste Face.",
+        choices=BOXES, advanced=True,
+    )  # fmt: skip
+    size: int = option(
+        CROP_PX, 16, 4096, "Width and height of the crops in pixels; SD1.5 paints best at 512.", step=8, advanced=True
+    )
 
     def __post_init__(self) -> None:
-        check_range(self.margin, 0, 2, "the margin of the face crop")
-        check_choice(self.box, BOXES, "the box of the face crop")
-        check_range(self.size, 16, 4096, "the size of the face crop")
+        check_options(self, **{name: f"the {name} of the face crop" for name in ("margin", "box", "size")})
 
 
 @dataclass(frozen=True)

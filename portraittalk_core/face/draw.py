@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..checks import check_range, check_shape
 from ..errors import InputError
+from ..media.resize import shrink_quickly
 from ..types import LandmarkTrack, check_picture
 from . import topology as topo
 
@@ -137,7 +138,4 @@ def _canvas(picture: Tensor | None, size: tuple[int, int]) -> Tensor:
     if picture is None:
         return torch.zeros(height, width, 3, dtype=torch.uint8)
     check_picture(picture, "the picture behind the landmarks")
-    if tuple(picture.shape[:2]) == (height, width):
-        return picture
-    scaled = Image.fromarray(picture.numpy()).resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
-    return torch.from_numpy(np.asarray(scaled).copy())
+    return shrink_quickly(picture, (height, width))

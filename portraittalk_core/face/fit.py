@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..checks import check_range
 from ..errors import InputError
+from ..media.resize import resize_picture
 from ..types import LandmarkTrack, Portrait
 
 SURROUNDINGS = 0.5  # of the face's size, on every side: what a face detector wants to see
@@ -34,10 +35,7 @@ class Fit:
         if tuple(picture.shape[:2]) == (self.height, self.width):
             return picture
         cut = picture[self.top : self.top + self.box_height, self.left : self.left + self.box_width]
-        planes = cut.permute(2, 0, 1)[None].float()
-        size = (self.height, self.width)
-        planes = torch.nn.functional.interpolate(planes, size, mode="bicubic", antialias=True, align_corners=False)
-        return planes[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8).contiguous()
+        return resize_picture(cut, (self.height, self.width)).contiguous()
 
     def track(self, track: LandmarkTrack) -> LandmarkTrack:
         """The landmarks of a track on the whole picture, on the box."""

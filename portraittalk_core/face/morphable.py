@@ -9,7 +9,6 @@ viewer's right, y up, z towards the viewer.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from ..checks import check_finite, check_shape
 from ..errors import InputError, MissingDependency
+from ..progress import Progress
 from ..types import NUM_LANDMARKS
 from ..weights.load import read_tensors
 from .canonical import canonical_face
@@ -149,7 +149,7 @@ def displacement_px(
     fit: FaceFit,
     expression: Tensor,
     rest: Tensor,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Progress | None = None,
 ) -> Tensor:
     """How far expressions move a fitted face's landmarks from where they lie at rest.
 

@@ -1,4 +1,7 @@
-"""Reads a track's file, and closes the gaps of one that another program has written with faceless frames in it."""
+"""Reads a track's file, and closes the gaps of one that another program has written with faceless frames in it.
+
+A file holds landmarks or keypoints, and says so in its metadata.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..errors import InputError
-from ..media.records import load_record
-from ..types import LandmarkTrack
+from ..errors import InputError, MediaError
+from ..media.records import load_record, record_kind
+from ..types import KeypointTrack, LandmarkTrack
 from .mesh.tracking import filled
 
 log = logging.getLogger(__name__)
@@ -26,6 +29,20 @@ def load_track(path: Path) -> LandmarkTrack:
         MediaError: missing, damaged, something else, or without any face.
     """
     return load_record(_Mended, path)
+
+
+def load_motion(path: Path) -> LandmarkTrack | KeypointTrack:
+    """The track of a file, of whichever kind it is; landmarks as `load_track` reads them.
+
+    Raises:
+        MediaError: missing, damaged, or no track.
+    """
+    kind = record_kind(path)
+    if kind == KeypointTrack.kind:
+        return load_record(KeypointTrack, path)
+    if kind not in ("", LandmarkTrack.kind):
+        raise MediaError(f"{path} holds a {kind}, which is no track; give a track of landmarks or keypoints.")
+    return load_track(path)
 
 
 class _Mended(LandmarkTrack):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 Attend = Callable[[Tensor, Tensor, Tensor, int], Tensor]  # queries, keys, values, heads → like the queries
@@ -44,7 +45,7 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:
     """
 
     def split(x: Tensor) -> Tensor:
-        return x.unflatten(2, (heads, -1)).transpose(1, 2)
+        return rearrange(x, "b n (h c) -> b h n c", h=heads)
 
     out = torch.nn.functional.scaled_dot_product_attention(split(queries), split(keys), split(values))
-    return out.transpose(1, 2).flatten(2)
+    return rearrange(out, "b h n c -> b n (h c)")

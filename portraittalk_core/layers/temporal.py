@@ -1,7 +1,7 @@
 """Attention over time: AnimateDiff's motion module, which makes frames that are drawn together move together.
 
 Shapes: B clips of F frames, C channels, H and W latent pixels, N = B·H·W, L most frames at once.
-Source: AnimateDiff (Guo et al. 2023), section 4.2, as guoyww/AnimateDiff computes it; `design/portraittalk.md` 3.2.
+Source: AnimateDiff (Guo et al. 2023), section 4.2, as guoyww/AnimateDiff computes it; `docs/design/animatenet.md` 2.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 from types import ModuleType
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from ..checks import check_shape
@@ -108,17 +109,15 @@ class _TimeTransformer(nn.Module):
 
     def forward(self, x: Tensor, num_frames: int, norm_joint: bool) -> Tensor:
         """What is to be added to x (B·F, C, H, W)."""
-        rows, width, height, across = x.shape
-        clips = x.unflatten(0, (-1, num_frames))  # (B, F, C, H, W)
         if norm_joint:
-            tokens = self.norm(clips.transpose(1, 2)).permute(0, 3, 4, 2, 1)
+            clips = rearrange(x, "(b f) c h w -> b c f h w", f=num_frames)
+            tokens = rearrange(self.norm(clips), "b c f h w -> (b h w) f c")
         else:
-            tokens = self.norm(x).unflatten(0, (-1, num_frames)).permute(0, 3, 4, 1, 2)
+            tokens = rearrange(self.norm(x), "(b f) c h w -> (b h w) f c", f=num_frames)
         # the one copy of the way in: from here on every Linear gets its tokens in one piece, and copies nothing
-        tokens = tokens.reshape(-1, num_frames, width).contiguous()  # of one clip, reshape alone gives a strided view
+        tokens = tokens.contiguous()  # of one clip, rearrange alone gives a strided view
         tokens = self.proj_out(self.transformer_blocks[0](self.proj_in(tokens)))
-        tokens = tokens.reshape(-1, height, across, num_frames, width).permute(0, 3, 4, 1, 2)
-        return tokens.reshape(rows, width, height, across)
+        return rearrange(tokens, "(b h w) f c -> (b f) c h w", h=x.shape[2], w=x.shape[3])
 
 
 class MotionModule(nn.Module):

@@ -1,7 +1,7 @@
 """Style contrastive loss: clips of one style are drawn together and clips of other styles pushed apart.
 
 Shapes: M clips, D numbers of a style vector.
-Source: SVP, equations 5 and 6, as reconstructed in `design/svp.md` 3b.
+Source: SVP, equations 5 and 6, as reconstructed in `docs/design/styles.md` 3.
 """
 
 from __future__ import annotations

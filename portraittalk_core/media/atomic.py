@@ -55,7 +55,7 @@ def part_path(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Give a temporary file to write; rename it to `path` at the end, or remove it if anything went wrong.
 
     Raises:

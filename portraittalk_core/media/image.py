@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import InputError, MediaError
 from ..types import check_picture
-from .atomic import whole_file
+from .atomic import atomic_write
 from .container import check_readable
 
 MIN_SIDE_PX, MAX_SIDE_PX = 128, 4096
@@ -57,7 +57,7 @@ def save_picture(picture: Tensor, path: Path) -> Path:
     check_picture(picture, "the picture to save")
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"cannot write {path.name}: a picture must end in {', '.join(SUFFIXES)}.")
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         Image.fromarray(picture.cpu().contiguous().numpy()).save(part, quality=95)
     return path
 

@@ -7,8 +7,8 @@ from typing import Protocol, TypeVar
 
 from ..errors import InputError, MediaError
 from ..types import Record
-from .atomic import whole_file
 from .container import check_readable
+from .tensor_file import save_tensors
 
 
 class Recordable(Protocol):
@@ -31,13 +31,24 @@ def save_record(record: Recordable, path: Path) -> Path:
     Raises:
         OutputError: the file cannot be written.
     """
-    from safetensors.torch import save
-
     tensors, metadata = record.to_record()
-    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata)
-    with whole_file(Path(path)) as part:
-        part.write_bytes(content)
-    return Path(path)
+    return save_tensors(tensors, path, metadata)
+
+
+def record_kind(path: Path) -> str:
+    """What kind of record a file says it holds, such as "LandmarkTrack"; empty where it does not say.
+
+    Raises:
+        MediaError: the file is missing, or no safetensors file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = check_readable(path)
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return (file.metadata() or {}).get("kind", "")
+    except (SafetensorError, OSError) as error:
+        raise MediaError(f"{path} is not a readable safetensors file ({error}); make it again.") from error
 
 
 def load_record(kind: type[R], path: Path) -> R:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -18,7 +18,8 @@ from av.video.stream import VideoStream
 from torch import Tensor
 
 from ..errors import MediaError
-from ..types import MAX_FPS, MIN_FPS, as_fps
+from ..frame_rate import MAX_FPS, MIN_FPS, as_fps
+from ..progress import Progress
 from .container import open_media
 
 log = logging.getLogger(__name__)
@@ -80,9 +81,7 @@ def probe_video(path: Path) -> VideoProbe:
         )
 
 
-def read_pictures(
-    path: Path, fps: Fraction | None = None, on_progress: Callable[[int, int], None] | None = None
-) -> Iterator[Tensor]:
+def read_pictures(path: Path, fps: Fraction | None = None, on_progress: Progress | None = None) -> Iterator[Tensor]:
     """Decode a video at a constant rate: picture k is the one shown k / fps seconds after the first.
 
     A file that breaks off is read up to there, with a logged warning.
@@ -104,9 +103,7 @@ def read_pictures(
     return _reported(_constant_rate(Path(path), rate, probe), total, on_progress)
 
 
-def _reported(
-    pictures: Iterator[Tensor], total: int, on_progress: Callable[[int, int], None] | None
-) -> Iterator[Tensor]:
+def _reported(pictures: Iterator[Tensor], total: int, on_progress: Progress | None) -> Iterator[Tensor]:
     for done, picture in enumerate(pictures, 1):
         yield picture
         if on_progress:

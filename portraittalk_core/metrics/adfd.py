@@ -18,6 +18,9 @@ from torch import Tensor
 
 from ..checks import check_choice, check_finite, check_shape
 from ..errors import InputError
+from ..types import LandmarkTrack
+from .landmark_distance import FACE_POINTS
+from .meter import Meter, MetricContext, check_enough, common_px
 
 STILL = 1e-8  # motion vectors shorter than this count as no motion
 WEIGHTINGS = ("product", "power")
@@ -144,3 +147,43 @@ def _printed_motion(m: Tensor, m_true: Tensor) -> Tensor:
     if not len(m) or bool((lengths < STILL**2).any()):
         raise InputError("the printed ADFD divides by the motion, and there is a frame without any; use printed=False.")
     return ((m * m_true).sum(1) + 1) / (2 * lengths)
+
+
+class AdfdMeter(Meter):
+    """ADFD and its two parts over the frames that show the face in both; motion is from each of them to the next."""
+
+    def __init__(self, _context: MetricContext) -> None:
+        self._last: tuple[Tensor, Tensor] | None = None  # pixels (1, 468, 2) of the last such frame
+        self._place: list[Tensor] = []
+        self._motion: list[Tensor] = []
+
+    def update(self, generated: LandmarkTrack, target: LandmarkTrack) -> None:
+        """Take in the next frames of both."""
+        both = generated.valid & target.valid
+        place, motion = torch.full((2, len(both)), torch.nan, dtype=torch.float64)
+        if both.any():
+            pixels = [points[:, : len(FACE_POINTS)] for points in common_px(generated, target, both)]
+            known = 0 if self._last is None else 1
+            joined = [torch.cat([last, new]) for last, new in zip(self._last, pixels, strict=True)] if known else pixels
+            score = adfd(*joined, (target.height, target.width))
+            frames = both.nonzero()[:, 0]
+            place[frames] = score.spatial_per_frame[known:]
+            motion[frames[1 - known :]] = score.motion_per_frame
+            self._last = tuple(points[-1:] for points in pixels)
+        self._place.append(place)
+        self._motion.append(motion)
+
+    def result(self) -> dict[str, float]:
+        """The score and its parts.
+
+        Raises:
+            InputError: fewer than two frames show the face in both.
+        """
+        place, motion = (values[~values.isnan()] for values in self.curves().values())
+        place, motion = check_enough(place).mean(), motion.mean()
+        return {"adfd": float(place * motion), "adfd_place": float(place), "adfd_motion": float(motion)}
+
+    def curves(self) -> dict[str, Tensor]:
+        """Both parts, (T,) float64 each; motion stands at the later frame of its step."""
+        parts = {"adfd_place": self._place, "adfd_motion": self._motion}
+        return {name: torch.cat(values) if values else torch.zeros(0) for name, values in parts.items()}

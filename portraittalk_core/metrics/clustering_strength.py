@@ -1,7 +1,7 @@
 """Clustering strength: how far styles lie apart in units of how far each one scatters.
 
 Shapes: M clips, D numbers of a style vector, K styles.
-Source: SVP, equation 7 (its formula is lost: `design/svp.md` 3b); nearest-centroid accuracy beside it, since the
+Source: SVP, equation 7 (its formula is lost: `docs/design/styles.md` 3); nearest-centroid accuracy beside it, since the
 strength is large, too, where several styles fall onto one another.
 """
 

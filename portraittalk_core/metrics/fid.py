@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..checks import check_finite
 from ..errors import InputError, MissingDependency, ShapeError
 from ..types import check_picture
+from .meter import Meter, MetricContext
 from .packages import TORCHMETRICS
 
 BATCH = 8  # pictures at a time
@@ -113,3 +114,19 @@ def fid(generated: Iterable[Tensor], target: Iterable[Tensor], network: nn.Modul
         for picture in pictures:
             meter.update(picture, of_target)
     return meter.result()
+
+
+class FramesFid(Meter):
+    """FID of the frames of a pair of videos."""
+
+    def __init__(self, context: MetricContext) -> None:
+        self._meter = FidMeter(context.network)
+
+    def update(self, generated: Tensor, target: Tensor) -> None:
+        """Take in the next frame of both."""
+        self._meter.update(generated, of_target=False)
+        self._meter.update(target, of_target=True)
+
+    def result(self) -> float:
+        """As `FidMeter.result`."""
+        return self._meter.result()

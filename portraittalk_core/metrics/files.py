@@ -1,6 +1,6 @@
 """What feature networks of metrics people may have as files, each known by its tensors, not its name.
 
-Source: names and shapes of the published files, `design/metrics.md` 4.
+Source: names and shapes of the published files, `docs/design/metrics.md` 3.
 """
 
 from __future__ import annotations

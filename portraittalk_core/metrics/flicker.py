@@ -8,11 +8,12 @@ from torch import Tensor
 from ..checks import check_range, check_shape
 from ..errors import InputError
 from ..types import check_picture
+from .meter import Meter, MetricContext
 
 STILL_LEVELS = 2  # of 255: what compression changes in a still place
 
 
-class FlickerMeter:
+class FlickerMeter(Meter):
     """Flicker of frames that come one by one; two frames of each video are in memory.
 
     Args:
@@ -87,3 +88,8 @@ def flicker(generated: Tensor, target: Tensor, still_levels: int = STILL_LEVELS)
     for a, b in zip(generated, target, strict=True):
         meter.update(a, b)
     return meter.result()
+
+
+def flicker_of_frames(_context: MetricContext) -> Meter:
+    """For the registry: flicker with the usual threshold."""
+    return FlickerMeter()

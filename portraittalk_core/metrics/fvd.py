@@ -14,6 +14,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..types import check_picture
 from .frechet import RunningGaussian, frechet_distance
+from .meter import Meter, MetricContext
 
 CLIP, SIDE = 16, 224  # frames, pixels
 
@@ -70,3 +71,19 @@ def fvd(generated: ClipFeatures, target: ClipFeatures) -> float:
             "frames), better hundreds."
         )
     return frechet_distance(*both)
+
+
+class FramesFvd(Meter):
+    """FVD of the clips of a pair of videos."""
+
+    def __init__(self, context: MetricContext) -> None:
+        self._generated, self._target = ClipFeatures(context.network), ClipFeatures(context.network)
+
+    def update(self, generated: Tensor, target: Tensor) -> None:
+        """Take in the next frame of both."""
+        self._generated.update(generated)
+        self._target.update(target)
+
+    def result(self) -> float:
+        """As `fvd`."""
+        return fvd(self._generated, self._target)

@@ -1,15 +1,20 @@
-"""How much, how fast and how often a head moves, measured as `style.manner` does."""
+"""How much, how fast and how often a head moves."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+from torch import Tensor
 
 from ..errors import InputError
+from ..face.curve_statistics import HEAD_SIGMA_S, gaussian_smoothed, swing_frequency
 from ..face.geometry import head_pose
-from ..style.statistics import HEAD_CALM_S, calmed, swings
 from ..types import LandmarkTrack
+from .meter import FaceCurves
 
-LEAST_FRAMES = 3
+MIN_FRAMES = 3
 
 
 @dataclass(frozen=True)
@@ -19,7 +24,7 @@ class HeadMotion:
     std_deg: tuple[float, float, float]  # standard deviations of pitch, yaw and roll
     overall_std_deg: float  # their root mean square
     mean_speed_deg_s: float  # length of the angles' change per second
-    beat_hz: float  # how often the head swings; 0 for a head that keeps still
+    beat_hz: float  # frequency of the swing; 0 for a head that keeps still
 
 
 def head_motion(track: LandmarkTrack) -> HeadMotion:
@@ -31,15 +36,32 @@ def head_motion(track: LandmarkTrack) -> HeadMotion:
     Raises:
         InputError: a face in fewer than three frames.
     """
-    if int(track.valid.sum()) < LEAST_FRAMES:
-        raise InputError(f"head motion needs a face in {LEAST_FRAMES} frames, {int(track.valid.sum())} show one.")
-    rate, valid = float(track.fps), track.valid
-    angles = calmed(head_pose(track).angles_deg, HEAD_CALM_S * rate)
-    spread = angles[valid].std(0, correction=0)
+    return _statistics(head_pose(track).angles_deg, track.valid, track.fps)
+
+
+def head_statistics(curves: FaceCurves) -> dict[str, float]:
+    """The registry's three numbers of head motion; angles are held over frames without a face.
+
+    Raises:
+        InputError: a face in fewer than three frames.
+    """
+    seen = curves.valid.nonzero()[:, 0]
+    last = torch.searchsorted(seen, torch.arange(len(curves.valid)), right=True) - 1
+    held = curves.angles_deg[seen[last.clamp(min=0)]] if len(seen) else curves.angles_deg
+    found = _statistics(held, curves.valid, curves.fps)
+    return {"head_std": found.overall_std_deg, "head_speed": found.mean_speed_deg_s, "head_beat": found.beat_hz}
+
+
+def _statistics(angles_deg: Tensor, valid: Tensor, fps: Fraction) -> HeadMotion:
+    if int(valid.sum()) < MIN_FRAMES:
+        raise InputError(f"head motion needs a face in {MIN_FRAMES} frames, {int(valid.sum())} show one.")
+    rate = float(fps)
+    angles = gaussian_smoothed(angles_deg, HEAD_SIGMA_S * rate)
+    deviation = angles[valid].std(0, correction=0)
     steps = (angles[1:] - angles[:-1]).norm(dim=1)[valid[1:] & valid[:-1]]
     return HeadMotion(
-        tuple(spread.tolist()),
-        float(spread.square().mean().sqrt()),
+        tuple(deviation.tolist()),
+        float(deviation.square().mean().sqrt()),
         rate * float(steps.mean()) if len(steps) else 0.0,
-        rate * float(swings(angles[valid])),
+        rate * float(swing_frequency(angles[valid])),
     )

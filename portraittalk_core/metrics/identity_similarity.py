@@ -6,12 +6,18 @@ Source: Deng et al. 2019, "ArcFace".
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 from ..checks import check_finite
-from ..errors import InputError
+from ..errors import InputError, NoFaceError
 from ..face.identity.embedding import LEAST_NORM, WIDTH, FaceEmbedding
+from .meter import Meter, MetricContext
+
+FACES_PER_S = 1  # frames a second whose face is compared
 
 
 def identity_similarity(generated: Tensor | FaceEmbedding, reference: Tensor | FaceEmbedding) -> Tensor:
@@ -45,3 +51,71 @@ def _unit(embeds: Tensor, name: str) -> Tensor:
     if len(rows) and norms.min() < LEAST_NORM:
         raise InputError(f"an embedding of the {name} is all zeros; it was not made of a face.")
     return rows / norms
+
+
+class _SampledIdentity(Meter):
+    """Cosines of faces in one frame a second, each held until the next in the curve."""
+
+    def __init__(self, context: MetricContext) -> None:
+        self.encode, self.portrait = context.encode_face, context.portrait
+        self.every = max(1, round(float(context.fps) / FACES_PER_S))
+        self.num_frames = 0
+        self.cosines: dict[int, float] = {}  # by the frame's number
+
+    def update(self, *pictures: Tensor) -> None:
+        """Look at the next picture or pair, if it is its turn."""
+        number, self.num_frames = self.num_frames, self.num_frames + 1
+        if number % self.every == 0:
+            try:
+                embeds = [self.encode(picture) for picture in pictures]
+            except NoFaceError:
+                return
+            self.cosines[number] = _cosine(*(embeds if len(embeds) == 2 else (*embeds, self.portrait)))
+
+    def mean(self, unseen: str) -> float:
+        """The mean over the faces found.
+
+        Raises:
+            InputError: there were none; `unseen` is what was looked at.
+        """
+        if not self.cosines:
+            raise InputError(f"the face encoder found no face in any {unseen} it looked at")
+        return sum(self.cosines.values()) / len(self.cosines)
+
+    def curves(self) -> Tensor | Mapping[str, Tensor]:
+        """(T,) float64; empty if no face was found."""
+        if not self.cosines:
+            return {}
+        values = torch.full((self.num_frames,), math.nan, dtype=torch.float64)
+        for number, value in self.cosines.items():
+            values[number : number + self.every] = value
+        return values
+
+
+class PortraitIdentity(_SampledIdentity):
+    """Identity similarity of a video's face and the portrait's."""
+
+    def result(self) -> float:
+        """The mean over the frames looked at.
+
+        Raises:
+            InputError: none of them shows a face.
+        """
+        return self.mean("picture")
+
+
+class TargetIdentity(_SampledIdentity):
+    """Identity similarity of the faces in frames of the same time."""
+
+    def result(self) -> float:
+        """The mean over the pairs looked at.
+
+        Raises:
+            InputError: none of them shows a face in both.
+        """
+        return self.mean("pair of pictures")
+
+
+def _cosine(a: Tensor, b: Tensor) -> float:
+    a, b = a.double(), b.double()
+    return float(a @ b / (a.norm() * b.norm()).clamp(min=1e-12))

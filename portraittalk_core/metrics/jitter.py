@@ -13,6 +13,8 @@ from ..errors import InputError, ShapeError
 from ..face import topology as topo
 from ..face.canonical import canonical_face
 from ..face.geometry import align, interocular_px
+from ..types import LandmarkTrack
+from .meter import Meter, MeterFactory
 
 LEAST_FRAMES = 3  # in a row
 
@@ -96,3 +98,27 @@ def jitter(points_px: Tensor, valid: Tensor | None = None, without_head: bool = 
     meter = JitterMeter(without_head)
     meter.update(points_px, valid)
     return meter.result()
+
+
+class TrackJitter(Meter):
+    """Jitter of a track that comes in parts.
+
+    Args:
+        without_head: take the head's motion out first.
+    """
+
+    def __init__(self, without_head: bool) -> None:
+        self._meter = JitterMeter(without_head)
+
+    def update(self, track: LandmarkTrack) -> None:
+        """Take in the next frames."""
+        self._meter.update(track.points_px, track.valid)
+
+    def result(self) -> float:
+        """As `JitterMeter.result`."""
+        return self._meter.result()
+
+
+def track_jitter(without_head: bool = False) -> MeterFactory:
+    """For the registry: jitter of a track that comes in parts."""
+    return lambda _context: TrackJitter(without_head)

@@ -15,6 +15,7 @@ from ..checks import check_choice, check_finite, check_range, check_shape
 from ..errors import InputError
 from ..face import topology as topo
 from ..face.geometry import interocular_px
+from .meter import LandmarkMean, MeterFactory
 from .points68 import MOUTH_20, to_68
 
 KINDS = ("euclid_centred", "euclid_sum", "l1_raw", "euclid_raw")
@@ -113,7 +114,7 @@ def lmd_variant(name: str, generated_px: Tensor, target_px: Tensor, side_px: flo
     Raises:
         InputError: another name, or landmarks that do not fit.
 
-    Source: `design/metrics.md` 4; the mapping of points, `points68`.
+    Source: `docs/design/metrics.md` 1; the mapping of points, `points68`.
     """
     check_choice(name, VARIANTS, "the landmark variant")
     check_range(side_px, 1, 65_536, "the side of the face crop")
@@ -149,3 +150,8 @@ def _size(face_px: Tensor, norm: str) -> Tensor:
 def _check_mediapipe(num_given: int, what_for: str) -> None:
     if num_given not in (topo.NUM_MESH_POINTS, topo.NUM_MESH_POINTS + 10):
         raise InputError(f"{what_for} needs the whole face, MediaPipe's 468 or 478 landmarks; {num_given} were given.")
+
+
+def variant_mean(name: str) -> MeterFactory:
+    """For the registry: the mean over frames of a variant, as `lmd_variant`."""
+    return lambda context: LandmarkMean(lambda made, true: lmd_variant(name, made, true, context.face_side_px))

@@ -15,6 +15,7 @@ from ..errors import InputError, ShapeError
 
 MIN_FRAMES = 10  # fewer correlate by chance
 MAX_LAG = 2  # frames; at 25 fps lips and sound this far apart look together
+MAX_LAG_S = 0.2  # lips and sound further apart are seen to be apart by anyone
 STILL = 1e-7  # a curve that varies by less, relative to its largest value, is constant: float32 rounds there
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..checks import check_finite, check_shape
 from ..errors import InputError
+from .meter import FrameMean, MetricContext
 from .networks.alexnet import MIN_SIDE, WIDTHS, AlexNetFeatures
 
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # ImageNet's mean and deviation, for −1..1
@@ -86,3 +87,8 @@ def lpips(generated: Tensor, target: Tensor, network: Lpips) -> float:
     device = network.shift.device
     a, b = (p.to(device).permute(2, 0, 1)[None].float() / 127.5 - 1 for p in (generated, target))
     return float(network(a, b))
+
+
+def lpips_mean(context: MetricContext) -> FrameMean:
+    """For the registry: the mean of LPIPS over frames."""
+    return FrameMean(lambda generated, target: lpips(generated, target, context.network))

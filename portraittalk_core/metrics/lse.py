@@ -6,7 +6,6 @@ Source: Chung and Zisserman 2016, "Out of time"; Prajwal et al. 2020, section 4.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +13,9 @@ from torch import Tensor
 
 from ..checks import check_finite, check_range, check_shape
 from ..errors import InputError
+from ..progress import Progress
 from .cepstra import cepstra
+from .meter import Meter, MetricContext
 from .networks.syncnet import CROP_PX, NUM_COLUMNS, NUM_FRAMES, SyncNet
 
 FPS, SAMPLES_A_FRAME, COLUMNS_A_FRAME = 25, 640, 4
@@ -159,9 +160,7 @@ class SyncScorer:
         self._next, self._left, self._frames = self._next + count, self._left - count, self._frames[count:]
 
 
-def lse(
-    frames: Tensor, waveform: Tensor, network: SyncNet, on_progress: Callable[[int, int], None] | None = None
-) -> LipSync:
+def lse(frames: Tensor, waveform: Tensor, network: SyncNet, on_progress: Progress | None = None) -> LipSync:
     """LSE of a whole clip in memory; longer ones go through `SyncScorer`.
 
     Args:
@@ -179,3 +178,19 @@ def lse(
         if on_progress:
             on_progress(number, len(frames))
     return scorer.result()
+
+
+class CropsLse(Meter):
+    """LSE-D, LSE-C and the offset of a video's face crops and its own sound."""
+
+    def __init__(self, context: MetricContext) -> None:
+        self._scorer = SyncScorer(context.network, context.waveform(), context.num_frames)
+
+    def update(self, picture: Tensor) -> None:
+        """Take in the next crop."""
+        self._scorer.update(picture)
+
+    def result(self) -> dict[str, float]:
+        """The registry's three numbers."""
+        found = self._scorer.result()
+        return {"lse_d": found.distance, "lse_c": found.confidence, "av_offset": float(found.offset)}

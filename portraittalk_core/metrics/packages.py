@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-SKIMAGE = "scikit-image (pip install scikit-image)"
+KORNIA = "kornia (pip install kornia)"
 TORCHMETRICS = "torchmetrics (pip install torchmetrics)"
-_MODULES = {SKIMAGE: "skimage", TORCHMETRICS: "torchmetrics"}
+_MODULES = {KORNIA: "kornia", TORCHMETRICS: "torchmetrics"}
 
 
 def found_packages() -> frozenset[str]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
 from torch import Tensor
 
 from ..errors import InputError, MissingDependency
-from .packages import SKIMAGE
+from .packages import KORNIA
 
 
 def psnr(generated: Tensor, target: Tensor, data_range: float = 255.0) -> float:
-    """10 · log10(data_range² / mean squared error) over all pixels and channels of one picture, by scikit-image.
+    """10 · log10(data_range² / mean squared error) over all pixels and channels of one picture, by kornia.
 
     Args:
         generated: any shape.
@@ -22,15 +21,13 @@ def psnr(generated: Tensor, target: Tensor, data_range: float = 255.0) -> float:
 
     Raises:
         InputError: different shapes.
-        MissingDependency: scikit-image is not installed.
+        MissingDependency: kornia is not installed.
     """
     if generated.shape != target.shape:
         raise InputError(f"pictures of {tuple(generated.shape)} and {tuple(target.shape)} cannot be compared.")
     try:
-        from skimage.metrics import peak_signal_noise_ratio
+        from kornia.metrics import psnr as kornia_psnr
     except ImportError as error:
-        raise MissingDependency(f"PSNR needs {SKIMAGE}: {error}.") from error
-    # doubles, for it would count in the pictures' own digits; identical pictures divide by 0
-    pictures = (picture.detach().cpu().double().numpy() for picture in (target, generated))
-    with np.errstate(divide="ignore"):
-        return float(peak_signal_noise_ratio(*pictures, data_range=data_range))
+        raise MissingDependency(f"PSNR needs {KORNIA}: {error}.") from error
+    a, b = (picture.detach().cpu().double() for picture in (generated, target))  # kornia keeps the pictures' precision
+    return float(kornia_psnr(a, b, float(data_range)))

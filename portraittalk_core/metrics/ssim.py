@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
 from torch import Tensor
 
 from ..errors import InputError, MissingDependency
-from .packages import SKIMAGE
+from .packages import KORNIA
 
-WINDOW, SIGMA = 11, 1.5
-STRIP = 128  # windows, from the top down
+WINDOW = 11  # taps of the Gaussian, whose σ kornia sets to 1.5
+STRIP = 64  # rows of windows measured at once
 
 
 def ssim(generated: Tensor, target: Tensor, data_range: float = 255.0) -> float:
-    """Mean structural similarity by scikit-image: Gaussian window 11×11, σ 1.5, K 0.01 and 0.03, mean over channels.
+    """Mean structural similarity by kornia: Gaussian window 11×11, σ 1.5, K 0.01 and 0.03, mean over channels.
 
     Population covariance; only windows that lie wholly inside the picture count.
 
@@ -27,7 +26,7 @@ def ssim(generated: Tensor, target: Tensor, data_range: float = 255.0) -> float:
 
     Raises:
         InputError: different shapes, or smaller than the window.
-        MissingDependency: scikit-image is not installed.
+        MissingDependency: kornia is not installed.
 
     Source: Wang et al. 2004, equation 13.
     """
@@ -36,15 +35,16 @@ def ssim(generated: Tensor, target: Tensor, data_range: float = 255.0) -> float:
     if min(generated.shape[:2]) < WINDOW:
         raise InputError(f"pictures of {tuple(generated.shape)} are smaller than the window of {WINDOW}×{WINDOW}.")
     try:
-        from skimage.metrics import structural_similarity
+        from kornia.metrics import ssim as ssim_map
     except ImportError as error:
-        raise MissingDependency(f"SSIM needs {SKIMAGE}: {error}.") from error
-    options = {"gaussian_weights": True, "sigma": SIGMA, "use_sample_covariance": False, "data_range": data_range}
-    pictures = (picture.detach().cpu().double().numpy() for picture in (generated, target))
-    a, b = (np.ascontiguousarray(picture.transpose(2, 0, 1)) for picture in pictures)  # not interleaved: faster
-    num_rows, total = a.shape[1] - WINDOW + 1, 0.0
-    for top in range(0, num_rows, STRIP):  # strips stay in the processor's cache: 1.7 times as fast at 512×512
+        raise MissingDependency(f"SSIM needs {KORNIA}: {error}.") from error
+    # doubles, and no eps: in float32 it is off by 4e-6, and kornia's default of 1e-12 makes two black pictures differ
+    options = {"window_size": WINDOW, "max_val": float(data_range), "eps": 0.0, "padding": "valid"}
+    pictures = (picture.detach().cpu().double() for picture in (generated, target))
+    a, b = (picture.permute(2, 0, 1)[None].contiguous() for picture in pictures)
+    num_rows, total = a.shape[2] - WINDOW + 1, 0.0
+    for top in range(0, num_rows, STRIP):  # strips stay in the processor's cache: 1.6 times as fast at 512×512
         rows = min(STRIP, num_rows - top)
-        strip = np.s_[:, top : top + rows + WINDOW - 1]
-        total += rows * structural_similarity(a[strip], b[strip], channel_axis=0, **options)
-    return float(total / num_rows)
+        strip = slice(top, top + rows + WINDOW - 1)
+        total += rows * float(ssim_map(a[:, :, strip], b[:, :, strip], **options).mean())
+    return total / num_rows

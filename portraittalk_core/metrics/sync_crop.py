@@ -3,7 +3,7 @@
 The published pipeline finds boxes by S3FD; here they are of the landmarks, which reach from chin to hairline as well,
 so numbers come near to, but are not bit-equal with, those of its own detector.
 Shapes: T frames.
-Source: Chung and Zisserman 2016; scale 0.4 and the median of 13 as in its public code, `design/metrics.md` 4.
+Source: Chung and Zisserman 2016; scale 0.4 and the median of 13 as in its public code, `docs/design/metrics.md` 2.
 """
 
 from __future__ import annotations

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from ..engines.raw_motion import Progress
 from ..face import topology as topo
 from ..face.geometry import align
-from ..types import LandmarkTrack, MotionOptions, Speech
+from ..motion.options import MotionOptions
+from ..progress import Progress
+from ..types import LandmarkTrack, Speech
 from .rig import SkinInterpolator, face_axes
 from .smoothing import smooth_step
 
 TURNED_COUNTS = 0.5  # how much a turned head speaks against a frame as the face at rest, beside its lips' gap
 SPAN = 256  # frames that are turned at once
 
-Engine = Callable[[Speech, LandmarkTrack, MotionOptions, Progress | None], LandmarkTrack]
+
+class Engine(Protocol):
+    """A motion engine, see `engines.contract.MotionEngine`."""
+
+    def spans(
+        self, speech: Speech, reference: LandmarkTrack, options: MotionOptions | None, on_progress: Progress | None
+    ) -> Iterator[LandmarkTrack]:
+        """Consecutive pieces of the speaking face's landmarks."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +44,13 @@ def fit_speech(speech: Speech, num_frames: int, fps: Fraction) -> Fitted:
     """The speech as long as a video: its end is cut off, or silence added.
 
     Args:
-        speech: what is said.
+        speech: the clip.
         num_frames: of the video.
         fps: of the video.
     """
-    wanted = int(num_frames * speech.sample_rate / fps)
-    spare = speech.waveform.numel() - wanted
-    waveform = torch.nn.functional.pad(speech.waveform, (0, max(0, -spare)))[:wanted].contiguous()
+    num_samples = int(num_frames * speech.sample_rate / fps)
+    spare = speech.waveform.numel() - num_samples
+    waveform = torch.nn.functional.pad(speech.waveform, (0, max(0, -spare)))[:num_samples].contiguous()
     # less than a frame is no difference
     seconds = spare / speech.sample_rate if abs(spare) * fps >= speech.sample_rate else 0.0
     return Fitted(replace(speech, waveform=waveform), max(0.0, seconds), max(0.0, -seconds))
@@ -72,32 +81,40 @@ def dub_track(
     fitted = fit_speech(speech, len(driving), driving.fps).speech
     mouth_only = replace(options, fps=driving.fps, head_motion=0.0, blink_rate=0.0)
     reference = resting_frame(driving)
-    spoken = engine(fitted, reference, mouth_only, on_progress)
-    return with_mouth(driving, spoken, reference)
+    share, points = mouth_share(reference), []
+    start = 0
+    for spoken in engine.spans(fitted, reference, mouth_only, on_progress):
+        stop = start + len(spoken)
+        points.append(with_mouth(driving.slice(start, stop), spoken, reference, share).points)
+        start = stop
+    return replace(driving, points=torch.cat(points))
 
 
-def with_mouth(driving: LandmarkTrack, spoken: LandmarkTrack, reference: LandmarkTrack) -> LandmarkTrack:
+def with_mouth(
+    driving: LandmarkTrack, spoken: LandmarkTrack, reference: LandmarkTrack, share: Tensor | None = None
+) -> LandmarkTrack:
     """The mouth of one track on the head of another.
 
     Args:
         driving: T frames.
         spoken: the same face speaking without moving its head, T frames or more, on the same picture.
         reference: one frame: the face in the pose of `spoken`.
+        share: (478,) of `mouth_share(reference)`, to save making it again for every span.
 
     Returns:
         T frames.
     """
-    share = mouth_share(reference)[:, None]
+    share = (mouth_share(reference) if share is None else share)[:, None]
     rigid, rest = list(topo.RIGID), reference.points_px
     size = torch.tensor([driving.width, driving.height, driving.width], dtype=torch.float32)
     points = driving.points.clone()
     for start in range(0, len(driving), SPAN):
         span = slice(start, start + SPAN)
-        filmed, said = driving.points_px[span], spoken.points_px[span]
-        scale, rotation, shift = align(rest[:, rigid].expand(len(filmed), -1, -1), filmed[:, rigid])
-        placed = scale[:, None, None] * said @ rotation.transpose(1, 2) + shift[:, None]
+        filmed_px, spoken_px = driving.points_px[span], spoken.points_px[span]
+        scale, rotation, shift = align(rest[:, rigid].expand(len(filmed_px), -1, -1), filmed_px[:, rigid])
+        placed = scale[:, None, None] * spoken_px @ rotation.transpose(1, 2) + shift[:, None]
         moves = (share > 0) & driving.valid[span, None, None]
-        points[span] = torch.where(moves, torch.lerp(filmed, placed, share) / size, points[span])
+        points[span] = torch.where(moves, torch.lerp(filmed_px, placed, share) / size, points[span])
     return replace(driving, points=points)
 
 

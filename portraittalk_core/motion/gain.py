@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..checks import is_finite_number, shown
 from ..errors import InputError
 from .smoothing import frame_times_s
 
@@ -44,8 +44,10 @@ def _point(entry: object, number: int) -> tuple[float, float]:
     is_pair = isinstance(entry, list) and len(entry) == 2
     if not is_pair or not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in entry):
         raise InputError(f"gain point {number} must be a pair [seconds, gain], not {json.dumps(entry)}.")
+    if not all(map(is_finite_number, entry)):
+        raise InputError(f"gain point {number} must be two finite numbers, not {shown(entry)}.")
     seconds, gain = float(entry[0]), float(entry[1])
-    if not (math.isfinite(seconds) and 0 <= seconds <= 1e7):
+    if not 0 <= seconds <= 1e7:
         raise InputError(f"gain point {number} lies at {seconds:g} s; times count from 0, the clip's beginning.")
     if not 0 <= gain <= MAX_GAIN:
         raise InputError(f"gain point {number} has gain {gain:g}; it must lie between 0 and {MAX_GAIN:g}.")
@@ -87,7 +89,7 @@ def gain_of_values(values: float | Sequence[float], num_frames: int) -> Tensor:
     listed = list(values) if isinstance(values, (list, tuple, Tensor)) else [values]
     try:
         curve = torch.tensor([float(value) for value in listed])[:num_frames]
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"the gain curve must be numbers from 0 to {MAX_GAIN:g}, one a frame ({error}).") from error
     if not len(curve):
         raise InputError("the gain curve is an empty list; give it a number for each frame, or disconnect it.")

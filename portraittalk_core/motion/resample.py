@@ -1,13 +1,15 @@
-"""A track at another frame rate: the same motion at the same times."""
+"""Tracks over time: resampled to another frame rate, spans joined."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 from fractions import Fraction
 
 import torch
 
+from ..errors import InputError
 from ..types import LandmarkTrack, as_fps
 from .smoothing import frame_times_s
 
@@ -37,3 +39,19 @@ def at_fps(track: LandmarkTrack, fps: Fraction | float | str) -> LandmarkTrack:
     points = torch.lerp(track.points[left], track.points[right], share[:, None, None])
     seen = track.valid[left] & track.valid[right]
     return replace(track, points=points, valid=seen, fps=fps)
+
+
+def join_tracks(tracks: Iterable[LandmarkTrack]) -> LandmarkTrack:
+    """Consecutive spans as one track.
+
+    Raises:
+        InputError: there are none, or they belong to pictures of different sizes or rates.
+    """
+    tracks = list(tracks)
+    if len({(track.fps, track.width, track.height) for track in tracks}) != 1:
+        found = ", ".join(f"{len(t)} frames at {float(t.fps):g} fps on {t.width}×{t.height}" for t in tracks[:4])
+        raise InputError(f"these spans do not make one track: {found or 'none at all'}.")
+    if len(tracks) == 1:
+        return tracks[0]
+    points, valid = torch.cat([track.points for track in tracks]), torch.cat([track.valid for track in tracks])
+    return replace(tracks[0], points=points, valid=valid)

@@ -9,8 +9,7 @@ viewer; unit: inter-ocular distance), so that they fit a turned or tilted head.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -58,7 +57,7 @@ class FaceRig:
 
     @property
     def shapes(self) -> Tensor:
-        """(11, 478, 3) in the order of `_amounts`, then brows, lids and smile."""
+        """(11, 478, 3) in the order of `_shape_weights`, then brows, lids and smile."""
         lips = (self.close, self.part, self.spread, self.pucker, self.lift, self.tuck, self.press)
         return torch.stack([*lips, self.drop, self.brows, self.shut, self.smile])
 
@@ -83,31 +82,16 @@ def plan_landmarks(
     """
     rig = rig or make_rig(plan.reference)
     span = slice(start, len(plan) if stop is None else min(stop, len(plan)))
-    amounts = _amounts(rig, MouthCurves(*(getattr(plan.mouth, name)[span] for name in MOUTH_PARAMETERS)))
-    amounts += [plan.brow[span].clamp(0, MOST_BROW), plan.blink[span].clamp(0, 1)]
-    amounts += [torch.full_like(amounts[0], plan.smile)]
-    local = rig.rest + torch.einsum("st,snc->tnc", torch.stack(amounts), rig.shapes)
+    weights = _shape_weights(rig, MouthCurves(*(getattr(plan.mouth, name)[span] for name in MOUTH_PARAMETERS)))
+    weights += [plan.brow[span].clamp(0, MOST_BROW), plan.blink[span].clamp(0, 1)]
+    weights += [torch.full_like(weights[0], plan.smile)]
+    local = rig.rest + torch.einsum("st,snc->tnc", torch.stack(weights), rig.shapes)
     local = turn_head(local, plan.head, span)
     reference = plan.reference
     return LandmarkTrack.from_px(rig.to_px(local), reference.width, reference.height, plan.fps)
 
 
-def plan_track(plan: MotionPlan, on_progress: Callable[[int, int], None] | None = None) -> LandmarkTrack:
-    """The landmarks of a whole plan, made span by span, so that memory never holds them twice.
-
-    Args:
-        plan: T frames.
-        on_progress: called with frames done and in all; may raise to stop.
-    """
-    rig, points = make_rig(plan.reference), torch.empty(len(plan), *plan.reference.points.shape[1:])
-    for start in range(0, len(plan), SPAN):
-        points[start : start + SPAN] = plan_landmarks(plan, start, start + SPAN, rig).points
-        if on_progress:
-            on_progress(min(start + SPAN, len(plan)), len(plan))
-    return replace(plan.reference, points=points, valid=torch.ones(len(points), dtype=torch.bool), fps=plan.fps)
-
-
-def _amounts(rig: FaceRig, mouth: MouthCurves) -> list[Tensor]:
+def _shape_weights(rig: FaceRig, mouth: MouthCurves) -> list[Tensor]:
     """(T,) of each of the rig's mouth shapes."""
     widest = WIDEST_GAP * rig.mouth_width
     rounding, press = mouth.rounding.clamp(0, 1), mouth.press.clamp(0, 1)

@@ -29,15 +29,15 @@ def one_euro(signal: Tensor, fps: Fraction, min_cutoff_hz: float = 1.5, beta: fl
     out = np.empty_like(values)
     rate = float(fps)
     past, speed = values[0], np.zeros_like(values[0])
-    slow = _share(1.0, rate)
+    speed_factor = _smoothing_factor(1.0, rate)
     for i, value in enumerate(values):
-        speed = speed + slow * ((value - past) * rate - speed)
-        past = past + _share(min_cutoff_hz + beta * np.abs(speed), rate) * (value - past)
+        speed = speed + speed_factor * ((value - past) * rate - speed)
+        past = past + _smoothing_factor(min_cutoff_hz + beta * np.abs(speed), rate) * (value - past)
         out[i] = past
     return torch.from_numpy(out.reshape(signal.shape)).to(signal.dtype)
 
 
-def steady(signal: Tensor, fps: Fraction, min_cutoff_hz: float = 1.5, beta: float = 3.0) -> Tensor:
+def zero_phase_one_euro(signal: Tensor, fps: Fraction, min_cutoff_hz: float = 1.5, beta: float = 3.0) -> Tensor:
     """One-Euro smoothing without lag: the mean of a run forward and a run backward in time.
 
     Args:
@@ -53,25 +53,26 @@ def steady(signal: Tensor, fps: Fraction, min_cutoff_hz: float = 1.5, beta: floa
     return (one_euro(signal, fps, min_cutoff_hz, beta) + backward) / 2
 
 
-def calmed(signal: Tensor, fps: Fraction, smoothing: float) -> Tensor:
-    """A movement as smooth as asked for, without lag.
+def one_euro_smoothing(signal: Tensor, fps: Fraction, smoothing: float) -> Tensor:
+    """One-Euro smoothing without lag whose two parameters follow one strength.
 
     Args:
         signal: (T,) or (T, C), of about unit size.
         fps: frames per second.
         smoothing: 0 changes hardly anything .. 1 strong.
     """
-    left = 1 - smoothing
-    return steady(signal, fps, 14.0 * left**2 + 1.0, 10.0 * left + 1.0)
+    responsiveness = 1 - smoothing
+    return zero_phase_one_euro(signal, fps, 14.0 * responsiveness**2 + 1.0, 10.0 * responsiveness + 1.0)
 
 
-def _share(cutoff_hz: float | np.ndarray, rate: float) -> float | np.ndarray:
+def _smoothing_factor(cutoff_hz: float | np.ndarray, rate: float) -> float | np.ndarray:
+    """Alpha of an exponential filter with this cut-off at `rate` samples a second."""
     turn = 2 * math.pi * cutoff_hz / rate
     return turn / (turn + 1)
 
 
-def gaussian(signal: Tensor, sigma: float) -> Tensor:
-    """(T,) smoothed without lag by a Gaussian of `sigma` frames; the ends are held."""
+def gaussian_smoothing(signal: Tensor, sigma: float) -> Tensor:
+    """(T,) convolved with a Gaussian of `sigma` frames; the ends are held."""
     reach = max(1, math.ceil(3 * sigma))
     at = torch.arange(-reach, reach + 1, dtype=torch.float32)
     kernel = torch.exp(-0.5 * (at / max(sigma, 1e-6)) ** 2)

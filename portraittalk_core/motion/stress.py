@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..types import MouthCurves
-from .smoothing import gaussian
+from .smoothing import gaussian_smoothing
 
 SYLLABLE_S, PHRASE_S = 0.12, 0.6
 BROW_SHARE, BROW_SLOW_S = 0.8, 0.16  # brows rise on the strongest stresses only, and slower than the jaw
@@ -25,13 +25,15 @@ def stress_curve(mouth: MouthCurves, fps: Fraction) -> Tensor:
         (T,) about −0.5..0.8, 0 on average.
     """
     rate = float(fps)
-    return (gaussian(mouth.opening, SYLLABLE_S * rate) - gaussian(mouth.opening, PHRASE_S * rate)).clamp(-0.5, 0.8)
+    return (
+        gaussian_smoothing(mouth.opening, SYLLABLE_S * rate) - gaussian_smoothing(mouth.opening, PHRASE_S * rate)
+    ).clamp(-0.5, 0.8)
 
 
 def brow_curve(stress: Tensor, fps: Fraction) -> Tensor:
     """(T,) 0 at rest .. about 1: the brows rise a little on strong stress."""
     strong = (stress - 0.1).clamp(min=0) * BROW_SHARE / 0.3
-    return gaussian(strong, BROW_SLOW_S * float(fps)).clamp(0, 1)
+    return gaussian_smoothing(strong, BROW_SLOW_S * float(fps)).clamp(0, 1)
 
 
 def nearest_stress(stress: Tensor, fps: Fraction, at_s: float, reach_s: float = 0.25) -> float:

@@ -1,11 +1,12 @@
-"""What a person asked for, and somebody's manner of speaking, as factors of what a motion engine does by itself."""
+"""Options and style statistics as factors of what a motion engine does by itself."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
 from ..face.geometry import held_still, smile
-from ..types import MANNER, LandmarkTrack, Manner, MotionOptions, MouthCurves
+from ..types import STYLE_STATISTICS, LandmarkTrack, MouthCurves, StyleStatistics
+from .options import MotionOptions
 from .rig import WIDEST_GAP
 
 LEAST, MOST = 0.2, 2.5  # a style changes no movement by more than that
@@ -13,11 +14,11 @@ MOST_LIVELY = 4.0  # but small ones of head and brows
 FEWEST_BLINKS, MOST_BLINKS = 1.0, 60.0  # per minute
 MOST_SMILE = 0.12  # inter-ocular distances
 MOST_APART = 0.1  # that lips stand further apart, or nearer, over the mouth's width
-_PLAIN = Manner()
+_PLAIN = StyleStatistics()
 
 
 @dataclass(frozen=True)
-class Amounts:
+class StyleFactors:
     """Factors of an engine's own movements, 1 as it is by itself, and the rest pose."""
 
     opening: float = 1.0
@@ -33,36 +34,43 @@ class Amounts:
     apart: float = 0.0  # that lips stand further apart always, unless pressed; over the mouth's width
 
 
-def amounts(options: MotionOptions, own_smile: float = 0.0) -> Amounts:
-    """Factors of what was asked for; without a manner they are the options' own.
+def style_factors(options: MotionOptions, own_smile: float = 0.0) -> StyleFactors:
+    """Factors of options and style; without style statistics they are the options' own.
 
-    A movement is changed by the ratio of the manner's and the engine's, to the power of the style's strength.
+    A movement is changed by the ratio of the style_statistics's and the engine's, to the power of the style's strength.
 
     Args:
-        options: what was asked for.
+        options: their head motion, blink rate and style count.
         own_smile: how high the face's own corners rest: what it has already of a smile, or of its opposite, is not
             added again.
     """
     head = options.head_motion
-    own = Amounts(blink_rate=options.blink_rate, head=head, head_shift=head, brow=min(head, 1.0))
-    manner = options.manner
-    if manner is None or manner.strength == 0:
+    own = StyleFactors(blink_rate=options.blink_rate, head=head, head_shift=head, brow=min(head, 1.0))
+    style_statistics = options.style_statistics
+    if style_statistics is None or style_statistics.strength == 0:
         return own
-    ratio = {name: _ratio(manner, name) for name in MANNER}
+    ratio = {name: _ratio(style_statistics, name) for name in STYLE_STATISTICS}
     # the engine's lips at their closest come nearer or go apart with all of its opening
-    apart = _PLAIN.rest_opening * (1 - ratio["opening"]) + manner.strength * (manner.rest_opening - _PLAIN.rest_opening)
-    rate = options.blink_rate * (max(manner.blink_rate, FEWEST_BLINKS) / _PLAIN.blink_rate) ** manner.strength
-    return Amounts(
+    apart = _PLAIN.rest_opening * (1 - ratio["opening"]) + style_statistics.strength * (
+        style_statistics.rest_opening - _PLAIN.rest_opening
+    )
+    rate = (
+        options.blink_rate
+        * (max(style_statistics.blink_rate, FEWEST_BLINKS) / _PLAIN.blink_rate) ** style_statistics.strength
+    )
+    return StyleFactors(
         opening=ratio["opening"],
         spread=ratio["spread"],
         rounding=ratio["rounding"],
         blink_rate=min(rate, MOST_BLINKS),
         blink_time=min(max(ratio["blink_s"], 0.6), 1.8),
         head=own.head * ratio["head_deg"],
-        head_shift=own.head_shift * _ratio(manner, "head_shift", MOST_LIVELY),
+        head_shift=own.head_shift * _ratio(style_statistics, "head_shift", MOST_LIVELY),
         head_pace=ratio["head_hz"],
-        brow=own.brow * _ratio(manner, "brow", MOST_LIVELY),
-        smile=min(max(manner.strength * _lacking(manner.smile, own_smile), -MOST_SMILE), MOST_SMILE),
+        brow=own.brow * _ratio(style_statistics, "brow", MOST_LIVELY),
+        smile=min(
+            max(style_statistics.strength * _missing_smile(style_statistics.smile, own_smile), -MOST_SMILE), MOST_SMILE
+        ),
         apart=min(max(apart, -MOST_APART), MOST_APART),
     )
 
@@ -72,23 +80,23 @@ def own_smile(reference: LandmarkTrack) -> float:
     return float(smile(held_still(reference.points_px[:1]))[0])
 
 
-def _lacking(wanted: float, own: float) -> float:
-    """What is lacking of a smile, or of its opposite; nothing is taken from a face that has more of it."""
-    return max(wanted - max(own, 0.0), 0.0) if wanted > 0 else min(wanted - min(own, 0.0), 0.0)
+def _missing_smile(target: float, own: float) -> float:
+    """What a face's own smile, or its opposite, lacks of the target; nothing is taken from one that has more."""
+    return max(target - max(own, 0.0), 0.0) if target > 0 else min(target - min(own, 0.0), 0.0)
 
 
-def _ratio(manner: Manner, name: str, most: float = MOST) -> float:
+def _ratio(style_statistics: StyleStatistics, name: str, most: float = MOST) -> float:
     plain = getattr(_PLAIN, name)
     if plain <= 0:
         return 1.0
-    return min(max(max(getattr(manner, name) / plain, 1e-3) ** manner.strength, LEAST), most)
+    return min(max(max(getattr(style_statistics, name) / plain, 1e-3) ** style_statistics.strength, LEAST), most)
 
 
-def styled_mouth(mouth: MouthCurves, chosen: Amounts) -> MouthCurves:
+def styled_mouth(mouth: MouthCurves, factors: StyleFactors) -> MouthCurves:
     """The mouth's movements, T frames, by their factors; pressed lips stay pressed."""
-    if chosen.opening == chosen.spread == chosen.rounding == 1 and chosen.apart == 0:
+    if factors.opening == factors.spread == factors.rounding == 1 and factors.apart == 0:
         return mouth
-    more = chosen.apart / WIDEST_GAP
-    opening = {name: (getattr(mouth, name) * chosen.opening + more).clamp(0, 2) for name in ("opening", "jaw")}
-    width = (mouth.width * chosen.spread).clamp(-1, 1)
-    return replace(mouth, **opening, width=width, rounding=(mouth.rounding * chosen.rounding).clamp(0, 1))
+    more = factors.apart / WIDEST_GAP
+    opening = {name: (getattr(mouth, name) * factors.opening + more).clamp(0, 2) for name in ("opening", "jaw")}
+    width = (mouth.width * factors.spread).clamp(-1, 1)
+    return replace(mouth, **opening, width=width, rounding=(mouth.rounding * factors.rounding).clamp(0, 1))

@@ -15,7 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import __version__
+from ..engines.contract import EngineSpec
+from ..engines.registry import engine_specs
 from ..errors import PortraitTalkError
+from ..renderers.contract import RendererSpec
+from ..renderers.registry import builder, open_renderer, renderer_specs
+from ..weights.specs import FileSpec
 
 PACKAGES = {  # import name: (name for pip, what misses it)
     "torch": ("torch", "everything"),
@@ -25,17 +30,14 @@ PACKAGES = {  # import name: (name for pip, what misses it)
     "av": ("av", "reading and writing sound and video"),
     "transformers": ("transformers", "mel spectrograms and speech encoders"),
     "safetensors": ("safetensors", "tracks and weights"),
+    "einops": ("einops", "detecting and warping faces"),
+    "kornia": ("kornia", "PSNR and SSIM"),
+    "jinja2": ("jinja2", "reports of scores"),
     "mediapipe": ("mediapipe", "the face-mesh back ends solutions and tasks"),
     "matplotlib": ("matplotlib", "`portraittalk plot`"),
     "rich": ("rich", "progress bars and tables"),
 }
 MESH_BACKENDS = ("solutions", "tasks", "torch")
-MOTION_ENGINES = {  # name: (module, the weights it needs)
-    "embedded": ("motion.embedded", ""),
-    "audio2mesh": ("motion.audio2mesh", "AniPortrait's audio2mesh.pt"),
-    "audio2motion": ("motion.audio2motion", "GeneFace++'s audio2motion, HuBERT large, and the Basel Face Model 2009"),
-    "landmark_generator": ("motion.landmark_generator", "IP-LAP's landmark generator"),
-}
 ENCODERS = {"libx264": "H.264 video", "aac": "AAC sound"}
 FOLDERS_VARIABLE = "PORTRAITTALK_MODELS"
 LOW_DISK_GB = 2.0
@@ -83,7 +85,8 @@ def diagnose(model_folders: Iterable[Path] = ()) -> Diagnosis:
             Section("Versions", versions()),
             Section("Machine", machine()),
             Section("Face landmarks", [mesh_backend(name) for name in MESH_BACKENDS]),
-            Section("Motion engines", [motion_engine(name) for name in MOTION_ENGINES]),
+            Section("Motion engines", [motion_engine(spec) for spec in engine_specs()]),
+            Section("Renderers", [renderer(spec) for spec in renderer_specs()]),
             Section("Encoders", [encoder(name) for name in ENCODERS]),
             Section("Weight files (all optional)", weight_files(model_folders)),
         ]
@@ -126,17 +129,33 @@ def mesh_backend(name: str) -> Line:
     return _tried(name, opened, "")
 
 
-def motion_engine(name: str) -> Line:
-    """Load one motion engine; a public one's weights are listed with the weight files."""
-    from ..engines.builtin.mouth_model import load_mouth
+def motion_engine(spec: EngineSpec) -> Line:
+    """Whether an engine of the registry can be opened, or what it needs first."""
+    return method(spec.name, spec.files, spec.load, spec.open)
 
-    module, needs = MOTION_ENGINES[name]
+
+def renderer(spec: RendererSpec) -> Line:
+    """Whether a renderer of the registry can be opened, or what it needs first."""
+    return method(spec.name, spec.files, lambda: builder(spec), lambda: open_renderer(spec.name))
+
+
+def method(name: str, files: Iterable[FileSpec], load: Callable[[], object], try_out: Callable[[], object]) -> Line:
+    """Whether the modules of an engine or a renderer import; one that needs no file is tried out, too.
+
+    Args:
+        name: of the method.
+        files: what it needs or may use; files that are there are listed with the weight files.
+        load: imports it.
+        try_out: builds it without any file.
+    """
+    needed = [file for file in files if file.needed]
 
     def loaded() -> str:
-        importlib.import_module(f"..{module}", __package__)
-        if not needs:
-            load_mouth()
-        return f"ready for {needs} (--engine FILE)" if needs else "works"
+        load()
+        if needed:
+            return "ready for " + "; ".join(f"{file.source} ({file.flag})" for file in needed)
+        try_out()
+        return "works"
 
     return _tried(name, loaded, REINSTALL)
 
@@ -147,7 +166,7 @@ def encoder(name: str) -> Line:
     def found() -> str:
         import av
 
-        av.codec.Codec(name, "w")
+        av.codec.LatentCodec(name, "w")
         return "works"
 
     return _tried(f"{name} ({ENCODERS[name]})", found, "pip install --force-reinstall av  (its wheel holds FFmpeg)")

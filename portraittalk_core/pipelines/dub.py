@@ -3,64 +3,38 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from ..engines.registry import MotionEngine
-from ..errors import InputError
-from ..face.crop import FaceCrop
+from ..engines.contract import MotionEngine
 from ..face.mesh.landmarks import MeshBackend, track_faces
-from ..media.video import VideoWriter, probe_video, read_pictures
-from ..motion.dub import dub_track, resting_frame
-from ..renderers.face_region import painted_faces, written
-from ..renderers.paste import PasteOptions
-from ..renderers.repaint import Painter, Watch
-from ..renderers.warp.renderer import PortraitRenderer
-from ..threads import one_torch_thread
-from ..types import LandmarkTrack, MotionOptions, Portrait, Speech
-from .talk import Sound, TalkResult, compare_lengths
-
-Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Dub:
-    """A video and where its face goes from now on."""
-
-    video: Path
-    filmed: LandmarkTrack  # as it is in the video; `valid` is False where no face was seen
-    spoken: LandmarkTrack  # with the mouth of the new speech
-
-    @property
-    def num_faceless(self) -> int:
-        """Frames without a face."""
-        return int((~self.filmed.valid).sum())
+from ..media.video import probe_video, read_pictures
+from ..motion.dub import dub_track
+from ..motion.options import MotionOptions
+from ..progress import Progress
+from ..renderers.contract import Callbacks, Film, Renderer, RenderJob
+from ..renderers.registry import open_renderer
+from ..renderers.write import RenderResult, Sound, render_video
+from ..style.prior import Style
+from ..types import LandmarkTrack, Speech
+from .render import compare_lengths
 
 
-def plan_dub(
+def read_film(
     video: Path,
-    speech: Speech,
-    options: MotionOptions,
-    engine: MotionEngine,
     *,
     mesh: MeshBackend | None = None,
-    face: tuple[int, str] = (0, "size"),
+    face_index: int = 0,
+    face_order: str = "size",
     on_progress: Progress | None = None,
-) -> Dub:
-    """Find the face of a video and give it the mouth of a speech.
+) -> Film:
+    """Find the face of a video in all of its frames.
 
     Args:
         video: with a face in some of its frames, read one at a time.
-        speech: what is to be said; after its end the mouth rests closed.
-        options: of the mouth; its fps, head motion and blinks do not count.
-        engine: what moves the mouth.
         mesh: what finds landmarks; None opens one.
-        face: which one, and how faces are counted, see `face.mesh.detect_faces`.
-        on_progress: called with frames seen and in all; may raise to stop.
+        face_index: which face.
+        face_order: how faces are counted, see `face.mesh.landmarks.detect_faces`.
+        on_progress: called with frames read and in all; may raise to stop.
 
     Raises:
         MediaError: the video cannot be read.
@@ -68,88 +42,81 @@ def plan_dub(
     """
     fps = probe_video(video).fps
     pictures = read_pictures(video, fps, on_progress=on_progress)
-    index, order = face
-    filmed = track_faces(pictures, fps, mesh, index, order, on_missing="interpolate", source=Path(video).name)
-    return Dub(Path(video), filmed, dub_track(filmed, speech, options, engine))
+    name = Path(video).name
+    track = track_faces(pictures, fps, mesh, face_index, face_order, on_missing="interpolate", source=name)
+    return Film(Path(video), track)
 
 
-def dubbed_pictures(dub: Dub) -> Iterator[Tensor]:
-    """Every frame with its face warped to the new landmarks; one without a face stays as it is, to the last bit.
-
-    Yields:
-        (H, W, 3) uint8.
-
-    Raises:
-        InputError: the video has changed since.
-    """
-    for index, picture in enumerate(_filmed_pictures(dub)):
-        frame = slice(index, index + 1)
-        here, there = dub.filmed.slice(frame.start, frame.stop), dub.spoken.slice(frame.start, frame.stop)
-        if not bool(here.valid) or torch.equal(here.points, there.points):
-            yield picture
-            continue
-        here = replace(here, valid=torch.ones(1, dtype=torch.bool))
-        with one_torch_thread():
-            made = next(PortraitRenderer(Portrait(picture, here, dub.video.name)).render(there))
-        yield made
-
-
-def resting_portrait(dub: Dub) -> Portrait:
-    """The frame that shows the face best: what tells whose it is."""
-    best = resting_frame(dub.filmed)
-    index = int((dub.filmed.points == best.points).flatten(1).all(1).int().argmax())
-    for number, picture in enumerate(_filmed_pictures(dub)):
-        if number == index:
-            return Portrait(picture, best, dub.video.name)
-    raise InputError(f"{dub.video.name} has become shorter while it was read.")
-
-
-def write_dub(
-    dub: Dub,
+def dub(
+    film: Film,
+    speech: Speech,
     out: Path,
+    options: MotionOptions,
     *,
+    engine: MotionEngine,
+    renderer: Renderer | None = None,
+    style: Style | None = None,
     sound: Sound = None,
     crf: int = 18,
-    watch: Watch | None = None,
-    painted: tuple[Painter, FaceCrop] | None = None,
-) -> TalkResult:
-    """Write the dubbed video; of its pictures only those at hand are in memory.
+    callbacks: Callbacks | None = None,
+) -> RenderResult:
+    """Let the face of a film say something else; of its pictures only those at hand are in memory.
 
     Args:
-        dub: of `plan_dub`.
-        out: the video file to write, as long as the video.
-        sound: the new speech; cut, or silence added, where it is not as long.
+        film: of `read_film`.
+        speech: what is to be said; after its end the mouth rests closed.
+        out: the video file to write, as long as the film.
+        options: of the mouth; its fps, head motion and blinks do not count.
+        engine: what moves the mouth.
+        renderer: what draws; None is the warp.
+        style: for renderers that look at a style.
+        sound: the new sound, the speech itself if None; cut, or silence added, where it is not as long.
         crf: H.264 quality, 0 lossless .. 51.
-        watch: what to tell meanwhile.
-        painted: SD1.5, which paints the face of every warped frame anew, and the crop of `dub.spoken`; None warps only.
+        callbacks: called meanwhile; may raise to stop, and then no file remains.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    watch, total = watch or Watch(), len(dub.filmed)
-    compare_lengths(dub.filmed.seconds, sound)
+    return render_film(
+        film,
+        dub_track(film.track, speech, options, engine),
+        out,
+        renderer=renderer,
+        speech=speech,
+        style=style,
+        sound=speech if sound is None else sound,
+        crf=crf,
+        callbacks=callbacks,
+    )
+
+
+def render_film(
+    film: Film,
+    track: LandmarkTrack,
+    out: Path,
+    *,
+    renderer: Renderer | None = None,
+    speech: Speech | None = None,
+    style: Style | None = None,
+    sound: Sound = None,
+    crf: int = 18,
+    callbacks: Callbacks | None = None,
+) -> RenderResult:
+    """Let the face of a film follow another track; see `dub`.
+
+    Args:
+        film: of `read_film`.
+        track: where its landmarks go, one frame for each of the film's.
+        out: the video file to write.
+        renderer: what draws; None is the warp.
+        speech: what is said, for renderers that listen.
+        style: for renderers that look at a style.
+        sound: the video's sound; silence if None.
+        crf: H.264 quality, 0 lossless .. 51.
+        callbacks: called meanwhile; may raise to stop, and then no file remains.
+    """
     started = time.perf_counter()
-    pictures: Iterable[Tensor] = dubbed_pictures(dub)
-    if painted is None:
-        pictures = _counted(pictures, total, watch.on_progress)
-    else:
-        painter, plan = painted
-        pictures = painted_faces(pictures, plan, painter, PasteOptions("face"), watch)
-    with VideoWriter(out, dub.filmed.width, dub.filmed.height, dub.filmed.fps, sound=sound, crf=crf) as writer:
-        made = written(writer, iter(pictures), total, watch)
-    return replace(made, elapsed_s=time.perf_counter() - started)
-
-
-def _filmed_pictures(dub: Dub) -> Iterator[Tensor]:
-    """As many as the landmarks are: a file read twice gives the same."""
-    for number, picture in enumerate(read_pictures(dub.video, dub.filmed.fps)):
-        if number == len(dub.filmed):
-            return
-        yield picture
-
-
-def _counted(pictures: Iterable[Tensor], total: int, on_progress: Progress | None) -> Iterator[Tensor]:
-    for done, picture in enumerate(pictures, 1):
-        yield picture
-        if on_progress:
-            on_progress(done, total)
+    compare_lengths(film.track.seconds, sound)
+    job = RenderJob.of_track(film, track, speech, style)
+    renderer = renderer or open_renderer()
+    return render_video(renderer, job, out, sound=sound, crf=crf, callbacks=callbacks, started=started)

@@ -11,15 +11,15 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from ..evaluation.report.page import charts_of
-from ..evaluation.result import ScoredRow, WorstFrame
-from .track import INK, _draw_curves, _finish, drawn, new_figure
+from ..evaluation.result import EvaluationResult, WorstFrame
+from .curves import INK, draw_curves, drawn, finish_rows, new_figure
 
 ROW_IN = 1.3  # height of a panel
 GAP_PX, CAPTION_PX, TEXT_PX = 6, 24, 14
 GROUND = "#eceff2"
 
 
-def plot_row(row: ScoredRow, title: str) -> Tensor:
+def plot_row(row: EvaluationResult, title: str) -> Tensor:
     """Draw all curves of a row, one panel each; without any, a picture that says so.
 
     Args:
@@ -45,14 +45,14 @@ def plot_row(row: ScoredRow, title: str) -> Tensor:
         longest = max(map(len, curves.values()))
         length = max(length, longest)
         curves = {name: _filled(values, longest) for name, values in curves.items()}
-        _draw_curves(axes, np.arange(longest) / row.fps, curves, chart.unit)
+        draw_curves(axes, np.arange(longest) / row.fps, curves, chart.unit)
         for mark in chart.marks_s:
             axes.axvline(mark, color=INK, lw=0.7, ls=":")
-    _finish(panels, max(length, 2) / row.fps)
+    finish_rows(panels, max(length, 2) / row.fps)
     return drawn(figure)
 
 
-def worst_pictures(row: ScoredRow) -> list[Tensor]:
+def worst_pictures(row: EvaluationResult) -> list[Tensor]:
     """The frames in which most was lost, generated and target side by side with time and reason below.
 
     Returns:

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ..style.prior import BlendedStyle, Style, StylePrior
 from ..style.statistics import to_numbers
-from ..types import MANNER, Manner
-from .track import COLOURS, GRID, INK, drawn, new_figure
+from ..types import STYLE_STATISTICS, StyleStatistics
+from .curves import COLOURS, GRID, INK, drawn, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,7 +48,7 @@ def plot_style(style: Style) -> Tensor:
     ends = (style.first, style.second) if isinstance(style, BlendedStyle) else (style,)
     figure = new_figure(HEIGHT_IN)
     axes = figure.subplots()
-    parts = [one.manner_part for one in ends]
+    parts = [one.statistics_part for one in ends]
     if all(part is not None for part in parts):
         for place, (one, part) in enumerate(zip(ends, parts, strict=True)):
             _draw_manner(axes, one.source, part, place, len(parts))
@@ -64,12 +64,12 @@ def plot_style(style: Style) -> Tensor:
 
 
 def _draw_manner(axes: Axes, name: str, part: StylePrior, place: int, of: int) -> None:
-    plain = to_numbers(Manner())
+    plain = to_numbers(StyleStatistics())
     spread = part.spread.clamp(min=1e-6)
     away = ((part.mean - plain) / spread).clamp(-MOST, MOST).numpy()
     deviation = (part.sampling_std / spread).numpy()
     error = np.minimum([deviation, deviation], [MOST + away, MOST - away])  # stays within the axis
-    rows = np.arange(len(MANNER)) + 0.36 * (place - (of - 1) / 2)
+    rows = np.arange(len(STYLE_STATISTICS)) + 0.36 * (place - (of - 1) / 2)
     axes.barh(rows, away, height=0.34 if of > 1 else 0.6, color=COLOURS[place], alpha=0.85, label=name)
     axes.errorbar(away, rows, xerr=error, fmt="none", ecolor=INK, elinewidth=1, capsize=3)
     for row, mean in zip(rows, part.mean.tolist(), strict=True):
@@ -78,7 +78,7 @@ def _draw_manner(axes: Axes, name: str, part: StylePrior, place: int, of: int) -
 
 
 def _finish(axes: Axes) -> None:
-    axes.set_yticks(range(len(MANNER)), [NAMES[name] for name in MANNER], fontsize=TEXT, color=INK)
+    axes.set_yticks(range(len(STYLE_STATISTICS)), [NAMES[name] for name in STYLE_STATISTICS], fontsize=TEXT, color=INK)
     axes.invert_yaxis()
     axes.axvline(0, color=INK, lw=1)
     axes.set_xlim(-MOST - 0.2, MOST + 1.1)

@@ -1,1 +1,10 @@
-"""Renderers: a portrait or film and motion to pictures."""
+"""Renderers: a portrait or film and its motion become pictures."""
+
+from __future__ import annotations
+
+from .contract import Callbacks, Film, Renderer, RendererSpec, RenderJob
+from .registry import open_renderer, register, renderer_specs
+
+__all__ = [
+    "Callbacks", "Film", "RenderJob", "Renderer", "RendererSpec", "open_renderer", "register", "renderer_specs",
+]  # fmt: skip

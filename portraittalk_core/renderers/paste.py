@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checks import check_choice, check_range
 from ..errors import InputError, ShapeError
 from ..face import topology as topo
 from ..face.aperture import soft_step
 from ..face.crop import CropBox, FaceCrop, resampled
+from ..media.resize import resize_planes
+from ..options import check_options, option
+from ..progress import Progress
 from ..threads import one_torch_thread
 from ..types import check_picture
 
@@ -35,22 +37,21 @@ MOST_GAIN, MOST_SHIFT = 1.2, 30.0  # limits of colour matching, factor and level
 SAME, OTHER = 3.0, 14.0  # levels: painted so close to the original keeps its detail, so far keeps none
 LOST_S, RETURN_S = 0.25, 0.12  # a face lost for longer is left unpainted; how fast painting fades there
 
-Progress = Callable[[int, int], None]
-
 
 @dataclass(frozen=True)
 class PasteOptions:
     """How a painted crop is blended in."""
 
-    # "face": along its outline; "box": also what has changed anywhere in the crop, for a still portrait that moves
-    shape: str = "face"
-    feather: float = 0.15  # width of the soft edge, of the face's size
-    match_colour: float = 1.0  # 0 leaves the painted colours .. 1 brings them to the original's around the face
+    shape: str = option(
+        "face", help="face: along its outline; box: also what has changed anywhere in the crop", choices=SHAPES
+    )
+    feather: float = option(0.15, 0.02, 0.5, "Width of the soft edge, of the face's size.", step=0.01)
+    match_colour: float = option(
+        1.0, 0, 1, "How far the painted colours are brought to the target's own around the face.", step=0.05
+    )
 
     def __post_init__(self) -> None:
-        check_choice(self.shape, SHAPES, "the shape of the paste mask")
-        check_range(self.feather, 0.02, 0.5, "feather")
-        check_range(self.match_colour, 0, 1, "match_colour")
+        check_options(self, shape="the shape of the paste mask")
 
 
 def paste_frames(
@@ -231,7 +232,7 @@ def _colour_match(painted: Tensor, own: Tensor, mask: Tensor, strength: float) -
 
 def _small(planes: Tensor) -> Tensor:
     """(C, h, w) averaged to the size at which colours are compared."""
-    return F.interpolate(planes[None], (RING_PX, RING_PX), mode="bilinear", antialias=True)[0]
+    return resize_planes(planes[None], (RING_PX, RING_PX), "bilinear")[0]
 
 
 def _alike(painted: Tensor, own: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, MediaError, OutputError
-from ..media.atomic import explain_write_errors, whole_file
+from ..media.atomic import atomic_write, explain_write_errors
 from ..media.lossless import pack, unpack
 
 log = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ class Sections:
         try:
             with explain_write_errors(self.folder):
                 self._begin()
-            with whole_file(self._path(section.first)) as part:
+            with atomic_write(self._path(section.first)) as part:
                 part.write_bytes(content)
         except OutputError as error:
             size = len(content) / 2**20
@@ -124,7 +124,7 @@ class Sections:
             return
         _remove(self.folder)  # of another layout
         self.folder.mkdir(parents=True, exist_ok=True)
-        with whole_file(self.folder / MANIFEST) as part:
+        with atomic_write(self.folder / MANIFEST) as part:
             part.write_text(json.dumps({"layout": LAYOUT, "key": self.key}), encoding="utf-8")
 
     def _path(self, first: int) -> Path:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +16,9 @@ from torch import Tensor, nn
 
 from ..checks import check_finite, check_shape
 from ..errors import InputError, MissingDependency, ShapeError
+from ..progress import Progress
 from ..types import SPEECH_RATE_HZ, Speech
-from ..weights.load import fill, read_tensors
-
-Progress = Callable[[int, int], None]
+from ..weights.load import load_strict, read_tensors
 
 FEATURE_RATE_HZ = 50.0
 HOP, WINDOW, TAIL = 320, 400, 80  # samples: feature i of HuBERT and wav2vec hears 320·i .. 320·i + 399
@@ -299,7 +298,7 @@ def wave_network(tensors: dict[str, Tensor], source: str, family: str = "wav2vec
     with torch.device("meta"):  # no random weights that would be replaced at once
         network = make_network(make_config(**_wave_sizes(tensors, source, family)))
     network.to_empty(device="cpu")
-    return fill(network, _renamed(tensors, network.state_dict()), source, ignore=HEADS)
+    return load_strict(network, _renamed(tensors, network.state_dict()), source, ignore=HEADS)
 
 
 def _wave_sizes(tensors: dict[str, Tensor], source: str, family: str) -> dict[str, object]:
@@ -371,7 +370,7 @@ def _whisper(tensors: dict[str, Tensor], source: str) -> WhisperEncoder:
     with torch.device("meta"):
         network = Network(config)
     network.to_empty(device="cpu")
-    return WhisperEncoder(fill(network, body, source), _called("whisper", width))
+    return WhisperEncoder(load_strict(network, body, source), _called("whisper", width))
 
 
 def _chunks(samples: int) -> Iterator[tuple[int, int, int]]:

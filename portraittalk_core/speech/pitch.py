@@ -11,17 +11,16 @@ Shapes: F frames, K candidates, L lags.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..progress import Progress
 from ..types import SPEECH_RATE_HZ, Speech
 
 HOP = 320  # samples between frames: 20 ms
-PITCH_RATE_HZ = SPEECH_RATE_HZ // HOP
 FIRST_CENTRE = 256  # sample that frame 0 is centred on
 FLOOR_HZ, CEILING_HZ = 80.0, 750.0
 WINDOW = int(3 * SPEECH_RATE_HZ / FLOOR_HZ)  # three of the longest periods
@@ -42,7 +41,7 @@ def num_pitch_frames(num_samples: int) -> int:
     return max((num_samples - 80) // HOP, 1)
 
 
-def pitch_hz(speech: Speech, on_progress: Callable[[int, int], None] | None = None) -> Tensor:
+def pitch_hz(speech: Speech, on_progress: Progress | None = None) -> Tensor:
     """Fundamental frequency of a voice.
 
     Args:

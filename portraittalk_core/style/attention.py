@@ -5,7 +5,7 @@ hook is there, but the layer norm before the feed-forward layers sees h, and wha
 the layers' output is added to h.
 
 Shapes: R rows of a batch, chunk after chunk of F frames, N pixels, C channels, T frames of the video, D of a style.
-Source: SVP, section 3.3; `design/svp.md` 3a.
+Source: SVP, section 3.3; `docs/design/styles.md` 4.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,7 +25,9 @@ from ..diffusion.branches import Batch
 from ..diffusion.sites import HEADS, SITES
 from ..errors import InputError
 from ..layers.attention import POSITIVE
-from .projection import StyleAttention
+from .attention_files import BASE
+from .prior import BlendedStyle, Style
+from .projection import StyleAttention, load_style_attention
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
@@ -71,6 +75,36 @@ class StyleCues:
     styles: FrameStyles
 
 
+def style_cues(
+    style: Style | None,
+    file: Path | None,
+    place: tuple[str, torch.dtype],
+    base: str = BASE,
+    length: tuple[int, Fraction] = (1, Fraction(25)),
+) -> StyleCues | None:
+    """A style and the attention of a file by which a UNet looks at it; None without a file.
+
+    Args:
+        style: how the person speaks.
+        file: of `portraittalk train style`, stage attention.
+        place: device and dtype.
+        base: which UNet is to look at it.
+        length: frames of the video and their rate, for a style that changes over time.
+
+    Raises:
+        InputError: a file without a style, or one that was trained on another kind of style.
+    """
+    if file is None:
+        return None
+    if style is None:
+        raise InputError("`style_attention` needs `style`: the style that it is to show.")
+    net = load_style_attention(file)
+    net.check_space(style.space, style.source)
+    net.tell_base(base)
+    count = length[0] if isinstance(style, BlendedStyle) else 1
+    return StyleCues(net.to(*place), FrameStyles(style.draw(count, length[1]), style.strengths(count, length[1])))
+
+
 class StyleRun:
     """A style attention with the styles of a video: what each block adds, for the rows at hand.
 
@@ -94,7 +128,7 @@ class StyleRun:
         self._factors: Tensor | None = None
         self._made: dict[tuple, tuple[Tensor, Tensor]] = {}
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Drop what is kept."""
         self._asked = self._tokens = self._factors = None
         self._made = {}
@@ -127,7 +161,7 @@ class StyleRun:
         asked = (frames, hidden.device)
         if asked == self._asked and not self._learns():
             return
-        self.forget()
+        self.clear_cache()
         styles, self._factors = self.styles.of(frames)
         self._tokens, self._asked = self.net.tokens(styles.to(hidden.device)), asked
 
@@ -203,7 +237,7 @@ def bind_style(unet: UNet2DConditionModel, run: StyleRun) -> Iterator[None]:
                 bound.callback(hooks.bind(block.norm3, block.ff))
             yield
     finally:
-        run.forget()
+        run.clear_cache()
 
 
 def _check_width(width: int, net: StyleAttention, number: str) -> None:

@@ -1,6 +1,6 @@
 """What a style attention file holds, by names, shapes and metadata.
 
-Source: this project's own layout, `design/svp.md` 3a.
+Source: this project's own layout, `docs/design/styles.md` 7.
 """
 
 from __future__ import annotations

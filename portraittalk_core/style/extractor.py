@@ -1,13 +1,13 @@
 """The style extractor: from the sound and the expression of a clip, or one of them, to the style as a Gaussian.
 
 Shapes: B clips, N features at 25 Hz, A and E numbers of an audio and an expression feature, D channels.
-Source: SVP, section 3; sizes and names from StyleTalk (arXiv 2301.01081), as `design/svp.md` 3a resolves them.
+Source: SVP, section 3; sizes and names from StyleTalk (arXiv 2301.01081), as `docs/design/styles.md` 1 resolves them.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from ..checks import check_finite, check_shape
 from ..errors import InputError
-from ..media.atomic import whole_file
-from ..weights.load import fill, read_metadata, read_tensors
+from ..media.tensor_file import save_tensors
+from ..progress import Progress
+from ..weights.load import load_strict, read_metadata, read_tensors
 from .extractor_files import LAYOUT, SPREAD, VERSION, ExtractorSizes, read_extractor_sizes
 from .features import RATE_HZ, WIDTHS, StyleFeatures
 from .prior import StylePrior
@@ -25,7 +26,6 @@ from .prior import StylePrior
 PADDED = -1e5  # added to a logit where there is no frame
 MAX_WINDOWS = 16  # of a long clip that are looked at, evenly spread
 MIN_FRAMES = RATE_HZ  # one second
-Progress = Callable[[int, int], None]
 
 
 class Branch(nn.Module):
@@ -71,7 +71,7 @@ class CrossAttention(nn.Module):
 class StatisticsPool(nn.Module):
     """Attentive mean and variance over time: every frame says how much it tells of the style.
 
-    Source: SVP, equations 2 to 4 as reconstructed in `design/svp.md` 3b.
+    Source: SVP, equations 2 to 4 as reconstructed in `docs/design/styles.md` 2.
     """
 
     def __init__(self, width: int) -> None:
@@ -278,7 +278,7 @@ def warm_start(network: ExtractorNet, tensors: Mapping[str, Tensor], name: str) 
     """
     was_training = network.training
     whole = {**network.state_dict(), **tensors}
-    return fill(network, whole, name).train(was_training).requires_grad_(True)
+    return load_strict(network, whole, name).train(was_training).requires_grad_(True)
 
 
 def save_extractor(extractor: StyleExtractor, path: Path, metadata: Mapping[str, str] | None = None) -> Path:
@@ -287,14 +287,10 @@ def save_extractor(extractor: StyleExtractor, path: Path, metadata: Mapping[str,
     Raises:
         OutputError: the file cannot be written.
     """
-    from safetensors.torch import save
-
     tensors = {**extractor.network.state_dict(), SPREAD: extractor.spread}
-    kept = {name: tensor.detach().float().cpu().contiguous() for name, tensor in tensors.items()}
+    kept = {name: tensor.float() for name, tensor in tensors.items()}
     told = {"layout": LAYOUT, "version": VERSION, "sizes": extractor.sizes.to_json()}
-    with whole_file(Path(path)) as part:
-        part.write_bytes(save(kept, {**(metadata or {}), **told}))
-    return Path(path)
+    return save_tensors(kept, path, {**(metadata or {}), **told})
 
 
 def load_extractor(path: Path, device: torch.device | str = "cpu") -> StyleExtractor:
@@ -310,6 +306,6 @@ def load_extractor(path: Path, device: torch.device | str = "cpu") -> StyleExtra
     for name, tensor in tensors.items():
         check_finite(tensor, f"{name} of {path.name}")
     spread = tensors.pop(SPREAD)
-    network = fill(new_extractor_net(sizes), tensors, path.name)
+    network = load_strict(new_extractor_net(sizes), tensors, path.name)
     mark = weights_mark(tensors)
     return StyleExtractor(network.to(device), spread.float(), path.name, mark)

@@ -1,6 +1,6 @@
 """What a style extractor's file holds, by names, shapes and metadata; and where StyleTalk's encoder keeps the same.
 
-Source: this project's own layout, `design/svp.md` 3a; StyleTalk's names, 3f.
+Source: this project's own layout, `docs/design/styles.md` 7.
 """
 
 from __future__ import annotations

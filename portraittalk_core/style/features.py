@@ -1,14 +1,13 @@
 """What a style extractor sees of a clip: its sound and its expression, 25 times a second.
 
 Shapes: T frames of the clip, N features at 25 Hz, D numbers of a feature.
-Source: SVP, section 3 (Whisper-Tiny features and 3DMM coefficients); `design/svp.md` 3a. Landmarks are this project's
-own choice, which needs no weights and no licence.
+Source: SVP, section 3 (Whisper-Tiny features and 3DMM coefficients); `docs/design/styles.md` 1.
+Landmarks are this project's own choice, which needs no weights and no licence.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -20,6 +19,7 @@ from ..errors import InputError, NoFaceError, ShapeError
 from ..face.canonical import canonical_face
 from ..face.geometry import align, head_pose
 from ..face.topology import LEFT_BROW, RIGHT_BROW, RIGID
+from ..progress import Progress
 from ..speech.encoders import FEATURE_RATE_HZ, GivenFeatures, SpeechEncoder, SpeechFeatures
 from ..speech.mel import MEL_RATE_HZ, NUM_MELS, log_mel
 from ..types import LandmarkTrack, Speech, as_fps
@@ -46,8 +46,8 @@ COEFFICIENTS, EXPRESSION_OF_257 = 64, slice(80, 144)  # of Deep3DFaceReconstruct
 WHISPER = "whisper-tiny"  # what needs a speech encoder; the other hears by itself
 AUDIO_WIDTHS = {WHISPER: 384, "log-mel": NUM_MELS}
 EXPRESSION_WIDTHS = {"landmarks": LANDMARK_WIDTH, "3dmm": COEFFICIENTS, "blendshapes": 52}
+MEASURED_EXPRESSION = "landmarks"  # what this library reads of a video; the other kinds must come from elsewhere
 WIDTHS = {**AUDIO_WIDTHS, **EXPRESSION_WIDTHS}
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ def expression_features(track: LandmarkTrack, neutral: Tensor | None = None, sou
     angles = torch.cat([head_pose(part).angles_deg for part in _blocks(track)])
     turns = _resampled_rate(angles, track.fps)
     expression = resampled((numbers - rest) * EXPRESSION_SCALE, track.fps)
-    return StyleFeatures(torch.cat([expression, turns * TURN_SCALE], 1), "landmarks", source)
+    return StyleFeatures(torch.cat([expression, turns * TURN_SCALE], 1), MEASURED_EXPRESSION, source)
 
 
 def neutral_expression(tracks: list[LandmarkTrack]) -> Tensor:

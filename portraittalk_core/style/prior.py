@@ -1,12 +1,11 @@
 """Style priors: how someone speaks as a Gaussian that is drawn from anew, mixed, compared, and kept in a file.
 
 Shapes: D numbers of the style's vector space, T frames.
-Source: SVP, section 3 (intrinsic style as a distribution); `design/svp.md` 3b, 3d, 3e.
+Source: SVP, section 3 (intrinsic style as a distribution); `docs/design/styles.md` 2.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -23,7 +22,7 @@ from ..types import Record, as_fps
 from ..weights.load import read_metadata
 
 VERSION = "1"  # of the layout of a style file
-MANNER = "manner"  # the space of motion statistics, which needs no weights
+STATISTICS_SPACE = "manner"  # the space of motion statistics, which needs no weights
 MAX_POINTS = 10_000  # of a curve of blending
 _TENSORS = ("mean", "std", "spread")
 _TEXTS = ("space", "source", "strength", "noise", "seed")
@@ -42,7 +41,7 @@ class StylePrior:
     strength: float = 1.0  # 0 off .. 2
     noise: float = 0.1  # 0..2: the least deviation that is drawn with, in spreads
     seed: int = 0
-    manner: StylePrior | None = field(default=None)  # of the same clip, in the space "manner"
+    style_statistics: StylePrior | None = field(default=None)  # of the same clip, in the space "manner"
 
     def __post_init__(self) -> None:
         for name in _TENSORS:
@@ -60,9 +59,12 @@ class StylePrior:
         check_range(self.strength, 0, 2, "style strength")
         check_range(self.noise, 0, 2, "style noise")
         check_range(self.seed, 0, 2**64 - 1, "seed")
-        if self.manner is not None and (self.manner.space != MANNER or self.space == MANNER):
-            found = self.manner.space if self.manner.space != MANNER else "a manner of its own beside a manner"
-            raise InputError(f"the manner of the style {self.source} lives in the space {MANNER!r}, not in {found!r}.")
+        own = self.style_statistics
+        if own is not None and (own.space != STATISTICS_SPACE or self.space == STATISTICS_SPACE):
+            found = own.space if own.space != STATISTICS_SPACE else "statistics beside statistics"
+            raise InputError(
+                f"the statistics of the style {self.source} live in the space {STATISTICS_SPACE!r}, not in {found!r}."
+            )
 
     def __len__(self) -> int:
         return len(self.mean)
@@ -72,14 +74,14 @@ class StylePrior:
         """(D,) deviation that is drawn with, max(std, noise · spread).
 
         Contrastive training lets the learnt deviation collapse, which would make every draw the same.
-        Source: `design/svp.md` 3d.
+        Source: `docs/design/styles.md` 2.
         """
         return torch.maximum(self.std, self.noise * self.spread)
 
     @property
-    def manner_part(self) -> StylePrior | None:
+    def statistics_part(self) -> StylePrior | None:
         """The style as motion statistics, if it has any."""
-        return self if self.space == MANNER else self.manner
+        return self if self.space == STATISTICS_SPACE else self.style_statistics
 
     def sample(self, seed: int | None = None) -> Tensor:
         """(D,) one draw; the same for the same seed on every machine. None takes the style's own seed."""
@@ -99,8 +101,8 @@ class StylePrior:
     def to_record(self) -> Record:
         """Tensors and metadata of a style file."""
         tensors, texts = _flat(self, "")
-        if self.manner is not None:
-            more, told = _flat(self.manner, "manner.")
+        if self.style_statistics is not None:
+            more, told = _flat(self.style_statistics, "manner.")
             tensors, texts = {**tensors, **more}, {**texts, **told}
         return tensors, {"kind": self.kind, "version": VERSION, **texts}
 
@@ -112,9 +114,9 @@ class StylePrior:
             InputError: another kind of record, another version of the layout, or a part is missing or no number.
         """
         _check_record(metadata, cls.kind)
-        has_manner = any(name.startswith("manner.") for name in (*tensors, *metadata))
-        manner = _unflat(tensors, metadata, "manner.", None) if has_manner else None
-        return _unflat(tensors, metadata, "", manner)
+        has_statistics = any(name.startswith("manner.") for name in (*tensors, *metadata))
+        style_statistics = _unflat(tensors, metadata, "manner.", None) if has_statistics else None
+        return _unflat(tensors, metadata, "", style_statistics)
 
 
 def _check_record(metadata: dict[str, str], kind: str) -> None:
@@ -132,7 +134,9 @@ def _flat(prior: StylePrior, prefix: str) -> Record:
     return tensors, {f"{prefix}{name}": str(getattr(prior, name)) for name in _TEXTS}
 
 
-def _unflat(tensors: dict[str, Tensor], metadata: dict[str, str], prefix: str, manner: StylePrior | None) -> StylePrior:
+def _unflat(
+    tensors: dict[str, Tensor], metadata: dict[str, str], prefix: str, style_statistics: StylePrior | None
+) -> StylePrior:
     missing = [f"{prefix}{name}" for name in _TENSORS if f"{prefix}{name}" not in tensors]
     missing += [f"{prefix}{name}" for name in _TEXTS if f"{prefix}{name}" not in metadata]
     if missing:
@@ -143,7 +147,7 @@ def _unflat(tensors: dict[str, Tensor], metadata: dict[str, str], prefix: str, m
     except ValueError as error:
         raise InputError(f"strength, noise and seed of a style must be numbers ({error}).") from error
     parts = (tensors[f"{prefix}{name}"] for name in _TENSORS)
-    return StylePrior(*parts, told["space"], told["source"], *numbers, manner)
+    return StylePrior(*parts, told["space"], told["source"], *numbers, style_statistics)
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,16 +193,16 @@ class BlendedStyle:
         return self.first.seed
 
     @property
-    def manner(self) -> BlendedStyle | None:
-        """The blend of both manners, if both have one."""
-        if self.first.manner is None or self.second.manner is None:
+    def style_statistics(self) -> BlendedStyle | None:
+        """The blend of both all_statistics, if both have one."""
+        if self.first.style_statistics is None or self.second.style_statistics is None:
             return None
-        return BlendedStyle(self.first.manner, self.second.manner, self.points)
+        return BlendedStyle(self.first.style_statistics, self.second.style_statistics, self.points)
 
     @property
-    def manner_part(self) -> BlendedStyle | None:
+    def statistics_part(self) -> BlendedStyle | None:
         """The blend as motion statistics, if both have any."""
-        return self if self.space == MANNER else self.manner
+        return self if self.space == STATISTICS_SPACE else self.style_statistics
 
     def shares(self, num_frames: int, fps: Fraction | float) -> Tensor:
         """(T,) share of the second style in every frame, on the curve through the points."""
@@ -267,13 +271,13 @@ def load_style(path: Path) -> Style:
 
 
 def used_as(style: Style, strength: float, noise: float, seed: int) -> Style:
-    """The same style with another strength, noise and seed, of its manner and of both ends of a blend too."""
+    """The same style with another strength, noise and seed, of its style statistics and of both ends of a blend too."""
     numbers = {"strength": strength, "noise": noise, "seed": seed}
     if isinstance(style, BlendedStyle):
         first, second = (used_as(one, **numbers) for one in (style.first, style.second))
         return replace(style, first=first, second=second)
-    manner = None if style.manner is None else replace(style.manner, **numbers)
-    return replace(style, **numbers, manner=manner)
+    style_statistics = None if style.style_statistics is None else replace(style.style_statistics, **numbers)
+    return replace(style, **numbers, style_statistics=style_statistics)
 
 
 def interpolate(first: StylePrior, second: StylePrior, share: float) -> StylePrior:
@@ -287,15 +291,17 @@ def interpolate(first: StylePrior, second: StylePrior, share: float) -> StylePri
         share: 0..1.
 
     Raises:
-        InputError: different spaces, or only one of them has a manner.
+        InputError: different spaces, or only one of them has a style_statistics.
     """
     check_range(share, 0, 1, "the share of the second style")
     check_same_space(first, second)
     parts = (_line(getattr(first, name), getattr(second, name), share) for name in _TENSORS)
-    manner = None if first.manner is None else interpolate(first.manner, second.manner, share)
+    style_statistics = (
+        None if first.style_statistics is None else interpolate(first.style_statistics, second.style_statistics, share)
+    )
     source = f"{first.source} → {second.source} at {share:g}"
     numbers = (_line(first.strength, second.strength, share), _line(first.noise, second.noise, share))
-    return StylePrior(*parts, first.space, source, *numbers, first.seed, manner)
+    return StylePrior(*parts, first.space, source, *numbers, first.seed, style_statistics)
 
 
 def distance(first: StylePrior, second: StylePrior) -> float:
@@ -313,27 +319,27 @@ def distance(first: StylePrior, second: StylePrior) -> float:
 
 
 def shared(first: StylePrior, second: StylePrior) -> tuple[StylePrior, StylePrior]:
-    """Two styles in a space that both have: as they are if it is the same, else their manners.
+    """Two styles in a space that both have: as they are if it is the same, else their all_statistics.
 
     Raises:
         InputError: there is no such space.
     """
-    if first.space == second.space and (first.manner is None) == (second.manner is None):
+    if first.space == second.space and (first.style_statistics is None) == (second.style_statistics is None):
         return first, second
-    if first.manner_part is None or second.manner_part is None:
+    if first.statistics_part is None or second.statistics_part is None:
         check_same_space(first, second)
-    return first.manner_part, second.manner_part
+    return first.statistics_part, second.statistics_part
 
 
 def check_same_space(first: StylePrior, second: StylePrior) -> None:
     """Check that two styles can be mixed.
 
     Raises:
-        InputError: different spaces, or only one of them has a manner.
+        InputError: different spaces, or only one of them has a style_statistics.
     """
     _check_spaces(first, second)
-    if (first.manner is None) != (second.manner is None):
-        with_one, without = (second, first) if first.manner is None else (first, second)
+    if (first.style_statistics is None) != (second.style_statistics is None):
+        with_one, without = (second, first) if first.style_statistics is None else (first, second)
         raise InputError(
             f"the style {with_one.source} has motion statistics and {without.source} has none; make both from a video."
         )
@@ -354,8 +360,3 @@ def _line(first: Tensor | float, second: Tensor | float, share: float) -> Tensor
 def _check_frames(num_frames: int, fps: Fraction | float) -> Fraction:
     check_range(num_frames, 1, 10**7, "the number of frames")
     return as_fps(fps)
-
-
-def curve_points(shares: Sequence[float], fps: Fraction | float) -> tuple[tuple[float, float], ...]:
-    """Points of a blend from a share for every frame."""
-    return tuple((float(number / as_fps(fps)), float(share)) for number, share in enumerate(shares))

@@ -2,7 +2,7 @@
 
 Untrained it adds exactly nothing.
 Shapes: B rows of a batch, N pixels, T tokens, C channels of a site, E width of the tokens, D numbers of a style.
-Source: SVP, section 3.3 "Style Projection"; `design/svp.md` 3a, sizes are this project's own.
+Source: SVP, section 3.3 "Style Projection"; `docs/design/styles.md` 4, sizes are this project's own.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from ..checks import check_finite, check_shape
 from ..errors import InputError
 from ..layers.attention import attend
-from ..media.atomic import whole_file
-from ..weights.load import fill, read_metadata, read_tensors
+from ..media.tensor_file import save_tensors
+from ..weights.load import load_strict, read_metadata, read_tensors
 from .attention_files import BASE, LAYOUT, StyleSizes, read_style_sizes
 
 log = logging.getLogger(__name__)
@@ -150,7 +150,7 @@ def load_style_attention(path: Path, ops: ModuleType = nn) -> StyleAttention:
     with torch.device("meta"):
         net = StyleAttention(sizes, ops)
     net.trained_on = told.get("trained_on", BASE)
-    return fill(net.to_empty(device="cpu"), tensors, path.name)
+    return load_strict(net.to_empty(device="cpu"), tensors, path.name)
 
 
 def save_style_attention(net: StyleAttention, path: Path, metadata: Mapping[str, str] | None = None) -> Path:
@@ -159,10 +159,5 @@ def save_style_attention(net: StyleAttention, path: Path, metadata: Mapping[str,
     Raises:
         OutputError: the file cannot be written.
     """
-    from safetensors.torch import save
-
-    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
     told = {"layout": LAYOUT, "base": BASE, "space": net.space, "trained_on": net.trained_on, **(metadata or {})}
-    with whole_file(Path(path)) as part:
-        part.write_bytes(save(kept, told))
-    return Path(path)
+    return save_tensors(net.state_dict(), path, told)

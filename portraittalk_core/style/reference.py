@@ -18,30 +18,29 @@ from torch import Tensor
 from ..checks import check_range
 from ..errors import InputError, NoFaceError
 from ..face.mesh.landmarks import MeshBackend, open_mesh, track_faces
+from ..motion.options import MotionOptions
+from ..progress import Progress
 from ..speech.encoders import SpeechEncoder
-from ..types import SPEECH_RATE_HZ, LandmarkTrack, Manner, MotionOptions, Speech
+from ..types import SPEECH_RATE_HZ, LandmarkTrack, Speech, StyleStatistics
 from .extractor import StyleExtractor
-from .features import MIN_SECONDS, MIN_SEEN, StyleFeatures, audio_features, expression_features, expression_numbers
+from .features import (
+    MEASURED_EXPRESSION,
+    MIN_SECONDS,
+    MIN_SEEN,
+    StyleFeatures,
+    audio_features,
+    expression_features,
+    expression_numbers,
+)
+from .options import StyleUse
 from .presets import preset
-from .prior import MANNER as MANNER_SPACE
-from .prior import BlendedStyle, Style, StylePrior
-from .statistics import measure_manner, to_manner, to_numbers
-
-Progress = Callable[[int, int], None]
+from .prior import STATISTICS_SPACE, BlendedStyle, Style, StylePrior
+from .statistics import measure_statistics, to_numbers, to_statistics
 
 PIECE_S = Fraction(256, 25)  # what an extractor sees at once
 MOST_PIECES = 8  # of a long video; they are spread evenly over it
-# how much people differ, in the order of types.MANNER: what the noise of a style is measured by
-MANNER_SPREAD = (0.08, 0.03, 0.025, 0.03, 0.03, 12.0, 0.04, 1.5, 0.1, 0.07, 0.02)
-
-
-@dataclass(frozen=True)
-class StyleUse:
-    """How a style is to act."""
-
-    strength: float = 1.0  # 0 off .. 2
-    noise: float = 0.1  # 0..2, see StylePrior
-    seed: int = 0
+# how much people differ, in the order of types.STYLE_STATISTICS: what the noise of a style is measured by
+STATISTICS_SPREAD = (0.08, 0.03, 0.025, 0.03, 0.03, 12.0, 0.04, 1.5, 0.1, 0.07, 0.02)
 
 
 @dataclass(frozen=True)
@@ -160,47 +159,51 @@ def style_of(
         InputError: neither a face nor an extractor that can go by the sound alone; or the extractor needs an encoder.
     """
     use = use or StyleUse()
-    manner = manner_prior(reference, use) if reference.tracks else None
+    style_statistics = statistics_prior(reference, use) if reference.tracks else None
     if extractor is None:
-        if manner is None:
+        if style_statistics is None:
             raise InputError(
                 f"{reference.source} has no picture; without a trained extractor a style is seen, not heard: connect a "
                 "video with a face, or choose an extractor."
             )
-        return manner
+        return style_statistics
     audio = _audio(reference, extractor, encoder)
     expression = _expression(reference, extractor)
     found = extractor.prior(audio, expression, reference.source, on_progress)
-    return replace(found, strength=use.strength, noise=use.noise, seed=use.seed, manner=manner)
+    return replace(found, strength=use.strength, noise=use.noise, seed=use.seed, style_statistics=style_statistics)
 
 
-def manner_prior(reference: Reference, use: StyleUse | None = None) -> StylePrior:
+def statistics_prior(reference: Reference, use: StyleUse | None = None) -> StylePrior:
     """The style as motion statistics: mean and deviation of the windows of all pieces."""
     use = use or StyleUse()
-    windows = torch.cat([measure_manner(track) for track in reference.tracks])
-    std, spread = windows.std(0, correction=0), torch.tensor(MANNER_SPREAD)
-    return StylePrior(windows.mean(0), std, spread, MANNER_SPACE, reference.source, use.strength, use.noise, use.seed)
+    windows = torch.cat([measure_statistics(track) for track in reference.tracks])
+    std, spread = windows.std(0, correction=0), torch.tensor(STATISTICS_SPREAD)
+    return StylePrior(
+        windows.mean(0), std, spread, STATISTICS_SPACE, reference.source, use.strength, use.noise, use.seed
+    )
 
 
 def named_style(name: str, use: StyleUse | None = None) -> StylePrior:
     """A style from `style.presets` by its name."""
     use, numbers = use or StyleUse(), to_numbers(preset(name))
-    spread = torch.tensor(MANNER_SPREAD)
-    return StylePrior(numbers, torch.zeros_like(numbers), spread, MANNER_SPACE, name, use.strength, use.noise, use.seed)
+    spread = torch.tensor(STATISTICS_SPREAD)
+    return StylePrior(
+        numbers, torch.zeros_like(numbers), spread, STATISTICS_SPACE, name, use.strength, use.noise, use.seed
+    )
 
 
-def manner_of(style: StylePrior) -> Manner:
+def statistics_of(style: StylePrior) -> StyleStatistics:
     """What a style asks of a motion engine: one draw of its motion statistics.
 
     Raises:
         InputError: it has none.
     """
-    part = style.manner_part
+    part = style.statistics_part
     if part is None:
         raise InputError(
             f"the style {style.source} knows no motion: it was made from sound alone; make it from a video with a face."
         )
-    return to_manner(part.sample(style.seed), style.strength)
+    return to_statistics(part.sample(style.seed), style.strength)
 
 
 def in_style(
@@ -210,14 +213,14 @@ def in_style(
 
     Args:
         make: makes the landmarks for some options.
-        options: without a manner.
+        options: without a style_statistics.
         style: None for the engine's own; of one that changes over time both ends are made, and mixed frame by frame.
     """
     if style is None or style.strength == 0:
         return make(options)
     if not isinstance(style, BlendedStyle):
-        return make(replace(options, manner=manner_of(style)))
-    first, second = (make(replace(options, manner=manner_of(one))) for one in (style.first, style.second))
+        return make(replace(options, style_statistics=statistics_of(style)))
+    first, second = (make(replace(options, style_statistics=statistics_of(one))) for one in (style.first, style.second))
     shares = style.shares(len(first), first.fps)[:, None, None]
     return replace(first, points=torch.lerp(first.points, second.points, shares))
 
@@ -238,7 +241,7 @@ def _audio(reference: Reference, extractor: StyleExtractor, encoder: SpeechEncod
 def _expression(reference: Reference, extractor: StyleExtractor) -> StyleFeatures | None:
     if not reference.tracks:
         return None
-    if extractor.sizes.expression != "landmarks":
+    if extractor.sizes.expression != MEASURED_EXPRESSION:
         raise InputError(
             f"{extractor.name} looks at {extractor.sizes.expression}, which landmarks cannot give; use one that was "
             "trained on landmarks."

@@ -1,32 +1,29 @@
 """Measures how somebody speaks: mouth, blinks, head and brows of a landmark track in eleven numbers.
 
 Nothing is learnt here: it is the style that works with no weights at all.
-Shapes: T frames, W windows, D = 11 numbers in the order of `types.MANNER`.
+Shapes: T frames, W windows, D = 11 numbers in the order of `types.STYLE_STATISTICS`.
 """
 
 from __future__ import annotations
 
-import math
 from fractions import Fraction
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
 from ..face import topology as topo
+from ..face.curve_statistics import HEAD_SIGMA_S, blink_durations_s, gaussian_smoothed, swing_frequency
 from ..face.geometry import eye_open, head_pose, held_still, smile
-from ..types import MANNER, LandmarkTrack, Manner
+from ..types import STYLE_STATISTICS, LandmarkTrack, StyleStatistics
 
 WINDOW_S, HOP_S = 4.0, 2.0
 LEAST_S = 1.0  # a shorter track says nothing of how somebody speaks
-CALM_S, HEAD_CALM_S = 0.04, 0.12  # Gaussian over the curves, so that a detector's jitter is no manner
-SHUT = 0.6  # of a face's own open eyes: lids below this are shut
-LEAST_BLINK_S, MOST_BLINK_S = 0.06, 0.6  # shorter is jitter, longer are closed eyes
+SIGMA_S = 0.04  # of the Gaussian over curves other than the head's, against a detector's jitter
 BROWS = (105, 334)  # the middle of each
 
 
-def measure_manner(track: LandmarkTrack, window_s: float = WINDOW_S, hop_s: float = HOP_S) -> Tensor:
+def measure_statistics(track: LandmarkTrack, window_s: float = WINDOW_S, hop_s: float = HOP_S) -> Tensor:
     """How a face speaks, window by window.
 
     What differs between faces at rest, such as the mouth's width, is taken out as far as it can be known; the rest
@@ -38,7 +35,7 @@ def measure_manner(track: LandmarkTrack, window_s: float = WINDOW_S, hop_s: floa
         hop_s: from one to the next.
 
     Returns:
-        (W, 11) as `types.MANNER` names them.
+        (W, 11) as `types.STYLE_STATISTICS` names them.
 
     Raises:
         InputError: shorter than a second, or a face in less than half of the frames.
@@ -58,15 +55,15 @@ def measure_manner(track: LandmarkTrack, window_s: float = WINDOW_S, hop_s: floa
     return torch.stack([_window(*part, blinks, rate) for part in parts])
 
 
-def to_manner(numbers: Tensor, strength: float = 1.0) -> Manner:
-    """A manner of numbers (11,), as drawn from a style; what cannot be less than nothing is not."""
-    values = {name: float(value) for name, value in zip(MANNER, numbers, strict=True)}
-    return Manner(**{k: v if k == "smile" else max(v, 0.0) for k, v in values.items()}, strength=strength)
+def to_statistics(numbers: Tensor, strength: float = 1.0) -> StyleStatistics:
+    """Style statistics of numbers (11,), as drawn from a style; what cannot be less than nothing is not."""
+    values = {name: float(value) for name, value in zip(STYLE_STATISTICS, numbers, strict=True)}
+    return StyleStatistics(**{k: v if k == "smile" else max(v, 0.0) for k, v in values.items()}, strength=strength)
 
 
-def to_numbers(manner: Manner) -> Tensor:
-    """(11,) numbers of a manner, without its strength."""
-    return torch.tensor([getattr(manner, name) for name in MANNER])
+def to_numbers(style_statistics: StyleStatistics) -> Tensor:
+    """(11,) numbers of style statistics, without its strength."""
+    return torch.tensor([getattr(style_statistics, name) for name in STYLE_STATISTICS])
 
 
 def _curves(track: LandmarkTrack) -> dict[str, Tensor]:
@@ -85,18 +82,10 @@ def _curves(track: LandmarkTrack) -> dict[str, Tensor]:
         "angles": pose.angles_deg,
         "place": pose.translation,
     }
-    calm_s = {"angles": HEAD_CALM_S, "place": HEAD_CALM_S}
-    smooth = {name: calmed(curve, calm_s.get(name, CALM_S) * float(track.fps)) for name, curve in curves.items()}
+    sigma_s = {"angles": HEAD_SIGMA_S, "place": HEAD_SIGMA_S}
+    rate = float(track.fps)
+    smooth = {name: gaussian_smoothed(curve, sigma_s.get(name, SIGMA_S) * rate) for name, curve in curves.items()}
     return {**smooth, "lids": lids}
-
-
-def calmed(curve: Tensor, sigma: float) -> Tensor:
-    """A curve (T, …) without its trembling: through a Gaussian of `sigma` frames, the ends held."""
-    reach = max(1, math.ceil(3 * sigma))
-    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2)
-    flat = curve.float().reshape(len(curve), -1).T[:, None]
-    padded = F.pad(flat, (reach, reach), mode="replicate")
-    return F.conv1d(padded, (kernel / kernel.sum())[None, None])[:, 0].T.reshape(curve.shape)
 
 
 def _window(curves: dict[str, Tensor], valid: Tensor, blinks: tuple[float, float], rate: float) -> Tensor:
@@ -110,7 +99,7 @@ def _window(curves: dict[str, Tensor], valid: Tensor, blinks: tuple[float, float
     at_rest = corners[gap <= gap.median()].median()  # an open mouth pulls its corners down
     return torch.stack(
         [high - low, low.clamp(min=0), far - middle, middle - near, at_rest, torch.tensor(blinks[0]),
-         torch.tensor(blinks[1]), deviation, rate * swings(angles), place, over - under]
+         torch.tensor(blinks[1]), deviation, rate * swing_frequency(angles), place, over - under]
     )  # fmt: skip
 
 
@@ -118,29 +107,8 @@ def _quantiles(curve: Tensor, *shares: float) -> Tensor:
     return torch.quantile(curve, torch.tensor(shares))
 
 
-def swings(angles: Tensor) -> Tensor:
-    """How often the head swings in a frame's time: of a sine, speed over deviation is 2π times its frequency."""
-    speed = (angles[1:] - angles[:-1]).square().mean().sqrt()
-    return speed / angles.std(0, correction=0).square().mean().sqrt().clamp(min=1e-3) / (2 * math.pi)
-
-
-def blink_lengths_s(lids: Tensor, valid: Tensor, fps: Fraction) -> Tensor:
-    """(K,) how long each blink keeps the lids shut, seconds.
-
-    Args:
-        lids: (T,) as `face.geometry.eye_open` measures them.
-        valid: (T,) bool, some of them set.
-        fps: frames per second.
-    """
-    open_eyes = torch.quantile(lids[valid], 0.8)
-    shut = ((lids < SHUT * open_eyes) & valid).int()
-    edges = torch.diff(F.pad(shut, (1, 1)))
-    lengths = (torch.where(edges == -1)[0] - torch.where(edges == 1)[0]) / float(fps)
-    return lengths[(lengths >= LEAST_BLINK_S) & (lengths <= MOST_BLINK_S)]
-
-
 def _blinks(lids: Tensor, valid: Tensor, fps: Fraction) -> tuple[float, float]:
     """Blinks per minute and how long one keeps the lids shut, over the whole track."""
-    lengths = blink_lengths_s(lids, valid, fps)
+    lengths = blink_durations_s(lids, valid, fps)
     minutes = int(valid.sum()) / float(fps) / 60
-    return len(lengths) / minutes, float(lengths.median()) if len(lengths) else Manner().blink_s
+    return len(lengths) / minutes, float(lengths.median()) if len(lengths) else StyleStatistics().blink_s

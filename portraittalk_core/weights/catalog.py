@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from .headers import Shapes, read_shapes
+from .specs import FileSpec
 
 SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".task", ".onnx", ".mat")  # worth looking into
 
@@ -30,7 +31,9 @@ class WeightFile:
     lacks: tuple[str, ...] = ()  # regular expressions of names that must not occur
     num_tensors: int | None = None  # exactly, if it matters
     used: bool = False  # by this version; others are known but wait for their engine
-    engine: str = ""  # of motion, that it is the network of
+    engine: str = ""  # name of the motion engine whose network it is
+    flag: str = ""  # of the command line, that names such a file
+    note: str = ""  # what it needs besides, for the table of docs/weights.md
 
     def fits(self, shapes: Shapes) -> bool:
         """Whether a file with these tensors is one of this kind."""
@@ -75,7 +78,8 @@ _V_EXPRESS = "V-Express (huggingface.co/tk93/V-Express)"
 KINDS = (
     WeightFile(
         "face landmarks with any mediapipe", "Google MediaPipe face_landmarker.task", "Apache-2.0", "portraittalk",
-        "3.8 MB", ((r"^face_landmarks_detector\.tflite$", None),), used=True,
+        "3.8 MB", ((r"^face_landmarks_detector\.tflite$", None),), used=True, flag="--mesh-model FILE",
+        note="or ~/.cache/portraittalk, or a folder named by PORTRAITTALK_MODELS",
     ),
     WeightFile(
         "Stable Diffusion 1.5", "any SD1.5 checkpoint", "CreativeML OpenRAIL-M", "checkpoints", "2.1 GB",
@@ -83,42 +87,45 @@ KINDS = (
             (rf"^model\.diffusion_model\.input_blocks\.1\.1\.{_ATTENTION}", (320, 768)),
             (r"^model\.diffusion_model\.input_blocks\.0\.0\.weight$", (320, 4, 3, 3)),  # nine channels: inpainting
         ),
-        used=True,
+        used=True, flag="--checkpoint FILE", note="pip install diffusers accelerate outside ComfyUI",
     ),
     WeightFile(
         "face identity adapter", "h94/IP-Adapter-FaceID ip-adapter-faceid_sd15", _RESEARCH, "ipadapter", "97 MB",
         (*_TO_K_IP, (_PROJECTION, (4 * 768, None)), (r"(^|\.)0\.to_q_lora\.down\.", None)),
-        ("perceiver_resampler",), used=True,
+        ("perceiver_resampler",), used=True, flag="--identity-adapter FILE",
     ),
     WeightFile(
         "face identity adapter for several pictures", "h94/IP-Adapter-FaceID ip-adapter-faceid-portrait_sd15",
         _RESEARCH, "ipadapter", "65 MB", (*_TO_K_IP, (_PROJECTION, (16 * 768, None))),
-        ("perceiver_resampler", "to_q_lora"), used=True,
+        ("perceiver_resampler", "to_q_lora"), used=True, flag="--identity-adapter FILE",
+        note="portrait or portrait-v11",
     ),
     WeightFile(
         "face identity adapter with CLIP vision", "h94/IP-Adapter-FaceID ip-adapter-faceid-plus(v2)_sd15", _RESEARCH,
         "ipadapter", "157 MB", (*_TO_K_IP, (r"^image_proj\.perceiver_resampler\.proj_in\.weight$", (768, None))),
-        used=True,
+        used=True, flag="--identity-adapter FILE", note="needs CLIP-ViT-H's vision model (--clip-vision FILE)",
     ),
     WeightFile(
         "picture adapter", "h94/IP-Adapter ip-adapter_sd15", "Apache-2.0", "ipadapter", "45 MB",
-        (*_TO_K_IP, (r"^image_proj\.proj\.weight$", (4 * 768, None))), used=True,
+        (*_TO_K_IP, (r"^image_proj\.proj\.weight$", (4 * 768, None))), used=True, flag="--identity-adapter FILE",
+        note="needs CLIP-ViT-H's vision model (--clip-vision FILE)",
     ),
     WeightFile(
         "picture adapter with more detail", "h94/IP-Adapter ip-adapter-plus_sd15 or -plus-face_sd15", "Apache-2.0",
         "ipadapter", "98 MB", (*_TO_K_IP, (r"^image_proj\.latents$", (1, 16, 768))), used=True,
+        flag="--identity-adapter FILE", note="needs CLIP-ViT-H's vision model (--clip-vision FILE)",
     ),
     WeightFile(
         "LoRA of the face identity adapter", "h94/IP-Adapter-FaceID ip-adapter-faceid_sd15_lora", _RESEARCH, "loras",
         "51 MB",
         ((r"^lora_unet_up_blocks_2_attentions_0_transformer_blocks_0_attn2_to_k\.lora_down\.weight$", (128, 768)),),
-        ("lora_te", r"_ff_"), num_tensors=256, used=True,
+        ("lora_te", r"_ff_"), num_tensors=256, used=True, note="the same LoRA as in the adapter; use one of the two",
     ),
     # the tensors of all SD1.5 ControlNets are alike: that it was trained on landmarks, they do not tell
     WeightFile(
         "ControlNet for SD1.5", "for landmarks: CrucibleAI/ControlNetMediaPipeFace", "OpenRAIL", "controlnet", "1.4 GB",
         ((r"(^|\.)input_hint_block\.0\.weight$", (16, 3, 3, 3)), (rf"input_blocks\.1\.1\.{_ATTENTION}", (320, 768))),
-        used=True,
+        used=True, flag="--controlnet FILE",
     ),
     WeightFile(
         "ControlNet for SD1.5", "for landmarks: CrucibleAI/ControlNetMediaPipeFace", "OpenRAIL", "controlnet", "1.4 GB",
@@ -126,34 +133,36 @@ KINDS = (
             (r"^controlnet_cond_embedding\.conv_in\.weight$", (16, 3, 3, 3)),
             (rf"^down_blocks\.0\.attentions\.0\.{_ATTENTION}", (320, 768)),
         ),
-        used=True,
+        used=True, flag="--controlnet FILE",
     ),
     WeightFile(
         "motion module v3", "guoyww/animatediff v3_sd15_mm", "Apache-2.0", "animatediff_models", "1.6 GB",
         (*_SD15_MOTION, (_POSITIONS, (1, 32, 320))), (r"(^|\.)mid_block\.motion_modules\.",), used=True,
+        flag="--motion-module FILE",
     ),
     WeightFile(
         "motion module v1", "guoyww/animatediff mm_sd_v15", "Apache-2.0", "animatediff_models", "1.6 GB",
-        (*_SD15_MOTION, (_POSITIONS, (1, 24, 320))), used=True,
+        (*_SD15_MOTION, (_POSITIONS, (1, 24, 320))), used=True, flag="--motion-module FILE",
     ),
     WeightFile(
         "motion module AnimateLCM", "wangfuyun/AnimateLCM AnimateLCM_sd15_t2v", "MIT (not verified)",
-        "animatediff_models", "1.6 GB", _SD15_MOTION, (r"\.pos_encoder\.",), used=True,
+        "animatediff_models", "1.6 GB", _SD15_MOTION, (r"\.pos_encoder\.",), used=True, flag="--motion-module FILE",
     ),
     WeightFile(  # V-Express's motion_module.bin has the very same tensors, with other values
         "motion module v2", "guoyww/animatediff mm_sd_v15_v2; or V-Express's own", "Apache-2.0", "animatediff_models",
         "1.7 GB", (*_SD15_MOTION, (_POSITIONS, (1, 32, 320)), (r"(^|\.)mid_block\.motion_modules\.", None)),
-        (_READS,), used=True,
+        (_READS,), used=True, flag="--motion-module FILE",
     ),
     WeightFile(
         "V-Express: denoising UNet", f"{_V_EXPRESS} denoising_unet.bin", _RESEARCH, "vexpress", "2.7 GB",
-        ((_READS, (320, 320)), (r"^conv_in\.weight$", (320, 4, 3, 3))), used=True,
+        ((_READS, (320, 320)), (r"^conv_in\.weight$", (320, 4, 3, 3))), used=True, flag="--vexpress-folder FOLDER",
+        note="pip install diffusers; wav2vec2-base-960h",
     ),
     WeightFile(  # the tensors of all SD1.5 UNets that diffusers writes are alike
         "V-Express: reference net, or any UNet of SD1.5 alone", f"{_V_EXPRESS} reference_net.bin", _RESEARCH,
         "vexpress", "1.7 GB", ((rf"^down_blocks\.0\.attentions\.0\.{_ATTENTION}", (320, 768)),
         (r"^conv_in\.weight$", (320, 4, 3, 3)), (r"^up_blocks\.3\.resnets\.0\.conv1\.weight$", None)),
-        (_READS, r"motion_modules\."), used=True,
+        (_READS, r"motion_modules\."), used=True, flag="--vexpress-folder FOLDER",
     ),
     WeightFile(
         "V-Express: key point guider", f"{_V_EXPRESS} v_kps_guider.bin", _RESEARCH, "vexpress", "2.2 MB",
@@ -161,7 +170,7 @@ KINDS = (
             (r"^conv_in\.weight$", (16, 3, 3, 3)), (r"^blocks\.5\.weight$", (256, 96, 3, 3)),
             (r"^conv_out\.weight$", (320, 256, 3, 3)),
         ),
-        used=True,
+        used=True, flag="--vexpress-folder FOLDER",
     ),
     WeightFile(
         "V-Express: audio projection", f"{_V_EXPRESS} audio_projection.bin", _RESEARCH, "vexpress", "59 MB",
@@ -169,7 +178,7 @@ KINDS = (
             (r"^latents$", (1, 5, 768)), (r"^pos_emb\.weight$", (10, 768)),
             (r"^layers\.0\.0\.to_kv\.weight$", (None, 768)),
         ),
-        used=True,
+        used=True, flag="--vexpress-folder FOLDER",
     ),
     WeightFile(
         "speech encoder", "facebook/hubert-large-ls960-ft", "Apache-2.0", "audio_encoders", "1.3 GB",
@@ -177,7 +186,7 @@ KINDS = (
             (r"^(hubert\.)?encoder\.layers\.23\.attention\.k_proj\.weight$", (1024, 1024)),
             (r"^(hubert\.)?feature_extractor\.conv_layers\.0\.conv\.weight$", (512, 1, 10)),
         ),
-        used=True,
+        used=True, flag="--encoder FILE", note="for the engine speech to expression",
     ),
     WeightFile(
         "speech encoder", "facebook/wav2vec2-base-960h or alike", "Apache-2.0", "audio_encoders", "378 MB",
@@ -185,7 +194,7 @@ KINDS = (
             (r"^(wav2vec2\.|hubert\.)?encoder\.layers\.11\.attention\.k_proj\.weight$", (None, None)),
             (r"^(wav2vec2\.|hubert\.)?feature_extractor\.conv_layers\.0\.conv\.weight$", (512, 1, 10)),
         ),
-        (r"(^|\.)out_fn\.",), used=True,
+        (r"(^|\.)out_fn\.",), used=True, flag="--speech-encoder FILE", note="for V-Express",
     ),
     WeightFile(
         "speech encoder", "openai/whisper-*", "Apache-2.0 (MIT before)", "audio_encoders", "from 151 MB",
@@ -193,12 +202,12 @@ KINDS = (
             (r"(^|\.)encoder\.conv1\.weight$", (None, None, 3)),
             (r"(^|\.)encoder\.embed_positions\.weight$", (1500, None)),
         ),
-        used=True,
+        used=True, flag="--encoder FILE", note="tiny, for a style extractor that was trained on it",
     ),
     WeightFile(
         "mouth network", "portraittalk train mouth", "your own", "portraittalk", "under 1 MB",
         ((r"^enter\.weight$", (None, 80, 5)), (r"^early\.weight$", (8, None, 1)), (r"^late\.weight$", (8, None, 1))),
-        used=True, engine="mouth",
+        used=True, engine="embedded", flag="--engine FILE",
     ),
     WeightFile(
         "speech to lip and jaw landmarks", "IP-LAP landmarkgenerator_checkpoint", "Apache-2.0", "portraittalk",
@@ -208,7 +217,7 @@ KINDS = (
             (r"(^|\.)jaw_keypoint_map\.weight$", (34, 512)),
             (r"(^|\.)fusion_transformer\.modality\.weight$", (4, 512)),
         ),
-        used=True, engine="landmark_generator",
+        used=True, engine="landmark_generator", flag="--engine FILE",
     ),
     WeightFile(
         "speech to expression", "GeneFace++ audio2motion_vae or Real3DPortrait audio2secc_vae", "not stated",
@@ -217,12 +226,12 @@ KINDS = (
             (r"(^|\.)vae\.decoder\.out_proj\.weight$", (64, 256, 1)),
             (r"(^|\.)mel_encoder\.0\.weight$", (None, 1024, 3)),
         ),
-        used=True, engine="audio2motion",
+        used=True, engine="audio2motion", flag="--engine FILE", note="needs hubert-large and the Basel Face Model",
     ),
     WeightFile(
         "speech to face mesh", "ZJYang/AniPortrait audio2mesh.pt", "Apache-2.0", "portraittalk", "382 MB",
         ((r"(^|\.)out_fn\.weight$", (1404, 512)), (r"(^|\.)in_fn\.weight$", (512, 768))),
-        used=True, engine="audio2mesh",
+        used=True, engine="audio2mesh", flag="--engine FILE",
     ),
     WeightFile(
         "style extractor", "portraittalk train style", "your own", "portraittalk", "22 MB",
@@ -230,7 +239,7 @@ KINDS = (
             (r"^expression\.enter\.weight$", (None, None)), (r"^audio\.enter\.weight$", (None, None)),
             (r"^pool\.logits\.2\.weight$", (1, None)), (r"^spread$", (None,)),
         ),
-        used=True,
+        used=True, flag="--extractor FILE",
     ),
     WeightFile(
         "style attention for SD1.5", "portraittalk train style, stage attention", "your own", "portraittalk", "176 MB",
@@ -238,7 +247,7 @@ KINDS = (
             (r"^style_proj\.proj\.weight$", (None, None)), (r"^style_proj\.norm\.weight$", (768,)),
             (r"^1\.to_q\.weight$", (320, 320)), (r"^31\.to_out\.weight$", (1280, 1280)),
         ),
-        used=True,
+        used=True, flag="--style-attention FILE",
     ),
     WeightFile(
         "style encoder to train a style extractor from", "FuxiVirtualHuman/styletalk styletalk_checkpoint",
@@ -247,15 +256,17 @@ KINDS = (
             (r"(^|\.)style_encoder\.increase_embed_dim\.weight$", (256, 64)),
             (r"(^|\.)style_encoder\.aggregate_method\.W\.2\.weight$", (1, 256)),
         ),
-        used=True,
+        used=True, note="start = FILE in style.toml",
     ),
     WeightFile(
         "3-D face model", "Basel Face Model 2009, as prepared for GeneFace++", "registration, non-commercial",
         "portraittalk/BFM", "unknown", ((r"^idBase$", (107127, 80)), (r"^exBase$", (107127, 64))), used=True,
+        flag="--face-model FOLDER", note="BFM_model_front.mat and index_mp468_from_mesh35709.npy",
     ),
     WeightFile(
         "face encoder", "insightface buffalo_l w600k_r50", _RESEARCH, "insightface", "174 MB",
-        ((r"", (None, 3, 112, 112)), (r"", (None, 512))), used=True,
+        ((r"", (None, 3, 112, 112)), (r"", (None, 512))), used=True, flag="--face-models FOLDER",
+        note="in its models/buffalo_l, with det_10g.onnx, which finds faces; pip install onnxruntime",
     ),
     WeightFile(
         "image autoencoder of SD1.5", "for example stabilityai/sd-vae-ft-mse", "MIT (not verified)", "vae",
@@ -265,31 +276,46 @@ KINDS = (
             (r"^encoder\.conv_in\.weight$", (128, 3, 3, 3)),
             (r"^post_quant_conv\.weight$", (4, 4, 1, 1)),
         ),
-        used=True,
+        used=True, flag="--vae FILE", note="for example vae-ft-mse-840000-ema-pruned",
     ),
     WeightFile(
         "tiny image decoder of SD1.5", "madebyollin/taesd taesd_decoder", "MIT (not verified)", "vae_approx", "5 MB",
         ((r"^1\.weight$", (64, 4, 3, 3)), (r"^3\.conv\.0\.weight$", (64, 64, 3, 3)), (r"^19\.weight$", (3, 64, 3, 3))),
-        used=True,
+        used=True, flag="--vae FILE",
     ),
 )  # fmt: skip
 
 
-def find_weights(folders: Iterable[Path]) -> list[FoundWeights]:
+def known_file(source: str, option: str) -> FileSpec:
+    """What this catalogue says of the file from a source, for the method that needs it.
+
+    Args:
+        source: as the catalogue has it.
+        option: of the method that takes the file.
+
+    Raises:
+        KeyError: the catalogue has no such source.
+    """
+    kind = {kind.source: kind for kind in KINDS}[source]
+    size = "" if kind.size == "unknown" else kind.size
+    return FileSpec(option, kind.source, kind.licence, kind.folder, size=size)
+
+
+def find_weights(folders: Iterable[Path], kinds: Sequence[WeightFile] = KINDS) -> list[FoundWeights]:
     """Every known weight file in some folders and the folders inside them; files of other kinds are passed over."""
     found = []
     for folder in folders:
         for path in sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()):
-            kind = recognise(path)
+            kind = recognise(path, kinds)
             if kind is not None:
                 found.append(FoundWeights(path, kind))
     return found
 
 
-def recognise(path: Path) -> WeightFile | None:
+def recognise(path: Path, kinds: Sequence[WeightFile] = KINDS) -> WeightFile | None:
     """What a file is, by the names and shapes of its tensors; None for an unknown or unreadable one.
 
     No tensor is read, and no code inside a pickle is run.
     """
     shapes = read_shapes(Path(path))
-    return next((kind for kind in KINDS if shapes and kind.fits(shapes)), None)
+    return next((kind for kind in kinds if shapes and kind.fits(shapes)), None)

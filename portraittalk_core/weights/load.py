@@ -67,7 +67,7 @@ def read_metadata(path: Path) -> dict[str, str]:
         return {}
 
 
-def fill(network: Network, tensors: dict[str, Tensor], source: str, ignore: tuple[str, ...] = ()) -> Network:
+def load_strict(network: Network, tensors: dict[str, Tensor], source: str, ignore: tuple[str, ...] = ()) -> Network:
     """Put tensors into a network and make it ready for inference.
 
     Args:

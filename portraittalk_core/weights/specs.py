@@ -14,8 +14,18 @@ class FileSpec:
     licence: str
     folder: str  # of ComfyUI's models folder
     needed: bool = True  # False: the method works without it, but does less
+    size: str = ""  # about, of the published file
+    names: str = ""  # of the files, where they are fixed
+    note: str = ""  # how to obtain it, where that takes more than a download
 
     @property
     def flag(self) -> str:
         """The command line's flag."""
         return "--" + self.option.replace("_", "-")
+
+    @property
+    def advice(self) -> str:
+        """What it is and what to do to have it, as the end of a sentence."""
+        terms = ", ".join(part for part in (self.note, self.licence, self.size) if part)
+        place = f"put {self.names or 'it'} into models/{self.folder} and choose it, or give it with {self.flag}"
+        return f"{self.source} ({terms}): {place}"

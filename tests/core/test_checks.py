@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from portraittalk_core.checks import check_choice, check_finite, check_range, check_shape
+from portraittalk_core.checks import check_choice, check_finite, check_range, check_shape, is_finite_number, shown
 from portraittalk_core.errors import InputError, ShapeError
 
 
@@ -57,3 +57,20 @@ def test_check_choice_lists_the_choices():
     assert check_choice("b", ("a", "b"), "order") == "b"
     with pytest.raises(InputError, match="order must be one of a, b, not 'c'"):
         check_choice("c", ("a", "b"), "order")
+
+
+@pytest.mark.parametrize("value", [1, 0.5, Fraction(1, 3), 10**308])
+def test_finite_numbers(value):
+    assert is_finite_number(value)
+
+
+@pytest.mark.parametrize("value", [float("1e309"), float("nan"), 10**400, Fraction(10**400), True, "1", None])
+def test_what_is_no_finite_number(value):
+    assert not is_finite_number(value)
+    with pytest.raises(InputError, match="x must be a number from 0 to 2, not "):
+        check_range(value, 0, 2, "x")
+
+
+def test_a_long_value_is_cut_off_in_a_message():
+    assert shown("short") == "'short'"
+    assert shown(10**400) == "1" + 59 * "0" + "…"

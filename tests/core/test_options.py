@@ -71,3 +71,34 @@ def test_check_options_takes_the_ends_and_none_where_it_is_the_default():
 def test_options_need_no_torch():
     words = "import sys; sys.modules['torch'] = None; import portraittalk_core.options"
     subprocess.run([sys.executable, "-c", words], check=True, cwd=Path(__file__).parents[2])
+
+
+@pytest.mark.parametrize("number", [float("1e309"), -float("1e309"), 10**400])
+def test_a_number_too_large_for_a_float_is_an_error_with_and_without_a_range(number):
+    @dataclass(frozen=True)
+    class One:
+        inside: float = option(1.0, 0, 2)
+        free: float = option(1.0)
+
+        def __post_init__(self) -> None:
+            check_options(self)
+
+    with pytest.raises(InputError, match="inside must be a number from 0 to 2, not"):
+        One(inside=number)
+    with pytest.raises(InputError, match="free must be a finite number, not"):
+        One(free=number)
+
+
+def test_a_range_of_one_end_says_so():
+    @dataclass(frozen=True)
+    class One:
+        least: float = option(1.0, 0)
+        most: float = option(1.0, None, 2)
+
+        def __post_init__(self) -> None:
+            check_options(self)
+
+    with pytest.raises(InputError, match="least must be at least 0, but is -1"):
+        One(least=-1)
+    with pytest.raises(InputError, match="most must be at most 2, but is 3"):
+        One(most=3)

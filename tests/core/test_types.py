@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from portraittalk_core.errors import InputError, ShapeError
+from portraittalk_core.motion.options import MotionOptions
 from portraittalk_core.types import (
     MOUTH_PARAMETERS,
     HeadPose,
     LandmarkTrack,
-    MotionOptions,
     MouthCurves,
     Portrait,
     Speech,

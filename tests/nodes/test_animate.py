@@ -35,6 +35,7 @@ def animate_nets(comfy):
     trained = repeated(shapes)
     save_file({n: 4 * t if ".to_v_" in n else t for n, t in trained.items()}, folder / "trained.safetensors")
     save_file({n: 0 * t if ".to_v_" in n else t for n, t in trained.items()}, folder / "untrained.safetensors")
+    save_file({n: t for n, t in trained.items() if not n.startswith("features.")}, folder / "plain.safetensors")
     wide = {n: t.new_zeros(t.shape[0], 2048) if ".to_k_lm" in n else t for n, t in trained.items()}
     save_file(wide, folder / "sdxl.safetensors")
     moving = {n: t for n, t in motion_tensors("v3").items() if "blocks.3" not in n}
@@ -165,8 +166,14 @@ def test_an_animate_net_changes_the_frames_and_an_untrained_one_does_not(comfy, 
     assert np.array_equal(frames(comfy, graph(animate_net="untrained.safetensors")), whole)
     told = frames(comfy, graph(animate_net="trained.safetensors", head_placement=FOLLOW, portrait=["10", 0]))
     assert np.abs(told - whole).mean() > 0.1
-    plain = frames(comfy, graph(animate_net="trained.safetensors", landmark_tokens=0, placement_tokens=0, features=0))
-    assert np.array_equal(plain, whole)
+    off = {"animate_net": "trained.safetensors", "landmark_tokens": 0, "placement_tokens": 0}
+    assert np.array_equal(frames(comfy, graph(**off)), whole)  # features are off unless asked for
+    assert np.abs(frames(comfy, graph(**off, features=1.0)) - whole).mean() > 0.1
+
+
+def test_a_saved_value_of_features_does_nothing_without_a_file_that_has_them(comfy, graph, whole, animate_nets):
+    off = {"animate_net": "plain.safetensors", "landmark_tokens": 0, "placement_tokens": 0}
+    assert np.array_equal(frames(comfy, graph(**off, features=1.0)), whole)
 
 
 def small_graph(portrait_name: str, first: int = 99, **changes) -> dict:
@@ -227,4 +234,5 @@ def test_the_list_shows_animate_nets_only(comfy, animate_nets):
     listed = comfy.get_json("/object_info/PortraitTalkAnimateNetControl")["PortraitTalkAnimateNetControl"]
     kind, options = listed["input"]["optional"]["animate_net"]
     names = options["options"] if kind == "COMBO" else kind
-    assert set(names) == {"none", "trained.safetensors", "untrained.safetensors", "sdxl.safetensors"}
+    made = {"trained.safetensors", "untrained.safetensors", "plain.safetensors", "sdxl.safetensors"}
+    assert set(names) == {"none", *made}

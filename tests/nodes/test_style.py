@@ -22,7 +22,7 @@ from portraittalk_core.style.extractor import StyleExtractor, load_extractor, ne
 from portraittalk_core.style.extractor_files import ExtractorSizes
 from portraittalk_core.style.features import audio_features
 from portraittalk_core.style.projection import new_style_attention, save_style_attention
-from portraittalk_core.types import MANNER
+from portraittalk_core.types import STYLE_STATISTICS
 
 pytestmark = pytest.mark.comfy
 
@@ -92,7 +92,7 @@ def style_files(comfy):
     small = ExtractorSizes(width=32, num_layers=1, num_heads=4, feed_forward=64)
     save_extractor(StyleExtractor(new_extractor_net(small).eval(), torch.ones(32)), folder / EXTRACTOR)
     widths = {site.adapter_key: site.width for site in SITES}
-    net = new_style_attention(StyleSizes(widths, "manner", len(MANNER)), seed=1)
+    net = new_style_attention(StyleSizes(widths, "manner", len(STYLE_STATISTICS)), seed=1)
     save_style_attention(net, folder / UNTRAINED)
     draw = torch.Generator().manual_seed(2)
     with torch.no_grad():
@@ -220,7 +220,7 @@ def test_a_reference_gives_a_style_from_whatever_shows_it(comfy, kept, film, sty
     for name in ("video", "landmarks"):  # pixels were compressed; the mesh draws its own points
         far = (files[name]["mean"] - files["frames"]["mean"]).abs() / files["frames"]["spread"]
         assert far.median() < 0.5, (name, far)
-    assert len(files["frames"]["mean"]) == len(MANNER)
+    assert len(files["frames"]["mean"]) == len(STYLE_STATISTICS)
     assert torch.equal(files["frames_heard"]["manner.mean"], files["frames"]["mean"])
     torch.testing.assert_close(files["memory_heard"]["mean"], files["frames_heard"]["mean"], rtol=1e-3, atol=1e-3)
     heard, deaf = files["frames_heard"]["mean"], files["frames_deaf"]["mean"]

@@ -20,7 +20,7 @@ from style_files import style_attention
 from tiny_vexpress import CONTEXT, WIDTHS, write_vexpress, write_wav2vec, write_whisper
 
 from portraittalk_core.style.projection import save_style_attention
-from portraittalk_core.types import MANNER
+from portraittalk_core.types import STYLE_STATISTICS
 
 pytestmark = pytest.mark.comfy
 
@@ -55,7 +55,7 @@ def weights(comfy):
     folder = models / "portraittalk"
     folder.mkdir(exist_ok=True)
     for name, widths in ((STYLED, WIDTHS), (NARROW, (32, 64, 64, 32))):
-        save_style_attention(style_attention(len(MANNER), CONTEXT, True, widths, "manner"), folder / name)
+        save_style_attention(style_attention(len(STYLE_STATISTICS), CONTEXT, True, widths, "manner"), folder / name)
     yield
     shutil.rmtree(models / "vexpress")
     for path in (*files, models / "vae" / VAE, folder / STYLED, folder / NARROW):

@@ -6,7 +6,8 @@ import csv
 from pathlib import Path
 
 from portraittalk_core.batch.jobs import BatchSettings, Outcome
-from portraittalk_core.batch.run import BatchOptions, BatchResult, run_batch
+from portraittalk_core.batch.options import BatchOptions
+from portraittalk_core.batch.run import BatchResult, run_batch
 
 QUICK = BatchOptions(wait_s=0)
 

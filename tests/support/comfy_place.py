@@ -26,7 +26,7 @@ def comfy_python(folder: Path) -> str:
     choices = [os.environ.get("COMFYUI_PYTHON"), folder / "venv/bin/python", folder / ".venv/bin/python"]
     python = next((str(p) for p in choices if p and Path(p).exists()), sys.executable)
     # as ComfyUI-Manager does when it installs a pack
-    needs = "import matplotlib, rich, skimage"
+    needs = "import matplotlib"
     if subprocess.run([python, "-c", needs], capture_output=True, check=False).returncode:
         command = [python, "-m", "pip", "install", "-q", "-r", str(ROOT / "requirements.txt")]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

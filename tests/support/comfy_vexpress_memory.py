@@ -29,11 +29,11 @@ def main(comfyui: Path, pack: Path, folder: Path) -> None:
 
     patcher = binding.managed_networks(folder, files)
     parts, whole = patcher.model.parts, size(patcher)
-    binding.bring([patcher], parts, options)
+    binding.load_to_device([patcher], parts, options)
     again = binding.managed_networks(folder, files) is patcher
     comfy.model_management.unload_all_models()  # as a VAE may have it that needs room
     taken = size(patcher)
-    binding.bring([patcher], parts, options)
+    binding.load_to_device([patcher], parts, options)
     brought = size(patcher)
     comfy.model_management.unload_all_models()
     anew = binding.managed_networks(folder, files)

@@ -7,6 +7,7 @@ Shapes: F frames at 50 Hz, T frames at 25 Hz, D feature channels.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol
@@ -17,12 +18,16 @@ from torch import Tensor
 from ...checks import check_finite, check_range, check_shape
 from ...errors import InputError
 from ...face.morphable import MorphableModel, displacement_px, fit_face
+from ...progress import Progress
+from ...speech.encoders import GivenFeatures, SpeechFeatures
 from ...speech.mel import MEL_RATE_HZ
 from ...speech.pitch import HOP, pitch_hz
 from ...speech.voice_activity import voice_activity
 from ...types import LandmarkTrack, Speech
-from ..raw_motion import Progress, RawMotion
+from ..raw_engine import RawMotionEngine
+from ..raw_motion import RawMotion
 from .network import FRAME_STEP, LATENTS, NUM_EXPRESSIONS, REACH, ExpressionNet
+from .spec import SPEC
 
 FEATURE_RATE_HZ = 50
 MOTION_RATE = Fraction(25)
@@ -36,7 +41,7 @@ PROGRESS_ENDS = (800, 850, 950, 1000)
 
 @dataclass(frozen=True)
 class ExpressionOptions:
-    """What a person may ask of the network."""
+    """Options of the network."""
 
     mouth_amp: float = 0.4  # how far the mouth opens, 0..1; 0.4 is the authors' choice
     eye_amp: float = 1.0  # how far the eyes open, 0..1, for networks that know it
@@ -51,7 +56,7 @@ class ExpressionOptions:
 
 
 class FeaturesLike(Protocol):
-    """What an encoder hears."""
+    """Features of a clip."""
 
     values: Tensor  # (F, D) float32
     rate_hz: float
@@ -65,10 +70,10 @@ class EncoderLike(Protocol):
         """Features of a whole clip."""
 
 
-class Audio2Motion:
+class Audio2Motion(RawMotionEngine):
     """Speech to motion of one face, through expressions of the user's 3-D face model."""
 
-    name = "audio2motion"
+    name = SPEC.name
 
     def __init__(
         self,
@@ -80,10 +85,10 @@ class Audio2Motion:
         """Put the engine together.
 
         Args:
-            vae: see `audio2motion_net.load_expression_net`.
+            vae: see `network.load_expression_net`.
             encoder: of the features that the network was trained on (HuBERT large).
             morphable: see `face.morphable.load_morphable`.
-            options: amounts of the network.
+            options: amplitudes and variation.
 
         Raises:
             InputError: the face model's expressions are not the network's.
@@ -94,6 +99,12 @@ class Audio2Motion:
         self.vae, self.encoder, self.morphable = vae, encoder, morphable
         self.options = options or ExpressionOptions()
 
+    def listening_to(self, features: SpeechFeatures) -> Audio2Motion:
+        """This engine with features of one clip that were made elsewhere, in place of its encoder."""
+        other = copy.copy(self)
+        other.encoder = GivenFeatures(features)
+        return other
+
     def raw_motion(self, speech: Speech, reference: LandmarkTrack, on_progress: Progress | None = None) -> RawMotion:
         """Motion of a reference face that says `speech`.
 
@@ -101,7 +112,7 @@ class Audio2Motion:
         the clip has no silence), pictured on the reference's own shape in its own pose.
 
         Args:
-            speech: what is said.
+            speech: the clip.
             reference: one frame: the face that is to say it.
             on_progress: called with thousandths of the work done and 1000.
 
@@ -117,16 +128,18 @@ class Audio2Motion:
         num_frames = speech.num_frames(MOTION_RATE)
         padded = padded_speech(speech)
         starts = (0, *PROGRESS_ENDS)
-        heard, sung, said, moved = (_part(on_progress, a, b) for a, b in zip(starts[:-1], PROGRESS_ENDS, strict=True))
+        encoding, pitching, predicting, moving = (
+            _part(on_progress, a, b) for a, b in zip(starts[:-1], PROGRESS_ENDS, strict=True)
+        )
         num_features = (padded.waveform.numel() - ENCODER_TAIL) // HOP
-        features = self._checked(self.encoder.encode(padded, heard), num_features)
-        f0 = pitch_hz(padded, sung) if self.vae.size.pitch else torch.zeros(num_features)
-        shown = expression(self.vae, features, f0, self.options, on_progress=said)[:num_frames]
-        shift_px = displacement_px(self.morphable, fit, shown, resting_expression(shown, speech), moved)
+        features = self._checked(self.encoder.encode(padded, encoding), num_features)
+        f0 = pitch_hz(padded, pitching) if self.vae.size.pitch else torch.zeros(num_features)
+        coefficients = expression(self.vae, features, f0, self.options, on_progress=predicting)[:num_frames]
+        shift_px = displacement_px(self.morphable, fit, coefficients, resting_expression(coefficients, speech), moving)
         return RawMotion(shift_px, MOTION_RATE)
 
     def _checked(self, features: FeaturesLike, num_features: int) -> Tensor:
-        """(F, D) features of the network's kind, as many as asked for."""
+        """(F, D) features of the network's kind, as many as `num_features`."""
         width, values = self.vae.size.features, features.values
         if features.rate_hz != FEATURE_RATE_HZ or values.ndim != 2 or values.shape[1] != width:
             found = f"{tuple(values.shape)} at {float(features.rate_hz):g} Hz of {features.name}"
@@ -146,8 +159,8 @@ def padded_speech(speech: Speech) -> Speech:
     With T = ceil(25 · seconds): 640 · 4 · ceil(T/4) + 80 samples, hence 8 · ceil(T/4) features.
     """
     steps = -(-speech.num_frames(MOTION_RATE) // (FRAME_STEP // 2))
-    wanted = steps * FRAME_STEP * HOP + ENCODER_TAIL
-    missing = max(wanted - speech.waveform.numel(), 0)
+    num_samples = steps * FRAME_STEP * HOP + ENCODER_TAIL
+    missing = max(num_samples - speech.waveform.numel(), 0)
     return Speech(torch.nn.functional.pad(speech.waveform, (0, missing)), speech.source)
 
 
@@ -169,7 +182,7 @@ def expression(
         net: the network.
         features: (F, D) of its encoder, 50 a second.
         f0: (F,) Hz, 0 where there is no voice.
-        options: amounts.
+        options: amplitudes and variation.
         blink: (F,) long, 1 where the eyes close; never if None.
         on_progress: called with frames done and in all.
 
@@ -191,24 +204,24 @@ def expression(
         stop = min(start + SPAN, total)
         low, high = max(start - REACH, 0), min(stop + REACH, total)
         held = torch.arange(low, high).clamp(max=count - 1)
-        seen = [values[held][None].to(device) for values in (features.float(), f0.float(), blink.long())]
-        condition = net.condition(*seen, options.mouth_amp, options.eye_amp)
-        shown = net(condition, noise[:, :, low // FRAME_STEP : high // FRAME_STEP].to(device))[0]
-        pieces.append(shown[(start - low) // 2 : (stop - low) // 2].float().cpu())
+        inputs = [values[held][None].to(device) for values in (features.float(), f0.float(), blink.long())]
+        condition = net.condition(*inputs, options.mouth_amp, options.eye_amp)
+        coefficients = net(condition, noise[:, :, low // FRAME_STEP : high // FRAME_STEP].to(device))[0]
+        pieces.append(coefficients[(start - low) // 2 : (stop - low) // 2].float().cpu())
         if on_progress:
             on_progress(min(stop, count), count)
     return check_finite(torch.cat(pieces), "the network's expressions")[: -(-count // 2)]
 
 
-def resting_expression(shown: Tensor, speech: Speech) -> Tensor:
+def resting_expression(coefficients: Tensor, speech: Speech) -> Tensor:
     """(64,) the mean of (T, 64) expressions while nobody speaks; zero if that is less than 0.2 s."""
     step = MEL_RATE_HZ // int(MOTION_RATE)
-    activity = voice_activity(speech)[: len(shown) * step]
-    activity = torch.nn.functional.pad(activity, (0, len(shown) * step - len(activity)))
+    activity = voice_activity(speech)[: len(coefficients) * step]
+    activity = torch.nn.functional.pad(activity, (0, len(coefficients) * step - len(activity)))
     silent = activity.reshape(-1, step).amax(1) < SILENT_BELOW
     if int(silent.sum()) < LEAST_SILENCE:
-        return torch.zeros(shown.shape[1])
-    return shown[silent].double().mean(0).float()  # of equal frames exactly themselves
+        return torch.zeros(coefficients.shape[1])
+    return coefficients[silent].double().mean(0).float()  # of equal frames exactly themselves
 
 
 def _noise(steps: int, options: ExpressionOptions) -> Tensor:
@@ -218,11 +231,11 @@ def _noise(steps: int, options: ExpressionOptions) -> Tensor:
 
 
 def _part(on_progress: Progress | None, start: int, stop: int) -> Progress | None:
-    """Progress of one part of the work, told as thousandths of the whole."""
+    """Progress of one part of the work, reported as thousandths of the whole."""
     if on_progress is None:
         return None
 
-    def tell(done: int, total: int) -> None:
+    def report(done: int, total: int) -> None:
         on_progress(start + (stop - start) * done // max(total, 1), PROGRESS_ENDS[-1])
 
-    return tell
+    return report

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ...errors import InputError
 from ...speech.pitch import coarse_pitch
-from ...weights.load import fill, read_tensors
+from ...weights.load import load_strict, read_tensors
 
 NUM_EXPRESSIONS = 64
 LATENTS, LATENT_STEP = 16, 4  # channels; frames at 25 Hz a latent step covers
@@ -156,16 +156,16 @@ class ExpressionNet(nn.Module):
         self.vae = Vae(channels)
 
     def condition(self, features: Tensor, f0: Tensor, blink: Tensor, mouth_amp: float, eye_amp: float) -> Tensor:
-        """(B, F, D) features, (B, F) Hz, (B, F) long 0 or 1, two amounts: (B, C, F/2)."""
+        """(B, F, D) features, (B, F) Hz, (B, F) long 0 or 1, two amplitudes: (B, C, F/2)."""
         if not self.size.pitch:  # this variant averages pairs of frames
             return self.mel_encoder(F.avg_pool1d(features.mT, 2))
-        heard = self.mel_encoder(features[:, ::2].mT)
-        sung = self.pitch_encoder(self.pitch_embed(coarse_pitch(f0[:, ::2])).mT)
-        parts = [heard, sung, self.blink_embed(blink[:, ::2]).mT]
+        audio = self.mel_encoder(features[:, ::2].mT)
+        pitch = self.pitch_encoder(self.pitch_embed(coarse_pitch(f0[:, ::2])).mT)
+        parts = [audio, pitch, self.blink_embed(blink[:, ::2]).mT]
         if self.size.mouth_amp:
-            parts.append((mouth_amp * self.mouth_amp_embed)[None, :, None].expand_as(heard))
+            parts.append((mouth_amp * self.mouth_amp_embed)[None, :, None].expand_as(audio))
         if self.size.eye_amp:
-            parts.append((eye_amp * self.eye_amp_embed)[None, :, None].expand_as(heard))
+            parts.append((eye_amp * self.eye_amp_embed)[None, :, None].expand_as(audio))
         return self.cond_proj(torch.cat(parts, 1).mT).mT
 
     def forward(self, condition: Tensor, noise: Tensor) -> Tensor:
@@ -192,7 +192,7 @@ def net_of_tensors(tensors: dict[str, Tensor], source: str) -> ExpressionNet:
     size = ExpressionSize(
         first.shape[1], "pitch_embed.weight" in tensors, "mouth_amp_embed" in tensors, "eye_amp_embed" in tensors
     )
-    return fill(ExpressionNet(size), tensors, source, IGNORED)
+    return load_strict(ExpressionNet(size), tensors, source, IGNORED)
 
 
 def _condition_encoder(features: int, channels: int) -> nn.Sequential:

@@ -1,4 +1,4 @@
-"""What the mouth does while somebody speaks: the network in the box, fitted to the clip and to what was asked for."""
+"""Mouth curves of a clip: the built-in network's outputs, fitted to the clip and to the options."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ...motion.smoothing import calmed, frame_times_s, gaussian, sample_at
+from ...motion.options import MotionOptions
+from ...motion.smoothing import frame_times_s, gaussian_smoothing, one_euro_smoothing, sample_at
+from ...motion.speaking_gate import speaking_gate
+from ...progress import Progress
 from ...speech.mel import BLOCK, HOP, iterate_log_mel, level_of_bands
 from ...speech.voice_activity import SPEECH_BANDS_HZ, activity_of_levels
-from ...types import MOUTH_PARAMETERS, MotionOptions, MouthCurves, Speech
-from ..raw_motion import Progress
+from ...types import MOUTH_PARAMETERS, MouthCurves, Speech
 from .mouth_model import load_mouth, run_mouth
 from .mouth_net import OUTPUTS, MelStatistics, MouthNet, measure_mel
 
@@ -22,14 +23,13 @@ log = logging.getLogger(__name__)
 
 _ROUNDING, _PRESS = MOUTH_PARAMETERS.index("rounding"), MOUTH_PARAMETERS.index("press")
 
-OUTPUT_HZ, ACTIVITY_HZ = 50, 100
+OUTPUT_HZ = 50
 MEASURED_BLOCKS = 24  # of 2.5 s: the part of a long clip whose statistics count for all of it
 WIDE, CLOSED = 0.88, 0.04  # opening of a clip's widest (97th percentile) and its closed moments (5th) at gain 1
 ROUND = 0.75  # rounding of a clip's roundest moments (97th percentile)
 MOST_STRETCH = 1.7  # a clip that moves the network little is not made to shout
 VOICE = (0.4, 0.2)  # the network's certainty at which a voice counts, and at which it no longer does
 VOICE_S = 0.1  # over this time
-HANG_S = 0.14  # lips move freely this long before and after the voice
 PRESSED = (0.15, 0.5)  # the network's press at which lips begin to meet, and meet: half a closure is none
 LEAST_SPOKEN = 5  # frames of 10 ms; a clip with fewer rests
 
@@ -42,8 +42,8 @@ def predict_mouth(
     Args:
         speech: the clip.
         options: fps, mouth_gain, gain_curve, silence_gate_db, smoothing and offset_ms are used.
-        network: a file that `portraittalk train mouth` wrote; None is the network in the box.
-        on_progress: called with tenths of seconds heard and in all; may raise to stop.
+        network: a file that `portraittalk train mouth` wrote; None is the built-in network.
+        on_progress: called with tenths of seconds processed and in all; may raise to stop.
 
     Returns:
         ceil(seconds · fps) frames; a clip without a voice rests closed.
@@ -53,29 +53,29 @@ def predict_mouth(
     """
     net = load_mouth(network)
     num_frames = speech.num_frames(options.fps)
-    said, activity = _listen(net, speech, options.silence_gate_db, on_progress)
-    activity = activity * _voiced(said, len(activity))
+    outputs, activity = _run_network(net, speech, options.silence_gate_db, on_progress)
+    activity = activity * _voiced(outputs, len(activity))
     spoken = activity > 0.5
     if int(spoken.sum()) < LEAST_SPOKEN:
         log.warning("no voice was found in %s: the mouth rests.", speech.source)
         return MouthCurves.closed(num_frames)
-    curves = _fit(said[:, : len(MOUTH_PARAMETERS)], spoken) * speaking_gate(activity)[: 2 * len(said) : 2, None]
+    curves = _fit(outputs[:, : len(MOUTH_PARAMETERS)], spoken) * speaking_gate(activity)[: 2 * len(outputs) : 2, None]
     times = frame_times_s(num_frames, options.fps) - options.offset_ms / 1000
     framed = torch.stack([sample_at(curve, OUTPUT_HZ, times) for curve in curves.T], 1)
     if options.smoothing > 0:
-        framed = calmed(framed, options.fps, options.smoothing)
+        framed = one_euro_smoothing(framed, options.fps, options.smoothing)
     natural = MouthCurves(*framed.unbind(1))
     return with_gain(natural, options.gains(num_frames))
 
 
-def _listen(
+def _run_network(
     net: MouthNet, speech: Speech, gate_db: float, on_progress: Progress | None = None
 ) -> tuple[Tensor, Tensor]:
-    """What the network says, (M, 8) at 50 Hz, and where somebody speaks, (2 M or 2 M − 1,) 0..1 at 100 Hz."""
+    """The network's outputs, (M, 8) at 50 Hz, and voice activity, (2 M or 2 M − 1,) 0..1 at 100 Hz."""
     levels: list[Tensor] = []
     total = max(1, len(speech.waveform) // (10 * HOP))
 
-    def overheard() -> Iterator[Tensor]:
+    def with_levels() -> Iterator[Tensor]:
         for block in blocks:
             levels.append(level_of_bands(block, SPEECH_BANDS_HZ))
             if on_progress:
@@ -88,22 +88,15 @@ def _listen(
     else:
         blocks = iterate_log_mel(speech)
         statistics = _sampled_statistics(speech)
-    said = run_mouth(net, overheard(), statistics)
-    return said, activity_of_levels(torch.cat(levels), gate_db)
+    outputs = run_mouth(net, with_levels(), statistics)
+    return outputs, activity_of_levels(torch.cat(levels), gate_db)
 
 
-def _voiced(said: Tensor, num_frames: int) -> Tensor:
-    """(M,) 0..1 at 100 Hz: where the network hears a voice, so that music and noise do not move the mouth."""
+def _voiced(outputs: Tensor, num_frames: int) -> Tensor:
+    """(M,) 0..1 at 100 Hz: the network's voice output, smoothed, so that music and noise do not move the mouth."""
     certain, doubtful = VOICE
-    voice = gaussian(said[:, OUTPUTS.index("voice")], VOICE_S * OUTPUT_HZ)
+    voice = gaussian_smoothing(outputs[:, OUTPUTS.index("voice")], VOICE_S * OUTPUT_HZ)
     return ((voice - doubtful) / (certain - doubtful)).clamp(0, 1).repeat_interleave(2)[:num_frames]
-
-
-def speaking_gate(activity: Tensor) -> Tensor:
-    """(M,) 0 in silence .. 1, open a little longer than somebody speaks: lips part before and rest after."""
-    reach = int(HANG_S * ACTIVITY_HZ)
-    near = F.max_pool1d(activity[None, None], 2 * reach + 1, 1, reach)[0, 0]
-    return gaussian(near, 4.0)
 
 
 def _sampled_statistics(speech: Speech) -> MelStatistics:
@@ -114,20 +107,20 @@ def _sampled_statistics(speech: Speech) -> MelStatistics:
     return measure_mel(torch.cat([block for piece in pieces for block in iterate_log_mel(piece)]))
 
 
-def _fit(said: Tensor, spoken: Tensor) -> Tensor:
+def _fit(outputs: Tensor, spoken: Tensor) -> Tensor:
     """(M, 7) within their ranges; opening and jaw stretched so that the clip's loudest vowels open wide."""
-    speaking = spoken[: 2 * len(said) : 2]
-    while_speaking = said[speaking][:: max(1, int(speaking.sum()) // 100_000)]
+    speaking = spoken[: 2 * len(outputs) : 2]
+    while_speaking = outputs[speaking][:: max(1, int(speaking.sum()) // 100_000)]
     low, high = torch.quantile(while_speaking[:, :2], torch.tensor([0.05, 0.97]), dim=0)
     stretch = ((WIDE - CLOSED) / (high - low).clamp(min=0.05)).clamp(max=MOST_STRETCH)
-    fitted = said.clone()
-    fitted[:, :2] = (CLOSED + (said[:, :2] - low) * stretch).clamp(0, 1.25)
-    fitted[:, 2] = said[:, 2].clamp(-1, 1)
-    fitted[:, 3:] = said[:, 3:].clamp(0, 1)
+    fitted = outputs.clone()
+    fitted[:, :2] = (CLOSED + (outputs[:, :2] - low) * stretch).clamp(0, 1.25)
+    fitted[:, 2] = outputs[:, 2].clamp(-1, 1)
+    fitted[:, 3:] = outputs[:, 3:].clamp(0, 1)
     rounded = torch.quantile(while_speaking[:, _ROUNDING], 0.97).clamp(min=0.1)
-    fitted[:, _ROUNDING] = (said[:, _ROUNDING] * (ROUND / rounded).clamp(1, MOST_STRETCH)).clamp(0, 1)
+    fitted[:, _ROUNDING] = (outputs[:, _ROUNDING] * (ROUND / rounded).clamp(1, MOST_STRETCH)).clamp(0, 1)
     begin, full = PRESSED
-    fitted[:, _PRESS] = ((said[:, _PRESS] - begin) / (full - begin)).clamp(0, 1)
+    fitted[:, _PRESS] = ((outputs[:, _PRESS] - begin) / (full - begin)).clamp(0, 1)
     return fitted
 
 
@@ -140,5 +133,5 @@ def with_gain(mouth: MouthCurves, gains: Tensor) -> MouthCurves:
             lips that press stay pressed.
     """
     moderate = gains.clamp(max=1)
-    amounts = {"opening": gains, "jaw": gains, "press": torch.ones_like(gains)}
-    return MouthCurves(**{name: getattr(mouth, name) * amounts.get(name, moderate) for name in MOUTH_PARAMETERS})
+    factors = {"opening": gains, "jaw": gains, "press": torch.ones_like(gains)}
+    return MouthCurves(**{name: getattr(mouth, name) * factors.get(name, moderate) for name in MOUTH_PARAMETERS})

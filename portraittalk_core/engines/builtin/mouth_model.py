@@ -11,16 +11,15 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError
-from ...media.atomic import whole_file
+from ...media.tensor_file import save_tensors
 from ...speech.mel import BLOCK, FFT_SIZE, HOP, MEL_RATE_HZ, NUM_MELS, log_mel
 from ...threads import one_torch_thread
 from ...types import SPEECH_RATE_HZ, Speech
-from ...weights.load import fill, read_metadata, read_tensors
+from ...weights.load import load_strict, read_metadata, read_tensors
 from .mouth_net import (
     AHEAD_FRAMES,
     BEHIND_FRAMES,
     LOOK_AHEAD_FRAMES,
-    OUTPUT_RATE_HZ,
     OUTPUTS,
     STRIDE,
     MelStatistics,
@@ -30,25 +29,22 @@ from .mouth_net import (
 
 DEFAULT = Path(__file__).with_name("mouth.safetensors")
 KIND = "portraittalk mouth network"
-CHUNK = 4 * BLOCK  # mel frames that the network hears at once, besides what lies around them
+CHUNK = 4 * BLOCK  # mel frames of one forward pass, besides their context
 
 
 def save_mouth(net: MouthNet, path: Path, card: dict[str, object]) -> None:
     """Write a network with what it was made of, in half precision."""
-    from safetensors.torch import save_file
-
     metadata = {"kind": KIND, "config": json.dumps({"width": net.width, "outputs": OUTPUTS})}
     metadata["card"] = json.dumps(card, ensure_ascii=False)
     tensors = {name: t.half() if t.is_floating_point() else t for name, t in net.state_dict().items()}
-    with whole_file(path) as partial:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata)
+    save_tensors(tensors, path, metadata)
 
 
 def load_mouth(path: Path | None = None) -> MouthNet:
-    """The network in the box, or one that `portraittalk train mouth` wrote.
+    """The built-in network, or one that `portraittalk train mouth` wrote.
 
     Args:
-        path: a .safetensors file; None is the one in the box.
+        path: a .safetensors file; None is the built-in one.
 
     Raises:
         MissingDependency: no such file.
@@ -66,11 +62,11 @@ def _load(path: Path, _version: tuple[int, int] | None) -> MouthNet:
     if metadata.get("kind") != KIND:
         raise InputError(f"{path.name} is not a mouth network; give a file that `portraittalk train mouth` wrote.")
     width = int(json.loads(metadata["config"])["width"])
-    return fill(MouthNet(width), tensors, path.name)
+    return load_strict(MouthNet(width), tensors, path.name)
 
 
 def run_mouth(net: MouthNet, mel_blocks: Iterable[Tensor], statistics: MelStatistics) -> Tensor:
-    """What a network says of a whole clip; the same in blocks as at once.
+    """Outputs of a network for a whole clip; the same in blocks as at once.
 
     Args:
         net: the network.
@@ -80,19 +76,19 @@ def run_mouth(net: MouthNet, mel_blocks: Iterable[Tensor], statistics: MelStatis
     Returns:
         (ceil(M / 2), 8) at 50 Hz, value j at 20 ms · j; columns as OUTPUTS.
     """
-    said, heard = [], torch.empty(0, NUM_MELS)
-    behind = 0  # frames of `heard` that have been answered
+    outputs, frames = [], torch.empty(0, NUM_MELS)
+    behind = 0  # of `frames` whose output has been made
     with one_torch_thread(), torch.inference_mode():
         for block in mel_blocks:
-            heard = torch.cat([heard, statistics.normalise(block)])
-            if len(heard) - behind < CHUNK + AHEAD_FRAMES:
+            frames = torch.cat([frames, statistics.normalise(block)])
+            if len(frames) - behind < CHUNK + AHEAD_FRAMES:
                 continue
-            until = (len(heard) - AHEAD_FRAMES) // STRIDE * STRIDE
-            said.append(net(heard[None])[0, behind // STRIDE : until // STRIDE])
+            until = (len(frames) - AHEAD_FRAMES) // STRIDE * STRIDE
+            outputs.append(net(frames[None])[0, behind // STRIDE : until // STRIDE])
             cut = max(0, until - BEHIND_FRAMES) // STRIDE * STRIDE
-            heard, behind = heard[cut:], until - cut
-        said.append(net(heard[None])[0, behind // STRIDE :])
-    return torch.cat(said)
+            frames, behind = frames[cut:], until - cut
+        outputs.append(net(frames[None])[0, behind // STRIDE :])
+    return torch.cat(outputs)
 
 
 _EDGE = -(-FFT_SIZE // 2 // HOP)  # frames of a piece whose window would begin before it
@@ -101,7 +97,7 @@ _EDGE = -(-FFT_SIZE // 2 // HOP)  # frames of a piece whose window would begin b
 class LiveMouth:
     """What the mouth does, while the sound arrives: every answer is final and at most `latency_s` late.
 
-    The clip's statistics are those of the last 20 seconds heard; within the first second they are rough.
+    The clip's statistics are those of the last 20 seconds; within the first second they are rough.
     """
 
     latency_s = LOOK_AHEAD_FRAMES / MEL_RATE_HZ + FFT_SIZE / 2 / SPEECH_RATE_HZ + STRIDE / MEL_RATE_HZ
@@ -116,13 +112,13 @@ class LiveMouth:
         self._since_measured = 0
 
     def push(self, waveform: Tensor) -> Tensor:
-        """Hear some more of a clip.
+        """Take the next samples of a clip.
 
         Args:
             waveform: (N,) the next samples at 16 kHz, any number.
 
         Returns:
-            (K, 8) the next values at 50 Hz; none if too little has been heard.
+            (K, 8) the next values at 50 Hz; none if too little sound has arrived.
         """
         self._sound = torch.cat([self._sound, waveform])
         count = (len(self._sound) - FFT_SIZE // 2) // HOP - _EDGE + 1
@@ -137,8 +133,8 @@ class LiveMouth:
             return torch.empty(0, len(OUTPUTS))
         start = max(0, self._answered - BEHIND_FRAMES) // STRIDE * STRIDE
         with one_torch_thread(), torch.inference_mode():
-            said = self.net.live(self._statistics.normalise(self._mel[start:])[None])[0]
-        answer = said[(self._answered - start) // STRIDE : (ready - start) // STRIDE]
+            outputs = self.net.live(self._statistics.normalise(self._mel[start:])[None])[0]
+        answer = outputs[(self._answered - start) // STRIDE : (ready - start) // STRIDE]
         self._answered = ready
         self._forget()
         return answer
@@ -152,8 +148,3 @@ class LiveMouth:
         spare = min(self._answered - BEHIND_FRAMES, len(self._mel) - self._REMEMBERED) // STRIDE * STRIDE
         if spare > 0:
             self._mel, self._answered = self._mel[spare:], self._answered - spare
-
-
-def output_times_s(count: int) -> Tensor:
-    """(M,) seconds of a network's values."""
-    return torch.arange(count, dtype=torch.float64) / OUTPUT_RATE_HZ

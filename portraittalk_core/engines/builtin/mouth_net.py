@@ -1,6 +1,6 @@
 """The small temporal network from a log-mel spectrogram to what lips and jaw do, and whether anybody speaks.
 
-A trunk that hears 160 ms ahead gives a first answer (for live use); layers that hear the whole surroundings refine it.
+A trunk with a look-ahead of 160 ms gives a first output (for live use); layers with a wide receptive field refine it.
 
 Source: own design; temporal convolutions with dilation as in Bai, Kolter and Koltun, arXiv 1803.01271.
 """
@@ -20,9 +20,9 @@ OUTPUTS = (*MOUTH_PARAMETERS, "voice")  # voice: 0 silence, noise or music .. 1 
 
 STRIDE = 2
 OUTPUT_RATE_HZ = MEL_RATE_HZ // STRIDE
-FLOOR_DB = 50.0  # below a band's loud moments nothing is heard
+FLOOR_DB = 50.0  # below a band's loud moments nothing counts
 UNIT_DB = 3.0  # added to a band's spread, so that an empty band is not blown up
-# dilation, and how many frames of 20 ms a layer hears ahead
+# dilation, and how many frames of 20 ms a layer looks ahead
 TRUNK = ((1, 1), (2, 2), (4, 4), (8, 0), (4, 0))
 REFINE = ((1, 1), (3, 3), (9, 9))
 KERNEL = 3
@@ -47,12 +47,12 @@ def measure_mel(mel: Tensor) -> MelStatistics:
     spoken = level > torch.quantile(level, 0.95) - 30
     loud = torch.quantile(mel[spoken], 0.95, dim=0)
     floor = loud - FLOOR_DB
-    heard = torch.maximum(mel[spoken], floor)
-    return MelStatistics(floor, heard.mean(0), heard.std(0, correction=0) + UNIT_DB)
+    levels = torch.maximum(mel[spoken], floor)
+    return MelStatistics(floor, levels.mean(0), levels.std(0, correction=0) + UNIT_DB)
 
 
 class _Layer(nn.Module):
-    """A dilated convolution with a residual, which hears `ahead` of its (kernel − 1) · dilation extra frames."""
+    """A dilated convolution with a residual, of whose (kernel − 1) · dilation extra frames `ahead` lie ahead."""
 
     def __init__(self, width: int, dilation: int, ahead: int) -> None:
         super().__init__()
@@ -83,34 +83,33 @@ class MouthNet(nn.Module):
         self.late = nn.Conv1d(width, len(OUTPUTS), 1)
 
     def forward(self, mel: Tensor) -> Tensor:
-        """The refined answer."""
-        return self.late(self.refine(self._hear(mel))).transpose(1, 2)
+        """The refined output."""
+        return self.late(self.refine(self._trunk_features(mel))).transpose(1, 2)
 
     def live(self, mel: Tensor) -> Tensor:
-        """The answer that hears LOOK_AHEAD_S ahead."""
-        return self.early(self._hear(mel)).transpose(1, 2)
+        """The output with a look-ahead of LOOK_AHEAD_FRAMES."""
+        return self.early(self._trunk_features(mel)).transpose(1, 2)
 
     def both(self, mel: Tensor) -> tuple[Tensor, Tensor]:
-        """The live answer and the refined one, for training."""
-        heard, refined = self.features(mel)
-        return self.early(heard).transpose(1, 2), self.late(refined).transpose(1, 2)
+        """The live output and the refined one, for training."""
+        live, refined = self.features(mel)
+        return self.early(live).transpose(1, 2), self.late(refined).transpose(1, 2)
 
     def features(self, mel: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, width, T) each: what the live answer and the refined one are read from."""
-        heard = self._hear(mel)
-        return heard, self.refine(heard)
+        """(B, width, T) each: what the live output and the refined one are read from."""
+        live = self._trunk_features(mel)
+        return live, self.refine(live)
 
-    def _hear(self, mel: Tensor) -> Tensor:
+    def _trunk_features(self, mel: Tensor) -> Tensor:
         return self.trunk(F.gelu(self.enter(mel.transpose(1, 2))))
 
 
 def _reach(layers: tuple[tuple[int, int], ...]) -> tuple[int, int]:
-    """Frames of 20 ms that layers hear behind and ahead."""
+    """Receptive field of layers behind and ahead, frames of 20 ms."""
     ahead = sum(forward for _, forward in layers)
     return sum((KERNEL - 1) * dilation for dilation, _ in layers) - ahead, ahead
 
 
-LOOK_AHEAD_FRAMES = _reach(TRUNK)[1] * STRIDE + 2  # of 10 ms, that `live` hears ahead
-BEHIND_FRAMES = _reach(TRUNK + REFINE)[0] * STRIDE + 2  # of 10 ms, that `forward` hears
+LOOK_AHEAD_FRAMES = _reach(TRUNK)[1] * STRIDE + 2  # of 10 ms, that `live` looks ahead
+BEHIND_FRAMES = _reach(TRUNK + REFINE)[0] * STRIDE + 2  # of 10 ms, that `forward` looks back
 AHEAD_FRAMES = _reach(TRUNK + REFINE)[1] * STRIDE + 2
-LOOK_AHEAD_S = LOOK_AHEAD_FRAMES / MEL_RATE_HZ

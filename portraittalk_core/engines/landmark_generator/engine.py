@@ -1,4 +1,4 @@
-"""The motion engine of IP-LAP: speech and a few sights of a face to the places of its lips and jaw.
+"""The motion engine of IP-LAP: speech and a few frames of a face to the places of its lips and jaw.
 
 Source: W. Zhong et al., "Identity-Preserving Talking Face Generation with Landmark and Appearance Priors" (CVPR 2023),
 §3.1, and its public weights landmarkgenerator_checkpoint.pth.
@@ -19,18 +19,20 @@ from ...checks import check_range
 from ...errors import InputError
 from ...face import topology as topo
 from ...motion.rig import SkinInterpolator, face_axes
+from ...progress import Progress
 from ...speech.wav2lip_mel import CHUNK_COLUMNS, CHUNK_LEAD, CHUNK_RATE, NUM_MELS, SILENCE, mel_chunks
 from ...types import NUM_LANDMARKS, LandmarkTrack, Speech
-from ..raw_motion import Progress, RawMotion
+from ..raw_engine import RawMotionEngine
+from ..raw_motion import RawMotion
 from .network import WINDOW, LandmarkNet, load_landmark_net
 from .points import CONTENT, OPENING, POSE, SEEN
+from .spec import SPEC
 
 CROP_MARGIN_PX = 25.0  # around the points, as in the public inference (training had 5, of smaller pictures)
 NUM_REFERENCES = 15
 MIDDLE = WINDOW // 2  # the frame of a window that is kept
 REACH = MIDDLE + CHUNK_LEAD  # chunks before its own index that a frame's window begins with
 BATCH = 16  # frames predicted at once
-BLOCK = 256  # frames whose skin is moved at once
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,10 @@ class FaceCrop:
         return (points_px - self.corner_px) / self.size_px
 
 
-class LandmarkGenerator:
+class LandmarkGenerator(RawMotionEngine):
     """Speech to motion of one face."""
 
-    name = "landmark_generator"
+    name = SPEC.name
 
     def __init__(self, net: LandmarkNet, crop_margin_px: float = CROP_MARGIN_PX) -> None:
         """Wrap a network that is filled and ready; see `load_landmark_generator`.
@@ -68,7 +70,7 @@ class LandmarkGenerator:
         and jaw the skin follows smoothly; depth does not change.
 
         Args:
-            speech: what is said.
+            speech: the clip.
             reference: the face that is to say it, in its first frame; further frames only show the network more of it.
             on_progress: called with frames done and in all.
 
@@ -78,13 +80,13 @@ class LandmarkGenerator:
         Raises:
             InputError: the face lies outside the picture.
         """
-        view = _View(self.net, reference, self.crop_margin_px)
+        context = _FaceContext(self.net, reference, self.crop_margin_px)
         total = speech.num_frames(CHUNK_RATE)
         skin = skin_weights(reference.points_px[0])
         shift_px = torch.zeros(total, NUM_LANDMARKS, 3)
-        for start, content in self._pieces(view, speech, total):
+        for start, content in self._pieces(context, speech, total):
             stop = start + len(content)
-            moved_px = (content - view.resting) * view.crop.size_px
+            moved_px = (content - context.resting) * context.crop.size_px
             shift_px[start:stop, :, :2] = torch.einsum("uc,fci->fui", skin, moved_px)
             if on_progress:
                 on_progress(stop, total)
@@ -94,51 +96,52 @@ class LandmarkGenerator:
         """The network's own places of jaw and lips, in the unit square of the crop around the reference's first frame.
 
         Args:
-            speech: what is said.
+            speech: the clip.
             reference: see `raw_motion`.
             on_progress: called with frames done and in all.
 
         Returns:
-            (F, 57, 2) float32 in the order of `landmark_generator_points.CONTENT`, F = ceil(25 · seconds).
+            (F, 57, 2) float32 in the order of `points.CONTENT`, F = ceil(25 · seconds).
 
         Raises:
             InputError: the face lies outside the picture.
         """
-        view = _View(self.net, reference, self.crop_margin_px)
+        context = _FaceContext(self.net, reference, self.crop_margin_px)
         total = speech.num_frames(CHUNK_RATE)
         places = torch.empty(total, len(CONTENT), 2)
-        for start, piece in self._pieces(view, speech, total):
+        for start, piece in self._pieces(context, speech, total):
             places[start : start + len(piece)] = piece
             if on_progress:
                 on_progress(start + len(piece), total)
         return places
 
     @torch.no_grad()
-    def _pieces(self, view: _View, speech: Speech, total: int) -> Iterator[tuple[int, Tensor]]:
-        """First frame and content (f, 57, 2), batch by batch; each chunk is heard once."""
-        heard, quiet = torch.empty(0, view.silence.shape[1], device=view.device), torch.empty(0, dtype=torch.bool)
+    def _pieces(self, context: _FaceContext, speech: Speech, total: int) -> Iterator[tuple[int, Tensor]]:
+        """First frame and content (f, 57, 2), batch by batch; each chunk is encoded once."""
+        tokens = torch.empty(0, context.silence.shape[1], device=context.device)  # audio tokens, one a chunk
+        quiet = torch.empty(0, dtype=torch.bool)
         for start in range(0, total, BATCH):
             stop = min(start + BATCH, total)
             chunks = mel_chunks(speech, start, stop)
             silent = (chunks == SILENCE).flatten(1).all(1)
-            encoded = view.silence.repeat(len(chunks), 1)
+            encoded = context.silence.repeat(len(chunks), 1)
             if not silent.all():
-                encoded[~silent.to(view.device)] = self.net.encode_sound(chunks[~silent].to(view.device))
-            heard, quiet = torch.cat([heard, encoded]), torch.cat([quiet, silent])
-            first = stop - len(heard)
-            # frame t hears the chunks t − 4 .. t, of which the third has its middle in the frame's own
+                encoded[~silent.to(context.device)] = self.net.encode_sound(chunks[~silent].to(context.device))
+            tokens, quiet = torch.cat([tokens, encoded]), torch.cat([quiet, silent])
+            first = stop - len(tokens)
+            # the window of frame t is the chunks t − 4 .. t, of which the third has its middle in the frame's own
             window = torch.arange(start, stop)[:, None] + torch.arange(WINDOW) - REACH
             window = window.clamp(min=0) - first
-            content = view.resting.repeat(stop - start, 1, 1)  # exactly, wherever nothing sounds
+            content = context.resting.repeat(stop - start, 1, 1)  # exactly, wherever nothing sounds
             sounding = ~quiet[window].all(1)
             if sounding.any():
-                content[sounding] = view.content(heard[window[sounding].to(view.device)])
+                content[sounding] = context.content(tokens[window[sounding].to(context.device)])
             yield start, content
-            heard, quiet = heard[-REACH:], quiet[-REACH:]
+            tokens, quiet = tokens[-REACH:], quiet[-REACH:]
 
 
-class _View:
-    """What the network knows of a face before it hears anything."""
+class _FaceContext:
+    """Encodings of a face, and the network's content for silence."""
 
     @torch.no_grad()
     def __init__(self, net: LandmarkNet, reference: LandmarkTrack, margin_px: float) -> None:
@@ -148,13 +151,15 @@ class _View:
         self.pose = net.encode_pose(pose[None].to(self.device))[:, None]  # (1, 1, D)
         chosen = reference_frames(reference)
         frames, places = chosen.unique(return_inverse=True)
-        seen = [face_crop(reference, int(t), margin_px).to_unit(reference.points_px[t, list(SEEN), :2]) for t in frames]
-        self.references = net.encode_reference(torch.stack(seen).to(self.device))[places][None]  # (1, R, D)
+        faces = [
+            face_crop(reference, int(t), margin_px).to_unit(reference.points_px[t, list(SEEN), :2]) for t in frames
+        ]
+        self.references = net.encode_reference(torch.stack(faces).to(self.device))[places][None]  # (1, R, D)
         self.silence = net.encode_sound(torch.full((1, NUM_MELS, CHUNK_COLUMNS), SILENCE, device=self.device))
         self.resting = self.content(self.silence.expand(1, WINDOW, -1))[0]
 
     def content(self, sound: Tensor) -> Tensor:
-        """(f, 57, 2) on the CPU of the windows' middle frames, from (f, 5, D) of what they hear."""
+        """(f, 57, 2) on the CPU of the windows' middle frames, from their (f, 5, D) audio tokens."""
         count = len(sound)
         content = self.net(sound, self.pose.expand(count, WINDOW, -1), self.references.expand(count, -1, -1))
         return content[:, MIDDLE].float().cpu()

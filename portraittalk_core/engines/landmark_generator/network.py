@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ...weights.load import fill, read_tensors
+from ...weights.load import load_strict, read_tensors
 from .points import CONTENT, JAW
 
 WINDOW = 5  # frames that are predicted together
@@ -143,4 +143,4 @@ def load_landmark_net(path: Path) -> LandmarkNet:
         InputError: the file is damaged or of another network.
         MissingDependency: there is no such file.
     """
-    return fill(LandmarkNet(), read_tensors(path), Path(path).name, IGNORED)
+    return load_strict(LandmarkNet(), read_tensors(path), Path(path).name, IGNORED)

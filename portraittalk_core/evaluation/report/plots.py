@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
+
+from .templates import render
 
 WIDTH, HEIGHT = 560, 150  # of one chart, in its own units
 LEFT, RIGHT, TOP, BOTTOM = 44, 8, 24, 22
 MOST_POINTS = 700  # of a curve; longer ones are drawn as means within bands from least to greatest
 COLOURS = ("#c2410c", "#0369a1")
 Curve = Sequence[float | None]
+Point = tuple[float, float]  # x, y in the chart's units
 
 
 @dataclass(frozen=True)
@@ -32,20 +34,25 @@ def draw_chart(chart: Chart, fps: float) -> str:
         return ""
     length_s = max(map(len, chart.curves.values())) / fps
     low, high = _range(min(known), max(known))
-    parts = [
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(chart.title)}" class="chart">',
-        f'<text x="{LEFT}" y="13" class="t">{escape(chart.title)}<tspan class="u"> {escape(chart.unit)}</tspan></text>',
-        *_grid(low, high, length_s),
-        *(_gaps(next(iter(chart.curves.values())), fps, length_s) if chart.shade else []),
-    ]
-    for mark in chart.marks_s:
-        x = _x(mark, length_s)
-        parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}" class="m"/>')
-    for values, colour in zip(chart.curves.values(), COLOURS, strict=False):
-        parts += _curve(values, colour, fps, (low, high, length_s))
-    if len(chart.curves) > 1:
-        parts += _legend(list(chart.curves))
-    return "".join([*parts, "</svg>"])
+    lines = zip(chart.curves.values(), COLOURS, strict=False)
+    return render(
+        "chart.svg.j2",
+        chart=chart,
+        width=WIDTH,
+        height=HEIGHT,
+        left=LEFT,
+        right=RIGHT,
+        top=TOP,
+        bottom=BOTTOM,
+        rows=[(_y(value, low, high), f"{value:g}") for value in ticks(low, high, 4)],
+        columns=list(_moments(length_s)),
+        gaps=list(_gaps(next(iter(chart.curves.values())), fps, length_s)) if chart.shade else (),
+        marks=[_x(mark, length_s) for mark in chart.marks_s],
+        curves=[(colour, list(_stretches(values, fps, (low, high, length_s)))) for values, colour in lines],
+        legend=list(_legend(list(chart.curves))) if len(chart.curves) > 1 else (),
+        px="{:.1f}".format,
+        points=lambda places: " ".join(f"{x:.1f},{y:.1f}" for x, y in places),
+    )
 
 
 def _range(low: float, high: float) -> tuple[float, float]:
@@ -61,18 +68,11 @@ def _y(value: float, low: float, high: float) -> float:
     return TOP + (HEIGHT - TOP - BOTTOM) * (high - value) / (high - low)
 
 
-def _grid(low: float, high: float, length_s: float) -> list[str]:
-    parts = []
-    for value in ticks(low, high, 4):
-        y = _y(value, low, high)
-        parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" class="g"/>')
-        parts.append(f'<text x="{LEFT - 5}" y="{y + 3.5:.1f}" class="a" text-anchor="end">{value:g}</text>')
+def _moments(length_s: float) -> Iterator[tuple[float, str]]:
+    """Where on the axis of time a label stands, and what it says."""
     minutes = length_s > 120
     for value in ticks(0, length_s / 60 if minutes else length_s, 6):
-        x = _x(value * 60 if minutes else value, length_s)
-        unit = " min" if minutes else " s"
-        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 7}" class="a" text-anchor="middle">{value:g}{unit}</text>')
-    return parts
+        yield _x(value * 60 if minutes else value, length_s), f"{value:g} {'min' if minutes else 's'}"
 
 
 def ticks(low: float, high: float, about: int) -> list[float]:
@@ -84,56 +84,46 @@ def ticks(low: float, high: float, about: int) -> list[float]:
     return [round(k * step, 10) for k in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def _gaps(values: Curve, fps: float, length_s: float) -> list[str]:
-    """Where the first curve is not known, shaded."""
-    parts, start = [], None
+def _gaps(values: Curve, fps: float, length_s: float) -> Iterator[tuple[float, float]]:
+    """Where the first curve is not known, to be shaded: left edge and width."""
+    start = None
     for k, value in enumerate([*values, 0.0]):
         if value is None and start is None:
             start = k
         elif value is not None and start is not None:
             if k - start > 1 or start > 0:  # steps between frames have no value at the first frame
                 x = _x(start / fps, length_s)
-                width = max(_x(k / fps, length_s) - x, 1.0)
-                box = f'x="{x:.1f}" y="{TOP}" width="{width:.1f}" height="{HEIGHT - TOP - BOTTOM}"'
-                parts.append(f'<rect {box} class="n"/>')
+                yield x, max(_x(k / fps, length_s) - x, 1.0)
             start = None
-    return parts
 
 
-def _curve(values: Curve, colour: str, fps: float, scale: tuple[float, float, float]) -> list[str]:
+def _stretches(
+    values: Curve, fps: float, scale: tuple[float, float, float]
+) -> Iterator[tuple[list[Point], list[Point]]]:
+    """Stretches without a gap: the line of means, and the outline of the band from least to greatest around it.
+
+    The band is empty where the line holds every frame.
+    """
     low, high, length_s = scale
     step = max(1, math.ceil(len(values) / MOST_POINTS))
-    mean, band, parts = [], [], []
+    mean: list[Point] = []
+    upper: list[Point] = []
+    lower: list[Point] = []
     for start in range(0, len(values), step):
-        seen = [v for v in values[start : start + step] if v is not None]
-        if seen:
+        known = [v for v in values[start : start + step] if v is not None]
+        if known:
             x = _x((start + step / 2) / fps, length_s)
-            mean.append((x, _y(sum(seen) / len(seen), low, high)))
-            band.append((x, _y(max(seen), low, high), _y(min(seen), low, high)))
-        if mean and (not seen or start + step >= len(values)):
-            parts += _stretch(mean, band if step > 1 else [], colour)
-            mean, band = [], []
-    return parts
+            mean.append((x, _y(sum(known) / len(known), low, high)))
+            upper.append((x, _y(max(known), low, high)))
+            lower.append((x, _y(min(known), low, high)))
+        if mean and (not known or start + step >= len(values)):
+            yield mean, upper + lower[::-1] if step > 1 else []
+            mean, upper, lower = [], [], []
 
 
-def _stretch(mean: list[tuple[float, float]], band: list[tuple[float, float, float]], colour: str) -> list[str]:
-    parts = []
-    if band:
-        edge = [(x, upper) for x, upper, _ in band] + [(x, lower) for x, _, lower in reversed(band)]
-        parts.append(f'<polygon points="{_points(edge)}" fill="{colour}" opacity=".2"/>')
-    if len(mean) == 1:
-        return [*parts, f'<circle cx="{mean[0][0]:.1f}" cy="{mean[0][1]:.1f}" r="1.6" fill="{colour}"/>']
-    return [*parts, f'<polyline points="{_points(mean)}" fill="none" stroke="{colour}" stroke-width="1.4"/>']
-
-
-def _points(places: list[tuple[float, float]]) -> str:
-    return " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-
-
-def _legend(names: list[str]) -> list[str]:
-    parts, x = [], WIDTH - RIGHT
+def _legend(names: list[str]) -> Iterator[tuple[int, str, str]]:
+    """Left edge, name and colour of each curve, from the right."""
+    x = WIDTH - RIGHT
     for name, colour in reversed(list(zip(names, COLOURS, strict=False))):
-        x -= 7.0 * len(name) + 20
-        parts.append(f'<line x1="{x:.0f}" x2="{x + 14:.0f}" y1="9.5" y2="9.5" stroke="{colour}" stroke-width="2.5"/>')
-        parts.append(f'<text x="{x + 18:.0f}" y="13" class="a">{escape(name)}</text>')
-    return parts
+        x -= 7 * len(name) + 20
+        yield x, name, colour

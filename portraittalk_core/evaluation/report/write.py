@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from dataclasses import asdict
 from pathlib import Path
 
 from ...errors import InputError
-from ...media.atomic import whole_file
+from ...media.atomic import atomic_write
+from ...media.csv_line import csv_line
 from ..result import plain
-from ..score_report import ScoreBook
+from ..score_report import ScoreReport
 from .page import to_html
 
 FORMATS = ("json", "csv", "html")
 
 
-def to_json(book: ScoreBook) -> str:
+def to_json(report: ScoreReport) -> str:
     """The report without pictures and curves; infinite numbers are written as "inf"."""
     rows = []
-    for row in book.rows:
+    for row in report.results:
         fields = asdict(row)
         for name in ("worst", "curves"):
             del fields[name]
@@ -28,46 +27,46 @@ def to_json(book: ScoreBook) -> str:
         fields["worst_s"] = [{"time_s": frame.time_s, "why": frame.why} for frame in row.worst]
         rows.append(fields)
     content = {
-        "made_at": book.made_at,
-        "reference_free": book.reference_free,
-        "num_rows": len(book.rows),
-        "num_failed": len(book.failed),
-        "settings": dict(book.settings),
-        "environment": dict(book.environment),
-        "summary": {name: asdict(book.summary(name)) for name in book.columns},
+        "made_at": report.made_at,
+        "reference_free": report.reference_free,
+        "num_rows": len(report.results),
+        "num_failed": len(report.failed),
+        "settings": dict(report.settings),
+        "environment": dict(report.environment),
+        "summary": {name: asdict(report.summary(name)) for name in report.columns},
         "rows": rows,
-        "not_available": book.unavailable(),
-        "definitions": {name: asdict(definition) for name, definition in book.table.items()},
+        "not_available": report.unavailable(),
+        "definitions": {name: metric.definition() for name, metric in report.table.items()},
     }
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def to_csv(book: ScoreBook) -> str:
+def to_csv(report: ScoreReport) -> str:
     """One line a row."""
-    counts = list(dict.fromkeys(name for row in book.rows for name in row.counts))
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
+    counts = list(dict.fromkeys(name for row in report.results for name in row.counts))
     offset = ["offset_s", "offset_by"]
-    writer.writerow(["name", "generated", "target", "status", "error", *book.columns, *counts, *offset, "notes"])
-    for row in book.rows:
+    lines = [csv_line(["name", "generated", "target", "status", "error", *report.columns, *counts, *offset, "notes"])]
+    for row in report.results:
         found = [row.offset.seconds, row.offset.by] if row.offset else [None, None]
-        writer.writerow(
-            [
-                row.name,
-                row.generated,
-                row.target,
-                "failed" if row.error else "done",
-                row.error,
-                *(plain(row.values.get(name)) for name in book.columns),
-                *(row.counts.get(name) for name in counts),
-                *found,
-                "; ".join(row.notes),
-            ]
+        lines.append(
+            csv_line(
+                [
+                    row.name,
+                    row.generated,
+                    row.target,
+                    "failed" if row.error else "done",
+                    row.error,
+                    *(plain(row.values.get(name)) for name in report.columns),
+                    *(row.counts.get(name) for name in counts),
+                    *found,
+                    "; ".join(row.notes),
+                ]
+            )
         )
-    return stream.getvalue()
+    return "".join(lines)
 
 
-def write_report(book: ScoreBook, out: Path) -> list[Path]:
+def write_report(report: ScoreReport, out: Path) -> list[Path]:
     """Write report.json, .csv and .html into a folder, or one file of the format that its ending names.
 
     Returns:
@@ -80,10 +79,10 @@ def write_report(book: ScoreBook, out: Path) -> list[Path]:
     makers = {"json": to_json, "csv": to_csv, "html": to_html}
     paths = report_files(out)
     for path in paths:
-        with whole_file(path) as part:
+        with atomic_write(path) as part:
             # Excel takes a CSV without a mark for the code page of its country
             encoding = "utf-8-sig" if path.suffix.lower() == ".csv" else "utf-8"
-            part.write_text(makers[path.suffix.lower()[1:]](book), encoding=encoding, newline="")
+            part.write_text(makers[path.suffix.lower()[1:]](report), encoding=encoding, newline="")
     return paths
 
 

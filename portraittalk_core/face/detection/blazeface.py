@@ -11,8 +11,11 @@ Source: Bazarevsky et al., "BlazeFace: Sub-millisecond Neural Face Detection on 
 from __future__ import annotations
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from .boxes import suppression_groups
 
 NMS_MIN_IOU = 0.3  # detections that overlap more than this are one face
 
@@ -139,15 +142,12 @@ class FullRangeDetector(nn.Module):
 
 
 def _by_anchor(features: Tensor, size: int) -> Tensor:
-    """(B, n·size, h, w) to (B, h·w·n, size)."""
-    return features.permute(0, 2, 3, 1).reshape(len(features), -1, size)
+    return rearrange(features, "b (n size) h w -> b (h w n) size", size=size)
 
 
 def _depth_to_space(features: Tensor) -> Tensor:
-    """(B, 4·C, h, w) to (B, C, 2h, 2w); TensorFlow numbers the four sub-pixels first, torch's pixel_shuffle last."""
-    batch, channels, height, width = features.shape
-    parts = features.reshape(batch, 2, 2, channels // 4, height, width)
-    return parts.permute(0, 3, 4, 1, 5, 2).reshape(batch, channels // 4, 2 * height, 2 * width)
+    """Sub-pixels to pixels: TensorFlow numbers the four sub-pixels first, torch's pixel_shuffle last."""
+    return rearrange(features, "b (down across c) h w -> b c (h down) (w across)", down=2, across=2)
 
 
 def decode(boxes: Tensor, logits: Tensor, detector: ShortRangeDetector | FullRangeDetector) -> Tensor:
@@ -173,19 +173,7 @@ def merge_overlapping(detections: Tensor, scores: Tensor) -> Tensor:
     order = scores.argsort(descending=True, stable=True)
     detections, scores = detections[order], scores[order]
     merged = []
-    while len(detections):
-        same = box_iou(detections[:1, :4], detections[:, :4])[0] > NMS_MIN_IOU
-        same[0] = True  # a box without area overlaps nothing, not even itself
-        weights = scores[same, None]
-        merged.append((detections[same] * weights).sum(0) / weights.sum())
-        detections, scores = detections[~same], scores[~same]
+    for group in suppression_groups(detections[:, :4], NMS_MIN_IOU):
+        weights = scores[group, None]
+        merged.append((detections[group] * weights).sum(0) / weights.sum())
     return torch.stack(merged) if merged else detections
-
-
-def box_iou(first: Tensor, second: Tensor) -> Tensor:
-    """(N, M) intersection over union of boxes (N, 4) and (M, 4), x0, y0, x1, y1; 0 where neither has an area."""
-    low = torch.maximum(first[:, None, :2], second[None, :, :2])
-    high = torch.minimum(first[:, None, 2:], second[None, :, 2:])
-    shared = (high - low).clamp(min=0).prod(-1)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(-1) for boxes in (first, second)]
-    return shared / (areas[0][:, None] + areas[1][None] - shared).clamp(min=1e-12)

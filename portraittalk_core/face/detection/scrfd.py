@@ -17,6 +17,8 @@ from torch import Tensor
 
 from ...checks import check_shape
 from ...errors import InputError, ShapeError
+from ...media.resize import resize_unfiltered
+from .boxes import suppress
 
 STRIDES = (8, 16, 32)  # pixels between the cells of a level
 ANCHORS_PER_CELL = 2
@@ -95,7 +97,7 @@ class FaceDetector:
         scores, boxes, points = (torch.cat(parts) for parts in self._decoded(outputs, height, width))
         sure = (scores >= MIN_SCORE).nonzero()[:, 0]
         order = sure[scores[sure].argsort(descending=True, stable=True)]
-        kept = order[without_overlaps(boxes[order], MAX_OVERLAP)]
+        kept = order[suppress(boxes[order], MAX_OVERLAP, end=1)]  # sides count both ends, as pixels do
         return [
             DetectedFace(tuple((boxes[i] / scale).tolist()), (points[i] / scale).reshape(5, 2), float(scores[i]))
             for i in kept.tolist()
@@ -125,7 +127,7 @@ class FaceDetector:
 
 
 def letterbox(picture: Tensor, height: int, width: int) -> tuple[Tensor, float]:
-    """A picture in the upper left corner of a black one, as large as fits.
+    """A picture in the upper left corner of a black one, as large as fits, unfiltered: the network was trained so.
 
     Args:
         picture: (H, W, 3) uint8.
@@ -141,25 +143,8 @@ def letterbox(picture: Tensor, height: int, width: int) -> tuple[Tensor, float]:
     else:
         new_tall, new_wide = max(int(width * tall / wide), 1), width
     result = torch.zeros(height, width, 3)
-    result[:new_tall, :new_wide] = _resized(picture, new_tall, new_wide)
+    result[:new_tall, :new_wide] = resize_unfiltered(picture, (new_tall, new_wide))
     return result, new_tall / tall
-
-
-def _resized(picture: Tensor, tall: int, wide: int) -> Tensor:
-    """Bilinear without smoothing, as the network was trained on; a large picture never becomes float as a whole."""
-
-    def places(old: int, new: int) -> tuple[Tensor, Tensor, Tensor]:
-        at = ((torch.arange(new, dtype=torch.float64) + 0.5) * (old / new) - 0.5).clamp(0, old - 1)
-        low = at.floor().long()
-        return low, (low + 1).clamp(max=old - 1), (at - low).float()
-
-    top, bottom, down = places(picture.shape[0], tall)
-    left, right, across = places(picture.shape[1], wide)
-    upper, lower = (
-        torch.lerp(*(picture[rows][:, columns].float() for columns in (left, right)), across[None, :, None])
-        for rows in (top, bottom)
-    )
-    return torch.lerp(upper, lower, down[:, None, None]).round()
 
 
 def anchor_places(height: int, width: int, stride: int) -> Tensor:
@@ -167,20 +152,3 @@ def anchor_places(height: int, width: int, stride: int) -> Tensor:
     y, x = torch.meshgrid(torch.arange(height // stride), torch.arange(width // stride), indexing="ij")
     cells = torch.stack([x, y], -1).reshape(-1, 2).float() * stride
     return cells.repeat_interleave(ANCHORS_PER_CELL, 0)
-
-
-def without_overlaps(boxes: Tensor, most: float) -> Tensor:
-    """Numbers of boxes (N, 4), best first, none of which shares more than `most` of its union with a better one.
-
-    Sides count both ends, as pixels do.
-    """
-    left = torch.arange(len(boxes))
-    areas = (boxes[:, 2:] - boxes[:, :2] + 1).prod(1)
-    kept = []
-    while len(left):
-        best, rest = left[0], left[1:]
-        kept.append(int(best))
-        low, high = torch.maximum(boxes[best, :2], boxes[rest, :2]), torch.minimum(boxes[best, 2:], boxes[rest, 2:])
-        shared = (high - low + 1).clamp(min=0).prod(1)
-        left = rest[shared / (areas[best] + areas[rest] - shared) <= most]
-    return torch.tensor(kept, dtype=torch.long)

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError, MissingDependency
-from ...weights.load import fill, read_tensors
+from ...media.resize import resize_planes
+from ...weights.load import load_strict, read_tensors
 from .embedding import FaceEmbedding
 
 if TYPE_CHECKING:
     from transformers import CLIPVisionModelWithProjection
 
-SIDE_PX = 224
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP's training pictures
 HEADS = {768: 12, 1024: 16, 1280: 16, 1664: 16}  # by width: ViT-B, L, H, bigG
 GELU_WIDTHS = (1280, 1664)  # OpenCLIP's; OpenAI's have a quick approximation of it
@@ -57,7 +57,7 @@ def load_clip_vision(path: Path) -> CLIPVisionModelWithProjection:
         patch_size=patch,
         hidden_act="gelu" if width in GELU_WIDTHS else "quick_gelu",
     )
-    return fill(CLIPVisionModelWithProjection(config), tensors, Path(path).name, (r"position_ids$",))
+    return load_strict(CLIPVisionModelWithProjection(config), tensors, Path(path).name, (r"position_ids$",))
 
 
 @torch.no_grad()
@@ -73,7 +73,7 @@ def with_clip_view(
     """
     side = clip.config.image_size
     planes = torch.stack(list(crops)).permute(0, 3, 1, 2).float() / 255
-    planes = torch.nn.functional.interpolate(planes, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
+    planes = resize_planes(planes, (side, side)).clamp(0, 1)
     mean, std = (torch.tensor(values).reshape(3, 1, 1) for values in (MEAN, STD))
     seen = clip(((planes - mean) / std).to(next(clip.parameters())), output_hidden_states=True)
     return replace(embedding, clip_states=seen.hidden_states[-2].float(), clip_embeds=seen.image_embeds.float())

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ...checks import check_finite, check_shape
 from ...errors import InputError, MissingDependency, NoFaceError, ShapeError
+from ...progress import Progress
 from ..detection.scrfd import DetectedFace, FaceDetector
 from .arcface_crop import TEMPLATE_PX, face_mask, norm_crop
 from .embedding import FaceEmbedding
@@ -34,8 +35,6 @@ PROVIDERS = ("CUDAExecutionProvider", "ROCMExecutionProvider", "DmlExecutionProv
 PROVIDER_OPTIONS = {"CUDAExecutionProvider": {"cudnn_conv_algo_search": "HEURISTIC"}}
 CROP_PX = 256  # of the upright face, for the eye and for CLIP
 SHOWN = 5  # pictures named in an error text
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

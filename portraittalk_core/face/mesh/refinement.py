@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
+from ...media.resize import shrink_quickly
 from ...types import NUM_LANDMARKS
+from ..detection.boxes import box_iou, suppress
 from ..geometry import face_box_px
 from .backends import MeshBackend
 
 LOOK_SIDE_PX = 512  # larger parts are scaled down to this: the detectors themselves do it without filtering
 SLACK = 1.6  # unless they are only so much larger
+DOUBLE = 0.4  # faces whose boxes overlap more than this are one
 CROP = 2.0  # side of the square looked at around a face, over the face's larger side
 
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1
@@ -66,31 +67,21 @@ def face_size(face: Tensor) -> float:
     return max(x1 - x0, y1 - y0)
 
 
-def overlap(a: Tensor, b: Tensor) -> Tensor:
-    """(A, B) intersection over union of (A, 4) and (B, 4) boxes."""
-    low = torch.maximum(a[:, None, :2], b[None, :, :2])
-    high = torch.minimum(a[:, None, 2:], b[None, :, 2:])
-    shared = (high - low).clamp(min=0).prod(-1)
-    area_a, area_b = (a[:, 2:] - a[:, :2]).prod(-1), (b[:, 2:] - b[:, :2]).prod(-1)
-    return shared / (area_a[:, None] + area_b[None] - shared).clamp(min=1e-6)
-
-
 def most_alike(faces: Tensor, face: Tensor, least: float = 0.3) -> Tensor | None:
     """The one of (F, 478, 3) faces that overlaps a face most, if it does by `least`."""
     if not len(faces):
         return None
-    shared = overlap(face_box_px(faces), face_box_px(face[None]))[:, 0]
+    shared = box_iou(face_box_px(faces), face_box_px(face[None]))[:, 0]
     best = int(shared.argmax())
     return faces[best] if shared[best] >= least else None
 
 
 def without_doubles(faces: list[Tensor]) -> list[Tensor]:
     """The larger one of every two faces that overlap."""
-    kept: list[Tensor] = []
-    for face in sorted(faces, key=face_size, reverse=True):
-        if not kept or most_alike(torch.stack(kept), face, least=0.4) is None:
-            kept.append(face)
-    return kept
+    ordered = sorted(faces, key=face_size, reverse=True)
+    if not ordered:
+        return []
+    return [ordered[i] for i in suppress(face_box_px(torch.stack(ordered)), DOUBLE).tolist()]
 
 
 def none_found() -> Tensor:
@@ -100,6 +91,4 @@ def none_found() -> Tensor:
 
 def shrunk(picture: Tensor, scale: float) -> Tensor:
     """A (H, W, 3) uint8 picture scaled down, filtered."""
-    size = [max(1, round(length * scale)) for length in (picture.shape[1], picture.shape[0])]
-    image = Image.fromarray(picture.contiguous().numpy())
-    return torch.from_numpy(np.array(image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)))
+    return shrink_quickly(picture, tuple(max(1, round(length * scale)) for length in picture.shape[:2]))

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from ...errors import InputError, MissingDependency
 from ...threads import one_torch_thread
 from ...types import NUM_LANDMARKS, check_picture
-from ..detection.blazeface import FullRangeDetector, ShortRangeDetector, box_iou, decode
+from ..detection.blazeface import FullRangeDetector, ShortRangeDetector, decode
+from ..detection.boxes import box_iou
 from ..topology import LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS
 from .attention_mesh import CROP_PX, AttentionMesh
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ...checks import check_shape
 from ...errors import InputError
-from ...weights.load import fill, read_tensors
+from ...weights.load import load_strict, read_tensors
 from ..files import (
     ALEXNET,
     I3D,
@@ -35,7 +35,7 @@ def load_syncnet(path: Path) -> SyncNet:
         InputError: a file of another model.
     """
     _check_role(path, SYNCNET)
-    return fill(SyncNet(), with_batch_counts(read_tensors(path)), Path(path).name)
+    return load_strict(SyncNet(), with_batch_counts(read_tensors(path)), Path(path).name).eval()
 
 
 def load_lpips(alexnet: Path, heads: Path) -> Lpips:
@@ -46,7 +46,7 @@ def load_lpips(alexnet: Path, heads: Path) -> Lpips:
     """
     _check_role(alexnet, ALEXNET)
     _check_role(heads, LPIPS_HEADS)
-    features = fill(AlexNetFeatures(), read_tensors(alexnet), Path(alexnet).name, ignore=(r"^classifier\.",))
+    features = load_strict(AlexNetFeatures(), read_tensors(alexnet), Path(alexnet).name, ignore=(r"^classifier\.",))
     return Lpips(features, lpips_heads(read_tensors(heads))).eval()
 
 
@@ -57,7 +57,7 @@ def load_inception(path: Path) -> FidInception:
         InputError: a file of another model.
     """
     _check_role(path, INCEPTION)
-    return fill(FidInception(), with_batch_counts(read_tensors(path)), Path(path).name)
+    return load_strict(FidInception(), with_batch_counts(read_tensors(path)), Path(path).name).eval()
 
 
 class I3d(nn.Module):

@@ -4,7 +4,7 @@ Untrained they add exactly nothing: the ControlNet's output stays what it was, t
 
 Shapes: B frames at hand, R = chunks · B rows of a batch (row r belongs to frame r % B), N queries (pixels), T tokens,
 C channels of a site, E width of the tokens.
-Source: PortraitTalk, section 3.2; `design/portraittalk.md` 6 A6.
+Source: PortraitTalk, section 3.2; `docs/design/animatenet.md` 6.
 """
 
 from __future__ import annotations
@@ -19,17 +19,19 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ...checks import check_finite, check_range, check_shape
+from ...checks import check_finite, check_shape
 from ...diffusion.branches import bind
 from ...diffusion.sites import SITES
 from ...errors import InputError
 from ...layers.attention import AttentionCall, Branch, attend
-from ...media.atomic import whole_file
+from ...media.tensor_file import save_tensors
+from ...options import check_options, same_option
 from ...types import LandmarkTrack
-from ...weights.load import fill, read_metadata, read_tensors
+from ...weights.load import load_strict, read_metadata, read_tensors
 from .animate_net_files import BASE, LAYOUT, AnimateSizes, read_sizes
 from .feature_attention import FeatureAttention, feature_number
 from .head_placement import placements
+from .options import AnimateNetOptions
 from .placement_tokens import KINDS, LandmarkTokens, PlacementTokens, ZeroBranch, centred
 from .placement_tokens import SITES as NUMBERS
 
@@ -121,7 +123,7 @@ def load_animate_net(path: Path, ops: ModuleType = nn) -> AnimateNet:
         check_finite(tensor, f"{name} of {path.name}")
     with torch.device("meta"):
         net = AnimateNet(sizes, ops)
-    return fill(net.to_empty(device="cpu"), tensors, path.name)
+    return load_strict(net.to_empty(device="cpu"), tensors, path.name)
 
 
 def save_animate_net(net: AnimateNet, path: Path, metadata: Mapping[str, str] | None = None) -> Path:
@@ -130,24 +132,18 @@ def save_animate_net(net: AnimateNet, path: Path, metadata: Mapping[str, str] | 
     Raises:
         OutputError: the file cannot be written.
     """
-    from safetensors.torch import save
-
-    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
-    with whole_file(Path(path)) as part:
-        part.write_bytes(save(kept, {"layout": LAYOUT, "base": BASE, **(metadata or {})}))
-    return Path(path)
+    return save_tensors(net.state_dict(), path, {"layout": LAYOUT, "base": BASE, **(metadata or {})})
 
 
 @dataclass(frozen=True)
 class AnimateOptions:
     """How strongly the branches act; 0 is bit-equal to none."""
 
-    landmarks: float = 1.0  # λ_lm, −1..3
-    placement: float = 1.0  # λ_hp, −1..3
+    landmarks: float = same_option(AnimateNetOptions, "landmark_tokens")  # λ_lm
+    placement: float = same_option(AnimateNetOptions, "placement_tokens")  # λ_hp
 
     def __post_init__(self) -> None:
-        check_range(self.landmarks, -1, 3, "the strength of landmark tokens")
-        check_range(self.placement, -1, 3, "the strength of placement tokens")
+        check_options(self, landmarks="the strength of landmark tokens", placement="the strength of placement tokens")
 
 
 def cues_of_track(track: LandmarkTrack, placed: Tensor | None = None) -> Cues:
@@ -196,7 +192,7 @@ class FrameTokens:
         self._tokens: dict[str, Tensor] = {}
         self._made: dict[tuple, tuple[Tensor, Tensor]] = {}
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Drop everything that is kept: at the end of a run, or where cues of the same frames have changed."""
         self._asked = None
         self._tokens, self._made = {}, {}
@@ -206,7 +202,7 @@ class FrameTokens:
         asked = tuple(self.frames())
         if asked == self._asked and not self._learns():
             return
-        self.forget()
+        self.clear_cache()
         points, placed = self.cues(asked)
         if len(points) != len(asked) or len(placed) != len(asked):
             raise InputError(f"{len(points)} faces and {len(placed)} placements were given for {len(asked)} frames.")
@@ -273,7 +269,7 @@ def bind_animate(
         options: strengths.
 
     Yields:
-        The tokens at hand; their `forget` drops what is kept.
+        The tokens at hand; their `clear_cache` drops what is kept.
 
     Raises:
         InputError: the net does not fit the ControlNet; later, rows or cues that do not fit the frames.
@@ -288,7 +284,7 @@ def bind_animate(
     finally:
         if hook:
             hook.remove()
-        tokens.forget()
+        tokens.clear_cache()
 
 
 def _keys(network: nn.Module, attention: str) -> Tensor:

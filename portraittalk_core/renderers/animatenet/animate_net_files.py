@@ -1,6 +1,6 @@
 """What an AnimateNet file holds, by names and shapes: the sizes of its tokens, of its branches and of its options.
 
-Source: this project's own layout, `design/portraittalk.md` 6 A6 and A7.
+Source: this project's own layout, `docs/design/animatenet.md` 6, 7.
 """
 
 from __future__ import annotations

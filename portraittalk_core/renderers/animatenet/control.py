@@ -1,7 +1,7 @@
 """A ControlNet beside the UNet: every frame is held to its own drawing.
 
 Shapes: B frames of a batch, h and w latent pixels, H = 8h and W = 8w pixels of the drawings.
-Source: Zhang et al. 2023, "Adding Conditional Control"; `design/portraittalk.md` 4.2 for the two layouts of files.
+Source: Zhang et al. 2023, "Adding Conditional Control"; `docs/design/animatenet.md` 5 for the two layouts of files.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ...checks import check_range, check_shape
+from ...checks import check_shape
 from ...diffusion.checkpoint import CONTEXT_WIDTHS, filled_network
 from ...diffusion.ldm_names import NUM_LEVELS, network_name
 from ...diffusion.sites import HEADS
 from ...errors import InputError, MissingDependency
+from ...options import check_options, same_option
 from ...weights.load import read_tensors
 from .hints import Hints
 from .mouth_weight import Maps
+from .options import AnimateNetOptions
 
 if TYPE_CHECKING:
     from diffusers import ControlNetModel
@@ -97,13 +99,12 @@ def _check(tensors: dict[str, Tensor], source: str) -> None:
 class ControlOptions:
     """How strongly and when drawings hold the frames."""
 
-    strength: float = 1.0  # 0..4; 0 is bit-equal to no ControlNet
+    strength: float = same_option(AnimateNetOptions, "control_strength")  # 0 is bit-equal to no ControlNet
     window: tuple[float, float] = (float("inf"), 0.0)  # largest and least sigma at which it acts
-    reuse_every: int = 1  # 2: its output serves a second step too
+    reuse_every: int = same_option(AnimateNetOptions, "control_every")  # 2: its output serves a second step too
 
     def __post_init__(self) -> None:
-        check_range(self.strength, 0, 4, "the control strength")
-        check_range(self.reuse_every, 1, 8, "reuse_every")
+        check_options(self, strength="the control strength")
 
 
 class FrameControl:
@@ -125,7 +126,7 @@ class FrameControl:
         self._factors: dict[tuple, Tensor] = {}
         self._kept: dict[tuple, tuple[int, tuple]] = {}  # how often it served, and residuals
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Drop drawings and residuals, at the end of a run."""
         for kept in (self._drawn, self._factors, self._kept):
             kept.clear()

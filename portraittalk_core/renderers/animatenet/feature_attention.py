@@ -3,7 +3,7 @@
 An experiment, off by default. Untrained it adds exactly nothing.
 
 Shapes: R rows of a batch, N = h · w queries (pixels), C channels of a site, F channels of a map.
-Source: PortraitTalk, section 3.2, "injected via cross-attention"; `design/portraittalk.md` 6 A7.
+Source: PortraitTalk, section 3.2, "injected via cross-attention"; `docs/design/animatenet.md` 7.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class FeatureBranch:
     ) -> None:
         self.attention, self.features, self.index, self.strength = attention, features, index, strength
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Drop the maps, at the end of a run."""
         self.features.maps = ()
 
@@ -148,9 +148,9 @@ class FeatureControl(FrameControl):
         super().__init__(network, hints, options, maps)
         self.features, self.add = ControlFeatures(), add
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Drop drawings, residuals and maps, at the end of a run."""
-        super().forget()
+        super().clear_cache()
         self.features.maps = ()
 
     def __call__(

@@ -23,9 +23,7 @@ from ...types import LandmarkTrack
 
 NUM_PLACEMENT = 6
 FOLLOW_LIMIT = 0.02  # of the picture's side, and of the roll's sine and cosine, a frame
-RASTER_MARGIN = 1.25  # the oval leaves out hair and ears
 EYE_LINE = (topo.RIGHT_EYE_CORNERS[0], topo.LEFT_EYE_CORNERS[1])  # 33 → 263
-MAX_RASTER_PX = 4096
 
 
 def placements(track: LandmarkTrack) -> Tensor:
@@ -88,21 +86,6 @@ def place(track: LandmarkTrack, targets: Tensor) -> LandmarkTrack:
     moved = scale[:, None, None] * _turned(from_centre, turn) + (targets[:, :2] * picture)[:, None]
     placed = torch.cat([moved / picture, points[..., 2:] * scale[:, None, None]], 2)
     return replace(track, points=placed.float())
-
-
-def placement_raster(placement: Tensor, width: int, height: int) -> Tensor:
-    """(height, width) float32 picture of one placement (6,): 1 in the box, 1.25 times as large, else 0.
-
-    A pixel belongs to the box if its middle does; the box rolls with the head and is cut at the borders.
-    """
-    check_range(width, 1, MAX_RASTER_PX, "the raster's width")
-    check_range(height, 1, MAX_RASTER_PX, "the raster's height")
-    box = _checked(placement[None], "the placement", "1 6")[0].double()
-    picture = torch.tensor([width, height], dtype=torch.float64)
-    rows, columns = torch.meshgrid(*(torch.arange(side).double() + 0.5 for side in (height, width)), indexing="ij")
-    from_centre = torch.stack([columns, rows], 2) - box[:2] * picture
-    along = _turned(from_centre, -torch.atan2(box[4], box[5]).expand(height))
-    return (along.abs() <= box[2:4] * picture * RASTER_MARGIN / 2).all(2).float()
 
 
 def _step(current: np.ndarray, target: np.ndarray, limit: np.float32) -> np.ndarray:

@@ -6,7 +6,7 @@ upper face only (so that the lips are free to follow the speech), "landmarks" fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -73,16 +73,6 @@ def draw_condition(track: LandmarkTrack, index: int, width: int, height: int, st
     if not 0 <= index < len(track):
         raise InputError(f"frame {index} was asked for, but the track holds frames 0 to {len(track) - 1}.")
     return _draw(track, index, (width, height), style)
-
-
-def draw_conditions(track: LandmarkTrack, width: int, height: int, style: str = "mediapipe_face") -> Iterator[Tensor]:
-    """The hint pictures of all frames, one after the other; see `draw_condition`.
-
-    Yields:
-        (height, width, 3) uint8 RGB.
-    """
-    _check_drawing(width, height, style)  # at the call, not at the first frame
-    return (_draw(track, index, (width, height), style) for index in range(len(track)))
 
 
 def _check_drawing(width: int, height: int, style: str) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ...checks import check_choice, check_shape
 from ...layers.attention import attend
-from ...types import NUM_LANDMARKS, LandmarkTrack
+from ...types import NUM_LANDMARKS
 from .head_placement import NUM_PLACEMENT
 
 KINDS = ("lm", "hp")  # landmarks, head placement: as the checkpoint names them
@@ -64,10 +64,6 @@ class LandmarkTokens(_Tokens):
         """(B, T, E) tokens of points (B, 478, 2 or 3) in pixels."""
         check_shape(points_px, f"B {NUM_LANDMARKS} {points_px.shape[-1]}", "the landmarks")
         return self._tokens(centred(points_px).flatten(1))
-
-    def of_track(self, track: LandmarkTrack) -> Tensor:
-        """(frames, T, E) tokens, where the module lies."""
-        return self(track.points_px.to(self.proj[0].weight.device))
 
 
 class PlacementTokens(_Tokens):

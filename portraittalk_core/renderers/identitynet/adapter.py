@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from ...checks import check_choice, check_finite, check_range
 from ...errors import InputError
 from ...layers.attention import Attend, attend
-from ...media.atomic import whole_file
-from ...weights.load import fill, read_metadata, read_tensors
+from ...media.tensor_file import save_tensors
+from ...options import check_options, option, same_option
+from ...weights.load import load_strict, read_metadata, read_tensors
 from .adapter_files import LAYOUTS, AdapterTensors, sort_adapter
 from .decoupled_attention import ALWAYS, DecoupledAttention, IdentityBranch, Window
 from .face_tokens import FaceProjection, ProjectionInput, build_projection
+from .options import IdentityNetOptions
 
 if TYPE_CHECKING:
     from ...face.identity.embedding import FaceEmbedding
@@ -95,17 +97,18 @@ class IdentityAdapter(nn.Module):
 class IdentityOptions:
     """How strongly, where and when a face acts."""
 
-    strength: float = 1.0  # −1..3; 0 is bit-equal to no adapter
-    start: float = 0.0  # of the schedule, 0..1
-    end: float = 1.0
-    combine: str = "auto"  # see `IdentityAdapter.tokens`
+    strength: float = same_option(IdentityNetOptions, "identity_strength", default=1.0)  # 0: bit-equal to no adapter
+    start: float = option(0.0, 0, 1, "Part of the steps at which the face sets in.", step=0.01, advanced=True)
+    end: float = option(1.0, 0, 1, "… and at which it ends.", step=0.01, advanced=True)
+    combine: str = option(
+        "auto",
+        help="Several pictures of a person: average them, or show them all; auto is what the adapter knows.",
+        choices=COMBINATIONS, advanced=True,
+    )  # see `IdentityAdapter.tokens`  # fmt: skip
     layers: Mapping[int, float] = field(default_factory=dict)  # factor for single sites, by their index 0..15
 
     def __post_init__(self) -> None:
-        check_range(self.strength, -1, 3, "the identity strength")
-        check_range(self.start, 0, 1, "the identity's start")
-        check_range(self.end, 0, 1, "the identity's end")
-        check_choice(self.combine, COMBINATIONS, "combine")
+        check_options(self, strength="the identity strength", start="the identity's start", end="the identity's end")
         for index, factor in self.layers.items():
             check_range(index, 0, 15, "a layer's number")
             check_range(factor, -1, 3, f"the weight of layer {index}")
@@ -164,11 +167,11 @@ def build_adapter(parts: AdapterTensors, name: str, layout: str | None = None, o
     if layout and layout != parts.layout and not {layout, parts.layout} <= alike:
         raise InputError(f"{name} has the layout {parts.layout}, not {layout}.")
     layout = layout or parts.layout
-    projection = fill(build_projection(layout, parts.projection, ops), parts.projection, name)
+    projection = load_strict(build_projection(layout, parts.projection, ops), parts.projection, name)
     sites = {}
     for number in sorted({key.split(".")[0] for key in parts.sites}, key=int):
         own = {f"to_{part}_ip.weight": parts.sites[f"{number}.to_{part}_ip.weight"] for part in "kv"}
-        sites[number] = fill(DecoupledAttention(*own["to_k_ip.weight"].shape, ops), own, name)
+        sites[number] = load_strict(DecoupledAttention(*own["to_k_ip.weight"].shape, ops), own, name)
     for key, tensor in parts.sites.items():
         check_finite(tensor, f"{key} of {name}")
     return IdentityAdapter(layout, projection, sites, parts.lora)
@@ -197,15 +200,10 @@ def new_adapter(
 
 def save_adapter(adapter: IdentityAdapter, path: Path, metadata: Mapping[str, str] | None = None) -> Path:
     """Write an adapter as safetensors, in the public files' names, whole or not at all."""
-    from safetensors.torch import save
-
     tensors = {f"image_proj.{name}": tensor for name, tensor in adapter.projection.state_dict().items()}
     tensors |= {f"ip_adapter.{name}": tensor for name, tensor in adapter.sites.state_dict().items()}
     tensors |= {f"ip_adapter.{name}": tensor for name, tensor in adapter.lora.items()}
-    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with whole_file(Path(path)) as part:
-        part.write_bytes(save(kept, {"layout": adapter.layout, "base": "SD1.5", **(metadata or {})}))
-    return Path(path)
+    return save_tensors(tensors, path, {"layout": adapter.layout, "base": "SD1.5", **(metadata or {})})
 
 
 def _projection_input(embedding: FaceEmbedding, apart: bool, needs: Sequence[str]) -> ProjectionInput:

@@ -1,6 +1,6 @@
 """What an identity adapter's file holds, by names and shapes: its layout, and its tensors sorted into parts.
 
-Source: the layouts of tencent-ailab/IP-Adapter and h94/IP-Adapter-FaceID; `design/portraittalk.md` 1.2-1.4.
+Source: the layouts of tencent-ailab/IP-Adapter and h94/IP-Adapter-FaceID; `docs/design/identitynet.md` 2, 3, 4.
 """
 
 from __future__ import annotations

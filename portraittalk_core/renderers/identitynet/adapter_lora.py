@@ -1,6 +1,6 @@
 """The LoRA inside an identity adapter, under the names that LoRA files for SD1.5 use.
 
-Source: `design/portraittalk.md` 1.3, 1.4.
+Source: `docs/design/identitynet.md` 3, 4.
 """
 
 from __future__ import annotations

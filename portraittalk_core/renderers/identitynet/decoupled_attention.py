@@ -66,7 +66,7 @@ class IdentityBranch:
         self._attend = attend_with
         self._made: dict[tuple, tuple[Tensor, Tensor]] = {}
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Drop the keys and values, at the end of a run."""
         self._made.clear()
 

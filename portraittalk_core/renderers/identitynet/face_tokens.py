@@ -14,9 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from ...layers.attention import attend
-
-HEAD_WIDTH = 64  # of the perceiver's attention
+from ...layers.perceiver import Perceiver
 
 
 @dataclass(frozen=True)
@@ -79,26 +77,6 @@ class ClipProjection(nn.Module):
         return self.norm(self.proj(faces.clip_embeds).unflatten(1, (self.num_tokens, -1)))
 
 
-class Perceiver(nn.Module):
-    """Tokens that look at CLIP's hidden states, several times."""
-
-    def __init__(self, states: int, width: int, inner: int, depth: int, out: int, ops: ModuleType = nn) -> None:
-        super().__init__()
-        self.proj_in, self.proj_out = ops.Linear(states, width), ops.Linear(width, out)
-        self.norm_out = ops.LayerNorm(out)
-        self.layers = nn.ModuleList(
-            nn.ModuleList([_Look(width, inner, ops), _feed_forward(width, ops)]) for _ in range(depth)
-        )
-
-    def forward(self, tokens: Tensor, states: Tensor) -> Tensor:
-        """(B, T, C) of tokens (B, T, width) and states (B, L, D)."""
-        states = self.proj_in(states)
-        for look, think in self.layers:
-            tokens = tokens + look(tokens, states)
-            tokens = tokens + think(tokens)
-        return self.norm_out(self.proj_out(tokens))
-
-
 class PlusClipProjection(Perceiver):
     """IP-Adapter plus: learnt tokens look at CLIP's hidden states."""
 
@@ -113,26 +91,6 @@ class PlusClipProjection(Perceiver):
         """(B, T, C) tokens."""
         states = faces.clip_states
         return super().forward(self.latents.to(states).expand(len(states), -1, -1), states)
-
-
-class _Look(nn.Module):
-    def __init__(self, width: int, inner: int, ops: ModuleType) -> None:
-        super().__init__()
-        self.norm1, self.norm2 = ops.LayerNorm(width), ops.LayerNorm(width)
-        self.to_q = ops.Linear(width, inner, bias=False)
-        self.to_kv = ops.Linear(width, 2 * inner, bias=False)
-        self.to_out = ops.Linear(inner, width, bias=False)
-        self.heads = inner // HEAD_WIDTH
-
-    def forward(self, tokens: Tensor, states: Tensor) -> Tensor:
-        states, tokens = self.norm1(states), self.norm2(tokens)
-        keys, values = self.to_kv(torch.cat([states, tokens], 1)).chunk(2, 2)  # the tokens see themselves too
-        return self.to_out(attend(self.to_q(tokens), keys, values, self.heads))
-
-
-def _feed_forward(width: int, ops: ModuleType) -> nn.Sequential:
-    first, second = ops.Linear(width, 4 * width, bias=False), ops.Linear(4 * width, width, bias=False)
-    return nn.Sequential(ops.LayerNorm(width), first, nn.GELU(), second)
 
 
 def build_projection(layout: str, tensors: Mapping[str, Tensor], ops: ModuleType = nn) -> nn.Module:

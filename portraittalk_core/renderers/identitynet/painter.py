@@ -5,7 +5,7 @@ Shapes: B frames, H and W pixels, h = H/8 and w = W/8.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -26,6 +26,7 @@ from ...diffusion.windows import free_noise_order
 from ...errors import InputError
 from ...layers.attention import Branch
 from ...layers.temporal import check_frames
+from ...progress import Progress
 from ...style.attention import StyleCues, StyleRun, bind_style
 from ..animatenet.animate_net import AnimateNet, AnimateOptions, Cues, bind_animate
 from ..animatenet.control import FrameControl
@@ -33,8 +34,6 @@ from ..animatenet.feature_attention import FeatureControl, feature_branches
 
 if TYPE_CHECKING:
     from ...diffusion.checkpoint import SD15
-
-OnStep = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ class Animation:
 class Painted:
     """What a painter makes of a batch."""
 
-    frames: Tensor  # (B, 3, H, W) float 0..1
+    frames: Tensor  # (B, H, W, 3) float 0..1
     latents: Tensor | None  # (B, 4, h, w); None where nothing was encoded
 
 
@@ -123,30 +122,30 @@ class DiffusersPainter:
             check_frames(options.video.length, self.animation.motion.length)
 
     def paint(
-        self, frames: Tensor, on_step: OnStep | None = None, first: int = 0, fixed: Tensor | None = None
+        self, frames: Tensor, on_step: Progress | None = None, first: int = 0, fixed: Tensor | None = None
     ) -> Painted:
-        """Paint frames (B, 3, H, W) float 0..1 anew; see `pipelines.repaint.Painter`."""
+        """Paint frames (B, H, W, 3) float 0..1 anew; see `repaint.Painter`."""
         if self.options.sampling.denoise == 0:
             return Painted(frames, None)
         return self.paint_latents(self.encode(frames), on_step, first, fixed)
 
     def paint_latents(
-        self, latents: Tensor, on_step: OnStep | None = None, first: int = 0, fixed: Tensor | None = None
+        self, latents: Tensor, on_step: Progress | None = None, first: int = 0, fixed: Tensor | None = None
     ) -> Painted:
-        """Paint latents (B, 4, h, w); see `pipelines.repaint.Painter`."""
+        """Paint latents (B, 4, h, w); see `repaint.Painter`."""
         before = 0 if fixed is None else len(fixed)
         whole = latents if fixed is None else torch.cat([fixed.to(latents), latents])
         return self._decoded(self._sampled(whole, on_step, first - before, fixed)[before:])
 
     @torch.no_grad()
     def encode(self, frames: Tensor) -> Tensor:
-        """(B, 4, h, w) latents of frames (B, 3, H, W) float 0..1."""
+        """(B, 4, h, w) latents of frames (B, H, W, 3) float 0..1."""
         vae = self.sd15.vae
         like = next(vae.parameters())
-        means = [vae.encode((2 * frame - 1)[None].to(like)).latent_dist.mean for frame in frames]
+        means = [vae.encode((2 * frame - 1)[None].to(like)).latent_dist.mean for frame in frames.movedim(-1, 1)]
         return torch.cat(means).float() * LATENT_SCALE
 
-    def _sampled(self, latents: Tensor, on_step: OnStep | None, first: int, fixed: Tensor | None) -> Tensor:
+    def _sampled(self, latents: Tensor, on_step: Progress | None, first: int, fixed: Tensor | None) -> Tensor:
         given = (latents, on_step, first, fixed)
         made = self._sample_once(*given)
         if torch.isfinite(made).all():
@@ -168,7 +167,7 @@ class DiffusersPainter:
         return made
 
     def _sample_once(
-        self, latents: Tensor, on_step: OnStep | None = None, first: int = 0, fixed: Tensor | None = None
+        self, latents: Tensor, on_step: Progress | None = None, first: int = 0, fixed: Tensor | None = None
     ) -> Tensor:
         unet, animation, video = self.sd15.unet, self.animation, self.options.video
         device = next(unet.parameters()).device
@@ -194,9 +193,9 @@ class DiffusersPainter:
         finally:
             for chosen in self.branches.values():
                 for branch in chosen:
-                    branch.forget()
+                    branch.clear_cache()
             if animation.control is not None:
-                animation.control.forget()
+                animation.control.clear_cache()
 
     def _with_features(self) -> Mapping[int, Sequence[Branch]]:
         """The branches, and those that look at the ControlNet's maps."""
@@ -229,4 +228,4 @@ class DiffusersPainter:
         frames = torch.cat([vae.decode(one[None].to(like) / LATENT_SCALE).sample for one in latents]).float()
         if not torch.isfinite(frames).all():
             raise InputError("the VAE gives values that are not numbers; paint with --precision fp32.")
-        return Painted((frames / 2 + 0.5).clamp(0, 1), latents)
+        return Painted((frames / 2 + 0.5).clamp(0, 1).movedim(1, -1), latents)

@@ -1,7 +1,7 @@
 """Turns wav2vec 2.0's features around every frame into the audio tokens that V-Express's UNet attends to.
 
 Shapes: N features of a clip, D their width (768), T frames, C width of the tokens (768).
-Source: V-Express (Wang et al. 2024), section 3.3; `design/svp.md` 3a, 3c.
+Source: V-Express (Wang et al. 2024), section 3.3; `docs/design/vexpress.md` 1, 3.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ...checks import check_shape
 from ...errors import InputError
-from ..identitynet.face_tokens import HEAD_WIDTH, Perceiver
+from ...layers.perceiver import HEAD_WIDTH, Perceiver
 
 PER_FRAME = 2  # features that a frame lasts
 AROUND = 2  # frames heard before and after

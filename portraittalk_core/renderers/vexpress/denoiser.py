@@ -1,7 +1,7 @@
 """V-Express's UNet behind the contract of all denoisers: it predicts the velocity, between noise and picture.
 
 Shapes: F frames of the video, B of a window, h and w latent pixels, C width of the audio tokens.
-Source: Salimans & Ho 2022, section 4 (the velocity); V-Express (Wang et al. 2024); `design/svp.md` 3e, 3f.
+Source: Salimans & Ho 2022, section 4 (the velocity); V-Express (Wang et al. 2024); `docs/design/vexpress.md` 4, 5.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class HeadControl:
         like = self.guider.conv_in.weight
         return self.guider(self.drawings(self.frames).to(like))
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Nothing is kept."""
 
 

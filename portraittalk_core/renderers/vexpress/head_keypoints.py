@@ -1,9 +1,10 @@
-"""Draws the key points that hold the head in place: V-Express's three, joined by ellipses, or SVP's eight.
+"""Draws the three key points that hold the head in place, joined by ellipses, as V-Express's guider has seen them.
 
-V-Express's guider has seen OpenCV's pixels, so its drawing has them to the pixel, without OpenCV.
+They were drawn by OpenCV, so this drawing has its pixels, without OpenCV. SVP's eight points are
+`animatenet.landmark_control`'s "head_kps".
 
 Shapes: T frames, H and W pixels. Points are (x, y) in pixels; left and right are the viewer's.
-Source: V-Express (Wang et al. 2024), section 3.2; SVP, section 3; `design/svp.md` 3c.
+Source: V-Express (Wang et al. 2024), section 3.2; `docs/design/vexpress.md` 2.
 """
 
 from __future__ import annotations
@@ -20,27 +21,10 @@ from ...face.topology import LEFT_IRIS, NOSE_TIP, RIGHT_IRIS
 from ...types import LandmarkTrack
 
 THREE = (RIGHT_IRIS[0], LEFT_IRIS[0], NOSE_TIP)  # the subject's right eye is left in the picture
-EDGES, BRIDGE = (234, 454), (168, 6, 197, 195)  # of the face, left and right; down the nose
-EIGHT = (*EDGES, RIGHT_IRIS[0], LEFT_IRIS[0], *BRIDGE)
-EIGHT_FLIPPED = (1, 0, 3, 2, 4, 5, 6, 7)  # which point each one is in a mirrored picture
 
 THREE_COLOURS = np.array([(255, 0, 0), (0, 255, 0), (0, 0, 255)], np.uint8)
 LIMBS = ((0, 2), (1, 2))  # eyes to nose, in the eye's colour, darker
 LIMB_SHADE, HALF_WIDTH_PX, RADIUS_PX = 0.6, 4, 4
-EIGHT_COLOURS = np.array(
-    [
-        (255, 0, 0),
-        (0, 255, 0),
-        (255, 255, 0),
-        (0, 255, 255),
-        (0, 0, 255),
-        (255, 0, 255),
-        (255, 128, 0),
-        (255, 255, 255),
-    ],
-    np.uint8,
-)
-EIGHT_SIDE_PX = 512  # of the picture in which discs have RADIUS_PX
 MAX_SIDE_PX = 4096
 ONE = 1 << 16  # a pixel in fixed point
 
@@ -48,19 +32,6 @@ ONE = 1 << 16  # a pixel in fixed point
 def three_points(track: LandmarkTrack) -> Tensor:
     """(T, 3, 2) px: left eye, right eye and nose, as V-Express wants them."""
     return track.points_px[:, list(THREE), :2]
-
-
-def eight_points(track: LandmarkTrack) -> Tensor:
-    """(T, 8, 2) px: edges of the face, pupils, and four points down the bridge of the nose, as SVP wants them."""
-    return track.points_px[:, list(EIGHT), :2]
-
-
-def flipped(points: Tensor, width: int) -> Tensor:
-    """Three or eight points (T, K, 2) px in the mirrored picture: left is left again."""
-    order = (1, 0, 2) if points.shape[1] == 3 else EIGHT_FLIPPED
-    mirrored = points[:, list(order)].clone()
-    mirrored[..., 0] = width - 1 - mirrored[..., 0]
-    return mirrored
 
 
 def draw_three(points: Tensor, width: int, height: int) -> Iterator[Tensor]:
@@ -74,39 +45,20 @@ def draw_three(points: Tensor, width: int, height: int) -> Iterator[Tensor]:
     Yields:
         (H, W, 3) uint8 RGB: red left eye, green right eye, blue nose, on black.
     """
-    for frame in _checked(points, 3, width, height):
+    for frame in _checked(points, width, height):
         canvas = np.zeros((height, width, 3), np.uint8)
         for eye, nose in LIMBS:
             shade = [int(float(value) * LIMB_SHADE) for value in THREE_COLOURS[eye]]
             _fill(canvas, _ellipse(frame[eye], frame[nose]), shade)
         for point, colour in zip(frame, THREE_COLOURS, strict=True):
-            _disc(canvas, point, RADIUS_PX, colour)
+            _disc(canvas, point, colour)
         yield torch.from_numpy(canvas)
 
 
-def draw_eight(points: Tensor, width: int, height: int) -> Iterator[Tensor]:
-    """SVP's drawing of each frame: eight discs, each of its own colour, on black.
-
-    Args:
-        points: (T, 8, 2) px, see `eight_points`.
-        width: of the drawing, pixels.
-        height: of the drawing, pixels; discs grow with it.
-
-    Yields:
-        (H, W, 3) uint8 RGB.
-    """
-    radius = max(1, round(RADIUS_PX * height / EIGHT_SIDE_PX))
-    for frame in _checked(points, 8, width, height):
-        canvas = np.zeros((height, width, 3), np.uint8)
-        for point, colour in zip(frame, EIGHT_COLOURS, strict=True):
-            _disc(canvas, point, radius, colour)
-        yield torch.from_numpy(canvas)
-
-
-def _checked(points: Tensor, count: int, width: int, height: int) -> np.ndarray:
+def _checked(points: Tensor, width: int, height: int) -> np.ndarray:
     check_range(width, 1, MAX_SIDE_PX, "the drawing's width")
     check_range(height, 1, MAX_SIDE_PX, "the drawing's height")
-    check_finite(check_shape(points, f"T {count} 2", "key points"), "key points")
+    check_finite(check_shape(points, "T 3 2", "key points"), "key points")
     # far outside of the picture, where they stand makes no difference; numbers stay small
     return points.detach().cpu().double().clamp(-4 * MAX_SIDE_PX, 4 * MAX_SIDE_PX).numpy()
 
@@ -164,11 +116,11 @@ def _line(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     return pixels
 
 
-def _disc(canvas: np.ndarray, centre: np.ndarray, radius: int, colour: np.ndarray) -> None:
-    """All pixels at most `radius` from a point, whose fractions are cut off."""
+def _disc(canvas: np.ndarray, centre: np.ndarray, colour: np.ndarray) -> None:
+    """All pixels at most RADIUS_PX from a point, whose fractions are cut off."""
     x, y = (int(value) for value in centre)
-    rows = slice(max(y - radius, 0), max(y + radius + 1, 0))
-    columns = slice(max(x - radius, 0), max(x + radius + 1, 0))
+    rows = slice(max(y - RADIUS_PX, 0), max(y + RADIUS_PX + 1, 0))
+    columns = slice(max(x - RADIUS_PX, 0), max(x + RADIUS_PX + 1, 0))
     part = canvas[rows, columns]
     down, across = np.ogrid[: part.shape[0], : part.shape[1]]
-    part[(down + rows.start - y) ** 2 + (across + columns.start - x) ** 2 <= radius**2] = colour
+    part[(down + rows.start - y) ** 2 + (across + columns.start - x) ** 2 <= RADIUS_PX**2] = colour

@@ -1,6 +1,7 @@
 """Turns drawings of key points into what is added behind the UNet's first convolution.
 
-Source: V-Express (Wang et al. 2024), section 3.2, after ControlNet's embedding of its condition; `design/svp.md` 3a.
+Source: V-Express (Wang et al. 2024), section 3.2, after ControlNet's embedding of its condition;
+`docs/design/vexpress.md` 1.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from torch import Tensor, nn
 from ...checks import check_shape
 
 WIDTHS = (16, 32, 96, 256)  # of the public file
-SHRINK = 8  # pixels of the drawing to one of the latents
 
 
 class KpsGuider(nn.Module):

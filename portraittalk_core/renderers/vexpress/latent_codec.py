@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
 
-class Coder(Protocol):
+class LatentCodec(Protocol):
     """What V-Express asks of a VAE."""
 
     def encode(self, picture: Tensor) -> Tensor:
@@ -24,7 +24,7 @@ class Coder(Protocol):
         """A picture (H, W, 3) float, 0..1 or a little outside, of scaled latents (1, 4, H/8, W/8)."""
 
 
-class DiffusersCoder:
+class DiffusersLatentCodec:
     """Diffusers' VAE."""
 
     def __init__(self, vae: AutoencoderKL) -> None:
@@ -32,20 +32,20 @@ class DiffusersCoder:
 
     @torch.no_grad()
     def encode(self, picture: Tensor) -> Tensor:
-        """As a Coder."""
+        """As a LatentCodec."""
         like = next(self.vae.parameters())
         planes = picture.permute(2, 0, 1)[None].to(like) / 127.5 - 1
         return self.vae.encode(planes).latent_dist.mean.float() * LATENT_SCALE
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """As a Coder."""
+        """As a LatentCodec."""
         like = next(self.vae.parameters())
         planes = self.vae.decode(latents.to(like) / LATENT_SCALE).sample[0]
         return planes.permute(1, 2, 0).float() / 2 + 0.5
 
 
-def decoded(coder: Coder, latents: Tensor) -> Tensor:
+def decoded(coder: LatentCodec, latents: Tensor) -> Tensor:
     """A picture (H, W, 3) uint8 on the CPU of scaled latents (1, 4, H/8, W/8).
 
     Raises:

@@ -1,6 +1,6 @@
 """Reads V-Express's public files, told apart by the names of their tensors, into networks, completely or not at all.
 
-Source: the layout of tk93/V-Express's five files; `design/svp.md` 3f.
+Source: the layout of tk93/V-Express's five files; `docs/design/vexpress.md` 5.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from ...diffusion.checkpoint import filled_network
 from ...diffusion.motion_module_files import sort_motion_modules
 from ...diffusion.motion_modules import MotionModules
 from ...errors import InputError, MissingDependency
+from ...layers.perceiver import HEAD_WIDTH
 from ...weights.load import read_tensors
-from ..identitynet.face_tokens import HEAD_WIDTH
 from .audio_projection import AudioProjection, AudioSizes
 from .kps_guider import KpsGuider
 from .unet import UNetSizes, VExpress, build_reading_unet, build_reference_net

@@ -1,7 +1,8 @@
 """V-Express from a portrait and a speech to frames: what is heard, seen and drawn, denoised in windows.
 
 Shapes: F frames, h = H/8 and w = W/8 latent pixels.
-Source: V-Express (Wang et al. 2024), sections 3 and 4; SVP, section 3.3 (the style); `design/svp.md` 3a, 3c, 3e.
+Source: V-Express (Wang et al. 2024), sections 3 and 4; SVP, section 3.3 (the style);
+`docs/design/vexpress.md` 1, 2, 3, 4.
 """
 
 from __future__ import annotations
@@ -15,64 +16,33 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ...checks import check_choice, check_range
 from ...diffusion.branches import Batch
 from ...diffusion.denoiser import Condition
 from ...diffusion.motion_modules import bind_motion
-from ...diffusion.samplers import OWN_SCHEDULE, SAMPLERS, SCHEDULES, SamplerOptions, sample
+from ...diffusion.samplers import SamplerOptions, sample
 from ...diffusion.schedule import ZERO_SNR
 from ...diffusion.vae import load_vae
 from ...diffusion.windowed import VideoOptions, WindowedDenoiser
 from ...diffusion.windows import static_windows
 from ...errors import InputError
-from ...face.fit import Fit, check_size, fit_to, fitted
+from ...face.fit import Fit, fit_to, fitted
 from ...layers.temporal import check_frames
+from ...progress import Progress
 from ...speech.encoders import GivenFeatures, SpeechEncoder, counted, load_speech_encoder, require_width
 from ...style.attention import StyleCues, StyleRun, bind_style
 from ...types import LandmarkTrack, Portrait, Speech
 from .audio_projection import audio_tokens
 from .denoiser import HeadControl, VelocityDenoiser
 from .head_keypoints import draw_three, three_points
-from .latent_codec import Coder, DiffusersCoder, decoded
+from .latent_codec import DiffusersLatentCodec, LatentCodec, decoded
 from .load import load_vexpress
+from .options import SPACING, VExpressOptions
 from .reference import read_bank, write_bank
-from .retarget import STRATEGIES, retarget
+from .retarget import retarget
 from .unet import VExpress
-
-Progress = Callable[[int, int], None]
 
 FPS = Fraction(25)  # without a driving track
 OTHER_FAMILY = "whisper"  # its features are others, though some are as wide
-SPACING = "simple"  # the name here for timesteps that trail from the last, all noise, down
-KNOWN_SAMPLERS = tuple(name for name in SAMPLERS if SPACING in OWN_SCHEDULE.get(name, SCHEDULES))
-
-
-@dataclass(frozen=True)
-class VExpressOptions:
-    """How V-Express paints; the public code's choices by default."""
-
-    width: int = 512  # pixels
-    height: int = 512
-    steps: int = 25
-    sampler: str = "ddim"  # one of KNOWN_SAMPLERS
-    seed: int = 0  # of the noise
-    guidance: float = 3.5  # 1 asks once a step, for what is wanted alone
-    reference_weight: float = 0.95  # 0 ignores the portrait's look .. 1
-    audio_weight: float = 3.0  # 0 ignores the speech .. 3
-    length: int = 24  # frames of a window
-    overlap: int = 4  # frames that neighbours share
-    strategy: str = "fix_face"  # one of `retarget.STRATEGIES`
-
-    def __post_init__(self) -> None:
-        check_size(self.width, self.height)
-        check_range(self.steps, 1, 1000, "steps")
-        check_choice(self.sampler, KNOWN_SAMPLERS, "sampler")
-        check_range(self.seed, 0, 2**64 - 1, "seed")
-        check_range(self.guidance, 1, 30, "guidance")
-        check_range(self.reference_weight, 0, 2, "the reference's weight")
-        check_range(self.audio_weight, 0, 5, "the audio's weight")
-        check_choice(self.strategy, STRATEGIES, "retarget strategy")
-        VideoOptions("sliding", self.length, self.overlap)
 
 
 @dataclass(frozen=True)
@@ -89,10 +59,12 @@ class VExpressModels:
     """The files' networks, to be used again and again, and what SVP adds to them."""
 
     networks: VExpress
-    coder: Coder
+    coder: LatentCodec
     encoder: SpeechEncoder | GivenFeatures
     style: StyleCues | None = None  # how the person speaks, in every frame or all
-    bring: Callable[[], None] | None = None  # puts the networks where they compute; after the picture is encoded
+    load_to_device: Callable[[], None] | None = (
+        None  # puts the networks where they compute; after the picture is encoded
+    )
 
 
 def load_models(
@@ -106,7 +78,7 @@ def load_models(
     """
     encoder = load_speech_encoder(files.encoder, device)
     networks = load_vexpress(files.networks, device, dtype)
-    return VExpressModels(networks, DiffusersCoder(load_vae(files.vae, device, dtype)), encoder)
+    return VExpressModels(networks, DiffusersLatentCodec(load_vae(files.vae, device, dtype)), encoder)
 
 
 def paint_vexpress(
@@ -196,8 +168,8 @@ class _Painting:
     def frames(self, picture: Tensor, points: Tensor, heard: Tensor) -> Iterator[Tensor]:
         """The frames, of the portrait's picture, key points (F, 3, 2) and what is heard (N, D)."""
         encoded = self.models.coder.encode(picture)
-        if self.models.bring is not None:
-            self.models.bring()
+        if self.models.load_to_device is not None:
+            self.models.load_to_device()
         latents = self._latents(encoded, points, audio_tokens(self.models.networks.projection, heard, self.num_frames))
         if not torch.isfinite(latents).all():
             raise InputError("V-Express gives values that are not numbers; load its networks as float32 or bfloat16.")

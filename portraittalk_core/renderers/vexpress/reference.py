@@ -1,7 +1,7 @@
 """Reference attention: a UNet that sees one picture writes a bank, and another UNet's blocks read it in every frame.
 
 Shapes: R rows of the batch, N tokens of a site, C its width.
-Source: V-Express (Wang et al. 2024), section 3.1; AnimateAnyone (Hu et al. 2023); `design/svp.md` 3a.
+Source: V-Express (Wang et al. 2024), section 3.1; AnimateAnyone (Hu et al. 2023); `docs/design/vexpress.md` 1.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Moves a driving head's three key points onto another head, in one of V-Express's four ways.
 
 Shapes: T frames; three points are left eye, right eye and nose, (x, y) in pixels.
-Source: V-Express's public strategies; `design/svp.md` 3c.
+Source: V-Express's public strategies; `docs/design/vexpress.md` 2.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ...checks import check_choice, check_finite, check_shape
 from ...errors import InputError
+from .options import STRATEGIES
 
-STRATEGIES = ("fix_face", "no_retarget", "offset_retarget", "naive_retarget")
 NOSE = 2
 TINY = 1e-6
 

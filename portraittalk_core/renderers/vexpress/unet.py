@@ -1,6 +1,6 @@
 """Assembles V-Express's networks: SD1.5's UNet that reads a reference, its motion modules, and the network it reads.
 
-Source: V-Express (Wang et al. 2024), section 3; `design/svp.md` 3a, 3f.
+Source: V-Express (Wang et al. 2024), section 3; `docs/design/vexpress.md` 1, 5.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
 from ...face import topology as topo
@@ -75,9 +76,9 @@ class MotionField:
         layers = []
         for weights, controls in zip(self.weights, self.controls, strict=True):
             # all frames in one product: the weights are read once
-            moved = weights @ residual[:, controls].permute(1, 0, 2).reshape(len(controls), -1)
-            layers.append(carried + moved.reshape(-1, batch, 2).permute(1, 0, 2))
-        forward = torch.stack(layers, 1).reshape(batch * 2, GRID, GRID, 2).permute(0, 3, 1, 2).contiguous()
+            moved = weights @ rearrange(residual[:, controls], "b n xy -> n (b xy)")
+            layers.append(carried + rearrange(moved, "g (b xy) -> b g xy", b=batch))
+        forward = rearrange(torch.stack(layers, 1), "b layer (h w) xy -> (b layer) xy h w", h=GRID).contiguous()
         return self._invert(forward).reshape(batch, 2, 2, GRID, GRID)
 
     def _invert(self, forward: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from ...diffusion.motion_modules import BETAS
 from ...errors import InputError
 from ...renderers.animatenet.landmark_control import STYLES
 from ..identitynet.config import read_settings, read_toml
-from ..loop.trainer import TrainerConfig
+from ..loop.config import TrainerConfig
 
 STAGES = ("spatial", "joint")  # without temporal attention; then with it, everything together
 GIVEN = ("clean", "noised")

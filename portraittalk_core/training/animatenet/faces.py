@@ -1,6 +1,6 @@
 """The identity features among Equation 2's conditions: every clip's own face, in a frozen adapter's attentions.
 
-Shapes: V videos, B clips, R rows of the UNet (each clip's frames one after another), T face tokens, E their width.
+Shapes: V videos, B clips, R frames of the UNet's batch (each clip's one after another), T face tokens, E their width.
 Source: PortraitTalk, section 3.2 and equation 2; section 3.1 for the attentions.
 """
 
@@ -74,12 +74,12 @@ class ClipFaces:
         self._tokens, self._nobody = self._tokens.to(device), self._nobody.to(device)
 
     def show(self, videos: Sequence[int], num_frames: int, hidden: Tensor) -> None:
-        """Say whom the next rows show.
+        """Set the faces of the next batch.
 
         Args:
             videos: number of each clip's video.
-            num_frames: rows of a clip.
-            hidden: (B,) bool: clips whose face is not told.
+            num_frames: of a clip.
+            hidden: (B,) bool: clips without their face embedding.
         """
         faces = self._tokens[list(videos)].clone()
         faces[hidden.to(faces.device)] = self._nobody
@@ -161,9 +161,9 @@ def read_faces(
 
 
 def _no_face(names: Sequence[str]) -> str:
-    told = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} others" if len(names) > SHOWN else "")
+    listed = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} others" if len(names) > SHOWN else "")
     return (
-        f"{told}: no face embedding ({FACE} in the video's folder), which training with an identity needs; name "
+        f"{listed}: no face embedding ({FACE} in the video's folder), which training with an identity needs; name "
         "face_models, the folder with InsightFace's buffalo_l, and it is computed once, or leave identity out."
     )
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from ...diffusion.motion_modules import MotionModules, load_motion_modules, new_motion_modules
 from ...errors import InputError
-from ...media.atomic import whole_file
+from ...media.tensor_file import save_tensors
 from ...renderers.animatenet.animate_net import AnimateNet, load_animate_net, new_animate_net
 from ...renderers.animatenet.control import load_controlnet
 from .config import AnimateTraining
@@ -65,9 +65,4 @@ def save_controlnet(network: ControlNetModel, path: Path, metadata: Mapping[str,
     Raises:
         OutputError: the file cannot be written.
     """
-    from safetensors.torch import save
-
-    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    with whole_file(Path(path)) as part:
-        part.write_bytes(save(kept, {"base": "SD1.5", **(metadata or {})}))
-    return Path(path)
+    return save_tensors(network.state_dict(), path, {"base": "SD1.5", **(metadata or {})})

@@ -1,6 +1,6 @@
 """AnimateNet's training: first frame by frame, then whole clips with motion modules; Stable Diffusion stays frozen.
 
-Shapes: B clips, F frames of a clip, R = B · F rows, S side of the pictures in pixels, h = S / 8.
+Shapes: B clips, F frames of a clip, R = B · F frames, S side of the pictures in pixels, h = S / 8.
 Source: PortraitTalk, section 3.2 and equation 2.
 """
 
@@ -21,12 +21,14 @@ from ...diffusion.schedule import NUM_TIMESTEPS, schedule_of, schedule_sigmas
 from ...diffusion.text import find_tokenizer
 from ...errors import InputError
 from ...media.atomic import check_writable, explain_write_errors
+from ...progress import Progress
 from ...renderers.animatenet.animate_net import AnimateOptions, bind_animate, save_animate_net
 from ...renderers.animatenet.head_placement import place
 from ...renderers.animatenet.landmark_control import draw_condition
 from ..data.video_clips import ClipBatch, VideoData, read_videos
 from ..identitynet.stage import FrozenParts, dropped
-from ..loop.frozen import ClipTexts, VaeCodec
+from ..loop.frozen import ClipTexts, VaeLatentCodec
+from ..loop.stage import SingleLossStage
 from ..loop.trainer import TrainingResult, train_stage
 from .config import OF_IDENTITY, AnimateTraining
 from .faces import ClipFaces, read_faces
@@ -36,20 +38,19 @@ CONTROL_NAME, NET_NAME, MOTION_NAME = (f"{name}.safetensors" for name in ("contr
 # on what is learnt, besides what of them shows in the data
 NO_EFFECT = ("out", "data", "tokenizer", "gradient_checkpointing", "trainer", "face_models", "clip_vision")
 SAMPLE_STEPS, SHOWN_FRAMES = 20, 4
-Progress = Callable[[int, int], None]
 
 
 @dataclass
 class _Cues:
-    """What the rows at hand are to show."""
+    """Conditions of the frames of a batch."""
 
     hints: Tensor  # (R, 3, S, S)
     points_px: Tensor  # (R, 478, 2)
     placements: Tensor  # (R, 6)
 
 
-class AnimateStage:
-    """What both stages share, as `trainer.Stage` wants it; it acts on the networks inside a `with` block only.
+class AnimateStage(SingleLossStage):
+    """What both stages share; it acts on the networks inside a `with` block only.
 
     Args:
         frozen: none of their weights changes.
@@ -90,7 +91,7 @@ class AnimateStage:
         bound = bind_animate(
             self.parts.controlnet,
             self.parts.net,
-            lambda rows: (self._cues.points_px[list(rows)], self._cues.placements[list(rows)]),
+            lambda frames: (self._cues.points_px[list(frames)], self._cues.placements[list(frames)]),
             lambda: range(len(self._cues.hints)),
             options,
         )
@@ -115,6 +116,10 @@ class AnimateStage:
             for name, weight in net.named_parameters()
             if weight.requires_grad and not any(part in name for part in unused)
         }
+
+    def num_samples(self) -> int:
+        """Clips."""
+        return len(self.data)
 
     def settings(self) -> dict[str, object]:
         """Everything that what is learnt depends on, besides the trainer's own."""
@@ -162,8 +167,8 @@ class AnimateStage:
         if self.config.snr_limit:
             errors = errors * (self.config.snr_limit * (1 - alpha_bars) / alpha_bars).clamp(max=1)
         loss = errors[~given].mean()
-        told = {} if self.faces is None else {"no_face": float(no_face.float().mean())}
-        return loss, {"given": float(given.float().mean()), **told}
+        logged = {} if self.faces is None else {"no_face": float(no_face.float().mean())}
+        return loss, {"given": float(given.float().mean()), **logged}
 
     def _shown(self, batch: ClipBatch, generator: torch.Generator | None = None) -> tuple[Tensor, Sequence[str]]:
         """Let the UNet look at the clips' faces; which (B,) are hidden, and captions, of which some are left out too.
@@ -184,7 +189,7 @@ class AnimateStage:
         return torch.zeros(size, length, dtype=torch.bool)
 
     def cues(self, batch: ClipBatch) -> _Cues:
-        """Drawings, landmarks and placements of a batch's rows."""
+        """Hints, landmarks and placements of a batch's frames."""
         side, placed = self.config.resolution, batch.placements
         tracks = batch.tracks
         if not self.config.head_placement:  # all that is known without it: where the reference's head stands
@@ -208,7 +213,7 @@ class AnimateStage:
         """Latents (R, 4, h, h) of a batch's clips, by Euler's method.
 
         Args:
-            batch: its landmarks and placements are followed, its pictures not seen.
+            batch: its landmarks and placements are the conditions; its pictures are not used.
             seed: of the noise.
             given: (B, O, 4, h, h) latents of each clip's first frames.
             tick: called after every step.
@@ -218,8 +223,8 @@ class AnimateStage:
         """
         size, length, side = *batch.frames.shape[:2], self.config.resolution // 8
         draw = torch.Generator().manual_seed(seed)
-        rows = 1 if self.parts.motion is None and shared_noise else length
-        noise = torch.randn(rows, 4, side, side, generator=draw).to(self._device)
+        count = 1 if self.parts.motion is None and shared_noise else length
+        noise = torch.randn(count, 4, side, side, generator=draw).to(self._device)
         noise = noise.expand(length, -1, -1, -1).repeat(size, 1, 1, 1)
         num_given = 0 if given is None else given.shape[1]
         fixed = (torch.arange(length) < num_given).repeat(size).to(self._device)
@@ -260,13 +265,13 @@ class AnimateStage:
         return made
 
     def _with_given(self, noisy: Tensor, levels: Tensor, clean: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
-        """Input rows and timesteps, with the given frames as the configuration wants them."""
+        """Input latents and timesteps, with the given frames as the configuration has them."""
         if self.config.given == "noised":
             return noisy, levels
         return torch.where(given[:, None, None, None], clean, noisy), levels.masked_fill(given, 0)
 
     def _noise(self, latents: Tensor, levels: Tensor, text: Tensor) -> Tensor:
-        """The UNet's noise (R, 4, h, h), with what the ControlNet has to say of the rows."""
+        """Noise (R, 4, h, h) that the UNet predicts with the ControlNet's residuals."""
         unet = self.frozen.unet
         down, middle = self.parts.controlnet(latents, levels, text.float(), self._cues.hints, return_dict=False)
         return unet(
@@ -349,7 +354,7 @@ def train_animate(config: AnimateTraining, on_progress: Progress | None = None) 
     videos = read_videos(config.data, config.clip_frames)
     data, faces, left_out = read_faces(videos, config, lambda: tell(0, config.trainer.steps))
     tokenizer = find_tokenizer(config.tokenizer) if any(video.caption for video in data.videos) else None
-    frozen = FrozenParts(base.unet, VaeCodec(base.vae), ClipTexts(base.text_encoder, tokenizer))
+    frozen = FrozenParts(base.unet, VaeLatentCodec(base.vae), ClipTexts(base.text_encoder, tokenizer))
     kind = JointStage if config.stage == "joint" else SpatialStage
     with kind(frozen, make_parts(base.unet, config), data, config, faces) as stage:
         training = train_stage(stage, config.trainer, config.out, on_progress)

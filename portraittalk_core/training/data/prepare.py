@@ -14,64 +14,41 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ...checks import check_choice, check_range
+from ...cache_key import cache_key
+from ...checks import check_range
 from ...errors import InputError, MediaError, MissingDependency, NoFaceError, OutputError
 from ...face.geometry import eye_open, face_box_px, head_pose, mouth_open
 from ...face.mesh.backends import MeshBackend
 from ...face.mesh.landmarks import detect_faces, open_mesh, track_faces
-from ...media.atomic import explain_write_errors, whole_file
+from ...media.atomic import atomic_write, explain_write_errors
 from ...media.audio import load_speech
 from ...media.image import save_picture
 from ...media.records import save_record
+from ...media.resize import resize_picture
+from ...media.tensor_file import save_tensors
 from ...media.video_read import probe_video, read_pictures
+from ...progress import Progress
 from ...speech.mel import MEL_RATE_HZ, log_mel
 from ...threads import one_torch_thread
 from ...types import LandmarkTrack, Speech, as_fps
-from ..loop.checkpoints import settings_hash
 from ..mouth.speaker import VIDEO_SUFFIXES
-from .video_clips import FRAMES, MARKER, SPEECH, TRACK, crop_square, read_marker, resized, track_on_crop
+from .options import PrepareOptions
+from .squares import crop_square, track_on_crop
+from .video_clips import FRAMES, MARKER, SPEECH, TRACK, read_marker
 
 log = logging.getLogger(__name__)
 
 REPORT = "report"  # .json and .txt
-PICTURES = ("png", "jpg")
 OFTEN_S = 0.2  # between two looks at what the processes have done
 LOOKS_S = 2.0  # of video between two looks for a second speaker
 RIVAL = 0.5  # a second face at least so large, of the first one's height, is another speaker
 JUMP = 0.5  # of the face's size from one frame to the next: a cut
 VERSION = 1  # of what is written; another one makes all videos again
-Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class PrepareOptions:
-    """What is cut out of the videos, and which of them will do."""
-
-    size: int = 512  # pixels, of the square pictures
-    fps: Fraction = Fraction(25)
-    margin: float = 1.6  # side of the square over that of the box in which the face moves
-    picture_format: str = "png"  # or "jpg", a quarter of the size
-    min_seconds: float = 2.0  # that the face is seen
-    min_seen: float = 0.8  # share of the frames that must show it
-    min_face_px: float = 64.0  # its height in the video
-    needs_sound: bool = True  # False keeps silent videos too
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "fps", as_fps(self.fps))
-        check_range(self.size, 128, 2048, "size")
-        if self.size % 64:
-            raise InputError(f"size must be a multiple of 64, not {self.size}.")
-        check_range(self.margin, 1, 4, "margin")
-        check_choice(self.picture_format, PICTURES, "picture_format")
-        check_range(self.min_seconds, 0, 3600, "min_seconds")
-        check_range(self.min_seen, 0, 1, "min_seen")
-        check_range(self.min_face_px, 1, 4096, "min_face_px")
 
 
 @dataclass(frozen=True)
@@ -188,7 +165,7 @@ def _mark(videos: Path, name: str, options: PrepareOptions) -> str:
     """Tells whether a video and what is made of it are the same as before."""
     state = (videos / name).stat()
     settings = {**asdict(options), "fps": str(options.fps), "version": VERSION}
-    return settings_hash({**settings, "bytes": state.st_size, "changed": state.st_mtime_ns})
+    return cache_key({**settings, "bytes": state.st_size, "changed": state.st_mtime_ns})
 
 
 def _finished(videos: Path, out: Path, name: str, options: PrepareOptions) -> Prepared | None:
@@ -324,7 +301,7 @@ def _clip(job: _Job, name: str, mesh: MeshBackend, tick: Callable[[], None]) -> 
     cut = track_on_crop(track, corner, side, options.size)
     (x, y), ending = corner, options.picture_format
     for number, picture in enumerate(pictures()):
-        shown = resized(picture[y : y + side, x : x + side], options.size)
+        shown = resize_picture(picture[y : y + side, x : x + side], (options.size, options.size))
         save_picture(shown, folder / FRAMES / f"{number:06d}.{ending}")
     save_record(cut, folder / TRACK)
     if probe.has_sound:
@@ -378,14 +355,11 @@ def best_reference(track: LandmarkTrack) -> int:
 
 
 def _save_speech(speech: Speech, path: Path) -> None:
-    from safetensors.torch import save
-
     content = {"waveform": speech.waveform, "log_mel": log_mel(speech)}
     told = {"rate_hz": str(speech.sample_rate), "mel_rate_hz": str(MEL_RATE_HZ), "source": speech.source}
-    with whole_file(path) as part:
-        part.write_bytes(save(content, told))
+    save_tensors(content, path, told)
 
 
 def _write_text(path: Path, text: str) -> None:
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         part.write_text(text, encoding="utf-8")

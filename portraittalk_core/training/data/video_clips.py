@@ -13,19 +13,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ...checks import check_range
 from ...errors import InputError, MediaError
-from ...face.geometry import face_box_px
 from ...face.identity.embedding import FaceEmbedding
 from ...media.image import load_picture
 from ...media.records import load_record
 from ...renderers.animatenet.head_placement import placements
 from ...types import LandmarkTrack
-from ..identitynet.data import fit_square
+from .order import example_at
+from .squares import fit_square
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +54,6 @@ class ClipBatch:
     videos: tuple[int, ...]  # number of each clip's video, in the data
     starts: tuple[int, ...]  # number of each clip's first frame, in its video
     frames: Tensor  # (B, F, 3, S, S) in −1..1
-    previous: Tensor  # (B, 3, S, S) the frame before; where there is none, the reference
     references: Tensor  # (B, 3, S, S) the person's reference picture
     tracks: tuple[LandmarkTrack, ...]  # F frames of each clip, 0..1 of the square
     placements: Tensor  # (B, F, 6) where the head stands
@@ -115,7 +113,8 @@ class VideoData:
             seed: of the order.
             side_px: S.
         """
-        return self.at([self._at(number * size + i, seed) for i in range(size)], side_px)
+        places = range(number * size, (number + 1) * size)
+        return self.at([self._clips[example_at(place, len(self), seed)] for place in places], side_px)
 
     def at(self, clips: Sequence[tuple[int, int]], side_px: int) -> ClipBatch:
         """The batch of chosen clips, each a video's number and a first frame."""
@@ -125,22 +124,16 @@ class VideoData:
             return torch.stack([fit_square(video.read(number), side_px) for number in numbers])
 
         spans = [range(start, start + self.num_frames) for _, start in clips]
-        before = [start - 1 if start else video.reference for video, (_, start) in zip(shown, clips, strict=True)]
         return ClipBatch(
             tuple(video for video, _ in clips),
             tuple(start for _, start in clips),
             torch.stack([pictures(*one) for one in zip(shown, spans, strict=True)]),
-            torch.cat([pictures(video, [number]) for video, number in zip(shown, before, strict=True)]),
             torch.cat([pictures(video, [video.reference]) for video in shown]),
             tuple(video.track.slice(span.start, span.stop) for video, span in zip(shown, spans, strict=True)),
             torch.stack([self._placed[v][s.start : s.stop] for (v, _), s in zip(clips, spans, strict=True)]),
             torch.stack([self._placed[v][self.videos[v].reference] for v, _ in clips]),
             tuple(video.caption for video in shown),
         )
-
-    def _at(self, place: int, seed: int) -> tuple[int, int]:
-        epoch, within = divmod(place, len(self))
-        return self._clips[int(np.random.default_rng([seed, 0, epoch]).permutation(len(self))[within])]
 
 
 def _whole_runs(valid: Tensor, num_frames: int) -> list[int]:
@@ -210,34 +203,3 @@ def read_marker(folder: Path) -> dict[str, object] | None:
         content = json.loads((folder / MARKER).read_text(encoding="utf-8"))
         return content if isinstance(content, dict) else None
     return None
-
-
-def crop_square(track: LandmarkTrack, margin: float) -> tuple[tuple[int, int], int]:
-    """Left upper corner (x, y) and side, in pixels, of a square that holds the face in all frames, and stays put.
-
-    It is `margin` times as large as the box in which the face moves, or as the picture allows.
-    """
-    boxes = face_box_px(track.points_px[track.valid])
-    low, high = boxes[:, :2].amin(0), boxes[:, 2:].amax(0)
-    side = min(round(float((high - low).max()) * margin), track.width, track.height)
-    middle = ((low + high) / 2).tolist()
-    x, y = (
-        min(max(round(at - side / 2), 0), length - side)
-        for at, length in zip(middle, (track.width, track.height), strict=True)
-    )
-    return (x, y), side
-
-
-def track_on_crop(track: LandmarkTrack, corner: tuple[int, int], side: int, size: int) -> LandmarkTrack:
-    """The landmarks on a square of the picture that was scaled to `size` pixels."""
-    points = (track.points_px - torch.tensor([*corner, 0], dtype=torch.float32)) * (size / side)
-    return LandmarkTrack.from_px(points, size, size, track.fps, track.valid)
-
-
-def resized(picture: Tensor, size: int) -> Tensor:
-    """A square picture (S, S, 3) uint8 at another size."""
-    if len(picture) == size:
-        return picture
-    rows = picture.permute(2, 0, 1)[None].float()
-    scaled = torch.nn.functional.interpolate(rows, (size, size), mode="bicubic", antialias=True)
-    return scaled[0].round().clamp(0, 255).byte().permute(1, 2, 0)

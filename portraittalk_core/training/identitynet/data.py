@@ -19,12 +19,14 @@ from ...errors import InputError, MissingDependency, OutputError
 from ...face.identity.embedding import FaceEmbedding
 from ...media.image import SUFFIXES, load_picture
 from ...media.records import load_record, save_record
+from ...progress import Progress
+from ..data.order import example_at
+from ..data.squares import fit_square
 
 log = logging.getLogger(__name__)
 
 EMBEDDING_SUFFIX = ".embedding.safetensors"  # behind the picture's name
 SHOWN = 3  # reasons in an error text
-Progress = Callable[[int, int], None]
 
 
 class Encoder(Protocol):
@@ -109,7 +111,7 @@ class FaceData:
         return digest.hexdigest()
 
     def batch(self, number: int, size: int, seed: int, side_px: int) -> FaceBatch:
-        """The batch of a number; the same for the same arguments, whatever was asked before.
+        """The batch of a number; the same for the same arguments, in any order.
 
         Every picture comes once before one comes again.
 
@@ -119,7 +121,7 @@ class FaceData:
             seed: of the order and of which other picture gives the face.
             side_px: S.
         """
-        chosen = [self._at(number * size + i, seed) for i in range(size)]
+        chosen = [example_at(number * size + i, len(self), seed) for i in range(size)]
         draw = np.random.default_rng([seed, 1, number])
         references = [self._other(index, draw) for index in chosen]
         return self.at(chosen, side_px, references)
@@ -133,24 +135,9 @@ class FaceData:
             tuple(self.pictures[index].caption for index in indices),
         )
 
-    def _at(self, place: int, seed: int) -> int:
-        epoch, within = divmod(place, len(self))
-        return int(np.random.default_rng([seed, 0, epoch]).permutation(len(self))[within])
-
     def _other(self, index: int, draw: np.random.Generator) -> int:
         others = [other for other in self._of[self.pictures[index].person] if other != index]
         return int(draw.choice(others)) if others else index
-
-
-def fit_square(picture: Tensor, side_px: int) -> Tensor:
-    """The middle square of a picture (3, H, W), scaled to (3, S, S)."""
-    side = min(picture.shape[1:])
-    top, left = ((length - side) // 2 for length in picture.shape[1:])
-    middle = picture[None, :, top : top + side, left : left + side]
-    if side == side_px:
-        return middle[0]
-    scaled = torch.nn.functional.interpolate(middle, (side_px, side_px), mode="bicubic", antialias=True)
-    return scaled[0].clamp(-1, 1)
 
 
 def read_people(

@@ -25,11 +25,13 @@ from ...errors import InputError
 from ...layers.attention import AttentionCall
 from ...losses.masked_reconstruction import hide, masked_reconstruction_loss, random_patch_mask
 from ...media.atomic import check_writable, explain_write_errors
+from ...progress import Progress
 from ...renderers.identitynet.adapter import IdentityAdapter, load_adapter, new_adapter, save_adapter
 from ...renderers.identitynet.decoupled_attention import DecoupledAttention
 from ...renderers.identitynet.face_tokens import ProjectionInput
-from ..loop.frozen import ClipTexts, Codec, Texts, VaeCodec
+from ..loop.frozen import ClipTexts, LatentCodec, Texts, VaeLatentCodec
 from ..loop.low_rank import attached, new_lora
+from ..loop.stage import SingleLossStage
 from ..loop.trainer import TrainingResult, train_stage
 from .config import IdentityTraining
 from .data import DataReport, FaceBatch, FaceData, read_people
@@ -41,7 +43,6 @@ TRAINABLE_LAYOUTS = ("faceid", "portrait")
 SAMPLE_STEPS, SAMPLE_CFG, SAMPLE_PEOPLE = 20, 3.0, 4
 ADAPTER_NAME = "identity_adapter.safetensors"
 NO_EFFECT = ("out", "data", "face_models", "cache_latents", "gradient_checkpointing", "trainer")  # on what is learnt
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class FrozenParts:
     """What the adapter learns to work with."""
 
     unet: UNet2DConditionModel  # of SD1.5's topology
-    codec: Codec
+    codec: LatentCodec
     texts: Texts
 
 
@@ -61,7 +62,7 @@ class _Faces:
 
 
 class _TrainedBranch:
-    """A site's face attention while it is trained: every row has its own face, and gradients flow."""
+    """A site's face attention while it is trained: every sample has its own face, and gradients flow."""
 
     def __init__(self, attention: DecoupledAttention, faces: _Faces) -> None:
         self._attention, self._faces = attention, faces
@@ -71,8 +72,8 @@ class _TrainedBranch:
         return self._attention(queries, self._faces.tokens, call.heads)
 
 
-class IdentityStage:
-    """IdentityNet's training, as `trainer.Stage` wants it; it acts on the UNet inside a `with` block only.
+class IdentityStage(SingleLossStage):
+    """IdentityNet's training stage; it acts on the UNet inside a `with` block only.
 
     Args:
         parts: frozen; none of their weights changes.
@@ -118,6 +119,10 @@ class IdentityStage:
         return dict(self.adapter.named_parameters()) | {
             f"lora.{name}": tensor for name, tensor in self._lora.items() if tensor.requires_grad
         }
+
+    def num_samples(self) -> int:
+        """Pictures."""
+        return len(self.data)
 
     def settings(self) -> dict[str, object]:
         """Everything that what is learnt depends on, besides the trainer's own."""
@@ -189,9 +194,9 @@ class IdentityStage:
         faces = torch.cat([face_embeds, torch.zeros_like(face_embeds)])
         text = self.parts.texts.tokens([""] * 2 * size)
         for timestep, sigma, following in zip(timesteps.tolist(), sigmas[:-1], sigmas[1:], strict=True):
-            rows = torch.cat([x, x]) / (1 + sigma**2) ** 0.5
+            inputs = torch.cat([x, x]) / (1 + sigma**2) ** 0.5
             level = torch.full((2 * size,), timestep, device=self._device)
-            with_face, without = self._noise(rows, level, text, faces).float().chunk(2)
+            with_face, without = self._noise(inputs, level, text, faces).float().chunk(2)
             x = x + (following - sigma) * (without + SAMPLE_CFG * (with_face - without))
             tick()
         return self.parts.codec.decode(x)
@@ -208,14 +213,14 @@ class IdentityStage:
         """Latents of the whole pictures."""
         if not self.config.cache_latents:
             return self.parts.codec.encode(pictures)
-        new = [row for row, index in enumerate(batch.indices) if index not in self._cache]
+        new = [number for number, index in enumerate(batch.indices) if index not in self._cache]
         if new:
             made = self.parts.codec.encode(pictures[new]).cpu()
-            self._cache |= {batch.indices[row]: one.clone() for row, one in zip(new, made, strict=True)}
+            self._cache |= {batch.indices[number]: one.clone() for number, one in zip(new, made, strict=True)}
         return torch.stack([self._cache[index] for index in batch.indices]).to(self._device)
 
     def _noise(self, latents: Tensor, timesteps: Tensor, text: Tensor, faces: Tensor) -> Tensor:
-        """The UNet's noise (B, 4, h, w), with every row's own face (B, 512) in mind."""
+        """Noise (B, 4, h, w) that the UNet predicts, each sample conditioned on its own face (B, 512)."""
         unet = self.parts.unet
         self._faces.tokens = self.adapter.projection(ProjectionInput(face_embeds=faces.to(self._device)))
         return unet(latents.to(unet.dtype), timesteps, text.to(unet.dtype), return_dict=False)[0]
@@ -263,7 +268,7 @@ def train_identity(config: IdentityTraining, on_progress: Progress | None = None
         raise InputError(f"{config.checkpoint.name} lacks {' and '.join(lacks)}; give a complete SD1.5 checkpoint.")
     data, report = read_people(config.data, lambda: _encoder(config), lambda *_: tell(0, config.trainer.steps))
     tokenizer = find_tokenizer(config.tokenizer) if any(picture.caption for picture in data.pictures) else None
-    parts = FrozenParts(base.unet, VaeCodec(base.vae), ClipTexts(base.text_encoder, tokenizer))
+    parts = FrozenParts(base.unet, VaeLatentCodec(base.vae), ClipTexts(base.text_encoder, tokenizer))
     adapter = load_adapter(config.adapter) if config.adapter else fresh_adapter(base.unet, config.trainer.seed)
     with IdentityStage(parts, adapter, data, config) as stage:
         training = train_stage(stage, config.trainer, config.out, tell)

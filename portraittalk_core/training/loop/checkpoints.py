@@ -5,17 +5,17 @@ Whole or not there, and nothing in it can run code.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
 from ...errors import InputError
-from ...media.atomic import explain_write_errors, whole_file
+from ...media.atomic import explain_write_errors
+from ...media.tensor_file import save_tensors
 
 _NAME = re.compile(r"^step_(\d{8})\.safetensors$")
 
@@ -25,17 +25,12 @@ class Checkpoint:
     """A run after a step."""
 
     step: int  # done
-    tensors: Mapping[str, Tensor]  # weights, averages, optimizer and random states, names joined by dots
+    tensors: Mapping[str, Tensor]  # weights, buffers, averages, optimizer and random states, names joined by dots
     notes: Mapping[str, object]  # what JSON can hold: settings, counters
 
     def part(self, name: str) -> dict[str, Tensor]:
         """The tensors whose names begin with `name` and a dot, without it."""
         return {key[len(name) + 1 :]: tensor for key, tensor in self.tensors.items() if key.startswith(f"{name}.")}
-
-
-def settings_hash(settings: Mapping[str, object]) -> str:
-    """SHA-256 of settings, whatever their order."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
@@ -44,15 +39,11 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     Raises:
         OutputError: it cannot be written; older ones stay as they are.
     """
-    from safetensors.torch import save
-
     path = folder / f"step_{checkpoint.step:08d}.safetensors"
     with explain_write_errors(path):
         folder.mkdir(parents=True, exist_ok=True)
-    content = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
     notes = {"step": checkpoint.step, **checkpoint.notes}
-    with whole_file(path) as part:
-        part.write_bytes(save(content, {"checkpoint": json.dumps(notes)}))
+    save_tensors(checkpoint.tensors, path, {"checkpoint": json.dumps(notes)})
     for old in checkpoints(folder)[:-keep]:
         old.unlink(missing_ok=True)
     return path
@@ -61,6 +52,12 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
 def checkpoints(folder: Path) -> list[Path]:
     """Checkpoints of a folder, the earliest first."""
     return sorted(path for path in folder.glob("step_*.safetensors") if _NAME.match(path.name))
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a run that was killed while it wrote a checkpoint has left of it."""
+    for path in folder.glob(".step_*.part.safetensors"):
+        path.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -91,7 +88,27 @@ def check_settings(now: Mapping[str, object], then: Mapping[str, object], path: 
     absent = "absent"
     names = sorted(name for name in now.keys() | then.keys() if now.get(name, absent) != then.get(name, absent))
     if names:
-        told = "; ".join(f"{name} was {then.get(name, absent)!r}, is {now.get(name, absent)!r}" for name in names)
+        changes = "; ".join(f"{name} was {then.get(name, absent)!r}, is {now.get(name, absent)!r}" for name in names)
         raise InputError(
-            f"{path} was made with other settings: {told}. Set them as they were, or train into another folder."
+            f"{path} was made with other settings: {changes}. Set them as they were, or train into another folder."
+        )
+
+
+def check_names(kind: str, now: Collection[str], then: Collection[str], path: Path) -> None:
+    """Check that a checkpoint holds exactly the tensors that are trained now.
+
+    Args:
+        kind: what they are, for the message: "weights".
+        now: names.
+        then: names in the checkpoint.
+        path: of the checkpoint.
+
+    Raises:
+        InputError: with some of the names that differ.
+    """
+    lacks, extra = sorted(set(now) - set(then)), sorted(set(then) - set(now))
+    faults = [f"it {what} {', '.join(names[:4])}" for what, names in (("lacks", lacks), ("also holds", extra)) if names]
+    if faults:
+        raise InputError(
+            f"{path} holds other {kind} than are trained now: {'; '.join(faults)}. Train into another folder."
         )

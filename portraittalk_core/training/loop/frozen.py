@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 FIRST, LAST = 49406, 49407  # of CLIP's tokens; an empty text is the first and then the last
 
 
-class Codec(Protocol):
+class LatentCodec(Protocol):
     """Pictures (B, 3, 8h, 8w) in −1..1 to latents (B, 4, h, w) of about unit size, and back."""
 
     def to(self, device: torch.device, dtype: torch.dtype) -> object: ...
@@ -37,13 +37,13 @@ class Texts(Protocol):
     def tokens(self, captions: Sequence[str]) -> Tensor: ...
 
 
-class VaeCodec:
+class VaeLatentCodec:
     """SD1.5's VAE, always in float32: its latents are what training aims at."""
 
     def __init__(self, vae: AutoencoderKL) -> None:
         self._vae = vae.eval().requires_grad_(False)
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> VaeCodec:
+    def to(self, device: torch.device, dtype: torch.dtype) -> VaeLatentCodec:
         """Move to a device; the type stays."""
         nn.Module.to(self._vae, device, torch.float32)  # diffusers' own warns of nothing
         return self

@@ -1,6 +1,6 @@
 """Trainable low-rank changes of a UNet's attentions, under the names of the public FaceID files.
 
-Source: LoRA, Hu et al. 2021; `design/portraittalk.md` 1.3.
+Source: LoRA, Hu et al. 2021; `docs/design/identitynet.md` 3.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Trains some weights of a frozen whole: one loop, on accelerate, for every stage that has a loss.
+"""Training loop of every stage: several optimisers, gradient accumulation, mixed precision, averages, checkpoints.
 
-What chance decides at a step depends on the seed and the step only, so a run that was stopped goes on bit by bit as if
-it had not been (on the CPU; on CUDA as far as its kernels repeat themselves).
+Random numbers of a step depend on the seed, the step and its part only, so a run that was stopped or killed resumes bit
+for bit (on the CPU; on CUDA as far as its kernels are deterministic).
 """
 
 from __future__ import annotations
@@ -11,80 +11,40 @@ import dataclasses
 import json
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ...checks import check_choice, check_range
+from ...cache_key import cache_key
 from ...errors import InputError, MissingDependency
-from ...media.atomic import explain_write_errors, whole_file
+from ...media.atomic import atomic_write, explain_write_errors
 from ...media.image import save_picture
-from .checkpoints import Checkpoint, check_settings, checkpoints, load_checkpoint, save_checkpoint, settings_hash
+from ...progress import Progress
+from .checkpoints import (
+    Checkpoint,
+    check_names,
+    check_settings,
+    checkpoints,
+    load_checkpoint,
+    remove_leftovers,
+    save_checkpoint,
+)
+from .config import PRECISIONS, Clock, TrainerConfig
 from .ema import Ema
+from .optimizers import ScheduledOptimizer
+from .stage import Loss, Stage, StepContext, Trainable
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 log = logging.getLogger(__name__)
-
-PRECISIONS = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-CLIP_NORM = 1.0  # of the gradients of all weights together
-FREE_TO_CHANGE = ("steps", "save_every", "sample_every", "keep_checkpoints")  # from one run to the next
-Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class TrainerConfig:
-    """How long and how fast; defaults of PortraitTalk where it says, else of PyTorch."""
-
-    steps: int = 9400  # ten epochs of 30,000 frames in batches of 32
-    batch_size: int = 4  # pictures that are in memory at a time
-    gradient_accumulation: int = 8  # batches in a step: 4 · 8 = 32
-    learning_rate: float = 5e-6
-    weight_decay: float = 0.01
-    ema_decay: float = 0.999
-    save_every: int = 500  # steps
-    sample_every: int = 500  # steps; 0 for no pictures
-    seed: int = 0
-    mixed_precision: str = "no"
-    keep_checkpoints: int = 3
-
-    def __post_init__(self) -> None:
-        check_choice(self.mixed_precision, tuple(PRECISIONS), "mixed_precision")
-        check_range(self.learning_rate, 0, 1, "learning_rate")
-        check_range(self.weight_decay, 0, 1, "weight_decay")
-        check_range(self.ema_decay, 0, 0.999999, "ema_decay")
-        limits = {"steps": 1, "batch_size": 1, "gradient_accumulation": 1, "save_every": 1, "sample_every": 0}
-        for name, low in {**limits, "seed": 0, "keep_checkpoints": 1}.items():
-            check_range(getattr(self, name), low, 10**9, name)
-
-
-class Stage(Protocol):
-    """What is trained: a few weights, and what they are good for."""
-
-    def trainable(self) -> Mapping[str, nn.Parameter]:
-        """The weights to train, by name, in float32."""
-
-    def settings(self) -> Mapping[str, object]:
-        """What a run cannot go on without if it changes, as JSON values."""
-
-    def place(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Move everything to the device, and what is frozen to the type."""
-
-    def batch(self, step: int, part: int) -> Any:  # noqa: ANN401 - the stage's own
-        """The pictures of a step's part; the same for the same numbers, whatever was asked before."""
-
-    def loss(self, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:  # noqa: ANN401
-        """A scalar, and numbers to log; all chance from the generator, which is on the CPU."""
-
-    def sample_images(self, tick: Callable[[], None]) -> Sequence[Tensor]:
-        """Pictures (H, W, 3) uint8 of one size that show what has been learnt; calls `tick` now and then."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +53,7 @@ class TrainingResult:
 
     steps: int  # done in all
     resumed_from: int  # step where this run took up another one; 0 for none
-    averages: Mapping[str, Tensor]  # EMA of the trained weights, by name, on the CPU
+    averages: Mapping[str, Tensor]  # EMA of the trained weights, and their buffers, by name, on the CPU
     checkpoint: Path  # the last one
     log: Path  # JSON lines: step, loss, gradient norm and the stage's own
     samples: tuple[Path, ...]  # pictures made on the way
@@ -115,7 +75,8 @@ def train_stage(stage: Stage, config: TrainerConfig, out: Path, on_progress: Pro
 
     Raises:
         MissingDependency: accelerate is absent.
-        InputError: `out` holds a run with other settings, or the loss is no longer a number.
+        InputError: `out` holds a run with other settings, the loss is no longer a number, or epochs are to be counted
+            of data that have no size.
         OutputError: `out` cannot be written.
     """
     with explain_write_errors(out):
@@ -132,63 +93,117 @@ class _Run:
 
     def __init__(self, stage: Stage, config: TrainerConfig, out: Path, accelerator: Accelerator) -> None:
         self.stage, self.config, self.out, self.accelerator = stage, config, out, accelerator
+        self.clock = Clock.of(config, stage.num_samples())
         stage.place(accelerator.device, PRECISIONS[config.mixed_precision])
-        self.parameters = dict(stage.trainable())
-        optimizer = torch.optim.AdamW(self.parameters.values(), config.learning_rate, weight_decay=config.weight_decay)
-        self.optimizer = accelerator.prepare_optimizer(optimizer, device_placement=False)
-        self.ema = Ema(self.parameters, config.ema_decay)
-        kept = {k: v for k, v in dataclasses.asdict(config).items() if k not in FREE_TO_CHANGE}
-        self.settings = json.loads(json.dumps({**kept, **stage.settings()}))  # as a checkpoint gives them back
+        self.trainables = dict(stage.optimizers())
+        own = {name: trained.options or config for name, trained in self.trainables.items()}
+        self.optimizers = {
+            name: ScheduledOptimizer(name, trained.parameters, own[name], self.clock.unit_steps)
+            for name, trained in self.trainables.items()
+        }
+        self.parameters = {n: w for trained in self.trainables.values() for n, w in trained.parameters.items()}
+        _check_unique(self.trainables)
+        averaged = [trained for trained in self.trainables.values() if trained.averaged]
+        followed = {name: weight for trained in averaged for name, weight in trained.parameters.items()}
+        self.ema = Ema(
+            followed, config.ema_decay, lambda: {n: b for trained in averaged for n, b in trained.buffers().items()}
+        )
+        settings = {**config.settings(), **stage.settings()}
+        options = {name: dataclasses.asdict(own[name]) for name, t in self.trainables.items() if t.options is not None}
+        if options:
+            settings["optimizers"] = options
+        self.settings = json.loads(json.dumps(settings))  # as a checkpoint gives them back
         self.log, self.checkpoints = out / "log.jsonl", out / "checkpoints"
         self.samples: list[Path] = []
         self.last: Path | None = None
 
     def go(self, on_progress: Progress) -> TrainingResult:
-        """All steps that are left."""
-        config, begun = self.config, self._resume()
-        _cut_log(self.log, begun)
-        parts = [(s, p) for s in range(begun + 1, config.steps + 1) for p in range(config.gradient_accumulation)]
+        """Run all steps that are left."""
+        config, total, start = self.config, self.clock.total, self._resume()
+        _cut_log(self.log, start)
+        parts = [(s, p) for s in range(start + 1, total + 1) for p in range(config.gradient_accumulation)]
         with self.log.open("a", encoding="utf-8") as lines:
             batches = _ahead(self.stage.batch, parts)
             with contextlib.closing(batches):
-                for step in range(begun + 1, config.steps + 1):
+                for step in range(start + 1, total + 1):
                     lines.write(json.dumps({"step": step, **self._step(step, batches)}) + "\n")
                     lines.flush()
-                    if config.sample_every and step % config.sample_every == 0:
-                        self._sample(step, lambda step=step: on_progress(step - 1, config.steps))
-                    if step % config.save_every == 0 or step == config.steps:
+                    if self.clock.due(step, config.sample_every):
+                        self._sample(step, lambda step=step: on_progress(step - 1, total))
+                    if self.clock.due(step, config.save_every) or step == total:
                         self.last = self._save(step)
-                    on_progress(step, config.steps)
+                    on_progress(step, total)
         averages = {name: average.cpu() for name, average in self.ema.averages.items()}
-        done, found = max(begun, config.steps), settings_hash(self.settings)
-        return TrainingResult(done, begun, averages, self.last, self.log, tuple(self.samples), found)
+        return TrainingResult(
+            steps=max(start, total),
+            resumed_from=start,
+            averages=averages,
+            checkpoint=self.last,
+            log=self.log,
+            samples=tuple(self.samples),
+            settings_hash=cache_key(self.settings),
+        )
 
-    def _step(self, step: int, batches: Iterator[Any]) -> dict[str, float]:
+    def _step(self, step: int, batches: Iterator[Any]) -> dict[str, float | None]:
         """One update of the weights; what to log of it."""
-        told: dict[str, float] = {}
-        count = self.config.gradient_accumulation
-        self.optimizer.zero_grad()
-        for part in range(count):
-            batch = next(batches)
-            with self.accelerator.autocast():
-                loss, more = self.stage.loss(batch, step_generator(self.config.seed, step, part))
-            value = float(loss.detach())
-            if not math.isfinite(value):
-                raise InputError(
-                    f"the loss is {value} at step {step}; train with a lower learning_rate or mixed_precision 'no'. "
-                    f"The last checkpoint is {self.last or 'not made yet'}."
-                )
-            for name, number in {"loss": value, **more}.items():
-                told[name] = told.get(name, 0.0) + number / count
-            self.accelerator.backward(loss / count)
-        norm = self.accelerator.clip_grad_norm_(self.parameters.values(), CLIP_NORM)
-        self.optimizer.step()
+        config, logged, used = self.config, {}, {}
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad()
+        for part in range(config.gradient_accumulation):
+            context = StepContext(step, self.clock.epoch(step), step_generator(config.seed, step, part))
+            for loss in self._losses(next(batches), context):
+                value = self._backward(loss, step)
+                used[loss.optimizer] = self.optimizers[loss.optimizer]
+                for number_of, number in {"loss": value, **loss.logged}.items():
+                    name = self._log_name(loss.optimizer, number_of)
+                    logged[name] = logged.get(name, 0.0) + number / config.gradient_accumulation
+        logged |= self._update(step, used)
         self.ema.update()
-        norm = float(norm)
-        return {**told, "gradient_norm": norm if math.isfinite(norm) else None}  # fp16 leaves out such a step
+        return logged
+
+    def _losses(self, batch: Any, context: StepContext) -> Iterator[Loss]:  # noqa: ANN401 - the stage's own
+        """The stage's losses; autocast acts while they are computed, not while they are differentiated."""
+        losses = iter(self.stage.losses(batch, context))
+        while True:
+            with self.accelerator.autocast():
+                loss = next(losses, None)
+            if loss is None:
+                return
+            yield loss
+
+    def _backward(self, loss: Loss, step: int) -> float:
+        """Add the gradients of a part's loss to the weights of its optimiser; returns the loss."""
+        value = float(loss.value.detach())
+        if not math.isfinite(value):
+            whose = f"{loss.optimizer}'s loss" if len(self.optimizers) > 1 else "the loss"
+            raise InputError(
+                f"{whose} is {value} at step {step}; train with a lower learning_rate or mixed_precision 'no'. "
+                f"The last checkpoint is {self.last or 'not made yet'}."
+            )
+        # one optimiser's are all the weights there are; checkpointing that is re-entrant cannot choose
+        chosen = list(self.trainables[loss.optimizer].parameters.values()) if len(self.optimizers) > 1 else None
+        self.accelerator.backward(loss.value / self.config.gradient_accumulation, inputs=chosen)
+        return value
+
+    def _update(self, step: int, used: Mapping[str, ScheduledOptimizer]) -> dict[str, float | None]:
+        """Step every optimiser that has had a loss; what to log of it."""
+        scaler, logged = self.accelerator.scaler, {}
+        norms = {name: optimizer.clip(scaler) for name, optimizer in used.items()}
+        for name, optimizer in used.items():
+            rate, norm = optimizer.step(step, scaler), norms[name]
+            # fp16 leaves out a step whose gradients overflow
+            logged[self._log_name(name, "gradient_norm")] = norm if math.isfinite(norm) else None
+            if optimizer.options.scheduled:
+                logged[self._log_name(name, "learning_rate")] = rate
+        if scaler is not None and used:
+            scaler.update()
+        return logged
+
+    def _log_name(self, optimizer: str, name: str) -> str:
+        return f"{optimizer}.{name}" if len(self.optimizers) > 1 else name
 
     def _sample(self, step: int, tick: Callable[[], None]) -> None:
-        """Pictures of the averaged weights; training's chance is not touched."""
+        """Save sample pictures of the averaged weights; training's random state stays as it is."""
         devices = [self.accelerator.device] if self.accelerator.device.type == "cuda" else []
         with self.ema.in_place(), torch.random.fork_rng(devices=devices), torch.no_grad(), self.accelerator.autocast():
             pictures = list(self.stage.sample_images(tick))
@@ -201,74 +216,85 @@ class _Run:
 
     def _save(self, step: int) -> Path:
         tensors = {f"weights.{name}": tensor for name, tensor in self.parameters.items()}
+        tensors |= {f"buffers.{name}": tensor for name, tensor in self._buffers().items()}
         tensors |= {f"averages.{name}": tensor for name, tensor in self.ema.averages.items()}
-        for name, parameter in self.parameters.items():
-            tensors |= {f"optimizer.{k}.{name}": v for k, v in self.optimizer.state.get(parameter, {}).items()}
+        for optimizer in self.optimizers.values():
+            tensors |= {f"optimizer.{name}": tensor for name, tensor in optimizer.state_tensors().items()}
         tensors["random.cpu"] = torch.get_rng_state()
         if self.accelerator.device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.accelerator.device)
-        notes: dict[str, object] = {"settings": self.settings, "settings_sha256": settings_hash(self.settings)}
+        notes: dict[str, object] = {"settings": self.settings, "settings_sha256": cache_key(self.settings)}
         notes["updates"] = self.ema.updates
         if self.accelerator.scaler is not None:
             notes["scaler"] = self.accelerator.scaler.state_dict()
         return save_checkpoint(self.checkpoints, Checkpoint(step, tensors, notes), self.config.keep_checkpoints)
 
     def _resume(self) -> int:
-        """Take up the last checkpoint; the number of steps that it has behind it."""
-        found = checkpoints(self.checkpoints)
-        if not found:
+        """Restore the last checkpoint; returns its step, 0 without one."""
+        remove_leftovers(self.checkpoints)
+        paths = checkpoints(self.checkpoints)
+        if not paths:
             return 0
-        self.last = found[-1]
-        kept = load_checkpoint(self.last)
-        check_settings(self.settings, kept.notes["settings"], self.last)
-        weights, averages = kept.part("weights"), kept.part("averages")
-        if weights.keys() != self.parameters.keys() or averages.keys() != self.parameters.keys():
-            raise InputError(f"{self.last} holds other weights than are trained now; train into another folder.")
+        self.last = paths[-1]
+        saved = load_checkpoint(self.last)
+        check_settings(self.settings, saved.notes["settings"], self.last)
+        live = {"weights": self.parameters, "buffers": self._buffers(), "averages": self.ema.averages}
+        for kind, tensors in live.items():
+            check_names(kind, tensors.keys(), saved.part(kind).keys(), self.last)
         with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                parameter.copy_(weights[name])
-                self.ema.averages[name].copy_(averages[name])
-        self.ema.updates = kept.notes["updates"]
-        moments = {kind: kept.part(f"optimizer.{kind}") for kind in ("step", "exp_avg", "exp_avg_sq")}
-        state = {
-            index: {kind: of[name] for kind, of in moments.items()}
-            for index, name in enumerate(self.parameters)
-            if name in moments["step"]
-        }
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
-        torch.set_rng_state(kept.tensors["random.cpu"])
-        if "random.cuda" in kept.tensors and self.accelerator.device.type == "cuda":
-            torch.cuda.set_rng_state(kept.tensors["random.cuda"], self.accelerator.device)
-        if self.accelerator.scaler is not None and "scaler" in kept.notes:
-            self.accelerator.scaler.load_state_dict(kept.notes["scaler"])
-        log.info("training goes on at step %d from %s", kept.step, self.last)
-        return kept.step
+            for kind, tensors in live.items():
+                for name, tensor in saved.part(kind).items():
+                    tensors[name].copy_(tensor)
+        self.ema.updates = saved.notes["updates"]
+        for optimizer in self.optimizers.values():
+            optimizer.load_state_tensors(saved.part("optimizer"))
+        torch.set_rng_state(saved.tensors["random.cpu"])
+        if "random.cuda" in saved.tensors and self.accelerator.device.type == "cuda":
+            torch.cuda.set_rng_state(saved.tensors["random.cuda"], self.accelerator.device)
+        if self.accelerator.scaler is not None and "scaler" in saved.notes:
+            self.accelerator.scaler.load_state_dict(saved.notes["scaler"])
+        log.info("training goes on at step %d from %s", saved.step, self.last)
+        return saved.step
+
+    def _buffers(self) -> dict[str, Tensor]:
+        """Buffers of all trained networks."""
+        return {name: tensor for trained in self.trainables.values() for name, tensor in trained.buffers().items()}
+
+
+def _check_unique(trainables: Mapping[str, Trainable]) -> None:
+    """Names of weights and buffers must tell them apart: a checkpoint has one list of each."""
+    for kind in ("parameters", "buffers"):
+        counts = Counter(
+            n for t in trainables.values() for n in (t.parameters if kind == "parameters" else t.buffers())
+        )
+        twice = sorted(name for name, count in counts.items() if count > 1)
+        if twice:
+            raise ValueError(f"{kind} of several optimisers have one name: {', '.join(twice[:4])}; give prefixes")
 
 
 def step_generator(seed: int, step: int, part: int = 0) -> torch.Generator:
-    """The source of chance of a step's part."""
+    """The random generator of a step's part, on the CPU."""
     state = np.random.SeedSequence([seed, step, part]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
 
 def _ahead(batch: Callable[[int, int], Any], parts: Sequence[tuple[int, int]]) -> Iterator[Any]:
-    """Batches in order; the next one is read while one is used."""
+    """Batches in order, prefetched by one: the next is read while one is used."""
     with ThreadPoolExecutor(1, "portraittalk-batches") as worker:
-        coming = worker.submit(batch, *parts[0]) if parts else None
+        prefetched = worker.submit(batch, *parts[0]) if parts else None
         for following in [*parts[1:], None]:
-            if coming is None:
+            if prefetched is None:
                 return
-            ready, coming = coming.result(), worker.submit(batch, *following) if following else None
+            ready, prefetched = prefetched.result(), worker.submit(batch, *following) if following else None
             yield ready
 
 
 def _cut_log(path: Path, step: int) -> None:
-    """Drop the lines of steps that are done again."""
+    """Drop the log lines of steps after `step`, which are run again."""
     if not path.exists():
         return
     lines = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from ...engines.builtin.mouth import predict_mouth
+from ...motion.options import MotionOptions
 from ...motion.smoothing import frame_times_s, sample_at
-from ...types import MOUTH_PARAMETERS, MotionOptions, MouthCurves
+from ...types import MOUTH_PARAMETERS, MouthCurves
 from .phones import SILENCE
 from .speech_corpus import HELD_OUT, SpokenClip, join_utterances, level_db, speak_texts
 from .synthesisers import FESTIVAL, FLITE, Voice

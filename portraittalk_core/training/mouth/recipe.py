@@ -28,7 +28,7 @@ from .stage import MouthTraining, fit_voice, train_mouth
 log = logging.getLogger(__name__)
 
 VOICED, VOICELESS = 600, 400  # clips of speech, and of music or noise, that tell a voice from none
-Progress = Callable[[str, int, int], None]
+StageProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Recipe:
     training: MouthTraining = dataclasses.field(default_factory=MouthTraining)
 
 
-def make_mouth(out: Path, corpus: Path, recipe: Recipe, on_progress: Progress | None = None) -> list[HeldOutScore]:
+def make_mouth(out: Path, corpus: Path, recipe: Recipe, on_progress: StageProgress | None = None) -> list[HeldOutScore]:
     """Make the network in the box from nothing but synthesisers.
 
     Args:
@@ -74,7 +74,7 @@ def make_mouth(out: Path, corpus: Path, recipe: Recipe, on_progress: Progress | 
     return scores
 
 
-def _judged(network: Path, tell: Progress) -> list[HeldOutScore]:
+def _judged(network: Path, tell: StageProgress) -> list[HeldOutScore]:
     scores = []
     voices = held_out_voices()
     for done, voice in enumerate(voices, 1):
@@ -87,7 +87,7 @@ def _judged(network: Path, tell: Progress) -> list[HeldOutScore]:
 
 
 def adapt_to_speaker(
-    folder: Path, out: Path, base: Path | None, fit: SpeakerFit, on_progress: Progress | None = None
+    folder: Path, out: Path, base: Path | None, fit: SpeakerFit, on_progress: StageProgress | None = None
 ) -> list[HeldBack]:
     """Fit the network to the speaker of some videos.
 
@@ -121,7 +121,7 @@ def adapt_to_speaker(
     return gains
 
 
-def _watch(videos: Sequence[Path], tell: Progress) -> list[SpeakerClip]:
+def _watch(videos: Sequence[Path], tell: StageProgress) -> list[SpeakerClip]:
     """The videos' speech and mouths; one that cannot be used is left out with a word about it."""
     from ...face.mesh.landmarks import open_mesh, track_faces
     from ...media.audio import load_speech

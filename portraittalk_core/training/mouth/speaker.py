@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +19,7 @@ from ...face import topology as topo
 from ...face.geometry import align
 from ...metrics.lip_sync import lip_correlation
 from ...motion.rig import face_axes
+from ...progress import Progress
 from ...speech.mel import log_mel
 from ...threads import one_torch_thread
 from ...types import LandmarkTrack, Speech
@@ -31,7 +32,6 @@ ADVISED_S = 60.0
 SEEN = ("opening", "jaw", "width")  # what landmarks tell; the network's other answers are kept as they were
 SPREADS = (0.20, 0.20, 0.25)  # deviation of each while somebody speaks, in the network's units
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

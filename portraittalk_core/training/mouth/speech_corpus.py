@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +16,7 @@ from torch import Tensor
 from ...checks import check_range
 from ...errors import InputError
 from ...media.audio import speech_from_waveform
+from ...progress import Progress
 from ...speech.mel import log_mel
 from ...types import SPEECH_RATE_HZ, Speech
 from .augment import degrade, music_bed, noise, vary_effort
@@ -40,7 +41,6 @@ SHARES = {"espeak": 0.35, "flite": 0.25, "festival": 0.40}  # of the corpus' cli
 CLIPS_PER_SHARD = 40
 MEAN_CLIP_S = 9.0
 SYMBOLS = tuple(SOUNDS)  # a shard names sounds by their place in this
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...engines.builtin.mouth_net import STRIDE, MouthNet, measure_mel
+from ...progress import Progress
 from ...threads import one_torch_thread
 from .augment import mask_bands
 from .speech_corpus import CorpusClip
 
 WEIGHTS = (2.5, 1.0, 0.7, 1.0, 0.5, 1.5, 3.0)  # of the errors, one per output
 VOICE_RIDGE = 10.0
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What every training of style attention shares, whatever UNet looks at the style.
 
-Shapes: B clips, F frames of a clip, R = B · F rows, S side of the pictures in pixels, h = S / 8, D numbers of a style.
-Source: SVP, section 3.4, third stage; `design/svp.md` 3d.
+Shapes: B clips, F frames of a clip, R = B · F frames, S side of pictures in pixels, h = S / 8, D numbers of a style.
+Source: SVP, section 3.4, third stage; `docs/design/styles.md` 5.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from ...diffusion.schedule import NUM_TIMESTEPS, schedule_sigmas
 from ...errors import InputError
 from ...style.attention import FrameStyles, StyleRun, bind_style
 from ...style.projection import StyleAttention, save_style_attention
+from ..loop.stage import SingleLossStage
 from .attention_data import StyledBatch, StyledVideos
 from .config import StyleAttentionTraining
 
@@ -32,14 +33,14 @@ if TYPE_CHECKING:
 NO_EFFECT = ("out", "data", "tokenizer", "face_models", "gradient_checkpointing", "trainer")  # on what is learnt
 
 
-class StyleStage(ABC):
-    """The attention's training, as `trainer.Stage` wants it; it acts on the UNet inside a `with` block only.
+class StyleStage(SingleLossStage, ABC):
+    """The attention's training stage; it acts on the UNet inside a `with` block only.
 
     A subclass is the base that the attention is trained on: what its UNet is shown, what it is to tell of the noise,
     and how much each noise level counts.
 
-    Styles are told in spreads from the videos' middle while the attention learns, so that blinks a minute do not drown
-    what counts in hundredths; what was learnt is turned back to plain styles when it is exported.
+    Styles are standardised by the videos' mean and deviation while the attention learns, so that blinks a minute do not
+    drown what counts in hundredths; what was learnt is turned back to plain styles when it is exported.
 
     Args:
         net: what learns; of plain styles.
@@ -110,6 +111,10 @@ class StyleStage(ABC):
         """The tokens' projection and the attentions."""
         return dict(self.net.named_parameters())
 
+    def num_samples(self) -> int:
+        """Clips."""
+        return len(self.data.data)
+
     def settings(self) -> dict[str, object]:
         """Everything that what is learnt depends on, besides the trainer's own."""
         left_out = (*NO_EFFECT, *self.foreign)
@@ -169,8 +174,8 @@ class StyleStage(ABC):
             for name, parameter in self.trainable().items():
                 parameter.copy_(averages[name])
         plain = in_spreads(self.net.cpu(), -self._centre / self._scale, 1 / self._scale)
-        told = {**metadata, "space": self.data.space, "trained_on": self.trained_on}
-        return save_style_attention(plain, path, told)
+        card = {**metadata, "space": self.data.space, "trained_on": self.trained_on}
+        return save_style_attention(plain, path, card)
 
 
 def in_spreads(net: StyleAttention, centre: Tensor, scale: Tensor) -> StyleAttention:

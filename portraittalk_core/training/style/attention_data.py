@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -17,20 +17,21 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError, NoFaceError
+from ...progress import Progress
 from ...speech.encoders import SpeechEncoder, load_speech_encoder
 from ...style.extractor import StyleExtractor, load_extractor
 from ...style.features import WHISPER
+from ...style.options import StyleUse
 from ...style.prior import StylePrior
-from ...style.reference import Reference, StyleUse, style_of
+from ...style.reference import Reference, style_of
 from ...types import Speech
 from ...weights.load import read_tensors
+from ..data.squares import fit_square
 from ..data.video_clips import SPEECH, ClipBatch, VideoData
-from ..identitynet.data import fit_square
 from .config import StyleAttentionTraining
 
 APART = 30  # frames that a reference lies away from the clip, where the video is long enough
 LEAST_SCALE = 1e-3  # of the largest deviation: what a style's numbers are divided by at least
-Progress = Callable[[int, int], None]
 
 
 class FaceDescriber(Protocol):
@@ -101,7 +102,7 @@ class StyledVideos:
         return digest.hexdigest()
 
     def batch(self, number: int, size: int, seed: int, side_px: int, references: bool = False) -> StyledBatch:
-        """The batch of a number; the same for the same arguments, whatever was asked before.
+        """The batch of a number; the same for the same arguments, in any order.
 
         Args:
             number: of the batch, from 0.
@@ -183,7 +184,7 @@ def read_priors(
             reasons.append(f"{video.name}: {error}")
             continue
         kept.append(video)
-        priors.append(dataclasses.replace(prior, manner=None))
+        priors.append(dataclasses.replace(prior, style_statistics=None))
     tell(len(data.videos), len(data.videos))
     if not kept:
         raise InputError(f"none of the {len(data.videos)} videos shows a style: {'; '.join(reasons[:3])}.")

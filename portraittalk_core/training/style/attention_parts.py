@@ -1,6 +1,6 @@
 """What else speaks into the UNet while style attention is trained: AnimateNet, motion modules, a face; all frozen.
 
-Shapes: R rows of a batch, S side of the pictures in pixels, h = S / 8.
+Shapes: R frames of a batch, S side of the pictures in pixels, h = S / 8.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FACE_LAYOUTS = ("faceid", "portrait")  # that need nothing but an embedding of t
 
 
 @dataclass(frozen=True)
-class Company:
+class Conditioners:
     """Trained networks beside the style attention; None are not there."""
 
     controlnet: ControlNetModel | None = None
@@ -50,9 +50,9 @@ class Company:
 
 
 class _FaceBranch:
-    """A site's attention to the face of each row."""
+    """A site's attention to the face of each frame."""
 
-    def __init__(self, attention: DecoupledAttention, playing: Playing) -> None:
+    def __init__(self, attention: DecoupledAttention, playing: BoundConditioners) -> None:
         self._attention, self._playing = attention, playing
 
     def __call__(self, queries: Tensor, call: AttentionCall) -> Tensor:
@@ -60,8 +60,8 @@ class _FaceBranch:
         return self._attention(queries, self._playing.faces, call.heads)
 
 
-class Playing:
-    """The company at work on the rows at hand.
+class BoundConditioners:
+    """The company at work on the frames of a batch.
 
     Args:
         company: frozen here.
@@ -71,7 +71,7 @@ class Playing:
         InputError: a face adapter that needs more than an embedding.
     """
 
-    def __init__(self, company: Company, num_frames: int) -> None:
+    def __init__(self, company: Conditioners, num_frames: int) -> None:
         if company.identity is not None and company.identity.layout not in FACE_LAYOUTS:
             raise InputError(
                 f"the face adapter is {company.identity.layout}; style is trained beside {' or '.join(FACE_LAYOUTS)}."
@@ -93,7 +93,7 @@ class Playing:
                 cues = bind_animate(
                     company.controlnet,
                     company.animate_net,
-                    lambda rows: (self._points[list(rows)], self._placements[list(rows)]),
+                    lambda frames: (self._points[list(frames)], self._placements[list(frames)]),
                     lambda: range(len(self._hints)),
                 )
                 self._tokens = stack.enter_context(cues)
@@ -119,14 +119,14 @@ class Playing:
             faces: (R, 512) embeddings, 0 for no face.
             side_px: S.
             drawing: how landmarks are drawn.
-            device: of the rows.
+            device: of the frames.
         """
         if self.company.controlnet is not None:
             drawn = [draw_condition(t, i, side_px, side_px, drawing) for t in clips.tracks for i in range(len(t))]
             self._hints = (torch.stack(drawn).permute(0, 3, 1, 2).float() / 255).to(device)
             self._points = clips.points_px.flatten(0, 1).to(device)
             self._placements = clips.placements.flatten(0, 1).to(device)
-            self._tokens.forget()
+            self._tokens.clear_cache()
         if self.company.identity is not None:
             self.faces = self.company.identity.projection(ProjectionInput(face_embeds=faces.to(device)))
 
@@ -142,7 +142,7 @@ class Playing:
         return {"down_block_additional_residuals": own, "mid_block_additional_residual": middle.to(latents.dtype)}
 
 
-def load_company(unet: UNet2DConditionModel, config: StyleAttentionTraining) -> Company:
+def load_company(unet: UNet2DConditionModel, config: StyleAttentionTraining) -> Conditioners:
     """The networks that a configuration names.
 
     Raises:
@@ -150,7 +150,7 @@ def load_company(unet: UNet2DConditionModel, config: StyleAttentionTraining) -> 
         InputError: a file is something else, or does not fit.
     """
     widths: Sequence[int] = tuple(unet.config.block_out_channels)
-    return Company(
+    return Conditioners(
         None if config.controlnet is None else load_controlnet(config.controlnet),
         None if config.animate_net is None else load_animate_net(config.animate_net),
         None if config.motion is None else load_motion_modules(config.motion, widths=widths),

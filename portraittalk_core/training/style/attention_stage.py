@@ -1,12 +1,11 @@
 """Style attention's training on either base, and how the UNet of SD1.5 is shown its clips.
 
-Shapes: B clips, F frames of a clip, R = B · F rows, S side of the pictures in pixels, h = S / 8, D numbers of a style.
-Source: SVP, section 3.4, third stage; `design/svp.md` 3d.
+Shapes: B clips, F frames of a clip, R = B · F frames, S side of pictures in pixels, h = S / 8, D numbers of a style.
+Source: SVP, section 3.4, third stage; `docs/design/styles.md` 5.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,16 +20,17 @@ from ...diffusion.sites import SITES
 from ...diffusion.text import find_tokenizer
 from ...errors import InputError
 from ...media.atomic import check_writable, explain_write_errors
+from ...progress import Progress
 from ...style.attention import FrameStyles
 from ...style.attention_files import BASE, StyleSizes
 from ...style.projection import StyleAttention, load_style_attention, new_style_attention
 from ..data.video_clips import read_videos
 from ..identitynet.stage import FrozenParts
-from ..loop.frozen import ClipTexts, VaeCodec
+from ..loop.frozen import ClipTexts, VaeLatentCodec
 from ..loop.trainer import TrainingResult, train_stage
 from .attention_base import StyleStage, in_spreads
 from .attention_data import StyledBatch, StyledVideos, read_styled
-from .attention_parts import Company, Playing, face_describer, load_company
+from .attention_parts import BoundConditioners, Conditioners, face_describer, load_company
 from .config import StyleAttentionTraining
 from .vexpress import VExpressStyleStage, read_vexpress
 
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 ATTENTION_NAME = "style_attention.safetensors"
 Dropped = tuple[tuple[str, str], ...]  # names of videos, and reasons
-Progress = Callable[[int, int], None]
 
 
 class StyleAttentionStage(StyleStage):
@@ -65,15 +64,15 @@ class StyleAttentionStage(StyleStage):
         net: StyleAttention,
         data: StyledVideos,
         config: StyleAttentionTraining,
-        company: Company | None = None,
+        company: Conditioners | None = None,
     ) -> None:
-        company = company or Company()
+        company = company or Conditioners()
         super().__init__(net, data, config, schedule_of(company.motion))
         self.frozen = frozen
         frozen.unet.eval().requires_grad_(False)
         if config.gradient_checkpointing:
             frozen.unet.enable_gradient_checkpointing()
-        self._playing = Playing(company, config.clip_frames)
+        self._playing = BoundConditioners(company, config.clip_frames)
 
     @property
     def unet(self) -> UNet2DConditionModel:
@@ -165,7 +164,7 @@ def _on_sd15(config: StyleAttentionTraining, on_progress: Progress) -> tuple[Sty
     describe = None if config.identity is None else face_describer(config.face_models)
     data = read_styled(config, videos, describe, on_progress)
     tokenizer = find_tokenizer(config.tokenizer) if any(video.caption for video in data.data.videos) else None
-    frozen = FrozenParts(base.unet, VaeCodec(base.vae), ClipTexts(base.text_encoder, tokenizer))
+    frozen = FrozenParts(base.unet, VaeLatentCodec(base.vae), ClipTexts(base.text_encoder, tokenizer))
     net = starting_attention(base.unet, data, config)
     return StyleAttentionStage(frozen, net, data, config, load_company(base.unet, config)), ()
 

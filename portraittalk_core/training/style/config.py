@@ -11,7 +11,7 @@ from ...renderers.animatenet.landmark_control import STYLES as DRAWINGS
 from ...style.extractor_files import ExtractorSizes
 from ...style.features import AUDIO_WIDTHS, EXPRESSION_WIDTHS, WHISPER
 from ..identitynet.config import read_settings, read_toml
-from ..loop.trainer import TrainerConfig
+from ..loop.config import TrainerConfig, other_default
 
 STAGES = ("extractor", "attention")  # what tells styles apart; then what lets a UNet look at them
 LABELS = ("video", "folder")
@@ -22,7 +22,7 @@ BESIDE = ("controlnet", "animate_net", "motion", "identity")  # what may act in 
 class SyntheticStyles:
     """Styles that are made up, to learn from where no videos are given: weak marks on strong content.
 
-    Source: `design/svp.md` 3h.
+    Source: `docs/design/styles.md` 6.
     """
 
     expression_styles: int = 64  # ways to move the face; with
@@ -44,13 +44,13 @@ class SyntheticStyles:
 class StyleTrainer(TrainerConfig):
     """How long and how fast the extractor learns: SVP's Adam, which is AdamW without weight decay."""
 
-    steps: int = 2000
-    batch_size: int = 16  # styles that are in a batch
-    gradient_accumulation: int = 1  # the loss compares within a batch only
-    learning_rate: float = 1e-4
-    weight_decay: float = 0.0
-    ema_decay: float = 0.99
-    sample_every: int = 0
+    steps: int = other_default("steps", 2000)
+    batch_size: int = other_default("batch_size", 16)  # styles that are in a batch
+    gradient_accumulation: int = other_default("gradient_accumulation", 1)  # the loss compares within a batch only
+    learning_rate: float = other_default("learning_rate", 1e-4)
+    weight_decay: float = other_default("weight_decay", 0.0)
+    ema_decay: float = other_default("ema_decay", 0.99)
+    sample_every: int = other_default("sample_every", 0)
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class StyleTraining:
     label: str = "video"  # clips of one video are of one style; "folder": those of videos in one folder
     audio: str = "log-mel"  # or "whisper-tiny"
     audio_encoder: Path | None = None  # weight file of Whisper tiny
-    expression: str = "landmarks"  # or "3dmm", "blendshapes", from expression.safetensors beside the landmarks
+    expression: str = "landmarks"  # "3dmm", "blendshapes": readable from expression.safetensors, not yet of any use
     start: Path | None = None  # an extractor, or a StyleTalk checkpoint for the expression branch; None begins anew
     frames: int = 64  # of a clip, at 25 a second
     clips: int = 4  # of each style in a batch
@@ -109,8 +109,8 @@ class StyleTraining:
 class StyleAttentionTrainer(TrainerConfig):
     """How long and how fast the style attention learns."""
 
-    steps: int = 10_000
-    learning_rate: float = 1e-5
+    steps: int = other_default("steps", 10_000)
+    learning_rate: float = other_default("learning_rate", 1e-5)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ...errors import InputError, MissingDependency
 from ...media.records import load_record
+from ...progress import Progress
 from ...speech.encoders import SpeechEncoder
 from ...style.features import (
     StyleFeatures,
@@ -41,7 +42,6 @@ SEEN = 0.8  # share of a clip's frames that must show the face
 SHOWN = 3  # reasons in an error text
 CONTENT = 6  # things that speech moves independently
 STAY = 0.8  # how much of its content a frame has from the one before
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def style_batch(
     return StyleBatch(audio, expression, torch.tensor(styles).repeat_interleave(num_clips))
 
 
-class MadeUpStyles:
+class SyntheticStyleData:
     """Styles that do not exist: sound and face follow what is said, a style marks both a little.
 
     Content moves both modalities strongly in a few directions that are common to all; the style of the face and that
@@ -243,8 +243,8 @@ def read_styles(
             videos.append(_video(name, style, heard, seen, track))
     tell(len(tracks), len(tracks))
     if not videos:
-        told = "; ".join(reasons[:SHOWN]) or "run `portraittalk prepare --videos FOLDER --out` this folder first"
-        raise InputError(f"{folder} holds no prepared video to learn style from: {told}.")
+        listed = "; ".join(reasons[:SHOWN]) or "run `portraittalk prepare --videos FOLDER --out` this folder first"
+        raise InputError(f"{folder} holds no prepared video to learn style from: {listed}.")
     return PreparedStyles(videos, num_frames)
 
 

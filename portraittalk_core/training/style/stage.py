@@ -1,7 +1,7 @@
 """Style training: the extractor learns to tell styles apart, from sound, expression, or both.
 
 Shapes: M clips, N features at 25 Hz, D numbers of a style.
-Source: SVP, section 3 and equations 5 and 6; `design/svp.md` 3d.
+Source: SVP, section 3 and equations 5 and 6; `docs/design/styles.md` 5.
 """
 
 from __future__ import annotations
@@ -19,22 +19,23 @@ from ...errors import InputError
 from ...losses.style_contrastive import style_contrastive_loss
 from ...media.atomic import check_writable, explain_write_errors
 from ...metrics.clustering_strength import clustering_strength, nearest_centroid_accuracy
+from ...progress import Progress
 from ...speech.encoders import load_speech_encoder
 from ...style.extractor import ExtractorNet, StyleExtractor, new_extractor_net, save_extractor, warm_start
 from ...style.extractor_files import SPREAD, read_extractor_sizes, styletalk_tensors
-from ...style.features import WHISPER
-from ...weights.load import fill, read_metadata, read_tensors
+from ...style.features import MEASURED_EXPRESSION, WHISPER
+from ...weights.load import load_strict, read_metadata, read_tensors
+from ..loop.stage import SingleLossStage
 from ..loop.trainer import TrainingResult, train_stage
 from .attention_stage import StyleAttentionResult, train_style_attention
 from .config import StyleAttentionTraining, StyleTraining
-from .data import MadeUpStyles, StyleBatch, StyleData, read_styles, style_batch
+from .data import StyleBatch, StyleData, SyntheticStyleData, read_styles, style_batch
 
 EXTRACTOR_NAME = "style_extractor.safetensors"
 NO_EFFECT = ("out", "data", "synthetic", "trainer")  # on what is learnt, besides what the data say of themselves
 SCORED_STYLES, SCORED_CLIPS = 64, 16  # of the clips that an extractor is judged by
 OTHER_SEED = 10_007  # added to training's: clips that it does not see
 SIDES = {"both": (True, True), "audio": (True, False), "expression": (False, True)}
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,8 @@ class StyleResult:
     after: Mapping[str, StyleScore]
 
 
-class ExtractorStage:
-    """The extractor's training, as `trainer.Stage` wants it.
+class ExtractorStage(SingleLossStage):
+    """The extractor's training stage.
 
     Args:
         network: what learns.
@@ -73,6 +74,11 @@ class ExtractorStage:
     def trainable(self) -> dict[str, nn.Parameter]:
         """Everything."""
         return dict(self.network.named_parameters())
+
+    def num_samples(self) -> int:
+        """Styles that an epoch shows; those left over come in the next one."""
+        wanted = min(self.config.trainer.batch_size, self.data.num_styles)
+        return self.data.num_styles // wanted * wanted
 
     def settings(self) -> dict[str, object]:
         """Everything that what is learnt depends on, besides the trainer's own."""
@@ -189,6 +195,7 @@ def train_style(
 
 
 def _train_extractor(config: StyleTraining, on_progress: Progress | None) -> StyleResult:
+    _check_has_consumer(config)
     tell = on_progress or (lambda *_: None)
     path = config.out / EXTRACTOR_NAME
     with explain_write_errors(config.out):
@@ -202,6 +209,21 @@ def _train_extractor(config: StyleTraining, on_progress: Progress | None) -> Sty
     stage.place(torch.device("cpu"), torch.float32)
     stage.export(training.averages, path, card)
     return StyleResult(path, training, before, stage.scores())
+
+
+def _check_has_consumer(config: StyleTraining) -> None:
+    """Refuse a kind of expression that nothing can give a trained extractor: every command and node measures landmarks.
+
+    Raises:
+        InputError: saying what to choose instead.
+    """
+    if config.expression == MEASURED_EXPRESSION:
+        return
+    start = "" if config.start is None else f", and a start that was trained on {MEASURED_EXPRESSION}, or none"
+    raise InputError(
+        f"expression = {config.expression!r}: no command and no node can use such an extractor yet, since styles are "
+        f"made from {MEASURED_EXPRESSION} alone; choose expression = {MEASURED_EXPRESSION!r}{start}."
+    )
 
 
 def starting_network(config: StyleTraining) -> ExtractorNet:
@@ -221,12 +243,12 @@ def starting_network(config: StyleTraining) -> ExtractorNet:
     if found != config.sizes:
         raise InputError(f"{name} is an extractor of {found}, but the configuration asks for {config.sizes}.")
     tensors.pop(SPREAD)
-    return fill(network, tensors, name).train().requires_grad_(True)
+    return load_strict(network, tensors, name).train().requires_grad_(True)
 
 
 def _data(config: StyleTraining, on_progress: Progress) -> StyleData:
     sizes = config.sizes
     if config.data is None:
-        return MadeUpStyles(config.synthetic, (sizes.audio_width, sizes.expression_width), config.trainer.seed)
+        return SyntheticStyleData(config.synthetic, (sizes.audio_width, sizes.expression_width), config.trainer.seed)
     encoder = load_speech_encoder(config.audio_encoder) if config.audio == WHISPER else None
     return read_styles(config.data, config.label, config.expression, config.frames, encoder, on_progress)

@@ -1,13 +1,14 @@
 """Style attention's training on V-Express: what its UNet is shown of every clip, and the velocity that it is to tell.
 
-Shapes: B clips, F frames of a clip, R = B · F rows, T frames of a video, S side of the pictures in pixels, h = S / 8, D
+Shapes: B clips, F frames of a clip, R = B · F frames, T frames of a video, S side of pictures in pixels, h = S / 8, D
 numbers of a style, C channels of the audio tokens.
-Source: SVP, sections 3.3 and 3.4, third stage; V-Express (Wang et al. 2024); `design/svp.md` 3a, 3d, 3f.
+Source: SVP, sections 3.3 and 3.4, third stage; V-Express (Wang et al. 2024); `docs/design/styles.md` 5;
+`docs/design/vexpress.md` 1, 4, 5.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from ...diffusion.vae import load_vae
 from ...errors import InputError
 from ...layers.attention import NEGATIVE, POSITIVE
 from ...layers.temporal import check_frames
+from ...progress import Progress
 from ...renderers.vexpress.head_keypoints import draw_three, three_points
 from ...renderers.vexpress.load import SUFFIXES, load_vexpress
 from ...renderers.vexpress.reference import Bank, ReaderBlock, blocks_of, read_bank, write_bank
@@ -34,7 +36,7 @@ from ...style.attention_files import VEXPRESS
 from ...style.projection import StyleAttention
 from ...types import LandmarkTrack
 from ..data.video_clips import read_videos
-from ..loop.frozen import Codec, VaeCodec
+from ..loop.frozen import LatentCodec, VaeLatentCodec
 from .attention_base import StyleStage, file_mark
 from .attention_data import StyledBatch, StyledVideos, read_styled
 from .config import StyleAttentionTraining
@@ -44,7 +46,6 @@ if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
 
 HEARD = "heard"  # the folder of the videos' audio tokens
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class VExpressParts:
     """What the attention learns to work with; all frozen."""
 
     networks: VExpress
-    codec: Codec
+    codec: LatentCodec
     heard: Heard
 
 
@@ -151,7 +152,7 @@ class VExpressStyleStage(StyleStage):
     def predicted(self, batch: StyledBatch, noisy: Tensor, levels: Tensor, styles: Tensor, dropped: Tensor) -> Tensor:
         """The UNet's velocity (R, 4, h, h); dropped clips have no reference, key points, sound or style."""
         unet, length, parts = self.unet, batch.clips.frames.shape[1], []
-        for clip, (rows, level) in enumerate(zip(noisy.split(length), levels.split(length), strict=True)):
+        for clip, (frames, level) in enumerate(zip(noisy.split(length), levels.split(length), strict=True)):
             drop = bool(dropped[clip])
             start = batch.clips.starts[clip]
             audio = self.parts.heard(batch.clips.videos[clip], start, start + length)
@@ -159,7 +160,7 @@ class VExpressStyleStage(StyleStage):
             # a style of no strength, rather than none, keeps the loss a function of what learns
             style = FrameStyles(styles[clip][None], torch.tensor([float(not drop)]))
             self._show(_Cues(self._nothing(), NEGATIVE, None, style) if drop else self._cues(batch, clip, style))
-            parts.append(unet(rows.to(unet.dtype), level, audio, return_dict=False)[0])
+            parts.append(unet(frames.to(unet.dtype), level, audio, return_dict=False)[0])
         return torch.cat(parts)
 
     @torch.no_grad()
@@ -232,7 +233,7 @@ def read_vexpress(
     networks.projection.cpu()
     data = read_styled(config, videos, on_progress=on_progress)
     heard = TokenFiles([files[video.name] for video in data.data.videos])
-    return VExpressParts(networks, VaeCodec(vae), heard), data, dropped
+    return VExpressParts(networks, VaeLatentCodec(vae), heard), data, dropped
 
 
 def _weight_files(path: Path) -> list[Path]:

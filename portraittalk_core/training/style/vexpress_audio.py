@@ -1,7 +1,7 @@
 """What V-Express's training hears of prepared videos: the whole speech of each, heard once and kept on disk.
 
 Shapes: F frames of a clip, T of a video, C channels of the audio tokens.
-Source: V-Express (Wang et al. 2024), section 3.3; `design/svp.md` 3a, 3c.
+Source: V-Express (Wang et al. 2024), section 3.3; `docs/design/vexpress.md` 1, 3.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from ...errors import InputError
-from ...media.atomic import explain_write_errors, whole_file
+from ...media.atomic import explain_write_errors
+from ...media.tensor_file import save_tensors
+from ...progress import Progress
 from ...renderers.vexpress.audio_projection import AudioProjection, audio_tokens
 from ...renderers.vexpress.pipeline import check_family
 from ...speech.encoders import SpeechEncoder, require_width
@@ -24,7 +26,6 @@ from ..data.video_clips import VideoData
 from .attention_data import sounds_of
 
 TOKENS = "tokens"  # their name in a file
-Progress = Callable[[int, int], None]
 
 
 class Heard(Protocol):
@@ -94,8 +95,6 @@ class Listener:
             InputError: an encoder of another width.
             OutputError: the file cannot be written.
         """
-        from safetensors.torch import save
-
         wanted = round(len(track) / track.fps * SPEECH_RATE_HZ)
         waveform = speech.waveform[:wanted]
         waveform = nn.functional.pad(waveform, (0, wanted - len(waveform)))
@@ -107,8 +106,7 @@ class Listener:
             tokens = audio_tokens(self.projection, values, len(track))
             with explain_write_errors(path):
                 self.folder.mkdir(parents=True, exist_ok=True)
-            with whole_file(path) as part:
-                part.write_bytes(save({TOKENS: tokens.contiguous()}))
+            save_tensors({TOKENS: tokens}, path)
         return path
 
 

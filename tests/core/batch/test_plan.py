@@ -4,7 +4,7 @@ from batch_stubs import Runner, manifest, run, table
 from portraittalk_core.batch.jobs import Outcome
 from portraittalk_core.batch.plan import BatchPlan
 from portraittalk_core.errors import InputError
-from portraittalk_core.evaluation.result import ScoredRow
+from portraittalk_core.evaluation.result import EvaluationResult
 
 COLUMNS = "job,out,portrait,speech,generated,target"
 
@@ -21,7 +21,7 @@ class Making(Runner):
         assert not lacks, f"{job.out} began without its {lacks}"
         outcome = super().run(job, on_progress)
         if outcome.status == "done":
-            text = "video" if job.job == "talk" else ScoredRow(job.out, "a", "b", values={"adfd": 0.5}).to_json()
+            text = "video" if job.job == "talk" else EvaluationResult(job.out, "a", "b", values={"adfd": 0.5}).to_json()
             (self.out / job.out).write_text(text)
         return outcome
 

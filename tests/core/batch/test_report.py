@@ -8,7 +8,7 @@ from batch_stubs import Runner, manifest, run
 
 from portraittalk_core.batch import report as batch_report
 from portraittalk_core.batch.jobs import Outcome
-from portraittalk_core.evaluation.result import ScoredRow
+from portraittalk_core.evaluation.result import EvaluationResult
 
 PAIRS = {"good": 0.91, "bad": 0.31, "fair": 0.62}  # ADFD by the item's name
 COLUMNS = "job,out,generated,target"
@@ -27,7 +27,7 @@ class Scoring(Runner):
         values = {"adfd": PAIRS.get(name, 0.5), "psnr": float("inf") if name == "good" else 30.0}
         values = values if job.files.get("target") else {"sound_mouth_correlation": 0.25}
         error = "no face was found in any frame" if name == "faceless" else None
-        row = ScoredRow(name, "made.mp4", "true.mp4", error, values, notes=("told of the item",))
+        row = EvaluationResult(name, "made.mp4", "true.mp4", error, values, notes=("told of the item",))
         if outcome.status == "done":
             (self.folder / "out" / job.out).write_text(row.to_json())
         return outcome
@@ -112,6 +112,15 @@ def test_what_could_not_be_measured_stands_first_and_says_why(folder):
     assert means[2] == "0.910", "what failed does not count"
 
 
+def test_every_text_of_the_page_is_escaped(folder):
+    ends = {"bad.json": Outcome("failed", 1, "<i>reason")}
+    path = manifest(folder, *rows_of("good", "bad", "<i>it"), columns=COLUMNS)  # no file can be called like the last
+    path = path.rename(path.with_name("<i>list.csv"))
+    text = run(path, Scoring(folder, ends)).report.read_text(encoding="utf-8")
+    assert "<i>" not in text
+    assert all(f"&lt;i&gt;{word}" in text for word in ("it<", "reason<", "list.csv<", "list.csv,"))
+
+
 def test_videos_without_truth_have_a_table_of_their_own(folder):
     rows = [*rows_of("good"), "score,alone,made.mp4,"]
     text = run(manifest(folder, *rows, columns=COLUMNS), Scoring(folder)).report.read_text(encoding="utf-8")
@@ -126,7 +135,7 @@ def test_the_page_is_made_on_a_rerun_and_pages_follow_their_numbers(folder):
     page = folder / "out" / "pages" / "fair.html"
     before, kept = page.stat().st_mtime_ns, (folder / "out" / "pages" / "good.html").stat().st_mtime_ns
     first.report.unlink()
-    (folder / "out" / "fair.json").write_text(ScoredRow("fair", "a", "b", values={"adfd": 0.111}).to_json())
+    (folder / "out" / "fair.json").write_text(EvaluationResult("fair", "a", "b", values={"adfd": 0.111}).to_json())
 
     class Skipping(Runner):
         def run(self, job, on_progress=None):

@@ -32,7 +32,7 @@ def remote_class(out):
             import time
 
             from portraittalk_core.batch.jobs import Outcome
-            from portraittalk_core.evaluation.result import ScoredRow
+            from portraittalk_core.evaluation.result import EvaluationResult
 
             tries = len(list(out.glob(f"{job.out}.*.try")))
             (out / f"{job.out}.{tries}.try").write_text(str(os.getpid()))
@@ -47,7 +47,7 @@ def remote_class(out):
             end = time.monotonic() + 20  # until two workers and who takes the dead one's place have begun a job
             while len({path.read_text() for path in out.glob("v*.try")}) < 3 and time.monotonic() < end:
                 time.sleep(0.02)
-            row = ScoredRow(job.out, "a", "b", values={"adfd": 0.5})
+            row = EvaluationResult(job.out, "a", "b", values={"adfd": 0.5})
             (out / job.out).write_text(row.to_json() if job.job == "score" else "video")
             return Outcome("done", 0.3)
 

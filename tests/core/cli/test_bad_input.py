@@ -19,8 +19,8 @@ from PIL import Image
 from scipy.io import wavfile
 from skimage.data import astronaut
 
-from portraittalk_core.cli import commands as cli_commands
 from portraittalk_core.cli import main as cli
+from portraittalk_core.cli import talk as cli_talk
 from portraittalk_core.media.records import save_record
 from portraittalk_core.media.video import VideoWriter, probe_video
 from portraittalk_core.types import HeadPose, LandmarkTrack
@@ -176,7 +176,7 @@ def test_talk_leaves_nothing_when_stopped_half_way(folder, capsys, monkeypatch):
 
         yield on_progress
 
-    monkeypatch.setattr(cli_commands, "progress_bar", stopped_at_frame_5)
+    monkeypatch.setattr(cli_talk, "progress_bar", stopped_at_frame_5)
     assert talk(folder) == 130
     assert "stopped; nothing was written" in complaint(folder, capsys)
 

@@ -20,8 +20,9 @@ from sd15_files import make_checkpoint
 from tiny_vae import write_taesd
 from tokenizer_files import write_tokenizer
 
-from portraittalk_core.cli import identitynet as cli_identity
+from portraittalk_core.cli import talk as cli_talk
 from portraittalk_core.cli.main import build_parser, main
+from portraittalk_core.cli.renderers import renderer_options
 from portraittalk_core.renderers.animatenet.animate_net import new_animate_net, save_animate_net
 
 pytest.importorskip("diffusers")
@@ -275,11 +276,14 @@ def test_only_face_takes_a_portrait_of_any_size(place, tmp_path):
     assert shape[0] == 4 and abs(shape[1] - 541) <= 1 and abs(shape[2] - 703) <= 1
 
 
+CHOSEN = ("--renderer", "identitynet", "--checkpoint", "c.safetensors")
+
+
 def parsed(*words: str):
     parser = build_parser()
-    args = parser.parse_args(["talk", "--portrait", "p.png", "--speech", "s.wav", "--out", "o.mp4", *words])
-    cli_identity.apply_preset(args)
-    return args.steps, args.cfg, args.sampler, args.schedule
+    args = parser.parse_args(["talk", "--portrait", "p.png", "--speech", "s.wav", "--out", "o.mp4", *CHOSEN, *words])
+    _, options = renderer_options(args)
+    return options.steps, options.cfg, options.sampler, options.schedule
 
 
 def test_a_preset_sets_only_what_is_not_given():
@@ -303,7 +307,7 @@ def stop_at(monkeypatch, step: int) -> None:
 
         yield on_progress
 
-    monkeypatch.setattr(cli_identity, "progress_bar", bar)
+    monkeypatch.setattr(cli_talk, "progress_bar", bar)
 
 
 @pytest.mark.parametrize("more", [[], ["--only-face"]], ids=["whole", "only-face"])

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from fractions import Fraction
@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from portraittalk_core.cli import arguments as cli_asked
-from portraittalk_core.cli import commands as cli_commands
 from portraittalk_core.cli import main as cli
+from portraittalk_core.cli import motion as cli_motion
 from portraittalk_core.errors import InputError, OutputError
-from portraittalk_core.types import MotionOptions
+from portraittalk_core.motion.options import MotionOptions
+from portraittalk_core.options import options_of
 
-COMMANDS = ("talk", "landmarks", "track", "render", "plot", "score", "doctor")
+COMMANDS = tuple(command.name for command in cli.COMMANDS)
 
 
 def parse(*words: str):
@@ -30,9 +31,10 @@ def test_help_shows_an_example_of_the_command(command, capsys):
 
 
 def test_every_example_of_the_help_can_be_parsed():
-    texts = [getattr(cli, name) for name in dir(cli) if name.endswith("EXAMPLES")]
-    texts += [cli.EPILOG, cli.cli_score.EXAMPLES]
-    lines = [line.split() for text in texts for line in text.splitlines() if line.startswith("  portraittalk")]
+    texts = [cli.EPILOG, *(command.examples for command in cli.COMMANDS)]
+    texts = [text.replace("\\\n", "") for text in texts]  # one that goes on in the next line
+    lines = [line.partition("  (")[0] for text in texts for line in text.splitlines()]
+    lines = [line.split() for line in lines if line.startswith("  portraittalk")]
     assert {words[1] for words in lines} == set(COMMANDS)
     for words in lines:
         parse(*words[1:])
@@ -57,10 +59,23 @@ def test_words_that_cannot_be_parsed_exit_2_and_are_named(words, said, capsys):
 
 def test_motion_defaults_are_those_of_motion_options():
     args = parse("talk", "--portrait", "p", "--speech", "s", "--out", "o.mp4")
-    assert cli_commands.motion_options(args) == MotionOptions()
-    # the curve of gains comes from a file of points
-    names = {field.name for field in dataclasses.fields(MotionOptions)} - {"gain_curve", "manner"} | {"gain_points"}
-    assert names <= set(vars(args))
+    assert cli_motion.motion_options(args) == MotionOptions()
+    # every option is a flag; the curve of gains comes from a file of points
+    assert {one.name for one in options_of(MotionOptions)} | {"gain_points"} <= set(vars(args))
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("talk", "fps mouth_gain head_motion blink_rate silence_gate_db smoothing offset_ms seed gain_points"),
+        ("landmarks", "fps mouth_gain head_motion blink_rate silence_gate_db smoothing offset_ms seed gain_points"),
+        ("dub", "mouth_gain silence_gate_db smoothing offset_ms seed"),  # the rest is the film's
+    ],
+)
+def test_motion_flags_are_those_of_old(command, words, capsys):
+    assert cli.main([command, "--help"]) == 0
+    motion = capsys.readouterr().out.partition("\nmotion:\n")[2].partition("motion engine:")[0]
+    assert re.findall(r"^  --([a-z-]+)", motion, re.M) == words.replace("_", "-").split()
 
 
 @pytest.mark.parametrize(
@@ -69,22 +84,25 @@ def test_motion_defaults_are_those_of_motion_options():
 )
 def test_fps_accepts_whole_ntsc_and_fraction(word, rate):
     args = parse("landmarks", "--portrait", "p", "--speech", "s", "--out", "o.safetensors", "--fps", word)
-    assert cli_commands.motion_options(args).fps == Fraction(rate)
+    assert cli_motion.motion_options(args).fps == Fraction(rate)
 
 
 @pytest.mark.parametrize(
     ("option", "value", "said"),
     [
         ("--fps", "fast", "'fast'"),
-        ("--fps", "0", "1 and 240"),
+        ("--fps", "0", "--fps must lie between 1 and 240"),
+        ("--fps", "1e309", "--fps must be a number"),
+        ("--mouth-gain", "1e309", "--mouth-gain must be a number from 0 to 2, not inf"),
+        ("--seed", "1" + 400 * "0", "--seed must be a number"),
         ("--fps", "1/0", "'1/0'"),
-        ("--mouth-gain", "3", "mouth_gain must lie between 0 and 2, but is 3"),
-        ("--head-motion", "-1", "head_motion"),
-        ("--blink-rate", "nan", "blink_rate"),
-        ("--smoothing", "2", "smoothing"),
-        ("--offset-ms", "9999", "offset_ms"),
-        ("--seed", "-1", "seed"),
-        ("--crf", "99", "crf"),
+        ("--mouth-gain", "3", "--mouth-gain must lie between 0 and 2, but is 3"),
+        ("--head-motion", "-1", "--head-motion must"),
+        ("--blink-rate", "nan", "--blink-rate must"),
+        ("--smoothing", "2", "--smoothing must"),
+        ("--offset-ms", "9999", "--offset-ms must"),
+        ("--seed", "-1", "--seed must"),
+        ("--crf", "99", "--crf must"),
     ],
 )
 def test_option_out_of_range_exits_2_and_says_the_range(option, value, said, tmp_path, capsys):
@@ -141,9 +159,13 @@ def test_doctor_table_tells_the_running_python(capsys):
 
 
 def test_module_runs_and_help_does_not_load_torch():
-    code = "import sys; from portraittalk_core import cli; cli.main(['--help']); sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys; from portraittalk_core.cli.main import main; main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
+    )
     root = Path(cli.__file__).parents[2]
-    assert subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, check=False).returncode == 0
+    for words in (["--help"], ["talk", "--help"]):
+        told = subprocess.run([sys.executable, "-c", code, *words], cwd=root, capture_output=True, check=False)
+        assert (told.returncode, told.stderr) == (0, b"") and b"usage: portraittalk" in told.stdout
     shown = subprocess.run(
         [sys.executable, "-m", "portraittalk_core", "--version"], cwd=root, capture_output=True, text=True, check=False
     )

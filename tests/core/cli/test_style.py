@@ -14,8 +14,8 @@ from portraittalk_core.style.extractor_files import ExtractorSizes
 from portraittalk_core.style.features import audio_features
 from portraittalk_core.style.prior import BlendedStyle, StylePrior
 from portraittalk_core.style.reference import named_style
-from portraittalk_core.style.statistics import measure_manner
-from portraittalk_core.types import MANNER, LandmarkTrack
+from portraittalk_core.style.statistics import measure_statistics
+from portraittalk_core.types import STYLE_STATISTICS, LandmarkTrack
 
 SAMPLES = Path(__file__).parents[3] / "samples"
 
@@ -42,8 +42,8 @@ def test_a_named_style_moves_otherwise_and_none_as_before(portrait, tmp_path):
     made = {
         name: dict(
             zip(
-                MANNER,
-                measure_manner(landmarks(portrait, tmp_path / f"{name}.safetensors", "--style", name)).mean(0),
+                STYLE_STATISTICS,
+                measure_statistics(landmarks(portrait, tmp_path / f"{name}.safetensors", "--style", name)).mean(0),
                 strict=True,
             )
         )

@@ -14,10 +14,10 @@ from style_files import style_attention
 from tiny_vae import write_taesd
 from tiny_vexpress import CONTEXT, WIDTHS, write_vexpress, write_wav2vec, write_whisper
 
-from portraittalk_core.cli import vexpress as cli_vexpress
+from portraittalk_core.cli import talk as cli_talk
 from portraittalk_core.cli.main import main
 from portraittalk_core.style.projection import save_style_attention
-from portraittalk_core.types import MANNER
+from portraittalk_core.types import STYLE_STATISTICS
 
 pytest.importorskip("diffusers")
 SAMPLE = Path(__file__).parents[3] / "samples" / "speech.wav"
@@ -45,7 +45,7 @@ def place(tmp_path_factory, astronaut) -> Path:
         ("narrow", (32, 64, 64, 32), "manner"),
         ("other", WIDTHS, "x"),
     ):
-        net = style_attention(len(MANNER), CONTEXT, True, widths, space)
+        net = style_attention(len(STYLE_STATISTICS), CONTEXT, True, widths, space)
         save_style_attention(net, folder / f"{name}.safetensors")
     return folder
 
@@ -179,7 +179,7 @@ def test_a_stopped_run_leaves_nothing(place, tmp_path, monkeypatch):
 
         yield on_progress
 
-    monkeypatch.setattr(cli_vexpress, "progress_bar", stopping)
+    monkeypatch.setattr(cli_talk, "progress_bar", stopping)
     assert talk(place, tmp_path / "a.mp4") == 130
     assert list(tmp_path.iterdir()) == []
 

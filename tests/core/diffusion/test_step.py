@@ -136,7 +136,7 @@ def test_windows_of_a_step_keep_their_own_drawings_and_residuals():
             denoiser(stack.x, sigma, stack.cond)
     assert drawn == [tuple(range(8)), tuple(range(6, 14))]
     assert len(calls) == 2 * 2
-    stack.control.forget()
+    stack.control.clear_cache()
     assert not stack.control._kept and not stack.control._drawn and not stack.control._factors
 
 

@@ -101,7 +101,7 @@ def test_keys_stand_once_in_memory_and_can_be_forgotten():
     texts.attend(attention, torch.randn(16, 4, 128))
     keys, values = texts._keys_values(attention)
     assert keys.shape == values.shape == (2, 7, 128)
-    texts.forget()
+    texts.clear_cache()
     assert not texts.knows(rows) and not texts._made and texts._rows is None and texts._given == ()
 
 

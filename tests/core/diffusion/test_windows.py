@@ -1,5 +1,3 @@
-import itertools
-
 import pytest
 import torch
 
@@ -7,13 +5,9 @@ from portraittalk_core.diffusion.windows import (
     WEIGHTS,
     Chunk,
     chunks,
-    free_noise,
     free_noise_order,
     fuse,
-    fuse_in_order,
-    halving,
     static_windows,
-    uniform_windows,
     weights_of,
     window_weights,
 )
@@ -37,28 +31,15 @@ def ends(windows):
 )
 def test_static_windows_are_those_of_the_design(num_frames, expected):
     assert ends(static_windows(num_frames)) == expected
-    assert ends(uniform_windows(num_frames)[:1]) == expected[:1]
-
-
-def test_uniform_windows_move_by_halves_quarters_eighths():
-    assert [halving(step) for step in range(5)] == [0, 0.5, 0.25, 0.75, 0.125]
-    assert ends(uniform_windows(40, step=0)) == [(0, 15), (12, 27), (24, 39)]
-    # from 20: 20, then 32 and 44; 32 runs over the end, 44 is 4
-    assert ends(uniform_windows(40, step=1)) == [(20, 35), (24, 39), (0, 15), (4, 19)]
-    # from 10: 10, 22, then 34, which runs over the end
-    assert ends(uniform_windows(40, step=2)) == [(10, 25), (22, 37), (24, 39), (0, 15)]
 
 
 @pytest.mark.parametrize(("length", "overlap"), [(16, 4), (16, 15), (8, 0), (24, 13), (1, 0)])
 def test_every_frame_is_in_a_window_and_no_window_twice(length, overlap):
-    for num_frames, step in itertools.product(range(1, 60), range(6)):
-        for windows in (
-            static_windows(num_frames, length, overlap),
-            uniform_windows(num_frames, length, overlap, step),
-        ):
-            assert {frame for window in windows for frame in window} == set(range(num_frames))
-            assert all(len(window) == min(length, num_frames) for window in windows)
-            assert len(set(windows)) == len(windows)
+    for num_frames in range(1, 60):
+        windows = static_windows(num_frames, length, overlap)
+        assert {frame for window in windows for frame in window} == set(range(num_frames))
+        assert all(len(window) == min(length, num_frames) for window in windows)
+        assert len(set(windows)) == len(windows)
 
 
 def test_weights_match_their_formulas():
@@ -77,11 +58,11 @@ def test_weights_match_their_formulas():
 @pytest.mark.parametrize("overlap", [0, 1, 4, 15])
 def test_weights_are_above_zero_and_agreement_stays(kind, overlap):
     picture = torch.randn(1, 4, 2, 2)
-    for windows in (static_windows(49, 16, overlap), uniform_windows(49, 16, overlap, 3)):
-        weights = weights_of(windows, 49, kind, overlap)
-        assert all((weight > 0).all() for weight in weights)
-        parts = [picture.expand(16, -1, -1, -1) for _ in windows]
-        torch.testing.assert_close(fuse(parts, windows, weights, 49), picture.expand(49, -1, -1, -1), rtol=0, atol=1e-6)
+    windows = static_windows(49, 16, overlap)
+    weights = weights_of(windows, 49, kind, overlap)
+    assert all((weight > 0).all() for weight in weights)
+    parts = [picture.expand(16, -1, -1, -1) for _ in windows]
+    torch.testing.assert_close(fuse(parts, windows, weights, 49), picture.expand(49, -1, -1, -1), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", WEIGHTS)
@@ -95,35 +76,20 @@ def test_fused_frames_are_weighted_means(kind):
                 if frame in at]  # fmt: skip
         expected = sum(weight * part for weight, part in seen) / sum(weight for weight, _ in seen)
         torch.testing.assert_close(fused[frame], expected)
-    torch.testing.assert_close(torch.cat(list(fuse_in_order(parts, windows, weights))), fused)
     assert fuse([part.half() for part in parts], windows, weights, 10).dtype == torch.float16
 
 
-def test_frames_leave_before_later_windows_are_asked_for():
-    windows, asked = static_windows(49), []
-    parts = (asked.append(number) or torch.ones(16, 1) for number in range(len(windows)))
-    given = []
-    for frames in fuse_in_order(parts, windows, weights_of(windows, 49)):
-        given.append((len(asked), len(frames)))
-    assert given == [(1, 12), (2, 12), (3, 9), (4, 16)]
-
-
-def test_free_noise_repeats_shuffled_frames():
-    noise = torch.randn(16, 4, 8, 8)
-    long = free_noise(noise, 50, seed=3)
-    assert torch.equal(long[:16], noise)
+def test_free_noise_order_repeats_shuffled_frames():
     order = free_noise_order(50, seed=3)
-    assert torch.equal(long, noise[order])
+    assert order[:16].tolist() == list(range(16))
     for start in range(16, 48, 4):
         source = order[start - 16 : start - 12].tolist()
         assert sorted(order[start : start + 4].tolist()) == sorted(source)
     assert sorted(order[16:20].tolist()) == [0, 1, 2, 3]
-    spread = {round(float(frame.std()), 6) for frame in noise}
-    assert {round(float(frame.std()), 6) for frame in long} == spread
-    assert torch.equal(free_noise(noise, 50, seed=3), long)
-    assert not torch.equal(free_noise(noise, 50, seed=4), long)
-    assert torch.equal(free_noise(noise, 31, seed=3), long[:31])
-    assert torch.equal(free_noise(noise, 7), noise[:7])
+    assert torch.equal(free_noise_order(50, seed=3), order)
+    assert not torch.equal(free_noise_order(50, seed=4), order)
+    assert torch.equal(free_noise_order(31, seed=3), order[:31])
+    assert free_noise_order(7).tolist() == list(range(7))
 
 
 def test_chunks_begin_with_what_the_one_before_finished():
@@ -142,22 +108,17 @@ def test_chunks_begin_with_what_the_one_before_finished():
     [
         (lambda: static_windows(40, 16, 16), "overlap of 16 frames does not fit windows of 16; choose 0 to 15"),
         (lambda: static_windows(4, 16, 20), "overlap of 20"),
-        (lambda: uniform_windows(40, 8, 9), "overlap of 9"),
         (lambda: chunks(40, 16, -1), "overlap of -1"),
         (lambda: static_windows(0), "0 frames in windows of 16"),
         (lambda: static_windows(9, 0), "9 frames in windows of 0"),
-        (lambda: uniform_windows(40, step=-1), "step is -1"),
         (lambda: window_weights(16, "round"), "must be one of pyramid, flat, relative, overlap_linear, not 'round'"),
         (lambda: window_weights(4, "overlap_linear", 4), "overlap of 4"),
-        (lambda: free_noise(torch.zeros(8, 1), 40), "noise for 8 frames does not fill a window of 16"),
-        (lambda: free_noise(torch.zeros(16, 1), 40, stride=0), "stride is 0; choose 1 to 16"),
-        (lambda: free_noise(torch.zeros(16, 1), 40, stride=17), "stride is 17"),
+        (lambda: free_noise_order(40, stride=0), "stride is 0; choose 1 to 16"),
+        (lambda: free_noise_order(40, stride=17), "stride is 17"),
         (lambda: fuse([torch.ones(4, 1)], [range(4)], [torch.ones(4)], 6), "do not cover 6 frames: frame 4"),
         (lambda: fuse([torch.ones(4, 1)], [range(4)], [torch.ones(4)], 3), "do not cover 3 frames: frame 3"),
         (lambda: fuse([torch.ones(3, 1)], [range(4)], [torch.ones(4)], 4), "3 frames with 4 weights .* frames 0 to 3"),
         (lambda: fuse([], [range(4)], [torch.ones(4)], 4), "0 parts with 1 weights do not fill 1 windows"),
-        (lambda: next(fuse_in_order([], [range(4), range(5, 9)], [])), "frames 5 to 8 cannot follow frames 0 to 3"),
-        (lambda: next(fuse_in_order([], [range(4), range(4)], [])), "give windows in order"),
     ],
 )
 def test_what_cannot_be_cut_or_joined_is_refused(call, words):

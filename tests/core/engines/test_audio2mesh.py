@@ -7,8 +7,8 @@ import transformers
 from scipy.spatial.transform import Rotation
 from torch import nn
 
-from portraittalk_core.engines import audio2mesh
-from portraittalk_core.engines.audio2mesh import PosedFace, load_audio2mesh
+from portraittalk_core.engines.audio2mesh import engine as audio2mesh
+from portraittalk_core.engines.audio2mesh.engine import PosedFace, load_audio2mesh
 from portraittalk_core.errors import InputError
 from portraittalk_core.face.canonical import canonical_face
 from portraittalk_core.types import LandmarkTrack, Speech, as_fps

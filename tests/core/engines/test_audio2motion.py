@@ -8,6 +8,7 @@ from scipy.special import erf
 from torch.nn.functional import pad
 
 from portraittalk_core.engines.audio2motion import engine as audio2motion
+from portraittalk_core.engines.audio2motion.build import build
 from portraittalk_core.engines.audio2motion.engine import (
     Audio2Motion,
     ExpressionOptions,
@@ -21,9 +22,11 @@ from portraittalk_core.engines.audio2motion.network import (
     load_expression_net,
     net_of_tensors,
 )
+from portraittalk_core.engines.contract import EngineFiles, listening_to
 from portraittalk_core.errors import InputError, MissingDependency
 from portraittalk_core.face.canonical import canonical_face
 from portraittalk_core.face.morphable import MorphableModel
+from portraittalk_core.speech.encoders import features_from_tensor
 from portraittalk_core.types import LandmarkTrack, Speech, as_fps
 
 RATE = 16000
@@ -349,3 +352,25 @@ def test_progress_may_interrupt(small, morphable, reference):
 
     with pytest.raises(KeyboardInterrupt):
         Audio2Motion(small, EarLike(), morphable).raw_motion(syllables(), reference, stop)
+
+
+def test_features_made_elsewhere_take_the_encoders_place(small, morphable, reference):
+    speech, engine = syllables(), Audio2Motion(small, EarLike(), morphable)
+    padded = EarLike().encode(padded_speech(speech)).values
+    given = listening_to(Audio2Motion(small, None, morphable), features_from_tensor(padded, "given"))
+    motion = engine.raw_motion(speech, reference)
+    assert torch.equal(given.raw_motion(speech, reference).shift_px, motion.shift_px)
+    still = listening_to(engine, features_from_tensor(torch.zeros_like(padded), "zeros"))
+    assert not torch.equal(still.raw_motion(speech, reference).shift_px, motion.shift_px)
+    assert torch.equal(engine.raw_motion(speech, reference).shift_px, motion.shift_px)  # which keeps its own encoder
+
+
+def test_a_missing_encoder_is_told_when_it_is_needed(morphable, reference, tmp_path, monkeypatch):
+    for name in ("BFM_model_front.mat", "index_mp468_from_mesh35709.npy"):
+        (tmp_path / name).touch()
+    torch.save(published(ExpressionSize(8)), tmp_path / "a2m.ckpt")
+    monkeypatch.setattr("portraittalk_core.engines.audio2motion.build.load_morphable", lambda *_: morphable)
+    engine = build(EngineFiles(tmp_path / "a2m.ckpt"))
+    expected = r"a2m.ckpt cannot be used yet: it needs the speech encoder facebook/hubert-large.*Apache-2.0.*--encoder"
+    with pytest.raises(MissingDependency, match=expected):
+        next(engine.spans(syllables(), reference))

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from portraittalk_core.engines.contract import EngineFiles
 from portraittalk_core.engines.landmark_generator import engine as module
 from portraittalk_core.engines.landmark_generator.engine import (
     LandmarkGenerator,
@@ -25,7 +26,7 @@ from portraittalk_core.engines.landmark_generator.points import (
     PROFILE,
     SEEN,
 )
-from portraittalk_core.engines.registry import EngineFiles, open_engine
+from portraittalk_core.engines.registry import open_engine
 from portraittalk_core.errors import InputError, MissingDependency
 from portraittalk_core.face import topology as topo
 from portraittalk_core.face.canonical import canonical_face

@@ -4,10 +4,12 @@ from safetensors.torch import save_file
 
 from portraittalk_core.engines.builtin.mouth_model import save_mouth
 from portraittalk_core.engines.builtin.mouth_net import MouthNet
-from portraittalk_core.engines.registry import EngineFiles, find_engines, open_engine
+from portraittalk_core.engines.contract import EngineFiles, listening_to, whole_track
+from portraittalk_core.engines.registry import find_engines, open_engine
 from portraittalk_core.errors import InputError, MissingDependency
+from portraittalk_core.motion.options import MotionOptions
 from portraittalk_core.speech.encoders import features_from_tensor
-from portraittalk_core.types import MotionOptions, Speech
+from portraittalk_core.types import Speech
 
 
 def expression_shapes() -> dict[str, torch.Tensor]:
@@ -22,9 +24,9 @@ def test_a_fitted_mouth_network_is_an_engine(tmp_path, astronaut):
     save_mouth(net, path, {})
     engine = open_engine(EngineFiles(path))
     speech = Speech(torch.randn(16000) * torch.linspace(0, 6.28, 16000).mul(6).sin().clamp(min=0) * 0.1)
-    track = engine(speech, astronaut.landmarks, MotionOptions())
+    track = whole_track(engine, speech, astronaut.landmarks, MotionOptions())
     assert len(track) == 25
-    own = open_engine()(speech, astronaut.landmarks, MotionOptions())
+    own = whole_track(open_engine(), speech, astronaut.landmarks, MotionOptions())
     assert (track.points - own.points).abs().max() > 1e-4  # another network, another mouth
 
 
@@ -57,9 +59,9 @@ def test_engines_are_found_by_content(tmp_path):
     save_file(expression_shapes(), tmp_path / "whatever.ckpt.safetensors")
     save_mouth(MouthNet(8), tmp_path / "x.safetensors", {})
     save_file({"w": torch.zeros(1)}, tmp_path / "audio2mesh.safetensors")
-    assert [found.kind.engine for found in find_engines([tmp_path])] == ["audio2motion", "mouth"]
+    assert [found.kind.engine for found in find_engines([tmp_path])] == ["audio2motion", "embedded"]
 
 
 def test_features_for_an_engine_that_takes_none_are_refused():
     with pytest.raises(InputError, match="embedded engine hears the sound itself"):
-        open_engine().listening_to(features_from_tensor(torch.zeros(1, 49, 1024)))
+        listening_to(open_engine(), features_from_tensor(torch.zeros(1, 49, 1024)))

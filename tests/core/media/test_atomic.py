@@ -8,12 +8,12 @@ import os
 import pytest
 
 from portraittalk_core.errors import OutputError
-from portraittalk_core.media.atomic import check_writable, whole_file
+from portraittalk_core.media.atomic import atomic_write, check_writable
 
 
 def test_whole_file_appears_at_the_end(tmp_path):
     (tmp_path / "a.txt").write_text("older")
-    with whole_file(tmp_path / "a.txt") as part:
+    with atomic_write(tmp_path / "a.txt") as part:
         part.write_text("newer")
         assert part.suffix == ".txt" and part.parent == tmp_path
         assert (tmp_path / "a.txt").read_text() == "older"
@@ -23,14 +23,14 @@ def test_whole_file_appears_at_the_end(tmp_path):
 
 def test_whole_file_has_the_usual_permissions(tmp_path):
     (tmp_path / "usual.txt").touch()
-    with whole_file(tmp_path / "a.txt"):
+    with atomic_write(tmp_path / "a.txt"):
         pass
     assert (tmp_path / "a.txt").stat().st_mode == (tmp_path / "usual.txt").stat().st_mode
 
 
 @pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt])
 def test_whole_file_leaves_nothing_when_stopped(kind, tmp_path):
-    with pytest.raises(kind), whole_file(tmp_path / "a.txt") as part:
+    with pytest.raises(kind), atomic_write(tmp_path / "a.txt") as part:
         part.write_text("half")
         raise kind
     assert os.listdir(tmp_path) == []
@@ -40,14 +40,14 @@ def test_whole_file_leaves_nothing_when_stopped(kind, tmp_path):
     ("number", "said"), [(errno.ENOSPC, "disk is full"), (errno.EDQUOT, "disk is full"), (errno.EIO, "error")]
 )
 def test_whole_file_explains_what_the_system_refuses(number, said, tmp_path):
-    with pytest.raises(OutputError, match=rf"a\.txt: .*{said}"), whole_file(tmp_path / "a.txt"):
+    with pytest.raises(OutputError, match=rf"a\.txt: .*{said}"), atomic_write(tmp_path / "a.txt"):
         raise OSError(number, os.strerror(number))
     assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
 def test_whole_file_explains_a_disk_that_is_really_full(tmp_path):
-    with pytest.raises(OutputError, match="disk is full"), whole_file(tmp_path / "a.txt") as part:
+    with pytest.raises(OutputError, match="disk is full"), atomic_write(tmp_path / "a.txt") as part:
         part.unlink()
         part.symlink_to("/dev/full")
         part.write_text("x")
@@ -56,7 +56,7 @@ def test_whole_file_explains_a_disk_that_is_really_full(tmp_path):
 
 def test_whole_file_takes_long_names(tmp_path):
     name = "é" * 120 + ".png"  # 244 bytes
-    with whole_file(tmp_path / name):
+    with atomic_write(tmp_path / name):
         pass
     assert (tmp_path / name).exists()
 

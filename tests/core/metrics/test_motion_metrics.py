@@ -16,8 +16,8 @@ from portraittalk_core.metrics.head_motion import head_motion
 from portraittalk_core.metrics.identity_similarity import identity_similarity
 from portraittalk_core.metrics.jitter import JitterMeter, jitter
 from portraittalk_core.metrics.mouth_correlation import mouth_correlation
-from portraittalk_core.style.statistics import measure_manner
-from portraittalk_core.types import MANNER, LandmarkTrack
+from portraittalk_core.style.statistics import measure_statistics
+from portraittalk_core.types import STYLE_STATISTICS, LandmarkTrack
 
 FPS, COUNT, PX = Fraction(25), 300, 100.0
 TIMES = torch.arange(COUNT) / 25
@@ -254,7 +254,11 @@ def test_head_motion_of_a_sine():
 
 def test_blinks_and_head_are_those_of_the_manner():
     lively = track(lambda points: rolling(blinking(points)))
-    manner = dict(zip(MANNER, measure_manner(lively, window_s=60)[0].tolist(), strict=True))
+    style_statistics = dict(zip(STYLE_STATISTICS, measure_statistics(lively, window_s=60)[0].tolist(), strict=True))
     found, head = blinks(lively), head_motion(lively)
-    assert (found.per_minute, found.median_s) == pytest.approx((manner["blink_rate"], manner["blink_s"]), rel=1e-5)
-    assert (head.overall_std_deg, head.beat_hz) == pytest.approx((manner["head_deg"], manner["head_hz"]), rel=1e-5)
+    assert (found.per_minute, found.median_s) == pytest.approx(
+        (style_statistics["blink_rate"], style_statistics["blink_s"]), rel=1e-5
+    )
+    assert (head.overall_std_deg, head.beat_hz) == pytest.approx(
+        (style_statistics["head_deg"], style_statistics["head_hz"]), rel=1e-5
+    )

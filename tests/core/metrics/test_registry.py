@@ -3,7 +3,7 @@ import pytest
 from portraittalk_core.errors import InputError
 from portraittalk_core.metrics.files import METRIC_KINDS
 from portraittalk_core.metrics.landmark_distance import VARIANTS
-from portraittalk_core.metrics.registry import METRICS, NEEDS, SPEECH, SYNCNET, MetricDefinition
+from portraittalk_core.metrics.registry import METRICS, NEEDS, SPEECH, SYNCNET, Metric
 
 
 def test_every_metric_of_the_suite_is_defined():
@@ -30,6 +30,6 @@ def test_missing_says_what_is_needed():
 
 def test_a_definition_rejects_unknown_words():
     with pytest.raises(InputError, match="which way x is better"):
-        MetricDefinition("x", "X", "", "up", "0..1", "text", "source")
+        Metric("x", "X", "", "up", "0..1", "text", "source")
     with pytest.raises(InputError, match="what x needs"):
-        MetricDefinition("x", "X", "", "higher", "0..1", "text", "source", ("luck",))
+        Metric("x", "X", "", "higher", "0..1", "text", "source", ("luck",))

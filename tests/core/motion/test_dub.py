@@ -8,8 +8,9 @@ from portraittalk_core.engines.registry import open_engine
 from portraittalk_core.face import topology as topo
 from portraittalk_core.face.geometry import rotation_matrix
 from portraittalk_core.motion.dub import dub_track, fit_speech, mouth_share, resting_frame, with_mouth
+from portraittalk_core.motion.options import MotionOptions
 from portraittalk_core.motion.rig import plan_landmarks
-from portraittalk_core.types import LandmarkTrack, MotionOptions, Speech
+from portraittalk_core.types import LandmarkTrack, Speech
 
 FPS = Fraction(25)
 UPPER = [*topo.RIGID, *topo.EYELIDS, *topo.RIGHT_IRIS, *topo.LEFT_IRIS]

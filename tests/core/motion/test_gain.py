@@ -33,6 +33,7 @@ def test_points_are_put_in_order():
         ("[[0, 2.5]]", "2.5"),
         ("[[-1, 1]]", "-1"),
         ("[[1e999, 1]]", "inf"),
+        (f"[[0, {10**400}]]", "finite"),
     ],
 )
 def test_bad_points_are_rejected_with_what_is_wrong(text, word):
@@ -53,7 +54,9 @@ def test_values_hold_at_the_end_and_spare_ones_are_left():
     assert gain_of_values(0.5, 3).tolist() == [0.5, 0.5, 0.5]
 
 
-@pytest.mark.parametrize(("values", "word"), [([], "empty"), (["loud"], "numbers"), ([None], "numbers")])
+@pytest.mark.parametrize(
+    ("values", "word"), [([], "empty"), (["loud"], "numbers"), ([None], "numbers"), ([10**400], "numbers")]
+)
 def test_values_that_are_no_numbers_are_rejected(values, word):
     with pytest.raises(InputError, match=word):
         gain_of_values(values, 3)

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 import torch
 
 from portraittalk_core.errors import InputError
-from portraittalk_core.motion.resample import at_fps
+from portraittalk_core.motion.resample import at_fps, join_tracks
 from portraittalk_core.types import LandmarkTrack
 
 
@@ -43,3 +44,19 @@ def test_a_frame_between_is_valid_only_if_both_are():
 def test_a_rate_that_is_none_is_refused():
     with pytest.raises(InputError, match="fps"):
         at_fps(track_of(2, Fraction(25)), 0)
+
+
+def test_joined_spans_are_the_whole_track_again():
+    track = track_of(10, Fraction(25))
+    spans = [track.slice(start, start + 4) for start in range(0, len(track), 4)]
+    joined = join_tracks(iter(spans))
+    assert torch.equal(joined.points, track.points) and torch.equal(joined.valid, track.valid)
+    assert (joined.fps, joined.width, joined.height) == (track.fps, track.width, track.height)
+
+
+def test_spans_of_other_pictures_are_refused():
+    track = track_of(3, Fraction(25))
+    with pytest.raises(InputError, match="do not make one track"):
+        join_tracks([track, replace(track, width=track.width + 8)])
+    with pytest.raises(InputError, match="none at all"):
+        join_tracks([])

@@ -4,7 +4,13 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter1d
 
-from portraittalk_core.motion.smoothing import frame_times_s, gaussian, one_euro, sample_at, steady
+from portraittalk_core.motion.smoothing import (
+    frame_times_s,
+    gaussian_smoothing,
+    one_euro,
+    sample_at,
+    zero_phase_one_euro,
+)
 
 
 def test_one_euro_of_a_constant_is_that_constant():
@@ -32,7 +38,7 @@ def test_one_euro_calms_jitter_and_follows_fast_motion():
 def test_gaussian_matches_scipy():
     signal = torch.randn(80, generator=torch.Generator().manual_seed(0))
     expected = gaussian_filter1d(signal.numpy().astype(np.float64), 2.5, mode="nearest", truncate=8 / 2.5)
-    torch.testing.assert_close(gaussian(signal, 2.5), torch.from_numpy(expected).float(), rtol=0, atol=2e-4)
+    torch.testing.assert_close(gaussian_smoothing(signal, 2.5), torch.from_numpy(expected).float(), rtol=0, atol=2e-4)
 
 
 def test_sample_at_is_linear_and_holds_the_ends():
@@ -47,7 +53,9 @@ def test_frame_times_are_the_middles():
 
 def test_steady_treats_both_directions_of_time_alike():
     signal = torch.randn(120, 2, generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(steady(signal.flip(0), Fraction(25)), steady(signal, Fraction(25)).flip(0))
+    torch.testing.assert_close(
+        zero_phase_one_euro(signal.flip(0), Fraction(25)), zero_phase_one_euro(signal, Fraction(25)).flip(0)
+    )
 
 
 def test_steady_does_not_lag_where_one_euro_does():
@@ -57,4 +65,4 @@ def test_steady_does_not_lag_where_one_euro_does():
         return float((x * torch.arange(101.0)).sum() / x.sum())
 
     assert centre(one_euro(bump, Fraction(25), 1.0, beta=0.0)) > 52
-    assert abs(centre(steady(bump, Fraction(25), 1.0, beta=0.0)) - 50) < 0.1
+    assert abs(centre(zero_phase_one_euro(bump, Fraction(25), 1.0, beta=0.0)) - 50) < 0.1

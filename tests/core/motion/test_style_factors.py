@@ -4,52 +4,57 @@ import pytest
 import torch
 
 from portraittalk_core.errors import InputError
-from portraittalk_core.motion.style_factors import MOST, Amounts, amounts, styled_mouth
-from portraittalk_core.types import MANNER, Manner, MotionOptions, MouthCurves
+from portraittalk_core.motion.options import MotionOptions
+from portraittalk_core.motion.style_factors import MOST, StyleFactors, style_factors, styled_mouth
+from portraittalk_core.types import STYLE_STATISTICS, MouthCurves, StyleStatistics
 
 
-def test_amounts_without_a_manner_are_the_options():
-    assert amounts(MotionOptions(head_motion=1.5, blink_rate=9)) == Amounts(
+def test_style_factors_without_a_manner_are_the_options():
+    assert style_factors(MotionOptions(head_motion=1.5, blink_rate=9)) == StyleFactors(
         blink_rate=9, head=1.5, head_shift=1.5, brow=1.0
     )
 
 
-@pytest.mark.parametrize("manner", [Manner(), Manner(opening=0.6, smile=0.1, blink_rate=40, strength=0)])
-def test_amounts_of_the_engines_own_manner_change_nothing(manner):
-    assert amounts(MotionOptions(manner=manner)) == amounts(MotionOptions())
+@pytest.mark.parametrize(
+    "style_statistics", [StyleStatistics(), StyleStatistics(opening=0.6, smile=0.1, blink_rate=40, strength=0)]
+)
+def test_style_factors_of_the_engines_own_manner_change_nothing(style_statistics):
+    assert style_factors(MotionOptions(style_statistics=style_statistics)) == style_factors(MotionOptions())
 
 
-def test_amounts_follow_ratio_and_strength():
-    plain = Manner()
+def test_style_factors_follow_ratio_and_strength():
+    plain = StyleStatistics()
     half = replace(plain, opening=plain.opening / 2, head_deg=2 * plain.head_deg)
-    found = {s: amounts(MotionOptions(manner=replace(half, strength=s))) for s in (0.5, 1.0, 2.0)}
+    found = {s: style_factors(MotionOptions(style_statistics=replace(half, strength=s))) for s in (0.5, 1.0, 2.0)}
     assert [found[s].opening for s in (0.5, 1.0, 2.0)] == pytest.approx([2**-0.5, 0.5, 0.25])
     assert found[1.0].head == pytest.approx(2)
-    assert amounts(MotionOptions(head_motion=0.5, manner=half)).head == pytest.approx(1)
+    assert style_factors(MotionOptions(head_motion=0.5, style_statistics=half)).head == pytest.approx(1)
 
 
-def test_amounts_are_limited():
-    wild = Manner(**{name: 1000.0 for name in MANNER}, strength=2)
-    found = amounts(MotionOptions(manner=wild))
+def test_style_factors_are_limited():
+    wild = StyleStatistics(**{name: 1000.0 for name in STYLE_STATISTICS}, strength=2)
+    found = style_factors(MotionOptions(style_statistics=wild))
     assert found.opening == found.head == MOST and found.blink_rate == 60 and found.smile == 0.12
-    still = amounts(MotionOptions(manner=Manner(**dict.fromkeys(MANNER, 0.0), strength=2)))
+    still = style_factors(
+        MotionOptions(style_statistics=StyleStatistics(**dict.fromkeys(STYLE_STATISTICS, 0.0), strength=2))
+    )
     assert 0 < still.opening < 0.3 and still.head > 0
 
 
 def test_manner_rejects_what_is_no_number():
     with pytest.raises(InputError, match="head_hz of a style is nan"):
-        Manner(head_hz=float("nan"))
+        StyleStatistics(head_hz=float("nan"))
     with pytest.raises(InputError, match=r"strength of a style.*3"):
-        Manner(strength=3)
+        StyleStatistics(strength=3)
 
 
 def test_styled_mouth_scales_movement_and_keeps_closures():
     mouth = MouthCurves(*(torch.full((4,), 0.4) for _ in range(7)))
-    made = styled_mouth(mouth, Amounts(opening=2, spread=0.5, rounding=4))
+    made = styled_mouth(mouth, StyleFactors(opening=2, spread=0.5, rounding=4))
     assert made.opening.tolist() == pytest.approx([0.8] * 4) and made.jaw.tolist() == pytest.approx([0.8] * 4)
     assert made.width.tolist() == pytest.approx([0.2] * 4) and made.rounding.max() == 1
     assert torch.equal(made.press, mouth.press)
-    assert styled_mouth(mouth, Amounts()) is mouth
+    assert styled_mouth(mouth, StyleFactors()) is mouth
 
 
 @pytest.mark.parametrize(
@@ -63,13 +68,13 @@ def test_styled_mouth_scales_movement_and_keeps_closures():
     ],
 )
 def test_lips_at_their_closest_follow_the_manner(opening, rest, strength, apart):
-    manner = Manner(opening=opening, rest_opening=rest, strength=strength)
-    assert amounts(MotionOptions(manner=manner)).apart == pytest.approx(apart, abs=1e-6)
+    style_statistics = StyleStatistics(opening=opening, rest_opening=rest, strength=strength)
+    assert style_factors(MotionOptions(style_statistics=style_statistics)).apart == pytest.approx(apart, abs=1e-6)
 
 
 def test_lips_come_nearer_without_crossing():
     mouth = replace(MouthCurves.closed(3), opening=torch.tensor([0.0, 0.1, 0.5]))
-    made = styled_mouth(mouth, Amounts(apart=-0.072))  # a fifth of the widest gap
+    made = styled_mouth(mouth, StyleFactors(apart=-0.072))  # a fifth of the widest gap
     assert made.opening.tolist() == pytest.approx([0, 0, 0.3])
 
 
@@ -85,4 +90,6 @@ def test_lips_come_nearer_without_crossing():
     ],
 )
 def test_a_smile_that_is_there_already_is_not_added_again(wanted, own, added):
-    assert amounts(MotionOptions(manner=Manner(smile=wanted)), own).smile == pytest.approx(added)
+    assert style_factors(MotionOptions(style_statistics=StyleStatistics(smile=wanted)), own).smile == pytest.approx(
+        added
+    )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import av
@@ -8,14 +9,18 @@ import pytest
 import torch
 
 from portraittalk_core.engines.registry import open_engine
-from portraittalk_core.errors import NoFaceError
-from portraittalk_core.face.crop import CropOptions, plan_face_crop
+from portraittalk_core.errors import InputError, NoFaceError
 from portraittalk_core.face.geometry import mouth_open
 from portraittalk_core.face.mesh.landmarks import open_mesh, track_faces
 from portraittalk_core.media.video import VideoWriter, read_pictures
-from portraittalk_core.pipelines.dub import dubbed_pictures, plan_dub, resting_portrait, write_dub
+from portraittalk_core.motion.dub import dub_track
+from portraittalk_core.motion.options import MotionOptions
+from portraittalk_core.pipelines.dub import dub, read_film, render_film
+from portraittalk_core.renderers import RenderJob
+from portraittalk_core.renderers.identitynet.build import IdentityNetRenderer
 from portraittalk_core.renderers.identitynet.painter import Painted
-from portraittalk_core.types import MotionOptions, Speech
+from portraittalk_core.renderers.warp.build import warped_pictures
+from portraittalk_core.types import Speech
 
 BLANK = torch.full((256, 256, 3), 90, dtype=torch.uint8)
 
@@ -46,12 +51,13 @@ def dubbed(close, speech, tmp_path_factory):
     """Eight frames, of which the third and fourth are blank."""
     folder = tmp_path_factory.mktemp("dub")
     video = filmed(folder / "in.mp4", [close, close, BLANK, BLANK, close, close, close, close])
-    dub = plan_dub(video, speech, MotionOptions(), open_engine())
-    return dub, write_dub(dub, folder / "out.mp4", sound=speech, crf=4)
+    film = read_film(video)
+    spoken = dub_track(film.track, speech, MotionOptions(), open_engine())
+    return film, spoken, dub(film, speech, folder / "out.mp4", MotionOptions(), engine=open_engine(), crf=4)
 
 
 def test_the_video_keeps_size_rate_and_length(dubbed):
-    _, made = dubbed
+    _, _, made = dubbed
     with av.open(str(made.path)) as file:
         stream = file.streams.video[0]
         assert (stream.width, stream.height, stream.average_rate, stream.frames) == (256, 256, 10, 8)
@@ -59,40 +65,50 @@ def test_the_video_keeps_size_rate_and_length(dubbed):
 
 
 def test_the_mouth_follows_the_speech_and_the_eyes_do_not(dubbed):
-    dub, made = dubbed
+    film, spoken, made = dubbed
     with open_mesh() as mesh:
         found = track_faces(read_pictures(made.path), Fraction(10), mesh)
-    assert found.valid.tolist() == dub.filmed.valid.tolist() == [True] * 2 + [False] * 2 + [True] * 4
-    seen = dub.filmed.valid
-    wanted, got = mouth_open(dub.spoken)[seen], mouth_open(found)[seen]
+    assert found.valid.tolist() == film.track.valid.tolist() == [True] * 2 + [False] * 2 + [True] * 4
+    seen = film.track.valid
+    wanted, got = mouth_open(spoken)[seen], mouth_open(found)[seen]
     assert np.corrcoef(wanted, got)[0, 1] > 0.6 and (wanted - got).abs().mean() < 0.08
     assert got.max() - got.min() > 0.03  # the film's own mouth stands still
     eyes = [33, 133, 362, 263]
-    away = (found.points_px - dub.filmed.points_px)[seen][:, eyes, :2].norm(dim=2)
+    away = (found.points_px - film.track.points_px)[seen][:, eyes, :2].norm(dim=2)
     assert away.max() < 3  # pixels of 256; the mesh itself is not quieter
 
 
 def test_faceless_frames_pass_untouched_and_are_counted(dubbed):
-    dub, _ = dubbed
-    assert dub.num_faceless == 2
-    before, after = (list(pictures) for pictures in (read_pictures(dub.video), dubbed_pictures(dub)))
+    film, spoken, _ = dubbed
+    assert film.num_faceless == 2
+    pictures = (film.pictures(), warped_pictures(RenderJob.of_track(film, spoken)))
+    before, after = (list(some) for some in pictures)
     assert [torch.equal(a, b) for a, b in zip(before, after, strict=True)][2:4] == [True, True]
 
 
 def test_what_is_far_from_the_face_stays(dubbed):
-    dub, _ = dubbed
-    for before, after in zip(read_pictures(dub.video), dubbed_pictures(dub), strict=True):
+    film, spoken, _ = dubbed
+    for before, after in zip(film.pictures(), warped_pictures(RenderJob.of_track(film, spoken)), strict=True):
         assert torch.equal(before[:8], after[:8])
 
 
-def test_the_resting_portrait_is_a_frame_of_the_video(dubbed):
-    portrait = resting_portrait(dubbed[0])
-    assert any(torch.equal(portrait.picture, picture) for picture in read_pictures(dubbed[0].video))
+def test_a_film_that_has_become_shorter_is_told(dubbed, close, tmp_path):
+    film, spoken, _ = dubbed
+    cut = replace(film, path=filmed(tmp_path / "cut.mp4", [close] * 3))
+    with pytest.raises(InputError, match="cut.mp4 has become shorter while it was read: frame 3 is missing"):
+        render_film(cut, spoken, tmp_path / "o.mp4")
+    assert not (tmp_path / "o.mp4").exists()
 
 
-def test_a_video_without_a_face_is_told(tmp_path, speech):
+def test_motion_of_another_length_is_refused(dubbed, tmp_path):
+    film, spoken, _ = dubbed
+    with pytest.raises(InputError, match="5 frames of motion and 8 of in.mp4"):
+        render_film(film, spoken.slice(0, 5), tmp_path / "o.mp4")
+
+
+def test_a_video_without_a_face_is_told(tmp_path):
     with pytest.raises(NoFaceError, match="any of the 3 frames of blank.mp4"):
-        plan_dub(filmed(tmp_path / "blank.mp4", [BLANK] * 3), speech, MotionOptions(), open_engine())
+        read_film(filmed(tmp_path / "blank.mp4", [BLANK] * 3))
 
 
 class Reddener:
@@ -102,17 +118,28 @@ class Reddener:
 
     def paint(self, frames, on_step, first, fixed):
         red = frames.clone()
-        red[:, 0] = 1.0
+        red[..., 0] = 1.0
         return Painted(red, None)
 
 
+class Backend:
+    """Opens the reddener, and keeps what it was opened for."""
+
+    needs_motion = False
+
+    def open(self, canvas):
+        self.canvas = canvas
+        return Reddener()
+
+
 def test_only_the_face_is_painted_and_a_lost_one_is_left(dubbed, tmp_path):
-    dub, _ = dubbed
-    plan = plan_face_crop(dub.spoken, CropOptions(size=64))
-    made = write_dub(dub, tmp_path / "o.mp4", crf=4, painted=(Reddener(), plan))
+    film, spoken, _ = dubbed
+    backend = Backend()
+    made = render_film(film, spoken, tmp_path / "o.mp4", renderer=IdentityNetRenderer(backend, 64, 64), crf=4)
     assert made.num_frames == 8
-    middle = dub.filmed.points_px[0, 1, :2].round().long()
-    for index, (new, old) in enumerate(zip(read_pictures(made.path), read_pictures(dub.video), strict=True)):
+    assert any(torch.equal(backend.canvas.portrait.picture, picture) for picture in film.pictures())
+    middle = film.track.points_px[0, 1, :2].round().long()
+    for index, (new, old) in enumerate(zip(read_pictures(made.path), film.pictures(), strict=True)):
         red = float(new[middle[1], middle[0], 0]) - float(old[middle[1], middle[0], 0])
         assert torch.allclose(new[:8].float(), old[:8].float(), atol=16)
-        assert red > 4 or not dub.filmed.valid[index]
+        assert red > 4 or not film.track.valid[index]

@@ -7,15 +7,19 @@ import numpy as np
 import pytest
 import torch
 
-from portraittalk_core.engines.builtin.engine import embedded_motion
+from portraittalk_core.engines.contract import whole_track
+from portraittalk_core.engines.registry import open_engine
 from portraittalk_core.errors import InputError, OutputError
 from portraittalk_core.face import topology as topo
 from portraittalk_core.face.geometry import interocular_px, mouth_open
 from portraittalk_core.face.mesh.landmarks import open_mesh, track_faces
 from portraittalk_core.media.audio import load_speech
 from portraittalk_core.media.video import read_pictures
-from portraittalk_core.pipelines.talk import driven_portrait, fit_track, render_track, talk
-from portraittalk_core.types import LandmarkTrack, MotionOptions, Portrait, Speech
+from portraittalk_core.motion.options import MotionOptions
+from portraittalk_core.pipelines.render import driven_portrait, fit_track, render_track
+from portraittalk_core.pipelines.talk import talk
+from portraittalk_core.renderers import Callbacks
+from portraittalk_core.types import LandmarkTrack, Portrait, Speech
 
 SAMPLE = Path(__file__).parents[3] / "samples" / "speech.wav"
 
@@ -29,7 +33,9 @@ def speech() -> Speech:
 def video(astronaut, speech, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("talk") / "talk.mp4"
     seen = []
-    result = talk(astronaut, speech, out, sound=SAMPLE, on_progress=lambda done, total: seen.append((done, total)))
+    result = talk(
+        astronaut, speech, out, sound=SAMPLE, callbacks=Callbacks(lambda done, total: seen.append((done, total)))
+    )
     assert result.num_frames == 75
     assert seen[0] == (0, 75)
     assert seen[-1] == (75, 75)
@@ -44,7 +50,7 @@ def test_talk_lasts_as_long_as_the_speech(video):
 
 
 def test_talk_landmarks_found_again_follow_the_driving_ones(video, astronaut, speech):
-    driving = embedded_motion(speech, astronaut.landmarks)
+    driving = whole_track(open_engine(), speech, astronaut.landmarks)
     with open_mesh() as mesh:
         found = track_faces(read_pictures(video), Fraction(25), mesh)
     assert found.valid.all()
@@ -67,7 +73,9 @@ def test_talk_leaves_the_far_picture_alone(video, astronaut):
 
 
 def test_talk_is_deterministic_by_seed(astronaut, speech):
-    first, again, other = (embedded_motion(speech, astronaut.landmarks, MotionOptions(seed=s)) for s in (1, 1, 2))
+    first, again, other = (
+        whole_track(open_engine(), speech, astronaut.landmarks, MotionOptions(seed=s)) for s in (1, 1, 2)
+    )
     assert torch.equal(first.points, again.points)
     assert not torch.equal(first.points, other.points)
     assert np.corrcoef(mouth_open(first), mouth_open(other))[0, 1] > 0.999  # the seed does not touch the mouth
@@ -79,14 +87,19 @@ def test_interrupted_talk_leaves_no_file(astronaut, speech, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        talk(astronaut, speech, tmp_path / "t.mp4", on_progress=stop)
+        talk(astronaut, speech, tmp_path / "t.mp4", callbacks=Callbacks(stop))
     assert list(tmp_path.iterdir()) == []
     assert torch.get_num_threads() >= 1
 
 
 def test_talk_tells_a_bad_path_before_the_work(astronaut, speech, tmp_path):
     with pytest.raises(OutputError, match="missing"):
-        talk(astronaut, speech, tmp_path / "missing" / "t.mp4", on_progress=lambda *_: pytest.fail("work was begun"))
+        talk(
+            astronaut,
+            speech,
+            tmp_path / "missing" / "t.mp4",
+            callbacks=Callbacks(lambda *_: pytest.fail("work was begun")),
+        )
 
 
 def test_render_track_follows_another_faces_motion(astronaut, make_plan, tmp_path):
@@ -100,7 +113,7 @@ def test_render_track_follows_another_faces_motion(astronaut, make_plan, tmp_pat
     assert fit_track(astronaut, driver) is driver
     assert fit_track(astronaut, smaller, "absolute") is smaller
     shown = []
-    result = render_track(astronaut, smaller, tmp_path / "r.mp4", on_picture=shown.append)
+    result = render_track(astronaut, smaller, tmp_path / "r.mp4", callbacks=Callbacks(on_picture=shown.append))
     assert result.num_frames == len(shown) == 5
 
 

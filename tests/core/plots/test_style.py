@@ -11,10 +11,11 @@ import torch
 from portraittalk_core.errors import MissingDependency
 from portraittalk_core.plots.style import plot_style
 from portraittalk_core.plots.track import COLOURS
+from portraittalk_core.style.options import StyleUse
 from portraittalk_core.style.prior import BlendedStyle, StylePrior
-from portraittalk_core.style.reference import StyleUse, named_style
+from portraittalk_core.style.reference import named_style
 from portraittalk_core.style.statistics import to_numbers
-from portraittalk_core.types import MANNER, Manner
+from portraittalk_core.types import STYLE_STATISTICS, StyleStatistics
 
 FIRST, SECOND = 0, 1  # of a blend
 BAR_OPACITY = 0.85
@@ -35,13 +36,13 @@ def middle(picture: torch.Tensor) -> int:
 def prior(**changes: float) -> StylePrior:
     """The engine's own style, except for some numbers; draws do not vary."""
     style = named_style("calm", StyleUse(noise=0.0))
-    mean = to_numbers(Manner())
+    mean = to_numbers(StyleStatistics())
     for name, value in changes.items():
-        mean[MANNER.index(name)] += value * style.spread[MANNER.index(name)]
+        mean[STYLE_STATISTICS.index(name)] += value * style.spread[STYLE_STATISTICS.index(name)]
     return replace(style, mean=mean)
 
 
-@pytest.mark.parametrize("name", MANNER)
+@pytest.mark.parametrize("name", STYLE_STATISTICS)
 @pytest.mark.parametrize("side", [-1, 1])
 def test_a_measure_is_drawn_to_its_side_in_its_row(name, side):
     picture = plot_style(prior(**{name: 2.0 * side}))
@@ -50,7 +51,7 @@ def test_a_measure_is_drawn_to_its_side_in_its_row(name, side):
     beyond = (columns - axis) * side > 2  # the value in figures is far to the right, in the full colour
     assert beyond.float().mean() > 0.98
     share = (rows.float().mean() - picture.shape[0] / 2) / picture.shape[0]
-    assert abs(share - (MANNER.index(name) - 5) / 11 * 0.9) < 0.09  # eleven rows from the top down
+    assert abs(share - (STYLE_STATISTICS.index(name) - 5) / 11 * 0.9) < 0.09  # eleven rows from the top down
 
 
 def test_a_larger_difference_is_a_longer_bar_in_proportion():

@@ -18,8 +18,9 @@ from portraittalk_core.diffusion.samplers import SamplerOptions
 from portraittalk_core.diffusion.windowed import VideoOptions
 from portraittalk_core.errors import InputError, OutputError
 from portraittalk_core.renderers.animatenet.control import ControlOptions, FrameControl
+from portraittalk_core.renderers.contract import Callbacks
 from portraittalk_core.renderers.identitynet.painter import Animation, DiffusersPainter, Painted, PaintOptions
-from portraittalk_core.renderers.repaint import Watch, paint_latents, repainted
+from portraittalk_core.renderers.repaint import paint_latents, repainted
 from portraittalk_core.renderers.sections import Section, Sections, prune
 
 KEY = "0123456789abcdef"
@@ -49,12 +50,11 @@ class Chained:
             made.append(carried)
         made = torch.stack(made) + (0 if self.overlap else self.batch / 100)  # as noise that goes by the batch
         shade = made.mean((1, 2, 3)).reshape(-1, 1, 1, 1).sigmoid()
-        return Painted(shade.expand(-1, 3, SIZE, SIZE), made)
+        return Painted(shade.expand(-1, SIZE, SIZE, 3), made)
 
     def paint(self, frames, on_step, first, fixed):
-        return self.paint_latents(
-            frames.mean(1, keepdim=True)[..., :8, :8].expand(-1, 4, -1, -1), on_step, first, fixed
-        )
+        grey = frames.mean(-1)[:, None, :8, :8]
+        return self.paint_latents(grey.expand(-1, 4, -1, -1), on_step, first, fixed)
 
 
 @pytest.fixture
@@ -68,8 +68,8 @@ def job(tmp_path, latents):
 
     def run(painter, sections=None, **told):
         pictures, made = [], []
-        watch = Watch(told.get("on_progress"), pictures.append, made.append, sections)
-        paint_latents(latents, painter, tmp_path / "a.mp4", Fraction(10), watch=watch)
+        callbacks = Callbacks(told.get("on_progress"), pictures.append, made.append, sections)
+        paint_latents(latents, painter, tmp_path / "a.mp4", Fraction(10), callbacks=callbacks)
         return torch.stack(pictures), torch.cat(made)
 
     return run
@@ -102,11 +102,11 @@ def test_pictures_that_are_drawn_go_on_at_the_right_one(store):
     def drawn():
         return (torch.full((SIZE, SIZE, 3), 10 * i, dtype=torch.uint8) for i in range(14))
 
-    whole = torch.stack(list(repainted(drawn(), 14, Chained(), Watch())))
+    whole = torch.stack(list(repainted(drawn(), 14, Chained(), Callbacks())))
     with pytest.raises(KeyboardInterrupt):
-        list(repainted(drawn(), 14, Chained(stop_at=7), Watch(sections=store())))
+        list(repainted(drawn(), 14, Chained(stop_at=7), Callbacks(sections=store())))
     painter = Chained()
-    assert torch.equal(torch.stack(list(repainted(drawn(), 14, painter, Watch(sections=store())))), whole)
+    assert torch.equal(torch.stack(list(repainted(drawn(), 14, painter, Callbacks(sections=store())))), whole)
     assert painter.painted[0][0] == 7
 
 
@@ -312,8 +312,8 @@ def test_sd15_with_a_controlnet_and_a_motion_module_goes_on_bit_for_bit(store, t
 
         painter._sampled = counted
         pictures = (torch.full((SIZE, SIZE, 3), 100 + i, dtype=torch.uint8) for i in range(20))
-        watch = Watch(on_latents=latents.append, sections=sections)
-        return torch.stack(list(repainted(pictures, 20, painter, watch))), torch.cat(latents), begun
+        callbacks = Callbacks(on_latents=latents.append, sections=sections)
+        return torch.stack(list(repainted(pictures, 20, painter, callbacks))), torch.cat(latents), begun
 
     file = make_checkpoint(tmp_path / "tiny.safetensors", text=False)
     with pytest.raises(KeyboardInterrupt):

@@ -3,13 +3,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from portraittalk_core.engines.builtin.engine import embedded_motion
+from portraittalk_core.engines.contract import whole_track
+from portraittalk_core.engines.registry import open_engine
 from portraittalk_core.face import topology as topo
 from portraittalk_core.face.canonical import canonical_face
 from portraittalk_core.media.audio import load_speech
+from portraittalk_core.motion.options import MotionOptions
+from portraittalk_core.style.options import StyleUse
 from portraittalk_core.style.prior import interpolate
-from portraittalk_core.style.reference import StyleUse, in_style, named_style
-from portraittalk_core.types import LandmarkTrack, MotionOptions
+from portraittalk_core.style.reference import in_style, named_style
+from portraittalk_core.types import LandmarkTrack
 
 SAMPLE = Path(__file__).parents[3] / "samples" / "speech.wav"
 PLAIN_RISE = -0.14  # what the corners of people's mouths rise more than the canonical face's, at the median
@@ -18,7 +21,7 @@ SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 @pytest.mark.parametrize("names", [("tired", "smiling"), ("serious", "smiling"), ("mumbling", "lively")])
 def test_mouth_corners_and_opening_go_evenly_from_one_style_to_the_other(names):
-    """`design/svp.md` 3h: t in {0, .25, .5, .75, 1} moves the height of the mouth's corners, and how far it opens."""
+    """`docs/design/styles.md` 6: t in {0, .25, .5, .75, 1} moves the mouth's corners and its opening."""
     first, second = (named_style(name, StyleUse(noise=0.0)) for name in names)
     points = canonical_face().clone()
     points[list(topo.MOUTH_CORNERS), 1] -= PLAIN_RISE  # it smiles, and who smiles is given no more smile
@@ -28,7 +31,7 @@ def test_mouth_corners_and_opening_go_evenly_from_one_style_to_the_other(names):
     heights, openings = [], []
     for share in SHARES:
         style = interpolate(first, second, share)
-        made = in_style(lambda options: embedded_motion(speech, face, options), still, style).points_px
+        made = in_style(lambda options: whole_track(open_engine(), speech, face, options), still, style).points_px
         gap = made[:, topo.INNER_LIP_BOTTOM, 1] - made[:, topo.INNER_LIP_TOP, 1]
         low, high = gap.quantile(torch.tensor([0.1, 0.9]))
         openings.append(float(high - low))

@@ -11,7 +11,6 @@ from portraittalk_core.media.records import load_record, save_record
 from portraittalk_core.style.prior import (
     BlendedStyle,
     StylePrior,
-    curve_points,
     distance,
     interpolate,
     load_style,
@@ -23,7 +22,7 @@ def make(mean=(0.0, 1.0, -2.0), std=(0.5, 0.0, 1.0), spread=(1.0, 2.0, 0.5), spa
     return StylePrior(*(torch.tensor(v) for v in (mean, std, spread)), space, **more)
 
 
-MANNER = StylePrior(torch.ones(2), torch.full((2,), 0.2), torch.ones(2), "manner", "calm")
+STYLE_STATISTICS = StylePrior(torch.ones(2), torch.full((2,), 0.2), torch.ones(2), "manner", "calm")
 
 
 def test_draws_have_the_mean_and_the_floored_deviation():
@@ -98,35 +97,37 @@ def test_blend_follows_its_curve():
 def test_blend_by_frames_hits_every_frame():
     shares = torch.rand(40, generator=torch.Generator().manual_seed(0))
     fps = Fraction(30000, 1001)
-    blend = BlendedStyle(make(), make((1.0, 1.0, 1.0)), curve_points(shares.tolist(), fps))
+    blend = BlendedStyle(
+        make(), make((1.0, 1.0, 1.0)), tuple((float(n / fps), float(share)) for n, share in enumerate(shares))
+    )
     assert torch.allclose(blend.shares(40, fps), shares, atol=1e-5)
 
 
 def test_manners_are_blended_too():
-    other = dataclasses.replace(MANNER, mean=torch.zeros(2))
-    first, second = make(manner=MANNER), make(manner=other)
-    assert torch.allclose(interpolate(first, second, 0.75).manner.mean, torch.full((2,), 0.25))
-    assert BlendedStyle(first, second, ((0.0, 1.0),)).manner.draw(2, 25).shape == (2, 2)
-    assert BlendedStyle(make(), make(), ((0.0, 1.0),)).manner is None
-    preset, video = MANNER, make(manner=other)
+    other = dataclasses.replace(STYLE_STATISTICS, mean=torch.zeros(2))
+    first, second = make(style_statistics=STYLE_STATISTICS), make(style_statistics=other)
+    assert torch.allclose(interpolate(first, second, 0.75).style_statistics.mean, torch.full((2,), 0.25))
+    assert BlendedStyle(first, second, ((0.0, 1.0),)).style_statistics.draw(2, 25).shape == (2, 2)
+    assert BlendedStyle(make(), make(), ((0.0, 1.0),)).style_statistics is None
+    preset, video = STYLE_STATISTICS, make(style_statistics=other)
     assert shared(preset, video) == (preset, other)
 
 
-@pytest.mark.parametrize("manner", [None, MANNER])
-def test_record_comes_back_as_it_was(manner, tmp_path):
-    prior = make(source="mrs smith.mp4", strength=1.5, noise=0.3, seed=2**64 - 1, manner=manner)
+@pytest.mark.parametrize("style_statistics", [None, STYLE_STATISTICS])
+def test_record_comes_back_as_it_was(style_statistics, tmp_path):
+    prior = make(source="mrs smith.mp4", strength=1.5, noise=0.3, seed=2**64 - 1, style_statistics=style_statistics)
     back = load_record(StylePrior, save_record(prior, tmp_path / "style.safetensors"))
     assert torch.equal(back.sample(), prior.sample())
     assert (back.space, back.source, back.strength, back.noise, back.seed) == (
         "extractor:a", "mrs smith.mp4", 1.5, 0.3, 2**64 - 1
     )  # fmt: skip
-    assert (back.manner is None) == (manner is None)
-    if manner:
-        assert torch.equal(back.manner.sample(), manner.sample())
+    assert (back.style_statistics is None) == (style_statistics is None)
+    if style_statistics:
+        assert torch.equal(back.style_statistics.sample(), style_statistics.sample())
 
 
 def test_a_blend_comes_back_from_its_file_too(tmp_path):
-    same = make(manner=MANNER)
+    same = make(style_statistics=STYLE_STATISTICS)
     for blend in (
         BlendedStyle(same, same, ((0.0, 0.25),)),
         BlendedStyle(make(), make((2.0, 0.0, 0.0)), ((0.1, 0), (2, 1))),
@@ -134,7 +135,7 @@ def test_a_blend_comes_back_from_its_file_too(tmp_path):
         back = load_style(save_record(blend, tmp_path / "blend.safetensors"))
         assert back.points == blend.points
         assert torch.equal(back.draw(60, 25), blend.draw(60, 25))
-        assert (back.manner is None) == (blend.manner is None)
+        assert (back.style_statistics is None) == (blend.style_statistics is None)
     assert isinstance(load_style(save_record(same, tmp_path / "one.safetensors")), StylePrior)
     (tmp_path / "no.safetensors").write_bytes(b"no style at all")
     for name, message in (("no", "not a readable safetensors file"), ("none", "none.safetensors")):
@@ -176,16 +177,16 @@ def test_record_rejects_damage(change, message):
     [
         (lambda: make(strength=2.5), "style strength must lie between 0 and 2"),
         (lambda: make(noise=-1.0), "style noise"),
-        (lambda: make(manner=make()), "lives in the space 'manner'"),
-        (lambda: interpolate(make(), MANNER, 0.5), "different spaces"),
-        (lambda: interpolate(make(), make(manner=MANNER), 0.5), "has none"),
+        (lambda: make(style_statistics=make()), "live in the space 'manner'"),
+        (lambda: interpolate(make(), STYLE_STATISTICS, 0.5), "different spaces"),
+        (lambda: interpolate(make(), make(style_statistics=STYLE_STATISTICS), 0.5), "has none"),
         (lambda: interpolate(make(), make(), 1.5), "share of the second style"),
         (lambda: distance(make(), make(space="extractor:b")), "different spaces"),
         (lambda: BlendedStyle(make(), make(), ()), "1 to 10000 points"),
         (lambda: BlendedStyle(make(), make(), ((1.0, 0.0), (0.5, 1.0))), "one after another"),
         (lambda: BlendedStyle(make(), make(), ((float("nan"), 0.0),)), "time of a point"),
         (lambda: make().draw(0, 25), "number of frames"),
-        (lambda: shared(make(), MANNER), "different spaces"),
+        (lambda: shared(make(), STYLE_STATISTICS), "different spaces"),
     ],
 )
 def test_style_rejects_what_makes_no_sense(build, message):

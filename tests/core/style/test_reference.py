@@ -6,28 +6,30 @@ from pathlib import Path
 import pytest
 import torch
 
-from portraittalk_core.engines.builtin.engine import embedded_motion
+from portraittalk_core.engines.contract import whole_track
+from portraittalk_core.engines.registry import open_engine
 from portraittalk_core.errors import InputError, NoFaceError
 from portraittalk_core.face.canonical import canonical_face
 from portraittalk_core.media.audio import load_speech
+from portraittalk_core.motion.options import MotionOptions
 from portraittalk_core.style.extractor import StyleExtractor, new_extractor_net
 from portraittalk_core.style.features import audio_features
+from portraittalk_core.style.options import StyleUse
 from portraittalk_core.style.presets import preset
 from portraittalk_core.style.prior import BlendedStyle
 from portraittalk_core.style.reference import (
-    MANNER_SPREAD,
+    STATISTICS_SPREAD,
     Reference,
-    StyleUse,
     Watching,
     heard,
     in_style,
-    manner_of,
     named_style,
+    statistics_of,
     style_of,
     watch,
 )
-from portraittalk_core.style.statistics import measure_manner
-from portraittalk_core.types import MANNER, LandmarkTrack, MotionOptions, Speech
+from portraittalk_core.style.statistics import measure_statistics
+from portraittalk_core.types import STYLE_STATISTICS, LandmarkTrack, Speech
 
 FPS = Fraction(25)
 SAMPLE = Path(__file__).parents[3] / "samples" / "speech.wav"
@@ -44,19 +46,21 @@ def talking(seconds: float, swing: float = 0.1, valid=None) -> LandmarkTrack:
 
 def test_a_reference_becomes_its_statistics():
     made = style_of(Reference((talking(8, 0.06), talking(8, 0.12)), source="two"), StyleUse(0.5, 0.2, 7))
-    windows = torch.cat([measure_manner(talking(8, swing)) for swing in (0.06, 0.12)])
+    windows = torch.cat([measure_statistics(talking(8, swing)) for swing in (0.06, 0.12)])
     torch.testing.assert_close(made.mean, windows.mean(0))
     torch.testing.assert_close(made.std, windows.std(0, correction=0))
     assert (made.space, made.source, made.strength, made.noise, made.seed) == ("manner", "two", 0.5, 0.2, 7)
-    assert made.spread.tolist() == pytest.approx(MANNER_SPREAD)
+    assert made.spread.tolist() == pytest.approx(STATISTICS_SPREAD)
 
 
 def test_a_named_style_is_its_preset_give_or_take_the_noise():
-    exact = manner_of(named_style("lively", StyleUse(noise=0.0)))
-    assert [getattr(exact, n) for n in MANNER] == pytest.approx([getattr(preset("lively"), n) for n in MANNER])
-    first, second = (manner_of(named_style("lively", StyleUse(noise=0.3, seed=seed))) for seed in (1, 2))
-    assert first != second and first == manner_of(named_style("lively", StyleUse(noise=0.3, seed=1)))
-    assert abs(first.opening - preset("lively").opening) < 5 * 0.3 * MANNER_SPREAD[0]
+    exact = statistics_of(named_style("lively", StyleUse(noise=0.0)))
+    assert [getattr(exact, n) for n in STYLE_STATISTICS] == pytest.approx(
+        [getattr(preset("lively"), n) for n in STYLE_STATISTICS]
+    )
+    first, second = (statistics_of(named_style("lively", StyleUse(noise=0.3, seed=seed))) for seed in (1, 2))
+    assert first != second and first == statistics_of(named_style("lively", StyleUse(noise=0.3, seed=1)))
+    assert abs(first.opening - preset("lively").opening) < 5 * 0.3 * STATISTICS_SPREAD[0]
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +82,10 @@ def test_an_extractor_looks_listens_or_does_both(extractor, speech):
     )
     assert both.space == extractor.space and both.seed == 3 and len(both) == 256
     assert not torch.allclose(both.mean, seen.mean) and not torch.allclose(both.mean, only.mean)
-    assert both.manner.space == "manner" and only.manner is None
+    assert both.style_statistics.space == "manner" and only.style_statistics is None
     torch.testing.assert_close(only.mean, extractor.prior(audio_features(sound)).mean)
     with pytest.raises(InputError, match="made from sound alone"):
-        manner_of(only)
+        statistics_of(only)
 
 
 def test_silence_is_no_sound(extractor):
@@ -154,7 +158,7 @@ def test_each_piece_is_heard_where_it_is_seen():
 
 def test_motion_in_a_style_that_changes_goes_from_one_to_the_other(speech, astronaut):
     def make(options):
-        return embedded_motion(speech, astronaut.landmarks, options)
+        return whole_track(open_engine(), speech, astronaut.landmarks, options)
 
     calm, lively = (named_style(name, StyleUse(noise=0)) for name in ("calm", "lively"))
     options = MotionOptions()

@@ -9,8 +9,8 @@ from portraittalk_core.errors import InputError
 from portraittalk_core.face.canonical import canonical_face
 from portraittalk_core.face.geometry import PLAIN_RISE, rotation_matrix
 from portraittalk_core.style.presets import PRESETS, preset
-from portraittalk_core.style.statistics import measure_manner, to_manner, to_numbers
-from portraittalk_core.types import MANNER, LandmarkTrack, Manner
+from portraittalk_core.style.statistics import measure_statistics, to_numbers, to_statistics
+from portraittalk_core.types import STYLE_STATISTICS, LandmarkTrack, StyleStatistics
 
 FPS, SECONDS, PX = Fraction(25), 12, 100.0
 COUNT = SECONDS * 25
@@ -31,12 +31,12 @@ def still(points, times):
 
 
 def measured(track):
-    return dict(zip(MANNER, measure_manner(track).mean(0).tolist(), strict=True))
+    return dict(zip(STYLE_STATISTICS, measure_statistics(track).mean(0).tolist(), strict=True))
 
 
 def test_still_face_moves_in_nothing():
     found = measured(made(still))
-    moving = [n for n in MANNER if n not in ("smile", "rest_opening", "blink_s")]
+    moving = [n for n in STYLE_STATISTICS if n not in ("smile", "rest_opening", "blink_s")]
     assert all(abs(found[name]) < 1e-3 for name in moving)
     assert found["smile"] == pytest.approx(-PLAIN_RISE, abs=1e-3)  # its corners are the canonical face's
 
@@ -96,25 +96,27 @@ def test_size_and_place_of_the_face_do_not_matter():
     def far(points, times):
         return 0.5 * change(points, times) + torch.tensor([0.4, -0.3, 0])
 
-    near, small = measure_manner(made(change)), measure_manner(made(far))
+    near, small = measure_statistics(made(change)), measure_statistics(made(far))
     assert torch.allclose(near, small, atol=2e-3)
 
 
 def test_windows_and_rejects():
-    assert measure_manner(made(still)).shape == (5, 11)  # 12 s, windows of 4 s every 2 s
+    assert measure_statistics(made(still)).shape == (5, 11)  # 12 s, windows of 4 s every 2 s
     with pytest.raises(InputError, match=r"lasts 0\.96 s"):
-        measure_manner(made(still).slice(0, 24))
+        measure_statistics(made(still).slice(0, 24))
     valid = torch.arange(COUNT) < 100
     with pytest.raises(InputError, match="100 of 300 frames"):
-        measure_manner(made(still, valid))
+        measure_statistics(made(still, valid))
 
 
 def test_numbers_become_a_manner_that_can_be():
-    numbers = to_numbers(Manner())
-    again = to_manner(numbers)
-    assert [getattr(again, n) for n in MANNER] == pytest.approx([getattr(Manner(), n) for n in MANNER])
-    assert to_manner(numbers - 100).opening == 0 and to_manner(numbers - 1).smile == pytest.approx(-1)
-    assert to_manner(numbers, 0.5).strength == 0.5
+    numbers = to_numbers(StyleStatistics())
+    again = to_statistics(numbers)
+    assert [getattr(again, n) for n in STYLE_STATISTICS] == pytest.approx(
+        [getattr(StyleStatistics(), n) for n in STYLE_STATISTICS]
+    )
+    assert to_statistics(numbers - 100).opening == 0 and to_statistics(numbers - 1).smile == pytest.approx(-1)
+    assert to_statistics(numbers, 0.5).strength == 0.5
 
 
 def test_presets_differ_as_their_names_say():

@@ -10,7 +10,8 @@ from portraittalk_core.weights import catalog
 from portraittalk_core.weights.catalog import KINDS, SHIPPED, find_weights, recognise
 from portraittalk_core.weights.headers import Shapes
 
-# names and shapes from design/portraittalk.md: §1.3 and §1.4 adapters, §3.1 motion modules, §4.2 ControlNet, §5, §7
+# names and shapes: adapters `docs/design/identitynet.md` 3, 4; motion modules and ControlNets
+# `docs/design/animatenet.md` 1, 5; engines `docs/design/engines.md` 1, 2, 3, 4
 TO_K = "transformer_blocks.0.attn2.to_k.weight"
 ADAPTER = {"ip_adapter.1.to_k_ip.weight": (320, 768), "ip_adapter.31.to_k_ip.weight": (1280, 768)}
 LORA_KEY = {"ip_adapter.0.to_q_lora.down.weight": (128, 320)}
@@ -140,7 +141,7 @@ KNOWN: list[tuple[str, Shapes]] = [
         },
     ),
     ("face landmarks with any mediapipe", {"face_landmarks_detector.tflite": (1,), "face_detector.tflite": (1,)}),
-    # design/svp.md 3f: V-Express's files; the UNet's holds motion modules of its own
+    # docs/design/vexpress.md 5: V-Express's files; the UNet's holds motion modules of its own
     ("V-Express: denoising UNet", UNET | READS),
     ("V-Express: denoising UNet", UNET | READS | MOTION | MID),
     ("V-Express: reference net, or any UNet of SD1.5 alone", UNET),

@@ -8,7 +8,7 @@ from scipy.io import savemat
 from torch import nn
 
 from portraittalk_core.errors import InputError, MissingDependency
-from portraittalk_core.weights.load import fill, read_metadata, read_tensors
+from portraittalk_core.weights.load import load_strict, read_metadata, read_tensors
 
 
 def test_every_format_gives_the_same_tensors(tmp_path):
@@ -48,7 +48,7 @@ def test_damaged_missing_and_sneaky_files_are_refused(tmp_path, capsys):
 
 def test_fill_is_complete_or_says_what_is_wrong():
     tensors = {"weight": torch.ones(2, 3), "bias": torch.zeros(2)}
-    filled = fill(nn.Linear(3, 2), {**tensors, "optimizer.x": torch.zeros(1)}, "a.pt", (r"^optimizer\.",))
+    filled = load_strict(nn.Linear(3, 2), {**tensors, "optimizer.x": torch.zeros(1)}, "a.pt", (r"^optimizer\.",))
     assert torch.equal(filled.weight, torch.ones(2, 3))
     assert not filled.training
     assert not filled.weight.requires_grad
@@ -59,9 +59,9 @@ def test_fill_is_complete_or_says_what_is_wrong():
     ]
     for wrong, message in cases:
         with pytest.raises(InputError, match=rf"a\.pt does not fit Linear.*{message}"):
-            fill(nn.Linear(3, 2), wrong, "a.pt")
+            load_strict(nn.Linear(3, 2), wrong, "a.pt")
 
 
 def test_half_precision_becomes_the_networks_own():
     tensors = {"weight": torch.ones(2, 3).half(), "bias": torch.from_numpy(np.zeros(2))}
-    assert fill(nn.Linear(3, 2), tensors, "a.pt").weight.dtype == torch.float32
+    assert load_strict(nn.Linear(3, 2), tensors, "a.pt").weight.dtype == torch.float32

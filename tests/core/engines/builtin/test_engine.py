@@ -4,10 +4,13 @@ from fractions import Fraction
 import pytest
 import torch
 
-from portraittalk_core.engines.builtin.engine import embedded_motion, plan_motion
+from portraittalk_core.engines.builtin.engine import plan_motion
+from portraittalk_core.engines.contract import whole_track
+from portraittalk_core.engines.registry import open_engine
 from portraittalk_core.face.geometry import mouth_open
+from portraittalk_core.motion.options import MotionOptions
 from portraittalk_core.motion.rig import plan_landmarks
-from portraittalk_core.types import MotionOptions, Speech
+from portraittalk_core.types import Speech
 
 RATE = 16000
 
@@ -28,7 +31,8 @@ def test_plan_covers_the_speech(syllables, astronaut, fps):
 
 def test_motion_is_the_same_for_the_same_seed_and_another_for_another(syllables, astronaut):
     first, again, other = (
-        embedded_motion(syllables, astronaut.landmarks, MotionOptions(seed=seed)).points for seed in (7, 7, 8)
+        whole_track(open_engine(), syllables, astronaut.landmarks, MotionOptions(seed=seed)).points
+        for seed in (7, 7, 8)
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
@@ -43,11 +47,11 @@ def test_motion_in_spans_is_the_motion_of_the_whole(syllables, astronaut):
 
 def test_locked_silent_face_does_not_move(astronaut):
     still = MotionOptions(head_motion=0, blink_rate=0)
-    points = embedded_motion(Speech(torch.zeros(RATE)), astronaut.landmarks, still).points
+    points = whole_track(open_engine(), Speech(torch.zeros(RATE)), astronaut.landmarks, still).points
     assert torch.equal(points, points[:1].expand_as(points))
 
 
 def test_mouth_opens_in_speech_and_rests_closed_after_it(syllables, astronaut):
-    gap = mouth_open(embedded_motion(syllables, astronaut.landmarks))
+    gap = mouth_open(whole_track(open_engine(), syllables, astronaut.landmarks))
     assert gap[:50].max() > 0.1
     assert gap[60:].max() < 0.01

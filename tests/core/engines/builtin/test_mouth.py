@@ -8,7 +8,8 @@ import torch
 
 from portraittalk_core.engines.builtin.mouth import predict_mouth
 from portraittalk_core.media.audio import load_speech
-from portraittalk_core.types import MOUTH_PARAMETERS, MotionOptions, MouthCurves, Speech
+from portraittalk_core.motion.options import MotionOptions
+from portraittalk_core.types import MOUTH_PARAMETERS, MouthCurves, Speech
 
 RATE = 16000
 FPS = Fraction(50)

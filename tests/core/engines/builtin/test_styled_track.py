@@ -1,4 +1,4 @@
-"""A manner that was asked for is seen in the tracks that engines make."""
+"""Style statistics of the options are found in the tracks that engines make."""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -7,16 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from portraittalk_core.engines.builtin.engine import embedded_motion
-from portraittalk_core.engines.finish import finish_motion
+from portraittalk_core.engines.contract import whole_track
+from portraittalk_core.engines.raw_engine import RawMotionEngine
 from portraittalk_core.engines.raw_motion import RawMotion
+from portraittalk_core.engines.registry import open_engine
 from portraittalk_core.face import topology as topo
 from portraittalk_core.media.audio import load_speech
+from portraittalk_core.motion.options import MotionOptions
 from portraittalk_core.motion.rig import plan_landmarks
-from portraittalk_core.motion.style_factors import Amounts, styled_mouth
+from portraittalk_core.motion.style_factors import StyleFactors, styled_mouth
 from portraittalk_core.style.presets import preset
-from portraittalk_core.style.statistics import measure_manner
-from portraittalk_core.types import MANNER, Manner, MotionOptions, Speech
+from portraittalk_core.style.statistics import measure_statistics
+from portraittalk_core.types import STYLE_STATISTICS, Speech, StyleStatistics
 
 SAMPLE = Path(__file__).parents[4] / "samples" / "speech.wav"
 
@@ -28,12 +30,14 @@ def speech() -> Speech:
 
 
 def numbers(track) -> dict[str, float]:
-    return dict(zip(MANNER, measure_manner(track).mean(0).tolist(), strict=True))
+    return dict(zip(STYLE_STATISTICS, measure_statistics(track).mean(0).tolist(), strict=True))
 
 
 def test_lively_moves_more_than_calm_in_mouth_head_brows_and_blinks(speech, astronaut):
     made = {
-        name: numbers(embedded_motion(speech, astronaut.landmarks, MotionOptions(manner=preset(name))))
+        name: numbers(
+            whole_track(open_engine(), speech, astronaut.landmarks, MotionOptions(style_statistics=preset(name)))
+        )
         for name in ("calm", "lively")
     }
     for what in ("opening", "head_deg", "head_hz", "head_shift", "brow", "blink_rate"):
@@ -41,11 +45,11 @@ def test_lively_moves_more_than_calm_in_mouth_head_brows_and_blinks(speech, astr
 
 
 def test_opening_comes_out_as_asked_for(speech, astronaut):
-    plain = numbers(embedded_motion(speech, astronaut.landmarks))["opening"]
+    plain = numbers(whole_track(open_engine(), speech, astronaut.landmarks))["opening"]
     for asked in (0.12, 0.32):
-        options = MotionOptions(manner=Manner(opening=asked))
-        found = numbers(embedded_motion(speech, astronaut.landmarks, options))["opening"]
-        assert found == pytest.approx(plain * asked / Manner().opening, rel=0.15)
+        options = MotionOptions(style_statistics=StyleStatistics(opening=asked))
+        found = numbers(whole_track(open_engine(), speech, astronaut.landmarks, options))["opening"]
+        assert found == pytest.approx(plain * asked / StyleStatistics().opening, rel=0.15)
 
 
 def test_a_smile_lifts_the_corners_and_moves_neither_eyes_nor_nose(make_plan):
@@ -57,13 +61,18 @@ def test_a_smile_lifts_the_corners_and_moves_neither_eyes_nor_nose(make_plan):
 
 def test_a_face_that_smiles_is_not_made_to_smile_twice(speech, astronaut):
     """The astronaut's corners rest 0.14 above most people's: more than the style asks for."""
-    tracks = [embedded_motion(speech, astronaut.landmarks, MotionOptions(manner=Manner(smile=s))) for s in (0.0, 0.1)]
+    tracks = [
+        whole_track(
+            open_engine(), speech, astronaut.landmarks, MotionOptions(style_statistics=StyleStatistics(smile=s))
+        )
+        for s in (0.0, 0.1)
+    ]
     assert torch.equal(tracks[0].points, tracks[1].points)
 
 
 def test_lips_rest_apart_but_still_close_when_they_press(make_plan):
     plan = make_plan(press=[0.0, 1.0])
-    plan = replace(plan, mouth=styled_mouth(plan.mouth, Amounts(apart=0.06)))
+    plan = replace(plan, mouth=styled_mouth(plan.mouth, StyleFactors(apart=0.06)))
     points = plan_landmarks(plan).points_px
     gap = (points[:, topo.INNER_LIP_BOTTOM] - points[:, topo.INNER_LIP_TOP]).norm(dim=1)
     width = (points[0, topo.MOUTH_CORNERS[1]] - points[0, topo.MOUTH_CORNERS[0]]).norm()
@@ -73,9 +82,15 @@ def test_lips_rest_apart_but_still_close_when_they_press(make_plan):
 def test_public_engines_follow_a_manner_too(speech, astronaut):
     shift = torch.zeros(12 * 25 + 1, 478, 3)
     shift[:, topo.INNER_LIP_BOTTOM, 1] = 10 * torch.sin(torch.pi * torch.arange(len(shift)) / 25) ** 2
-    raw = RawMotion(shift, Fraction(25))
+
+    class Chewing(RawMotionEngine):
+        name = "chewing"
+
+        def raw_motion(self, speech, reference, on_progress=None):
+            return RawMotion(shift, Fraction(25))
+
     made = {
-        name: numbers(finish_motion(raw, speech, astronaut.landmarks, MotionOptions(manner=preset(name))))
+        name: numbers(whole_track(Chewing(), speech, astronaut.landmarks, MotionOptions(style_statistics=preset(name))))
         for name in ("calm", "lively")
     }
     assert made["lively"]["opening"] > 1.3 * made["calm"]["opening"]
@@ -83,6 +98,6 @@ def test_public_engines_follow_a_manner_too(speech, astronaut):
 
 
 def test_a_drawn_manner_is_the_same_for_the_same_numbers(speech, astronaut):
-    options = MotionOptions(manner=preset("emphatic"))
-    first, again = (embedded_motion(speech, astronaut.landmarks, options).points for _ in range(2))
+    options = MotionOptions(style_statistics=preset("emphatic"))
+    first, again = (whole_track(open_engine(), speech, astronaut.landmarks, options).points for _ in range(2))
     assert torch.equal(first, again)

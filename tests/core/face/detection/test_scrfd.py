@@ -12,7 +12,7 @@ ort = pytest.importorskip("onnxruntime")
 from onnx_models import HALF_BOX, OFFSETS, paint_disc, write_detector, write_recogniser  # noqa: E402
 
 from portraittalk_core.errors import InputError  # noqa: E402
-from portraittalk_core.face.detection.scrfd import FaceDetector, letterbox, without_overlaps  # noqa: E402
+from portraittalk_core.face.detection.scrfd import FaceDetector, letterbox  # noqa: E402
 
 
 def opened(path) -> ort.InferenceSession:
@@ -119,13 +119,6 @@ def overlap(one, two) -> float:
 
     both = area([max(one[0], two[0]), max(one[1], two[1]), min(one[2], two[2]), min(one[3], two[3])])
     return both / (area(one) + area(two) - both)
-
-
-def test_suppression_of_overlaps():
-    boxes = torch.tensor([[0, 0, 9, 9], [0, 0, 9, 8], [20, 20, 29, 29], [0, 5, 9, 14]]).float()
-    assert without_overlaps(boxes, 0.4).tolist() == [0, 2, 3]  # the last shares a third
-    assert without_overlaps(boxes, 0.3).tolist() == [0, 2]
-    assert without_overlaps(torch.zeros(0, 4), 0.4).tolist() == []
 
 
 @pytest.mark.parametrize(("height", "width"), [(600, 451), (333, 1000), (100, 80), (640, 640)])

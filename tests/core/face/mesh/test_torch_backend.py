@@ -12,7 +12,7 @@ from scipy import ndimage
 from skimage.data import astronaut
 
 from portraittalk_core.errors import InputError, MissingDependency, ShapeError
-from portraittalk_core.face.detection.blazeface import box_iou, merge_overlapping
+from portraittalk_core.face.detection.blazeface import merge_overlapping
 from portraittalk_core.face.mesh import torch_backend as mesh_torch
 from portraittalk_core.face.mesh.attention_mesh import cut_region, upright_region
 from portraittalk_core.face.mesh.torch_backend import SHA256, WEIGHTS, Roi, TorchMesh, cut, roi_from_points
@@ -173,13 +173,6 @@ def test_merge_overlapping_averages_by_score():
     shift = 0.8 / 1.4
     assert torch.allclose(merged, torch.tensor([[50, 50, 60, 60], [shift, 0, 10 + shift, 10]]))
     assert merge_overlapping(boxes[:0], torch.zeros(0)).shape == (0, 4)
-
-
-def test_box_iou_closed_form():
-    found = box_iou(
-        torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([[1.0, 1, 3, 3], [2, 2, 4, 4], [0, 0, 2, 2], [1, 1, 1, 1]])
-    )
-    assert torch.allclose(found, torch.tensor([[1 / 7, 0, 1, 0]]))
 
 
 def test_upright_region_closed_form():

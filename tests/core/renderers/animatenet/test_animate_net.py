@@ -236,7 +236,7 @@ def test_tokens_are_kept_until_frames_change_or_are_forgotten(controlnet, track)
         assert equal(residuals(controlnet), first) and asked == [(0, 1, 2)]
         frames[0] = [0, 1, 3]
         assert difference(residuals(controlnet), first) > 1e-3
-        tokens.forget()
+        tokens.clear_cache()
         residuals(controlnet)
     assert asked == [(0, 1, 2), (0, 1, 3), (0, 1, 3)]
 

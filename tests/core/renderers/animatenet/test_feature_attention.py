@@ -155,7 +155,7 @@ def test_nothing_is_looked_at_where_the_control_does_not_act(nets):
     control.options = ControlOptions(window=(1.0, 0.0))
     assert torch.equal(looking(nets, net, control), alone)  # the maps of the step before are gone
     control.features.maps = (torch.zeros(1),)
-    control.forget()
+    control.clear_cache()
     assert control.features.at(3) is None
 
 

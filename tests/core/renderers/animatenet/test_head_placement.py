@@ -8,7 +8,7 @@ import torch
 
 from portraittalk_core.errors import InputError
 from portraittalk_core.face.canonical import canonical_face
-from portraittalk_core.renderers.animatenet.head_placement import follow, place, placement_raster, placements
+from portraittalk_core.renderers.animatenet.head_placement import follow, place, placements
 from portraittalk_core.types import LandmarkTrack
 
 WIDTH, HEIGHT = 640, 400
@@ -190,33 +190,6 @@ def test_place_one_placement_holds_all_frames():
     assert_near(placements(place(track_of(points), target)), target.expand(4, 6), 2e-6)
 
 
-# Raster ---------------------------------------------------------------------------------------------------------------
-
-
-def test_raster_is_a_box_a_quarter_larger():
-    picture = placement_raster(torch.tensor([0.5, 0.25, 0.4, 0.2, 0.0, 1.0]), 80, 160)
-    expected = torch.zeros(160, 80)
-    expected[40 - 20 : 40 + 20, 40 - 20 : 40 + 20] = 1  # 32 × 1.25 both ways
-    assert torch.equal(picture, expected)
-
-
-def test_raster_rolls_with_the_head():
-    box = torch.tensor([0.5, 0.5, 0.32, 0.08, 1.0, 0.0])
-    picture = placement_raster(box, 100, 100)
-    expected = torch.zeros(100, 100)
-    expected[30:70, 45:55] = 1  # a quarter turn
-    assert torch.equal(picture, expected)
-    tilted = placement_raster(torch.tensor([0.5, 0.5, 0.32, 0.08, math.sin(0.5), math.cos(0.5)]), 100, 100)
-    rows, columns = (tilted > 0).nonzero().double().T
-    assert (rows - rows.mean()) @ (columns - columns.mean()) > 0  # clockwise: down on the right
-    assert abs(tilted.sum() - 400) < 20
-
-
-def test_raster_is_cut_at_the_borders():
-    assert placement_raster(torch.tensor([0.0, 0.5, 4.0, 4.0, 0.0, 1.0]), 9, 7).all()
-    assert not placement_raster(torch.tensor([3.0, 0.5, 0.2, 0.2, 0.0, 1.0]), 9, 7).any()
-
-
 # Bad input ------------------------------------------------------------------------------------------------------------
 
 GOOD = torch.tensor([[0.5, 0.5, 0.3, 0.4, 0.0, 1.0]])
@@ -260,8 +233,3 @@ def test_place_rejects_a_face_without_size():
     points[1] = 5
     with pytest.raises(InputError, match="frame 1 has no size"):
         place(track_of(points), GOOD)
-
-
-def test_raster_rejects_a_size():
-    with pytest.raises(InputError, match="raster's width"):
-        placement_raster(GOOD[0], 0, 10)

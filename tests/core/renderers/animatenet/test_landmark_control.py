@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from portraittalk_core.errors import InputError
-from portraittalk_core.renderers.animatenet.landmark_control import STYLES, draw_condition, draw_conditions
+from portraittalk_core.renderers.animatenet.landmark_control import STYLES, draw_condition
 from portraittalk_core.renderers.animatenet.line_drawing import paint_lines
 from portraittalk_core.types import LandmarkTrack
 
@@ -166,15 +166,13 @@ def test_draw_condition_fills_pictures_of_another_shape():
     assert torch.equal(draw_condition(small, 0, 320, 512), draw_condition(large, 0, 320, 512))
 
 
-def test_draw_conditions_streams_every_frame_on_its_own():
+def test_draw_condition_draws_the_frame_of_its_number():
     rng = np.random.default_rng(2)
-    track = make_track(np.stack([face_points(rng) for _ in range(3)]))
+    points = np.stack([face_points(rng) for _ in range(3)])
     for style in STYLES:
-        pictures = draw_conditions(track, 256, 320, style)
-        assert next(pictures).shape == (320, 256, 3)
-        rest = list(pictures)
-        assert len(rest) == 2 and all(picture.dtype == torch.uint8 for picture in rest)
-        assert torch.equal(rest[1], draw_condition(track, 2, 256, 320, style))
+        picture = draw_condition(make_track(points), 2, 256, 320, style)
+        assert picture.shape == (320, 256, 3) and picture.dtype == torch.uint8
+        assert torch.equal(picture, draw_condition(make_track(points[2:]), 0, 256, 320, style))
 
 
 # The other styles -----------------------------------------------------------------------------------------------------
@@ -229,8 +227,3 @@ def test_draw_condition_rejects(change, message):
     asked = {"index": 0, "width": 64, "height": 64, "style": "landmarks"} | change
     with pytest.raises(InputError, match=message):
         draw_condition(at_points({}), **asked)
-
-
-def test_draw_conditions_rejects_at_the_call():
-    with pytest.raises(InputError, match="style"):
-        draw_conditions(at_points({}), 64, 64, "stars")

@@ -1,6 +1,5 @@
 """Landmark and placement tokens: sizes, invariances, and branches that add nothing until they are trained."""
 
-from fractions import Fraction
 from types import SimpleNamespace
 
 import pytest
@@ -16,7 +15,6 @@ from portraittalk_core.renderers.animatenet.placement_tokens import (
     ZeroBranch,
     centred,
 )
-from portraittalk_core.types import LandmarkTrack
 
 HEADS = 4
 
@@ -67,13 +65,6 @@ def test_landmark_tokens_do_not_see_place_and_size():
     bent = points.clone()
     bent[:, 13, 1] += 100
     assert (tokens(bent) - tokens(points)).abs().max() > 1e-3
-
-
-def test_landmark_tokens_of_a_track_are_in_pixels():
-    points = some_points(4)
-    tokens = LandmarkTokens(width=16, hidden=32)
-    track = LandmarkTrack.from_px(points, 700, 300, Fraction(25))
-    torch.testing.assert_close(tokens.of_track(track), tokens(points), rtol=0, atol=1e-5)
 
 
 def test_centred_points_in_one_place_stay_finite():

@@ -7,7 +7,7 @@ import torch
 from adapter_files import adapter_tensors
 
 from portraittalk_core.renderers.identitynet.face_tokens import ProjectionInput, build_projection
-from portraittalk_core.weights.load import fill
+from portraittalk_core.weights.load import load_strict
 
 diffusers = pytest.importorskip("diffusers")
 from diffusers.models import embeddings as theirs  # noqa: E402
@@ -15,7 +15,7 @@ from diffusers.models import embeddings as theirs  # noqa: E402
 
 def _ours(layout: str):
     tensors = adapter_tensors(layout)["image_proj"]
-    return fill(build_projection(layout, tensors), tensors, layout), tensors
+    return load_strict(build_projection(layout, tensors), tensors, layout), tensors
 
 
 @pytest.mark.parametrize(("layout", "num_tokens"), [("faceid", 4), ("portrait", 16)])

@@ -5,13 +5,7 @@ import pytest
 import torch
 
 from portraittalk_core.errors import InputError, ShapeError
-from portraittalk_core.renderers.vexpress.head_keypoints import (
-    draw_eight,
-    draw_three,
-    eight_points,
-    flipped,
-    three_points,
-)
+from portraittalk_core.renderers.vexpress.head_keypoints import draw_three, three_points
 from portraittalk_core.types import LandmarkTrack, as_fps
 
 POINTS = torch.tensor([[[200.0, 200.0], [300.0, 200.0], [250.0, 280.0]]])
@@ -56,43 +50,17 @@ def test_three_is_cut_at_the_border():
     assert not next(draw_three(points + torch.tensor([0.0, 900.0]), 64, 48)).any()
 
 
-def test_eight_draws_discs_of_radius_4_at_512():
-    points = torch.stack([torch.arange(8) * 50 + 60.0, torch.arange(8) * 20 + 100.7], 1)
-    drawing = next(draw_eight(points[None], 512, 512))
-    colours = {tuple(drawing[int(y), int(x)].tolist()) for x, y in points}
-    assert len(colours) == 8 and (0, 0, 0) not in colours
-    in_disc = sum(x * x + y * y <= 16 for x in range(-4, 5) for y in range(-4, 5))
-    assert int(drawing.any(2).sum()) == 8 * in_disc
-    small = next(draw_eight(points[None] / 8, 64, 64))  # a radius of a half is still a disc of radius 1
-    assert small[tuple((points[0].flip(0) / 8).long())].any() and int(small.any(2).sum()) == 8 * 5
-
-
-@pytest.mark.parametrize(("draw", "count"), [(draw_three, 3), (draw_eight, 8)])
-def test_flipped_points_keep_left_on_the_left(draw, count):
-    points = torch.rand(2, count, 2, generator=torch.Generator().manual_seed(1)) * 80 + 10
-    twice = flipped(flipped(points, 100), 100)
-    torch.testing.assert_close(twice, points)
-    if count == 3:  # the public code mirrors the drawing and swaps red and green
-        whole = points.round()
-        mirrored = next(draw_three(whole, 100, 100)).flip(1)[..., [1, 0, 2]]
-        drawn = next(draw_three(flipped(whole, 100), 100, 100))
-        for x, y in flipped(whole, 100)[0].long():
-            assert torch.equal(drawn[y, x], mirrored[y, x])
-
-
 def test_points_are_the_asked_landmarks():
     points = torch.arange(478 * 3, dtype=torch.float32).reshape(1, 478, 3) / 2000
     track = LandmarkTrack(points, torch.ones(1, dtype=torch.bool), as_fps(25), 200, 100)
     chosen = points[0, [468, 473, 1], :2] * torch.tensor([200.0, 100.0])
     torch.testing.assert_close(three_points(track)[0], chosen)
-    chosen = points[0, [234, 454, 468, 473, 168, 6, 197, 195], :2] * torch.tensor([200.0, 100.0])
-    torch.testing.assert_close(eight_points(track)[0], chosen)
 
 
 def test_drawing_rejects_bad_points():
     with pytest.raises(ShapeError, match="key points"):
         next(draw_three(torch.zeros(1, 8, 2), 64, 64))
     with pytest.raises(InputError, match="NaN"):
-        next(draw_eight(torch.full((1, 8, 2), torch.nan), 64, 64))
+        next(draw_three(torch.full((1, 3, 2), torch.nan), 64, 64))
     with pytest.raises(InputError, match="width"):
         next(draw_three(POINTS, 0, 64))

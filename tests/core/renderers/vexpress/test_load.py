@@ -99,7 +99,7 @@ def test_motion_modules_without_a_middle_are_refused(networks, tmp_path):
 
 
 def test_true_sizes_are_those_of_the_public_files():
-    """The files' sizes in half precision, as the hub tells them (`design/svp.md` 3f), to 1 %."""
+    """The files' sizes in half precision, as the hub tells them (`docs/design/vexpress.md` 5), to 1 %."""
     with torch.device("meta"):
         made = {
             "reference": build_reference_net(),

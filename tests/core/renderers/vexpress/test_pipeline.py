@@ -11,7 +11,7 @@ from tiny_vexpress import CONTEXT, WIDTHS, tiny_vexpress
 from portraittalk_core.diffusion.checkpoint import load_sd15
 from portraittalk_core.errors import InputError
 from portraittalk_core.face.fit import fit_to
-from portraittalk_core.renderers.vexpress.latent_codec import DiffusersCoder
+from portraittalk_core.renderers.vexpress.latent_codec import DiffusersLatentCodec
 from portraittalk_core.renderers.vexpress.pipeline import VExpressModels, VExpressOptions, head_points, paint_vexpress
 from portraittalk_core.speech.encoders import GivenFeatures, SpeechFeatures
 from portraittalk_core.style.attention import FrameStyles, StyleCues
@@ -50,7 +50,7 @@ def hears(seed, num_frames=FRAMES, width=64, name="wav2vec2-base"):
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     file = make_checkpoint(tmp_path_factory.mktemp("sd15") / "tiny.safetensors", text=False)
-    return VExpressModels(tiny_vexpress(), DiffusersCoder(load_sd15(file).vae), hears(5))
+    return VExpressModels(tiny_vexpress(), DiffusersLatentCodec(load_sd15(file).vae), hears(5))
 
 
 def painted(*given, **options):
@@ -121,7 +121,7 @@ def test_a_style_that_does_not_fit_is_refused(portrait, speech, models):
 def test_networks_are_brought_once_the_picture_is_encoded(portrait, speech, models):
     order = []
 
-    class Told(DiffusersCoder):
+    class Told(DiffusersLatentCodec):
         def encode(self, picture):
             order.append("encode")
             return super().encode(picture)
@@ -130,13 +130,13 @@ def test_networks_are_brought_once_the_picture_is_encoded(portrait, speech, mode
             order.append("decode")
             return super().decode(latents)
 
-    told = replace(models, coder=Told(models.coder.vae), bring=lambda: order.append("bring"))
+    told = replace(models, coder=Told(models.coder.vae), load_to_device=lambda: order.append("bring"))
     assert torch.equal(painted(portrait, None, speech, told, OPTIONS), painted(portrait, None, speech, models, OPTIONS))
     assert order == ["encode", "bring", *["decode"] * FRAMES]
 
 
 def test_a_vae_without_numbers_is_refused(portrait, speech, models):
-    class Broken(DiffusersCoder):
+    class Broken(DiffusersLatentCodec):
         def decode(self, latents):
             return super().decode(latents) * torch.nan
 

@@ -33,8 +33,9 @@ from portraittalk_core.training.animatenet.parts import make_parts
 from portraittalk_core.training.animatenet.stage import JointStage
 from portraittalk_core.training.data.video_clips import FACE, MARKER, TRACK, VideoData, read_videos
 from portraittalk_core.training.identitynet.stage import FrozenParts
+from portraittalk_core.training.loop.config import TrainerConfig
 from portraittalk_core.training.loop.low_rank import attached, new_lora
-from portraittalk_core.training.loop.trainer import TrainerConfig, step_generator, train_stage
+from portraittalk_core.training.loop.trainer import step_generator, train_stage
 
 diffusers = pytest.importorskip("diffusers")
 pytest.importorskip("accelerate")

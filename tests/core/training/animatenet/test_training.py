@@ -18,7 +18,8 @@ from portraittalk_core.training.animatenet.config import AnimateTraining, load_a
 from portraittalk_core.training.animatenet.stage import JointStage, SpatialStage, make_parts, train_animate
 from portraittalk_core.training.data.video_clips import CAPTION, MARKER, TRACK, VideoData, read_videos
 from portraittalk_core.training.identitynet.stage import FrozenParts
-from portraittalk_core.training.loop.trainer import TrainerConfig, step_generator, train_stage
+from portraittalk_core.training.loop.config import Clock, TrainerConfig
+from portraittalk_core.training.loop.trainer import step_generator, train_stage
 
 diffusers = pytest.importorskip("diffusers")
 pytest.importorskip("accelerate")
@@ -70,8 +71,6 @@ def test_clip_holds_its_frames_landmarks_and_placements(clips):
     batch = VideoData(clips, FRAMES).at([(1, 0), (2, 3)], 64)
     moves = motion(8, 2)
     assert torch.equal(batch.frames[1, 0], clips[2].read(3))
-    assert torch.equal(batch.previous[1], clips[2].read(2))
-    assert torch.equal(batch.previous[0], clips[1].read(clips[1].reference))  # nothing is before the first frame
     assert torch.allclose(batch.points_px[1], landmarks(moves)[3:7, :, :2] * 64)
     assert torch.equal(batch.placements[1], placements(clips[2].track)[3:7])
     assert torch.equal(batch.reference_placements[0], placements(clips[1].track)[clips[1].reference])
@@ -142,6 +141,16 @@ def test_captions_reach_the_unet_and_the_controlnet_of_their_own_clip(clips, tmp
     for hook in hooks:
         hook.remove()
     assert seen == [[3.0] * FRAMES + [1.0] * FRAMES] * 2
+
+
+def test_an_epoch_shows_every_clip_once(clips, tmp_path):
+    stage = toy_stage(clips, toy_config(tmp_path, stage="joint"))
+    trainer = stage.config.trainer
+    steps, parts = Clock.of(trainer, stage.num_samples()).epoch_steps, trainer.gradient_accumulation
+    batches = [stage.batch(step, part) for step in range(1, steps + 1) for part in range(parts)]
+    shown = [pair for batch in batches for pair in zip(batch.videos, batch.starts, strict=True)]
+    assert len(set(shown[: len(stage.data)])) == len(set(shown)) == len(stage.data)
+    assert len(shown) - len(stage.data) < trainer.batch_size * parts
 
 
 def test_given_frames_are_the_first_and_at_most_the_overlap(clips, tmp_path):

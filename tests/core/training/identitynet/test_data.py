@@ -8,7 +8,8 @@ from toy_faces import PEOPLE, toy_data, write_people
 from portraittalk_core.errors import InputError
 from portraittalk_core.face.identity.embedding import FaceEmbedding
 from portraittalk_core.media.records import load_record
-from portraittalk_core.training.identitynet.data import FaceData, fit_square, read_people
+from portraittalk_core.training.data.squares import fit_square
+from portraittalk_core.training.identitynet.data import FaceData, read_people
 
 
 def test_batches_show_everybody_once_and_pair_with_another_picture():

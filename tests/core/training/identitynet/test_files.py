@@ -15,8 +15,8 @@ from portraittalk_core.errors import InputError
 from portraittalk_core.renderers.identitynet.adapter import load_adapter
 from portraittalk_core.training.identitynet.config import load_config
 from portraittalk_core.training.identitynet.stage import train_identity
-from portraittalk_core.training.loop.frozen import ClipTexts, VaeCodec
-from portraittalk_core.training.loop.trainer import TrainerConfig
+from portraittalk_core.training.loop.config import TrainerConfig
+from portraittalk_core.training.loop.frozen import ClipTexts, VaeLatentCodec
 from portraittalk_core.weights.load import read_metadata
 
 pytest.importorskip("diffusers")
@@ -75,11 +75,11 @@ def test_captions_reach_the_text_encoder(tmp_path, sd15):
 def test_vae_latents_have_sd15s_scale(sd15):
     vae = load_sd15(sd15).vae
     pictures = torch.rand(2, 3, 64, 64) * 2 - 1
-    latents = VaeCodec(vae).encode(pictures)
+    latents = VaeLatentCodec(vae).encode(pictures)
     assert latents.shape == (2, 4, 8, 8)
     with torch.no_grad():
         assert torch.allclose(latents, vae.encode(pictures).latent_dist.mean * 0.18215, atol=1e-6)
-        assert torch.allclose(VaeCodec(vae).decode(latents), vae.decode(latents / 0.18215).sample, atol=1e-5)
+        assert torch.allclose(VaeLatentCodec(vae).decode(latents), vae.decode(latents / 0.18215).sample, atol=1e-5)
 
 
 def test_config_is_read_with_its_types(tmp_path):
@@ -98,6 +98,8 @@ def test_config_is_read_with_its_types(tmp_path):
     [
         ("resolutoin = 512\n", "unknown names: resolutoin"),
         ('resolution = "512"\n', "resolution must be a whole number, not '512'"),
+        ("snr_limit = 1e309\n", "snr_limit must be a finite number, not inf"),
+        (f"snr_limit = {10**400}\n", "snr_limit must be a finite number, not 1000"),
         ("resolution = 512.0\n", "resolution must be a whole number"),
         ("train_lora = 1\n", "train_lora must be true or false"),
         ("mask_ratio = 0.5\n", "mask_ratio must be a list of 2 numbers"),

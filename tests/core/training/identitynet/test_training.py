@@ -21,7 +21,8 @@ from portraittalk_core.renderers.identitynet.adapter_files import sort_adapter
 from portraittalk_core.renderers.identitynet.adapter_lora import kohya_lora
 from portraittalk_core.training.identitynet.config import IdentityTraining
 from portraittalk_core.training.identitynet.stage import FrozenParts, IdentityStage, dropped, fresh_adapter
-from portraittalk_core.training.loop.trainer import TrainerConfig, step_generator, train_stage
+from portraittalk_core.training.loop.config import Clock, TrainerConfig
+from portraittalk_core.training.loop.trainer import step_generator, train_stage
 from portraittalk_core.weights.load import read_metadata, read_tensors
 
 diffusers = pytest.importorskip("diffusers")
@@ -83,7 +84,16 @@ def learnt(tmp_path_factory):
     """A frozen UNet that knows both people but not whom it is shown, and an adapter that has learnt to tell it."""
     out = tmp_path_factory.mktemp("toy")
     config = toy_config(
-        out, TrainerConfig(150, 8, 1, learning_rate=1e-2, ema_decay=0.9, save_every=1000, sample_every=0)
+        out,
+        TrainerConfig(
+            steps=150,
+            batch_size=8,
+            gradient_accumulation=1,
+            learning_rate=1e-2,
+            ema_decay=0.9,
+            save_every=1000,
+            sample_every=0,
+        ),
     )
     unet = toy_unet(widths=(32, 32, 32, 32))  # four times as quick as the default
     pretrain(unet, 120, MASKS)
@@ -94,6 +104,14 @@ def learnt(tmp_path_factory):
         stage.export(result.averages, out / "adapter.safetensors", {"steps": "150"})
     losses |= {whose: held_out_loss(parts, adapter, config, whose) for whose in ("own", "other", "none")}
     return parts, adapter, out / "adapter.safetensors", losses, before
+
+
+def test_an_epoch_shows_every_picture_once(tmp_path):
+    stage = IdentityStage(toy_parts(), fresh_adapter(toy_unet(), 0), toy_data(10, 5), toy_config(tmp_path))
+    steps = Clock.of(QUICK, stage.num_samples()).epoch_steps
+    shown = [index for step in range(1, steps + 1) for part in range(2) for index in stage.batch(step, part).indices]
+    assert sorted(shown[:10]) == list(range(10))
+    assert len(shown) == 12
 
 
 @pytest.mark.slow

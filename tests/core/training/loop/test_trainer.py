@@ -1,5 +1,7 @@
 import dataclasses
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,8 +11,9 @@ from torch import nn
 
 from portraittalk_core.errors import InputError
 from portraittalk_core.training.loop.checkpoints import checkpoints, load_checkpoint
-from portraittalk_core.training.loop.ema import Ema
-from portraittalk_core.training.loop.trainer import TrainerConfig, train_stage
+from portraittalk_core.training.loop.config import TrainerConfig
+from portraittalk_core.training.loop.stage import SingleLossStage
+from portraittalk_core.training.loop.trainer import train_stage
 
 pytest.importorskip("accelerate")
 
@@ -19,7 +22,7 @@ CONFIG = TrainerConfig(
 )
 
 
-class Line(nn.Module):
+class Line(SingleLossStage, nn.Module):
     """Fits a plane through points; what is drawn depends on the step, the noise on the generator, dropout on torch."""
 
     def __init__(self, name: str = "line") -> None:
@@ -27,7 +30,7 @@ class Line(nn.Module):
         self.layer = nn.Linear(3, 1)
         nn.init.zeros_(self.layer.weight)
         nn.init.zeros_(self.layer.bias)
-        self.name, self.asked, self.spoil_at, self.drawn = name, [], None, []
+        self.name, self.batches, self.spoil_at, self.drawn = name, [], None, []
 
     def trainable(self):
         return dict(self.layer.named_parameters())
@@ -39,7 +42,7 @@ class Line(nn.Module):
         self.to(device)
 
     def batch(self, step, part):
-        self.asked.append((step, part))
+        self.batches.append((step, part))
         draw = torch.Generator().manual_seed(1000 * step + part)
         points = torch.randn(4, 3, generator=draw)
         return points, points @ torch.tensor([[1.0], [-2.0], [0.5]]) + (float("nan") if step == self.spoil_at else 0.0)
@@ -147,7 +150,7 @@ def test_a_finished_run_can_be_lengthened(tmp_path):
     assert result.resumed_from == 5
     assert torch.equal(whole.layer.weight, longer.layer.weight)
     same, result = train(tmp_path / "short")
-    assert result.resumed_from == 8 and not same.asked
+    assert result.resumed_from == 8 and not same.batches
 
 
 def test_samples_show_the_averages_and_change_nothing(tmp_path):
@@ -259,16 +262,20 @@ def test_training_leaves_the_callers_chance_alone(tmp_path):
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_ema_matches_the_closed_form():
-    weight = nn.Parameter(torch.zeros(1))
-    ema = Ema({"w": weight}, 0.5)
-    expected = 0.0
-    for n in range(1, 20):
-        weight.data.fill_(float(n))
-        ema.update()
-        kept = min(0.5, (1 + n) / (10 + n))
-        expected = kept * expected + (1 - kept) * n
-    assert float(ema.averages["w"]) == pytest.approx(expected, rel=1e-6)
-    with ema.in_place():
-        assert float(weight.detach()) == pytest.approx(expected, rel=1e-6)
-    assert float(weight.detach()) == 19
+def test_a_run_of_the_first_trainer_goes_on(tmp_path):
+    """A checkpoint after five steps, made before optimisers had names; its end, and the hash of its settings, too."""
+    old = Path(__file__).parent / "files" / "step_00000005_before_optimizers.safetensors"
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    shutil.copy(old, folder / "step_00000005.safetensors")
+    stage, result = train(tmp_path)
+    assert result.resumed_from == 5
+    assert result.settings_hash == "ef1094e3094851e9fd69a5adb2685af113439da1a1303271cf1a7f8d468e5913"
+    assert torch.allclose(
+        stage.layer.weight, torch.tensor([[0.024519335478544235, -0.07878714799880981, 0.05937299504876137]]), atol=1e-6
+    )
+    assert torch.allclose(
+        result.averages["weight"],
+        torch.tensor([[0.0174576286226511, -0.06999598443508148, 0.05351117253303528]]),
+        atol=1e-6,
+    )

@@ -20,13 +20,13 @@ from portraittalk_core.style.attention import FrameStyles, StyleRun, bind_style
 from portraittalk_core.style.attention_files import StyleSizes
 from portraittalk_core.style.extractor import StyleExtractor, load_extractor, new_extractor_net, save_extractor
 from portraittalk_core.style.extractor_files import ExtractorSizes
-from portraittalk_core.style.prior import MANNER
+from portraittalk_core.style.prior import STATISTICS_SPACE
 from portraittalk_core.style.projection import load_style_attention, new_style_attention, save_style_attention
 from portraittalk_core.training.data.video_clips import VideoClip, VideoData
 from portraittalk_core.training.identitynet.stage import FrozenParts
 from portraittalk_core.training.loop.trainer import step_generator, train_stage
 from portraittalk_core.training.style.attention_data import StyledVideos
-from portraittalk_core.training.style.attention_parts import Company
+from portraittalk_core.training.style.attention_parts import Conditioners
 from portraittalk_core.training.style.attention_stage import StyleAttentionStage, in_spreads, starting_attention
 from portraittalk_core.training.style.config import StyleAttentionTraining, StyleTraining, load_style_config
 from portraittalk_core.weights.catalog import recognise
@@ -95,7 +95,7 @@ def error(stage, swapped: bool = False, dropped: bool = False) -> float:
 
 @pytest.mark.slow
 def test_right_style_beats_the_swapped_one_by_a_fifth(plain_unet, videos, tmp_path):
-    """Acceptance of design/svp.md 3h: right beats swapped, without style all is as before, and only style has moved."""
+    """Acceptance, docs/design/styles.md 6: right beats swapped, strength 0 is as before, only style has moved."""
     unet, out = plain_unet, tmp_path
     trainer = dataclasses.replace(QUICK, steps=200, batch_size=4, learning_rate=1e-2, ema_decay=0.9, save_every=999)
     stage = toy_stage(unet, videos, toy_config(out, trainer=trainer))
@@ -174,7 +174,7 @@ def test_dropped_clips_see_neither_style_nor_text_nor_face(videos, tmp_path):
     data = StyledVideos(VideoData(named, 1), videos.priors, lambda _: torch.ones(512))
     adapter = new_adapter(dict.fromkeys(map(str, range(1, 33, 2)), 32), 48)
     adapter.projection = Faces()
-    stage = toy_stage(new_unet(), data, toy_config(tmp_path), Company(identity=adapter))
+    stage = toy_stage(new_unet(), data, toy_config(tmp_path), Conditioners(identity=adapter))
     stage.frozen = dataclasses.replace(stage.frozen, texts=Texts())
     batch = stage.batch(1, 0)
     with stage:
@@ -194,7 +194,7 @@ def test_company_acts_and_stays_as_it_was(tmp_path):
         if name.startswith("controlnet_"):
             torch.nn.init.normal_(weight, std=0.1)
     motion_modules = new_motion_modules(WIDTHS)
-    company = Company(controlnet, new_animate_net(controlnet, 0), motion_modules, adapter)
+    company = Conditioners(controlnet, new_animate_net(controlnet, 0), motion_modules, adapter)
     config = toy_config(tmp_path, motion=tmp_path)
     videos = StyledVideos(VideoData(clips, 4), toy_priors(2), lambda picture: picture.mean(0).flatten()[:512] + 1)
     stage = toy_stage(unet, videos, config, company)
@@ -204,7 +204,7 @@ def test_company_acts_and_stays_as_it_was(tmp_path):
     with stage:
         loss = float(stage.loss(stage.batch(1, 0), step_generator(0, 1))[0].detach())
         train_stage(stage, QUICK, tmp_path)
-    alone = toy_stage(unet, videos, config, Company(motion=motion_modules))
+    alone = toy_stage(unet, videos, config, Conditioners(motion=motion_modules))
     with alone:
         assert float(alone.loss(alone.batch(1, 0), step_generator(0, 1))[0].detach()) != pytest.approx(loss, rel=1e-3)
     after = {(n, key): t for n, net in networks.items() for key, t in net.state_dict().items()}
@@ -249,7 +249,7 @@ def test_stopped_training_goes_on_as_if_it_had_not(videos, tmp_path):
 
 @pytest.mark.parametrize("kind", ["manner", "extractor"])
 def test_training_goes_from_a_folder_to_a_file(tmp_path, kind, capsys):
-    data, space, lines = write_prepared(tmp_path / "data", ("anna/1.mp4", "bruno/1.mp4")), MANNER, ""
+    data, space, lines = write_prepared(tmp_path / "data", ("anna/1.mp4", "bruno/1.mp4")), STATISTICS_SPACE, ""
     make_checkpoint(tmp_path / "sd15.safetensors")
     if kind == "extractor":
         torch.manual_seed(0)
@@ -271,7 +271,9 @@ def test_training_goes_from_a_folder_to_a_file(tmp_path, kind, capsys):
 
 def test_catalogue_knows_the_file(tmp_path):
     widths = {site.adapter_key: site.width for site in SITES}
-    path = save_style_attention(new_style_attention(StyleSizes(widths, MANNER, 11)), tmp_path / "s.safetensors")
+    path = save_style_attention(
+        new_style_attention(StyleSizes(widths, STATISTICS_SPACE, 11)), tmp_path / "s.safetensors"
+    )
     assert round(path.stat().st_size / 1e6) == 176  # as the catalogue says
     assert recognise(path).role.startswith("style attention")
 
@@ -285,13 +287,13 @@ def test_unfit_data_is_refused(videos, tmp_path):
     with pytest.raises(InputError, match="2 spaces"):
         StyledVideos(videos.data, [videos.priors[0], other])
     net = starting_attention(new_unet(), videos, toy_config(tmp_path))
-    net.space = MANNER
+    net.space = STATISTICS_SPACE
     with pytest.raises(InputError, match="trained on manner"):
         StyleAttentionStage(FrozenParts(new_unet(), PatchCodec(), FixedTexts()), net, videos, toy_config(tmp_path))
     with pytest.raises(InputError, match="portrait"):
         adapter = new_adapter(dict.fromkeys(map(str, range(1, 33, 2)), 32), 48)
         adapter.layout = "plus"
-        toy_stage(new_unet(), videos, toy_config(tmp_path), Company(identity=adapter))
+        toy_stage(new_unet(), videos, toy_config(tmp_path), Conditioners(identity=adapter))
 
 
 def test_config_is_read_by_its_stage_and_refused(tmp_path):

@@ -14,8 +14,15 @@ from portraittalk_core.face.canonical import canonical_face
 from portraittalk_core.media.records import save_record
 from portraittalk_core.style.extractor import load_extractor
 from portraittalk_core.style.features import StyleFeatures
+from portraittalk_core.training.loop.config import Clock
 from portraittalk_core.training.style.config import StyleTrainer, StyleTraining, SyntheticStyles, load_style_config
-from portraittalk_core.training.style.data import MadeUpStyles, PreparedStyles, StyleVideo, read_styles, style_batch
+from portraittalk_core.training.style.data import (
+    PreparedStyles,
+    StyleVideo,
+    SyntheticStyleData,
+    read_styles,
+    style_batch,
+)
 from portraittalk_core.training.style.stage import ExtractorStage, present, starting_network, train_style
 from portraittalk_core.types import LandmarkTrack
 
@@ -37,7 +44,7 @@ def trained(tmp_path_factory):
 
 
 def check_told_apart(result):
-    """Acceptance of design/svp.md 3h; either side alone cannot tell more than half, or a quarter, of the styles."""
+    """Acceptance, docs/design/styles.md 6; either side alone cannot tell more than half, or a quarter, of them."""
     both, audio, expression = (result.after[name] for name in ("both", "audio", "expression"))
     assert both.strength >= 5 * result.before["both"].strength
     assert both.accuracy >= 0.9
@@ -56,13 +63,22 @@ def test_both_sides_tell_what_neither_tells_alone_in_a_deeper_network(tmp_path, 
     check_told_apart(train_style(config(tmp_path, 150, num_layers=3, seed=seed)))
 
 
+def test_an_epoch_shows_every_style_once(tmp_path):
+    few = config(tmp_path, synthetic=SyntheticStyles(expression_styles=2, vocal_styles=3))
+    few = dataclasses.replace(few, trainer=dataclasses.replace(few.trainer, batch_size=2))
+    stage = ExtractorStage(starting_network(few), SyntheticStyleData(few.synthetic, (80, 23)), few)
+    steps = Clock.of(few.trainer, stage.num_samples()).epoch_steps
+    labels = [set(stage.batch(step, 0).labels.tolist()) for step in range(1, steps + 1)]
+    assert sorted(label for batch in labels for label in batch) == list(range(6))
+
+
 def test_deviation_collapses_and_the_floor_keeps_it_alive(trained):
     before, after = trained.before["both"].deviation, trained.after["both"].deviation
     assert after < 0.3 * before
     lines = [json.loads(line) for line in trained.training.log.read_text().splitlines()]
     assert lines[-1]["deviation"] < 0.5 * lines[0]["deviation"]
     extractor = load_extractor(trained.extractor)
-    audio, expression = MadeUpStyles(EIGHT, (80, 23)).clip(3, 0, 100, 1)
+    audio, expression = SyntheticStyleData(EIGHT, (80, 23)).clip(3, 0, 100, 1)
     prior = extractor.prior(StyleFeatures(audio, "log-mel"), StyleFeatures(expression, "landmarks"))
     prior = dataclasses.replace(prior, std=torch.zeros(32), noise=0.4)  # fully collapsed
     draws = torch.stack([prior.sample(seed) for seed in range(3000)])
@@ -71,7 +87,7 @@ def test_deviation_collapses_and_the_floor_keeps_it_alive(trained):
 
 
 def test_spread_is_how_far_the_training_sets_means_lie_apart(trained):
-    extractor, data = load_extractor(trained.extractor), MadeUpStyles(EIGHT, (80, 23))
+    extractor, data = load_extractor(trained.extractor), SyntheticStyleData(EIGHT, (80, 23))
     clips = [data.clip(style, number, 32, 0) for style in range(8) for number in range(30)]
     with torch.no_grad():
         means = extractor.network(*(torch.stack(side) for side in zip(*clips, strict=True)))[0]
@@ -111,6 +127,16 @@ def test_styletalk_checkpoint_starts_the_expression_branch(tmp_path):
     assert torch.equal(begun.expression.enter.bias, torch.full((256,), 3.0))
 
 
+@pytest.mark.parametrize("start", [None, "talk.pth"])
+@pytest.mark.parametrize("expression", ["3dmm", "blendshapes"])
+def test_training_refuses_an_expression_that_no_consumer_can_read(tmp_path, expression, start):
+    asked = config(tmp_path / "out", 2, expression=expression, start=start and tmp_path / start)
+    with pytest.raises(InputError, match=f"'{expression}': no command .* expression = 'landmarks'") as refused:
+        train_style(asked)
+    assert ("start" in str(refused.value)) == bool(start)
+    assert not (tmp_path / "out").exists()
+
+
 def test_sides_are_left_out_as_often_as_asked_and_never_both():
     shown = present(torch.rand(20_000, generator=torch.Generator().manual_seed(0)), 0.2, 0.3)
     assert shown.any(1).all()
@@ -119,7 +145,7 @@ def test_sides_are_left_out_as_often_as_asked_and_never_both():
 
 def test_loss_follows_its_generator_and_sees_what_is_left_out(tmp_path):
     stage = ExtractorStage(
-        starting_network(config(tmp_path, dropout=0.0)), MadeUpStyles(EIGHT, (80, 23)), config(tmp_path)
+        starting_network(config(tmp_path, dropout=0.0)), SyntheticStyleData(EIGHT, (80, 23)), config(tmp_path)
     )
     batch = stage.batch(1, 0)
     losses = [float(stage.loss(batch, torch.Generator().manual_seed(seed))[0].detach()) for seed in (1, 1, 2)]
@@ -132,7 +158,7 @@ def test_loss_follows_its_generator_and_sees_what_is_left_out(tmp_path):
 
 
 def test_made_up_sides_tell_their_own_half_only():
-    data = MadeUpStyles(EIGHT, (80, 23), seed=4)
+    data = SyntheticStyleData(EIGHT, (80, 23), seed=4)
 
     def average(style, side):
         return torch.stack([data.clip(style, number, 64, 0)[side].mean(0) for number in range(60)]).mean(0)
@@ -148,7 +174,7 @@ def test_made_up_sides_tell_their_own_half_only():
 
 
 def test_batches_show_every_style_once_before_one_comes_again():
-    data = MadeUpStyles(EIGHT, (4, 3))
+    data = SyntheticStyleData(EIGHT, (4, 3))
     batches = [style_batch(data, number, 4, 2, 8, 0) for number in range(2)]
     seen = torch.cat([batch.labels for batch in batches])
     assert sorted(seen.tolist()) == [style for style in range(8) for _ in range(2)]

@@ -18,7 +18,7 @@ from portraittalk_core.diffusion.schedule import ZERO_SNR, schedule_betas
 from portraittalk_core.errors import InputError
 from portraittalk_core.layers.attention import NEGATIVE, POSITIVE
 from portraittalk_core.renderers.vexpress.head_keypoints import THREE, draw_three
-from portraittalk_core.renderers.vexpress.latent_codec import DiffusersCoder
+from portraittalk_core.renderers.vexpress.latent_codec import DiffusersLatentCodec
 from portraittalk_core.renderers.vexpress.pipeline import VExpressModels, VExpressOptions, paint_vexpress
 from portraittalk_core.renderers.vexpress.reference import read_bank, write_bank
 from portraittalk_core.speech.encoders import GivenFeatures, SpeechFeatures
@@ -181,14 +181,14 @@ def talking(networks, vae, style=None) -> torch.Tensor:
     )
     features = GivenFeatures(SpeechFeatures(torch.randn(7, 64, generator=draw), name="wav2vec2-base"))
     speech = Speech(0.1 * torch.randn(4 * 640, generator=draw))
-    models = VExpressModels(networks, DiffusersCoder(vae), features, style)
+    models = VExpressModels(networks, DiffusersLatentCodec(vae), features, style)
     options = VExpressOptions(width=64, height=64, steps=2, length=4, overlap=2)
     return torch.stack(list(paint_vexpress(portrait, None, speech, models, options))).int()
 
 
 @pytest.mark.slow
 def test_right_style_beats_the_swapped_one_by_a_fifth(videos, tmp_path):
-    """Acceptance of design/svp.md 3h: right beats swapped, without style all is as before, and only style has moved."""
+    """Acceptance, docs/design/styles.md 6: right beats swapped, strength 0 is as before, only style has moved."""
     out, trainer = tmp_path, dataclasses.replace(QUICK, steps=120, learning_rate=1e-2, ema_decay=0.9, save_every=999)
     networks = tiny_vexpress()
     vae = load_sd15(make_checkpoint(out / "tiny.safetensors", text=False)).vae

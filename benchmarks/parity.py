@@ -1,0 +1,66 @@
+"""The command line of the scripts that compare an engine or a renderer with its public code: ``parity_*.py``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+
+INSTALL = 'pip install -e ".[parity]"'
+
+
+@dataclass(frozen=True)
+class PublicCode:
+    """A public repository that is compared with."""
+
+    url: str  # what to clone
+    file: str  # a file of it that is imported, by which a copy is known
+    packages: Mapping[str, str] = field(
+        default_factory=dict
+    )  # what it imports beyond PortraitTalk: module → pip's name
+
+
+def run(public: PublicCode, measure: Callable[[Path], dict[str, float]], args: Sequence[str] | None = None) -> int:
+    """Print the differences that `measure` finds in the copy of the public code which the command line names.
+
+    Args:
+        public: the repository.
+        measure: folder of the copy → largest differences and sizes, by name. Its docstring is the command's help.
+        args: the command line; None takes the program's own.
+
+    Returns:
+        0.
+
+    Raises:
+        SystemExit: 2, with what to do, if the copy or a package is missing.
+    """
+    name = Path(public.url).name
+    parser = argparse.ArgumentParser(
+        prog=f"python -m benchmarks.{Path(sys.argv[0]).stem}",
+        description=(measure.__doc__ or "").split("\n")[0].replace("`repo`", name),
+        epilog=f"needs:\n  git clone {public.url}\n  {INSTALL}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("repo", type=Path, metavar=name.upper(), help=f"folder of a copy of {public.url}")
+    repo: Path = parser.parse_args(args).repo
+    if not (repo / public.file).is_file():
+        parser.error(f"{repo} is no copy of {name}, for it has no {public.file}: git clone {public.url}")
+    missing = [package for module, package in public.packages.items() if not _is_installed(module)]
+    if missing:
+        parser.error(f"{name} imports {', '.join(missing)}: {INSTALL}, or pip install {' '.join(missing)}")
+    import torch
+
+    torch.set_num_threads(1)
+    print(json.dumps(measure(repo), indent=2))
+    return 0
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ValueError:  # in sys.modules as None, which forbids its import
+        return False

@@ -1,0 +1,35 @@
+"""How a batch is worked off."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..options import check_options, option
+
+LONGEST_WAIT_S = 60.0
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """How a batch is worked off."""
+
+    workers: int | None = option(
+        None, 1, 10_000,
+        "jobs at the same time, a CPU each; if not given 1, in this process without Ray, or a cluster's CPUs",
+    )  # fmt: skip
+    address: str | None = option(
+        None,
+        help="of a Ray cluster whose machines see the same files and have PortraitTalk installed; auto: the one here",
+        metavar="ADDRESS",
+    )
+    retries: int = option(2, 0, 100, "of failures that are no mistake in the manifest")
+    # before the first retry; twice as long before each further one
+    wait_s: float = option(1.0, 0, LONGEST_WAIT_S, "seconds before a retry", shared=False)
+
+    def __post_init__(self) -> None:
+        check_options(
+            self,
+            workers="the number of workers",
+            retries="the number of retries",
+            wait_s="the seconds before a retry",
+        )

@@ -1,0 +1,74 @@
+"""Motion of a command line: the options of `MotionOptions`, and the engine.
+
+The library is imported inside the functions, so that ``--help`` need not wait for torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from typing import TYPE_CHECKING
+
+from ..engines.registry import engine_specs, nameable_engines
+from ..errors import InputError
+from ..motion.options import MotionOptions
+from .arguments import add_file, add_options, options_from
+from .style import chosen_statistics
+
+if TYPE_CHECKING:
+    from ..engines.contract import MotionEngine
+    from ..types import Speech
+
+OF_THE_FILM = ("fps", "head_motion", "blink_rate")  # of MotionOptions: what a filmed face keeps
+
+
+def add_motion(parser: argparse.ArgumentParser, filmed: bool = False) -> None:
+    """Every option of `MotionOptions`, and the engine; of a filmed face, head, blinks and frame rate are the film's."""
+    group = parser.add_argument_group("motion")
+    add_options(group, MotionOptions, skip=OF_THE_FILM if filmed else ())
+    if not filmed:
+        points = "mouth gain over time, as [[seconds, gain], …]; times --mouth-gain"
+        add_file(group, "--gain-points", "IN.json", points, False)
+    group = parser.add_argument_group("motion engine")
+    add_file(group, "--engine", "FILE", _engine_help(), False)
+    add_file(group, "--encoder", "FILE", "speech encoder that the engine needs", False)
+    add_file(group, "--face-model", "FOLDER", "folder with the 3-D face model that the engine needs", False)
+
+
+def _engine_help() -> str:
+    """What --engine takes, of the registry."""
+    files = ", ".join(spec.title for spec in engine_specs() if spec.files)
+    names = ", ".join(nameable_engines())
+    return (
+        f"weights of another engine, known by their content ({files}), or the name of an engine that needs no file "
+        f"({names}); if not given, the built-in one"
+    )
+
+
+def motion_options(args: argparse.Namespace) -> MotionOptions:
+    """Of the motion engine; a wrong one is reported before any work."""
+    return options_from(args, MotionOptions, style_statistics=chosen_statistics(args))
+
+
+def motion_engine(args: argparse.Namespace) -> MotionEngine:
+    """The engine of --engine; a wrong file is reported before any work."""
+    from ..engines.contract import EngineFiles
+    from ..engines.registry import open_engine
+
+    if args.engine is None:
+        return open_engine()
+    return open_engine(EngineFiles(args.engine, args.encoder, args.face_model))
+
+
+def with_gain_curve(options: MotionOptions, args: argparse.Namespace, speech: Speech) -> MotionOptions:
+    """The options with the gain that a file of points gives every frame."""
+    if args.gain_points is None:
+        return options
+    from ..motion.gain import gain_curve
+
+    try:
+        text = args.gain_points.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the gain points {args.gain_points} cannot be read ({error}); give a JSON file.") from error
+    curve = gain_curve(text, speech.num_frames(options.fps), options.fps)
+    return dataclasses.replace(options, gain_curve=curve)

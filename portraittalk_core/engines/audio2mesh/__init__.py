@@ -1,0 +1,1 @@
+"""AniPortrait's audio2mesh: speech to displacements of a face mesh."""

@@ -1,0 +1,23 @@
+"""How a report writes a metric's value, and which way it is better."""
+
+from __future__ import annotations
+
+import math
+
+from ...metrics.registry import Metric
+
+ARROWS = {"higher": "↑", "lower": "↓", "target": "≈", "neither": ""}
+ARROW_TEXT = {"higher": "higher is better", "lower": "lower is better", "target": "as the true video's is best"}
+
+
+def number(value: float | None, definition: Metric | None = None) -> str:
+    """A value as it is shown: as many digits as its size can use; a dash for None."""
+    if value is None:
+        return "–"
+    if math.isinf(value):
+        return "∞"
+    if definition is not None and definition.unit in ("ms", "frames of 40 ms"):
+        return f"{value + 0.0:.0f}".replace("-", "−")
+    digits = 1 if abs(value) >= 100 else 2 if abs(value) >= 10 else 3
+    text = f"{value:.{digits}f}"
+    return (text.lstrip("-") if not float(text) else text).replace("-", "−")

@@ -1,0 +1,72 @@
+"""The numbers of one scored video as lines of text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ...metrics.registry import TARGET_PREFIX
+from ..result import EvaluationResult
+from ..score_report import ScoreReport
+from .numbers import ARROWS, number
+
+LEGEND = "↑ higher is better, ↓ lower is better, ≈ as the true video's is best"
+
+
+def table_text(report: ScoreReport) -> str:
+    """Every number, then what is not available and why, then what to know; one a line.
+
+    Args:
+        report: its first result is shown.
+    """
+    row = report.results[0]
+    lines = [*_error(row), *_numbers(report, row), *_missing(report, row), LEGEND, _measured_on(row)]
+    return "\n".join([*lines, *(f"note: {note}" for note in row.notes)])
+
+
+def short_text(report: ScoreReport, names: tuple[str, ...]) -> str:
+    """Some numbers in one line, by the metrics' names; those that could not be measured are named so."""
+    row = report.results[0]
+    parts = []
+    for name in names:
+        definition = report.table[name]
+        known = name in row.values
+        value = f"{number(row.values[name], definition)} {definition.unit}".strip() if known else "not available"
+        parts.append(f"{definition.title.partition(' (')[0]} {value}")
+    return "; ".join([*_error(row), ", ".join(parts)])
+
+
+def value_of(report: ScoreReport, name: str) -> float:
+    """A number of the first result; 0 where it could not be measured."""
+    return float(report.results[0].values.get(name, 0.0))
+
+
+def _error(row: EvaluationResult) -> list[str]:
+    return [row.error] if row.error else []
+
+
+def _numbers(report: ScoreReport, row: EvaluationResult) -> Iterator[str]:
+    for name, definition in report.table.items():
+        own = row.values.get(TARGET_PREFIX + name)
+        if name not in row.values and own is None:
+            continue
+        arrow = ARROWS[definition.better]
+        known = name in row.values
+        value = f"{number(row.values[name], definition)} {definition.unit}".strip() if known else "not available"
+        target = "" if own is None else f" (true video: {number(own, definition)})"
+        yield f"{definition.title} {arrow}".strip() + f": {value}{target}"
+
+
+def _missing(report: ScoreReport, row: EvaluationResult) -> Iterator[str]:
+    reasons: dict[str, list[str]] = {}
+    for name in report.unavailable():
+        if name in row.missing and name not in row.values:
+            reasons.setdefault(row.missing[name], []).append(report.title(name))
+    for reason, titles in reasons.items():
+        said = reason if reason.startswith("not available") else f"not available: {reason}"
+        yield f"{', '.join(titles)}: {said}"
+
+
+def _measured_on(row: EvaluationResult) -> str:
+    frames, faces = row.counts["num_frames"], row.counts["num_frames_with_face"]
+    size = f"{row.counts['width']}×{row.counts['height']}"
+    return f"measured on {frames} frames of {size} at {row.fps:g} fps, {faces} of them with a face"

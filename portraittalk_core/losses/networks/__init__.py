@@ -1,0 +1,1 @@
+"""Feature networks of losses; their weights are the user's."""

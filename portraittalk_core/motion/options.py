@@ -1,0 +1,76 @@
+"""What a person may ask of any motion engine.
+
+Each line declares default, range and meaning once: flags, widgets, manifest columns and tables are derived from it.
+No torch at the top, so that ``--help`` need not wait for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from ..checks import check_finite, check_range, check_shape
+from ..errors import InputError
+from ..frame_rate import MAX_FPS, MIN_FPS, as_fps
+from ..options import check_options, option
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..types import StyleStatistics
+
+LARGEST_SEED = 2**64 - 1
+
+
+@dataclass(frozen=True)
+class MotionOptions:
+    """What a person may ask of any motion engine."""
+
+    fps: Fraction = option(
+        Fraction(25), MIN_FPS, MAX_FPS, "Frames per second. 29.97 is taken as 30000/1001.", step=0.001
+    )
+    mouth_gain: float = option(
+        1.0, 0, 2, "How far the mouth opens: 0 keeps it closed, 1 is natural, 2 exaggerates.", step=0.05
+    )
+    head_motion: float = option(1.0, 0, 2, "How much the head moves: 0 locks it, 1 is calm, 2 is lively.", step=0.05)
+    blink_rate: float = option(15.0, 0, 40, "Blinks per minute; 0 never blinks.", step=1)
+    silence_gate_db: float = option(
+        -45.0, -80, 0,
+        "Sound this far below the speech's level keeps the mouth shut. Raise it if noise moves lips.",
+        step=1, advanced=True,
+    )  # fmt: skip
+    smoothing: float = option(0.3, 0, 1, "Calms jitter: 0 none, 1 strong (a lazy mouth).", step=0.05, advanced=True)
+    offset_ms: float = option(
+        0.0, -500, 500, "Moves the mouth in time: positive is later, negative earlier than the sound.",
+        step=5, advanced=True,
+    )  # fmt: skip
+    seed: int = option(
+        0, 0, LARGEST_SEED, "Another seed gives other blinks and head motion; the mouth follows the sound alone."
+    )
+    gain_curve: Tensor | None = field(default=None, compare=False)  # (K,) 0..2 a frame; times mouth_gain
+    style_statistics: StyleStatistics | None = None  # somebody's way of speaking; the amounts above are factors of it
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fps", as_fps(self.fps))
+        check_options(self)
+        if self.gain_curve is not None:
+            _check_gain_curve(self.gain_curve)
+
+    def gains(self, num_frames: int) -> Tensor:
+        """(T,) the mouth's gain in every frame, 0..2."""
+        import torch
+
+        if self.gain_curve is None:
+            return torch.full((num_frames,), float(self.mouth_gain))
+        curve = self.gain_curve.float()[:num_frames]
+        held = torch.cat([curve, curve[-1:].expand(num_frames - len(curve))])
+        return (held * self.mouth_gain).clamp(max=2)
+
+
+def _check_gain_curve(curve: Tensor) -> None:
+    check_finite(check_shape(curve, "K", "the mouth gain curve"), "the mouth gain curve")
+    if not len(curve):
+        raise InputError("the mouth gain curve holds no value; give one a frame, or none at all.")
+    check_range(float(curve.min()), 0, 2, "the least value of the mouth gain curve")
+    check_range(float(curve.max()), 0, 2, "the largest value of the mouth gain curve")

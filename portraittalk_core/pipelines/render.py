@@ -1,0 +1,133 @@
+"""A portrait that follows a landmark track becomes a video file."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+from torch import Tensor
+
+from ..checks import check_choice
+from ..face.mesh.landmarks import MeshBackend, detect_faces, find_portrait, open_mesh
+from ..media.container import open_media
+from ..motion.transfer import belongs_to, transfer_motion
+from ..renderers.contract import Callbacks, Renderer, RenderJob
+from ..renderers.registry import open_renderer
+from ..renderers.warp.renderer import check_same_shape
+from ..renderers.write import RenderResult, Sound, render_video
+from ..style.prior import Style
+from ..types import LandmarkTrack, Portrait, Speech
+
+log = logging.getLogger(__name__)
+
+TRANSFERS = ("auto", "absolute", "relative")
+NEAR = 0.15  # of the picture: a track whose middle is this near to a face may have been made on it
+LENGTHS_DIFFER_S = 0.1  # less between sound and track is rounding, or what an encoder adds
+
+
+def render_track(
+    portrait: Portrait,
+    track: LandmarkTrack,
+    out: Path,
+    *,
+    renderer: Renderer | None = None,
+    speech: Speech | None = None,
+    style: Style | None = None,
+    sound: Sound = None,
+    transfer: str = "auto",
+    crf: int = 18,
+    callbacks: Callbacks | None = None,
+) -> RenderResult:
+    """Let a portrait follow a landmark track.
+
+    The video lasts as long as the track: a longer sound is cut, which is logged, and silence follows a shorter one.
+
+    Args:
+        portrait: picture and landmarks of the face that is to move.
+        track: where its landmarks go, or another face's track.
+        out: the video file to write.
+        renderer: what draws; None is the warp.
+        speech: what is said, for renderers that listen.
+        style: how it is said, for renderers that look at it.
+        sound: the sound to put into the video; none if None.
+        transfer: "absolute" uses the points as they are, "relative" carries the motion of another face over,
+            "auto" looks whether the track was made on this portrait.
+        crf: H.264 quality, 0 lossless .. 51.
+        callbacks: called meanwhile; may raise to stop, and then no file remains.
+
+    Raises:
+        InputError: the track's picture has another shape than the portrait.
+        OutputError: the file cannot be written.
+    """
+    started = time.perf_counter()
+    compare_lengths(track.seconds, sound)
+    job = RenderJob.of_track(portrait, fit_track(portrait, track, transfer), speech, style)
+    renderer = renderer or open_renderer()
+    return render_video(renderer, job, out, sound=sound, crf=crf, callbacks=callbacks, started=started)
+
+
+def fit_track(portrait: Portrait, track: LandmarkTrack, transfer: str = "auto") -> LandmarkTrack:
+    """The track as this portrait is to follow it (see `render_track`).
+
+    Raises:
+        InputError: the track's picture has another shape than the portrait, or `transfer` is unknown.
+    """
+    check_choice(transfer, TRANSFERS, "transfer")
+    height, width = portrait.picture.shape[:2]
+    check_same_shape(track, width, height)
+    if transfer == "absolute" or (transfer == "auto" and belongs_to(track, portrait.landmarks)):
+        return track
+    return transfer_motion(track, portrait.landmarks)
+
+
+def driven_portrait(
+    picture: Tensor, track: LandmarkTrack, source: str = "portrait", mesh: MeshBackend | None = None
+) -> Portrait:
+    """The picture with the landmarks of that face of it which a track was made on; else of its largest face.
+
+    Raises:
+        InputError: the track's picture has another shape.
+        NoFaceError: no face, or one too small.
+    """
+    height, width = picture.shape[:2]
+    check_same_shape(track, width, height)
+    if mesh is None:
+        with open_mesh() as opened:
+            return driven_portrait(picture, track, source, opened)
+    faces = detect_faces(picture, mesh)
+    middles = faces[:, :, :2].mean(1)
+    away = (middles - track.points[:, :, :2].mean((0, 1))).norm(dim=1)
+    nearest = int(away.argmin()) if len(faces) and float(away.min()) < NEAR else 0
+    return find_portrait(picture, nearest, source=source, mesh=mesh)
+
+
+def compare_lengths(track_s: float, sound: Sound) -> None:
+    """Tell where a sound does not last as long as the track that it is to go with.
+
+    Args:
+        track_s: length of the track, and so of the video.
+        sound: see `render_track`.
+    """
+    sound_s = _seconds_of(sound)
+    if sound_s is None or abs(sound_s - track_s) < LENGTHS_DIFFER_S:
+        return
+    if sound_s > track_s:
+        log.warning(
+            "the landmarks last %.2f s, the sound %.2f s: the video ends with the landmarks, the sound is cut there. "
+            "Make landmarks of the whole sound if it is to be kept.", track_s, sound_s,
+        )  # fmt: skip
+    else:
+        log.info("the landmarks last %.2f s, the sound %.2f s: silence follows it.", track_s, sound_s)
+
+
+def _seconds_of(sound: Sound) -> float | None:
+    """Length of a sound; None where there is none, or only decoding would tell."""
+    if isinstance(sound, tuple):
+        return sound[0].shape[-1] / sound[1]
+    if sound is None or isinstance(sound, Speech):
+        return sound and sound.seconds
+    with open_media(Path(sound)) as file:
+        if file.streams.audio and file.streams.audio[0].duration:
+            return float(file.streams.audio[0].duration * file.streams.audio[0].time_base)
+        return file.duration / 1e6 if file.duration else None  # FFmpeg counts a file's length in microseconds

@@ -1,0 +1,124 @@
+"""The contract of all renderers: a source and its motion go in, pictures come out.
+
+This module imports no torch, so that the registry can be read at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from ..errors import InputError
+from ..progress import Progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..style.prior import Style
+    from ..types import LandmarkTrack, Portrait, Speech
+    from ..weights.specs import FileSpec
+    from .sections import Sections
+
+PORTRAIT, FILM = "portrait", "film"  # kinds of source
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """Functions called during long work; each may raise to stop it, and then no file remains.
+
+    With `sections`, finished ones are kept until the video is whole: the same job, begun again, goes on from them.
+    """
+
+    on_progress: Progress | None = None  # units of work done, and in all
+    on_picture: Callable[[Tensor], None] | None = None  # every picture (H, W, 3) uint8, before it is written
+    on_latents: Callable[[Tensor], None] | None = None  # latents (B, 4, h, w) of every batch
+    sections: Sections | None = None  # where finished ones are; its key must tell all that the result depends on
+
+
+@dataclass(frozen=True)
+class Film:
+    """A video whose face is to say something else."""
+
+    path: Path
+    track: LandmarkTrack  # of its face; `valid` is False where no face was found
+
+    @property
+    def source(self) -> str:
+        """What to call it in messages."""
+        return self.path.name
+
+    @property
+    def num_faceless(self) -> int:
+        """Frames without a face."""
+        return int((~self.track.valid).sum())
+
+    def pictures(self) -> Iterator[Tensor]:
+        """Its frames (H, W, 3) uint8 from the beginning, as many as the track has, read one at a time.
+
+        Raises:
+            InputError: the file has become shorter since it was tracked.
+        """
+        from ..media.video import read_pictures
+
+        number = 0
+        for picture in read_pictures(self.path, self.track.fps):
+            if number == len(self.track):
+                return
+            yield picture
+            number += 1
+        if number < len(self.track):
+            raise InputError(f"{self.path.name} has become shorter while it was read: frame {number} is missing.")
+
+
+@dataclass(frozen=True)
+class RenderJob:
+    """What a renderer is to draw.
+
+    A renderer pulls the motion span by span. Where it is a sequence, all of it is known in advance.
+    """
+
+    source: Portrait | Film
+    motion: Iterable[LandmarkTrack]  # consecutive spans, on the source's picture
+    num_frames: int  # of all spans
+    fps: Fraction
+    speech: Speech | None = None  # for renderers that listen
+    style: Style | None = None  # for renderers that look at a style
+
+    def __post_init__(self) -> None:
+        if self.num_frames < 1:
+            raise InputError(f"there is nothing to render: the motion has {self.num_frames} frames.")
+        if isinstance(self.source, Film) and self.num_frames != len(self.source.track):
+            found = f"{self.num_frames} frames of motion and {len(self.source.track)} of {self.source.source}"
+            raise InputError(f"{found} do not fit; make the motion for this film.")
+
+    @staticmethod
+    def of_track(
+        source: Portrait | Film, track: LandmarkTrack, speech: Speech | None = None, style: Style | None = None
+    ) -> RenderJob:
+        """A job whose motion is a whole track."""
+        return RenderJob(source, (track,), len(track), track.fps, speech, style)
+
+
+class Renderer(Protocol):
+    """Draws the pictures of a job."""
+
+    def output_size(self, job: RenderJob) -> tuple[int, int]:
+        """Width and height of the pictures, known before any work."""
+
+    def render(self, job: RenderJob, callbacks: Callbacks | None = None) -> Iterator[Tensor]:
+        """(H, W, 3) uint8 pictures, as many as the job has frames; streams, and calls `on_progress` itself."""
+
+
+@dataclass(frozen=True)
+class RendererSpec:
+    """One row of the registry, read by the command line, manifests, the doctor and the docs."""
+
+    name: str
+    title: str  # one line
+    options: type  # a dataclass of `option()` fields
+    build: str | Callable[[object], Renderer]  # options → renderer; "module.below.renderers:function", or itself
+    files: tuple[FileSpec, ...] = ()  # what it needs, where it comes from, its licence
+    sources: frozenset[str] = frozenset({PORTRAIT})

@@ -1,0 +1,30 @@
+"""Where networks run."""
+
+from __future__ import annotations
+
+import torch
+
+from ..errors import InputError
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def chosen_place(device: str | None = None, precision: str = "auto") -> tuple[str, torch.dtype]:
+    """Device and dtype of networks.
+
+    Args:
+        device: as torch names it; None takes the fastest there is.
+        precision: fp32, fp16 or bf16; auto is fp16, on the CPU fp32.
+
+    Raises:
+        InputError: no such device here.
+    """
+    fastest = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    device = device or fastest
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise InputError(f"`device` {device} cannot be used here ({reason}); try cpu.") from error
+    chosen = precision if precision != "auto" else "fp32" if device == "cpu" else "fp16"
+    return device, DTYPES[chosen]

@@ -1,0 +1,155 @@
+"""SD1.5 on diffusers, put together from files: face, LoRAs, control, motion and style."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from ...checks import check_range
+from ...diffusion.checkpoint import load_sd15
+from ...diffusion.denoiser import Condition
+from ...diffusion.lora import merge_lora
+from ...diffusion.lora_file import read_lora
+from ...diffusion.motion_modules import MotionModules, load_motion_modules
+from ...diffusion.samplers import SamplerOptions, sigma_at_part
+from ...diffusion.schedule import schedule_of
+from ...diffusion.sites import SITES
+from ...diffusion.text import encode_text, find_tokenizer
+from ...diffusion.vae import load_vae
+from ...diffusion.windowed import VideoOptions
+from ...errors import InputError
+from ...face.fit import face_surroundings
+from ...face.identity.clip_crop import load_clip_vision, with_clip_view
+from ...face.identity.encoder import CROP_PX, FaceEncoder, find_face_models
+from ...media.image import load_picture
+from ...style.attention import style_cues
+from ..animatenet.animate_net import AnimateOptions, cues_of_track, load_animate_net
+from ..animatenet.control import ControlOptions, FrameControl, load_controlnet
+from ..animatenet.feature_attention import FeatureControl
+from ..animatenet.hints import track_hints
+from ..animatenet.mouth_weight import mouth_maps
+from ..devices import chosen_place
+from .adapter import IdentityAdapter, IdentityOptions, identity_branches, load_adapter
+from .adapter_lora import kohya_lora
+from .painter import Animation, DiffusersPainter, FaceCues, PaintOptions
+
+if TYPE_CHECKING:
+    from ...diffusion.checkpoint import SD15
+    from ...types import LandmarkTrack, Portrait
+    from .build import Canvas
+    from .options import IdentityNetOptions
+
+Place = tuple[str, torch.dtype]  # device and dtype
+
+
+class DiffusersBackend:
+    """Opens painters that run on diffusers.
+
+    Args:
+        options: files and numbers, checked.
+    """
+
+    def __init__(self, options: IdentityNetOptions) -> None:
+        self.options = options
+        self.place: Place = chosen_place(options.device, options.precision)
+
+    @property
+    def needs_motion(self) -> bool:
+        """Whether a ControlNet draws the whole motion."""
+        return self.options.controlnet is not None
+
+    def open(self, canvas: Canvas) -> DiffusersPainter:
+        """A painter for one job.
+
+        Raises:
+            InputError: a file is damaged or of another model.
+            MissingDependency: a file or a package is missing.
+        """
+        options, (device, dtype) = self.options, self.place
+        adapter = None if options.identity_adapter is None else load_adapter(options.identity_adapter)
+        tokens = None if adapter is None else self._face_tokens(canvas.portrait, adapter)
+        sd15 = load_sd15(options.checkpoint, device, dtype)
+        if sd15.text_encoder is None:
+            raise InputError(f"{options.checkpoint.name} holds no text encoder; use a full SD1.5 checkpoint.")
+        if options.vae is not None:
+            sd15 = replace(sd15, vae=load_vae(options.vae, device, dtype, sd15.vae))
+        self._merge_loras(sd15, adapter)
+        tokenizer = find_tokenizer(options.tokenizer)
+        positive, negative = (
+            encode_text(sd15.text_encoder, tokenizer, text) for text in (options.prompt, options.negative_prompt)
+        )
+        branches = {} if adapter is None else self._branches(adapter.to(device, dtype), tokens.to(device))
+        sampling = SamplerOptions(options.sampler, options.schedule, options.steps, options.denoise, options.seed)
+        video = VideoOptions(options.long_video, options.window, options.overlap)
+        painting = PaintOptions(sampling, options.batch_size, video)
+        condition = Condition(positive, negative, options.cfg)
+        return DiffusersPainter(sd15, condition, branches, painting, self._animation(canvas))
+
+    def _face_tokens(self, portrait: Portrait, adapter: IdentityAdapter) -> torch.Tensor:
+        """(2, T, 768) tokens of the person."""
+        options = self.options
+        pictures = [load_picture(path) for path in options.faces] or [face_surroundings(portrait)]
+        names = [path.name for path in options.faces] or [portrait.source]
+        with FaceEncoder(find_face_models([options.face_models])) as encoder:
+            found = encoder.encode(pictures, names, crop_px=CROP_PX)
+        embedding = found.embedding
+        if options.clip_vision is not None:
+            embedding = with_clip_view(embedding, found.crops, load_clip_vision(options.clip_vision))
+        return adapter.tokens(embedding)
+
+    def _merge_loras(self, sd15: SD15, adapter: IdentityAdapter | None) -> None:
+        options = self.options
+        for given in options.lora:
+            path, strength = lora_and_strength(given)
+            merge_lora(sd15, read_lora(path), check_range(strength, -10, 10, "a LoRA's strength"), str(path))
+        if adapter is not None and adapter.lora and options.adapter_lora and options.identity_strength:
+            merge_lora(sd15, kohya_lora(adapter.lora), options.adapter_lora, options.identity_adapter.name)
+
+    def _branches(self, adapter: IdentityAdapter, tokens: torch.Tensor) -> dict:
+        keys = [site.adapter_key for site in SITES]
+        made = identity_branches(adapter, tokens, keys, IdentityOptions(self.options.identity_strength))
+        return {index: [branch] for index, branch in made.items()}
+
+    def _animation(self, canvas: Canvas) -> Animation:
+        options, track = self.options, canvas.motion
+        control = motion = face = None
+        if options.motion_module is not None and options.motion_strength:
+            motion = load_motion_modules(options.motion_module).to(*self.place)
+        if track is not None and options.controls:
+            control = self._control(track, motion)
+            face = None if options.animatenet is None else self._face_cues(track)
+        length = (canvas.job.num_frames, canvas.job.fps)
+        style = style_cues(canvas.job.style, options.style_attention, self.place, length=length)
+        return Animation(control, motion, options.motion_strength, face, style)
+
+    def _control(self, track: LandmarkTrack, motion: MotionModules | None) -> FrameControl:
+        options, betas = self.options, schedule_of(motion)
+        network = load_controlnet(options.controlnet, *self.place)
+        window = (sigma_at_part(options.control_start, betas), sigma_at_part(options.control_end, betas))
+        control = ControlOptions(options.control_strength, window, options.control_every)
+        kind = FeatureControl if options.features else FrameControl
+        return kind(
+            network, track_hints(track, options.control_style), control, mouth_maps(track, options.mouth_weight)
+        )
+
+    def _face_cues(self, track: LandmarkTrack) -> FaceCues:
+        options = self.options
+        net = load_animate_net(options.animatenet).to(*self.place)
+        if options.features and not net.features:
+            raise InputError(
+                f"{options.animatenet.name} has no attention to features; train one with it, or leave `features` at 0."
+            )
+        strengths = AnimateOptions(options.landmark_tokens, options.placement_tokens)
+        return FaceCues(net, cues_of_track(track), strengths, options.features)
+
+
+def lora_and_strength(given: str) -> tuple[Path, float]:
+    """A LoRA's file and strength of FILE or FILE:X."""
+    name, _, number = given.rpartition(":")
+    try:
+        return (Path(name), float(number)) if name else (Path(given), 1.0)
+    except ValueError:
+        return Path(given), 1.0

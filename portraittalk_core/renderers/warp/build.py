@@ -1,0 +1,85 @@
+"""The warp behind the renderers' contract: one portrait, or every frame of a film, follows its landmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ...face import topology as topo
+from ...threads import one_torch_thread
+from ...types import LandmarkTrack, Portrait
+from ..contract import Callbacks, Film, RenderJob
+from .options import WarpOptions
+from .renderer import REACH, PortraitRenderer
+
+
+def build(options: WarpOptions) -> WarpRenderer:  # noqa: ARG001 - as every renderer is built
+    """The renderer."""
+    return WarpRenderer()
+
+
+class WarpRenderer:
+    """Bends the source's own pictures; everything far from the face stays as it is, to the last bit."""
+
+    def output_size(self, job: RenderJob) -> tuple[int, int]:
+        """Width and height of the source."""
+        return source_size(job)
+
+    def render(self, job: RenderJob, callbacks: Callbacks | None = None) -> Iterator[Tensor]:
+        """(H, W, 3) uint8 pictures; `on_progress` counts frames."""
+        on_progress = (callbacks or Callbacks()).on_progress
+        with one_torch_thread():
+            for done, picture in enumerate(warped_pictures(job), 1):
+                yield picture
+                if on_progress is not None:
+                    on_progress(done, job.num_frames)
+
+
+def source_size(job: RenderJob) -> tuple[int, int]:
+    """Width and height of a job's source."""
+    landmarks = job.source.track if isinstance(job.source, Film) else job.source.landmarks
+    return landmarks.width, landmarks.height
+
+
+def warped_pictures(job: RenderJob) -> Iterator[Tensor]:
+    """The source's pictures bent to a job's motion, for other renderers too.
+
+    Yields:
+        (H, W, 3) uint8.
+    """
+    return _warped_film(job.source, job.motion) if isinstance(job.source, Film) else _warped_portrait(job)
+
+
+def _warped_portrait(job: RenderJob) -> Iterator[Tensor]:
+    known = isinstance(job.motion, Sequence)
+    reach_px = max(needed_reach_px(job.source, span) for span in job.motion) if known else None
+    renderer = PortraitRenderer(job.source, reach_px)
+    for span in job.motion:
+        yield from renderer.render(span)
+
+
+def _warped_film(film: Film, motion: Iterator[LandmarkTrack]) -> Iterator[Tensor]:
+    """Every frame with its face warped to the new landmarks; one without a face stays as it is, to the last bit."""
+    frames = (span.slice(index, index + 1) for span in motion for index in range(len(span)))
+    for index, (picture, target) in enumerate(zip(film.pictures(), frames, strict=True)):
+        filmed = film.track.slice(index, index + 1)
+        if not bool(filmed.valid) or torch.equal(filmed.points, target.points):
+            yield picture
+            continue
+        filmed = replace(filmed, valid=torch.ones(1, dtype=torch.bool))
+        with one_torch_thread():
+            made = next(PortraitRenderer(Portrait(picture, filmed, film.source)).render(target))
+        yield made
+
+
+def needed_reach_px(portrait: Portrait, track: LandmarkTrack) -> float:
+    """How far outside the face the picture must give way, so that the largest head motion of a track folds nothing."""
+    rest = portrait.landmarks.points_px[0, :, :2]
+    size = torch.tensor([portrait.landmarks.width, portrait.landmarks.height], dtype=torch.float32)
+    rigid = list(topo.RIGID)
+    way = (track.points[:, rigid, :2] * size - rest[rigid]).norm(dim=2).amax()
+    face = (rest.amax(0) - rest.amin(0)).min()
+    return float(torch.maximum(REACH * face, 2.5 * way))

@@ -1,0 +1,10 @@
+"""Options of the warp renderer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class WarpOptions:
+    """It has none."""

@@ -1,0 +1,96 @@
+"""The one loop that writes what a renderer draws into a video file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from torch import Tensor
+
+from ..errors import InputError
+from ..media.video import VideoWriter
+from ..types import Speech
+from .contract import Callbacks, Renderer, RenderJob
+
+Sound = (
+    Path | Speech | tuple[Tensor, int] | None
+)  # a file, a speech, or a waveform (C, N) and its rate; None is silence
+
+
+@dataclass(frozen=True)
+class RenderResult:
+    """What was written and how fast."""
+
+    path: Path
+    num_frames: int
+    fps: Fraction
+    first_frame_s: float  # from the beginning until the first frame was encoded
+    elapsed_s: float  # from the beginning until the file was complete
+
+    @property
+    def seconds(self) -> float:
+        """Length of the video."""
+        return float(self.num_frames / self.fps)
+
+    @property
+    def speed(self) -> float:
+        """Seconds of video per second of work."""
+        return self.seconds / max(self.elapsed_s, 1e-9)
+
+
+def render_video(
+    renderer: Renderer,
+    job: RenderJob,
+    out: Path,
+    *,
+    sound: Sound = None,
+    crf: int = 18,
+    callbacks: Callbacks | None = None,
+    started: float | None = None,
+) -> RenderResult:
+    """Draw a job into a video file, which appears whole or not at all.
+
+    Args:
+        renderer: what draws.
+        job: what is drawn.
+        out: the video file to write; opened first, so that a bad path is an error before the work.
+        sound: the video's sound; cut, or followed by silence, where it is not as long.
+        crf: H.264 quality, 0 lossless .. 51.
+        callbacks: called meanwhile.
+        started: `time.perf_counter()` of the beginning, for the result's times; now if None.
+
+    Raises:
+        InputError: the renderer drew nothing.
+        OutputError: the file cannot be written.
+    """
+    started, callbacks = time.perf_counter() if started is None else started, callbacks or Callbacks()
+    width, height = renderer.output_size(job)
+    with VideoWriter(out, width, height, job.fps, sound=sound, crf=crf) as writer:
+        return write_pictures(writer, renderer.render(job, callbacks), callbacks, started)
+
+
+def write_pictures(
+    writer: VideoWriter, pictures: Iterator[Tensor], callbacks: Callbacks, started: float
+) -> RenderResult:
+    """Encode pictures as they come, close the file, and drop finished sections.
+
+    Raises:
+        InputError: there are no pictures.
+        OutputError: the file cannot be written.
+    """
+    count, first_s = 0, 0.0
+    for picture in pictures:
+        if callbacks.on_picture is not None:
+            callbacks.on_picture(picture)
+        writer.write(picture)
+        count += 1
+        first_s = first_s or time.perf_counter() - started
+    if count == 0:
+        raise InputError("there is nothing to render: 0 frames.")
+    writer.close()
+    if callbacks.sections is not None:
+        callbacks.sections.finish()
+    return RenderResult(writer.path, count, writer.fps, first_s, time.perf_counter() - started)

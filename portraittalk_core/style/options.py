@@ -1,0 +1,27 @@
+"""How strongly a style acts; no torch, so that ``--help`` need not wait for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..options import check_options, option
+
+LARGEST_SEED = 2**64 - 1
+
+
+@dataclass(frozen=True)
+class StyleUse:
+    """How a style is to act."""
+
+    strength: float = option(
+        1.0, 0, 2, "0 leaves everything as it is, 1 speaks like the reference, 2 exaggerates.",
+        step=0.05, column="style_strength",
+    )  # fmt: skip
+    noise: float = option(
+        0.1, 0, 2, "How far a draw may lie from the style's middle, at least; measured by how people differ.",
+        step=0.05, column="style_noise",
+    )  # fmt: skip
+    seed: int = option(0, 0, LARGEST_SEED, "Of the draw: every seed speaks a little differently, in the same style.")
+
+    def __post_init__(self) -> None:
+        check_options(self)

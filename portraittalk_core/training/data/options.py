@@ -1,0 +1,32 @@
+"""What training clips are cut out of videos; no torch, so that ``--help`` need not wait for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from ...errors import InputError
+from ...frame_rate import MAX_FPS, MIN_FPS, as_fps
+from ...options import check_options, option
+
+PICTURES = ("png", "jpg")
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """What is cut out of the videos, and which of them will do."""
+
+    size: int = option(512, 128, 2048, "pixels a side, a multiple of 64")
+    fps: Fraction = option(Fraction(25), MIN_FPS, MAX_FPS, "frames per second of the clips")
+    margin: float = option(1.6, 1, 4, "side of the square over that of the box in which the face moves")
+    picture_format: str = option("png", help="jpg takes a quarter of the room", choices=PICTURES)
+    min_seconds: float = option(2.0, 0, 3600, "that the face is seen", shared=False)
+    min_seen: float = option(0.8, 0, 1, "share of the frames that must show it", shared=False)
+    min_face_px: float = option(64.0, 1, 4096, "its height in the video", shared=False)
+    needs_sound: bool = option(True, help="False keeps silent videos too", shared=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fps", as_fps(self.fps))
+        check_options(self)
+        if self.size % 64:
+            raise InputError(f"size must be a multiple of 64, not {self.size}.")

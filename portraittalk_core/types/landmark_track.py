@@ -1,0 +1,94 @@
+"""The first hub record: one face's landmarks over time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ..checks import check_finite, check_range, check_shape
+from ..errors import InputError, ShapeError
+from ..frame_rate import as_fps
+from .record import Record, check_record_kind
+
+NUM_LANDMARKS = 478  # MediaPipe face mesh with refined irises
+
+
+@dataclass(frozen=True)
+class LandmarkTrack:
+    """The hub: one face's landmarks over time, on a picture of a given size.
+
+    MediaPipe order; x and y normalised to 0..1 of the picture (points may lie outside it), z on x's scale.
+    """
+
+    kind: ClassVar[str] = "LandmarkTrack"
+    points: Tensor  # (T, 478, 3) float32
+    valid: Tensor  # (T,) bool: False where no face was seen and the points are held or interpolated
+    fps: Fraction
+    width: int  # pixels
+    height: int  # pixels
+
+    def __post_init__(self) -> None:
+        check_shape(self.points, f"T {NUM_LANDMARKS} 3", "landmark points")
+        check_shape(self.valid, "T", "landmark valid flags")
+        if self.points.dtype != torch.float32 or self.valid.dtype != torch.bool:
+            raise ShapeError(f"landmarks must be float32 with bool flags, not {self.points.dtype}, {self.valid.dtype}.")
+        if len(self.points) == 0 or len(self.points) != len(self.valid):
+            raise ShapeError(f"{len(self.points)} landmark frames and {len(self.valid)} valid flags: both must be ≥ 1.")
+        check_finite(self.points, "landmark points")
+        object.__setattr__(self, "fps", as_fps(self.fps))
+        check_range(self.width, 1, 65_536, "the track's width")
+        check_range(self.height, 1, 65_536, "the track's height")
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    @property
+    def seconds(self) -> float:
+        return float(len(self) / self.fps)
+
+    @property
+    def points_px(self) -> Tensor:
+        """(T, 478, 3) in pixels, z on x's scale."""
+        return self.points * torch.tensor([self.width, self.height, self.width], dtype=torch.float32)
+
+    def slice(self, start: int, stop: int) -> LandmarkTrack:
+        """Frames start..stop-1 as a track of their own."""
+        return replace(self, points=self.points[start:stop], valid=self.valid[start:stop])
+
+    @staticmethod
+    def from_px(
+        points_px: Tensor, width: int, height: int, fps: Fraction, valid: Tensor | None = None
+    ) -> LandmarkTrack:
+        """A track from (T, 478, 3) pixel landmarks; all frames are valid unless `valid` (T,) says otherwise."""
+        scale = torch.tensor([width, height, width], dtype=torch.float32)
+        flags = torch.ones(len(points_px), dtype=torch.bool) if valid is None else valid
+        return LandmarkTrack((points_px.float() / scale), flags, fps, width, height)
+
+    def to_record(self) -> Record:
+        """Tensors and metadata of a track file."""
+        metadata = {
+            "kind": self.kind,
+            "fps": f"{self.fps.numerator}/{self.fps.denominator}",
+            "width": str(self.width),
+            "height": str(self.height),
+        }
+        return {"points": self.points, "valid": self.valid}, metadata
+
+    @classmethod
+    def from_record(cls, tensors: dict[str, Tensor], metadata: dict[str, str]) -> LandmarkTrack:
+        """The track of a file's tensors and metadata.
+
+        Raises:
+            InputError: another kind of record, or a part is missing.
+        """
+        check_record_kind(metadata, cls.kind)
+        missing = [k for k in ("points", "valid") if k not in tensors]
+        missing += [k for k in ("fps", "width", "height") if k not in metadata]
+        if missing:
+            raise InputError(f"a landmark track needs {', '.join(missing)}, which this file lacks.")
+        width, height = int(metadata["width"]), int(metadata["height"])
+        return cls(tensors["points"], tensors["valid"], as_fps(metadata["fps"]), width, height)

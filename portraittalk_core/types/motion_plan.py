@@ -1,0 +1,28 @@
+"""The compact motion of a whole clip on one face."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from torch import Tensor
+
+from .head_pose import HeadPose
+from .landmark_track import LandmarkTrack
+from .mouth import MouthCurves
+
+
+@dataclass(frozen=True)
+class MotionPlan:
+    """Compact motion of a whole clip on one face; ``motion.retarget`` turns any span of it into landmarks."""
+
+    reference: LandmarkTrack  # T = 1: the face at rest
+    mouth: MouthCurves  # (T,)
+    blink: Tensor  # (T,) float32, 0 open .. 1 shut
+    brow: Tensor  # (T,) float32, 0 at rest .. 1 raised .. 2 as far as a style may
+    head: HeadPose  # (T, …) relative to the reference: angles to add, translation to add, scale 1 = unchanged
+    fps: Fraction
+    smile: float = 0.0  # how much higher the mouth's corners rest, inter-ocular distances
+
+    def __len__(self) -> int:
+        return len(self.mouth)

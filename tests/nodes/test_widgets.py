@@ -1,0 +1,91 @@
+"""Widgets of option fields, and the inputs that saved graphs rely on; no ComfyUI is needed to know that."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from comfy_stub import PACK, described, inputs_of, nodes_of
+
+from portraittalk_core.options import option
+
+ROOT = Path(__file__).parents[2]
+# changed on purpose since then (a saved graph keeps its own value): node, input, what of it
+CHANGED = {("PortraitTalkAnimateNetControl", "features"): {"default"}}
+
+
+@dataclass(frozen=True)
+class Sung:
+    """Options of every kind that has a widget, and of some that have none."""
+
+    vibrato: float = option(0.5, 0, 1, "How much it trembles.", step=0.05)
+    voices: int = option(2, 1, 8, "How many sing.", advanced=True)
+    seed: int = option(0, 0, 99, "Another seed, another song.")
+    choir: bool = option(False, help="With a choir.")
+    key: str = option("minor", help="Minor or major.", choices=("minor", "major"))
+    words: str = option("la", help="What is sung.")
+    files: tuple[Path, ...] = option((), help="Scores.")
+    most: int | None = option(None, 1, 9, "At most so many.")
+    silent: float = option(0.0, 0, 1, "Only Python can give it.", shared=False)
+
+
+@pytest.fixture(scope="module")
+def widgets():
+    with nodes_of(ROOT):
+        yield importlib.import_module(f"{PACK}.nodes.widgets")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("vibrato", {"type": "Float", "default": 0.5, "min": 0, "max": 1, "step": 0.05,
+                     "tooltip": "How much it trembles."}),
+        ("voices", {"type": "Int", "default": 2, "min": 1, "max": 8, "tooltip": "How many sing.", "advanced": True}),
+        ("seed", {"type": "Int", "default": 0, "min": 0, "max": 99, "tooltip": "Another seed, another song.",
+                  "control_after_generate": True}),
+        ("choir", {"type": "Boolean", "default": False, "tooltip": "With a choir."}),
+        ("key", {"type": "Combo", "options": ["minor", "major"], "default": "minor", "tooltip": "Minor or major."}),
+        ("words", {"type": "String", "default": "la", "tooltip": "What is sung."}),
+    ],
+)  # fmt: skip
+def test_widget_has_what_the_field_declares(widgets, name, told):
+    made = described(widgets.widget(Sung, name))
+    assert made == {"id": name, "advanced": False, **told}
+    assert all(type(made[key]) is (float if made["type"] == "Float" else int) for key in ("min", "max") if key in made)
+
+
+def test_widget_takes_changes(widgets):
+    changes = {"max": 2, "tooltip": "Here more.", "id": "trill", "optional": True, "advanced": True}
+    made = described(widgets.widget(Sung, "vibrato", **changes))
+    assert (made["id"], made["max"], made["tooltip"], made["optional"], made["advanced"]) == (
+        "trill", 2.0, "Here more.", True, True
+    )  # fmt: skip
+    assert described(widgets.widget(Sung, "most", default=0, min=0))["default"] == 0
+
+
+@pytest.mark.parametrize(("name", "said"), [("files", "has no widget"), ("most", "has no default")])
+def test_what_has_no_widget_is_refused(widgets, name, said):
+    with pytest.raises(ValueError, match=said):
+        widgets.widget(Sung, name)
+
+
+def test_a_new_option_becomes_an_optional_widget_behind_all_others(widgets):
+    placed = ["seed", "choir", "words", "files", "most", "voices"]
+    assert [(one.id, one.options["optional"]) for one in widgets.later_widgets(Sung, placed)] == [
+        ("vibrato", True), ("key", True)
+    ]  # fmt: skip
+
+
+def test_inputs_of_saved_graphs_stay_as_they_were():
+    """The fixture holds all inputs of commit 667951c; a graph keeps values by place: new ones may only follow."""
+    old = json.loads((ROOT / "tests" / "fixtures" / "node_inputs.json").read_text(encoding="utf-8"))
+    new = inputs_of(ROOT)
+    assert old.keys() <= new.keys()
+    for node, inputs in old.items():
+        for before, now in zip(inputs, new[node], strict=False):
+            expected = {key: before[key] for key in before.keys() - CHANGED.get((node, before["id"]), set())}
+            assert {key: now.get(key) for key in expected} == expected, (node, before["id"])
+        assert len(new[node]) >= len(inputs)
