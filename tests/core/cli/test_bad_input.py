@@ -204,7 +204,7 @@ def test_a_signal_half_way_leaves_nothing(number, folder):
         running.send_signal(number)
         told = running.communicate(timeout=30)[1]
     assert running.returncode == 130
-    assert told == "portraittalk: stopped; nothing was written\n"
+    assert told.splitlines()[-1] == "portraittalk: stopped; nothing was written"  # a slow run shows progress before
     assert not list((folder / "out").iterdir())
 
 
