@@ -61,7 +61,7 @@ class _BranchedAttention:
 
     def _text(self, attn, queries: Tensor, text: Tensor) -> Tensor:  # noqa: ANN001
         for batch in self.batches:
-            if batch.texts.knows(text):
+            if batch.texts.is_cached(text):
                 return batch.texts.attend(attn, queries)
         return attend(queries, attn.to_k(text), attn.to_v(text), attn.heads)
 

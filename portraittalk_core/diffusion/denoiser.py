@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Control(Protocol):
     """Interface of a ControlNet: a network whose residuals are added to the UNet's skip connections."""
 
-    frames: Sequence[int]  # numbers of the frames at hand, set by whoever runs the denoiser
+    frames: Sequence[int]  # frame numbers of the current call, set by its caller
 
     def __call__(
         self, rows: Tensor, timestep: Tensor, text: Tensor, sigma: float
@@ -39,7 +39,7 @@ class Condition:
 
     positive: Tensor  # (1 or B, L, E) text tokens
     negative: Tensor | None = None  # (1 or B, L, E); None where cfg is 1
-    cfg: float = 1.0  # classifier-free guidance; 1 asks only for the positive
+    cfg: float = 1.0  # classifier-free guidance; 1 runs the positive alone
 
 
 class Denoiser:
@@ -47,8 +47,8 @@ class Denoiser:
 
     Args:
         unet: predicts noise.
-        batch: tells branches that are bound to the UNet which rows are positive, and the noise level.
-        control: what holds the frames to drawings; None for nothing.
+        batch: CFG labels and noise level for the branches that are bound to the UNet.
+        control: a ControlNet with the frames' hints; None for none.
         schedule: of noise levels, `schedule.MOTION` where motion modules act.
     """
 

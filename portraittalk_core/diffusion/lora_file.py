@@ -45,7 +45,7 @@ def kohya_named(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | Non
 
     Args:
         tensors: of a file.
-        metadata: of the file; diffusers' tells the scale there, where its tensors do not.
+        metadata: of the file; diffusers stores the scale there rather than in tensors.
     """
     renamed, alphas = {}, _alphas(metadata or {})
     for name, tensor in tensors.items():

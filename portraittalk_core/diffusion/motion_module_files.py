@@ -15,7 +15,7 @@ from ..errors import InputError
 
 VERSIONS = ("v1", "v2", "v3", "animatelcm")
 SD15_WIDTHS = (320, 640, 1280, 1280)
-LENGTHS = {24: "v1", 32: "v3"}  # frames a file without a middle block knows → which it is
+LENGTHS = {24: "v1", 32: "v3"}  # position encodings of a file without a middle block → its version
 LCM_LENGTH = 64  # AnimateLCM's file leaves its positions out
 NUM_DOWN, NUM_UP = 2, 3  # modules of each block
 
@@ -23,8 +23,8 @@ _MODULE = re.compile(r"(?:^|\.)((?:down_blocks\.\d+|up_blocks\.\d+|mid_block)\.m
 _BLOCK = re.compile(r"^(down_blocks|up_blocks|mid_block)\.(?:(\d+)\.)?motion_modules\.(\d+)\.")
 # diffusers' names of what is inside a module; the others are the same
 _FROM_DIFFUSERS = (
-    (re.compile(r"\.attn([12])\."), lambda found: f".attention_blocks.{int(found[1]) - 1}."),
-    (re.compile(r"\.norm([12])\."), lambda found: f".norms.{int(found[1]) - 1}."),
+    (re.compile(r"\.attn([12])\."), lambda match: f".attention_blocks.{int(match[1]) - 1}."),
+    (re.compile(r"\.norm([12])\."), lambda match: f".norms.{int(match[1]) - 1}."),
     (re.compile(r"\.norm3\."), lambda _: ".ff_norm."),
 )
 _ADVICE = "Use an AnimateDiff motion module for SD1.5, for example v3_sd15_mm.ckpt."

@@ -209,7 +209,7 @@ def bind_motion(
         strength: factor of what they add; 0 leaves the UNet as it is.
 
     Raises:
-        InputError: more frames than the modules know, or a UNet of another shape.
+        InputError: more frames than the position encodings have, or a UNet of another shape.
     """
     check_frames(num_frames, modules.length)
     _check_unet(unet, modules)

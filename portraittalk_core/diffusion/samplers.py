@@ -171,8 +171,8 @@ def sample(
 
     Args:
         denoiser: denoiser(x, sigma, cond) → clean latents, with x = clean + sigma · noise.
-        latents: (B, 4, h, w) to start from; zeros to start from nothing.
-        noise: (B, 4, h, w) normal, the same for all that is to look alike.
+        latents: (B, 4, h, w) to start from; zeros to start from pure noise.
+        noise: (B, 4, h, w) standard normal.
         cond: handed to the denoiser.
         options: the sampler and its steps.
         on_step: called with steps done and steps in all after each of `options.steps` steps; may raise to stop.
@@ -233,7 +233,7 @@ def run(
     last, done = len(scheduler.timesteps) - 1, 0
     for i in range(first, last + 1):
         x = state * _scale(sigmas[i], scaled)
-        scheduler.scale_model_input(state, scheduler.timesteps[i])  # some want to be asked before a step
+        scheduler.scale_model_input(state, scheduler.timesteps[i])  # some must be called before a step
         predicted = (x - denoiser(x, sigmas[i], cond).float()) / sigmas[i]
         state = scheduler.step(predicted, scheduler.timesteps[i], state, **options)[0]
         if (i - first + 1) % scheduler.order == 0 or i == last:
@@ -260,7 +260,7 @@ def _begin(scheduler: SchedulerMixin, steps: int) -> int:
     """Set a scheduler to its last `steps` steps and return the index of their first model evaluation."""
     in_all = -(-len(scheduler.timesteps) // scheduler.order)  # all steps but the last have `order` evaluations
     first = (in_all - steps) * scheduler.order
-    if hasattr(scheduler, "sigmas"):  # drop what is not run: LMS would look back at steps that never were
+    if hasattr(scheduler, "sigmas"):  # drop steps that are not run: LMS would use their derivatives
         scheduler.sigmas, scheduler.timesteps = scheduler.sigmas[first:], scheduler.timesteps[first:]
         first = 0
     if hasattr(scheduler, "set_begin_index"):

@@ -17,7 +17,7 @@ from ..errors import InputError, MissingDependency
 if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTokenizer
 
-WINDOW = 77  # tokens that CLIP sees at once: a beginning, words, and ends to fill up
+WINDOW = 77  # context length of CLIP: a start token, words, and end tokens as padding
 WORDS = WINDOW - 2
 VOCABULARY = 49408  # words of CLIP's tokenizer
 PUBLISHED = "openai/clip-vit-large-patch14"
@@ -33,10 +33,10 @@ def encode_text(text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, prompt: s
         prompt: any length; brackets and weights are read as text.
 
     Returns:
-        (1, 77 · n, width): n is 1 for up to 75 words or word pieces, one more for every 75 beyond, each seen alone.
+        (1, 77 · n, width): n is 1 for up to 75 words or word pieces, one more for every 75 beyond, each encoded alone.
 
     Raises:
-        InputError: the tokenizer knows words that the encoder does not.
+        InputError: the tokenizer's vocabulary is larger than the encoder's.
     """
     begin, end = tokenizer.bos_token_id, tokenizer.eos_token_id
     words = tokenizer(prompt, add_special_tokens=False, verbose=False)["input_ids"]

@@ -54,7 +54,7 @@ class TextKeys:
             self._rows = self._texts.repeat_interleave(num_frames // each, 0)
         return self._rows
 
-    def knows(self, text: Tensor | None) -> bool:
+    def is_cached(self, text: Tensor | None) -> bool:
         """Whether a text is the very tensor that `rows` returned."""
         return text is not None and text is self._rows
 
@@ -69,7 +69,7 @@ class TextKeys:
 
     @torch.no_grad()
     def _keys_values(self, attn: nn.Module) -> tuple[Tensor, Tensor]:
-        # a LoRA that is merged meanwhile, or a retry in another precision, makes them anew
+        # a LoRA that is merged meanwhile, or a retry in another precision, changes them
         mark = tuple((_version(w), w.data_ptr(), w.dtype) for part in (attn.to_k, attn.to_v) for w in part.parameters())
         cached = self._keys_values_of.get(attn)
         if cached is None or cached[0] != mark:

@@ -38,8 +38,8 @@ def load_vae(
     """Load an image autoencoder of SD1.5, ready for inference.
 
     Args:
-        path: a VAE, a full SD1.5 checkpoint, TAESD as diffusers has it, or TAESD's decoder, beside which its encoder is
-            looked for.
+        path: a VAE, a full SD1.5 checkpoint, TAESD as diffusers has it, or TAESD's decoder, whose encoder is
+            looked for in the same folder.
         device: of the autoencoder.
         dtype: of its weights.
         fallback: encodes where TAESD's encoder is not there; the checkpoint's.

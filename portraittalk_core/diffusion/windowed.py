@@ -24,7 +24,7 @@ class VideoOptions:
     """Window length, overlap and fusion of long videos."""
 
     mode: str = "chunked"  # the last frames of a chunk begin the next; or "sliding": overlapping windows, fused
-    length: int = 16  # frames that the network sees at once
+    length: int = 16  # frames of a window, all that the network takes at once
     overlap: int = 4  # frames that neighbours share
     fusing: str = "pyramid"  # weights in a window of "sliding", see `windows.window_weights`
 
@@ -59,7 +59,7 @@ class WindowedDenoiser:
         self._weights: tuple[int, Sequence[range], list[Tensor]] | None = None
 
     def __call__(self, x: Tensor, sigma: float, cond: Condition) -> Tensor:
-        """Clean latents (T, 4, h, w) as the network sees them in noisy ones."""
+        """Denoised latents (T, 4, h, w) of noisy latents."""
         windows, weights = self._windows(x)
         if len(windows) == 1:
             denoised = self._window(x, windows[0], sigma, cond)

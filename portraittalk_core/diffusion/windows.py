@@ -17,7 +17,7 @@ from ..checks import check_choice
 from ..errors import InputError
 
 WEIGHTS = ("pyramid", "flat", "relative", "overlap_linear")
-MIN_WEIGHT = 1e-6  # weight of a ramp's foot: next to nothing where another window sees the frame
+MIN_WEIGHT = 1e-6  # weight at a ramp's foot: negligible where another window covers the frame
 MIN_RELATIVE_WEIGHT = 1e-2
 
 

@@ -35,7 +35,7 @@ class Callbacks:
     on_progress: Progress | None = None  # units of work done, and in all
     on_picture: Callable[[Tensor], None] | None = None  # every picture (H, W, 3) uint8, before it is written
     on_latents: Callable[[Tensor], None] | None = None  # latents (B, 4, h, w) of every batch
-    sections: Sections | None = None  # where finished ones are; its key must tell all that the result depends on
+    sections: Sections | None = None  # where finished ones are; its key must cover all inputs of the result
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ class RenderJob:
     motion: Iterable[LandmarkTrack]  # consecutive spans, on the source's picture
     num_frames: int  # of all spans
     fps: Fraction
-    speech: Speech | None = None  # for renderers that listen
-    style: Style | None = None  # for renderers that look at a style
+    speech: Speech | None = None  # for audio-driven renderers
+    style: Style | None = None  # for renderers with style attention
 
     def __post_init__(self) -> None:
         if self.num_frames < 1:

@@ -26,16 +26,16 @@ from ..threads import one_torch_thread
 from ..types import check_picture
 
 SHAPES = ("face", "box")
-MASK_PX = 192  # masks are smooth: finer shows nothing
-COARSER = 2  # distances from the face's outline are measured on a grid so much coarser than masks
-FACE_GROWS = 0.04  # of the face's size: how far beyond its oval the painted face counts in full
-BOX_FADES = 0.08  # of the box's side, at most: over which a face that fills the box fades at its edge
-ROUND = 0.25  # of the box's side: radius of the square's corners
+MASK_PX = 192  # masks are smooth: a finer grid makes no visible difference
+COARSENING = 2  # distances from the face's outline are measured on a grid so much coarser than masks
+FACE_DILATION = 0.04  # of the face's size: how far beyond its oval the painted face counts in full
+BOX_FADE = 0.08  # of the box's side, at most: over which a face that fills the box fades at its edge
+CORNER_RADIUS = 0.25  # of the box's side: radius of the square's corners
 RING_PX = 96  # colours are compared at this size: fine texture must not count
-SIMILARITY_PX = 128  # whether painted and original agree is asked of patches of so many a side
+SIMILARITY_PX = 128  # side of the map of similarity between painted and original
 MAX_GAIN, MAX_SHIFT = 1.2, 30.0  # limits of colour matching, factor and levels of 255
 AGREE_LEVEL, DIFFER_LEVEL = 3.0, 14.0  # levels: painted so close to the original keeps its detail, so far keeps none
-LOST_S, RETURN_S = 0.25, 0.12  # a face lost for longer is left unpainted; how fast painting fades there
+LOST_S, FADE_S = 0.25, 0.12  # a face lost for longer is left unpainted; how fast painting fades there
 
 
 @dataclass(frozen=True)
@@ -134,21 +134,21 @@ def paste_face(
     if right <= left or bottom <= top:
         return out
 
-    def placed(crop: Tensor) -> Tensor:
+    def to_picture(crop: Tensor) -> Tensor:
         scale = crop.shape[0] / box.side
         bounds = (left - box.left, top - box.top, right - box.left, bottom - box.top)
         return resampled(crop, tuple(edge * scale for edge in bounds), (right - left, bottom - top))
 
     original = resampled(picture, (box.left, box.top, box.left + box.side, box.top + box.side), (side, side))
     gain, shift = _colour_match(painted, original, mask, match_colour)
-    similarity = placed(_similarity(painted * gain + shift, original)).clamp(0, 1)[..., None]
-    alpha = placed(mask.float()).clamp(0, 1)[..., None]
+    similarity = to_picture(_similarity(painted * gain + shift, original)).clamp(0, 1)[..., None]
+    alpha = to_picture(mask.float()).clamp(0, 1)[..., None]
     if core is not None:
-        core_alpha = torch.minimum(placed(core.float()).clamp(0, 1)[..., None], alpha)
+        core_alpha = torch.minimum(to_picture(core.float()).clamp(0, 1)[..., None], alpha)
         alpha = core_alpha + (alpha - core_alpha) * (1 - similarity)
     part = picture[top:bottom, left:right].float()
-    new = placed(painted) * gain + shift
-    new += similarity * (part - placed(original))
+    new = to_picture(painted) * gain + shift
+    new += similarity * (part - to_picture(original))
     out[top:bottom, left:right] = torch.lerp(part, new, alpha).round().clamp(0, 255).to(torch.uint8)
     return out
 
@@ -156,10 +156,11 @@ def paste_face(
 def box_mask(edge: float, size: int = MASK_PX) -> Tensor:
     """(M, M) mask of a square with round corners that fades to 0 at the crop's edge, over `edge` 0..0.5 of its side."""
     line = ((torch.arange(size) + 0.5) / size - 0.5).abs()
-    corner = line - (0.5 - ROUND)
+    corner = line - (0.5 - CORNER_RADIUS)
     outside = torch.hypot(corner.clamp(min=0)[:, None], corner.clamp(min=0)[None])
     inside = torch.maximum(corner[:, None], corner[None]).clamp(max=0)
-    depth = ROUND - outside - inside - 1 / size  # 0 a pixel inside of the edge: nothing of it is left by resampling
+    # 0 a pixel inside of the edge, so that resampling leaves nothing of it there
+    depth = CORNER_RADIUS - outside - inside - 1 / size
     return soft_step(depth - edge / 2, edge)
 
 
@@ -174,7 +175,7 @@ def face_mask(points: Tensor, feather: float, size: int = MASK_PX) -> Tensor:
     oval = points[:, list(topo.FACE_OVAL), :2].double()
     face = float((oval.amax(1) - oval.amin(1)).amax())
     distance = _distance(_hull(oval.reshape(-1, 2)), size)
-    return 1 - soft_step(distance - (FACE_GROWS + feather / 2) * face, feather * face)
+    return 1 - soft_step(distance - (FACE_DILATION + feather / 2) * face, feather * face)
 
 
 def _masks(plan: FaceCrop, options: PasteOptions) -> Iterator[tuple[Tensor, Tensor]]:
@@ -182,7 +183,7 @@ def _masks(plan: FaceCrop, options: PasteOptions) -> Iterator[tuple[Tensor, Tens
     points = plan.track_on_crop().points
     oval = points[:, list(topo.FACE_OVAL), :2]
     feather = options.feather * float((oval.amax(1) - oval.amin(1)).amax())
-    edge, box = box_mask(min(BOX_FADES, feather)), box_mask(min(0.3, feather))
+    edge, box = box_mask(min(BOX_FADE, feather)), box_mask(min(0.3, feather))
     point_sets = [points] if plan.is_fixed else points.split(1)
     faces = (edge * face_mask(part, options.feather) for part in point_sets)
     masks = ((face if options.shape == "face" else torch.maximum(face, box), face) for face in faces)
@@ -196,7 +197,7 @@ def _presence(valid: Tensor, fps: float) -> Tensor:
     lost = np.zeros(len(visible), dtype=bool)
     for start, stop in zip(edges[::2], edges[1::2], strict=True):
         lost[start:stop] = stop - start > LOST_S * fps
-    steps = max(1, math.ceil(RETURN_S * fps))
+    steps = max(1, math.ceil(FADE_S * fps))
     if not lost.any():
         return torch.ones(len(visible))
     lost_frames = np.flatnonzero(lost)
@@ -268,7 +269,7 @@ def _hull(points: Tensor) -> Tensor:
 
 def _distance(corners: Tensor, size: int) -> Tensor:
     """(M, M) signed distance from a convex outline with corners 0..1 of the map's side; negative inside."""
-    coarse = size // COARSER  # a distance is so smooth that reading between the points tells the rest
+    coarse = size // COARSENING  # distances are smooth enough to interpolate
     x = (torch.arange(coarse) + 0.5) / coarse
     y = x[:, None]
     nearest, inside = torch.full((coarse, coarse), math.inf), torch.ones(coarse, coarse, dtype=torch.bool)

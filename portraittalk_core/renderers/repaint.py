@@ -156,7 +156,7 @@ def _finished_section(frames: range, total: int, painter: Painter, sections: Sec
 def _painted(painted: Painted, first: int, painter: Painter, sections: Sections | None) -> Section:
     pictures = torch.stack([frame.clamp(0, 1).mul(255).round().to(torch.uint8).cpu() for frame in painted.frames])
     section = Section(first, pictures, painted.latents, painter.batch)
-    if sections is not None and painted.latents is not None:  # without, nothing was painted: as soon drawn as read
+    if sections is not None and painted.latents is not None:  # None: nothing was painted, so saving gains nothing
         sections.save(section)
     return section
 

@@ -167,7 +167,7 @@ def _age_and_size(folder: Path) -> tuple[float, int]:
     stats = []
     with contextlib.suppress(OSError):  # another run may have finished meanwhile
         for file in folder.iterdir():
-            stats.append(file.stat())  # noqa: PERF401 - those seen so far are wanted
+            stats.append(file.stat())  # noqa: PERF401 - those read before an error count
     return max((stat.st_mtime for stat in stats), default=0.0), sum(stat.st_size for stat in stats)
 
 

@@ -49,7 +49,7 @@ class FrameStyles:
         check_range(float(self.strengths.max()), 0, MAX_STRENGTH, "the largest style strength")
 
     @property
-    def acts(self) -> bool:
+    def is_active(self) -> bool:
         """Whether the style is on in any frame."""
         return bool((self.strengths > 0).any())
 
@@ -100,7 +100,7 @@ def style_conditioning(
         raise InputError("`style_attention` needs `style`: the style that it is to show.")
     net = load_style_attention(file)
     net.check_space(style.space, style.source)
-    net.tell_base(base)
+    net.warn_other_base(base)
     count = length[0] if isinstance(style, BlendedStyle) else 1
     return StyleConditioning(
         net.to(*device_and_dtype), FrameStyles(style.draw(count, length[1]), style.strengths(count, length[1]))
@@ -110,7 +110,7 @@ def style_conditioning(
 class StyleRun:
     """A style attention bound to the styles of a video: what each block adds to the rows of the current batch.
 
-    Rows that are not positive get nothing, as in training where the style was dropped with the text. Keys and values
+    Rows that are not positive get zeros, as in training where the style was dropped with the text. Keys and values
     are kept until the frames change; of a net that learns, never.
 
     Args:
@@ -234,7 +234,7 @@ def bind_style(unet: UNet2DConditionModel, run: StyleRun) -> Iterator[None]:
     """
     try:
         with ExitStack() as bound:
-            for site in SITES if run.styles.acts else ():
+            for site in SITES if run.styles.is_active else ():
                 block = unet.get_submodule(f"{site.diffusers}.transformer_blocks.0")
                 number, heads = site.adapter_key, block.attn2.heads
                 _check_width(block.norm3.weight.shape[0], run.net, number)

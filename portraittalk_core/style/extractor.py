@@ -168,7 +168,7 @@ class StyleExtractor:
     network: ExtractorNet
     spread: Tensor  # (D,) deviation of the training set's means
     name: str = "style extractor"  # for messages
-    identity: str = field(default="")  # tells it from others; computed from its weights if empty
+    identity: str = field(default="")  # part of the space's name; a hash of the weights if empty
 
     def __post_init__(self) -> None:
         check_finite(check_shape(self.spread, str(self.network.sizes.width), "the spread"), "the spread")
@@ -194,7 +194,7 @@ class StyleExtractor:
     ) -> StylePrior:
         """Style prior of a clip: mean and deviation over its windows.
 
-        A clip of more than 256 frames is seen in up to 16 windows, evenly spread; their Gaussians are taken together
+        A clip of more than 256 frames is cut into up to 16 evenly spread windows; their Gaussians are combined
         as one (mean of the means; mean of the variances plus variance of the means).
 
         Args:
@@ -204,7 +204,7 @@ class StyleExtractor:
             on_progress: called with windows done and in all; may raise to stop.
 
         Raises:
-            InputError: neither is given, they are of other kinds than the extractor knows, or shorter than a second.
+            InputError: neither is given, they are other features than the extractor takes, or shorter than a second.
         """
         count = self._check(audio, expression, source)
         longest = self.sizes.num_positions

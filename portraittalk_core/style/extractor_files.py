@@ -15,7 +15,7 @@ from torch import Tensor
 from ..errors import InputError
 
 LAYOUT, VERSION = "style_extractor", "1"  # as the metadata says it
-SPREAD, STYLETALK_SHAPE = "spread", (256, 64)  # a tensor beside the network's; StyleTalk's first layer
+SPREAD, STYLETALK_SHAPE = "spread", (256, 64)  # a tensor in addition to the network's; shape of StyleTalk's first layer
 _ADVICE = "Use a file that `portraittalk train style` has made in its extractor stage."
 _STYLETALK = re.compile(r"(?:^|\.)style_encoder\.(.+)$")
 _RENAMED = (  # StyleTalk's name → ours

@@ -158,7 +158,7 @@ def expression_features(track: LandmarkTrack, neutral: Tensor | None = None, sou
         (N, 23), N = ceil(25 · seconds).
 
     Raises:
-        NoFaceError: the face is seen in less than half of the frames.
+        NoFaceError: the face is valid in less than half of the frames.
         InputError: shorter than a second.
     """
     _check_long_enough(track.seconds, source)

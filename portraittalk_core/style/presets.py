@@ -1,6 +1,6 @@
 """Preset style statistics by name, for use without a reference video.
 
-The numbers are chosen by hand, within what people on video were seen to do.
+The values are set by hand, within the range measured in videos of people.
 """
 
 from __future__ import annotations

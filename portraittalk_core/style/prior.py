@@ -36,7 +36,7 @@ class StylePrior:
     mean: Tensor  # (D,) float32
     std: Tensor  # (D,) float32, ≥ 0
     spread: Tensor  # (D,) float32, ≥ 0: how far means lie apart over the training set; what noise is measured by
-    space: str  # that the numbers live in: "manner", or "extractor:<id>" of a trained extractor
+    space: str  # of the values: "manner", or "extractor:<id>" of a trained extractor
     source: str = "style"  # what to call it in messages: a file name, a preset
     strength: float = 1.0  # 0 off .. 2
     noise: float = 0.1  # 0..2: the least deviation that is drawn with, in spreads

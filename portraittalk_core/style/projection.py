@@ -1,6 +1,6 @@
 """Projection of a style to tokens, and the style attention of every transformer block of the UNet.
 
-Untrained it adds exactly nothing.
+Untrained, it adds exactly zero.
 Shapes: B rows of a batch, N pixels, T tokens, C channels of a site, E width of the tokens, D numbers of a style.
 Source: SVP, section 3.3 "Style Projection"; `docs/design/styles.md` 4, sizes are this project's own.
 """
@@ -114,7 +114,7 @@ class StyleAttention(nn.Module):
                 f"{self.space}; make the style with the extractor that belongs to it."
             )
 
-    def tell_base(self, base: str) -> None:
+    def warn_other_base(self, base: str) -> None:
         """Log a warning if the UNet is another one than it was trained on, though of the same shape."""
         if base != self.trained_on:
             log.warning(

@@ -37,7 +37,7 @@ from .presets import preset
 from .prior import STATISTICS_SPACE, BlendedStyle, Style, StylePrior
 from .statistics import measure_statistics, to_numbers, to_statistics
 
-PIECE_S = Fraction(256, 25)  # what an extractor sees at once
+PIECE_S = Fraction(256, 25)  # window of an extractor
 MAX_PIECES = 8  # of a long video; they are spread evenly over it
 # how much people differ, in the order of types.STYLE_STATISTICS: what the noise of a style is measured by
 STATISTICS_SPREAD = (0.08, 0.03, 0.025, 0.03, 0.03, 12.0, 0.04, 1.5, 0.1, 0.07, 0.02)
@@ -47,7 +47,7 @@ STATISTICS_SPREAD = (0.08, 0.03, 0.025, 0.03, 0.03, 12.0, 0.04, 1.5, 0.1, 0.07, 
 class Reference:
     """Reference of a style: landmark tracks of pieces of a video, its speech, or both."""
 
-    tracks: tuple[LandmarkTrack, ...] = ()  # without a face in some of their frames, maybe
+    tracks: tuple[LandmarkTrack, ...] = ()  # some frames may lack a face
     sounds: tuple[Speech, ...] = ()  # of the same pieces; or all of a recording
     source: str = "the reference"
 

@@ -18,7 +18,7 @@ from ..face.geometry import eye_open, head_pose, held_still, smile
 from ..types import STYLE_STATISTICS, LandmarkTrack, StyleStatistics
 
 WINDOW_S, HOP_S = 4.0, 2.0
-MIN_S = 1.0  # a shorter track says nothing of how somebody speaks
+MIN_S = 1.0  # a shorter track is too short for style statistics
 SIGMA_S = 0.04  # of the Gaussian over curves other than the head's, against a detector's jitter
 BROWS = (105, 334)  # the middle of each
 

@@ -2,7 +2,7 @@
 
 Untrained, they add exactly zero: the ControlNet's output is bit-identical.
 
-Shapes: B frames at hand, R = chunks · B rows of a batch (row r belongs to frame r % B), N queries (pixels), T tokens,
+Shapes: B current frames, R = chunks · B rows of a batch (row r belongs to frame r % B), N queries (pixels), T tokens,
 C channels of a site, E width of the tokens.
 Source: PortraitTalk, section 3.2; `docs/design/animatenet.md` 6.
 """
@@ -85,7 +85,7 @@ class AnimateNet(nn.Module):
         """Tokens (B, T, E) of both kinds, of landmarks (B, 478, 2 or 3) in pixels and placements (B, 6)."""
         weight = self.landmark_proj.proj[0].weight
         points = points_px.to(weight.device, torch.float32)
-        if weight.dtype != torch.float32:  # half precision knows no pixels apart
+        if weight.dtype != torch.float32:  # half precision cannot resolve single pixels
             points = centred(points).to(weight.dtype)
         return {"lm": self.landmark_proj(points), "hp": self.placement_proj(placed.to(weight))}
 
@@ -96,7 +96,7 @@ def new_animate_net(controlnet: ControlNetModel, seed: int = 0, features: bool =
     Args:
         controlnet: of SD1.5's topology.
         seed: of the weights that are not zero.
-        features: whether the UNet shall look at the ControlNet's maps.
+        features: whether to add feature attention for the UNet.
     """
     widths = {site.adapter_key: _keys(controlnet, site.attention(2)).shape[0] for site in CONTROL_SITES}
     feature_widths = _feature_widths(controlnet) if features else None
@@ -210,7 +210,7 @@ class FrameTokens:
 
     def keys_values(self, number: str, kind: str, queries: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values (R, T, C) for queries (R, N, C): of each row its own frame, values times their strength."""
-        if self._learns():  # nothing may be kept: a pass that is repeated for its gradients must be the same again
+        if self._learns():  # no caching: with gradient checkpointing the recomputed pass must be the same
             return self._make(number, kind, queries)
         key = (number, kind, len(queries), queries.dtype, queries.device)
         if key not in self._cache:
@@ -265,11 +265,11 @@ def bind_animate(
         controlnet: of SD1.5's topology; with `FrameControl`, its `network`.
         net: of the ControlNet's sizes, on its device.
         conditions: frame numbers → landmarks and placements.
-        frames: tells which frames the rows of a chunk are; with `FrameControl`, `lambda: control.frames`.
+        frames: returns the frame numbers of a chunk's rows; with `FrameControl`, `lambda: control.frames`.
         options: strengths.
 
     Yields:
-        The tokens at hand; their `clear_cache` drops what is kept.
+        The current tokens; their `clear_cache` drops the cache.
 
     Raises:
         InputError: the net does not fit the ControlNet; later, rows or cues that do not fit the frames.
@@ -302,7 +302,7 @@ def check_fit(net: AnimateNet, keys: Mapping[str, Tensor]) -> None:
     """Check that an AnimateNet fits a ControlNet.
 
     Args:
-        net: whose branches are to stand beside the text's.
+        net: the AnimateNet.
         keys: the ControlNet's weights (C, E) that make keys of the text, by number "1", "3", …, "11", "31".
 
     Raises:

@@ -35,7 +35,7 @@ class AnimateSizes:
     token_width: int = 768  # numbers per token
     landmarks: tuple[int, int] = (8, 1024)  # tokens of a face, and numbers between the two layers
     placement: tuple[int, int] = (4, 256)  # of a placement, likewise
-    # channels of the UNet's cross-attention and of the map it looks at, by number; empty without that option
+    # channels of the UNet's cross-attention and of its feature map, by number; empty without that option
     features: Mapping[str, tuple[int, int]] | None = None
 
 

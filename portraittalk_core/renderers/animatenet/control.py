@@ -112,7 +112,7 @@ class FrameControl:
 
     Args:
         network: of `load_controlnet`.
-        hints: draws the frames that are asked for.
+        hints: frame numbers → hint pictures.
         options: strength and part of the schedule.
         maps: factors for places, such as the mouth's; None for all alike.
     """

@@ -1,6 +1,6 @@
 """Cross-attention from IdentityNet to AnimateNet's feature maps, in addition to or instead of adding them as residuals.
 
-An experiment, off by default. Untrained it adds exactly nothing.
+An experiment, off by default. Untrained, it adds exactly zero.
 
 Shapes: R rows of a batch, N = h · w queries (pixels), C channels of a site, F channels of a map.
 Source: PortraitTalk, section 3.2, "injected via cross-attention"; `docs/design/animatenet.md` 7.
@@ -56,7 +56,7 @@ class FeatureAttention(nn.Module):
 class ControlFeatures:
     """The ControlNet's feature maps of the current pass."""
 
-    maps: Sequence[Tensor] = ()  # thirteen residuals (R, F, h, w), the middle's last; empty: nothing to look at
+    maps: Sequence[Tensor] = ()  # thirteen residuals (R, F, h, w), the middle's last; empty for none
 
     def at(self, index: int) -> Tensor | None:
         """Feature map for a UNet site, by the site's index; None if there is none."""
@@ -75,9 +75,9 @@ class FeatureBranch:
 
     Args:
         attention: weights of the site.
-        features: the maps at hand; whoever runs the ControlNet keeps them up to date.
+        features: the current maps, updated by the caller of the ControlNet.
         index: of the site, 0..15.
-        strength: factor of what is added; 0 adds nothing at all.
+        strength: factor of the output; 0 is off.
     """
 
     def __init__(
@@ -110,8 +110,8 @@ def feature_branches(
 
     Args:
         attentions: by number "1", "3", …, "31": an AnimateNet's `features`.
-        features: the maps at hand, of a `FeatureControl`.
-        strength: factor of what is added; 0 adds nothing at all.
+        features: the current maps of a `FeatureControl`.
+        strength: factor of the output; 0 is off.
 
     Returns:
         By the site's index.
@@ -130,7 +130,7 @@ class FeatureControl(FrameControl):
 
     Args:
         network: of `load_controlnet`.
-        hints: draws the frames that are asked for.
+        hints: frame numbers → hint pictures.
         options: strength and part of the schedule.
         maps: factors for places, as of FrameControl.
         add: whether the maps are added to the UNet as well, as a ControlNet's always are.

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 Hints = Callable[[Sequence[int], int, int], Tensor]  # frame numbers, H, W → (B, 3, H, W) float 0..1
 SHAPE_TOLERANCE = 0.02  # of the aspect ratio
-CACHE_SIZE = 128  # drawings: those of the frames at hand are asked for at every step
+CACHE_SIZE = 128  # drawings: those of the current frames are needed at every step
 
 
 def track_hints(track: LandmarkTrack, style: str = "mediapipe_face") -> Hints:

@@ -1,7 +1,7 @@
 """Rasterisation of two-pixel-thick lines, bit-identical to OpenCV and vectorised, without OpenCV.
 
-ControlNets have seen OpenCV's pixels. Such a line is a rectangle of fixed-point corners, one pixel to either side of
-the line: its outline, the spans between its left and right sides, and a plus of five pixels on either end.
+ControlNets were trained on OpenCV's pixels. Such a line is a rectangle of fixed-point corners, one pixel to either side
+of the line: its outline, the spans between its left and right sides, and a plus of five pixels on either end.
 
 Shapes: E lines; a rectangle has 4 corners and 4 sides. Points are (x, y).
 """

@@ -149,7 +149,7 @@ def load_adapter(path: Path, layout: str | None = None, ops: ModuleType = nn) ->
 
     Args:
         path: the file.
-        layout: "plus" or "plusv2" where the file's name does not tell; None looks at tensors and name.
+        layout: "plus" or "plusv2" if the file's name does not say; None infers it from tensors and name.
         ops: where Linear and LayerNorm come from; ComfyUI gives its own.
 
     Raises:

@@ -40,7 +40,7 @@ def sort_adapter(tensors: Mapping[str, Tensor], name: str) -> AdapterTensors:
 
     Args:
         tensors: of the file, names joined by dots.
-        name: of the file, for messages; it alone tells plus from plusv2, whose tensors are alike.
+        name: of the file, for messages; it alone distinguishes plus from plusv2, whose tensors are alike.
 
     Raises:
         InputError: no identity adapter, or one for another base model.

@@ -49,7 +49,7 @@ class IdentityBranch:
     Args:
         attention: weights of the site.
         tokens: (2, T, E): of the face, then of no face.
-        strength: factor of what is added; 0 adds nothing at all.
+        strength: factor of the output; 0 is off.
         window: largest and least sigma at which it acts.
         attend_with: the attention to use; ComfyUI has its own.
     """

@@ -55,7 +55,7 @@ class AnimateConditioning:
     net: AnimateNet
     conditions: FrameConditions
     options: AnimateOptions = field(default_factory=AnimateOptions)
-    features: float = 0.0  # how strongly the UNet looks at the ControlNet's maps, -1..3; 0 is not at all
+    features: float = 0.0  # strength of the UNet's feature attention, -1..3; 0 is off
 
 
 @dataclass(frozen=True)

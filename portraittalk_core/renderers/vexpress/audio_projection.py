@@ -16,7 +16,7 @@ from ...errors import InputError
 from ...layers.perceiver import HEAD_WIDTH, Perceiver
 
 PER_FRAME = 2  # features that a frame lasts
-AROUND = 2  # frames heard before and after
+AROUND = 2  # frames of context before and after
 FEATURES = PER_FRAME * (2 * AROUND + 1)
 TOKENS = 2 * AROUND + 1
 

@@ -27,11 +27,11 @@ Drawings = Callable[[Sequence[int]], Tensor]  # numbers of frames → (B, 3, H, 
 class HeadControl:
     """Keypoint control by drawn key points; `WindowedDenoiser` sets the frame numbers.
 
-    Drawings and what the guider makes of them are made anew for every window: 5 MB a frame would not do for long
-    videos, and next to the UNet the guider costs nothing.
+    Drawings and the guider's features are recomputed for every window: 5 MB a frame would not do for long
+    videos, and the guider costs almost nothing next to the UNet.
 
     Args:
-        networks: whose guider sees the drawings.
+        networks: with the guider for the drawings.
         drawings: of the video's frames.
     """
 
@@ -51,7 +51,7 @@ class HeadControl:
 class VelocityDenoiser(Denoiser):
     """V-Express: denoiser(x, sigma, cond) → denoised.
 
-    The condition's positive is (F, 5, C), the audio tokens of every frame of the video; its negative is not asked for,
+    The condition's positive is (F, 5, C), the audio tokens of every frame of the video; its negative is not used,
     since V-Express's is silence without a head: zeros for audio, key points and reference.
 
     Args:

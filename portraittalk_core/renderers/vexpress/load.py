@@ -62,8 +62,8 @@ def load_vexpress(
     Args:
         paths: the public files in any order and under any name; a folder stands for the weight files in it. The UNet's
             file may hold motion modules of its own; those of a motion module's file replace them.
-        device: where the networks shall be.
-        dtype: what their weights shall be.
+        device: of the networks.
+        dtype: of their weights.
 
     Raises:
         MissingDependency: no such file, or diffusers is not installed.

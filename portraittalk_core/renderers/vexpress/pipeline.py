@@ -94,7 +94,7 @@ def paint_vexpress(
     All frames are denoised together, window by window, before the first one is given.
 
     Args:
-        portrait: its face is cut to the asked shape.
+        portrait: cropped around its face to the output's aspect ratio.
         track: whose head is followed, and at which rate; it is held or cut to the speech's length. None keeps the
             portrait's head still, at 25 frames a second.
         speech: what is said.

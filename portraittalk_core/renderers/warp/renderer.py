@@ -222,7 +222,7 @@ class PortraitRenderer:
 def _lips_without_teeth(source: Tensor) -> Tensor:
     """(478, 2) landmarks with the inner lip contours moved onto the lips if a parted mouth shows teeth.
 
-    A landmark lies a pixel or two beside the true edge; without this, a rim of teeth sticks to the closing lips.
+    A landmark lies a pixel or two off the true edge; without this, a rim of teeth sticks to the closing lips.
     """
     mouth = Aperture.of(source, MOUTH)
     onto = LIP_RIM * mouth.width * min(1.0, mouth.gap / (SHOWS_TEETH * mouth.width))
