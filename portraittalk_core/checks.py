@@ -15,7 +15,7 @@ from .errors import InputError, ShapeError
 if TYPE_CHECKING:
     from torch import Tensor
 
-SHOWN = 60  # letters of a value in a message
+MAX_LETTERS = 60  # letters of a value in a message
 
 
 def check_shape(tensor: Tensor, shape: str, name: str) -> Tensor:
@@ -66,7 +66,7 @@ def check_range(value: float, low: float, high: float, name: str) -> float:
         InputError: not a finite number, or outside the range.
     """
     if not is_finite_number(value):
-        raise InputError(f"{name} must be a number from {low:g} to {high:g}, not {shown(value)}.")
+        raise InputError(f"{name} must be a number from {low:g} to {high:g}, not {abbreviated(value)}.")
     if not low <= value <= high:
         raise InputError(f"{name} must lie between {low:g} and {high:g}, but is {float(value):g}.")
     return value
@@ -93,7 +93,7 @@ def is_finite_number(value: object) -> bool:
         return False
 
 
-def shown(value: object) -> str:
+def abbreviated(value: object) -> str:
     """A value for a message, cut off where it is long."""
     text = repr(value)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+    return text if len(text) <= MAX_LETTERS else f"{text[:MAX_LETTERS]}…"

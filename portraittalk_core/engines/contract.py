@@ -125,8 +125,8 @@ def whole_track(
     total, done = speech.num_frames(options.fps), 0
     points, span = torch.empty(total, *reference.points.shape[1:]), reference
     valid = torch.empty(total, dtype=torch.bool)
-    before = None if on_progress is None else lambda count, of: on_progress(total * count // max(2 * of, 1), total)
-    for span in engine.spans(speech, reference, options, before):
+    progress = None if on_progress is None else lambda count, of: on_progress(total * count // max(2 * of, 1), total)
+    for span in engine.spans(speech, reference, options, progress):
         stop = done + len(span)
         if stop <= total:
             points[done:stop], valid[done:stop] = span.points, span.valid

@@ -68,10 +68,10 @@ def _sampled(raw: RawMotion, times_s: Tensor) -> Tensor:
     """(T, 478, 3) the engine's motion at some moments."""
     flat = raw.shift_px.flatten(1)
     at = ((times_s - raw.times_s[0]) * float(raw.rate)).clamp(0, len(flat) - 1)
-    left = at.floor().long().clamp(max=max(len(flat) - 2, 0))
-    right = (left + 1).clamp(max=len(flat) - 1)
-    share = (at - left).float()[:, None]
-    return torch.lerp(flat[left], flat[right], share).unflatten(1, raw.shift_px.shape[1:])
+    lower = at.floor().long().clamp(max=max(len(flat) - 2, 0))
+    upper = (lower + 1).clamp(max=len(flat) - 1)
+    share = (at - lower).float()[:, None]
+    return torch.lerp(flat[lower], flat[upper], share).unflatten(1, raw.shift_px.shape[1:])
 
 
 def _smoothed(shift: Tensor, rig: FaceRig, options: MotionOptions) -> Tensor:

@@ -82,7 +82,7 @@ def open_engine(files: EngineFiles | str | None = None) -> MotionEngine:
 
 def find_engines(folders: Iterable[Path]) -> list[FoundWeights]:
     """The motion engines in some folders."""
-    return [found for found in find_weights(folders, _kinds()) if found.kind.engine]
+    return [weights for weights in find_weights(folders, _kinds()) if weights.kind.engine]
 
 
 def _open_named(name: str, files: EngineFiles) -> MotionEngine:

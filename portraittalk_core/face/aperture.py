@@ -85,7 +85,7 @@ def _to_axes(offset: Tensor, along: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _interpolate(x: Tensor, known_x: Tensor, known_y: Tensor) -> Tensor:
-    after = torch.searchsorted(known_x, x.contiguous()).clamp(1, len(known_x) - 1)
-    left, right = known_x[after - 1], known_x[after]
-    share = ((x - left) / (right - left).clamp(min=1e-6)).clamp(0, 1)
-    return known_y[after - 1] + share * (known_y[after] - known_y[after - 1])
+    upper = torch.searchsorted(known_x, x.contiguous()).clamp(1, len(known_x) - 1)
+    x0, x1 = known_x[upper - 1], known_x[upper]
+    share = ((x - x0) / (x1 - x0).clamp(min=1e-6)).clamp(0, 1)
+    return known_y[upper - 1] + share * (known_y[upper] - known_y[upper - 1])

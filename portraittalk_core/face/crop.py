@@ -23,7 +23,7 @@ from . import topology as topo
 CROP_PX = 512  # what SD1.5 was trained on
 MARGIN = 0.4
 BOXES = ("auto", "fixed", "follow")
-HELD = 1.3  # auto: a face whose whole path is at most so many times its own size gets a fixed box
+MAX_FIXED_EXTENT = 1.3  # auto: a face whose whole path is at most so many times its own size gets a fixed box
 LIFT = 0.12  # of the face's size: the mesh ends at the hairline, so the box reaches higher above it
 CALM_S = 0.4  # sigma of the low-pass on a following box's middle
 CUT = 0.5  # of the face's size: one that is so much further on in the next frame is in another shot
@@ -166,13 +166,13 @@ def plan_face_crop(track: LandmarkTrack, options: CropOptions | None = None) -> 
     face = float(torch.quantile((high - low).amax(1), USUAL))
     larger = max(track.width, track.height)
     whole_low, whole_high = torch.quantile(low, 1 - USUAL, 0), torch.quantile(high, USUAL, 0)
-    whole = max(face, float((whole_high - whole_low).max()))
-    fixed = options.box == "fixed" or (options.box == "auto" and whole <= HELD * face)
+    extent = max(face, float((whole_high - whole_low).max()))
+    fixed = options.box == "fixed" or (options.box == "auto" and extent <= MAX_FIXED_EXTENT * face)
     room = 2 * options.margin * face
-    side = (whole if fixed else face) + room
+    side = (extent if fixed else face) + room
     if face < LEAST_FACE_PX or side > LARGEST_BOX * larger:
         raise InputError(
-            f"the face is {face:.0f} pixels large and moves over {whole:.0f} pixels of a picture of {track.width}×"
+            f"the face is {face:.0f} pixels large and moves over {extent:.0f} pixels of a picture of {track.width}×"
             f"{track.height}: it cannot be cropped. Use a larger picture, or check the landmarks."
         )
     lift = torch.tensor([0.0, LIFT * min(1.0, options.margin / MARGIN) * face], dtype=torch.float64)
@@ -233,9 +233,9 @@ def _followed(middle: Tensor, face: float, fps: float, room: float) -> Tensor:
     followed = []
     for shot in shots:
         calm = _low_pass(shot, sigma)
-        behind = shot - calm
+        lag = shot - calm
         # only a fast move exceeds the slack; what is added is smoothed too, so that the box does not jerk
-        followed.append(calm + _low_pass(behind - behind.clamp(-slack, slack), sigma / 8))
+        followed.append(calm + _low_pass(lag - lag.clamp(-slack, slack), sigma / 8))
     return torch.cat(followed)
 
 
@@ -244,5 +244,5 @@ def _low_pass(curve: Tensor, sigma: float) -> Tensor:
     reach = max(1, math.ceil(3 * sigma))
     at = torch.arange(-reach, reach + 1, dtype=torch.float64)
     kernel = torch.exp(-0.5 * (at / sigma) ** 2)
-    held = torch.cat([curve[:1].expand(reach, -1), curve, curve[-1:].expand(reach, -1)])
-    return (held.unfold(0, 2 * reach + 1, 1) * (kernel / kernel.sum())).sum(-1)
+    padded = torch.cat([curve[:1].expand(reach, -1), curve, curve[-1:].expand(reach, -1)])
+    return (padded.unfold(0, 2 * reach + 1, 1) * (kernel / kernel.sum())).sum(-1)

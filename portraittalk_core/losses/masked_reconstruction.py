@@ -36,9 +36,9 @@ def random_patch_mask(
     check_range(ratio, 0, 1, "the share of hidden patches")
     check_range(patch, 1, max(height, width), "the side of a patch")
     rows, columns = math.ceil(height / patch), math.ceil(width / patch)
-    chosen = torch.randperm(rows * columns, generator=generator)[: round(ratio * rows * columns)]
+    hidden = torch.randperm(rows * columns, generator=generator)[: round(ratio * rows * columns)]
     grid = torch.zeros(rows * columns, dtype=torch.bool)
-    grid[chosen] = True
+    grid[hidden] = True
     grid = grid.view(rows, columns).repeat_interleave(patch, 0).repeat_interleave(patch, 1)
     return grid[None, :height, :width].clone()
 

@@ -68,12 +68,12 @@ class PerceptualLoss(nn.Module):
         for scale in range(self.num_scales):
             if scale:
                 generated, target = avg_pool2d(generated, 2), avg_pool2d(target, 2)
-            ours = self._activations(generated)
+            generated_features = self._activations(generated)
             with torch.no_grad():
-                theirs = self._activations(target)
-            sums.append(feature_loss(ours, theirs, self.layer_weights))
+                target_features = self._activations(target)
+            sums.append(feature_loss(generated_features, target_features, self.layer_weights))
             if scale == 0:
-                gram = gram_loss(ours, theirs)
+                gram = gram_loss(generated_features, target_features)
         return PerceptualLosses(torch.stack(sums).sum(), gram)
 
     def _activations(self, pictures: Tensor) -> Sequence[Tensor]:

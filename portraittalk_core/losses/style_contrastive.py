@@ -27,8 +27,8 @@ def inverse_distances(first: Tensor, second: Tensor, constant: float = 1.0) -> T
         (M, N) float32.
     """
     # differences rather than |a|² + |b|² − 2ab, which loses small distances; float32 whatever the training's type
-    apart = first.float()[:, None] - second.float()[None]
-    return 1 / ((apart.square().sum(-1) + UNDER_ROOT).sqrt() + constant)
+    difference = first.float()[:, None] - second.float()[None]
+    return 1 / ((difference.square().sum(-1) + UNDER_ROOT).sqrt() + constant)
 
 
 def style_contrastive_loss(styles: Tensor, labels: Tensor, constant: float = 1.0, temperature: float = 0.1) -> Tensor:
@@ -61,8 +61,8 @@ def style_contrastive_loss(styles: Tensor, labels: Tensor, constant: float = 1.0
             f"{len(labels)} clips of {len(labels.unique())} styles: the contrastive loss needs two clips of one style "
             "and a clip of another."
         )
-    others = likeness.masked_fill(same, -torch.inf).logsumexp(1, keepdim=True)  # (M, 1)
-    costs = torch.logaddexp(likeness, others) - likeness  # (M, M)
+    negatives = likeness.masked_fill(same, -torch.inf).logsumexp(1, keepdim=True)  # (M, 1)
+    costs = torch.logaddexp(likeness, negatives) - likeness  # (M, M)
     counts = positive.sum(1)
     per_clip = costs.masked_fill(~positive, 0.0).sum(1) / counts.clamp(min=1)
     return per_clip.sum() / (counts > 0).sum()

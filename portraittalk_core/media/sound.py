@@ -50,9 +50,9 @@ class SoundFile:
         self.path = Path(path)
         self._container = open_media(self.path)
         if not self._container.streams.audio:
-            found = "a video without sound" if self._container.streams.video else "not a sound file"
+            content = "a video without sound" if self._container.streams.video else "not a sound file"
             self.close()
-            raise MediaError(f"{self.path} is {found}; give a file with speech in it, such as a WAV or MP3.")
+            raise MediaError(f"{self.path} is {content}; give a file with speech in it, such as a WAV or MP3.")
         self._stream = self._container.streams.audio[0]
         self.rate: int = self._stream.codec_context.sample_rate
         self.num_channels: int = self._stream.codec_context.channels
@@ -182,8 +182,8 @@ def mix(samples: np.ndarray, channels: tuple[str, ...], num_channels: int) -> np
 def _resampled(resampler: av.AudioResampler | None, frame: av.AudioFrame | None) -> Iterator[np.ndarray]:
     if resampler is None:
         return
-    for made in resampler.resample(frame):
-        yield made.to_ndarray()
+    for resampled in resampler.resample(frame):
+        yield resampled.to_ndarray()
 
 
 def _float_planes(frame: av.AudioFrame) -> np.ndarray:

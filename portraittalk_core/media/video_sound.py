@@ -70,12 +70,12 @@ def _waveform_of(sound: Speech | tuple[Tensor, int]) -> tuple[Tensor, int]:
     if isinstance(sound, Speech):
         return sound.waveform[None], sound.sample_rate
     if not isinstance(sound, tuple) or len(sound) != 2 or not isinstance(sound[0], Tensor):
-        found = type(sound).__name__
-        raise InputError(f"the video's sound must be a file, speech or (waveform, sample rate), not {found}.")
+        received = type(sound).__name__
+        raise InputError(f"the video's sound must be a file, speech or (waveform, sample rate), not {received}.")
     waveform, rate = sound
     if waveform.ndim != 2 or not waveform.dtype.is_floating_point or 0 in waveform.shape:
-        found = f"{tuple(waveform.shape)} {waveform.dtype}"
-        raise InputError(f"the video's sound must be a float waveform of shape (channels, samples), not {found}.")
+        received = f"{tuple(waveform.shape)} {waveform.dtype}"
+        raise InputError(f"the video's sound must be a float waveform of shape (channels, samples), not {received}.")
     check_finite(waveform, "the video's sound")
     return waveform, int(check_range(rate, MIN_RATE_HZ, MAX_RATE_HZ, "the sample rate of the video's sound"))
 

@@ -106,8 +106,8 @@ class VideoWriter:
             raise OutputError(f"the video {self.path} is not open: write inside `with VideoWriter(...) as writer`.")
         check_picture(picture, "a video frame")
         if tuple(picture.shape[:2]) != (self.height, self.width):
-            found = f"{picture.shape[1]}×{picture.shape[0]}"
-            raise InputError(f"a frame of {found} does not fit into the video of {self.width}×{self.height}.")
+            size = f"{picture.shape[1]}×{picture.shape[0]}"
+            raise InputError(f"a frame of {size} does not fit into the video of {self.width}×{self.height}.")
         frame = self._frame(picture.cpu().numpy())
         with explain_write_errors(self.path):
             self._encode(frame)

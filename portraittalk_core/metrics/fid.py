@@ -89,8 +89,8 @@ class _Features(nn.Module):
     def forward(self, pictures: Tensor) -> Tensor:
         features = self.network(pictures)
         if tuple(features.shape) != (len(pictures), self.num_features):
-            wanted = (len(pictures), self.num_features)
-            raise ShapeError(f"the features for FID must have shape {wanted}, but have {tuple(features.shape)}.")
+            expected = (len(pictures), self.num_features)
+            raise ShapeError(f"the features for FID must have shape {expected}, but have {tuple(features.shape)}.")
         return check_finite(features, "the features for FID").double().cpu()
 
 

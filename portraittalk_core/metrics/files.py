@@ -72,21 +72,21 @@ def recognise_metric_file(path: Path) -> WeightFile | None:
 
 def find_metric_files(folders: Iterable[Path]) -> dict[str, Path]:
     """The first file of each role in some folders and the folders inside them, in alphabetical order."""
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for folder in folders:
         for path in sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()):
             if (kind := recognise_metric_file(path)) is not None:
-                found.setdefault(kind.role, path)
-    return found
+                paths.setdefault(kind.role, path)
+    return paths
 
 
 def with_batch_counts(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same, with the counters of batch normalisation that files from before 2018 lack; inference needs none."""
-    kept = dict(tensors)
+    completed = dict(tensors)
     for name in tensors:
         if name.endswith(".running_mean"):
-            kept.setdefault(name.removesuffix("running_mean") + "num_batches_tracked", torch.tensor(0))
-    return kept
+            completed.setdefault(name.removesuffix("running_mean") + "num_batches_tracked", torch.tensor(0))
+    return completed
 
 
 def lpips_heads(tensors: Mapping[str, Tensor]) -> list[Tensor]:

@@ -43,13 +43,13 @@ class FlickerMeter(Meter):
             raise InputError(f"frames of {tuple(generated.shape)} and {tuple(target.shape)} cannot be compared.")
         check_shape(target, "H W 3", "the target frame")
         now = generated.to(torch.int16), target.to(torch.int16)
-        before, self._last = self._last, now
-        if before is None:
+        previous, self._last = self._last, now
+        if previous is None:
             return None
-        still = ((now[1] - before[1]).abs() <= self.still_levels).all(2)
-        changed, count = int((now[0] - before[0]).abs().sum(2)[still].sum()), int(still.sum())
+        static = ((now[1] - previous[1]).abs() <= self.still_levels).all(2)
+        changed, count = int((now[0] - previous[0]).abs().sum(2)[static].sum()), int(static.sum())
         self._changed, self._num_still = self._changed + changed, self._num_still + count
-        self._num_pixels += still.numel()
+        self._num_pixels += static.numel()
         return changed / (3 * count) if count else None
 
     @property

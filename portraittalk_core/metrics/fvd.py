@@ -29,7 +29,7 @@ class ClipFeatures:
     def __init__(self, network: Callable[[Tensor], Tensor]) -> None:
         self.network = network
         self._waiting: list[Tensor] = []
-        self._found = RunningGaussian()
+        self._gaussian = RunningGaussian()
 
     @property
     def num_left_over(self) -> int:
@@ -43,7 +43,7 @@ class ClipFeatures:
         self._waiting.append(F.interpolate(planes, size=(SIDE, SIDE), mode="bilinear", align_corners=False)[0])
         if len(self._waiting) == CLIP:
             with torch.no_grad():
-                self._found.update(self.network(torch.stack(self._waiting, 1)[None]))
+                self._gaussian.update(self.network(torch.stack(self._waiting, 1)[None]))
             self._waiting = []
 
     def next_video(self) -> None:
@@ -52,7 +52,7 @@ class ClipFeatures:
 
     def gaussian(self) -> RunningGaussian:
         """Mean and covariance of all whole clips so far."""
-        return self._found
+        return self._gaussian
 
 
 def fvd(generated: ClipFeatures, target: ClipFeatures) -> float:

@@ -35,17 +35,17 @@ def identity_similarity(generated: Tensor | FaceEmbedding, reference: Tensor | F
         InputError: no embeddings, other numbers of them, or all zeros.
     """
     faces = _unit(generated.face_embeds if isinstance(generated, FaceEmbedding) else generated, "generated faces")
-    own = _unit(reference.averaged() if isinstance(reference, FaceEmbedding) else reference, "reference faces")
-    if not len(faces) or len(own) not in (1, len(faces)):
-        raise InputError(f"{len(faces)} generated faces cannot be compared with {len(own)} of the reference.")
-    return (faces * own).sum(1).clamp(-1, 1)
+    references = _unit(reference.averaged() if isinstance(reference, FaceEmbedding) else reference, "reference faces")
+    if not len(faces) or len(references) not in (1, len(faces)):
+        raise InputError(f"{len(faces)} generated faces cannot be compared with {len(references)} of the reference.")
+    return (faces * references).sum(1).clamp(-1, 1)
 
 
 def _unit(embeds: Tensor, name: str) -> Tensor:
     rows = embeds[None] if isinstance(embeds, Tensor) and embeds.ndim == 1 else embeds
     if not isinstance(rows, Tensor) or rows.ndim != 2 or rows.shape[1] != WIDTH:
-        found = tuple(embeds.shape) if isinstance(embeds, Tensor) else type(embeds).__name__
-        raise InputError(f"embeddings of the {name} must have shape (T, {WIDTH}), but have {found}.")
+        received = tuple(embeds.shape) if isinstance(embeds, Tensor) else type(embeds).__name__
+        raise InputError(f"embeddings of the {name} must have shape (T, {WIDTH}), but have {received}.")
     rows = check_finite(rows.detach().double().cpu(), f"embeddings of the {name}")
     norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     if len(rows) and norms.min() < LEAST_NORM:
@@ -72,14 +72,14 @@ class _SampledIdentity(Meter):
                 return
             self.cosines[number] = _cosine(*(embeds if len(embeds) == 2 else (*embeds, self.portrait)))
 
-    def mean(self, unseen: str) -> float:
+    def mean(self, source: str) -> float:
         """The mean over the faces found.
 
         Raises:
-            InputError: there were none; `unseen` is what was looked at.
+            InputError: there were none; `source` is what was looked at.
         """
         if not self.cosines:
-            raise InputError(f"the face encoder found no face in any {unseen} it looked at")
+            raise InputError(f"the face encoder found no face in any {source} it looked at")
         return sum(self.cosines.values()) / len(self.cosines)
 
     def curves(self) -> Tensor | Mapping[str, Tensor]:

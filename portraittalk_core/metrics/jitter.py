@@ -57,8 +57,8 @@ class JitterMeter:
             places, flags = torch.cat([self._last[0], places]), torch.cat([self._last[1], flags])
         self._last = places[-2:], flags[-2:]
         bend = (places[2:] - 2 * places[1:-1] + places[:-2]).norm(dim=2).mean(1)
-        whole = flags[2:] & flags[1:-1] & flags[:-2]
-        self._moved, self.num_frames = self._moved + float(bend[whole].sum()), self.num_frames + int(whole.sum())
+        complete = flags[2:] & flags[1:-1] & flags[:-2]
+        self._moved, self.num_frames = self._moved + float(bend[complete].sum()), self.num_frames + int(complete.sum())
 
     def result(self) -> float:
         """Mean acceleration, percent of the inter-ocular distance per frame²; 0 for a face that glides evenly.

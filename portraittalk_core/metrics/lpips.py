@@ -30,9 +30,9 @@ class Lpips(nn.Module):
 
     def __init__(self, features: AlexNetFeatures, heads: list[Tensor]) -> None:
         super().__init__()
-        found = [tuple(head.shape) for head in heads]
-        if found != [(width,) for width in WIDTHS]:
-            raise InputError(f"LPIPS needs heads of {', '.join(map(str, WIDTHS))} channels, not {found}.")
+        shapes = [tuple(head.shape) for head in heads]
+        if shapes != [(width,) for width in WIDTHS]:
+            raise InputError(f"LPIPS needs heads of {', '.join(map(str, WIDTHS))} channels, not {shapes}.")
         self.features = features
         self.heads = nn.ParameterList(nn.Parameter(head.float(), requires_grad=False) for head in heads)
         self.register_buffer("shift", torch.tensor(SHIFT)[:, None, None], persistent=False)

@@ -83,9 +83,9 @@ class LipSyncMeter:
         if not self.num_windows:
             raise InputError("there is no window of lips and sound to compare; five frames and their sound are needed.")
         means = self._sums / self.num_windows
-        least, at = means.min(0)
+        minimum, at = means.min(0)
         return LipSync(
-            float(least), float(means.median() - least), self.max_shift - int(at), self.num_windows, means.clone()
+            float(minimum), float(means.median() - minimum), self.max_shift - int(at), self.num_windows, means.clone()
         )
 
     def _take(self, count: int) -> None:
@@ -96,8 +96,8 @@ class LipSyncMeter:
         for start in range(0, count, BATCH):
             stop = min(start + BATCH, count)
             around = self._sound[start : stop + shifts - 1].unfold(0, shifts, 1)  # (W, D, shifts)
-            apart = self._lips[start:stop, :, None] - around + EPSILON
-            self._sums += apart.norm(dim=1).double().sum(0)
+            difference = self._lips[start:stop, :, None] - around + EPSILON
+            self._sums += difference.norm(dim=1).double().sum(0)
         self.num_windows += count
         self._lips, self._sound = self._lips[count:], self._sound[count:]
 
@@ -119,8 +119,8 @@ class SyncScorer:
     def __init__(self, network: SyncNet, waveform: Tensor, num_frames: int) -> None:
         self.network, self.meter = network, LipSyncMeter()
         self._columns = cepstra(waveform).float().T  # (13, M)
-        self._left = num_windows(num_frames, len(waveform))
-        if not self._left:
+        self._num_open = num_windows(num_frames, len(waveform))
+        if not self._num_open:
             raise InputError(
                 f"{num_frames} frames and {len(waveform) / SAMPLES_A_FRAME:.1f} frames' worth of sound are too short "
                 f"for LSE; {NUM_FRAMES + 1} of both are needed."
@@ -131,7 +131,7 @@ class SyncScorer:
     def update(self, picture: Tensor) -> None:
         """Take in the next frame, (224, 224, 3) uint8 RGB of the face crop."""
         check_shape(picture, f"{CROP_PX} {CROP_PX} 3", "the face crop for SyncNet")
-        if self._left:
+        if self._num_open:
             self._frames.append(picture.flip(2).permute(2, 0, 1).float())  # RGB to BGR
             if len(self._frames) == BATCH + NUM_FRAMES - 1:
                 self._take()
@@ -144,20 +144,20 @@ class SyncScorer:
         """
         if len(self._frames) >= NUM_FRAMES:
             self._take()
-        if self._left:
-            raise InputError(f"{self._left} windows of frames are missing: the video ended before it was to.")
+        if self._num_open:
+            raise InputError(f"{self._num_open} windows of frames are missing: the video ended before it was to.")
         return self.meter.result()
 
     @torch.no_grad()
     def _take(self) -> None:
-        count = min(len(self._frames) - NUM_FRAMES + 1, self._left)
+        count = min(len(self._frames) - NUM_FRAMES + 1, self._num_open)
         device = next(self.network.parameters()).device
         if count > 0:
             lips = torch.stack([torch.stack(self._frames[i : i + NUM_FRAMES], 1) for i in range(count)])
             starts = range(COLUMNS_A_FRAME * self._next, COLUMNS_A_FRAME * (self._next + count), COLUMNS_A_FRAME)
             sound = torch.stack([self._columns[None, :, s : s + NUM_COLUMNS] for s in starts])
             self.meter.update(self.network.lips(lips.to(device)), self.network.sound(sound.to(device)))
-        self._next, self._left, self._frames = self._next + count, self._left - count, self._frames[count:]
+        self._next, self._num_open, self._frames = self._next + count, self._num_open - count, self._frames[count:]
 
 
 def lse(frames: Tensor, waveform: Tensor, network: SyncNet, on_progress: Progress | None = None) -> LipSync:
@@ -192,5 +192,5 @@ class CropsLse(Meter):
 
     def result(self) -> dict[str, float]:
         """The registry's three numbers."""
-        found = self._scorer.result()
-        return {"lse_d": found.distance, "lse_c": found.confidence, "av_offset": float(found.offset)}
+        result = self._scorer.result()
+        return {"lse_d": result.distance, "lse_c": result.confidence, "av_offset": float(result.offset)}

@@ -56,8 +56,8 @@ class MouthCorrelation(Meter):
         if int(both.sum()) < MIN_FRAMES:
             raise InputError(f"fewer than {MIN_FRAMES} frames show the face in both")
         max_lag = min(max(1, round(MAX_LAG_S * self._fps)), len(both))
-        found = lip_correlation(generated.nan_to_num(0), target, both, max_lag)
-        return {"mouth_correlation": found.r_zero, "mouth_lag": -found.lag / self._fps * 1000}
+        correlation = lip_correlation(generated.nan_to_num(0), target, both, max_lag)
+        return {"mouth_correlation": correlation.r_zero, "mouth_lag": -correlation.lag / self._fps * 1000}
 
 
 def _opening(track: LandmarkTrack) -> Tensor:

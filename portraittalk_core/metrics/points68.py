@@ -38,8 +38,8 @@ def to_68(points: Tensor) -> Tensor:
         InputError: not MediaPipe's landmarks.
     """
     if not isinstance(points, Tensor) or points.ndim != 3 or points.shape[1] not in _NUMBERS:
-        found = tuple(points.shape) if isinstance(points, Tensor) else type(points).__name__
-        raise InputError(f"the 68 points are read off MediaPipe's landmarks, (T, 468 or 478, 2 or 3), not {found}.")
+        received = tuple(points.shape) if isinstance(points, Tensor) else type(points).__name__
+        raise InputError(f"the 68 points are read off MediaPipe's landmarks, (T, 468 or 478, 2 or 3), not {received}.")
     return points[:, list(POINTS_68)]
 
 

@@ -60,7 +60,7 @@ def sync_crop(picture: Tensor, box_px: Tensor) -> Tensor:
     """
     check_picture(picture, "the picture for SyncNet")
     left, top, right, bottom = check_shape(box_px, "4", "the box for SyncNet").tolist()
-    room = [math.ceil(max(0.0, far)) for far in (-left, right - picture.shape[1], -top, bottom - picture.shape[0])]
+    room = [math.ceil(max(0.0, over)) for over in (-left, right - picture.shape[1], -top, bottom - picture.shape[0])]
     if any(room):
         planes = F.pad(picture.permute(2, 0, 1), room, value=GREY)
         picture = planes.permute(1, 2, 0)
@@ -71,5 +71,5 @@ def sync_crop(picture: Tensor, box_px: Tensor) -> Tensor:
 def _steadied(values: Tensor) -> Tensor:
     """(T, K) through a running median of 13 frames, the ends held."""
     around = MEDIAN // 2
-    held = torch.cat([values[:1].expand(around, -1), values, values[-1:].expand(around, -1)])
-    return held.unfold(0, MEDIAN, 1).median(2).values
+    padded = torch.cat([values[:1].expand(around, -1), values, values[-1:].expand(around, -1)])
+    return padded.unfold(0, MEDIAN, 1).median(2).values

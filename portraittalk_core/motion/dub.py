@@ -121,8 +121,8 @@ def with_mouth(
 def resting_frame(track: LandmarkTrack) -> LandmarkTrack:
     """The frame (as a track of one) that shows the face most from the front and with its lips together."""
     points = track.points_px
-    right, left = (points[:, list(eye)].mean(1) for eye in (topo.RIGHT_EYE_CORNERS, topo.LEFT_EYE_CORNERS))
-    between = left - right
+    right_eye, left_eye = (points[:, list(eye)].mean(1) for eye in (topo.RIGHT_EYE_CORNERS, topo.LEFT_EYE_CORNERS))
+    between = left_eye - right_eye
     gap = (points[:, topo.INNER_LIP_TOP] - points[:, topo.INNER_LIP_BOTTOM]).norm(dim=1)
     cost = (gap + TURNED_COUNTS * between[:, 2].abs()) / between.norm(dim=1).clamp(min=1e-6)
     if track.valid.any():

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import is_finite_number, shown
+from ..checks import abbreviated, is_finite_number
 from ..errors import InputError
 from .smoothing import frame_times_s
 
@@ -45,7 +45,7 @@ def _point(entry: object, number: int) -> tuple[float, float]:
     if not is_pair or not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in entry):
         raise InputError(f"gain point {number} must be a pair [seconds, gain], not {json.dumps(entry)}.")
     if not all(map(is_finite_number, entry)):
-        raise InputError(f"gain point {number} must be two finite numbers, not {shown(entry)}.")
+        raise InputError(f"gain point {number} must be two finite numbers, not {abbreviated(entry)}.")
     seconds, gain = float(entry[0]), float(entry[1])
     if not 0 <= seconds <= 1e7:
         raise InputError(f"gain point {number} lies at {seconds:g} s; times count from 0, the clip's beginning.")

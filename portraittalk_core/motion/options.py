@@ -64,8 +64,8 @@ class MotionOptions:
         if self.gain_curve is None:
             return torch.full((num_frames,), float(self.mouth_gain))
         curve = self.gain_curve.float()[:num_frames]
-        held = torch.cat([curve, curve[-1:].expand(num_frames - len(curve))])
-        return (held * self.mouth_gain).clamp(max=2)
+        extended = torch.cat([curve, curve[-1:].expand(num_frames - len(curve))])
+        return (extended * self.mouth_gain).clamp(max=2)
 
 
 def _check_gain_curve(curve: Tensor) -> None:

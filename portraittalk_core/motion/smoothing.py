@@ -83,10 +83,10 @@ def gaussian_smoothing(signal: Tensor, sigma: float) -> Tensor:
 def sample_at(signal: Tensor, rate_hz: float, times_s: Tensor) -> Tensor:
     """(T,) values of an (M,) signal, sample i at i / rate_hz, at times in seconds; linear between, held outside."""
     at = (times_s.double() * rate_hz).clamp(0, len(signal) - 1)
-    left = at.floor().long().clamp(max=max(len(signal) - 2, 0))
-    share = (at - left).to(signal.dtype)
-    right = (left + 1).clamp(max=len(signal) - 1)
-    return signal[left] + share * (signal[right] - signal[left])
+    lower = at.floor().long().clamp(max=max(len(signal) - 2, 0))
+    share = (at - lower).to(signal.dtype)
+    upper = (lower + 1).clamp(max=len(signal) - 1)
+    return signal[lower] + share * (signal[upper] - signal[lower])
 
 
 def frame_times_s(num_frames: int, fps: Fraction) -> Tensor:

@@ -22,5 +22,5 @@ def speaking_gate(activity: Tensor) -> Tensor:
         (M,) 0 in silence .. 1 at 100 Hz.
     """
     reach = int(HANG_S * ACTIVITY_HZ)
-    near = F.max_pool1d(activity[None, None], 2 * reach + 1, 1, reach)[0, 0]
-    return gaussian_smoothing(near, EDGE_FRAMES)
+    widened = F.max_pool1d(activity[None, None], 2 * reach + 1, 1, reach)[0, 0]
+    return gaussian_smoothing(widened, EDGE_FRAMES)

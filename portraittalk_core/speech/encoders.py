@@ -38,7 +38,9 @@ SIZES = {
     "wav2vec2": {768: "base", 1024: "large"},
     "whisper": {384: "tiny", 512: "base", 768: "small", 1024: "medium", 1280: "large"},
 }
-KNOWN = "HuBERT (facebook/hubert-large-ls960-ft), wav2vec 2.0 (facebook/wav2vec2-base-960h), Whisper (openai/whisper-…)"
+KINDS = (
+    "HuBERT (facebook/hubert-large-ls960-ft), wav2vec 2.0 (facebook/wav2vec2-base-960h), Whisper (openai/whisper-…)"
+)
 
 
 @dataclass(frozen=True)
@@ -95,11 +97,11 @@ class WaveEncoder:
         layers = [*self.network.feature_extractor.conv_layers, *self.network.encoder.layers]
         values = torch.empty(count, self.network.config.hidden_size)
         with counted(layers, len(chunks) * len(layers), on_progress):
-            for heard_from, wanted_from, stop in chunks:
-                chunk = (speech.waveform[heard_from:stop] - centre) * gain
-                heard = self.network(chunk[None].to(device)).last_hidden_state[0]
-                heard = heard[(wanted_from - heard_from) // HOP :]
-                values[wanted_from // HOP : wanted_from // HOP + len(heard)] = heard.cpu()
+            for input_start, output_start, stop in chunks:
+                chunk = (speech.waveform[input_start:stop] - centre) * gain
+                hidden = self.network(chunk[None].to(device)).last_hidden_state[0]
+                hidden = hidden[(output_start - input_start) // HOP :]
+                values[output_start // HOP : output_start // HOP + len(hidden)] = hidden.cpu()
         return SpeechFeatures(values, name=self.name)
 
 
@@ -139,8 +141,8 @@ class WhisperEncoder:
                 window = speech.waveform[start : start + WHISPER_WINDOW].numpy()
                 mel = self.spectrogram(window, sampling_rate=SPEECH_RATE_HZ, return_tensors="pt").input_features
                 first = start // HOP
-                heard = self.network(mel.to(device)).last_hidden_state[0][: count - first]
-                values[first : first + len(heard)] = heard.cpu()
+                hidden = self.network(mel.to(device)).last_hidden_state[0][: count - first]
+                values[first : first + len(hidden)] = hidden.cpu()
         return SpeechFeatures(values, name=self.name, start_s=0.0)
 
 
@@ -160,11 +162,11 @@ class GivenFeatures:
         Raises:
             InputError: too many or too few for the clip.
         """
-        wanted = as_speech(speech).waveform.numel() / HOP
-        if abs(len(self.features) - wanted) > GIVEN_TOLERANCE:
+        expected = as_speech(speech).waveform.numel() / HOP
+        if abs(len(self.features) - expected) > GIVEN_TOLERANCE:
             raise InputError(
-                f"{self.name} gives {len(self.features)} features, but the clip of {wanted / FEATURE_RATE_HZ:.2f} s "
-                f"has about {wanted:.0f}; give features and sound of the same clip."
+                f"{self.name} gives {len(self.features)} features, but the clip of {expected / FEATURE_RATE_HZ:.2f} s "
+                f"has about {expected:.0f}; give features and sound of the same clip."
             )
         if on_progress:
             on_progress(1, 1)
@@ -189,8 +191,8 @@ def load_speech_encoder(path: Path, device: torch.device | str = "cpu") -> Speec
     else:
         prefix = next((p for p in PREFIXES if p + FIRST_CONV in tensors), None)
         if prefix is None:
-            shown = ", ".join(list(tensors)[:3])
-            raise InputError(f"{path.name} is not a known speech encoder (it holds {shown}, …). Choose: {KNOWN}.")
+            names = ", ".join(list(tensors)[:3])
+            raise InputError(f"{path.name} is not a known speech encoder (it holds {names}, …). Choose: {KINDS}.")
         family = PREFIXES[prefix]
         network = wave_network(without_prefix(tensors, prefix), path.name, family)
         encoder = WaveEncoder(network, _called(family, network.config.hidden_size))
@@ -209,8 +211,8 @@ def features_from_tensor(values: Tensor, name: str = "audio encoder output") -> 
         InputError: another shape, no frames, or values that are not finite.
     """
     if not isinstance(values, Tensor) or not (values.ndim == 2 or (values.ndim == 3 and len(values) == 1)):
-        found = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
-        raise ShapeError(f"the features of {name} must be a tensor (frames, channels) of one clip, not {found}.")
+        received = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+        raise ShapeError(f"the features of {name} must be a tensor (frames, channels) of one clip, not {received}.")
     flat = values.reshape(values.shape[-2:]).detach().float().cpu()
     if not flat.numel():
         raise InputError(f"{name} gives no features (shape {tuple(values.shape)}); give a clip with speech in it.")
@@ -268,12 +270,12 @@ def counted(layers: Iterable[nn.Module], total: int, on_progress: Progress | Non
     """Tell after every layer how many of `total` were run."""
     done = 0
 
-    def tell(*_: object) -> None:
+    def report(*_: object) -> None:
         nonlocal done
         done += 1
         on_progress(min(done, total), total)
 
-    handles = [layer.register_forward_hook(tell) for layer in layers] if on_progress else []
+    handles = [layer.register_forward_hook(report) for layer in layers] if on_progress else []
     try:
         yield
     finally:
@@ -308,8 +310,8 @@ def _wave_sizes(tensors: dict[str, Tensor], source: str, family: str) -> dict[st
     feed = "encoder.layers.0.feed_forward.intermediate_dense.weight"
     missing = [name for name in (*convs, feed) if name not in tensors]
     if position is None or missing or any(tensors[name].ndim != 3 for name in (*convs, position)):
-        lacking = (missing or ["the convolution that tells positions"])[0]
-        raise InputError(f"{source} is not a complete speech encoder (it lacks {lacking}). Choose: {KNOWN}.")
+        absent = (missing or ["the convolution that tells positions"])[0]
+        raise InputError(f"{source} is not a complete speech encoder (it lacks {absent}). Choose: {KINDS}.")
     inner, width = tensors[feed].shape
     if width % HEAD_WIDTH:
         raise InputError(f"{source} has {width} channels; speech encoders have a multiple of {HEAD_WIDTH}.")
@@ -336,13 +338,13 @@ def _wave_sizes(tensors: dict[str, Tensor], source: str, family: str) -> dict[st
     return sizes
 
 
-def _renamed(tensors: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
+def _renamed(tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, Tensor]:
     """Weight normalisation's length and direction under the names that this version of PyTorch has for them."""
     pairs = {"weight_g": "parametrizations.weight.original0", "weight_v": "parametrizations.weight.original1"}
     renamed = {}
     for name, value in tensors.items():
-        others = [name.replace(a, b) for pair in pairs.items() for a, b in (pair, pair[::-1]) if name.endswith(a)]
-        renamed[next((other for other in others if name not in wanted and other in wanted), name)] = value
+        aliases = [name.replace(a, b) for pair in pairs.items() for a, b in (pair, pair[::-1]) if name.endswith(a)]
+        renamed[next((alias for alias in aliases if name not in expected and alias in expected), name)] = value
     return renamed
 
 
@@ -356,9 +358,9 @@ def _whisper(tensors: dict[str, Tensor], source: str) -> WhisperEncoder:
     if missing or body["conv1.weight"].ndim != 3:
         raise InputError(f"{source} is not a complete Whisper encoder (it lacks {missing or 'mel channels'}).")
     width, mels = body["conv1.weight"].shape[:2]
-    positions, wanted = len(body["embed_positions.weight"]), WHISPER_WINDOW // HOP
-    if width % HEAD_WIDTH or positions != wanted:
-        raise InputError(f"{source} has {width} channels and {positions} positions; Whisper has n · 64 and {wanted}.")
+    positions, expected = len(body["embed_positions.weight"]), WHISPER_WINDOW // HOP
+    if width % HEAD_WIDTH or positions != expected:
+        raise InputError(f"{source} has {width} channels and {positions} positions; Whisper has n · 64 and {expected}.")
     config = classes.WhisperConfig(
         d_model=width,
         encoder_layers=_count(body, r"^layers\.(\d+)\."),

@@ -101,18 +101,18 @@ def _candidates(frames: Tensor, peak: float) -> tuple[np.ndarray, np.ndarray]:
     likeness = _autocorrelation(frames * window) / window_likeness
     likeness = likeness / likeness[:, :1].clamp(min=1e-12)
     # local maxima; the parabola through their neighbours places them between lags
-    before, here, after = likeness[:, :-2], likeness[:, 1:-1], likeness[:, 2:]
-    bend = (before - 2 * here + after).clamp(max=-1e-12)
-    lag = lags[1:-1] + 0.5 * (before - after) / bend / FINER
-    height = (here - (before - after).square() / (8 * bend)).clamp(max=1)
+    lower, middle, upper = likeness[:, :-2], likeness[:, 1:-1], likeness[:, 2:]
+    bend = (lower - 2 * middle + upper).clamp(max=-1e-12)
+    lag = lags[1:-1] + 0.5 * (lower - upper) / bend / FINER
+    height = (middle - (lower - upper).square() / (8 * bend)).clamp(max=1)
     hz = SPEECH_RATE_HZ / lag.clamp(min=1 / FINER)
-    inside = (here > 0) & (here >= before) & (here > after) & (hz >= FLOOR_HZ * 0.995) & (hz <= CEILING_HZ)
+    inside = (middle > 0) & (middle >= lower) & (middle > upper) & (hz >= FLOOR_HZ * 0.995) & (hz <= CEILING_HZ)
     strength = torch.where(inside, height + OCTAVE_COST * (hz / FLOOR_HZ).log2(), -torch.inf)
-    strength, chosen = strength.topk(NUM_CANDIDATES, dim=1)
+    strength, index = strength.topk(NUM_CANDIDATES, dim=1)
     # a frame much quieter than the clip is hardly voice, however periodic
     quiet = 2 - frames.abs().amax(1) / peak * (1 + VOICING_THRESHOLD) / SILENCE_THRESHOLD
     unvoiced = VOICING_THRESHOLD + quiet.clamp(min=0)
-    hz = torch.cat([torch.zeros(len(frames), 1), hz.gather(1, chosen)], 1)
+    hz = torch.cat([torch.zeros(len(frames), 1), hz.gather(1, index)], 1)
     return hz.numpy(), torch.cat([unvoiced[:, None], strength], 1).numpy()
 
 

@@ -42,10 +42,10 @@ def activity_of_levels(levels: Tensor, gate_db: float) -> Tensor:
     threshold = torch.maximum(loud + gate_db, torch.minimum(_noise_floor(level) + ABOVE_NOISE_DB, loud - 10))
     threshold = torch.maximum(threshold, torch.tensor(SILENT_DB))
     present = ((smooth - threshold) / 6 + 0.5).clamp(0, 1)
-    held = F.max_pool1d(present[None, None], 2 * HANG_FRAMES + 1, 1, HANG_FRAMES)[0, 0]
+    closed = F.max_pool1d(present[None, None], 2 * HANG_FRAMES + 1, 1, HANG_FRAMES)[0, 0]
     # close gaps shorter than the hang, give back what that added at the outer edges
-    held = -F.max_pool1d(-held[None, None], 2 * HANG_FRAMES + 1, 1, HANG_FRAMES)[0, 0]
-    return torch.maximum(present, _average(held, 5))
+    closed = -F.max_pool1d(-closed[None, None], 2 * HANG_FRAMES + 1, 1, HANG_FRAMES)[0, 0]
+    return torch.maximum(present, _average(closed, 5))
 
 
 def _noise_floor(level: Tensor) -> Tensor:
@@ -54,10 +54,10 @@ def _noise_floor(level: Tensor) -> Tensor:
     The higher of what lies before and after, so that a noise that sets in is followed at once.
     """
     reach = min(FLOOR_FRAMES, len(level))
-    least = -F.max_pool1d(-_average(level, 15)[None], reach, 1)[0]  # of the windows that begin at 0, 1, …
-    ends = least.new_ones(reach - 1)
-    before, after = torch.cat([least[0] * ends, least]), torch.cat([least, least[-1] * ends])
-    return torch.maximum(before, after)
+    quietest = -F.max_pool1d(-_average(level, 15)[None], reach, 1)[0]  # of the windows that begin at 0, 1, …
+    ends = quietest.new_ones(reach - 1)
+    previous, following = torch.cat([quietest[0] * ends, quietest]), torch.cat([quietest, quietest[-1] * ends])
+    return torch.maximum(previous, following)
 
 
 def _modulation(level: Tensor) -> Tensor:

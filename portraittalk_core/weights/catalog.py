@@ -28,7 +28,7 @@ class WeightFile:
     folder: str  # of ComfyUI's models folder
     size: str  # about, of the published file
     needs: Needs  # regular expression of a name, its shape; None fits any size or shape
-    lacks: tuple[str, ...] = ()  # regular expressions of names that must not occur
+    forbidden: tuple[str, ...] = ()  # regular expressions of names that must not occur
     num_tensors: int | None = None  # exactly, if it matters
     used: bool = False  # by this version; others are known but wait for their engine
     engine: str = ""  # name of the motion engine whose network it is
@@ -40,7 +40,7 @@ class WeightFile:
         return (
             self.num_tensors in (None, len(shapes))
             and all(_holds(shapes, name, shape) for name, shape in self.needs)
-            and not any(_holds(shapes, name, None) for name in self.lacks)
+            and not any(_holds(shapes, name, None) for name in self.forbidden)
         )
 
 
@@ -58,11 +58,11 @@ class FoundWeights:
 
 
 def _holds(shapes: Shapes, name: str, shape: tuple[int | None, ...] | None) -> bool:
-    return any(re.search(name, found) and (shape is None or _equal(size, shape)) for found, size in shapes.items())
+    return any(re.search(name, key) and (shape is None or _equal(size, shape)) for key, size in shapes.items())
 
 
-def _equal(found: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
-    return len(found) == len(expected) and all(e in (None, f) for f, e in zip(found, expected, strict=True))
+def _equal(size: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
+    return len(size) == len(expected) and all(e in (None, f) for f, e in zip(size, expected, strict=True))
 
 
 _RESEARCH = "research only, non-commercial"
@@ -303,13 +303,13 @@ def known_file(source: str, option: str) -> FileSpec:
 
 def find_weights(folders: Iterable[Path], kinds: Sequence[WeightFile] = KINDS) -> list[FoundWeights]:
     """Every known weight file in some folders and the folders inside them; files of other kinds are passed over."""
-    found = []
+    weights = []
     for folder in folders:
         for path in sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()):
             kind = recognise(path, kinds)
             if kind is not None:
-                found.append(FoundWeights(path, kind))
-    return found
+                weights.append(FoundWeights(path, kind))
+    return weights
 
 
 def recognise(path: Path, kinds: Sequence[WeightFile] = KINDS) -> WeightFile | None:

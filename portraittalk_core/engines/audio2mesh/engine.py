@@ -35,7 +35,7 @@ from .spec import SPEC
 
 RATE = Fraction(30)  # frames per second
 SPAN, CONTEXT = 600, 150  # frames of a long clip predicted at once (20 s), and context before and after them (5 s)
-WHOLE = SPAN + 2 * CONTEXT  # frames of the longest clip that is predicted in one piece
+MAX_SINGLE_PASS = SPAN + 2 * CONTEXT  # frames of the longest clip that is predicted in one piece
 BLOCK = 16_000  # steps of the first convolution whose statistics are gathered at once: 5 s
 # The network's displacements are in centimetres on MediaPipe's canonical face model, whose eyes' middles (corners 33,
 # 133 and 263, 362 at x = ±4.445859, ±1.856432) are this far apart; ours has that distance as its unit. Beside the pose
@@ -105,7 +105,7 @@ class Audio2Mesh(RawMotionEngine):
         """First frame and displacements (f, 468, 3), piece by piece."""
         clip = _Clip(speech, self.net.audio_encoder)
         total = speech.num_frames(RATE)
-        span = total if total <= WHOLE else SPAN
+        span = total if total <= MAX_SINGLE_PASS else SPAN
         starts = range(0, total, span)
         layers = [*clip.convolutions, *self.net.audio_encoder.encoder.layers]
         with counted(layers, clip.num_blocks + len(starts) * len(layers), on_progress):
@@ -123,9 +123,9 @@ class _Clip:
     def __init__(self, speech: Speech, encoder: nn.Module) -> None:
         self.waveform, self.count = speech.waveform, num_wave_features(speech)
         self.centre, self.gain = clip_normalisation(self.waveform)
-        first, *self.others = encoder.feature_extractor.conv_layers
+        first, *self.later_layers = encoder.feature_extractor.conv_layers
         self.conv, self.norm, self.activation = first.conv, first.layer_norm, first.activation
-        self.convolutions = [first.conv, *self.others]
+        self.convolutions = [first.conv, *self.later_layers]
         self.kernel, self.stride = self.conv.kernel_size[0], self.conv.stride[0]
         self.steps = (self.waveform.numel() - self.kernel) // self.stride + 1
         self.num_blocks = -(-self.steps // BLOCK)
@@ -157,18 +157,18 @@ class _Clip:
         """
         scale = torch.tensor(self.count - 1.0) / max(total - 1, 1) if total > 1 else torch.tensor(0.0)
         place = torch.arange(low, high, dtype=torch.float32) * scale
-        before = place.floor().long().clamp(max=self.count - 1)
-        after = (before + 1).clamp(max=self.count - 1)
-        first, last = int(before[0]), int(after[-1])
+        lower = place.floor().long().clamp(max=self.count - 1)
+        upper = (lower + 1).clamp(max=self.count - 1)
+        first, last = int(lower[0]), int(upper[-1])
         features = self._convolved(first, last)
-        share = (place - before)[:, None].to(features.device)
-        return (1 - share) * features[before - first] + share * features[after - first]
+        share = (place - lower)[:, None].to(features.device)
+        return (1 - share) * features[lower - first] + share * features[upper - first]
 
     def _convolved(self, first: int, last: int) -> Tensor:
         """(last − first + 1, D) features first..last."""
         values = self._first(first * HOP, last * HOP + WINDOW)
         values = self.activation(values * self.factor + self.term)[None]
-        for layer in self.others:
+        for layer in self.later_layers:
             values = layer(values)
         return values[0].T
 

@@ -40,8 +40,8 @@ class _NoEncoder:
 
 
 def _face_model_folder(files: EngineFiles) -> Path:
-    beside = files.weights.parent
-    folders = [Path(files.face_model)] if files.face_model else [beside / "BFM", beside]
+    weights_folder = files.weights.parent
+    folders = [Path(files.face_model)] if files.face_model else [weights_folder / "BFM", weights_folder]
     for folder in folders:
         if (folder / BFM_FILE).is_file() and (folder / BFM_INDEX_FILE).is_file():
             return folder

@@ -93,9 +93,11 @@ class Audio2Motion(RawMotionEngine):
         Raises:
             InputError: the face model's expressions are not the network's.
         """
-        found = morphable.expression.shape[2]
-        if found != NUM_EXPRESSIONS:
-            raise InputError(f"the face model has {found} expressions; {self.name} needs one with {NUM_EXPRESSIONS}.")
+        num_expressions = morphable.expression.shape[2]
+        if num_expressions != NUM_EXPRESSIONS:
+            raise InputError(
+                f"the face model has {num_expressions} expressions; {self.name} needs one with {NUM_EXPRESSIONS}."
+            )
         self.vae, self.encoder, self.morphable = vae, encoder, morphable
         self.options = options or ExpressionOptions()
 
@@ -142,10 +144,10 @@ class Audio2Motion(RawMotionEngine):
         """(F, D) features of the network's kind, as many as `num_features`."""
         width, values = self.vae.size.features, features.values
         if features.rate_hz != FEATURE_RATE_HZ or values.ndim != 2 or values.shape[1] != width:
-            found = f"{tuple(values.shape)} at {float(features.rate_hz):g} Hz of {features.name}"
+            received = f"{tuple(values.shape)} at {float(features.rate_hz):g} Hz of {features.name}"
             raise InputError(
                 f"{self.name} needs speech features (F, {width}) at {FEATURE_RATE_HZ} Hz, such as HuBERT large's; "
-                f"got {found}. Choose the encoder that the network was trained with."
+                f"got {received}. Choose the encoder that the network was trained with."
             )
         missing = num_features - len(values)
         if missing > 0:  # encoders that work in chunks may drop a last frame
@@ -203,8 +205,8 @@ def expression(
     for start in range(0, total, SPAN):
         stop = min(start + SPAN, total)
         low, high = max(start - REACH, 0), min(stop + REACH, total)
-        held = torch.arange(low, high).clamp(max=count - 1)
-        inputs = [values[held][None].to(device) for values in (features.float(), f0.float(), blink.long())]
+        index = torch.arange(low, high).clamp(max=count - 1)
+        inputs = [values[index][None].to(device) for values in (features.float(), f0.float(), blink.long())]
         condition = net.condition(*inputs, options.mouth_amp, options.eye_amp)
         coefficients = net(condition, noise[:, :, low // FRAME_STEP : high // FRAME_STEP].to(device))[0]
         pieces.append(coefficients[(start - low) // 2 : (stop - low) // 2].float().cpu())

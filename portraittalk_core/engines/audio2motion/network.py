@@ -85,8 +85,8 @@ class Coupling(nn.Module):
         self.post = nn.Conv1d(FLOW_HIDDEN, LATENTS // 2, 1)
 
     def inverse(self, z: Tensor, condition: Tensor) -> Tensor:
-        kept, moved = z.chunk(2, 1)
-        return torch.cat([kept, moved - self.post(self.enc(self.pre(kept), condition))], 1)
+        identity, transformed = z.chunk(2, 1)
+        return torch.cat([identity, transformed - self.post(self.enc(self.pre(identity), condition))], 1)
 
 
 class PriorFlow(nn.Module):
@@ -206,15 +206,15 @@ def _condition_encoder(features: int, channels: int) -> nn.Sequential:
 
 def _without_weight_norm(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Tensors with each pair of length g and direction v made one weight g · v/‖v‖ (both of PyTorch's namings)."""
-    found = dict(tensors)
+    merged = dict(tensors)
     for length_end, direction_end in (
         (".weight_g", ".weight_v"),
         (".parametrizations.weight.original0", ".parametrizations.weight.original1"),
     ):
-        for name in [name for name in found if name.endswith(length_end)]:
+        for name in [name for name in merged if name.endswith(length_end)]:
             stem = name.removesuffix(length_end)
-            if stem + direction_end in found:
-                length, direction = found.pop(name).float(), found.pop(stem + direction_end).float()
+            if stem + direction_end in merged:
+                length, direction = merged.pop(name).float(), merged.pop(stem + direction_end).float()
                 norm = direction.norm(dim=tuple(range(1, direction.ndim)), keepdim=True)
-                found[f"{stem}.weight"] = direction * (length / norm)
-    return found
+                merged[f"{stem}.weight"] = direction * (length / norm)
+    return merged

@@ -77,17 +77,17 @@ def run_mouth(net: MouthNet, mel_blocks: Iterable[Tensor], statistics: MelStatis
         (ceil(M / 2), 8) at 50 Hz, value j at 20 ms · j; columns as OUTPUTS.
     """
     outputs, frames = [], torch.empty(0, NUM_MELS)
-    behind = 0  # of `frames` whose output has been made
+    num_done = 0  # of `frames` whose output has been made
     with one_torch_thread(), torch.inference_mode():
         for block in mel_blocks:
             frames = torch.cat([frames, statistics.normalise(block)])
-            if len(frames) - behind < CHUNK + AHEAD_FRAMES:
+            if len(frames) - num_done < CHUNK + AHEAD_FRAMES:
                 continue
             until = (len(frames) - AHEAD_FRAMES) // STRIDE * STRIDE
-            outputs.append(net(frames[None])[0, behind // STRIDE : until // STRIDE])
+            outputs.append(net(frames[None])[0, num_done // STRIDE : until // STRIDE])
             cut = max(0, until - BEHIND_FRAMES) // STRIDE * STRIDE
-            frames, behind = frames[cut:], until - cut
-        outputs.append(net(frames[None])[0, behind // STRIDE :])
+            frames, num_done = frames[cut:], until - cut
+        outputs.append(net(frames[None])[0, num_done // STRIDE :])
     return torch.cat(outputs)
 
 

@@ -25,7 +25,7 @@ from ...types import NUM_LANDMARKS, LandmarkTrack, Speech
 from ..raw_engine import RawMotionEngine
 from ..raw_motion import RawMotion
 from .network import WINDOW, LandmarkNet, load_landmark_net
-from .points import CONTENT, OPENING, POSE, SEEN
+from .points import CONTENT, OPENING, POSE, REFERENCE
 from .spec import SPEC
 
 CROP_MARGIN_PX = 25.0  # around the points, as in the public inference (training had 5, of smaller pictures)
@@ -149,10 +149,10 @@ class _FaceContext:
         self.crop = face_crop(reference, 0, margin_px)
         pose = self.crop.to_unit(reference.points_px[0, list(POSE), :2])
         self.pose = net.encode_pose(pose[None].to(self.device))[:, None]  # (1, 1, D)
-        chosen = reference_frames(reference)
-        frames, places = chosen.unique(return_inverse=True)
+        index = reference_frames(reference)
+        frames, places = index.unique(return_inverse=True)
         faces = [
-            face_crop(reference, int(t), margin_px).to_unit(reference.points_px[t, list(SEEN), :2]) for t in frames
+            face_crop(reference, int(t), margin_px).to_unit(reference.points_px[t, list(REFERENCE), :2]) for t in frames
         ]
         self.references = net.encode_reference(torch.stack(faces).to(self.device))[places][None]  # (1, R, D)
         self.silence = net.encode_sound(torch.full((1, NUM_MELS, CHUNK_COLUMNS), SILENCE, device=self.device))
@@ -171,7 +171,7 @@ def face_crop(reference: LandmarkTrack, frame: int, margin_px: float = CROP_MARG
     Raises:
         InputError: nothing of the face lies in the picture.
     """
-    points = reference.points_px[frame, list(SEEN), :2].double()
+    points = reference.points_px[frame, list(REFERENCE), :2].double()
     ends = torch.tensor([reference.width, reference.height], dtype=torch.float64)
     low = torch.minimum((points.amin(0) - margin_px).clamp(min=0), ends).floor()
     high = torch.minimum((points.amax(0) + margin_px).clamp(min=0), ends).floor()
@@ -203,17 +203,17 @@ def skin_weights(points_px: Tensor) -> Tensor:
     """
     axes, origin, unit = face_axes(points_px)
     rest = (points_px - origin) @ axes.T / unit
-    own = torch.zeros(NUM_LANDMARKS, len(CONTENT))
-    own[list(CONTENT), torch.arange(len(CONTENT))] = 1
-    lips = own.clone()
+    identity = torch.zeros(NUM_LANDMARKS, len(CONTENT))
+    identity[list(CONTENT), torch.arange(len(CONTENT))] = 1
+    lips = identity.clone()
     for rings in (topo.UPPER_LIP_RINGS, topo.LOWER_LIP_RINGS):
         for chain in zip(*rings, strict=True):
             steps = (rest[list(chain[1:])] - rest[list(chain[:-1])]).norm(dim=1)
             shares = steps.cumsum(0) / steps.sum().clamp(min=1e-6)
             for point, share in zip(chain[1:-1], shares[:-1], strict=True):
-                lips[point] = torch.lerp(own[chain[0]], own[chain[-1]], share)
-    weights = SkinInterpolator(rest).spread_over(lips, own)
-    weights[list(CONTENT)] = own[list(CONTENT)]
+                lips[point] = torch.lerp(identity[chain[0]], identity[chain[-1]], share)
+    weights = SkinInterpolator(rest).spread_over(lips, identity)
+    weights[list(CONTENT)] = identity[list(CONTENT)]
     return weights
 
 

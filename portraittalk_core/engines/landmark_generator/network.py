@@ -40,11 +40,11 @@ class ConvolutionUnit(nn.Module):
         self.act = activation or nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        made = self.conv_block(x)
-        return self.act(made + x if self.residual else made)
+        convolved = self.conv_block(x)
+        return self.act(convolved + x if self.residual else convolved)
 
 
-def _encoder(dimensions: int, given: int, stages: Stages, last_residual: bool = False) -> nn.Sequential:
+def _encoder(dimensions: int, in_channels: int, stages: Stages, last_residual: bool = False) -> nn.Sequential:
     """Stages of halving sides, down to one place of 512 channels between −1 and 1."""
     convolution, norm = (nn.Conv1d, nn.BatchNorm1d) if dimensions == 1 else (nn.Conv2d, nn.BatchNorm2d)
 
@@ -53,10 +53,10 @@ def _encoder(dimensions: int, given: int, stages: Stages, last_residual: bool = 
 
     units = []
     for width, stride, repeats in stages:
-        units.append(ConvolutionUnit(block(given, width, 3, stride, 1)))
+        units.append(ConvolutionUnit(block(in_channels, width, 3, stride, 1)))
         units += [ConvolutionUnit(block(width, width, 3, 1, 1), residual=True) for _ in range(repeats)]
-        given = width
-    units.append(ConvolutionUnit(block(given, CHANNELS, 3, 1, 0)))
+        in_channels = width
+    units.append(ConvolutionUnit(block(in_channels, CHANNELS, 3, 1, 0)))
     units.append(ConvolutionUnit(block(CHANNELS, CHANNELS, 1, 1, 0), last_residual, nn.Tanh()))
     return nn.Sequential(*units)
 

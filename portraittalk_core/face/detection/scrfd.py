@@ -82,14 +82,14 @@ class FaceDetector:
         check_shape(picture, "H W 3", "the picture")
         if picture.dtype != torch.uint8 or not picture.numel():
             raise ShapeError(f"the picture must be uint8 and not empty, not {picture.dtype} {tuple(picture.shape)}.")
-        for look in [self._fixed] if self._fixed else [(size, size) for size in LOOK_SIZES]:
+        for size in [self._fixed] if self._fixed else [(side, side) for side in LOOK_SIZES]:
             if on_look:
                 on_look()
-            if found := self.look(picture, *look):
-                return sorted(found, key=lambda face: face.area, reverse=True)
+            if faces := self.detect_at(picture, *size):
+                return sorted(faces, key=lambda face: face.area, reverse=True)
         return []
 
-    def look(self, picture: Tensor, height: int, width: int) -> list[DetectedFace]:
+    def detect_at(self, picture: Tensor, height: int, width: int) -> list[DetectedFace]:
         """Faces in a picture shrunk or grown into height×width, the surest first."""
         small, scale = letterbox(picture, height, width)
         blob = ((small - 127.5) / 128).permute(2, 0, 1)[None].contiguous().numpy()
@@ -97,10 +97,10 @@ class FaceDetector:
         scores, boxes, points = (torch.cat(parts) for parts in self._decoded(outputs, height, width))
         sure = (scores >= MIN_SCORE).nonzero()[:, 0]
         order = sure[scores[sure].argsort(descending=True, stable=True)]
-        kept = order[suppress(boxes[order], MAX_OVERLAP, end=1)]  # sides count both ends, as pixels do
+        selected = order[suppress(boxes[order], MAX_OVERLAP, end=1)]  # sides count both ends, as pixels do
         return [
             DetectedFace(tuple((boxes[i] / scale).tolist()), (points[i] / scale).reshape(5, 2), float(scores[i]))
-            for i in kept.tolist()
+            for i in selected.tolist()
         ]
 
     def _decoded(self, outputs: list[Tensor], height: int, width: int) -> tuple[list[Tensor], ...]:
@@ -113,15 +113,15 @@ class FaceDetector:
         for level in kinds.values():
             level.sort(key=len, reverse=True)
             if [len(output) for output in level] != anchors:
-                found = ", ".join(str(tuple(output.shape)) for output in outputs)
+                shapes = ", ".join(str(tuple(output.shape)) for output in outputs)
                 raise InputError(
                     f"{self.name} is not an SCRFD face detector with five points, such as det_10g.onnx of buffalo_l: "
-                    f"it gives {found} for a picture of {width}×{height}."
+                    f"it gives {shapes} for a picture of {width}×{height}."
                 )
         boxes, points = [], []
-        for stride, away, offsets in zip(STRIDES, kinds["boxes"], kinds["points"], strict=True):
+        for stride, distances, offsets in zip(STRIDES, kinds["boxes"], kinds["points"], strict=True):
             at = anchor_places(height, width, stride)
-            boxes.append(torch.cat([at - away[:, :2] * stride, at + away[:, 2:] * stride], 1))
+            boxes.append(torch.cat([at - distances[:, :2] * stride, at + distances[:, 2:] * stride], 1))
             points.append(at.repeat(1, 5) + offsets * stride)
         return [scores[:, 0] for scores in kinds["scores"]], boxes, points
 

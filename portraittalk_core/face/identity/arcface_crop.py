@@ -59,11 +59,11 @@ def similarity(points: Tensor, target: Tensor) -> Tensor:
     """
     points, target = points.double(), target.double()
     middle, goal = points.mean(0), target.mean(0)
-    here, there = (torch.view_as_complex((p - m).contiguous()) for p, m in ((points, middle), (target, goal)))
-    shared = (here.conj() * there).sum()
-    if shared.abs() <= LEAST_LIKENESS * here.norm() * there.norm():
+    source, destination = (torch.view_as_complex((p - m).contiguous()) for p, m in ((points, middle), (target, goal)))
+    shared = (source.conj() * destination).sum()
+    if shared.abs() <= LEAST_LIKENESS * source.norm() * destination.norm():
         raise InputError("the points of the face lie all in one place or without order; it cannot be set upright.")
-    turn = shared / here.norm() ** 2
+    turn = shared / source.norm() ** 2
     matrix = torch.stack([torch.stack([turn.real, -turn.imag]), torch.stack([turn.imag, turn.real])])
     return torch.cat([matrix, (goal - matrix @ middle)[:, None]], 1)
 
@@ -86,20 +86,20 @@ def norm_crop(picture: Tensor, points: Tensor, size: int = TEMPLATE_PX) -> Tenso
     forward = similarity(_checked_points(points), arcface_template(size))
     line = torch.arange(size, dtype=torch.float64)
     v, u = torch.meshgrid(line, line, indexing="ij")
-    there = torch.stack([u, v], -1) - forward[:, 2]
-    where = there @ torch.linalg.inv(forward[:, :2]).T  # (size, size, 2) x and y in the picture
+    shifted = torch.stack([u, v], -1) - forward[:, 2]
+    positions = shifted @ torch.linalg.inv(forward[:, :2]).T  # (size, size, 2) x and y in the picture
 
     # only the part of the picture that is seen becomes float
-    most = torch.tensor([picture.shape[1], picture.shape[0]]) - 1
-    low = where.amin((0, 1)).floor().long().clamp(min=0)
-    high = torch.minimum(where.amax((0, 1)).ceil().long(), most)
+    last = torch.tensor([picture.shape[1], picture.shape[0]]) - 1
+    low = positions.amin((0, 1)).floor().long().clamp(min=0)
+    high = torch.minimum(positions.amax((0, 1)).ceil().long(), last)
     if (high < low).any():
         return torch.zeros(size, size, 3, dtype=torch.uint8)
     part = picture[low[1] : high[1] + 1, low[0] : high[0] + 1].permute(2, 0, 1)[None].float()
     sides = torch.tensor([part.shape[3], part.shape[2]])
-    grid = ((where - low) * 2 + 1) / sides - 1
-    seen = torch.nn.functional.grid_sample(part, grid[None].float(), padding_mode="zeros", align_corners=False)
-    return seen[0].permute(1, 2, 0).round().to(torch.uint8).contiguous()
+    grid = ((positions - low) * 2 + 1) / sides - 1
+    sampled = torch.nn.functional.grid_sample(part, grid[None].float(), padding_mode="zeros", align_corners=False)
+    return sampled[0].permute(1, 2, 0).round().to(torch.uint8).contiguous()
 
 
 def face_mask(points: Tensor, height: int, width: int) -> Tensor:

@@ -75,5 +75,5 @@ def with_clip_view(
     planes = torch.stack(list(crops)).permute(0, 3, 1, 2).float() / 255
     planes = resize_planes(planes, (side, side)).clamp(0, 1)
     mean, std = (torch.tensor(values).reshape(3, 1, 1) for values in (MEAN, STD))
-    seen = clip(((planes - mean) / std).to(next(clip.parameters())), output_hidden_states=True)
-    return replace(embedding, clip_states=seen.hidden_states[-2].float(), clip_embeds=seen.image_embeds.float())
+    output = clip(((planes - mean) / std).to(next(clip.parameters())), output_hidden_states=True)
+    return replace(embedding, clip_states=output.hidden_states[-2].float(), clip_embeds=output.image_embeds.float())

@@ -42,12 +42,12 @@ class FaceEmbedding:
         if weights.min() < 0 or weights.sum() <= 0:
             raise InputError(f"the weights of the pictures must be 0 or more, and one above 0, not {weights.tolist()}.")
         for name, axes in (("clip_states", 3), ("clip_embeds", 2)):
-            seen = getattr(self, name)
-            if seen is None:
+            view = getattr(self, name)
+            if view is None:
                 continue
-            if seen.ndim != axes or len(seen) != count:
-                raise ShapeError(f"{name} must have {axes} axes and {count} rows, but has {tuple(seen.shape)}.")
-            check_finite(seen, name)
+            if view.ndim != axes or len(view) != count:
+                raise ShapeError(f"{name} must have {axes} axes and {count} rows, but has {tuple(view.shape)}.")
+            check_finite(view, name)
         object.__setattr__(self, "face_embeds", faces)
         object.__setattr__(self, "weights", weights)
 
@@ -69,8 +69,8 @@ class FaceEmbedding:
     def to_record(self) -> Record:
         """Tensors and metadata of a face file."""
         tensors = {"face_embeds": self.face_embeds, "weights": self.weights}
-        seen = {name: getattr(self, name) for name in ("clip_states", "clip_embeds")}
-        return tensors | {name: tensor for name, tensor in seen.items() if tensor is not None}, {"kind": self.kind}
+        views = {name: getattr(self, name) for name in ("clip_states", "clip_embeds")}
+        return tensors | {name: tensor for name, tensor in views.items() if tensor is not None}, {"kind": self.kind}
 
     @classmethod
     def from_record(cls, tensors: dict[str, Tensor], metadata: dict[str, str]) -> FaceEmbedding:
@@ -87,8 +87,8 @@ class FaceEmbedding:
 
 def _checked_faces(faces: Tensor) -> Tensor:
     if not isinstance(faces, Tensor) or faces.ndim != 2 or not len(faces):
-        found = tuple(faces.shape) if isinstance(faces, Tensor) else type(faces).__name__
-        raise ShapeError(f"face embeddings must have shape (pictures, {WIDTH}), but have {found}.")
+        received = tuple(faces.shape) if isinstance(faces, Tensor) else type(faces).__name__
+        raise ShapeError(f"face embeddings must have shape (pictures, {WIDTH}), but have {received}.")
     if faces.shape[1] != WIDTH:
         whose = KNOWN_WIDTHS.get(faces.shape[1], "another model")
         raise InputError(
@@ -112,13 +112,13 @@ def join_faces(parts: Sequence[FaceEmbedding]) -> FaceEmbedding:
     """
     if not parts:
         raise InputError("there is no face embedding to join.")
-    kept = {}
+    joined = {}
     for name in ("clip_states", "clip_embeds"):
-        seen = [getattr(part, name) for part in parts]
-        if all(one is not None for one in seen) and len({one.shape[1:] for one in seen}) == 1:
-            kept[name] = torch.cat(seen)
+        views = [getattr(part, name) for part in parts]
+        if all(view is not None for view in views) and len({view.shape[1:] for view in views}) == 1:
+            joined[name] = torch.cat(views)
     faces, weights = (torch.cat([getattr(part, name) for part in parts]) for name in ("face_embeds", "weights"))
-    return FaceEmbedding(faces, weights, **kept)
+    return FaceEmbedding(faces, weights, **joined)
 
 
 def blend_faces(a: FaceEmbedding, b: FaceEmbedding, amount: float) -> FaceEmbedding:
@@ -136,23 +136,23 @@ def blend_faces(a: FaceEmbedding, b: FaceEmbedding, amount: float) -> FaceEmbedd
         InputError: the two are exact opposites, between which no way leads, or `amount` is outside 0..1.
     """
     check_range(amount, 0, 1, "the amount of the blend")
-    one, two = a.averaged(), b.averaged()
-    angle = torch.acos((one @ two).clamp(-1, 1))
+    face_a, face_b = a.averaged(), b.averaged()
+    angle = torch.acos((face_a @ face_b).clamp(-1, 1))
     if angle > torch.pi - 1e-3:
         raise InputError("the two faces are exact opposites; there is nobody in between.")
     if angle < 1e-4:
-        face = torch.lerp(one, two, amount)
+        face = torch.lerp(face_a, face_b, amount)
     else:
-        face = (torch.sin((1 - amount) * angle) * one + torch.sin(amount * angle) * two) / torch.sin(angle)
-    kept = {}
+        face = (torch.sin((1 - amount) * angle) * face_a + torch.sin(amount * angle) * face_b) / torch.sin(angle)
+    blended = {}
     for name in ("clip_states", "clip_embeds"):
         ends = [_averaged_view(part, name) for part in (a, b)]
         if all(end is not None for end in ends) and ends[0].shape == ends[1].shape:
-            kept[name] = torch.lerp(ends[0], ends[1], amount)[None]
-    return FaceEmbedding(face[None], **kept)
+            blended[name] = torch.lerp(ends[0], ends[1], amount)[None]
+    return FaceEmbedding(face[None], **blended)
 
 
 def _averaged_view(face: FaceEmbedding, name: str) -> Tensor | None:
-    seen = getattr(face, name)
+    view = getattr(face, name)
     share = face.weights / face.weights.sum()
-    return None if seen is None else torch.einsum("n...,n->...", seen.float(), share)
+    return None if view is None else torch.einsum("n...,n->...", view.float(), share)

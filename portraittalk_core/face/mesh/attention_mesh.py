@@ -96,10 +96,11 @@ def cut_region(features: Tensor, axes: Tensor, centre: Tensor) -> Tensor:
     """(B, C, 16, 16) cells of features (B, C, h, w), bilinear; 0 wherever a cell's centre lies off the map."""
     cells = torch.arange(REGION_SIDE) + 0.5 - REGION_SIDE / 2
     y, x = torch.meshgrid(cells, cells, indexing="ij")
-    where = torch.stack([x, y], dim=-1) @ axes[:, None].mT + (centre - 0.5)[:, None, None]  # −0.5: centres are integers
+    centre = centre - 0.5  # pixel centres are whole numbers
+    positions = torch.stack([x, y], dim=-1) @ axes[:, None].mT + centre[:, None, None]
     last = torch.tensor([features.shape[3] - 1, features.shape[2] - 1])
-    inside = ((where >= 0) & (where <= last)).all(dim=-1)
-    sampled = F.grid_sample(features, where / last * 2 - 1, mode="bilinear", align_corners=True)
+    inside = ((positions >= 0) & (positions <= last)).all(dim=-1)
+    sampled = F.grid_sample(features, positions / last * 2 - 1, mode="bilinear", align_corners=True)
     return sampled * inside[:, None]
 
 

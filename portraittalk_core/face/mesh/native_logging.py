@@ -25,14 +25,14 @@ def native_chatter_muted() -> Iterator[None]:
     except (OSError, AttributeError):  # no stderr, as under pythonw
         yield
         return
-    with tempfile.TemporaryFile() as kept:
-        os.dup2(kept.fileno(), STDERR)
+    with tempfile.TemporaryFile() as captured:
+        os.dup2(captured.fileno(), STDERR)
         try:
             yield
         finally:
             os.dup2(terminal, STDERR)
-            kept.seek(0)
-            rest = [line for line in kept if not CHATTER.match(line)]
+            captured.seek(0)
+            rest = [line for line in captured if not CHATTER.match(line)]
             if rest:
                 os.write(terminal, b"".join(rest))
             os.close(terminal)

@@ -19,7 +19,7 @@ CROP = 2.0  # side of the square looked at around a face, over the face's larger
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1
 
 
-def look(picture: Tensor, box: Box, mesh: MeshBackend) -> Tensor:
+def detect_in_box(picture: Tensor, box: Box, mesh: MeshBackend) -> Tensor:
     """(F, 478, 3) landmarks of the faces in a box of the picture, which may reach beyond the picture's edges.
 
     There the edge's pixels are repeated.
@@ -43,15 +43,15 @@ def look(picture: Tensor, box: Box, mesh: MeshBackend) -> Tensor:
     return mesh.detect(part.contiguous()) * size + corner
 
 
-def look_closely(picture: Tensor, face: Tensor, mesh: MeshBackend, crops: tuple[float, ...]) -> Tensor | None:
+def refine(picture: Tensor, face: Tensor, mesh: MeshBackend, crops: tuple[float, ...]) -> Tensor | None:
     """Mean of what squares of several sizes around a face show of it, or None if none of them shows it.
 
     A mesh network's points depend a little on how the face stands in its input; looks at several sizes err
     differently, so that their mean errs less.
     """
-    seen = [most_alike(look(picture, crop_box(face, crop), mesh), face) for crop in crops]
-    found = [face for face in seen if face is not None]
-    return torch.stack(found).mean(0) if found else None
+    detections = [most_alike(detect_in_box(picture, crop_box(face, crop), mesh), face) for crop in crops]
+    matches = [face for face in detections if face is not None]
+    return torch.stack(matches).mean(0) if matches else None
 
 
 def crop_box(face: Tensor, crop: float = CROP) -> Box:
@@ -67,13 +67,13 @@ def face_size(face: Tensor) -> float:
     return max(x1 - x0, y1 - y0)
 
 
-def most_alike(faces: Tensor, face: Tensor, least: float = 0.3) -> Tensor | None:
-    """The one of (F, 478, 3) faces that overlaps a face most, if it does by `least`."""
+def most_alike(faces: Tensor, face: Tensor, min_iou: float = 0.3) -> Tensor | None:
+    """The one of (F, 478, 3) faces that overlaps a face most, if it does by `min_iou`."""
     if not len(faces):
         return None
     shared = box_iou(face_box_px(faces), face_box_px(face[None]))[:, 0]
     best = int(shared.argmax())
-    return faces[best] if shared[best] >= least else None
+    return faces[best] if shared[best] >= min_iou else None
 
 
 def without_doubles(faces: list[Tensor]) -> list[Tensor]:

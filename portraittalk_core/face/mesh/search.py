@@ -11,7 +11,7 @@ from ...checks import check_choice
 from ...types import check_picture
 from ..geometry import interocular_px
 from .backends import MeshBackend
-from .refinement import crop_box, face_size, look, look_closely, most_alike, none_found, shrunk, without_doubles
+from .refinement import crop_box, detect_in_box, face_size, most_alike, none_found, refine, shrunk, without_doubles
 
 ORDERS = ("size", "left_to_right")
 SAME_SIZE = 0.9  # faces whose sizes differ by less count as equally large
@@ -48,46 +48,46 @@ def detect_faces(picture: Tensor, mesh: MeshBackend, order: str = "size", thorou
     scale = min(1.0, SEARCH_SIDE_PX / min(height, width))
     searched = picture if scale == 1 else shrunk(picture, scale)
     faces = []
-    for rough in _found(searched, mesh, thorough):
+    for rough in _detect_all(searched, mesh, thorough):
         face = rough * (width / searched.shape[1])
-        closer = look_closely(picture, face, mesh, CLOSE_LOOKS)
+        closer = refine(picture, face, mesh, CLOSE_LOOKS)
         if closer is not None and _off(closer, face) < ALIKE:
             faces.append(closer)
     ordered = _in_order(without_doubles(faces), order)
     return torch.stack(ordered) / torch.tensor([width, height, width]) if ordered else none_found()
 
 
-def _found(picture: Tensor, mesh: MeshBackend, thorough: bool) -> list[Tensor]:
+def _detect_all(picture: Tensor, mesh: MeshBackend, thorough: bool) -> list[Tensor]:
     height, width = picture.shape[:2]
-    found = list(look(picture, (0, 0, width, height), mesh)) or _look_padded(picture, mesh)
-    if thorough and max(map(face_size, found), default=0) < SMALL * min(height, width):
-        found += [face for face in _look_in_tiles(picture, mesh) if _is_sure(picture, face, mesh)]
-    return without_doubles(found)
+    faces = list(detect_in_box(picture, (0, 0, width, height), mesh)) or _detect_padded(picture, mesh)
+    if thorough and max(map(face_size, faces), default=0) < SMALL * min(height, width):
+        faces += [face for face in _detect_in_tiles(picture, mesh) if _is_sure(picture, face, mesh)]
+    return without_doubles(faces)
 
 
-def _look_padded(picture: Tensor, mesh: MeshBackend) -> list[Tensor]:
+def _detect_padded(picture: Tensor, mesh: MeshBackend) -> list[Tensor]:
     """Close-ups: the detector wants to see what surrounds a face."""
     height, width = picture.shape[:2]
     for share in PADS:
         pad = share * max(height, width)
-        found = look(picture, (-pad, -pad, width + pad, height + pad), mesh)
-        if len(found):
-            return list(found)
+        faces = detect_in_box(picture, (-pad, -pad, width + pad, height + pad), mesh)
+        if len(faces):
+            return list(faces)
     return []
 
 
-def _look_in_tiles(picture: Tensor, mesh: MeshBackend) -> list[Tensor]:
+def _detect_in_tiles(picture: Tensor, mesh: MeshBackend) -> list[Tensor]:
     """Small faces: half-overlapping squares."""
     height, width = picture.shape[:2]
-    found: list[Tensor] = []
+    faces: list[Tensor] = []
     for share in TILES:
         side = share * min(height, width)
         if side < MIN_TILE_PX:
             break
         for y in _starts(height, side):
             for x in _starts(width, side):
-                found += list(look(picture, (x, y, x + side, y + side), mesh))
-    return without_doubles(found)
+                faces += list(detect_in_box(picture, (x, y, x + side, y + side), mesh))
+    return without_doubles(faces)
 
 
 def _starts(length: int, side: float) -> list[float]:
@@ -98,7 +98,7 @@ def _starts(length: int, side: float) -> list[float]:
 def _is_sure(picture: Tensor, face: Tensor, mesh: MeshBackend) -> bool:
     """Whether a face is seen again, point by point, in a closer and in a wider square."""
     for crop in SURE_LOOKS:
-        again = most_alike(look(picture, crop_box(face, crop), mesh), face, least=0.5)
+        again = most_alike(detect_in_box(picture, crop_box(face, crop), mesh), face, min_iou=0.5)
         if again is None or _off(again, face) > SURE:
             return False
     return True

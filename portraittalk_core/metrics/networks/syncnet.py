@@ -15,19 +15,19 @@ NUM_FRAMES, CROP_PX = 5, 224
 NUM_CEPSTRA, NUM_COLUMNS = 13, 20  # columns of 10 ms
 
 
-def _joined(conv: nn.Module, norm: type[nn.Module], *after: nn.Module) -> list[nn.Module]:
-    return [conv, norm(conv.out_channels), nn.ReLU(), *after]
+def _joined(conv: nn.Module, norm: type[nn.Module], *extra: nn.Module) -> list[nn.Module]:
+    return [conv, norm(conv.out_channels), nn.ReLU(), *extra]
 
 
-def _sound(cin: int, cout: int, kernel: int | tuple[int, int] = 3, padding: int = 1, *after: nn.Module) -> list:
-    return _joined(nn.Conv2d(cin, cout, kernel, padding=padding), nn.BatchNorm2d, *after)
+def _sound(cin: int, cout: int, kernel: int | tuple[int, int] = 3, padding: int = 1, *extra: nn.Module) -> list:
+    return _joined(nn.Conv2d(cin, cout, kernel, padding=padding), nn.BatchNorm2d, *extra)
 
 
 def _sight(cin: int, cout: int, kernel: tuple, stride: int, padding: int, pool: int | None = None) -> list:
     """One layer; `pool` is the padding of the pooling after it, None for no pooling."""
     conv = nn.Conv3d(cin, cout, kernel, (1, stride, stride), (0, padding, padding))
-    after = [] if pool is None else [nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, pool, pool))]
-    return _joined(conv, nn.BatchNorm3d, *after)
+    pooling = [] if pool is None else [nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, pool, pool))]
+    return _joined(conv, nn.BatchNorm3d, *pooling)
 
 
 def _head() -> nn.Sequential:
