@@ -10,7 +10,7 @@ class InputError(PortraitTalkError, ValueError):
 
 
 class ShapeError(InputError):
-    """A tensor does not have the shape or the type that the border asks for."""
+    """A tensor does not have the expected shape or dtype."""
 
 
 class MediaError(InputError):

@@ -26,7 +26,7 @@ SPAN = 256  # frames whose landmarks are worked on at once
 def finish_motion(
     raw: RawMotion, speech: Speech, reference: LandmarkTrack, options: MotionOptions
 ) -> Iterator[LandmarkTrack]:
-    """The landmarks of a face that an engine moves.
+    """Spans of landmarks from an engine's raw motion, with the motion options applied.
 
     An engine's motion starts from closed lips, and so does the face: at gain 1 and smoothing 0, without head motion and
     blinks, frames in speech are the reference with its lips closed plus the engine's motion.
@@ -65,7 +65,7 @@ def finish_motion(
 
 
 def _sampled(raw: RawMotion, times_s: Tensor) -> Tensor:
-    """(T, 478, 3) the engine's motion at some moments."""
+    """(T, 478, 3) raw displacements, interpolated linearly at times in seconds."""
     flat = raw.shift_px.flatten(1)
     at = ((times_s - raw.times_s[0]) * float(raw.rate)).clamp(0, len(flat) - 1)
     lower = at.floor().long().clamp(max=max(len(flat) - 2, 0))
@@ -85,6 +85,6 @@ def _smoothed(shift: Tensor, rig: FaceRig, options: MotionOptions) -> Tensor:
 
 
 def _parting(shift: Tensor, rig: FaceRig) -> Tensor:
-    """(T,) how far the engine parts the lips, 0..1 of the widest gap."""
+    """(T,) lip gap of the engine's motion, 0..1 of the widest gap."""
     gap = (shift[:, topo.INNER_LIP_BOTTOM] - shift[:, topo.INNER_LIP_TOP]) @ rig.axes[1]
     return (gap / (WIDEST_GAP * rig.mouth_width * rig.unit_px)).clamp(0, 1.25)

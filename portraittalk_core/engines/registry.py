@@ -23,7 +23,7 @@ _registered: dict[str, EngineSpec] = {spec.name: spec for spec in ENGINES}
 
 
 def register(spec: EngineSpec) -> EngineSpec:
-    """Make an engine from outside known everywhere: command line, doctor, error texts, nodes.
+    """Register an external engine, for the command line, doctor, error texts and nodes.
 
     Its weight file, if it has one, is recognised by `spec.kinds`, whose `engine` must be the spec's name.
 
@@ -97,7 +97,7 @@ def _open_named(name: str, files: EngineFiles) -> MotionEngine:
 
 
 def _kinds() -> tuple[WeightFile, ...]:
-    """What files are known as, those of engines from outside first."""
+    """Kinds of weight files to recognise, those of external engines first."""
     return (*(kind for spec in engine_specs() for kind in spec.kinds), *KINDS)
 
 

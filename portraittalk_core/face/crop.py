@@ -1,4 +1,4 @@
-"""Cuts one face out of pictures of any size as a square that keeps still, and knows the way back.
+"""Stable square crop of one face in pictures of any size, and the mapping back onto the picture.
 
 Positions are continuous: the first pixel reaches from 0 to 1 and has its middle at 0.5.
 Shapes: T frames, S the crop's side.
@@ -44,7 +44,7 @@ class CropBox:
 
 @dataclass(frozen=True)
 class CropOptions:
-    """How a face is framed."""
+    """Options of a face crop."""
 
     margin: float = option(
         MARGIN, 0, 2, "Room on every side, of the face's size. The same in Crop Face and Paste Face.", step=0.05
@@ -65,7 +65,7 @@ class CropOptions:
 
 @dataclass(frozen=True)
 class FaceCrop:
-    """Where the crop lies in every frame; its size never changes."""
+    """Crop box of every frame, of constant size."""
 
     track: LandmarkTrack  # on the picture
     corners: Tensor  # (T, 2) float64: left and top, pixels
@@ -107,7 +107,7 @@ class FaceCrop:
             )
 
     def crop(self, picture: Tensor, index: int = 0, size: int | None = None) -> Tensor:
-        """The face of one frame.
+        """Face crop of one frame.
 
         Args:
             picture: (H, W, 3) uint8, of the track's size.
@@ -151,7 +151,7 @@ class FaceCrop:
 
 
 def plan_face_crop(track: LandmarkTrack, options: CropOptions | None = None) -> FaceCrop:
-    """One square that holds the face in every frame without trembling.
+    """Plan a square crop of constant size around the face, with a smoothed path over the frames.
 
     Args:
         track: T frames.
@@ -198,7 +198,7 @@ def fit_track_to(track: LandmarkTrack, width: int, height: int) -> LandmarkTrack
 
 
 def resampled(picture: Tensor, bounds: tuple[float, float, float, float], size: tuple[int, int]) -> Tensor:
-    """A part of a picture, placed to a fraction of a pixel, with antialiasing where it becomes smaller.
+    """Bicubic resampling of a part of a picture with sub-pixel bounds, antialiased where it shrinks.
 
     Args:
         picture: (H, W, 3) uint8, or (H, W) float.
@@ -218,14 +218,14 @@ def resampled(picture: Tensor, bounds: tuple[float, float, float, float], size: 
 
 
 def _needed(low: float, high: float, length: int, border: int) -> tuple[Tensor, int]:
-    """Numbers of the pixels that a stretch needs, held at the border, and where the first would lie."""
+    """Indices of the pixels that an interval needs, clamped to the border, and the position of the first."""
     reach = REACH_PX * math.ceil(max(1.0, (high - low) / length))
     first, last = math.floor(low) - reach, math.ceil(high) + reach
     return torch.arange(first, last).clamp(0, border - 1), first
 
 
 def _followed(middle: Tensor, face: float, fps: float, room: float) -> Tensor:
-    """(T, 2) the face's middle without trembling, and never so far behind that the face leaves the box."""
+    """(T, 2) low-passed centre of the face, its lag limited so that the face stays in the box."""
     # across a cut there is nothing to follow
     cuts = ((middle[1:] - middle[:-1]).norm(dim=1) > CUT * face).nonzero()[:, 0] + 1
     shots = torch.tensor_split(middle, cuts.tolist())
@@ -240,7 +240,7 @@ def _followed(middle: Tensor, face: float, fps: float, room: float) -> Tensor:
 
 
 def _low_pass(curve: Tensor, sigma: float) -> Tensor:
-    """(T, 2) without lag through a Gaussian of `sigma` frames, the ends held."""
+    """(T, 2) zero-phase Gaussian low-pass, `sigma` in frames; the ends are padded by repetition."""
     reach = max(1, math.ceil(3 * sigma))
     at = torch.arange(-reach, reach + 1, dtype=torch.float64)
     kernel = torch.exp(-0.5 * (at / sigma) ** 2)

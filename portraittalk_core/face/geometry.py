@@ -107,7 +107,7 @@ def align(moving: Tensor, fixed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def stabilised(points_px: Tensor) -> Tensor:
-    """Landmarks with the head held still: (T, 478, 3) turned, moved and scaled onto the canonical face.
+    """Landmarks without head motion: (T, 478, 3) aligned with the canonical face by a similarity transform.
 
     Args:
         points_px: (T, 478, 3) pixels.
@@ -121,7 +121,7 @@ def stabilised(points_px: Tensor) -> Tensor:
 
 
 def smile(points: Tensor) -> Tensor:
-    """(T,) how much higher the mouth's corners are, against the middle between the lips, than most people's at rest.
+    """(T,) height of the mouth's corners over the middle between the lips, less that of most people at rest.
 
     Args:
         points: (T, 478, 3) of `stabilised`.

@@ -216,7 +216,7 @@ def _pictured(posed: Tensor, focal_px: float, centre_px: Tensor) -> Tensor:
 
 
 def _posed(mean: Tensor, observed: Tensor) -> tuple[Tensor, float, Tensor]:
-    """Rotation, pixels per unit and picture place of the model's origin that best lay one 3-D shape on another.
+    """Least-squares similarity of two 3-D shapes: rotation, pixels per unit, and the model's origin in the picture.
 
     Source: S. Umeyama, "Least-squares estimation of transformation parameters between two point patterns" (1991).
     """
@@ -238,7 +238,7 @@ State = tuple[Tensor, Tensor, Tensor]  # coefficients (K,), rotation (3, 3), tra
 
 
 def _moved(state: State, step: Tensor) -> State:
-    """A state after a step of coefficients (K), a small turn (3) and a translation (3)."""
+    """State updated by a step of coefficients (K), a small rotation (3) and a translation (3)."""
     weights, rotation, shift = state
     x, y, z = step[-6:-3].tolist()
     turn = torch.tensor([[0, -z, y], [z, 0, -x], [-y, x, 0]], dtype=torch.float64)
@@ -246,7 +246,7 @@ def _moved(state: State, step: Tensor) -> State:
 
 
 def _residuals(mean: Tensor, basis: Tensor, observed: Tensor, state: State, camera: tuple[float, Tensor]) -> Tensor:
-    """(2·M + K,) what the fit minimises the squares of: distances in units of their noise, and the coefficients."""
+    """(2·M + K,) residuals of the fit: reprojection errors in units of their noise, and the coefficients."""
     weights, rotation, shift = state
     pictured = _pictured((mean + basis @ weights) @ rotation.T + shift, *camera)
     return torch.cat([((pictured - observed) / _noise_px(camera)).flatten(), weights])
@@ -293,7 +293,7 @@ def _normal_step(
 
 
 def _followers(landmarks: Tensor) -> tuple[Tensor, Tensor]:
-    """Points the model does not know (U,), and how much each follows every known one (U, M); rows sum to 1."""
+    """Points outside the model (U,), and the weights with which they follow its points (U, M); rows sum to 1."""
     modelled = torch.zeros(NUM_LANDMARKS, dtype=torch.bool)
     modelled[landmarks] = True
     followers = (~modelled).nonzero()[:, 0]

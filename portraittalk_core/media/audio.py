@@ -1,4 +1,4 @@
-"""Speech in: any sound FFmpeg reads, or a waveform in memory, becomes 16 kHz mono."""
+"""Loading of speech as 16 kHz mono, from any sound FFmpeg reads or a waveform in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of one video packed bit for bit: FFV1 takes about a third of their bytes, at 11 ms for 512×512 pixels.
+"""Lossless compression of a video's pictures: FFV1 takes about a third of their bytes, 11 ms for 512×512 pixels.
 
 Shapes: B pictures, H and W pixels.
 """

@@ -61,7 +61,7 @@ class SoundFile:
         self.error = ""  # what ended the reading before the end of the file
 
     def blocks(self) -> Iterator[Block]:
-        """What can be decoded, damaged parts left out."""
+        """Decoded blocks, without the damaged parts."""
         for packet in self._packets():
             try:
                 frames = packet.decode()
@@ -87,7 +87,7 @@ class SoundFile:
         return self.seconds
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._container.close()
 
     def __enter__(self) -> SoundFile:
@@ -110,7 +110,7 @@ class SoundFile:
             yield packet
 
     def _share_of_wav(self) -> float:
-        """How much of a WAV file is there; FFmpeg takes its length from the file's size and misses the loss."""
+        """Fraction of a WAV file that is present; FFmpeg takes its length from the file's size and misses the loss."""
         with self.path.open("rb") as file:
             head = file.read(8)
         claimed = int.from_bytes(head[4:8], "little") + 8

@@ -1,4 +1,4 @@
-"""Video in: what a file holds, and its pictures at a constant rate."""
+"""Probing of video files, and decoding of their pictures at a constant rate."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _HD_WIDTH, _HD_HEIGHT = 1280, 577  # from here on players take BT.709 where a fi
 
 @dataclass(frozen=True)
 class VideoProbe:
-    """What a video file holds; one picture is decoded to find out."""
+    """Properties of a video file; one picture is decoded to find out."""
 
     width: int  # pixels, upright
     height: int
@@ -50,7 +50,7 @@ class VideoProbe:
 
 
 def probe_video(path: Path) -> VideoProbe:
-    """Look into a video file.
+    """Read the properties of a video file.
 
     Raises:
         MediaError: missing, unreadable, or without pictures.

@@ -1,4 +1,4 @@
-"""The sound that goes into a video: a file's, a speech or a waveform, in its own quality, a stretch at a time."""
+"""Sound source of a video: a file, a speech or a waveform, at its own rate and channels, read block by block."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Sound = Path | Speech | tuple[Tensor, int] | None
 
 
 class SoundTrack:
-    """Hands out a sound stretch by stretch, and silence after its end.
+    """Sequential reader of a sound, with silence after its end.
 
     One or two channels are kept, more are mixed down to two. A rate that AAC does not know becomes 48 kHz, and one
     below 16 kHz does too: an AAC frame would last longer there than a frame of video.
@@ -61,7 +61,7 @@ class SoundTrack:
         return np.ascontiguousarray(joined[:, :count])
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._file:
             self._file.close()
 

@@ -127,12 +127,12 @@ def _widest(target: Tensor) -> float:
 
 
 def _steps(points: Tensor) -> Tensor:
-    """(T − 1, 2N) how far each landmark went from each frame to the next."""
+    """(T − 1, 2N) displacement of each landmark from each frame to the next."""
     return (points[1:] - points[:-1]).flatten(1)
 
 
 def _cosine_share(m: Tensor, m_true: Tensor) -> Tensor:
-    """(T − 1,) (cos + 1) / 2 of the motion vectors; both still is 1, only one still is ½."""
+    """(T − 1,) (cos + 1) / 2 of the motion vectors; both static is 1, only one static is ½."""
     square, square_true = m.square().sum(1), m_true.square().sum(1)
     static, static_true = square.sqrt() < MIN_MOTION, square_true.sqrt() < MIN_MOTION
     # one root of the product, not a product of roots: equal motions then give 1 exactly
@@ -158,7 +158,7 @@ class AdfdMeter(Meter):
         self._motion: list[Tensor] = []
 
     def update(self, generated: LandmarkTrack, target: LandmarkTrack) -> None:
-        """Take in the next frames of both."""
+        """Add the next frames of both."""
         both = generated.valid & target.valid
         place, motion = torch.full((2, len(both)), torch.nan, dtype=torch.float64)
         if both.any():

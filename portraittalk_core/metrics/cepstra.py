@@ -47,7 +47,7 @@ def cepstra(waveform: Tensor) -> Tensor:
 
 
 def _of_span(waveform: Tensor, first: int, last: int) -> Tensor:
-    """Frames first..last−1; the sample before the first is needed, and zeros beyond the end."""
+    """Cepstra of frames first..last−1; the sample before the first is needed, and zeros beyond the end."""
     start, stop = first * HOP, (last - 1) * HOP + FRAME
     samples = waveform[max(start - 1, 0) : stop].double()
     signal = (samples * FULL_SCALE).round().clamp(-FULL_SCALE, FULL_SCALE - 1)

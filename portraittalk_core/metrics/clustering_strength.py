@@ -1,4 +1,4 @@
-"""Clustering strength: how far styles lie apart in units of how far each one scatters.
+"""Clustering strength: distance between styles over the distance within styles.
 
 Shapes: M clips, D numbers of a style vector, K styles.
 Source: SVP, equation 7 (its formula is lost: `docs/design/styles.md` 3); nearest-centroid accuracy beside it, since the
@@ -55,7 +55,7 @@ def nearest_centroid_accuracy(
     reference: tuple[Tensor, Tensor] | None = None,
     leave_one_out: bool = False,
 ) -> float:
-    """Share of clips that lie nearest to the centroid of their own style; chance is 1 / K.
+    """Accuracy of nearest-centroid classification of clips by style; chance is 1 / K.
 
     Args:
         styles: (M, D).

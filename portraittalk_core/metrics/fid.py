@@ -47,7 +47,7 @@ class FidMeter:
         self._counts = {False: 0, True: 0}
 
     def update(self, picture: Tensor, of_target: bool) -> None:
-        """Take in the next picture, (H, W, 3) uint8 RGB, of the generated ones or the target's."""
+        """Add the next picture, (H, W, 3) uint8 RGB, of the generated ones or the target's."""
         check_picture(picture, "the picture for FID")
         waiting = self._waiting[of_target]
         if waiting and waiting[0].shape != picture.shape:
@@ -123,7 +123,7 @@ class FramesFid(Meter):
         self._meter = FidMeter(context.network)
 
     def update(self, generated: Tensor, target: Tensor) -> None:
-        """Take in the next frame of both."""
+        """Add the next frame of both."""
         self._meter.update(generated, of_target=False)
         self._meter.update(target, of_target=True)
 

@@ -1,4 +1,4 @@
-"""Flicker: how much generated pixels change where those of the true video stand still."""
+"""Flicker: mean change of generated pixels where the true video is static."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class FlickerMeter(Meter):
         self._changed = self._num_still = self._num_pixels = 0
 
     def update(self, generated: Tensor, target: Tensor) -> float | None:
-        """Take in the next frame of both.
+        """Add the next frame of both.
 
         Args:
             generated: (H, W, 3) uint8.
@@ -54,7 +54,7 @@ class FlickerMeter(Meter):
 
     @property
     def still_share(self) -> float:
-        """0..1 of the pixels of the true video that stand still; what the result rests on."""
+        """Fraction of the true video's pixels that are static, 0..1, over which the result is averaged."""
         return self._num_still / self._num_pixels if self._num_pixels else 0.0
 
     def result(self) -> float:

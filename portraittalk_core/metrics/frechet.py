@@ -15,14 +15,14 @@ from ..errors import InputError
 
 
 class RunningGaussian:
-    """Mean and covariance of features that come in parts; memory does not grow with their number."""
+    """Running mean and covariance of features; memory does not grow with their number."""
 
     def __init__(self) -> None:
         self.count = 0
         self._mean = self._scatter = torch.empty(0, dtype=torch.float64)
 
     def update(self, features: Tensor) -> None:
-        """Take in more features (N, D).
+        """Add features (N, D).
 
         Raises:
             InputError: another width than before, or values that are not numbers.

@@ -37,7 +37,7 @@ class ClipFeatures:
         return len(self._waiting)
 
     def update(self, picture: Tensor) -> None:
-        """Take in the next frame, (H, W, 3) uint8 RGB; it is scaled bilinearly without antialiasing."""
+        """Add the next frame, (H, W, 3) uint8 RGB; it is scaled bilinearly without antialiasing."""
         check_picture(picture, "the frame for FVD")
         planes = picture.permute(2, 0, 1)[None].float() / 127.5 - 1
         self._waiting.append(F.interpolate(planes, size=(SIDE, SIDE), mode="bilinear", align_corners=False)[0])
@@ -80,7 +80,7 @@ class FramesFvd(Meter):
         self._generated, self._target = ClipFeatures(context.network), ClipFeatures(context.network)
 
     def update(self, generated: Tensor, target: Tensor) -> None:
-        """Take in the next frame of both."""
+        """Add the next frame of both."""
         self._generated.update(generated)
         self._target.update(target)
 

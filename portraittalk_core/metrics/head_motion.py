@@ -1,4 +1,4 @@
-"""How much, how fast and how often a head moves."""
+"""Statistics of head motion: deviation, speed and frequency of its angles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Identity similarity (CSIM): whether the generated face is still the same person, by ArcFace's embeddings.
+"""Identity similarity (CSIM): cosine similarity of ArcFace embeddings of generated faces and the reference.
 
 Shapes: T frames with a face.
 Source: Deng et al. 2019, "ArcFace".
@@ -63,7 +63,7 @@ class _SampledIdentity(Meter):
         self.cosines: dict[int, float] = {}  # by the frame's number
 
     def update(self, *pictures: Tensor) -> None:
-        """Look at the next picture or pair, if it is its turn."""
+        """Embed the next picture or pair, if it is one of the sampled ones."""
         number, self.num_frames = self.num_frames, self.num_frames + 1
         if number % self.every == 0:
             try:
@@ -73,7 +73,7 @@ class _SampledIdentity(Meter):
             self.cosines[number] = _cosine(*(embeds if len(embeds) == 2 else (*embeds, self.portrait)))
 
     def mean(self, source: str) -> float:
-        """The mean over the faces found.
+        """The mean over the detected faces.
 
         Raises:
             InputError: there were none; `source` is what was looked at.
@@ -96,7 +96,7 @@ class PortraitIdentity(_SampledIdentity):
     """Identity similarity of a video's face and the portrait's."""
 
     def result(self) -> float:
-        """The mean over the frames looked at.
+        """The mean over the sampled frames.
 
         Raises:
             InputError: none of them shows a face.
@@ -108,7 +108,7 @@ class TargetIdentity(_SampledIdentity):
     """Identity similarity of the faces in frames of the same time."""
 
     def result(self) -> float:
-        """The mean over the pairs looked at.
+        """The mean over the sampled pairs.
 
         Raises:
             InputError: none of them shows a face in both.

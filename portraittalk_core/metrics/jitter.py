@@ -1,4 +1,4 @@
-"""Temporal jitter: how much a face trembles, by the acceleration of landmarks that speech hardly moves.
+"""Temporal jitter: mean acceleration of landmarks that speech hardly moves.
 
 Shapes: T frames, N landmarks.
 """
@@ -34,7 +34,7 @@ class JitterMeter:
         self._num_faces = 0
 
     def update(self, points_px: Tensor, valid: Tensor | None = None) -> None:
-        """Take in the next frames.
+        """Add the next frames.
 
         Args:
             points_px: (T, 468 or 478, 3) pixels.
@@ -71,7 +71,7 @@ class JitterMeter:
         return 100 * (self._moved / self.num_frames) / max(self._eyes / self._num_faces, 1e-6)
 
     def _places(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """(T, R, 2) of the points that speech hardly moves, and (T,) the eyes' distance in the same unit."""
+        """(T, R, 2) positions of points that speech hardly moves, and (T,) inter-ocular distances in the same unit."""
         rigid = list(topo.RIGID)
         if not self.without_head:
             return points[:, rigid, :2], interocular_px(points)
@@ -111,7 +111,7 @@ class TrackJitter(Meter):
         self._meter = JitterMeter(without_head)
 
     def update(self, track: LandmarkTrack) -> None:
-        """Take in the next frames."""
+        """Add the next frames."""
         self._meter.update(track.points_px, track.valid)
 
     def result(self) -> float:

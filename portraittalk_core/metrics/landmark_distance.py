@@ -1,4 +1,4 @@
-"""Landmark distance (LMD): how far generated landmarks lie from the true ones.
+"""Landmark distance (LMD): distance of generated landmarks to the true ones.
 
 Shapes: T frames, N landmarks.
 """
@@ -138,7 +138,7 @@ def _point_indices(points: str | Sequence[int], num_given: int) -> list[int]:
 
 
 def _size(face_px: Tensor, norm: str) -> Tensor:
-    """(T,) what counts as 1, in pixels."""
+    """(T,) length that distances are normalised by, in pixels."""
     if norm == "none":
         return torch.ones(len(face_px), dtype=torch.float64)
     _check_mediapipe(face_px.shape[1], f"norm={norm!r}")

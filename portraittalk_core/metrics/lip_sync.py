@@ -1,4 +1,4 @@
-"""How well predicted lip motion follows the true one: correlation of curves, errors free of a clip's own scale.
+"""Agreement of predicted and true lip motion: correlation of curves, and errors free of a clip's own scale.
 
 Shapes: T frames, N landmarks. All measures look at `valid` frames only, those in which the true face was seen.
 """
@@ -93,7 +93,7 @@ def shift_error(predicted: Tensor, true: Tensor, valid: Tensor) -> float:
 
 
 def _checked(predicted: Tensor, true: Tensor, valid: Tensor, shape: str) -> tuple[Tensor, Tensor]:
-    """Both in double precision; what the true face does where it was not seen is of no interest."""
+    """Both motions in double precision; values of the true one in invalid frames are not checked."""
     check_finite(check_shape(predicted, shape, "the predicted motion"), "the predicted motion")
     check_shape(true, shape, "the true motion")
     check_shape(valid, "T", "the valid flags")
@@ -115,13 +115,13 @@ def _pearson(a: Tensor, b: Tensor) -> float:
 
 
 def _centred(curve: Tensor) -> Tensor:
-    """Without its mean over time; exactly zero if it only varies by rounding."""
+    """A curve minus its mean over time; exactly zero if it only varies by rounding."""
     centred = curve - curve.mean(0)
     return centred * bool(centred.abs().max() > MIN_VARIATION * curve.abs().max())
 
 
 def _misfit(predicted: Tensor, true: Tensor) -> Tensor:
-    """What the best scale and offset leave over."""
+    """Residuals of the least-squares scale and offset."""
     p, t = _centred(predicted), true - true.mean(0)
     power = float(p.square().sum())
     return t - (float((p * t).sum()) / power if power > 0 else 0.0) * p

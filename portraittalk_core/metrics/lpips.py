@@ -1,4 +1,4 @@
-"""LPIPS: how different two pictures look to a network, by AlexNet's features and learnt weights of its channels.
+"""LPIPS: perceptual distance of two pictures, by AlexNet's features and learnt weights of its channels.
 
 This is our own code because lpips and torchmetrics fetch AlexNet through torchvision, which cannot stand beside our
 torch.

@@ -1,4 +1,4 @@
-"""LSE-D, LSE-C and the offset: how well lips and sound fit, by SyncNet's features.
+"""LSE-D, LSE-C and offset: lip-sync errors by SyncNet's features of lips and sound.
 
 Shapes: T frames, W windows (of five frames), N samples, D features.
 Source: Chung and Zisserman 2016, "Out of time"; Prajwal et al. 2020, section 4.2, for the names.
@@ -26,7 +26,7 @@ EPSILON = 1e-6  # torch's pairwise distance adds it to each difference
 
 @dataclass(frozen=True)
 class LipSync:
-    """What SyncNet says of one face and one sound."""
+    """SyncNet's distance, confidence and offset of one face and one sound."""
 
     distance: float  # LSE-D, ≥ 0, lower is better
     confidence: float  # LSE-C, ≥ 0, higher is better
@@ -52,7 +52,7 @@ class LipSyncMeter:
         self._sound: Tensor | None = None  # from max_shift windows before the first of them
 
     def update(self, lips: Tensor, sound: Tensor) -> None:
-        """Take in the next windows of both.
+        """Add the next windows of both.
 
         Args:
             lips: (W, D).
@@ -72,7 +72,7 @@ class LipSyncMeter:
         self._take(len(self._sound) - 2 * self.max_shift)
 
     def result(self) -> LipSync:
-        """What was found over all windows; nothing can be taken in afterwards.
+        """The result over all windows; no update is possible afterwards.
 
         Raises:
             InputError: there was no window.
@@ -89,7 +89,7 @@ class LipSyncMeter:
         )
 
     def _take(self, count: int) -> None:
-        """Measure the first windows, whose later sound is there."""
+        """Add the distances of the first windows, whose later sound is available."""
         if count <= 0:
             return
         shifts = 2 * self.max_shift + 1
@@ -129,7 +129,7 @@ class SyncScorer:
         self._next = 0  # window
 
     def update(self, picture: Tensor) -> None:
-        """Take in the next frame, (224, 224, 3) uint8 RGB of the face crop."""
+        """Add the next frame, (224, 224, 3) uint8 RGB of the face crop."""
         check_shape(picture, f"{CROP_PX} {CROP_PX} 3", "the face crop for SyncNet")
         if self._num_open:
             self._frames.append(picture.flip(2).permute(2, 0, 1).float())  # RGB to BGR
@@ -137,7 +137,7 @@ class SyncScorer:
                 self._take()
 
     def result(self) -> LipSync:
-        """What was found.
+        """The result over all windows.
 
         Raises:
             InputError: fewer frames came than were announced.
@@ -187,7 +187,7 @@ class CropsLse(Meter):
         self._scorer = SyncScorer(context.network, context.waveform(), context.num_frames)
 
     def update(self, picture: Tensor) -> None:
-        """Take in the next crop."""
+        """Add the next crop."""
         self._scorer.update(picture)
 
     def result(self) -> dict[str, float]:

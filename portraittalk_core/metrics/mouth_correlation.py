@@ -1,4 +1,4 @@
-"""Mouth-opening correlation: whether the generated mouth opens when the true one does."""
+"""Mouth-opening correlation: Pearson correlation of the generated and the true mouth's opening."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class MouthCorrelation(Meter):
         self._openings: list[Tensor] = []  # (2, K) generated and target, NaN without a face
 
     def update(self, generated: LandmarkTrack, target: LandmarkTrack) -> None:
-        """Take in the next frames of both."""
+        """Add the next frames of both."""
         self._openings.append(torch.stack([_opening(generated), _opening(target)]))
 
     def result(self) -> dict[str, float]:

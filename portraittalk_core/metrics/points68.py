@@ -1,4 +1,4 @@
-"""Reads the 68 points that papers measure off MediaPipe's mesh.
+"""The 68-point landmarks that papers measure, selected from MediaPipe's mesh.
 
 The widespread assignment (as LatentSync has it, "W"); GeneFace++ reads 20 of the 68 elsewhere, so numbers of the two
 must not be compared. Points of a real 68-point detector lie elsewhere again: a report has to say which were used.

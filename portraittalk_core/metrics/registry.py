@@ -1,4 +1,4 @@
-"""Every metric that reports can show: one row each, with its exact definition, what it needs and what measures it.
+"""Registry of metrics: one row each, with its exact definition, its requirements and its meter.
 
 A new metric is a file with a meter (see `meter`) and one row here, or one call of `register` from outside.
 """
@@ -58,7 +58,7 @@ TARGET_PREFIX = "target:"
 
 @dataclass(frozen=True)
 class Metric:
-    """What one number is, and what measures it."""
+    """Definition of a metric, and its meter."""
 
     name: str  # in files
     title: str  # for a person
@@ -86,7 +86,7 @@ class Metric:
             raise InputError(f"the metric {self.name} is fed {self.inputs}, so it must need {TARGET}.")
 
     def missing(self, available: Collection[str]) -> str:
-        """What to show instead of a number, "not available: needs …"; empty if it can be measured.
+        """Message in place of a number, "not available: needs …"; empty if it can be measured.
 
         Args:
             available: of NEEDS, what there is.

@@ -1,4 +1,4 @@
-"""Blinks at natural, irregular times."""
+"""Blink curves with natural, irregular timing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def blink_curve(
     stress: Tensor | None = None,
     duration: float = 1.0,
 ) -> Tensor:
-    """How far the eyes are shut in every frame.
+    """Eye closure of every frame.
 
     Pauses are log-normal around the rate's mean, as people's are, some blinks are double; lids close faster than they
     open.

@@ -1,4 +1,4 @@
-"""The mouth's gain over time as a person draws it: points of seconds and gain, as text."""
+"""Mouth gain curves from text: points of seconds and gain."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EXAMPLE = "[[0, 1], [2.5, 0.4], [3, 1]]"
 
 
 def gain_points(text: str) -> list[tuple[float, float]]:
-    """Points in order of time.
+    """Points of seconds and gain, sorted by time.
 
     Args:
         text: JSON, a list of [seconds, gain] pairs; empty or [] is none.
@@ -74,7 +74,7 @@ def gain_curve(text: str, num_frames: int, fps: Fraction) -> Tensor | None:
 
 
 def gain_of_values(values: float | Sequence[float], num_frames: int) -> Tensor:
-    """The gain of every frame from numbers, one a frame; the last one holds, what is too many is left.
+    """The gain of every frame from one number a frame: padded with the last one, or truncated.
 
     Args:
         values: one number for all frames, or a list of them.

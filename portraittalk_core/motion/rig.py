@@ -1,4 +1,4 @@
-"""From what the mouth, lids and head do to where one person's 478 landmarks lie.
+"""Face rig: from mouth, lid and head curves to one person's 478 landmarks.
 
 The deformation is linear in a few shapes that are made once for a face ("rig"): each says where every landmark goes
 when the lips part by one inter-ocular distance, the mouth spreads, rounds or presses, or the eyes shut.
@@ -134,7 +134,7 @@ def make_rig(reference: LandmarkTrack) -> FaceRig:
 
 
 def face_axes(points_px: Tensor) -> tuple[Tensor, Tensor, float]:
-    """A face's own axes.
+    """Local coordinate axes of a face.
 
     Args:
         points_px: (478, 3) pixels.
@@ -160,7 +160,7 @@ def turn_head(local: Tensor, head: HeadPose, span: slice) -> Tensor:
 
 
 class SkinInterpolator:
-    """Carries displacements of the lips' outline and the jaw smoothly over the skin; upper face and nose stay."""
+    """Radial basis interpolation of lip and jaw displacements over the skin; upper face and nose stay fixed."""
 
     # fmt: off
     FIXED = (*topo.RIGID, *topo.RIGHT_BROW, *topo.LEFT_BROW, 1, 2, 4, 5, 98, 327, 97, 326, 64, 294, 48, 278, 195, 117,

@@ -72,7 +72,7 @@ def _smoothing_factor(cutoff_hz: float | np.ndarray, rate: float) -> float | np.
 
 
 def gaussian_smoothing(signal: Tensor, sigma: float) -> Tensor:
-    """(T,) convolved with a Gaussian of `sigma` frames; the ends are held."""
+    """(T,) convolved with a Gaussian of `sigma` frames; the ends are padded by repetition."""
     reach = max(1, math.ceil(3 * sigma))
     at = torch.arange(-reach, reach + 1, dtype=torch.float32)
     kernel = torch.exp(-0.5 * (at / max(sigma, 1e-6)) ** 2)
@@ -95,6 +95,6 @@ def frame_times_s(num_frames: int, fps: Fraction) -> Tensor:
 
 
 def smooth_step(x: Tensor) -> Tensor:
-    """0 below 0, 1 above 1, and between them without a corner: 3 x² − 2 x³."""
+    """Smooth step: 0 below 0, 1 above 1, and 3 x² − 2 x³ between them."""
     x = x.clamp(0, 1)
     return x * x * (3 - 2 * x)

@@ -1,4 +1,4 @@
-"""When a mouth may move: voice activity, opened a little longer."""
+"""Speaking gate of the mouth: dilated voice activity."""
 
 from __future__ import annotations
 

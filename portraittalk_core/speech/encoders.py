@@ -1,4 +1,4 @@
-"""Public speech encoders: HuBERT, wav2vec 2.0 and Whisper hear a clip of any length, 50 features a second.
+"""Pretrained speech encoders: HuBERT, wav2vec 2.0 and Whisper, for clips of any length, 50 features a second.
 
 Shapes: F frames at 50 Hz, D feature channels, N samples.
 """
@@ -38,14 +38,12 @@ SIZES = {
     "wav2vec2": {768: "base", 1024: "large"},
     "whisper": {384: "tiny", 512: "base", 768: "small", 1024: "medium", 1280: "large"},
 }
-KINDS = (
-    "HuBERT (facebook/hubert-large-ls960-ft), wav2vec 2.0 (facebook/wav2vec2-base-960h), Whisper (openai/whisper-…)"
-)
+KINDS = "HuBERT (facebook/hubert-large-ls960-ft), wav2vec 2.0 (facebook/wav2vec2-base-960h), Whisper (openai/whisper-…)"
 
 
 @dataclass(frozen=True)
 class SpeechFeatures:
-    """What an encoder hears in a clip."""
+    """Features of a clip by a speech encoder."""
 
     values: Tensor  # (F, D) float32
     rate_hz: float = FEATURE_RATE_HZ
@@ -65,7 +63,7 @@ class SpeechFeatures:
 
 
 class WaveEncoder:
-    """HuBERT or wav2vec 2.0: hears the waveform itself.
+    """HuBERT or wav2vec 2.0, on the waveform itself.
 
     Source: Hsu et al. 2021 (arXiv 2106.07447); Baevski et al. 2020 (arXiv 2006.11477).
     """
@@ -106,7 +104,7 @@ class WaveEncoder:
 
 
 class WhisperEncoder:
-    """Whisper's encoder: hears log-mel spectrograms of 30 s.
+    """Whisper's encoder, on log-mel spectrograms of 30 s.
 
     Source: Radford et al. 2022 (arXiv 2212.04356).
     """
@@ -150,14 +148,14 @@ SpeechEncoder = WaveEncoder | WhisperEncoder
 
 
 class GivenFeatures:
-    """Features made elsewhere, in the place of an encoder."""
+    """Precomputed features, in the place of an encoder."""
 
     def __init__(self, features: SpeechFeatures) -> None:
         """Keep the features of one clip."""
         self.features, self.name = features, features.name
 
     def encode(self, speech: Speech | Tensor, on_progress: Progress | None = None) -> SpeechFeatures:
-        """The features, if they may be of this clip.
+        """The features, if their number fits this clip.
 
         Raises:
             InputError: too many or too few for the clip.
@@ -174,7 +172,7 @@ class GivenFeatures:
 
 
 def load_speech_encoder(path: Path, device: torch.device | str = "cpu") -> SpeechEncoder:
-    """The encoder that a weight file holds, told by the names and shapes of its tensors.
+    """The encoder that a weight file holds, recognised by the names and shapes of its tensors.
 
     Args:
         path: state dict of a `transformers` model (.safetensors, .bin or .pt), with or without the task's head.
@@ -201,7 +199,7 @@ def load_speech_encoder(path: Path, device: torch.device | str = "cpu") -> Speec
 
 
 def features_from_tensor(values: Tensor, name: str = "audio encoder output") -> SpeechFeatures:
-    """Features that were made elsewhere, such as ComfyUI's AUDIO_ENCODER_OUTPUT.
+    """Speech features of a precomputed tensor, such as ComfyUI's AUDIO_ENCODER_OUTPUT.
 
     Args:
         values: (F, D) or (1, F, D), 50 a second.
@@ -235,7 +233,7 @@ def require_width(features: SpeechFeatures, width: int, engine: str) -> Tensor:
 
 
 def num_wave_features(speech: Speech) -> int:
-    """How many features HuBERT and wav2vec 2.0 hear in a clip.
+    """Number of features of HuBERT and wav2vec 2.0 for a clip.
 
     Raises:
         InputError: not even one.
@@ -267,7 +265,7 @@ def without_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]
 
 @contextlib.contextmanager
 def counted(layers: Iterable[nn.Module], total: int, on_progress: Progress | None) -> Iterator[None]:
-    """Tell after every layer how many of `total` were run."""
+    """Report after every layer how many of `total` were run."""
     done = 0
 
     def report(*_: object) -> None:
@@ -376,7 +374,7 @@ def _whisper(tensors: dict[str, Tensor], source: str) -> WhisperEncoder:
 
 
 def _chunks(samples: int) -> Iterator[tuple[int, int, int]]:
-    """Samples where to listen from, where the wanted features begin, and where to stop, chunk by chunk."""
+    """Samples of each chunk: start of its input, start of its output features, and end."""
     for start in range(0, samples - WINDOW + 1, CHUNK):
         stop = min(start + CHUNK + TAIL, samples)
         short = start > 0 and stop - start < LEAST_TAIL

@@ -1,4 +1,4 @@
-"""Tracks the pitch of a voice by autocorrelation, in blocks, and sorts it into the steps that networks look up.
+"""Pitch tracking by autocorrelation, in blocks, and quantisation into the mel steps that networks look up.
 
 Source: P. Boersma, "Accurate short-term analysis of the fundamental frequency and the harmonics-to-noise ratio of a
 sampled sound", IFA Proceedings 17 (1993): the autocorrelation of a windowed piece, divided by that of the window, and
@@ -68,7 +68,7 @@ def pitch_hz(speech: Speech, on_progress: Progress | None = None) -> Tensor:
 
 
 def coarse_pitch(f0: Tensor) -> Tensor:
-    """Sort pitch into 255 equal steps of the mel scale.
+    """Quantise pitch into 255 equal steps of the mel scale.
 
     Args:
         f0: (F,) Hz, 0 where there is no voice.

@@ -1,4 +1,4 @@
-"""Where in a clip somebody speaks."""
+"""Voice activity detection."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HANG_FRAMES = 8  # of 10 ms: short gaps inside a word stay open
 
 
 def voice_activity(speech: Speech, gate_db: float = -45.0) -> Tensor:
-    """How surely each 10 ms holds speech.
+    """Voice activity of every 10 ms.
 
     The level is measured against the clip's own speech and noise, so neither loudness nor steady noise matters.
 

@@ -1,4 +1,4 @@
-"""What a record becomes in a file: named tensors and text metadata."""
+"""File form of a record: named tensors and text metadata."""
 
 from __future__ import annotations
 

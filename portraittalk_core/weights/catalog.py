@@ -1,4 +1,4 @@
-"""Optional public weight files: what each is for, its licence, and how it is known by what it holds, not its name."""
+"""Catalogue of optional public weight files: purpose, licence, and recognition by content, not by name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Needs = tuple[tuple[str, tuple[int | None, ...] | None], ...]
 
 @dataclass(frozen=True)
 class WeightFile:
-    """One kind of file that users may have."""
+    """One kind of weight file that users may have."""
 
     role: str  # what it does here
     source: str  # where it comes from
@@ -46,7 +46,7 @@ class WeightFile:
 
 @dataclass(frozen=True)
 class FoundWeights:
-    """A file and what it is."""
+    """A weight file and its recognised kind."""
 
     path: Path
     kind: WeightFile
@@ -287,7 +287,7 @@ KINDS = (
 
 
 def known_file(source: str, option: str) -> FileSpec:
-    """What this catalogue says of the file from a source, for the method that needs it.
+    """Catalogue entry of the file from a source, for the method that needs it.
 
     Args:
         source: as the catalogue has it.
@@ -313,7 +313,7 @@ def find_weights(folders: Iterable[Path], kinds: Sequence[WeightFile] = KINDS) -
 
 
 def recognise(path: Path, kinds: Sequence[WeightFile] = KINDS) -> WeightFile | None:
-    """What a file is, by the names and shapes of its tensors; None for an unknown or unreadable one.
+    """Kind of a weight file, by the names and shapes of its tensors; None for an unknown or unreadable one.
 
     No tensor is read, and no code inside a pickle is run.
     """

@@ -1,4 +1,4 @@
-"""Reads the tensors of a weight file and puts them into a network, completely or not at all."""
+"""Reading of weight files, and strict loading of their tensors into a network."""
 
 from __future__ import annotations
 

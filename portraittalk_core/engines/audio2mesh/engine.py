@@ -1,4 +1,4 @@
-"""AniPortrait's motion engine: speech to displacements of a face mesh in MediaPipe's own topology, shown on any face.
+"""AniPortrait's motion engine: speech to displacements of MediaPipe's face mesh, applied to any face.
 
 Source: H. Wei, Z. Yang, Z. Wang, "AniPortrait" (arXiv 2403.17694), section 3.1, and its public weights audio2mesh.pt.
 
@@ -47,7 +47,7 @@ NEAREST = 0.25  # of the face's distance: no point comes closer to the camera th
 
 
 class Audio2Mesh(RawMotionEngine):
-    """Speech to motion of one face."""
+    """Motion engine that predicts mesh displacements with AniPortrait's audio2mesh."""
 
     name = SPEC.name
 
@@ -56,7 +56,7 @@ class Audio2Mesh(RawMotionEngine):
         self.net = net
 
     def offsets(self, speech: Speech, on_progress: Progress | None = None) -> Tensor:
-        """Displacements of the mesh's points from the face at rest.
+        """Displacements of the mesh vertices from the resting face.
 
         A clip of up to 30 s is predicted in one piece, as the public code does it. Of a longer one, the normalisations
         over time and the features' places are those of the whole clip, but attention sees pieces of 20 s with 5 s more
@@ -79,7 +79,7 @@ class Audio2Mesh(RawMotionEngine):
         return result
 
     def raw_motion(self, speech: Speech, reference: LandmarkTrack, on_progress: Progress | None = None) -> RawMotion:
-        """Motion of a reference face that says `speech`, at 30 frames a second; the irises stay where they are.
+        """Landmark displacements of a reference face that says `speech`, at 30 frames a second; the irises do not move.
 
         The public code adds the displacements to the reference's own metric mesh. Here they are added to the canonical
         face in the reference's pose, and how that moves in the picture is carried over to the reference's landmarks.
@@ -102,7 +102,7 @@ class Audio2Mesh(RawMotionEngine):
 
     @torch.no_grad()
     def _pieces(self, speech: Speech, on_progress: Progress | None) -> Iterator[tuple[int, Tensor]]:
-        """First frame and displacements (f, 468, 3), piece by piece."""
+        """First frame and displacements (f, 468, 3) of each span."""
         clip = _Clip(speech, self.net.audio_encoder)
         total = speech.num_frames(RATE)
         span = total if total <= MAX_SINGLE_PASS else SPAN
@@ -118,7 +118,7 @@ class Audio2Mesh(RawMotionEngine):
 
 
 class _Clip:
-    """Convolution features of a whole clip, any stretch at a time."""
+    """Convolutional features of a clip, computed for any span of frames."""
 
     def __init__(self, speech: Speech, encoder: nn.Module) -> None:
         self.waveform, self.count = speech.waveform, num_wave_features(speech)
@@ -131,7 +131,7 @@ class _Clip:
         self.num_blocks = -(-self.steps // BLOCK)
 
     def gather(self) -> None:
-        """Mean and deviation of every channel of the first convolution over the whole clip, which it is normalised by.
+        """Mean and standard deviation of every channel of the first convolution over the clip, for its normalisation.
 
         A first pass gathers them in blocks; a group is one channel in every published network.
         """
@@ -192,7 +192,7 @@ class PosedFace:
         self.points = canonical_face()[:NUM_MESH_POINTS].double() @ self.rotation.T + between_eyes
 
     def shift_px(self, offsets: Tensor) -> Tensor:
-        """How displacements move the reference's landmarks.
+        """Displacements of the reference's landmarks in pixels, from displacements of the mesh.
 
         Args:
             offsets: (F, 468, 3) centimetres on MediaPipe's canonical face.

@@ -1,4 +1,4 @@
-"""The motion engine of GeneFace++ and Real3D-Portrait: speech to expressions of a 3-D face model, shown on any face.
+"""The motion engine of GeneFace++ and Real3D-Portrait: speech to expressions of a 3-D face model, on any face.
 
 Source: Z. Ye et al., "GeneFace++" (arXiv 2305.00787) and "Real3D-Portrait" (arXiv 2401.08503).
 
@@ -41,7 +41,7 @@ PROGRESS_ENDS = (800, 850, 950, 1000)
 
 @dataclass(frozen=True)
 class ExpressionOptions:
-    """Options of the network."""
+    """Options of the expression network."""
 
     mouth_amp: float = 0.4  # how far the mouth opens, 0..1; 0.4 is the authors' choice
     eye_amp: float = 1.0  # how far the eyes open, 0..1, for networks that know it
@@ -56,7 +56,7 @@ class ExpressionOptions:
 
 
 class FeaturesLike(Protocol):
-    """Features of a clip."""
+    """Protocol of a clip's speech features."""
 
     values: Tensor  # (F, D) float32
     rate_hz: float
@@ -64,14 +64,14 @@ class FeaturesLike(Protocol):
 
 
 class EncoderLike(Protocol):
-    """Turns speech into features; `speech.encoders` has one."""
+    """Protocol of a speech encoder, such as those of `speech.encoders`."""
 
     def encode(self, speech: Speech, on_progress: Progress | None = None) -> FeaturesLike:
         """Features of a whole clip."""
 
 
 class Audio2Motion(RawMotionEngine):
-    """Speech to motion of one face, through expressions of the user's 3-D face model."""
+    """Motion engine that predicts expression coefficients and applies them by the user's 3-D face model."""
 
     name = SPEC.name
 
@@ -82,7 +82,7 @@ class Audio2Motion(RawMotionEngine):
         morphable: MorphableModel,
         options: ExpressionOptions | None = None,
     ) -> None:
-        """Put the engine together.
+        """Build the engine from its parts.
 
         Args:
             vae: see `network.load_expression_net`.
@@ -102,7 +102,7 @@ class Audio2Motion(RawMotionEngine):
         self.options = options or ExpressionOptions()
 
     def listening_to(self, features: SpeechFeatures) -> Audio2Motion:
-        """This engine with features of one clip that were made elsewhere, in place of its encoder."""
+        """This engine with precomputed features of one clip instead of its encoder."""
         other = copy.copy(self)
         other.encoder = GivenFeatures(features)
         return other
@@ -156,7 +156,7 @@ class Audio2Motion(RawMotionEngine):
 
 
 def padded_speech(speech: Speech) -> Speech:
-    """Speech with silence after it, so that its features fill the network's steps of 160 ms exactly.
+    """Speech padded with silence so that its features fill the network's steps of 160 ms exactly.
 
     With T = ceil(25 · seconds): 640 · 4 · ceil(T/4) + 80 samples, hence 8 · ceil(T/4) features.
     """
@@ -216,7 +216,7 @@ def expression(
 
 
 def resting_expression(coefficients: Tensor, speech: Speech) -> Tensor:
-    """(64,) the mean of (T, 64) expressions while nobody speaks; zero if that is less than 0.2 s."""
+    """(64,) mean of (T, 64) expressions over silence; zero if there is less than 0.2 s of silence."""
     step = MEL_RATE_HZ // int(MOTION_RATE)
     activity = voice_activity(speech)[: len(coefficients) * step]
     activity = torch.nn.functional.pad(activity, (0, len(coefficients) * step - len(activity)))
@@ -227,13 +227,13 @@ def resting_expression(coefficients: Tensor, speech: Speech) -> Tensor:
 
 
 def _noise(steps: int, options: ExpressionOptions) -> Tensor:
-    """(1, 16, steps) noise of the chosen strength."""
+    """(1, 16, steps) Gaussian noise, scaled by the temperature."""
     generator = torch.Generator().manual_seed(options.seed)
     return options.temperature * torch.randn(1, LATENTS, steps, generator=generator)
 
 
 def _part(on_progress: Progress | None, start: int, stop: int) -> Progress | None:
-    """Progress of one part of the work, reported as thousandths of the whole."""
+    """Progress callback of one part of the work, reported as thousandths of the whole."""
     if on_progress is None:
         return None
 

@@ -37,7 +37,7 @@ LEAST_SPOKEN = 5  # frames of 10 ms; a clip with fewer rests
 def predict_mouth(
     speech: Speech, options: MotionOptions, network: Path | None = None, on_progress: Progress | None = None
 ) -> MouthCurves:
-    """All that lips and jaw do for every video frame of a clip.
+    """Mouth curves of a clip, one value per video frame.
 
     Args:
         speech: the clip.
@@ -100,7 +100,7 @@ def _voiced(outputs: Tensor, num_frames: int) -> Tensor:
 
 
 def _sampled_statistics(speech: Speech) -> MelStatistics:
-    """Of blocks spread evenly over a long clip."""
+    """Mel statistics of blocks spread evenly over a long clip."""
     size = BLOCK * HOP
     starts = torch.linspace(0, len(speech.waveform) - size, MEASURED_BLOCKS).long().tolist()
     pieces = (Speech(speech.waveform[start : start + size]) for start in starts)
@@ -108,7 +108,7 @@ def _sampled_statistics(speech: Speech) -> MelStatistics:
 
 
 def _fit(outputs: Tensor, spoken: Tensor) -> Tensor:
-    """(M, 7) within their ranges; opening and jaw stretched so that the clip's loudest vowels open wide."""
+    """(M, 7) outputs within their ranges; opening and jaw scaled so that the clip's loudest vowels open wide."""
     speaking = spoken[: 2 * len(outputs) : 2]
     while_speaking = outputs[speaking][:: max(1, int(speaking.sum()) // 100_000)]
     low, high = torch.quantile(while_speaking[:, :2], torch.tensor([0.05, 0.97]), dim=0)
@@ -125,7 +125,7 @@ def _fit(outputs: Tensor, spoken: Tensor) -> Tensor:
 
 
 def with_gain(mouth: MouthCurves, gains: Tensor) -> MouthCurves:
-    """The same mouth, opened further or less.
+    """Mouth curves scaled by a gain per frame.
 
     Args:
         mouth: T frames.

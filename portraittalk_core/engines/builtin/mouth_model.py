@@ -1,4 +1,4 @@
-"""Loads a mouth network, runs it over clips of any length, and live on sound as it arrives."""
+"""Loading and inference of the mouth network: over clips of any length, and streaming."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CHUNK = 4 * BLOCK  # mel frames of one forward pass, besides their context
 
 
 def save_mouth(net: MouthNet, path: Path, card: dict[str, object]) -> None:
-    """Write a network with what it was made of, in half precision."""
+    """Write a network and its model card, in half precision."""
     metadata = {"kind": KIND, "config": json.dumps({"width": net.width, "outputs": OUTPUTS})}
     metadata["card"] = json.dumps(card, ensure_ascii=False)
     tensors = {name: t.half() if t.is_floating_point() else t for name, t in net.state_dict().items()}
@@ -95,7 +95,7 @@ _EDGE = -(-FFT_SIZE // 2 // HOP)  # frames of a piece whose window would begin b
 
 
 class LiveMouth:
-    """What the mouth does, while the sound arrives: every answer is final and at most `latency_s` late.
+    """Streaming inference of the mouth network: every output is final and at most `latency_s` late.
 
     The clip's statistics are those of the last 20 seconds; within the first second they are rough.
     """
@@ -112,7 +112,7 @@ class LiveMouth:
         self._since_measured = 0
 
     def push(self, waveform: Tensor) -> Tensor:
-        """Take the next samples of a clip.
+        """Process the next samples of a clip.
 
         Args:
             waveform: (N,) the next samples at 16 kHz, any number.

@@ -1,4 +1,4 @@
-"""The motion engine of IP-LAP: speech and a few frames of a face to the places of its lips and jaw.
+"""The motion engine of IP-LAP: speech and a few frames of a face to lip and jaw landmarks.
 
 Source: W. Zhong et al., "Identity-Preserving Talking Face Generation with Landmark and Appearance Priors" (CVPR 2023),
 §3.1, and its public weights landmarkgenerator_checkpoint.pth.
@@ -37,7 +37,7 @@ BATCH = 16  # frames predicted at once
 
 @dataclass(frozen=True)
 class FaceCrop:
-    """The part of the picture that counts as the network's unit square, whatever its shape."""
+    """Crop rectangle that maps to the network's unit square."""
 
     corner_px: Tensor  # (2,) float32, x and y of the upper left corner
     size_px: Tensor  # (2,) float32, width and height
@@ -48,7 +48,7 @@ class FaceCrop:
 
 
 class LandmarkGenerator(RawMotionEngine):
-    """Speech to motion of one face."""
+    """Motion engine that predicts lip and jaw landmarks with IP-LAP's landmark generator."""
 
     name = SPEC.name
 
@@ -93,7 +93,7 @@ class LandmarkGenerator(RawMotionEngine):
         return RawMotion(shift_px, CHUNK_RATE)
 
     def content(self, speech: Speech, reference: LandmarkTrack, on_progress: Progress | None = None) -> Tensor:
-        """The network's own places of jaw and lips, in the unit square of the crop around the reference's first frame.
+        """Predicted jaw and lip points, in the unit square of the crop around the reference's first frame.
 
         Args:
             speech: the clip.
@@ -117,7 +117,7 @@ class LandmarkGenerator(RawMotionEngine):
 
     @torch.no_grad()
     def _pieces(self, context: _FaceContext, speech: Speech, total: int) -> Iterator[tuple[int, Tensor]]:
-        """First frame and content (f, 57, 2), batch by batch; each chunk is encoded once."""
+        """First frame and content (f, 57, 2) of each batch; each mel chunk is encoded once."""
         tokens = torch.empty(0, context.silence.shape[1], device=context.device)  # audio tokens, one a chunk
         quiet = torch.empty(0, dtype=torch.bool)
         for start in range(0, total, BATCH):
@@ -141,7 +141,7 @@ class LandmarkGenerator(RawMotionEngine):
 
 
 class _FaceContext:
-    """Encodings of a face, and the network's content for silence."""
+    """Encodings of a reference face, and the predicted content for silence."""
 
     @torch.no_grad()
     def __init__(self, net: LandmarkNet, reference: LandmarkTrack, margin_px: float) -> None:
@@ -185,14 +185,14 @@ def face_crop(reference: LandmarkTrack, frame: int, margin_px: float = CROP_MARG
 
 
 def reference_frames(reference: LandmarkTrack) -> Tensor:
-    """(15,) frames to show the network: from the most closed mouth to the most open one, in equal steps of rank."""
+    """(15,) reference frames: from the most closed mouth to the most open one, in equal steps of rank."""
     upper, lower = (reference.points[:, point, :2] for point in OPENING)
     order = (upper - lower).norm(dim=1).argsort(stable=True)
     return order[torch.linspace(0, len(reference) - 1, NUM_REFERENCES).long()]
 
 
 def skin_weights(points_px: Tensor) -> Tensor:
-    """How much each landmark follows each point that the network moves.
+    """Skinning weights: how much each landmark follows each predicted point.
 
     Args:
         points_px: (478, 3) of the face at rest.

@@ -1,4 +1,4 @@
-"""Which of the 478 face points the IP-LAP landmark generator sees and which it moves, in its own order.
+"""Indices of the landmarks that IP-LAP's landmark generator takes in and predicts, in its own order.
 
 Source: W. Zhong et al., "Identity-Preserving Talking Face Generation with Landmark and Appearance Priors" (2023), its
 public weights' input and output (facts of the trained network).

@@ -28,7 +28,7 @@ MIN_SCORE, MAX_OVERLAP = 0.5, 0.4
 
 
 class Session(Protocol):
-    """What is used of onnxruntime.InferenceSession."""
+    """Protocol of onnxruntime.InferenceSession, as far as it is used."""
 
     def get_inputs(self) -> Sequence:
         """Each has a name and a shape."""
@@ -52,7 +52,7 @@ class DetectedFace:
 
 
 class FaceDetector:
-    """A detector over an open session.
+    """SCRFD face detector over an open onnxruntime session.
 
     Args:
         session: of an SCRFD network with five points.
@@ -69,7 +69,7 @@ class FaceDetector:
         self._fixed = (sides[0], sides[1]) if len(sides) == 2 else None  # height and width
 
     def detect(self, picture: Tensor, on_look: Callable[[], None] | None = None) -> list[DetectedFace]:
-        """Faces in a picture, the largest first; several sizes are tried until one shows any.
+        """Faces in a picture, the largest first; several input sizes are tried until one gives a detection.
 
         Args:
             picture: (H, W, 3) uint8.
@@ -90,7 +90,7 @@ class FaceDetector:
         return []
 
     def detect_at(self, picture: Tensor, height: int, width: int) -> list[DetectedFace]:
-        """Faces in a picture shrunk or grown into height×width, the surest first."""
+        """Faces in a picture letterboxed to height×width, the highest score first."""
         small, scale = letterbox(picture, height, width)
         blob = ((small - 127.5) / 128).permute(2, 0, 1)[None].contiguous().numpy()
         outputs = [torch.from_numpy(np.asarray(o, np.float32)) for o in self._session.run(None, {self._input: blob})]
@@ -104,7 +104,7 @@ class FaceDetector:
         ]
 
     def _decoded(self, outputs: list[Tensor], height: int, width: int) -> tuple[list[Tensor], ...]:
-        """Scores (A,), boxes (A, 4) and points (A, 10) of every level, in pixels of what the network was shown."""
+        """Scores (A,), boxes (A, 4) and points (A, 10) of every level, in pixels of the network's input."""
         kinds: dict[str, list[Tensor]] = {kind: [] for kind in WIDTHS.values()}
         for output in outputs:
             if output.ndim and output.shape[-1] in WIDTHS:
@@ -148,7 +148,7 @@ def letterbox(picture: Tensor, height: int, width: int) -> tuple[Tensor, float]:
 
 
 def anchor_places(height: int, width: int, stride: int) -> Tensor:
-    """(A, 2) x and y in pixels: cells row by row, each as often as it has anchors."""
+    """(A, 2) anchor centres, x and y in pixels: cells row by row, each as often as it has anchors."""
     y, x = torch.meshgrid(torch.arange(height // stride), torch.arange(width // stride), indexing="ij")
     cells = torch.stack([x, y], -1).reshape(-1, 2).float() * stride
     return cells.repeat_interleave(ANCHORS_PER_CELL, 0)

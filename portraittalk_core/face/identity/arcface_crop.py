@@ -1,4 +1,4 @@
-"""Cuts a face out of a picture the way ArcFace was trained on it: upright, with five points at fixed places.
+"""ArcFace's aligned face crop: five points mapped onto a fixed template by a similarity transform.
 
 Shapes: five points are the left eye, the right eye, the nose and the left and right corner of the mouth as the viewer
 sees them, (5, 2) in pixels; whole numbers are the centres of pixels, as in OpenCV.
@@ -40,7 +40,7 @@ def arcface_template(size: int) -> Tensor:
 
 
 def similarity(points: Tensor, target: Tensor) -> Tensor:
-    """The turn, scale and shift, without mirroring, that brings points nearest to their targets.
+    """Least-squares similarity transform of points onto their targets, without reflection.
 
     In the plane, read as complex numbers, the least-squares turn and scale are one quotient: what Umeyama's singular
     values give in any number of dimensions.
@@ -69,7 +69,7 @@ def similarity(points: Tensor, target: Tensor) -> Tensor:
 
 
 def norm_crop(picture: Tensor, points: Tensor, size: int = TEMPLATE_PX) -> Tensor:
-    """The upright face, sampled bilinearly; what lies outside of the picture is black.
+    """Aligned face crop, sampled bilinearly; black outside the picture.
 
     Args:
         picture: (H, W, 3) uint8.

@@ -1,4 +1,4 @@
-"""CLIP vision's view of aligned faces, which some adapters look at beside the face embedding.
+"""CLIP image features of aligned faces, which some adapters use beside the face embedding.
 
 Source: Radford et al. 2021; the files of h94/IP-Adapter (models/image_encoder: CLIP-ViT-H-14).
 """
@@ -64,7 +64,7 @@ def load_clip_vision(path: Path) -> CLIPVisionModelWithProjection:
 def with_clip_view(
     embedding: FaceEmbedding, crops: Sequence[Tensor], clip: CLIPVisionModelWithProjection
 ) -> FaceEmbedding:
-    """The embedding with CLIP's view of its faces.
+    """The face embedding with CLIP image features of its faces.
 
     Args:
         embedding: of N faces.

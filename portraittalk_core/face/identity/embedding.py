@@ -1,4 +1,4 @@
-"""Who a person is, as numbers: face embeddings of one or more pictures, and blends of two people.
+"""Identity embeddings of a face from one or more pictures, and blends of two people.
 
 Shapes: N pictures of one person.
 Source: ArcFace (Deng et al. 2019) for the embedding; PortraitTalk, section 3.1, for several references.
@@ -24,7 +24,7 @@ LEAST_NORM = 1e-6
 
 @dataclass(frozen=True)
 class FaceEmbedding:
-    """One person, from N pictures."""
+    """Identity embedding of one person, from N pictures."""
 
     kind: ClassVar[str] = "FaceEmbedding"
     face_embeds: Tensor  # (N, 512) float32; each is brought to length 1
@@ -55,7 +55,7 @@ class FaceEmbedding:
         return len(self.face_embeds)
 
     def averaged(self) -> Tensor:
-        """(512,) weighted mean of all pictures, brought to length 1.
+        """(512,) weighted mean of all pictures, normalised to length 1.
 
         Raises:
             InputError: the faces cancel each other.
@@ -103,7 +103,7 @@ def _checked_faces(faces: Tensor) -> Tensor:
 
 
 def join_faces(parts: Sequence[FaceEmbedding]) -> FaceEmbedding:
-    """One person from several embeddings, which may hold several pictures each.
+    """Concatenation of several embeddings of one person, which may hold several pictures each.
 
     CLIP's view is kept only where all parts have it.
 
@@ -122,7 +122,7 @@ def join_faces(parts: Sequence[FaceEmbedding]) -> FaceEmbedding:
 
 
 def blend_faces(a: FaceEmbedding, b: FaceEmbedding, amount: float) -> FaceEmbedding:
-    """A person between two, along the great circle from a's embedding to b's.
+    """Spherical interpolation between the embeddings of two people.
 
     Args:
         a: one person.

@@ -39,7 +39,7 @@ MAX_NAMED = 5  # pictures named in an error text
 
 @dataclass(frozen=True)
 class EncodedFaces:
-    """What was found in pictures of a person; N pictures show the face."""
+    """Embedding, crops and detections of pictures of a person, N of which show the face."""
 
     embedding: FaceEmbedding  # of N pictures
     crops: list[Tensor]  # N of (S, S, 3) uint8, the face upright
@@ -55,7 +55,7 @@ class EncodedFaces:
 
 
 class FaceEncoder:
-    """Both networks, open; use it in a with statement, or close it.
+    """Face detector and ArcFace recogniser, open; use it in a with statement, or close it.
 
     Args:
         files: from `find_face_models`.
@@ -130,7 +130,7 @@ class FaceEncoder:
     def _find(
         self, picture: Tensor, mask: Tensor | None, name: str, on_look: Callable[[], None]
     ) -> tuple[Tensor, list[DetectedFace]]:
-        """The picture in which the faces were found, masked or not, and the faces."""
+        """The picture, masked or whole, and its face detections."""
         if self._detector is None:
             raise InputError("this face encoder is closed; open another.")
         if mask is not None:
@@ -141,7 +141,7 @@ class FaceEncoder:
         return picture, self._detector.detect(picture, on_look)
 
     def _describe(self, crop: Tensor) -> Tensor:
-        """(512,) of an upright face (112, 112, 3); one at a time, as some files take no more."""
+        """(512,) ArcFace embedding of an aligned face (112, 112, 3); one at a time, as some files take no more."""
         blob = ((crop.float() - self._middle) / self._range).permute(2, 0, 1)[None].contiguous().numpy()
         entry = self._recogniser.get_inputs()[0].name
         return torch.from_numpy(self._recogniser.run(None, {entry: blob})[0].copy()).float().reshape(-1)
@@ -173,7 +173,7 @@ def choose_providers(requested: Sequence[str] | None = None) -> list[str]:
 
 
 def open_onnx(path: Path, providers: Sequence[str]) -> object:
-    """An onnxruntime session that keeps quiet and leaves the processor to others while it waits.
+    """An onnxruntime session that logs errors only and does not spin its threads while it waits.
 
     Raises:
         MissingDependency: onnxruntime is not installed.
@@ -208,7 +208,7 @@ def _checked(
     masks: Sequence[Tensor | None] | None,
     face_index: int,
 ) -> Tensor:
-    """Check all that is given and return the weights (N,)."""
+    """Validate the arguments and return the weights (N,)."""
     if not len(pictures):
         raise InputError("there is no picture to find a face in.")
     for what, values in (("names", names), ("weights", weights), ("masks", masks)):

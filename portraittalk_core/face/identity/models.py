@@ -75,7 +75,7 @@ def scales_itself(path: Path) -> bool:
 
 
 def _onnx_files(folder: Path) -> Iterator[Path]:
-    """In a fixed order; links to folders are followed, once each."""
+    """ONNX files of a folder in a fixed order; links to folders are followed, once each."""
     visited = set()
     for directory, inside, names in os.walk(folder.parent if folder.is_file() else folder, followlinks=True):
         real = os.path.realpath(directory)

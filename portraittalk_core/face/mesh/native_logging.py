@@ -1,4 +1,4 @@
-"""Keeps what mediapipe's C++ side says of itself off the terminal."""
+"""Suppression of the log messages of mediapipe's C++ code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CHATTER = re.compile(rb"^([IW]\d{4} |INFO: |WARNING: (All log messages|Logging) 
 
 @contextmanager
 def native_chatter_muted() -> Iterator[None]:
-    """Keep the notes that mediapipe's C++ side writes while it starts off the terminal.
+    """Suppress the messages that mediapipe's C++ code writes while it starts.
 
     It writes to file descriptor 2 itself, past Python's logging. What is not such a note is passed on at the end.
     """

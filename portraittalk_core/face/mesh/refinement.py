@@ -1,4 +1,4 @@
-"""Looks at parts of a picture, and comparisons of the faces seen in them; all in pixels of the whole picture."""
+"""Landmark detection in crops of a picture, and matching of the detections; all in pixels of the whole picture."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def detect_in_box(picture: Tensor, box: Box, mesh: MeshBackend) -> Tensor:
 
 
 def refine(picture: Tensor, face: Tensor, mesh: MeshBackend, crops: tuple[float, ...]) -> Tensor | None:
-    """Mean of what squares of several sizes around a face show of it, or None if none of them shows it.
+    """Mean landmarks of a face over square crops of several sizes around it, or None if none of them shows it.
 
     A mesh network's points depend a little on how the face stands in its input; looks at several sizes err
     differently, so that their mean errs less.
@@ -68,7 +68,7 @@ def face_size(face: Tensor) -> float:
 
 
 def most_alike(faces: Tensor, face: Tensor, min_iou: float = 0.3) -> Tensor | None:
-    """The one of (F, 478, 3) faces that overlaps a face most, if it does by `min_iou`."""
+    """The one of (F, 478, 3) faces with the highest intersection over union with a face, if it is `min_iou` or more."""
     if not len(faces):
         return None
     shared = box_iou(face_box_px(faces), face_box_px(face[None]))[:, 0]
@@ -77,7 +77,7 @@ def most_alike(faces: Tensor, face: Tensor, min_iou: float = 0.3) -> Tensor | No
 
 
 def without_doubles(faces: list[Tensor]) -> list[Tensor]:
-    """The larger one of every two faces that overlap."""
+    """Non-maximum suppression: the larger one of every two faces that overlap."""
     ordered = sorted(faces, key=face_size, reverse=True)
     if not ordered:
         return []
@@ -85,7 +85,7 @@ def without_doubles(faces: list[Tensor]) -> list[Tensor]:
 
 
 def none_found() -> Tensor:
-    """(0, 478, 3)."""
+    """Empty detections, (0, 478, 3)."""
     return torch.zeros(0, NUM_LANDMARKS, 3)
 
 

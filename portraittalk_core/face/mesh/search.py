@@ -1,4 +1,4 @@
-"""Finds all faces of a picture: looks again at padded, tiled and cropped versions where the first look fails."""
+"""Face detection on a whole picture, then on padded, tiled and cropped versions where that fails."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ALIKE = 0.35  # any face must be seen again when looked at closely, within so mu
 
 
 def detect_faces(picture: Tensor, mesh: MeshBackend, order: str = "size", thorough: bool = True) -> Tensor:
-    """All faces of a picture, each looked at closely.
+    """All faces of a picture, each refined on close crops.
 
     If a plain look finds none, the picture is padded (close-ups). If there are none or only small ones, overlapping
     tiles are searched for more. What is not found again when looked at closely is no face.
@@ -66,7 +66,7 @@ def _detect_all(picture: Tensor, mesh: MeshBackend, thorough: bool) -> list[Tens
 
 
 def _detect_padded(picture: Tensor, mesh: MeshBackend) -> list[Tensor]:
-    """Close-ups: the detector wants to see what surrounds a face."""
+    """Detections in padded pictures, for close-ups: the detector needs the surroundings of a face."""
     height, width = picture.shape[:2]
     for share in PADS:
         pad = share * max(height, width)
@@ -77,7 +77,7 @@ def _detect_padded(picture: Tensor, mesh: MeshBackend) -> list[Tensor]:
 
 
 def _detect_in_tiles(picture: Tensor, mesh: MeshBackend) -> list[Tensor]:
-    """Small faces: half-overlapping squares."""
+    """Detections of small faces, in half-overlapping square tiles."""
     height, width = picture.shape[:2]
     faces: list[Tensor] = []
     for share in TILES:
@@ -96,7 +96,7 @@ def _starts(length: int, side: float) -> list[float]:
 
 
 def _is_sure(picture: Tensor, face: Tensor, mesh: MeshBackend) -> bool:
-    """Whether a face is seen again, point by point, in a closer and in a wider square."""
+    """Whether a closer and a wider crop give the same landmarks of a face."""
     for crop in SURE_LOOKS:
         again = most_alike(detect_in_box(picture, crop_box(face, crop), mesh), face, min_iou=0.5)
         if again is None or _off(again, face) > SURE:

@@ -1,4 +1,4 @@
-"""The face mesh back end that needs nothing but torch: MediaPipe's published networks with the weights in this package.
+"""Landmark back end in torch alone: MediaPipe's published networks with the weights in this package.
 
 Pictures go through the same steps as in MediaPipe's face landmark graph: a letterboxed detector input, a square that
 is half as large again as the face and turned with the eyes, the mesh network on it, and, in video, the next square from
@@ -96,7 +96,7 @@ class TorchMesh:
         self.close()
 
     def close(self) -> None:
-        """Forget where faces were; the networks stay loaded for the next detector."""
+        """Clear the tracked regions; the networks stay cached for the next detector."""
         self._rois = []
 
     @torch.no_grad()
@@ -174,7 +174,7 @@ def _to_picture(points: Tensor, roi: Roi) -> Tensor:
 
 
 def _not_among(rois: list[Roi], existing: list[Roi]) -> list[Roi]:
-    """Those of `rois` that are not of a face in `existing`."""
+    """Those of `rois` that overlap none of the `existing` ones."""
     if not rois or not existing:
         return rois
     overlap = box_iou(_boxes(rois), _boxes(existing)).amax(dim=1)

@@ -1,4 +1,4 @@
-"""Follows one face from picture to picture, and fills in where it is not seen."""
+"""Tracking of one face over the frames of a video, and interpolation of gaps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SEARCH_EVERY = 25  # pictures between thorough searches while the face is gone
 
 
 class Follower:
-    """Keeps looking where the face was; searches the whole picture when it is gone.
+    """Tracker of one face: refines near its last position, and searches the whole picture when it is lost.
 
     Among several faces only one that overlaps the last place can be the same again; a face that was alone when it was
     chosen may reappear anywhere.
@@ -51,7 +51,7 @@ class Follower:
 
 
 def filled(frames: list[Tensor | None], on_missing: str) -> Tensor:
-    """(T, 478, 3) with the gaps closed; at least one frame must be seen.
+    """(T, 478, 3) landmarks with the gaps filled; at least one frame must show the face.
 
     Args:
         frames: (478, 3) or None.

@@ -61,7 +61,7 @@ def load_inception(path: Path) -> FidInception:
 
 
 class I3d(nn.Module):
-    """I3D as the TorchScript file has it.
+    """I3D of a TorchScript file.
 
     Args:
         script: takes (B, 3, 16, 224, 224), `rescale`, `resize` and `return_features`.

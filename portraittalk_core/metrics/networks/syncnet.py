@@ -1,4 +1,4 @@
-"""SyncNet v2: five frames of a mouth and a fifth of a second of sound become 1024 numbers each.
+"""SyncNet v2: embeddings (1024) of five frames of a mouth and of a fifth of a second of sound.
 
 Shapes: B windows.
 Source: Chung and Zisserman 2016, "Out of time"; layer sizes and names as its published file has them (102 tensors).
@@ -35,7 +35,7 @@ def _head() -> nn.Sequential:
 
 
 class SyncNet(nn.Module):
-    """Both halves; give it its weights by `load_syncnet`."""
+    """The lip and the sound encoder; `load_syncnet` loads their weights."""
 
     def __init__(self) -> None:
         super().__init__()
