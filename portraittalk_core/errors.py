@@ -14,11 +14,11 @@ class ShapeError(InputError):
 
 
 class MediaError(InputError):
-    """A media file cannot be read, or holds something other than what was asked for."""
+    """A media file cannot be read, or holds something other than expected."""
 
 
 class NoFaceError(InputError):
-    """No usable face was found, or not the one asked for."""
+    """No usable face was found, or not the requested one."""
 
 
 class OutputError(PortraitTalkError, OSError):

@@ -148,7 +148,7 @@ def columns_of(*kinds: type) -> Mapping[str, Option]:
 
 
 def fields_given(kind: type, values: Mapping[str, object]) -> dict[str, object]:
-    """Of values by column, those of a dataclass's shared options, by field."""
+    """Values of a dataclass's shared options by field, from values by column."""
     return {spec.name: values[spec.column] for spec in options_of(kind) if spec.shared and spec.column in values}
 
 

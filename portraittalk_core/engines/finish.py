@@ -11,7 +11,7 @@ from ..face import topology as topo
 from ..motion.blink import blink_curve
 from ..motion.head import head_motion
 from ..motion.options import MotionOptions
-from ..motion.rig import MOST_BROW, WIDEST_GAP, FaceRig, make_rig, turn_head
+from ..motion.rig import MAX_BROW, WIDEST_GAP, FaceRig, make_rig, turn_head
 from ..motion.smoothing import frame_times_s, one_euro_smoothing, sample_at
 from ..motion.speaking_gate import speaking_gate
 from ..motion.stress import brow_curve, stress_curve
@@ -58,7 +58,7 @@ def finish_motion(
         gain = gains[span, None, None]
         moved = shift[span] @ rig.axes.T / rig.unit_px * gain
         local = (
-            rest + moved + rig.shut * blink[span, None, None] + rig.brows * brow[span, None, None].clamp(0, MOST_BROW)
+            rest + moved + rig.shut * blink[span, None, None] + rig.brows * brow[span, None, None].clamp(0, MAX_BROW)
         )
         points_px = rig.to_px(turn_head(local, head, span))
         yield LandmarkTrack.from_px(points_px, reference.width, reference.height, options.fps)

@@ -25,10 +25,10 @@ MARGIN = 0.4
 BOXES = ("auto", "fixed", "follow")
 MAX_FIXED_EXTENT = 1.3  # auto: a face whose whole path is at most so many times its own size gets a fixed box
 LIFT = 0.12  # of the face's size: the mesh ends at the hairline, so the box reaches higher above it
-CALM_S = 0.4  # sigma of the low-pass on a following box's middle
+SMOOTHING_S = 0.4  # sigma of the low-pass on a following box's middle
 CUT = 0.5  # of the face's size: one that is so much further on in the next frame is in another shot
-USUAL = 0.99  # share of the frames that decides the box's size, against single stray ones
-LEAST_FACE_PX, LARGEST_BOX = 8.0, 8.0  # the box's limit is a multiple of the picture's larger side
+QUANTILE = 0.99  # share of the frames that decides the box's size, against single stray ones
+MIN_FACE_PX, MAX_BOX = 8.0, 8.0  # the box's limit is a multiple of the picture's larger side
 SHAPE_TOLERANCE = 0.01
 REACH_PX = 3  # of the resampling kernel beyond the box, at scale 1
 
@@ -77,7 +77,7 @@ class FaceCrop:
 
     @property
     def is_fixed(self) -> bool:
-        """Whether the box stands still."""
+        """Whether the box is the same in every frame."""
         return bool((self.corners == self.corners[0]).all())
 
     def box(self, index: int) -> CropBox:
@@ -163,14 +163,14 @@ def plan_face_crop(track: LandmarkTrack, options: CropOptions | None = None) -> 
     options = options or CropOptions()
     oval = track.points_px[:, list(topo.FACE_OVAL), :2].double()
     low, high = oval.amin(1), oval.amax(1)
-    face = float(torch.quantile((high - low).amax(1), USUAL))
+    face = float(torch.quantile((high - low).amax(1), QUANTILE))
     larger = max(track.width, track.height)
-    whole_low, whole_high = torch.quantile(low, 1 - USUAL, 0), torch.quantile(high, USUAL, 0)
+    whole_low, whole_high = torch.quantile(low, 1 - QUANTILE, 0), torch.quantile(high, QUANTILE, 0)
     extent = max(face, float((whole_high - whole_low).max()))
     fixed = options.box == "fixed" or (options.box == "auto" and extent <= MAX_FIXED_EXTENT * face)
     room = 2 * options.margin * face
     side = (extent if fixed else face) + room
-    if face < LEAST_FACE_PX or side > LARGEST_BOX * larger:
+    if face < MIN_FACE_PX or side > MAX_BOX * larger:
         raise InputError(
             f"the face is {face:.0f} pixels large and moves over {extent:.0f} pixels of a picture of {track.width}×"
             f"{track.height}: it cannot be cropped. Use a larger picture, or check the landmarks."
@@ -229,13 +229,13 @@ def _followed(middle: Tensor, face: float, fps: float, room: float) -> Tensor:
     # across a cut there is nothing to follow
     cuts = ((middle[1:] - middle[:-1]).norm(dim=1) > CUT * face).nonzero()[:, 0] + 1
     shots = torch.tensor_split(middle, cuts.tolist())
-    slack, sigma = 0.35 * room, CALM_S * fps
+    slack, sigma = 0.35 * room, SMOOTHING_S * fps
     followed = []
     for shot in shots:
-        calm = _low_pass(shot, sigma)
-        lag = shot - calm
+        smoothed = _low_pass(shot, sigma)
+        lag = shot - smoothed
         # only a fast move exceeds the slack; what is added is smoothed too, so that the box does not jerk
-        followed.append(calm + _low_pass(lag - lag.clamp(-slack, slack), sigma / 8))
+        followed.append(smoothed + _low_pass(lag - lag.clamp(-slack, slack), sigma / 8))
     return torch.cat(followed)
 
 

@@ -102,9 +102,9 @@ def load_morphable(bfm_mat: Path, index_npy: Path) -> MorphableModel:
 
 
 def fit_face(model: MorphableModel, points_px: Tensor) -> FaceFit:
-    """Find identity, expression and pose whose picture is the given landmarks.
+    """Fit identity, expression and pose to landmarks by least squares of the reprojection.
 
-    Least squares on the matched points' x and y, where coefficients of unit variance pay for themselves. The camera's
+    The points' x and y are matched, and the coefficients have a prior of unit variance. The camera's
     axis goes through the face and its focal length gives the face the size it has in the 224-pixel pictures that such
     models are used with, so that perspective is as strong as there, wherever in the picture the face is.
 
@@ -122,17 +122,17 @@ def fit_face(model: MorphableModel, points_px: Tensor) -> FaceFit:
     num_identity, num_expression = model.identity.shape[2], model.expression.shape[2]
     basis = torch.cat([model.identity, model.expression], 2)
     weights, shift = basis.new_zeros(basis.shape[2]), basis.new_zeros(3)
-    caution, state = 1e-3, (weights, rotation, shift)
+    damping, state = 1e-3, (weights, rotation, shift)
     for _ in range(NUM_ROUNDS):
-        step, cost_here = _normal_step(model.mean, basis, observed[:, :2], state, camera, caution)
+        step, cost_here = _normal_step(model.mean, basis, observed[:, :2], state, camera, damping)
         moved = _moved(state, step)
         cost_there = _cost(model.mean, basis, observed[:, :2], moved, camera)
         if cost_there < cost_here:
-            state, caution = moved, caution / 4
+            state, damping = moved, damping / 4
             if cost_here - cost_there < 1e-9 * cost_here:
                 break
         else:
-            caution *= 8
+            damping *= 8
     weights, rotation, shift = state
     identity, expression = weights.split([num_identity, num_expression])
     return FaceFit(identity, expression, rotation, shift, camera[0], centre_px)
@@ -261,7 +261,7 @@ def _noise_px(camera: tuple[float, Tensor]) -> float:
 
 
 def _normal_step(
-    mean: Tensor, basis: Tensor, observed: Tensor, state: State, camera: tuple[float, Tensor], caution: float
+    mean: Tensor, basis: Tensor, observed: Tensor, state: State, camera: tuple[float, Tensor], damping: float
 ) -> tuple[Tensor, float]:
     """One Levenberg–Marquardt step of `_moved`, and the cost before it."""
     weights, rotation, shift = state
@@ -288,7 +288,7 @@ def _normal_step(
     jacobian = torch.cat([slopes.flatten(0, 1), prior])
     residuals = _residuals(mean, basis, observed, state, camera)
     square = jacobian.T @ jacobian
-    damped = square + caution * torch.diag(square.diagonal())
+    damped = square + damping * torch.diag(square.diagonal())
     return torch.linalg.solve(damped, -jacobian.T @ residuals), float(residuals.square().sum())
 
 

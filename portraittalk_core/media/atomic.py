@@ -25,7 +25,7 @@ def check_writable(path: Path) -> Path:
         OutputError: the folder is missing, not writable or on a full disk, or `path` is no place for a file.
     """
     path = Path(path)
-    with explain_write_errors(path):  # a name that is too long is told by the first look at it
+    with explain_write_errors(path):  # a name that is too long raises at the first access
         if path.is_dir():
             raise OutputError(f"cannot write {path}: it is a folder; give a file name.")
         if path.exists() and not path.is_file():

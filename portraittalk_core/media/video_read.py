@@ -43,7 +43,7 @@ class VideoProbe:
     width: int  # pixels, upright
     height: int
     fps: Fraction  # the average, taken to the usual rate next to it within 0.1 %
-    num_frames: int | None  # None if only counting would tell
+    num_frames: int | None  # None where it is only known by counting
     seconds: float
     has_sound: bool
     variable_rate: bool  # the time between pictures changes
@@ -97,7 +97,7 @@ def read_pictures(path: Path, fps: Fraction | None = None, on_progress: Progress
     Raises:
         MediaError: missing, unreadable, or without pictures.
     """
-    probe = probe_video(path)  # at once, not at the first picture: a bad file is told before any work begins
+    probe = probe_video(path)  # at once, not at the first picture: a bad file raises before any work begins
     rate = as_fps(fps) if fps is not None else min(max(probe.fps, Fraction(MIN_FPS)), Fraction(MAX_FPS))
     total = math.ceil(probe.seconds * float(rate) - 1e-6)
     return _reported(_constant_rate(Path(path), rate, probe), total, on_progress)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..checks import check_finite
 from ..errors import InputError, NoFaceError
-from ..face.identity.embedding import LEAST_NORM, WIDTH, FaceEmbedding
+from ..face.identity.embedding import MIN_NORM, WIDTH, FaceEmbedding
 from .meter import Meter, MetricContext
 
 FACES_PER_S = 1  # frames a second whose face is compared
@@ -48,7 +48,7 @@ def _unit(embeds: Tensor, name: str) -> Tensor:
         raise InputError(f"embeddings of the {name} must have shape (T, {WIDTH}), but have {received}.")
     rows = check_finite(rows.detach().double().cpu(), f"embeddings of the {name}")
     norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    if len(rows) and norms.min() < LEAST_NORM:
+    if len(rows) and norms.min() < MIN_NORM:
         raise InputError(f"an embedding of the {name} is all zeros; it was not made of a face.")
     return rows / norms
 

@@ -16,7 +16,7 @@ from ..face.geometry import align, interocular_px
 from ..types import LandmarkTrack
 from .meter import Meter, MeterFactory
 
-LEAST_FRAMES = 3  # in a row
+MIN_FRAMES = 3  # in a row
 
 
 class JitterMeter:
@@ -67,7 +67,7 @@ class JitterMeter:
             InputError: never a face in three frames in a row.
         """
         if not self.num_frames:
-            raise InputError(f"jitter needs a face in {LEAST_FRAMES} frames in a row, and there are none.")
+            raise InputError(f"jitter needs a face in {MIN_FRAMES} frames in a row, and there are none.")
         return 100 * (self._moved / self.num_frames) / max(self._eyes / self._num_faces, 1e-6)
 
     def _places(self, points: Tensor) -> tuple[Tensor, Tensor]:

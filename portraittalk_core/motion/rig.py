@@ -24,7 +24,7 @@ WIDEST_GAP = 0.36  # inner-lip gap of a fully open speaking mouth, as a share of
 UPPER_SHARE = 0.2  # part of the opening that the upper lip does; the rest is the lower lip and the jaw
 JAW_SHARE = 0.62  # chin drop as a share of the gap
 BROW_RISE, BROW_REACH = 0.05, 0.35  # inter-ocular units: how far brows rise, and how far around them skin follows
-MOST_BROW = 2.0  # a style may raise them that much further
+MAX_BROW = 2.0  # a style may raise them that much further
 LIFT = 0.07  # of the mouth's width, that the upper lip rises at raise_upper 1
 CLOSE_UPPER_SHARE = 0.45  # of an open resting mouth's gap, closed by the upper lip
 SPREAD = 0.07  # each corner's way outward at width 1, inter-ocular distances
@@ -83,7 +83,7 @@ def plan_landmarks(
     rig = rig or make_rig(plan.reference)
     span = slice(start, len(plan) if stop is None else min(stop, len(plan)))
     weights = _shape_weights(rig, MouthCurves(*(getattr(plan.mouth, name)[span] for name in MOUTH_PARAMETERS)))
-    weights += [plan.brow[span].clamp(0, MOST_BROW), plan.blink[span].clamp(0, 1)]
+    weights += [plan.brow[span].clamp(0, MAX_BROW), plan.blink[span].clamp(0, 1)]
     weights += [torch.full_like(weights[0], plan.smile)]
     local = rig.rest + torch.einsum("st,snc->tnc", torch.stack(weights), rig.shapes)
     local = turn_head(local, plan.head, span)

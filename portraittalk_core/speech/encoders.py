@@ -21,9 +21,9 @@ from ..types import SPEECH_RATE_HZ, Speech
 from ..weights.load import load_strict, read_tensors
 
 FEATURE_RATE_HZ = 50.0
-HOP, WINDOW, TAIL = 320, 400, 80  # samples: feature i of HuBERT and wav2vec hears 320·i .. 320·i + 399
-CHUNK = 320_000  # samples heard at once: 20 s
-LEAST_TAIL = 2 * SPEECH_RATE_HZ  # a shorter last chunk is heard together with half a chunk before it
+HOP, WINDOW, TAIL = 320, 400, 80  # samples: feature i of HuBERT and wav2vec covers 320·i .. 320·i + 399
+CHUNK = 320_000  # samples encoded at once: 20 s
+MIN_TAIL = 2 * SPEECH_RATE_HZ  # a shorter last chunk is encoded together with half a chunk before it
 WHISPER_WINDOW = 30 * SPEECH_RATE_HZ
 HEAD_WIDTH = 64  # channels of an attention head, in every published size
 VARIANCE_FLOOR = 1e-7  # of the feature extractors that these networks were trained with
@@ -76,8 +76,8 @@ class WaveEncoder:
     def encode(self, speech: Speech | Tensor, on_progress: Progress | None = None) -> SpeechFeatures:
         """Features of a whole clip: (samples − 80) // 320 of them.
 
-        The clip as a whole is brought to mean 0 and variance 1, then heard in chunks of 20 s (and 80 samples, which the
-        last feature reaches further than its hop). A last chunk of less than 2 s is heard with the 10 s before it. The
+        The clip as a whole is normalised to mean 0 and variance 1, then encoded in chunks of 20 s (and 80 samples, as
+        the last feature reaches further than its hop). A last chunk under 2 s is encoded with the 10 s before it. The
         base sizes normalise their first convolution over time: they do so within each chunk.
 
         Args:
@@ -120,7 +120,7 @@ class WhisperEncoder:
     def encode(self, speech: Speech | Tensor, on_progress: Progress | None = None) -> SpeechFeatures:
         """Features of a whole clip: one for every started 20 ms.
 
-        It is heard in windows of 30 s, the last filled with silence, as in training; each window's spectrogram is
+        It is encoded in windows of 30 s, the last filled with silence, as in training; each window's spectrogram is
         normalised by itself.
 
         Args:
@@ -377,7 +377,7 @@ def _chunks(samples: int) -> Iterator[tuple[int, int, int]]:
     """Samples of each chunk: start of its input, start of its output features, and end."""
     for start in range(0, samples - WINDOW + 1, CHUNK):
         stop = min(start + CHUNK + TAIL, samples)
-        short = start > 0 and stop - start < LEAST_TAIL
+        short = start > 0 and stop - start < MIN_TAIL
         yield (start - CHUNK // 2 if short else start), start, stop
 
 

@@ -25,7 +25,7 @@ FIRST_CENTRE = 256  # sample that frame 0 is centred on
 FLOOR_HZ, CEILING_HZ = 80.0, 750.0
 WINDOW = int(3 * SPEECH_RATE_HZ / FLOOR_HZ)  # three of the longest periods
 FFT_SIZE = 1024  # window and longest lag fit without wrapping
-FINER = 4  # lags between samples, by a longer inverse transform
+OVERSAMPLING = 4  # lags between samples, by a longer inverse transform
 VOICING_THRESHOLD = 0.6  # periodicity below which a frame has no pitch
 SILENCE_THRESHOLD = 0.03  # of the clip's peak: quieter frames lose their pitch step by step
 OCTAVE_COST = 0.01  # favours the higher of two equally good pitches, per octave
@@ -97,15 +97,15 @@ def _candidates(frames: Tensor, peak: float) -> tuple[np.ndarray, np.ndarray]:
     """Pitches (F, 1 + K) in Hz and how well each explains its frame; the first is "no voice", 0 Hz."""
     frames = frames.double() - frames.double().mean(1, keepdim=True)
     window, window_likeness = _window()
-    lags = torch.arange(window_likeness.numel(), dtype=torch.float64) / FINER
+    lags = torch.arange(window_likeness.numel(), dtype=torch.float64) / OVERSAMPLING
     likeness = _autocorrelation(frames * window) / window_likeness
     likeness = likeness / likeness[:, :1].clamp(min=1e-12)
     # local maxima; the parabola through their neighbours places them between lags
     lower, middle, upper = likeness[:, :-2], likeness[:, 1:-1], likeness[:, 2:]
     bend = (lower - 2 * middle + upper).clamp(max=-1e-12)
-    lag = lags[1:-1] + 0.5 * (lower - upper) / bend / FINER
+    lag = lags[1:-1] + 0.5 * (lower - upper) / bend / OVERSAMPLING
     height = (middle - (lower - upper).square() / (8 * bend)).clamp(max=1)
-    hz = SPEECH_RATE_HZ / lag.clamp(min=1 / FINER)
+    hz = SPEECH_RATE_HZ / lag.clamp(min=1 / OVERSAMPLING)
     inside = (middle > 0) & (middle >= lower) & (middle > upper) & (hz >= FLOOR_HZ * 0.995) & (hz <= CEILING_HZ)
     strength = torch.where(inside, height + OCTAVE_COST * (hz / FLOOR_HZ).log2(), -torch.inf)
     strength, index = strength.topk(NUM_CANDIDATES, dim=1)
@@ -127,8 +127,8 @@ def _window() -> tuple[Tensor, Tensor]:
 def _autocorrelation(pieces: Tensor) -> Tensor:
     """(F, L) autocorrelation of (F, WINDOW) at lags 0, 1/4, 2/4, … to just past the longest period."""
     power = torch.fft.rfft(pieces, FFT_SIZE).abs().square()
-    num_lags = (int(SPEECH_RATE_HZ / FLOOR_HZ) + 2) * FINER
-    return torch.fft.irfft(power, FFT_SIZE * FINER)[:, :num_lags]
+    num_lags = (int(SPEECH_RATE_HZ / FLOOR_HZ) + 2) * OVERSAMPLING
+    return torch.fft.irfft(power, FFT_SIZE * OVERSAMPLING)[:, :num_lags]
 
 
 def _cheapest_path(pitches: np.ndarray, strengths: np.ndarray) -> np.ndarray:

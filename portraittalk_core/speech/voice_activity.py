@@ -14,7 +14,7 @@ SILENT_DB = -65.0  # mel power below this is no speech at any gate
 ABOVE_NOISE_DB = 7.0  # speech must rise above the steady noise by this much
 MODULATION_DB = 9.0  # speech rises and falls by more than this within a clip; steady noise and tones do not
 FLOOR_FRAMES = 1000  # of 10 ms: noise is what remains between words within this reach
-HANG_FRAMES = 8  # of 10 ms: short gaps inside a word stay open
+HANGOVER_FRAMES = 8  # of 10 ms: short gaps inside a word stay open
 
 
 def voice_activity(speech: Speech, gate_db: float = -45.0) -> Tensor:
@@ -42,9 +42,9 @@ def activity_of_levels(levels: Tensor, gate_db: float) -> Tensor:
     threshold = torch.maximum(loud + gate_db, torch.minimum(_noise_floor(level) + ABOVE_NOISE_DB, loud - 10))
     threshold = torch.maximum(threshold, torch.tensor(SILENT_DB))
     present = ((smooth - threshold) / 6 + 0.5).clamp(0, 1)
-    closed = F.max_pool1d(present[None, None], 2 * HANG_FRAMES + 1, 1, HANG_FRAMES)[0, 0]
+    closed = F.max_pool1d(present[None, None], 2 * HANGOVER_FRAMES + 1, 1, HANGOVER_FRAMES)[0, 0]
     # close gaps shorter than the hang, give back what that added at the outer edges
-    closed = -F.max_pool1d(-closed[None, None], 2 * HANG_FRAMES + 1, 1, HANG_FRAMES)[0, 0]
+    closed = -F.max_pool1d(-closed[None, None], 2 * HANGOVER_FRAMES + 1, 1, HANGOVER_FRAMES)[0, 0]
     return torch.maximum(present, _average(closed, 5))
 
 

@@ -121,7 +121,7 @@ KINDS = (
         ((r"^lora_unet_up_blocks_2_attentions_0_transformer_blocks_0_attn2_to_k\.lora_down\.weight$", (128, 768)),),
         ("lora_te", r"_ff_"), num_tensors=256, used=True, note="the same LoRA as in the adapter; use one of the two",
     ),
-    # the tensors of all SD1.5 ControlNets are alike: that it was trained on landmarks, they do not tell
+    # the tensors of all SD1.5 ControlNets are alike: they do not show that it was trained on landmarks
     WeightFile(
         "ControlNet for SD1.5", "for landmarks: CrucibleAI/ControlNetMediaPipeFace", "OpenRAIL", "controlnet", "1.4 GB",
         ((r"(^|\.)input_hint_block\.0\.weight$", (16, 3, 3, 3)), (rf"input_blocks\.1\.1\.{_ATTENTION}", (320, 768))),

@@ -39,7 +39,7 @@ def read_shapes(path: Path) -> Shapes:
 
 
 def _safetensors_shapes(path: Path) -> Shapes:
-    """Eight bytes tell the length of the JSON header that follows."""
+    """Tensors of a safetensors file: eight bytes of header length, then the JSON header."""
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         if length > min(MAX_HEADER_BYTES, path.stat().st_size):

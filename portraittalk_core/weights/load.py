@@ -86,12 +86,12 @@ def load_strict(network: Network, tensors: dict[str, Tensor], source: str, ignor
     missing = [name for name in expected if name not in tensors]
     extra = [n for n in tensors if n not in expected and not any(re.search(pattern, n) for pattern in ignore)]
     shared = [name for name in expected if name in tensors]
-    bent = [
+    mismatched = [
         f"{name} {tuple(tensors[name].shape)} instead of {tuple(expected[name].shape)}"
         for name in shared
         if tensors[name].shape != expected[name].shape
     ]
-    faults = (("lacks", missing), ("also holds", extra), ("has other shapes:", bent))
+    faults = (("lacks", missing), ("also holds", extra), ("has other shapes:", mismatched))
     problems = [f"{what} {_some(names)}" for what, names in faults if names]
     if problems:
         kind = type(network).__name__

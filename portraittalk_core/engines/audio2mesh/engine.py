@@ -52,7 +52,7 @@ class Audio2Mesh(RawMotionEngine):
     name = SPEC.name
 
     def __init__(self, net: MeshNet) -> None:
-        """Wrap a network that is filled and ready; see `network.load_mesh_net`."""
+        """Wrap a loaded network; see `network.load_mesh_net`."""
         self.net = net
 
     def offsets(self, speech: Speech, on_progress: Progress | None = None) -> Tensor:

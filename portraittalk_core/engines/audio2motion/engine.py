@@ -34,7 +34,7 @@ MOTION_RATE = Fraction(25)
 ENCODER_TAIL = 80  # samples by which the last feature's window reaches further than its hop
 SPAN = 2000  # frames at 50 Hz predicted at once: 40 s
 SILENT_BELOW = 0.1  # voice activity
-LEAST_SILENCE = 5  # frames at 25 Hz from which a face at rest is known
+MIN_SILENCE = 5  # frames at 25 Hz from which a face at rest is known
 # share of the work, in thousandths, after the encoder, the pitch, the network and the face model
 PROGRESS_ENDS = (800, 850, 950, 1000)
 
@@ -221,7 +221,7 @@ def resting_expression(coefficients: Tensor, speech: Speech) -> Tensor:
     activity = voice_activity(speech)[: len(coefficients) * step]
     activity = torch.nn.functional.pad(activity, (0, len(coefficients) * step - len(activity)))
     silent = activity.reshape(-1, step).amax(1) < SILENT_BELOW
-    if int(silent.sum()) < LEAST_SILENCE:
+    if int(silent.sum()) < MIN_SILENCE:
         return torch.zeros(coefficients.shape[1])
     return coefficients[silent].double().mean(0).float()  # of equal frames exactly themselves
 

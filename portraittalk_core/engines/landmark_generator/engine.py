@@ -53,7 +53,7 @@ class LandmarkGenerator(RawMotionEngine):
     name = SPEC.name
 
     def __init__(self, net: LandmarkNet, crop_margin_px: float = CROP_MARGIN_PX) -> None:
-        """Wrap a network that is filled and ready; see `load_landmark_generator`.
+        """Wrap a loaded network; see `load_landmark_generator`.
 
         Args:
             net: the network.

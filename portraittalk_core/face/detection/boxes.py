@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-LEAST_AREA = 1e-12  # of a union, so that boxes without area overlap nothing
+MIN_AREA = 1e-12  # of a union, so that boxes without area overlap nothing
 
 
 def box_iou(first: Tensor, second: Tensor, end: float = 0) -> Tensor:
@@ -26,7 +26,7 @@ def box_iou(first: Tensor, second: Tensor, end: float = 0) -> Tensor:
     high = torch.minimum(first[:, None, 2:], second[None, :, 2:])
     shared = (high - low + end).clamp(min=0).prod(-1)
     areas = [(boxes[:, 2:] - boxes[:, :2] + end).prod(-1) for boxes in (first, second)]
-    return shared / (areas[0][:, None] + areas[1][None] - shared).clamp(min=LEAST_AREA)
+    return shared / (areas[0][:, None] + areas[1][None] - shared).clamp(min=MIN_AREA)
 
 
 def suppression_groups(boxes: Tensor, max_iou: float, end: float = 0) -> list[Tensor]:

@@ -23,7 +23,7 @@ from .boxes import suppress
 STRIDES = (8, 16, 32)  # pixels between the cells of a level
 ANCHORS_PER_CELL = 2
 WIDTHS = {1: "scores", 4: "boxes", 10: "points"}  # numbers of an anchor in the outputs of each kind
-LOOK_SIZES = tuple(range(640, 319, -64))  # a face that fills the picture is found only in a smaller one
+INPUT_SIZES = tuple(range(640, 319, -64))  # a face that fills the picture is found only in a smaller one
 MIN_SCORE, MAX_OVERLAP = 0.5, 0.4
 
 
@@ -82,7 +82,7 @@ class FaceDetector:
         check_shape(picture, "H W 3", "the picture")
         if picture.dtype != torch.uint8 or not picture.numel():
             raise ShapeError(f"the picture must be uint8 and not empty, not {picture.dtype} {tuple(picture.shape)}.")
-        for size in [self._fixed] if self._fixed else [(side, side) for side in LOOK_SIZES]:
+        for size in [self._fixed] if self._fixed else [(side, side) for side in INPUT_SIZES]:
             if on_look:
                 on_look()
             if faces := self.detect_at(picture, *size):

@@ -16,7 +16,7 @@ from ...errors import InputError, ShapeError
 # where the five points come to lie in a crop of 112×112
 TEMPLATE = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041))
 TEMPLATE_PX = 112
-LEAST_LIKENESS = 1e-3  # correlation with the template, below which no turn and scale are told
+MIN_CORRELATION = 1e-3  # with the template, below which rotation and scale are undefined
 WIDE_PX, WIDE_MARGIN_PX = 128, 8.0  # crops of multiples of 128 have this much more to the left
 
 # the oval of a face in the crop of 112: from the hairline to the chin, as wide as the cheeks
@@ -61,7 +61,7 @@ def similarity(points: Tensor, target: Tensor) -> Tensor:
     middle, goal = points.mean(0), target.mean(0)
     source, destination = (torch.view_as_complex((p - m).contiguous()) for p, m in ((points, middle), (target, goal)))
     shared = (source.conj() * destination).sum()
-    if shared.abs() <= LEAST_LIKENESS * source.norm() * destination.norm():
+    if shared.abs() <= MIN_CORRELATION * source.norm() * destination.norm():
         raise InputError("the points of the face lie all in one place or without order; it cannot be set upright.")
     turn = shared / source.norm() ** 2
     matrix = torch.stack([torch.stack([turn.real, -turn.imag]), torch.stack([turn.imag, turn.real])])

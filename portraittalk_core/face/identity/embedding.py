@@ -19,7 +19,7 @@ from ...types import Record
 
 WIDTH = 512  # of ArcFace's embedding
 KNOWN_WIDTHS = {128: "FaceNet or OpenFace", 256: "a small ArcFace", 768: "CLIP", 1024: "CLIP", 1280: "CLIP"}
-LEAST_NORM = 1e-6
+MIN_NORM = 1e-6
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class FaceEmbedding:
         """
         mean = (self.face_embeds * (self.weights / self.weights.sum())[:, None]).sum(0)
         norm = float(mean.norm())
-        if norm < LEAST_NORM:
+        if norm < MIN_NORM:
             raise InputError("the faces of the pictures cancel each other; are they of one person?")
         return mean / norm
 
@@ -97,7 +97,7 @@ def _checked_faces(faces: Tensor) -> Tensor:
         )
     faces = check_finite(faces.detach().float().cpu(), "the face embedding")
     norms = faces.norm(dim=1, keepdim=True)
-    if norms.min() < LEAST_NORM:
+    if norms.min() < MIN_NORM:
         raise InputError("a face embedding is all zeros; it was not made of a face.")
     return faces / norms
 

@@ -11,9 +11,9 @@ from ..detection.boxes import box_iou, suppress
 from ..geometry import face_box_px
 from .backends import MeshBackend
 
-LOOK_SIDE_PX = 512  # larger parts are scaled down to this: the detectors themselves do it without filtering
+CROP_SIDE_PX = 512  # larger parts are scaled down to this: the detectors themselves do it without filtering
 SLACK = 1.6  # unless they are only so much larger
-DOUBLE = 0.4  # faces whose boxes overlap more than this are one
+MAX_DUPLICATE_IOU = 0.4  # faces whose boxes overlap more than this are one
 CROP = 2.0  # side of the square looked at around a face, over the face's larger side
 
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1
@@ -28,9 +28,9 @@ def detect_in_box(picture: Tensor, box: Box, mesh: MeshBackend) -> Tensor:
     x0, y0, x1, y1 = (round(v) for v in box)
     inner = picture[max(y0, 0) : min(y1, height), max(x0, 0) : min(x1, width)]
     if not inner.numel():
-        return none_found()
+        return no_faces()
     side = max(x1 - x0, y1 - y0)
-    part = inner if side <= SLACK * LOOK_SIDE_PX else shrunk(inner, LOOK_SIDE_PX / side)
+    part = inner if side <= SLACK * CROP_SIDE_PX else shrunk(inner, CROP_SIDE_PX / side)
     across, down = part.shape[1] / inner.shape[1], part.shape[0] / inner.shape[0]
     left, top = round(max(-x0, 0) * across), round(max(-y0, 0) * down)
     right, bottom = round(max(x1 - width, 0) * across), round(max(y1 - height, 0) * down)
@@ -76,15 +76,15 @@ def most_alike(faces: Tensor, face: Tensor, min_iou: float = 0.3) -> Tensor | No
     return faces[best] if shared[best] >= min_iou else None
 
 
-def without_doubles(faces: list[Tensor]) -> list[Tensor]:
+def without_duplicates(faces: list[Tensor]) -> list[Tensor]:
     """Non-maximum suppression: the larger one of every two faces that overlap."""
     ordered = sorted(faces, key=face_size, reverse=True)
     if not ordered:
         return []
-    return [ordered[i] for i in suppress(face_box_px(torch.stack(ordered)), DOUBLE).tolist()]
+    return [ordered[i] for i in suppress(face_box_px(torch.stack(ordered)), MAX_DUPLICATE_IOU).tolist()]
 
 
-def none_found() -> Tensor:
+def no_faces() -> Tensor:
     """Empty detections, (0, 478, 3)."""
     return torch.zeros(0, NUM_LANDMARKS, 3)
 

@@ -11,7 +11,7 @@ from ...checks import check_choice
 from ...types import check_picture
 from ..geometry import interocular_px
 from .backends import MeshBackend
-from .refinement import crop_box, detect_in_box, face_size, most_alike, none_found, refine, shrunk, without_doubles
+from .refinement import crop_box, detect_in_box, face_size, most_alike, no_faces, refine, shrunk, without_duplicates
 
 ORDERS = ("size", "left_to_right")
 SAME_SIZE = 0.9  # faces whose sizes differ by less count as equally large
@@ -20,10 +20,10 @@ PADS = (0.25, 0.6)  # of the picture's larger side, for close-ups
 TILES = (0.6, 0.35)  # of the picture's smaller side, for small faces
 MIN_TILE_PX = 100
 SEARCH_SIDE_PX = 1463  # smaller side of the picture that is searched: its smallest tiles need no scaling
-CLOSE_LOOKS = (1.5, 1.7, 2.0, 2.3, 2.6)  # squares around a face whose mean is taken
-SURE_LOOKS = (1.5, 2.6)  # a face seen in a tile must be seen in both of these
-SURE = 0.12  # within so much of the inter-ocular distance, on average: faces reach 0.1, wheels and coins 0.14
-ALIKE = 0.35  # any face must be seen again when looked at closely, within so much: profiles reach 0.2, blobs 0.4
+CLOSE_CROPS = (1.5, 1.7, 2.0, 2.3, 2.6)  # squares around a face whose mean is taken
+CONFIRMING_CROPS = (1.5, 2.6)  # a face detected in a tile must be detected in both of these
+MAX_CONFIRMED_ERROR = 0.12  # inter-ocular distances, mean over points: faces reach 0.1, wheels and coins 0.14
+MAX_REFINED_ERROR = 0.35  # inter-ocular distances, of a face and its refinement: profiles reach 0.2, blobs 0.4
 
 
 def detect_faces(picture: Tensor, mesh: MeshBackend, order: str = "size", thorough: bool = True) -> Tensor:
@@ -50,19 +50,19 @@ def detect_faces(picture: Tensor, mesh: MeshBackend, order: str = "size", thorou
     faces = []
     for rough in _detect_all(searched, mesh, thorough):
         face = rough * (width / searched.shape[1])
-        closer = refine(picture, face, mesh, CLOSE_LOOKS)
-        if closer is not None and _off(closer, face) < ALIKE:
+        closer = refine(picture, face, mesh, CLOSE_CROPS)
+        if closer is not None and _mean_error(closer, face) < MAX_REFINED_ERROR:
             faces.append(closer)
-    ordered = _in_order(without_doubles(faces), order)
-    return torch.stack(ordered) / torch.tensor([width, height, width]) if ordered else none_found()
+    ordered = _in_order(without_duplicates(faces), order)
+    return torch.stack(ordered) / torch.tensor([width, height, width]) if ordered else no_faces()
 
 
 def _detect_all(picture: Tensor, mesh: MeshBackend, thorough: bool) -> list[Tensor]:
     height, width = picture.shape[:2]
     faces = list(detect_in_box(picture, (0, 0, width, height), mesh)) or _detect_padded(picture, mesh)
     if thorough and max(map(face_size, faces), default=0) < SMALL * min(height, width):
-        faces += [face for face in _detect_in_tiles(picture, mesh) if _is_sure(picture, face, mesh)]
-    return without_doubles(faces)
+        faces += [face for face in _detect_in_tiles(picture, mesh) if _is_confirmed(picture, face, mesh)]
+    return without_duplicates(faces)
 
 
 def _detect_padded(picture: Tensor, mesh: MeshBackend) -> list[Tensor]:
@@ -87,7 +87,7 @@ def _detect_in_tiles(picture: Tensor, mesh: MeshBackend) -> list[Tensor]:
         for y in _starts(height, side):
             for x in _starts(width, side):
                 faces += list(detect_in_box(picture, (x, y, x + side, y + side), mesh))
-    return without_doubles(faces)
+    return without_duplicates(faces)
 
 
 def _starts(length: int, side: float) -> list[float]:
@@ -95,16 +95,16 @@ def _starts(length: int, side: float) -> list[float]:
     return [i * (length - side) / max(count - 1, 1) for i in range(count)]
 
 
-def _is_sure(picture: Tensor, face: Tensor, mesh: MeshBackend) -> bool:
+def _is_confirmed(picture: Tensor, face: Tensor, mesh: MeshBackend) -> bool:
     """Whether a closer and a wider crop give the same landmarks of a face."""
-    for crop in SURE_LOOKS:
+    for crop in CONFIRMING_CROPS:
         again = most_alike(detect_in_box(picture, crop_box(face, crop), mesh), face, min_iou=0.5)
-        if again is None or _off(again, face) > SURE:
+        if again is None or _mean_error(again, face) > MAX_CONFIRMED_ERROR:
             return False
     return True
 
 
-def _off(face: Tensor, other: Tensor) -> float:
+def _mean_error(face: Tensor, other: Tensor) -> float:
     """Mean distance of two faces' points over the inter-ocular distance of the second."""
     off_px = (face - other)[:, :2].norm(dim=1).mean()
     return float(off_px / interocular_px(other[None])[0].clamp(min=1e-6))

@@ -9,7 +9,7 @@ from .backends import MeshBackend
 from .refinement import most_alike, refine
 from .search import detect_faces
 
-FOLLOW_LOOKS = (1.7, 2.3)  # squares around the face's last place whose mean is taken
+TRACKING_CROPS = (1.7, 2.3)  # square crops around the last face, whose landmarks are averaged
 SEARCH_EVERY = 25  # pictures between thorough searches while the face is gone
 
 
@@ -28,7 +28,7 @@ class Follower:
 
     def see(self, picture: Tensor) -> Tensor | None:
         """(478, 3) pixels of the face in the next picture, or None."""
-        face = None if self.last is None else refine(picture, self.last, self.mesh, FOLLOW_LOOKS)
+        face = None if self.last is None else refine(picture, self.last, self.mesh, TRACKING_CROPS)
         if face is None:
             face = self._search(picture)
         if face is None:
