@@ -170,7 +170,9 @@ def warped(clip: VideoClip) -> Tensor:
 def painted(stage: JointStage, clip: VideoClip, run: Run) -> Tensor:
     """(T − 1, 3, H, W) −1..1 of a clip whose first frame is given."""
     painter = painter_of(stage, clip, run)
-    begin = painter.encode(warped(clip).movedim(1, -1)) if run.denoise < 1 else torch.zeros(LENGTH, 4, SIDE // 8, SIDE // 8)
+    begin = torch.zeros(LENGTH, 4, SIDE // 8, SIDE // 8)
+    if run.denoise < 1:
+        begin = painter.encode(warped(clip).movedim(1, -1))
     finished = stage.frozen.codec.encode(clip.read(0)[None])
     for chunk in chunks(LENGTH, painter.batch, painter.overlap):
         first = max(chunk.frames.start + chunk.num_fixed, 1)
