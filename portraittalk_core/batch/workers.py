@@ -33,7 +33,7 @@ class Runner(Protocol):
         """Run a job."""
 
     def close(self) -> None:
-        """Free what is open."""
+        """Free the runner's resources."""
 
 
 class _Stop(BaseException):
@@ -51,7 +51,7 @@ class InProcess:
 
     @property
     def free(self) -> int:
-        """How many jobs may be given now."""
+        """Number of jobs that may be submitted now."""
         return 1 - len(self._submitted)
 
     def submit(self, job: BatchJob, attempt: int) -> None:
@@ -76,7 +76,7 @@ class InProcess:
         yield job, attempt, outcome
 
     def close(self) -> None:
-        """Free what is open."""
+        """Free the runner's resources."""
         self._runner.close()
 
 
@@ -123,7 +123,7 @@ class RayWorkers:
 
     @property
     def free(self) -> int:
-        """How many jobs may be given now."""
+        """Number of jobs that may be submitted now."""
         return len(self._idle)
 
     def submit(self, job: BatchJob, attempt: int) -> None:

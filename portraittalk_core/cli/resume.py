@@ -30,7 +30,7 @@ def add_resume(parser: argparse._ActionsContainer) -> None:
 
 @contextlib.contextmanager
 def resumed(args: argparse.Namespace, options: object) -> Iterator[Sections | None]:
-    """Cached sections of this command; None where nothing is cached. Prints how many were reused when all is done.
+    """Cached sections of this command; None where nothing is cached. Prints their reuse when all is done.
 
     Cached sections of other commands with the same output are removed.
 

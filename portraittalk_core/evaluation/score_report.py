@@ -47,7 +47,7 @@ class ScoreReport:
 
     @property
     def table(self) -> Mapping[str, Metric]:
-        """The metrics that are shown: the standard ones, and others that were asked for."""
+        """Metrics of the report: the standard ones, and others that results name."""
         named = (name for result in self.results for name in (*result.values, *result.missing))
         present = {name.removeprefix(TARGET_PREFIX) for name in named}
         standard = measured_metrics(self.reference_free)

@@ -118,7 +118,7 @@ def disk(folder: Path) -> Line:
 
 
 def mesh_backend(name: str) -> Line:
-    """Open one face-mesh back end for real."""
+    """Availability of a face-mesh back end, which is opened."""
 
     def opened() -> str:
         from ..face.mesh.landmarks import open_mesh
@@ -130,12 +130,12 @@ def mesh_backend(name: str) -> Line:
 
 
 def motion_engine(spec: EngineSpec) -> Line:
-    """Whether an engine of the registry can be opened, or what it needs first."""
+    """Availability of a motion engine of the registry."""
     return method(spec.name, spec.files, spec.load, spec.open)
 
 
 def renderer(spec: RendererSpec) -> Line:
-    """Whether a renderer of the registry can be opened, or what it needs first."""
+    """Availability of a renderer of the registry."""
     return method(spec.name, spec.files, lambda: builder(spec), lambda: open_renderer(spec.name))
 
 
@@ -190,7 +190,7 @@ def weight_files(folders: Iterable[Path]) -> list[Line]:
 
 
 def known_folders() -> list[Path]:
-    """Where weight files are looked for without being told: the folders of PORTRAITTALK_MODELS, and the cache."""
+    """Default folders of weight files: those of PORTRAITTALK_MODELS, and the cache."""
     named = [Path(folder) for folder in os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep) if folder]
     cache = Path.home() / ".cache" / "portraittalk"
     return [*named, *([cache] if cache.is_dir() else [])]

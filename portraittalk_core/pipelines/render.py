@@ -103,7 +103,7 @@ def driven_portrait(
 
 
 def compare_lengths(track_s: float, sound: Sound) -> None:
-    """Warn where sound and track differ in length.
+    """Log where sound and track differ in length.
 
     Args:
         track_s: length of the track, and so of the video.

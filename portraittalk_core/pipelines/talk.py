@@ -88,5 +88,5 @@ def landmarks_of_speech(
 
 
 def _stoppable(on_progress: Progress | None, total: int) -> Progress | None:
-    """Progress of the engine that reports no frames yet, only lets `on_progress` raise to stop."""
+    """Progress for the engine: reports no frames done yet, but lets `on_progress` raise to stop."""
     return None if on_progress is None else lambda *_: on_progress(0, total)
