@@ -62,11 +62,11 @@ def renderer_options(args: argparse.Namespace, source: str = PORTRAIT) -> tuple[
     spec = renderer_spec(args.renderer, source)
     columns = {option.column for option in options_of(spec.options)} | set(SHARED)
     for other in renderer_specs(source):
-        for option in options_of(other.options):
-            if option.column not in columns and getattr(args, option.column, None) is not None:
-                raise InputError(
-                    f"{option.flag} cannot be used with {spec.name}; leave it out, or take --renderer {other.name}."
-                )
+        foreign = [option for option in options_of(other.options) if option.column not in columns]
+        if flags := [option.flag for option in foreign if getattr(args, option.column, None) is not None]:
+            raise InputError(
+                f"{', '.join(flags)} cannot be used with {spec.name}; leave it out, or take --renderer {other.name}."
+            )
     with flags_named():
         return spec, options_from(args, spec.options)
 
