@@ -40,7 +40,7 @@ MATMUL_SIDE = 8192
 class NeverKept(TextKeys):
     """Knows no text: keys and values of every row are made anew, as diffusers does it."""
 
-    def knows(self, text: Tensor | None) -> bool:
+    def is_cached(self, text: Tensor | None) -> bool:
         return False
 
 

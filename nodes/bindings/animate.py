@@ -23,8 +23,8 @@ from ...portraittalk_core.renderers.animatenet.animate_net import (
     Cues,
     FrameTokens,
     check_fit,
-    cues_of_track,
     token_branches,
+    track_conditions,
 )
 from ...portraittalk_core.renderers.animatenet.feature_attention import ControlFeatures, feature_branches
 from ...portraittalk_core.renderers.animatenet.head_placement import FOLLOW_LIMIT, follow, place, placements
@@ -156,8 +156,8 @@ def _attention(index: int) -> str:
 
 def _clamped(track: LandmarkTrack) -> Cues:
     """Frames behind the track's end are told its last, as they are drawn."""
-    cues, last = cues_of_track(track), len(track) - 1
-    return lambda frames: cues([min(frame, last) for frame in frames])
+    conditions, last = track_conditions(track), len(track) - 1
+    return lambda frames: conditions([min(frame, last) for frame in frames])
 
 
 def _hooked(attention: nn.Module, branches: Sequence[Branch]) -> list:

@@ -125,7 +125,7 @@ def run(model, vae, conditioning: tuple, inputs: SamplerInputs, keep_frames: str
     bound, out = with_face(model, inputs), paths.new_temp_video()
     paint = _from_latent if inputs.landmarks is None else _from_landmarks
     collector = paint(bound, vae, conditioning, inputs, keep_frames, out, sections)
-    kept, resumed = collector.kept, sections.told if sections is not None else ""
+    kept, resumed = collector.kept, sections.summary if sections is not None else ""
     text = "; ".join(filter(None, (kept.text, resumed)))
     if resumed or (keep_frames == "auto" and not kept.all):
         say(hidden.unique_id, text)

@@ -20,8 +20,8 @@ from portraittalk_core.diffusion.windowed import VideoOptions, WindowedDenoiser
 from portraittalk_core.renderers.animatenet.animate_net import (
     AnimateOptions,
     bind_animate,
-    cues_of_track,
     new_animate_net,
+    track_conditions,
 )
 from portraittalk_core.renderers.animatenet.control import ControlOptions
 from portraittalk_core.renderers.animatenet.feature_attention import FeatureControl
@@ -129,6 +129,6 @@ def track_of(inputs, following=False):
 
 def told(control, inputs, following=False):
     """A ControlNet that looks at landmark and placement tokens for as long as the context lasts."""
-    cues = cues_of_track(track_of(inputs, following))
+    cues = track_conditions(track_of(inputs, following))
     options = AnimateOptions(*TOLD["tokens"])
     return bind_animate(control.network, random_animate(), cues, lambda: control.frames, options)

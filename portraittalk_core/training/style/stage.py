@@ -105,7 +105,7 @@ class ExtractorStage(SingleLossStage):
             torch.rand(len(batch.labels), generator=generator), config.drop_audio, config.drop_expression
         )
         sides = (side.to(self._device) for side in (batch.audio, batch.expression))
-        mean, variance = self.network(*sides, given=available.to(self._device))
+        mean, variance = self.network(*sides, present=available.to(self._device))
         noise = torch.randn(mean.shape, generator=generator).to(self._device)
         deviation = (variance + 1e-8).sqrt()  # its gradient is infinite at 0
         samples = mean + deviation * noise
