@@ -72,7 +72,7 @@ def _rate(manifest: Path, out: Path, workers: int) -> float:
     from portraittalk_core.batch.jobs import BatchSettings, JobRunner
     from portraittalk_core.batch.manifest import read_manifest
     from portraittalk_core.batch.options import BatchOptions
-    from portraittalk_core.batch.run import work_off
+    from portraittalk_core.batch.run import run_jobs
     from portraittalk_core.batch.workers import RayWorkers
 
     out.mkdir()
@@ -84,7 +84,7 @@ def _rate(manifest: Path, out: Path, workers: int) -> float:
         while engine.free < workers:
             _checked(outcome for _, _, outcome in engine.finished(1.0, _nothing))
         started = time.perf_counter()
-        count = _checked(item.outcome for item in work_off(jobs, engine, BatchOptions(), _nothing))
+        count = _checked(item.outcome for item in run_jobs(jobs, engine, BatchOptions(), _nothing))
         return 60 * count / (time.perf_counter() - started)
     finally:
         engine.close()

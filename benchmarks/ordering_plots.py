@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from portraittalk_core.media.image import save_picture
 from portraittalk_core.metrics.registry import METRICS
-from portraittalk_core.plots.curves import GRID, INK, drawn, new_figure
+from portraittalk_core.plots.curves import GRID, INK, figure_picture, new_figure
 
 from .ordering_claims import (
     BLURRED,
@@ -60,7 +60,7 @@ def save_order(verdicts: Sequence[Verdict], clips: Mapping[str, Clip], damage: D
         "dots: means, filled where the metric claims to see the fault, hollow where it does not; grey: single clips; "
         "✓: in order where filled",
     )
-    save_picture(drawn(figure), path)
+    save_picture(figure_picture(figure), path)
     return path
 
 
@@ -88,7 +88,7 @@ def save_growth(verdicts: Sequence[Verdict], clips: Mapping[str, Clip], damage: 
         f"{counted(len(clips))}, faults that grow: means",
         "thick where the metric claims to see the fault, dotted where it does not; ✓: every thick line grows worse",
     )
-    save_picture(drawn(figure), path)
+    save_picture(figure_picture(figure), path)
     return path
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from portraittalk_core.media.image import save_picture
-from portraittalk_core.plots.curves import INK, drawn, new_figure
+from portraittalk_core.plots.curves import INK, figure_picture, new_figure
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 PERPLEXITY = 8.0
@@ -56,7 +56,7 @@ def save_map(points: Tensor, labels: Tensor, names: Sequence[str], title: str, p
     axes.set_xticks([])
     axes.set_yticks([])
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9, frameon=False, title="clip")
-    save_picture(drawn(figure), path)
+    save_picture(figure_picture(figure), path)
     return method
 
 
@@ -74,4 +74,4 @@ def save_strip(rows: dict[str, list[Tensor]], times_s: Sequence[float], title: s
             if number == 0:
                 axes.set_title(f"{time_s:.2f} s", fontsize=10, color=INK)
     figure.suptitle(title, fontsize=12, color=INK)
-    save_picture(drawn(figure), path)
+    save_picture(figure_picture(figure), path)

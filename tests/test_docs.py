@@ -310,11 +310,11 @@ def test_docs_name_every_template():
 
 
 def test_columns_of_the_batch_manifest_are_all_told():
-    from portraittalk_core.batch.manifest import KNOWN, all_columns
+    from portraittalk_core.batch.manifest import COLUMNS, all_columns
 
     page = ROOT / "docs" / "formats.md"
     rows = [*table_rows(page, "column"), *table_rows(page, "job")]
-    assert {*KNOWN, *all_columns()} <= set(re.findall(r"`([a-z_]+)`", " ".join(map(" ".join, rows))))
+    assert {*COLUMNS, *all_columns()} <= set(re.findall(r"`([a-z_]+)`", " ".join(map(" ".join, rows))))
 
 
 def test_parts_of_track_and_style_files_are_all_told():

@@ -1,1 +1,1 @@
-"""Many jobs from one manifest."""
+"""Batch runs: many jobs of one manifest."""

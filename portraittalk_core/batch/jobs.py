@@ -1,4 +1,4 @@
-"""Does one job of a batch, unless its result is there already; what a worker holds open between jobs."""
+"""Runs the jobs of a batch, skips finished ones, and holds a worker's networks open between jobs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from .manifest import SCORE, TALK, BatchJob
 
 log = logging.getLogger(__name__)
 
-VERSION = 1  # of what a job means: counted up when results change, so that old ones are made anew
+VERSION = 1  # of results, part of the cache key: counted up when results change, so that old ones are made anew
 FINISHED = "finished"  # folder within the output folder: what every result was made of
 DONE, SKIPPED, FAILED = "done", "skipped", "failed"
 BLOCKED = "blocked"  # what it needs was not made
@@ -53,7 +53,7 @@ BLOCKED = "blocked"  # what it needs was not made
 
 @dataclass(frozen=True)
 class BatchSettings:
-    """What all jobs of a batch share."""
+    """Settings that all jobs of a batch share."""
 
     folder: Path  # results go here
     mesh_backend: str = "auto"
@@ -64,7 +64,7 @@ class BatchSettings:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended."""
+    """Outcome of a job: status, time and reason."""
 
     status: str  # done, skipped (finished before), failed or blocked
     seconds: float = 0.0
@@ -73,14 +73,14 @@ class Outcome:
 
 
 class JobRunner:
-    """Does jobs one after the other; opens what they need when it is first needed."""
+    """Runs jobs one after the other; networks and renderers are opened on first use and stay open."""
 
     def __init__(self, settings: BatchSettings) -> None:
         self._settings = settings
         self._open = ExitStack()
 
     def run(self, job: BatchJob, on_progress: Progress | None = None) -> Outcome:
-        """Do a job.
+        """Run a job.
 
         Args:
             job: what to do; its files exist.
@@ -99,7 +99,7 @@ class JobRunner:
         return Outcome(status, time.perf_counter() - started)
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close the open networks and renderers."""
         self._open.close()
 
     def _run(self, job: BatchJob, on_progress: Progress | None) -> str:
@@ -118,16 +118,16 @@ class JobRunner:
         return DONE
 
     def _key(self, job: BatchJob) -> str:
-        """The same for the same content of all files, options and version."""
+        """Cache key of a job: content of all files, options and version."""
         files = {name: _digest(path) for name, path in job.files.items()}
-        judges = None
+        scorers = None
         if job.job == SCORE:
             metrics = list(measured_metrics(reference_free="target" not in job.files))
-            judges = [self._networks.files, self._face_files, sorted(found_packages()), metrics]
-        told = [__version__, VERSION, SCORE_VERSION, job.job, job.out, files, job.style, dict(job.options)]
-        told += [job.renderer] if job.renderer != DEFAULT else []  # as it was before there was a choice
-        told += [self._settings.mesh_backend, judges]
-        return cache_key(told)
+            scorers = [self._networks.files, self._face_files, sorted(found_packages()), metrics]
+        content = [__version__, VERSION, SCORE_VERSION, job.job, job.out, files, job.style, dict(job.options)]
+        content += [job.renderer] if job.renderer != DEFAULT else []  # as it was before there was a choice
+        content += [self._settings.mesh_backend, scorers]
+        return cache_key(content)
 
     def _talk(self, job: BatchJob, out: Path, on_progress: Progress | None) -> None:
         options = dict(job.options)
@@ -151,7 +151,7 @@ class JobRunner:
         )
 
     def _renderer(self, job: BatchJob) -> Renderer:
-        """The job's renderer; of several jobs that paint alike, it is opened once."""
+        """The job's renderer, shared by consecutive jobs with equal renderer options."""
         kind = renderer_spec(job.renderer).options
         options = {column: tuple(v) if isinstance(v, list) else v for column, v in {**job.options, **job.files}.items()}
         return self._opened(job.renderer, tuple(sorted(fields_given(kind, options).items())))
@@ -190,7 +190,7 @@ class JobRunner:
 
     @functools.cached_property
     def _face_files(self) -> list[tuple[str, int]]:
-        """By which kept results are told apart."""
+        """Names and sizes of the face networks' files, for the cache key."""
         if self._settings.face_models is None:
             return []
         files = find_face_models([self._settings.face_models])
@@ -221,8 +221,8 @@ def _statistics(job: BatchJob) -> StyleStatistics | None:
 
 def _is_finished(out: Path, note: Path, key: str) -> bool:
     try:
-        told = json.loads(note.read_text(encoding="utf-8"))
-        return told["key"] == key and out.stat().st_size == told["bytes"]
+        record = json.loads(note.read_text(encoding="utf-8"))
+        return record["key"] == key and out.stat().st_size == record["bytes"]
     except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged: it is made anew
         return False
 

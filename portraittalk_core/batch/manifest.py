@@ -1,4 +1,4 @@
-"""A manifest of jobs: a CSV with one video to make or to score a line, read line by line."""
+"""Manifest of a batch: a CSV with one talk or score job a line, read as a stream."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ KINDS = {
     SCORE: (EvaluationOptions,),
 }  # whose fields are options; of a talk job the renderer's are, too
 ALWAYS = ("job", "out")
-KNOWN = (*ALWAYS, *FILES[TALK], "style", "renderer", *FILES[SCORE][:2], "options", "note")
+COLUMNS = (*ALWAYS, *FILES[TALK], "style", "renderer", *FILES[SCORE][:2], "options", "note")
 STYLE_FILE = ".safetensors"
 UNSAFE = set('/\\:*?"<>|')  # what some system does not allow in a file name
-SHOWN = 120  # letters of a first line that is told
+MAX_QUOTED = 120  # characters of a cell or first line that an error quotes
 
 
 @dataclass(frozen=True)
 class Need:
-    """A file that another line may make."""
+    """Dependency of a job: an input file that may be the output of another line."""
 
     column: str  # in which it is named
     name: str  # file name within the output folder
@@ -77,17 +77,17 @@ def read_manifest(path: Path, made_in: Path | None = None) -> Iterator[BatchJob]
     path = Path(path).resolve()
     for line, cells, too_many in _lines(path):
         kind = cells.get("job", "").lower()
-        lacks = [name for name in NEEDED.get(kind, ()) if name not in cells]
-        if lacks:
+        missing = [name for name in NEEDED.get(kind, ()) if name not in cells]
+        if missing:
             raise InputError(
-                f"{path} lacks the column {' and '.join(lacks)}, which the {kind} job of line {line} needs."
+                f"{path} lacks the column {' and '.join(missing)}, which the {kind} job of line {line} needs."
             )
         try:
             if too_many:
                 raise InputError("there are more cells than columns; put a cell that holds the delimiter into quotes")
             job = _job(line, kind, cells, path.parent, made_in)
         except InputError as error:
-            job = BatchJob(line, kind, _told_out(kind, cells["out"]), problem=str(error))
+            job = BatchJob(line, kind, _out_name(kind, cells["out"]), problem=str(error))
         yield job
 
 
@@ -110,19 +110,19 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, str], bool]]:
 
 
 def _check_columns(path: Path, first: str, columns: list[str]) -> None:
-    if lacks := [name for name in ALWAYS if name not in columns]:
-        found = f"the first line is {first.strip()[:SHOWN]!r}" if first.strip() else "it is empty"
+    if missing := [name for name in ALWAYS if name not in columns]:
+        actual = f"the first line is {first.strip()[:MAX_QUOTED]!r}" if first.strip() else "it is empty"
         raise InputError(
-            f"{path} lacks the column{'s' * (len(lacks) > 1)} {' and '.join(lacks)}: {found}. The first line must name "
-            "the columns: job,out and portrait,speech (talk) or generated,target (score)."
+            f"{path} lacks the column{'s' * (len(missing) > 1)} {' and '.join(missing)}: {actual}. The first line must "
+            "name the columns: job,out and portrait,speech (talk) or generated,target (score)."
         )
     if twice := [name for name in dict.fromkeys(columns) if name and columns.count(name) > 1]:
         raise InputError(f"{path} has the column {twice[0]} twice; leave one out.")
-    known = (*KNOWN, *all_columns())
-    if strange := [name for name in columns if name and name not in known]:
+    allowed = (*COLUMNS, *all_columns())
+    if unknown := [name for name in columns if name and name not in allowed]:
         raise InputError(
-            f"{path} has the column {strange[0]!r}, which means nothing here; known are "
-            f"{', '.join(dict.fromkeys(known))} (note is free text)."
+            f"{path} has the column {unknown[0]!r}, which means nothing here; known are "
+            f"{', '.join(dict.fromkeys(allowed))} (note is free text)."
         )
 
 
@@ -132,22 +132,22 @@ def _job(line: int, kind: str, cells: dict[str, str], folder: Path, made_in: Pat
     out = _out_file(kind, cells["out"])
     files = {name: folder / cells[name] for name in FILES[kind] if cells.get(name)}
     needs = tuple(_needs(cells, files, made_in)) if made_in else ()
-    lacks = [name for name in NEEDED[kind] if name not in files]
-    if lacks:
-        raise InputError(f"the {kind} job names no {' and no '.join(lacks)}")
+    missing = [name for name in NEEDED[kind] if name not in files]
+    if missing:
+        raise InputError(f"the {kind} job names no {' and no '.join(missing)}")
     style = cells.get("style") or None if kind == TALK else None
     if style and Path(style).suffix:
         if Path(style).suffix != STYLE_FILE:
             raise InputError(f"the style {style} is no name and no {STYLE_FILE}; make one with `portraittalk style`")
         files["style"], style = folder / style, None
-    there = {need.column for need in needs}
+    dependent = {need.column for need in needs}
     renderer = (cells.get("renderer") or DEFAULT) if kind == TALK else DEFAULT
-    known = job_options(kind, renderer)
-    options = _options(kind, cells, known)
-    for name in [name for name in options if known[name].kind is Path and not known[name].many]:
+    allowed = job_options(kind, renderer)
+    options = _options(kind, cells, allowed)
+    for name in [name for name in options if allowed[name].kind is Path and not allowed[name].many]:
         files[name] = folder / str(options.pop(name))  # files count by their content
     absent = [f"the {name} {path} does not exist" for name, path in files.items()
-              if name not in there and not path.is_file() and not (name in known and path.is_dir())]  # fmt: skip
+              if name not in dependent and not path.is_file() and not (name in allowed and path.is_dir())]  # fmt: skip
     if absent:
         raise InputError("; ".join(absent))
     return BatchJob(line, kind, out, files, style, options, renderer, needs=needs)
@@ -170,7 +170,7 @@ def all_columns() -> tuple[str, ...]:
 
 
 def _needs(cells: dict[str, str], files: dict[str, Path], made_in: Path) -> Iterator[Need]:
-    """What another line may make: a video of the output folder, or one that is named as that line names it."""
+    """Dependencies of a job: videos of the output folder, or named as another line names its output."""
     for column, path in files.items():
         name = path.name if path.suffix else path.name + SUFFIXES[TALK][0]
         bare = "/" not in cells[column] and "\\" not in cells[column]
@@ -182,47 +182,47 @@ def _needs(cells: dict[str, str], files: dict[str, Path], made_in: Path) -> Iter
 def _out_file(kind: str, name: str) -> str:
     if not name or name.startswith(".") or name.endswith(".") or UNSAFE & set(name) or not name.isprintable():
         raise InputError(f"out must be a plain file name for the output folder, not {name!r}")
-    known = SUFFIXES[kind]
-    return name if Path(name).suffix.lower() in known else name + known[0]
+    suffixes = SUFFIXES[kind]
+    return name if Path(name).suffix.lower() in suffixes else name + suffixes[0]
 
 
-def _told_out(kind: str, name: str) -> str:
-    """The output of a line with a problem, as it stands if that is the problem."""
+def _out_name(kind: str, name: str) -> str:
+    """Output name of a line with a problem; the cell itself if the name is the problem."""
     try:
         return _out_file(kind, name) if kind in SUFFIXES else name
     except InputError:
         return name
 
 
-def _options(kind: str, cells: dict[str, str], known: Mapping[str, Option]) -> dict[str, object]:
+def _options(kind: str, cells: dict[str, str], allowed: Mapping[str, Option]) -> dict[str, object]:
     try:
-        given = json.loads(cells.get("options") or "{}")
+        options = json.loads(cells.get("options") or "{}")
     except ValueError as error:
-        raise InputError(f"options {cells['options'][:SHOWN]!r} is not JSON ({error})") from error
-    if not isinstance(given, dict):
-        raise InputError(f'options must be a JSON object such as {{"seed": 3}}, not {cells["options"][:SHOWN]!r}')
-    given |= {name: _value(cells[name]) for name in all_columns() if cells.get(name)}
-    for name, value in given.items():
-        if name not in known:
-            raise InputError(f"a {kind} job has no option {name!r}; it has {', '.join(known)}")
-        _check_value(known[name], value)
-    return given
+        raise InputError(f"options {cells['options'][:MAX_QUOTED]!r} is not JSON ({error})") from error
+    if not isinstance(options, dict):
+        raise InputError(f'options must be a JSON object such as {{"seed": 3}}, not {cells["options"][:MAX_QUOTED]!r}')
+    options |= {name: _value(cells[name]) for name in all_columns() if cells.get(name)}
+    for name, value in options.items():
+        if name not in allowed:
+            raise InputError(f"a {kind} job has no option {name!r}; it has {', '.join(allowed)}")
+        _check_value(allowed[name], value)
+    return options
 
 
-def _check_value(one: Option, value: object) -> None:
-    if one.many and not isinstance(value, list):
-        raise InputError(f'{one.column} must be a list such as ["a", "b"], not {value!r}')
-    if one.whole and type(value) is not int:  # 3.0 is no count either
-        raise InputError(f"{one.column} must be a whole number, not {value!r}")
+def _check_value(option: Option, value: object) -> None:
+    if option.many and not isinstance(value, list):
+        raise InputError(f'{option.column} must be a list such as ["a", "b"], not {value!r}')
+    if option.whole and type(value) is not int:  # 3.0 is no count either
+        raise InputError(f"{option.column} must be a whole number, not {value!r}")
     try:
-        for single in value if one.many else (value,):
-            check_option(one, single, one.column)
+        for single in value if option.many else (value,):
+            check_option(option, single, option.column)
     except InputError as error:
         raise InputError(str(error).rstrip(".")) from error
 
 
 def _value(cell: str) -> object:
-    """What a cell says: a number, true or false, or a word such as 30000/1001."""
+    """Value of a cell: a number, true or false, or text such as 30000/1001."""
     try:
         return json.loads(cell.lower())
     except ValueError:

@@ -1,4 +1,4 @@
-"""How a batch is worked off."""
+"""Options of a batch run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LONGEST_WAIT_S = 60.0
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """How a batch is worked off."""
+    """Options of a batch run."""
 
     workers: int | None = option(
         None, 1, 10_000,

@@ -1,4 +1,4 @@
-"""The order in which a manifest's jobs are done: first those that make files, then those that read them.
+"""Topological order of a manifest's jobs: jobs that make files come before the jobs that read them.
 
 It is kept on disk once it is large, so that memory does not grow with the manifest.
 """
@@ -26,10 +26,10 @@ create table circle (line int primary key, told text)
 
 
 class BatchPlan:
-    """What the jobs of a manifest need of each other; a context manager.
+    """Dependency graph of a manifest's jobs, as a context manager.
 
     Args:
-        manifest: see `batch_manifest.read_manifest`.
+        manifest: see `manifest.read_manifest`.
         folder: of the results, by which inputs are known that other lines make.
 
     Raises:
@@ -42,8 +42,8 @@ class BatchPlan:
         self._store = sqlite3.connect("")
         try:
             self._store.executescript(TABLES)
-            self.total = self._look_through()  # number of jobs
-            self.depth = self._put_in_order()  # number of levels
+            self.total = self._read_jobs()  # number of jobs
+            self.depth = self._assign_levels()  # number of levels
         except BaseException:
             self._store.close()
             raise
@@ -55,31 +55,31 @@ class BatchPlan:
         self._store.close()
 
     def jobs(self, level: int) -> Iterator[BatchJob]:
-        """The jobs of a level, in the manifest's order; what they need is made on levels before."""
+        """The jobs of a level, in the manifest's order; they depend on lower levels only."""
         for job in read_manifest(self.manifest, self.folder):
             if self._level(job.line) == level:
                 yield self._with_makers(job) if job.needs and not job.problem else job
 
-    def was_not_made(self, job: BatchJob) -> None:
-        """Remember that a job did not make its file; those of later levels that need it cannot be done."""
+    def mark_unmade(self, job: BatchJob) -> None:
+        """Mark a job's output as not made; jobs of higher levels that depend on it are blocked."""
         why = "was skipped too" if job.unmade else "failed"
         self._store.execute("insert or ignore into unmade values (?, ?)", (job.line, why))
 
-    def _one(self, question: str, *values: object) -> tuple | None:
+    def _fetch_one(self, question: str, *values: object) -> tuple | None:
         return self._store.execute(question, values).fetchone()
 
-    def _look_through(self) -> int:
+    def _read_jobs(self) -> int:
         count = 0
         for job in read_manifest(self.manifest, self.folder):
             count += 1
             name = job.out.casefold()  # two such names are one file on some systems
-            before = self._one("select line, good from makers where name = ?", name)
-            if before and before[1] and not job.problem:
+            maker = self._fetch_one("select line, good from makers where name = ?", name)
+            if maker and maker[1] and not job.problem:
                 raise InputError(
-                    f"{self.manifest}: lines {before[0]} and {job.line} both have the output {job.out}; one would "
+                    f"{self.manifest}: lines {maker[0]} and {job.line} both have the output {job.out}; one would "
                     "overwrite the other. Give each line an out name of its own."
                 )
-            if not before or not job.problem:
+            if not maker or not job.problem:
                 values = (name, job.out, job.line, not job.problem)
                 self._store.execute("insert or replace into makers values (?, ?, ?, ?)", values)
             for need in () if job.problem else job.needs:
@@ -88,8 +88,8 @@ class BatchPlan:
             raise InputError(f"{self.manifest} names no job below its first line.")
         return count
 
-    def _put_in_order(self) -> int:
-        """Give levels to the lines that need others; a line is one above the highest that it needs."""
+    def _assign_levels(self) -> int:
+        """Assign levels to lines with dependencies: one above the highest line that each depends on."""
         self._store.execute("delete from needs where name not in (select name from makers)")
         depth = 1
         while self._store.execute(
@@ -102,52 +102,52 @@ class BatchPlan:
         for line, name in self._store.execute(
             "select line, name from needs where line not in (select line from levels) order by line"
         ).fetchall():
-            self._tell_circle(line, name)
+            self._record_cycle(line, name)
         return depth
 
-    def _tell_circle(self, line: int, name: str) -> None:
-        """Say of a line without a level which circle it is in, or waits for."""
+    def _record_cycle(self, line: int, name: str) -> None:
+        """Record the dependency cycle that a line without a level is in, or waits for."""
         path = [line]
         while name is not None:
-            maker = self._one("select line from makers where name = ?", name)[0]
+            maker = self._fetch_one("select line from makers where name = ?", name)[0]
             if maker in path:
                 path = path[path.index(maker) :]
                 break
             path.append(maker)
-            found = self._one(
+            row = self._fetch_one(
                 "select name from needs where line = ? and name in (select name from makers where line in"
                 " (select line from needs) and line not in (select line from levels))",
                 maker,
             )
-            if found is None:
+            if row is None:
                 return
-            name = found[0]
+            name = row[0]
         if path == [line]:
-            told = "it needs its own output"
+            problem = "it needs its own output"
         else:
             lines = [str(number) for number in (*path, path[0])]
             lines = lines if len(lines) <= SHOWN_LINES else [*lines[: SHOWN_LINES - 1], "…", lines[-1]]
-            told = f"lines need each other's outputs in a circle ({' → '.join(lines)})"
-        told += "; take one of them out, or give it a file that is there"
-        self._store.execute("insert or ignore into circle values (?, ?)", (line, told))
+            problem = f"lines need each other's outputs in a circle ({' → '.join(lines)})"
+        problem += "; take one of them out, or give it a file that is there"
+        self._store.execute("insert or ignore into circle values (?, ?)", (line, problem))
 
     def _level(self, line: int) -> int:
-        found = self._one("select level from levels where line = ?", line)
-        return found[0] if found else 0
+        row = self._fetch_one("select level from levels where line = ?", line)
+        return row[0] if row else 0
 
     def _with_makers(self, job: BatchJob) -> BatchJob:
-        """Leave only the needs that another line meets; what nobody makes and is not there is a problem."""
-        if told := self._one("select told from circle where line = ?", job.line):
-            return replace(job, problem=told[0])
+        """Resolve a job's dependencies to the lines that make them; a file that is absent and not made is a problem."""
+        if cycle := self._fetch_one("select told from circle where line = ?", job.line):
+            return replace(job, problem=cycle[0])
         needs, absent, files = [], [], dict(job.files)
         for need in job.needs:
-            found = self._one("select out, line from makers where name = ?", need.name.casefold())
-            if found:
-                files[need.column] = self.folder / found[0]
+            row = self._fetch_one("select out, line from makers where name = ?", need.name.casefold())
+            if row:
+                files[need.column] = self.folder / row[0]
                 needs.append(need)
-                if why := self._one("select why from unmade where line = ?", found[1]):
-                    what = f"its {CALLED.get(need.column, need.column)} {found[0]}"
-                    return replace(job, unmade=f"{what} was not made (line {found[1]} {why[0]})")
+                if why := self._fetch_one("select why from unmade where line = ?", row[1]):
+                    what = f"its {CALLED.get(need.column, need.column)} {row[0]}"
+                    return replace(job, unmade=f"{what} was not made (line {row[1]} {why[0]})")
             elif not job.files[need.column].is_file():
                 absent.append(f"the {need.column} {job.files[need.column]} does not exist, and no line makes it")
         return replace(job, files=files, needs=tuple(needs), problem="; ".join(absent) or None)

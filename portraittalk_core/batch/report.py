@@ -1,4 +1,4 @@
-"""One HTML page over all scores of a batch, the worst first, and beside it one page for each video."""
+"""HTML report over all scores of a batch, worst first, with one page for each video."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ class Listed:
 
     @property
     def name(self) -> str:
-        """As it is shown."""
+        """Name as the page shows it."""
         return Path(self.job.out).stem or "no name"
 
     @property
     def page(self) -> str:
-        """Where a link to its own page leads; empty if it has none."""
+        """Link to its own page; empty if it has none."""
         return f"{PAGES}/{quote(_page(self.job))}" if self.has_page else ""
 
 
 class _Mean:
-    """Mean and spread of numbers that come one after the other (Welford); infinite ones are counted apart."""
+    """Running mean and standard deviation (Welford); infinite values are counted apart."""
 
     def __init__(self) -> None:
         self.count, self.mean, self._squares, self.num_infinite = 0, 0.0, 0.0, 0
@@ -69,7 +69,7 @@ class _Mean:
 
 
 class _Group:
-    """Items of one kind: the worst, and the means over all; memory does not grow beyond `MOST_LISTED`."""
+    """Items of one kind: the `MOST_LISTED` worst, and running means over all."""
 
     def __init__(self, alone: bool) -> None:
         self.table, self.keys = measured_metrics(reference_free=alone), OWN_KEYS if alone else KEYS
@@ -107,17 +107,17 @@ class _Group:
 
     @property
     def worst_values(self) -> dict[str, float]:
-        """Of each column in which one value is worse than another."""
-        found = {}
+        """The worst value of each column whose values differ."""
+        worst = {}
         for key, definition in self.columns.items():
             values = [item.values[key] for item in self.worst if key in item.values]
             if definition.better in ("higher", "lower") and len(set(values)) > 1:
-                found[key] = min(values) if definition.better == "higher" else max(values)
-        return found
+                worst[key] = min(values) if definition.better == "higher" else max(values)
+        return worst
 
 
 class BatchReport:
-    """Takes in score jobs as they end, and writes the page.
+    """Collects finished score jobs and writes the report.
 
     Args:
         folder: of the results.
@@ -131,17 +131,17 @@ class BatchReport:
         self._environment = environment()
 
     def add(self, job: BatchJob, outcome: Outcome) -> None:
-        """Take in a score job that ended; its own page is made if it is not there, or older than its numbers."""
+        """Add a finished score job; its own page is written if absent, or older than its numbers."""
         blocked = outcome.status == BLOCKED
         if blocked or outcome.status == FAILED:
             item = Listed(job, problem=" ".join(outcome.reason.split()), blocked=blocked)
         else:
             item = self._measured(job)
         self._ended["skipped" if blocked else "failed" if item.problem else "measured"] += 1
-        self._groups[_is_alone(job)].add(item)
+        self._groups[_is_reference_free(job)].add(item)
 
     def write(self) -> Path | None:
-        """Write the page over everything that was taken in; None if that was nothing."""
+        """Write the page over all added jobs; None if there are none."""
         if not any(group.num for group in self._groups):
             return None
         path = self._folder / REPORT
@@ -157,8 +157,8 @@ class BatchReport:
             return Listed(job, problem=f"its numbers in {job.out} cannot be read ({error})")
         page = self._folder / PAGES / _page(job)
         if not page.exists() or page.stat().st_mtime_ns < out.stat().st_mtime_ns:
-            settings = settings_of(EvaluationOptions(**job.options), _is_alone(job))
-            report = ScoreReport([row], settings, _is_alone(job), environment=self._environment)
+            settings = settings_of(EvaluationOptions(**job.options), _is_reference_free(job))
+            report = ScoreReport([row], settings, _is_reference_free(job), environment=self._environment)
             with explain_write_errors(page):
                 page.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(page) as part:
@@ -178,8 +178,8 @@ class BatchReport:
         )
 
 
-def _is_alone(job: BatchJob) -> bool:
-    """Whether a job has no true video; a line that cannot be read counts by what it names."""
+def _is_reference_free(job: BatchJob) -> bool:
+    """Whether a job has no target; a line with a problem counts by the files it names."""
     return "target" not in job.files and not job.problem
 
 

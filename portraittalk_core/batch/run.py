@@ -1,4 +1,4 @@
-"""Many talk and score jobs of a manifest, on one worker or on many: what is finished is kept, what fails is told.
+"""Batch run of a manifest's talk and score jobs, on one worker or many; finished results are kept.
 
 Jobs that read what others make come after them. Memory does not grow with the number of jobs: they are read one at a
 time, and what came of each goes to a table.
@@ -35,7 +35,7 @@ Workers = InProcess | RayWorkers
 
 @dataclass(frozen=True)
 class Item:
-    """What happened to one line of the manifest."""
+    """Outcome of one line of the manifest."""
 
     job: BatchJob
     outcome: Outcome
@@ -44,7 +44,7 @@ class Item:
 
 @dataclass(frozen=True)
 class BatchResult:
-    """What came of a batch."""
+    """Counts and files of a batch run."""
 
     done: int
     skipped: int  # were finished before
@@ -65,17 +65,17 @@ def run_batch(
     on_progress: Progress | None = None,
     on_item: Callable[[Item], None] | None = None,
 ) -> BatchResult:
-    """Work a manifest off.
+    """Run all jobs of a manifest.
 
     Results whose inputs (by content), options and program version are the same as before are not made again. The
     table is begun anew, and grows by one whole line as each item ends, in the order in which they end. With an
     address, all paths must mean the same files on every machine of the cluster, and PortraitTalk be installed there.
 
     Args:
-        manifest: see `batch_manifest.read_manifest`.
+        manifest: see `manifest.read_manifest`.
         settings: output folder and what jobs share.
         options: workers and retries.
-        make_runner: makes what does the jobs of a worker; None is `batch_jobs.JobRunner`.
+        make_runner: makes the runner of a worker; None is `jobs.JobRunner`.
         on_progress: called with items ended and in all, several times a second; may raise to stop: what is finished
             is kept.
         on_item: called with every item that ended.
@@ -96,7 +96,7 @@ def run_batch(
 
         workers = _open_workers(make_runner or functools.partial(JobRunner, settings), options, settings.folder)
         try:
-            for item in _work_off_plan(plan, workers, options, on_tick):
+            for item in _run_plan(plan, workers, options, on_tick):
                 ended[item.outcome.status] += 1
                 _add_line(table, item)
                 if item.job.job == SCORE:
@@ -110,12 +110,12 @@ def run_batch(
     return BatchResult(*counts, workers.num_workers, time.perf_counter() - started, table, report.write())
 
 
-def _work_off_plan(plan: BatchPlan, workers: Workers, options: BatchOptions, on_tick: Tick) -> Iterator[Item]:
-    """Level by level: a job begins when all that make what it may read have ended."""
+def _run_plan(plan: BatchPlan, workers: Workers, options: BatchOptions, on_tick: Tick) -> Iterator[Item]:
+    """Run jobs in topological order, level by level: a job starts when the jobs it depends on have ended."""
     for level in range(plan.depth):
-        for item in work_off(plan.jobs(level), workers, options, on_tick):
+        for item in run_jobs(plan.jobs(level), workers, options, on_tick):
             if item.outcome.status in (FAILED, BLOCKED):
-                plan.was_not_made(item.job)
+                plan.mark_unmade(item.job)
             yield item
 
 
@@ -125,18 +125,18 @@ def _open_workers(make_runner: Callable[[], Runner], options: BatchOptions, fold
     return RayWorkers(make_runner, options.workers, options.address, folder)
 
 
-def work_off(jobs: Iterator[BatchJob], workers: Workers, options: BatchOptions, on_tick: Tick) -> Iterator[Item]:
-    """Do jobs on an open engine, and those anew that may succeed the next time.
+def run_jobs(jobs: Iterator[BatchJob], workers: Workers, options: BatchOptions, on_tick: Tick) -> Iterator[Item]:
+    """Run jobs on open workers, and retry failures that may succeed the next time.
 
     Yields:
-        What happened to each, in the order in which they end.
+        The outcome of each, in the order in which they end.
     """
     waiting: list[tuple[float, int, BatchJob, int]] = []  # due at, line, job, attempt
     while True:
-        for job in _given_out(jobs, workers, waiting):
+        for job in _submit_jobs(jobs, workers, waiting):
             yield Item(job, Outcome(FAILED if job.problem else BLOCKED, reason=job.problem or job.unmade), 0)
         if workers.free < workers.num_workers:
-            for job, attempt, outcome in _ended(workers, on_tick):
+            for job, attempt, outcome in _finished(workers, on_tick):
                 if outcome.again and attempt <= options.retries:
                     wait_s = min(options.wait_s * 2 ** (attempt - 1), LONGEST_WAIT_S)
                     heapq.heappush(waiting, (time.monotonic() + wait_s, job.line, job, attempt + 1))
@@ -149,10 +149,10 @@ def work_off(jobs: Iterator[BatchJob], workers: Workers, options: BatchOptions, 
             on_tick()
 
 
-def _given_out(
+def _submit_jobs(
     jobs: Iterator[BatchJob], workers: Workers, waiting: list[tuple[float, int, BatchJob, int]]
 ) -> Iterator[BatchJob]:
-    """Keep all workers busy; those jobs come back that cannot be done."""
+    """Submit jobs while workers are free; yields the jobs that cannot be run."""
     while workers.free:
         if waiting and waiting[0][0] <= time.monotonic():
             _, _, job, attempt = heapq.heappop(waiting)
@@ -167,7 +167,7 @@ def _given_out(
             workers.submit(job, 1)
 
 
-def _ended(workers: Workers, on_tick: Tick) -> Iterator[Finished]:
+def _finished(workers: Workers, on_tick: Tick) -> Iterator[Finished]:
     yield from workers.finished(POLL_S, on_tick)
     on_tick()
 

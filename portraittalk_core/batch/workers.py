@@ -1,4 +1,4 @@
-"""Where the jobs of a batch run: in this process, or on workers of Ray, of this machine or of a cluster."""
+"""Workers of a batch: this process, or Ray workers on this machine or a cluster."""
 
 from __future__ import annotations
 
@@ -27,39 +27,39 @@ Finished = tuple[BatchJob, int, Outcome]  # job, attempt, how it ended
 
 
 class Runner(Protocol):
-    """Does one job after the other, see `batch_jobs.JobRunner`."""
+    """Runs one job after the other, see `jobs.JobRunner`."""
 
     def run(self, job: BatchJob, on_progress: Progress | None = None) -> Outcome:
-        """Do a job."""
+        """Run a job."""
 
     def close(self) -> None:
-        """Free what is open."""
+        """Free the runner's resources."""
 
 
 class _Stop(BaseException):
-    """Carries what a tick raised through a runner, which takes every Exception for a failed job."""
+    """Carries an exception of `on_tick` through a runner, which takes every Exception for a failed job."""
 
 
 class InProcess:
-    """One worker: this process."""
+    """A single worker: this process."""
 
     num_workers = 1
 
     def __init__(self, make_runner: Callable[[], Runner]) -> None:
         self._runner = make_runner()
-        self._given: list[tuple[BatchJob, int]] = []
+        self._submitted: list[tuple[BatchJob, int]] = []
 
     @property
     def free(self) -> int:
-        """How many jobs may be given now."""
-        return 1 - len(self._given)
+        """Number of jobs that may be submitted now."""
+        return 1 - len(self._submitted)
 
     def submit(self, job: BatchJob, attempt: int) -> None:
-        """Hand a job over."""
-        self._given.append((job, attempt))
+        """Submit a job."""
+        self._submitted.append((job, attempt))
 
     def finished(self, _timeout_s: float, on_tick: Tick) -> Iterator[Finished]:
-        """Do the job."""
+        """Run the submitted job and yield its outcome."""
 
         def on_progress(_done: int, _total: int) -> None:
             try:
@@ -67,16 +67,16 @@ class InProcess:
             except Exception as error:
                 raise _Stop from error
 
-        job, attempt = self._given[0]
+        job, attempt = self._submitted[0]
         try:
             outcome = self._runner.run(job, on_progress)
         except _Stop as stop:
             raise stop.__cause__ from None
-        self._given.clear()
+        self._submitted.clear()
         yield job, attempt, outcome
 
     def close(self) -> None:
-        """Free what is open."""
+        """Free the runner's resources."""
         self._runner.close()
 
 
@@ -123,16 +123,16 @@ class RayWorkers:
 
     @property
     def free(self) -> int:
-        """How many jobs may be given now."""
+        """Number of jobs that may be submitted now."""
         return len(self._idle)
 
     def submit(self, job: BatchJob, attempt: int) -> None:
-        """Hand a job to a worker that has none."""
+        """Submit a job to an idle worker."""
         worker = self._idle.pop()
         self._running[worker.run.remote(job)] = (worker, job, attempt)
 
     def finished(self, timeout_s: float, _on_tick: Tick) -> Iterator[Finished]:
-        """Jobs that are finished, at the latest after some seconds."""
+        """Finished jobs; waits for the first at most `timeout_s` seconds."""
         ready, _ = self._ray.wait(list(self._running), timeout=timeout_s)
         for ref in ready:
             worker, job, attempt = self._running[ref]
@@ -170,16 +170,16 @@ class RayWorkers:
 
 
 def check_address(address: str | None) -> None:
-    """Check that somebody listens at a host and a port; other kinds of address are left to Ray.
+    """Check that a host and port accept connections; other kinds of address are left to Ray.
 
     Raises:
-        InputError: nobody does.
+        InputError: no connection.
     """
-    found = re.fullmatch(r"(?:ray://)?([^/:\s]+):(\d{1,5})", address or "")
-    if not found:
+    match = re.fullmatch(r"(?:ray://)?([^/:\s]+):(\d{1,5})", address or "")
+    if not match:
         return
     try:
-        socket.create_connection((found[1], int(found[2])), ANSWER_S).close()
+        socket.create_connection((match[1], int(match[2])), ANSWER_S).close()
     except (OSError, OverflowError) as error:
         raise InputError(f"nobody answers at {address} ({error}); {ADVICE}.") from error
 
@@ -197,9 +197,9 @@ def _import_ray() -> object:
 
 
 def _connect(ray: object, workers: int | None, address: str | None) -> None:
-    """Start Ray here, or join a cluster; Ctrl-C and SIGTERM stay with who had them."""
+    """Start Ray here, or connect to a cluster; the signal handlers stay as they were."""
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    before = signal.getsignal(signal.SIGTERM)
+    previous_handler = signal.getsignal(signal.SIGTERM)
     try:
         if address is None:  # "local": not any other that happens to run on this machine
             ray.init(address="local", num_cpus=workers, include_dashboard=False, **quiet)
@@ -207,11 +207,11 @@ def _connect(ray: object, workers: int | None, address: str | None) -> None:
             ray.init(address=address, **quiet)
     except Exception as error:  # Ray raises bare ones, such as for a start that took too long
         ray.shutdown()
-        said = " ".join(str(error).split())[:300]
+        message = " ".join(str(error).split())[:300]
         if address is None:
             advice = "try again when the machine is less busy, or give --workers 1, which needs no Ray"
-            raise InputError(f"Ray could not be started on this machine ({said}); {advice}.") from error
-        raise InputError(f"Ray cannot be used at {address} ({said}); {ADVICE}.") from error
+            raise InputError(f"Ray could not be started on this machine ({message}); {advice}.") from error
+        raise InputError(f"Ray cannot be used at {address} ({message}); {ADVICE}.") from error
     finally:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
+            signal.signal(signal.SIGTERM, previous_handler)

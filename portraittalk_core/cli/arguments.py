@@ -1,4 +1,4 @@
-"""What several commands ask for or show alike: options of dataclasses, files to write, device, face mesh, tables."""
+"""Arguments and output that commands share: options of dataclasses, output files, device, face mesh, tables."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
 TRACK_SUFFIXES = (".safetensors",)
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 METAVARS: dict[type, str] = {int: "N", float: "X", Path: "FILE", Fraction: "RATE"}
-MOST_SHOWN = 100_000  # a number beyond is a limit of the computer, not a hint to a person
+MAX_SHOWN_LIMIT = 100_000  # a larger bound is a technical limit, which the help leaves out
 
 K = TypeVar("K")
 
@@ -36,7 +36,7 @@ def add_options(
     skip: Collection[str] = (),
     filled: bool = False,
 ) -> None:
-    """Add a flag for every shared option of a dataclass; `options_from` makes the dataclass of those that are given.
+    """Add a flag for every shared option of a dataclass; `options_from` builds the dataclass from parsed flags.
 
     A flag that is not given is None, so that "given" can be told from "left alone"; the help shows the field's default.
     Where the parser has the flag already, from another dataclass, the two share it and both helps stand in it.
@@ -52,17 +52,17 @@ def add_options(
         ValueError: another dataclass has a flag of the same name that takes other values.
     """
     title = getattr(group, "title", None)
-    for one in options_of(kind):
-        if one.shared and (names is None or one.name in names) and one.name not in skip:
-            there = group._option_string_actions.get(one.flag)  # noqa: SLF001 - argparse tells it nowhere else
-            if there is None:
-                _add_flag(group, one, one.default if filled else None)
+    for option in options_of(kind):
+        if option.shared and (names is None or option.name in names) and option.name not in skip:
+            action = group._option_string_actions.get(option.flag)  # noqa: SLF001 - argparse tells it nowhere else
+            if action is None:
+                _add_flag(group, option, option.default if filled else None)
             else:
-                _share_flag(there, one, title)
+                _share_flag(action, option, title)
 
 
 def options_from(args: argparse.Namespace, kind: type[K], **more: object) -> K:
-    """A dataclass of the flags that were given; what was not keeps the dataclass's own default.
+    """Build a dataclass from parsed flags; absent ones keep the dataclass's defaults.
 
     Args:
         args: parsed, of a parser that `add_options` has worked on; a command need not have all flags.
@@ -76,65 +76,65 @@ def options_from(args: argparse.Namespace, kind: type[K], **more: object) -> K:
 
 
 def given_options(args: argparse.Namespace, kind: type) -> dict[str, object]:
-    """The options of a dataclass whose flags were given, by field, checked.
+    """Checked values of a dataclass's flags that are present, by field.
 
     Raises:
         InputError: a value that the option does not allow, with the flag's name.
     """
-    given = {}
-    for one in options_of(kind):
-        value = getattr(args, one.column, None) if one.shared else None
+    values = {}
+    for option in options_of(kind):
+        value = getattr(args, option.column, None) if option.shared else None
         if value is None:
             continue
-        for single in value if one.many else (value,):
-            check_option(one, single, one.flag)
-        value = as_fps(value) if one.kind is Fraction else value
-        given[one.name] = tuple(value) if one.many else value
-    return given
+        for single in value if option.many else (value,):
+            check_option(option, single, option.flag)
+        value = as_fps(value) if option.kind is Fraction else value
+        values[option.name] = tuple(value) if option.many else value
+    return values
 
 
-def _add_flag(group: argparse._ActionsContainer, one: Option, default: object) -> None:
-    told = {"dest": one.column, "default": default, "help": _help(one)}
-    if one.kind is bool:
-        off = one.default is True
-        flag = one.flag.replace("--", "--no-", 1) if off else one.flag
-        group.add_argument(flag, action="store_false" if off else "store_true", **told)
+def _add_flag(group: argparse._ActionsContainer, option: Option, default: object) -> None:
+    settings = {"dest": option.column, "default": default, "help": _help(option)}
+    if option.kind is bool:
+        off = option.default is True
+        flag = option.flag.replace("--", "--no-", 1) if off else option.flag
+        group.add_argument(flag, action="store_false" if off else "store_true", **settings)
         return
-    if one.metavar or not one.choices:
-        told["metavar"] = one.metavar or METAVARS.get(one.kind, "TEXT")
-    if one.choices:
-        told["choices"] = one.choices
-    if one.many:
-        told |= {"nargs": one.nargs} if one.nargs else {"action": "append"}
-    group.add_argument(one.flag, type=str if one.kind is Fraction else one.kind, **told)
+    if option.metavar or not option.choices:
+        settings["metavar"] = option.metavar or METAVARS.get(option.kind, "TEXT")
+    if option.choices:
+        settings["choices"] = option.choices
+    if option.many:
+        settings |= {"nargs": option.nargs} if option.nargs else {"action": "append"}
+    group.add_argument(option.flag, type=str if option.kind is Fraction else option.kind, **settings)
 
 
-def _share_flag(there: argparse.Action, one: Option, title: str | None) -> None:
-    kind = bool if there.nargs == 0 else str if one.kind is Fraction else one.kind
-    if there.nargs != 0 and there.type is not kind or (there.nargs == 0) != (one.kind is bool):
-        raise ValueError(f"{one.flag} stands for two options of different kinds; give one of them another `column`.")
-    if there.choices is not None:
-        there.choices = tuple(dict.fromkeys((*there.choices, *one.choices))) if one.choices else None
-    text = _help(one)
-    if text != there.help:
-        there.help = f"{there.help}; {title or 'else'}: {text}"
+def _share_flag(action: argparse.Action, option: Option, title: str | None) -> None:
+    kind = bool if action.nargs == 0 else str if option.kind is Fraction else option.kind
+    if action.nargs != 0 and action.type is not kind or (action.nargs == 0) != (option.kind is bool):
+        raise ValueError(f"{option.flag} stands for two options of different kinds; give one of them another `column`.")
+    if action.choices is not None:
+        action.choices = tuple(dict.fromkeys((*action.choices, *option.choices))) if option.choices else None
+    text = _help(option)
+    if text != action.help:
+        action.help = f"{action.help}; {title or 'else'}: {text}"
 
 
-def _help(one: Option) -> str:
-    """What it does, the range, and the default, as the other helps are written: no capital, no full stop."""
-    text = one.help.rstrip(".")
+def _help(option: Option) -> str:
+    """Help text of an option: purpose, range and default, without capital or full stop."""
+    text = option.help.rstrip(".")
     first = text.partition(" ")[0]
     text = text[:1].lower() + text[1:] if first[1:].islower() or len(first) == 1 else text  # SD1.5 and LoRA stay
-    ends = [end for end in (one.low, one.high) if end is not None]
-    span = allowed_numbers(one).removeprefix("from ") if ends and max(map(abs, ends)) <= MOST_SHOWN else ""
-    default = default_text(one)
+    ends = [end for end in (option.low, option.high) if end is not None]
+    span = allowed_numbers(option).removeprefix("from ") if ends and max(map(abs, ends)) <= MAX_SHOWN_LIMIT else ""
+    default = default_text(option)
     more = ", ".join(part for part in (span, default and f"default: {default}") if part)
     return f"{text} ({more})".strip().replace("%", "%%") if more else text.replace("%", "%%")
 
 
 @dataclass(frozen=True)
 class Command:
-    """One command: what the parser shows, adds and runs."""
+    """A command: name, help texts, arguments and function."""
 
     name: str
     purpose: str
@@ -144,24 +144,24 @@ class Command:
 
 
 def add_file(parser: argparse.ArgumentParser, flag: str, metavar: str, meaning: str, required: bool = True) -> None:
-    """A flag that takes a path."""
+    """Add a flag that takes a path."""
     parser.add_argument(flag, metavar=metavar, type=Path, required=required, help=meaning)
 
 
 def add_portrait(parser: argparse.ArgumentParser) -> None:
-    """The picture that is to speak."""
+    """Add the portrait's path."""
     add_file(parser, "--portrait", "PICTURE", "picture of a face, 128 to 4096 pixels a side")
 
 
 def add_face(parser: argparse.ArgumentParser) -> None:
-    """Which face, and what finds it."""
+    """Add the choice of a face and of the face-mesh back end."""
     group = parser.add_argument_group("face")
     add_options(group, FaceOptions, filled=True)
     add_mesh(group)
 
 
 def add_mesh(group: argparse._ArgumentGroup) -> None:
-    """What finds landmarks."""
+    """Add the face-mesh back end and its model."""
     group.add_argument(
         "--mesh-backend", choices=("auto", "solutions", "tasks", "torch"), default="auto", help="what finds landmarks"
     )
@@ -171,7 +171,7 @@ def add_mesh(group: argparse._ArgumentGroup) -> None:
 
 
 def add_video(parser: argparse.ArgumentParser) -> None:
-    """How the video is written."""
+    """Add the options of the video encoder."""
     add_options(parser.add_argument_group("video"), WriteOptions, filled=True)
 
 
@@ -205,8 +205,8 @@ def check_crf(crf: int) -> int:
 
 
 @contextmanager
-def open_asked_mesh(args: argparse.Namespace) -> Iterator[MeshBackend]:
-    """The mesh back end that is asked for, open."""
+def open_chosen_mesh(args: argparse.Namespace) -> Iterator[MeshBackend]:
+    """Open the face-mesh back end of `--mesh-backend` and `--mesh-model`."""
     from ..face.mesh.landmarks import open_mesh
 
     with open_mesh(args.mesh_backend, model_path=args.mesh_model) as mesh:
@@ -214,7 +214,7 @@ def open_asked_mesh(args: argparse.Namespace) -> Iterator[MeshBackend]:
 
 
 def print_table(title: str, rows: list[tuple[str, ...]]) -> None:
-    """Show rows of cells under a title."""
+    """Print a table with a title."""
     try:
         from rich.console import Console
         from rich.table import Table

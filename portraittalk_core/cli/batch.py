@@ -1,4 +1,4 @@
-"""What `portraittalk batch` does: a manifest of talk and score jobs is worked off on one worker or many."""
+"""The command `batch`: runs the talk and score jobs of a manifest on one worker or many."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ exit codes: as always, and 3: some items failed, or were skipped because of thos
 
 
 def add_batch(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    """The options of the command; returns the group of those about faces."""
+    """Add the options of the command; returns the group of face options."""
     parser.add_argument("manifest", metavar="MANIFEST.csv", type=Path, help="table with one job a line")
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder for the results and batch.csv")
     add_options(parser, BatchOptions)
@@ -60,23 +60,23 @@ def add_batch(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
 
 
 def batch(args: argparse.Namespace) -> int:
-    """Work a manifest off; 3 if some items failed."""
+    """Run the jobs of a manifest; returns 3 if some failed."""
     if args.metric_models is not None and not args.metric_models.is_dir():
         raise InputError(f"--metric-models {args.metric_models} is no folder; give the one with the weight files.")
     if args.face_models is not None:
         from ..face.identity.encoder import find_face_models
 
-        find_face_models([args.face_models])  # told now, not by every line
+        find_face_models([args.face_models])  # fails now rather than for every line
     from ..batch.jobs import BatchSettings
     from ..batch.run import run_batch
 
-    given = (args.mesh_model, args.metric_models, args.face_models)
-    models = [None if path is None else path.resolve() for path in given]
+    paths = (args.mesh_model, args.metric_models, args.face_models)
+    models = [None if path is None else path.resolve() for path in paths]
     settings = BatchSettings(args.out, args.mesh_backend, *models)
     options = options_from(args, BatchOptions)
     with progress_bar("batch") as on_progress:
         try:
-            result = run_batch(args.manifest, settings, options, on_progress=on_progress, on_item=_say_item)
+            result = run_batch(args.manifest, settings, options, on_progress=on_progress, on_item=_print_item)
         except KeyboardInterrupt:
             print(f"finished items are kept in {args.out}; the same command goes on from there", file=sys.stderr)
             raise
@@ -91,12 +91,12 @@ def batch(args: argparse.Namespace) -> int:
     return EXIT_SOME_FAILED if result.failed or result.blocked else 0
 
 
-def _say_item(item: Item) -> None:
+def _print_item(item: Item) -> None:
     outcome, tries = item.outcome, f" after {item.attempts} attempts" if item.attempts > 1 else ""
-    said = f"{outcome.status}, {outcome.seconds:.1f} s{tries}"
+    message = f"{outcome.status}, {outcome.seconds:.1f} s{tries}"
     if outcome.reason:
-        said = f"{'skipped' if item.job.unmade else 'failed'}{tries}: {outcome.reason}"
-    print(f"line {item.job.line}, {item.job.out or 'no name'}: {said}", file=sys.stderr)
+        message = f"{'skipped' if item.job.unmade else 'failed'}{tries}: {outcome.reason}"
+    print(f"line {item.job.line}, {item.job.out or 'no name'}: {message}", file=sys.stderr)
 
 
 def _add(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""The command `doctor`: what is installed and what to do about the rest."""
+"""The command `doctor`: diagnosis of this installation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EXAMPLES = """examples:
 
 
 def doctor(args: argparse.Namespace) -> None:
-    """Look, and print what was found."""
+    """Run all checks and print them."""
     from ..pipelines.doctor import diagnose
 
     diagnosis = diagnose(args.models)

@@ -1,4 +1,4 @@
-"""The command `dub`: a video whose face says something else."""
+"""The command `dub`: dubs a filmed face with new speech."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import argparse
 import time
 
 from ..renderers.contract import FILM
-from .arguments import VIDEO_SUFFIXES, Command, add_face, add_file, add_video, check_crf, check_output, open_asked_mesh
+from .arguments import VIDEO_SUFFIXES, Command, add_face, add_file, add_video, check_crf, check_output, open_chosen_mesh
 from .motion import add_motion, motion_engine, motion_options
 from .progress import progress_bar
-from .renderers import add_renderer, flags_named, open_chosen, renderer_options
+from .renderers import add_renderer, flags_named, open_renderer, renderer_options
 from .resume import resumed
 from .style import chosen_style
 
@@ -19,22 +19,22 @@ EXAMPLES = """examples:
 
 
 def dub(args: argparse.Namespace) -> None:
-    """Video and speech to a video that says it."""
+    """Dub a video with a speech."""
     started = time.perf_counter()
     check_output(args.out, (args.video, args.speech), VIDEO_SUFFIXES)
     check_crf(args.crf)
-    options, (spec, chosen) = motion_options(args), renderer_options(args, FILM)
+    options, (spec, render_options) = motion_options(args), renderer_options(args, FILM)
     from ..media.audio import load_speech
     from ..pipelines.dub import dub as make_video
     from ..pipelines.dub import read_film
     from ..renderers.contract import Callbacks
 
     engine, speech = motion_engine(args), load_speech(args.speech)
-    renderer = open_chosen(spec, chosen)
-    with open_asked_mesh(args) as mesh, progress_bar("finding landmarks") as on_progress:
+    renderer = open_renderer(spec, render_options)
+    with open_chosen_mesh(args) as mesh, progress_bar("finding landmarks") as on_progress:
         which = {"face_index": args.face_index, "face_order": args.face_order}
         film = read_film(args.video, mesh=mesh, **which, on_progress=on_progress)
-    with flags_named(), resumed(args, chosen) as sections, progress_bar(spec.name) as on_progress:
+    with flags_named(), resumed(args, render_options) as sections, progress_bar(spec.name) as on_progress:
         result = make_video(
             film,
             speech,

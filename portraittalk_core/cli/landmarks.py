@@ -1,4 +1,4 @@
-"""The command `landmarks`: a portrait and speech become a landmark track."""
+"""The command `landmarks`: landmark track of a portrait that speaks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from .arguments import TRACK_SUFFIXES, Command, add_face, add_file, add_portrait, check_output
 from .motion import add_motion, motion_engine, motion_options, with_gain_curve
-from .portrait import find_asked_portrait
+from .portrait import portrait_from
 from .progress import progress_bar
 from .style import add_style
 
@@ -22,7 +22,7 @@ EXAMPLES = """example (edit or plot the motion before making pixels of it):
 
 
 def landmarks(args: argparse.Namespace) -> None:
-    """Portrait and speech to a track."""
+    """Predict and write the landmark track of a portrait and a speech."""
     started = time.perf_counter()
     check_output(args.out, (args.portrait, args.speech), TRACK_SUFFIXES)
     options = motion_options(args)
@@ -33,16 +33,16 @@ def landmarks(args: argparse.Namespace) -> None:
     engine = motion_engine(args)
     speech = load_speech(args.speech)
     options = with_gain_curve(options, args, speech)
-    portrait = find_asked_portrait(args)
+    portrait = portrait_from(args)
     with progress_bar("moving the face") as on_progress:
-        made = whole_track(engine, speech, portrait.landmarks, options, on_progress)
-    save_record(made, args.out)
-    print_track(args.out, made, time.perf_counter() - started)
+        track = whole_track(engine, speech, portrait.landmarks, options, on_progress)
+    save_record(track, args.out)
+    print_track(args.out, track, time.perf_counter() - started)
 
 
-def print_track(out: Path, made: LandmarkTrack, took_s: float) -> None:
-    """One line on a track that was written."""
-    print(f"{out}: {made.seconds:.2f} s, {len(made)} frames at {float(made.fps):g} fps, made in {took_s:.1f} s")
+def print_track(out: Path, track: LandmarkTrack, took_s: float) -> None:
+    """Print file, length and frame rate of a written track."""
+    print(f"{out}: {track.seconds:.2f} s, {len(track)} frames at {float(track.fps):g} fps, made in {took_s:.1f} s")
 
 
 def _add(parser: argparse.ArgumentParser) -> None:

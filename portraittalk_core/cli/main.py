@@ -1,4 +1,4 @@
-"""The command line: puts the commands together and runs one of them."""
+"""Entry point of the command line: builds the parser and runs one command."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ exit codes: 0 done, 2 something you gave cannot be used, 3 some of many failed (
 
 
 class _Help(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
-    """Keeps the examples' line breaks and tells the defaults that say something."""
+    """Help formatter that keeps the examples' line breaks and shows defaults where they say something."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         return action.help if action.default is None or action.default is False else super()._get_help_string(action)
@@ -52,14 +52,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands; each sets `run` to the function that carries it out."""
+    """Build the parser of all commands; each sets `run` to its function."""
     parser = argparse.ArgumentParser("portraittalk", description=DESCRIPTION, epilog=EPILOG, formatter_class=_Help)
     parser.add_argument("--version", action="version", version=f"portraittalk {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:
-        told = {"help": command.purpose, "description": command.purpose, "epilog": command.examples}
-        one = commands.add_parser(command.name, formatter_class=_Help, **told)
-        one.set_defaults(run=command.run)
-        one.add_argument("--debug", action="store_true", help="show tracebacks and all that libraries write")
-        command.add(one)
+        texts = {"help": command.purpose, "description": command.purpose, "epilog": command.examples}
+        subparser = commands.add_parser(command.name, formatter_class=_Help, **texts)
+        subparser.set_defaults(run=command.run)
+        subparser.add_argument("--debug", action="store_true", help="show tracebacks and all that libraries write")
+        command.add(subparser)
     return parser

@@ -1,4 +1,4 @@
-"""Motion of a command line: the options of `MotionOptions`, and the engine.
+"""Motion flags: the options of `MotionOptions`, and the engine.
 
 The library is imported inside the functions, so that ``--help`` need not wait for torch.
 """
@@ -23,7 +23,7 @@ OF_THE_FILM = ("fps", "head_motion", "blink_rate")  # of MotionOptions: what a f
 
 
 def add_motion(parser: argparse.ArgumentParser, filmed: bool = False) -> None:
-    """Every option of `MotionOptions`, and the engine; of a filmed face, head, blinks and frame rate are the film's."""
+    """Add `MotionOptions` and the engine; a filmed face keeps the film's head motion, blinks and frame rate."""
     group = parser.add_argument_group("motion")
     add_options(group, MotionOptions, skip=OF_THE_FILM if filmed else ())
     if not filmed:
@@ -36,7 +36,7 @@ def add_motion(parser: argparse.ArgumentParser, filmed: bool = False) -> None:
 
 
 def _engine_help() -> str:
-    """What --engine takes, of the registry."""
+    """Help text of --engine, from the registry."""
     files = ", ".join(spec.title for spec in engine_specs() if spec.files)
     names = ", ".join(nameable_engines())
     return (
@@ -46,12 +46,12 @@ def _engine_help() -> str:
 
 
 def motion_options(args: argparse.Namespace) -> MotionOptions:
-    """Of the motion engine; a wrong one is reported before any work."""
+    """Motion options of the flags, checked before any work."""
     return options_from(args, MotionOptions, style_statistics=chosen_statistics(args))
 
 
 def motion_engine(args: argparse.Namespace) -> MotionEngine:
-    """The engine of --engine; a wrong file is reported before any work."""
+    """Open the engine of --engine; a wrong file fails before any work."""
     from ..engines.contract import EngineFiles
     from ..engines.registry import open_engine
 
@@ -61,7 +61,7 @@ def motion_engine(args: argparse.Namespace) -> MotionEngine:
 
 
 def with_gain_curve(options: MotionOptions, args: argparse.Namespace, speech: Speech) -> MotionOptions:
-    """The options with the gain that a file of points gives every frame."""
+    """The options with the per-frame gain of a file of control points."""
     if args.gain_points is None:
         return options
     from ..motion.gain import gain_curve

@@ -1,4 +1,4 @@
-"""The command `plot`: a track becomes a picture of its curves."""
+"""The command `plot`: plots a track over time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ EXAMPLES = """example:
 
 
 def plot(args: argparse.Namespace) -> None:
-    """A track to a picture of its curves."""
+    """Plot a landmark or keypoint track to a picture file."""
     inputs = [path for path in (args.track, args.speech) if path]
     check_output(args.out, inputs, PICTURE_SUFFIXES)
     from ..face.track_file import load_motion
@@ -23,9 +23,9 @@ def plot(args: argparse.Namespace) -> None:
 
     track = load_motion(args.track)
     draw = plot_keypoints if isinstance(track, KeypointTrack) else plot_track
-    drawn = draw(track, load_speech(args.speech) if args.speech else None)
-    save_picture(drawn, args.out)
-    print(f"{args.out}: {drawn.shape[1]}×{drawn.shape[0]} pixels")
+    picture = draw(track, load_speech(args.speech) if args.speech else None)
+    save_picture(picture, args.out)
+    print(f"{args.out}: {picture.shape[1]}×{picture.shape[0]} pixels")
 
 
 def _add(parser: argparse.ArgumentParser) -> None:

@@ -1,18 +1,18 @@
-"""The portrait of a command line: its picture, and the landmarks of the chosen face."""
+"""Portrait of the command line: picture, and landmarks of the selected face."""
 
 from __future__ import annotations
 
 import argparse
 from typing import TYPE_CHECKING
 
-from .arguments import open_asked_mesh
+from .arguments import open_chosen_mesh
 
 if TYPE_CHECKING:
     from ..types import Portrait
 
 
-def find_asked_portrait(args: argparse.Namespace) -> Portrait:
-    """The face of `--portrait` that `--face-index` chooses.
+def portrait_from(args: argparse.Namespace) -> Portrait:
+    """Read `--portrait` and detect the face that `--face-index` selects.
 
     Raises:
         NoFaceError: there is no such face.
@@ -21,5 +21,5 @@ def find_asked_portrait(args: argparse.Namespace) -> Portrait:
     from ..media.image import load_picture
 
     picture = load_picture(args.portrait)
-    with open_asked_mesh(args) as mesh:
+    with open_chosen_mesh(args) as mesh:
         return find_portrait(picture, args.face_index, args.face_order, source=args.portrait.name, mesh=mesh)

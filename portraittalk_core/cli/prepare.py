@@ -1,4 +1,4 @@
-"""What `portraittalk prepare` does: training clips of a folder of videos, and a report of what was left out."""
+"""The command `prepare`: training clips of a folder of videos, and a report of dropped videos."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EXAMPLES = """examples:
 
 
 def add_prepare(parser: argparse.ArgumentParser) -> None:
-    """The options of the command."""
+    """Add the options of the command."""
     parser.add_argument("--videos", metavar="FOLDER", type=Path, required=True, help="videos; sub-folders too")
     parser.add_argument("--out", metavar="FOLDER", type=Path, required=True, help="clips and reports are written here")
     add_options(parser, PrepareOptions)
@@ -25,7 +25,7 @@ def add_prepare(parser: argparse.ArgumentParser) -> None:
 
 
 def prepare(args: argparse.Namespace) -> None:
-    """Cut out, keep, and say what was left out and why."""
+    """Prepare training clips, and print which videos were dropped and why."""
     from ..training.data.prepare import prepare_videos
 
     options = options_from(args, PrepareOptions, needs_sound=not args.silent_too)

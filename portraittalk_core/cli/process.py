@@ -1,4 +1,4 @@
-"""What the command line asks of its process: signals, quiet native libraries, messages and exit codes."""
+"""Process of a command: signals, silenced native libraries, error messages and exit codes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from ..errors import PortraitTalkError
 
 EXIT_OK, EXIT_INTERNAL, EXIT_USER, EXIT_STOPPED = 0, 1, 2, 130
 DOUBLE_TAP_S = 1.0  # a second Ctrl-C this soon must not break the clean-up after the first
-# What a full or locked disk says where no one has put it into words yet.
+# Errors of a full or locked disk that no PortraitTalkError covers.
 _DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
 
 
 def run_guarded(job: Callable[[], int | None], debug: bool) -> int:
-    """Run a command to its end and turn however it ends into an exit code and, if bad, one message on stderr.
+    """Run a command; returns its exit code, with one message on stderr if it failed.
 
     Args:
         job: does the work and prints its result; a number that it returns is the exit code.
@@ -73,7 +73,7 @@ def _end(message: str, code: int, debug: bool) -> int:
 
 @contextmanager
 def stop_on_signals() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM both raise KeyboardInterrupt, but not again within a second: clean-up is under way."""
+    """Let Ctrl-C and SIGTERM raise KeyboardInterrupt, but not again within a second, so that clean-up can finish."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set handlers
         return
@@ -85,17 +85,17 @@ def stop_on_signals() -> Iterator[None]:
         if stopped_s - previous_s >= DOUBLE_TAP_S:
             raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous_handlers = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in previous_handlers.items():
             signal.signal(number, handler)
 
 
 @contextmanager
 def quiet_native_libraries() -> Iterator[None]:
-    """Send what C++ libraries write straight to file descriptor 2 nowhere, while Python's stderr stays as it is.
+    """Redirect file descriptor 2 to the null device for native libraries, while Python's stderr stays as it is.
 
     MediaPipe and TensorFlow Lite greet with several lines each and heed their log level settings only in part.
     """
@@ -103,16 +103,16 @@ def quiet_native_libraries() -> Iterator[None]:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     try:
-        kept = os.dup(2)
+        stderr_fd = os.dup(2)
     except OSError:  # started without a stderr
         yield
         return
     python_stderr = sys.stderr
     if _writes_to(python_stderr, 2):
-        sys.stderr = os.fdopen(os.dup(kept), "w", buffering=1, encoding=python_stderr.encoding, errors="replace")
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    os.close(nowhere)
+        sys.stderr = os.fdopen(os.dup(stderr_fd), "w", buffering=1, encoding=python_stderr.encoding, errors="replace")
+    null_device = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null_device, 2)
+    os.close(null_device)
     try:
         yield
     finally:
@@ -120,8 +120,8 @@ def quiet_native_libraries() -> Iterator[None]:
         if sys.stderr is not python_stderr:
             sys.stderr.close()
             sys.stderr = python_stderr
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(stderr_fd, 2)
+        os.close(stderr_fd)
 
 
 def _writes_to(stream: object, descriptor: int) -> bool:
@@ -138,7 +138,7 @@ class _WarningLines(logging.Handler):
 
 @contextmanager
 def warnings_on_stderr(debug: bool) -> Iterator[None]:
-    """Show the library's own log from warnings upward (from debug upward with `debug`) as lines on stderr."""
+    """Print the library's log records from warnings upward (with `debug` all) as lines on stderr."""
     logger = logging.getLogger(__package__.rpartition(".")[0])  # of the whole library
     handler, level = _WarningLines(), logger.level
     logger.addHandler(handler)

@@ -1,4 +1,4 @@
-"""Shows on stderr how far a long job is: a bar with the time left on a terminal, plain lines elsewhere."""
+"""Progress on stderr: a bar with the time left on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PLAIN_EVERY_S = 5.0  # a log file gets one line in this time
 
 @contextmanager
 def progress_bar(name: str) -> Iterator[Progress]:
-    """Give an `on_progress(done, total)` that shows `name`, how much is done and the time left until the block ends."""
+    """Yield an `on_progress(done, total)` that shows `name`, the share done and the time left."""
     if sys.stderr.isatty() and find_spec("rich"):
         with _rich_bar(name) as on_progress:
             yield on_progress
@@ -48,15 +48,15 @@ def plain_progress(name: str, clock: Callable[[], float] = time.monotonic) -> Pr
         name: what is being done.
         clock: seconds that only grow.
     """
-    started = said = clock()
+    started_s = reported_s = clock()
 
     def on_progress(done: int, total: int) -> None:
-        nonlocal said
-        now = clock()
-        if now - said < PLAIN_EVERY_S or done < 1 or total < 1:
+        nonlocal reported_s
+        now_s = clock()
+        if now_s - reported_s < PLAIN_EVERY_S or done < 1 or total < 1:
             return
-        said = now
-        left_s = (now - started) * max(total - done, 0) / done
+        reported_s = now_s
+        left_s = (now_s - started_s) * max(total - done, 0) / done
         print(f"{name}: {done} of {total} ({done * 100 // total} %), {left_s:.0f} s left", file=sys.stderr)
 
     return on_progress

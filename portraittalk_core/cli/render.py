@@ -1,4 +1,4 @@
-"""The command `render`: a portrait that follows a landmark track becomes a video."""
+"""The command `render`: renders a portrait that follows a landmark track."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from .arguments import VIDEO_SUFFIXES, Command, add_face, add_file, add_portrait, add_video, check_crf, check_output
-from .portrait import find_asked_portrait
+from .portrait import portrait_from
 from .progress import progress_bar
-from .renderers import add_renderer, flags_named, open_chosen, renderer_options
+from .renderers import add_renderer, flags_named, open_renderer, renderer_options
 from .resume import resumed
 from .style import add_style, chosen_style
 from .talk import print_result
@@ -26,25 +26,25 @@ EXAMPLES = """examples:
 
 
 def render(args: argparse.Namespace) -> None:
-    """Portrait and track to a video."""
+    """Render a portrait and a track to a video."""
     started = time.perf_counter()
     inputs = [path for path in (args.portrait, args.track, args.speech) if path]
     check_output(args.out, inputs, VIDEO_SUFFIXES)
     check_crf(args.crf)
-    spec, chosen = renderer_options(args)
+    spec, render_options = renderer_options(args)
     from ..media.audio import load_speech
     from ..pipelines.render import render_track
     from ..renderers.contract import Callbacks
     from ..renderers.warp.renderer import check_same_shape
 
-    driving = _at_fps(load_asked_track(args.track), args.fps)
-    portrait, style = find_asked_portrait(args), chosen_style(args)
+    driving = _at_fps(track_from(args.track), args.fps)
+    portrait, style = portrait_from(args), chosen_style(args)
     try:
         check_same_shape(driving, portrait.landmarks.width, portrait.landmarks.height)
     except InputError as error:
         raise InputError(f"{args.track.name} does not fit {args.portrait.name}: {error}") from error
-    renderer = open_chosen(spec, chosen)
-    with flags_named(), resumed(args, chosen) as sections, progress_bar(spec.name) as on_progress:
+    renderer = open_renderer(spec, render_options)
+    with flags_named(), resumed(args, render_options) as sections, progress_bar(spec.name) as on_progress:
         result = render_track(
             portrait,
             driving,
@@ -60,21 +60,22 @@ def render(args: argparse.Namespace) -> None:
     print_result(result, time.perf_counter() - started)
 
 
-def load_asked_track(path: Path) -> LandmarkTrack:
-    """The track of a file."""
+def track_from(path: Path) -> LandmarkTrack:
+    """Load a landmark track."""
     from ..face.track_file import load_track
 
     return load_track(path)
 
 
 def _at_fps(track: LandmarkTrack, fps: str | None) -> LandmarkTrack:
-    """The track at the rate that is asked for, with a note where that is another."""
+    """The track resampled to --fps; prints a note if that changes its rate."""
     from ..motion.resample import at_fps
 
-    made = track if fps is None else at_fps(track, fps)
-    if made.fps != track.fps:
-        print(f"The track's {len(track)} frames at {float(track.fps):g} fps became {len(made)} at {float(made.fps):g}.")
-    return made
+    result = track if fps is None else at_fps(track, fps)
+    if result.fps != track.fps:
+        source, target = f"{len(track)} frames at {float(track.fps):g} fps", f"{len(result)} at {float(result.fps):g}"
+        print(f"The track's {source} became {target}.")
+    return result
 
 
 def _add(parser: argparse.ArgumentParser) -> None:

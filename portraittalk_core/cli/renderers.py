@@ -1,4 +1,4 @@
-"""Flags of all renderers, and the renderer that a command line chooses."""
+"""Flags of all renderers, and the renderer of --renderer."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from .resume import add_resume
 if TYPE_CHECKING:
     from ..renderers.contract import Renderer, RendererSpec
 
-OPTION_NAME = re.compile(r"`([a-z]\w*)`")  # as error texts of the core name an option
+OPTION_NAME = re.compile(r"`([a-z]\w*)`")  # option names in error texts of the core
 NOT_OF_FILMS = ("only_face",)  # of a film only the face is painted anyway
 
 
 def add_renderer(parser: argparse.ArgumentParser, source: str = PORTRAIT) -> None:
-    """The choice of a renderer, and every option of each.
+    """Add the choice of a renderer, and every option of each.
 
     Args:
         parser: of the command.
@@ -43,27 +43,27 @@ def add_renderer(parser: argparse.ArgumentParser, source: str = PORTRAIT) -> Non
             continue
         group = parser.add_argument_group(f"{spec.name} ({_needs(spec)})" if spec.files else spec.name)
         if issubclass(spec.options, AnimateNetOptions):
-            of_animatenet = [one.name for one in options_of(AnimateNetOptions)]
-            add_options(group, spec.options, skip=(*skip, *of_animatenet))
+            animatenet_names = [option.name for option in options_of(AnimateNetOptions)]
+            add_options(group, spec.options, skip=(*skip, *animatenet_names))
             group = parser.add_argument_group(f"{spec.name}: frames that follow the landmarks and hold together")
-            add_options(group, spec.options, names=of_animatenet)
+            add_options(group, spec.options, names=animatenet_names)
         else:
             add_options(group, spec.options, skip=skip)
     add_resume(parser)
 
 
 def renderer_options(args: argparse.Namespace, source: str = PORTRAIT) -> tuple[RendererSpec, object]:
-    """The renderer that is chosen and its options, checked before any work.
+    """Spec and checked options of the selected renderer.
 
     Raises:
         InputError: a value out of range, or an option that the renderer does not have.
         MissingDependency: a file that it needs is not there.
     """
     spec = renderer_spec(args.renderer, source)
-    own = {one.column for one in options_of(spec.options)} | set(SHARED)
+    columns = {option.column for option in options_of(spec.options)} | set(SHARED)
     for other in renderer_specs(source):
-        foreign = [one for one in options_of(other.options) if one.column not in own]
-        if flags := [one.flag for one in foreign if getattr(args, one.column, None) is not None]:
+        foreign = [option for option in options_of(other.options) if option.column not in columns]
+        if flags := [option.flag for option in foreign if getattr(args, option.column, None) is not None]:
             raise InputError(
                 f"{', '.join(flags)} cannot be used with {spec.name}; leave it out, or take --renderer {other.name}."
             )
@@ -71,15 +71,15 @@ def renderer_options(args: argparse.Namespace, source: str = PORTRAIT) -> tuple[
         return spec, options_from(args, spec.options)
 
 
-def open_chosen(spec: RendererSpec, options: object) -> Renderer:
-    """The renderer that was chosen; what is wrong with its files is an error now."""
+def open_renderer(spec: RendererSpec, options: object) -> Renderer:
+    """Open the selected renderer; faulty files fail now."""
     with flags_named():
         return build(spec, options)
 
 
 @contextlib.contextmanager
 def flags_named() -> Iterator[None]:
-    """Errors call options by their flags: "`control_end`" becomes "--control-end"."""
+    """Replace option names in errors by their flags: "`control_end`" becomes "--control-end"."""
     try:
         yield
     except PortraitTalkError as error:

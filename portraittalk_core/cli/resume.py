@@ -1,4 +1,4 @@
-"""Where `talk --renderer identitynet` keeps finished sections, so that the same command, given again, goes on."""
+"""Resuming of long renders: finished sections are cached, and the same command continues from them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from ..renderers.sections import Sections
 
 SUFFIX = ".unfinished"
-# what the painted frames do not depend on
+# arguments that the frames do not depend on
 NOT_PAINTED = ("run", "debug", "out", "crf", "no_resume", "batch_size", "mesh_backend")
 
 
 def add_resume(parser: argparse._ActionsContainer) -> None:
-    """The option of commands whose renderer may take long."""
+    """Add --no-resume."""
     parser.add_argument(
         "--no-resume",
         action="store_true",
@@ -30,9 +30,9 @@ def add_resume(parser: argparse._ActionsContainer) -> None:
 
 @contextlib.contextmanager
 def resumed(args: argparse.Namespace, options: object) -> Iterator[Sections | None]:
-    """The finished sections of the command at hand; None where none are kept. Prints what was found, once all is done.
+    """Cached sections of this command; None where nothing is cached. Prints their reuse when all is done.
 
-    What is left of other commands with the same output is removed.
+    Cached sections of other commands with the same output are removed.
 
     Args:
         args: parsed.
@@ -54,25 +54,26 @@ def resumed(args: argparse.Namespace, options: object) -> Iterator[Sections | No
 
 
 def job_key(args: argparse.Namespace) -> str:
-    """64 digits: the same for commands that paint the same frames; files count by their content, not by their names."""
-    told = {name: _told(value) for name, value in vars(args).items() if name not in NOT_PAINTED}
-    told["lora"] = [_told_lora(given) for given in args.lora or ()]
-    return cache_key([__version__, told])
+    """Cache key of 64 hex digits: equal for commands that render equal frames; files count by content."""
+    arguments = {name: _fingerprint(value) for name, value in vars(args).items() if name not in NOT_PAINTED}
+    arguments["lora"] = [_lora_fingerprint(lora) for lora in args.lora or ()]
+    return cache_key([__version__, arguments])
 
 
-def _told_lora(given: str) -> object:
-    name, _, strength = given.rpartition(":")
-    path = next((Path(p) for p in (given, name) if p and Path(p).is_file()), None)
-    return given if path is None else [_told(path), strength if str(path) == name else "1"]
+def _lora_fingerprint(lora: str) -> object:
+    name, _, strength = lora.rpartition(":")
+    path = next((Path(p) for p in (lora, name) if p and Path(p).is_file()), None)
+    return lora if path is None else [_fingerprint(path), strength if str(path) == name else "1"]
 
 
-def _told(value: object) -> object:
+def _fingerprint(value: object) -> object:
     if isinstance(value, list):
-        return [_told(one) for one in value]
+        return [_fingerprint(item) for item in value]
     if not isinstance(value, Path):
         return value
     if value.is_dir():
-        return [[str(file.relative_to(value)), _told(file)] for file in sorted(value.rglob("*")) if file.is_file()]
+        files = [file for file in sorted(value.rglob("*")) if file.is_file()]
+        return [[str(file.relative_to(value)), _fingerprint(file)] for file in files]
     if not value.is_file():
-        return str(value)  # which is told as missing where it is read
+        return str(value)  # reading it raises the error
     return file_digest(value)

@@ -1,4 +1,4 @@
-"""What `portraittalk score` does: two videos, two folders or a CSV of pairs become numbers and a report."""
+"""The command `score`: evaluates two videos, two folders or a CSV of pairs, and writes a report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..evaluation.options import EvaluationOptions
-from .arguments import Command, add_mesh, add_options, check_output, open_asked_mesh, options_from, print_table
+from .arguments import Command, add_mesh, add_options, check_output, open_chosen_mesh, options_from, print_table
 from .progress import progress_bar
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ exit codes: as always, and 3: some rows could not be measured, the others were""
 
 
 def add_score(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    """The options of the command; returns the group of those about faces."""
+    """Add the options of the command; returns the group of face options."""
     path = {"type": Path}
     parser.add_argument("--generated", metavar="IN", **path, help="video that was made, or a folder of such")
     parser.add_argument("--target", metavar="IN", **path, help="real video of the same moment, or a folder of such")
@@ -64,7 +64,7 @@ def add_score(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
 
 
 def score(args: argparse.Namespace) -> int:
-    """Measure, show the numbers, write the report; 3 if some rows failed."""
+    """Evaluate, print the metrics and write the report; returns 3 if some samples failed."""
     samples = _samples(args)
     options = options_from(args, EvaluationOptions)
     folder = _check_outputs(args, samples)
@@ -84,7 +84,7 @@ def score(args: argparse.Namespace) -> int:
         raise InputError(results[0].error)
     settings = settings_of(options, args.reference_free)
     report = ScoreReport(results, settings, args.reference_free, environment=environment())
-    _show(report)
+    _print_report(report)
     if args.out:
         files = write_report(report, args.out)
         print("The report is in " + ", ".join(map(str, files)))
@@ -110,7 +110,7 @@ def _samples(args: argparse.Namespace) -> list[Sample]:
 
 
 def _check_outputs(args: argparse.Namespace, samples: list[Sample]) -> Path | None:
-    """Check before long work that the results can be written; the folder that keeps finished rows, if there is one."""
+    """Check before long work that the results can be written; returns the cache folder, if any."""
     from ..evaluation.report.write import report_files
     from ..media.atomic import explain_write_errors
 
@@ -145,7 +145,7 @@ def _tools(args: argparse.Namespace) -> Iterator[EvaluationTools]:
             f"--metric-models {args.metric_models} is no folder; give the one that holds the weight files."
         )
     with ExitStack() as stack:
-        mesh = stack.enter_context(open_asked_mesh(args))
+        mesh = stack.enter_context(open_chosen_mesh(args))
         networks = open_networks([args.metric_models] if args.metric_models else [])
         encoder, fingerprint = None, {}
         if args.face_models is not None:
@@ -157,19 +157,19 @@ def _tools(args: argparse.Namespace) -> Iterator[EvaluationTools]:
         yield EvaluationTools(mesh, encoder, networks, fingerprint)
 
 
-def _print_result(result: EvaluationResult, kept: bool) -> None:
-    outcome = "kept from before" if kept else f"{result.seconds_taken:.1f} s"
+def _print_result(result: EvaluationResult, cached: bool) -> None:
+    outcome = "kept from before" if cached else f"{result.seconds_taken:.1f} s"
     print(f"{result.name}: {f'failed: {result.error}' if result.error else outcome}", file=sys.stderr)
 
 
-def _show(report: ScoreReport) -> None:
+def _print_report(report: ScoreReport) -> None:
     rows = []
     for name, definition in report.table.items():
         if name in report.columns:
-            summary, own = report.summary(name), report.summary(f"target:{name}")
-            spread = "" if summary.std is None else f" ± {_shown(summary.std)}"
-            mean = _shown(summary.mean if summary.num else float("inf")) + spread
-            target = f"target {_shown(own.mean)}" if own.num else ""
+            summary, target_summary = report.summary(name), report.summary(f"target:{name}")
+            spread = "" if summary.std is None else f" ± {_format_value(summary.std)}"
+            mean = _format_value(summary.mean if summary.num else float("inf")) + spread
+            target = f"target {_format_value(target_summary.mean)}" if target_summary.num else ""
             rows.append((name, definition.title, mean, definition.unit, target))
     num = len(report.results)
     title = f"scores of {num} rows, {len(report.failed)} failed" if num > 1 else "scores"
@@ -178,18 +178,18 @@ def _show(report: ScoreReport) -> None:
         row = report.results[0]
         counts = [(name, str(value)) for name, value in row.counts.items()]
         print_table("measured on", [*counts, *(("note", note) for note in row.notes)])
-    lacking = [
+    unavailable = [
         (name, "not measured", "; ".join(reasons))
         for name, reasons in report.unavailable().items()
         if name not in report.columns
     ]
-    if lacking:
-        print_table("not available", lacking)
+    if unavailable:
+        print_table("not available", unavailable)
     for row in report.failed[:MOST_LINES]:
         print(f"{row.name}: {row.error}", file=sys.stderr)
 
 
-def _shown(value: float | None) -> str:
+def _format_value(value: float | None) -> str:
     return "not measured" if value is None else f"{value:.4f}"
 
 
@@ -199,9 +199,9 @@ def _write_flat(row: EvaluationResult, path: Path) -> None:
     from ..evaluation.result import plain
     from ..media.atomic import atomic_write
 
-    found = {name: plain(value) for name, value in row.values.items()} | dict.fromkeys(row.missing) | dict(row.counts)
+    numbers = {name: plain(value) for name, value in row.values.items()} | dict.fromkeys(row.missing) | dict(row.counts)
     with atomic_write(path) as part:
-        text = json.dumps(found | {"note": "; ".join(row.notes)}, indent=2, ensure_ascii=False)
+        text = json.dumps(numbers | {"note": "; ".join(row.notes)}, indent=2, ensure_ascii=False)
         part.write_text(text + "\n", encoding="utf-8")
     print(f"The numbers are in {path}")
 

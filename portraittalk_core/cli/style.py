@@ -1,4 +1,4 @@
-"""The command `style`, and the options by which other commands speak in a style."""
+"""The command `style`, and the style options of other commands."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .arguments import (
     add_face,
     add_options,
     check_output,
-    open_asked_mesh,
+    open_chosen_mesh,
     options_from,
 )
 from .progress import progress_bar
@@ -34,7 +34,7 @@ FILES = (".safetensors",)
 
 
 def add_style(parser: argparse.ArgumentParser) -> None:
-    """The options of commands that make motion."""
+    """Add the style options of commands that make motion."""
     group = parser.add_argument_group("style")
     group.add_argument(
         "--style",
@@ -46,7 +46,7 @@ def add_style(parser: argparse.ArgumentParser) -> None:
 
 
 def add_style_command(parser: argparse.ArgumentParser) -> None:
-    """The options of the command `style`."""
+    """Add the options of the command `style`."""
     parser.add_argument("--video", metavar="IN", type=Path, help="video of the person")
     parser.add_argument("--speech", metavar="IN", type=Path, help="sound of the person; the video's own if not given")
     parser.add_argument("--out", metavar="OUT.safetensors", type=Path, required=True, help="style to write")
@@ -56,7 +56,7 @@ def add_style_command(parser: argparse.ArgumentParser) -> None:
 
 
 def style(args: argparse.Namespace) -> None:
-    """A person's video, or sound, to a style file."""
+    """Measure a person's style from video or sound and write it."""
     from ..media.image import save_picture
     from ..media.records import save_record
     from ..plots.style import plot_style
@@ -65,62 +65,62 @@ def style(args: argparse.Namespace) -> None:
         raise InputError("a style needs a reference: give --video, or --speech with --extractor.")
     if args.encoder is not None and args.extractor is None:
         raise InputError("--encoder needs --extractor: without one a style is seen, not heard.")
-    given = [path for path in (args.video, args.speech, args.extractor, args.encoder) if path is not None]
-    check_output(args.out, given, FILES)
+    inputs = [path for path in (args.video, args.speech, args.extractor, args.encoder) if path is not None]
+    check_output(args.out, inputs, FILES)
     if args.plot is not None:
-        check_output(args.plot, given, PICTURE_SUFFIXES)
-    found = _of_reference(args)
-    save_record(found, args.out)
+        check_output(args.plot, inputs, PICTURE_SUFFIXES)
+    prior = _of_reference(args)
+    save_record(prior, args.out)
     if args.plot is not None:
-        save_picture(plot_style(found), args.plot)
-    print(f"{args.out}: the style of {found.source}, {len(found)} numbers ({found.space})")
+        save_picture(plot_style(prior), args.plot)
+    print(f"{args.out}: the style of {prior.source}, {len(prior)} numbers ({prior.space})")
 
 
 def chosen_statistics(args: argparse.Namespace) -> StyleStatistics | None:
-    """The way of speaking that `--style` asks for; None where it is not given.
+    """Style statistics of `--style`; None without one.
 
     Raises:
         InputError: no such name or file, or a style that cannot be seen in motion.
     """
-    found = chosen_style(args)
-    if found is None or found.strength == 0:
+    selected = chosen_style(args)
+    if selected is None or selected.strength == 0:
         return None
     from ..style.prior import BlendedStyle
     from ..style.reference import statistics_of
 
-    if isinstance(found, BlendedStyle):
-        raise InputError(f"{found.source} changes over time, which only the nodes can do; give one of its styles.")
-    return statistics_of(found)
+    if isinstance(selected, BlendedStyle):
+        raise InputError(f"{selected.source} changes over time, which only the nodes can do; give one of its styles.")
+    return statistics_of(selected)
 
 
 def chosen_style(args: argparse.Namespace) -> Style | None:
-    """The style that `--style` asks for; None where it is not given."""
-    asked = getattr(args, "style", None)
-    if asked is None:
+    """The style of `--style`; None without one."""
+    name_or_path = getattr(args, "style", None)
+    if name_or_path is None:
         return None
-    return _opened(asked, options_from(args, StyleUse))
+    return _open_style(name_or_path, options_from(args, StyleUse))
 
 
-@functools.lru_cache(maxsize=2)  # asked for by the motion and by the painter
-def _opened(asked: Path | str, use: StyleUse) -> Style:
+@functools.lru_cache(maxsize=2)  # used by the motion engine and by the renderer
+def _open_style(name_or_path: Path | str, use: StyleUse) -> Style:
     from ..style.prior import load_style, used_as
     from ..style.reference import named_style
 
-    if isinstance(asked, str):
-        return named_style(asked, use)
-    if asked.suffix in FILES:
-        return used_as(load_style(asked), use.strength, use.noise, use.seed)
-    return _seen(asked, None, use, None)
+    if isinstance(name_or_path, str):
+        return named_style(name_or_path, use)
+    if name_or_path.suffix in FILES:
+        return used_as(load_style(name_or_path), use.strength, use.noise, use.seed)
+    return _measured_style(name_or_path, None, use, None)
 
 
 def _of_reference(args: argparse.Namespace) -> StylePrior:
     from ..style.extractor import load_extractor
 
     extractor = None if args.extractor is None else load_extractor(args.extractor)
-    return _seen(args.video, args.speech, StyleUse(), extractor, args)
+    return _measured_style(args.video, args.speech, StyleUse(), extractor, args)
 
 
-def _seen(
+def _measured_style(
     video: Path | None, speech: Path | None, use: StyleUse, extractor: StyleExtractor | None,
     args: argparse.Namespace | None = None,
 ) -> StylePrior:  # fmt: skip
@@ -138,7 +138,7 @@ def _seen(
     probe = probe_video(video)
     which = ReferenceOptions() if args is None else ReferenceOptions(args.face_index, args.face_order)
     total = probe.num_frames or round(probe.seconds * probe.fps)
-    with open_mesh() if args is None else open_asked_mesh(args) as mesh, progress_bar("watching") as on_progress:
+    with open_mesh() if args is None else open_chosen_mesh(args) as mesh, progress_bar("watching") as on_progress:
         pictures = read_pictures(video, probe.fps, on_progress=on_progress)
         pieces = track_pieces(pictures, probe.fps, total, mesh, which, video.name)
     sound = speech if speech is not None else video if extractor is not None and probe.has_sound else None

@@ -1,4 +1,4 @@
-"""The command `talk`: a portrait and speech become a video."""
+"""The command `talk`: talking-head video of a portrait and a speech."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from .arguments import VIDEO_SUFFIXES, Command, add_face, add_file, add_portrait, add_video, check_crf, check_output
 from .motion import add_motion, motion_engine, motion_options, with_gain_curve
-from .portrait import find_asked_portrait
+from .portrait import portrait_from
 from .progress import progress_bar
-from .renderers import add_renderer, flags_named, open_chosen, renderer_options
+from .renderers import add_renderer, flags_named, open_renderer, renderer_options
 from .resume import resumed
 from .style import add_style, chosen_style
 
@@ -25,11 +25,11 @@ EXAMPLES = """examples:
 
 
 def talk(args: argparse.Namespace) -> None:
-    """Portrait and speech to a video."""
+    """Render a portrait that speaks."""
     started = time.perf_counter()
     check_output(args.out, (args.portrait, args.speech), VIDEO_SUFFIXES)
     check_crf(args.crf)
-    options, (spec, chosen) = motion_options(args), renderer_options(args)
+    options, (spec, render_options) = motion_options(args), renderer_options(args)
     from ..media.audio import load_speech
     from ..pipelines.talk import talk as make_video
     from ..renderers.contract import Callbacks
@@ -37,9 +37,9 @@ def talk(args: argparse.Namespace) -> None:
     engine = motion_engine(args)
     speech = load_speech(args.speech)
     options = with_gain_curve(options, args, speech)
-    portrait, style = find_asked_portrait(args), chosen_style(args)
-    renderer = open_chosen(spec, chosen)
-    with flags_named(), resumed(args, chosen) as sections, progress_bar(spec.name) as on_progress:
+    portrait, style = portrait_from(args), chosen_style(args)
+    renderer = open_renderer(spec, render_options)
+    with flags_named(), resumed(args, render_options) as sections, progress_bar(spec.name) as on_progress:
         result = make_video(
             portrait,
             speech,
@@ -56,7 +56,7 @@ def talk(args: argparse.Namespace) -> None:
 
 
 def print_result(result: RenderResult, took_s: float) -> None:
-    """One line on a video that was written."""
+    """Print file, length and frame rate of a written video."""
     print(
         f"{result.path}: {result.seconds:.2f} s, {result.num_frames} frames at {float(result.fps):g} fps, made in "
         f"{result.elapsed_s:.1f} s ({result.speed:.1f}× real time; {took_s:.1f} s with loading)"

@@ -1,11 +1,11 @@
-"""The command `track`: a video becomes the landmark track of a face in it."""
+"""The command `track`: landmark track of a face in a video."""
 
 from __future__ import annotations
 
 import argparse
 import time
 
-from .arguments import TRACK_SUFFIXES, Command, add_face, add_file, check_output, open_asked_mesh
+from .arguments import TRACK_SUFFIXES, Command, add_face, add_file, check_output, open_chosen_mesh
 from .landmarks import print_track
 from .progress import progress_bar
 
@@ -14,7 +14,7 @@ EXAMPLES = """example:
 
 
 def track(args: argparse.Namespace) -> None:
-    """A real video to the track of a face in it."""
+    """Track the landmarks of a face through a video."""
     started = time.perf_counter()
     check_output(args.out, (args.video,), TRACK_SUFFIXES)
     from ..face.mesh.landmarks import track_faces
@@ -23,8 +23,8 @@ def track(args: argparse.Namespace) -> None:
     from ..types import as_fps
 
     fps = as_fps(args.fps) if args.fps else probe_video(args.video).fps
-    with open_asked_mesh(args) as mesh, progress_bar("finding landmarks") as on_progress:
-        found = track_faces(
+    with open_chosen_mesh(args) as mesh, progress_bar("finding landmarks") as on_progress:
+        faces = track_faces(
             read_pictures(args.video, fps, on_progress=on_progress),
             fps,
             mesh=mesh,
@@ -33,12 +33,12 @@ def track(args: argparse.Namespace) -> None:
             on_missing=args.on_missing,
             source=args.video.name,
         )
-    save_record(found, args.out)
-    print_track(args.out, found, time.perf_counter() - started)
-    faceless = len(found) - int(found.valid.sum())
+    save_record(faces, args.out)
+    print_track(args.out, faces, time.perf_counter() - started)
+    faceless = len(faces) - int(faces.valid.sum())
     if faceless:
         print(
-            f"No face was seen in {faceless} of {len(found)} frames; their landmarks are filled in ({args.on_missing})."
+            f"No face was seen in {faceless} of {len(faces)} frames; their landmarks are filled in ({args.on_missing})."
         )
 
 

@@ -1,4 +1,4 @@
-"""What `portraittalk train` does: makes or fits a mouth network, or trains IdentityNet, AnimateNet or style."""
+"""The command `train`: trains or adapts the mouth network, IdentityNet, AnimateNet or style."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ SUFFIXES = (".safetensors",)
 
 
 def add_train(parser: argparse.ArgumentParser) -> None:
-    """The options of the command."""
+    """Add the options of the command."""
     choices = ("mouth", "identity", "animatenet", "style")
-    told = "from speech to mouth; a face into SD1.5; its motion; how someone speaks"
-    parser.add_argument("what", choices=choices, help=told)
+    help_text = "from speech to mouth; a face into SD1.5; its motion; how someone speaks"
+    parser.add_argument("what", choices=choices, help=help_text)
     parser.add_argument("--out", metavar="OUT.safetensors", type=Path, help="mouth: weight file to write")
     parser.add_argument("--config", metavar="FILE.toml", type=Path, help="the others: out, data, checkpoint, …")
     speaker = parser.add_argument_group("fit to a speaker")
@@ -47,18 +47,18 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 
 
 def train(args: argparse.Namespace) -> None:
-    """Train what was asked for and say how good it is."""
+    """Train the selected network and print its scores."""
     if args.what != "mouth":
-        others = {"identity": _train_identity, "animatenet": _train_animatenet, "style": _train_style}
-        others[args.what](args)
+        trainers = {"identity": _train_identity, "animatenet": _train_animatenet, "style": _train_style}
+        trainers[args.what](args)
         return
     if args.out is None:
         raise InputError("train mouth needs --out OUT.safetensors: where the network is to be written.")
     check_output(args.out, [args.base] if args.base else [], SUFFIXES)
     if args.videos:
-        _fit_speaker(args)
+        _adapt_mouth(args)
     else:
-        _from_nothing(args)
+        _train_mouth(args)
 
 
 def _train_identity(args: argparse.Namespace) -> None:
@@ -69,10 +69,10 @@ def _train_identity(args: argparse.Namespace) -> None:
         raise InputError("train identity needs --config FILE.toml; docs/training.md shows one.")
     config = load_config(args.config)
     with progress_bar("training") as on_progress:
-        made = train_identity(config, on_progress)
-    for name, reason in made.report.dropped:
+        result = train_identity(config, on_progress)
+    for name, reason in result.report.dropped:
         print(f"left out {name}: {reason}")
-    print(f"The adapter, after {made.training.steps} steps, is in {made.adapter}")
+    print(f"The adapter, after {result.training.steps} steps, is in {result.adapter}")
 
 
 def _train_animatenet(args: argparse.Namespace) -> None:
@@ -83,11 +83,11 @@ def _train_animatenet(args: argparse.Namespace) -> None:
         raise InputError("train animatenet needs --config FILE.toml; docs/training.md shows one.")
     config = load_animate_config(args.config)
     with progress_bar("training") as on_progress:
-        made = train_animate(config, on_progress)
-    for name, reason in made.dropped:
+        result = train_animate(config, on_progress)
+    for name, reason in result.dropped:
         print(f"left out {name}: {reason}")
-    files = ", ".join(f"{name}: {path}" for name, path in made.files.items())
-    print(f"After {made.training.steps} steps: {files}")
+    files = ", ".join(f"{name}: {path}" for name, path in result.files.items())
+    print(f"After {result.training.steps} steps: {files}")
 
 
 def _train_style(args: argparse.Namespace) -> None:
@@ -98,27 +98,29 @@ def _train_style(args: argparse.Namespace) -> None:
         raise InputError("train style needs --config FILE.toml; docs/training.md shows one.")
     config = load_style_config(args.config)
     with progress_bar("training") as on_progress:
-        made = train_style(config, on_progress)
+        result = train_style(config, on_progress)
     if config.stage == "attention":
-        for name, reason in made.dropped:
+        for name, reason in result.dropped:
             print(f"left out {name}: {reason}")
-        print(f"The style attention, after {made.training.steps} steps on {made.trained_on}, is in {made.attention}")
-        print(f"It looks at styles of the space {made.space}.")
+        print(
+            f"The style attention, after {result.training.steps} steps on {result.trained_on}, is in {result.attention}"
+        )
+        print(f"It looks at styles of the space {result.space}.")
         return
     heading = ("style from", "strength before", "after", "accuracy before", "after", "σ before", "after")
-    rows = [_style_row(name, made.before[name], made.after[name]) for name in made.after]
+    rows = [_style_row(name, result.before[name], result.after[name]) for name in result.after]
     print_table("how well styles are told apart, on clips that training did not see", [heading, *rows])
-    chance = 1 / made.after["both"].num_styles
-    print(f"Chance is {chance:.1%}. The extractor, after {made.training.steps} steps, is in {made.extractor}")
+    chance = 1 / result.after["both"].num_styles
+    print(f"Chance is {chance:.1%}. The extractor, after {result.training.steps} steps, is in {result.extractor}")
 
 
-def _style_row(name: str, before: StyleScore, after: StyleScore) -> tuple[str, ...]:
-    pairs = ((before.strength, after.strength, ".2f"), (before.accuracy, after.accuracy, ".1%"))
-    pairs = (*pairs, (before.deviation, after.deviation, ".2f"))
+def _style_row(name: str, untrained: StyleScore, trained: StyleScore) -> tuple[str, ...]:
+    pairs = ((untrained.strength, trained.strength, ".2f"), (untrained.accuracy, trained.accuracy, ".1%"))
+    pairs = (*pairs, (untrained.deviation, trained.deviation, ".2f"))
     return (name, *(f"{number:{form}}" for *numbers, form in pairs for number in numbers))
 
 
-def _from_nothing(args: argparse.Namespace) -> None:
+def _train_mouth(args: argparse.Namespace) -> None:
     import tempfile
 
     from ..training.mouth.recipe import Recipe, make_mouth
@@ -135,7 +137,7 @@ def _from_nothing(args: argparse.Namespace) -> None:
     print(f"The network is in {args.out}")
 
 
-def _fit_speaker(args: argparse.Namespace) -> None:
+def _adapt_mouth(args: argparse.Namespace) -> None:
     from ..training.mouth.recipe import adapt_to_speaker
     from ..training.mouth.speaker import SpeakerFit
 
@@ -146,13 +148,13 @@ def _fit_speaker(args: argparse.Namespace) -> None:
         gains = adapt_to_speaker(args.videos, args.out, args.base, fit, stages)
     rows = [(gain.name, f"{gain.seconds:.1f} s", f"{gain.before:.3f}", f"{gain.after:.3f}") for gain in gains]
     seconds = sum(gain.seconds for gain in gains)
-    before, after = (sum(getattr(g, k) * g.seconds for g in gains) / seconds for k in ("before", "after"))
+    base_r, new_r = (sum(getattr(g, k) * g.seconds for g in gains) / seconds for k in ("before", "after"))
     heading = ("held back", "length", "lip r before", "after")
     print_table("lip correlation, best lag within ±2 frames, on parts not fitted to", [heading, *rows])
     print(
-        f"All held-back parts: r {before:.3f} before, {after:.3f} after. The network, fitted to all, is in {args.out}"
+        f"All held-back parts: r {base_r:.3f} before, {new_r:.3f} after. The network, fitted to all, is in {args.out}"
     )
-    if after <= before:
+    if new_r <= base_r:
         print("There is no gain: the speaker's mouth is not seen well, or sound and picture are not in step.")
 
 
@@ -165,7 +167,7 @@ def _score_row(score: HeldOutScore) -> tuple[str, ...]:
 
 
 class _Stages:
-    """One progress bar after the other, one for each stage."""
+    """Progress bars of consecutive training stages."""
 
     def __enter__(self) -> _Stages:
         self._bar, self._stage = ExitStack(), ""

@@ -1,1 +1,1 @@
-"""Evaluation: videos to numbers."""
+"""Evaluation of videos: metrics and reports."""

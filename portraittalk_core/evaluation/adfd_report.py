@@ -1,4 +1,4 @@
-"""What the ADFD Score node measures, and its numbers under the names that its JSON has always had."""
+"""Metrics of the ADFD Score node, and their values by the keys of its JSON."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ADFD_METRICS = tuple(_NAMES.values())
 
 @dataclass(frozen=True)
 class AdfdReport:
-    """The numbers of one pair, and ADFD's parts over time."""
+    """Metric values of one pair, and ADFD's spatial and motion parts per frame."""
 
     numbers: Mapping[str, float | int | str | None]  # by the JSON's names; None where there was too little
     place: Tensor  # (T,) float64 of 0..1, NaN without a face in both
@@ -47,7 +47,7 @@ class AdfdReport:
         return AdfdReport(numbers | {"note": _note(result)}, place, motion[1:])
 
     def to_json(self) -> str:
-        """All numbers as JSON text; an infinite PSNR is written as "inf"."""
+        """All values as JSON text; an infinite PSNR is written as "inf"."""
         return json.dumps({name: plain(value) for name, value in self.numbers.items()}, indent=2, ensure_ascii=False)
 
 
@@ -57,7 +57,7 @@ def _curve(result: EvaluationResult, name: str) -> Tensor:
 
 
 def _note(result: EvaluationResult) -> str:
-    """What was done to make the two comparable, then what is missing and why."""
+    """Notes of the result, then missing metrics with reasons."""
     reasons: dict[str, list[str]] = {}
     for metric, reason in result.missing.items():
         if reason != NO_PICTURES:

@@ -26,7 +26,7 @@ STILL = 1e-9  # variance of a curve that does not move
 
 @dataclass(frozen=True)
 class Offset:
-    """What was found between two videos."""
+    """Temporal offset between two videos, with its evidence."""
 
     seconds: float | None  # + the generated video comes late, − early; None: not found
     by: str  # "sound", "mouth", "pictures" or "nothing"
@@ -39,7 +39,7 @@ class Offset:
 
 
 def find_offset(generated: TrackedClip, target: TrackedClip) -> Offset:
-    """The leading offset within ±0.5 s, by the surest evidence that both videos have.
+    """Estimate the leading offset within ±0.5 s from the best evidence that both videos have.
 
     Sound comes first: it shows when a file begins, whatever the lips do. Without it in both, the mouths' opening is
     compared, then the pictures; an offset found so holds the lips' own delay too.
@@ -69,7 +69,7 @@ def find_offset(generated: TrackedClip, target: TrackedClip) -> Offset:
 def pair_frames(
     generated: TrackedClip, target: TrackedClip, offset: Offset, align: bool, max_frames: int | None = None
 ) -> FramePairing:
-    """Which frames of two videos are compared.
+    """Frame pairing of two videos.
 
     Args:
         generated: sampled at the rate of the comparison.
@@ -107,9 +107,10 @@ def best_lag(generated: Tensor, target: Tensor, reach: int) -> tuple[float, floa
     Returns:
         Lag and Pearson's r; (0, 0) if nothing can be compared.
     """
-    found = {lag: _correlation(*_overlap(generated, target, lag)) for lag in range(-reach, reach + 1)}
-    best = max(sorted(found, key=abs), key=found.__getitem__)
-    return best + _vertex(found.get(best - 1), found[best], found.get(best + 1)), max(found[best], 0.0)
+    correlations = {lag: _correlation(*_overlap(generated, target, lag)) for lag in range(-reach, reach + 1)}
+    best = max(sorted(correlations, key=abs), key=correlations.__getitem__)
+    peak = _vertex(correlations.get(best - 1), correlations[best], correlations.get(best + 1))
+    return best + peak, max(correlations[best], 0.0)
 
 
 def most_alike_lag(generated: Tensor, target: Tensor, reach: int) -> tuple[int, float]:
@@ -118,16 +119,16 @@ def most_alike_lag(generated: Tensor, target: Tensor, reach: int) -> tuple[int, 
     Returns:
         Lag, and 1 − the difference there over the median difference of all lags, 0..1.
     """
-    found = {}
+    differences = {}
     for lag in sorted(range(-reach, reach + 1), key=abs):
         a, b = _overlap(generated, target, lag)
         if len(a) >= MIN_COMMON:
-            found[lag] = float((a.float() - b.float()).abs().mean())
-    if not found:
+            differences[lag] = float((a.float() - b.float()).abs().mean())
+    if not differences:
         return 0, 0.0
-    best = min(found, key=found.__getitem__)
-    usual = float(torch.tensor(list(found.values())).median())
-    return best, 1 - found[best] / usual if usual > 0 else 0.0
+    best = min(differences, key=differences.__getitem__)
+    usual = float(torch.tensor(list(differences.values())).median())
+    return best, 1 - differences[best] / usual if usual > 0 else 0.0
 
 
 def _overlap(generated: Tensor, target: Tensor, lag: int) -> tuple[Tensor, Tensor]:
@@ -137,17 +138,17 @@ def _overlap(generated: Tensor, target: Tensor, lag: int) -> tuple[Tensor, Tenso
 
 
 def _correlation(a: Tensor, b: Tensor) -> float:
-    known = ~(a.isnan() | b.isnan())
-    if int(known.sum()) < MIN_COMMON:
+    valid = ~(a.isnan() | b.isnan())
+    if int(valid.sum()) < MIN_COMMON:
         return 0.0
-    a, b = a[known] - a[known].mean(), b[known] - b[known].mean()
+    a, b = a[valid] - a[valid].mean(), b[valid] - b[valid].mean()
     powers = float(a.square().mean()), float(b.square().mean())
     return float((a * b).mean()) / math.sqrt(powers[0] * powers[1]) if min(powers) > STILL else 0.0
 
 
-def _vertex(before: float | None, best: float, after: float | None) -> float:
-    """Where between −½ and ½ the parabola through three neighbours peaks."""
-    if before is None or after is None:
+def _vertex(previous: float | None, best: float, following: float | None) -> float:
+    """Peak position, −½..½, of the parabola through a maximum and its two neighbours."""
+    if previous is None or following is None:
         return 0.0
-    bend = before - 2 * best + after
-    return 0.0 if bend >= -1e-12 else max(-0.5, min(0.5, 0.5 * (before - after) / bend))
+    bend = previous - 2 * best + following
+    return 0.0 if bend >= -1e-12 else max(-0.5, min(0.5, 0.5 * (previous - following) / bend))

@@ -1,4 +1,4 @@
-"""A video to be evaluated, and what one tracking pass over it keeps: landmarks on disk, small curves in memory.
+"""Video to be evaluated, and the result of one tracking pass: landmarks on disk, curves in memory.
 
 Shapes: T frames, N samples.
 """
@@ -38,7 +38,7 @@ ROUNDING = 0.02  # of a frame: lengths of files are rounded
 
 @dataclass(frozen=True)
 class EvaluationClip:
-    """A video to be evaluated: pictures with their sound, or landmarks that were tracked before."""
+    """Video to be evaluated: pictures with their sound, or a landmark track."""
 
     pictures: PictureSource | None
     sound: Callable[[], Iterator[np.ndarray]] | None = None  # (1, n) float32 blocks at 16 kHz; called more than once
@@ -69,8 +69,8 @@ class EvaluationClip:
     @property
     def size(self) -> tuple[int, int]:
         """Width and height in pixels."""
-        given = self.track if self.pictures is None else self.pictures
-        return given.width, given.height
+        source = self.track if self.pictures is None else self.pictures
+        return source.width, source.height
 
     @property
     def fps(self) -> Fraction:
@@ -104,7 +104,7 @@ def _sound_blocks(path: Path) -> Iterator[np.ndarray]:
 
 
 class LandmarkStore:
-    """Landmarks of many frames in an unnamed file: 10 minutes are 86 MB that need not be in memory."""
+    """Landmarks of many frames in an unnamed temporary file: 86 MB for 10 minutes."""
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile(prefix="portraittalk_score_")  # noqa: SIM115 - closed with the store
@@ -130,13 +130,13 @@ class LandmarkStore:
         return self._count
 
     def close(self) -> None:
-        """Give the disk space back."""
+        """Close the file, which frees its disk space."""
         self._file.close()
 
 
 @dataclass(frozen=True)
 class TrackedClip:
-    """What one tracking pass found."""
+    """Result of one tracking pass: landmarks, curves and thumbnails."""
 
     name: str
     width: int  # pixels
@@ -186,29 +186,29 @@ def track_clip(
         max_frames: read at most so many.
         over: passes pictures on and counts them.
     """
-    seen = _Pass()
+    collector = _Pass()
     if clip.pictures is None:
         for k in shown_frames(len(clip.track), clip.track.fps, fps)[:max_frames]:
-            seen.add_points(clip.track.points[k] if clip.track.valid[k] else None)
-            seen.thumbs.append(torch.zeros(THUMB_PX**2, dtype=torch.uint8))
+            collector.add_points(clip.track.points[k] if clip.track.valid[k] else None)
+            collector.thumbs.append(torch.zeros(THUMB_PX**2, dtype=torch.uint8))
     else:
         follower = Follower(mesh, face_index, "size")
         for picture in over(itertools.islice(clip.pictures.read(fps), max_frames)):
             height, width = picture.shape[:2]
             points = follower.see(picture)
             scale = torch.tensor([width, height, width], dtype=torch.float32)
-            seen.add_points(None if points is None else (points / scale).float())
-            seen.add_picture(picture)
+            collector.add_points(None if points is None else (points / scale).float())
+            collector.add_picture(picture)
     level, no_sound = sound_level(clip)
-    curves = _face_curves(seen.store, torch.tensor(seen.valid, dtype=torch.bool), clip.size, fps)
-    change = torch.tensor(seen.change, dtype=torch.float64)
+    curves = _face_curves(collector.store, torch.tensor(collector.valid, dtype=torch.bool), clip.size, fps)
+    change = torch.tensor(collector.change, dtype=torch.float64)
     curves = replace(curves, picture_change=change, sound_level=level, no_sound=no_sound)
-    thumbs = torch.stack(seen.thumbs) if seen.thumbs else torch.zeros(0, THUMB_PX**2, dtype=torch.uint8)
-    return TrackedClip(clip.name, *clip.size, seen.store, curves, thumbs)
+    thumbs = torch.stack(collector.thumbs) if collector.thumbs else torch.zeros(0, THUMB_PX**2, dtype=torch.uint8)
+    return TrackedClip(clip.name, *clip.size, collector.store, curves, thumbs)
 
 
 class _Pass:
-    """What is gathered frame by frame."""
+    """Accumulator of a tracking pass, frame by frame."""
 
     def __init__(self) -> None:
         self.store = LandmarkStore()
@@ -224,18 +224,18 @@ class _Pass:
 
     def add_picture(self, picture: Tensor) -> None:
         """The next frame's picture (H, W, 3) uint8."""
-        before, self._grey = self._grey, _grey(picture)
+        previous, self._grey = self._grey, _grey(picture)
         self.thumbs.append(_thumb(self._grey))
-        if before is not None:
-            self.change.append(float((self._grey - before).abs().mean()))
+        if previous is not None:
+            self.change.append(float((self._grey - previous).abs().mean()))
 
 
 def _face_curves(store: LandmarkStore, valid: Tensor, size: tuple[int, int], fps: Fraction) -> FaceCurves:
     mouth, eyes = torch.full((2, len(valid)), torch.nan)
     angles = torch.full((len(valid), 3), torch.nan)
-    seen = valid.nonzero()[:, 0]
-    for start in range(0, len(seen), BLOCK):
-        frames = seen[start : start + BLOCK]
+    valid_frames = valid.nonzero()[:, 0]
+    for start in range(0, len(valid_frames), BLOCK):
+        frames = valid_frames[start : start + BLOCK]
         track = LandmarkTrack(store.take(frames), valid[frames], fps, *size)
         mouth[frames], eyes[frames] = mouth_open(track), eye_open(track)
         angles[frames] = head_pose(track).angles_deg
@@ -266,10 +266,10 @@ def level_of_blocks(blocks: Iterable[np.ndarray]) -> Tensor:
     step, rest, levels = SPEECH_RATE_HZ // LEVEL_HZ, np.zeros(0, np.float32), []
     for block in blocks:
         samples = np.concatenate([rest, block.reshape(-1)])
-        whole = len(samples) // step * step
-        power = np.square(samples[:whole].reshape(-1, step), dtype=np.float64).mean(1)
+        num_used = len(samples) // step * step
+        power = np.square(samples[:num_used].reshape(-1, step), dtype=np.float64).mean(1)
         levels.append(10 * np.log10(np.maximum(np.nan_to_num(power), SILENCE**2)))
-        rest = samples[whole:]
+        rest = samples[num_used:]
     return torch.from_numpy(np.concatenate(levels) if levels else np.zeros(0))
 
 

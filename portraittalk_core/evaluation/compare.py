@@ -1,4 +1,4 @@
-"""A generated video against its target, frame by frame of the same time.
+"""Paired metrics: a generated video against its target, frame by frame.
 
 Shapes: T frames of the comparison.
 """
@@ -33,7 +33,7 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom, pixels
 
 @dataclass(frozen=True)
 class PairScores:
-    """What two videos have in common."""
+    """Paired metrics of two videos."""
 
     values: Mapping[str, float]
     missing: Mapping[str, str]
@@ -52,7 +52,7 @@ def measure_pair(
     setup: Setup,
     steps: Steps,
 ) -> PairScores:
-    """Measure what needs the target.
+    """Measure the metrics that need the target.
 
     Args:
         clips: generated and target.
@@ -111,7 +111,7 @@ def _from(source: PictureSource, fps: Fraction, start: int) -> Iterator[Tensor]:
 
 @dataclass(frozen=True)
 class FaceCrop:
-    """One square around all places of the target's face, and whether pictures are cut to it."""
+    """Square around the target's face in all frames, and whether pictures are cropped to it."""
 
     square: Box | None  # None: the target shows no face
     cuts: bool
@@ -122,7 +122,7 @@ class FaceCrop:
         return None if self.square is None else self.square[2] - self.square[0]
 
     def applied(self, generated: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """A pair of pictures (H, W, 3) uint8 at the target's size, or cut to the square and scaled to 256×256."""
+        """A pair of pictures (H, W, 3) uint8 at the target's size, or cropped to the square and scaled to 256×256."""
         generated = scaled_to(generated, tuple(target.shape[:2]))
         if not self.cuts:
             return generated, target
@@ -130,18 +130,18 @@ class FaceCrop:
 
 
 def face_crop(target: TrackedClip, options: EvaluationOptions) -> FaceCrop:
-    """One square around all places of the target's face oval, with the options' margin."""
-    seen = target.valid.nonzero()[:, 0]
-    if not len(seen):
+    """Square around the target's face oval in all frames, with the options' margin."""
+    valid_frames = target.valid.nonzero()[:, 0]
+    if not len(valid_frames):
         return FaceCrop(None, cuts=False)
     low, high = [], []
-    for track in target.blocks(seen):
+    for track in target.blocks(valid_frames):
         oval = track.points_px[:, list(topo.FACE_OVAL), :2].double()
         low.append(oval.amin(1))
         high.append(oval.amax(1))
     low, high = torch.cat(low), torch.cat(high)
-    least, most = torch.quantile(low, OUTLIERS, 0), torch.quantile(high, 1 - OUTLIERS, 0)
+    minimum, maximum = torch.quantile(low, OUTLIERS, 0), torch.quantile(high, 1 - OUTLIERS, 0)
     face = float((high - low).amax(1).median())
-    side = float((most - least).max()) + 2 * options.margin * face
-    left, top = ((least + most) / 2 - side / 2).tolist()
-    return FaceCrop((left, top, left + side, top + side), options.crop == "face")
+    side = float((maximum - minimum).max()) + 2 * options.margin * face
+    left_px, top_px = ((minimum + maximum) / 2 - side / 2).tolist()
+    return FaceCrop((left_px, top_px, left_px + side, top_px + side), options.crop == "face")

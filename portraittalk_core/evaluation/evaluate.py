@@ -1,4 +1,4 @@
-"""The evaluator: one video by itself, or one generated video against its target, becomes one result.
+"""Evaluator: metrics of one video, reference-free or against its target.
 
 Shapes: T frames of the comparison, at the generated video's rate.
 """
@@ -45,7 +45,7 @@ def evaluate(
     name: str | None = None,
     on_progress: Progress | None = None,
 ) -> EvaluationResult:
-    """Measure the registry's metrics on a generated video, against the true one if there is one.
+    """Measure the registry's metrics on a generated video, against the target if there is one.
 
     Both are sampled at the generated frame rate and compared by time from their first pictures on; generated pictures
     are scaled to the target's size. One picture of each is in memory, landmarks are on disk.
@@ -65,8 +65,8 @@ def evaluate(
             nothing is left to compare.
     """
     started, options = time.perf_counter(), options or EvaluationOptions()
-    given = [generated] if target is None else [generated, target]
-    clips = [clip if isinstance(clip, EvaluationClip) else EvaluationClip.of_file(clip) for clip in given]
+    sources = [generated] if target is None else [generated, target]
+    clips = [clip if isinstance(clip, EvaluationClip) else EvaluationClip.of_file(clip) for clip in sources]
     _check_clips(clips)
     metrics = measured_metrics(target is None, options.metrics)
     with ExitStack() as files, _captured_warnings() as warnings:
@@ -128,8 +128,8 @@ def _evaluate_pair(clips: list[EvaluationClip], setup: Setup, steps: Steps, file
     pairing = pair_frames(*tracked, offset, options.align, options.max_frames)
     crop = face_crop(tracked[1], options)
     pair = measure_pair(tuple(clips), tracked, pairing, crop, setup, steps)
-    own = [(single.values, single.missing) for single in singles]
-    values, missing = merged((pair.values, pair.missing), own[0], _of_target(*own[1], own[0][1]))
+    results = [(single.values, single.missing) for single in singles]
+    values, missing = merged((pair.values, pair.missing), results[0], _of_target(*results[1], results[0][1]))
     return EvaluationResult(
         generated.name,
         generated.name,
@@ -146,10 +146,10 @@ def _evaluate_pair(clips: list[EvaluationClip], setup: Setup, steps: Steps, file
     )
 
 
-def _of_target(values: Mapping[str, float], missing: Mapping[str, str], others: Mapping[str, str]) -> Measured:
-    """The target's own numbers under their names; what neither video has is said once, by the generated one's."""
-    kept = {TARGET_PREFIX + name: reason for name, reason in missing.items() if others.get(name) != reason}
-    return {TARGET_PREFIX + name: value for name, value in values.items()}, kept
+def _of_target(values: Mapping[str, float], missing: Mapping[str, str], generated: Mapping[str, str]) -> Measured:
+    """The target's values under prefixed names; reasons equal to the generated video's are left out."""
+    reasons = {TARGET_PREFIX + name: reason for name, reason in missing.items() if generated.get(name) != reason}
+    return {TARGET_PREFIX + name: value for name, value in values.items()}, reasons
 
 
 def _faceless(*tracked: TrackedClip) -> str | None:
@@ -160,20 +160,21 @@ def _faceless(*tracked: TrackedClip) -> str | None:
 
 
 def _num_tracked(fps: Fraction, options: EvaluationOptions) -> int | None:
-    """Frames to be tracked: some more than are compared, for the offset."""
+    """Maximum of frames to track: those compared, and a margin for the offset."""
     return None if options.max_frames is None else options.max_frames + math.ceil(MAX_OFFSET_S * float(fps))
 
 
 def _num_steps(clips: list[EvaluationClip], setup: Setup) -> int:
-    """Pictures that are looked at in all passes, about."""
-    fps, most = as_fps(clips[0].fps), setup.options.max_frames
-    tracked_s = math.inf if most is None else most / float(fps) + (MAX_OFFSET_S if len(clips) > 1 else 0)
-    seen = [clip for clip in clips if clip.pictures is not None]
-    passes = [(clip, fps, tracked_s) for clip in seen]
+    """Approximate number of pictures read in all passes."""
+    fps, max_frames = as_fps(clips[0].fps), setup.options.max_frames
+    tracked_s = math.inf if max_frames is None else max_frames / float(fps) + (MAX_OFFSET_S if len(clips) > 1 else 0)
+    with_pictures = [clip for clip in clips if clip.pictures is not None]
+    passes = [(clip, fps, tracked_s) for clip in with_pictures]
     if setup.crops_faces:
-        passes += [(clip, CROP_FPS, tracked_s) for clip in seen if clip.sound is not None]
-    if len(seen) > 1:
-        passes.append((min(seen, key=lambda clip: clip.seconds), fps, math.inf if most is None else most / float(fps)))
+        passes += [(clip, CROP_FPS, tracked_s) for clip in with_pictures if clip.sound is not None]
+    if len(with_pictures) > 1:
+        shorter = min(with_pictures, key=lambda clip: clip.seconds)
+        passes.append((shorter, fps, math.inf if max_frames is None else max_frames / float(fps)))
     limited = [min(clip.num_frames(rate), limit_s * float(rate)) for clip, rate, limit_s in passes]
     return sum(math.ceil(count - ROUNDING) for count in limited)
 
@@ -208,13 +209,13 @@ def _mouth_curves(tracked: tuple[TrackedClip, TrackedClip], pairing: FramePairin
 
 
 def _paired(curves: Mapping[str, Tensor], pairing: FramePairing) -> dict[str, Tensor]:
-    """The generated video's curves over the frames that are compared."""
+    """The generated video's curves over the paired frames."""
     start = pairing.generated_start
     return {name: values[start : start + pairing.num_frames] for name, values in curves.items()}
 
 
 def _shown_curves(curves: Mapping[str, Tensor]) -> dict[str, list[float | None]]:
-    """The metrics' values over time as reports name them."""
+    """The metrics' curves by their names in reports."""
     return {METRICS[name].curve: curve(values) for name, values in curves.items() if METRICS[name].curve}
 
 
@@ -272,7 +273,7 @@ class _WarningTexts(logging.Handler):
 
 @contextmanager
 def _captured_warnings() -> Iterator[list[str]]:
-    """What the library warns of meanwhile, such as a file that breaks off: a report has to hold it."""
+    """Collect the library's warnings, such as of a truncated file, for the report."""
     logger, handler = logging.getLogger(__package__.rpartition(".")[0]), _WarningTexts()
     logger.addHandler(handler)
     try:

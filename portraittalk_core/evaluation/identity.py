@@ -1,4 +1,4 @@
-"""Who a generated face should be: the face encoder, and the portrait's embedding if there is a portrait."""
+"""Identity reference: the face encoder, and the portrait's embedding if there is a portrait."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from ..metrics.registry import FACE_ENCODER, PORTRAIT
 
 @dataclass(frozen=True)
 class IdentityReference:
-    """What identity metrics compare faces by."""
+    """Face encoder and reference embedding of the identity metrics."""
 
     encode: Callable[[Tensor], Tensor] | None = None  # (H, W, 3) uint8 → (512,); raises NoFaceError; None: no encoder
     portrait: Tensor | Path | None = None  # (512,) embedding; without an encoder what was given, for the reason
 
     @property
     def available(self) -> frozenset[str]:
-        """What of `registry.NEEDS` there is."""
-        found = {FACE_ENCODER: self.encode, PORTRAIT: self.portrait}
-        return frozenset(need for need, what in found.items() if what is not None)
+        """Which of `registry.NEEDS` are available."""
+        sources = {FACE_ENCODER: self.encode, PORTRAIT: self.portrait}
+        return frozenset(need for need, what in sources.items() if what is not None)
 
 
 def encoder_reference(encoder: object) -> IdentityReference:

@@ -1,4 +1,4 @@
-"""Many samples evaluated one after the other: what is finished is kept, what is broken does not stop the rest."""
+"""Evaluation of many samples with cached results; a failed sample does not stop the others."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from .samples import Sample
 
 log = logging.getLogger(__name__)
 
-VERSION = 3  # of what a result means: counted up when a number changes, so that old ones are measured anew
+VERSION = 3  # of results, part of the cache key: counted up when a metric changes, so that old ones are measured anew
 ROWS = "rows"  # folder of finished results within the output folder
 STEPS = 1000  # of progress, for each sample
 
 
 @dataclass(frozen=True)
 class EvaluationTools:
-    """What is opened once for all samples."""
+    """Networks and back ends that are opened once for all samples."""
 
     mesh: MeshBackend
     encoder: object | None = None  # an open `FaceEncoder`
@@ -68,12 +68,12 @@ def evaluate_many(
     results = []
     for number, sample in enumerate(samples):
         key = None if folder is None or sample.problem else sample_key(sample, options, tools)
-        result = _kept(folder, key, sample) if key else None
+        result = _cached_result(folder, key, sample) if key else None
         fresh = result is None
         if result is None:
             result = _evaluated(sample, options, tools, _part_of(on_progress, number, len(samples)))
             if key and not result.error:
-                _keep(result, folder, key)
+                _cache_result(result, folder, key)
         results.append(result)
         if on_progress:
             on_progress((number + 1) * STEPS, len(samples) * STEPS)
@@ -83,7 +83,7 @@ def evaluate_many(
 
 
 def sample_key(sample: Sample, options: EvaluationOptions, tools: EvaluationTools) -> str | None:
-    """32 digits: the same for the same files (by content), options, metrics, back end and version; None without one."""
+    """Cache key of 32 hex digits: files (by content), options, metrics, back end and version; None without one."""
     try:
         files = [
             None if path is None else file_digest(path) for path in (sample.generated, sample.target, sample.portrait)
@@ -96,7 +96,7 @@ def sample_key(sample: Sample, options: EvaluationOptions, tools: EvaluationTool
     return cache_key(parts)[:32]
 
 
-def _kept(folder: Path, key: str, sample: Sample) -> EvaluationResult | None:
+def _cached_result(folder: Path, key: str, sample: Sample) -> EvaluationResult | None:
     path = folder / ROWS / f"{key}.json"
     try:
         result = EvaluationResult.from_json(path.read_text(encoding="utf-8"))
@@ -109,7 +109,7 @@ def _kept(folder: Path, key: str, sample: Sample) -> EvaluationResult | None:
     return replace(result, name=sample.name, generated=sample.generated.name, target=target)
 
 
-def _keep(result: EvaluationResult, folder: Path, key: str) -> None:
+def _cache_result(result: EvaluationResult, folder: Path, key: str) -> None:
     path = folder / ROWS / f"{key}.json"
     with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Runs the metrics of the registry that one kind of input feeds: those that can be measured, and why the others cannot.
+"""Runs the registry's metrics of one kind of input, with reasons for those that cannot be measured.
 
 Shapes: T frames.
 """
@@ -20,7 +20,7 @@ Measured = tuple[dict[str, float], dict[str, str]]  # values, and why others are
 
 
 class MeterSet:
-    """Open meters of one kind of input; metrics that share a meter share its work.
+    """Open meters of one kind of input; metrics of one meter are computed together.
 
     Args:
         metrics: all of this kind of input.
@@ -47,11 +47,11 @@ class MeterSet:
                 self._drop(factory, error)
 
     def __bool__(self) -> bool:
-        """Whether anything is left to measure."""
+        """Whether a meter is open."""
         return bool(self._meters)
 
     def update(self, *items: object) -> None:
-        """Feed all meters; one that cannot measure is dropped, and the others go on."""
+        """Update all meters; one that fails is dropped."""
         for factory, meter in list(self._meters.items()):
             try:
                 meter.update(*items)
@@ -59,13 +59,13 @@ class MeterSet:
                 self._drop(factory, error)
 
     def over(self, items: Iterable[Tensor]) -> Iterator[Tensor]:
-        """The items themselves, each fed on its way."""
+        """Pass items through, updating the meters with each."""
         for item in items:
             self.update(item)
             yield item
 
     def drop_all(self, reason: str) -> None:
-        """Give the open meters up, for one reason."""
+        """Drop all open meters for one reason."""
         for factory in list(self._meters):
             self._drop(factory, InputError(reason))
 
@@ -81,10 +81,10 @@ class MeterSet:
 
     def curves(self) -> dict[str, Tensor]:
         """(T,) values over time by the metrics' names, of those that have any."""
-        found: dict[str, Tensor] = {}
+        named: dict[str, Tensor] = {}
         for factory, meter in self._meters.items():
-            found |= _named(meter.curves(), self._members[factory])
-        return {name: values for name, values in found.items() if not values.isnan().all()}
+            named |= _named(meter.curves(), self._members[factory])
+        return {name: values for name, values in named.items() if not values.isnan().all()}
 
     def latest(self, name: str) -> float:
         """The last frame's value of a metric that is measured frame by frame; NaN where there is none."""
@@ -102,7 +102,7 @@ class MeterSet:
             self._missing[metric.name] = metric.missing(set(NEEDS) - set(packages)) if absent else str(error)
 
 
-def _named(found: object, members: list[Metric]) -> dict:
-    """By the metrics' names: what a meter of one metric gives is that metric's."""
-    named = found if isinstance(found, Mapping) else {members[0].name: found}
+def _named(output: object, members: list[Metric]) -> dict:
+    """A meter's output by metric name; a plain value belongs to its only metric."""
+    named = output if isinstance(output, Mapping) else {members[0].name: output}
     return {metric.name: named[metric.name] for metric in members if metric.name in named}

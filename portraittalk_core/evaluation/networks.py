@@ -1,4 +1,4 @@
-"""The feature networks of metrics whose files people fetch themselves, and which of them are there."""
+"""Feature networks of the metrics, from weight files that users download."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Networks:
 
 
 def open_networks(folders: Iterable[Path]) -> Networks:
-    """Open what some folders hold for the registry's metrics; files are known by their content.
+    """Open the metric networks in some folders; files are recognised by their content.
 
     Raises:
         InputError: a file that was known cannot be opened.

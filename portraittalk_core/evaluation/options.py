@@ -1,4 +1,4 @@
-"""How videos are evaluated, and which frames of a pair belong together."""
+"""Options of an evaluation, and the frame pairing of two videos."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CROPS = ("whole", "face")
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """How a video, or a pair of videos, is evaluated."""
+    """Options of an evaluation of a video or a pair."""
 
     align: bool = option(False, help="take a leading offset (within 0.5 s) out; else it is only reported")
     crop: str = option("whole", help="what PSNR and SSIM look at: the whole frame or the face", choices=CROPS)
@@ -29,7 +29,7 @@ class EvaluationOptions:
 
 @dataclass(frozen=True)
 class FramePairing:
-    """Which frames belong together: generated[generated_start + k] and target[target_start + k], k below num_frames."""
+    """Frame pairing: generated[generated_start + k] with target[target_start + k], k below num_frames."""
 
     generated_start: int
     target_start: int

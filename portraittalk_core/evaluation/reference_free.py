@@ -1,4 +1,4 @@
-"""One video by itself: the metrics that need no ground truth.
+"""Reference-free metrics of one video.
 
 Shapes: T frames.
 """
@@ -30,7 +30,7 @@ Over = Callable[[Iterable[Tensor]], Iterator[Tensor]]
 
 @dataclass(frozen=True)
 class SingleScores:
-    """What one video has by itself."""
+    """Reference-free metrics of one video."""
 
     tracked: TrackedClip
     values: Mapping[str, float]
@@ -47,7 +47,7 @@ def measure_single(
     over: Over = iter,
     of_target: bool = False,
 ) -> SingleScores:
-    """Track a video's face and measure what the video has by itself.
+    """Track a video's face and measure the reference-free metrics.
 
     Args:
         clip: the video.
@@ -78,17 +78,17 @@ def measure_single(
 
 
 def merged(*parts: Measured) -> Measured:
-    """Values and reasons of several parts as one."""
+    """Merge the values and the reasons of several parts."""
     values: dict[str, float] = {}
     missing: dict[str, str] = {}
-    for measured, lacking in parts:
+    for measured, reasons in parts:
         values |= measured
-        missing |= lacking
+        missing |= reasons
     return values, missing
 
 
 def _measured_crops(clip: EvaluationClip, tracked: TrackedClip, setup: Setup, over: Over, of_target: bool) -> MeterSet:
-    """The pass over the face crops at 25 fps, by the landmarks' box in place of SyncNet's own detector's."""
+    """Meters of the face crops at 25 fps, from the landmarks' box in place of SyncNet's detector."""
     num_frames = math.ceil(len(tracked) / tracked.fps * CROP_FPS)
     context = MetricContext(CROP_FPS, (tracked.height, tracked.width), num_frames)
     meters = setup.meters(FACE_CROPS, context, clip, of_target)
@@ -106,29 +106,29 @@ def _measured_crops(clip: EvaluationClip, tracked: TrackedClip, setup: Setup, ov
 
 def _held_boxes(tracked: TrackedClip) -> Tensor:
     """(T, 4) the face's box in pixels, held over frames without a face."""
-    seen = tracked.valid.nonzero()[:, 0]
-    boxes = torch.cat([face_box_px(track.points_px) for track in tracked.blocks(seen)])
-    last = torch.searchsorted(seen, torch.arange(len(tracked)), right=True) - 1
+    valid_frames = tracked.valid.nonzero()[:, 0]
+    boxes = torch.cat([face_box_px(track.points_px) for track in tracked.blocks(valid_frames)])
+    last = torch.searchsorted(valid_frames, torch.arange(len(tracked)), right=True) - 1
     return boxes[last.clamp(min=0)]
 
 
 def single_curves(tracked: TrackedClip) -> dict[str, list[float | None]]:
-    """What a report draws over time of one video, besides the metrics' own curves."""
+    """Curves of one video for the report, besides those of the metrics."""
     curves, fps = tracked.curves, float(tracked.fps)
     turn = curves.angles_deg[1:] - curves.angles_deg[:-1]
-    found = {
+    named = {
         "mouth, standardised": _standardised(curves.mouth_open.double()),
         "eye opening": curves.eye_open.double(),
         "head speed": turn.double().norm(dim=1) * fps,
         "picture change": curves.picture_change,
     }
     if curves.sound_level is not None:
-        found["sound, standardised"] = _standardised(level_per_frame(curves.sound_level, len(tracked), fps))
-    return {name: curve(values) for name, values in found.items() if len(values) and not values.isnan().all()}
+        named["sound, standardised"] = _standardised(level_per_frame(curves.sound_level, len(tracked), fps))
+    return {name: curve(values) for name, values in named.items() if len(values) and not values.isnan().all()}
 
 
 def _standardised(values: Tensor) -> Tensor:
-    known = values[~values.isnan()]
-    if len(known) < 2:
+    valid = values[~values.isnan()]
+    if len(valid) < 2:
         return values
-    return (values - known.mean()) / known.std().clamp(min=1e-9)
+    return (values - valid.mean()) / valid.std().clamp(min=1e-9)

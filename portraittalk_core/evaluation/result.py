@@ -1,4 +1,4 @@
-"""What was measured on one video or one pair, as it is kept on disk."""
+"""Evaluation result of one video or pair, and its JSON form."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ JPEG_QUALITY = 86
 
 @dataclass(frozen=True)
 class WorstFrame:
-    """A moment in which a score was lost, to be looked at."""
+    """One of the worst frames, with the reason."""
 
     time_s: float  # of the generated video
     why: str
@@ -31,7 +31,7 @@ class WorstFrame:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What was measured on one pair; without a target, on one video."""
+    """Metrics of one pair; without a target, of one video."""
 
     name: str
     generated: str  # as it was given
@@ -71,12 +71,12 @@ class EvaluationResult:
 
 
 def plain(value: float | int | str | None) -> float | int | str | None:
-    """A number as JSON can hold it."""
+    """A number in a form that JSON allows: infinities as text."""
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def curve(values: Tensor) -> list[float | None]:
-    """A curve (T,) as JSON can hold it: five digits, None where it is not known."""
+    """A curve (T,) for JSON: five digits, None for NaN."""
     return [float(f"{v:.5g}") if math.isfinite(v) else None for v in values.tolist()]
 
 

@@ -1,4 +1,4 @@
-"""What is to be evaluated: two files, two folders matched by name, or a CSV of pairs, as one list of samples."""
+"""Samples to evaluate: from two files, two folders matched by name, or a CSV of pairs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpe
 
 @dataclass(frozen=True)
 class Sample:
-    """A pair to be evaluated, or one video where there is no ground truth."""
+    """A pair to evaluate, or one video without ground truth."""
 
     name: str
     generated: Path
@@ -39,17 +39,21 @@ def samples_of_paths(generated: Path, target: Path | None, portrait: Path | None
         raise InputError(f"{generated} is a {kinds[0]}, {target} is a {kinds[1]}; give two videos or two folders.")
     if not generated.is_dir():
         return [Sample(generated.name, generated, target, portrait)]
-    made = _videos(generated)
+    generated_videos = _videos(generated)
     if target is None:
-        return [Sample(path.name, path, None, portrait) for paths in made.values() for path in paths]
-    true = _videos(target)
-    if not made.keys() & true.keys():
+        return [Sample(path.name, path, None, portrait) for paths in generated_videos.values() for path in paths]
+    target_videos = _videos(target)
+    if not generated_videos.keys() & target_videos.keys():
         raise InputError(
-            f"no video of {generated} ({_some(made)}) has the name of one of {target} ({_some(true)}); pairs are "
-            "matched by their names without the ending. Rename them, or give a CSV with --pairs."
+            f"no video of {generated} ({_some(generated_videos)}) has the name of one of {target} "
+            f"({_some(target_videos)}); pairs are matched by their names without the ending. Rename them, or give a "
+            "CSV with --pairs."
         )
-    return [_matched(stem, made.get(stem, []), true.get(stem, []), (generated, target), portrait) for stem in
-            dict.fromkeys([*made, *true])]  # fmt: skip
+    folders = generated, target
+    return [
+        _matched(stem, generated_videos.get(stem, []), target_videos.get(stem, []), folders, portrait)
+        for stem in dict.fromkeys([*generated_videos, *target_videos])
+    ]
 
 
 def samples_of_csv(path: Path, reference_free: bool = False, portrait: Path | None = None) -> list[Sample]:
@@ -69,17 +73,17 @@ def samples_of_csv(path: Path, reference_free: bool = False, portrait: Path | No
     lines = list(csv.DictReader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True))
     columns = [(name or "").strip().lower() for name in next(csv.reader([first], delimiter=delimiter), [])]
     needed = ("generated",) if reference_free else ("generated", "target")
-    if lacks := [name for name in needed if name not in columns]:
-        found = f"the first line is {first[:120]!r}" if first else "it is empty"
+    if missing := [name for name in needed if name not in columns]:
+        actual = f"the first line is {first[:120]!r}" if first else "it is empty"
         raise InputError(
-            f"{path} lacks the column{'s' * (len(lacks) > 1)} {' and '.join(lacks)}: {found}. The first line must name "
-            "the columns: generated,target and, if wanted, name and portrait."
+            f"{path} lacks the column{'s' * (len(missing) > 1)} {' and '.join(missing)}: {actual}. The first line must "
+            "name the columns: generated,target and, if wanted, name and portrait."
         )
     cells = [_cells(line) for line in lines]
-    wanted = [line for line in cells if any(line.values())]
-    if not wanted:
+    rows = [line for line in cells if any(line.values())]
+    if not rows:
         raise InputError(f"{path} names no pair below its first line.")
-    samples = [_of_line(number, line, path.parent, reference_free, portrait) for number, line in enumerate(wanted, 2)]
+    samples = [_of_line(number, line, path.parent, reference_free, portrait) for number, line in enumerate(rows, 2)]
     return _named_apart(samples)
 
 
@@ -88,56 +92,56 @@ def _cells(line: dict[str | None, object]) -> dict[str, str]:
 
 
 def _of_line(number: int, line: dict[str, str], folder: Path, reference_free: bool, portrait: Path | None) -> Sample:
-    given = {what: folder / line[what] for what in ("generated", "target", "portrait") if line.get(what)}
+    paths = {what: folder / line[what] for what in ("generated", "target", "portrait") if line.get(what)}
     needed = ("generated",) if reference_free else ("generated", "target")
-    problems = [f"line {number} names no {what} video" for what in needed if what not in given]
-    wanted = {k: v for k, v in given.items() if not (reference_free and k == "target")}
-    problems += [f"the {what} {path} does not exist" for what, path in wanted.items() if not path.is_file()]
-    name = line.get("name") or (given["generated"].name if "generated" in given else f"line {number}")
+    problems = [f"line {number} names no {what} video" for what in needed if what not in paths]
+    needed_paths = {k: v for k, v in paths.items() if not (reference_free and k == "target")}
+    problems += [f"the {what} {path} does not exist" for what, path in needed_paths.items() if not path.is_file()]
+    name = line.get("name") or (paths["generated"].name if "generated" in paths else f"line {number}")
     return Sample(
         name,
-        given.get("generated", Path()),
-        None if reference_free else given.get("target", Path()),
-        given.get("portrait", portrait),
+        paths.get("generated", Path()),
+        None if reference_free else paths.get("target", Path()),
+        paths.get("portrait", portrait),
         "; ".join(problems) or None,
     )
 
 
 def _named_apart(samples: list[Sample]) -> list[Sample]:
-    """Samples of one name get numbers."""
-    totals, seen = Counter(sample.name for sample in samples), Counter()
+    """Number the samples of equal names."""
+    totals, counts = Counter(sample.name for sample in samples), Counter()
     named = []
     for sample in samples:
-        seen[sample.name] += 1
+        counts[sample.name] += 1
         several = totals[sample.name] > 1
-        named.append(replace(sample, name=f"{sample.name} ({seen[sample.name]})") if several else sample)
+        named.append(replace(sample, name=f"{sample.name} ({counts[sample.name]})") if several else sample)
     return named
 
 
 def _videos(folder: Path) -> dict[str, list[Path]]:
     """Videos of a folder by their stems."""
-    found: dict[str, list[Path]] = {}
+    videos: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file() and not path.name.startswith("."):
-            found.setdefault(path.stem, []).append(path)
-    if not found:
+            videos.setdefault(path.stem, []).append(path)
+    if not videos:
         raise InputError(f"the folder {folder} holds no video ({', '.join(VIDEO_SUFFIXES)}).")
-    return found
+    return videos
 
 
 def _matched(
-    stem: str, made: list[Path], true: list[Path], folders: tuple[Path, Path], portrait: Path | None
+    stem: str, generated: list[Path], target: list[Path], folders: tuple[Path, Path], portrait: Path | None
 ) -> Sample:
     problems = []
-    for paths, folder, what in ((made, folders[0], "generated"), (true, folders[1], "target")):
+    for paths, folder, what in ((generated, folders[0], "generated"), (target, folders[1], "target")):
         if not paths:
             problems.append(f"there is no {what} video named {stem} in {folder}")
         elif len(paths) > 1:
             problems.append(f"several {what} videos are named {stem}: {', '.join(p.name for p in paths)}")
-    places = [paths[0] if paths else folder / stem for paths, folder in zip((made, true), folders, strict=True)]
+    places = [paths[0] if paths else folder / stem for paths, folder in zip((generated, target), folders, strict=True)]
     return Sample(stem, *places, portrait, "; ".join(problems) or None)
 
 
-def _some(found: Iterable[str]) -> str:
-    names = sorted(found)
+def _some(stems: Iterable[str]) -> str:
+    names = sorted(stems)
     return ", ".join(names[:3]) + (" …" if len(names) > 3 else "")

@@ -1,4 +1,4 @@
-"""All that a report shows: the results of an evaluation, its settings, and the versions of what measured."""
+"""Content of a report: results of an evaluation, its settings and package versions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PACKAGES = ("torch", "numpy", "scipy", "kornia", "torchmetrics", "av", "mediapip
 
 @dataclass(frozen=True)
 class Summary:
-    """One metric over all results that have it."""
+    """Statistics of one metric over all results that have it."""
 
     mean: float | None  # of finite values
     std: float | None  # sample standard deviation (n − 1); None of fewer than 2
@@ -31,7 +31,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class ScoreReport:
-    """All that a report shows."""
+    """Content of a report."""
 
     results: Sequence[EvaluationResult]
     settings: Mapping[str, object]  # of `settings_of`
@@ -47,25 +47,25 @@ class ScoreReport:
 
     @property
     def table(self) -> Mapping[str, Metric]:
-        """The metrics that are shown: the standard ones, and others that were asked for."""
+        """Metrics of the report: the standard ones, and others that results name."""
         named = (name for result in self.results for name in (*result.values, *result.missing))
-        there = {name.removeprefix(TARGET_PREFIX) for name in named}
+        present = {name.removeprefix(TARGET_PREFIX) for name in named}
         standard = measured_metrics(self.reference_free)
-        return {name: metric for name, metric in METRICS.items() if name in standard or name in there}
+        return {name: metric for name, metric in METRICS.items() if name in standard or name in present}
 
     @property
     def failed(self) -> list[EvaluationResult]:
-        """Those with an error."""
+        """Results with an error."""
         return [result for result in self.results if result.error]
 
     @property
     def columns(self) -> list[str]:
         """Names of all values that some result has, in the table's order, the target's own after the generated's."""
-        there = {name for result in self.results for name in result.values}
-        return [n for name in self.table for n in (name, TARGET_PREFIX + name) if n in there]
+        present = {name for result in self.results for name in result.values}
+        return [n for name in self.table for n in (name, TARGET_PREFIX + name) if n in present]
 
     def summary(self, name: str) -> Summary:
-        """Of one metric, over the results without an error."""
+        """Statistics of one metric over the results without an error."""
         values = [result.values[name] for result in self.results if name in result.values and not result.error]
         finite = [value for value in values if math.isfinite(value)]
         if not finite:
@@ -77,20 +77,20 @@ class ScoreReport:
 
     def unavailable(self) -> dict[str, dict[str, list[str]]]:
         """Metrics that some result lacks: reason → names of the results."""
-        found: dict[str, dict[str, list[str]]] = {}
+        reasons: dict[str, dict[str, list[str]]] = {}
         for result in self.results:
             for name, reason in result.missing.items():
-                found.setdefault(name, {}).setdefault(reason, []).append(result.name)
-        return {n: found[n] for name in self.table for n in (name, TARGET_PREFIX + name) if n in found}
+                reasons.setdefault(name, {}).setdefault(reason, []).append(result.name)
+        return {n: reasons[n] for name in self.table for n in (name, TARGET_PREFIX + name) if n in reasons}
 
     def title(self, name: str) -> str:
-        """What to call a number, also one that is the target's own."""
-        own = name.removeprefix(TARGET_PREFIX)
-        return self.table[own].title if name == own else f"{self.table[own].title}, the target's own"
+        """Title of a metric, also of the target's own."""
+        base_name = name.removeprefix(TARGET_PREFIX)
+        return self.table[base_name].title if name == base_name else f"{self.table[base_name].title}, the target's own"
 
 
 def settings_of(options: EvaluationOptions, reference_free: bool) -> dict[str, object]:
-    """What a report says it was measured with."""
+    """Settings of an evaluation as a report shows them."""
     settings: dict[str, object] = {"face": options.face_index, "at most frames": options.max_frames or "all"}
     if options.metrics is not None:
         settings["metrics"] = ", ".join(options.metrics)
@@ -104,11 +104,11 @@ def settings_of(options: EvaluationOptions, reference_free: bool) -> dict[str, o
 
 
 def environment() -> dict[str, str]:
-    """Versions of what measured."""
-    found = {"portraittalk": __version__, "Python": platform.python_version(), "system": platform.platform()}
+    """Versions of PortraitTalk, Python and packages."""
+    versions = {"portraittalk": __version__, "Python": platform.python_version(), "system": platform.platform()}
     for package in PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+            versions[package] = "not installed"
+    return versions

@@ -1,4 +1,4 @@
-"""What an evaluation is done with, and the meters of each kind of input that follow from it."""
+"""Setup of an evaluation, and its meters for each kind of input."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NO_PICTURES = "only landmarks were given, no pictures"
 
 @dataclass(frozen=True)
 class Setup:
-    """Everything that a measurement depends on besides the videos."""
+    """Options, metrics and networks of an evaluation."""
 
     options: EvaluationOptions
     metrics: Mapping[str, Metric]  # to be measured
@@ -31,7 +31,7 @@ class Setup:
 
     @property
     def available(self) -> frozenset[str]:
-        """Of `registry.NEEDS`, what there is; whether a video has sound, its meters find out."""
+        """Which of `registry.NEEDS` are available; the meters check for sound."""
         target = {TARGET} if self.paired else set()
         return found_packages() | self.identity.available | self.networks.roles | {SPEECH} | target
 
@@ -44,12 +44,12 @@ class Setup:
             clip: the video they are of.
             of_target: whether that is the target, which no portrait is of.
         """
-        chosen = [m for m in self.metrics.values() if m.inputs == inputs and not (of_target and PORTRAIT in m.needs)]
+        metrics = [m for m in self.metrics.values() if m.inputs == inputs and not (of_target and PORTRAIT in m.needs)]
         reference = {"encode_face": self.identity.encode, "portrait": self.identity.portrait}
         context = replace(context, **reference, waveform=clip.waveform)
-        return MeterSet(chosen, context, self.networks, self.available)
+        return MeterSet(metrics, context, self.networks, self.available)
 
     @property
     def crops_faces(self) -> bool:
-        """Whether a metric looks at face crops, which takes a pass of its own."""
+        """Whether a metric uses face crops, which takes another pass."""
         return any(m.inputs == FACE_CROPS and not m.missing(self.available) for m in self.metrics.values())

@@ -1,4 +1,4 @@
-"""Videos as pictures that can be read at any frame rate, brought to one size; one progress over several passes."""
+"""Picture sources at any frame rate and size, and progress over several passes."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class PictureSource:
 
 
 def shown_frames(num_frames: int, fps: Fraction, rate: Fraction) -> list[int]:
-    """Numbers of the frames that are shown at the times k / rate, as a player holds them.
+    """Indices of the frames shown at times k / rate (sample and hold).
 
     Args:
         num_frames: of the video.
@@ -80,7 +80,7 @@ def shown_frames(num_frames: int, fps: Fraction, rate: Fraction) -> list[int]:
 
 
 def check_same_shape(names: Iterable[str], *sizes: tuple[int, int]) -> None:
-    """Check that videos can be compared pixel by pixel, once they are of one size.
+    """Check that videos have equal aspect ratios.
 
     Args:
         names: of the videos, for the message.
@@ -98,12 +98,12 @@ def check_same_shape(names: Iterable[str], *sizes: tuple[int, int]) -> None:
 
 
 def scaled_to(picture: Tensor, size: tuple[int, int]) -> Tensor:
-    """A picture (H, W, 3) uint8 at another size (height, width); itself where it has that size."""
+    """A picture (H, W, 3) uint8 resized to (height, width); itself where it has that size."""
     return resize_picture(picture, size, "bilinear")
 
 
 class Steps:
-    """One progress over several passes."""
+    """Progress counter over several passes."""
 
     def __init__(self, total: int, on_progress: Progress | None) -> None:
         self.done, self.total, self.on_progress = 0, total, on_progress

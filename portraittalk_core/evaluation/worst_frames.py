@@ -1,4 +1,4 @@
-"""Keeps the frames in which most was lost, of a stream of frame pairs: where the mouth is far off, where SSIM is least.
+"""Worst frames of a stream of frame pairs: by mouth distance and by SSIM.
 
 Shapes: T frames of the comparison.
 """
@@ -14,30 +14,30 @@ from .result import WorstFrame, jpeg_base64
 
 
 class WorstFrames:
-    """Keeps the pictures of the worst moments: where the mouth is far off, and where SSIM is least.
+    """Collects the worst frames' pictures: greatest mouth distance, and lowest SSIM.
 
     Args:
         distance: (T,) the mouth's.
-        most: frames, of each reason.
-        apart: frames between two of one reason.
+        limit: frames, of each reason.
+        min_gap: frames between two of one reason.
     """
 
-    def __init__(self, distance: Tensor, most: int, apart: float) -> None:
-        self._distance, self._by_mouth = distance, set(_peaks(distance, most, apart))
-        self._by_picture = _Least(most, apart)
-        self._kept: dict[int, tuple[float, str, str]] = {}  # SSIM, generated, target
+    def __init__(self, distance: Tensor, limit: int, min_gap: float) -> None:
+        self._distance, self._by_mouth = distance, set(_peaks(distance, limit, min_gap))
+        self._by_picture = _Lowest(limit, min_gap)
+        self._pictures: dict[int, tuple[float, str, str]] = {}  # SSIM, generated, target
 
     def offer(self, k: int, similarity: float, generated: Tensor, target: Tensor) -> None:
-        """The pictures of pair k, and their SSIM or NaN."""
+        """Take the pictures of pair k, and their SSIM or NaN, if k is among the worst."""
         dropped = self._by_picture.offer(k, similarity)
         if k in self._by_mouth or self._by_picture.holds(k):
-            self._kept[k] = similarity, jpeg_base64(generated), jpeg_base64(target)
+            self._pictures[k] = similarity, jpeg_base64(generated), jpeg_base64(target)
         if dropped is not None and dropped not in self._by_mouth:
-            self._kept.pop(dropped, None)
+            self._pictures.pop(dropped, None)
 
     def frames(self, start: int, fps: float) -> Iterator[WorstFrame]:
-        """In the order of time, `start` frames into the generated video."""
-        for k, (similarity, generated, target) in sorted(self._kept.items()):
+        """The worst frames by time, `start` frames into the generated video."""
+        for k, (similarity, generated, target) in sorted(self._pictures.items()):
             reasons = []
             if k in self._by_mouth:
                 reasons.append(f"mouth off by {float(self._distance[k]):.1f} % of the eye distance")
@@ -46,38 +46,38 @@ class WorstFrames:
             yield WorstFrame((k + start) / fps, ", ".join(reasons), generated, target)
 
 
-def _peaks(values: Tensor, most: int, apart: float) -> list[int]:
-    """Numbers of the greatest values that lie at least so many frames apart; NaN counts as none."""
-    chosen: list[int] = []
+def _peaks(values: Tensor, limit: int, min_gap: float) -> list[int]:
+    """Indices of the greatest values at least `min_gap` frames apart; NaN is ignored."""
+    peaks: list[int] = []
     for k in values.nan_to_num(-1).argsort(descending=True, stable=True).tolist():
-        if len(chosen) >= most or not values[k] > 0:
+        if len(peaks) >= limit or not values[k] > 0:
             break
-        if all(abs(k - other) >= apart for other in chosen):
-            chosen.append(k)
-    return chosen
+        if all(abs(k - other) >= min_gap for other in peaks):
+            peaks.append(k)
+    return peaks
 
 
-class _Least:
-    """The least values of a stream, at least so many frames apart."""
+class _Lowest:
+    """The lowest values of a stream, at least `min_gap` frames apart."""
 
-    def __init__(self, most: int, apart: float) -> None:
-        self.most, self.apart = most, apart
-        self._found: dict[int, float] = {}
+    def __init__(self, limit: int, min_gap: float) -> None:
+        self.limit, self.min_gap = limit, min_gap
+        self._values: dict[int, float] = {}
 
     def holds(self, k: int) -> bool:
-        return k in self._found
+        return k in self._values
 
     def offer(self, k: int, value: float) -> int | None:
-        """Take a value if it is among the least; the number of the one that had to leave for it, if any."""
-        if math.isnan(value) or value >= 1 or not self.most:
+        """Take a value if it is among the lowest; returns the index of the value it replaces, if any."""
+        if math.isnan(value) or value >= 1 or not self.limit:
             return None
-        near = [other for other in self._found if k - other < self.apart]
-        rival = near[0] if near else max(self._found, key=self._found.__getitem__, default=None)
-        if not near and len(self._found) < self.most:
-            self._found[k] = value
+        neighbours = [other for other in self._values if k - other < self.min_gap]
+        rival = neighbours[0] if neighbours else max(self._values, key=self._values.__getitem__, default=None)
+        if not neighbours and len(self._values) < self.limit:
+            self._values[k] = value
             return None
-        if rival is None or value >= self._found[rival]:
+        if rival is None or value >= self._values[rival]:
             return None
-        del self._found[rival]
-        self._found[k] = value
+        del self._values[rival]
+        self._values[k] = value
         return rival

@@ -1,1 +1,1 @@
-"""One function for each job, composing the floors below."""
+"""Pipelines: one function for each job, composing the packages below."""

@@ -1,4 +1,4 @@
-"""Looks at this machine: what is installed, what works, what is missing, and what to do about it."""
+"""Diagnosis of an installation: what is installed, what works, what is missing, and what to do about it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ REINSTALL = "install PortraitTalk again; a part of it is missing"
 
 @dataclass(frozen=True)
 class Line:
-    """One thing that was looked at."""
+    """One checked item: its state and advice."""
 
     name: str
     found: str
@@ -56,7 +56,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Section:
-    """Things of one kind."""
+    """Checked items of one kind."""
 
     title: str
     lines: list[Line]
@@ -64,18 +64,18 @@ class Section:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All that was found."""
+    """All checked items, by section."""
 
     sections: list[Section]
 
     def to_json(self) -> str:
         """A JSON object with one list per section, keyed by its title."""
-        found = {section.title: [dataclasses.asdict(line) for line in section.lines] for section in self.sections}
-        return json.dumps(found, indent=2, ensure_ascii=False)
+        lines = {section.title: [dataclasses.asdict(line) for line in section.lines] for section in self.sections}
+        return json.dumps(lines, indent=2, ensure_ascii=False)
 
 
 def diagnose(model_folders: Iterable[Path] = ()) -> Diagnosis:
-    """Look at everything; nothing that is missing or broken raises.
+    """Run all checks; nothing that is missing or broken raises.
 
     Args:
         model_folders: folders to search for weight files besides the known ones.
@@ -118,7 +118,7 @@ def disk(folder: Path) -> Line:
 
 
 def mesh_backend(name: str) -> Line:
-    """Open one face-mesh back end for real."""
+    """Availability of a face-mesh back end, which is opened."""
 
     def opened() -> str:
         from ..face.mesh.landmarks import open_mesh
@@ -130,12 +130,12 @@ def mesh_backend(name: str) -> Line:
 
 
 def motion_engine(spec: EngineSpec) -> Line:
-    """Whether an engine of the registry can be opened, or what it needs first."""
+    """Availability of a motion engine of the registry."""
     return method(spec.name, spec.files, spec.load, spec.open)
 
 
 def renderer(spec: RendererSpec) -> Line:
-    """Whether a renderer of the registry can be opened, or what it needs first."""
+    """Availability of a renderer of the registry."""
     return method(spec.name, spec.files, lambda: builder(spec), lambda: open_renderer(spec.name))
 
 
@@ -163,13 +163,13 @@ def method(name: str, files: Iterable[FileSpec], load: Callable[[], object], try
 def encoder(name: str) -> Line:
     """Whether the FFmpeg inside PyAV can write with this encoder."""
 
-    def found() -> str:
+    def opened() -> str:
         import av
 
         av.codec.Codec(name, "w")
         return "works"
 
-    return _tried(f"{name} ({ENCODERS[name]})", found, "pip install --force-reinstall av  (its wheel holds FFmpeg)")
+    return _tried(f"{name} ({ENCODERS[name]})", opened, "pip install --force-reinstall av  (its wheel holds FFmpeg)")
 
 
 def weight_files(folders: Iterable[Path]) -> list[Line]:
@@ -180,26 +180,26 @@ def weight_files(folders: Iterable[Path]) -> list[Line]:
     def searched() -> str:
         from ..weights.catalog import find_weights
 
-        found = {weights.path.resolve(): weights.kind for weights in find_weights(folders)}
-        for path, kind in found.items():
+        kinds = {weights.path.resolve(): weights.kind for weights in find_weights(folders)}
+        for path, kind in kinds.items():
             advice = "" if kind.used else "known, but this version does not use it"
             lines.append(Line(str(path), f"{kind.role} ({kind.source}; {kind.licence})", True, advice))
-        return f"{len(found)} recognised in {', '.join(map(str, folders)) or 'no folder'}"
+        return f"{len(kinds)} recognised in {', '.join(map(str, folders)) or 'no folder'}"
 
     return [_tried("search", searched, REINSTALL), *lines]
 
 
 def known_folders() -> list[Path]:
-    """Where weight files are looked for without being told: the folders of PORTRAITTALK_MODELS, and the cache."""
+    """Default folders of weight files: those of PORTRAITTALK_MODELS, and the cache."""
     named = [Path(folder) for folder in os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep) if folder]
     cache = Path.home() / ".cache" / "portraittalk"
     return [*named, *([cache] if cache.is_dir() else [])]
 
 
-def _tried(name: str, look: Callable[[], str], advice: str) -> Line:
-    """What `look` finds; if it raises, the error's text, with `advice` unless the error was written for the user."""
+def _tried(name: str, check: Callable[[], str], advice: str) -> Line:
+    """Result of `check`; if it raises, the error's text, with `advice` unless the error was written for the user."""
     try:
-        return Line(name, look(), True)
+        return Line(name, check(), True)
     except PortraitTalkError as error:
         return Line(name, "missing", False, str(error))
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""A filmed face says something else: its mouth follows a new speech, the rest of the video stays."""
+"""Dubbing of a filmed face: the mouth follows a new speech, the rest of the video stays."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def read_film(
     face_order: str = "size",
     on_progress: Progress | None = None,
 ) -> Film:
-    """Find the face of a video in all of its frames.
+    """Track the face of a video through all of its frames.
 
     Args:
         video: with a face in some of its frames, read one at a time.
@@ -60,7 +60,7 @@ def dub(
     crf: int = 18,
     callbacks: Callbacks | None = None,
 ) -> RenderResult:
-    """Let the face of a film say something else; of its pictures only those at hand are in memory.
+    """Dub a film: render its face with the mouth of a new speech, as a stream of pictures.
 
     Args:
         film: of `read_film`.
@@ -102,7 +102,7 @@ def render_film(
     crf: int = 18,
     callbacks: Callbacks | None = None,
 ) -> RenderResult:
-    """Let the face of a film follow another track; see `dub`.
+    """Render a film whose face follows another track; see `dub`.
 
     Args:
         film: of `read_film`.

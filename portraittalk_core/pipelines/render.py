@@ -1,4 +1,4 @@
-"""A portrait that follows a landmark track becomes a video file."""
+"""Rendering of a portrait that follows a landmark track to a video file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..types import LandmarkTrack, Portrait, Speech
 log = logging.getLogger(__name__)
 
 TRANSFERS = ("auto", "absolute", "relative")
-NEAR = 0.15  # of the picture: a track whose middle is this near to a face may have been made on it
+MAX_DISTANCE = 0.15  # of the picture: a track whose middle is this near to a face may have been made on it
 LENGTHS_DIFFER_S = 0.1  # less between sound and track is rounding, or what an encoder adds
 
 
@@ -39,7 +39,7 @@ def render_track(
     crf: int = 18,
     callbacks: Callbacks | None = None,
 ) -> RenderResult:
-    """Let a portrait follow a landmark track.
+    """Render a portrait that follows a landmark track to a video file.
 
     The video lasts as long as the track: a longer sound is cut, which is logged, and silence follows a shorter one.
 
@@ -68,7 +68,7 @@ def render_track(
 
 
 def fit_track(portrait: Portrait, track: LandmarkTrack, transfer: str = "auto") -> LandmarkTrack:
-    """The track as this portrait is to follow it (see `render_track`).
+    """Retarget a track to a portrait (see `render_track`).
 
     Raises:
         InputError: the track's picture has another shape than the portrait, or `transfer` is unknown.
@@ -84,7 +84,7 @@ def fit_track(portrait: Portrait, track: LandmarkTrack, transfer: str = "auto") 
 def driven_portrait(
     picture: Tensor, track: LandmarkTrack, source: str = "portrait", mesh: MeshBackend | None = None
 ) -> Portrait:
-    """The picture with the landmarks of that face of it which a track was made on; else of its largest face.
+    """The portrait of the picture's face nearest to a track's mean position; else of its largest face.
 
     Raises:
         InputError: the track's picture has another shape.
@@ -97,13 +97,13 @@ def driven_portrait(
             return driven_portrait(picture, track, source, opened)
     faces = detect_faces(picture, mesh)
     middles = faces[:, :, :2].mean(1)
-    away = (middles - track.points[:, :, :2].mean((0, 1))).norm(dim=1)
-    nearest = int(away.argmin()) if len(faces) and float(away.min()) < NEAR else 0
+    distances = (middles - track.points[:, :, :2].mean((0, 1))).norm(dim=1)
+    nearest = int(distances.argmin()) if len(faces) and float(distances.min()) < MAX_DISTANCE else 0
     return find_portrait(picture, nearest, source=source, mesh=mesh)
 
 
 def compare_lengths(track_s: float, sound: Sound) -> None:
-    """Tell where a sound does not last as long as the track that it is to go with.
+    """Log where sound and track differ in length.
 
     Args:
         track_s: length of the track, and so of the video.
@@ -122,7 +122,7 @@ def compare_lengths(track_s: float, sound: Sound) -> None:
 
 
 def _seconds_of(sound: Sound) -> float | None:
-    """Length of a sound; None where there is none, or only decoding would tell."""
+    """Duration of a sound in seconds; None without sound, or where the file does not state it."""
     if isinstance(sound, tuple):
         return sound[0].shape[-1] / sound[1]
     if sound is None or isinstance(sound, Speech):

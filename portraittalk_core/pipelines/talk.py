@@ -1,4 +1,4 @@
-"""One portrait and one speech clip become a video file."""
+"""Talking-head video of one portrait and one speech clip."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def talk(
     crf: int = 18,
     callbacks: Callbacks | None = None,
 ) -> RenderResult:
-    """Let a portrait speak.
+    """Render a portrait that speaks to a video file.
 
     Args:
         portrait: picture and landmarks of the face that is to speak.
@@ -68,7 +68,7 @@ def landmarks_of_speech(
     engine: MotionEngine | None = None,
     on_progress: Progress | None = None,
 ) -> LandmarkTrack:
-    """The landmarks of a picture's face that says something.
+    """The landmark track of a picture's face that speaks.
 
     Args:
         picture: (H, W, 3) uint8.
@@ -88,5 +88,5 @@ def landmarks_of_speech(
 
 
 def _stoppable(on_progress: Progress | None, total: int) -> Progress | None:
-    """Lets a run be stopped while the engine listens; frames count only once they are drawn."""
+    """Progress for the engine: reports no frames done yet, but lets `on_progress` raise to stop."""
     return None if on_progress is None else lambda *_: on_progress(0, total)

@@ -1,4 +1,4 @@
-"""Pictures of one scored video: its curves over time, and the frames in which most was lost."""
+"""Plots of one evaluated video: its metrics over time, and its worst frames."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..evaluation.report.page import charts_of
 from ..evaluation.result import EvaluationResult, WorstFrame
-from .curves import INK, draw_curves, drawn, finish_rows, new_figure
+from .curves import INK, draw_curves, figure_picture, finish_rows, new_figure
 
 ROW_IN = 1.3  # height of a panel
 GAP_PX, CAPTION_PX, TEXT_PX = 6, 24, 14
@@ -20,7 +20,7 @@ GROUND = "#eceff2"
 
 
 def plot_row(row: EvaluationResult, title: str) -> Tensor:
-    """Draw all curves of a row, one panel each; without any, a picture that says so.
+    """Plot all curves of a result, one panel each; without any, a picture that says so.
 
     Args:
         row: what was measured.
@@ -37,7 +37,7 @@ def plot_row(row: EvaluationResult, title: str) -> Tensor:
     figure.suptitle(title, x=0.02, ha="left", fontsize=12, color=INK)
     if not charts:
         figure.text(0.5, 0.4, row.error or "nothing could be measured over time", ha="center", fontsize=11, color=INK)
-        return drawn(figure)
+        return figure_picture(figure)
     panels = list(figure.subplots(len(charts), 1, squeeze=False)[:, 0])
     length = 0
     for axes, chart in zip(panels, charts, strict=True):
@@ -49,11 +49,11 @@ def plot_row(row: EvaluationResult, title: str) -> Tensor:
         for mark in chart.marks_s:
             axes.axvline(mark, color=INK, lw=0.7, ls=":")
     finish_rows(panels, max(length, 2) / row.fps)
-    return drawn(figure)
+    return figure_picture(figure)
 
 
 def worst_pictures(row: EvaluationResult) -> list[Tensor]:
-    """The frames in which most was lost, generated and target side by side with time and reason below.
+    """The worst frames, generated and target side by side with time and reason below.
 
     Returns:
         Of one size, (H, W, 3) uint8; none if there are none.
@@ -78,12 +78,12 @@ def _side_by_side(frame: WorstFrame) -> Tensor:
     images = [Image.open(io.BytesIO(base64.b64decode(code))).convert("RGB") for code in codes]
     width = sum(image.width for image in images) + GAP_PX * (len(images) - 1)
     height = max(image.height for image in images)
-    made = Image.new("RGB", (width, height + CAPTION_PX), GROUND)
-    left = 0
+    canvas = Image.new("RGB", (width, height + CAPTION_PX), GROUND)
+    x_px = 0
     for image in images:
-        made.paste(image, (left, 0))
-        left += image.width + GAP_PX
+        canvas.paste(image, (x_px, 0))
+        x_px += image.width + GAP_PX
     # Pillow's own font is drawn without its optional FreeType too, but then knows Latin letters only
     caption = f"{frame.time_s:.2f} s: {frame.why}"
-    ImageDraw.Draw(made).text((4, height + 3), caption, fill=INK, font=ImageFont.load_default(TEXT_PX))
-    return torch.from_numpy(np.asarray(made).copy())
+    ImageDraw.Draw(canvas).text((4, height + 3), caption, fill=INK, font=ImageFont.load_default(TEXT_PX))
+    return torch.from_numpy(np.asarray(canvas).copy())

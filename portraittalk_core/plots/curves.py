@@ -1,4 +1,4 @@
-"""Curves over time on one figure: what all plots of this house are made of."""
+"""Figures and curves over time that all plots share."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ WIDTH_IN, DPI = 12.0, 100
 MOST_POINTS = 1500  # per curve; longer ones are drawn as a mean and the span between least and greatest values
 BUCKETS = 500  # of longer ones
 LONG_S = 100  # from here on the time axis counts minutes
-INK, GRID, WAVE, UNSEEN = "#1f2933", "#dfe3e8", "#c9d3dd", "#fdf1b8"
+INK, GRID, WAVE, NO_FACE = "#1f2933", "#dfe3e8", "#c9d3dd", "#fdf1b8"
 COLOURS = ("#c2410c", "#0369a1", "#4d7c0f")
 
 
 def new_figure(height_in: float) -> Figure:
-    """An empty figure of this house's width, that needs no screen.
+    """An empty figure of the plots' common width, rendered without a display.
 
     Raises:
         MissingDependency: matplotlib is not installed.
@@ -40,7 +40,7 @@ def new_figure(height_in: float) -> Figure:
     return figure
 
 
-def drawn(figure: Figure) -> Tensor:
+def figure_picture(figure: Figure) -> Tensor:
     """(H, W, 3) uint8 picture of a figure."""
     figure.canvas.draw()
     return torch.from_numpy(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
@@ -48,9 +48,9 @@ def drawn(figure: Figure) -> Tensor:
 
 def summary(track: LandmarkTrack | KeypointTrack, title: str) -> str:
     """The title of a track's plot, with its length and how many frames hold no face."""
-    unseen = int((~track.valid).sum())
-    seen = "" if not unseen else f", face not seen in {unseen}"
-    length = f"{track.seconds:.2f} s, {len(track)} frames at {float(track.fps):g} fps{seen}"
+    num_missing = int((~track.valid).sum())
+    missing = "" if not num_missing else f", face not seen in {num_missing}"
+    length = f"{track.seconds:.2f} s, {len(track)} frames at {float(track.fps):g} fps{missing}"
     return f"{title}   {length}" if title else length
 
 
@@ -66,8 +66,8 @@ def draw_curves(
             continue
         starts = np.linspace(0, len(numbers), BUCKETS + 1).astype(int)[:-1]
         low, high = np.fmin.reduceat(numbers, starts), np.fmax.reduceat(numbers, starts)
-        seen = np.add.reduceat((~np.isnan(numbers)).astype(float), starts)
-        mean = np.add.reduceat(np.nan_to_num(numbers), starts) / np.where(seen > 0, seen, np.nan)
+        counts = np.add.reduceat((~np.isnan(numbers)).astype(float), starts)
+        mean = np.add.reduceat(np.nan_to_num(numbers), starts) / np.where(counts > 0, counts, np.nan)
         axes.fill_between(times[starts], low, high, color=colour, lw=0, alpha=0.22)
         axes.plot(times[starts], mean, color=colour, lw=1.1, label=name)
     axes.set_ylabel(unit, color=INK, fontsize=8)
@@ -75,7 +75,7 @@ def draw_curves(
 
 
 def finish_rows(rows: Iterable[Axes], end_s: float) -> None:
-    """One time axis for all, names above the curves, where they hide nothing."""
+    """Give all rows one time axis, and legends above the curves."""
     rows = list(rows)
     for axes in rows:
         axes.set_xlim(0, end_s)
@@ -98,22 +98,22 @@ def draw_wave(axes: Axes, speech: Speech) -> None:
     samples = speech.waveform.numpy()
     edges = np.linspace(0, len(samples), 1500).astype(int)[:-1]
     low, high = np.minimum.reduceat(samples, edges), np.maximum.reduceat(samples, edges)
-    behind = axes.twinx()
-    behind.fill_between(edges / speech.sample_rate, low, high, color=WAVE, lw=0)
+    background = axes.twinx()
+    background.fill_between(edges / speech.sample_rate, low, high, color=WAVE, lw=0)
     peak = max(float(np.abs(samples).max()), 1e-3)
-    behind.set_ylim(-1.1 * peak, 1.1 * peak)
-    behind.axis("off")
-    behind.set_zorder(0)
+    background.set_ylim(-1.1 * peak, 1.1 * peak)
+    background.axis("off")
+    background.set_zorder(0)
     axes.set_zorder(1)
     axes.patch.set_visible(False)
 
 
-def shade_frames(axes: Axes, times: np.ndarray, where: np.ndarray) -> None:
+def shade_frames(axes: Axes, times: np.ndarray, mask: np.ndarray) -> None:
     """Mark the frames where no face was seen, each half a frame to both sides, so that a single one shows."""
-    if not where.any():
+    if not mask.any():
         return
     half = (times[1] - times[0]) / 2 if len(times) > 1 else 0.5
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], where.astype(int), [0]])))
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(int), [0]])))
     spans = [(times[a] - half, times[b - 1] - times[a] + 2 * half) for a, b in edges.reshape(-1, 2)]
-    style = {"transform": axes.get_xaxis_transform(), "color": UNSEEN, "lw": 0, "zorder": 0.5}
+    style = {"transform": axes.get_xaxis_transform(), "color": NO_FACE, "lw": 0, "zorder": 0.5}
     axes.broken_barh(spans, (0, 1), label="face not seen", **style)

@@ -1,4 +1,4 @@
-"""A picture of a keypoint track: expression, rotation, translation and scale over time."""
+"""Plot of a keypoint track: expression, rotation, translation and scale over time."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import numpy as np
 from torch import Tensor
 
 from ..types import KeypointTrack, Speech
-from .curves import COLOURS, INK, draw_curves, draw_wave, drawn, finish_rows, new_figure, shade_frames, summary
+from .curves import COLOURS, INK, draw_curves, draw_wave, figure_picture, finish_rows, new_figure, shade_frames, summary
 
 LIPS = {"liveportrait-21": (6, 12, 14, 17, 19, 20)}  # keypoints that lips move, of layouts for which they are known
 
 
 def plot_keypoints(track: KeypointTrack, speech: Speech | None = None, title: str = "") -> Tensor:
-    """Draw how far expression moves the keypoints, and the head's rotation, translation and scale.
+    """Plot the keypoints' mean displacement by expression, and the head's rotation, translation and scale.
 
     Args:
         track: T frames.
@@ -40,7 +40,7 @@ def plot_keypoints(track: KeypointTrack, speech: Speech | None = None, title: st
         shade_frames(axes, times, ~track.valid.numpy())
     finish_rows(rows, track.seconds)
     figure.suptitle(f"{summary(track, title)}, {track.layout}", x=0.02, ha="left", fontsize=12, color=INK)
-    return drawn(figure)
+    return figure_picture(figure)
 
 
 def expression_curves(track: KeypointTrack) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""A picture of a style: what is measured of the motion, against how the engine speaks by itself, or its numbers."""
+"""Plot of a style: its statistics relative to the built-in engine's, or its latent numbers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from ..style.prior import BlendedStyle, Style, StylePrior
 from ..style.statistics import to_numbers
 from ..types import STYLE_STATISTICS, StyleStatistics
-from .curves import COLOURS, GRID, INK, drawn, new_figure
+from .curves import COLOURS, GRID, INK, figure_picture, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,12 +28,12 @@ NAMES = {
     "head_shift": "head shifting",
     "brow": "brow movement",
 }
-MOST = 4.0  # spreads from the engine's own that are drawn
+MAX_SPREADS = 4.0  # bars are clipped at this many spreads from the engine's own statistics
 HEIGHT_IN, TEXT = 7.2, 14  # nodes show it at a third of its size
 
 
 def plot_style(style: Style) -> Tensor:
-    """Draw a style, or both of a blend in two colours.
+    """Plot a style, or both styles of a blend in two colours.
 
     Args:
         style: with motion statistics these are drawn, in spreads from how the engine in the box speaks; else the
@@ -48,41 +48,42 @@ def plot_style(style: Style) -> Tensor:
     ends = (style.first, style.second) if isinstance(style, BlendedStyle) else (style,)
     figure = new_figure(HEIGHT_IN)
     axes = figure.subplots()
-    parts = [one.statistics_part for one in ends]
+    parts = [end.statistics_part for end in ends]
     if all(part is not None for part in parts):
-        for place, (one, part) in enumerate(zip(ends, parts, strict=True)):
-            _draw_manner(axes, one.source, part, place, len(parts))
+        for place, (end, part) in enumerate(zip(ends, parts, strict=True)):
+            _draw_statistics(axes, end.source, part, place, len(parts))
         _finish(axes)
     else:
-        for place, one in enumerate(ends):
-            _draw_numbers(axes, one, COLOURS[place])
+        for place, end in enumerate(ends):
+            _draw_numbers(axes, end, COLOURS[place])
     if len(ends) > 1:
         axes.legend(fontsize=TEXT, frameon=False, labelcolor=INK, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
     title = f"{style.source}   strength {style.strength:g}"
     figure.suptitle(title, x=0.02, ha="left", fontsize=TEXT + 3, color=INK)
-    return drawn(figure)
+    return figure_picture(figure)
 
 
-def _draw_manner(axes: Axes, name: str, part: StylePrior, place: int, of: int) -> None:
-    plain = to_numbers(StyleStatistics())
+def _draw_statistics(axes: Axes, name: str, part: StylePrior, place: int, of: int) -> None:
+    default = to_numbers(StyleStatistics())
     spread = part.spread.clamp(min=1e-6)
-    away = ((part.mean - plain) / spread).clamp(-MOST, MOST).numpy()
+    standardised = ((part.mean - default) / spread).clamp(-MAX_SPREADS, MAX_SPREADS).numpy()
     deviation = (part.sampling_std / spread).numpy()
-    error = np.minimum([deviation, deviation], [MOST + away, MOST - away])  # stays within the axis
+    bounds = [MAX_SPREADS + standardised, MAX_SPREADS - standardised]  # so that error bars stay within the axis
+    error = np.minimum([deviation, deviation], bounds)
     rows = np.arange(len(STYLE_STATISTICS)) + 0.36 * (place - (of - 1) / 2)
-    axes.barh(rows, away, height=0.34 if of > 1 else 0.6, color=COLOURS[place], alpha=0.85, label=name)
-    axes.errorbar(away, rows, xerr=error, fmt="none", ecolor=INK, elinewidth=1, capsize=3)
+    axes.barh(rows, standardised, height=0.34 if of > 1 else 0.6, color=COLOURS[place], alpha=0.85, label=name)
+    axes.errorbar(standardised, rows, xerr=error, fmt="none", ecolor=INK, elinewidth=1, capsize=3)
     for row, mean in zip(rows, part.mean.tolist(), strict=True):
         number = f"{round(mean, 1 if abs(mean) >= 10 else 3):g}"
-        axes.text(MOST + 0.1, row, number, va="center", fontsize=TEXT - 2 * (of > 1), color=COLOURS[place])
+        axes.text(MAX_SPREADS + 0.1, row, number, va="center", fontsize=TEXT - 2 * (of > 1), color=COLOURS[place])
 
 
 def _finish(axes: Axes) -> None:
     axes.set_yticks(range(len(STYLE_STATISTICS)), [NAMES[name] for name in STYLE_STATISTICS], fontsize=TEXT, color=INK)
     axes.invert_yaxis()
     axes.axvline(0, color=INK, lw=1)
-    axes.set_xlim(-MOST - 0.2, MOST + 1.1)
-    axes.set_xticks(np.arange(-MOST, MOST + 1, 2))
+    axes.set_xlim(-MAX_SPREADS - 0.2, MAX_SPREADS + 1.1)
+    axes.set_xticks(np.arange(-MAX_SPREADS, MAX_SPREADS + 1, 2))
     axes.set_xlabel("less ← as the engine speaks by itself → more, in spreads between people", color=INK, fontsize=TEXT)
     axes.grid(axis="x", color=GRID, lw=0.6)
     axes.set_axisbelow(True)

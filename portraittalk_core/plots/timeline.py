@@ -1,4 +1,4 @@
-"""What the page needs to show a track on a timeline: waveform, curves and a stick figure, small enough to send."""
+"""Timeline data of a track as compact JSON: waveform, curves and a face contour."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ VERSION = 1
 MAX_PEAKS = 2000
 MAX_CURVE_POINTS = 2000
 MAX_FACES = 600
-LEAST_OPEN = 0.15  # eye_open below this counts as shut whatever the rest of the clip does
+MIN_OPEN = 0.15  # eye_open below this counts as shut whatever the rest of the clip does
 INT8_MAX, INT16_MAX = 127, 32_767
 
 
@@ -37,7 +37,7 @@ LIPS = (
     _closed((*topo.INNER_UPPER_LIP, *topo.INNER_LOWER_LIP[-2:0:-1])),
 )
 IRISES = (topo.RIGHT_IRIS[0], topo.LEFT_IRIS[0])
-SHOWN = tuple(sorted({point for chain in (*SKIN, *LIPS, IRISES) for point in chain}))  # landmarks that are sent
+SENT_POINTS = tuple(sorted({point for chain in (*SKIN, *LIPS, IRISES) for point in chain}))  # landmarks that are sent
 
 
 def timeline_payload(track: LandmarkTrack, speech: Speech | None = None, gain: Tensor | None = None) -> dict:
@@ -82,15 +82,15 @@ def timeline_payload(track: LandmarkTrack, speech: Speech | None = None, gain: T
 
 
 def eye_closure(track: LandmarkTrack) -> Tensor:
-    """(T,) 0 open as usual in this track .. 1 shut, mean of both eyes."""
+    """(T,) eye closure, mean of both eyes: 0 open as usual in this track .. 1 shut."""
     height = eye_open(track)
-    usual = height.median().clamp(min=LEAST_OPEN)
+    usual = height.median().clamp(min=MIN_OPEN)
     return (1 - height / usual).clamp(0, 1)
 
 
-def _edges(count: int, most: int) -> list[int]:
-    """Borders of at most `most` spans that cover `count` entries, none of them empty."""
-    spans = min(count, most)
+def _edges(count: int, max_spans: int) -> list[int]:
+    """Edges of at most `max_spans` non-empty spans that cover `count` entries."""
+    spans = min(count, max_spans)
     return [index * count // spans for index in range(spans + 1)]
 
 
@@ -116,24 +116,24 @@ def _wave(speech: Speech) -> dict:
 
 
 def _faces(track: LandmarkTrack) -> dict:
-    chosen = torch.linspace(0, len(track) - 1, min(len(track), MAX_FACES), dtype=torch.float64).round().long()
+    frames = torch.linspace(0, len(track) - 1, min(len(track), MAX_FACES), dtype=torch.float64).round().long()
     scale = torch.tensor([track.width, track.height], dtype=torch.float32)
-    points = track.points[chosen][:, list(SHOWN), :2] * scale
+    points = track.points[frames][:, list(SENT_POINTS), :2] * scale
     low, high = points.amin((0, 1)), points.amax((0, 1))
     unit = INT16_MAX / float((high - low).max().clamp(min=1e-3))
-    whole = ((points - low) * unit).round().clamp(0, INT16_MAX).short()
+    quantised = ((points - low) * unit).round().clamp(0, INT16_MAX).short()
     width, height = ((high - low) * unit).round().int().tolist()
-    place = {point: index for index, point in enumerate(SHOWN)}
+    place = {point: index for index, point in enumerate(SENT_POINTS)}
 
     def pairs(chains: tuple[tuple[int, ...], ...]) -> list[list[int]]:
         return [[place[a], place[b]] for chain in chains for a, b in zip(chain, chain[1:], strict=False)]
 
     return {
-        "times": _rounded(frame_times_s(len(track), track.fps)[chosen], 3),
-        "points": len(SHOWN),
+        "times": _rounded(frame_times_s(len(track), track.fps)[frames], 3),
+        "points": len(SENT_POINTS),
         "width": width,
         "height": height,
-        "xy": base64.b64encode(whole.numpy().astype("<i2").tobytes()).decode("ascii"),
+        "xy": base64.b64encode(quantised.numpy().astype("<i2").tobytes()).decode("ascii"),
         "skin": pairs(SKIN),
         "lips": pairs(LIPS),
         "irises": [place[point] for point in IRISES],

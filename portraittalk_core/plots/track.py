@@ -1,4 +1,4 @@
-"""Pictures of curves: what a landmark track does over time, and where a score was lost."""
+"""Plots of a landmark track over time, and of ADFD's parts per frame."""
 
 from __future__ import annotations
 
@@ -11,7 +11,18 @@ from torch import Tensor
 from ..face import topology as topo
 from ..face.geometry import eye_open, head_pose, jaw_drop, mouth_open, mouth_width
 from ..types import LandmarkTrack, Speech
-from .curves import COLOURS, INK, LONG_S, draw_curves, draw_wave, drawn, finish_rows, new_figure, shade_frames, summary
+from .curves import (
+    COLOURS,
+    INK,
+    LONG_S,
+    draw_curves,
+    draw_wave,
+    figure_picture,
+    finish_rows,
+    new_figure,
+    shade_frames,
+    summary,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +40,7 @@ CONTOURS = (
 
 
 def plot_track(track: LandmarkTrack, speech: Speech | None = None, title: str = "") -> Tensor:
-    """Draw a track's mouth, jaw, eyes and head pose over time, and the face at some moments.
+    """Plot a track's mouth, jaw, eyes and head pose over time, and the face at some moments.
 
     Args:
         track: T frames.
@@ -59,11 +70,11 @@ def plot_track(track: LandmarkTrack, speech: Speech | None = None, title: str = 
         shade_frames(axes, times, ~track.valid.numpy())
     finish_rows(rows[1:], track.seconds)
     figure.suptitle(summary(track, title), x=0.02, ha="left", fontsize=12, color=INK)
-    return drawn(figure)
+    return figure_picture(figure)
 
 
 def plot_score(spatial_per_frame: Tensor, motion_per_frame: Tensor, fps: float, title: str) -> Tensor:
-    """Draw where in time a score was lost.
+    """Plot the spatial and motion parts of ADFD over time.
 
     Args:
         spatial_per_frame: (T,) 0..1.
@@ -78,8 +89,8 @@ def plot_score(spatial_per_frame: Tensor, motion_per_frame: Tensor, fps: float, 
     rows = figure.subplots(2, 1, sharex=True)
     times = np.arange(len(spatial_per_frame)) / fps
     draw_curves(rows[0], times, {"place (spatial part)": spatial_per_frame}, "1 = equal")
-    least = np.fmin.reduce(spatial_per_frame.numpy(), initial=1.0)
-    rows[0].set_ylim(min(0.99, 1 - 1.25 * (1 - least)), 1 + 0.05 * max(0.01, 1 - least))
+    lowest = np.fmin.reduce(spatial_per_frame.numpy(), initial=1.0)
+    rows[0].set_ylim(min(0.99, 1 - 1.25 * (1 - lowest)), 1 + 0.05 * max(0.01, 1 - lowest))
     middles = (np.arange(len(motion_per_frame)) + 0.5) / fps
     draw_curves(rows[1], middles, {"motion (cosine part)": motion_per_frame}, "1 = equal", COLOURS[1:])
     rows[1].axhline(0.5, color=INK, lw=0.8, ls=":")  # unrelated motion
@@ -88,16 +99,16 @@ def plot_score(spatial_per_frame: Tensor, motion_per_frame: Tensor, fps: float, 
         shade_frames(axes, times, spatial_per_frame.isnan().numpy())
     finish_rows(rows, len(times) / fps)
     figure.suptitle(title, x=0.02, ha="left", fontsize=12, color=INK)
-    return drawn(figure)
+    return figure_picture(figure)
 
 
 def _draw_faces(axes: Axes, track: LandmarkTrack) -> None:
     """Contours of the face at evenly spread moments, side by side, all at one scale."""
-    chosen = np.unique(np.linspace(0, len(track) - 1, THUMBNAILS).round().astype(int))
-    points = track.points_px[torch.from_numpy(chosen), :, :2].numpy()
+    frames = np.unique(np.linspace(0, len(track) - 1, THUMBNAILS).round().astype(int))
+    points = track.points_px[torch.from_numpy(frames), :, :2].numpy()
     middle = points.mean((0, 1))
     size = (points.max((0, 1)) - points.min((0, 1))).max()
-    for place, (frame, face) in enumerate(zip(chosen, points, strict=True)):
+    for place, (frame, face) in enumerate(zip(frames, points, strict=True)):
         offset = np.array([1.12 * place * size, 0])
         for contour in CONTOURS:
             line = face[list(contour)] - middle + offset

@@ -1,1 +1,1 @@
-"""Makes training data and trains the networks that the project ships or fits for a user."""
+"""Training data, and training of the networks that the project ships or adapts for a user."""

@@ -1,4 +1,4 @@
-"""How a report writes a metric's value, and which way it is better."""
+"""Number format of metric values, and arrows for the better direction."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ARROW_TEXT = {"higher": "higher is better", "lower": "lower is better", "target"
 
 
 def number(value: float | None, definition: Metric | None = None) -> str:
-    """A value as it is shown: as many digits as its size can use; a dash for None."""
+    """Format a value with digits by its magnitude; a dash for None."""
     if value is None:
         return "–"
     if math.isinf(value):

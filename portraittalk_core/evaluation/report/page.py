@@ -1,4 +1,4 @@
-"""A score report as one HTML page that needs nothing beside it."""
+"""Score report as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OWN_KEYS = ("sound_mouth_correlation", "sound_mouth_lag", "lse_d", "lse_c", "ide
 
 
 def to_html(report: ScoreReport) -> str:
-    """The page."""
+    """Render the report as HTML."""
     keys = OWN_KEYS if report.reference_free else KEYS
     worth = [k for k, row in enumerate(report.results) if row.curves or row.worst or row.notes]
     return str(
@@ -37,14 +37,14 @@ def to_html(report: ScoreReport) -> str:
 
 
 def _summaries(report: ScoreReport) -> Iterator[tuple[Metric, Summary, Summary]]:
-    """Of the metrics that some row has: the videos', and the true videos' own."""
+    """Summaries of each metric that a row has: of the videos, and of their targets."""
     for name, definition in report.table.items():
         if {name, TARGET_PREFIX + name} & set(report.columns):
             yield definition, report.summary(name), report.summary(TARGET_PREFIX + name)
 
 
 def _most_telling(report: ScoreReport, worth: list[int]) -> list[int]:
-    """Which of the rows worth showing are shown: all, or the worst of very many."""
+    """Rows shown in detail: all, or the worst of very many."""
     if len(worth) <= MOST_DETAILS:
         return worth
     key = "sound_mouth_correlation" if report.reference_free else "adfd"
@@ -52,11 +52,11 @@ def _most_telling(report: ScoreReport, worth: list[int]) -> list[int]:
 
 
 def _charts(row: EvaluationResult) -> list[str]:
-    return [drawn for chart in charts_of(row) if (drawn := draw_chart(chart, row.fps))]
+    return [svg for chart in charts_of(row) if (svg := draw_chart(chart, row.fps))]
 
 
 def _offset(row: EvaluationResult) -> str:
-    """How much later the generated video is; empty where that is not known."""
+    """The offset as text; empty where it is not known."""
     if row.offset is None or row.offset.seconds is None:
         return ""
     ms = round(row.offset.seconds * 1000)
@@ -64,7 +64,7 @@ def _offset(row: EvaluationResult) -> str:
 
 
 def charts_of(row: EvaluationResult) -> list[Chart]:
-    """The panels of one row, those of which something is known."""
+    """The non-empty charts of one row."""
     marks = tuple(frame.time_s for frame in row.worst)
     panels = (
         ("Mouth opening", "of the eye distance",
@@ -83,17 +83,17 @@ def charts_of(row: EvaluationResult) -> list[Chart]:
         ("Identity similarity to the target", "1 = the same", {"": "identity to target"}),
     )  # fmt: skip
     named = {curve for _, _, names in panels for curve in names.values()}
-    others = [m for name, m in METRICS.items() if name in row.values and m.curve and m.curve not in named]
-    made = []
-    for title, unit, names in (*panels, *((metric.title, metric.unit, {"": metric.curve}) for metric in others)):
+    other_metrics = [m for name, m in METRICS.items() if name in row.values and m.curve and m.curve not in named]
+    charts = []
+    for title, unit, names in (*panels, *((metric.title, metric.unit, {"": metric.curve}) for metric in other_metrics)):
         curves = {name: row.curves[curve] for name, curve in names.items() if curve in row.curves}
         if curves:
-            made.append(Chart(title, unit, curves, marks, shade=title != "PSNR"))
-    return made
+            charts.append(Chart(title, unit, curves, marks, shade=title != "PSNR"))
+    return charts
 
 
 def _unavailable(report: ScoreReport) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """Titles of metrics that rows lack, with reasons, and the names of the rows where those are not all."""
+    """Titles of missing metrics, with reasons, and the rows concerned where not all are."""
     for name, reasons in report.unavailable().items():
         rows = [
             (reason, _listed(names) if len(names) < len(report.results) else "") for reason, names in reasons.items()
@@ -101,8 +101,8 @@ def _unavailable(report: ScoreReport) -> Iterator[tuple[str, list[tuple[str, str
         yield report.title(name), rows
 
 
-def _listed(names: list[str], most: int = 4) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def _listed(names: list[str], limit: int = 4) -> str:
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
 def _method(report: ScoreReport) -> dict[str, str]:

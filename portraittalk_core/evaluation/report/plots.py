@@ -1,4 +1,4 @@
-"""Curves over time as inline SVG, for reports that open without anything else."""
+"""Curves over time as inline SVG charts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from .templates import render
 
 WIDTH, HEIGHT = 560, 150  # of one chart, in its own units
-LEFT, RIGHT, TOP, BOTTOM = 44, 8, 24, 22
+MARGIN_LEFT, MARGIN_RIGHT, MARGIN_TOP, MARGIN_BOTTOM = 44, 8, 24, 22
 MOST_POINTS = 700  # of a curve; longer ones are drawn as means within bands from least to greatest
 COLOURS = ("#c2410c", "#0369a1")
 Curve = Sequence[float | None]
@@ -18,7 +18,7 @@ Point = tuple[float, float]  # x, y in the chart's units
 
 @dataclass(frozen=True)
 class Chart:
-    """One panel: some curves on one scale."""
+    """A chart: curves on one scale."""
 
     title: str
     unit: str
@@ -29,21 +29,21 @@ class Chart:
 
 def draw_chart(chart: Chart, fps: float) -> str:
     """The chart as an SVG element; empty if nothing in it is known."""
-    known = [v for values in chart.curves.values() for v in values if v is not None]
-    if not known:
+    numbers = [v for values in chart.curves.values() for v in values if v is not None]
+    if not numbers:
         return ""
     length_s = max(map(len, chart.curves.values())) / fps
-    low, high = _range(min(known), max(known))
+    low, high = _range(min(numbers), max(numbers))
     lines = zip(chart.curves.values(), COLOURS, strict=False)
     return render(
         "chart.svg.j2",
         chart=chart,
         width=WIDTH,
         height=HEIGHT,
-        left=LEFT,
-        right=RIGHT,
-        top=TOP,
-        bottom=BOTTOM,
+        left=MARGIN_LEFT,
+        right=MARGIN_RIGHT,
+        top=MARGIN_TOP,
+        bottom=MARGIN_BOTTOM,
         rows=[(_y(value, low, high), f"{value:g}") for value in ticks(low, high, 4)],
         columns=list(_moments(length_s)),
         gaps=list(_gaps(next(iter(chart.curves.values())), fps, length_s)) if chart.shade else (),
@@ -61,22 +61,22 @@ def _range(low: float, high: float) -> tuple[float, float]:
 
 
 def _x(time_s: float, length_s: float) -> float:
-    return LEFT + (WIDTH - LEFT - RIGHT) * time_s / max(length_s, 1e-9)
+    return MARGIN_LEFT + (WIDTH - MARGIN_LEFT - MARGIN_RIGHT) * time_s / max(length_s, 1e-9)
 
 
 def _y(value: float, low: float, high: float) -> float:
-    return TOP + (HEIGHT - TOP - BOTTOM) * (high - value) / (high - low)
+    return MARGIN_TOP + (HEIGHT - MARGIN_TOP - MARGIN_BOTTOM) * (high - value) / (high - low)
 
 
 def _moments(length_s: float) -> Iterator[tuple[float, str]]:
-    """Where on the axis of time a label stands, and what it says."""
+    """Positions and texts of the time axis' labels."""
     minutes = length_s > 120
     for value in ticks(0, length_s / 60 if minutes else length_s, 6):
         yield _x(value * 60 if minutes else value, length_s), f"{value:g} {'min' if minutes else 's'}"
 
 
 def ticks(low: float, high: float, about: int) -> list[float]:
-    """Round numbers between two others, about so many."""
+    """About `about` round numbers between two limits."""
     raw = max(high - low, 1e-12) / about
     unit = 10 ** math.floor(math.log10(raw))
     step = next(unit * factor for factor in (1, 2, 2.5, 5, 10) if unit * factor >= raw * 0.999)
@@ -85,7 +85,7 @@ def ticks(low: float, high: float, about: int) -> list[float]:
 
 
 def _gaps(values: Curve, fps: float, length_s: float) -> Iterator[tuple[float, float]]:
-    """Where the first curve is not known, to be shaded: left edge and width."""
+    """Gaps of the first curve, to be shaded: left edge and width."""
     start = None
     for k, value in enumerate([*values, 0.0]):
         if value is None and start is None:
@@ -100,7 +100,7 @@ def _gaps(values: Curve, fps: float, length_s: float) -> Iterator[tuple[float, f
 def _stretches(
     values: Curve, fps: float, scale: tuple[float, float, float]
 ) -> Iterator[tuple[list[Point], list[Point]]]:
-    """Stretches without a gap: the line of means, and the outline of the band from least to greatest around it.
+    """Segments without a gap: the line of means, and the outline of the band from minimum to maximum.
 
     The band is empty where the line holds every frame.
     """
@@ -110,20 +110,20 @@ def _stretches(
     upper: list[Point] = []
     lower: list[Point] = []
     for start in range(0, len(values), step):
-        known = [v for v in values[start : start + step] if v is not None]
-        if known:
+        numbers = [v for v in values[start : start + step] if v is not None]
+        if numbers:
             x = _x((start + step / 2) / fps, length_s)
-            mean.append((x, _y(sum(known) / len(known), low, high)))
-            upper.append((x, _y(max(known), low, high)))
-            lower.append((x, _y(min(known), low, high)))
-        if mean and (not known or start + step >= len(values)):
+            mean.append((x, _y(sum(numbers) / len(numbers), low, high)))
+            upper.append((x, _y(max(numbers), low, high)))
+            lower.append((x, _y(min(numbers), low, high)))
+        if mean and (not numbers or start + step >= len(values)):
             yield mean, upper + lower[::-1] if step > 1 else []
             mean, upper, lower = [], [], []
 
 
 def _legend(names: list[str]) -> Iterator[tuple[int, str, str]]:
     """Left edge, name and colour of each curve, from the right."""
-    x = WIDTH - RIGHT
+    x = WIDTH - MARGIN_RIGHT
     for name, colour in reversed(list(zip(names, COLOURS, strict=False))):
         x -= 7 * len(name) + 20
         yield x, name, colour

@@ -1,4 +1,4 @@
-"""Pages from the Jinja2 templates that lie beside the code that fills them in."""
+"""Rendering of the Jinja2 templates that lie beside this code."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
-HERE = Path(__file__).parent
+TEMPLATE_FOLDER = Path(__file__).parent
 
 
-def render(name: str, folder: Path = HERE, **values: object) -> Markup:
-    """Fill in a template; all that is put in is escaped, unless it was rendered itself.
+def render(name: str, folder: Path = TEMPLATE_FOLDER, **values: object) -> Markup:
+    """Render a template with escaped values; rendered markup stays as it is.
 
     Args:
         name: of the template's file.
@@ -33,14 +33,14 @@ def _environment(folder: Path) -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     # paths rather than package names: in ComfyUI's custom_nodes the package has none that can be imported
-    loader = FileSystemLoader([folder, HERE])
-    made = Environment(
+    loader = FileSystemLoader([folder, TEMPLATE_FOLDER])
+    environment = Environment(
         loader=loader,
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["number"] = number
-    made.globals |= {"ARROWS": ARROWS, "ARROW_TEXT": ARROW_TEXT}
-    return made
+    environment.filters["number"] = number
+    environment.globals |= {"ARROWS": ARROWS, "ARROW_TEXT": ARROW_TEXT}
+    return environment

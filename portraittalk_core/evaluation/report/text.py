@@ -1,4 +1,4 @@
-"""The numbers of one scored video as lines of text."""
+"""Metrics of one video as plain text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LEGEND = "↑ higher is better, ↓ lower is better, ≈ as the true video's is 
 
 
 def table_text(report: ScoreReport) -> str:
-    """Every number, then what is not available and why, then what to know; one a line.
+    """All values, then missing metrics with reasons, then notes; one a line.
 
     Args:
         report: its first result is shown.
@@ -24,19 +24,19 @@ def table_text(report: ScoreReport) -> str:
 
 
 def short_text(report: ScoreReport, names: tuple[str, ...]) -> str:
-    """Some numbers in one line, by the metrics' names; those that could not be measured are named so."""
+    """Some values in one line, by the metrics' names; missing ones are marked."""
     row = report.results[0]
     parts = []
     for name in names:
         definition = report.table[name]
-        known = name in row.values
-        value = f"{number(row.values[name], definition)} {definition.unit}".strip() if known else "not available"
+        available = name in row.values
+        value = f"{number(row.values[name], definition)} {definition.unit}".strip() if available else "not available"
         parts.append(f"{definition.title.partition(' (')[0]} {value}")
     return "; ".join([*_error(row), ", ".join(parts)])
 
 
 def value_of(report: ScoreReport, name: str) -> float:
-    """A number of the first result; 0 where it could not be measured."""
+    """A value of the first result; 0 where it was not measured."""
     return float(report.results[0].values.get(name, 0.0))
 
 
@@ -46,13 +46,13 @@ def _error(row: EvaluationResult) -> list[str]:
 
 def _numbers(report: ScoreReport, row: EvaluationResult) -> Iterator[str]:
     for name, definition in report.table.items():
-        own = row.values.get(TARGET_PREFIX + name)
-        if name not in row.values and own is None:
+        target_value = row.values.get(TARGET_PREFIX + name)
+        if name not in row.values and target_value is None:
             continue
         arrow = ARROWS[definition.better]
-        known = name in row.values
-        value = f"{number(row.values[name], definition)} {definition.unit}".strip() if known else "not available"
-        target = "" if own is None else f" (true video: {number(own, definition)})"
+        available = name in row.values
+        value = f"{number(row.values[name], definition)} {definition.unit}".strip() if available else "not available"
+        target = "" if target_value is None else f" (true video: {number(target_value, definition)})"
         yield f"{definition.title} {arrow}".strip() + f": {value}{target}"
 
 
@@ -62,8 +62,8 @@ def _missing(report: ScoreReport, row: EvaluationResult) -> Iterator[str]:
         if name in row.missing and name not in row.values:
             reasons.setdefault(row.missing[name], []).append(report.title(name))
     for reason, titles in reasons.items():
-        said = reason if reason.startswith("not available") else f"not available: {reason}"
-        yield f"{', '.join(titles)}: {said}"
+        text = reason if reason.startswith("not available") else f"not available: {reason}"
+        yield f"{', '.join(titles)}: {text}"
 
 
 def _measured_on(row: EvaluationResult) -> str:

@@ -1,4 +1,4 @@
-"""Rows of scores become report.json, report.csv and report.html."""
+"""Writes a score report as JSON, CSV and HTML."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def to_csv(report: ScoreReport) -> str:
     offset = ["offset_s", "offset_by"]
     lines = [csv_line(["name", "generated", "target", "status", "error", *report.columns, *counts, *offset, "notes"])]
     for row in report.results:
-        found = [row.offset.seconds, row.offset.by] if row.offset else [None, None]
+        offset_cells = [row.offset.seconds, row.offset.by] if row.offset else [None, None]
         lines.append(
             csv_line(
                 [
@@ -58,7 +58,7 @@ def to_csv(report: ScoreReport) -> str:
                     row.error,
                     *(plain(row.values.get(name)) for name in report.columns),
                     *(row.counts.get(name) for name in counts),
-                    *found,
+                    *offset_cells,
                     "; ".join(row.notes),
                 ]
             )

@@ -1,4 +1,4 @@
-"""The settings of AnimateNet's two training stages, and how they are read from a TOML file."""
+"""Settings of AnimateNet's two training stages, and their TOML reader."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ..identitynet.config import read_settings, read_toml
 from ..loop.config import TrainerConfig
 
 STAGES = ("spatial", "joint")  # without temporal attention; then with it, everything together
-GIVEN = ("clean", "noised")
+GIVEN_KINDS = ("clean", "noised")
 DROPS = ("drop_image", "drop_text", "drop_both")
 OF_IDENTITY = ("identity", "face_models", "clip_vision", *DROPS)  # these act only with an identity
 
 
 @dataclass(frozen=True)
 class AnimateTraining:
-    """What to train AnimateNet on, from what, and how."""
+    """Settings of AnimateNet's training."""
 
     checkpoint: Path  # any single-file SD1.5
     data: Path  # folder that `portraittalk prepare` has made; a caption.txt beside a video's frames is its text
@@ -35,7 +35,7 @@ class AnimateTraining:
     identity: Path | None = None
     face_models: Path | None = None  # with identity: folder with InsightFace's buffalo_l, for videos without embedding
     clip_vision: Path | None = None  # with an identity of FaceID plus or IP-Adapter: CLIP-ViT-H's file
-    drop_image: float = 0.05  # with identity: share of clips that are shown without the face,
+    drop_image: float = 0.05  # with identity: share of clips without the face condition,
     drop_text: float = 0.05  # … without the caption,
     drop_both: float = 0.05  # … without either
     motion_version: str = "v3"  # of new ones
@@ -58,7 +58,7 @@ class AnimateTraining:
         check_choice(self.stage, STAGES, "stage")
         check_choice(self.motion_version, VERSIONS, "motion_version")
         check_choice(self.betas, BETAS, "betas")
-        check_choice(self.given, GIVEN, "given")
+        check_choice(self.given, GIVEN_KINDS, "given")
         check_choice(self.style, STYLES, "style")
         check_range(self.frames, 2, 64, "frames")
         if not 0 <= self.overlap < self.frames:

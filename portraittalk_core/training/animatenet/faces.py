@@ -1,4 +1,4 @@
-"""The identity features among Equation 2's conditions: every clip's own face, in a frozen adapter's attentions.
+"""Identity condition of Equation 2: each clip's face tokens in a frozen adapter's cross-attention.
 
 Shapes: V videos, B clips, R frames of the UNet's batch (each clip's one after another), T face tokens, E their width.
 Source: PortraitTalk, section 3.2 and equation 2; section 3.1 for the attentions.
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SHOWN = 3  # reasons in an error text
+MAX_LISTED = 3  # names or reasons in an error text
 FindFace = Callable[[Tensor, str], "FaceEmbedding"]  # of a picture (H, W, 3) uint8 and its name
 
 
 class ClipFaces:
-    """The faces of videos, and the attentions through which a UNet looks at them; nothing of it learns.
+    """Face tokens of videos, and the frozen adapter attentions that read them.
 
     Args:
         adapter: as IdentityNet's stage writes it, or a public file's.
@@ -51,19 +51,19 @@ class ClipFaces:
     """
 
     def __init__(self, adapter: IdentityAdapter, videos: Sequence[VideoClip]) -> None:
-        lacking = [video.name for video in videos if video.face is None]
-        if lacking:
-            raise InputError(_no_face(lacking))
+        without_face = [video.name for video in videos if video.face is None]
+        if without_face:
+            raise InputError(_no_face(without_face))
         self.adapter = adapter.eval().requires_grad_(False)
         # one picture or several, a face is as many tokens: their average
-        made = [adapter.tokens(video.face, "average") for video in videos]
-        self._tokens = torch.stack([face for face, _ in made])  # (V, T, E)
-        self._nobody = made[0][1]  # (T, E)
+        projected = [adapter.tokens(video.face, "average") for video in videos]
+        self._tokens = torch.stack([face for face, _ in projected])  # (V, T, E)
+        self._nobody = projected[0][1]  # (T, E)
         self._lora = {name: nn.Parameter(t.float(), requires_grad=False) for name, t in adapter.lora.items()}
         self._rows: Tensor | None = None  # (R, T, E)
 
     def fingerprint(self) -> str:
-        """Tells whether the faces are the same."""
+        """Hash of the face tokens."""
         return hashlib.sha256(self._tokens.cpu().contiguous().numpy().tobytes()).hexdigest()
 
     def place(self, device: torch.device, dtype: torch.dtype) -> None:
@@ -74,7 +74,7 @@ class ClipFaces:
         self._tokens, self._nobody = self._tokens.to(device), self._nobody.to(device)
 
     def show(self, videos: Sequence[int], num_frames: int, hidden: Tensor) -> None:
-        """Set the faces of the next batch.
+        """Set the face tokens of the next batch.
 
         Args:
             videos: number of each clip's video.
@@ -87,18 +87,18 @@ class ClipFaces:
 
     @contextlib.contextmanager
     def bound(self, unet: UNet2DConditionModel) -> Iterator[None]:
-        """Let a UNet look at the faces, through the adapter and its LoRA, as long as the context lasts.
+        """Bind the adapter and its LoRA to a UNet within the context.
 
         Raises:
             InputError: the adapter does not fit the UNet.
         """
         sites = {site.index: self.adapter.sites[site.adapter_key] for site in SITES}
         for site in SITES:
-            theirs, own = unet.get_submodule(site.attention(2)).to_k.weight, sites[site.index].to_k_ip.weight
-            if theirs.shape != own.shape:
+            base_key, adapter_key = unet.get_submodule(site.attention(2)).to_k.weight, sites[site.index].to_k_ip.weight
+            if base_key.shape != adapter_key.shape:
                 raise InputError(
-                    f"the identity's keys at {site.adapter_key} are {tuple(own.shape)}, the checkpoint's are "
-                    f"{tuple(theirs.shape)}; an SD1.5 adapter needs an SD1.5 checkpoint."
+                    f"the identity's keys at {site.adapter_key} are {tuple(adapter_key.shape)}, the checkpoint's are "
+                    f"{tuple(base_key.shape)}; an SD1.5 adapter needs an SD1.5 checkpoint."
                 )
         branches = {index: [self._branch(site)] for index, site in sites.items()}
         with bind(unet, branches), attached(unet, self._lora):
@@ -108,22 +108,22 @@ class ClipFaces:
                 self._rows = None
 
     def _branch(self, site: DecoupledAttention) -> Callable[[Tensor, AttentionCall], Tensor]:
-        def looked(queries: Tensor, call: AttentionCall) -> Tensor:
+        def attend(queries: Tensor, call: AttentionCall) -> Tensor:
             tokens = self._rows.to(site.to_k_ip.weight.dtype)
             return site(queries.to(tokens), tokens, call.heads).to(queries)
 
-        return looked
+        return attend
 
 
 def read_faces(
-    data: VideoData, config: AnimateTraining, tell: Callable[[], None]
+    data: VideoData, config: AnimateTraining, notify: Callable[[], None]
 ) -> tuple[VideoData, ClipFaces | None, tuple[tuple[str, str], ...]]:
-    """Everybody's face, where the configuration asks for identity; those that have no embedding get one, for good.
+    """Face embeddings of all videos where the configuration has an identity; absent ones are computed and saved.
 
     Args:
         data: videos of `config.data`.
         config: its `identity`, and `face_models` for embeddings that are not there yet.
-        tell: called after every video; may raise to stop.
+        notify: called after every video; may raise to stop.
 
     Returns:
         The videos whose faces are known, their faces (None without an identity), and name and reason of all others.
@@ -137,38 +137,40 @@ def read_faces(
         return data, None, ()
     adapter = load_adapter(config.identity)
     needs_view = {"clip_states", "clip_embeds"} & set(adapter.projection.needs)
-    if needs_view and config.clip_vision is None and any(_lacks(video, needs_view) for video in data.videos):
+    if needs_view and config.clip_vision is None and any(_is_missing(video, needs_view) for video in data.videos):
         raise InputError(
             f"{config.identity.name} also looks at faces by CLIP vision: name its file as clip_vision, or take a "
             "faceid or portrait adapter."
         )
-    lacking = [video.name for video in data.videos if _lacks(video, needs_view)]
-    if lacking and config.face_models is None:
-        raise InputError(_no_face(lacking))
-    kept, dropped = [], []
+    missing = [video.name for video in data.videos if _is_missing(video, needs_view)]
+    if missing and config.face_models is None:
+        raise InputError(_no_face(missing))
+    videos, dropped = [], []
     with contextlib.ExitStack() as stack:
-        find = _finder(config, stack) if lacking else None
+        find = _finder(config, stack) if missing else None
         for video in data.videos:
             try:
-                kept.append(_with_face(video, config.data, find) if _lacks(video, needs_view) else video)
+                videos.append(_with_face(video, config.data, find) if _is_missing(video, needs_view) else video)
             except InputError as error:  # no face is found in the reference
                 dropped.append((video.name, str(error)))
                 log.warning("%s is left out: %s", video.name, error)
-            tell()
-    if not kept:
-        raise InputError(f"no video's face can be used: {'; '.join(reason for _, reason in dropped[:SHOWN])}")
-    return VideoData(kept, data.num_frames), ClipFaces(adapter, kept), tuple(dropped)
+            notify()
+    if not videos:
+        raise InputError(f"no video's face can be used: {'; '.join(reason for _, reason in dropped[:MAX_LISTED])}")
+    return VideoData(videos, data.num_frames), ClipFaces(adapter, videos), tuple(dropped)
 
 
 def _no_face(names: Sequence[str]) -> str:
-    listed = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} others" if len(names) > SHOWN else "")
+    listed = ", ".join(names[:MAX_LISTED]) + (
+        f" and {len(names) - MAX_LISTED} others" if len(names) > MAX_LISTED else ""
+    )
     return (
         f"{listed}: no face embedding ({FACE} in the video's folder), which training with an identity needs; name "
         "face_models, the folder with InsightFace's buffalo_l, and it is computed once, or leave identity out."
     )
 
 
-def _lacks(video: VideoClip, view: set[str]) -> bool:
+def _is_missing(video: VideoClip, view: set[str]) -> bool:
     return video.face is None or any(getattr(video.face, name) is None for name in view)
 
 
@@ -183,7 +185,7 @@ def _with_face(video: VideoClip, folder: Path, find: FindFace) -> VideoClip:
 
 
 def _finder(config: AnimateTraining, stack: contextlib.ExitStack) -> FindFace:
-    """What describes a face with the user's models."""
+    """Face encoder with the user's models."""
     from ...face.identity.clip_crop import load_clip_vision, with_clip_view
     from ...face.identity.encoder import CROP_PX, FaceEncoder, find_face_models
 
@@ -191,7 +193,7 @@ def _finder(config: AnimateTraining, stack: contextlib.ExitStack) -> FindFace:
     clip = load_clip_vision(config.clip_vision) if config.clip_vision else None
 
     def find(picture: Tensor, name: str) -> FaceEmbedding:
-        found = encoder.encode([picture], [name], crop_px=CROP_PX)
-        return found.embedding if clip is None else with_clip_view(found.embedding, found.crops, clip)
+        result = encoder.encode([picture], [name], crop_px=CROP_PX)
+        return result.embedding if clip is None else with_clip_view(result.embedding, result.crops, clip)
 
     return find

@@ -1,4 +1,4 @@
-"""The networks that AnimateNet's training changes: what they start from, and how a ControlNet is written."""
+"""Trained networks of AnimateNet: initial weights, and the ControlNet's file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AnimateParts:
-    """What learns."""
+    """The trained networks."""
 
     controlnet: ControlNetModel
     net: AnimateNet
@@ -31,7 +31,7 @@ class AnimateParts:
 
 
 def make_parts(unet: nn.Module, config: AnimateTraining) -> AnimateParts:
-    """The networks that a stage starts from: files where given, else new ones for a UNet.
+    """Initial networks of a stage: from files where configured, else new ones for a UNet.
 
     Raises:
         InputError: the joint stage without a ControlNet, or files that do not fit.

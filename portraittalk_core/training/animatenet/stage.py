@@ -1,4 +1,4 @@
-"""AnimateNet's training: first frame by frame, then whole clips with motion modules; Stable Diffusion stays frozen.
+"""AnimateNet's training stages: spatial, then joint with motion modules; Stable Diffusion stays frozen.
 
 Shapes: B clips, F frames of a clip, R = B · F frames, S side of the pictures in pixels, h = S / 8.
 Source: PortraitTalk, section 3.2 and equation 2.
@@ -50,7 +50,7 @@ class _Cues:
 
 
 class AnimateStage(SingleLossStage):
-    """What both stages share; it acts on the networks inside a `with` block only.
+    """Base of both stages; it is bound to the networks inside a `with` block only.
 
     Args:
         frozen: none of their weights changes.
@@ -86,7 +86,7 @@ class AnimateStage(SingleLossStage):
         self._open = contextlib.ExitStack()
 
     def __enter__(self) -> AnimateStage:
-        """Let AnimateNet act on its ControlNet, and faces on the UNet."""
+        """Bind AnimateNet to its ControlNet, and the face adapter to the UNet."""
         options = AnimateOptions(placement=1.0 if self.config.head_placement else 0.0)
         bound = bind_animate(
             self.parts.controlnet,
@@ -101,12 +101,12 @@ class AnimateStage(SingleLossStage):
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Leave the networks as they were."""
+        """Unbind from the networks."""
         self._open.close()
         self._cues = None
 
     def trainable(self) -> dict[str, nn.Parameter]:
-        """Weights of the ControlNet, AnimateNet and motion modules that learn."""
+        """Trainable weights of the ControlNet, AnimateNet and motion modules."""
         nets = {"controlnet": self.parts.controlnet, "net": self.parts.net, "motion": self.parts.motion}
         unused = () if self.config.head_placement else ("placement_proj.", "_hp.")  # never get a gradient
         return {
@@ -118,19 +118,19 @@ class AnimateStage(SingleLossStage):
         }
 
     def num_samples(self) -> int:
-        """Clips."""
+        """Number of clips."""
         return len(self.data)
 
     def settings(self) -> dict[str, object]:
-        """Everything that what is learnt depends on, besides the trainer's own."""
+        """Settings that the learnt weights depend on, besides the trainer's."""
         unused = NO_EFFECT if self.faces is not None else (*NO_EFFECT, *OF_IDENTITY)
-        kept = {f.name: getattr(self.config, f.name) for f in dataclasses.fields(self.config) if f.name not in unused}
-        named = {name: _file_mark(value) if isinstance(value, Path) else value for name, value in kept.items()}
+        values = {f.name: getattr(self.config, f.name) for f in dataclasses.fields(self.config) if f.name not in unused}
+        named = {name: _file_mark(value) if isinstance(value, Path) else value for name, value in values.items()}
         faces = {} if self.faces is None else {"faces": self.faces.fingerprint()}
         return {**named, "data": self.data.fingerprint(), **faces}
 
     def place(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Move to a device; what is frozen also to a type."""
+        """Move to a device; frozen networks also to a type."""
         self._device = device
         nn.Module.to(self.frozen.unet, device, dtype)  # diffusers' own warns of nothing
         self.frozen.codec.to(device, dtype)
@@ -149,29 +149,29 @@ class AnimateStage(SingleLossStage):
         return self.data.batch(number, trainer.batch_size, trainer.seed, self.config.resolution)
 
     def loss(self, batch: ClipBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        """Equation 2 for a batch, over the frames that are not given."""
+        """Equation 2 for a batch, over the frames that are not given as context."""
         size, length = batch.frames.shape[:2]
         clean = self.frozen.codec.encode(batch.frames.flatten(0, 1).to(self._device))
         levels = torch.randint(NUM_TIMESTEPS, (size,), generator=generator).repeat_interleave(length)
         noise = torch.randn(clean.shape, generator=generator).to(self._device)
-        given = self.given(size, length, generator).flatten().to(self._device)
-        no_face, captions = self._shown(batch, generator)
+        given_mask = self.given_mask(size, length, generator).flatten().to(self._device)
+        no_face, captions = self._set_faces(batch, generator)
         text = self.frozen.texts.tokens([c for c in captions for _ in range(length)])
         levels = levels.to(self._device)
         alpha_bars = self._alpha_bars[levels]
-        kept = alpha_bars.sqrt().view(-1, 1, 1, 1)
-        noisy = kept * clean + (1 - alpha_bars).sqrt().view(-1, 1, 1, 1) * noise
-        noisy, levels = self._with_given(noisy, levels, clean, given)
+        signal = alpha_bars.sqrt().view(-1, 1, 1, 1)
+        noisy = signal * clean + (1 - alpha_bars).sqrt().view(-1, 1, 1, 1) * noise
+        noisy, levels = self._with_context(noisy, levels, clean, given_mask)
         self._cues = self.cues(batch)
         errors = (self._noise(noisy, levels, text).float() - noise).square().mean((1, 2, 3))
         if self.config.snr_limit:
             errors = errors * (self.config.snr_limit * (1 - alpha_bars) / alpha_bars).clamp(max=1)
-        loss = errors[~given].mean()
+        loss = errors[~given_mask].mean()
         logged = {} if self.faces is None else {"no_face": float(no_face.float().mean())}
-        return loss, {"given": float(given.float().mean()), **logged}
+        return loss, {"given": float(given_mask.float().mean()), **logged}
 
-    def _shown(self, batch: ClipBatch, generator: torch.Generator | None = None) -> tuple[Tensor, Sequence[str]]:
-        """Let the UNet look at the clips' faces; which (B,) are hidden, and captions, of which some are left out too.
+    def _set_faces(self, batch: ClipBatch, generator: torch.Generator | None = None) -> tuple[Tensor, Sequence[str]]:
+        """Set the clips' faces; returns the (B,) mask of dropped faces, and captions with some dropped.
 
         Without a generator, nothing is left out; without faces, nothing is drawn from it.
         """
@@ -182,10 +182,12 @@ class AnimateStage(SingleLossStage):
         chance = None if generator is None else torch.rand(size, generator=generator)
         no_face, no_text = (nothing, nothing) if chance is None else dropped(chance, self.config)
         self.faces.show(batch.videos, length, no_face)
-        return no_face, ["" if drop else said for said, drop in zip(batch.captions, no_text.tolist(), strict=True)]
+        return no_face, [
+            "" if drop else caption for caption, drop in zip(batch.captions, no_text.tolist(), strict=True)
+        ]
 
-    def given(self, size: int, length: int, generator: torch.Generator) -> Tensor:
-        """(B, F) bool: which frames are given as if made already; none, frame by frame."""
+    def given_mask(self, size: int, length: int, generator: torch.Generator) -> Tensor:
+        """(B, F) bool mask of context frames, given as if generated before; none in the spatial stage."""
         return torch.zeros(size, length, dtype=torch.bool)
 
     def cues(self, batch: ClipBatch) -> _Cues:
@@ -194,9 +196,11 @@ class AnimateStage(SingleLossStage):
         tracks = batch.tracks
         if not self.config.head_placement:  # all that is known without it: where the reference's head stands
             placed = batch.reference_placements[:, None].expand(-1, placed.shape[1], -1)
-            tracks = [place(track, where[:1]) for track, where in zip(tracks, placed, strict=True)]
-        drawn = [draw_condition(track, i, side, side, self.config.style) for track in tracks for i in range(len(track))]
-        hints = torch.stack(drawn).permute(0, 3, 1, 2).float() / 255
+            tracks = [place(track, placement[:1]) for track, placement in zip(tracks, placed, strict=True)]
+        images = [
+            draw_condition(track, i, side, side, self.config.style) for track in tracks for i in range(len(track))
+        ]
+        hints = torch.stack(images).permute(0, 3, 1, 2).float() / 255
         points = torch.cat([track.points[..., :2] for track in tracks]) * side
         return _Cues(hints.to(self._device), points.to(self._device), placed.flatten(0, 1).to(self._device))
 
@@ -205,17 +209,17 @@ class AnimateStage(SingleLossStage):
         self,
         batch: ClipBatch,
         seed: int,
-        given: Tensor | None = None,
+        context: Tensor | None = None,
         tick: Callable[[], None] = lambda: None,
         steps: int = SAMPLE_STEPS,
         shared_noise: bool = True,
     ) -> Tensor:
-        """Latents (R, 4, h, h) of a batch's clips, by Euler's method.
+        """Sample latents (R, 4, h, h) of a batch's clips with Euler's method.
 
         Args:
             batch: its landmarks and placements are the conditions; its pictures are not used.
             seed: of the noise.
-            given: (B, O, 4, h, h) latents of each clip's first frames.
+            context: (B, O, 4, h, h) latents of each clip's first frames.
             tick: called after every step.
             steps: of the sampler.
             shared_noise: whether frames that do not look at each other have the same, so that what does not move stays
@@ -226,49 +230,51 @@ class AnimateStage(SingleLossStage):
         count = 1 if self.parts.motion is None and shared_noise else length
         noise = torch.randn(count, 4, side, side, generator=draw).to(self._device)
         noise = noise.expand(length, -1, -1, -1).repeat(size, 1, 1, 1)
-        num_given = 0 if given is None else given.shape[1]
+        num_given = 0 if context is None else context.shape[1]
         fixed = (torch.arange(length) < num_given).repeat(size).to(self._device)
-        known = torch.zeros_like(noise)
+        clean = torch.zeros_like(noise)
         if num_given:
-            known[fixed] = given.flatten(0, 1).to(known)
+            clean[fixed] = context.flatten(0, 1).to(clean)
         timesteps = torch.linspace(NUM_TIMESTEPS - 1, 0, steps).round().long()
         sigmas = [*self._sigmas[timesteps].tolist(), 0.0]
         text = self.frozen.texts.tokens([c for c in batch.captions for _ in range(length)])
         self._cues = self.cues(batch)
-        self._shown(batch)
-        x = known + noise * (1 + sigmas[0] ** 2) ** 0.5
+        self._set_faces(batch)
+        x = clean + noise * (1 + sigmas[0] ** 2) ** 0.5
         for timestep, sigma, following in zip(timesteps.tolist(), sigmas[:-1], sigmas[1:], strict=True):
             levels = torch.full((len(x),), timestep, device=self._device)
-            inside, levels = self._with_given(x / (1 + sigma**2) ** 0.5, levels, known, fixed)
+            inside, levels = self._with_context(x / (1 + sigma**2) ** 0.5, levels, clean, fixed)
             x = x + (following - sigma) * self._noise(inside, levels, text).float()
-            x[fixed] = (known + following * noise)[fixed]
+            x[fixed] = (clean + following * noise)[fixed]
             tick()
         return x
 
     def sample_images(self, tick: Callable[[], None]) -> Sequence[Tensor]:
-        """Some frames, and below each what is drawn of its landmarks."""
+        """Some frames, and below each the sample of its landmarks."""
         batch = self.data.batch(0, 1 if self.parts.motion else SHOWN_FRAMES, 0, self.config.resolution)
-        shown = torch.linspace(0, batch.frames.shape[0] * batch.frames.shape[1] - 1, SHOWN_FRAMES).long()
-        made = self.frozen.codec.decode(self.draw(batch, self.config.trainer.seed, tick=tick)[shown.to(self._device)])
-        pairs = torch.cat([batch.frames.flatten(0, 1)[shown], made.float().cpu()], 2).clamp(-1, 1)
+        frames = torch.linspace(0, batch.frames.shape[0] * batch.frames.shape[1] - 1, SHOWN_FRAMES).long()
+        decoded = self.frozen.codec.decode(
+            self.draw(batch, self.config.trainer.seed, tick=tick)[frames.to(self._device)]
+        )
+        pairs = torch.cat([batch.frames.flatten(0, 1)[frames], decoded.float().cpu()], 2).clamp(-1, 1)
         return list(((pairs + 1) * 127.5).round().byte().permute(0, 2, 3, 1))
 
     def export(self, averages: Mapping[str, Tensor], out: Path, metadata: Mapping[str, str]) -> dict[str, Path]:
-        """Write the averaged weights as files that load anywhere; the stage has them from then on."""
+        """Load the averaged weights and write them to files."""
         with torch.no_grad():
             for name, parameter in self.trainable().items():
                 parameter.copy_(averages[name])
-        made = {"animate_net": save_animate_net(self.parts.net, out / NET_NAME, metadata)}
-        made["controlnet"] = save_controlnet(self.parts.controlnet, out / CONTROL_NAME, metadata)
+        files = {"animate_net": save_animate_net(self.parts.net, out / NET_NAME, metadata)}
+        files["controlnet"] = save_controlnet(self.parts.controlnet, out / CONTROL_NAME, metadata)
         if self.parts.motion is not None:
-            made["motion"] = save_motion_modules(self.parts.motion, out / MOTION_NAME, metadata)
-        return made
+            files["motion"] = save_motion_modules(self.parts.motion, out / MOTION_NAME, metadata)
+        return files
 
-    def _with_given(self, noisy: Tensor, levels: Tensor, clean: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
-        """Input latents and timesteps, with the given frames as the configuration has them."""
+    def _with_context(self, noisy: Tensor, levels: Tensor, clean: Tensor, given_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Input latents and timesteps, with the context frames clean or noised as configured."""
         if self.config.given == "noised":
             return noisy, levels
-        return torch.where(given[:, None, None, None], clean, noisy), levels.masked_fill(given, 0)
+        return torch.where(given_mask[:, None, None, None], clean, noisy), levels.masked_fill(given_mask, 0)
 
     def _noise(self, latents: Tensor, levels: Tensor, text: Tensor) -> Tensor:
         """Noise (R, 4, h, h) that the UNet predicts with the ControlNet's residuals."""
@@ -289,7 +295,7 @@ class SpatialStage(AnimateStage):
 
 
 class JointStage(AnimateStage):
-    """Everything together, with motion modules; clips go on from frames that are given.
+    """Joint training with motion modules; clips continue context frames.
 
     Raises:
         InputError: no motion modules, or too few positions in them.
@@ -309,13 +315,13 @@ class JointStage(AnimateStage):
         parts.motion.float().requires_grad_(True)
 
     def __enter__(self) -> JointStage:
-        """Let AnimateNet act on its ControlNet, and motion modules on the UNet."""
+        """Bind AnimateNet to its ControlNet, and motion modules to the UNet."""
         self._open.enter_context(bind_motion(self.frozen.unet, self.parts.motion, self.config.frames))
         super().__enter__()
         return self
 
-    def given(self, size: int, length: int, generator: torch.Generator) -> Tensor:
-        """(B, F) bool: the first 1 to `overlap` frames of some clips."""
+    def given_mask(self, size: int, length: int, generator: torch.Generator) -> Tensor:
+        """(B, F) bool mask of context frames: the first 1 to `overlap` frames of some clips."""
         chance = torch.rand(size, generator=generator) < self.config.given_share
         counts = torch.randint(1, max(self.config.overlap, 1) + 1, (size,), generator=generator)
         counts = (counts * chance).clamp(max=self.config.overlap)
@@ -324,7 +330,7 @@ class JointStage(AnimateStage):
 
 @dataclass(frozen=True)
 class AnimateResult:
-    """What a training has made."""
+    """Files and result of a training."""
 
     files: Mapping[str, Path]  # averaged weights: controlnet, animate_net, and motion of the joint stage
     training: TrainingResult
@@ -332,7 +338,7 @@ class AnimateResult:
 
 
 def train_animate(config: AnimateTraining, on_progress: Progress | None = None) -> AnimateResult:
-    """Train one of AnimateNet's stages, or go on with it where it was stopped.
+    """Train one of AnimateNet's stages, resuming from its last checkpoint.
 
     Args:
         config: everything.
@@ -347,12 +353,12 @@ def train_animate(config: AnimateTraining, on_progress: Progress | None = None) 
         config.out.mkdir(parents=True, exist_ok=True)
     check_writable(config.out / NET_NAME)
     base = load_sd15(config.checkpoint)
-    lacks = [name for name in ("vae", "text_encoder") if getattr(base, name) is None]
-    if lacks:
-        raise InputError(f"{config.checkpoint.name} lacks {' and '.join(lacks)}; give a complete SD1.5 checkpoint.")
-    tell = on_progress or (lambda *_: None)
+    missing = [name for name in ("vae", "text_encoder") if getattr(base, name) is None]
+    if missing:
+        raise InputError(f"{config.checkpoint.name} lacks {' and '.join(missing)}; give a complete SD1.5 checkpoint.")
+    notify = on_progress or (lambda *_: None)
     videos = read_videos(config.data, config.clip_frames)
-    data, faces, left_out = read_faces(videos, config, lambda: tell(0, config.trainer.steps))
+    data, faces, left_out = read_faces(videos, config, lambda: notify(0, config.trainer.steps))
     tokenizer = find_tokenizer(config.tokenizer) if any(video.caption for video in data.videos) else None
     frozen = FrozenParts(base.unet, VaeLatentCodec(base.vae), ClipTexts(base.text_encoder, tokenizer))
     kind = JointStage if config.stage == "joint" else SpatialStage
@@ -364,6 +370,6 @@ def train_animate(config: AnimateTraining, on_progress: Progress | None = None) 
 
 
 def _file_mark(path: Path) -> str:
-    """Tells a file or folder from another one wherever it lies."""
+    """Name and size of a file or folder, independent of its location."""
     size = f", {path.stat().st_size} bytes" if path.is_file() else ""
     return f"{path.name}{size}"

@@ -1,4 +1,4 @@
-"""What training clips are cut out of videos; no torch, so that ``--help`` need not wait for it."""
+"""Options of the preparation of training clips; no torch, so that ``--help`` need not wait for it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PICTURES = ("png", "jpg")
 
 @dataclass(frozen=True)
 class PrepareOptions:
-    """What is cut out of the videos, and which of them will do."""
+    """Crop of the training clips, and minimum quality of a video."""
 
     size: int = option(512, 128, 2048, "pixels a side, a multiple of 64")
     fps: Fraction = option(Fraction(25), MIN_FPS, MAX_FPS, "frames per second of the clips")

@@ -1,4 +1,4 @@
-"""In which order training sees its examples."""
+"""Order of training examples: a seeded permutation per epoch."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import numpy as np
 
 
 def example_at(place: int, count: int, seed: int) -> int:
-    """The number, 0..count − 1, of the example at a place of training, counted from 0.
+    """Index, 0..count − 1, of the example at a position of training, counted from 0.
 
     Every example comes once before one comes again, in another order each time; the same for the same arguments,
-    whatever was asked before, so that training can go on anywhere.
+    independent of earlier calls, so that training can resume anywhere.
     """
     epoch, within = divmod(place, count)
     return int(np.random.default_rng([seed, 0, epoch]).permutation(count)[within])

@@ -1,4 +1,4 @@
-"""Makes training clips of a folder of videos: the face cut out, its landmarks, the speech, and a report of the rest.
+"""Preparation of training clips from a folder of videos: face crops, landmarks, speech, and a report of drops.
 
 Every video gets a folder of its own, in which a marker is written last: what has one is not made again.
 """
@@ -53,7 +53,7 @@ VERSION = 1  # of what is written; another one makes all videos again
 
 @dataclass(frozen=True)
 class Prepared:
-    """What became of one video."""
+    """Result of one video."""
 
     name: str  # path below the folder of videos
     dropped: str = ""  # why in a word or two; empty if it was kept
@@ -67,7 +67,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class PrepareReport:
-    """What became of a folder."""
+    """Results of a folder."""
 
     videos: tuple[Prepared, ...]
     num_old: int  # that were finished by an earlier run
@@ -81,7 +81,7 @@ class PrepareReport:
         return tuple(video for video in self.videos if video.dropped)
 
     def text(self) -> str:
-        """The report as people read it."""
+        """The report as plain text."""
         seconds = sum(float(video.num_frames / as_fps(video.fps)) for video in self.kept)
         lines = [f"{len(self.kept)} of {len(self.videos)} videos can be used, {seconds:.1f} s in all."]
         counts: dict[str, int] = {}
@@ -95,7 +95,7 @@ class PrepareReport:
 
 
 class _Drop(Exception):  # noqa: N818 - no error: a video that will not do
-    """A video is left out; why in a word or two, and in full."""
+    """A video is dropped: short and full reason."""
 
 
 def prepare_videos(
@@ -106,7 +106,7 @@ def prepare_videos(
     on_progress: Progress | None = None,
     make_mesh: Callable[[], MeshBackend] = open_mesh,
 ) -> PrepareReport:
-    """Make training clips of all videos below a folder, or go on with it where it was stopped.
+    """Prepare training clips of all videos below a folder, resuming an earlier run.
 
     Args:
         videos: folder; sub-folders are searched too.
@@ -122,21 +122,21 @@ def prepare_videos(
         MissingDependency: there is no landmark back end.
         OutputError: `out` cannot be written.
     """
-    options, tell = options or PrepareOptions(), on_progress or (lambda *_: None)
+    options, notify = options or PrepareOptions(), on_progress or (lambda *_: None)
     check_range(workers, 1, 256, "workers")
     names = _video_names(videos, out)
     with explain_write_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-    found = {name: old for name in names if (old := _finished(videos, out, name, options))}
-    num_old, left = len(found), [name for name in names if name not in found]
+    results = {name: old for name in names if (old := _finished(videos, out, name, options))}
+    num_old, remaining = len(results), [name for name in names if name not in results]
     job = _Job(videos, out, options, make_mesh)
-    made = _one_by_one if workers == 1 else _in_processes
-    for one in made(job, left, workers, lambda: tell(len(found), len(names))):
-        found[one.name] = one
-        if one.dropped:
-            log.warning("%s is left out: %s", one.name, one.detail)
-        tell(len(found), len(names))
-    report = PrepareReport(tuple(found[name] for name in names), num_old)
+    run = _one_by_one if workers == 1 else _in_processes
+    for result in run(job, remaining, workers, lambda: notify(len(results), len(names))):
+        results[result.name] = result
+        if result.dropped:
+            log.warning("%s is left out: %s", result.name, result.detail)
+        notify(len(results), len(names))
+    report = PrepareReport(tuple(results[name] for name in names), num_old)
     _write_text(out / f"{REPORT}.json", json.dumps([asdict(video) for video in report.videos], indent=1))
     _write_text(out / f"{REPORT}.txt", report.text())
     return report
@@ -144,7 +144,7 @@ def prepare_videos(
 
 @dataclass(frozen=True)
 class _Job:
-    """What every process is told."""
+    """Arguments of every worker process."""
 
     videos: Path
     out: Path
@@ -162,7 +162,7 @@ def _video_names(videos: Path, out: Path) -> list[str]:
 
 
 def _mark(videos: Path, name: str, options: PrepareOptions) -> str:
-    """Tells whether a video and what is made of it are the same as before."""
+    """Cache key of a prepared video: its file, the options and the version."""
     state = (videos / name).stat()
     settings = {**asdict(options), "fps": str(options.fps), "version": VERSION}
     return cache_key({**settings, "bytes": state.st_size, "changed": state.st_mtime_ns})
@@ -177,7 +177,7 @@ def _finished(videos: Path, out: Path, name: str, options: PrepareOptions) -> Pr
 
 
 def _one_by_one(job: _Job, names: Sequence[str], workers: int, tick: Callable[[], None]) -> Iterator[Prepared]:
-    """In this process."""
+    """Prepare videos in this process."""
     if not names:
         return
     with one_torch_thread(), job.make_mesh() as mesh:
@@ -189,13 +189,13 @@ _state: dict[str, object] = {}  # of a worker process: its job, its back end, an
 
 
 def _begin(job: _Job, stop: object) -> None:
-    """Set a new process up."""
+    """Initialise a worker process."""
     torch.set_num_threads(1)
     _state.update(job=job, stop=stop)
 
 
 def _work(name: str) -> Prepared:
-    """One video, in a worker process."""
+    """Prepare one video in a worker process."""
 
     def tick() -> None:
         if _state["stop"].is_set():
@@ -208,16 +208,16 @@ def _work(name: str) -> Prepared:
 
 
 def _in_processes(job: _Job, names: Sequence[str], workers: int, tick: Callable[[], None]) -> Iterator[Prepared]:
-    """In several processes; a video that ends its process is tried alone once more, then left out."""
+    """Prepare videos in several processes; one that crashes its process is retried alone, then dropped."""
     unsure = yield from _pooled(job, names, min(workers, max(len(names), 1)), tick)
     for name in unsure:
         if (yield from _pooled(job, [name], 1, tick)):
             detail = "the process that worked on it ended (out of memory, or a damaged file)"
-            yield _keep(job, Prepared(name, "crashed", detail))
+            yield _write_marker(job, Prepared(name, "crashed", detail))
 
 
 def _pooled(job: _Job, names: Sequence[str], workers: int, tick: Callable[[], None]) -> Iterator[Prepared]:
-    """Yields what is done; returns the names that were lost when a process ended."""
+    """Yield results of a process pool; returns the names lost when a process crashed."""
     context = multiprocessing.get_context("spawn")  # fork would copy threads' locks
     stop, waiting, lost = context.Event(), list(reversed(names)), []
     pool = ProcessPoolExecutor(workers, context, _begin, (job, stop))
@@ -247,44 +247,44 @@ def _pooled(job: _Job, names: Sequence[str], workers: int, tick: Callable[[], No
 def _prepare(
     job: _Job, name: str, mesh: MeshBackend, tick: Callable[[], None], is_stopped: Callable[[], bool] = lambda: False
 ) -> Prepared:
-    """One video; whatever is wrong with it becomes the reason why it is left out."""
+    """Prepare one video; its error becomes the reason why it is dropped."""
     folder = job.out / name
     shutil.rmtree(folder, ignore_errors=True)  # of an older run, or of one that was stopped
     with explain_write_errors(folder):
         (folder / FRAMES).mkdir(parents=True)
     try:
-        made = _clip(job, name, mesh, tick)
+        result = _clip(job, name, mesh, tick)
     except (OutputError, MissingDependency, MemoryError):
         raise  # no fault of the video's
     except _Drop as drop:
         if is_stopped():
             raise
-        made = Prepared(name, *drop.args)
+        result = Prepared(name, *drop.args)
     except NoFaceError as error:
-        made = Prepared(name, "no face", str(error))
+        result = Prepared(name, "no face", str(error))
     except MediaError as error:
-        made = Prepared(name, "unreadable", str(error))
+        result = Prepared(name, "unreadable", str(error))
     except InputError as error:
-        made = Prepared(name, "unusable", str(error))
+        result = Prepared(name, "unusable", str(error))
     except (ArithmeticError, LookupError, ValueError, RuntimeError, OSError) as error:
-        made = Prepared(name, "unreadable", f"{type(error).__name__}: {error}")
-    return _keep(job, made)
+        result = Prepared(name, "unreadable", f"{type(error).__name__}: {error}")
+    return _write_marker(job, result)
 
 
-def _keep(job: _Job, made: Prepared) -> Prepared:
-    """Write the marker, after everything else."""
-    folder = job.out / made.name
-    if made.dropped:
+def _write_marker(job: _Job, result: Prepared) -> Prepared:
+    """Write the marker file, after everything else."""
+    folder = job.out / result.name
+    if result.dropped:
         shutil.rmtree(folder, ignore_errors=True)
         with explain_write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-    marker = {"mark": _mark(job.videos, made.name, job.options), **asdict(made)}
+    marker = {"mark": _mark(job.videos, result.name, job.options), **asdict(result)}
     _write_text(folder / MARKER, json.dumps(marker, indent=1))
-    return made
+    return result
 
 
 def _clip(job: _Job, name: str, mesh: MeshBackend, tick: Callable[[], None]) -> Prepared:
-    """Frames, landmarks and speech of a video, into its folder."""
+    """Write frames, landmarks and speech of a video into its folder."""
     path, folder, options = job.videos / name, job.out / name, job.options
     probe = probe_video(path)
     if probe.seconds < options.min_seconds:
@@ -301,17 +301,17 @@ def _clip(job: _Job, name: str, mesh: MeshBackend, tick: Callable[[], None]) -> 
     cut = track_on_crop(track, corner, side, options.size)
     (x, y), ending = corner, options.picture_format
     for number, picture in enumerate(pictures()):
-        shown = resize_picture(picture[y : y + side, x : x + side], (options.size, options.size))
-        save_picture(shown, folder / FRAMES / f"{number:06d}.{ending}")
+        resized = resize_picture(picture[y : y + side, x : x + side], (options.size, options.size))
+        save_picture(resized, folder / FRAMES / f"{number:06d}.{ending}")
     save_record(cut, folder / TRACK)
     if probe.has_sound:
         _save_speech(load_speech(path), folder / SPEECH)
-    seen, reference = int(cut.valid.sum()), best_reference(cut)
-    return Prepared(name, "", "", len(cut), seen, reference, str(options.fps), options.size)
+    num_seen, reference = int(cut.valid.sum()), best_reference(cut)
+    return Prepared(name, "", "", len(cut), num_seen, reference, str(options.fps), options.size)
 
 
 def _with_one_speaker(pictures: Iterator[Tensor], mesh: MeshBackend, options: PrepareOptions) -> Iterator[Tensor]:
-    """The pictures, as long as no second face of much the same size is among them."""
+    """Pass pictures on; a second face of similar size drops the video."""
     every = max(1, round(LOOKS_S * options.fps))
     for number, picture in enumerate(pictures):
         if number % every == 0:
@@ -325,7 +325,7 @@ def _with_one_speaker(pictures: Iterator[Tensor], mesh: MeshBackend, options: Pr
 
 
 def without_cuts(track: LandmarkTrack) -> LandmarkTrack:
-    """A track in which the first frame after a cut does not count as seen, so that no clip runs across."""
+    """Mark the first frame after each cut as invalid, so that no clip spans a cut."""
     boxes = face_box_px(track.points_px)
     size = (boxes[:, 2:] - boxes[:, :2]).amax(1)
     moved = ((boxes[1:] - boxes[:-1]).abs().amax(1) > JUMP * size[:-1]) & track.valid[:-1]
@@ -335,12 +335,12 @@ def without_cuts(track: LandmarkTrack) -> LandmarkTrack:
 
 
 def _check(track: LandmarkTrack, options: PrepareOptions) -> None:
-    seen = int(track.valid.sum())
-    seconds = float(seen / options.fps)
+    num_seen = int(track.valid.sum())
+    seconds = float(num_seen / options.fps)
     if seconds < options.min_seconds:
         raise _Drop("too short", f"the face is seen for {seconds:.2f} s; {options.min_seconds:g} s are needed.")
-    if seen < options.min_seen * len(track):
-        raise _Drop("face often missing", f"the face is in {seen} of {len(track)} frames only.")
+    if num_seen < options.min_seen * len(track):
+        raise _Drop("face often missing", f"the face is in {num_seen} of {len(track)} frames only.")
     boxes = face_box_px(track.points_px[track.valid])
     tall = float((boxes[:, 3] - boxes[:, 1]).median())
     if tall < options.min_face_px:
@@ -348,7 +348,7 @@ def _check(track: LandmarkTrack, options: PrepareOptions) -> None:
 
 
 def best_reference(track: LandmarkTrack) -> int:
-    """The frame that shows the person best: looking ahead, eyes open, mouth shut."""
+    """Index of the best reference frame: frontal, eyes open, mouth closed."""
     turned = head_pose(track).angles_deg.abs().sum(1) / 30
     score = turned + 2 * mouth_open(track) - eye_open(track)
     return int(score.masked_fill(~track.valid, float("inf")).argmin())
@@ -356,8 +356,8 @@ def best_reference(track: LandmarkTrack) -> int:
 
 def _save_speech(speech: Speech, path: Path) -> None:
     content = {"waveform": speech.waveform, "log_mel": log_mel(speech)}
-    told = {"rate_hz": str(speech.sample_rate), "mel_rate_hz": str(MEL_RATE_HZ), "source": speech.source}
-    save_tensors(content, path, told)
+    metadata = {"rate_hz": str(speech.sample_rate), "mel_rate_hz": str(MEL_RATE_HZ), "source": speech.source}
+    save_tensors(content, path, metadata)
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Pictures and landmarks as squares, which networks are trained on."""
+"""Square crops of pictures and landmarks for training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ...types import LandmarkTrack
 
 
 def crop_square(track: LandmarkTrack, margin: float) -> tuple[tuple[int, int], int]:
-    """Left upper corner (x, y) and side, in pixels, of a square that holds the face in all frames, and stays put.
+    """Upper left corner (x, y) and side, in pixels, of one square that holds the face in all frames.
 
     It is `margin` times as large as the box in which the face moves, or as the picture allows.
     """
@@ -27,13 +27,13 @@ def crop_square(track: LandmarkTrack, margin: float) -> tuple[tuple[int, int], i
 
 
 def track_on_crop(track: LandmarkTrack, corner: tuple[int, int], side: int, size: int) -> LandmarkTrack:
-    """The landmarks on a square of the picture that was scaled to `size` pixels."""
+    """Transform landmarks to a square crop scaled to `size` pixels."""
     points = (track.points_px - torch.tensor([*corner, 0], dtype=torch.float32)) * (size / side)
     return LandmarkTrack.from_px(points, size, size, track.fps, track.valid)
 
 
 def fit_square(picture: Tensor, side_px: int) -> Tensor:
-    """The middle square of a picture (3, H, W) in −1..1, scaled to (3, S, S)."""
+    """Centre crop of a picture (3, H, W) in −1..1, scaled to (3, S, S)."""
     side = min(picture.shape[1:])
     top, left = ((length - side) // 2 for length in picture.shape[1:])
     middle = picture[None, :, top : top + side, left : left + side]

@@ -1,4 +1,4 @@
-"""Clips of prepared videos to train AnimateNet on: consecutive frames, their landmarks, and where the head stands.
+"""Training clips of prepared videos: consecutive frames, landmarks and head placements.
 
 Shapes: B clips, F frames of a clip, S side of the square pictures in pixels.
 """
@@ -32,12 +32,12 @@ log = logging.getLogger(__name__)
 MARKER, TRACK, SPEECH, FRAMES = "done.json", "landmarks.safetensors", "speech.safetensors", "frames"
 FACE = "face.embedding.safetensors"  # of the reference frame; made where training asks for it, may be absent
 CAPTION = "caption.txt"  # what a text prompt would say of the video; written by hand, may be absent
-SHOWN = 3  # reasons in an error text
+MAX_REASONS = 3  # reasons in an error text
 
 
 @dataclass(frozen=True)
 class VideoClip:
-    """One video of one face."""
+    """A prepared video of one face."""
 
     name: str  # for messages and for telling data apart
     read: Callable[[int], Tensor]  # of a frame's number: (3, H, W) in −1..1, H and W any but always the same
@@ -49,7 +49,7 @@ class VideoClip:
 
 @dataclass(frozen=True)
 class ClipBatch:
-    """Clips to learn from."""
+    """Batch of clips."""
 
     videos: tuple[int, ...]  # number of each clip's video, in the data
     starts: tuple[int, ...]  # number of each clip's first frame, in its video
@@ -68,7 +68,7 @@ class ClipBatch:
 
 
 class VideoData:
-    """Prepared videos, from files or from memory.
+    """Data set of prepared videos, from files or from memory.
 
     Args:
         videos: all of them.
@@ -80,7 +80,7 @@ class VideoData:
 
     def __init__(self, videos: Sequence[VideoClip], num_frames: int = 16) -> None:
         self.videos, self.num_frames = tuple(videos), int(check_range(num_frames, 1, 256, "frames"))
-        runs = [_whole_runs(video.track.valid, num_frames) for video in self.videos]
+        runs = [_valid_starts(video.track.valid, num_frames) for video in self.videos]
         self._clips = [(number, start) for number, starts in enumerate(runs) for start in starts]
         if not self._clips:
             raise InputError(
@@ -90,20 +90,20 @@ class VideoData:
         self._placed = [placements(video.track) for video in self.videos]
 
     def __len__(self) -> int:
-        """Clips there are; they overlap."""
+        """Number of (overlapping) clips."""
         return len(self._clips)
 
     def fingerprint(self) -> str:
-        """Tells whether the data are the same: names, captions and landmarks."""
+        """Hash of names, captions and landmarks."""
         digest = hashlib.sha256()
-        for one in self.videos:
-            digest.update(f"{one.name}\n{one.caption}\n{one.reference}\n".encode())
-            digest.update(one.track.points.contiguous().numpy().tobytes())
-            digest.update(one.track.valid.contiguous().numpy().tobytes())
+        for video in self.videos:
+            digest.update(f"{video.name}\n{video.caption}\n{video.reference}\n".encode())
+            digest.update(video.track.points.contiguous().numpy().tobytes())
+            digest.update(video.track.valid.contiguous().numpy().tobytes())
         return digest.hexdigest()
 
     def batch(self, number: int, size: int, seed: int, side_px: int) -> ClipBatch:
-        """The batch of a number; the same for the same arguments, whatever was asked before.
+        """The batch of a number, a function of its arguments alone.
 
         Every clip comes once before one comes again.
 
@@ -117,8 +117,8 @@ class VideoData:
         return self.at([self._clips[example_at(place, len(self), seed)] for place in places], side_px)
 
     def at(self, clips: Sequence[tuple[int, int]], side_px: int) -> ClipBatch:
-        """The batch of chosen clips, each a video's number and a first frame."""
-        shown = [self.videos[video] for video, _ in clips]
+        """Batch of clips, each a video's number and a first frame."""
+        videos = [self.videos[video] for video, _ in clips]
 
         def pictures(video: VideoClip, numbers: Sequence[int]) -> Tensor:
             return torch.stack([fit_square(video.read(number), side_px) for number in numbers])
@@ -127,24 +127,24 @@ class VideoData:
         return ClipBatch(
             tuple(video for video, _ in clips),
             tuple(start for _, start in clips),
-            torch.stack([pictures(*one) for one in zip(shown, spans, strict=True)]),
-            torch.cat([pictures(video, [video.reference]) for video in shown]),
-            tuple(video.track.slice(span.start, span.stop) for video, span in zip(shown, spans, strict=True)),
+            torch.stack([pictures(*clip) for clip in zip(videos, spans, strict=True)]),
+            torch.cat([pictures(video, [video.reference]) for video in videos]),
+            tuple(video.track.slice(span.start, span.stop) for video, span in zip(videos, spans, strict=True)),
             torch.stack([self._placed[v][s.start : s.stop] for (v, _), s in zip(clips, spans, strict=True)]),
             torch.stack([self._placed[v][self.videos[v].reference] for v, _ in clips]),
-            tuple(video.caption for video in shown),
+            tuple(video.caption for video in videos),
         )
 
 
-def _whole_runs(valid: Tensor, num_frames: int) -> list[int]:
-    """First frames of all clips in which the face is always seen."""
+def _valid_starts(valid: Tensor, num_frames: int) -> list[int]:
+    """Start frames of all clips without a frame that lacks the face."""
     if len(valid) < num_frames:
         return []
     return valid.unfold(0, num_frames, 1).all(1).nonzero()[:, 0].tolist()
 
 
 def read_videos(folder: Path, num_frames: int = 16) -> VideoData:
-    """The videos that `portraittalk prepare` has put into a folder; those it left out are not among them.
+    """Read the videos that `portraittalk prepare` has put into a folder, without dropped ones.
 
     A video's caption is in `caption.txt` in its own folder, if there is one, and its face in the record beside it.
 
@@ -154,7 +154,7 @@ def read_videos(folder: Path, num_frames: int = 16) -> VideoData:
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; give the one that `portraittalk prepare` has made.")
-    kept, reasons = [], []
+    videos, reasons = [], []
     for marker in sorted(folder.rglob(MARKER)):
         content, name = read_marker(marker.parent), marker.parent.relative_to(folder).as_posix()
         if not content or content.get("dropped"):
@@ -163,14 +163,16 @@ def read_videos(folder: Path, num_frames: int = 16) -> VideoData:
             track = load_record(LandmarkTrack, marker.parent / TRACK)
             reader, reference = _FrameReader(marker.parent / FRAMES, name), int(content["reference"])
             face = load_record(FaceEmbedding, marker.parent / FACE) if (marker.parent / FACE).is_file() else None
-            kept.append(VideoClip(name, reader, track, reference, _caption(marker.parent / CAPTION), face))
+            videos.append(VideoClip(name, reader, track, reference, _caption(marker.parent / CAPTION), face))
         except (MediaError, KeyError) as error:
             reasons.append(f"{name}: {error}")
             log.warning("%s is left out: %s", name, error)
-    if not kept:
-        told = "; ".join(reasons[:SHOWN]) or "run `portraittalk prepare --videos FOLDER --out` this folder first"
-        raise InputError(f"{folder} holds no prepared video: {told}.")
-    return VideoData(kept, num_frames)
+    if not videos:
+        advice = (
+            "; ".join(reasons[:MAX_REASONS]) or "run `portraittalk prepare --videos FOLDER --out` this folder first"
+        )
+        raise InputError(f"{folder} holds no prepared video: {advice}.")
+    return VideoData(videos, num_frames)
 
 
 def _caption(path: Path) -> str:
@@ -182,23 +184,23 @@ def _caption(path: Path) -> str:
 
 @dataclass(frozen=True)
 class _FrameReader:
-    """Reads a frame when it is wanted."""
+    """Reads frames on demand."""
 
     folder: Path
     name: str
 
     def __call__(self, number: int) -> Tensor:
-        found = next(self._files(number), None)
-        if found is None:
+        path = next(self._files(number), None)
+        if path is None:
             raise InputError(f"frame {number} of {self.name} is gone from {self.folder}; prepare the video again.")
-        return load_picture(found).permute(2, 0, 1).float() / 127.5 - 1
+        return load_picture(path).permute(2, 0, 1).float() / 127.5 - 1
 
     def _files(self, number: int) -> Iterator[Path]:
         return (path for ending in ("png", "jpg") if (path := self.folder / f"{number:06d}.{ending}").is_file())
 
 
 def read_marker(folder: Path) -> dict[str, object] | None:
-    """What the marker of a finished video says; None where there is none, or a broken one."""
+    """Content of a finished video's marker file; None if absent or broken."""
     with contextlib.suppress(OSError, ValueError):
         content = json.loads((folder / MARKER).read_text(encoding="utf-8"))
         return content if isinstance(content, dict) else None

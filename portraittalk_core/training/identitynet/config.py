@@ -1,4 +1,4 @@
-"""The settings of IdentityNet's fine-tuning, and how they are read from a TOML file."""
+"""Settings of IdentityNet's fine-tuning, and the TOML reader of all stages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Settings = TypeVar("Settings")
 
 @dataclass(frozen=True)
 class IdentityTraining:
-    """What to train IdentityNet on, from what, and how."""
+    """Settings of IdentityNet's fine-tuning."""
 
     checkpoint: Path  # any single-file SD1.5
     data: Path  # one folder per person, with pictures and, where wanted, captions: anna/1.jpg, anna/1.txt
@@ -70,7 +70,7 @@ def load_config(path: Path) -> IdentityTraining:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """What a TOML file holds.
+    """Parse a TOML file.
 
     Raises:
         InputError: not there, or no TOML.
@@ -86,7 +86,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def read_settings(kind: type[Settings], content: Mapping[str, Any], path: Path, prefix: str = "") -> Settings:
-    """A dataclass of settings from the tables of a TOML file.
+    """Build a dataclass of settings from the tables of a TOML file.
 
     Args:
         kind: a dataclass; its fields' types are held strictly, its dataclass fields are tables.
@@ -127,17 +127,17 @@ def _value(kind: Any, value: Any, name: str, path: Path) -> Any:  # noqa: ANN401
         return value
     if typing.get_origin(kind) is tuple and typing.get_args(kind)[1:] == (...,):  # any number; one may stand by itself
         part = typing.get_args(kind)[0]
-        return tuple(_value(part, one, name, path) for one in (value if isinstance(value, list) else [value]))
+        return tuple(_value(part, item, name, path) for item in (value if isinstance(value, list) else [value]))
     if typing.get_origin(kind) is tuple and isinstance(value, list) and len(value) == len(typing.get_args(kind)):
-        return tuple(_value(part, one, name, path) for part, one in zip(typing.get_args(kind), value, strict=True))
+        return tuple(_value(part, item, name, path) for part, item in zip(typing.get_args(kind), value, strict=True))
     raise InputError(f"{path}: {name} must be {_words(kind)}, not {value!r}.")
 
 
 def _words(kind: Any) -> str:  # noqa: ANN401
-    known = {Path: "a path in quotes", float: "a number", int: "a whole number", str: "text in quotes"}
-    known[bool] = "true or false"
-    if kind in known:
-        return known[kind]
+    words = {Path: "a path in quotes", float: "a number", int: "a whole number", str: "text in quotes"}
+    words[bool] = "true or false"
+    if kind in words:
+        return words[kind]
     if dataclasses.is_dataclass(kind):
         return "a table"
     return f"a list of {len(typing.get_args(kind))} numbers"

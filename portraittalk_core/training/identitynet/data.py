@@ -1,4 +1,4 @@
-"""Pictures of people for IdentityNet's fine-tuning: who is on them, and what their faces look like to ArcFace."""
+"""Data set of people's pictures with ArcFace embeddings, for IdentityNet's fine-tuning."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from ..data.squares import fit_square
 log = logging.getLogger(__name__)
 
 EMBEDDING_SUFFIX = ".embedding.safetensors"  # behind the picture's name
-SHOWN = 3  # reasons in an error text
+MAX_REASONS = 3  # reasons in an error text
 
 
 class Encoder(Protocol):
-    """What `face.face_encoder.FaceEncoder` offers."""
+    """Interface of `face.identity.encoder.FaceEncoder`."""
 
     def encode(self, pictures: Sequence[Tensor], names: Sequence[str]) -> object:
         """Of pictures (H, W, 3) uint8, something whose `embedding` is a FaceEmbedding."""
@@ -55,7 +55,7 @@ class FacePicture:
 
 @dataclass(frozen=True)
 class FaceBatch:
-    """Pictures to learn from, each with the face of its person."""
+    """Batch of pictures, each with a face embedding of its person."""
 
     indices: tuple[int, ...]  # of the pictures, in the data
     pictures: Tensor  # (B, 3, S, S) in −1..1
@@ -65,7 +65,7 @@ class FaceBatch:
 
 @dataclass(frozen=True)
 class DataReport:
-    """What became of a folder."""
+    """Report on a folder that was read."""
 
     people: int
     pictures: int  # that are used
@@ -73,7 +73,7 @@ class DataReport:
 
 
 class FaceData:
-    """People's pictures, from files or from memory.
+    """Data set of people's pictures, from files or from memory.
 
     Args:
         pictures: all of them.
@@ -95,23 +95,23 @@ class FaceData:
 
     @property
     def people(self) -> tuple[str, ...]:
-        """Names, in the order they come."""
+        """Names, in order of appearance."""
         return tuple(self._of)
 
     def of(self, person: str) -> Sequence[int]:
-        """Numbers of a person's pictures."""
+        """Indices of a person's pictures."""
         return self._of[person]
 
     def fingerprint(self) -> str:
-        """Tells whether the data are the same: names, captions and embeddings."""
+        """Hash of names, captions and embeddings."""
         digest = hashlib.sha256()
-        for one in self.pictures:
-            digest.update(f"{one.person}/{one.name}\n{one.caption}\n".encode())
-            digest.update(one.face_embed.contiguous().numpy().tobytes())
+        for picture in self.pictures:
+            digest.update(f"{picture.person}/{picture.name}\n{picture.caption}\n".encode())
+            digest.update(picture.face_embed.contiguous().numpy().tobytes())
         return digest.hexdigest()
 
     def batch(self, number: int, size: int, seed: int, side_px: int) -> FaceBatch:
-        """The batch of a number; the same for the same arguments, in any order.
+        """The batch of a number, a function of its arguments alone.
 
         Every picture comes once before one comes again.
 
@@ -121,13 +121,13 @@ class FaceData:
             seed: of the order and of which other picture gives the face.
             side_px: S.
         """
-        chosen = [example_at(number * size + i, len(self), seed) for i in range(size)]
+        indices = [example_at(number * size + i, len(self), seed) for i in range(size)]
         draw = np.random.default_rng([seed, 1, number])
-        references = [self._other(index, draw) for index in chosen]
-        return self.at(chosen, side_px, references)
+        references = [self._other(index, draw) for index in indices]
+        return self.at(indices, side_px, references)
 
     def at(self, indices: Sequence[int], side_px: int, references: Sequence[int] | None = None) -> FaceBatch:
-        """A batch of chosen pictures, with the faces of `references`, or with their own."""
+        """Batch of the pictures at `indices`, with the faces of `references`, or with their own."""
         return FaceBatch(
             tuple(indices),
             torch.stack([fit_square(self.pictures[index].read(), side_px) for index in indices]),
@@ -136,14 +136,14 @@ class FaceData:
         )
 
     def _other(self, index: int, draw: np.random.Generator) -> int:
-        others = [other for other in self._of[self.pictures[index].person] if other != index]
-        return int(draw.choice(others)) if others else index
+        candidates = [other for other in self._of[self.pictures[index].person] if other != index]
+        return int(draw.choice(candidates)) if candidates else index
 
 
 def read_people(
     folder: Path, make_encoder: Callable[[], Encoder], on_progress: Progress | None = None
 ) -> tuple[FaceData, DataReport]:
-    """The pictures of a folder that has one sub-folder per person.
+    """Read the pictures of a folder with one sub-folder per person.
 
     A picture's embedding is in the record beside it, such as 1.jpg.embedding.safetensors; where there is none, it is
     computed and kept there. A caption is in the text file of the same name, such as 1.txt.
@@ -162,11 +162,11 @@ def read_people(
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; give one that has a folder of pictures for each person.")
-    paths = [p for one in sorted(folder.iterdir()) if one.is_dir() for p in sorted(one.iterdir())]
+    paths = [p for person in sorted(folder.iterdir()) if person.is_dir() for p in sorted(person.iterdir())]
     paths = [path for path in paths if path.suffix.lower() in SUFFIXES]
     if not paths:
         raise InputError(f"{folder} has no sub-folder with pictures ({', '.join(SUFFIXES)}); make one per person.")
-    kept, dropped = [], []
+    pictures, dropped = [], []
     with contextlib.ExitStack() as stack:
 
         def make() -> Encoder:
@@ -178,8 +178,8 @@ def read_people(
         for number, path in enumerate(paths):
             name = f"{path.parent.name}/{path.name}"
             try:
-                face, said = faces.of(path), _said(path)
-                kept.append(FacePicture(path.parent.name, name, _Reader(path), face, said))
+                face, caption = faces.of(path), _caption(path)
+                pictures.append(FacePicture(path.parent.name, name, _Reader(path), face, caption))
             except MissingDependency:
                 raise
             except InputError as error:
@@ -187,16 +187,16 @@ def read_people(
                 log.warning("%s is left out: %s", name, error)
             if on_progress:
                 on_progress(number + 1, len(paths))
-    if not kept:
-        reasons = "; ".join(reason for _, reason in dropped[:SHOWN])
+    if not pictures:
+        reasons = "; ".join(reason for _, reason in dropped[:MAX_REASONS])
         raise InputError(f"none of the {len(paths)} pictures in {folder} can be used: {reasons}")
-    data = FaceData(kept)
+    data = FaceData(pictures)
     return data, DataReport(len(data.people), len(data), tuple(dropped))
 
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads a picture when it is wanted."""
+    """Reads a picture on demand."""
 
     path: Path
 
@@ -205,7 +205,7 @@ class _Reader:
 
 
 class _Faces:
-    """Embeddings of pictures, from the records beside them, else computed and kept there."""
+    """Face embeddings of pictures, from the records beside them, else computed and saved there."""
 
     def __init__(self, make_encoder: Callable[[], Encoder]) -> None:
         self._make, self._encoder = make_encoder, None
@@ -224,7 +224,7 @@ class _Faces:
         return embedding.averaged()
 
 
-def _said(path: Path) -> str:
+def _caption(path: Path) -> str:
     text = path.with_suffix(".txt")
     try:
         return text.read_text(encoding="utf-8").strip() if text.is_file() else ""

@@ -1,4 +1,4 @@
-"""Masked fine-tuning of IdentityNet: the face's projection and attentions learn, Stable Diffusion stays frozen.
+"""Masked fine-tuning of IdentityNet: the face projection and attentions are trained, Stable Diffusion is frozen.
 
 Shapes: B pictures, S their side in pixels, T face tokens, E width of tokens.
 Source: PortraitTalk, section 3.1 and equation 1.
@@ -47,7 +47,7 @@ NO_EFFECT = ("out", "data", "face_models", "cache_latents", "gradient_checkpoint
 
 @dataclass(frozen=True)
 class FrozenParts:
-    """What the adapter learns to work with."""
+    """Frozen networks around the adapter."""
 
     unet: UNet2DConditionModel  # of SD1.5's topology
     codec: LatentCodec
@@ -56,24 +56,24 @@ class FrozenParts:
 
 @dataclass
 class _Faces:
-    """Tokens (B, T, E) of the faces in the batch that the UNet works on."""
+    """Face tokens (B, T, E) of the current batch."""
 
     tokens: Tensor | None = None
 
 
 class _TrainedBranch:
-    """A site's face attention while it is trained: every sample has its own face, and gradients flow."""
+    """A site's trainable face attention, with one face per sample."""
 
     def __init__(self, attention: DecoupledAttention, faces: _Faces) -> None:
         self._attention, self._faces = attention, faces
 
     def __call__(self, queries: Tensor, call: AttentionCall) -> Tensor:
-        """What to add to the text's attention."""
+        """Residual added to the text's attention."""
         return self._attention(queries, self._faces.tokens, call.heads)
 
 
 class IdentityStage(SingleLossStage):
-    """IdentityNet's training stage; it acts on the UNet inside a `with` block only.
+    """IdentityNet's training stage; it is bound to the UNet inside a `with` block only.
 
     Args:
         parts: frozen; none of their weights changes.
@@ -87,8 +87,10 @@ class IdentityStage(SingleLossStage):
 
     def __init__(self, parts: FrozenParts, adapter: IdentityAdapter, data: FaceData, config: IdentityTraining) -> None:
         if adapter.layout not in TRAINABLE_LAYOUTS or (config.train_lora and adapter.layout == "portrait"):
-            wanted = "a faceid adapter (portrait has no LoRA)" if config.train_lora else "a faceid or portrait adapter"
-            raise InputError(f"{adapter.layout} adapters cannot be trained so; start from {wanted}, or from none.")
+            supported = (
+                "a faceid adapter (portrait has no LoRA)" if config.train_lora else "a faceid or portrait adapter"
+            )
+            raise InputError(f"{adapter.layout} adapters cannot be trained so; start from {supported}, or from none.")
         _check_fit(parts.unet, adapter)
         self.parts, self.adapter, self.data, self.config = parts, adapter, data, config
         parts.unet.eval().requires_grad_(False)
@@ -102,7 +104,7 @@ class IdentityStage(SingleLossStage):
         self._open = contextlib.ExitStack()
 
     def __enter__(self) -> IdentityStage:
-        """Let the adapter act on the UNet."""
+        """Bind the adapter to the UNet."""
         sites = {site.index: self.adapter.sites[site.adapter_key] for site in SITES}
         branches = {index: [_TrainedBranch(site, self._faces)] for index, site in sites.items()}
         self._open.enter_context(bind(self.parts.unet, branches))
@@ -110,7 +112,7 @@ class IdentityStage(SingleLossStage):
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Leave the UNet as it was."""
+        """Unbind from the UNet."""
         self._open.close()
         self._faces.tokens = None
 
@@ -121,14 +123,14 @@ class IdentityStage(SingleLossStage):
         }
 
     def num_samples(self) -> int:
-        """Pictures."""
+        """Number of pictures."""
         return len(self.data)
 
     def settings(self) -> dict[str, object]:
-        """Everything that what is learnt depends on, besides the trainer's own."""
+        """Settings that the learnt weights depend on, besides the trainer's."""
         config = self.config
-        kept = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name not in NO_EFFECT}
-        named = {name: _file_mark(value) if isinstance(value, Path) else value for name, value in kept.items()}
+        values = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name not in NO_EFFECT}
+        named = {name: _file_mark(value) if isinstance(value, Path) else value for name, value in values.items()}
         return {**named, "data": self.data.fingerprint()}
 
     def place(self, device: torch.device, dtype: torch.dtype) -> None:
@@ -164,7 +166,7 @@ class IdentityStage(SingleLossStage):
         no_image, no_text = dropped(chance, config)
         faces = batch.face_embeds.masked_fill(no_image[:, None], 0.0)
         text = self.parts.texts.tokens(
-            ["" if drop else said for said, drop in zip(batch.captions, no_text.tolist(), strict=True)]
+            ["" if drop else caption for caption, drop in zip(batch.captions, no_text.tolist(), strict=True)]
         )
 
         def predict(latents: Tensor) -> Tensor:
@@ -176,16 +178,16 @@ class IdentityStage(SingleLossStage):
         return loss, {"hidden": sum(ratios) / size, "no_face": float(no_image.float().mean())}
 
     def sample_images(self, tick: Callable[[], None]) -> Sequence[Tensor]:
-        """For up to four people, one of their pictures and below it what is drawn of its embedding."""
-        chosen = [self.data.of(person)[0] for person in self.data.people[:SAMPLE_PEOPLE]]
-        batch = self.data.at(chosen, self.config.resolution)
-        drawn = self.draw(batch.face_embeds, self.config.trainer.seed, tick)
-        pairs = torch.cat([batch.pictures, drawn.cpu()], 2).clamp(-1, 1)
+        """For up to four people, a picture and below it a sample of its embedding."""
+        indices = [self.data.of(person)[0] for person in self.data.people[:SAMPLE_PEOPLE]]
+        batch = self.data.at(indices, self.config.resolution)
+        samples = self.draw(batch.face_embeds, self.config.trainer.seed, tick)
+        pairs = torch.cat([batch.pictures, samples.cpu()], 2).clamp(-1, 1)
         return list(((pairs + 1) * 127.5).round().byte().permute(0, 2, 3, 1))
 
     @torch.no_grad()
     def draw(self, face_embeds: Tensor, seed: int, tick: Callable[[], None] = lambda: None) -> Tensor:
-        """Pictures (B, 3, S, S) about −1..1 of embeddings (B, 512), without a caption, by Euler's method."""
+        """Sample pictures (B, 3, S, S) about −1..1 of embeddings (B, 512), without a caption, with Euler's method."""
         size, side = len(face_embeds), self.config.resolution // 8
         timesteps = torch.linspace(NUM_TIMESTEPS - 1, 0, SAMPLE_STEPS).round().long()
         sigmas = [*schedule_sigmas()[timesteps].tolist(), 0.0]
@@ -202,7 +204,7 @@ class IdentityStage(SingleLossStage):
         return self.parts.codec.decode(x)
 
     def export(self, averages: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> Path:
-        """Write the averaged weights as an adapter file; the stage has them from then on."""
+        """Load the averaged weights and write them as an adapter file."""
         with torch.no_grad():
             for name, parameter in self.trainable().items():
                 parameter.copy_(averages[name])
@@ -215,8 +217,8 @@ class IdentityStage(SingleLossStage):
             return self.parts.codec.encode(pictures)
         new = [number for number, index in enumerate(batch.indices) if index not in self._cache]
         if new:
-            made = self.parts.codec.encode(pictures[new]).cpu()
-            self._cache |= {batch.indices[number]: one.clone() for number, one in zip(new, made, strict=True)}
+            latents = self.parts.codec.encode(pictures[new]).cpu()
+            self._cache |= {batch.indices[number]: latent.clone() for number, latent in zip(new, latents, strict=True)}
         return torch.stack([self._cache[index] for index in batch.indices]).to(self._device)
 
     def _noise(self, latents: Tensor, timesteps: Tensor, text: Tensor, faces: Tensor) -> Tensor:
@@ -227,7 +229,7 @@ class IdentityStage(SingleLossStage):
 
 
 def dropped(chance: Tensor, config: IdentityTraining) -> tuple[Tensor, Tensor]:
-    """Who is shown without the face and who without the caption, from numbers (B,) in 0..1."""
+    """Condition dropout masks (B,) of face and caption, from uniform numbers (B,) in 0..1."""
     image = chance < config.drop_image
     text = ~image & (chance < config.drop_image + config.drop_text)
     both = ~image & ~text & (chance < config.drop_image + config.drop_text + config.drop_both)
@@ -236,7 +238,7 @@ def dropped(chance: Tensor, config: IdentityTraining) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class IdentityResult:
-    """What a fine-tuning has made."""
+    """File and result of a fine-tuning."""
 
     adapter: Path  # averaged weights
     report: DataReport  # what was learnt from
@@ -244,7 +246,7 @@ class IdentityResult:
 
 
 def train_identity(config: IdentityTraining, on_progress: Progress | None = None) -> IdentityResult:
-    """Fine-tune IdentityNet, or go on with it where it was stopped.
+    """Fine-tune IdentityNet, resuming from its last checkpoint.
 
     Args:
         config: everything.
@@ -258,20 +260,20 @@ def train_identity(config: IdentityTraining, on_progress: Progress | None = None
         MissingDependency: diffusers, accelerate or face models are absent.
         OutputError: `config.out` cannot be written.
     """
-    tell = on_progress or (lambda *_: None)
+    notify = on_progress or (lambda *_: None)
     with explain_write_errors(config.out):
         config.out.mkdir(parents=True, exist_ok=True)
     check_writable(config.out / ADAPTER_NAME)
     base = load_sd15(config.checkpoint)
-    lacks = [name for name in ("vae", "text_encoder") if getattr(base, name) is None]
-    if lacks:
-        raise InputError(f"{config.checkpoint.name} lacks {' and '.join(lacks)}; give a complete SD1.5 checkpoint.")
-    data, report = read_people(config.data, lambda: _encoder(config), lambda *_: tell(0, config.trainer.steps))
+    missing = [name for name in ("vae", "text_encoder") if getattr(base, name) is None]
+    if missing:
+        raise InputError(f"{config.checkpoint.name} lacks {' and '.join(missing)}; give a complete SD1.5 checkpoint.")
+    data, report = read_people(config.data, lambda: _encoder(config), lambda *_: notify(0, config.trainer.steps))
     tokenizer = find_tokenizer(config.tokenizer) if any(picture.caption for picture in data.pictures) else None
     parts = FrozenParts(base.unet, VaeLatentCodec(base.vae), ClipTexts(base.text_encoder, tokenizer))
     adapter = load_adapter(config.adapter) if config.adapter else fresh_adapter(base.unet, config.trainer.seed)
     with IdentityStage(parts, adapter, data, config) as stage:
-        training = train_stage(stage, config.trainer, config.out, tell)
+        training = train_stage(stage, config.trainer, config.out, notify)
         card = {"steps": str(training.steps), "settings_sha256": training.settings_hash, "weights": "ema"}
         path = stage.export(training.averages, config.out / ADAPTER_NAME, card)
     return IdentityResult(path, report, training)
@@ -293,15 +295,15 @@ def _encoder(config: IdentityTraining) -> object:
 
 def _check_fit(unet: UNet2DConditionModel, adapter: IdentityAdapter) -> None:
     for site in SITES:
-        layer, own = unet.get_submodule(site.attention(2)).to_k, adapter.sites[site.adapter_key].to_k_ip
-        if layer.weight.shape != own.weight.shape:
+        layer, adapter_key = unet.get_submodule(site.attention(2)).to_k, adapter.sites[site.adapter_key].to_k_ip
+        if layer.weight.shape != adapter_key.weight.shape:
             raise InputError(
-                f"the adapter's keys at {site.adapter_key} are {tuple(own.weight.shape)}, the checkpoint's are "
+                f"the adapter's keys at {site.adapter_key} are {tuple(adapter_key.weight.shape)}, the checkpoint's are "
                 f"{tuple(layer.weight.shape)}; an SD1.5 adapter needs an SD1.5 checkpoint."
             )
 
 
 def _file_mark(path: Path) -> str:
-    """Tells a file or folder from another one wherever it lies."""
+    """Name and size of a file or folder, independent of its location."""
     size = f", {path.stat().st_size} bytes" if path.is_file() else ""
     return f"{path.name}{size}"

@@ -22,7 +22,7 @@ _NAME = re.compile(r"^step_(\d{8})\.safetensors$")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A run after a step."""
+    """State of a run after a step."""
 
     step: int  # done
     tensors: Mapping[str, Tensor]  # weights, buffers, averages, optimizer and random states, names joined by dots
@@ -55,7 +55,7 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what a run that was killed while it wrote a checkpoint has left of it."""
+    """Remove partial files of checkpoints whose writing was interrupted."""
     for path in folder.glob(".step_*.part.safetensors"):
         path.unlink(missing_ok=True)
 
@@ -80,7 +80,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def check_settings(now: Mapping[str, object], then: Mapping[str, object], path: Path) -> None:
-    """Check that a run goes on with the settings that it was begun with.
+    """Check that a run resumes with the settings of its checkpoint.
 
     Raises:
         InputError: with every field that differs.
@@ -106,8 +106,10 @@ def check_names(kind: str, now: Collection[str], then: Collection[str], path: Pa
     Raises:
         InputError: with some of the names that differ.
     """
-    lacks, extra = sorted(set(now) - set(then)), sorted(set(then) - set(now))
-    faults = [f"it {what} {', '.join(names[:4])}" for what, names in (("lacks", lacks), ("also holds", extra)) if names]
+    missing, extra = sorted(set(now) - set(then)), sorted(set(then) - set(now))
+    faults = [
+        f"it {what} {', '.join(names[:4])}" for what, names in (("lacks", missing), ("also holds", extra)) if names
+    ]
     if faults:
         raise InputError(
             f"{path} holds other {kind} than are trained now: {'; '.join(faults)}. Train into another folder."

@@ -1,4 +1,4 @@
-"""The trainer's settings: how long, how fast, in what units; and how they become steps."""
+"""Settings of the trainer, and their conversion to steps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ADDED = ("optimizer", "betas", "clip_norm", "milestones", "gamma", "warmup", "un
 
 @dataclass(frozen=True)
 class TrainerConfig(OptimizerOptions):
-    """How long and how fast; defaults of PortraitTalk where it says, else of PyTorch.
+    """Settings of a training run; defaults of PortraitTalk where it states them, else of PyTorch.
 
     An epoch is one pass through the stage's data: its samples over batch_size · gradient_accumulation, in whole steps.
     The optimiser's options are those of every optimiser for which the stage has none of its own.
@@ -44,7 +44,7 @@ class TrainerConfig(OptimizerOptions):
     )
 
     def settings(self) -> dict[str, object]:
-        """What a run cannot go on without if it changes."""
+        """Settings that a resumed run must share."""
         first = {field.name: field.default for field in dataclasses.fields(TrainerConfig)}
         return {
             name: value
@@ -54,8 +54,8 @@ class TrainerConfig(OptimizerOptions):
 
 
 def other_default(name: str, value: object) -> Any:  # noqa: ANN401 - a field of any type
-    """A field of a subclass of TrainerConfig that has another default; range and meaning stay."""
-    (field,) = (one for one in dataclasses.fields(TrainerConfig) if one.name == name)
+    """Field of a TrainerConfig subclass with another default."""
+    (field,) = (candidate for candidate in dataclasses.fields(TrainerConfig) if candidate.name == name)
     return dataclasses.field(default=value, metadata=field.metadata)
 
 
@@ -77,9 +77,9 @@ class Clock:
         return cls(config.epochs * epoch or config.steps, epoch, epoch if config.unit == "epochs" else 1)
 
     def epoch(self, step: int) -> int:
-        """Whole epochs before a step."""
+        """Completed epochs before a step."""
         return (step - 1) // self.epoch_steps if self.epoch_steps else 0
 
     def due(self, step: int, every: int) -> bool:
-        """Whether something that is done every so many units is done after a step."""
+        """Whether an action of every `every` units is due after a step."""
         return bool(every) and step % (every * self.unit_steps) == 0

@@ -14,7 +14,7 @@ AVERAGED_BUFFERS = ("running_mean", "running_var")  # BatchNorm's, by the last p
 
 
 class Ema:
-    """Averages that follow some parameters and buffers.
+    """Exponential moving averages of parameters and buffers.
 
     Parameters and BatchNorm's running statistics are averaged: a network with averaged weights sees activations as
     they were on average. Other buffers are copied: counters are no floats, and spectral norm's singular vectors must
@@ -46,24 +46,24 @@ class Ema:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Move the averages towards what they follow, as it is now."""
+        """Update the averages with the current values."""
         self.updates += 1
-        kept = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         for name, tensor in self._now().items():
             if self.is_averaged(name):
-                self.averages[name].lerp_(tensor.float(), 1 - kept)
+                self.averages[name].lerp_(tensor.float(), 1 - decay)
             else:
                 self.averages[name].copy_(tensor)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """The averages in the parameters' and buffers' place for as long as the context lasts."""
-        before = {name: tensor.detach().clone() for name, tensor in self._now().items()}
+        """Swap the averages into the parameters and buffers within the context."""
+        saved = {name: tensor.detach().clone() for name, tensor in self._now().items()}
         _copy(self._now(), self.averages)
         try:
             yield
         finally:
-            _copy(self._now(), before)
+            _copy(self._now(), saved)
 
     def _now(self) -> dict[str, Tensor]:
         return {**self._parameters, **self._buffers()}

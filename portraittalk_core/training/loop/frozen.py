@@ -1,4 +1,4 @@
-"""The frozen parts of SD1.5 around the UNet, as training sees them: pictures to latents, captions to tokens."""
+"""Frozen VAE and text encoder of SD1.5 for training."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Texts(Protocol):
 
 
 class VaeLatentCodec:
-    """SD1.5's VAE, always in float32: its latents are what training aims at."""
+    """SD1.5's VAE, always in float32, since its latents are training targets."""
 
     def __init__(self, vae: AutoencoderKL) -> None:
         self._vae = vae.eval().requires_grad_(False)
@@ -82,9 +82,9 @@ class ClipTexts:
     @torch.no_grad()
     def tokens(self, captions: Sequence[str]) -> Tensor:
         """(B, 77, 768) of captions; of a long one, the first 75 words or word pieces."""
-        return torch.cat([self._one(caption) if caption else self._nothing() for caption in captions])
+        return torch.cat([self._encode(caption) if caption else self._nothing() for caption in captions])
 
-    def _one(self, caption: str) -> Tensor:
+    def _encode(self, caption: str) -> Tensor:
         if self._tokenizer is None:
             raise InputError("a caption needs CLIP's tokenizer; give the folder with its vocab.json and merges.txt.")
         return encode_text(self._encoder, self._tokenizer, caption)[:, :WINDOW]

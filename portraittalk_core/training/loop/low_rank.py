@@ -1,4 +1,4 @@
-"""Trainable low-rank changes of a UNet's attentions, under the names of the public FaceID files.
+"""Trainable LoRA of a UNet's attentions, under the names of the public FaceID files.
 
 Source: LoRA, Hu et al. 2021; `docs/design/identitynet.md` 3.
 """
@@ -33,7 +33,7 @@ def attention_layers(unet: UNet2DConditionModel) -> dict[str, nn.Linear]:
 
 
 def new_lora(unet: UNet2DConditionModel, rank: int, seed: int = 0) -> dict[str, Tensor]:
-    """Low-rank changes that change nothing yet: what leads up is zero.
+    """New LoRA weights with zero up-projections.
 
     Returns:
         "0.to_q_lora.down.weight" (rank, in), "0.to_q_lora.up.weight" (out, rank), …
@@ -48,18 +48,18 @@ def new_lora(unet: UNet2DConditionModel, rank: int, seed: int = 0) -> dict[str, 
 
 @contextlib.contextmanager
 def attached(unet: UNet2DConditionModel, lora: Mapping[str, Tensor]) -> Iterator[None]:
-    """Let the changes act, at full strength, for as long as the context lasts; the UNet's weights stay as they are.
+    """Apply a LoRA at full strength within the context by forward hooks; the UNet's weights stay unchanged.
 
     Raises:
         InputError: a name or shape that does not fit the UNet.
     """
     layers, hooks = attention_layers(unet), []
-    known = {f"{name}_lora.{way}.weight" for name in layers for way in ("down", "up")}
-    strange = sorted(lora.keys() - known)
-    if strange:
-        raise InputError(f"the adapter's LoRA holds {', '.join(strange[:4])}, for which SD1.5 has no attention.")
+    expected = {f"{name}_lora.{direction}.weight" for name in layers for direction in ("down", "up")}
+    unexpected = sorted(lora.keys() - expected)
+    if unexpected:
+        raise InputError(f"the adapter's LoRA holds {', '.join(unexpected[:4])}, for which SD1.5 has no attention.")
     for name, layer in layers.items():
-        down, up = (lora.get(f"{name}_lora.{way}.weight") for way in ("down", "up"))
+        down, up = (lora.get(f"{name}_lora.{direction}.weight") for direction in ("down", "up"))
         if down is None or up is None:
             continue
         if (down.shape[1], up.shape[0]) != (layer.in_features, layer.out_features):

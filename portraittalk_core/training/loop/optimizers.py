@@ -25,7 +25,7 @@ MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # state of both kinds, of each weig
 
 @dataclass(frozen=True)
 class OptimizerOptions:
-    """How one optimiser updates its weights; defaults are PyTorch's."""
+    """Options of an optimiser; defaults are PyTorch's."""
 
     optimizer: str = option("adamw", help="adam counts weight decay as part of the gradient", choices=tuple(KINDS))
     learning_rate: float = option(1e-3, 0, 1, "size of an update")
@@ -45,7 +45,7 @@ class OptimizerOptions:
 
     @property
     def scheduled(self) -> bool:
-        """Whether the learning rate ever changes."""
+        """Whether the learning rate has a schedule."""
         return bool(self.milestones or self.warmup)
 
     def learning_rate_at(self, step: int, unit_steps: int = 1) -> float:
@@ -80,7 +80,7 @@ class ScheduledOptimizer:
         )
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Clear the gradients."""
         self._optimizer.zero_grad()
 
     def clip(self, scaler: GradScaler | None) -> float:
@@ -121,7 +121,7 @@ class ScheduledOptimizer:
         }
 
     def load_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take up the moments that `state_tensors` gave; those of other weights are passed over."""
+        """Load the moments that `state_tensors` returned; those of other weights are ignored."""
         state = {
             index: {kind: tensors[f"{kind}.{name}"] for kind in MOMENTS}
             for index, name in enumerate(self.parameters)

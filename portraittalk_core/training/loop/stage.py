@@ -54,7 +54,7 @@ class Trainable:
 
 @dataclass(frozen=True)
 class StepContext:
-    """Where in the training a batch is."""
+    """Step, epoch and random generator of a batch."""
 
     step: int  # from 1
     epoch: int  # whole passes through the data before this step; 0 where the data have no size
@@ -63,7 +63,7 @@ class StepContext:
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss that one optimiser lowers."""
+    """A loss that one optimiser minimises."""
 
     optimizer: str  # name
     value: Tensor  # scalar
@@ -71,13 +71,13 @@ class Loss:
 
 
 class Stage(Protocol):
-    """What is trained. With several optimisers, a step is one update of each that has a loss in it."""
+    """Contract of a training stage. With several optimisers, a step updates each that has a loss in it."""
 
     def optimizers(self) -> Mapping[str, Trainable]:
-        """What each optimiser trains, by its name; called once, after `place`."""
+        """Trainable weights of each optimiser by name; called once, after `place`."""
 
     def settings(self) -> Mapping[str, object]:
-        """What a run cannot go on without if it changes, as JSON values."""
+        """Settings that a resumed run must share, as JSON values."""
 
     def num_samples(self) -> int | None:
         """Samples of an epoch; None where the data have no size, so that nothing can be counted in epochs."""
@@ -112,13 +112,13 @@ class SingleLossStage:
         raise NotImplementedError
 
     def num_samples(self) -> int | None:
-        """No size."""
+        """None: data without a size."""
         return None
 
     def optimizers(self) -> dict[str, Trainable]:
-        """One, for everything; networks whose buffers change need a `Trainable` of their own."""
+        """A single optimiser for all weights; networks whose buffers change need a `Trainable` of their own."""
         return {MAIN: Trainable(self.trainable())}
 
     def losses(self, batch: Any, context: StepContext) -> Iterator[Loss]:  # noqa: ANN401
-        """The one loss."""
+        """The single loss."""
         yield Loss(MAIN, *self.loss(batch, context.generator))

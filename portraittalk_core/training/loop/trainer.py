@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a run has made."""
+    """Result of a run."""
 
     steps: int  # done in all
     resumed_from: int  # step where this run took up another one; 0 for none
@@ -89,16 +89,16 @@ def train_stage(stage: Stage, config: TrainerConfig, out: Path, on_progress: Pro
 
 
 class _Run:
-    """The state of a training."""
+    """State of a training run."""
 
     def __init__(self, stage: Stage, config: TrainerConfig, out: Path, accelerator: Accelerator) -> None:
         self.stage, self.config, self.out, self.accelerator = stage, config, out, accelerator
         self.clock = Clock.of(config, stage.num_samples())
         stage.place(accelerator.device, PRECISIONS[config.mixed_precision])
         self.trainables = dict(stage.optimizers())
-        own = {name: trained.options or config for name, trained in self.trainables.items()}
+        optimizer_options = {name: trained.options or config for name, trained in self.trainables.items()}
         self.optimizers = {
-            name: ScheduledOptimizer(name, trained.parameters, own[name], self.clock.unit_steps)
+            name: ScheduledOptimizer(name, trained.parameters, optimizer_options[name], self.clock.unit_steps)
             for name, trained in self.trainables.items()
         }
         self.parameters = {n: w for trained in self.trainables.values() for n, w in trained.parameters.items()}
@@ -109,7 +109,11 @@ class _Run:
             followed, config.ema_decay, lambda: {n: b for trained in averaged for n, b in trained.buffers().items()}
         )
         settings = {**config.settings(), **stage.settings()}
-        options = {name: dataclasses.asdict(own[name]) for name, t in self.trainables.items() if t.options is not None}
+        options = {
+            name: dataclasses.asdict(optimizer_options[name])
+            for name, t in self.trainables.items()
+            if t.options is not None
+        }
         if options:
             settings["optimizers"] = options
         self.settings = json.loads(json.dumps(settings))  # as a checkpoint gives them back
@@ -118,7 +122,7 @@ class _Run:
         self.last: Path | None = None
 
     def go(self, on_progress: Progress) -> TrainingResult:
-        """Run all steps that are left."""
+        """Run all remaining steps."""
         config, total, start = self.config, self.clock.total, self._resume()
         _cut_log(self.log, start)
         parts = [(s, p) for s in range(start + 1, total + 1) for p in range(config.gradient_accumulation)]
@@ -181,8 +185,8 @@ class _Run:
                 f"The last checkpoint is {self.last or 'not made yet'}."
             )
         # one optimiser's are all the weights there are; checkpointing that is re-entrant cannot choose
-        chosen = list(self.trainables[loss.optimizer].parameters.values()) if len(self.optimizers) > 1 else None
-        self.accelerator.backward(loss.value / self.config.gradient_accumulation, inputs=chosen)
+        inputs = list(self.trainables[loss.optimizer].parameters.values()) if len(self.optimizers) > 1 else None
+        self.accelerator.backward(loss.value / self.config.gradient_accumulation, inputs=inputs)
         return value
 
     def _update(self, step: int, used: Mapping[str, ScheduledOptimizer]) -> dict[str, float | None]:
@@ -262,7 +266,7 @@ class _Run:
 
 
 def _check_unique(trainables: Mapping[str, Trainable]) -> None:
-    """Names of weights and buffers must tell them apart: a checkpoint has one list of each."""
+    """Check that names of weights and buffers are unique, since a checkpoint has one list of each."""
     for kind in ("parameters", "buffers"):
         counts = Counter(
             n for t in trainables.values() for n in (t.parameters if kind == "parameters" else t.buffers())
@@ -307,7 +311,7 @@ def _step_of(line: str) -> float:
 
 @contextlib.contextmanager
 def _accelerator(config: TrainerConfig) -> Iterator[Accelerator]:
-    """An accelerator of the wanted precision, and none afterwards: it is kept for the whole process otherwise."""
+    """Accelerator of the configured precision; its process-wide state is reset afterwards."""
     try:
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState

@@ -1,1 +1,1 @@
-"""Training of the built-in mouth."""
+"""Training of the built-in mouth network."""

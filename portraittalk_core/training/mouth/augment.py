@@ -1,4 +1,4 @@
-"""What rooms, microphones, noise and codecs do to speech, at random, so that a network learns to hear through them."""
+"""Random degradation of speech for augmentation: rooms, microphones, noise and codecs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CODECS = (("mp3", "mp3", 32_000), ("ogg", "libopus", 12_000), ("ogg", "libopus",
 
 
 def vary_effort(waveform: np.ndarray, random: np.random.Generator, depth_db: float = 7.0) -> np.ndarray:
-    """Make some syllables louder than others, as people do and synthesisers do not.
+    """Vary the vocal effort of syllables by a slow random gain.
 
     Args:
         waveform: (N,) at 16 kHz.
@@ -34,7 +34,7 @@ def vary_effort(waveform: np.ndarray, random: np.random.Generator, depth_db: flo
 
 
 def degrade(waveform: np.ndarray, random: np.random.Generator, babble: np.ndarray | None = None) -> np.ndarray:
-    """One random way from a mouth to a file.
+    """Degrade speech by a random recording chain.
 
     Args:
         waveform: (N,) clean speech at 16 kHz.
@@ -66,7 +66,7 @@ def degrade(waveform: np.ndarray, random: np.random.Generator, babble: np.ndarra
 
 
 def through_codec(waveform: np.ndarray, container: str, codec: str, bit_rate: int) -> np.ndarray:
-    """(N,) what is left of a sound after a lossy codec, aligned with the original."""
+    """(N,) sound after a lossy codec, aligned with the original."""
     import av
 
     file = io.BytesIO()
@@ -88,7 +88,7 @@ def through_codec(waveform: np.ndarray, container: str, codec: str, bit_rate: in
 
 
 def _aligned(decoded: np.ndarray, original: np.ndarray, reach: int = 3000) -> np.ndarray:
-    """Shift a decoded sound by the delay that its codec added."""
+    """Remove the delay that a codec added to a sound."""
     size = min(len(decoded), len(original), 4 * RATE_HZ)
     match = fftconvolve(decoded[:size], original[:size][::-1])
     middle = size - 1
@@ -98,7 +98,7 @@ def _aligned(decoded: np.ndarray, original: np.ndarray, reach: int = 3000) -> np
 
 
 def _room(waveform: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Early sound and an exponentially dying tail."""
+    """Reverberation: direct sound and an exponentially decaying tail."""
     decay_s = random.uniform(0.12, 0.7)
     size = int(decay_s * RATE_HZ)
     tail = random.normal(0, 1, size) * np.exp(-6.9 * np.arange(size) / size)

@@ -1,4 +1,4 @@
-"""Judges a mouth network on synthesised speakers that no training heard, where the true movement is known."""
+"""Evaluation of a mouth network on synthesised held-out speakers with known articulation."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BILABIALS = ("p", "b", "m")
 
 @dataclass(frozen=True)
 class HeldOutScore:
-    """How well one speaker's movements are found."""
+    """Scores of one held-out speaker."""
 
     voice: str
     clips: int
@@ -45,12 +45,12 @@ class HeldOutScore:
 
 
 def held_out_voices() -> list[Voice]:
-    """The speakers kept apart from training."""
+    """Voices of the held-out speakers."""
     return [voice for voice in (*FLITE, *FESTIVAL) if voice.name in HELD_OUT]
 
 
 def judge_voice(voice: Voice, clips: int = 12, seed: int = 1, network: Path | None = None) -> HeldOutScore:
-    """Let a speaker say some new text, and compare the whole engine's movements with the targets.
+    """Synthesise new text of a speaker, and score the engine's mouth curves against the articulatory targets.
 
     Args:
         voice: who speaks.
@@ -69,15 +69,15 @@ def judge_voice(voice: Voice, clips: int = 12, seed: int = 1, network: Path | No
 
 
 def judge_clips(name: str, spoken: Sequence[SpokenClip], network: Path | None = None) -> HeldOutScore:
-    """Compare the engine's movements on some clips with their targets (see `judge_voice`)."""
+    """Score the engine's mouth curves on clips against their targets (see `judge_voice`)."""
     rs, shut, still = [], [], []
     for clip in spoken:
         options = MotionOptions(fps=FPS)
-        found = predict_mouth(clip.speech, options, network)
-        times = frame_times_s(len(found), FPS)
+        predicted = predict_mouth(clip.speech, options, network)
+        times = frame_times_s(len(predicted), FPS)
         true = _true_curves(clip, times)
-        rs.append([_r(getattr(found, column), getattr(true, column)) for column in MOUTH_PARAMETERS[:4]])
-        parting = found.parting
+        rs.append([_r(getattr(predicted, column), getattr(true, column)) for column in MOUTH_PARAMETERS[:4]])
+        parting = predicted.parting
         low, high = torch.quantile(parting, torch.tensor([0.01, 0.99]))
         closed = parting - low < CLOSED * (high - low).clamp(min=1e-3)
         shut += _bilabials_closed(clip, closed, times)
@@ -104,9 +104,9 @@ def _bilabials_closed(clip: SpokenClip, closed: Tensor, times_s: Tensor) -> list
     """For every bilabial, whether the lips are closed around its middle."""
     sounds = clip.sounds
     middles = (sounds.start_s + sounds.end_s) / 2
-    chosen = [float(at) for symbol, at in zip(sounds.symbols, middles, strict=True) if symbol in BILABIALS]
-    near = [(times_s - at).abs() <= CENTRE_S + 0.5 / float(FPS) for at in chosen if at < clip.speech.seconds]
-    return [bool(closed[frames].any()) for frames in near]
+    centres_s = [float(at) for symbol, at in zip(sounds.symbols, middles, strict=True) if symbol in BILABIALS]
+    windows = [(times_s - at).abs() <= CENTRE_S + 0.5 / float(FPS) for at in centres_s if at < clip.speech.seconds]
+    return [bool(closed[frames].any()) for frames in windows]
 
 
 def _silent(clip: SpokenClip, times_s: Tensor) -> Tensor:

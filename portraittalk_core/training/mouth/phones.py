@@ -1,4 +1,4 @@
-"""What lips and jaw do in each speech sound, by IPA symbol, and the IPA symbols of the synthesisers' phone sets.
+"""Articulatory targets of lips and jaw by IPA symbol, and IPA tables of the synthesisers' phone sets.
 
 Values follow articulatory phonetics (vowel height sets jaw and lips, rounding narrows and protrudes, bilabials close,
 labiodentals tuck the lower lip under the upper teeth); dominance says how strictly a sound insists on its own.
@@ -17,7 +17,7 @@ SILENCE = ""  # the symbol of a pause
 
 @dataclass(frozen=True)
 class Articulation:
-    """Targets of one sound and how strictly it insists on them."""
+    """Articulatory targets of one sound, and their dominance."""
 
     targets: tuple[float, ...]  # one per types.MOUTH_PARAMETERS; opening and jaw 0..1, width −1..1, the others 0..1
     dominance: tuple[float, ...]  # one per types.MOUTH_PARAMETERS, 0 leaves it to the neighbours
@@ -108,7 +108,7 @@ def to_sounds(symbol: str, phone_set: str) -> list[str]:
         phone_set: one of PHONE_SETS.
 
     Returns:
-        Keys of SOUNDS; a symbol that nobody knows becomes a neutral ə, so that it never closes a mouth.
+        Keys of SOUNDS; an unknown symbol becomes a neutral ə, so that it never closes a mouth.
     """
     if symbol.startswith("("):
         return [SILENCE]  # eSpeak NG's note that a word is read in another language
@@ -116,12 +116,12 @@ def to_sounds(symbol: str, phone_set: str) -> list[str]:
     ipa = table.get(symbol, table.get(symbol.rstrip("1:"), symbol.rstrip("1:")))
     if phone_set == "russian" and len(ipa) == 2 and ipa[0] == ipa[1]:
         ipa = ipa[0]  # doubled letters are palatalised consonants
-    known = [sound for sign in unicodedata.normalize("NFC", ipa) if (sound := _known(sign))]
-    return known or ([SILENCE] if not ipa else ["ə"])
+    keys = [sound for sign in unicodedata.normalize("NFC", ipa) if (sound := _sound_key(sign))]
+    return keys or ([SILENCE] if not ipa else ["ə"])
 
 
-def _known(sign: str) -> str:
-    """The key of SOUNDS for one sign of IPA; nothing for a mark."""
+def _sound_key(sign: str) -> str:
+    """Key of SOUNDS for one IPA character; empty for a diacritic."""
     plain = sign if sign in SOUNDS or sign in ALIKE else unicodedata.normalize("NFD", sign)[0]
     plain = ALIKE.get(plain, plain)
     return plain if plain in SOUNDS else ""

@@ -1,4 +1,4 @@
-"""The whole way to a mouth network: corpus, training, judgement on held-out speakers, weight file with its card."""
+"""Recipe of a mouth network: corpus, training, evaluation on held-out speakers, weight file with metadata."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ StageProgress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Recipe:
-    """What the network in the box is made of; another seed gives another network within noise."""
+    """Settings of the built-in mouth network's training."""
 
     hours: float = 10.0  # of synthesised speech
     training: MouthTraining = dataclasses.field(default_factory=MouthTraining)
 
 
 def make_mouth(out: Path, corpus: Path, recipe: Recipe, on_progress: StageProgress | None = None) -> list[HeldOutScore]:
-    """Make the network in the box from nothing but synthesisers.
+    """Train the built-in mouth network from scratch on synthesised speech.
 
     Args:
         out: weight file to write.
@@ -49,17 +49,17 @@ def make_mouth(out: Path, corpus: Path, recipe: Recipe, on_progress: StageProgre
         on_progress: called with what is being done, steps done and steps in all; may raise to stop.
 
     Returns:
-        How the network does on speakers it has not heard.
+        Scores of the network on held-out speakers.
 
     Raises:
         MissingDependency: a synthesiser is not installed.
     """
-    tell = on_progress or (lambda *_: None)
+    notify = on_progress or (lambda *_: None)
     check_range(recipe.training.steps, 1, 1_000_000, "steps")
-    shards = make_corpus(corpus, recipe.hours, recipe.training.seed, lambda d, n: tell("speaking", d, n))
+    shards = make_corpus(corpus, recipe.hours, recipe.training.seed, lambda d, n: notify("speaking", d, n))
     clips = load_corpus(shards)
     hours = sum(len(clip.mel) for clip in clips) / 100 / 3600
-    net = train_mouth(clips, recipe.training, lambda done, total: tell("training", done, total))
+    net = train_mouth(clips, recipe.training, lambda done, total: notify("training", done, total))
     silent = voiceless_clips(VOICELESS, recipe.training.seed)
     fit_voice(net, [*clips[:: max(1, len(clips) // VOICED)], *silent])
     card = {
@@ -69,12 +69,12 @@ def make_mouth(out: Path, corpus: Path, recipe: Recipe, on_progress: StageProgre
         **dataclasses.asdict(recipe),
     }
     save_mouth(net, out, card)
-    scores = _judged(out, tell)
+    scores = _scores(out, notify)
     save_mouth(net, out, card | {"held_out_scores": [dataclasses.asdict(score) for score in scores]})
     return scores
 
 
-def _judged(network: Path, tell: StageProgress) -> list[HeldOutScore]:
+def _scores(network: Path, notify: StageProgress) -> list[HeldOutScore]:
     scores = []
     voices = held_out_voices()
     for done, voice in enumerate(voices, 1):
@@ -82,14 +82,14 @@ def _judged(network: Path, tell: StageProgress) -> list[HeldOutScore]:
             scores.append(judge_voice(voice, network=network))
         except MissingDependency as error:
             log.warning("%s was not judged: %s", voice.name, error)
-        tell("judging", done, len(voices))
+        notify("judging", done, len(voices))
     return scores
 
 
 def adapt_to_speaker(
     folder: Path, out: Path, base: Path | None, fit: SpeakerFit, on_progress: StageProgress | None = None
 ) -> list[HeldBack]:
-    """Fit the network to the speaker of some videos.
+    """Adapt the mouth network to the speaker of some videos.
 
     Args:
         folder: with videos of one speaker, a minute or more in all.
@@ -104,12 +104,12 @@ def adapt_to_speaker(
     Raises:
         InputError: no video, no face, or too little of it.
     """
-    tell = on_progress or (lambda *_: None)
-    clips = _watch(video_files(folder), tell)
+    notify = on_progress or (lambda *_: None)
+    clips = _read_clips(video_files(folder), notify)
     check_length(clips)
     net = load_mouth(base)
-    gains = held_back_gain(net, clips, fit, lambda done, total: tell("checking", done, total))
-    fitted = fit_speaker(net, clips, fit, lambda done, total: tell("fitting", done, total))
+    gains = held_back_gain(net, clips, fit, lambda done, total: notify("checking", done, total))
+    fitted = fit_speaker(net, clips, fit, lambda done, total: notify("fitting", done, total))
     seconds = sum(gain.seconds for gain in gains)
     card = {
         "fitted_to": f"{len(clips)} videos",
@@ -121,8 +121,8 @@ def adapt_to_speaker(
     return gains
 
 
-def _watch(videos: Sequence[Path], tell: StageProgress) -> list[SpeakerClip]:
-    """The videos' speech and mouths; one that cannot be used is left out with a word about it."""
+def _read_clips(videos: Sequence[Path], notify: StageProgress) -> list[SpeakerClip]:
+    """Read speech and tracked mouths of videos; unusable ones are dropped with a warning."""
     from ...face.mesh.landmarks import open_mesh, track_faces
     from ...media.audio import load_speech
     from ...media.video import probe_video, read_pictures
@@ -131,12 +131,12 @@ def _watch(videos: Sequence[Path], tell: StageProgress) -> list[SpeakerClip]:
     with open_mesh() as mesh:
         for number, video in enumerate(videos):
 
-            def seen(done: int, total: int, number: int = number) -> None:
-                tell("watching", number * 1000 + round(1000 * done / max(total, 1)), 1000 * len(videos))
+            def on_frames(done: int, total: int, number: int = number) -> None:
+                notify("watching", number * 1000 + round(1000 * done / max(total, 1)), 1000 * len(videos))
 
             try:
                 fps = probe_video(video).fps
-                track = track_faces(read_pictures(video, fps, on_progress=seen), fps, mesh, source=video.name)
+                track = track_faces(read_pictures(video, fps, on_progress=on_frames), fps, mesh, source=video.name)
                 clips.append(clip_of_video(load_speech(video), track, video.name))
             except InputError as error:
                 log.warning("%s is left out: %s", video.name, error)

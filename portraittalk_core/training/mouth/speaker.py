@@ -1,4 +1,4 @@
-"""Fits the mouth network to one speaker from video of them, and shows the gain on held-back parts."""
+"""Speaker adaptation of the mouth network from video, with cross-validated gain."""
 
 from __future__ import annotations
 
@@ -27,19 +27,20 @@ from .augment import mask_bands
 
 log = logging.getLogger(__name__)
 
-LEAST_S = 20.0  # of video, in all
+MIN_S = 20.0  # of video, in all
 ADVISED_S = 60.0
-SEEN = ("opening", "jaw", "width")  # what landmarks tell; the network's other answers are kept as they were
+# outputs that landmarks measure; the network's other outputs are regularised to stay as they were
+TRACKED = ("opening", "jaw", "width")
 SPREADS = (0.20, 0.20, 0.25)  # deviation of each while somebody speaks, in the network's units
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 
 
 @dataclass(frozen=True)
 class SpeakerClip:
-    """Speech and what the speaker's mouth did."""
+    """Speech features and tracked mouth of a clip."""
 
     mel: Tensor  # (M, 80) normalised
-    seen: Tensor  # (T, 3) as SEEN, of mean 0 and deviation 1 within the clip
+    tracked: Tensor  # (T, 3) as TRACKED, of mean 0 and deviation 1 within the clip
     valid: Tensor  # (T,) bool
     fps: Fraction
     name: str
@@ -47,26 +48,26 @@ class SpeakerClip:
     def part(self, start: int, stop: int) -> SpeakerClip:
         """Frames start..stop-1 as a clip of their own."""
         first, last = (round(frame / float(self.fps) * 50) * STRIDE for frame in (start, stop))
-        return SpeakerClip(self.mel[first:last], self.seen[start:stop], self.valid[start:stop], self.fps, self.name)
+        return SpeakerClip(self.mel[first:last], self.tracked[start:stop], self.valid[start:stop], self.fps, self.name)
 
 
 @dataclass(frozen=True)
 class SpeakerFit:
-    """How a network is fitted."""
+    """Settings of a speaker adaptation."""
 
     steps: int = 300
     batch: int = 8
     segment_s: float = 4.0
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.05
-    keep: float = 2.0  # weight of staying with the first network's other answers
+    keep: float = 2.0  # weight of the regularisation towards the base network's other outputs
     folds: int = 4
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class HeldBack:
-    """Lip correlation on a part that was not fitted to."""
+    """Lip correlation on a held-out part, before and after adaptation."""
 
     name: str
     before: float  # Pearson's r of the lip gap, best lag within ±2 frames
@@ -75,18 +76,18 @@ class HeldBack:
 
 
 def clip_of_video(speech: Speech, track: LandmarkTrack, name: str) -> SpeakerClip:
-    """What to learn from a video's sound and landmarks."""
+    """Training clip of a video's sound and landmarks."""
     mel = log_mel(speech)
     count = min(len(track), speech.num_frames(track.fps))
-    seen = seen_mouth(track)[:count]
+    tracked = tracked_mouth(track)[:count]
     valid = track.valid[:count]
     if int(valid.sum()) < 25:
         raise InputError(f"{name} shows a face in {int(valid.sum())} frames only; at least 25 are needed.")
-    mean, spread = seen[valid].mean(0), seen[valid].std(0).clamp(min=1e-4)
-    return SpeakerClip(measure_mel(mel).normalise(mel), (seen - mean) / spread, valid, track.fps, name)
+    mean, spread = tracked[valid].mean(0), tracked[valid].std(0).clamp(min=1e-4)
+    return SpeakerClip(measure_mel(mel).normalise(mel), (tracked - mean) / spread, valid, track.fps, name)
 
 
-def seen_mouth(track: LandmarkTrack) -> Tensor:
+def tracked_mouth(track: LandmarkTrack) -> Tensor:
     """(T, 3) inner-lip gap, chin drop and mouth width, inter-ocular units, with the head's pose taken out."""
     points = track.points_px
     middle = points[track.valid].median(0).values if track.valid.any() else points[0]
@@ -104,7 +105,7 @@ def seen_mouth(track: LandmarkTrack) -> Tensor:
 def fit_speaker(
     base: MouthNet, clips: Sequence[SpeakerClip], fit: SpeakerFit | None = None, on_progress: Progress | None = None
 ) -> MouthNet:
-    """A copy of a network, fitted to some clips.
+    """Fit a copy of a network to some clips.
 
     Args:
         base: where to begin.
@@ -118,14 +119,14 @@ def fit_speaker(
     net = copy.deepcopy(base).requires_grad_(True).eval()  # batch statistics stay those of the large corpus
     optimizer = torch.optim.AdamW(net.parameters(), fit.learning_rate, weight_decay=fit.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, fit.learning_rate, fit.steps, pct_start=0.2)
-    shares = np.sqrt([len(clip.seen) for clip in clips])  # so that one long clip does not outweigh the others
+    shares = np.sqrt([len(clip.tracked) for clip in clips])  # so that one long clip does not outweigh the others
     shares /= shares.sum()
     size = min(int(fit.segment_s * float(clip.fps)) for clip in clips)
-    size = min(size, *(len(clip.seen) for clip in clips))
+    size = min(size, *(len(clip.tracked) for clip in clips))
     with one_torch_thread():
         for step in range(1, fit.steps + 1):
-            chosen = [_segment(clips[i], size, random) for i in random.choice(len(clips), fit.batch, p=shares)]
-            loss = _fit_loss(net, base, chosen, fit, random)
+            segments = [_segment(clips[i], size, random) for i in random.choice(len(clips), fit.batch, p=shares)]
+            loss = _fit_loss(net, base, segments, fit, random)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -139,19 +140,19 @@ def fit_speaker(
 def _fit_loss(
     net: MouthNet, base: MouthNet, clips: list[SpeakerClip], fit: SpeakerFit, random: np.random.Generator
 ) -> Tensor:
-    """Error of what is seen, and of the other answers against those of the network it began with."""
+    """Error of the tracked outputs, and of the others against the base network's."""
     spreads = torch.tensor(SPREADS)
-    others = [i for i, name in enumerate(OUTPUTS) if name not in SEEN]
-    least = min(len(clip.mel) for clip in clips)
-    heard = torch.stack([_disturbed(clip.mel[:least], random) for clip in clips])
+    untracked = [i for i, name in enumerate(OUTPUTS) if name not in TRACKED]
+    num_frames = min(len(clip.mel) for clip in clips)
+    mel = torch.stack([_augmented(clip.mel[:num_frames], random) for clip in clips])
     with torch.no_grad():
-        kept = base(heard)
-    live, late = net.both(heard)
+        base_outputs = base(mel)
+    live, late = net.both(mel)
     loss = torch.zeros(())
     for answer, weight in ((late, 1.0), (live, 0.5)):
-        loss = loss + weight * fit.keep * (answer - kept)[..., others].square().mean()
-        for said, was, clip in zip(answer, kept, clips, strict=True):
-            error = _at_frames(said, clip)[:, : len(SEEN)] - _wanted(_at_frames(was, clip), clip, spreads)
+        loss = loss + weight * fit.keep * (answer - base_outputs)[..., untracked].square().mean()
+        for output, base_output, clip in zip(answer, base_outputs, clips, strict=True):
+            error = _at_frames(output, clip)[:, : len(TRACKED)] - _targets(_at_frames(base_output, clip), clip, spreads)
             loss = loss + weight * (error[clip.valid] / spreads).square().mean() / len(clips)
     return loss
 
@@ -159,13 +160,13 @@ def _fit_loss(
 def held_back_gain(
     base: MouthNet, clips: Sequence[SpeakerClip], fit: SpeakerFit | None = None, on_progress: Progress | None = None
 ) -> list[HeldBack]:
-    """Lip correlation before and after, on parts that the fitted network has not seen.
+    """Cross-validated lip correlation before and after adaptation.
 
     Each clip is cut into `fit.folds` parts; each part is judged by a network fitted to all others.
     """
     fit = fit or SpeakerFit()
     parts = [_parts(clip, fit.folds) for clip in clips]
-    found = []
+    gains = []
     for fold in range(fit.folds):
         rest = [part for of_clip in parts for i, part in enumerate(of_clip) if i != fold]
 
@@ -176,16 +177,18 @@ def held_back_gain(
         fitted = fit_speaker(base, rest, fit, fold_progress)
         for of_clip in parts:
             part = of_clip[fold]
-            before, after = (lip_r(net, part) for net in (base, fitted))
-            found.append(HeldBack(f"{part.name}, part {fold + 1}", before, after, len(part.seen) / float(part.fps)))
-    return found
+            base_r, fitted_r = (lip_r(net, part) for net in (base, fitted))
+            gains.append(
+                HeldBack(f"{part.name}, part {fold + 1}", base_r, fitted_r, len(part.tracked) / float(part.fps))
+            )
+    return gains
 
 
 def lip_r(net: MouthNet, clip: SpeakerClip, max_lag: int = 2) -> float:
     """Pearson's r of the network's opening and the true lip gap, at the best lag within ±`max_lag` frames."""
     with torch.inference_mode():
-        said = _at_frames(net(clip.mel[None])[0], clip)
-    return lip_correlation(said[:, 0], clip.seen[:, 0], clip.valid, max_lag).r_best
+        output = _at_frames(net(clip.mel[None])[0], clip)
+    return lip_correlation(output[:, 0], clip.tracked[:, 0], clip.valid, max_lag).r_best
 
 
 def video_files(folder: Path) -> list[Path]:
@@ -196,52 +199,52 @@ def video_files(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; give one with videos of the speaker.")
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
-    if not found:
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
+    if not paths:
         raise InputError(f"{folder} holds no video ({', '.join(VIDEO_SUFFIXES)}); put some of the speaker there.")
-    return found
+    return paths
 
 
 def check_length(clips: Sequence[SpeakerClip]) -> None:
-    """Tell when there is too little to learn from.
+    """Check that the clips are long enough.
 
     Raises:
-        InputError: less than LEAST_S.
+        InputError: less than MIN_S.
     """
     seconds = sum(float(clip.valid.sum()) / float(clip.fps) for clip in clips)
-    if seconds < LEAST_S:
+    if seconds < MIN_S:
         raise InputError(
-            f"the videos show the face for {seconds:.0f} s; {LEAST_S:.0f} s are needed, a minute or more advised."
+            f"the videos show the face for {seconds:.0f} s; {MIN_S:.0f} s are needed, a minute or more advised."
         )
     if seconds < ADVISED_S:
         log.warning("the videos show the face for %.0f s only; with a minute or more the gain is surer.", seconds)
 
 
 def _parts(clip: SpeakerClip, count: int) -> list[SpeakerClip]:
-    edges = np.linspace(0, len(clip.seen), count + 1).astype(int)
+    edges = np.linspace(0, len(clip.tracked), count + 1).astype(int)
     return [clip.part(int(start), int(stop)) for start, stop in zip(edges[:-1], edges[1:], strict=True)]
 
 
 def _segment(clip: SpeakerClip, size: int, random: np.random.Generator) -> SpeakerClip:
-    start = int(random.integers(0, len(clip.seen) - size + 1))
+    start = int(random.integers(0, len(clip.tracked) - size + 1))
     return clip.part(start, start + size)
 
 
-def _disturbed(mel: Tensor, random: np.random.Generator) -> Tensor:
-    """As if through another microphone, a little earlier or later."""
+def _augmented(mel: Tensor, random: np.random.Generator) -> Tensor:
+    """Augment a mel spectrogram by a shift, noise, a random offset per band and a band mask."""
     moved = torch.roll(mel, int(random.integers(-1, 2)), 0)
     bent = moved + 0.25 * torch.randn_like(moved) + 0.3 * torch.randn(1, mel.shape[1])
     return mask_bands(bent, random)
 
 
-def _at_frames(answer: Tensor, clip: SpeakerClip) -> Tensor:
-    """(T, 8) of (M, 8) at 50 Hz: the network's answer in the middle of every video frame."""
-    at = ((torch.arange(len(clip.seen)) + 0.5) / float(clip.fps) * OUTPUT_RATE_HZ).clamp(max=len(answer) - 1)
-    left = at.floor().long()
-    right = (left + 1).clamp(max=len(answer) - 1)
-    return torch.lerp(answer[left], answer[right], (at - left)[:, None])
+def _at_frames(output: Tensor, clip: SpeakerClip) -> Tensor:
+    """(T, 8) interpolated from (M, 8) at 50 Hz: the network's output in the middle of every video frame."""
+    at = ((torch.arange(len(clip.tracked)) + 0.5) / float(clip.fps) * OUTPUT_RATE_HZ).clamp(max=len(output) - 1)
+    lower = at.floor().long()
+    upper = (lower + 1).clamp(max=len(output) - 1)
+    return torch.lerp(output[lower], output[upper], (at - lower)[:, None])
 
 
-def _wanted(kept: Tensor, clip: SpeakerClip, spreads: Tensor) -> Tensor:
-    """(T, 3) what was seen, in the network's units around its own mean."""
-    return kept[:, : len(SEEN)].mean(0) + spreads * clip.seen
+def _targets(base_output: Tensor, clip: SpeakerClip, spreads: Tensor) -> Tensor:
+    """(T, 3) targets: the tracked mouth in the network's units, around the base output's mean."""
+    return base_output[:, : len(TRACKED)].mean(0) + spreads * clip.tracked

@@ -1,4 +1,4 @@
-"""A corpus that the project makes itself: synthesised speech, its exact phones, and the lip movements of them."""
+"""Synthesised speech corpus with exact phones and articulatory trajectories."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from .synthesisers import (
 )
 from .trajectories import RATE_HZ, Phone, Sounds, split_phones, trajectories
 
-HELD_OUT = ("ked_diphone", "pc_diphone", "rms")  # speakers that no training hears
+HELD_OUT = ("ked_diphone", "pc_diphone", "rms")  # speakers held out from training
 SHARES = {"espeak": 0.35, "flite": 0.25, "festival": 0.40}  # of the corpus' clips
 CLIPS_PER_SHARD = 40
 MEAN_CLIP_S = 9.0
@@ -45,10 +45,10 @@ SYMBOLS = tuple(SOUNDS)  # a shard names sounds by their place in this
 
 @dataclass(frozen=True)
 class CorpusClip:
-    """One clip to learn from."""
+    """One training clip."""
 
-    mel: Tensor  # (M, 80) decibels, 100 Hz, as it is heard
-    level: Tensor  # (M,) decibels, 100 Hz, as it was spoken
+    mel: Tensor  # (M, 80) decibels, 100 Hz, of the degraded sound
+    level: Tensor  # (M,) decibels, 100 Hz, of the clean speech
     sounds: Sounds
     voice: str
 
@@ -58,13 +58,13 @@ class CorpusClip:
         return trajectories(self.sounds, (len(self.mel) - 1) / RATE_HZ, self.level.float().numpy())[: len(self.mel)]
 
     @property
-    def voice_heard(self) -> np.ndarray:
-        """(M,) 1 where a sound is spoken, 0 in pauses, 100 Hz."""
+    def voice_activity(self) -> np.ndarray:
+        """(M,) voice activity at 100 Hz: 1 where a sound is spoken, 0 in pauses."""
         times = np.arange(len(self.mel)) / RATE_HZ
-        heard = np.zeros(len(times))
+        active = np.zeros(len(times))
         for symbol, start, end in zip(self.sounds.symbols, self.sounds.start_s, self.sounds.end_s, strict=True):
-            heard[(times >= start) & (times < end)] = symbol != SILENCE
-        return heard
+            active[(times >= start) & (times < end)] = symbol != SILENCE
+        return active
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class SpokenClip:
 
 
 def make_corpus(folder: Path, hours: float, seed: int = 0, on_progress: Progress | None = None) -> list[Path]:
-    """Synthesise a corpus into safetensors shards; shards that exist are kept, so that a stopped run goes on.
+    """Synthesise a corpus into safetensors shards; existing shards are reused, so that a stopped run resumes.
 
     Args:
         folder: where the shards go.
@@ -136,15 +136,15 @@ def load_corpus(paths: Sequence[Path]) -> list[CorpusClip]:
 
 
 def voiceless_clips(count: int, seed: int = 0, seconds: float = 8.0) -> list[CorpusClip]:
-    """Music and noise without a voice, to which a mouth must not move."""
+    """Negative clips: music and noise without a voice."""
     clips = []
     for number in range(count):
         random = np.random.default_rng([seed, 0x5011, number])
         size = int(seconds * SPEECH_RATE_HZ)
-        heard = degrade(music_bed(size, random) if number % 2 else noise(size, random), random)
-        mel = log_mel(Speech(torch.from_numpy(heard))).half()
-        nothing = Sounds((SILENCE,), np.zeros(1), np.full(1, seconds + 1))
-        clips.append(CorpusClip(mel, torch.full((len(mel),), -60.0), nothing, "no voice"))
+        waveform = degrade(music_bed(size, random) if number % 2 else noise(size, random), random)
+        mel = log_mel(Speech(torch.from_numpy(waveform))).half()
+        silence = Sounds((SILENCE,), np.zeros(1), np.full(1, seconds + 1))
+        clips.append(CorpusClip(mel, torch.full((len(mel),), -60.0), silence, "no voice"))
     return clips
 
 
@@ -154,19 +154,19 @@ def _write_shard(path: Path, seed: int, index: int) -> None:
     torch.set_num_threads(1)
     random = np.random.default_rng([seed, index])
     tensors: dict[str, Tensor] = {}
-    others: list[np.ndarray] = []
+    earlier: list[np.ndarray] = []
     for number, clip in enumerate(_spoken(random)):
-        heard = clip.speech.waveform.numpy()
+        waveform = clip.speech.waveform.numpy()
         if random.uniform() < 0.8:
-            babble = np.sum([np.resize(o, 80_000) for o in others[-4:]], 0) if len(others) >= 4 else None
-            heard = degrade(heard, random, babble)
-        mel = log_mel(Speech(torch.from_numpy(heard)))
+            babble = np.sum([np.resize(o, 80_000) for o in earlier[-4:]], 0) if len(earlier) >= 4 else None
+            waveform = degrade(waveform, random, babble)
+        mel = log_mel(Speech(torch.from_numpy(waveform)))
         name = f"{number:03d}/{clip.voice.name}"
         tensors[f"{name}.mel"] = mel.half().contiguous()
         tensors[f"{name}.level"] = torch.from_numpy(level_db(clip.speech.waveform.numpy())).half()
         tensors[f"{name}.spans"] = torch.from_numpy(np.stack([clip.sounds.start_s, clip.sounds.end_s])).float()
         tensors[f"{name}.symbols"] = torch.tensor([SYMBOLS.index(s) for s in clip.sounds.symbols], dtype=torch.uint8)
-        others.append(clip.speech.waveform.numpy())
+        earlier.append(clip.speech.waveform.numpy())
     partial = path.with_suffix(".partial")
     save_file(tensors, partial)
     partial.rename(path)
@@ -176,13 +176,13 @@ def _spoken(random: np.random.Generator) -> Iterator[SpokenClip]:
     """The clips of one shard: some of each synthesiser, one Festival voice at a time (its start takes long)."""
     programs = random.choice(list(SHARES), CLIPS_PER_SHARD, p=list(SHARES.values()))
     for program in SHARES:
-        left = int((programs == program).sum())
-        while left > 0:
-            batch = min(left, 8)
+        remaining = int((programs == program).sum())
+        while remaining > 0:
+            batch = min(remaining, 8)
             voice = _choose_voice(program, random)
-            said = speak_texts(voice, batch * 2, random)
-            yield from join_utterances(said, random)
-            left -= batch
+            utterances = speak_texts(voice, batch * 2, random)
+            yield from join_utterances(utterances, random)
+            remaining -= batch
 
 
 def speak_texts(voice: Voice, count: int, random: np.random.Generator) -> list[Utterance]:
@@ -192,13 +192,13 @@ def speak_texts(voice: Voice, count: int, random: np.random.Generator) -> list[U
         return speak_festival(voice, texts, float(random.uniform(0.75, 1.35)))
     if voice.program == "flite":
         pitch = (lambda: random.uniform(160, 240)) if voice.name == "slt" else (lambda: random.uniform(85, 150))
-        said = [speak_flite(voice, text, float(random.uniform(0.75, 1.35)), float(pitch())) for text in texts]
+        utterances = [speak_flite(voice, text, float(random.uniform(0.75, 1.35)), float(pitch())) for text in texts]
     else:
-        said = [
+        utterances = [
             _espeak().speak(voice, text, int(random.integers(120, 260)), int(random.integers(20, 80)), 60)
             for text in texts
         ]
-    return [utterance for utterance in said if utterance is not None]
+    return [utterance for utterance in utterances if utterance is not None]
 
 
 @cache
@@ -214,14 +214,14 @@ def _choose_voice(program: str, random: np.random.Generator) -> Voice:
     return voices[random.integers(len(voices))]
 
 
-def join_utterances(said: list[Utterance], random: np.random.Generator) -> Iterator[SpokenClip]:
+def join_utterances(utterances: list[Utterance], random: np.random.Generator) -> Iterator[SpokenClip]:
     """Clips of one to three utterances with pauses around them, at another size of the speaker's throat."""
     at = 0
-    while at < len(said):
-        some = said[at : at + int(random.choice([1, 2, 2, 3]))]
-        at += len(some)
+    while at < len(utterances):
+        group = utterances[at : at + int(random.choice([1, 2, 2, 3]))]
+        at += len(group)
         parts, phones, length = [], [], 0
-        for utterance in some:
+        for utterance in group:
             pause = int(SPEECH_RATE_HZ * random.choice([0.05, 0.2, 0.4, 0.9, 1.5]))
             parts.append(np.zeros(pause, np.float32))
             length += pause
@@ -230,7 +230,7 @@ def join_utterances(said: list[Utterance], random: np.random.Generator) -> Itera
             parts.append(utterance.speech.waveform.numpy())
             length += len(parts[-1])
         parts.append(np.zeros(int(SPEECH_RATE_HZ * random.uniform(0, 0.8)), np.float32))
-        yield _resized(np.concatenate(parts), phones, some[0].voice, random)
+        yield _resized(np.concatenate(parts), phones, group[0].voice, random)
 
 
 def _resized(waveform: np.ndarray, phones: list[Phone], voice: Voice, random: np.random.Generator) -> SpokenClip:
@@ -242,7 +242,7 @@ def _resized(waveform: np.ndarray, phones: list[Phone], voice: Voice, random: np
 
 
 def _with_pauses(phones: list[Phone], voice: Voice) -> Sounds:
-    """The sounds, with a pause wherever nothing is said between two phones or before the first."""
+    """IPA sounds of phones, with pauses in the gaps between them."""
     filled: list[Phone] = []
     end = 0.0
     for phone in phones:
@@ -255,7 +255,7 @@ def _with_pauses(phones: list[Phone], voice: Voice) -> Sounds:
 
 
 def level_db(waveform: np.ndarray, window_s: float = 0.04) -> np.ndarray:
-    """(M,) loudness at 100 Hz, decibels."""
+    """(M,) level at 100 Hz, decibels."""
     hop, half = SPEECH_RATE_HZ // RATE_HZ, int(window_s * SPEECH_RATE_HZ / 2)
     power = np.concatenate([[0.0], np.cumsum(waveform.astype(np.float64) ** 2)])
     middle = np.arange(len(waveform) // hop + 1) * hop

@@ -1,4 +1,4 @@
-"""Text for the synthesisers: English from Python's help and our word list, else words built of syllables."""
+"""Text for speech synthesis: English sentences from Python's help, else pseudo-words of syllables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Syllables:
-    """What words of a language are built of, in its own spelling."""
+    """Syllable parts of a language, in its own spelling."""
 
     onsets: tuple[str, ...]
     vowels: tuple[str, ...]
@@ -38,8 +38,8 @@ def _sentences() -> tuple[str, ...]:
     from pydoc_data.topics import topics
 
     text = " ".join(re.sub(r"\s+", " ", topic) for topic in topics.values())
-    found = (sentence.strip() for sentence in re.findall(r"[A-Z][^.!?:`*\"_=<>()\[\]{}\\/|#]{15,140}[.!?]", text))
-    plain = {s for s in found if re.fullmatch(r"[A-Za-z ,;'\-]+[.!?]", s) and 4 <= s.count(" ") <= 22}
+    sentences = (sentence.strip() for sentence in re.findall(r"[A-Z][^.!?:`*\"_=<>()\[\]{}\\/|#]{15,140}[.!?]", text))
+    plain = {s for s in sentences if re.fullmatch(r"[A-Za-z ,;'\-]+[.!?]", s) and 4 <= s.count(" ") <= 22}
     return tuple(sorted(plain))
 
 

@@ -1,4 +1,4 @@
-"""Trains the network in the box on the synthesised corpus."""
+"""Training of the mouth network on the synthesised corpus."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ VOICE_RIDGE = 10.0
 
 @dataclass(frozen=True)
 class MouthTraining:
-    """How the network in the box is trained."""
+    """Settings of the mouth network's training."""
 
     steps: int = 5000
     batch: int = 32
@@ -39,7 +39,7 @@ class MouthTraining:
 class _Example:
     mel: Tensor  # (M, 80) normalised, half precision
     targets: Tensor  # (M / 2, 7)
-    voice: Tensor  # (M / 2,) 1 where somebody speaks
+    voice: Tensor  # (M / 2,) voice activity
 
 
 def train_mouth(
@@ -69,8 +69,8 @@ def train_mouth(
     shares /= shares.sum()
     total = 0.0
     for step in range(1, training.steps + 1):
-        chosen = random.choice(len(examples), training.batch, p=shares)
-        mel, targets = _batch([examples[i] for i in chosen], training.segment, random)
+        indices = random.choice(len(examples), training.batch, p=shares)
+        mel, targets = _batch([examples[i] for i in indices], training.segment, random)
         live, late = net.both(mel)
         loss = _loss(late, targets, training) + 0.5 * _loss(live, targets, training)
         optimizer.zero_grad()
@@ -88,14 +88,16 @@ def train_mouth(
 
 
 def prepare(clip: CorpusClip) -> _Example:
-    """A clip as the network hears it."""
+    """Normalised features and targets of a clip."""
     mel = clip.mel.float()
-    wanted, voice = (torch.from_numpy(part[::STRIDE].astype(np.float32)) for part in (clip.targets, clip.voice_heard))
-    return _Example(measure_mel(mel).normalise(mel).half(), wanted, voice)
+    targets, voice = (
+        torch.from_numpy(part[::STRIDE].astype(np.float32)) for part in (clip.targets, clip.voice_activity)
+    )
+    return _Example(measure_mel(mel).normalise(mel).half(), targets, voice)
 
 
 def fit_voice(net: MouthNet, clips: Sequence[CorpusClip]) -> None:
-    """Let a trained network tell where somebody speaks, by ridge regression on what its answers are read from.
+    """Fit the network's voice activity output by ridge regression on its last features.
 
     Args:
         net: its voice rows are set, all else stays.
@@ -106,9 +108,9 @@ def fit_voice(net: MouthNet, clips: Sequence[CorpusClip]) -> None:
     with torch.inference_mode(), one_torch_thread():
         for example in map(prepare, clips):
             for (square, mixed), part in zip(sums, net.features(example.mel.float()[None]), strict=True):
-                seen = torch.cat([part[0], torch.ones(1, part.shape[2])])[:, : len(example.voice)]
-                square.add_(seen @ seen.T)
-                mixed.add_(seen @ example.voice)
+                features = torch.cat([part[0], torch.ones(1, part.shape[2])])[:, : len(example.voice)]
+                square.add_(features @ features.T)
+                mixed.add_(features @ example.voice)
     for (square, mixed), head in zip(sums, (net.early, net.late), strict=True):
         solved = torch.linalg.solve(square + VOICE_RIDGE * torch.eye(width), mixed)
         with torch.no_grad():

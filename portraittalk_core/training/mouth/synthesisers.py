@@ -32,7 +32,7 @@ HOW_TO = f"Install them with: apt-get install {PACKAGES}"
 
 @dataclass(frozen=True)
 class Voice:
-    """One speaker of one synthesiser."""
+    """Voice of a synthesiser."""
 
     program: str  # "espeak", "flite" or "festival"
     name: str  # as the program calls it
@@ -103,7 +103,7 @@ class ESpeak:
         self.library.espeak_SetSynthCallback(self._keep)
 
     def speak(self, voice: Voice, text: str, words_per_min: int, pitch: int, pitch_range: int) -> Utterance | None:
-        """Say a text; None if this voice says nothing for it."""
+        """Synthesise a text; None if the voice gives no sound for it."""
         self._sound.clear()
         self._marks.clear()
         if self.library.espeak_SetVoiceByName(voice.name.encode()) != 0:
@@ -145,7 +145,7 @@ class _Event(ctypes.Structure):
 
 
 def speak_flite(voice: Voice, text: str, stretch: float, pitch_hz: float) -> Utterance | None:
-    """Say a text with Flite; None if it says nothing."""
+    """Synthesise a text with Flite; None without sound."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "speech.wav")
         options = ["--setf", f"duration_stretch={stretch:.3f}", "--setf", f"int_f0_target_mean={pitch_hz:.0f}"]
@@ -157,7 +157,7 @@ def speak_flite(voice: Voice, text: str, stretch: float, pitch_hz: float) -> Utt
 
 
 def speak_festival(voice: Voice, texts: list[str], stretch: float) -> list[Utterance]:
-    """Say several texts with one start of Festival; those that it cannot say are left out."""
+    """Synthesise several texts in one Festival process; failed ones are left out."""
     with tempfile.TemporaryDirectory() as folder:
         lines = [f"(voice_{voice.name})", f"(Parameter.set 'Duration_Stretch {stretch:.3f})"]
         for number, text in enumerate(texts):
@@ -167,7 +167,9 @@ def speak_festival(voice: Voice, texts: list[str], stretch: float) -> list[Utter
         script = Path(folder, "speak.scm")
         script.write_bytes("\n".join(lines).encode(voice.encoding, "ignore"))
         _run("festival", ["-b", str(script)])
-        return [said for number in range(len(texts)) if (said := _festival_result(Path(folder), number, voice))]
+        return [
+            utterance for number in range(len(texts)) if (utterance := _festival_result(Path(folder), number, voice))
+        ]
 
 
 def _festival_result(folder: Path, number: int, voice: Voice) -> Utterance | None:

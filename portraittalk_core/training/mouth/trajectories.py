@@ -1,4 +1,4 @@
-"""Movements of lips and jaw from timed phones, by dominance functions.
+"""Articulatory trajectories of lips and jaw from timed phones, by dominance functions.
 
 Every sound pulls each parameter towards its target with a strength that falls off exponentially before and after it;
 the movement is their weighted mean. Strength reaches further ahead than behind (speakers prepare for what comes), less
@@ -43,7 +43,7 @@ class Phone:
 
 @dataclass(frozen=True)
 class Sounds:
-    """The same as IPA sounds, diphthongs and affricates split."""
+    """Timed IPA sounds of an utterance, diphthongs and affricates split."""
 
     symbols: tuple[str, ...]
     start_s: np.ndarray  # (N,)
@@ -51,7 +51,7 @@ class Sounds:
 
 
 def split_phones(phones: list[Phone], phone_set: str) -> Sounds:
-    """IPA sounds of a synthesiser's phones; neighbouring pauses become one."""
+    """IPA sounds of a synthesiser's phones; consecutive pauses are merged."""
     symbols: list[str] = []
     starts: list[float] = []
     ends: list[float] = []
@@ -69,7 +69,7 @@ def split_phones(phones: list[Phone], phone_set: str) -> Sounds:
 
 
 def trajectories(sounds: Sounds, seconds: float, level_db: np.ndarray | None = None) -> np.ndarray:
-    """Movement of all parameters over an utterance.
+    """Articulatory trajectories of all parameters over an utterance.
 
     Args:
         sounds: what is said and when.
@@ -94,16 +94,16 @@ def trajectories(sounds: Sounds, seconds: float, level_db: np.ndarray | None = N
     middles = (sounds.start_s + sounds.end_s) / 2
     result = np.empty((len(times), len(MOUTH_PARAMETERS)), np.float32)
     for column in range(len(MOUTH_PARAMETERS)):
-        away = times[:, None] + LEAD_S[column] - middles
-        outside = np.maximum(np.abs(away) - CORE_SHARE / 2 * lengths, 0)
-        reach = pace * np.where(away < 0, AHEAD_S[column], BEHIND_S[column])
+        offsets_s = times[:, None] + LEAD_S[column] - middles
+        outside = np.maximum(np.abs(offsets_s) - CORE_SHARE / 2 * lengths, 0)
+        reach = pace * np.where(offsets_s < 0, AHEAD_S[column], BEHIND_S[column])
         pull = dominance[:, column] * np.exp(-outside / reach)
         result[:, column] = (pull @ targets[:, column]) / (pull.sum(1) + BACKGROUND)
     return result
 
 
 def _undershot(targets: np.ndarray, lengths: np.ndarray, vowels: np.ndarray, effort: np.ndarray) -> np.ndarray:
-    """(N, 2) opening and jaw that vowels of these lengths and this effort reach."""
+    """(N, 2) opening and jaw that vowels of given duration and effort reach (undershoot)."""
     reached = 1 - np.exp(-lengths / REACH_TARGET_S)
     wide = REST_OPENING + (targets - REST_OPENING) * reached[:, None]
     return np.where(vowels[:, None], np.clip(wide * effort[:, None], 0, 1.3), targets)

@@ -1,4 +1,4 @@
-"""What every training of style attention shares, whatever UNet looks at the style.
+"""Base of style attention's training stages on any UNet.
 
 Shapes: B clips, F frames of a clip, R = B · F frames, S side of pictures in pixels, h = S / 8, D numbers of a style.
 Source: SVP, section 3.4, third stage; `docs/design/styles.md` 5.
@@ -34,7 +34,7 @@ NO_EFFECT = ("out", "data", "tokenizer", "face_models", "gradient_checkpointing"
 
 
 class StyleStage(SingleLossStage, ABC):
-    """The attention's training stage; it acts on the UNet inside a `with` block only.
+    """Style attention's training stage; it is bound to the UNet inside a `with` block only.
 
     A subclass is the base that the attention is trained on: what its UNet is shown, what it is to tell of the noise,
     and how much each noise level counts.
@@ -62,7 +62,7 @@ class StyleStage(SingleLossStage, ABC):
         net.check_space(data.space, "of the videos")
         self.data, self.config = data, config
         self._centre, self._scale = data.centre, data.scale
-        self.net = in_spreads(net, self._centre, self._scale).float().train().requires_grad_(True)
+        self.net = standardised(net, self._centre, self._scale).float().train().requires_grad_(True)
         blank = FrameStyles(torch.zeros(1, data.width), torch.ones(1))
         self._run = StyleRun(self.net, blank, Batch())
         self._alpha_bars = (1 / (1 + schedule_sigmas(schedule) ** 2)).float()
@@ -71,15 +71,15 @@ class StyleStage(SingleLossStage, ABC):
     @property
     @abstractmethod
     def unet(self) -> UNet2DConditionModel:
-        """That is to look at the style."""
+        """UNet that the style attention conditions."""
 
     @abstractmethod
     def bound(self) -> AbstractContextManager[None]:
-        """Let everything but the style act on the UNet for as long as the context lasts."""
+        """Bind all conditions but the style to the UNet within the context."""
 
     @abstractmethod
     def place_frozen(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Move all that does not learn to a device, and to a type."""
+        """Move the frozen networks to a device and type."""
 
     @abstractmethod
     def encoded(self, pictures: Tensor) -> Tensor:
@@ -87,43 +87,43 @@ class StyleStage(SingleLossStage, ABC):
 
     @abstractmethod
     def predicted(self, batch: StyledBatch, noisy: Tensor, levels: Tensor, styles: Tensor, dropped: Tensor) -> Tensor:
-        """What the UNet tells (R, 4, h, h) of noisy latents at timesteps (R,), in styles (B, D) in spreads."""
+        """The UNet's prediction (R, 4, h, h) for noisy latents at timesteps (R,) and standardised styles (B, D)."""
 
     @abstractmethod
-    def target(self, clean: Tensor, noise: Tensor, kept: Tensor) -> Tensor:
-        """What it is to tell (R, 4, h, h), where `kept` (R, 1, 1, 1) of the signal's power is left."""
+    def target(self, clean: Tensor, noise: Tensor, alpha_bars: Tensor) -> Tensor:
+        """Target (R, 4, h, h) of the prediction at ᾱ (R, 1, 1, 1)."""
 
     @abstractmethod
-    def weights(self, kept: Tensor) -> Tensor:
-        """How much an error counts where `kept` (R,) of the signal's power is left."""
+    def weights(self, alpha_bars: Tensor) -> Tensor:
+        """Loss weights (R,) at ᾱ (R,)."""
 
     def __enter__(self) -> StyleStage:
-        """Let the attention and its company act on the UNet."""
+        """Bind the style attention and the other conditions to the UNet."""
         self._open.enter_context(self.bound())
         self._open.enter_context(bind_style(self.unet, self._run))
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Leave the UNet as it was."""
+        """Unbind from the UNet."""
         self._open.close()
 
     def trainable(self) -> dict[str, nn.Parameter]:
-        """The tokens' projection and the attentions."""
+        """Weights of the token projection and of the attentions."""
         return dict(self.net.named_parameters())
 
     def num_samples(self) -> int:
-        """Clips."""
+        """Number of clips."""
         return len(self.data.data)
 
     def settings(self) -> dict[str, object]:
-        """Everything that what is learnt depends on, besides the trainer's own."""
+        """Settings that the learnt weights depend on, besides the trainer's."""
         left_out = (*NO_EFFECT, *self.foreign)
-        kept = {f.name: getattr(self.config, f.name) for f in dataclasses.fields(self.config)}
-        named = {name: file_mark(v) if isinstance(v, Path) else v for name, v in kept.items() if name not in left_out}
+        values = {f.name: getattr(self.config, f.name) for f in dataclasses.fields(self.config)}
+        named = {name: file_mark(v) if isinstance(v, Path) else v for name, v in values.items() if name not in left_out}
         return {**named, "space": self.data.space, "data": self.data.fingerprint()}
 
     def place(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Move to a device; what is frozen also to a type."""
+        """Move to a device; frozen networks also to a type."""
         self._device = device
         self.place_frozen(device, dtype)
         self.net.to(device)
@@ -137,65 +137,65 @@ class StyleStage(SingleLossStage, ABC):
         return self.data.batch(number, trainer.batch_size, trainer.seed, side, self.sees_references)
 
     def loss(self, batch: StyledBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        """The weighted error with a style that is drawn anew; some clips are shown nothing but noise."""
+        """The weighted error with sampled styles; some clips have their conditions dropped."""
         dropped = torch.rand(len(batch.means), generator=generator) < self.config.drop
-        drawn = batch.means + batch.deviations * torch.randn(batch.means.shape, generator=generator)
-        return self.error(batch, drawn, dropped, generator), {"dropped": float(dropped.float().mean())}
+        styles = batch.means + batch.deviations * torch.randn(batch.means.shape, generator=generator)
+        return self.error(batch, styles, dropped, generator), {"dropped": float(dropped.float().mean())}
 
     def error(self, batch: StyledBatch, styles: Tensor, dropped: Tensor, generator: torch.Generator) -> Tensor:
-        """The weighted error of what the UNet tells of clips in styles of one's choice.
+        """The weighted error of the UNet's predictions for clips in given styles.
 
         Args:
             batch: the clips.
-            styles: (B, D) as they are, not in spreads.
-            dropped: (B,) bool, which clips have no style, and nothing else to go by.
+            styles: (B, D) not standardised.
+            dropped: (B,) bool, clips without style and all other conditions.
             generator: of noise and noise levels.
         """
         size, length = batch.clips.frames.shape[:2]
         clean = self.encoded(batch.clips.frames.flatten(0, 1).to(self._device))
         levels = torch.randint(NUM_TIMESTEPS, (size,), generator=generator).repeat_interleave(length).to(self._device)
         noise = torch.randn(clean.shape, generator=generator).to(self._device)
-        kept = self._alpha_bars[levels].view(-1, 1, 1, 1)
-        noisy = kept.sqrt() * clean + (1 - kept).sqrt() * noise
-        found = self.predicted(batch, noisy, levels, (styles - self._centre) / self._scale, dropped)
-        errors = (found.float() - self.target(clean, noise, kept)).square().mean((1, 2, 3))
+        alpha_bars = self._alpha_bars[levels].view(-1, 1, 1, 1)
+        noisy = alpha_bars.sqrt() * clean + (1 - alpha_bars).sqrt() * noise
+        predicted = self.predicted(batch, noisy, levels, (styles - self._centre) / self._scale, dropped)
+        errors = (predicted.float() - self.target(clean, noise, alpha_bars)).square().mean((1, 2, 3))
         if self.config.snr_limit:
-            errors = errors * self.weights(kept.flatten())
+            errors = errors * self.weights(alpha_bars.flatten())
         return errors.mean()
 
     def sample_images(self, tick: Callable[[], None]) -> Sequence[Tensor]:
-        """No pictures: what a style does shows in whole videos only."""
+        """No pictures: styles show in videos only."""
         tick()
         return ()
 
     def export(self, averages: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> Path:
-        """Write the averaged weights, of plain styles; the stage has them, in spreads, from then on."""
+        """Load the averaged weights, and write them for plain rather than standardised styles."""
         with torch.no_grad():
             for name, parameter in self.trainable().items():
                 parameter.copy_(averages[name])
-        plain = in_spreads(self.net.cpu(), -self._centre / self._scale, 1 / self._scale)
+        plain = standardised(self.net.cpu(), -self._centre / self._scale, 1 / self._scale)
         card = {**metadata, "space": self.data.space, "trained_on": self.trained_on}
         return save_style_attention(plain, path, card)
 
 
-def in_spreads(net: StyleAttention, centre: Tensor, scale: Tensor) -> StyleAttention:
-    """A copy that does with (style − centre) / scale what the attention does with the style.
+def standardised(net: StyleAttention, centre: Tensor, scale: Tensor) -> StyleAttention:
+    """Copy of an attention whose input is (style − centre) / scale in place of the style.
 
     Args:
         net: unchanged.
         centre: (D,)
         scale: (D,) above 0.
     """
-    made = copy.deepcopy(net)
-    proj = made.style_proj.proj
+    copied = copy.deepcopy(net)
+    proj = copied.style_proj.proj
     with torch.no_grad():
         weight = proj.weight.double()
         proj.bias.copy_(proj.bias.double() + weight @ centre.double())
         proj.weight.copy_(weight * scale.double())
-    return made
+    return copied
 
 
 def file_mark(path: Path) -> str:
-    """Tells a file or folder from another one wherever it lies."""
+    """Name and size of a file or folder, independent of its location."""
     size = f", {path.stat().st_size} bytes" if path.is_file() else ""
     return f"{path.name}{size}"

@@ -1,4 +1,4 @@
-"""Clips of prepared videos with the style of their video and another frame of the person, to train style attention on.
+"""Training clips of style attention: prepared videos with styles and reference frames of the person.
 
 Shapes: B clips, V videos, D numbers of a style.
 """
@@ -30,12 +30,12 @@ from ..data.squares import fit_square
 from ..data.video_clips import SPEECH, ClipBatch, VideoData
 from .config import StyleAttentionTraining
 
-APART = 30  # frames that a reference lies away from the clip, where the video is long enough
-LEAST_SCALE = 1e-3  # of the largest deviation: what a style's numbers are divided by at least
+MIN_DISTANCE = 30  # frames that a reference lies away from the clip, where the video is long enough
+MIN_SCALE = 1e-3  # of the largest deviation: what a style's numbers are divided by at least
 
 
 class FaceDescriber(Protocol):
-    """Describes the largest face of a picture."""
+    """Computes the embedding of the largest face of a picture."""
 
     def __call__(self, picture: Tensor) -> Tensor:
         """(512,) of (3, S, S) in −1..1."""
@@ -43,7 +43,7 @@ class FaceDescriber(Protocol):
 
 @dataclass(frozen=True)
 class StyledBatch:
-    """Clips to learn from."""
+    """Batch of clips with styles and references."""
 
     clips: ClipBatch
     means: Tensor  # (B, D) of the styles of their videos
@@ -53,7 +53,7 @@ class StyledBatch:
 
 
 class StyledVideos:
-    """Prepared videos of known styles.
+    """Data set of prepared videos with styles.
 
     Args:
         data: the videos.
@@ -85,24 +85,24 @@ class StyledVideos:
 
     @property
     def centre(self) -> Tensor:
-        """(D,) middle of the videos' styles."""
+        """(D,) mean of the videos' styles."""
         return self._means.mean(0)
 
     @property
     def scale(self) -> Tensor:
-        """(D,) how much each number of a style differs between people, above 0."""
+        """(D,) spread of each number of a style between people, above 0."""
         spread = self.priors[0].spread
-        return spread.clamp(min=LEAST_SCALE * float(spread.max()) or 1.0)
+        return spread.clamp(min=MIN_SCALE * float(spread.max()) or 1.0)
 
     def fingerprint(self) -> str:
-        """Tells whether the data are the same: the videos, and their styles."""
+        """Hash of the videos and their styles."""
         digest = hashlib.sha256(self.data.fingerprint().encode())
         for tensor in (self._means, self._deviations):
             digest.update(tensor.contiguous().numpy().tobytes())
         return digest.hexdigest()
 
     def batch(self, number: int, size: int, seed: int, side_px: int, references: bool = False) -> StyledBatch:
-        """The batch of a number; the same for the same arguments, in any order.
+        """The batch of a number, a function of its arguments alone.
 
         Args:
             number: of the batch, from 0.
@@ -113,34 +113,34 @@ class StyledVideos:
         """
         clips = self.data.batch(number, size, seed, side_px)
         videos = list(clips.videos)
-        faces = shown = None
+        faces = pictures = None
         if references or self.describe is not None:
             rng = np.random.default_rng([seed, 4, number])
             places = [self.reference(*pair, rng) for pair in zip(clips.videos, clips.starts, strict=True)]
             if self.describe is not None:
                 faces = torch.stack([self._embed(place, side_px) for place in places])
             if references:
-                shown = torch.stack([self._picture(place, side_px) for place in places])
-        return StyledBatch(clips, self._means[videos], self._deviations[videos], faces, shown)
+                pictures = torch.stack([self._picture(place, side_px) for place in places])
+        return StyledBatch(clips, self._means[videos], self._deviations[videos], faces, pictures)
 
     def reference(self, video: int, start: int, rng: np.random.Generator) -> tuple[int, int]:
-        """Video and frame that show the person of a clip at another time, or in another video of them."""
-        chance, others = rng.random(), self._same_person(video)
-        if others and chance < self.other_video:
-            chosen = int(rng.choice(others))
-            return chosen, int(rng.choice(self._seen(chosen)))
-        seen, end = self._seen(video), start + self.data.num_frames - 1
-        away = np.maximum(start - seen, seen - end)  # negative inside the clip
-        far = seen[away >= APART]
-        return video, int(rng.choice(far) if len(far) else seen[away.argmax()])
+        """Video and frame of a reference: the same person at another time, or in another video."""
+        chance, candidates = rng.random(), self._same_person(video)
+        if candidates and chance < self.other_video:
+            other = int(rng.choice(candidates))
+            return other, int(rng.choice(self._valid_frames(other)))
+        frames, end = self._valid_frames(video), start + self.data.num_frames - 1
+        distances = np.maximum(start - frames, frames - end)  # negative inside the clip
+        distant = frames[distances >= MIN_DISTANCE]
+        return video, int(rng.choice(distant) if len(distant) else frames[distances.argmax()])
 
     def _same_person(self, video: int) -> list[int]:
-        """Videos in the folder of this one; those that lie in no folder are of different people."""
+        """Other videos of the same person: those in the same folder, if any."""
         person = PurePosixPath(self.data.videos[video].name).parent
-        parents = [PurePosixPath(one.name).parent for one in self.data.videos]
+        parents = [PurePosixPath(clip.name).parent for clip in self.data.videos]
         return [n for n, parent in enumerate(parents) if parent == person != PurePosixPath() and n != video]
 
-    def _seen(self, video: int) -> np.ndarray:
+    def _valid_frames(self, video: int) -> np.ndarray:
         return self.data.videos[video].track.valid.nonzero()[:, 0].numpy()
 
     def _embed(self, place: tuple[int, int], side_px: int) -> Tensor:
@@ -161,7 +161,7 @@ def read_priors(
     encoder: SpeechEncoder | None = None,
     on_progress: Progress | None = None,
 ) -> tuple[VideoData, list[StylePrior]]:
-    """The style of every video that has one, and those videos.
+    """Estimate the style of every video; returns the videos that have one, and their styles.
 
     Args:
         folder: that the videos were prepared into.
@@ -174,25 +174,25 @@ def read_priors(
     Raises:
         InputError: none of the videos shows a style.
     """
-    tell, kept, priors, reasons = on_progress or (lambda *_: None), [], [], []
+    notify, videos, priors, reasons = on_progress or (lambda *_: None), [], [], []
     for number, video in enumerate(data.videos):
-        tell(number, len(data.videos))
+        notify(number, len(data.videos))
         sounds = sounds_of(folder, video.name) if extractor is not None else ()
         try:
             prior = style_of(Reference((video.track,), sounds, video.name), StyleUse(noise=noise), extractor, encoder)
         except (InputError, NoFaceError) as error:
             reasons.append(f"{video.name}: {error}")
             continue
-        kept.append(video)
+        videos.append(video)
         priors.append(dataclasses.replace(prior, style_statistics=None))
-    tell(len(data.videos), len(data.videos))
-    if not kept:
+    notify(len(data.videos), len(data.videos))
+    if not videos:
         raise InputError(f"none of the {len(data.videos)} videos shows a style: {'; '.join(reasons[:3])}.")
-    return VideoData(kept, data.num_frames), priors
+    return VideoData(videos, data.num_frames), priors
 
 
 def sounds_of(folder: Path, name: str) -> tuple[Speech, ...]:
-    """What was heard when a video was prepared into a folder; nothing where it had no sound."""
+    """Speech of a prepared video; empty without sound."""
     path = folder / name / SPEECH
     waveform = read_tensors(path).get("waveform") if path.is_file() else None
     return () if waveform is None else (Speech(waveform, name),)
@@ -204,7 +204,7 @@ def read_styled(
     describe: FaceDescriber | None = None,
     on_progress: Progress | None = None,
 ) -> StyledVideos:
-    """Videos with their styles, made as a configuration says; those that show none are not among them.
+    """Read the videos with their styles as configured; videos without a style are left out.
 
     Args:
         config: of the training.

@@ -1,4 +1,4 @@
-"""What else speaks into the UNet while style attention is trained: AnimateNet, motion modules, a face; all frozen.
+"""Frozen conditioners during style attention's training: AnimateNet, motion modules, a face adapter.
 
 Shapes: R frames of a batch, S side of the pictures in pixels, h = S / 8.
 """
@@ -37,7 +37,7 @@ FACE_LAYOUTS = ("faceid", "portrait")  # that need nothing but an embedding of t
 
 @dataclass(frozen=True)
 class Conditioners:
-    """Trained networks beside the style attention; None are not there."""
+    """Frozen conditioning networks beside the style attention; None where absent."""
 
     controlnet: ControlNetModel | None = None
     animate_net: AnimateNet | None = None
@@ -45,74 +45,77 @@ class Conditioners:
     identity: IdentityAdapter | None = None
 
     def networks(self) -> dict[str, nn.Module]:
-        """Those that are there, by name."""
+        """The networks that are not None, by name."""
         return {name: net for name, net in vars(self).items() if net is not None}
 
 
 class _FaceBranch:
-    """A site's attention to the face of each frame."""
+    """A site's face attention, with one face per frame."""
 
-    def __init__(self, attention: DecoupledAttention, playing: BoundConditioners) -> None:
-        self._attention, self._playing = attention, playing
+    def __init__(self, attention: DecoupledAttention, bound: BoundConditioners) -> None:
+        self._attention, self._bound = attention, bound
 
     def __call__(self, queries: Tensor, call: AttentionCall) -> Tensor:
-        """What to add to the text's attention."""
-        return self._attention(queries, self._playing.faces, call.heads)
+        """Residual added to the text's attention."""
+        return self._attention(queries, self._bound.faces, call.heads)
 
 
 class BoundConditioners:
-    """The company at work on the frames of a batch.
+    """Conditioners bound to a UNet, with the inputs of the current batch.
 
     Args:
-        company: frozen here.
+        conditioners: frozen here.
         num_frames: of each clip.
 
     Raises:
         InputError: a face adapter that needs more than an embedding.
     """
 
-    def __init__(self, company: Conditioners, num_frames: int) -> None:
-        if company.identity is not None and company.identity.layout not in FACE_LAYOUTS:
-            raise InputError(
-                f"the face adapter is {company.identity.layout}; style is trained beside {' or '.join(FACE_LAYOUTS)}."
-            )
-        self.company, self._num_frames = company, num_frames
-        for net in company.networks().values():
+    def __init__(self, conditioners: Conditioners, num_frames: int) -> None:
+        if conditioners.identity is not None and conditioners.identity.layout not in FACE_LAYOUTS:
+            layouts = " or ".join(FACE_LAYOUTS)
+            raise InputError(f"the face adapter is {conditioners.identity.layout}; style is trained beside {layouts}.")
+        self.conditioners, self._num_frames = conditioners, num_frames
+        for net in conditioners.networks().values():
             net.eval().requires_grad_(False)
         self.faces: Tensor | None = None  # (R, T, E) tokens
         self._hints = self._points = self._placements = None
 
     @contextmanager
     def bound(self, unet: UNet2DConditionModel) -> Iterator[None]:
-        """Let the company act on a UNet for as long as the context lasts."""
-        company = self.company
+        """Bind the conditioners to a UNet within the context."""
+        conditioners = self.conditioners
         with ExitStack() as stack:
-            if company.motion is not None:
-                stack.enter_context(bind_motion(unet, company.motion, self._num_frames))
-            if company.controlnet is not None:
+            if conditioners.motion is not None:
+                stack.enter_context(bind_motion(unet, conditioners.motion, self._num_frames))
+            if conditioners.controlnet is not None:
                 cues = bind_animate(
-                    company.controlnet,
-                    company.animate_net,
+                    conditioners.controlnet,
+                    conditioners.animate_net,
                     lambda frames: (self._points[list(frames)], self._placements[list(frames)]),
                     lambda: range(len(self._hints)),
                 )
                 self._tokens = stack.enter_context(cues)
-            if company.identity is not None:
-                sites = {site.index: company.identity.sites[site.adapter_key] for site in SITES}
+            if conditioners.identity is not None:
+                sites = {site.index: conditioners.identity.sites[site.adapter_key] for site in SITES}
                 stack.enter_context(bind(unet, {index: [_FaceBranch(site, self)] for index, site in sites.items()}))
-                stack.enter_context(attached(unet, company.identity.lora))
+                stack.enter_context(attached(unet, conditioners.identity.lora))
             yield
         self.faces = self._hints = self._points = self._placements = None
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Move the company to a device; what is as large as the UNet also to its type."""
-        for name, net in self.company.networks().items():
+        """Move the conditioners to a device; the ControlNet also to the UNet's type."""
+        for name, net in self.conditioners.networks().items():
             nn.Module.to(net, device, *([dtype] if name == "controlnet" else []))
-        if self.company.identity is not None:
-            self.company.identity.lora = {n: t.to(device).float() for n, t in self.company.identity.lora.items()}
+        if self.conditioners.identity is not None:
+            self.conditioners.identity.lora = {
+                n: t.to(device).float() for n, t in self.conditioners.identity.lora.items()
+            }
 
-    def look(self, clips: ClipBatch, faces: Tensor | None, side_px: int, drawing: str, device: torch.device) -> None:
-        """Tell the company of a batch.
+    def set_batch(
+        self, clips: ClipBatch, faces: Tensor | None, side_px: int, drawing: str, device: torch.device
+    ) -> None:
+        """Set the conditioners' inputs to a batch.
 
         Args:
             clips: the batch, of R frames in all.
@@ -121,29 +124,29 @@ class BoundConditioners:
             drawing: how landmarks are drawn.
             device: of the frames.
         """
-        if self.company.controlnet is not None:
-            drawn = [draw_condition(t, i, side_px, side_px, drawing) for t in clips.tracks for i in range(len(t))]
-            self._hints = (torch.stack(drawn).permute(0, 3, 1, 2).float() / 255).to(device)
+        if self.conditioners.controlnet is not None:
+            hints = [draw_condition(t, i, side_px, side_px, drawing) for t in clips.tracks for i in range(len(t))]
+            self._hints = (torch.stack(hints).permute(0, 3, 1, 2).float() / 255).to(device)
             self._points = clips.points_px.flatten(0, 1).to(device)
             self._placements = clips.placements.flatten(0, 1).to(device)
             self._tokens.clear_cache()
-        if self.company.identity is not None:
-            self.faces = self.company.identity.projection(ProjectionInput(face_embeds=faces.to(device)))
+        if self.conditioners.identity is not None:
+            self.faces = self.conditioners.identity.projection(ProjectionInput(face_embeds=faces.to(device)))
 
     @torch.no_grad()
     def control(self, latents: Tensor, levels: Tensor, text: Tensor) -> dict[str, object]:
-        """What AnimateNet adds to the UNet for latents (R, 4, h, h), as its arguments."""
-        net = self.company.controlnet
+        """AnimateNet's residuals for latents (R, 4, h, h), as arguments of the UNet."""
+        net = self.conditioners.controlnet
         if net is None:
             return {}
         kind = next(net.parameters()).dtype
         down, middle = net(latents.to(kind), levels, text.to(kind), self._hints.to(kind), return_dict=False)
-        own = [part.to(latents.dtype) for part in down]
-        return {"down_block_additional_residuals": own, "mid_block_additional_residual": middle.to(latents.dtype)}
+        residuals = [part.to(latents.dtype) for part in down]
+        return {"down_block_additional_residuals": residuals, "mid_block_additional_residual": middle.to(latents.dtype)}
 
 
-def load_company(unet: UNet2DConditionModel, config: StyleAttentionTraining) -> Conditioners:
-    """The networks that a configuration names.
+def load_conditioners(unet: UNet2DConditionModel, config: StyleAttentionTraining) -> Conditioners:
+    """Load the conditioners of a configuration.
 
     Raises:
         MissingDependency: a file is absent.
@@ -159,7 +162,7 @@ def load_company(unet: UNet2DConditionModel, config: StyleAttentionTraining) -> 
 
 
 def face_describer(folder: Path) -> object:
-    """What looks at reference faces: pictures (3, S, S) in −1..1 to embeddings (512,).
+    """Face encoder of reference pictures: (3, S, S) in −1..1 to embeddings (512,).
 
     Raises:
         MissingDependency: onnxruntime, or the models, are absent.
@@ -169,7 +172,7 @@ def face_describer(folder: Path) -> object:
     encoder = FaceEncoder(find_face_models(folder))
 
     def describe(picture: Tensor) -> Tensor:
-        shown = ((picture + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0)
-        return encoder.encode([shown]).embedding.averaged()
+        pixels = ((picture + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0)
+        return encoder.encode([pixels]).embedding.averaged()
 
     return describe

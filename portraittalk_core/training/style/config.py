@@ -1,4 +1,4 @@
-"""The settings of style training's stages, and how they are read from a TOML file."""
+"""Settings of style training's stages, and their TOML reader."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ...style.features import AUDIO_WIDTHS, EXPRESSION_WIDTHS, WHISPER
 from ..identitynet.config import read_settings, read_toml
 from ..loop.config import TrainerConfig, other_default
 
-STAGES = ("extractor", "attention")  # what tells styles apart; then what lets a UNet look at them
+STAGES = ("extractor", "attention")  # the style extractor; then the UNet's style attention
 LABELS = ("video", "folder")
-BESIDE = ("controlnet", "animate_net", "motion", "identity")  # what may act in SD1.5's UNet
+CONDITIONERS = ("controlnet", "animate_net", "motion", "identity")  # conditioners of SD1.5's UNet
 
 
 @dataclass(frozen=True)
 class SyntheticStyles:
-    """Styles that are made up, to learn from where no videos are given: weak marks on strong content.
+    """Settings of synthetic styles, for training without videos: weak style on strong content.
 
     Source: `docs/design/styles.md` 6.
     """
@@ -42,7 +42,7 @@ class SyntheticStyles:
 
 @dataclass(frozen=True)
 class StyleTrainer(TrainerConfig):
-    """How long and how fast the extractor learns: SVP's Adam, which is AdamW without weight decay."""
+    """Trainer settings of the extractor: SVP's Adam, which is AdamW without weight decay."""
 
     steps: int = other_default("steps", 2000)
     batch_size: int = other_default("batch_size", 16)  # styles that are in a batch
@@ -55,7 +55,7 @@ class StyleTrainer(TrainerConfig):
 
 @dataclass(frozen=True)
 class StyleTraining:
-    """What to train style on, from what, and how."""
+    """Settings of the style extractor's training."""
 
     out: Path  # folder for the weight file, checkpoints and the log
     stage: str = "extractor"
@@ -99,7 +99,7 @@ class StyleTraining:
 
     @property
     def sizes(self) -> ExtractorSizes:
-        """Of the extractor that is trained."""
+        """Sizes of the trained extractor."""
         widths = AUDIO_WIDTHS[self.audio], EXPRESSION_WIDTHS[self.expression]
         inside = self.width, self.num_layers, self.num_heads, self.feed_forward, self.dropout
         return ExtractorSizes(self.audio, self.expression, *widths, *inside)
@@ -107,7 +107,7 @@ class StyleTraining:
 
 @dataclass(frozen=True)
 class StyleAttentionTrainer(TrainerConfig):
-    """How long and how fast the style attention learns."""
+    """Trainer settings of the style attention."""
 
     steps: int = other_default("steps", 10_000)
     learning_rate: float = other_default("learning_rate", 1e-5)
@@ -115,7 +115,7 @@ class StyleAttentionTrainer(TrainerConfig):
 
 @dataclass(frozen=True)
 class StyleAttentionTraining:
-    """What to train a UNet's attention to style on, from what, and how; all that is not style stays frozen."""
+    """Settings of style attention's training; all other networks stay frozen."""
 
     checkpoint: Path  # any single-file SD1.5; with vexpress only its VAE counts, whose own file will do
     data: Path  # folder that `portraittalk prepare` has made; a caption.txt beside a video's frames is its text
@@ -161,7 +161,7 @@ class StyleAttentionTraining:
 
     @property
     def clip_frames(self) -> int:
-        """Frames of a clip."""
+        """Number of frames of a clip."""
         return 1 if self.motion is None and self.vexpress is None else self.frames
 
     def _check_vexpress(self) -> None:
@@ -173,10 +173,10 @@ class StyleAttentionTraining:
             raise InputError("vexpress needs speech_encoder, the weight file of wav2vec 2.0 base, to hear by.")
         if not self.vexpress:
             raise InputError("vexpress lists no files; give the folder with V-Express's five, or each of them.")
-        beside = [name for name in BESIDE if getattr(self, name) is not None]
-        if beside:
+        networks = [name for name in CONDITIONERS if getattr(self, name) is not None]
+        if networks:
             raise InputError(
-                f"{', '.join(beside)} cannot be used with vexpress, which has its own reference, head control and "
+                f"{', '.join(networks)} cannot be used with vexpress, which has its own reference, head control and "
                 "motion modules; leave one or the other out."
             )
 

@@ -1,4 +1,4 @@
-"""Clips of known styles to train an extractor on: made up, or from a folder of prepared videos.
+"""Training clips of the style extractor: synthetic, or from a folder of prepared videos.
 
 Shapes: M clips, N features at 25 Hz, A and E numbers of an audio and an expression feature.
 """
@@ -38,15 +38,15 @@ from .config import SyntheticStyles
 log = logging.getLogger(__name__)
 
 EXPRESSION = "expression.safetensors"  # "values" (T, 64 or 52 or 257), beside the landmarks
-SEEN = 0.8  # share of a clip's frames that must show the face
-SHOWN = 3  # reasons in an error text
+MIN_VALID = 0.8  # share of a clip's frames that must show the face
+MAX_REASONS = 3  # reasons in an error text
 CONTENT = 6  # things that speech moves independently
 STAY = 0.8  # how much of its content a frame has from the one before
 
 
 @dataclass(frozen=True)
 class StyleBatch:
-    """Clips to learn from."""
+    """Batch of clips with style labels."""
 
     audio: Tensor  # (M, N, A) float32
     expression: Tensor  # (M, N, E) float32
@@ -54,21 +54,21 @@ class StyleBatch:
 
 
 class StyleData(Protocol):
-    """Where clips come from."""
+    """Interface of a data set of clips with styles."""
 
     num_styles: int
 
     def fingerprint(self) -> str:
-        """Tells whether the data are the same."""
+        """Fingerprint of the data set."""
 
     def clip(self, style: int, number: int, num_frames: int, seed: int) -> tuple[Tensor, Tensor]:
-        """Audio (N, A) and expression (N, E) of a clip; the same for the same arguments."""
+        """Audio (N, A) and expression (N, E) of a clip, a function of its arguments alone."""
 
 
 def style_batch(
     data: StyleData, number: int, num_styles: int, num_clips: int, num_frames: int, seed: int
 ) -> StyleBatch:
-    """The batch of a number: some clips of each of some styles; the same for the same arguments.
+    """The batch of a number: clips of several styles, a function of its arguments alone.
 
     Every style comes once before one comes again.
 
@@ -80,18 +80,18 @@ def style_batch(
         num_frames: N.
         seed: of the order and of the clips.
     """
-    wanted = min(num_styles, data.num_styles)
-    per_epoch = max(data.num_styles // wanted, 1)
+    batch_styles = min(num_styles, data.num_styles)
+    per_epoch = max(data.num_styles // batch_styles, 1)
     epoch, within = divmod(number, per_epoch)
     order = np.random.default_rng([seed, 1, epoch]).permutation(data.num_styles)
-    styles = [int(style) for style in order[within * wanted : (within + 1) * wanted]]
+    styles = [int(style) for style in order[within * batch_styles : (within + 1) * batch_styles]]
     clips = [data.clip(style, number * num_clips + i, num_frames, seed) for style in styles for i in range(num_clips)]
     audio, expression = (torch.stack(parts) for parts in zip(*clips, strict=True))
     return StyleBatch(audio, expression, torch.tensor(styles).repeat_interleave(num_clips))
 
 
 class SyntheticStyleData:
-    """Styles that do not exist: sound and face follow what is said, a style marks both a little.
+    """Synthetic styles: audio and expression follow content, with a weak offset and scale by style.
 
     Content moves both modalities strongly in a few directions that are common to all; the style of the face and that
     of the voice move every feature by a constant, and the size of movements, weakly. Which face style a clip has, only
@@ -113,24 +113,24 @@ class SyntheticStyleData:
         self._sizes = [np.exp(settings.tempo * rng.normal(size=(count, 1))) for count in counts]
 
     def fingerprint(self) -> str:
-        """Tells whether the data are the same."""
+        """Fingerprint of the data set."""
         return json.dumps([asdict(self.settings), self.widths, self.seed])
 
     def clip(self, style: int, number: int, num_frames: int, seed: int) -> tuple[Tensor, Tensor]:
         """Audio (N, A) and expression (N, E) of a clip."""
         rng = np.random.default_rng([seed, 3, style, number])
         face, voice = divmod(style, self.settings.vocal_styles)
-        said, sides = _content(rng, num_frames), []
-        for side, own in enumerate((voice, face)):
+        content, sides = _content(rng, num_frames), []
+        for side, style_index in enumerate((voice, face)):
             width = self.widths[side]
-            moved = said @ self._directions[side] * self._sizes[side][own] + self._marks[side][own]
+            moved = content @ self._directions[side] * self._sizes[side][style_index] + self._marks[side][style_index]
             moved = moved + self.settings.nuisance * rng.normal(size=width) + 0.1 * rng.normal(size=(num_frames, width))
             sides.append(torch.from_numpy(moved).float())
         return sides[0], sides[1]
 
 
 def _content(rng: np.random.Generator, num_frames: int) -> np.ndarray:
-    """(N, 6) smooth chance of variance 1: each frame keeps most of the one before."""
+    """(N, 6) first-order autoregressive noise of variance 1."""
     noise = rng.normal(size=(num_frames, CONTENT))
     for frame in range(1, num_frames):
         noise[frame] = STAY * noise[frame - 1] + (1 - STAY**2) ** 0.5 * noise[frame]
@@ -139,17 +139,17 @@ def _content(rng: np.random.Generator, num_frames: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class StyleVideo:
-    """One prepared video as the extractor sees it."""
+    """Features of one prepared video."""
 
     name: str  # for messages
     style: str  # equal for videos of one style
     audio: Tensor  # (T, A) at 25 Hz
     expression: Tensor  # (T, E)
-    seen: Tensor  # (T,) bool: whether the face is
+    valid: Tensor  # (T,) bool: the face is tracked
 
 
 class PreparedStyles:
-    """Clips of prepared videos: a clip is a random window of one of the style's videos.
+    """Data set of prepared videos: a clip is a random window of one of the style's videos.
 
     Args:
         videos: all of them.
@@ -163,7 +163,7 @@ class PreparedStyles:
         self.num_frames = num_frames
         self._starts: dict[str, list[tuple[StyleVideo, Tensor]]] = {}
         for video in videos:
-            starts = _starts(video.seen, num_frames)
+            starts = _starts(video.valid, num_frames)
             if len(starts):
                 self._starts.setdefault(video.style, []).append((video, starts))
             else:
@@ -177,7 +177,7 @@ class PreparedStyles:
             )
 
     def fingerprint(self) -> str:
-        """Tells whether the data are the same: names and features."""
+        """Hash of names and features."""
         digest = hashlib.sha256()
         for style, videos in self._starts.items():
             for video, _ in videos:
@@ -196,11 +196,11 @@ class PreparedStyles:
         return video.audio[start : start + num_frames], video.expression[start : start + num_frames]
 
 
-def _starts(seen: Tensor, num_frames: int) -> Tensor:
-    """First frames of all clips that mostly show the face."""
-    if len(seen) < num_frames:
+def _starts(valid: Tensor, num_frames: int) -> Tensor:
+    """Start frames of all clips with enough valid frames."""
+    if len(valid) < num_frames:
         return torch.zeros(0, dtype=torch.long)
-    return (seen.unfold(0, num_frames, 1).float().mean(1) >= SEEN).nonzero()[:, 0]
+    return (valid.unfold(0, num_frames, 1).float().mean(1) >= MIN_VALID).nonzero()[:, 0]
 
 
 def read_styles(
@@ -211,7 +211,7 @@ def read_styles(
     encoder: SpeechEncoder | None = None,
     on_progress: Progress | None = None,
 ) -> PreparedStyles:
-    """The videos that `portraittalk prepare` has put into a folder.
+    """Read the style features of videos that `portraittalk prepare` has put into a folder.
 
     Videos in one folder directly below (anna/happy/1.mp4: anna) are taken to show one person: their landmarks are
     measured from that person's median over all of them.
@@ -227,7 +227,7 @@ def read_styles(
     Raises:
         InputError: no folder, nothing that can be used, or fewer than two styles.
     """
-    folder, tell = Path(folder), on_progress or (lambda *_: None)
+    folder, notify = Path(folder), on_progress or (lambda *_: None)
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; give the one that `portraittalk prepare` has made.")
     reasons: list[str] = []
@@ -235,22 +235,24 @@ def read_styles(
     rest = _neutrals(tracks) if expression == "landmarks" else {}
     videos: list[StyleVideo] = []
     for number, (name, track) in enumerate(tracks.items()):
-        tell(number, len(tracks))
+        notify(number, len(tracks))
         style = name if label == "video" else Path(name).parent.as_posix()
         with _noting(reasons, name):
-            seen = _expression(folder / name, track, expression, rest.get(_person(name)), name)
-            heard = _audio(folder / name, encoder, name)
-            videos.append(_video(name, style, heard, seen, track))
-    tell(len(tracks), len(tracks))
+            expression_features = _expression(folder / name, track, expression, rest.get(_person(name)), name)
+            audio_features = _audio(folder / name, encoder, name)
+            videos.append(_video(name, style, audio_features, expression_features, track))
+    notify(len(tracks), len(tracks))
     if not videos:
-        listed = "; ".join(reasons[:SHOWN]) or "run `portraittalk prepare --videos FOLDER --out` this folder first"
+        listed = (
+            "; ".join(reasons[:MAX_REASONS]) or "run `portraittalk prepare --videos FOLDER --out` this folder first"
+        )
         raise InputError(f"{folder} holds no prepared video to learn style from: {listed}.")
     return PreparedStyles(videos, num_frames)
 
 
 @contextlib.contextmanager
 def _noting(reasons: list[str], name: str) -> Iterator[None]:
-    """Where a video cannot be used, keep the reason and go on."""
+    """Turn an unusable video's error into a reason."""
     try:
         yield
     except (InputError, MissingDependency) as error:
@@ -259,22 +261,22 @@ def _noting(reasons: list[str], name: str) -> Iterator[None]:
 
 
 def _tracks(folder: Path, reasons: list[str]) -> dict[str, LandmarkTrack]:
-    """Landmarks of every prepared video, by its name."""
-    found: dict[str, LandmarkTrack] = {}
+    """Landmark tracks of the prepared videos, by name."""
+    tracks: dict[str, LandmarkTrack] = {}
     for marker in sorted(folder.rglob(MARKER)):
         content, name = read_marker(marker.parent), marker.parent.relative_to(folder).as_posix()
         if content and not content.get("dropped"):
             with _noting(reasons, name):
-                found[name] = load_record(LandmarkTrack, marker.parent / TRACK)
-    return found
+                tracks[name] = load_record(LandmarkTrack, marker.parent / TRACK)
+    return tracks
 
 
 def _neutrals(tracks: Mapping[str, LandmarkTrack]) -> dict[str, Tensor]:
-    """(20,) of every person at rest."""
+    """(20,) neutral expression of every person."""
     people: dict[str, list[LandmarkTrack]] = {}
     for name, track in tracks.items():
         people.setdefault(_person(name), []).append(track)
-    return {person: neutral_expression(own) for person, own in people.items()}
+    return {person: neutral_expression(person_tracks) for person, person_tracks in people.items()}
 
 
 def _person(name: str) -> str:
@@ -298,8 +300,8 @@ def _audio(folder: Path, encoder: SpeechEncoder | None, name: str) -> StyleFeatu
     return audio_features(Speech(waveform, name), encoder)
 
 
-def _video(name: str, style: str, heard: StyleFeatures, seen: StyleFeatures, track: LandmarkTrack) -> StyleVideo:
-    """Both sides, as far as the shorter one goes."""
-    count = min(len(heard), len(seen))
-    shown = resampled(track.valid.float()[:, None], track.fps)[:count, 0] > 0.5
-    return StyleVideo(name, style, heard.values[:count], seen.values[:count], shown)
+def _video(name: str, style: str, audio: StyleFeatures, expression: StyleFeatures, track: LandmarkTrack) -> StyleVideo:
+    """Features of a video, cut to the shorter modality."""
+    count = min(len(audio), len(expression))
+    is_valid = resampled(track.valid.float()[:, None], track.fps)[:count, 0] > 0.5
+    return StyleVideo(name, style, audio.values[:count], expression.values[:count], is_valid)

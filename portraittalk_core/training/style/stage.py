@@ -1,4 +1,4 @@
-"""Style training: the extractor learns to tell styles apart, from sound, expression, or both.
+"""Training of the style extractor by contrastive loss, from audio, expression, or both.
 
 Shapes: M clips, N features at 25 Hz, D numbers of a style.
 Source: SVP, section 3 and equations 5 and 6; `docs/design/styles.md` 5.
@@ -40,7 +40,7 @@ SIDES = {"both": (True, True), "audio": (True, False), "expression": (False, Tru
 
 @dataclass(frozen=True)
 class StyleScore:
-    """How well styles are told apart, on clips that training does not see (windows of the same videos, where given)."""
+    """Clustering scores of styles, on clips that training does not use (windows of the same videos, where given)."""
 
     strength: float  # between over within, see metrics.clustering_strength
     accuracy: float  # share of clips nearest to the centroid of the others of their style
@@ -50,7 +50,7 @@ class StyleScore:
 
 @dataclass(frozen=True)
 class StyleResult:
-    """What a training has made."""
+    """File, result and scores of a training."""
 
     extractor: Path  # averaged weights
     training: TrainingResult
@@ -72,19 +72,19 @@ class ExtractorStage(SingleLossStage):
         self._device = torch.device("cpu")
 
     def trainable(self) -> dict[str, nn.Parameter]:
-        """Everything."""
+        """All weights of the extractor."""
         return dict(self.network.named_parameters())
 
     def num_samples(self) -> int:
-        """Styles that an epoch shows; those left over come in the next one."""
-        wanted = min(self.config.trainer.batch_size, self.data.num_styles)
-        return self.data.num_styles // wanted * wanted
+        """Styles in an epoch, a multiple of the batch size."""
+        batch_styles = min(self.config.trainer.batch_size, self.data.num_styles)
+        return self.data.num_styles // batch_styles * batch_styles
 
     def settings(self) -> dict[str, object]:
-        """Everything that what is learnt depends on, besides the trainer's own."""
+        """Settings that the learnt weights depend on, besides the trainer's."""
         fields = [f.name for f in dataclasses.fields(self.config) if f.name not in NO_EFFECT]
-        kept = {name: getattr(self.config, name) for name in fields}
-        named = {name: value.name if isinstance(value, Path) else value for name, value in kept.items()}
+        values = {name: getattr(self.config, name) for name in fields}
+        named = {name: value.name if isinstance(value, Path) else value for name, value in values.items()}
         return {**named, "data": self.data.fingerprint()}
 
     def place(self, device: torch.device, dtype: torch.dtype) -> None:
@@ -99,45 +99,47 @@ class ExtractorStage(SingleLossStage):
         return style_batch(self.data, number, trainer.batch_size, config.clips, config.frames, trainer.seed)
 
     def loss(self, batch: StyleBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        """Equation 5 on styles that are drawn from each clip's own Gaussian; some clips lack a side."""
+        """Equation 5 on styles sampled from each clip's Gaussian; some clips have a modality dropped."""
         config = self.config
-        given = present(torch.rand(len(batch.labels), generator=generator), config.drop_audio, config.drop_expression)
+        available = present(
+            torch.rand(len(batch.labels), generator=generator), config.drop_audio, config.drop_expression
+        )
         sides = (side.to(self._device) for side in (batch.audio, batch.expression))
-        mean, variance = self.network(*sides, present=given.to(self._device))
+        mean, variance = self.network(*sides, present=available.to(self._device))
         noise = torch.randn(mean.shape, generator=generator).to(self._device)
         deviation = (variance + 1e-8).sqrt()  # its gradient is infinite at 0
-        drawn = mean + deviation * noise
+        samples = mean + deviation * noise
         labels = batch.labels.to(self._device)
-        loss = style_contrastive_loss(drawn, labels, config.constant, config.temperature)
+        loss = style_contrastive_loss(samples, labels, config.constant, config.temperature)
         spread = mean.detach().std(0).clamp(min=1e-8)
         return loss, {"deviation": float((deviation.detach().mean(0) / spread).mean())}
 
     def sample_images(self, tick: Callable[[], None]) -> Sequence[Tensor]:
-        """No pictures: a style is none."""
+        """No pictures."""
         tick()
         return ()
 
     @torch.no_grad()
     def spread(self) -> Tensor:
-        """(D,) deviation of the means over many clips with both sides."""
-        means, _, _ = self._look((True, True), self.config.trainer.seed)
+        """(D,) standard deviation of the means over many clips with both modalities."""
+        means, _, _ = self._embed_clips((True, True), self.config.trainer.seed)
         return means.std(0)
 
     @torch.no_grad()
     def scores(self) -> dict[str, StyleScore]:
-        """How well the network tells styles apart: by both sides, by sound alone, by expression alone."""
-        found = {}
+        """Clustering scores by modality: both, audio, expression."""
+        scores = {}
         for name, sides in SIDES.items():
-            means, deviations, labels = self._look(sides, self.config.trainer.seed + OTHER_SEED)
+            means, deviations, labels = self._embed_clips(sides, self.config.trainer.seed + OTHER_SEED)
             spread = means.std(0).clamp(min=1e-8)
             accuracy = nearest_centroid_accuracy(means, labels, leave_one_out=True)
             ratio = float((deviations.mean(0) / spread).mean())
-            found[name] = StyleScore(clustering_strength(means, labels), accuracy, len(labels.unique()), ratio)
-        return found
+            scores[name] = StyleScore(clustering_strength(means, labels), accuracy, len(labels.unique()), ratio)
+        return scores
 
-    def _look(self, sides: tuple[bool, bool], seed: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Means, deviations and labels of clips, without dropout."""
-        config, found = self.config, []
+    def _embed_clips(self, sides: tuple[bool, bool], seed: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Embed clips without dropout: means, deviations and labels."""
+        config, outputs = self.config, []
         size = min(config.trainer.batch_size, self.data.num_styles)
         batches = max(min(SCORED_STYLES, self.data.num_styles) // size, 1)
         with _evaluating(self.network):
@@ -145,11 +147,11 @@ class ExtractorStage(SingleLossStage):
                 batch = style_batch(self.data, number, size, SCORED_CLIPS, config.frames, seed)
                 pair = zip((batch.audio, batch.expression), sides, strict=True)
                 mean, variance = self.network(*(side.to(self._device) if has else None for side, has in pair))
-                found.append((mean.cpu(), variance.cpu().sqrt(), batch.labels))
-        return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
+                outputs.append((mean.cpu(), variance.cpu().sqrt(), batch.labels))
+        return tuple(torch.cat(parts) for parts in zip(*outputs, strict=True))
 
     def export(self, averages: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> Path:
-        """Write the averaged weights, and the spread of their styles; the stage has them from then on."""
+        """Load the averaged weights, and write them with the spread of their styles."""
         with torch.no_grad():
             for name, parameter in self.trainable().items():
                 parameter.copy_(averages[name])
@@ -167,7 +169,7 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
 
 
 def present(chance: Tensor, drop_audio: float, drop_expression: float) -> Tensor:
-    """(M, 2) bool, whether each clip is shown with its sound and its expression, from numbers (M,) in 0..1.
+    """Modality dropout: (M, 2) bool, whether a clip has audio and expression, from uniform numbers (M,) in 0..1.
 
     Never without both.
     """
@@ -179,7 +181,7 @@ def present(chance: Tensor, drop_audio: float, drop_expression: float) -> Tensor
 def train_style(
     config: StyleTraining | StyleAttentionTraining, on_progress: Progress | None = None
 ) -> StyleResult | StyleAttentionResult:
-    """Train one of style's stages, or go on with it where it was stopped.
+    """Train one of style's stages, resuming from its last checkpoint.
 
     Args:
         config: everything.
@@ -196,19 +198,19 @@ def train_style(
 
 def _train_extractor(config: StyleTraining, on_progress: Progress | None) -> StyleResult:
     _check_has_consumer(config)
-    tell = on_progress or (lambda *_: None)
+    notify = on_progress or (lambda *_: None)
     path = config.out / EXTRACTOR_NAME
     with explain_write_errors(config.out):
         config.out.mkdir(parents=True, exist_ok=True)
     check_writable(path)
     network = starting_network(config)
-    stage = ExtractorStage(network, _data(config, lambda *_: tell(0, config.trainer.steps)), config)
-    before = stage.scores()
-    training = train_stage(stage, config.trainer, config.out, tell)
+    stage = ExtractorStage(network, _data(config, lambda *_: notify(0, config.trainer.steps)), config)
+    initial_scores = stage.scores()
+    training = train_stage(stage, config.trainer, config.out, notify)
     card = {"steps": str(training.steps), "settings_sha256": training.settings_hash, "weights": "ema"}
     stage.place(torch.device("cpu"), torch.float32)
     stage.export(training.averages, path, card)
-    return StyleResult(path, training, before, stage.scores())
+    return StyleResult(path, training, initial_scores, stage.scores())
 
 
 def _check_has_consumer(config: StyleTraining) -> None:
@@ -227,7 +229,7 @@ def _check_has_consumer(config: StyleTraining) -> None:
 
 
 def starting_network(config: StyleTraining) -> ExtractorNet:
-    """The network that training starts from: an extractor's file, StyleTalk's, or none.
+    """Initial network: an extractor's file, StyleTalk's weights, or a new one.
 
     Raises:
         InputError: the file does not fit the sizes of the configuration.
@@ -239,9 +241,9 @@ def starting_network(config: StyleTraining) -> ExtractorNet:
     metadata = read_metadata(config.start)
     if "layout" not in metadata:
         return warm_start(network, styletalk_tensors(tensors, name), name)
-    found = dataclasses.replace(read_extractor_sizes(tensors, metadata, name), dropout=config.dropout)
-    if found != config.sizes:
-        raise InputError(f"{name} is an extractor of {found}, but the configuration asks for {config.sizes}.")
+    sizes = dataclasses.replace(read_extractor_sizes(tensors, metadata, name), dropout=config.dropout)
+    if sizes != config.sizes:
+        raise InputError(f"{name} is an extractor of {sizes}, but the configuration asks for {config.sizes}.")
     tensors.pop(SPREAD)
     return load_strict(network, tensors, name).train().requires_grad_(True)
 

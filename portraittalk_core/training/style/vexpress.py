@@ -1,4 +1,4 @@
-"""Style attention's training on V-Express: what its UNet is shown of every clip, and the velocity that it is to tell.
+"""Training stage of style attention on V-Express: conditions of each clip, and velocity prediction.
 
 Shapes: B clips, F frames of a clip, R = B · F frames, T frames of a video, S side of pictures in pixels, h = S / 8, D
 numbers of a style, C channels of the audio tokens.
@@ -40,26 +40,26 @@ from ..loop.frozen import LatentCodec, VaeLatentCodec
 from .attention_base import StyleStage, file_mark
 from .attention_data import StyledBatch, StyledVideos, read_styled
 from .config import StyleAttentionTraining
-from .vexpress_audio import Heard, Listener, TokenFiles, hear_videos
+from .vexpress_audio import AudioTokens, Listener, TokenFiles, hear_videos
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
 
-HEARD = "heard"  # the folder of the videos' audio tokens
+TOKENS_FOLDER = "heard"  # the folder of the videos' audio tokens
 
 
 @dataclass(frozen=True)
 class VExpressParts:
-    """What the attention learns to work with; all frozen."""
+    """Frozen networks and audio tokens around the attention."""
 
     networks: VExpress
     codec: LatentCodec
-    heard: Heard
+    tokens: AudioTokens
 
 
 @dataclass(frozen=True, eq=False)
 class _Cues:
-    """What the UNet's blocks read while they work on one clip."""
+    """Conditions of the UNet's blocks for one clip."""
 
     bank: Bank
     label: str
@@ -68,7 +68,7 @@ class _Cues:
 
 
 class VExpressStyleStage(StyleStage):
-    """The training on V-Express, whose UNet tells the velocity and reads a reference, key points and what is heard.
+    """Training stage on V-Express: velocity prediction with a reference, key points and audio tokens.
 
     Clip goes after clip through the UNet, since it reads one reference at a time; the gradients' memory grows with the
     batch all the same.
@@ -76,7 +76,7 @@ class VExpressStyleStage(StyleStage):
     Args:
         parts: none of their weights changes.
         net: what learns; of plain styles.
-        data: whom to learn from; what is heard is of the same videos.
+        data: whom to learn from; the audio tokens are of the same videos.
         config: how.
 
     Raises:
@@ -94,34 +94,34 @@ class VExpressStyleStage(StyleStage):
         super().__init__(net, data, config, ZERO_SNR)
         networks = parts.networks
         check_frames(config.clip_frames, networks.motion.length)
-        for one in (networks.unet, networks.motion, networks.reference, networks.guider):
-            one.eval().requires_grad_(False)
-        self.parts, self._shown = parts, None
+        for network in (networks.unet, networks.motion, networks.reference, networks.guider):
+            network.eval().requires_grad_(False)
+        self.parts, self._current = parts, None
 
     @property
     def unet(self) -> UNet2DConditionModel:
-        """V-Express's, which reads."""
+        """V-Express's denoising UNet."""
         return self.parts.networks.unet
 
     def settings(self) -> dict[str, object]:
-        """As every stage's, with the base."""
+        """The stage's settings, and V-Express's files."""
         files = sorted(file_mark(file) for path in self.config.vexpress for file in _weight_files(path))
-        more = {"trained_on": self.trained_on, "vexpress": files, "heard": self.parts.heard.fingerprint()}
+        more = {"trained_on": self.trained_on, "vexpress": files, "heard": self.parts.tokens.fingerprint()}
         return {**super().settings(), **more}
 
     @contextmanager
     def bound(self) -> Iterator[None]:
-        """Let the motion modules act, and the reference and the audio with all their weight."""
+        """Bind the motion modules, with full weights of reference and audio."""
         networks, config = self.parts.networks, self.config
         reading, weights = networks.reading, (networks.reading.reference_weight, networks.reading.audio_weight)
         reading.reference_weight = reading.audio_weight = 1.0
         if config.gradient_checkpointing:
-            self.unet.enable_gradient_checkpointing(self._again)
+            self.unet.enable_gradient_checkpointing(self._recomputed)
         try:
             with bind_motion(self.unet, networks.motion, config.clip_frames):
                 yield
         finally:
-            self._shown = reading.kps = None
+            self._current = reading.kps = None
             reading.labels, (reading.reference_weight, reading.audio_weight) = (POSITIVE,), weights
             read_bank(self.unet, None)
             self.unet.disable_gradient_checkpointing()
@@ -129,8 +129,8 @@ class VExpressStyleStage(StyleStage):
     def place_frozen(self, device: torch.device, dtype: torch.dtype) -> None:
         """Move to a device; all but the motion modules also to a type."""
         networks = self.parts.networks
-        for one in (networks.unet, networks.reference, networks.guider):
-            nn.Module.to(one, device, dtype)  # diffusers' own warns of nothing
+        for network in (networks.unet, networks.reference, networks.guider):
+            nn.Module.to(network, device, dtype)  # diffusers' own warns of nothing
         networks.motion.to(device)
         self.parts.codec.to(device, dtype)
 
@@ -138,16 +138,16 @@ class VExpressStyleStage(StyleStage):
         """Latents (R, 4, h, h) of pictures (R, 3, S, S)."""
         return self.parts.codec.encode(pictures)
 
-    def target(self, clean: Tensor, noise: Tensor, kept: Tensor) -> Tensor:
+    def target(self, clean: Tensor, noise: Tensor, alpha_bars: Tensor) -> Tensor:
         """The velocity (Salimans & Ho 2022, section 4)."""
-        return kept.sqrt() * noise - (1 - kept).sqrt() * clean
+        return alpha_bars.sqrt() * noise - (1 - alpha_bars).sqrt() * clean
 
-    def weights(self, kept: Tensor) -> Tensor:
+    def weights(self, alpha_bars: Tensor) -> Tensor:
         """min(SNR, limit) / (SNR + 1), which is 0 where all is noise.
 
         Source: Hang et al. 2023, "Efficient Diffusion Training via Min-SNR Weighting Strategy", for the velocity.
         """
-        return torch.minimum(kept, self.config.snr_limit * (1 - kept))  # SNR = kept / (1 − kept)
+        return torch.minimum(alpha_bars, self.config.snr_limit * (1 - alpha_bars))  # SNR = ᾱ / (1 − ᾱ)
 
     def predicted(self, batch: StyledBatch, noisy: Tensor, levels: Tensor, styles: Tensor, dropped: Tensor) -> Tensor:
         """The UNet's velocity (R, 4, h, h); dropped clips have no reference, key points, sound or style."""
@@ -155,17 +155,17 @@ class VExpressStyleStage(StyleStage):
         for clip, (frames, level) in enumerate(zip(noisy.split(length), levels.split(length), strict=True)):
             drop = bool(dropped[clip])
             start = batch.clips.starts[clip]
-            audio = self.parts.heard(batch.clips.videos[clip], start, start + length)
+            audio = self.parts.tokens(batch.clips.videos[clip], start, start + length)
             audio = (torch.zeros_like(audio) if drop else audio).to(self._device, unet.dtype)
             # a style of no strength, rather than none, keeps the loss a function of what learns
             style = FrameStyles(styles[clip][None], torch.tensor([float(not drop)]))
-            self._show(_Cues(self._nothing(), NEGATIVE, None, style) if drop else self._cues(batch, clip, style))
+            self._set_cues(_Cues(self._nothing(), NEGATIVE, None, style) if drop else self._cues(batch, clip, style))
             parts.append(unet(frames.to(unet.dtype), level, audio, return_dict=False)[0])
         return torch.cat(parts)
 
     @torch.no_grad()
     def _cues(self, batch: StyledBatch, clip: int, style: FrameStyles) -> _Cues:
-        """What a clip is shown: its reference, and its own head."""
+        """Conditions of a clip: its reference, and its head's key points."""
         networks = self.parts.networks
         latents = self.encoded(batch.references[clip][None].to(self._device))
         drawings = drawn_heads(batch.clips.tracks[clip], self.config.resolution)
@@ -173,34 +173,34 @@ class VExpressStyleStage(StyleStage):
         return _Cues(write_bank(networks.reference, latents), POSITIVE, kps, style)
 
     def _nothing(self) -> Bank:
-        """An empty bank."""
+        """An empty reference bank."""
         layers = [block.attn1_5.to_k for block in blocks_of(self.unet)]
         return tuple(torch.zeros(1, 1, layer.in_features, device=self._device) for layer in layers)
 
-    def _show(self, cues: _Cues) -> None:
-        """Let the UNet's blocks read what a clip is shown."""
-        if cues is self._shown:
+    def _set_cues(self, cues: _Cues) -> None:
+        """Set the conditions of the UNet's blocks."""
+        if cues is self._current:
             return
         read_bank(self.unet, cues.bank)
         reading = self.parts.networks.reading
         reading.labels, reading.kps, self._run.styles = (cues.label,), cues.kps, cues.styles
-        self._shown = cues
+        self._current = cues
 
-    def _again(self, module: nn.Module, *given: object) -> Tensor:
-        """A part of the UNet whose inner values are not kept but made again, of the clip that is at work now."""
-        cues = self._shown
+    def _recomputed(self, module: nn.Module, *inputs: object) -> Tensor:
+        """Gradient checkpointing of a block: activations are recomputed with the current clip's conditions."""
+        cues = self._current
         if isinstance(module, ReaderBlock):
-            given = given[0], given[2]  # hidden states and audio tokens; between them is a mask, behind them more
+            inputs = inputs[0], inputs[2]  # hidden states and audio tokens; between them is a mask, behind them more
 
-        def call(*given: Tensor) -> Tensor:
-            self._show(cues)  # when values are made again, the UNet may be at another clip already
-            return module(*given)
+        def call(*inputs: Tensor) -> Tensor:
+            self._set_cues(cues)  # at recomputation the UNet may be at another clip already
+            return module(*inputs)
 
-        return checkpoint(call, *given, use_reentrant=False, preserve_rng_state=False)
+        return checkpoint(call, *inputs, use_reentrant=False, preserve_rng_state=False)
 
 
 def drawn_heads(track: LandmarkTrack, side_px: int) -> Tensor:
-    """(F, 3, S, S) float 0..1: V-Express's drawing of the key points of every frame.
+    """V-Express's key point images (F, 3, S, S), float 0..1.
 
     Args:
         track: on square pictures, of any size.
@@ -213,7 +213,7 @@ def drawn_heads(track: LandmarkTrack, side_px: int) -> Tensor:
 def read_vexpress(
     config: StyleAttentionTraining, on_progress: Progress | None = None
 ) -> tuple[VExpressParts, StyledVideos, tuple[tuple[str, str], ...]]:
-    """What a configuration names: V-Express, the videos, and the videos without sound, with reasons.
+    """Load V-Express and the videos of a configuration; returns also the videos without sound, with reasons.
 
     Raises:
         MissingDependency: a file is absent.
@@ -226,14 +226,14 @@ def read_vexpress(
     check_frames(config.clip_frames, networks.motion.length)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     listener = Listener(
-        load_speech_encoder(config.speech_encoder, device), networks.projection.to(device), config.out / HEARD
+        load_speech_encoder(config.speech_encoder, device), networks.projection.to(device), config.out / TOKENS_FOLDER
     )
     videos = read_videos(config.data, config.clip_frames)
     videos, files, dropped = hear_videos(config.data, videos, listener, on_progress)
     networks.projection.cpu()
     data = read_styled(config, videos, on_progress=on_progress)
-    heard = TokenFiles([files[video.name] for video in data.data.videos])
-    return VExpressParts(networks, VaeLatentCodec(vae), heard), data, dropped
+    tokens = TokenFiles([files[video.name] for video in data.data.videos])
+    return VExpressParts(networks, VaeLatentCodec(vae), tokens), data, dropped
 
 
 def _weight_files(path: Path) -> list[Path]:

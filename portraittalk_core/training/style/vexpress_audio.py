@@ -1,4 +1,4 @@
-"""What V-Express's training hears of prepared videos: the whole speech of each, heard once and kept on disk.
+"""Audio tokens of prepared videos for V-Express's training, computed once and cached on disk.
 
 Shapes: F frames of a clip, T of a video, C channels of the audio tokens.
 Source: V-Express (Wang et al. 2024), section 3.3; `docs/design/vexpress.md` 1, 3.
@@ -25,21 +25,21 @@ from ...types import SPEECH_RATE_HZ, LandmarkTrack, Speech
 from ..data.video_clips import VideoData
 from .attention_data import sounds_of
 
-TOKENS = "tokens"  # their name in a file
+TOKENS = "tokens"  # tensor name in a file
 
 
-class Heard(Protocol):
-    """What is heard in the frames of videos."""
+class AudioTokens(Protocol):
+    """Interface of the audio tokens of videos' frames."""
 
     def __call__(self, video: int, start: int, stop: int) -> Tensor:
         """(F, 5, C) audio tokens of frames start..stop-1 of a video, by its number in the data."""
 
     def fingerprint(self) -> str:
-        """Tells whether the sounds, and what hears them, are the same."""
+        """Fingerprint of the sounds and of the networks that encode them."""
 
 
 class TokenFiles:
-    """Audio tokens of videos on disk, of which a clip's are read when they are wanted.
+    """Cached audio tokens of videos on disk; a clip's are read on demand.
 
     Args:
         paths: a file for each video, in the data's order; their names tell what was heard, and by what.
@@ -56,13 +56,13 @@ class TokenFiles:
             return file.get_slice(TOKENS)[start:stop]
 
     def fingerprint(self) -> str:
-        """Tells whether the sounds, and what hears them, are the same."""
+        """Fingerprint of the sounds and of the networks that encode them."""
         return hashlib.sha256("\n".join(path.name for path in self.paths).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Listener:
-    """Hears a video's whole speech once, and keeps the tokens of its frames in a folder.
+    """Computes the audio tokens of a video's whole speech once, and caches them in a folder.
 
     They take 15 KB a frame, a twentieth of what the frame's picture does.
     """
@@ -75,7 +75,7 @@ class Listener:
         check_family(self.encoder.name)
 
     def mark(self) -> bytes:
-        """Tells networks from others."""
+        """Hash of the networks' weights."""
         digest = hashlib.sha256()
         for network in (self.encoder.network, self.projection):
             for name, tensor in network.state_dict().items():
@@ -83,7 +83,7 @@ class Listener:
         return digest.digest()
 
     def hear(self, speech: Speech, track: LandmarkTrack, mark: bytes, tick: Callable[[], None]) -> Path:
-        """The file with the tokens (T, 5, C) of a video's frames; made where there is none yet.
+        """The cached file with the tokens (T, 5, C) of a video's frames; computed if absent.
 
         Args:
             speech: from the first frame on; what is missing at the end is silence.
@@ -95,11 +95,11 @@ class Listener:
             InputError: an encoder of another width.
             OutputError: the file cannot be written.
         """
-        wanted = round(len(track) / track.fps * SPEECH_RATE_HZ)
-        waveform = speech.waveform[:wanted]
-        waveform = nn.functional.pad(waveform, (0, wanted - len(waveform)))
-        told = hashlib.sha256(mark + f"{len(track)}".encode() + waveform.numpy().tobytes())
-        path = self.folder / f"{told.hexdigest()[:32]}.safetensors"
+        num_samples = round(len(track) / track.fps * SPEECH_RATE_HZ)
+        waveform = speech.waveform[:num_samples]
+        waveform = nn.functional.pad(waveform, (0, num_samples - len(waveform)))
+        digest = hashlib.sha256(mark + f"{len(track)}".encode() + waveform.numpy().tobytes())
+        path = self.folder / f"{digest.hexdigest()[:32]}.safetensors"
         if not path.is_file():
             features = self.encoder.encode(Speech(waveform, speech.source), lambda *_: tick())
             values = require_width(features, self.projection.sizes.features, "V-Express")
@@ -113,7 +113,7 @@ class Listener:
 def hear_videos(
     folder: Path, data: VideoData, listener: Listener, on_progress: Progress | None = None
 ) -> tuple[VideoData, dict[str, Path], tuple[tuple[str, str], ...]]:
-    """The videos that have sound.
+    """Compute the audio tokens of all videos; those without sound are dropped.
 
     Args:
         folder: that they were prepared into.
@@ -127,20 +127,20 @@ def hear_videos(
     Raises:
         InputError: none has sound, or the encoder does not fit.
     """
-    tell, kept, files, dropped = on_progress or (lambda *_: None), [], {}, []
+    notify, videos, files, dropped = on_progress or (lambda *_: None), [], {}, []
     mark, total = listener.mark(), len(data.videos)
     for done, video in enumerate(data.videos):
-        tell(done, total)
+        notify(done, total)
         sounds = sounds_of(folder, video.name)
         if not sounds:
             dropped.append((video.name, "it has no sound, which V-Express is trained with"))
             continue
-        files[video.name] = listener.hear(sounds[0], video.track, mark, lambda done=done: tell(done, total))
-        kept.append(video)
-    tell(total, total)
-    if not kept:
+        files[video.name] = listener.hear(sounds[0], video.track, mark, lambda done=done: notify(done, total))
+        videos.append(video)
+    notify(total, total)
+    if not videos:
         raise InputError(
             f"none of the {total} videos has sound, which V-Express is trained with; prepare videos in which somebody "
             "speaks, or leave vexpress out."
         )
-    return VideoData(kept, data.num_frames), files, tuple(dropped)
+    return VideoData(videos, data.num_frames), files, tuple(dropped)

@@ -36,7 +36,7 @@ def block_mesh(monkeypatch):
     def opened(_args):
         yield Counted()
 
-    monkeypatch.setattr(cli_score, "open_asked_mesh", opened)
+    monkeypatch.setattr(cli_score, "open_chosen_mesh", opened)
     return looks
 
 

@@ -34,7 +34,7 @@ def block_mesh(monkeypatch):
     def opened(*_args, **_more):
         yield BlockMesh()
 
-    monkeypatch.setattr(score, "open_asked_mesh", opened)
+    monkeypatch.setattr(score, "open_chosen_mesh", opened)
     monkeypatch.setattr(jobs, "open_mesh", opened)
 
 

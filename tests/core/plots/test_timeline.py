@@ -11,7 +11,7 @@ import torch
 from portraittalk_core.errors import ShapeError
 from portraittalk_core.face import topology as topo
 from portraittalk_core.face.canonical import canonical_face
-from portraittalk_core.plots.timeline import SHOWN, eye_closure, timeline_payload
+from portraittalk_core.plots.timeline import SENT_POINTS, eye_closure, timeline_payload
 from portraittalk_core.types import LandmarkTrack, Speech
 
 WIDTH, HEIGHT = 640, 480
@@ -86,8 +86,8 @@ def test_face_points_come_back_within_a_step():
     track = with_points(track, 2, {topo.CHIN: (300.0, 470.0)})
     face = timeline_payload(track)["face"]
     points = decoded(face)
-    assert points.shape == (3, len(SHOWN), 2)
-    true = track.points_px[:, list(SHOWN), :2].numpy()
+    assert points.shape == (3, len(SENT_POINTS), 2)
+    true = track.points_px[:, list(SENT_POINTS), :2].numpy()
     low, size = true.min((0, 1)), (true.max((0, 1)) - true.min((0, 1)))
     assert np.abs(points * size.max() / 32767 + low - true).max() <= size.max() / 32767
     assert (face["width"], face["height"]) == tuple(points.max((0, 1)))
@@ -95,13 +95,13 @@ def test_face_points_come_back_within_a_step():
 
 def test_edges_join_points_that_are_neighbours_on_the_face():
     face = timeline_payload(track_of(1))["face"]
-    joined = {frozenset(SHOWN[i] for i in pair) for pair in face["skin"] + face["lips"]}
+    joined = {frozenset(SENT_POINTS[i] for i in pair) for pair in face["skin"] + face["lips"]}
     for pair in ((10, 338), (109, 10), (46, 53), (246, 33), (7, 33), (133, 155), (61, 185), (61, 146), (324, 308)):
         assert frozenset(pair) in joined
     assert all(len(pair) == 2 for pair in joined)
     used = {i for pair in face["skin"] + face["lips"] for i in pair} | set(face["irises"])
     assert used == set(range(face["points"]))
-    assert [SHOWN[i] for i in face["irises"]] == [468, 473]
+    assert [SENT_POINTS[i] for i in face["irises"]] == [468, 473]
 
 
 def test_an_hour_stays_small_and_keeps_its_one_blink():

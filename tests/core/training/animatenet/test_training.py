@@ -155,11 +155,11 @@ def test_an_epoch_shows_every_clip_once(clips, tmp_path):
 
 def test_given_frames_are_the_first_and_at_most_the_overlap(clips, tmp_path):
     config = toy_config(tmp_path, stage="joint", given_share=0.5, overlap=2)
-    given = toy_stage(clips, config).given(4000, FRAMES, step_generator(0, 0))
+    given = toy_stage(clips, config).given_mask(4000, FRAMES, step_generator(0, 0))
     counts = given.sum(1)
     assert torch.equal(given, torch.arange(FRAMES)[None] < counts[:, None])
     assert [float((counts == n).float().mean()) for n in (0, 1, 2)] == pytest.approx([0.5, 0.25, 0.25], abs=0.04)
-    assert not toy_stage(clips, dataclasses.replace(config, overlap=0)).given(50, 4, step_generator(0, 0)).any()
+    assert not toy_stage(clips, dataclasses.replace(config, overlap=0)).given_mask(50, 4, step_generator(0, 0)).any()
 
 
 def test_joint_stage_trains_all_but_the_frozen_unet(clips, tmp_path):

@@ -27,7 +27,7 @@ from portraittalk_core.training.identitynet.stage import FrozenParts
 from portraittalk_core.training.loop.trainer import step_generator, train_stage
 from portraittalk_core.training.style.attention_data import StyledVideos
 from portraittalk_core.training.style.attention_parts import Conditioners
-from portraittalk_core.training.style.attention_stage import StyleAttentionStage, in_spreads, starting_attention
+from portraittalk_core.training.style.attention_stage import StyleAttentionStage, standardised, starting_attention
 from portraittalk_core.training.style.config import StyleAttentionTraining, StyleTraining, load_style_config
 from portraittalk_core.weights.catalog import recognise
 
@@ -230,9 +230,9 @@ def test_in_spreads_is_the_same_attention_told_otherwise(videos, tmp_path):
     net = starting_attention(new_unet(), videos, toy_config(tmp_path))
     centre, scale = torch.linspace(-1, 12, STYLE_WIDTH), torch.logspace(-2, 1, STYLE_WIDTH)
     styles = centre + scale * torch.randn(5, STYLE_WIDTH, generator=torch.Generator().manual_seed(1))
-    spreads = in_spreads(net, centre, scale)
+    spreads = standardised(net, centre, scale)
     torch.testing.assert_close(spreads.tokens((styles - centre) / scale), net.tokens(styles), atol=1e-4, rtol=1e-4)
-    back = in_spreads(spreads, -centre / scale, 1 / scale)
+    back = standardised(spreads, -centre / scale, 1 / scale)
     torch.testing.assert_close(back.style_proj.proj.weight, net.style_proj.proj.weight)
 
 

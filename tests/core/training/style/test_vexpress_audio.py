@@ -135,7 +135,7 @@ def test_training_goes_from_a_folder_to_a_file(files, capsys):
     assert [video.name for video in data.data.videos] == ["anna/1.mp4", "bruno/1.mp4"]
     networks, encoder = load_vexpress([files / "vexpress"]), load_speech_encoder(files / "wav2vec.safetensors")
     bruno = audio_tokens(networks.projection, encoder.encode(Speech(sound(30 / 25, 2))).values, 30)
-    torch.testing.assert_close(parts.heard(1, 4, 7), bruno[4:7])
+    torch.testing.assert_close(parts.tokens(1, 4, 7), bruno[4:7])
 
 
 def test_files_may_be_listed_one_by_one(files):
