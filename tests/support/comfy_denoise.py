@@ -284,7 +284,7 @@ def animated(unet_binding, folder: Path, case: dict, points):
     net = nets.load_animate_net(folder / f"animate_{case['file']}.safetensors", unet_binding.OPERATIONS)
     track = track_of(core, points)
     if case.get("follow"):
-        track = animates.following(track)
+        track = animates.rate_limited(track)
     options = nets.AnimateOptions(*case.get("tokens", (1.0, 1.0)))
     return animates, animates.BoundAnimate(animates.managed_animate(net), track, options)
 
