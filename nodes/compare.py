@@ -7,13 +7,15 @@ from dataclasses import dataclass
 
 from comfy_api.latest import io, ui
 
+from ..portraittalk_core.evaluation.options import EvaluationOptions
+from ..portraittalk_core.motion.options import MotionOptions
 from .bindings import convert, paths
 from .bindings.evaluation import evaluation_clip, identity_reference
 from .bindings.progress import Progress, face_mesh, show_text
-from .sockets import advanced, schema
+from .sockets import schema
+from .widgets import face_index_widget, widget
 
 PICTURES = [io.Video, io.Image]
-CROPS = ["whole", "face"]
 MAIN = ("adfd", "m_lmd", "ssim", "mouth_correlation", "lse_c")
 OWN_MAIN = ("sound_mouth_correlation", "lse_c", "identity", "jitter", "blink_rate", "head_std")
 LINK = "portraittalk_report"  # what web/report.js reads
@@ -36,12 +38,12 @@ class CompareVideos(io.ComfyNode):
                 io.MultiType.Input(
                     "target", types=PICTURES, tooltip="What it should be: the real video of the same speech."
                 ),
-                io.Boolean.Input(
-                    "align", default=False,
+                widget(
+                    EvaluationOptions, "align",
                     tooltip="Take a leading offset, up to half a second, out before comparing. It is told either way.",
                 ),
-                io.Combo.Input(
-                    "crop", options=CROPS, default="whole",
+                widget(
+                    EvaluationOptions, "crop",
                     tooltip="What PSNR, SSIM and LPIPS look at: the whole frame, or the same face crop of both.",
                 ),
                 *_common_inputs(),
@@ -134,20 +136,14 @@ def _common_inputs() -> list[io.Input]:
         ),
         io.Image.Input("portrait", optional=True, tooltip="Who it should be; needs InsightFace's buffalo_l."),
         io.Audio.Input("audio", optional=True, tooltip="The speech, where IMAGE frames are given or to replace it."),
-        io.Float.Input(
-            "fps", default=25.0, min=1.0, max=240.0, step=0.001, optional=True,
+        widget(
+            MotionOptions, "fps", optional=True,
             tooltip="Frames per second of IMAGE inputs; videos know their own.",
         ),
-        advanced(
-            io.Int.Input(
-                "face_index", default=0, min=0, max=15, optional=True, tooltip="Which face: 0 is the largest."
-            )
-        ),
-        advanced(
-            io.Int.Input(
-                "max_frames", default=0, min=0, max=100000, optional=True,
-                tooltip="Measure at most so many frames from the start; 0 is all.",
-            )
+        face_index_widget("Which face: 0 is the largest.", optional=True, advanced=True),
+        widget(
+            EvaluationOptions, "max_frames", default=0, min=0, max=100_000, optional=True, advanced=True,
+            tooltip="Measure at most so many frames from the start; 0 is all.",
         ),
     ]  # fmt: skip
 
@@ -193,7 +189,6 @@ def _scored(generated, target, prefix, names, audio=None, fps=25.0, portrait=Non
 def _evaluated(generated, target, audio, fps, portrait, options):
     from ..portraittalk_core.evaluation.evaluate import evaluate
     from ..portraittalk_core.evaluation.networks import open_networks
-    from ..portraittalk_core.evaluation.options import EvaluationOptions
     from ..portraittalk_core.evaluation.score_report import ScoreReport
 
     settings = EvaluationOptions(**options | {"max_frames": options.get("max_frames") or None})

@@ -8,6 +8,7 @@ from . import texts
 from .bindings import convert, paths
 from .bindings.progress import Progress
 from .sockets import FaceEmbedding, advanced, schema
+from .widgets import face_index_widget
 
 
 class LoadFaceEmbedding(io.ComfyNode):
@@ -33,7 +34,7 @@ class LoadFaceEmbedding(io.ComfyNode):
                 io.ClipVision.Input(
                     "clip_vision", optional=True, tooltip="CLIP-ViT-H, for the adapters FaceID plus and IP-Adapter."
                 ),
-                io.Int.Input("face_index", default=0, min=0, max=15, tooltip="Which face, 0 is the largest."),
+                face_index_widget("Which face, 0 is the largest."),
                 advanced(
                     io.String.Input(
                         "weights", default="", optional=True,

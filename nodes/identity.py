@@ -8,7 +8,7 @@ from ..portraittalk_core.motion.options import MotionOptions
 from ..portraittalk_core.renderers.identitynet.options import PRESETS, IdentityNetOptions
 from .bindings import paths
 from .sockets import AnimateControl, FaceEmbedding, IdentityAdapter, Landmarks, Style, advanced, schema
-from .widgets import widget
+from .widgets import crf_widget, widget
 
 INSIDE, NO_LORA = "of the adapter", "none"
 LAYOUTS = ["auto", "plus", "plusv2"]
@@ -180,12 +180,7 @@ def _advanced_inputs() -> list[io.Input]:
                 tooltip="Frames per second where the frames come from a latent; landmarks know their own.",
             )
         ),
-        advanced(
-            io.Int.Input(
-                "crf", default=16, min=0, max=40, optional=True,
-                tooltip="Quality of the video file: lower is better and larger; 16 shows no loss.",
-            )
-        ),
+        crf_widget(optional=True),
         advanced(
             io.Boolean.Input(
                 "resume", default=True, optional=True,

@@ -10,7 +10,7 @@ from ..portraittalk_core.motion.options import MotionOptions
 from .bindings import convert, paths
 from .bindings.progress import PREVIEW_PX, Progress, counted, face_mesh, show_text
 from .sockets import FaceLandmarks, Landmarks, advanced, schema
-from .widgets import widget
+from .widgets import face_index_widget, widget
 
 FILL = ["hold", "interpolate", "error"]
 
@@ -36,10 +36,7 @@ class LandmarksFromVideo(io.ComfyNode):
                     MotionOptions, "fps",
                     tooltip="Frames per second of the frames or face_landmarks input; a video knows its own.",
                 ),
-                io.Int.Input(
-                    "face_index", default=0, min=0, max=15,
-                    tooltip="Which face of several in the first frame: 0 is the largest.",
-                ),
+                face_index_widget("Which face of several in the first frame: 0 is the largest."),
                 advanced(
                     io.Combo.Input(
                         "on_missing", options=FILL, default="hold",

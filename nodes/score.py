@@ -6,10 +6,12 @@ from contextlib import ExitStack
 
 from comfy_api.latest import io, ui
 
+from ..portraittalk_core.motion.options import MotionOptions
 from .bindings import convert
 from .bindings.evaluation import evaluation_clip
 from .bindings.progress import Progress, face_mesh
 from .sockets import Landmarks, schema
+from .widgets import face_index_widget, widget
 
 ACCEPTED = [io.Video, io.Image, Landmarks]
 
@@ -34,11 +36,11 @@ class ADFDScore(io.ComfyNode):
                     "target", types=ACCEPTED,
                     tooltip="What it should be: the real video of the same speech. Two tracks compare landmarks only.",
                 ),
-                io.Float.Input(
-                    "fps", default=25.0, min=1.0, max=240.0, step=0.001,
+                widget(
+                    MotionOptions, "fps",
                     tooltip="Frames per second of IMAGE inputs; videos and tracks know their own.",
                 ),
-                io.Int.Input("face_index", default=0, min=0, max=15, tooltip="Which face: 0 is the largest."),
+                face_index_widget("Which face: 0 is the largest."),
             ],
             outputs=[
                 io.Float.Output("score", display_name="score", tooltip="ADFD: 1 perfect, 0 worst, −1 none."),

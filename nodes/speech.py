@@ -11,7 +11,7 @@ from .bindings import convert
 from .bindings.progress import Progress, face_mesh, show_text
 from .engine import to_engine
 from .sockets import AudioEncoderOutput, FaceLandmarks, Landmarks, MotionEngine, Style, advanced, schema
-from .widgets import later_widgets, widget, widgets
+from .widgets import face_index_widget, later_widgets, widget, widgets
 
 # options of MotionOptions by where they stand among the inputs, which saved graphs rely on; new ones come last
 MAIN = ("fps", "mouth_gain", "head_motion", "blink_rate", "seed")
@@ -130,13 +130,7 @@ def _main_inputs() -> list[io.Input]:
         io.Audio.Input("audio", tooltip="What it says. Voice alone works best; music under it blurs the lips."),
         widget(MotionOptions, "fps", min=8, max=60),
         *widgets(MotionOptions, MAIN[1:]),
-        io.Int.Input(
-            "face_index",
-            default=0,
-            min=0,
-            max=15,
-            tooltip="Which face of several: 0 is the largest; faces of about one size count from left to right.",
-        ),
+        face_index_widget("Which face of several: 0 is the largest; faces of about one size count from left to right."),
     ]
 
 

@@ -10,7 +10,7 @@ from . import texts
 from .bindings import paths
 from .sockets import Landmarks, Style, advanced, schema
 from .style_files import NO_FILE, attention_input, managed_attention, style_files, style_output
-from .widgets import widget, widgets
+from .widgets import face_index_widget, widget, widgets
 
 OF_THE_REFERENCE = "of the reference"
 
@@ -119,12 +119,7 @@ def _advanced_inputs() -> list[io.Input]:
                 tooltip="Frames per second of the frames input; a video knows its own.",
             )
         ),
-        advanced(
-            io.Int.Input(
-                "face_index", default=0, min=0, max=15, optional=True,
-                tooltip="Whose style, of several faces: 0 is the largest.",
-            )
-        ),
+        face_index_widget("Whose style, of several faces: 0 is the largest.", optional=True, advanced=True),
         advanced(
             io.Combo.Input(
                 "encoder", options=[NO_FILE, *paths.encoder_names()], default=NO_FILE, optional=True,

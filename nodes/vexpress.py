@@ -12,7 +12,7 @@ from .bindings.progress import Progress, face_mesh, show_text
 from .engine import AUTO as NO_ENCODER
 from .sockets import AudioEncoderOutput, Landmarks, Style, advanced, schema
 from .video import FrameBuffer
-from .widgets import widget
+from .widgets import crf_widget, face_index_widget, widget
 
 FOLDER = "vexpress"
 MODEL_FOLDER = f"models/{FOLDER}"
@@ -228,16 +228,6 @@ def _advanced_inputs() -> list[io.Input]:
             tooltip="Frames that are seen at once.",
         ),
         widget(VExpressRendererOptions, "overlap", max=31, **more, tooltip="Frames that windows share."),
-        advanced(
-            io.Int.Input(
-                "face_index", default=0, min=0, max=15, optional=True,
-                tooltip="Which face of the portrait, if there are several: 0 is the largest.",
-            )
-        ),
-        advanced(
-            io.Int.Input(
-                "crf", default=16, min=0, max=40, optional=True,
-                tooltip="Quality of the video file: lower is better and larger; 16 shows no loss.",
-            )
-        ),
+        face_index_widget("Which face of the portrait, if there are several: 0 is the largest.", **more),
+        crf_widget(optional=True),
     ]  # fmt: skip

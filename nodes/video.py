@@ -6,7 +6,8 @@ from comfy_api.latest import io, ui
 
 from .bindings import convert, paths
 from .bindings.progress import Progress, face_mesh, show_text
-from .sockets import Landmarks, advanced, schema
+from .sockets import Landmarks, schema
+from .widgets import crf_widget
 
 FEW_FRAMES = 300  # a batch of more is seldom wanted as IMAGE
 FEW_BYTES = 2 * 1024**3  # nor one that takes more memory than this
@@ -33,12 +34,7 @@ class RenderPortrait(io.ComfyNode):
                     tooltip=f"Give all frames as IMAGE too: auto does so up to {FEW_FRAMES} frames and 2 GB of memory, "
                     "else images holds the first frame only. A minute at 512×512 takes 4.7 GB.",
                 ),
-                advanced(
-                    io.Int.Input(
-                        "crf", default=16, min=0, max=40,
-                        tooltip="Quality of the video file: lower is better and larger; 16 shows no loss.",
-                    )
-                ),
+                crf_widget(),
             ],
             outputs=[
                 io.Image.Output("images", display_name="images", tooltip="All frames, or the first (keep_frames)."),

@@ -7,7 +7,12 @@ from fractions import Fraction
 
 from comfy_api.latest import io
 
+from ..portraittalk_core.face.options import FaceOptions
+from ..portraittalk_core.media.options import WriteOptions
 from .sockets import advanced
+
+MOST_FACES = 16  # that a picture may have, for a widget
+CRF, LARGEST_CRF = 16, 40  # of the nodes: temporary files that Save Video encodes again must show no loss
 
 
 def widget(kind: type, name: str, **changes: object) -> io.Input:
@@ -50,6 +55,17 @@ def later_widgets(kind: type, placed: Sequence[str]) -> list[io.Input]:
 
     fields = [field for field in options_of(kind) if field.shared and field.name not in placed]
     return [widget(kind, field.name, optional=True) for field in fields]
+
+
+def face_index_widget(tooltip: str, **changes: object) -> io.Input:
+    """The widget that says which of several faces is meant."""
+    return widget(FaceOptions, "face_index", max=MOST_FACES - 1, tooltip=tooltip, **changes)
+
+
+def crf_widget(**changes: object) -> io.Input:
+    """The widget for the quality of the video that a node writes."""
+    text = f"Quality of the video file: lower is better and larger; {CRF} shows no loss."
+    return widget(WriteOptions, "crf", default=CRF, max=LARGEST_CRF, tooltip=text, advanced=True, **changes)
 
 
 def _widget(field: object, name: str, arguments: dict) -> io.Input:

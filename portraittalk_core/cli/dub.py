@@ -9,7 +9,7 @@ from ..renderers.contract import FILM
 from .arguments import VIDEO_SUFFIXES, Command, add_face, add_file, add_video, check_crf, check_output, open_asked_mesh
 from .motion import add_motion, motion_engine, motion_options
 from .progress import progress_bar
-from .renderers import add_renderer, open_chosen, renderer_options
+from .renderers import add_renderer, flags_named, open_chosen, renderer_options
 from .resume import resumed
 from .style import chosen_style
 
@@ -34,7 +34,7 @@ def dub(args: argparse.Namespace) -> None:
     with open_asked_mesh(args) as mesh, progress_bar("finding landmarks") as on_progress:
         which = {"face_index": args.face_index, "face_order": args.face_order}
         film = read_film(args.video, mesh=mesh, **which, on_progress=on_progress)
-    with resumed(args, chosen) as sections, progress_bar(spec.name) as on_progress:
+    with flags_named(), resumed(args, chosen) as sections, progress_bar(spec.name) as on_progress:
         result = make_video(
             film,
             speech,

@@ -11,7 +11,7 @@ from ..errors import InputError
 from .arguments import VIDEO_SUFFIXES, Command, add_face, add_file, add_portrait, add_video, check_crf, check_output
 from .portrait import find_asked_portrait
 from .progress import progress_bar
-from .renderers import add_renderer, open_chosen, renderer_options
+from .renderers import add_renderer, flags_named, open_chosen, renderer_options
 from .resume import resumed
 from .style import add_style, chosen_style
 from .talk import print_result
@@ -44,7 +44,7 @@ def render(args: argparse.Namespace) -> None:
     except InputError as error:
         raise InputError(f"{args.track.name} does not fit {args.portrait.name}: {error}") from error
     renderer = open_chosen(spec, chosen)
-    with resumed(args, chosen) as sections, progress_bar(spec.name) as on_progress:
+    with flags_named(), resumed(args, chosen) as sections, progress_bar(spec.name) as on_progress:
         result = render_track(
             portrait,
             driving,

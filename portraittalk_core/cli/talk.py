@@ -10,7 +10,7 @@ from .arguments import VIDEO_SUFFIXES, Command, add_face, add_file, add_portrait
 from .motion import add_motion, motion_engine, motion_options, with_gain_curve
 from .portrait import find_asked_portrait
 from .progress import progress_bar
-from .renderers import add_renderer, open_chosen, renderer_options
+from .renderers import add_renderer, flags_named, open_chosen, renderer_options
 from .resume import resumed
 from .style import add_style, chosen_style
 
@@ -39,7 +39,7 @@ def talk(args: argparse.Namespace) -> None:
     options = with_gain_curve(options, args, speech)
     portrait, style = find_asked_portrait(args), chosen_style(args)
     renderer = open_chosen(spec, chosen)
-    with resumed(args, chosen) as sections, progress_bar(spec.name) as on_progress:
+    with flags_named(), resumed(args, chosen) as sections, progress_bar(spec.name) as on_progress:
         result = make_video(
             portrait,
             speech,

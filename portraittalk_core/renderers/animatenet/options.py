@@ -51,8 +51,8 @@ class AnimateNetOptions:
         check_options(self)
         if self.control_end <= self.control_start:
             raise InputError(
-                f"`control_end` {self.control_end:g} is not behind `control_start` {self.control_start:g}: the ControlNet "
-                "would never act."
+                f"`control_end` {self.control_end:g} is not behind `control_start` {self.control_start:g}: the "
+                "ControlNet would never act."
             )
         if self.overlap >= self.window:
             raise InputError(

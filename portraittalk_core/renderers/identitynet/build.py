@@ -109,7 +109,7 @@ class IdentityNetRenderer:
             track = self._placed(portrait, track)
         elif self.head_placement != "track":
             raise InputError(
-                f"`head_placement` {self.head_placement} is for portraits: in a film the head stands where it was filmed."
+                f"`head_placement` {self.head_placement} is for portraits: in a film the head stays where it is."
             )
         job = replace(job, motion=(track,))
         plan = plan_face_crop(track, CropOptions(size=self.width))

@@ -104,7 +104,7 @@ class IdentityNetOptions(AnimateNetOptions):
             raise InputError("the renderer identitynet needs `checkpoint` FILE: any SD1.5 checkpoint.")
         if self.identity_adapter is not None and self.face_models is None:
             raise InputError(
-                "`identity_adapter` needs `face_models` FOLDER: where InsightFace's det_10g.onnx and w600k_r50.onnx are."
+                "`identity_adapter` needs `face_models` FOLDER, with InsightFace's det_10g.onnx and w600k_r50.onnx."
             )
         for name, value in PRESETS.get(self.preset, {}).items():
             if getattr(self, name) is None:

@@ -18,9 +18,8 @@ from portraittalk_core.batch import run as batch_run
 from portraittalk_core.batch import workers as batch_engines
 from portraittalk_core.batch.jobs import BatchSettings, JobRunner, Outcome
 from portraittalk_core.batch.manifest import read_manifest
-from portraittalk_core.batch.options import BatchOptions
 from portraittalk_core.batch.plan import BatchPlan
-from portraittalk_core.batch.run import COLUMNS, run_batch
+from portraittalk_core.batch.run import COLUMNS, BatchOptions, run_batch
 from portraittalk_core.errors import InputError, MissingDependency, OutputError
 from portraittalk_core.renderers import registry
 
