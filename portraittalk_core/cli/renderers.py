@@ -62,11 +62,11 @@ def renderer_options(args: argparse.Namespace, source: str = PORTRAIT) -> tuple[
     spec = renderer_spec(args.renderer, source)
     own = {one.column for one in options_of(spec.options)} | set(SHARED)
     for other in renderer_specs(source):
-        for one in options_of(other.options):
-            if one.column not in own and getattr(args, one.column, None) is not None:
-                raise InputError(
-                    f"{one.flag} cannot be used with {spec.name}; leave it out, or take --renderer {other.name}."
-                )
+        foreign = [one for one in options_of(other.options) if one.column not in own]
+        if flags := [one.flag for one in foreign if getattr(args, one.column, None) is not None]:
+            raise InputError(
+                f"{', '.join(flags)} cannot be used with {spec.name}; leave it out, or take --renderer {other.name}."
+            )
     with flags_named():
         return spec, options_from(args, spec.options)
 

@@ -49,7 +49,8 @@ def animate_nets(comfy):
 def graph(portrait_name, short_speech, taesd):
     """Makes the full graph: speech, portrait, face, text, landmarks, ControlNet, motion module → sampler.
 
-    Networks have SD1.5's size; the checkpoint's own VAE and the text's other half are used where `whole` says so.
+    Networks have SD1.5's size; the checkpoint's own VAE, the text's other half and the adapter's LoRA are used where
+    `whole` says so.
     """
 
     def build(shift_from: int | None = None, whole: bool = False, **changes) -> dict:
@@ -77,7 +78,7 @@ def graph(portrait_name, short_speech, taesd):
             "5": {"class_type": "GiveFace", "inputs": {"seed": 0}},
             "6": {
                 "class_type": "PortraitTalkLoadIdentityAdapter",
-                "inputs": {"adapter": ADAPTER, "lora": "of the adapter", "lora_strength": 1.0},
+                "inputs": {"adapter": ADAPTER, "lora": "of the adapter" if whole else "none", "lora_strength": 1.0},
             },
             "15": {"class_type": "VAELoader", "inputs": {"vae_name": taesd}},
             "10": {"class_type": "LoadImage", "inputs": {"image": portrait_name}},

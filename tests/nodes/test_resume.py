@@ -21,7 +21,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 ROOT, PACK = Path(__file__).parents[2], "portraittalk_with_keys"
-WINDOW, OVERLAP, CHUNKS = 4, 1, 5
+WINDOW, OVERLAP, CHUNKS = 4, 1, 4
 KILL_S = 480  # at most, until so many chunks are finished
 FRAMES = WINDOW + (CHUNKS - 1) * (WINDOW - OVERLAP)
 

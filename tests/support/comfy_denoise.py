@@ -62,7 +62,7 @@ def refused_controls(unet_binding, folder: Path) -> dict[str, str]:
     controls = importlib.import_module(unet_binding.__name__.replace("bindings.unet", "bindings.control"))
     animates = importlib.import_module(unet_binding.__name__.replace("bindings.unet", "bindings.animate"))
     nets = importlib.import_module(
-        f"{unet_binding.__package__.replace('.nodes', '.portraittalk_core')}.diffusion.animate_net"
+        f"{unet_binding.__package__.replace('.nodes.bindings', '.portraittalk_core')}.renderers.animatenet.animate_net"
     )
     net = animates.managed_animate(
         nets.load_animate_net(folder / "animate_trained.safetensors", unet_binding.OPERATIONS)
@@ -278,7 +278,7 @@ def track_of(core: str, points):
 
 def animated(unet_binding, folder: Path, case: dict, points):
     """A tiny AnimateNet of a file, told of a track."""
-    core = unet_binding.__package__.replace(".nodes", ".portraittalk_core")
+    core = unet_binding.__package__.replace(".nodes.bindings", ".portraittalk_core")
     animates = importlib.import_module(unet_binding.__name__.replace("bindings.unet", "bindings.animate"))
     nets = importlib.import_module(f"{core}.renderers.animatenet.animate_net")
     net = nets.load_animate_net(folder / f"animate_{case['file']}.safetensors", unet_binding.OPERATIONS)
@@ -321,7 +321,7 @@ def controlled(unet_binding, folder: Path, texts, model, case: dict, points, see
 
 def styled(unet_binding, folder: Path, model, case: dict, inputs):
     """The MODEL that looks at the styles of `inputs`: one of every frame, or the first of all."""
-    core = unet_binding.__package__.replace(".nodes", ".portraittalk_core")
+    core = unet_binding.__package__.replace(".nodes.bindings", ".portraittalk_core")
     binding = importlib.import_module(unet_binding.__name__.replace("bindings.unet", "bindings.style"))
     cursors = importlib.import_module(unet_binding.__name__.replace("bindings.unet", "bindings.cursor"))
     projection = importlib.import_module(f"{core}.style.projection")
@@ -335,7 +335,7 @@ def styled(unet_binding, folder: Path, model, case: dict, inputs):
 
 def moved(unet_binding, folder: Path, model, case: dict):
     """The MODEL with tiny motion modules, in windows of our own."""
-    core = unet_binding.__package__.replace(".nodes", ".portraittalk_core")
+    core = unet_binding.__package__.replace(".nodes.bindings", ".portraittalk_core")
     motions = importlib.import_module(unet_binding.__name__.replace("bindings.unet", "bindings.motion"))
     temporal = importlib.import_module(f"{core}.diffusion.motion_modules")
     options = importlib.import_module(f"{core}.diffusion.windowed").VideoOptions("sliding", **case["windows"])
@@ -364,7 +364,7 @@ def in_windows(model):
 
 
 def with_identity(unet_binding, model, folder: Path, tokens, case: dict):
-    core = unet_binding.__package__.replace(".nodes", ".portraittalk_core")
+    core = unet_binding.__package__.replace(".nodes.bindings", ".portraittalk_core")
     adapters = importlib.import_module(f"{core}.renderers.identitynet.adapter")
     bound = unet_binding.managed(
         adapters.load_adapter(folder / "adapter.safetensors", ops=unet_binding.OPERATIONS),

@@ -101,7 +101,7 @@ class IdentityNetRenderer:
     def _region(self, job: RenderJob, callbacks: Callbacks) -> Iterator[Tensor]:
         if self.width != self.height:
             raise InputError(
-                f"only the face is painted, as a square; `width` {self.width} and `height` {self.height} differ."
+                f"the face region is painted as a square; `width` {self.width} and `height` {self.height} differ."
             )
         portrait = job.source if isinstance(job.source, Portrait) else _resting_portrait(job.source)
         track = join_tracks(job.motion)

@@ -101,7 +101,7 @@ class IdentityNetOptions(AnimateNetOptions):
 
     def __post_init__(self) -> None:
         if self.checkpoint is None:
-            raise InputError("the renderer identitynet needs `checkpoint` FILE: any SD1.5 checkpoint.")
+            raise InputError("`renderer` identitynet needs `checkpoint` FILE: any SD1.5 checkpoint.")
         if self.identity_adapter is not None and self.face_models is None:
             raise InputError(
                 "`identity_adapter` needs `face_models` FOLDER, with InsightFace's det_10g.onnx and w600k_r50.onnx."

@@ -84,7 +84,7 @@ class VExpressRendererOptions:
         )
         for name, path, kind, what in needed:
             if path is None:
-                raise InputError(f"the renderer vexpress needs `{name}` {kind}: {what}.")
+                raise InputError(f"`renderer` vexpress needs `{name}` {kind}: {what}.")
             if not Path(path).exists():
                 raise MissingDependency(f"`{name}` {path} is not there; give {what}.")
         self.painting  # noqa: B018 - which checks how they go together

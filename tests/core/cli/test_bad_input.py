@@ -204,12 +204,12 @@ def test_a_signal_half_way_leaves_nothing(number, folder):
         running.send_signal(number)
         told = running.communicate(timeout=30)[1]
     assert running.returncode == 130
-    assert told == "portraittalk: stopped; nothing was written\n"
+    assert told.splitlines()[-1] == "portraittalk: stopped; nothing was written"  # a slow run shows progress before
     assert not list((folder / "out").iterdir())
 
 
 def test_a_disk_that_takes_no_more_is_told_and_nothing_left(folder):
-    wavfile.write(folder / "speech.wav", RATE, voice(8))
+    wavfile.write(folder / "speech.wav", RATE, voice(4))
 
     def no_large_files() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))

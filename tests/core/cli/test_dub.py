@@ -128,7 +128,7 @@ def test_without_references_the_videos_own_face_is_taken(place, tmp_path, capsys
     ("more", "words"),
     [
         (["--head-placement", "follow"], "--head-placement follow is for portraits"),
-        (["--height", "128"], "paints a square; --width 64 and --height 128 differ"),
+        (["--height", "128"], "painted as a square; --width 64 and --height 128 differ"),
         (["--checkpoint", "nowhere.safetensors"], "there is no weight file"),
         (["--only-face"], "unrecognized arguments: --only-face"),
     ],
@@ -146,7 +146,7 @@ def test_the_same_command_goes_on_where_it_was_stopped(place, tmp_path, capsys, 
         @contextmanager
         def bar(name):
             def on_progress(done: int, _total: int) -> None:
-                if name == "painting" and done >= 5:  # of 6 frames times 2 steps
+                if name == "identitynet" and done >= 5:  # of 6 frames times 2 steps
                     raise KeyboardInterrupt
 
             yield on_progress

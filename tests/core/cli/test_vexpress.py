@@ -137,9 +137,9 @@ BAD = {
     "Whisper": (["--speech-encoder", "{whisper.safetensors}"], "V-Express hears by wav2vec 2.0 base, not by whisper-"),
     "a width that does not fit": (["--width", "100"], "width must be a multiple of 8, not 100"),
     "an unknown sampler": (["--sampler", "magic"], "sampler"),
-    "a schedule": (["--schedule", "karras"], "--schedule karras cannot be used with vexpress"),
+    "a schedule": (["--schedule", "karras"], "--schedule cannot be used with vexpress; leave it out"),
     "IdentityNet's": (["--lora", "x", "--only-face"], "--lora, --only-face cannot be used with vexpress"),
-    "a weight out of range": (["--audio-weight", "9"], "the audio's weight must lie between 0 and 5"),
+    "a weight out of range": (["--audio-weight", "9"], "--audio-weight must lie between 0 and 5"),
     "too long a window": (["--vexpress-window", "40"], "window of 40"),
     "an unknown device": (["--device", "abacus"], "--device abacus cannot be used here"),
 }

@@ -88,7 +88,7 @@ def test_later_drawings_change_later_frames_only(file, cond):
 @pytest.mark.parametrize("mode", ["chunked", "sliding"])
 def test_a_longer_video_begins_like_a_shorter_one(mode, file, cond):
     made_by = painter(file, cond, shades(), replace(VIDEO, mode=mode))
-    whole, start = video_of(made_by, 40)[0], video_of(made_by, 33)[0]
+    whole, start = video_of(made_by, 26)[0], video_of(made_by, 21)[0]
     assert (whole[:8] - start[:8]).abs().max() <= 1
 
 

@@ -52,7 +52,7 @@ def test_an_unknown_renderer_or_option_is_told_with_those_there_are():
         open_renderer("warp", steps=4)
     with pytest.raises(InputError, match="the renderer identitynet has no option 'sharpness'; it has .*checkpoint"):
         open_renderer("identitynet", sharpness=4)
-    with pytest.raises(InputError, match="the renderer identitynet needs a checkpoint"):
+    with pytest.raises(InputError, match="`renderer` identitynet needs `checkpoint` FILE: any SD1.5 checkpoint"):
         open_renderer("identitynet")
 
 
