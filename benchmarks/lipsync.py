@@ -1,7 +1,6 @@
 """Lip-sync correlation of the built-in engine on real clips, with baselines in the same run.
 
 Also its speed from sound to landmarks, and that its memory does not grow with the clip.
-
 """
 
 from __future__ import annotations

@@ -103,7 +103,6 @@ class PreviewLandmarks(io.ComfyNode):
         indices = range(0, len(landmarks), step)
         drawings = (next(draw_landmarks(landmarks, i, PREVIEW_PX)) for i in indices)
         frames = list(counted(drawings, len(indices), Progress()))
-
         plot = convert.to_image([plot_track(landmarks, convert.to_speech(audio) if audio else None)])
         return io.NodeOutput(convert.to_image(frames), plot, ui=ui.PreviewImage(plot, cls=cls))
 

@@ -1,7 +1,6 @@
 """Per-frame hints for a user's CONTROL_NET: the hint pictures of the frames being denoised.
 
 ComfyUI's own gives every context window, and every batch, the hints of frames 0 to 15.
-
 """
 
 from __future__ import annotations
