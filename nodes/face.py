@@ -51,7 +51,7 @@ class LoadFaceEmbedding(io.ComfyNode):
 
     @classmethod
     def execute(cls, images, face_index, weights="", more=None, mask=None, clip_vision=None) -> io.NodeOutput:
-        """Find, cut out and describe the faces."""
+        """Detect, crop and encode the faces."""
         from ..portraittalk_core.face.identity.embedding import join_faces
 
         encoded = _encoded(images, face_index, weights, mask)

@@ -147,7 +147,7 @@ class IdentityNetSampler(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, vae, positive, negative, keep_frames, **inputs) -> io.NodeOutput:
-        """Bind the face, paint, encode, and give back the file."""
+        """Bind the adapter, sample the frames, write the video, and return the outputs."""
         from .bindings.identity_run import SamplerInputs, run
 
         sampler_inputs = SamplerInputs(**inputs)

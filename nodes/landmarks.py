@@ -53,7 +53,7 @@ class LandmarksFromVideo(io.ComfyNode):
 
     @classmethod
     def execute(cls, fps, face_index, on_missing, video=None, frames=None, face_landmarks=None) -> io.NodeOutput:
-        """Follow the face in whichever input is connected."""
+        """Track the face in whichever input is connected."""
         from ..portraittalk_core.errors import InputError
         from ..portraittalk_core.types import as_fps
 

@@ -40,7 +40,7 @@ class CropFace(io.ComfyNode):
 
     @classmethod
     def execute(cls, image, landmarks, margin, box="auto", size=512) -> io.NodeOutput:
-        """Plan the square, cut it out of every picture, and carry the landmarks over."""
+        """Plan the crop box, crop every picture, and transform the landmarks."""
         plan = _plan(image, landmarks, (margin, box, size))
         if len(image) > 1:
             _check_counts(len(image), len(plan), "pictures")
@@ -82,7 +82,7 @@ class PasteFace(io.ComfyNode):
 
     @classmethod
     def execute(cls, frames, target, landmarks, margin, feather, match_colour, box="auto", mask="auto"):
-        """Plan the square as Crop Face did, and paste every frame."""
+        """Plan the crop box as Crop Face did, and paste every frame."""
         from ..portraittalk_core.renderers.paste import PasteOptions, paste_frames
 
         plan, still = _plan(target, landmarks, (margin, box)), len(target) == 1

@@ -42,7 +42,7 @@ class AudioToLandmarks(io.ComfyNode):
 
     @classmethod
     def execute(cls, portrait, audio, fps, face_index, face_landmarks=None, engine=None, **motion) -> io.NodeOutput:
-        """Find the face, plan its motion, make the landmarks; or give a filmed face another mouth."""
+        """Detect the face and generate its landmarks, or dub the driving landmarks."""
         from ..portraittalk_core.plots.timeline import timeline_payload
 
         speech, picture = convert.to_speech(audio), convert.to_portrait(portrait)

@@ -96,7 +96,7 @@ class BlendStyles(io.ComfyNode):
 
     @classmethod
     def execute(cls, style_a, style_b, share, over_time="") -> io.NodeOutput:
-        """Mix them."""
+        """Interpolate the styles."""
         from .style_use import blended, style_image
 
         mixed = blended(style_a, style_b, share, texts.to_points(over_time, "over_time"))

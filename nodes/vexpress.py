@@ -101,7 +101,7 @@ def _encoder_path(name) -> Path | None:
 
 
 def _paint(picture, audio, vae, out, video: tuple, **inputs) -> FrameBuffer:
-    """Paint the frames into a file; `video` is which frames to keep, and the quality."""
+    """Sample the frames into a video file; `video` is (keep_frames, crf)."""
     from ..portraittalk_core.errors import InputError
     from ..portraittalk_core.renderers.contract import Callbacks, RenderJob
     from ..portraittalk_core.renderers.vexpress.build import VExpressRenderer

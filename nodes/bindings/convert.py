@@ -89,7 +89,7 @@ def to_picture_masks(mask: Tensor | None, pictures: list[Tensor]) -> list[Tensor
 
 
 def to_latents(latent: dict) -> Tensor:
-    """(B, 4, h, w) of a LATENT.
+    """Latents (B, 4, h, w) of a LATENT.
 
     Raises:
         InputError: not a LATENT of SD1.5, or with values that are not numbers.

@@ -15,7 +15,7 @@ class Cursor:
     first: int = 0
 
     def frames(self, count: int, transformer_options: dict, listed: Sequence[int] | None = None) -> list[int]:
-        """Numbers of the frames in a chunk of the rows that the UNet works on.
+        """Frame numbers of a chunk of the samples that the UNet works on.
 
         Args:
             count: how many they are.

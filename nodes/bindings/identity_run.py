@@ -115,7 +115,7 @@ class NodeResult:
 
 
 def run(model, vae, conditioning: tuple, inputs: SamplerInputs, keep_frames: str, hidden) -> NodeResult:
-    """Paint the frames into a file in the temporary folder."""
+    """Sample the frames into a video file in the temporary folder."""
     from comfy_api.input_impl import VideoFromFile
     from comfy_api.latest import ui
 

@@ -1,4 +1,4 @@
-"""Binds the core's attention branches to a ComfyUI MODEL, through its public hooks only.
+"""Attention branches of the core in a ComfyUI MODEL, through its public hooks only.
 
 ComfyUI calls what lies in an attn2 slot as patch(q, k, v, extra_options); a slot holds one patch, so ours calls the
 one it found there first, and lets others add to it as they would to their own.
