@@ -55,7 +55,7 @@ def measure(repo: Path) -> dict[str, float]:
         speech = Speech(_noise(LONG_SECONDS))
         expected = _predict(public_net, prepare(speech))
         results |= _compared(f"{LONG_SECONDS:g} s in pieces", our_engine.offsets(speech), expected)
-        with patch.object(audio2mesh, "WHOLE", math.inf):
+        with patch.object(audio2mesh, "MAX_SINGLE_PASS", math.inf):
             results |= _compared(f"{LONG_SECONDS:g} s in one piece", our_engine.offsets(speech), expected)
         results |= _compared("projection, px", *_projections(repo, expected[:50]))
     return results

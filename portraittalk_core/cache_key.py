@@ -1,4 +1,4 @@
-"""Keys of what is kept between runs: SHA-256 of settings and of files' contents."""
+"""Cache keys: SHA-256 of settings and of files' contents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks for the public border: they document what is expected and reject everything else.
+"""Validation of arguments at the public border: shape, finiteness, range and choice.
 
 Checks of numbers and words import no torch, so that ``--help`` need not wait for it.
 """
@@ -15,7 +15,7 @@ from .errors import InputError, ShapeError
 if TYPE_CHECKING:
     from torch import Tensor
 
-SHOWN = 60  # letters of a value in a message
+MAX_LETTERS = 60  # letters of a value in a message
 
 
 def check_shape(tensor: Tensor, shape: str, name: str) -> Tensor:
@@ -66,14 +66,14 @@ def check_range(value: float, low: float, high: float, name: str) -> float:
         InputError: not a finite number, or outside the range.
     """
     if not is_finite_number(value):
-        raise InputError(f"{name} must be a number from {low:g} to {high:g}, not {shown(value)}.")
+        raise InputError(f"{name} must be a number from {low:g} to {high:g}, not {abbreviated(value)}.")
     if not low <= value <= high:
         raise InputError(f"{name} must lie between {low:g} and {high:g}, but is {float(value):g}.")
     return value
 
 
 def check_choice(value: str, choices: Sequence[str], name: str) -> str:
-    """Check that a word is one of the choices and return it.
+    """Check that a value is one of the choices and return it.
 
     Raises:
         InputError: with the list of choices.
@@ -84,7 +84,7 @@ def check_choice(value: str, choices: Sequence[str], name: str) -> str:
 
 
 def is_finite_number(value: object) -> bool:
-    """Whether it is a whole number, a float or a fraction, neither NaN nor as large as infinity (1e309 is infinite)."""
+    """Whether a value is an int, float or Fraction that is finite as a float (10**400 is not)."""
     if isinstance(value, bool) or not isinstance(value, (int, float, Fraction)):
         return False
     try:
@@ -93,7 +93,7 @@ def is_finite_number(value: object) -> bool:
         return False
 
 
-def shown(value: object) -> str:
-    """A value for a message, cut off where it is long."""
+def abbreviated(value: object) -> str:
+    """The repr of a value for a message, truncated to MAX_LETTERS letters."""
     text = repr(value)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+    return text if len(text) <= MAX_LETTERS else f"{text[:MAX_LETTERS]}…"

@@ -10,15 +10,15 @@ class InputError(PortraitTalkError, ValueError):
 
 
 class ShapeError(InputError):
-    """A tensor does not have the shape or the type that the border asks for."""
+    """A tensor does not have the expected shape or dtype."""
 
 
 class MediaError(InputError):
-    """A media file cannot be read, or holds something other than what was asked for."""
+    """A media file cannot be read, or holds something other than expected."""
 
 
 class NoFaceError(InputError):
-    """No usable face was found, or not the one asked for."""
+    """No usable face was found, or not the requested one."""
 
 
 class OutputError(PortraitTalkError, OSError):

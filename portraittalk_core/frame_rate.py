@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from .checks import check_range, shown
+from .checks import abbreviated, check_range
 from .errors import InputError
 
 MIN_FPS, MAX_FPS = 1, 240
@@ -28,7 +28,7 @@ def as_fps(fps: Fraction | float | str, name: str = "fps") -> Fraction:
             fps = float(fps)  # for the fraction of 1e999999999 would fill the memory
         exact = Fraction(fps) if not isinstance(fps, float) else Fraction(str(fps))
     except (ValueError, ZeroDivisionError, TypeError, OverflowError) as error:
-        raise InputError(f"{name} must be a number such as 25 or 30000/1001, not {shown(fps)}.") from error
+        raise InputError(f"{name} must be a number such as 25 or 30000/1001, not {abbreviated(fps)}.") from error
     check_range(exact, MIN_FPS, MAX_FPS, name)
     ntsc = Fraction(round(exact * Fraction(1001, 1000)) * 1000, 1001)
     if exact.denominator not in (1, 1001) and abs(exact - ntsc) < Fraction(1, 100):

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from .checks import is_finite_number, shown
+from .checks import abbreviated, is_finite_number
 from .errors import InputError
 from .frame_rate import as_fps
 
@@ -103,8 +103,8 @@ def option(  # noqa: PLR0913 - one parameter a property of an option
     """
     about = {"low": low, "high": high, "help": help, "choices": tuple(choices), "metavar": metavar, "step": step}
     about |= {"advanced": advanced, "shared": shared, "column": column, "nargs": nargs}
-    made = {"default_factory": default} if callable(default) else {"default": default}
-    return dataclasses.field(**made, metadata={_KEY: about}, compare=compare)
+    default_arguments = {"default_factory": default} if callable(default) else {"default": default}
+    return dataclasses.field(**default_arguments, metadata={_KEY: about}, compare=compare)
 
 
 def same_option(kind: type, name: str, **changes: Any) -> Any:
@@ -133,23 +133,23 @@ def option_of(kind: type, name: str) -> Option:
     Raises:
         KeyError: the dataclass has no such option.
     """
-    return {one.name: one for one in options_of(kind)}[name]
+    return {spec.name: spec for spec in options_of(kind)}[name]
 
 
 @functools.cache
 def columns_of(*kinds: type) -> Mapping[str, Option]:
     """The shared options of several dataclasses by their column; of two with one column, the first."""
-    found: dict[str, Option] = {}
+    columns: dict[str, Option] = {}
     for kind in kinds:
-        for one in options_of(kind):
-            if one.shared:
-                found.setdefault(one.column, one)
-    return MappingProxyType(found)
+        for spec in options_of(kind):
+            if spec.shared:
+                columns.setdefault(spec.column, spec)
+    return MappingProxyType(columns)
 
 
-def fields_given(kind: type, given: Mapping[str, object]) -> dict[str, object]:
-    """Of values by column, those of a dataclass's shared options, by field."""
-    return {one.name: given[one.column] for one in options_of(kind) if one.shared and one.column in given}
+def fields_given(kind: type, values: Mapping[str, object]) -> dict[str, object]:
+    """Values of a dataclass's shared options by field, from values by column."""
+    return {spec.name: values[spec.column] for spec in options_of(kind) if spec.shared and spec.column in values}
 
 
 def _option_of(field: dataclasses.Field) -> Option:
@@ -171,62 +171,63 @@ def check_options(record: object, **names: str) -> None:
     Raises:
         InputError: with the option's name, what is allowed, and the value received.
     """
-    for one in options_of(type(record)):
-        value = getattr(record, one.name)
-        if value is None and one.optional:
+    for spec in options_of(type(record)):
+        value = getattr(record, spec.name)
+        if value is None and spec.optional:
             continue
-        for single in value if one.many else (value,):
-            check_option(one, single, names.get(one.name, ""))
+        for single in value if spec.many else (value,):
+            check_option(spec, single, names.get(spec.name, ""))
 
 
-def check_option(one: Option, value: object, name: str = "") -> None:
+def check_option(spec: Option, value: object, name: str = "") -> None:
     """Check one value of an option; see `check_options`.
 
     Args:
-        one: the option.
+        spec: the option.
         value: of its field; of an option with several values, one of them.
         name: what to call it in the message, such as its flag; empty takes the field's name.
     """
-    name = name or one.name
-    if one.choices:
-        if value not in one.choices:
-            raise InputError(f"{name} must be one of {', '.join(one.choices)}, not {shown(value)}.")
-    elif one.kind is bool:
+    name = name or spec.name
+    if spec.choices:
+        if value not in spec.choices:
+            raise InputError(f"{name} must be one of {', '.join(spec.choices)}, not {abbreviated(value)}.")
+    elif spec.kind is bool:
         if not isinstance(value, bool):
-            raise InputError(f"{name} must be true or false, not {shown(value)}.")
-    elif one.kind is Fraction:
-        _check_number(one, as_fps(value, name), name)
-    elif one.kind in (int, float):
-        _check_number(one, value, name)
-    elif one.kind is str and not isinstance(value, str):
-        raise InputError(f"{name} must be text, not {shown(value)}.")
+            raise InputError(f"{name} must be true or false, not {abbreviated(value)}.")
+    elif spec.kind is Fraction:
+        _check_number(spec, as_fps(value, name), name)
+    elif spec.kind in (int, float):
+        _check_number(spec, value, name)
+    elif spec.kind is str and not isinstance(value, str):
+        raise InputError(f"{name} must be text, not {abbreviated(value)}.")
 
 
-def _check_number(one: Option, value: object, name: str) -> None:
+def _check_number(spec: Option, value: object, name: str) -> None:
     if not is_finite_number(value):
-        allowed = allowed_numbers(one)
-        raise InputError(f"{name} must be a {'number ' + allowed if allowed else 'finite number'}, not {shown(value)}.")
-    if one.kind is int and int(value) != value:
-        raise InputError(f"{name} must be a whole number, not {shown(value)}.")
-    if one.low is not None and one.high is not None and not one.low <= value <= one.high:
-        raise InputError(f"{name} must lie between {one.low:g} and {one.high:g}, but is {float(value):g}.")
-    if one.low is not None and value < one.low:
-        raise InputError(f"{name} must be at least {one.low:g}, but is {float(value):g}.")
-    if one.high is not None and value > one.high:
-        raise InputError(f"{name} must be at most {one.high:g}, but is {float(value):g}.")
+        allowed = allowed_numbers(spec)
+        domain = f"number {allowed}" if allowed else "finite number"
+        raise InputError(f"{name} must be a {domain}, not {abbreviated(value)}.")
+    if spec.kind is int and int(value) != value:
+        raise InputError(f"{name} must be a whole number, not {abbreviated(value)}.")
+    if spec.low is not None and spec.high is not None and not spec.low <= value <= spec.high:
+        raise InputError(f"{name} must lie between {spec.low:g} and {spec.high:g}, but is {float(value):g}.")
+    if spec.low is not None and value < spec.low:
+        raise InputError(f"{name} must be at least {spec.low:g}, but is {float(value):g}.")
+    if spec.high is not None and value > spec.high:
+        raise InputError(f"{name} must be at most {spec.high:g}, but is {float(value):g}.")
 
 
-def allowed_numbers(one: Option) -> str:
+def allowed_numbers(spec: Option) -> str:
     """The range of a number in words, such as "from 0 to 2"; empty where there is none."""
-    low = "" if one.low is None else f"from {one.low:g}"
-    high = "" if one.high is None else f"{'to' if low else 'up to'} {one.high:g}"
+    low = "" if spec.low is None else f"from {spec.low:g}"
+    high = "" if spec.high is None else f"{'to' if low else 'up to'} {spec.high:g}"
     return f"{low} {high}".strip()
 
 
-def default_text(one: Option) -> str:
+def default_text(spec: Option) -> str:
     """The default in words; empty where it says nothing: none, false, no values."""
-    if one.default is None or one.default is False or one.default in ("", ()):
+    if spec.default is None or spec.default is False or spec.default in ("", ()):
         return ""
-    if one.many:
-        return " ".join(map(str, one.default))
-    return {True: "yes"}.get(one.default, str(one.default)) if one.kind is bool else str(one.default)
+    if spec.many:
+        return " ".join(map(str, spec.default))
+    return {True: "yes"}.get(spec.default, str(spec.default)) if spec.kind is bool else str(spec.default)

@@ -1,4 +1,4 @@
-"""What every motion engine is: speech and a face in, spans of landmark tracks out; and the record it is known by.
+"""The contract of motion engines: speech and a face in, spans of landmark tracks out; and their registry entry.
 
 Imports no torch at its top, so that ``--help`` can read the registry without waiting for it.
 """
@@ -37,7 +37,7 @@ class MotionEngine(Protocol):
         options: MotionOptions | None = None,
         on_progress: Progress | None = None,
     ) -> Iterator[LandmarkTrack]:
-        """The landmarks of a face that says `speech`, piece after piece, so that memory need not hold them all.
+        """Landmark tracks of a face that says `speech`, span by span, so that memory need not hold them all.
 
         Args:
             speech: the clip.
@@ -52,7 +52,7 @@ class MotionEngine(Protocol):
 
 @dataclass(frozen=True)
 class EngineFiles:
-    """What an engine is built from."""
+    """Files that an engine is built from."""
 
     weights: Path | None = None  # the engine's own file; None where it needs none
     encoder: Path | object | None = None  # a speech encoder's file, or one that is open already (has `encode`)
@@ -64,7 +64,7 @@ Build = Callable[[EngineFiles], MotionEngine]
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """A row of the registry: what the command line, the doctor, error texts, nodes and docs know of an engine."""
+    """Registry entry of an engine, for the command line, the doctor, error texts, nodes and docs."""
 
     name: str  # as `MotionEngine.name`, and as files name it in `WeightFile.engine`
     title: str  # for people
@@ -74,18 +74,18 @@ class EngineSpec:
 
     @property
     def needed_files(self) -> tuple[FileSpec, ...]:
-        """Files that it does not work without."""
+        """Required files."""
         return tuple(file for file in self.files if file.needed)
 
     def load(self) -> Build:
-        """The function that builds it."""
+        """The engine's build function."""
         if callable(self.build):
             return self.build
         module, _, function = self.build.partition(":")
         return getattr(importlib.import_module(f".{module}", __package__), function)
 
     def open(self, files: EngineFiles | None = None) -> MotionEngine:
-        """Build it.
+        """Build the engine.
 
         Raises:
             InputError, MissingDependency: a file is of another kind, or missing; the text says what to do.
@@ -100,7 +100,7 @@ def whole_track(
     options: MotionOptions | None = None,
     on_progress: Progress | None = None,
 ) -> LandmarkTrack:
-    """An engine's spans as one track.
+    """An engine's spans joined to one track.
 
     Args:
         engine: any motion engine.
@@ -125,8 +125,8 @@ def whole_track(
     total, done = speech.num_frames(options.fps), 0
     points, span = torch.empty(total, *reference.points.shape[1:]), reference
     valid = torch.empty(total, dtype=torch.bool)
-    before = None if on_progress is None else lambda count, of: on_progress(total * count // max(2 * of, 1), total)
-    for span in engine.spans(speech, reference, options, before):
+    progress = None if on_progress is None else lambda count, of: on_progress(total * count // max(2 * of, 1), total)
+    for span in engine.spans(speech, reference, options, progress):
         stop = done + len(span)
         if stop <= total:
             points[done:stop], valid[done:stop] = span.points, span.valid
@@ -139,7 +139,7 @@ def whole_track(
 
 
 def listening_to(engine: MotionEngine, features: SpeechFeatures) -> MotionEngine:
-    """An engine with features of one clip that were made elsewhere, in place of its own speech encoder.
+    """An engine with precomputed features of one clip instead of its own speech encoder.
 
     Raises:
         InputError: the engine takes none.

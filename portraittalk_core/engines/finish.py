@@ -11,7 +11,7 @@ from ..face import topology as topo
 from ..motion.blink import blink_curve
 from ..motion.head import head_motion
 from ..motion.options import MotionOptions
-from ..motion.rig import MOST_BROW, WIDEST_GAP, FaceRig, make_rig, turn_head
+from ..motion.rig import MAX_BROW, WIDEST_GAP, FaceRig, make_rig, turn_head
 from ..motion.smoothing import frame_times_s, one_euro_smoothing, sample_at
 from ..motion.speaking_gate import speaking_gate
 from ..motion.stress import brow_curve, stress_curve
@@ -26,7 +26,7 @@ SPAN = 256  # frames whose landmarks are worked on at once
 def finish_motion(
     raw: RawMotion, speech: Speech, reference: LandmarkTrack, options: MotionOptions
 ) -> Iterator[LandmarkTrack]:
-    """The landmarks of a face that an engine moves.
+    """Spans of landmarks from an engine's raw motion, with the motion options applied.
 
     An engine's motion starts from closed lips, and so does the face: at gain 1 and smoothing 0, without head motion and
     blinks, frames in speech are the reference with its lips closed plus the engine's motion.
@@ -58,20 +58,20 @@ def finish_motion(
         gain = gains[span, None, None]
         moved = shift[span] @ rig.axes.T / rig.unit_px * gain
         local = (
-            rest + moved + rig.shut * blink[span, None, None] + rig.brows * brow[span, None, None].clamp(0, MOST_BROW)
+            rest + moved + rig.shut * blink[span, None, None] + rig.brows * brow[span, None, None].clamp(0, MAX_BROW)
         )
         points_px = rig.to_px(turn_head(local, head, span))
         yield LandmarkTrack.from_px(points_px, reference.width, reference.height, options.fps)
 
 
 def _sampled(raw: RawMotion, times_s: Tensor) -> Tensor:
-    """(T, 478, 3) the engine's motion at some moments."""
+    """(T, 478, 3) raw displacements, interpolated linearly at times in seconds."""
     flat = raw.shift_px.flatten(1)
     at = ((times_s - raw.times_s[0]) * float(raw.rate)).clamp(0, len(flat) - 1)
-    left = at.floor().long().clamp(max=max(len(flat) - 2, 0))
-    right = (left + 1).clamp(max=len(flat) - 1)
-    share = (at - left).float()[:, None]
-    return torch.lerp(flat[left], flat[right], share).unflatten(1, raw.shift_px.shape[1:])
+    lower = at.floor().long().clamp(max=max(len(flat) - 2, 0))
+    upper = (lower + 1).clamp(max=len(flat) - 1)
+    share = (at - lower).float()[:, None]
+    return torch.lerp(flat[lower], flat[upper], share).unflatten(1, raw.shift_px.shape[1:])
 
 
 def _smoothed(shift: Tensor, rig: FaceRig, options: MotionOptions) -> Tensor:
@@ -85,6 +85,6 @@ def _smoothed(shift: Tensor, rig: FaceRig, options: MotionOptions) -> Tensor:
 
 
 def _parting(shift: Tensor, rig: FaceRig) -> Tensor:
-    """(T,) how far the engine parts the lips, 0..1 of the widest gap."""
+    """(T,) lip gap of the engine's motion, 0..1 of the widest gap."""
     gap = (shift[:, topo.INNER_LIP_BOTTOM] - shift[:, topo.INNER_LIP_TOP]) @ rig.axes[1]
     return (gap / (WIDEST_GAP * rig.mouth_width * rig.unit_px)).clamp(0, 1.25)

@@ -1,4 +1,4 @@
-"""Engines whose network only moves a face's points, at a rate of its own; options are applied to its motion here."""
+"""Base of engines that predict raw landmark displacements at their own rate; motion options are applied here."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class RawMotionEngine(ABC):
 
 
 def counted_in_frames(on_progress: Progress | None, num_frames: int) -> Progress | None:
-    """A callback for work counted in any unit that reports it in frames."""
+    """Progress callback that converts any unit of work to frames."""
     if on_progress is None:
         return None
     return lambda done, total: on_progress(num_frames * done // max(total, 1), num_frames)

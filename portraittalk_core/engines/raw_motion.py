@@ -1,4 +1,4 @@
-"""Displacements of a face's landmarks before any option is applied: what the network of a public engine gives."""
+"""Raw motion: landmark displacements predicted by an engine's network, before any option is applied."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..types import NUM_LANDMARKS, as_fps
 
 @dataclass(frozen=True)
 class RawMotion:
-    """How far every landmark of a face moves from its reference; the head itself stays where it is."""
+    """Displacement of every landmark from its reference, without head motion."""
 
     shift_px: Tensor  # (F, 478, 3) float32, pixels of the reference's picture, z on x's scale
     rate: Fraction  # frames per second

@@ -23,7 +23,7 @@ _registered: dict[str, EngineSpec] = {spec.name: spec for spec in ENGINES}
 
 
 def register(spec: EngineSpec) -> EngineSpec:
-    """Make an engine from outside known everywhere: command line, doctor, error texts, nodes.
+    """Register an external engine, for the command line, doctor, error texts and nodes.
 
     Its weight file, if it has one, is recognised by `spec.kinds`, whose `engine` must be the spec's name.
 
@@ -82,7 +82,7 @@ def open_engine(files: EngineFiles | str | None = None) -> MotionEngine:
 
 def find_engines(folders: Iterable[Path]) -> list[FoundWeights]:
     """The motion engines in some folders."""
-    return [found for found in find_weights(folders, _kinds()) if found.kind.engine]
+    return [weights for weights in find_weights(folders, _kinds()) if weights.kind.engine]
 
 
 def _open_named(name: str, files: EngineFiles) -> MotionEngine:
@@ -97,7 +97,7 @@ def _open_named(name: str, files: EngineFiles) -> MotionEngine:
 
 
 def _kinds() -> tuple[WeightFile, ...]:
-    """What files are known as, those of engines from outside first."""
+    """Kinds of weight files to recognise, those of external engines first."""
     return (*(kind for spec in engine_specs() for kind in spec.kinds), *KINDS)
 
 

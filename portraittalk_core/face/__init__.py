@@ -1,1 +1,1 @@
-"""Where the face is and how it is posed: 478 landmarks, geometry, drawing."""
+"""Face landmarks (478 points): detection, geometry, crops and drawing."""

@@ -1,4 +1,4 @@
-"""Openings in the face, the mouth and the two eyes, described in their own axes.
+"""Apertures of the face (the mouth and the two eyes), in their own axes.
 
 An aperture's axes: u along the line from its viewer's-left to its viewer's-right corner, v across it (down on an
 upright face), origin midway between the corners; both in pixels.
@@ -74,7 +74,7 @@ def pixel_centres(box: Box) -> Tensor:
 
 
 def soft_step(x: Tensor, width: float) -> Tensor:
-    """0 below −width/2, 1 above width/2, smooth between."""
+    """Smooth step from 0 below −width/2 to 1 above width/2."""
     t = (x / width + 0.5).clamp(0, 1)
     return t * t * (3 - 2 * t)
 
@@ -85,7 +85,7 @@ def _to_axes(offset: Tensor, along: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _interpolate(x: Tensor, known_x: Tensor, known_y: Tensor) -> Tensor:
-    after = torch.searchsorted(known_x, x.contiguous()).clamp(1, len(known_x) - 1)
-    left, right = known_x[after - 1], known_x[after]
-    share = ((x - left) / (right - left).clamp(min=1e-6)).clamp(0, 1)
-    return known_y[after - 1] + share * (known_y[after] - known_y[after - 1])
+    upper = torch.searchsorted(known_x, x.contiguous()).clamp(1, len(known_x) - 1)
+    x0, x1 = known_x[upper - 1], known_x[upper]
+    share = ((x - x0) / (x1 - x0).clamp(min=1e-6)).clamp(0, 1)
+    return known_y[upper - 1] + share * (known_y[upper] - known_y[upper - 1])

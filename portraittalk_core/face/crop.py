@@ -1,4 +1,4 @@
-"""Cuts one face out of pictures of any size as a square that keeps still, and knows the way back.
+"""Stable square crop of one face in pictures of any size, and the mapping back onto the picture.
 
 Positions are continuous: the first pixel reaches from 0 to 1 and has its middle at 0.5.
 Shapes: T frames, S the crop's side.
@@ -23,12 +23,12 @@ from . import topology as topo
 CROP_PX = 512  # what SD1.5 was trained on
 MARGIN = 0.4
 BOXES = ("auto", "fixed", "follow")
-HELD = 1.3  # auto: a face whose whole path is at most so many times its own size gets a fixed box
+MAX_FIXED_EXTENT = 1.3  # auto: a face whose whole path is at most so many times its own size gets a fixed box
 LIFT = 0.12  # of the face's size: the mesh ends at the hairline, so the box reaches higher above it
-CALM_S = 0.4  # sigma of the low-pass on a following box's middle
+SMOOTHING_S = 0.4  # sigma of the low-pass on a following box's middle
 CUT = 0.5  # of the face's size: one that is so much further on in the next frame is in another shot
-USUAL = 0.99  # share of the frames that decides the box's size, against single stray ones
-LEAST_FACE_PX, LARGEST_BOX = 8.0, 8.0  # the box's limit is a multiple of the picture's larger side
+QUANTILE = 0.99  # share of the frames that decides the box's size, against single stray ones
+MIN_FACE_PX, MAX_BOX = 8.0, 8.0  # the box's limit is a multiple of the picture's larger side
 SHAPE_TOLERANCE = 0.01
 REACH_PX = 3  # of the resampling kernel beyond the box, at scale 1
 
@@ -44,7 +44,7 @@ class CropBox:
 
 @dataclass(frozen=True)
 class CropOptions:
-    """How a face is framed."""
+    """Options of a face crop."""
 
     margin: float = option(
         MARGIN, 0, 2, "Room on every side, of the face's size. The same in Crop Face and Paste Face.", step=0.05
@@ -65,7 +65,7 @@ class CropOptions:
 
 @dataclass(frozen=True)
 class FaceCrop:
-    """Where the crop lies in every frame; its size never changes."""
+    """Crop box of every frame, of constant size."""
 
     track: LandmarkTrack  # on the picture
     corners: Tensor  # (T, 2) float64: left and top, pixels
@@ -77,7 +77,7 @@ class FaceCrop:
 
     @property
     def is_fixed(self) -> bool:
-        """Whether the box stands still."""
+        """Whether the box is the same in every frame."""
         return bool((self.corners == self.corners[0]).all())
 
     def box(self, index: int) -> CropBox:
@@ -107,7 +107,7 @@ class FaceCrop:
             )
 
     def crop(self, picture: Tensor, index: int = 0, size: int | None = None) -> Tensor:
-        """The face of one frame.
+        """Face crop of one frame.
 
         Args:
             picture: (H, W, 3) uint8, of the track's size.
@@ -151,7 +151,7 @@ class FaceCrop:
 
 
 def plan_face_crop(track: LandmarkTrack, options: CropOptions | None = None) -> FaceCrop:
-    """One square that holds the face in every frame without trembling.
+    """Plan a square crop of constant size around the face, with a smoothed path over the frames.
 
     Args:
         track: T frames.
@@ -163,16 +163,16 @@ def plan_face_crop(track: LandmarkTrack, options: CropOptions | None = None) -> 
     options = options or CropOptions()
     oval = track.points_px[:, list(topo.FACE_OVAL), :2].double()
     low, high = oval.amin(1), oval.amax(1)
-    face = float(torch.quantile((high - low).amax(1), USUAL))
+    face = float(torch.quantile((high - low).amax(1), QUANTILE))
     larger = max(track.width, track.height)
-    whole_low, whole_high = torch.quantile(low, 1 - USUAL, 0), torch.quantile(high, USUAL, 0)
-    whole = max(face, float((whole_high - whole_low).max()))
-    fixed = options.box == "fixed" or (options.box == "auto" and whole <= HELD * face)
+    whole_low, whole_high = torch.quantile(low, 1 - QUANTILE, 0), torch.quantile(high, QUANTILE, 0)
+    extent = max(face, float((whole_high - whole_low).max()))
+    fixed = options.box == "fixed" or (options.box == "auto" and extent <= MAX_FIXED_EXTENT * face)
     room = 2 * options.margin * face
-    side = (whole if fixed else face) + room
-    if face < LEAST_FACE_PX or side > LARGEST_BOX * larger:
+    side = (extent if fixed else face) + room
+    if face < MIN_FACE_PX or side > MAX_BOX * larger:
         raise InputError(
-            f"the face is {face:.0f} pixels large and moves over {whole:.0f} pixels of a picture of {track.width}×"
+            f"the face is {face:.0f} pixels large and moves over {extent:.0f} pixels of a picture of {track.width}×"
             f"{track.height}: it cannot be cropped. Use a larger picture, or check the landmarks."
         )
     lift = torch.tensor([0.0, LIFT * min(1.0, options.margin / MARGIN) * face], dtype=torch.float64)
@@ -198,7 +198,7 @@ def fit_track_to(track: LandmarkTrack, width: int, height: int) -> LandmarkTrack
 
 
 def resampled(picture: Tensor, bounds: tuple[float, float, float, float], size: tuple[int, int]) -> Tensor:
-    """A part of a picture, placed to a fraction of a pixel, with antialiasing where it becomes smaller.
+    """Bicubic resampling of a part of a picture with sub-pixel bounds, antialiased where it shrinks.
 
     Args:
         picture: (H, W, 3) uint8, or (H, W) float.
@@ -218,31 +218,31 @@ def resampled(picture: Tensor, bounds: tuple[float, float, float, float], size: 
 
 
 def _needed(low: float, high: float, length: int, border: int) -> tuple[Tensor, int]:
-    """Numbers of the pixels that a stretch needs, held at the border, and where the first would lie."""
+    """Indices of the pixels that an interval needs, clamped to the border, and the position of the first."""
     reach = REACH_PX * math.ceil(max(1.0, (high - low) / length))
     first, last = math.floor(low) - reach, math.ceil(high) + reach
     return torch.arange(first, last).clamp(0, border - 1), first
 
 
 def _followed(middle: Tensor, face: float, fps: float, room: float) -> Tensor:
-    """(T, 2) the face's middle without trembling, and never so far behind that the face leaves the box."""
+    """(T, 2) low-passed centre of the face, its lag limited so that the face stays in the box."""
     # across a cut there is nothing to follow
     cuts = ((middle[1:] - middle[:-1]).norm(dim=1) > CUT * face).nonzero()[:, 0] + 1
     shots = torch.tensor_split(middle, cuts.tolist())
-    slack, sigma = 0.35 * room, CALM_S * fps
+    slack, sigma = 0.35 * room, SMOOTHING_S * fps
     followed = []
     for shot in shots:
-        calm = _low_pass(shot, sigma)
-        behind = shot - calm
+        smoothed = _low_pass(shot, sigma)
+        lag = shot - smoothed
         # only a fast move exceeds the slack; what is added is smoothed too, so that the box does not jerk
-        followed.append(calm + _low_pass(behind - behind.clamp(-slack, slack), sigma / 8))
+        followed.append(smoothed + _low_pass(lag - lag.clamp(-slack, slack), sigma / 8))
     return torch.cat(followed)
 
 
 def _low_pass(curve: Tensor, sigma: float) -> Tensor:
-    """(T, 2) without lag through a Gaussian of `sigma` frames, the ends held."""
+    """(T, 2) zero-phase Gaussian low-pass, `sigma` in frames; the ends are padded by repetition."""
     reach = max(1, math.ceil(3 * sigma))
     at = torch.arange(-reach, reach + 1, dtype=torch.float64)
     kernel = torch.exp(-0.5 * (at / sigma) ** 2)
-    held = torch.cat([curve[:1].expand(reach, -1), curve, curve[-1:].expand(reach, -1)])
-    return (held.unfold(0, 2 * reach + 1, 1) * (kernel / kernel.sum())).sum(-1)
+    padded = torch.cat([curve[:1].expand(reach, -1), curve, curve[-1:].expand(reach, -1)])
+    return (padded.unfold(0, 2 * reach + 1, 1) * (kernel / kernel.sum())).sum(-1)

@@ -76,16 +76,16 @@ def draw_landmarks(
         raise InputError(f"frame {index} was asked for, but the track holds frames 0 to {len(track) - 1}.")
     frames = range(len(track)) if index is None else [index]
     width, height = (max(1, round(length * size / side)) for length in (track.width, track.height))
-    behind = repeat(background) if background is None or isinstance(background, Tensor) else background
-    return _drawn(track, frames, behind, (width, height))
+    backgrounds = repeat(background) if background is None or isinstance(background, Tensor) else background
+    return _draw_frames(track, frames, backgrounds, (width, height))
 
 
-def _drawn(
-    track: LandmarkTrack, frames: Iterable[int], behind: Iterable[Tensor | None], size: tuple[int, int]
+def _draw_frames(
+    track: LandmarkTrack, frames: Iterable[int], backgrounds: Iterable[Tensor | None], size: tuple[int, int]
 ) -> Iterator[Tensor]:
     scale = torch.tensor(size, dtype=torch.float32)
     scaled: tuple[Tensor | None, Tensor] | None = None
-    for frame, picture in zip(frames, behind, strict=False):
+    for frame, picture in zip(frames, backgrounds, strict=False):
         if scaled is None or scaled[0] is not picture:
             scaled = (picture, _canvas(picture, size))
         yield draw_face(scaled[1].clone(), track.points[frame, :, :2] * scale)
@@ -109,9 +109,9 @@ def draw_face(picture: Tensor, points_px: Tensor) -> Tensor:
     points = points_px[:, :2].numpy() - np.array([x0, y0], dtype=np.float32)
     strokes = _strokes(points, (x1 - x0, y1 - y0), line)
     part = picture[y0:y1, x0:x1].numpy()
-    drawn = Image.fromarray(np.ascontiguousarray(part))
-    drawn.paste(strokes, mask=strokes)
-    part[:] = np.asarray(drawn)  # a view: writes into the picture
+    image = Image.fromarray(np.ascontiguousarray(part))
+    image.paste(strokes, mask=strokes)
+    part[:] = np.asarray(image)  # a view: writes into the picture
     return picture
 
 

@@ -21,7 +21,7 @@ FACE_HEIGHT = 0.46  # the face's middle lies this far down, if the picture has r
 
 @dataclass(frozen=True)
 class Fit:
-    """A box of a picture and the size it becomes."""
+    """Crop box of a picture and the size it is resized to."""
 
     left: int  # pixels of the picture given
     top: int
@@ -60,7 +60,7 @@ def check_size(width: int, height: int) -> None:
 
 
 def fit_to(portrait: Portrait, width: int, height: int) -> Fit:
-    """The largest box of the asked shape that the picture holds, with the face in its middle as far as it goes.
+    """Largest box of the requested aspect ratio inside the picture, centred on the face as far as possible.
 
     Raises:
         InputError: a size that SD1.5 cannot make.

@@ -19,9 +19,9 @@ VIEWING_DISTANCE = 30.0  # inter-ocular distances, about 2 m: the mesh itself kn
 
 def interocular_px(points_px: Tensor) -> Tensor:
     """(T,) distance between the eyes' middles in the picture plane, of (T, 478, 2 or 3) pixels."""
-    right = points_px[:, list(topo.RIGHT_EYE_CORNERS), :2].mean(1)
-    left = points_px[:, list(topo.LEFT_EYE_CORNERS), :2].mean(1)
-    return (left - right).norm(dim=1)
+    right_eye = points_px[:, list(topo.RIGHT_EYE_CORNERS), :2].mean(1)
+    left_eye = points_px[:, list(topo.LEFT_EYE_CORNERS), :2].mean(1)
+    return (left_eye - right_eye).norm(dim=1)
 
 
 def mouth_open(track: LandmarkTrack) -> Tensor:
@@ -68,12 +68,12 @@ def head_pose(track: LandmarkTrack) -> HeadPose:
     """
     rigid = list(topo.RIGID)
     model = canonical_face()[rigid].double()
-    seen = track.points_px[:, rigid].double()
-    size, rotation, _ = align(model.expand(len(seen), -1, -1), seen)
+    observed = track.points_px[:, rigid].double()
+    size, rotation, _ = align(model.expand(len(observed), -1, -1), observed)
     focal = VIEWING_DISTANCE * size.clamp(min=1e-6)
     centre = track.points_px[:, list(topo.RIGHT_EYE_CORNERS + topo.LEFT_EYE_CORNERS), :2].double().mean(1)
-    target = (seen[..., :2] - centre[:, None]) / focal[:, None, None]
-    shift = torch.tensor([0.0, 0.0, VIEWING_DISTANCE], dtype=torch.float64).expand(len(seen), 3)
+    target = (observed[..., :2] - centre[:, None]) / focal[:, None, None]
+    shift = torch.tensor([0.0, 0.0, VIEWING_DISTANCE], dtype=torch.float64).expand(len(observed), 3)
     for _ in range(PNP_STEPS):
         rotation, shift = _gauss_newton(model, target, rotation, shift)
     scale = focal / shift[:, 2]
@@ -106,8 +106,8 @@ def align(moving: Tensor, fixed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return scale, rotation, shift
 
 
-def held_still(points_px: Tensor) -> Tensor:
-    """Landmarks with the head held still: (T, 478, 3) turned, moved and scaled onto the canonical face.
+def stabilised(points_px: Tensor) -> Tensor:
+    """Landmarks without head motion: (T, 478, 3) aligned with the canonical face by a similarity transform.
 
     Args:
         points_px: (T, 478, 3) pixels.
@@ -120,31 +120,31 @@ def held_still(points_px: Tensor) -> Tensor:
     return scale[:, None, None] * points_px @ rotation.transpose(1, 2) + shift[:, None]
 
 
-def smile(still: Tensor) -> Tensor:
-    """(T,) how much higher the mouth's corners are, against the middle between the lips, than most people's at rest.
+def smile(points: Tensor) -> Tensor:
+    """(T,) height of the mouth's corners over the middle between the lips, less that of most people at rest.
 
     Args:
-        still: (T, 478, 3) of `held_still`.
+        points: (T, 478, 3) of `stabilised`.
     """
-    return _corner_rise(still) - float(_corner_rise(canonical_face()[None])) - PLAIN_RISE
+    return _corner_rise(points) - float(_corner_rise(canonical_face()[None])) - PLAIN_RISE
 
 
-def _corner_rise(still: Tensor) -> Tensor:
-    middle = still[:, [topo.INNER_LIP_TOP, topo.INNER_LIP_BOTTOM], 1].mean(1)
-    return middle - still[:, list(topo.MOUTH_CORNERS), 1].mean(1)
+def _corner_rise(points: Tensor) -> Tensor:
+    middle = points[:, [topo.INNER_LIP_TOP, topo.INNER_LIP_BOTTOM], 1].mean(1)
+    return middle - points[:, list(topo.MOUTH_CORNERS), 1].mean(1)
 
 
 def rotation_matrix(angles_deg: Tensor) -> Tensor:
     """(T, 3, 3) rotations of (T, 3) pitch, yaw, roll in degrees, signs as in `types.HeadPose`: roll · yaw · pitch."""
     pitch, yaw, roll = torch.deg2rad(angles_deg).unbind(1)
-    zero, one = torch.zeros_like(pitch), torch.ones_like(pitch)
+    zeros, ones = torch.zeros_like(pitch), torch.ones_like(pitch)
 
     def matrix(*rows: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         return torch.stack([torch.stack(row, -1) for row in rows], -2)
 
-    about_x = matrix((one, zero, zero), (zero, pitch.cos(), -pitch.sin()), (zero, pitch.sin(), pitch.cos()))
-    about_y = matrix((yaw.cos(), zero, -yaw.sin()), (zero, one, zero), (yaw.sin(), zero, yaw.cos()))
-    about_z = matrix((roll.cos(), -roll.sin(), zero), (roll.sin(), roll.cos(), zero), (zero, zero, one))
+    about_x = matrix((ones, zeros, zeros), (zeros, pitch.cos(), -pitch.sin()), (zeros, pitch.sin(), pitch.cos()))
+    about_y = matrix((yaw.cos(), zeros, -yaw.sin()), (zeros, ones, zeros), (yaw.sin(), zeros, yaw.cos()))
+    about_z = matrix((roll.cos(), -roll.sin(), zeros), (roll.sin(), roll.cos(), zeros), (zeros, zeros, ones))
     return about_z @ about_y @ about_x
 
 
@@ -158,8 +158,8 @@ def _euler(rotation: Tensor) -> Tensor:
 
 def _gauss_newton(model: Tensor, target: Tensor, rotation: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
     turned = model @ rotation.transpose(1, 2)  # (T, N, 3)
-    seen = turned + shift[:, None]
-    x, y, z = seen.unbind(-1)
+    placed = turned + shift[:, None]
+    x, y, z = placed.unbind(-1)
     z = z.clamp(min=1e-3)
     zero, inverse = torch.zeros_like(z), 1 / z
     # how the projected point moves with the point, and the point with a small turn
@@ -171,7 +171,7 @@ def _gauss_newton(model: Tensor, target: Tensor, rotation: Tensor, shift: Tensor
         [torch.stack([zero, c, -b], -1), torch.stack([-c, zero, a], -1), torch.stack([b, -a, zero], -1)], -2
     )
     jacobian = torch.cat([by_point @ by_turn, by_point], -1).flatten(1, 2)  # (T, 2N, 6)
-    residual = (target - seen[..., :2] * inverse[..., None]).flatten(1)
+    residual = (target - placed[..., :2] * inverse[..., None]).flatten(1)
     normal = jacobian.transpose(1, 2) @ jacobian
     normal = normal + 1e-9 * torch.eye(6, dtype=normal.dtype)
     step = torch.linalg.solve(normal, (jacobian.transpose(1, 2) @ residual[..., None]))[..., 0]

@@ -102,9 +102,9 @@ def load_morphable(bfm_mat: Path, index_npy: Path) -> MorphableModel:
 
 
 def fit_face(model: MorphableModel, points_px: Tensor) -> FaceFit:
-    """Find identity, expression and pose whose picture is the given landmarks.
+    """Fit identity, expression and pose to landmarks by least squares of the reprojection.
 
-    Least squares on the matched points' x and y, where coefficients of unit variance pay for themselves. The camera's
+    The points' x and y are matched, and the coefficients have a prior of unit variance. The camera's
     axis goes through the face and its focal length gives the face the size it has in the 224-pixel pictures that such
     models are used with, so that perspective is as strong as there, wherever in the picture the face is.
 
@@ -116,23 +116,23 @@ def fit_face(model: MorphableModel, points_px: Tensor) -> FaceFit:
         InputError: the points lie on top of each other.
     """
     check_shape(points_px, f"{NUM_LANDMARKS} 3", "the reference landmarks")
-    seen = points_px.double().cpu()[model.landmarks]
-    rotation, scale_px, centre_px = _posed(model.mean, seen * torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64))
+    observed = points_px.double().cpu()[model.landmarks]
+    rotation, scale_px, centre_px = _posed(model.mean, observed * torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64))
     camera = (CAMERA_DISTANCE * scale_px, centre_px)
     num_identity, num_expression = model.identity.shape[2], model.expression.shape[2]
     basis = torch.cat([model.identity, model.expression], 2)
     weights, shift = basis.new_zeros(basis.shape[2]), basis.new_zeros(3)
-    caution, state = 1e-3, (weights, rotation, shift)
+    damping, state = 1e-3, (weights, rotation, shift)
     for _ in range(NUM_ROUNDS):
-        step, cost_here = _normal_step(model.mean, basis, seen[:, :2], state, camera, caution)
+        step, cost_here = _normal_step(model.mean, basis, observed[:, :2], state, camera, damping)
         moved = _moved(state, step)
-        cost_there = _cost(model.mean, basis, seen[:, :2], moved, camera)
+        cost_there = _cost(model.mean, basis, observed[:, :2], moved, camera)
         if cost_there < cost_here:
-            state, caution = moved, caution / 4
+            state, damping = moved, damping / 4
             if cost_here - cost_there < 1e-9 * cost_here:
                 break
         else:
-            caution *= 8
+            damping *= 8
     weights, rotation, shift = state
     identity, expression = weights.split([num_identity, num_expression])
     return FaceFit(identity, expression, rotation, shift, camera[0], centre_px)
@@ -167,17 +167,17 @@ def displacement_px(
     """
     check_shape(expression, f"F {model.expression.shape[2]}", "the expressions")
     check_shape(rest, f"{model.expression.shape[2]}", "the expression at rest")
-    still = _shape(model, fit, rest) @ fit.rotation.T + fit.translation
+    posed_rest = _shape(model, fit, rest) @ fit.rotation.T + fit.translation
     turned = torch.einsum("ij,mje->mie", fit.rotation, model.expression)
-    depth = CAMERA_DISTANCE - still[:, 2]
-    place = _pictured(still, fit.focal_px, fit.centre_px)
+    depth = CAMERA_DISTANCE - posed_rest[:, 2]
+    place = _pictured(posed_rest, fit.focal_px, fit.centre_px)
     followers, weights = _followers(model.landmarks)
     moved_px = torch.zeros(len(expression), NUM_LANDMARKS, 3)
     for start in range(0, len(expression), BLOCK):
         stop = min(start + BLOCK, len(expression))
         # the difference goes through the basis, not two shapes, so that no difference stays exactly none
         change = torch.einsum("mie,fe->fmi", turned, expression[start:stop].double().cpu() - rest.double().cpu())
-        flat = _pictured(still + change, fit.focal_px, fit.centre_px) - place
+        flat = _pictured(posed_rest + change, fit.focal_px, fit.centre_px) - place
         deep = -change[..., 2:] * fit.focal_px / depth.mean()
         shift = torch.cat([flat, deep], 2)
         moved_px[start:stop, model.landmarks] = shift.float()
@@ -194,13 +194,13 @@ def _read_index(path: Path, num_vertices: int) -> Tensor:
         index = np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise InputError(f"{path.name} is not a plain NumPy file ({error}); get it again. {OBTAIN_BFM}") from error
-    wanted = f"(468,) vertices from −1 to {num_vertices - 1}"
+    expected = f"(468,) vertices from −1 to {num_vertices - 1}"
     if index.shape != (NUM_MESH_POINTS,) or index.dtype.kind not in "iuf":
-        raise InputError(f"{path.name} must hold {wanted}, but holds {index.shape} of {index.dtype}.")
+        raise InputError(f"{path.name} must hold {expected}, but holds {index.shape} of {index.dtype}.")
     index = torch.from_numpy(index.astype(np.int64))
     if int(index.max()) >= num_vertices or int((index >= 0).sum()) < MIN_MATCHED:
-        known = int((index >= 0).sum())
-        raise InputError(f"{path.name} must hold {wanted}, but goes to {int(index.max())} and knows {known} points.")
+        count = int((index >= 0).sum())
+        raise InputError(f"{path.name} must hold {expected}, but goes to {int(index.max())} and knows {count} points.")
     return index
 
 
@@ -215,22 +215,22 @@ def _pictured(posed: Tensor, focal_px: float, centre_px: Tensor) -> Tensor:
     return centre_px + focal_px * posed[..., :2] * posed.new_tensor([1.0, -1.0]) / depth
 
 
-def _posed(mean: Tensor, seen: Tensor) -> tuple[Tensor, float, Tensor]:
-    """Rotation, pixels per unit and picture place of the model's origin that best lay one 3-D shape on another.
+def _posed(mean: Tensor, observed: Tensor) -> tuple[Tensor, float, Tensor]:
+    """Least-squares similarity of two 3-D shapes: rotation, pixels per unit, and the model's origin in the picture.
 
     Source: S. Umeyama, "Least-squares estimation of transformation parameters between two point patterns" (1991).
     """
-    middle, seen_middle = mean.mean(0), seen.mean(0)
-    model_side, seen_side = mean - middle, seen - seen_middle
+    middle, observed_middle = mean.mean(0), observed.mean(0)
+    model_side, observed_side = mean - middle, observed - observed_middle
     spread = model_side.square().sum()
-    if seen_side.square().sum() < 1e-6:
+    if observed_side.square().sum() < 1e-6:
         raise InputError("all reference landmarks lie on one point; use a portrait with one clear face.")
-    left, values, right = torch.linalg.svd(seen_side.T @ model_side)
+    u, values, vh = torch.linalg.svd(observed_side.T @ model_side)
     signs = torch.ones(3, dtype=torch.float64)
-    signs[2] = torch.sign(torch.linalg.det(left) * torch.linalg.det(right))
-    rotation = left @ torch.diag(signs) @ right
+    signs[2] = torch.sign(torch.linalg.det(u) * torch.linalg.det(vh))
+    rotation = u @ torch.diag(signs) @ vh
     scale_px = float((values * signs).sum() / spread)
-    origin = seen_middle - scale_px * rotation @ middle
+    origin = observed_middle - scale_px * rotation @ middle
     return rotation, scale_px, origin[:2] * origin.new_tensor([1.0, -1.0])
 
 
@@ -238,22 +238,22 @@ State = tuple[Tensor, Tensor, Tensor]  # coefficients (K,), rotation (3, 3), tra
 
 
 def _moved(state: State, step: Tensor) -> State:
-    """A state after a step of coefficients (K), a small turn (3) and a translation (3)."""
+    """State updated by a step of coefficients (K), a small rotation (3) and a translation (3)."""
     weights, rotation, shift = state
     x, y, z = step[-6:-3].tolist()
     turn = torch.tensor([[0, -z, y], [z, 0, -x], [-y, x, 0]], dtype=torch.float64)
     return weights + step[:-6], torch.linalg.matrix_exp(turn) @ rotation, shift + step[-3:]
 
 
-def _misses(mean: Tensor, basis: Tensor, seen: Tensor, state: State, camera: tuple[float, Tensor]) -> Tensor:
-    """(2·M + K,) what the fit minimises the squares of: distances in units of their noise, and the coefficients."""
+def _residuals(mean: Tensor, basis: Tensor, observed: Tensor, state: State, camera: tuple[float, Tensor]) -> Tensor:
+    """(2·M + K,) residuals of the fit: reprojection errors in units of their noise, and the coefficients."""
     weights, rotation, shift = state
     pictured = _pictured((mean + basis @ weights) @ rotation.T + shift, *camera)
-    return torch.cat([((pictured - seen) / _noise_px(camera)).flatten(), weights])
+    return torch.cat([((pictured - observed) / _noise_px(camera)).flatten(), weights])
 
 
-def _cost(mean: Tensor, basis: Tensor, seen: Tensor, state: State, camera: tuple[float, Tensor]) -> float:
-    return float(_misses(mean, basis, seen, state, camera).square().sum())
+def _cost(mean: Tensor, basis: Tensor, observed: Tensor, state: State, camera: tuple[float, Tensor]) -> float:
+    return float(_residuals(mean, basis, observed, state, camera).square().sum())
 
 
 def _noise_px(camera: tuple[float, Tensor]) -> float:
@@ -261,7 +261,7 @@ def _noise_px(camera: tuple[float, Tensor]) -> float:
 
 
 def _normal_step(
-    mean: Tensor, basis: Tensor, seen: Tensor, state: State, camera: tuple[float, Tensor], caution: float
+    mean: Tensor, basis: Tensor, observed: Tensor, state: State, camera: tuple[float, Tensor], damping: float
 ) -> tuple[Tensor, float]:
     """One Levenberg–Marquardt step of `_moved`, and the cost before it."""
     weights, rotation, shift = state
@@ -270,7 +270,7 @@ def _normal_step(
     x, y, z = turned.unbind(1)
     none = torch.zeros_like(x)
     # columns: how a posed point moves with each coefficient, each axis of a turn, each axis of a translation
-    turns = [torch.stack(way, 1) for way in ([none, -z, y], [z, none, -x], [-y, x, none])]
+    turns = [torch.stack(columns, 1) for columns in ([none, -z, y], [z, none, -x], [-y, x, none])]
     moves = torch.cat(
         [
             torch.einsum("ij,mjk->mik", rotation, basis),
@@ -286,23 +286,23 @@ def _normal_step(
     prior = torch.zeros(len(weights), slopes.shape[2], dtype=torch.float64)
     prior[:, : len(weights)] = torch.eye(len(weights), dtype=torch.float64)
     jacobian = torch.cat([slopes.flatten(0, 1), prior])
-    misses = _misses(mean, basis, seen, state, camera)
+    residuals = _residuals(mean, basis, observed, state, camera)
     square = jacobian.T @ jacobian
-    damped = square + caution * torch.diag(square.diagonal())
-    return torch.linalg.solve(damped, -jacobian.T @ misses), float(misses.square().sum())
+    damped = square + damping * torch.diag(square.diagonal())
+    return torch.linalg.solve(damped, -jacobian.T @ residuals), float(residuals.square().sum())
 
 
 def _followers(landmarks: Tensor) -> tuple[Tensor, Tensor]:
-    """Points the model does not know (U,), and how much each follows every known one (U, M); rows sum to 1."""
-    known = torch.zeros(NUM_LANDMARKS, dtype=torch.bool)
-    known[landmarks] = True
-    followers = (~known).nonzero()[:, 0]
+    """Points outside the model (U,), and the weights with which they follow its points (U, M); rows sum to 1."""
+    modelled = torch.zeros(NUM_LANDMARKS, dtype=torch.bool)
+    modelled[landmarks] = True
+    followers = (~modelled).nonzero()[:, 0]
     face = canonical_face().double()
     distance = torch.cdist(face[followers], face[landmarks])
-    nearest, chosen = distance.topk(min(NUM_NEIGHBOURS, len(landmarks)), largest=False)
+    nearest, index = distance.topk(min(NUM_NEIGHBOURS, len(landmarks)), largest=False)
     share = 1 / nearest.clamp(min=1e-6).square()
     weights = torch.zeros(len(followers), len(landmarks), dtype=torch.float64)
-    weights.scatter_(1, chosen, share / share.sum(1, keepdim=True))
+    weights.scatter_(1, index, share / share.sum(1, keepdim=True))
     # irises turn with the eyeball, not with the lids around them: the two corners alone carry them
     place = {int(point): column for column, point in enumerate(landmarks)}
     for iris, corners in ((RIGHT_IRIS, RIGHT_EYE_CORNERS), (LEFT_IRIS, LEFT_EYE_CORNERS)):

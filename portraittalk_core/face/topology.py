@@ -1,4 +1,4 @@
-"""Names for groups of MediaPipe's 478 face points.
+"""Index groups of MediaPipe's 478 face landmarks.
 
 "Right" and "left" are the person's own; chains run from the viewer's left to the viewer's right.
 Source: MediaPipe Face Mesh point numbering (facts of the model's output).

@@ -1,4 +1,4 @@
-"""Attention over tokens, and what a branch beside the text's attention is told when it is called."""
+"""Attention over tokens, and the contract of branches that are added to the text's cross-attention."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ POSITIVE, NEGATIVE = 0, 1  # labels of the parts of a batch, as ComfyUI's cond_o
 
 @dataclass(frozen=True)
 class AttentionCall:
-    """What is known where a cross-attention runs."""
+    """Context of one call of a cross-attention."""
 
     heads: int
     labels: Sequence[int] = (POSITIVE,)  # one for each equal part of the batch, in order
@@ -25,7 +25,7 @@ class AttentionCall:
 
 
 class Branch(Protocol):
-    """Something that adds to the text's attention, before the output projection."""
+    """Contract of an attention branch: it adds to the text's attention, before the output projection."""
 
     def __call__(self, queries: Tensor, call: AttentionCall) -> Tensor | None:
         """What to add to the text's attention of queries (B, HW, C); None adds nothing."""

@@ -1,4 +1,4 @@
-"""PatchGAN discriminators: every logit judges a patch of 70 × 70 pixels; several of them judge pictures at scales.
+"""PatchGAN discriminators with one logit per patch of 70 × 70 pixels, at one scale or several.
 
 Shapes: B pictures of H × W pixels, C channels.
 Sources: Isola et al. 2017, "Image-to-image translation with conditional adversarial networks" (pix2pix), section 6.1.2;
@@ -42,7 +42,7 @@ class DiscriminatorOptions:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a discriminator says of pictures, scale by scale, the full size first."""
+    """Outputs of a discriminator, scale by scale, the full size first."""
 
     logits: list[Tensor]  # (B, 1, h, w) of each scale
     activations: list[list[Tensor]]  # of each scale, of each layer before the logits: (B, C, h, w)

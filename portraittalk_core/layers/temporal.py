@@ -1,4 +1,4 @@
-"""Attention over time: AnimateDiff's motion module, which makes frames that are drawn together move together.
+"""Temporal attention: AnimateDiff's motion module.
 
 Shapes: B clips of F frames, C channels, H and W latent pixels, N = B·H·W, L most frames at once.
 Source: AnimateDiff (Guo et al. 2023), section 4.2, as guoyww/AnimateDiff computes it; `docs/design/animatenet.md` 2.
@@ -22,7 +22,7 @@ PERIOD = 10000.0  # longest wave of the positions, over 2 pi
 
 
 def positions(length: int, width: int) -> Tensor:
-    """Waves (1, length, width) that tell frames apart: sine on even channels, cosine on odd ones."""
+    """Sinusoidal positional encoding (1, length, width): sine on even channels, cosine on odd ones."""
     frames = torch.arange(length, dtype=torch.float32)[:, None]
     waves = torch.exp(torch.arange(0, width, 2, dtype=torch.float32) * (-math.log(PERIOD) / width))
     return torch.stack([torch.sin(frames * waves), torch.cos(frames * waves)], 2).reshape(1, length, width)
@@ -35,7 +35,7 @@ class _Positions(nn.Module):
         self._copy: tuple[tuple, Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Tokens (N, F, C) with their frames' waves added."""
+        """Tokens (N, F, C) with the positional encoding of their frames added."""
         return x + self._like(x)[:, : x.shape[1]]
 
     def _like(self, x: Tensor) -> Tensor:
@@ -147,7 +147,7 @@ class MotionModule(nn.Module):
         self.temporal_transformer = _TimeTransformer(width, length, heads, groups, ops)
 
     def forward(self, x: Tensor, num_frames: int, strength: float | Tensor = 1.0) -> Tensor:
-        """Let the frames of a clip see each other.
+        """Temporal attention between the frames of a clip.
 
         Args:
             x: (B·F, C, H, W), the frames of a clip one after another.

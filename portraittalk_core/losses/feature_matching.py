@@ -1,4 +1,4 @@
-"""Feature matching: a discriminator's inner activations of generated and of real pictures are to be alike.
+"""Feature-matching loss on a discriminator's activations of generated and of real pictures.
 
 Source: Wang et al. 2018, "High-resolution image synthesis and semantic manipulation with conditional GANs"
 (pix2pixHD), equation 4.

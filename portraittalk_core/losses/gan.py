@@ -20,7 +20,7 @@ KINDS = ("lsgan", "hinge")
 
 
 def discriminator_loss(real: Sequence[Tensor], generated: Sequence[Tensor], kind: str = "lsgan") -> Tensor:
-    """What a discriminator lowers: logits of real pictures rise, those of generated ones fall.
+    """Loss of the discriminator: raises the logits of real pictures and lowers those of generated ones.
 
     LSGAN: ½ mean (D(x) − 1)² + ½ mean D(G)². Hinge: mean max(0, 1 − D(x)) + mean max(0, 1 + D(G)).
 
@@ -43,7 +43,7 @@ def discriminator_loss(real: Sequence[Tensor], generated: Sequence[Tensor], kind
 
 
 def generator_loss(generated: Sequence[Tensor], kind: str = "lsgan") -> Tensor:
-    """What a generator lowers: the discriminator is to take its pictures for real.
+    """Loss of the generator: raises the discriminator's logits of its pictures.
 
     LSGAN: mean (D(G) − 1)², without the paper's ½. Hinge: −mean D(G).
 

@@ -1,4 +1,4 @@
-"""Mask reconstruction loss: a network that sees pictures with patches hidden must restore the whole ones.
+"""Masked reconstruction loss: restoring whole pictures from ones with masked patches.
 
 Shapes: B pictures, H and W pixels, h and w latent pixels.
 Source: PortraitTalk, equation 1.
@@ -21,7 +21,7 @@ HIDDEN = 0.0  # value of hidden pixels in −1..1: grey
 def random_patch_mask(
     height: int, width: int, patch: int = 16, ratio: float = 0.3, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Which pixels of a picture to hide: square patches of a grid, chosen at random.
+    """Random mask of square patches of a grid.
 
     Args:
         height: of the picture, in pixels.
@@ -36,15 +36,15 @@ def random_patch_mask(
     check_range(ratio, 0, 1, "the share of hidden patches")
     check_range(patch, 1, max(height, width), "the side of a patch")
     rows, columns = math.ceil(height / patch), math.ceil(width / patch)
-    chosen = torch.randperm(rows * columns, generator=generator)[: round(ratio * rows * columns)]
+    hidden = torch.randperm(rows * columns, generator=generator)[: round(ratio * rows * columns)]
     grid = torch.zeros(rows * columns, dtype=torch.bool)
-    grid[chosen] = True
+    grid[hidden] = True
     grid = grid.view(rows, columns).repeat_interleave(patch, 0).repeat_interleave(patch, 1)
     return grid[None, :height, :width].clone()
 
 
 def hide(pictures: Tensor, masks: Tensor) -> Tensor:
-    """Pictures (B, 3, H, W) in −1..1 with the pixels of the masks (B, 1, H, W) grey."""
+    """Masked pictures (B, 3, H, W) in −1..1: grey where the masks (B, 1, H, W) are set."""
     return pictures.masked_fill(masks, HIDDEN)
 
 

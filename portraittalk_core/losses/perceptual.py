@@ -1,4 +1,4 @@
-"""Perceptual loss and Gram loss: pictures are alike if a network that knows pictures sees the same in them.
+"""Perceptual loss and Gram loss on the activations of a frozen network.
 
 Shapes: B pictures of H × W pixels, C channels of a layer.
 Sources: Johnson et al. 2016, "Perceptual losses for real-time style transfer", equations 2 to 4, with absolute
@@ -23,7 +23,7 @@ Features = Callable[[Tensor], Sequence[Tensor]]  # normalised pictures (B, 3, H,
 
 @dataclass(frozen=True)
 class PerceptualLosses:
-    """What a network sees of the difference between pictures."""
+    """Perceptual loss and Gram loss of two batches of pictures."""
 
     features: Tensor  # scalar: mean absolute difference of activations, summed over layers and scales
     gram: Tensor  # scalar: mean absolute difference of Gram matrices at full size, summed over layers
@@ -68,12 +68,12 @@ class PerceptualLoss(nn.Module):
         for scale in range(self.num_scales):
             if scale:
                 generated, target = avg_pool2d(generated, 2), avg_pool2d(target, 2)
-            ours = self._activations(generated)
+            generated_features = self._activations(generated)
             with torch.no_grad():
-                theirs = self._activations(target)
-            sums.append(feature_loss(ours, theirs, self.layer_weights))
+                target_features = self._activations(target)
+            sums.append(feature_loss(generated_features, target_features, self.layer_weights))
             if scale == 0:
-                gram = gram_loss(ours, theirs)
+                gram = gram_loss(generated_features, target_features)
         return PerceptualLosses(torch.stack(sums).sum(), gram)
 
     def _activations(self, pictures: Tensor) -> Sequence[Tensor]:
@@ -101,7 +101,7 @@ def gram_loss(generated: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
 
 
 def gram_matrix(activations: Tensor) -> Tensor:
-    """How much channels act together: (B, C, H, W) to (B, C, C), over C · H · W; float32.
+    """Gram matrix of channels: (B, C, H, W) to (B, C, C), over C · H · W; float32.
 
     Source: Johnson et al. 2016, equation 3.
     """

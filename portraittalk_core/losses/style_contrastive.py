@@ -1,4 +1,4 @@
-"""Style contrastive loss: clips of one style are drawn together and clips of other styles pushed apart.
+"""Style contrastive loss: attracts clips of one style and repels clips of other styles.
 
 Shapes: M clips, D numbers of a style vector.
 Source: SVP, equations 5 and 6, as reconstructed in `docs/design/styles.md` 3.
@@ -16,7 +16,7 @@ UNDER_ROOT = 1e-12  # keeps the gradient of a distance finite where two vectors 
 
 
 def inverse_distances(first: Tensor, second: Tensor, constant: float = 1.0) -> Tensor:
-    """Likeness of style vectors, 1 / (distance + constant): at most 1 / constant, for equal vectors.
+    """Similarity of style vectors, 1 / (distance + constant): at most 1 / constant, for equal vectors.
 
     Args:
         first: (M, D).
@@ -27,12 +27,12 @@ def inverse_distances(first: Tensor, second: Tensor, constant: float = 1.0) -> T
         (M, N) float32.
     """
     # differences rather than |a|² + |b|² − 2ab, which loses small distances; float32 whatever the training's type
-    apart = first.float()[:, None] - second.float()[None]
-    return 1 / ((apart.square().sum(-1) + UNDER_ROOT).sqrt() + constant)
+    difference = first.float()[:, None] - second.float()[None]
+    return 1 / ((difference.square().sum(-1) + UNDER_ROOT).sqrt() + constant)
 
 
 def style_contrastive_loss(styles: Tensor, labels: Tensor, constant: float = 1.0, temperature: float = 0.1) -> Tensor:
-    """InfoNCE with the inverse distance as likeness, averaged over all pairs of clips of one style.
+    """InfoNCE with the inverse distance as similarity, averaged over all pairs of clips of one style.
 
     A pair (i, p) of one style costs −log(e^{ω(i,p)/τ} / (e^{ω(i,p)/τ} + Σ_n e^{ω(i,n)/τ})), where n are all clips of
     other styles. Every clip with a positive counts alike, however many positives it has.
@@ -61,8 +61,8 @@ def style_contrastive_loss(styles: Tensor, labels: Tensor, constant: float = 1.0
             f"{len(labels)} clips of {len(labels.unique())} styles: the contrastive loss needs two clips of one style "
             "and a clip of another."
         )
-    others = likeness.masked_fill(same, -torch.inf).logsumexp(1, keepdim=True)  # (M, 1)
-    costs = torch.logaddexp(likeness, others) - likeness  # (M, M)
+    negatives = likeness.masked_fill(same, -torch.inf).logsumexp(1, keepdim=True)  # (M, 1)
+    costs = torch.logaddexp(likeness, negatives) - likeness  # (M, M)
     counts = positive.sum(1)
     per_clip = costs.masked_fill(~positive, 0.0).sum(1) / counts.clamp(min=1)
     return per_clip.sum() / (counts > 0).sum()

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writing of files: they appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def check_writable(path: Path) -> Path:
         OutputError: the folder is missing, not writable or on a full disk, or `path` is no place for a file.
     """
     path = Path(path)
-    with explain_write_errors(path):  # a name that is too long is told by the first look at it
+    with explain_write_errors(path):  # a name that is too long raises at the first access
         if path.is_dir():
             raise OutputError(f"cannot write {path}: it is a folder; give a file name.")
         if path.exists() and not path.is_file():
@@ -56,7 +56,7 @@ def part_path(path: Path) -> Path:
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a temporary file to write; rename it to `path` at the end, or remove it if anything went wrong.
+    """Context of a temporary file that is renamed to `path` at the end, or removed on an error.
 
     Raises:
         OutputError: the file cannot be written.
@@ -71,8 +71,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def told_full(path: Path) -> str:
-    """That the disk of a file is full, and how much is free where: a quota may be what is full."""
+def disk_full_message(path: Path) -> str:
+    """Message about a full disk with its free space; a quota may be what is full."""
     try:
         free = shutil.disk_usage(Path(path).parent).free
     except OSError:
@@ -82,14 +82,16 @@ def told_full(path: Path) -> str:
 
 @contextlib.contextmanager
 def explain_write_errors(path: Path) -> Iterator[None]:
-    """Turn the refusal of the system or of FFmpeg to write `path` into an OutputError that says what to do."""
+    """Convert write errors of the system or of FFmpeg for `path` to an OutputError that says what to do."""
     try:
         yield
     except OutputError:
         raise
     except (OSError, av.FFmpegError) as error:
         if error.errno in _FULL:
-            raise OutputError(f"cannot write {path}: {told_full(path)}; free some space or choose another.") from error
+            raise OutputError(
+                f"cannot write {path}: {disk_full_message(path)}; free some space or choose another."
+            ) from error
         if error.errno == errno.ENAMETOOLONG:
             raise OutputError(f"cannot write {path}: the name is too long; choose a shorter one.") from error
         raise OutputError(f"cannot write {path}: {error.strerror or error}.") from error

@@ -1,4 +1,4 @@
-"""Speech in: any sound FFmpeg reads, or a waveform in memory, becomes 16 kHz mono."""
+"""Loading of speech as 16 kHz mono, from any sound FFmpeg reads or a waveform in memory."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ def speech_from_waveform(waveform: Tensor, sample_rate: int, source: str = "the 
         or (waveform.ndim == 3 and len(waveform) != 1)
         or (waveform.ndim > 1 and waveform.shape[-2] == 0)
     ):
-        found = tuple(waveform.shape) if isinstance(waveform, Tensor) else type(waveform).__name__
-        raise InputError(f"{source} must be one waveform of shape (channels, samples), not {found}.")
+        received = tuple(waveform.shape) if isinstance(waveform, Tensor) else type(waveform).__name__
+        raise InputError(f"{source} must be one waveform of shape (channels, samples), not {received}.")
     check_range(sample_rate, MIN_RATE_HZ, MAX_RATE_HZ, f"the sample rate of {source}")
     samples = waveform.reshape(waveform.shape[-2] if waveform.ndim > 1 else 1, waveform.shape[-1])
     if not samples.dtype.is_floating_point:

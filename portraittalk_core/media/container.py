@@ -22,8 +22,8 @@ def check_readable(path: Path) -> Path:
     path = Path(path)
     try:
         if not path.is_file():
-            found = "is a folder; give a file in it" if path.is_dir() else "does not exist; check the path"
-            raise MediaError(f"{path} {found}.")
+            problem = "is a folder; give a file in it" if path.is_dir() else "does not exist; check the path"
+            raise MediaError(f"{path} {problem}.")
         if path.stat().st_size == 0:
             raise MediaError(f"{path} is empty (0 bytes); export it again.")
         path.open("rb").close()
@@ -50,6 +50,6 @@ def open_media(path: Path) -> InputContainer:
     kind = container.format.name
     if kind in _NOT_MEDIA or kind.endswith("_pipe"):
         container.close()
-        found = "text" if kind == "tty" else "a picture or something else"
-        raise MediaError(f"{path} is {found}, not a sound or video file; give a file such as a WAV, MP3 or MP4.")
+        content = "text" if kind == "tty" else "a picture or something else"
+        raise MediaError(f"{path} is {content}, not a sound or video file; give a file such as a WAV, MP3 or MP4.")
     return container

@@ -11,7 +11,7 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "�
 
 
 def csv_line(cells: Iterable[object]) -> str:
-    """One line, with its end.
+    """One CSV line, with its line ending.
 
     A text that a spreadsheet would take for a formula, as a file called `=HYPERLINK(…).mp4` may be, gets an apostrophe
     before it. Numbers stay as they are, whatever their sign, and so does text that is a number, such as "-inf".

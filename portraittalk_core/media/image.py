@@ -1,4 +1,4 @@
-"""Pictures in and out: whatever Pillow reads becomes (H, W, 3) uint8 RGB, upright."""
+"""Reading and writing of pictures as (H, W, 3) uint8 RGB, upright, in all formats of Pillow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of one video packed bit for bit: FFV1 takes about a third of their bytes, at 11 ms for 512×512 pixels.
+"""Lossless compression of a video's pictures: FFV1 takes about a third of their bytes, 11 ms for 512×512 pixels.
 
 Shapes: B pictures, H and W pixels.
 """
@@ -27,8 +27,8 @@ def pack(pictures: Tensor) -> Tensor:
     """
     check_shape(pictures, "B H W 3", "the pictures")
     if pictures.dtype != torch.uint8 or not pictures.numel():
-        given = f"{tuple(pictures.shape)} {pictures.dtype}"
-        raise InputError(f"one or more uint8 pictures can be packed, not {given}; convert them first.")
+        received = f"{tuple(pictures.shape)} {pictures.dtype}"
+        raise InputError(f"one or more uint8 pictures can be packed, not {received}; convert them first.")
     out = io.BytesIO()
     with av.open(out, "w", format="matroska") as container:
         stream = container.add_stream(CODEC, rate=RATE)

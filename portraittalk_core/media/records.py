@@ -12,7 +12,7 @@ from .tensor_file import save_tensors
 
 
 class Recordable(Protocol):
-    """What `types` offers of everything that can be kept in a file."""
+    """Protocol of the records of `types` that can be saved."""
 
     def to_record(self) -> Record:
         """Named tensors and text metadata."""

@@ -1,4 +1,4 @@
-"""Scales pictures. Which kernel, and in which arithmetic, is what a network or a public code was trained with.
+"""Resizing of pictures with the kernels and arithmetic that networks and public codes were trained with.
 
 Sizes are (height, width), as shapes are. A box of a picture between its pixels is `face.crop.resampled`'s.
 """

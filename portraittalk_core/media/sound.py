@@ -50,9 +50,9 @@ class SoundFile:
         self.path = Path(path)
         self._container = open_media(self.path)
         if not self._container.streams.audio:
-            found = "a video without sound" if self._container.streams.video else "not a sound file"
+            content = "a video without sound" if self._container.streams.video else "not a sound file"
             self.close()
-            raise MediaError(f"{self.path} is {found}; give a file with speech in it, such as a WAV or MP3.")
+            raise MediaError(f"{self.path} is {content}; give a file with speech in it, such as a WAV or MP3.")
         self._stream = self._container.streams.audio[0]
         self.rate: int = self._stream.codec_context.sample_rate
         self.num_channels: int = self._stream.codec_context.channels
@@ -61,7 +61,7 @@ class SoundFile:
         self.error = ""  # what ended the reading before the end of the file
 
     def blocks(self) -> Iterator[Block]:
-        """What can be decoded, damaged parts left out."""
+        """Decoded blocks, without the damaged parts."""
         for packet in self._packets():
             try:
                 frames = packet.decode()
@@ -87,7 +87,7 @@ class SoundFile:
         return self.seconds
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._container.close()
 
     def __enter__(self) -> SoundFile:
@@ -110,7 +110,7 @@ class SoundFile:
             yield packet
 
     def _share_of_wav(self) -> float:
-        """How much of a WAV file is there; FFmpeg takes its length from the file's size and misses the loss."""
+        """Fraction of a WAV file that is present; FFmpeg takes its length from the file's size and misses the loss."""
         with self.path.open("rb") as file:
             head = file.read(8)
         claimed = int.from_bytes(head[4:8], "little") + 8
@@ -182,8 +182,8 @@ def mix(samples: np.ndarray, channels: tuple[str, ...], num_channels: int) -> np
 def _resampled(resampler: av.AudioResampler | None, frame: av.AudioFrame | None) -> Iterator[np.ndarray]:
     if resampler is None:
         return
-    for made in resampler.resample(frame):
-        yield made.to_ndarray()
+    for resampled in resampler.resample(frame):
+        yield resampled.to_ndarray()
 
 
 def _float_planes(frame: av.AudioFrame) -> np.ndarray:

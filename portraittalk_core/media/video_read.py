@@ -1,4 +1,4 @@
-"""Video in: what a file holds, and its pictures at a constant rate."""
+"""Probing of video files, and decoding of their pictures at a constant rate."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ _HD_WIDTH, _HD_HEIGHT = 1280, 577  # from here on players take BT.709 where a fi
 
 @dataclass(frozen=True)
 class VideoProbe:
-    """What a video file holds; one picture is decoded to find out."""
+    """Properties of a video file; one picture is decoded to find out."""
 
     width: int  # pixels, upright
     height: int
     fps: Fraction  # the average, taken to the usual rate next to it within 0.1 %
-    num_frames: int | None  # None if only counting would tell
+    num_frames: int | None  # None where it is only known by counting
     seconds: float
     has_sound: bool
     variable_rate: bool  # the time between pictures changes
 
 
 def probe_video(path: Path) -> VideoProbe:
-    """Look into a video file.
+    """Read the properties of a video file.
 
     Raises:
         MediaError: missing, unreadable, or without pictures.
@@ -59,14 +59,14 @@ def probe_video(path: Path) -> VideoProbe:
     with container:
         width, height = _upright_size(container, stream, path)
         container.seek(0)
-        stamps, duration, whole = _packet_times(container, stream)
+        stamps, duration, complete = _packet_times(container, stream)
         steps = [later - earlier for earlier, later in pairwise(stamps)]
         usual_step = sorted(steps)[len(steps) // 2] if steps else Fraction(0)
         # A stamp may be off by a unit of the time base, and a camera's clock by a little, without meaning anything.
         jitter = max(2 * Fraction(stream.time_base), usual_step / 5)
         variable = any(abs(step - usual_step) > jitter for step in steps)
         fps = _average_fps(stream, stamps, duration, variable)
-        if not whole:
+        if not complete:
             duration = _claimed_s(container, stream) or duration
         elif steps and not variable:
             duration = stamps[-1] - stamps[0] + 1 / fps
@@ -74,7 +74,7 @@ def probe_video(path: Path) -> VideoProbe:
             width=width,
             height=height,
             fps=fps,
-            num_frames=len(stamps) if whole else stream.frames or None,
+            num_frames=len(stamps) if complete else stream.frames or None,
             seconds=float(duration),
             has_sound=bool(container.streams.audio),
             variable_rate=variable,
@@ -97,7 +97,7 @@ def read_pictures(path: Path, fps: Fraction | None = None, on_progress: Progress
     Raises:
         MediaError: missing, unreadable, or without pictures.
     """
-    probe = probe_video(path)  # at once, not at the first picture: a bad file is told before any work begins
+    probe = probe_video(path)  # at once, not at the first picture: a bad file raises before any work begins
     rate = as_fps(fps) if fps is not None else min(max(probe.fps, Fraction(MIN_FPS)), Fraction(MAX_FPS))
     total = math.ceil(probe.seconds * float(rate) - 1e-6)
     return _reported(_constant_rate(Path(path), rate, probe), total, on_progress)
@@ -115,17 +115,17 @@ def _constant_rate(path: Path, rate: Fraction, probe: VideoProbe) -> Iterator[Te
     with container:
         stream.thread_type = "AUTO"
         slack = min(Fraction(stream.time_base) / 2, ROUNDING_S)
-        done, shown, end, size = 0, None, Fraction(0), (0, 0)
+        done, current, end, size = 0, None, Fraction(0), (0, 0)
         for start, until, frame in _timed_frames(container, stream, probe):
-            while shown is not None and done / rate < start - slack:
-                yield _picture(shown, size)
+            while current is not None and done / rate < start - slack:
+                yield _picture(current, size)
                 done += 1
-            size = size if shown else (frame.width, frame.height)
-            shown, end = frame, max(end, until)
-        if shown is None:
+            size = size if current else (frame.width, frame.height)
+            current, end = frame, max(end, until)
+        if current is None:
             raise MediaError(f"the pictures of {path} cannot be decoded; export it again.")
         while done < max(1, math.ceil((end - 2 * slack) * rate)):
-            yield _picture(shown, size)
+            yield _picture(current, size)
             done += 1
         claimed = (stream.duration or 0) * Fraction(stream.time_base)
         if claimed - end > max(CUT_S, 2 / probe.fps):
@@ -156,9 +156,9 @@ def _timed_frames(
         for frame in frames:
             damaged += frame.is_corrupt
             first = frame.pts if first is None else first
-            known = frame.pts is not None and first is not None
-            last = (frame.pts - first) * base if known else last + usual_s
-            lasts = durations.pop(frame.pts, 0) * base if known else 0
+            stamped = frame.pts is not None and first is not None
+            last = (frame.pts - first) * base if stamped else last + usual_s
+            lasts = durations.pop(frame.pts, 0) * base if stamped else 0
             yield last, last + (lasts or usual_s), frame
     if damaged:
         log.warning(
@@ -203,24 +203,24 @@ def _upright_size(container: InputContainer, stream: VideoStream, path: Path) ->
 
 def _packet_times(container: InputContainer, stream: VideoStream) -> tuple[list[Fraction], Fraction, bool]:
     """Sorted times of the first packets in seconds, how long they last in all, and whether these are all."""
-    base, stamps, end, whole = Fraction(stream.time_base), [], 0, True
+    base, stamps, end, complete = Fraction(stream.time_base), [], 0, True
     for packet in _packets(container, stream):
         if packet.pts is None or packet.is_discard:
             continue
         if len(stamps) >= PROBED_PACKETS:
-            whole = False
+            complete = False
             break
         stamps.append(packet.pts)
         end = max(end, packet.pts + (packet.duration or 0))
     stamps.sort()
-    if len(stamps) > 2 * REORDERED and (not whole or len(stamps) < stream.frames):
+    if len(stamps) > 2 * REORDERED and (not complete or len(stamps) < stream.frames):
         del stamps[-REORDERED:]  # pictures that are shown between these come later in the file, or are lost
     if not stamps:
-        return [], Fraction(0), whole
+        return [], Fraction(0), complete
     if end <= stamps[-1]:  # the last packet does not say how long it lasts: as long as the one before
         end = 2 * stamps[-1] - stamps[-2] if len(stamps) > 1 else end
     seconds = (end - stamps[0]) * base or 1 / Fraction(stream.average_rate or 25)
-    return [stamp * base for stamp in stamps], seconds, whole
+    return [stamp * base for stamp in stamps], seconds, complete
 
 
 def _claimed_s(container: InputContainer, stream: VideoStream) -> Fraction:
@@ -234,9 +234,9 @@ def _average_fps(stream: VideoStream, stamps: list[Fraction], duration: Fraction
     if span <= 0:
         return Fraction(stream.average_rate or stream.guessed_rate or 25)
     fps = len(stamps) / duration if variable else (len(stamps) - 1) / span
-    near = min(USUAL_FPS, key=lambda usual: abs(usual - fps))
+    nearest = min(USUAL_FPS, key=lambda usual: abs(usual - fps))
     rounding = Fraction(stream.time_base) / span  # by so much two rounded stamps may mislead
-    return near if abs(near - fps) < near * max(Fraction(1, 1000), rounding) else fps.limit_denominator(1001)
+    return nearest if abs(nearest - fps) < nearest * max(Fraction(1, 1000), rounding) else fps.limit_denominator(1001)
 
 
 def _picture(frame: av.VideoFrame, size: tuple[int, int]) -> Tensor:

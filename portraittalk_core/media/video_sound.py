@@ -1,4 +1,4 @@
-"""The sound that goes into a video: a file's, a speech or a waveform, in its own quality, a stretch at a time."""
+"""Sound source of a video: a file, a speech or a waveform, at its own rate and channels, read block by block."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Sound = Path | Speech | tuple[Tensor, int] | None
 
 
 class SoundTrack:
-    """Hands out a sound stretch by stretch, and silence after its end.
+    """Sequential reader of a sound, with silence after its end.
 
     One or two channels are kept, more are mixed down to two. A rate that AAC does not know becomes 48 kHz, and one
     below 16 kHz does too: an AAC frame would last longer there than a frame of video.
@@ -61,7 +61,7 @@ class SoundTrack:
         return np.ascontiguousarray(joined[:, :count])
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._file:
             self._file.close()
 
@@ -70,12 +70,12 @@ def _waveform_of(sound: Speech | tuple[Tensor, int]) -> tuple[Tensor, int]:
     if isinstance(sound, Speech):
         return sound.waveform[None], sound.sample_rate
     if not isinstance(sound, tuple) or len(sound) != 2 or not isinstance(sound[0], Tensor):
-        found = type(sound).__name__
-        raise InputError(f"the video's sound must be a file, speech or (waveform, sample rate), not {found}.")
+        received = type(sound).__name__
+        raise InputError(f"the video's sound must be a file, speech or (waveform, sample rate), not {received}.")
     waveform, rate = sound
     if waveform.ndim != 2 or not waveform.dtype.is_floating_point or 0 in waveform.shape:
-        found = f"{tuple(waveform.shape)} {waveform.dtype}"
-        raise InputError(f"the video's sound must be a float waveform of shape (channels, samples), not {found}.")
+        received = f"{tuple(waveform.shape)} {waveform.dtype}"
+        raise InputError(f"the video's sound must be a float waveform of shape (channels, samples), not {received}.")
     check_finite(waveform, "the video's sound")
     return waveform, int(check_range(rate, MIN_RATE_HZ, MAX_RATE_HZ, "the sample rate of the video's sound"))
 

@@ -1,4 +1,4 @@
-"""Video out: H.264 with sound, written frame by frame; the file appears when all is done, or never."""
+"""Writing of H.264 video with sound, frame by frame; the file appears when all is done, or never."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from ..checks import check_choice, check_range
 from ..errors import InputError, OutputError
 from ..types import as_fps, check_picture
-from .atomic import check_writable, explain_write_errors, part_path, told_full
+from .atomic import check_writable, disk_full_message, explain_write_errors, part_path
 from .video_sound import Sound, SoundTrack
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
@@ -106,8 +106,8 @@ class VideoWriter:
             raise OutputError(f"the video {self.path} is not open: write inside `with VideoWriter(...) as writer`.")
         check_picture(picture, "a video frame")
         if tuple(picture.shape[:2]) != (self.height, self.width):
-            found = f"{picture.shape[1]}×{picture.shape[0]}"
-            raise InputError(f"a frame of {found} does not fit into the video of {self.width}×{self.height}.")
+            size = f"{picture.shape[1]}×{picture.shape[0]}"
+            raise InputError(f"a frame of {size} does not fit into the video of {self.width}×{self.height}.")
         frame = self._frame(picture.cpu().numpy())
         with explain_write_errors(self.path):
             self._encode(frame)
@@ -138,7 +138,7 @@ class VideoWriter:
         return self.path
 
     def abort(self) -> None:
-        """Give up: close everything and leave no file."""
+        """Close everything and remove the unfinished file."""
         self._closed = True
         container, self._container = self._container, None
         part, self._part = self._part, None
@@ -202,7 +202,7 @@ class VideoWriter:
             due -= samples.shape[1]
 
     def _check_complete(self) -> None:
-        """Look at the finished file: a disk that fills up at the very end is not always reported while writing."""
+        """Verify the finished file: a disk that fills up at the very end is not always reported while writing."""
         try:
             with av.open(f"file:{self._part}") as written:
                 stream = written.streams.video[0]
@@ -211,6 +211,6 @@ class VideoWriter:
             complete = False
         if not complete:
             raise OutputError(
-                f"cannot write {self.path}: the file came out incomplete, as if {told_full(self.path)}; "
+                f"cannot write {self.path}: the file came out incomplete, as if {disk_full_message(self.path)}; "
                 "free some space or choose another."
             )

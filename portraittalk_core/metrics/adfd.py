@@ -22,7 +22,7 @@ from ..types import LandmarkTrack
 from .landmark_distance import FACE_POINTS
 from .meter import Meter, MetricContext, check_enough, common_px
 
-STILL = 1e-8  # motion vectors shorter than this count as no motion
+MIN_MOTION = 1e-8  # motion vectors shorter than this count as no motion
 WEIGHTINGS = ("product", "power")
 DIAGONALS = ("image", "target")
 
@@ -127,24 +127,24 @@ def _widest(target: Tensor) -> float:
 
 
 def _steps(points: Tensor) -> Tensor:
-    """(T − 1, 2N) how far each landmark went from each frame to the next."""
+    """(T − 1, 2N) displacement of each landmark from each frame to the next."""
     return (points[1:] - points[:-1]).flatten(1)
 
 
 def _cosine_share(m: Tensor, m_true: Tensor) -> Tensor:
-    """(T − 1,) (cos + 1) / 2 of the motion vectors; both still is 1, only one still is ½."""
+    """(T − 1,) (cos + 1) / 2 of the motion vectors; both static is 1, only one static is ½."""
     square, square_true = m.square().sum(1), m_true.square().sum(1)
-    still, still_true = square.sqrt() < STILL, square_true.sqrt() < STILL
+    static, static_true = square.sqrt() < MIN_MOTION, square_true.sqrt() < MIN_MOTION
     # one root of the product, not a product of roots: equal motions then give 1 exactly
-    cosine = (m * m_true).sum(1) / (square * square_true).sqrt().clamp(min=STILL**2)
-    cosine = torch.where(still | still_true, torch.zeros_like(cosine), cosine.clamp(-1, 1))
-    cosine = torch.where(still & still_true, torch.ones_like(cosine), cosine)
+    cosine = (m * m_true).sum(1) / (square * square_true).sqrt().clamp(min=MIN_MOTION**2)
+    cosine = torch.where(static | static_true, torch.zeros_like(cosine), cosine.clamp(-1, 1))
+    cosine = torch.where(static & static_true, torch.ones_like(cosine), cosine)
     return (cosine + 1) / 2
 
 
 def _printed_motion(m: Tensor, m_true: Tensor) -> Tensor:
     lengths = m.norm(dim=1) * m_true.norm(dim=1)
-    if not len(m) or bool((lengths < STILL**2).any()):
+    if not len(m) or bool((lengths < MIN_MOTION**2).any()):
         raise InputError("the printed ADFD divides by the motion, and there is a frame without any; use printed=False.")
     return ((m * m_true).sum(1) + 1) / (2 * lengths)
 
@@ -158,17 +158,17 @@ class AdfdMeter(Meter):
         self._motion: list[Tensor] = []
 
     def update(self, generated: LandmarkTrack, target: LandmarkTrack) -> None:
-        """Take in the next frames of both."""
+        """Add the next frames of both."""
         both = generated.valid & target.valid
         place, motion = torch.full((2, len(both)), torch.nan, dtype=torch.float64)
         if both.any():
             pixels = [points[:, : len(FACE_POINTS)] for points in common_px(generated, target, both)]
-            known = 0 if self._last is None else 1
-            joined = [torch.cat([last, new]) for last, new in zip(self._last, pixels, strict=True)] if known else pixels
+            joins = 0 if self._last is None else 1
+            joined = [torch.cat([last, new]) for last, new in zip(self._last, pixels, strict=True)] if joins else pixels
             score = adfd(*joined, (target.height, target.width))
             frames = both.nonzero()[:, 0]
-            place[frames] = score.spatial_per_frame[known:]
-            motion[frames[1 - known :]] = score.motion_per_frame
+            place[frames] = score.spatial_per_frame[joins:]
+            motion[frames[1 - joins :]] = score.motion_per_frame
             self._last = tuple(points[-1:] for points in pixels)
         self._place.append(place)
         self._motion.append(motion)

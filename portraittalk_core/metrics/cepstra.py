@@ -47,7 +47,7 @@ def cepstra(waveform: Tensor) -> Tensor:
 
 
 def _of_span(waveform: Tensor, first: int, last: int) -> Tensor:
-    """Frames first..last−1; the sample before the first is needed, and zeros beyond the end."""
+    """Cepstra of frames first..last−1; the sample before the first is needed, and zeros beyond the end."""
     start, stop = first * HOP, (last - 1) * HOP + FRAME
     samples = waveform[max(start - 1, 0) : stop].double()
     signal = (samples * FULL_SCALE).round().clamp(-FULL_SCALE, FULL_SCALE - 1)
@@ -59,9 +59,9 @@ def _of_span(waveform: Tensor, first: int, last: int) -> Tensor:
 def _of_frames(frames: Tensor) -> Tensor:
     power = torch.fft.rfft(frames, FFT).abs().square() / FFT
     energy = _above_zero(power.sum(1)).log()
-    found = _above_zero(power @ _filters().T).log() @ _cosines().T
-    found = found * (1 + LIFTER / 2 * torch.sin(math.pi * torch.arange(NUM_CEPSTRA) / LIFTER))
-    return torch.cat([energy[:, None], found[:, 1:]], 1)
+    coefficients = _above_zero(power @ _filters().T).log() @ _cosines().T
+    coefficients = coefficients * (1 + LIFTER / 2 * torch.sin(math.pi * torch.arange(NUM_CEPSTRA) / LIFTER))
+    return torch.cat([energy[:, None], coefficients[:, 1:]], 1)
 
 
 def _above_zero(values: Tensor) -> Tensor:

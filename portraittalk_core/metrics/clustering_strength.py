@@ -1,4 +1,4 @@
-"""Clustering strength: how far styles lie apart in units of how far each one scatters.
+"""Clustering strength: distance between styles over the distance within styles.
 
 Shapes: M clips, D numbers of a style vector, K styles.
 Source: SVP, equation 7 (its formula is lost: `docs/design/styles.md` 3); nearest-centroid accuracy beside it, since the
@@ -41,26 +41,26 @@ def pairwise_clustering_strength(styles: Tensor, labels: Tensor) -> float:
     Arguments, result and errors as of `clustering_strength`; some style needs two clips.
     """
     points, index, _ = _clusters(styles, labels)
-    apart = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
+    distances = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
     same = index[:, None] == index[None]
     pairs = ~torch.eye(len(points), dtype=torch.bool)
     if not bool((same & pairs).any()):
         raise InputError("no style has two clips, so there is no distance within a style; give more clips.")
-    return _over(float(apart[~same].mean()), float(apart[same & pairs].mean()))
+    return _over(float(distances[~same].mean()), float(distances[same & pairs].mean()))
 
 
 def nearest_centroid_accuracy(
     styles: Tensor,
     labels: Tensor,
-    known: tuple[Tensor, Tensor] | None = None,
+    reference: tuple[Tensor, Tensor] | None = None,
     leave_one_out: bool = False,
 ) -> float:
-    """Share of clips that lie nearest to the centroid of their own style; chance is 1 / K.
+    """Accuracy of nearest-centroid classification of clips by style; chance is 1 / K.
 
     Args:
         styles: (M, D).
         labels: (M,) equal for clips of one style.
-        known: other clips (N, D) and their labels (N,) that the centroids are of; None takes the clips themselves.
+        reference: other clips (N, D) and their labels (N,) that the centroids are of; None takes the clips themselves.
         leave_one_out: the own centroid of each clip is that of the others of its style, which is honest with few clips.
 
     Returns:
@@ -70,9 +70,9 @@ def nearest_centroid_accuracy(
         InputError: fewer than two styles; a style without a centroid; leave_one_out with known clips, or with a style
             of one clip.
     """
-    if known is None:
+    if reference is None:
         points, index, centroids = _clusters(styles, labels)
-        apart = torch.cdist(points, centroids, compute_mode="donot_use_mm_for_euclid_dist")
+        distances = torch.cdist(points, centroids, compute_mode="donot_use_mm_for_euclid_dist")
         if leave_one_out:
             counts = index.bincount()
             if int(counts.min()) < 2:
@@ -80,18 +80,18 @@ def nearest_centroid_accuracy(
                     f"{int((counts < 2).sum())} styles have one clip only; to leave one out, two are needed."
                 )
             # without itself, a clip is n / (n − 1) times as far from the centroid
-            own, rows = counts[index].double(), torch.arange(len(points))
-            apart[rows, index] *= own / (own - 1)
-        return float((apart.argmin(1) == index).double().mean())
+            sizes, rows = counts[index].double(), torch.arange(len(points))
+            distances[rows, index] *= sizes / (sizes - 1)
+        return float((distances.argmin(1) == index).double().mean())
     if leave_one_out:
         raise InputError("leave_one_out is for centroids of the clips themselves; leave out one of the two.")
-    _, _, centroids = _clusters(*known)
-    names = known[1].unique()
+    _, _, centroids = _clusters(*reference)
+    names = reference[1].unique()
     check_finite(check_shape(styles, f"M {centroids.shape[1]}", "style vectors"), "style vectors")
     if strangers := sorted(set(labels.tolist()) - set(names.tolist())):
         raise InputError(f"the styles {strangers[:6]} are not among the known clips.")
-    apart = torch.cdist(styles.double().cpu(), centroids, compute_mode="donot_use_mm_for_euclid_dist")
-    return float((names.cpu()[apart.argmin(1)] == labels.cpu()).double().mean())
+    distances = torch.cdist(styles.double().cpu(), centroids, compute_mode="donot_use_mm_for_euclid_dist")
+    return float((names.cpu()[distances.argmin(1)] == labels.cpu()).double().mean())
 
 
 def _clusters(styles: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -47,7 +47,7 @@ class FidMeter:
         self._counts = {False: 0, True: 0}
 
     def update(self, picture: Tensor, of_target: bool) -> None:
-        """Take in the next picture, (H, W, 3) uint8 RGB, of the generated ones or the target's."""
+        """Add the next picture, (H, W, 3) uint8 RGB, of the generated ones or the target's."""
         check_picture(picture, "the picture for FID")
         waiting = self._waiting[of_target]
         if waiting and waiting[0].shape != picture.shape:
@@ -89,8 +89,8 @@ class _Features(nn.Module):
     def forward(self, pictures: Tensor) -> Tensor:
         features = self.network(pictures)
         if tuple(features.shape) != (len(pictures), self.num_features):
-            wanted = (len(pictures), self.num_features)
-            raise ShapeError(f"the features for FID must have shape {wanted}, but have {tuple(features.shape)}.")
+            expected = (len(pictures), self.num_features)
+            raise ShapeError(f"the features for FID must have shape {expected}, but have {tuple(features.shape)}.")
         return check_finite(features, "the features for FID").double().cpu()
 
 
@@ -123,7 +123,7 @@ class FramesFid(Meter):
         self._meter = FidMeter(context.network)
 
     def update(self, generated: Tensor, target: Tensor) -> None:
-        """Take in the next frame of both."""
+        """Add the next frame of both."""
         self._meter.update(generated, of_target=False)
         self._meter.update(target, of_target=True)
 

@@ -1,4 +1,4 @@
-"""What feature networks of metrics people may have as files, each known by its tensors, not its name.
+"""Recognition of the weight files of metrics' feature networks by their tensors, not their names.
 
 Source: names and shapes of the published files, `docs/design/metrics.md` 3.
 """
@@ -72,21 +72,21 @@ def recognise_metric_file(path: Path) -> WeightFile | None:
 
 def find_metric_files(folders: Iterable[Path]) -> dict[str, Path]:
     """The first file of each role in some folders and the folders inside them, in alphabetical order."""
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for folder in folders:
         for path in sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()):
             if (kind := recognise_metric_file(path)) is not None:
-                found.setdefault(kind.role, path)
-    return found
+                paths.setdefault(kind.role, path)
+    return paths
 
 
 def with_batch_counts(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same, with the counters of batch normalisation that files from before 2018 lack; inference needs none."""
-    kept = dict(tensors)
+    """Tensors with the counters of batch normalisation that files from before 2018 lack; inference needs none."""
+    completed = dict(tensors)
     for name in tensors:
         if name.endswith(".running_mean"):
-            kept.setdefault(name.removesuffix("running_mean") + "num_batches_tracked", torch.tensor(0))
-    return kept
+            completed.setdefault(name.removesuffix("running_mean") + "num_batches_tracked", torch.tensor(0))
+    return completed
 
 
 def lpips_heads(tensors: Mapping[str, Tensor]) -> list[Tensor]:
@@ -96,7 +96,7 @@ def lpips_heads(tensors: Mapping[str, Tensor]) -> list[Tensor]:
 
 
 def _torchscript_marks(path: Path) -> Shapes:
-    """Words in a TorchScript archive's sources that tell what it is; read as text, nothing is loaded."""
+    """Identifying strings in a TorchScript archive's sources; read as text, nothing is loaded."""
     try:
         if not zipfile.is_zipfile(path):
             return {}
@@ -110,7 +110,7 @@ def _torchscript_marks(path: Path) -> Shapes:
 
 
 def _legacy_shapes(path: Path) -> Shapes:
-    """Of PyTorch's files from before 2020, which have no archive around the pickle."""
+    """Shapes of tensors in PyTorch's files from before 2020, which have no archive around the pickle."""
     try:
         with path.open("rb") as file:
             if file.read(2) != LEGACY_START or path.stat().st_size > LARGEST_LEGACY:

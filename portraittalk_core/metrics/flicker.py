@@ -1,4 +1,4 @@
-"""Flicker: how much generated pixels change where those of the true video stand still."""
+"""Flicker: mean change of generated pixels where the true video is static."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class FlickerMeter(Meter):
         self._changed = self._num_still = self._num_pixels = 0
 
     def update(self, generated: Tensor, target: Tensor) -> float | None:
-        """Take in the next frame of both.
+        """Add the next frame of both.
 
         Args:
             generated: (H, W, 3) uint8.
@@ -43,18 +43,18 @@ class FlickerMeter(Meter):
             raise InputError(f"frames of {tuple(generated.shape)} and {tuple(target.shape)} cannot be compared.")
         check_shape(target, "H W 3", "the target frame")
         now = generated.to(torch.int16), target.to(torch.int16)
-        before, self._last = self._last, now
-        if before is None:
+        previous, self._last = self._last, now
+        if previous is None:
             return None
-        still = ((now[1] - before[1]).abs() <= self.still_levels).all(2)
-        changed, count = int((now[0] - before[0]).abs().sum(2)[still].sum()), int(still.sum())
+        static = ((now[1] - previous[1]).abs() <= self.still_levels).all(2)
+        changed, count = int((now[0] - previous[0]).abs().sum(2)[static].sum()), int(static.sum())
         self._changed, self._num_still = self._changed + changed, self._num_still + count
-        self._num_pixels += still.numel()
+        self._num_pixels += static.numel()
         return changed / (3 * count) if count else None
 
     @property
     def still_share(self) -> float:
-        """0..1 of the pixels of the true video that stand still; what the result rests on."""
+        """Fraction of the true video's pixels that are static, 0..1, over which the result is averaged."""
         return self._num_still / self._num_pixels if self._num_pixels else 0.0
 
     def result(self) -> float:

@@ -15,14 +15,14 @@ from ..errors import InputError
 
 
 class RunningGaussian:
-    """Mean and covariance of features that come in parts; memory does not grow with their number."""
+    """Running mean and covariance of features; memory does not grow with their number."""
 
     def __init__(self) -> None:
         self.count = 0
         self._mean = self._scatter = torch.empty(0, dtype=torch.float64)
 
     def update(self, features: Tensor) -> None:
-        """Take in more features (N, D).
+        """Add features (N, D).
 
         Raises:
             InputError: another width than before, or values that are not numbers.
@@ -39,9 +39,9 @@ class RunningGaussian:
         if len(mean) != len(self._mean):
             raise InputError(f"features of {len(mean)} numbers cannot join features of {len(self._mean)}.")
         # Chan et al. 1979: merging keeps its digits where a sum of squares would lose them
-        total, apart = self.count + len(part), mean - self._mean
-        self._scatter += scatter + torch.outer(apart, apart) * (self.count * len(part) / total)
-        self._mean = self._mean + apart * (len(part) / total)
+        total, delta = self.count + len(part), mean - self._mean
+        self._scatter += scatter + torch.outer(delta, delta) * (self.count * len(part) / total)
+        self._mean = self._mean + delta * (len(part) / total)
         self.count = total
 
     @property
@@ -95,5 +95,5 @@ def gaussian_distance(mean_a: Tensor, covariance_a: Tensor, mean_b: Tensor, cova
     values, vectors = torch.linalg.eigh(a)
     root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
     shared = torch.linalg.eigvalsh(root @ b @ root).clamp(min=0).sqrt().sum()
-    apart = (mean_a.double() - mean_b.double()).square().sum()
-    return max(0.0, float(apart + a.trace() + b.trace() - 2 * shared))
+    mean_term = (mean_a.double() - mean_b.double()).square().sum()
+    return max(0.0, float(mean_term + a.trace() + b.trace() - 2 * shared))

@@ -29,7 +29,7 @@ class ClipFeatures:
     def __init__(self, network: Callable[[Tensor], Tensor]) -> None:
         self.network = network
         self._waiting: list[Tensor] = []
-        self._found = RunningGaussian()
+        self._gaussian = RunningGaussian()
 
     @property
     def num_left_over(self) -> int:
@@ -37,13 +37,13 @@ class ClipFeatures:
         return len(self._waiting)
 
     def update(self, picture: Tensor) -> None:
-        """Take in the next frame, (H, W, 3) uint8 RGB; it is scaled bilinearly without antialiasing."""
+        """Add the next frame, (H, W, 3) uint8 RGB; it is scaled bilinearly without antialiasing."""
         check_picture(picture, "the frame for FVD")
         planes = picture.permute(2, 0, 1)[None].float() / 127.5 - 1
         self._waiting.append(F.interpolate(planes, size=(SIDE, SIDE), mode="bilinear", align_corners=False)[0])
         if len(self._waiting) == CLIP:
             with torch.no_grad():
-                self._found.update(self.network(torch.stack(self._waiting, 1)[None]))
+                self._gaussian.update(self.network(torch.stack(self._waiting, 1)[None]))
             self._waiting = []
 
     def next_video(self) -> None:
@@ -52,7 +52,7 @@ class ClipFeatures:
 
     def gaussian(self) -> RunningGaussian:
         """Mean and covariance of all whole clips so far."""
-        return self._found
+        return self._gaussian
 
 
 def fvd(generated: ClipFeatures, target: ClipFeatures) -> float:
@@ -80,7 +80,7 @@ class FramesFvd(Meter):
         self._generated, self._target = ClipFeatures(context.network), ClipFeatures(context.network)
 
     def update(self, generated: Tensor, target: Tensor) -> None:
-        """Take in the next frame of both."""
+        """Add the next frame of both."""
         self._generated.update(generated)
         self._target.update(target)
 

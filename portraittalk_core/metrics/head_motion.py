@@ -1,4 +1,4 @@
-"""How much, how fast and how often a head moves."""
+"""Statistics of head motion: deviation, speed and frequency of its angles."""
 
 from __future__ import annotations
 
@@ -45,11 +45,15 @@ def head_statistics(curves: FaceCurves) -> dict[str, float]:
     Raises:
         InputError: a face in fewer than three frames.
     """
-    seen = curves.valid.nonzero()[:, 0]
-    last = torch.searchsorted(seen, torch.arange(len(curves.valid)), right=True) - 1
-    held = curves.angles_deg[seen[last.clamp(min=0)]] if len(seen) else curves.angles_deg
-    found = _statistics(held, curves.valid, curves.fps)
-    return {"head_std": found.overall_std_deg, "head_speed": found.mean_speed_deg_s, "head_beat": found.beat_hz}
+    detected = curves.valid.nonzero()[:, 0]
+    last = torch.searchsorted(detected, torch.arange(len(curves.valid)), right=True) - 1
+    angles_deg = curves.angles_deg[detected[last.clamp(min=0)]] if len(detected) else curves.angles_deg
+    measured = _statistics(angles_deg, curves.valid, curves.fps)
+    return {
+        "head_std": measured.overall_std_deg,
+        "head_speed": measured.mean_speed_deg_s,
+        "head_beat": measured.beat_hz,
+    }
 
 
 def _statistics(angles_deg: Tensor, valid: Tensor, fps: Fraction) -> HeadMotion:

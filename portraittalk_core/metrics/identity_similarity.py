@@ -1,4 +1,4 @@
-"""Identity similarity (CSIM): whether the generated face is still the same person, by ArcFace's embeddings.
+"""Identity similarity (CSIM): cosine similarity of ArcFace embeddings of generated faces and the reference.
 
 Shapes: T frames with a face.
 Source: Deng et al. 2019, "ArcFace".
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..checks import check_finite
 from ..errors import InputError, NoFaceError
-from ..face.identity.embedding import LEAST_NORM, WIDTH, FaceEmbedding
+from ..face.identity.embedding import MIN_NORM, WIDTH, FaceEmbedding
 from .meter import Meter, MetricContext
 
 FACES_PER_S = 1  # frames a second whose face is compared
@@ -35,20 +35,20 @@ def identity_similarity(generated: Tensor | FaceEmbedding, reference: Tensor | F
         InputError: no embeddings, other numbers of them, or all zeros.
     """
     faces = _unit(generated.face_embeds if isinstance(generated, FaceEmbedding) else generated, "generated faces")
-    own = _unit(reference.averaged() if isinstance(reference, FaceEmbedding) else reference, "reference faces")
-    if not len(faces) or len(own) not in (1, len(faces)):
-        raise InputError(f"{len(faces)} generated faces cannot be compared with {len(own)} of the reference.")
-    return (faces * own).sum(1).clamp(-1, 1)
+    references = _unit(reference.averaged() if isinstance(reference, FaceEmbedding) else reference, "reference faces")
+    if not len(faces) or len(references) not in (1, len(faces)):
+        raise InputError(f"{len(faces)} generated faces cannot be compared with {len(references)} of the reference.")
+    return (faces * references).sum(1).clamp(-1, 1)
 
 
 def _unit(embeds: Tensor, name: str) -> Tensor:
     rows = embeds[None] if isinstance(embeds, Tensor) and embeds.ndim == 1 else embeds
     if not isinstance(rows, Tensor) or rows.ndim != 2 or rows.shape[1] != WIDTH:
-        found = tuple(embeds.shape) if isinstance(embeds, Tensor) else type(embeds).__name__
-        raise InputError(f"embeddings of the {name} must have shape (T, {WIDTH}), but have {found}.")
+        received = tuple(embeds.shape) if isinstance(embeds, Tensor) else type(embeds).__name__
+        raise InputError(f"embeddings of the {name} must have shape (T, {WIDTH}), but have {received}.")
     rows = check_finite(rows.detach().double().cpu(), f"embeddings of the {name}")
     norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    if len(rows) and norms.min() < LEAST_NORM:
+    if len(rows) and norms.min() < MIN_NORM:
         raise InputError(f"an embedding of the {name} is all zeros; it was not made of a face.")
     return rows / norms
 
@@ -63,7 +63,7 @@ class _SampledIdentity(Meter):
         self.cosines: dict[int, float] = {}  # by the frame's number
 
     def update(self, *pictures: Tensor) -> None:
-        """Look at the next picture or pair, if it is its turn."""
+        """Embed the next picture or pair, if it is one of the sampled ones."""
         number, self.num_frames = self.num_frames, self.num_frames + 1
         if number % self.every == 0:
             try:
@@ -72,14 +72,14 @@ class _SampledIdentity(Meter):
                 return
             self.cosines[number] = _cosine(*(embeds if len(embeds) == 2 else (*embeds, self.portrait)))
 
-    def mean(self, unseen: str) -> float:
-        """The mean over the faces found.
+    def mean(self, source: str) -> float:
+        """The mean over the detected faces.
 
         Raises:
-            InputError: there were none; `unseen` is what was looked at.
+            InputError: there were none; `source` is what was looked at.
         """
         if not self.cosines:
-            raise InputError(f"the face encoder found no face in any {unseen} it looked at")
+            raise InputError(f"the face encoder found no face in any {source} it looked at")
         return sum(self.cosines.values()) / len(self.cosines)
 
     def curves(self) -> Tensor | Mapping[str, Tensor]:
@@ -96,7 +96,7 @@ class PortraitIdentity(_SampledIdentity):
     """Identity similarity of a video's face and the portrait's."""
 
     def result(self) -> float:
-        """The mean over the frames looked at.
+        """The mean over the sampled frames.
 
         Raises:
             InputError: none of them shows a face.
@@ -108,7 +108,7 @@ class TargetIdentity(_SampledIdentity):
     """Identity similarity of the faces in frames of the same time."""
 
     def result(self) -> float:
-        """The mean over the pairs looked at.
+        """The mean over the sampled pairs.
 
         Raises:
             InputError: none of them shows a face in both.

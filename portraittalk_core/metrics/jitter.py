@@ -1,4 +1,4 @@
-"""Temporal jitter: how much a face trembles, by the acceleration of landmarks that speech hardly moves.
+"""Temporal jitter: mean acceleration of landmarks that speech hardly moves.
 
 Shapes: T frames, N landmarks.
 """
@@ -16,7 +16,7 @@ from ..face.geometry import align, interocular_px
 from ..types import LandmarkTrack
 from .meter import Meter, MeterFactory
 
-LEAST_FRAMES = 3  # in a row
+MIN_FRAMES = 3  # in a row
 
 
 class JitterMeter:
@@ -34,7 +34,7 @@ class JitterMeter:
         self._num_faces = 0
 
     def update(self, points_px: Tensor, valid: Tensor | None = None) -> None:
-        """Take in the next frames.
+        """Add the next frames.
 
         Args:
             points_px: (T, 468 or 478, 3) pixels.
@@ -57,8 +57,8 @@ class JitterMeter:
             places, flags = torch.cat([self._last[0], places]), torch.cat([self._last[1], flags])
         self._last = places[-2:], flags[-2:]
         bend = (places[2:] - 2 * places[1:-1] + places[:-2]).norm(dim=2).mean(1)
-        whole = flags[2:] & flags[1:-1] & flags[:-2]
-        self._moved, self.num_frames = self._moved + float(bend[whole].sum()), self.num_frames + int(whole.sum())
+        complete = flags[2:] & flags[1:-1] & flags[:-2]
+        self._moved, self.num_frames = self._moved + float(bend[complete].sum()), self.num_frames + int(complete.sum())
 
     def result(self) -> float:
         """Mean acceleration, percent of the inter-ocular distance per frame²; 0 for a face that glides evenly.
@@ -67,11 +67,11 @@ class JitterMeter:
             InputError: never a face in three frames in a row.
         """
         if not self.num_frames:
-            raise InputError(f"jitter needs a face in {LEAST_FRAMES} frames in a row, and there are none.")
+            raise InputError(f"jitter needs a face in {MIN_FRAMES} frames in a row, and there are none.")
         return 100 * (self._moved / self.num_frames) / max(self._eyes / self._num_faces, 1e-6)
 
     def _places(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """(T, R, 2) of the points that speech hardly moves, and (T,) the eyes' distance in the same unit."""
+        """(T, R, 2) positions of points that speech hardly moves, and (T,) inter-ocular distances in the same unit."""
         rigid = list(topo.RIGID)
         if not self.without_head:
             return points[:, rigid, :2], interocular_px(points)
@@ -111,7 +111,7 @@ class TrackJitter(Meter):
         self._meter = JitterMeter(without_head)
 
     def update(self, track: LandmarkTrack) -> None:
-        """Take in the next frames."""
+        """Add the next frames."""
         self._meter.update(track.points_px, track.valid)
 
     def result(self) -> float:

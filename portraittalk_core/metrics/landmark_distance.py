@@ -1,4 +1,4 @@
-"""Landmark distance (LMD): how far generated landmarks lie from the true ones.
+"""Landmark distance (LMD): distance of generated landmarks to the true ones.
 
 Shapes: T frames, N landmarks.
 """
@@ -86,8 +86,8 @@ def lmd(
     if generated.shape != target.shape or 0 in target.shape:
         raise InputError(f"landmarks of shapes {tuple(generated.shape)} and {tuple(target.shape)} cannot be compared.")
     size = _size(target, norm)
-    chosen = _chosen(points, target.shape[1])
-    generated, target = generated[:, chosen], target[:, chosen]
+    index = _point_indices(points, target.shape[1])
+    generated, target = generated[:, index], target[:, index]
     if kind in ("euclid_centred", "euclid_sum"):
         generated, target = generated - generated.mean(1, keepdim=True), target - target.mean(1, keepdim=True)
     difference = generated - target
@@ -95,7 +95,7 @@ def lmd(
         difference, size = difference[1:] - difference[:-1], size[1:]
     distance = difference.abs().mean((1, 2)) if kind == "l1_raw" else difference.norm(dim=2).mean(1)
     if kind == "euclid_sum":
-        distance = distance * len(chosen)
+        distance = distance * len(index)
     return distance if norm == "none" else 100 * distance / size.clamp(min=1e-6)
 
 
@@ -124,21 +124,21 @@ def lmd_variant(name: str, generated_px: Tensor, target_px: Tensor, side_px: flo
     return lmd(generated, target, variant.kind, variant.points)
 
 
-def _chosen(points: str | Sequence[int], num_given: int) -> list[int]:
+def _point_indices(points: str | Sequence[int], num_given: int) -> list[int]:
     if isinstance(points, str):
         check_choice(points, ("all", *POINTS), "points")
         if points == "all":
             return list(range(num_given))
         _check_mediapipe(num_given, f"points={points!r}")
         return list(POINTS[points])
-    chosen = [int(number) for number in points]
-    if not chosen or min(chosen) < 0 or max(chosen) >= num_given:
-        raise InputError(f"points must be numbers from 0 to {num_given - 1}, at least one, not {chosen}.")
-    return chosen
+    indices = [int(number) for number in points]
+    if not indices or min(indices) < 0 or max(indices) >= num_given:
+        raise InputError(f"points must be numbers from 0 to {num_given - 1}, at least one, not {indices}.")
+    return indices
 
 
 def _size(face_px: Tensor, norm: str) -> Tensor:
-    """(T,) what counts as 1, in pixels."""
+    """(T,) length that distances are normalised by, in pixels."""
     if norm == "none":
         return torch.ones(len(face_px), dtype=torch.float64)
     _check_mediapipe(face_px.shape[1], f"norm={norm!r}")
@@ -154,4 +154,4 @@ def _check_mediapipe(num_given: int, what_for: str) -> None:
 
 def variant_mean(name: str) -> MeterFactory:
     """For the registry: the mean over frames of a variant, as `lmd_variant`."""
-    return lambda context: LandmarkMean(lambda made, true: lmd_variant(name, made, true, context.face_side_px))
+    return lambda context: LandmarkMean(lambda points, true: lmd_variant(name, points, true, context.face_side_px))

@@ -1,4 +1,4 @@
-"""How well predicted lip motion follows the true one: correlation of curves, errors free of a clip's own scale.
+"""Agreement of predicted and true lip motion: correlation of curves, and errors free of a clip's own scale.
 
 Shapes: T frames, N landmarks. All measures look at `valid` frames only, those in which the true face was seen.
 """
@@ -16,7 +16,7 @@ from ..errors import InputError, ShapeError
 MIN_FRAMES = 10  # fewer correlate by chance
 MAX_LAG = 2  # frames; at 25 fps lips and sound this far apart look together
 MAX_LAG_S = 0.2  # lips and sound further apart are seen to be apart by anyone
-STILL = 1e-7  # a curve that varies by less, relative to its largest value, is constant: float32 rounds there
+MIN_VARIATION = 1e-7  # a curve that varies by less, relative to its largest value, is constant: float32 rounds there
 
 
 @dataclass(frozen=True)
@@ -45,15 +45,15 @@ def lip_correlation(predicted: Tensor, true: Tensor, valid: Tensor, max_lag: int
     """
     check_range(max_lag, 0, len(predicted), "max_lag")
     predicted, true = _checked(predicted, true, valid, "T")
-    found = {}
+    correlations = {}
     for lag in sorted(range(-max_lag, max_lag + 1), key=abs):
         early, late = slice(0, len(true) - abs(lag)), slice(abs(lag), len(true))
         moved, fixed = (early, late) if lag >= 0 else (late, early)  # predicted[t − lag] beside true[t]
-        seen = valid[fixed]
-        if int(seen.sum()) >= MIN_FRAMES:
-            found[lag] = _pearson(predicted[moved][seen], true[fixed][seen])
-    best = max(found, key=found.__getitem__)
-    return LipCorrelation(found[0], found[best], best)
+        mask = valid[fixed]
+        if int(mask.sum()) >= MIN_FRAMES:
+            correlations[lag] = _pearson(predicted[moved][mask], true[fixed][mask])
+    best = max(correlations, key=correlations.__getitem__)
+    return LipCorrelation(correlations[0], correlations[best], best)
 
 
 def affine_error(predicted: Tensor, true: Tensor, valid: Tensor) -> float:
@@ -93,7 +93,7 @@ def shift_error(predicted: Tensor, true: Tensor, valid: Tensor) -> float:
 
 
 def _checked(predicted: Tensor, true: Tensor, valid: Tensor, shape: str) -> tuple[Tensor, Tensor]:
-    """Both in double precision; what the true face does where it was not seen is of no interest."""
+    """Both motions in double precision; values of the true one in invalid frames are not checked."""
     check_finite(check_shape(predicted, shape, "the predicted motion"), "the predicted motion")
     check_shape(true, shape, "the true motion")
     check_shape(valid, "T", "the valid flags")
@@ -115,13 +115,13 @@ def _pearson(a: Tensor, b: Tensor) -> float:
 
 
 def _centred(curve: Tensor) -> Tensor:
-    """Without its mean over time; exactly zero if it only varies by rounding."""
+    """A curve minus its mean over time; exactly zero if it only varies by rounding."""
     centred = curve - curve.mean(0)
-    return centred * bool(centred.abs().max() > STILL * curve.abs().max())
+    return centred * bool(centred.abs().max() > MIN_VARIATION * curve.abs().max())
 
 
 def _misfit(predicted: Tensor, true: Tensor) -> Tensor:
-    """What the best scale and offset leave over."""
+    """Residuals of the least-squares scale and offset."""
     p, t = _centred(predicted), true - true.mean(0)
     power = float(p.square().sum())
     return t - (float((p * t).sum()) / power if power > 0 else 0.0) * p

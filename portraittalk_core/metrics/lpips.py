@@ -1,4 +1,4 @@
-"""LPIPS: how different two pictures look to a network, by AlexNet's features and learnt weights of its channels.
+"""LPIPS: perceptual distance of two pictures, by AlexNet's features and learnt weights of its channels.
 
 This is our own code because lpips and torchmetrics fetch AlexNet through torchvision, which cannot stand beside our
 torch.
@@ -30,9 +30,9 @@ class Lpips(nn.Module):
 
     def __init__(self, features: AlexNetFeatures, heads: list[Tensor]) -> None:
         super().__init__()
-        found = [tuple(head.shape) for head in heads]
-        if found != [(width,) for width in WIDTHS]:
-            raise InputError(f"LPIPS needs heads of {', '.join(map(str, WIDTHS))} channels, not {found}.")
+        shapes = [tuple(head.shape) for head in heads]
+        if shapes != [(width,) for width in WIDTHS]:
+            raise InputError(f"LPIPS needs heads of {', '.join(map(str, WIDTHS))} channels, not {shapes}.")
         self.features = features
         self.heads = nn.ParameterList(nn.Parameter(head.float(), requires_grad=False) for head in heads)
         self.register_buffer("shift", torch.tensor(SHIFT)[:, None, None], persistent=False)

@@ -1,4 +1,4 @@
-"""LSE-D, LSE-C and the offset: how well lips and sound fit, by SyncNet's features.
+"""LSE-D, LSE-C and offset: lip-sync errors by SyncNet's features of lips and sound.
 
 Shapes: T frames, W windows (of five frames), N samples, D features.
 Source: Chung and Zisserman 2016, "Out of time"; Prajwal et al. 2020, section 4.2, for the names.
@@ -26,7 +26,7 @@ EPSILON = 1e-6  # torch's pairwise distance adds it to each difference
 
 @dataclass(frozen=True)
 class LipSync:
-    """What SyncNet says of one face and one sound."""
+    """SyncNet's distance, confidence and offset of one face and one sound."""
 
     distance: float  # LSE-D, ≥ 0, lower is better
     confidence: float  # LSE-C, ≥ 0, higher is better
@@ -52,7 +52,7 @@ class LipSyncMeter:
         self._sound: Tensor | None = None  # from max_shift windows before the first of them
 
     def update(self, lips: Tensor, sound: Tensor) -> None:
-        """Take in the next windows of both.
+        """Add the next windows of both.
 
         Args:
             lips: (W, D).
@@ -72,7 +72,7 @@ class LipSyncMeter:
         self._take(len(self._sound) - 2 * self.max_shift)
 
     def result(self) -> LipSync:
-        """What was found over all windows; nothing can be taken in afterwards.
+        """The result over all windows; no update is possible afterwards.
 
         Raises:
             InputError: there was no window.
@@ -83,21 +83,21 @@ class LipSyncMeter:
         if not self.num_windows:
             raise InputError("there is no window of lips and sound to compare; five frames and their sound are needed.")
         means = self._sums / self.num_windows
-        least, at = means.min(0)
+        minimum, at = means.min(0)
         return LipSync(
-            float(least), float(means.median() - least), self.max_shift - int(at), self.num_windows, means.clone()
+            float(minimum), float(means.median() - minimum), self.max_shift - int(at), self.num_windows, means.clone()
         )
 
     def _take(self, count: int) -> None:
-        """Measure the first windows, whose later sound is there."""
+        """Add the distances of the first windows, whose later sound is available."""
         if count <= 0:
             return
         shifts = 2 * self.max_shift + 1
         for start in range(0, count, BATCH):
             stop = min(start + BATCH, count)
             around = self._sound[start : stop + shifts - 1].unfold(0, shifts, 1)  # (W, D, shifts)
-            apart = self._lips[start:stop, :, None] - around + EPSILON
-            self._sums += apart.norm(dim=1).double().sum(0)
+            difference = self._lips[start:stop, :, None] - around + EPSILON
+            self._sums += difference.norm(dim=1).double().sum(0)
         self.num_windows += count
         self._lips, self._sound = self._lips[count:], self._sound[count:]
 
@@ -119,8 +119,8 @@ class SyncScorer:
     def __init__(self, network: SyncNet, waveform: Tensor, num_frames: int) -> None:
         self.network, self.meter = network, LipSyncMeter()
         self._columns = cepstra(waveform).float().T  # (13, M)
-        self._left = num_windows(num_frames, len(waveform))
-        if not self._left:
+        self._num_open = num_windows(num_frames, len(waveform))
+        if not self._num_open:
             raise InputError(
                 f"{num_frames} frames and {len(waveform) / SAMPLES_A_FRAME:.1f} frames' worth of sound are too short "
                 f"for LSE; {NUM_FRAMES + 1} of both are needed."
@@ -129,35 +129,35 @@ class SyncScorer:
         self._next = 0  # window
 
     def update(self, picture: Tensor) -> None:
-        """Take in the next frame, (224, 224, 3) uint8 RGB of the face crop."""
+        """Add the next frame, (224, 224, 3) uint8 RGB of the face crop."""
         check_shape(picture, f"{CROP_PX} {CROP_PX} 3", "the face crop for SyncNet")
-        if self._left:
+        if self._num_open:
             self._frames.append(picture.flip(2).permute(2, 0, 1).float())  # RGB to BGR
             if len(self._frames) == BATCH + NUM_FRAMES - 1:
                 self._take()
 
     def result(self) -> LipSync:
-        """What was found.
+        """The result over all windows.
 
         Raises:
             InputError: fewer frames came than were announced.
         """
         if len(self._frames) >= NUM_FRAMES:
             self._take()
-        if self._left:
-            raise InputError(f"{self._left} windows of frames are missing: the video ended before it was to.")
+        if self._num_open:
+            raise InputError(f"{self._num_open} windows of frames are missing: the video ended before it was to.")
         return self.meter.result()
 
     @torch.no_grad()
     def _take(self) -> None:
-        count = min(len(self._frames) - NUM_FRAMES + 1, self._left)
+        count = min(len(self._frames) - NUM_FRAMES + 1, self._num_open)
         device = next(self.network.parameters()).device
         if count > 0:
             lips = torch.stack([torch.stack(self._frames[i : i + NUM_FRAMES], 1) for i in range(count)])
             starts = range(COLUMNS_A_FRAME * self._next, COLUMNS_A_FRAME * (self._next + count), COLUMNS_A_FRAME)
             sound = torch.stack([self._columns[None, :, s : s + NUM_COLUMNS] for s in starts])
             self.meter.update(self.network.lips(lips.to(device)), self.network.sound(sound.to(device)))
-        self._next, self._left, self._frames = self._next + count, self._left - count, self._frames[count:]
+        self._next, self._num_open, self._frames = self._next + count, self._num_open - count, self._frames[count:]
 
 
 def lse(frames: Tensor, waveform: Tensor, network: SyncNet, on_progress: Progress | None = None) -> LipSync:
@@ -187,10 +187,10 @@ class CropsLse(Meter):
         self._scorer = SyncScorer(context.network, context.waveform(), context.num_frames)
 
     def update(self, picture: Tensor) -> None:
-        """Take in the next crop."""
+        """Add the next crop."""
         self._scorer.update(picture)
 
     def result(self) -> dict[str, float]:
         """The registry's three numbers."""
-        found = self._scorer.result()
-        return {"lse_d": found.distance, "lse_c": found.confidence, "av_offset": float(found.offset)}
+        result = self._scorer.result()
+        return {"lse_d": result.distance, "lse_c": result.confidence, "av_offset": float(result.offset)}

@@ -1,4 +1,4 @@
-"""What measures a metric: a meter that one kind of input feeds, part by part, and that gives a number at the end.
+"""Meters: incremental measurement of metrics, part by part of one kind of input.
 
 Shapes: T frames of a video or pair, K frames of a part.
 """
@@ -31,7 +31,7 @@ MIN_PAIRED = 2  # frames with a face in both; fewer show no motion
 
 @dataclass(frozen=True)
 class MetricContext:
-    """What a meter may use besides its input."""
+    """Context of a meter: what it may use besides its input."""
 
     fps: Fraction  # of the input
     size: tuple[int, int]  # height and width of the video, of a pair the target's, pixels
@@ -45,7 +45,7 @@ class MetricContext:
 
 @dataclass(frozen=True)
 class FaceCurves:
-    """What one video's face and pictures do over time."""
+    """Time series of one video's face and pictures."""
 
     fps: Fraction
     valid: Tensor  # (T,) bool: a face was tracked
@@ -61,7 +61,7 @@ class Meter:
     """Measures one metric, or some that share their work, in memory that does not grow with the pictures."""
 
     def update(self, *items: object) -> None:
-        """Take in the next part of the input that the registry's row names.
+        """Add the next part of the input that the registry's row names.
 
         Raises:
             InputError: the metric cannot be measured on this input, and why.
@@ -158,7 +158,7 @@ class LandmarkMean(Meter):
 
 
 class Once(Meter):
-    """A metric of one input that comes whole.
+    """Meter of a metric whose input comes whole.
 
     Args:
         measure: the input to its value; raises InputError where there is none.
@@ -169,7 +169,7 @@ class Once(Meter):
         self._items: tuple[object, ...] | None = None
 
     def update(self, *items: object) -> None:
-        """Take the input."""
+        """Set the input."""
         self._items = items
 
     def result(self) -> float | Mapping[str, float]:

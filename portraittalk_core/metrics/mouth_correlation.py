@@ -1,4 +1,4 @@
-"""Mouth-opening correlation: whether the generated mouth opens when the true one does."""
+"""Mouth-opening correlation: Pearson correlation of the generated and the true mouth's opening."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class MouthCorrelation(Meter):
         self._openings: list[Tensor] = []  # (2, K) generated and target, NaN without a face
 
     def update(self, generated: LandmarkTrack, target: LandmarkTrack) -> None:
-        """Take in the next frames of both."""
+        """Add the next frames of both."""
         self._openings.append(torch.stack([_opening(generated), _opening(target)]))
 
     def result(self) -> dict[str, float]:
@@ -56,8 +56,8 @@ class MouthCorrelation(Meter):
         if int(both.sum()) < MIN_FRAMES:
             raise InputError(f"fewer than {MIN_FRAMES} frames show the face in both")
         max_lag = min(max(1, round(MAX_LAG_S * self._fps)), len(both))
-        found = lip_correlation(generated.nan_to_num(0), target, both, max_lag)
-        return {"mouth_correlation": found.r_zero, "mouth_lag": -found.lag / self._fps * 1000}
+        correlation = lip_correlation(generated.nan_to_num(0), target, both, max_lag)
+        return {"mouth_correlation": correlation.r_zero, "mouth_lag": -correlation.lag / self._fps * 1000}
 
 
 def _opening(track: LandmarkTrack) -> Tensor:

@@ -1,4 +1,4 @@
-"""The packages that some metrics are measured with, as reports name them, and which of them are here."""
+"""The packages that some metrics are measured with, as reports name them, and which of them are installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads the 68 points that papers measure off MediaPipe's mesh.
+"""The 68-point landmarks that papers measure, selected from MediaPipe's mesh.
 
 The widespread assignment (as LatentSync has it, "W"); GeneFace++ reads 20 of the 68 elsewhere, so numbers of the two
 must not be compared. Points of a real 68-point detector lie elsewhere again: a report has to say which were used.
@@ -38,8 +38,8 @@ def to_68(points: Tensor) -> Tensor:
         InputError: not MediaPipe's landmarks.
     """
     if not isinstance(points, Tensor) or points.ndim != 3 or points.shape[1] not in _NUMBERS:
-        found = tuple(points.shape) if isinstance(points, Tensor) else type(points).__name__
-        raise InputError(f"the 68 points are read off MediaPipe's landmarks, (T, 468 or 478, 2 or 3), not {found}.")
+        received = tuple(points.shape) if isinstance(points, Tensor) else type(points).__name__
+        raise InputError(f"the 68 points are read off MediaPipe's landmarks, (T, 468 or 478, 2 or 3), not {received}.")
     return points[:, list(POINTS_68)]
 
 

@@ -1,4 +1,4 @@
-"""Every metric that reports can show: one row each, with its exact definition, what it needs and what measures it.
+"""Registry of metrics: one row each, with its exact definition, its requirements and its meter.
 
 A new metric is a file with a meter (see `meter`) and one row here, or one call of `register` from outside.
 """
@@ -58,7 +58,7 @@ TARGET_PREFIX = "target:"
 
 @dataclass(frozen=True)
 class Metric:
-    """What one number is, and what measures it."""
+    """Definition of a metric, and its meter."""
 
     name: str  # in files
     title: str  # for a person
@@ -86,17 +86,17 @@ class Metric:
             raise InputError(f"the metric {self.name} is fed {self.inputs}, so it must need {TARGET}.")
 
     def missing(self, available: Collection[str]) -> str:
-        """What to show instead of a number, "not available: needs …"; empty if it can be measured.
+        """Message in place of a number, "not available: needs …"; empty if it can be measured.
 
         Args:
             available: of NEEDS, what there is.
         """
-        lacks = [need for need in self.needs if need not in available]
-        return f"not available: needs {' and '.join(lacks)}" if lacks else ""
+        absent = [need for need in self.needs if need not in available]
+        return f"not available: needs {' and '.join(absent)}" if absent else ""
 
     def definition(self) -> dict[str, object]:
         """Name, title, unit, better, range, text, source and needs, as report.json holds them."""
-        names = [one.name for one in fields(self)]
+        names = [entry.name for entry in fields(self)]
         return {name: getattr(self, name) for name in names[: names.index("needs") + 1]}
 
 
@@ -342,7 +342,7 @@ def measured_metrics(reference_free: bool, names: Collection[str] | None = None)
         InputError: an unknown name.
     """
     if unknown := [name for name in names or () if name not in METRICS or not METRICS[name].inputs]:
-        known = ", ".join(name for name, metric in METRICS.items() if metric.inputs)
-        raise InputError(f"there is no metric {', '.join(unknown)} of videos; the metrics are {known}.")
-    chosen = {name: m for name, m in METRICS.items() if m.inputs and (m.standard if names is None else name in names)}
-    return {name: m for name, m in chosen.items() if not (reference_free and TARGET in m.needs)}
+        available = ", ".join(name for name, metric in METRICS.items() if metric.inputs)
+        raise InputError(f"there is no metric {', '.join(unknown)} of videos; the metrics are {available}.")
+    selected = {name: m for name, m in METRICS.items() if m.inputs and (m.standard if names is None else name in names)}
+    return {name: m for name, m in selected.items() if not (reference_free and TARGET in m.needs)}

@@ -25,8 +25,9 @@ def sound_mouth_correlation(curves: FaceCurves) -> dict[str, float]:
         raise InputError(curves.no_sound)
     fps, num_frames = float(curves.fps), len(curves.valid)
     level = level_per_frame(curves.sound_level, num_frames, fps)
-    found = lip_correlation(level, curves.mouth_open, curves.valid, min(max(1, round(MAX_LAG_S * fps)), num_frames))
-    return {"sound_mouth_correlation": found.r_best, "sound_mouth_lag": found.lag / fps * 1000}
+    max_lag = min(max(1, round(MAX_LAG_S * fps)), num_frames)
+    correlation = lip_correlation(level, curves.mouth_open, curves.valid, max_lag)
+    return {"sound_mouth_correlation": correlation.r_best, "sound_mouth_lag": correlation.lag / fps * 1000}
 
 
 def level_per_frame(level: Tensor, num_frames: int, fps: float) -> Tensor:
@@ -39,9 +40,9 @@ def level_per_frame(level: Tensor, num_frames: int, fps: float) -> Tensor:
     """
     sums = torch.cat([torch.zeros(1, dtype=torch.float64), level.double().cumsum(0)])
     edges = (torch.arange(num_frames + 1, dtype=torch.float64) / fps * LEVEL_HZ).clamp(max=len(level))
-    whole = edges.floor().long()
-    held = torch.cat([level.double(), level[-1:].double()])
-    integral = sums[whole] + (edges - whole) * held[whole]
+    index = edges.floor().long()
+    padded = torch.cat([level.double(), level[-1:].double()])
+    integral = sums[index] + (edges - index) * padded[index]
     widths = edges[1:] - edges[:-1]
     means = (integral[1:] - integral[:-1]) / widths.clamp(min=1e-9)
-    return torch.where(widths > 1e-6, means, held[-1])
+    return torch.where(widths > 1e-6, means, padded[-1])

@@ -1,4 +1,4 @@
-"""The square that SyncNet looks at, of a face's box in every frame.
+"""SyncNet's square face crop, from a face's box in every frame.
 
 The published pipeline finds boxes by S3FD; here they are of the landmarks, which reach from chin to hairline as well,
 so numbers come near to, but are not bit-equal with, those of its own detector.
@@ -25,7 +25,7 @@ GREY = 110  # beyond the picture
 
 
 def sync_boxes(face_boxes_px: Tensor) -> Tensor:
-    """Squares of a followed face.
+    """Square boxes of a tracked face.
 
     Args:
         face_boxes_px: (T, 4) x0, y0, x1, y1 as `face.geometry.face_box_px` gives them; where the face was not seen,
@@ -49,7 +49,7 @@ def sync_boxes(face_boxes_px: Tensor) -> Tensor:
 
 
 def sync_crop(picture: Tensor, box_px: Tensor) -> Tensor:
-    """The face of one frame for `lse.SyncScorer`.
+    """Face crop of one frame for `lse.SyncScorer`.
 
     Args:
         picture: (H, W, 3) uint8 RGB.
@@ -60,7 +60,7 @@ def sync_crop(picture: Tensor, box_px: Tensor) -> Tensor:
     """
     check_picture(picture, "the picture for SyncNet")
     left, top, right, bottom = check_shape(box_px, "4", "the box for SyncNet").tolist()
-    room = [math.ceil(max(0.0, far)) for far in (-left, right - picture.shape[1], -top, bottom - picture.shape[0])]
+    room = [math.ceil(max(0.0, over)) for over in (-left, right - picture.shape[1], -top, bottom - picture.shape[0])]
     if any(room):
         planes = F.pad(picture.permute(2, 0, 1), room, value=GREY)
         picture = planes.permute(1, 2, 0)
@@ -69,7 +69,7 @@ def sync_crop(picture: Tensor, box_px: Tensor) -> Tensor:
 
 
 def _steadied(values: Tensor) -> Tensor:
-    """(T, K) through a running median of 13 frames, the ends held."""
+    """(T, K) running median over 13 frames; the ends are padded by repetition."""
     around = MEDIAN // 2
-    held = torch.cat([values[:1].expand(around, -1), values, values[-1:].expand(around, -1)])
-    return held.unfold(0, MEDIAN, 1).median(2).values
+    padded = torch.cat([values[:1].expand(around, -1), values, values[-1:].expand(around, -1)])
+    return padded.unfold(0, MEDIAN, 1).median(2).values

@@ -1,1 +1,1 @@
-"""Speech becomes a LandmarkTrack; one engine a file."""
+"""Motion options, motion curves and the face rig that turns them into landmark tracks."""

@@ -1,4 +1,4 @@
-"""Blinks at natural, irregular times."""
+"""Blink curves with natural, irregular timing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .smoothing import frame_times_s, smooth_step
 from .stress import nearest_stress
 
 CLOSE_S, SHUT_S, OPEN_S = 0.09, 0.03, 0.17
-LEAST_PAUSE_S = 0.6
+MIN_PAUSE_S = 0.6
 FIRST_S = 0.5
 DOUBLE_SHARE, DOUBLE_S = 0.08, (0.36, 0.48)  # part of the blinks that a second one follows at once, and after how long
 SPREAD = 0.6  # of the logarithm of the pauses
@@ -26,7 +26,7 @@ def blink_curve(
     stress: Tensor | None = None,
     duration: float = 1.0,
 ) -> Tensor:
-    """How far the eyes are shut in every frame.
+    """Eye closure of every frame.
 
     Pauses are log-normal around the rate's mean, as people's are, some blinks are double; lids close faster than they
     open.
@@ -49,7 +49,7 @@ def blink_curve(
     random = np.random.default_rng([seed, 0xB11])
     # double blinks shorten the mean interval; the other pauses make up for it, so that the rate holds
     single_s = (60.0 / rate_per_min - DOUBLE_SHARE * sum(DOUBLE_S) / 2) / (1 - DOUBLE_SHARE)
-    mean_pause_s = max(single_s - LEAST_PAUSE_S, 0.05)
+    mean_pause_s = max(single_s - MIN_PAUSE_S, 0.05)
     start = FIRST_S + float(random.uniform(0, mean_pause_s))
     end = num_frames / float(fps)
     while start < end:
@@ -58,6 +58,6 @@ def blink_curve(
         opening = smooth_step((since - duration * (CLOSE_S + SHUT_S)) / (duration * OPEN_S))
         shut = torch.maximum(shut, closing - opening)
         # the mean of a log-normal is exp(µ + σ²/2)
-        single = LEAST_PAUSE_S + float(random.lognormal(np.log(mean_pause_s) - SPREAD**2 / 2, SPREAD))
+        single = MIN_PAUSE_S + float(random.lognormal(np.log(mean_pause_s) - SPREAD**2 / 2, SPREAD))
         start += float(random.uniform(*DOUBLE_S)) if random.uniform() < DOUBLE_SHARE else single
     return shut.float()

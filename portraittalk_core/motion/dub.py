@@ -1,4 +1,4 @@
-"""Puts the mouth of a new speech onto a face that is filmed already: head, eyes and brows stay the film's."""
+"""Dubbing of a track: the mouth of a new speech on a filmed face, whose head, eyes and brows stay."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Fitted:
-    """A speech, as long as a video."""
+    """Speech fitted to a video's length."""
 
     speech: Speech
     cut_s: float  # of it that is left out, because the video ends before
@@ -41,7 +41,7 @@ class Fitted:
 
 
 def fit_speech(speech: Speech, num_frames: int, fps: Fraction) -> Fitted:
-    """The speech as long as a video: its end is cut off, or silence added.
+    """Trim speech to a video's length, or pad it with silence.
 
     Args:
         speech: the clip.
@@ -63,7 +63,7 @@ def dub_track(
     engine: Engine,
     on_progress: Progress | None = None,
 ) -> LandmarkTrack:
-    """A filmed face that says something else.
+    """Track of a filmed face with the mouth of a new speech.
 
     Lips, chin and the cheeks between them are the speech's, on the film's own head; eyes, brows, nose and the head's
     motion are the film's, to the last bit. Frames in which the face was not seen stay as they are.
@@ -119,10 +119,10 @@ def with_mouth(
 
 
 def resting_frame(track: LandmarkTrack) -> LandmarkTrack:
-    """The frame (as a track of one) that shows the face most from the front and with its lips together."""
+    """The most frontal frame with closed lips, as a track of one frame."""
     points = track.points_px
-    right, left = (points[:, list(eye)].mean(1) for eye in (topo.RIGHT_EYE_CORNERS, topo.LEFT_EYE_CORNERS))
-    between = left - right
+    right_eye, left_eye = (points[:, list(eye)].mean(1) for eye in (topo.RIGHT_EYE_CORNERS, topo.LEFT_EYE_CORNERS))
+    between = left_eye - right_eye
     gap = (points[:, topo.INNER_LIP_TOP] - points[:, topo.INNER_LIP_BOTTOM]).norm(dim=1)
     cost = (gap + TURNED_COUNTS * between[:, 2].abs()) / between.norm(dim=1).clamp(min=1e-6)
     if track.valid.any():
@@ -132,7 +132,7 @@ def resting_frame(track: LandmarkTrack) -> LandmarkTrack:
 
 
 def mouth_share(reference: LandmarkTrack) -> Tensor:
-    """(478,) how far each point goes with the mouth: 1 lips and chin, 0 eyes, brows and nose, between on the cheeks.
+    """(478,) mouth mask: 1 on lips and chin, 0 on eyes, brows and nose, between on the cheeks.
 
     Args:
         reference: one frame.

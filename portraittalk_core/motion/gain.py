@@ -1,4 +1,4 @@
-"""The mouth's gain over time as a person draws it: points of seconds and gain, as text."""
+"""Mouth gain curves from text: points of seconds and gain."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import is_finite_number, shown
+from ..checks import abbreviated, is_finite_number
 from ..errors import InputError
 from .smoothing import frame_times_s
 
@@ -20,7 +20,7 @@ EXAMPLE = "[[0, 1], [2.5, 0.4], [3, 1]]"
 
 
 def gain_points(text: str) -> list[tuple[float, float]]:
-    """Points in order of time.
+    """Points of seconds and gain, sorted by time.
 
     Args:
         text: JSON, a list of [seconds, gain] pairs; empty or [] is none.
@@ -45,7 +45,7 @@ def _point(entry: object, number: int) -> tuple[float, float]:
     if not is_pair or not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in entry):
         raise InputError(f"gain point {number} must be a pair [seconds, gain], not {json.dumps(entry)}.")
     if not all(map(is_finite_number, entry)):
-        raise InputError(f"gain point {number} must be two finite numbers, not {shown(entry)}.")
+        raise InputError(f"gain point {number} must be two finite numbers, not {abbreviated(entry)}.")
     seconds, gain = float(entry[0]), float(entry[1])
     if not 0 <= seconds <= 1e7:
         raise InputError(f"gain point {number} lies at {seconds:g} s; times count from 0, the clip's beginning.")
@@ -74,7 +74,7 @@ def gain_curve(text: str, num_frames: int, fps: Fraction) -> Tensor | None:
 
 
 def gain_of_values(values: float | Sequence[float], num_frames: int) -> Tensor:
-    """The gain of every frame from numbers, one a frame; the last one holds, what is too many is left.
+    """The gain of every frame from one number a frame: padded with the last one, or truncated.
 
     Args:
         values: one number for all frames, or a list of them.

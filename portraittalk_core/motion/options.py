@@ -1,4 +1,4 @@
-"""What a person may ask of any motion engine.
+"""Options of every motion engine.
 
 Each line declares default, range and meaning once: flags, widgets, manifest columns and tables are derived from it.
 No torch at the top, so that ``--help`` need not wait for it.
@@ -25,7 +25,7 @@ LARGEST_SEED = 2**64 - 1
 
 @dataclass(frozen=True)
 class MotionOptions:
-    """What a person may ask of any motion engine."""
+    """Options of every motion engine."""
 
     fps: Fraction = option(
         Fraction(25), MIN_FPS, MAX_FPS, "Frames per second. 29.97 is taken as 30000/1001.", step=0.001
@@ -64,8 +64,8 @@ class MotionOptions:
         if self.gain_curve is None:
             return torch.full((num_frames,), float(self.mouth_gain))
         curve = self.gain_curve.float()[:num_frames]
-        held = torch.cat([curve, curve[-1:].expand(num_frames - len(curve))])
-        return (held * self.mouth_gain).clamp(max=2)
+        extended = torch.cat([curve, curve[-1:].expand(num_frames - len(curve))])
+        return (extended * self.mouth_gain).clamp(max=2)
 
 
 def _check_gain_curve(curve: Tensor) -> None:

@@ -34,11 +34,11 @@ def at_fps(track: LandmarkTrack, fps: Fraction | float | str) -> LandmarkTrack:
     count, rate = math.ceil(len(track) * fps / track.fps), float(track.fps)
     times = frame_times_s(count, fps) - 0.5 / rate
     at = (times.double() * rate).clamp(0, len(track) - 1)
-    left = at.floor().long()
-    right, share = at.ceil().long(), (at - left).float()
-    points = torch.lerp(track.points[left], track.points[right], share[:, None, None])
-    seen = track.valid[left] & track.valid[right]
-    return replace(track, points=points, valid=seen, fps=fps)
+    lower = at.floor().long()
+    upper, share = at.ceil().long(), (at - lower).float()
+    points = torch.lerp(track.points[lower], track.points[upper], share[:, None, None])
+    valid = track.valid[lower] & track.valid[upper]
+    return replace(track, points=points, valid=valid, fps=fps)
 
 
 def join_tracks(tracks: Iterable[LandmarkTrack]) -> LandmarkTrack:
@@ -49,8 +49,8 @@ def join_tracks(tracks: Iterable[LandmarkTrack]) -> LandmarkTrack:
     """
     tracks = list(tracks)
     if len({(track.fps, track.width, track.height) for track in tracks}) != 1:
-        found = ", ".join(f"{len(t)} frames at {float(t.fps):g} fps on {t.width}×{t.height}" for t in tracks[:4])
-        raise InputError(f"these spans do not make one track: {found or 'none at all'}.")
+        received = ", ".join(f"{len(t)} frames at {float(t.fps):g} fps on {t.width}×{t.height}" for t in tracks[:4])
+        raise InputError(f"these spans do not make one track: {received or 'none at all'}.")
     if len(tracks) == 1:
         return tracks[0]
     points, valid = torch.cat([track.points for track in tracks]), torch.cat([track.valid for track in tracks])

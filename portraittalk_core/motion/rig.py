@@ -1,4 +1,4 @@
-"""From what the mouth, lids and head do to where one person's 478 landmarks lie.
+"""Face rig: from mouth, lid and head curves to one person's 478 landmarks.
 
 The deformation is linear in a few shapes that are made once for a face ("rig"): each says where every landmark goes
 when the lips part by one inter-ocular distance, the mouth spreads, rounds or presses, or the eyes shut.
@@ -24,7 +24,7 @@ WIDEST_GAP = 0.36  # inner-lip gap of a fully open speaking mouth, as a share of
 UPPER_SHARE = 0.2  # part of the opening that the upper lip does; the rest is the lower lip and the jaw
 JAW_SHARE = 0.62  # chin drop as a share of the gap
 BROW_RISE, BROW_REACH = 0.05, 0.35  # inter-ocular units: how far brows rise, and how far around them skin follows
-MOST_BROW = 2.0  # a style may raise them that much further
+MAX_BROW = 2.0  # a style may raise them that much further
 LIFT = 0.07  # of the mouth's width, that the upper lip rises at raise_upper 1
 CLOSE_UPPER_SHARE = 0.45  # of an open resting mouth's gap, closed by the upper lip
 SPREAD = 0.07  # each corner's way outward at width 1, inter-ocular distances
@@ -83,7 +83,7 @@ def plan_landmarks(
     rig = rig or make_rig(plan.reference)
     span = slice(start, len(plan) if stop is None else min(stop, len(plan)))
     weights = _shape_weights(rig, MouthCurves(*(getattr(plan.mouth, name)[span] for name in MOUTH_PARAMETERS)))
-    weights += [plan.brow[span].clamp(0, MOST_BROW), plan.blink[span].clamp(0, 1)]
+    weights += [plan.brow[span].clamp(0, MAX_BROW), plan.blink[span].clamp(0, 1)]
     weights += [torch.full_like(weights[0], plan.smile)]
     local = rig.rest + torch.einsum("st,snc->tnc", torch.stack(weights), rig.shapes)
     local = turn_head(local, plan.head, span)
@@ -134,7 +134,7 @@ def make_rig(reference: LandmarkTrack) -> FaceRig:
 
 
 def face_axes(points_px: Tensor) -> tuple[Tensor, Tensor, float]:
-    """A face's own axes.
+    """Local coordinate axes of a face.
 
     Args:
         points_px: (478, 3) pixels.
@@ -142,13 +142,13 @@ def face_axes(points_px: Tensor) -> tuple[Tensor, Tensor, float]:
     Returns:
         Axes (3, 3), rows x, y, z as unit vectors; origin (3,) between the eyes, px; inter-ocular distance in 3-D, px.
     """
-    right = points_px[list(topo.RIGHT_EYE_CORNERS)].mean(0)
-    left = points_px[list(topo.LEFT_EYE_CORNERS)].mean(0)
-    unit = float((left - right).norm())
-    x = (left - right) / unit
+    right_eye = points_px[list(topo.RIGHT_EYE_CORNERS)].mean(0)
+    left_eye = points_px[list(topo.LEFT_EYE_CORNERS)].mean(0)
+    unit = float((left_eye - right_eye).norm())
+    x = (left_eye - right_eye) / unit
     down = points_px[topo.CHIN] - points_px[topo.FOREHEAD_TOP]
     y = torch.nn.functional.normalize(down - x * (x @ down), dim=0)
-    return torch.stack([x, y, torch.linalg.cross(x, y)]), (left + right) / 2, unit
+    return torch.stack([x, y, torch.linalg.cross(x, y)]), (left_eye + right_eye) / 2, unit
 
 
 def turn_head(local: Tensor, head: HeadPose, span: slice) -> Tensor:
@@ -160,17 +160,17 @@ def turn_head(local: Tensor, head: HeadPose, span: slice) -> Tensor:
 
 
 class SkinInterpolator:
-    """Carries displacements of the lips' outline and the jaw smoothly over the skin; upper face and nose stay."""
+    """Radial basis interpolation of lip and jaw displacements over the skin; upper face and nose stay fixed."""
 
     # fmt: off
-    STILL = (*topo.RIGID, *topo.RIGHT_BROW, *topo.LEFT_BROW, 1, 2, 4, 5, 98, 327, 97, 326, 64, 294, 48, 278, 195, 117,
+    FIXED = (*topo.RIGID, *topo.RIGHT_BROW, *topo.LEFT_BROW, 1, 2, 4, 5, 98, 327, 97, 326, 64, 294, 48, 278, 195, 117,
              346, 118, 347, 119, 348, 100, 329)
     # fmt: on
 
     def __init__(self, rest: Tensor) -> None:
         self.rest = rest
         self.lips = sorted({*topo.OUTER_UPPER_LIP, *topo.OUTER_LOWER_LIP})
-        self.anchors = sorted({*topo.FACE_OVAL, *self.STILL})
+        self.anchors = sorted({*topo.FACE_OVAL, *self.FIXED})
         self.centres = self.lips + self.anchors
         at = rest[self.centres, :2]
         system = torch.cdist(at, at).double() + 1e-4 * torch.eye(len(at), dtype=torch.float64)
@@ -178,11 +178,11 @@ class SkinInterpolator:
 
     def spread_over(self, shape: Tensor, anchored: Tensor) -> Tensor:
         """(478, 3): lips as in `shape`, anchors as in `anchored`, all other skin in between."""
-        known = torch.cat([shape[self.lips], anchored[self.anchors]])
-        filled = self.weights @ known
+        displacements = torch.cat([shape[self.lips], anchored[self.anchors]])
+        filled = self.weights @ displacements
         filled[list(topo.LIPS)] = shape[list(topo.LIPS)]
-        for still in (topo.EYELIDS, topo.RIGHT_IRIS, topo.LEFT_IRIS, topo.RIGHT_BROW, topo.LEFT_BROW):
-            filled[list(still)] = 0
+        for group in (topo.EYELIDS, topo.RIGHT_IRIS, topo.LEFT_IRIS, topo.RIGHT_BROW, topo.LEFT_BROW):
+            filled[list(group)] = 0
         return filled
 
 
@@ -222,10 +222,10 @@ def _part_shape(rest: Tensor, outline: SkinInterpolator) -> Tensor:
     jaw = _jaw(rest)
     jaw_way[:, 1] = JAW_SHARE * jaw
     jaw_way[:, 2] = 0.15 * JAW_SHARE * jaw  # the chin swings back as it drops
-    right, left = rest[topo.INNER_MOUTH_CORNERS[0], 0], rest[topo.INNER_MOUTH_CORNERS[1], 0]
+    right_corner, left_corner = rest[topo.INNER_MOUTH_CORNERS[0], 0], rest[topo.INNER_MOUTH_CORNERS[1], 0]
     columns = _lip_columns()
     for upper, lower in columns[1:-1]:
-        across = (2 * (rest[upper[3], 0] - right) / (left - right) - 1).clamp(-1, 1)
+        across = (2 * (rest[upper[3], 0] - right_corner) / (left_corner - right_corner) - 1).clamp(-1, 1)
         height = float(1 - across**2)  # the parted mouth's outline
         for ring, (carry_up, carry_down) in enumerate(((0.7, 0.9), (0.8, 0.93), (0.9, 0.97), (1.0, 1.0))):
             shape[upper[ring], 1] = -UPPER_SHARE * carry_up * height
@@ -240,8 +240,8 @@ def _part_shape(rest: Tensor, outline: SkinInterpolator) -> Tensor:
 
 def _sideways(rest: Tensor) -> Tensor:
     """(478,) −1 at the right mouth corner .. 1 at the left one, for lip points."""
-    right, left = rest[topo.MOUTH_CORNERS[0], 0], rest[topo.MOUTH_CORNERS[1], 0]
-    return ((2 * rest[:, 0] - right - left) / (left - right)).clamp(-1.05, 1.05)
+    right_corner, left_corner = rest[topo.MOUTH_CORNERS[0], 0], rest[topo.MOUTH_CORNERS[1], 0]
+    return ((2 * rest[:, 0] - right_corner - left_corner) / (left_corner - right_corner)).clamp(-1.05, 1.05)
 
 
 def _spread_shape(rest: Tensor, outline: SkinInterpolator) -> Tensor:
@@ -317,10 +317,10 @@ def _brows_shape(rest: Tensor) -> Tensor:
     shape = torch.zeros_like(rest)
     for brow in (topo.RIGHT_BROW, topo.LEFT_BROW):
         points = rest[list(brow)]
-        away = torch.cdist(rest[:, :2], points[:, :2]).amin(1)
+        distance = torch.cdist(rest[:, :2], points[:, :2]).amin(1)
         above = rest[:, 1] < points[:, 1].max()
         reach = torch.where(above, BROW_REACH, 0.5 * BROW_REACH)
-        shape[:, 1] = torch.minimum(shape[:, 1], -BROW_RISE * smooth_step(1 - away / reach))
+        shape[:, 1] = torch.minimum(shape[:, 1], -BROW_RISE * smooth_step(1 - distance / reach))
     fixed = [*topo.EYELIDS, *topo.RIGHT_IRIS, *topo.LEFT_IRIS, *topo.FACE_OVAL]
     shape[fixed] = 0
     return shape
@@ -343,14 +343,14 @@ def _shut_shape(rest: Tensor) -> Tensor:
 def _carry_lid_skin(rest: Tensor, shape: Tensor, upper: tuple[int, ...], opening: float) -> None:
     """Let the skin above the lid follow it evenly less with the distance: even a large eye's lid folds nothing."""
     lid = rest[list(upper)]
-    left, right = float(lid[:, 0].min()), float(lid[:, 0].max())
+    left_end, right_end = float(lid[:, 0].min()), float(lid[:, 0].max())
     reach = max(1.8 * opening, 1e-3)
     fixed = {*topo.EYELIDS, *topo.RIGHT_IRIS, *topo.LEFT_IRIS}
     for point in range(topo.NUM_MESH_POINTS):
         x, y = float(rest[point, 0]), float(rest[point, 1])
-        if point in fixed or not left <= x <= right:
+        if point in fixed or not left_end <= x <= right_end:
             continue
         above = float(lid[(lid[:, 0] - x).abs().argmin(), 1]) - y
         if 0 <= above < reach:
-            across = math.sin(math.pi * (x - left) / (right - left))
+            across = math.sin(math.pi * (x - left_end) / (right_end - left_end))
             shape[point, 1] = LID_UPPER_SHARE * opening * across * (1 - above / reach)

@@ -72,7 +72,7 @@ def _smoothing_factor(cutoff_hz: float | np.ndarray, rate: float) -> float | np.
 
 
 def gaussian_smoothing(signal: Tensor, sigma: float) -> Tensor:
-    """(T,) convolved with a Gaussian of `sigma` frames; the ends are held."""
+    """(T,) convolved with a Gaussian of `sigma` frames; the ends are padded by repetition."""
     reach = max(1, math.ceil(3 * sigma))
     at = torch.arange(-reach, reach + 1, dtype=torch.float32)
     kernel = torch.exp(-0.5 * (at / max(sigma, 1e-6)) ** 2)
@@ -83,10 +83,10 @@ def gaussian_smoothing(signal: Tensor, sigma: float) -> Tensor:
 def sample_at(signal: Tensor, rate_hz: float, times_s: Tensor) -> Tensor:
     """(T,) values of an (M,) signal, sample i at i / rate_hz, at times in seconds; linear between, held outside."""
     at = (times_s.double() * rate_hz).clamp(0, len(signal) - 1)
-    left = at.floor().long().clamp(max=max(len(signal) - 2, 0))
-    share = (at - left).to(signal.dtype)
-    right = (left + 1).clamp(max=len(signal) - 1)
-    return signal[left] + share * (signal[right] - signal[left])
+    lower = at.floor().long().clamp(max=max(len(signal) - 2, 0))
+    share = (at - lower).to(signal.dtype)
+    upper = (lower + 1).clamp(max=len(signal) - 1)
+    return signal[lower] + share * (signal[upper] - signal[lower])
 
 
 def frame_times_s(num_frames: int, fps: Fraction) -> Tensor:
@@ -95,6 +95,6 @@ def frame_times_s(num_frames: int, fps: Fraction) -> Tensor:
 
 
 def smooth_step(x: Tensor) -> Tensor:
-    """0 below 0, 1 above 1, and between them without a corner: 3 x² − 2 x³."""
+    """Smooth step: 0 below 0, 1 above 1, and 3 x² − 2 x³ between them."""
     x = x.clamp(0, 1)
     return x * x * (3 - 2 * x)

@@ -1,4 +1,4 @@
-"""When a mouth may move: voice activity, opened a little longer."""
+"""Speaking gate of the mouth: dilated voice activity."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from .smoothing import gaussian_smoothing
 
 ACTIVITY_HZ = 100
-HANG_S = 0.14  # lips move freely this long before and after the voice
+HANGOVER_S = 0.14  # lips move freely this long before and after the voice
 EDGE_FRAMES = 4.0  # of 10 ms: standard deviation of the gate's soft edges
 
 
@@ -21,6 +21,6 @@ def speaking_gate(activity: Tensor) -> Tensor:
     Returns:
         (M,) 0 in silence .. 1 at 100 Hz.
     """
-    reach = int(HANG_S * ACTIVITY_HZ)
-    near = F.max_pool1d(activity[None, None], 2 * reach + 1, 1, reach)[0, 0]
-    return gaussian_smoothing(near, EDGE_FRAMES)
+    reach = int(HANGOVER_S * ACTIVITY_HZ)
+    widened = F.max_pool1d(activity[None, None], 2 * reach + 1, 1, reach)[0, 0]
+    return gaussian_smoothing(widened, EDGE_FRAMES)

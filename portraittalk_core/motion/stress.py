@@ -1,4 +1,4 @@
-"""Where a speaker puts stress: what head, brows and lids follow lightly."""
+"""Speech stress from the mouth's opening, which head, brows and lids follow lightly."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BROW_SHARE, BROW_SLOW_S = 0.8, 0.16  # brows rise on the strongest stresses only
 
 
 def stress_curve(mouth: MouthCurves, fps: Fraction) -> Tensor:
-    """How much wider the mouth opens than around that moment: stressed syllables.
+    """Stress of every frame: the mouth's opening relative to its surroundings in time.
 
     Args:
         mouth: T frames, at its natural gain.

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ..face.geometry import held_still, smile
+from ..face.geometry import smile, stabilised
 from ..types import STYLE_STATISTICS, LandmarkTrack, MouthCurves, StyleStatistics
 from .options import MotionOptions
 from .rig import WIDEST_GAP
 
-LEAST, MOST = 0.2, 2.5  # a style changes no movement by more than that
-MOST_LIVELY = 4.0  # but small ones of head and brows
-FEWEST_BLINKS, MOST_BLINKS = 1.0, 60.0  # per minute
-MOST_SMILE = 0.12  # inter-ocular distances
-MOST_APART = 0.1  # that lips stand further apart, or nearer, over the mouth's width
+MIN_FACTOR, MAX_FACTOR = 0.2, 2.5  # a style changes no movement by more than that
+MAX_LIVELY_FACTOR = 4.0  # but small ones of head and brows
+MIN_BLINK_RATE, MAX_BLINK_RATE = 1.0, 60.0  # per minute
+MAX_SMILE = 0.12  # inter-ocular distances
+MAX_GAP_OFFSET = 0.1  # that lips stand further apart, or nearer, over the mouth's width
 _PLAIN = StyleStatistics()
 
 
@@ -31,7 +31,7 @@ class StyleFactors:
     head_pace: float = 1.0
     brow: float = 1.0
     smile: float = 0.0  # inter-ocular distances
-    apart: float = 0.0  # that lips stand further apart always, unless pressed; over the mouth's width
+    gap_offset: float = 0.0  # that lips stand further apart always, unless pressed; over the mouth's width
 
 
 def style_factors(options: MotionOptions, own_smile: float = 0.0) -> StyleFactors:
@@ -45,58 +45,58 @@ def style_factors(options: MotionOptions, own_smile: float = 0.0) -> StyleFactor
             added again.
     """
     head = options.head_motion
-    own = StyleFactors(blink_rate=options.blink_rate, head=head, head_shift=head, brow=min(head, 1.0))
+    plain = StyleFactors(blink_rate=options.blink_rate, head=head, head_shift=head, brow=min(head, 1.0))
     style_statistics = options.style_statistics
     if style_statistics is None or style_statistics.strength == 0:
-        return own
+        return plain
     ratio = {name: _ratio(style_statistics, name) for name in STYLE_STATISTICS}
     # the engine's lips at their closest come nearer or go apart with all of its opening
-    apart = _PLAIN.rest_opening * (1 - ratio["opening"]) + style_statistics.strength * (
+    gap_offset = _PLAIN.rest_opening * (1 - ratio["opening"]) + style_statistics.strength * (
         style_statistics.rest_opening - _PLAIN.rest_opening
     )
     rate = (
         options.blink_rate
-        * (max(style_statistics.blink_rate, FEWEST_BLINKS) / _PLAIN.blink_rate) ** style_statistics.strength
+        * (max(style_statistics.blink_rate, MIN_BLINK_RATE) / _PLAIN.blink_rate) ** style_statistics.strength
     )
     return StyleFactors(
         opening=ratio["opening"],
         spread=ratio["spread"],
         rounding=ratio["rounding"],
-        blink_rate=min(rate, MOST_BLINKS),
+        blink_rate=min(rate, MAX_BLINK_RATE),
         blink_time=min(max(ratio["blink_s"], 0.6), 1.8),
-        head=own.head * ratio["head_deg"],
-        head_shift=own.head_shift * _ratio(style_statistics, "head_shift", MOST_LIVELY),
+        head=plain.head * ratio["head_deg"],
+        head_shift=plain.head_shift * _ratio(style_statistics, "head_shift", MAX_LIVELY_FACTOR),
         head_pace=ratio["head_hz"],
-        brow=own.brow * _ratio(style_statistics, "brow", MOST_LIVELY),
+        brow=plain.brow * _ratio(style_statistics, "brow", MAX_LIVELY_FACTOR),
         smile=min(
-            max(style_statistics.strength * _missing_smile(style_statistics.smile, own_smile), -MOST_SMILE), MOST_SMILE
+            max(style_statistics.strength * _missing_smile(style_statistics.smile, own_smile), -MAX_SMILE), MAX_SMILE
         ),
-        apart=min(max(apart, -MOST_APART), MOST_APART),
+        gap_offset=min(max(gap_offset, -MAX_GAP_OFFSET), MAX_GAP_OFFSET),
     )
 
 
 def own_smile(reference: LandmarkTrack) -> float:
     """How much higher a face's own mouth corners rest than most people's, inter-ocular distances."""
-    return float(smile(held_still(reference.points_px[:1]))[0])
+    return float(smile(stabilised(reference.points_px[:1]))[0])
 
 
-def _missing_smile(target: float, own: float) -> float:
+def _missing_smile(target: float, current: float) -> float:
     """What a face's own smile, or its opposite, lacks of the target; nothing is taken from one that has more."""
-    return max(target - max(own, 0.0), 0.0) if target > 0 else min(target - min(own, 0.0), 0.0)
+    return max(target - max(current, 0.0), 0.0) if target > 0 else min(target - min(current, 0.0), 0.0)
 
 
-def _ratio(style_statistics: StyleStatistics, name: str, most: float = MOST) -> float:
+def _ratio(style_statistics: StyleStatistics, name: str, upper: float = MAX_FACTOR) -> float:
     plain = getattr(_PLAIN, name)
     if plain <= 0:
         return 1.0
-    return min(max(max(getattr(style_statistics, name) / plain, 1e-3) ** style_statistics.strength, LEAST), most)
+    return min(max(max(getattr(style_statistics, name) / plain, 1e-3) ** style_statistics.strength, MIN_FACTOR), upper)
 
 
 def styled_mouth(mouth: MouthCurves, factors: StyleFactors) -> MouthCurves:
     """The mouth's movements, T frames, by their factors; pressed lips stay pressed."""
-    if factors.opening == factors.spread == factors.rounding == 1 and factors.apart == 0:
+    if factors.opening == factors.spread == factors.rounding == 1 and factors.gap_offset == 0:
         return mouth
-    more = factors.apart / WIDEST_GAP
+    more = factors.gap_offset / WIDEST_GAP
     opening = {name: (getattr(mouth, name) * factors.opening + more).clamp(0, 2) for name in ("opening", "jaw")}
     width = (mouth.width * factors.spread).clamp(-1, 1)
     return replace(mouth, **opening, width=width, rounding=(mouth.rounding * factors.rounding).clamp(0, 1))

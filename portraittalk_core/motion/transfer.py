@@ -1,4 +1,4 @@
-"""Motion seen on one face carried over to another: its expressions and head turns."""
+"""Motion transfer from one face to another: expressions and head rotation."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def belongs_to(track: LandmarkTrack, reference: LandmarkTrack) -> bool:
 
 
 def transfer_motion(track: LandmarkTrack, reference: LandmarkTrack) -> LandmarkTrack:
-    """What the face in `track` does, done by the face in `reference`.
+    """Motion of the face in `track`, transferred to the face in `reference`.
 
     Args:
         track: the driver, T frames, of any picture size.

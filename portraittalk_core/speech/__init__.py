@@ -1,1 +1,1 @@
-"""From a waveform to what a motion engine listens to."""
+"""Features of speech: mel spectrograms, pitch, voice activity and pretrained encoders."""

@@ -1,4 +1,4 @@
-"""Public speech encoders: HuBERT, wav2vec 2.0 and Whisper hear a clip of any length, 50 features a second.
+"""Pretrained speech encoders: HuBERT, wav2vec 2.0 and Whisper, for clips of any length, 50 features a second.
 
 Shapes: F frames at 50 Hz, D feature channels, N samples.
 """
@@ -21,9 +21,9 @@ from ..types import SPEECH_RATE_HZ, Speech
 from ..weights.load import load_strict, read_tensors
 
 FEATURE_RATE_HZ = 50.0
-HOP, WINDOW, TAIL = 320, 400, 80  # samples: feature i of HuBERT and wav2vec hears 320·i .. 320·i + 399
-CHUNK = 320_000  # samples heard at once: 20 s
-LEAST_TAIL = 2 * SPEECH_RATE_HZ  # a shorter last chunk is heard together with half a chunk before it
+HOP, WINDOW, TAIL = 320, 400, 80  # samples: feature i of HuBERT and wav2vec covers 320·i .. 320·i + 399
+CHUNK = 320_000  # samples encoded at once: 20 s
+MIN_TAIL = 2 * SPEECH_RATE_HZ  # a shorter last chunk is encoded together with half a chunk before it
 WHISPER_WINDOW = 30 * SPEECH_RATE_HZ
 HEAD_WIDTH = 64  # channels of an attention head, in every published size
 VARIANCE_FLOOR = 1e-7  # of the feature extractors that these networks were trained with
@@ -38,12 +38,12 @@ SIZES = {
     "wav2vec2": {768: "base", 1024: "large"},
     "whisper": {384: "tiny", 512: "base", 768: "small", 1024: "medium", 1280: "large"},
 }
-KNOWN = "HuBERT (facebook/hubert-large-ls960-ft), wav2vec 2.0 (facebook/wav2vec2-base-960h), Whisper (openai/whisper-…)"
+KINDS = "HuBERT (facebook/hubert-large-ls960-ft), wav2vec 2.0 (facebook/wav2vec2-base-960h), Whisper (openai/whisper-…)"
 
 
 @dataclass(frozen=True)
 class SpeechFeatures:
-    """What an encoder hears in a clip."""
+    """Features of a clip by a speech encoder."""
 
     values: Tensor  # (F, D) float32
     rate_hz: float = FEATURE_RATE_HZ
@@ -63,7 +63,7 @@ class SpeechFeatures:
 
 
 class WaveEncoder:
-    """HuBERT or wav2vec 2.0: hears the waveform itself.
+    """HuBERT or wav2vec 2.0, on the waveform itself.
 
     Source: Hsu et al. 2021 (arXiv 2106.07447); Baevski et al. 2020 (arXiv 2006.11477).
     """
@@ -76,8 +76,8 @@ class WaveEncoder:
     def encode(self, speech: Speech | Tensor, on_progress: Progress | None = None) -> SpeechFeatures:
         """Features of a whole clip: (samples − 80) // 320 of them.
 
-        The clip as a whole is brought to mean 0 and variance 1, then heard in chunks of 20 s (and 80 samples, which the
-        last feature reaches further than its hop). A last chunk of less than 2 s is heard with the 10 s before it. The
+        The clip as a whole is normalised to mean 0 and variance 1, then encoded in chunks of 20 s (and 80 samples, as
+        the last feature reaches further than its hop). A last chunk under 2 s is encoded with the 10 s before it. The
         base sizes normalise their first convolution over time: they do so within each chunk.
 
         Args:
@@ -95,16 +95,16 @@ class WaveEncoder:
         layers = [*self.network.feature_extractor.conv_layers, *self.network.encoder.layers]
         values = torch.empty(count, self.network.config.hidden_size)
         with counted(layers, len(chunks) * len(layers), on_progress):
-            for heard_from, wanted_from, stop in chunks:
-                chunk = (speech.waveform[heard_from:stop] - centre) * gain
-                heard = self.network(chunk[None].to(device)).last_hidden_state[0]
-                heard = heard[(wanted_from - heard_from) // HOP :]
-                values[wanted_from // HOP : wanted_from // HOP + len(heard)] = heard.cpu()
+            for input_start, output_start, stop in chunks:
+                chunk = (speech.waveform[input_start:stop] - centre) * gain
+                hidden = self.network(chunk[None].to(device)).last_hidden_state[0]
+                hidden = hidden[(output_start - input_start) // HOP :]
+                values[output_start // HOP : output_start // HOP + len(hidden)] = hidden.cpu()
         return SpeechFeatures(values, name=self.name)
 
 
 class WhisperEncoder:
-    """Whisper's encoder: hears log-mel spectrograms of 30 s.
+    """Whisper's encoder, on log-mel spectrograms of 30 s.
 
     Source: Radford et al. 2022 (arXiv 2212.04356).
     """
@@ -120,7 +120,7 @@ class WhisperEncoder:
     def encode(self, speech: Speech | Tensor, on_progress: Progress | None = None) -> SpeechFeatures:
         """Features of a whole clip: one for every started 20 ms.
 
-        It is heard in windows of 30 s, the last filled with silence, as in training; each window's spectrogram is
+        It is encoded in windows of 30 s, the last filled with silence, as in training; each window's spectrogram is
         normalised by itself.
 
         Args:
@@ -139,8 +139,8 @@ class WhisperEncoder:
                 window = speech.waveform[start : start + WHISPER_WINDOW].numpy()
                 mel = self.spectrogram(window, sampling_rate=SPEECH_RATE_HZ, return_tensors="pt").input_features
                 first = start // HOP
-                heard = self.network(mel.to(device)).last_hidden_state[0][: count - first]
-                values[first : first + len(heard)] = heard.cpu()
+                hidden = self.network(mel.to(device)).last_hidden_state[0][: count - first]
+                values[first : first + len(hidden)] = hidden.cpu()
         return SpeechFeatures(values, name=self.name, start_s=0.0)
 
 
@@ -148,23 +148,23 @@ SpeechEncoder = WaveEncoder | WhisperEncoder
 
 
 class GivenFeatures:
-    """Features made elsewhere, in the place of an encoder."""
+    """Precomputed features, in the place of an encoder."""
 
     def __init__(self, features: SpeechFeatures) -> None:
         """Keep the features of one clip."""
         self.features, self.name = features, features.name
 
     def encode(self, speech: Speech | Tensor, on_progress: Progress | None = None) -> SpeechFeatures:
-        """The features, if they may be of this clip.
+        """The features, if their number fits this clip.
 
         Raises:
             InputError: too many or too few for the clip.
         """
-        wanted = as_speech(speech).waveform.numel() / HOP
-        if abs(len(self.features) - wanted) > GIVEN_TOLERANCE:
+        expected = as_speech(speech).waveform.numel() / HOP
+        if abs(len(self.features) - expected) > GIVEN_TOLERANCE:
             raise InputError(
-                f"{self.name} gives {len(self.features)} features, but the clip of {wanted / FEATURE_RATE_HZ:.2f} s "
-                f"has about {wanted:.0f}; give features and sound of the same clip."
+                f"{self.name} gives {len(self.features)} features, but the clip of {expected / FEATURE_RATE_HZ:.2f} s "
+                f"has about {expected:.0f}; give features and sound of the same clip."
             )
         if on_progress:
             on_progress(1, 1)
@@ -172,7 +172,7 @@ class GivenFeatures:
 
 
 def load_speech_encoder(path: Path, device: torch.device | str = "cpu") -> SpeechEncoder:
-    """The encoder that a weight file holds, told by the names and shapes of its tensors.
+    """The encoder that a weight file holds, recognised by the names and shapes of its tensors.
 
     Args:
         path: state dict of a `transformers` model (.safetensors, .bin or .pt), with or without the task's head.
@@ -189,8 +189,8 @@ def load_speech_encoder(path: Path, device: torch.device | str = "cpu") -> Speec
     else:
         prefix = next((p for p in PREFIXES if p + FIRST_CONV in tensors), None)
         if prefix is None:
-            shown = ", ".join(list(tensors)[:3])
-            raise InputError(f"{path.name} is not a known speech encoder (it holds {shown}, …). Choose: {KNOWN}.")
+            names = ", ".join(list(tensors)[:3])
+            raise InputError(f"{path.name} is not a known speech encoder (it holds {names}, …). Choose: {KINDS}.")
         family = PREFIXES[prefix]
         network = wave_network(without_prefix(tensors, prefix), path.name, family)
         encoder = WaveEncoder(network, _called(family, network.config.hidden_size))
@@ -199,7 +199,7 @@ def load_speech_encoder(path: Path, device: torch.device | str = "cpu") -> Speec
 
 
 def features_from_tensor(values: Tensor, name: str = "audio encoder output") -> SpeechFeatures:
-    """Features that were made elsewhere, such as ComfyUI's AUDIO_ENCODER_OUTPUT.
+    """Speech features of a precomputed tensor, such as ComfyUI's AUDIO_ENCODER_OUTPUT.
 
     Args:
         values: (F, D) or (1, F, D), 50 a second.
@@ -209,8 +209,8 @@ def features_from_tensor(values: Tensor, name: str = "audio encoder output") -> 
         InputError: another shape, no frames, or values that are not finite.
     """
     if not isinstance(values, Tensor) or not (values.ndim == 2 or (values.ndim == 3 and len(values) == 1)):
-        found = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
-        raise ShapeError(f"the features of {name} must be a tensor (frames, channels) of one clip, not {found}.")
+        received = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+        raise ShapeError(f"the features of {name} must be a tensor (frames, channels) of one clip, not {received}.")
     flat = values.reshape(values.shape[-2:]).detach().float().cpu()
     if not flat.numel():
         raise InputError(f"{name} gives no features (shape {tuple(values.shape)}); give a clip with speech in it.")
@@ -233,7 +233,7 @@ def require_width(features: SpeechFeatures, width: int, engine: str) -> Tensor:
 
 
 def num_wave_features(speech: Speech) -> int:
-    """How many features HuBERT and wav2vec 2.0 hear in a clip.
+    """Number of features of HuBERT and wav2vec 2.0 for a clip.
 
     Raises:
         InputError: not even one.
@@ -265,15 +265,15 @@ def without_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]
 
 @contextlib.contextmanager
 def counted(layers: Iterable[nn.Module], total: int, on_progress: Progress | None) -> Iterator[None]:
-    """Tell after every layer how many of `total` were run."""
+    """Report after every layer how many of `total` were run."""
     done = 0
 
-    def tell(*_: object) -> None:
+    def report(*_: object) -> None:
         nonlocal done
         done += 1
         on_progress(min(done, total), total)
 
-    handles = [layer.register_forward_hook(tell) for layer in layers] if on_progress else []
+    handles = [layer.register_forward_hook(report) for layer in layers] if on_progress else []
     try:
         yield
     finally:
@@ -308,8 +308,8 @@ def _wave_sizes(tensors: dict[str, Tensor], source: str, family: str) -> dict[st
     feed = "encoder.layers.0.feed_forward.intermediate_dense.weight"
     missing = [name for name in (*convs, feed) if name not in tensors]
     if position is None or missing or any(tensors[name].ndim != 3 for name in (*convs, position)):
-        lacking = (missing or ["the convolution that tells positions"])[0]
-        raise InputError(f"{source} is not a complete speech encoder (it lacks {lacking}). Choose: {KNOWN}.")
+        absent = (missing or ["the convolution that tells positions"])[0]
+        raise InputError(f"{source} is not a complete speech encoder (it lacks {absent}). Choose: {KINDS}.")
     inner, width = tensors[feed].shape
     if width % HEAD_WIDTH:
         raise InputError(f"{source} has {width} channels; speech encoders have a multiple of {HEAD_WIDTH}.")
@@ -336,13 +336,13 @@ def _wave_sizes(tensors: dict[str, Tensor], source: str, family: str) -> dict[st
     return sizes
 
 
-def _renamed(tensors: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
+def _renamed(tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, Tensor]:
     """Weight normalisation's length and direction under the names that this version of PyTorch has for them."""
     pairs = {"weight_g": "parametrizations.weight.original0", "weight_v": "parametrizations.weight.original1"}
     renamed = {}
     for name, value in tensors.items():
-        others = [name.replace(a, b) for pair in pairs.items() for a, b in (pair, pair[::-1]) if name.endswith(a)]
-        renamed[next((other for other in others if name not in wanted and other in wanted), name)] = value
+        aliases = [name.replace(a, b) for pair in pairs.items() for a, b in (pair, pair[::-1]) if name.endswith(a)]
+        renamed[next((alias for alias in aliases if name not in expected and alias in expected), name)] = value
     return renamed
 
 
@@ -356,9 +356,9 @@ def _whisper(tensors: dict[str, Tensor], source: str) -> WhisperEncoder:
     if missing or body["conv1.weight"].ndim != 3:
         raise InputError(f"{source} is not a complete Whisper encoder (it lacks {missing or 'mel channels'}).")
     width, mels = body["conv1.weight"].shape[:2]
-    positions, wanted = len(body["embed_positions.weight"]), WHISPER_WINDOW // HOP
-    if width % HEAD_WIDTH or positions != wanted:
-        raise InputError(f"{source} has {width} channels and {positions} positions; Whisper has n · 64 and {wanted}.")
+    positions, expected = len(body["embed_positions.weight"]), WHISPER_WINDOW // HOP
+    if width % HEAD_WIDTH or positions != expected:
+        raise InputError(f"{source} has {width} channels and {positions} positions; Whisper has n · 64 and {expected}.")
     config = classes.WhisperConfig(
         d_model=width,
         encoder_layers=_count(body, r"^layers\.(\d+)\."),
@@ -374,10 +374,10 @@ def _whisper(tensors: dict[str, Tensor], source: str) -> WhisperEncoder:
 
 
 def _chunks(samples: int) -> Iterator[tuple[int, int, int]]:
-    """Samples where to listen from, where the wanted features begin, and where to stop, chunk by chunk."""
+    """Samples of each chunk: start of its input, start of its output features, and end."""
     for start in range(0, samples - WINDOW + 1, CHUNK):
         stop = min(start + CHUNK + TAIL, samples)
-        short = start > 0 and stop - start < LEAST_TAIL
+        short = start > 0 and stop - start < MIN_TAIL
         yield (start - CHUNK // 2 if short else start), start, stop
 
 

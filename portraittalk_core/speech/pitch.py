@@ -1,4 +1,4 @@
-"""Tracks the pitch of a voice by autocorrelation, in blocks, and sorts it into the steps that networks look up.
+"""Pitch tracking by autocorrelation, in blocks, and quantisation into the mel steps that networks look up.
 
 Source: P. Boersma, "Accurate short-term analysis of the fundamental frequency and the harmonics-to-noise ratio of a
 sampled sound", IFA Proceedings 17 (1993): the autocorrelation of a windowed piece, divided by that of the window, and
@@ -25,7 +25,7 @@ FIRST_CENTRE = 256  # sample that frame 0 is centred on
 FLOOR_HZ, CEILING_HZ = 80.0, 750.0
 WINDOW = int(3 * SPEECH_RATE_HZ / FLOOR_HZ)  # three of the longest periods
 FFT_SIZE = 1024  # window and longest lag fit without wrapping
-FINER = 4  # lags between samples, by a longer inverse transform
+OVERSAMPLING = 4  # lags between samples, by a longer inverse transform
 VOICING_THRESHOLD = 0.6  # periodicity below which a frame has no pitch
 SILENCE_THRESHOLD = 0.03  # of the clip's peak: quieter frames lose their pitch step by step
 OCTAVE_COST = 0.01  # favours the higher of two equally good pitches, per octave
@@ -68,7 +68,7 @@ def pitch_hz(speech: Speech, on_progress: Progress | None = None) -> Tensor:
 
 
 def coarse_pitch(f0: Tensor) -> Tensor:
-    """Sort pitch into 255 equal steps of the mel scale.
+    """Quantise pitch into 255 equal steps of the mel scale.
 
     Args:
         f0: (F,) Hz, 0 where there is no voice.
@@ -97,22 +97,22 @@ def _candidates(frames: Tensor, peak: float) -> tuple[np.ndarray, np.ndarray]:
     """Pitches (F, 1 + K) in Hz and how well each explains its frame; the first is "no voice", 0 Hz."""
     frames = frames.double() - frames.double().mean(1, keepdim=True)
     window, window_likeness = _window()
-    lags = torch.arange(window_likeness.numel(), dtype=torch.float64) / FINER
+    lags = torch.arange(window_likeness.numel(), dtype=torch.float64) / OVERSAMPLING
     likeness = _autocorrelation(frames * window) / window_likeness
     likeness = likeness / likeness[:, :1].clamp(min=1e-12)
     # local maxima; the parabola through their neighbours places them between lags
-    before, here, after = likeness[:, :-2], likeness[:, 1:-1], likeness[:, 2:]
-    bend = (before - 2 * here + after).clamp(max=-1e-12)
-    lag = lags[1:-1] + 0.5 * (before - after) / bend / FINER
-    height = (here - (before - after).square() / (8 * bend)).clamp(max=1)
-    hz = SPEECH_RATE_HZ / lag.clamp(min=1 / FINER)
-    inside = (here > 0) & (here >= before) & (here > after) & (hz >= FLOOR_HZ * 0.995) & (hz <= CEILING_HZ)
+    lower, middle, upper = likeness[:, :-2], likeness[:, 1:-1], likeness[:, 2:]
+    bend = (lower - 2 * middle + upper).clamp(max=-1e-12)
+    lag = lags[1:-1] + 0.5 * (lower - upper) / bend / OVERSAMPLING
+    height = (middle - (lower - upper).square() / (8 * bend)).clamp(max=1)
+    hz = SPEECH_RATE_HZ / lag.clamp(min=1 / OVERSAMPLING)
+    inside = (middle > 0) & (middle >= lower) & (middle > upper) & (hz >= FLOOR_HZ * 0.995) & (hz <= CEILING_HZ)
     strength = torch.where(inside, height + OCTAVE_COST * (hz / FLOOR_HZ).log2(), -torch.inf)
-    strength, chosen = strength.topk(NUM_CANDIDATES, dim=1)
+    strength, index = strength.topk(NUM_CANDIDATES, dim=1)
     # a frame much quieter than the clip is hardly voice, however periodic
     quiet = 2 - frames.abs().amax(1) / peak * (1 + VOICING_THRESHOLD) / SILENCE_THRESHOLD
     unvoiced = VOICING_THRESHOLD + quiet.clamp(min=0)
-    hz = torch.cat([torch.zeros(len(frames), 1), hz.gather(1, chosen)], 1)
+    hz = torch.cat([torch.zeros(len(frames), 1), hz.gather(1, index)], 1)
     return hz.numpy(), torch.cat([unvoiced[:, None], strength], 1).numpy()
 
 
@@ -127,8 +127,8 @@ def _window() -> tuple[Tensor, Tensor]:
 def _autocorrelation(pieces: Tensor) -> Tensor:
     """(F, L) autocorrelation of (F, WINDOW) at lags 0, 1/4, 2/4, … to just past the longest period."""
     power = torch.fft.rfft(pieces, FFT_SIZE).abs().square()
-    num_lags = (int(SPEECH_RATE_HZ / FLOOR_HZ) + 2) * FINER
-    return torch.fft.irfft(power, FFT_SIZE * FINER)[:, :num_lags]
+    num_lags = (int(SPEECH_RATE_HZ / FLOOR_HZ) + 2) * OVERSAMPLING
+    return torch.fft.irfft(power, FFT_SIZE * OVERSAMPLING)[:, :num_lags]
 
 
 def _cheapest_path(pitches: np.ndarray, strengths: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Where in a clip somebody speaks."""
+"""Voice activity detection."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ SILENT_DB = -65.0  # mel power below this is no speech at any gate
 ABOVE_NOISE_DB = 7.0  # speech must rise above the steady noise by this much
 MODULATION_DB = 9.0  # speech rises and falls by more than this within a clip; steady noise and tones do not
 FLOOR_FRAMES = 1000  # of 10 ms: noise is what remains between words within this reach
-HANG_FRAMES = 8  # of 10 ms: short gaps inside a word stay open
+HANGOVER_FRAMES = 8  # of 10 ms: short gaps inside a word stay open
 
 
 def voice_activity(speech: Speech, gate_db: float = -45.0) -> Tensor:
-    """How surely each 10 ms holds speech.
+    """Voice activity of every 10 ms.
 
     The level is measured against the clip's own speech and noise, so neither loudness nor steady noise matters.
 
@@ -42,10 +42,10 @@ def activity_of_levels(levels: Tensor, gate_db: float) -> Tensor:
     threshold = torch.maximum(loud + gate_db, torch.minimum(_noise_floor(level) + ABOVE_NOISE_DB, loud - 10))
     threshold = torch.maximum(threshold, torch.tensor(SILENT_DB))
     present = ((smooth - threshold) / 6 + 0.5).clamp(0, 1)
-    held = F.max_pool1d(present[None, None], 2 * HANG_FRAMES + 1, 1, HANG_FRAMES)[0, 0]
+    closed = F.max_pool1d(present[None, None], 2 * HANGOVER_FRAMES + 1, 1, HANGOVER_FRAMES)[0, 0]
     # close gaps shorter than the hang, give back what that added at the outer edges
-    held = -F.max_pool1d(-held[None, None], 2 * HANG_FRAMES + 1, 1, HANG_FRAMES)[0, 0]
-    return torch.maximum(present, _average(held, 5))
+    closed = -F.max_pool1d(-closed[None, None], 2 * HANGOVER_FRAMES + 1, 1, HANGOVER_FRAMES)[0, 0]
+    return torch.maximum(present, _average(closed, 5))
 
 
 def _noise_floor(level: Tensor) -> Tensor:
@@ -54,10 +54,10 @@ def _noise_floor(level: Tensor) -> Tensor:
     The higher of what lies before and after, so that a noise that sets in is followed at once.
     """
     reach = min(FLOOR_FRAMES, len(level))
-    least = -F.max_pool1d(-_average(level, 15)[None], reach, 1)[0]  # of the windows that begin at 0, 1, …
-    ends = least.new_ones(reach - 1)
-    before, after = torch.cat([least[0] * ends, least]), torch.cat([least, least[-1] * ends])
-    return torch.maximum(before, after)
+    quietest = -F.max_pool1d(-_average(level, 15)[None], reach, 1)[0]  # of the windows that begin at 0, 1, …
+    ends = quietest.new_ones(reach - 1)
+    previous, following = torch.cat([quietest[0] * ends, quietest]), torch.cat([quietest, quietest[-1] * ends])
+    return torch.maximum(previous, following)
 
 
 def _modulation(level: Tensor) -> Tensor:

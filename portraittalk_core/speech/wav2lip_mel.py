@@ -49,7 +49,7 @@ def wav2lip_mel(speech: Speech, pad_mode: str = "constant") -> Tensor:
 
     Args:
         speech: the clip.
-        pad_mode: what is heard beyond the clip's ends, one of `PAD_MODES`; matters in the outermost two columns.
+        pad_mode: padding beyond the clip's ends, one of `PAD_MODES`; matters in the outermost two columns.
 
     Returns:
         (80, samples // 200 + 1) float32, −4..4, 80 columns a second.

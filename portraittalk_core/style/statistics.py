@@ -14,7 +14,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..face import topology as topo
 from ..face.curve_statistics import HEAD_SIGMA_S, blink_durations_s, gaussian_smoothed, swing_frequency
-from ..face.geometry import eye_open, head_pose, held_still, smile
+from ..face.geometry import eye_open, head_pose, smile, stabilised
 from ..types import STYLE_STATISTICS, LandmarkTrack, StyleStatistics
 
 WINDOW_S, HOP_S = 4.0, 2.0
@@ -68,7 +68,7 @@ def to_numbers(style_statistics: StyleStatistics) -> Tensor:
 
 def _curves(track: LandmarkTrack) -> dict[str, Tensor]:
     """What is measured, frame by frame: (T,) each, the head's (T, 3)."""
-    local = held_still(track.points_px)
+    local = stabilised(track.points_px)
     right, left = (local[:, corner] for corner in topo.MOUTH_CORNERS)
     apart = (left - right).norm(dim=1)
     lids = eye_open(track)

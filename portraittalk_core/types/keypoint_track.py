@@ -19,7 +19,7 @@ KEYPOINT_LAYOUTS = {"face-vid2vid-15": 15, "liveportrait-21": 21}  # how many ke
 
 @dataclass(frozen=True)
 class KeypointTrack:
-    """What a face's implicit keypoints do, free of who it is: what renderers with learnt keypoints follow.
+    """One face's implicit keypoints over time, free of identity, for renderers with learnt keypoints.
 
     A renderer places its own canonical keypoints by it: scale · (rotation of the canonical + expression) + translation,
     in the order of its layout. All lengths are in units of the face crop, −1..1 from side to side; which way an angle

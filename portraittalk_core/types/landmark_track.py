@@ -19,7 +19,7 @@ NUM_LANDMARKS = 478  # MediaPipe face mesh with refined irises
 
 @dataclass(frozen=True)
 class LandmarkTrack:
-    """The hub: one face's landmarks over time, on a picture of a given size.
+    """One face's landmarks over time, on a picture of a given size.
 
     MediaPipe order; x and y normalised to 0..1 of the picture (points may lie outside it), z on x's scale.
     """

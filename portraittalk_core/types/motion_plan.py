@@ -14,7 +14,7 @@ from .mouth import MouthCurves
 
 @dataclass(frozen=True)
 class MotionPlan:
-    """Compact motion of a whole clip on one face; ``motion.retarget`` turns any span of it into landmarks."""
+    """Compact motion of a whole clip on one face; `motion.rig` turns any span of it into landmarks."""
 
     reference: LandmarkTrack  # T = 1: the face at rest
     mouth: MouthCurves  # (T,)

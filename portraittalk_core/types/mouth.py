@@ -41,5 +41,5 @@ class MouthCurves:
 
     @property
     def parting(self) -> Tensor:
-        """(T,) how far the lips stand apart once rounding and pressing have had their say; 0 closed .. 1 widest."""
+        """(T,) lip gap with rounding and pressing applied; 0 closed .. 1 widest."""
         return self.opening * (1 - 0.15 * self.rounding.clamp(0, 1)) * (1 - self.press.clamp(0, 1))

@@ -24,8 +24,8 @@ class Portrait:
         check_picture(self.picture, self.source)
         height, width = self.picture.shape[:2]
         if len(self.landmarks) != 1 or (self.landmarks.width, self.landmarks.height) != (width, height):
-            found = f"{len(self.landmarks)} frames at {self.landmarks.width}×{self.landmarks.height}"
-            raise InputError(f"{self.source} needs one frame of landmarks at {width}×{height}, got {found}.")
+            received = f"{len(self.landmarks)} frames at {self.landmarks.width}×{self.landmarks.height}"
+            raise InputError(f"{self.source} needs one frame of landmarks at {width}×{height}, got {received}.")
 
 
 def check_picture(picture: Tensor, name: str) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a record becomes in a file: named tensors and text metadata."""
+"""File form of a record: named tensors and text metadata."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ def check_record_kind(metadata: dict[str, str], kind: str) -> None:
     Raises:
         InputError: with both kinds.
     """
-    found = metadata.get("kind", kind)
-    if found != kind:
-        raise InputError(f"this file holds a {found}, not a {kind}; give a {kind} file.")
+    stored_kind = metadata.get("kind", kind)
+    if stored_kind != kind:
+        raise InputError(f"this file holds a {stored_kind}, not a {kind}; give a {kind} file.")

@@ -1,4 +1,4 @@
-"""What is measured of a way of speaking, in numbers."""
+"""Statistics of a speaking style."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STYLE_STATISTICS = (
 
 @dataclass(frozen=True)
 class StyleStatistics:
-    """How somebody speaks, in numbers that can be seen: what a style asks of any motion engine.
+    """Statistics of a speaking style, by which it scales the motion of any engine.
 
     What stands here is how the engine in the box speaks by itself.
     """

@@ -1,1 +1,1 @@
-"""What a weight file is, where it comes from, how it is loaded."""
+"""Weight files: catalogue, recognition and loading."""

@@ -1,4 +1,4 @@
-"""Optional public weight files: what each is for, its licence, and how it is known by what it holds, not its name."""
+"""Catalogue of optional public weight files: purpose, licence, and recognition by content, not by name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Needs = tuple[tuple[str, tuple[int | None, ...] | None], ...]
 
 @dataclass(frozen=True)
 class WeightFile:
-    """One kind of file that users may have."""
+    """One kind of weight file that users may have."""
 
     role: str  # what it does here
     source: str  # where it comes from
@@ -28,7 +28,7 @@ class WeightFile:
     folder: str  # of ComfyUI's models folder
     size: str  # about, of the published file
     needs: Needs  # regular expression of a name, its shape; None fits any size or shape
-    lacks: tuple[str, ...] = ()  # regular expressions of names that must not occur
+    forbidden: tuple[str, ...] = ()  # regular expressions of names that must not occur
     num_tensors: int | None = None  # exactly, if it matters
     used: bool = False  # by this version; others are known but wait for their engine
     engine: str = ""  # name of the motion engine whose network it is
@@ -40,13 +40,13 @@ class WeightFile:
         return (
             self.num_tensors in (None, len(shapes))
             and all(_holds(shapes, name, shape) for name, shape in self.needs)
-            and not any(_holds(shapes, name, None) for name in self.lacks)
+            and not any(_holds(shapes, name, None) for name in self.forbidden)
         )
 
 
 @dataclass(frozen=True)
 class FoundWeights:
-    """A file and what it is."""
+    """A weight file and its recognised kind."""
 
     path: Path
     kind: WeightFile
@@ -58,11 +58,11 @@ class FoundWeights:
 
 
 def _holds(shapes: Shapes, name: str, shape: tuple[int | None, ...] | None) -> bool:
-    return any(re.search(name, found) and (shape is None or _equal(size, shape)) for found, size in shapes.items())
+    return any(re.search(name, key) and (shape is None or _equal(size, shape)) for key, size in shapes.items())
 
 
-def _equal(found: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
-    return len(found) == len(expected) and all(e in (None, f) for f, e in zip(found, expected, strict=True))
+def _equal(size: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
+    return len(size) == len(expected) and all(e in (None, f) for f, e in zip(size, expected, strict=True))
 
 
 _RESEARCH = "research only, non-commercial"
@@ -121,7 +121,7 @@ KINDS = (
         ((r"^lora_unet_up_blocks_2_attentions_0_transformer_blocks_0_attn2_to_k\.lora_down\.weight$", (128, 768)),),
         ("lora_te", r"_ff_"), num_tensors=256, used=True, note="the same LoRA as in the adapter; use one of the two",
     ),
-    # the tensors of all SD1.5 ControlNets are alike: that it was trained on landmarks, they do not tell
+    # the tensors of all SD1.5 ControlNets are alike: they do not show that it was trained on landmarks
     WeightFile(
         "ControlNet for SD1.5", "for landmarks: CrucibleAI/ControlNetMediaPipeFace", "OpenRAIL", "controlnet", "1.4 GB",
         ((r"(^|\.)input_hint_block\.0\.weight$", (16, 3, 3, 3)), (rf"input_blocks\.1\.1\.{_ATTENTION}", (320, 768))),
@@ -287,7 +287,7 @@ KINDS = (
 
 
 def known_file(source: str, option: str) -> FileSpec:
-    """What this catalogue says of the file from a source, for the method that needs it.
+    """Catalogue entry of the file from a source, for the method that needs it.
 
     Args:
         source: as the catalogue has it.
@@ -303,17 +303,17 @@ def known_file(source: str, option: str) -> FileSpec:
 
 def find_weights(folders: Iterable[Path], kinds: Sequence[WeightFile] = KINDS) -> list[FoundWeights]:
     """Every known weight file in some folders and the folders inside them; files of other kinds are passed over."""
-    found = []
+    weights = []
     for folder in folders:
         for path in sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()):
             kind = recognise(path, kinds)
             if kind is not None:
-                found.append(FoundWeights(path, kind))
-    return found
+                weights.append(FoundWeights(path, kind))
+    return weights
 
 
 def recognise(path: Path, kinds: Sequence[WeightFile] = KINDS) -> WeightFile | None:
-    """What a file is, by the names and shapes of its tensors; None for an unknown or unreadable one.
+    """Kind of a weight file, by the names and shapes of its tensors; None for an unknown or unreadable one.
 
     No tensor is read, and no code inside a pickle is run.
     """

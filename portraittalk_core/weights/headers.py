@@ -39,7 +39,7 @@ def read_shapes(path: Path) -> Shapes:
 
 
 def _safetensors_shapes(path: Path) -> Shapes:
-    """Eight bytes tell the length of the JSON header that follows."""
+    """Tensors of a safetensors file: eight bytes of header length, then the JSON header."""
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         if length > min(MAX_HEADER_BYTES, path.stat().st_size):
@@ -93,13 +93,13 @@ def _onnx_shapes(path: Path) -> Shapes:
     return shapes
 
 
-def parts(content: mmap.mmap, span: tuple[int, int], wanted: int) -> Iterator[tuple[int, int]]:
+def parts(content: mmap.mmap, span: tuple[int, int], field_number: int) -> Iterator[tuple[int, int]]:
     """Fields of a protobuf message that lies at start..end: (start, end) of a nested one, (value, 0) of a number.
 
     Args:
         content: the file.
         span: start and end of the message in it.
-        wanted: the fields' number.
+        field_number: the fields' number.
     """
     at, end = span
     while at < end:
@@ -112,7 +112,7 @@ def parts(content: mmap.mmap, span: tuple[int, int], wanted: int) -> Iterator[tu
             length, at = _number(content, at) if wire == 2 else ({1: 8, 5: 4}[wire], at)
             part = at, at + length
             at += length
-        if field == wanted:
+        if field == field_number:
             yield part
 
 

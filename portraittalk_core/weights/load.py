@@ -1,4 +1,4 @@
-"""Reads the tensors of a weight file and puts them into a network, completely or not at all."""
+"""Reading of weight files, and strict loading of their tensors into a network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..errors import InputError, MissingDependency
 from .headers import NAMELESS
 
 Network = TypeVar("Network", bound=nn.Module)
-SHOWN = 6  # names in an error text
+MAX_NAMED = 6  # names in an error text
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -82,26 +82,26 @@ def load_strict(network: Network, tensors: dict[str, Tensor], source: str, ignor
     Raises:
         InputError: names are missing, left over, or of another shape.
     """
-    wanted = network.state_dict()
-    missing = [name for name in wanted if name not in tensors]
-    extra = [n for n in tensors if n not in wanted and not any(re.search(pattern, n) for pattern in ignore)]
-    shared = [name for name in wanted if name in tensors]
-    bent = [
-        f"{name} {tuple(tensors[name].shape)} instead of {tuple(wanted[name].shape)}"
+    expected = network.state_dict()
+    missing = [name for name in expected if name not in tensors]
+    extra = [n for n in tensors if n not in expected and not any(re.search(pattern, n) for pattern in ignore)]
+    shared = [name for name in expected if name in tensors]
+    mismatched = [
+        f"{name} {tuple(tensors[name].shape)} instead of {tuple(expected[name].shape)}"
         for name in shared
-        if tensors[name].shape != wanted[name].shape
+        if tensors[name].shape != expected[name].shape
     ]
-    faults = (("lacks", missing), ("also holds", extra), ("has other shapes:", bent))
-    told = [f"{what} {_some(names)}" for what, names in faults if names]
-    if told:
+    faults = (("lacks", missing), ("also holds", extra), ("has other shapes:", mismatched))
+    problems = [f"{what} {_some(names)}" for what, names in faults if names]
+    if problems:
         kind = type(network).__name__
-        raise InputError(f"{source} does not fit {kind}: it {'; it '.join(told)}. Is it a file of another model?")
-    network.load_state_dict({name: tensors[name].to(wanted[name].dtype) for name in shared})
+        raise InputError(f"{source} does not fit {kind}: it {'; it '.join(problems)}. Is it a file of another model?")
+    network.load_state_dict({name: tensors[name].to(expected[name].dtype) for name in shared})
     return network.eval().requires_grad_(False)
 
 
 def _some(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+    return ", ".join(names[:MAX_NAMED]) + (f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else "")
 
 
 def _shortened(name: str) -> str:

@@ -1,4 +1,4 @@
-"""What an engine or a renderer needs: one row a file, for the doctor, error texts and docs."""
+"""Files that an engine or a renderer needs: one row a file, for the doctor, error texts and docs."""
 
 from __future__ import annotations
 

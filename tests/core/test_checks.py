@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from portraittalk_core.checks import check_choice, check_finite, check_range, check_shape, is_finite_number, shown
+from portraittalk_core.checks import abbreviated, check_choice, check_finite, check_range, check_shape, is_finite_number
 from portraittalk_core.errors import InputError, ShapeError
 
 
@@ -72,5 +72,5 @@ def test_what_is_no_finite_number(value):
 
 
 def test_a_long_value_is_cut_off_in_a_message():
-    assert shown("short") == "'short'"
-    assert shown(10**400) == "1" + 59 * "0" + "…"
+    assert abbreviated("short") == "'short'"
+    assert abbreviated(10**400) == "1" + 59 * "0" + "…"

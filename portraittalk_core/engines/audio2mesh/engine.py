@@ -1,4 +1,4 @@
-"""AniPortrait's motion engine: speech to displacements of a face mesh in MediaPipe's own topology, shown on any face.
+"""AniPortrait's motion engine: speech to displacements of MediaPipe's face mesh, applied to any face.
 
 Source: H. Wei, Z. Yang, Z. Wang, "AniPortrait" (arXiv 2403.17694), section 3.1, and its public weights audio2mesh.pt.
 
@@ -35,7 +35,7 @@ from .spec import SPEC
 
 RATE = Fraction(30)  # frames per second
 SPAN, CONTEXT = 600, 150  # frames of a long clip predicted at once (20 s), and context before and after them (5 s)
-WHOLE = SPAN + 2 * CONTEXT  # frames of the longest clip that is predicted in one piece
+MAX_SINGLE_PASS = SPAN + 2 * CONTEXT  # frames of the longest clip that is predicted in one piece
 BLOCK = 16_000  # steps of the first convolution whose statistics are gathered at once: 5 s
 # The network's displacements are in centimetres on MediaPipe's canonical face model, whose eyes' middles (corners 33,
 # 133 and 263, 362 at x = ±4.445859, ±1.856432) are this far apart; ours has that distance as its unit. Beside the pose
@@ -47,16 +47,16 @@ NEAREST = 0.25  # of the face's distance: no point comes closer to the camera th
 
 
 class Audio2Mesh(RawMotionEngine):
-    """Speech to motion of one face."""
+    """Motion engine that predicts mesh displacements with AniPortrait's audio2mesh."""
 
     name = SPEC.name
 
     def __init__(self, net: MeshNet) -> None:
-        """Wrap a network that is filled and ready; see `network.load_mesh_net`."""
+        """Wrap a loaded network; see `network.load_mesh_net`."""
         self.net = net
 
     def offsets(self, speech: Speech, on_progress: Progress | None = None) -> Tensor:
-        """Displacements of the mesh's points from the face at rest.
+        """Displacements of the mesh vertices from the resting face.
 
         A clip of up to 30 s is predicted in one piece, as the public code does it. Of a longer one, the normalisations
         over time and the features' places are those of the whole clip, but attention sees pieces of 20 s with 5 s more
@@ -79,7 +79,7 @@ class Audio2Mesh(RawMotionEngine):
         return result
 
     def raw_motion(self, speech: Speech, reference: LandmarkTrack, on_progress: Progress | None = None) -> RawMotion:
-        """Motion of a reference face that says `speech`, at 30 frames a second; the irises stay where they are.
+        """Landmark displacements of a reference face that says `speech`, at 30 frames a second; the irises do not move.
 
         The public code adds the displacements to the reference's own metric mesh. Here they are added to the canonical
         face in the reference's pose, and how that moves in the picture is carried over to the reference's landmarks.
@@ -102,10 +102,10 @@ class Audio2Mesh(RawMotionEngine):
 
     @torch.no_grad()
     def _pieces(self, speech: Speech, on_progress: Progress | None) -> Iterator[tuple[int, Tensor]]:
-        """First frame and displacements (f, 468, 3), piece by piece."""
+        """First frame and displacements (f, 468, 3) of each span."""
         clip = _Clip(speech, self.net.audio_encoder)
         total = speech.num_frames(RATE)
-        span = total if total <= WHOLE else SPAN
+        span = total if total <= MAX_SINGLE_PASS else SPAN
         starts = range(0, total, span)
         layers = [*clip.convolutions, *self.net.audio_encoder.encoder.layers]
         with counted(layers, clip.num_blocks + len(starts) * len(layers), on_progress):
@@ -118,20 +118,20 @@ class Audio2Mesh(RawMotionEngine):
 
 
 class _Clip:
-    """Convolution features of a whole clip, any stretch at a time."""
+    """Convolutional features of a clip, computed for any span of frames."""
 
     def __init__(self, speech: Speech, encoder: nn.Module) -> None:
         self.waveform, self.count = speech.waveform, num_wave_features(speech)
         self.centre, self.gain = clip_normalisation(self.waveform)
-        first, *self.others = encoder.feature_extractor.conv_layers
+        first, *self.later_layers = encoder.feature_extractor.conv_layers
         self.conv, self.norm, self.activation = first.conv, first.layer_norm, first.activation
-        self.convolutions = [first.conv, *self.others]
+        self.convolutions = [first.conv, *self.later_layers]
         self.kernel, self.stride = self.conv.kernel_size[0], self.conv.stride[0]
         self.steps = (self.waveform.numel() - self.kernel) // self.stride + 1
         self.num_blocks = -(-self.steps // BLOCK)
 
     def gather(self) -> None:
-        """Mean and deviation of every channel of the first convolution over the whole clip, which it is normalised by.
+        """Mean and standard deviation of every channel of the first convolution over the clip, for its normalisation.
 
         A first pass gathers them in blocks; a group is one channel in every published network.
         """
@@ -157,18 +157,18 @@ class _Clip:
         """
         scale = torch.tensor(self.count - 1.0) / max(total - 1, 1) if total > 1 else torch.tensor(0.0)
         place = torch.arange(low, high, dtype=torch.float32) * scale
-        before = place.floor().long().clamp(max=self.count - 1)
-        after = (before + 1).clamp(max=self.count - 1)
-        first, last = int(before[0]), int(after[-1])
+        lower = place.floor().long().clamp(max=self.count - 1)
+        upper = (lower + 1).clamp(max=self.count - 1)
+        first, last = int(lower[0]), int(upper[-1])
         features = self._convolved(first, last)
-        share = (place - before)[:, None].to(features.device)
-        return (1 - share) * features[before - first] + share * features[after - first]
+        share = (place - lower)[:, None].to(features.device)
+        return (1 - share) * features[lower - first] + share * features[upper - first]
 
     def _convolved(self, first: int, last: int) -> Tensor:
         """(last − first + 1, D) features first..last."""
         values = self._first(first * HOP, last * HOP + WINDOW)
         values = self.activation(values * self.factor + self.term)[None]
-        for layer in self.others:
+        for layer in self.later_layers:
             values = layer(values)
         return values[0].T
 
@@ -192,7 +192,7 @@ class PosedFace:
         self.points = canonical_face()[:NUM_MESH_POINTS].double() @ self.rotation.T + between_eyes
 
     def shift_px(self, offsets: Tensor) -> Tensor:
-        """How displacements move the reference's landmarks.
+        """Displacements of the reference's landmarks in pixels, from displacements of the mesh.
 
         Args:
             offsets: (F, 468, 3) centimetres on MediaPipe's canonical face.

@@ -19,10 +19,10 @@ from ...weights.load import load_strict, read_tensors
 
 
 class MeshNet(nn.Module):
-    """wav2vec 2.0 whose features are brought to the video's rate, and two linear layers."""
+    """wav2vec 2.0 with features resampled to the video's frame rate, and two linear layers."""
 
     def __init__(self, audio_encoder: nn.Module, latents: int, num_values: int) -> None:
-        """Put the network together around `transformers`' Wav2Vec2Model."""
+        """Build the network around `transformers`' Wav2Vec2Model."""
         super().__init__()
         self.audio_encoder = audio_encoder
         self.in_fn = nn.Linear(audio_encoder.config.hidden_size, latents)
@@ -36,7 +36,7 @@ class MeshNet(nn.Module):
 
 
 def load_mesh_net(path: Path, device: torch.device | str = "cpu") -> MeshNet:
-    """The network in AniPortrait's weight file audio2mesh.pt, known by the names and shapes of its tensors.
+    """The network in AniPortrait's weight file audio2mesh.pt, recognised by the names and shapes of its tensors.
 
     Args:
         path: the file, as PyTorch or safetensors.

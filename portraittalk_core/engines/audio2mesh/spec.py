@@ -1,4 +1,4 @@
-"""What the registry knows of audio2mesh."""
+"""Registry entry of audio2mesh."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Builds audio2motion of its network, a speech encoder and the Basel Face Model."""
+"""Builds audio2motion from its network, a speech encoder and the Basel Face Model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def build(files: EngineFiles) -> Audio2Motion:
 
 
 class _NoEncoder:
-    """Takes the place of a speech encoder that was not given, and raises only when it is used."""
+    """Placeholder for a missing speech encoder, which raises when it is used."""
 
     def __init__(self, weights: Path) -> None:
         self.weights = weights
@@ -40,8 +40,8 @@ class _NoEncoder:
 
 
 def _face_model_folder(files: EngineFiles) -> Path:
-    beside = files.weights.parent
-    folders = [Path(files.face_model)] if files.face_model else [beside / "BFM", beside]
+    weights_folder = files.weights.parent
+    folders = [Path(files.face_model)] if files.face_model else [weights_folder / "BFM", weights_folder]
     for folder in folders:
         if (folder / BFM_FILE).is_file() and (folder / BFM_INDEX_FILE).is_file():
             return folder

@@ -1,4 +1,4 @@
-"""The motion engine of GeneFace++ and Real3D-Portrait: speech to expressions of a 3-D face model, shown on any face.
+"""The motion engine of GeneFace++ and Real3D-Portrait: speech to expressions of a 3-D face model, on any face.
 
 Source: Z. Ye et al., "GeneFace++" (arXiv 2305.00787) and "Real3D-Portrait" (arXiv 2401.08503).
 
@@ -34,14 +34,14 @@ MOTION_RATE = Fraction(25)
 ENCODER_TAIL = 80  # samples by which the last feature's window reaches further than its hop
 SPAN = 2000  # frames at 50 Hz predicted at once: 40 s
 SILENT_BELOW = 0.1  # voice activity
-LEAST_SILENCE = 5  # frames at 25 Hz from which a face at rest is known
+MIN_SILENCE = 5  # frames at 25 Hz from which a face at rest is known
 # share of the work, in thousandths, after the encoder, the pitch, the network and the face model
 PROGRESS_ENDS = (800, 850, 950, 1000)
 
 
 @dataclass(frozen=True)
 class ExpressionOptions:
-    """Options of the network."""
+    """Options of the expression network."""
 
     mouth_amp: float = 0.4  # how far the mouth opens, 0..1; 0.4 is the authors' choice
     eye_amp: float = 1.0  # how far the eyes open, 0..1, for networks that know it
@@ -56,7 +56,7 @@ class ExpressionOptions:
 
 
 class FeaturesLike(Protocol):
-    """Features of a clip."""
+    """Protocol of a clip's speech features."""
 
     values: Tensor  # (F, D) float32
     rate_hz: float
@@ -64,14 +64,14 @@ class FeaturesLike(Protocol):
 
 
 class EncoderLike(Protocol):
-    """Turns speech into features; `speech.encoders` has one."""
+    """Protocol of a speech encoder, such as those of `speech.encoders`."""
 
     def encode(self, speech: Speech, on_progress: Progress | None = None) -> FeaturesLike:
         """Features of a whole clip."""
 
 
 class Audio2Motion(RawMotionEngine):
-    """Speech to motion of one face, through expressions of the user's 3-D face model."""
+    """Motion engine that predicts expression coefficients and applies them by the user's 3-D face model."""
 
     name = SPEC.name
 
@@ -82,7 +82,7 @@ class Audio2Motion(RawMotionEngine):
         morphable: MorphableModel,
         options: ExpressionOptions | None = None,
     ) -> None:
-        """Put the engine together.
+        """Build the engine from its parts.
 
         Args:
             vae: see `network.load_expression_net`.
@@ -93,14 +93,16 @@ class Audio2Motion(RawMotionEngine):
         Raises:
             InputError: the face model's expressions are not the network's.
         """
-        found = morphable.expression.shape[2]
-        if found != NUM_EXPRESSIONS:
-            raise InputError(f"the face model has {found} expressions; {self.name} needs one with {NUM_EXPRESSIONS}.")
+        num_expressions = morphable.expression.shape[2]
+        if num_expressions != NUM_EXPRESSIONS:
+            raise InputError(
+                f"the face model has {num_expressions} expressions; {self.name} needs one with {NUM_EXPRESSIONS}."
+            )
         self.vae, self.encoder, self.morphable = vae, encoder, morphable
         self.options = options or ExpressionOptions()
 
     def listening_to(self, features: SpeechFeatures) -> Audio2Motion:
-        """This engine with features of one clip that were made elsewhere, in place of its encoder."""
+        """This engine with precomputed features of one clip instead of its encoder."""
         other = copy.copy(self)
         other.encoder = GivenFeatures(features)
         return other
@@ -142,10 +144,10 @@ class Audio2Motion(RawMotionEngine):
         """(F, D) features of the network's kind, as many as `num_features`."""
         width, values = self.vae.size.features, features.values
         if features.rate_hz != FEATURE_RATE_HZ or values.ndim != 2 or values.shape[1] != width:
-            found = f"{tuple(values.shape)} at {float(features.rate_hz):g} Hz of {features.name}"
+            received = f"{tuple(values.shape)} at {float(features.rate_hz):g} Hz of {features.name}"
             raise InputError(
                 f"{self.name} needs speech features (F, {width}) at {FEATURE_RATE_HZ} Hz, such as HuBERT large's; "
-                f"got {found}. Choose the encoder that the network was trained with."
+                f"got {received}. Choose the encoder that the network was trained with."
             )
         missing = num_features - len(values)
         if missing > 0:  # encoders that work in chunks may drop a last frame
@@ -154,7 +156,7 @@ class Audio2Motion(RawMotionEngine):
 
 
 def padded_speech(speech: Speech) -> Speech:
-    """Speech with silence after it, so that its features fill the network's steps of 160 ms exactly.
+    """Speech padded with silence so that its features fill the network's steps of 160 ms exactly.
 
     With T = ceil(25 · seconds): 640 · 4 · ceil(T/4) + 80 samples, hence 8 · ceil(T/4) features.
     """
@@ -203,8 +205,8 @@ def expression(
     for start in range(0, total, SPAN):
         stop = min(start + SPAN, total)
         low, high = max(start - REACH, 0), min(stop + REACH, total)
-        held = torch.arange(low, high).clamp(max=count - 1)
-        inputs = [values[held][None].to(device) for values in (features.float(), f0.float(), blink.long())]
+        index = torch.arange(low, high).clamp(max=count - 1)
+        inputs = [values[index][None].to(device) for values in (features.float(), f0.float(), blink.long())]
         condition = net.condition(*inputs, options.mouth_amp, options.eye_amp)
         coefficients = net(condition, noise[:, :, low // FRAME_STEP : high // FRAME_STEP].to(device))[0]
         pieces.append(coefficients[(start - low) // 2 : (stop - low) // 2].float().cpu())
@@ -214,24 +216,24 @@ def expression(
 
 
 def resting_expression(coefficients: Tensor, speech: Speech) -> Tensor:
-    """(64,) the mean of (T, 64) expressions while nobody speaks; zero if that is less than 0.2 s."""
+    """(64,) mean of (T, 64) expressions over silence; zero if there is less than 0.2 s of silence."""
     step = MEL_RATE_HZ // int(MOTION_RATE)
     activity = voice_activity(speech)[: len(coefficients) * step]
     activity = torch.nn.functional.pad(activity, (0, len(coefficients) * step - len(activity)))
     silent = activity.reshape(-1, step).amax(1) < SILENT_BELOW
-    if int(silent.sum()) < LEAST_SILENCE:
+    if int(silent.sum()) < MIN_SILENCE:
         return torch.zeros(coefficients.shape[1])
     return coefficients[silent].double().mean(0).float()  # of equal frames exactly themselves
 
 
 def _noise(steps: int, options: ExpressionOptions) -> Tensor:
-    """(1, 16, steps) noise of the chosen strength."""
+    """(1, 16, steps) Gaussian noise, scaled by the temperature."""
     generator = torch.Generator().manual_seed(options.seed)
     return options.temperature * torch.randn(1, LATENTS, steps, generator=generator)
 
 
 def _part(on_progress: Progress | None, start: int, stop: int) -> Progress | None:
-    """Progress of one part of the work, reported as thousandths of the whole."""
+    """Progress callback of one part of the work, reported as thousandths of the whole."""
     if on_progress is None:
         return None
 

@@ -36,7 +36,7 @@ IGNORED = (r"^vae\.encoder\.", r"^optimizer")
 
 @dataclass(frozen=True)
 class ExpressionSize:
-    """Which of the published variants a network is."""
+    """Variant of a published expression network."""
 
     features: int = 1024  # D
     pitch: bool = True  # conditions on pitch and blinks besides the features
@@ -76,7 +76,7 @@ class GatedConvolutions(nn.Module):
 
 
 class Coupling(nn.Module):
-    """Moves one half of the channels by what a network makes of the other half."""
+    """Additive coupling layer of a normalising flow: shifts half of the channels by a function of the other half."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -85,12 +85,12 @@ class Coupling(nn.Module):
         self.post = nn.Conv1d(FLOW_HIDDEN, LATENTS // 2, 1)
 
     def inverse(self, z: Tensor, condition: Tensor) -> Tensor:
-        kept, moved = z.chunk(2, 1)
-        return torch.cat([kept, moved - self.post(self.enc(self.pre(kept), condition))], 1)
+        identity, transformed = z.chunk(2, 1)
+        return torch.cat([identity, transformed - self.post(self.enc(self.pre(identity), condition))], 1)
 
 
 class PriorFlow(nn.Module):
-    """Turns plain noise into latents that suit the speech."""
+    """Normalising flow from Gaussian noise to latents, conditioned on speech."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ class Decoder(nn.Module):
 
 
 class Vae(nn.Module):
-    """The generating half of the variational autoencoder."""
+    """Prior flow and decoder of the variational autoencoder."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -184,7 +184,7 @@ def load_expression_net(path: Path) -> ExpressionNet:
 
 
 def net_of_tensors(tensors: dict[str, Tensor], source: str) -> ExpressionNet:
-    """The network of a weight file's tensors; its variant follows from their names."""
+    """The expression network of a weight file's tensors; its variant follows from their names."""
     tensors = _without_weight_norm(tensors)
     first = tensors.get("mel_encoder.0.weight")
     if first is None or first.ndim != 3:
@@ -205,16 +205,16 @@ def _condition_encoder(features: int, channels: int) -> nn.Sequential:
 
 
 def _without_weight_norm(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors with each pair of length g and direction v made one weight g · v/‖v‖ (both of PyTorch's namings)."""
-    found = dict(tensors)
+    """Tensors with weight normalisation folded into weights g · v/‖v‖ (both of PyTorch's namings)."""
+    merged = dict(tensors)
     for length_end, direction_end in (
         (".weight_g", ".weight_v"),
         (".parametrizations.weight.original0", ".parametrizations.weight.original1"),
     ):
-        for name in [name for name in found if name.endswith(length_end)]:
+        for name in [name for name in merged if name.endswith(length_end)]:
             stem = name.removesuffix(length_end)
-            if stem + direction_end in found:
-                length, direction = found.pop(name).float(), found.pop(stem + direction_end).float()
+            if stem + direction_end in merged:
+                length, direction = merged.pop(name).float(), merged.pop(stem + direction_end).float()
                 norm = direction.norm(dim=tuple(range(1, direction.ndim)), keepdim=True)
-                found[f"{stem}.weight"] = direction * (length / norm)
-    return found
+                merged[f"{stem}.weight"] = direction * (length / norm)
+    return merged

@@ -1,4 +1,4 @@
-"""What the registry knows of audio2motion."""
+"""Registry entry of audio2motion."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class BuiltinEngine:
         options: MotionOptions | None = None,
         on_progress: Progress | None = None,
     ) -> Iterator[LandmarkTrack]:
-        """The contract of every engine: the clip is planned whole in its compact form, landmarks exist span by span."""
+        """Consecutive spans of landmarks, see `contract.MotionEngine`; the clip's compact motion plan is made first."""
         options = options or MotionOptions()
         hearing = counted_in_frames(on_progress, speech.num_frames(options.fps))
         plan = plan_motion(speech, reference, options, self.network, hearing)
@@ -55,7 +55,7 @@ def plan_motion(
     network: Path | None = None,
     on_progress: Progress | None = None,
 ) -> MotionPlan:
-    """Plan a whole clip's motion in its compact form.
+    """Motion plan of a whole clip.
 
     Args:
         speech: the clip.

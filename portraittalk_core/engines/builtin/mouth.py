@@ -27,17 +27,17 @@ OUTPUT_HZ = 50
 MEASURED_BLOCKS = 24  # of 2.5 s: the part of a long clip whose statistics count for all of it
 WIDE, CLOSED = 0.88, 0.04  # opening of a clip's widest (97th percentile) and its closed moments (5th) at gain 1
 ROUND = 0.75  # rounding of a clip's roundest moments (97th percentile)
-MOST_STRETCH = 1.7  # a clip that moves the network little is not made to shout
+MAX_STRETCH = 1.7  # a clip that moves the network little is not made to shout
 VOICE = (0.4, 0.2)  # the network's certainty at which a voice counts, and at which it no longer does
 VOICE_S = 0.1  # over this time
 PRESSED = (0.15, 0.5)  # the network's press at which lips begin to meet, and meet: half a closure is none
-LEAST_SPOKEN = 5  # frames of 10 ms; a clip with fewer rests
+MIN_SPOKEN = 5  # frames of 10 ms; a clip with fewer rests
 
 
 def predict_mouth(
     speech: Speech, options: MotionOptions, network: Path | None = None, on_progress: Progress | None = None
 ) -> MouthCurves:
-    """All that lips and jaw do for every video frame of a clip.
+    """Mouth curves of a clip, one value per video frame.
 
     Args:
         speech: the clip.
@@ -56,7 +56,7 @@ def predict_mouth(
     outputs, activity = _run_network(net, speech, options.silence_gate_db, on_progress)
     activity = activity * _voiced(outputs, len(activity))
     spoken = activity > 0.5
-    if int(spoken.sum()) < LEAST_SPOKEN:
+    if int(spoken.sum()) < MIN_SPOKEN:
         log.warning("no voice was found in %s: the mouth rests.", speech.source)
         return MouthCurves.closed(num_frames)
     curves = _fit(outputs[:, : len(MOUTH_PARAMETERS)], spoken) * speaking_gate(activity)[: 2 * len(outputs) : 2, None]
@@ -100,7 +100,7 @@ def _voiced(outputs: Tensor, num_frames: int) -> Tensor:
 
 
 def _sampled_statistics(speech: Speech) -> MelStatistics:
-    """Of blocks spread evenly over a long clip."""
+    """Mel statistics of blocks spread evenly over a long clip."""
     size = BLOCK * HOP
     starts = torch.linspace(0, len(speech.waveform) - size, MEASURED_BLOCKS).long().tolist()
     pieces = (Speech(speech.waveform[start : start + size]) for start in starts)
@@ -108,24 +108,24 @@ def _sampled_statistics(speech: Speech) -> MelStatistics:
 
 
 def _fit(outputs: Tensor, spoken: Tensor) -> Tensor:
-    """(M, 7) within their ranges; opening and jaw stretched so that the clip's loudest vowels open wide."""
+    """(M, 7) outputs within their ranges; opening and jaw scaled so that the clip's loudest vowels open wide."""
     speaking = spoken[: 2 * len(outputs) : 2]
     while_speaking = outputs[speaking][:: max(1, int(speaking.sum()) // 100_000)]
     low, high = torch.quantile(while_speaking[:, :2], torch.tensor([0.05, 0.97]), dim=0)
-    stretch = ((WIDE - CLOSED) / (high - low).clamp(min=0.05)).clamp(max=MOST_STRETCH)
+    stretch = ((WIDE - CLOSED) / (high - low).clamp(min=0.05)).clamp(max=MAX_STRETCH)
     fitted = outputs.clone()
     fitted[:, :2] = (CLOSED + (outputs[:, :2] - low) * stretch).clamp(0, 1.25)
     fitted[:, 2] = outputs[:, 2].clamp(-1, 1)
     fitted[:, 3:] = outputs[:, 3:].clamp(0, 1)
     rounded = torch.quantile(while_speaking[:, _ROUNDING], 0.97).clamp(min=0.1)
-    fitted[:, _ROUNDING] = (outputs[:, _ROUNDING] * (ROUND / rounded).clamp(1, MOST_STRETCH)).clamp(0, 1)
+    fitted[:, _ROUNDING] = (outputs[:, _ROUNDING] * (ROUND / rounded).clamp(1, MAX_STRETCH)).clamp(0, 1)
     begin, full = PRESSED
     fitted[:, _PRESS] = ((outputs[:, _PRESS] - begin) / (full - begin)).clamp(0, 1)
     return fitted
 
 
 def with_gain(mouth: MouthCurves, gains: Tensor) -> MouthCurves:
-    """The same mouth, opened further or less.
+    """Mouth curves scaled by a gain per frame.
 
     Args:
         mouth: T frames.

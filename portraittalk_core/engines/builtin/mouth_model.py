@@ -1,4 +1,4 @@
-"""Loads a mouth network, runs it over clips of any length, and live on sound as it arrives."""
+"""Loading and inference of the mouth network: over clips of any length, and streaming."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CHUNK = 4 * BLOCK  # mel frames of one forward pass, besides their context
 
 
 def save_mouth(net: MouthNet, path: Path, card: dict[str, object]) -> None:
-    """Write a network with what it was made of, in half precision."""
+    """Write a network and its model card, in half precision."""
     metadata = {"kind": KIND, "config": json.dumps({"width": net.width, "outputs": OUTPUTS})}
     metadata["card"] = json.dumps(card, ensure_ascii=False)
     tensors = {name: t.half() if t.is_floating_point() else t for name, t in net.state_dict().items()}
@@ -77,17 +77,17 @@ def run_mouth(net: MouthNet, mel_blocks: Iterable[Tensor], statistics: MelStatis
         (ceil(M / 2), 8) at 50 Hz, value j at 20 ms · j; columns as OUTPUTS.
     """
     outputs, frames = [], torch.empty(0, NUM_MELS)
-    behind = 0  # of `frames` whose output has been made
+    num_done = 0  # of `frames` whose output has been made
     with one_torch_thread(), torch.inference_mode():
         for block in mel_blocks:
             frames = torch.cat([frames, statistics.normalise(block)])
-            if len(frames) - behind < CHUNK + AHEAD_FRAMES:
+            if len(frames) - num_done < CHUNK + AHEAD_FRAMES:
                 continue
             until = (len(frames) - AHEAD_FRAMES) // STRIDE * STRIDE
-            outputs.append(net(frames[None])[0, behind // STRIDE : until // STRIDE])
+            outputs.append(net(frames[None])[0, num_done // STRIDE : until // STRIDE])
             cut = max(0, until - BEHIND_FRAMES) // STRIDE * STRIDE
-            frames, behind = frames[cut:], until - cut
-        outputs.append(net(frames[None])[0, behind // STRIDE :])
+            frames, num_done = frames[cut:], until - cut
+        outputs.append(net(frames[None])[0, num_done // STRIDE :])
     return torch.cat(outputs)
 
 
@@ -95,7 +95,7 @@ _EDGE = -(-FFT_SIZE // 2 // HOP)  # frames of a piece whose window would begin b
 
 
 class LiveMouth:
-    """What the mouth does, while the sound arrives: every answer is final and at most `latency_s` late.
+    """Streaming inference of the mouth network: every output is final and at most `latency_s` late.
 
     The clip's statistics are those of the last 20 seconds; within the first second they are rough.
     """
@@ -112,7 +112,7 @@ class LiveMouth:
         self._since_measured = 0
 
     def push(self, waveform: Tensor) -> Tensor:
-        """Take the next samples of a clip.
+        """Process the next samples of a clip.
 
         Args:
             waveform: (N,) the next samples at 16 kHz, any number.

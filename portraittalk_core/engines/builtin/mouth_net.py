@@ -1,4 +1,4 @@
-"""The small temporal network from a log-mel spectrogram to what lips and jaw do, and whether anybody speaks.
+"""Temporal convolutional network from a log-mel spectrogram to mouth curves and voice activity.
 
 A trunk with a look-ahead of 160 ms gives a first output (for live use); layers with a wide receptive field refine it.
 
@@ -30,19 +30,19 @@ KERNEL = 3
 
 @dataclass(frozen=True)
 class MelStatistics:
-    """How loud a clip's bands are while somebody speaks."""
+    """Statistics of a clip's mel bands during speech."""
 
     floor: Tensor  # (80,) decibels: what is quieter counts as this
     mean: Tensor  # (80,)
     spread: Tensor  # (80,)
 
     def normalise(self, mel: Tensor) -> Tensor:
-        """(M, 80) decibels to about −3..3: loudness and microphone no longer show."""
+        """(M, 80) decibels standardised to about −3..3, independent of loudness and microphone."""
         return (torch.maximum(mel, self.floor) - self.mean) / self.spread
 
 
 def measure_mel(mel: Tensor) -> MelStatistics:
-    """Statistics of the frames of (M, 80) in which somebody speaks: those near the clip's loud moments."""
+    """Mel statistics of the speech frames of (M, 80) decibels: those near the clip's loud moments."""
     level = mel[:, 5:50].mean(1)
     spoken = level > torch.quantile(level, 0.95) - 30
     loud = torch.quantile(mel[spoken], 0.95, dim=0)
@@ -52,7 +52,7 @@ def measure_mel(mel: Tensor) -> MelStatistics:
 
 
 class _Layer(nn.Module):
-    """A dilated convolution with a residual, of whose (kernel − 1) · dilation extra frames `ahead` lie ahead."""
+    """Residual dilated convolution; of its (kernel − 1) · dilation frames of context, `ahead` lie ahead."""
 
     def __init__(self, width: int, dilation: int, ahead: int) -> None:
         super().__init__()

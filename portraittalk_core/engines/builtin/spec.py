@@ -1,4 +1,4 @@
-"""What the registry knows of the built-in engine."""
+"""Registry entry of the built-in engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The motion engine of IP-LAP: speech and a few frames of a face to the places of its lips and jaw.
+"""The motion engine of IP-LAP: speech and a few frames of a face to lip and jaw landmarks.
 
 Source: W. Zhong et al., "Identity-Preserving Talking Face Generation with Landmark and Appearance Priors" (CVPR 2023),
 §3.1, and its public weights landmarkgenerator_checkpoint.pth.
@@ -25,7 +25,7 @@ from ...types import NUM_LANDMARKS, LandmarkTrack, Speech
 from ..raw_engine import RawMotionEngine
 from ..raw_motion import RawMotion
 from .network import WINDOW, LandmarkNet, load_landmark_net
-from .points import CONTENT, OPENING, POSE, SEEN
+from .points import CONTENT, OPENING, POSE, REFERENCE
 from .spec import SPEC
 
 CROP_MARGIN_PX = 25.0  # around the points, as in the public inference (training had 5, of smaller pictures)
@@ -37,7 +37,7 @@ BATCH = 16  # frames predicted at once
 
 @dataclass(frozen=True)
 class FaceCrop:
-    """The part of the picture that counts as the network's unit square, whatever its shape."""
+    """Crop rectangle that maps to the network's unit square."""
 
     corner_px: Tensor  # (2,) float32, x and y of the upper left corner
     size_px: Tensor  # (2,) float32, width and height
@@ -48,12 +48,12 @@ class FaceCrop:
 
 
 class LandmarkGenerator(RawMotionEngine):
-    """Speech to motion of one face."""
+    """Motion engine that predicts lip and jaw landmarks with IP-LAP's landmark generator."""
 
     name = SPEC.name
 
     def __init__(self, net: LandmarkNet, crop_margin_px: float = CROP_MARGIN_PX) -> None:
-        """Wrap a network that is filled and ready; see `load_landmark_generator`.
+        """Wrap a loaded network; see `load_landmark_generator`.
 
         Args:
             net: the network.
@@ -93,7 +93,7 @@ class LandmarkGenerator(RawMotionEngine):
         return RawMotion(shift_px, CHUNK_RATE)
 
     def content(self, speech: Speech, reference: LandmarkTrack, on_progress: Progress | None = None) -> Tensor:
-        """The network's own places of jaw and lips, in the unit square of the crop around the reference's first frame.
+        """Predicted jaw and lip points, in the unit square of the crop around the reference's first frame.
 
         Args:
             speech: the clip.
@@ -117,7 +117,7 @@ class LandmarkGenerator(RawMotionEngine):
 
     @torch.no_grad()
     def _pieces(self, context: _FaceContext, speech: Speech, total: int) -> Iterator[tuple[int, Tensor]]:
-        """First frame and content (f, 57, 2), batch by batch; each chunk is encoded once."""
+        """First frame and content (f, 57, 2) of each batch; each mel chunk is encoded once."""
         tokens = torch.empty(0, context.silence.shape[1], device=context.device)  # audio tokens, one a chunk
         quiet = torch.empty(0, dtype=torch.bool)
         for start in range(0, total, BATCH):
@@ -141,7 +141,7 @@ class LandmarkGenerator(RawMotionEngine):
 
 
 class _FaceContext:
-    """Encodings of a face, and the network's content for silence."""
+    """Encodings of a reference face, and the predicted content for silence."""
 
     @torch.no_grad()
     def __init__(self, net: LandmarkNet, reference: LandmarkTrack, margin_px: float) -> None:
@@ -149,10 +149,10 @@ class _FaceContext:
         self.crop = face_crop(reference, 0, margin_px)
         pose = self.crop.to_unit(reference.points_px[0, list(POSE), :2])
         self.pose = net.encode_pose(pose[None].to(self.device))[:, None]  # (1, 1, D)
-        chosen = reference_frames(reference)
-        frames, places = chosen.unique(return_inverse=True)
+        index = reference_frames(reference)
+        frames, places = index.unique(return_inverse=True)
         faces = [
-            face_crop(reference, int(t), margin_px).to_unit(reference.points_px[t, list(SEEN), :2]) for t in frames
+            face_crop(reference, int(t), margin_px).to_unit(reference.points_px[t, list(REFERENCE), :2]) for t in frames
         ]
         self.references = net.encode_reference(torch.stack(faces).to(self.device))[places][None]  # (1, R, D)
         self.silence = net.encode_sound(torch.full((1, NUM_MELS, CHUNK_COLUMNS), SILENCE, device=self.device))
@@ -171,7 +171,7 @@ def face_crop(reference: LandmarkTrack, frame: int, margin_px: float = CROP_MARG
     Raises:
         InputError: nothing of the face lies in the picture.
     """
-    points = reference.points_px[frame, list(SEEN), :2].double()
+    points = reference.points_px[frame, list(REFERENCE), :2].double()
     ends = torch.tensor([reference.width, reference.height], dtype=torch.float64)
     low = torch.minimum((points.amin(0) - margin_px).clamp(min=0), ends).floor()
     high = torch.minimum((points.amax(0) + margin_px).clamp(min=0), ends).floor()
@@ -185,14 +185,14 @@ def face_crop(reference: LandmarkTrack, frame: int, margin_px: float = CROP_MARG
 
 
 def reference_frames(reference: LandmarkTrack) -> Tensor:
-    """(15,) frames to show the network: from the most closed mouth to the most open one, in equal steps of rank."""
+    """(15,) reference frames: from the most closed mouth to the most open one, in equal steps of rank."""
     upper, lower = (reference.points[:, point, :2] for point in OPENING)
     order = (upper - lower).norm(dim=1).argsort(stable=True)
     return order[torch.linspace(0, len(reference) - 1, NUM_REFERENCES).long()]
 
 
 def skin_weights(points_px: Tensor) -> Tensor:
-    """How much each landmark follows each point that the network moves.
+    """Skinning weights: how much each landmark follows each predicted point.
 
     Args:
         points_px: (478, 3) of the face at rest.
@@ -203,17 +203,17 @@ def skin_weights(points_px: Tensor) -> Tensor:
     """
     axes, origin, unit = face_axes(points_px)
     rest = (points_px - origin) @ axes.T / unit
-    own = torch.zeros(NUM_LANDMARKS, len(CONTENT))
-    own[list(CONTENT), torch.arange(len(CONTENT))] = 1
-    lips = own.clone()
+    identity = torch.zeros(NUM_LANDMARKS, len(CONTENT))
+    identity[list(CONTENT), torch.arange(len(CONTENT))] = 1
+    lips = identity.clone()
     for rings in (topo.UPPER_LIP_RINGS, topo.LOWER_LIP_RINGS):
         for chain in zip(*rings, strict=True):
             steps = (rest[list(chain[1:])] - rest[list(chain[:-1])]).norm(dim=1)
             shares = steps.cumsum(0) / steps.sum().clamp(min=1e-6)
             for point, share in zip(chain[1:-1], shares[:-1], strict=True):
-                lips[point] = torch.lerp(own[chain[0]], own[chain[-1]], share)
-    weights = SkinInterpolator(rest).spread_over(lips, own)
-    weights[list(CONTENT)] = own[list(CONTENT)]
+                lips[point] = torch.lerp(identity[chain[0]], identity[chain[-1]], share)
+    weights = SkinInterpolator(rest).spread_over(lips, identity)
+    weights[list(CONTENT)] = identity[list(CONTENT)]
     return weights
 
 

@@ -40,12 +40,12 @@ class ConvolutionUnit(nn.Module):
         self.act = activation or nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        made = self.conv_block(x)
-        return self.act(made + x if self.residual else made)
+        convolved = self.conv_block(x)
+        return self.act(convolved + x if self.residual else convolved)
 
 
-def _encoder(dimensions: int, given: int, stages: Stages, last_residual: bool = False) -> nn.Sequential:
-    """Stages of halving sides, down to one place of 512 channels between −1 and 1."""
+def _encoder(dimensions: int, in_channels: int, stages: Stages, last_residual: bool = False) -> nn.Sequential:
+    """Strided convolutional encoder down to one position of 512 channels in −1..1."""
     convolution, norm = (nn.Conv1d, nn.BatchNorm1d) if dimensions == 1 else (nn.Conv2d, nn.BatchNorm2d)
 
     def block(inner: int, outer: int, size: int, stride: int | tuple[int, int], margin: int) -> nn.Sequential:
@@ -53,16 +53,16 @@ def _encoder(dimensions: int, given: int, stages: Stages, last_residual: bool = 
 
     units = []
     for width, stride, repeats in stages:
-        units.append(ConvolutionUnit(block(given, width, 3, stride, 1)))
+        units.append(ConvolutionUnit(block(in_channels, width, 3, stride, 1)))
         units += [ConvolutionUnit(block(width, width, 3, 1, 1), residual=True) for _ in range(repeats)]
-        given = width
-    units.append(ConvolutionUnit(block(given, CHANNELS, 3, 1, 0)))
+        in_channels = width
+    units.append(ConvolutionUnit(block(in_channels, CHANNELS, 3, 1, 0)))
     units.append(ConvolutionUnit(block(CHANNELS, CHANNELS, 1, 1, 0), last_residual, nn.Tanh()))
     return nn.Sequential(*units)
 
 
 class Positions(nn.Module):
-    """Sines and cosines that tell a token's place (Vaswani et al. 2017, §3.5)."""
+    """Sinusoidal positional encoding (Vaswani et al. 2017, §3.5)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class Positions(nn.Module):
 
 
 class FusionTransformer(nn.Module):
-    """Lets references, sound and pose tokens look at each other."""
+    """Transformer encoder over reference, sound and pose tokens."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class FusionTransformer(nn.Module):
 
 
 class LandmarkNet(nn.Module):
-    """What each part of a window's speech and poses encodes to, and the lips and jaw that they make together.
+    """Landmark generator: encoders of mel chunks, poses and references, a transformer, and lip and jaw heads.
 
     Points lie in a crop around the face that counts as the unit square.
     """

@@ -1,4 +1,4 @@
-"""Which of the 478 face points the IP-LAP landmark generator sees and which it moves, in its own order.
+"""Indices of the landmarks that IP-LAP's landmark generator takes in and predicts, in its own order.
 
 Source: W. Zhong et al., "Identity-Preserving Talking Face Generation with Landmark and Appearance Priors" (2023), its
 public weights' input and output (facts of the trained network).
@@ -17,5 +17,5 @@ INNER_LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 3
 
 POSE = PROFILE + BROWS + NOSE + EYES  # 74 that tell where the head is; given
 CONTENT = JAW + OUTER_LIPS + INNER_LIPS  # 57 that speech moves; predicted
-SEEN = POSE + CONTENT  # 131 of a reference face
+REFERENCE = POSE + CONTENT  # 131 of a reference face
 OPENING = (0, 17)  # middle of the upper and of the lower lip, whose distance sorts references

@@ -1,4 +1,4 @@
-"""What the registry knows of the landmark generator."""
+"""Registry entry of the landmark generator."""
 
 from __future__ import annotations
 

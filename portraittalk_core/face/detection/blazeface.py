@@ -1,4 +1,4 @@
-"""MediaPipe's two face detectors as torch networks, with the decoding of what they put out.
+"""MediaPipe's two face detectors as torch networks, and the decoding of their outputs.
 
 Written from the layer lists of the published models and from the options of MediaPipe's graphs; the weights come from
 ``weights/*.safetensors``, which ``tools/convert_face_mesh.py`` makes.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-LEAST_AREA = 1e-12  # of a union, so that boxes without area overlap nothing
+MIN_AREA = 1e-12  # of a union, so that boxes without area overlap nothing
 
 
 def box_iou(first: Tensor, second: Tensor, end: float = 0) -> Tensor:
@@ -26,29 +26,29 @@ def box_iou(first: Tensor, second: Tensor, end: float = 0) -> Tensor:
     high = torch.minimum(first[:, None, 2:], second[None, :, 2:])
     shared = (high - low + end).clamp(min=0).prod(-1)
     areas = [(boxes[:, 2:] - boxes[:, :2] + end).prod(-1) for boxes in (first, second)]
-    return shared / (areas[0][:, None] + areas[1][None] - shared).clamp(min=LEAST_AREA)
+    return shared / (areas[0][:, None] + areas[1][None] - shared).clamp(min=MIN_AREA)
 
 
-def suppression_groups(boxes: Tensor, most: float, end: float = 0) -> list[Tensor]:
+def suppression_groups(boxes: Tensor, max_iou: float, end: float = 0) -> list[Tensor]:
     """Greedy non-maximum suppression: the best box takes all that overlap it, the best of the rest likewise.
 
     Args:
         boxes: (N, 4), best first.
-        most: intersection over union with a better box up to which a box is kept.
+        max_iou: intersection over union with a better box up to which a box is kept.
         end: as for `box_iou`.
 
     Returns:
         For each box that is kept, best first, the numbers (int64) of it and of those it suppresses, in order.
     """
-    left, groups = torch.arange(len(boxes)), []
-    while len(left):
-        same = box_iou(boxes[left[:1]], boxes[left], end)[0] > most
+    remaining, groups = torch.arange(len(boxes)), []
+    while len(remaining):
+        same = box_iou(boxes[remaining[:1]], boxes[remaining], end)[0] > max_iou
         same[0] = True  # a box without area overlaps nothing, not even itself
-        groups.append(left[same])
-        left = left[~same]
+        groups.append(remaining[same])
+        remaining = remaining[~same]
     return groups
 
 
-def suppress(boxes: Tensor, most: float, end: float = 0) -> Tensor:
+def suppress(boxes: Tensor, max_iou: float, end: float = 0) -> Tensor:
     """Numbers (K,) int64 of the boxes that `suppression_groups` keeps, best first."""
-    return torch.tensor([int(group[0]) for group in suppression_groups(boxes, most, end)], dtype=torch.long)
+    return torch.tensor([int(group[0]) for group in suppression_groups(boxes, max_iou, end)], dtype=torch.long)

@@ -23,12 +23,12 @@ from .boxes import suppress
 STRIDES = (8, 16, 32)  # pixels between the cells of a level
 ANCHORS_PER_CELL = 2
 WIDTHS = {1: "scores", 4: "boxes", 10: "points"}  # numbers of an anchor in the outputs of each kind
-LOOK_SIZES = tuple(range(640, 319, -64))  # a face that fills the picture is found only in a smaller one
+INPUT_SIZES = tuple(range(640, 319, -64))  # a face that fills the picture is found only in a smaller one
 MIN_SCORE, MAX_OVERLAP = 0.5, 0.4
 
 
 class Session(Protocol):
-    """What is used of onnxruntime.InferenceSession."""
+    """Protocol of onnxruntime.InferenceSession, as far as it is used."""
 
     def get_inputs(self) -> Sequence:
         """Each has a name and a shape."""
@@ -52,7 +52,7 @@ class DetectedFace:
 
 
 class FaceDetector:
-    """A detector over an open session.
+    """SCRFD face detector over an open onnxruntime session.
 
     Args:
         session: of an SCRFD network with five points.
@@ -69,7 +69,7 @@ class FaceDetector:
         self._fixed = (sides[0], sides[1]) if len(sides) == 2 else None  # height and width
 
     def detect(self, picture: Tensor, on_look: Callable[[], None] | None = None) -> list[DetectedFace]:
-        """Faces in a picture, the largest first; several sizes are tried until one shows any.
+        """Faces in a picture, the largest first; several input sizes are tried until one gives a detection.
 
         Args:
             picture: (H, W, 3) uint8.
@@ -82,29 +82,29 @@ class FaceDetector:
         check_shape(picture, "H W 3", "the picture")
         if picture.dtype != torch.uint8 or not picture.numel():
             raise ShapeError(f"the picture must be uint8 and not empty, not {picture.dtype} {tuple(picture.shape)}.")
-        for look in [self._fixed] if self._fixed else [(size, size) for size in LOOK_SIZES]:
+        for size in [self._fixed] if self._fixed else [(side, side) for side in INPUT_SIZES]:
             if on_look:
                 on_look()
-            if found := self.look(picture, *look):
-                return sorted(found, key=lambda face: face.area, reverse=True)
+            if faces := self.detect_at(picture, *size):
+                return sorted(faces, key=lambda face: face.area, reverse=True)
         return []
 
-    def look(self, picture: Tensor, height: int, width: int) -> list[DetectedFace]:
-        """Faces in a picture shrunk or grown into height×width, the surest first."""
+    def detect_at(self, picture: Tensor, height: int, width: int) -> list[DetectedFace]:
+        """Faces in a picture letterboxed to height×width, the highest score first."""
         small, scale = letterbox(picture, height, width)
         blob = ((small - 127.5) / 128).permute(2, 0, 1)[None].contiguous().numpy()
         outputs = [torch.from_numpy(np.asarray(o, np.float32)) for o in self._session.run(None, {self._input: blob})]
         scores, boxes, points = (torch.cat(parts) for parts in self._decoded(outputs, height, width))
         sure = (scores >= MIN_SCORE).nonzero()[:, 0]
         order = sure[scores[sure].argsort(descending=True, stable=True)]
-        kept = order[suppress(boxes[order], MAX_OVERLAP, end=1)]  # sides count both ends, as pixels do
+        selected = order[suppress(boxes[order], MAX_OVERLAP, end=1)]  # sides count both ends, as pixels do
         return [
             DetectedFace(tuple((boxes[i] / scale).tolist()), (points[i] / scale).reshape(5, 2), float(scores[i]))
-            for i in kept.tolist()
+            for i in selected.tolist()
         ]
 
     def _decoded(self, outputs: list[Tensor], height: int, width: int) -> tuple[list[Tensor], ...]:
-        """Scores (A,), boxes (A, 4) and points (A, 10) of every level, in pixels of what the network was shown."""
+        """Scores (A,), boxes (A, 4) and points (A, 10) of every level, in pixels of the network's input."""
         kinds: dict[str, list[Tensor]] = {kind: [] for kind in WIDTHS.values()}
         for output in outputs:
             if output.ndim and output.shape[-1] in WIDTHS:
@@ -113,15 +113,15 @@ class FaceDetector:
         for level in kinds.values():
             level.sort(key=len, reverse=True)
             if [len(output) for output in level] != anchors:
-                found = ", ".join(str(tuple(output.shape)) for output in outputs)
+                shapes = ", ".join(str(tuple(output.shape)) for output in outputs)
                 raise InputError(
                     f"{self.name} is not an SCRFD face detector with five points, such as det_10g.onnx of buffalo_l: "
-                    f"it gives {found} for a picture of {width}×{height}."
+                    f"it gives {shapes} for a picture of {width}×{height}."
                 )
         boxes, points = [], []
-        for stride, away, offsets in zip(STRIDES, kinds["boxes"], kinds["points"], strict=True):
+        for stride, distances, offsets in zip(STRIDES, kinds["boxes"], kinds["points"], strict=True):
             at = anchor_places(height, width, stride)
-            boxes.append(torch.cat([at - away[:, :2] * stride, at + away[:, 2:] * stride], 1))
+            boxes.append(torch.cat([at - distances[:, :2] * stride, at + distances[:, 2:] * stride], 1))
             points.append(at.repeat(1, 5) + offsets * stride)
         return [scores[:, 0] for scores in kinds["scores"]], boxes, points
 
@@ -148,7 +148,7 @@ def letterbox(picture: Tensor, height: int, width: int) -> tuple[Tensor, float]:
 
 
 def anchor_places(height: int, width: int, stride: int) -> Tensor:
-    """(A, 2) x and y in pixels: cells row by row, each as often as it has anchors."""
+    """(A, 2) anchor centres, x and y in pixels: cells row by row, each as often as it has anchors."""
     y, x = torch.meshgrid(torch.arange(height // stride), torch.arange(width // stride), indexing="ij")
     cells = torch.stack([x, y], -1).reshape(-1, 2).float() * stride
     return cells.repeat_interleave(ANCHORS_PER_CELL, 0)

@@ -1,4 +1,4 @@
-"""Cuts a face out of a picture the way ArcFace was trained on it: upright, with five points at fixed places.
+"""ArcFace's aligned face crop: five points mapped onto a fixed template by a similarity transform.
 
 Shapes: five points are the left eye, the right eye, the nose and the left and right corner of the mouth as the viewer
 sees them, (5, 2) in pixels; whole numbers are the centres of pixels, as in OpenCV.
@@ -16,7 +16,7 @@ from ...errors import InputError, ShapeError
 # where the five points come to lie in a crop of 112×112
 TEMPLATE = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041))
 TEMPLATE_PX = 112
-LEAST_LIKENESS = 1e-3  # correlation with the template, below which no turn and scale are told
+MIN_CORRELATION = 1e-3  # with the template, below which rotation and scale are undefined
 WIDE_PX, WIDE_MARGIN_PX = 128, 8.0  # crops of multiples of 128 have this much more to the left
 
 # the oval of a face in the crop of 112: from the hairline to the chin, as wide as the cheeks
@@ -40,7 +40,7 @@ def arcface_template(size: int) -> Tensor:
 
 
 def similarity(points: Tensor, target: Tensor) -> Tensor:
-    """The turn, scale and shift, without mirroring, that brings points nearest to their targets.
+    """Least-squares similarity transform of points onto their targets, without reflection.
 
     In the plane, read as complex numbers, the least-squares turn and scale are one quotient: what Umeyama's singular
     values give in any number of dimensions.
@@ -59,17 +59,17 @@ def similarity(points: Tensor, target: Tensor) -> Tensor:
     """
     points, target = points.double(), target.double()
     middle, goal = points.mean(0), target.mean(0)
-    here, there = (torch.view_as_complex((p - m).contiguous()) for p, m in ((points, middle), (target, goal)))
-    shared = (here.conj() * there).sum()
-    if shared.abs() <= LEAST_LIKENESS * here.norm() * there.norm():
+    source, destination = (torch.view_as_complex((p - m).contiguous()) for p, m in ((points, middle), (target, goal)))
+    shared = (source.conj() * destination).sum()
+    if shared.abs() <= MIN_CORRELATION * source.norm() * destination.norm():
         raise InputError("the points of the face lie all in one place or without order; it cannot be set upright.")
-    turn = shared / here.norm() ** 2
+    turn = shared / source.norm() ** 2
     matrix = torch.stack([torch.stack([turn.real, -turn.imag]), torch.stack([turn.imag, turn.real])])
     return torch.cat([matrix, (goal - matrix @ middle)[:, None]], 1)
 
 
 def norm_crop(picture: Tensor, points: Tensor, size: int = TEMPLATE_PX) -> Tensor:
-    """The upright face, sampled bilinearly; what lies outside of the picture is black.
+    """Aligned face crop, sampled bilinearly; black outside the picture.
 
     Args:
         picture: (H, W, 3) uint8.
@@ -86,20 +86,20 @@ def norm_crop(picture: Tensor, points: Tensor, size: int = TEMPLATE_PX) -> Tenso
     forward = similarity(_checked_points(points), arcface_template(size))
     line = torch.arange(size, dtype=torch.float64)
     v, u = torch.meshgrid(line, line, indexing="ij")
-    there = torch.stack([u, v], -1) - forward[:, 2]
-    where = there @ torch.linalg.inv(forward[:, :2]).T  # (size, size, 2) x and y in the picture
+    shifted = torch.stack([u, v], -1) - forward[:, 2]
+    positions = shifted @ torch.linalg.inv(forward[:, :2]).T  # (size, size, 2) x and y in the picture
 
     # only the part of the picture that is seen becomes float
-    most = torch.tensor([picture.shape[1], picture.shape[0]]) - 1
-    low = where.amin((0, 1)).floor().long().clamp(min=0)
-    high = torch.minimum(where.amax((0, 1)).ceil().long(), most)
+    last = torch.tensor([picture.shape[1], picture.shape[0]]) - 1
+    low = positions.amin((0, 1)).floor().long().clamp(min=0)
+    high = torch.minimum(positions.amax((0, 1)).ceil().long(), last)
     if (high < low).any():
         return torch.zeros(size, size, 3, dtype=torch.uint8)
     part = picture[low[1] : high[1] + 1, low[0] : high[0] + 1].permute(2, 0, 1)[None].float()
     sides = torch.tensor([part.shape[3], part.shape[2]])
-    grid = ((where - low) * 2 + 1) / sides - 1
-    seen = torch.nn.functional.grid_sample(part, grid[None].float(), padding_mode="zeros", align_corners=False)
-    return seen[0].permute(1, 2, 0).round().to(torch.uint8).contiguous()
+    grid = ((positions - low) * 2 + 1) / sides - 1
+    sampled = torch.nn.functional.grid_sample(part, grid[None].float(), padding_mode="zeros", align_corners=False)
+    return sampled[0].permute(1, 2, 0).round().to(torch.uint8).contiguous()
 
 
 def face_mask(points: Tensor, height: int, width: int) -> Tensor:

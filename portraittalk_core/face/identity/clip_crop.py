@@ -1,4 +1,4 @@
-"""CLIP vision's view of aligned faces, which some adapters look at beside the face embedding.
+"""CLIP image features of aligned faces, which some adapters use beside the face embedding.
 
 Source: Radford et al. 2021; the files of h94/IP-Adapter (models/image_encoder: CLIP-ViT-H-14).
 """
@@ -64,7 +64,7 @@ def load_clip_vision(path: Path) -> CLIPVisionModelWithProjection:
 def with_clip_view(
     embedding: FaceEmbedding, crops: Sequence[Tensor], clip: CLIPVisionModelWithProjection
 ) -> FaceEmbedding:
-    """The embedding with CLIP's view of its faces.
+    """The face embedding with CLIP image features of its faces.
 
     Args:
         embedding: of N faces.
@@ -75,5 +75,5 @@ def with_clip_view(
     planes = torch.stack(list(crops)).permute(0, 3, 1, 2).float() / 255
     planes = resize_planes(planes, (side, side)).clamp(0, 1)
     mean, std = (torch.tensor(values).reshape(3, 1, 1) for values in (MEAN, STD))
-    seen = clip(((planes - mean) / std).to(next(clip.parameters())), output_hidden_states=True)
-    return replace(embedding, clip_states=seen.hidden_states[-2].float(), clip_embeds=seen.image_embeds.float())
+    output = clip(((planes - mean) / std).to(next(clip.parameters())), output_hidden_states=True)
+    return replace(embedding, clip_states=output.hidden_states[-2].float(), clip_embeds=output.image_embeds.float())

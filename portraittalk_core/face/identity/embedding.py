@@ -1,4 +1,4 @@
-"""Who a person is, as numbers: face embeddings of one or more pictures, and blends of two people.
+"""Identity embeddings of a face from one or more pictures, and blends of two people.
 
 Shapes: N pictures of one person.
 Source: ArcFace (Deng et al. 2019) for the embedding; PortraitTalk, section 3.1, for several references.
@@ -19,12 +19,12 @@ from ...types import Record
 
 WIDTH = 512  # of ArcFace's embedding
 KNOWN_WIDTHS = {128: "FaceNet or OpenFace", 256: "a small ArcFace", 768: "CLIP", 1024: "CLIP", 1280: "CLIP"}
-LEAST_NORM = 1e-6
+MIN_NORM = 1e-6
 
 
 @dataclass(frozen=True)
 class FaceEmbedding:
-    """One person, from N pictures."""
+    """Identity embedding of one person, from N pictures."""
 
     kind: ClassVar[str] = "FaceEmbedding"
     face_embeds: Tensor  # (N, 512) float32; each is brought to length 1
@@ -42,12 +42,12 @@ class FaceEmbedding:
         if weights.min() < 0 or weights.sum() <= 0:
             raise InputError(f"the weights of the pictures must be 0 or more, and one above 0, not {weights.tolist()}.")
         for name, axes in (("clip_states", 3), ("clip_embeds", 2)):
-            seen = getattr(self, name)
-            if seen is None:
+            view = getattr(self, name)
+            if view is None:
                 continue
-            if seen.ndim != axes or len(seen) != count:
-                raise ShapeError(f"{name} must have {axes} axes and {count} rows, but has {tuple(seen.shape)}.")
-            check_finite(seen, name)
+            if view.ndim != axes or len(view) != count:
+                raise ShapeError(f"{name} must have {axes} axes and {count} rows, but has {tuple(view.shape)}.")
+            check_finite(view, name)
         object.__setattr__(self, "face_embeds", faces)
         object.__setattr__(self, "weights", weights)
 
@@ -55,22 +55,22 @@ class FaceEmbedding:
         return len(self.face_embeds)
 
     def averaged(self) -> Tensor:
-        """(512,) weighted mean of all pictures, brought to length 1.
+        """(512,) weighted mean of all pictures, normalised to length 1.
 
         Raises:
             InputError: the faces cancel each other.
         """
         mean = (self.face_embeds * (self.weights / self.weights.sum())[:, None]).sum(0)
         norm = float(mean.norm())
-        if norm < LEAST_NORM:
+        if norm < MIN_NORM:
             raise InputError("the faces of the pictures cancel each other; are they of one person?")
         return mean / norm
 
     def to_record(self) -> Record:
         """Tensors and metadata of a face file."""
         tensors = {"face_embeds": self.face_embeds, "weights": self.weights}
-        seen = {name: getattr(self, name) for name in ("clip_states", "clip_embeds")}
-        return tensors | {name: tensor for name, tensor in seen.items() if tensor is not None}, {"kind": self.kind}
+        views = {name: getattr(self, name) for name in ("clip_states", "clip_embeds")}
+        return tensors | {name: tensor for name, tensor in views.items() if tensor is not None}, {"kind": self.kind}
 
     @classmethod
     def from_record(cls, tensors: dict[str, Tensor], metadata: dict[str, str]) -> FaceEmbedding:
@@ -87,8 +87,8 @@ class FaceEmbedding:
 
 def _checked_faces(faces: Tensor) -> Tensor:
     if not isinstance(faces, Tensor) or faces.ndim != 2 or not len(faces):
-        found = tuple(faces.shape) if isinstance(faces, Tensor) else type(faces).__name__
-        raise ShapeError(f"face embeddings must have shape (pictures, {WIDTH}), but have {found}.")
+        received = tuple(faces.shape) if isinstance(faces, Tensor) else type(faces).__name__
+        raise ShapeError(f"face embeddings must have shape (pictures, {WIDTH}), but have {received}.")
     if faces.shape[1] != WIDTH:
         whose = KNOWN_WIDTHS.get(faces.shape[1], "another model")
         raise InputError(
@@ -97,13 +97,13 @@ def _checked_faces(faces: Tensor) -> Tensor:
         )
     faces = check_finite(faces.detach().float().cpu(), "the face embedding")
     norms = faces.norm(dim=1, keepdim=True)
-    if norms.min() < LEAST_NORM:
+    if norms.min() < MIN_NORM:
         raise InputError("a face embedding is all zeros; it was not made of a face.")
     return faces / norms
 
 
 def join_faces(parts: Sequence[FaceEmbedding]) -> FaceEmbedding:
-    """One person from several embeddings, which may hold several pictures each.
+    """Concatenation of several embeddings of one person, which may hold several pictures each.
 
     CLIP's view is kept only where all parts have it.
 
@@ -112,17 +112,17 @@ def join_faces(parts: Sequence[FaceEmbedding]) -> FaceEmbedding:
     """
     if not parts:
         raise InputError("there is no face embedding to join.")
-    kept = {}
+    joined = {}
     for name in ("clip_states", "clip_embeds"):
-        seen = [getattr(part, name) for part in parts]
-        if all(one is not None for one in seen) and len({one.shape[1:] for one in seen}) == 1:
-            kept[name] = torch.cat(seen)
+        views = [getattr(part, name) for part in parts]
+        if all(view is not None for view in views) and len({view.shape[1:] for view in views}) == 1:
+            joined[name] = torch.cat(views)
     faces, weights = (torch.cat([getattr(part, name) for part in parts]) for name in ("face_embeds", "weights"))
-    return FaceEmbedding(faces, weights, **kept)
+    return FaceEmbedding(faces, weights, **joined)
 
 
 def blend_faces(a: FaceEmbedding, b: FaceEmbedding, amount: float) -> FaceEmbedding:
-    """A person between two, along the great circle from a's embedding to b's.
+    """Spherical interpolation between the embeddings of two people.
 
     Args:
         a: one person.
@@ -136,23 +136,23 @@ def blend_faces(a: FaceEmbedding, b: FaceEmbedding, amount: float) -> FaceEmbedd
         InputError: the two are exact opposites, between which no way leads, or `amount` is outside 0..1.
     """
     check_range(amount, 0, 1, "the amount of the blend")
-    one, two = a.averaged(), b.averaged()
-    angle = torch.acos((one @ two).clamp(-1, 1))
+    face_a, face_b = a.averaged(), b.averaged()
+    angle = torch.acos((face_a @ face_b).clamp(-1, 1))
     if angle > torch.pi - 1e-3:
         raise InputError("the two faces are exact opposites; there is nobody in between.")
     if angle < 1e-4:
-        face = torch.lerp(one, two, amount)
+        face = torch.lerp(face_a, face_b, amount)
     else:
-        face = (torch.sin((1 - amount) * angle) * one + torch.sin(amount * angle) * two) / torch.sin(angle)
-    kept = {}
+        face = (torch.sin((1 - amount) * angle) * face_a + torch.sin(amount * angle) * face_b) / torch.sin(angle)
+    blended = {}
     for name in ("clip_states", "clip_embeds"):
         ends = [_averaged_view(part, name) for part in (a, b)]
         if all(end is not None for end in ends) and ends[0].shape == ends[1].shape:
-            kept[name] = torch.lerp(ends[0], ends[1], amount)[None]
-    return FaceEmbedding(face[None], **kept)
+            blended[name] = torch.lerp(ends[0], ends[1], amount)[None]
+    return FaceEmbedding(face[None], **blended)
 
 
 def _averaged_view(face: FaceEmbedding, name: str) -> Tensor | None:
-    seen = getattr(face, name)
+    view = getattr(face, name)
     share = face.weights / face.weights.sum()
-    return None if seen is None else torch.einsum("n...,n->...", seen.float(), share)
+    return None if view is None else torch.einsum("n...,n->...", view.float(), share)

@@ -34,18 +34,18 @@ PROVIDERS = ("CUDAExecutionProvider", "ROCMExecutionProvider", "DmlExecutionProv
 # the default measures every algorithm anew for each size of picture
 PROVIDER_OPTIONS = {"CUDAExecutionProvider": {"cudnn_conv_algo_search": "HEURISTIC"}}
 CROP_PX = 256  # of the upright face, for the eye and for CLIP
-SHOWN = 5  # pictures named in an error text
+MAX_NAMED = 5  # pictures named in an error text
 
 
 @dataclass(frozen=True)
 class EncodedFaces:
-    """What was found in pictures of a person; N pictures show the face."""
+    """Embedding, crops and detections of pictures of a person, N of which show the face."""
 
     embedding: FaceEmbedding  # of N pictures
     crops: list[Tensor]  # N of (S, S, 3) uint8, the face upright
     faces: list[DetectedFace]  # N, places in their pictures
     sizes: list[tuple[int, int]]  # N heights and widths of those pictures
-    kept: list[int]  # numbers of those pictures among all that were given
+    indices: list[int]  # numbers of those pictures among all that were given
     skipped: list[str]  # the others: name and reason
 
     @property
@@ -55,7 +55,7 @@ class EncodedFaces:
 
 
 class FaceEncoder:
-    """Both networks, open; use it in a with statement, or close it.
+    """Face detector and ArcFace recogniser, open; use it in a with statement, or close it.
 
     Args:
         files: from `find_face_models`.
@@ -68,9 +68,9 @@ class FaceEncoder:
 
     def __init__(self, files: FaceModelFiles, providers: Sequence[str] | None = None) -> None:
         self.files = files
-        chosen = choose_providers(providers)
-        self._detector: FaceDetector | None = FaceDetector(open_onnx(files.detector, chosen), files.detector.name)
-        self._recogniser = open_onnx(files.recogniser, chosen)
+        available = choose_providers(providers)
+        self._detector: FaceDetector | None = FaceDetector(open_onnx(files.detector, available), files.detector.name)
+        self._recogniser = open_onnx(files.recogniser, available)
         self._middle, self._range = (0.0, 1.0) if scales_itself(files.recogniser) else (127.5, 127.5)
 
     def encode(
@@ -101,47 +101,47 @@ class FaceEncoder:
         """
         names = list(names or (f"picture {i + 1} of {len(pictures)}" for i in range(len(pictures))))
         shares = _checked(pictures, names, weights, masks, face_index)
-        tell = on_progress or (lambda *_: None)
-        embeds, crops, faces, kept, skipped = [], [], [], [], []
+        report = on_progress or (lambda *_: None)
+        embeds, crops, faces, indices, skipped = [], [], [], [], []
         for number, (picture, name) in enumerate(zip(pictures, names, strict=True)):
-            seen, found = self._find(
-                picture, masks[number] if masks else None, name, lambda done=number: tell(done, len(pictures))
+            searched, detected = self._find(
+                picture, masks[number] if masks else None, name, lambda done=number: report(done, len(pictures))
             )
-            if len(found) <= face_index:
-                reason = f"only {len(found)} faces, not a number {face_index}" if found else "no face was found"
+            if len(detected) <= face_index:
+                reason = f"only {len(detected)} faces, not a number {face_index}" if detected else "no face was found"
                 skipped.append(f"{name}: {reason}")
                 log.warning("%s is left out: %s", name, reason)
                 continue
-            face = found[face_index]
-            embeds.append(self._describe(norm_crop(seen, face.points)))
-            crops.append(norm_crop(seen, face.points, crop_px))
+            face = detected[face_index]
+            embeds.append(self._describe(norm_crop(searched, face.points)))
+            crops.append(norm_crop(searched, face.points, crop_px))
             faces.append(face)
-            kept.append(number)
-        tell(len(pictures), len(pictures))
-        if not kept:
+            indices.append(number)
+        report(len(pictures), len(pictures))
+        if not indices:
             raise NoFaceError(
-                f"no face can be used: {'; '.join(skipped[:SHOWN])}{'; …' if len(skipped) > SHOWN else ''}. "
+                f"no face can be used: {'; '.join(skipped[:MAX_NAMED])}{'; …' if len(skipped) > MAX_NAMED else ''}. "
                 "Take a picture that shows the whole face from the front, not too dark and not turned over."
             )
-        embedding = FaceEmbedding(torch.stack(embeds), shares[kept])
-        sizes = [tuple(pictures[number].shape[:2]) for number in kept]
-        return EncodedFaces(embedding, crops, faces, sizes, kept, skipped)
+        embedding = FaceEmbedding(torch.stack(embeds), shares[indices])
+        sizes = [tuple(pictures[number].shape[:2]) for number in indices]
+        return EncodedFaces(embedding, crops, faces, sizes, indices, skipped)
 
     def _find(
         self, picture: Tensor, mask: Tensor | None, name: str, on_look: Callable[[], None]
     ) -> tuple[Tensor, list[DetectedFace]]:
-        """The picture in which the faces were found, masked or not, and the faces."""
+        """The picture, masked or whole, and its face detections."""
         if self._detector is None:
             raise InputError("this face encoder is closed; open another.")
         if mask is not None:
             masked = (picture * mask.clamp(0, 1)[..., None]).round().to(torch.uint8)
-            if found := self._detector.detect(masked, on_look):
-                return masked, found
+            if detected := self._detector.detect(masked, on_look):
+                return masked, detected
             log.warning("%s shows no face within its mask; the whole picture is used", name)
         return picture, self._detector.detect(picture, on_look)
 
     def _describe(self, crop: Tensor) -> Tensor:
-        """(512,) of an upright face (112, 112, 3); one at a time, as some files take no more."""
+        """(512,) ArcFace embedding of an aligned face (112, 112, 3); one at a time, as some files take no more."""
         blob = ((crop.float() - self._middle) / self._range).permute(2, 0, 1)[None].contiguous().numpy()
         entry = self._recogniser.get_inputs()[0].name
         return torch.from_numpy(self._recogniser.run(None, {entry: blob})[0].copy()).float().reshape(-1)
@@ -157,23 +157,23 @@ class FaceEncoder:
         self.close()
 
 
-def choose_providers(wanted: Sequence[str] | None = None) -> list[str]:
+def choose_providers(requested: Sequence[str] | None = None) -> list[str]:
     """Execution providers of onnxruntime, best first and the CPU last.
 
     Raises:
         MissingDependency: onnxruntime is not installed.
         InputError: one that is wanted is not there.
     """
-    there = _onnxruntime().get_available_providers()
-    if wanted is None:
-        return [name for name in PROVIDERS if name in there]
-    if absent := [name for name in wanted if name not in there]:
-        raise InputError(f"onnxruntime offers {', '.join(there)} here, not {', '.join(absent)}.")
-    return [*(name for name in wanted if name != PROVIDERS[-1]), PROVIDERS[-1]]
+    available = _onnxruntime().get_available_providers()
+    if requested is None:
+        return [name for name in PROVIDERS if name in available]
+    if absent := [name for name in requested if name not in available]:
+        raise InputError(f"onnxruntime offers {', '.join(available)} here, not {', '.join(absent)}.")
+    return [*(name for name in requested if name != PROVIDERS[-1]), PROVIDERS[-1]]
 
 
 def open_onnx(path: Path, providers: Sequence[str]) -> object:
-    """An onnxruntime session that keeps quiet and leaves the processor to others while it waits.
+    """An onnxruntime session that logs errors only and does not spin its threads while it waits.
 
     Raises:
         MissingDependency: onnxruntime is not installed.
@@ -208,12 +208,12 @@ def _checked(
     masks: Sequence[Tensor | None] | None,
     face_index: int,
 ) -> Tensor:
-    """Check all that is given and return the weights (N,)."""
+    """Validate the arguments and return the weights (N,)."""
     if not len(pictures):
         raise InputError("there is no picture to find a face in.")
-    for what, given in (("names", names), ("weights", weights), ("masks", masks)):
-        if given is not None and len(given) != len(pictures):
-            raise InputError(f"{len(pictures)} pictures need as many {what}, not {len(given)}.")
+    for what, values in (("names", names), ("weights", weights), ("masks", masks)):
+        if values is not None and len(values) != len(pictures):
+            raise InputError(f"{len(pictures)} pictures need as many {what}, not {len(values)}.")
     if isinstance(face_index, bool) or not isinstance(face_index, int) or face_index < 0:
         raise InputError(f"the face is chosen by 0 (the largest), 1, 2 and so on, not by {face_index!r}.")
     for picture, name, mask in zip(pictures, names, masks or [None] * len(pictures), strict=True):

@@ -46,7 +46,7 @@ def find_face_models(folders: Path | Sequence[Path]) -> FaceModelFiles:
         MissingDependency: one is not there; the text says what to put where, and why files that are there do not serve.
     """
     folders = [Path(folders)] if isinstance(folders, str | Path) else [Path(folder) for folder in folders]
-    found: dict[str, list[Path]] = {DETECTOR: [], RECOGNISER: []}
+    files: dict[str, list[Path]] = {DETECTOR: [], RECOGNISER: []}
     reasons = []
     for path in itertools.chain.from_iterable(_onnx_files(folder) for folder in folders):
         shapes = read_shapes(path)
@@ -54,8 +54,8 @@ def find_face_models(folders: Path | Sequence[Path]) -> FaceModelFiles:
         if reason := _refusal(path, role, shapes):
             reasons.append(f"{path} does not serve: {reason}.")
         elif role:
-            found[role].append(path)
-    missing = [name for name, paths in found.items() if not paths]
+            files[role].append(path)
+    missing = [name for name, paths in files.items() if not paths]
     if missing:
         place = (folders[0] if folders else Path("models", "insightface")) / PACK
         lines = [
@@ -65,7 +65,7 @@ def find_face_models(folders: Path | Sequence[Path]) -> FaceModelFiles:
             f"It is in buffalo_l.zip of {SOURCE} ({LICENCE}).",
         ]
         raise MissingDependency("\n".join(lines))
-    best = {name: min(paths, key=lambda p, n=name: p.name.lower() != n) for name, paths in found.items()}
+    best = {name: min(paths, key=lambda p, n=name: p.name.lower() != n) for name, paths in files.items()}
     return FaceModelFiles(best[DETECTOR], best[RECOGNISER])
 
 
@@ -75,16 +75,16 @@ def scales_itself(path: Path) -> bool:
 
 
 def _onnx_files(folder: Path) -> Iterator[Path]:
-    """In a fixed order; links to folders are followed, once each."""
-    seen = set()
-    for here, inside, names in os.walk(folder.parent if folder.is_file() else folder, followlinks=True):
-        real = os.path.realpath(here)
-        if real in seen:
+    """ONNX files of a folder in a fixed order; links to folders are followed, once each."""
+    visited = set()
+    for directory, inside, names in os.walk(folder.parent if folder.is_file() else folder, followlinks=True):
+        real = os.path.realpath(directory)
+        if real in visited:
             inside.clear()
             continue
-        seen.add(real)
+        visited.add(real)
         inside.sort()
-        yield from (Path(here, name) for name in sorted(names) if name.lower().endswith(".onnx"))
+        yield from (Path(directory, name) for name in sorted(names) if name.lower().endswith(".onnx"))
 
 
 def _role(shapes: Shapes, name: str) -> str | None:
@@ -105,11 +105,11 @@ def _role(shapes: Shapes, name: str) -> str | None:
 def _refusal(path: Path, role: str | None, shapes: Shapes) -> str | None:
     name = path.name.lower()
     if not role:
-        whole = "it is another network" if shapes else f"it is not a complete ONNX file ({path.stat().st_size} bytes)"
-        return whole if name in (DETECTOR, RECOGNISER) else None
-    told = f"{path.parent.name}/{name}".lower() if name not in (DETECTOR, RECOGNISER) else name
+        reason = "it is another network" if shapes else f"it is not a complete ONNX file ({path.stat().st_size} bytes)"
+        return reason if name in (DETECTOR, RECOGNISER) else None
+    label = f"{path.parent.name}/{name}".lower() if name not in (DETECTOR, RECOGNISER) else name
     for part, reason in REFUSED.items():
-        if part in told and (role == RECOGNISER or part != "mbf"):
+        if part in label and (role == RECOGNISER or part != "mbf"):
             return reason
     if role == RECOGNISER:
         count = sum(operator == "Conv" for operator in _operators(path))

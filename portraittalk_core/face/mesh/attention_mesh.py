@@ -49,7 +49,7 @@ class _RegionPoints(nn.Module):
 
 
 class _Region(nn.Module):
-    """Cuts one region out of the feature map and reads its points, and an eye's iris, finer than the whole crop can."""
+    """Refinement head: crops a region of the feature map and predicts its points, for an eye also its iris."""
 
     def __init__(self, num_points: int, corners: tuple[int, int], iris: tuple[int, ...] = ()) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class _Region(nn.Module):
 
 
 def upright_region(points: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
-    """The box that holds points (B, N, 2) turned by `angle` (B,), widened by the margin.
+    """Bounding box of points (B, N, 2), rotated by `angle` (B,) and widened by the margin.
 
     Returns:
         axes (B, 2, 2), whose columns are the steps of one cell to the right and down; centre (B, 2).
@@ -93,13 +93,14 @@ def upright_region(points: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def cut_region(features: Tensor, axes: Tensor, centre: Tensor) -> Tensor:
-    """(B, C, 16, 16) cells of features (B, C, h, w), bilinear; 0 wherever a cell's centre lies off the map."""
+    """Bilinear crop (B, C, 16, 16) of features (B, C, h, w); 0 wherever a cell's centre lies off the map."""
     cells = torch.arange(REGION_SIDE) + 0.5 - REGION_SIDE / 2
     y, x = torch.meshgrid(cells, cells, indexing="ij")
-    where = torch.stack([x, y], dim=-1) @ axes[:, None].mT + (centre - 0.5)[:, None, None]  # −0.5: centres are integers
+    centre = centre - 0.5  # pixel centres are whole numbers
+    positions = torch.stack([x, y], dim=-1) @ axes[:, None].mT + centre[:, None, None]
     last = torch.tensor([features.shape[3] - 1, features.shape[2] - 1])
-    inside = ((where >= 0) & (where <= last)).all(dim=-1)
-    sampled = F.grid_sample(features, where / last * 2 - 1, mode="bilinear", align_corners=True)
+    inside = ((positions >= 0) & (positions <= last)).all(dim=-1)
+    sampled = F.grid_sample(features, positions / last * 2 - 1, mode="bilinear", align_corners=True)
     return sampled * inside[:, None]
 
 

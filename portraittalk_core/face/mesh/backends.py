@@ -1,4 +1,4 @@
-"""What a landmark back end is, and how to open one of the interchangeable ones."""
+"""The contract of landmark back ends, and how one is opened by its name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_FACES = 8
 
 
 class MeshBackend(Protocol):
-    """A landmark detector that sees every picture by itself, so that the same picture always gives the same points."""
+    """Stateless landmark detector: the same picture always gives the same points."""
 
     name: str
 
@@ -24,7 +24,7 @@ class MeshBackend(Protocol):
         """(F, 478, 3) landmarks, normalised as in `LandmarkTrack`, of the faces in a (H, W, 3) uint8 picture."""
 
     def close(self) -> None:
-        """Free what it holds."""
+        """Free its resources."""
 
     def __enter__(self) -> MeshBackend: ...
 

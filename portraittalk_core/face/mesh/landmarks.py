@@ -62,16 +62,16 @@ def find_portrait(
         )
     if face_index >= len(points_px):
         raise NoFaceError(_no_such_face(points_px, face_index, face_order, source))
-    chosen = points_px[face_index : face_index + 1]
-    eyes_px = float(interocular_px(chosen)[0])
+    face_px = points_px[face_index : face_index + 1]
+    eyes_px = float(interocular_px(face_px)[0])
     if eyes_px < MIN_INTEROCULAR_PX:
-        x0, y0, x1, y1 = face_box_px(chosen)[0].tolist()
+        x0, y0, x1, y1 = face_box_px(face_px)[0].tolist()
         raise NoFaceError(
             f"the face in {source} is too small: it measures {x1 - x0:.0f}×{y1 - y0:.0f} of {width}×{height} pixels, "
             f"its eyes are {eyes_px:.0f} pixels apart, and {MIN_INTEROCULAR_PX:.0f} are needed. Use a picture that "
             "shows the face larger; enlarging this one adds no detail but is accepted."
         )
-    landmarks = LandmarkTrack.from_px(chosen, width, height, STILL_FPS)
+    landmarks = LandmarkTrack.from_px(face_px, width, height, STILL_FPS)
     yaw_deg = float(head_pose(landmarks).angles_deg[0, 1])
     if abs(yaw_deg) > TURNED_DEG:
         log.warning(

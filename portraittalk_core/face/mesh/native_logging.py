@@ -1,4 +1,4 @@
-"""Keeps what mediapipe's C++ side says of itself off the terminal."""
+"""Suppression of the log messages of mediapipe's C++ code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CHATTER = re.compile(rb"^([IW]\d{4} |INFO: |WARNING: (All log messages|Logging) 
 
 @contextmanager
 def native_chatter_muted() -> Iterator[None]:
-    """Keep the notes that mediapipe's C++ side writes while it starts off the terminal.
+    """Suppress the messages that mediapipe's C++ code writes while it starts.
 
     It writes to file descriptor 2 itself, past Python's logging. What is not such a note is passed on at the end.
     """
@@ -25,14 +25,14 @@ def native_chatter_muted() -> Iterator[None]:
     except (OSError, AttributeError):  # no stderr, as under pythonw
         yield
         return
-    with tempfile.TemporaryFile() as kept:
-        os.dup2(kept.fileno(), STDERR)
+    with tempfile.TemporaryFile() as captured:
+        os.dup2(captured.fileno(), STDERR)
         try:
             yield
         finally:
             os.dup2(terminal, STDERR)
-            kept.seek(0)
-            rest = [line for line in kept if not CHATTER.match(line)]
+            captured.seek(0)
+            rest = [line for line in captured if not CHATTER.match(line)]
             if rest:
                 os.write(terminal, b"".join(rest))
             os.close(terminal)

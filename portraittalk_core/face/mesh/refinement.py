@@ -1,4 +1,4 @@
-"""Looks at parts of a picture, and comparisons of the faces seen in them; all in pixels of the whole picture."""
+"""Landmark detection in crops of a picture, and matching of the detections; all in pixels of the whole picture."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from ..detection.boxes import box_iou, suppress
 from ..geometry import face_box_px
 from .backends import MeshBackend
 
-LOOK_SIDE_PX = 512  # larger parts are scaled down to this: the detectors themselves do it without filtering
+CROP_SIDE_PX = 512  # larger parts are scaled down to this: the detectors themselves do it without filtering
 SLACK = 1.6  # unless they are only so much larger
-DOUBLE = 0.4  # faces whose boxes overlap more than this are one
+MAX_DUPLICATE_IOU = 0.4  # faces whose boxes overlap more than this are one
 CROP = 2.0  # side of the square looked at around a face, over the face's larger side
 
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1
 
 
-def look(picture: Tensor, box: Box, mesh: MeshBackend) -> Tensor:
+def detect_in_box(picture: Tensor, box: Box, mesh: MeshBackend) -> Tensor:
     """(F, 478, 3) landmarks of the faces in a box of the picture, which may reach beyond the picture's edges.
 
     There the edge's pixels are repeated.
@@ -28,9 +28,9 @@ def look(picture: Tensor, box: Box, mesh: MeshBackend) -> Tensor:
     x0, y0, x1, y1 = (round(v) for v in box)
     inner = picture[max(y0, 0) : min(y1, height), max(x0, 0) : min(x1, width)]
     if not inner.numel():
-        return none_found()
+        return no_faces()
     side = max(x1 - x0, y1 - y0)
-    part = inner if side <= SLACK * LOOK_SIDE_PX else shrunk(inner, LOOK_SIDE_PX / side)
+    part = inner if side <= SLACK * CROP_SIDE_PX else shrunk(inner, CROP_SIDE_PX / side)
     across, down = part.shape[1] / inner.shape[1], part.shape[0] / inner.shape[0]
     left, top = round(max(-x0, 0) * across), round(max(-y0, 0) * down)
     right, bottom = round(max(x1 - width, 0) * across), round(max(y1 - height, 0) * down)
@@ -43,15 +43,15 @@ def look(picture: Tensor, box: Box, mesh: MeshBackend) -> Tensor:
     return mesh.detect(part.contiguous()) * size + corner
 
 
-def look_closely(picture: Tensor, face: Tensor, mesh: MeshBackend, crops: tuple[float, ...]) -> Tensor | None:
-    """Mean of what squares of several sizes around a face show of it, or None if none of them shows it.
+def refine(picture: Tensor, face: Tensor, mesh: MeshBackend, crops: tuple[float, ...]) -> Tensor | None:
+    """Mean landmarks of a face over square crops of several sizes around it, or None if none of them shows it.
 
     A mesh network's points depend a little on how the face stands in its input; looks at several sizes err
     differently, so that their mean errs less.
     """
-    seen = [most_alike(look(picture, crop_box(face, crop), mesh), face) for crop in crops]
-    found = [face for face in seen if face is not None]
-    return torch.stack(found).mean(0) if found else None
+    detections = [most_alike(detect_in_box(picture, crop_box(face, crop), mesh), face) for crop in crops]
+    matches = [face for face in detections if face is not None]
+    return torch.stack(matches).mean(0) if matches else None
 
 
 def crop_box(face: Tensor, crop: float = CROP) -> Box:
@@ -67,25 +67,25 @@ def face_size(face: Tensor) -> float:
     return max(x1 - x0, y1 - y0)
 
 
-def most_alike(faces: Tensor, face: Tensor, least: float = 0.3) -> Tensor | None:
-    """The one of (F, 478, 3) faces that overlaps a face most, if it does by `least`."""
+def most_alike(faces: Tensor, face: Tensor, min_iou: float = 0.3) -> Tensor | None:
+    """The one of (F, 478, 3) faces with the highest intersection over union with a face, if it is `min_iou` or more."""
     if not len(faces):
         return None
     shared = box_iou(face_box_px(faces), face_box_px(face[None]))[:, 0]
     best = int(shared.argmax())
-    return faces[best] if shared[best] >= least else None
+    return faces[best] if shared[best] >= min_iou else None
 
 
-def without_doubles(faces: list[Tensor]) -> list[Tensor]:
-    """The larger one of every two faces that overlap."""
+def without_duplicates(faces: list[Tensor]) -> list[Tensor]:
+    """Non-maximum suppression: the larger one of every two faces that overlap."""
     ordered = sorted(faces, key=face_size, reverse=True)
     if not ordered:
         return []
-    return [ordered[i] for i in suppress(face_box_px(torch.stack(ordered)), DOUBLE).tolist()]
+    return [ordered[i] for i in suppress(face_box_px(torch.stack(ordered)), MAX_DUPLICATE_IOU).tolist()]
 
 
-def none_found() -> Tensor:
-    """(0, 478, 3)."""
+def no_faces() -> Tensor:
+    """Empty detections, (0, 478, 3)."""
     return torch.zeros(0, NUM_LANDMARKS, 3)
 
 

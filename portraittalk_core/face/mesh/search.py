@@ -1,4 +1,4 @@
-"""Finds all faces of a picture: looks again at padded, tiled and cropped versions where the first look fails."""
+"""Face detection on a whole picture, then on padded, tiled and cropped versions where that fails."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ...checks import check_choice
 from ...types import check_picture
 from ..geometry import interocular_px
 from .backends import MeshBackend
-from .refinement import crop_box, face_size, look, look_closely, most_alike, none_found, shrunk, without_doubles
+from .refinement import crop_box, detect_in_box, face_size, most_alike, no_faces, refine, shrunk, without_duplicates
 
 ORDERS = ("size", "left_to_right")
 SAME_SIZE = 0.9  # faces whose sizes differ by less count as equally large
@@ -20,14 +20,14 @@ PADS = (0.25, 0.6)  # of the picture's larger side, for close-ups
 TILES = (0.6, 0.35)  # of the picture's smaller side, for small faces
 MIN_TILE_PX = 100
 SEARCH_SIDE_PX = 1463  # smaller side of the picture that is searched: its smallest tiles need no scaling
-CLOSE_LOOKS = (1.5, 1.7, 2.0, 2.3, 2.6)  # squares around a face whose mean is taken
-SURE_LOOKS = (1.5, 2.6)  # a face seen in a tile must be seen in both of these
-SURE = 0.12  # within so much of the inter-ocular distance, on average: faces reach 0.1, wheels and coins 0.14
-ALIKE = 0.35  # any face must be seen again when looked at closely, within so much: profiles reach 0.2, blobs 0.4
+CLOSE_CROPS = (1.5, 1.7, 2.0, 2.3, 2.6)  # squares around a face whose mean is taken
+CONFIRMING_CROPS = (1.5, 2.6)  # a face detected in a tile must be detected in both of these
+MAX_CONFIRMED_ERROR = 0.12  # inter-ocular distances, mean over points: faces reach 0.1, wheels and coins 0.14
+MAX_REFINED_ERROR = 0.35  # inter-ocular distances, of a face and its refinement: profiles reach 0.2, blobs 0.4
 
 
 def detect_faces(picture: Tensor, mesh: MeshBackend, order: str = "size", thorough: bool = True) -> Tensor:
-    """All faces of a picture, each looked at closely.
+    """All faces of a picture, each refined on close crops.
 
     If a plain look finds none, the picture is padded (close-ups). If there are none or only small ones, overlapping
     tiles are searched for more. What is not found again when looked at closely is no face.
@@ -48,46 +48,46 @@ def detect_faces(picture: Tensor, mesh: MeshBackend, order: str = "size", thorou
     scale = min(1.0, SEARCH_SIDE_PX / min(height, width))
     searched = picture if scale == 1 else shrunk(picture, scale)
     faces = []
-    for rough in _found(searched, mesh, thorough):
+    for rough in _detect_all(searched, mesh, thorough):
         face = rough * (width / searched.shape[1])
-        closer = look_closely(picture, face, mesh, CLOSE_LOOKS)
-        if closer is not None and _off(closer, face) < ALIKE:
+        closer = refine(picture, face, mesh, CLOSE_CROPS)
+        if closer is not None and _mean_error(closer, face) < MAX_REFINED_ERROR:
             faces.append(closer)
-    ordered = _in_order(without_doubles(faces), order)
-    return torch.stack(ordered) / torch.tensor([width, height, width]) if ordered else none_found()
+    ordered = _in_order(without_duplicates(faces), order)
+    return torch.stack(ordered) / torch.tensor([width, height, width]) if ordered else no_faces()
 
 
-def _found(picture: Tensor, mesh: MeshBackend, thorough: bool) -> list[Tensor]:
+def _detect_all(picture: Tensor, mesh: MeshBackend, thorough: bool) -> list[Tensor]:
     height, width = picture.shape[:2]
-    found = list(look(picture, (0, 0, width, height), mesh)) or _look_padded(picture, mesh)
-    if thorough and max(map(face_size, found), default=0) < SMALL * min(height, width):
-        found += [face for face in _look_in_tiles(picture, mesh) if _is_sure(picture, face, mesh)]
-    return without_doubles(found)
+    faces = list(detect_in_box(picture, (0, 0, width, height), mesh)) or _detect_padded(picture, mesh)
+    if thorough and max(map(face_size, faces), default=0) < SMALL * min(height, width):
+        faces += [face for face in _detect_in_tiles(picture, mesh) if _is_confirmed(picture, face, mesh)]
+    return without_duplicates(faces)
 
 
-def _look_padded(picture: Tensor, mesh: MeshBackend) -> list[Tensor]:
-    """Close-ups: the detector wants to see what surrounds a face."""
+def _detect_padded(picture: Tensor, mesh: MeshBackend) -> list[Tensor]:
+    """Detections in padded pictures, for close-ups: the detector needs the surroundings of a face."""
     height, width = picture.shape[:2]
     for share in PADS:
         pad = share * max(height, width)
-        found = look(picture, (-pad, -pad, width + pad, height + pad), mesh)
-        if len(found):
-            return list(found)
+        faces = detect_in_box(picture, (-pad, -pad, width + pad, height + pad), mesh)
+        if len(faces):
+            return list(faces)
     return []
 
 
-def _look_in_tiles(picture: Tensor, mesh: MeshBackend) -> list[Tensor]:
-    """Small faces: half-overlapping squares."""
+def _detect_in_tiles(picture: Tensor, mesh: MeshBackend) -> list[Tensor]:
+    """Detections of small faces, in half-overlapping square tiles."""
     height, width = picture.shape[:2]
-    found: list[Tensor] = []
+    faces: list[Tensor] = []
     for share in TILES:
         side = share * min(height, width)
         if side < MIN_TILE_PX:
             break
         for y in _starts(height, side):
             for x in _starts(width, side):
-                found += list(look(picture, (x, y, x + side, y + side), mesh))
-    return without_doubles(found)
+                faces += list(detect_in_box(picture, (x, y, x + side, y + side), mesh))
+    return without_duplicates(faces)
 
 
 def _starts(length: int, side: float) -> list[float]:
@@ -95,16 +95,16 @@ def _starts(length: int, side: float) -> list[float]:
     return [i * (length - side) / max(count - 1, 1) for i in range(count)]
 
 
-def _is_sure(picture: Tensor, face: Tensor, mesh: MeshBackend) -> bool:
-    """Whether a face is seen again, point by point, in a closer and in a wider square."""
-    for crop in SURE_LOOKS:
-        again = most_alike(look(picture, crop_box(face, crop), mesh), face, least=0.5)
-        if again is None or _off(again, face) > SURE:
+def _is_confirmed(picture: Tensor, face: Tensor, mesh: MeshBackend) -> bool:
+    """Whether a closer and a wider crop give the same landmarks of a face."""
+    for crop in CONFIRMING_CROPS:
+        again = most_alike(detect_in_box(picture, crop_box(face, crop), mesh), face, min_iou=0.5)
+        if again is None or _mean_error(again, face) > MAX_CONFIRMED_ERROR:
             return False
     return True
 
 
-def _off(face: Tensor, other: Tensor) -> float:
+def _mean_error(face: Tensor, other: Tensor) -> float:
     """Mean distance of two faces' points over the inter-ocular distance of the second."""
     off_px = (face - other)[:, :2].norm(dim=1).mean()
     return float(off_px / interocular_px(other[None])[0].clamp(min=1e-6))

@@ -40,10 +40,10 @@ class SolutionsMesh:
     def detect(self, picture: Tensor) -> Tensor:
         """(F, 478, 3) normalised landmarks of the faces in a (H, W, 3) uint8 picture."""
         with self._muted():
-            found = self._mesh.process(np.ascontiguousarray(picture.numpy())).multi_face_landmarks or []
-        if found:  # each network has now run once and said what it had to say
+            faces = self._mesh.process(np.ascontiguousarray(picture.numpy())).multi_face_landmarks or []
+        if faces:  # each network has now run once and said what it had to say
             self._muted = nullcontext
-        points = [[(p.x, p.y, p.z) for p in face.landmark] for face in found]
+        points = [[(p.x, p.y, p.z) for p in face.landmark] for face in faces]
         return torch.tensor(points, dtype=torch.float32).reshape(-1, NUM_LANDMARKS, 3)
 
     def close(self) -> None:

@@ -24,9 +24,9 @@ def find_model() -> Path | None:
     """The face_landmarker.task file in $PORTRAITTALK_MODELS (folders, searched within) or ~/.cache/portraittalk."""
     folders = [Path(f) for f in os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep) if f]
     for folder in (*folders, Path.home() / ".cache" / "portraittalk"):
-        found = sorted(folder.rglob(FILE)) if folder.is_dir() else []
-        if found:
-            return found[0]
+        files = sorted(folder.rglob(FILE)) if folder.is_dir() else []
+        if files:
+            return files[0]
     return None
 
 
@@ -65,10 +65,10 @@ class TasksMesh:
         """(F, 478, 3) normalised landmarks of the faces in a (H, W, 3) uint8 picture."""
         image = self._picture(image_format=self._format, data=np.ascontiguousarray(picture.numpy()))
         with self._muted():
-            found = self._landmarker.detect(image).face_landmarks
-        if found:  # each network has now run once and said what it had to say
+            faces = self._landmarker.detect(image).face_landmarks
+        if faces:  # each network has now run once and said what it had to say
             self._muted = nullcontext
-        points = [[(p.x, p.y, p.z) for p in face] for face in found]
+        points = [[(p.x, p.y, p.z) for p in face] for face in faces]
         return torch.tensor(points, dtype=torch.float32).reshape(-1, NUM_LANDMARKS, 3)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The face mesh back end that needs nothing but torch: MediaPipe's published networks with the weights in this package.
+"""Landmark back end in torch alone: MediaPipe's published networks with the weights in this package.
 
 Pictures go through the same steps as in MediaPipe's face landmark graph: a letterboxed detector input, a square that
 is half as large again as the face and turned with the eyes, the mesh network on it, and, in video, the next square from
@@ -96,7 +96,7 @@ class TorchMesh:
         self.close()
 
     def close(self) -> None:
-        """Forget where faces were; the networks stay loaded for the next detector."""
+        """Clear the tracked regions; the networks stay cached for the next detector."""
         self._rois = []
 
     @torch.no_grad()
@@ -134,13 +134,13 @@ def detect_rois(picture: Tensor) -> list[Roi]:
 def _rois_seen_by(kind: type[nn.Module], name: str, picture: Tensor) -> list[Roi]:
     detector = _network(kind, name)
     height, width = picture.shape[:2]
-    whole = Roi(width / 2, height / 2, max(width, height), 0.0)
-    crop = cut(picture, whole, detector.side_px, replicate=False) / 127.5 - 1
+    full = Roi(width / 2, height / 2, max(width, height), 0.0)
+    crop = cut(picture, full, detector.side_px, replicate=False) / 127.5 - 1
     boxes, logits = detector(crop[None])
-    left, top = whole.x - whole.side / 2, whole.y - whole.side / 2
+    left, top = full.x - full.side / 2, full.y - full.side / 2
     rois: list[Roi] = []
-    for found in (decode(boxes[0], logits[0], detector).double() * whole.side).tolist():
-        x0, y0, x1, y1, right_eye_x, right_eye_y, left_eye_x, left_eye_y = found[:8]
+    for detection in (decode(boxes[0], logits[0], detector).double() * full.side).tolist():
+        x0, y0, x1, y1, right_eye_x, right_eye_y, left_eye_x, left_eye_y = detection[:8]
         angle = math.atan2(left_eye_y - right_eye_y, left_eye_x - right_eye_x)
         side = ROI_MARGIN * max(x1 - x0, y1 - y0)
         rois += _not_among([Roi(left + (x0 + x1) / 2, top + (y0 + y1) / 2, side, angle)], rois)
@@ -173,11 +173,11 @@ def _to_picture(points: Tensor, roi: Roi) -> Tensor:
     return torch.stack([cos * x - sin * y + roi.x, sin * x + cos * y + roi.y, scale * z], dim=-1)
 
 
-def _not_among(rois: list[Roi], known: list[Roi]) -> list[Roi]:
-    """Those of `rois` that are not of a face in `known`."""
-    if not rois or not known:
+def _not_among(rois: list[Roi], existing: list[Roi]) -> list[Roi]:
+    """Those of `rois` that overlap none of the `existing` ones."""
+    if not rois or not existing:
         return rois
-    overlap = box_iou(_boxes(rois), _boxes(known)).amax(dim=1)
+    overlap = box_iou(_boxes(rois), _boxes(existing)).amax(dim=1)
     return [roi for roi, iou in zip(rois, overlap.tolist(), strict=True) if iou <= MIN_SAME_FACE_IOU]
 
 
@@ -213,9 +213,9 @@ def cut(picture: Tensor, roi: Roi, num_px: int, replicate: bool) -> Tensor:
 
 def _neighbours(positions: Tensor, size: int, replicate: bool) -> list[tuple[Tensor, Tensor]]:
     """The pixels before and after each position (in sub-pixels) along one axis, with their weights."""
-    before = positions // SUBPIXELS
-    weight = (positions - before * SUBPIXELS).float()
-    found = [(before, SUBPIXELS - weight), (before + 1, weight)]
+    lower = positions // SUBPIXELS
+    weight = (positions - lower * SUBPIXELS).float()
+    neighbours = [(lower, SUBPIXELS - weight), (lower + 1, weight)]
     if not replicate:
-        found = [(at, share * ((at >= 0) & (at < size))) for at, share in found]
-    return [(at.clamp(0, size - 1), share) for at, share in found]
+        neighbours = [(at, share * ((at >= 0) & (at < size))) for at, share in neighbours]
+    return [(at.clamp(0, size - 1), share) for at, share in neighbours]

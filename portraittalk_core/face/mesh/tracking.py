@@ -1,4 +1,4 @@
-"""Follows one face from picture to picture, and fills in where it is not seen."""
+"""Tracking of one face over the frames of a video, and interpolation of gaps."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 
 from .backends import MeshBackend
-from .refinement import look_closely, most_alike
+from .refinement import most_alike, refine
 from .search import detect_faces
 
-FOLLOW_LOOKS = (1.7, 2.3)  # squares around the face's last place whose mean is taken
+TRACKING_CROPS = (1.7, 2.3)  # square crops around the last face, whose landmarks are averaged
 SEARCH_EVERY = 25  # pictures between thorough searches while the face is gone
 
 
 class Follower:
-    """Keeps looking where the face was; searches the whole picture when it is gone.
+    """Tracker of one face: refines near its last position, and searches the whole picture when it is lost.
 
     Among several faces only one that overlaps the last place can be the same again; a face that was alone when it was
     chosen may reappear anywhere.
@@ -28,14 +28,14 @@ class Follower:
 
     def see(self, picture: Tensor) -> Tensor | None:
         """(478, 3) pixels of the face in the next picture, or None."""
-        found = None if self.last is None else look_closely(picture, self.last, self.mesh, FOLLOW_LOOKS)
-        if found is None:
-            found = self._search(picture)
-        if found is None:
+        face = None if self.last is None else refine(picture, self.last, self.mesh, TRACKING_CROPS)
+        if face is None:
+            face = self._search(picture)
+        if face is None:
             self.num_missing += 1
         else:
-            self.last, self.num_missing = found, 0
-        return found
+            self.last, self.num_missing = face, 0
+        return face
 
     def _search(self, picture: Tensor) -> Tensor | None:
         height, width = picture.shape[:2]
@@ -43,7 +43,7 @@ class Follower:
         faces = detect_faces(picture, self.mesh, self.face_order, thorough)
         faces = faces * torch.tensor([width, height, width], dtype=torch.float32)
         if self.last is not None and not self.was_alone:
-            return most_alike(faces, self.last, least=0.1)
+            return most_alike(faces, self.last, min_iou=0.1)
         if self.face_index >= len(faces):
             return None
         self.was_alone = len(faces) == 1
@@ -51,20 +51,20 @@ class Follower:
 
 
 def filled(frames: list[Tensor | None], on_missing: str) -> Tensor:
-    """(T, 478, 3) with the gaps closed; at least one frame must be seen.
+    """(T, 478, 3) landmarks with the gaps filled; at least one frame must show the face.
 
     Args:
         frames: (478, 3) or None.
         on_missing: "interpolate" moves straight from the last seen to the next one; else the last one is repeated. At
             the ends the nearest one is repeated either way.
     """
-    seen = [i for i, frame in enumerate(frames) if frame is not None]
-    points = torch.stack([frames[i] for i in seen])
-    at, known = torch.arange(len(frames)), torch.tensor(seen)
-    after = torch.searchsorted(known, at).clamp(max=len(seen) - 1)
-    before = (torch.searchsorted(known, at, right=True) - 1).clamp(min=0)
+    detected = [i for i, frame in enumerate(frames) if frame is not None]
+    points = torch.stack([frames[i] for i in detected])
+    at, index = torch.arange(len(frames)), torch.tensor(detected)
+    following = torch.searchsorted(index, at).clamp(max=len(detected) - 1)
+    preceding = (torch.searchsorted(index, at, right=True) - 1).clamp(min=0)
     if on_missing != "interpolate":
-        return points[before]
-    span = (known[after] - known[before]).clamp(min=1)
-    share = ((at - known[before]) / span).clamp(0, 1)[:, None, None]
-    return torch.lerp(points[before], points[after], share.float())
+        return points[preceding]
+    span = (index[following] - index[preceding]).clamp(min=1)
+    share = ((at - index[preceding]) / span).clamp(0, 1)[:, None, None]
+    return torch.lerp(points[preceding], points[following], share.float())

@@ -29,7 +29,7 @@ VGG19 = WeightFile(
     ),
     (r"\.running_mean$",), used=True,
 )  # fmt: skip
-_AFTER = (r"^features\.(30|32|34)\.(weight|bias)$", r"^classifier\.")  # what comes after relu5_1
+_DEEPER_LAYERS = (r"^features\.(30|32|34)\.(weight|bias)$", r"^classifier\.")  # what comes after relu5_1
 
 
 class Vgg19Features(nn.Module):
@@ -38,7 +38,7 @@ class Vgg19Features(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         steps: list[nn.Module] = []
-        channels, self.taken = 3, []  # indices of the layers that are given
+        channels, self.output_layers = 3, []  # indices of the layers that are given
         for block, widths in enumerate(BLOCKS):
             if block:
                 steps.append(nn.MaxPool2d(2))
@@ -46,7 +46,7 @@ class Vgg19Features(nn.Module):
                 steps += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
                 channels = width
                 if number == 0:
-                    self.taken.append(len(steps) - 1)
+                    self.output_layers.append(len(steps) - 1)
         self.features = nn.Sequential(*steps)
 
     def forward(self, pictures: Tensor) -> list[Tensor]:
@@ -64,7 +64,7 @@ class Vgg19Features(nn.Module):
         layers = []
         for index, step in enumerate(self.features):
             pictures = step(pictures)
-            if index in self.taken:
+            if index in self.output_layers:
                 layers.append(pictures)
         return layers
 
@@ -85,7 +85,7 @@ def load_vgg19(path: Path) -> Vgg19Features:
             f"{Path(path).name} is not VGG-19 (torchvision's vgg19-dcbb9e9d.pth, 16 convolutions without batch "
             f"normalisation); it holds {len(tensors)} tensors of another network. Give that file."
         )
-    return load_strict(Vgg19Features(), tensors, Path(path).name, _AFTER)
+    return load_strict(Vgg19Features(), tensors, Path(path).name, _DEEPER_LAYERS)
 
 
 def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

@@ -1,4 +1,4 @@
-"""AlexNet as LPIPS looks at pictures: five layers of its convolutions, and the learnt weight of each channel.
+"""AlexNet's features for LPIPS: five layers of its convolutions, and the learnt weight of each channel.
 
 Shapes: B pictures.
 Source: Krizhevsky 2014, "One weird trick" (torchvision's sizes and names); Zhang et al. 2018 for the heads.

@@ -187,6 +187,6 @@ def resized(pictures: Tensor, side: int) -> Tensor:
         at = torch.arange(side, dtype=torch.float32, device=pictures.device) * (size / side)
         low = at.floor().long().clamp(max=size - 1)
         share = (at - low).view(-1, 1) if axis == 2 else at - low
-        near, far = (pictures.index_select(axis, i) for i in (low, (low + 1).clamp(max=size - 1)))
-        pictures = near + (far - near) * share
+        lower, upper = (pictures.index_select(axis, i) for i in (low, (low + 1).clamp(max=size - 1)))
+        pictures = lower + (upper - lower) * share
     return pictures

@@ -61,7 +61,7 @@ def load_inception(path: Path) -> FidInception:
 
 
 class I3d(nn.Module):
-    """I3D as the TorchScript file has it.
+    """I3D of a TorchScript file.
 
     Args:
         script: takes (B, 3, 16, 224, 224), `rescale`, `resize` and `return_features`.
@@ -76,11 +76,11 @@ class I3d(nn.Module):
     def forward(self, clips: Tensor) -> Tensor:
         """Clips (B, 3, 16, 224, 224), RGB −1..1, to features (B, 400)."""
         check_shape(clips, f"B 3 {CLIP} {SIDE} {SIDE}", "the clips for I3D")
-        found = self.script(clips, rescale=False, resize=False, return_features=True)
-        if not isinstance(found, Tensor) or tuple(found.shape) != (len(clips), WIDTH):
-            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        features = self.script(clips, rescale=False, resize=False, return_features=True)
+        if not isinstance(features, Tensor) or tuple(features.shape) != (len(clips), WIDTH):
+            shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
             raise InputError(f"{self.name} gives {shape} instead of ({len(clips)}, {WIDTH}); it is not FVD's I3D.")
-        return found
+        return features
 
 
 def load_i3d(path: Path) -> I3d:
@@ -99,5 +99,5 @@ def load_i3d(path: Path) -> I3d:
 def _check_role(path: Path, role: str) -> None:
     kind = recognise_metric_file(Path(path))
     if kind is None or kind.role != role:
-        found = "nothing that is known" if kind is None else kind.role
-        raise InputError(f"{Path(path).name} is not {role}: it holds {found}. Fetch {role} and give that.")
+        content = "nothing that is known" if kind is None else kind.role
+        raise InputError(f"{Path(path).name} is not {role}: it holds {content}. Fetch {role} and give that.")

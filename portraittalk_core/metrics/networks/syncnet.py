@@ -1,4 +1,4 @@
-"""SyncNet v2: five frames of a mouth and a fifth of a second of sound become 1024 numbers each.
+"""SyncNet v2: embeddings (1024) of five frames of a mouth and of a fifth of a second of sound.
 
 Shapes: B windows.
 Source: Chung and Zisserman 2016, "Out of time"; layer sizes and names as its published file has them (102 tensors).
@@ -15,19 +15,19 @@ NUM_FRAMES, CROP_PX = 5, 224
 NUM_CEPSTRA, NUM_COLUMNS = 13, 20  # columns of 10 ms
 
 
-def _joined(conv: nn.Module, norm: type[nn.Module], *after: nn.Module) -> list[nn.Module]:
-    return [conv, norm(conv.out_channels), nn.ReLU(), *after]
+def _joined(conv: nn.Module, norm: type[nn.Module], *extra: nn.Module) -> list[nn.Module]:
+    return [conv, norm(conv.out_channels), nn.ReLU(), *extra]
 
 
-def _sound(cin: int, cout: int, kernel: int | tuple[int, int] = 3, padding: int = 1, *after: nn.Module) -> list:
-    return _joined(nn.Conv2d(cin, cout, kernel, padding=padding), nn.BatchNorm2d, *after)
+def _sound(cin: int, cout: int, kernel: int | tuple[int, int] = 3, padding: int = 1, *extra: nn.Module) -> list:
+    return _joined(nn.Conv2d(cin, cout, kernel, padding=padding), nn.BatchNorm2d, *extra)
 
 
 def _sight(cin: int, cout: int, kernel: tuple, stride: int, padding: int, pool: int | None = None) -> list:
     """One layer; `pool` is the padding of the pooling after it, None for no pooling."""
     conv = nn.Conv3d(cin, cout, kernel, (1, stride, stride), (0, padding, padding))
-    after = [] if pool is None else [nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, pool, pool))]
-    return _joined(conv, nn.BatchNorm3d, *after)
+    pooling = [] if pool is None else [nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, pool, pool))]
+    return _joined(conv, nn.BatchNorm3d, *pooling)
 
 
 def _head() -> nn.Sequential:
@@ -35,7 +35,7 @@ def _head() -> nn.Sequential:
 
 
 class SyncNet(nn.Module):
-    """Both halves; give it its weights by `load_syncnet`."""
+    """The lip and the sound encoder; `load_syncnet` loads their weights."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType, UnionType
 from typing import Any, TypeVar
 
-from ...checks import check_choice, check_range, is_finite_number, shown
+from ...checks import abbreviated, check_choice, check_range, is_finite_number
 from ...errors import InputError, MissingDependency
 from ...losses.masked_reconstruction import MODES
 from ..loop.config import TrainerConfig
@@ -121,7 +121,7 @@ def _value(kind: Any, value: Any, name: str, path: Path) -> Any:  # noqa: ANN401
         return path.parent / Path(value).expanduser()
     if kind is float and type(value) in (int, float):
         if not is_finite_number(value):
-            raise InputError(f"{path}: {name} must be a finite number, not {shown(value)}.")
+            raise InputError(f"{path}: {name} must be a finite number, not {abbreviated(value)}.")
         return float(value)
     if kind in (int, str, bool) and type(value) is kind:
         return value

@@ -79,7 +79,7 @@ def test_long_clip_in_pieces_is_that_of_the_whole_where_attention_is_off(public,
         nn.init.zeros_(layer.attention.out_proj.weight)
     nn.init.zeros_(public.audio_encoder.encoder.pos_conv_embed.conv.bias)
     public.audio_encoder.encoder.pos_conv_embed.conv.parametrizations.weight.original0.data.zero_()
-    monkeypatch.setattr(audio2mesh, "WHOLE", 50)
+    monkeypatch.setattr(audio2mesh, "MAX_SINGLE_PASS", 50)
     monkeypatch.setattr(audio2mesh, "SPAN", 30)
     monkeypatch.setattr(audio2mesh, "CONTEXT", 10)
     monkeypatch.setattr(audio2mesh, "BLOCK", 1000)
@@ -141,7 +141,7 @@ def test_displacements_scale_with_the_face():
 
 
 def test_progress_reaches_the_end_and_may_interrupt(public, save, monkeypatch):
-    monkeypatch.setattr(audio2mesh, "WHOLE", 50)
+    monkeypatch.setattr(audio2mesh, "MAX_SINGLE_PASS", 50)
     monkeypatch.setattr(audio2mesh, "SPAN", 30)
     monkeypatch.setattr(audio2mesh, "CONTEXT", 10)
     engine = load_audio2mesh(save(public))

@@ -24,7 +24,7 @@ from portraittalk_core.engines.landmark_generator.points import (
     OUTER_LIPS,
     POSE,
     PROFILE,
-    SEEN,
+    REFERENCE,
 )
 from portraittalk_core.engines.registry import open_engine
 from portraittalk_core.errors import InputError, MissingDependency
@@ -157,7 +157,7 @@ def test_network_has_the_published_tensors(net):
 
 
 def test_points_are_the_parts_they_are_called():
-    assert (len(PROFILE), len(POSE), len(JAW), len(CONTENT), len(set(SEEN))) == (8, 74, 17, 57, 131)
+    assert (len(PROFILE), len(POSE), len(JAW), len(CONTENT), len(set(REFERENCE))) == (8, 74, 17, 57, 131)
     assert set(OUTER_LIPS) == {*topo.OUTER_UPPER_LIP, *topo.OUTER_LOWER_LIP}
     assert set(INNER_LIPS) == {*topo.INNER_UPPER_LIP, *topo.INNER_LOWER_LIP}
     assert set(EYES) == set(topo.EYELIDS)
@@ -195,7 +195,7 @@ def test_content_is_the_middle_of_every_frames_own_window(net, face, monkeypatch
     chunks = [mel[:, int(3.2 * k) : int(3.2 * k) + 16] for k in range(24)]
     units = [face_crop(track, t).to_unit(points[t, :, :2]) for t in range(4)]
     # by the drop of point 17, frames 2, 0, 3, 1; fifteen steps from the first to the last rank, rounded down
-    seen = torch.stack([units[t][list(SEEN)] for t in [2] * 5 + [0] * 5 + [3] * 4 + [1]])
+    seen = torch.stack([units[t][list(REFERENCE)] for t in [2] * 5 + [0] * 5 + [3] * 4 + [1]])
     pose = net.encode_pose(units[0][list(POSE)].repeat(5, 1, 1))
     for t, actual in enumerate(engine.content(speech, track)):
         heard = net.encode_sound(torch.stack([chunks[max(0, p - 2)] for p in range(t - 2, t + 3)]))
@@ -240,7 +240,7 @@ class Chewing(nn.Module):
 
 def test_motion_is_scaled_by_the_crop_and_carried_over_the_skin(face, reference):
     motion = LandmarkGenerator(Chewing()).raw_motion(sound(), reference)
-    seen = face[list(SEEN), :2]
+    seen = face[list(REFERENCE), :2]
     low, high = (seen.amin(0) - 25).floor(), (seen.amax(0) + 25).floor()
     expected = torch.tensor([0.1, 0.2]) * (high - low)
     shift = motion.shift_px[10]
@@ -278,7 +278,7 @@ def test_middle_rings_of_the_lips_lie_between_the_outer_and_the_inner(face):
 def test_crop_spans_the_points_and_a_margin_within_the_picture(face, move):
     moved = face + torch.tensor([*move, 0.0])
     crop = face_crop(track_of(moved[None]), 0, 25)
-    x, y = (moved[list(SEEN), axis].double().numpy() for axis in (0, 1))
+    x, y = (moved[list(REFERENCE), axis].double().numpy() for axis in (0, 1))
     left, right = int(max(x.min() - 25, 0)), int(min(x.max() + 25, 640))
     top, bottom = int(max(y.min() - 25, 0)), int(min(y.max() + 25, 480))
     assert crop.corner_px.tolist() == [left, top]

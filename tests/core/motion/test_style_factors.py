@@ -5,7 +5,7 @@ import torch
 
 from portraittalk_core.errors import InputError
 from portraittalk_core.motion.options import MotionOptions
-from portraittalk_core.motion.style_factors import MOST, StyleFactors, style_factors, styled_mouth
+from portraittalk_core.motion.style_factors import MAX_FACTOR, StyleFactors, style_factors, styled_mouth
 from portraittalk_core.types import STYLE_STATISTICS, MouthCurves, StyleStatistics
 
 
@@ -34,7 +34,7 @@ def test_style_factors_follow_ratio_and_strength():
 def test_style_factors_are_limited():
     wild = StyleStatistics(**{name: 1000.0 for name in STYLE_STATISTICS}, strength=2)
     found = style_factors(MotionOptions(style_statistics=wild))
-    assert found.opening == found.head == MOST and found.blink_rate == 60 and found.smile == 0.12
+    assert found.opening == found.head == MAX_FACTOR and found.blink_rate == 60 and found.smile == 0.12
     still = style_factors(
         MotionOptions(style_statistics=StyleStatistics(**dict.fromkeys(STYLE_STATISTICS, 0.0), strength=2))
     )
@@ -69,12 +69,12 @@ def test_styled_mouth_scales_movement_and_keeps_closures():
 )
 def test_lips_at_their_closest_follow_the_manner(opening, rest, strength, apart):
     style_statistics = StyleStatistics(opening=opening, rest_opening=rest, strength=strength)
-    assert style_factors(MotionOptions(style_statistics=style_statistics)).apart == pytest.approx(apart, abs=1e-6)
+    assert style_factors(MotionOptions(style_statistics=style_statistics)).gap_offset == pytest.approx(apart, abs=1e-6)
 
 
 def test_lips_come_nearer_without_crossing():
     mouth = replace(MouthCurves.closed(3), opening=torch.tensor([0.0, 0.1, 0.5]))
-    made = styled_mouth(mouth, StyleFactors(apart=-0.072))  # a fifth of the widest gap
+    made = styled_mouth(mouth, StyleFactors(gap_offset=-0.072))  # a fifth of the widest gap
     assert made.opening.tolist() == pytest.approx([0, 0, 0.3])
 
 

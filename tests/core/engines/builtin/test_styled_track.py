@@ -72,7 +72,7 @@ def test_a_face_that_smiles_is_not_made_to_smile_twice(speech, astronaut):
 
 def test_lips_rest_apart_but_still_close_when_they_press(make_plan):
     plan = make_plan(press=[0.0, 1.0])
-    plan = replace(plan, mouth=styled_mouth(plan.mouth, StyleFactors(apart=0.06)))
+    plan = replace(plan, mouth=styled_mouth(plan.mouth, StyleFactors(gap_offset=0.06)))
     points = plan_landmarks(plan).points_px
     gap = (points[:, topo.INNER_LIP_BOTTOM] - points[:, topo.INNER_LIP_TOP]).norm(dim=1)
     width = (points[0, topo.MOUTH_CORNERS[1]] - points[0, topo.MOUTH_CORNERS[0]]).norm()

@@ -58,7 +58,7 @@ def test_largest_comes_first(detector):
 
 def test_a_face_that_fills_the_picture_is_found_in_a_smaller_one(detector):
     picture = paint_disc((240, 240, 380), width=480, height=480)
-    assert not detector.look(picture, 640, 640)
+    assert not detector.detect_at(picture, 640, 640)
     looks = []
     (face,) = detector.detect(picture, lambda: looks.append(1))
     assert len(looks) > 1
@@ -90,7 +90,7 @@ def test_decoding_matches_loops_over_cells(tmp_path):
     session = opened(write_detector(tmp_path / "a.onnx", seed=5))
     draw = np.random.default_rng(0)
     picture = (np.kron(draw.random((12, 15, 3)), np.ones((16, 16, 1))) * 255).astype(np.uint8)  # 192×240
-    faces = FaceDetector(session).look(torch.from_numpy(picture), 192, 256)
+    faces = FaceDetector(session).detect_at(torch.from_numpy(picture), 192, 256)
     shown = np.zeros((192, 256, 3), np.float32)
     shown[:, :240] = picture
     outputs = session.run(None, {"input.1": ((shown - 127.5) / 128).transpose(2, 0, 1)[None]})
@@ -147,7 +147,7 @@ def test_detection_matches_insightface(tmp_path, name, size, all_alike):
     theirs.prepare(0, input_size=(size, size), det_thresh=0.5)
     picture = getattr(data, name)()
     boxes, points = theirs.detect(np.ascontiguousarray(picture[..., ::-1]))
-    faces = FaceDetector(opened(path)).look(torch.from_numpy(picture.copy()), size, size)
+    faces = FaceDetector(opened(path)).detect_at(torch.from_numpy(picture.copy()), size, size)
     assert len(boxes) > 50
     ours = np.stack([np.r_[face.box, face.points.ravel(), 100 * face.score] for face in faces])
     expected = np.concatenate([boxes[:, :4], points.reshape(-1, 10), 100 * boxes[:, 4:]], 1)

@@ -44,7 +44,7 @@ def described(files: FaceModelFiles, crop: torch.Tensor, scaled: bool = True) ->
 
 def test_embedding_is_that_of_the_upright_face(files, encoder):
     found = encoder.encode([ANNA, BRUNO], weights=[1, 3])
-    assert found.embedding.weights.tolist() == [1, 3] and found.kept == [0, 1] and not found.skipped
+    assert found.embedding.weights.tolist() == [1, 3] and found.indices == [0, 1] and not found.skipped
     for picture, face, crop, embed in zip(
         [ANNA, BRUNO], found.faces, found.crops, found.embedding.face_embeds, strict=True
     ):
@@ -68,11 +68,11 @@ def test_largest_face_is_taken_unless_another_is_chosen(encoder):
 def test_pictures_without_the_face_are_skipped_with_a_warning(encoder, caplog):
     with caplog.at_level(logging.WARNING):
         found = encoder.encode([EMPTY, ANNA, EMPTY, BRUNO], ["a.png", "b.png", "c.png", "d.png"], [1, 2, 3, 4])
-    assert found.kept == [1, 3] and found.embedding.weights.tolist() == [2, 4]
+    assert found.indices == [1, 3] and found.embedding.weights.tolist() == [2, 4]
     assert [text.split(":")[0] for text in found.skipped] == ["a.png", "c.png"]
     assert "a.png is left out: no face was found" in caplog.text
     again = encoder.encode([ANNA, TWO], face_index=1)
-    assert again.kept == [1] and "only 1 faces, not a number 1" in again.skipped[0]
+    assert again.indices == [1] and "only 1 faces, not a number 1" in again.skipped[0]
 
 
 def test_no_face_anywhere_is_an_error(encoder):
@@ -175,7 +175,7 @@ def test_missing_onnxruntime_and_unknown_providers_are_told(files, monkeypatch):
 
 def test_providers_of_this_machine_are_the_default(files):
     with FaceEncoder(files) as encoder:
-        assert encoder.encode([ANNA]).kept == [0]
+        assert encoder.encode([ANNA]).indices == [0]
 
 
 @pytest.mark.parametrize("picture", [ANNA, BRUNO, TWO], ids=["anna", "bruno", "two"])

@@ -74,7 +74,7 @@ def test_network_has_the_published_number_of_weights():
 
 def test_network_gives_the_layers_that_the_published_indices_end_at():
     """Slices end before 2, 7, 12, 21 and 30 of torchvision's `features`."""
-    assert Vgg19Features().taken == [1, 6, 11, 20, 29]
+    assert Vgg19Features().output_layers == [1, 6, 11, 20, 29]
 
 
 def test_loss_of_the_network_reaches_the_pictures(tmp_path, tensors):
