@@ -176,8 +176,8 @@ def training_clips(seed: int) -> tuple[VideoClip, ...]:
 
 def _training(out: Path, placed: bool, plan: Plan, stage: str, steps: int) -> AnimateTraining:
     trainer = TrainerConfig(
-        steps,
-        plan.rows // FRAMES if stage == "joint" else plan.rows,
+        steps=steps,
+        batch_size=plan.rows // FRAMES if stage == "joint" else plan.rows,
         gradient_accumulation=1,
         learning_rate=plan.learning_rate,
         ema_decay=0.97,

@@ -40,7 +40,7 @@ MATMUL_SIDE = 8192
 class NoTextCache(TextKeys):
     """Text keys without cache: keys and values are computed at every step, as in diffusers."""
 
-    def knows(self, text: Tensor | None) -> bool:
+    def is_cached(self, text: Tensor | None) -> bool:
         return False
 
 

@@ -23,12 +23,17 @@ from portraittalk_core.diffusion.windowed import VideoOptions
 from portraittalk_core.diffusion.windows import chunks
 from portraittalk_core.layers.attention import AttentionCall
 from portraittalk_core.metrics.psnr import psnr
-from portraittalk_core.renderers.animatenet.animate_net import cues_of_track
+from portraittalk_core.renderers.animatenet.animate_net import track_conditions
 from portraittalk_core.renderers.animatenet.control import ControlOptions, FrameControl
 from portraittalk_core.renderers.animatenet.hints import track_hints
 from portraittalk_core.renderers.identitynet.adapter import IdentityOptions, identity_branches
 from portraittalk_core.renderers.identitynet.decoupled_attention import IdentityBranch
-from portraittalk_core.renderers.identitynet.painter import Animation, DiffusersPainter, FaceCues, PaintOptions
+from portraittalk_core.renderers.identitynet.painter import (
+    AnimateConditioning,
+    Animation,
+    DiffusersPainter,
+    PaintOptions,
+)
 from portraittalk_core.renderers.warp.renderer import PortraitRenderer
 from portraittalk_core.threads import one_torch_thread
 from portraittalk_core.training.animatenet.stage import JointStage
@@ -136,7 +141,7 @@ def painter_of(stage: JointStage, clip: VideoClip, run: Run) -> ToyPainter:
     control = FrameControl(
         parts.controlnet, track_hints(clip.track, "landmarks"), ControlOptions(reuse_every=run.reuse_every)
     )
-    cues = FaceCues(parts.net, cues_of_track(clip.track))
+    conditioning = AnimateConditioning(parts.net, track_conditions(clip.track))
     texts = [frozen.texts.tokens([caption]) for caption in (clip.caption, "")]
     branches = {}
     if run.face:
@@ -146,7 +151,7 @@ def painter_of(stage: JointStage, clip: VideoClip, run: Run) -> ToyPainter:
         branches = {index: [branch if run.cached else NoFaceCache(branch)] for index, branch in identity.items()}
     sd15 = SD15(frozen.unet, PatchVae(), None)
     painter = ToyPainter(
-        sd15, Condition(*texts, run.cfg), branches, options, Animation(control, parts.motion, told=cues)
+        sd15, Condition(*texts, run.cfg), branches, options, Animation(control, parts.motion, conditioning=conditioning)
     )
     if not run.cached:
         painter.disable_cache()
@@ -165,7 +170,9 @@ def warped(clip: VideoClip) -> Tensor:
 def painted(stage: JointStage, clip: VideoClip, run: Run) -> Tensor:
     """(T − 1, 3, H, W) −1..1 of a clip whose first frame is given."""
     painter = painter_of(stage, clip, run)
-    begin = painter.encode(warped(clip)) if run.denoise < 1 else torch.zeros(LENGTH, 4, SIDE // 8, SIDE // 8)
+    begin = torch.zeros(LENGTH, 4, SIDE // 8, SIDE // 8)
+    if run.denoise < 1:
+        begin = painter.encode(warped(clip).movedim(1, -1))
     finished = stage.frozen.codec.encode(clip.read(0)[None])
     for chunk in chunks(LENGTH, painter.batch, painter.overlap):
         first = max(chunk.frames.start + chunk.num_fixed, 1)

@@ -22,7 +22,7 @@ from portraittalk_core.metrics.clustering_strength import (
 from portraittalk_core.speech.encoders import SpeechEncoder
 from portraittalk_core.style.extractor import StyleExtractor, new_extractor_net
 from portraittalk_core.style.prior import StylePrior
-from portraittalk_core.style.reference import STATISTICS_SPREAD, Reference, heard, style_of
+from portraittalk_core.style.reference import STATISTICS_SPREAD, Reference, speech_pieces, style_of
 from portraittalk_core.style.statistics import measure_statistics
 from portraittalk_core.types import LandmarkTrack, Speech
 
@@ -95,7 +95,7 @@ def segments(clip: StyleClip, seconds: float) -> list[StyleClip]:
     for number in range(count):
         start = number * length
         part = clip.track.slice(start, start + length)
-        sound = None if clip.speech is None else heard(clip.speech, [(start, part)])[0]
+        sound = None if clip.speech is None else speech_pieces(clip.speech, [(start, part)])[0]
         parts.append(StyleClip(f"{clip.name} {number + 1}", part, sound))
     return parts
 

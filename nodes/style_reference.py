@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..portraittalk_core.errors import InputError
 from ..portraittalk_core.media.audio import load_speech
 from ..portraittalk_core.media.video import probe_video, read_pictures
-from ..portraittalk_core.style.reference import Reference, Watching, heard, watch
+from ..portraittalk_core.style.reference import Reference, ReferenceOptions, speech_pieces, track_pieces
 from ..portraittalk_core.types import as_fps
 from .bindings import convert
 from .bindings.progress import Progress, counted, face_mesh
@@ -32,15 +32,15 @@ def reference_of(
     if landmarks is not None:
         return Reference((landmarks,), _cut(sound, [(0, landmarks)]), "the landmarks")
     if video is not None:
-        return _of_video(video, sound, needs_sound, Watching(face_index))
+        return _of_video(video, sound, needs_sound, ReferenceOptions(face_index))
     if frames is not None:
-        return _of_frames(frames, as_fps(fps), sound, Watching(face_index), "the batch of frames")
+        return _of_frames(frames, as_fps(fps), sound, ReferenceOptions(face_index), "the batch of frames")
     if sound is not None:
         return Reference(sounds=(sound,), source="the sound")
     raise InputError("there is no reference: connect a video, frames, landmarks or audio, or choose a preset.")
 
 
-def _of_video(video, sound, needs_sound: bool, options: Watching) -> Reference:
+def _of_video(video, sound, needs_sound: bool, options: ReferenceOptions) -> Reference:
     in_memory = convert.video_frames(video)
     if in_memory is not None:
         frames, fps = in_memory
@@ -52,16 +52,16 @@ def _of_video(video, sound, needs_sound: bool, options: Watching) -> Reference:
         probe = probe_video(path)
         pictures = read_pictures(path, probe.fps, on_progress=Progress())
         total = probe.num_frames or round(probe.seconds * probe.fps)
-        pieces = watch(pictures, probe.fps, total, mesh, options, "the video")
+        pieces = track_pieces(pictures, probe.fps, total, mesh, options, "the video")
         if sound is None and needs_sound and probe.has_sound:
             sound = load_speech(path)
     return _reference(pieces, sound, "the video")
 
 
-def _of_frames(frames, fps, sound, options: Watching, name: str) -> Reference:
+def _of_frames(frames, fps, sound, options: ReferenceOptions, name: str) -> Reference:
     pictures = counted(convert.to_pictures(frames), len(frames), Progress())
     with face_mesh() as mesh:
-        pieces = watch(pictures, fps, len(frames), mesh, options, name)
+        pieces = track_pieces(pictures, fps, len(frames), mesh, options, name)
     return _reference(pieces, sound, name)
 
 
@@ -70,4 +70,4 @@ def _reference(pieces: list, sound, name: str) -> Reference:
 
 
 def _cut(sound, pieces: list) -> tuple:
-    return () if sound is None else heard(sound, pieces)
+    return () if sound is None else speech_pieces(sound, pieces)

@@ -53,7 +53,7 @@ class ChosenStyle:
         if self.attention is None:
             log.info("the style %s has no style attention: it acts on the motion alone.", self.style.source)
             return None
-        self.attention.model.tell_base(base)
+        self.attention.model.warn_other_base(base)
         count = num_frames if isinstance(self.style, BlendedStyle) else 1
         return self.attention, FrameStyles(self.style.draw(count, fps), self.style.strengths(count, fps))
 

@@ -81,7 +81,7 @@ def network_files(name) -> tuple[Path, list[Path]]:
         InputError: it is not there, or holds no weight files.
     """
     from ..portraittalk_core.errors import InputError
-    from ..portraittalk_core.renderers.vexpress.load import PARTS, WHERE
+    from ..portraittalk_core.renderers.vexpress.load import PARTS, SOURCE
 
     for root in paths.model_folders(FOLDER):
         folder = (root if name == MODEL_FOLDER else root / name).resolve()
@@ -89,7 +89,7 @@ def network_files(name) -> tuple[Path, list[Path]]:
             return folder, _weights(folder)
     files = ", ".join(PARTS.values())
     shown_name = MODEL_FOLDER if name == MODEL_FOLDER else f"{MODEL_FOLDER}/{name}"
-    raise InputError(f"V-Express's weights are not in {shown_name}; get {files} from {WHERE} and put them there.")
+    raise InputError(f"V-Express's weights are not in {shown_name}; get {files} from {SOURCE} and put them there.")
 
 
 def _weights(folder: Path) -> list[Path]:

@@ -20,11 +20,11 @@ from ...portraittalk_core.renderers.animatenet.animate_net import (
     CONTROL_SITES,
     AnimateNet,
     AnimateOptions,
-    Cues,
+    FrameConditions,
     FrameTokens,
     check_fit,
-    cues_of_track,
     token_branches,
+    track_conditions,
 )
 from ...portraittalk_core.renderers.animatenet.feature_attention import ControlFeatures, feature_branches
 from ...portraittalk_core.renderers.animatenet.head_placement import FOLLOW_LIMIT, follow, place, placements
@@ -154,10 +154,10 @@ def _attention(index: int) -> str:
     return f"{SITES[index].ldm}.transformer_blocks.0.attn2"
 
 
-def _clamped(track: LandmarkTrack) -> Cues:
-    """The cues of a track, with its last frame's for frames behind its end, as the hints have it."""
-    cues, last = cues_of_track(track), len(track) - 1
-    return lambda frames: cues([min(frame, last) for frame in frames])
+def _clamped(track: LandmarkTrack) -> FrameConditions:
+    """The conditions of a track, with its last frame's for frames behind its end, as the hints have it."""
+    conditions, last = track_conditions(track), len(track) - 1
+    return lambda frames: conditions([min(frame, last) for frame in frames])
 
 
 def _add_hooks(attention: nn.Module, branches: Sequence[Branch]) -> list:

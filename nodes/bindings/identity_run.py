@@ -125,7 +125,7 @@ def run(model, vae, conditioning: tuple, inputs: SamplerInputs, keep_frames: str
     bound, out = with_face(model, inputs), paths.new_temp_video()
     paint = _from_latent if inputs.landmarks is None else _from_landmarks
     collector = paint(bound, vae, conditioning, inputs, keep_frames, out, sections)
-    buffer, resumed = collector.buffer, sections.told if sections is not None else ""
+    buffer, resumed = collector.buffer, sections.summary if sections is not None else ""
     text = "; ".join(filter(None, (buffer.text, resumed)))
     if resumed or (keep_frames == "auto" and not buffer.all):
         show_text(hidden.unique_id, text)

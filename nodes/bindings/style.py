@@ -41,7 +41,7 @@ def with_style(
     Raises:
         InputError: the MODEL is not SD1.5, or the attention is not for it.
     """
-    if not styles.acts:
+    if not styles.is_active:
         return model
     net = attention.model
     check_sd15(model, model.model.model_config.unet_config.get("context_dim", 768))

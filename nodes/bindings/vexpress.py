@@ -15,7 +15,7 @@ from ...portraittalk_core.errors import InputError
 from ...portraittalk_core.renderers.vexpress.load import load_vexpress
 from ...portraittalk_core.renderers.vexpress.pipeline import VExpressModels, VExpressOptions
 from ...portraittalk_core.renderers.vexpress.unet import VExpress
-from ...portraittalk_core.style.attention import FrameStyles, StyleCues
+from ...portraittalk_core.style.attention import FrameStyles, StyleConditioning
 from . import convert
 
 log = logging.getLogger(__name__)
@@ -84,9 +84,9 @@ def models_of(
     """
     patcher = managed_networks(*weight_files)
     parts, more = patcher.model.parts, [] if style is None else [style[0]]
-    cues = None if style is None else StyleCues(style[0].model, style[1])
+    conditioning = None if style is None else StyleConditioning(style[0].model, style[1])
     return VExpressModels(
-        parts, ComfyLatentCodec(vae), encoder, cues, lambda: load_to_device([patcher, *more], parts, options)
+        parts, ComfyLatentCodec(vae), encoder, conditioning, lambda: load_to_device([patcher, *more], parts, options)
     )
 
 

@@ -49,8 +49,8 @@ def resumed(args: argparse.Namespace, options: object) -> Iterator[Sections | No
     yield sections
     with contextlib.suppress(OSError):
         root.rmdir()
-    if sections.told:
-        print(sections.told)
+    if sections.summary:
+        print(sections.summary)
 
 
 def job_key(args: argparse.Namespace) -> str:

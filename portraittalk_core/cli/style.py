@@ -124,7 +124,7 @@ def _seen(
     video: Path | None, speech: Path | None, use: StyleUse, extractor: StyleExtractor | None,
     args: argparse.Namespace | None = None,
 ) -> StylePrior:  # fmt: skip
-    from ..style.reference import Reference, Watching, heard, style_of, watch
+    from ..style.reference import Reference, ReferenceOptions, speech_pieces, style_of, track_pieces
 
     if video is None:
         from ..media.audio import load_speech
@@ -136,13 +136,13 @@ def _seen(
     from ..media.video import probe_video, read_pictures
 
     probe = probe_video(video)
-    which = Watching() if args is None else Watching(args.face_index, args.face_order)
+    which = ReferenceOptions() if args is None else ReferenceOptions(args.face_index, args.face_order)
     total = probe.num_frames or round(probe.seconds * probe.fps)
     with open_mesh() if args is None else open_asked_mesh(args) as mesh, progress_bar("watching") as on_progress:
         pictures = read_pictures(video, probe.fps, on_progress=on_progress)
-        pieces = watch(pictures, probe.fps, total, mesh, which, video.name)
+        pieces = track_pieces(pictures, probe.fps, total, mesh, which, video.name)
     sound = speech if speech is not None else video if extractor is not None and probe.has_sound else None
-    sounds = () if sound is None else heard(load_speech(sound), pieces)
+    sounds = () if sound is None else speech_pieces(load_speech(sound), pieces)
     reference = Reference(tuple(track for _, track in pieces), sounds, video.name)
     return style_of(reference, use, extractor, _encoder(args))
 

@@ -1,1 +1,1 @@
-"""Denoising with the user's SD1.5: where attention sits, what a denoiser is, how it is sampled."""
+"""Diffusion with SD1.5: checkpoints, LoRA, text tokens, denoisers, samplers, motion modules, overlapping windows."""

@@ -1,6 +1,6 @@
-"""Adds branches to the cross-attentions of a diffusers UNet, which keep the text's keys and values for a run.
+"""Attention processors that add branches to a diffusers UNet's cross-attentions and cache the text's keys and values.
 
-Diffusers hands an attention only its tensors; which rows are positive and how noisy they are is told through `Batch`.
+Diffusers passes only tensors to an attention processor; `Batch` carries the CFG labels, sigma and frame numbers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Branches = Mapping[int, Sequence[Branch]]  # by the site's index
 
 @dataclass
 class Batch:
-    """What the UNet is working on; the denoiser writes it before every call."""
+    """State of the current UNet call, set by the denoiser: CFG labels, sigma, frame numbers, text keys."""
 
     labels: Sequence[int] = (POSITIVE,)
     sigma: float = 0.0
@@ -33,11 +33,11 @@ class Batch:
 
 
 class _BranchedAttention:
-    """Diffusers' attention processor: attention to the text plus what the branches add.
+    """Attention processor of diffusers: cross-attention to the text plus the outputs of the branches.
 
     Args:
-        branches: with the batch that each is told of.
-        batches: any of which may know the text.
+        branches: each with the batch whose labels and sigma it gets.
+        batches: searched for cached keys and values of the text.
     """
 
     def __init__(self, branches: Sequence[tuple[Branch, Batch]], batches: Sequence[Batch]) -> None:
@@ -61,7 +61,7 @@ class _BranchedAttention:
 
     def _text(self, attn, queries: Tensor, text: Tensor) -> Tensor:  # noqa: ANN001
         for batch in self.batches:
-            if batch.texts.knows(text):
+            if batch.texts.is_cached(text):
                 return batch.texts.attend(attn, queries)
         return attend(queries, attn.to_k(text), attn.to_v(text), attn.heads)
 
@@ -70,34 +70,38 @@ class _BranchedAttention:
 def bind(
     network: UNet2DConditionModel | ControlNetModel, branches: Branches, batch: Batch | None = None
 ) -> Iterator[Batch]:
-    """Let branches take part in a network's cross-attentions, and keep the text's keys, as long as the context lasts.
+    """Context manager that adds branches to a network's cross-attentions and caches the text's keys and values.
 
-    What is bound already stays.
+    Branches that are bound already stay bound.
 
     Args:
         network: of SD1.5's topology; a ControlNet is its first half.
         branches: for each site, by its index in `sites.SITES`.
-        batch: where to read what the network works on; a new one if None, which forgets the text at the end.
+        batch: state of the network's call; None makes a new one, whose text cache is cleared at the end.
 
     Yields:
         The batch, to be kept up to date.
     """
-    own = batch is None
+    is_new_batch = batch is None
     batch = batch or Batch()
-    before = network.attn_processors
+    previous = network.attn_processors
     names = {site.index: f"{site.attention(2)}.processor" for site in SITES}
-    mine = {
-        name: _joint(before[name], branches.get(index, ()), batch) for index, name in names.items() if name in before
+    branched = {
+        name: _joint(previous[name], branches.get(index, ()), batch)
+        for index, name in names.items()
+        if name in previous
     }
-    network.set_attn_processor({**before, **mine})
+    network.set_attn_processor({**previous, **branched})
     try:
         yield batch
     finally:
-        network.set_attn_processor(before)
-        if own:
+        network.set_attn_processor(previous)
+        if is_new_batch:
             batch.texts.clear_cache()
 
 
-def _joint(before: object, branches: Sequence[Branch], batch: Batch) -> _BranchedAttention:
-    there = before if isinstance(before, _BranchedAttention) else _BranchedAttention((), ())
-    return _BranchedAttention([*there.branches, *((one, batch) for one in branches)], [*there.batches, batch])
+def _joint(previous: object, branches: Sequence[Branch], batch: Batch) -> _BranchedAttention:
+    existing = previous if isinstance(previous, _BranchedAttention) else _BranchedAttention((), ())
+    return _BranchedAttention(
+        [*existing.branches, *((branch, batch) for branch in branches)], [*existing.batches, batch]
+    )

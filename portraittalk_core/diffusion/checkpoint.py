@@ -1,6 +1,6 @@
-"""Makes SD1.5's networks out of any single-file checkpoint, or refuses it by name.
+"""Loading of SD1.5's UNet, VAE and text encoder from any single-file checkpoint, whose model family is checked first.
 
-Everything is read off the tensors' names and shapes; neither the file's name nor the hub is asked.
+Family and sizes follow from the tensors' names and shapes alone; neither the file's name nor the hub is used.
 Source: names in single files: CompVis/stable-diffusion (ldm); in networks: diffusers and transformers.
 """
 
@@ -36,7 +36,7 @@ TEXT_PREFIXES = ("cond_stage_model.", "text_encoder.")
 _ADVICE = "Choose a plain SD1.5 checkpoint, for example v1-5-pruned-emaonly-fp16.safetensors."
 CONTEXT_WIDTHS = {2048: "SDXL", 1024: "Stable Diffusion 2"}
 SPECIAL_UNETS = {9: "an inpainting checkpoint", 8: "an instruct-pix2pix checkpoint", 5: "a depth checkpoint"}
-_OTHERS = (  # regular expression of a name that only it has
+_OTHER_FAMILIES = (  # regular expression of a name that only it has
     (r"^(image_proj|ip_adapter|adapter_modules)\.", "an identity adapter"),
     (r"^lora_(unet|te)|\.lora_(up|down|A|B)\.|\.(hada|lokr)_w1", "a LoRA"),
     (r"(^|\.)(input_hint_block|controlnet_cond_embedding|control_model)\.", "a ControlNet"),
@@ -48,7 +48,7 @@ _OTHERS = (  # regular expression of a name that only it has
 
 @dataclass(frozen=True)
 class SD15:
-    """Stable Diffusion 1.x, as much of it as a file holds."""
+    """Networks of Stable Diffusion 1.x; a part that the file lacks is None."""
 
     unet: UNet2DConditionModel
     vae: AutoencoderKL | TinyVae | None
@@ -60,8 +60,8 @@ def load_sd15(path: Path, device: torch.device | str = "cpu", dtype: torch.dtype
 
     Args:
         path: .safetensors or .ckpt; a pickle may hold tensors only.
-        device: where the networks shall be.
-        dtype: what their weights shall be; where the file has the same, they are not copied but mapped into memory.
+        device: of the networks.
+        dtype: of their weights; where the file has the same, they are memory-mapped rather than copied.
 
     Returns:
         Networks for inference, without gradients.
@@ -95,14 +95,14 @@ def load_sd15(path: Path, device: torch.device | str = "cpu", dtype: torch.dtype
 
 
 def vae_part(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The VAE's tensors in a file of its own, or of a whole checkpoint, as diffusers names them; none without one."""
-    found = _part(tensors, (*VAE_PREFIXES, ""), _VAE_MARK)
-    return {name: tensor for name, tensor in found.items() if name.startswith(_VAE_PARTS)}
+    """VAE tensors of a VAE file or a full checkpoint, under diffusers' names; empty if there is no VAE."""
+    part = _part(tensors, (*VAE_PREFIXES, ""), _VAE_MARK)
+    return {name: tensor for name, tensor in part.items() if name.startswith(_VAE_PARTS)}
 
 
 def _check_family(tensors: Mapping[str, Tensor], source: str) -> None:
-    """Refuse what is no SD1.x with plain text conditioning, saying what it is."""
-    for pattern, what in _OTHERS:
+    """Check that tensors are an SD1.x checkpoint with plain text conditioning; the error names their family."""
+    for pattern, what in _OTHER_FAMILIES:
         if any(re.search(pattern, name) for name in tensors):
             raise InputError(f"{source} is {what}, not a Stable Diffusion 1.5 checkpoint. {_ADVICE}")
     for name, tensor in tensors.items():
@@ -120,12 +120,12 @@ def _check_family(tensors: Mapping[str, Tensor], source: str) -> None:
 
 
 def _part(tensors: Mapping[str, Tensor], prefixes: tuple[str, ...], mark: re.Pattern) -> dict[str, Tensor]:
-    """Tensors of one network under the network's own names; none if the file lacks it."""
+    """Tensors of one network under diffusers' or transformers' names; empty if the file lacks it."""
     for prefix in prefixes:
-        found = {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-        start = next((m.end(1) for name in found if (m := mark.match(name))), None)
+        subset = {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        start = next((m.end(1) for name in subset if (m := mark.match(name))), None)
         if start is not None:
-            renamed = {network_name(name[start:]): tensor for name, tensor in found.items()}
+            renamed = {network_name(name[start:]): tensor for name, tensor in subset.items()}
             return {name: tensor for name, tensor in renamed.items() if not name.endswith("position_ids")}
     return {}
 
@@ -156,7 +156,7 @@ def _empty_unet(tensors: Mapping[str, Tensor], source: str) -> UNet2DConditionMo
 
 
 def empty_vae(tensors: dict[str, Tensor], source: str) -> AutoencoderKL:
-    """A VAE without memory, of the sizes of its tensors, some of which are given the shape that diffusers has."""
+    """An AutoencoderKL on the meta device with the sizes of `tensors`; reshapes ldm's attention weights in place."""
     from diffusers import AutoencoderKL
 
     widths = _widths(tensors, "encoder.down_blocks", source)
@@ -213,7 +213,7 @@ def _size(tensors: Mapping[str, Tensor], name: str, dimension: int, source: str)
 def filled_network(
     network: nn.Module, tensors: dict[str, Tensor], source: str, device: torch.device | str, dtype: torch.dtype
 ) -> nn.Module:
-    """Give a network without memory the tensors, which are taken out of `tensors` one by one as they are cast."""
+    """Load tensors into a network on the meta device; each is removed from `tensors` as it is cast, to save memory."""
     load_strict(network, {name: tensor.to("meta") for name, tensor in tensors.items()}, source)  # only compares
     cast = {name: tensors.pop(name).to(device, dtype) for name in list(tensors)}
     network.load_state_dict(cast, assign=True)

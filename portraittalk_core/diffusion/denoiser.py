@@ -1,4 +1,4 @@
-"""The one contract of all that predicts noise: denoiser(x, sigma, cond) → denoised.
+"""The denoiser interface, denoiser(x, sigma, cond) → denoised, and SD1.5's UNet with classifier-free guidance.
 
 Shapes: B frames, h and w latent pixels, L text tokens, E their width.
 x = clean latents + sigma · noise, as in Karras et al. 2022; SD1.5's own input is x / sqrt(1 + sigma²).
@@ -23,32 +23,32 @@ if TYPE_CHECKING:
 
 
 class Control(Protocol):
-    """A network beside the UNet whose residuals are added to its skip connections."""
+    """Interface of a ControlNet: a network whose residuals are added to the UNet's skip connections."""
 
-    frames: Sequence[int]  # numbers of the frames at hand, set by whoever runs the denoiser
+    frames: Sequence[int]  # frame numbers of the current call, set by its caller
 
     def __call__(
         self, rows: Tensor, timestep: Tensor, text: Tensor, sigma: float
     ) -> tuple[Sequence[Tensor], Tensor] | None:
-        """Residuals of the down blocks and the middle block; None adds nothing."""
+        """Residuals of the down blocks and the middle block; None for no residuals."""
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What the frames are to show."""
+    """Conditioning of a denoiser: text tokens and the guidance scale."""
 
     positive: Tensor  # (1 or B, L, E) text tokens
     negative: Tensor | None = None  # (1 or B, L, E); None where cfg is 1
-    cfg: float = 1.0  # classifier-free guidance; 1 asks only for the positive
+    cfg: float = 1.0  # classifier-free guidance; 1 runs the positive alone
 
 
 class Denoiser:
-    """SD1.5's UNet behind the contract.
+    """SD1.5's UNet, which predicts noise, as a denoiser.
 
     Args:
         unet: predicts noise.
-        batch: tells branches that are bound to the UNet which rows are positive, and the noise level.
-        control: what holds the frames to drawings; None for nothing.
+        batch: CFG labels and noise level for the branches that are bound to the UNet.
+        control: a ControlNet with the frames' hints; None for none.
         schedule: of noise levels, `schedule.MOTION` where motion modules act.
     """
 
@@ -62,12 +62,12 @@ class Denoiser:
         self.unet, self.batch, self.control, self.schedule = unet, batch or Batch(), control, schedule
 
     def timestep(self, sigma: float) -> float:
-        """The timestep, between whole ones too, whose noise level is `sigma`."""
+        """The fractional timestep whose noise level is `sigma`."""
         return timestep_at(sigma, self.schedule)
 
     @torch.no_grad()
     def __call__(self, x: Tensor, sigma: float, cond: Condition) -> Tensor:
-        """Clean latents (B, 4, h, w) as the network sees them in noisy ones.
+        """Denoised latents (B, 4, h, w) of noisy latents.
 
         Args:
             x: (B, 4, h, w).
@@ -95,7 +95,7 @@ class Denoiser:
         if added is None:
             return self.unet(rows, timestep, text, return_dict=False)[0].to(x)
         down, middle = ([part.to(weights) for part in added[0]], added[1].to(weights))
-        made = self.unet(
+        output = self.unet(
             rows,
             timestep,
             text,
@@ -103,4 +103,4 @@ class Denoiser:
             mid_block_additional_residual=middle,
             return_dict=False,
         )
-        return made[0].to(x)
+        return output[0].to(x)

@@ -1,4 +1,4 @@
-"""How SD1.5's latents are scaled, and TAESD, which makes and shows them with a sixteenth of the VAE's work."""
+"""Scale of SD1.5's latents, and TAESD, the tiny autoencoder that costs a sixteenth of the VAE."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LATENT_SCALE = 0.18215  # latents are so many times what the VAE's encoder gives
 
 
 class TinyVae(nn.Module):
-    """TAESD, called as diffusers' AutoencoderKL is, with latents that are not scaled.
+    """TAESD with the interface of diffusers' AutoencoderKL: latents are unscaled.
 
     Args:
         tiny: both halves, or the decoder alone.

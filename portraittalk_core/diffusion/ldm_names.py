@@ -1,4 +1,4 @@
-"""Names of SD1.x's tensors in single-file checkpoints (ldm), turned into those of diffusers' networks.
+"""Conversion of SD1.x tensor names from single-file checkpoints (ldm) to diffusers.
 
 Source: the layouts of CompVis/stable-diffusion and of diffusers' UNet2DConditionModel and AutoencoderKL.
 """
@@ -11,7 +11,7 @@ NUM_LEVELS = 4  # of resolution, in UNet and VAE
 
 
 def _names() -> list[tuple[re.Pattern, str]]:
-    """Regular expressions of ldm's names, and what to put there; the first that fits is taken."""
+    """Patterns of ldm's names and their replacements; the first match is used."""
     table: list[tuple[str, str]] = []
     for level in range(NUM_LEVELS):
         for i in range(3):
@@ -66,15 +66,15 @@ _WITHIN = re.compile(r"(.*(resnets|coder\.mid_block\.attentions)\.\d+)\.(.+)\.(w
 
 
 def network_name(name: str) -> str:
-    """Diffusers' name of a tensor that has ldm's; any other stays as it is."""
+    """Diffusers' name of an ldm tensor; any other name is returned unchanged."""
     for old, new in _NAMES:
         if old.match(name):
             name = old.sub(new, name, count=1)
             break
     else:
         return name
-    found = _WITHIN.match(name)
-    if not found:
+    match = _WITHIN.match(name)
+    if not match:
         return name
-    place, kind, part, parameter = found.groups()
-    return f"{place}.{_INSIDE[kind].get(part, part)}.{parameter}"
+    block, kind, part, parameter = match.groups()
+    return f"{block}.{_INSIDE[kind].get(part, part)}.{parameter}"

@@ -1,4 +1,4 @@
-"""Merges LoRA files as Kohya's trainers write them into SD1.5's networks.
+"""Merging of LoRA weights under Kohya's names into SD1.5's networks.
 
 Source: Hu et al. 2021, eq. 3: W + strength · alpha / rank · up · down; names as in kohya-ss/sd-scripts.
 """
@@ -16,14 +16,14 @@ from ..errors import InputError
 from .checkpoint import CONTEXT_WIDTHS, SD15
 
 UP, DOWN, ALPHA = "lora_up.weight", "lora_down.weight", "alpha"
-SHOWN = 6  # names in a warning
+MAX_LISTED = 6  # names in a warning
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class _Change:
-    """What is added to one layer."""
+    """The low-rank update of one layer."""
 
     layer: nn.Linear | nn.Conv2d
     up: Tensor  # (out, rank), or (out, rank, 1, 1)
@@ -37,7 +37,7 @@ class _Change:
 
 @torch.no_grad()
 def merge_lora(sd15: SD15, tensors: Mapping[str, Tensor], strength: float, source: str) -> int:
-    """Add a LoRA to the weights, for good; all of it, or nothing if it raises.
+    """Merge a LoRA into the weights in place; if it raises, no weight has changed.
 
     Args:
         sd15: its networks are changed.
@@ -53,27 +53,29 @@ def merge_lora(sd15: SD15, tensors: Mapping[str, Tensor], strength: float, sourc
     """
     _check_family(tensors, source)
     layers = _layers(sd15)
-    changes, strange = [], []
-    for place, parts in _by_layer(tensors).items():
-        if place in layers and {UP, DOWN} <= set(parts) <= {UP, DOWN, ALPHA}:
+    changes, unmatched = [], []
+    for layer_name, parts in _by_layer(tensors).items():
+        if layer_name in layers and {UP, DOWN} <= set(parts) <= {UP, DOWN, ALPHA}:
             rank = len(parts[DOWN])
             scale = float(parts[ALPHA]) / rank if ALPHA in parts else 1.0
-            changes.append(_Change(layers[place], parts[UP], parts[DOWN], scale))
+            changes.append(_Change(layers[layer_name], parts[UP], parts[DOWN], scale))
             if not changes[-1].fits():
                 raise InputError(
-                    f"{source} does not fit SD1.5: {place} has up {tuple(parts[UP].shape)} and down "
-                    f"{tuple(parts[DOWN].shape)} for a layer of {tuple(layers[place].weight.shape)}."
+                    f"{source} does not fit SD1.5: {layer_name} has up {tuple(parts[UP].shape)} and down "
+                    f"{tuple(parts[DOWN].shape)} for a layer of {tuple(layers[layer_name].weight.shape)}."
                 )
         else:
-            strange += [f"{place}.{part}" for part in parts]
+            unmatched += [f"{layer_name}.{part}" for part in parts]
     if not changes:
         raise InputError(
             f"{source} is no SD1.5 LoRA as Kohya or diffusers write it: none of its {len(tensors)} tensors, such as "
             f"{next(iter(tensors), 'none at all')}, belongs to a layer. Choose another file."
         )
-    if strange:
-        listed = ", ".join(strange[:SHOWN]) + (f" and {len(strange) - SHOWN} more" if len(strange) > SHOWN else "")
-        _log.warning("%s: %d tensors fit no layer and were left out: %s.", source, len(strange), listed)
+    if unmatched:
+        listed = ", ".join(unmatched[:MAX_LISTED]) + (
+            f" and {len(unmatched) - MAX_LISTED} more" if len(unmatched) > MAX_LISTED else ""
+        )
+        _log.warning("%s: %d tensors fit no layer and were left out: %s.", source, len(unmatched), listed)
     for change in changes:
         weight = change.layer.weight
         up, down = (t.to(weight.device, torch.float32).flatten(1) for t in (change.up, change.down))
@@ -93,16 +95,16 @@ def _check_family(tensors: Mapping[str, Tensor], source: str) -> None:
 
 
 def _by_layer(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """Tensors by the layer they belong to and their part in it."""
-    found: dict[str, dict[str, Tensor]] = {}
+    """Tensors grouped by layer, then by part (up, down, alpha)."""
+    layers: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        place, _, part = name.partition(".")
-        found.setdefault(place, {})[part] = tensor
-    return found
+        layer_name, _, part = name.partition(".")
+        layers.setdefault(layer_name, {})[part] = tensor
+    return layers
 
 
 def _layers(sd15: SD15) -> dict[str, nn.Linear | nn.Conv2d]:
-    """Every layer that can be changed, under Kohya's name."""
+    """Every layer that a LoRA can change, by Kohya's name."""
     layers = {}
     for prefix, network in (("lora_unet_", sd15.unet), ("lora_te_text_model_", sd15.text_encoder)):
         for name, module in network.named_modules() if network is not None else ():

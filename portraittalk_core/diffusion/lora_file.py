@@ -1,4 +1,4 @@
-"""Reads LoRA files of every common layout under the names that Kohya's trainers write, which `lora.merge_lora` takes.
+"""Reading of LoRA files in the layouts of Kohya, diffusers and PEFT, under Kohya's names for `lora.merge_lora`.
 
 Source: names in kohya-ss/sd-scripts; in diffusers' and PEFT's files (`lora_A`, `lora.down`, `lora_linear_layer.down`,
 `processor.to_q_lora.down`, the base first), whose scale stands in the file's metadata; Hu et al. 2021 for the scale,
@@ -31,7 +31,7 @@ _PROCESSOR = re.compile(r"^(?P<place>.+)\.processor\.(?P<layer>to_[qkv]|to_out)_
 
 
 def read_lora(path: Path) -> dict[str, Tensor]:
-    """Tensors of a LoRA file, under Kohya's names; what has no such name keeps its own.
+    """Tensors of a LoRA file under Kohya's names; unrecognised names are kept unchanged.
 
     Raises:
         MissingDependency: no such file.
@@ -45,25 +45,25 @@ def kohya_named(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | Non
 
     Args:
         tensors: of a file.
-        metadata: of the file; diffusers' tells the scale there, where its tensors do not.
+        metadata: of the file; diffusers stores the scale there rather than in tensors.
     """
     renamed, alphas = {}, _alphas(metadata or {})
     for name, tensor in tensors.items():
-        found = _place_and_part(name)
-        if found is None:
+        parsed = _layer_and_part(name)
+        if parsed is None:
             renamed[name] = tensor
             continue
-        prefix, place, part = found
-        kohya = prefix + place.replace(".", "_")
+        prefix, layer, part = parsed
+        kohya = prefix + layer.replace(".", "_")
         renamed[f"{kohya}.{part}"] = tensor
-        alpha = _alpha_of(place, len(tensor), alphas.get(prefix, {})) if part == DOWN else None
+        alpha = _alpha_of(layer, len(tensor), alphas.get(prefix, {})) if part == DOWN else None
         if alpha is not None and f"{kohya}.{ALPHA}" not in renamed:
             renamed[f"{kohya}.{ALPHA}"] = torch.tensor(alpha)
     return renamed
 
 
-def _place_and_part(name: str) -> tuple[str, str, str] | None:
-    """Prefix, layer and part of a tensor that diffusers or PEFT have named; None for any other."""
+def _layer_and_part(name: str) -> tuple[str, str, str] | None:
+    """Prefix, layer and part of a tensor name of diffusers or PEFT; None for any other name."""
     name = name.removeprefix(_BASE)
     first, _, rest = name.partition(".")
     if first in _PARTS:
@@ -84,25 +84,25 @@ def _place_and_part(name: str) -> tuple[str, str, str] | None:
 
 
 def _alphas(metadata: Mapping[str, str]) -> dict[str, dict[str, object]]:
-    """PEFT's configuration of each part, by Kohya's prefix; nothing where there is none."""
+    """PEFT's configuration of each network in the metadata, by Kohya's prefix; empty if there is none."""
     try:
-        told = json.loads(metadata.get(METADATA, "{}"))
+        config = json.loads(metadata.get(METADATA, "{}"))
     except ValueError:
         return {}
-    found: dict[str, dict[str, object]] = {}
-    for key, value in told.items() if isinstance(told, dict) else ():
+    settings: dict[str, dict[str, object]] = {}
+    for key, value in config.items() if isinstance(config, dict) else ():
         part, _, setting = key.partition(".")
         if part in _PARTS:
-            found.setdefault(_PARTS[part], {})[setting] = value
-    return found
+            settings.setdefault(_PARTS[part], {})[setting] = value
+    return settings
 
 
-def _alpha_of(place: str, rank: int, settings: Mapping[str, object]) -> float | None:
-    """What Kohya's alpha would be, so that alpha / rank is the layer's scale; None where nothing is told."""
+def _alpha_of(layer: str, rank: int, settings: Mapping[str, object]) -> float | None:
+    """Kohya's alpha of a layer, so that alpha / rank is its scale; None if the configuration sets none."""
     alpha = settings.get("lora_alpha")
-    for pattern, own in dict(settings.get("alpha_pattern") or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", place):
-            alpha = own
+    for pattern, layer_alpha in dict(settings.get("alpha_pattern") or {}).items():
+        if re.match(rf"(.*\.)?({pattern})$", layer):
+            alpha = layer_alpha
             break
     if alpha is None:
         return None

@@ -1,4 +1,4 @@
-"""AnimateDiff's motion modules as a set: where they act in a UNet, their files, and their binding to diffusers.
+"""AnimateDiff's motion modules of a UNet: insertion points, loading and saving, and binding to a diffusers UNet.
 
 Source: AnimateDiff (Guo et al. 2023); guoyww/AnimateDiff's names; `docs/design/animatenet.md` 1, 2.
 """
@@ -42,7 +42,7 @@ BETAS = ("linear", "scaled_linear")  # AnimateDiff's, which all public files are
 
 @dataclass(frozen=True)
 class InsertionPoint:
-    """Where a module acts: on the output of one submodule of the UNet."""
+    """Insertion point of a motion module: the submodule of the UNet whose output it processes."""
 
     name: str  # of the module in its file: "down_blocks.0.motion_modules.0"
     level: int  # of the four widths
@@ -58,7 +58,7 @@ class InsertionPoint:
 
 
 def insertion_points(version: str) -> tuple[InsertionPoint, ...]:
-    """Every place of a version's modules in SD1.5's UNet, in the order they run.
+    """Insertion points of a version's motion modules in SD1.5's UNet, in the order they run.
 
     Raises:
         InputError: not one of VERSIONS.
@@ -79,8 +79,8 @@ def _side(side: str, count: int) -> Iterator[InsertionPoint]:
         plain = level == 3  # the deepest blocks have no attention: the module follows the resnet
         # ComfyUI counts the first convolution and the downsamplers too
         block = ("input", 1 + (NUM_DOWN + 1) * i + j) if side == "down" else ("output", number)
-        place = f"{side}_blocks.{i}.{'resnets' if plain else 'attentions'}.{j}"
-        yield InsertionPoint(f"{side}_blocks.{i}.motion_modules.{j}", level, place, block, 0 if plain else 1)
+        submodule = f"{side}_blocks.{i}.{'resnets' if plain else 'attentions'}.{j}"
+        yield InsertionPoint(f"{side}_blocks.{i}.motion_modules.{j}", level, submodule, block, 0 if plain else 1)
 
 
 class _Block(nn.Module):
@@ -119,14 +119,14 @@ class MotionModules(nn.Module):
             raise InputError(f"motion modules need the widths of four blocks, not of {len(widths)}: {tuple(widths)}.")
         self.widths, self.version, self.betas = tuple(widths), version, check_choice(betas, BETAS, "betas")
         self.length = LENGTHS[version] if length is None else length
-        given = {"length": self.length, "norm_joint": norm_joint, "ops": ops}
-        self.down_blocks = nn.ModuleList([_Block(NUM_DOWN, width=width, **given) for width in widths])
-        self.up_blocks = nn.ModuleList([_Block(NUM_UP, width=width, **given) for width in reversed(widths)])
+        shared = {"length": self.length, "norm_joint": norm_joint, "ops": ops}
+        self.down_blocks = nn.ModuleList([_Block(NUM_DOWN, width=width, **shared) for width in widths])
+        self.up_blocks = nn.ModuleList([_Block(NUM_UP, width=width, **shared) for width in reversed(widths)])
         if version == "v2":
-            self.mid_block = _Block(1, width=widths[3], **given)
+            self.mid_block = _Block(1, width=widths[3], **shared)
 
     def at(self, point: InsertionPoint) -> MotionModule:
-        """The module of a place."""
+        """The motion module of an insertion point."""
         return self.get_submodule(point.name)
 
 
@@ -138,7 +138,7 @@ def new_motion_modules(
     ops: ModuleType = nn,
     betas: str = BETAS[0],
 ) -> MotionModules:
-    """Untrained motion modules, which add nothing yet. Arguments as for MotionModules."""
+    """Untrained motion modules that add nothing to the UNet. Arguments as for MotionModules."""
     modules = MotionModules(widths, version, length, norm_joint, ops, betas)
     for point in modules.points:
         last = modules.at(point).temporal_transformer.proj_out
@@ -163,46 +163,44 @@ def load_motion_modules(
         InputError: damaged, no motion module, or one for another base model.
     """
     path = Path(path)
-    found = sort_motion_modules(read_tensors(path), path.name, widths)
+    file = sort_motion_modules(read_tensors(path), path.name, widths)
     with torch.device("meta"):  # random weights of this size take seconds to draw
         betas = read_metadata(path).get("betas", BETAS[0])
-        modules = MotionModules(found.widths, found.version, found.length, norm_joint, ops, betas)
-    return load_strict(
-        modules.to_empty(device="cpu"), {**found.tensors, **_lacking_positions(modules, found)}, path.name
-    )
+        modules = MotionModules(file.widths, file.version, file.length, norm_joint, ops, betas)
+    return load_strict(modules.to_empty(device="cpu"), {**file.tensors, **_missing_positions(modules, file)}, path.name)
 
 
-def _lacking_positions(modules: MotionModules, found: MotionTensors) -> dict[str, Tensor]:
-    """AnimateLCM's file leaves the positions out."""
-    if found.version != "animatelcm":
+def _missing_positions(modules: MotionModules, file: MotionTensors) -> dict[str, Tensor]:
+    """Position encodings for AnimateLCM's files, which leave them out; empty for other versions."""
+    if file.version != "animatelcm":
         return {}
     return {
-        name: positions(found.length, tensor.shape[2])
+        name: positions(file.length, tensor.shape[2])
         for name, tensor in modules.state_dict().items()
         if name.endswith(POSITIONS)
     }
 
 
 def save_motion_modules(modules: MotionModules, path: Path, metadata: Mapping[str, str] | None = None) -> Path:
-    """Write motion modules as safetensors, in the public files' names, whole or not at all.
+    """Write motion modules as safetensors atomically, under the public files' names.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    kept = {
+    tensors = {
         name: tensor
         for name, tensor in modules.state_dict().items()
         if modules.version != "animatelcm" or not name.endswith(POSITIONS)
     }
-    told = {"version": modules.version, "length": str(modules.length), "betas": modules.betas, **(metadata or {})}
-    return save_tensors(kept, path, told)
+    texts = {"version": modules.version, "length": str(modules.length), "betas": modules.betas, **(metadata or {})}
+    return save_tensors(tensors, path, texts)
 
 
 @contextmanager
 def bind_motion(
     unet: UNet2DConditionModel, modules: MotionModules, num_frames: int, strength: float = 1.0
 ) -> Iterator[None]:
-    """Let motion modules act in a diffusers UNet for as long as the context lasts.
+    """Context manager that binds motion modules to a diffusers UNet by forward hooks.
 
     Args:
         unet: of SD1.5's topology; its rows are to be whole clips, one after another.
@@ -211,7 +209,7 @@ def bind_motion(
         strength: factor of what they add; 0 leaves the UNet as it is.
 
     Raises:
-        InputError: more frames than the modules know, or a UNet of another shape.
+        InputError: more frames than the position encodings have, or a UNet of another shape.
     """
     check_frames(num_frames, modules.length)
     _check_unet(unet, modules)
@@ -226,18 +224,18 @@ def _check_unet(unet: UNet2DConditionModel, modules: MotionModules) -> None:
     widths = tuple(unet.config.block_out_channels)
     if widths != modules.widths:
         raise InputError(f"the motion modules are for blocks of {modules.widths} channels, the UNet has {widths}.")
-    here = {name for name, _ in unet.named_modules()}
-    lacking = [point.diffusers for point in modules.points if point.diffusers not in here]
-    if lacking:
-        raise InputError(f"the UNet has no {lacking[0]}, after which a motion module acts; use one of SD1.5's shape.")
+    names = {name for name, _ in unet.named_modules()}
+    missing = [point.diffusers for point in modules.points if point.diffusers not in names]
+    if missing:
+        raise InputError(f"the UNet has no {missing[0]}, after which a motion module acts; use one of SD1.5's shape.")
 
 
 def _hook(module: MotionModule, num_frames: int, strength: float) -> Callable:
     kind = module.temporal_transformer.proj_in.weight.dtype
 
-    def after(_module: nn.Module, _inputs: tuple, output: Tensor | tuple) -> Tensor | tuple:
+    def add_motion(_module: nn.Module, _inputs: tuple, output: Tensor | tuple) -> Tensor | tuple:
         x = output if isinstance(output, Tensor) else output[0]
         x = module(x.to(kind), num_frames, strength).to(x.dtype)
         return x if isinstance(output, Tensor) else (x, *output[1:])
 
-    return after
+    return add_motion

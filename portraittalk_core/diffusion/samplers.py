@@ -1,4 +1,4 @@
-"""Draws latents through any denoiser with diffusers' schedulers, under the names that ComfyUI gives them.
+"""Sampling of latents with any denoiser by diffusers' schedulers, under ComfyUI's sampler and schedule names.
 
 Two kinds of scheduler are driven. Those of Karras et al. 2022 work on x = clean + sigma · noise itself; those in the
 variance-preserving form of DDPM work on x / sqrt(1 + sigma²). Denoisers only ever see x.
@@ -57,17 +57,17 @@ LOOK_BACK = ("DPMSolverMultistepScheduler", "UniPCMultistepScheduler")
 OWN_SCHEDULE = {"lcm": ("normal", "simple", "sgm_uniform")}
 LCM_TRAINING_STEPS = (50, 100, 125, 200, 250, 500, 1000)  # it draws its steps from so many; the fewest that suffice
 ALMOST_CLEAN = 1e-5  # last noise level of a solver that divides by its logarithm
-WHOLE = 0.9999  # from here on, denoise is 1
+FULL_DENOISE = 0.9999  # from here on, denoise is 1
 
 
 def samplers_with(schedule: str) -> tuple[str, ...]:
-    """The samplers that can run a schedule."""
+    """Names of the samplers that support a schedule."""
     return tuple(name for name in SAMPLERS if schedule in OWN_SCHEDULE.get(name, SCHEDULES))
 
 
 @dataclass(frozen=True)
 class SamplerOptions:
-    """How latents are drawn."""
+    """Sampler, schedule, number of steps, denoising strength and seed."""
 
     sampler: str = "euler"  # one of SAMPLERS
     schedule: str = "normal"  # one of SCHEDULES
@@ -78,12 +78,12 @@ class SamplerOptions:
 
     @property
     def all_steps(self) -> int:
-        """Of the schedule whose last `steps` are run, as ComfyUI counts them."""
-        return self.steps if self.denoise > WHOLE else int(self.steps / self.denoise)
+        """Number of steps of the full schedule, of which the last `steps` are run, as ComfyUI counts them."""
+        return self.steps if self.denoise > FULL_DENOISE else int(self.steps / self.denoise)
 
 
 def make_scheduler(sampler: str, schedule: str, steps: int, betas: str = IMAGES) -> SchedulerMixin:
-    """A scheduler of diffusers for SD1.5 that predicts noise, its steps set.
+    """A diffusers scheduler for SD1.5 with noise prediction, its timesteps set.
 
     Args:
         sampler: one of SAMPLERS.
@@ -140,14 +140,14 @@ def _even_timesteps(steps: int) -> list[float]:
 
 
 def _level_at(timestep: float, betas: str) -> float:
-    """Noise level between whole timesteps: even in its logarithm, as ComfyUI has it."""
+    """Noise level of a fractional timestep by log-linear interpolation, as in ComfyUI."""
     logs = schedule_sigmas(betas).log()
     low = min(int(timestep), NUM_TIMESTEPS - 2)
     return float(torch.lerp(logs[low], logs[low + 1], timestep - low).exp())
 
 
 def sigma_at_part(part: float, betas: str = IMAGES) -> float:
-    """The noise level at a part of the schedule, as ComfyUI's `start_percent` and `end_percent` count.
+    """Noise level at a fraction of the schedule, as with ComfyUI's `start_percent` and `end_percent`.
 
     Args:
         part: 0 (before the first step: infinite) to 1 (after the last: 0), even in timesteps.
@@ -167,12 +167,12 @@ def sample(
     options: SamplerOptions | None = None,
     on_step: Progress | None = None,
 ) -> Tensor:
-    """Draw latents.
+    """Sample latents by denoising them from a noise level of the schedule.
 
     Args:
         denoiser: denoiser(x, sigma, cond) → clean latents, with x = clean + sigma · noise.
-        latents: (B, 4, h, w) to start from; zeros to start from nothing.
-        noise: (B, 4, h, w) normal, the same for all that is to look alike.
+        latents: (B, 4, h, w) to start from; zeros to start from pure noise.
+        noise: (B, 4, h, w) standard normal.
         cond: handed to the denoiser.
         options: the sampler and its steps.
         on_step: called with steps done and steps in all after each of `options.steps` steps; may raise to stop.
@@ -195,25 +195,25 @@ def sample(
     if options.denoise == 0:
         return latents
     scheduler = make_scheduler(options.sampler, options.schedule, options.all_steps, options.betas)
-    drawn = run(scheduler, denoiser, (latents, noise, cond), options.steps, options.seed, on_step)
-    return drawn.to(latents.dtype)
+    sampled = run(scheduler, denoiser, (latents, noise, cond), options.steps, options.seed, on_step)
+    return sampled.to(latents.dtype)
 
 
 @torch.no_grad()
 def run(
     scheduler: SchedulerMixin,
     denoiser: Denoise,
-    given: tuple[Tensor, Tensor, Condition],
+    inputs: tuple[Tensor, Tensor, Condition],
     steps: int,
     seed: int = 0,
     on_step: Progress | None = None,
 ) -> Tensor:
-    """Run the last `steps` steps of a scheduler that predicts noise and whose steps are set.
+    """Run the last `steps` steps of a scheduler with noise prediction whose timesteps are set.
 
     Args:
         scheduler: any of diffusers' for SD1.5; it is used up.
         denoiser: as for `sample`.
-        given: latents, noise and condition, as for `sample`.
+        inputs: latents, noise and condition, as for `sample`.
         steps: at most as many as are set.
         seed: of the scheduler's own noise.
         on_step: as for `sample`.
@@ -221,7 +221,7 @@ def run(
     Returns:
         (B, 4, h, w) float32.
     """
-    latents, noise, cond = given
+    latents, noise, cond = inputs
     scaled = float(scheduler.init_noise_sigma) == 1  # the variance-preserving form
     first = _begin(scheduler, steps)
     sigmas = _sigmas(scheduler)
@@ -233,7 +233,7 @@ def run(
     last, done = len(scheduler.timesteps) - 1, 0
     for i in range(first, last + 1):
         x = state * _scale(sigmas[i], scaled)
-        scheduler.scale_model_input(state, scheduler.timesteps[i])  # some want to be asked before a step
+        scheduler.scale_model_input(state, scheduler.timesteps[i])  # some must be called before a step
         predicted = (x - denoiser(x, sigmas[i], cond).float()) / sigmas[i]
         state = scheduler.step(predicted, scheduler.timesteps[i], state, **options)[0]
         if (i - first + 1) % scheduler.order == 0 or i == last:
@@ -244,23 +244,23 @@ def run(
 
 
 def _scale(sigma: float, scaled: bool) -> float:
-    """How many times a scheduler's state x is."""
+    """Ratio of x to a scheduler's state at a noise level."""
     return (1 + sigma**2) ** 0.5 if scaled else 1.0
 
 
 def _sigmas(scheduler: SchedulerMixin) -> list[float]:
-    """Noise level of each of a scheduler's evaluations."""
+    """Noise level of each of a scheduler's model evaluations."""
     if hasattr(scheduler, "sigmas"):
         return scheduler.sigmas.tolist()
-    kept = scheduler.alphas_cumprod[scheduler.timesteps.long().cpu()].double()
-    return ((1 - kept) / kept).sqrt().tolist()
+    alphas = scheduler.alphas_cumprod[scheduler.timesteps.long().cpu()].double()
+    return ((1 - alphas) / alphas).sqrt().tolist()
 
 
 def _begin(scheduler: SchedulerMixin, steps: int) -> int:
-    """Make a scheduler ready for its last `steps` steps and return the index of their first evaluation."""
+    """Set a scheduler to its last `steps` steps and return the index of their first model evaluation."""
     in_all = -(-len(scheduler.timesteps) // scheduler.order)  # all steps but the last have `order` evaluations
     first = (in_all - steps) * scheduler.order
-    if hasattr(scheduler, "sigmas"):  # drop what is not run: LMS would look back at steps that never were
+    if hasattr(scheduler, "sigmas"):  # drop steps that are not run: LMS would use their derivatives
         scheduler.sigmas, scheduler.timesteps = scheduler.sigmas[first:], scheduler.timesteps[first:]
         first = 0
     if hasattr(scheduler, "set_begin_index"):
@@ -274,14 +274,14 @@ def _build(name: str, options: dict, betas: str) -> SchedulerMixin:
     except ImportError as error:
         raise MissingDependency("diffusers is not installed; run: pip install diffusers") from error
     kind = getattr(diffusers, name, None)
-    known = inspect.signature(kind.__init__).parameters if kind else {}
-    lacking = [option for option in options if option not in known]
-    if not kind or lacking:
-        what = f"{name} without {lacking[0]}" if kind else f"no {name}"
+    parameters = inspect.signature(kind.__init__).parameters if kind else {}
+    unsupported = [option for option in options if option not in parameters]
+    if not kind or unsupported:
+        what = f"{name} without {unsupported[0]}" if kind else f"no {name}"
         raise MissingDependency(f"this diffusers has {what}; run: pip install --upgrade diffusers")
     return kind(**scheduler_options(betas), **options)
 
 
-def _check_choice(what: str, chosen: str, choices: dict | tuple) -> None:
-    if chosen not in choices:
-        raise InputError(f"{what} {chosen!r} cannot be used here; choose one of {', '.join(choices)}.")
+def _check_choice(what: str, value: str, choices: dict | tuple) -> None:
+    if value not in choices:
+        raise InputError(f"{what} {value!r} cannot be used here; choose one of {', '.join(choices)}.")

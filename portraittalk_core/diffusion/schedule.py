@@ -1,4 +1,4 @@
-"""Noise levels of SD1.5's training, and of the motion modules', which were trained with others.
+"""Noise schedules: betas and sigmas of SD1.5's training and of the motion modules'.
 
 A schedule's name is diffusers'; ComfyUI calls the same betas otherwise.
 Source: `docs/design/animatenet.md` 3; DDPM (Ho et al. 2020), equation 4.
@@ -22,17 +22,17 @@ NUM_TIMESTEPS, BETA_FIRST, BETA_LAST = 1000, 0.00085, 0.012  # of SD1.x and of t
 IMAGES, MOTION = "scaled_linear", "linear"  # SD1.5's own, the motion modules'
 ZERO_SNR = "zero_snr"  # SD1.5's own, moved so that its last timestep is all noise: V-Express's
 SCHEDULES = (IMAGES, MOTION, ZERO_SNR)
-LEAST_KEPT = 2.0**-24  # of the signal at "all noise", so that its noise level is a number (4096): as in diffusers
+MIN_SIGNAL = 2.0**-24  # of the signal at "all noise", so that its noise level is a number (4096): as in diffusers
 COMFY_NAMES = {IMAGES: "linear", MOTION: "sqrt_linear"}  # as ComfyUI's model_sampling takes them
 
 
 def schedule_of(motion: MotionModules | None) -> str:
-    """The schedule to draw with: the one that the motion modules were trained on, where any act."""
+    """Name of the noise schedule to sample with: that of the motion modules' training, if any are active."""
     return IMAGES if motion is None else motion.betas
 
 
 def schedule_betas(name: str = IMAGES) -> Tensor:
-    """(1000,) float64 share of noise that each timestep of training adds.
+    """(1000,) float64 betas of the training timesteps.
 
     Args:
         name: `scaled_linear` (linear in their square roots), `linear`, or `zero_snr`.
@@ -49,13 +49,13 @@ def schedule_betas(name: str = IMAGES) -> Tensor:
 
 
 def _without_signal(betas: Tensor) -> Tensor:
-    """Betas whose last timestep keeps next to nothing of the signal, and whose first one is as before.
+    """Betas rescaled to a terminal signal-to-noise ratio of almost zero; the first beta is unchanged.
 
     Source: Lin et al. 2024, "Common Diffusion Noise Schedules and Sample Steps are Flawed", algorithm 1.
     """
     share = torch.cumprod(1 - betas, 0).sqrt()
     moved = ((share - share[-1]) * share[0] / (share[0] - share[-1])) ** 2
-    moved[-1] = LEAST_KEPT
+    moved[-1] = MIN_SIGNAL
     return 1 - moved / torch.cat([torch.ones(1, dtype=moved.dtype), moved[:-1]])
 
 
@@ -65,8 +65,8 @@ def schedule_sigmas(name: str = IMAGES) -> Tensor:
     Raises:
         InputError: not a schedule's name.
     """
-    kept = torch.cumprod(1 - schedule_betas(name), 0)
-    return ((1 - kept) / kept).sqrt()
+    alphas = torch.cumprod(1 - schedule_betas(name), 0)
+    return ((1 - alphas) / alphas).sqrt()
 
 
 @lru_cache(maxsize=len(SCHEDULES))
@@ -75,7 +75,7 @@ def _levels(name: str) -> tuple[float, ...]:
 
 
 def timestep_at(sigma: float, name: str = IMAGES) -> float:
-    """The timestep, between whole ones too, whose noise level is `sigma`; 0 to 999.
+    """The fractional timestep, 0 to 999, whose noise level is `sigma`.
 
     Raises:
         InputError: not a schedule's name.
@@ -89,7 +89,7 @@ def timestep_at(sigma: float, name: str = IMAGES) -> float:
 
 
 def scheduler_options(name: str = IMAGES) -> dict[str, object]:
-    """What a diffusers scheduler is to be made with.
+    """Constructor arguments of a diffusers scheduler for a noise schedule.
 
     Raises:
         InputError: not a schedule's name.

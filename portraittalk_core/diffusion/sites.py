@@ -1,4 +1,4 @@
-"""The sixteen places where SD1.5's UNet attends to text, in every naming, in the order they run.
+"""SD1.5's sixteen cross-attention sites in running order, with their names in diffusers, ldm, ComfyUI and adapters.
 
 Source: diffusers' UNet2DConditionModel and ComfyUI's UNetModel for SD1.5; the adapter's numbering is the position in
 diffusers' list of attention processors (down, up, middle last; self-attention even, cross-attention odd).
@@ -14,7 +14,7 @@ CONTEXT_WIDTH = 768  # of SD1.5's text tokens
 
 @dataclass(frozen=True)
 class AttentionSite:
-    """One spatial transformer with a cross-attention in it."""
+    """Names and sizes of one spatial transformer and its cross-attention."""
 
     index: int  # in the order they run; ComfyUI's transformer_index
     block: tuple[str, int]  # ComfyUI's block name and number, as its patches want them
@@ -38,7 +38,7 @@ def _sites() -> tuple[AttentionSite, ...]:
     inputs = [(number, f"down_blocks.{i // 2}.attentions.{i % 2}") for i, number in enumerate((1, 2, 4, 5, 7, 8))]
     outputs = [(3 + i, f"up_blocks.{1 + i // 3}.attentions.{i % 3}") for i in range(9)]
     listed = [name for _, name in inputs + outputs] + ["mid_block.attentions.0"]  # diffusers' order
-    run = [("input", *one) for one in inputs] + [("middle", 0, listed[-1])] + [("output", *one) for one in outputs]
+    run = [("input", *site) for site in inputs] + [("middle", 0, listed[-1])] + [("output", *site) for site in outputs]
     widths = (320, 320, 640, 640, 1280, 1280, 1280, 1280, 1280, 1280, 640, 640, 640, 320, 320, 320)
     shrinks = (1, 1, 2, 2, 4, 4, 8, 4, 4, 4, 2, 2, 2, 1, 1, 1)
     return tuple(

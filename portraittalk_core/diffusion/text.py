@@ -1,4 +1,4 @@
-"""Turns a prompt into the text tokens that SD1.5 attends to.
+"""Text encoding: tokenizer and the CLIP hidden states of a prompt.
 
 Source: Radford et al. 2021 (CLIP ViT-L/14); SD1.5 reads the last layer behind its norm, of 77 tokens at a time.
 """
@@ -17,7 +17,7 @@ from ..errors import InputError, MissingDependency
 if TYPE_CHECKING:
     from transformers import CLIPTextModel, CLIPTokenizer
 
-WINDOW = 77  # tokens that CLIP sees at once: a beginning, words, and ends to fill up
+WINDOW = 77  # context length of CLIP: a start token, words, and end tokens as padding
 WORDS = WINDOW - 2
 VOCABULARY = 49408  # words of CLIP's tokenizer
 PUBLISHED = "openai/clip-vit-large-patch14"
@@ -25,7 +25,7 @@ PUBLISHED = "openai/clip-vit-large-patch14"
 
 @torch.no_grad()
 def encode_text(text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, prompt: str) -> Tensor:
-    """Text tokens of a prompt.
+    """Text tokens (1, L, E) of a prompt: the text encoder's last hidden states.
 
     Args:
         text_encoder: of SD1.5.
@@ -33,18 +33,18 @@ def encode_text(text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, prompt: s
         prompt: any length; brackets and weights are read as text.
 
     Returns:
-        (1, 77 · n, width): n is 1 for up to 75 words or word pieces, one more for every 75 beyond, each seen alone.
+        (1, 77 · n, width): n is 1 for up to 75 words or word pieces, one more for every 75 beyond, each encoded alone.
 
     Raises:
-        InputError: the tokenizer knows words that the encoder does not.
+        InputError: the tokenizer's vocabulary is larger than the encoder's.
     """
     begin, end = tokenizer.bos_token_id, tokenizer.eos_token_id
     words = tokenizer(prompt, add_special_tokens=False, verbose=False)["input_ids"]
-    known = text_encoder.get_input_embeddings().num_embeddings
+    num_known = text_encoder.get_input_embeddings().num_embeddings
     beyond = max(begin, end, *words, 0)
-    if beyond >= known:
+    if beyond >= num_known:
         raise InputError(
-            f"the tokenizer does not go with this text encoder: it has a word {beyond}, the encoder {known} words. "
+            f"the tokenizer does not go with this text encoder: it has a word {beyond}, the encoder {num_known} words. "
             f"SD1.5 needs the one of {PUBLISHED}."
         )
     parts = [words[i : i + WORDS] for i in range(0, len(words), WORDS)] or [[]]
@@ -93,11 +93,11 @@ def _read(folder: Path) -> CLIPTokenizer:
         raise InputError(f"the tokenizer in {folder} cannot be read ({_first_line(error)}); fetch it again.") from error
 
 
-def _complete(place: str, **options: bool) -> CLIPTokenizer:
-    """Read a tokenizer; transformers makes an empty one where it finds no files, which is refused."""
+def _complete(source: str, **options: bool) -> CLIPTokenizer:
+    """Load a tokenizer and check that it is complete; transformers returns an empty one where files are missing."""
     from transformers import CLIPTokenizer
 
-    tokenizer = CLIPTokenizer.from_pretrained(place, **options)
+    tokenizer = CLIPTokenizer.from_pretrained(source, **options)
     if len(tokenizer) < VOCABULARY:
         raise ValueError(f"it has {len(tokenizer)} words, CLIP's has {VOCABULARY}")
     return tokenizer

@@ -1,4 +1,4 @@
-"""Makes an image autoencoder of SD1.5 out of a file of its own: a VAE as large as SD1.5's, or TAESD, a tiny one.
+"""Loading of SD1.5's image autoencoder from a separate file: a full VAE or TAESD.
 
 Source: names in files: CompVis/stable-diffusion (ldm), diffusers, and madebyollin/taesd, whose two files number the
 layers of a sequence; its decoder first bounds the latents, which is a layer there but not in diffusers.
@@ -33,16 +33,16 @@ def load_vae(
     path: Path,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
-    own: AutoencoderKL | None = None,
+    fallback: AutoencoderKL | None = None,
 ) -> AutoencoderKL | TinyVae:
     """Load an image autoencoder of SD1.5, ready for inference.
 
     Args:
-        path: a VAE, a full SD1.5 checkpoint, TAESD as diffusers has it, or TAESD's decoder, beside which its encoder is
-            looked for.
-        device: where it shall be.
-        dtype: what its weights shall be.
-        own: encodes where TAESD's encoder is not there; the checkpoint's.
+        path: a VAE, a full SD1.5 checkpoint, TAESD as diffusers has it, or TAESD's decoder, whose encoder is
+            looked for in the same folder.
+        device: of the autoencoder.
+        dtype: of its weights.
+        fallback: encodes where TAESD's encoder is not there; the checkpoint's.
 
     Raises:
         MissingDependency: no such file, or diffusers is not installed.
@@ -56,11 +56,11 @@ def load_vae(
         raise MissingDependency("diffusers is not installed; run: pip install diffusers") from error
     tiny = _tiny_part(tensors, path)
     if tiny:
-        return _tiny(tiny, path.name, device, dtype, own).eval().requires_grad_(False)
+        return _tiny(tiny, path.name, device, dtype, fallback).eval().requires_grad_(False)
     part = vae_part(tensors)
     if "decoder.conv_in.weight" not in part:
-        shown = next(iter(tensors), "nothing")
-        raise InputError(f"{path.name} holds no VAE; its tensors are called {shown} and so on. {_ADVICE}")
+        first_name = next(iter(tensors), "nothing")
+        raise InputError(f"{path.name} holds no VAE; its tensors are called {first_name} and so on. {_ADVICE}")
     _check_latents(part["decoder.conv_in.weight"].shape[1], path.name)
     network = filled_network(empty_vae(part, path.name), part, f"the VAE in {path.name}", device, dtype)
     return network.eval().requires_grad_(False)
@@ -72,38 +72,38 @@ def _check_latents(channels: int, source: str) -> None:
 
 
 def _tiny_part(tensors: Mapping[str, Tensor], path: Path) -> Tensors:
-    """TAESD's tensors under diffusers' names; none if the file is something else."""
+    """TAESD's tensors under diffusers' names; empty if the file is no TAESD."""
     if f"{DECODER}0.weight" in tensors:
         return dict(tensors)
     if not any(re.match(r"\d+\.conv\.0\.weight$", name) for name in tensors):
         return {}
     if _DECODER_ENTRY not in tensors or _ENCODER_ENTRY in tensors:
         raise InputError(f"{path.name} is an encoder of TAESD's; give its decoder, taesd_decoder.safetensors.")
-    found = {DECODER + _earlier(name): tensor for name, tensor in tensors.items()}
-    beside = path.with_name(path.name.replace("decoder", "encoder"))
-    if beside != path and beside.is_file():
-        found |= {ENCODER + name: tensor for name, tensor in read_tensors(beside).items()}
-    return found
+    renamed = {DECODER + _earlier(name): tensor for name, tensor in tensors.items()}
+    encoder_path = path.with_name(path.name.replace("decoder", "encoder"))
+    if encoder_path != path and encoder_path.is_file():
+        renamed |= {ENCODER + name: tensor for name, tensor in read_tensors(encoder_path).items()}
+    return renamed
 
 
 def _earlier(name: str) -> str:
-    """A layer's name without the one before the first."""
+    """A decoder layer's name with its index reduced by one: diffusers has no clamp layer before the first."""
     number, rest = name.split(".", 1)
     return f"{int(number) - 1}.{rest}"
 
 
 def _tiny(
-    tensors: Tensors, source: str, device: torch.device | str, dtype: torch.dtype, own: AutoencoderKL | None
+    tensors: Tensors, source: str, device: torch.device | str, dtype: torch.dtype, fallback: AutoencoderKL | None
 ) -> TinyVae:
     from diffusers import AutoencoderTiny
 
     entry = tensors[f"{DECODER}0.weight"]
     _check_latents(entry.shape[1], source)
-    whole = any(name.startswith(ENCODER) for name in tensors)
-    if not whole and own is None:
+    has_encoder = any(name.startswith(ENCODER) for name in tensors)
+    if not has_encoder and fallback is None:
         raise InputError(f"{source} only decodes; put taesd_encoder.safetensors beside it, or use a full checkpoint.")
     with torch.device("meta"):
         tiny = AutoencoderTiny()
-    if not whole:
+    if not has_encoder:
         del tiny.encoder
-    return TinyVae(filled_network(tiny, tensors, source, device, dtype), None if whole else own)
+    return TinyVae(filled_network(tiny, tensors, source, device, dtype), None if has_encoder else fallback)

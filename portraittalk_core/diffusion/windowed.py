@@ -1,4 +1,4 @@
-"""A denoiser of more frames than its network sees at once: windows, each with its own drawings, fused at every step.
+"""Denoising of a long video section in overlapping windows, fused at every step; each window has its own control hints.
 
 Shapes: T frames of a section, O of them finished already, L frames of a window, h and w latent pixels.
 """
@@ -21,10 +21,10 @@ SECTION_WINDOWS = 4  # windows in a section of "sliding": what is in memory does
 
 @dataclass(frozen=True)
 class VideoOptions:
-    """How frames are made to hold together over time."""
+    """Window length, overlap and fusion of long videos."""
 
     mode: str = "chunked"  # the last frames of a chunk begin the next; or "sliding": overlapping windows, fused
-    length: int = 16  # frames that the network sees at once
+    length: int = 16  # frames of a window, all that the network takes at once
     overlap: int = 4  # frames that neighbours share
     fusing: str = "pyramid"  # weights in a window of "sliding", see `windows.window_weights`
 
@@ -38,7 +38,7 @@ class VideoOptions:
 
     @property
     def section(self) -> int:
-        """Frames that are denoised together."""
+        """Number of frames that are denoised together."""
         if self.mode == "chunked":
             return self.length
         return self.length + (SECTION_WINDOWS - 1) * (self.length - self.overlap)
@@ -48,7 +48,7 @@ class WindowedDenoiser:
     """denoiser(x, sigma, cond) → denoised over a section of a video.
 
     Args:
-        denoiser: of one window; its control, if any, is told the window's frames.
+        denoiser: of one window; its control, if any, gets the window's frame numbers.
         first: number of the section's first frame in the video.
         options: windows and how they are fused.
         fixed: (O, 4, h, w) clean latents of the first frames, which stay as they are; None for none.
@@ -59,16 +59,16 @@ class WindowedDenoiser:
         self._weights: tuple[int, Sequence[range], list[Tensor]] | None = None
 
     def __call__(self, x: Tensor, sigma: float, cond: Condition) -> Tensor:
-        """Clean latents (T, 4, h, w) as the network sees them in noisy ones."""
+        """Denoised latents (T, 4, h, w) of noisy latents."""
         windows, weights = self._windows(x)
         if len(windows) == 1:
-            made = self._window(x, windows[0], sigma, cond)
+            denoised = self._window(x, windows[0], sigma, cond)
         else:
-            made = fuse((self._window(x, w, sigma, cond) for w in windows), windows, weights, len(x))
+            denoised = fuse((self._window(x, w, sigma, cond) for w in windows), windows, weights, len(x))
         if self.fixed is not None:
-            self.fixed = self.fixed.to(made)  # a copy at every step would make the host wait
-            made[: len(self.fixed)] = self.fixed
-        return made
+            self.fixed = self.fixed.to(denoised)  # a copy at every step would make the host wait
+            denoised[: len(self.fixed)] = self.fixed
+        return denoised
 
     def _window(self, x: Tensor, window: range, sigma: float, cond: Condition) -> Tensor:
         frames = range(self.first + window.start, self.first + window.stop)

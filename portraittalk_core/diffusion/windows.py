@@ -1,7 +1,7 @@
-"""Cuts videos of any length into windows that a motion module can see at once, and joins what it makes of them.
+"""Temporal windows: cutting of long videos into overlapping windows or chunks, and their weighted fusion.
 
-Two ways: overlapping windows fused at every step of the sampler, in any order; or chunks one after another, each
-beginning with frames that the one before it finished. Frames are on the first axis everywhere.
+Either overlapping windows are fused at every sampler step, in any order; or chunks are sampled one after another, each
+beginning with finished frames of the previous one. Frames are on the first axis everywhere.
 Source: `docs/design/animatenet.md` 4; FreeNoise (Qiu et al. 2023), section 3.2.
 """
 
@@ -17,20 +17,20 @@ from ..checks import check_choice
 from ..errors import InputError
 
 WEIGHTS = ("pyramid", "flat", "relative", "overlap_linear")
-LEAST = 1e-6  # weight of a ramp's foot: next to nothing where another window sees the frame
-LEAST_RELATIVE = 1e-2
+MIN_WEIGHT = 1e-6  # weight at a ramp's foot: negligible where another window covers the frame
+MIN_RELATIVE_WEIGHT = 1e-2
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Frames that are drawn at once."""
+    """Frames that are sampled together."""
 
     frames: range
     num_fixed: int  # so many of the first are finished already, by the chunk before
 
 
 def static_windows(num_frames: int, length: int = 16, overlap: int = 4) -> list[range]:
-    """The same windows at every step; the last is moved back to end with the video.
+    """Overlapping windows, the same at every step; the last is moved back to end with the video.
 
     Args:
         num_frames: of the video.
@@ -51,7 +51,7 @@ def static_windows(num_frames: int, length: int = 16, overlap: int = 4) -> list[
 def window_weights(
     length: int, kind: str = "pyramid", overlap: int = 4, is_first: bool = False, is_last: bool = False
 ) -> Tensor:
-    """How much each frame of a window counts where windows overlap, (length,) float32, above 0.
+    """(length,) float32 fusion weights of a window's frames, above 0.
 
     Args:
         length: of the window.
@@ -70,10 +70,10 @@ def window_weights(
     if kind == "pyramid":
         return torch.minimum(at + 1, length - at)
     if kind == "relative":
-        return (1 - (at - (length - 1) / 2).abs() / ((length - 1 + 0.01) / 2)).clamp(min=LEAST_RELATIVE)
+        return (1 - (at - (length - 1) / 2).abs() / ((length - 1 + 0.01) / 2)).clamp(min=MIN_RELATIVE_WEIGHT)
     weights = torch.ones(length)
     if kind == "overlap_linear" and overlap:
-        ramp = torch.linspace(LEAST, 1, overlap)
+        ramp = torch.linspace(MIN_WEIGHT, 1, overlap)
         if not is_first:
             weights[:overlap] = ramp
         if not is_last:
@@ -82,15 +82,15 @@ def window_weights(
 
 
 def weights_of(windows: Sequence[range], num_frames: int, kind: str = "pyramid", overlap: int = 4) -> list[Tensor]:
-    """Weights of each of a video's windows, as for `window_weights`."""
+    """Fusion weights of all windows of a video, as from `window_weights`."""
     return [window_weights(len(w), kind, min(overlap, len(w) - 1), w.start == 0, w.stop == num_frames) for w in windows]
 
 
 def fuse(parts: Iterable[Tensor], windows: Sequence[range], weights: Sequence[Tensor], num_frames: int) -> Tensor:
-    """Join what was made of windows, in any order: the weighted mean at every frame.
+    """Fuse window outputs, in any order: the weighted mean at every frame.
 
     Args:
-        parts: (length, ...) of each window; they are asked for one by one.
+        parts: (length, ...) of each window; consumed one by one.
         windows: as cut.
         weights: (length,) of each window; on the parts' device, copies are spared.
         num_frames: of the video; every frame must be in a window.
@@ -102,17 +102,17 @@ def fuse(parts: Iterable[Tensor], windows: Sequence[range], weights: Sequence[Te
         InputError: windows that do not cover the video, or parts that are not their windows' length.
     """
     _check(num_frames, 1, 0)
-    strange = sorted(set(range(num_frames)).symmetric_difference(set().union(*windows)))
-    if strange:
-        raise InputError(f"the windows do not cover {num_frames} frames: frame {strange[0]} is missing or too many.")
+    mismatched = sorted(set(range(num_frames)).symmetric_difference(set().union(*windows)))
+    if mismatched:
+        raise InputError(f"the windows do not cover {num_frames} frames: frame {mismatched[0]} is missing or too many.")
     total = sums = None
     for part, window, weight in _matched(parts, windows, weights):
         if sums is None:
             sums = torch.zeros(num_frames, *part.shape[1:], dtype=torch.float32, device=part.device)
             total = torch.zeros(num_frames, *[1] * (part.ndim - 1), dtype=torch.float32, device=part.device)
-        here, factor = slice(window.start, window.stop), _over(weight, part)
-        sums[here] += factor * part
-        total[here] += factor
+        span, factor = slice(window.start, window.stop), _broadcast(weight, part)
+        sums[span] += factor * part
+        total[span] += factor
         kind = part.dtype
     return sums.div_(total).to(kind)
 
@@ -123,19 +123,19 @@ def _matched(
     count = 0
     for count, (part, window, weight) in enumerate(zip(parts, windows, weights, strict=False), 1):  # noqa: B007
         if not len(part) == len(window) == len(weight):
-            raise InputError(f"{len(part)} frames with {len(weight)} weights do not fill frames {_told(window)}.")
+            raise InputError(f"{len(part)} frames with {len(weight)} weights do not fill frames {_span(window)}.")
         yield part, window, weight
     if count < len(windows):
         raise InputError(f"{count} parts with {len(weights)} weights do not fill {len(windows)} windows.")
 
 
-def _over(weight: Tensor, part: Tensor) -> Tensor:
+def _broadcast(weight: Tensor, part: Tensor) -> Tensor:
     """Weights (length, 1, ...) on a part's device."""
     return weight.to(part.device, torch.float32).reshape(-1, *[1] * (part.ndim - 1))
 
 
 def free_noise_order(num_frames: int, length: int = 16, stride: int = 4, seed: int = 0) -> Tensor:
-    """Which of the first frames' noise each frame of a video gets, (num_frames,) int64.
+    """(num_frames,) int64 index of the initial noise that each frame gets: FreeNoise's shuffling.
 
     Every `stride` frames behind the first `length` repeat, shuffled, those that are `length` before them. A longer
     video begins like a shorter one.
@@ -161,7 +161,7 @@ def free_noise_order(num_frames: int, length: int = 16, stride: int = 4, seed: i
 
 
 def chunks(num_frames: int, length: int = 16, overlap: int = 4) -> list[Chunk]:
-    """Chunks one after another: the last frames of one are the first of the next, finished already.
+    """Overlapping chunks in order: the last frames of one are the fixed first frames of the next.
 
     The last chunk is moved back to be as long as the others, since motion modules are trained on whole windows; more
     of its frames are finished then.
@@ -186,5 +186,5 @@ def _check(num_frames: int, length: int, overlap: int) -> None:
         raise InputError(f"an overlap of {overlap} frames does not fit windows of {length}; choose 0 to {length - 1}.")
 
 
-def _told(window: range) -> str:
+def _span(window: range) -> str:
     return f"{window.start} to {window.stop - 1}"

@@ -166,7 +166,7 @@ def encoder(name: str) -> Line:
     def found() -> str:
         import av
 
-        av.codec.LatentCodec(name, "w")
+        av.codec.Codec(name, "w")
         return "works"
 
     return _tried(f"{name} ({ENCODERS[name]})", found, "pip install --force-reinstall av  (its wheel holds FFmpeg)")

@@ -1,4 +1,4 @@
-"""Renderers: a portrait or film and its motion become pictures."""
+"""Renderers: from a portrait or film and a landmark track to video frames."""
 
 from __future__ import annotations
 

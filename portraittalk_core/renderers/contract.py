@@ -1,4 +1,4 @@
-"""The contract of all renderers: a source and its motion go in, pictures come out.
+"""Interface of all renderers: from a source and its motion to a stream of pictures.
 
 This module imports no torch, so that the registry can be read at once.
 """
@@ -27,7 +27,7 @@ PORTRAIT, FILM = "portrait", "film"  # kinds of source
 
 @dataclass(frozen=True)
 class Callbacks:
-    """Functions called during long work; each may raise to stop it, and then no file remains.
+    """Callbacks of a renderer; each may raise to cancel the job, after which no file remains.
 
     With `sections`, finished ones are kept until the video is whole: the same job, begun again, goes on from them.
     """
@@ -35,24 +35,24 @@ class Callbacks:
     on_progress: Progress | None = None  # units of work done, and in all
     on_picture: Callable[[Tensor], None] | None = None  # every picture (H, W, 3) uint8, before it is written
     on_latents: Callable[[Tensor], None] | None = None  # latents (B, 4, h, w) of every batch
-    sections: Sections | None = None  # where finished ones are; its key must tell all that the result depends on
+    sections: Sections | None = None  # where finished ones are; its key must cover all inputs of the result
 
 
 @dataclass(frozen=True)
 class Film:
-    """A video whose face is to say something else."""
+    """A source video and its landmark track, for dubbing."""
 
     path: Path
     track: LandmarkTrack  # of its face; `valid` is False where no face was found
 
     @property
     def source(self) -> str:
-        """What to call it in messages."""
+        """Name of the file, for messages."""
         return self.path.name
 
     @property
     def num_faceless(self) -> int:
-        """Frames without a face."""
+        """Number of frames without a face."""
         return int((~self.track.valid).sum())
 
     def pictures(self) -> Iterator[Tensor]:
@@ -75,7 +75,7 @@ class Film:
 
 @dataclass(frozen=True)
 class RenderJob:
-    """What a renderer is to draw.
+    """A renderer's input: source, motion, frame count and rate, speech, style.
 
     A renderer pulls the motion span by span. Where it is a sequence, all of it is known in advance.
     """
@@ -84,29 +84,29 @@ class RenderJob:
     motion: Iterable[LandmarkTrack]  # consecutive spans, on the source's picture
     num_frames: int  # of all spans
     fps: Fraction
-    speech: Speech | None = None  # for renderers that listen
-    style: Style | None = None  # for renderers that look at a style
+    speech: Speech | None = None  # for audio-driven renderers
+    style: Style | None = None  # for renderers with style attention
 
     def __post_init__(self) -> None:
         if self.num_frames < 1:
             raise InputError(f"there is nothing to render: the motion has {self.num_frames} frames.")
         if isinstance(self.source, Film) and self.num_frames != len(self.source.track):
-            found = f"{self.num_frames} frames of motion and {len(self.source.track)} of {self.source.source}"
-            raise InputError(f"{found} do not fit; make the motion for this film.")
+            counts = f"{self.num_frames} frames of motion and {len(self.source.track)} of {self.source.source}"
+            raise InputError(f"{counts} do not fit; make the motion for this film.")
 
     @staticmethod
     def of_track(
         source: Portrait | Film, track: LandmarkTrack, speech: Speech | None = None, style: Style | None = None
     ) -> RenderJob:
-        """A job whose motion is a whole track."""
+        """A job whose motion is a complete track."""
         return RenderJob(source, (track,), len(track), track.fps, speech, style)
 
 
 class Renderer(Protocol):
-    """Draws the pictures of a job."""
+    """Interface of a renderer."""
 
     def output_size(self, job: RenderJob) -> tuple[int, int]:
-        """Width and height of the pictures, known before any work."""
+        """Width and height of the pictures, without rendering."""
 
     def render(self, job: RenderJob, callbacks: Callbacks | None = None) -> Iterator[Tensor]:
         """(H, W, 3) uint8 pictures, as many as the job has frames; streams, and calls `on_progress` itself."""
@@ -114,7 +114,7 @@ class Renderer(Protocol):
 
 @dataclass(frozen=True)
 class RendererSpec:
-    """One row of the registry, read by the command line, manifests, the doctor and the docs."""
+    """Registry entry of a renderer, read by the command line, manifests, the doctor and the docs."""
 
     name: str
     title: str  # one line

@@ -1,4 +1,4 @@
-"""Where networks run."""
+"""Selection of the device and dtype of networks."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from ..errors import InputError
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-def chosen_place(device: str | None = None, precision: str = "auto") -> tuple[str, torch.dtype]:
-    """Device and dtype of networks.
+def select_device(device: str | None = None, precision: str = "auto") -> tuple[str, torch.dtype]:
+    """Select the device and dtype of networks.
 
     Args:
         device: as torch names it; None takes the fastest there is.
@@ -26,5 +26,5 @@ def chosen_place(device: str | None = None, precision: str = "auto") -> tuple[st
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = (str(error).splitlines() or [""])[0]
         raise InputError(f"`device` {device} cannot be used here ({reason}); try cpu.") from error
-    chosen = precision if precision != "auto" else "fp32" if device == "cpu" else "fp16"
-    return device, DTYPES[chosen]
+    selected = precision if precision != "auto" else "fp32" if device == "cpu" else "fp16"
+    return device, DTYPES[selected]

@@ -1,4 +1,4 @@
-"""Only the face of pictures of any size is painted: cut out, painted at SD1.5's own size, and pasted back."""
+"""Repainting of the face region alone: crop, paint at SD1.5's size, paste back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def painted_faces(
     paste: PasteOptions | None = None,
     callbacks: Callbacks | None = None,
 ) -> Iterator[Tensor]:
-    """Pictures whose face is painted anew; all else in them stays as it is, to the last bit.
+    """Pictures with a repainted face; all other pixels are unchanged.
 
     Of the pictures no more are in memory than the painter paints at once.
 
@@ -37,7 +37,7 @@ def painted_faces(
     Raises:
         InputError: fewer pictures than the plan has frames, or another size.
     """
-    to_cut, behind = itertools.tee(pictures)
-    crops = (plan.crop(picture, index) for index, picture in enumerate(to_cut))
+    to_crop, backgrounds = itertools.tee(pictures)
+    crops = (plan.crop(picture, index) for index, picture in enumerate(to_crop))
     painted = repainted(crops, len(plan), painter, callbacks or Callbacks())
-    yield from paste_frames(behind, painted, plan, paste)
+    yield from paste_frames(backgrounds, painted, plan, paste)

@@ -1,4 +1,4 @@
-"""All renderers by name: the only list of them."""
+"""Registry of all renderers by name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SPECS: dict[str, RendererSpec] = {}
 
 
 def register(spec: RendererSpec) -> RendererSpec:
-    """Add a renderer, one from outside too, and return its row.
+    """Register a renderer, built in or third-party, and return its spec.
 
     Raises:
         InputError: another renderer has this name.
@@ -34,17 +34,17 @@ def register(spec: RendererSpec) -> RendererSpec:
 
 
 def unregister(name: str) -> None:
-    """Take a renderer from outside away again."""
+    """Remove a third-party renderer from the registry."""
     _SPECS.pop(name, None)
 
 
 def renderer_specs(source: str | None = None) -> tuple[RendererSpec, ...]:
-    """The rows of all renderers, or of those that take a source ("portrait" or "film")."""
+    """Specs of all renderers, or of those that take a source ("portrait" or "film")."""
     return tuple(spec for spec in _SPECS.values() if source is None or source in spec.sources)
 
 
 def renderer_spec(name: str, source: str | None = None) -> RendererSpec:
-    """The row of one renderer.
+    """Spec of one renderer.
 
     Raises:
         InputError: there is none of this name, or it does not take such a source; the text names those that do.
@@ -55,7 +55,7 @@ def renderer_spec(name: str, source: str | None = None) -> RendererSpec:
 
 
 def open_renderer(name: str = DEFAULT, **options: Any) -> Renderer:
-    """A renderer, ready for jobs.
+    """Build a renderer by name and options.
 
     Args:
         name: one of the registry.
@@ -66,21 +66,21 @@ def open_renderer(name: str = DEFAULT, **options: Any) -> Renderer:
         MissingDependency: a file or a package that it needs is not there.
     """
     spec = renderer_spec(name)
-    known = [one.name for one in options_of(spec.options)]
-    for given in options:
-        if given not in known:
-            has = f"it has {', '.join(known)}" if known else "it has none"
-            raise InputError(f"the renderer {name} has no option {given!r}; {has}.")
+    names = [field.name for field in options_of(spec.options)]
+    for option in options:
+        if option not in names:
+            has = f"it has {', '.join(names)}" if names else "it has none"
+            raise InputError(f"the renderer {name} has no option {option!r}; {has}.")
     return build(spec, spec.options(**options))
 
 
 def build(spec: RendererSpec, options: object) -> Renderer:
-    """The renderer of a row, with checked options."""
+    """Build the renderer of a spec with checked options."""
     return builder(spec)(options)
 
 
 def builder(spec: RendererSpec) -> Callable[[object], Renderer]:
-    """The function that builds a renderer, imported now."""
+    """Import the function that builds a renderer."""
     if callable(spec.build):
         return spec.build
     module, _, name = spec.build.partition(":")

@@ -1,4 +1,4 @@
-"""Pictures, or latents, painted anew by SD1.5, a batch of frames at a time, with finished sections kept.
+"""Repainting of pictures or latents by SD1.5 in batches of frames, with finished sections cached.
 
 Shapes: B frames of a batch, T of all, H and W pixels, h = H/8 and w = W/8.
 """
@@ -26,7 +26,7 @@ from .write import RenderResult, Sound, write_pictures
 
 
 class Painter(Protocol):
-    """SD1.5 with everything it needs, behind one call; `identitynet.painter` has one, ComfyUI's nodes another.
+    """Interface of a painter: SD1.5 on diffusers in `identitynet.painter`, or in ComfyUI in the nodes.
 
     `first` is the number of the first frame given; `fixed` are latents (O, 4, h, w) of the frames just before it, which
     are finished: they are looked at, but not given back.
@@ -37,7 +37,7 @@ class Painter(Protocol):
     steps: int  # calls of on_step for a batch
 
     def paint(self, frames: Tensor, on_step: Progress | None, first: int, fixed: Tensor | None) -> Painted:
-        """Paint frames (B, H, W, 3) float 0..1 anew."""
+        """Repaint frames (B, H, W, 3) float 0..1."""
 
     def paint_latents(self, latents: Tensor, on_step: Progress | None, first: int, fixed: Tensor | None) -> Painted:
         """Paint latents (B, 4, h, w), from noise if they are empty."""
@@ -61,12 +61,12 @@ def paint_latents(
     started, callbacks = time.perf_counter(), callbacks or Callbacks()
     total, _, height, width = latents.shape
     with VideoWriter(out, 8 * width, 8 * height, fps, sound=sound, crf=crf) as writer:
-        painted = _each_batch(_Given(latents), total, painter, painter.paint_latents, callbacks)
+        painted = _each_batch(_LatentSource(latents), total, painter, painter.paint_latents, callbacks)
         return write_pictures(writer, painted, callbacks, started)
 
 
 def repainted(pictures: Iterator[Tensor], total: int, painter: Painter, callbacks: Callbacks) -> Iterator[Tensor]:
-    """Pictures painted anew.
+    """Repaint pictures in batches.
 
     Args:
         pictures: (H, W, 3) uint8, drawn one batch ahead at most.
@@ -77,19 +77,19 @@ def repainted(pictures: Iterator[Tensor], total: int, painter: Painter, callback
     Yields:
         (H, W, 3) uint8, as many.
     """
-    return _each_batch(_Drawn(pictures), total, painter, painter.paint, callbacks)
+    return _each_batch(_PictureSource(pictures), total, painter, painter.paint, callbacks)
 
 
-class _Drawn:
-    """Frames that are drawn one after another, also those that nobody needs any more."""
+class _PictureSource:
+    """Source of batches from an iterator of pictures, all of which must be consumed in order."""
 
     def __init__(self, pictures: Iterator[Tensor]) -> None:
         self._pictures = iter(pictures)
 
     def take(self, frames: range) -> Tensor:
         with one_torch_thread():
-            drawn = list(itertools.islice(self._pictures, len(frames)))
-        return torch.stack(drawn).float() / 255
+            taken = list(itertools.islice(self._pictures, len(frames)))
+        return torch.stack(taken).float() / 255
 
     def skip(self, frames: range) -> None:
         with one_torch_thread():
@@ -97,8 +97,8 @@ class _Drawn:
                 pass
 
 
-class _Given:
-    """Latents (T, 4, h, w) that are there already."""
+class _LatentSource:
+    """Source of batches from latents (T, 4, h, w)."""
 
     def __init__(self, latents: Tensor) -> None:
         self._latents = latents
@@ -111,7 +111,7 @@ class _Given:
 
 
 def _next_frames(done: int, total: int, painter: Painter) -> range:
-    """The frames that the next batch adds; a batch of a painter with overlap sees finished ones before them.
+    """Frame numbers of the next batch; with overlap, a painter gets finished frames before them.
 
     A painter that ran out of memory may have made its batch smaller meanwhile.
     """
@@ -122,20 +122,20 @@ def _next_frames(done: int, total: int, painter: Painter) -> range:
 
 
 def _each_batch(
-    source: _Drawn | _Given, total: int, painter: Painter, paint: Callable, callbacks: Callbacks
+    source: _PictureSource | _LatentSource, total: int, painter: Painter, paint: Callable, callbacks: Callbacks
 ) -> Iterator[Tensor]:
-    done, kept = 0, None
+    done, previous = 0, None
     while done < total:
-        one = _next_frames(done, total, painter)
-        section = _finished(one, total, painter, callbacks.sections)
+        frames = _next_frames(done, total, painter)
+        section = _finished_section(frames, total, painter, callbacks.sections)
         if section is None:
-            fixed = None if kept is None else kept[len(kept) + len(one) - painter.batch :]
-            on_step = _steps_of(one, total, painter.steps, callbacks.on_progress)
-            section = _painted(paint(source.take(one), on_step, done, fixed), done, painter, callbacks.sections)
+            fixed = None if previous is None else previous[len(previous) + len(frames) - painter.batch :]
+            on_step = _steps_of(frames, total, painter.steps, callbacks.on_progress)
+            section = _painted(paint(source.take(frames), on_step, done, fixed), done, painter, callbacks.sections)
         else:
             source.skip(range(done, section.stop))
             painter.batch = section.batch  # as the run that began it: what was too much then is too much now
-        kept = _last(kept, section.latents, painter)
+        previous = _last_latents(previous, section.latents, painter)
         if callbacks.on_latents and section.latents is not None:
             callbacks.on_latents(section.latents)
         yield from section.pictures
@@ -144,36 +144,36 @@ def _each_batch(
             callbacks.on_progress(done * painter.steps, total * painter.steps)
 
 
-def _finished(one: range, total: int, painter: Painter, sections: Sections | None) -> Section | None:
-    """What an earlier run has made of these frames, or of some more where they do not look at each other."""
+def _finished_section(frames: range, total: int, painter: Painter, sections: Sections | None) -> Section | None:
+    """Finished section of an earlier run for these frames; it may be longer if frames are independent."""
     if sections is None:
         return None
     if painter.overlap:
-        return sections.find(one.start, len(one), exactly=True)
-    return sections.find(one.start, total - one.start)
+        return sections.find(frames.start, len(frames), exactly=True)
+    return sections.find(frames.start, total - frames.start)
 
 
 def _painted(painted: Painted, first: int, painter: Painter, sections: Sections | None) -> Section:
     pictures = torch.stack([frame.clamp(0, 1).mul(255).round().to(torch.uint8).cpu() for frame in painted.frames])
     section = Section(first, pictures, painted.latents, painter.batch)
-    if sections is not None and painted.latents is not None:  # without, nothing was painted: as soon drawn as read
+    if sections is not None and painted.latents is not None:  # None: nothing was painted, so saving gains nothing
         sections.save(section)
     return section
 
 
-def _last(kept: Tensor | None, latents: Tensor | None, painter: Painter) -> Tensor | None:
-    """Latents of the last frames, as many as a batch may begin with; None for a painter that needs none."""
+def _last_latents(previous: Tensor | None, latents: Tensor | None, painter: Painter) -> Tensor | None:
+    """Latents of the last frames, at most a batch, for overlap; None for a painter without overlap."""
     if painter.overlap == 0 or latents is None:
         return None
-    return (latents if kept is None else torch.cat([kept.to(latents), latents]))[-painter.batch :]
+    return (latents if previous is None else torch.cat([previous.to(latents), latents]))[-painter.batch :]
 
 
-def _steps_of(one: range, total: int, steps: int, on_progress: Progress | None) -> Progress | None:
+def _steps_of(frames: range, total: int, steps: int, on_progress: Progress | None) -> Progress | None:
     if on_progress is None:
         return None
 
     def on_step(step: int, of: int) -> None:
         # counted in frames times steps, so that the time left is right while a batch is being painted
-        on_progress(one.start * steps + len(one) * min(step, of) * steps // max(of, 1), total * steps)
+        on_progress(frames.start * steps + len(frames) * min(step, of) * steps // max(of, 1), total * steps)
 
     return on_step

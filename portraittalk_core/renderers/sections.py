@@ -1,4 +1,4 @@
-"""Finished sections of a long job, kept on disk until it is whole, so that a job that was stopped goes on from them.
+"""Cache of finished sections of a long job on disk, so that an interrupted job resumes from them.
 
 Pictures are packed without loss, to a third of their bytes.
 
@@ -45,7 +45,7 @@ class Section:
 
     @property
     def stop(self) -> int:
-        """Number of the frame behind its last."""
+        """Frame number after the last one."""
         return self.first + len(self)
 
 
@@ -67,18 +67,18 @@ class Sections:
         self.num_found = self.num_saved = 0  # sections read, and written, by this run
 
     @property
-    def told(self) -> str:
-        """What a person may want to know afterwards; empty where nothing was there."""
+    def summary(self) -> str:
+        """Message on how many sections were resumed; empty if none."""
         if not self.num_found:
             return ""
         return f"resumed: {self.num_found} of {self.num_found + self.num_saved} sections were finished already"
 
-    def find(self, first: int, most: int, exactly: bool = False) -> Section | None:
-        """The section that begins with a frame; None if it is not there, damaged, or does not fit.
+    def find(self, first: int, max_frames: int, exactly: bool = False) -> Section | None:
+        """The cached section that begins with a frame; None if it is missing, damaged, or does not fit.
 
         Args:
             first: number of the frame.
-            most: frames that it may hold.
+            max_frames: frames that it may hold.
             exactly: whether it must hold as many.
         """
         path = self._path(first)
@@ -86,7 +86,11 @@ class Sections:
             return None
         try:
             section = _read(path)
-            if section.first != first or not 1 <= len(section) <= most or (exactly and len(section) != most):
+            if (
+                section.first != first
+                or not 1 <= len(section) <= max_frames
+                or (exactly and len(section) != max_frames)
+            ):
                 raise MediaError(f"it holds frames {section.first} to {section.stop - 1}")
         except (MediaError, OSError) as error:
             log.warning("the finished section %s is not used, it is painted again: %s.", path, error)
@@ -95,7 +99,7 @@ class Sections:
         return section
 
     def save(self, section: Section) -> None:
-        """Write a section, whole or not at all.
+        """Write a section atomically.
 
         Raises:
             OutputError: it cannot be written; the disk is full, for one.
@@ -115,7 +119,7 @@ class Sections:
         self.num_saved += 1
 
     def finish(self) -> None:
-        """Remove all of them: the whole is done."""
+        """Remove all sections: the job is finished."""
         _remove(self.folder)
 
     def _begin(self) -> None:
@@ -135,7 +139,7 @@ class Sections:
 
 
 def prune(root: Path, keep: str = "", days: float = MOST_DAYS, most_bytes: int = MOST_BYTES) -> None:
-    """Remove unfinished jobs that nobody came back to, the oldest first.
+    """Remove abandoned unfinished jobs, the oldest first, beyond an age or a total size.
 
     Args:
         root: folder of all unfinished jobs.
@@ -145,13 +149,13 @@ def prune(root: Path, keep: str = "", days: float = MOST_DAYS, most_bytes: int =
     """
     if not Path(root).is_dir():
         return
-    others = [f for f in Path(root).iterdir() if f.name != keep and _is_ours(f)]
-    kept, oldest = 0, time.time() - 24 * 3600 * days
-    for changed, size, folder in sorted(((*_age_and_size(folder), folder) for folder in others), reverse=True):
-        kept += size
-        if changed < oldest or kept > most_bytes:
+    jobs = [f for f in Path(root).iterdir() if f.name != keep and _is_ours(f)]
+    total_bytes, oldest = 0, time.time() - 24 * 3600 * days
+    for changed, size, folder in sorted(((*_age_and_size(folder), folder) for folder in jobs), reverse=True):
+        total_bytes += size
+        if changed < oldest or total_bytes > most_bytes:
             log.info("the unfinished job %s is removed (%d MB).", folder, size // 2**20)
-            kept -= size
+            total_bytes -= size
             _remove(folder)
 
 
@@ -160,23 +164,23 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _age_and_size(folder: Path) -> tuple[float, int]:
-    seen = []
+    stats = []
     with contextlib.suppress(OSError):  # another run may have finished meanwhile
         for file in folder.iterdir():
-            seen.append(file.stat())  # noqa: PERF401 - those seen so far are wanted
-    return max((one.st_mtime for one in seen), default=0.0), sum(one.st_size for one in seen)
+            stats.append(file.stat())  # noqa: PERF401 - those read before an error count
+    return max((stat.st_mtime for stat in stats), default=0.0), sum(stat.st_size for stat in stats)
 
 
 def _manifest(folder: Path) -> dict | None:
     try:
-        found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return manifest if isinstance(manifest, dict) else None
 
 
 def _remove(folder: Path) -> None:
-    """Remove what is ours in a folder, and the folder if nothing else is in it."""
+    """Remove a job's files in a folder, and the folder if it is empty then."""
     try:
         for file in folder.iterdir() if folder.is_dir() else ():
             if file.suffix == SUFFIX:
@@ -191,14 +195,14 @@ def _remove(folder: Path) -> None:
 def _content(section: Section) -> bytes:
     from safetensors.torch import save
 
-    given = {"pictures": pack(section.pictures), "latents": section.latents}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in given.items() if tensor is not None}
+    parts = {"pictures": pack(section.pictures), "latents": section.latents}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in parts.items() if tensor is not None}
     numbers = {"first": section.first, "count": len(section), "batch": section.batch, "sum": _sum(tensors)}
     return save(tensors, {"layout": LAYOUT, **{name: str(number) for name, number in numbers.items()}})
 
 
 def _read(path: Path) -> Section:
-    """A section's file.
+    """Read a section file.
 
     Raises:
         MediaError: it is damaged, or something else.
@@ -223,8 +227,8 @@ def _read(path: Path) -> Section:
 
 
 def _sum(tensors: dict[str, Tensor]) -> int:
-    """Of all bytes: a file may come out as long as it should be, and yet empty, where the power failed."""
-    found = 0
+    """CRC-32 of all bytes: after a power failure a file may have its full length, and yet be empty."""
+    checksum = 0
     for name in sorted(tensors):
-        found = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy(), found)
-    return found
+        checksum = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy(), checksum)
+    return checksum

@@ -1,4 +1,4 @@
-"""The one loop that writes what a renderer draws into a video file."""
+"""Rendering of a job to a video file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Sound = (
 
 @dataclass(frozen=True)
 class RenderResult:
-    """What was written and how fast."""
+    """Output file, frame count and speed of a rendering."""
 
     path: Path
     num_frames: int
@@ -51,7 +51,7 @@ def render_video(
     callbacks: Callbacks | None = None,
     started: float | None = None,
 ) -> RenderResult:
-    """Draw a job into a video file, which appears whole or not at all.
+    """Render a job to a video file, which is written atomically.
 
     Args:
         renderer: what draws.

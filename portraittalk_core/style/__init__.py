@@ -1,1 +1,1 @@
-"""Style: how someone speaks, learnt as a distribution and lent to any face."""
+"""Speaking style: priors learnt as Gaussians, style statistics of landmark tracks, and style attention in the UNet."""

@@ -1,4 +1,4 @@
-"""Lets the transformer blocks of a UNet look at a style, after the text, the face and whatever else is there.
+"""Style attention in a UNet's transformer blocks, after the cross-attention to text, face and other branches.
 
 Between a block's cross-attention and its feed-forward layers stands h ← h + strength · Attention(norm(h), style). No
 hook is there, but the layer norm before the feed-forward layers sees h, and what is added to the norm's input and to
@@ -32,12 +32,12 @@ from .projection import StyleAttention, load_style_attention
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
 
-MOST_STRENGTH = 2.0
+MAX_STRENGTH = 2.0
 
 
 @dataclass(frozen=True)
 class FrameStyles:
-    """The style of every frame of a video; one row is that of all frames."""
+    """Style and strength of every frame of a video; a single row applies to all frames."""
 
     styles: Tensor  # (T or 1, D)
     strengths: Tensor  # (T or 1,) 0 off .. 2
@@ -45,11 +45,11 @@ class FrameStyles:
     def __post_init__(self) -> None:
         check_finite(check_shape(self.styles, "T D", "the styles"), "the styles")
         check_finite(check_shape(self.strengths, f"{len(self.styles)}", "the strengths"), "the strengths")
-        check_range(float(self.strengths.min()), 0, MOST_STRENGTH, "the least style strength")
-        check_range(float(self.strengths.max()), 0, MOST_STRENGTH, "the largest style strength")
+        check_range(float(self.strengths.min()), 0, MAX_STRENGTH, "the least style strength")
+        check_range(float(self.strengths.max()), 0, MAX_STRENGTH, "the largest style strength")
 
     @property
-    def acts(self) -> bool:
+    def is_active(self) -> bool:
         """Whether the style is on in any frame."""
         return bool((self.strengths > 0).any())
 
@@ -61,34 +61,34 @@ class FrameStyles:
         """
         if len(self.styles) == 1:
             return self.styles.expand(len(frames), -1), self.strengths.expand(len(frames))
-        strange = [frame for frame in frames if not 0 <= frame < len(self.styles)]
-        if strange:
-            raise InputError(f"the style has {len(self.styles)} frames, there is no frame {strange[0]}.")
+        unknown = [frame for frame in frames if not 0 <= frame < len(self.styles)]
+        if unknown:
+            raise InputError(f"the style has {len(self.styles)} frames, there is no frame {unknown[0]}.")
         return self.styles[list(frames)], self.strengths[list(frames)]
 
 
 @dataclass(frozen=True)
-class StyleCues:
-    """What a UNet is told of how the person speaks."""
+class StyleConditioning:
+    """Style conditioning of a UNet: the style attention and the styles of all frames."""
 
     net: StyleAttention
     styles: FrameStyles
 
 
-def style_cues(
+def style_conditioning(
     style: Style | None,
     file: Path | None,
-    place: tuple[str, torch.dtype],
+    device_and_dtype: tuple[str, torch.dtype],
     base: str = BASE,
     length: tuple[int, Fraction] = (1, Fraction(25)),
-) -> StyleCues | None:
-    """A style and the attention of a file by which a UNet looks at it; None without a file.
+) -> StyleConditioning | None:
+    """Style conditioning from a style and a style attention file; None without a file.
 
     Args:
         style: how the person speaks.
         file: of `portraittalk train style`, stage attention.
-        place: device and dtype.
-        base: which UNet is to look at it.
+        device_and_dtype: device and dtype.
+        base: the UNet that it conditions.
         length: frames of the video and their rate, for a style that changes over time.
 
     Raises:
@@ -100,15 +100,17 @@ def style_cues(
         raise InputError("`style_attention` needs `style`: the style that it is to show.")
     net = load_style_attention(file)
     net.check_space(style.space, style.source)
-    net.tell_base(base)
+    net.warn_other_base(base)
     count = length[0] if isinstance(style, BlendedStyle) else 1
-    return StyleCues(net.to(*place), FrameStyles(style.draw(count, length[1]), style.strengths(count, length[1])))
+    return StyleConditioning(
+        net.to(*device_and_dtype), FrameStyles(style.draw(count, length[1]), style.strengths(count, length[1]))
+    )
 
 
 class StyleRun:
-    """A style attention with the styles of a video: what each block adds, for the rows at hand.
+    """A style attention bound to the styles of a video: what each block adds to the rows of the current batch.
 
-    Rows that are not positive get nothing, as in training where the style was dropped with the text. Keys and values
+    Rows that are not positive get zeros, as in training where the style was dropped with the text. Keys and values
     are kept until the frames change; of a net that learns, never.
 
     Args:
@@ -120,58 +122,58 @@ class StyleRun:
     def __init__(self, net: StyleAttention, styles: FrameStyles, batch: Batch) -> None:
         width = net.style_proj.proj.in_features
         if styles.styles.shape[1] != width:
-            found = styles.styles.shape[1]
-            raise InputError(f"the style has {found} numbers, the style attention was trained on {width}.")
+            style_width = styles.styles.shape[1]
+            raise InputError(f"the style has {style_width} numbers, the style attention was trained on {width}.")
         self.net, self.styles, self.batch = net, styles, batch
-        self._asked: tuple | None = None
+        self._key: tuple | None = None
         self._tokens: Tensor | None = None
         self._factors: Tensor | None = None
-        self._made: dict[tuple, tuple[Tensor, Tensor]] = {}
+        self._cache: dict[tuple, tuple[Tensor, Tensor]] = {}
 
     def clear_cache(self) -> None:
-        """Drop what is kept."""
-        self._asked = self._tokens = self._factors = None
-        self._made = {}
+        """Drop the cached tokens, keys and values."""
+        self._key = self._tokens = self._factors = None
+        self._cache = {}
 
     def add(self, number: str, hidden: Tensor, heads: int = HEADS) -> Tensor | None:
-        """What a block adds to its hidden states (R, N, C); None adds nothing."""
+        """Residual of a block's hidden states (R, N, C); None for no residual."""
         labels = tuple(self.batch.labels)
-        count, over = divmod(len(hidden), len(labels))
-        if over:
+        count, remainder = divmod(len(hidden), len(labels))
+        if remainder:
             raise InputError(f"{len(hidden)} rows cannot be {len(labels)} chunks of as many frames.")
         chunks = [chunk for chunk, label in enumerate(labels) if label == POSITIVE]
         if not chunks:
             return None
         self._prepare(count, hidden)
-        every = len(chunks) == len(labels)
-        rows = hidden if every else torch.cat([hidden[c * count : (c + 1) * count] for c in chunks])
+        all_positive = len(chunks) == len(labels)
+        rows = hidden if all_positive else torch.cat([hidden[c * count : (c + 1) * count] for c in chunks])
         keys, values = self._keys_values(number, rows, len(chunks))
         site = self.net.site(number)
         added = site(rows.to(site.to_q.weight.dtype), keys, values, heads).to(hidden)
         added = added * self._factors.to(hidden).repeat(len(chunks))[:, None, None]
-        if every:
+        if all_positive:
             return added
-        parts, nothing = iter(added.split(count)), torch.zeros_like(added[:count])
-        return torch.cat([next(parts) if label == POSITIVE else nothing for label in labels])
+        parts, zeros = iter(added.split(count)), torch.zeros_like(added[:count])
+        return torch.cat([next(parts) if label == POSITIVE else zeros for label in labels])
 
     def _prepare(self, count: int, hidden: Tensor) -> None:
         frames = tuple(self.batch.frames) or tuple(range(count))
         if len(frames) != count:
             raise InputError(f"{count} frames are being denoised, but {len(frames)} were named for their style.")
-        asked = (frames, hidden.device)
-        if asked == self._asked and not self._learns():
+        key = (frames, hidden.device)
+        if key == self._key and not self._learns():
             return
         self.clear_cache()
         styles, self._factors = self.styles.of(frames)
-        self._tokens, self._asked = self.net.tokens(styles.to(hidden.device)), asked
+        self._tokens, self._key = self.net.tokens(styles.to(hidden.device)), key
 
     def _keys_values(self, number: str, rows: Tensor, chunks: int) -> tuple[Tensor, Tensor]:
         if self._learns():
             return self._make(number, chunks)
-        asked = (number, len(rows))
-        if asked not in self._made:
-            self._made[asked] = self._make(number, chunks)
-        return self._made[asked]
+        key = (number, len(rows))
+        if key not in self._cache:
+            self._cache[key] = self._make(number, chunks)
+        return self._cache[key]
 
     def _make(self, number: str, chunks: int) -> tuple[Tensor, Tensor]:
         keys, values = self.net.site(number).keys_values(self._tokens)
@@ -182,23 +184,26 @@ class StyleRun:
 
 
 class BlockHooks:
-    """Adds something to the hidden states of one transformer block, before its feed-forward layers.
+    """Forward hooks that add a residual to one transformer block's hidden states before its feed-forward layers.
 
     Args:
-        add: makes what is added of hidden states (R, N, C); None adds nothing.
+        add: the residual of hidden states (R, N, C); None for no residual.
     """
 
     def __init__(self, add: Callable[[Tensor], Tensor | None]) -> None:
         self._add, self._added = add, None
 
     def bind(self, norm: nn.Module, feed_forward: nn.Module) -> Callable[[], None]:
-        """Take part in a block until the returned function is called.
+        """Register the hooks; the returned function removes them.
 
         Args:
             norm: the layer norm before the feed-forward layers.
             feed_forward: those layers.
         """
-        hooks = [norm.register_forward_pre_hook(self._before), feed_forward.register_forward_hook(self._after)]
+        hooks = [
+            norm.register_forward_pre_hook(self._add_to_input),
+            feed_forward.register_forward_hook(self._add_to_output),
+        ]
 
         def release() -> None:
             for hook in hooks:
@@ -207,29 +212,29 @@ class BlockHooks:
 
         return release
 
-    def _before(self, _norm: nn.Module, given: tuple) -> tuple | None:
-        self._added = self._add(given[0])
-        return None if self._added is None else (given[0] + self._added, *given[1:])
+    def _add_to_input(self, _norm: nn.Module, inputs: tuple) -> tuple | None:
+        self._added = self._add(inputs[0])
+        return None if self._added is None else (inputs[0] + self._added, *inputs[1:])
 
-    def _after(self, _layers: nn.Module, _given: tuple, output: Tensor) -> Tensor | None:
+    def _add_to_output(self, _layers: nn.Module, _inputs: tuple, output: Tensor) -> Tensor | None:
         added, self._added = self._added, None
         return None if added is None else output + added
 
 
 @contextmanager
 def bind_style(unet: UNet2DConditionModel, run: StyleRun) -> Iterator[None]:
-    """Let a diffusers UNet look at a style for as long as the context lasts.
+    """Context manager that binds a style attention to a diffusers UNet.
 
     Args:
         unet: of SD1.5's topology.
-        run: the attention, the styles and the rows at hand.
+        run: the attention, the styles and the current batch.
 
     Raises:
         InputError: the attention does not fit the UNet.
     """
     try:
         with ExitStack() as bound:
-            for site in SITES if run.styles.acts else ():
+            for site in SITES if run.styles.is_active else ():
                 block = unet.get_submodule(f"{site.diffusers}.transformer_blocks.0")
                 number, heads = site.adapter_key, block.attn2.heads
                 _check_width(block.norm3.weight.shape[0], run.net, number)
@@ -241,8 +246,8 @@ def bind_style(unet: UNet2DConditionModel, run: StyleRun) -> Iterator[None]:
 
 
 def _check_width(width: int, net: StyleAttention, number: str) -> None:
-    own = net.site(number).to_q.weight.shape[0]
-    if own != width:
+    attention_width = net.site(number).to_q.weight.shape[0]
+    if attention_width != width:
         raise InputError(
-            f"the style attention is {own} wide at site {number}, the UNet {width}; both must be for SD1.5."
+            f"the style attention is {attention_width} wide at site {number}, the UNet {width}; both must be for SD1.5."
         )

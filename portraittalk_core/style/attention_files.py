@@ -1,4 +1,4 @@
-"""What a style attention file holds, by names, shapes and metadata.
+"""Sizes of a style attention from its file's tensor names, shapes and metadata.
 
 Source: this project's own layout, `docs/design/styles.md` 7.
 """
@@ -23,7 +23,7 @@ _ADVICE = "Use a file that `portraittalk train style` has made in its attention 
 
 @dataclass(frozen=True)
 class StyleSizes:
-    """Everything that says how large a style attention is, and what styles it knows."""
+    """Layer sizes of a style attention, and the style space that it was trained on."""
 
     widths: Mapping[str, int]  # channels of the UNet's transformer blocks, by their cross-attention's number
     space: str  # of the styles it was trained on
@@ -33,7 +33,7 @@ class StyleSizes:
 
 
 def read_style_sizes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], name: str) -> StyleSizes:
-    """The sizes of a style attention, of its file.
+    """Read the sizes of a style attention from its file, and check that it is one.
 
     Args:
         tensors: of the file.
@@ -43,20 +43,20 @@ def read_style_sizes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str],
     Raises:
         InputError: no style attention, or one for another base model.
     """
-    for key, wanted in (("layout", LAYOUT), ("base", BASE)):
-        if metadata.get(key) != wanted:
-            found = metadata.get(key, "nothing")
-            raise InputError(f"{name} is no style attention for {BASE}: its {key} says {found}. {_ADVICE}")
+    for key, expected in (("layout", LAYOUT), ("base", BASE)):
+        if metadata.get(key) != expected:
+            value = metadata.get(key, "nothing")
+            raise InputError(f"{name} is no style attention for {BASE}: its {key} says {value}. {_ADVICE}")
     if not metadata.get("space"):
         raise InputError(f"{name} does not say on what styles it was trained. {_ADVICE}")
-    found = {match[1]: tensor for key, tensor in tensors.items() if (match := _SITE.match(key))}
+    sites = {match[1]: tensor for key, tensor in tensors.items() if (match := _SITE.match(key))}
     proj, norm = tensors.get("style_proj.proj.weight"), tensors.get("style_proj.norm.weight")
-    if set(found) != set(NUMBERS) or proj is None or norm is None or proj.ndim != 2 or norm.ndim != 1:
-        raise InputError(f"{name} is no complete style attention: {len(found)} of {len(NUMBERS)} sites. {_ADVICE}")
+    if set(sites) != set(NUMBERS) or proj is None or norm is None or proj.ndim != 2 or norm.ndim != 1:
+        raise InputError(f"{name} is no complete style attention: {len(sites)} of {len(NUMBERS)} sites. {_ADVICE}")
     token_width = len(norm)
     if token_width in TOKEN_WIDTHS:
         raise InputError(f"{name} is for {TOKEN_WIDTHS[token_width]} (its tokens are {token_width} wide). {_ADVICE}")
     if not token_width or len(proj) % token_width:
         raise InputError(f"{name}: {len(proj)} numbers are no tokens of {token_width}. {_ADVICE}")
-    widths = {number: len(found[number]) for number in NUMBERS}
+    widths = {number: len(sites[number]) for number in NUMBERS}
     return StyleSizes(widths, metadata["space"], proj.shape[1], token_width, len(proj) // token_width)

@@ -1,4 +1,4 @@
-"""The style extractor: from the sound and the expression of a clip, or one of them, to the style as a Gaussian.
+"""The style extractor: a network from audio or expression features of a clip, or both, to a Gaussian prior.
 
 Shapes: B clips, N features at 25 Hz, A and E numbers of an audio and an expression feature, D channels.
 Source: SVP, section 3; sizes and names from StyleTalk (arXiv 2301.01081), as `docs/design/styles.md` 1 resolves them.
@@ -29,7 +29,7 @@ MIN_FRAMES = RATE_HZ  # one second
 
 
 class Branch(nn.Module):
-    """One modality: a linear layer, positions, and a transformer encoder (ReLU, normalised after each part)."""
+    """Encoder of one modality: a linear layer, position encodings, and a post-norm transformer encoder with ReLU."""
 
     def __init__(self, features: int, sizes: ExtractorSizes) -> None:
         super().__init__()
@@ -42,16 +42,16 @@ class Branch(nn.Module):
             for _ in range(sizes.num_layers)
         )
 
-    def forward(self, values: Tensor, given: Tensor, positions: Tensor, padding: Tensor | None) -> Tensor:
-        """(B, N, D) of features (B, N, ·), whether each clip has them (B,), positions (N, D), padding (B, N)."""
-        tokens = torch.where(given[:, None, None], self.enter(values), self.missing) + positions
+    def forward(self, values: Tensor, present: Tensor, positions: Tensor, padding: Tensor | None) -> Tensor:
+        """Tokens (B, N, D) of features (B, N, ·), their presence by clip (B,), positions (N, D) and padding (B, N)."""
+        tokens = torch.where(present[:, None, None], self.enter(values), self.missing) + positions
         for layer in self.layers:
             tokens = layer(tokens, src_key_padding_mask=padding)
         return tokens
 
 
 class CrossAttention(nn.Module):
-    """Expression asks, sound answers: attention and feed-forward, each added and normalised."""
+    """Post-norm cross-attention with queries from expression and keys from audio, and a feed-forward layer."""
 
     def __init__(self, sizes: ExtractorSizes) -> None:
         super().__init__()
@@ -61,15 +61,15 @@ class CrossAttention(nn.Module):
         self.linear2 = nn.Linear(sizes.feed_forward, sizes.width)
         self.dropout = nn.Dropout(sizes.dropout)
 
-    def forward(self, seen: Tensor, heard: Tensor, padding: Tensor | None) -> Tensor:
-        """(B, N, D) of two such."""
-        found, _ = self.attention(seen, heard, heard, key_padding_mask=padding, need_weights=False)
-        seen = self.norm1(seen + self.dropout(found))
-        return self.norm2(seen + self.dropout(self.linear2(self.dropout(torch.relu(self.linear1(seen))))))
+    def forward(self, expression: Tensor, audio: Tensor, padding: Tensor | None) -> Tensor:
+        """Tokens (B, N, D) of expression and audio tokens (B, N, D)."""
+        attended, _ = self.attention(expression, audio, audio, key_padding_mask=padding, need_weights=False)
+        expression = self.norm1(expression + self.dropout(attended))
+        return self.norm2(expression + self.dropout(self.linear2(self.dropout(torch.relu(self.linear1(expression))))))
 
 
 class StatisticsPool(nn.Module):
-    """Attentive mean and variance over time: every frame says how much it tells of the style.
+    """Attentive statistics pooling: weighted mean and variance over time with learnt frame weights.
 
     Source: SVP, equations 2 to 4 as reconstructed in `docs/design/styles.md` 2.
     """
@@ -93,7 +93,7 @@ def weighted_statistics(frames: Tensor, weights: Tensor) -> tuple[Tensor, Tensor
 
 
 class ExtractorNet(nn.Module):
-    """The network.
+    """The style extractor's network: two modality encoders, cross-attention, and attentive statistics pooling.
 
     A modality that a clip lacks is replaced, frame by frame, by a learnt vector; positions stay. Training leaves out
     the sound of some clips and the expression of others, so that either is enough.
@@ -114,15 +114,15 @@ class ExtractorNet(nn.Module):
         audio: Tensor | None,
         expression: Tensor | None,
         padding: Tensor | None = None,
-        given: Tensor | None = None,
+        present: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """The style of some clips.
+        """Mean and variance of the styles of a batch of clips.
 
         Args:
             audio: (B, N, A), N ≤ 256; None if no clip has sound.
             expression: (B, N, E); None if no clip shows a face.
             padding: (B, N) bool, true after a clip's end; None for clips of N frames.
-            given: (B, 2) bool, whether each clip has sound and expression; None if it has what is not None.
+            present: (B, 2) bool, whether each clip has sound and expression; None if it has what is not None.
 
         Returns:
             Mean (B, D) and variance (B, D), float32.
@@ -130,28 +130,28 @@ class ExtractorNet(nn.Module):
         Raises:
             InputError: neither is given, or the frames are too many.
         """
-        one = expression if expression is not None else audio
-        if one is None:
+        features = expression if expression is not None else audio
+        if features is None:
             raise InputError("a style needs a sound, an expression, or both; give one.")
-        batch, count = one.shape[:2]
+        batch, count = features.shape[:2]
         sizes = self.sizes
         if count > sizes.num_positions:
             raise InputError(f"{count} frames are too many to look at together; {sizes.num_positions} at most.")
-        if given is None:
-            has = torch.tensor([audio is not None, expression is not None], device=one.device)
-            given = has.expand(batch, -1)
-        audio = one.new_zeros(batch, count, sizes.audio_width) if audio is None else audio
-        expression = one.new_zeros(batch, count, sizes.expression_width) if expression is None else expression
+        if present is None:
+            has_input = torch.tensor([audio is not None, expression is not None], device=features.device)
+            present = has_input.expand(batch, -1)
+        audio = features.new_zeros(batch, count, sizes.audio_width) if audio is None else audio
+        expression = features.new_zeros(batch, count, sizes.expression_width) if expression is None else expression
         check_shape(audio, f"{batch} {count} {sizes.audio_width}", f"{sizes.audio} features")
         check_shape(expression, f"{batch} {count} {sizes.expression_width}", f"{sizes.expression} features")
         positions = self.positions[:count]
-        heard = self.audio(audio, given[:, 0], positions, padding)
-        seen = self.expression(expression, given[:, 1], positions, padding)
-        return self.pool(self.cross(seen, heard, padding), padding)
+        audio_tokens = self.audio(audio, present[:, 0], positions, padding)
+        expression_tokens = self.expression(expression, present[:, 1], positions, padding)
+        return self.pool(self.cross(expression_tokens, audio_tokens, padding), padding)
 
 
 def sinusoids(count: int, width: int) -> Tensor:
-    """(count, width) positions: sine in even and cosine in odd columns, of pairs of falling frequency.
+    """(count, width) sinusoidal position encodings: sine in even and cosine in odd columns.
 
     Source: Vaswani et al. 2017, section 3.5.
     """
@@ -163,12 +163,12 @@ def sinusoids(count: int, width: int) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class StyleExtractor:
-    """A trained extractor, ready to look at clips."""
+    """A trained extractor, ready for inference."""
 
     network: ExtractorNet
     spread: Tensor  # (D,) deviation of the training set's means
     name: str = "style extractor"  # for messages
-    identity: str = field(default="")  # tells it from others; computed from its weights if empty
+    identity: str = field(default="")  # part of the space's name; a hash of the weights if empty
 
     def __post_init__(self) -> None:
         check_finite(check_shape(self.spread, str(self.network.sizes.width), "the spread"), "the spread")
@@ -181,7 +181,7 @@ class StyleExtractor:
 
     @property
     def space(self) -> str:
-        """Name of the space that its styles live in."""
+        """Name of the space of its styles."""
         return f"extractor:{self.identity}"
 
     @torch.no_grad()
@@ -192,9 +192,9 @@ class StyleExtractor:
         source: str = "clip",
         on_progress: Progress | None = None,
     ) -> StylePrior:
-        """The style of a clip.
+        """Style prior of a clip: mean and deviation over its windows.
 
-        A clip of more than 256 frames is seen in up to 16 windows, evenly spread; their Gaussians are taken together
+        A clip of more than 256 frames is cut into up to 16 evenly spread windows; their Gaussians are combined
         as one (mean of the means; mean of the variances plus variance of the means).
 
         Args:
@@ -204,20 +204,20 @@ class StyleExtractor:
             on_progress: called with windows done and in all; may raise to stop.
 
         Raises:
-            InputError: neither is given, they are of other kinds than the extractor knows, or shorter than a second.
+            InputError: neither is given, they are other features than the extractor takes, or shorter than a second.
         """
         count = self._check(audio, expression, source)
         longest = self.sizes.num_positions
         number = min(-(-count // longest), MAX_WINDOWS)
         starts = [round((count - longest) * i / (number - 1)) for i in range(number)] if number > 1 else [0]
-        found = []
+        gaussians = []
         for done, start in enumerate(starts, 1):
             cut = slice(start, min(start + longest, count))
             parts = [None if side is None else side.values[None, cut].to(self.device) for side in (audio, expression)]
-            found.append(tuple(part[0].cpu() for part in self.network(*parts)))
+            gaussians.append(tuple(part[0].cpu() for part in self.network(*parts)))
             if on_progress:
                 on_progress(done, number)
-        means, variances = (torch.stack(parts) for parts in zip(*found, strict=True))
+        means, variances = (torch.stack(parts) for parts in zip(*gaussians, strict=True))
         variance = variances.mean(0) + means.var(0, correction=0)
         return StylePrior(means.mean(0), variance.sqrt(), self.spread, self.space, source)
 
@@ -226,12 +226,12 @@ class StyleExtractor:
         return next(self.network.parameters()).device
 
     def _check(self, audio: StyleFeatures | None, expression: StyleFeatures | None, source: str) -> int:
-        """Frames that both sides have."""
+        """Check the features and return the number of frames that both modalities have."""
         sides = {self.sizes.audio: audio, self.sizes.expression: expression}
-        for wanted, side in sides.items():
-            if side is not None and side.feature != wanted:
+        for feature, side in sides.items():
+            if side is not None and side.feature != feature:
                 raise InputError(
-                    f"{self.name} looks at {wanted}, but {source} gives {side.feature}; make those instead."
+                    f"{self.name} looks at {feature}, but {source} gives {side.feature}; make those instead."
                 )
         lengths = [len(side) for side in sides.values() if side is not None]
         if not lengths:
@@ -242,7 +242,7 @@ class StyleExtractor:
 
 
 def weights_mark(tensors: Mapping[str, Tensor]) -> str:
-    """12 hexadecimal digits that tell weights from others."""
+    """Hash of the weights: 12 hexadecimal digits."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
@@ -251,7 +251,7 @@ def weights_mark(tensors: Mapping[str, Tensor]) -> str:
 
 
 def new_extractor_net(sizes: ExtractorSizes | None = None, seed: int = 0) -> ExtractorNet:
-    """An untrained network.
+    """An untrained extractor network.
 
     Raises:
         InputError: kinds of features that there are not, or of another width.
@@ -266,7 +266,7 @@ def new_extractor_net(sizes: ExtractorSizes | None = None, seed: int = 0) -> Ext
 
 
 def warm_start(network: ExtractorNet, tensors: Mapping[str, Tensor], name: str) -> ExtractorNet:
-    """Put StyleTalk's style encoder into the expression branch and the pooling; everything else stays.
+    """Load StyleTalk's style encoder into the expression encoder and the pooling; other weights are unchanged.
 
     Args:
         network: over 64 expression coefficients, 256 channels wide.
@@ -277,20 +277,20 @@ def warm_start(network: ExtractorNet, tensors: Mapping[str, Tensor], name: str) 
         InputError: the sizes differ.
     """
     was_training = network.training
-    whole = {**network.state_dict(), **tensors}
-    return load_strict(network, whole, name).train(was_training).requires_grad_(True)
+    state = {**network.state_dict(), **tensors}
+    return load_strict(network, state, name).train(was_training).requires_grad_(True)
 
 
 def save_extractor(extractor: StyleExtractor, path: Path, metadata: Mapping[str, str] | None = None) -> Path:
-    """Write an extractor as safetensors, its sizes in the metadata, whole or not at all.
+    """Write an extractor as safetensors atomically, with its sizes in the metadata.
 
     Raises:
         OutputError: the file cannot be written.
     """
     tensors = {**extractor.network.state_dict(), SPREAD: extractor.spread}
-    kept = {name: tensor.float() for name, tensor in tensors.items()}
-    told = {"layout": LAYOUT, "version": VERSION, "sizes": extractor.sizes.to_json()}
-    return save_tensors(kept, path, {**(metadata or {}), **told})
+    weights = {name: tensor.float() for name, tensor in tensors.items()}
+    texts = {"layout": LAYOUT, "version": VERSION, "sizes": extractor.sizes.to_json()}
+    return save_tensors(weights, path, {**(metadata or {}), **texts})
 
 
 def load_extractor(path: Path, device: torch.device | str = "cpu") -> StyleExtractor:

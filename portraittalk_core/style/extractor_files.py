@@ -1,4 +1,4 @@
-"""What a style extractor's file holds, by names, shapes and metadata; and where StyleTalk's encoder keeps the same.
+"""Sizes of a style extractor from its file's metadata, and the renaming of StyleTalk's style encoder.
 
 Source: this project's own layout, `docs/design/styles.md` 7.
 """
@@ -15,7 +15,7 @@ from torch import Tensor
 from ..errors import InputError
 
 LAYOUT, VERSION = "style_extractor", "1"  # as the metadata says it
-SPREAD, STYLETALK_SHAPE = "spread", (256, 64)  # a tensor beside the network's; StyleTalk's first layer
+SPREAD, STYLETALK_SHAPE = "spread", (256, 64)  # a tensor in addition to the network's; shape of StyleTalk's first layer
 _ADVICE = "Use a file that `portraittalk train style` has made in its extractor stage."
 _STYLETALK = re.compile(r"(?:^|\.)style_encoder\.(.+)$")
 _RENAMED = (  # StyleTalk's name → ours
@@ -28,7 +28,7 @@ _COMPUTED = re.compile(r"^pos_embed\.pos_table$")  # the same for every file
 
 @dataclass(frozen=True)
 class ExtractorSizes:
-    """Everything that says what a style extractor looks at, and how large it is."""
+    """Input features and layer sizes of a style extractor."""
 
     audio: str = "log-mel"  # kinds of features, see style.features
     expression: str = "landmarks"
@@ -42,8 +42,8 @@ class ExtractorSizes:
     num_positions: int = 256  # frames that are looked at together, at most
 
     def __post_init__(self) -> None:
-        whole = ("audio_width", "expression_width", "width", "num_layers", "num_heads", "feed_forward", "num_positions")
-        wrong = [f"{name} {getattr(self, name)!r}" for name in whole if not _is_size(getattr(self, name))]
+        sizes = ("audio_width", "expression_width", "width", "num_layers", "num_heads", "feed_forward", "num_positions")
+        wrong = [f"{name} {getattr(self, name)!r}" for name in sizes if not _is_size(getattr(self, name))]
         wrong += [] if type(self.dropout) in (int, float) and 0 <= self.dropout < 1 else [f"dropout {self.dropout!r}"]
         if wrong:
             raise InputError(f"a style extractor cannot have {', '.join(wrong)}.")
@@ -51,7 +51,7 @@ class ExtractorSizes:
             raise InputError(f"{self.num_heads} heads do not share {self.width} channels evenly.")
 
     def to_json(self) -> str:
-        """As the metadata keeps it."""
+        """JSON text for a file's metadata."""
         return json.dumps(asdict(self), sort_keys=True)
 
 
@@ -60,7 +60,7 @@ def _is_size(value: object) -> bool:
 
 
 def read_extractor_sizes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], name: str) -> ExtractorSizes:
-    """The sizes of a style extractor, of its file.
+    """Read the sizes of a style extractor from its file, and check that it is one.
 
     Args:
         tensors: of the file.
@@ -100,21 +100,23 @@ def styletalk_tensors(tensors: Mapping[str, Tensor], name: str) -> dict[str, Ten
     Raises:
         InputError: it holds no such encoder, or one that is not over 64 coefficients.
     """
-    found: dict[str, Tensor] = {}
-    strange: list[str] = []
+    encoder: dict[str, Tensor] = {}
+    unknown: list[str] = []
     for key, tensor in tensors.items():
         if not (match := _STYLETALK.search(key)) or _COMPUTED.match(match[1]):
             continue
         renamed = next((p.sub(new, match[1]) for p, new in _RENAMED if p.match(match[1])), None)
         if renamed is None:
-            strange.append(key)
+            unknown.append(key)
         else:
-            found[renamed] = tensor.float()
-    if not found or strange:
-        shown = ", ".join((strange or list(tensors))[:3])
-        raise InputError(f"{name} holds no style encoder of StyleTalk (but {shown}, …); give its checkpoint, or none.")
-    first = found.get("expression.enter.weight")
+            encoder[renamed] = tensor.float()
+    if not encoder or unknown:
+        examples = ", ".join((unknown or list(tensors))[:3])
+        raise InputError(
+            f"{name} holds no style encoder of StyleTalk (but {examples}, …); give its checkpoint, or none."
+        )
+    first = encoder.get("expression.enter.weight")
     if first is None or tuple(first.shape) != STYLETALK_SHAPE:
         shape = None if first is None else tuple(first.shape)
         raise InputError(f"{name}: StyleTalk's first layer must have the shape {STYLETALK_SHAPE}, not {shape}.")
-    return found
+    return encoder

@@ -1,4 +1,4 @@
-"""What a style extractor sees of a clip: its sound and its expression, 25 times a second.
+"""Inputs of a style extractor at 25 Hz: audio features and expression features.
 
 Shapes: T frames of the clip, N features at 25 Hz, D numbers of a feature.
 Source: SVP, section 3 (Whisper-Tiny features and 3DMM coefficients); `docs/design/styles.md` 1.
@@ -26,7 +26,7 @@ from ..types import LandmarkTrack, Speech, as_fps
 
 RATE_HZ = 25
 MIN_SECONDS = 1.0  # a shorter clip does not show how someone speaks
-MIN_SEEN = 0.5  # share of the frames that must show the face
+MIN_VALID_SHARE = 0.5  # share of the frames that must show the face
 LOUD, DECIBELS = 0.95, 20.0  # log-mel is measured from this quantile of the clip, in this many decibels
 BLOCK = 1000  # frames that are looked at together
 
@@ -52,7 +52,7 @@ WIDTHS = {**AUDIO_WIDTHS, **EXPRESSION_WIDTHS}
 
 @dataclass(frozen=True)
 class StyleFeatures:
-    """One side of a clip, sound or expression, at 25 Hz; feature n is about the time n / 25 s."""
+    """Features of one modality of a clip, audio or expression, at 25 Hz; feature n is at n / 25 s."""
 
     values: Tensor  # (N, D) float32
     feature: str  # a name of WIDTHS
@@ -72,7 +72,7 @@ class StyleFeatures:
 def audio_features(
     speech: Speech, encoder: SpeechEncoder | GivenFeatures | None = None, on_progress: Progress | None = None
 ) -> StyleFeatures:
-    """What is heard of a clip.
+    """Audio features of a clip: Whisper's hidden states, or a log-mel spectrogram.
 
     Args:
         speech: the clip.
@@ -93,13 +93,13 @@ def audio_features(
         raise InputError(f"{speech.source} is silent ({speech.seconds:.1f} s); give a clip with speech in it.")
     if encoder is None:
         return StyleFeatures(mel_features(log_mel(speech), count), "log-mel", speech.source)
-    heard: SpeechFeatures = encoder.encode(speech, on_progress)
-    if heard.width != AUDIO_WIDTHS[WHISPER] or not heard.name.startswith("whisper"):
+    features: SpeechFeatures = encoder.encode(speech, on_progress)
+    if features.width != AUDIO_WIDTHS[WHISPER] or not features.name.startswith("whisper"):
         raise InputError(
-            f"styles are heard by Whisper tiny (384 channels), not by {heard.name} ({heard.width} channels); choose "
-            "openai/whisper-tiny, or no encoder."
+            f"styles are heard by Whisper tiny (384 channels), not by {features.name} ({features.width} channels); "
+            "choose openai/whisper-tiny, or no encoder."
         )
-    return StyleFeatures(averaged(heard.values, int(FEATURE_RATE_HZ) // RATE_HZ, count), WHISPER, speech.source)
+    return StyleFeatures(averaged(features.values, int(FEATURE_RATE_HZ) // RATE_HZ, count), WHISPER, speech.source)
 
 
 def mel_features(mel: Tensor, count: int) -> Tensor:
@@ -110,18 +110,18 @@ def mel_features(mel: Tensor, count: int) -> Tensor:
 
 
 def averaged(values: Tensor, group: int, count: int) -> Tensor:
-    """(count, D) means of groups of rows (M, D); a last group may be smaller, the last row is held where rows end."""
+    """(count, D) means of consecutive groups of rows (M, D), padded with copies of the last row."""
     if not len(values):
         raise ShapeError("there are no features to average; give a longer clip.")
-    held = values[: count * group]
-    held = torch.cat([held, held[-1:].expand(count * group - len(held), -1)])
-    return held.view(count, group, -1).mean(1)
+    padded = values[: count * group]
+    padded = torch.cat([padded, padded[-1:].expand(count * group - len(padded), -1)])
+    return padded.view(count, group, -1).mean(1)
 
 
 def coefficient_features(
     values: Tensor, fps: Fraction | float, feature: str = "3dmm", source: str = "clip"
 ) -> StyleFeatures:
-    """Expression that was made elsewhere.
+    """Expression features from given coefficients, such as those of a 3DMM.
 
     Args:
         values: "3dmm": (T, 64) expression coefficients, or (T, 257) all of Deep3DFaceReconstruction's; "blendshapes":
@@ -142,7 +142,7 @@ def coefficient_features(
 
 
 def expression_features(track: LandmarkTrack, neutral: Tensor | None = None, source: str = "clip") -> StyleFeatures:
-    """Expression and the speed of head turns, from landmarks: free of head pose, size, and the face's own shape.
+    """Expression features and head angular velocity from landmarks, normalised for head pose, size and face shape.
 
     Every frame is turned back and scaled by the points that speech hardly moves, 20 numbers are read from it
     (EXPRESSION_NAMES, in tenths of the inter-ocular distance), and the person's neutral ones are subtracted. Then come
@@ -158,14 +158,15 @@ def expression_features(track: LandmarkTrack, neutral: Tensor | None = None, sou
         (N, 23), N = ceil(25 · seconds).
 
     Raises:
-        NoFaceError: the face is seen in less than half of the frames.
+        NoFaceError: the face is valid in less than half of the frames.
         InputError: shorter than a second.
     """
     _check_long_enough(track.seconds, source)
-    seen = int(track.valid.sum())
-    if seen < max(MIN_SEEN * len(track), 1):
+    num_valid = int(track.valid.sum())
+    if num_valid < max(MIN_VALID_SHARE * len(track), 1):
         raise NoFaceError(
-            f"{source} shows the face in {seen} of {len(track)} frames only; give a clip that shows it in most of them."
+            f"{source} shows the face in {num_valid} of {len(track)} frames only; give a clip that shows it in "
+            "most of them."
         )
     numbers = expression_numbers(track)
     rest = numbers[track.valid].median(0).values if neutral is None else neutral
@@ -177,17 +178,17 @@ def expression_features(track: LandmarkTrack, neutral: Tensor | None = None, sou
 
 
 def neutral_expression(tracks: list[LandmarkTrack]) -> Tensor:
-    """(20,) a person's numbers at rest: the median over all frames of some clips that show the face."""
+    """(20,) neutral expression of a person: the median of the expression values over all frames of some clips."""
     return torch.cat([expression_numbers(track)[track.valid] for track in tracks]).median(0).values
 
 
 def expression_numbers(track: LandmarkTrack) -> Tensor:
-    """(T, 20) EXPRESSION_NAMES of every frame, in inter-ocular distances, without regard to a neutral face."""
+    """(T, 20) absolute expression values in the order of EXPRESSION_NAMES, in inter-ocular distances."""
     return torch.cat([_numbers(_upright(part.points_px)) for part in _blocks(track)])
 
 
 def resampled(values: Tensor, fps: Fraction | float) -> Tensor:
-    """(N, D) values at 25 Hz of values (T, D) at another rate: by time, on lines between them, the last one held."""
+    """(N, D) values (T, D) resampled to 25 Hz by linear interpolation; the last value is held."""
     rate = as_fps(fps)
     if rate == RATE_HZ:
         return values
@@ -199,7 +200,7 @@ def resampled(values: Tensor, fps: Fraction | float) -> Tensor:
 
 
 def _resampled_rate(angles: Tensor, fps: Fraction) -> Tensor:
-    """(N, 3) degrees a second of angles (T, 3): differences at 25 Hz, so that the frame rate does not matter."""
+    """(N, 3) angular velocity in degrees a second of angles (T, 3): differences at 25 Hz, whatever the frame rate."""
     at_rate = resampled(angles, fps)
     return torch.diff(at_rate, dim=0, prepend=at_rate[:1]) * RATE_HZ
 
@@ -214,16 +215,16 @@ def _blocks(track: LandmarkTrack) -> list[LandmarkTrack]:
 
 
 def _upright(points_px: Tensor) -> Tensor:
-    """(T, 478, 3) landmarks as the canonical face stands: turned back, in inter-ocular distances."""
+    """(T, 478, 3) landmarks aligned with the canonical face, in inter-ocular distances."""
     rigid = list(RIGID)
-    model, seen = canonical_face()[rigid].double(), points_px.double()
-    scale, rotation, shift = align(model.expand(len(seen), -1, -1), seen[:, rigid])
-    centred = (seen - shift[:, None]) / scale.clamp(min=1e-9)[:, None, None]
+    model, points = canonical_face()[rigid].double(), points_px.double()
+    scale, rotation, shift = align(model.expand(len(points), -1, -1), points[:, rigid])
+    centred = (points - shift[:, None]) / scale.clamp(min=1e-9)[:, None, None]
     return (centred @ rotation).float()
 
 
 def _numbers(points: Tensor) -> Tensor:
-    """(T, 20) EXPRESSION_NAMES of upright points (T, 478, 3)."""
+    """(T, 20) expression values, in the order of EXPRESSION_NAMES, of aligned landmarks (T, 478, 3)."""
     x, y, z = points.unbind(-1)
 
     def gap(first: int, second: int) -> Tensor:

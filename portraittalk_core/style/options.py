@@ -1,4 +1,4 @@
-"""How strongly a style acts; no torch, so that ``--help`` need not wait for it."""
+"""Strength, noise and seed of a style; without torch, so that ``--help`` starts fast."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LARGEST_SEED = 2**64 - 1
 
 @dataclass(frozen=True)
 class StyleUse:
-    """How a style is to act."""
+    """Strength, noise and seed with which a style is sampled."""
 
     strength: float = option(
         1.0, 0, 2, "0 leaves everything as it is, 1 speaks like the reference, 2 exaggerates.",

@@ -1,6 +1,6 @@
-"""Named ways of speaking, for those who have no reference video at hand.
+"""Preset style statistics by name, for use without a reference video.
 
-The numbers are chosen by hand, within what people on video were seen to do.
+The values are set by hand, within the range measured in videos of people.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PRESETS = {
 
 
 def preset(name: str) -> StyleStatistics:
-    """A way of speaking by its name.
+    """Style statistics of a preset.
 
     Raises:
         InputError: there is none of that name.

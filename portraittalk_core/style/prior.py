@@ -1,4 +1,4 @@
-"""Style priors: how someone speaks as a Gaussian that is drawn from anew, mixed, compared, and kept in a file.
+"""Style priors: Gaussian distributions of style with sampling, interpolation, distance, and a file format.
 
 Shapes: D numbers of the style's vector space, T frames.
 Source: SVP, section 3 (intrinsic style as a distribution); `docs/design/styles.md` 2.
@@ -36,7 +36,7 @@ class StylePrior:
     mean: Tensor  # (D,) float32
     std: Tensor  # (D,) float32, ≥ 0
     spread: Tensor  # (D,) float32, ≥ 0: how far means lie apart over the training set; what noise is measured by
-    space: str  # that the numbers live in: "manner", or "extractor:<id>" of a trained extractor
+    space: str  # of the values: "manner", or "extractor:<id>" of a trained extractor
     source: str = "style"  # what to call it in messages: a file name, a preset
     strength: float = 1.0  # 0 off .. 2
     noise: float = 0.1  # 0..2: the least deviation that is drawn with, in spreads
@@ -52,18 +52,20 @@ class StylePrior:
             sizes = ", ".join(f"{name} {len(getattr(self, name))}" for name in _TENSORS)
             raise InputError(f"the style {self.source} needs as many numbers in each part (and one at least): {sizes}.")
         for name in ("std", "spread"):
-            if (least := float(getattr(self, name).min())) < 0:
-                raise InputError(f"the {name} of the style {self.source} must not be negative, but goes to {least:g}.")
+            if (minimum := float(getattr(self, name).min())) < 0:
+                raise InputError(
+                    f"the {name} of the style {self.source} must not be negative, but goes to {minimum:g}."
+                )
         if not self.space:
             raise InputError(f"the style {self.source} does not say what space it lives in.")
         check_range(self.strength, 0, 2, "style strength")
         check_range(self.noise, 0, 2, "style noise")
         check_range(self.seed, 0, 2**64 - 1, "seed")
-        own = self.style_statistics
-        if own is not None and (own.space != STATISTICS_SPACE or self.space == STATISTICS_SPACE):
-            found = own.space if own.space != STATISTICS_SPACE else "statistics beside statistics"
+        statistics = self.style_statistics
+        if statistics is not None and (statistics.space != STATISTICS_SPACE or self.space == STATISTICS_SPACE):
+            space = statistics.space if statistics.space != STATISTICS_SPACE else "statistics beside statistics"
             raise InputError(
-                f"the statistics of the style {self.source} live in the space {STATISTICS_SPACE!r}, not in {found!r}."
+                f"the statistics of the style {self.source} live in the space {STATISTICS_SPACE!r}, not in {space!r}."
             )
 
     def __len__(self) -> int:
@@ -71,7 +73,7 @@ class StylePrior:
 
     @property
     def sampling_std(self) -> Tensor:
-        """(D,) deviation that is drawn with, max(std, noise · spread).
+        """(D,) standard deviation for sampling, max(std, noise · spread).
 
         Contrastive training lets the learnt deviation collapse, which would make every draw the same.
         Source: `docs/design/styles.md` 2.
@@ -80,21 +82,21 @@ class StylePrior:
 
     @property
     def statistics_part(self) -> StylePrior | None:
-        """The style as motion statistics, if it has any."""
+        """The style's motion statistics as a prior, or None."""
         return self if self.space == STATISTICS_SPACE else self.style_statistics
 
     def sample(self, seed: int | None = None) -> Tensor:
-        """(D,) one draw; the same for the same seed on every machine. None takes the style's own seed."""
+        """(D,) one sample, the same for the same seed on every machine; None takes the style's own seed."""
         generator = torch.Generator().manual_seed(self.seed if seed is None else seed)
         return self.mean + self.sampling_std * torch.randn(len(self.mean), generator=generator)
 
     def draw(self, num_frames: int, fps: Fraction | float) -> Tensor:
-        """(T, D) the style of every frame: one draw for the whole clip, so that no window has a style of its own."""
+        """(T, D) style of every frame: one sample for the whole clip, so that all windows share it."""
         _check_frames(num_frames, fps)
         return self.sample().expand(num_frames, -1).clone()
 
     def strengths(self, num_frames: int, fps: Fraction | float) -> Tensor:
-        """(T,) how strongly the style acts in every frame."""
+        """(T,) strength of the style in every frame."""
         _check_frames(num_frames, fps)
         return torch.full((num_frames,), float(self.strength))
 
@@ -102,8 +104,8 @@ class StylePrior:
         """Tensors and metadata of a style file."""
         tensors, texts = _flat(self, "")
         if self.style_statistics is not None:
-            more, told = _flat(self.style_statistics, "manner.")
-            tensors, texts = {**tensors, **more}, {**texts, **told}
+            statistics, statistics_texts = _flat(self.style_statistics, "manner.")
+            tensors, texts = {**tensors, **statistics}, {**texts, **statistics_texts}
         return tensors, {"kind": self.kind, "version": VERSION, **texts}
 
     @classmethod
@@ -141,18 +143,18 @@ def _unflat(
     missing += [f"{prefix}{name}" for name in _TEXTS if f"{prefix}{name}" not in metadata]
     if missing:
         raise InputError(f"a style needs {', '.join(missing)}, which this file lacks.")
-    told = {name: metadata[f"{prefix}{name}"] for name in _TEXTS}
+    texts = {name: metadata[f"{prefix}{name}"] for name in _TEXTS}
     try:
-        numbers = float(told["strength"]), float(told["noise"]), int(told["seed"])
+        numbers = float(texts["strength"]), float(texts["noise"]), int(texts["seed"])
     except ValueError as error:
         raise InputError(f"strength, noise and seed of a style must be numbers ({error}).") from error
     parts = (tensors[f"{prefix}{name}"] for name in _TENSORS)
-    return StylePrior(*parts, told["space"], told["source"], *numbers, style_statistics)
+    return StylePrior(*parts, texts["space"], texts["source"], *numbers, style_statistics)
 
 
 @dataclass(frozen=True, eq=False)
 class BlendedStyle:
-    """One style that turns into another over time, and back if wanted; acts wherever a `StylePrior` does."""
+    """Two styles blended by a curve over time; usable wherever a `StylePrior` is."""
 
     kind: ClassVar[str] = "BlendedStyle"
     first: StylePrior
@@ -185,7 +187,7 @@ class BlendedStyle:
 
     @property
     def strength(self) -> float:
-        """The larger one of the two: 0 only if the style never acts. `strengths` tells of every frame."""
+        """The larger strength of the two styles, 0 only if the style never acts; see `strengths` for every frame."""
         return max(self.first.strength, self.second.strength)
 
     @property
@@ -194,34 +196,34 @@ class BlendedStyle:
 
     @property
     def style_statistics(self) -> BlendedStyle | None:
-        """The blend of both all_statistics, if both have one."""
+        """The blend of both styles' statistics, or None if either has none."""
         if self.first.style_statistics is None or self.second.style_statistics is None:
             return None
         return BlendedStyle(self.first.style_statistics, self.second.style_statistics, self.points)
 
     @property
     def statistics_part(self) -> BlendedStyle | None:
-        """The blend as motion statistics, if both have any."""
+        """The blend's motion statistics, or None if either style has none."""
         return self if self.space == STATISTICS_SPACE else self.style_statistics
 
     def shares(self, num_frames: int, fps: Fraction | float) -> Tensor:
-        """(T,) share of the second style in every frame, on the curve through the points."""
+        """(T,) weight of the second style in every frame, by linear interpolation of the curve's points."""
         rate = _check_frames(num_frames, fps)
         seconds = torch.arange(num_frames, dtype=torch.float64) / float(rate)
         times, values = torch.tensor(self.points, dtype=torch.float64).T
-        after = torch.searchsorted(times.contiguous(), seconds, right=True)
-        low, high = (after - 1).clamp(min=0), after.clamp(max=len(times) - 1)
+        following = torch.searchsorted(times.contiguous(), seconds, right=True)
+        low, high = (following - 1).clamp(min=0), following.clamp(max=len(times) - 1)
         length = (times[high] - times[low]).clamp(min=1e-12)
         part = ((seconds - times[low]) / length).clamp(0, 1)
         return torch.lerp(values[low], values[high], part).float()
 
     def draw(self, num_frames: int, fps: Fraction | float) -> Tensor:
-        """(T, D) the style of every frame: one draw of each style, mixed by the curve."""
+        """(T, D) style of every frame: one sample of each style, interpolated by the curve."""
         shares = self.shares(num_frames, fps)[:, None]
         return (1 - shares) * self.first.sample() + shares * self.second.sample()
 
     def strengths(self, num_frames: int, fps: Fraction | float) -> Tensor:
-        """(T,) how strongly the style acts in every frame."""
+        """(T,) strength of the style in every frame."""
         shares = self.shares(num_frames, fps)
         return (1 - shares) * self.first.strength + shares * self.second.strength
 
@@ -230,9 +232,9 @@ class BlendedStyle:
         tensors = {"points": torch.tensor(self.points, dtype=torch.float64)}
         texts = {"kind": self.kind, "version": VERSION}
         for name, prior in (("first", self.first), ("second", self.second)):
-            parts, told = prior.to_record()
+            parts, prior_texts = prior.to_record()
             tensors |= {f"{name}.{key}": tensor.clone() for key, tensor in parts.items()}  # files share no memory
-            texts |= {f"{name}.{key}": text for key, text in told.items()}
+            texts |= {f"{name}.{key}": text for key, text in prior_texts.items()}
         return tensors, texts
 
     @classmethod
@@ -256,12 +258,12 @@ Style = StylePrior | BlendedStyle
 
 
 def _below(items: dict[str, Any], name: str) -> dict[str, Any]:
-    """Those whose names begin with a name and a dot, without it."""
+    """Entries whose key begins with a prefix and a dot, with the prefix removed."""
     return {key.removeprefix(f"{name}."): item for key, item in items.items() if key.startswith(f"{name}.")}
 
 
 def load_style(path: Path) -> Style:
-    """Read a style file of either kind, as `media.records.save_record` has written it.
+    """Load a `StylePrior` or `BlendedStyle` from a file of `media.records.save_record`.
 
     Raises:
         MediaError: the file is missing, damaged, of another version, or holds something else.
@@ -271,17 +273,17 @@ def load_style(path: Path) -> Style:
 
 
 def used_as(style: Style, strength: float, noise: float, seed: int) -> Style:
-    """The same style with another strength, noise and seed, of its style statistics and of both ends of a blend too."""
+    """Copy of a style with another strength, noise and seed, in its style statistics and both ends of a blend too."""
     numbers = {"strength": strength, "noise": noise, "seed": seed}
     if isinstance(style, BlendedStyle):
-        first, second = (used_as(one, **numbers) for one in (style.first, style.second))
+        first, second = (used_as(end, **numbers) for end in (style.first, style.second))
         return replace(style, first=first, second=second)
     style_statistics = None if style.style_statistics is None else replace(style.style_statistics, **numbers)
     return replace(style, **numbers, style_statistics=style_statistics)
 
 
 def interpolate(first: StylePrior, second: StylePrior, share: float) -> StylePrior:
-    """The style between two: means, deviations, strength and noise on a straight line, the seed of the first.
+    """Linear interpolation of two styles: means, deviations, strength and noise; the seed is the first's.
 
     On that line of Gaussians with independent dimensions, `distance` grows evenly.
 
@@ -314,12 +316,12 @@ def distance(first: StylePrior, second: StylePrior) -> float:
         InputError: different spaces.
     """
     _check_spaces(first, second)
-    apart = torch.cat([first.mean - second.mean, first.std - second.std]).double()
-    return float(apart.norm())
+    difference = torch.cat([first.mean - second.mean, first.std - second.std]).double()
+    return float(difference.norm())
 
 
 def shared(first: StylePrior, second: StylePrior) -> tuple[StylePrior, StylePrior]:
-    """Two styles in a space that both have: as they are if it is the same, else their all_statistics.
+    """Two styles in a common space: as they are if it is the same, else their style statistics.
 
     Raises:
         InputError: there is no such space.

@@ -1,6 +1,6 @@
-"""Makes tokens of a style, and holds the attention by which every transformer block of the UNet looks at them.
+"""Projection of a style to tokens, and the style attention of every transformer block of the UNet.
 
-Untrained it adds exactly nothing.
+Untrained, it adds exactly zero.
 Shapes: B rows of a batch, N pixels, T tokens, C channels of a site, E width of the tokens, D numbers of a style.
 Source: SVP, section 3.3 "Style Projection"; `docs/design/styles.md` 4, sizes are this project's own.
 """
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class StyleTokens(nn.Module):
-    """A style becomes a few tokens.
+    """Linear projection of a style to a few tokens.
 
     Args:
         style_width: numbers of a style, D.
@@ -48,7 +48,7 @@ class StyleTokens(nn.Module):
 
 
 class StyleSite(nn.Module):
-    """The attention to style of one transformer block, after the one to text; its last layer starts at zero.
+    """Style cross-attention of one transformer block, after the text's; its output layer is initialised to zero.
 
     Args:
         width: channels of the block, C.
@@ -75,12 +75,12 @@ class StyleSite(nn.Module):
         return self.to_k(tokens), self.to_v(tokens)
 
     def forward(self, hidden: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:
-        """What is to be added to a block's hidden states (B, N, C), of keys and values (B, T, C)."""
+        """Residual (B, N, C) of a block's hidden states (B, N, C), from keys and values (B, T, C)."""
         return self.to_out(attend(self.to_q(self.norm(hidden)), keys, values, heads))
 
 
 class StyleAttention(nn.Module):
-    """Everything a style attention file holds, under the file's names: `style_proj.…`, `1.to_q.weight`, ….
+    """Style projection and attention of all blocks, under the file's names: `style_proj.…`, `1.to_q.weight`, ….
 
     Args:
         sizes: of tokens and sites, and the space of the styles it was trained on.
@@ -95,7 +95,7 @@ class StyleAttention(nn.Module):
             self.add_module(number, StyleSite(width, sizes.token_width, ops))
 
     def site(self, number: str) -> StyleSite:
-        """The attention of a transformer block, by the number of its cross-attention: "1", "3", …, "31"."""
+        """Style attention of a transformer block, by its cross-attention's number: "1", "3", …, "31"."""
         return self.get_submodule(number)
 
     def tokens(self, styles: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ class StyleAttention(nn.Module):
         return self.style_proj(styles.to(self.style_proj.proj.weight.dtype))  # the layers may lie elsewhere for now
 
     def check_space(self, space: str, source: str) -> None:
-        """Check that styles of a space are what it was trained on.
+        """Check that a style space is the one that it was trained on.
 
         Raises:
             InputError: another space.
@@ -114,8 +114,8 @@ class StyleAttention(nn.Module):
                 f"{self.space}; make the style with the extractor that belongs to it."
             )
 
-    def tell_base(self, base: str) -> None:
-        """Warn where it is to act in another UNet than it was trained on, though of the same shape."""
+    def warn_other_base(self, base: str) -> None:
+        """Log a warning if the UNet is another one than it was trained on, though of the same shape."""
         if base != self.trained_on:
             log.warning(
                 "the style attention was trained on %s and acts in %s now: the style may not come out right.",
@@ -125,14 +125,14 @@ class StyleAttention(nn.Module):
 
 
 def new_style_attention(sizes: StyleSizes, seed: int = 0) -> StyleAttention:
-    """An untrained one, which adds nothing until it has learnt."""
+    """An untrained style attention, whose output is zero."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return StyleAttention(sizes)
 
 
 def load_style_attention(path: Path, ops: ModuleType = nn) -> StyleAttention:
-    """A style attention from its file, ready for inference.
+    """Load a style attention from its file for inference.
 
     Args:
         path: .safetensors.
@@ -143,21 +143,21 @@ def load_style_attention(path: Path, ops: ModuleType = nn) -> StyleAttention:
         InputError: damaged, no style attention, or one for another base model.
     """
     path = Path(path)
-    tensors, told = read_tensors(path), read_metadata(path)
-    sizes = read_style_sizes(tensors, told, path.name)
+    tensors, metadata = read_tensors(path), read_metadata(path)
+    sizes = read_style_sizes(tensors, metadata, path.name)
     for name, tensor in tensors.items():
         check_finite(tensor, f"{name} of {path.name}")
     with torch.device("meta"):
         net = StyleAttention(sizes, ops)
-    net.trained_on = told.get("trained_on", BASE)
+    net.trained_on = metadata.get("trained_on", BASE)
     return load_strict(net.to_empty(device="cpu"), tensors, path.name)
 
 
 def save_style_attention(net: StyleAttention, path: Path, metadata: Mapping[str, str] | None = None) -> Path:
-    """Write a style attention as safetensors, whole or not at all.
+    """Write a style attention as safetensors atomically.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    told = {"layout": LAYOUT, "base": BASE, "space": net.space, "trained_on": net.trained_on, **(metadata or {})}
-    return save_tensors(net.state_dict(), path, told)
+    texts = {"layout": LAYOUT, "base": BASE, "space": net.space, "trained_on": net.trained_on, **(metadata or {})}
+    return save_tensors(net.state_dict(), path, texts)

@@ -1,4 +1,4 @@
-"""A reference video, a recording or a name becomes a style, and a style becomes motion.
+"""Styles from reference videos, recordings and presets, and motion generated in a style.
 
 Shapes: T frames, W windows.
 """
@@ -26,7 +26,7 @@ from .extractor import StyleExtractor
 from .features import (
     MEASURED_EXPRESSION,
     MIN_SECONDS,
-    MIN_SEEN,
+    MIN_VALID_SHARE,
     StyleFeatures,
     audio_features,
     expression_features,
@@ -37,17 +37,17 @@ from .presets import preset
 from .prior import STATISTICS_SPACE, BlendedStyle, Style, StylePrior
 from .statistics import measure_statistics, to_numbers, to_statistics
 
-PIECE_S = Fraction(256, 25)  # what an extractor sees at once
-MOST_PIECES = 8  # of a long video; they are spread evenly over it
+PIECE_S = Fraction(256, 25)  # window of an extractor
+MAX_PIECES = 8  # of a long video; they are spread evenly over it
 # how much people differ, in the order of types.STYLE_STATISTICS: what the noise of a style is measured by
 STATISTICS_SPREAD = (0.08, 0.03, 0.025, 0.03, 0.03, 12.0, 0.04, 1.5, 0.1, 0.07, 0.02)
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What is known of the person whose style is wanted: some pieces of a video, or its sound, or both."""
+    """Reference of a style: landmark tracks of pieces of a video, its speech, or both."""
 
-    tracks: tuple[LandmarkTrack, ...] = ()  # without a face in some of their frames, maybe
+    tracks: tuple[LandmarkTrack, ...] = ()  # some frames may lack a face
     sounds: tuple[Speech, ...] = ()  # of the same pieces; or all of a recording
     source: str = "the reference"
 
@@ -57,33 +57,33 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Watching:
-    """How the video of a reference is watched."""
+class ReferenceOptions:
+    """Face selection and number of pieces for tracking a reference video."""
 
     face_index: int = 0  # which of several faces
     face_order: str = "size"
-    pieces: int = field(default=MOST_PIECES)  # at most
+    pieces: int = field(default=MAX_PIECES)  # at most
 
     def __post_init__(self) -> None:
         check_range(self.pieces, 1, 1000, "the number of pieces")
 
 
-def watch(
+def track_pieces(
     pictures: Iterable[Tensor],
     fps: Fraction,
     num_frames: int,
     mesh: MeshBackend | None = None,
-    watching: Watching | None = None,
+    options: ReferenceOptions | None = None,
     source: str = "the reference",
 ) -> list[tuple[int, LandmarkTrack]]:
-    """The face of a video: all of a short one, pieces of about ten seconds, evenly spread, of a long one.
+    """Track the face of a reference video: all of a short one, evenly spread pieces of ten seconds of a long one.
 
     Args:
         pictures: (H, W, 3) uint8, all of one size; none is kept.
         fps: frames per second of the pictures.
         num_frames: how many they are, about.
         mesh: an open back end; None opens one for this call.
-        watching: which face, and how many pieces.
+        options: which face, and how many pieces.
         source: what to call the video in messages.
 
     Returns:
@@ -93,50 +93,50 @@ def watch(
         InputError: shorter than a second.
         NoFaceError: the face is in no piece, or in less than half of the frames that were looked at.
     """
-    watching = watching or Watching()
+    options = options or ReferenceOptions()
     if mesh is None:
         with open_mesh() as opened:
-            return watch(pictures, fps, num_frames, opened, watching, source)
+            return track_pieces(pictures, fps, num_frames, opened, options, source)
     size = math.ceil(PIECE_S * fps)
     pieces = [(0, None)]
-    if num_frames > watching.pieces * size:
-        step = (num_frames - size) / max(watching.pieces - 1, 1)
-        pieces = [(round(i * step), size) for i in range(watching.pieces)]
-    found, looked, pictures, at = [], 0, iter(pictures), 0
+    if num_frames > options.pieces * size:
+        step = (num_frames - size) / max(options.pieces - 1, 1)
+        pieces = [(round(i * step), size) for i in range(options.pieces)]
+    tracked, num_read, pictures, next_frame = [], 0, iter(pictures), 0
     for start, length in pieces:
-        seen = itertools.islice(pictures, start - at, None if length is None else start - at + length)
+        piece = itertools.islice(pictures, start - next_frame, None if length is None else start - next_frame + length)
         counter = itertools.count()
-        counted = (picture for picture, _ in zip(seen, counter, strict=False))
+        counted = (picture for picture, _ in zip(piece, counter, strict=False))
         with contextlib.suppress(NoFaceError):  # it may be in other pieces
-            found.append((start, track_faces(counted, fps, mesh, watching.face_index, watching.face_order)))
-        seen_now = next(counter)
-        looked, at = looked + seen_now, start + seen_now
-    return _checked(found, looked, fps, source)
+            tracked.append((start, track_faces(counted, fps, mesh, options.face_index, options.face_order)))
+        num_in_piece = next(counter)
+        num_read, next_frame = num_read + num_in_piece, start + num_in_piece
+    return _checked(tracked, num_read, fps, source)
 
 
 def _checked(
-    found: list[tuple[int, LandmarkTrack]], looked: int, fps: Fraction, source: str
+    tracked: list[tuple[int, LandmarkTrack]], num_read: int, fps: Fraction, source: str
 ) -> list[tuple[int, LandmarkTrack]]:
-    if looked < MIN_SECONDS * fps:
-        raise InputError(f"{source} lasts {float(looked / fps):.2f} s; a style needs {MIN_SECONDS:.0f} s at least.")
-    valid = sum(int(track.valid.sum()) for _, track in found)
-    if valid < MIN_SEEN * looked:
+    if num_read < MIN_SECONDS * fps:
+        raise InputError(f"{source} lasts {float(num_read / fps):.2f} s; a style needs {MIN_SECONDS:.0f} s at least.")
+    valid = sum(int(track.valid.sum()) for _, track in tracked)
+    if valid < MIN_VALID_SHARE * num_read:
         raise NoFaceError(
-            f"{source} shows the face in {valid} of the {looked} frames that were looked at; a style needs it in most "
-            "of them: choose another video, another part of it, or another face."
+            f"{source} shows the face in {valid} of the {num_read} frames that were looked at; a style needs it in "
+            "most of them: choose another video, another part of it, or another face."
         )
-    return [(start, track) for start, track in found if track.seconds >= MIN_SECONDS and track.valid.any()]
+    return [(start, track) for start, track in tracked if track.seconds >= MIN_SECONDS and track.valid.any()]
 
 
-def heard(speech: Speech, pieces: list[tuple[int, LandmarkTrack]]) -> tuple[Speech, ...]:
-    """What is heard in each piece; silence where the sound has ended."""
-    made = []
+def speech_pieces(speech: Speech, pieces: list[tuple[int, LandmarkTrack]]) -> tuple[Speech, ...]:
+    """Speech of each piece, padded with silence where the recording has ended."""
+    parts = []
     for start, track in pieces:
         first = round(start / track.fps * SPEECH_RATE_HZ)
         count = math.ceil(len(track) / track.fps * SPEECH_RATE_HZ)
         part = speech.waveform[first : first + count]
-        made.append(Speech(torch.nn.functional.pad(part, (0, count - len(part))), speech.source))
-    return tuple(made)
+        parts.append(Speech(torch.nn.functional.pad(part, (0, count - len(part))), speech.source))
+    return tuple(parts)
 
 
 def style_of(
@@ -146,7 +146,7 @@ def style_of(
     encoder: SpeechEncoder | None = None,
     on_progress: Progress | None = None,
 ) -> StylePrior:
-    """The style of a person.
+    """Style prior of a reference: from the extractor, with motion statistics where there is a track.
 
     Args:
         reference: what is known of the person.
@@ -169,12 +169,12 @@ def style_of(
         return style_statistics
     audio = _audio(reference, extractor, encoder)
     expression = _expression(reference, extractor)
-    found = extractor.prior(audio, expression, reference.source, on_progress)
-    return replace(found, strength=use.strength, noise=use.noise, seed=use.seed, style_statistics=style_statistics)
+    prior = extractor.prior(audio, expression, reference.source, on_progress)
+    return replace(prior, strength=use.strength, noise=use.noise, seed=use.seed, style_statistics=style_statistics)
 
 
 def statistics_prior(reference: Reference, use: StyleUse | None = None) -> StylePrior:
-    """The style as motion statistics: mean and deviation of the windows of all pieces."""
+    """Style prior of motion statistics: mean and deviation over the windows of all pieces."""
     use = use or StyleUse()
     windows = torch.cat([measure_statistics(track) for track in reference.tracks])
     std, spread = windows.std(0, correction=0), torch.tensor(STATISTICS_SPREAD)
@@ -184,7 +184,7 @@ def statistics_prior(reference: Reference, use: StyleUse | None = None) -> Style
 
 
 def named_style(name: str, use: StyleUse | None = None) -> StylePrior:
-    """A style from `style.presets` by its name."""
+    """Style prior of a preset in `style.presets`."""
     use, numbers = use or StyleUse(), to_numbers(preset(name))
     spread = torch.tensor(STATISTICS_SPREAD)
     return StylePrior(
@@ -193,7 +193,7 @@ def named_style(name: str, use: StyleUse | None = None) -> StylePrior:
 
 
 def statistics_of(style: StylePrior) -> StyleStatistics:
-    """What a style asks of a motion engine: one draw of its motion statistics.
+    """Style statistics for a motion engine: one sample of the style's motion statistics.
 
     Raises:
         InputError: it has none.
@@ -209,7 +209,7 @@ def statistics_of(style: StylePrior) -> StyleStatistics:
 def in_style(
     make: Callable[[MotionOptions], LandmarkTrack], options: MotionOptions, style: Style | None
 ) -> LandmarkTrack:
-    """The motion that an engine makes in a style.
+    """Generate motion in a style.
 
     Args:
         make: makes the landmarks for some options.
@@ -220,7 +220,7 @@ def in_style(
         return make(options)
     if not isinstance(style, BlendedStyle):
         return make(replace(options, style_statistics=statistics_of(style)))
-    first, second = (make(replace(options, style_statistics=statistics_of(one))) for one in (style.first, style.second))
+    first, second = (make(replace(options, style_statistics=statistics_of(end))) for end in (style.first, style.second))
     shares = style.shares(len(first), first.fps)[:, None, None]
     return replace(first, points=torch.lerp(first.points, second.points, shares))
 

@@ -20,8 +20,8 @@ from portraittalk_core.diffusion.windowed import VideoOptions, WindowedDenoiser
 from portraittalk_core.renderers.animatenet.animate_net import (
     AnimateOptions,
     bind_animate,
-    cues_of_track,
     new_animate_net,
+    track_conditions,
 )
 from portraittalk_core.renderers.animatenet.control import ControlOptions
 from portraittalk_core.renderers.animatenet.feature_attention import FeatureControl
@@ -129,6 +129,6 @@ def track_of(inputs, following=False):
 
 def animate_tokens(control, inputs, following=False):
     """Context in which a ControlNet attends to landmark and placement tokens."""
-    cues = cues_of_track(track_of(inputs, following))
+    conditions = track_conditions(track_of(inputs, following))
     options = AnimateOptions(*ANIMATE["tokens"])
-    return bind_animate(control.network, random_animate(), cues, lambda: control.frames, options)
+    return bind_animate(control.network, random_animate(), conditions, lambda: control.frames, options)

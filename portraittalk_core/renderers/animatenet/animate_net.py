@@ -1,8 +1,8 @@
-"""AnimateNet's own modules: cross-attentions to landmarks and head placement, beside the text's in a ControlNet.
+"""AnimateNet: cross-attentions to landmark and head placement tokens in a ControlNet, parallel to the text's.
 
-Untrained they add exactly nothing: the ControlNet's output stays what it was, to the last bit.
+Untrained, they add exactly zero: the ControlNet's output is bit-identical.
 
-Shapes: B frames at hand, R = chunks · B rows of a batch (row r belongs to frame r % B), N queries (pixels), T tokens,
+Shapes: B current frames, R = chunks · B rows of a batch (row r belongs to frame r % B), N queries (pixels), T tokens,
 C channels of a site, E width of the tokens.
 Source: PortraitTalk, section 3.2; `docs/design/animatenet.md` 6.
 """
@@ -39,13 +39,13 @@ if TYPE_CHECKING:
     from diffusers import ControlNetModel
 
 # frame numbers → landmarks in pixels (B, 478, 2 or 3) and placements (B, 6)
-Cues = Callable[[Sequence[int]], tuple[Tensor, Tensor]]
+FrameConditions = Callable[[Sequence[int]], tuple[Tensor, Tensor]]
 
 CONTROL_SITES = tuple(site for site in SITES if site.adapter_key in NUMBERS)  # the ControlNet is the UNet's first half
 
 
 class AnimateSite(nn.Module):
-    """Both branches of one cross-attention; the layers go by the checkpoint's names, `to_k_lm` to `to_v_hp`."""
+    """Landmark and placement branches of one cross-attention; layer names are `to_k_lm` to `to_v_hp`."""
 
     def __init__(self, width: int, token_width: int, ops: ModuleType = nn) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class AnimateSite(nn.Module):
 
 
 class AnimateNet(nn.Module):
-    """Everything an AnimateNet file holds, under the file's names.
+    """AnimateNet's token projections, branches and feature attentions, under the file's names.
 
     Args:
         sizes: of tokens and branches.
@@ -74,8 +74,8 @@ class AnimateNet(nn.Module):
         self.placement_proj = PlacementTokens(sizes.token_width, *sizes.placement, ops)
         for number in NUMBERS:
             self.add_module(number, AnimateSite(sizes.widths[number], sizes.token_width, ops))
-        made = {number: FeatureAttention(*pair, ops) for number, pair in (sizes.features or {}).items()}
-        self.features = nn.ModuleDict(made)  # empty without that option
+        attentions = {number: FeatureAttention(*pair, ops) for number, pair in (sizes.features or {}).items()}
+        self.features = nn.ModuleDict(attentions)  # empty without that option
 
     def site(self, number: str) -> AnimateSite:
         """Branches of one of the ControlNet's cross-attentions, by number "1", "3", …, "11", "31"."""
@@ -85,28 +85,28 @@ class AnimateNet(nn.Module):
         """Tokens (B, T, E) of both kinds, of landmarks (B, 478, 2 or 3) in pixels and placements (B, 6)."""
         weight = self.landmark_proj.proj[0].weight
         points = points_px.to(weight.device, torch.float32)
-        if weight.dtype != torch.float32:  # half precision knows no pixels apart
+        if weight.dtype != torch.float32:  # half precision cannot resolve single pixels
             points = centred(points).to(weight.dtype)
         return {"lm": self.landmark_proj(points), "hp": self.placement_proj(placed.to(weight))}
 
 
 def new_animate_net(controlnet: ControlNetModel, seed: int = 0, features: bool = False) -> AnimateNet:
-    """An untrained AnimateNet for a ControlNet: it adds nothing until it has learnt.
+    """An untrained AnimateNet for a ControlNet, whose values are initialised to zero.
 
     Args:
         controlnet: of SD1.5's topology.
         seed: of the weights that are not zero.
-        features: whether the UNet shall look at the ControlNet's maps.
+        features: whether to add feature attention for the UNet.
     """
     widths = {site.adapter_key: _keys(controlnet, site.attention(2)).shape[0] for site in CONTROL_SITES}
-    chosen = _feature_widths(controlnet) if features else None
+    feature_widths = _feature_widths(controlnet) if features else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return AnimateNet(AnimateSizes(widths, controlnet.config.cross_attention_dim, features=chosen))
+        return AnimateNet(AnimateSizes(widths, controlnet.config.cross_attention_dim, features=feature_widths))
 
 
 def load_animate_net(path: Path, ops: ModuleType = nn) -> AnimateNet:
-    """An AnimateNet from its file, ready for inference.
+    """Load an AnimateNet from its file for inference.
 
     Args:
         path: .safetensors.
@@ -127,7 +127,7 @@ def load_animate_net(path: Path, ops: ModuleType = nn) -> AnimateNet:
 
 
 def save_animate_net(net: AnimateNet, path: Path, metadata: Mapping[str, str] | None = None) -> Path:
-    """Write an AnimateNet as safetensors, whole or not at all.
+    """Write an AnimateNet as safetensors atomically.
 
     Raises:
         OutputError: the file cannot be written.
@@ -137,7 +137,7 @@ def save_animate_net(net: AnimateNet, path: Path, metadata: Mapping[str, str] | 
 
 @dataclass(frozen=True)
 class AnimateOptions:
-    """How strongly the branches act; 0 is bit-equal to none."""
+    """Strengths of the branches; 0 is bit-identical to none."""
 
     landmarks: float = same_option(AnimateNetOptions, "landmark_tokens")  # λ_lm
     placement: float = same_option(AnimateNetOptions, "placement_tokens")  # λ_hp
@@ -146,8 +146,8 @@ class AnimateOptions:
         check_options(self, landmarks="the strength of landmark tokens", placement="the strength of placement tokens")
 
 
-def cues_of_track(track: LandmarkTrack, placed: Tensor | None = None) -> Cues:
-    """What AnimateNet is told of each frame of a track.
+def track_conditions(track: LandmarkTrack, placed: Tensor | None = None) -> FrameConditions:
+    """AnimateNet's conditions from a landmark track: landmarks and placements by frame number.
 
     Args:
         track: T frames.
@@ -161,66 +161,66 @@ def cues_of_track(track: LandmarkTrack, placed: Tensor | None = None) -> Cues:
         raise InputError(f"there are {len(placed)} placements for {len(track)} frames; give one for each frame.")
     picture = torch.tensor([track.width, track.height], dtype=torch.float32)
 
-    def cues(frames: Sequence[int]) -> tuple[Tensor, Tensor]:
-        strange = [frame for frame in frames if not 0 <= frame < len(track)]
-        if strange:
-            raise InputError(f"the track has {len(track)} frames, there is no frame {strange[0]}; give a longer track.")
-        chosen = list(frames)
-        return track.points[chosen, :, :2] * picture, placed[chosen]
+    def conditions(frames: Sequence[int]) -> tuple[Tensor, Tensor]:
+        unknown = [frame for frame in frames if not 0 <= frame < len(track)]
+        if unknown:
+            raise InputError(f"the track has {len(track)} frames, there is no frame {unknown[0]}; give a longer track.")
+        numbers = list(frames)
+        return track.points[numbers, :, :2] * picture, placed[numbers]
 
-    return cues
+    return conditions
 
 
 class FrameTokens:
-    """Tokens of the frames at hand, and what the sites make of them.
+    """Cache of the current frames' tokens and of their keys and values at all sites.
 
     They are kept until the frames change; of a net that learns, never longer than one pass.
 
     Args:
         net: makes tokens, keys and values.
-        cues: landmarks and placements of the frames that are asked for.
-        frames: tells which frames the rows of a chunk are, in order.
+        conditions: frame numbers → landmarks and placements.
+        frames: returns the frame numbers of a chunk's rows, in order.
         options: strengths.
     """
 
     def __init__(
-        self, net: AnimateNet, cues: Cues, frames: Callable[[], Sequence[int]], options: AnimateOptions
+        self, net: AnimateNet, conditions: FrameConditions, frames: Callable[[], Sequence[int]], options: AnimateOptions
     ) -> None:
-        self.net, self.cues, self.frames = net, cues, frames
+        self.net, self.conditions, self.frames = net, conditions, frames
         self.strengths = {"lm": options.landmarks, "hp": options.placement}
-        self._asked: tuple[int, ...] | None = None
+        self._frames: tuple[int, ...] | None = None
         self._tokens: dict[str, Tensor] = {}
-        self._made: dict[tuple, tuple[Tensor, Tensor]] = {}
+        self._cache: dict[tuple, tuple[Tensor, Tensor]] = {}
 
     def clear_cache(self) -> None:
-        """Drop everything that is kept: at the end of a run, or where cues of the same frames have changed."""
-        self._asked = None
-        self._tokens, self._made = {}, {}
+        """Drop the cache: at the end of a run, or when the conditions of the same frames have changed."""
+        self._frames = None
+        self._tokens, self._cache = {}, {}
 
     def prepare(self) -> None:
-        """Make the tokens that the next pass of the ControlNet needs."""
-        asked = tuple(self.frames())
-        if asked == self._asked and not self._learns():
+        """Compute the tokens for the next pass of the ControlNet."""
+        frames = tuple(self.frames())
+        if frames == self._frames and not self._learns():
             return
         self.clear_cache()
-        points, placed = self.cues(asked)
-        if len(points) != len(asked) or len(placed) != len(asked):
-            raise InputError(f"{len(points)} faces and {len(placed)} placements were given for {len(asked)} frames.")
-        self._tokens, self._asked = self.net.tokens(points, placed), asked
+        points, placed = self.conditions(frames)
+        if len(points) != len(frames) or len(placed) != len(frames):
+            raise InputError(f"{len(points)} faces and {len(placed)} placements were given for {len(frames)} frames.")
+        self._tokens, self._frames = self.net.tokens(points, placed), frames
 
     def keys_values(self, number: str, kind: str, queries: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values (R, T, C) for queries (R, N, C): of each row its own frame, values times their strength."""
-        if self._learns():  # nothing may be kept: a pass that is repeated for its gradients must be the same again
+        if self._learns():  # no caching: with gradient checkpointing the recomputed pass must be the same
             return self._make(number, kind, queries)
-        asked = (number, kind, len(queries), queries.dtype, queries.device)
-        if asked not in self._made:
-            self._made[asked] = self._make(number, kind, queries)
-        return self._made[asked]
+        key = (number, kind, len(queries), queries.dtype, queries.device)
+        if key not in self._cache:
+            self._cache[key] = self._make(number, kind, queries)
+        return self._cache[key]
 
     def _make(self, number: str, kind: str, queries: Tensor) -> tuple[Tensor, Tensor]:
         tokens = self._tokens[kind]
-        chunks, over = divmod(len(queries), len(tokens))
-        if over:
+        chunks, remainder = divmod(len(queries), len(tokens))
+        if remainder:
             raise InputError(f"{len(queries)} rows cannot be {len(tokens)} frames, as many times each.")
         keys, values = self.net.site(number).keys_values(kind, tokens)
         values = self.strengths[kind] * values
@@ -231,13 +231,13 @@ class FrameTokens:
 
 
 class _TokenBranch:
-    """One kind of tokens at one cross-attention of the ControlNet."""
+    """Branch of one kind of tokens at one cross-attention of the ControlNet."""
 
     def __init__(self, tokens: FrameTokens, number: str, kind: str) -> None:
         self._tokens, self._number, self._kind = tokens, number, kind
 
     def __call__(self, queries: Tensor, call: AttentionCall) -> Tensor:
-        """What to add to the text's attention."""
+        """Output that is added to the text's attention."""
         return attend(queries, *self._tokens.keys_values(self._number, self._kind, queries), call.heads)
 
 
@@ -253,29 +253,29 @@ def token_branches(tokens: FrameTokens) -> dict[int, list[Branch]]:
 def bind_animate(
     controlnet: ControlNetModel,
     net: AnimateNet,
-    cues: Cues,
+    conditions: FrameConditions,
     frames: Callable[[], Sequence[int]],
     options: AnimateOptions | None = None,
 ) -> Iterator[FrameTokens]:
-    """Let a ControlNet look at landmark and placement tokens for as long as the context lasts.
+    """Context manager that binds landmark and placement tokens to a ControlNet.
 
     Each of its cross-attentions adds λ_lm · Attn(q, landmarks) + λ_hp · Attn(q, placement), of the row's own frame.
 
     Args:
         controlnet: of SD1.5's topology; with `FrameControl`, its `network`.
         net: of the ControlNet's sizes, on its device.
-        cues: landmarks and placements of the frames that are asked for.
-        frames: tells which frames the rows of a chunk are; with `FrameControl`, `lambda: control.frames`.
+        conditions: frame numbers → landmarks and placements.
+        frames: returns the frame numbers of a chunk's rows; with `FrameControl`, `lambda: control.frames`.
         options: strengths.
 
     Yields:
-        The tokens at hand; their `clear_cache` drops what is kept.
+        The current tokens; their `clear_cache` drops the cache.
 
     Raises:
         InputError: the net does not fit the ControlNet; later, rows or cues that do not fit the frames.
     """
     check_fit(net, {site.adapter_key: _keys(controlnet, site.attention(2)) for site in CONTROL_SITES})
-    tokens = FrameTokens(net, cues, frames, options or AnimateOptions())
+    tokens = FrameTokens(net, conditions, frames, options or AnimateOptions())
     branches = token_branches(tokens)
     hook = controlnet.register_forward_pre_hook(lambda *_: tokens.prepare()) if branches else None
     try:
@@ -292,26 +292,26 @@ def _keys(network: nn.Module, attention: str) -> Tensor:
 
 
 def _feature_widths(controlnet: ControlNetModel) -> dict[str, tuple[int, int]]:
-    """Channels of each of the UNet's sites and of the map it looks at."""
+    """Channels of each of the UNet's sites and of its feature map."""
     levels = dict(zip((1, 2, 4, 8), controlnet.config.block_out_channels, strict=True))
     makers = [*controlnet.controlnet_down_blocks, controlnet.controlnet_mid_block]
     return {site.adapter_key: (levels[site.shrink], makers[feature_number(site.index)].out_channels) for site in SITES}
 
 
 def check_fit(net: AnimateNet, keys: Mapping[str, Tensor]) -> None:
-    """Check that an AnimateNet was made for a ControlNet.
+    """Check that an AnimateNet fits a ControlNet.
 
     Args:
-        net: whose branches are to stand beside the text's.
+        net: the AnimateNet.
         keys: the ControlNet's weights (C, E) that make keys of the text, by number "1", "3", …, "11", "31".
 
     Raises:
         InputError: with both sizes.
     """
-    for number, theirs in keys.items():
-        own = net.site(number).to_k_lm.weight
-        if theirs.shape != own.shape:
+    for number, text_keys in keys.items():
+        landmark_keys = net.site(number).to_k_lm.weight
+        if text_keys.shape != landmark_keys.shape:
             raise InputError(
-                f"AnimateNet's keys at {number} are {tuple(own.shape)}, the ControlNet's are "
-                f"{tuple(theirs.shape)}; an AnimateNet for SD1.5 needs a ControlNet for SD1.5."
+                f"AnimateNet's keys at {number} are {tuple(landmark_keys.shape)}, the ControlNet's are "
+                f"{tuple(text_keys.shape)}; an AnimateNet for SD1.5 needs a ControlNet for SD1.5."
             )

@@ -1,4 +1,4 @@
-"""What an AnimateNet file holds, by names and shapes: the sizes of its tokens, of its branches and of its options.
+"""Sizes of an AnimateNet from its file's tensor names and shapes: tokens, branches, feature attentions.
 
 Source: this project's own layout, `docs/design/animatenet.md` 6, 7.
 """
@@ -20,7 +20,7 @@ TOKEN_WIDTHS = {1024: "Stable Diffusion 2", 2048: "SDXL"}
 _BRANCH = re.compile(r"^(\d+)\.to_[kv]_(?:lm|hp)\.weight$")
 _FEATURE = re.compile(r"^features\.(\d+)\.to_([kv])_ft\.weight$")
 _ADVICE = "Use a file that `portraittalk train` has made in its AnimateNet stage."
-_OTHERS = (  # a sign in names → what it is
+_OTHER_FILES = (  # a sign in names → what it is
     (r"controlnet_|input_hint_block\.|zero_convs\.", "a ControlNet; give it where a ControlNet is asked for"),
     (r"(^|\.)motion_modules\.", "a motion module; give it where a motion module is asked for"),
     (r"^(image_proj|ip_adapter|adapter_modules)\.", "an identity adapter; give it to IdentityNet"),
@@ -29,25 +29,25 @@ _OTHERS = (  # a sign in names → what it is
 
 @dataclass(frozen=True)
 class AnimateSizes:
-    """Everything that says how large an AnimateNet is."""
+    """Layer sizes of an AnimateNet."""
 
     widths: dict[str, int]  # channels of the ControlNet's cross-attentions, by number
     token_width: int = 768  # numbers per token
     landmarks: tuple[int, int] = (8, 1024)  # tokens of a face, and numbers between the two layers
     placement: tuple[int, int] = (4, 256)  # of a placement, likewise
-    # channels of the UNet's cross-attention and of the map it looks at, by number; empty without that option
+    # channels of the UNet's cross-attention and of its feature map, by number; empty without that option
     features: Mapping[str, tuple[int, int]] | None = None
 
 
 def is_animate_net(names: Iterable[str]) -> bool:
-    """Whether tensors of these names may be an AnimateNet."""
+    """Whether tensor names look like an AnimateNet's."""
     return any(_BRANCH.match(name) for name in names)
 
 
 def read_sizes(
     tensors: Mapping[str, Tensor], metadata: Mapping[str, str], name: str, sites: Sequence[str]
 ) -> AnimateSizes:
-    """The sizes of an AnimateNet, of its file.
+    """Read the sizes of an AnimateNet from its file, and check that it is one.
 
     Args:
         tensors: of the file.
@@ -58,16 +58,16 @@ def read_sizes(
     Raises:
         InputError: no AnimateNet, or one for another base model.
     """
-    for pattern, what in _OTHERS:
+    for pattern, what in _OTHER_FILES:
         if any(re.search(pattern, key) for key in tensors):
             raise InputError(f"{name} is no AnimateNet but {what}. {_ADVICE}")
-    for key, wanted in (("layout", LAYOUT), ("base", BASE)):
-        if metadata.get(key, wanted) != wanted:
-            raise InputError(f"{name} says that its {key} is {metadata[key]}, not {wanted}. {_ADVICE}")
+    for key, expected in (("layout", LAYOUT), ("base", BASE)):
+        if metadata.get(key, expected) != expected:
+            raise InputError(f"{name} says that its {key} is {metadata[key]}, not {expected}. {_ADVICE}")
     widths: dict[str, int] = {}
     for key, tensor in tensors.items():
-        if found := _BRANCH.match(key):
-            widths[found[1]] = _size(tensor, key, 0, name)
+        if match := _BRANCH.match(key):
+            widths[match[1]] = _size(tensor, key, 0, name)
             _check_base(_size(tensor, key, 1, name), name)
     if not widths:
         some = ", ".join(list(tensors)[:3])
@@ -88,7 +88,7 @@ def _check_base(width: int, name: str) -> None:
 
 
 def _tokens(tensors: Mapping[str, Tensor], part: str, name: str) -> tuple[int, int]:
-    """How many tokens, and how many numbers between the layers."""
+    """Number of tokens and hidden width of a token projection."""
     out, hidden = (_of(tensors, f"{part}.proj.2.weight", axis, name) for axis in (0, 1))
     width = _of(tensors, f"{part}.norm.weight", 0, name)
     if not width or out % width or not out:
@@ -97,15 +97,15 @@ def _tokens(tensors: Mapping[str, Tensor], part: str, name: str) -> tuple[int, i
 
 
 def _features(tensors: Mapping[str, Tensor], name: str) -> dict[str, tuple[int, int]] | None:
-    found = {m[1]: tensor for key, tensor in tensors.items() if (m := _FEATURE.match(key))}
-    if not found:
+    features = {m[1]: tensor for key, tensor in tensors.items() if (m := _FEATURE.match(key))}
+    if not features:
         return None
-    if set(found) != {str(number) for number in range(1, 2 * NUM_FEATURE_SITES, 2)}:
+    if set(features) != {str(number) for number in range(1, 2 * NUM_FEATURE_SITES, 2)}:
         raise InputError(
-            f"{name} looks at features in {len(found)} cross-attentions, while SD1.5's UNet has "
+            f"{name} looks at features in {len(features)} cross-attentions, while SD1.5's UNet has "
             f"{NUM_FEATURE_SITES} (numbered 1, 3, …, 31). {_ADVICE}"
         )
-    return {n: (_size(t, f"features.{n}", 0, name), _size(t, f"features.{n}", 1, name)) for n, t in found.items()}
+    return {n: (_size(t, f"features.{n}", 0, name), _size(t, f"features.{n}", 1, name)) for n, t in features.items()}
 
 
 def _of(tensors: Mapping[str, Tensor], key: str, axis: int, name: str) -> int:

@@ -1,4 +1,4 @@
-"""A ControlNet beside the UNet: every frame is held to its own drawing.
+"""A landmark ControlNet whose hint picture differs by frame.
 
 Shapes: B frames of a batch, h and w latent pixels, H = 8h and W = 8w pixels of the drawings.
 Source: Zhang et al. 2023, "Adding Conditional Control"; `docs/design/animatenet.md` 5 for the two layouts of files.
@@ -37,7 +37,7 @@ _ADVICE = "Use one for SD1.5, for example CrucibleAI's control_v2p_sd15_mediapip
 def load_controlnet(
     path: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> ControlNetModel:
-    """A ControlNet for SD1.5 from a file in ldm's or in diffusers' layout.
+    """Load a ControlNet for SD1.5 from a file in ldm's or diffusers' layout.
 
     Raises:
         MissingDependency: no such file, or diffusers is not installed.
@@ -52,32 +52,32 @@ def load_controlnet(
         raise MissingDependency("diffusers is not installed; run: pip install diffusers") from error
     reader = "controlnet_cond_embedding."
     widths = tuple(tensors[f"down_blocks.{i}.resnets.0.conv1.weight"].shape[0] for i in range(NUM_LEVELS))
-    drawn = [tensors[f"{reader}{name}.weight"].shape[0] for name in ("conv_in", "blocks.1", "blocks.3")]
+    hint_widths = [tensors[f"{reader}{name}.weight"].shape[0] for name in ("conv_in", "blocks.1", "blocks.3")]
     with torch.device("meta"):
         network = ControlNetModel(
             block_out_channels=widths,
             cross_attention_dim=tensors[_KEY].shape[1],
             attention_head_dim=HEADS,
-            conditioning_embedding_out_channels=(*drawn, tensors[f"{reader}conv_out.weight"].shape[1]),
+            conditioning_embedding_out_channels=(*hint_widths, tensors[f"{reader}conv_out.weight"].shape[1]),
         )
     return filled_network(network, tensors, path.name, device, dtype)
 
 
-KEPT = 8  # lists of frames whose drawings are kept: the windows of a section
+CACHE_SIZE = 8  # lists of frames whose drawings are kept: the windows of a section
 _KEY = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"
 
 
 def _network_name(name: str) -> str:
-    """Diffusers' name of a tensor in either layout."""
+    """Diffusers' name of a tensor in ldm's or diffusers' layout."""
     for prefix in PREFIXES:
         name = name.removeprefix(prefix)
-    if found := re.match(r"input_hint_block\.(\d+)\.(weight|bias)$", name):
-        block = _HINT_BLOCKS.get(int(found[1]), f"unknown.{found[1]}")
-        return f"controlnet_cond_embedding.{block}.{found[2]}"
-    if found := re.match(r"zero_convs\.(\d+)\.0\.(weight|bias)$", name):
-        return f"controlnet_down_blocks.{found[1]}.{found[2]}"
-    if found := re.match(r"middle_block_out\.0\.(weight|bias)$", name):
-        return f"controlnet_mid_block.{found[1]}"
+    if match := re.match(r"input_hint_block\.(\d+)\.(weight|bias)$", name):
+        block = _HINT_BLOCKS.get(int(match[1]), f"unknown.{match[1]}")
+        return f"controlnet_cond_embedding.{block}.{match[2]}"
+    if match := re.match(r"zero_convs\.(\d+)\.0\.(weight|bias)$", name):
+        return f"controlnet_down_blocks.{match[1]}.{match[2]}"
+    if match := re.match(r"middle_block_out\.0\.(weight|bias)$", name):
+        return f"controlnet_mid_block.{match[1]}"
     return network_name(name)
 
 
@@ -97,7 +97,7 @@ def _check(tensors: dict[str, Tensor], source: str) -> None:
 
 @dataclass(frozen=True)
 class ControlOptions:
-    """How strongly and when drawings hold the frames."""
+    """Strength, sigma window and reuse of a ControlNet."""
 
     strength: float = same_option(AnimateNetOptions, "control_strength")  # 0 is bit-equal to no ControlNet
     window: tuple[float, float] = (float("inf"), 0.0)  # largest and least sigma at which it acts
@@ -108,11 +108,11 @@ class ControlOptions:
 
 
 class FrameControl:
-    """What a ControlNet adds to the UNet for the frames that are being denoised.
+    """A ControlNet's residuals for the frames that are being denoised.
 
     Args:
         network: of `load_controlnet`.
-        hints: draws the frames that are asked for.
+        hints: frame numbers → hint pictures.
         options: strength and part of the schedule.
         maps: factors for places, such as the mouth's; None for all alike.
     """
@@ -122,20 +122,20 @@ class FrameControl:
     ) -> None:
         self.network, self.hints, self.options, self.maps = network, hints, options or ControlOptions(), maps
         self.frames: Sequence[int] = (0,)  # which frames the next call is about, in the order of its rows
-        self._drawn: dict[tuple, Tensor] = {}  # by frames and size
+        self._hint_cache: dict[tuple, Tensor] = {}  # by frames and size
         self._factors: dict[tuple, Tensor] = {}
-        self._kept: dict[tuple, tuple[int, tuple]] = {}  # how often it served, and residuals
+        self._residual_cache: dict[tuple, tuple[int, tuple]] = {}  # how often it served, and residuals
 
     def clear_cache(self) -> None:
-        """Drop drawings and residuals, at the end of a run."""
-        for kept in (self._drawn, self._factors, self._kept):
-            kept.clear()
+        """Drop the cached hints and residuals, at the end of a run."""
+        for cache in (self._hint_cache, self._factors, self._residual_cache):
+            cache.clear()
 
     @torch.no_grad()
     def __call__(
         self, rows: Tensor, timestep: Tensor, text: Tensor, sigma: float
     ) -> tuple[list[Tensor], Tensor] | None:
-        """Residuals for the UNet's down blocks and its middle; None where it does not act.
+        """Residuals for the UNet's down and middle blocks; None outside the sigma window.
 
         Args:
             rows: (chunks · B, 4, h, w) input of the UNet, chunk after chunk.
@@ -146,12 +146,12 @@ class FrameControl:
         first, last = self.options.window
         if self.options.strength == 0 or not last <= sigma <= first:
             return None
-        asked, every = (tuple(self.frames), tuple(rows.shape)), self.options.reuse_every
-        served, added = self._kept.pop(asked, (0, None))
-        if served % every == 0:
+        key, interval = (tuple(self.frames), tuple(rows.shape)), self.options.reuse_every
+        served, added = self._residual_cache.pop(key, (0, None))
+        if served % interval == 0:
             added = self._added(rows, timestep, text)
-        if every > 1:
-            _keep(self._kept, asked, (served + 1, added))
+        if interval > 1:
+            _store(self._residual_cache, key, (served + 1, added))
         return added
 
     def _added(self, rows: Tensor, timestep: Tensor, text: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -160,31 +160,31 @@ class FrameControl:
         down, middle = self.network(
             rows.to(weights), timestep, text.to(weights), hint, self.options.strength, return_dict=False
         )
-        return [self._weighted(one) for one in down], self._weighted(middle)
+        return [self._weighted(residual) for residual in down], self._weighted(middle)
 
     def _weighted(self, added: Tensor) -> Tensor:
         if self.maps is None:
             return added
-        asked = (tuple(self.frames), tuple(added.shape), added.dtype, added.device)
-        if asked not in self._factors:
+        key = (tuple(self.frames), tuple(added.shape), added.dtype, added.device)
+        if key not in self._factors:
             factors = self.maps(self.frames, *added.shape[2:]).to(added)
-            _keep(self._factors, asked, factors.repeat(len(added) // len(self.frames), 1, 1, 1), 4 * KEPT)
-        return added * self._factors[asked]
+            _store(self._factors, key, factors.repeat(len(added) // len(self.frames), 1, 1, 1), 4 * CACHE_SIZE)
+        return added * self._factors[key]
 
     def _hint(self, rows: Tensor, weights: Tensor) -> Tensor:
-        """(chunks · B, 3, H, W) drawings, made once for the frames at hand."""
+        """(chunks · B, 3, H, W) hint pictures of the current frames, cached."""
         height, width, num_frames = 8 * rows.shape[2], 8 * rows.shape[3], len(self.frames)
         if len(rows) % num_frames:
             raise InputError(f"{len(rows)} rows cannot be {num_frames} frames, as many times each.")
-        asked = (tuple(self.frames), height, width, weights.dtype, weights.device)
-        if asked not in self._drawn:
-            drawn = self.hints(self.frames, height, width)
-            _keep(self._drawn, asked, check_shape(drawn, f"{num_frames} 3 {height} {width}", "hints").to(weights))
-        return self._drawn[asked].repeat(len(rows) // num_frames, 1, 1, 1)
+        key = (tuple(self.frames), height, width, weights.dtype, weights.device)
+        if key not in self._hint_cache:
+            hints = self.hints(self.frames, height, width)
+            _store(self._hint_cache, key, check_shape(hints, f"{num_frames} 3 {height} {width}", "hints").to(weights))
+        return self._hint_cache[key].repeat(len(rows) // num_frames, 1, 1, 1)
 
 
-def _keep(kept: dict, key: tuple, value: object, most: int = KEPT) -> None:
-    """Add to what is kept, and drop what was added first if that is too much."""
-    kept[key] = value
-    while len(kept) > most:
-        del kept[next(iter(kept))]
+def _store(cache: dict, key: tuple, value: object, max_size: int = CACHE_SIZE) -> None:
+    """Add an entry to a cache, and drop the oldest ones beyond its maximum size."""
+    cache[key] = value
+    while len(cache) > max_size:
+        del cache[next(iter(cache))]

@@ -1,6 +1,6 @@
-"""Cross-attention from IdentityNet to AnimateNet's feature maps, beside or instead of adding them.
+"""Cross-attention from IdentityNet to AnimateNet's feature maps, in addition to or instead of adding them as residuals.
 
-An experiment, off by default. Untrained it adds exactly nothing.
+An experiment, off by default. Untrained, it adds exactly zero.
 
 Shapes: R rows of a batch, N = h · w queries (pixels), C channels of a site, F channels of a map.
 Source: PortraitTalk, section 3.2, "injected via cross-attention"; `docs/design/animatenet.md` 7.
@@ -30,7 +30,7 @@ MIDDLE = 12  # number of the middle's residual, behind those of the down blocks
 
 
 class FeatureAttention(nn.Module):
-    """Keys and values that a cross-attention of the UNet makes of a map of AnimateNet's; values start at zero.
+    """Keys and values of an AnimateNet feature map for a cross-attention of the UNet; values are initialised to zero.
 
     Args:
         width: channels of the UNet's site.
@@ -46,7 +46,7 @@ class FeatureAttention(nn.Module):
         nn.init.zeros_(self.to_v_ft.weight)
 
     def forward(self, queries: Tensor, feature: Tensor, heads: int) -> Tensor:
-        """What a map (R, F, h, w) adds to the text's attention of queries (R, h · w, C)."""
+        """Attention output (R, h · w, C) of queries (R, h · w, C) to a feature map (R, F, h, w)."""
         # where the queries are: ComfyUI's layers may have their weights elsewhere, and bring them
         pixels = feature.flatten(2).transpose(1, 2).to(queries.device, self.to_k_ft.weight.dtype)
         return attend(queries, self.to_k_ft(pixels).to(queries), self.to_v_ft(pixels).to(queries), heads)
@@ -54,30 +54,30 @@ class FeatureAttention(nn.Module):
 
 @dataclass
 class ControlFeatures:
-    """The ControlNet's maps of the pass at hand."""
+    """The ControlNet's feature maps of the current pass."""
 
-    maps: Sequence[Tensor] = ()  # thirteen residuals (R, F, h, w), the middle's last; empty: nothing to look at
+    maps: Sequence[Tensor] = ()  # thirteen residuals (R, F, h, w), the middle's last; empty for none
 
     def at(self, index: int) -> Tensor | None:
-        """The map of a UNet's site's resolution, by the site's index; None where there is none."""
+        """Feature map for a UNet site, by the site's index; None if there is none."""
         return self.maps[feature_number(index)] if self.maps else None
 
 
 def feature_number(index: int) -> int:
-    """Which of the ControlNet's residuals has the resolution of a site: its own on the way down, its skip's up."""
+    """Index of the ControlNet residual with a site's resolution: its own in down blocks, its skip's in up blocks."""
     if index < 6:
         return 1 + index + index // 2  # the first is conv_in's, each third a downsampler's
     return MIDDLE if index == 6 else 15 - index
 
 
 class FeatureBranch:
-    """A cross-attention of the UNet that looks at AnimateNet's map of the same resolution.
+    """Branch of a UNet cross-attention that attends to AnimateNet's feature map of the same resolution.
 
     Args:
         attention: weights of the site.
-        features: the maps at hand; whoever runs the ControlNet keeps them up to date.
+        features: the current maps, updated by the caller of the ControlNet.
         index: of the site, 0..15.
-        strength: factor of what is added; 0 adds nothing at all.
+        strength: factor of the output; 0 is off.
     """
 
     def __init__(
@@ -86,11 +86,11 @@ class FeatureBranch:
         self.attention, self.features, self.index, self.strength = attention, features, index, strength
 
     def clear_cache(self) -> None:
-        """Drop the maps, at the end of a run."""
+        """Drop the feature maps, at the end of a run."""
         self.features.maps = ()
 
     def __call__(self, queries: Tensor, call: AttentionCall) -> Tensor | None:
-        """What to add to the text's attention; None where there is nothing to look at."""
+        """Output that is added to the text's attention; None if there are no feature maps."""
         feature = self.features.at(self.index)
         if feature is None or self.strength == 0:
             return None
@@ -106,12 +106,12 @@ class FeatureBranch:
 def feature_branches(
     attentions: Mapping[str, FeatureAttention], features: ControlFeatures, strength: float = 1.0
 ) -> dict[int, FeatureBranch]:
-    """A branch for each of the UNet's sixteen sites, to be bound to the UNet.
+    """Feature branches for the UNet's sixteen sites.
 
     Args:
         attentions: by number "1", "3", …, "31": an AnimateNet's `features`.
-        features: the maps at hand, of a `FeatureControl`.
-        strength: factor of what is added; 0 adds nothing at all.
+        features: the current maps of a `FeatureControl`.
+        strength: factor of the output; 0 is off.
 
     Returns:
         By the site's index.
@@ -126,11 +126,11 @@ def feature_branches(
 
 
 class FeatureControl(FrameControl):
-    """A FrameControl whose maps the UNet's cross-attentions may look at.
+    """A FrameControl that exposes its feature maps to the UNet's cross-attentions.
 
     Args:
         network: of `load_controlnet`.
-        hints: draws the frames that are asked for.
+        hints: frame numbers → hint pictures.
         options: strength and part of the schedule.
         maps: factors for places, as of FrameControl.
         add: whether the maps are added to the UNet as well, as a ControlNet's always are.
@@ -149,14 +149,14 @@ class FeatureControl(FrameControl):
         self.features, self.add = ControlFeatures(), add
 
     def clear_cache(self) -> None:
-        """Drop drawings, residuals and maps, at the end of a run."""
+        """Drop hints, residuals and feature maps, at the end of a run."""
         super().clear_cache()
         self.features.maps = ()
 
     def __call__(
         self, rows: Tensor, timestep: Tensor, text: Tensor, sigma: float
     ) -> tuple[list[Tensor], Tensor] | None:
-        """As of FrameControl; None also where nothing shall be added."""
-        made = super().__call__(rows, timestep, text, sigma)
-        self.features.maps = () if made is None else (*made[0], made[1])
-        return made if self.add else None
+        """Residuals as from FrameControl; None also if residuals are not to be added."""
+        residuals = super().__call__(rows, timestep, text, sigma)
+        self.features.maps = () if residuals is None else (*residuals[0], residuals[1])
+        return residuals if self.add else None

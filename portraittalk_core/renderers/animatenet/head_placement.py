@@ -1,4 +1,4 @@
-"""Where the head stands in the picture, how it may travel from frame to frame, and landmarks moved to that place.
+"""Head placement: measurement from landmarks, a limited step between frames, and transformation of landmarks to it.
 
 A placement is p = (cx, cy, w, h, sin ρ, cos ρ): middle and size of the box around the face oval, over the picture's
 width and height, and the roll ρ, the angle of the line from point 33 to point 263 (positive: clockwise). The box is
@@ -27,14 +27,14 @@ EYE_LINE = (topo.RIGHT_EYE_CORNERS[0], topo.LEFT_EYE_CORNERS[1])  # 33 → 263
 
 
 def placements(track: LandmarkTrack) -> Tensor:
-    """(T, 6) float32: where the head stands in every frame of a track."""
+    """(T, 6) float32 head placement of every frame of a track."""
     centre, size, roll = _boxes_px(track)
     picture = _picture_size(track)
     return torch.cat([centre / picture, size / picture, roll.sin()[:, None], roll.cos()[:, None]], 1).float()
 
 
 def follow(start: Tensor, driving: Tensor, limit: float = FOLLOW_LIMIT) -> Tensor:
-    """Follow a driver from a known placement without ever jumping: P_t = P_(t−1) + clip(D_t − P_(t−1), ±limit).
+    """Follow driving placements in limited steps: P_t = P_(t−1) + clip(D_t − P_(t−1), ±limit).
 
     The last row is the next chunk's start: a long track followed in chunks gives the same numbers as in one go.
 
@@ -52,15 +52,15 @@ def follow(start: Tensor, driving: Tensor, limit: float = FOLLOW_LIMIT) -> Tenso
     """
     check_range(limit, 1e-6, 2, "the limit of head placement")
     current = _checked(start[None] if start.ndim == 1 else start, "the start placement", "1 6")[0].numpy()
-    wanted = _checked(driving, "the driving placements", "T 6").numpy()
-    rows = np.empty_like(wanted)
-    for frame, target in enumerate(wanted):  # every row is rounded to float32, as the state between chunks is
+    targets = _checked(driving, "the driving placements", "T 6").numpy()
+    rows = np.empty_like(targets)
+    for frame, target in enumerate(targets):  # every row is rounded to float32, as the state between chunks is
         current = rows[frame] = _step(current, target, np.float32(limit))
     return torch.from_numpy(rows)
 
 
 def place(track: LandmarkTrack, targets: Tensor) -> LandmarkTrack:
-    """Move, turn and scale each frame's landmarks so that the head stands at a placement.
+    """Transform each frame's landmarks by a similarity so that the head has a given placement.
 
     The face keeps its shape: one scale, from the boxes' areas, serves both directions, and depth too.
 
@@ -83,18 +83,18 @@ def place(track: LandmarkTrack, targets: Tensor) -> LandmarkTrack:
     turn = torch.atan2(targets[:, 4], targets[:, 5]) - roll
     points = track.points.double()
     from_centre = points[..., :2] * picture - centre[:, None]
-    moved = scale[:, None, None] * _turned(from_centre, turn) + (targets[:, :2] * picture)[:, None]
+    moved = scale[:, None, None] * _rotated(from_centre, turn) + (targets[:, :2] * picture)[:, None]
     placed = torch.cat([moved / picture, points[..., 2:] * scale[:, None, None]], 2)
     return replace(track, points=placed.float())
 
 
 def _step(current: np.ndarray, target: np.ndarray, limit: np.float32) -> np.ndarray:
-    """One frame closer to the target."""
+    """The next placement: one limited step towards the target."""
     step = np.clip(target - current, -limit, limit)
-    roll, wanted = current[4:], target[4:]
-    if roll @ wanted < 0:
+    roll, target_roll = current[4:], target[4:]
+    if roll @ target_roll < 0:
         # more than a quarter turn away: the clipped step points into the circle and may stand still; walk along it
-        across = roll[1] * wanted[0] - roll[0] * wanted[1]
+        across = roll[1] * target_roll[0] - roll[0] * target_roll[1]
         step[4:] = (limit if across >= 0 else -limit) * np.array([roll[1], -roll[0]])
     moved = current + step
     if step[4:].any():
@@ -107,13 +107,13 @@ def _boxes_px(track: LandmarkTrack) -> tuple[Tensor, Tensor, Tensor]:
     points = track.points[..., :2].double() * _picture_size(track)
     eyes = points[:, EYE_LINE[1]] - points[:, EYE_LINE[0]]
     roll = torch.atan2(eyes[:, 1], eyes[:, 0])
-    upright = _turned(points[:, list(topo.FACE_OVAL)], -roll)
+    upright = _rotated(points[:, list(topo.FACE_OVAL)], -roll)
     low, high = upright.amin(1), upright.amax(1)
-    return _turned((low + high)[:, None] / 2, roll)[:, 0], high - low, roll
+    return _rotated((low + high)[:, None] / 2, roll)[:, 0], high - low, roll
 
 
-def _turned(points: Tensor, angle: Tensor) -> Tensor:
-    """(T, N, 2) points turned about the origin by (T,) radians, clockwise as seen in a picture."""
+def _rotated(points: Tensor, angle: Tensor) -> Tensor:
+    """(T, N, 2) points rotated about the origin by (T,) radians, clockwise in the picture."""
     sin, cos = angle.sin()[:, None], angle.cos()[:, None]
     x, y = points.unbind(2)
     return torch.stack([cos * x - sin * y, sin * x + cos * y], 2)
@@ -124,7 +124,7 @@ def _picture_size(track: LandmarkTrack) -> Tensor:
 
 
 def _checked(rows: Tensor, name: str, shape: str) -> Tensor:
-    """Placements as float32 on the CPU, once they are known to be such."""
+    """Check placements and return them as float32 on the CPU."""
     rows = check_finite(check_shape(rows, shape, name), name).detach().cpu().float()
     if not (rows[:, 2:4] > 0).all():
         raise InputError(f"{name} must have a width and a height above 0, not {rows[:, 2:4].min():g}.")

@@ -1,4 +1,4 @@
-"""A track's hint pictures as a ControlNet takes them, drawn when they are asked for."""
+"""ControlNet hint pictures of a landmark track, drawn on demand."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ log = logging.getLogger(__name__)
 
 Hints = Callable[[Sequence[int], int, int], Tensor]  # frame numbers, H, W → (B, 3, H, W) float 0..1
 SHAPE_TOLERANCE = 0.02  # of the aspect ratio
-KEPT = 128  # drawings: those of the frames at hand are asked for at every step
+CACHE_SIZE = 128  # drawings: those of the current frames are needed at every step
 
 
 def track_hints(track: LandmarkTrack, style: str = "mediapipe_face") -> Hints:
-    """Draws frames of a track.
+    """Function that draws the hint pictures of a track's frames.
 
     Args:
         track: on the picture that is painted.
@@ -36,25 +36,25 @@ def track_hints(track: LandmarkTrack, style: str = "mediapipe_face") -> Hints:
         InputError: an unknown style.
     """
     check_choice(style, STYLES, "the drawing's style")
-    told: list[bool] = []
+    warned: list[bool] = []
 
-    @lru_cache(KEPT)
+    @lru_cache(CACHE_SIZE)
     def drawing(frame: int, width: int, height: int) -> Tensor:
         return draw_condition(track, frame, width, height, style)
 
     def hints(frames: Sequence[int], height: int, width: int) -> Tensor:
         check_shape_of(track, width, height)
-        drawn = [drawing(min(frame, len(track) - 1), width, height) for frame in frames]
-        if not told and not any(picture.any() for picture in drawn):
-            told.append(True)
+        pictures = [drawing(min(frame, len(track) - 1), width, height) for frame in frames]
+        if not warned and not any(picture.any() for picture in pictures):
+            warned.append(True)
             log.warning("the face is less than %d pixels in the frames and is not drawn; cut closer.", MIN_FACE_PX)
-        return torch.stack(drawn).permute(0, 3, 1, 2).float() / 255
+        return torch.stack(pictures).permute(0, 3, 1, 2).float() / 255
 
     return hints
 
 
 def check_shape_of(track: LandmarkTrack, width: int, height: int) -> None:
-    """Refuse a picture of another aspect ratio than the track's.
+    """Check that a picture has the track's aspect ratio.
 
     Raises:
         InputError: with both sizes.

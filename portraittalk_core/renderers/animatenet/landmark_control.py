@@ -1,4 +1,4 @@
-"""Draws landmarks as the hint picture that a landmark ControlNet was trained on.
+"""Drawing of landmarks as the hint picture that a landmark ControlNet was trained on.
 
 Three drawings of a LandmarkTrack: "mediapipe_face" for ControlNetMediaPipeFace, "head_kps" for guiders that see the
 upper face only (so that the lips are free to follow the speech), "landmarks" for those that want the bare points.
@@ -52,7 +52,7 @@ _HEAD_KPS = (
 
 
 def draw_condition(track: LandmarkTrack, index: int, width: int, height: int, style: str = "mediapipe_face") -> Tensor:
-    """One frame's hint picture, on black; the landmarks' 0..1 fill it, whatever the track's own size.
+    """Draw the hint picture of one frame on black; normalised landmarks are scaled to its size.
 
     Args:
         track: what to draw.
@@ -97,8 +97,8 @@ def _draw_face(canvas: np.ndarray, points: np.ndarray) -> None:
         return
     inside = ((points >= 0) & (points <= 1)).all(1)
     pixels = np.minimum(np.floor(points * size), size - 1)
-    drawn = inside[_STARTS] & inside[_ENDS]
-    paint_lines(canvas, pixels[_STARTS[drawn]], pixels[_ENDS[drawn]], _COLOURS[drawn])
+    visible = inside[_STARTS] & inside[_ENDS]
+    paint_lines(canvas, pixels[_STARTS[visible]], pixels[_ENDS[visible]], _COLOURS[visible])
     for iris, colour in _IRISES:
         x, y = points[iris]
         column, row = int(np.floor(x * width)), int(np.floor(y * height))
@@ -132,8 +132,8 @@ def _paint_discs(canvas: np.ndarray, points: np.ndarray, radius: int, colour: tu
     # what lies far away must still fit into a whole number
     centres = np.floor(np.clip(points, -4, 4) * [width, height]).astype(np.int64)
     pixels = (centres[:, None] + disc).reshape(-1, 2)
-    seen = (pixels >= 0).all(1) & (pixels < [width, height]).all(1)
-    canvas[pixels[seen, 1], pixels[seen, 0]] = colour
+    visible = (pixels >= 0).all(1) & (pixels < [width, height]).all(1)
+    canvas[pixels[visible, 1], pixels[visible, 0]] = colour
 
 
 def _edges() -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,7 +1,7 @@
-"""Draws two-pixel-thick lines exactly as OpenCV does, many at once and without OpenCV.
+"""Rasterisation of two-pixel-thick lines, bit-identical to OpenCV and vectorised, without OpenCV.
 
-ControlNets have seen OpenCV's pixels. Such a line is a rectangle of fixed-point corners, one pixel to either side of
-the line: its outline, the spans between its left and right sides, and a plus of five pixels on either end.
+ControlNets were trained on OpenCV's pixels. Such a line is a rectangle of fixed-point corners, one pixel to either side
+of the line: its outline, the spans between its left and right sides, and a plus of five pixels on either end.
 
 Shapes: E lines; a rectangle has 4 corners and 4 sides. Points are (x, y).
 """
@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import numpy as np
 
-ONE = 1 << 16  # one pixel in fixed point
-HALF = ONE >> 1
+UNIT = 1 << 16  # one pixel in fixed point
+HALF = UNIT >> 1
 PLUS = np.array([(0, -1), (-1, 0), (0, 0), (1, 0), (0, 1)])  # a disc of radius 1
 
 Pixels = tuple[np.ndarray, np.ndarray]  # number of the line (P,) and (x, y) of the pixel (P, 2)
 
 
 def paint_lines(canvas: np.ndarray, starts: np.ndarray, ends: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    """Draw lines one over the other into a picture and return it.
+    """Draw lines into a picture in place, later ones on top, and return it.
 
     Args:
         canvas: (H, W, 3) uint8, drawn into in place.
@@ -34,8 +34,8 @@ def paint_lines(canvas: np.ndarray, starts: np.ndarray, ends: np.ndarray, colour
     parts = [_outline(corners, width, height), _inside(corners, width, height), _plus(starts), _plus(ends)]
     line = np.concatenate([part[0] for part in parts])
     pixels = np.concatenate([part[1] for part in parts])
-    seen = (pixels >= 0).all(1) & (pixels[:, 0] < width) & (pixels[:, 1] < height)
-    line, pixels = line[seen], pixels[seen]
+    visible = (pixels >= 0).all(1) & (pixels[:, 0] < width) & (pixels[:, 1] < height)
+    line, pixels = line[visible], pixels[visible]
     order = np.argsort(line, kind="stable")  # where lines cross, the later one wins
     line, pixels = line[order], pixels[order]
     canvas[pixels[:, 1], pixels[:, 0]] = colours[line]
@@ -43,34 +43,34 @@ def paint_lines(canvas: np.ndarray, starts: np.ndarray, ends: np.ndarray, colour
 
 
 def _corners(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """(E, 4, 2) fixed-point corners of every line's rectangle, in turn; all alike for a line without length."""
+    """(E, 4, 2) fixed-point corners of every line's rectangle, in order; all equal for a line of length zero."""
     along = starts - ends
     length = np.hypot(along[:, 0], along[:, 1])
-    unit = ONE / np.where(length > 0, length, np.inf)
+    unit = UNIT / np.where(length > 0, length, np.inf)
     # the normal on the line, one pixel long; np.rint rounds halves to even, as the reference does
     normal = np.rint(np.stack([-along[:, 1] * unit, along[:, 0] * unit], 1)).astype(np.int64)
-    first, last = starts * ONE, ends * ONE
+    first, last = starts * UNIT, ends * UNIT
     return np.stack([first + normal, first - normal, last - normal, last + normal], 1)
 
 
 def _plus(points: np.ndarray) -> Pixels:
-    """The round ends."""
+    """Pixels of the lines' round caps."""
     return np.repeat(np.arange(len(points)), len(PLUS)), (points[:, None] + PLUS).reshape(-1, 2)
 
 
 def _outline(corners: np.ndarray, width: int, height: int) -> Pixels:
-    """Pixels of the rectangles' sides: one in every column or row, whichever the side crosses more of."""
+    """Pixels of the rectangles' edges: one per column or row, along the edge's major axis."""
     first = np.roll(corners, 1, axis=1).reshape(-1, 2)
     last = corners.reshape(-1, 2)
     line = np.repeat(np.arange(len(corners)), 4)
-    first, last, kept = _cut(first, last, (width * ONE - 1, height * ONE - 1))
-    first, last, line = first[kept], last[kept], line[kept]
+    first, last, visible = _cut(first, last, (width * UNIT - 1, height * UNIT - 1))
+    first, last, line = first[visible], last[visible], line[visible]
     delta = last - first
     steep = np.abs(delta[:, 0]) <= np.abs(delta[:, 1])
     first, last, delta = (np.where(steep[:, None], pair[:, ::-1], pair) for pair in (first, last, delta))
     backward = delta[:, :1] < 0
     first, last, delta = np.where(backward, last, first), np.where(backward, first, last), np.abs(delta[:, 0])
-    slope = _quotient((last[:, 1] - first[:, 1]) * ONE, delta | 1)
+    slope = _quotient((last[:, 1] - first[:, 1]) * UNIT, delta | 1)
     side, step = _count_up((delta >> 16) + 1)
     major = ((first[:, 0] + HALF) >> 16)[side] + step
     minor = (first[side, 1] + HALF + step * slope[side]) >> 16
@@ -80,10 +80,10 @@ def _outline(corners: np.ndarray, width: int, height: int) -> Pixels:
 
 
 def _inside(corners: np.ndarray, width: int, height: int) -> Pixels:
-    """Pixels of the rows between the rectangles' left and right sides; the last row is the outline's alone."""
+    """Pixels inside the rectangles, by scanline; the last row belongs to the outline alone."""
     upper, lower = np.roll(corners, 1, axis=1), corners
-    turned = upper[..., 1] > lower[..., 1]
-    upper, lower = (np.where(turned[..., None], *pair) for pair in ((lower, upper), (upper, lower)))
+    swapped = upper[..., 1] > lower[..., 1]
+    upper, lower = (np.where(swapped[..., None], *pair) for pair in ((lower, upper), (upper, lower)))
     top, bottom = (upper[..., 1] + HALF) >> 16, (lower[..., 1] + HALF) >> 16
     rows = bottom - top
     slope = _quotient((lower[..., 0] - upper[..., 0]) * 2 + rows, 2 * np.maximum(rows, 1))
@@ -91,21 +91,21 @@ def _inside(corners: np.ndarray, width: int, height: int) -> Pixels:
     row = top.min(1)[line] + offset
     crossed = (top[line] <= row[:, None]) & (row[:, None] < bottom[line])
     at = upper[line, :, 0] + (row[:, None] - top[line]) * slope[line]
-    left = (np.where(crossed, at, np.iinfo(np.int64).max - HALF).min(1) + HALF) >> 16
-    right = (np.where(crossed, at, np.iinfo(np.int64).min).max(1) + HALF) >> 16
-    left, right = np.maximum(left, 0), np.minimum(right, width - 1)
-    span, column = _count_up(np.maximum(right - left + 1, 0) * ((row >= 0) & (row < height)))
-    return line[span], np.stack([left[span] + column, row[span]], 1)
+    first_column = (np.where(crossed, at, np.iinfo(np.int64).max - HALF).min(1) + HALF) >> 16
+    last_column = (np.where(crossed, at, np.iinfo(np.int64).min).max(1) + HALF) >> 16
+    first_column, last_column = np.maximum(first_column, 0), np.minimum(last_column, width - 1)
+    span, column = _count_up(np.maximum(last_column - first_column + 1, 0) * ((row >= 0) & (row < height)))
+    return line[span], np.stack([first_column[span] + column, row[span]], 1)
 
 
 def _cut(first: np.ndarray, last: np.ndarray, limit: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sides cut to 0..limit, y before x; and which of them are inside at all."""
+    """Edges clipped to 0..limit, y before x, and a mask of those that are visible."""
     first, last = first.copy(), last.copy()
     for axis in (1, 0):
         high = limit[axis]
-        kept = ~((first[:, axis] < 0) & (last[:, axis] < 0) | (first[:, axis] > high) & (last[:, axis] > high))
+        visible = ~((first[:, axis] < 0) & (last[:, axis] < 0) | (first[:, axis] > high) & (last[:, axis] > high))
         for point, other in ((first, last), (last, first)):
-            out = kept & ((point[:, axis] < 0) | (point[:, axis] > high))
+            out = visible & ((point[:, axis] < 0) | (point[:, axis] > high))
             if not out.any():
                 continue
             border = np.where(point[out, axis] < 0, 0, high)
@@ -119,7 +119,7 @@ def _cut(first: np.ndarray, last: np.ndarray, limit: tuple[int, int]) -> tuple[n
 
 
 def _quotient(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
-    """Whole-number division towards zero, by something positive."""
+    """Integer division by a positive number, truncated towards zero."""
     return np.sign(top) * (np.abs(top) // bottom)
 
 

@@ -1,4 +1,4 @@
-"""Where in a frame the mouth is, as a factor for what a ControlNet adds: lips are small, and matter most."""
+"""Spatial weight maps that amplify a ControlNet's residuals around the mouth."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ...types import LandmarkTrack
 Maps = Callable[[Sequence[int], int, int], Tensor]  # frame numbers, h, w → (B, 1, h, w) factors
 REACH = (0.7, 0.45)  # of the lips' width: half axes of the oval, so that it holds an open mouth and some skin
 EDGE = 0.5  # of the oval's radius, over which the factor falls to 1
-MOST = 4.0
+MAX_WEIGHT = 4.0
 
 
 def mouth_maps(track: LandmarkTrack, weight: float) -> Maps | None:
-    """Factors around the mouth.
+    """Weight maps of a track, raised around the mouth.
 
     Args:
         track: on the picture that is painted.
@@ -30,7 +30,7 @@ def mouth_maps(track: LandmarkTrack, weight: float) -> Maps | None:
     Raises:
         InputError: a weight out of range.
     """
-    check_range(weight, 0, MOST, "the mouth weight")
+    check_range(weight, 0, MAX_WEIGHT, "the mouth weight")
     if weight == 1:
         return None
 
@@ -42,9 +42,9 @@ def mouth_maps(track: LandmarkTrack, weight: float) -> Maps | None:
         middle, span = (lips.amin(1) + lips.amax(1)) / 2, (lips[..., 0].amax(1) - lips[..., 0].amin(1)).clamp(min=1e-3)
         x = (torch.arange(width) + 0.5) / width
         y = (torch.arange(height) + 0.5) / height * tall
-        away_x = (x[None] - middle[:, :1]) / (REACH[0] * span[:, None])
-        away_y = (y[None] - middle[:, 1:]) / (REACH[1] * span[:, None])
-        distance = (away_x[:, None, :] ** 2 + away_y[:, :, None] ** 2).sqrt()
+        offset_x = (x[None] - middle[:, :1]) / (REACH[0] * span[:, None])
+        offset_y = (y[None] - middle[:, 1:]) / (REACH[1] * span[:, None])
+        distance = (offset_x[:, None, :] ** 2 + offset_y[:, :, None] ** 2).sqrt()
         inside = ((1 + EDGE - distance) / EDGE).clamp(0, 1)
         return (1 + (weight - 1) * inside)[:, None]
 

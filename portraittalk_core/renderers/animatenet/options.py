@@ -1,4 +1,4 @@
-"""Options of AnimateNet: what holds painted frames to landmarks, to a style and to each other."""
+"""Options of AnimateNet: landmark ControlNet, style attention, motion module and long videos."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from ...options import check_options, option
 HINT_STYLES = ("mediapipe_face", "head_kps", "landmarks")
 PLACEMENTS = ("track", "follow")
 LONG_VIDEO = ("chunked", "sliding")
-MOST_MOUTH_WEIGHT = 4.0
+MAX_MOUTH_WEIGHT = 4.0
 
 
 @dataclass(frozen=True)
 class AnimateNetOptions:
-    """ControlNet, AnimateNet, style attention and motion module, and how strongly each acts."""
+    """Files and strengths of ControlNet, AnimateNet, style attention and motion module."""
 
     controlnet: Path | None = option(None, help="landmark ControlNet for SD1.5", metavar="FILE")
     control_strength: float = option(1.0, 0, 4, "how strictly frames follow the landmarks")
     control_start: float = option(0.0, 0, 1, "part of the steps at which it sets in, 0..1")
     control_end: float = option(1.0, 0, 1, "part of the steps at which it ends")
     control_every: int = option(1, 1, 8, "2: it runs in every second step only")
-    mouth_weight: float = option(1.5, 0, MOST_MOUTH_WEIGHT, "how much more it counts at the mouth")
+    mouth_weight: float = option(1.5, 0, MAX_MOUTH_WEIGHT, "how much more it counts at the mouth")
     style_attention: Path | None = option(None, help="lets the checkpoint see --style too", metavar="FILE")
     control_style: str = option(
         HINT_STYLES[0], help="the drawing that the ControlNet was trained on", choices=HINT_STYLES

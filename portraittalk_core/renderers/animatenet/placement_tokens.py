@@ -1,6 +1,6 @@
-"""Landmarks and head placement as tokens, and the attention by which AnimateNet's ControlNet looks at them.
+"""Landmark and head placement tokens, and AnimateNet's cross-attention branches to them.
 
-AnimateNet's own cross-attention blocks stand beside the text's in the seven attentions of the ControlNet, numbered 1,
+AnimateNet's cross-attention branches are parallel to the text's in the ControlNet's seven attentions, numbered 1,
 3, 5, 7, 9, 11 and 31 as in identity adapters. Untrained they add exactly nothing.
 
 Shapes: B rows of a batch, N queries (pixels), T tokens, C channels of a site, E width of the tokens (768).
@@ -23,7 +23,7 @@ SITES = ("1", "3", "5", "7", "9", "11", "31")  # the ControlNet's cross-attentio
 
 
 def centred(points_px: Tensor) -> Tensor:
-    """(B, 478, 2) points without place and size: mean 0, root mean square distance from it 1.
+    """(B, 478, 2) points normalised for position and size: mean 0, root mean square distance 1.
 
     Args:
         points_px: (B, 478, 2 or more) in pixels, so that the picture's shape does not matter.
@@ -34,12 +34,12 @@ def centred(points_px: Tensor) -> Tensor:
 
 
 class _Tokens(nn.Module):
-    """Two linear layers that make tokens of some numbers."""
+    """Token projection: two linear layers and a layer norm."""
 
     def __init__(self, sizes: tuple[int, int], width: int, num_tokens: int, ops: ModuleType) -> None:
         super().__init__()
-        given, hidden = sizes
-        self.proj = nn.Sequential(ops.Linear(given, hidden), nn.GELU(), ops.Linear(hidden, width * num_tokens))
+        num_inputs, hidden = sizes
+        self.proj = nn.Sequential(ops.Linear(num_inputs, hidden), nn.GELU(), ops.Linear(hidden, width * num_tokens))
         self.norm = ops.LayerNorm(width)
         self.num_tokens = num_tokens
 
@@ -48,7 +48,7 @@ class _Tokens(nn.Module):
 
 
 class LandmarkTokens(_Tokens):
-    """Eight tokens of the face's shape, whatever its place and size.
+    """Landmark tokens: the face's shape, normalised for position and size.
 
     Args:
         width: of a token.
@@ -67,7 +67,7 @@ class LandmarkTokens(_Tokens):
 
 
 class PlacementTokens(_Tokens):
-    """Four tokens of where the head stands; see `head_placement`.
+    """Head placement tokens; see `head_placement`.
 
     Args:
         width: of a token.
@@ -85,7 +85,7 @@ class PlacementTokens(_Tokens):
 
 
 class ZeroBranch(nn.Module):
-    """Keys and values of one kind of tokens at one site; values start at zero, so that nothing changes until trained.
+    """Keys and values of one kind of tokens at one site; values are initialised to zero.
 
     Args:
         width: channels of the site.
@@ -113,7 +113,7 @@ class ZeroBranch(nn.Module):
         return keys(tokens), values(tokens)
 
     def forward(self, queries: Tensor, tokens: Tensor, heads: int) -> Tensor:
-        """What the tokens add to the text's attention.
+        """Attention to the tokens, to be added to the text's attention.
 
         Args:
             queries: (B, N, C) of the text's attention.

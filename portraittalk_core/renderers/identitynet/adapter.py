@@ -1,4 +1,4 @@
-"""An identity adapter: its projection, its keys and values at sixteen sites, and the LoRA that came with it.
+"""Identity adapters (IP-Adapter FaceID): face projection, decoupled attention at sixteen sites, and their LoRA.
 
 Source: PortraitTalk, section 3.1; the files of IP-Adapter FaceID.
 """
@@ -36,7 +36,7 @@ _NEEDED = {
 
 
 class IdentityAdapter(nn.Module):
-    """Everything an adapter's file holds, ready for inference or training.
+    """An identity adapter's projection, decoupled attentions and LoRA.
 
     Args:
         layout: one of `weights.adapters.LAYOUTS`.
@@ -58,13 +58,13 @@ class IdentityAdapter(nn.Module):
         return self.sites["1"].to_k_ip.weight.shape[1]
 
     def set_structure(self, structure: float) -> None:
-        """How much of CLIP's view of the face plusv2 adds, 0..3; others have no use for it."""
+        """Set the weight, 0..3, of the CLIP shortcut in plusv2; other layouts ignore it."""
         check_range(structure, 0, 3, "structure")
         if self.layout == "plusv2":
             self.projection.structure = structure
 
     def tokens(self, embedding: FaceEmbedding, combine: str = "auto") -> Tensor:
-        """(2, T, E) tokens of a face, then of no face.
+        """(2, T, E) tokens of a face, and unconditional tokens of no face.
 
         Args:
             embedding: of one person, from one or more pictures.
@@ -75,27 +75,28 @@ class IdentityAdapter(nn.Module):
             InputError: the adapter needs CLIP's view of the face, which is not there, or of another width.
         """
         check_choice(combine, COMBINATIONS, "combine")
-        apart = combine == "concat" or (combine == "auto" and self.layout == "portrait")
-        faces = _projection_input(embedding, apart, self.projection.needs)
+        per_reference = combine == "concat" or (combine == "auto" and self.layout == "portrait")
+        faces = _projection_input(embedding, per_reference, self.projection.needs)
         like = next(self.projection.parameters())
         with torch.no_grad():
-            made = [
-                check_finite(self._project(one, like).flatten(0, 1), "the face's tokens") for one in (faces, _no(faces))
+            tokens = [
+                check_finite(self._project(face, like).flatten(0, 1), "the face's tokens")
+                for face in (faces, _no_face(faces))
             ]
-        return torch.stack(made)
+        return torch.stack(tokens)
 
     def _project(self, faces: ProjectionInput, like: Tensor) -> Tensor:
-        given = {name: getattr(faces, name).to(like.device, torch.float32) for name in self.projection.needs}
+        inputs = {name: getattr(faces, name).to(like.device, torch.float32) for name in self.projection.needs}
         try:
-            return self.projection(ProjectionInput(**given)).float()
+            return self.projection(ProjectionInput(**inputs)).float()
         except RuntimeError as error:
-            sizes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in given.items())
+            sizes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in inputs.items())
             raise InputError(f"the face ({sizes}) does not fit this {self.layout} adapter: {error}.") from error
 
 
 @dataclass(frozen=True)
 class IdentityOptions:
-    """How strongly, where and when a face acts."""
+    """Strength, step range, layer weights and combination of face embeddings."""
 
     strength: float = same_option(IdentityNetOptions, "identity_strength", default=1.0)  # 0: bit-equal to no adapter
     start: float = option(0.0, 0, 1, "Part of the steps at which the face sets in.", step=0.01, advanced=True)
@@ -122,7 +123,7 @@ def identity_branches(
     window: Window = ALWAYS,
     attend_with: Attend = attend,
 ) -> dict[int, IdentityBranch]:
-    """A branch for every site where the face acts.
+    """Identity branches of all sites with a non-zero weight.
 
     Args:
         adapter: weights.
@@ -144,11 +145,11 @@ def identity_branches(
 
 
 def load_adapter(path: Path, layout: str | None = None, ops: ModuleType = nn) -> IdentityAdapter:
-    """An adapter from a .bin or .safetensors file.
+    """Load an adapter from a .bin or .safetensors file.
 
     Args:
         path: the file.
-        layout: "plus" or "plusv2" where the file's name does not tell; None looks at tensors and name.
+        layout: "plus" or "plusv2" if the file's name does not say; None infers it from tensors and name.
         ops: where Linear and LayerNorm come from; ComfyUI gives its own.
 
     Raises:
@@ -157,21 +158,21 @@ def load_adapter(path: Path, layout: str | None = None, ops: ModuleType = nn) ->
     """
     path = Path(path)
     tensors = read_tensors(path)
-    kept = layout or (read_metadata(path).get("layout") if path.suffix == ".safetensors" else None)
-    return build_adapter(sort_adapter(tensors, path.name), path.name, kept, ops)
+    stored_layout = layout or (read_metadata(path).get("layout") if path.suffix == ".safetensors" else None)
+    return build_adapter(sort_adapter(tensors, path.name), path.name, stored_layout, ops)
 
 
 def build_adapter(parts: AdapterTensors, name: str, layout: str | None = None, ops: ModuleType = nn) -> IdentityAdapter:
-    """An adapter of a file's sorted tensors."""
-    alike = {"plus", "plusv2"}
-    if layout and layout != parts.layout and not {layout, parts.layout} <= alike:
+    """Build an adapter from a file's sorted tensors."""
+    same_tensors = {"plus", "plusv2"}
+    if layout and layout != parts.layout and not {layout, parts.layout} <= same_tensors:
         raise InputError(f"{name} has the layout {parts.layout}, not {layout}.")
     layout = layout or parts.layout
     projection = load_strict(build_projection(layout, parts.projection, ops), parts.projection, name)
     sites = {}
     for number in sorted({key.split(".")[0] for key in parts.sites}, key=int):
-        own = {f"to_{part}_ip.weight": parts.sites[f"{number}.to_{part}_ip.weight"] for part in "kv"}
-        sites[number] = load_strict(DecoupledAttention(*own["to_k_ip.weight"].shape, ops), own, name)
+        weights = {f"to_{part}_ip.weight": parts.sites[f"{number}.to_{part}_ip.weight"] for part in "kv"}
+        sites[number] = load_strict(DecoupledAttention(*weights["to_k_ip.weight"].shape, ops), weights, name)
     for key, tensor in parts.sites.items():
         check_finite(tensor, f"{key} of {name}")
     return IdentityAdapter(layout, projection, sites, parts.lora)
@@ -180,7 +181,7 @@ def build_adapter(parts: AdapterTensors, name: str, layout: str | None = None, o
 def new_adapter(
     widths: Mapping[str, int], token_width: int = 768, num_tokens: int = 4, hidden: int = 1024, seed: int = 0
 ) -> IdentityAdapter:
-    """An untrained FaceID adapter whose values are zero: it adds nothing until it has learnt.
+    """An untrained FaceID adapter, whose values are initialised to zero.
 
     Args:
         widths: channels of every site, by the adapter's numbers "1", "3", …
@@ -199,35 +200,35 @@ def new_adapter(
 
 
 def save_adapter(adapter: IdentityAdapter, path: Path, metadata: Mapping[str, str] | None = None) -> Path:
-    """Write an adapter as safetensors, in the public files' names, whole or not at all."""
+    """Write an adapter as safetensors atomically, under the public files' names."""
     tensors = {f"image_proj.{name}": tensor for name, tensor in adapter.projection.state_dict().items()}
     tensors |= {f"ip_adapter.{name}": tensor for name, tensor in adapter.sites.state_dict().items()}
     tensors |= {f"ip_adapter.{name}": tensor for name, tensor in adapter.lora.items()}
     return save_tensors(tensors, path, {"layout": adapter.layout, "base": "SD1.5", **(metadata or {})})
 
 
-def _projection_input(embedding: FaceEmbedding, apart: bool, needs: Sequence[str]) -> ProjectionInput:
-    """What the projection needs of every reference, or of their average."""
+def _projection_input(embedding: FaceEmbedding, per_reference: bool, needs: Sequence[str]) -> ProjectionInput:
+    """The projection's inputs: of every reference, or their weighted average."""
     missing = [_NEEDED[name] for name in needs if getattr(embedding, name) is None]
     if missing:
         raise InputError(f"this adapter needs {' and '.join(missing)}.")
     used = embedding.weights > 0
     share = embedding.weights / embedding.weights.sum()
 
-    def chosen(name: str) -> Tensor | None:
+    def value(name: str) -> Tensor | None:
         tensor = getattr(embedding, name)
         if tensor is None:
             return None
-        if apart:
+        if per_reference:
             return tensor[used]
         if name == "face_embeds":
             return embedding.averaged()[None]
         return torch.einsum("n...,n->...", tensor, share)[None]
 
-    return ProjectionInput(**{name: chosen(name) for name in needs})
+    return ProjectionInput(**{name: value(name) for name in needs})
 
 
-def _no(faces: ProjectionInput) -> ProjectionInput:
-    """No face: zeros in place of all that is known (their tokens are not zero)."""
-    given = {name: value for name, value in vars(faces).items() if value is not None}
-    return ProjectionInput(**{name: torch.zeros_like(value) for name, value in given.items()})
+def _no_face(faces: ProjectionInput) -> ProjectionInput:
+    """Zero inputs for the unconditional tokens, which are not zero themselves."""
+    inputs = {name: value for name, value in vars(faces).items() if value is not None}
+    return ProjectionInput(**{name: torch.zeros_like(value) for name, value in inputs.items()})

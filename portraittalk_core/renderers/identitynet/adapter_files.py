@@ -1,4 +1,4 @@
-"""What an identity adapter's file holds, by names and shapes: its layout, and its tensors sorted into parts.
+"""Recognition of identity adapter files by tensor names and shapes: layout and tensors by part.
 
 Source: the layouts of tencent-ailab/IP-Adapter and h94/IP-Adapter-FaceID; `docs/design/identitynet.md` 2, 3, 4.
 """
@@ -27,7 +27,7 @@ _LORA = re.compile(r"^(\d+)\.to_(q|k|v|out)_lora\.(down|up)\.weight$")
 
 @dataclass(frozen=True)
 class AdapterTensors:
-    """An adapter's file, sorted."""
+    """Layout and tensors of an adapter file, by part."""
 
     layout: str  # one of LAYOUTS
     projection: dict[str, Tensor]  # by name within the projection
@@ -36,25 +36,25 @@ class AdapterTensors:
 
 
 def sort_adapter(tensors: Mapping[str, Tensor], name: str) -> AdapterTensors:
-    """Sort a file's tensors and say what kind of adapter it is.
+    """Sort a file's tensors by part and find the adapter's layout.
 
     Args:
         tensors: of the file, names joined by dots.
-        name: of the file, for messages; it alone tells plus from plusv2, whose tensors are alike.
+        name: of the file, for messages; it alone distinguishes plus from plusv2, whose tensors are alike.
 
     Raises:
         InputError: no identity adapter, or one for another base model.
     """
     parts: dict[str, dict[str, Tensor]] = {"projection": {}, "sites": {}}
-    strange = []
+    unknown = []
     for key, tensor in tensors.items():
         first, _, rest = key.partition(".")
         if first in PREFIXES and rest:
             parts[PREFIXES[first]][rest] = tensor
         else:
-            strange.append(key)
-    if strange or not parts["projection"] or not parts["sites"]:
-        raise InputError(f"{name} is no identity adapter: {_missing(parts, strange)} {_ADVICE}")
+            unknown.append(key)
+    if unknown or not parts["projection"] or not parts["sites"]:
+        raise InputError(f"{name} is no identity adapter: {_missing(parts, unknown)} {_ADVICE}")
     sites, lora, other = _sorted_sites(parts["sites"])
     if other:
         raise InputError(f"{name} holds {len(other)} tensors that no SD1.5 adapter has, such as {other[0]}. {_ADVICE}")
@@ -65,15 +65,15 @@ def sort_adapter(tensors: Mapping[str, Tensor], name: str) -> AdapterTensors:
 _ADVICE = "Use an IP-Adapter FaceID file for SD1.5, for example ip-adapter-faceid_sd15.bin."
 
 
-def _missing(parts: Mapping[str, Mapping], strange: list[str]) -> str:
-    lacks = [words for part, words in (("projection", "image_proj"), ("sites", "ip_adapter")) if not parts[part]]
-    told = f"it lacks {' and '.join(lacks)}." if lacks else ""
-    return told or f"it also holds {len(strange)} other tensors, such as {strange[0]}."
+def _missing(parts: Mapping[str, Mapping], unknown: list[str]) -> str:
+    missing = [words for part, words in (("projection", "image_proj"), ("sites", "ip_adapter")) if not parts[part]]
+    text = f"it lacks {' and '.join(missing)}." if missing else ""
+    return text or f"it also holds {len(unknown)} other tensors, such as {unknown[0]}."
 
 
-def _sorted_sites(found: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor], list[str]]:
+def _sorted_sites(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor], list[str]]:
     sites, lora, other = {}, {}, []
-    for key, tensor in found.items():
+    for key, tensor in tensors.items():
         if _SITE.match(key):
             sites[key] = tensor
         elif _LORA.match(key):

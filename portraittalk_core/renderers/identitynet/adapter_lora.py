@@ -1,4 +1,4 @@
-"""The LoRA inside an identity adapter, under the names that LoRA files for SD1.5 use.
+"""Renaming of an identity adapter's LoRA to Kohya's names for SD1.5.
 
 Source: `docs/design/identitynet.md` 3, 4.
 """
@@ -16,7 +16,7 @@ PROJECTIONS = {"q": "to_q", "k": "to_k", "v": "to_v", "out": "to_out_0"}
 
 
 def kohya_lora(lora: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """An adapter's LoRA as a Kohya file would hold it, without alpha: its scale is 1.
+    """An adapter's LoRA under Kohya's names, without alpha: its scale is 1.
 
     Args:
         lora: `IdentityAdapter.lora`, names such as "0.to_q_lora.down.weight".
@@ -31,10 +31,10 @@ def kohya_lora(lora: Mapping[str, Tensor]) -> dict[str, Tensor]:
     names |= {site.self_attention_key: site.attention(1) for site in SITES}
     renamed = {}
     for name, tensor in lora.items():
-        number, part, way, _ = name.split(".")
+        number, part, direction, _ = name.split(".")
         if number not in names:
             raise InputError(f"the adapter's LoRA has an attention number {number}, SD1.5 has 0 to {len(names) - 1}.")
-        place = names[number].replace(".", "_")
+        attention = names[number].replace(".", "_")
         projection = PROJECTIONS[part.removeprefix("to_").removesuffix("_lora")]
-        renamed[f"lora_unet_{place}_{projection}.lora_{way}.weight"] = tensor
+        renamed[f"lora_unet_{attention}_{projection}.lora_{direction}.weight"] = tensor
     return renamed

@@ -1,4 +1,4 @@
-"""IdentityNet behind the renderers' contract: frames are warped, then painted anew by SD1.5 that knows the face."""
+"""The IdentityNet renderer: warped frames are repainted by SD1.5 conditioned on the face."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .options import IdentityNetOptions
 
 @dataclass(frozen=True)
 class Canvas:
-    """What a painter is to paint."""
+    """Input of a painter: job, portrait, size, track and fit."""
 
     job: RenderJob
     portrait: Portrait  # the source's own picture, for whose face it is
@@ -35,21 +35,21 @@ class Canvas:
     fit: Fit | None = None  # from the portrait's picture to the painted frames; None where a moving crop is painted
 
     def place(self, track: LandmarkTrack) -> LandmarkTrack:
-        """A track on the portrait's picture, on the painted frames."""
+        """Map a track from the portrait's picture to the painted frames."""
         return track if self.fit is None else self.fit.track(track)
 
 
 class PainterBackend(Protocol):
-    """Where SD1.5 runs: diffusers with files of one's own, or ComfyUI with its MODEL."""
+    """Interface of SD1.5's back ends: diffusers with files, or ComfyUI with its MODEL."""
 
     needs_motion: bool  # whether the whole motion must be known before painting, as a ControlNet needs it
 
     def open(self, canvas: Canvas) -> Painter:
-        """A painter for one job."""
+        """Open a painter for one job."""
 
 
 def build(options: IdentityNetOptions) -> IdentityNetRenderer:
-    """The renderer that reads the options' files."""
+    """Build the renderer, which loads the options' files."""
     from .diffusers_backend import DiffusersBackend
 
     return IdentityNetRenderer(
@@ -58,7 +58,7 @@ def build(options: IdentityNetOptions) -> IdentityNetRenderer:
 
 
 class IdentityNetRenderer:
-    """Paints every warped frame anew; of a film, or with `only_face`, the face alone.
+    """Repaints every warped frame; of a film, or with `only_face`, the face region alone.
 
     Args:
         backend: where SD1.5 runs.
@@ -81,21 +81,21 @@ class IdentityNetRenderer:
     def render(self, job: RenderJob, callbacks: Callbacks | None = None) -> Iterator[Tensor]:
         """(H, W, 3) uint8 pictures; `on_progress` counts frames times steps."""
         callbacks = callbacks or Callbacks()
-        yield from self._region(job, callbacks) if self._is_region(job) else self._whole(job, callbacks)
+        yield from self._region(job, callbacks) if self._is_region(job) else self._repainted(job, callbacks)
 
     def _is_region(self, job: RenderJob) -> bool:
         return self.only_face or isinstance(job.source, Film)
 
-    def _whole(self, job: RenderJob, callbacks: Callbacks) -> Iterator[Tensor]:
+    def _repainted(self, job: RenderJob, callbacks: Callbacks) -> Iterator[Tensor]:
         fit = fit_to(job.source, self.width, self.height)
         placed, motion = fitted(job.source, fit), map(fit.track, job.motion)
-        known = isinstance(job.motion, tuple)
-        whole = None
-        if known or self.backend.needs_motion or self.head_placement != "track":
-            whole = self._placed(placed, join_tracks(motion))
-            motion = (whole,)
+        is_complete = isinstance(job.motion, tuple)
+        track = None
+        if is_complete or self.backend.needs_motion or self.head_placement != "track":
+            track = self._placed(placed, join_tracks(motion))
+            motion = (track,)
         warped = warped_pictures(replace(job, source=placed, motion=motion))
-        painter = self.backend.open(Canvas(job, job.source, self.height, self.width, whole, fit))
+        painter = self.backend.open(Canvas(job, job.source, self.height, self.width, track, fit))
         yield from repainted(warped, job.num_frames, painter, callbacks)
 
     def _region(self, job: RenderJob, callbacks: Callbacks) -> Iterator[Tensor]:
@@ -123,7 +123,7 @@ class IdentityNetRenderer:
 
 
 def _resting_portrait(film: Film) -> Portrait:
-    """The frame of a film that shows the face best, for whose face it is."""
+    """The film frame with the best view of the face, for its identity."""
     best = resting_frame(film.track)
     index = int((film.track.points == best.points).flatten(1).all(1).int().argmax())
     for number, picture in enumerate(film.pictures()):

@@ -1,4 +1,4 @@
-"""Decoupled cross-attention: the face's own keys and values beside the text's, with the same queries.
+"""Decoupled cross-attention: separate keys and values of face tokens with the text's queries.
 
 Shapes: B rows of a batch, N queries (pixels), T face tokens, C channels of a site, E width of the tokens.
 Source: PortraitTalk, section 3.1; IP-Adapter, equation 5.
@@ -30,7 +30,7 @@ class DecoupledAttention(nn.Module):
         return self.to_k_ip(tokens), self.to_v_ip(tokens)
 
     def forward(self, queries: Tensor, tokens: Tensor, heads: int) -> Tensor:
-        """What the face adds to the text's attention.
+        """Attention to the face tokens, to be added to the text's attention.
 
         Args:
             queries: (B, N, C) of the text's attention.
@@ -44,12 +44,12 @@ class DecoupledAttention(nn.Module):
 
 
 class IdentityBranch:
-    """A site's face attention during one run: the face does not change, so its keys and values are made once.
+    """Face attention of one site, with its keys and values cached for the run.
 
     Args:
         attention: weights of the site.
         tokens: (2, T, E): of the face, then of no face.
-        strength: factor of what is added; 0 adds nothing at all.
+        strength: factor of the output; 0 is off.
         window: largest and least sigma at which it acts.
         attend_with: the attention to use; ComfyUI has its own.
     """
@@ -64,15 +64,15 @@ class IdentityBranch:
     ) -> None:
         self.attention, self.tokens, self.strength, self.window = attention, tokens, strength, window
         self._attend = attend_with
-        self._made: dict[tuple, tuple[Tensor, Tensor]] = {}
+        self._cache: dict[tuple, tuple[Tensor, Tensor]] = {}
 
     def clear_cache(self) -> None:
-        """Drop the keys and values, at the end of a run."""
-        self._made.clear()
+        """Drop the cached keys and values, at the end of a run."""
+        self._cache.clear()
 
     @torch.no_grad()
     def __call__(self, queries: Tensor, call: AttentionCall) -> Tensor | None:
-        """What to add to the text's attention; None where the branch does not act."""
+        """Output that is added to the text's attention; None outside the sigma window."""
         gate = self._gate(call.sigma)
         if gate is None:
             return None
@@ -80,7 +80,7 @@ class IdentityBranch:
         return added if gate is True else added * gate
 
     def _gate(self, sigma: float | Tensor) -> Tensor | bool | None:
-        """Whether the branch acts at a noise level: yes, no (None), or a factor 0 or 1 that is still on the device."""
+        """Gate of the branch at a noise level: True, None (off), or a factor 0 or 1 on the device."""
         first, last = self.window
         if self.strength == 0:
             return None
@@ -92,13 +92,13 @@ class IdentityBranch:
         return True if last <= level <= first else None
 
     def _keys_values(self, queries: Tensor, call: AttentionCall) -> tuple[Tensor, Tensor]:
-        """(B, T, C) in the order of the batch: chunk after chunk, all frames of a chunk alike."""
+        """(B, T, C) keys and values in batch order: chunk after chunk, equal for all frames of a chunk."""
         frames = len(queries) // len(call.labels)
         kind = (tuple(call.labels), frames, queries.dtype, queries.device)
-        if kind not in self._made:
+        if kind not in self._cache:
             weight = self.attention.to_k_ip.weight
             keys, values = self.attention.keys_values(self.tokens.to(queries.device, weight.dtype))
             keys, values = keys.to(queries), values.to(queries)  # a retry in fp32 has other queries than weights
             rows = [{POSITIVE: 0, NEGATIVE: 1}[label] for label in call.labels for _ in range(frames)]
-            self._made[kind] = keys[rows], self.strength * values[rows]  # the factor once here, not on every pixel
-        return self._made[kind]
+            self._cache[kind] = keys[rows], self.strength * values[rows]  # the factor once here, not on every pixel
+        return self._cache[kind]

@@ -1,4 +1,4 @@
-"""SD1.5 on diffusers, put together from files: face, LoRAs, control, motion and style."""
+"""The diffusers back end: SD1.5 with face adapter, LoRA, ControlNet, motion module and style attention from files."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from ...face.fit import face_surroundings
 from ...face.identity.clip_crop import load_clip_vision, with_clip_view
 from ...face.identity.encoder import CROP_PX, FaceEncoder, find_face_models
 from ...media.image import load_picture
-from ...style.attention import style_cues
-from ..animatenet.animate_net import AnimateOptions, cues_of_track, load_animate_net
+from ...style.attention import style_conditioning
+from ..animatenet.animate_net import AnimateOptions, load_animate_net, track_conditions
 from ..animatenet.control import ControlOptions, FrameControl, load_controlnet
 from ..animatenet.feature_attention import FeatureControl
 from ..animatenet.hints import track_hints
 from ..animatenet.mouth_weight import mouth_maps
-from ..devices import chosen_place
+from ..devices import select_device
 from .adapter import IdentityAdapter, IdentityOptions, identity_branches, load_adapter
 from .adapter_lora import kohya_lora
-from .painter import Animation, DiffusersPainter, FaceCues, PaintOptions
+from .painter import AnimateConditioning, Animation, DiffusersPainter, PaintOptions
 
 if TYPE_CHECKING:
     from ...diffusion.checkpoint import SD15
@@ -42,11 +42,11 @@ if TYPE_CHECKING:
     from .build import Canvas
     from .options import IdentityNetOptions
 
-Place = tuple[str, torch.dtype]  # device and dtype
+DeviceDtype = tuple[str, torch.dtype]  # device and dtype
 
 
 class DiffusersBackend:
-    """Opens painters that run on diffusers.
+    """Back end whose painters run on diffusers.
 
     Args:
         options: files and numbers, checked.
@@ -54,11 +54,11 @@ class DiffusersBackend:
 
     def __init__(self, options: IdentityNetOptions) -> None:
         self.options = options
-        self.place: Place = chosen_place(options.device, options.precision)
+        self.device_dtype: DeviceDtype = select_device(options.device, options.precision)
 
     @property
     def needs_motion(self) -> bool:
-        """Whether a ControlNet draws the whole motion."""
+        """Whether a ControlNet needs the complete track."""
         return self.options.controlnet is not None
 
     def open(self, canvas: Canvas) -> DiffusersPainter:
@@ -68,7 +68,7 @@ class DiffusersBackend:
             InputError: a file is damaged or of another model.
             MissingDependency: a file or a package is missing.
         """
-        options, (device, dtype) = self.options, self.place
+        options, (device, dtype) = self.options, self.device_dtype
         adapter = None if options.identity_adapter is None else load_adapter(options.identity_adapter)
         tokens = None if adapter is None else self._face_tokens(canvas.portrait, adapter)
         sd15 = load_sd15(options.checkpoint, device, dtype)
@@ -89,45 +89,45 @@ class DiffusersBackend:
         return DiffusersPainter(sd15, condition, branches, painting, self._animation(canvas))
 
     def _face_tokens(self, portrait: Portrait, adapter: IdentityAdapter) -> torch.Tensor:
-        """(2, T, 768) tokens of the person."""
+        """(2, T, 768) face tokens of the person."""
         options = self.options
         pictures = [load_picture(path) for path in options.faces] or [face_surroundings(portrait)]
         names = [path.name for path in options.faces] or [portrait.source]
         with FaceEncoder(find_face_models([options.face_models])) as encoder:
-            found = encoder.encode(pictures, names, crop_px=CROP_PX)
-        embedding = found.embedding
+            encoded = encoder.encode(pictures, names, crop_px=CROP_PX)
+        embedding = encoded.embedding
         if options.clip_vision is not None:
-            embedding = with_clip_view(embedding, found.crops, load_clip_vision(options.clip_vision))
+            embedding = with_clip_view(embedding, encoded.crops, load_clip_vision(options.clip_vision))
         return adapter.tokens(embedding)
 
     def _merge_loras(self, sd15: SD15, adapter: IdentityAdapter | None) -> None:
         options = self.options
-        for given in options.lora:
-            path, strength = lora_and_strength(given)
+        for value in options.lora:
+            path, strength = lora_and_strength(value)
             merge_lora(sd15, read_lora(path), check_range(strength, -10, 10, "a LoRA's strength"), str(path))
         if adapter is not None and adapter.lora and options.adapter_lora and options.identity_strength:
             merge_lora(sd15, kohya_lora(adapter.lora), options.adapter_lora, options.identity_adapter.name)
 
     def _branches(self, adapter: IdentityAdapter, tokens: torch.Tensor) -> dict:
         keys = [site.adapter_key for site in SITES]
-        made = identity_branches(adapter, tokens, keys, IdentityOptions(self.options.identity_strength))
-        return {index: [branch] for index, branch in made.items()}
+        branches = identity_branches(adapter, tokens, keys, IdentityOptions(self.options.identity_strength))
+        return {index: [branch] for index, branch in branches.items()}
 
     def _animation(self, canvas: Canvas) -> Animation:
         options, track = self.options, canvas.motion
         control = motion = face = None
         if options.motion_module is not None and options.motion_strength:
-            motion = load_motion_modules(options.motion_module).to(*self.place)
+            motion = load_motion_modules(options.motion_module).to(*self.device_dtype)
         if track is not None and options.controls:
             control = self._control(track, motion)
-            face = None if options.animatenet is None else self._face_cues(track)
+            face = None if options.animatenet is None else self._animate_conditioning(track)
         length = (canvas.job.num_frames, canvas.job.fps)
-        style = style_cues(canvas.job.style, options.style_attention, self.place, length=length)
+        style = style_conditioning(canvas.job.style, options.style_attention, self.device_dtype, length=length)
         return Animation(control, motion, options.motion_strength, face, style)
 
     def _control(self, track: LandmarkTrack, motion: MotionModules | None) -> FrameControl:
         options, betas = self.options, schedule_of(motion)
-        network = load_controlnet(options.controlnet, *self.place)
+        network = load_controlnet(options.controlnet, *self.device_dtype)
         window = (sigma_at_part(options.control_start, betas), sigma_at_part(options.control_end, betas))
         control = ControlOptions(options.control_strength, window, options.control_every)
         kind = FeatureControl if options.features else FrameControl
@@ -135,21 +135,21 @@ class DiffusersBackend:
             network, track_hints(track, options.control_style), control, mouth_maps(track, options.mouth_weight)
         )
 
-    def _face_cues(self, track: LandmarkTrack) -> FaceCues:
+    def _animate_conditioning(self, track: LandmarkTrack) -> AnimateConditioning:
         options = self.options
-        net = load_animate_net(options.animatenet).to(*self.place)
+        net = load_animate_net(options.animatenet).to(*self.device_dtype)
         if options.features and not net.features:
             raise InputError(
                 f"{options.animatenet.name} has no attention to features; train one with it, or leave `features` at 0."
             )
         strengths = AnimateOptions(options.landmark_tokens, options.placement_tokens)
-        return FaceCues(net, cues_of_track(track), strengths, options.features)
+        return AnimateConditioning(net, track_conditions(track), strengths, options.features)
 
 
-def lora_and_strength(given: str) -> tuple[Path, float]:
-    """A LoRA's file and strength of FILE or FILE:X."""
-    name, _, number = given.rpartition(":")
+def lora_and_strength(value: str) -> tuple[Path, float]:
+    """Parse FILE or FILE:STRENGTH of a LoRA."""
+    name, _, number = value.rpartition(":")
     try:
-        return (Path(name), float(number)) if name else (Path(given), 1.0)
+        return (Path(name), float(number)) if name else (Path(value), 1.0)
     except ValueError:
-        return Path(given), 1.0
+        return Path(value), 1.0

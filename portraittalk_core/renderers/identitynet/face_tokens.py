@@ -1,4 +1,4 @@
-"""Networks that turn a face's embedding into tokens that the UNet can attend to.
+"""Face projections: networks from a face embedding to tokens for the UNet's cross-attention.
 
 Shapes: B faces, T tokens, C width of the text tokens (768), D width of CLIP's hidden states (1280).
 Source: PortraitTalk, section 3.1; the layouts of IP-Adapter and its FaceID variants.
@@ -19,7 +19,7 @@ from ...layers.perceiver import Perceiver
 
 @dataclass(frozen=True)
 class ProjectionInput:
-    """What is known of B faces; a projection takes the parts that it needs."""
+    """Embeddings of B faces; a projection uses the parts that it needs."""
 
     face_embeds: Tensor | None = None  # (B, 512) of ArcFace, L2-normalised
     clip_states: Tensor | None = None  # (B, 257, D) of CLIP vision, last layer but one
@@ -27,7 +27,7 @@ class ProjectionInput:
 
 
 class FaceProjection(nn.Module):
-    """FaceID and portrait: two linear layers."""
+    """Projection of FaceID and portrait adapters: two linear layers."""
 
     needs: ClassVar[tuple[str, ...]] = ("face_embeds",)
 
@@ -43,7 +43,7 @@ class FaceProjection(nn.Module):
 
 
 class PlusFaceProjection(FaceProjection):
-    """FaceID plus: tokens of the embedding look at CLIP's view of the face; v2 adds what they see."""
+    """Projection of FaceID plus adapters: tokens attend to CLIP's hidden states of the face; v2 adds a shortcut."""
 
     needs: ClassVar[tuple[str, ...]] = ("face_embeds", "clip_states")
 
@@ -57,12 +57,12 @@ class PlusFaceProjection(FaceProjection):
     def forward(self, faces: ProjectionInput) -> Tensor:
         """(B, T, C) tokens."""
         tokens = super().forward(faces)
-        seen = self.perceiver_resampler(tokens, faces.clip_states)
-        return tokens + self.structure * seen if self.shortcut else seen
+        attended = self.perceiver_resampler(tokens, faces.clip_states)
+        return tokens + self.structure * attended if self.shortcut else attended
 
 
 class ClipProjection(nn.Module):
-    """Plain IP-Adapter: one linear layer behind CLIP's embedding."""
+    """Projection of plain IP-Adapters: one linear layer after CLIP's image embedding."""
 
     needs: ClassVar[tuple[str, ...]] = ("clip_embeds",)
 
@@ -78,7 +78,7 @@ class ClipProjection(nn.Module):
 
 
 class PlusClipProjection(Perceiver):
-    """IP-Adapter plus: learnt tokens look at CLIP's hidden states."""
+    """Projection of IP-Adapter plus: learnt queries attend to CLIP's hidden states."""
 
     needs: ClassVar[tuple[str, ...]] = ("clip_states",)
 
@@ -94,7 +94,7 @@ class PlusClipProjection(Perceiver):
 
 
 def build_projection(layout: str, tensors: Mapping[str, Tensor], ops: ModuleType = nn) -> nn.Module:
-    """An empty projection of the sizes that a file's tensors have.
+    """A projection without weights, with the sizes of a file's tensors.
 
     Args:
         layout: "faceid", "portrait", "plus", "plusv2", "plain" or "clip_plus".
@@ -120,6 +120,6 @@ def build_projection(layout: str, tensors: Mapping[str, Tensor], ops: ModuleType
 
 
 def _perceiver_sizes(tensors: Mapping[str, Tensor], prefix: str) -> tuple[int, int]:
-    """Inner width of the attention, and how many layers."""
+    """Inner width of the attention, and number of layers."""
     depth = sum(name.startswith(f"{prefix}layers.") and name.endswith(".0.to_q.weight") for name in tensors)
     return tensors[f"{prefix}layers.0.0.to_q.weight"].shape[0], depth

@@ -35,7 +35,7 @@ def _of_presets(name: str) -> str:
 
 @dataclass(frozen=True)
 class IdentityNetOptions(AnimateNetOptions):
-    """SD1.5, the face it is to hold, and how it paints."""
+    """Files, face identity and sampling of IdentityNet."""
 
     checkpoint: Path | None = option(None, help="SD1.5 checkpoint, one file; required", metavar="FILE")
     vae: Path | None = option(
@@ -118,7 +118,7 @@ class IdentityNetOptions(AnimateNetOptions):
         self._check_sampling()
 
     def check_square(self) -> None:
-        """Check that a face region can be painted: a square.
+        """Check that the size for painting a face region is square.
 
         Raises:
             InputError: with both sides.
@@ -132,8 +132,8 @@ class IdentityNetOptions(AnimateNetOptions):
         for name, choices in (("sampler", SAMPLERS), ("schedule", SCHEDULES)):
             if getattr(self, name) not in choices:
                 raise InputError(f"`{name}` {getattr(self, name)} is not known; choose one of {', '.join(choices)}.")
-        own = OWN_SCHEDULE.get(self.sampler, SCHEDULES)
-        if self.schedule not in own:
+        schedules = OWN_SCHEDULE.get(self.sampler, SCHEDULES)
+        if self.schedule not in schedules:
             raise InputError(
-                f"`sampler` {self.sampler} has no `schedule` {self.schedule}; choose one of {', '.join(own)}."
+                f"`sampler` {self.sampler} has no `schedule` {self.schedule}; choose one of {', '.join(schedules)}."
             )

@@ -1,4 +1,4 @@
-"""SD1.5 on diffusers, with everything it needs, behind one call: frames in, painted frames out.
+"""The diffusers painter: image-to-image repainting of frames by SD1.5 with branches, ControlNet, motion and style.
 
 Shapes: B frames, H and W pixels, h = H/8 and w = W/8.
 """
@@ -27,8 +27,8 @@ from ...errors import InputError
 from ...layers.attention import Branch
 from ...layers.temporal import check_frames
 from ...progress import Progress
-from ...style.attention import StyleCues, StyleRun, bind_style
-from ..animatenet.animate_net import AnimateNet, AnimateOptions, Cues, bind_animate
+from ...style.attention import StyleConditioning, StyleRun, bind_style
+from ..animatenet.animate_net import AnimateNet, AnimateOptions, FrameConditions, bind_animate
 from ..animatenet.control import FrameControl
 from ..animatenet.feature_attention import FeatureControl, feature_branches
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PaintOptions:
-    """How frames are painted."""
+    """Sampling, batch size and windows of a painter."""
 
     sampling: SamplerOptions = field(default_factory=SamplerOptions)  # its seed is that of the noise too
     batch: int = 1  # frames at once, where no motion module acts
@@ -49,57 +49,57 @@ class PaintOptions:
 
 
 @dataclass(frozen=True)
-class FaceCues:
-    """What an AnimateNet makes the ControlNet know of each frame's landmarks and head placement."""
+class AnimateConditioning:
+    """AnimateNet's conditioning of a ControlNet by each frame's landmarks and head placement."""
 
     net: AnimateNet
-    cues: Cues
+    conditions: FrameConditions
     options: AnimateOptions = field(default_factory=AnimateOptions)
-    features: float = 0.0  # how strongly the UNet looks at the ControlNet's maps, -1..3; 0 is not at all
+    features: float = 0.0  # strength of the UNet's feature attention, -1..3; 0 is off
 
 
 @dataclass(frozen=True)
 class Animation:
-    """What holds frames to landmarks, to a style, and to each other."""
+    """ControlNet, motion modules, AnimateNet and style conditioning of a painter."""
 
     control: FrameControl | None = None
     motion: MotionModules | None = None
     motion_strength: float = 1.0  # 0 is no motion module
-    told: FaceCues | None = None  # needs a control; a FeatureControl for features
-    style: StyleCues | None = None
+    conditioning: AnimateConditioning | None = None  # needs a control; a FeatureControl for features
+    style: StyleConditioning | None = None
 
     def __post_init__(self) -> None:
         check_range(self.motion_strength, 0, 2, "the motion strength")
-        if self.told is None:
+        if self.conditioning is None:
             return
         if self.control is None:
             raise InputError("an AnimateNet acts inside of a ControlNet: give one, with a strength above 0.")
-        if self.told.features and not isinstance(self.control, FeatureControl):
+        if self.conditioning.features and not isinstance(self.control, FeatureControl):
             raise InputError("to look at features, the control must be a FeatureControl.")
 
     @property
     def moves(self) -> bool:
-        """Whether a motion module acts."""
+        """Whether a motion module is active."""
         return self.motion is not None and self.motion_strength > 0
 
 
 @dataclass(frozen=True)
 class Painted:
-    """What a painter makes of a batch."""
+    """Output of a painter for a batch."""
 
     frames: Tensor  # (B, H, W, 3) float 0..1
     latents: Tensor | None  # (B, 4, h, w); None where nothing was encoded
 
 
 class DiffusersPainter:
-    """Paints frames anew.
+    """Repaints frames with SD1.5 on diffusers.
 
     Where no motion module acts, all frames get the same noise, so that what does not move stays the same.
 
     Args:
         sd15: UNet and VAE.
-        cond: what the frames are to show.
-        branches: of the cross-attentions, by site; the face, for one.
+        cond: text tokens and guidance.
+        branches: of the cross-attentions by site, such as the face's.
         options: sampler, steps, seed, windows.
         animation: ControlNet, AnimateNet, style and motion modules.
     """
@@ -124,7 +124,7 @@ class DiffusersPainter:
     def paint(
         self, frames: Tensor, on_step: Progress | None = None, first: int = 0, fixed: Tensor | None = None
     ) -> Painted:
-        """Paint frames (B, H, W, 3) float 0..1 anew; see `repaint.Painter`."""
+        """Repaint frames (B, H, W, 3) float 0..1; see `repaint.Painter`."""
         if self.options.sampling.denoise == 0:
             return Painted(frames, None)
         return self.paint_latents(self.encode(frames), on_step, first, fixed)
@@ -133,9 +133,9 @@ class DiffusersPainter:
         self, latents: Tensor, on_step: Progress | None = None, first: int = 0, fixed: Tensor | None = None
     ) -> Painted:
         """Paint latents (B, 4, h, w); see `repaint.Painter`."""
-        before = 0 if fixed is None else len(fixed)
-        whole = latents if fixed is None else torch.cat([fixed.to(latents), latents])
-        return self._decoded(self._sampled(whole, on_step, first - before, fixed)[before:])
+        num_fixed = 0 if fixed is None else len(fixed)
+        all_latents = latents if fixed is None else torch.cat([fixed.to(latents), latents])
+        return self._decoded(self._sampled(all_latents, on_step, first - num_fixed, fixed)[num_fixed:])
 
     @torch.no_grad()
     def encode(self, frames: Tensor) -> Tensor:
@@ -146,42 +146,42 @@ class DiffusersPainter:
         return torch.cat(means).float() * LATENT_SCALE
 
     def _sampled(self, latents: Tensor, on_step: Progress | None, first: int, fixed: Tensor | None) -> Tensor:
-        given = (latents, on_step, first, fixed)
-        made = self._sample_once(*given)
-        if torch.isfinite(made).all():
-            return made
+        inputs = (latents, on_step, first, fixed)
+        sampled = self._sample_once(*inputs)
+        if torch.isfinite(sampled).all():
+            return sampled
         unet = self.sd15.unet
-        before = next(unet.parameters()).dtype
-        if before == torch.float32:
+        dtype = next(unet.parameters()).dtype
+        if dtype == torch.float32:
             raise InputError(
                 "SD1.5 gives values that are not numbers, in fp32 too; the checkpoint, a LoRA or the adapter is "
                 "damaged, or a strength is far too large."
             )
         unet.float()  # once more, exactly
         try:
-            made = self._sample_once(*given)
+            sampled = self._sample_once(*inputs)
         finally:
-            unet.to(before)
-        if not torch.isfinite(made).all():
+            unet.to(dtype)
+        if not torch.isfinite(sampled).all():
             raise InputError("SD1.5 gives values that are not numbers, in fp32 too; is the checkpoint damaged?")
-        return made
+        return sampled
 
     def _sample_once(
         self, latents: Tensor, on_step: Progress | None = None, first: int = 0, fixed: Tensor | None = None
     ) -> Tensor:
         unet, animation, video = self.sd15.unet, self.animation, self.options.video
         device = next(unet.parameters()).device
-        given = latents.to(device, torch.float32), self._noise(latents, first).to(device, torch.float32)
+        inputs = latents.to(device, torch.float32), self._noise(latents, first).to(device, torch.float32)
         betas = schedule_of(animation.motion if animation.moves else None)
         try:
             with ExitStack() as bound:
                 batch = bound.enter_context(bind(unet, self._with_features(), Batch(texts=self._texts)))
                 if animation.control is not None:
                     bound.enter_context(bind(animation.control.network, {}, batch))
-                    self._bind_told(bound)
+                    self._bind_animate_net(bound)
                 if animation.moves:
-                    seen = min(video.length, len(latents))
-                    bound.enter_context(bind_motion(unet, animation.motion, seen, animation.motion_strength))
+                    window_length = min(video.length, len(latents))
+                    bound.enter_context(bind_motion(unet, animation.motion, window_length, animation.motion_strength))
                 if animation.style is not None:
                     run = StyleRun(animation.style.net, animation.style.styles, batch)
                     bound.enter_context(bind_style(unet, run))
@@ -189,30 +189,32 @@ class DiffusersPainter:
                 inner = Denoiser(unet, batch, animation.control, betas)
                 denoiser = WindowedDenoiser(inner, first, window, fixed)
                 sampling = replace(self.options.sampling, betas=betas)
-                return sample(denoiser, *given, self.cond, sampling, on_step)
+                return sample(denoiser, *inputs, self.cond, sampling, on_step)
         finally:
-            for chosen in self.branches.values():
-                for branch in chosen:
+            for branches in self.branches.values():
+                for branch in branches:
                     branch.clear_cache()
             if animation.control is not None:
                 animation.control.clear_cache()
 
     def _with_features(self) -> Mapping[int, Sequence[Branch]]:
-        """The branches, and those that look at the ControlNet's maps."""
-        told = self.animation.told
-        if told is None or not told.features:
+        """The branches, with those that attend to the ControlNet's feature maps."""
+        conditioning = self.animation.conditioning
+        if conditioning is None or not conditioning.features:
             return self.branches
-        looking = feature_branches(told.net.features, self.animation.control.features, told.features)
-        return {index: [*self.branches.get(index, ()), branch] for index, branch in looking.items()}
+        branches = feature_branches(conditioning.net.features, self.animation.control.features, conditioning.features)
+        return {index: [*self.branches.get(index, ()), branch] for index, branch in branches.items()}
 
-    def _bind_told(self, bound: ExitStack) -> None:
-        told, control = self.animation.told, self.animation.control
-        if told is not None:
-            tokens = bind_animate(control.network, told.net, told.cues, lambda: control.frames, told.options)
+    def _bind_animate_net(self, bound: ExitStack) -> None:
+        conditioning, control = self.animation.conditioning, self.animation.control
+        if conditioning is not None:
+            tokens = bind_animate(
+                control.network, conditioning.net, conditioning.conditions, lambda: control.frames, conditioning.options
+            )
             bound.enter_context(tokens)
 
     def _noise(self, latents: Tensor, first: int) -> Tensor:
-        """(B, 4, h, w): where a motion module acts, each frame its own; else all the same."""
+        """(B, 4, h, w) initial noise: independent by frame with a motion module, else the same for all."""
         generator, video = torch.Generator().manual_seed(self.options.sampling.seed), self.options.video
         if not self.animation.moves:
             return torch.randn(latents[:1].shape, generator=generator).expand_as(latents)
@@ -225,7 +227,7 @@ class DiffusersPainter:
     def _decoded(self, latents: Tensor) -> Painted:
         vae = self.sd15.vae
         like = next(vae.parameters())
-        frames = torch.cat([vae.decode(one[None].to(like) / LATENT_SCALE).sample for one in latents]).float()
+        frames = torch.cat([vae.decode(latent[None].to(like) / LATENT_SCALE).sample for latent in latents]).float()
         if not torch.isfinite(frames).all():
             raise InputError("the VAE gives values that are not numbers; paint with --precision fp32.")
         return Painted((frames / 2 + 0.5).clamp(0, 1).movedim(1, -1), latents)

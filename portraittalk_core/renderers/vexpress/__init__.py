@@ -1,1 +1,1 @@
-"""V-Express, the base that SVP builds on."""
+"""V-Express, the audio-driven renderer that SVP builds on."""

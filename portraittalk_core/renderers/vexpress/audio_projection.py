@@ -1,4 +1,4 @@
-"""Turns wav2vec 2.0's features around every frame into the audio tokens that V-Express's UNet attends to.
+"""Audio projection: wav2vec 2.0 features around every frame to audio tokens for V-Express's UNet.
 
 Shapes: N features of a clip, D their width (768), T frames, C width of the tokens (768).
 Source: V-Express (Wang et al. 2024), section 3.3; `docs/design/vexpress.md` 1, 3.
@@ -16,7 +16,7 @@ from ...errors import InputError
 from ...layers.perceiver import HEAD_WIDTH, Perceiver
 
 PER_FRAME = 2  # features that a frame lasts
-AROUND = 2  # frames heard before and after
+AROUND = 2  # frames of context before and after
 FEATURES = PER_FRAME * (2 * AROUND + 1)
 TOKENS = 2 * AROUND + 1
 
@@ -30,12 +30,12 @@ class AudioSizes:
     out: int = 768  # C
     inner: int = 768  # of the attentions, all heads together
     depth: int = 4
-    heard: int = FEATURES  # features for each frame
+    num_positions: int = FEATURES  # features for each frame
     tokens: int = TOKENS  # for each frame
 
 
 class AudioProjection(Perceiver):
-    """A few learnt tokens look at the features around a frame, several times."""
+    """Perceiver resampler: learnt queries attend to the audio features around a frame."""
 
     def __init__(self, sizes: AudioSizes | None = None) -> None:
         sizes = sizes or AudioSizes()
@@ -43,18 +43,18 @@ class AudioProjection(Perceiver):
             raise InputError(f"attention of {sizes.inner} channels does not split into heads of {HEAD_WIDTH}.")
         super().__init__(sizes.features, sizes.width, sizes.inner, sizes.depth, sizes.out)
         self.sizes = sizes
-        self.pos_emb = nn.Embedding(sizes.heard, sizes.features)
+        self.pos_emb = nn.Embedding(sizes.num_positions, sizes.features)
         self.latents = nn.Parameter(torch.randn(1, sizes.tokens, sizes.width) / sizes.width**0.5)
 
     def forward(self, features: Tensor) -> Tensor:
         """Tokens (T, 5, C) of the features around every frame (T, 10, D)."""
-        check_shape(features, f"T {self.sizes.heard} {self.sizes.features}", "features around frames")
-        heard = features + self.pos_emb.weight
-        return super().forward(self.latents.expand(len(features), -1, -1), heard)
+        check_shape(features, f"T {self.sizes.num_positions} {self.sizes.features}", "features around frames")
+        embedded = features + self.pos_emb.weight
+        return super().forward(self.latents.expand(len(features), -1, -1), embedded)
 
 
 def features_around(features: Tensor, num_frames: int) -> Tensor:
-    """What is heard around every frame: two features of its own, and four of either neighbourhood.
+    """Audio features around every frame: two of its own, and four of either neighbourhood.
 
     The clip's features are resampled linearly to two a frame; before the clip and behind it are zeros.
 

@@ -1,4 +1,4 @@
-"""V-Express behind the renderers' contract: it listens to the speech itself and follows the motion's head."""
+"""The V-Express renderer: driven by the speech's audio and by the motion's head keypoints."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from torch import Tensor
 
 from ...errors import InputError
 from ...motion.resample import join_tracks
-from ...style.attention import style_cues
+from ...style.attention import style_conditioning
 from ...style.attention_files import VEXPRESS
 from ..contract import Callbacks, RenderJob
-from ..devices import chosen_place
+from ..devices import select_device
 from .options import VExpressRendererOptions
 from .pipeline import VExpressFiles, VExpressModels, VExpressOptions, load_models, paint_vexpress
 
 
 def build(options: VExpressRendererOptions) -> VExpressRenderer:
-    """The renderer that reads the options' files once."""
-    place = chosen_place(options.device, options.precision)
+    """Build the renderer, which loads the options' files once."""
+    device_dtype = select_device(options.device, options.precision)
     files = VExpressFiles([options.vexpress_folder], options.vae or options.checkpoint, options.speech_encoder)
-    return VExpressRenderer(load_models(files, *place), options.painting, options, place)
+    return VExpressRenderer(load_models(files, *device_dtype), options.painting, options, device_dtype)
 
 
 class VExpressRenderer:
-    """Paints all frames of a portrait that speaks.
+    """Renders a speaking portrait with V-Express.
 
     Args:
         models: V-Express's networks.
         painting: how they paint.
         options: where the file of a style attention stands; None for none.
-        place: device and dtype of such an attention.
+        device_dtype: device and dtype of such an attention.
     """
 
     def __init__(
@@ -39,9 +39,9 @@ class VExpressRenderer:
         models: VExpressModels,
         painting: VExpressOptions,
         options: VExpressRendererOptions | None = None,
-        place: tuple | None = None,
+        device_dtype: tuple | None = None,
     ) -> None:
-        self.models, self.painting, self.options, self.place = models, painting, options, place
+        self.models, self.painting, self.options, self.device_dtype = models, painting, options, device_dtype
 
     def output_size(self, job: RenderJob) -> tuple[int, int]:  # noqa: ARG002 - as the contract has it
         """Width and height of the painted frames."""
@@ -64,5 +64,5 @@ class VExpressRenderer:
         if self.options is None or self.options.style_attention is None:
             return self.models
         length = (job.num_frames, job.fps)
-        cues = style_cues(job.style, self.options.style_attention, self.place, VEXPRESS, length)
-        return replace(self.models, style=cues)
+        style = style_conditioning(job.style, self.options.style_attention, self.device_dtype, VEXPRESS, length)
+        return replace(self.models, style=style)

@@ -1,4 +1,4 @@
-"""V-Express's UNet behind the contract of all denoisers: it predicts the velocity, between noise and picture.
+"""V-Express's UNet as a denoiser: it predicts the velocity (v-prediction).
 
 Shapes: F frames of the video, B of a window, h and w latent pixels, C width of the audio tokens.
 Source: Salimans & Ho 2022, section 4 (the velocity); V-Express (Wang et al. 2024); `docs/design/vexpress.md` 4, 5.
@@ -25,13 +25,13 @@ Drawings = Callable[[Sequence[int]], Tensor]  # numbers of frames → (B, 3, H, 
 
 
 class HeadControl:
-    """Holds frames to drawn key points; `WindowedDenoiser` tells which frames it is at.
+    """Keypoint control by drawn key points; `WindowedDenoiser` sets the frame numbers.
 
-    Drawings and what the guider makes of them are made anew for every window: 5 MB a frame would not do for long
-    videos, and next to the UNet the guider costs nothing.
+    Drawings and the guider's features are recomputed for every window: 5 MB a frame would not do for long
+    videos, and the guider costs almost nothing next to the UNet.
 
     Args:
-        networks: whose guider sees the drawings.
+        networks: with the guider for the drawings.
         drawings: of the video's frames.
     """
 
@@ -40,18 +40,18 @@ class HeadControl:
         self.frames: Sequence[int] = range(0)
 
     def __call__(self) -> Tensor:
-        """(B, C, h, w) of the present frames."""
+        """(B, C, h, w) keypoint features of the current frames."""
         like = self.guider.conv_in.weight
         return self.guider(self.drawings(self.frames).to(like))
 
     def clear_cache(self) -> None:
-        """Nothing is kept."""
+        """No cache to drop."""
 
 
 class VelocityDenoiser(Denoiser):
     """V-Express: denoiser(x, sigma, cond) → denoised.
 
-    The condition's positive is (F, 5, C), the audio tokens of every frame of the video; its negative is not asked for,
+    The condition's positive is (F, 5, C), the audio tokens of every frame of the video; its negative is not used,
     since V-Express's is silence without a head: zeros for audio, key points and reference.
 
     Args:
@@ -66,7 +66,7 @@ class VelocityDenoiser(Denoiser):
 
     @torch.no_grad()
     def __call__(self, x: Tensor, sigma: float, cond: Condition) -> Tensor:
-        """Clean latents (B, 4, h, w) as the network sees them in noisy ones."""
+        """Denoised latents (B, 4, h, w) of noisy latents."""
         guided = cond.cfg != 1
         labels = (NEGATIVE, POSITIVE) if guided else (POSITIVE,)
         weights = next(self.unet.parameters())

@@ -1,4 +1,4 @@
-"""Draws the three key points that hold the head in place, joined by ellipses, as V-Express's guider has seen them.
+"""Drawing of the three head key points, joined by ellipses, as V-Express's keypoint guider was trained on.
 
 They were drawn by OpenCV, so this drawing has its pixels, without OpenCV. SVP's eight points are
 `animatenet.landmark_control`'s "head_kps".
@@ -26,11 +26,11 @@ THREE_COLOURS = np.array([(255, 0, 0), (0, 255, 0), (0, 0, 255)], np.uint8)
 LIMBS = ((0, 2), (1, 2))  # eyes to nose, in the eye's colour, darker
 LIMB_SHADE, HALF_WIDTH_PX, RADIUS_PX = 0.6, 4, 4
 MAX_SIDE_PX = 4096
-ONE = 1 << 16  # a pixel in fixed point
+UNIT = 1 << 16  # a pixel in fixed point
 
 
 def three_points(track: LandmarkTrack) -> Tensor:
-    """(T, 3, 2) px: left eye, right eye and nose, as V-Express wants them."""
+    """(T, 3, 2) px key points of V-Express: left eye, right eye and nose."""
     return track.points_px[:, list(THREE), :2]
 
 
@@ -96,10 +96,10 @@ def _crossings(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     rows = int(lower[1] - upper[1])
     if not rows:
         return np.empty((0, 2), np.int64)
-    across = int(lower[0] - upper[0]) * ONE * 2 + rows
+    across = int(lower[0] - upper[0]) * UNIT * 2 + rows
     slope = abs(across) // (2 * rows) * (1 if across >= 0 else -1)  # whole-number division towards zero
     down = np.arange(rows)
-    return np.stack([(upper[0] * ONE + down * slope + ONE // 2) // ONE, upper[1] + down], 1)
+    return np.stack([(upper[0] * UNIT + down * slope + UNIT // 2) // UNIT, upper[1] + down], 1)
 
 
 def _line(start: np.ndarray, end: np.ndarray) -> np.ndarray:

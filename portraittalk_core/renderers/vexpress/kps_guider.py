@@ -1,4 +1,4 @@
-"""Turns drawings of key points into what is added behind the UNet's first convolution.
+"""Keypoint guider: features of keypoint drawings that are added after the UNet's first convolution.
 
 Source: V-Express (Wang et al. 2024), section 3.2, after ControlNet's embedding of its condition;
 `docs/design/vexpress.md` 1.
@@ -16,7 +16,7 @@ WIDTHS = (16, 32, 96, 256)  # of the public file
 
 
 class KpsGuider(nn.Module):
-    """A stack of convolutions, three of which halve the picture; what it adds is nothing before training.
+    """Convolutions, three of them with stride 2; the output layer is initialised to zero.
 
     Args:
         out: channels behind the UNet's first convolution.

@@ -1,4 +1,4 @@
-"""Turns pictures into SD1.5's latents and back, by whatever VAE there is."""
+"""Encoding of pictures to SD1.5's latents and decoding, with diffusers' VAE or another."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class LatentCodec(Protocol):
-    """What V-Express asks of a VAE."""
+    """Interface of a VAE for V-Express."""
 
     def encode(self, picture: Tensor) -> Tensor:
         """(1, 4, H/8, W/8) scaled latents of a picture (H, W, 3) uint8."""
@@ -25,7 +25,7 @@ class LatentCodec(Protocol):
 
 
 class DiffusersLatentCodec:
-    """Diffusers' VAE."""
+    """Latent codec of diffusers' VAE."""
 
     def __init__(self, vae: AutoencoderKL) -> None:
         self.vae = vae
@@ -46,7 +46,7 @@ class DiffusersLatentCodec:
 
 
 def decoded(coder: LatentCodec, latents: Tensor) -> Tensor:
-    """A picture (H, W, 3) uint8 on the CPU of scaled latents (1, 4, H/8, W/8).
+    """Decode scaled latents (1, 4, H/8, W/8) to a picture (H, W, 3) uint8 on the CPU.
 
     Raises:
         InputError: the VAE gives values that are not numbers.

@@ -1,4 +1,4 @@
-"""Reads V-Express's public files, told apart by the names of their tensors, into networks, completely or not at all.
+"""Loading of V-Express's networks from its public files, which are recognised by their tensors' names.
 
 Source: the layout of tk93/V-Express's five files; `docs/design/vexpress.md` 5.
 """
@@ -35,12 +35,12 @@ UNET, REFERENCE, MOTION, GUIDER, AUDIO = PARTS
 _MOTION_NAME, _LAST_LAYERS = ".motion_modules.", re.compile(r"^conv_(norm_)?out\.")
 _FIRST_BLOCK = "down_blocks.0.attentions.0.transformer_blocks.0"
 _NUM_LEVELS = 4
-WHERE = "huggingface.co/tk93/V-Express (research use only)"
+SOURCE = "huggingface.co/tk93/V-Express (research use only)"
 SUFFIXES = (".bin", ".pt", ".pth", ".safetensors")
 
 
 def part_of(tensors: Mapping[str, Tensor]) -> str | None:
-    """Which of PARTS a file's tensors are; None for none of them."""
+    """Name in PARTS of the network that a file's tensors belong to; None for other files."""
     if f"{_FIRST_BLOCK}.attn1_5.to_q.weight" in tensors:
         return UNET
     if "conv_in.weight" in tensors and f"{_FIRST_BLOCK}.attn2.to_k.weight" in tensors:
@@ -57,24 +57,24 @@ def part_of(tensors: Mapping[str, Tensor]) -> str | None:
 def load_vexpress(
     paths: Sequence[Path], device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> VExpress:
-    """V-Express's networks, ready for inference.
+    """Load V-Express's networks for inference.
 
     Args:
         paths: the public files in any order and under any name; a folder stands for the weight files in it. The UNet's
             file may hold motion modules of its own; those of a motion module's file replace them.
-        device: where the networks shall be.
-        dtype: what their weights shall be.
+        device: of the networks.
+        dtype: of their weights.
 
     Raises:
         MissingDependency: no such file, or diffusers is not installed.
         InputError: a part is missing, given twice, damaged or of another model.
     """
-    found = _sorted(paths)
-    unet_tensors, unet_name = found[UNET]
+    parts = _sorted(paths)
+    unet_tensors, unet_name = parts[UNET]
     moving = {n: unet_tensors.pop(n) for n in list(unet_tensors) if _MOTION_NAME in n}
-    moving |= found.get(MOTION, ({}, ""))[0]
-    motion_name = found[MOTION][1] if MOTION in found else unet_name
-    reference_tensors, reference_name = found[REFERENCE]
+    moving |= parts.get(MOTION, ({}, ""))[0]
+    motion_name = parts[MOTION][1] if MOTION in parts else unet_name
+    reference_tensors, reference_name = parts[REFERENCE]
     reference_tensors = {n: t for n, t in reference_tensors.items() if not _LAST_LAYERS.match(n)}
     sizes = _unet_sizes(unet_tensors, unet_name)
 
@@ -95,13 +95,13 @@ def load_vexpress(
         reading,
         network(lambda: MotionModules(sizes.widths, "v2", sorted_motion.length), sorted_motion.tensors, motion_name),
         network(lambda: build_reference_net(sizes), reference_tensors, reference_name),
-        network(lambda: _guider(*found[GUIDER]), *found[GUIDER]),
-        network(lambda: _projection(*found[AUDIO]), *found[AUDIO]),
+        network(lambda: _guider(*parts[GUIDER]), *parts[GUIDER]),
+        network(lambda: _projection(*parts[AUDIO]), *parts[AUDIO]),
     )
 
 
 def _files(paths: Sequence[Path]) -> Iterator[tuple[Path, bool]]:
-    """Files that are given, and those that may hold weights in folders that are given; whether each was asked for."""
+    """Given files, and weight files in given folders; with each, whether it was given by its own path."""
     for path in map(Path, paths):
         if path.is_dir():
             yield from ((inner, False) for inner in sorted(path.iterdir()) if inner.suffix in SUFFIXES)
@@ -109,33 +109,33 @@ def _files(paths: Sequence[Path]) -> Iterator[tuple[Path, bool]]:
             yield path, True
         else:
             raise MissingDependency(
-                f"there is no file or folder {path}; V-Express's {_listed(PARTS)} are at {WHERE}. Put them into one "
+                f"there is no file or folder {path}; V-Express's {_listed(PARTS)} are at {SOURCE}. Put them into one "
                 "folder and give that."
             )
 
 
 def _sorted(paths: Sequence[Path]) -> dict[str, tuple[Tensors, str]]:
-    """Tensors and file name of every part."""
-    found: dict[str, tuple[Tensors, str]] = {}
+    """Tensors and file name of every network."""
+    parts: dict[str, tuple[Tensors, str]] = {}
     for path, asked_for in _files(paths):
         tensors = read_tensors(path)
         part = part_of(tensors)
         if part is None and not asked_for:
             continue
         if part is None:
-            shown = ", ".join(list(tensors)[:3])
-            raise InputError(f"{path.name} is no file of V-Express's (it holds {shown}, …). Give {_listed(PARTS)}.")
-        if part in found:
-            raise InputError(f"{path.name} and {found[part][1]} both hold V-Express's {part}; give one of them.")
-        found[part] = tensors, path.name
-    inside = UNET in found and any(_MOTION_NAME in name for name in found[UNET][0])
-    lacking = [part for part in PARTS if part not in found and not (part == MOTION and inside)]
-    if lacking:
+            examples = ", ".join(list(tensors)[:3])
+            raise InputError(f"{path.name} is no file of V-Express's (it holds {examples}, …). Give {_listed(PARTS)}.")
+        if part in parts:
+            raise InputError(f"{path.name} and {parts[part][1]} both hold V-Express's {part}; give one of them.")
+        parts[part] = tensors, path.name
+    inside = UNET in parts and any(_MOTION_NAME in name for name in parts[UNET][0])
+    missing = [part for part in PARTS if part not in parts and not (part == MOTION and inside)]
+    if missing:
         raise InputError(
-            f"V-Express's {', '.join(lacking)} is missing in what was given ({', '.join(map(str, paths))}); get "
-            f"{_listed(lacking)} from {WHERE} and put it beside the others."
+            f"V-Express's {', '.join(missing)} is missing in what was given ({', '.join(map(str, paths))}); get "
+            f"{_listed(missing)} from {SOURCE} and put it beside the others."
         )
-    return found
+    return parts
 
 
 def _listed(parts: Sequence[str]) -> str:
@@ -165,8 +165,8 @@ def _projection(tensors: Mapping[str, Tensor], source: str) -> AudioProjection:
     inner = _size(tensors, "layers.0.0.to_q.weight", 0, source)
     if inner % HEAD_WIDTH:
         raise InputError(f"{source} has attentions of {inner} channels; V-Express's are a multiple of {HEAD_WIDTH}.")
-    heard, features = (_size(tensors, "pos_emb.weight", i, source) for i in (0, 1))
+    num_positions, features = (_size(tensors, "pos_emb.weight", i, source) for i in (0, 1))
     tokens, width = (_size(tensors, "latents", i, source) for i in (1, 2))
     depth = len({name.split(".")[1] for name in tensors if name.startswith("layers.")})
     out = _size(tensors, "proj_out.weight", 0, source)
-    return AudioProjection(AudioSizes(features, width, out, inner, depth, heard, tokens))
+    return AudioProjection(AudioSizes(features, width, out, inner, depth, num_positions, tokens))

@@ -25,7 +25,7 @@ SPACING = "simple"  # the name here for timesteps that trail from the last, all 
 
 @dataclass(frozen=True)
 class VExpressOptions:
-    """How V-Express paints; the public code's choices by default."""
+    """Sampling options of V-Express, with the public code's defaults."""
 
     width: int = option(512, 64, 2048, "of the frames, a multiple of 8")
     height: int = option(512, 64, 2048, "of the frames, a multiple of 8")
@@ -54,7 +54,7 @@ class VExpressOptions:
 
 @dataclass(frozen=True)
 class VExpressRendererOptions:
-    """V-Express's files, and how it paints; the public code's choices by default."""
+    """Files and sampling options of V-Express, with the public code's defaults."""
 
     vexpress_folder: Path | None = option(None, help=f"folder with its five files, {WEIGHTS}", metavar="FOLDER")
     speech_encoder: Path | None = option(None, help=ENCODER, metavar="FILE")
@@ -91,7 +91,7 @@ class VExpressRendererOptions:
 
     @property
     def painting(self) -> VExpressOptions:
-        """What the painting itself takes."""
+        """The sampling options alone."""
         return VExpressOptions(
             width=self.width,
             height=self.height,

@@ -1,4 +1,4 @@
-"""V-Express from a portrait and a speech to frames: what is heard, seen and drawn, denoised in windows.
+"""The V-Express pipeline: frames from a portrait, speech and key points, denoised in overlapping windows.
 
 Shapes: F frames, h = H/8 and w = W/8 latent pixels.
 Source: V-Express (Wang et al. 2024), sections 3 and 4; SVP, section 3.3 (the style);
@@ -29,7 +29,7 @@ from ...face.fit import Fit, fit_to, fitted
 from ...layers.temporal import check_frames
 from ...progress import Progress
 from ...speech.encoders import GivenFeatures, SpeechEncoder, counted, load_speech_encoder, require_width
-from ...style.attention import StyleCues, StyleRun, bind_style
+from ...style.attention import StyleConditioning, StyleRun, bind_style
 from ...types import LandmarkTrack, Portrait, Speech
 from .audio_projection import audio_tokens
 from .denoiser import HeadControl, VelocityDenoiser
@@ -47,7 +47,7 @@ OTHER_FAMILY = "whisper"  # its features are others, though some are as wide
 
 @dataclass(frozen=True)
 class VExpressFiles:
-    """Files that V-Express needs."""
+    """Weight files of V-Express."""
 
     networks: Sequence[Path]  # its own five, or folders of them
     vae: Path  # of SD1.5, or TAESD, or any full SD1.5 checkpoint
@@ -56,12 +56,12 @@ class VExpressFiles:
 
 @dataclass(frozen=True)
 class VExpressModels:
-    """The files' networks, to be used again and again, and what SVP adds to them."""
+    """Loaded networks of V-Express, and SVP's style conditioning."""
 
     networks: VExpress
     coder: LatentCodec
     encoder: SpeechEncoder | GivenFeatures
-    style: StyleCues | None = None  # how the person speaks, in every frame or all
+    style: StyleConditioning | None = None  # how the person speaks, in every frame or all
     load_to_device: Callable[[], None] | None = (
         None  # puts the networks where they compute; after the picture is encoded
     )
@@ -70,7 +70,7 @@ class VExpressModels:
 def load_models(
     files: VExpressFiles, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> VExpressModels:
-    """Everything that V-Express needs.
+    """Load V-Express's networks, VAE and speech encoder.
 
     Raises:
         MissingDependency: a file is not there, or a package is not installed.
@@ -89,12 +89,12 @@ def paint_vexpress(
     options: VExpressOptions | None = None,
     on_progress: Progress | None = None,
 ) -> Iterator[Tensor]:
-    """Let a portrait speak.
+    """Render a speaking portrait.
 
     All frames are denoised together, window by window, before the first one is given.
 
     Args:
-        portrait: its face is cut to the asked shape.
+        portrait: cropped around its face to the output's aspect ratio.
         track: whose head is followed, and at which rate; it is held or cut to the speech's length. None keeps the
             portrait's head still, at 25 frames a second.
         speech: what is said.
@@ -116,20 +116,20 @@ def paint_vexpress(
     fit = fit_to(portrait, options.width, options.height)
     points = head_points(portrait, track, fit, options.strategy, num_frames)
     painting = _Painting(models, options, num_frames, on_progress)
-    heard = _heard(models, speech, painting)
-    return painting.frames(fitted(portrait, fit).picture, points, heard)
+    features = _audio_features(models, speech, painting)
+    return painting.frames(fitted(portrait, fit).picture, points, features)
 
 
-def _heard(models: VExpressModels, speech: Speech, painting: _Painting) -> Tensor:
-    """(N, D) features of the speech; progress counts only later, but a run can be stopped here too."""
-    tell = None if painting.on_progress is None else lambda *_: painting.on_progress(0, painting.total)
+def _audio_features(models: VExpressModels, speech: Speech, painting: _Painting) -> Tensor:
+    """(N, D) audio features of the speech; the progress callback is called so that the job can be cancelled."""
+    on_progress = None if painting.on_progress is None else lambda *_: painting.on_progress(0, painting.total)
     check_family(models.encoder.name)
-    features = models.encoder.encode(speech, tell)
+    features = models.encoder.encode(speech, on_progress)
     return require_width(features, models.networks.projection.sizes.features, "V-Express")
 
 
 def check_family(encoder: str) -> None:
-    """Check that a speech encoder is of the kind that V-Express hears by.
+    """Check that a speech encoder is of the family that V-Express was trained with.
 
     Raises:
         InputError: it is another; `encoder` is its name.
@@ -139,7 +139,7 @@ def check_family(encoder: str) -> None:
 
 
 def head_points(portrait: Portrait, track: LandmarkTrack | None, fit: Fit, strategy: str, num_frames: int) -> Tensor:
-    """(F, 3, 2) px: where the eyes and the nose are to be in every frame.
+    """(F, 3, 2) px key points of eyes and nose in every frame.
 
     A track on a picture of the portrait's size is taken to be the portrait's own; another one's picture is stretched
     over the frame.
@@ -151,13 +151,13 @@ def head_points(portrait: Portrait, track: LandmarkTrack | None, fit: Fit, strat
         driving = three_points(fit.track(track))
     else:
         driving = three_points(track) * torch.tensor([fit.width / track.width, fit.height / track.height])
-    held = torch.cat([driving[:num_frames], driving[-1:].expand(num_frames - len(driving[:num_frames]), -1, -1)])
-    return retarget(reference, held, strategy)
+    padded = torch.cat([driving[:num_frames], driving[-1:].expand(num_frames - len(driving[:num_frames]), -1, -1)])
+    return retarget(reference, padded, strategy)
 
 
 @dataclass(frozen=True)
 class _Painting:
-    """One video in the making."""
+    """State of one rendering."""
 
     models: VExpressModels
     options: VExpressOptions
@@ -165,22 +165,24 @@ class _Painting:
     on_progress: Progress | None
 
     @torch.no_grad()
-    def frames(self, picture: Tensor, points: Tensor, heard: Tensor) -> Iterator[Tensor]:
-        """The frames, of the portrait's picture, key points (F, 3, 2) and what is heard (N, D)."""
+    def frames(self, picture: Tensor, points: Tensor, features: Tensor) -> Iterator[Tensor]:
+        """Render frames from the portrait's picture, key points (F, 3, 2) and audio features (N, D)."""
         encoded = self.models.coder.encode(picture)
         if self.models.load_to_device is not None:
             self.models.load_to_device()
-        latents = self._latents(encoded, points, audio_tokens(self.models.networks.projection, heard, self.num_frames))
+        latents = self._latents(
+            encoded, points, audio_tokens(self.models.networks.projection, features, self.num_frames)
+        )
         if not torch.isfinite(latents).all():
             raise InputError("V-Express gives values that are not numbers; load its networks as float32 or bfloat16.")
-        for done, one in enumerate(latents, 1):
-            yield decoded(self.models.coder, one[None])
+        for done, latent in enumerate(latents, 1):
+            yield decoded(self.models.coder, latent[None])
             if self.on_progress is not None:
                 self.on_progress(self.num_layers + done, self.total)
 
     @property
     def total(self) -> int:
-        """Layers and frames to be done: to decode a frame takes about as long as one layer of a window."""
+        """Units of progress, layers plus frames: decoding a frame takes about as long as one layer of a window."""
         return self.num_layers + self.num_frames
 
     @property
@@ -191,13 +193,13 @@ class _Painting:
 
     @property
     def _layers(self) -> list[nn.Module]:
-        """Those that progress is told after."""
+        """The layers by whose calls progress is counted."""
         from diffusers.models.resnet import ResnetBlock2D
 
         return [module for module in self.models.networks.unet.modules() if isinstance(module, ResnetBlock2D)]
 
     def _latents(self, encoded: Tensor, points: Tensor, audio: Tensor) -> Tensor:
-        """(F, 4, h, w) of all frames."""
+        """(F, 4, h, w) latents of all frames."""
         networks, options = self.models.networks, self.options
         video = VideoOptions("sliding", options.length, options.overlap, "flat")
         control = HeadControl(networks, _drawings(points, options.width, options.height))
@@ -225,14 +227,14 @@ class _Painting:
             read_bank(networks.unet, None)
 
     def _counted(self):  # noqa: ANN202 - a context manager
-        total, tell = self.total, self.on_progress
-        told = None if tell is None else lambda done, _: tell(done, total)
-        return counted(self._layers, self.num_layers, told)
+        total, on_progress = self.total, self.on_progress
+        report = None if on_progress is None else lambda done, _: on_progress(done, total)
+        return counted(self._layers, self.num_layers, report)
 
 
 def _drawings(points: Tensor, width: int, height: int) -> Callable[[Sequence[int]], Tensor]:
-    def drawn(frames: Sequence[int]) -> Tensor:
+    def drawings(frames: Sequence[int]) -> Tensor:
         pictures = draw_three(points[frames[0] : frames[-1] + 1], width, height)
         return torch.stack(list(pictures)).permute(0, 3, 1, 2).float() / 255
 
-    return drawn
+    return drawings

@@ -1,4 +1,4 @@
-"""Reference attention: a UNet that sees one picture writes a bank, and another UNet's blocks read it in every frame.
+"""Reference attention: a reference UNet's features of one picture (the bank) are attended to by the denoising UNet.
 
 Shapes: R rows of the batch, N tokens of a site, C its width.
 Source: V-Express (Wang et al. 2024), section 3.1; AnimateAnyone (Hu et al. 2023); `docs/design/vexpress.md` 1.
@@ -26,7 +26,7 @@ Bank = tuple[Tensor, ...]  # (1, N, C) of each site, in the order of SITES
 
 @dataclass
 class Reading:
-    """What the blocks of a UNet read; whoever calls the UNet keeps it up to date."""
+    """Conditioning of the reader blocks in the current UNet call; the caller sets it before every call."""
 
     labels: Sequence[int] = (POSITIVE,)  # of equal parts of the batch; parts that are not positive see an empty bank
     reference_weight: float = 1.0  # factor of what the reference adds
@@ -35,7 +35,7 @@ class Reading:
 
 
 class ReferenceAttention(nn.Module):
-    """Attention to a bank alone."""
+    """Cross-attention to a bank."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -47,11 +47,11 @@ class ReferenceAttention(nn.Module):
         self._read: tuple[Tensor, Tensor] | None = None
 
     def read(self, bank: Tensor | None) -> None:
-        """Keep keys and values of a bank (1, N, C) for all calls to come; None forgets them."""
+        """Cache keys and values of a bank (1, N, C) for later calls; None drops them."""
         self._read = None if bank is None else (self.to_k(bank), self.to_v(bank))
 
     def forward(self, x: Tensor, labels: Sequence[int]) -> Tensor:
-        """What the bank adds to tokens (R, N, C), normalised.
+        """Attention output of normalised tokens (R, N, C) to the bank.
 
         An empty bank's values are zeros, whatever the tokens ask: what it adds is the output's bias.
         """
@@ -61,7 +61,7 @@ class ReferenceAttention(nn.Module):
         parts = []
         for label, rows in zip(labels, x.chunk(len(labels)), strict=True):
             if label == POSITIVE:
-                keys, values = (kept.expand(len(rows), -1, -1) for kept in self._read)
+                keys, values = (cached.expand(len(rows), -1, -1) for cached in self._read)
                 parts.append(out(attend(self.to_q(rows), keys, values, self.heads)))
             else:
                 parts.append(out.bias.expand_as(rows))
@@ -69,13 +69,13 @@ class ReferenceAttention(nn.Module):
 
 
 class ReaderBlock(nn.Module):
-    """A transformer block of SD1.5's that looks at the reference between itself and the audio.
+    """SD1.5 transformer block with reference attention between self-attention and audio cross-attention.
 
     Its names are those of V-Express's files.
 
     Args:
         block: diffusers', whose layers it takes over.
-        reading: what is read, and how strongly.
+        reading: the reference's and the audio's weights, and the CFG labels.
     """
 
     def __init__(self, block: BasicTransformerBlock, reading: Reading) -> None:
@@ -88,7 +88,7 @@ class ReaderBlock(nn.Module):
         self.reading = reading
 
     def forward(self, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, **_: object) -> Tensor:
-        """Tokens (R, N, C) after everything that the block adds."""
+        """Output tokens (R, N, C) of the block."""
         reading, x = self.reading, hidden_states
         x = x + self.attn1(self.norm1(x))
         x = x + reading.reference_weight * self.attn1_5(self.norm1_5(x), reading.labels)
@@ -103,34 +103,34 @@ def blocks_of(unet: UNet2DConditionModel) -> list[nn.Module]:
 
 @torch.no_grad()
 def write_bank(network: UNet2DConditionModel, latents: Tensor) -> Bank:
-    """What a reference network keeps of a picture: the tokens that each site's cross-attention would get.
+    """Bank of a reference network: each site's tokens before its cross-attention.
 
     Args:
-        network: SD1.5's UNet; it is asked for time 0 and with one empty text token.
+        network: SD1.5's UNet; it is called at timestep 0 with one zero text token.
         latents: (1, 4, h, w) clean, scaled.
 
     Returns:
         The bank, of the network's type and device.
     """
     like = next(network.parameters())
-    kept: dict[int, Tensor] = {}
+    tokens: dict[int, Tensor] = {}
 
-    def keep(index: int) -> Callable:
-        return lambda _module, _inputs, output: kept.__setitem__(index, output)
+    def store(index: int) -> Callable:
+        return lambda _module, _inputs, output: tokens.__setitem__(index, output)
 
-    hooks = [block.norm2.register_forward_hook(keep(index)) for index, block in enumerate(blocks_of(network))]
+    hooks = [block.norm2.register_forward_hook(store(index)) for index, block in enumerate(blocks_of(network))]
     try:
         text = torch.zeros(len(latents), 1, network.config.cross_attention_dim).to(like)
         network(latents.to(like), torch.zeros((), device=like.device), text, return_dict=False)
     finally:
         for hook in hooks:
             hook.remove()
-    return tuple(kept[index] for index in range(len(hooks)))
+    return tuple(tokens[index] for index in range(len(hooks)))
 
 
 @torch.no_grad()
 def read_bank(unet: UNet2DConditionModel, bank: Bank | None) -> None:
-    """Let a reading UNet's sites see a bank in all calls to come; None forgets it.
+    """Set the bank of a UNet's reader blocks for later calls; None drops it.
 
     Raises:
         InputError: a bank of another number of sites.

@@ -1,4 +1,4 @@
-"""Moves a driving head's three key points onto another head, in one of V-Express's four ways.
+"""Retargeting of a driving head's three key points to another head by V-Express's four strategies.
 
 Shapes: T frames; three points are left eye, right eye and nose, (x, y) in pixels.
 Source: V-Express's public strategies; `docs/design/vexpress.md` 2.
@@ -18,7 +18,7 @@ TINY = 1e-6
 
 
 def retarget(reference: Tensor, driving: Tensor, strategy: str) -> Tensor:
-    """Key points of every frame.
+    """Retargeted key points of every frame.
 
     The driver is first scaled to the reference's size, sideways by the distance of the eyes, downwards by the nose's
     distance from the line between them, both measured in the frame whose nose stands most alike between the eyes.
@@ -45,11 +45,11 @@ def retarget(reference: Tensor, driving: Tensor, strategy: str) -> Tensor:
         return reference.repeat(len(driving), 1, 1)
     if strategy == "no_retarget":
         return driving
-    alike = most_alike(reference, driving)
-    size = _size(driving[alike][None])[0]
+    similar = most_similar_frame(reference, driving)
+    size = _size(driving[similar][None])[0]
     if not (size > TINY).all():
         raise InputError(
-            f"frame {alike} of the driving video has its eyes and nose in one line or place and shows no size; "
+            f"frame {similar} of the driving video has its eyes and nose in one line or place and shows no size; "
             "choose another driving video, or the strategy fix_face."
         )
     scaled = driving * (_size(reference[None])[0] / size)
@@ -59,23 +59,25 @@ def retarget(reference: Tensor, driving: Tensor, strategy: str) -> Tensor:
     return scaled - (scaled[0, NOSE] - reference[NOSE])
 
 
-def most_alike(reference: Tensor, driving: Tensor) -> int:
-    """The first frame of (T, 3, 2) whose nose divides the way between the eyes most like the reference's (3, 2)."""
+def most_similar_frame(reference: Tensor, driving: Tensor) -> int:
+    """The first frame of (T, 3, 2) whose ratio of nose-to-eye distances is closest to the reference's (3, 2)."""
     return int((_ratio(driving) - _ratio(reference[None])).abs().argmin())
 
 
 def _ratio(points: Tensor) -> Tensor:
-    """(T,) distance of the nose from the left eye over that from the right."""
-    left, right = (torch.linalg.vector_norm(points[:, eye] - points[:, NOSE], dim=1) for eye in (0, 1))
-    return left / (right + TINY)
+    """(T,) ratio of the nose's distances to the left and the right eye."""
+    left_distance, right_distance = (
+        torch.linalg.vector_norm(points[:, eye] - points[:, NOSE], dim=1) for eye in (0, 1)
+    )
+    return left_distance / (right_distance + TINY)
 
 
 def _size(points: Tensor) -> Tensor:
-    """(T, 2): distance of the eyes, and of the nose from the stretch between them."""
-    left, right, nose = points.unbind(1)
-    eyes = right - left
+    """(T, 2) distance of the eyes, and of the nose from the segment between them."""
+    left_eye, right_eye, nose = points.unbind(1)
+    eyes = right_eye - left_eye
     squared = (eyes**2).sum(1).clamp(min=TINY**2)
-    share = (((nose - left) * eyes).sum(1) / squared).clamp(0, 1)
-    nearest = left + share[:, None] * eyes
+    share = (((nose - left_eye) * eyes).sum(1) / squared).clamp(0, 1)
+    nearest = left_eye + share[:, None] * eyes
     norm = torch.linalg.vector_norm
     return torch.stack([norm(eyes, dim=1), norm(nose - nearest, dim=1)], 1)

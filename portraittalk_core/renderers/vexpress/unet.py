@@ -1,4 +1,4 @@
-"""Assembles V-Express's networks: SD1.5's UNet that reads a reference, its motion modules, and the network it reads.
+"""V-Express's networks: the denoising UNet with reference attention, its motion modules, and the reference UNet.
 
 Source: V-Express (Wang et al. 2024), section 3; `docs/design/vexpress.md` 1, 5.
 """
@@ -44,7 +44,7 @@ class VExpress:
 
 
 def build_reference_net(sizes: UNetSizes | None = None) -> UNet2DConditionModel:
-    """SD1.5's UNet without its last layers, which the bank has no use for.
+    """The reference UNet: SD1.5's without the output layers, which the bank does not need.
 
     Raises:
         MissingDependency: diffusers is not installed.
@@ -55,7 +55,7 @@ def build_reference_net(sizes: UNetSizes | None = None) -> UNet2DConditionModel:
 
 
 def build_reading_unet(sizes: UNetSizes | None = None) -> tuple[UNet2DConditionModel, Reading]:
-    """SD1.5's UNet whose blocks read a reference, and what they read.
+    """The denoising UNet: SD1.5's with reader blocks, and their conditioning.
 
     Raises:
         MissingDependency: diffusers is not installed.

@@ -1,1 +1,1 @@
-"""The warp: bends one picture to landmarks, without weights."""
+"""The warp renderer: a picture warped to a landmark track by splines, without network weights."""

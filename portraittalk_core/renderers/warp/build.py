@@ -1,4 +1,4 @@
-"""The warp behind the renderers' contract: one portrait, or every frame of a film, follows its landmarks."""
+"""The warp renderer: a portrait, or every frame of a film, warped to its landmark track."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .renderer import REACH, PortraitRenderer
 
 
 def build(options: WarpOptions) -> WarpRenderer:  # noqa: ARG001 - as every renderer is built
-    """The renderer."""
+    """Build the renderer."""
     return WarpRenderer()
 
 
 class WarpRenderer:
-    """Bends the source's own pictures; everything far from the face stays as it is, to the last bit."""
+    """Warps the source's pictures; pixels far from the face are unchanged."""
 
     def output_size(self, job: RenderJob) -> tuple[int, int]:
         """Width and height of the source."""
@@ -45,7 +45,7 @@ def source_size(job: RenderJob) -> tuple[int, int]:
 
 
 def warped_pictures(job: RenderJob) -> Iterator[Tensor]:
-    """The source's pictures bent to a job's motion, for other renderers too.
+    """The source's pictures warped to a job's motion.
 
     Yields:
         (H, W, 3) uint8.
@@ -54,15 +54,15 @@ def warped_pictures(job: RenderJob) -> Iterator[Tensor]:
 
 
 def _warped_portrait(job: RenderJob) -> Iterator[Tensor]:
-    known = isinstance(job.motion, Sequence)
-    reach_px = max(needed_reach_px(job.source, span) for span in job.motion) if known else None
+    is_complete = isinstance(job.motion, Sequence)
+    reach_px = max(needed_reach_px(job.source, span) for span in job.motion) if is_complete else None
     renderer = PortraitRenderer(job.source, reach_px)
     for span in job.motion:
         yield from renderer.render(span)
 
 
 def _warped_film(film: Film, motion: Iterator[LandmarkTrack]) -> Iterator[Tensor]:
-    """Every frame with its face warped to the new landmarks; one without a face stays as it is, to the last bit."""
+    """Film frames with the face warped to the new landmarks; frames without a face are unchanged."""
     frames = (span.slice(index, index + 1) for span in motion for index in range(len(span)))
     for index, (picture, target) in enumerate(zip(film.pictures(), frames, strict=True)):
         filmed = film.track.slice(index, index + 1)
@@ -71,15 +71,15 @@ def _warped_film(film: Film, motion: Iterator[LandmarkTrack]) -> Iterator[Tensor
             continue
         filmed = replace(filmed, valid=torch.ones(1, dtype=torch.bool))
         with one_torch_thread():
-            made = next(PortraitRenderer(Portrait(picture, filmed, film.source)).render(target))
-        yield made
+            warped = next(PortraitRenderer(Portrait(picture, filmed, film.source)).render(target))
+        yield warped
 
 
 def needed_reach_px(portrait: Portrait, track: LandmarkTrack) -> float:
-    """How far outside the face the picture must give way, so that the largest head motion of a track folds nothing."""
+    """Reach of the motion field outside the face in pixels, so that a track's largest head motion causes no folding."""
     rest = portrait.landmarks.points_px[0, :, :2]
     size = torch.tensor([portrait.landmarks.width, portrait.landmarks.height], dtype=torch.float32)
     rigid = list(topo.RIGID)
-    way = (track.points[:, rigid, :2] * size - rest[rigid]).norm(dim=2).amax()
+    displacement = (track.points[:, rigid, :2] * size - rest[rigid]).norm(dim=2).amax()
     face = (rest.amax(0) - rest.amin(0)).min()
-    return float(torch.maximum(REACH * face, 2.5 * way))
+    return float(torch.maximum(REACH * face, 2.5 * displacement))

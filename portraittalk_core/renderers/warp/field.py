@@ -1,4 +1,4 @@
-"""A smooth motion field from landmark displacements, in two layers that part at the lips and at the upper lids.
+"""Motion field from landmark displacements: thin-plate splines in two layers, split at the lips and the upper lids.
 
 Layer 0 follows the upper lip and the upper lids, layer 1 the lower lip, the lower lids and the eyes behind the lids.
 Each layer is smooth by itself, so a coarse grid carries it; what lies between the layers is uncovered or hidden.
@@ -24,7 +24,7 @@ CORNERS = frozenset({61, 291, 76, 306, 62, 292, 78, 308})
 
 
 class MotionField:
-    """Backward maps (where each pixel comes from) inside a box of the picture.
+    """Backward maps (source positions of pixels) inside a box of the picture.
 
     Args:
         source_px: (478, 2) landmarks in the portrait, pixels.
@@ -60,7 +60,7 @@ class MotionField:
         return self.rigid_solver @ targets_px[:, list(topo.RIGID)]
 
     def backward(self, targets_px: Tensor, head: Tensor) -> Tensor:
-        """Where every grid node's picture content comes from.
+        """Backward maps at the grid nodes.
 
         Args:
             targets_px: (B, 478, 2) landmarks of some frames, pixels.
@@ -97,12 +97,12 @@ def _with_one(points: Tensor) -> Tensor:
 
 def _fade(nodes: Tensor, outline: Tensor, reach_px: float) -> Tensor:
     """(G,) 1 inside the face outline, falling smoothly to 0 at `reach_px` outside."""
-    after = outline.roll(-1, 0)
-    edge = after - outline
+    following = outline.roll(-1, 0)
+    edge = following - outline
     along = ((nodes[:, None] - outline) * edge).sum(-1) / (edge * edge).sum(-1).clamp(min=1e-6)
     nearest = outline + along.clamp(0, 1)[..., None] * edge
     distance = (nodes[:, None] - nearest).norm(dim=-1).amin(1)
-    crosses = (outline[:, 1] > nodes[:, None, 1]) != (after[:, 1] > nodes[:, None, 1])
+    crosses = (outline[:, 1] > nodes[:, None, 1]) != (following[:, 1] > nodes[:, None, 1])
     slope = edge[:, 0] / torch.where(edge[:, 1].abs() < 1e-6, torch.full_like(edge[:, 1], 1e-6), edge[:, 1])
     right = nodes[:, None, 0] < outline[:, 0] + slope * (nodes[:, None, 1] - outline[:, 1])
     inside = (crosses & right).sum(1) % 2 == 1
@@ -111,26 +111,26 @@ def _fade(nodes: Tensor, outline: Tensor, reach_px: float) -> Tensor:
 
 
 def _ring_around(outline: Tensor, reach_px: float) -> Tensor:
-    """(18, 2) points on the border of the field's reach, which never move."""
+    """(18, 2) fixed points on the border of the field's reach."""
     middle = outline.mean(0)
-    away = outline[::2] - middle
-    return outline[::2] + away / away.norm(dim=1, keepdim=True) * reach_px
+    outward = outline[::2] - middle
+    return outline[::2] + outward / outward.norm(dim=1, keepdim=True) * reach_px
 
 
 def _layer_controls(points: Tensor, unit: float, layer: int) -> list[int]:
-    """Indices of the landmarks that steer a layer: its contours, then others at some distance from each other."""
+    """Indices of a layer's control landmarks: its contours, then others at a minimum spacing."""
     upper_lip = {i for ring in topo.UPPER_LIP_RINGS for i in ring} - CORNERS
     lower_lip = {i for ring in topo.LOWER_LIP_RINGS for i in ring} - CORNERS
     upper_lids = {*topo.RIGHT_UPPER_LID[1:-1], *topo.LEFT_UPPER_LID[1:-1]}
     lower_lids = {*topo.RIGHT_LOWER_LID[1:-1], *topo.LEFT_LOWER_LID[1:-1]}
-    wanted = {*topo.FACE_OVAL, *topo.RIGID, *CORNERS}
-    wanted |= (upper_lip | upper_lids) if layer == 0 else (lower_lip | lower_lids)
+    required = {*topo.FACE_OVAL, *topo.RIGID, *CORNERS}
+    required |= (upper_lip | upper_lids) if layer == 0 else (lower_lip | lower_lids)
     hidden = (
         (lower_lip | lower_lids) if layer == 0 else (upper_lip | upper_lids | _lid_skin(points) | _philtrum(points))
     )
-    controls = sorted(wanted - hidden)
+    controls = sorted(required - hidden)
     for point in range(topo.NUM_MESH_POINTS):
-        if point in wanted or point in hidden:
+        if point in required or point in hidden:
             continue
         if float((points[controls] - points[point]).norm(dim=1).min()) > CONTROL_SPACING * unit:
             controls.append(point)
@@ -138,7 +138,7 @@ def _layer_controls(points: Tensor, unit: float, layer: int) -> list[int]:
 
 
 def _lid_skin(points: Tensor) -> set[int]:
-    """Skin between the upper lids and the brows, which a blink pulls down over the eye."""
+    """Landmarks of the skin between upper lids and brows, which a blink pulls down over the eye."""
     skin: set[int] = set()
     for lid, brow in ((topo.RIGHT_UPPER_LID, topo.RIGHT_BROW), (topo.LEFT_UPPER_LID, topo.LEFT_BROW)):
         edge, top = points[list(lid)], points[list(brow), 1].max()
@@ -152,9 +152,9 @@ def _lid_skin(points: Tensor) -> set[int]:
 
 
 def _philtrum(points: Tensor) -> set[int]:
-    """Skin between nose and upper lip."""
-    right, left = points[61, 0], points[291, 0]
-    between = (points[:, 0] > right) & (points[:, 0] < left)
+    """Landmarks of the skin between nose and upper lip."""
+    right_x, left_x = points[61, 0], points[291, 0]
+    between = (points[:, 0] > right_x) & (points[:, 0] < left_x)
     between &= (points[:, 1] > points[2, 1]) & (points[:, 1] < points[13, 1])
     return set(torch.nonzero(between).flatten().tolist()) - set(topo.FACE_OVAL)
 

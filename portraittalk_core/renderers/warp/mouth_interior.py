@@ -1,4 +1,4 @@
-"""What is seen between the lips: a dark cavity, teeth and tongue, painted per pixel in the mouth's own axes.
+"""Procedural mouth interior: cavity, teeth and tongue, shaded per pixel in the mouth's own axes.
 
 Upper teeth hang from the skull, lower teeth and tongue ride on the jaw. Where the portrait itself shows the inside of
 the mouth, its own teeth are used and the painting only continues them.
@@ -32,7 +32,7 @@ class MouthPalette:
 
 
 def make_palette(lips: Tensor, skin: Tensor) -> MouthPalette:
-    """Fit the colours to a portrait's light and tint.
+    """Fit the palette to a portrait's brightness and tint.
 
     Args:
         lips: (N, 3) pixels on the lips, 0..1.
@@ -86,11 +86,11 @@ def paint_mouth(
 
 
 def _tooth_profile(across: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """How near each position is to its tooth's middle (0..1), and which tooth it is, counted from the front."""
+    """Closeness of each position to its tooth's middle (0..1), and the tooth's index, counted from the front."""
     edges = torch.cumsum(torch.tensor((0.0, *TOOTH_WIDTHS)) * scale, 0)
     index = torch.bucketize(across.abs(), edges[1:-1])
-    left, right = edges[index], edges[index + 1]
-    middle, half = (left + right) / 2, (right - left) / 2
+    inner_edge, outer_edge = edges[index], edges[index + 1]
+    middle, half = (inner_edge + outer_edge) / 2, (outer_edge - inner_edge) / 2
     return 1 - ((across.abs() - middle).abs() / half).clamp(0, 1), index
 
 

@@ -7,4 +7,4 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class WarpOptions:
-    """It has none."""
+    """The warp renderer has no options."""

@@ -1,4 +1,4 @@
-"""A portrait follows a landmark track: warp in two layers, paint what opens, leave everything far away untouched.
+"""Portrait animation by a landmark track: two-layer warp, procedural mouth interior, lid shading.
 
 Contract of every renderer: (portrait, track) → iterator of pictures.
 """
@@ -28,7 +28,7 @@ SHOWS_TEETH = 0.06  # inner-lip gap over mouth width from which a portrait's own
 
 @dataclass(frozen=True)
 class _RestingMouth:
-    """The portrait's own mouth, measured once."""
+    """Measurements and colours of the portrait's mouth."""
 
     aperture: Aperture
     closed_line: Tensor  # (3,) v = c0 + c1·u + c2·u², where the lips meet when closed, pixels
@@ -41,7 +41,7 @@ class _RestingMouth:
 
 
 class PortraitRenderer:
-    """Draws one portrait in any pose near its own.
+    """Renders one portrait in poses near its own.
 
     Args:
         portrait: the picture and its face's landmarks.
@@ -107,12 +107,12 @@ class PortraitRenderer:
         self._part_layers(flow, layers, target[[*MOUTH[0], *MOUTH[1]]], mouth, _lower_lip_share)
         for eye, chains, _ in eyes:
             self._part_layers(flow, layers, target[[*chains[0], *chains[1]]], eye, _open_eye_share)
-        drawn = self._sample(flow.permute(0, 2, 3, 1))[0]
+        warped = self._sample(flow.permute(0, 2, 3, 1))[0]
         for eye, chains, rest in eyes:
-            self._shade_lid(drawn, target[[*chains[0], *chains[1]]], eye, 1 - eye.gap / max(rest.gap, 1.0))
-        self._fill_mouth(drawn, mouth, target, head)
+            self._shade_lid(warped, target[[*chains[0], *chains[1]]], eye, 1 - eye.gap / max(rest.gap, 1.0))
+        self._fill_mouth(warped, mouth, target, head)
         out = self.picture.clone()
-        planes = drawn.add_(0.5).clamp_(0, 255).to(torch.uint8)
+        planes = warped.add_(0.5).clamp_(0, 255).to(torch.uint8)
         out[y0:y1, x0:x1] = torch.stack(planes.unbind(), -1)  # twice as fast as assigning the permuted planes
         return out
 
@@ -134,7 +134,7 @@ class PortraitRenderer:
     def _part_layers(
         self, flow: Tensor, layers: Tensor, edge: Tensor, opening: Aperture, share: Callable[[Tensor, Aperture], Tensor]
     ) -> None:
-        """Near an opening with `edge` points (N, 2), mix the layers again at full resolution, with its sharp edge."""
+        """Blend the layers near an opening with `edge` points (N, 2) at full resolution, for a sharp edge."""
         box = pixel_box(edge, 0.2 * opening.width, self.box)
         if box is None:
             return
@@ -155,12 +155,12 @@ class PortraitRenderer:
         return _RestingMouth(aperture, line, self.source[topo.CHIN], palette)
 
     def _colours(self, points: tuple[int, ...]) -> Tensor:
-        """(N, 3) the portrait's colours 0..1 at landmarks."""
+        """(N, 3) colours 0..1 of the portrait at landmarks."""
         height, width = self.picture.shape[:2]
         at = self.source[list(points)].long()
         return self.picture[at[:, 1].clamp(0, height - 1), at[:, 0].clamp(0, width - 1)].float() / 255
 
-    def _fill_mouth(self, drawn: Tensor, mouth: Aperture, target: Tensor, head: Tensor) -> None:
+    def _fill_mouth(self, region: Tensor, mouth: Aperture, target: Tensor, head: Tensor) -> None:
         """Paint the cavity where the lips part, in place; darken the line where closed lips meet."""
         box = pixel_box(target[[*MOUTH[0], *MOUTH[1]]], 0.06 * mouth.width, self.box)
         if box is None:
@@ -174,13 +174,13 @@ class PortraitRenderer:
         cover = soft_step(v - top, feather) * soft_step(bottom - v, feather) * open_share
         cover = cover * (u.abs() < 0.5 * mouth.width)
         rows, columns = self._local(box)
-        patch = drawn[:, rows, columns]
+        patch = region[:, rows, columns]
         if rest.shows_teeth:
             # lips that were apart have no line of their own where they meet: the shadow between them hides what is left
-            near = torch.exp(-(((v - (top + bottom) / 2) / max(0.8, 0.014 * mouth.width)) ** 2))
-            meeting = near * (1 - open_share) * (u.abs() < 0.49 * mouth.width)
+            closeness = torch.exp(-(((v - (top + bottom) / 2) / max(0.8, 0.014 * mouth.width)) ** 2))
+            meeting = closeness * (1 - open_share) * (u.abs() < 0.49 * mouth.width)
             patch = torch.lerp(patch, rest.palette.seam[:, None, None] * 255, 0.85 * meeting)
-            drawn[:, rows, columns] = patch
+            region[:, rows, columns] = patch
         if mouth.gap < 0.25 * feather:
             return
         # where each pixel would lie on the unmoved head: teeth stay with the skull
@@ -194,19 +194,19 @@ class PortraitRenderer:
         flat = [x.flatten() for x in (home_u / unit, down, upper, lower)]
         painted = paint_mouth(*flat, jaw=jaw, palette=rest.palette).T.reshape(3, *u.shape) * 255
         if rest.shows_teeth:
-            painted = self._own_teeth(painted, home, home_u, home_v)
-        drawn[:, rows, columns] = torch.lerp(patch, painted, cover)
+            painted = self._portrait_teeth(painted, home, home_u, home_v)
+        region[:, rows, columns] = torch.lerp(patch, painted, cover)
 
-    def _own_teeth(self, painted: Tensor, home: Tensor, u: Tensor, v: Tensor) -> Tensor:
-        """Show the portrait's own mouth interior where it has one."""
+    def _portrait_teeth(self, painted: Tensor, home: Tensor, u: Tensor, v: Tensor) -> Tensor:
+        """Blend in the portrait's own teeth and mouth interior."""
         rest = self.mouth.aperture
         top, bottom = rest.edge_heights(u)
         edge = 0.03 * rest.width
-        own = soft_step(v - top - edge, edge) * soft_step(bottom - edge - v, edge) * (u.abs() < 0.47 * rest.width)
+        interior = soft_step(v - top - edge, edge) * soft_step(bottom - edge - v, edge) * (u.abs() < 0.47 * rest.width)
         colours = self._sample(self._to_sampling(home.permute(2, 0, 1)).permute(1, 2, 0)[None])[0]
-        return torch.lerp(painted, colours, own)
+        return torch.lerp(painted, colours, interior)
 
-    def _shade_lid(self, drawn: Tensor, edge: Tensor, eye: Aperture, shut: float) -> None:
+    def _shade_lid(self, region: Tensor, edge: Tensor, eye: Aperture, shut: float) -> None:
         """Darken the lash line of a lid that is `shut` 0..1, in place."""
         box = pixel_box(edge, 0.15 * eye.width, self.box)
         if shut < 0.25 or box is None:
@@ -216,13 +216,13 @@ class PortraitRenderer:
         within = 1 - ((u.abs() / (0.5 * eye.width) - 0.85) / 0.2).clamp(0, 1)
         line = torch.exp(-(((v - top) / max(0.035 * eye.width, 0.7)) ** 2)) * within
         rows, columns = self._local(box)
-        drawn[:, rows, columns] *= 1 - 0.45 * min(1.0, (shut - 0.25) / 0.5) * line
+        region[:, rows, columns] *= 1 - 0.45 * min(1.0, (shut - 0.25) / 0.5) * line
 
 
 def _lips_without_teeth(source: Tensor) -> Tensor:
-    """(478, 2) landmarks whose inner lip contours are moved onto the lips where a parted mouth shows teeth.
+    """(478, 2) landmarks with the inner lip contours moved onto the lips if a parted mouth shows teeth.
 
-    A landmark lies a pixel or two beside the true edge; without this, a rim of teeth sticks to the closing lips.
+    A landmark lies a pixel or two off the true edge; without this, a rim of teeth sticks to the closing lips.
     """
     mouth = Aperture.of(source, MOUTH)
     onto = LIP_RIM * mouth.width * min(1.0, mouth.gap / (SHOWS_TEETH * mouth.width))
@@ -234,7 +234,7 @@ def _lips_without_teeth(source: Tensor) -> Tensor:
 
 
 def _lower_lip_share(pixels: Tensor, mouth: Aperture) -> Tensor:
-    """(h, w) share 0..1 of the lower layer at (h, w, 2) positions: below the lips' meeting line."""
+    """(h, w) weight 0..1 of the lower layer at (h, w, 2) positions: below the lips' meeting line."""
     u, v = mouth.axes_of(pixels)
     top, bottom = mouth.edge_heights(u)
     # between the corners the layers part sharply; beyond them they agree, and the seam widens to hide the rest
@@ -243,13 +243,13 @@ def _lower_lip_share(pixels: Tensor, mouth: Aperture) -> Tensor:
 
 
 def _open_eye_share(pixels: Tensor, eye: Aperture) -> Tensor:
-    """(h, w) share 0..1 of the lower layer at (h, w, 2) positions: from the upper lid's edge to below the eye."""
+    """(h, w) weight 0..1 of the lower layer at (h, w, 2) positions: from the upper lid's edge to below the eye."""
     u, v = eye.axes_of(pixels)
     top, bottom = eye.edge_heights(u)
-    beside = 1 - soft_step(u.abs() - 0.62 * eye.width, 0.22 * eye.width)
+    sideways = 1 - soft_step(u.abs() - 0.62 * eye.width, 0.22 * eye.width)
     beneath = 1 - soft_step(v - bottom - 0.35 * eye.width, 0.5 * eye.width)
     edge = 1.0 + 0.5 * (u.abs() - 0.5 * eye.width).clamp(min=0)
-    return soft_step(v - top, edge) * beside * beneath
+    return soft_step(v - top, edge) * sideways * beneath
 
 
 def check_same_shape(track: LandmarkTrack, width: int, height: int) -> None:

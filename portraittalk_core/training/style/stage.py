@@ -103,7 +103,7 @@ class ExtractorStage(SingleLossStage):
         config = self.config
         given = present(torch.rand(len(batch.labels), generator=generator), config.drop_audio, config.drop_expression)
         sides = (side.to(self._device) for side in (batch.audio, batch.expression))
-        mean, variance = self.network(*sides, given=given.to(self._device))
+        mean, variance = self.network(*sides, present=given.to(self._device))
         noise = torch.randn(mean.shape, generator=generator).to(self._device)
         deviation = (variance + 1e-8).sqrt()  # its gradient is infinite at 0
         drawn = mean + deviation * noise

@@ -68,8 +68,8 @@ def test_batch_stopped_keeps_what_is_finished(jobs, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--workers", "0"], "number of workers must lie between 1"),
-        (["--retries", "-1"], "number of retries"),
+        (["--workers", "0"], "--workers must be at least 1, but is 0"),
+        (["--retries", "-1"], "--retries must"),
         (["--metric-models", "/nowhere"], "is no folder"),
     ],
 )

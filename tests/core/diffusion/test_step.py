@@ -137,11 +137,11 @@ def test_windows_of_a_step_keep_their_own_drawings_and_residuals():
     assert drawn == [tuple(range(8)), tuple(range(6, 14))]
     assert len(calls) == 2 * 2
     stack.control.clear_cache()
-    assert not stack.control._kept and not stack.control._drawn and not stack.control._factors
+    assert not stack.control._residual_cache and not stack.control._hint_cache and not stack.control._factors
 
 
 def test_nothing_is_kept_for_a_second_step_without_reuse():
     stack = Stack()
     with stack as denoiser:
         denoiser(stack.x, 2.0, stack.cond)
-    assert not stack.control._kept
+    assert not stack.control._residual_cache

@@ -95,22 +95,22 @@ def test_keys_stand_once_in_memory_and_can_be_forgotten():
     given = (text(1), text(2))
     rows = texts.rows(given, 8, network.conv_in.weight)
     torch.testing.assert_close(rows, torch.cat([t.expand(8, -1, -1) for t in given]), rtol=0, atol=0)
-    assert texts.rows(given, 8, network.conv_in.weight) is rows and texts.knows(rows)
-    assert not texts.knows(rows.clone()) and not texts.knows(None)
+    assert texts.rows(given, 8, network.conv_in.weight) is rows and texts.is_cached(rows)
+    assert not texts.is_cached(rows.clone()) and not texts.is_cached(None)
     attention = network.get_submodule("mid_block.attentions.0.transformer_blocks.0.attn2")
     texts.attend(attention, torch.randn(16, 4, 128))
     keys, values = texts._keys_values(attention)
     assert keys.shape == values.shape == (2, 7, 128)
     texts.clear_cache()
-    assert not texts.knows(rows) and not texts._made and texts._rows is None and texts._given == ()
+    assert not texts.is_cached(rows) and not texts._keys_values_of and texts._rows is None and texts._sources == ()
 
 
 def test_binding_that_made_its_own_batch_forgets_at_the_end():
     network = tiny_unet()
     with bind(network, {}) as batch:
         Denoiser(network, batch)(torch.randn(1, 4, 8, 8), 2.0, CONDITIONS["cfg"])
-        assert len(batch.texts._made) == 16
-    assert not batch.texts._made
+        assert len(batch.texts._keys_values_of) == 16
+    assert not batch.texts._keys_values_of
 
 
 def test_bindings_add_up():

@@ -46,7 +46,7 @@ def test_diffusers_file_of_taesd_is_the_same_network(tmp_path):
 def test_a_decoder_alone_takes_the_checkpoints_encoder(tmp_path, checkpoint):
     own = load_sd15(checkpoint).vae
     path = write_taesd(tmp_path, encoder=False)
-    vae, picture = load_vae(path, own=own), noise(1, 3, 64, 64)
+    vae, picture = load_vae(path, fallback=own), noise(1, 3, 64, 64)
     assert torch.equal(vae.encode(picture).latent_dist.mean, own.encode(picture).latent_dist.mean)
     assert not torch.equal(vae.decode(noise(1, 4, 8, 8)).sample, own.decode(noise(1, 4, 8, 8)).sample)
     with pytest.raises(InputError, match="taesd_decoder.safetensors only decodes; put taesd_encoder.safetensors"):
@@ -82,7 +82,7 @@ def test_what_is_no_vae_of_sd15_is_refused(tmp_path):
     lacking = {name: t for name, t in decoder_tensors().items() if name != "7.weight"}
     save_file(lacking, tmp_path / "cut.safetensors")
     with pytest.raises(InputError, match="cut.safetensors"):
-        load_vae(tmp_path / "cut.safetensors", own=torch.nn.Identity())
+        load_vae(tmp_path / "cut.safetensors", fallback=torch.nn.Identity())
     flux = vae_tensors() | {"decoder.conv_in.weight": torch.zeros(32, 16, 3, 3)}
     save_file(flux, tmp_path / "ae.safetensors")
     with pytest.raises(InputError, match="ae.safetensors makes latents of 16 channels"):

@@ -94,7 +94,7 @@ def test_a_stopped_job_goes_on_and_comes_out_the_same(job, store, overlap, begun
     assert same(job(painter, sections), whole)
     assert [first for first, _ in painter.painted][:2] == begun
     total = 4 if overlap == 0 else 5
-    assert sections.told == f"resumed: 2 of {total} sections were finished already"
+    assert sections.summary == f"resumed: 2 of {total} sections were finished already"
     assert not sections.folder.exists()
 
 
@@ -113,7 +113,7 @@ def test_pictures_that_are_drawn_go_on_at_the_right_one(store):
 def test_a_job_that_is_never_stopped_leaves_nothing_and_tells_nothing(job, store):
     sections = store()
     assert same(job(Chained(), sections), job(Chained()))
-    assert sections.told == "" and not sections.folder.exists()
+    assert sections.summary == "" and not sections.folder.exists()
 
 
 def test_sections_stay_until_the_video_is_whole(job, store, monkeypatch):

@@ -178,9 +178,9 @@ def test_a_missing_side_is_not_looked_at(network):
     mean, variance = network(audio, None)
     assert mean.shape == variance.shape == (2, 32)
     assert bool((variance >= 0).all())
-    assert torch.allclose(network(audio, expression, given=only)[0], mean, atol=1e-6)
+    assert torch.allclose(network(audio, expression, present=only)[0], mean, atol=1e-6)
     assert not torch.allclose(network(audio, expression)[0], mean, atol=1e-3)
-    assert torch.allclose(network(audio + 5, expression, given=~only)[0], network(None, expression)[0], atol=1e-6)
+    assert torch.allclose(network(audio + 5, expression, present=~only)[0], network(None, expression)[0], atol=1e-6)
 
 
 def test_network_rejects_nothing_and_too_much(network):

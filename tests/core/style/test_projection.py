@@ -20,10 +20,10 @@ def test_another_base_than_it_was_trained_on_is_warned_of(tmp_path, caplog):
     net = style_attention()
     path = save_style_attention(net, tmp_path / "a.safetensors", {"trained_on": "V-Express"})
     loaded = load_style_attention(path)
-    loaded.tell_base("V-Express")
-    net.tell_base("SD1.5")  # a file that does not say it is SD1.5's
+    loaded.warn_other_base("V-Express")
+    net.warn_other_base("SD1.5")  # a file that does not say it is SD1.5's
     assert not caplog.records
-    loaded.tell_base("SD1.5")
+    loaded.warn_other_base("SD1.5")
     assert "trained on V-Express and acts in SD1.5" in caplog.text
 
 

@@ -20,13 +20,13 @@ from portraittalk_core.style.prior import BlendedStyle
 from portraittalk_core.style.reference import (
     STATISTICS_SPREAD,
     Reference,
-    Watching,
-    heard,
+    ReferenceOptions,
     in_style,
     named_style,
+    speech_pieces,
     statistics_of,
     style_of,
-    watch,
+    track_pieces,
 )
 from portraittalk_core.style.statistics import measure_statistics
 from portraittalk_core.types import STYLE_STATISTICS, LandmarkTrack, Speech
@@ -109,7 +109,7 @@ def pictures(count: int, black=()):
 
 @pytest.fixture
 def sighted(monkeypatch):
-    """`watch` with a tracker that sees a face in every picture that is not black; tells which pictures it saw."""
+    """`track_pieces` with a tracker that finds a face in every picture that is not black; lists what it found."""
     from portraittalk_core.style import reference as style
 
     pieces = []
@@ -126,12 +126,12 @@ def sighted(monkeypatch):
 
 
 def test_all_of_a_short_video_is_watched(sighted):
-    found = watch(pictures(100), FPS, 100, mesh=object())
+    found = track_pieces(pictures(100), FPS, 100, mesh=object())
     assert [(start, len(track)) for start, track in found] == [(0, 100)]
 
 
 def test_ten_minutes_are_watched_in_pieces_evenly_spread(sighted):
-    found = watch(pictures(15_000), FPS, 15_000, mesh=object())
+    found = track_pieces(pictures(15_000), FPS, 15_000, mesh=object())
     assert [len(track) for _, track in found] == [256] * 8
     starts = [start for start, _ in found]
     assert starts[0] == 0 and starts[-1] == 15_000 - 256
@@ -139,19 +139,19 @@ def test_ten_minutes_are_watched_in_pieces_evenly_spread(sighted):
 
 
 def test_pieces_without_a_face_are_left_out_unless_they_are_most(sighted):
-    some = watch(pictures(1000, range(300)), FPS, 1000, object(), Watching(pieces=3))
+    some = track_pieces(pictures(1000, range(300)), FPS, 1000, object(), ReferenceOptions(pieces=3))
     assert [start for start, _ in some] == [372, 744]
     with pytest.raises(NoFaceError, match="shows the face in 90 of the 200 frames"):
-        watch(pictures(200, range(90, 200)), FPS, 200, object())
+        track_pieces(pictures(200, range(90, 200)), FPS, 200, object())
     with pytest.raises(InputError, match=r"lasts 0\.80 s"):
-        watch(pictures(20), FPS, 20, object())
+        track_pieces(pictures(20), FPS, 20, object())
     with pytest.raises(NoFaceError, match="in 0 of the 50 frames"):
-        watch(pictures(50, range(50)), FPS, 50, object())
+        track_pieces(pictures(50, range(50)), FPS, 50, object())
 
 
 def test_each_piece_is_heard_where_it_is_seen():
     speech = Speech(torch.arange(16000 * 4, dtype=torch.float32) / 64000)
-    parts = heard(speech, [(25, talking(1)), (75, talking(2))])
+    parts = speech_pieces(speech, [(25, talking(1)), (75, talking(2))])
     assert torch.equal(parts[0].waveform, speech.waveform[16000:32000])
     assert len(parts[1].waveform) == 32000 and torch.equal(parts[1].waveform[16000:], torch.zeros(16000))
 

@@ -18,10 +18,10 @@ from portraittalk_core.errors import InputError
 from portraittalk_core.renderers.animatenet.animate_net import (
     AnimateOptions,
     bind_animate,
-    cues_of_track,
     load_animate_net,
     new_animate_net,
     save_animate_net,
+    track_conditions,
 )
 from portraittalk_core.renderers.animatenet.control import FrameControl
 from portraittalk_core.renderers.animatenet.head_placement import placements
@@ -149,8 +149,8 @@ def by_hand(controlnet, net, track, strengths):
 def test_untrained_net_is_bit_equal_to_the_plain_controlnet(controlnet, track):
     plain = residuals(controlnet)
     assert len(plain) == 13
-    assert equal(bound(controlnet, new_animate_net(controlnet), cues_of_track(track)), plain)
-    assert difference(bound(controlnet, trained(controlnet), cues_of_track(track)), plain) > 1e-2
+    assert equal(bound(controlnet, new_animate_net(controlnet), track_conditions(track)), plain)
+    assert difference(bound(controlnet, trained(controlnet), track_conditions(track)), plain) > 1e-2
 
 
 def test_strength_zero_is_bit_equal_and_asks_for_no_cues(controlnet):
@@ -163,7 +163,7 @@ def test_strength_zero_is_bit_equal_and_asks_for_no_cues(controlnet):
 @pytest.mark.parametrize("strengths", [(1.0, 1.0), (0.7, -0.5), (0.0, 2.0), (2.0, 0.0)])
 def test_branches_match_attention_by_hand(controlnet, track, strengths):
     net = trained(controlnet)
-    found = bound(controlnet, net, cues_of_track(track), AnimateOptions(*strengths))
+    found = bound(controlnet, net, track_conditions(track), AnimateOptions(*strengths))
     expected = by_hand(controlnet, net, track, dict(zip(("lm", "hp"), strengths, strict=True)))
     assert difference(found, expected) < 2e-5
     assert difference(found, residuals(controlnet)) > 1e-2
@@ -173,7 +173,7 @@ def test_branches_match_attention_by_hand(controlnet, track, strengths):
 @pytest.mark.parametrize("kind", ["lm", "hp"])
 def test_each_branch_is_where_its_number_says(controlnet, track, number, kind):
     net = trained(controlnet, only=[f"{number}.to_v_{kind}.weight"])
-    found = bound(controlnet, net, cues_of_track(track))
+    found = bound(controlnet, net, track_conditions(track))
     assert difference(found, by_hand(controlnet, net, track, {"lm": 1.0, "hp": 1.0})) < 2e-5
     assert difference(found, residuals(controlnet)) > 1e-4
 
@@ -182,7 +182,7 @@ def test_the_controlnet_is_plain_again_afterwards(controlnet, track):
     plain = residuals(controlnet)
     with (
         pytest.raises(ZeroDivisionError),
-        bind_animate(controlnet, trained(controlnet), cues_of_track(track), lambda: FRAMES),
+        bind_animate(controlnet, trained(controlnet), track_conditions(track), lambda: FRAMES),
     ):
         raise ZeroDivisionError
     assert equal(residuals(controlnet), plain) and not controlnet._forward_pre_hooks
@@ -190,7 +190,7 @@ def test_the_controlnet_is_plain_again_afterwards(controlnet, track):
 
 @pytest.mark.parametrize("cue", [0, 1])
 def test_each_frame_reacts_to_its_own_cues_only(controlnet, track, cue):
-    net, cues = trained(controlnet), cues_of_track(track)
+    net, cues = trained(controlnet), track_conditions(track)
 
     def changed(frames):
         made = [one.clone() for one in cues(frames)]
@@ -215,12 +215,12 @@ def test_frame_control_hands_each_frame_its_tokens(controlnet, track):
 
     plain = denoised([0, 1])
     assert torch.allclose(plain[0], plain[1], atol=1e-5)  # all drawings are alike
-    with bind_animate(controlnet, net, cues_of_track(track), lambda: control.frames):
+    with bind_animate(controlnet, net, track_conditions(track), lambda: control.frames):
         both, swapped, others = denoised([0, 1]), denoised([1, 0]), denoised([0, 4])
     torch.testing.assert_close(both, swapped.flip(0), atol=1e-5, rtol=0)
     torch.testing.assert_close(both[0], others[0], atol=1e-5, rtol=0)
     assert (both[0] - both[1]).abs().max() > 1e-3 and (both[1] - others[1]).abs().max() > 1e-3
-    with bind_animate(controlnet, new_animate_net(controlnet), cues_of_track(track), lambda: control.frames):
+    with bind_animate(controlnet, new_animate_net(controlnet), track_conditions(track), lambda: control.frames):
         assert torch.equal(denoised([0, 1]), plain)
 
 
@@ -229,7 +229,7 @@ def test_tokens_are_kept_until_frames_change_or_are_forgotten(controlnet, track)
 
     def cues(numbers):
         asked.append(tuple(numbers))
-        return cues_of_track(track)(numbers)
+        return track_conditions(track)(numbers)
 
     with bind_animate(controlnet, net, cues, lambda: frames[0]) as tokens:
         first = residuals(controlnet)
@@ -247,7 +247,7 @@ def test_gradients_reach_every_weight(controlnet, track, checkpointing):
     if checkpointing:
         network.enable_gradient_checkpointing()
     net = trained(controlnet).requires_grad_(True)
-    cues = cues_of_track(track)
+    cues = track_conditions(track)
     with bind_animate(network, net, cues, lambda: FRAMES):
         residuals(network)  # a look in between must not cut the gradients off
         down, middle = network(*given(), return_dict=False)
@@ -261,7 +261,7 @@ def test_a_net_learns_from_nothing(controlnet, track):
     net, wanted, losses = new_animate_net(controlnet), residuals(controlnet), []
     optimiser = torch.optim.Adam(net.parameters(), 1e-4)
     target = [one + 0.1 for one in wanted]
-    with bind_animate(controlnet, net, cues_of_track(track), lambda: FRAMES):
+    with bind_animate(controlnet, net, track_conditions(track), lambda: FRAMES):
         for _ in range(4):
             down, middle = controlnet(*given(), return_dict=False)
             loss = sum((a - b).square().mean() for a, b in zip((*down, middle), target, strict=True))
@@ -275,8 +275,8 @@ def test_a_net_learns_from_nothing(controlnet, track):
 
 def test_half_precision_net_stays_near(controlnet, track):
     net = trained(controlnet)
-    full = bound(controlnet, net, cues_of_track(track))
-    half = bound(controlnet, copy.deepcopy(net).to(torch.float16), cues_of_track(track))
+    full = bound(controlnet, net, track_conditions(track))
+    half = bound(controlnet, copy.deepcopy(net).to(torch.float16), track_conditions(track))
     assert 0 < difference(full, half) < 0.05
 
 
@@ -357,11 +357,11 @@ def test_metadata_of_another_kind_is_refused(controlnet, tmp_path, key, value):
 def test_a_controlnet_of_another_size_is_refused(controlnet, track):
     net = trained(tiny_controlnet(context=40))
     with pytest.raises(InputError, match=r"\(32, 40\), the ControlNet's are \(32, 48\)"):
-        bound(controlnet, net, cues_of_track(track))
+        bound(controlnet, net, track_conditions(track))
 
 
 def test_wrong_cues_and_frames_are_refused(controlnet, track):
-    net, cues = trained(controlnet), cues_of_track(track)
+    net, cues = trained(controlnet), track_conditions(track)
     with pytest.raises(InputError, match="6 rows cannot be 4 frames"):
         bound(controlnet, net, cues, frames=[0, 1, 2, 3])
     with pytest.raises(InputError, match="5 frames, there is no frame 5"):
@@ -371,11 +371,11 @@ def test_wrong_cues_and_frames_are_refused(controlnet, track):
     with pytest.raises(InputError, match="2 faces and 3 placements were given for 3 frames"):
         bound(controlnet, net, lambda frames: (cues(frames[1:])[0], cues(frames)[1]))
     with pytest.raises(InputError, match="4 placements for 5 frames"):
-        cues_of_track(track, placements(track)[:4])
+        track_conditions(track, placements(track)[:4])
     with pytest.raises(InputError, match="strength of landmark tokens"):
         AnimateOptions(landmarks=4.0)
 
 
 def test_carried_placements_stand_in_for_the_tracks_own(controlnet, track):
     placed = placements(track).flip(0)
-    assert torch.equal(cues_of_track(track, placed)([1])[1][0], placements(track)[3])
+    assert torch.equal(track_conditions(track, placed)([1])[1][0], placements(track)[3])

@@ -13,14 +13,19 @@ from portraittalk_core.diffusion.denoiser import Condition
 from portraittalk_core.diffusion.samplers import SamplerOptions
 from portraittalk_core.diffusion.sites import SITES
 from portraittalk_core.errors import InputError
-from portraittalk_core.renderers.animatenet.animate_net import AnimateOptions, cues_of_track, new_animate_net
+from portraittalk_core.renderers.animatenet.animate_net import AnimateOptions, new_animate_net, track_conditions
 from portraittalk_core.renderers.animatenet.control import FrameControl
 from portraittalk_core.renderers.animatenet.feature_attention import FeatureControl
 from portraittalk_core.renderers.animatenet.hints import track_hints
 from portraittalk_core.renderers.identitynet.adapter import IdentityOptions, build_adapter, identity_branches
 from portraittalk_core.renderers.identitynet.adapter_files import sort_adapter
-from portraittalk_core.renderers.identitynet.painter import Animation, DiffusersPainter, FaceCues, PaintOptions
-from portraittalk_core.style.attention import FrameStyles, StyleCues
+from portraittalk_core.renderers.identitynet.painter import (
+    AnimateConditioning,
+    Animation,
+    DiffusersPainter,
+    PaintOptions,
+)
+from portraittalk_core.style.attention import FrameStyles, StyleConditioning
 from portraittalk_core.types import LandmarkTrack
 
 pytest.importorskip("diffusers")
@@ -50,7 +55,7 @@ def branches():
 @pytest.fixture
 def frames():
     torch.manual_seed(4)
-    return torch.rand(3, 3, 64, 64)
+    return torch.rand(3, 3, 64, 64).movedim(1, -1)
 
 
 def test_frames_keep_their_place_whatever_the_batch(file, cond, branches, frames):
@@ -72,7 +77,7 @@ def test_equal_frames_stay_equal(file, cond, branches, frames):
 def test_encoding_is_diffusers_mean_scaled(file, cond, frames):
     sd15 = load_sd15(file)
     with torch.no_grad():
-        expected = sd15.vae.encode(frames * 2 - 1).latent_dist.mean * 0.18215
+        expected = sd15.vae.encode(frames.movedim(-1, 1) * 2 - 1).latent_dist.mean * 0.18215
     found = DiffusersPainter(sd15, cond, {}, OPTIONS).encode(frames)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
@@ -88,7 +93,7 @@ def test_a_run_leaves_the_unet_and_the_branches_as_they_were(file, cond, branche
     before = list(sd15.unet.attn_processors.values())
     DiffusersPainter(sd15, cond, branches, OPTIONS).paint(frames)
     assert list(sd15.unet.attn_processors.values()) == before
-    assert not any(branch._made for chosen in branches.values() for branch in chosen)
+    assert not any(branch._cache for chosen in branches.values() for branch in chosen)
 
 
 def overflowing(sd15):
@@ -171,8 +176,8 @@ def told_by(controlnet, track, trained=True, **options) -> Animation:
                 weight.data.normal_(std=0.5, generator=torch.Generator().manual_seed(9))
     features = options.pop("features", 0.0)
     kind = FeatureControl if features else FrameControl
-    told = FaceCues(net, cues_of_track(track), AnimateOptions(**options), features)
-    return Animation(kind(controlnet, track_hints(track)), told=told)
+    told = AnimateConditioning(net, track_conditions(track), AnimateOptions(**options), features)
+    return Animation(kind(controlnet, track_hints(track)), conditioning=told)
 
 
 def painted_by(file, cond, frames, animation):
@@ -202,16 +207,16 @@ def test_nothing_of_an_animate_net_stays_bound(file, cond, frames, controlnet, t
 
 
 def test_an_animate_net_needs_its_control(controlnet, track):
-    told = told_by(controlnet, track).told
+    told = told_by(controlnet, track).conditioning
     with pytest.raises(InputError, match="inside of a ControlNet"):
-        Animation(told=told)
+        Animation(conditioning=told)
     with pytest.raises(InputError, match="FeatureControl"):
-        Animation(FrameControl(controlnet, track_hints(track)), told=replace(told, features=1.0))
+        Animation(FrameControl(controlnet, track_hints(track)), conditioning=replace(told, features=1.0))
 
 
 def styled(rows: int = 3, strength: float = 1.0) -> Animation:
     styles = torch.randn(rows, 8, generator=torch.Generator().manual_seed(6))
-    return Animation(style=StyleCues(style_attention(), FrameStyles(styles, torch.full((rows,), strength))))
+    return Animation(style=StyleConditioning(style_attention(), FrameStyles(styles, torch.full((rows,), strength))))
 
 
 def test_a_style_changes_frames_and_off_changes_nothing(file, cond, branches, frames):

@@ -14,7 +14,7 @@ from portraittalk_core.face.fit import fit_to
 from portraittalk_core.renderers.vexpress.latent_codec import DiffusersLatentCodec
 from portraittalk_core.renderers.vexpress.pipeline import VExpressModels, VExpressOptions, head_points, paint_vexpress
 from portraittalk_core.speech.encoders import GivenFeatures, SpeechFeatures
-from portraittalk_core.style.attention import FrameStyles, StyleCues
+from portraittalk_core.style.attention import FrameStyles, StyleConditioning
 from portraittalk_core.types import LandmarkTrack, Portrait, Speech, as_fps
 
 FRAMES = 6
@@ -81,7 +81,7 @@ def test_weights_of_zero_leave_a_part_out(portrait, speech, models):
 
 def styled(strength=1.0, rows=1, seed=7, **net):
     attention = style_attention(**{"widths": WIDTHS, "token_width": CONTEXT, **net})
-    return StyleCues(attention, FrameStyles(noise(rows, 8, seed=seed), torch.full((rows,), float(strength))))
+    return StyleConditioning(attention, FrameStyles(noise(rows, 8, seed=seed), torch.full((rows,), float(strength))))
 
 
 def test_a_style_acts_where_it_is_on(portrait, speech, models):

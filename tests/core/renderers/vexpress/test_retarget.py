@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from portraittalk_core.errors import InputError
-from portraittalk_core.renderers.vexpress.retarget import most_alike, retarget
+from portraittalk_core.renderers.vexpress.retarget import most_similar_frame, retarget
 
 REFERENCE = torch.tensor([[200.0, 200.0], [300.0, 200.0], [250.0, 280.0]])
 # twice as wide, and its nose half as low, as the portrait's
@@ -39,7 +39,7 @@ def test_the_most_alike_frame_has_the_least_difference_of_ratios():
 
     # against 1, 1.2 is best; the public code keeps 1.2 itself as the difference to beat, and 2.15 does, by 1.15
     driving = torch.tensor([frame(3.0), frame(1.9), frame(1.2), frame(2.15)])
-    assert most_alike(torch.tensor(frame(1.0)), driving) == 2
+    assert most_similar_frame(torch.tensor(frame(1.0)), driving) == 2
     differences = [abs(ratio - 1) for ratio in (3.0, 1.9, 1.2, 2.15)]
     assert differences.index(min(differences)) == 2
 

@@ -22,7 +22,7 @@ from portraittalk_core.renderers.vexpress.latent_codec import DiffusersLatentCod
 from portraittalk_core.renderers.vexpress.pipeline import VExpressModels, VExpressOptions, paint_vexpress
 from portraittalk_core.renderers.vexpress.reference import read_bank, write_bank
 from portraittalk_core.speech.encoders import GivenFeatures, SpeechFeatures
-from portraittalk_core.style.attention import FrameStyles, StyleCues
+from portraittalk_core.style.attention import FrameStyles, StyleConditioning
 from portraittalk_core.style.projection import load_style_attention
 from portraittalk_core.training.data.video_clips import VideoClip, VideoData
 from portraittalk_core.training.loop.trainer import step_generator, train_stage
@@ -211,8 +211,8 @@ def test_right_style_beats_the_swapped_one_by_a_fifth(videos, tmp_path):
     assert read_metadata(path)["trained_on"] == "V-Express" and read_metadata(path)["base"] == "SD1.5"
     net, one = load_style_attention(path), torch.ones(1)
     assert torch.equal(talking(networks, vae), plain)
-    assert torch.equal(talking(networks, vae, StyleCues(net, FrameStyles(MEANS[:1], 0 * one))), plain)
-    styled = [talking(networks, vae, StyleCues(net, FrameStyles(mean[None], one))) for mean in MEANS]
+    assert torch.equal(talking(networks, vae, StyleConditioning(net, FrameStyles(MEANS[:1], 0 * one))), plain)
+    styled = [talking(networks, vae, StyleConditioning(net, FrameStyles(mean[None], one))) for mean in MEANS]
     assert all((made - other).abs().float().mean() > 0.5 for made, other in itertools.combinations([*styled, plain], 2))
 
 
