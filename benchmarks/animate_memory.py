@@ -26,7 +26,8 @@ from portraittalk_core.renderers.animatenet.control import FrameControl
 from portraittalk_core.renderers.animatenet.hints import track_hints
 from portraittalk_core.renderers.animatenet.mouth_weight import mouth_maps
 from portraittalk_core.renderers.identitynet.adapter import IdentityOptions, identity_branches
-from portraittalk_core.renderers.identitynet.build import Canvas, IdentityNetRenderer
+from portraittalk_core.renderers.identitynet.backend import Canvas
+from portraittalk_core.renderers.identitynet.build import IdentityNetRenderer
 from portraittalk_core.renderers.identitynet.painter import Animation, DiffusersPainter, PaintOptions
 from portraittalk_core.types import LandmarkTrack, Portrait, Speech
 

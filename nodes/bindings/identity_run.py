@@ -14,7 +14,8 @@ from ...portraittalk_core.face.fit import check_size
 from ...portraittalk_core.pipelines.render import driven_portrait, render_track
 from ...portraittalk_core.renderers.contract import Callbacks
 from ...portraittalk_core.renderers.identitynet.adapter import IdentityOptions
-from ...portraittalk_core.renderers.identitynet.build import Canvas, IdentityNetRenderer
+from ...portraittalk_core.renderers.identitynet.backend import Canvas
+from ...portraittalk_core.renderers.identitynet.build import IdentityNetRenderer
 from ...portraittalk_core.renderers.repaint import paint_latents
 from ...portraittalk_core.renderers.sections import Sections
 from ...portraittalk_core.types import LandmarkTrack, as_fps

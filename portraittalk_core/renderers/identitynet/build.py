@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import replace
 
 from torch import Tensor
 
 from ...errors import InputError
 from ...face.crop import CropOptions, plan_face_crop
-from ...face.fit import Fit, fit_to, fitted
+from ...face.fit import fit_to, fitted
 from ...motion.dub import resting_frame
 from ...motion.resample import join_tracks
 from ...types import LandmarkTrack, Portrait
@@ -18,34 +17,10 @@ from ..animatenet.head_placement import follow, place, placements
 from ..contract import Callbacks, Film, RenderJob
 from ..face_region import painted_faces
 from ..paste import PasteOptions
-from ..repaint import Painter, repainted
+from ..repaint import repainted
 from ..warp.build import source_size, warped_pictures
+from .backend import Canvas, PainterBackend
 from .options import IdentityNetOptions
-
-
-@dataclass(frozen=True)
-class Canvas:
-    """Input of a painter: job, portrait, size, track and fit."""
-
-    job: RenderJob
-    portrait: Portrait  # the source's own picture, for whose face it is
-    height: int  # pixels of the painted frames
-    width: int
-    motion: LandmarkTrack | None  # on the painted frames; None where the backend needs none
-    fit: Fit | None = None  # from the portrait's picture to the painted frames; None where a moving crop is painted
-
-    def place(self, track: LandmarkTrack) -> LandmarkTrack:
-        """Map a track from the portrait's picture to the painted frames."""
-        return track if self.fit is None else self.fit.track(track)
-
-
-class PainterBackend(Protocol):
-    """Interface of SD1.5's back ends: diffusers with files, or ComfyUI with its MODEL."""
-
-    needs_motion: bool  # whether the whole motion must be known before painting, as a ControlNet needs it
-
-    def open(self, canvas: Canvas) -> Painter:
-        """Open a painter for one job."""
 
 
 def build(options: IdentityNetOptions) -> IdentityNetRenderer:

@@ -39,7 +39,7 @@ from .painter import AnimateConditioning, Animation, DiffusersPainter, PaintOpti
 if TYPE_CHECKING:
     from ...diffusion.checkpoint import SD15
     from ...types import LandmarkTrack, Portrait
-    from .build import Canvas
+    from .backend import Canvas
     from .options import IdentityNetOptions
 
 DeviceDtype = tuple[str, torch.dtype]  # device and dtype

@@ -68,7 +68,7 @@ def test_batch_stopped_keeps_what_is_finished(jobs, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--workers", "0"], "--workers must be at least 1, but is 0"),
+        (["--workers", "0"], "--workers must lie between 1 and 10000, but is 0"),
         (["--retries", "-1"], "--retries must"),
         (["--metric-models", "/nowhere"], "is no folder"),
     ],
