@@ -1,1 +1,1 @@
-"""Speed and memory, as ratios measured side by side in one run."""
+"""Benchmarks of speed, memory and quality, as ratios of variants measured in one run."""

@@ -1,4 +1,4 @@
-"""Chooses a benchmark: ``python -m benchmarks embedded``."""
+"""Command line of the benchmarks: ``python -m benchmarks embedded``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What head placement and temporal attention are worth, on a drawn puppet: ``python -m benchmarks ablation``.
+"""Ablation of head placement and temporal attention on a toy puppet: ``python -m benchmarks ablation``.
 
 A tiny UNet learns the puppet and stays frozen. AnimateNet is trained as the paper does it, first frame by frame, then
 jointly with motion modules, in full, without temporal attention (the second stage goes on frame by frame) and without
@@ -63,7 +63,7 @@ PAPER = {"full": (27.495, 0.835), WITHOUT_TEMPORAL: (26.951, 0.765), WITHOUT_PLA
 
 @dataclass(frozen=True)
 class Plan:
-    """How long everything is trained; the same for all variants."""
+    """Training and sampling lengths; the same for all variants."""
 
     base_steps: int = 700  # of the frozen UNet
     first_steps: int = 300  # frame by frame
@@ -71,12 +71,12 @@ class Plan:
     rows: int = 32  # pictures in a step of either stage
     learning_rate: float = 2e-3
     sample_steps: int = 10
-    seed: int = 0  # of all chance
+    seed: int = 0  # of every random number generator
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table."""
+    """Scores of one variant: a row of the table."""
 
     name: str
     psnr: float  # dB, of all frames of all held-out clips
@@ -89,13 +89,13 @@ class Row:
 def toy_base(
     steps: int, seed: int, clips: Sequence[VideoClip] | None = None, texts: Texts | None = None
 ) -> FrozenParts:
-    """A frozen UNet that can draw the puppet, somewhere, in some shirt, or in the one that a text tells.
+    """A frozen UNet that generates the puppet, unconditionally or with a shirt described by text.
 
     Args:
         steps: of its training.
-        seed: of all chance.
+        seed: of every random number generator.
         clips: to learn from; None are all of `training_clips`.
-        texts: makes tokens of their captions; None tells nothing.
+        texts: encodes their captions; None gives the same tokens to all.
     """
     from diffusers import UNet2DConditionModel
 
@@ -111,14 +111,14 @@ def toy_base(
     optimizer = torch.optim.AdamW(unet.parameters(), 2e-3)
     rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, max(steps, 2), pct_start=0.1)
     for _ in range(steps):
-        chosen = torch.randint(len(clean), (BASE_ROWS,), generator=draw)
-        rows = clean[chosen]
+        indices = torch.randint(len(clean), (BASE_ROWS,), generator=draw)
+        rows = clean[indices]
         levels = torch.randint(1000, (BASE_ROWS,), generator=draw)
-        kept = schedule[levels].view(-1, 1, 1, 1)
+        alphas_bar = schedule[levels].view(-1, 1, 1, 1)
         noise = torch.randn(rows.shape, generator=draw)
-        noisy = kept.sqrt() * rows + (1 - kept).sqrt() * noise
-        errors = (unet(noisy, levels, text[chosen]).sample - noise).square().mean((1, 2, 3))
-        loss = (errors * (5 * (1 - kept) / kept).clamp(max=1).flatten()).mean()
+        noisy = alphas_bar.sqrt() * rows + (1 - alphas_bar).sqrt() * noise
+        errors = (unet(noisy, levels, text[indices]).sample - noise).square().mean((1, 2, 3))
+        loss = (errors * (5 * (1 - alphas_bar) / alphas_bar).clamp(max=1).flatten()).mean()
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
@@ -128,7 +128,7 @@ def toy_base(
 
 
 def fresh_parts(unet: nn.Module, seed: int) -> AnimateParts:
-    """An untrained AnimateNet for it."""
+    """An untrained AnimateNet with its ControlNet for a UNet."""
     from diffusers import ControlNetModel
 
     torch.manual_seed(seed)
@@ -139,7 +139,7 @@ def fresh_parts(unet: nn.Module, seed: int) -> AnimateParts:
 def first_stage(
     frozen: FrozenParts, placed: bool, plan: Plan, out: Path, clips: Sequence[VideoClip] | None = None
 ) -> AnimateParts:
-    """AnimateNet after its first stage, frame by frame; variants that part only in the second stage share it."""
+    """AnimateNet after the spatial stage, which variants that differ only in the second stage share."""
     clips = clips or training_clips(plan.seed)
     config = _training(out, placed, plan, "spatial", plan.first_steps)
     stage = SpatialStage(frozen, fresh_parts(frozen.unet, plan.seed), VideoData(clips, 1), config)
@@ -155,7 +155,7 @@ def second_stage(
     out: Path,
     clips: Sequence[VideoClip] | None = None,
 ) -> AnimateStage:
-    """One variant after both stages: the second is joint, or goes on frame by frame where there is no motion."""
+    """One variant after both stages: the second is joint, or spatial again without motion modules."""
     temporal, parts = variant != WITHOUT_TEMPORAL, copy.deepcopy(first)
     config = _training(out, variant != WITHOUT_PLACEMENT, plan, "joint" if temporal else "spatial", plan.second_steps)
     torch.manual_seed(plan.seed)
@@ -170,7 +170,7 @@ def second_stage(
 
 @functools.lru_cache(1)
 def training_clips(seed: int) -> tuple[VideoClip, ...]:
-    """All there is to learn from."""
+    """The training set."""
     return tuple(puppet_clip(seed * 1000 + number, LENGTH) for number in range(NUM_CLIPS))
 
 
@@ -206,32 +206,32 @@ def _run(stage: AnimateStage, out: Path) -> None:
                 weight.copy_(averages[name])
 
 
-def drawn(stage: AnimateStage, clips: VideoData, video: int, steps: int) -> Tensor:
-    """Latents (T, 4, 8, 8) of a held-out video, chunk after chunk; of its pictures only the first is seen."""
-    whole = clips.at([(video, 0)], SIDE)
+def sample_video(stage: AnimateStage, clips: VideoData, video: int, steps: int) -> Tensor:
+    """Latents (T, 4, 8, 8) of a held-out video, sampled chunk by chunk from its first frame."""
+    batch = clips.at([(video, 0)], SIDE)
     with stage:
         if stage.parts.motion is None:
-            return stage.draw(_frames(whole, 0, LENGTH), video, steps=steps, shared_noise=False)
-        made = stage.frozen.codec.encode(whole.frames[0, :1])
-        while len(made) < LENGTH:
-            start = min(len(made) - 1, LENGTH - FRAMES)
-            given = made[start:][None]
-            chunk = stage.draw(_frames(whole, start, start + FRAMES), video, given, steps=steps)
-            made = torch.cat([made, chunk[given.shape[1] :]])
-    return made
+            return stage.draw(_frames(batch, 0, LENGTH), video, steps=steps, shared_noise=False)
+        latents = stage.frozen.codec.encode(batch.frames[0, :1])
+        while len(latents) < LENGTH:
+            start = min(len(latents) - 1, LENGTH - FRAMES)
+            fixed = latents[start:][None]
+            chunk = stage.draw(_frames(batch, start, start + FRAMES), video, fixed, steps=steps)
+            latents = torch.cat([latents, chunk[fixed.shape[1] :]])
+    return latents
 
 
-def _frames(whole: ClipBatch, start: int, stop: int) -> ClipBatch:
+def _frames(batch: ClipBatch, start: int, stop: int) -> ClipBatch:
     return dataclasses.replace(
-        whole,
-        frames=whole.frames[:, start:stop],
-        tracks=tuple(track.slice(start, stop) for track in whole.tracks),
-        placements=whole.placements[:, start:stop],
+        batch,
+        frames=batch.frames[:, start:stop],
+        tracks=tuple(track.slice(start, stop) for track in batch.tracks),
+        placements=batch.placements[:, start:stop],
     )
 
 
 class Reader(nn.Module):
-    """Reads the puppet's moves off its latents: MediaPipe's place in this toy."""
+    """Landmark regressor on the puppet's latents, in place of MediaPipe's face mesh."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -248,7 +248,7 @@ class Reader(nn.Module):
 
 
 def trained_reader(steps: int, seed: int) -> Reader:
-    """A reader that has seen true frames of other clips, a little noisy."""
+    """A landmark regressor trained on noisy latents of true frames of other clips."""
     torch.manual_seed(seed)
     reader, codec = Reader(), PatchCodec()
     moves = torch.cat([motion(8, 50_000 + number) for number in range(400)])
@@ -257,9 +257,9 @@ def trained_reader(steps: int, seed: int) -> Reader:
     optimizer = torch.optim.AdamW(reader.parameters(), 2e-3, weight_decay=0.01)
     rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, max(steps, 2))
     for _ in range(steps):
-        chosen = torch.randint(len(moves), (64,))
-        seen = latents[chosen] + 0.1 * torch.randn(64, *latents.shape[1:])
-        loss = ((reader(seen) - moves[chosen]) / reader.scale).square().mean()
+        indices = torch.randint(len(moves), (64,))
+        noisy = latents[indices] + 0.1 * torch.randn(64, *latents.shape[1:])
+        loss = ((reader(noisy) - moves[indices]) / reader.scale).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -267,18 +267,19 @@ def trained_reader(steps: int, seed: int) -> Reader:
     return reader
 
 
-def score(name: str, made: list[Tensor], clips: VideoData, reader: Reader) -> Row:
-    """Drawn latents of every held-out video against the true frames, as the codec shows them."""
+def score(name: str, videos: list[Tensor], clips: VideoData, reader: Reader) -> Row:
+    """Scores of generated latents of every held-out video against the true frames, both decoded by the codec."""
     codec, scores, pairs = PatchCodec(), [], []
-    for video, whole in enumerate(made):
-        true, latents = codec.encode(clips.at([(video, 0)], SIDE).frames[0])[1:], whole[1:]
+    for video, video_latents in enumerate(videos):
+        true, latents = codec.encode(clips.at([(video, 0)], SIDE).frames[0])[1:], video_latents[1:]
         pairs.append([codec.decode(part).clamp(-1, 1) for part in (latents, true)])
         truth = clips.videos[video].track.points_px[1:, :, :2]
         scores.append(adfd(reader.landmarks_px(latents), truth, (SIDE, SIDE)))
-    shown, true = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+    generated, true = (torch.cat(parts) for parts in zip(*pairs, strict=True))
     changes = [sum(float((pair[which][1:] - pair[which][:-1]).abs().mean()) for pair in pairs) for which in (0, 1)]
     mean = {part: sum(getattr(s, part) for s in scores) / len(scores) for part in ("score", "spatial", "motion")}
-    return Row(name, psnr(shown, true, 2.0), mean["score"], mean["spatial"], mean["motion"], changes[0] / changes[1])
+    flicker = changes[0] / changes[1]
+    return Row(name, psnr(generated, true, 2.0), mean["score"], mean["spatial"], mean["motion"], flicker)
 
 
 def ablation(plan: Plan) -> list[Row]:
@@ -295,8 +296,8 @@ def ablation(plan: Plan) -> list[Row]:
         for variant in VARIANTS:
             began = first[variant != WITHOUT_PLACEMENT]
             stage = second_stage(frozen, began, variant, plan, Path(folder) / variant)
-            made = [drawn(stage, clips, video, plan.sample_steps) for video in range(NUM_HELD_OUT)]
-            rows.append(score(variant, made, clips, reader))
+            videos = [sample_video(stage, clips, video, plan.sample_steps) for video in range(NUM_HELD_OUT)]
+            rows.append(score(variant, videos, clips, reader))
             print(f"  {variant} is done", file=sys.stderr, flush=True)
     true = [PatchCodec().encode(clips.at([(video, 0)], SIDE).frames[0]) for video in range(NUM_HELD_OUT)]
     return [*rows, score("(true frames)", true, clips, reader)]
@@ -320,14 +321,14 @@ def run(args: argparse.Namespace) -> int:
         paper = "{:.3f}, {:.3f}".format(*PAPER[row.name]) if row.name in PAPER else ""
         numbers = f"{row.psnr:9.2f}{row.adfd:8.3f}{row.spatial:8.3f}{row.motion:8.3f}{row.flicker:9.2f}"
         print(f"{row.name:28}{numbers}{paper:>22}")
-    kept = all(a.psnr > b.psnr and a.adfd > b.adfd for a, b in zip(rows[:2], rows[1:3], strict=True))
+    ordered = all(a.psnr > b.psnr and a.adfd > b.adfd for a, b in zip(rows[:2], rows[1:3], strict=True))
     print(f"{LENGTH - 1} frames of {NUM_HELD_OUT} held-out clips, seed {plan.seed}, {time.monotonic() - began:.0f} s.")
-    print(f"The order {' > '.join(VARIANTS)} {'holds' if kept else 'does NOT hold'} in PSNR and ADFD.")
-    return 0 if kept else 1
+    print(f"The order {' > '.join(VARIANTS)} {'holds' if ordered else 'does NOT hold'} in PSNR and ADFD.")
+    return 0 if ordered else 1
 
 
 def main() -> int:
-    """As a module of its own: ``python -m benchmarks.ablation``."""
+    """Command line of this module: ``python -m benchmarks.ablation``."""
     parser = argparse.ArgumentParser("python -m benchmarks.ablation", description=__doc__)
     add_arguments(parser)
     args = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Measures what following landmarks and holding together costs over plain SD1.5, and what each acceleration saves.
+"""Cost of ControlNet, motion modules and face over plain SD1.5, and savings of each acceleration.
 
 Steps of SD1.5's true shape with random weights: our core on diffusers, and ComfyUI (its own Python) with our nodes'
 functions. Pictures of a toy that has learnt something, for what an acceleration does to them. Peak memory of speech to
@@ -58,10 +58,10 @@ def run(args: argparse.Namespace) -> int:
         goals += _PARTS[part](args)
     print()
     missed = 0
-    for what, value, limit, least in goals:
-        good = value >= limit if least else value <= limit
+    for what, value, limit, is_minimum in goals:
+        good = value >= limit if is_minimum else value <= limit
         missed += not good
-        bound = "at least" if least else "at most"
+        bound = "at least" if is_minimum else "at most"
         print(f"{'ok  ' if good else 'MISS'} {what}: {value:.3f} ({bound} {limit:g})")
     return 0 if args.tiny else int(missed > 0)
 
@@ -100,23 +100,24 @@ def _child(kind: str, args: argparse.Namespace, python: str = sys.executable, se
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _steps(args: argparse.Namespace, found: dict, where: str) -> dict[str, float]:
+def _steps(args: argparse.Namespace, result: dict, title: str) -> dict[str, float]:
     """Print a table of steps, and return each as a ratio to plain."""
     rows = 2 * args.frames
-    print(f"\n{where} on {found['device']}, {found['dtype']}: a step of {args.size}×{args.size}, {rows} rows with CFG")
-    least = {name: min(times) for name, times in found["ms"].items()}
-    plain = least["plain"]
-    for name, times in found["ms"].items():
+    device = f"{result['device']}, {result['dtype']}"
+    print(f"\n{title} on {device}: a step of {args.size}×{args.size}, {rows} rows with CFG")
+    fastest = {name: min(times) for name, times in result["ms"].items()}
+    plain = fastest["plain"]
+    for name, times in result["ms"].items():
         spread = f"{min(times) / plain:.2f} to {max(times) / plain:.2f}"
-        print(f"  {name:<44}{least[name]:11.1f} ms {least[name] / plain:7.3f} × plain  ({spread})", flush=True)
-    return {name: ms / plain for name, ms in least.items()}
+        print(f"  {name:<44}{fastest[name]:11.1f} ms {fastest[name] / plain:7.3f} × plain  ({spread})", flush=True)
+    return {name: ms / plain for name, ms in fastest.items()}
 
 
 def _core(args: argparse.Namespace) -> list[Goal]:
-    found = _child("core", args)
-    ratios = _steps(args, found, "our core on diffusers")
-    everything, kept = ratios["everything"], ratios["everything, keys made in every step"]
-    print(f"  keeping keys and values of text and face saves {(kept - everything) / kept:.1%} of a step")
+    result = _child("core", args)
+    ratios = _steps(args, result, "our core on diffusers")
+    everything, uncached = ratios["everything"], ratios["everything, keys made in every step"]
+    print(f"  keeping keys and values of text and face saves {(uncached - everything) / uncached:.1%} of a step")
     single = ratios["everything, no CFG"]
     preset = FAST_STEPS * single / FULL_STEPS
     goals: list[Goal] = [
@@ -125,30 +126,30 @@ def _core(args: argparse.Namespace) -> list[Goal]:
         ("G3 everything without CFG", single, GOALS["G3"], False),
         (f"G4 {FAST_STEPS} steps, no CFG / plain, {FULL_STEPS} steps, CFG", preset, GOALS["G4"], False),
     ]
-    step_ms = min(found["ms"]["everything, no CFG"]) / args.frames
-    for name, ms in found["decode_ms"].items():
+    step_ms = min(result["ms"]["everything, no CFG"]) / args.frames
+    for name, ms in result["decode_ms"].items():
         share = ms / (ms + FAST_STEPS * step_ms)
         print(f"  decoding by {name:<6}{ms:9.1f} ms a frame, {share:.1%} of a frame of {FAST_STEPS} steps without CFG")
         if name == "TAESD":
             goals.append(("G5 decoding's share, by TAESD (--vae)", share, GOALS["G5"], False))
-    return goals + (_absolute(args, found) if "matmul_rate" in found else [])
+    return goals + (_absolute(args, result) if "matmul_rate" in result else [])
 
 
-def _absolute(args: argparse.Namespace, found: dict) -> list[Goal]:
+def _absolute(args: argparse.Namespace, result: dict) -> list[Goal]:
     """Figures of a GPU: its share of the matrix rate, and frames per second."""
-    least = {name: min(times) / 1000 for name, times in found["ms"].items()}
-    share = found["flops"]["everything"] / least["everything"] / found["matmul_rate"]
-    one, full = least["everything, no CFG"] / args.frames, least["everything"] / args.frames
-    decode = {name: ms / 1000 for name, ms in found["decode_ms"].items()}
-    fast = 1 / (FAST_STEPS * one * OVERLAP_COST + decode["TAESD"])
+    fastest = {name: min(times) / 1000 for name, times in result["ms"].items()}
+    share = result["flops"]["everything"] / fastest["everything"] / result["matmul_rate"]
+    single, full = fastest["everything, no CFG"] / args.frames, fastest["everything"] / args.frames
+    decode = {name: ms / 1000 for name, ms in result["decode_ms"].items()}
+    fast = 1 / (FAST_STEPS * single * OVERLAP_COST + decode["TAESD"])
     best = 1 / (FULL_STEPS * full * OVERLAP_COST + decode["VAE"])
-    print(f"  matrix rate {found['matmul_rate'] / 1e12:.0f} TFLOP/s; most memory {found['peak_mb']:.0f} MB")
+    print(f"  matrix rate {result['matmul_rate'] / 1e12:.0f} TFLOP/s; most memory {result['peak_mb']:.0f} MB")
     at = f"{args.size}×{args.size}, windows included"
     return [
         ("G6 share of the matrix rate, everything with CFG", share, GOALS["G6"], True),
         (f"G7 frames a second, {FAST_STEPS} steps, no CFG, TAESD, {at}", fast, GOALS["G7"], True),
         (f"G8 frames a second, {FULL_STEPS} steps, CFG, VAE, {at}", best, GOALS["G8"], True),
-        ("G13 MB of the device for a step without CFG", found["peak_mb"], GOAL_VRAM_MB, False),
+        ("G13 MB of the device for a step without CFG", result["peak_mb"], GOAL_VRAM_MB, False),
     ]
 
 
@@ -169,25 +170,28 @@ def _quality(args: argparse.Namespace) -> list[Goal]:
         "\npictures of a toy that has learnt a puppet, clips held out (the first run trains it, for --cache)",
         flush=True,
     )
-    found = _child("quality", args)
+    result = _child("quality", args)
     print(f"  {'PSNR in dB':<52}{'to the unaccelerated':>21}{'to the truth':>14}{'time (toy)':>12}")
-    for name, (same, true, took) in found.items():
-        told = "equal" if math.isinf(same) else f"{same:.1f}"
-        print(f"  {name:<52}{told:>21}{true:>14.2f}{f'{took:.2f} ×' if took else '':>12}", flush=True)
-    kept = ("keys of the text kept", "keys of text and face kept")
-    return [(f"{name}: PSNR in dB to making them at every step", found[name][0], GOAL_SAME_DB, True) for name in kept]
+    for name, (same, true, took) in result.items():
+        psnr_text = "equal" if math.isinf(same) else f"{same:.1f}"
+        print(f"  {name:<52}{psnr_text:>21}{true:>14.2f}{f'{took:.2f} ×' if took else '':>12}", flush=True)
+    cached_runs = ("keys of the text kept", "keys of text and face kept")
+    return [
+        (f"{name}: PSNR in dB to making them at every step", result[name][0], GOAL_SAME_DB, True)
+        for name in cached_runs
+    ]
 
 
 def _memory(args: argparse.Namespace) -> list[Goal]:
     lengths = (1, 2) if args.tiny else LENGTHS_S
-    found = {seconds: _child("memory", args, seconds=seconds) for seconds in lengths}
+    results = {seconds: _child("memory", args, seconds=seconds) for seconds in lengths}
     print("\nspeech → landmarks → warp → paint (face, ControlNet, motion, chunks; tiny networks) → H.264")
-    for seconds, row in found.items():
+    for seconds, row in results.items():
         peaks = f"peak {row['peak_mb']:.0f} MB ({row['peak_before_painting_mb']:.0f} when the landmarks were there)"
         print(
             f"  {seconds:>4} s, {row['frames']} frames: {peaks}, {row['cpu_s']:.0f} s CPU, {row['wall_s']:.0f} s clock"
         )
-    more = found[lengths[1]]["peak_mb"] - found[lengths[0]]["peak_mb"]
+    more = results[lengths[1]]["peak_mb"] - results[lengths[0]]["peak_mb"]
     return [(f"G12 MB more for {lengths[1]} s than for {lengths[0]} s", more, GOAL_MORE_MB, False)]
 
 

@@ -1,4 +1,4 @@
-"""The part of the animate benchmark that runs in ComfyUI's own Python: plain, and everything as our nodes do it."""
+"""Part of the animate benchmark in ComfyUI's own Python: plain SD1.5, and all of our nodes' conditioning."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def _measure(args: argparse.Namespace) -> dict:
         "everything": lambda: steps(_guider(everything, controlled, CFG), x, 1),
         "everything, no CFG": lambda: steps(_guider(everything, controlled, 1.0), x, 1),
     }
-    for one in (model, everything):  # what is done once
-        steps(_guider(one, controlled if one is everything else texts, CFG), x[:1, :, :8, :8], 1)
+    for patched in (model, everything):  # what is done once
+        steps(_guider(patched, controlled if patched is everything else texts, CFG), x[:1, :, :8, :8], 1)
     wait = torch.cuda.synchronize if device.type == "cuda" else nothing
-    found = measured(variants, args.rounds, wait, warm_up=device.type == "cuda")
-    return {"ms": found, "device": str(device), "dtype": str(dtype)}
+    times = measured(variants, args.rounds, wait, warm_up=device.type == "cuda")
+    return {"ms": times, "device": str(device), "dtype": str(dtype)}
 
 
 def _guider(model, texts, cfg: float):  # noqa: ANN001, ANN202
@@ -91,10 +91,10 @@ def _controlled(texts: list, tiny: bool, dtype, device) -> list:  # noqa: ANN001
     network = comfy.cldm.cldm.ControlNet(**config, operations=comfy.ops.manual_cast, dtype=dtype)
     net = comfy.controlnet.ControlNet(filled(network, 2), load_device=device)
     controls, cursor = _ours("nodes.bindings.control"), _ours("nodes.bindings.cursor").Cursor()
-    drawn = torch.rand(1, 3, 8, 8)
+    hint = torch.rand(1, 3, 8, 8)
 
     def hints(frames, height: int, width: int):  # noqa: ANN001, ANN202
-        return torch.nn.functional.interpolate(drawn, (height, width)).expand(len(frames), -1, -1, -1)
+        return torch.nn.functional.interpolate(hint, (height, width)).expand(len(frames), -1, -1, -1)
 
     control = controls.ComfyFrameControl(
         net, hints, cursor, maps=lambda frames, h, w: torch.full((len(frames), 1, h, w), 1.5)

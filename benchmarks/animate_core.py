@@ -1,4 +1,4 @@
-"""The part of the animate benchmark that runs our core on diffusers: steps, decoding, the device's own limit."""
+"""Part of the animate benchmark with our core on diffusers: steps, decoding, the device's matrix rate."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ VARIANTS: dict[str, tuple[tuple[str, ...], float, int, bool]] = {
 MATMUL_SIDE = 8192
 
 
-class NeverKept(TextKeys):
-    """Knows no text: keys and values of every row are made anew, as diffusers does it."""
+class NoTextCache(TextKeys):
+    """Text keys without cache: keys and values are computed at every step, as in diffusers."""
 
     def is_cached(self, text: Tensor | None) -> bool:
         return False
 
 
 def precision_of(args: argparse.Namespace) -> torch.dtype:
-    """As asked for; else fp16 on a GPU, bf16 where the CPU multiplies it in tiles, and fp32."""
+    """The dtype of the options; by default fp16 on a GPU, bf16 on a CPU with AMX tiles, else fp32."""
     names = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     if args.precision:
         return names[args.precision]
@@ -76,21 +76,21 @@ class Core:
         self.faces = identity_branches(adapter, torch.randn(2, 4, width), keys, IdentityOptions())
         text = torch.randn(1, 77, width, device=self.device)
         self.conds = {CFG: Condition(text, text.flip(1), CFG), 1.0: Condition(text)}
-        self.drawn = torch.rand(1, 3, args.size, args.size)
-        self.texts = {name: TextKeys() if variant[3] else NeverKept() for name, variant in VARIANTS.items()}
+        self.hint = torch.rand(1, 3, args.size, args.size)
+        self.texts = {name: TextKeys() if variant[3] else NoTextCache() for name, variant in VARIANTS.items()}
 
     def variants(self) -> dict[str, Callable[[], object]]:
-        """A call of each, of one step, or of two where the second is another."""
+        """A callable of each variant: one step, or two where the ControlNet is reused in the second."""
         return {name: (lambda name=name: self.step(name)) for name in VARIANTS}
 
     @torch.inference_mode()
     def step(self, name: str, frames: int | None = None, side: int | None = None) -> None:
         """A step of a variant."""
-        _, cfg, every, kept = VARIANTS[name]
+        _, cfg, every, cached = VARIANTS[name]
         frames, side = frames or self.frames, side or self.side
         x = torch.randn(frames, 4, side, side, device=self.device) * SIGMA
         with self._bound(name, frames) as denoiser:
-            if not kept:
+            if not cached:
                 for branch in self.faces.values():
                     branch.clear_cache()
             for _ in range(every):
@@ -115,7 +115,7 @@ class Core:
             yield Denoiser(self.unet, batch, control, MOTION)
 
     def _hints(self, frames, height: int, width: int) -> Tensor:  # noqa: ANN001
-        return torch.nn.functional.interpolate(self.drawn, (height, width)).expand(len(frames), -1, -1, -1)
+        return torch.nn.functional.interpolate(self.hint, (height, width)).expand(len(frames), -1, -1, -1)
 
 
 def _maps(frames, height: int, width: int) -> Tensor:  # noqa: ANN001
@@ -130,12 +130,13 @@ def measure(args: argparse.Namespace) -> dict:
     wait = torch.cuda.synchronize if core.device.type == "cuda" else nothing
     for name in VARIANTS:
         core.step(name, 1, 8)  # what is done once
-    found = measured(core.variants(), args.rounds, wait, warm_up=core.device.type == "cuda")
-    times = {name: [t / VARIANTS[name][2] for t in rounds] for name, rounds in found.items()}
-    made = {"ms": times, "device": str(core.device), "dtype": str(core.dtype), "decode_ms": _decoding(args, core, wait)}
+    rounds_ms = measured(core.variants(), args.rounds, wait, warm_up=core.device.type == "cuda")
+    times = {name: [t / VARIANTS[name][2] for t in rounds] for name, rounds in rounds_ms.items()}
+    decode_ms = _decoding(args, core, wait)
+    result = {"ms": times, "device": str(core.device), "dtype": str(core.dtype), "decode_ms": decode_ms}
     if core.device.type == "cuda":
-        made |= _of_device(core)
-    return made
+        result |= _of_device(core)
+    return result
 
 
 @torch.inference_mode()
@@ -173,12 +174,12 @@ def _of_device(core: Core) -> dict[str, float]:
         with FlopCounterMode(display=False) as counter:
             core.step(name)
         flops[name] = float(counter.get_total_flops())
-    one = torch.randn(MATMUL_SIDE, MATMUL_SIDE, device=core.device, dtype=core.dtype)
+    matrix = torch.randn(MATMUL_SIDE, MATMUL_SIDE, device=core.device, dtype=core.dtype)
     rates = []
     for _ in range(10):
         torch.cuda.synchronize()
         started = time.perf_counter()
-        one @ one
+        matrix @ matrix
         torch.cuda.synchronize()
         rates.append(2 * MATMUL_SIDE**3 / (time.perf_counter() - started))
     torch.cuda.reset_peak_memory_stats()

@@ -1,4 +1,4 @@
-"""Peak memory of speech to MP4 with everything on, tiny networks, each length in a process of its own."""
+"""Peak memory from speech to MP4 with all conditioning on tiny networks, one process for each length."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def measure(seconds: int) -> dict[str, float]:
         with_track = _peak_mb()
         renderer = IdentityNetRenderer(_Backend(_painter(track)), SIDE, SIDE)
         out = Path(folder) / "out.mp4"
-        made = render_track(portrait, track, out, renderer=renderer, sound=sound, transfer="absolute")
+        video = render_track(portrait, track, out, renderer=renderer, sound=sound, transfer="absolute")
     return {
-        "frames": made.num_frames,
+        "frames": video.num_frames,
         "peak_mb": _peak_mb(),
         "peak_before_painting_mb": with_track,
         "cpu_s": time.process_time() - busy,
@@ -60,7 +60,7 @@ def measure(seconds: int) -> dict[str, float]:
 
 
 class _Backend:
-    """A painter that is put together already."""
+    """A renderer backend that returns a given painter."""
 
     needs_motion = False
 
@@ -72,17 +72,17 @@ class _Backend:
 
 
 def _spoken(portrait: Portrait, seconds: int, sound: Path) -> LandmarkTrack:
-    """The landmarks of so many seconds of speech, which lies in a file and is gone once it has been heard."""
+    """The landmark track of so many seconds of speech, which is written to a file and read from it."""
     sample = load_speech(SPEECH).waveform
     with wave.open(str(sound), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(Speech.sample_rate)
-        left = seconds * Speech.sample_rate
-        while left > 0:
-            part = sample[:left]
+        remaining = seconds * Speech.sample_rate
+        while remaining > 0:
+            part = sample[:remaining]
             file.writeframes((part * 32767).round().to(torch.int16).numpy().tobytes())
-            left -= len(part)
+            remaining -= len(part)
     return whole_track(open_engine(), load_speech(sound), portrait.landmarks, MotionOptions())
 
 
@@ -93,7 +93,7 @@ def _portrait() -> Portrait:
 
 
 def _painter(track: LandmarkTrack) -> DiffusersPainter:
-    """Face, ControlNet, mouth maps, motion modules, chunks; one step."""
+    """A one-step painter with face, ControlNet, mouth maps, motion modules and chunks."""
     from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 
     shape = {"block_out_channels": WIDTHS, "cross_attention_dim": CONTEXT, "attention_head_dim": 8}

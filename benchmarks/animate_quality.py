@@ -1,4 +1,4 @@
-"""What each acceleration does to the picture: PSNR of frames that a trained toy paints, by the library's own painter.
+"""Quality loss of each acceleration: PSNR of frames that a trained toy generates with the library's painter.
 
 Clips that it has not learnt from are painted as `portraittalk talk` paints them, chunk after chunk; the first frame is
 given. Every run has the same seed; the run with another one tells how far two equally good videos lie apart.
@@ -41,7 +41,7 @@ from portraittalk_core.training.data.video_clips import VideoClip
 from portraittalk_core.types import Portrait
 
 from .ablation import FRAMES, LENGTH, SIDE, PatchCodec, Plan
-from .animate_core import NeverKept
+from .animate_core import NoTextCache
 from .animate_toy import PLAN, held_out, trained_toy
 from .identity_network import random_adapter
 
@@ -51,7 +51,7 @@ FACE_STRENGTH = 0.3  # of a face adapter with random weights, which only shows t
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One way to paint a clip."""
+    """Sampling settings of one variant."""
 
     steps: int = STEPS
     cfg: float = CFG
@@ -59,7 +59,7 @@ class Run:
     schedule: str = "normal"
     denoise: float = 1.0  # below 1 it starts from the warped first frame
     reuse_every: int = 1
-    kept: bool = True  # keys and values of text and face
+    cached: bool = True  # keys and values of text and face
     face: bool = False
     mode: str = "chunked"
     seed: int = SEED
@@ -68,9 +68,9 @@ class Run:
 
 FACE = "unaccelerated, with a face"
 RUNS = {
-    "unaccelerated": Run(kept=False),
+    "unaccelerated": Run(cached=False),
     "keys of the text kept": Run(),
-    FACE: Run(kept=False, face=True, against=FACE),
+    FACE: Run(cached=False, face=True, against=FACE),
     "keys of text and face kept": Run(face=True, against=FACE),
     "ControlNet every 2nd step": Run(reuse_every=2),
     f"from the warp at denoise 0.5, {STEPS // 2} steps": Run(STEPS // 2, denoise=0.5),
@@ -86,7 +86,7 @@ WARP = "(the warp alone)"
 
 
 class PatchVae(nn.Module):
-    """The toy's codec in the shape of diffusers' VAE."""
+    """The toy's codec behind the interface of diffusers' VAE."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ class PatchVae(nn.Module):
 
 
 class ToyPainter(DiffusersPainter):
-    """The library's painter, with every frame's noise brought to its level.
+    """The library's painter, with every frame's noise normalised to unit root mean square.
 
     A frame of the toy is 256 numbers, whose root mean square is 1 give or take 4.4 %; of 512² pixels it is 16384, and
     0.6 %. What a frame's noise is above the level that the network is told of stays in the picture to the last step:
@@ -113,13 +113,13 @@ class ToyPainter(DiffusersPainter):
         noise = super()._noise(latents, first)
         return noise / noise.square().mean((1, 2, 3), keepdim=True).sqrt()
 
-    def keep_nothing(self) -> None:
-        """Make the text's keys and values anew at every step."""
-        self._texts = NeverKept()
+    def disable_cache(self) -> None:
+        """Compute the text's keys and values at every step."""
+        self._texts = NoTextCache()
 
 
-class NeverKeptFace:
-    """A face's attention that makes its keys and values anew at every step."""
+class NoFaceCache:
+    """An identity branch without cache: keys and values are computed at every step."""
 
     def __init__(self, branch: IdentityBranch) -> None:
         self.branch = branch
@@ -129,12 +129,12 @@ class NeverKeptFace:
         return self.branch(queries, call)
 
     def clear_cache(self) -> None:
-        """Drop what the branch keeps."""
+        """Drop the branch's cached keys and values."""
         self.branch.clear_cache()
 
 
 def painter_of(stage: JointStage, clip: VideoClip, run: Run) -> ToyPainter:
-    """A painter as the command line makes it, of the toy's networks."""
+    """A painter of the toy's networks, configured as by the command line."""
     frozen, parts = stage.frozen, stage.parts
     sampling = SamplerOptions(run.sampler, run.schedule, run.steps, run.denoise, run.seed)
     options = PaintOptions(sampling, video=VideoOptions(run.mode, FRAMES, 1 if run.mode == "chunked" else FRAMES // 2))
@@ -142,24 +142,24 @@ def painter_of(stage: JointStage, clip: VideoClip, run: Run) -> ToyPainter:
         parts.controlnet, track_hints(clip.track, "landmarks"), ControlOptions(reuse_every=run.reuse_every)
     )
     conditioning = AnimateConditioning(parts.net, track_conditions(clip.track))
-    texts = [frozen.texts.tokens([said]) for said in (clip.caption, "")]
+    texts = [frozen.texts.tokens([caption]) for caption in (clip.caption, "")]
     branches = {}
     if run.face:
         adapter = random_adapter(frozen.unet, texts[0].shape[2])
         tokens = torch.randn(2, 4, texts[0].shape[2], generator=torch.Generator().manual_seed(1))
-        made = identity_branches(adapter, tokens, [s.adapter_key for s in SITES], IdentityOptions(FACE_STRENGTH))
-        branches = {index: [branch if run.kept else NeverKeptFace(branch)] for index, branch in made.items()}
+        identity = identity_branches(adapter, tokens, [s.adapter_key for s in SITES], IdentityOptions(FACE_STRENGTH))
+        branches = {index: [branch if run.cached else NoFaceCache(branch)] for index, branch in identity.items()}
     sd15 = SD15(frozen.unet, PatchVae(), None)
     painter = ToyPainter(
         sd15, Condition(*texts, run.cfg), branches, options, Animation(control, parts.motion, conditioning=conditioning)
     )
-    if not run.kept:
-        painter.keep_nothing()
+    if not run.cached:
+        painter.disable_cache()
     return painter
 
 
 def warped(clip: VideoClip) -> Tensor:
-    """(T, 3, H, W) 0..1: the first frame, moved by the landmarks."""
+    """(T, 3, H, W) 0..1: the first frame warped to the landmarks."""
     picture = ((clip.read(0) + 1) * 127.5).round().byte().permute(1, 2, 0).contiguous()
     track = clip.track.slice(0, LENGTH)
     frames = torch.stack(list(PortraitRenderer(Portrait(picture, track.slice(0, 1))).render(track)))
@@ -176,14 +176,14 @@ def painted(stage: JointStage, clip: VideoClip, run: Run) -> Tensor:
     finished = stage.frozen.codec.encode(clip.read(0)[None])
     for chunk in chunks(LENGTH, painter.batch, painter.overlap):
         first = max(chunk.frames.start + chunk.num_fixed, 1)
-        before = finished[chunk.frames.start : first]
-        made = painter.paint_latents(begin[first : chunk.frames.stop], None, first, before).latents
-        finished = torch.cat([finished, made])
+        fixed = finished[chunk.frames.start : first]
+        latents = painter.paint_latents(begin[first : chunk.frames.stop], None, first, fixed).latents
+        finished = torch.cat([finished, latents])
     return stage.frozen.codec.decode(finished).clamp(-1, 1)[1:]
 
 
 def measure(tiny: bool, cache: Path, seed: int = 0) -> dict:
-    """Of every run: PSNR in dB to the one it is held against and to the true frames, and its time over that one's.
+    """For every run: PSNR in dB to its baseline and to the true frames, and its time over the baseline's.
 
     True frames are as the codec shows them. Time is the processor's own, of tiny networks; it is not SD1.5's.
     """
@@ -191,19 +191,19 @@ def measure(tiny: bool, cache: Path, seed: int = 0) -> dict:
     with one_torch_thread():
         stage = trained_toy(plan, cache)
         clips = [held_out(number, seed) for number in range(1 if tiny else NUM_CLIPS)]
-        found, took = {}, {}
+        videos, took = {}, {}
         runs = {name: dataclasses.replace(run, steps=1) if tiny else run for name, run in RUNS.items()}
         for name, run in runs.items():
             started = time.process_time()
-            found[name] = torch.cat([painted(stage, clip, run) for clip in clips])
+            videos[name] = torch.cat([painted(stage, clip, run) for clip in clips])
             took[name] = time.process_time() - started
         codec = PatchCodec()
-        whole = [torch.stack([clip.read(i) for i in range(1, LENGTH)]) for clip in clips]
-        truth = torch.cat([codec.decode(codec.encode(one)).clamp(-1, 1) for one in whole])
-        found[WARP] = torch.cat([codec.decode(codec.encode(2 * warped(c)[1:] - 1)).clamp(-1, 1) for c in clips])
+        true_clips = [torch.stack([clip.read(i) for i in range(1, LENGTH)]) for clip in clips]
+        truth = torch.cat([codec.decode(codec.encode(true_frames)).clamp(-1, 1) for true_frames in true_clips])
+        videos[WARP] = torch.cat([codec.decode(codec.encode(2 * warped(c)[1:] - 1)).clamp(-1, 1) for c in clips])
     rows = {}
-    for name, frames in found.items():
+    for name, frames in videos.items():
         against = RUNS[name].against if name in RUNS else "unaccelerated"
         time_share = took[name] / took[against] if name in took else 0.0
-        rows[name] = [float(psnr(frames, found[against], 2.0)), float(psnr(frames, truth, 2.0)), time_share]
+        rows[name] = [float(psnr(frames, videos[against], 2.0)), float(psnr(frames, truth, 2.0)), time_share]
     return rows

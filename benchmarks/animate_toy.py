@@ -1,7 +1,7 @@
-"""A toy that has learnt a drawn puppet, for what accelerations do to pictures; trained once, then read from a folder.
+"""Toy networks trained on a puppet, for the quality of accelerations; trained once, then read from a cache folder.
 
-The frozen UNet has learnt from captions that tell the shirt's colour, and from clips without a caption, so that
-classifier-free guidance has something to guide by; all else is as in `benchmarks.ablation`.
+The frozen UNet is trained with captions of the shirt's colour, and on clips without a caption, for classifier-free
+guidance; all else is as in `benchmarks.ablation`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class ShirtTexts(FixedTexts):
 
     def __init__(self) -> None:
         super().__init__()
-        self._told = torch.randn(3, 4, 48, generator=torch.Generator().manual_seed(4))
+        self._colour_tokens = torch.randn(3, 4, 48, generator=torch.Generator().manual_seed(4))
 
     def tokens(self, captions: list[str]) -> Tensor:
         """(B, 4, 48) of captions."""
@@ -40,7 +40,7 @@ class ShirtTexts(FixedTexts):
 
     def _of(self, caption: str) -> Tensor:
         colour = torch.tensor([float(word) for word in caption.split()] or [0.0] * 3)
-        return torch.einsum("c,cte->te", colour, self._told)
+        return torch.einsum("c,cte->te", colour, self._colour_tokens)
 
 
 def captioned(clip: VideoClip) -> VideoClip:
@@ -50,17 +50,17 @@ def captioned(clip: VideoClip) -> VideoClip:
 
 
 def held_out(number: int, seed: int) -> VideoClip:
-    """A clip that was not learnt from."""
+    """A clip outside the training set."""
     return captioned(puppet_clip(90_000 + 100 * seed + number, LENGTH))
 
 
 def default_cache() -> Path:
-    """Where the toy is kept if nobody says where."""
+    """Default cache folder of the toy."""
     return Path(tempfile.gettempdir()) / "portraittalk_toy"
 
 
 def trained_toy(plan: Plan, cache: Path) -> JointStage:
-    """The toy after both stages, from the cache as far as it goes."""
+    """The toy after both training stages; what the cache holds is not trained again."""
     mark = hashlib.sha256(repr((VERSION, WIDTHS, LENGTH, UNCAPTIONED, plan)).encode()).hexdigest()[:12]
     cache.mkdir(parents=True, exist_ok=True)
     clips = [
@@ -71,7 +71,7 @@ def trained_toy(plan: Plan, cache: Path) -> JointStage:
     def base(steps: int) -> dict[str, torch.nn.Module]:
         return {"unet": toy_base(steps, seed, clips, texts).unet}
 
-    unet = _kept(cache / f"{mark}_base.safetensors", lambda new: base(plan.base_steps if new else 0))["unet"]
+    unet = _cached(cache / f"{mark}_base.safetensors", lambda new: base(plan.base_steps if new else 0))["unet"]
     frozen = dataclasses.replace(toy_base(0, seed, clips, texts), unet=unet)
     with tempfile.TemporaryDirectory() as folder:
 
@@ -79,40 +79,42 @@ def trained_toy(plan: Plan, cache: Path) -> JointStage:
             shortened = plan if new else dataclasses.replace(plan, first_steps=1)
             return _networks(first_stage(frozen, True, shortened, Path(folder) / f"first {new}", clips))
 
-        first = AnimateParts(**_kept(cache / f"{mark}_first.safetensors", spatial))
-        made: list[JointStage] = []
+        first = AnimateParts(**_cached(cache / f"{mark}_first.safetensors", spatial))
+        stages: list[JointStage] = []
 
         def joint(new: bool) -> dict[str, torch.nn.Module]:
             shortened = plan if new else dataclasses.replace(plan, second_steps=1)
-            made.append(second_stage(frozen, first, "full", shortened, Path(folder) / f"second {new}", clips))
-            return _networks(made[-1].parts)
+            stages.append(second_stage(frozen, first, "full", shortened, Path(folder) / f"second {new}", clips))
+            return _networks(stages[-1].parts)
 
-        _kept(cache / f"{mark}_second.safetensors", joint)
-    return made[-1]
+        _cached(cache / f"{mark}_second.safetensors", joint)
+    return stages[-1]
 
 
 def _networks(parts: AnimateParts) -> dict[str, torch.nn.Module]:
-    found = {field.name: getattr(parts, field.name) for field in dataclasses.fields(parts)}
-    return {name: network for name, network in found.items() if network is not None}
+    networks = {field.name: getattr(parts, field.name) for field in dataclasses.fields(parts)}
+    return {name: network for name, network in networks.items() if network is not None}
 
 
-def _kept(path: Path, make: Callable[[bool], Mapping[str, torch.nn.Module]]) -> dict[str, torch.nn.Module]:
-    """Networks as a file has them; without one they are trained, `make(True)`, else only built, and written."""
+def _cached(path: Path, make: Callable[[bool], Mapping[str, torch.nn.Module]]) -> dict[str, torch.nn.Module]:
+    """Networks with the weights of a cache file; without it, trained by `make(True)` and written."""
     from safetensors.torch import load, save
 
     new = not path.exists()
-    made = dict(make(new))
+    networks = dict(make(new))
     if new:
         tensors = {
-            f"{name}.{key}": t.detach().contiguous() for name, n in made.items() for key, t in n.state_dict().items()
+            f"{name}.{key}": t.detach().contiguous()
+            for name, network in networks.items()
+            for key, t in network.state_dict().items()
         }
         with atomic_write(path) as part:
             part.write_bytes(save(tensors))
         print(f"  {path.name} is trained", file=sys.stderr, flush=True)
     else:
         tensors = load(path.read_bytes())
-        for name, network in made.items():
+        for name, network in networks.items():
             network.load_state_dict(
                 {k.removeprefix(f"{name}."): t for k, t in tensors.items() if k.startswith(f"{name}.")}
             )
-    return made
+    return networks

@@ -40,8 +40,8 @@ def run(args: argparse.Namespace) -> int:
         for k in range(args.rounds):
             rates = {workers: _rate(manifest, Path(name) / f"out{k}_{workers}", workers) for workers in (1, 2)}
             ratios.append(rates[2] / rates[1])
-            said = ", ".join(f"{workers} worker(s) {rate:.1f} jobs/min" for workers, rate in rates.items())
-            print(f"{said}, ratio {ratios[-1]:.2f}", flush=True)
+            text = ", ".join(f"{workers} worker(s) {rate:.1f} jobs/min" for workers, rate in rates.items())
+            print(f"{text}, ratio {ratios[-1]:.2f}", flush=True)
     ratio = statistics.median(ratios)
     print(f"2 workers over 1: {ratio:.2f} (goal {GOAL}) over {args.items} talk jobs of {args.seconds:g} s")
     return 0 if ratio >= GOAL else 1
@@ -52,16 +52,16 @@ def _manifest(folder: Path, items: int, seconds: float) -> Path:
     from skimage.data import astronaut
 
     Image.fromarray(astronaut()).save(folder / "me.png")
-    with wave.open(str(SAMPLE)) as whole, wave.open(str(folder / "a.wav"), "wb") as part:
-        part.setparams(whole.getparams())
-        part.writeframes(whole.readframes(round(seconds * whole.getframerate())))
+    with wave.open(str(SAMPLE)) as source, wave.open(str(folder / "a.wav"), "wb") as part:
+        part.setparams(source.getparams())
+        part.writeframes(source.readframes(round(seconds * source.getframerate())))
     rows = ["job,out,portrait,speech,seed", *(f"talk,v{k},me.png,a.wav,{k}" for k in range(items))]
     (folder / "jobs.csv").write_text("\n".join(rows), encoding="utf-8")
     return folder / "jobs.csv"
 
 
 def _rate(manifest: Path, out: Path, workers: int) -> float:
-    """Jobs a minute of workers that have all done a job before, for the first one opens what they need.
+    """Jobs a minute of warmed-up workers: each has finished one job before.
 
     Both runs use Ray, so that only the number of workers differs.
     """
@@ -80,7 +80,7 @@ def _rate(manifest: Path, out: Path, workers: int) -> float:
     try:
         jobs = read_manifest(manifest)
         for job in itertools.islice(jobs, workers):
-            engine.give(job, 1)
+            engine.submit(job, 1)
         while engine.free < workers:
             _checked(outcome for _, _, outcome in engine.finished(1.0, _nothing))
         started = time.perf_counter()

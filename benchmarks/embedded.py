@@ -1,4 +1,4 @@
-"""Measures the engine and the renderer that need no weights, on scikit-image's astronaut and the repository's speech.
+"""Speed and memory of the built-in engine and the warp renderer, on scikit-image's astronaut and the sample speech.
 
 Every measurement runs in a process of its own, so that none inherits another's memory, threads or warm caches.
 """
@@ -130,11 +130,11 @@ def measure_renderer(rounds: int) -> dict[str, float]:
         for _ in renderer.render(track):
             pass
 
-    found: dict[str, list[float]] = {"warp_fps": [], "render_fps": []}
+    all_rates: dict[str, list[float]] = {"warp_fps": [], "render_fps": []}
     for _ in range(rounds + 1):
-        found["warp_fps"].append(len(track) / _timed(warp, time.process_time))
-        found["render_fps"].append(len(track) / _timed(render, time.process_time))
-    return {name: statistics.median(rates[1:]) for name, rates in found.items()}  # the first round warms up
+        all_rates["warp_fps"].append(len(track) / _timed(warp, time.process_time))
+        all_rates["render_fps"].append(len(track) / _timed(render, time.process_time))
+    return {name: statistics.median(rates[1:]) for name, rates in all_rates.items()}  # the first round warms up
 
 
 MEASURES: dict[str, Callable[[int], dict[str, float]]] = {
@@ -176,15 +176,15 @@ def _material(seconds: int) -> tuple:
 
 
 def tiled_speech(source: Path, seconds: int, out: Path) -> Path:
-    """Write `source`, a WAV file, over and over until `seconds` are full, and return `out`."""
+    """Repeat `source`, a WAV file, to a length of `seconds`; returns `out`."""
     with wave.open(str(source), "rb") as read, wave.open(str(out), "wb") as write:
         write.setparams(read.getparams())
-        left = seconds * read.getframerate()
-        while left > 0:
+        remaining = seconds * read.getframerate()
+        while remaining > 0:
             read.rewind()
-            count = min(left, read.getnframes())
+            count = min(remaining, read.getnframes())
             write.writeframes(read.readframes(count))
-            left -= count
+            remaining -= count
     return out
 
 
@@ -194,22 +194,22 @@ def _timed(work: Callable[[], object], clock: Callable[[], float] = time.perf_co
     return clock() - started
 
 
-def _print_lengths(found: dict[int, dict[str, float]]) -> None:
+def _print_lengths(results: dict[int, dict[str, float]]) -> None:
     print(f"\n512×512, 25 fps, {os.cpu_count()} cores; seconds of video per second of work")
     print(
         f"{'speech':>8} {'landmarks':>10} {'rendering':>10} {'all, to MP4':>12} {'first frame':>12} {'peak memory':>12}"
     )
-    for seconds, row in found.items():
+    for seconds, row in results.items():
         print(
             f"{seconds:6d} s {row['landmarks_speed']:9.0f}× {row['render_speed']:9.1f}× "
             f"{row['talk_speed']:11.1f}× {row['first_frame_s']:10.2f} s {row['peak_mb']:9.0f} MB"
         )
 
 
-def _print_renderer(found: dict[str, float]) -> None:
-    share = found["render_fps"] / found["warp_fps"]
+def _print_renderer(rates: dict[str, float]) -> None:
+    share = rates["render_fps"] / rates["warp_fps"]
     print(
-        f"\nper core: bare full-frame warp {found['warp_fps']:.0f} frames/s, renderer {found['render_fps']:.0f} ",
+        f"\nper core: bare full-frame warp {rates['warp_fps']:.0f} frames/s, renderer {rates['render_fps']:.0f} ",
         end="",
     )
     print(f"frames/s ({share:.2f} of the warp)\n")
@@ -225,11 +225,11 @@ def _print_goals(lengths: dict[int, dict[str, float]], renderer: dict[str, float
         (f"peak memory of {longest} s, MB (beside {middle} s)", lengths[longest]["peak_mb"], "<=", allowed_mb),
     ]
     missed = 0
-    print(f"{'goal':44} {'reached':>9} {'asked':>12}")
-    for name, reached, sign, asked in goals:
-        met = reached >= asked if sign == ">=" else reached <= asked
+    print(f"{'goal':44} {'reached':>9} {'target':>12}")
+    for name, reached, sign, target in goals:
+        met = reached >= target if sign == ">=" else reached <= target
         missed += not met
-        print(f"{name:44} {reached:9.2f} {sign:>4} {asked:7.2f}  {'met' if met else 'NOT MET'}")
+        print(f"{name:44} {reached:9.2f} {sign:>4} {target:7.2f}  {'met' if met else 'NOT MET'}")
     print(
         f"\ntalk on one core: {one_core['talk_cpu_s']:.1f} s of processor time for {one_core['video_s']:.0f} s of video"
     )

@@ -1,7 +1,7 @@
-"""Measures what the face costs on top of plain SD1.5, with random weights of the true shape, all in one run.
+"""Cost of identity attention over plain SD1.5, with random weights of the true shape, all in one run.
 
-On diffusers: plain, ours, ours without keeping keys and values, diffusers' own IP-Adapter. In ComfyUI (its own Python):
-plain, ours, and the standard way of IP-Adapter packs, a second attention per site whose keys and values are made anew
+On diffusers: plain, ours, ours without cached keys and values, diffusers' own IP-Adapter. In ComfyUI (its own Python):
+plain, ours, and the standard way of IP-Adapter packs, a second attention per site whose keys and values are computed
 in every step.
 """
 
@@ -39,22 +39,22 @@ def run(args: argparse.Namespace) -> int:
     if args.child:
         print(json.dumps(_CHILDREN[args.child](args)))
         return 0
-    found = {"diffusers": _child("diffusers", args, sys.executable)}
+    results = {"diffusers": _child("diffusers", args, sys.executable)}
     python = comfy_python()
     if python is None:
         print("NO COMFYUI at COMFYUI_DIR or ~/ComfyUI: its path is NOT MEASURED.")
     else:
-        found["comfy"] = _child("comfy", args, python)
-    return _report(found, args)
+        results["comfy"] = _child("comfy", args, python)
+    return _report(results, args)
 
 
 def comfy_folder() -> Path:
-    """Where ComfyUI is."""
+    """ComfyUI's folder."""
     return Path(os.environ.get("COMFYUI_DIR", "~/ComfyUI")).expanduser()
 
 
 def comfy_python() -> str | None:
-    """ComfyUI's own Python, if ComfyUI is there."""
+    """Path of ComfyUI's own Python; None without ComfyUI."""
     folder = comfy_folder()
     places = [os.environ.get("COMFYUI_PYTHON"), folder / "venv/bin/python", folder / ".venv/bin/python"]
     return next((str(p) for p in places if p and Path(p).exists()), None) if (folder / "main.py").is_file() else None
@@ -73,17 +73,17 @@ def _child(kind: str, args: argparse.Namespace, python: str) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _report(found: dict, args: argparse.Namespace) -> int:
+def _report(results: dict, args: argparse.Namespace) -> int:
     print(f"one UNet call, {args.size}×{args.size}, {2 * args.frames} rows, least of {args.rounds} rounds")
-    for place, result in found.items():
+    for place, result in results.items():
         plain = result["ms"]["plain"]
         print(f"\n{place} on {result['device']}, {result['dtype']}")
         for name, ms in result["ms"].items():
             print(f"  {name:<44}{ms:9.1f} ms {ms / plain:7.3f} × plain")
-    ours = found["diffusers"]["ms"]
+    ours = results["diffusers"]["ms"]
     goals = [("a face over plain SD1.5, diffusers", ours["ours"] / ours["plain"], GOAL_COST)]
-    if "comfy" in found:
-        ms = found["comfy"]["ms"]
+    if "comfy" in results:
+        ms = results["comfy"]["ms"]
         goals.append(("a face over plain SD1.5, ComfyUI", ms["ours"] / ms["plain"], GOAL_COST))
         goals.append(("ours over the standard way, ComfyUI", ms["ours"] / ms["standard"], GOAL_BESIDE_STANDARD + NOISE))
     print()
@@ -95,7 +95,7 @@ def _report(found: dict, args: argparse.Namespace) -> int:
 
 
 def _measured(variants: dict[str, Callable[[], object]], rounds: int, wait: Callable[[], None]) -> dict[str, float]:
-    """Least milliseconds a step of each."""
+    """Minimum milliseconds a step of each variant."""
     return {name: min(times) / STEPS for name, times in measured(variants, rounds, wait).items()}
 
 
@@ -118,14 +118,14 @@ def _on_diffusers(args: argparse.Namespace) -> dict:
     branches = identity_branches(adapter.to(device, dtype), tokens.to(device), keys, IdentityOptions())
     cond = Condition(text, text.flip(1), 3.5)
 
-    def steps(denoiser: Denoiser, after: Callable[[], None] = nothing) -> None:
+    def steps(denoiser: Denoiser, on_step: Callable[[], None] = nothing) -> None:
         for _ in range(STEPS):
             denoiser(x, SIGMA, cond)
-            after()
+            on_step()
 
-    def ours(after: Callable[[], None] = nothing) -> None:
+    def ours(on_step: Callable[[], None] = nothing) -> None:
         with bind(unet, {index: [branch] for index, branch in branches.items()}) as batch:
-            steps(Denoiser(unet, batch), after)
+            steps(Denoiser(unet, batch), on_step)
         clear_cache()
 
     def clear_cache() -> None:
@@ -152,14 +152,14 @@ def _diffusers_own(unet, adapter, tokens, x, steps):  # noqa: ANN001, ANN202
     processors = dict(unet.attn_processors)
     for site in SITES:
         attention = adapter.sites[site.adapter_key]
-        width, seen = attention.to_k_ip.weight.shape
-        theirs = IPAdapterAttnProcessor2_0(width, seen, num_tokens=(4,))
-        theirs.to_k_ip[0], theirs.to_v_ip[0] = attention.to_k_ip, attention.to_v_ip
-        processors[f"{site.attention(2)}.processor"] = theirs
+        width, token_width = attention.to_k_ip.weight.shape
+        processor = IPAdapterAttnProcessor2_0(width, token_width, num_tokens=(4,))
+        processor.to_k_ip[0], processor.to_v_ip[0] = attention.to_k_ip, attention.to_v_ip
+        processors[f"{site.attention(2)}.processor"] = processor
     rows = tokens.repeat_interleave(len(x), 0)[:, None]
 
     class WithFaces(torch.nn.Module):
-        """The UNet, told about the faces in the way that its processors want."""
+        """The UNet with the face tokens as its IP-Adapter processors take them."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -169,12 +169,12 @@ def _diffusers_own(unet, adapter, tokens, x, steps):  # noqa: ANN001, ANN202
             return unet(sample, timestep, (text, [rows]), return_dict=return_dict)
 
     def call() -> None:
-        before = unet.attn_processors
+        own_processors = unet.attn_processors
         unet.set_attn_processor(dict(processors))  # it empties what it is given
         try:
             steps(Denoiser(WithFaces()))
         finally:
-            unet.set_attn_processor(before)
+            unet.set_attn_processor(own_processors)
 
     return call
 

@@ -1,4 +1,4 @@
-"""The part of the identity benchmark that runs in ComfyUI's own Python."""
+"""Part of the identity benchmark in ComfyUI's own Python."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def random_model(tiny: bool, dtype):  # noqa: ANN001, ANN201
     settings.set_inference_dtype(dtype, None)
     network = settings.get_model({}, "")
     filled(network.diffusion_model)
-    device, away = comfy.model_management.get_torch_device(), comfy.model_management.unet_offload_device()
-    return comfy.model_patcher.ModelPatcher(network, device, away)
+    device, offload_device = comfy.model_management.get_torch_device(), comfy.model_management.unet_offload_device()
+    return comfy.model_patcher.ModelPatcher(network, device, offload_device)
 
 
 def _measure(args: argparse.Namespace, binding, measured: Callable) -> dict:  # noqa: ANN001
@@ -84,7 +84,7 @@ def _guider(model, text):  # noqa: ANN001, ANN202
 
 
 def steps(guider, x, count: int = STEPS):  # noqa: ANN001, ANN201
-    """So many calls of the UNet, as a sampler makes them."""
+    """Call the UNet `count` times as a sampler does."""
     import comfy.samplers
     import torch
 
@@ -98,7 +98,7 @@ def steps(guider, x, count: int = STEPS):  # noqa: ANN001, ANN201
 
 
 def _standard(model, adapter, tokens, sites):  # noqa: ANN001, ANN202
-    """A second attention in every site, written the plain way: keys and values of the face made in every call."""
+    """A MODEL with a second attention in every site, whose keys and values are computed in every call."""
     import torch
     from comfy.ldm.modules.attention import optimized_attention
 
@@ -107,10 +107,10 @@ def _standard(model, adapter, tokens, sites):  # noqa: ANN001, ANN202
 
         def patch(q, k, v, extra_options):  # noqa: ANN001, ANN202
             rows = len(q) // len(extra_options["cond_or_uncond"])
-            chosen = torch.cat(
+            row_tokens = torch.cat(
                 [tokens[label : label + 1].repeat(rows, 1, 1) for label in extra_options["cond_or_uncond"]]
             )
-            face = chosen.to(q)
+            face = row_tokens.to(q)
             weights = [layer.weight.to(q) for layer in (attention.to_k_ip, attention.to_v_ip)]
             keys, values = (torch.nn.functional.linear(face, weight) for weight in weights)
             heads = extra_options["n_heads"]

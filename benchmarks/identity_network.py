@@ -1,4 +1,4 @@
-"""What the benchmarks of SD1.5 share: random weights of the true shape, the clock, and what a run is."""
+"""Shared parts of the SD1.5 benchmarks: random networks of the true shape, and timing."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ TINY = {"block_out_channels": (32, 64, 128, 128), "cross_attention_dim": 48}
 
 
 def nothing() -> None:
-    """Wait for a CPU."""
+    """Synchronisation of a CPU: no operation."""
 
 
 def measured(
     variants: dict[str, Callable[[], object]], rounds: int, wait: Callable[[], None], warm_up: bool = True
 ) -> dict[str, list[float]]:
-    """Milliseconds of each, round by round, taken in turn; the first round only warms up.
+    """Milliseconds of each variant for each round, variants in turn; the first round only warms up.
 
-    On the CPU the processor's own time counts, and the least of it: neighbours on the machine only ever add.
+    On the CPU it is processor time, of which the minimum counts: other processes only ever add.
     """
     clock = time.process_time if wait is nothing else time.perf_counter
     times: dict[str, list[float]] = {name: [] for name in variants}
@@ -35,7 +35,7 @@ def measured(
 
 
 def filled(network, seed: int = 0):  # noqa: ANN001, ANN201
-    """Random weights that keep activations in bounds, drawn once and repeated: a billion draws take minutes."""
+    """Fill a network with random weights scaled by fan-in, from a repeated pool: a billion draws take minutes."""
     import torch
 
     pool = torch.randn(4_000_037, generator=torch.Generator().manual_seed(seed))
@@ -60,7 +60,7 @@ def random_network(kind: type, tiny: bool, device, dtype, seed: int = 0):  # noq
 
 
 def random_adapter(unet, width: int):  # noqa: ANN001, ANN201
-    """A face adapter with random weights for a UNet whose text tokens are so wide."""
+    """An identity adapter with random weights for a UNet with text tokens of a width."""
     from portraittalk_core.diffusion.sites import SITES
     from portraittalk_core.renderers.identitynet.adapter import new_adapter
 

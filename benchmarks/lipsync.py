@@ -1,6 +1,6 @@
-"""Measures how well the embedded engine's mouth follows speech on real clips, beside baselines in the same run.
+"""Lip-sync correlation of the built-in engine on real clips, with baselines in the same run.
 
-Also how fast it goes from sound to landmarks, and that its memory does not grow with the clip.
+Also its speed from sound to landmarks, and that its memory does not grow with the clip.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ GOAL_BEST, GOAL_ZERO, GOAL_WORST, GOAL_JAW, GOAL_CPU = 0.53, 0.54, 0.35, 0.45, 0
 
 @dataclass(frozen=True)
 class Row:
-    """One predictor on one clip; None where it says nothing."""
+    """Scores of one predictor on one clip; None where it predicts nothing."""
 
     clip: str
     predictor: str
@@ -104,9 +104,9 @@ def run(args: argparse.Namespace) -> int:
             _shout(str(error))
             return 2
         rows = measure(clips, predictors_for(clips, args.rhubarb, args.weights))
-        known = tuple(args.trained_on)
-        goals, missed = _goals(rows, known)
-        tables += [*_summaries(rows, known), goals, _by_clip(rows, clips, known)]
+        trained_on = tuple(args.trained_on)
+        goals, missed = _goals(rows, trained_on)
+        tables += [*_summaries(rows, trained_on), goals, _by_clip(rows, clips, trained_on)]
         tables += [fitted_table(clips, args.weights)] if args.fit else []
         tables += [_failures(rows, clips, args.weights)] if args.failures else []
         if args.landmarks:
@@ -125,48 +125,48 @@ def run(args: argparse.Namespace) -> int:
 
 
 def predictors_for(clips: list[Clip], rhubarb: str | None = None, weights: Path | None = None) -> list[Predictor]:
-    """Every predictor that can be had here; says loudly which cannot."""
-    found = simple_predictors()
+    """All available predictors; those that are not are reported on stderr."""
+    predictors = simple_predictors()
     executable = find_rhubarb(rhubarb)
     if executable:
-        found += rhubarb_predictors(executable)
+        predictors += rhubarb_predictors(executable)
     else:
         what = f"{rhubarb} is no executable" if rhubarb else "there is no rhubarb on PATH"
         _shout(f"RHUBARB IS NOT MEASURED: {what}. Get Rhubarb Lip Sync 1.13 or later and give --rhubarb PATH.")
     if len({clip.speaker for clip in clips}) > 1:
-        found.append(Ridge(clips).predictor())
+        predictors.append(Ridge(clips).predictor())
     else:
         _shout("RIDGE REGRESSION IS NOT MEASURED: it needs clips of at least two speakers (see --speakers).")
-    return [*found, *our_predictors(weights)]
+    return [*predictors, *our_predictors(weights)]
 
 
 def our_predictors(weights: Path | None = None) -> list[Predictor]:
-    """The embedded engine's mouth opening as it is, and as the lips of a neutral face."""
+    """Predictors of the built-in engine: its mouth curves, live ones, and the lips of a neutral face."""
     network = (weights,) if weights else ()
 
     def curves(clip: Clip) -> Prediction:
         mouth = predict_mouth(clip.speech, MotionOptions(fps=clip.fps), *network)
         return Prediction(mouth.parting, mouth.width, mouth.jaw)
 
-    def drawn(clip: Clip) -> Prediction:
+    def landmark_lips(clip: Clip) -> Prediction:
         track = speak(clip, neutral_face(), weights)
         return Prediction(mouth_open(track), mouth_width(track), jaw_drop(track))
 
     return [
         Predictor(OURS, curves),
         Predictor(OURS_LIVE, lambda clip: live(clip, weights)),
-        Predictor(OURS_DRAWN, drawn),
+        Predictor(OURS_DRAWN, landmark_lips),
     ]
 
 
 def speak(clip: Clip, reference: LandmarkTrack, weights: Path | None = None) -> LandmarkTrack:
-    """The landmarks of a face that says the clip and neither turns nor blinks."""
+    """The landmark track of a face that speaks a clip, without head motion and blinks."""
     options = MotionOptions(fps=clip.fps, head_motion=0, blink_rate=0)
     return plan_landmarks(plan_motion(clip.speech, reference, options, *((weights,) if weights else ())))
 
 
 def measure(clips: list[Clip], predictors: list[Predictor]) -> list[Row]:
-    """Every predictor on every clip; each warms up on the first one."""
+    """Scores of every predictor on every clip, after a warm-up on the first clip."""
     rows = []
     for predictor in predictors:
         predictor.predict(clips[0])
@@ -178,36 +178,37 @@ def measure(clips: list[Clip], predictors: list[Predictor]) -> list[Row]:
 
 
 def score(clip: Clip, predictor: Predictor) -> Row:
-    """One predictor on one clip."""
+    """Scores of one predictor on one clip."""
     started = lipsync_speed.processor_s()
-    said = predictor.predict(clip)
+    prediction = predictor.predict(clip)
     cpu = (lipsync_speed.processor_s() - started) / clip.speech.seconds
-    num = min(len(said.gap), len(clip))  # the sound may be a frame longer than the video
+    num = min(len(prediction.gap), len(clip))  # the sound may be a frame longer than the video
     valid = clip.valid[:num]
 
     def correlate(predicted: torch.Tensor | None, true: torch.Tensor) -> float | None:
         return None if predicted is None else lip_correlation(predicted[:num], true[:num], valid).r_zero
 
-    error = affine_error(said.gap[:num], clip.gap[:num], valid)
+    error = affine_error(prediction.gap[:num], clip.gap[:num], valid)
     if predictor.constant:
         return Row(clip.name, predictor.name, None, None, None, None, None, error, cpu)
-    found = lip_correlation(said.gap[:num], clip.gap[:num], valid)
-    jaw = correlate(said.gap if said.jaw is None else said.jaw, clip.jaw)
-    width = correlate(said.width, clip.width)
-    return Row(clip.name, predictor.name, found.r_best, found.lag, found.r_zero, jaw, width, error, cpu)
+    correlation = lip_correlation(prediction.gap[:num], clip.gap[:num], valid)
+    jaw = correlate(prediction.gap if prediction.jaw is None else prediction.jaw, clip.jaw)
+    width = correlate(prediction.width, clip.width)
+    r_best, lag, r_zero = correlation.r_best, correlation.lag, correlation.r_zero
+    return Row(clip.name, predictor.name, r_best, lag, r_zero, jaw, width, error, cpu)
 
 
 def landmark_error(clip: Clip, weights: Path | None = None) -> LandmarkRow:
-    """The embedded engine's lips, drawn on the clip's most closed frame, beside the true ones in that frame's pose."""
-    seen = torch.where(clip.valid, clip.gap, torch.inf)[: len(clip.track)]
-    closed = int(seen.argmin())
+    """Landmark error of the built-in engine's lips on the clip's most closed frame, poses aligned."""
+    valid_gap = torch.where(clip.valid, clip.gap, torch.inf)[: len(clip.track)]
+    closed = int(valid_gap.argmin())
     reference = clip.track.slice(closed, closed + 1)
-    drawn = speak(clip, reference, weights)
-    num = min(len(drawn), len(clip.track))
+    track = speak(clip, reference, weights)
+    num = min(len(track), len(clip.track))
     lips, rest = list(MOUTH_POINTS), reference.points_px[0].double()
     unit = float(interocular_px(rest[None])[0])
     true = ((in_one_pose(clip.track, rest)[:num] - rest)[:, lips, :2]) / unit
-    ours = (drawn.points_px[:num].double() - rest)[:, lips, :2] / unit
+    ours = (track.points_px[:num].double() - rest)[:, lips, :2] / unit
     valid, still = clip.valid[:num], torch.zeros_like(true)
     return LandmarkRow(
         clip.name,
@@ -218,15 +219,15 @@ def landmark_error(clip: Clip, weights: Path | None = None) -> LandmarkRow:
     )
 
 
-def _summaries(rows: list[Row], known: tuple[str, ...]) -> list[Table]:
-    others = [row for row in rows if not row.clip.startswith(known)]
-    num, num_others = (len({row.clip for row in part}) for part in (rows, others))
+def _summaries(rows: list[Row], trained_on: tuple[str, ...]) -> list[Table]:
+    unseen_rows = [row for row in rows if not row.clip.startswith(trained_on)]
+    num, num_others = (len({row.clip for row in part}) for part in (rows, unseen_rows))
     tables = [_summary(f"All {num} clips (mean / median)", rows)]
     if 0 < num_others < num:
         left_out = (
-            f"the {num - num_others} named {' '.join(f'{name}*' for name in known)}, whose speakers ours may know"
+            f"the {num - num_others} named {' '.join(f'{name}*' for name in trained_on)}, whose speakers ours may know"
         )
-        tables.append(_summary(f"{num_others} clips: without {left_out}", others))
+        tables.append(_summary(f"{num_others} clips: without {left_out}", unseen_rows))
     return tables
 
 
@@ -234,48 +235,49 @@ def _summary(title: str, rows: list[Row]) -> Table:
     header = ["predictor", "r, ±2 frames", "r, zero lag", "worst r, zero lag", "jaw r", "width r", "gap error"]
     body = []
     for name in dict.fromkeys(row.predictor for row in rows):
-        own = [row for row in rows if row.predictor == name]
-        both = [_both(getattr(row, what) for row in own) for what in ("r_best", "r_zero", "r_jaw", "r_width")]
-        worst = _number(min((row.r_zero for row in own if row.r_zero is not None), default=None))
-        cpu = f"{statistics.mean(row.cpu for row in own):.4f}"
-        body.append([name, *both[:2], worst, *both[2:], _both(row.gap_error for row in own), cpu])
+        predictor_rows = [row for row in rows if row.predictor == name]
+        columns = ("r_best", "r_zero", "r_jaw", "r_width")
+        both = [_both(getattr(row, column) for row in predictor_rows) for column in columns]
+        worst = _number(min((row.r_zero for row in predictor_rows if row.r_zero is not None), default=None))
+        cpu = f"{statistics.mean(row.cpu for row in predictor_rows):.4f}"
+        body.append([name, *both[:2], worst, *both[2:], _both(row.gap_error for row in predictor_rows), cpu])
     return Table(title, [*header, "CPU s per s"], body)
 
 
-def _goals(rows: list[Row], known: tuple[str, ...]) -> tuple[Table, int]:
-    """What `docs/design/lipsync.md` 1 asks of ours, on speakers it does not know, and how many musts are missed."""
+def _goals(rows: list[Row], trained_on: tuple[str, ...]) -> tuple[Table, int]:
+    """Our scores on unseen speakers against the targets of `docs/design/lipsync.md` 1, and the number missed."""
     all_own = [row for row in rows if row.predictor in (OURS, OURS_DRAWN)]
-    unknown = [row for row in all_own if not row.clip.startswith(known)] or all_own
-    own, drawn = ([row for row in unknown if row.predictor == name] for name in (OURS, OURS_DRAWN))
+    unknown = [row for row in all_own if not row.clip.startswith(trained_on)] or all_own
+    curve_rows, landmark_rows = ([row for row in unknown if row.predictor == name] for name in (OURS, OURS_DRAWN))
     mean = statistics.mean
-    asked = [
-        ("r, ±2 frames, mean", mean(row.r_best for row in own), MUST_BEST, GOAL_BEST),
-        ("r, zero lag, mean", mean(row.r_zero for row in own), MUST_ZERO, GOAL_ZERO),
-        ("r, zero lag, worst clip", min(row.r_zero for row in own), MUST_WORST, GOAL_WORST),
-        ("jaw r, zero lag, mean, of the jaw curve", mean(row.r_jaw for row in own), MUST_JAW, GOAL_JAW),
-        ("jaw r, zero lag, mean, of the drawn chin", mean(row.r_jaw for row in drawn), MUST_JAW, GOAL_JAW),
-        ("CPU s per s of sound", -mean(row.cpu for row in own), -MUST_CPU, -GOAL_CPU),  # less is better
+    targets = [
+        ("r, ±2 frames, mean", mean(row.r_best for row in curve_rows), MUST_BEST, GOAL_BEST),
+        ("r, zero lag, mean", mean(row.r_zero for row in curve_rows), MUST_ZERO, GOAL_ZERO),
+        ("r, zero lag, worst clip", min(row.r_zero for row in curve_rows), MUST_WORST, GOAL_WORST),
+        ("jaw r, zero lag, mean, of the jaw curve", mean(row.r_jaw for row in curve_rows), MUST_JAW, GOAL_JAW),
+        ("jaw r, zero lag, mean, of the drawn chin", mean(row.r_jaw for row in landmark_rows), MUST_JAW, GOAL_JAW),
+        ("CPU s per s of sound", -mean(row.cpu for row in curve_rows), -MUST_CPU, -GOAL_CPU),  # less is better
     ]
     body, missed = [], 0
-    for name, reached, must, goal in asked:
+    for name, reached, must, goal in targets:
         missed += reached < must
         verdict = "goal met" if reached >= goal else "must met" if reached >= must else "MUST NOT MET"
         body.append([name, f"{abs(reached) if must < 0 else reached:.4g}", f"{abs(must):g}", f"{abs(goal):g}", verdict])
-    title = f"Ours ({OURS.removeprefix('ours, ')}) on {len(own)} clips of speakers not trained on"
+    title = f"Ours ({OURS.removeprefix('ours, ')}) on {len(curve_rows)} clips of speakers not trained on"
     return Table(title, ["asked", "reached", "must", "goal", ""], body), missed
 
 
-def _by_clip(rows: list[Row], clips: list[Clip], known: tuple[str, ...]) -> Table:
-    others = [name for name in dict.fromkeys(row.predictor for row in rows) if name not in (OURS, "constant")]
-    header = ["clip", "s", "r ±2", "lag", "r zero", "jaw r", "gap error", *(f"{name}: r ±2" for name in others)]
-    found = {(row.clip, row.predictor): row for row in rows}
+def _by_clip(rows: list[Row], clips: list[Clip], trained_on: tuple[str, ...]) -> Table:
+    rivals = [name for name in dict.fromkeys(row.predictor for row in rows) if name not in (OURS, "constant")]
+    header = ["clip", "s", "r ±2", "lag", "r zero", "jaw r", "gap error", *(f"{name}: r ±2" for name in rivals)]
+    row_of = {(row.clip, row.predictor): row for row in rows}
     body = []
     for clip in clips:
-        own = found[clip.name, OURS]
-        marks = "*" * clip.name.startswith(known) + "°" * clip.measured
-        numbers = [own.r_best, own.lag, own.r_zero, own.r_jaw, own.gap_error]
-        beside = [_number(found[clip.name, name].r_best) for name in others]
-        body.append([clip.name + marks, f"{clip.speech.seconds:.1f}", *map(_number, numbers), *beside])
+        our_row = row_of[clip.name, OURS]
+        marks = "*" * clip.name.startswith(trained_on) + "°" * clip.measured
+        numbers = [our_row.r_best, our_row.lag, our_row.r_zero, our_row.r_jaw, our_row.gap_error]
+        rival_numbers = [_number(row_of[clip.name, name].r_best) for name in rivals]
+        body.append([clip.name + marks, f"{clip.speech.seconds:.1f}", *map(_number, numbers), *rival_numbers])
     title = f"Ours ({OURS.removeprefix('ours, ')}) clip by clip (* speaker may be known to ours, ° truth measured here)"
     return Table(title, header, body)
 
@@ -284,11 +286,11 @@ def _failures(rows: list[Row], clips: list[Clip], weights: Path | None) -> Table
     body = []
     for clip in clips:
         of_clip = [row for row in rows if row.clip == clip.name and row.r_best is not None]
-        own = next(row for row in of_clip if row.predictor == OURS)
-        if own.r_best < FAILED:
+        our_row = next(row for row in of_clip if row.predictor == OURS)
+        if our_row.r_best < FAILED:
             rivals = [row for row in of_clip if not row.predictor.startswith("ours")]
             body.append(
-                [clip.name, _number(own.r_best), *_notes(clip, max(rivals, key=lambda row: row.r_best), weights)]
+                [clip.name, _number(our_row.r_best), *_notes(clip, max(rivals, key=lambda row: row.r_best), weights)]
             )
     return Table(
         f"Clips on which ours has r below {FAILED} at the best lag", ["clip", "r ±2", "best other", "notes"], body
@@ -309,7 +311,7 @@ def _notes(clip: Clip, rival: Row, weights: Path | None) -> tuple[str, str]:
 
 
 def _by_thirds(clip: Clip, weights: Path | None) -> list[float]:
-    """R at the best lag in each third of a clip: is it weak throughout, or in one place?"""
+    """Correlation at the best lag in each third of a clip."""
     opening = our_predictors(weights)[0].predict(clip).gap
     num = min(len(opening), len(clip))
     parts = [slice(i * num // 3, (i + 1) * num // 3) for i in range(3)]
@@ -319,7 +321,7 @@ def _by_thirds(clip: Clip, weights: Path | None) -> list[float]:
 
 
 def _above_pauses_db(clip: Clip) -> float:
-    """Level of loud moments above that of the quietest tenth."""
+    """Dynamic range in dB: the 95th percentile of the level above its 10th."""
     level = log_mel(clip.speech).mean(1)
     return float(level.quantile(0.95) - level.quantile(0.1))
 
@@ -334,8 +336,8 @@ def _landmark_table(rows: list[LandmarkRow]) -> Table:
 
 
 def _both(values: Iterable[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    return f"{_number(statistics.mean(known))} / {_number(statistics.median(known))}" if known else "–"
+    numbers = [value for value in values if value is not None]
+    return f"{_number(statistics.mean(numbers))} / {_number(statistics.median(numbers))}" if numbers else "–"
 
 
 def _number(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""Predictors of mouth opening that ours is measured beside: loudness, a fixed band, Rhubarb, ridge regression."""
+"""Baseline predictors of mouth opening: loudness, a fixed band, Rhubarb, ridge regression."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ RIDGE_BANDS, RIDGE_CONTEXT, RIDGE_FLOOR_DB, RIDGE_PENALTY = 20, 6, 55.0, 3e3
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a predictor says; what it does not say is None."""
+    """Predicted mouth curves; None for those that a predictor does not give."""
 
     gap: Tensor  # (T,) any unit
     width: Tensor | None = None  # (T,)
@@ -41,7 +41,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Predictor:
-    """A named way from a clip's sound to its mouth."""
+    """A named function from a clip to predicted mouth curves."""
 
     name: str
     predict: Callable[[Clip], Prediction]
@@ -49,7 +49,7 @@ class Predictor:
 
 
 def simple_predictors() -> list[Predictor]:
-    """Those that need neither training nor a program."""
+    """Predictors that need neither training nor an external program."""
     return [
         Predictor("constant", lambda clip: Prediction(torch.zeros(len(clip))), constant=True),
         Predictor("RMS envelope", lambda clip: Prediction(rms_envelope(clip.speech.waveform, len(clip), clip.fps))),
@@ -76,13 +76,13 @@ def log_band(speech: Speech, num_frames: int, fps: Fraction) -> Tensor:
     return torch.maximum(level, level.quantile(0.95) - BAND_FLOOR_DB)
 
 
-def find_rhubarb(given: str | None) -> str | None:
-    """Rhubarb's executable: the one given, else one on the search path, else None."""
-    return shutil.which(given or "rhubarb")
+def find_rhubarb(path: str | None) -> str | None:
+    """Path of Rhubarb's executable: the given one, else one on PATH, else None."""
+    return shutil.which(path or "rhubarb")
 
 
 def rhubarb_predictors(executable: str) -> list[Predictor]:
-    """Rhubarb with each of its two recognisers."""
+    """Predictors by Rhubarb, one for each of its two recognisers."""
 
     def predictor(recogniser: str) -> Predictor:
         return Predictor(f"Rhubarb, {recogniser}", lambda clip: Prediction(_rhubarb(executable, recogniser, clip)))
@@ -125,11 +125,11 @@ class Ridge:
         self._weights = {speaker: self._fit(speaker) for speaker in {clip.speaker for clip in clips}}
 
     def predictor(self) -> Predictor:
-        """Ridge regression as a predictor of the clips that it was made from."""
+        """The ridge regression as a predictor of its clips."""
         return Predictor("ridge on log-mel, other speakers", lambda clip: Prediction(self.predict(clip)))
 
     def predict(self, clip: Clip) -> Tensor:
-        """(T,) opening, in standard deviations, by weights that never saw the clip's speaker."""
+        """(T,) opening, in standard deviations, by weights trained without the clip's speaker."""
         return torch.from_numpy(surroundings(clip.speech, len(clip), clip.fps) @ self._weights[clip.speaker])
 
     def _products(self, clip: Clip) -> tuple[np.ndarray, np.ndarray]:
@@ -139,10 +139,10 @@ class Ridge:
         return x.T @ x, x.T @ y
 
     def _fit(self, left_out: str) -> np.ndarray:
-        heard = [(xx, xy) for speaker, xx, xy in self._sums if speaker != left_out]
-        if not heard:
+        products = [(xx, xy) for speaker, xx, xy in self._sums if speaker != left_out]
+        if not products:
             raise ValueError("ridge regression needs clips of at least two speakers")
-        xx, xy = (sum(parts) for parts in zip(*heard, strict=True))
+        xx, xy = (sum(parts) for parts in zip(*products, strict=True))
         return np.linalg.solve(xx + RIDGE_PENALTY * np.eye(len(xx)), xy)
 
 

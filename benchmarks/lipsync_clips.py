@@ -1,4 +1,4 @@
-"""Real clips with what their speakers' mouths do: read from a folder, or measured with our own face mesh."""
+"""Real clips with ground-truth mouth curves: read from a folder, or measured with our own face mesh."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FPS = Fraction(25)
 
 @dataclass(frozen=True)
 class Clip:
-    """One real clip: its sound, and what its speaker's mouth does, in inter-ocular distances."""
+    """A real clip: its speech, and its mouth curves in inter-ocular distances."""
 
     name: str
     speaker: str
@@ -81,7 +81,7 @@ def load_clips(
 
 
 def speaker_of(clip: str) -> str:
-    """A clip's name up to the last underscore: people who share it are never trained on for each other."""
+    """Speaker of a clip: its name up to the last underscore."""
     return clip.rpartition("_")[0] or clip
 
 
@@ -99,12 +99,12 @@ def _known_speakers(path: Path | None) -> dict[str, str]:
 def _load(video: Path, speaker: str, landmarks: bool, tracks: Path | None) -> Clip:
     sound = video.with_suffix(".wav")
     speech = load_speech(sound if sound.exists() else video)
-    known = video.parent / "gt" / f"{video.stem}.npz"
-    if not known.exists():
+    truth_path = video.parent / "gt" / f"{video.stem}.npz"
+    if not truth_path.exists():
         track = _tracked(video, FPS, tracks)
         curves = mouth_open(track), mouth_width(track), pose_free_jaw(track)
         return Clip(video.stem, speaker, speech, *curves, track.valid, track.fps, video, True, track)
-    with np.load(known, allow_pickle=False) as file:
+    with np.load(truth_path, allow_pickle=False) as file:
         gap, width, jaw = (torch.from_numpy(file[f"sig_{name}"]) for name in ("gap", "width", "jaw_pn"))
         valid, fps = torch.from_numpy(file["valid"]), as_fps(float(file["fps"]))
         track = None
@@ -121,13 +121,13 @@ def _tracked(video: Path, fps: Fraction, tracks: Path | None) -> LandmarkTrack:
     from portraittalk_core.media.records import load_record, save_record
     from portraittalk_core.media.video import read_pictures
 
-    kept = tracks / f"{video.stem}.safetensors" if tracks else None
-    if kept and kept.exists():
-        return load_record(LandmarkTrack, kept)
+    cache_path = tracks / f"{video.stem}.safetensors" if tracks else None
+    if cache_path and cache_path.exists():
+        return load_record(LandmarkTrack, cache_path)
     track = track_faces(read_pictures(video, fps), fps, on_missing="interpolate", source=video.name)
-    if kept:
+    if cache_path:
         tracks.mkdir(parents=True, exist_ok=True)
-        save_record(track, kept)
+        save_record(track, cache_path)
     return track
 
 

@@ -1,4 +1,4 @@
-"""Speed and memory from sound to landmarks, each length of speech in a process of its own."""
+"""Speed and memory from sound to landmarks, one process for each length of speech."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ GOAL_MORE_MB = 16.0  # of growth while working on the longest clip, beside the s
 
 
 def processor_s() -> float:
-    """Processor seconds of this process and of the programs it has waited for."""
+    """Processor seconds of this process and of its finished child processes."""
     done = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + done.ru_utime + done.ru_stime
 
 
 def measure_in_children() -> tuple[Table, int]:
-    """A table of the lengths, and how many goals are missed."""
-    found = {seconds: _in_child(seconds) for seconds in LENGTHS_S}
+    """Table of speed and memory for each length, and the number of missed goals."""
+    results = {seconds: _in_child(seconds) for seconds in LENGTHS_S}
     body = []
-    for seconds, row in found.items():
+    for seconds, row in results.items():
         speeds = [
             f"{row['cpu_s'] / seconds:.5f}",
             f"{seconds / row['cpu_s']:.0f} ×",
             f"{seconds / row['wall_s']:.0f} ×",
         ]
         body.append([f"{seconds} s", *speeds, f"{row['before_mb']:.0f} MB", f"{row['growth_mb']:.1f} MB"])
-    slow = min(seconds / row["cpu_s"] for seconds, row in found.items()) < GOAL_SPEED
-    more_mb = found[LENGTHS_S[-1]]["growth_mb"] - found[LENGTHS_S[0]]["growth_mb"]
+    slow = min(seconds / row["cpu_s"] for seconds, row in results.items()) < GOAL_SPEED
+    more_mb = results[LENGTHS_S[-1]]["growth_mb"] - results[LENGTHS_S[0]]["growth_mb"]
     grows = more_mb > GOAL_MORE_MB
     verdicts = f"{'NOT MET' if slow else 'met'}: ≥ {GOAL_SPEED:.0f} × real time; "
     verdicts += f"{'NOT MET' if grows else 'met'}: {more_mb:.1f} MB more growth, ≤ {GOAL_MORE_MB:.0f}"
@@ -48,7 +48,7 @@ def measure_in_children() -> tuple[Table, int]:
 
 
 def live_table() -> Table:
-    """How late the mouth is while sound arrives in pieces: what the network waits for, and what working on it takes."""
+    """Latency of the mouth network on streamed sound: its look-ahead and its processing time."""
     from portraittalk_core.engines.builtin.mouth_model import LiveMouth
     from portraittalk_core.media.audio import load_speech
 
@@ -65,7 +65,7 @@ def live_table() -> Table:
 
 
 def run_child(seconds: int) -> int:
-    """Measure one length and print it for the process that asked."""
+    """Measure one length and print the result as JSON for the parent process."""
     print(json.dumps(measure(seconds)))
     return 0
 

@@ -1,4 +1,4 @@
-"""Tables of a benchmark, drawn with rich where it is installed, and as Markdown."""
+"""Tables of a benchmark, printed with rich where it is installed, or as Markdown."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Table:
-    """A titled table of texts."""
+    """A table of text cells with a title."""
 
     title: str
     header: list[str]
@@ -23,12 +23,12 @@ def show(table: Table) -> None:
     except ImportError:
         print(to_markdown(table))
         return
-    drawn = RichTable(title=table.title, title_justify="left", title_style="bold")
+    rich_table = RichTable(title=table.title, title_justify="left", title_style="bold")
     for number, name in enumerate(table.header):
-        drawn.add_column(name, justify="right" if number else "left")
+        rich_table.add_column(name, justify="right" if number else "left")
     for row in table.rows:
-        drawn.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else 160).print(drawn)
+        rich_table.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else 160).print(rich_table)
 
 
 def to_markdown(table: Table) -> str:
@@ -39,7 +39,7 @@ def to_markdown(table: Table) -> str:
 
 
 def progress(text: str) -> None:
-    """Show on a terminal what is being done, on one line; an empty text clears it."""
+    """Show a one-line progress text on a terminal; an empty text clears it."""
     if sys.stderr.isatty():
         sys.stderr.write(f"\r{text:78.78}" if text else f"\r{'':78}\r")
         sys.stderr.flush()

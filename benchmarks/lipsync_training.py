@@ -1,4 +1,4 @@
-"""Lip sync of the mouth network live, on synthesised speakers it has not heard, and after fitting to real ones."""
+"""Lip sync of the mouth network: streamed, on unseen synthesised speakers, and after fitting to real ones."""
 
 from __future__ import annotations
 
@@ -25,35 +25,35 @@ FOLDS = 5
 
 
 def live(clip: Clip, weights: Path | None = None) -> Prediction:
-    """What the network says while the sound arrives, put back in its place on the clip's time."""
+    """Prediction of the network on streamed sound, with its delay compensated."""
     stream = LiveMouth(load_mouth(weights))
     pieces = clip.speech.waveform.split(int(PIECE_S * clip.speech.sample_rate))
-    said = torch.cat([stream.push(piece) for piece in (*pieces, torch.zeros(8000))])
+    outputs = torch.cat([stream.push(piece) for piece in (*pieces, torch.zeros(8000))])
     times = frame_times_s(len(clip), clip.fps)
-    curves = (sample_at(column, OUTPUT_RATE_HZ, times).clamp(min=0) for column in said.T[: len(MOUTH_PARAMETERS)])
+    curves = (sample_at(column, OUTPUT_RATE_HZ, times).clamp(min=0) for column in outputs.T[: len(MOUTH_PARAMETERS)])
     mouth = MouthCurves(*curves)
     return Prediction(mouth.parting, mouth.width, mouth.jaw)
 
 
 def held_out_table(weights: Path | None = None) -> Table:
-    """Correlation with the articulatory targets, and closed lips, for speakers that no training heard."""
+    """Table of correlation with the articulatory targets, and of closed lips, for unseen speakers."""
     header = ["speaker", "s", "opening r", "jaw r", "width r", "rounding r", "/p b m/ closed", "silence closed"]
     body = []
     for voice in held_out_voices():
         progress(f"held out: {voice.name}")
         try:
-            found = judge_voice(voice, network=weights)
+            scores = judge_voice(voice, network=weights)
         except MissingDependency as error:
             body.append([voice.name, f"not measured: {error}", *[""] * 6])
             continue
-        rs = [f"{r:.3f}" for r in (found.opening, found.jaw, found.width, found.rounding)]
-        body.append([voice.name, f"{found.seconds:.0f}", *rs, f"{found.bilabials:.1%}", f"{found.silence:.1%}"])
+        rs = [f"{r:.3f}" for r in (scores.opening, scores.jaw, scores.width, scores.rounding)]
+        body.append([voice.name, f"{scores.seconds:.0f}", *rs, f"{scores.bilabials:.1%}", f"{scores.silence:.1%}"])
     progress("")
     return Table("Synthesised speakers that no training heard (asked: r ≥ 0.9, closed ≥ 90 % and ≥ 99 %)", header, body)
 
 
 def fitted_table(clips: list[Clip], weights: Path | None = None) -> Table:
-    """Lip correlation before and after fitting to all other speakers, each speaker left out in turn of five folds."""
+    """Table of lip correlation before and after fitting to the other speakers, in five folds by speaker."""
     base, speakers = load_mouth(weights), sorted({clip.speaker for clip in clips})
     examples = {clip.name: _example(clip) for clip in clips}
     rows: list[tuple[float, ...]] = []
@@ -80,6 +80,6 @@ def fitted_table(clips: list[Clip], weights: Path | None = None) -> Table:
 
 def _example(clip: Clip) -> SpeakerClip:
     mel = log_mel(clip.speech)
-    seen = torch.stack([clip.gap, clip.jaw, clip.width], 1).float()
-    mean, spread = seen[clip.valid].mean(0), seen[clip.valid].std(0).clamp(min=1e-4)
-    return SpeakerClip(measure_mel(mel).normalise(mel), (seen - mean) / spread, clip.valid, clip.fps, clip.name)
+    curves = torch.stack([clip.gap, clip.jaw, clip.width], 1).float()
+    mean, spread = curves[clip.valid].mean(0), curves[clip.valid].std(0).clamp(min=1e-4)
+    return SpeakerClip(measure_mel(mel).normalise(mel), (curves - mean) / spread, clip.valid, clip.fps, clip.name)

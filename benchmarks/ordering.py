@@ -1,4 +1,4 @@
-"""Are damaged copies of real clips ranked as they should be: original, re-encoded, blurred, shifted in time?"""
+"""Ranking of degraded copies of real clips by each metric: original, re-encoded, blurred, shifted in time."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     show(order_table(verdicts, len(clips), damage))
     if damage.levels > 1:
         show(growth_table(verdicts, list(clips.values()), damage))
-    _say_unmeasured(verdicts, list(clips.values()))
+    _print_unmeasured(verdicts, list(clips.values()))
     if args.out:
         _save(args.out, clips, verdicts, damage)
     failed = {verdict.metric: verdict.failed for verdict in verdicts if verdict.failed}
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def blurred(picture: Tensor, sigma_px: float) -> Tensor:
-    """A picture (H, W, 3) uint8 under a Gaussian, its edge pixels repeated outwards."""
+    """Gaussian blur of a picture (H, W, 3) uint8 with replicated edges."""
     reach = math.ceil(4 * sigma_px)
     taps = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma_px) ** 2)
     taps = taps / taps.sum()
@@ -108,7 +108,7 @@ def make_copies(clip: Path, seconds: float, damage: Damage, folder: Path) -> dic
     crfs |= {(fault, k): LOSSLESS for fault in (BLURRED, SHIFTED) for k in range(damage.levels)}
     folder.mkdir(parents=True, exist_ok=True)
     paths = {(kind, k): folder / f"{kind}_{k}.mp4" for kind, k in crfs}
-    sound, late = clip if probe.has_sound else None, _Late(max(damage.frames))
+    sound, late = clip if probe.has_sound else None, _DelayLine(max(damage.frames))
     with ExitStack() as stack:
         writers = {
             key: stack.enter_context(VideoWriter(paths[key], width, height, probe.fps, sound, crf, encoder_threads=1))
@@ -125,25 +125,25 @@ def make_copies(clip: Path, seconds: float, damage: Damage, folder: Path) -> dic
     return paths
 
 
-class _Late:
-    """The last pictures of a stream; before its beginning, the first one."""
+class _DelayLine:
+    """Delay line of pictures; before the stream's beginning, its first picture."""
 
-    def __init__(self, most: int) -> None:
-        self._most, self._kept = most, []
+    def __init__(self, max_delay: int) -> None:
+        self._max_delay, self._pictures = max_delay, []
 
     def add(self, picture: Tensor) -> None:
-        self._kept = [*(self._kept or [picture] * self._most), picture][-self._most - 1 :]
+        self._pictures = [*(self._pictures or [picture] * self._max_delay), picture][-self._max_delay - 1 :]
 
     def by(self, frames: int) -> Tensor:
-        return self._kept[-1 - frames]
+        return self._pictures[-1 - frames]
 
 
 def score_clips(
     paths: Sequence[Path], seconds: float, damage: Damage, tools: EvaluationTools, folder: Path
 ) -> Iterator[tuple[str, Clip]]:
-    """Names and rows of every clip's copies, each against its original; as `portraittalk score` measures them.
+    """Names and scores of every clip's copies against their original, as `portraittalk score` measures them.
 
-    A clip of which a copy cannot be scored, such as one without a face, is told and left out.
+    A clip of which a copy cannot be scored, such as one without a face, is reported and left out.
 
     Raises:
         InputError: two clips of one name.
@@ -169,15 +169,15 @@ def score_clips(
 
 
 def judged(clips: Sequence[Clip], damage: Damage) -> list[Verdict]:
-    """What became of every metric's claim, of those that could be measured."""
-    found = (judge(metric, clips, damage.levels) for metric in measured_metrics(reference_free=False))
-    return [verdict for verdict in found if verdict]
+    """Verdicts on all metrics that could be measured."""
+    verdicts = (judge(metric, clips, damage.levels) for metric in measured_metrics(reference_free=False))
+    return [verdict for verdict in verdicts if verdict]
 
 
 def order_table(verdicts: Sequence[Verdict], num_clips: int, damage: Damage) -> Table:
-    """One row a metric: means, order, claim."""
+    """Table of means, order and claim for each metric."""
     middle = damage.levels // 2
-    told = f"crf {damage.crf[middle]}, blur {damage.sigma_px[middle]:g} px, {damage.frames[middle]} frames late"
+    damage_text = f"crf {damage.crf[middle]}, blur {damage.sigma_px[middle]:g} px, {damage.frames[middle]} frames late"
     header = ["metric", *KINDS, "order", "not worse than the one before", "claims to see", "holds", "clips"]
     rows = []
     for verdict in verdicts:
@@ -188,13 +188,14 @@ def order_table(verdicts: Sequence[Verdict], num_clips: int, damage: Damage) -> 
         means = [_number(verdict.means[kind]) for kind in KINDS]
         rows.append([_title(verdict.metric), *means, "no" if wrong else "yes", wrong or "–", claim, holds, clips])
     title = (
-        f"{counted(num_clips)}: original > re-encoded > blurred > shifted? ({told}; Δ: distance from the true video's)"
+        f"{counted(num_clips)}: original > re-encoded > blurred > shifted? "
+        f"({damage_text}; Δ: distance from the true video's)"
     )
     return Table(title, header, rows)
 
 
 def growth_table(verdicts: Sequence[Verdict], clips: Sequence[Clip], damage: Damage) -> Table:
-    """One row a metric: the means of growing faults, and whether each is worse than the one before."""
+    """Table of the means of growing degradations for each metric, and whether they are monotonic."""
     header = ["metric", *(f"{fault} {_list(damage.strengths(fault))}" for fault in FAULTS)]
     rows = []
     for verdict in verdicts:
@@ -225,11 +226,11 @@ def _list(values: Sequence[float]) -> str:
     return ", ".join(f"{value:g}" for value in values)
 
 
-def _say_unmeasured(verdicts: Sequence[Verdict], clips: Sequence[Clip]) -> None:
+def _print_unmeasured(verdicts: Sequence[Verdict], clips: Sequence[Clip]) -> None:
     reasons: dict[str, list[str]] = {}
     for metric in measured_metrics(reference_free=False).keys() - {verdict.metric for verdict in verdicts}:
-        said = next((row.missing[metric] for clip in clips for row in clip.values() if metric in row.missing), "")
-        reasons.setdefault(said or "not measured on these clips", []).append(METRICS[metric].title)
+        missing = next((row.missing[metric] for clip in clips for row in clip.values() if metric in row.missing), "")
+        reasons.setdefault(missing or "not measured on these clips", []).append(METRICS[metric].title)
     for reason, titles in sorted(reasons.items()):
         print(f"{', '.join(sorted(titles))}: {reason}")
     if blind := [_title(verdict.metric) for verdict in verdicts if not verdict.claim.sees]:
@@ -250,7 +251,7 @@ def _save(folder: Path, clips: Mapping[str, Clip], verdicts: Sequence[Verdict], 
     }
     with atomic_write(folder / "ordering.json") as part:
         part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    told = [folder / "ordering.json", save_order(verdicts, clips, damage, folder / "ordering.png")]
+    paths = [folder / "ordering.json", save_order(verdicts, clips, damage, folder / "ordering.png")]
     if damage.levels > 1:
-        told.append(save_growth(verdicts, clips, damage, folder / "growing.png"))
-    print("\n".join(map(str, told)))
+        paths.append(save_growth(verdicts, clips, damage, folder / "growing.png"))
+    print("\n".join(map(str, paths)))

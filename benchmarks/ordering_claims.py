@@ -1,4 +1,4 @@
-"""Which faults each metric claims to see, and whether measured numbers bear that out."""
+"""Degradations that each metric claims to detect, and verdicts on these claims."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ Clip = Mapping[tuple[str, int], EvaluationResult]  # by kind and strength
 
 @dataclass(frozen=True)
 class Damage:
-    """How the copies of a clip are made, from mild to strong; the order is measured on the one in the middle."""
+    """Strengths of the degradations, from mild to strong; the order is measured on the middle one."""
 
     crf: tuple[int, ...] = (23, 30, 38)  # of re-encoding
     sigma_px: tuple[float, ...] = (1.0, 2.0, 4.0)  # of the Gaussian blur
     frames: tuple[int, ...] = (1, 3, 6)  # by which pictures come late, sound stays
 
     def __post_init__(self) -> None:
-        for name, least, most in (("crf", 1, 51), ("sigma_px", 0.1, 50), ("frames", 1, 1000)):
+        for name, low, high in (("crf", 1, 51), ("sigma_px", 0.1, 50), ("frames", 1, 1000)):
             steps = getattr(self, name)
             for value in steps:
-                check_range(value, least, most, f"{name} of a copy")
+                check_range(value, low, high, f"{name} of a copy")
             if any(b <= a for a, b in itertools.pairwise(steps)):
                 raise InputError(f"{name} must grow from copy to copy, not {steps}.")
 
@@ -52,13 +52,13 @@ class Damage:
         return len(self.crf)
 
     def strengths(self, fault: str) -> tuple[float, ...]:
-        """Of one fault."""
+        """Strengths of one degradation."""
         return {REENCODED: self.crf, BLURRED: self.sigma_px, SHIFTED: self.frames}[fault]
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What a metric claims to see; from the best to the worst, the original before all."""
+    """Degradations that a metric claims to detect, from the best to the worst copy, and why."""
 
     sees: tuple[str, ...]  # of FAULTS, in their order
     because: str
@@ -92,7 +92,7 @@ CLAIMS: dict[str, Claim] = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one metric made of the same clips in several kinds."""
+    """Means and order of one metric over the clips' copies."""
 
     metric: str
     claim: Claim
@@ -105,29 +105,29 @@ class Verdict:
 
     @property
     def failed(self) -> tuple[str, ...]:
-        """Which claims do not hold."""
+        """The claims that do not hold."""
         pairs = [f"{second} is not worse than {first}" for first, second in self.broken]
         return (*pairs, *(f"{fault} does not grow" for fault in self.claim.sees if self.grows.get(fault) is False))
 
 
 def shown_value(row: EvaluationResult, metric: str) -> float | None:
-    """What counts of a metric: its value; what should be as the true video's, as its distance from that."""
+    """Value of a metric; of one whose best value is the target's, its distance from that."""
     if metric not in row.values:
         return None
     better, value = METRICS[metric].better, row.values[metric]
     if better == "target":
-        own = row.values.get(TARGET_PREFIX + metric)
-        return None if own is None else abs(value - own)
+        target_value = row.values.get(TARGET_PREFIX + metric)
+        return None if target_value is None else abs(value - target_value)
     return abs(value) if better == "neither" else value
 
 
 def badness(metric: str, value: float) -> float:
-    """Greater is worse."""
+    """A metric's value with the sign by which greater is worse."""
     return -value if METRICS[metric].better == "higher" else value
 
 
 def judge(metric: str, clips: Sequence[Mapping[tuple[str, int], EvaluationResult]], levels: int) -> Verdict | None:
-    """Judge a metric by rows of each clip.
+    """Verdict on a metric from the scores of each clip's copies.
 
     Args:
         metric: its name.
@@ -138,11 +138,11 @@ def judge(metric: str, clips: Sequence[Mapping[tuple[str, int], EvaluationResult
         None if no clip could be measured.
     """
     middle = levels // 2
-    found = [{key: shown_value(row, metric) for key, row in clip.items()} for clip in clips]
-    found = [clip for clip in found if all(value is not None for value in clip.values())]
-    if not found:
+    clip_values = [{key: shown_value(row, metric) for key, row in clip.items()} for clip in clips]
+    clip_values = [clip for clip in clip_values if all(value is not None for value in clip.values())]
+    if not clip_values:
         return None
-    means = {key: math.fsum(clip[key] for clip in found) / len(found) for key in found[0]}
+    means = {key: math.fsum(clip[key] for clip in clip_values) / len(clip_values) for key in clip_values[0]}
     order = [(ORIGINAL, 0), *((fault, middle) for fault in FAULTS)]
     claim = CLAIMS[metric]
     claimed = [key for key in order if key[0] in (ORIGINAL, *claim.sees)]
@@ -154,10 +154,10 @@ def judge(metric: str, clips: Sequence[Mapping[tuple[str, int], EvaluationResult
         metric,
         claim,
         {key[0]: means[key] for key in order},
-        len(found),
+        len(clip_values),
         _not_worse(metric, means, order),
         _not_worse(metric, means, claimed),
-        sum(not _not_worse(metric, clip, claimed) for clip in found),
+        sum(not _not_worse(metric, clip, claimed) for clip in clip_values),
         grows,
     )
 
@@ -165,16 +165,16 @@ def judge(metric: str, clips: Sequence[Mapping[tuple[str, int], EvaluationResult
 def _not_worse(
     metric: str, values: Mapping[tuple[str, int], float], order: Sequence[tuple[str, int]]
 ) -> tuple[tuple[str, str], ...]:
-    """Neighbours of an order of which the second is not worse than the first."""
+    """Adjacent pairs of an order of which the second is not worse than the first."""
     pairs = zip(order, order[1:], strict=False)
     return tuple((a[0], b[0]) for a, b in pairs if not badness(metric, values[b]) > badness(metric, values[a]))
 
 
 def growing_means(metric: str, clips: Sequence[Clip], fault: str, levels: int) -> list[float]:
-    """Means over clips of the original and of a fault's strengths, from mild to strong."""
+    """Means over clips of the original and of a degradation's strengths, from mild to strong."""
     means = []
     for key in ((ORIGINAL, 0), *((fault, k) for k in range(levels))):
         values = [shown_value(clip[key], metric) for clip in clips]
-        known = [value for value in values if value is not None]
-        means.append(math.fsum(known) / len(known) if known else math.nan)
+        numbers = [value for value in values if value is not None]
+        means.append(math.fsum(numbers) / len(numbers) if numbers else math.nan)
     return means

@@ -1,4 +1,4 @@
-"""Pictures of the ordering benchmark: every claiming metric over the kinds of copies, and over growing faults."""
+"""Plots of the ordering benchmark: every claiming metric over the kinds of copies, and over growing degradations."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ STRENGTHS = ("none", "mild", "middle", "strong")
 
 
 def save_order(verdicts: Sequence[Verdict], clips: Mapping[str, Clip], damage: Damage, path: Path) -> Path:
-    """Draw the means and every clip of the metrics that claim something, over the four kinds; returns the file."""
+    """Plot the means and every clip of the claiming metrics over the four kinds; returns the file."""
     middle = damage.levels // 2
     keys = [(kind, 0 if kind == ORIGINAL else middle) for kind in KINDS]
     claiming = [verdict for verdict in verdicts if verdict.claim.sees]
@@ -48,15 +48,16 @@ def save_order(verdicts: Sequence[Verdict], clips: Mapping[str, Clip], damage: D
             axes.plot(values, color=PALE, lw=0.8, marker=".", ms=3, zorder=1)
         for x, kind in enumerate(KINDS):
             claimed = kind == ORIGINAL or kind in verdict.claim.sees
-            look = {"color": COLOURS.get(kind, INK)} if claimed else {"mfc": "white", "mec": SOFT}
-            axes.plot([x], [_finite(verdict.means[kind])], "o", ms=8, zorder=3, **look)
+            marker_style = {"color": COLOURS.get(kind, INK)} if claimed else {"mfc": "white", "mec": SOFT}
+            axes.plot([x], [_finite(verdict.means[kind])], "o", ms=8, zorder=3, **marker_style)
         _name(axes, verdict, not verdict.broken)
         axes.set_xticks(range(len(KINDS)), KINDS)
         axes.set_xlim(-0.4, len(KINDS) - 0.6)
-    told = f"crf {damage.crf[middle]}, blur of {damage.sigma_px[middle]:g} px, {damage.frames[middle]} frames late"
+    damage_text = f"crf {damage.crf[middle]}, blur of {damage.sigma_px[middle]:g} px"
+    damage_text += f", {damage.frames[middle]} frames late"
     _head(
         figure,
-        f"{counted(len(clips))}, each copy against its original: {told}",
+        f"{counted(len(clips))}, each copy against its original: {damage_text}",
         "dots: means, filled where the metric claims to see the fault, hollow where it does not; grey: single clips; "
         "✓: in order where filled",
     )
@@ -65,7 +66,7 @@ def save_order(verdicts: Sequence[Verdict], clips: Mapping[str, Clip], damage: D
 
 
 def save_growth(verdicts: Sequence[Verdict], clips: Mapping[str, Clip], damage: Damage, path: Path) -> Path:
-    """Draw the same metrics' means over growing faults; returns the file."""
+    """Plot the claiming metrics' means over growing degradations; returns the file."""
     claiming = [verdict for verdict in verdicts if verdict.claim.sees]
     figure, panels = _grid(len(claiming))
     for axes, verdict in zip(panels, claiming, strict=False):
@@ -108,7 +109,7 @@ def _grid(count: int) -> tuple[Figure, list[Axes]]:
 
 
 def _name(axes: Axes, verdict: Verdict, holds: bool) -> None:
-    """Metric, unit, which way is worse, whether its claim holds."""
+    """Title of a panel: metric, unit, direction, and whether its claim holds."""
     definition = METRICS[verdict.metric]
     if math.isinf(verdict.means[ORIGINAL]):
         axes.annotate("∞", (0, 1), xycoords=("data", "axes fraction"), va="top", ha="center", fontsize=13)
@@ -117,8 +118,8 @@ def _name(axes: Axes, verdict: Verdict, holds: bool) -> None:
     worse = "lower" if definition.better == "higher" else "higher"
     distance = "distance from the true, " * (definition.better == "target")
     axes.set_title(title, fontsize=11, color=INK, loc="left", pad=18, fontweight="bold")
-    told = f"{distance}{unit}{', ' * bool(unit)}{worse} is worse"
-    axes.annotate(told, (0, 1), (0, 6), "axes fraction", "offset points", fontsize=8, color=SOFT)
+    caption = f"{distance}{unit}{', ' * bool(unit)}{worse} is worse"
+    axes.annotate(caption, (0, 1), (0, 6), "axes fraction", "offset points", fontsize=8, color=SOFT)
     mark, colour = ("✓", GOOD) if holds else ("✗", BAD)
     axes.annotate(mark, (1, 1), (0, 18), "axes fraction", "offset points", fontsize=12, color=colour, ha="right")
 
@@ -129,7 +130,7 @@ def _head(figure: Figure, title: str, text: str) -> None:
 
 
 def counted(clips: int) -> str:
-    """How many clips, in words."""
+    """The number of clips as a text."""
     return f"{clips} clip{'s' * (clips != 1)}"
 
 

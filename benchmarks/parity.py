@@ -1,4 +1,4 @@
-"""The command line of the scripts that compare an engine or a renderer with its public code: ``parity_*.py``."""
+"""Command line of the parity scripts, which compare an engine or a renderer with its public code: ``parity_*.py``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ INSTALL = 'pip install -e ".[parity]"'
 
 @dataclass(frozen=True)
 class PublicCode:
-    """A public repository that is compared with."""
+    """A public repository to compare with."""
 
     url: str  # what to clone
     file: str  # a file of it that is imported, by which a copy is known

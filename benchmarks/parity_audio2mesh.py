@@ -1,4 +1,4 @@
-"""Compares the mesh engine with AniPortrait's public code, on random weights."""
+"""Parity of the audio-to-mesh engine with AniPortrait's public code, on random weights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PUBLIC = PublicCode("https://github.com/Zejun-Yang/AniPortrait", "src/audio_mode
 SECONDS = (0.7, 5.0, 29.9)
 LONG_SECONDS = 45.0  # predicted in pieces
 OUT_SPREAD_CM = 0.05  # of the random last layer: displacements of a few centimetres, as speech has them
-LACKING = ("librosa",)
+STAND_INS = ("librosa",)
 # The public matrix is applied transposed, so that what it divides by is not the depth but far·near/(far − near) times
 # it: the public picture is smaller by 1 in 10,000. Ours divides by the depth.
 PUBLIC_SHRINKS_BY = 10_000 / 9_999
@@ -39,26 +39,26 @@ def measure(repo: Path) -> dict[str, float]:
         repo: a copy of github.com/Zejun-Yang/AniPortrait.
     """
     importlib.import_module("transformers.models.wav2vec2.modeling_wav2vec2")  # it must not meet the stand-ins
-    stand_ins = {name: MagicMock() for name in LACKING}
-    found = {}
+    stand_ins = {name: MagicMock() for name in STAND_INS}
+    results = {}
     with patch.dict(sys.modules, stand_ins), patch.object(sys, "path", [str(repo), *sys.path]), _folder() as folder:
         model = importlib.import_module("src.audio_models.model")
         sound = importlib.import_module("src.utils.audio_util")
-        theirs = _public_network(model, folder)
-        torch.save(theirs.state_dict(), folder / "audio2mesh.pt")
-        ours = load_audio2mesh(folder / "audio2mesh.pt")
-        hear = _hearing(sound, folder)
+        public_net = _public_network(model, folder)
+        torch.save(public_net.state_dict(), folder / "audio2mesh.pt")
+        our_engine = load_audio2mesh(folder / "audio2mesh.pt")
+        prepare = _public_preparation(sound, folder)
         for seconds in SECONDS:
             speech = Speech(_noise(seconds))
-            expected = _predict(theirs, hear(speech))
-            found |= _compared(f"{seconds:g} s", ours.offsets(speech), expected)
+            expected = _predict(public_net, prepare(speech))
+            results |= _compared(f"{seconds:g} s", our_engine.offsets(speech), expected)
         speech = Speech(_noise(LONG_SECONDS))
-        expected = _predict(theirs, hear(speech))
-        found |= _compared(f"{LONG_SECONDS:g} s in pieces", ours.offsets(speech), expected)
+        expected = _predict(public_net, prepare(speech))
+        results |= _compared(f"{LONG_SECONDS:g} s in pieces", our_engine.offsets(speech), expected)
         with patch.object(audio2mesh, "MAX_SINGLE_PASS", math.inf):
-            found |= _compared(f"{LONG_SECONDS:g} s in one piece", ours.offsets(speech), expected)
-        found |= _compared("projection, px", *_projections(repo, expected[:50]))
-    return found
+            results |= _compared(f"{LONG_SECONDS:g} s in one piece", our_engine.offsets(speech), expected)
+        results |= _compared("projection, px", *_projections(repo, expected[:50]))
+    return results
 
 
 def _public_network(model: ModuleType, folder: Path) -> nn.Module:
@@ -76,24 +76,24 @@ def _public_network(model: ModuleType, folder: Path) -> nn.Module:
     return network.eval()
 
 
-def _hearing(sound: ModuleType, folder: Path):
-    """The public preparation of a clip; its reader of files is what the stand-in gives."""
+def _public_preparation(sound: ModuleType, folder: Path):
+    """The public audio preprocessing of a clip, with its file reader replaced by the stand-in."""
 
-    def hear(speech: Speech) -> dict:
+    def prepare(speech: Speech) -> dict:
         sound.librosa.load.return_value = (speech.waveform.numpy(), Speech.sample_rate)
         return sound.prepare_audio_feature("clip.wav", wav2vec_model_path=str(folder))
 
-    return hear
+    return prepare
 
 
 @torch.no_grad()
-def _predict(theirs: nn.Module, heard: dict) -> Tensor:
-    waveform = torch.from_numpy(heard["audio_feature"]).float()[None]
-    return theirs.infer(waveform, heard["seq_len"])[0].reshape(-1, 468, 3)
+def _predict(public_net: nn.Module, prepared: dict) -> Tensor:
+    waveform = torch.from_numpy(prepared["audio_feature"]).float()[None]
+    return public_net.infer(waveform, prepared["seq_len"])[0].reshape(-1, 468, 3)
 
 
 def _projections(repo: Path, offsets: Tensor) -> tuple[Tensor, Tensor]:
-    """Our shifts of a turned face in the picture, and those of the public projection of the same canonical face."""
+    """Landmark shifts (px) of a rotated canonical face by our projection and by the public one."""
     pose_util = importlib.import_module("src.utils.pose_util")
     width, height = 640, 480
     rotation = rotation_matrix(torch.tensor([[8.0, -15.0, 5.0]]))[0]
@@ -105,9 +105,9 @@ def _projections(repo: Path, offsets: Tensor) -> tuple[Tensor, Tensor]:
     matrix[:3, :3], matrix[:3, 3] = flip @ camera.rotation @ flip, flip @ origin * CM_PER_INTEROCULAR
     at_rest = canonical_face()[:468].double() @ flip * CM_PER_INTEROCULAR
     moved = torch.cat([at_rest[None], at_rest + offsets]).numpy()
-    seen = pose_util.project_points_with_trans(moved, [matrix.numpy()] * len(moved), (height, width))
-    seen = torch.from_numpy(seen)
-    return camera.shift_px(offsets)[..., :2], (seen[1:] - seen[:1]) * PUBLIC_SHRINKS_BY
+    projected = pose_util.project_points_with_trans(moved, [matrix.numpy()] * len(moved), (height, width))
+    projected = torch.from_numpy(projected)
+    return camera.shift_px(offsets)[..., :2], (projected[1:] - projected[:1]) * PUBLIC_SHRINKS_BY
 
 
 def _compared(what: str, actual: Tensor, expected: Tensor) -> dict[str, float]:
@@ -116,7 +116,7 @@ def _compared(what: str, actual: Tensor, expected: Tensor) -> dict[str, float]:
 
 
 def _noise(seconds: float) -> Tensor:
-    """Noise whose loudness comes and goes, with an offset, so that normalising matters."""
+    """Amplitude-modulated noise with an offset, so that normalising matters."""
     generator = torch.Generator().manual_seed(1)
     time_s = torch.arange(round(seconds * Speech.sample_rate)) / Speech.sample_rate
     noise = torch.randn(len(time_s), generator=generator) * (0.05 + 0.1 * (6 * time_s).sin().square())

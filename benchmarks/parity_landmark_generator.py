@@ -1,4 +1,4 @@
-"""Compares the landmark generator and its mel spectrogram with IP-LAP's public code, on random weights."""
+"""Parity of the landmark generator and its mel spectrogram with IP-LAP's public code, on random weights."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .parity import PublicCode, run
 
 PUBLIC = PublicCode("https://github.com/Weizhi-Zhong/IP_LAP", "models/landmark_generator.py")
 
-LACKING = ("lws", "torchvision", "cv2")
+STAND_INS = ("lws", "torchvision", "cv2")
 NUM_REFERENCE_FRAMES = 40
 WIDTH, HEIGHT = 640, 480
 
@@ -36,33 +36,34 @@ def measure(repo: Path) -> dict[str, float]:
         repo: a copy of github.com/Weizhi-Zhong/IP_LAP.
     """
     torch.manual_seed(0)
-    mel_filters()  # made before stand-ins hide what makes them
+    mel_filters()  # cached before stand-ins hide the package that computes them
     speech, track = _speech(), _track()
     with _public_code(repo) as models, torch.no_grad(), tempfile.TemporaryDirectory() as folder:
-        theirs = models.Landmark_generator(T=5, d_model=512, nlayers=4, nhead=4, dim_feedforward=1024, dropout=0.1)
-        _randomise(theirs)
-        ours = load_landmark_generator(_published(theirs.eval(), Path(folder)))
-        found = _compare_networks(theirs, ours.net)
+        public_net = models.Landmark_generator(T=5, d_model=512, nlayers=4, nhead=4, dim_feedforward=1024, dropout=0.1)
+        _randomise(public_net)
+        our_engine = load_landmark_generator(_published(public_net.eval(), Path(folder)))
+        results = _compare_networks(public_net, our_engine.net)
         for mode in PAD_MODES:
             sys.modules["librosa"].stft.pad_mode = mode
             expected = models.audio.melspectrogram(speech.waveform.numpy())
-            found |= _told(f"mel, {mode} padding", torch.from_numpy(expected), wav2lip_mel(speech, mode).double())
+            actual = wav2lip_mel(speech, mode).double()
+            results |= _difference(f"mel, {mode} padding", torch.from_numpy(expected), actual)
         sys.modules["librosa"].stft.pad_mode = "constant"
         for name, reference in (("one", track.slice(0, 1)), (f"{len(track)}", track)):
-            expected = _public_inference(theirs, models.audio, speech, reference)
-            actual = ours.content(speech, reference)[2:]  # public code repeats its third frame in the first two
-            found |= _told(f"clip, {name} reference(s)", expected, actual)
-            found[f"clip, {name} reference(s): motion"] = float((expected - expected[:1]).abs().max())
-    return found
+            expected = _public_inference(public_net, models.audio, speech, reference)
+            actual = our_engine.content(speech, reference)[2:]  # public code repeats its third frame in the first two
+            results |= _difference(f"clip, {name} reference(s)", expected, actual)
+            results[f"clip, {name} reference(s): motion"] = float((expected - expected[:1]).abs().max())
+    return results
 
 
-def _told(name: str, expected: Tensor, actual: Tensor) -> dict[str, float]:
+def _difference(name: str, expected: Tensor, actual: Tensor) -> dict[str, float]:
     differs, largest = (expected - actual).abs().max(), expected.abs().max()
     return {f"{name}: difference": float(differs), f"{name}: size": float(largest)}
 
 
 def _speech() -> Speech:
-    """Two and a half seconds: silence, then a buzz that swells and falls."""
+    """Two and a half seconds of speech-like sound: silence, then an amplitude-modulated buzz."""
     time = torch.arange(40_123) / 16_000
     buzz = sum(torch.sin(2 * torch.pi * 130 * k * time) / k for k in range(1, 25))
     swell = torch.sin(2 * torch.pi * 2 * time).clamp(min=0) + 0.02 * torch.randn(len(time))
@@ -70,7 +71,7 @@ def _speech() -> Speech:
 
 
 def _track() -> LandmarkTrack:
-    """A face that opens its mouth more and less while it drifts to the picture's edge."""
+    """A track of a face with a moving mouth that drifts to the picture's edge."""
     face = canonical_face() * 90 + torch.tensor([250.0, 200.0, 0.0])
     points = face.repeat(NUM_REFERENCE_FRAMES, 1, 1)
     points[:, 17, 1] += 20 * torch.rand(NUM_REFERENCE_FRAMES)
@@ -79,7 +80,7 @@ def _track() -> LandmarkTrack:
 
 
 def _randomise(network: nn.Module) -> None:
-    """Make nothing zero or one that training would change, and what is heard felt at the end."""
+    """Randomise weights that start at zero or one, scaled so that the sound affects the output."""
     for name, tensor in network.state_dict().items():
         if name.endswith("running_var"):
             tensor.uniform_(0.5, 2)
@@ -92,7 +93,7 @@ def _randomise(network: nn.Module) -> None:
 
 
 def _published(network: nn.Module, folder: Path) -> Path:
-    """The network as its training saves it."""
+    """Checkpoint file of the network in the public training's format."""
     moments = {0: {"step": torch.tensor(1.0), "exp_avg": torch.ones(3)}}
     path = folder / "landmarkgenerator_checkpoint.pth"
     torch.save(
@@ -107,21 +108,21 @@ def _published(network: nn.Module, folder: Path) -> Path:
     return path
 
 
-def _compare_networks(theirs: nn.Module, ours: nn.Module) -> dict[str, float]:
+def _compare_networks(public_net: nn.Module, our_net: nn.Module) -> dict[str, float]:
     mels, pose = 2 * torch.randn(3, 5, 1, 80, 16), torch.rand(3, 5, 2, 74)
-    seen_pose, seen_content = torch.rand(3, 15, 2, 74), torch.rand(3, 15, 2, 57)
-    expected = theirs(mels, pose, seen_pose, seen_content).unflatten(0, (3, 5)).transpose(2, 3)
-    seen = torch.cat([seen_pose, seen_content], 3).transpose(2, 3)
-    heard = ours.encode_sound(mels.flatten(0, 2)).unflatten(0, (3, 5))
-    poses = ours.encode_pose(pose.flatten(0, 1).transpose(1, 2)).unflatten(0, (3, 5))
-    references = ours.encode_reference(seen.flatten(0, 1)).unflatten(0, (3, 15))
-    return _told("network", expected, ours(heard, poses, references))
+    reference_pose, reference_content = torch.rand(3, 15, 2, 74), torch.rand(3, 15, 2, 57)
+    expected = public_net(mels, pose, reference_pose, reference_content).unflatten(0, (3, 5)).transpose(2, 3)
+    reference_points = torch.cat([reference_pose, reference_content], 3).transpose(2, 3)
+    sound_tokens = our_net.encode_sound(mels.flatten(0, 2)).unflatten(0, (3, 5))
+    poses = our_net.encode_pose(pose.flatten(0, 1).transpose(1, 2)).unflatten(0, (3, 5))
+    references = our_net.encode_reference(reference_points.flatten(0, 1)).unflatten(0, (3, 15))
+    return _difference("network", expected, our_net(sound_tokens, poses, references))
 
 
-def _public_inference(theirs: nn.Module, audio: ModuleType, speech: Speech, track: LandmarkTrack) -> Tensor:
-    """(F − 2, 57, 2): what the public script makes of a clip with 0.2 s of silence after it, from its third frame on.
+def _public_inference(public_net: nn.Module, audio: ModuleType, speech: Speech, track: LandmarkTrack) -> Tensor:
+    """(F − 2, 57, 2): the public script's output on a clip with 0.2 s of silence after it, from its third frame on.
 
-    The script itself runs on import and wants videos; this says the same with its network and its sound code.
+    The script itself runs on import and needs videos; this repeats it with its network and its sound code.
     """
     wave = np.pad(speech.waveform.numpy(), (0, padded_length(speech.waveform.numel()) - speech.waveform.numel()))
     mel = torch.from_numpy(audio.melspectrogram(wave)).float()
@@ -130,28 +131,29 @@ def _public_inference(theirs: nn.Module, audio: ModuleType, speech: Speech, trac
     crops = [_unit_points(points, track.width, track.height) for points in track.points.numpy()]
     lips = [float(np.linalg.norm(points[0, :2] - points[17, :2])) for points in track.points.numpy()]
     ranked = sorted(range(len(lips)), key=lambda index: lips[index])
-    chosen = [ranked[int(place)] for place in torch.linspace(0, len(ranked) - 1, steps=15)]
-    seen = torch.stack([crops[index] for index in chosen])[None]
+    indices = [ranked[int(place)] for place in torch.linspace(0, len(ranked) - 1, steps=15)]
+    reference_points = torch.stack([crops[index] for index in indices])[None]
     pose = crops[0][None, None, :, :74].expand(1, 5, 2, 74)
-    made = []
+    outputs = []
     for start in range(speech.num_frames(Fraction(25)) - 2):
         mels = torch.stack([chunks[max(0, index - 2)] for index in range(start, start + 5)])[None, :, None]
-        made.append(theirs(mels, pose, seen[..., :74], seen[..., 74:])[2].T)
-    return torch.stack(made)
+        outputs.append(public_net(mels, pose, reference_points[..., :74], reference_points[..., 74:])[2].T)
+    return torch.stack(outputs)
 
 
 def _unit_points(points: np.ndarray, width: int, height: int) -> Tensor:
     """(2, 131) of (478, 3) normalised landmarks, as the public script crops and scales them."""
-    seen = points[[*POSE, *CONTENT], :2].astype(np.float64)
-    x1, x2 = max(seen[:, 0].min() - 25 / width, 0), min(seen[:, 0].max() + 25 / width, 1)
-    y1, y2 = max(seen[:, 1].min() - 25 / height, 0), min(seen[:, 1].max() + 25 / height, 1)
-    left, right, top, bottom = int(x1 * width), int(x2 * width), int(y1 * height), int(y2 * height)
-    x, y = (seen[:, 0] * width - left) / (right - left), (seen[:, 1] * height - top) / (bottom - top)
+    points_xy = points[[*POSE, *CONTENT], :2].astype(np.float64)
+    x1, x2 = max(points_xy[:, 0].min() - 25 / width, 0), min(points_xy[:, 0].max() + 25 / width, 1)
+    y1, y2 = max(points_xy[:, 1].min() - 25 / height, 0), min(points_xy[:, 1].max() + 25 / height, 1)
+    left_px, right_px, top_px, bottom_px = int(x1 * width), int(x2 * width), int(y1 * height), int(y2 * height)
+    x = (points_xy[:, 0] * width - left_px) / (right_px - left_px)
+    y = (points_xy[:, 1] * height - top_px) / (bottom_px - top_px)
     return torch.from_numpy(np.stack([x, y])).float()
 
 
 def slaney_filters(rate: int, fft_size: int, n_mels: int, fmin: float, fmax: float) -> np.ndarray:
-    """(n_mels, fft_size / 2 + 1) triangles of equal area on Slaney's scale: even up to 1 kHz, then by ratio."""
+    """(n_mels, fft_size / 2 + 1) area-normalised triangular filters on Slaney's mel scale."""
 
     def to_hz(mel: np.ndarray) -> np.ndarray:
         return np.where(mel < 15, mel * 200 / 3, 1000 * 6.4 ** ((mel - 15) / 27))
@@ -168,7 +170,7 @@ def slaney_filters(rate: int, fft_size: int, n_mels: int, fmin: float, fmax: flo
 
 
 class _Stft:
-    """What librosa.stft does here, by NumPy."""
+    """NumPy version of librosa.stft, as far as the public code uses it."""
 
     def __init__(self) -> None:
         self.pad_mode = "constant"
@@ -181,13 +183,13 @@ class _Stft:
 
 
 class _public_code:  # noqa: N801 - used like a function
-    """The repository's `models` package, on the CPU, with stand-ins for what it imports but this machine lacks."""
+    """Context with the repository's `models` package on the CPU, its missing imports replaced by stand-ins."""
 
     def __init__(self, repo: Path) -> None:
         self.repo = repo
         librosa, filters = ModuleType("librosa"), ModuleType("librosa.filters")
         librosa.stft, librosa.filters, filters.mel = _Stft(), filters, slaney_filters
-        stand_ins = {name: MagicMock(spec=ModuleType, __path__=[]) for name in LACKING}
+        stand_ins = {name: MagicMock(spec=ModuleType, __path__=[]) for name in STAND_INS}
         modules = {**stand_ins, "librosa": librosa, "librosa.filters": filters}
         self.patches = (patch.dict(sys.modules, modules), patch.object(Tensor, "cuda", lambda tensor: tensor))
 

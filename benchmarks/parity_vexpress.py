@@ -1,4 +1,4 @@
-"""Compares V-Express's networks, features and drawings with Tencent's public code, on random weights."""
+"""Parity of V-Express's networks and features with Tencent's public code, on random weights."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def measure(repo: Path) -> dict[str, float]:
     with patch.object(sys, "path", [str(repo), *sys.path]):
         _stand_in()
         modules = importlib.import_module("modules")
-        found = _audio(modules) | _guider(modules)
+        results = _audio(modules) | _guider(modules)
         for guided in (False, True):
-            found |= _unet(modules, guided)
-        return found
+            results |= _unet(modules, guided)
+        return results
 
 
 def _stand_in() -> None:
-    """What the public code imports of an older diffusers, and does not use in V-Express."""
+    """Add names of an older diffusers that the public code imports and does not use in V-Express."""
     import diffusers.models.attention_processor as processors
 
     for name in ("AttnAddedKVProcessor", "AttnAddedKVProcessor2_0", "ADDED_KV_ATTENTION_PROCESSORS"):
@@ -71,7 +71,7 @@ def _stand_in() -> None:
 
 
 def _random(network: nn.Module, seed: int) -> nn.Module:
-    """Weights of a network where even layers that start at zero do something."""
+    """A network with random weights, also in layers that start at zero."""
     draw = torch.Generator().manual_seed(seed)
     for weight in network.parameters():
         fan_in = weight[0].numel() if weight.ndim > 1 else 25
@@ -88,51 +88,51 @@ def _noise(*shape: int, seed: int = 5) -> Tensor:
 
 def _audio(modules: ModuleType) -> dict[str, float]:
     sizes = {"dim": 768, "depth": 4, "dim_head": 64, "heads": 12, "num_queries": 5, "embedding_dim": 768}
-    theirs = _random(modules.AudioProjection(**sizes, output_dim=768, ff_mult=4, max_seq_len=10), 1)
-    ours = load_strict(AudioProjection(), theirs.state_dict(), "V-Express")
-    heard = features_around(_noise(57, 768), 11)
-    return _compared("audio projection", ours(heard), theirs(heard))
+    public_net = _random(modules.AudioProjection(**sizes, output_dim=768, ff_mult=4, max_seq_len=10), 1)
+    our_net = load_strict(AudioProjection(), public_net.state_dict(), "V-Express")
+    features = features_around(_noise(57, 768), 11)
+    return _compared("audio projection", our_net(features), public_net(features))
 
 
 def _guider(modules: ModuleType) -> dict[str, float]:
-    theirs = _random(modules.VKpsGuider(320, block_out_channels=(16, 32, 96, 256)), 2)
-    ours = load_strict(KpsGuider(), theirs.state_dict(), "V-Express")
+    public_net = _random(modules.VKpsGuider(320, block_out_channels=(16, 32, 96, 256)), 2)
+    our_net = load_strict(KpsGuider(), public_net.state_dict(), "V-Express")
     drawings = _noise(3, 3, 64, 64).abs()
-    expected = theirs(drawings.transpose(0, 1)[None])[0].transpose(0, 1)
-    return _compared("guider", ours(drawings), expected)
+    expected = public_net(drawings.transpose(0, 1)[None])[0].transpose(0, 1)
+    return _compared("guider", our_net(drawings), expected)
 
 
 def _unet(modules: ModuleType, guided: bool) -> dict[str, float]:
     options = {"block_out_channels": WIDTHS, "cross_attention_dim": CONTEXT, "norm_num_groups": GROUPS}
     reference = _random(modules.UNet2DConditionModel(**options), 3)
     unet = _random(modules.UNet3DConditionModel(**options, **MOTION), 4)
-    latents, seen = _noise(1, 4, FRAMES, SIDE, SIDE), _noise(1, 4, SIDE, SIDE, seed=6)
+    latents, reference_latents = _noise(1, 4, FRAMES, SIDE, SIDE), _noise(1, 4, SIDE, SIDE, seed=6)
     kps, audio = _noise(1, WIDTHS[0], FRAMES, SIDE, SIDE, seed=7), _noise(1, FRAMES, 5, CONTEXT, seed=8)
     if guided:
         latents, kps, audio = latents.repeat(2, 1, 1, 1, 1), _after_zeros(kps), _after_zeros(audio)
-    given = {"guided": guided, "weights": (0.95, 3.0)}
-    expected = _public_pass(modules, (reference, unet), (latents, seen, kps, audio), given)
-    actual = _our_pass((reference, unet), (latents, seen, kps, audio), given)
+    settings = {"guided": guided, "weights": (0.95, 3.0)}
+    expected = _public_pass(modules, (reference, unet), (latents, reference_latents, kps, audio), settings)
+    actual = _our_pass((reference, unet), (latents, reference_latents, kps, audio), settings)
     name = "UNet, guided" if guided else "UNet"
     return _compared(name, actual, expected.transpose(1, 2).flatten(0, 1))
 
 
-def _public_pass(modules: ModuleType, networks: tuple, inputs: tuple, given: dict) -> Tensor:
+def _public_pass(modules: ModuleType, networks: tuple, inputs: tuple, settings: dict) -> Tensor:
     reference, unet = networks
-    latents, seen, kps, audio = inputs
+    latents, reference_latents, kps, audio = inputs
     control = modules.ReferenceAttentionControl
-    common = {"do_classifier_free_guidance": given["guided"], "batch_size": 1, "fusion_blocks": "full"}
+    common = {"do_classifier_free_guidance": settings["guided"], "batch_size": 1, "fusion_blocks": "full"}
     writer = control(reference, mode="write", **common)
-    strong = {"reference_attention_weight": given["weights"][0], "audio_attention_weight": given["weights"][1]}
+    strong = {"reference_attention_weight": settings["weights"][0], "audio_attention_weight": settings["weights"][1]}
     reader = control(unet, mode="read", **common, **strong)
-    reference(seen, timestep=0, encoder_hidden_states=torch.zeros(1, 1, CONTEXT), return_dict=False)
-    reader.update(writer, given["guided"], dtype=torch.float32)
-    heard = audio.flatten(0, 1)
-    return unet(latents, torch.tensor(501), encoder_hidden_states=heard, kps_features=kps, return_dict=False)[0]
+    reference(reference_latents, timestep=0, encoder_hidden_states=torch.zeros(1, 1, CONTEXT), return_dict=False)
+    reader.update(writer, settings["guided"], dtype=torch.float32)
+    audio_tokens = audio.flatten(0, 1)
+    return unet(latents, torch.tensor(501), encoder_hidden_states=audio_tokens, kps_features=kps, return_dict=False)[0]
 
 
-def _our_pass(networks: tuple, inputs: tuple, given: dict) -> Tensor:
-    latents, seen, kps, audio = inputs
+def _our_pass(networks: tuple, inputs: tuple, settings: dict) -> Tensor:
+    latents, reference_latents, kps, audio = inputs
     sizes = UNetSizes(WIDTHS, CONTEXT, GROUPS)
     unused = (r"^conv_(norm_)?out\.",)
     reference = load_strict(build_reference_net(sizes), networks[0].state_dict(), "V-Express", ignore=unused)
@@ -141,9 +141,9 @@ def _our_pass(networks: tuple, inputs: tuple, given: dict) -> Tensor:
     motion = load_strict(MotionModules(WIDTHS, "v2"), moving, "V-Express")
     unet, reading = build_reading_unet(sizes)
     load_strict(unet, {name: tensor for name, tensor in tensors.items() if name not in moving}, "V-Express")
-    read_bank(unet, write_bank(reference, seen))
-    reading.labels = (1, 0) if given["guided"] else (0,)
-    reading.reference_weight, reading.audio_weight = given["weights"]
+    read_bank(unet, write_bank(reference, reference_latents))
+    reading.labels = (1, 0) if settings["guided"] else (0,)
+    reading.reference_weight, reading.audio_weight = settings["weights"]
     reading.kps = kps.transpose(1, 2).flatten(0, 1)
     with bind_motion(unet, motion, FRAMES):
         rows = latents.transpose(1, 2).flatten(0, 1)

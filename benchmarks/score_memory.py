@@ -1,4 +1,4 @@
-"""Peak memory of scoring clips of some lengths, made on the fly, each length in a process of its own.
+"""Peak memory of scoring synthetic clips, one process for each length.
 
 python -m benchmarks score-memory 60 600
 """
@@ -24,11 +24,11 @@ from portraittalk_core.types import Speech
 
 PURPOSE = "peak memory of scoring clips of some lengths, each in a process of its own"
 FPS, WIDTH, HEIGHT = Fraction(25), 160, 128
-LEAST_RED = 40  # pixels of a face
+MIN_RED = 40  # pixels of a face
 
 
 class MovingFace:
-    """A stub of a face mesh: the canonical face where a red block is, its mouth the wider the greener the red."""
+    """Face-mesh stub: the canonical face at a red block, with a mouth opening given by its green channel."""
 
     name = "stub"
 
@@ -36,19 +36,19 @@ class MovingFace:
         """(F, 478, 3) landmarks of a picture (H, W, 3) uint8; none where there is no block."""
         height, width = picture.shape[:2]
         red = (picture[..., 0] > 150) & (picture[..., 2] < 90)
-        if int(red.sum()) < LEAST_RED:
+        if int(red.sum()) < MIN_RED:
             return torch.zeros(0, 478, 3)
         rows, columns = red.nonzero().unbind(1)
         low, high = (torch.tensor([float(f(columns)), float(f(rows))]) for f in (torch.min, torch.max))
         face = canonical_face().clone()
-        least, most = face[:, :2].amin(0), face[:, :2].amax(0)
-        face[:, :2] = (face[:, :2] - least) / (most - least) * (high + 1 - low) + low
+        face_min, face_max = face[:, :2].amin(0), face[:, :2].amax(0)
+        face[:, :2] = (face[:, :2] - face_min) / (face_max - face_min) * (high + 1 - low) + low
         face[:, 2] *= float(high[0] - low[0]) / 2
         face[[14, 87, 317], 1] += 0.1 * float(high[1] - low[1]) * float(picture[..., 1][red].float().mean()) / 90
         return (face / torch.tensor([width, height, width]))[None]
 
     def close(self) -> None:
-        """Nothing to free."""
+        """No operation: there is nothing to free."""
 
     def __enter__(self) -> MovingFace:
         return self
@@ -58,7 +58,7 @@ class MovingFace:
 
 
 def make_clip(path: Path, seconds: int, noise: int) -> None:
-    """A clip of moving stripes, a face that sways and speaks before them, and a tone that swells as its mouth opens."""
+    """Write a clip of a swaying, speaking face before moving stripes, with a tone as loud as its mouth is open."""
     count = round(seconds * FPS)
     draw = np.random.default_rng(noise)
     level = np.abs(np.sin(np.arange(count) * 0.37))
@@ -69,18 +69,18 @@ def make_clip(path: Path, seconds: int, noise: int) -> None:
         for k in range(count):
             picture = np.broadcast_to(100 + 60 * np.sin((rows + 2 * k) / 9), (HEIGHT, WIDTH, 3)).copy()
             picture += draw.normal(0, 4, (1, WIDTH, 1)) if noise else 0
-            left = 50 + round(10 * np.sin(0.05 * k))
-            picture[30:100, left : left + 60] = 210, 20 + 60 * level[k], 20
+            left_px = 50 + round(10 * np.sin(0.05 * k))
+            picture[30:100, left_px : left_px + 60] = 210, 20 + 60 * level[k], 20
             writer.write(torch.from_numpy(picture.clip(0, 255).astype(np.uint8)))
 
 
 def measure(folder: Path) -> str:
-    """One line about the clips of a folder, scored in this process."""
+    """Text of memory and speed of scoring a folder's clips in this process."""
     torch.set_num_threads(1)
-    before, started = _peak_mb(), time.perf_counter()
+    start_mb, started = _peak_mb(), time.perf_counter()
     row = evaluate(folder / "made.mp4", folder / "true.mp4", mesh=MovingFace())
     took, frames = time.perf_counter() - started, row.counts["num_frames"]
-    memory = f"peak {_peak_mb():.0f} MB ({before:.0f} MB before)"
+    memory = f"peak {_peak_mb():.0f} MB ({start_mb:.0f} MB before)"
     return f"{frames} frames: {memory}, {took:.0f} s, {frames / took:.0f} frames/s"
 
 

@@ -1,4 +1,4 @@
-"""Do styles of real clips tell their speakers apart, and do they act? Tables, a map of segments, a strip of frames."""
+"""Evaluation of styles of real clips: clustering by speaker, and style transfer; tables, a map, a strip of frames."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from portraittalk_core.types import STYLE_STATISTICS, LandmarkTrack, Portrait, S
 from .embedded import SPEECH, tiled_speech
 from .lipsync_tables import Table, show
 from .style_clips import (
+    ClusterScores,
     StyleClip,
-    Told,
+    cluster_by_extractor,
+    cluster_by_statistics,
     load_style_clips,
     reference_style,
-    told_by_extractor,
-    told_by_statistics,
     untrained,
 )
 from .style_plots import save_map, save_strip
@@ -43,7 +43,7 @@ SHAPE = tuple(
     STYLE_STATISTICS.index(name) for name in ("rest_opening", "smile")
 )  # that show the face more than the style statistics
 STRIP = {"calm": "calm", "plain": None, "lively": "lively"}
-SHOWN = 6  # frames of the strip
+NUM_STRIP_FRAMES = 6  # frames of the strip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     clips = load_style_clips(args.clips, args.sounds)
     with one_torch_thread():
-        _tell_apart(clips, args)
+        _cluster_styles(clips, args)
         portrait = _portrait(args.portrait)
         _transfer(clips, _speech(args.speech), plain_face() if portrait is None else portrait.landmarks)
         if portrait is not None:
@@ -81,10 +81,10 @@ def _speech(path: Path) -> Speech:
         return load_speech(tiled_speech(path, SPEECH_S, Path(folder) / "speech.wav"))
 
 
-def _tell_apart(clips: list[StyleClip], args: argparse.Namespace) -> None:
-    found = {
-        "manner": told_by_statistics(clips, args.segment),
-        "motion": told_by_statistics(clips, args.segment, SHAPE),
+def _cluster_styles(clips: list[StyleClip], args: argparse.Namespace) -> None:
+    results = {
+        "manner": cluster_by_statistics(clips, args.segment),
+        "motion": cluster_by_statistics(clips, args.segment, SHAPE),
     }
     if args.extractor:
         from portraittalk_core.speech.encoders import load_speech_encoder
@@ -93,59 +93,63 @@ def _tell_apart(clips: list[StyleClip], args: argparse.Namespace) -> None:
         extractor = load_extractor(args.extractor)
         encoder = load_speech_encoder(args.audio_encoder) if args.audio_encoder else None
         # what it gains by training shows only beside one that has learnt nothing: recordings differ without any style
-        for made in (extractor, untrained(extractor)):
+        for candidate in (extractor, untrained(extractor)):
             for sides in ("both", "face", "sound"):
                 try:
-                    found[f"{sides} {made.name}"] = told_by_extractor(clips, args.segment, made, encoder, sides)
+                    scores = cluster_by_extractor(clips, args.segment, candidate, encoder, sides)
+                    results[f"{sides} {candidate.name}"] = scores
                 except InputError as error:
                     print(f"{sides} is left out: {error}")
     header = ["style by", "clips", "segments", "accuracy", "dealt by chance", "strength", "pairs' strength"]
     show(Table(f"nearest centroid, leave one out, segments of {args.segment:g} s", header,
-               [_told_row(told) for told in found.values()]))  # fmt: skip
+               [_score_row(scores) for scores in results.values()]))  # fmt: skip
     names = [clip.name for clip in clips]
     pictures = {"manner": "map_manner.png"}
     if args.extractor:
         pictures[f"both {args.extractor.name}"] = "map_both.png"
-    for key, told in found.items():
+    for key, scores in results.items():
         if key in pictures:
             path = args.out / pictures[key]
-            title = f"{told.by}: {told.accuracy:.0%} of segments lie nearest to their own clip's middle"
-            print(f"{path}: {save_map(told.points, told.labels, names, title, path)}")
+            title = f"{scores.by}: {scores.accuracy:.0%} of segments lie nearest to their own clip's middle"
+            print(f"{path}: {save_map(scores.points, scores.labels, names, title, path)}")
 
 
-def _told_row(told: Told) -> list[str]:
-    count = len(told.labels.unique())
-    numbers = f"{told.accuracy:.1%}", f"{told.shuffled:.1%} (1/{count})", f"{told.strength:.2f}", f"{told.pairwise:.2f}"
-    return [told.by, str(count), str(len(told.labels)), *numbers]
+def _score_row(scores: ClusterScores) -> list[str]:
+    count = len(scores.labels.unique())
+    accuracies = f"{scores.accuracy:.1%}", f"{scores.shuffled:.1%} (1/{count})"
+    strengths = f"{scores.strength:.2f}", f"{scores.pairwise:.2f}"
+    return [scores.by, str(count), str(len(scores.labels)), *accuracies, *strengths]
 
 
 def plain_face() -> LandmarkTrack:
-    """One frame of the face that nobody has."""
+    """One frame of the canonical face as a track."""
     points = canonical_face()
     points = torch.cat([points, points[:1].expand(478 - len(points), -1)])
     return LandmarkTrack.from_px(100 * points[None] + torch.tensor([256.0, 256, 0]), 512, 512, MotionOptions().fps)
 
 
 def spoken(speech: Speech, reference: LandmarkTrack, style: Style | None) -> LandmarkTrack:
-    """The landmarks of a face that says something in a style, by the engine in the box."""
+    """The landmark track of a face that speaks in a style, by the built-in engine."""
     return in_style(lambda options: whole_track(open_engine(), speech, reference, options), MotionOptions(), style)
 
 
 def _transfer(clips: list[StyleClip], speech: Speech, face: LandmarkTrack) -> None:
-    """The same speech and face in the style of every clip: are the made statistics ordered as the references'?"""
+    """Rank correlation of generated style statistics with the references', for the same speech and face."""
     styles = [reference_style(clip) for clip in clips]
     middles = [replace(style, std=torch.zeros_like(style.std), noise=0.0) for style in styles]
-    wanted = torch.stack([style.mean for style in styles])
-    made, drawn = (_made_statistics(some, speech, face) for some in (middles, styles))
-    chosen = [STYLE_STATISTICS.index(name) for name in LIVELY]
-    lively = (wanted[:, chosen] / torch.tensor(STATISTICS_SPREAD)[chosen]).sum(1)
+    targets = torch.stack([style.mean for style in styles])
+    mean_statistics, draw_statistics = (_generated_statistics(group, speech, face) for group in (middles, styles))
+    columns = [STYLE_STATISTICS.index(name) for name in LIVELY]
+    lively = (targets[:, columns] / torch.tensor(STATISTICS_SPREAD)[columns]).sum(1)
     thirds = dict(zip(("calm third", "middle", "lively"), lively.argsort().tensor_split(3), strict=True))
     rows = []
     for column, name in enumerate(STYLE_STATISTICS):
         pairs = [
-            f"{float(wanted[t, column].mean()):.3g} → {float(made[t, column].mean()):.3g}" for t in thirds.values()
+            f"{float(targets[t, column].mean()):.3g} → {float(mean_statistics[t, column].mean()):.3g}"
+            for t in thirds.values()
         ]
-        ranks = [f"{rank_correlation(wanted[:, column], some[:, column]):.3f}" for some in (made, drawn)]
+        measured = (mean_statistics[:, column], draw_statistics[:, column])
+        ranks = [f"{rank_correlation(targets[:, column], values):.3f}" for values in measured]
         rows.append([name, *ranks, *pairs])
     header = ["statistic", "rank r", "rank r of one draw", *(f"{name}: wanted → made" for name in thirds)]
     title = f"{len(clips)} references, the same {float(speech.seconds):.0f} s of speech, the same face"
@@ -153,13 +157,13 @@ def _transfer(clips: list[StyleClip], speech: Speech, face: LandmarkTrack) -> No
     print("calm to lively:", ", ".join(clips[int(i)].name for i in lively.argsort()))
 
 
-def _made_statistics(styles: list[StylePrior], speech: Speech, face: LandmarkTrack) -> Tensor:
-    """(V, 11) what is measured of motion that was made in some styles."""
+def _generated_statistics(styles: list[StylePrior], speech: Speech, face: LandmarkTrack) -> Tensor:
+    """(V, 11) style statistics of motion generated in each style."""
     return torch.stack([measure_statistics(spoken(speech, face, style)).mean(0) for style in styles])
 
 
 def rank_correlation(first: Tensor, second: Tensor) -> float:
-    """Spearman's, equal values sharing their rank."""
+    """Spearman's rank correlation, equal values sharing their rank."""
     from scipy.stats import spearmanr
 
     return float(spearmanr(first.numpy(), second.numpy()).statistic)
@@ -173,28 +177,28 @@ def _portrait(path: Path | None) -> Portrait | None:
 
 
 def _strip(portrait: Portrait, args: argparse.Namespace) -> None:
-    """The same sentence in three styles, at the same moments."""
+    """Write a strip of the same sentence in three styles, at the same times."""
     speech = load_speech(args.speech)
     tracks = {
         name: spoken(speech, portrait.landmarks, None if preset is None else named_style(preset))
         for name, preset in STRIP.items()
     }
-    frames = telling_frames(tracks["plain"])
+    frames = key_frames(tracks["plain"])
     rows = {name: _pictures(portrait, track, frames) for name, track in tracks.items()}
     path, fps = args.out / "strip.png", float(tracks["plain"].fps)
     save_strip(rows, [frame / fps for frame in frames], "the same sentence, the same moments", path)
     print(f"{path}: {', '.join(STRIP)}")
 
 
-def telling_frames(track: LandmarkTrack) -> list[int]:
-    """Some frames in order: in each part of the clip the one with the widest mouth; in every third, the closed one."""
-    parts = torch.arange(len(track)).tensor_split(SHOWN)
+def key_frames(track: LandmarkTrack) -> list[int]:
+    """Key frames in order: of each part of the clip the one with the widest mouth; of every third part, the closed."""
+    parts = torch.arange(len(track)).tensor_split(NUM_STRIP_FRAMES)
     opening = mouth_open(track)
     return [int(part[opening[part].argmin() if n % 3 == 2 else opening[part].argmax()]) for n, part in enumerate(parts)]
 
 
 def _pictures(portrait: Portrait, track: LandmarkTrack, frames: list[int]) -> list[Tensor]:
-    """The face and a little around it, in some frames."""
+    """Rendered crops of the face in some frames."""
     from portraittalk_core.renderers.warp.build import needed_reach_px
     from portraittalk_core.renderers.warp.renderer import PortraitRenderer
 

@@ -1,4 +1,4 @@
-"""Real clips cut into segments, and each segment's style: motion statistics, or what an extractor finds."""
+"""Real clips cut into segments, and clustering of the segments' styles by clip."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from portraittalk_core.style.statistics import measure_statistics
 from portraittalk_core.types import LandmarkTrack, Speech
 
 VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi")
-FEWEST = 2  # segments of a clip: one to be told, one to be told by
+MIN_SEGMENTS = 2  # of a clip: one to classify, one for its centroid
 
 
 @dataclass(frozen=True)
 class StyleClip:
-    """One real clip."""
+    """A real clip: its landmark track and speech."""
 
     name: str
     track: LandmarkTrack
@@ -40,8 +40,8 @@ class StyleClip:
 
 
 @dataclass(frozen=True)
-class Told:
-    """How well segments are told apart."""
+class ClusterScores:
+    """Clustering scores of segments by clip."""
 
     by: str
     points: Tensor  # (M, D) in units in which all numbers count alike
@@ -58,24 +58,24 @@ def load_style_clips(folder: Path, sounds: Path | None, on_skip: Callable[[str],
     Args:
         folder: where they are.
         sounds: folder of <name>.wav; None looks beside the clips.
-        on_skip: told of what cannot be used, and why.
+        on_skip: called with a sentence on each clip that cannot be used.
 
     Raises:
         InputError: fewer than two can be used.
     """
     paths = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix in VIDEOS}
     paths |= {path.stem: path for path in sorted(folder.glob("*.safetensors"))}  # which are quicker
-    found = []
+    clips = []
     for name, path in sorted(paths.items()):
         try:
             sound = next((p for p in ((sounds or folder) / f"{name}.wav", path) if p.is_file()), None)
             speech = None if sound is None or sound.suffix == ".safetensors" else load_speech(sound)
-            found.append(StyleClip(name, _track(path), speech))
+            clips.append(StyleClip(name, _track(path), speech))
         except (InputError, MediaError) as error:
             on_skip(f"{name} is left out: {error}")
-    if len(found) < FEWEST:
-        raise InputError(f"{folder} holds {len(found)} clips that can be used; two are needed to tell them apart.")
-    return found
+    if len(clips) < MIN_SEGMENTS:
+        raise InputError(f"{folder} holds {len(clips)} clips that can be used; two are needed to tell them apart.")
+    return clips
 
 
 def _track(path: Path) -> LandmarkTrack:
@@ -89,44 +89,44 @@ def segments(clip: StyleClip, seconds: float) -> list[StyleClip]:
     """Parts of a clip one after another, all of the same length: another one would tell which clip it is from."""
     length = int(seconds * clip.track.fps)
     count = len(clip.track) // length
-    if count < FEWEST:
+    if count < MIN_SEGMENTS:
         return []
-    made = []
+    parts = []
     for number in range(count):
         start = number * length
         part = clip.track.slice(start, start + length)
         sound = None if clip.speech is None else speech_pieces(clip.speech, [(start, part)])[0]
-        made.append(StyleClip(f"{clip.name} {number + 1}", part, sound))
-    return made
+        parts.append(StyleClip(f"{clip.name} {number + 1}", part, sound))
+    return parts
 
 
 def reference_style(clip: StyleClip) -> StylePrior:
-    """A clip's style statistics, as the nodes make them."""
+    """The style prior of a clip's statistics, as the nodes compute it."""
     return style_of(Reference((clip.track,), source=clip.name))
 
 
-def told_by_statistics(clips: list[StyleClip], seconds: float, without: tuple[int, ...] = ()) -> Told:
-    """How well motion statistics tell the segments of each clip from the others', each in people's spreads."""
-    chosen = [number for number in range(len(STATISTICS_SPREAD)) if number not in without]
-    spread = torch.tensor(STATISTICS_SPREAD)[chosen]
+def cluster_by_statistics(clips: list[StyleClip], seconds: float, without: tuple[int, ...] = ()) -> ClusterScores:
+    """Clustering scores of segments by standardised motion statistics."""
+    columns = [number for number in range(len(STATISTICS_SPREAD)) if number not in without]
+    spread = torch.tensor(STATISTICS_SPREAD)[columns]
     rows, labels = [], []
     for label, clip in enumerate(clips):
         parts = segments(clip, seconds)
-        rows += [measure_statistics(part.track, window_s=60).mean(0)[chosen] / spread for part in parts]
+        rows += [measure_statistics(part.track, window_s=60).mean(0)[columns] / spread for part in parts]
         labels += [label] * len(parts)
-    return _told("motion statistics" + (" (no rest pose)" if without else ""), torch.stack(rows), labels)
+    return _cluster_scores("motion statistics" + (" (no rest pose)" if without else ""), torch.stack(rows), labels)
 
 
 def untrained(extractor: StyleExtractor) -> StyleExtractor:
-    """One of the same sizes with random weights: what it tells apart, training has not taught."""
+    """An extractor of the same sizes with random weights, as the baseline of a trained one."""
     network = new_extractor_net(extractor.sizes, seed=1).eval().requires_grad_(False)
     return StyleExtractor(network, torch.ones_like(extractor.spread), "untrained")
 
 
-def told_by_extractor(
+def cluster_by_extractor(
     clips: list[StyleClip], seconds: float, extractor: StyleExtractor, encoder: SpeechEncoder | None, sides: str
-) -> Told:
-    """How well an extractor tells them, by both sides of the segments, by "sound" or by "face" alone."""
+) -> ClusterScores:
+    """Clustering scores of segments by an extractor's styles of "both" sides, of "sound" or of "face"."""
     rows, labels = [], []
     for label, clip in enumerate(clips):
         for part in segments(clip, seconds):
@@ -136,12 +136,12 @@ def told_by_extractor(
                 continue
             rows.append(style_of(Reference(tracks, sounds, part.name), None, extractor, encoder).mean)
             labels.append(label)
-    if len(set(labels)) < FEWEST:
+    if len(set(labels)) < MIN_SEGMENTS:
         raise InputError(f"{len(set(labels))} clips have a sound; two are needed.")
-    return _told(f"{extractor.name}, {sides}", torch.stack(rows), labels)
+    return _cluster_scores(f"{extractor.name}, {sides}", torch.stack(rows), labels)
 
 
-def _told(by: str, points: Tensor, labels: list[int]) -> Told:
+def _cluster_scores(by: str, points: Tensor, labels: list[int]) -> ClusterScores:
     names = torch.tensor(labels)
     accuracy = nearest_centroid_accuracy(points, names, leave_one_out=True)
     draw = torch.Generator().manual_seed(0)
@@ -150,4 +150,4 @@ def _told(by: str, points: Tensor, labels: list[int]) -> Told:
         for _ in range(20)
     ]
     strength, pairs = clustering_strength(points, names), pairwise_clustering_strength(points, names)
-    return Told(by, points, names, accuracy, sum(shuffled) / len(shuffled), strength, pairs)
+    return ClusterScores(by, points, names, accuracy, sum(shuffled) / len(shuffled), strength, pairs)

@@ -1,4 +1,4 @@
-"""Pictures of a style evaluation: a map of segments, and a strip of frames in several styles."""
+"""Plots of a style evaluation: a map of segments, and a strip of frames in several styles."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ PERPLEXITY = 8.0
 
 
 def flat(points: Tensor) -> tuple[Tensor, str]:
-    """Points (M, D) on a plane (M, 2), and by what method: t-SNE if scikit-learn is here, else classical scaling."""
+    """Planar embedding (M, 2) of points (M, D), and its method: t-SNE with scikit-learn, else classical scaling."""
     try:
         from sklearn.manifold import TSNE
     except ImportError:
         return classical_scaling(points), "classical multidimensional scaling (scikit-learn is not installed)"
-    made = TSNE(2, perplexity=min(PERPLEXITY, (len(points) - 1) / 3), init="pca", random_state=0)
-    return torch.from_numpy(made.fit_transform(points.double().numpy())), "t-SNE (scikit-learn)"
+    embedding = TSNE(2, perplexity=min(PERPLEXITY, (len(points) - 1) / 3), init="pca", random_state=0)
+    return torch.from_numpy(embedding.fit_transform(points.double().numpy())), "t-SNE (scikit-learn)"
 
 
 def classical_scaling(points: Tensor) -> Tensor:
-    """(M, 2) whose distances are nearest to those of points (M, D) in Torgerson's sense."""
+    """(M, 2) classical multidimensional scaling (Torgerson) of points (M, D)."""
     squares = torch.cdist(points.double(), points.double(), compute_mode="donot_use_mm_for_euclid_dist").square()
     centred = squares - squares.mean(0) - squares.mean(1, keepdim=True) + squares.mean()
     values, vectors = torch.linalg.eigh(-centred / 2)
@@ -34,7 +34,7 @@ def classical_scaling(points: Tensor) -> Tensor:
 
 
 def save_map(points: Tensor, labels: Tensor, names: Sequence[str], title: str, path: Path) -> str:
-    """Draw segments coloured by their clip; returns the method.
+    """Plot segments coloured by their clip; returns the embedding's method.
 
     Each clip has a colour and a marker; thin lines lead from its segments to their middle, where its number stands.
     """
@@ -44,12 +44,12 @@ def save_map(points: Tensor, labels: Tensor, names: Sequence[str], title: str, p
     figure = new_figure(8.6)
     axes = figure.subplots()
     for order, label in enumerate(labels.unique().tolist()):
-        own = plane[labels == label]
-        middle, colour = own.mean(0), colormaps["tab20"](order % 20)
-        for x, y in own.tolist():
+        clip_points = plane[labels == label]
+        middle, colour = clip_points.mean(0), colormaps["tab20"](order % 20)
+        for x, y in clip_points.tolist():
             axes.plot([x, float(middle[0])], [y, float(middle[1])], color=colour, linewidth=0.7, alpha=0.6, zorder=1)
-        look = {"marker": MARKERS[order % len(MARKERS)], "color": [colour], "edgecolors": INK, "linewidths": 0.5}
-        axes.scatter(own[:, 0], own[:, 1], s=44, zorder=2, label=f"{order + 1} {names[label]}", **look)
+        style = {"marker": MARKERS[order % len(MARKERS)], "color": [colour], "edgecolors": INK, "linewidths": 0.5}
+        axes.scatter(*clip_points.T, s=44, zorder=2, label=f"{order + 1} {names[label]}", **style)
         box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": colour, "alpha": 0.85}
         axes.annotate(str(order + 1), middle.tolist(), fontsize=8, ha="center", va="center", bbox=box, zorder=3)
     axes.set_title(f"{title}\n{method}", fontsize=11, color=INK)
@@ -61,7 +61,7 @@ def save_map(points: Tensor, labels: Tensor, names: Sequence[str], title: str, p
 
 
 def save_strip(rows: dict[str, list[Tensor]], times_s: Sequence[float], title: str, path: Path) -> None:
-    """Draw pictures (H, W, 3) uint8, one row for each style, one column for each time."""
+    """Plot pictures (H, W, 3) uint8, one row for each style, one column for each time."""
     height, width = next(iter(rows.values()))[0].shape[:2]
     figure = new_figure(0.5 + 11.3 / len(times_s) * height / width * len(rows))
     grid = figure.subplots(len(rows), len(times_s), squeeze=False)

@@ -1,4 +1,4 @@
-"""ComfyUI's face of the library: convert in, one core call, convert out. This file is the only list of nodes."""
+"""The ComfyUI nodes: convert inputs, make one core call, convert outputs. This file is the only list of nodes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ NODES: list[type[io.ComfyNode]] = [
 
 
 class PortraitTalkExtension(ComfyExtension):
-    """What ComfyUI asks for the nodes."""
+    """The extension object that ComfyUI asks for the nodes."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """All nodes of this pack."""

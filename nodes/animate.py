@@ -1,4 +1,4 @@
-"""AnimateNet: frames that follow the landmarks and hold together."""
+"""The AnimateNet Control node: landmark ControlNet and motion module for the IdentityNet Sampler."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PREVIEW_FRAMES, PREVIEW_PX = 32, 512
 
 
 class AnimateNetControl(io.ComfyNode):
-    """Landmarks, a ControlNet and a motion module to what holds the sampler's frames."""
+    """Node that binds landmarks, a ControlNet and a motion module into one control for the sampler."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -73,22 +73,22 @@ class AnimateNetControl(io.ComfyNode):
         return paths.validated(lambda: _files(motion_module, animate_net))
 
     @classmethod
-    def fingerprint_inputs(cls, motion_module, animate_net=NO_MODULE, **others) -> str:
+    def fingerprint_inputs(cls, motion_module, animate_net=NO_MODULE, **other_inputs) -> str:
         """Read again when a file has changed."""
         return paths.fingerprint(_files(motion_module, animate_net))
 
     @classmethod
-    def execute(cls, landmarks, motion_module, strength, start_percent, end_percent, **given) -> io.NodeOutput:
+    def execute(cls, landmarks, motion_module, strength, start_percent, end_percent, **inputs) -> io.NodeOutput:
         """Open motion module and AnimateNet, place the head, and draw the first frames."""
         from .animate_control import AnimateControl as Control
 
-        window, overlap = given.pop("window", 16), given.pop("overlap", 4)
-        video = _video(given.pop("mode"), window, overlap)
-        track = _placed(landmarks, given.pop("head_placement", AS_TRACK), given.pop("portrait", None))
-        motion, animate = _opened(motion_module, given.pop("animate_net", NO_MODULE))
+        window, overlap = inputs.pop("window", 16), inputs.pop("overlap", 4)
+        video = _video(inputs.pop("mode"), window, overlap)
+        track = _placed(landmarks, inputs.pop("head_placement", AS_TRACK), inputs.pop("portrait", None))
+        motion, animate = _opened(motion_module, inputs.pop("animate_net", NO_MODULE))
         percents = (start_percent, end_percent)
         control = Control(
-            track, strength=strength, percents=percents, motion=motion, animate=animate, video=video, **given
+            track, strength=strength, percents=percents, motion=motion, animate=animate, video=video, **inputs
         )
         return io.NodeOutput(control, convert.to_image(control.preview(*_preview_size(track), PREVIEW_FRAMES)))
 
@@ -158,10 +158,10 @@ def _opened(motion_module, animate_net):
     from .bindings.motion import managed_motion
     from .bindings.unet import OPERATIONS
 
-    moving, telling = _files(motion_module, animate_net)
+    motion_path, animate_path = _files(motion_module, animate_net)
     return (
-        None if moving is None else managed_motion(load_motion_modules(moving, OPERATIONS)),
-        None if telling is None else managed_animate(load_animate_net(telling, OPERATIONS)),
+        None if motion_path is None else managed_motion(load_motion_modules(motion_path, OPERATIONS)),
+        None if animate_path is None else managed_animate(load_animate_net(animate_path, OPERATIONS)),
     )
 
 
@@ -174,18 +174,18 @@ def _files(motion_module, animate_net):
 
 
 def _placed(track, head_placement, portrait):
-    """The landmarks at their own place, or where a head that never jumps gets to."""
+    """The landmarks as they are, or with a rate-limited head placement."""
     if head_placement == AS_TRACK:
         return track
     from ..portraittalk_core.pipelines.render import driven_portrait
-    from .bindings.animate import following
+    from .bindings.animate import rate_limited
     from .bindings.progress import face_mesh
 
     if portrait is None:
-        return following(track)
+        return rate_limited(track)
     with face_mesh() as mesh:
         start = driven_portrait(convert.to_portrait(portrait), track, "the portrait", mesh)
-    return following(track, start.landmarks)
+    return rate_limited(track, start.landmarks)
 
 
 def _preview_size(track):

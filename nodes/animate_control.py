@@ -1,4 +1,4 @@
-"""What AnimateNet Control hands to the sampler, and what that becomes there."""
+"""The value of the AnimateNet Control socket, and how the sampler binds it to MODEL and conditioning."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .bindings.motion import with_motion, with_windows
 
 @dataclass(frozen=True)
 class AnimateControl:
-    """Landmarks that hold the frames, and motion modules that hold them together."""
+    """Landmark track, ControlNet, motion module and AnimateNet, with their strengths."""
 
     track: LandmarkTrack  # on the portrait's picture
     control_net: object | None = None  # the user's; None for none
@@ -30,10 +30,10 @@ class AnimateControl:
     percents: tuple[float, float] = (0.0, 1.0)
     mouth_weight: float = 1.0
     style: str = "mediapipe_face"
-    motion: comfy.model_patcher.ModelPatcher | None = None  # of `comfy_motion.managed_motion`
+    motion: comfy.model_patcher.ModelPatcher | None = None  # of `bindings.motion.managed_motion`
     motion_strength: float = 1.0
     video: VideoOptions = field(default_factory=VideoOptions)
-    animate: comfy.model_patcher.ModelPatcher | None = None  # of `comfy_animate.managed_animate`
+    animate: comfy.model_patcher.ModelPatcher | None = None  # of `bindings.animate.managed_animate`
     landmark_tokens: float = 1.0  # strengths of what it adds
     placement_tokens: float = 1.0
     features: float = 0.0  # acts with an AnimateNet file that was trained with it alone
@@ -54,7 +54,7 @@ class AnimateControl:
         return self.motion is not None and self.motion_strength > 0
 
     def conditioned(self, conditioning: tuple[list, list], track: LandmarkTrack, cursor: Cursor) -> tuple[list, list]:
-        """Positive and negative conditioning with the drawings of a track on the painted picture."""
+        """Positive and negative conditioning with the hint pictures of a track on the painted picture."""
         if self.control_net is None or self.strength == 0:
             return conditioning
         hints, maps = track_hints(track, self.style), mouth_maps(track, self.mouth_weight)
@@ -71,7 +71,7 @@ class AnimateControl:
         return BoundAnimate(self.animate, track, AnimateOptions(self.landmark_tokens, self.placement_tokens), self.maps)
 
     def bound(self, model: comfy.model_patcher.ModelPatcher) -> comfy.model_patcher.ModelPatcher:
-        """The MODEL with the look at the ControlNet's maps and the motion modules in it."""
+        """The MODEL patched with feature attention to the ControlNet's maps and with motion modules."""
         if self.animate is not None:
             model = with_features(model, self.animate, self.maps, self.features)
         if not self.moves:
@@ -79,8 +79,9 @@ class AnimateControl:
         moving = with_motion(model, self.motion, self.motion_strength)
         return with_windows(moving, self.video, self.motion.model.length)
 
-    def preview(self, width: int, height: int, most: int) -> list[Tensor]:
-        """At most so many drawings (height, width, 3) uint8, from the beginning."""
+    def preview(self, width: int, height: int, max_pictures: int) -> list[Tensor]:
+        """The first hint pictures (height, width, 3) uint8, at most `max_pictures`."""
         from ..portraittalk_core.renderers.animatenet.landmark_control import draw_condition
 
-        return [draw_condition(self.track, i, width, height, self.style) for i in range(min(most, len(self.track)))]
+        count = min(max_pictures, len(self.track))
+        return [draw_condition(self.track, i, width, height, self.style) for i in range(count)]

@@ -1,4 +1,4 @@
-"""Everything that can be measured of a generated video: against the true one, or by itself."""
+"""Evaluation nodes: all metrics of a generated video against its target, or without a reference."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..portraittalk_core.evaluation.options import EvaluationOptions
 from ..portraittalk_core.motion.options import MotionOptions
 from .bindings import convert, paths
 from .bindings.evaluation import evaluation_clip, identity_reference
-from .bindings.progress import Progress, face_mesh, say
+from .bindings.progress import Progress, face_mesh, show_text
 from .sockets import schema
 from .widgets import face_index_widget, widget
 
@@ -22,7 +22,7 @@ LINK = "portraittalk_report"  # what web/report.js reads
 
 
 class CompareVideos(io.ComfyNode):
-    """All metrics of a generated video against the true one."""
+    """Node with all metrics of a generated video against the target video."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -73,17 +73,17 @@ class CompareVideos(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, generated, target, filename_prefix, **given) -> io.NodeOutput:
+    def execute(cls, generated, target, filename_prefix, **options) -> io.NodeOutput:
         """Measure, write the report, and show the main numbers."""
-        scored = _scored(generated, target, filename_prefix, MAIN, **given)
-        say(cls.hidden.unique_id, scored.shown)
+        scored = _scored(generated, target, filename_prefix, MAIN, **options)
+        show_text(cls.hidden.unique_id, scored.display_text)
         numbers = [scored.value(name) for name in ("adfd", "ssim", "mouth_correlation", "lse_c")]
         outputs = (scored.table, *numbers, scored.plot, scored.worst, scored.path, scored.value("identity_to_target"))
         return io.NodeOutput(*outputs, ui=scored.ui(cls))
 
 
 class ScoreWithoutReference(io.ComfyNode):
-    """What can be told of a video without its ground truth."""
+    """Node with the metrics of a video that need no ground truth."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -119,10 +119,10 @@ class ScoreWithoutReference(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, video, filename_prefix, **given) -> io.NodeOutput:
+    def execute(cls, video, filename_prefix, **options) -> io.NodeOutput:
         """Measure, write the report, and show the main numbers."""
-        scored = _scored(video, None, filename_prefix, OWN_MAIN, **given)
-        say(cls.hidden.unique_id, scored.shown)
+        scored = _scored(video, None, filename_prefix, OWN_MAIN, **options)
+        show_text(cls.hidden.unique_id, scored.display_text)
         names = ("sound_mouth_correlation", "lse_c", "identity", "jitter", "blink_rate", "head_std")
         outputs = (scored.table, *(scored.value(name) for name in names), scored.plot, scored.path)
         return io.NodeOutput(*outputs, ui=scored.ui(cls))
@@ -150,7 +150,7 @@ def _common_inputs() -> list[io.Input]:
 
 @dataclass(frozen=True)
 class _Scored:
-    """What a scoring node gives and shows."""
+    """Outputs and displayed text of an evaluation node."""
 
     report: object  # portraittalk_core.evaluation.score_report.ScoreReport
     table: str
@@ -161,7 +161,7 @@ class _Scored:
     link: dict  # name and folder, as ComfyUI's /view takes them
 
     @property
-    def shown(self) -> str:
+    def display_text(self) -> str:
         return f"{self.summary}\nReport: {self.path}"
 
     def value(self, name: str) -> float:
@@ -171,7 +171,7 @@ class _Scored:
 
     def ui(self, cls) -> dict:
         pictures = ui.PreviewImage(self.plot, cls=cls).as_dict()
-        return pictures | ui.PreviewText(self.shown).as_dict() | {LINK: [self.link]}
+        return pictures | ui.PreviewText(self.display_text).as_dict() | {LINK: [self.link]}
 
 
 def _scored(generated, target, prefix, names, audio=None, fps=25.0, portrait=None, **options) -> _Scored:
@@ -191,14 +191,14 @@ def _evaluated(generated, target, audio, fps, portrait, options):
     from ..portraittalk_core.evaluation.networks import open_networks
     from ..portraittalk_core.evaluation.score_report import ScoreReport
 
-    chosen = EvaluationOptions(**options | {"max_frames": options.get("max_frames") or None})
+    settings = EvaluationOptions(**options | {"max_frames": options.get("max_frames") or None})
     with ExitStack() as files:
-        made = evaluation_clip(generated, "the video" if target is None else "the generated video", fps, audio, files)
-        true = None if target is None else evaluation_clip(target, "the target video", fps, None, files)
+        clip = evaluation_clip(generated, "the video" if target is None else "the generated video", fps, audio, files)
+        target_clip = None if target is None else evaluation_clip(target, "the target video", fps, None, files)
         identity = identity_reference(portrait, target is not None, files)
         networks, mesh = open_networks(paths.weight_folders()), files.enter_context(face_mesh())
-        given = {"mesh": mesh, "identity": identity, "networks": networks, "on_progress": Progress()}
-        return ScoreReport.of_one(evaluate(made, true, chosen, **given), chosen)
+        resources = {"mesh": mesh, "identity": identity, "networks": networks, "on_progress": Progress()}
+        return ScoreReport.of_one(evaluate(clip, target_clip, settings, **resources), settings)
 
 
 def _write(report, path) -> None:

@@ -1,4 +1,4 @@
-"""Motion engines: which files there are, and one of them opened."""
+"""The Load Motion Engine node: the list of engine files, and the engine opened from one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BUILT_IN, AUTO = "built in", "none"
 
 
 class LoadMotionEngine(io.ComfyNode):
-    """A file to an engine that moves faces to speech."""
+    """Node that opens a speech-driven motion engine from a file."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -78,15 +78,15 @@ def _engines_from_outside():
 
 
 def _files(engine, encoder):
-    """What `open_engine` takes for a choice of the list."""
+    """The argument of `open_engine` for an entry of the list."""
     from ..portraittalk_core.engines.contract import EngineFiles
 
     if engine == BUILT_IN:
         return None
     if engine in _engines_from_outside():
         return engine
-    chosen = None if encoder == AUTO else paths.encoder_path(encoder)
-    return EngineFiles(paths.engine_path(engine), chosen)
+    encoder_path = None if encoder == AUTO else paths.encoder_path(encoder)
+    return EngineFiles(paths.engine_path(engine), encoder_path)
 
 
 def to_engine(engine: object | None, encoded: dict | None, speech: Speech) -> contract.MotionEngine:
@@ -104,10 +104,10 @@ def to_engine(engine: object | None, encoded: dict | None, speech: Speech) -> co
     from ..portraittalk_core.engines.registry import open_engine
     from ..portraittalk_core.speech.encoders import features_from_tensor
 
-    chosen = engine or open_engine()
+    motion_engine = engine or open_engine()
     if encoded is None:
-        return chosen
+        return motion_engine
     features = encoded.get("encoded_audio") if isinstance(encoded, dict) else None
     if not isinstance(features, Tensor):
         raise InputError("audio_encoder_output holds no features; connect ComfyUI's Audio Encoder Encode to it.")
-    return listening_to(chosen, features_from_tensor(features.float().cpu()))
+    return listening_to(motion_engine, features_from_tensor(features.float().cpu()))

@@ -1,4 +1,4 @@
-"""Faces: pictures of a person become an embedding; two people become one between them."""
+"""Face embedding nodes: the embedding of a person's pictures, and interpolation between two people."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .widgets import face_index_widget
 
 
 class LoadFaceEmbedding(io.ComfyNode):
-    """Pictures of one person to the embedding that IdentityNet draws from."""
+    """Node that computes the face embedding of one person's pictures for IdentityNet."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -51,18 +51,18 @@ class LoadFaceEmbedding(io.ComfyNode):
 
     @classmethod
     def execute(cls, images, face_index, weights="", more=None, mask=None, clip_vision=None) -> io.NodeOutput:
-        """Find, cut out and describe the faces."""
+        """Detect, crop and encode the faces."""
         from ..portraittalk_core.face.identity.embedding import join_faces
 
-        found = _encoded(images, face_index, weights, mask)
-        crops = convert.to_image(found.crops)
-        embedding = _with_clip(found.embedding, clip_vision, crops)
+        encoded = _encoded(images, face_index, weights, mask)
+        crops = convert.to_image(encoded.crops)
+        embedding = _with_clip(encoded.embedding, clip_vision, crops)
         joined = embedding if more is None else join_faces([embedding, more])
-        return io.NodeOutput(joined, crops, convert.to_masks(found.masks))
+        return io.NodeOutput(joined, crops, convert.to_masks(encoded.masks))
 
 
 class BlendFaces(io.ComfyNode):
-    """A face between two people."""
+    """Node that interpolates between the face embeddings of two people."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -81,7 +81,7 @@ class BlendFaces(io.ComfyNode):
 
     @classmethod
     def execute(cls, face_a, face_b, amount) -> io.NodeOutput:
-        """Blend on the sphere of embeddings."""
+        """Spherical interpolation of the embeddings."""
         from ..portraittalk_core.face.identity.embedding import blend_faces
 
         return io.NodeOutput(blend_faces(face_a, face_b, amount))
@@ -98,11 +98,11 @@ def _encoded(images, face_index, weights, mask):
 
 
 def _with_clip(embedding, clip_vision, crops):
-    """The embedding with CLIP's view of the faces, if CLIP is connected."""
+    """The embedding with CLIP features of the faces, if CLIP is connected."""
     import dataclasses
 
     if clip_vision is None:
         return embedding
-    seen = clip_vision.encode_image(crops)
-    states, pooled = (seen[name].float().cpu() for name in ("penultimate_hidden_states", "image_embeds"))
+    clip_output = clip_vision.encode_image(crops)
+    states, pooled = (clip_output[name].float().cpu() for name in ("penultimate_hidden_states", "image_embeds"))
     return dataclasses.replace(embedding, clip_states=states, clip_embeds=pooled)

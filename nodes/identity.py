@@ -1,4 +1,4 @@
-"""IdentityNet: the user's SD1.5 draws this very face."""
+"""IdentityNet nodes: loading an identity adapter, and sampling SD1.5 frames with a face's identity."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LAYOUTS = ["auto", "plus", "plusv2"]
 
 
 class LoadIdentityAdapter(io.ComfyNode):
-    """A file to an identity adapter."""
+    """Node that loads an identity adapter from a file."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -63,9 +63,9 @@ class LoadIdentityAdapter(io.ComfyNode):
         return paths.validated(lambda: _adapter_files(adapter, lora))
 
     @classmethod
-    def fingerprint_inputs(cls, adapter, lora, **others) -> str:
+    def fingerprint_inputs(cls, adapter, lora, **other_inputs) -> str:
         """Read again when a file has changed."""
-        return paths.fingerprint(_adapter_files(adapter, lora), others)
+        return paths.fingerprint(_adapter_files(adapter, lora), other_inputs)
 
     @classmethod
     def execute(cls, adapter, lora, lora_strength, layout="auto", structure=1.0) -> io.NodeOutput:
@@ -76,12 +76,12 @@ class LoadIdentityAdapter(io.ComfyNode):
         path, companion = _adapter_files(adapter, lora)
         opened = load_adapter(path, None if layout == "auto" else layout, comfy_unet.OPERATIONS)
         opened.set_structure(structure)
-        given = {} if lora == NO_LORA else None if companion is None else comfy_unet.read_lora(companion)
-        return io.NodeOutput(comfy_unet.managed(opened, path.name, given, lora_strength), opened.layout)
+        lora_tensors = {} if lora == NO_LORA else None if companion is None else comfy_unet.read_lora(companion)
+        return io.NodeOutput(comfy_unet.managed(opened, path.name, lora_tensors, lora_strength), opened.layout)
 
 
 class IdentityNetSampler(io.ComfyNode):
-    """SD1.5 paints the frames of a moving portrait, with this face."""
+    """Node that samples the frames of a moving portrait with SD1.5 and an identity adapter."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -146,13 +146,13 @@ class IdentityNetSampler(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, model, vae, positive, negative, keep_frames, **given) -> io.NodeOutput:
-        """Bind the face, paint, encode, and give back the file."""
+    def execute(cls, model, vae, positive, negative, keep_frames, **inputs) -> io.NodeOutput:
+        """Bind the adapter, sample the frames, write the video, and return the outputs."""
         from .bindings.identity_run import SamplerInputs, run
 
-        wanted = SamplerInputs(**given)
-        made = run(model, vae, (positive, negative), wanted, keep_frames, cls.hidden)
-        return io.NodeOutput(*made.outputs, ui=made.ui)
+        sampler_inputs = SamplerInputs(**inputs)
+        result = run(model, vae, (positive, negative), sampler_inputs, keep_frames, cls.hidden)
+        return io.NodeOutput(*result.outputs, ui=result.ui)
 
 
 def _advanced_inputs() -> list[io.Input]:

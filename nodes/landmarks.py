@@ -1,4 +1,4 @@
-"""Landmark tracks: from video, to the eye, to and from files."""
+"""Landmark track nodes: tracking a video, preview, saving and loading."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from comfy_api.latest import io, ui
 
 from ..portraittalk_core.motion.options import MotionOptions
 from .bindings import convert, paths
-from .bindings.progress import PREVIEW_PX, Progress, counted, face_mesh, say
+from .bindings.progress import PREVIEW_PX, Progress, counted, face_mesh, show_text
 from .sockets import FaceLandmarks, Landmarks, advanced, schema
 from .widgets import face_index_widget, widget
 
@@ -16,7 +16,7 @@ FILL = ["hold", "interpolate", "error"]
 
 
 class LandmarksFromVideo(io.ComfyNode):
-    """A real video to the landmarks of a face in it."""
+    """Node that tracks the landmarks of one face in a video."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -53,7 +53,7 @@ class LandmarksFromVideo(io.ComfyNode):
 
     @classmethod
     def execute(cls, fps, face_index, on_missing, video=None, frames=None, face_landmarks=None) -> io.NodeOutput:
-        """Follow the face in whichever input is connected."""
+        """Track the face in whichever input is connected."""
         from ..portraittalk_core.errors import InputError
         from ..portraittalk_core.types import as_fps
 
@@ -69,7 +69,7 @@ class LandmarksFromVideo(io.ComfyNode):
 
 
 class PreviewLandmarks(io.ComfyNode):
-    """A track as moving stick figures and as curves."""
+    """Node that draws a track as frames of line drawings and as curves over time."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -100,16 +100,15 @@ class PreviewLandmarks(io.ComfyNode):
         from ..portraittalk_core.plots.track import plot_track
 
         step = max(1, math.ceil(len(landmarks) / max_frames))
-        chosen = range(0, len(landmarks), step)
-        frames = list(
-            counted((next(draw_landmarks(landmarks, i, PREVIEW_PX)) for i in chosen), len(chosen), Progress())
-        )
+        indices = range(0, len(landmarks), step)
+        drawings = (next(draw_landmarks(landmarks, i, PREVIEW_PX)) for i in indices)
+        frames = list(counted(drawings, len(indices), Progress()))
         plot = convert.to_image([plot_track(landmarks, convert.to_speech(audio) if audio else None)])
         return io.NodeOutput(convert.to_image(frames), plot, ui=ui.PreviewImage(plot, cls=cls))
 
 
 class SaveLandmarks(io.ComfyNode):
-    """A track to a file in the output folder."""
+    """Node that saves a track to a file in the output folder."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -137,14 +136,14 @@ class SaveLandmarks(io.ComfyNode):
 
         path, name, subfolder = paths.new_output(filename_prefix)
         save_record(landmarks, path)
-        where = f"{subfolder}/{name}" if subfolder else name
-        text = f"{where}: {landmarks.seconds:.2f} s, {len(landmarks)} frames at {float(landmarks.fps):g} fps"
-        say(cls.hidden.unique_id, text)
+        relative_path = f"{subfolder}/{name}" if subfolder else name
+        text = f"{relative_path}: {landmarks.seconds:.2f} s, {len(landmarks)} frames at {float(landmarks.fps):g} fps"
+        show_text(cls.hidden.unique_id, text)
         return io.NodeOutput(str(path), ui=ui.PreviewText(text))
 
 
 class LoadLandmarks(io.ComfyNode):
-    """A track from a file."""
+    """Node that loads a track from a file."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

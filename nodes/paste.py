@@ -1,4 +1,4 @@
-"""Only the face: cut out for painting, and pasted back into pictures of any size."""
+"""Face crop nodes: cropping the face for painting, and pasting it back into pictures of any size."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MASKS = ["auto", "face", "box"]
 
 
 class CropFace(io.ComfyNode):
-    """A portrait or frames to square pictures of the face."""
+    """Node that crops square pictures of the face from a portrait or frames."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -40,7 +40,7 @@ class CropFace(io.ComfyNode):
 
     @classmethod
     def execute(cls, image, landmarks, margin, box="auto", size=512) -> io.NodeOutput:
-        """Plan the square, cut it out of every picture, and carry the landmarks over."""
+        """Plan the crop box, crop every picture, and transform the landmarks."""
         plan = _plan(image, landmarks, (margin, box, size))
         if len(image) > 1:
             _check_counts(len(image), len(plan), "pictures")
@@ -50,7 +50,7 @@ class CropFace(io.ComfyNode):
 
 
 class PasteFace(io.ComfyNode):
-    """Painted crops back into the pictures they were cut from."""
+    """Node that pastes painted crops back into the pictures they were cut from."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -82,7 +82,7 @@ class PasteFace(io.ComfyNode):
 
     @classmethod
     def execute(cls, frames, target, landmarks, margin, feather, match_colour, box="auto", mask="auto"):
-        """Plan the square as Crop Face did, and paste every frame."""
+        """Plan the crop box as Crop Face did, and paste every frame."""
         from ..portraittalk_core.renderers.paste import PasteOptions, paste_frames
 
         plan, still = _plan(target, landmarks, (margin, box)), len(target) == 1
@@ -90,9 +90,9 @@ class PasteFace(io.ComfyNode):
         _check_counts(len(frames), len(target), "painted frames", "pictures of the target")
         shape = mask if mask != "auto" else "box" if still and len(frames) > 1 else "face"
         options = PasteOptions(shape, feather, match_colour)
-        behind = convert.to_picture(target) if still else convert.to_pictures(target)
-        made = paste_frames(behind, convert.to_pictures(frames), plan, options)
-        return io.NodeOutput(convert.to_image(list(counted(made, len(frames), Progress()))))
+        backgrounds = convert.to_picture(target) if still else convert.to_pictures(target)
+        pasted = paste_frames(backgrounds, convert.to_pictures(frames), plan, options)
+        return io.NodeOutput(convert.to_image(list(counted(pasted, len(frames), Progress()))))
 
 
 def _box_inputs() -> list[io.Input]:
@@ -102,7 +102,7 @@ def _box_inputs() -> list[io.Input]:
 
 
 def _plan(image, landmarks, options):
-    """Where the crops lie; one picture has one box, whatever the face will do."""
+    """The crop plan; a single picture has one fixed box for the whole track."""
     from ..portraittalk_core.face.crop import CropOptions, fit_track_to, plan_face_crop
 
     height, width = convert.to_picture(image).shape[:2]
@@ -111,11 +111,11 @@ def _plan(image, landmarks, options):
     return plan_face_crop(fit_track_to(landmarks, width, height), CropOptions(margin, fixed, *size))
 
 
-def _check_counts(given, expected, name, of="frames of landmarks") -> None:
+def _check_counts(count, expected, name, of="frames of landmarks") -> None:
     from ..portraittalk_core.errors import InputError
 
-    if expected not in (1, given):
+    if expected not in (1, count):
         raise InputError(
-            f"{given} {name} do not go with {expected} {of}: give one for each. If a sampler kept only the first "
+            f"{count} {name} do not go with {expected} {of}: give one for each. If a sampler kept only the first "
             "frame, set its keep_frames to always."
         )

@@ -1,4 +1,4 @@
-"""Scores of generated videos against true ones."""
+"""The ADFD Score node: landmark and picture metrics of a generated video against its target."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ACCEPTED = [io.Video, io.Image, Landmarks]
 
 
 class ADFDScore(io.ComfyNode):
-    """How well a generated video follows the true one."""
+    """Node with ADFD, landmark distance, PSNR and SSIM of a generated video against the target."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -56,9 +56,9 @@ class ADFDScore(io.ComfyNode):
         report = _evaluated(generated, target, fps, face_index)
         text = _summary(report.numbers)
         plot = convert.to_image([_plot(report, text)])
-        shown = ui.PreviewImage(plot, cls=cls).as_dict() | ui.PreviewText(text).as_dict()
+        node_ui = ui.PreviewImage(plot, cls=cls).as_dict() | ui.PreviewText(text).as_dict()
         score = report.numbers["adfd"]
-        return io.NodeOutput(-1.0 if score is None else score, report.to_json(), plot, ui=shown)
+        return io.NodeOutput(-1.0 if score is None else score, report.to_json(), plot, ui=node_ui)
 
 
 def _evaluated(generated, target, fps, face_index):
@@ -69,10 +69,10 @@ def _evaluated(generated, target, fps, face_index):
 
     options = EvaluationOptions(face_index=face_index, num_worst=0, metrics=ADFD_METRICS)
     with ExitStack() as files:
-        made = evaluation_clip(generated, "the generated video", fps, None, files)
-        true = evaluation_clip(target, "the target video", fps, None, files)
-        mesh = None if made.pictures is None else files.enter_context(face_mesh())
-        result = evaluate(made, true, options, mesh=mesh, on_progress=Progress())
+        clip = evaluation_clip(generated, "the generated video", fps, None, files)
+        target_clip = evaluation_clip(target, "the target video", fps, None, files)
+        mesh = None if clip.pictures is None else files.enter_context(face_mesh())
+        result = evaluate(clip, target_clip, options, mesh=mesh, on_progress=Progress())
     if result.error:
         raise NoFaceError(f"{result.error}; choose videos with an upright face that looks towards the camera.")
     return AdfdReport.of(result)

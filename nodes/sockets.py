@@ -21,8 +21,8 @@ FaceLandmarks = io.Custom("FACE_LANDMARKS")  # newer ComfyUI's own face landmark
 
 def schema(**fields: object) -> io.Schema:
     """A schema in this pack's category, without the fields that this ComfyUI does not know."""
-    known = {field.name for field in dataclasses.fields(io.Schema)}
-    return io.Schema(category=CATEGORY, **{name: value for name, value in fields.items() if name in known})
+    supported = {field.name for field in dataclasses.fields(io.Schema)}
+    return io.Schema(category=CATEGORY, **{name: value for name, value in fields.items() if name in supported})
 
 
 def advanced(widget: io.Input) -> io.Input:

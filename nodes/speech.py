@@ -1,4 +1,4 @@
-"""Speech becomes landmarks."""
+"""The AudioToLandmarks node: a speech-driven landmark track of a portrait."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..portraittalk_core.motion.options import MotionOptions
 from .bindings import convert
-from .bindings.progress import Progress, face_mesh, say
+from .bindings.progress import Progress, face_mesh, show_text
 from .engine import to_engine
 from .sockets import AudioEncoderOutput, FaceLandmarks, Landmarks, MotionEngine, Style, advanced, schema
 from .widgets import face_index_widget, later_widgets, widget, widgets
@@ -19,7 +19,7 @@ FINE = ("silence_gate_db", "smoothing", "offset_ms")
 
 
 class AudioToLandmarks(io.ComfyNode):
-    """A portrait and speech to a landmark track."""
+    """Node that generates a landmark track of a portrait from speech, or dubs a driving track."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -42,38 +42,39 @@ class AudioToLandmarks(io.ComfyNode):
 
     @classmethod
     def execute(cls, portrait, audio, fps, face_index, face_landmarks=None, engine=None, **motion) -> io.NodeOutput:
-        """Find the face, plan its motion, make the landmarks; or give a filmed face another mouth."""
+        """Detect the face and generate its landmarks, or dub the driving landmarks."""
         from ..portraittalk_core.plots.timeline import timeline_payload
 
         speech, picture = convert.to_speech(audio), convert.to_portrait(portrait)
         film, style = motion.pop("driving_landmarks", None), motion.pop("style", None)
         if film is not None:
             speech, fps = _as_long_as(film, speech, cls.hidden.unique_id), film.fps
-        chosen = to_engine(engine, motion.pop("audio_encoder_output", None), speech)
+        motion_engine = to_engine(engine, motion.pop("audio_encoder_output", None), speech)
         options, face = _motion_options(speech, fps, **motion), (picture, face_landmarks, face_index)
-        make = _speaking(face, speech, chosen) if film is None else _dubbing(film, face, speech, chosen)
+        make = _speaking(face, speech, motion_engine) if film is None else _dubbing(film, face, speech, motion_engine)
         track = _in_style(make, options, style)
-        shown = {"portraittalk_timeline": [timeline_payload(track, speech, options.gain_curve)]}  # for web/timeline.js
-        return io.NodeOutput(track, len(track), float(track.fps), convert.to_plot(track, speech), ui=shown)
+        timeline = timeline_payload(track, speech, options.gain_curve)
+        node_ui = {"portraittalk_timeline": [timeline]}  # for web/timeline.js
+        return io.NodeOutput(track, len(track), float(track.fps), convert.to_plot(track, speech), ui=node_ui)
 
 
-def _in_style(make, options, chosen):
+def _in_style(make, options, node_style):
     from ..portraittalk_core.style.reference import in_style
 
-    return in_style(make, options, None if chosen is None else chosen.style)
+    return in_style(make, options, None if node_style is None else node_style.style)
 
 
 def _speaking(face, speech, engine):
-    """What makes a face's landmarks for some options."""
+    """A function from motion options to the landmark track of a speaking portrait."""
     from ..portraittalk_core.pipelines.talk import landmarks_of_speech
 
     picture, face_landmarks, face_index = face
-    reference = _found_face(picture, face_index) if face_landmarks is None else _given_face(*face)
+    reference = _detect_face(picture, face_index) if face_landmarks is None else _connected_face(*face)
     return lambda options: landmarks_of_speech(picture, speech, options, 0, reference, engine, Progress())
 
 
 def _dubbing(film, face, speech, engine):
-    """What makes the film's landmarks with another mouth; its face need not be found again."""
+    """A function from motion options to the film's track with its mouth dubbed; no face detection is needed."""
     from ..portraittalk_core.face.crop import fit_track_to
     from ..portraittalk_core.motion.dub import dub_track
 
@@ -83,14 +84,15 @@ def _dubbing(film, face, speech, engine):
 
 
 def _as_long_as(film, speech, node_id):
-    """The speech as long as the film; says so where that is a difference."""
+    """The speech cut or padded to the length of the film, with a message on the node where they differ."""
     from ..portraittalk_core.motion.dub import fit_speech
 
     fitted = fit_speech(speech, len(film), film.fps)
     if fitted.cut_s:
-        say(node_id, f"The video ends {fitted.cut_s:.2f} s before the speech: the rest of the speech is left out.")
+        text = f"The video ends {fitted.cut_s:.2f} s before the speech: the rest of the speech is left out."
+        show_text(node_id, text)
     if fitted.rest_s:
-        say(node_id, f"The speech ends {fitted.rest_s:.2f} s before the video: the mouth rests there.")
+        show_text(node_id, f"The speech ends {fitted.rest_s:.2f} s before the video: the mouth rests there.")
     return fitted.speech
 
 
@@ -103,23 +105,23 @@ def _motion_options(speech, fps, gain_points="[]", gain_curve=None, **motion):
     num_frames = speech.num_frames(exact)
     curve = drawn_gain(gain_points, num_frames, exact)
     if gain_curve is not None:
-        given = gain_of_values(gain_curve, num_frames)
-        curve = given if curve is None else curve * given
+        connected = gain_of_values(gain_curve, num_frames)
+        curve = connected if curve is None else curve * connected
     return MotionOptions(fps=exact, gain_curve=curve, **motion)
 
 
-def _found_face(picture, face_index):
+def _detect_face(picture, face_index):
     from ..portraittalk_core.face.mesh.landmarks import find_portrait
 
     with face_mesh() as mesh:
         return find_portrait(picture, face_index, source="the portrait", mesh=mesh).landmarks
 
 
-def _given_face(picture, face_landmarks, face_index):
+def _connected_face(picture, face_landmarks, face_index):
     from ..portraittalk_core.types import Portrait
 
-    given = convert.to_track(face_landmarks, Fraction(25), face_index).slice(0, 1)
-    return Portrait(picture, given, "the portrait").landmarks  # which checks that they belong to a picture of this size
+    track = convert.to_track(face_landmarks, Fraction(25), face_index).slice(0, 1)
+    return Portrait(picture, track, "the portrait").landmarks  # which checks that they belong to a picture of this size
 
 
 def _main_inputs() -> list[io.Input]:

@@ -1,4 +1,4 @@
-"""How someone speaks: as a style of a reference or by name, and mixed."""
+"""Style nodes: the style prior of a reference or a preset, and interpolation of two styles."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OF_THE_REFERENCE = "of the reference"
 
 
 class StylePrior(io.ComfyNode):
-    """A reference, or a name, to a style."""
+    """Node that estimates a style prior from a reference, or takes a preset by name."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -54,21 +54,21 @@ class StylePrior(io.ComfyNode):
         return paths.validated(lambda: (style_files(extractor, style_attention), _encoder_path(encoder)))
 
     @classmethod
-    def execute(cls, preset, strength, noise, seed, **given) -> io.NodeOutput:
-        """Take the style by its name, or watch and hear the reference."""
+    def execute(cls, preset, strength, noise, seed, **inputs) -> io.NodeOutput:
+        """Look the preset up, or estimate the style of the reference."""
         from ..portraittalk_core.style.reference import named_style
-        from .style_use import ChosenStyle, shown, told
+        from .style_use import ChosenStyle, style_image, style_summary
 
         use = StyleUse(strength, noise, seed)
-        extractor, attention = style_files(given.pop("extractor", NO_FILE), given.pop("style_attention", NO_FILE))
+        extractor, attention = style_files(inputs.pop("extractor", NO_FILE), inputs.pop("style_attention", NO_FILE))
         named = preset != OF_THE_REFERENCE
-        style = named_style(preset, use) if named else _watched(use, extractor, **given)
-        chosen, plot = ChosenStyle(style, managed_attention(attention)), shown(style)
-        return io.NodeOutput(chosen, plot, told(style), ui=ui.PreviewImage(plot, cls=cls))
+        style = named_style(preset, use) if named else _reference_style(use, extractor, **inputs)
+        node_style, plot = ChosenStyle(style, managed_attention(attention)), style_image(style)
+        return io.NodeOutput(node_style, plot, style_summary(style), ui=ui.PreviewImage(plot, cls=cls))
 
 
 class BlendStyles(io.ComfyNode):
-    """Two styles to one between them, or to one that turns into the other."""
+    """Node that interpolates two styles, with a fixed share or one that changes over time."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -96,11 +96,11 @@ class BlendStyles(io.ComfyNode):
 
     @classmethod
     def execute(cls, style_a, style_b, share, over_time="") -> io.NodeOutput:
-        """Mix them."""
-        from .style_use import blended, shown
+        """Interpolate the styles."""
+        from .style_use import blended, style_image
 
         mixed = blended(style_a, style_b, share, texts.to_points(over_time, "over_time"))
-        plot = shown(mixed.style)
+        plot = style_image(mixed.style)
         return io.NodeOutput(mixed, plot, ui=ui.PreviewImage(plot, cls=cls))
 
 
@@ -133,8 +133,8 @@ def _encoder_path(name):
     return None if name == NO_FILE else paths.encoder_path(name)
 
 
-def _watched(use, extractor, encoder=NO_FILE, **given):
-    """The style of whatever reference is connected."""
+def _reference_style(use, extractor, encoder=NO_FILE, **reference_inputs):
+    """The style prior of whichever reference is connected."""
     from ..portraittalk_core.speech.encoders import load_speech_encoder
     from ..portraittalk_core.style.extractor import load_extractor
     from ..portraittalk_core.style.features import WHISPER
@@ -144,5 +144,5 @@ def _watched(use, extractor, encoder=NO_FILE, **given):
 
     opened = None if extractor is None else load_extractor(extractor)
     path = _encoder_path(encoder) if opened is not None and opened.sizes.audio == WHISPER else None
-    hears = None if path is None else load_speech_encoder(path)
-    return style_of(reference_of(opened is not None, **given), use, opened, hears, Progress())
+    speech_encoder = None if path is None else load_speech_encoder(path)
+    return style_of(reference_of(opened is not None, **reference_inputs), use, opened, speech_encoder, Progress())

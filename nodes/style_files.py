@@ -1,4 +1,4 @@
-"""Styles and what belongs to them as files: kept, read again, and chosen from models/portraittalk."""
+"""Style files: the Save Style and Load Style nodes, and the lists of extractors and style attentions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from comfy_api.latest import io, ui
 
 from ..portraittalk_core.style.options import StyleUse
 from .bindings import paths
-from .bindings.progress import say
+from .bindings.progress import show_text
 from .sockets import Style, advanced, schema
 from .widgets import widget
 
@@ -14,7 +14,7 @@ NO_FILE = "none"
 
 
 class SaveStyle(io.ComfyNode):
-    """A style to a file in the output folder."""
+    """Node that saves a style to a file in the output folder."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -39,17 +39,18 @@ class SaveStyle(io.ComfyNode):
     def execute(cls, style, filename_prefix) -> io.NodeOutput:
         """Write the next numbered file."""
         from ..portraittalk_core.media.records import save_record
-        from .style_use import told
+        from .style_use import style_summary
 
         path, name, subfolder = paths.new_output(filename_prefix)
         save_record(style.style, path)
-        text = f"{subfolder}/{name}: {told(style.style)}" if subfolder else f"{name}: {told(style.style)}"
-        say(cls.hidden.unique_id, text)
+        text = f"{subfolder}/{name}" if subfolder else name
+        text += f": {style_summary(style.style)}"
+        show_text(cls.hidden.unique_id, text)
         return io.NodeOutput(str(path), ui=ui.PreviewText(text))
 
 
 class LoadStyle(io.ComfyNode):
-    """A style from a file."""
+    """Node that loads a style from a file."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -83,30 +84,30 @@ class LoadStyle(io.ComfyNode):
         return paths.validated(lambda: (paths.track_path(file, "style"), style_files(NO_FILE, style_attention)))
 
     @classmethod
-    def fingerprint_inputs(cls, file, **others) -> str:
+    def fingerprint_inputs(cls, file, **other_inputs) -> str:
         """Read again when the file has changed."""
-        return paths.fingerprint([paths.track_path(file, "style")], others)
+        return paths.fingerprint([paths.track_path(file, "style")], other_inputs)
 
     @classmethod
     def execute(cls, file, strength, noise, seed, style_attention=NO_FILE) -> io.NodeOutput:
         """Read the file."""
         from ..portraittalk_core.style.prior import load_style, used_as
-        from .style_use import ChosenStyle, shown
+        from .style_use import ChosenStyle, style_image
 
         style = used_as(load_style(paths.track_path(file, "style")), strength, noise, seed)
         _, attention = style_files(NO_FILE, style_attention)
-        plot = shown(style)
+        plot = style_image(style)
         return io.NodeOutput(ChosenStyle(style, managed_attention(attention)), plot, ui=ui.PreviewImage(plot, cls=cls))
 
 
 def style_output() -> io.Output:
-    """Where a style leaves a node."""
+    """The style output of a node."""
     users = "AudioToLandmarks, IdentityNet Sampler, V-Express Portrait"
     return Style.Output("style", display_name="style", tooltip=f"For {users}.")
 
 
 def attention_input() -> io.Input:
-    """The list of style attentions."""
+    """The input that lists style attention files."""
     return io.Combo.Input(
         "style_attention", options=[NO_FILE, *paths.style_names("attention")], default=NO_FILE, optional=True,
         tooltip="What brings the style into the checkpoint, from models/portraittalk; none acts on the motion alone.",

@@ -1,4 +1,4 @@
-"""What a StylePrior node is shown of a person, from whichever inputs are connected."""
+"""The style reference of a StylePrior node: tracks and sound from whichever inputs are connected."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .bindings.progress import Progress, counted, face_mesh
 
 
 def reference_of(
-    hears: bool, video=None, frames=None, landmarks=None, audio=None, fps: float = 25.0, face_index: int = 0
+    needs_sound: bool, video=None, frames=None, landmarks=None, audio=None, fps: float = 25.0, face_index: int = 0
 ) -> Reference:
-    """What is known of the person.
+    """Tracks and sound of the reference person.
 
     Args:
-        hears: whether the sound matters.
+        needs_sound: whether the style extractor uses the sound.
         video: VIDEO.
         frames: IMAGE.
         landmarks: PORTRAITTALK_LANDMARKS.
@@ -32,7 +32,7 @@ def reference_of(
     if landmarks is not None:
         return Reference((landmarks,), _cut(sound, [(0, landmarks)]), "the landmarks")
     if video is not None:
-        return _of_video(video, sound, hears, ReferenceOptions(face_index))
+        return _of_video(video, sound, needs_sound, ReferenceOptions(face_index))
     if frames is not None:
         return _of_frames(frames, as_fps(fps), sound, ReferenceOptions(face_index), "the batch of frames")
     if sound is not None:
@@ -40,20 +40,20 @@ def reference_of(
     raise InputError("there is no reference: connect a video, frames, landmarks or audio, or choose a preset.")
 
 
-def _of_video(video, sound, hears: bool, options: ReferenceOptions) -> Reference:
+def _of_video(video, sound, needs_sound: bool, options: ReferenceOptions) -> Reference:
     in_memory = convert.video_frames(video)
     if in_memory is not None:
         frames, fps = in_memory
-        own = video.get_components().audio
-        if sound is None and hears and own is not None:
-            sound = convert.to_speech(own)
+        video_audio = video.get_components().audio
+        if sound is None and needs_sound and video_audio is not None:
+            sound = convert.to_speech(video_audio)
         return _of_frames(frames, fps, sound, options, "the video")
     with convert.video_file(video) as path, face_mesh() as mesh:
         probe = probe_video(path)
         pictures = read_pictures(path, probe.fps, on_progress=Progress())
         total = probe.num_frames or round(probe.seconds * probe.fps)
         pieces = track_pieces(pictures, probe.fps, total, mesh, options, "the video")
-        if sound is None and hears and probe.has_sound:
+        if sound is None and needs_sound and probe.has_sound:
             sound = load_speech(path)
     return _reference(pieces, sound, "the video")
 

@@ -1,4 +1,4 @@
-"""A style on its way from the style nodes to the motion and to the sampler."""
+"""The value of the style socket: a style and its attention, bound to a MODEL or blended with another."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ChosenStyle:
-    """A style, and what brings it into the checkpoint, if there is anything."""
+    """A style prior, and the style attention that conditions the checkpoint on it, if any."""
 
     style: Style
-    attention: comfy.model_patcher.ModelPatcher | None = None  # of `comfy_style.managed_style`
+    attention: comfy.model_patcher.ModelPatcher | None = None  # of `bindings.style.managed_style`
 
     def __post_init__(self) -> None:
         if self.attention is not None:
@@ -36,19 +36,19 @@ class ChosenStyle:
     def bound(
         self, model: comfy.model_patcher.ModelPatcher, num_frames: int, fps: Fraction, cursor: Cursor
     ) -> comfy.model_patcher.ModelPatcher:
-        """The MODEL that looks at the style of every frame; the MODEL itself where no attention was chosen."""
-        shown = self.in_frames(num_frames, fps, BASE)
-        return model if shown is None else with_style(model, *shown, cursor)
+        """The MODEL with style attention to every frame's style; the MODEL itself without an attention."""
+        frame_styles = self.in_frames(num_frames, fps, BASE)
+        return model if frame_styles is None else with_style(model, *frame_styles, cursor)
 
     def in_frames(
         self, num_frames: int, fps: Fraction, base: str
     ) -> tuple[comfy.model_patcher.ModelPatcher, FrameStyles] | None:
-        """The attention and the style of every frame, or one for all; None where no attention was chosen.
+        """The attention and the style of every frame, or one for all; None without an attention.
 
         Args:
             num_frames: of the video.
             fps: of the video.
-            base: which UNet is to look at it.
+            base: which UNet is conditioned on it.
         """
         if self.attention is None:
             log.info("the style %s has no style attention: it acts on the motion alone.", self.style.source)
@@ -59,7 +59,7 @@ class ChosenStyle:
 
 
 def blended(first: ChosenStyle, second: ChosenStyle, share: float, points: tuple) -> ChosenStyle:
-    """Two styles mixed, for good or over time.
+    """Two styles interpolated, with a fixed share or one that changes over time.
 
     Args:
         first: share 0.
@@ -70,28 +70,28 @@ def blended(first: ChosenStyle, second: ChosenStyle, share: float, points: tuple
     Raises:
         InputError: they live in spaces that have nothing in common, or one of them is a blend over time.
     """
-    for one in (first, second):
-        if isinstance(one.style, BlendedStyle):
+    for style_1 in (first, second):
+        if isinstance(style_1.style, BlendedStyle):
             raise InputError(
-                f"{one.style.source} changes over time already; blend the styles that it was made of instead."
+                f"{style_1.style.source} changes over time already; blend the styles that it was made of instead."
             )
-    one, two = shared(first.style, second.style)
-    mixed = BlendedStyle(one, two, points) if points else interpolate(one, two, share)
+    style_1, style_2 = shared(first.style, second.style)
+    mixed = BlendedStyle(style_1, style_2, points) if points else interpolate(style_1, style_2, share)
     attention = first.attention or second.attention
     if attention is not None and attention.model.space != mixed.space:
         attention = None  # only their motion has something in common
     return ChosenStyle(mixed, attention)
 
 
-def told(style: Style) -> str:
-    """One line on a style, for its node."""
+def style_summary(style: Style) -> str:
+    """One-line summary of a style, for its node."""
     part = style.first if isinstance(style, BlendedStyle) else style
     kind = "motion statistics" if part.style_statistics is None and part.space == "manner" else f"{part.space}"
     return f"{style.source}: {len(part)} numbers ({kind}), strength {style.strength:g}"
 
 
-def shown(style: Style) -> Tensor:
-    """A picture of a style as an IMAGE; a small grey one where matplotlib is not installed."""
+def style_image(style: Style) -> Tensor:
+    """The plot of a style as an IMAGE; a small grey picture where matplotlib is not installed."""
     try:
         return convert.to_image([plot_style(style)])
     except MissingDependency as error:

@@ -1,4 +1,4 @@
-"""Numbers that a person writes into a text field."""
+"""Parsers of numbers that a user writes into a text field."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""V-Express: one portrait and speech become a video, by its public weights."""
+"""The V-Express Portrait node: a talking video of a portrait from speech, by V-Express's public weights."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from comfy_api.latest import io, ui
 
 from ..portraittalk_core.renderers.vexpress.options import VExpressRendererOptions
 from .bindings import convert, paths
-from .bindings.progress import Progress, face_mesh, say
+from .bindings.progress import Progress, face_mesh, show_text
 from .engine import AUTO as NO_ENCODER
 from .sockets import AudioEncoderOutput, Landmarks, Style, advanced, schema
-from .video import Kept
+from .video import FrameBuffer
 from .widgets import crf_widget, face_index_widget, widget
 
 FOLDER = "vexpress"
-HERE = f"models/{FOLDER}"
-LEAST_FILES = 4  # five, or four where the motion modules are in the UNet's
+MODEL_FOLDER = f"models/{FOLDER}"
+MIN_FILES = 4  # five, or four where the motion modules are in the UNet's
 BY_THE_FACE = "auto"
 
 
 class VExpressPortrait(io.ComfyNode):
-    """A portrait speaks, as V-Express paints it."""
+    """Node that samples a talking portrait with V-Express."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -46,32 +46,32 @@ class VExpressPortrait(io.ComfyNode):
         return paths.validated(lambda: (network_files(networks), _encoder_path(encoder)))
 
     @classmethod
-    def fingerprint_inputs(cls, networks, encoder, **others) -> str:
+    def fingerprint_inputs(cls, networks, encoder, **other_inputs) -> str:
         """Paint again when a file has changed."""
         return paths.fingerprint([*network_files(networks)[1], _encoder_path(encoder)])
 
     @classmethod
-    def execute(cls, portrait, audio, vae, keep_frames, crf=16, **given) -> io.NodeOutput:
-        """Hear, paint, encode, and give back the file."""
+    def execute(cls, portrait, audio, vae, keep_frames, crf=16, **inputs) -> io.NodeOutput:
+        """Encode the speech, sample the frames, write the video, and return it."""
         from comfy_api.input_impl import VideoFromFile
 
         picture, out = convert.to_portrait(portrait), paths.new_temp_video()
-        kept = _paint(picture, audio, vae, out, (keep_frames, crf), **given)
-        if keep_frames == "auto" and not kept.all:
-            say(cls.hidden.unique_id, kept.text)
-        return io.NodeOutput(convert.to_image(kept.pictures), VideoFromFile(str(out)), ui=ui.PreviewText(kept.text))
+        buffer = _paint(picture, audio, vae, out, (keep_frames, crf), **inputs)
+        if keep_frames == "auto" and not buffer.all:
+            show_text(cls.hidden.unique_id, buffer.text)
+        return io.NodeOutput(convert.to_image(buffer.pictures), VideoFromFile(str(out)), ui=ui.PreviewText(buffer.text))
 
 
 def network_names() -> list[str]:
     """Folders in models/vexpress that may hold the networks, as names for a list; itself first."""
-    found = [
+    folders = [
         inner.relative_to(root).as_posix()
         for root in paths.model_folders(FOLDER)
         for level in ("*", "*/*", "*/*/*")
         for inner in sorted(root.glob(level))
-        if inner.is_dir() and len(_weights(inner)) >= LEAST_FILES
+        if inner.is_dir() and len(_weights(inner)) >= MIN_FILES
     ]
-    return [HERE, *dict.fromkeys(found)]
+    return [MODEL_FOLDER, *dict.fromkeys(folders)]
 
 
 def network_files(name) -> tuple[Path, list[Path]]:
@@ -84,12 +84,12 @@ def network_files(name) -> tuple[Path, list[Path]]:
     from ..portraittalk_core.renderers.vexpress.load import PARTS, SOURCE
 
     for root in paths.model_folders(FOLDER):
-        folder = (root if name == HERE else root / name).resolve()
+        folder = (root if name == MODEL_FOLDER else root / name).resolve()
         if folder.is_relative_to(root.resolve()) and folder.is_dir() and _weights(folder):
             return folder, _weights(folder)
     files = ", ".join(PARTS.values())
-    where = HERE if name == HERE else f"{HERE}/{name}"
-    raise InputError(f"V-Express's weights are not in {where}; get {files} from {SOURCE} and put them there.")
+    shown_name = MODEL_FOLDER if name == MODEL_FOLDER else f"{MODEL_FOLDER}/{name}"
+    raise InputError(f"V-Express's weights are not in {shown_name}; get {files} from {SOURCE} and put them there.")
 
 
 def _weights(folder: Path) -> list[Path]:
@@ -100,8 +100,8 @@ def _encoder_path(name) -> Path | None:
     return None if name == NO_ENCODER else paths.encoder_path(name)
 
 
-def _paint(picture, audio, vae, out, video: tuple, **given) -> Kept:
-    """Paint the frames into a file; `video` is which frames to keep, and the quality."""
+def _paint(picture, audio, vae, out, video: tuple, **inputs) -> FrameBuffer:
+    """Sample the frames into a video file; `video` is (keep_frames, crf)."""
     from ..portraittalk_core.errors import InputError
     from ..portraittalk_core.renderers.contract import Callbacks, RenderJob
     from ..portraittalk_core.renderers.vexpress.build import VExpressRenderer
@@ -110,18 +110,18 @@ def _paint(picture, audio, vae, out, video: tuple, **given) -> Kept:
     from ..portraittalk_core.style.attention_files import VEXPRESS
     from .bindings import vexpress as comfy_vexpress
 
-    speech, track, keep = convert.to_speech(audio), given.pop("landmarks", None), video[0]
-    style = given.pop("style", None)
-    hears = _encoder(given.pop("encoder"), given.pop("audio_encoder_output", None))
-    networks, face_index = given.pop("networks"), given.pop("face_index", 0)
-    face, options = _face_and_options(picture, track, face_index, given)
+    speech, track, keep = convert.to_speech(audio), inputs.pop("landmarks", None), video[0]
+    style = inputs.pop("style", None)
+    speech_encoder = _encoder(inputs.pop("encoder"), inputs.pop("audio_encoder_output", None))
+    networks, face_index = inputs.pop("networks"), inputs.pop("face_index", 0)
+    face, options = _face_and_options(picture, track, face_index, inputs)
     fps = FPS if track is None else track.fps
     count = speech.num_frames(fps)
-    styled = None if style is None else style.in_frames(count, fps, VEXPRESS)
-    models = comfy_vexpress.models_of(network_files(networks), vae, hears, options, styled)
-    kept, progress = Kept(keep, count, options.width * options.height * 3), Progress()
+    frame_styles = None if style is None else style.in_frames(count, fps, VEXPRESS)
+    models = comfy_vexpress.models_of(network_files(networks), vae, speech_encoder, options, frame_styles)
+    buffer, progress = FrameBuffer(keep, count, options.width * options.height * 3), Progress()
     job = RenderJob(face, () if track is None else (track,), count, fps, speech)
-    renderer, callbacks = VExpressRenderer(models, options), Callbacks(progress, kept.and_show(progress))
+    renderer, callbacks = VExpressRenderer(models, options), Callbacks(progress, buffer.preview_callback(progress))
     try:
         render_video(renderer, job, out, sound=convert.to_waveform(audio), crf=video[1], callbacks=callbacks)
     except comfy_vexpress.OUT_OF_MEMORY as error:
@@ -129,28 +129,28 @@ def _paint(picture, audio, vae, out, video: tuple, **given) -> Kept:
             f"there is not enough memory for {options.length} frames of {options.width}×{options.height} at once; "
             "lower window, width or height."
         ) from error
-    return kept
+    return buffer
 
 
-def _face_and_options(picture, track, face_index, given):
-    """The portrait, and how to paint it."""
+def _face_and_options(picture, track, face_index, inputs):
+    """The portrait with its landmarks, and V-Express's options."""
     from ..portraittalk_core.face.mesh.landmarks import find_portrait
     from ..portraittalk_core.motion.transfer import belongs_to
     from ..portraittalk_core.renderers.vexpress.pipeline import VExpressOptions
 
-    given["length"], given["guidance"] = given.pop("window", 24), given.pop("cfg")
-    strategy = given.pop("head", BY_THE_FACE)
+    inputs["length"], inputs["guidance"] = inputs.pop("window", 24), inputs.pop("cfg")
+    strategy = inputs.pop("head", BY_THE_FACE)
     with face_mesh() as mesh:
         face = find_portrait(picture, face_index, source="the portrait", mesh=mesh)
     if track is None:
         strategy = "fix_face"
     elif strategy == BY_THE_FACE:
         strategy = "no_retarget" if belongs_to(track, face.landmarks) else "naive_retarget"
-    return face, VExpressOptions(**given, strategy=strategy)
+    return face, VExpressOptions(**inputs, strategy=strategy)
 
 
 def _encoder(name, encoded):
-    """What hears the speech."""
+    """The speech encoder, or the features that ComfyUI's own encoder has computed."""
     from ..portraittalk_core.errors import InputError
     from ..portraittalk_core.speech.encoders import GivenFeatures, features_from_tensor, load_speech_encoder
 
@@ -172,7 +172,7 @@ def _main_inputs() -> list[io.Input]:
         io.Audio.Input("audio", tooltip="What it says; also the sound of the video, in its own quality."),
         io.Vae.Input("vae", tooltip="The VAE of any SD1.5 checkpoint, or sd-vae-ft-mse."),
         io.Combo.Input(
-            "networks", options=network_names(), default=HERE,
+            "networks", options=network_names(), default=MODEL_FOLDER,
             tooltip="Folder with V-Express's five files, known by their content.",
         ),
         io.Combo.Input(

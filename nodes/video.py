@@ -1,11 +1,11 @@
-"""Landmarks become video."""
+"""The Render Portrait node: a video of a portrait warped to a landmark track."""
 
 from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
 from .bindings import convert, paths
-from .bindings.progress import Progress, face_mesh, say
+from .bindings.progress import Progress, face_mesh, show_text
 from .sockets import Landmarks, schema
 from .widgets import crf_widget
 
@@ -14,7 +14,7 @@ FEW_BYTES = 2 * 1024**3  # nor one that takes more memory than this
 
 
 class RenderPortrait(io.ComfyNode):
-    """A portrait follows a landmark track."""
+    """Node that warps a portrait to every frame of a landmark track."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -45,31 +45,31 @@ class RenderPortrait(io.ComfyNode):
 
     @classmethod
     def execute(cls, portrait, landmarks, keep_frames, crf=16, audio=None) -> io.NodeOutput:
-        """Draw, encode, and give back the file."""
+        """Render the frames, write the video, and return it."""
         from comfy_api.input_impl import VideoFromFile
 
         picture, out = convert.to_portrait(portrait), paths.new_temp_video()
         sound = convert.to_waveform(audio) if audio is not None else None
-        kept = Kept(keep_frames, len(landmarks), picture.numel())
-        _render(picture, landmarks, out, sound, crf, kept)
-        if keep_frames == "auto" and not kept.all:  # what the person may not expect; it covers part of the preview
-            say(cls.hidden.unique_id, kept.text)
-        return io.NodeOutput(convert.to_image(kept.pictures), VideoFromFile(str(out)), ui=ui.PreviewText(kept.text))
+        buffer = FrameBuffer(keep_frames, len(landmarks), picture.numel())
+        _render(picture, landmarks, out, sound, crf, buffer)
+        if keep_frames == "auto" and not buffer.all:  # what the person may not expect; it covers part of the preview
+            show_text(cls.hidden.unique_id, buffer.text)
+        return io.NodeOutput(convert.to_image(buffer.pictures), VideoFromFile(str(out)), ui=ui.PreviewText(buffer.text))
 
 
-def _render(picture, landmarks, out, sound, crf, kept) -> None:
+def _render(picture, landmarks, out, sound, crf, buffer) -> None:
     from ..portraittalk_core.pipelines.render import driven_portrait, render_track
     from ..portraittalk_core.renderers.contract import Callbacks
 
     with face_mesh() as mesh:
         face = driven_portrait(picture, landmarks, "the portrait", mesh)
     progress = Progress()
-    callbacks = Callbacks(progress, kept.and_show(progress))
+    callbacks = Callbacks(progress, buffer.preview_callback(progress))
     render_track(face, landmarks, out, sound=sound, crf=crf, callbacks=callbacks)
 
 
-class Kept:
-    """Frames kept for the IMAGE output.
+class FrameBuffer:
+    """Buffer of frames for the IMAGE output: all of them, or the first only.
 
     Args:
         keep_frames: "auto", "always" or "never".
@@ -83,8 +83,8 @@ class Kept:
         self.pictures: list = []
         self.text = f"{total} frames" + ("" if self.all else "; images holds the first one, video all of them")
 
-    def and_show(self, progress: Progress):
-        """A callback that keeps a picture and shows it as preview."""
+    def preview_callback(self, progress: Progress):
+        """A callback that buffers a picture and shows it as preview."""
 
         def on_picture(picture) -> None:
             if self.all or not self.pictures:

@@ -1,4 +1,4 @@
-"""Widgets of options that the core's dataclasses declare, with their default, range, step and tooltip."""
+"""Widgets of the core's option fields, with their default, range, step and tooltip."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def widget(kind: type, name: str, **changes: object) -> io.Input:
     """
     from ..portraittalk_core.options import option_of
 
-    one = option_of(kind, name)
-    told = {"default": one.default, "tooltip": one.help, **changes}
-    name, hidden = told.pop("id", one.name), told.pop("advanced", one.advanced)
-    if one.kind is int and one.name == "seed":
-        told.setdefault("control_after_generate", True)
-    if told["default"] is None:
-        raise ValueError(f"the option {one.name} has no default; give the widget one.")
-    made = _widget(one, name, told)
-    return advanced(made) if hidden else made
+    field = option_of(kind, name)
+    arguments = {"default": field.default, "tooltip": field.help, **changes}
+    name, hidden = arguments.pop("id", field.name), arguments.pop("advanced", field.advanced)
+    if field.kind is int and field.name == "seed":
+        arguments.setdefault("control_after_generate", True)
+    if arguments["default"] is None:
+        raise ValueError(f"the option {field.name} has no default; give the widget one.")
+    control = _widget(field, name, arguments)
+    return advanced(control) if hidden else control
 
 
 def widgets(kind: type, names: Sequence[str]) -> list[io.Input]:
@@ -53,7 +53,8 @@ def later_widgets(kind: type, placed: Sequence[str]) -> list[io.Input]:
     """
     from ..portraittalk_core.options import options_of
 
-    return [widget(kind, one.name, optional=True) for one in options_of(kind) if one.shared and one.name not in placed]
+    fields = [field for field in options_of(kind) if field.shared and field.name not in placed]
+    return [widget(kind, field.name, optional=True) for field in fields]
 
 
 def face_index_widget(tooltip: str, **changes: object) -> io.Input:
@@ -67,17 +68,19 @@ def crf_widget(**changes: object) -> io.Input:
     return widget(WriteOptions, "crf", default=CRF, max=LARGEST_CRF, tooltip=text, advanced=True, **changes)
 
 
-def _widget(one: object, name: str, told: dict) -> io.Input:
-    if one.choices:
-        return io.Combo.Input(name, options=told.pop("options", list(one.choices)), **told)
-    if one.kind is bool:
-        return io.Boolean.Input(name, **told)
-    if one.kind is str:
-        return io.String.Input(name, **told)
-    if one.kind not in (int, float, Fraction) or one.many:
-        raise ValueError(f"the option {one.name} has no widget: it is neither a number, a word nor true or false.")
-    number = int if one.kind is int else float
-    limits = {"min": one.low, "max": one.high, "step": one.step} | told
-    told |= {key: number(value) for key, value in limits.items() if key in ("min", "max", "step") and value is not None}
-    told["default"] = number(told["default"])
-    return (io.Int if one.kind is int else io.Float).Input(name, **told)
+def _widget(field: object, name: str, arguments: dict) -> io.Input:
+    if field.choices:
+        return io.Combo.Input(name, options=arguments.pop("options", list(field.choices)), **arguments)
+    if field.kind is bool:
+        return io.Boolean.Input(name, **arguments)
+    if field.kind is str:
+        return io.String.Input(name, **arguments)
+    if field.kind not in (int, float, Fraction) or field.many:
+        raise ValueError(f"the option {field.name} has no widget: it is neither a number, a word nor true or false.")
+    number = int if field.kind is int else float
+    limits = {"min": field.low, "max": field.high, "step": field.step} | arguments
+    for key in ("min", "max", "step"):
+        if limits[key] is not None:
+            arguments[key] = number(limits[key])
+    arguments["default"] = number(arguments["default"])
+    return (io.Int if field.kind is int else io.Float).Input(name, **arguments)

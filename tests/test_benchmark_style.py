@@ -10,13 +10,13 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import __main__ as command  # noqa: E402
-from benchmarks.style import plain_face, rank_correlation, telling_frames  # noqa: E402
+from benchmarks.style import key_frames, plain_face, rank_correlation  # noqa: E402
 from benchmarks.style_clips import (  # noqa: E402
     StyleClip,
+    cluster_by_extractor,
+    cluster_by_statistics,
     load_style_clips,
     segments,
-    told_by_extractor,
-    told_by_statistics,
     untrained,
 )
 from benchmarks.style_plots import classical_scaling, flat, save_map, save_strip  # noqa: E402
@@ -55,24 +55,24 @@ def test_segments_are_of_equal_length_whatever_the_clip(clips):
 
 
 def test_different_ways_of_speaking_are_told_apart_and_equal_ones_not(clips):
-    told = told_by_statistics(clips, 2)
-    assert told.accuracy == 1 and told.strength > 3 and told.shuffled < 0.7
-    assert len(told.labels) == 12 and len(told_by_statistics(clips, 2, without=(1, 4)).points[0]) == 9
+    scores = cluster_by_statistics(clips, 2)
+    assert scores.accuracy == 1 and scores.strength > 3 and scores.shuffled < 0.7
+    assert len(scores.labels) == 12 and len(cluster_by_statistics(clips, 2, without=(1, 4)).points[0]) == 9
     same = [StyleClip(str(n), clips[0].track) for n in range(3)]
-    assert told_by_statistics(same, 2).strength < 0.1
+    assert cluster_by_statistics(same, 2).strength < 0.1
 
 
 def test_extractor_looks_at_the_face_alone_where_there_is_no_sound(clips):
     torch.manual_seed(0)
     sizes = ExtractorSizes(width=32, num_layers=1, num_heads=4, feed_forward=64)
     extractor = StyleExtractor(new_extractor_net(sizes).eval().requires_grad_(False), torch.ones(32), "small")
-    told = told_by_extractor(clips, 2, extractor, None, "face")
-    assert told.points.shape == (12, 32) and told.accuracy > 1 / 3
+    scores = cluster_by_extractor(clips, 2, extractor, None, "face")
+    assert scores.points.shape == (12, 32) and scores.accuracy > 1 / 3
     other = untrained(extractor)
     assert other.sizes == extractor.sizes
-    assert not torch.equal(told_by_extractor(clips, 2, other, None, "face").points, told.points)
+    assert not torch.equal(cluster_by_extractor(clips, 2, other, None, "face").points, scores.points)
     with pytest.raises(InputError, match="0 clips have a sound"):
-        told_by_extractor(clips, 2, extractor, None, "sound")
+        cluster_by_extractor(clips, 2, extractor, None, "sound")
 
 
 def test_classical_scaling_keeps_the_distances_of_points_on_a_plane():
@@ -92,7 +92,7 @@ def test_rank_correlation_is_that_of_any_rising_function():
 def test_telling_frames_are_wide_or_closed_mouths_of_each_part():
     track = talking(6, 0.1, 0)
     opening = track.points[:, 14, 1] - track.points[:, 13, 1]
-    chosen = telling_frames(track)
+    chosen = key_frames(track)
     for number, (frame, part) in enumerate(zip(chosen, torch.arange(150).tensor_split(6), strict=True)):
         best = opening[part].min() if number in (2, 5) else opening[part].max()
         assert frame in part and float(opening[frame]) == pytest.approx(float(best), abs=1e-6)
@@ -119,8 +119,8 @@ def test_command_reads_tracks_and_says_how_motion_follows(tmp_path, capsys, monk
     monkeypatch.setattr("benchmarks.style.SPEECH_S", 3)
     monkeypatch.setattr(sys, "argv", ["benchmarks", "style", str(tmp_path), "--out", str(tmp_path / "out")])
     assert command.main() == 0
-    told = capsys.readouterr().out
-    assert "100.0%" in told and "opening" in told and (tmp_path / "out" / "map_manner.png").is_file()
+    scores = capsys.readouterr().out
+    assert "100.0%" in scores and "opening" in scores and (tmp_path / "out" / "map_manner.png").is_file()
 
 
 def test_folder_of_one_clip_is_refused(tmp_path, clips):

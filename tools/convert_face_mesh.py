@@ -1,4 +1,4 @@
-"""Makes the face mesh weights that this package ships, from the models inside the mediapipe 0.10.21 wheel.
+"""Converts the models of the mediapipe 0.10.21 wheel to the face mesh weights that this package ships.
 
     pip download --no-deps mediapipe==0.10.21 && unzip mediapipe-0.10.21-*.whl 'mediapipe/modules/*' -d wheel
     python tools/convert_face_mesh.py --modules wheel/mediapipe/modules
@@ -40,7 +40,7 @@ REGIONS = {61: "lips", 33: "right_eye", 362: "left_eye"}  # by the first corner 
 
 
 class Fields:
-    """One table of a flatbuffer, its fields by their number in the schema (tensorflow/lite/schema/schema.fbs)."""
+    """A flatbuffer table; fields go by their number in the schema (tensorflow/lite/schema/schema.fbs)."""
 
     def __init__(self, content: bytes, position: int) -> None:
         self.table = Table(content, position)
@@ -104,13 +104,13 @@ class Graph:
 
     def ancestors(self, number: int) -> set[int]:
         """The operators that the tensor `number` depends on."""
-        found, todo = set(), [number]
+        operators, todo = set(), [number]
         while todo:
             step = self.made_by.get(todo.pop())
-            if step is not None and step not in found:
-                found.add(step)
+            if step is not None and step not in operators:
+                operators.add(step)
                 todo += self.steps[step][1]
-        return found
+        return operators
 
     def weights(self) -> list[np.ndarray]:
         """All weights in torch's layout: output by output, operators in their order, each once."""
@@ -130,14 +130,14 @@ class Graph:
         return weights
 
     def region_indices(self) -> dict[str, np.ndarray]:
-        """The mesh points of each region, from the options of the operators that cut it out."""
+        """Mesh point indices of each region, from the options of the custom operators that crop it."""
         maps = [flexbuffers.Loads(bytes(extra)) for code, _, _, extra in self.steps if code == CUSTOM and len(extra)]
-        regions = [found for found in maps if "subset_idxs" in found]
-        return {REGIONS[found["left_rotation_idx"]]: np.array(found["subset_idxs"], np.int16) for found in regions}
+        regions = [region for region in maps if "subset_idxs" in region]
+        return {REGIONS[region["left_rotation_idx"]]: np.array(region["subset_idxs"], np.int16) for region in regions}
 
 
 def densify(values: np.ndarray, shape: np.ndarray, sparsity: Fields) -> np.ndarray:
-    """The full array of a sparsely stored one without blocks (the dimensions stored sparsely list their non-zeros)."""
+    """Dense array of a sparse TFLite constant without blocks (sparse dimensions list their non-zeros)."""
     order, dimensions = sparsity.array(0, "<i4"), sparsity.children(2)
     if len(order) != len(shape) or len(sparsity.array(1, "<i4")):
         raise ValueError("sparse tensors stored in blocks are not supported")
@@ -166,13 +166,13 @@ def convert(kind: type[torch.nn.Module], source: Path, name: str, folder: Path) 
     tensors = {}
     for key, value in network.state_dict().items():
         region, _, last = key.rpartition(".")
-        found = graph.region_indices()[region] if last == "index" else next(weights)
-        if tuple(found.shape) != tuple(value.shape):
-            raise ValueError(f"{key} of {name} is {tuple(value.shape)}, but the model holds {found.shape}")
-        kept = found if last == "index" else found.astype(np.float16)
-        if not np.array_equal(kept, found):
+        weight = graph.region_indices()[region] if last == "index" else next(weights)
+        if tuple(weight.shape) != tuple(value.shape):
+            raise ValueError(f"{key} of {name} is {tuple(value.shape)}, but the model holds {weight.shape}")
+        stored = weight if last == "index" else weight.astype(np.float16)
+        if not np.array_equal(stored, weight):
             raise ValueError(f"{key} of {name} does not fit in half precision")
-        tensors[key] = torch.from_numpy(kept.copy())
+        tensors[key] = torch.from_numpy(stored.copy())
     if next(weights, None) is not None:
         raise ValueError(f"{name}: the model holds more weights than the network")
     # One entry, because safetensors does not keep the order of several, and the file's SHA-256 is checked.

@@ -1,4 +1,4 @@
-"""Makes portraittalk_core/face/data/canonical_face.safetensors.
+"""Computes portraittalk_core/face/data/canonical_face.safetensors, the canonical face.
 
 From scikit-image's photograph of an astronaut (NASA, public domain) and its mirror image, as seen by MediaPipe's face
 mesh: turned to the front, averaged with its own reflection, the smile's gap closed.
@@ -21,12 +21,12 @@ MIRROR = torch.tensor([-1.0, 1.0, 1.0])
 
 
 def main() -> None:
-    """Measure, make symmetric, write."""
+    """Detect, symmetrise and write the landmarks."""
     picture = torch.from_numpy(astronaut().copy())
     open_faces, faces = [], []
     for flipped in (False, True):
-        shown = picture.flip(1).contiguous() if flipped else picture
-        rig = make_rig(find_portrait(shown).landmarks)
+        view = picture.flip(1).contiguous() if flipped else picture
+        rig = make_rig(find_portrait(view).landmarks)
         # she looks straight into the camera: what is upright in the picture is upright on the canonical face
         sideways = rig.axes[0]
         down = torch.nn.functional.normalize(torch.tensor([0.0, 1, 0]) - sideways * sideways[1], dim=0)
@@ -35,8 +35,8 @@ def main() -> None:
         faces.append((rig.rest + rig.close) @ rig.axes @ upright.T)
     # a landmark of the mirror image and the one of the reflected face that lies there are partners; found while the
     # mouth is open, where upper and lower lip are apart, and the same in both directions
-    away = torch.cdist(open_faces[1], open_faces[0] * MIRROR)
-    partner = torch.from_numpy(linear_sum_assignment((away + away.T).numpy())[1])
+    distances = torch.cdist(open_faces[1], open_faces[0] * MIRROR)
+    partner = torch.from_numpy(linear_sum_assignment((distances + distances.T).numpy())[1])
     symmetric = (faces[0] + faces[0][partner] * MIRROR) / 2
     eyes = [symmetric[list(corners)].mean(0) for corners in (topo.RIGHT_EYE_CORNERS, topo.LEFT_EYE_CORNERS)]
     symmetric = (symmetric - (eyes[0] + eyes[1]) / 2) / (eyes[1] - eyes[0]).norm()

@@ -33,25 +33,26 @@ from portraittalk_core.weights.catalog import KINDS, WeightFile  # noqa: E402
 from portraittalk_core.weights.specs import FileSpec  # noqa: E402
 
 METRIC_FLAG = "--metric-models FOLDER"
-WHERE_MADE = "your own"  # licence of what the user's own training makes
+OWN_LICENCE = "your own"  # licence of what the user's own training makes
 LARGE = 2**31  # no range is shown that reaches so far
 
 
 def weights_table() -> str:
-    """Every optional weight file: what for, whose, size, licence, where it goes."""
+    """Table of optional weight files: purpose, source, size, licence, folder."""
     kinds = [*KINDS, *METRIC_KINDS]
-    rows = [_weight_row(kind) for kind in kinds if kind.used and kind.licence != WHERE_MADE]
+    rows = [_weight_row(kind) for kind in kinds if kind.used and kind.licence != OWN_LICENCE]
     return _table(("what for", "file", "size", "licence", "folder in `models/`", "option"), rows)
 
 
 def own_weights_table() -> str:
-    """Files that this project's own training makes."""
-    rows = [(k.role, _code(k.source), k.size, _code(k.folder), _code(k.flag)) for k in KINDS if k.licence == WHERE_MADE]
+    """Table of weight files that this project's own training writes."""
+    kinds = [kind for kind in KINDS if kind.licence == OWN_LICENCE]
+    rows = [(k.role, _code(k.source), k.size, _code(k.folder), _code(k.flag)) for k in kinds]
     return _table(("what for", "made by", "size", "folder in `models/`", "option"), rows)
 
 
 def metrics_table() -> str:
-    """Every number of a score report."""
+    """Table of the metrics of a score report."""
     rows = [
         (_code(m.name), m.title, m.unit, m.better, m.source, ", ".join(m.needs) or "nothing")
         for m in measured_metrics(reference_free=False).values()
@@ -60,43 +61,45 @@ def metrics_table() -> str:
 
 
 def renderers_table() -> str:
-    """Every renderer that comes with this package."""
+    """Table of the renderers that come with this package."""
     rows = [(_code(s.name), s.title, ", ".join(sorted(s.sources, reverse=True)), _files(s.files))
             for s in renderer_specs()]  # fmt: skip
     return _table(("renderer", "what it does", "draws a", "files"), rows)
 
 
 def engines_table() -> str:
-    """Every motion engine that comes with this package."""
+    """Table of the motion engines that come with this package."""
     return _table(("engine", "what it is", "files"), [(_code(s.name), s.title, _files(s.files)) for s in ENGINES])
 
 
 def manifest_table() -> str:
-    """The columns of every job's options."""
+    """Table of the manifest's option columns for each job."""
     shared = list(manifest.columns_of(*manifest.KINDS[manifest.TALK]))
     rows = [("`talk`", ", ".join(map(_code, shared)))]
     for spec in renderer_specs(manifest.PORTRAIT):
-        if own := [name for name in manifest.job_options("talk", spec.name) if name not in shared]:
-            rows.append((f"`talk`, renderer `{spec.name}`", ", ".join(map(_code, own))))
+        if extra_columns := [name for name in manifest.job_options("talk", spec.name) if name not in shared]:
+            rows.append((f"`talk`, renderer `{spec.name}`", ", ".join(map(_code, extra_columns))))
     rows.append(("`score`", ", ".join(map(_code, manifest.job_options("score")))))
     return _table(("job", "columns of options"), rows)
 
 
 def options_table(*kinds: type, without: type | None = None) -> str:
-    """Options of some dataclasses, apart from those that another one has."""
-    known = set() if without is None else {one.name for one in options_of(without)}
+    """Table of the options of some dataclasses, without those of another one."""
+    excluded = set() if without is None else {option.name for option in options_of(without)}
     rows: dict[str, tuple[str, ...]] = {}  # a flag that two of them have is the first one's
-    for one in (one for kind in kinds for one in options_of(kind) if one.shared and one.name not in known):
-        rows.setdefault(one.flag, _option_row(one))
+    for option in (option for kind in kinds for option in options_of(kind)):
+        if option.shared and option.name not in excluded:
+            rows.setdefault(option.flag, _option_row(option))
     return _table(("option", "meaning", "range", "default"), rows.values())
 
 
-def _option_row(one: Option) -> tuple[str, ...]:
-    choices = ", ".join(map(_code, one.choices))
-    ends = "" if one.low is None or one.high is None or one.high > LARGE else f"{one.low:g} to {one.high:g}"
-    none = one.default is None or one.default is False or one.default == ()
-    default = "" if none else f"{one.default:g}" if isinstance(one.default, float) else str(one.default)
-    return _code(one.flag), one.help.rstrip("."), choices or ends, default
+def _option_row(option: Option) -> tuple[str, ...]:
+    choices = ", ".join(map(_code, option.choices))
+    bounded = option.low is not None and option.high is not None and option.high <= LARGE
+    ends = f"{option.low:g} to {option.high:g}" if bounded else ""
+    none = option.default is None or option.default is False or option.default == ()
+    default = "" if none else f"{option.default:g}" if isinstance(option.default, float) else str(option.default)
+    return _code(option.flag), option.help.rstrip("."), choices or ends, default
 
 
 def _files(files: Iterable[FileSpec]) -> str:
@@ -134,26 +137,26 @@ TABLES: dict[str, tuple[str, Callable[[], str]]] = {  # name: (page below docs/,
 
 
 def filled(page: str, name: str, table: str) -> str:
-    """A page's text with a table between its marks.
+    """A page's text with a table inserted between its marks.
 
     Raises:
         ValueError: the page lacks a mark.
     """
     begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
-    before, found, rest = page.partition(begin)
-    _, closed, after = rest.partition(end)
-    if not found or not closed:
+    head, begin_mark, rest = page.partition(begin)
+    _, end_mark, tail = rest.partition(end)
+    if not begin_mark or not end_mark:
         raise ValueError(f"the page lacks {begin} or {end}")
-    return f"{before}{begin}\n{table}\n{end}{after}"
+    return f"{head}{begin}\n{table}\n{end}{tail}"
 
 
 def pages() -> dict[Path, str]:
-    """Every page with generated tables, as it ought to be."""
-    made: dict[Path, str] = {}
+    """Expected text of every page with generated tables."""
+    texts: dict[Path, str] = {}
     for name, (file, make) in TABLES.items():
         path = ROOT / "docs" / file
-        made[path] = filled(made.get(path) or path.read_text(encoding="utf-8"), name, make())
-    return made
+        texts[path] = filled(texts.get(path) or path.read_text(encoding="utf-8"), name, make())
+    return texts
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Writes locales/en/nodeDefs.json from what a running ComfyUI says of this pack's nodes: the texts stand in nodes/*.py.
+"""Writes locales/en/nodeDefs.json from a running ComfyUI's object_info; the texts stand in nodes/*.py.
 
 python tools/make_locale.py http://127.0.0.1:8188
 The other languages are translated by hand; the tests say which texts they lack.

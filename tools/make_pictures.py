@@ -1,4 +1,4 @@
-"""Makes docs/strip.jpg and the thumbnails of workflows/ from what the project itself draws of the sample portrait."""
+"""Renders docs/strip.jpg and the thumbnails of workflows/ from the sample portrait and speech."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +37,7 @@ LOUD_FRAME = round(25 * 1.34)
 
 
 def main() -> None:
-    """Draw and write the pictures."""
+    """Render and write the pictures."""
     portrait = find_portrait(torch.from_numpy(astronaut().copy()))
     speech = load_speech(ROOT / "samples" / "speech.wav")
     track = whole_track(open_engine(), speech, portrait.landmarks)
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def adfd_plot(generated: LandmarkTrack, target: LandmarkTrack) -> torch.Tensor:
-    """Where in time the first of two tracks loses its score, (H, W, 3) uint8."""
+    """Plot of the ADFD of two tracks over time, (H, W, 3) uint8."""
     clips = [EvaluationClip.of_track(track, "the track") for track in (generated, target)]
     options = EvaluationOptions(metrics=ADFD_METRICS)
     report = AdfdReport.of(evaluate(*clips, options))
@@ -67,12 +67,12 @@ def adfd_plot(generated: LandmarkTrack, target: LandmarkTrack) -> torch.Tensor:
 
 
 def identity(portrait, track) -> Image.Image:
-    """What goes into IdentityNet Sampler; what comes out depends on the user's checkpoint, so a box says that."""
+    """Inputs of IdentityNet Sampler, and a text box for its output, which depends on the user's checkpoint."""
     eyes, nose, mouth = ((33, 133), (263, 362)), 1, (61, 291)
     points = portrait.landmarks.points_px[0, :, :2]
     five = torch.stack([*(points[list(eye)].mean(0) for eye in eyes), points[nose], *points[list(mouth)]])
     face = _image(norm_crop(portrait.picture, five, 224)).resize((TILE[0], TILE[0]), Image.LANCZOS)
-    drawn = _image(next(draw_landmarks(track, round(25 * MOMENTS_S[1]), 512))).crop(HEAD).resize(TILE, Image.LANCZOS)
+    lines = _image(next(draw_landmarks(track, round(25 * MOMENTS_S[1]), 512))).crop(HEAD).resize(TILE, Image.LANCZOS)
     box = Image.new("RGB", TILE, "#26303a")
     words = "your SD1.5\n+ your LoRAs\n\npaint every\nframe anew"
     ImageDraw.Draw(box).multiline_text(
@@ -80,25 +80,25 @@ def identity(portrait, track) -> Image.Image:
     )
     placed = Image.new("RGB", TILE, "black")
     placed.paste(face, (0, (TILE[1] - TILE[0]) // 2))
-    return strip([_head(portrait.picture), placed, drawn, box]).resize((720, 198), Image.LANCZOS)
+    return strip([_head(portrait.picture), placed, lines, box]).resize((720, 198), Image.LANCZOS)
 
 
 def talking(portrait, track) -> Image.Image:
-    """The drawings that the ControlNet is shown, of frames one after another; a box for what paints them."""
-    drawn = [_image(draw_condition(track, round(25 * at), 512, 512)).crop(HEAD) for at in MOMENTS_S[:3]]
+    """Hint pictures of the ControlNet for successive frames, and a text box for the sampler."""
+    drawings = [_image(draw_condition(track, round(25 * at), 512, 512)).crop(HEAD) for at in MOMENTS_S[:3]]
     box = Image.new("RGB", TILE, "#26303a")
     words = "a drawing\na frame,\none motion:\nyour SD1.5\npaints them"
     ImageDraw.Draw(box).multiline_text(
         (TILE[0] / 2, TILE[1] / 2), words, fill="#dfe7ee", anchor="mm", align="center", font=ImageFont.load_default(34)
     )
-    tiles = [_head(portrait.picture), *(tile.resize(TILE, Image.LANCZOS) for tile in drawn), box]
+    tiles = [_head(portrait.picture), *(tile.resize(TILE, Image.LANCZOS) for tile in drawings), box]
     return strip(tiles).resize((720, 158), Image.LANCZOS)
 
 
 def long(portrait, track, speech) -> Image.Image:
-    """Chunks over the sound, each beginning with the end of the one before, and what one frame of each is told."""
-    drawn = [_image(draw_condition(track, round(25 * at), 512, 512)).crop(HEAD) for at in MOMENTS_S[:4]]
-    tiles = [_head(portrait.picture), *(tile.resize(TILE, Image.LANCZOS) for tile in drawn)]
+    """Overlapping chunks over the waveform, and the hint picture of one frame of each."""
+    drawings = [_image(draw_condition(track, round(25 * at), 512, 512)).crop(HEAD) for at in MOMENTS_S[:4]]
+    tiles = [_head(portrait.picture), *(tile.resize(TILE, Image.LANCZOS) for tile in drawings)]
     top = strip(tiles).resize((720, 158), Image.LANCZOS)
     below = Image.new("RGB", (720, 132), "#26303a")
     draw, font = ImageDraw.Draw(below), ImageFont.load_default(15)
@@ -106,33 +106,33 @@ def long(portrait, track, speech) -> Image.Image:
     for x, height in enumerate(loud, 10):
         draw.line([(x, 40 - 30 * height / max(loud)), (x, 40 + 30 * height / max(loud))], fill="#7fb2d9")
     for number in range(8):
-        left, row = 10 + 84 * number, 80 + 14 * (number % 2)
-        draw.rectangle([left, row, left + 110, row + 10], fill=("#d9a05b", "#8fbf7f")[number % 2])
+        x_start, row = 10 + 84 * number, 80 + 14 * (number % 2)
+        draw.rectangle([x_start, row, x_start + 110, row + 10], fill=("#d9a05b", "#8fbf7f")[number % 2])
     draw.text((360, 120), "chunk after chunk, of any length", fill="#dfe7ee", anchor="mm", font=font)
     return stack([top, below])
 
 
 def dub(portrait, speech) -> Image.Image:
-    """A picture and the square that is painted, its own landmarks, those of the new speech, and who paints them."""
+    """A picture with the crop box, the crop, the dubbed landmarks on it, and a text box for the sampler."""
     plan = plan_face_crop(portrait.landmarks)
     dubbed = dub_track(repeated(portrait.landmarks, 150), speech, MotionOptions(), open_engine())
-    told = replace(plan, track=dubbed.slice(LOUD_FRAME, LOUD_FRAME + 1)).track_on_crop()
-    whole, box, side = _image(portrait.picture), plan.box(0), TILE[1]
+    crop_track = replace(plan, track=dubbed.slice(LOUD_FRAME, LOUD_FRAME + 1)).track_on_crop()
+    picture, box, side = _image(portrait.picture), plan.box(0), TILE[1]
     corners = [box.left, box.top, box.left + box.side, box.top + box.side]
-    ImageDraw.Draw(whole).rectangle(corners, outline="#ffb347", width=5)
+    ImageDraw.Draw(picture).rectangle(corners, outline="#ffb347", width=5)
     crop = _image(plan.crop(portrait.picture, 0, side))
-    line = _image(next(draw_landmarks(told, 0, side)))
+    line = _image(next(draw_landmarks(crop_track, 0, side)))
     paint = Image.new("RGB", (side, side), "#26303a")
     words = "your SD1.5\npaints the face,\nand nothing else"
     ImageDraw.Draw(paint).multiline_text(
         (side / 2, side / 2), words, fill="#dfe7ee", anchor="mm", align="center", font=ImageFont.load_default(34)
     )
-    whole = whole.crop((0, 0, 512, 512)).resize((side, side), Image.LANCZOS)
-    return strip([whole, crop, line, paint]).resize((720, 178), Image.LANCZOS)
+    picture = picture.crop((0, 0, 512, 512)).resize((side, side), Image.LANCZOS)
+    return strip([picture, crop, line, paint]).resize((720, 178), Image.LANCZOS)
 
 
 def styles(portrait, speech) -> Image.Image:
-    """The same sentence in three all_statistics, moment by moment."""
+    """The same sentence in three styles, at the same times."""
     renderer, rows = PortraitRenderer(portrait), []
     for name in ("calm", "lively", "smiling"):
         options = MotionOptions(style_statistics=statistics_of(named_style(name, StyleUse(noise=0.0))))
@@ -142,12 +142,12 @@ def styles(portrait, speech) -> Image.Image:
         words = {"fill": "#dfe7ee", "anchor": "mm", "font": ImageFont.load_default(52)}
         ImageDraw.Draw(label).text((TILE[0] / 2, TILE[1] / 2), name, **words)
         rows.append(strip([label, *map(_head, frames)]))
-    whole = stack(rows)
-    return whole.resize((720, round(720 * whole.height / whole.width)), Image.LANCZOS)
+    sheet = stack(rows)
+    return sheet.resize((720, round(720 * sheet.height / sheet.width)), Image.LANCZOS)
 
 
 def seeds(portrait, speech) -> Image.Image:
-    """The same sentence with two seeds, moment by moment, and where they differ."""
+    """The same sentence with two seeds, at the same times, and their difference over time."""
     renderer, rows, tracks = PortraitRenderer(portrait), [], []
     for seed in (0, 1):
         tracks.append(whole_track(open_engine(), speech, portrait.landmarks, MotionOptions(seed=seed)))
@@ -163,20 +163,20 @@ def seeds(portrait, speech) -> Image.Image:
 
 
 def vexpress(portrait, track) -> Image.Image:
-    """What V-Express is shown of the head in frames one after another; a box for what paints them."""
+    """Head keypoint pictures of V-Express for successive frames, and a text box for the sampler."""
     points = three_points(track)[[round(25 * at) for at in MOMENTS_S[:3]]]
-    drawn = [_image(picture).crop(HEAD).resize(TILE, Image.LANCZOS) for picture in draw_three(points, 512, 512)]
+    drawings = [_image(picture).crop(HEAD).resize(TILE, Image.LANCZOS) for picture in draw_three(points, 512, 512)]
     box = Image.new("RGB", TILE, "#26303a")
     words = "speech,\nface, head:\nV-Express\npaints them"
     ImageDraw.Draw(box).multiline_text(
         (TILE[0] / 2, TILE[1] / 2), words, fill="#dfe7ee", anchor="mm", align="center", font=ImageFont.load_default(34)
     )
-    return strip([_head(portrait.picture), *drawn, box]).resize((720, 158), Image.LANCZOS)
+    return strip([_head(portrait.picture), *drawings, box]).resize((720, 158), Image.LANCZOS)
 
 
-def repeated(one: LandmarkTrack, count: int) -> LandmarkTrack:
-    """A still film of a face."""
-    return replace(one, points=one.points.expand(count, -1, -1).clone(), valid=one.valid.expand(count).clone())
+def repeated(face: LandmarkTrack, count: int) -> LandmarkTrack:
+    """A track that repeats one frame `count` times."""
+    return replace(face, points=face.points.expand(count, -1, -1).clone(), valid=face.valid.expand(count).clone())
 
 
 def _other():

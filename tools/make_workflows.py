@@ -1,4 +1,4 @@
-"""Makes workflows/*.json, in the format that ComfyUI's page saves, from a few lines about each graph."""
+"""Writes workflows/*.json, in the format that ComfyUI's page saves, from short descriptions of the graphs."""
 
 import json
 from pathlib import Path
@@ -322,7 +322,7 @@ GRAPHS = {
 
 
 def build(graph: dict, groups: list = (), models: dict = MODELS) -> dict:
-    """A workflow as ComfyUI's page saves it."""
+    """The JSON of a workflow as ComfyUI's page saves it."""
     numbers = {name: number for number, name in enumerate(graph, 1)}
     links, nodes = [], []
     for name, (kind, at, size, values, wires) in graph.items():
@@ -374,15 +374,15 @@ def build(graph: dict, groups: list = (), models: dict = MODELS) -> dict:
 def main() -> None:
     """Write all workflows."""
     graphs, groups, models_of = dict(GRAPHS), {}, {}
-    for others in (video_workflows, style_workflow, score_workflow, vexpress_workflow):
-        KINDS.update(others.KINDS)
-        graphs |= others.GRAPHS
-        groups |= others.GROUPS
-        models_of |= getattr(others, "MODELS", {})
+    for module in (video_workflows, style_workflow, score_workflow, vexpress_workflow):
+        KINDS.update(module.KINDS)
+        graphs |= module.GRAPHS
+        groups |= module.GROUPS
+        models_of |= getattr(module, "MODELS", {})
     for name, graph in graphs.items():
         models = MODELS | models_of.get(name, {})
-        made = build(graph, groups.get(name, ()), models)
-        (FOLDER / f"{name}.json").write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n")
+        workflow = build(graph, groups.get(name, ()), models)
+        (FOLDER / f"{name}.json").write_text(json.dumps(workflow, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The graph that compares what two seeds make of one portrait and speech, for make_workflows.py."""
+"""Workflow graph that compares two seeds on one portrait and speech, for make_workflows.py."""
 
 NOTE = """## Which seed speaks better?
 
@@ -16,11 +16,11 @@ connected. What is not there is told as not available. Nothing needs to be downl
 
 PICTURES = "VIDEO,IMAGE"
 _MORE = [("portrait", "IMAGE"), ("audio", "AUDIO")]
-_AFTER = ["fps", "face_index", "max_frames"]
+_COMMON_WIDGETS = ["fps", "face_index", "max_frames"]
 KINDS = {
     "PortraitTalkCompareVideos": (
         [("generated", PICTURES), ("target", PICTURES), *_MORE],
-        ["align", "crop", "filename_prefix", *_AFTER],
+        ["align", "crop", "filename_prefix", *_COMMON_WIDGETS],
         [
             *[("table", "STRING"), ("ADFD", "FLOAT"), ("SSIM", "FLOAT"), ("mouth_correlation", "FLOAT")],
             *[("LSE-C", "FLOAT"), ("plot", "IMAGE"), ("worst_frames", "IMAGE"), ("report", "STRING")],
@@ -29,7 +29,7 @@ KINDS = {
     ),
     "PortraitTalkScoreWithoutReference": (
         [("video", PICTURES), *_MORE],
-        ["filename_prefix", *_AFTER],
+        ["filename_prefix", *_COMMON_WIDGETS],
         [
             *[("table", "STRING"), ("sync", "FLOAT"), ("LSE-C", "FLOAT"), ("identity", "FLOAT"), ("jitter", "FLOAT")],
             *[("blink_rate", "FLOAT"), ("head_motion", "FLOAT"), ("plot", "IMAGE"), ("report", "STRING")],
@@ -49,7 +49,7 @@ GROUPS = {
 
 
 def _take(name: str, seed: int, top: int) -> dict:
-    """One take: motion, video, score."""
+    """Nodes of one take: motion and video."""
     return {
         f"motion {name}": (
             "PortraitTalkAudioToLandmarks", (540, top), (400, 440),

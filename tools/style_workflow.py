@@ -1,8 +1,8 @@
-"""The graph that lends how a reference speaks to a portrait, for make_workflows.py."""
+"""Workflow graph of style transfer from a reference video to a portrait, for make_workflows.py."""
 
 NOTE = """## Speak in their style
 
-1. **Load Video**: someone speaking, in the style_statistics you want. One face, ten seconds or more.
+1. **Load Video**: someone speaking, in the manner you want. One face, ten seconds or more.
 2. **Load Image**: the portrait that is to speak so. **Load Audio**: what it says, the voice alone.
 3. **Run.** The plot in StylePrior shows what is special about the reference; the video appears on the right.
 

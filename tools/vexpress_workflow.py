@@ -1,4 +1,4 @@
-"""The graph in which V-Express's public weights let a portrait speak, for make_workflows.py."""
+"""Workflow graph of V-Express on a portrait and speech, for make_workflows.py."""
 
 NOTE = """## V-Express: portrait and speech become a video
 

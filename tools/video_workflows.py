@@ -1,4 +1,4 @@
-"""The graphs of whole videos for make_workflows.py: a long speech, and a video that is dubbed."""
+"""Workflow graphs of whole videos, for make_workflows.py: a long speech, and a dubbed video."""
 
 LONG_NOTE = """## A speech of any length becomes a video
 

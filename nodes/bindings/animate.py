@@ -1,7 +1,7 @@
-"""AnimateNet's own modules beside a user's CONTROL_NET in ComfyUI.
+"""Binding of AnimateNet's token and feature attention to a user's CONTROL_NET and MODEL.
 
 ComfyUI tells a ControlNet's forward nothing of patches, so its cross-attentions are reached through PyTorch's hooks:
-what `to_q` has made is noted, and what the tokens add is put before `to_out`. Hooks hang for one call only.
+the queries of `to_q` are recorded, and the branches' output is added before `to_out`. Hooks last for one call.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ...portraittalk_core.renderers.animatenet.animate_net import (
     CONTROL_SITES,
     AnimateNet,
     AnimateOptions,
-    Cues,
+    FrameConditions,
     FrameTokens,
     check_fit,
     token_branches,
@@ -33,13 +33,13 @@ from .unet import check_sd15, under_management, with_branches
 
 
 class BoundAnimate:
-    """An AnimateNet that tells a CONTROL_NET of the frames at hand, and the UNet of that net's maps.
+    """An AnimateNet bound to a track: frame tokens for the CONTROL_NET, its feature maps for the UNet.
 
     Args:
         patcher: of `managed_animate`.
         track: on the picture that is painted.
         options: strengths of the tokens.
-        features: where the UNet looks for the maps; see `with_features`.
+        features: holds the feature maps that the UNet attends to; see `with_features`.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class BoundAnimate:
 
     @contextmanager
     def at(self, control_model: nn.Module, frames: Sequence[int]) -> Iterator[None]:
-        """Let the model of a CONTROL_NET look at these frames' tokens for as long as the context lasts."""
+        """Context in which the model of a CONTROL_NET attends to these frames' tokens."""
         if not self._branches:
             yield
             return
@@ -65,24 +65,24 @@ class BoundAnimate:
         handles = []
         try:
             for index, branches in self._branches.items():
-                handles += _hooked(control_model.get_submodule(_attention(index)), branches)
+                handles += _add_hooks(control_model.get_submodule(_attention(index)), branches)
             yield
         finally:
             for handle in handles:
                 handle.remove()
 
-    def look_at(self, control: dict | None) -> None:
-        """The maps that the UNet's next call sees: what a ControlNet has just given; None for none."""
+    def set_maps(self, control: dict | None) -> None:
+        """Set the feature maps for the UNet's next call from a ControlNet's output; None for none."""
         self.features.maps = () if control is None else (*control["output"], *control["middle"])
 
     def clear_cache(self) -> None:
-        """Drop everything that was made for a run."""
+        """Drop everything cached for a run."""
         self.tokens.clear_cache()
-        self.look_at(None)
+        self.set_maps(None)
 
 
 def managed_animate(net: AnimateNet) -> comfy.model_patcher.ModelPatcher:
-    """An AnimateNet, built with `comfy_unet.OPERATIONS`, under ComfyUI's memory management."""
+    """An AnimateNet, built with `bindings.unet.OPERATIONS`, under ComfyUI's memory management."""
     return under_management(net)
 
 
@@ -92,7 +92,7 @@ def with_features(
     features: ControlFeatures,
     strength: float,
 ) -> comfy.model_patcher.ModelPatcher:
-    """A clone of a MODEL whose cross-attentions look at a CONTROL_NET's maps.
+    """A clone of a MODEL with feature attention to a CONTROL_NET's maps in its cross-attentions.
 
     Args:
         model: SD1.5.
@@ -124,7 +124,7 @@ def check_animate(patcher: comfy.model_patcher.ModelPatcher, net: comfy.controln
 
 
 def control_keys(control_model: nn.Module) -> dict[str, Tensor]:
-    """Weights that make keys of the text in a CONTROL_NET's cross-attentions, by number "1", "3", …, "31".
+    """Key projection weights of a CONTROL_NET's cross-attentions, by number "1", "3", …, "31".
 
     Raises:
         InputError: it has no such attentions.
@@ -138,38 +138,38 @@ def control_keys(control_model: nn.Module) -> dict[str, Tensor]:
         raise InputError(f"the CONTROL_NET's {kind} is not built as SD1.5's; AnimateNet needs one that is.") from error
 
 
-def following(track: LandmarkTrack, start: LandmarkTrack | None = None) -> LandmarkTrack:
-    """A track whose head keeps to its placement, frame by frame no farther than `FOLLOW_LIMIT` from the one before.
+def rate_limited(track: LandmarkTrack, start: LandmarkTrack | None = None) -> LandmarkTrack:
+    """A track with rate-limited head placement: at most `FOLLOW_LIMIT` of change a frame.
 
     Args:
         track: on a picture; followed from its first frame on, so that no chunk of it matters.
         start: where the head stands before it, on the same picture; the track's own first frame if None.
     """
-    wanted = placements(track)
-    before = wanted[0] if start is None else placements(start)[0]
-    return place(track, follow(before, wanted, FOLLOW_LIMIT))
+    targets = placements(track)
+    start_placement = targets[0] if start is None else placements(start)[0]
+    return place(track, follow(start_placement, targets, FOLLOW_LIMIT))
 
 
 def _attention(index: int) -> str:
     return f"{SITES[index].ldm}.transformer_blocks.0.attn2"
 
 
-def _clamped(track: LandmarkTrack) -> Cues:
-    """Frames behind the track's end are told its last, as they are drawn."""
+def _clamped(track: LandmarkTrack) -> FrameConditions:
+    """The conditions of a track, with its last frame's for frames behind its end, as the hints have it."""
     conditions, last = track_conditions(track), len(track) - 1
     return lambda frames: conditions([min(frame, last) for frame in frames])
 
 
-def _hooked(attention: nn.Module, branches: Sequence[Branch]) -> list:
-    """Handles of the hooks that add branches to a cross-attention."""
+def _add_hooks(attention: nn.Module, branches: Sequence[Branch]) -> list:
+    """Hook branches into a cross-attention; the hooks' handles."""
     queries: list[Tensor] = []
     call = AttentionCall(attention.heads)
 
-    def note(_: nn.Module, __: tuple, made: Tensor) -> None:
-        queries[:] = [made]
+    def note(_: nn.Module, __: tuple, query: Tensor) -> None:
+        queries[:] = [query]
 
-    def add(_: nn.Module, given: tuple[Tensor]) -> tuple[Tensor]:
-        (out,), query = given, queries.pop()
+    def add(_: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        (out,), query = inputs, queries.pop()
         for branch in branches:
             out = out + branch(query, call)
         return (out,)

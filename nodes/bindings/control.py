@@ -1,6 +1,6 @@
-"""Hands a user's CONTROL_NET, frame by frame, the drawings that belong to the frames being denoised.
+"""Per-frame hints for a user's CONTROL_NET: the hint pictures of the frames being denoised.
 
-ComfyUI's own gives every context window the drawings of frames 0 to 15, and a batch that is not the first likewise.
+ComfyUI's own gives every context window, and every batch, the hints of frames 0 to 15.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .cursor import Cursor
 
 
 class ComfyFrameControl(comfy.controlnet.ControlBase):
-    """A CONTROL_NET with a drawing for every frame.
+    """A CONTROL_NET with a hint picture for every frame.
 
     Args:
         net: the user's; it is copied, not changed.
@@ -30,8 +30,8 @@ class ComfyFrameControl(comfy.controlnet.ControlBase):
         strength: factor of what the net adds.
         percents: part of the steps in which it acts.
         maps: factors for places, such as the mouth's; None for all alike.
-        animate: what else the net and the UNet are told; None for nothing.
-        reuse_every: 2 lets what the net gives serve a second step too, window by window and chunk by chunk.
+        animate: further conditioning of the net and the UNet; None for none.
+        reuse_every: 2 reuses the net's output for a second step, window by window and chunk by chunk.
     """
 
     def __init__(
@@ -51,47 +51,50 @@ class ComfyFrameControl(comfy.controlnet.ControlBase):
         self.net.set_previous_controlnet(None)
         self.net.set_cond_hint(None, strength, percents)
         self.animate, self.reuse_every = animate, check_range(reuse_every, 1, 8, "reuse_every")
-        self._kept = _Kept()
+        self._cache = _ControlCache()
         self.sub_idxs: Sequence[int] | None = None  # AnimateDiff-Evolved tells its window here too
 
     def get_control(self, x_noisy: Tensor, t: Tensor, cond: dict, batched_number: int, transformer_options: dict):
-        """What is added to the UNet, from this net and from those chained before it."""
-        before = None
+        """The residuals for the UNet, of this net and of those chained before it."""
+        previous = None
         if self.previous_controlnet is not None:
-            before = self.previous_controlnet.get_control(x_noisy, t, cond, batched_number, transformer_options)
+            previous = self.previous_controlnet.get_control(x_noisy, t, cond, batched_number, transformer_options)
         frames = self.frames(len(x_noisy) // batched_number, transformer_options)
-        mine = self._mine(frames, x_noisy, t, cond, batched_number, transformer_options)
+        own_control = self._own_control(frames, x_noisy, t, cond, batched_number, transformer_options)
         if self.animate is not None:
-            self.animate.look_at(mine)
-        return _added(before, mine)
+            self.animate.set_maps(own_control)
+        return _added(previous, own_control)
 
-    def _mine(self, frames, x_noisy: Tensor, t: Tensor, cond: dict, batched_number: int, transformer_options: dict):
-        """What this net adds, or what it has added a step before."""
-        about = (tuple(frames), tuple(x_noisy.shape))
+    def _own_control(
+        self, frames, x_noisy: Tensor, t: Tensor, cond: dict, batched_number: int, transformer_options: dict
+    ):
+        """This net's residuals, or those cached a step before."""
+        window = (tuple(frames), tuple(x_noisy.shape))
         chunks = tuple(transformer_options.get("uuids") or transformer_options.get("cond_or_uncond") or ())
         if not self._acts(t):
             return None
-        kept = self._kept.get(about, chunks, self.reuse_every)
-        if kept is not None:
-            return kept
+        cached = self._cache.get(window, chunks, self.reuse_every)
+        if cached is not None:
+            return cached
         ratio = self.net.compression_ratio
-        drawn = self.hints(frames, x_noisy.shape[2] * ratio, x_noisy.shape[3] * ratio)
+        hint_images = self.hints(frames, x_noisy.shape[2] * ratio, x_noisy.shape[3] * ratio)
         dtype = self.net.manual_cast_dtype or getattr(self.net.control_model, "dtype", x_noisy.dtype)
-        self.net.cond_hint = self.net.preprocess_image(drawn.to(x_noisy.device, dtype)).repeat(batched_number, 1, 1, 1)
+        hint = self.net.preprocess_image(hint_images.to(x_noisy.device, dtype))
+        self.net.cond_hint = hint.repeat(batched_number, 1, 1, 1)
         with nullcontext() if self.animate is None else self.animate.at(self.net.control_model, frames):
-            made = self.net.get_control(x_noisy, t, cond, batched_number, transformer_options)
-        made = self._weighted(made, frames)
-        if made is not None and self.reuse_every > 1:
-            self._kept.put(about, chunks, made)
-        return made
+            control = self.net.get_control(x_noisy, t, cond, batched_number, transformer_options)
+        control = self._weighted(control, frames)
+        if control is not None and self.reuse_every > 1:
+            self._cache.put(window, chunks, control)
+        return control
 
     def _acts(self, t: Tensor) -> bool:
         span = self.net.timestep_range
         return span is None or span[1] <= float(t[0]) <= span[0]
 
-    def _weighted(self, mine: dict | None, frames: Sequence[int]) -> dict | None:
-        if mine is None or self.maps is None:
-            return mine
+    def _weighted(self, control: dict | None, frames: Sequence[int]) -> dict | None:
+        if control is None or self.maps is None:
+            return control
 
         def weighted(added: Tensor | None) -> Tensor | None:
             if added is None:
@@ -99,7 +102,7 @@ class ComfyFrameControl(comfy.controlnet.ControlBase):
             factors = self.maps(frames, *added.shape[2:]).to(added)
             return added * factors.repeat(len(added) // len(frames), 1, 1, 1)
 
-        return {key: [weighted(added) for added in parts] for key, parts in mine.items()}
+        return {key: [weighted(added) for added in parts] for key, parts in control.items()}
 
     def frames(self, count: int, transformer_options: dict) -> list[int]:
         """Numbers of the frames in a chunk of the batch."""
@@ -118,77 +121,77 @@ class ComfyFrameControl(comfy.controlnet.ControlBase):
         self.clear_cache()
 
     def clear_cache(self) -> None:
-        """Drop everything that was made for a run."""
-        self._kept = _Kept()
+        """Drop everything cached for a run."""
+        self._cache = _ControlCache()
         if self.animate is not None:
             self.animate.clear_cache()
 
     def get_models(self) -> list:
-        """What ComfyUI loads and offloads."""
-        own = [] if self.animate is None else [self.animate.patcher]
-        return super().get_models() + self.net.get_models() + own
+        """The models that ComfyUI loads and offloads."""
+        animate_models = [] if self.animate is None else [self.animate.patcher]
+        return super().get_models() + self.net.get_models() + animate_models
 
     def inference_memory_requirements(self, dtype) -> float:
         """Bytes besides the weights."""
         return super().inference_memory_requirements(dtype) + self.net.inference_memory_requirements(dtype)
 
     def copy(self) -> ComfyFrameControl:
-        """Another with the same drawings, for another chain."""
+        """A copy with the same hints, for another chain of controls."""
         percents = self.net.timestep_percent_range
-        made = ComfyFrameControl(
+        copied = ComfyFrameControl(
             self.net, self.hints, self.cursor, self.net.strength, percents, self.maps, self.animate, self.reuse_every
         )
-        self.copy_to(made)
-        made.sub_idxs = self.sub_idxs
-        return made
+        self.copy_to(copied)
+        copied.sub_idxs = self.sub_idxs
+        return copied
 
 
-class _Kept:
-    """What a net has added a few steps before, for each window and each group of conditions."""
+class _ControlCache:
+    """Cache of a net's residuals over steps, for each window and each group of conditions."""
 
     def __init__(self) -> None:
-        self._made: dict[tuple, tuple[int, dict]] = {}
+        self._controls: dict[tuple, tuple[int, dict]] = {}
 
-    def get(self, about: tuple, chunks: tuple, every: int) -> dict | None:
-        """What may be used once more; None where it must be made again."""
-        served, made = self._made.get((about, chunks), (0, None))
-        if made is None or served % every == 0:
+    def get(self, window: tuple, chunks: tuple, every: int) -> dict | None:
+        """The cached residuals where they may be reused; None where they must be computed."""
+        served, control = self._controls.get((window, chunks), (0, None))
+        if control is None or served % every == 0:
             return None
-        self._made[about, chunks] = (served + 1, made)
-        return _copied(made)
+        self._controls[window, chunks] = (served + 1, control)
+        return _copied(control)
 
-    def put(self, about: tuple, chunks: tuple, made: dict) -> None:
-        """Keep what was made, instead of anything older about one of these conditions and frames."""
-        outdated = [key for key in self._made if key[0][0] == about[0] and set(key[1]) & set(chunks)]
+    def put(self, window: tuple, chunks: tuple, control: dict) -> None:
+        """Cache residuals in place of older ones of any of these conditions and frames."""
+        outdated = [key for key in self._controls if key[0][0] == window[0] and set(key[1]) & set(chunks)]
         for key in outdated:
-            del self._made[key]
-        self._made[about, chunks] = (1, _copied(made))
+            del self._controls[key]
+        self._controls[window, chunks] = (1, _copied(control))
 
 
 def _copied(control: dict) -> dict:
-    """The UNet takes tensors out of the lists it is given."""
+    """Residuals with lists of their own: the UNet pops tensors off the lists it is given."""
     return {key: list(parts) for key, parts in control.items()}
 
 
 def with_control(conditionings: Sequence[list], control: ComfyFrameControl) -> tuple[list, ...]:
-    """CONDITIONINGs with the control behind whatever control they have already.
+    """CONDITIONINGs with the control chained to whatever control they have already.
 
-    Those behind the same are given the same, so that ComfyUI can run positive and negative in one batch.
+    Those with the same previous control share one copy, so that ComfyUI can run positive and negative in one batch.
     """
     copies: dict[int, ComfyFrameControl] = {}
-    made = []
+    controlled = []
     for conditioning in conditionings:
         rows = []
         for tokens, options in conditioning:
-            before = options.get("control")
-            chained = copies.setdefault(id(before), control.copy().set_previous_controlnet(before))
+            previous = options.get("control")
+            chained = copies.setdefault(id(previous), control.copy().set_previous_controlnet(previous))
             rows.append([tokens, {**options, "control": chained, "control_apply_to_uncond": False}])
-        made.append(rows)
-    return tuple(made)
+        controlled.append(rows)
+    return tuple(controlled)
 
 
 def check_control_net(net: object) -> None:
-    """Refuse what cannot be handed drawings, or is made for another base model.
+    """Refuse a CONTROL_NET that takes no hint pictures, or is made for another base model.
 
     Raises:
         InputError: saying what it is.
@@ -201,14 +204,14 @@ def check_control_net(net: object) -> None:
         raise InputError(f"the CONTROL_NET is for {CONTEXT_WIDTHS[width]}; use one for SD1.5.")
 
 
-def _added(before: dict | None, mine: dict | None) -> dict | None:
+def _added(first: dict | None, second: dict | None) -> dict | None:
     """The sum of two controls' outputs, entry by entry."""
-    if before is None or mine is None:
-        return before or mine
-    made = {}
+    if first is None or second is None:
+        return first or second
+    total = {}
     for key in ("input", "middle", "output"):
-        one, two = before.get(key, []), mine.get(key, [])
-        longest = max(len(one), len(two))
-        pairs = zip(*((part + [None] * (longest - len(part))) for part in (one, two)), strict=True)
-        made[key] = [b if a is None else a if b is None else a + b for a, b in pairs]
-    return made
+        parts_1, parts_2 = first.get(key, []), second.get(key, [])
+        longest = max(len(parts_1), len(parts_2))
+        pairs = zip(*((part + [None] * (longest - len(part))) for part in (parts_1, parts_2)), strict=True)
+        total[key] = [b if a is None else a if b is None else a + b for a, b in pairs]
+    return total

@@ -1,4 +1,4 @@
-"""Between ComfyUI's values and the core's: the only place that permutes, clamps and moves between devices."""
+"""Conversion between ComfyUI's values and the core's: the only place that permutes, clamps and moves to a device."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def to_picture(image: Tensor, index: int = 0) -> Tensor:
         InputError: not an IMAGE, without that picture, or with values that are not numbers.
     """
     if not isinstance(image, Tensor) or image.ndim != 4 or image.shape[0] <= index or image.shape[3] not in (1, 3, 4):
-        found = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
-        raise InputError(f"an IMAGE with at least {index + 1} picture(s) is needed, not {found}.")
+        received = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
+        raise InputError(f"an IMAGE with at least {index + 1} picture(s) is needed, not {received}.")
     pixels = check_finite(image[index].detach().float().cpu(), "the IMAGE").clamp(0, 1)
     if pixels.shape[2] == 4:
         pixels = 1 + (pixels[..., :3] - 1) * pixels[..., 3:]
@@ -79,25 +79,25 @@ def to_picture_masks(mask: Tensor | None, pictures: list[Tensor]) -> list[Tensor
         return None
     masks = mask[None] if isinstance(mask, Tensor) and mask.ndim == 2 else mask
     if not isinstance(masks, Tensor) or masks.ndim != 3 or len(masks) not in (1, len(pictures)):
-        found = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
-        raise InputError(f"one mask, or one for each of {len(pictures)} pictures, is needed, not {found}.")
+        received = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
+        raise InputError(f"one mask, or one for each of {len(pictures)} pictures, is needed, not {received}.")
     masks = check_finite(masks.detach().float().cpu(), "the mask").clamp(0, 1)
     return [
-        torch.nn.functional.interpolate(one[None, None], picture.shape[:2], mode="bilinear")[0, 0]
-        for one, picture in zip(masks.expand(len(pictures), -1, -1), pictures, strict=True)
+        torch.nn.functional.interpolate(picture_mask[None, None], picture.shape[:2], mode="bilinear")[0, 0]
+        for picture_mask, picture in zip(masks.expand(len(pictures), -1, -1), pictures, strict=True)
     ]
 
 
 def to_latents(latent: dict) -> Tensor:
-    """(B, 4, h, w) of a LATENT.
+    """Latents (B, 4, h, w) of a LATENT.
 
     Raises:
         InputError: not a LATENT of SD1.5, or with values that are not numbers.
     """
     samples = latent.get("samples") if isinstance(latent, dict) else None
     if not isinstance(samples, Tensor) or samples.ndim != 4 or samples.shape[1] != 4 or not len(samples):
-        found = tuple(samples.shape) if isinstance(samples, Tensor) else type(samples).__name__
-        raise InputError(f"a LATENT of SD1.5, (frames, 4, height/8, width/8), is needed, not {found}.")
+        received = tuple(samples.shape) if isinstance(samples, Tensor) else type(samples).__name__
+        raise InputError(f"a LATENT of SD1.5, (frames, 4, height/8, width/8), is needed, not {received}.")
     return check_finite(samples, "the LATENT")
 
 
@@ -123,8 +123,10 @@ def to_waveform(audio: dict | None) -> tuple[Tensor, int]:
         raise InputError(f"an AUDIO with a waveform and a sample rate is needed, not {type(audio).__name__}.")
     waveform = audio["waveform"]
     if not isinstance(waveform, Tensor) or waveform.ndim not in (1, 2, 3) or waveform.numel() == 0:
-        found = tuple(waveform.shape) if isinstance(waveform, Tensor) else type(waveform).__name__
-        raise InputError(f"the audio input holds no sound, its waveform is {found}; connect a clip with speech in it.")
+        received = tuple(waveform.shape) if isinstance(waveform, Tensor) else type(waveform).__name__
+        raise InputError(
+            f"the audio input holds no sound, its waveform is {received}; connect a clip with speech in it."
+        )
     if waveform.ndim == 3 and len(waveform) > 1:
         raise InputError(f"the audio input holds a batch of {len(waveform)} clips; connect one at a time.")
     flat = waveform.reshape(-1, waveform.shape[-1]).detach().float().cpu()
@@ -152,8 +154,8 @@ def to_track(face_landmarks: dict, fps: Fraction, face_index: int = 0, on_missin
     if not frames or "image_size" not in face_landmarks:
         raise InputError("the FACE_LANDMARKS input holds no frames; connect a face landmark detector to it.")
     height, width = (int(v) for v in face_landmarks["image_size"])
-    found = _one_face(frames, face_index)
-    missing = [i for i, points in enumerate(found) if points is None]
+    points_px = _one_face(frames, face_index)
+    missing = [i for i, points in enumerate(points_px) if points is None]
     if len(missing) == len(frames):
         raise InputError(f"none of the {len(frames)} frames of FACE_LANDMARKS holds a face number {face_index}.")
     if missing and on_missing == "error":
@@ -161,25 +163,25 @@ def to_track(face_landmarks: dict, fps: Fraction, face_index: int = 0, on_missin
             f"{len(missing)} of the {len(frames)} frames of FACE_LANDMARKS show no face, the first is frame "
             f"{missing[0]}; choose hold or interpolate."
         )
-    valid = torch.tensor([points is not None for points in found])
-    return LandmarkTrack.from_px(filled(found, on_missing), width, height, fps, valid)
+    valid = torch.tensor([points is not None for points in points_px])
+    return LandmarkTrack.from_px(filled(points_px, on_missing), width, height, fps, valid)
 
 
 def _one_face(frames: list[list[dict]], face_index: int) -> list[Tensor | None]:
-    """(478, 3) pixels of one face in every frame that shows it: the detector's order may change between frames."""
-    found: list[Tensor | None] = []
+    """(478, 3) pixels of one tracked face a frame, None where missing: the detector's order may change."""
+    tracked: list[Tensor | None] = []
     last = None
     for faces in frames:
         points = [_points_px(face) for face in faces]
         if last is None:
-            chosen = points[face_index] if face_index < len(points) else None
+            face = points[face_index] if face_index < len(points) else None
         else:
-            away = [float((p[:, :2].mean(0) - last[:, :2].mean(0)).norm()) for p in points]
+            distances = [float((p[:, :2].mean(0) - last[:, :2].mean(0)).norm()) for p in points]
             size = float((last[:, :2].amax(0) - last[:, :2].amin(0)).max())
-            chosen = points[away.index(min(away))] if away and min(away) < size else None
-        last = last if chosen is None else chosen
-        found.append(chosen)
-    return found
+            face = points[distances.index(min(distances))] if distances and min(distances) < size else None
+        last = last if face is None else face
+        tracked.append(face)
+    return tracked
 
 
 def _points_px(face: dict) -> Tensor:

@@ -1,4 +1,4 @@
-"""Where in a video the sampler is: the painter moves it, what goes by frames reads it."""
+"""Frame position of the sampler in a video: written by the painter, read by per-frame conditioning."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from ...portraittalk_core.errors import InputError
 
 @dataclass
 class Cursor:
-    """Which frame of the video the batch being denoised begins with."""
+    """Number of the video frame that the batch being denoised begins with."""
 
     first: int = 0
 
     def frames(self, count: int, transformer_options: dict, listed: Sequence[int] | None = None) -> list[int]:
-        """Numbers of the frames in a chunk of the rows that the UNet works on.
+        """Frame numbers of a chunk of the samples that the UNet works on.
 
         Args:
             count: how many they are.
-            transformer_options: names them where windows of ComfyUI's, ours or AnimateDiff-Evolved's are at work.
-            listed: where those do not; the first ones if None.
+            transformer_options: names them under context windows of ComfyUI, of ours or of AnimateDiff-Evolved.
+            listed: the frames where those name none; the first ones if None.
 
         Raises:
             InputError: a window names another number of frames.

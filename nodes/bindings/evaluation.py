@@ -1,4 +1,4 @@
-"""Inputs of the scoring nodes as the core takes them: clips with their sound, and whom faces are compared with."""
+"""Evaluation inputs of the scoring nodes: clips with their sound, and identity references."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ def evaluation_clip(value: object, name: str, fps: float, audio: dict | None, fi
         return _with_sound(EvaluationClip(pictures, no_sound=NO_AUDIO), audio)
     in_memory = convert.video_frames(value)
     if in_memory is not None:
-        own = value.get_components().audio
+        video_audio = value.get_components().audio
         pictures = convert.picture_source(*in_memory, name)
-        return _with_sound(EvaluationClip(pictures), own if audio is None else audio)
+        return _with_sound(EvaluationClip(pictures), video_audio if audio is None else audio)
     clip = EvaluationClip.of_file(files.enter_context(convert.video_file(value)))
     return _with_sound(replace(clip, pictures=replace(clip.pictures, name=name)), audio)
 
 
 def identity_reference(portrait: Tensor | None, with_target: bool, files: ExitStack) -> IdentityReference:
-    """What compares faces with a portrait and a target; without what is lacking where the face encoder is not there."""
+    """The identity reference of a portrait and a target; without encoder where its files are missing."""
     from ...portraittalk_core.face.identity.encoder import FaceEncoder, find_face_models
 
     if portrait is None and not with_target:

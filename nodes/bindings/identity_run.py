@@ -1,4 +1,4 @@
-"""What IdentityNet Sampler does between its inputs and its outputs."""
+"""The run of IdentityNet Sampler: from its inputs to the video file and the node's outputs."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from ...portraittalk_core.renderers.sections import Sections
 from ...portraittalk_core.types import LandmarkTrack, as_fps
 from .. import texts
 from ..animate_control import AnimateControl
-from ..video import Kept
+from ..video import FrameBuffer
 from . import convert, paths
 from . import unet as comfy_unet
 from .cursor import Cursor
 from .painter import ComfyPainter, Sampling, batch_for
-from .progress import Progress, face_mesh, say
+from .progress import Progress, face_mesh, show_text
 from .resume import sections_of
 
 if TYPE_CHECKING:
@@ -71,8 +71,8 @@ class SamplerInputs:
         if self.landmarks is None and self.latent is None and self.control is not None:
             object.__setattr__(self, "landmarks", self.control.track)
         if (self.landmarks is None) == (self.latent is None):
-            given = "both are" if self.latent is not None else "neither is"
-            raise InputError(f"connect either landmarks, with the portrait, or a latent; {given} connected.")
+            connected = "both are" if self.latent is not None else "neither is"
+            raise InputError(f"connect either landmarks, with the portrait, or a latent; {connected} connected.")
         if self.landmarks is not None and self.portrait is None:
             raise InputError("landmarks need the portrait that is to move to them; connect its picture to portrait.")
         if self.landmarks is not None:
@@ -80,17 +80,17 @@ class SamplerInputs:
 
 
 class FrameCollector:
-    """Frames and latents on their way through: what the outputs keep, what the node shows."""
+    """Collector of sampled frames and latents for the outputs and the preview."""
 
     def __init__(self, keep_frames: str, total: int, size: int) -> None:
-        self.kept = Kept(keep_frames, total, size)
+        self.buffer = FrameBuffer(keep_frames, total, size)
         self.latents: list[Tensor] = []
         self.last: Tensor | None = None
         self.progress = Progress()
 
     def callbacks(self, sections: Sections | None) -> Callbacks:
-        """For the core, which keeps finished sections too."""
-        show = self.kept.and_show(self.progress)
+        """Callbacks for the core, with the store of finished sections."""
+        show = self.buffer.preview_callback(self.progress)
 
         def on_picture(picture: Tensor) -> None:
             self.last = picture
@@ -99,24 +99,24 @@ class FrameCollector:
         return Callbacks(self.progress, on_picture, self._on_latents, sections)
 
     def whole_latents(self) -> Tensor:
-        """All that were kept; those of an earlier run come from disk, so perhaps to another device."""
-        return torch.cat([one.to(self.latents[-1]) for one in self.latents])
+        """All collected latents as one batch; an earlier run's come from disk, perhaps to another device."""
+        return torch.cat([latents.to(self.latents[-1]) for latents in self.latents])
 
     def _on_latents(self, latents: Tensor) -> None:
-        if self.kept.all or not self.latents:
-            self.latents.append(latents if self.kept.all else latents[:1])
+        if self.buffer.all or not self.latents:
+            self.latents.append(latents if self.buffer.all else latents[:1])
 
 
 @dataclass(frozen=True)
 class NodeResult:
-    """What the node gives."""
+    """Outputs and UI of the node."""
 
     outputs: tuple
     ui: Any
 
 
 def run(model, vae, conditioning: tuple, inputs: SamplerInputs, keep_frames: str, hidden) -> NodeResult:
-    """Paint the frames into a file in the temporary folder."""
+    """Sample the frames into a video file in the temporary folder."""
     from comfy_api.input_impl import VideoFromFile
     from comfy_api.latest import ui
 
@@ -126,18 +126,18 @@ def run(model, vae, conditioning: tuple, inputs: SamplerInputs, keep_frames: str
     bound, out = with_face(model, inputs), paths.new_temp_video()
     paint = _from_latent if inputs.landmarks is None else _from_landmarks
     collector = paint(bound, vae, conditioning, inputs, keep_frames, out, sections)
-    kept, resumed = collector.kept, sections.summary if sections is not None else ""
-    text = "; ".join(filter(None, (kept.text, resumed)))
-    if resumed or (keep_frames == "auto" and not kept.all):
-        say(hidden.unique_id, text)
-    images = convert.to_image(kept.pictures)
+    buffer, resumed = collector.buffer, sections.summary if sections is not None else ""
+    text = "; ".join(filter(None, (buffer.text, resumed)))
+    if resumed or (keep_frames == "auto" and not buffer.all):
+        show_text(hidden.unique_id, text)
+    images = convert.to_image(buffer.pictures)
     last = convert.to_image([collector.last])
     latents = collector.whole_latents() if collector.latents else vae.encode(last)
     return NodeResult((images, VideoFromFile(str(out)), {"samples": latents}, last), ui.PreviewText(text))
 
 
 def with_face(model, inputs: SamplerInputs):
-    """The MODEL with the face in it; the MODEL itself where no face is connected or its strength is 0."""
+    """The MODEL with identity attention; the MODEL itself where no face is connected or its strength is 0."""
     if inputs.adapter is None:
         return model
     layers = texts.to_layer_weights(inputs.layer_weights)
@@ -155,8 +155,8 @@ def _from_landmarks(model, vae, conditioning, inputs: SamplerInputs, keep_frames
     collector = FrameCollector(keep_frames, len(track), inputs.height * inputs.width * 3)
     renderer = IdentityNetRenderer(ComfyBackend(model, vae, conditioning, inputs), inputs.width, inputs.height)
     sound = convert.to_waveform(inputs.audio) if inputs.audio is not None else None
-    told = {"sound": sound, "crf": inputs.crf, "callbacks": collector.callbacks(sections)}
-    render_track(portrait, track, out, renderer=renderer, **told)
+    output_options = {"sound": sound, "crf": inputs.crf, "callbacks": collector.callbacks(sections)}
+    render_track(portrait, track, out, renderer=renderer, **output_options)
     return collector
 
 
@@ -164,9 +164,9 @@ def _from_latent(model, vae, conditioning, inputs: SamplerInputs, keep_frames, o
     latents, fps = convert.to_latents(inputs.latent), as_fps(inputs.fps)
     height, width = (8 * side for side in latents.shape[2:])
     collector = FrameCollector(keep_frames, len(latents), height * width * 3)
-    drawn = None if inputs.control is None else inputs.control.track
+    hint_track = None if inputs.control is None else inputs.control.track
     backend = ComfyBackend(model, vae, conditioning, inputs)
-    painter = backend.painter((height, width), drawn, len(latents), fps)
+    painter = backend.painter((height, width), hint_track, len(latents), fps)
     sound = convert.to_waveform(inputs.audio) if inputs.audio is not None else None
     paint_latents(latents, painter, out, fps, sound=sound, crf=inputs.crf, callbacks=collector.callbacks(sections))
     return collector
@@ -176,7 +176,7 @@ def _from_latent(model, vae, conditioning, inputs: SamplerInputs, keep_frames, o
 class ComfyBackend:
     """SD1.5 as ComfyUI runs it, for the core's IdentityNet renderer."""
 
-    model: Any  # MODEL with the face in it
+    model: Any  # MODEL with identity attention
     vae: Any
     conditioning: tuple  # positive and negative
     inputs: SamplerInputs
@@ -184,13 +184,13 @@ class ComfyBackend:
 
     def open(self, canvas: Canvas) -> ComfyPainter:
         """A painter for one job."""
-        drawn = None if self.inputs.control is None else canvas.place(self.inputs.control.track)
-        return self.painter((canvas.height, canvas.width), drawn, canvas.job.num_frames, canvas.job.fps)
+        hint_track = None if self.inputs.control is None else canvas.place(self.inputs.control.track)
+        return self.painter((canvas.height, canvas.width), hint_track, canvas.job.num_frames, canvas.job.fps)
 
     def painter(
-        self, size: tuple[int, int], drawn: LandmarkTrack | None, num_frames: int, fps: Fraction
+        self, size: tuple[int, int], hint_track: LandmarkTrack | None, num_frames: int, fps: Fraction
     ) -> ComfyPainter:
-        """A painter of frames of a size (height, width), held by the landmarks that are drawn."""
+        """A painter of frames of a size (height, width), controlled by the hints of a track."""
         inputs, model, vae = self.inputs, self.model, self.vae
         sampling = Sampling(
             inputs.seed, inputs.steps, inputs.cfg, inputs.sampler_name, inputs.scheduler, inputs.denoise
@@ -201,6 +201,6 @@ class ComfyBackend:
         batch = batch_for(model, size, inputs.batch_size)
         if control is None:
             return ComfyPainter(model, vae, self.conditioning, sampling, batch, cursor)
-        held = control.conditioned(self.conditioning, drawn, cursor)
+        controlled = control.conditioned(self.conditioning, hint_track, cursor)
         video = control.video if control.moves else None
-        return ComfyPainter(control.bound(model), vae, held, sampling, batch, cursor, video)
+        return ComfyPainter(control.bound(model), vae, controlled, sampling, batch, cursor, video)

@@ -1,4 +1,4 @@
-"""Motion modules in a ComfyUI MODEL, and windows over videos longer than they see, through public hooks only."""
+"""Motion modules in a ComfyUI MODEL, and sliding windows over longer videos, through public hooks only."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KEY = f"{OWNER}_motion"  # under which ComfyUI keeps what is ours
 
 @dataclass
 class _Rows:
-    """How many equal parts the UNet's rows are; written before every call."""
+    """Number of clips in the UNet's batch; written before every call."""
 
     chunks: int = 1
 
@@ -42,14 +42,14 @@ class _MotionLayer(nn.Module):
 
 
 def managed_motion(modules: MotionModules) -> comfy.model_patcher.ModelPatcher:
-    """Motion modules, built with `comfy_unet.OPERATIONS`, under ComfyUI's memory management."""
+    """Motion modules, built with `bindings.unet.OPERATIONS`, under ComfyUI's memory management."""
     return under_management(modules)
 
 
 def with_motion(
     model: comfy.model_patcher.ModelPatcher, motion: comfy.model_patcher.ModelPatcher, strength: float = 1.0
 ) -> comfy.model_patcher.ModelPatcher:
-    """A clone of a MODEL in which motion modules act, with the noise levels they were trained on.
+    """A clone of a MODEL with motion modules and the noise schedule they were trained on.
 
     Args:
         model: SD1.5.
@@ -69,9 +69,9 @@ def with_motion(
     clone.set_injections(KEY, [PatcherInjection(_inject(layers), _eject(layers))])
     clone.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, _counting(rows))
     if modules.betas != IMAGES:
-        before = model.get_model_object("model_sampling")
+        sampling = model.get_model_object("model_sampling")
         settings = SimpleNamespace(sampling_settings={"beta_schedule": COMFY_NAMES[modules.betas]})
-        clone.add_object_patch("model_sampling", type(before)(settings))  # of the same kind: LCM's stays LCM's
+        clone.add_object_patch("model_sampling", type(sampling)(settings))  # of the same kind: LCM's stays LCM's
     return clone
 
 
@@ -92,14 +92,14 @@ def _eject(layers: dict) -> Callable:
     def eject(patcher: comfy.model_patcher.ModelPatcher) -> None:
         for point, layer in layers.items():
             block = _block(patcher, point)
-            for place in reversed([i for i, one in enumerate(block) if one is layer]):
+            for place in reversed([i for i, module in enumerate(block) if module is layer]):
                 del block[place]
 
     return eject
 
 
 def _counting(rows: _Rows) -> Callable:
-    """A wrapper of the UNet's call that notes how many clips its rows are."""
+    """A wrapper of the UNet's call that records the number of clips in its batch."""
 
     def call(executor: Callable, x: Tensor, timesteps: Tensor, context=None, y=None, control=None,
              transformer_options=None, **more: object) -> Tensor:  # fmt: skip
@@ -129,14 +129,15 @@ def with_windows(
         if len(windows) == 1:
             return executor(inner, conds, x, timestep, model_options)
         weights = [weight.to(x.device) for weight in weights_of(windows, len(x), options.fusing, options.overlap)]
-        made = []
+        outputs = []
         for window in windows:
             comfy.model_management.throw_exception_if_processing_interrupted()
-            told = {**model_options["transformer_options"], "context_window": SimpleNamespace(index_list=list(window))}
+            context = {"context_window": SimpleNamespace(index_list=list(window))}
+            window_options = {**model_options, "transformer_options": model_options["transformer_options"] | context}
             part = slice(window.start, window.stop)
-            made.append(executor(inner, conds, x[part], timestep[part], {**model_options, "transformer_options": told}))
+            outputs.append(executor(inner, conds, x[part], timestep[part], window_options))
         return [fuse(parts, windows, weights, len(x)) if torch.is_tensor(parts[0]) else None
-                for parts in zip(*made, strict=True)]  # fmt: skip
+                for parts in zip(*outputs, strict=True)]  # fmt: skip
 
     clone = model.clone()
     clone.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, run)

@@ -1,4 +1,4 @@
-"""ComfyUI's samplers and VAE as the painter that the core's pipelines take."""
+"""ComfyUI's samplers and VAE behind the core's Painter interface."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from .cursor import Cursor
 log = logging.getLogger(__name__)
 
 SAMPLERS, SCHEDULERS = comfy.samplers.KSampler.SAMPLERS, comfy.samplers.KSampler.SCHEDULERS
-MOST_FRAMES = 16  # in a batch; more gain nothing and wait longer for the first
-MOST_FRAMES_ON_CPU = 4
+MAX_FRAMES = 16  # in a batch; more gain nothing and wait longer for the first
+MAX_FRAMES_ON_CPU = 4
 FREE_SHARE = 0.8  # of the memory that is free may be used
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """What KSampler asks for."""
+    """Settings of KSampler."""
 
     seed: int
     steps: int
@@ -50,7 +50,7 @@ class ComfyPainter:
         model: with everything patched into it.
         vae: of SD1.5.
         conditioning: positive and negative.
-        sampling: what KSampler asks for.
+        sampling: settings of KSampler.
         batch: frames at once, where no motion module acts.
         cursor: tells the controls in the conditioning which frame a batch begins with.
         video: windows, where a motion module acts; else None.
@@ -66,30 +66,30 @@ class ComfyPainter:
         self.batch, self.overlap = (batch, 0) if video is None else (video.section, video.overlap)
 
     def paint(self, frames: Tensor, on_step, first: int = 0, fixed: Tensor | None = None) -> Painted:
-        """Paint frames (B, H, W, 3) anew."""
+        """Image-to-image sampling of frames (B, H, W, 3)."""
         if self.sampling.denoise == 0:
             return Painted(frames, None)
         return self._painted(self.vae.encode(frames[..., :3]), on_step, first, fixed, shared=True)
 
     def paint_latents(self, latents: Tensor, on_step, first: int = 0, fixed: Tensor | None = None) -> Painted:
-        """Paint latents (B, 4, h, w) as KSampler would: every frame has its own noise."""
+        """Sample latents (B, 4, h, w) as KSampler would: every frame has its own noise."""
         if self.sampling.denoise == 0:
             return self._decoded(latents)
         return self._painted(latents, on_step, first, fixed, shared=False)
 
     def _painted(self, latents: Tensor, on_step, first: int, fixed: Tensor | None, shared: bool) -> Painted:
-        before = 0 if fixed is None else len(fixed)
-        whole = latents if fixed is None else torch.cat([fixed.to(latents), latents])
-        self.cursor.first = first - before
-        noise = self._noise(whole, first - before, shared)
+        num_fixed = 0 if fixed is None else len(fixed)
+        all_latents = latents if fixed is None else torch.cat([fixed.to(latents), latents])
+        self.cursor.first = first - num_fixed
+        noise = self._noise(all_latents, first - num_fixed, shared)
         try:
-            made = self._sampled(whole, noise, on_step, before)
+            sampled = self._sampled(all_latents, noise, on_step, num_fixed)
         except comfy.model_management.OOM_EXCEPTION as error:
-            made = self._in_halves(whole, noise, on_step, error)
-        return self._decoded(made[before:])
+            sampled = self._in_halves(all_latents, noise, on_step, error)
+        return self._decoded(sampled[num_fixed:])
 
     def _in_halves(self, latents: Tensor, noise: Tensor, on_step, error: Exception) -> Tensor:
-        """Once more with half as many frames at once, where they do not look at each other."""
+        """Retry out-of-memory batches in two halves, where no motion module couples the frames."""
         comfy.model_management.soft_empty_cache()
         half = len(latents) // 2
         advice = "lower width and height" + ("" if self.video is None else ", or AnimateNet Control's window")
@@ -99,38 +99,38 @@ class ComfyPainter:
         self.batch = max(1, half)
         first = self.cursor.first
         try:
-            made = [self._sampled(latents[:half], noise[:half], on_step, 0)]
+            first_half = [self._sampled(latents[:half], noise[:half], on_step, 0)]
             self.cursor.first = first + half
-            return torch.cat([*made, self._sampled(latents[half:], noise[half:], on_step, 0)])
+            return torch.cat([*first_half, self._sampled(latents[half:], noise[half:], on_step, 0)])
         except comfy.model_management.OOM_EXCEPTION as again:
             raise InputError(f"there is not enough memory for {half} frames at once either; {advice}.") from again
 
     def _noise(self, latents: Tensor, first: int, shared: bool) -> Tensor:
-        """Of the motion module's windows where one acts; else the same for all frames of a video, or KSampler's."""
+        """Initial noise: shuffled by windows for motion modules, else one for all frames, or KSampler's."""
         seed, video = self.sampling.seed, self.video
         if video is not None:
-            own = comfy.sample.prepare_noise(latents[:1].expand(video.length, -1, -1, -1), seed)
+            window_noise = comfy.sample.prepare_noise(latents[:1].expand(video.length, -1, -1, -1), seed)
             order = free_noise_order(first + len(latents), video.length, video.length - video.overlap, seed)
-            return own[order[first:]]
+            return window_noise[order[first:]]
         if shared:  # so that what does not move stays the same
             return comfy.sample.prepare_noise(latents[:1], seed).expand_as(latents).clone()
         return comfy.sample.prepare_noise(latents, seed)
 
     def _sampled(self, latents: Tensor, noise: Tensor, on_step, fixed: int) -> Tensor:
-        given = (latents, noise, on_step, fixed)
-        made = self._sample_with(self.model, *given)
-        if _finite(made):
-            return made
+        arguments = (latents, noise, on_step, fixed)
+        sampled = self._sample_with(self.model, *arguments)
+        if _finite(sampled):
+            return sampled
         log.warning("the denoised latents hold values that are no numbers; this batch is done again in fp32.")
         exact = self.model.clone()
         exact.set_model_compute_dtype(torch.float32)
-        made = self._sample_with(exact, *given)
-        if not _finite(made):
+        sampled = self._sample_with(exact, *arguments)
+        if not _finite(sampled):
             raise InputError(
                 "SD1.5 gives values that are not numbers, in fp32 too; the checkpoint, a LoRA or the adapter is "
                 "damaged, or a strength is far too large."
             )
-        return made
+        return sampled
 
     def _sample_with(self, model, latents: Tensor, noise: Tensor, on_step, fixed: int) -> Tensor:
         def callback(step: int, *_: object) -> None:
@@ -162,17 +162,17 @@ def _finite(tensor: Tensor) -> bool:
     return bool(torch.isfinite(tensor).all())
 
 
-def batch_for(model, size: tuple[int, int], wanted: int) -> int:
-    """Frames at once: as wanted, or as many as the free memory holds where that is 0."""
-    return wanted or frames_that_fit(model, *size)
+def batch_for(model, size: tuple[int, int], requested: int) -> int:
+    """Batch size: as requested, or as many frames as the free memory holds where that is 0."""
+    return requested or frames_that_fit(model, *size)
 
 
 def frames_that_fit(model, height: int, width: int) -> int:
-    """How many frames of a size can be denoised at once in the memory that is free."""
+    """Number of frames of a size that can be denoised at once in the free memory."""
     device = model.load_device
-    most = MOST_FRAMES_ON_CPU if comfy.model_management.is_device_cpu(device) else MOST_FRAMES
+    limit = MAX_FRAMES_ON_CPU if comfy.model_management.is_device_cpu(device) else MAX_FRAMES
     free = FREE_SHARE * comfy.model_management.get_free_memory(device)
-    for frames in range(most, 1, -1):
+    for frames in range(limit, 1, -1):
         if model.memory_required([2 * frames, 4, height // 8, width // 8]) <= free:  # positive and negative
             return frames
     return 1

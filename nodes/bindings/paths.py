@@ -1,4 +1,4 @@
-"""From ComfyUI's folders and names to paths."""
+"""Paths of files in ComfyUI's folders, and the names that lists show for them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ...portraittalk_core.errors import InputError
 SUFFIX = ".safetensors"
 # folders of the models folder that users of other packs have
 ADAPTERS, FACES, MOTION = "ipadapter", "insightface", "animatediff_models"
-HELD = {ADAPTERS: "identity adapter", MOTION: "motion module"}  # what a file in the folder is, for messages
+CONTENTS = {ADAPTERS: "identity adapter", MOTION: "motion module"}  # what a file in the folder is, for messages
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
-MOST_NAME = 1024  # a longer text is no file's name
+MAX_NAME = 1024  # a longer text is no file's name
 DEPTH = 3  # folders below input and output that are searched for tracks, at every refresh of the page
 
 
@@ -34,28 +34,28 @@ def new_temp_video() -> Path:
 
 
 def unfinished_folder() -> Path:
-    """Where jobs that were stopped wait; not the temporary folder, which ComfyUI empties when it starts."""
+    """Folder of interrupted jobs; not the temporary one, which ComfyUI empties when it starts."""
     return Path(folder_paths.get_user_directory()) / "portraittalk" / "unfinished"
 
 
 def stamps(name: str) -> list[tuple[int, int]]:
-    """When each file that a text may name was changed (ns), and its size; empty where it names none."""
-    if not 0 < len(name) < MOST_NAME or "\n" in name:
+    """Modification time (ns) and size of each file that a text may name; empty where it names none."""
+    if not 0 < len(name) < MAX_NAME or "\n" in name:
         return []
     folders = [path for paths, *_ in folder_paths.folder_names_and_paths.values() for path in paths]
     folders += [path for kind in ("portraittalk", ADAPTERS, FACES, MOTION) for path in model_folders(kind)]
-    found = {Path(folder) / name for folder in (folder_paths.get_input_directory(), *folders)}
+    candidates = {Path(folder) / name for folder in (folder_paths.get_input_directory(), *folders)}
     if folder_paths.annotated_filepath(name)[1] is not None:  # such as: name [output]
-        found.add(Path(folder_paths.get_annotated_filepath(name)))
+        candidates.add(Path(folder_paths.get_annotated_filepath(name)))
     try:
-        stats = [path.stat() for path in sorted(found) if path.is_file()]
+        stats = [path.stat() for path in sorted(candidates) if path.is_file()]
     except (OSError, ValueError):  # no name for a file, after all
         return []
     return sorted({(stat.st_mtime_ns, stat.st_size) for stat in stats})
 
 
 def validated(find_files: Callable[[], object]) -> bool | str:
-    """What a node's `validate_inputs` answers: True, or why a file that the node names cannot be used.
+    """The result of a node's `validate_inputs`: True, or why a file that the node names cannot be used.
 
     A node that answers accepts files that appeared after its list was made.
 
@@ -69,10 +69,10 @@ def validated(find_files: Callable[[], object]) -> bool | str:
     return True
 
 
-def fingerprint(files: Iterable[Path | None], *others: object) -> str:
-    """What a node's `fingerprint_inputs` answers: another text when a file, or anything else given, has changed."""
+def fingerprint(files: Iterable[Path | None], *values: object) -> str:
+    """The result of a node's `fingerprint_inputs`: a text that changes with any file or other value."""
     stats = [(path, path.stat()) for path in files if path]
-    return ";".join([*(f"{path}:{stat.st_mtime_ns}:{stat.st_size}" for path, stat in stats), *map(str, others)])
+    return ";".join([*(f"{path}:{stat.st_mtime_ns}:{stat.st_size}" for path, stat in stats), *map(str, values)])
 
 
 def new_output(prefix: str, suffix: str = SUFFIX) -> tuple[Path, str, str]:
@@ -124,7 +124,7 @@ def engine_names() -> list[str]:
     """Motion engines in the weight folders, as names for a list."""
     names = []
     for folder in weight_folders():
-        names += [found.path.relative_to(folder).as_posix() for found in find_engines([folder])]
+        names += [engine.path.relative_to(folder).as_posix() for engine in find_engines([folder])]
     return list(dict.fromkeys(names))
 
 
@@ -154,7 +154,7 @@ def weight_path(kind: str, name: str) -> Path:
     Raises:
         InputError: it is not there, or not inside the folders.
     """
-    return _file_in(model_folders(kind), name, f"the {HELD[kind]} {name} is not in models/{kind}")
+    return _file_in(model_folders(kind), name, f"the {CONTENTS[kind]} {name} is not in models/{kind}")
 
 
 def lora_names() -> list[str]:
@@ -184,8 +184,8 @@ def _file_in(folders: list[Path], name: str, missing: str) -> Path:
 
 def encoder_names() -> list[str]:
     """Files in ComfyUI's audio_encoders folder; none in a ComfyUI that has no such folder."""
-    known = "audio_encoders" in folder_paths.folder_names_and_paths
-    return folder_paths.get_filename_list("audio_encoders") if known else []
+    has_folder = "audio_encoders" in folder_paths.folder_names_and_paths
+    return folder_paths.get_filename_list("audio_encoders") if has_folder else []
 
 
 def encoder_path(name: str) -> Path:

@@ -1,4 +1,4 @@
-"""ComfyUI's progress bar, preview and interrupt as the callbacks the core takes."""
+"""ComfyUI's progress bar, preview and interrupt as the core's progress callbacks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Progress:
-    """Called with (done, total); stops the run by raising where the user pressed Interrupt."""
+    """Progress callback of (done, total); raises where the user pressed Interrupt."""
 
     def __init__(self) -> None:
         import comfy.utils
@@ -40,7 +40,7 @@ class Progress:
         self._bar.update_absolute(done, total, self._as_jpeg() if due else None)
 
     def show(self, picture: Tensor) -> None:
-        """Remember the (H, W, 3) uint8 picture that the next preview shows."""
+        """Set the (H, W, 3) uint8 picture of the next preview."""
         self._preview = picture
 
     def _as_jpeg(self) -> tuple:
@@ -50,20 +50,20 @@ class Progress:
 
 
 class InterruptibleMesh:
-    """A face-mesh back end that can be interrupted between looks: one search of a large picture takes many."""
+    """A face-mesh back end that can be interrupted between detections: a large picture takes many."""
 
     def __init__(self, mesh: MeshBackend) -> None:
         self._mesh, self.name = mesh, mesh.name
 
     def detect(self, picture: Tensor) -> Tensor:
-        """As the back end's own."""
+        """The back end's detection; raises where the user pressed Interrupt."""
         check_interrupted()
         return self._mesh.detect(picture)
 
 
 @contextmanager
 def face_mesh() -> Iterator[InterruptibleMesh]:
-    """An open face-mesh back end that heeds Interrupt."""
+    """An open face-mesh back end that can be interrupted."""
     from ...portraittalk_core.face.mesh.landmarks import open_mesh
 
     with open_mesh() as mesh:
@@ -78,13 +78,13 @@ def check_interrupted() -> None:
 
 
 def counted(items: Iterable[T], total: int, on_progress: Callable[[int, int], None]) -> Iterator[T]:
-    """The items, with progress after each."""
+    """The items, with a progress callback after each."""
     for done, item in enumerate(items, 1):
         yield item
         on_progress(min(done, total), total)
 
 
-def say(node_id: str | None, text: str) -> None:
+def show_text(node_id: str | None, text: str) -> None:
     """Show a line of text on the node while and after it runs."""
     from server import PromptServer
 

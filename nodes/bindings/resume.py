@@ -1,4 +1,4 @@
-"""Tells a job of the sampler from every other, across restarts of ComfyUI, so that one that was stopped goes on."""
+"""Cache key of a sampler job, stable across restarts of ComfyUI, so that an interrupted job is resumed."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from . import paths
 
 log = logging.getLogger(__name__)
 
-# what the painted frames do not depend on, or what is told by its own content
+# inputs that the painted frames do not depend on, or that are hashed by their own content
 NOT_PAINTED = ("keep_frames", "crf", "fps", "resume", "audio")
 Add = Callable[[str], None]
 
 
-def sections_of(models: tuple, conditioning: tuple, wanted: object, node_id: str | None, nodes) -> Sections | None:
-    """Where the finished sections of a job are; None where they cannot be kept.
+def sections_of(models: tuple, conditioning: tuple, inputs: object, node_id: str | None, nodes) -> Sections | None:
+    """The store of a job's finished sections; None where none can be written.
 
     Args:
         models: MODEL and VAE.
         conditioning: positive and negative.
-        wanted: the sampler's other inputs, a dataclass.
+        inputs: the sampler's other inputs, a dataclass.
         node_id: of the sampler in the prompt.
         nodes: ComfyUI's DynamicPrompt.
     """
@@ -43,59 +43,59 @@ def sections_of(models: tuple, conditioning: tuple, wanted: object, node_id: str
     if not os.access(root, os.W_OK):
         log.warning("%s is not writable, so that this job could not be resumed.", root)
         return None
-    key = job_key(models, conditioning, wanted, node_id, nodes)
+    key = job_key(models, conditioning, inputs, node_id, nodes)
     prune(root, keep=key)
     return Sections(root, key)
 
 
-def job_key(models: tuple, conditioning: tuple, wanted: object, node_id: str | None, nodes) -> str:
-    """A SHA-256 of everything that the painted frames depend on; see `sections_of`.
+def job_key(models: tuple, conditioning: tuple, inputs: object, node_id: str | None, nodes) -> str:
+    """SHA-256 of everything that the painted frames depend on; see `sections_of`.
 
     Tensors go by their content. Weights go by the nodes that made them, all their inputs, and the files named there:
     what is in memory is patched or not, whole or in part, as it happens.
     """
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
 
     def add(text: str) -> None:
-        found.update(f"{text}\0".encode("utf-8", "surrogatepass"))
+        digest.update(f"{text}\0".encode("utf-8", "surrogatepass"))
 
     add(f"{LAYOUT} {__version__} {torch.__version__} {_comfyui_version()}")
     for model in models:
         add(_machine(model))
     add("" if node_id is None or nodes is None else traced(nodes.get_node, node_id, NOT_PAINTED))
     put(add, conditioning)
-    for field in dataclasses.fields(wanted):
-        value = getattr(wanted, field.name)
+    for field in dataclasses.fields(inputs):
+        value = getattr(inputs, field.name)
         if field.name == "portrait" and value is not None:
             value = value[:1]  # of a batch, the first moves
         if field.name not in NOT_PAINTED:
             add(field.name)
             put(add, value)
-    return found.hexdigest()
+    return digest.hexdigest()
 
 
 def traced(get_node: Callable[[str], Mapping], node_id: str, without: tuple[str, ...] = ()) -> str:
-    """A SHA-256 of a node and all nodes before it: kinds, inputs, and the files named there, but not their numbers.
+    """SHA-256 of a node and its ancestors: kinds, inputs, and the files named there, but not node numbers.
 
     Args:
         get_node: gives a node {"class_type", "inputs"} by its number.
         node_id: of the last.
         without: inputs of the last that do not matter.
     """
-    known: dict[str, str] = {}
+    digests: dict[str, str] = {}
 
     def digest(number: str, without: tuple[str, ...] = ()) -> str:
-        if number not in known:
+        if number not in digests:
             node = get_node(number)
-            inputs = {name: told(value) for name, value in node.get("inputs", {}).items() if name not in without}
-            told_node = [node.get("class_type"), inputs]
-            known[number] = cache_key(told_node, default=lambda one: type(one).__name__)
-        return known[number]
+            inputs = {name: describe(value) for name, value in node.get("inputs", {}).items() if name not in without}
+            description = [node.get("class_type"), inputs]
+            digests[number] = cache_key(description, default=lambda value: type(value).__name__)
+        return digests[number]
 
-    def told(value: object) -> list:
+    def describe(value: object) -> list:
         if _is_link(value):
             return ["from", digest(value[0]), value[1]]
-        return ["is", value, [found for text in _texts(value) for found in paths.stamps(text)]]
+        return ["is", value, [stamp for text in _texts(value) for stamp in paths.stamps(text)]]
 
     return digest(node_id, without)
 
@@ -105,19 +105,19 @@ def _is_link(value: object) -> bool:
 
 
 def _texts(value: object) -> list[str]:
-    """Every text in a value, however deep: each may name a file."""
+    """All texts nested in a value: each may name a file."""
     if isinstance(value, str):
         return [value]
     inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
-    return [text for one in inner for text in _texts(one)]
+    return [text for inner_value in inner for text in _texts(inner_value)]
 
 
 def put(add: Add, value: object) -> None:
-    """Add a value by its content; of what is no plain value, tensor or dataclass, its kind alone."""
+    """Hash a value by its content; of what is no plain value, tensor or dataclass, its kind alone."""
     if value is None or isinstance(value, bool | int | float | str | bytes | range | Fraction):
         add(f"{type(value).__name__} {value!r}")
     elif isinstance(value, Tensor):
-        add(_told_tensor(value))
+        add(_tensor_digest(value))
     elif isinstance(value, Mapping):
         add(f"{{{len(value)}")
         for name in sorted(value, key=str):
@@ -125,8 +125,8 @@ def put(add: Add, value: object) -> None:
             put(add, value[name])
     elif isinstance(value, list | tuple):
         add(f"[{len(value)}")
-        for one in value:
-            put(add, one)
+        for item in value:
+            put(add, item)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         add(type(value).__name__)
         put(add, {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.init})
@@ -134,7 +134,7 @@ def put(add: Add, value: object) -> None:
         add(type(value).__name__)
 
 
-def _told_tensor(tensor: Tensor) -> str:
+def _tensor_digest(tensor: Tensor) -> str:
     kind = f"{tensor.dtype} {tuple(tensor.shape)}"
     try:
         content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()

@@ -1,4 +1,4 @@
-"""Lets a ComfyUI MODEL look at a style, by hooks in its transformer blocks that hang only while it is loaded."""
+"""Style attention in a ComfyUI MODEL, by hooks in its transformer blocks while it is loaded."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KEY = f"{OWNER}_style"  # under which ComfyUI keeps what is ours
 
 
 def managed_style(net: StyleAttention) -> comfy.model_patcher.ModelPatcher:
-    """A style attention, built with `comfy_unet.OPERATIONS`, under ComfyUI's memory management."""
+    """A style attention, built with `bindings.unet.OPERATIONS`, under ComfyUI's memory management."""
     return under_management(net)
 
 
@@ -30,7 +30,7 @@ def with_style(
     styles: FrameStyles,
     cursor: Cursor,
 ) -> comfy.model_patcher.ModelPatcher:
-    """A clone of a MODEL whose blocks look at a style; the MODEL itself where the style is off.
+    """A clone of a MODEL with style attention in its blocks; the MODEL itself where the style is off.
 
     Args:
         model: SD1.5.
@@ -51,8 +51,8 @@ def with_style(
     clone = model.clone()
     clone.set_additional_models(KEY, [attention])
     clone.set_injections(KEY, [PatcherInjection(hooks.inject, hooks.eject)])
-    clone.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, _telling(batch, cursor))
-    clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, _forgetting(run))
+    clone.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, _batch_wrapper(batch, cursor))
+    clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, _cache_clearing_wrapper(run))
     return clone
 
 
@@ -68,9 +68,12 @@ class _Hooks:
         self.eject(patcher)
         for site in SITES:
             block = patcher.model.diffusion_model.get_submodule(f"{site.ldm}.transformer_blocks.0")
-            own, theirs = self.run.net.site(site.adapter_key).to_q.weight.shape[0], block.norm3.weight.shape[0]
-            if own != theirs:
-                raise InputError(f"the style attention is {own} wide where the MODEL is {theirs}; use one for SD1.5.")
+            own_width = self.run.net.site(site.adapter_key).to_q.weight.shape[0]
+            model_width = block.norm3.weight.shape[0]
+            if own_width != model_width:
+                raise InputError(
+                    f"the style attention is {own_width} wide where the MODEL is {model_width}; use one for SD1.5."
+                )
             hooks = BlockHooks(lambda x, n=site.adapter_key, h=block.attn2.heads: self.run.add(n, x, h))
             self._release.append(hooks.bind(block.norm3, block.ff))
 
@@ -83,21 +86,21 @@ class _Hooks:
         return self
 
 
-def _telling(batch: Batch, cursor: Cursor) -> Callable:
-    """A wrapper of the UNet's call that notes which rows are positive, and of which frames."""
+def _batch_wrapper(batch: Batch, cursor: Cursor) -> Callable:
+    """A wrapper of the UNet's call that records which samples are positive, and of which frames."""
 
     def call(executor: Callable, x: Tensor, timesteps: Tensor, context=None, y=None, control=None,
              transformer_options=None, **more: object) -> Tensor:  # fmt: skip
-        told = transformer_options or {}
-        batch.labels = told.get("cond_or_uncond", [0])
-        batch.frames = cursor.frames(len(x) // len(batch.labels), told)
-        return executor(x, timesteps, context, y, control, told, **more)
+        options = transformer_options or {}
+        batch.labels = options.get("cond_or_uncond", [0])
+        batch.frames = cursor.frames(len(x) // len(batch.labels), options)
+        return executor(x, timesteps, context, y, control, options, **more)
 
     return call
 
 
-def _forgetting(run: StyleRun) -> Callable:
-    """A wrapper of a whole sampling run, at whose end nothing is kept."""
+def _cache_clearing_wrapper(run: StyleRun) -> Callable:
+    """A wrapper of a whole sampling run that clears the cache at its end."""
 
     def sample(executor: Callable, *args: object, **kwargs: object) -> Tensor:
         try:

@@ -1,4 +1,4 @@
-"""Binds the core's attention branches to a ComfyUI MODEL, through its public hooks only.
+"""Attention branches of the core in a ComfyUI MODEL, through its public hooks only.
 
 ComfyUI calls what lies in an attn2 slot as patch(q, k, v, extra_options); a slot holds one patch, so ours calls the
 one it found there first, and lets others add to it as they would to their own.
@@ -35,7 +35,7 @@ NAMES = {"SDXL": "SDXL", "SD20": "Stable Diffusion 2", "SD21": "Stable Diffusion
 
 
 class SitePatch:
-    """What stands in one attn2 slot: the patch found there, then our branches, then what others add."""
+    """Patch of one attn2 slot: the previous patch, then our branches, then those added by other packs."""
 
     def __init__(self, previous: Callable | None, branches: Sequence[Branch]) -> None:
         self.previous, self.branches = previous, list(branches)
@@ -63,7 +63,7 @@ class SitePatch:
         self._guests.append((callback, options))
 
     def to(self, _: object) -> SitePatch:
-        """ComfyUI moves patches; our weights are moved as models of their own."""
+        """Itself: ComfyUI moves patches, but our weights are moved as models of their own."""
         return self
 
     def __deepcopy__(self, memo: dict) -> SitePatch:
@@ -82,7 +82,7 @@ def _acts(options: dict, extra_options: dict) -> bool:
 
 @dataclass(frozen=True)
 class BoundAdapter:
-    """An identity adapter as ComfyUI's memory management knows it."""
+    """An identity adapter under ComfyUI's memory management, with its LoRA."""
 
     adapter: IdentityAdapter
     patcher: comfy.model_patcher.ModelPatcher
@@ -105,7 +105,7 @@ def managed(adapter: IdentityAdapter, name: str, lora: dict | None = None, lora_
 
 
 def under_management(module: nn.Module) -> comfy.model_patcher.ModelPatcher:
-    """A module of ours, built with OPERATIONS, as ComfyUI's memory management wants it."""
+    """A ModelPatcher for a module of ours that was built with OPERATIONS."""
     kind = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)  # newer ComfyUI's own
     return kind(
         module,
@@ -117,7 +117,7 @@ def under_management(module: nn.Module) -> comfy.model_patcher.ModelPatcher:
 def bind_identity(
     model: comfy.model_patcher.ModelPatcher, bound: BoundAdapter, tokens: Tensor, options: IdentityOptions
 ) -> comfy.model_patcher.ModelPatcher:
-    """A clone of a MODEL in which a face takes part; the given one stays as it is.
+    """A clone of a MODEL with identity attention; the MODEL itself is not changed.
 
     Args:
         model: SD1.5, with whatever LoRAs and patches.
@@ -130,8 +130,9 @@ def bind_identity(
     """
     check_sd15(model, bound.adapter.token_width)
     sampling = model.get_model_object("model_sampling")
-    whole = options.start <= 0 and options.end >= 1
-    window = (float("inf"), 0.0) if whole else tuple(sampling.percent_to_sigma(p) for p in (options.start, options.end))
+    window = (float("inf"), 0.0)
+    if options.start > 0 or options.end < 1:
+        window = tuple(sampling.percent_to_sigma(percent) for percent in (options.start, options.end))
     keys = [site.adapter_key for site in SITES]
     branches = identity_branches(bound.adapter, tokens, keys, options, window, optimized_attention)
     if not branches:
@@ -148,20 +149,20 @@ def with_branches(
     """A clone of a MODEL whose cross-attentions call branches, by the site's index, after what is there already."""
     clone = model.clone()
     slots = clone.model_options["transformer_options"].get("patches_replace", {}).get("attn2", {})
-    for index, chosen in branches.items():
+    for index, site_branches in branches.items():
         block, number = SITES[index].block
         exact = (block, number, 0)  # a patch for one transformer of a block hides one for the block
         existing = slots.get(exact, slots.get((block, number)))
         inner = 0 if exact in slots else None
-        clone.set_model_attn2_replace(SitePatch(existing, chosen), block, number, inner)
-    used = [branch for chosen in branches.values() for branch in chosen]
+        clone.set_model_attn2_replace(SitePatch(existing, site_branches), block, number, inner)
+    used = [branch for site_branches in branches.values() for branch in site_branches]
     outer = comfy.patcher_extension.WrappersMP.OUTER_SAMPLE
-    clone.add_wrapper_with_key(outer, OWNER, _forgetting(used))
+    clone.add_wrapper_with_key(outer, OWNER, _cache_clearing_wrapper(used))
     return clone
 
 
-def _forgetting(branches: Sequence[Branch]) -> Callable:
-    """A wrapper of a whole sampling run, at whose end the branches drop what they kept for it."""
+def _cache_clearing_wrapper(branches: Sequence[Branch]) -> Callable:
+    """A wrapper of a whole sampling run that clears the branches' caches at its end."""
 
     def run(executor: Callable, *args: object, **kwargs: object) -> Tensor:
         try:

@@ -24,8 +24,8 @@ OUT_OF_MEMORY = comfy.model_management.OOM_EXCEPTION
 Styled = tuple[comfy.model_patcher.ModelPatcher, FrameStyles]
 MEMORY = 0.01 * 1024**2  # bytes that a byte of SD1.5's latents asks for, as ComfyUI counts
 
-# what was used last, by its files and dtype, until ComfyUI wants its memory back
-_kept: dict[tuple, comfy.model_patcher.ModelPatcher] = {}
+# the networks used last, by their files and dtype, until ComfyUI frees their memory
+_cached: dict[tuple, comfy.model_patcher.ModelPatcher] = {}
 
 
 class VExpressNetworks(nn.Module):
@@ -33,15 +33,15 @@ class VExpressNetworks(nn.Module):
 
     def __init__(self, parts: VExpress) -> None:
         super().__init__()
-        self.hold(parts)
+        self.set_networks(parts)
 
-    def hold(self, parts: VExpress) -> None:
-        """Have these weights, as from the beginning."""
+    def set_networks(self, parts: VExpress) -> None:
+        """Set the networks, as in the constructor."""
         self.parts: VExpress | None = parts
         self.networks = nn.ModuleList([parts.unet, parts.motion, parts.reference, parts.guider, parts.projection])
 
     def release(self) -> None:
-        """Let the weights go, once nobody paints with them."""
+        """Drop the references to the networks, so that unused weights are freed."""
         self.parts, self.networks = None, None
 
 
@@ -58,10 +58,10 @@ class ComfyLatentCodec:
             InputError: the VAE is not SD1.5's.
         """
         latents = self.vae.encode(convert.to_image([picture]))
-        wanted = (1, 4, picture.shape[0] // 8, picture.shape[1] // 8)
-        if tuple(latents.shape) != wanted:
+        expected = (1, 4, picture.shape[0] // 8, picture.shape[1] // 8)
+        if tuple(latents.shape) != expected:
             raise InputError(
-                f"the VAE gives latents {tuple(latents.shape)}, not {wanted}; connect the VAE of an SD1.5."
+                f"the VAE gives latents {tuple(latents.shape)}, not {expected}; connect the VAE of an SD1.5."
             )
         return latents.float() * LATENT_SCALE
 
@@ -71,18 +71,18 @@ class ComfyLatentCodec:
 
 
 def models_of(
-    found: tuple[Path, list[Path]], vae, encoder, options: VExpressOptions, style: Styled | None = None
+    weight_files: tuple[Path, list[Path]], vae, encoder, options: VExpressOptions, style: Styled | None = None
 ) -> VExpressModels:
-    """What the core paints with.
+    """The models of a V-Express run, for the core.
 
     Args:
-        found: the networks' folder and the weight files in it.
+        weight_files: the networks' folder and the weight files in it.
         vae: VAE.
-        encoder: what hears the speech.
-        options: how it is to paint.
-        style: a style attention of `comfy_style.managed_style`, with the styles of all frames.
+        encoder: speech encoder.
+        options: of the run.
+        style: a style attention of `bindings.style.managed_style`, with the styles of all frames.
     """
-    patcher = managed_networks(*found)
+    patcher = managed_networks(*weight_files)
     parts, more = patcher.model.parts, [] if style is None else [style[0]]
     conditioning = None if style is None else StyleConditioning(style[0].model, style[1])
     return VExpressModels(
@@ -104,14 +104,14 @@ def managed_networks(folder: Path, files: list[Path]) -> comfy.model_patcher.Mod
     dtype = comfy.model_management.unet_manual_cast(stored, device) or stored
     stamps = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files]
     key = (dtype, *stamps)
-    if key not in _kept or _kept[key].model.parts is None:
-        _kept.clear()
+    if key not in _cached or _cached[key].model.parts is None:
+        _cached.clear()
         home = comfy.model_management.unet_offload_device()
         patcher = comfy.model_patcher.ModelPatcher(VExpressNetworks(load_vexpress([folder], home, dtype)), device, home)
         patcher.add_callback(CallbacksMP.ON_DETACH, _release)
-        _kept[key] = patcher
+        _cached[key] = patcher
         log.info("V-Express's networks are read from %s, as %s.", folder, dtype)
-    return _kept[key]
+    return _cached[key]
 
 
 def _release(patcher: comfy.model_patcher.ModelPatcher, for_good: bool) -> None:
@@ -124,10 +124,10 @@ def _release(patcher: comfy.model_patcher.ModelPatcher, for_good: bool) -> None:
 
 
 def load_to_device(patchers: list[comfy.model_patcher.ModelPatcher], parts: VExpress, options: VExpressOptions) -> None:
-    """Let ComfyUI make room and put the networks, which come first, on its device, with what acts on them."""
+    """Have ComfyUI free memory and load the networks, which come first, and the style attention."""
     patcher = patchers[0]
     if patcher.model.parts is None:  # the VAE took their place
-        patcher.model.hold(parts)
+        patcher.model.set_networks(parts)
     rows = options.length * (1 if options.guidance == 1 else 2)
     area = rows * (options.width // 8) * (options.height // 8)
     needed = area * next(patcher.model.parameters()).element_size() * MEMORY

@@ -44,7 +44,7 @@ RUNNING = pytest.StashKey["Comfy"]()
 
 @dataclass
 class Run:
-    """What one queued prompt did."""
+    """Result of one queued prompt."""
 
     status: str  # "success", "error" or "interrupted"
     message: str  # of the error
@@ -91,7 +91,7 @@ class Comfy:
         raise ComfyUIDidNotStart(why, self.command, self.folder, self.log.read_text(errors="replace"))
 
     def kill(self) -> None:
-        """At once, as a power failure does."""
+        """Kill the server's process at once."""
         self.server.kill()
         self.server.wait()
 
@@ -135,20 +135,20 @@ class Comfy:
     def without(self, kind: str):
         """The server without one folder of models, whichever tests filled it before."""
         folder = self.base / "models" / kind
-        there = folder.exists()
-        if there:
+        exists = folder.exists()
+        if exists:
             folder.rename(folder.with_name("away"))
         try:
             yield
         finally:
-            if there:
+            if exists:
                 folder.with_name("away").rename(folder)
 
     def temp_files(self) -> list[str]:
         return sorted(p.name for p in (self.base / "temp").rglob("*") if "portraittalk" in p.name or ".part" in p.name)
 
-    def output(self, shown: dict) -> Path:
-        return self.base / shown["type"] / shown["subfolder"] / shown["filename"]
+    def output(self, file: dict) -> Path:
+        return self.base / file["type"] / file["subfolder"] / file["filename"]
 
     def run(self, prompt: dict, interrupt_at: tuple[str, int] | None = None) -> Run:
         """Queue a prompt in API format and wait for its end."""
@@ -213,12 +213,12 @@ def to_api(workflow: dict, object_info: dict) -> dict:
         info = object_info[node["type"]]["input"]
         values, inputs = iter(node["widgets_values"]), {}
         wired = {item["name"]: links[item["link"]] for item in node["inputs"] if item["link"] is not None}
-        kept = {item["name"] for item in node["inputs"] if "widget" in item}  # wired widgets keep their value
+        wired_widgets = {item["name"] for item in node["inputs"] if "widget" in item}  # they keep their value
         for name, spec in (info.get("required", {}) | info.get("optional", {})).items():
             kind, options = spec[0], spec[1] if len(spec) > 1 else {}
             if name in wired:
                 inputs[name] = wired[name]
-                if name in kept:
+                if name in wired_widgets:
                     next(values)
             elif options.get("forceInput"):  # a socket without a widget
                 continue
@@ -316,8 +316,8 @@ def speech_name(comfy) -> str:
 
 @pytest.fixture(scope="session")
 def short_speech(comfy) -> str:
-    with wave.open(str(ROOT / "samples" / "speech.wav")) as whole:
-        params, sound = whole.getparams(), whole.readframes(whole.getframerate() // 2)
+    with wave.open(str(ROOT / "samples" / "speech.wav")) as source:
+        params, sound = source.getparams(), source.readframes(source.getframerate() // 2)
     path = comfy.base / "half_second.wav"
     with wave.open(str(path), "wb") as half:
         half.setparams(params)

@@ -1,4 +1,4 @@
-"""Nodes that ComfyUI gets beside the pack under test: values that no core node of 0.3.64 gives."""
+"""Helper nodes for the server under test: sources of values that no core node of 0.3.64 gives."""
 
 import dataclasses
 import importlib
@@ -116,7 +116,7 @@ class ShiftLandmarks:
 
 
 class PatchAttention:
-    """What another pack does to a MODEL: a patch of its own in an attention's slot."""
+    """Node that patches an attention slot of a MODEL as another pack does."""
 
     RETURN_TYPES, FUNCTION, CATEGORY = ("MODEL",), "patch", "test"
 

@@ -47,8 +47,8 @@ def shapes() -> dict[str, tuple[int, ...]]:
             "first_stage_model.": AutoencoderKL(ddconfig=VAE, embed_dim=4),
             "cond_stage_model.transformer.": sd1_clip.SDClipModel(device="meta", dtype=torch.float16).transformer,
         }
-    found = {prefix + name: tuple(t.shape) for prefix, net in parts.items() for name, t in net.state_dict().items()}
-    return {name: shape for name, shape in found.items() if "text_projection" not in name}
+    tensors = {prefix + name: tensor for prefix, net in parts.items() for name, tensor in net.state_dict().items()}
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items() if "text_projection" not in name}
 
 
 def filled(name: str, shape: tuple[int, ...], pool):

@@ -50,23 +50,23 @@ def graph(portrait_name, short_speech, taesd):
     """Makes the full graph: speech, portrait, face, text, landmarks, ControlNet, motion module → sampler.
 
     Networks have SD1.5's size; the checkpoint's own VAE, the text's other half and the adapter's LoRA are used where
-    `whole` says so.
+    `full` says so.
     """
 
-    def build(shift_from: int | None = None, whole: bool = False, **changes) -> dict:
+    def build(shift_from: int | None = None, full: bool = False, **changes) -> dict:
         control = {"motion_module": MOTION, "strength": 1.0, "start_percent": 0.0, "end_percent": 1.0}
         control |= {"mouth_weight": 1.5, "motion_strength": 1.0, "mode": "chunked", "window": WINDOW}
         control |= {"overlap": OVERLAP, "style": "landmarks", **changes}
         sampler = {
             "seed": 3,
             "steps": 1,
-            "cfg": 2.0 if whole else 1.0,
+            "cfg": 2.0 if full else 1.0,
             "sampler_name": "euler",
             "scheduler": "normal",
             "denoise": 0.9,
         }
         sampler |= {"identity_strength": 1.0, "width": 64, "height": 64, "keep_frames": "always"}
-        wires = {"model": ["1", 0], "vae": ["1", 2] if whole else ["15", 0], "positive": ["2", 0], "control": ["14", 0]}
+        wires = {"model": ["1", 0], "vae": ["1", 2] if full else ["15", 0], "positive": ["2", 0], "control": ["14", 0]}
         wires["negative"] = ["3", 0]
         wires |= {"face_embedding": ["5", 0], "adapter": ["6", 0], "portrait": ["10", 0], "audio": ["12", 0]}
         driving = ["13", 0] if shift_from is not None else ["11", 0]
@@ -78,7 +78,7 @@ def graph(portrait_name, short_speech, taesd):
             "5": {"class_type": "GiveFace", "inputs": {"seed": 0}},
             "6": {
                 "class_type": "PortraitTalkLoadIdentityAdapter",
-                "inputs": {"adapter": ADAPTER, "lora": "of the adapter" if whole else "none", "lora_strength": 1.0},
+                "inputs": {"adapter": ADAPTER, "lora": "of the adapter" if full else "none", "lora_strength": 1.0},
             },
             "15": {"class_type": "VAELoader", "inputs": {"vae_name": taesd}},
             "10": {"class_type": "LoadImage", "inputs": {"image": portrait_name}},
@@ -109,48 +109,48 @@ def graph(portrait_name, short_speech, taesd):
 def frames(comfy, prompt: dict) -> np.ndarray:
     run = comfy.run(prompt)
     assert run.status == "success" and "9" in run.outputs, (run, comfy.log.read_text()[-2000:])
-    return np.stack([np.asarray(Image.open(comfy.output(shown))) for shown in run.outputs["9"]["images"]]).astype(int)
+    return np.stack([np.asarray(Image.open(comfy.output(file))) for file in run.outputs["9"]["images"]]).astype(int)
 
 
 @pytest.fixture(scope="module")
-def whole(comfy, graph) -> np.ndarray:
+def full_frames(comfy, graph) -> np.ndarray:
     return frames(comfy, graph())
 
 
 def test_the_full_graph_makes_as_many_frames_as_the_speech_lasts(comfy, graph):
-    made = frames(comfy, graph(whole=True))
-    assert made.shape == (FRAMES, 64, 64, 3)
-    assert made.std() > 5
+    result = frames(comfy, graph(full=True))
+    assert result.shape == (FRAMES, 64, 64, 3)
+    assert result.std() > 5
 
 
-def test_later_landmarks_change_later_frames_only(comfy, graph, whole):
+def test_later_landmarks_change_later_frames_only(comfy, graph, full_frames):
     """Chunks begin at 0 and 3: a change from frame 5 on cannot reach those of the first one."""
-    assert whole.std() > 5
+    assert full_frames.std() > 5
     other = frames(comfy, graph(shift_from=5))
-    assert np.array_equal(other[:3], whole[:3])
-    assert np.abs(other[5:] - whole[5:]).mean() > 0.1
+    assert np.array_equal(other[:3], full_frames[:3])
+    assert np.abs(other[5:] - full_frames[5:]).mean() > 0.1
 
 
 @pytest.mark.slow
 def test_many_frames_in_windows_of_sixteen_react_where_their_landmarks_change(comfy, graph):
     """Chunks begin at 0 and 12: landmarks that change from frame 16 on cannot reach frames 0 to 11."""
 
-    def made(first: int) -> np.ndarray:
+    def frames_shifted_from(first: int) -> np.ndarray:
         prompt = graph(shift_from=first, window=16, overlap=4)
         still = {"frames": ["20", 0], "fps": 25.0, "face_index": 0, "on_missing": "hold"}
         prompt["20"] = {"class_type": "RepeatImageBatch", "inputs": {"image": ["10", 0], "amount": 20}}
         prompt["11"] = {"class_type": "PortraitTalkLandmarksFromVideo", "inputs": still}
         return frames(comfy, prompt)
 
-    whole, other = made(99), made(16)
-    assert whole.shape == other.shape == (20, 64, 64, 3)
-    assert np.array_equal(other[:12], whole[:12])
-    assert np.abs(other[16:] - whole[16:]).mean() > 0.1
+    unshifted, other = frames_shifted_from(99), frames_shifted_from(16)
+    assert unshifted.shape == other.shape == (20, 64, 64, 3)
+    assert np.array_equal(other[:12], unshifted[:12])
+    assert np.abs(other[16:] - unshifted[16:]).mean() > 0.1
 
 
-def test_motion_module_and_controlnet_each_change_the_frames(comfy, graph, whole):
-    assert np.abs(frames(comfy, graph(motion_strength=0.0)) - whole).mean() > 0.5
-    assert np.abs(frames(comfy, graph(strength=0.0)) - whole).mean() > 0.1
+def test_motion_module_and_controlnet_each_change_the_frames(comfy, graph, full_frames):
+    assert np.abs(frames(comfy, graph(motion_strength=0.0)) - full_frames).mean() > 0.5
+    assert np.abs(frames(comfy, graph(strength=0.0)) - full_frames).mean() > 0.1
 
 
 def test_sliding_windows_make_as_many_frames(comfy, graph):
@@ -162,18 +162,18 @@ def test_sliding_windows_make_as_many_frames(comfy, graph):
         assert file.streams.audio
 
 
-def test_an_animate_net_changes_the_frames_and_an_untrained_one_does_not(comfy, graph, whole, animate_nets):
-    assert np.array_equal(frames(comfy, graph(animate_net="untrained.safetensors")), whole)
-    told = frames(comfy, graph(animate_net="trained.safetensors", head_placement=FOLLOW, portrait=["10", 0]))
-    assert np.abs(told - whole).mean() > 0.1
+def test_an_animate_net_changes_the_frames_and_an_untrained_one_does_not(comfy, graph, full_frames, animate_nets):
+    assert np.array_equal(frames(comfy, graph(animate_net="untrained.safetensors")), full_frames)
+    with_tokens = frames(comfy, graph(animate_net="trained.safetensors", head_placement=FOLLOW, portrait=["10", 0]))
+    assert np.abs(with_tokens - full_frames).mean() > 0.1
     off = {"animate_net": "trained.safetensors", "landmark_tokens": 0, "placement_tokens": 0}
-    assert np.array_equal(frames(comfy, graph(**off)), whole)  # features are off unless asked for
-    assert np.abs(frames(comfy, graph(**off, features=1.0)) - whole).mean() > 0.1
+    assert np.array_equal(frames(comfy, graph(**off)), full_frames)  # features are off unless asked for
+    assert np.abs(frames(comfy, graph(**off, features=1.0)) - full_frames).mean() > 0.1
 
 
-def test_a_saved_value_of_features_does_nothing_without_a_file_that_has_them(comfy, graph, whole, animate_nets):
+def test_a_saved_value_of_features_does_nothing_without_a_file_that_has_them(comfy, graph, full_frames, animate_nets):
     off = {"animate_net": "plain.safetensors", "landmark_tokens": 0, "placement_tokens": 0}
-    assert np.array_equal(frames(comfy, graph(**off, features=1.0)), whole)
+    assert np.array_equal(frames(comfy, graph(**off, features=1.0)), full_frames)
 
 
 def small_graph(portrait_name: str, first: int = 99, **changes) -> dict:
@@ -205,8 +205,8 @@ def test_a_head_that_follows_never_jumps(comfy, portrait_name, changes, steps):
     """The face is elsewhere from the third frame on, or from the first, while the portrait's stays where it was."""
     run = comfy.run(small_graph(portrait_name, **{"first": 2, **changes}))
     assert run.status == "success", run.message
-    drawn = [np.asarray(Image.open(comfy.output(shown)))[..., :3].max(2) for shown in run.outputs["9"]["images"]]
-    middles = [np.flatnonzero(picture.max(0) > 40)[[0, -1]].mean() / SIDE for picture in drawn]
+    pictures = [np.asarray(Image.open(comfy.output(file)))[..., :3].max(2) for file in run.outputs["9"]["images"]]
+    middles = [np.flatnonzero(picture.max(0) > 40)[[0, -1]].mean() / SIDE for picture in pictures]
     np.testing.assert_allclose(np.diff(middles), steps, atol=2 / SIDE)
 
 
@@ -234,5 +234,5 @@ def test_the_list_shows_animate_nets_only(comfy, animate_nets):
     listed = comfy.get_json("/object_info/PortraitTalkAnimateNetControl")["PortraitTalkAnimateNetControl"]
     kind, options = listed["input"]["optional"]["animate_net"]
     names = options["options"] if kind == "COMBO" else kind
-    made = {"trained.safetensors", "untrained.safetensors", "plain.safetensors", "sdxl.safetensors"}
-    assert set(names) == {"none", *made}
+    file_names = {"trained.safetensors", "untrained.safetensors", "plain.safetensors", "sdxl.safetensors"}
+    assert set(names) == {"none", *file_names}

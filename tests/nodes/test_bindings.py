@@ -11,18 +11,18 @@ from adapter_files import adapter_tensors, flat
 from comfy_place import ROOT, comfy_folder, comfy_python
 from control_files import ldm_tensors, tiny_controlnet
 from diffusers_denoise import (
+    ANIMATE,
     FACE,
     MOVING,
-    SEEN,
     SIGMA,
-    TOLD,
+    WINDOW,
+    animate_tokens,
     control_of,
     merged_lora,
     moving_diffusers,
     random_animate,
     styled_diffusers,
     through_diffusers,
-    told,
 )
 from safetensors.torch import load_file, save_file
 from style_files import style_attention
@@ -58,14 +58,14 @@ CASES = {
     "control_twice": {"identity": [FACE], "control": {"strengths": [0.7, 0.4]}},
     "stock": {"identity": [FACE], "control": {"strengths": [0.7], "stock": 3}},
     "windows": {"identity": [], "control": {"strengths": [0.7]}, "window": True, "x": "long"},
-    "motion": {"identity": [FACE], "motion": {"strength": 0.9, "windows": SEEN}, "sigma": MOVING},
-    "motion_off": {"identity": [FACE], "motion": {"strength": 0.0, "windows": SEEN}},
+    "motion": {"identity": [FACE], "motion": {"strength": 0.9, "windows": WINDOW}, "sigma": MOVING},
+    "motion_off": {"identity": [FACE], "motion": {"strength": 0.0, "windows": WINDOW}},
     "everything": {
         "identity": [FACE],
         "lora": True,
-        "control": {"strengths": [0.7], "first": 5, "animate": {**TOLD, "follow": True, "features": 1.3}},
+        "control": {"strengths": [0.7], "first": 5, "animate": {**ANIMATE, "follow": True, "features": 1.3}},
         "style": {"file": "trained", "frames": True, "first": 5},
-        "motion": {"strength": 0.9, "windows": SEEN},
+        "motion": {"strength": 0.9, "windows": WINDOW},
         "sigma": MOVING,
         "x": "long",
     },
@@ -76,20 +76,23 @@ CASES = {
             "strengths": [0.7],
             "first": 5,
             "reuse_every": 2,
-            "animate": {**TOLD, "follow": True, "features": 1.3},
+            "animate": {**ANIMATE, "follow": True, "features": 1.3},
         },
-        "motion": {"strength": 0.9, "windows": SEEN},
+        "motion": {"strength": 0.9, "windows": WINDOW},
         "sigma": MOVING,
         "sigmas": [MOVING, MOVING_LATER],
         "x": "long",
     },
-    "tokens": {"identity": [FACE], "control": {"strengths": [0.7], "animate": TOLD}},
-    "tokens_untrained": {"identity": [FACE], "control": {"strengths": [0.7], "animate": {**TOLD, "file": "untrained"}}},
-    "tokens_off": {"identity": [FACE], "control": {"strengths": [0.7], "animate": {**TOLD, "tokens": [0, 0]}}},
-    "tokens_split": {"identity": [], "negative": "odd", "control": {"strengths": [0.7], "animate": TOLD}},
-    "tokens_twice": {"identity": [FACE], "control": {"strengths": [0.7, 0.4], "animate": TOLD}},
-    "follow": {"identity": [FACE], "control": {"strengths": [0.7], "animate": {**TOLD, "follow": True}}},
-    "features": {"identity": [FACE], "control": {"strengths": [0.7], "animate": {**TOLD, "features": 1.3}}},
+    "tokens": {"identity": [FACE], "control": {"strengths": [0.7], "animate": ANIMATE}},
+    "tokens_untrained": {
+        "identity": [FACE],
+        "control": {"strengths": [0.7], "animate": {**ANIMATE, "file": "untrained"}},
+    },
+    "tokens_off": {"identity": [FACE], "control": {"strengths": [0.7], "animate": {**ANIMATE, "tokens": [0, 0]}}},
+    "tokens_split": {"identity": [], "negative": "odd", "control": {"strengths": [0.7], "animate": ANIMATE}},
+    "tokens_twice": {"identity": [FACE], "control": {"strengths": [0.7, 0.4], "animate": ANIMATE}},
+    "follow": {"identity": [FACE], "control": {"strengths": [0.7], "animate": {**ANIMATE, "follow": True}}},
+    "features": {"identity": [FACE], "control": {"strengths": [0.7], "animate": {**ANIMATE, "features": 1.3}}},
     "reuse_1": {"identity": [FACE], "control": {"strengths": [0.7]}, **STEPS},
     "reuse": {"identity": [FACE], "control": {"strengths": [0.7], "reuse_every": 2}, **STEPS},
     "reuse_again": {"identity": [FACE], "control": {"strengths": [0.7], "reuse_every": 2}, **MORE_STEPS},
@@ -149,7 +152,7 @@ def through_comfy(inputs, tmp_path_factory):
     command = [comfy_python(comfyui), str(script), str(comfyui), str(pack), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=comfyui)
     assert done.returncode == 0, done.stderr[-3000:]
-    return load_file(folder / "denoised.safetensors") | json.loads((folder / "told.json").read_text())
+    return load_file(folder / "denoised.safetensors") | json.loads((folder / "results.json").read_text())
 
 
 @pytest.fixture
@@ -168,8 +171,8 @@ def test_plain_sd15_is_the_same(through_comfy, adapter, inputs):
 @pytest.mark.parametrize("case", ["face", "layers", "twice"])
 def test_a_face_is_the_same(case, through_comfy, adapter, inputs):
     options = [
-        IdentityOptions(**{**given, "layers": {int(k): v for k, v in given.get("layers", {}).items()}})
-        for given in CASES[case]["identity"]
+        IdentityOptions(**{**values, "layers": {int(k): v for k, v in values.get("layers", {}).items()}})
+        for values in CASES[case]["identity"]
     ]
     close(through_comfy[case], through_diffusers(adapter, inputs, *options))
     assert (through_comfy[case] - through_comfy["plain"]).abs().max() > 0.1
@@ -216,8 +219,8 @@ def test_controls_chain(through_comfy, adapter, inputs):
 def test_every_window_has_its_own_frames_drawings(through_comfy, adapter, inputs):
     """Windows of sixteen, begun at 0, 12 and 24: where no two overlap, a frame is what its window alone gives."""
     for window, alone in ((range(16), range(12)), (range(12, 28), range(16, 24)), (range(24, 40), range(28, 40))):
-        given = {**inputs, "x": inputs["long"][list(window)]}
-        expected = through_diffusers(adapter, given, control=control_of(window))
+        window_inputs = {**inputs, "x": inputs["long"][list(window)]}
+        expected = through_diffusers(adapter, window_inputs, control=control_of(window))
         rows = [frame - window.start for frame in alone]
         close(through_comfy["windows"][list(alone)], expected[rows])
 
@@ -229,19 +232,19 @@ def test_motion_modules_are_the_same(through_comfy, adapter, inputs):
 
 def test_everything_together_is_the_same(through_comfy, adapter, inputs):
     """Face, LoRA, ControlNet, tokens, placement, features, style, motion modules and windows, over forty frames."""
-    given, control = {**inputs, "x": inputs["long"]}, control_of([0])
-    looks = feature_branches(random_animate().features, control.features, 1.3)
-    with told(control, inputs, following=True):
-        expected = moving_diffusers(adapter, given, merged_lora(adapter), control, looks, style=True)
+    long_inputs, control = {**inputs, "x": inputs["long"]}, control_of([0])
+    branches = feature_branches(random_animate().features, control.features, 1.3)
+    with animate_tokens(control, inputs, following=True):
+        expected = moving_diffusers(adapter, long_inputs, merged_lora(adapter), control, branches, style=True)
     close(through_comfy["everything"], expected)
 
 
 def test_everything_reused_in_every_window_is_the_same(through_comfy, adapter, inputs):
-    given, control = {**inputs, "x": inputs["long"]}, control_of([0], reuse_every=2)
-    looks = feature_branches(random_animate().features, control.features, 1.3)
+    long_inputs, control = {**inputs, "x": inputs["long"]}, control_of([0], reuse_every=2)
+    branches = feature_branches(random_animate().features, control.features, 1.3)
     sigmas = (MOVING, MOVING_LATER)
-    with told(control, inputs, following=True):
-        expected = moving_diffusers(adapter, given, merged_lora(adapter), control, looks, sigmas)
+    with animate_tokens(control, inputs, following=True):
+        expected = moving_diffusers(adapter, long_inputs, merged_lora(adapter), control, branches, sigmas)
     close(through_comfy["everything_reused"], expected)
     windows = len(through_comfy["rows"]["everything"])
     assert len(through_comfy["rows"]["everything_reused"]) == windows == 3  # at the second step nothing runs
@@ -256,8 +259,8 @@ def test_a_style_of_every_frame_is_the_same(through_comfy, adapter, inputs):
     later = styled_diffusers(adapter, inputs, IdentityOptions(**FACE), frames=range(24, 27))
     close(through_comfy["style_frames"], later)
     assert (through_comfy["style_frames"] - through_comfy["style"]).abs().max() > 1e-2
-    given = {**inputs, "negative": inputs["odd"]}
-    close(through_comfy["style_split"], styled_diffusers(adapter, given, frames=range(3)))
+    odd_inputs = {**inputs, "negative": inputs["odd"]}
+    close(through_comfy["style_split"], styled_diffusers(adapter, odd_inputs, frames=range(3)))
 
 
 def test_an_untrained_style_and_none_are_bit_equal(through_comfy):
@@ -273,24 +276,24 @@ def test_a_style_in_half_precision_is_near(through_comfy):
 @pytest.mark.parametrize("case", ["tokens", "follow", "features"])
 def test_animate_nets_own_modules_are_the_same(case, through_comfy, adapter, inputs):
     control = control_of(range(3))
-    looks = feature_branches(random_animate().features, control.features, 1.3) if case == "features" else None
-    with told(control, inputs, following=case == "follow"):
-        expected = through_diffusers(adapter, inputs, IdentityOptions(**FACE), control=control, more=looks)
+    branches = feature_branches(random_animate().features, control.features, 1.3) if case == "features" else None
+    with animate_tokens(control, inputs, following=case == "follow"):
+        expected = through_diffusers(adapter, inputs, IdentityOptions(**FACE), control=control, more=branches)
     close(through_comfy[case], expected)
-    before = "control" if case == "tokens" else "tokens"
-    assert (through_comfy[case] - through_comfy[before]).abs().max() > 10 * TOLERANCE
+    baseline = "control" if case == "tokens" else "tokens"
+    assert (through_comfy[case] - through_comfy[baseline]).abs().max() > 10 * TOLERANCE
 
 
 def test_tokens_in_calls_apart_are_the_same(through_comfy, adapter, inputs):
     control = control_of(range(3))
-    with told(control, inputs):
+    with animate_tokens(control, inputs):
         expected = through_diffusers(adapter, {**inputs, "negative": inputs["odd"]}, control=control)
     close(through_comfy["tokens_split"], expected)
 
 
 def test_tokens_reach_both_of_two_controls_that_share_a_network(through_comfy, adapter, inputs):
     control = control_of(range(3), 0.7 + 0.4)
-    with told(control, inputs):
+    with animate_tokens(control, inputs):
         expected = through_diffusers(adapter, inputs, IdentityOptions(**FACE), control=control)
     close(through_comfy["tokens_twice"], expected)
 
@@ -312,10 +315,10 @@ def test_positive_and_negative_share_a_run_of_the_controlnet(through_comfy):
 @pytest.mark.parametrize("case", ["reuse_1", "reuse", "reuse_again", "reuse_split"])
 def test_what_is_reused_is_the_same(case, through_comfy, adapter, inputs):
     face = [IdentityOptions(**FACE)] if CASES[case]["identity"] else []
-    given = {**inputs, "negative": inputs[CASES[case].get("negative", "negative")]}
+    case_inputs = {**inputs, "negative": inputs[CASES[case].get("negative", "negative")]}
     every = CASES[case]["control"].get("reuse_every", 1)
     control = control_of(range(3), reuse_every=every)
-    expected = through_diffusers(adapter, given, *face, control=control, sigmas=CASES[case]["sigmas"])
+    expected = through_diffusers(adapter, case_inputs, *face, control=control, sigmas=CASES[case]["sigmas"])
     close(through_comfy[case], expected)
     runs = {"reuse_1": [6, 6], "reuse": [6], "reuse_again": [6, 6], "reuse_split": [3, 3]}[case]
     assert through_comfy["rows"][case] == runs
@@ -334,10 +337,10 @@ def test_a_lora_that_is_there_already_is_not_applied_again(through_comfy):
     close(through_comfy["lora_already"], through_comfy["face_lora"])
 
 
-@pytest.mark.parametrize(("case", "apart"), [("fp16", 0.02), ("bf16", 0.2)])
-def test_half_precision_is_near(case, apart, through_comfy):
+@pytest.mark.parametrize(("case", "tolerance"), [("fp16", 0.02), ("bf16", 0.2)])
+def test_half_precision_is_near(case, tolerance, through_comfy):
     size = through_comfy["face"].abs().mean()
-    assert 0 < (through_comfy[case] - through_comfy["face"]).abs().mean() < apart * size
+    assert 0 < (through_comfy[case] - through_comfy["face"]).abs().mean() < tolerance * size
 
 
 def test_what_is_not_sd15_is_refused_by_name(through_comfy):
@@ -384,6 +387,6 @@ def test_a_clone_is_bit_equal(through_comfy):
 
 
 def test_another_packs_callback_acts_beside_ours(through_comfy):
-    apart = (through_comfy["guest"] - through_comfy["face"]).abs().max()
-    assert apart > 1e-3
+    difference = (through_comfy["guest"] - through_comfy["face"]).abs().max()
+    assert difference > 1e-3
     assert (through_comfy["guest"] - through_comfy["plain"]).abs().max() > 1e-3

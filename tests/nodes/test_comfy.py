@@ -78,9 +78,9 @@ def test_score_a_video_of_a_video_and_itself_is_one(comfy, workflow_prompt, port
             "inputs": {"video": ["4", 1], "filename_prefix": "v", "format": "auto", "codec": "auto"},
         },
     }
-    made = comfy.run(prompt)
-    assert made.status == "success", made.message
-    video = comfy.output(made.outputs["5"]["images"][0])
+    result = comfy.run(prompt)
+    assert result.status == "success", result.message
+    video = comfy.output(result.outputs["5"]["images"][0])
     comfy.put_input(video, "generated.mp4")
     comfy.put_input(video, "target.mp4")
     prompt = workflow_prompt("score_a_video")
@@ -170,11 +170,11 @@ def test_interrupt_stops_within_a_second_and_leaves_no_file(comfy, portrait_name
             "inputs": {"video": ["4", 1], "filename_prefix": "never", "format": "auto", "codec": "auto"},
         },
     }
-    before = comfy.temp_files()
+    files_before = comfy.temp_files()
     run = comfy.run(prompt, interrupt_at=("4", 20))
     assert run.status == "interrupted"
     assert run.after_interrupt_s < 1.0
-    assert comfy.temp_files() == before
+    assert comfy.temp_files() == files_before
 
 
 def test_interrupt_stops_the_tracking_of_a_face(comfy, portrait_name):
@@ -202,12 +202,12 @@ def given_audio(portrait: str, kind: str) -> dict:
 
 
 def test_six_channels_at_96_khz_become_a_video_with_stereo(comfy, portrait_name):
-    drawn = {"portrait": ["1", 0], "landmarks": ["3", 0], "audio": ["2", 0], "keep_frames": "never", "crf": 16}
+    render_inputs = {"portrait": ["1", 0], "landmarks": ["3", 0], "audio": ["2", 0], "keep_frames": "never", "crf": 16}
     saved = {"video": ["4", 1], "filename_prefix": "six", "format": "auto", "codec": "auto"}
     run = comfy.run(
         given_audio(portrait_name, "six channels")
         | {
-            "4": {"class_type": "PortraitTalkRenderPortrait", "inputs": drawn},
+            "4": {"class_type": "PortraitTalkRenderPortrait", "inputs": render_inputs},
             "5": {"class_type": "SaveVideo", "inputs": saved},
         }
     )
@@ -243,11 +243,11 @@ def test_face_landmarks_of_newer_comfyui_are_followed(comfy, portrait_name):
     prompt["9"]["inputs"]["filename_prefix"] = "given/made"
     run = comfy.run(prompt)
     assert run.status == "success", run.message
-    made, back = (load_file(next((comfy.base / "output/given").glob(f"{n}_*"))) for n in ("made", "back"))
-    shown = np.arange(25) != 3
-    assert back["valid"].tolist() == shown.tolist()
-    assert float((made["points"] - back["points"])[shown].abs().max()) < 1e-4
-    between = (made["points"][2] + made["points"][4]) / 2
+    original, back = (load_file(next((comfy.base / "output/given").glob(f"{n}_*"))) for n in ("made", "back"))
+    visible = np.arange(25) != 3
+    assert back["valid"].tolist() == visible.tolist()
+    assert float((original["points"] - back["points"])[visible].abs().max()) < 1e-4
+    between = (original["points"][2] + original["points"][4]) / 2
     assert float((back["points"][3] - between).abs().max()) < 1e-4
 
 
@@ -285,10 +285,10 @@ def _bad_prompt(what: str, comfy, portrait: str, speech: str, tmp_path: Path) ->
         grey = comfy.put_input(tmp_path / f"{size[1]}.png")
         if what == "no face":
             return talking(grey, speech)
-        drawn = {"portrait": ["5", 0], "landmarks": ["3", 0], "keep_frames": "never", "crf": 16}
+        render_inputs = {"portrait": ["5", 0], "landmarks": ["3", 0], "keep_frames": "never", "crf": 16}
         return talking(portrait, speech) | {
             "5": {"class_type": "LoadImage", "inputs": {"image": grey}},
-            "6": {"class_type": "PortraitTalkRenderPortrait", "inputs": drawn},
+            "6": {"class_type": "PortraitTalkRenderPortrait", "inputs": render_inputs},
             "7": {"class_type": "PreviewImage", "inputs": {"images": ["6", 0]}},
         }
     if what == "soundless video":

@@ -42,9 +42,9 @@ def video(comfy, portrait_name, short_speech) -> str:
             "inputs": {"video": ["4", 1], "filename_prefix": "half", "format": "auto", "codec": "auto"},
         },
     }
-    made = comfy.run(prompt)
-    assert made.status == "success", made.message
-    return comfy.put_input(comfy.output(made.outputs["5"]["images"][0]), "half_second.mp4")
+    run = comfy.run(prompt)
+    assert run.status == "success", run.message
+    return comfy.put_input(comfy.output(run.outputs["5"]["images"][0]), "half_second.mp4")
 
 
 def graph(video: str, **changes) -> dict:
@@ -84,9 +84,9 @@ def test_a_video_and_itself_are_equal_and_what_is_lacking_is_said(comfy, video):
     assert row["values"]["psnr"] == "inf"
     assert row["missing"]["lse_c"].startswith("not available: needs ")
     assert "portrait" in row["missing"]["identity"]
-    shown, table = run.outputs["2"]["text"][0], run.outputs["7"]["text"][0]
-    assert shown.startswith("ADFD 1.000")
-    assert "LSE-C not available" in shown
+    summary, table = run.outputs["2"]["text"][0], run.outputs["7"]["text"][0]
+    assert summary.startswith("ADFD 1.000")
+    assert "LSE-C not available" in summary
     assert "SSIM ↑: 1.000" in table
     assert "not available: needs SyncNet" in table
     assert run.outputs["2"]["images"]
@@ -111,9 +111,9 @@ def test_frames_in_memory_score_as_the_file_they_come_from(comfy, video):
     by_itself = numbers(comfy, run, "3")
     assert by_itself["values"]["sound_mouth_correlation"] == pytest.approx(values["sound_mouth_correlation"], abs=0.05)
     assert by_itself["target"] is None
-    lacking = numbers(comfy, run, "2")["missing"]
-    assert lacking["identity"].startswith("not available: needs ")
-    assert lacking["identity_to_target"].startswith("not available: needs the face encoder")
+    missing = numbers(comfy, run, "2")["missing"]
+    assert missing["identity"].startswith("not available: needs ")
+    assert missing["identity_to_target"].startswith("not available: needs the face encoder")
     assert run.outputs["10"]["text"][0] == "0.0"
 
 

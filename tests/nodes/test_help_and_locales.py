@@ -1,4 +1,4 @@
-"""Help pages and translations tell of exactly what the nodes have; no ComfyUI is needed to know that."""
+"""Help pages and translations cover exactly the nodes' inputs and outputs; no ComfyUI is needed."""
 
 from __future__ import annotations
 
@@ -52,21 +52,21 @@ NO_LIMIT = 2**53  # the page does not print a seed's end
 
 
 class Socket:
-    """Stands for an input or output: keeps what it was made with."""
+    """Stub of an input or output that records its arguments."""
 
     def __init__(self, key: str, **options: object) -> None:
         self.id, self.options, self.extra_dict = key, options, None
 
 
 class Kind:
-    """Stands for io.Image, io.Float, a custom type, …"""
+    """Stub of io.Image, io.Float, a custom type, …"""
 
     Input = Output = Socket
 
 
 @dataclass
 class Schema:
-    """Stands for io.Schema, with the fields of newer ComfyUI."""
+    """Stub of io.Schema, with the fields of newer ComfyUI."""
 
     node_id: str
     display_name: str
@@ -80,7 +80,7 @@ class Schema:
 
 
 def stubs() -> dict[str, ModuleType]:
-    """What the nodes import from ComfyUI at the top of their files."""
+    """Stub modules that the nodes import from ComfyUI at the top of their files."""
     names = (
         "Audio",
         "Boolean",
@@ -96,24 +96,24 @@ def stubs() -> dict[str, ModuleType]:
         "Model",
     )
     kinds = dict.fromkeys((*names, "MultiType", "String", "Vae", "Video"), Kind)
-    others = {
+    other_names = {
         "Custom": lambda name: Kind,
         "ComfyNode": object,
         "Schema": Schema,
         "Hidden": SimpleNamespace(unique_id=0, dynprompt=1),
     }
     latest, folders, pack = (ModuleType(name) for name in ("comfy_api.latest", "folder_paths", PACK))
-    latest.io, latest.ui, latest.ComfyExtension = SimpleNamespace(**kinds, **others), None, object
+    latest.io, latest.ui, latest.ComfyExtension = SimpleNamespace(**kinds, **other_names), None, object
     folders.folder_names_and_paths, folders.models_dir = {}, "no such folder"
     folders.get_input_directory = folders.get_output_directory = lambda: "no such folder"
     folders.get_filename_list = lambda kind: []
     pack.__path__ = [str(ROOT)]
     comfy, samplers = ModuleType("comfy"), ModuleType("comfy.samplers")
     samplers.KSampler = SimpleNamespace(SAMPLERS=AS_IN_KSAMPLER, SCHEDULERS=AS_IN_KSAMPLER)
-    others = {f"comfy.{name}": ModuleType(f"comfy.{name}") for name in ("model_management", "sample")}
+    other_names = {f"comfy.{name}": ModuleType(f"comfy.{name}") for name in ("model_management", "sample")}
     comfy.samplers = samplers
-    others |= {"comfy": comfy, "comfy.samplers": samplers, "comfy_api": ModuleType("comfy_api"), PACK: pack}
-    return others | {"comfy_api.latest": latest, "folder_paths": folders}
+    other_names |= {"comfy": comfy, "comfy.samplers": samplers, "comfy_api": ModuleType("comfy_api"), PACK: pack}
+    return other_names | {"comfy_api.latest": latest, "folder_paths": folders}
 
 
 @pytest.fixture(scope="module")
@@ -122,8 +122,8 @@ def schemas() -> Iterator[dict[str, Schema]]:
     with pytest.MonkeyPatch.context() as patch:
         for name, module in stubs().items():
             patch.setitem(sys.modules, name, module)
-        made = [node.define_schema() for node in importlib.import_module(f"{PACK}.nodes").NODES]
-        yield {schema.node_id: schema for schema in made}
+        all_schemas = [node.define_schema() for node in importlib.import_module(f"{PACK}.nodes").NODES]
+        yield {schema.node_id: schema for schema in all_schemas}
     for name in [name for name in sys.modules if name.startswith(f"{PACK}.")]:
         del sys.modules[name]
 
@@ -230,10 +230,10 @@ def test_help_says_what_it_is_how_to_wire_it_and_what_comes_out(schemas, node):
 
 @pytest.mark.parametrize("node", NODES)
 def test_help_quotes_messages_that_exist(node):
-    said = spoken()
+    messages = spoken()
     cells = [cells[0] for cells in rows(page(node)) if len(cells) == 2]
     quoted = [message for cell in cells for message in re.findall(r"(?<!\*)\*([^*]+)\*(?!\*)", cell)]
     assert quoted
     for message in quoted:
         parts = [part.strip() for part in message.split("…") if part.strip()]
-        assert message in COMFYUIS_OWN or all(part in said for part in parts), message
+        assert message in COMFYUIS_OWN or all(part in messages for part in parts), message

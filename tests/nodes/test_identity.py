@@ -55,7 +55,7 @@ def without_face(prompt: dict) -> dict:
 def frames(comfy, prompt: dict) -> np.ndarray:
     run = comfy.run(prompt)
     assert run.status == "success" and "9" in run.outputs, (run, comfy.log.read_text()[-2000:])
-    return np.stack([np.asarray(Image.open(comfy.output(shown))) for shown in run.outputs["9"]["images"]]).astype(int)
+    return np.stack([np.asarray(Image.open(comfy.output(file))) for file in run.outputs["9"]["images"]]).astype(int)
 
 
 @pytest.fixture(scope="module")
@@ -103,9 +103,9 @@ def test_another_packs_patch_and_ours_both_act(comfy, with_face, plain):
     chained["8"] = {"class_type": "PatchAttention", "inputs": {"model": ["1", 0], "amount": 0.5}}
     chained["7"]["inputs"]["model"] = ["8", 0]
     both = frames(comfy, chained)
-    theirs = frames(comfy, without_face({**chained, "7": {**chained["7"], "inputs": dict(chained["7"]["inputs"])}}))
-    assert np.abs(theirs - plain).mean() > 0.1
-    assert np.abs(both - theirs).mean() > 0.5
+    patched = frames(comfy, without_face({**chained, "7": {**chained["7"], "inputs": dict(chained["7"]["inputs"])}}))
+    assert np.abs(patched - plain).mean() > 0.1
+    assert np.abs(both - patched).mean() > 0.5
     assert np.abs(both - with_face).mean() > 0.1
 
 
@@ -190,7 +190,7 @@ def test_bad_input_is_told_in_the_dialog(comfy, portrait_name, short_speech, cha
     assert run.status == "error" and words in run.message, run.message
 
 
-def look(disc: str, **changes) -> dict:
+def embedding_prompt(disc: str, **changes) -> dict:
     """Load Image → Load Face Embedding → its crops and mask saved."""
     return {
         "1": {"class_type": "LoadImage", "inputs": {"image": disc}},
@@ -205,7 +205,7 @@ def look(disc: str, **changes) -> dict:
 
 
 def test_load_face_embedding_gives_the_face_and_where_it_is(comfy, disc):
-    run = comfy.run(look(disc))
+    run = comfy.run(embedding_prompt(disc))
     assert run.status == "success", run.message
     crop = np.asarray(Image.open(comfy.output(run.outputs["9"]["images"][0])))
     mask = np.asarray(Image.open(comfy.output(run.outputs["8"]["images"][0])))[..., 0]
@@ -215,7 +215,7 @@ def test_load_face_embedding_gives_the_face_and_where_it_is(comfy, disc):
 
 def test_faces_blend_and_join(comfy, disc):
     prompt = painting()
-    prompt |= {key: node for key, node in look(disc, more=["5", 0]).items() if key == "2"}
+    prompt |= {key: node for key, node in embedding_prompt(disc, more=["5", 0]).items() if key == "2"}
     prompt["20"] = {"class_type": "LoadImage", "inputs": {"image": disc}}
     prompt["2"]["inputs"]["images"] = ["20", 0]
     prompt["21"] = prompt.pop("2")
@@ -233,13 +233,13 @@ def test_faces_blend_and_join(comfy, disc):
     [({"face_index": 5}, "only 2 faces, not a number 5"), ({"weights": "1, 2"}, "2 numbers for 1 pictures")],
 )
 def test_load_face_embedding_tells_bad_input(comfy, disc, changes, words):
-    run = comfy.run(look(disc, **changes))
+    run = comfy.run(embedding_prompt(disc, **changes))
     assert run.status == "error" and words in run.message, run.message
 
 
 def test_missing_face_models_are_told_with_their_place(comfy, disc):
     with comfy.without("insightface"):
-        run = comfy.run(look(disc, face_index=1))
+        run = comfy.run(embedding_prompt(disc, face_index=1))
     assert run.status == "error"
     for words in ("models/insightface/models/buffalo_l", "det_10g.onnx", "w600k_r50.onnx", "github.com/deepinsight"):
         assert words in run.message.replace("\\", "/"), run.message

@@ -1,4 +1,4 @@
-"""What a real ComfyUI server lists of the pack: nodes, help, languages, templates."""
+"""The pack's nodes, help pages, languages and templates as a real ComfyUI server lists them."""
 
 import json
 from pathlib import Path
@@ -35,9 +35,9 @@ NODES = {
 
 
 def test_nodes_are_there_with_names_tooltips_and_help(comfy, object_info):
-    found = {name: info for name, info in object_info.items() if name.startswith("PortraitTalk")}
-    assert {name: info["display_name"] for name, info in found.items()} == NODES
-    for name, info in found.items():
+    node_infos = {name: info for name, info in object_info.items() if name.startswith("PortraitTalk")}
+    assert {name: info["display_name"] for name, info in node_infos.items()} == NODES
+    for name, info in node_infos.items():
         assert info["category"] == "PortraitTalk"
         assert len(info["description"]) > 30
         for group in ("required", "optional"):
@@ -95,5 +95,5 @@ def test_workflows_are_templates_with_thumbnails_and_known_inputs(comfy, object_
             if node["type"] == "MarkdownNote":
                 continue
             info = object_info[node["type"]]["input"]
-            known = info.get("required", {}) | info.get("optional", {})
-            assert {item["name"] for item in node["inputs"]} <= set(known)
+            input_specs = info.get("required", {}) | info.get("optional", {})
+            assert {item["name"] for item in node["inputs"]} <= set(input_specs)

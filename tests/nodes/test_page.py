@@ -1,4 +1,4 @@
-"""ComfyUI's own page in a real browser: load a shipped workflow, run it, look at it."""
+"""ComfyUI's own page in a real browser: a shipped workflow is loaded, run and inspected."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ class Page:
 
 
 def _chromium() -> str:
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if not found:
+    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not executable:
         reason = "NO CHROMIUM: the page is NOT TESTED. apt-get install chromium."
         warnings.warn(reason, stacklevel=1)
         pytest.skip(reason)
-    return found
+    return executable
 
 
 async def _load(page: Page, workflow: dict) -> None:
@@ -129,18 +129,18 @@ async def _drive(
             await asyncio.sleep(2.5)
             shot = await page.call("Page.captureScreenshot", format="png")
             picture.write_bytes(base64.b64decode(shot["data"]))
-            shown = await page.evaluate("JSON.stringify(app.nodeOutputs)")
+            node_outputs = await page.evaluate("JSON.stringify(app.nodeOutputs)")
             overlaps, unknown, outside = [await page.evaluate(script) for script in (OVERLAPS, UNKNOWN, OUTSIDE)]
             problems = list(page.problems)
             listening.cancel()
-    found = {"ended": ended, "shown": json.loads(shown), "overlaps": overlaps, "prompt": json.loads(prompt)}
-    return found | {"unknown": unknown, "outside": outside}, problems
+    state = {"ended": ended, "shown": json.loads(node_outputs), "overlaps": overlaps, "prompt": json.loads(prompt)}
+    return state | {"unknown": unknown, "outside": outside}, problems
 
 
-def _look(
+def _page_state(
     comfy, workflow: dict, tmp_path: Path, picture: Path, queue: bool = True, size=SIZE
 ) -> tuple[dict, list[str]]:
-    """What the page shows of a workflow, in a fresh browser."""
+    """State of the page with a workflow loaded, in a fresh browser."""
     profile = tmp_path / "profile"
     options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
     options += ["--disable-component-update", "--disable-sync", "--disable-quic", "--remote-debugging-port=0"]
@@ -165,7 +165,7 @@ def test_page_shows_what_needs_weights_as_it_was_made(comfy, tmp_path, name, den
     """Their weights are not there, so they are not run; every widget gets its own value, and no node covers another."""
     workflow = json.loads((ROOT / "workflows" / f"{name}.json").read_text())
     picture = Path(os.environ.get("PORTRAITTALK_SCREENSHOTS", tmp_path)) / f"{name}.png"
-    result, problems = _look(comfy, workflow, tmp_path, picture, queue=False)
+    result, problems = _page_state(comfy, workflow, tmp_path, picture, queue=False)
     kinds = {node["class_type"]: node["inputs"] for node in result["prompt"].values()}
     sampler = kinds["PortraitTalkIdentityNetSampler"]
     expected = {"steps": 20, "cfg": 3.5, "sampler_name": "euler", "scheduler": "normal", "denoise": denoise}
@@ -179,9 +179,9 @@ def test_page_shows_what_needs_weights_as_it_was_made(comfy, tmp_path, name, den
     if name == "talking_portrait":
         control = {"motion_module": "v3_sd15_mm.ckpt", "strength": 1, "mouth_weight": 1.5, "mode": "chunked"}
         control |= {"window": 16, "overlap": 4, "style": "mediapipe_face"}
-        found = kinds["PortraitTalkAnimateNetControl"]
-        assert {key: found[key] for key in control} == control
-        assert isinstance(found["control_net"], list) and isinstance(sampler["control"], list)
+        control_node = kinds["PortraitTalkAnimateNetControl"]
+        assert {key: control_node[key] for key in control} == control
+        assert isinstance(control_node["control_net"], list) and isinstance(sampler["control"], list)
     assert result["overlaps"] == []
     assert not [problem for problem in problems if "portraittalk" in problem.lower() or "pt_under_test" in problem]
 
@@ -197,7 +197,7 @@ def test_page_opens_the_workflows_of_whole_videos(comfy, tmp_path, name, expecte
     """No node is missing, none covers another, each lies in a named group, and every widget has its own value."""
     workflow = json.loads((ROOT / "workflows" / f"{name}.json").read_text())
     picture = Path(os.environ.get("PORTRAITTALK_SCREENSHOTS", tmp_path)) / f"{name}.png"
-    result, problems = _look(comfy, workflow, tmp_path, picture, queue=False, size=WIDE)
+    result, problems = _page_state(comfy, workflow, tmp_path, picture, queue=False, size=WIDE)
     assert (result["unknown"], result["overlaps"], result["outside"]) == ([], [], [])
     assert all(group["title"] for group in workflow["groups"])
     kinds = {node["class_type"]: node["inputs"] for node in result["prompt"].values()}
@@ -219,27 +219,27 @@ def test_page_opens_the_workflows_of_whole_videos(comfy, tmp_path, name, expecte
 def test_page_opens_v_express(comfy, tmp_path):
     workflow = json.loads((ROOT / "workflows" / "v_express_portrait.json").read_text())
     picture = Path(os.environ.get("PORTRAITTALK_SCREENSHOTS", tmp_path)) / "v_express_portrait.png"
-    result, problems = _look(comfy, workflow, tmp_path, picture, queue=False, size=WIDE)
+    result, problems = _page_state(comfy, workflow, tmp_path, picture, queue=False, size=WIDE)
     assert (result["unknown"], result["overlaps"], result["outside"]) == ([], [], [])
     kinds = {node["class_type"]: node["inputs"] for node in result["prompt"].values()}
     expected = {"networks": "models/vexpress", "encoder": "wav2vec2-base-960h.safetensors", "seed": 0, "steps": 25}
     expected |= {"cfg": 3.5, "reference_weight": 0.95, "audio_weight": 3, "width": 512, "height": 512, "crf": 16}
     expected |= {"keep_frames": "auto", "head": "auto", "window": 24, "overlap": 4, "face_index": 0}
-    found = kinds["PortraitTalkVExpress"]
-    assert {key: found[key] for key in expected} == expected
-    assert all(isinstance(found[wire], list) for wire in ("portrait", "audio", "vae", "landmarks"))
+    node = kinds["PortraitTalkVExpress"]
+    assert {key: node[key] for key in expected} == expected
+    assert all(isinstance(node[wire], list) for wire in ("portrait", "audio", "vae", "landmarks"))
     assert not [problem for problem in problems if "portraittalk" in problem.lower() or "pt_under_test" in problem]
 
 
 def test_page_runs_the_quick_portrait(comfy, portrait_name, speech_name, tmp_path):
     workflow = json.loads((ROOT / "workflows" / "quick_portrait.json").read_text())
     picture = Path(os.environ.get("PORTRAITTALK_SCREENSHOT", tmp_path / "page.png"))
-    result, problems = _look(comfy, workflow, tmp_path, picture)
+    result, problems = _page_state(comfy, workflow, tmp_path, picture)
     assert result["ended"] == "success"
     kinds = {str(node["id"]): node["type"] for node in workflow["nodes"]}
-    shown = {kinds.get(node): outputs for node, outputs in result["shown"].items()}
-    assert shown["SaveVideo"]["images"]
-    assert shown["PortraitTalkPreviewLandmarks"]["images"]
+    outputs_by_kind = {kinds.get(node): outputs for node, outputs in result["shown"].items()}
+    assert outputs_by_kind["SaveVideo"]["images"]
+    assert outputs_by_kind["PortraitTalkPreviewLandmarks"]["images"]
     ours = [problem for problem in problems if "portraittalk" in problem.lower() or "pt_under_test" in problem]
     assert not ours
     assert result["overlaps"] == []

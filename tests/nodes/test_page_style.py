@@ -1,4 +1,4 @@
-"""The shipped workflow of styles on ComfyUI's own page: opened, run and looked at."""
+"""The shipped workflow of styles on ComfyUI's own page: loaded, run and inspected."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ ROOT, SIZE = Path(__file__).parents[2], (2700, 1350)
 
 
 @pytest.fixture(scope="module")
-def look():
+def page_state():
     """The browser of test_page.py."""
     spec = importlib.util.spec_from_file_location("page_in_a_browser", Path(__file__).with_name("test_page.py"))
     page = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(page)
-    return page._look
+    return page._page_state
 
 
 @pytest.fixture(scope="module")
@@ -32,18 +32,18 @@ def reference_name(comfy, workflow_prompt, portrait_name, speech_name) -> str:
             node["inputs"]["fps"] = 8.0
     run = comfy.run(prompt)
     assert run.status == "success", run.message
-    (made,) = (shown["images"][0] for shown in run.outputs.values() if shown.get("animated") == [True])
-    return comfy.put_input(comfy.output(made), "reference.mp4")
+    (saved,) = (outputs["images"][0] for outputs in run.outputs.values() if outputs.get("animated") == [True])
+    return comfy.put_input(comfy.output(saved), "reference.mp4")
 
 
 @pytest.mark.usefixtures("reference_name", "portrait_name")
-def test_page_runs_speak_in_their_style(comfy, look, short_speech, tmp_path):
+def test_page_runs_speak_in_their_style(comfy, page_state, short_speech, tmp_path):
     """Nothing is downloaded; no node covers another, each lies in a named group, the plot is shown."""
     workflow = json.loads((ROOT / "workflows" / "speak_in_their_style.json").read_text())
     (sound,) = (node for node in workflow["nodes"] if node["type"] == "LoadAudio")
     sound["widgets_values"][0] = short_speech  # quicker to draw
     picture = Path(os.environ.get("PORTRAITTALK_SCREENSHOTS", tmp_path)) / "speak_in_their_style.png"
-    result, problems = look(comfy, workflow, tmp_path, picture, size=SIZE)
+    result, problems = page_state(comfy, workflow, tmp_path, picture, size=SIZE)
     assert result["ended"] == "success"
     assert (result["unknown"], result["overlaps"], result["outside"]) == ([], [], [])
     assert all(group["title"] for group in workflow["groups"])
@@ -53,9 +53,9 @@ def test_page_runs_speak_in_their_style(comfy, look, short_speech, tmp_path):
     assert {key: kinds["PortraitTalkStylePrior"][key] for key in expected} == expected
     assert isinstance(kinds["PortraitTalkAudioToLandmarks"]["style"], list)
     names = {str(node["id"]): node["type"] for node in workflow["nodes"]}
-    shown = {names.get(node): outputs for node, outputs in result["shown"].items()}
+    outputs_by_kind = {names.get(node): outputs for node, outputs in result["shown"].items()}
     for kind in ("PortraitTalkStylePrior", "SaveVideo"):
-        assert shown[kind]["images"]
-    assert shown["PortraitTalkSaveStyle"]["text"]
+        assert outputs_by_kind[kind]["images"]
+    assert outputs_by_kind["PortraitTalkSaveStyle"]["text"]
     assert not [problem for problem in problems if "portraittalk" in problem.lower() or "pt_under_test" in problem]
     assert picture.stat().st_size > 50_000

@@ -32,7 +32,7 @@ def graph(portrait: str, painted: list, **paste) -> dict:
     }  # fmt: skip
 
 
-def shown(comfy, prompt: dict, node: str) -> np.ndarray:
+def output_picture(comfy, prompt: dict, node: str) -> np.ndarray:
     run = comfy.run(prompt)
     assert run.status == "success" and node in run.outputs, run
     return np.asarray(Image.open(comfy.output(run.outputs[node]["images"][0]))).astype(int)
@@ -44,14 +44,14 @@ def original(comfy, portrait_name) -> np.ndarray:
 
 
 def test_a_crop_pasted_back_unpainted_changes_nothing(comfy, portrait_name, original):
-    assert np.array_equal(shown(comfy, graph(portrait_name, ["3", 0]), "9"), original)
+    assert np.array_equal(output_picture(comfy, graph(portrait_name, ["3", 0]), "9"), original)
 
 
 def test_a_painted_face_is_pasted_and_the_rest_stays(comfy, portrait_name, original):
-    made = shown(comfy, graph(portrait_name, ["4", 0]), "9")
-    assert np.abs(made[110, 215] - original[110, 215]).mean() > 60  # her cheek
-    assert np.array_equal(made[400:], original[400:]) and np.array_equal(made[:, :60], original[:, :60])
+    pasted = output_picture(comfy, graph(portrait_name, ["4", 0]), "9")
+    assert np.abs(pasted[110, 215] - original[110, 215]).mean() > 60  # her cheek
+    assert np.array_equal(pasted[400:], original[400:]) and np.array_equal(pasted[:, :60], original[:, :60])
 
 
 def test_crops_are_as_large_as_asked_for(comfy, portrait_name):
-    assert shown(comfy, graph(portrait_name, ["3", 0]), "8").shape == (512, 512, 3)
+    assert output_picture(comfy, graph(portrait_name, ["3", 0]), "8").shape == (512, 512, 3)

@@ -1,4 +1,4 @@
-"""A sampler's job that was stopped goes on from its finished chunks, in a real ComfyUI; and what tells jobs apart."""
+"""Resuming an interrupted sampler job from its finished chunks, in a real ComfyUI; and the job's cache key."""
 
 from __future__ import annotations
 
@@ -78,11 +78,11 @@ def results(comfy, run, number: str) -> tuple[np.ndarray, np.ndarray, torch.Tens
     """Frames, last frame, latents."""
     assert run.status == "success", (run.message, comfy.log.read_text()[-2000:])
     frames, last = (
-        np.stack([np.asarray(Image.open(comfy.output(shown))) for shown in run.outputs[number + key]["images"]])
+        np.stack([np.asarray(Image.open(comfy.output(file))) for file in run.outputs[number + key]["images"]])
         for key in "fg"
     )
-    (shown,) = run.outputs[number + "l"]["latents"]
-    return frames, last, load_file(comfy.output(shown))["latent_tensor"]
+    (file,) = run.outputs[number + "l"]["latents"]
+    return frames, last, load_file(comfy.output(file))["latent_tensor"]
 
 
 def sections(comfy) -> list[Path]:
@@ -106,7 +106,7 @@ def kill_after(comfy, prompt: dict, count: int) -> list[Path]:
     return sections(comfy)
 
 
-def told(run, number: str) -> str:
+def node_text(run, number: str) -> str:
     return run.outputs[number]["text"][0]
 
 
@@ -121,13 +121,13 @@ def test_a_killed_job_goes_on_from_its_chunks_and_comes_out_the_same(comfy, grap
     resumed = comfy.run(graph(resume=True))
     again = results(comfy, resumed, "7")
     # counted where they are read and where they are painted: none was painted twice
-    assert f"resumed: {len(finished)} of {CHUNKS} sections were finished already" in told(resumed, "7")
+    assert f"resumed: {len(finished)} of {CHUNKS} sections were finished already" in node_text(resumed, "7")
     assert sections(comfy) == [] and not list((comfy.base / "user" / "portraittalk" / "unfinished").iterdir())
 
-    whole = comfy.run(graph(resume=False, number="77"))
-    assert "resumed" not in told(whole, "77")
-    for one, other in zip(again, results(comfy, whole, "77"), strict=True):
-        assert one.shape == other.shape and np.array_equal(one, other)
+    uninterrupted = comfy.run(graph(resume=False, number="77"))
+    assert "resumed" not in node_text(uninterrupted, "77")
+    for resumed_part, other in zip(again, results(comfy, uninterrupted, "77"), strict=True):
+        assert resumed_part.shape == other.shape and np.array_equal(resumed_part, other)
     assert len(again[0]) == FRAMES and len(again[2]) == FRAMES and again[0].std() > 5
 
 
@@ -138,16 +138,16 @@ def test_a_cancelled_job_goes_on_but_one_of_another_seed_begins_anew(comfy, grap
     stopped = comfy.run(graph(resume=True, frames=frames, seed=5), interrupt_at=("7", WINDOW))
     assert stopped.status == "interrupted" and len(sections(comfy)) == 1
     other = comfy.run(graph(resume=True, frames=frames, seed=6))
-    assert other.status == "success" and "resumed" not in told(other, "7")
+    assert other.status == "success" and "resumed" not in node_text(other, "7")
     assert len(sections(comfy)) == 1  # of the first, still
     again = comfy.run(graph(resume=True, frames=frames, seed=5, number="70"))  # the node's number does not matter
-    assert "resumed: 1 of 2 sections" in told(again, "70")
+    assert "resumed: 1 of 2 sections" in node_text(again, "70")
     assert sections(comfy) == []
 
 
 @dataclass
 class Inputs:
-    """Stands for the sampler's."""
+    """Stub of the sampler's inputs."""
 
     seed: int = 1
     crf: int = 16
@@ -157,7 +157,7 @@ class Inputs:
 
 
 class Thing:
-    """Stands for what is known by its kind only."""
+    """A value that is hashed by its type only."""
 
     def __init__(self) -> None:
         self.load_device, self.vae_dtype = "cpu", torch.float32
@@ -177,12 +177,12 @@ def resume(tmp_path, monkeypatch):
     folders.get_user_directory = lambda: str(tmp_path / "user")
     folders.annotated_filepath = lambda name: (name, None)
     pack.__path__, nodes.__path__ = [str(ROOT)], [str(ROOT / "nodes")]
-    before = set(sys.modules)
+    modules_before = set(sys.modules)
     monkeypatch.setitem(sys.modules, "folder_paths", folders)
     monkeypatch.setitem(sys.modules, PACK, pack)
     monkeypatch.setitem(sys.modules, f"{PACK}.nodes", nodes)
     yield importlib.import_module(f"{PACK}.nodes.bindings.resume")
-    for name in [name for name in set(sys.modules) - before if name.startswith(f"{PACK}.")]:
+    for name in [name for name in set(sys.modules) - modules_before if name.startswith(f"{PACK}.")]:
         del sys.modules[name]
 
 
@@ -198,8 +198,10 @@ def prompt(seed: int = 1, text: str = "a person", crf: int = 16, ids: str = "123
 
 def key(resume, nodes: dict | None = None, last: str = "3", **inputs) -> str:
     nodes = nodes or prompt()
-    held = ([[torch.ones(1, 77, 8), {"pooled_output": None, "control": Thing()}]],)
-    return resume.job_key((Thing(), Thing()), held, Inputs(**inputs), last, SimpleNamespace(get_node=nodes.__getitem__))
+    conditioning = ([[torch.ones(1, 77, 8), {"pooled_output": None, "control": Thing()}]],)
+    return resume.job_key(
+        (Thing(), Thing()), conditioning, Inputs(**inputs), last, SimpleNamespace(get_node=nodes.__getitem__)
+    )
 
 
 def test_the_same_job_has_the_same_key_whatever_its_nodes_are_numbered(resume):
@@ -214,18 +216,18 @@ def test_every_input_before_the_sampler_makes_another_job(resume):
 
 @pytest.mark.parametrize("change", [lambda p: p.write_bytes(b"other weights"), lambda p: os.utime(p, (1, 1))])
 def test_another_file_of_the_same_name_makes_another_job(resume, change, tmp_path):
-    before = key(resume)
+    key_before = key(resume)
     change(tmp_path / "models" / "a.safetensors")
-    assert key(resume) != before
+    assert key(resume) != key_before
 
 
 def test_tensors_count_by_their_content(resume):
-    one, other = torch.zeros(2, 4, 8, 8), torch.zeros(2, 4, 8, 8)
-    assert key(resume, latent={"samples": one}) == key(resume, latent={"samples": other})
+    zeros, other = torch.zeros(2, 4, 8, 8), torch.zeros(2, 4, 8, 8)
+    assert key(resume, latent={"samples": zeros}) == key(resume, latent={"samples": other})
     other[1, 3, 7, 7] = 1e-30
-    assert key(resume, latent={"samples": one}) != key(resume, latent={"samples": other})
-    assert key(resume, latent={"samples": one}) != key(resume, latent={"samples": one.half()})
-    assert key(resume, latent={"samples": one}) != key(resume, latent={"samples": one.reshape(4, 2, 8, 8)})
+    assert key(resume, latent={"samples": zeros}) != key(resume, latent={"samples": other})
+    assert key(resume, latent={"samples": zeros}) != key(resume, latent={"samples": zeros.half()})
+    assert key(resume, latent={"samples": zeros}) != key(resume, latent={"samples": zeros.reshape(4, 2, 8, 8)})
     assert key(resume, portrait=torch.zeros(1, 8, 8, 3)) != key(resume, portrait=torch.ones(1, 8, 8, 3))
 
 

@@ -70,8 +70,8 @@ def talk(comfy, portrait_name, short_speech):
 
 
 @pytest.fixture(scope="module")
-def kept(comfy):
-    """Runs a graph; gives the files that Save Style wrote of its styles."""
+def saved_styles(comfy):
+    """Function that runs a graph and returns the files that Save Style wrote of its styles."""
 
     def run(graph: Graph, styles: dict[str, list]) -> dict:
         folder = uuid.uuid4().hex
@@ -106,8 +106,8 @@ def style_files(comfy):
 
 @pytest.fixture(scope="module")
 def reference_sound(comfy, speech_name) -> str:
-    with wave.open(str(comfy.base / "input" / speech_name)) as whole:
-        params, sound = whole.getparams(), whole.readframes(round(whole.getframerate() * REFERENCE_S))
+    with wave.open(str(comfy.base / "input" / speech_name)) as source:
+        params, sound = source.getparams(), source.readframes(round(source.getframerate() * REFERENCE_S))
     path = comfy.base / "reference.wav"
     with wave.open(str(path), "wb") as part:
         part.setparams(params)
@@ -124,9 +124,9 @@ def film(portrait_name, reference_sound):
         sound = graph.add("LoadAudio", audio=reference_sound)
         motion = {**MOTION, "fps": REFERENCE_FPS}
         track = graph.add("PortraitTalkAudioToLandmarks", portrait=portrait, audio=sound, **motion)
-        given = {"portrait": portrait, "landmarks": track, "audio": sound, "keep_frames": "always", "crf": 16}
-        drawn = graph.add("PortraitTalkRenderPortrait", **given)
-        return {"frames": drawn, "video": [drawn[0], 1], "audio": sound, "landmarks": track}
+        inputs = {"portrait": portrait, "landmarks": track, "audio": sound, "keep_frames": "always", "crf": 16}
+        rendered = graph.add("PortraitTalkRenderPortrait", **inputs)
+        return {"frames": rendered, "video": [rendered[0], 1], "audio": sound, "landmarks": track}
 
     return add
 
@@ -141,16 +141,16 @@ def test_a_style_changes_the_motion_and_strength_0_does_not(talk):
         "off": graph.style("lively", strength=0.0),
         "calm": graph.style("calm"),
     }
-    made = talk(graph, styles)
-    assert made["none"].shape[0] == FRAMES
-    assert torch.equal(made["off"], made["none"])
-    assert torch.equal(made["again"], made["lively"])
-    apart = {name: float((made[name] - made["none"]).abs().max()) for name in ("lively", "calm")}
-    assert min(apart.values()) > 1e-3, apart
-    assert float((made["other"] - made["lively"]).abs().max()) > 1e-4
-    still, moved = (made[name][:, 1, :2].std(0).norm() for name in ("calm", "lively"))  # the nose's tip
+    tracks = talk(graph, styles)
+    assert tracks["none"].shape[0] == FRAMES
+    assert torch.equal(tracks["off"], tracks["none"])
+    assert torch.equal(tracks["again"], tracks["lively"])
+    differences = {name: float((tracks[name] - tracks["none"]).abs().max()) for name in ("lively", "calm")}
+    assert min(differences.values()) > 1e-3, differences
+    assert float((tracks["other"] - tracks["lively"]).abs().max()) > 1e-4
+    still, moved = (tracks[name][:, 1, :2].std(0).norm() for name in ("calm", "lively"))  # the nose's tip
     assert moved > still
-    lips = {name: (made[name][:, 13] - made[name][:, 14]).norm(dim=-1).max() for name in ("calm", "lively")}
+    lips = {name: (tracks[name][:, 13] - tracks[name][:, 14]).norm(dim=-1).max() for name in ("calm", "lively")}
     assert lips["lively"] > lips["calm"]
 
 
@@ -165,36 +165,36 @@ def test_a_blend_begins_as_one_style_and_ends_as_the_other(talk):
         "between": graph.add("PortraitTalkBlendStyles", **half),
         "all_b": graph.add("PortraitTalkBlendStyles", **{**half, "share": 1.0}),
     }
-    made = talk(graph, styles)
+    tracks = talk(graph, styles)
     last = round(0.25 * FPS)
-    assert torch.equal(made["turning"][0], made["calm"][0])
-    torch.testing.assert_close(made["turning"][last:], made["lively"][last:], rtol=0, atol=1e-6)
-    assert torch.equal(made["all_b"], made["lively"])
-    assert not torch.equal(made["turning"][2], made["calm"][2])
+    assert torch.equal(tracks["turning"][0], tracks["calm"][0])
+    torch.testing.assert_close(tracks["turning"][last:], tracks["lively"][last:], rtol=0, atol=1e-6)
+    assert torch.equal(tracks["all_b"], tracks["lively"])
+    assert not torch.equal(tracks["turning"][2], tracks["calm"][2])
     for end in ("calm", "lively"):
-        assert float((made["between"] - made[end]).abs().max()) > 1e-4
+        assert float((tracks["between"] - tracks[end]).abs().max()) > 1e-4
 
 
-def test_a_kept_style_moves_as_before(talk, kept, comfy):
+def test_a_kept_style_moves_as_before(talk, saved_styles, comfy):
     graph = Graph()
     lively, calm = graph.style("lively", seed=5, noise=0.3), graph.style("calm", seed=5, noise=0.3)
     turning = graph.add(
         "PortraitTalkBlendStyles", style_a=calm, style_b=lively, share=0.5, over_time="[[0, 0], [0.25, 1]]"
     )
-    files = kept(graph, {"lively": lively, "turning": turning})
-    before = talk(graph, {"lively": lively, "turning": turning})
+    files = saved_styles(graph, {"lively": lively, "turning": turning})
+    tracks_before = talk(graph, {"lively": lively, "turning": turning})
     names = {name: f"{path.relative_to(comfy.base / 'output').as_posix()} [output]" for name, path in files.items()}
     again = Graph()
     use = {"strength": 1.0, "noise": 0.3, "seed": 5}
     loaded = {name: again.add("PortraitTalkLoadStyle", file=file, **use) for name, file in names.items()}
     loaded["off"] = again.add("PortraitTalkLoadStyle", file=names["lively"], **{**use, "strength": 0.0})
-    after = talk(again, {**loaded, "none": None})
+    tracks_after = talk(again, {**loaded, "none": None})
     for name in files:
-        assert torch.equal(after[name], before[name]), name
-    assert torch.equal(after["off"], after["none"])
+        assert torch.equal(tracks_after[name], tracks_before[name]), name
+    assert torch.equal(tracks_after["off"], tracks_after["none"])
 
 
-def test_a_reference_gives_a_style_from_whatever_shows_it(comfy, kept, film, style_files):
+def test_a_reference_gives_a_style_from_whatever_shows_it(comfy, saved_styles, film, style_files):
     """Frames, the video of the same frames and a video in memory show and sound alike, landmarks nearly so."""
     graph = Graph()
     clip = film(graph)
@@ -212,20 +212,20 @@ def test_a_reference_gives_a_style_from_whatever_shows_it(comfy, kept, film, sty
         "video_heard": graph.style(video=clip["video"], **hearing),
         "sound": graph.style(audio=clip["audio"], **hearing),
     }
-    shown = graph.add("SaveImage", images=[styles["frames"][0], 1], filename_prefix="plot")
-    files = {name: load_file(path) for name, path in kept(graph, styles).items()}
+    preview = graph.add("SaveImage", images=[styles["frames"][0], 1], filename_prefix="plot")
+    files = {name: load_file(path) for name, path in saved_styles(graph, styles).items()}
     plot = next((comfy.base / "output").glob("plot_*"))
-    assert shown and np.asarray(Image.open(plot)).std() > 10
+    assert preview and np.asarray(Image.open(plot)).std() > 10
     assert torch.equal(files["memory"]["mean"], files["frames"]["mean"])
     for name in ("video", "landmarks"):  # pixels were compressed; the mesh draws its own points
-        far = (files[name]["mean"] - files["frames"]["mean"]).abs() / files["frames"]["spread"]
-        assert far.median() < 0.5, (name, far)
+        distance = (files[name]["mean"] - files["frames"]["mean"]).abs() / files["frames"]["spread"]
+        assert distance.median() < 0.5, (name, distance)
     assert len(files["frames"]["mean"]) == len(STYLE_STATISTICS)
     assert torch.equal(files["frames_heard"]["manner.mean"], files["frames"]["mean"])
     torch.testing.assert_close(files["memory_heard"]["mean"], files["frames_heard"]["mean"], rtol=1e-3, atol=1e-3)
-    heard, deaf = files["frames_heard"]["mean"], files["frames_deaf"]["mean"]
-    assert float((heard - deaf).abs().max()) > 0.01
-    assert float((files["video_heard"]["mean"] - heard).norm()) < float((deaf - heard).norm())
+    with_sound, without_sound = files["frames_heard"]["mean"], files["frames_deaf"]["mean"]
+    assert float((with_sound - without_sound).abs().max()) > 0.01
+    assert float((files["video_heard"]["mean"] - with_sound).norm()) < float((without_sound - with_sound).norm())
     assert not any(name.startswith("manner.") for name in files["sound"])
 
 
@@ -244,7 +244,7 @@ def whisper_files(comfy, style_files):
         path.unlink()
 
 
-def test_a_style_is_heard_by_whisper(comfy, kept, whisper_files, reference_sound):
+def test_a_style_is_heard_by_whisper(comfy, saved_styles, whisper_files, reference_sound):
     """As the core hears it; an extractor that hears by itself takes no notice of the encoder."""
     graph = Graph()
     sound, hearing = graph.add("LoadAudio", audio=reference_sound), {"extractor": HEARING, "encoder": WHISPER}
@@ -253,7 +253,7 @@ def test_a_style_is_heard_by_whisper(comfy, kept, whisper_files, reference_sound
         "own": graph.style(audio=sound, extractor=EXTRACTOR),
         "own_too": graph.style(audio=sound, extractor=EXTRACTOR, encoder=WHISPER),
     }
-    files = {name: load_file(path) for name, path in kept(graph, styles).items()}
+    files = {name: load_file(path) for name, path in saved_styles(graph, styles).items()}
     models = comfy.base / "models"
     extractor = load_extractor(models / "portraittalk" / HEARING)
     features = audio_features(
@@ -287,14 +287,14 @@ def test_another_encoder_than_the_extractors_is_told(
 def test_a_reference_makes_a_portrait_speak_otherwise(talk, film):
     graph = Graph()
     clip = film(graph)
-    made = talk(graph, {"none": None, "style": graph.style(video=clip["video"])})
-    assert float((made["style"] - made["none"]).abs().max()) > 1e-3
+    tracks = talk(graph, {"none": None, "style": graph.style(video=clip["video"])})
+    assert float((tracks["style"] - tracks["none"]).abs().max()) > 1e-3
 
 
 def blended(graph: Graph, over_time: str, first: list | None = None) -> list:
     first = first or graph.style("calm")
-    given = {"style_a": first, "style_b": graph.style("lively"), "share": 0.5, "over_time": over_time}
-    return graph.add("PortraitTalkBlendStyles", **given)
+    inputs = {"style_a": first, "style_b": graph.style("lively"), "share": 0.5, "over_time": over_time}
+    return graph.add("PortraitTalkBlendStyles", **inputs)
 
 
 def grey(graph: Graph, count: int) -> list:
@@ -335,7 +335,7 @@ BAD = {
 
 
 def refusal(comfy, graph: Graph, style: list, portrait_name: str, short_speech: str) -> str:
-    """What is said where the portrait shall speak in that style."""
+    """Error message of a graph in which the portrait speaks in that style."""
     portrait, sound = graph.add("LoadImage", image=portrait_name), graph.add("LoadAudio", audio=short_speech)
     graph.add("PortraitTalkAudioToLandmarks", portrait=portrait, audio=sound, style=style, **MOTION)
     run = comfy.run(graph)
@@ -352,17 +352,17 @@ def test_bad_input_is_told(comfy, style_files, portrait_name, short_speech, case
 
 
 @pytest.fixture(scope="module")
-def bad_files(comfy, kept, talk) -> dict[str, str]:
+def bad_files(comfy, saved_styles, talk) -> dict[str, str]:
     """Files that are no good styles, by what is wrong, in the input folder."""
     graph = Graph()
-    path = kept(graph, {"calm": graph.style("calm")})["calm"]
+    path = saved_styles(graph, {"calm": graph.style("calm")})["calm"]
     tensors = load_file(path)
     with safe_open(path, "pt") as file:
-        told = file.metadata()
+        metadata = file.metadata()
     folder = comfy.base / "input"
-    save_file(tensors, folder / "old.safetensors", {**told, "version": "999"})
-    save_file({**tensors, "mean": tensors["mean"] * float("nan")}, folder / "nan.safetensors", told)
-    save_file({"mean": tensors["mean"]}, folder / "part.safetensors", told)
+    save_file(tensors, folder / "old.safetensors", {**metadata, "version": "999"})
+    save_file({**tensors, "mean": tensors["mean"] * float("nan")}, folder / "nan.safetensors", metadata)
+    save_file({"mean": tensors["mean"]}, folder / "part.safetensors", metadata)
     talk(Graph(), {"track": None})
     track = next((comfy.base / "output").rglob("track_*.safetensors"))
     (folder / "track.safetensors").write_bytes(track.read_bytes())
@@ -389,8 +389,8 @@ def test_a_bad_style_file_is_told(comfy, bad_files, portrait_name, short_speech,
 
 
 def test_the_lists_show_what_belongs_there(comfy, style_files):
-    found = comfy.get_json("/object_info/PortraitTalkStylePrior")["PortraitTalkStylePrior"]["input"]["optional"]
-    lists = {name: spec[1]["options"] if spec[0] == "COMBO" else spec[0] for name, spec in found.items()}
+    inputs = comfy.get_json("/object_info/PortraitTalkStylePrior")["PortraitTalkStylePrior"]["input"]["optional"]
+    lists = {name: spec[1]["options"] if spec[0] == "COMBO" else spec[0] for name, spec in inputs.items()}
     assert set(lists["extractor"]) - {HEARING} == {"none", EXTRACTOR}
     assert set(lists["style_attention"]) == {"none", TRAINED, UNTRAINED}
 
@@ -423,15 +423,13 @@ def test_a_style_acts_in_the_sampler_where_it_is_trained_and_on(comfy, style_fil
         saved[name] = graph.add("SaveImage", images=painted, filename_prefix="styled")[0]
     run = comfy.run(graph)
     assert run.status == "success", (run.message, comfy.log.read_text()[-2000:])
-    made = {
-        name: np.stack([np.asarray(Image.open(comfy.output(shown))) for shown in run.outputs[node]["images"]]).astype(
-            int
-        )
+    frames = {
+        name: np.stack([np.asarray(Image.open(comfy.output(file))) for file in run.outputs[node]["images"]]).astype(int)
         for name, node in saved.items()
     }
     for name in ("motion alone", "untrained", "off"):
-        assert np.array_equal(made[name], made["none"]), name
-    for one, other in (("lively", "none"), ("calm", "none"), ("lively", "calm")):
-        assert np.abs(made[one] - made[other]).mean() > 0.5, (one, other)
-    assert np.array_equal(made["turning"][0], made["none"][0])  # its strength is 0 yet
-    assert np.abs(made["turning"][1] - made["none"][1]).mean() > 0.5
+        assert np.array_equal(frames[name], frames["none"]), name
+    for name, other in (("lively", "none"), ("calm", "none"), ("lively", "calm")):
+        assert np.abs(frames[name] - frames[other]).mean() > 0.5, (name, other)
+    assert np.array_equal(frames["turning"][0], frames["none"][0])  # its strength is 0 yet
+    assert np.abs(frames["turning"][1] - frames["none"][1]).mean() > 0.5

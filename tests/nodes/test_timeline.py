@@ -21,7 +21,7 @@ pytestmark = pytest.mark.comfy
 
 ROOT = Path(__file__).parents[2]
 NODE = "PortraitTalkAudioToLandmarks"
-KEPT = ("LoadImage", "LoadAudio", NODE)
+KEPT_NODES = ("LoadImage", "LoadAudio", NODE)
 DRAW = "import('/extensions/pt_under_test/timeline_draw.js')"
 POINTS = "import('/extensions/pt_under_test/timeline_points.js')"
 FIND = f"app.graph._nodes.filter(n => n.type === '{NODE}').sort((a, b) => a.id - b.id)"
@@ -42,10 +42,10 @@ page = _page_module()
 
 def graph(points: str = "[]") -> dict:
     """A portrait and a sound into AudioToLandmarks, nothing else."""
-    whole = json.loads((ROOT / "workflows" / "quick_portrait.json").read_text(encoding="utf-8"))
-    nodes = [node for node in whole["nodes"] if node["type"] in KEPT]
+    workflow = json.loads((ROOT / "workflows" / "quick_portrait.json").read_text(encoding="utf-8"))
+    nodes = [node for node in workflow["nodes"] if node["type"] in KEPT_NODES]
     ids = {node["id"] for node in nodes}
-    links = [link for link in whole["links"] if link[1] in ids and link[3] in ids]
+    links = [link for link in workflow["links"] if link[1] in ids and link[3] in ids]
     for node in nodes:
         for output in node["outputs"]:
             output["links"] = [link[0] for link in links if link[0] in output["links"]]
@@ -54,7 +54,7 @@ def graph(points: str = "[]") -> dict:
             node["pos"] = [400, 60]
         else:
             node["pos"] = [40, 60 if node["type"] == "LoadImage" else 460]
-    return {**whole, "nodes": nodes, "links": links}
+    return {**workflow, "nodes": nodes, "links": links}
 
 
 class Tab:
@@ -222,14 +222,14 @@ async def _skip_without_dom_widgets(tab: Tab) -> None:
 
 def test_it_lies_under_the_node_and_shows_what_a_run_sent(visit):
     async def act(tab: Tab) -> None:
-        left, top, right, bottom = await tab.ask(BOX)
+        box_left, top, right, bottom = await tab.ask(BOX)
         corner = "app.canvas.convertOffsetToCanvas"
         x0, y0 = await tab.ask(f"{corner}(n.pos)")
         x1, y1 = await tab.ask(f"{corner}([n.pos[0] + n.size[0], n.pos[1] + n.size[1]])")
         dx, dy = await tab.ask("(b => [b.x, b.y])(app.canvas.canvas.getBoundingClientRect())")
-        assert x0 + dx <= left < right <= x1 + dx
+        assert x0 + dx <= box_left < right <= x1 + dx
         assert y0 + dy <= top < bottom <= y1 + dy + 60  # the newer rendering's nodes are a little higher
-        assert right - left > 250
+        assert right - box_left > 250
         assert bottom - top > 150
         await tab.shoot("timeline_empty")
         await tab.run()
@@ -248,19 +248,19 @@ def test_it_lies_under_the_node_and_shows_what_a_run_sent(visit):
 def test_mouse_draws_the_gain_and_the_workflow_keeps_it(visit):
     async def act(tab: Tab) -> None:
         await tab.run()
-        before = await tab.ask("[...n.pos]")
+        position = await tab.ask("[...n.pos]")
         await tab.click(await tab.place(0.25, 1.5))
         await tab.click(await tab.place(0.5, 0.5), times=2)  # a double click on the bare lane leaves its point
         await tab.click(await tab.place(0.75, 1.0))
-        drawn = [(0.25 * 7.72, 1.5), (0.5 * 7.72, 0.5), (0.75 * 7.72, 1.0)]
-        assert await tab.points() == [pytest.approx(point, abs=0.04) for point in drawn]
+        points = [(0.25 * 7.72, 1.5), (0.5 * 7.72, 0.5), (0.75 * 7.72, 1.0)]
+        assert await tab.points() == [pytest.approx(point, abs=0.04) for point in points]
         await tab.drag(await tab.place(0.5, 0.5), await tab.place(0.6, 0.2))
         moved = (0.6 * 7.72, 0.2)
         assert (await tab.points())[1] == pytest.approx(moved, abs=0.04)
-        assert await tab.ask("[...n.pos]") == before  # the node stays where it is
+        assert await tab.ask("[...n.pos]") == position  # the node stays where it is
         await tab.shoot("timeline_drawn")
-        kept = await tab.evaluate("JSON.stringify(app.graph.serialize())")
-        values = next(node for node in json.loads(kept)["nodes"] if node["type"] == NODE)["widgets_values"]
+        serialized = await tab.evaluate("JSON.stringify(app.graph.serialize())")
+        values = next(node for node in json.loads(serialized)["nodes"] if node["type"] == NODE)["widgets_values"]
         assert gain_points(values[-1]) == await tab.points()
         prompt = json.loads(await tab.evaluate("app.graphToPrompt().then(p => JSON.stringify(p.output))"))
         (inputs,) = (node["inputs"] for node in prompt.values() if node["class_type"] == NODE)
@@ -272,7 +272,7 @@ def test_mouse_draws_the_gain_and_the_workflow_keeps_it(visit):
         assert gains[0] == pytest.approx(1.5, abs=0.02)
         assert not await tab.ask("t.edited")
         await tab.evaluate("app.graph.clear(); app.nodeOutputs = {}")
-        await tab.load(json.loads(kept))
+        await tab.load(json.loads(serialized))
         assert await tab.ask("[t.track, t.points]") == [None, [list(point) for point in gain_points(values[-1])]]
         await tab.shoot("timeline_reloaded")
 

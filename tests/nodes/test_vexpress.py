@@ -24,13 +24,13 @@ from portraittalk_core.types import STYLE_STATISTICS
 
 pytestmark = pytest.mark.comfy
 
-WHOLE, PARTIAL, ENCODER, WIDE, WHISPER = "tiny", "partial", "vx_wave.safetensors", "vx_wide.bin", "vx_whisper.bin"
+COMPLETE, PARTIAL, ENCODER, WIDE, WHISPER = "tiny", "partial", "vx_wave.safetensors", "vx_wide.bin", "vx_whisper.bin"
 STYLED, NARROW = "vx_style.safetensors", "vx_narrow.safetensors"
 VAE, SIDE, FRAMES = "vx_vae.safetensors", 64, 13  # half a second at 25 fps
 NODE = "PortraitTalkVExpress"
 READ = "V-Express's networks are read"
 USE = {"seed": 0, "steps": 2, "cfg": 3.5, "reference_weight": 0.95, "audio_weight": 3.0, "window": 6, "overlap": 2}
-USE |= {"networks": WHOLE, "encoder": ENCODER, "width": SIDE, "height": SIDE, "keep_frames": "always"}
+USE |= {"networks": COMPLETE, "encoder": ENCODER, "width": SIDE, "height": SIDE, "keep_frames": "always"}
 MOTION = {"fps": 8.0, "mouth_gain": 1.0, "head_motion": 2.0, "blink_rate": 15.0, "seed": 0, "face_index": 0}
 MOTION |= {"silence_gate_db": -45.0, "smoothing": 0.3, "offset_ms": 0.0}
 
@@ -42,8 +42,8 @@ def weights(comfy):
     models = comfy.base / "models"
     for folder in ("vexpress", "audio_encoders", "vae"):
         (models / folder).mkdir(exist_ok=True)
-    whole = write_vexpress(models / "vexpress" / WHOLE)
-    shutil.copytree(whole, models / "vexpress" / PARTIAL)
+    complete = write_vexpress(models / "vexpress" / COMPLETE)
+    shutil.copytree(complete, models / "vexpress" / PARTIAL)
     (models / "vexpress" / PARTIAL / "v_kps_guider.bin").unlink()
     files = [models / "audio_encoders" / name for name in (ENCODER, WIDE, WHISPER)]
     write_wav2vec(files[0])
@@ -78,12 +78,12 @@ def graph(portrait_name, short_speech, taesd):
     """A prompt with the node and what it is connected to; changes go to the node."""
 
     def make(vae: str = taesd, **changes) -> dict:
-        given = {"portrait": ["1", 0], "audio": ["2", 0], "vae": ["3", 0], **USE, **changes}
+        inputs = {"portrait": ["1", 0], "audio": ["2", 0], "vae": ["3", 0], **USE, **changes}
         return {
             "1": {"class_type": "LoadImage", "inputs": {"image": portrait_name}},
             "2": {"class_type": "LoadAudio", "inputs": {"audio": short_speech}},
             "3": {"class_type": "VAELoader", "inputs": {"vae_name": vae}},
-            "4": {"class_type": NODE, "inputs": given},
+            "4": {"class_type": NODE, "inputs": inputs},
             "5": {"class_type": "SaveVideo", "inputs": {
                 "video": ["4", 1], "filename_prefix": "vx", "format": "auto", "codec": "auto",
             }},
@@ -100,7 +100,7 @@ def done(comfy, prompt: dict):
 
 
 def pictures(comfy, run) -> np.ndarray:
-    return np.stack([np.asarray(Image.open(comfy.output(shown))) for shown in run.outputs["6"]["images"]]).astype(int)
+    return np.stack([np.asarray(Image.open(comfy.output(file))) for file in run.outputs["6"]["images"]]).astype(int)
 
 
 def times_read(comfy) -> int:
@@ -114,8 +114,8 @@ def test_a_portrait_speaks_to_a_video(comfy, weights, graph):
         assert (stream.width, stream.height, stream.average_rate) == (SIDE, SIDE, 25)
         assert sum(1 for _ in file.decode(video=0)) == FRAMES
         assert file.streams.audio
-    shown = pictures(comfy, run)
-    assert shown.shape == (FRAMES, SIDE, SIDE, 3) and shown.std() > 1
+    frames = pictures(comfy, run)
+    assert frames.shape == (FRAMES, SIDE, SIDE, 3) and frames.std() > 1
     steps = [(value, total) for node, value, total in run.progress if node == "4"]
     assert len(steps) > 10 and steps[-1][0] == steps[-1][1] and run.previews > 0
     few = done(comfy, graph(VAE, keep_frames="never"))
@@ -133,7 +133,7 @@ def test_the_shipped_workflow_makes_a_video(comfy, weights, workflow_prompt, por
     (paint,) = (number for number, node in prompt.items() if node["class_type"] == NODE)
     checkpoint = prompt[paint]["inputs"]["vae"][0]
     prompt[checkpoint] = {"class_type": "VAELoader", "inputs": {"vae_name": VAE}}  # none of the true size is needed
-    prompt[paint]["inputs"] |= {"vae": [checkpoint, 0], "networks": WHOLE, "encoder": ENCODER, "width": SIDE}
+    prompt[paint]["inputs"] |= {"vae": [checkpoint, 0], "networks": COMPLETE, "encoder": ENCODER, "width": SIDE}
     prompt[paint]["inputs"] |= {"height": SIDE, "steps": 1}
     for node in prompt.values():
         if node["class_type"] == "PortraitTalkAudioToLandmarks":
@@ -141,33 +141,33 @@ def test_the_shipped_workflow_makes_a_video(comfy, weights, workflow_prompt, por
         if node["class_type"] == "LoadAudio":
             node["inputs"]["audio"] = short_speech
     run = done(comfy, prompt)
-    (shown,) = (shown["images"][0] for shown in run.outputs.values() if shown.get("animated") == [True])
-    with av.open(str(comfy.output(shown))) as file:
+    (outputs,) = (outputs["images"][0] for outputs in run.outputs.values() if outputs.get("animated") == [True])
+    with av.open(str(comfy.output(outputs))) as file:
         assert sum(1 for _ in file.decode(video=0)) == 4  # half a second at 8 fps
         assert file.streams.audio
 
 
 def test_networks_are_read_once_until_they_are_to_be_freed(comfy, weights, graph):
     done(comfy, graph(seed=10))
-    before = times_read(comfy)
+    reads_before = times_read(comfy)
     for seed in (11, 12):  # ComfyUI loads again what is loaded already
         done(comfy, graph(seed=seed))
-    assert times_read(comfy) == before
+    assert times_read(comfy) == reads_before
     comfy.post("/free", {"unload_models": True})
     time.sleep(2)
     done(comfy, graph(seed=13))
-    assert times_read(comfy) == before + 1
+    assert times_read(comfy) == reads_before + 1
 
 
 def test_networks_survive_that_comfyui_takes_their_memory(comfy, weights):
     pack = next(path for path in (comfy.base / "custom_nodes").iterdir() if path.is_dir())
     script, comfyui = ROOT / "tests" / "support" / "comfy_vexpress_memory.py", comfy_folder()
-    command = [comfy_python(comfyui), script, comfyui, pack, comfy.base / "models" / "vexpress" / WHOLE]
+    command = [comfy_python(comfyui), script, comfyui, pack, comfy.base / "models" / "vexpress" / COMPLETE]
     ran = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False, cwd=comfyui)
     assert ran.returncode == 0, ran.stderr[-3000:]
-    told = json.loads(ran.stdout.splitlines()[-1])
-    assert told["whole"] > 1e6 and told["again"] and told["another"]
-    assert (told["taken"], told["brought"], told["anew"]) == (0, told["whole"], told["whole"])
+    results = json.loads(ran.stdout.splitlines()[-1])
+    assert results["whole"] > 1e6 and results["again"] and results["another"]
+    assert (results["taken"], results["brought"], results["anew"]) == (0, results["whole"], results["whole"])
 
 
 def test_landmarks_move_the_head_and_set_the_rate(comfy, weights, graph):
@@ -189,8 +189,8 @@ def test_what_is_chosen_has_its_say(comfy, weights, graph):
 
 def styled(prompt: dict, number: str, preset: str, attention: str, strength: float = 1.0) -> dict:
     """A StylePrior with a style attention, as a node of the prompt."""
-    given = {"preset": preset, "strength": strength, "noise": 0.0, "seed": 0, "style_attention": attention}
-    prompt[number] = {"class_type": "PortraitTalkStylePrior", "inputs": given}
+    inputs = {"preset": preset, "strength": strength, "noise": 0.0, "seed": 0, "style_attention": attention}
+    prompt[number] = {"class_type": "PortraitTalkStylePrior", "inputs": inputs}
     return prompt
 
 
@@ -218,10 +218,10 @@ def test_a_style_attention_of_another_width_is_told(comfy, weights, graph):
 
 
 def test_interrupt_stops_at_once_and_leaves_nothing(comfy, weights, graph):
-    before = comfy.temp_files()
+    files_before = comfy.temp_files()
     run = comfy.run(graph(seed=77, steps=100), interrupt_at=("4", 20))
     assert run.status == "interrupted" and run.after_interrupt_s < 10
-    assert comfy.temp_files() == before
+    assert comfy.temp_files() == files_before
     done(comfy, graph(seed=78))
 
 
@@ -259,6 +259,6 @@ def test_a_picture_without_a_face_is_told(comfy, weights, graph):
 
 
 def test_the_list_shows_folders_of_weights(comfy, weights):
-    found = comfy.get_json(f"/object_info/{NODE}")[NODE]["input"]["required"]["networks"]
-    options = found[0] if isinstance(found[0], list) else found[1]["options"]
-    assert options == ["models/vexpress", PARTIAL, WHOLE]
+    networks_input = comfy.get_json(f"/object_info/{NODE}")[NODE]["input"]["required"]["networks"]
+    options = networks_input[0] if isinstance(networks_input[0], list) else networks_input[1]["options"]
+    assert options == ["models/vexpress", PARTIAL, COMPLETE]

@@ -1,4 +1,4 @@
-"""Widgets of option fields, and the inputs that saved graphs rely on; no ComfyUI is needed to know that."""
+"""Widgets of option fields, and the order of inputs that saved graphs rely on; no ComfyUI is needed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Sung:
     key: str = option("minor", help="Minor or major.", choices=("minor", "major"))
     words: str = option("la", help="What is sung.")
     files: tuple[Path, ...] = option((), help="Scores.")
-    most: int | None = option(None, 1, 9, "At most so many.")
+    limit: int | None = option(None, 1, 9, "At most so many.")
     silent: float = option(0.0, 0, 1, "Only Python can give it.", shared=False)
 
 
@@ -39,7 +39,7 @@ def widgets():
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "expected"),
     [
         ("vibrato", {"type": "Float", "default": 0.5, "min": 0, "max": 1, "step": 0.05,
                      "tooltip": "How much it trembles."}),
@@ -51,30 +51,31 @@ def widgets():
         ("words", {"type": "String", "default": "la", "tooltip": "What is sung."}),
     ],
 )  # fmt: skip
-def test_widget_has_what_the_field_declares(widgets, name, told):
-    made = described(widgets.widget(Sung, name))
-    assert made == {"id": name, "advanced": False, **told}
-    assert all(type(made[key]) is (float if made["type"] == "Float" else int) for key in ("min", "max") if key in made)
+def test_widget_has_what_the_field_declares(widgets, name, expected):
+    actual = described(widgets.widget(Sung, name))
+    assert actual == {"id": name, "advanced": False, **expected}
+    number = float if actual["type"] == "Float" else int
+    assert all(type(actual[key]) is number for key in ("min", "max") if key in actual)
 
 
 def test_widget_takes_changes(widgets):
     changes = {"max": 2, "tooltip": "Here more.", "id": "trill", "optional": True, "advanced": True}
-    made = described(widgets.widget(Sung, "vibrato", **changes))
-    assert (made["id"], made["max"], made["tooltip"], made["optional"], made["advanced"]) == (
+    actual = described(widgets.widget(Sung, "vibrato", **changes))
+    assert (actual["id"], actual["max"], actual["tooltip"], actual["optional"], actual["advanced"]) == (
         "trill", 2.0, "Here more.", True, True
     )  # fmt: skip
-    assert described(widgets.widget(Sung, "most", default=0, min=0))["default"] == 0
+    assert described(widgets.widget(Sung, "limit", default=0, min=0))["default"] == 0
 
 
-@pytest.mark.parametrize(("name", "said"), [("files", "has no widget"), ("most", "has no default")])
-def test_what_has_no_widget_is_refused(widgets, name, said):
-    with pytest.raises(ValueError, match=said):
+@pytest.mark.parametrize(("name", "message"), [("files", "has no widget"), ("limit", "has no default")])
+def test_what_has_no_widget_is_refused(widgets, name, message):
+    with pytest.raises(ValueError, match=message):
         widgets.widget(Sung, name)
 
 
 def test_a_new_option_becomes_an_optional_widget_behind_all_others(widgets):
-    placed = ["seed", "choir", "words", "files", "most", "voices"]
-    assert [(one.id, one.options["optional"]) for one in widgets.later_widgets(Sung, placed)] == [
+    placed = ["seed", "choir", "words", "files", "limit", "voices"]
+    assert [(socket.id, socket.options["optional"]) for socket in widgets.later_widgets(Sung, placed)] == [
         ("vibrato", True), ("key", True)
     ]  # fmt: skip
 
@@ -85,7 +86,7 @@ def test_inputs_of_saved_graphs_stay_as_they_were():
     new = inputs_of(ROOT)
     assert old.keys() <= new.keys()
     for node, inputs in old.items():
-        for before, now in zip(inputs, new[node], strict=False):
-            expected = {key: before[key] for key in before.keys() - CHANGED.get((node, before["id"]), set())}
-            assert {key: now.get(key) for key in expected} == expected, (node, before["id"])
+        for saved, now in zip(inputs, new[node], strict=False):
+            expected = {key: saved[key] for key in saved.keys() - CHANGED.get((node, saved["id"]), set())}
+            assert {key: now.get(key) for key in expected} == expected, (node, saved["id"])
         assert len(new[node]) >= len(inputs)

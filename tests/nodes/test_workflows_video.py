@@ -13,7 +13,7 @@ from PIL import Image
 pytestmark = pytest.mark.comfy
 FILES = {"ckpt_name": CHECKPOINT, "lora_name": STYLE, "control_net_name": CONTROL, "motion_module": MOTION}
 FILES |= {"adapter": ADAPTER}
-SEEN, FRAMES, FPS, SIDE = 2, 3, 2, 256
+VISIBLE_FRAMES, FRAMES, FPS, SIDE = 2, 3, 2, 256
 
 
 def node_of(prompt: dict, kind: str) -> str:
@@ -37,7 +37,7 @@ def with_random_weights(prompt: dict, **changes) -> dict:
 
 
 def pictures(comfy, run, node: str) -> np.ndarray:
-    return np.stack([np.asarray(Image.open(comfy.output(shown))) for shown in run.outputs[node]["images"]]).astype(int)
+    return np.stack([np.asarray(Image.open(comfy.output(file))) for file in run.outputs[node]["images"]]).astype(int)
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +51,9 @@ def film_name(comfy, tmp_path_factory) -> str:
         stream.width = stream.height = SIDE
         stream.pix_fmt = "yuv420p"
         for number in range(FRAMES):
-            left = 100 + 4 * number
-            seen = np.ascontiguousarray(astronaut()[:SIDE, left : left + SIDE])
-            picture = seen if number < SEEN else np.full_like(seen, 90)
+            x_start = 100 + 4 * number
+            crop = np.ascontiguousarray(astronaut()[:SIDE, x_start : x_start + SIDE])
+            picture = crop if number < VISIBLE_FRAMES else np.full_like(crop, 90)
             file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
         file.mux(stream.encode(None))
     return comfy.put_input(path)
@@ -62,12 +62,12 @@ def film_name(comfy, tmp_path_factory) -> str:
 @pytest.mark.parametrize("sound", ["speech_name", "short_speech"])
 def test_a_dubbed_track_is_as_long_as_the_video(comfy, workflow_prompt, film_name, request, sound):
     """One speech is longer than the video, one shorter."""
-    whole = workflow_prompt("dub_a_video")
-    whole[node_of(whole, "LoadVideo")]["inputs"]["file"] = film_name
-    whole[node_of(whole, "LoadAudio")]["inputs"]["audio"] = request.getfixturevalue(sound)
-    motion = node_of(whole, "PortraitTalkAudioToLandmarks")
-    kept = ("LoadVideo", "LoadAudio", "GetVideoComponents", "PortraitTalkLandmarksFromVideo")
-    prompt = {number: node for number, node in whole.items() if node["class_type"] in kept or number == motion}
+    prompt = workflow_prompt("dub_a_video")
+    prompt[node_of(prompt, "LoadVideo")]["inputs"]["file"] = film_name
+    prompt[node_of(prompt, "LoadAudio")]["inputs"]["audio"] = request.getfixturevalue(sound)
+    motion = node_of(prompt, "PortraitTalkAudioToLandmarks")
+    kept_kinds = ("LoadVideo", "LoadAudio", "GetVideoComponents", "PortraitTalkLandmarksFromVideo")
+    prompt = {number: node for number, node in prompt.items() if node["class_type"] in kept_kinds or number == motion}
     prompt["90"] = {
         "class_type": "PortraitTalkPreviewLandmarks",
         "inputs": {"landmarks": [motion, 0], "max_frames": 64},
@@ -113,10 +113,10 @@ def test_dub_a_video_paints_the_face_and_leaves_the_rest(comfy, workflow_prompt,
     prompt["91"] = {"class_type": "SaveImage", "inputs": {"images": [paste, 0], "filename_prefix": "dub/made"}}
     run = comfy.run(prompt)
     assert run.status == "success", (run.message, comfy.log.read_text()[-2000:])
-    film, made = pictures(comfy, run, "90"), pictures(comfy, run, "91")
-    assert film.shape == made.shape == (FRAMES, SIDE, SIDE, 3)
-    assert np.array_equal(made[SEEN:], film[SEEN:])  # nobody is there
-    changed = np.abs(made[0] - film[0]).mean(2)
+    film, result = pictures(comfy, run, "90"), pictures(comfy, run, "91")
+    assert film.shape == result.shape == (FRAMES, SIDE, SIDE, 3)
+    assert np.array_equal(result[VISIBLE_FRAMES:], film[VISIBLE_FRAMES:])  # nobody is there
+    changed = np.abs(result[0] - film[0]).mean(2)
     assert changed[130:160, 95:125].mean() > 5  # her mouth and chin
     assert not changed[-10:].any() and not changed[:, -40:].any()
     with av.open(str(comfy.output(run.outputs[node_of(prompt, "SaveVideo")]["images"][0]))) as file:

@@ -26,15 +26,15 @@ def adapter_tensors(
         return {f"{name}.weight": matrix(out, into)} | ({f"{name}.bias": matrix(out)} if bias else {})
 
     def perceiver(prefix: str, states: int, width: int, depth: int = 4, inner: int = 128) -> dict[str, Tensor]:
-        made = linear(f"{prefix}proj_in", width, states) | linear(f"{prefix}proj_out", context, width)
-        made |= norm(f"{prefix}norm_out", context)
+        tensors = linear(f"{prefix}proj_in", width, states) | linear(f"{prefix}proj_out", context, width)
+        tensors |= norm(f"{prefix}norm_out", context)
         for i in range(depth):
             at = f"{prefix}layers.{i}"
-            made |= norm(f"{at}.0.norm1", width) | norm(f"{at}.0.norm2", width) | norm(f"{at}.1.0", width)
-            made |= linear(f"{at}.0.to_q", inner, width, False) | linear(f"{at}.0.to_kv", 2 * inner, width, False)
-            made |= linear(f"{at}.0.to_out", width, inner, False)
-            made |= linear(f"{at}.1.1", 4 * width, width, False) | linear(f"{at}.1.3", width, 4 * width, False)
-        return made
+            tensors |= norm(f"{at}.0.norm1", width) | norm(f"{at}.0.norm2", width) | norm(f"{at}.1.0", width)
+            tensors |= linear(f"{at}.0.to_q", inner, width, False) | linear(f"{at}.0.to_kv", 2 * inner, width, False)
+            tensors |= linear(f"{at}.0.to_out", width, inner, False)
+            tensors |= linear(f"{at}.1.1", 4 * width, width, False) | linear(f"{at}.1.3", width, 4 * width, False)
+        return tensors
 
     if layout == "plain":
         projection = linear("proj", num_tokens * context, 64) | norm("norm", context)
@@ -59,10 +59,10 @@ def flat(nested: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def _lora(matrix, number: int, width: int, context: int, rank: int = 8) -> dict[str, Tensor]:
-    made = {}
-    for place, seen in ((number - 1, width), (number, context)):  # self-attention, then cross-attention
+    tensors = {}
+    for place, key_width in ((number - 1, width), (number, context)):  # self-attention, then cross-attention
         for part in ("q", "k", "v", "out"):
-            into = seen if part in "kv" else width
-            made[f"{place}.to_{part}_lora.down.weight"] = matrix(rank, into)
-            made[f"{place}.to_{part}_lora.up.weight"] = 0.1 * matrix(width, rank)
-    return made
+            into = key_width if part in "kv" else width
+            tensors[f"{place}.to_{part}_lora.down.weight"] = matrix(rank, into)
+            tensors[f"{place}.to_{part}_lora.up.weight"] = 0.1 * matrix(width, rank)
+    return tensors

@@ -1,4 +1,4 @@
-"""A stub of what does the jobs of a batch; short ways to write manifests, work them off and read what came of it."""
+"""Stub of a batch's job runner; helpers that write manifests, run them and read the report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ QUICK = BatchOptions(wait_s=0)
 
 
 class Runner:
-    """Ends jobs as it is told, by their out names; counts what it was given."""
+    """Stub job runner with given outcomes by the jobs' out names; records the jobs."""
 
     def __init__(self, ends=()):
         self.ends, self.given, self.closed = dict(ends), [], False
@@ -44,11 +44,11 @@ def talks(folder: Path, count: int) -> Path:
 
 
 def run(path: Path, runner: Runner | None, options: BatchOptions = QUICK, **more) -> BatchResult:
-    """Work a manifest off into the folder `out` beside it."""
+    """Run a manifest into the folder `out` beside it."""
     return run_batch(path, BatchSettings(path.parent / "out"), options, **{"make_runner": lambda: runner, **more})
 
 
 def table(folder: Path) -> list[dict[str, str]]:
-    """The lines of what happened."""
+    """Rows of the batch report."""
     with (folder / "out" / "batch.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))

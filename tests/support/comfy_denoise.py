@@ -23,19 +23,19 @@ def main(comfyui: Path, pack: Path, folder: Path) -> None:
 
     unet_binding = importlib.import_module(f"{pack.name}.nodes.bindings.unet")
     inputs = load_file(folder / "inputs.safetensors")
-    made, seen = {}, {}
+    latents, recorders = {}, {}
     for name, case in json.loads((folder / "cases.json").read_text()).items():
-        made[name] = denoised(unet_binding, inputs, folder, case, seen.setdefault(name, Seen()))
-    save_file(made, folder / "denoised.safetensors")
-    told = {"refused": refused(unet_binding), "painted": painted(folder, unet_binding)}
-    told["rows"] = {name: one.rows for name, one in seen.items()}
-    told["refused"] |= refused_controls(unet_binding, folder)
-    told["interrupted"] = interrupted(unet_binding, inputs, folder)
-    (folder / "told.json").write_text(json.dumps(told))
+        latents[name] = denoised(unet_binding, inputs, folder, case, recorders.setdefault(name, CallRecorder()))
+    save_file(latents, folder / "denoised.safetensors")
+    results = {"refused": refused(unet_binding), "painted": painted(folder, unet_binding)}
+    results["rows"] = {name: recorder.rows for name, recorder in recorders.items()}
+    results["refused"] |= refused_controls(unet_binding, folder)
+    results["interrupted"] = interrupted(unet_binding, inputs, folder)
+    (folder / "results.json").write_text(json.dumps(results))
 
 
 def refused(unet_binding) -> dict[str, str]:
-    """What is said of a MODEL that is not SD1.5."""
+    """Error messages for MODELs that are not SD1.5, by case."""
     import comfy.supported_models as kinds
 
     configs = {
@@ -45,17 +45,17 @@ def refused(unet_binding) -> dict[str, str]:
         "pix2pix": kinds.SD15_instructpix2pix({"in_channels": 8, "context_dim": 768}),
         "width": kinds.SD15({"in_channels": 4, "context_dim": 1280}),
     }
-    told = {}
+    messages = {}
     for name, config in configs.items():
         try:
             unet_binding.check_sd15(SimpleNamespace(model=SimpleNamespace(model_config=config)))
         except ValueError as error:
-            told[name] = str(error)
-    return told
+            messages[name] = str(error)
+    return messages
 
 
 def refused_controls(unet_binding, folder: Path) -> dict[str, str]:
-    """What is said of CONTROL_NETs of other kinds."""
+    """Error messages for CONTROL_NETs of other kinds, by case."""
     import comfy.controlnet
     import torch
 
@@ -73,7 +73,7 @@ def refused_controls(unet_binding, folder: Path) -> dict[str, str]:
 
     other = control(48)
     other.control_model.middle_block = torch.nn.Identity()
-    asked = {
+    calls = {
         "control SD2": lambda: controls.check_control_net(control(1024)),
         "control SDXL": lambda: controls.check_control_net(control(2048)),
         "adapter": lambda: controls.check_control_net(comfy.controlnet.T2IAdapter(None, 4, 8, "nearest-exact")),
@@ -82,13 +82,13 @@ def refused_controls(unet_binding, folder: Path) -> dict[str, str]:
         "animate strange": lambda: animates.check_animate(net, other),
         "animate right": lambda: animates.check_animate(net, control(48)),
     }
-    told = {}
-    for name, ask in asked.items():
+    messages = {}
+    for name, call in calls.items():
         try:
-            ask()
+            call()
         except ValueError as error:
-            told[name] = str(error)
-    return told
+            messages[name] = str(error)
+    return messages
 
 
 def cldm(width: int):
@@ -107,14 +107,14 @@ def cldm(width: int):
 
 
 class NoVae:
-    """Shows latents as they are."""
+    """VAE stub whose decoder returns the first three latent channels."""
 
     def decode(self, latents):
         return latents[:, :3].movedim(1, -1)
 
 
 def painted(folder: Path, unet_binding) -> dict:
-    """How often the sampler ran, and what came of it, where fp16 overflows and where a weight is no number."""
+    """Number of sampler runs and their result, where fp16 overflows, memory is full, or a weight is NaN."""
     import torch
 
     painters = importlib.import_module(unet_binding.__name__.replace("bindings.unet", "bindings.painter"))
@@ -148,9 +148,9 @@ def _paint_once(painters, model, name: str, sampling, text) -> dict:
     comfy.sample.sample = counted
     try:
         painter = painters.ComfyPainter(model, NoVae(), (text, text), sampling, 2)
-        made = painter.paint_latents(torch.zeros(2, 4, 8, 8), None)
-        finite = bool(torch.isfinite(made.latents).all())
-        return {"runs": len(runs), "finite": finite, "frames": len(made.frames), "batch": painter.batch}
+        result = painter.paint_latents(torch.zeros(2, 4, 8, 8), None)
+        finite = bool(torch.isfinite(result.latents).all())
+        return {"runs": len(runs), "finite": finite, "frames": len(result.frames), "batch": painter.batch}
     except ValueError as error:
         return {"runs": len(runs), "error": str(error)}
     finally:
@@ -175,22 +175,22 @@ def tiny_model(folder: Path, dtype=None):
     settings.set_inference_dtype(dtype or torch.float32, None)
     model = settings.get_model({}, "")
     names = comfy.utils.unet_to_diffusers(config)
-    theirs = load_file(folder / "unet.safetensors")
-    model.diffusion_model.load_state_dict({names[name]: tensor for name, tensor in theirs.items()})
+    tensors = load_file(folder / "unet.safetensors")
+    model.diffusion_model.load_state_dict({names[name]: tensor for name, tensor in tensors.items()})
     model.diffusion_model.eval()
     cpu = torch.device("cpu")
     return comfy.model_patcher.ModelPatcher(model, load_device=cpu, offload_device=cpu)
 
 
-class Seen:
-    """The last ControlNet, and how many rows it was given, call by call."""
+class CallRecorder:
+    """Recorder of the last ControlNet and of the batch size of each call."""
 
     def __init__(self) -> None:
         self.network, self.rows = None, []
 
-    def watch(self, network, fail: bool) -> None:
-        def note(_, __, given: dict) -> None:
-            self.rows.append(len(given["x"]))
+    def attach(self, network, fail: bool) -> None:
+        def note(_, __, inputs: dict) -> None:
+            self.rows.append(len(inputs["x"]))
 
         def stop(*_) -> None:
             raise InterruptedError
@@ -202,24 +202,24 @@ class Seen:
 
     @property
     def hooks(self) -> int:
-        """How many hooks hang in it, and how many of its modules have a forward of their own."""
+        """Number of hooks in the network, and of its modules with a replaced forward."""
         modules = list(self.network.modules())
-        hanging = sum(len(one._forward_hooks) + len(one._forward_pre_hooks) for one in modules)
-        return hanging + sum("forward" in vars(one) for one in modules)
+        hanging = sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in modules)
+        return hanging + sum("forward" in vars(module) for module in modules)
 
 
 def interrupted(unet_binding, inputs, folder: Path) -> dict:
-    """What hangs in a ControlNet whose run ended in the middle of it."""
+    """Hooks left in a ControlNet whose run was interrupted."""
     control = {"strengths": [0.7], "animate": {"file": "trained"}, "fail": True}
-    seen = Seen()
+    recorder = CallRecorder()
     try:
-        denoised(unet_binding, inputs, folder, {"sigma": 1.0, "cfg": 3.5, "identity": [], "control": control}, seen)
+        denoised(unet_binding, inputs, folder, {"sigma": 1.0, "cfg": 3.5, "identity": [], "control": control}, recorder)
     except InterruptedError:
-        return {"stopped": True, "hooks": seen.hooks}
+        return {"stopped": True, "hooks": recorder.hooks}
     return {"stopped": False}
 
 
-def denoised(unet_binding, inputs, folder: Path, case: dict, seen: Seen):
+def denoised(unet_binding, inputs, folder: Path, case: dict, recorder: CallRecorder):
     import comfy.samplers
     import torch
 
@@ -227,7 +227,7 @@ def denoised(unet_binding, inputs, folder: Path, case: dict, seen: Seen):
     model = with_identity(unet_binding, tiny_model(folder, dtype), folder, inputs["tokens"], case)
     texts = [[inputs["positive"], {}]], [[inputs[case.get("negative", "negative")], {}]]
     if case.get("control"):
-        texts, model = controlled(unet_binding, folder, texts, model, case["control"], inputs["points"], seen)
+        texts, model = controlled(unet_binding, folder, texts, model, case["control"], inputs["points"], recorder)
     if case.get("style"):
         model = styled(unet_binding, folder, model, case["style"], inputs)
     if case.get("window"):
@@ -251,12 +251,12 @@ def denoised(unet_binding, inputs, folder: Path, case: dict, seen: Seen):
 
 
 def hints_of(frames, height: int, width: int):
-    """A drawing for every frame: its number as a shade, and a stripe."""
+    """A hint picture for every frame: its number as a shade, and a stripe."""
     import torch
 
-    made = torch.stack([torch.full((3, height, width), 0.02 * frame) for frame in frames])
-    made[:, :, 10:14] = 1.0
-    return made
+    hints = torch.stack([torch.full((3, height, width), 0.02 * frame) for frame in frames])
+    hints[:, :, 10:14] = 1.0
+    return hints
 
 
 def everywhere(weight: float | None):
@@ -277,20 +277,20 @@ def track_of(core: str, points):
 
 
 def animated(unet_binding, folder: Path, case: dict, points):
-    """A tiny AnimateNet of a file, told of a track."""
+    """A tiny AnimateNet of a file, bound to a track."""
     core = unet_binding.__package__.replace(".nodes.bindings", ".portraittalk_core")
     animates = importlib.import_module(unet_binding.__name__.replace("bindings.unet", "bindings.animate"))
     nets = importlib.import_module(f"{core}.renderers.animatenet.animate_net")
     net = nets.load_animate_net(folder / f"animate_{case['file']}.safetensors", unet_binding.OPERATIONS)
     track = track_of(core, points)
     if case.get("follow"):
-        track = animates.following(track)
+        track = animates.rate_limited(track)
     options = nets.AnimateOptions(*case.get("tokens", (1.0, 1.0)))
     return animates, animates.BoundAnimate(animates.managed_animate(net), track, options)
 
 
-def controlled(unet_binding, folder: Path, texts, model, case: dict, points, seen: Seen):
-    """Both conditionings with a tiny ControlNet, and another before it if the case says so; the MODEL that looks."""
+def controlled(unet_binding, folder: Path, texts, model, case: dict, points, recorder: CallRecorder):
+    """Both conditionings with tiny ControlNets, one for each strength, and the MODEL with feature attention."""
     import comfy.controlnet
     import torch
     from safetensors.torch import load_file
@@ -299,7 +299,7 @@ def controlled(unet_binding, folder: Path, texts, model, case: dict, points, see
     network = cldm(48)
     names = {name.removeprefix("control_model."): t for name, t in load_file(folder / "control.safetensors").items()}
     network.load_state_dict(names)
-    seen.watch(network, case.get("fail", False))
+    recorder.attach(network, case.get("fail", False))
     cpu, animate = torch.device("cpu"), None
     if case.get("animate"):
         animates, animate = animated(unet_binding, folder, case["animate"], points)
@@ -320,7 +320,7 @@ def controlled(unet_binding, folder: Path, texts, model, case: dict, points, see
 
 
 def styled(unet_binding, folder: Path, model, case: dict, inputs):
-    """The MODEL that looks at the styles of `inputs`: one of every frame, or the first of all."""
+    """The MODEL with style attention to the styles of `inputs`: one for every frame, or the first for all."""
     core = unet_binding.__package__.replace(".nodes.bindings", ".portraittalk_core")
     binding = importlib.import_module(unet_binding.__name__.replace("bindings.unet", "bindings.style"))
     cursors = importlib.import_module(unet_binding.__name__.replace("bindings.unet", "bindings.cursor"))
@@ -328,9 +328,9 @@ def styled(unet_binding, folder: Path, model, case: dict, inputs):
     frames = importlib.import_module(f"{core}.style.attention").FrameStyles
     net = projection.load_style_attention(folder / f"style_{case['file']}.safetensors", unet_binding.OPERATIONS)
     count = len(inputs["styles"]) if case.get("frames") else 1
-    chosen = frames(inputs["styles"][:count], case.get("strength", 1.0) * inputs["style_strengths"][:count])
+    styles = frames(inputs["styles"][:count], case.get("strength", 1.0) * inputs["style_strengths"][:count])
     cursor = cursors.Cursor(case.get("first", 0))
-    return binding.with_style(model, binding.managed_style(net), chosen, cursor)
+    return binding.with_style(model, binding.managed_style(net), styles, cursor)
 
 
 def moved(unet_binding, folder: Path, model, case: dict):
@@ -387,7 +387,7 @@ def with_identity(unet_binding, model, folder: Path, tokens, case: dict):
 
 
 def add_foreign(model, how: str) -> None:
-    """What another pack does: IPAdapter's callback in our slot."""
+    """Add an IPAdapter-like callback of another pack to our slot."""
 
     def callback(out, q, k, v, extra_options, **kwargs):
         return 0.5 * q

@@ -1,4 +1,4 @@
-"""Where ComfyUI and its Python are, for the tests marked `comfy`."""
+"""Paths of ComfyUI and its Python, for the tests marked `comfy`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stands for ComfyUI where only a node's schema is wanted: every input and output keeps what it was made with."""
+"""Stub of ComfyUI for tests of node schemas: every input and output records its arguments."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TYPES = "Audio Boolean ClipVision Combo Conditioning ControlNet Float Image Int 
 
 
 class Socket:
-    """An input or output: its type, its id and what it was made with."""
+    """Stub of an input or output, with its type, its id and its arguments."""
 
     type = ""
 
@@ -31,14 +31,14 @@ class Socket:
 
 
 def kind(name: str) -> type:
-    """Stands for io.Image, io.Float, a custom type, …"""
+    """Stub of io.Image, io.Float, a custom type, …"""
     socket = type(name, (Socket,), {"type": name})
     return type(name, (), {"Input": socket, "Output": socket})
 
 
 @dataclass
 class Schema:
-    """Stands for io.Schema, with the fields of newer ComfyUI."""
+    """Stub of io.Schema, with the fields of newer ComfyUI."""
 
     node_id: str
     display_name: str
@@ -52,15 +52,16 @@ class Schema:
 
 
 def stub_modules(root: Path) -> dict[str, ModuleType]:
-    """What the nodes of the tree at `root` import from ComfyUI at the top of their files."""
+    """Stub modules that the nodes of the tree at `root` import from ComfyUI at the top of their files."""
     latest, folders, pack = (ModuleType(name) for name in ("comfy_api.latest", "folder_paths", PACK))
-    others = {
+    other_names = {
         "Custom": kind,
         "ComfyNode": object,
         "Schema": Schema,
         "Hidden": SimpleNamespace(unique_id=0, dynprompt=1),
     }
-    latest.io, latest.ui = SimpleNamespace(**{name: kind(name) for name in (*TYPES.split(), "Video")}, **others), None
+    kinds = {name: kind(name) for name in (*TYPES.split(), "Video")}
+    latest.io, latest.ui = SimpleNamespace(**kinds, **other_names), None
     latest.ComfyExtension = object
     folders.folder_names_and_paths, folders.models_dir = {}, "no such folder"
     folders.get_input_directory = folders.get_output_directory = lambda: "no such folder"
@@ -91,12 +92,12 @@ def nodes_of(root: Path) -> Iterator[ModuleType]:
 def inputs_of(root: Path) -> dict[str, list[dict]]:
     """All inputs of all nodes of the tree at `root`, by node id."""
     with nodes_of(root) as nodes:
-        return {schema.node_id: [described(one) for one in schema.inputs]
+        return {schema.node_id: [described(socket) for socket in schema.inputs]
                 for schema in (node.define_schema() for node in nodes.NODES)}  # fmt: skip
 
 
-def described(one: Socket) -> dict:
+def described(socket: Socket) -> dict:
     """An input as plain JSON."""
-    simple = {key: value for key, value in one.options.items() if isinstance(value, (str, int, float, list))}
+    simple = {key: value for key, value in socket.options.items() if isinstance(value, (str, int, float, list))}
     simple = {key: value for key, value in simple.items() if key != "types"}  # of MultiType
-    return {"id": one.id, "type": one.type, "advanced": one.advanced, **simple}
+    return {"id": socket.id, "type": socket.type, "advanced": socket.advanced, **simple}

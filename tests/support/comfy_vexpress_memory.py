@@ -28,7 +28,7 @@ def main(comfyui: Path, pack: Path, folder: Path) -> None:
         return sum(weight.numel() for weight in patcher.model.parameters())
 
     patcher = binding.managed_networks(folder, files)
-    parts, whole = patcher.model.parts, size(patcher)
+    parts, full_size = patcher.model.parts, size(patcher)
     binding.load_to_device([patcher], parts, options)
     again = binding.managed_networks(folder, files) is patcher
     comfy.model_management.unload_all_models()  # as a VAE may have it that needs room
@@ -37,9 +37,9 @@ def main(comfyui: Path, pack: Path, folder: Path) -> None:
     brought = size(patcher)
     comfy.model_management.unload_all_models()
     anew = binding.managed_networks(folder, files)
-    told = {"whole": whole, "again": again, "taken": taken, "brought": brought, "anew": size(anew)}
-    told["another"] = anew is not patcher
-    print(json.dumps(told))  # noqa: T201
+    results = {"whole": full_size, "again": again, "taken": taken, "brought": brought, "anew": size(anew)}
+    results["another"] = anew is not patcher
+    print(json.dumps(results))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Denoises through diffusers what `comfy_denoise` denoises through ComfyUI: the same random weights and inputs."""
+"""Denoising through diffusers with the random weights and inputs that `comfy_denoise` uses through ComfyUI."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from portraittalk_core.types import LandmarkTrack
 
 SIGMA = float(schedule_sigmas()[600])  # one that ComfyUI, which rounds to whole timesteps, has too
 MOVING = float(schedule_sigmas(MOTION)[500])  # of the motion modules' own levels
-SEEN = {"length": 16, "overlap": 4}
+WINDOW = {"length": 16, "overlap": 4}
 FACE = {"strength": 0.8}
-TOLD = {"file": "trained", "tokens": [0.8, 1.2]}  # AnimateNet, and how strongly it acts
+ANIMATE = {"file": "trained", "tokens": [0.8, 1.2]}  # AnimateNet, and how strongly it acts
 
 
 def random_animate(trained: bool = True):
-    """An AnimateNet with the look at maps, whose values are random or, untrained, zero."""
+    """An AnimateNet with feature attention, whose values are random or, untrained, zero."""
     net = new_animate_net(tiny_controlnet(), features=True)
     draw = torch.Generator().manual_seed(9)
     for name, weight in net.named_parameters():
@@ -49,10 +49,10 @@ def random_animate(trained: bool = True):
 
 @contextmanager
 def styled(unet, inputs, batch, frames=False):
-    """A UNet that looks at the styles of `inputs`: one of every frame, or the first of all."""
+    """A UNet with style attention to the styles of `inputs`: one for every frame, or the first for all."""
     count = len(inputs["styles"]) if frames else 1
-    chosen = FrameStyles(inputs["styles"][:count], inputs["style_strengths"][:count])
-    with bind_style(unet, StyleRun(style_attention(), chosen, batch)):
+    styles = FrameStyles(inputs["styles"][:count], inputs["style_strengths"][:count])
+    with bind_style(unet, StyleRun(style_attention(), styles, batch)):
         yield
 
 
@@ -85,10 +85,10 @@ def merged_lora(adapter):
 
 
 def styled_diffusers(adapter, inputs, *options, frames=None):
-    """Through diffusers, in a style; `frames` are the numbers of the rows where each frame has its own."""
+    """Denoised through diffusers with a style; `frames` numbers the samples where each frame has its own."""
     keys = [site.adapter_key for site in SITES]
-    made = [identity_branches(adapter, inputs["tokens"], keys, one) for one in options]
-    together = {site.index: [one[site.index] for one in made] for site in SITES}
+    all_branches = [identity_branches(adapter, inputs["tokens"], keys, option) for option in options]
+    together = {site.index: [branches[site.index] for branches in all_branches] for site in SITES}
     unet = tiny_unet()
     with bind(unet, together) as batch, styled(unet, inputs, batch, frames is not None):
         batch.frames = frames or ()
@@ -96,21 +96,21 @@ def styled_diffusers(adapter, inputs, *options, frames=None):
 
 
 def moving_diffusers(adapter, inputs, unet, control=None, more=None, sigmas=(MOVING,), style=False):
-    """With a face, motion modules and windows, at the noise level MOVING."""
+    """Denoised through diffusers with a face, motion modules and windows, at the noise level MOVING."""
     keys = [site.adapter_key for site in SITES]
     branches = identity_branches(adapter, inputs["tokens"], keys, IdentityOptions(**FACE))
     cond = Condition(inputs["positive"], inputs["negative"], 3.5)
-    seen = min(SEEN["length"], len(inputs["x"]))
+    window = min(WINDOW["length"], len(inputs["x"]))
     together = {index: [branch] for index, branch in branches.items()}
     for index, branch in (more or {}).items():
         together[index].append(branch)
     with ExitStack() as bound:
         batch = bound.enter_context(bind(unet, together))
-        bound.enter_context(bind_motion(unet, random_motion(), seen, 0.9))
+        bound.enter_context(bind_motion(unet, random_motion(), window, 0.9))
         if style:
             bound.enter_context(styled(unet, inputs, batch, frames=True))
         denoiser = Denoiser(unet, batch, control, MOTION)
-        windowed = WindowedDenoiser(denoiser, 5, VideoOptions("sliding", **SEEN))
+        windowed = WindowedDenoiser(denoiser, 5, VideoOptions("sliding", **WINDOW))
         return [windowed(inputs["x"] * (sigma / MOVING), sigma, cond) for sigma in sigmas][-1]
 
 
@@ -123,12 +123,12 @@ def control_of(frames, strength=0.7, reuse_every=1):
 def track_of(inputs, following=False):
     points = inputs["points"]
     track = LandmarkTrack(points, torch.ones(len(points), dtype=torch.bool), Fraction(25), 400, 400)
-    wanted = placements(track)
-    return place(track, follow(wanted[0], wanted, 0.02)) if following else track
+    targets = placements(track)
+    return place(track, follow(targets[0], targets, 0.02)) if following else track
 
 
-def told(control, inputs, following=False):
-    """A ControlNet that looks at landmark and placement tokens for as long as the context lasts."""
-    cues = track_conditions(track_of(inputs, following))
-    options = AnimateOptions(*TOLD["tokens"])
-    return bind_animate(control.network, random_animate(), cues, lambda: control.frames, options)
+def animate_tokens(control, inputs, following=False):
+    """Context in which a ControlNet attends to landmark and placement tokens."""
+    conditions = track_conditions(track_of(inputs, following))
+    options = AnimateOptions(*ANIMATE["tokens"])
+    return bind_animate(control.network, random_animate(), conditions, lambda: control.frames, options)

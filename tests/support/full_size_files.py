@@ -66,14 +66,14 @@ def motion_shapes() -> dict[str, torch.Tensor]:
 def repeated(shapes: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Half-precision weights of these names and shapes that keep activations in bounds."""
     pool = torch.randn(POOL, generator=torch.Generator().manual_seed(2)).half()
-    made = {}
+    tensors = {}
     for name, like in shapes.items():
         shape, count = tuple(like.shape), like.numel()
         if name.endswith("pos_encoder.pe"):
             continue  # sines, which files need not hold
         if like.ndim < 2:
-            made[name] = torch.full(shape, 1.0 if name.endswith("weight") else 0.0, dtype=torch.float16)
+            tensors[name] = torch.full(shape, 1.0 if name.endswith("weight") else 0.0, dtype=torch.float16)
             continue
         values = pool.repeat(-(-count // POOL))[:count] if count > POOL else pool[:count]
-        made[name] = (0.5 * values / math.prod(shape[1:]) ** 0.5).reshape(shape).contiguous()
-    return made
+        tensors[name] = (0.5 * values / math.prod(shape[1:]) ** 0.5).reshape(shape).contiguous()
+    return tensors

@@ -12,19 +12,19 @@ LAYOUTS = {"v1": (24, False), "v2": (32, True), "v3": (32, False), "animatelcm":
 
 
 def motion_tensors(version: str, widths: tuple[int, ...] = TINY, seed: int = 0) -> dict[str, Tensor]:
-    """What is in a public file, with random weights of a sensible size."""
+    """The tensors of a public file, with random weights scaled by fan-in."""
     length, middle = LAYOUTS[version]
     draw = torch.Generator().manual_seed(seed)
-    made: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for i, width in enumerate(widths):
         for j in range(2):
-            made |= module_tensors(f"down_blocks.{i}.motion_modules.{j}", width, length, draw)
+            tensors |= module_tensors(f"down_blocks.{i}.motion_modules.{j}", width, length, draw)
     for i, width in enumerate(reversed(widths)):
         for j in range(3):
-            made |= module_tensors(f"up_blocks.{i}.motion_modules.{j}", width, length, draw)
+            tensors |= module_tensors(f"up_blocks.{i}.motion_modules.{j}", width, length, draw)
     if middle:
-        made |= module_tensors("mid_block.motion_modules.0", widths[-1], length, draw)
-    return made
+        tensors |= module_tensors("mid_block.motion_modules.0", widths[-1], length, draw)
+    return tensors
 
 
 def module_tensors(name: str, width: int, length: int | None, draw: torch.Generator) -> dict[str, Tensor]:
@@ -35,18 +35,18 @@ def module_tensors(name: str, width: int, length: int | None, draw: torch.Genera
     shapes |= {f"{block}.norms.0": (width,), f"{block}.norms.1": (width,), f"{block}.ff_norm": (width,)}
     shapes |= {f"{block}.ff.net.0.proj": (8 * width, width), f"{block}.ff.net.2": (width, 4 * width)}
     shapes |= {f"{block}.attention_blocks.{k}.to_out.0": (width, width) for k in (0, 1)}
-    made = {}
+    tensors = {}
     for key, shape in shapes.items():
-        drawn = torch.randn(shape, generator=draw) / shape[-1] ** 0.5
-        made[f"{key}.weight"] = drawn if len(shape) == 2 else 1 + drawn
-        made[f"{key}.bias"] = torch.randn(shape[0], generator=draw) / shape[0] ** 0.5
+        weight = torch.randn(shape, generator=draw) / shape[-1] ** 0.5
+        tensors[f"{key}.weight"] = weight if len(shape) == 2 else 1 + weight
+        tensors[f"{key}.bias"] = torch.randn(shape[0], generator=draw) / shape[0] ** 0.5
     for k in (0, 1):
         for letter in "qkv":
-            drawn = torch.randn(width, width, generator=draw) / width**0.5
-            made[f"{block}.attention_blocks.{k}.to_{letter}.weight"] = drawn
+            weight = torch.randn(width, width, generator=draw) / width**0.5
+            tensors[f"{block}.attention_blocks.{k}.to_{letter}.weight"] = weight
         if length:
-            made[f"{block}.attention_blocks.{k}.pos_encoder.pe"] = waves(length, width)
-    return made
+            tensors[f"{block}.attention_blocks.{k}.pos_encoder.pe"] = waves(length, width)
+    return tensors
 
 
 def waves(length: int, width: int) -> Tensor:

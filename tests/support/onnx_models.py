@@ -1,4 +1,4 @@
-"""Tiny ONNX files with the interface of InsightFace's det_10g and w600k_r50, and pictures they see faces in.
+"""Tiny ONNX files with the interface of InsightFace's det_10g and w600k_r50, and pictures they detect faces in.
 
 The detector finds bright discs: the mean of 3×3 cells of a level less the mean of the ring around 9×9 cells. A disc is
 seen from 5 to 8 cells in diameter, whatever else is in the picture, so one that fills a picture of 640 is not seen.
@@ -18,7 +18,7 @@ STRIDES = (8, 16, 32)
 # x and y of the five points from the middle of the disc, in cells
 OFFSETS = ((-1.5, -1.0), (1.5, -1.0), (0.0, 0.5), (-1.0, 2.0), (1.0, 2.0))
 HALF_BOX = 3.0  # cells
-SHARPNESS, LEAST_RESPONSE = 12.0, 1.4  # of the score; black and white differ by 2
+SHARPNESS, MIN_RESPONSE = 12.0, 1.4  # of the score; black and white differ by 2
 
 
 def write_detector(path: Path, seed: int | None = None, size: int | None = None) -> Path:
@@ -61,11 +61,11 @@ def _head(kind: str, noise: np.random.Generator | None) -> tuple[np.ndarray, np.
         kernel = np.zeros((9, 9))
         kernel[3:6, 3:6], kernel[ring] = 1 / 9, -1 / 32
         weight = np.stack([np.broadcast_to(kernel / 3, (3, 9, 9)) * SHARPNESS] * 2)
-        bias = -SHARPNESS * np.array([LEAST_RESPONSE, LEAST_RESPONSE + 0.1])  # the second anchor is less sure
+        bias = -SHARPNESS * np.array([MIN_RESPONSE, MIN_RESPONSE + 0.1])  # the second anchor is less sure
     else:
         # an anchor is at the upper left of its cell, the face in the cell's middle
-        one = np.array([HALF_BOX - 0.5] * 2 + [HALF_BOX + 0.5] * 2) if kind == "bbox" else np.ravel(OFFSETS) + 0.5
-        bias = np.tile(one, 2)
+        row = np.array([HALF_BOX - 0.5] * 2 + [HALF_BOX + 0.5] * 2) if kind == "bbox" else np.ravel(OFFSETS) + 0.5
+        bias = np.tile(row, 2)
         weight = np.zeros((len(bias), 3, 9, 9))
     if noise is not None:
         weight = weight + noise.normal(0, 0.1 if kind == "score" else 0.02, weight.shape)
@@ -110,9 +110,9 @@ def write_recogniser(path: Path, seed: int = 0, num_convolutions: int = 1, own_s
 
 
 def _save(path: Path, nodes: list, inputs: list, outputs: list, constants: dict[str, np.ndarray]) -> Path:
-    held = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
+    initializers = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
     model = helper.make_model(
-        helper.make_graph(nodes, "tiny", inputs, outputs, held), opset_imports=[helper.make_opsetid("", 13)]
+        helper.make_graph(nodes, "tiny", inputs, outputs, initializers), opset_imports=[helper.make_opsetid("", 13)]
     )
     model.ir_version = 8
     onnx.checker.check_model(model)

@@ -59,7 +59,7 @@ def checkpoint_tensors(
     text: bool = True,
     dtype: torch.dtype | None = None,
 ) -> dict[str, Tensor]:
-    """What make_checkpoint writes."""
+    """The tensors that make_checkpoint writes."""
     dtype = dtype or (torch.float16 if full else torch.float32)
     channels, context = (320, 768) if full else (channels, context)
     shapes = {f"model.diffusion_model.{name}": shape for name, shape in unet_shapes(channels, context)}
@@ -144,10 +144,10 @@ def _transformer(name: str, width: int, context: int) -> Shapes:
     yield from _affine(f"{name}.norm", width)
     yield from _affine(f"{name}.proj_in", width, width, 1, 1)
     block = f"{name}.transformer_blocks.0"
-    for attention, seen in (("attn1", width), ("attn2", context)):
+    for attention, key_width in (("attn1", width), ("attn2", context)):
         yield f"{block}.{attention}.to_q.weight", (width, width)
-        yield f"{block}.{attention}.to_k.weight", (width, seen)
-        yield f"{block}.{attention}.to_v.weight", (width, seen)
+        yield f"{block}.{attention}.to_k.weight", (width, key_width)
+        yield f"{block}.{attention}.to_v.weight", (width, key_width)
         yield from _affine(f"{block}.{attention}.to_out.0", width, width)
     yield from _affine(f"{block}.ff.net.0.proj", 8 * width, width)
     yield from _affine(f"{block}.ff.net.2", width, 4 * width)

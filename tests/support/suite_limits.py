@@ -1,4 +1,4 @@
-"""What keeps the suite short: a test that costs more than five seconds says so, or the run fails.
+"""Time limit of unmarked tests: a test that costs more than five seconds carries `slow`, or the run fails.
 
 A test's cost is processor time, not wall time, so that a busy machine does not make it slow: of this process and of
 its children that have ended, during the test's call, and of the module, class and function fixtures that it uses,
@@ -21,11 +21,11 @@ LIMIT_S = 5.0
 FREE = ("slow", "comfy")  # markers of tests that may cost more
 OTHER = "not asked for"  # by -k, -m or a path
 ORIGINAL = builtins.__import__
-MADE = pytest.StashKey[dict]()  # fixture definition → processor seconds
+FIXTURE_COSTS = pytest.StashKey[dict]()  # fixture definition → processor seconds
 
 
 class Imports(threading.local):
-    """Stands for `__import__` and adds up what the outermost imports cost."""
+    """Wrapper of `__import__` that adds up the processor time of the outermost imports."""
 
     def __init__(self) -> None:
         self.depth, self.used_s = 0, 0.0  # in this thread
@@ -56,7 +56,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[MADE] = {}
+    config.stash[FIXTURE_COSTS] = {}
     builtins.__import__ = imports
     config.pluginmanager.register(Limits(config), "suite-limits")
 
@@ -68,7 +68,7 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef, request: pytest.FixtureR
         return (yield)
     finally:
         if fixturedef.scope not in ("session", "package"):
-            request.config.stash[MADE][id(fixturedef)] = processor_s() - began
+            request.config.stash[FIXTURE_COSTS][id(fixturedef)] = processor_s() - began
 
 
 @pytest.hookimpl(wrapper=True)
@@ -77,9 +77,10 @@ def pytest_runtest_call(item: pytest.Item):
     try:
         return (yield)
     finally:
-        used, made = processor_s() - began, item.config.stash[MADE]
+        used, fixture_costs = processor_s() - began, item.config.stash[FIXTURE_COSTS]
         definitions = item._fixtureinfo.name2fixturedefs
-        used += sum(made.get(id(definitions[name][-1]), 0.0) for name in item.fixturenames if name in definitions)
+        fixtures = [definitions[name][-1] for name in item.fixturenames if name in definitions]
+        used += sum(fixture_costs.get(id(fixture), 0.0) for fixture in fixtures)
         item.user_properties.append(("cost_s", round(used, 3)))
         item.user_properties.append(("wall_s", round(time.perf_counter() - began_wall, 3)))
         item.user_properties.append(("free", any(item.get_closest_marker(name) for name in FREE)))
@@ -90,7 +91,7 @@ def pytest_unconfigure() -> None:
 
 
 class Limits:
-    """Gathers costs and what was left out, in every process; with workers, the process that reports is told."""
+    """Collector of costs and deselected tests in every process; xdist workers send theirs to the controller."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
@@ -105,13 +106,13 @@ class Limits:
             self.left_out[next((name for name in FREE if item.get_closest_marker(name)), OTHER)] += 1
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        told = dict(report.user_properties)
-        if report.when != "call" or "cost_s" not in told:
+        properties = dict(report.user_properties)
+        if report.when != "call" or "cost_s" not in properties:
             return
         if self.costs:
-            self.costs.write(f"{told['cost_s']:.3f}\t{told['wall_s']:.3f}\t{report.nodeid}\n")
-        if told["cost_s"] > self.limit_s and not told["free"]:
-            self.too_long[report.nodeid] = told["cost_s"]
+            self.costs.write(f"{properties['cost_s']:.3f}\t{properties['wall_s']:.3f}\t{report.nodeid}\n")
+        if properties["cost_s"] > self.limit_s and not properties["free"]:
+            self.too_long[report.nodeid] = properties["cost_s"]
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node) -> None:

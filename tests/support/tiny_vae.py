@@ -1,4 +1,4 @@
-"""TAESD's two files with random weights, and what its decoder computes, written out."""
+"""TAESD's two files with random weights, and a reference implementation of its encoder and decoder."""
 
 from __future__ import annotations
 

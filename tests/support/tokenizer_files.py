@@ -9,8 +9,8 @@ from pathlib import Path
 def write_tokenizer(folder: Path, pairs: int = 48894) -> Path:
     """256 letters, the same at a word's end, pairs of them, begin and end."""
     folder.mkdir(parents=True)
-    shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    letters = [chr(c) for c in shown] + [chr(256 + i) for i in range(256 - len(shown))]
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    letters = [chr(c) for c in printable] + [chr(256 + i) for i in range(256 - len(printable))]
     ends = [f"{letter}</w>" for letter in letters]
     merges = [(a, b) for a in letters for b in ends][:pairs]
     words = [*letters, *ends, *(a + b for a, b in merges), "<|startoftext|>", "<|endoftext|>"]

@@ -1,4 +1,4 @@
-"""Two people who do not exist: simple drawn faces in random poses, and embeddings that tell them apart."""
+"""Toy identities: two people with simple rendered faces in random poses, and distinct embeddings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from portraittalk_core.training.identitynet.data import FaceData, FacePicture
 
 @dataclass(frozen=True)
 class Person:
-    """What stays the same in every picture; colours in −1..1, lengths in half picture sides."""
+    """Appearance of an identity; colours in −1..1, lengths in half picture sides."""
 
     skin: tuple[float, float, float]
     hair: tuple[float, float, float]
@@ -50,8 +50,8 @@ def draw_face(person: Person, generator: torch.Generator, size: int = 64) -> Ten
 
     def paint(colour: tuple[float, ...], at: tuple[float, float], radii: tuple[float, float]) -> None:
         nonlocal picture
-        far = (((u - at[0]) / radii[0]) ** 2 + ((v - at[1]) / radii[1]) ** 2).sqrt()
-        cover = ((1 - far) * min(radii) / _EDGE + 0.5).clamp(0, 1)
+        distance = (((u - at[0]) / radii[0]) ** 2 + ((v - at[1]) / radii[1]) ** 2).sqrt()
+        cover = ((1 - distance) * min(radii) / _EDGE + 0.5).clamp(0, 1)
         picture = torch.lerp(picture, torch.tensor(colour)[:, None, None].expand_as(picture), cover)
 
     paint(person.hair, (0.0, -0.12), (person.width + 0.14, person.height + 0.1))
@@ -65,8 +65,8 @@ def draw_face(person: Person, generator: torch.Generator, size: int = 64) -> Ten
 
 def draw_embedding(person: Person, generator: torch.Generator) -> Tensor:
     """(512,) of length 1: the person's own direction and a little noise, about 0.96 alike between two pictures."""
-    own = torch.randn(512, generator=torch.Generator().manual_seed(PEOPLE.index(person) + 1))
-    noisy = own / own.norm() + 0.2 * torch.randn(512, generator=generator) / 512**0.5
+    direction = torch.randn(512, generator=torch.Generator().manual_seed(PEOPLE.index(person) + 1))
+    noisy = direction / direction.norm() + 0.2 * torch.randn(512, generator=generator) / 512**0.5
     return noisy / noisy.norm()
 
 
@@ -121,28 +121,28 @@ def toy_data(seed: int, count: int, people: Sequence[Person] = PEOPLE) -> FaceDa
             picture = draw_face(person, draw)
             name = ("anna", "bruno")[PEOPLE.index(person)]
             pictures.append(
-                FacePicture(name, f"{seed}-{number}", lambda shown=picture: shown, draw_embedding(person, draw))
+                FacePicture(name, f"{seed}-{number}", lambda drawing=picture: drawing, draw_embedding(person, draw))
             )
     return FaceData(pictures)
 
 
 def pretrain(unet: torch.nn.Module, steps: int, mask_ratio: tuple[float, float], rate: float = 2e-3) -> None:
-    """Teach a UNet to restore both people's masked pictures without being told who it is."""
+    """Train a UNet to restore both people's masked pictures without identity conditioning."""
     data, codec, text = toy_data(1, 128), PatchCodec(), FixedTexts()
-    pictures = torch.stack([one.read() for one in data.pictures])
+    pictures = torch.stack([sample.read() for sample in data.pictures])
     alpha_bars, (low, high) = (1 / (1 + schedule_sigmas() ** 2)).float(), mask_ratio
     draw = torch.Generator().manual_seed(2)
     unet.requires_grad_(True)
     optimizer = torch.optim.AdamW(unet.parameters(), rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps, pct_start=0.1)
     for _ in range(steps):
-        shown = pictures[torch.randint(len(pictures), (8,), generator=draw)]
+        batch = pictures[torch.randint(len(pictures), (8,), generator=draw)]
         ratios = (low + (high - low) * torch.rand(8, generator=draw)).tolist()
-        masked = codec.encode(hide(shown, torch.stack([random_patch_mask(64, 64, 16, r, draw) for r in ratios])))
+        masked = codec.encode(hide(batch, torch.stack([random_patch_mask(64, 64, 16, r, draw) for r in ratios])))
         noise, timesteps = torch.randn(masked.shape, generator=draw), torch.randint(1000, (8,), generator=draw)
         loss = masked_reconstruction_loss(
             lambda x, t=timesteps: unet(x, t, text.tokens([""] * 8)).sample,
-            codec.encode(shown),
+            codec.encode(batch),
             masked,
             noise,
             alpha_bars[timesteps],

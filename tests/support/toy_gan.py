@@ -31,7 +31,7 @@ DISCRIMINATOR = OptimizerOptions("adam", 2e-2, betas=(0.5, 0.999), weight_decay=
 
 
 class ToyGan:
-    """Learns to brighten pictures."""
+    """Toy stage that trains a generator to brighten pictures."""
 
     def __init__(self) -> None:
         torch.manual_seed(0)
@@ -64,17 +64,17 @@ class ToyGan:
     def losses(self, batch, context):
         self.contexts.append((context.step, context.epoch))
         dim = 0.5 * batch + 0.1 * torch.rand(batch.shape, generator=context.generator)
-        made = self.generator(dim)
-        ours, theirs = self.discriminator(made), self.discriminator(batch)
-        pixels = (made - batch).abs().mean()
-        adversarial = generator_loss(ours.logits, "hinge") + feature_matching_loss(ours.activations, theirs.activations)
+        generated = self.generator(dim)
+        fake, real = self.discriminator(generated), self.discriminator(batch)
+        pixels = (generated - batch).abs().mean()
+        adversarial = generator_loss(fake.logits, "hinge") + feature_matching_loss(fake.activations, real.activations)
         yield Loss("generator", pixels + (adversarial if context.epoch else 0.0), {"pixels": float(pixels.detach())})
         self.between(context.step)
-        real, fake = (self.discriminator(side).logits for side in (batch, made.detach()))
-        yield Loss("discriminator", discriminator_loss(real, fake, "hinge"))
+        real_logits, fake_logits = (self.discriminator(side).logits for side in (batch, generated.detach()))
+        yield Loss("discriminator", discriminator_loss(real_logits, fake_logits, "hinge"))
 
     def between(self, step):
-        """In the middle of a step."""
+        """Hook between the generator's and the discriminator's update."""
 
     def sample_images(self, tick):
         tick()
@@ -98,7 +98,7 @@ def wait_to_be_killed():
 
 
 class HeldGan(ToyGan):
-    """Waits in the middle of a step."""
+    """ToyGan that blocks in the middle of a step."""
 
     def __init__(self, hold_at):
         super().__init__()
@@ -110,21 +110,21 @@ class HeldGan(ToyGan):
 
 
 def write_half(name):
-    """Let a file of that name be written by half, and wait."""
+    """Patch Path.write_bytes to block half-way through a file of that name."""
     write = Path.write_bytes
 
-    def hold(path, content):
+    def write_and_block(path, content):
         if name in path.name:
             write(path, content[: len(content) // 2])
             wait_to_be_killed()
         return write(path, content)
 
-    Path.write_bytes = hold
+    Path.write_bytes = write_and_block
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    where, number, when = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+    out_folder, number, when = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     if when == "writing":
         write_half(f"step_{number:08d}")
-    train(where, HeldGan(number if when == "mid-step" else None))
+    train(out_folder, HeldGan(number if when == "mid-step" else None))

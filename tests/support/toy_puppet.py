@@ -1,4 +1,4 @@
-"""A drawn head that moves and speaks, with landmarks that are known exactly, and a mesh that finds painted heads."""
+"""A rendered toy head that moves and speaks, with exact landmarks, and a face-mesh stub that detects blocks."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ def draw_puppet(move: Tensor, shirt: Tensor, size: int = 64) -> Tensor:
     v = (move[2].cos() * dy - move[2].sin() * dx) / UNIT
     picture = torch.tensor([-0.2, 0.0, 0.2])[:, None, None].expand(3, size, size)
 
-    def paint(colour: Tensor, far: Tensor, radius: float) -> None:
+    def paint(colour: Tensor, distance: Tensor, radius: float) -> None:
         nonlocal picture
-        cover = ((1 - far) * radius * UNIT / _EDGE + 0.5).clamp(0, 1)
+        cover = ((1 - distance) * radius * UNIT / _EDGE + 0.5).clamp(0, 1)
         picture = torch.lerp(picture, colour[:, None, None].expand_as(picture), cover)
 
     def ellipse(colour: tuple[float, ...], at: tuple[float, float], radii: tuple[float, float]) -> None:
-        far = (((u - at[0]) / radii[0]) ** 2 + ((v - at[1]) / radii[1]) ** 2).sqrt()
-        paint(torch.tensor(colour), far, min(radii))
+        distance = (((u - at[0]) / radii[0]) ** 2 + ((v - at[1]) / radii[1]) ** 2).sqrt()
+        paint(torch.tensor(colour), distance, min(radii))
 
     body = (((x - 0.5 - 0.5 * move[0]) / 0.36) ** 2 + ((y - 1.05) / 0.3) ** 2).sqrt()
     paint(shirt, body, 0.3 / UNIT)
@@ -92,48 +92,49 @@ def puppet_clip(seed: int, num_frames: int = 24, size: int = 64) -> VideoClip:
     return VideoClip(f"puppet {seed}", lambda number: frames[number], track_of(moves, size), calm)
 
 
-def write_prepared(folder: Path, names: Sequence[str], heard: Mapping[str, Tensor] | None = None) -> Path:
+def write_prepared(folder: Path, names: Sequence[str], waveforms: Mapping[str, Tensor] | None = None) -> Path:
     """A folder of puppets' videos, 30 frames each, as `portraittalk prepare` makes it; gives the folder.
 
     Args:
         folder: to be made.
         names: of the videos.
-        heard: (N,) at 16 kHz, what is heard in those that have sound.
+        waveforms: (N,) at 16 kHz by name, of those that have sound.
     """
     for seed, name in enumerate(names):
         clip, place = puppet_clip(seed, PREPARED_FRAMES, 128), folder / name
         (place / FRAMES).mkdir(parents=True)
         for number in range(PREPARED_FRAMES):
-            shown = ((clip.read(number) + 1) * 127.5).round().byte().permute(1, 2, 0)
-            save_picture(shown, place / FRAMES / f"{number:06d}.png")
+            picture = ((clip.read(number) + 1) * 127.5).round().byte().permute(1, 2, 0)
+            save_picture(picture, place / FRAMES / f"{number:06d}.png")
         save_record(clip.track, place / TRACK)
         (place / MARKER).write_text('{"dropped": "", "reference": 1}')
-        if heard and name in heard:
-            save_file({"waveform": heard[name]}, place / SPEECH)
+        if waveforms and name in waveforms:
+            save_file({"waveform": waveforms[name]}, place / SPEECH)
     return folder
 
 
 class BlockMesh:
-    """Finds a red and a blue block as faces; at module level, so that new processes know it."""
+    """Face-mesh stub that detects a red and a blue block as faces; at module level, so that it can be pickled."""
 
     name = "blocks"
 
     def detect(self, picture: Tensor) -> Tensor:
         """(F, 478, 3) of the blocks in a picture (H, W, 3) uint8."""
         height, width = picture.shape[:2]
-        found = []
+        faces = []
         for channel in (0, 2):
-            others = [c for c in range(3) if c != channel]
-            rows, columns = ((picture[..., channel] > 140) & (picture[..., others] < 100).all(2)).nonzero().unbind(1)
+            other_channels = [c for c in range(3) if c != channel]
+            block = (picture[..., channel] > 140) & (picture[..., other_channels] < 100).all(2)
+            rows, columns = block.nonzero().unbind(1)
             if len(rows) < 40:
                 continue
             low = torch.tensor([float(columns.min()), float(rows.min())])
             extent = torch.tensor([float(columns.max()), float(rows.max())]) + 1 - low
             face = canonical_face()
-            least, most = face[:, :2].amin(0), face[:, :2].amax(0)
-            points = (face[:, :2] - least) / (most - least) * extent + low
-            found.append(torch.cat([points, face[:, 2:] * extent[0] / 2], 1) / torch.tensor([width, height, width]))
-        return torch.stack(found) if found else torch.zeros(0, 478, 3)
+            face_min, face_max = face[:, :2].amin(0), face[:, :2].amax(0)
+            points = (face[:, :2] - face_min) / (face_max - face_min) * extent + low
+            faces.append(torch.cat([points, face[:, 2:] * extent[0] / 2], 1) / torch.tensor([width, height, width]))
+        return torch.stack(faces) if faces else torch.zeros(0, 478, 3)
 
     def close(self) -> None:
         """Nothing to free."""
@@ -146,7 +147,7 @@ class BlockMesh:
 
 
 class DyingMesh(BlockMesh):
-    """Ends its process when it sees a picture that is all green."""
+    """BlockMesh that ends its process at a picture that is all green."""
 
     def detect(self, picture: Tensor) -> Tensor:
         """As BlockMesh, if it lives."""

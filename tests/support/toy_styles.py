@@ -1,4 +1,4 @@
-"""Two styles that do not exist, each with a pattern of its own, and a training of two steps."""
+"""Toy styles: two style means, each with a picture pattern of its own, and a training of two steps."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ QUICK = StyleAttentionTrainer(
 def halves(style: int, number: int) -> torch.Tensor:
     """A picture that is bright above and dark below, or on the left and the right, in a tint of its own."""
     draw = torch.Generator().manual_seed(1000 * style + number)
-    shown = torch.full((3, 64, 64), -0.6)
-    shown[:, :, :32] = 0.6
-    shown = shown if style == 0 else shown.transpose(1, 2)
-    return shown * torch.tensor([1, -1, 1.0]).view(3, 1, 1) + 0.2 * torch.randn(3, 1, 1, generator=draw)
+    picture = torch.full((3, 64, 64), -0.6)
+    picture[:, :, :32] = 0.6
+    picture = picture if style == 0 else picture.transpose(1, 2)
+    return picture * torch.tensor([1, -1, 1.0]).view(3, 1, 1) + 0.2 * torch.randn(3, 1, 1, generator=draw)
 
 
 def toy_priors(count: int) -> list[StylePrior]:
