@@ -10,7 +10,8 @@ DEMO ?= demo.mp4
 SPEECH := samples/speech.wav
 COMFYUI_DIR ?= $(HOME)/ComfyUI
 COMFYUI_PYTHON ?= $(firstword $(wildcard $(COMFYUI_DIR)/venv/bin/python $(COMFYUI_DIR)/.venv/bin/python) python3)
-WORKERS ?= 2
+# Two workers keep two cores busy; with a ComfyUI a third one waits for its server, which works in a process of its own.
+WORKERS ?= $(if $(wildcard $(COMFYUI_DIR)/main.py),3,2)
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS)
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -qq -c constraints.txt
 

@@ -166,6 +166,7 @@ def test_gradients_reach_only_what_learns_and_the_frozen_stays_to_the_byte(tmp_p
     assert set(map(type, stage.frozen.unet.attn_processors.values())) == processors
 
 
+@pytest.mark.slow
 def test_resumed_run_is_bit_exact(tmp_path):
     drops = {"drop_image": 0.3, "drop_text": 0.2, "drop_both": 0.2}
     made = []
