@@ -65,11 +65,12 @@ def test_a_run_says_how_many_it_left_out_and_why(busy, workers):
 
 
 def test_groups_are_files_but_there_is_one_server():
-    from suite_schedule import COMFY, SECONDS, group_of
+    from suite_schedule import COMFY, PAGES, SECONDS, group_of
 
-    assert [name for name in SECONDS if name != COMFY and not (ROOT / name).is_file()] == []
+    assert [name for name in SECONDS if name not in (COMFY, PAGES) and not (ROOT / name).is_file()] == []
     assert group_of("tests/core/face/test_draw.py::test_a[x::y]") == "tests/core/face/test_draw.py"
-    assert group_of("tests/nodes/test_page.py::test_a") == group_of("tests/nodes/test_style.py::test_b") == "comfy"
+    assert group_of("tests/nodes/test_comfy.py::test_a") == group_of("tests/nodes/test_style.py::test_b") == COMFY
+    assert group_of("tests/nodes/test_page.py::test_a") == group_of("tests/nodes/test_timeline.py::test_b") == PAGES
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """Which tests share a worker of pytest-xdist, and which groups begin first.
 
 A file is a group: its fixtures are made once. All that talk to the ComfyUI server are one group, since there is one
-server. Long groups begin first, so that two workers end together. The node ids stay as they are, so that `--lf` and
+server; pages in a browser, which need little memory, have another server. Long groups begin first, so that two workers end together. The node ids stay as they are, so that `--lf` and
 `-k` find tests with and without workers.
 """
 
@@ -17,9 +17,11 @@ ALONE = {
     "test_help_and_locales.py",
 }  # in tests/nodes, but without its server
 COMFY = "comfy"
+PAGES = "pages"  # in a browser, on a server of their own: nothing large is loaded there
 # Seconds of a processor, of the groups that take most: measured once, only their order matters.
 SECONDS = {
-    COMFY: 600,
+    COMFY: 450,
+    PAGES: 180,
     "tests/nodes/test_bindings.py": 100,
     "tests/test_benchmark_animate.py": 70,
     "tests/core/training/style/test_vexpress.py": 60,
@@ -39,7 +41,7 @@ def group_of(nodeid: str) -> str:
     """The group of a test, by the file it is in."""
     path = PurePosixPath(nodeid.split("::", maxsplit=1)[0])
     if "nodes" in path.parts and path.name not in ALONE:
-        return COMFY
+        return PAGES if path.name.startswith(("test_page", "test_timeline")) else COMFY
     return str(path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,22 +72,37 @@ class DiffusersBackend:
         options, (device, dtype) = self.options, self.device_dtype
         adapter = None if options.identity_adapter is None else load_adapter(options.identity_adapter)
         tokens = None if adapter is None else self._face_tokens(canvas.portrait, adapter)
+        sd15, condition = self._sd15, self._condition
+        branches = {} if adapter is None else self._branches(adapter.to(device, dtype), tokens.to(device))
+        sampling = SamplerOptions(options.sampler, options.schedule, options.steps, options.denoise, options.seed)
+        video = VideoOptions(options.long_video, options.window, options.overlap)
+        painting = PaintOptions(sampling, options.batch_size, video)
+        return DiffusersPainter(sd15, condition, branches, painting, self._animation(canvas))
+
+    @functools.cached_property
+    def _sd15(self) -> SD15:
+        """The checkpoint with its VAE and LoRAs, read once for all jobs."""
+        options, (device, dtype) = self.options, self.device_dtype
         sd15 = load_sd15(options.checkpoint, device, dtype)
         if sd15.text_encoder is None:
             raise InputError(f"{options.checkpoint.name} holds no text encoder; use a full SD1.5 checkpoint.")
         if options.vae is not None:
             sd15 = replace(sd15, vae=load_vae(options.vae, device, dtype, sd15.vae))
-        self._merge_loras(sd15, adapter)
-        tokenizer = find_tokenizer(options.tokenizer)
-        positive, negative = (
-            encode_text(sd15.text_encoder, tokenizer, text) for text in (options.prompt, options.negative_prompt)
-        )
-        branches = {} if adapter is None else self._branches(adapter.to(device, dtype), tokens.to(device))
-        sampling = SamplerOptions(options.sampler, options.schedule, options.steps, options.denoise, options.seed)
-        video = VideoOptions(options.long_video, options.window, options.overlap)
-        painting = PaintOptions(sampling, options.batch_size, video)
-        condition = Condition(positive, negative, options.cfg)
-        return DiffusersPainter(sd15, condition, branches, painting, self._animation(canvas))
+        for value in options.lora:
+            path, strength = lora_and_strength(value)
+            merge_lora(sd15, read_lora(path), check_range(strength, -10, 10, "a LoRA's strength"), str(path))
+        if options.identity_adapter is not None and options.adapter_lora and options.identity_strength:
+            lora = load_adapter(options.identity_adapter).lora
+            if lora:
+                merge_lora(sd15, kohya_lora(lora), options.adapter_lora, options.identity_adapter.name)
+        return sd15
+
+    @functools.cached_property
+    def _condition(self) -> Condition:
+        """Embeddings of the prompts."""
+        options, tokenizer = self.options, find_tokenizer(self.options.tokenizer)
+        prompts = (options.prompt, options.negative_prompt)
+        return Condition(*(encode_text(self._sd15.text_encoder, tokenizer, text) for text in prompts), options.cfg)
 
     def _face_tokens(self, portrait: Portrait, adapter: IdentityAdapter) -> torch.Tensor:
         """(2, T, 768) face tokens of the person."""
@@ -99,14 +115,6 @@ class DiffusersBackend:
         if options.clip_vision is not None:
             embedding = with_clip_view(embedding, encoded.crops, load_clip_vision(options.clip_vision))
         return adapter.tokens(embedding)
-
-    def _merge_loras(self, sd15: SD15, adapter: IdentityAdapter | None) -> None:
-        options = self.options
-        for value in options.lora:
-            path, strength = lora_and_strength(value)
-            merge_lora(sd15, read_lora(path), check_range(strength, -10, 10, "a LoRA's strength"), str(path))
-        if adapter is not None and adapter.lora and options.adapter_lora and options.identity_strength:
-            merge_lora(sd15, kohya_lora(adapter.lora), options.adapter_lora, options.identity_adapter.name)
 
     def _branches(self, adapter: IdentityAdapter, tokens: torch.Tensor) -> dict:
         keys = [site.adapter_key for site in SITES]

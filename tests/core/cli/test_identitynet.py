@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import wave
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -23,7 +24,12 @@ from tokenizer_files import write_tokenizer
 from portraittalk_core.cli import talk as cli_talk
 from portraittalk_core.cli.main import build_parser, main
 from portraittalk_core.cli.renderers import renderer_options
+from portraittalk_core.diffusion.checkpoint import load_sd15
+from portraittalk_core.media.records import load_record, save_record
+from portraittalk_core.renderers import RenderJob, open_renderer
 from portraittalk_core.renderers.animatenet.animate_net import new_animate_net, save_animate_net
+from portraittalk_core.renderers.identitynet import diffusers_backend
+from portraittalk_core.types import LandmarkTrack
 
 pytest.importorskip("diffusers")
 SAMPLE = Path(__file__).parents[3] / "samples" / "speech.wav"
@@ -334,3 +340,35 @@ def test_other_options_or_no_resume_begin_anew(place, tmp_path, capsys, monkeypa
     assert talk(place, tmp_path / "o.mp4", "--seed", "3") == 0
     assert "resumed" not in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["o.mp4"]
+
+
+def test_render_paints_an_edited_track(place, tmp_path):
+    """The track of `landmarks`, its mouth held shut in the second half, painted by `render`."""
+    words = ["--portrait", place / "portrait.png", "--speech", place / "speech.wav", "--fps", "8"]
+    assert main([str(word) for word in ["landmarks", *words, "--out", tmp_path / "t.safetensors"]]) == 0
+    track = load_record(LandmarkTrack, tmp_path / "t.safetensors")
+    points = track.points.clone()
+    points[2:] = track.points[:1]
+    save_record(replace(track, points=points), tmp_path / "edited.safetensors")
+    words = ["render", "--portrait", place / "portrait.png", "--track", tmp_path / "edited.safetensors", "--out"]
+    words += [tmp_path / "o.mp4", "--renderer", "identitynet", "--checkpoint", place / "sd15.safetensors"]
+    words += ["--tokenizer", place / "tokenizer", "--width", "64", "--height", "64", "--steps", "2", "--device", "cpu"]
+    assert main([str(word) for word in [*words, "--crf", "0", "--denoise", "0.3"]]) == 0
+    painted = frames(tmp_path / "o.mp4")
+    assert painted.shape == (4, 64, 64, 3) and np.abs(painted[2] - painted[3]).max() <= 4
+    assert main([str(word) for word in [*words, "--crf", "0", "--denoise", "0"]]) == 0
+    assert np.abs(frames(tmp_path / "o.mp4") - painted).mean() > 0.2  # it was painted, not only warped
+
+
+def test_two_jobs_of_one_renderer_read_the_checkpoint_once(place, astronaut, monkeypatch):
+    reads = []
+
+    def counted(path, *where):
+        reads.append(path)
+        return load_sd15(path, *where)
+
+    monkeypatch.setattr(diffusers_backend, "load_sd15", counted)
+    files = {"checkpoint": place / "sd15.safetensors", "tokenizer": place / "tokenizer"}
+    renderer = open_renderer("identitynet", **files, width=64, height=64, steps=1, device="cpu")
+    first, second = (list(renderer.render(RenderJob.of_track(astronaut, astronaut.landmarks))) for _ in range(2))
+    assert len(reads) == 1 and torch.equal(first[0], second[0])
