@@ -1,8 +1,8 @@
 """Which tests share a worker of pytest-xdist, and which groups begin first.
 
 A file is a group: its fixtures are made once. All that talk to the ComfyUI server are one group, since there is one
-server; pages in a browser, which need little memory, have another server. Long groups begin first, so that two workers end together. The node ids stay as they are, so that `--lf` and
-`-k` find tests with and without workers.
+server; pages in a browser, which need little memory, have another server. Long groups begin first, so that the workers
+end together. The node ids stay as they are, so that `--lf` and `-k` find tests with and without workers.
 """
 
 from __future__ import annotations
