@@ -49,6 +49,7 @@ def busy(tmp_path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_a_run_fails_for_every_test_that_is_too_long_and_unmarked(busy, workers):
     done = pytest_of(busy, "-n", workers, "--slow-s", "0.5")
@@ -111,3 +112,11 @@ def test_a_comfyui_that_ends_in_the_middle_is_started_again(tmp_path):
     done = pytest_of(ROOT, "-n", "0", str(ROOT / "tests" / "nodes" / "test_listed.py"), **env)
     assert " 4 errors in " in done.stdout, done.stdout
     assert (tmp_path / "starts").read_text() == "xx"  # once more, for the tests after the one that saw it end
+
+
+@pytest.mark.parametrize(("measured_s", "factor"), [(0.0085, 1.0), (0.0255, 3.0), (0.001, 1.0)])
+def test_seconds_of_a_slower_machine_count_less(monkeypatch, measured_s, factor):
+    import suite_limits
+
+    monkeypatch.setattr(suite_limits, "calibration_s", lambda: measured_s)
+    assert suite_limits.slowness() == pytest.approx(factor)

@@ -4,7 +4,7 @@ A test's cost is processor time, not wall time, so that a busy machine does not 
 its children that have ended, during the test's call, and of the module, class and function fixtures that it uses,
 whoever made them. Session fixtures and imports are paid once a process and count for nobody. What a test waits for in
 a process that goes on (ComfyUI's server, Ray's workers) is not seen: those tests carry `comfy` or `slow`, and
-`make quick` runs neither.
+`make quick` runs neither. On a slower machine seconds count less, by a fixed piece of work measured at the start.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from collections import Counter
 import pytest
 
 LIMIT_S = 5.0
+REFERENCE_S = 0.0085  # processor time of `calibration_s` on the machine whose seconds the limit counts
 FREE = ("slow", "comfy")  # markers of tests that may cost more
 OTHER = "not asked for"  # by -k, -m or a path
 ORIGINAL = builtins.__import__
 FIXTURE_COSTS = pytest.StashKey[dict]()  # fixture definition → processor seconds
+SLOWNESS = pytest.StashKey[float]()
 
 
 class Imports(threading.local):
@@ -49,6 +51,21 @@ def processor_s() -> float:
     return sum(os.times()[:4]) - imports.used_s
 
 
+def calibration_s() -> float:
+    """Least processor time of a fixed piece of work: what a slower machine needs more of."""
+    measured = []
+    for _ in range(5):
+        began = time.process_time()
+        sum(number * number for number in range(300_000))
+        measured.append(time.process_time() - began)
+    return min(measured)
+
+
+def slowness() -> float:
+    """How many times slower than the reference machine this one is; 1 for a faster one."""
+    return max(1.0, calibration_s() / REFERENCE_S)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("suite")
     group.addoption("--slow-s", type=float, default=LIMIT_S, help="processor seconds that need the marker `slow`")
@@ -56,7 +73,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[FIXTURE_COSTS] = {}
+    config.stash[FIXTURE_COSTS], config.stash[SLOWNESS] = {}, slowness()
     builtins.__import__ = imports
     config.pluginmanager.register(Limits(config), "suite-limits")
 
@@ -81,7 +98,7 @@ def pytest_runtest_call(item: pytest.Item):
         definitions = item._fixtureinfo.name2fixturedefs
         fixtures = [definitions[name][-1] for name in item.fixturenames if name in definitions]
         used += sum(fixture_costs.get(id(fixture), 0.0) for fixture in fixtures)
-        item.user_properties.append(("cost_s", round(used, 3)))
+        item.user_properties.append(("cost_s", round(used / item.config.stash[SLOWNESS], 3)))
         item.user_properties.append(("wall_s", round(time.perf_counter() - began_wall, 3)))
         item.user_properties.append(("free", any(item.get_closest_marker(name) for name in FREE)))
 

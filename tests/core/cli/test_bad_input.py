@@ -193,6 +193,7 @@ def command(folder: Path) -> list[str]:
     return [sys.executable, "-m", "portraittalk_core", "talk", *map(str, files)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_half_way_leaves_nothing(number, folder):
     wavfile.write(folder / "speech.wav", RATE, voice(120))
@@ -208,6 +209,7 @@ def test_a_signal_half_way_leaves_nothing(number, folder):
     assert not list((folder / "out").iterdir())
 
 
+@pytest.mark.slow
 def test_a_disk_that_takes_no_more_is_told_and_nothing_left(folder):
     wavfile.write(folder / "speech.wav", RATE, voice(4))
 

@@ -103,6 +103,7 @@ def test_denoise_zero_is_the_warp(place, warped, tmp_path):
     assert made[:, :, :4].max() <= 2 and made.mean() < 3  # the face went through a crop of 64 pixels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [["b.png"], ["a.png", "--identity-strength", "0"], ["a.png", "--seed", "5"]])
 def test_face_strength_and_seed_change_the_frames(place, tmp_path, painted, changes):
     assert dub(place, tmp_path / "a.mp4", *face(place, changes[0]), *changes[1:]) == 0
@@ -139,6 +140,7 @@ def test_dub_rejects(place, tmp_path, capsys, more, words):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on_where_it_was_stopped(place, tmp_path, capsys, monkeypatch):
     assert dub(place, tmp_path / "whole.mp4") == 0
     with monkeypatch.context() as patched:

@@ -172,6 +172,7 @@ def test_module_runs_and_help_does_not_load_torch():
     assert shown.stdout.startswith("portraittalk ")
 
 
+@pytest.mark.slow
 def test_a_terminal_without_unicode_is_no_fault():
     done = subprocess.run(
         [sys.executable, "-m", "portraittalk_core", "doctor"],

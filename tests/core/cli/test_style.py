@@ -60,6 +60,7 @@ def test_a_style_file_is_used_with_its_strength(portrait, tmp_path):
     assert torch.equal(by_file.points, by_name.points)
 
 
+@pytest.mark.slow
 def test_a_video_becomes_a_style_file_and_a_picture(portrait, tmp_path, capsys):
     video, out, plot = tmp_path / "talk.mp4", tmp_path / "style.safetensors", tmp_path / "style.png"
     words = ["talk", "--portrait", portrait, "--speech", SAMPLES / "speech.wav", "--out", video, "--head-motion", 2]

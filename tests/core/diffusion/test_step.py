@@ -86,6 +86,7 @@ class Stack:
         self._open.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["chunked", "sliding"])
 @pytest.mark.parametrize("cfg", [1.0, 3.0])
 def test_a_step_never_waits_for_the_device(mode, cfg):

@@ -84,6 +84,7 @@ def styled(strength=1.0, rows=1, seed=7, **net):
     return StyleConditioning(attention, FrameStyles(noise(rows, 8, seed=seed), torch.full((rows,), float(strength))))
 
 
+@pytest.mark.slow
 def test_a_style_acts_where_it_is_on(portrait, speech, models):
     plain = painted(portrait, None, speech, models, OPTIONS)
     for off in (styled(strength=0), styled(trained=False)):

@@ -149,6 +149,7 @@ def test_pictures_drawn_on_the_way_show_the_face(tmp_path):
     assert not torch.allclose(made[0], made[1], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_gradients_reach_only_what_learns_and_the_frozen_stays_to_the_byte(tmp_path):
     stage = toy_stage(clips_of(face_of(1), face_of(2)), tmp_path, lora=True)
     frozen = {"unet": stage.frozen.unet, "adapter": stage.faces.adapter}

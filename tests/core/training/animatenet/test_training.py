@@ -162,6 +162,7 @@ def test_given_frames_are_the_first_and_at_most_the_overlap(clips, tmp_path):
     assert not toy_stage(clips, dataclasses.replace(config, overlap=0)).given_mask(50, 4, step_generator(0, 0)).any()
 
 
+@pytest.mark.slow
 def test_joint_stage_trains_all_but_the_frozen_unet(clips, tmp_path):
     stage = toy_stage(clips, toy_config(tmp_path, stage="joint", given_share=1.0))
     before = {name: tensor.clone() for name, tensor in stage.frozen.unet.state_dict().items()}
@@ -260,6 +261,7 @@ def test_training_with_captions_wants_the_tokenizer_that_was_named(tmp_path):
         train_animate(config)
 
 
+@pytest.mark.slow
 def test_training_goes_from_a_folder_and_a_file_to_both_stages(tmp_path):
     data = prepared(tmp_path / "data")
     checkpoint = make_checkpoint(tmp_path / "sd15.safetensors")

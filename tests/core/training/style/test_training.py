@@ -94,6 +94,7 @@ def test_spread_is_how_far_the_training_sets_means_lie_apart(trained):
     assert torch.allclose(extractor.spread, means.std(0), rtol=0.25)
 
 
+@pytest.mark.slow
 def test_training_goes_on_where_it_was_stopped_and_starts_from_its_file(tmp_path, trained):
     once = train_style(config(tmp_path / "once", 4))
 
