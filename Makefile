@@ -12,7 +12,7 @@ COMFYUI_DIR ?= $(HOME)/ComfyUI
 COMFYUI_PYTHON ?= $(firstword $(wildcard $(COMFYUI_DIR)/venv/bin/python $(COMFYUI_DIR)/.venv/bin/python) python3)
 # Two workers keep two cores busy; with a ComfyUI a third one waits for its server, which works in a process of its own.
 WORKERS ?= $(if $(wildcard $(COMFYUI_DIR)/main.py),3,2)
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS)
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS)
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -qq -c constraints.txt
 
 .PHONY: help venv demo test quick lint comfy-requirements clean
@@ -44,6 +44,7 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(PYTEST) $(ARGS)
 
+quick: WORKERS = 2
 quick: $(STAMP)
 	$(PYTEST) -m "not slow and not comfy" $(ARGS)
 
