@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from portraittalk_core.media.atomic import atomic_write
+from portraittalk_core.media.files import atomic_write
 from portraittalk_core.training.animatenet.stage import AnimateParts, JointStage
 from portraittalk_core.training.data.video_clips import VideoClip
 

@@ -119,7 +119,7 @@ def _load(video: Path, speaker: str, landmarks: bool, tracks: Path | None) -> Cl
 def _tracked(video: Path, fps: Fraction, tracks: Path | None) -> LandmarkTrack:
     from portraittalk_core.face.mesh.landmarks import track_faces
     from portraittalk_core.media.records import load_record, save_record
-    from portraittalk_core.media.video import read_pictures
+    from portraittalk_core.media.video_read import read_pictures
 
     cache_path = tracks / f"{video.stem}.safetensors" if tracks else None
     if cache_path and cache_path.exists():

@@ -24,8 +24,9 @@ from portraittalk_core.evaluation.options import EvaluationOptions
 from portraittalk_core.evaluation.result import plain
 from portraittalk_core.evaluation.samples import Sample
 from portraittalk_core.face.mesh.landmarks import open_mesh
-from portraittalk_core.media.atomic import atomic_write
-from portraittalk_core.media.video import VideoWriter, probe_video, read_pictures
+from portraittalk_core.media.files import atomic_write
+from portraittalk_core.media.video_read import probe_video, read_pictures
+from portraittalk_core.media.video_write import VideoWriter
 from portraittalk_core.metrics.registry import METRICS, measured_metrics
 from portraittalk_core.threads import one_torch_thread
 

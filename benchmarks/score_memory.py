@@ -19,7 +19,7 @@ import torch
 
 from portraittalk_core.evaluation.evaluate import evaluate
 from portraittalk_core.face.canonical import canonical_face
-from portraittalk_core.media.video import VideoWriter
+from portraittalk_core.media.video_write import VideoWriter
 from portraittalk_core.types import Speech
 
 PURPOSE = "peak memory of scoring clips of some lengths, each in a process of its own"

@@ -187,7 +187,7 @@ class LoadLandmarks(io.ComfyNode):
 
 def _track_video(video, face_index, on_missing):
     from ..portraittalk_core.face.mesh.landmarks import track_faces
-    from ..portraittalk_core.media.video import probe_video, read_pictures
+    from ..portraittalk_core.media.video_read import probe_video, read_pictures
 
     in_memory = convert.video_frames(video)
     if in_memory is not None:

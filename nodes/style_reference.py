@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..portraittalk_core.errors import InputError
 from ..portraittalk_core.media.audio import load_speech
-from ..portraittalk_core.media.video import probe_video, read_pictures
+from ..portraittalk_core.media.video_read import probe_video, read_pictures
 from ..portraittalk_core.style.reference import Reference, ReferenceOptions, speech_pieces, track_pieces
 from ..portraittalk_core.types import as_fps
 from .bindings import convert

@@ -18,7 +18,8 @@ from benchmarks import ordering  # noqa: E402
 from benchmarks.ordering_claims import CLAIMS, FAULTS, judge, shown_value  # noqa: E402
 from portraittalk_core.errors import InputError  # noqa: E402
 from portraittalk_core.evaluation.result import EvaluationResult  # noqa: E402
-from portraittalk_core.media.video import VideoWriter, probe_video, read_pictures  # noqa: E402
+from portraittalk_core.media.video_read import probe_video, read_pictures  # noqa: E402
+from portraittalk_core.media.video_write import VideoWriter  # noqa: E402
 from portraittalk_core.metrics.registry import measured_metrics  # noqa: E402
 
 SMALL = ordering.Damage((25, 35), (1.0, 3.0), (1, 2))

@@ -24,8 +24,8 @@ from ..face.identity.encoder import FaceEncoder, find_face_models
 from ..face.mesh.backends import MeshBackend
 from ..face.mesh.landmarks import find_portrait, open_mesh
 from ..face.options import FaceOptions
-from ..media.atomic import atomic_write, explain_write_errors
 from ..media.audio import load_speech
+from ..media.files import atomic_write, explain_write_errors
 from ..media.image import load_picture
 from ..media.options import WriteOptions
 from ..metrics.packages import found_packages

@@ -16,7 +16,7 @@ from ..evaluation.report.page import KEYS, OWN_KEYS, to_html
 from ..evaluation.report.templates import render
 from ..evaluation.result import EvaluationResult
 from ..evaluation.score_report import ScoreReport, environment, settings_of
-from ..media.atomic import atomic_write, explain_write_errors
+from ..media.files import atomic_write, explain_write_errors
 from ..metrics.registry import Metric, measured_metrics
 from .jobs import BLOCKED, FAILED, Outcome
 from .manifest import BatchJob

@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import InputError
-from ..media.atomic import atomic_write, check_writable, explain_write_errors
 from ..media.csv_line import csv_line
+from ..media.files import atomic_write, check_writable, explain_write_errors
 from ..progress import Progress
 from .jobs import BLOCKED, DONE, FAILED, SKIPPED, BatchSettings, JobRunner, Outcome
 from .manifest import SCORE, BatchJob

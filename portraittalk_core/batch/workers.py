@@ -162,7 +162,7 @@ class RayWorkers:
         return self._ray.remote(num_cpus=1)(_Hosted).remote(self._make)
 
     def _remove_parts(self, job: BatchJob) -> None:
-        """Remove what `media.atomic` was writing for a job whose process is gone."""
+        """Remove what `media.files` was writing for a job whose process is gone."""
         out = Path(job.out)
         for path in self._folder.glob(f".*.part{out.suffix}"):
             if path.name.startswith(f".{out.stem[:40]}."):

@@ -187,7 +187,7 @@ def check_output(out: Path, inputs: Iterable[Path], suffixes: tuple[str, ...]) -
         InputError: unknown ending, or the same file as an input.
         OutputError: a folder, or in a folder that does not exist or cannot be written to.
     """
-    from ..media.atomic import check_writable
+    from ..media.files import check_writable
 
     if suffixes and out.suffix.lower() not in suffixes:
         raise InputError(f"the output {out} must end in {' or '.join(suffixes)}.")

@@ -112,7 +112,7 @@ def _samples(args: argparse.Namespace) -> list[Sample]:
 def _check_outputs(args: argparse.Namespace, samples: list[Sample]) -> Path | None:
     """Check before long work that the results can be written; returns the cache folder, if any."""
     from ..evaluation.report.write import report_files
-    from ..media.atomic import explain_write_errors
+    from ..media.files import explain_write_errors
 
     read = [
         path
@@ -197,7 +197,7 @@ def _write_flat(row: EvaluationResult, path: Path) -> None:
     import json
 
     from ..evaluation.result import plain
-    from ..media.atomic import atomic_write
+    from ..media.files import atomic_write
 
     numbers = {name: plain(value) for name, value in row.values.items()} | dict.fromkeys(row.missing) | dict(row.counts)
     with atomic_write(path) as part:

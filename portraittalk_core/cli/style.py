@@ -133,7 +133,7 @@ def _measured_style(
         return style_of(reference, use, extractor, _encoder(args))
     from ..face.mesh.landmarks import open_mesh
     from ..media.audio import load_speech
-    from ..media.video import probe_video, read_pictures
+    from ..media.video_read import probe_video, read_pictures
 
     probe = probe_video(video)
     which = ReferenceOptions() if args is None else ReferenceOptions(args.face_index, args.face_order)

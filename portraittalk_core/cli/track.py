@@ -19,7 +19,7 @@ def track(args: argparse.Namespace) -> None:
     check_output(args.out, (args.video,), TRACK_SUFFIXES)
     from ..face.mesh.landmarks import track_faces
     from ..media.records import save_record
-    from ..media.video import probe_video, read_pictures
+    from ..media.video_read import probe_video, read_pictures
     from ..types import as_fps
 
     fps = as_fps(args.fps) if args.fps else probe_video(args.video).fps

@@ -23,7 +23,7 @@ from ..face.geometry import eye_open, head_pose, mouth_open
 from ..face.mesh.backends import MeshBackend
 from ..face.mesh.tracking import Follower
 from ..media.sound import SoundFile, mix_blocks
-from ..media.video import probe_video
+from ..media.video_read import probe_video
 from ..metrics.meter import FaceCurves
 from ..metrics.sound_mouth import LEVEL_HZ
 from ..types import NUM_LANDMARKS, SPEECH_RATE_HZ, LandmarkTrack

@@ -11,7 +11,7 @@ from .. import __version__
 from ..cache_key import cache_key, file_digest
 from ..errors import MissingDependency, OutputError, PortraitTalkError
 from ..face.mesh.backends import MeshBackend
-from ..media.atomic import atomic_write, explain_write_errors
+from ..media.files import atomic_write, explain_write_errors
 from ..metrics.packages import found_packages
 from ..metrics.registry import measured_metrics
 from ..progress import Progress

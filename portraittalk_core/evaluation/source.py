@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..media.resize import resize_picture
-from ..media.video import probe_video, read_pictures
+from ..media.video_read import probe_video, read_pictures
 from ..progress import Progress
 
 T = TypeVar("T")

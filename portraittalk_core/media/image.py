@@ -11,8 +11,7 @@ from torch import Tensor
 
 from ..errors import InputError, MediaError
 from ..types import check_picture
-from .atomic import atomic_write
-from .container import check_readable
+from .files import atomic_write, check_readable
 
 MIN_SIDE_PX, MAX_SIDE_PX = 128, 4096
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")

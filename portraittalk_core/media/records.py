@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 from ..errors import InputError, MediaError
 from ..types import Record
-from .container import check_readable
+from .files import check_readable
 from .tensor_file import save_tensors
 
 

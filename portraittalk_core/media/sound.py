@@ -16,7 +16,7 @@ import numpy as np
 from torch import Tensor
 
 from ..errors import MediaError
-from .container import open_media
+from .files import open_media
 
 log = logging.getLogger(__name__)
 

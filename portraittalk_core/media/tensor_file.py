@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from .atomic import atomic_write
+from .files import atomic_write
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> Path:

@@ -20,7 +20,7 @@ from torch import Tensor
 from ..errors import MediaError
 from ..frame_rate import MAX_FPS, MIN_FPS, as_fps
 from ..progress import Progress
-from .container import open_media
+from .files import open_media
 
 log = logging.getLogger(__name__)
 

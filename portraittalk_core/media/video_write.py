@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,11 +13,12 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from torch import Tensor
 
-from ..checks import check_choice, check_range
+from ..checks import check_choice, check_finite, check_range
 from ..errors import InputError, OutputError
-from ..types import as_fps, check_picture
-from .atomic import check_writable, disk_full_message, explain_write_errors, part_path
-from .video_sound import Sound, SoundTrack
+from ..types import Speech, as_fps, check_picture
+from .audio import MAX_RATE_HZ, MIN_RATE_HZ
+from .files import check_writable, disk_full_message, explain_write_errors, part_path
+from .sound import Block, SoundFile, mix_blocks, tensor_blocks
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
@@ -25,6 +27,10 @@ LEANER = {"veryfast": "subme=1:me=dia:weightp=0"}
 SOUND_BLOCK = 4096  # samples: four frames of AAC
 BT709 = 1
 _MAX_SIDE_PX = 8192
+AAC_RATES_HZ = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000)
+USUAL_RATE_HZ = 48_000
+
+Sound = Path | Speech | tuple[Tensor, int] | None
 
 
 class VideoWriter:
@@ -214,3 +220,68 @@ class VideoWriter:
                 f"cannot write {self.path}: the file came out incomplete, as if {disk_full_message(self.path)}; "
                 "free some space or choose another."
             )
+
+
+class SoundTrack:
+    """Sequential reader of a video's sound, with silence after its end.
+
+    One or two channels are kept, more are mixed down to two. A rate that AAC does not know becomes 48 kHz, and one
+    below 16 kHz does too: an AAC frame would last longer there than a frame of video.
+
+    Args:
+        sound: a file whose first sound track is taken, speech, or (waveform (C, N), rate in Hz).
+
+    Raises:
+        MediaError: the file cannot be read or has no sound.
+        InputError: not a waveform.
+    """
+
+    def __init__(self, sound: Path | str | Speech | tuple[Tensor, int]) -> None:
+        self._file: SoundFile | None = None
+        if isinstance(sound, (str, Path)):
+            self._file = SoundFile(Path(sound))
+            rate, num_channels, blocks = self._file.rate, self._file.num_channels, self._file.blocks()
+        else:
+            waveform, rate = _waveform_of(sound)
+            num_channels, blocks = len(waveform), tensor_blocks(waveform, rate)
+        self.rate = rate if rate in AAC_RATES_HZ else USUAL_RATE_HZ
+        self.num_channels = min(num_channels, 2)
+        self._blocks = mix_blocks(_without_nan(blocks), self.num_channels, self.rate)
+        self._waiting: list[np.ndarray] = []
+
+    def read(self, count: int) -> np.ndarray:
+        """The next `count` samples, (C, count) float32."""
+        have = sum(block.shape[1] for block in self._waiting)
+        while have < count:
+            block = next(self._blocks, None)
+            if block is None:
+                block = np.zeros((self.num_channels, count - have), np.float32)
+            self._waiting.append(block)
+            have += block.shape[1]
+        joined = np.concatenate(self._waiting, 1) if self._waiting else np.zeros((self.num_channels, 0), np.float32)
+        self._waiting = [joined[:, count:]]
+        return np.ascontiguousarray(joined[:, :count])
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file:
+            self._file.close()
+
+
+def _waveform_of(sound: Speech | tuple[Tensor, int]) -> tuple[Tensor, int]:
+    if isinstance(sound, Speech):
+        return sound.waveform[None], sound.sample_rate
+    if not isinstance(sound, tuple) or len(sound) != 2 or not isinstance(sound[0], Tensor):
+        received = type(sound).__name__
+        raise InputError(f"the video's sound must be a file, speech or (waveform, sample rate), not {received}.")
+    waveform, rate = sound
+    if waveform.ndim != 2 or not waveform.dtype.is_floating_point or 0 in waveform.shape:
+        received = f"{tuple(waveform.shape)} {waveform.dtype}"
+        raise InputError(f"the video's sound must be a float waveform of shape (channels, samples), not {received}.")
+    check_finite(waveform, "the video's sound")
+    return waveform, int(check_range(rate, MIN_RATE_HZ, MAX_RATE_HZ, "the sample rate of the video's sound"))
+
+
+def _without_nan(blocks: Iterator[Block]) -> Iterator[Block]:
+    for block in blocks:  # the encoder would refuse them after minutes of work
+        yield block._replace(samples=np.nan_to_num(block.samples, posinf=1, neginf=-1))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..engines.contract import MotionEngine
 from ..face.mesh.landmarks import MeshBackend, track_faces
-from ..media.video import probe_video, read_pictures
+from ..media.video_read import probe_video, read_pictures
 from ..motion.dub import dub_track
 from ..motion.options import MotionOptions
 from ..progress import Progress

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..checks import check_choice
 from ..face.mesh.landmarks import MeshBackend, detect_faces, find_portrait, open_mesh
-from ..media.container import open_media
+from ..media.files import open_media
 from ..motion.transfer import belongs_to, transfer_motion
 from ..renderers.contract import Callbacks, Renderer, RenderJob
 from ..renderers.registry import open_renderer

@@ -61,7 +61,7 @@ class Film:
         Raises:
             InputError: the file has become shorter since it was tracked.
         """
-        from ..media.video import read_pictures
+        from ..media.video_read import read_pictures
 
         number = 0
         for picture in read_pictures(self.path, self.track.fps):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..diffusion.windows import chunks
-from ..media.video import VideoWriter
+from ..media.video_write import VideoWriter
 from ..progress import Progress
 from ..threads import one_torch_thread
 from .contract import Callbacks

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, MediaError, OutputError
-from ..media.atomic import atomic_write, explain_write_errors
+from ..media.files import atomic_write, explain_write_errors
 from ..media.lossless import pack, unpack
 
 log = logging.getLogger(__name__)

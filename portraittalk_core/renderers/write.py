@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ..errors import InputError
-from ..media.video import VideoWriter
+from ..media.video_write import VideoWriter
 from ..types import Speech
 from .contract import Callbacks, Renderer, RenderJob
 

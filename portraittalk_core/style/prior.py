@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..checks import check_finite, check_range, check_shape
 from ..errors import InputError
-from ..media.container import check_readable
+from ..media.files import check_readable
 from ..media.records import load_record
 from ..types import Record, as_fps
 from ..weights.load import read_metadata

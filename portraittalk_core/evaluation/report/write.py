@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ...errors import InputError
-from ...media.atomic import atomic_write
 from ...media.csv_line import csv_line
+from ...media.files import atomic_write
 from ..result import plain
 from ..score_report import ScoreReport
 from .page import to_html

@@ -20,7 +20,7 @@ from ...diffusion.motion_modules import bind_motion, save_motion_modules
 from ...diffusion.schedule import NUM_TIMESTEPS, schedule_of, schedule_sigmas
 from ...diffusion.text import find_tokenizer
 from ...errors import InputError
-from ...media.atomic import check_writable, explain_write_errors
+from ...media.files import check_writable, explain_write_errors
 from ...progress import Progress
 from ...renderers.animatenet.animate_net import AnimateOptions, bind_animate, save_animate_net
 from ...renderers.animatenet.head_placement import place

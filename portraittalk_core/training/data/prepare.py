@@ -25,8 +25,8 @@ from ...errors import InputError, MediaError, MissingDependency, NoFaceError, Ou
 from ...face.geometry import eye_open, face_box_px, head_pose, mouth_open
 from ...face.mesh.backends import MeshBackend
 from ...face.mesh.landmarks import detect_faces, open_mesh, track_faces
-from ...media.atomic import atomic_write, explain_write_errors
 from ...media.audio import load_speech
+from ...media.files import atomic_write, explain_write_errors
 from ...media.image import save_picture
 from ...media.records import save_record
 from ...media.resize import resize_picture

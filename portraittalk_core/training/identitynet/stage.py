@@ -24,7 +24,7 @@ from ...diffusion.text import find_tokenizer
 from ...errors import InputError
 from ...layers.attention import AttentionCall
 from ...losses.masked_reconstruction import hide, masked_reconstruction_loss, random_patch_mask
-from ...media.atomic import check_writable, explain_write_errors
+from ...media.files import check_writable, explain_write_errors
 from ...progress import Progress
 from ...renderers.identitynet.adapter import IdentityAdapter, load_adapter, new_adapter, save_adapter
 from ...renderers.identitynet.decoupled_attention import DecoupledAttention

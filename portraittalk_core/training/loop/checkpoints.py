@@ -14,7 +14,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ...errors import InputError
-from ...media.atomic import explain_write_errors
+from ...media.files import explain_write_errors
 from ...media.tensor_file import save_tensors
 
 _NAME = re.compile(r"^step_(\d{8})\.safetensors$")

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ...cache_key import cache_key
 from ...errors import InputError, MissingDependency
-from ...media.atomic import atomic_write, explain_write_errors
+from ...media.files import atomic_write, explain_write_errors
 from ...media.image import save_picture
 from ...progress import Progress
 from .checkpoints import (

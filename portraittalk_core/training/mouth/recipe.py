@@ -125,7 +125,7 @@ def _read_clips(videos: Sequence[Path], notify: StageProgress) -> list[SpeakerCl
     """Read speech and tracked mouths of videos; unusable ones are dropped with a warning."""
     from ...face.mesh.landmarks import open_mesh, track_faces
     from ...media.audio import load_speech
-    from ...media.video import probe_video, read_pictures
+    from ...media.video_read import probe_video, read_pictures
 
     clips = []
     with open_mesh() as mesh:

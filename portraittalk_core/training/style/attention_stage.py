@@ -19,7 +19,7 @@ from ...diffusion.schedule import schedule_of
 from ...diffusion.sites import SITES
 from ...diffusion.text import find_tokenizer
 from ...errors import InputError
-from ...media.atomic import check_writable, explain_write_errors
+from ...media.files import check_writable, explain_write_errors
 from ...progress import Progress
 from ...style.attention import FrameStyles
 from ...style.attention_files import BASE, StyleSizes

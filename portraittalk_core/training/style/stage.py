@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ...errors import InputError
 from ...losses.style_contrastive import style_contrastive_loss
-from ...media.atomic import check_writable, explain_write_errors
+from ...media.files import check_writable, explain_write_errors
 from ...metrics.clustering_strength import clustering_strength, nearest_centroid_accuracy
 from ...progress import Progress
 from ...speech.encoders import load_speech_encoder

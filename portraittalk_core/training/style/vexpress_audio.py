@@ -15,7 +15,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from ...errors import InputError
-from ...media.atomic import explain_write_errors
+from ...media.files import explain_write_errors
 from ...media.tensor_file import save_tensors
 from ...progress import Progress
 from ...renderers.vexpress.audio_projection import AudioProjection, audio_tokens

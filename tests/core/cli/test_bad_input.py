@@ -22,7 +22,8 @@ from skimage.data import astronaut
 from portraittalk_core.cli import main as cli
 from portraittalk_core.cli import talk as cli_talk
 from portraittalk_core.media.records import save_record
-from portraittalk_core.media.video import VideoWriter, probe_video
+from portraittalk_core.media.video_read import probe_video
+from portraittalk_core.media.video_write import VideoWriter
 from portraittalk_core.types import HeadPose, LandmarkTrack
 
 ROOT = Path(cli.__file__).parents[2]

@@ -21,7 +21,7 @@ from tokenizer_files import write_tokenizer
 
 from portraittalk_core.cli import dub as cli_dub
 from portraittalk_core.cli.main import main
-from portraittalk_core.media.video import VideoWriter
+from portraittalk_core.media.video_write import VideoWriter
 from portraittalk_core.renderers.animatenet.animate_net import new_animate_net, save_animate_net
 
 pytest.importorskip("diffusers")

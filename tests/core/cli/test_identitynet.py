@@ -32,6 +32,9 @@ from portraittalk_core.renderers.identitynet import diffusers_backend
 from portraittalk_core.types import LandmarkTrack
 
 pytest.importorskip("diffusers")
+
+pytestmark = pytest.mark.slow  # together they take ten seconds and more
+
 SAMPLE = Path(__file__).parents[3] / "samples" / "speech.wav"
 
 
@@ -168,7 +171,6 @@ def test_talk_rejects(place, tmp_path, capsys, name):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
 def test_controlnet_changes_the_frames_by_its_strength(place, tmp_path, painted):
     given = [*faces(place, "a.png"), "--controlnet", str(place / "control.safetensors"), "--control-style", "landmarks"]
     assert talk(place, tmp_path / "b.mp4", *given, "--control-strength", "2") == 0
@@ -189,7 +191,6 @@ def test_talk_rejects_plus_without_clip(place, tmp_path, capsys):
     assert "needs CLIP vision's hidden states" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_talk_rejects_an_sdxl_adapter_by_name(place, tmp_path, capsys):
     wide = {str(2 * i + 1): 640 for i in range(70)}
     torch.save(adapter_tensors("faceid", wide, 2048), tmp_path / "xl.bin")
@@ -206,7 +207,6 @@ def test_one_faceless_reference_is_passed_over_and_none_left_is_an_error(place, 
     assert "no face" in capsys.readouterr().err.lower()
 
 
-@pytest.mark.slow
 def test_lora_changes_the_frames_by_its_strength(place, tmp_path, painted):
     unit = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_v"
     lora = {f"{unit}.lora_down.weight": torch.ones(2, 32) / 4, f"{unit}.lora_up.weight": torch.ones(32, 2)}

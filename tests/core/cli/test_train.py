@@ -6,7 +6,7 @@ import torch
 from portraittalk_core.cli.main import main
 from portraittalk_core.engines.builtin.mouth_model import load_mouth
 from portraittalk_core.media.audio import load_speech
-from portraittalk_core.media.video import VideoWriter
+from portraittalk_core.media.video_write import VideoWriter
 from portraittalk_core.motion.options import MotionOptions
 from portraittalk_core.pipelines.talk import talk
 from portraittalk_core.types import Speech

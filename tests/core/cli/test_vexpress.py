@@ -20,6 +20,9 @@ from portraittalk_core.style.projection import save_style_attention
 from portraittalk_core.types import STYLE_STATISTICS
 
 pytest.importorskip("diffusers")
+
+pytestmark = pytest.mark.slow  # together they take ten seconds and more
+
 SAMPLE = Path(__file__).parents[3] / "samples" / "speech.wav"
 
 
@@ -82,7 +85,7 @@ def test_talk_is_the_same_twice(place, tmp_path, painted):
     assert again.max() <= 4 and again.mean() < 5e-4  # threads add up in another order
 
 
-@pytest.mark.parametrize("precision", ["bf16", pytest.param("fp16", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_paints_nearly_the_same(place, tmp_path, painted, precision):
     assert talk(place, tmp_path / "b.mp4", "--precision", precision) == 0
     assert 0 < np.abs(frames(tmp_path / "b.mp4") - painted).mean() < 8
@@ -99,7 +102,6 @@ def test_every_option_changes_the_frames(place, tmp_path, painted, change):
     assert np.abs(frames(tmp_path / "b.mp4") - painted).mean() > 0.005  # the same again: 0.0005 at most
 
 
-@pytest.mark.slow
 def test_a_style_attention_shows_the_style(place, tmp_path):
     shown = {}
     for name, more in {

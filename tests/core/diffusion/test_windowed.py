@@ -20,6 +20,9 @@ from portraittalk_core.renderers.identitynet.painter import Animation, Diffusers
 from portraittalk_core.renderers.repaint import repainted
 
 pytest.importorskip("diffusers")
+
+pytestmark = pytest.mark.slow  # together they take ten seconds and more
+
 VIDEO = VideoOptions("chunked", 8, 2)
 
 

@@ -18,7 +18,8 @@ from portraittalk_core.evaluation.evaluate import evaluate
 from portraittalk_core.evaluation.options import EvaluationOptions
 from portraittalk_core.evaluation.source import PictureSource
 from portraittalk_core.face.mesh.landmarks import open_mesh
-from portraittalk_core.media.video import VideoWriter, read_pictures
+from portraittalk_core.media.video_read import read_pictures
+from portraittalk_core.media.video_write import VideoWriter
 from portraittalk_core.motion.rig import plan_landmarks
 from portraittalk_core.renderers.warp.renderer import PortraitRenderer
 from portraittalk_core.types import LandmarkTrack

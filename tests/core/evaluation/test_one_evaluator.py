@@ -20,7 +20,7 @@ from portraittalk_core.evaluation.clip import EvaluationClip
 from portraittalk_core.evaluation.evaluate import evaluate
 from portraittalk_core.evaluation.options import EvaluationOptions
 from portraittalk_core.evaluation.source import PictureSource
-from portraittalk_core.media.video import VideoWriter
+from portraittalk_core.media.video_write import VideoWriter
 from portraittalk_core.types import Speech
 
 SECONDS = 1.6

@@ -71,7 +71,7 @@ def test_load_speech_mixes_channels(layout, channel, gain, write_sound):
 def test_load_speech_reads_a_video_with_sound(tmp_path, write_sound):
     from fractions import Fraction
 
-    from portraittalk_core.media.video import VideoWriter
+    from portraittalk_core.media.video_write import VideoWriter
 
     sound = write_sound(tone(48_000), 48_000)
     with VideoWriter(tmp_path / "v.mp4", 64, 64, Fraction(25), sound=sound) as writer:

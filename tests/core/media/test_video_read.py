@@ -10,7 +10,8 @@ import torch
 
 from portraittalk_core.errors import MediaError
 from portraittalk_core.media import video_read
-from portraittalk_core.media.video import VideoProbe, VideoWriter, probe_video, read_pictures
+from portraittalk_core.media.video_read import VideoProbe, probe_video, read_pictures
+from portraittalk_core.media.video_write import VideoWriter
 
 MS = Fraction(1, 1000)
 STAMPS_MS = [0, 40, 100, 110, 300, 340, 380, 700, 720, 1000]  # each picture is shown from its stamp on

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from portraittalk_core.errors import InputError, MediaError, OutputError, ShapeError
-from portraittalk_core.media.video import VideoWriter, read_pictures
+from portraittalk_core.media.video_read import read_pictures
+from portraittalk_core.media.video_write import VideoWriter
 from portraittalk_core.types import Speech
 
 NTSC = Fraction(30000, 1001)

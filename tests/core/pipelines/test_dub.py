@@ -12,7 +12,8 @@ from portraittalk_core.engines.registry import open_engine
 from portraittalk_core.errors import InputError, NoFaceError
 from portraittalk_core.face.geometry import mouth_open
 from portraittalk_core.face.mesh.landmarks import open_mesh, track_faces
-from portraittalk_core.media.video import VideoWriter, read_pictures
+from portraittalk_core.media.video_read import read_pictures
+from portraittalk_core.media.video_write import VideoWriter
 from portraittalk_core.motion.dub import dub_track
 from portraittalk_core.motion.options import MotionOptions
 from portraittalk_core.pipelines.dub import dub, read_film, render_film

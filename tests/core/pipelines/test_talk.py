@@ -14,7 +14,7 @@ from portraittalk_core.face import topology as topo
 from portraittalk_core.face.geometry import interocular_px, mouth_open
 from portraittalk_core.face.mesh.landmarks import open_mesh, track_faces
 from portraittalk_core.media.audio import load_speech
-from portraittalk_core.media.video import read_pictures
+from portraittalk_core.media.video_read import read_pictures
 from portraittalk_core.motion.options import MotionOptions
 from portraittalk_core.pipelines.render import driven_portrait, fit_track, render_track
 from portraittalk_core.pipelines.talk import talk

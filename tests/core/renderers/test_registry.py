@@ -14,7 +14,7 @@ import torch
 from portraittalk_core.cli.main import build_parser, main
 from portraittalk_core.errors import InputError
 from portraittalk_core.media.image import save_picture
-from portraittalk_core.media.video import read_pictures
+from portraittalk_core.media.video_read import read_pictures
 from portraittalk_core.renderers import RenderJob, open_renderer, registry, renderer_specs
 from portraittalk_core.renderers.warp.renderer import PortraitRenderer
 

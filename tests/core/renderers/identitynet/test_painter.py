@@ -29,6 +29,9 @@ from portraittalk_core.style.attention import FrameStyles, StyleConditioning
 from portraittalk_core.types import LandmarkTrack
 
 pytest.importorskip("diffusers")
+
+pytestmark = pytest.mark.slow  # together they take ten seconds and more
+
 OPTIONS = PaintOptions(SamplerOptions(steps=2, denoise=0.6, seed=1), batch=3)
 
 
@@ -106,7 +109,6 @@ def overflowing(sd15):
     return sd15
 
 
-@pytest.mark.slow  # processors reckon slowly in fp16
 def test_overflow_in_fp16_is_done_again_in_fp32(file, cond, branches, frames):
     sd15 = overflowing(load_sd15(file, dtype=torch.float16))
     painter = DiffusersPainter(sd15, cond, branches, OPTIONS)

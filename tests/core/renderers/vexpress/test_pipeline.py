@@ -17,6 +17,9 @@ from portraittalk_core.speech.encoders import GivenFeatures, SpeechFeatures
 from portraittalk_core.style.attention import FrameStyles, StyleConditioning
 from portraittalk_core.types import LandmarkTrack, Portrait, Speech, as_fps
 
+pytestmark = pytest.mark.slow  # together they take ten seconds and more
+
+
 FRAMES = 6
 OPTIONS = VExpressOptions(width=64, height=64, steps=2, length=4, overlap=2, seed=3)
 
@@ -84,7 +87,6 @@ def styled(strength=1.0, rows=1, seed=7, **net):
     return StyleConditioning(attention, FrameStyles(noise(rows, 8, seed=seed), torch.full((rows,), float(strength))))
 
 
-@pytest.mark.slow
 def test_a_style_acts_where_it_is_on(portrait, speech, models):
     plain = painted(portrait, None, speech, models, OPTIONS)
     for off in (styled(strength=0), styled(trained=False)):

@@ -39,7 +39,7 @@ from portraittalk_core.training.loop.trainer import step_generator, train_stage
 
 diffusers = pytest.importorskip("diffusers")
 pytest.importorskip("accelerate")
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]  # together they take ten seconds and more
 
 FRAMES = 3
 WIDTHS = tuple(TINY[number] for number in ("1", "5", "9", "31"))
@@ -149,7 +149,6 @@ def test_pictures_drawn_on_the_way_show_the_face(tmp_path):
     assert not torch.allclose(made[0], made[1], atol=1e-3)
 
 
-@pytest.mark.slow
 def test_gradients_reach_only_what_learns_and_the_frozen_stays_to_the_byte(tmp_path):
     stage = toy_stage(clips_of(face_of(1), face_of(2)), tmp_path, lora=True)
     frozen = {"unet": stage.frozen.unet, "adapter": stage.faces.adapter}
@@ -167,7 +166,6 @@ def test_gradients_reach_only_what_learns_and_the_frozen_stays_to_the_byte(tmp_p
     assert set(map(type, stage.frozen.unet.attn_processors.values())) == processors
 
 
-@pytest.mark.slow
 def test_resumed_run_is_bit_exact(tmp_path):
     drops = {"drop_image": 0.3, "drop_text": 0.2, "drop_both": 0.2}
     made = []

@@ -20,7 +20,7 @@ from portraittalk_core.training.loop.stage import Loss, Trainable
 from portraittalk_core.training.loop.trainer import step_generator
 
 pytest.importorskip("accelerate")
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]  # together they take ten seconds and more
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,6 @@ def kill_in(out, step, when):
     assert process.returncode == -getattr(signal, "SIGKILL", -1)
 
 
-@pytest.mark.slow
 def test_a_killed_run_ends_in_the_same_bytes(tmp_path, whole):
     kill_in(tmp_path, 5, "mid-step")
     folder = tmp_path / "checkpoints"

@@ -17,6 +17,9 @@ from portraittalk_core.training.loop.trainer import train_stage
 
 pytest.importorskip("accelerate")
 
+pytestmark = pytest.mark.slow  # together they take ten seconds and more
+
+
 CONFIG = TrainerConfig(
     steps=8, batch_size=4, gradient_accumulation=2, learning_rate=1e-2, ema_decay=0.9, save_every=3, sample_every=4
 )

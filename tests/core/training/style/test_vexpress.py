@@ -35,7 +35,7 @@ from portraittalk_core.weights.load import read_metadata
 
 pytest.importorskip("diffusers")
 pytest.importorskip("accelerate")
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]  # together they take ten seconds and more
 
 FRAMES, SIDE = 2, 64
 
@@ -186,7 +186,6 @@ def talking(networks, vae, style=None) -> torch.Tensor:
     return torch.stack(list(paint_vexpress(portrait, None, speech, models, options))).int()
 
 
-@pytest.mark.slow
 def test_right_style_beats_the_swapped_one_by_a_fifth(videos, tmp_path):
     """Acceptance, docs/design/styles.md 6: right beats swapped, strength 0 is as before, only style has moved."""
     out, trainer = tmp_path, dataclasses.replace(QUICK, steps=120, learning_rate=1e-2, ema_decay=0.9, save_every=999)

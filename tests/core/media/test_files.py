@@ -8,7 +8,7 @@ import os
 import pytest
 
 from portraittalk_core.errors import OutputError
-from portraittalk_core.media.atomic import atomic_write, check_writable
+from portraittalk_core.media.files import atomic_write, check_writable
 
 
 def test_whole_file_appears_at_the_end(tmp_path):
