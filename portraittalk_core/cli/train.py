@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from .arguments import Command, check_output, print_table
 from .progress import progress_bar
 
 if TYPE_CHECKING:
+    from ..training.animatenet.config import AnimateTraining
+    from ..training.animatenet.stage import AnimateResult
+    from ..training.identitynet.config import IdentityTraining
+    from ..training.identitynet.stage import IdentityResult
     from ..training.mouth.held_out import HeldOutScore
-    from ..training.style.stage import StyleScore
+    from ..training.style.attention_stage import StyleAttentionResult
+    from ..training.style.config import StyleAttentionTraining, StyleTraining
+    from ..training.style.stage import StyleResult, StyleScore
 
 EXAMPLES = """examples:
   portraittalk train mouth --out mouth.safetensors                 (from nothing: synthesises 10 h of speech, trains)
@@ -49,8 +56,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 def train(args: argparse.Namespace) -> None:
     """Train the selected network and print its scores."""
     if args.what != "mouth":
-        trainers = {"identity": _train_identity, "animatenet": _train_animatenet, "style": _train_style}
-        trainers[args.what](args)
+        _train_configured(args)
         return
     if args.out is None:
         raise InputError("train mouth needs --out OUT.safetensors: where the network is to be written.")
@@ -61,50 +67,52 @@ def train(args: argparse.Namespace) -> None:
         _train_mouth(args)
 
 
-def _train_identity(args: argparse.Namespace) -> None:
-    from ..training.identitynet.config import load_config
-    from ..training.identitynet.stage import train_identity
+def _configured(what: str) -> tuple[Callable, Callable, Callable[[Any, Any], None]]:
+    """What reads the settings of a training, what trains, and what prints the result."""
+    if what == "identity":
+        from ..training.identitynet import config, stage
 
+        return config.load_config, stage.train_identity, _print_identity
+    if what == "animatenet":
+        from ..training.animatenet import config, stage
+
+        return config.load_animate_config, stage.train_animate, _print_animatenet
+    from ..training.style import config, stage
+
+    return config.load_style_config, stage.train_style, _print_style
+
+
+def _train_configured(args: argparse.Namespace) -> None:
+    load_config, train_stage, print_result = _configured(args.what)
     if args.config is None:
-        raise InputError("train identity needs --config FILE.toml; docs/training.md shows one.")
+        raise InputError(f"train {args.what} needs --config FILE.toml; docs/training.md shows one.")
     config = load_config(args.config)
     with progress_bar("training") as on_progress:
-        result = train_identity(config, on_progress)
-    for name, reason in result.report.dropped:
+        result = train_stage(config, on_progress)
+    print_result(config, result)
+
+
+def _print_dropped(dropped: Iterable[tuple[str, str]]) -> None:
+    for name, reason in dropped:
         print(f"left out {name}: {reason}")
+
+
+def _print_identity(config: IdentityTraining, result: IdentityResult) -> None:
+    _print_dropped(result.report.dropped)
     print(f"The adapter, after {result.training.steps} steps, is in {result.adapter}")
 
 
-def _train_animatenet(args: argparse.Namespace) -> None:
-    from ..training.animatenet.config import load_animate_config
-    from ..training.animatenet.stage import train_animate
-
-    if args.config is None:
-        raise InputError("train animatenet needs --config FILE.toml; docs/training.md shows one.")
-    config = load_animate_config(args.config)
-    with progress_bar("training") as on_progress:
-        result = train_animate(config, on_progress)
-    for name, reason in result.dropped:
-        print(f"left out {name}: {reason}")
+def _print_animatenet(config: AnimateTraining, result: AnimateResult) -> None:
+    _print_dropped(result.dropped)
     files = ", ".join(f"{name}: {path}" for name, path in result.files.items())
     print(f"After {result.training.steps} steps: {files}")
 
 
-def _train_style(args: argparse.Namespace) -> None:
-    from ..training.style.config import load_style_config
-    from ..training.style.stage import train_style
-
-    if args.config is None:
-        raise InputError("train style needs --config FILE.toml; docs/training.md shows one.")
-    config = load_style_config(args.config)
-    with progress_bar("training") as on_progress:
-        result = train_style(config, on_progress)
+def _print_style(config: StyleTraining | StyleAttentionTraining, result: StyleResult | StyleAttentionResult) -> None:
     if config.stage == "attention":
-        for name, reason in result.dropped:
-            print(f"left out {name}: {reason}")
-        print(
-            f"The style attention, after {result.training.steps} steps on {result.trained_on}, is in {result.attention}"
-        )
+        _print_dropped(result.dropped)
+        trained = f"after {result.training.steps} steps on {result.trained_on}"
+        print(f"The style attention, {trained}, is in {result.attention}")
         print(f"It looks at styles of the space {result.space}.")
         return
     heading = ("style from", "strength before", "after", "accuracy before", "after", "σ before", "after")
