@@ -6,6 +6,7 @@ import ast
 import importlib
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -162,6 +163,17 @@ def rows(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
 
 
+def inputs_told(text: str) -> dict[str, tuple[str, str]]:
+    """Range and default of each input in a page's list of inputs; empty where the page gives none."""
+    section = re.search(r"^## Inputs?\n(.*?)(?=^## |\Z)", text, re.S | re.M)[1]
+    found = {}
+    for entry in re.split(r"^- ", section, flags=re.M)[1:]:
+        match = re.match(r"\*\*(\w+)\*\*(?: \((.*?)\))?: \S", " ".join(entry.split()))
+        span, _, default = (match[2] or "").replace("; default ", "\n").partition("\n")
+        found[match[1]] = ("", span.removeprefix("default ")) if span.startswith("default ") else (span, default)
+    return found
+
+
 @cache
 def spoken() -> str:
     """All fixed parts of the texts in the nodes and the core, one a line."""
@@ -174,6 +186,32 @@ def spoken() -> str:
 def test_the_nodes_are_these(schemas):
     assert tuple(schemas) == NODES
     assert {path.stem for path in (ROOT / "web" / "docs").glob("*.md")} == set(NODES)
+
+
+def test_help_in_other_languages_is_what_page_and_locale_say():
+    """Every input with its range, by the words of the locale; what the locale lacks follows in English."""
+    command = [sys.executable, "tools/make_help.py", "--check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert not done.stdout and done.returncode == 0, done.stdout + done.stderr
+    assert {path.relative_to(ROOT / "web" / "docs").as_posix() for path in (ROOT / "web" / "docs").glob("*/*.md")} == {
+        f"{node}/{language}.md" for node in NODES for language in OWN_SCRIPT
+    }
+
+
+@pytest.mark.parametrize("language", OWN_SCRIPT)
+@pytest.mark.parametrize("node", NODES)
+def test_help_in_other_languages_tells_of_everything(schemas, node, language):
+    text = (ROOT / "web" / "docs" / node / f"{language}.md").read_text(encoding="utf-8")
+    own, texts = re.split(r"^### ", text, maxsplit=1, flags=re.M)[0], locale(language)[node]
+    assert text.startswith(f"# {texts['display_name']}\n") and re.search(OWN_SCRIPT[language], own)
+    for socket in schemas[node].inputs:
+        line = next(line for line in own.splitlines() if f"**{socket.id}**" in line or f"`{socket.id}`" in line)
+        assert texts["inputs"][socket.id]["tooltip"] in line
+        low_and_high = [f"{socket.options[end]:g}".replace("-", "−") for end in ("min", "max") if end in socket.options]
+        assert all(number in line for number in low_and_high if float(number.replace("−", "-")) < NO_LIMIT)
+    assert all(f"**{output['name']}**" in own for output in texts["outputs"].values())
+    english = page(node)
+    assert all(row in text for row in english.splitlines() if row.startswith("| *"))  # messages are English
 
 
 def test_english_is_what_the_nodes_say(schemas):
@@ -203,9 +241,9 @@ def test_locale_is_translated(language):
 
 @pytest.mark.parametrize("node", NODES)
 def test_help_tells_of_every_input_with_range_and_default(schemas, node):
-    table = {cells[0]: cells for cells in rows(page(node)) if len(cells) == 4}
+    entries = inputs_told(page(node))
     for socket in schemas[node].inputs:
-        _, _, span, default = table.pop(f"**{socket.id}**")
+        span, default = entries.pop(socket.id)
         options = socket.options
         if "min" in options:
             low, high = (f"{options[end]:g}".replace("-", "−") for end in ("min", "max"))
@@ -213,10 +251,20 @@ def test_help_tells_of_every_input_with_range_and_default(schemas, node):
         if "default" in options:
             value = options["default"]
             value = {True: "on", False: "off"}[value] if isinstance(value, bool) else value
-            assert default == (value if isinstance(value, str) else f"{value:g}".replace("-", "−"))
+            value = value if isinstance(value, str) else f"{value:g}".replace("-", "−")
+            assert default == (value or "empty")
         if socket.options.get("options"):
             assert span == ", ".join(socket.options["options"])
-    assert not [name for name in table if name.startswith("**")], "the page tells of inputs that the node lacks"
+    assert not entries, "the page tells of inputs that the node lacks"
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_help_fits_into_the_side_panel(node):
+    """It is 300 pixels wide: a third column, or a line of code longer than this, is cut off."""
+    text = page(node)
+    assert not [cells for cells in rows(text) if len(cells) > 2]
+    fenced = "\n".join(re.findall(r"^```.*?\n(.*?)^```", text, re.S | re.M)).splitlines()
+    assert not [line for line in fenced if len(line) > 40]
 
 
 @pytest.mark.parametrize("node", NODES)
