@@ -49,7 +49,8 @@ class Timeline {
   }
 
   get wired() {
-    return !!this.node.inputs?.some((input) => input.widget?.name === WIDGET && input.link != null);
+    const slot = this.node.inputs?.findIndex((input) => input.widget?.name === WIDGET) ?? -1;
+    return slot >= 0 && !!this.node.isInputConnected(slot);
   }
 
   /** Seconds on the time axis; before a run, what the points need. */
