@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from .animate import AnimateNetControl
+from .bindings.samples import offer_samples
 from .compare import CompareVideos, ScoreWithoutReference
 from .engine import LoadMotionEngine
 from .face import BlendFaces, LoadFaceEmbedding
@@ -54,4 +55,5 @@ class PortraitTalkExtension(ComfyExtension):
 
 async def comfy_entrypoint() -> PortraitTalkExtension:
     """Called by ComfyUI when it loads the pack."""
+    offer_samples()
     return PortraitTalkExtension()

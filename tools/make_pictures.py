@@ -1,4 +1,4 @@
-"""Renders docs/strip.jpg and the thumbnails of workflows/ from the sample portrait and speech."""
+"""Renders docs/strip.jpg, icon, banner and the thumbnails of workflows/ from the sample portrait and speech."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +44,8 @@ def main() -> None:
     renderer = PortraitRenderer(portrait)
     frames = [next(renderer.render(track.slice(i, i + 1))) for i in (round(25 * s) for s in MOMENTS_S)]
     save(strip([_head(portrait.picture), *map(_head, frames)]), ROOT / "docs" / "strip.jpg")
+    save(icon(portrait, track), ROOT / "docs" / "icon.png")
+    save(banner([_head(portrait.picture), *map(_head, frames)], speech), ROOT / "docs" / "banner.jpg")
     plot = _image(plot_track(track, speech)).resize((720, 540), Image.LANCZOS).crop((0, 128, 720, 300))
     faces = strip([_head(portrait.picture), *map(_head, frames[1:4])]).resize((720, 198), Image.LANCZOS)
     save(stack([faces, plot]), ROOT / "workflows" / "quick_portrait.jpg")
@@ -56,6 +58,32 @@ def main() -> None:
     save(seeds(portrait, speech), ROOT / "workflows" / "compare_two_seeds.jpg")
     scores = adfd_plot(whole_track(open_engine(), speech, portrait.landmarks, _other()), track)
     save(_image(scores).resize((720, 270), Image.LANCZOS), ROOT / "workflows" / "score_a_video.jpg")
+
+
+def icon(portrait, track) -> Image.Image:
+    """Half the face as a picture, half as landmarks; 400 pixels, the most that ComfyUI's registry takes."""
+    left, _, right, _ = HEAD
+    box = (left - 10, HEAD[1], right + 10, HEAD[1] + right - left + 20)
+    face = _image(portrait.picture).crop(box).resize((400, 400), Image.LANCZOS)
+    lines = _image(next(draw_landmarks(track, LOUD_FRAME, 1024))).crop([2 * at for at in box])
+    face.paste(lines.resize((400, 400), Image.LANCZOS).crop((200, 0, 400, 400)), (200, 0))
+    return face
+
+
+def banner(heads: list[Image.Image], speech) -> Image.Image:
+    """Heads in a row over the waveform, 21:9, as ComfyUI's registry wants it."""
+    sheet = Image.new("RGB", (1260, 540), "#26303a")
+    row = strip(heads)
+    row = row.resize((1260, round(1260 * row.height / row.width)), Image.LANCZOS)
+    sheet.paste(row, (0, 0))
+    draw, middle = ImageDraw.Draw(sheet), row.height + 70
+    loud = [float(part.abs().amax()) for part in speech.waveform.chunk(310)]
+    for place, height in enumerate(loud):
+        size = 55 * height / max(loud)
+        draw.line([(10 + 4 * place, middle - size), (10 + 4 * place, middle + size)], fill="#7fb2d9", width=2)
+    words = {"fill": "#dfe7ee", "anchor": "mm", "font": ImageFont.load_default(72)}
+    draw.text((630, (middle + 60 + 540) / 2), "PortraitTalk", **words)
+    return sheet
 
 
 def adfd_plot(generated: LandmarkTrack, target: LandmarkTrack) -> torch.Tensor:

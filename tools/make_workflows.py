@@ -1,20 +1,23 @@
-"""Writes workflows/*.json, in the format that ComfyUI's page saves, from short descriptions of the graphs."""
+"""Writes workflows/*.json and subgraphs/*.json, as ComfyUI's page saves them, from short descriptions of the graphs."""
 
 import json
 from pathlib import Path
 
+import blueprints
 import score_workflow
 import style_workflow
 import vexpress_workflow
 import video_workflows
 
-FOLDER = Path(__file__).parents[1] / "workflows"
+ROOT = Path(__file__).parents[1]
+BYPASSED = 4  # the page's number for it
 
 # inputs that are sockets, widgets in the page's order (control_after_generate follows a seed), outputs
 KINDS = {
     "LoadImage": ([], ["image", "upload"], [("IMAGE", "IMAGE"), ("MASK", "MASK")]),
     "LoadAudio": ([], ["audio", "audioUI", "upload"], [("AUDIO", "AUDIO")]),
     "LoadVideo": ([], ["file", "upload"], [("VIDEO", "VIDEO")]),
+    "RecordAudio": ([], ["audio"], [("AUDIO", "AUDIO")]),
     "PreviewImage": ([("images", "IMAGE")], [], []),
     "SaveVideo": ([("video", "VIDEO")], ["filename_prefix", "format", "codec"], []),
     "MarkdownNote": ([], [""], []),
@@ -92,13 +95,14 @@ KINDS = {
 PORTRAIT_NOTE = """## One portrait and a speech clip become a video
 
 1. **Load Image**: choose a portrait. One upright face with eyes and mouth visible: a photograph, a painting, a drawing.
-2. **Load Audio**: choose the speech. The voice alone, without music, moves the mouth best.
+2. **Load Audio**: choose the speech, or record it: with **Record Audio**, connected in its place. The
+   voice alone, without music, moves the mouth best.
 3. **Run.** The video appears on the right, and in ComfyUI's output folder.
 
 *mouth_gain* opens the mouth more or less, *head_motion* 0 locks the head, another *seed* gives other blinks. Of several
 faces, *face_index* 0 is the largest.
 
-Nothing needs to be downloaded. Press **?** on a node for its help.
+Nothing needs to be downloaded. Select a node and press **i** above it for its help.
 """
 
 SCORE_NOTE = """## How near is a generated video to the real one?
@@ -112,7 +116,8 @@ between the eyes; lower is better. **PSNR** and **SSIM** compare the pictures th
 
 IDENTITY_NOTE = """## Your own SD1.5 checkpoint paints this very face, speaking
 
-1. **Load Checkpoint**: any SD1.5 checkpoint. **Load LoRA**: a style, or bypass it (Ctrl+B).
+1. **Load Checkpoint**: any SD1.5 checkpoint. A style of your own? Choose it in **Load LoRA** and switch that node on
+   (Ctrl+B).
 2. **Load Image**: the portrait. It is moved to the speech, and its face tells SD1.5 who it is.
 3. **Load Audio**: the speech. Write into the two texts what the frames are to show, and what not.
 4. **Run.** Try a short clip first: every frame is painted.
@@ -181,8 +186,9 @@ MODELS = {
 GRAPHS = {
     "quick_portrait": {
         "note": ("MarkdownNote", (40, 40), (420, 250), [PORTRAIT_NOTE], {}),
-        "image": ("LoadImage", (40, 350), (300, 330), ["portrait.png", "image"], {}),
-        "sound": ("LoadAudio", (40, 740), (300, 140), ["speech.wav", None, None], {}),
+        "image": ("LoadImage", (40, 350), (300, 330), ["portraittalk_portrait.jpg", "image"], {}),
+        "sound": ("LoadAudio", (40, 740), (300, 140), ["portraittalk_speech.wav", None, None], {}),
+        "record": ("RecordAudio", (40, 960), (300, 120), [""], {}),
         "motion": (
             "PortraitTalkAudioToLandmarks",
             (500, 40),
@@ -214,13 +220,13 @@ GRAPHS = {
     },
     "identity_portrait": {
         "note": ("MarkdownNote", (40, 40), (480, 330), [IDENTITY_NOTE], {}),
-        "image": ("LoadImage", (40, 430), (300, 330), ["portrait.png", "image"], {}),
-        "sound": ("LoadAudio", (40, 820), (300, 140), ["speech.wav", None, None], {}),
+        "image": ("LoadImage", (40, 430), (300, 330), ["portraittalk_portrait.jpg", "image"], {}),
+        "sound": ("LoadAudio", (40, 820), (300, 140), ["portraittalk_speech.wav", None, None], {}),
         "checkpoint": (
             "CheckpointLoaderSimple", (560, 40), (380, 100), ["v1-5-pruned-emaonly-fp16.safetensors"], {},
         ),
         "lora": (
-            "LoraLoader", (560, 200), (380, 130), ["your_style.safetensors", 0.8, 0.8],
+            "LoraLoader", (560, 200), (380, 130), ["", 0.8, 0.8],
             {"model": ("checkpoint", 0), "clip": ("checkpoint", 1)},
         ),
         "positive": (
@@ -258,8 +264,8 @@ GRAPHS = {
     },
     "talking_portrait": {
         "note": ("MarkdownNote", (40, 40), (480, 360), [TALKING_NOTE], {}),
-        "image": ("LoadImage", (40, 460), (300, 330), ["portrait.png", "image"], {}),
-        "sound": ("LoadAudio", (40, 850), (300, 140), ["speech.wav", None, None], {}),
+        "image": ("LoadImage", (40, 460), (300, 330), ["portraittalk_portrait.jpg", "image"], {}),
+        "sound": ("LoadAudio", (40, 850), (300, 140), ["portraittalk_speech.wav", None, None], {}),
         "checkpoint": (
             "CheckpointLoaderSimple", (560, 40), (380, 100), ["v1-5-pruned-emaonly-fp16.safetensors"], {},
         ),
@@ -308,8 +314,8 @@ GRAPHS = {
     "score_a_video": {
         "note": ("MarkdownNote", (40, 40), (420, 250), [SCORE_NOTE], {}),
         # the nodes grow with the video they show: an upright one must fit above the second
-        "made": ("LoadVideo", (40, 350), (280, 400), ["generated.mp4", "image"], {}),
-        "true": ("LoadVideo", (40, 860), (280, 400), ["target.mp4", "image"], {}),
+        "made": ("LoadVideo", (40, 350), (280, 400), ["portraittalk_generated.mp4", "image"], {}),
+        "true": ("LoadVideo", (40, 860), (280, 400), ["portraittalk_film.mp4", "image"], {}),
         "score": (
             "PortraitTalkADFDScore",
             (500, 350),
@@ -320,8 +326,39 @@ GRAPHS = {
     },
 }  # fmt: skip
 
+# nodes that are switched off until somebody chooses a file
+SWITCHED_OFF = {"identity_portrait": ("lora",)}
 
-def build(graph: dict, groups: list = (), models: dict = MODELS) -> dict:
+# App mode: widgets that the form shows, and nodes whose results it shows
+APPS = {
+    "quick_portrait": (
+        [("image", "image"), ("sound", "audio"), *(("motion", name) for name in ("mouth_gain", "head_motion", "seed"))],
+        ["save"],
+    ),
+    "dub_a_video": (
+        [
+            *[("film", "file"), ("sound", "audio"), ("checkpoint", "ckpt_name"), ("positive", "text")],
+            *[("paint", "denoise"), ("paint", "seed")],
+        ],
+        ["save"],
+    ),
+    "score_a_video": ([("made", "file"), ("true", "file")], ["score"]),
+}
+
+
+def app_mode(name: str, graph: dict) -> dict:
+    """Entries of a workflow's `extra` that make the page open it as a form."""
+    if name not in APPS:
+        return {}
+    numbers = {node: number for number, node in enumerate(graph, 1)}
+    inputs, outputs = APPS[name]
+    data = {"inputs": [[numbers[node], widget] for node, widget in inputs], "outputs": [numbers[n] for n in outputs]}
+    return {"linearMode": True, "linearData": data}
+
+
+def build(
+    graph: dict, groups: list = (), models: dict = MODELS, switched_off: tuple = (), extra: dict | None = None
+) -> dict:
     """The JSON of a workflow as ComfyUI's page saves it."""
     numbers = {name: number for number, name in enumerate(graph, 1)}
     links, nodes = [], []
@@ -334,7 +371,7 @@ def build(graph: dict, groups: list = (), models: dict = MODELS) -> dict:
             "size": list(size),
             "flags": {},
             "order": numbers[name] - 1,
-            "mode": 0,
+            "mode": BYPASSED if name in switched_off else 0,
             "inputs": [{"name": socket, "type": of, "link": None} for socket, of in sockets],
             "outputs": [{"name": output, "type": of, "links": []} for output, of in outputs],
             "properties": {"Node name for S&R": kind} | ({"models": models[kind]} if kind in models else {}),
@@ -366,13 +403,13 @@ def build(graph: dict, groups: list = (), models: dict = MODELS) -> dict:
         "links": links,
         "groups": boxes,
         "config": {},
-        "extra": {"ds": {"scale": 0.8, "offset": [60, 60]}},
+        "extra": {"ds": {"scale": 0.8, "offset": [60, 60]}} | (extra or {}),
         "version": 0.4,
     }
 
 
 def main() -> None:
-    """Write all workflows."""
+    """Write all workflows and subgraph blueprints."""
     graphs, groups, models_of = dict(GRAPHS), {}, {}
     for module in (video_workflows, style_workflow, score_workflow, vexpress_workflow):
         KINDS.update(module.KINDS)
@@ -381,8 +418,18 @@ def main() -> None:
         models_of |= getattr(module, "MODELS", {})
     for name, graph in graphs.items():
         models = MODELS | models_of.get(name, {})
-        workflow = build(graph, groups.get(name, ()), models)
-        (FOLDER / f"{name}.json").write_text(json.dumps(workflow, indent=1, ensure_ascii=False) + "\n")
+        off = SWITCHED_OFF.get(name, ())
+        write("workflows", name, build(graph, groups.get(name, ()), models, off, app_mode(name, graph)))
+    for blueprint in blueprints.of(graphs):
+        inner = build(blueprint.nodes, models=MODELS)
+        write("subgraphs", blueprint.name, blueprints.as_json(blueprint, inner))
+
+
+def write(folder: str, name: str, content: dict) -> None:
+    """Write a JSON file of the pack."""
+    path = ROOT / folder / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ KINDS = {
 GROUPS = {
     "compare_two_seeds": [
         ("1  Portrait and speech", (20, 500, 460, 650)),
-        ("2  Two takes", (520, 0, 900, 1150)),
+        ("2  Two takes", (520, 0, 900, 1540)),
         ("3  Each by itself", (1460, 0, 560, 1980)),
         ("4  What the seed changes", (2060, 0, 1000, 1980)),
     ],
@@ -52,7 +52,7 @@ def _take(name: str, seed: int, top: int) -> dict:
     """Nodes of one take: motion and video."""
     return {
         f"motion {name}": (
-            "PortraitTalkAudioToLandmarks", (540, top), (400, 440),
+            "PortraitTalkAudioToLandmarks", (540, top), (400, 680),
             [25.0, 1.0, 1.0, 15.0, seed, "fixed", 0, -45.0, 0.3, 0.0, "[]"],
             {"portrait": ("image", 0), "audio": ("sound", 0)},
         ),
@@ -75,10 +75,10 @@ def _score(name: str, seed: int, top: int) -> dict:
 GRAPHS = {
     "compare_two_seeds": {
         "note": ("MarkdownNote", (20, 0), (460, 460), [NOTE], {}),
-        "image": ("LoadImage", (40, 580), (400, 340), ["portrait.png", "image"], {}),
-        "sound": ("LoadAudio", (40, 980), (400, 120), ["speech.wav", None, None], {}),
+        "image": ("LoadImage", (40, 580), (400, 340), ["portraittalk_portrait.jpg", "image"], {}),
+        "sound": ("LoadAudio", (40, 980), (400, 120), ["portraittalk_speech.wav", None, None], {}),
         **_take("a", 0, 80),
-        **_take("b", 1, 640),
+        **_take("b", 1, 830),
         **_score("a", 0, 80),
         **_score("b", 1, 1050),
         "compare": (

@@ -16,7 +16,7 @@ No reference at hand? Choose a **preset**: calm, lively, emphatic, whispering, s
 
 **Blend Styles** mixes two, or lets one turn into the other while speaking.
 
-Nothing needs to be downloaded. Press **?** on a node for its help.
+Nothing needs to be downloaded. Select a node and press **i** above it for its help.
 """
 
 PAINTED_NOTE = """## The style in your SD1.5's picture too
@@ -55,7 +55,7 @@ GRAPHS = {
     "speak_in_their_style": {
         "note": ("MarkdownNote", (20, -60), (500, 360), [NOTE], {}),
         # the node grows with the video it shows: an upright one must fit
-        "film": ("LoadVideo", (40, 410), (460, 560), ["reference.mp4", "image"], {}),
+        "film": ("LoadVideo", (40, 410), (460, 560), ["portraittalk_film.mp4", "image"], {}),
         "style": (
             "PortraitTalkStylePrior", (580, 0), (460, 700),
             ["of the reference", 1.0, 0.1, 0, "fixed", "none", "none", 25.0, 0], {"video": ("film", 0)},
@@ -63,8 +63,8 @@ GRAPHS = {
         "keep": (
             "PortraitTalkSaveStyle", (580, 790), (460, 110), ["styles/PortraitTalk"], {"style": ("style", 0)},
         ),
-        "image": ("LoadImage", (1120, 0), (340, 330), ["portrait.png", "image"], {}),
-        "sound": ("LoadAudio", (1120, 380), (340, 120), ["speech.wav", None, None], {}),
+        "image": ("LoadImage", (1120, 0), (340, 330), ["portraittalk_portrait.jpg", "image"], {}),
+        "sound": ("LoadAudio", (1120, 380), (340, 120), ["portraittalk_speech.wav", None, None], {}),
         "painted": ("MarkdownNote", (1100, 570), (380, 270), [PAINTED_NOTE], {}),
         "motion": (
             "PortraitTalkAudioToLandmarks", (1540, 0), (380, 640),

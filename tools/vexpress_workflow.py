@@ -56,8 +56,8 @@ GROUPS = {
 GRAPHS = {
     "v_express_portrait": {
         "note": ("MarkdownNote", (20, -60), (500, 330), [NOTE], {}),
-        "image": ("LoadImage", (40, 390), (340, 330), ["portrait.png", "image"], {}),
-        "sound": ("LoadAudio", (40, 780), (340, 140), ["speech.wav", None, None], {}),
+        "image": ("LoadImage", (40, 390), (340, 330), ["portraittalk_portrait.jpg", "image"], {}),
+        "sound": ("LoadAudio", (40, 780), (340, 140), ["portraittalk_speech.wav", None, None], {}),
         "motion": (
             "PortraitTalkAudioToLandmarks", (580, 0), (380, 640),
             [25.0, 1.0, 1.0, 15.0, 0, "fixed", 0, -45.0, 0.3, 0.0, "[]"],

@@ -3,7 +3,8 @@
 LONG_NOTE = """## A speech of any length becomes a video
 
 1. **Load Image**: the portrait. **Load Audio**: the speech, minutes or an hour long.
-2. Try the first seconds of it, and settle text, seed and *denoise*; then **Run** the whole.
+2. **Trim Audio Duration** passes on the first 10 seconds: settle text, seed and *denoise* with them. Then set
+   *duration* to more than the speech lasts, such as 36000, and **Run** the whole.
 
 Frames go straight into the video file as soon as they are final, so memory does not grow with the length. Leave
 *keep_frames* at **auto**: above 300 frames *images* holds only the first. Take the *video* output.
@@ -39,6 +40,7 @@ Needed: what *talking_portrait* needs.
 """
 
 KINDS = {
+    "TrimAudioDuration": ([("audio", "AUDIO")], ["start_index", "duration"], [("AUDIO", "AUDIO")]),
     "LoraLoaderModelOnly": ([("model", "MODEL")], ["lora_name", "strength_model"], [("MODEL", "MODEL")]),
     "GetVideoComponents": (
         [("video", "VIDEO")], [], [("images", "IMAGE"), ("audio", "AUDIO"), ("fps", "FLOAT")],
@@ -104,15 +106,16 @@ _ADAPTER = ["ip-adapter-faceid_sd15.bin", "of the adapter", 0.8, "auto", 1.0]
 GRAPHS = {
     "long_speech": {
         "note": ("MarkdownNote", (20, -60), (500, 450), [LONG_NOTE], {}),
-        "image": ("LoadImage", (40, 510), (300, 330), ["portrait.png", "image"], {}),
-        "sound": ("LoadAudio", (40, 880), (300, 120), ["speech.wav", None, None], {}),
+        "image": ("LoadImage", (40, 510), (300, 330), ["portraittalk_portrait.jpg", "image"], {}),
+        "sound": ("LoadAudio", (40, 880), (300, 120), ["portraittalk_speech.wav", None, None], {}),
+        "start": ("TrimAudioDuration", (40, 1080), (300, 90), [0.0, 10.0], {"audio": ("sound", 0)}),
         "checkpoint": (
             "CheckpointLoaderSimple", (580, 0), (380, 100), ["v1-5-pruned-emaonly-fp16.safetensors"], {},
         ),
         "lora": ("LoraLoaderModelOnly", (580, 160), (380, 90), [_LCM_LORA, 1.0], {"model": ("checkpoint", 0)}),
         "motion": (
             "PortraitTalkAudioToLandmarks", (580, 380), (380, 640), _MOTION,
-            {"portrait": ("image", 0), "audio": ("sound", 0)},
+            {"portrait": ("image", 0), "audio": ("start", 0)},
         ),
         "positive": (
             "CLIPTextEncode", (1020, 0), (400, 130),
@@ -135,7 +138,7 @@ GRAPHS = {
             "PortraitTalkIdentityNetSampler", (1940, 0), (400, 750),
             [0, "fixed", 6, 1.0, "lcm", "sgm_uniform", 0.5, 0.8, 512, 512, *_SAMPLED],
             _FACE | {
-                "model": ("lora", 0), "landmarks": ("motion", 0), "portrait": ("image", 0), "audio": ("sound", 0),
+                "model": ("lora", 0), "landmarks": ("motion", 0), "portrait": ("image", 0), "audio": ("start", 0),
             },
         ),
         "save": (
@@ -145,15 +148,15 @@ GRAPHS = {
     "dub_a_video": {
         "note": ("MarkdownNote", (20, -60), (500, 450), [DUB_NOTE], {}),
         # the node grows with the video it shows: an upright one must fit
-        "film": ("LoadVideo", (40, 520), (280, 400), ["video.mp4", "image"], {}),
-        "sound": ("LoadAudio", (40, 1030), (280, 120), ["speech.wav", None, None], {}),
+        "film": ("LoadVideo", (40, 520), (280, 400), ["portraittalk_film.mp4", "image"], {}),
+        "sound": ("LoadAudio", (40, 1030), (280, 120), ["portraittalk_speech.wav", None, None], {}),
         "parts": ("GetVideoComponents", (580, 0), (380, 80), [], {"video": ("film", 0)}),
         "track": (
-            "PortraitTalkLandmarksFromVideo", (580, 140), (380, 170), [25.0, 0, "hold"],
+            "PortraitTalkLandmarksFromVideo", (580, 180), (380, 180), [25.0, 0, "hold"],
             {"frames": ("parts", 0), "fps": ("parts", 2)},
         ),
         "motion": (
-            "PortraitTalkAudioToLandmarks", (580, 380), (380, 640), _MOTION,
+            "PortraitTalkAudioToLandmarks", (580, 440), (380, 680), _MOTION,
             {"portrait": ("parts", 0), "audio": ("sound", 0), "driving_landmarks": ("track", 0)},
         ),
         "first": ("ImageFromBatch", (1020, 0), (400, 90), [0, 1], {"image": ("parts", 0)}),

@@ -31,6 +31,8 @@ PACK = (
     "nodes",
     "portraittalk_core",
     "workflows",
+    "subgraphs",
+    "samples",
     "web",
     "locales",
     "requirements.txt",

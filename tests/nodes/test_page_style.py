@@ -23,20 +23,6 @@ def page_state():
     return page._page_state
 
 
-@pytest.fixture(scope="module")
-def reference_name(comfy, workflow_prompt, portrait_name, speech_name) -> str:
-    """Someone speaking: the sample portrait itself, as quick_portrait makes it."""
-    prompt = workflow_prompt("quick_portrait")
-    for node in prompt.values():
-        if node["class_type"] == "PortraitTalkAudioToLandmarks":
-            node["inputs"]["fps"] = 8.0
-    run = comfy.run(prompt)
-    assert run.status == "success", run.message
-    (saved,) = (outputs["images"][0] for outputs in run.outputs.values() if outputs.get("animated") == [True])
-    return comfy.put_input(comfy.output(saved), "reference.mp4")
-
-
-@pytest.mark.usefixtures("reference_name", "portrait_name")
 def test_page_runs_speak_in_their_style(comfy, page_state, short_speech, tmp_path):
     """Nothing is downloaded; no node covers another, each lies in a named group, the plot is shown."""
     workflow = json.loads((ROOT / "workflows" / "speak_in_their_style.json").read_text())

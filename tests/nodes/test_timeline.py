@@ -42,7 +42,7 @@ page = _page_module()
 
 def graph(points: str = "[]") -> dict:
     """A portrait and a sound into AudioToLandmarks, nothing else."""
-    workflow = json.loads((ROOT / "workflows" / "quick_portrait.json").read_text(encoding="utf-8"))
+    workflow = page.shipped("quick_portrait")
     nodes = [node for node in workflow["nodes"] if node["type"] in KEPT_NODES]
     ids = {node["id"] for node in nodes}
     links = [link for link in workflow["links"] if link[1] in ids and link[3] in ids]
@@ -71,7 +71,7 @@ class Tab:
         )
 
     async def load(self, workflow: dict) -> None:
-        await self.evaluate(f"app.loadGraphData({json.dumps(workflow)})")
+        await self.evaluate(f"app.loadGraphData({json.dumps(workflow)}).then(() => null)")
         await self.evaluate("app.canvas.ds.scale = 1; app.canvas.ds.offset = [80, 60]; app.canvas.draw(true, true)")
         await asyncio.sleep(1.5)
 
@@ -164,7 +164,7 @@ def devtools(tmp_path_factory):
 
 
 @pytest.fixture(params=["classic", "vue"])
-def visit(request, devtools, comfy, portrait_name, speech_name):
+def visit(request, devtools, comfy):
     """Opens the page in one of its two renderings and does something there."""
     newer = request.param == "vue"
     comfy.post("/settings", {"Comfy.TutorialCompleted": True})  # no template browser over the canvas
