@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +16,7 @@ from ..checks import check_choice, check_finite, check_range
 from ..errors import InputError, OutputError
 from ..types import Speech, as_fps, check_picture
 from .audio import MAX_RATE_HZ, MIN_RATE_HZ
-from .files import check_writable, disk_full_message, explain_write_errors, part_path
+from .files import PartFile, check_writable, disk_full_message, explain_write_errors
 from .sound import Block, SoundFile, mix_blocks, tensor_blocks
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
@@ -81,13 +80,13 @@ class VideoWriter:
         self.num_encoded = 0  # pictures that the encoder has given back; it looks some ahead
         self._sound = SoundTrack(sound) if sound is not None else None
         self._num_samples = 0
-        self._part: Path | None = None
+        self._part: PartFile | None = None
         self._container: av.container.OutputContainer | None = None
         self._closed = False
 
     def __enter__(self) -> VideoWriter:
         try:
-            self._part = part_path(self.path)
+            self._part = PartFile(self.path)
             with explain_write_errors(self.path):
                 self._open()
         except BaseException:
@@ -137,8 +136,7 @@ class VideoWriter:
                 self._encode(None)
                 self._container.close()
                 self._check_complete()
-                os.replace(self._part, self.path)
-            self._part = None
+            self._part.finish()
         finally:
             self.abort()  # after a success, nothing is left to give up
         return self.path
@@ -156,11 +154,11 @@ class VideoWriter:
             if self._sound:
                 self._sound.close()
             if part is not None:
-                part.unlink(missing_ok=True)
+                part.remove()
 
     def _open(self) -> None:
         fast = {} if self.path.suffix.lower() == ".mkv" else {"movflags": "+faststart"}
-        self._container = av.open(f"file:{self._part}", "w", container_options=fast)
+        self._container = av.open(f"file:{self._part.path}", "w", container_options=fast)
         video = self._container.add_stream("libx264", rate=self.fps, options=self._options)
         video.width, video.height = self.width + self.width % 2, self.height + self.height % 2
         video.pix_fmt = "yuv420p"
@@ -210,7 +208,7 @@ class VideoWriter:
     def _check_complete(self) -> None:
         """Verify the finished file: a disk that fills up at the very end is not always reported while writing."""
         try:
-            with av.open(f"file:{self._part}") as written:
+            with av.open(f"file:{self._part.path}") as written:
                 stream = written.streams.video[0]
                 complete = stream.frames in (0, self.num_frames)
         except (av.FFmpegError, IndexError):
