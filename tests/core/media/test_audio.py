@@ -280,7 +280,7 @@ def write_timed(tmp_path):
                 stream = file.add_stream("pcm_s16le", rate=16_000)
                 stream.layout = "mono"
                 stream.metadata["language"] = ("eng", "deu", "fra")[number - 1]
-                stream.disposition = av.stream.Disposition.default if number == default else av.stream.Disposition(0)
+                stream.disposition = av.stream.Disposition.default.value if number == default else 0
                 streams.append(stream)
             packets = []
             for stream, pieces in zip(streams, tracks, strict=True):
