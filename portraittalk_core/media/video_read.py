@@ -37,6 +37,7 @@ REORDERED = 16  # pictures that H.264 and its kin may hold back
 ROUNDING_S = Fraction(1, 2000)  # the most by which a time stamp may be off: Matroska and FLV count milliseconds
 CUT_S = Fraction(1, 2)  # a file that lacks less is taken as whole
 MAX_SIDE_PX = 8192
+MAX_S = 12 * 3600  # a picture with a later stamp would have to be repeated for hours
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,8 @@ def _constant_rate(path: Path, rate: Fraction, probe: VideoProbe) -> Iterator[Te
         done, current, end = 0, None, Fraction(0)
         converter = PictureConverter(path, stream)
         for start, until, frame in _timed_frames(container, stream, probe):
+            if start > MAX_S:
+                raise MediaError(f"{path} has a picture at {float(start):.0f} s; videos of {MAX_S} s are read. Cut it.")
             while current is not None and done / rate < start - slack:
                 yield converter.picture(current)
                 done += 1
@@ -262,4 +265,6 @@ def _average_fps(stream: VideoStream, stamps: list[Fraction], duration: Fraction
     fps = len(stamps) / duration if variable else (len(stamps) - 1) / span
     nearest = min(USUAL_FPS, key=lambda usual: abs(usual - fps))
     rounding = Fraction(stream.time_base) / span  # by so much two rounded stamps may mislead
-    return nearest if abs(nearest - fps) < nearest * max(Fraction(1, 1000), rounding) else fps.limit_denominator(1001)
+    if abs(nearest - fps) < nearest * max(Fraction(1, 1000), rounding):
+        return nearest
+    return max(fps.limit_denominator(1001), Fraction(1, 1001))  # of a film with hours between pictures it would be 0

@@ -155,6 +155,13 @@ def test_a_damaged_part_is_told_and_does_not_stop_the_rest(write_video, tmp_path
     assert "damaged.mp4 is damaged" in caplog.text
 
 
+def test_reading_refuses_pictures_of_another_day(write_video):
+    pictures = read_pictures(write_video(levels(3), stamps=[0, 40, 50_000_000], unit=MS))
+    with pytest.raises(MediaError, match=r"video\.mp4 has a picture at 50000 s; videos of 43200 s"):
+        for _ in range(100):
+            next(pictures)
+
+
 def test_reading_refuses_pictures_too_large_to_hold(tmp_path):
     with av.open(str(tmp_path / "v.mkv"), "w") as file:
         stream = file.add_stream("ffv1", rate=25)
