@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import struct
 import warnings
 from pathlib import Path
 
@@ -26,6 +27,11 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "GIF", "JPEG2000", "PPM", "TGA", "QOI")
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _ORIENTATION = 0x0112  # the EXIF tag
+# What Pillow's decoders raise on damaged files
+_DAMAGE = (
+    *(OSError, SyntaxError, ValueError, EOFError, RuntimeError, ArithmeticError, LookupError, TypeError),
+    struct.error,
+)
 
 
 def load_picture(path: Path) -> Tensor:
@@ -45,7 +51,7 @@ def load_picture(path: Path) -> Tensor:
     path = check_readable(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is ours
+            warnings.simplefilter("ignore")  # of Pillow, on damage and size: what counts is said below
             with _open(path) as opened:
                 return torch.from_numpy(np.array(_to_srgb(_scaled(path, opened), path)))
     except (MediaError, MissingDependency):
@@ -55,7 +61,7 @@ def load_picture(path: Path) -> Tensor:
     except Image.DecompressionBombError as error:
         limit = MAX_PIXELS // 10**6
         raise MediaError(f"{path} is too large: more than {limit} million pixels. Resize it first.") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow's decoders raise on damage
+    except _DAMAGE as error:
         raise MediaError(f"{path} is damaged and cannot be read as a picture ({error}); export it again.") from error
 
 

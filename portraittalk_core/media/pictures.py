@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import struct
 from fractions import Fraction
@@ -41,7 +42,11 @@ class PictureConverter:
         if self._size == (0, 0):
             self._begin(frame)
         encoding = self._encoding(frame)
-        rgb = self._reformatted(frame, "rgb48le" if encoding.name else "rgb24")
+        kind = "rgb48le" if encoding.name else "rgb24"
+        try:
+            rgb = self._reformatted(frame, kind)
+        except (av.FFmpegError, OSError, ValueError):  # colours stated that FFmpeg does not convert, or damaged
+            rgb = self._reformatted(_without_colours(frame), kind)
         if encoding.name:
             said = "%s is %s; its colours are converted to those of ordinary video (BT.709, SDR)."
             warn_once(log, said, self.path, encoding.name)
@@ -80,6 +85,13 @@ class PictureConverter:
             dst_colorspace=Colorspace.DEFAULT,
             interpolation="BICUBIC" if scaled else None,
         ).to_ndarray()
+
+
+def _without_colours(frame: av.VideoFrame) -> av.VideoFrame:
+    for name in ("colorspace", "color_trc", "color_primaries"):
+        with contextlib.suppress(AttributeError):  # of an older PyAV
+            setattr(frame, name, UNSPECIFIED)
+    return frame
 
 
 def square_size(width: int, height: int, ratio: Fraction | None) -> tuple[int, int]:

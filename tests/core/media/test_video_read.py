@@ -363,6 +363,20 @@ def test_wide_gamuts_become_bt709(primaries, matrix, tmp_path, caplog):
     assert "v.mkv is of wide gamut" in caplog.text
 
 
+@pytest.mark.parametrize("tag", ["colorspace", "color_trc", "color_primaries"])
+@pytest.mark.parametrize("number", [3, 8, 14, 15, 17])
+def test_colours_stated_by_mistake_stop_nothing(tag, number, tmp_path):
+    with av.open(str(tmp_path / "v.nut"), "w") as file:
+        stream = file.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        setattr(stream.codec_context, tag, number)
+        frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 120, np.uint8), "rgb24").reformat(format="yuv420p")
+        frame.pts, frame.time_base = 0, Fraction(1, 25)
+        file.mux([*stream.encode(frame), *stream.encode(None)])
+    found = next(read_pictures(tmp_path / "v.nut"))
+    assert (found.int() - 120).abs().max() <= 6
+
+
 @pytest.mark.parametrize("primaries", [1, 2, 5, 6])
 def test_ordinary_video_is_not_converted(primaries, tmp_path, caplog):
     colours = np.array([[0.8, 0.62, 0.55], [0.2, 0.3, 0.9]])
