@@ -19,6 +19,7 @@ from ...face import topology as topo
 
 GRID = 64  # nodes a side
 INVERSION_STEPS = 8
+STRETCHED_STEPS, STRETCHED_PACE = 12, 0.6  # for lips that may grow to more than twice their thickness
 CONTROL_SPACING = 0.13  # inter-ocular distances between control points that no contour needs
 CORNERS = frozenset({61, 291, 76, 306, 62, 292, 78, 308})
 
@@ -30,10 +31,13 @@ class MotionField:
         source_px: (478, 2) landmarks in the portrait, pixels.
         box: x0, y0, x1, y1 of the pixels that may move, right and lower end exclusive.
         reach_px: distance from the face outline at which all motion has faded.
+        is_open: whether the mouth is open at rest, so that its lips stretch where it closes.
     """
 
-    def __init__(self, source_px: Tensor, box: tuple[int, int, int, int], reach_px: float) -> None:
-        self.source_px = source_px
+    def __init__(
+        self, source_px: Tensor, box: tuple[int, int, int, int], reach_px: float, is_open: bool = False
+    ) -> None:
+        self.source_px, self.is_open = source_px, is_open
         x0, y0, x1, y1 = box
         # the outer nodes lie on the outer pixels' centres, so that plain interpolation reaches every pixel
         xs = torch.linspace(x0 + 0.5, x1 - 0.5, GRID)
@@ -82,12 +86,16 @@ class MotionField:
         return self._invert(forward).reshape(batch, 2, 2, GRID, GRID)
 
     def _invert(self, forward: Tensor) -> Tensor:
-        """Solve b = y − d(b) by fixed-point steps; `forward` is d, (N, 2, GRID, GRID) pixels."""
+        """Solve b = y − d(b) by fixed-point steps; `forward` is d, (N, 2, GRID, GRID) pixels.
+
+        Whole steps converge where nothing grows to twice its size, smaller ones up to 2 / STRETCHED_PACE.
+        """
         came_from = self.nodes.expand(len(forward), -1, -1, -1)
-        for _ in range(INVERSION_STEPS):
+        for _ in range(STRETCHED_STEPS if self.is_open else INVERSION_STEPS):
             grid = (came_from - self.origin) / self.extent * 2 - 1
             moved = F.grid_sample(forward, grid, align_corners=True, padding_mode="border")
-            came_from = self.nodes - moved.permute(0, 2, 3, 1)
+            step = self.nodes - moved.permute(0, 2, 3, 1)
+            came_from = torch.lerp(came_from, step, STRETCHED_PACE) if self.is_open else step
         return came_from.permute(0, 3, 1, 2).contiguous()
 
 
