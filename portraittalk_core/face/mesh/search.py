@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ...checks import check_choice
 from ...types import check_picture
+from ..covered import mouth_covered
 from ..geometry import interocular_px
 from .backends import MeshBackend
 from .refinement import crop_box, detect_in_box, face_size, most_alike, no_faces, refine, shrunk, without_duplicates
@@ -55,6 +56,40 @@ def detect_faces(picture: Tensor, mesh: MeshBackend, order: str = "size", thorou
             faces.append(closer)
     ordered = _in_order(without_duplicates(faces), order)
     return torch.stack(ordered) / torch.tensor([width, height, width]) if ordered else no_faces()
+
+
+def detect_any_way_up(picture: Tensor, mesh: MeshBackend, order: str = "size") -> Tensor:
+    """All faces of a picture, also of one that stands upside down; see `detect_faces`.
+
+    A mesh network finds an upside-down face upright, with its mouth in the hair. Where no mouth is seen, the picture is
+    searched again upside down, and, if there is no face at all, on its sides too. Faces found that way count only where
+    their mouths are seen.
+    """
+    faces = detect_faces(picture, mesh, order)
+    if any(not mouth_covered(picture, face) for face in _in_px(faces, picture)):
+        return faces
+    for quarters in (2,) if len(faces) else (2, 1, 3):
+        turned = torch.rot90(picture, quarters).contiguous()
+        found = detect_faces(turned, mesh, order)
+        seen = [not mouth_covered(turned, face) for face in _in_px(found, turned)]
+        if any(seen):
+            return _turned_back(found[torch.tensor(seen)], quarters, picture)
+    return faces
+
+
+def _in_px(faces: Tensor, picture: Tensor) -> Tensor:
+    height, width = picture.shape[:2]
+    return faces * torch.tensor([width, height, width], dtype=torch.float32)
+
+
+def _turned_back(faces: Tensor, quarters: int, picture: Tensor) -> Tensor:
+    """(F, 478, 3) normalised landmarks on a picture, of those on its version turned anticlockwise by `quarters`."""
+    x, y, z = faces.unbind(-1)
+    if quarters == 2:
+        return torch.stack([1 - x, 1 - y, z], -1)
+    height, width = picture.shape[:2]
+    z = z * (height / width)  # depth is on x's scale
+    return torch.stack([1 - y, x, z] if quarters == 1 else [y, 1 - x, z], -1)
 
 
 def _detect_all(picture: Tensor, mesh: MeshBackend, thorough: bool) -> list[Tensor]:

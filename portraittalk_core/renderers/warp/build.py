@@ -71,7 +71,7 @@ def _warped_film(film: Film, motion: Iterator[LandmarkTrack]) -> Iterator[Tensor
             continue
         filmed = replace(filmed, valid=torch.ones(1, dtype=torch.bool))
         with one_torch_thread():
-            warped = next(PortraitRenderer(Portrait(picture, filmed, film.source)).render(target))
+            warped = next(PortraitRenderer(Portrait(picture, filmed, film.source), covered=False).render(target))
         yield warped
 
 

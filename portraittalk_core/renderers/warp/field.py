@@ -32,10 +32,16 @@ class MotionField:
         box: x0, y0, x1, y1 of the pixels that may move, right and lower end exclusive.
         reach_px: distance from the face outline at which all motion has faded.
         is_open: whether the mouth is open at rest, so that its lips stretch where it closes.
+        covered: whether something hides the mouth, and the lips do not part.
     """
 
     def __init__(
-        self, source_px: Tensor, box: tuple[int, int, int, int], reach_px: float, is_open: bool = False
+        self,
+        source_px: Tensor,
+        box: tuple[int, int, int, int],
+        reach_px: float,
+        is_open: bool = False,
+        covered: bool = False,
     ) -> None:
         self.source_px, self.is_open = source_px, is_open
         x0, y0, x1, y1 = box
@@ -51,7 +57,7 @@ class MotionField:
         outline = source_px[list(topo.FACE_OVAL)]
         self.fade = _fade(flat, outline, reach_px)  # (G,)
         anchors = _ring_around(outline, reach_px)
-        self.controls = [_layer_controls(source_px, unit, layer) for layer in (0, 1)]
+        self.controls = [_layer_controls(_upright(source_px), unit, layer, covered) for layer in (0, 1)]
         self.weights = [
             _spline_weights(torch.cat([source_px[c], anchors]), flat, unit)[:, : len(c)] * self.fade[:, None]
             for c in self.controls
@@ -125,8 +131,22 @@ def _ring_around(outline: Tensor, reach_px: float) -> Tensor:
     return outline[::2] + outward / outward.norm(dim=1, keepdim=True) * reach_px
 
 
-def _layer_controls(points: Tensor, unit: float, layer: int) -> list[int]:
-    """Indices of a layer's control landmarks: its contours, then others at a minimum spacing."""
+def _upright(points: Tensor) -> Tensor:
+    """(478, 2) points turned by as many quarters as the face stands from upright."""
+    along = points[topo.LEFT_EYE_CORNERS[1]] - points[topo.RIGHT_EYE_CORNERS[0]]
+    x, y = along.tolist()
+    if x >= abs(y):
+        return points
+    if -x >= abs(y):
+        return -points
+    return torch.stack([points[:, 1], -points[:, 0]] if y > 0 else [-points[:, 1], points[:, 0]], 1)
+
+
+def _layer_controls(points: Tensor, unit: float, layer: int, covered: bool) -> list[int]:
+    """Indices of a layer's control landmarks: its contours, then others at a minimum spacing.
+
+    What covers the lips moves with the skin around them: neither layer follows them.
+    """
     upper_lip = {i for ring in topo.UPPER_LIP_RINGS for i in ring} - CORNERS
     lower_lip = {i for ring in topo.LOWER_LIP_RINGS for i in ring} - CORNERS
     upper_lids = {*topo.RIGHT_UPPER_LID[1:-1], *topo.LEFT_UPPER_LID[1:-1]}
@@ -136,6 +156,8 @@ def _layer_controls(points: Tensor, unit: float, layer: int) -> list[int]:
     hidden = (
         (lower_lip | lower_lids) if layer == 0 else (upper_lip | upper_lids | _lid_skin(points) | _philtrum(points))
     )
+    if covered:
+        hidden |= {*topo.LIPS} | _philtrum(points)
     controls = sorted(required - hidden)
     for point in range(topo.NUM_MESH_POINTS):
         if point in required or point in hidden:

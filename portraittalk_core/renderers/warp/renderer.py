@@ -15,6 +15,7 @@ from torch import Tensor
 from ...errors import InputError
 from ...face import topology as topo
 from ...face.aperture import LEFT_EYE, MOUTH, RIGHT_EYE, Aperture, Box, pixel_box, pixel_centres, soft_step
+from ...face.covered import mouth_covered
 from ...types import LandmarkTrack, Portrait
 from .field import MotionField
 from .mouth_interior import MouthPalette, make_palette, paint_mouth
@@ -43,10 +44,12 @@ class PortraitRenderer:
     Args:
         portrait: the picture and its face's landmarks.
         reach_px: distance outside the face at which all motion has faded; None takes 0.45 of the face's smaller side.
+        covered: whether something hides the mouth, so that the lips do not part; None looks.
     """
 
-    def __init__(self, portrait: Portrait, reach_px: float | None = None) -> None:
+    def __init__(self, portrait: Portrait, reach_px: float | None = None, covered: bool | None = None) -> None:
         self.picture = portrait.picture
+        self.covered = mouth_covered(self.picture, portrait.landmarks.points_px[0]) if covered is None else covered
         self.source = portrait.landmarks.points_px[0, :, :2].contiguous()
         height, width = self.picture.shape[:2]
         low, high = self.source.amin(0), self.source.amax(0)
@@ -62,9 +65,9 @@ class PortraitRenderer:
             region = F.interpolate(region, scale_factor=fine, mode="bicubic").clamp(0, 255)
         self.region = region.contiguous(memory_format=torch.channels_last)  # a pixel's colours side by side: faster
         aperture = Aperture.of(self.source, MOUTH)
-        is_open = aperture.gap > SHOWS_TEETH * aperture.width
+        is_open = aperture.gap > SHOWS_TEETH * aperture.width and not self.covered
         lips = on_lip_edges(self._colours_at, self.source) if is_open else _parted_lips(self.source, aperture)
-        self.field = MotionField(lips, box, reach, is_open)
+        self.field = MotionField(lips, box, reach, is_open, self.covered)
         self.mouth = self._rest_mouth(aperture, look_into(self._colours_at, lips) if is_open else None)
         self.eyes = [Aperture.of(self.source, chains) for chains in (RIGHT_EYE, LEFT_EYE)]
 
@@ -110,7 +113,8 @@ class PortraitRenderer:
         warped = self._sample(flow.permute(0, 2, 3, 1))[0]
         for eye, chains, rest in eyes:
             self._shade_lid(warped, target[[*chains[0], *chains[1]]], eye, 1 - eye.gap / max(rest.gap, 1.0))
-        self._fill_mouth(warped, mouth, target, head)
+        if not self.covered:
+            self._fill_mouth(warped, mouth, target, head)
         out = self.picture.clone()
         planes = warped.add_(0.5).clamp_(0, 255).to(torch.uint8)
         out[y0:y1, x0:x1] = torch.stack(planes.unbind(), -1)  # twice as fast as assigning the permuted planes
