@@ -49,7 +49,7 @@ def mouth_visibility(picture: Tensor, points_px: Tensor) -> float:
     down = torch.stack([-span[1], span[0]])  # its length is the mouth's width
 
     def colours(at: Tensor, side: float = SAMPLE) -> Tensor:
-        return _mean_colours(picture, at, side * width)
+        return mean_colours(picture, at, side * width)
 
     upper, lower = (
         colours(points[[*_without_ends(rings[1]), *_without_ends(rings[2])]])
@@ -107,7 +107,7 @@ def _blueness(colours: Tensor) -> Tensor:
     return 100 * (colours[:, 2] - (colours[:, 0] + colours[:, 1]) / 2) / (colours.sum(1) + 25)
 
 
-def _mean_colours(picture: Tensor, at: Tensor, side: float) -> Tensor:
+def mean_colours(picture: Tensor, at: Tensor, side: float) -> Tensor:
     """(N, 3) means 0..255 of squares around (N, 2) positions, as many whole pixels wide as `side` is."""
     height, width = picture.shape[:2]
     reach = int(side) // 2

@@ -33,6 +33,7 @@ SPREAD = 0.07  # each corner's way outward at width 1, inter-ocular distances
 SMILE_OUT, SMILE_BACK = 0.6, 0.4  # the corners' way outward and back, of their rise in a smile
 PUCKER = 0.22  # the mouth narrows by this share at rounding 1
 LID_UPPER_SHARE = 0.9  # of a blink, done by the upper lid
+LID_REACH = 0.65  # of the eye's opening: how far above the lid its skin follows
 PIVOT = (0.0, 0.9, 1.1)  # the neck joint the head turns about, from between the eyes
 
 
@@ -349,11 +350,11 @@ def _shut_shape(rest: Tensor) -> Tensor:
 
 
 def _carry_lid_skin(rest: Tensor, shape: Tensor, upper: tuple[int, ...], opening: float) -> None:
-    """Let the skin above the lid follow it evenly less with the distance: even a large eye's lid folds nothing."""
+    """Let the skin above the lid follow it evenly less with the distance: glasses' rims and brows stay."""
     lid = rest[list(upper)]
     left_end, right_end = float(lid[:, 0].min()), float(lid[:, 0].max())
-    reach = max(1.8 * opening, 1e-3)
-    fixed = {*topo.EYELIDS, *topo.RIGHT_IRIS, *topo.LEFT_IRIS}
+    reach = max(LID_REACH * opening, 1e-3)
+    fixed = {*topo.EYELIDS, *topo.RIGHT_IRIS, *topo.LEFT_IRIS, *topo.RIGHT_BROW, *topo.LEFT_BROW}
     for point in range(topo.NUM_MESH_POINTS):
         x, y = float(rest[point, 0]), float(rest[point, 1])
         if point in fixed or not left_end <= x <= right_end:

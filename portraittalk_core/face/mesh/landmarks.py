@@ -13,6 +13,7 @@ from ...checks import check_choice, check_range
 from ...errors import NoFaceError
 from ...types import LandmarkTrack, Portrait
 from ..covered import mouth_covered
+from ..eyes import lids_fit
 from ..geometry import face_box_px, head_pose, interocular_px
 from .backends import BACKENDS, MeshBackend, open_mesh
 from .search import ORDERS, detect_any_way_up, detect_faces
@@ -91,6 +92,8 @@ def _warn_of_look(picture: Tensor, landmarks: LandmarkTrack, source: str) -> Non
     if abs(roll_deg) > ROLLED_DEG:
         how = "stands upside down" if abs(roll_deg) > 135 else "lies on its side"
         log.warning("the face in %s %s; if that is not meant, turn the picture upright.", source, how)
+    if not lids_fit(picture, landmarks.points_px[0]):
+        log.warning("the eyes in %s are drawn larger than a face's: the warp renderer does not let them blink.", source)
     if mouth_covered(picture, landmarks.points_px[0]):
         log.warning(
             "the mouth in %s cannot be seen, something such as a mask, a hand or hair may cover it: the warp renderer "

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from ...face import topology as topo
+from ...face.covered import mouth_covered
+from ...face.eyes import lids_fit
 from ...threads import one_torch_thread
 from ...types import LandmarkTrack, Portrait
 from ..contract import Callbacks, Film, RenderJob
@@ -56,7 +58,9 @@ def warped_pictures(job: RenderJob) -> Iterator[Tensor]:
 def _warped_portrait(job: RenderJob) -> Iterator[Tensor]:
     is_complete = isinstance(job.motion, Sequence)
     reach_px = max(needed_reach_px(job.source, span) for span in job.motion) if is_complete else None
-    renderer = PortraitRenderer(job.source, reach_px)
+    picture, points = job.source.picture, job.source.landmarks.points_px[0]
+    covered, blinks = mouth_covered(picture, points), lids_fit(picture, points)
+    renderer = PortraitRenderer(job.source, reach_px, covered=covered, blinks=blinks)
     for span in job.motion:
         yield from renderer.render(span)
 
@@ -71,7 +75,7 @@ def _warped_film(film: Film, motion: Iterator[LandmarkTrack]) -> Iterator[Tensor
             continue
         filmed = replace(filmed, valid=torch.ones(1, dtype=torch.bool))
         with one_torch_thread():
-            warped = next(PortraitRenderer(Portrait(picture, filmed, film.source), covered=False).render(target))
+            warped = next(PortraitRenderer(Portrait(picture, filmed, film.source)).render(target))
         yield warped
 
 

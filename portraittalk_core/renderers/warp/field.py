@@ -10,17 +10,24 @@ Shapes: B frames, G grid nodes (rows · columns), C control points; 2 layers.
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
 from ...face import topology as topo
+from ...face.aperture import LEFT_EYE, RIGHT_EYE, Aperture
 
 GRID = 64  # nodes a side
 INVERSION_STEPS = 8
 STRETCHED_STEPS, STRETCHED_PACE = 12, 0.6  # for lips that may grow to more than twice their thickness
+BLINK_PACE = 0.6  # for the skin above a lid, which a blink stretches to more than twice its height
+LEAST_BLINK = 0.12  # of the eye's opening: lids that move less do not blink
+UPPER_LIDS = (*topo.RIGHT_UPPER_LID[2:-2], *topo.LEFT_UPPER_LID[2:-2])
 CONTROL_SPACING = 0.13  # inter-ocular distances between control points that no contour needs
+BROWS = frozenset({*topo.RIGHT_BROW, *topo.LEFT_BROW})
 CORNERS = frozenset({61, 291, 76, 306, 62, 292, 78, 308})
 
 
@@ -54,20 +61,38 @@ class MotionField:
         flat = self.nodes.reshape(-1, 2)
         eyes = [source_px[list(corners)].mean(0) for corners in (topo.RIGHT_EYE_CORNERS, topo.LEFT_EYE_CORNERS)]
         unit = float((eyes[1] - eyes[0]).norm())
+        self.lid_height = float(min(Aperture.of(source_px, chains).gap for chains in (RIGHT_EYE, LEFT_EYE)))
         outline = source_px[list(topo.FACE_OVAL)]
         self.fade = _fade(flat, outline, reach_px)  # (G,)
-        anchors = _ring_around(outline, reach_px)
+        self.anchors, self.unit = _ring_around(outline, reach_px), unit
         self.controls = [_layer_controls(_upright(source_px), unit, layer, covered) for layer in (0, 1)]
-        self.weights = [
-            _spline_weights(torch.cat([source_px[c], anchors]), flat, unit)[:, : len(c)] * self.fade[:, None]
-            for c in self.controls
-        ]
+        self.weights = [self._weights_of(controls) for controls in self.controls]
+        self.lids = sorted({*UPPER_LIDS} | _lid_skin(_upright(source_px)))
         rigid = source_px[list(topo.RIGID)]
         self.rigid_solver = torch.linalg.pinv(torch.cat([rigid, torch.ones(len(rigid), 1)], 1).double()).float()
+
+    def _weights_of(self, controls: list[int]) -> Tensor:
+        """(G, C) spline weights of control landmarks."""
+        flat = self.nodes.reshape(-1, 2)
+        centres = torch.cat([self.source_px[controls], self.anchors])
+        return _spline_weights(centres, flat, self.unit)[:, : len(controls)] * self.fade[:, None]
+
+    @cached_property
+    def _lid_weights(self) -> Tensor:
+        """(G, L) of `lids` in the upper layer, for blinks: the brows are held, and nothing beyond is dragged along."""
+        controls = sorted({*self.controls[0], *self.lids, *BROWS})
+        return self._weights_of(controls)[:, [controls.index(point) for point in self.lids]].contiguous()
 
     def head_motion(self, targets_px: Tensor) -> Tensor:
         """(B, 3, 2) affine that takes portrait pixels (x, y, 1) to where the head of (B, 478, 2) carries them."""
         return self.rigid_solver @ targets_px[:, list(topo.RIGID)]
+
+    def with_resting_lids(self, targets_px: Tensor, head: Tensor) -> Tensor:
+        """Targets (B, 478, 2) whose lids, and the skin above them, only follow the head."""
+        still = list({*topo.EYELIDS} | _lid_skin(_upright(self.source_px)))
+        targets = targets_px.clone()
+        targets[:, still] = _with_one(self.source_px[still]) @ head
+        return targets
 
     def backward(self, targets_px: Tensor, head: Tensor) -> Tensor:
         """Backward maps at the grid nodes.
@@ -83,26 +108,45 @@ class MotionField:
         residual = targets_px - _with_one(self.source_px) @ head
         flat = self.nodes.reshape(-1, 2)
         carried = (_with_one(flat) @ head - flat) * self.fade[:, None]  # (B, G, 2)
+        lids = residual[:, self.lids]
+        blinks = lids.norm(dim=2).amax(1) > LEAST_BLINK * self.lid_height
         layers = []
-        for weights, controls in zip(self.weights, self.controls, strict=True):
-            # all frames in one product: the weights are read once
-            moved = weights @ rearrange(residual[:, controls], "b n xy -> n (b xy)")
-            layers.append(carried + rearrange(moved, "g (b xy) -> b g xy", b=batch))
+        for layer, (weights, controls) in enumerate(zip(self.weights, self.controls, strict=True)):
+            if layer == 0 and bool(blinks.any()):
+                still = residual.clone()
+                still[:, self.lids] *= ~blinks[:, None, None]
+                moved = _product(weights, still[:, controls])
+                moved += _product(self._lid_weights, lids * blinks[:, None, None])
+            else:
+                moved = _product(weights, residual[:, controls])
+            layers.append(carried + moved)
         forward = rearrange(torch.stack(layers, 1), "b layer (h w) xy -> (b layer) xy h w", h=GRID).contiguous()
-        return self._invert(forward).reshape(batch, 2, 2, GRID, GRID)
+        paces = torch.where(blinks, BLINK_PACE, 1.0).clamp(max=STRETCHED_PACE if self.is_open else 1.0)
+        return self._invert(forward, paces.repeat_interleave(2)).reshape(batch, 2, 2, GRID, GRID)
 
-    def _invert(self, forward: Tensor) -> Tensor:
-        """Solve b = y − d(b) by fixed-point steps; `forward` is d, (N, 2, GRID, GRID) pixels.
+    def _invert(self, forward: Tensor, paces: Tensor) -> Tensor:
+        """Solve b = y − d(b) by fixed-point steps.
 
-        Whole steps converge where nothing grows to twice its size, smaller ones up to 2 / STRETCHED_PACE.
+        Whole steps converge where nothing grows to twice its size, steps of a pace below 1 up to 2 / pace.
+
+        Args:
+            forward: d, (N, 2, GRID, GRID) pixels.
+            paces: (N,) of the steps.
         """
+        is_whole, paces = bool((paces == 1).all()), paces[:, None, None, None]
         came_from = self.nodes.expand(len(forward), -1, -1, -1)
         for _ in range(STRETCHED_STEPS if self.is_open else INVERSION_STEPS):
             grid = (came_from - self.origin) / self.extent * 2 - 1
             moved = F.grid_sample(forward, grid, align_corners=True, padding_mode="border")
             step = self.nodes - moved.permute(0, 2, 3, 1)
-            came_from = torch.lerp(came_from, step, STRETCHED_PACE) if self.is_open else step
+            came_from = step if is_whole else torch.lerp(came_from, step, paces)
         return came_from.permute(0, 3, 1, 2).contiguous()
+
+
+def _product(weights: Tensor, residual: Tensor) -> Tensor:
+    """(B, G, 2) of (G, C) weights and (B, C, 2) displacements; all frames in one product: the weights are read once."""
+    moved = weights @ rearrange(residual, "b n xy -> n (b xy)")
+    return rearrange(moved, "g (b xy) -> b g xy", b=len(residual))
 
 
 def _with_one(points: Tensor) -> Tensor:

@@ -15,7 +15,6 @@ from torch import Tensor
 from ...errors import InputError
 from ...face import topology as topo
 from ...face.aperture import LEFT_EYE, MOUTH, RIGHT_EYE, Aperture, Box, pixel_box, pixel_centres, soft_step
-from ...face.covered import mouth_covered
 from ...types import LandmarkTrack, Portrait
 from .field import MotionField
 from .mouth_interior import MouthPalette, make_palette, paint_mouth
@@ -44,12 +43,14 @@ class PortraitRenderer:
     Args:
         portrait: the picture and its face's landmarks.
         reach_px: distance outside the face at which all motion has faded; None takes 0.45 of the face's smaller side.
-        covered: whether something hides the mouth, so that the lips do not part; None looks.
+        covered: whether something hides the mouth, so that the lips do not part; see `face.covered`.
+        blinks: whether the lids can close; see `face.eyes`.
     """
 
-    def __init__(self, portrait: Portrait, reach_px: float | None = None, covered: bool | None = None) -> None:
-        self.picture = portrait.picture
-        self.covered = mouth_covered(self.picture, portrait.landmarks.points_px[0]) if covered is None else covered
+    def __init__(
+        self, portrait: Portrait, reach_px: float | None = None, *, covered: bool = False, blinks: bool = True
+    ) -> None:
+        self.picture, self.covered, self.blinks = portrait.picture, covered, blinks
         self.source = portrait.landmarks.points_px[0, :, :2].contiguous()
         height, width = self.picture.shape[:2]
         low, high = self.source.amin(0), self.source.amax(0)
@@ -87,6 +88,8 @@ class PortraitRenderer:
             with torch.inference_mode():
                 targets = track.points[start : start + BATCH, :, :2] * scale
                 heads = self.field.head_motion(targets)
+                if not self.blinks:
+                    targets = self.field.with_resting_lids(targets, heads)
                 layers = self._to_sampling(self.field.backward(targets, heads))
             for target, head, layer in zip(targets, heads, layers, strict=True):
                 yield self._draw(target, head, layer)

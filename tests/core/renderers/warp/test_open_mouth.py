@@ -65,9 +65,12 @@ def off_by(points: torch.Tensor, share: float) -> torch.Tensor:
     return moved
 
 
-def frames(picture: torch.Tensor, points: torch.Tensor, openings: list[float]) -> list[torch.Tensor]:
+def frames(
+    picture: torch.Tensor, points: torch.Tensor, openings: list[float], covered: bool = False
+) -> list[torch.Tensor]:
     rest = track_of(points)
-    return list(PortraitRenderer(Portrait(picture, rest, "drawn")).render(plan_landmarks(plan(rest, openings))))
+    renderer = PortraitRenderer(Portrait(picture, rest, "drawn"), covered=covered)
+    return list(renderer.render(plan_landmarks(plan(rest, openings))))
 
 
 def white(picture: torch.Tensor) -> torch.Tensor:
@@ -149,7 +152,7 @@ def test_a_covered_mouth_shows_no_inside():
     picture = drawn(points, 0.0)
     nose, chin = int(points[195, 1]), int(points[152, 1])
     picture[nose : chin + 20] = cloth
-    for frame in frames(picture, points, [0.4, 1.0]):
+    for frame in frames(picture, points, [0.4, 1.0], covered=True):
         mouth = frame[int(points[2, 1]) : int(points[17, 1]) + 10, int(points[61, 0]) : int(points[291, 0])]
         assert (mouth.int() - cloth.int()).abs().max() <= 2
 
