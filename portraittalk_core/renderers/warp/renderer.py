@@ -16,7 +16,8 @@ from ...errors import InputError
 from ...face import topology as topo
 from ...face.aperture import LEFT_EYE, MOUTH, RIGHT_EYE, Aperture, Box, pixel_box, pixel_centres, soft_step
 from ...types import LandmarkTrack, Portrait
-from .field import MotionField
+from .background import background_at, kept_motion
+from .field import MotionField, grid_nodes
 from .mouth_interior import MouthPalette, make_palette, paint_mouth
 from .open_mouth import SHOWS_TEETH, OpenMouth, look_into, on_lip_edges
 
@@ -45,10 +46,18 @@ class PortraitRenderer:
         reach_px: distance outside the face at which all motion has faded; None takes 0.45 of the face's smaller side.
         covered: whether something hides the mouth, so that the lips do not part; see `face.covered`.
         blinks: whether the lids can close; see `face.eyes`.
+        background_px: distance over which motion fades where a background with lines begins; None lets it fade with
+            the distance from the face, whatever is there.
     """
 
     def __init__(
-        self, portrait: Portrait, reach_px: float | None = None, *, covered: bool = False, blinks: bool = True
+        self,
+        portrait: Portrait,
+        reach_px: float | None = None,
+        *,
+        covered: bool = False,
+        blinks: bool = True,
+        background_px: float | None = None,
     ) -> None:
         self.picture, self.covered, self.blinks = portrait.picture, covered, blinks
         self.source = portrait.landmarks.points_px[0, :, :2].contiguous()
@@ -68,7 +77,8 @@ class PortraitRenderer:
         aperture = Aperture.of(self.source, MOUTH)
         is_open = aperture.gap > SHOWS_TEETH * aperture.width and not self.covered
         lips = on_lip_edges(self._colours_at, self.source) if is_open else _parted_lips(self.source, aperture)
-        self.field = MotionField(lips, box, reach, is_open, self.covered)
+        kept = None if background_px is None else self._kept_beside(background_px)
+        self.field = MotionField(lips, box, reach, is_open, self.covered, kept)
         self.mouth = self._rest_mouth(aperture, look_into(self._colours_at, lips) if is_open else None)
         self.eyes = [Aperture.of(self.source, chains) for chains in (RIGHT_EYE, LEFT_EYE)]
 
@@ -155,6 +165,12 @@ class PortraitRenderer:
         both = F.grid_sample(layers, grid.expand(2, -1, -1, -1), align_corners=True, padding_mode="border")
         rows, columns = self._local(box)
         flow[0, :, rows, columns] = torch.lerp(both[0], both[1], share(pixels, opening))
+
+    def _kept_beside(self, background_px: float) -> Tensor | None:
+        """(GRID, GRID, 2, 2) what is kept of the motion beside the head, where a background has lines."""
+        nodes = grid_nodes(self.box)
+        background = background_at(self.picture, self.source[list(topo.FACE_OVAL)], nodes)
+        return None if background is None else kept_motion(background, nodes, background_px)
 
     def _rest_mouth(self, aperture: Aperture, inside: OpenMouth | None) -> _RestingMouth:
         u = aperture.upper[0]
