@@ -23,6 +23,7 @@ from .open_mouth import SHOWS_TEETH, OpenMouth, look_into, on_lip_edges
 
 REACH = 0.45  # of the smaller side of the face box: how far outside the face the picture may still move
 SHARP_SIDE_PX = 320  # regions up to this size are sampled from a picture twice as fine, against blur
+TURNED = 0.15  # of the mouth's width, from which its middle lies so far aside only where the face is turned away
 LIP_RIM = 0.028  # of the mouth's width: how far inside parted lips their texture begins
 BATCH = 8  # frames whose motion fields are solved together
 
@@ -80,6 +81,8 @@ class PortraitRenderer:
         kept = None if background_px is None else self._kept_beside(background_px)
         self.field = MotionField(lips, box, reach, is_open, self.covered, kept)
         self.mouth = self._rest_mouth(aperture, look_into(self._colours_at, lips) if is_open else None)
+        middle = aperture.axes_of(self.source[topo.INNER_LIP_TOP])[0]
+        self.is_turned = abs(float(middle)) > TURNED * aperture.width
         self.eyes = [Aperture.of(self.source, chains) for chains in (RIGHT_EYE, LEFT_EYE)]
 
     def render(self, track: LandmarkTrack) -> Iterator[Tensor]:
@@ -199,7 +202,7 @@ class PortraitRenderer:
         feather = max(1.2, 0.02 * mouth.width)
         open_share = ((bottom - top) / (1.5 * feather)).clamp(0, 1)
         cover = soft_step(v - top, feather) * soft_step(bottom - v, feather) * open_share
-        cover = cover * (u.abs() < 0.5 * mouth.width)
+        cover = cover * self._between_corners(u, mouth)
         rows, columns = self._local(box)
         patch = region[:, rows, columns]
         if rest.inside is not None:
@@ -224,6 +227,12 @@ class PortraitRenderer:
         if is_own:
             painted = rest.inside.colours(self._colours_at, home_u, home_v, home_v + bottom - v, painted)
         region[:, rows, columns] = torch.lerp(patch, painted, cover)
+
+    def _between_corners(self, u: Tensor, mouth: Aperture) -> Tensor:
+        """0..1 along the mouth; on a turned face, whose lips do not meet at the hidden corner, with soft ends."""
+        if not self.is_turned:
+            return u.abs() < 0.5 * mouth.width
+        return 1 - soft_step(u.abs() - 0.42 * mouth.width, 0.16 * mouth.width)
 
     def _shade_lid(self, region: Tensor, edge: Tensor, eye: Aperture, shut: float) -> None:
         """Darken the lash line of a lid that is `shut` 0..1, in place."""
