@@ -27,10 +27,13 @@ BROW_RISE, BROW_REACH = 0.05, 0.35  # inter-ocular units: how far brows rise, an
 MAX_BROW = 2.0  # a style may raise them that much further
 LIFT = 0.07  # of the mouth's width, that the upper lip rises at raise_upper 1
 CLOSE_UPPER_SHARE = 0.45  # of an open resting mouth's gap, closed by the upper lip
+CLOSED_BY_JAW, WIDE_UPPER_SHARE = 0.12, 0.12  # of what the gap has more than so many inter-ocular distances, this share
+CLOSE_SWELL, MAX_SWELL = 0.65, 0.5  # the lips' outer rims lag by this share of the way, or of the lips' thickness
 SPREAD = 0.07  # each corner's way outward at width 1, inter-ocular distances
 SMILE_OUT, SMILE_BACK = 0.6, 0.4  # the corners' way outward and back, of their rise in a smile
 PUCKER = 0.22  # the mouth narrows by this share at rounding 1
 LID_UPPER_SHARE = 0.9  # of a blink, done by the upper lid
+LID_REACH = 0.65  # of the eye's opening: how far above the lid its skin follows
 PIVOT = (0.0, 0.9, 1.1)  # the neck joint the head turns about, from between the eyes
 
 
@@ -207,9 +210,15 @@ def _close_shape(rest: Tensor, outline: SkinInterpolator) -> Tensor:
     shape = torch.zeros_like(rest)
     for upper, lower in _lip_columns()[1:-1]:
         gap = (rest[lower[3]] - rest[upper[3]]) * torch.tensor([0.0, 1.0, 1.0])
-        for ring, carry in enumerate((0.35, 0.6, 0.85, 1.0)):
-            shape[upper[ring]] = CLOSE_UPPER_SHARE * carry * gap
-            shape[lower[ring]] = -(1 - CLOSE_UPPER_SHARE) * carry * gap
+        # only the jaw closes what is wider than a smile
+        wide = max(0.0, float(gap[1]) - CLOSED_BY_JAW) * (1 - WIDE_UPPER_SHARE / CLOSE_UPPER_SHARE)
+        upper_share = CLOSE_UPPER_SHARE * (1 - wide / max(float(gap[1]), 1e-6))
+        for chain, share in ((upper, upper_share), (lower, upper_share - 1)):
+            thickness = float((rest[chain[3]] - rest[chain[0]])[1].abs())
+            # lips that come together grow thicker, but not by more than a share of what they are
+            swell = min(CLOSE_SWELL, MAX_SWELL * thickness / max(abs(share * float(gap[1])), 1e-6))
+            for ring, lag in enumerate((1.0, 0.4 / 0.65, 0.15 / 0.65, 0.0)):
+                shape[chain[ring]] = (1 - swell * lag) * share * gap
     # a wide-open resting mouth closes with its jaw
     middle_gap = float(rest[topo.INNER_LIP_BOTTOM, 1] - rest[topo.INNER_LIP_TOP, 1])
     jaw_way = torch.zeros_like(rest)
@@ -341,11 +350,11 @@ def _shut_shape(rest: Tensor) -> Tensor:
 
 
 def _carry_lid_skin(rest: Tensor, shape: Tensor, upper: tuple[int, ...], opening: float) -> None:
-    """Let the skin above the lid follow it evenly less with the distance: even a large eye's lid folds nothing."""
+    """Let the skin above the lid follow it evenly less with the distance: glasses' rims and brows stay."""
     lid = rest[list(upper)]
     left_end, right_end = float(lid[:, 0].min()), float(lid[:, 0].max())
-    reach = max(1.8 * opening, 1e-3)
-    fixed = {*topo.EYELIDS, *topo.RIGHT_IRIS, *topo.LEFT_IRIS}
+    reach = max(LID_REACH * opening, 1e-3)
+    fixed = {*topo.EYELIDS, *topo.RIGHT_IRIS, *topo.LEFT_IRIS, *topo.RIGHT_BROW, *topo.LEFT_BROW}
     for point in range(topo.NUM_MESH_POINTS):
         x, y = float(rest[point, 0]), float(rest[point, 1])
         if point in fixed or not left_end <= x <= right_end:

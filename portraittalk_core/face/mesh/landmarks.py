@@ -12,9 +12,11 @@ from torch import Tensor
 from ...checks import check_choice, check_range
 from ...errors import NoFaceError
 from ...types import LandmarkTrack, Portrait
+from ..covered import mouth_covered
+from ..eyes import lids_fit
 from ..geometry import face_box_px, head_pose, interocular_px
 from .backends import BACKENDS, MeshBackend, open_mesh
-from .search import ORDERS, detect_faces
+from .search import ORDERS, detect_any_way_up, detect_faces
 from .tracking import Follower, filled
 
 log = logging.getLogger(__name__)
@@ -25,6 +27,7 @@ ON_MISSING = ("hold", "interpolate", "error")
 MIN_INTEROCULAR_PX = 12.0
 MAX_INDEX = 1000
 TURNED_DEG = 35.0  # of yaw, from which the far side of the face is mostly hidden
+ROLLED_DEG = 60.0  # of roll, from which a picture was hardly meant to be so
 STILL_FPS = Fraction(25)  # the rate that a portrait's one frame of landmarks is given
 
 
@@ -51,7 +54,7 @@ def find_portrait(
         with open_mesh() as opened:
             return find_portrait(picture, face_index, face_order, source, opened)
     check_range(face_index, 0, MAX_INDEX, "face_index")
-    faces = detect_faces(picture, mesh, face_order)
+    faces = detect_any_way_up(picture, mesh, face_order)
     height, width = picture.shape[:2]
     points_px = faces * torch.tensor([width, height, width], dtype=torch.float32)
     if not len(points_px):
@@ -72,7 +75,13 @@ def find_portrait(
             "shows the face larger; enlarging this one adds no detail but is accepted."
         )
     landmarks = LandmarkTrack.from_px(face_px, width, height, STILL_FPS)
-    yaw_deg = float(head_pose(landmarks).angles_deg[0, 1])
+    _warn_of_look(picture, landmarks, source)
+    return Portrait(picture, landmarks, source)
+
+
+def _warn_of_look(picture: Tensor, landmarks: LandmarkTrack, source: str) -> None:
+    """Warn of a face that can be animated, but not well."""
+    _, yaw_deg, roll_deg = head_pose(landmarks).angles_deg[0].tolist()
     if abs(yaw_deg) > TURNED_DEG:
         log.warning(
             "the face in %s is turned aside by about %.0f°: what it hides is guessed, and the lips may not look right; "
@@ -80,7 +89,17 @@ def find_portrait(
             source,
             abs(yaw_deg),
         )
-    return Portrait(picture, landmarks, source)
+    if abs(roll_deg) > ROLLED_DEG:
+        how = "stands upside down" if abs(roll_deg) > 135 else "lies on its side"
+        log.warning("the face in %s %s; if that is not meant, turn the picture upright.", source, how)
+    if not lids_fit(picture, landmarks.points_px[0]):
+        log.warning("the eyes in %s are drawn larger than a face's: the warp renderer does not let them blink.", source)
+    if mouth_covered(picture, landmarks.points_px[0]):
+        log.warning(
+            "the mouth in %s cannot be seen, something such as a mask, a hand or hair may cover it: the warp renderer "
+            "moves only the jaw and paints no lips or teeth. A picture with a free mouth is needed for visible speech.",
+            source,
+        )
 
 
 def track_faces(

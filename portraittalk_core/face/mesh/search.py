@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ...checks import check_choice
 from ...types import check_picture
+from ..covered import mouth_covered
 from ..geometry import interocular_px
 from .backends import MeshBackend
 from .refinement import crop_box, detect_in_box, face_size, most_alike, no_faces, refine, shrunk, without_duplicates
@@ -55,6 +56,30 @@ def detect_faces(picture: Tensor, mesh: MeshBackend, order: str = "size", thorou
             faces.append(closer)
     ordered = _in_order(without_duplicates(faces), order)
     return torch.stack(ordered) / torch.tensor([width, height, width]) if ordered else no_faces()
+
+
+def detect_any_way_up(picture: Tensor, mesh: MeshBackend, order: str = "size") -> Tensor:
+    """All faces of a picture, also of one that stands upside down; see `detect_faces`.
+
+    A mesh network finds a face that lies on its side, but an upside-down one as if it were upright, with its mouth in
+    the hair. Where no mouth is seen, the picture is searched again upside down; faces found that way count only where
+    their mouths are seen.
+    """
+    faces = detect_faces(picture, mesh, order)
+    if any(not mouth_covered(picture, face) for face in _in_px(faces, picture)):
+        return faces
+    turned = torch.rot90(picture, 2).contiguous()
+    found = detect_faces(turned, mesh, order)
+    seen = [not mouth_covered(turned, face) for face in _in_px(found, turned)]
+    if not any(seen):
+        return faces
+    x, y, z = found[torch.tensor(seen)].unbind(-1)
+    return torch.stack([1 - x, 1 - y, z], -1)
+
+
+def _in_px(faces: Tensor, picture: Tensor) -> Tensor:
+    height, width = picture.shape[:2]
+    return faces * torch.tensor([width, height, width], dtype=torch.float32)
 
 
 def _detect_all(picture: Tensor, mesh: MeshBackend, thorough: bool) -> list[Tensor]:

@@ -10,16 +10,24 @@ Shapes: B frames, G grid nodes (rows · columns), C control points; 2 layers.
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
 from ...face import topology as topo
+from ...face.aperture import LEFT_EYE, RIGHT_EYE, Aperture
 
 GRID = 64  # nodes a side
 INVERSION_STEPS = 8
+STRETCHED_STEPS, STRETCHED_PACE = 12, 0.6  # for lips that may grow to more than twice their thickness
+BLINK_PACE = 0.6  # for the skin above a lid, which a blink stretches to more than twice its height
+LEAST_BLINK = 0.12  # of the eye's opening: lids that move less do not blink
+UPPER_LIDS = (*topo.RIGHT_UPPER_LID[2:-2], *topo.LEFT_UPPER_LID[2:-2])
 CONTROL_SPACING = 0.13  # inter-ocular distances between control points that no contour needs
+BROWS = frozenset({*topo.RIGHT_BROW, *topo.LEFT_BROW})
 CORNERS = frozenset({61, 291, 76, 306, 62, 292, 78, 308})
 
 
@@ -30,34 +38,61 @@ class MotionField:
         source_px: (478, 2) landmarks in the portrait, pixels.
         box: x0, y0, x1, y1 of the pixels that may move, right and lower end exclusive.
         reach_px: distance from the face outline at which all motion has faded.
+        is_open: whether the mouth is open at rest, so that its lips stretch where it closes.
+        covered: whether something hides the mouth, and the lips do not part.
+        kept: (GRID, GRID, 2, 2) what displacements are multiplied by at each of `grid_nodes`; None changes nothing.
     """
 
-    def __init__(self, source_px: Tensor, box: tuple[int, int, int, int], reach_px: float) -> None:
-        self.source_px = source_px
+    def __init__(
+        self,
+        source_px: Tensor,
+        box: tuple[int, int, int, int],
+        reach_px: float,
+        is_open: bool = False,
+        covered: bool = False,
+        kept: Tensor | None = None,
+    ) -> None:
+        self.source_px, self.is_open = source_px, is_open
         x0, y0, x1, y1 = box
-        # the outer nodes lie on the outer pixels' centres, so that plain interpolation reaches every pixel
-        xs = torch.linspace(x0 + 0.5, x1 - 0.5, GRID)
-        ys = torch.linspace(y0 + 0.5, y1 - 0.5, GRID)
         self.origin = torch.tensor([x0 + 0.5, y0 + 0.5])
         self.extent = torch.tensor([x1 - x0 - 1.0, y1 - y0 - 1.0])
-        self.nodes = torch.stack(torch.meshgrid(xs, ys, indexing="xy"), -1)  # (GRID, GRID, 2) pixels
+        self.nodes = grid_nodes(box)
         flat = self.nodes.reshape(-1, 2)
         eyes = [source_px[list(corners)].mean(0) for corners in (topo.RIGHT_EYE_CORNERS, topo.LEFT_EYE_CORNERS)]
         unit = float((eyes[1] - eyes[0]).norm())
+        self.lid_height = float(min(Aperture.of(source_px, chains).gap for chains in (RIGHT_EYE, LEFT_EYE)))
         outline = source_px[list(topo.FACE_OVAL)]
         self.fade = _fade(flat, outline, reach_px)  # (G,)
-        anchors = _ring_around(outline, reach_px)
-        self.controls = [_layer_controls(source_px, unit, layer) for layer in (0, 1)]
-        self.weights = [
-            _spline_weights(torch.cat([source_px[c], anchors]), flat, unit)[:, : len(c)] * self.fade[:, None]
-            for c in self.controls
-        ]
+        self.kept = None if kept is None else kept.flatten(0, 1)  # (G, 2, 2)
+        self.anchors, self.unit = _ring_around(outline, reach_px), unit
+        self.controls = [_layer_controls(_upright(source_px), unit, layer, covered) for layer in (0, 1)]
+        self.weights = [self._weights_of(controls) for controls in self.controls]
+        self.lids = sorted({*UPPER_LIDS} | _lid_skin(_upright(source_px)))
         rigid = source_px[list(topo.RIGID)]
         self.rigid_solver = torch.linalg.pinv(torch.cat([rigid, torch.ones(len(rigid), 1)], 1).double()).float()
+
+    def _weights_of(self, controls: list[int]) -> Tensor:
+        """(G, C) spline weights of control landmarks."""
+        flat = self.nodes.reshape(-1, 2)
+        centres = torch.cat([self.source_px[controls], self.anchors])
+        return _spline_weights(centres, flat, self.unit)[:, : len(controls)] * self.fade[:, None]
+
+    @cached_property
+    def _lid_weights(self) -> Tensor:
+        """(G, L) of `lids` in the upper layer, for blinks: the brows are held, and nothing beyond is dragged along."""
+        controls = sorted({*self.controls[0], *self.lids, *BROWS})
+        return self._weights_of(controls)[:, [controls.index(point) for point in self.lids]].contiguous()
 
     def head_motion(self, targets_px: Tensor) -> Tensor:
         """(B, 3, 2) affine that takes portrait pixels (x, y, 1) to where the head of (B, 478, 2) carries them."""
         return self.rigid_solver @ targets_px[:, list(topo.RIGID)]
+
+    def with_resting_lids(self, targets_px: Tensor, head: Tensor) -> Tensor:
+        """Targets (B, 478, 2) whose lids, and the skin above them, only follow the head."""
+        still = list({*topo.EYELIDS} | _lid_skin(_upright(self.source_px)))
+        targets = targets_px.clone()
+        targets[:, still] = _with_one(self.source_px[still]) @ head
+        return targets
 
     def backward(self, targets_px: Tensor, head: Tensor) -> Tensor:
         """Backward maps at the grid nodes.
@@ -73,22 +108,54 @@ class MotionField:
         residual = targets_px - _with_one(self.source_px) @ head
         flat = self.nodes.reshape(-1, 2)
         carried = (_with_one(flat) @ head - flat) * self.fade[:, None]  # (B, G, 2)
+        lids = residual[:, self.lids]
+        blinks = lids.norm(dim=2).amax(1) > LEAST_BLINK * self.lid_height
         layers = []
-        for weights, controls in zip(self.weights, self.controls, strict=True):
-            # all frames in one product: the weights are read once
-            moved = weights @ rearrange(residual[:, controls], "b n xy -> n (b xy)")
-            layers.append(carried + rearrange(moved, "g (b xy) -> b g xy", b=batch))
+        for layer, (weights, controls) in enumerate(zip(self.weights, self.controls, strict=True)):
+            if layer == 0 and bool(blinks.any()):
+                still = residual.clone()
+                still[:, self.lids] *= ~blinks[:, None, None]
+                moved = _product(weights, still[:, controls])
+                moved += _product(self._lid_weights, lids * blinks[:, None, None])
+            else:
+                moved = _product(weights, residual[:, controls])
+            displacement = carried + moved
+            layers.append(displacement if self.kept is None else torch.einsum("bgi,gij->bgj", displacement, self.kept))
         forward = rearrange(torch.stack(layers, 1), "b layer (h w) xy -> (b layer) xy h w", h=GRID).contiguous()
-        return self._invert(forward).reshape(batch, 2, 2, GRID, GRID)
+        paces = torch.where(blinks, BLINK_PACE, 1.0).clamp(max=STRETCHED_PACE if self.is_open else 1.0)
+        return self._invert(forward, paces.repeat_interleave(2)).reshape(batch, 2, 2, GRID, GRID)
 
-    def _invert(self, forward: Tensor) -> Tensor:
-        """Solve b = y − d(b) by fixed-point steps; `forward` is d, (N, 2, GRID, GRID) pixels."""
+    def _invert(self, forward: Tensor, paces: Tensor) -> Tensor:
+        """Solve b = y − d(b) by fixed-point steps.
+
+        Whole steps converge where nothing grows to twice its size, steps of a pace below 1 up to 2 / pace.
+
+        Args:
+            forward: d, (N, 2, GRID, GRID) pixels.
+            paces: (N,) of the steps.
+        """
+        is_whole, paces = bool((paces == 1).all()), paces[:, None, None, None]
         came_from = self.nodes.expand(len(forward), -1, -1, -1)
-        for _ in range(INVERSION_STEPS):
+        for _ in range(STRETCHED_STEPS if self.is_open else INVERSION_STEPS):
             grid = (came_from - self.origin) / self.extent * 2 - 1
             moved = F.grid_sample(forward, grid, align_corners=True, padding_mode="border")
-            came_from = self.nodes - moved.permute(0, 2, 3, 1)
+            step = self.nodes - moved.permute(0, 2, 3, 1)
+            came_from = step if is_whole else torch.lerp(came_from, step, paces)
         return came_from.permute(0, 3, 1, 2).contiguous()
+
+
+def grid_nodes(box: tuple[int, int, int, int]) -> Tensor:
+    """(GRID, GRID, 2) positions of a field's nodes, pixels."""
+    x0, y0, x1, y1 = box
+    # the outer nodes lie on the outer pixels' centres, so that plain interpolation reaches every pixel
+    xs, ys = torch.linspace(x0 + 0.5, x1 - 0.5, GRID), torch.linspace(y0 + 0.5, y1 - 0.5, GRID)
+    return torch.stack(torch.meshgrid(xs, ys, indexing="xy"), -1)
+
+
+def _product(weights: Tensor, residual: Tensor) -> Tensor:
+    """(B, G, 2) of (G, C) weights and (B, C, 2) displacements; all frames in one product: the weights are read once."""
+    moved = weights @ rearrange(residual, "b n xy -> n (b xy)")
+    return rearrange(moved, "g (b xy) -> b g xy", b=len(residual))
 
 
 def _with_one(points: Tensor) -> Tensor:
@@ -117,8 +184,22 @@ def _ring_around(outline: Tensor, reach_px: float) -> Tensor:
     return outline[::2] + outward / outward.norm(dim=1, keepdim=True) * reach_px
 
 
-def _layer_controls(points: Tensor, unit: float, layer: int) -> list[int]:
-    """Indices of a layer's control landmarks: its contours, then others at a minimum spacing."""
+def _upright(points: Tensor) -> Tensor:
+    """(478, 2) points turned by as many quarters as the face stands from upright."""
+    along = points[topo.LEFT_EYE_CORNERS[1]] - points[topo.RIGHT_EYE_CORNERS[0]]
+    x, y = along.tolist()
+    if x >= abs(y):
+        return points
+    if -x >= abs(y):
+        return -points
+    return torch.stack([points[:, 1], -points[:, 0]] if y > 0 else [-points[:, 1], points[:, 0]], 1)
+
+
+def _layer_controls(points: Tensor, unit: float, layer: int, covered: bool) -> list[int]:
+    """Indices of a layer's control landmarks: its contours, then others at a minimum spacing.
+
+    What covers the lips moves with the skin around them: neither layer follows them.
+    """
     upper_lip = {i for ring in topo.UPPER_LIP_RINGS for i in ring} - CORNERS
     lower_lip = {i for ring in topo.LOWER_LIP_RINGS for i in ring} - CORNERS
     upper_lids = {*topo.RIGHT_UPPER_LID[1:-1], *topo.LEFT_UPPER_LID[1:-1]}
@@ -128,6 +209,8 @@ def _layer_controls(points: Tensor, unit: float, layer: int) -> list[int]:
     hidden = (
         (lower_lip | lower_lids) if layer == 0 else (upper_lip | upper_lids | _lid_skin(points) | _philtrum(points))
     )
+    if covered:
+        hidden |= {*topo.LIPS} | _philtrum(points)
     controls = sorted(required - hidden)
     for point in range(topo.NUM_MESH_POINTS):
         if point in required or point in hidden:

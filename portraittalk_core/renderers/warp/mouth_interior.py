@@ -1,7 +1,7 @@
 """Procedural mouth interior: cavity, teeth and tongue, shaded per pixel in the mouth's own axes.
 
 Upper teeth hang from the skull, lower teeth and tongue ride on the jaw. Where the portrait itself shows the inside of
-the mouth, its own teeth are used and the painting only continues them.
+the mouth, its own teeth are used (`open_mouth`) and the painting is only behind them.
 
 Unit of all lengths here: the width of the resting mouth.
 """
@@ -58,7 +58,13 @@ def make_palette(lips: Tensor, skin: Tensor) -> MouthPalette:
 
 
 def paint_mouth(
-    across: Tensor, down: Tensor, upper: Tensor, lower: Tensor, jaw: float, palette: MouthPalette
+    across: Tensor,
+    down: Tensor,
+    upper: Tensor,
+    lower: Tensor,
+    jaw: float,
+    palette: MouthPalette,
+    teeth: bool = True,
 ) -> Tensor:
     """Paint the inside of an open mouth.
 
@@ -69,6 +75,7 @@ def paint_mouth(
         lower: (N,) the same of the lower lip.
         jaw: how far the jaw has dropped.
         palette: the portrait's colours.
+        teeth: False where the portrait shows its own.
 
     Returns:
         (N, 3) colours 0..1.
@@ -77,7 +84,8 @@ def paint_mouth(
     depth = ((down - upper) / gap).clamp(0, 1)  # 0 at the upper lip .. 1 at the lower
     colour = palette.cavity[None] * (0.55 + 0.6 * depth[:, None])
     colour = _lay_tongue(colour, across, down, jaw, palette)
-    colour = _lay_teeth(colour, across, down, jaw, palette)
+    if teeth:
+        colour = _lay_teeth(colour, across, down, jaw, palette)
     # the upper lip's shadow, and darkness towards the corners
     shadow = 1 - 0.55 * torch.exp(-(down - upper).clamp(min=0) / 0.035)
     shadow *= 1 - 0.30 * torch.exp(-(lower - down).clamp(min=0) / 0.03)

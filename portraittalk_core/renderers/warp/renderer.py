@@ -16,14 +16,16 @@ from ...errors import InputError
 from ...face import topology as topo
 from ...face.aperture import LEFT_EYE, MOUTH, RIGHT_EYE, Aperture, Box, pixel_box, pixel_centres, soft_step
 from ...types import LandmarkTrack, Portrait
-from .field import MotionField
+from .background import background_at, kept_motion
+from .field import MotionField, grid_nodes
 from .mouth_interior import MouthPalette, make_palette, paint_mouth
+from .open_mouth import SHOWS_TEETH, OpenMouth, look_into, on_lip_edges
 
 REACH = 0.45  # of the smaller side of the face box: how far outside the face the picture may still move
 SHARP_SIDE_PX = 320  # regions up to this size are sampled from a picture twice as fine, against blur
-LIP_RIM = 0.028  # of the mouth's width: how far inside the lips their texture begins
+TURNED = 0.15  # of the mouth's width, from which its middle lies so far aside only where the face is turned away
+LIP_RIM = 0.028  # of the mouth's width: how far inside parted lips their texture begins
 BATCH = 8  # frames whose motion fields are solved together
-SHOWS_TEETH = 0.06  # inner-lip gap over mouth width from which a portrait's own mouth interior is used
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,7 @@ class _RestingMouth:
     closed_line: Tensor  # (3,) v = c0 + c1·u + c2·u², where the lips meet when closed, pixels
     chin: Tensor  # (2,) pixels
     palette: MouthPalette
-
-    @property
-    def shows_teeth(self) -> bool:
-        return self.aperture.gap > SHOWS_TEETH * self.aperture.width
+    inside: OpenMouth | None  # what the portrait shows between its lips; None if they are closed, or nearly
 
 
 class PortraitRenderer:
@@ -46,10 +45,22 @@ class PortraitRenderer:
     Args:
         portrait: the picture and its face's landmarks.
         reach_px: distance outside the face at which all motion has faded; None takes 0.45 of the face's smaller side.
+        covered: whether something hides the mouth, so that the lips do not part; see `face.covered`.
+        blinks: whether the lids can close; see `face.eyes`.
+        background_px: distance over which motion fades where a background with lines begins; None lets it fade with
+            the distance from the face, whatever is there.
     """
 
-    def __init__(self, portrait: Portrait, reach_px: float | None = None) -> None:
-        self.picture = portrait.picture
+    def __init__(
+        self,
+        portrait: Portrait,
+        reach_px: float | None = None,
+        *,
+        covered: bool = False,
+        blinks: bool = True,
+        background_px: float | None = None,
+    ) -> None:
+        self.picture, self.covered, self.blinks = portrait.picture, covered, blinks
         self.source = portrait.landmarks.points_px[0, :, :2].contiguous()
         height, width = self.picture.shape[:2]
         low, high = self.source.amin(0), self.source.amax(0)
@@ -58,14 +69,20 @@ class PortraitRenderer:
         if box is None:
             raise InputError(f"the face of {portrait.source} lies outside the picture; choose another face or picture.")
         self.box: Box = box
-        self.field = MotionField(_lips_without_teeth(self.source), box, reach)
         x0, y0, x1, y1 = box
         region = self.picture[y0:y1, x0:x1].permute(2, 0, 1)[None].float()
         fine = 2 if max(x1 - x0, y1 - y0) <= SHARP_SIDE_PX else 1
         if fine > 1:
             region = F.interpolate(region, scale_factor=fine, mode="bicubic").clamp(0, 255)
         self.region = region.contiguous(memory_format=torch.channels_last)  # a pixel's colours side by side: faster
-        self.mouth = self._rest_mouth()
+        aperture = Aperture.of(self.source, MOUTH)
+        is_open = aperture.gap > SHOWS_TEETH * aperture.width and not self.covered
+        lips = on_lip_edges(self._colours_at, self.source) if is_open else _parted_lips(self.source, aperture)
+        kept = None if background_px is None else self._kept_beside(background_px)
+        self.field = MotionField(lips, box, reach, is_open, self.covered, kept)
+        self.mouth = self._rest_mouth(aperture, look_into(self._colours_at, lips) if is_open else None)
+        middle = aperture.axes_of(self.source[topo.INNER_LIP_TOP])[0]
+        self.is_turned = abs(float(middle)) > TURNED * aperture.width
         self.eyes = [Aperture.of(self.source, chains) for chains in (RIGHT_EYE, LEFT_EYE)]
 
     def render(self, track: LandmarkTrack) -> Iterator[Tensor]:
@@ -84,6 +101,8 @@ class PortraitRenderer:
             with torch.inference_mode():
                 targets = track.points[start : start + BATCH, :, :2] * scale
                 heads = self.field.head_motion(targets)
+                if not self.blinks:
+                    targets = self.field.with_resting_lids(targets, heads)
                 layers = self._to_sampling(self.field.backward(targets, heads))
             for target, head, layer in zip(targets, heads, layers, strict=True):
                 yield self._draw(target, head, layer)
@@ -110,7 +129,8 @@ class PortraitRenderer:
         warped = self._sample(flow.permute(0, 2, 3, 1))[0]
         for eye, chains, rest in eyes:
             self._shade_lid(warped, target[[*chains[0], *chains[1]]], eye, 1 - eye.gap / max(rest.gap, 1.0))
-        self._fill_mouth(warped, mouth, target, head)
+        if not self.covered:
+            self._fill_mouth(warped, mouth, target, head)
         out = self.picture.clone()
         planes = warped.add_(0.5).clamp_(0, 255).to(torch.uint8)
         out[y0:y1, x0:x1] = torch.stack(planes.unbind(), -1)  # twice as fast as assigning the permuted planes
@@ -126,6 +146,11 @@ class PortraitRenderer:
     def _sample(self, grid: Tensor) -> Tensor:
         """(1, 3, h, w) colours 0..255 of the portrait at (1, h, w, 2) sampling positions."""
         return F.grid_sample(self.region, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+    def _colours_at(self, positions: Tensor) -> Tensor:
+        """(…, 3) colours 0..255 of the portrait at (…, 2) positions, pixels."""
+        grid = self._to_sampling(positions.reshape(-1, 2).T[..., None]).permute(1, 2, 0)
+        return self._sample(grid[None])[0, :, :, 0].T.reshape(*positions.shape[:-1], 3)
 
     def _local(self, box: Box) -> tuple[slice, slice]:
         x0, y0 = self.box[:2]
@@ -144,15 +169,20 @@ class PortraitRenderer:
         rows, columns = self._local(box)
         flow[0, :, rows, columns] = torch.lerp(both[0], both[1], share(pixels, opening))
 
-    def _rest_mouth(self) -> _RestingMouth:
-        aperture = Aperture.of(self.source, MOUTH)
+    def _kept_beside(self, background_px: float) -> Tensor | None:
+        """(GRID, GRID, 2, 2) what is kept of the motion beside the head, where a background has lines."""
+        nodes = grid_nodes(self.box)
+        background = background_at(self.picture, self.source[list(topo.FACE_OVAL)], nodes)
+        return None if background is None else kept_motion(background, nodes, background_px)
+
+    def _rest_mouth(self, aperture: Aperture, inside: OpenMouth | None) -> _RestingMouth:
         u = aperture.upper[0]
         top, bottom = aperture.edge_heights(u)
         meets = top + 0.45 * (bottom - top).clamp(min=0)
         basis = torch.stack([torch.ones_like(u), u, u * u], 1)
         line = torch.linalg.lstsq(basis.double(), meets.double()[:, None]).solution[:, 0].float()
         palette = make_palette(self._colours(topo.LIPS), self._colours((50, 280, 101, 330, 205, 425, 36, 266)))
-        return _RestingMouth(aperture, line, self.source[topo.CHIN], palette)
+        return _RestingMouth(aperture, line, self.source[topo.CHIN], palette, inside)
 
     def _colours(self, points: tuple[int, ...]) -> Tensor:
         """(N, 3) colours 0..1 of the portrait at landmarks."""
@@ -172,10 +202,10 @@ class PortraitRenderer:
         feather = max(1.2, 0.02 * mouth.width)
         open_share = ((bottom - top) / (1.5 * feather)).clamp(0, 1)
         cover = soft_step(v - top, feather) * soft_step(bottom - v, feather) * open_share
-        cover = cover * (u.abs() < 0.5 * mouth.width)
+        cover = cover * self._between_corners(u, mouth)
         rows, columns = self._local(box)
         patch = region[:, rows, columns]
-        if rest.shows_teeth:
+        if rest.inside is not None:
             # lips that were apart have no line of their own where they meet: the shadow between them hides what is left
             closeness = torch.exp(-(((v - (top + bottom) / 2) / max(0.8, 0.014 * mouth.width)) ** 2))
             meeting = closeness * (1 - open_share) * (u.abs() < 0.49 * mouth.width)
@@ -192,19 +222,17 @@ class PortraitRenderer:
         jaw = float(rest.aperture.axes_of(chin + rest.aperture.origin)[1].clamp(min=0)) / unit
         upper, lower = down - (v - top) / unit, down + (bottom - v) / unit
         flat = [x.flatten() for x in (home_u / unit, down, upper, lower)]
-        painted = paint_mouth(*flat, jaw=jaw, palette=rest.palette).T.reshape(3, *u.shape) * 255
-        if rest.shows_teeth:
-            painted = self._portrait_teeth(painted, home, home_u, home_v)
+        is_own = rest.inside is not None
+        painted = paint_mouth(*flat, jaw=jaw, palette=rest.palette, teeth=not is_own).T.reshape(3, *u.shape) * 255
+        if is_own:
+            painted = rest.inside.colours(self._colours_at, home_u, home_v, home_v + bottom - v, painted)
         region[:, rows, columns] = torch.lerp(patch, painted, cover)
 
-    def _portrait_teeth(self, painted: Tensor, home: Tensor, u: Tensor, v: Tensor) -> Tensor:
-        """Blend in the portrait's own teeth and mouth interior."""
-        rest = self.mouth.aperture
-        top, bottom = rest.edge_heights(u)
-        edge = 0.03 * rest.width
-        interior = soft_step(v - top - edge, edge) * soft_step(bottom - edge - v, edge) * (u.abs() < 0.47 * rest.width)
-        colours = self._sample(self._to_sampling(home.permute(2, 0, 1)).permute(1, 2, 0)[None])[0]
-        return torch.lerp(painted, colours, interior)
+    def _between_corners(self, u: Tensor, mouth: Aperture) -> Tensor:
+        """0..1 along the mouth; on a turned face, whose lips do not meet at the hidden corner, with soft ends."""
+        if not self.is_turned:
+            return u.abs() < 0.5 * mouth.width
+        return 1 - soft_step(u.abs() - 0.42 * mouth.width, 0.16 * mouth.width)
 
     def _shade_lid(self, region: Tensor, edge: Tensor, eye: Aperture, shut: float) -> None:
         """Darken the lash line of a lid that is `shut` 0..1, in place."""
@@ -219,13 +247,12 @@ class PortraitRenderer:
         region[:, rows, columns] *= 1 - 0.45 * min(1.0, (shut - 0.25) / 0.5) * line
 
 
-def _lips_without_teeth(source: Tensor) -> Tensor:
-    """(478, 2) landmarks with the inner lip contours moved onto the lips if a parted mouth shows teeth.
+def _parted_lips(source: Tensor, mouth: Aperture) -> Tensor:
+    """(478, 2) landmarks with the inner lip contours of a mouth that is open by a little moved onto the lips.
 
     A landmark lies a pixel or two off the true edge; without this, a rim of teeth sticks to the closing lips.
     """
-    mouth = Aperture.of(source, MOUTH)
-    onto = LIP_RIM * mouth.width * min(1.0, mouth.gap / (SHOWS_TEETH * mouth.width))
+    onto = LIP_RIM * mouth.gap / SHOWS_TEETH
     across = torch.stack([-mouth.along[1], mouth.along[0]])
     moved = source.clone()
     moved[list(MOUTH[0][1:-1])] -= onto * across

@@ -73,9 +73,29 @@ def test_find_portrait_rejects_too_small_face(painted):
 def test_find_portrait_warns_of_a_face_turned_aside(monkeypatch, caplog, yaw_deg, warns):
     turned = canonical_face() @ rotation_matrix(torch.tensor([[0.0, yaw_deg, 0.0]]))[0].T
     points = (60 * turned + torch.tensor([128.0, 100.0, 0])) / 256
-    monkeypatch.setattr(mesh, "detect_faces", lambda *_: points[None])
+    monkeypatch.setattr(mesh, "detect_any_way_up", lambda *_: points[None])
     find_portrait(torch.zeros(256, 256, 3, dtype=torch.uint8), source="side.png", mesh=object())
     assert ("side.png is turned aside by about 50°" in caplog.text) is warns
+
+
+@pytest.mark.parametrize(
+    ("roll_deg", "said"),
+    [(180.0, "stands upside down"), (90.0, "lies on its side"), (-90.0, "lies on its side"), (20.0, "")],
+)
+def test_find_portrait_warns_of_a_rolled_face(monkeypatch, caplog, roll_deg, said):
+    rolled = canonical_face() @ rotation_matrix(torch.tensor([[0.0, 0.0, roll_deg]]))[0].T
+    points = (60 * rolled + torch.tensor([128.0, 128.0, 0])) / 256
+    monkeypatch.setattr(mesh, "detect_any_way_up", lambda *_: points[None])
+    monkeypatch.setattr(mesh, "mouth_covered", lambda *_: False)
+    find_portrait(torch.zeros(256, 256, 3, dtype=torch.uint8), source="side.png", mesh=object())
+    assert said in caplog.text if said else not caplog.text
+
+
+@pytest.mark.parametrize("covered", [True, False])
+def test_find_portrait_warns_of_a_covered_mouth(painted, monkeypatch, caplog, covered):
+    monkeypatch.setattr(mesh, "mouth_covered", lambda *_: covered)
+    find_portrait(painted.paint(BOX), source="scarf.png", mesh=painted.mesh)
+    assert ("the mouth in scarf.png cannot be seen" in caplog.text) is covered
 
 
 def test_track_faces_follows_moving_face(painted):

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from portraittalk_core.errors import InputError, ShapeError
-from portraittalk_core.face.mesh.search import detect_faces
+from portraittalk_core.face.mesh import search
+from portraittalk_core.face.mesh.search import detect_any_way_up, detect_faces
 
 
 def found_px(picture, mesh, **options) -> torch.Tensor:
@@ -95,3 +96,44 @@ def test_detect_faces_rejects_unknown_order(painted):
 def test_detect_faces_rejects_float_picture(painted):
     with pytest.raises(ShapeError, match="uint8"):
         detect_faces(painted.paint().float(), painted.mesh)
+
+
+FACE = torch.rand(1, 478, 3, generator=torch.Generator().manual_seed(1)) * 0.5 + 0.2
+
+
+def stand_upright(monkeypatch, upside_down: bool) -> torch.Tensor:
+    """A picture whose face is found, and its mouth seen, only where a white corner is at the upper left.
+
+    With `upside_down` a face is found everywhere, as a mesh network finds one in an upside-down picture.
+    """
+    picture = torch.zeros(60, 90, 3, dtype=torch.uint8)
+    picture[:5, :5] = 255
+
+    def is_upright(turned):
+        return bool(turned[0, 0, 0])
+
+    found = {True: FACE, False: 0.9 - 0.5 * FACE if upside_down else FACE[:0]}
+    monkeypatch.setattr(search, "detect_faces", lambda turned, *_: found[is_upright(turned)])
+    monkeypatch.setattr(search, "mouth_covered", lambda turned, _: not is_upright(turned))
+    return picture
+
+
+@pytest.mark.parametrize(("turns", "finds_both"), [(0, False), (2, False), (2, True)])
+def test_detect_any_way_up_finds_turned_face(monkeypatch, turns, finds_both):
+    upright = stand_upright(monkeypatch, finds_both)
+    # every landmark's place, painted, says where it lies after the turn
+    y, x = torch.meshgrid(torch.arange(60), torch.arange(90), indexing="ij")
+    places = torch.rot90(torch.stack([x, y], -1), turns)
+    turned = torch.rot90(upright, turns).contiguous()
+    (face,) = detect_any_way_up(turned, object())
+    size = torch.tensor([turned.shape[1], turned.shape[0]])
+    at = (face[:, :2] * size).long()
+    expected = (FACE[0, :, :2] * torch.tensor([90, 60])).long()
+    assert (places[at[:, 1], at[:, 0]] - expected).abs().max() <= 1  # a point on a pixel's border may change sides
+    torch.testing.assert_close(face[:, 2] * size[0], FACE[0, :, 2] * 90)
+
+
+def test_detect_any_way_up_keeps_a_face_whose_mouth_is_covered(monkeypatch):
+    upright = stand_upright(monkeypatch, upside_down=True)
+    monkeypatch.setattr(search, "mouth_covered", lambda *_: True)
+    assert torch.equal(detect_any_way_up(upright, object()), FACE)

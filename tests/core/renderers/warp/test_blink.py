@@ -1,0 +1,114 @@
+"""Blinks on a drawn face with glasses: the lids move, the rims and the brows do not."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from portraittalk_core.face import topology as topo
+from portraittalk_core.face.aperture import LEFT_EYE, RIGHT_EYE, Aperture
+from portraittalk_core.face.canonical import canonical_face
+from portraittalk_core.motion.rig import plan_landmarks
+from portraittalk_core.renderers.contract import RenderJob
+from portraittalk_core.renderers.warp.build import warped_pictures
+from portraittalk_core.renderers.warp.renderer import PortraitRenderer
+from portraittalk_core.types import MOUTH_PARAMETERS, HeadPose, LandmarkTrack, MotionPlan, MouthCurves, Portrait
+
+SIDE, FINE = 400, 4
+SKIN, WHITE, BROW = (205, 160, 135), (250, 250, 250), (70, 45, 30)
+POINTS = canonical_face() * 110 + torch.tensor([200.0, 180.0, 0.0])
+REST = LandmarkTrack.from_px(POINTS[None], SIDE, SIDE, Fraction(25))
+
+
+def blinking(values: list[float]) -> LandmarkTrack:
+    zeros, count = torch.zeros(len(values)), len(values)
+    head = HeadPose(torch.zeros(count, 3), torch.zeros(count, 3), torch.ones(count))
+    mouth = MouthCurves(**{name: zeros for name in MOUTH_PARAMETERS})
+    return plan_landmarks(MotionPlan(REST, mouth, torch.tensor(values), zeros, head, Fraction(25)))
+
+
+def drawn(larger: float = 1.0, rim: float = 0.0) -> torch.Tensor:
+    """(H, W, 3) a face; its eyes may be larger than its lids; a rim lies so many openings above them."""
+    picture = Image.new("RGB", (SIDE * FINE, SIDE * FINE), (90, 100, 120))
+    pen = ImageDraw.Draw(picture)
+
+    def places(points: torch.Tensor) -> list[tuple[float, float]]:
+        return [tuple(point) for point in (points[:, :2] * FINE).tolist()]
+
+    pen.polygon(places(POINTS[list(topo.FACE_OVAL)]), fill=SKIN)
+    for brow in (topo.RIGHT_BROW, topo.LEFT_BROW):
+        pen.polygon(places(POINTS[list(brow[:5] + brow[5:][::-1])]), fill=BROW)
+    for upper, lower in (RIGHT_EYE, LEFT_EYE):
+        outline = POINTS[list(upper + lower[::-1])]
+        middle = outline.mean(0)
+        pen.polygon(places((outline - middle) * torch.tensor([larger, 2 * larger - 1, 1]) + middle), fill=WHITE)
+        if rim:
+            y = rim_height(upper, lower, rim) * FINE
+            x0, x1 = (float(POINTS[i, 0]) * FINE for i in (upper[0], upper[-1]))
+            pen.rectangle([x0 - 40, y - 2 * FINE, x1 + 40, y], fill=(10, 10, 10))
+    return torch.from_numpy(np.array(picture.reduce(FINE)))
+
+
+def rim_height(upper: tuple[int, ...], lower: tuple[int, ...], rim: float) -> float:
+    """Of a rim's lower edge in the picture."""
+    gap = Aperture.of(POINTS[:, :2], (upper, lower)).gap
+    return float(POINTS[list(upper), 1].min()) - rim * gap
+
+
+def whites(picture: torch.Tensor) -> int:
+    return int((picture.float().mean(-1) > 225).sum())
+
+
+def test_a_blink_shuts_the_eyes():
+    picture = drawn()
+    (shut,) = PortraitRenderer(Portrait(picture, REST)).render(blinking([1.0]))
+    assert whites(picture) > 400
+    assert whites(shut) < 0.03 * whites(picture)
+
+
+@pytest.mark.parametrize("blink", [0.3, 0.6, 1.0])
+@pytest.mark.parametrize("rim", [0.9, 1.2])
+def test_a_blink_leaves_rims(blink, rim):
+    picture = drawn(rim=rim)
+    (frame,) = PortraitRenderer(Portrait(picture, REST)).render(blinking([blink]))
+    for upper, lower in (RIGHT_EYE, LEFT_EYE):
+        y = round(rim_height(upper, lower, rim))
+        for point in upper[2:-2]:
+            x = int(POINTS[point, 0])
+            before, after = (rows_of(one, x, y) for one in (picture, frame))
+            assert abs(after - before) < 1.0
+
+
+def rows_of(picture: torch.Tensor, x: int, y: int) -> float:
+    """Height of the middle of a dark bar near (x, y)."""
+    column = 255 - picture[y - 8 : y + 9, x].float().mean(-1)
+    weight = (column - 150).clamp(min=0)
+    return float((weight * torch.arange(17)).sum() / weight.sum())
+
+
+def test_a_blink_leaves_brows():
+    picture = drawn()
+    (frame,) = PortraitRenderer(Portrait(picture, REST)).render(blinking([1.0]))
+    brows = (picture.float().mean(-1) < 80).float()
+    after = (frame.float().mean(-1) < 80).float()
+    top = slice(0, int(POINTS[list(topo.RIGHT_BROW + topo.LEFT_BROW), 1].max()) + 3)
+    assert brows[top].sum() > 300
+    assert (brows[top] - after[top]).abs().sum() < 0.06 * brows[top].sum()
+
+
+def test_large_drawn_eyes_do_not_blink():
+    picture = drawn(larger=2.2)
+    portrait = Portrait(picture, REST)
+    (frame,) = warped_pictures(RenderJob.of_track(portrait, blinking([1.0])))
+    assert (frame.int() - picture.int()).abs().max() <= 2
+    (usual,) = warped_pictures(RenderJob.of_track(Portrait(drawn(), REST), blinking([1.0])))
+    assert whites(usual) < 0.03 * whites(drawn())
+
+
+def test_frames_without_blinks_do_not_depend_on_their_neighbours():
+    renderer = PortraitRenderer(Portrait(drawn(), REST))
+    alone = list(renderer.render(blinking([0.0])))[0]
+    beside = list(renderer.render(blinking([0.0, 1.0])))[0]
+    assert (alone.int() - beside.int()).abs().max() <= 1
