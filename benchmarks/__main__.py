@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from . import ablation, animate, batch, embedded, identity, lipsync, ordering, score_memory, style
+from . import ablation, animate, bad_input, batch, embedded, identity, lipsync, ordering, score_memory, style
 
 COMMANDS = {
     "embedded": embedded,
@@ -16,6 +16,7 @@ COMMANDS = {
     "batch": batch,
     "score-memory": score_memory,
     "ordering": ordering,
+    "bad_input": bad_input,
 }
 
 

@@ -6,8 +6,10 @@ Checks of numbers and words import no torch, so that ``--help`` need not wait fo
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import InputError, ShapeError
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_LETTERS = 60  # letters of a value in a message
+MAX_TEXT = 20_000  # letters of a text that somebody gives, such as a prompt
 
 
 def check_shape(tensor: Tensor, shape: str, name: str) -> Tensor:
@@ -81,6 +84,73 @@ def check_choice(value: str, choices: Sequence[str], name: str) -> str:
     if value not in choices:
         raise InputError(f"{name} must be one of {', '.join(choices)}, not {value!r}.")
     return value
+
+
+def check_finite_number(value: float, name: str) -> float:
+    """Check that a value is a finite number and return it.
+
+    Raises:
+        InputError: NaN, infinite, too large for a float, or no number.
+    """
+    if not is_finite_number(value):
+        raise InputError(f"{name} must be a finite number, not {abbreviated(value)}.")
+    return value
+
+
+def check_text(value: str, name: str, is_path: bool = False) -> str:
+    """Check that a text can be stored and passed on, and return it.
+
+    Args:
+        value: the text.
+        name: what to call it in the message.
+        is_path: whether it names a file, which may hold bytes that are no letters.
+
+    Raises:
+        InputError: it holds a NUL, letters that no encoding has, or more than MAX_TEXT letters.
+    """
+    if "\0" in value:
+        raise InputError(f"{name} holds a NUL character, which no text and no path may: {abbreviated(value)}.")
+    if len(value) > MAX_TEXT:
+        raise InputError(f"{name} has {len(value)} letters; {MAX_TEXT} are allowed. Shorten it.")
+    if not is_path and any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise InputError(f"{name} holds bytes that are no text in UTF-8: {abbreviated(value)}. Type it again.")
+    return value
+
+
+def parse_whole(text: object, name: str, low: int, high: int) -> int:
+    """A whole number that a file gives as text.
+
+    Raises:
+        InputError: no whole number, or one outside low..high.
+    """
+    try:
+        number = int(text)  # type: ignore[call-overload]
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{name} must be a whole number from {low} to {high}, not {abbreviated(text)}.") from error
+    return int(check_range(number, low, high, name))
+
+
+def parse_number(text: object, name: str, low: float, high: float) -> float:
+    """A number that a file gives as text.
+
+    Raises:
+        InputError: no finite number, or one outside low..high.
+    """
+    try:
+        number = float(text)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{name} must be a number from {low:g} to {high:g}, not {abbreviated(text)}.") from error
+    return check_range(number, low, high, name)
+
+
+def is_same_file(first: Path, second: Path) -> bool:
+    """Whether two paths lead to one file: by name, through links, or by another spelling of the same name."""
+    try:
+        if os.path.realpath(first) == os.path.realpath(second):
+            return True
+        return os.path.samefile(first, second)
+    except (OSError, ValueError):  # one of them is not there, or no path
+        return False
 
 
 def is_finite_number(value: object) -> bool:

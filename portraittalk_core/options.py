@@ -21,7 +21,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from .checks import abbreviated, is_finite_number
+from .checks import abbreviated, check_text, is_finite_number
 from .errors import InputError
 from .frame_rate import as_fps
 
@@ -198,8 +198,12 @@ def check_option(spec: Option, value: object, name: str = "") -> None:
         _check_number(spec, as_fps(value, name), name)
     elif spec.kind in (int, float):
         _check_number(spec, value, name)
-    elif spec.kind is str and not isinstance(value, str):
-        raise InputError(f"{name} must be text, not {abbreviated(value)}.")
+    elif spec.kind is str:
+        if not isinstance(value, str):
+            raise InputError(f"{name} must be text, not {abbreviated(value)}.")
+        check_text(value, name)
+    elif spec.kind is Path and isinstance(value, (str, Path)):
+        check_text(str(value), name, is_path=True)
 
 
 def _check_number(spec: Option, value: object, name: str) -> None:

@@ -11,11 +11,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from ..errors import InputError
+from ..checks import is_same_file
+from ..errors import InputError, OutputError
 from ..face.options import FaceOptions
 from ..frame_rate import as_fps
 from ..media.options import WriteOptions
 from ..options import Option, allowed_numbers, check_option, default_text, option_of, options_of
+from .validation import FilesOf, OutputAction, declare_option
 
 if TYPE_CHECKING:
     from ..face.mesh.landmarks import MeshBackend
@@ -106,7 +108,9 @@ def _add_flag(group: argparse._ActionsContainer, option: Option, default: object
         settings["choices"] = option.choices
     if option.many:
         settings |= {"nargs": option.nargs} if option.nargs else {"action": "append"}
-    group.add_argument(option.flag, type=str if option.kind is Fraction else option.kind, **settings)
+    declare_option(
+        group.add_argument(option.flag, type=str if option.kind is Fraction else option.kind, **settings), option
+    )
 
 
 def _share_flag(action: argparse.Action, option: Option, title: str | None) -> None:
@@ -115,6 +119,7 @@ def _share_flag(action: argparse.Action, option: Option, title: str | None) -> N
         raise ValueError(f"{option.flag} stands for two options of different kinds; give one of them another `column`.")
     if action.choices is not None:
         action.choices = tuple(dict.fromkeys((*action.choices, *option.choices))) if option.choices else None
+    declare_option(action, option)
     text = _help(option)
     if text != action.help:
         action.help = f"{action.help}; {title or 'else'}: {text}"
@@ -143,9 +148,30 @@ class Command:
     run: Callable[[argparse.Namespace], None]
 
 
-def add_file(parser: argparse.ArgumentParser, flag: str, metavar: str, meaning: str, required: bool = True) -> None:
-    """Add a flag that takes a path."""
-    parser.add_argument(flag, metavar=metavar, type=Path, required=required, help=meaning)
+def add_file(  # noqa: PLR0913 - one parameter a property of the flag
+    parser: argparse._ActionsContainer,
+    flag: str,
+    metavar: str,
+    meaning: str,
+    required: bool = True,
+    *,
+    files: FilesOf | None = None,
+    folder: bool = False,
+) -> None:
+    """Add a flag that takes a path. What its metavar calls OUT is written, and may be no other flag's input.
+
+    Args:
+        parser: of the command, or a group of it.
+        flag: with its dashes.
+        metavar: what stands behind it in the help.
+        meaning: the help.
+        required: whether it must be given.
+        files: of a path to write: the files that it stands for; None: itself.
+        folder: whether it is a folder to write, in which no input folder may lie.
+    """
+    written = folder or files is not None or metavar.startswith("OUT")
+    output = {"action": OutputAction, "files": files, "folder": folder} if written else {}
+    parser.add_argument(flag, metavar=metavar, type=Path, required=required, help=meaning, **output)
 
 
 def add_portrait(parser: argparse.ArgumentParser) -> None:
@@ -180,7 +206,7 @@ def check_output(out: Path, inputs: Iterable[Path], suffixes: tuple[str, ...]) -
 
     Args:
         out: file to write.
-        inputs: files that are read and must not be overwritten.
+        inputs: files that are read and must not be overwritten, besides those of flags, which `check_arguments` knows.
         suffixes: endings that are known, in lower case; empty allows any.
 
     Raises:
@@ -193,9 +219,28 @@ def check_output(out: Path, inputs: Iterable[Path], suffixes: tuple[str, ...]) -
         raise InputError(f"the output {out} must end in {' or '.join(suffixes)}.")
     check_writable(out)
     for path in inputs:
-        if path.resolve() == out.resolve() or (out.exists() and path.exists() and path.samefile(out)):
+        if is_same_file(path, out):
             raise InputError(f"the output {out} is also the input {path}; choose another name, for it would be lost.")
     return out
+
+
+def check_new_folder(folder: Path) -> Path:
+    """Check before long work starts that files can be written into a folder, made or not, and return it.
+
+    Raises:
+        OutputError: a file stands there, or the folder above it cannot be written to.
+    """
+    from ..media.files import check_writable, explain_write_errors
+
+    with explain_write_errors(folder):
+        if folder.exists() and not folder.is_dir():
+            raise OutputError(f"cannot write into {folder}: it is a file; give the name of a folder.")
+        if folder.is_dir():
+            check_writable(folder / "name")
+        else:
+            above = next(path for path in folder.absolute().parents if path.exists())
+            check_writable(above / folder.absolute().relative_to(above).parts[0])
+    return folder
 
 
 def check_crf(crf: int) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..batch.options import BatchOptions
 from ..errors import InputError
-from .arguments import Command, add_mesh, add_options, options_from
+from .arguments import Command, add_file, add_mesh, add_options, options_from
 from .progress import progress_bar
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ exit codes: as always, and 3: some items failed, or were skipped because of thos
 def add_batch(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Add the options of the command; returns the group of face options."""
     parser.add_argument("manifest", metavar="MANIFEST.csv", type=Path, help="table with one job a line")
-    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder for the results and batch.csv")
+    add_file(parser, "--out", "DIR", "folder for the results and batch.csv", files=_tables)
     add_options(parser, BatchOptions)
     parser.add_argument(
         "--metric-models", metavar="FOLDER", type=Path, help="folder with SyncNet, LPIPS, Inception or I3D, for score"
@@ -57,6 +57,11 @@ def add_batch(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         help="folder with InsightFace's buffalo_l: who faces are, for score",
     )
     return parser.add_argument_group("face")
+
+
+def _tables(out: Path) -> tuple[Path, ...]:
+    """Files of a batch whose names are fixed."""
+    return out / "batch.csv", out / "scores.html"
 
 
 def batch(args: argparse.Namespace) -> int:

@@ -25,7 +25,7 @@ EXAMPLES = """example (edit or plot the motion before making pixels of it):
 def landmarks(args: argparse.Namespace) -> None:
     """Predict and write the landmark track of a portrait and a speech."""
     started = time.perf_counter()
-    check_output(args.out, (args.portrait, args.speech), TRACK_SUFFIXES)
+    check_output(args.out, (), TRACK_SUFFIXES)
     options = motion_options(args)
     from ..engines.contract import whole_track
     from ..media.audio import load_speech

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from .. import __version__
 from . import batch, doctor, dub, landmarks, plot, prepare, render, score, style, talk, track, train
+from .arguments import Command
 from .process import EXIT_USER, run_guarded
+from .validation import check_arguments
 
 DEBUG_VARIABLE = "PORTRAITTALK_DEBUG"
 COMMANDS = tuple(
@@ -51,6 +53,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_guarded(lambda: args.run(args), debug=args.debug or os.environ.get(DEBUG_VARIABLE, "0") not in ("", "0"))
 
 
+def _validated(command: Command, parser: argparse.ArgumentParser) -> Callable[[argparse.Namespace], int | None]:
+    """The command's function behind the checks of its arguments."""
+
+    def run(args: argparse.Namespace) -> int | None:
+        check_arguments(parser, args)
+        return command.run(args)
+
+    return run
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of all commands; each sets `run` to its function."""
     parser = argparse.ArgumentParser("portraittalk", description=DESCRIPTION, epilog=EPILOG, formatter_class=_Help)
@@ -59,7 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
     for command in COMMANDS:
         texts = {"help": command.purpose, "description": command.purpose, "epilog": command.examples}
         subparser = commands.add_parser(command.name, formatter_class=_Help, **texts)
-        subparser.set_defaults(run=command.run)
+        subparser.set_defaults(run=_validated(command, subparser))
         subparser.add_argument("--debug", action="store_true", help="show tracebacks and all that libraries write")
         command.add(subparser)
     return parser

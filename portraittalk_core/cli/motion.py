@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ..engines.registry import engine_specs, nameable_engines
 from ..errors import InputError
 from ..motion.options import MotionOptions
+from ..text_files import read_text
 from .arguments import add_file, add_options, options_from
 from .style import chosen_statistics
 
@@ -55,20 +56,23 @@ def motion_engine(args: argparse.Namespace) -> MotionEngine:
     from ..engines.contract import EngineFiles
     from ..engines.registry import open_engine
 
-    if args.engine is None:
-        return open_engine()
-    return open_engine(EngineFiles(args.engine, args.encoder, args.face_model))
+    files = EngineFiles(args.engine, args.encoder, args.face_model)
+    engine = open_engine(files)
+    spec = next((spec for spec in engine_specs() if spec.name == engine.name), None)
+    taken = {file.option for file in spec.files} if spec else {"encoder", "face_model"}
+    unused = [name for name in ("encoder", "face_model") if getattr(files, name) is not None and name not in taken]
+    if unused:
+        flags = " and ".join("--" + name.replace("_", "-") for name in unused)
+        raise InputError(f"{flags} cannot be used with the engine {engine.name}; leave it out, or give its --engine.")
+    return engine
 
 
 def with_gain_curve(options: MotionOptions, args: argparse.Namespace, speech: Speech) -> MotionOptions:
     """The options with the per-frame gain of a file of control points."""
     if args.gain_points is None:
         return options
-    from ..motion.gain import gain_curve
+    from ..motion.gain import MAX_POINTS_BYTES, gain_curve
 
-    try:
-        text = args.gain_points.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the gain points {args.gain_points} cannot be read ({error}); give a JSON file.") from error
+    text = read_text(args.gain_points, "the gain points", "give a JSON file", MAX_POINTS_BYTES)
     curve = gain_curve(text, speech.num_frames(options.fps), options.fps)
     return dataclasses.replace(options, gain_curve=curve)

@@ -12,8 +12,7 @@ EXAMPLES = """example:
 
 def plot(args: argparse.Namespace) -> None:
     """Plot a landmark or keypoint track to a picture file."""
-    inputs = [path for path in (args.track, args.speech) if path]
-    check_output(args.out, inputs, PICTURE_SUFFIXES)
+    check_output(args.out, (), PICTURE_SUFFIXES)
     from ..face.track_file import load_motion
     from ..media.audio import load_speech
     from ..media.image import save_picture

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from ..training.data.options import PrepareOptions
-from .arguments import Command, add_options, options_from
+from .arguments import Command, add_file, add_options, options_from
 from .progress import progress_bar
 
 EXAMPLES = """examples:
@@ -17,8 +16,8 @@ EXAMPLES = """examples:
 
 def add_prepare(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("--videos", metavar="FOLDER", type=Path, required=True, help="videos; sub-folders too")
-    parser.add_argument("--out", metavar="FOLDER", type=Path, required=True, help="clips and reports are written here")
+    add_file(parser, "--videos", "FOLDER", "videos; sub-folders too")
+    add_file(parser, "--out", "FOLDER", "clips and reports are written here", folder=True)
     add_options(parser, PrepareOptions)
     parser.add_argument("--silent-too", action="store_true", help="keep videos without sound")
     parser.add_argument("--workers", metavar="N", type=int, default=1, help="processes")

@@ -6,6 +6,7 @@ import errno
 import io
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -20,8 +21,10 @@ from ..errors import PortraitTalkError
 
 EXIT_OK, EXIT_INTERNAL, EXIT_USER, EXIT_STOPPED = 0, 1, 2, 130
 DOUBLE_TAP_S = 1.0  # a second Ctrl-C this soon must not break the clean-up after the first
-# Errors of a full or locked disk that no PortraitTalkError covers.
+# Errors of a full or locked disk, or of a path that is none, that no PortraitTalkError covers.
 _DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
+_DISK_ERRNOS |= {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO, errno.EMFILE}
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 def run_guarded(job: Callable[[], int | None], debug: bool) -> int:
@@ -57,11 +60,28 @@ def run_guarded(job: Callable[[], int | None], debug: bool) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return EXIT_OK
         except Exception as error:
-            if isinstance(error, OSError) and error.errno in _DISK_ERRNOS:
-                return _end(f"{error.filename or 'the output'} cannot be used: {error.strerror}.", EXIT_USER, debug)
+            if refusal := _system_refusal(error):
+                return _end(refusal, EXIT_USER, debug)
             text = f"internal error: {type(error).__name__}: {error}; please report it with what --debug shows"
             return _end(text, EXIT_INTERNAL, debug)
     return code or EXIT_OK
+
+
+def _system_refusal(error: BaseException | None) -> str:
+    """What to say where the system refused disk or memory, also if a library has wrapped that; else nothing."""
+    while error is not None:
+        if isinstance(error, MemoryError):
+            return "there is not enough memory for this; give less at a time, or smaller pictures."
+        if isinstance(error, OSError) and "temporary directory" in str(error):  # tempfile's own, of a full disk
+            return "no folder for temporary files can be written to; free some space, or set TMPDIR to another folder."
+        if isinstance(error, OSError) and error.errno in _DISK_ERRNOS:
+            return f"{error.filename or 'the output'} cannot be used: {error.strerror}."
+        if match := _OS_ERROR.search(str(error)):  # as libraries in Rust write it
+            code = int(match[1])
+            if code in _DISK_ERRNOS:
+                return f"the output cannot be used: {os.strerror(code)}."
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 def _end(message: str, code: int, debug: bool) -> int:

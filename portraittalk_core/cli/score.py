@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..evaluation.options import EvaluationOptions
-from .arguments import Command, add_mesh, add_options, check_output, open_chosen_mesh, options_from, print_table
+from .arguments import (
+    Command,
+    add_file,
+    add_mesh,
+    add_options,
+    check_new_folder,
+    check_output,
+    open_chosen_mesh,
+    options_from,
+    print_table,
+)
 from .progress import progress_bar
 
 if TYPE_CHECKING:
@@ -36,31 +46,33 @@ exit codes: as always, and 3: some rows could not be measured, the others were""
 
 def add_score(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Add the options of the command; returns the group of face options."""
-    path = {"type": Path}
-    parser.add_argument("--generated", metavar="IN", **path, help="video that was made, or a folder of such")
-    parser.add_argument("--target", metavar="IN", **path, help="real video of the same moment, or a folder of such")
-    parser.add_argument("--pairs", metavar="IN.csv", **path, help="table with the columns generated, target, [name]")
+    add_file(parser, "--generated", "IN", "video that was made, or a folder of such", False)
+    add_file(parser, "--target", "IN", "real video of the same moment, or a folder of such", False)
+    add_file(parser, "--pairs", "IN.csv", "table with the columns generated, target, [name]", False)
     parser.add_argument(
         "--reference-free", action="store_true", help="measure what needs no real video: sync, jitter, blinks, identity"
     )
-    parser.add_argument("--portrait", metavar="PICTURE", **path, help="who it should be; needs --face-models")
-    parser.add_argument(
-        "--face-models", metavar="FOLDER", **path, help="folder with InsightFace's buffalo_l: who generated faces are"
-    )
-    parser.add_argument(
-        "--metric-models", metavar="FOLDER", **path, help="folder with SyncNet, LPIPS, FID's Inception or FVD's I3D"
-    )
+    add_file(parser, "--portrait", "PICTURE", "who it should be; needs --face-models", False)
+    models = "folder with InsightFace's buffalo_l: who generated faces are"
+    add_file(parser, "--face-models", "FOLDER", models, False)
+    models = "folder with SyncNet, LPIPS, FID's Inception or FVD's I3D"
+    add_file(parser, "--metric-models", "FOLDER", models, False)
     out = parser.add_argument_group("output")
-    out.add_argument(
-        "--out", metavar="OUT", **path, help="folder for report.json, .csv and .html, or one file that ends so"
-    )
-    out.add_argument("--json", metavar="OUT.json", **path, help="file for the numbers of a single pair")
+    reports = "folder for report.json, .csv and .html, or one file that ends so"
+    add_file(out, "--out", "OUT", reports, False, files=_report_files)
+    add_file(out, "--json", "OUT.json", "file for the numbers of a single pair", False)
     out.add_argument("--no-resume", action="store_true", help="measure rows anew that are finished in OUT")
     how = parser.add_argument_group("comparison")
     add_options(how, EvaluationOptions, skip=("face_index", "num_worst"))
     face = parser.add_argument_group("face")
     add_options(face, EvaluationOptions, names=("face_index",))
     return face
+
+
+def _report_files(out: Path) -> list[Path]:
+    from ..evaluation.report.write import report_files
+
+    return report_files(out)
 
 
 def score(args: argparse.Namespace) -> int:
@@ -77,7 +89,7 @@ def score(args: argparse.Namespace) -> int:
         try:
             results = evaluate_many(samples, options, tools, folder, on_progress, on_result)
         except KeyboardInterrupt:
-            if folder is not None:
+            if folder is not None and folder.is_dir():
                 print(f"finished rows are kept in {folder}; the same command goes on from there", file=sys.stderr)
             raise
     if len(results) == 1 and results[0].error and not results[0].values and args.pairs is None:
@@ -111,9 +123,6 @@ def _samples(args: argparse.Namespace) -> list[Sample]:
 
 def _check_outputs(args: argparse.Namespace, samples: list[Sample]) -> Path | None:
     """Check before long work that the results can be written; returns the cache folder, if any."""
-    from ..evaluation.report.write import report_files
-    from ..media.files import explain_write_errors
-
     read = [
         path
         for sample in samples
@@ -123,15 +132,15 @@ def _check_outputs(args: argparse.Namespace, samples: list[Sample]) -> Path | No
     if args.json:
         if len(samples) > 1:
             raise InputError(f"--json holds the numbers of one pair, and there are {len(samples)}; use --out FOLDER.")
-        check_output(args.json, read, ())
+        check_output(args.json, read, (".json",))
     if args.out is None:
         return None
-    files, is_folder = report_files(args.out), len(report_files(args.out)) > 1
+    files = _report_files(args.out)
+    is_folder = len(files) > 1
     if is_folder:
-        with explain_write_errors(args.out):
-            args.out.mkdir(parents=True, exist_ok=True)
-    for path in files:
-        check_output(path, read + ([args.pairs] if args.pairs else []), ())
+        check_new_folder(args.out)  # it is made with the first result: a refusal leaves none behind
+    for path in files if not is_folder or args.out.is_dir() else ():
+        check_output(path, read, ())
     return args.out if is_folder and not args.no_resume else None
 
 
@@ -202,7 +211,7 @@ def _write_flat(row: EvaluationResult, path: Path) -> None:
     numbers = {name: plain(value) for name, value in row.values.items()} | dict.fromkeys(row.missing) | dict(row.counts)
     with atomic_write(path) as part:
         text = json.dumps(numbers | {"note": "; ".join(row.notes)}, indent=2, ensure_ascii=False)
-        part.write_text(text + "\n", encoding="utf-8")
+        part.write_text(text + "\n", encoding="utf-8", errors="replace")
     print(f"The numbers are in {path}")
 
 

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from ..options import options_of
 from ..style.options import StyleUse
 from .arguments import (
     PICTURE_SUFFIXES,
     Command,
     add_face,
+    add_file,
     add_options,
     check_output,
     open_chosen_mesh,
@@ -47,16 +49,17 @@ def add_style(parser: argparse.ArgumentParser) -> None:
 
 def add_style_command(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command `style`."""
-    parser.add_argument("--video", metavar="IN", type=Path, help="video of the person")
-    parser.add_argument("--speech", metavar="IN", type=Path, help="sound of the person; the video's own if not given")
-    parser.add_argument("--out", metavar="OUT.safetensors", type=Path, required=True, help="style to write")
-    parser.add_argument("--plot", metavar="OUT.png", type=Path, help="picture of it to write")
-    parser.add_argument("--extractor", metavar="FILE", type=Path, help="of `portraittalk train style`; none is needed")
-    parser.add_argument("--encoder", metavar="FILE", type=Path, help="Whisper tiny, for an extractor that hears by it")
+    add_file(parser, "--video", "IN", "video of the person", False)
+    add_file(parser, "--speech", "IN", "sound of the person; the video's own if not given", False)
+    add_file(parser, "--out", "OUT.safetensors", "style to write")
+    add_file(parser, "--plot", "OUT.png", "picture of it to write", False)
+    add_file(parser, "--extractor", "FILE", "of `portraittalk train style`; none is needed", False)
+    add_file(parser, "--encoder", "FILE", "Whisper tiny, for an extractor that hears by it", False)
 
 
 def style(args: argparse.Namespace) -> None:
     """Measure a person's style from video or sound and write it."""
+    from ..media.files import atomic_write
     from ..media.image import save_picture
     from ..media.records import save_record
     from ..plots.style import plot_style
@@ -65,14 +68,14 @@ def style(args: argparse.Namespace) -> None:
         raise InputError("a style needs a reference: give --video, or --speech with --extractor.")
     if args.encoder is not None and args.extractor is None:
         raise InputError("--encoder needs --extractor: without one a style is seen, not heard.")
-    inputs = [path for path in (args.video, args.speech, args.extractor, args.encoder) if path is not None]
-    check_output(args.out, inputs, FILES)
+    check_output(args.out, (), FILES)
     if args.plot is not None:
-        check_output(args.plot, inputs, PICTURE_SUFFIXES)
+        check_output(args.plot, (), PICTURE_SUFFIXES)
     prior = _of_reference(args)
-    save_record(prior, args.out)
-    if args.plot is not None:
-        save_picture(plot_style(prior), args.plot)
+    with atomic_write(args.out) as part:  # which takes its name once the picture is written: both files, or none
+        save_record(prior, part)
+        if args.plot is not None:
+            save_picture(plot_style(prior), args.plot)
     print(f"{args.out}: the style of {prior.source}, {len(prior)} numbers ({prior.space})")
 
 
@@ -97,6 +100,9 @@ def chosen_style(args: argparse.Namespace) -> Style | None:
     """The style of `--style`; None without one."""
     name_or_path = getattr(args, "style", None)
     if name_or_path is None:
+        unused = [spec.flag for spec in options_of(StyleUse) if getattr(args, spec.column, None) is not None]
+        if unused := [flag for flag in unused if flag != "--seed"]:  # which the motion has too
+            raise InputError(f"{' and '.join(unused)} needs --style: how to speak; give one, or leave it out.")
         return None
     return _open_style(name_or_path, options_from(args, StyleUse))
 

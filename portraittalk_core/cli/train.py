@@ -9,8 +9,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..checks import check_range
 from ..errors import InputError
-from .arguments import Command, check_output, print_table
+from .arguments import Command, add_file, check_output, print_table
 from .progress import progress_bar
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ EXAMPLES = """examples:
                                                                    of a face adapter, who it is too)
   portraittalk train style --config style.toml                    (what tells how someone speaks)"""
 SUFFIXES = (".safetensors",)
+HOURS, MAX_SEED = 10.0, 2**32 - 1
+OF_SPEAKER, OF_SCRATCH = ("out", "videos", "base", "steps", "seed"), ("out", "corpus", "hours", "steps", "seed")
 
 
 def add_train(parser: argparse.ArgumentParser) -> None:
@@ -39,32 +42,46 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     choices = ("mouth", "identity", "animatenet", "style")
     help_text = "from speech to mouth; a face into SD1.5; its motion; how someone speaks"
     parser.add_argument("what", choices=choices, help=help_text)
-    parser.add_argument("--out", metavar="OUT.safetensors", type=Path, help="mouth: weight file to write")
-    parser.add_argument("--config", metavar="FILE.toml", type=Path, help="the others: out, data, checkpoint, …")
+    add_file(parser, "--out", "OUT.safetensors", "mouth: weight file to write", False)
+    add_file(parser, "--config", "FILE.toml", "the others: out, data, checkpoint, …", False)
     speaker = parser.add_argument_group("fit to a speaker")
-    speaker.add_argument("--videos", metavar="FOLDER", type=Path, help="videos of one person, a minute or more in all")
-    speaker.add_argument("--base", metavar="FILE", type=Path, help="network to begin with; if not given, ours")
+    add_file(speaker, "--videos", "FOLDER", "videos of one person, a minute or more in all", False)
+    add_file(speaker, "--base", "FILE", "network to begin with; if not given, ours", False)
     scratch = parser.add_argument_group("from nothing (needs Debian's speech synthesisers)")
-    scratch.add_argument("--corpus", metavar="FOLDER", type=Path, help="where the synthesised speech is kept for later")
-    scratch.add_argument("--hours", metavar="X", type=float, default=10.0, help="of speech to synthesise")
+    add_file(scratch, "--corpus", "FOLDER", "where the synthesised speech is kept for later", False)
+    scratch.add_argument("--hours", metavar="X", type=float, help=f"of speech to synthesise (default: {HOURS:g})")
     parser.add_argument(
         "--steps", metavar="N", type=int, help="training steps; if not given, 5000 or 300 for a speaker"
     )
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of all choices")
+    parser.add_argument("--seed", metavar="N", type=int, help="of all choices (default: 0)")
 
 
 def train(args: argparse.Namespace) -> None:
     """Train the selected network and print its scores."""
+    _check_used(args)
     if args.what != "mouth":
         _train_configured(args)
         return
+    args.hours = HOURS if args.hours is None else args.hours
+    args.seed = 0 if args.seed is None else int(check_range(args.seed, 0, MAX_SEED, "--seed"))
     if args.out is None:
         raise InputError("train mouth needs --out OUT.safetensors: where the network is to be written.")
-    check_output(args.out, [args.base] if args.base else [], SUFFIXES)
+    check_output(args.out, (), SUFFIXES)
     if args.videos:
         _adapt_mouth(args)
     else:
         _train_mouth(args)
+
+
+def _check_used(args: argparse.Namespace) -> None:
+    """Check that only flags are given which this training heeds."""
+    heeded = ("config",) if args.what != "mouth" else OF_SPEAKER if args.videos else OF_SCRATCH
+    given = [name for name in ("config", *OF_SPEAKER, "corpus", "hours") if getattr(args, name) is not None]
+    if unused := ["--" + name for name in given if name not in heeded]:
+        which = (
+            f"train {args.what}" if args.what != "mouth" else f"train mouth with{'' if args.videos else 'out'} --videos"
+        )
+        raise InputError(f"{', '.join(unused)} cannot be used in {which}; leave it out.")
 
 
 def _configured(what: str) -> tuple[Callable, Callable, Callable[[Any, Any], None]]:

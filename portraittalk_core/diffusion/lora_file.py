@@ -16,6 +16,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..checks import abbreviated, parse_number
+from ..errors import InputError
 from ..weights.load import read_metadata, read_tensors
 from .lora import ALPHA, DOWN, UP
 
@@ -87,7 +89,7 @@ def _alphas(metadata: Mapping[str, str]) -> dict[str, dict[str, object]]:
     """PEFT's configuration of each network in the metadata, by Kohya's prefix; empty if there is none."""
     try:
         config = json.loads(metadata.get(METADATA, "{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     settings: dict[str, dict[str, object]] = {}
     for key, value in config.items() if isinstance(config, dict) else ():
@@ -99,11 +101,15 @@ def _alphas(metadata: Mapping[str, str]) -> dict[str, dict[str, object]]:
 
 def _alpha_of(layer: str, rank: int, settings: Mapping[str, object]) -> float | None:
     """Kohya's alpha of a layer, so that alpha / rank is its scale; None if the configuration sets none."""
-    alpha = settings.get("lora_alpha")
-    for pattern, layer_alpha in dict(settings.get("alpha_pattern") or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", layer):
+    alpha, patterns = settings.get("lora_alpha"), settings.get("alpha_pattern")
+    for pattern, layer_alpha in patterns.items() if isinstance(patterns, dict) else ():
+        try:
+            fits = re.match(rf"(.*\.)?({pattern})$", layer)
+        except (re.error, RecursionError, OverflowError) as error:
+            raise InputError(f"the LoRA's configuration holds the pattern {abbreviated(pattern)} ({error}).") from error
+        if fits:
             alpha = layer_alpha
             break
     if alpha is None:
         return None
-    return float(alpha) * (math.sqrt(rank) if settings.get("use_rslora") else 1.0)
+    return parse_number(alpha, "the LoRA's alpha", -1e6, 1e6) * (math.sqrt(rank) if settings.get("use_rslora") else 1.0)

@@ -15,6 +15,7 @@ from ..media.files import atomic_write, explain_write_errors
 from ..metrics.packages import found_packages
 from ..metrics.registry import measured_metrics
 from ..progress import Progress
+from ..text_files import read_text
 from .evaluate import evaluate
 from .identity import file_reference
 from .networks import Networks
@@ -25,6 +26,7 @@ from .samples import Sample
 log = logging.getLogger(__name__)
 
 VERSION = 3  # of results, part of the cache key: counted up when a metric changes, so that old ones are measured anew
+MAX_ROW_BYTES = 2**26  # of a kept result: an hour's curves have 10 MB
 ROWS = "rows"  # folder of finished results within the output folder
 STEPS = 1000  # of progress, for each sample
 
@@ -99,9 +101,9 @@ def sample_key(sample: Sample, options: EvaluationOptions, tools: EvaluationTool
 def _cached_result(folder: Path, key: str, sample: Sample) -> EvaluationResult | None:
     path = folder / ROWS / f"{key}.json"
     try:
-        result = EvaluationResult.from_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
+        if not path.exists():
+            return None
+        result = EvaluationResult.from_json(read_text(path, "the result", "it is left alone", MAX_ROW_BYTES))
     except (OSError, ValueError) as error:
         log.warning("the result kept in %s cannot be used and is measured again (%s).", path, error)
         return None
@@ -114,7 +116,7 @@ def _cache_result(result: EvaluationResult, folder: Path, key: str) -> None:
     with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as part:
-        part.write_text(result.to_json(), encoding="utf-8")
+        part.write_text(result.to_json(), encoding="utf-8", errors="replace")  # of names that are no text
 
 
 def _evaluated(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import InputError
+from ..text_files import MAX_TABLE_BYTES, parse_csv, read_text
 
+MAX_SHOWN = 400  # letters of a path in a message
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".gif")
 
 
@@ -64,14 +65,9 @@ def samples_of_csv(path: Path, reference_free: bool = False, portrait: Path | No
     Raises:
         InputError: not readable, a column is missing, or no line holds anything.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as a CSV of pairs ({error}); save it as CSV in UTF-8.") from error
-    first = text.splitlines()[0] if text.strip() else ""
-    delimiter = max(",;\t", key=first.count)
-    lines = list(csv.DictReader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True))
-    columns = [(name or "").strip().lower() for name in next(csv.reader([first], delimiter=delimiter), [])]
+    text = read_text(path, "the CSV of pairs", "save it as CSV in UTF-8", MAX_TABLE_BYTES)
+    table = parse_csv(text, f"the CSV of pairs {path}")
+    first, columns = table.first, table.columns
     needed = ("generated",) if reference_free else ("generated", "target")
     if missing := [name for name in needed if name not in columns]:
         actual = f"the first line is {first[:120]!r}" if first else "it is empty"
@@ -79,24 +75,19 @@ def samples_of_csv(path: Path, reference_free: bool = False, portrait: Path | No
             f"{path} lacks the column{'s' * (len(missing) > 1)} {' and '.join(missing)}: {actual}. The first line must "
             "name the columns: generated,target and, if wanted, name and portrait."
         )
-    cells = [_cells(line) for line in lines]
-    rows = [line for line in cells if any(line.values())]
+    rows = [cells for _, cells in table.rows]
     if not rows:
         raise InputError(f"{path} names no pair below its first line.")
     samples = [_of_line(number, line, path.parent, reference_free, portrait) for number, line in enumerate(rows, 2)]
     return _named_apart(samples)
 
 
-def _cells(line: dict[str | None, object]) -> dict[str, str]:
-    return {str(k).strip().lower(): v.strip() for k, v in line.items() if k is not None and isinstance(v, str)}
-
-
-def _of_line(number: int, line: dict[str, str], folder: Path, reference_free: bool, portrait: Path | None) -> Sample:
+def _of_line(number: int, line: Mapping[str, str], folder: Path, reference_free: bool, portrait: Path | None) -> Sample:
     paths = {what: folder / line[what] for what in ("generated", "target", "portrait") if line.get(what)}
     needed = ("generated",) if reference_free else ("generated", "target")
     problems = [f"line {number} names no {what} video" for what in needed if what not in paths]
     needed_paths = {k: v for k, v in paths.items() if not (reference_free and k == "target")}
-    problems += [f"the {what} {path} does not exist" for what, path in needed_paths.items() if not path.is_file()]
+    problems += [f"the {what} {_shown(p)} does not exist" for what, p in needed_paths.items() if not os.path.isfile(p)]
     name = line.get("name") or (paths["generated"].name if "generated" in paths else f"line {number}")
     return Sample(
         name,
@@ -105,6 +96,10 @@ def _of_line(number: int, line: dict[str, str], folder: Path, reference_free: bo
         paths.get("portrait", portrait),
         "; ".join(problems) or None,
     )
+
+
+def _shown(path: Path) -> str:
+    return str(path) if len(str(path)) <= MAX_SHOWN else f"{str(path)[:MAX_SHOWN]}…"
 
 
 def _named_apart(samples: list[Sample]) -> list[Sample]:

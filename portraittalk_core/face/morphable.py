@@ -192,7 +192,7 @@ def _read_index(path: Path, num_vertices: int) -> Tensor:
 
     try:
         index = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, MemoryError, SyntaxError, RecursionError) as error:
         raise InputError(f"{path.name} is not a plain NumPy file ({error}); get it again. {OBTAIN_BFM}") from error
     expected = f"(468,) vertices from −1 to {num_vertices - 1}"
     if index.shape != (NUM_MESH_POINTS,) or index.dtype.kind not in "iuf":

@@ -18,6 +18,8 @@ from .mesh.tracking import filled
 
 log = logging.getLogger(__name__)
 
+MIN_SIZE = 1e-4  # of a face, over the picture's: below it, a face of a picture of 4096 pixels is no pixel large
+
 
 def load_track(path: Path) -> LandmarkTrack:
     """A landmark track from its file.
@@ -49,9 +51,10 @@ class _Mended(LandmarkTrack):
     @classmethod
     def from_record(cls, tensors: dict[str, Tensor], metadata: dict[str, str]) -> LandmarkTrack:
         points, valid = tensors.get("points"), tensors.get("valid")
-        if points is None or valid is None or points.ndim != 3 or len(points) != len(valid) or not len(points):
+        if points is None or valid is None or not _is_whole(points, valid):
             return LandmarkTrack.from_record(tensors, metadata)  # which tells what is wrong
-        lost = ~torch.isfinite(points).flatten(1).all(1) | (~valid.bool() & (points == 0).flatten(1).all(1))
+        lost = ~torch.isfinite(points).flatten(1).all(1) | (~valid & (points == 0).flatten(1).all(1))
+        lost |= _is_point(points)
         if lost.all():
             raise InputError(f"none of its {len(points)} frames holds a face; make the track of another video.")
         if lost.any():
@@ -61,6 +64,18 @@ class _Mended(LandmarkTrack):
                 int(lost.sum()), len(points),
             )  # fmt: skip
         return LandmarkTrack.from_record({**tensors, "points": points, "valid": valid & ~lost}, metadata)
+
+
+def _is_whole(points: Tensor, valid: Tensor) -> bool:
+    """Whether these are the points and flags of the same frames, one at least."""
+    fits = points.ndim == 3 and valid.ndim == 1 and len(points) == len(valid) > 0 and points.shape[1:].numel() > 0
+    return fits and points.is_floating_point() and valid.dtype == torch.bool
+
+
+def _is_point(points: Tensor) -> Tensor:
+    """(T,) whether a frame's landmarks (T, N, 3) lie in one point or on one line: nobody's face does."""
+    size = points[..., :2].amax(1) - points[..., :2].amin(1)
+    return (size < MIN_SIZE).any(1)
 
 
 _Mended.__name__ = LandmarkTrack.__name__  # what a file is called that is none

@@ -71,7 +71,7 @@ def load_record(kind: type[R], path: Path) -> R:
         record = kind.from_record(tensors, metadata)
     except KeyError as error:
         raise MediaError(f"{path} cannot be used as a {kind.__name__}: it lacks {error}; make it again.") from error
-    except (InputError, ValueError) as error:
+    except (InputError, ValueError, TypeError, OverflowError) as error:
         raise MediaError(f"{path} cannot be used as a {kind.__name__}: {error}") from error
     unknown = sorted(tensors.keys() - record.to_record()[0].keys())
     if unknown:

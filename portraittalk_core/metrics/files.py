@@ -5,6 +5,8 @@ Source: names and shapes of the published files, `docs/design/metrics.md` 3.
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import re
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -13,8 +15,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..cache_key import file_digest
 from ..weights.catalog import WeightFile
-from ..weights.headers import Shapes, read_shapes
+from ..weights.headers import Shapes, check_sizes, read_shapes
+
+log = logging.getLogger(__name__)
 
 SYNCNET = "SyncNet's syncnet_v2.model"
 ALEXNET = "torchvision's AlexNet (alexnet-owt-7be5be79.pth)"
@@ -24,7 +29,9 @@ I3D = "FVD's I3D (i3d_torchscript.pt)"
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".model", ".bin", ".ckpt")  # worth looking into
 LEGACY_START, LARGEST_LEGACY = b"\x80\x02", 500_000_000  # a pickle without an archive around it; bytes
-LARGEST_CODE = 5_000_000  # bytes of one source in a TorchScript archive
+# SHA-256 of the published I3D, and its bytes. A TorchScript file is a program: no other one is ever run.
+I3D_FILES = {"bec6519f66ea534e953026b4ae2c65553c17bf105611c746d904657e5860a5e2": 51_235_320}
+_PUBLISHED = "torchscript:published i3d"  # stands for its tensors
 
 _HEAD = r"^lin{}\.(model\.)?1\.weight$"
 
@@ -58,7 +65,7 @@ METRIC_KINDS = (
     ),
     WeightFile(
         I3D, "universome/fvd-comparison i3d_torchscript.pt", "not stated", "portraittalk", "51 MB",
-        ((r"^torchscript:conv3d$", None), (r"^torchscript:return_features$", None)), used=True,
+        ((rf"^{_PUBLISHED}$", None),), used=True,
     ),
 )  # fmt: skip
 
@@ -66,7 +73,7 @@ METRIC_KINDS = (
 def recognise_metric_file(path: Path) -> WeightFile | None:
     """Which network of a metric a file holds; None for any other file. No code inside it is run."""
     path = Path(path)
-    shapes = _torchscript_marks(path) or read_shapes(path) or _legacy_shapes(path)
+    shapes = _published_i3d(path) or read_shapes(path) or _legacy_shapes(path)
     return next((kind for kind in METRIC_KINDS if shapes and kind.fits(shapes)), None)
 
 
@@ -77,6 +84,8 @@ def find_metric_files(folders: Iterable[Path]) -> dict[str, Path]:
         for path in sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()):
             if (kind := recognise_metric_file(path)) is not None:
                 paths.setdefault(kind.role, path)
+            elif _is_program(path):
+                log.warning("%s is a TorchScript program, but not %s as it is published: it is not run.", path, I3D)
     return paths
 
 
@@ -95,18 +104,29 @@ def lpips_heads(tensors: Mapping[str, Tensor]) -> list[Tensor]:
     return [by_number[number].flatten().float() for number in sorted(by_number)]
 
 
-def _torchscript_marks(path: Path) -> Shapes:
-    """Identifying strings in a TorchScript archive's sources; read as text, nothing is loaded."""
+def is_published_i3d(content: bytes) -> bool:
+    """Whether these are the bytes of the published I3D, by their SHA-256."""
+    return hashlib.sha256(content).hexdigest() in I3D_FILES
+
+
+def _published_i3d(path: Path) -> Shapes:
+    """A mark in the place of shapes if the file is the published I3D; nothing in it is loaded."""
+    try:
+        known = path.stat().st_size in I3D_FILES.values() and file_digest(path) in I3D_FILES
+    except OSError:
+        return {}
+    return {_PUBLISHED: ()} if known else {}
+
+
+def _is_program(path: Path) -> bool:
+    """Whether a file is a TorchScript archive: one with sources in it."""
     try:
         if not zipfile.is_zipfile(path):
-            return {}
+            return False
         with zipfile.ZipFile(path) as archive:
-            sources = [m for m in archive.infolist() if "/code/" in m.filename and m.filename.endswith(".py")]
-            text = b"".join(archive.read(m) for m in sources if m.file_size <= LARGEST_CODE).lower()
-    except Exception:  # damaged, encrypted, or compressed in a way that is not known here
-        return {}
-    marks = {"conv3d": rb"conv3d|pool3d", "return_features": rb"return_features"}
-    return {f"torchscript:{name}": () for name, pattern in marks.items() if re.search(pattern, text)}
+            return any("/code/" in name and name.endswith(".py") for name in archive.namelist())
+    except Exception:  # damaged files make their reader raise anything
+        return False
 
 
 def _legacy_shapes(path: Path) -> Shapes:
@@ -115,6 +135,7 @@ def _legacy_shapes(path: Path) -> Shapes:
         with path.open("rb") as file:
             if file.read(2) != LEGACY_START or path.stat().st_size > LARGEST_LEGACY:
                 return {}
+        check_sizes(path)
         content = torch.load(path, map_location="meta", weights_only=True)
     except Exception:  # damaged files make their readers raise anything, and all mean: not a file we know
         return {}

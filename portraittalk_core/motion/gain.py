@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -12,10 +11,12 @@ from torch import Tensor
 
 from ..checks import abbreviated, is_finite_number
 from ..errors import InputError
+from ..text_files import parse_json
 from .smoothing import frame_times_s
 
 MAX_GAIN = 2.0
 MAX_POINTS = 10_000
+MAX_POINTS_BYTES = 2**20  # of a file of them
 EXAMPLE = "[[0, 1], [2.5, 0.4], [3, 1]]"
 
 
@@ -30,10 +31,7 @@ def gain_points(text: str) -> list[tuple[float, float]]:
     """
     if not text.strip():
         return []
-    try:
-        listed = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"the gain points are not JSON ({error}); write them as {EXAMPLE}.") from error
+    listed = parse_json(text, "the list of gain points", f"write it as {EXAMPLE}")
     if not isinstance(listed, list) or len(listed) > MAX_POINTS:
         raise InputError(f"the gain points must be a list of at most {MAX_POINTS} pairs such as {EXAMPLE}.")
     points = (_point(entry, number) for number, entry in enumerate(listed, 1))
@@ -43,7 +41,7 @@ def gain_points(text: str) -> list[tuple[float, float]]:
 def _point(entry: object, number: int) -> tuple[float, float]:
     is_pair = isinstance(entry, list) and len(entry) == 2
     if not is_pair or not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in entry):
-        raise InputError(f"gain point {number} must be a pair [seconds, gain], not {json.dumps(entry)}.")
+        raise InputError(f"gain point {number} must be a pair [seconds, gain], not {abbreviated(entry)}.")
     if not all(map(is_finite_number, entry)):
         raise InputError(f"gain point {number} must be two finite numbers, not {abbreviated(entry)}.")
     seconds, gain = float(entry[0]), float(entry[1])

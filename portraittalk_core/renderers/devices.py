@@ -21,9 +21,11 @@ def select_device(device: str | None = None, precision: str = "auto") -> tuple[s
     """
     fastest = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     device = device or fastest
+    if str(device).partition(":")[0] == "meta":  # torch's device of shapes without numbers
+        raise InputError(f"`device` {device} cannot be used here (it computes nothing); try cpu.")
     try:
         torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError, ValueError, ImportError) as error:
         reason = (str(error).splitlines() or [""])[0]
         raise InputError(f"`device` {device} cannot be used here ({reason}); try cpu.") from error
     selected = precision if precision != "auto" else "fp32" if device == "cpu" else "fp16"

@@ -86,7 +86,7 @@ def read_extractor_sizes(tensors: Mapping[str, Tensor], metadata: Mapping[str, s
         raise InputError(f"{name} lacks {SPREAD}, how far styles lie apart. {_ADVICE}")
     try:
         return ExtractorSizes(**json.loads(metadata["sizes"]))
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{name} does not tell its sizes ({error}). {_ADVICE}") from error
 
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..checks import check_finite, check_range, check_shape
+from ..checks import check_finite, check_range, check_shape, parse_number, parse_whole
 from ..errors import InputError
 from ..media.files import check_readable
 from ..media.records import load_record
@@ -144,10 +144,8 @@ def _unflat(
     if missing:
         raise InputError(f"a style needs {', '.join(missing)}, which this file lacks.")
     texts = {name: metadata[f"{prefix}{name}"] for name in _TEXTS}
-    try:
-        numbers = float(texts["strength"]), float(texts["noise"]), int(texts["seed"])
-    except ValueError as error:
-        raise InputError(f"strength, noise and seed of a style must be numbers ({error}).") from error
+    strength, noise = (parse_number(texts[name], f"the {name} of the style", 0, 2) for name in ("strength", "noise"))
+    numbers = strength, noise, parse_whole(texts["seed"], "the seed of the style", 0, 2**64 - 1)
     parts = (tensors[f"{prefix}{name}"] for name in _TENSORS)
     return StylePrior(*parts, texts["space"], texts["source"], *numbers, style_statistics)
 

@@ -9,12 +9,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..checks import check_finite, check_range, check_shape
+from ..checks import check_finite, check_range, check_shape, parse_whole
 from ..errors import InputError, ShapeError
 from ..frame_rate import as_fps
 from .record import Record, check_record_kind
 
 NUM_LANDMARKS = 478  # MediaPipe face mesh with refined irises
+MAX_SIDE = 65_536  # pixels of a track's picture
+MAX_REACH = 1000.0  # of a landmark, in pictures: no face lies further outside
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,11 @@ class LandmarkTrack:
         if len(self.points) == 0 or len(self.points) != len(self.valid):
             raise ShapeError(f"{len(self.points)} landmark frames and {len(self.valid)} valid flags: both must be ≥ 1.")
         check_finite(self.points, "landmark points")
+        if (reach := float(self.points.abs().max())) > MAX_REACH:
+            raise InputError(f"landmark points must lie within {MAX_REACH:g} pictures of the origin, not at {reach:g}.")
         object.__setattr__(self, "fps", as_fps(self.fps))
-        check_range(self.width, 1, 65_536, "the track's width")
-        check_range(self.height, 1, 65_536, "the track's height")
+        check_range(self.width, 1, MAX_SIDE, "the track's width")
+        check_range(self.height, 1, MAX_SIDE, "the track's height")
 
     def __len__(self) -> int:
         return len(self.points)
@@ -90,5 +94,7 @@ class LandmarkTrack:
         missing += [k for k in ("fps", "width", "height") if k not in metadata]
         if missing:
             raise InputError(f"a landmark track needs {', '.join(missing)}, which this file lacks.")
-        width, height = int(metadata["width"]), int(metadata["height"])
+        width, height = (
+            parse_whole(metadata[side], f"the track's {side}", 1, MAX_SIDE) for side in ("width", "height")
+        )
         return cls(tensors["points"], tensors["valid"], as_fps(metadata["fps"]), width, height)

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import mmap
+import pickletools
+import re
 import struct
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
+
+from ..errors import InputError
 
 Shapes = dict[str, tuple[int, ...]]  # name → shape
 
-MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
+MAX_HEADER_BYTES = 16_000_000  # of a safetensors file; those of SDXL have 0.3 MB
+MAX_PICKLE_BYTES, MAX_PICKLE_STEPS = 8_000_000, 2_000_000  # of the list of a PyTorch file's tensors; real ones: 1 MB
+MAX_GROWTH, SMALL_BYTES = 4, 2**26  # how far content may grow over its file, and what is never too much
+MAX_MEMBERS = 100_000  # of an archive; PyTorch's have one a tensor
+MAX_LEVELS, MAX_ENTRIES = 16, 200_000  # of nested checkpoints
+_PROGRAM = re.compile(r"(^|/)constants\.pkl$|(^|/)code/")  # in a TorchScript archive
 NAMELESS = ("state_dict", "model", "module")  # levels of nested checkpoints that add nothing to a name
 
 
@@ -49,24 +61,90 @@ def _safetensors_shapes(path: Path) -> Shapes:
 
 
 def _zip_shapes(path: Path) -> Shapes:
+    check_sizes(path)
     with zipfile.ZipFile(path) as archive:
         members = {member.filename: (member.file_size,) for member in archive.infolist()}
     if not any(name.endswith("data.pkl") for name in members):
         return members
     import torch
 
-    return dict(_walk(torch.load(path, map_location="meta", weights_only=True, mmap=True), ""))
+    content = torch.load(path, map_location="meta", weights_only=True, mmap=True)
+    shaped = ((names, value) for names, value in nested_entries(content) if names and hasattr(value, "shape"))
+    return {shortened(names): tuple(value.shape) for names, value in shaped}
 
 
-def _walk(content: object, prefix: str) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Tensors in nested dicts, by dotted name."""
-    if not isinstance(content, dict):
-        return
-    for name, value in content.items():
-        if hasattr(value, "shape"):
-            yield f"{prefix}{name}", tuple(value.shape)
+def nested_entries(content: object) -> Iterator[tuple[tuple[str, ...], object]]:
+    """What lies in nested dicts and is no dict: the names that lead to it, and the value.
+
+    Raises:
+        InputError: it is nested too deep, or dicts that hold each other hold too much.
+    """
+    waiting, count = [((), content)], 0
+    while waiting:
+        names, value = waiting.pop()
+        count += 1
+        if len(names) > MAX_LEVELS or count > MAX_ENTRIES:
+            raise InputError(f"it is nested more than {MAX_LEVELS} levels deep, or holds more than {MAX_ENTRIES} parts")
+        if isinstance(value, dict):
+            waiting += [((*names, str(name)), part) for name, part in reversed(value.items())]
         else:
-            yield from _walk(value, prefix if name in NAMELESS else f"{prefix}{name}.")
+            yield names, value
+
+
+def shortened(names: Iterable[str]) -> str:
+    """Names of levels and of a tensor joined by dots, without levels that add nothing."""
+    *levels, last = names
+    return ".".join((*(level for level in levels if level not in NAMELESS), last))
+
+
+def check_sizes(path: Path) -> None:
+    """Check, before anything is unpacked, what a weight file says it will become.
+
+    Raises:
+        InputError: it would fill the memory (an archive or a MATLAB file that grows, an enormous list of tensors), or
+            it is a program.
+        Exception: as the readers of damaged files raise.
+    """
+    size = path.stat().st_size
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+        if any(_PROGRAM.search(member.filename) for member in members):  # which torch.load would hand to torch.jit.load
+            raise InputError("it is a program (TorchScript), and no program in a file is run")
+        if len(members) > MAX_MEMBERS:
+            raise InputError(f"it is an archive of {len(members)} files; weight files have at most {MAX_MEMBERS}")
+        longest = max((member.file_size for member in members if member.filename.endswith(".pkl")), default=0)
+        if longest > MAX_PICKLE_BYTES:
+            raise InputError(
+                f"its list of tensors has {longest / 1e6:.0f} MB; {MAX_PICKLE_BYTES / 1e6:.0f} MB are allowed"
+            )
+        _check_growth(sum(member.file_size for member in members), size)
+        return
+    with path.open("rb") as file:
+        start = file.read(9)
+        if start.startswith(b"MATLAB 5"):
+            _check_growth(sum(8 * math.prod(shape) for shape in _matlab_shapes(path).values()), size)
+            return
+        file.seek(0)
+        if _count_steps(file) > MAX_PICKLE_STEPS:
+            raise InputError(f"its list of tensors has over {MAX_PICKLE_STEPS:,} steps, as no weight file's has")
+
+
+def _check_growth(becomes: int, size: int) -> None:
+    if becomes > MAX_GROWTH * size + SMALL_BYTES:
+        raise InputError(f"it would grow from {size / 1e6:.1f} MB to {becomes / 1e6:,.0f} MB, as no weights do")
+
+
+def _count_steps(file: BinaryIO) -> int:
+    """Steps of a PyTorch file of before 2020, four pickles and then numbers, up to the limit; none is taken."""
+    steps = 0
+    with contextlib.suppress(ValueError):  # no pickle, or a damaged one, as its reader will say
+        for _ in range(4):
+            for _ in pickletools.genops(file):
+                steps += 1
+                if steps > MAX_PICKLE_STEPS:
+                    return steps
+    return steps
 
 
 def _matlab_shapes(path: Path) -> Shapes:

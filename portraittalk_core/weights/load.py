@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, MissingDependency
-from .headers import NAMELESS
+from .headers import NAMELESS, check_sizes, nested_entries
 
 Network = TypeVar("Network", bound=nn.Module)
 MAX_NAMED = 6  # names in an error text
@@ -37,10 +37,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         if start[8:9] == b"{":
             from safetensors.torch import load_file
 
-            return {_shortened(name): tensor for name, tensor in load_file(path).items()}
-        if start.startswith(b"MATLAB 5"):
-            return _matlab_tensors(path)
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None)
+            tensors = load_file(path)
+        else:
+            check_sizes(path)
+            tensors = _matlab_tensors(path) if start.startswith(b"MATLAB 5") else _torch_tensors(path)
+    except InputError as error:
+        raise InputError(f"{path.name} cannot be read as a weight file: {error}; download it again.") from error
     except Exception as error:  # damaged files make their readers raise anything
         if isinstance(error, UnpicklingError) and "weights_only" in str(error):
             raise InputError(
@@ -49,11 +51,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             ) from error
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path.name} cannot be read as a weight file ({reason}); download it again.") from error
-    tensors: dict[str, Tensor] = {}
-    _gather(content, "", tensors)
     if not tensors:
         raise InputError(f"{path.name} holds no tensors; it is not a weight file.")
-    return tensors
+    return {_shortened(name): tensor for name, tensor in tensors.items()}
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -96,6 +96,8 @@ def load_strict(network: Network, tensors: dict[str, Tensor], source: str, ignor
     if problems:
         kind = type(network).__name__
         raise InputError(f"{source} does not fit {kind}: it {'; it '.join(problems)}. Is it a file of another model?")
+    if broken := [name for name, _ in network.named_parameters() if not _is_finite(tensors[name])]:
+        raise InputError(f"{source} holds numbers that are NaN or infinite in {_some(broken)}; download it again.")
     network.load_state_dict({name: tensors[name].to(expected[name].dtype) for name in shared})
     return network.eval().requires_grad_(False)
 
@@ -108,14 +110,17 @@ def _shortened(name: str) -> str:
     return ".".join(part for part in name.split(".") if part not in NAMELESS)
 
 
-def _gather(content: object, prefix: str, tensors: dict[str, Tensor]) -> None:
-    if not isinstance(content, dict):
-        return
-    for name, value in content.items():
-        if isinstance(value, Tensor):
-            tensors[_shortened(f"{prefix}{name}")] = value
-        else:
-            _gather(value, f"{prefix}{name}.", tensors)
+def _torch_tensors(path: Path) -> dict[str, Tensor]:
+    content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None)
+    return {".".join(names): value for names, value in nested_entries(content) if names and isinstance(value, Tensor)}
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Whether all numbers are; shapes without numbers are not looked into."""
+    if tensor.is_meta or not tensor.is_floating_point() or not tensor.numel():
+        return True
+    numbers = tensor.float() if tensor.element_size() == 1 else tensor  # torch has no extremes of eight bits
+    return all(torch.isfinite(end) for end in torch.aminmax(numbers))
 
 
 def _matlab_tensors(path: Path) -> dict[str, Tensor]:

@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from portraittalk_core.checks import abbreviated, check_choice, check_finite, check_range, check_shape, is_finite_number
+from portraittalk_core.checks import (
+    abbreviated,
+    check_choice,
+    check_finite,
+    check_range,
+    check_shape,
+    check_text,
+    is_finite_number,
+    parse_number,
+    parse_whole,
+)
 from portraittalk_core.errors import InputError, ShapeError
 
 
@@ -74,3 +84,24 @@ def test_what_is_no_finite_number(value):
 def test_a_long_value_is_cut_off_in_a_message():
     assert abbreviated("short") == "'short'"
     assert abbreviated(10**400) == "1" + 59 * "0" + "…"
+
+
+@pytest.mark.parametrize("text", ["1e309", "nan", "-inf", "", "x", "9" * 5000, "1/2", None, [1]])
+def test_a_number_of_a_file_that_is_none_is_told(text):
+    for parse in (parse_number, parse_whole):
+        with pytest.raises(InputError, match="width must be a"):
+            parse(text, "width", 0, 10)
+
+
+def test_numbers_of_a_file_are_read():
+    assert parse_whole("7", "width", 0, 10) == 7 and parse_number("2.5", "width", 0, 10) == 2.5
+    for parse in (parse_number, parse_whole):
+        with pytest.raises(InputError, match="between 0 and 10"):
+            parse("11", "width", 0, 10)
+
+
+@pytest.mark.parametrize(("text", "said"), [("a\0", "NUL"), ("\udcff", "no text in UTF-8"), ("x" * 20_001, "20001")])
+def test_a_text_that_nothing_can_keep_is_told(text, said):
+    with pytest.raises(InputError, match=f"prompt h.*{said}"):
+        check_text(text, "prompt")
+    assert check_text("häß \U0001f600", "prompt")

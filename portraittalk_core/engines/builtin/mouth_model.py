@@ -10,9 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ...checks import parse_whole
 from ...errors import InputError
 from ...media.tensor_file import save_tensors
 from ...speech.mel import BLOCK, FFT_SIZE, HOP, MEL_RATE_HZ, NUM_MELS, log_mel
+from ...text_files import parse_json
 from ...threads import one_torch_thread
 from ...types import SPEECH_RATE_HZ, Speech
 from ...weights.load import load_strict, read_metadata, read_tensors
@@ -29,6 +31,7 @@ from .mouth_net import (
 
 DEFAULT = Path(__file__).with_name("mouth.safetensors")
 KIND = "portraittalk mouth network"
+MAX_WIDTH = 4096  # channels; ours has 96
 CHUNK = 4 * BLOCK  # mel frames of one forward pass, besides their context
 
 
@@ -61,8 +64,13 @@ def _load(path: Path, _version: tuple[int, int] | None) -> MouthNet:
     metadata = read_metadata(path)
     if metadata.get("kind") != KIND:
         raise InputError(f"{path.name} is not a mouth network; give a file that `portraittalk train mouth` wrote.")
-    width = int(json.loads(metadata["config"])["width"])
-    return load_strict(MouthNet(width), tensors, path.name)
+    return load_strict(MouthNet(_width(metadata, path.name)), tensors, path.name)
+
+
+def _width(metadata: dict[str, str], name: str) -> int:
+    config = parse_json(metadata.get("config", ""), f"the configuration in {name}", "train the network again")
+    width = config.get("width") if isinstance(config, dict) else None
+    return parse_whole(width, f"the width in {name}", 1, MAX_WIDTH)
 
 
 def run_mouth(net: MouthNet, mel_blocks: Iterable[Tensor], statistics: MelStatistics) -> Tensor:

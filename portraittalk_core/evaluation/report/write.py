@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...errors import InputError
 from ...media.csv_line import csv_line
-from ...media.files import atomic_write
+from ...media.files import atomic_write, explain_write_errors
 from ..result import plain
 from ..score_report import ScoreReport
 from .page import to_html
@@ -78,11 +78,14 @@ def write_report(report: ScoreReport, out: Path) -> list[Path]:
     """
     makers = {"json": to_json, "csv": to_csv, "html": to_html}
     paths = report_files(out)
+    if len(paths) > 1:
+        with explain_write_errors(out):
+            out.mkdir(parents=True, exist_ok=True)
     for path in paths:
         with atomic_write(path) as part:
             # Excel takes a CSV without a mark for the code page of its country
             encoding = "utf-8-sig" if path.suffix.lower() == ".csv" else "utf-8"
-            part.write_text(makers[path.suffix.lower()[1:]](report), encoding=encoding, newline="")
+            part.write_text(makers[path.suffix.lower()[1:]](report), encoding=encoding, errors="replace", newline="")
     return paths
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from ..files import (
     INCEPTION,
     LPIPS_HEADS,
     SYNCNET,
+    is_published_i3d,
     lpips_heads,
     recognise_metric_file,
     with_batch_counts,
@@ -84,14 +86,17 @@ class I3d(nn.Module):
 
 
 def load_i3d(path: Path) -> I3d:
-    """I3D as TorchScript, which holds its own program: use only a file from a source you trust.
+    """I3D as TorchScript, which holds its own program: no other file than the published one is run.
 
     Raises:
-        InputError: a file of another model.
+        InputError: a file of another model, or other bytes than the published ones.
     """
     _check_role(path, I3D)
+    content = Path(path).read_bytes()
+    if not is_published_i3d(content):  # what is run is what was compared, also if the file has changed since
+        raise InputError(f"{Path(path).name} is not {I3D}: it has just changed. Fetch {I3D} and give that.")
     try:
-        return I3d(torch.jit.load(str(path), map_location="cpu").eval(), Path(path).name)
+        return I3d(torch.jit.load(io.BytesIO(content), map_location="cpu").eval(), Path(path).name)
     except RuntimeError as error:
         raise InputError(f"{Path(path).name} cannot be opened ({str(error).splitlines()[0]}).") from error
 

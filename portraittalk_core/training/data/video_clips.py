@@ -201,7 +201,7 @@ class _FrameReader:
 
 def read_marker(folder: Path) -> dict[str, object] | None:
     """Content of a finished video's marker file; None if absent or broken."""
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, RecursionError):
         content = json.loads((folder / MARKER).read_text(encoding="utf-8"))
         return content if isinstance(content, dict) else None
     return None

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType, UnionType
+from types import UnionType
 from typing import Any, TypeVar
 
-from ...checks import abbreviated, check_choice, check_range, is_finite_number
-from ...errors import InputError, MissingDependency
+from ...checks import abbreviated, check_choice, check_range, check_text, is_finite_number, is_same_file
+from ...errors import InputError
 from ...losses.masked_reconstruction import MODES
+from ...text_files import MAX_CONFIG_BYTES, parse_toml, read_text, toml_reader
 from ..loop.config import TrainerConfig
 
 Settings = TypeVar("Settings")
@@ -76,13 +78,12 @@ def read_toml(path: Path) -> dict[str, Any]:
         InputError: not there, or no TOML.
         MissingDependency: Python 3.10 without tomli.
     """
-    path, toml = Path(path), toml_reader()
-    if not path.is_file():
+    path = Path(path)
+    toml_reader()  # told before the file is looked for
+    if not path.exists():
         raise InputError(f"there is no configuration file {path}.")
-    try:
-        return toml.loads(path.read_text(encoding="utf-8"))
-    except (toml.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid TOML: {error}.") from error
+    text = read_text(path, "the configuration", "give a TOML file as docs/training.md shows one", MAX_CONFIG_BYTES)
+    return parse_toml(text, str(path))
 
 
 def read_settings(kind: type[Settings], content: Mapping[str, Any], path: Path, prefix: str = "") -> Settings:
@@ -107,9 +108,29 @@ def read_settings(kind: type[Settings], content: Mapping[str, Any], path: Path, 
         raise InputError(f"{path} lacks {', '.join(prefix + name for name in absent)}.")
     values = {name: _value(types[name], value, f"{prefix}{name}", path) for name, value in content.items()}
     try:
-        return kind(**values)
+        settings = kind(**values)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+    _check_apart(settings, path)
+    return settings
+
+
+def _check_apart(settings: object, path: Path) -> None:
+    """Check that no path of the settings lies where the training writes: directly in its folder `out`, or around it."""
+    given = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    out = given.pop("out", None)
+    if not isinstance(out, Path):
+        return
+    for name, value in given.items():
+        for read in value if isinstance(value, tuple) else (value,):
+            if not isinstance(read, Path) or not read.exists():
+                continue
+            real, real_out = Path(os.path.realpath(read)), Path(os.path.realpath(out))
+            if read.is_dir() and real_out.is_relative_to(real) or read.is_file() and is_same_file(real.parent, out):
+                raise InputError(
+                    f"{path}: {name} is read from {read}, where the training writes ({out}); choose another folder for "
+                    "out, so that nothing is lost and nothing that is made is learnt from."
+                )
 
 
 def _value(kind: Any, value: Any, name: str, path: Path) -> Any:  # noqa: ANN401 - whatever the field holds
@@ -117,12 +138,16 @@ def _value(kind: Any, value: Any, name: str, path: Path) -> Any:  # noqa: ANN401
         (kind,) = (part for part in typing.get_args(kind) if part is not type(None))
     if dataclasses.is_dataclass(kind) and isinstance(value, dict):
         return read_settings(kind, value, path, f"{name}.")
+    if kind in (Path, str) and isinstance(value, str):
+        check_text(value, f"{path}: {name}")
     if kind is Path and isinstance(value, str):
-        return path.parent / Path(value).expanduser()
+        return _path_of(path, value, name)
     if kind is float and type(value) in (int, float):
         if not is_finite_number(value):
             raise InputError(f"{path}: {name} must be a finite number, not {abbreviated(value)}.")
         return float(value)
+    if kind is int and type(value) is int and not is_finite_number(value):
+        raise InputError(f"{path}: {name} must be a number that fits a computer, not {abbreviated(value)}.")
     if kind in (int, str, bool) and type(value) is kind:
         return value
     if typing.get_origin(kind) is tuple and typing.get_args(kind)[1:] == (...,):  # any number; one may stand by itself
@@ -130,7 +155,14 @@ def _value(kind: Any, value: Any, name: str, path: Path) -> Any:  # noqa: ANN401
         return tuple(_value(part, item, name, path) for item in (value if isinstance(value, list) else [value]))
     if typing.get_origin(kind) is tuple and isinstance(value, list) and len(value) == len(typing.get_args(kind)):
         return tuple(_value(part, item, name, path) for part, item in zip(typing.get_args(kind), value, strict=True))
-    raise InputError(f"{path}: {name} must be {_words(kind)}, not {value!r}.")
+    raise InputError(f"{path}: {name} must be {_words(kind)}, not {abbreviated(value)}.")
+
+
+def _path_of(path: Path, value: str, name: str) -> Path:
+    try:
+        return path.parent / Path(value).expanduser()
+    except RuntimeError as error:  # "~somebody", who has no home here
+        raise InputError(f"{path}: {name} is {abbreviated(value)}, a home folder that is not known.") from error
 
 
 def _words(kind: Any) -> str:  # noqa: ANN401
@@ -141,19 +173,3 @@ def _words(kind: Any) -> str:  # noqa: ANN401
     if dataclasses.is_dataclass(kind):
         return "a table"
     return f"a list of {len(typing.get_args(kind))} numbers"
-
-
-def toml_reader() -> ModuleType:
-    """Python's reader of TOML.
-
-    Raises:
-        MissingDependency: Python 3.10 without tomli.
-    """
-    try:
-        import tomllib
-    except ImportError:  # Python 3.10
-        try:
-            import tomli as tomllib
-        except ImportError as error:
-            raise MissingDependency("tomli is not installed; run: pip install tomli") from error
-    return tomllib

@@ -73,7 +73,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             notes = json.loads((file.metadata() or {})["checkpoint"])
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a dict
         return Checkpoint(int(notes.pop("step")), tensors, notes)
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{path} is not a whole checkpoint ({error}); delete it to go on from the one before."
         ) from error

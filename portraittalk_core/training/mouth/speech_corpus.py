@@ -16,6 +16,7 @@ from torch import Tensor
 from ...checks import check_range
 from ...errors import InputError
 from ...media.audio import speech_from_waveform
+from ...media.files import explain_write_errors
 from ...progress import Progress
 from ...speech.mel import log_mel
 from ...types import SPEECH_RATE_HZ, Speech
@@ -93,7 +94,8 @@ def make_corpus(folder: Path, hours: float, seed: int = 0, on_progress: Progress
     """
     check_range(hours, 0.02, 500, "hours")
     count = max(1, round(hours * 3600 / MEAN_CLIP_S / CLIPS_PER_SHARD))
-    folder.mkdir(parents=True, exist_ok=True)
+    with explain_write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"speech_{seed}_{i:04d}.safetensors" for i in range(count)]
     missing = [i for i, path in enumerate(paths) if not path.is_file()]
     workers = max(1, min(multiprocessing.cpu_count(), 8, len(missing)))
@@ -120,11 +122,15 @@ def load_corpus(paths: Sequence[Path]) -> list[CorpusClip]:
     Raises:
         InputError: there are none.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     clips = []
     for path in paths:
-        tensors = load_file(path)
+        try:
+            tensors = load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{path} is damaged ({error}); delete it, and it will be made again.") from error
         for name in (key[:-4] for key in tensors if key.endswith(".mel")):
             start, end = tensors[f"{name}.spans"].double().numpy()
             symbols = tuple(SYMBOLS[i] for i in tensors[f"{name}.symbols"].tolist())

@@ -31,6 +31,10 @@ def test_a_job_that_ends_well_exits_0_silently(capsys):
         (InputError("a.png holds no face; choose another."), 2, "portraittalk: a.png holds no face; choose another.\n"),
         (KeyboardInterrupt(), 130, "portraittalk: stopped; nothing was written\n"),
         (OSError(errno.ENOSPC, "No space left on device", "o.mp4"), 2, "o.mp4 cannot be used: No space left on device"),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "a/b"), 2, "a/b cannot be used: Not a directory"),
+        (MemoryError(), 2, "not enough memory"),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), 2, "No space left on device"),
+        (FileNotFoundError(2, "No usable temporary directory found in ['/tmp']"), 2, "set TMPDIR"),
         (ValueError("odd"), 1, "internal error: ValueError: odd"),
     ],
 )
@@ -91,3 +95,14 @@ def test_library_warnings_are_shown_and_its_chatter_is_not(capsys):
 
     run_guarded(job, debug=False)
     assert capsys.readouterr().err == "warning: a.wav is cut off after 2.0 s\n"
+
+
+def test_a_full_disk_is_told_behind_a_librarys_own_error(capsys):
+    def job():
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device", "o.mp4")
+        except OSError as error:
+            raise RuntimeError("the library gave up") from error
+
+    assert run_guarded(job, debug=False) == 2
+    assert "o.mp4 cannot be used: No space left" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 from contextlib import contextmanager
 
 import numpy as np
@@ -179,6 +180,37 @@ def test_outputs_are_checked_before_work(folders, block_mesh, capsys):
     assert not block_mesh
     said = capsys.readouterr().err
     assert "report.pdf" in said and "does not exist" in said and "--out FOLDER" in said
+
+
+def test_a_refusal_leaves_no_folder(folders, capsys):
+    made, true, out = folders / "made" / "a.mp4", folders / "true" / "a.mp4", folders / "deep" / "out"
+    (folders / "bad.mp4").write_bytes(b"no video")
+    assert score("--generated", made, "--target", true, "--out", out, "--metric-models", folders / "none") == 2
+    assert score("--generated", folders / "bad.mp4", "--target", true, "--out", out) == 2
+    assert not out.parent.exists()
+    (folders / "file").write_text("")
+    assert score("--generated", made, "--target", true, "--out", folders / "file") == 2
+    assert "it is a file" in capsys.readouterr().err
+    assert score("--generated", made, "--target", true, "--out", out) == 0
+    assert {path.name for path in out.iterdir()} == {"report.json", "report.csv", "report.html", "rows"}
+
+
+def test_numbers_go_only_into_a_json(folders, capsys):
+    made, true = folders / "made" / "a.mp4", folders / "true" / "a.mp4"
+    assert score("--generated", made, "--target", true, "--json", folders / "syncnet.model") == 2
+    assert "must end in .json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["fifo", "field", "long"])
+def test_a_table_of_pairs_that_is_none_is_told(kind, tmp_path, capsys):
+    path = tmp_path / "pairs.csv"
+    if kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.write_text("generated,target\n" + ("x" * 200_000 + ",b" if kind == "field" else "a,b\n" * 2_000_000))
+    assert score("--pairs", path) == 2
+    said = {"fifo": "device or pipe", "field": "field larger", "long": "4 MB are allowed"}[kind]
+    assert said in capsys.readouterr().err
 
 
 def test_one_broken_pair_alone_exits_2_with_the_reason(folders, capsys):

@@ -5,9 +5,13 @@ import torch
 from PIL import Image
 from tiny_vexpress import write_wav2vec, write_whisper
 
+from portraittalk_core.cli import style as cli_style
 from portraittalk_core.cli.main import main
+from portraittalk_core.errors import OutputError
+from portraittalk_core.media import image as media_image
 from portraittalk_core.media.audio import load_speech
 from portraittalk_core.media.records import load_record, save_record
+from portraittalk_core.plots import style as plots_style
 from portraittalk_core.speech.encoders import load_speech_encoder
 from portraittalk_core.style.extractor import StyleExtractor, load_extractor, new_extractor_net, save_extractor
 from portraittalk_core.style.extractor_files import ExtractorSizes
@@ -69,6 +73,23 @@ def test_a_video_becomes_a_style_file_and_a_picture(portrait, tmp_path, capsys):
     made = load_record(StylePrior, out)
     assert made.space == "manner" and made.source == "talk.mp4" and 0.05 < float(made.mean[0]) < 0.5
     assert Image.open(plot).width == 1200 and "11 numbers" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("fails", ["plot_style", "save_picture"])
+def test_a_plot_that_fails_leaves_no_style_beside_it(fails, tmp_path, monkeypatch, capsys):
+    def raises(*_args):
+        raise OutputError("the disk is full")
+
+    monkeypatch.setattr(cli_style, "_of_reference", lambda _args: named_style("calm"))
+    module = {"plot_style": plots_style, "save_picture": media_image}[fails]
+    monkeypatch.setattr(module, fails, raises)
+    out, plot = tmp_path / "s.safetensors", tmp_path / "s.png"
+    assert main(["style", "--video", "v.mp4", "--out", str(out), "--plot", str(plot)]) == 2
+    assert "the disk is full" in capsys.readouterr().err and not list(tmp_path.iterdir())
+    monkeypatch.undo()
+    monkeypatch.setattr(cli_style, "_of_reference", lambda _args: named_style("calm"))
+    assert main(["style", "--video", "v.mp4", "--out", str(out), "--plot", str(plot)]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"s.safetensors", "s.png"}
 
 
 @pytest.mark.parametrize(

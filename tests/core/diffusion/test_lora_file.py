@@ -11,6 +11,7 @@ from sd15_files import make_checkpoint
 from portraittalk_core.diffusion.checkpoint import load_sd15
 from portraittalk_core.diffusion.lora import merge_lora
 from portraittalk_core.diffusion.lora_file import kohya_named, read_lora
+from portraittalk_core.errors import InputError
 
 state_dicts = pytest.importorskip("diffusers.utils.state_dict_utils")
 
@@ -129,3 +130,20 @@ def test_an_alpha_among_the_tensors_counts_before_the_metadata():
         named = kohya_named({name: given[name] for name in order}, {"lora_adapter_metadata": '{"unet.lora_alpha": 8}'})
         assert named[f"lora_unet_{place.replace('.', '_')}.alpha"] == 3
     assert kohya_named({"x": up}, {"lora_adapter_metadata": "{"}).keys() == {"x"}
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"unet.lora_alpha": "1e309"}, "alpha must be a number"),
+        ({"unet.lora_alpha": 1e300}, "alpha must lie between"),
+        ({"unet.lora_alpha": [8]}, "alpha must be a number"),
+        ({"unet.lora_alpha": 8, "unet.alpha_pattern": {"(": 2}}, "holds the pattern"),
+    ],
+)
+def test_a_configuration_that_is_none_is_told(told, said):
+    place = f"{ATTENTION}.to_q"
+    down, up = factors(PLACES)[place]
+    tensors = {f"unet.{place}.lora_A.weight": down, f"unet.{place}.lora_B.weight": up}
+    with pytest.raises(InputError, match=said):
+        kohya_named(tensors, {"lora_adapter_metadata": json.dumps(told)})

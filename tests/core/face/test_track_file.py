@@ -58,3 +58,42 @@ def test_what_is_no_track_is_told_as_before(tmp_path, points):
     save_file({"points": points}, tmp_path / "half.safetensors", META)
     with pytest.raises(MediaError, match="needs valid"):
         load_track(tmp_path / "half.safetensors")
+
+
+@pytest.mark.parametrize("size", [(0, 0), (1, 0), (1e-6, 1)])
+def test_frames_whose_points_lie_in_one_point_or_on_a_line_hold_no_face(tmp_path, points, size):
+    flat = points.clone()
+    flat[3] = 0.5 + flat[3] * torch.tensor([*size, 1.0])
+    track = load_track(written(tmp_path / "t.safetensors", flat))
+    assert track.valid.tolist() == [True] * 3 + [False] + [True] * 3
+    torch.testing.assert_close(track.points[3], (points[2] + points[4]) / 2)
+    with pytest.raises(MediaError, match="none of its 7 frames holds a face"):
+        load_track(written(tmp_path / "t.safetensors", points * torch.tensor([*size, 1.0])))
+
+
+@pytest.mark.parametrize(
+    ("meta", "said"),
+    [
+        ({"width": "1e309"}, "width must be a whole number"),
+        ({"width": "9" * 5000}, "width must be a whole number"),
+        ({"height": "-1"}, "height must lie between"),
+        ({"fps": "1e309"}, "fps must be a number"),
+        ({"fps": "nan"}, "fps must be a number"),
+        ({"fps": "1/0"}, "fps must be a number"),
+    ],
+)
+def test_numbers_of_the_file_that_are_none_are_told(tmp_path, points, meta, said):
+    save_file({"points": points, "valid": torch.ones(7, dtype=torch.bool)}, tmp_path / "t.safetensors", META | meta)
+    with pytest.raises(MediaError, match=said):
+        load_track(tmp_path / "t.safetensors")
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.int64, torch.uint8])
+def test_flags_that_are_no_bools_are_told(tmp_path, points, kind):
+    with pytest.raises(MediaError, match="bool flags"):
+        load_track(written(tmp_path / "t.safetensors", points, torch.ones(7, dtype=kind)))
+
+
+def test_points_far_from_every_picture_are_told(tmp_path, points):
+    with pytest.raises(MediaError, match="within 1000 pictures"):
+        load_track(written(tmp_path / "t.safetensors", points * 1e30))

@@ -1,10 +1,15 @@
+import hashlib
+import zipfile
+
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from portraittalk_core.errors import InputError
 from portraittalk_core.metrics.files import (
     ALEXNET,
     I3D,
+    I3D_FILES,
     INCEPTION,
     LPIPS_HEADS,
     SYNCNET,
@@ -13,6 +18,7 @@ from portraittalk_core.metrics.files import (
     recognise_metric_file,
     with_batch_counts,
 )
+from portraittalk_core.metrics.networks.load import load_i3d
 
 # names and shapes as the published files have them; those that are asked for, and some others
 FILES = {
@@ -69,11 +75,26 @@ def test_files_are_recognised_by_what_they_hold(tmp_path, role, how):
     assert recognise_metric_file(write(tmp_path / "whatever.bin", FILES[role], how)).role == role
 
 
-def test_torchscript_is_recognised_by_its_sources(tmp_path):
-    torch.jit.script(Script()).save(str(tmp_path / "a.pt"))
-    torch.jit.script(Flat()).save(str(tmp_path / "b.pt"))
+def test_torchscript_is_recognised_by_its_digest_alone(tmp_path, monkeypatch, caplog):
+    for name, module in (("a.pt", Script()), ("b.pt", Script()), ("c.pt", Flat())):
+        torch.jit.script(module).save(str(tmp_path / name))
+    assert recognise_metric_file(tmp_path / "a.pt") is None  # whatever words are in it
+    content = (tmp_path / "a.pt").read_bytes()
+    monkeypatch.setitem(I3D_FILES, hashlib.sha256(content).hexdigest(), len(content))
+    (tmp_path / "b.pt").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))  # as long, one bit apart
     assert recognise_metric_file(tmp_path / "a.pt").role == I3D
     assert recognise_metric_file(tmp_path / "b.pt") is None
+    assert find_metric_files([tmp_path]) == {I3D: tmp_path / "a.pt"}
+    assert "c.pt is a TorchScript program, but not FVD's I3D" in caplog.text and "a.pt" not in caplog.text
+
+
+def test_a_program_with_the_key_words_is_never_loaded(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.jit, "load", lambda *_args, **_options: pytest.fail("a program was loaded"))
+    with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
+        archive.writestr("a/code/__torch__.py", "def forward(x): return_features = conv3d(x)")
+    assert find_metric_files([tmp_path]) == {}
+    with pytest.raises(InputError, match="holds nothing that is known"):
+        load_i3d(tmp_path / "a.pt")
 
 
 def test_other_files_are_not_recognised(tmp_path):

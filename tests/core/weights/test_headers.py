@@ -8,7 +8,10 @@ import torch
 from safetensors.torch import save_file
 from scipy.io import savemat
 
+from portraittalk_core.errors import InputError
+from portraittalk_core.weights import headers
 from portraittalk_core.weights.headers import read_shapes
+from portraittalk_core.weights.load import load_strict, read_tensors
 
 TENSORS = {"a.weight": torch.zeros(3, 4), "b": torch.zeros(5, dtype=torch.float16), "c": torch.zeros(())}
 SHAPES = {"a.weight": (3, 4), "b": (5,), "c": ()}
@@ -101,3 +104,111 @@ def test_damaged_files_hold_nothing(tmp_path):
         (tmp_path / "d").write_bytes(content)
         assert read_shapes(tmp_path / "d") == {}
     assert read_shapes(tmp_path / "none") == {}
+
+
+def archive_of(path, sizes):
+    """An archive whose members inflate to so many zeros."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, size in sizes.items():
+            archive.writestr(name, bytes(size))
+    return path
+
+
+class Touched(Exception):
+    pass
+
+
+@pytest.fixture
+def untouched(monkeypatch):
+    """Nothing may be unpacked."""
+
+    def load(*_args, **_options):
+        raise Touched
+
+    monkeypatch.setattr(torch, "load", load)
+    monkeypatch.setattr(headers, "MAX_MEMBERS", 20)
+    monkeypatch.setattr(headers, "MAX_PICKLE_STEPS", 5000)
+
+
+def pickled(count: int) -> bytes:
+    """A pickle of so many empty dicts, each thrown away."""
+    return b"\x80\x02" + b"}0" * count + b"N."
+
+
+BOMBS = {
+    "inflates": lambda path: archive_of(path, {"a/data.pkl": 100, "a/data/0": 100_000_000}),
+    "long list": lambda path: archive_of(path, {"a/data.pkl": 9_000_000}),
+    "many members": lambda path: archive_of(path, {"a/data.pkl": 1} | {f"a/data/{k}": 0 for k in range(20)}),
+    "old and long": lambda path: path.write_bytes(pickled(3000)),
+}
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_what_would_fill_the_memory_is_refused_unread(kind, tmp_path, untouched):
+    BOMBS[kind](tmp_path / "x.pt")
+    with pytest.raises(InputError, match=r"x\.pt cannot be read as a weight file: it"):
+        read_tensors(tmp_path / "x.pt")
+    assert read_shapes(tmp_path / "x.pt") == {}
+
+
+def test_a_matlab_file_that_grows_is_refused_unread(tmp_path, monkeypatch):
+    savemat(tmp_path / "x.mat", {"a": np.zeros((5000, 5000))}, do_compression=True)
+    monkeypatch.setattr("scipy.io.loadmat", lambda *_args, **_options: pytest.fail("it was unpacked"))
+    with pytest.raises(InputError, match="it would grow from 0.2 MB to 200 MB"):
+        read_tensors(tmp_path / "x.mat")
+
+
+def test_dicts_that_hold_each_other_end(tmp_path):
+    content = {"w": torch.zeros(1)}
+    for _ in range(15):
+        content = {name: content for name in "abcd"}
+    torch.save(content, tmp_path / "x.pt")
+    with pytest.raises(InputError, match="nested more than 16 levels deep, or holds more than"):
+        read_tensors(tmp_path / "x.pt")
+    for _ in range(20):
+        content = {"a": content}
+    torch.save(content, tmp_path / "x.pt")
+    assert read_shapes(tmp_path / "x.pt") == {}
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_weights_of_usual_kinds_are_let_through(old, tmp_path):
+    torch.save({"state_dict": TENSORS | {"big": torch.zeros(1000, 1000)}, "epoch": 3}, tmp_path / "x.pt",
+               _use_new_zipfile_serialization=not old)  # fmt: skip
+    found = read_tensors(tmp_path / "x.pt")
+    assert {name: tuple(tensor.shape) for name, tensor in found.items()} == SHAPES | {"big": (1000, 1000)}
+
+
+def test_a_file_without_tensors_is_no_weight_file(tmp_path):
+    save_file({}, tmp_path / "x.safetensors")
+    with pytest.raises(InputError, match="x.safetensors holds no tensors"):
+        read_tensors(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_no_numbers_are_refused(value):
+    network = torch.nn.Linear(3, 2)
+    tensors = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    tensors["weight"][1, 2] = value
+    with pytest.raises(InputError, match="x holds numbers that are NaN or infinite in weight"):
+        load_strict(network, tensors, "x")
+
+
+class Scripted(torch.nn.Module):
+    """A program with weights, as TorchScript keeps it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(2))
+
+    def forward(self, x):
+        return x * self.weight
+
+
+@pytest.mark.parametrize("name", ["x.pt", "x.ckpt", "x.bin"])
+def test_a_program_is_never_loaded(name, tmp_path, monkeypatch):
+    torch.jit.script(Scripted()).save(str(tmp_path / name))
+    monkeypatch.setattr(torch.jit, "load", lambda *_args, **_options: pytest.fail("a program was loaded"))
+    assert read_shapes(tmp_path / name) == {}
+    with pytest.raises(InputError, match="it is a program"):
+        read_tensors(tmp_path / name)

@@ -86,3 +86,25 @@ def test_files_of_other_kinds_are_refused(tmp_path):
         load_mouth(tmp_path / "other.safetensors")
     with pytest.raises(MissingDependency, match="absent"):
         load_mouth(tmp_path / "absent.safetensors")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        None,
+        "",
+        "{",
+        "[]",
+        "[" * 100_000,
+        '{"width": 1e309}',
+        '{"width": -1}',
+        '{"width": 1000000000}',
+        '{"width": "x"}',
+    ],
+    ids=lambda text: str(text)[:12],
+)
+def test_a_configuration_that_is_none_is_told(net, config, tmp_path):
+    metadata = {"kind": "portraittalk mouth network"} | ({} if config is None else {"config": config})
+    save_file(net.state_dict(), tmp_path / "m.safetensors", metadata)
+    with pytest.raises(InputError, match=r"in m\.safetensors"):
+        load_mouth(tmp_path / "m.safetensors")

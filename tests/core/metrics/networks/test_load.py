@@ -1,8 +1,11 @@
+import hashlib
+
 import pytest
 import torch
 from torch import nn
 
 from portraittalk_core.errors import InputError
+from portraittalk_core.metrics.files import I3D_FILES
 from portraittalk_core.metrics.networks.alexnet import WIDTHS, AlexNetFeatures
 from portraittalk_core.metrics.networks.inception import FidInception
 from portraittalk_core.metrics.networks.load import I3d, load_i3d, load_inception, load_lpips, load_syncnet
@@ -56,8 +59,10 @@ def test_lpips_loads_from_both_files(tmp_path):
         load_lpips(tmp_path / "alex.pth", tmp_path / "a.pth")
 
 
-def test_i3d_loads_and_checks_what_it_gives(tmp_path):
+def test_i3d_loads_and_checks_what_it_gives(tmp_path, monkeypatch):
     torch.jit.script(Script()).save(str(tmp_path / "i3d.pt"))
+    content = (tmp_path / "i3d.pt").read_bytes()
+    monkeypatch.setitem(I3D_FILES, hashlib.sha256(content).hexdigest(), len(content))
     clips = torch.zeros(2, 3, 16, 224, 224)
     clips[:, 0] = 0.5
     found = load_i3d(tmp_path / "i3d.pt")(clips)

@@ -134,3 +134,42 @@ def test_a_checkpoint_without_vae_is_refused(tmp_path):
     write_people(tmp_path / "people")
     with pytest.raises(InputError, match="lacks vae"):
         train_identity(load_config(write_config(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('adapter = "out/old.safetensors"\n', "adapter is read from"),
+        ('adapter = "out/../out/old.safetensors"\n', "adapter is read from"),
+        ('face_models = "."\n', "face_models is read from"),
+    ],
+)
+def test_what_is_read_may_not_lie_where_is_written(tmp_path, text, said):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old.safetensors").write_bytes(b"kept")
+    with pytest.raises(InputError, match=said):
+        load_config(write_config(tmp_path, text))
+    with pytest.raises(InputError, match="data is read from"):
+        path = write_config(tmp_path)
+        path.write_text(path.read_text().replace('out = "out"', 'out = "people/made"'))
+        (tmp_path / "people").mkdir()
+        load_config(path)
+    assert (tmp_path / "out" / "old.safetensors").read_bytes() == b"kept"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('adapter = "a\\u0000b"\n', "NUL"),
+        ('adapter = "~nobody_of_this_name/x"\n', "a home folder that is not known"),
+        (f"rank = {10**400}\n", "rank must be a number that fits a computer"),
+        ("a" + ".a" * 100_000 + " = 1\n", "a key of more than 64 parts"),
+        ("a = " + "[" * 100_000, "brackets deep"),
+        ("#" * 2_000_000, "1 MB are allowed"),
+    ],
+)
+def test_config_that_no_program_can_take_is_told(tmp_path, text, said):
+    path = tmp_path / "identity.toml"
+    path.write_text('checkpoint = "a"\ndata = "b"\nout = "c"\n' + text, encoding="utf-8")
+    with pytest.raises(InputError, match=said):
+        load_config(path)
