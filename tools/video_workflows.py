@@ -202,7 +202,7 @@ GRAPHS = {
             {"images": ("paste", 0), "audio": ("sound", 0), "fps": ("parts", 2)},
         ),
         "save": (
-            "SaveVideo", (2400, 410), (580, 640), ["video/PortraitTalk_dub", "auto", "auto"], {"video": ("video", 0)},
+            "SaveVideo", (2400, 450), (580, 640), ["video/PortraitTalk_dub", "auto", "auto"], {"video": ("video", 0)},
         ),
     },
 }  # fmt: skip
