@@ -153,7 +153,7 @@ def test_a_blend_comes_back_from_its_file_too(tmp_path):
     [
         ({"version": "2"}, "style file of version 2"),
         ({"kind": "HeadPose"}, "holds HeadPose"),
-        ({"seed": "x"}, "must be numbers"),
+        ({"seed": "x"}, "the seed of the style must be a whole number"),
         ({"space": None}, "lacks"),
         ({"mean": torch.tensor([0.0, float("nan"), 1.0])}, "1 values of 3 that are NaN"),
         ({"std": torch.tensor([0.0, -1.0, 1.0])}, "must not be negative, but goes to -1"),
