@@ -21,9 +21,10 @@ ANSWER_S = 5.0  # an address that does not answer in this time is told; Ray itse
 CLIENT = "ray://"  # begins the address of a cluster that this machine is no part of
 ADVICE = "start a cluster with `ray start --head` and give its address, or leave --address out"
 TOKEN_ADVICE = (
-    "Ray wants the same token on every machine: copy ~/.ray/auth_token of the machine with `ray start --head` to the "
-    "others (`ray get-auth-token --generate` makes one), and set RAY_AUTH_MODE=token for every `ray start` and for "
-    "this command; or set RAY_AUTH_MODE=disabled for all of them, where nobody else reaches the network"
+    "where a cluster asks for a token, Ray sends it with RAY_AUTH_MODE=token only, or with --address auto on a machine "
+    "of the cluster: set it for every `ray start` and for this command, and copy ~/.ray/auth_token of the machine with "
+    "`ray start --head` to the others; or start the cluster anew with RAY_AUTH_MODE=disabled, where nobody else "
+    "reaches the network"
 )
 _TOKEN_WORDS = ("auth_mode", "authentication", "unauthenticated", "auth token")
 
@@ -88,7 +89,9 @@ def connect(ray: ModuleType, workers: int | None, address: str | None) -> None:
         if address is None:
             advice = "try again when the machine is less busy, or give --workers 1, which needs no Ray"
             raise InputError(f"Ray could not be started on this machine ({message}); {advice}.") from error
-        advice = TOKEN_ADVICE if _is_about_tokens(error) else ADVICE
+        # the client only waits in vain where a token is missing, though its port answered
+        without = address.startswith(CLIENT) and os.environ.get("RAY_AUTH_MODE") != "token"
+        advice = TOKEN_ADVICE if without or _is_about_tokens(error) else ADVICE
         raise InputError(f"Ray cannot be used at {address} ({message}); {advice}.") from error
     finally:
         if threading.current_thread() is threading.main_thread():

@@ -452,6 +452,28 @@ def test_a_ray_that_does_not_start_is_told_and_cleared_away(address, told):
     assert ray.stopped
 
 
+@pytest.mark.parametrize(
+    ("address", "message", "cause"),
+    [
+        ("head:6379", "Failed to connect", "Unauthenticated: InvalidAuthToken: Authentication token is missing"),
+        ("ray://head:10001", "ray client connection timeout", ""),
+    ],
+)
+def test_a_cluster_that_asks_for_a_token_is_told_apart(monkeypatch, address, message, cause):
+    """Both as Ray 2.60 says it where a token is set on the cluster and RAY_AUTH_MODE is not set here."""
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+
+    class Ray:
+        def init(self, **_settings):
+            raise ConnectionError(message) from (RuntimeError(cause) if cause else None)
+
+        def shutdown(self):
+            pass
+
+    with pytest.raises(InputError, match=rf"{address} \({message}\); .*RAY_AUTH_MODE=token.*auth_token"):
+        batch_cluster.connect(Ray(), None, address)
+
+
 def test_the_table_holds_no_formula_that_a_spreadsheet_would_run(folder):
     path = manifest(folder, "talk,=A1,me.png,a.wav")
     run(path, Runner({"=A1.mp4": Outcome("failed", 1, "+1+1")}))
