@@ -76,9 +76,11 @@ def _rate(manifest: Path, out: Path, workers: int) -> float:
     from portraittalk_core.batch.workers import RayWorkers
 
     out.mkdir()
-    engine = RayWorkers(functools.partial(JobRunner, BatchSettings(out)), workers, None, out)
+    engine = RayWorkers(functools.partial(JobRunner, BatchSettings(out)), workers, None, BatchOptions().cpu_wait_s)
     try:
         jobs = read_manifest(manifest)
+        while engine.free < workers:
+            _checked(outcome for _, _, outcome in engine.finished(1.0, _nothing))
         for job in itertools.islice(jobs, workers):
             engine.submit(job, 1)
         while engine.free < workers:

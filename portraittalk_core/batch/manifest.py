@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
+from ..checks import abbreviated
 from ..errors import InputError
 from ..evaluation.options import EvaluationOptions
 from ..face.options import FaceOptions
+from ..media.files import check_readable
 from ..media.options import WriteOptions
 from ..motion.options import MotionOptions
 from ..options import Option, check_option, columns_of
@@ -31,6 +35,9 @@ COLUMNS = (*ALWAYS, *FILES[TALK], "style", "renderer", *FILES[SCORE][:2], "optio
 STYLE_FILE = ".safetensors"
 UNSAFE = set('/\\:*?"<>|')  # what some system does not allow in a file name
 MAX_QUOTED = 120  # characters of a cell or first line that an error quotes
+MAX_SHOWN = 400  # characters of a path or name in a message and in the table
+MAX_ROW = 131_072  # characters of a row, which may go over several lines
+MAX_NAME = 240  # bytes of an output's name; systems take 255, and its note is called after it
 
 
 @dataclass(frozen=True)
@@ -74,8 +81,8 @@ def read_manifest(path: Path, made_in: Path | None = None) -> Iterator[BatchJob]
     Raises:
         InputError: it cannot be read, lacks a column, or has one that is not known.
     """
-    path = Path(path).resolve()
-    for line, cells, too_many in _lines(path):
+    path = Path(os.path.abspath(path))
+    for line, cells, problem in _lines(path):
         kind = cells.get("job", "").lower()
         missing = [name for name in NEEDED.get(kind, ()) if name not in cells]
         if missing:
@@ -83,30 +90,71 @@ def read_manifest(path: Path, made_in: Path | None = None) -> Iterator[BatchJob]
                 f"{path} lacks the column {' and '.join(missing)}, which the {kind} job of line {line} needs."
             )
         try:
-            if too_many:
-                raise InputError("there are more cells than columns; put a cell that holds the delimiter into quotes")
+            if problem:
+                raise InputError(problem)
             job = _job(line, kind, cells, path.parent, made_in)
-        except InputError as error:
-            job = BatchJob(line, kind, _out_name(kind, cells["out"]), problem=str(error))
+        except (InputError, RecursionError) as error:  # of options that are nested without end
+            job = BatchJob(line, shortened(kind), _out_name(kind, cells["out"]), problem=str(error))
         yield job
 
 
-def _lines(path: Path) -> Iterator[tuple[int, dict[str, str], bool]]:
-    """Line number, cells by column, and whether there were more cells than columns."""
+class _RowText:
+    """Lines of a CSV file for `csv.reader`; keeps what was read since `begin`, and refuses rows without an end."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file, self._length, self.quotes, self.lines = file, 0, 0, 0
+
+    def begin(self) -> None:
+        """Begin a row."""
+        self._length = self.quotes = self.lines = 0
+
+    def __iter__(self) -> Iterator[str]:
+        while line := self.line():
+            yield line
+
+    def line(self) -> str:
+        """The next line; empty at the end of the file."""
+        line = self._file.readline(MAX_ROW + 1)
+        self._length, self.quotes = self._length + len(line), self.quotes + line.count('"')
+        self.lines += bool(line.strip())
+        if self._length > MAX_ROW:
+            raise csv.Error(f"a row has more than {MAX_ROW} characters; is a quote not closed?")
+        return line
+
+
+def _lines(path: Path) -> Iterator[tuple[int, dict[str, str], str]]:
+    """Line number, cells by column, and what is wrong with the row as such."""
+    check_readable(path)
+    line = 1
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            first = file.readline()
+            text = _RowText(file)
+            first = text.line()
             delimiter = max(",;\t", key=first.count)
             columns = [name.strip().lower() for name in next(csv.reader([first], delimiter=delimiter), [])]
             _check_columns(path, first, columns)
-            reader = csv.DictReader(file, columns, delimiter=delimiter, skipinitialspace=True)
+            text.begin()
+            reader = csv.DictReader(text, columns, delimiter=delimiter, skipinitialspace=True)
             for row in reader:
                 too_many = any(row.pop(None, ()))
                 cells = {name: (cell or "").strip() for name, cell in row.items()}
+                line, problem = reader.line_num + 1, _row_problem(cells, text, too_many)
+                text.begin()
                 if any(cells.values()):
-                    yield reader.line_num + 1, cells, too_many
+                    yield line, cells, problem
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read as a manifest ({error}); save it as CSV in UTF-8.") from error
+        raise InputError(
+            f"{path} cannot be read as a manifest below line {line} ({error}); save it as CSV in UTF-8."
+        ) from error
+
+
+def _row_problem(cells: Mapping[str, str], text: _RowText, too_many: bool) -> str:
+    """What is wrong with a row as such; empty: nothing."""
+    if text.lines > 1 and text.quotes % 2:
+        return f"a quote that is not closed made one of {text.lines} lines, of which this is the last; close it"
+    if unprintable := [name for name, cell in cells.items() if "\0" in cell]:
+        return f"the column {unprintable[0]} holds a NUL, which no text has; save the file as CSV in UTF-8"
+    return "there are more cells than columns; put a cell that holds the delimiter into quotes" if too_many else ""
 
 
 def _check_columns(path: Path, first: str, columns: list[str]) -> None:
@@ -128,7 +176,7 @@ def _check_columns(path: Path, first: str, columns: list[str]) -> None:
 
 def _job(line: int, kind: str, cells: dict[str, str], folder: Path, made_in: Path | None) -> BatchJob:
     if kind not in SUFFIXES:
-        raise InputError(f"the job must be talk or score, not {kind!r}")
+        raise InputError(f"the job must be talk or score, not {abbreviated(kind)}")
     out = _out_file(kind, cells["out"])
     files = {name: folder / cells[name] for name in FILES[kind] if cells.get(name)}
     needs = tuple(_needs(cells, files, made_in)) if made_in else ()
@@ -138,7 +186,9 @@ def _job(line: int, kind: str, cells: dict[str, str], folder: Path, made_in: Pat
     style = cells.get("style") or None if kind == TALK else None
     if style and Path(style).suffix:
         if Path(style).suffix != STYLE_FILE:
-            raise InputError(f"the style {style} is no name and no {STYLE_FILE}; make one with `portraittalk style`")
+            raise InputError(
+                f"the style {shortened(style)} is no name and no {STYLE_FILE}; make one with `portraittalk style`"
+            )
         files["style"], style = folder / style, None
     dependent = {need.column for need in needs}
     renderer = (cells.get("renderer") or DEFAULT) if kind == TALK else DEFAULT
@@ -146,8 +196,11 @@ def _job(line: int, kind: str, cells: dict[str, str], folder: Path, made_in: Pat
     options = _options(kind, cells, allowed)
     for name in [name for name in options if allowed[name].kind is Path and not allowed[name].many]:
         files[name] = folder / str(options.pop(name))  # files count by their content
-    absent = [f"the {name} {path} does not exist" for name, path in files.items()
-              if name not in dependent and not path.is_file() and not (name in allowed and path.is_dir())]  # fmt: skip
+    absent = [
+        f"the {name} {shortened(path)} does not exist"
+        for name, path in files.items()
+        if name not in dependent and not is_file(path) and not (name in allowed and os.path.isdir(path))
+    ]
     if absent:
         raise InputError("; ".join(absent))
     return BatchJob(line, kind, out, files, style, options, renderer, needs=needs)
@@ -174,46 +227,49 @@ def _needs(cells: dict[str, str], files: dict[str, Path], made_in: Path) -> Iter
     for column, path in files.items():
         name = path.name if path.suffix else path.name + SUFFIXES[TALK][0]
         bare = "/" not in cells[column] and "\\" not in cells[column]
-        may_be = (bare and not path.is_file()) or path.parent.resolve() == made_in
+        may_be = (bare and not is_file(path)) or os.path.realpath(path.parent) == str(made_in)
         if may_be and Path(name).suffix.lower() in SUFFIXES[TALK]:
             yield Need(column, name)
 
 
 def _out_file(kind: str, name: str) -> str:
     if not name or name.startswith(".") or name.endswith(".") or UNSAFE & set(name) or not name.isprintable():
-        raise InputError(f"out must be a plain file name for the output folder, not {name!r}")
+        raise InputError(f"out must be a plain file name for the output folder, not {abbreviated(name)}")
     suffixes = SUFFIXES[kind]
-    return name if Path(name).suffix.lower() in suffixes else name + suffixes[0]
+    name = name if Path(name).suffix.lower() in suffixes else name + suffixes[0]
+    if len(name.encode()) > MAX_NAME:
+        raise InputError(f"out has {len(name.encode())} bytes, and a file name at most {MAX_NAME}: {abbreviated(name)}")
+    return name
 
 
 def _out_name(kind: str, name: str) -> str:
     """Output name of a line with a problem; the cell itself if the name is the problem."""
     try:
-        return _out_file(kind, name) if kind in SUFFIXES else name
+        return _out_file(kind, name) if kind in SUFFIXES else shortened(name)
     except InputError:
-        return name
+        return shortened(name)
 
 
 def _options(kind: str, cells: dict[str, str], allowed: Mapping[str, Option]) -> dict[str, object]:
     try:
         options = json.loads(cells.get("options") or "{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"options {cells['options'][:MAX_QUOTED]!r} is not JSON ({error})") from error
     if not isinstance(options, dict):
         raise InputError(f'options must be a JSON object such as {{"seed": 3}}, not {cells["options"][:MAX_QUOTED]!r}')
     options |= {name: _value(cells[name]) for name in all_columns() if cells.get(name)}
     for name, value in options.items():
         if name not in allowed:
-            raise InputError(f"a {kind} job has no option {name!r}; it has {', '.join(allowed)}")
+            raise InputError(f"a {kind} job has no option {abbreviated(name)}; it has {', '.join(allowed)}")
         _check_value(allowed[name], value)
     return options
 
 
 def _check_value(option: Option, value: object) -> None:
     if option.many and not isinstance(value, list):
-        raise InputError(f'{option.column} must be a list such as ["a", "b"], not {value!r}')
+        raise InputError(f'{option.column} must be a list such as ["a", "b"], not {abbreviated(value)}')
     if option.whole and type(value) is not int:  # 3.0 is no count either
-        raise InputError(f"{option.column} must be a whole number, not {value!r}")
+        raise InputError(f"{option.column} must be a whole number, not {abbreviated(value)}")
     try:
         for single in value if option.many else (value,):
             check_option(option, single, option.column)
@@ -225,5 +281,16 @@ def _value(cell: str) -> object:
     """Value of a cell: a number, true or false, or text such as 30000/1001."""
     try:
         return json.loads(cell.lower())
-    except ValueError:
+    except (ValueError, RecursionError):
         return cell
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is there; a name that no file can have is none."""
+    return os.path.isfile(path)  # Path.is_file raises where the name is too long
+
+
+def shortened(text: object) -> str:
+    """A cell or path for a message and the table, as it is unless it is very long."""
+    text = str(text).replace("\0", "\\0")
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"

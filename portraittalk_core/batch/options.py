@@ -19,10 +19,15 @@ class BatchOptions:
     )  # fmt: skip
     address: str | None = option(
         None,
-        help="of a Ray cluster whose machines see the same files and have PortraitTalk installed; auto: the one here",
+        help="of a Ray cluster whose machines see the same files and have PortraitTalk installed; auto: this machine's",
         metavar="ADDRESS",
     )
     retries: int = option(2, 0, 100, "of failures that are no mistake in the manifest")
+    cpu_wait_s: float = option(
+        120.0, 1, 604_800,
+        "seconds to wait while no CPU of the cluster is free for any worker; then what is left is given up",
+        metavar="S", column="cpu_wait",
+    )  # fmt: skip
     # before the first retry; twice as long before each further one
     wait_s: float = option(1.0, 0, LONGEST_WAIT_S, "seconds before a retry", shared=False)
 
@@ -31,5 +36,6 @@ class BatchOptions:
             self,
             workers="the number of workers",
             retries="the number of retries",
+            cpu_wait_s="the seconds to wait for a free CPU",
             wait_s="the seconds before a retry",
         )

@@ -5,15 +5,19 @@ It is kept on disk once it is large, so that memory does not grow with the manif
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import InputError
-from .manifest import BatchJob, read_manifest
+from ..errors import InputError, OutputError
+from .manifest import BatchJob, is_file, read_manifest, shortened
 
 SHOWN_LINES = 6  # of a circle
+PART_STEM = 40  # letters of an output's name in that of a half-written file, see `media.files.part_path`
 CALLED = {"generated": "video", "target": "true video"}  # columns
 TABLES = """
 create table makers (name text primary key, out text, line int, good int);
@@ -35,13 +39,16 @@ class BatchPlan:
     Raises:
         InputError: the manifest cannot be read, lacks a column, has one that is not known, two outputs of one name, or
             no job.
+        OutputError: the plan does not fit on the disk of the temporary folder; every method may say so.
     """
 
     def __init__(self, manifest: Path, folder: Path) -> None:
-        self.manifest, self.folder = Path(manifest), Path(folder).resolve()
-        self._store = sqlite3.connect("")
+        self.manifest, self.folder = Path(manifest), Path(os.path.realpath(folder))
+        with _explained():
+            self._store = sqlite3.connect("")
         try:
-            self._store.executescript(TABLES)
+            with _explained():
+                self._store.executescript(TABLES)
             self.total = self._read_jobs()  # number of jobs
             self.depth = self._assign_levels()  # number of levels
         except BaseException:
@@ -63,10 +70,23 @@ class BatchPlan:
     def mark_unmade(self, job: BatchJob) -> None:
         """Mark a job's output as not made; jobs of higher levels that depend on it are blocked."""
         why = "was skipped too" if job.unmade else "failed"
-        self._store.execute("insert or ignore into unmade values (?, ?)", (job.line, why))
+        self._change("insert or ignore into unmade values (?, ?)", job.line, why)
+
+    def is_output(self, stem: str) -> bool:
+        """Whether some output's name, without its ending, is `stem`, or begins so where that has 40 letters."""
+        if not stem.isprintable():  # no output is called so
+            return False
+        first = stem.casefold() + ("." if len(stem) < PART_STEM else "")
+        return bool(self._fetch_one("select 1 from makers where name >= ? and name < ?", first, f"{first}\U0010ffff"))
 
     def _fetch_one(self, question: str, *values: object) -> tuple | None:
-        return self._store.execute(question, values).fetchone()
+        with _explained():
+            return self._store.execute(question, values).fetchone()
+
+    def _change(self, order: str, *values: object) -> int:
+        """Change the store; returns how many rows changed."""
+        with _explained():
+            return self._store.execute(order, values).rowcount
 
     def _read_jobs(self) -> int:
         count = 0
@@ -81,27 +101,29 @@ class BatchPlan:
                 )
             if not maker or not job.problem:
                 values = (name, job.out, job.line, not job.problem)
-                self._store.execute("insert or replace into makers values (?, ?, ?, ?)", values)
+                self._change("insert or replace into makers values (?, ?, ?, ?)", *values)
             for need in () if job.problem else job.needs:
-                self._store.execute("insert into needs values (?, ?)", (job.line, need.name.casefold()))
+                self._change("insert into needs values (?, ?)", job.line, need.name.casefold())
         if not count:
             raise InputError(f"{self.manifest} names no job below its first line.")
         return count
 
     def _assign_levels(self) -> int:
         """Assign levels to lines with dependencies: one above the highest line that each depends on."""
-        self._store.execute("delete from needs where name not in (select name from makers)")
+        self._change("delete from needs where name not in (select name from makers)")
         depth = 1
-        while self._store.execute(
+        while self._change(
             "insert into levels select distinct line, ? from needs where line not in (select line from levels)"
             " and line not in (select n.line from needs n join makers m on m.name = n.name"
             " where m.line in (select line from needs) and m.line not in (select line from levels))",
-            (depth,),
-        ).rowcount:
+            depth,
+        ):
             depth += 1
-        for line, name in self._store.execute(
-            "select line, name from needs where line not in (select line from levels) order by line"
-        ).fetchall():
+        with _explained():
+            circular = self._store.execute(
+                "select line, name from needs where line not in (select line from levels) order by line"
+            ).fetchall()
+        for line, name in circular:
             self._record_cycle(line, name)
         return depth
 
@@ -129,7 +151,7 @@ class BatchPlan:
             lines = lines if len(lines) <= SHOWN_LINES else [*lines[: SHOWN_LINES - 1], "…", lines[-1]]
             problem = f"lines need each other's outputs in a circle ({' → '.join(lines)})"
         problem += "; take one of them out, or give it a file that is there"
-        self._store.execute("insert or ignore into circle values (?, ?)", (line, problem))
+        self._change("insert or ignore into circle values (?, ?)", line, problem)
 
     def _level(self, line: int) -> int:
         row = self._fetch_one("select level from levels where line = ?", line)
@@ -148,6 +170,22 @@ class BatchPlan:
                 if why := self._fetch_one("select why from unmade where line = ?", row[1]):
                     what = f"its {CALLED.get(need.column, need.column)} {row[0]}"
                     return replace(job, unmade=f"{what} was not made (line {row[1]} {why[0]})")
-            elif not job.files[need.column].is_file():
-                absent.append(f"the {need.column} {job.files[need.column]} does not exist, and no line makes it")
+            elif not is_file(job.files[need.column]):
+                absent.append(
+                    f"the {need.column} {shortened(job.files[need.column])} does not exist, and no line makes it"
+                )
         return replace(job, files=files, needs=tuple(needs), problem="; ".join(absent) or None)
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Convert errors of the store to an OutputError; its one cause outside this program is the temporary folder."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        places = (os.environ.get("SQLITE_TMPDIR"), os.environ.get("TMPDIR"), "/var/tmp")  # as SQLite looks for it
+        named = next((place for place in places if place and os.path.isdir(place)), tempfile.gettempdir())
+        raise OutputError(
+            f"the plan of a long manifest is kept in the temporary folder ({named}), which does not take it ({error}); "
+            "free some space there, set TMPDIR to a folder with more, or split the manifest."
+        ) from error

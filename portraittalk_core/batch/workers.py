@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import re
-import signal
-import socket
-import threading
+import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Protocol
 
-from ..errors import InputError, MissingDependency
 from ..progress import Progress
+from .cluster import check_address, connect, import_ray
+from .hosted import Hosted
 from .jobs import FAILED, Outcome
 from .manifest import BatchJob
 
 log = logging.getLogger(__name__)
 
-ANSWER_S = 5.0  # an address that does not answer in this time is told; Ray itself would wait for minutes
-ADVICE = "start a cluster with `ray start --head` and give its address, or leave --address out"
+TOLD_S = 10.0  # without any worker, after which the user is told
+MOST_FAILED_STARTS = 10  # of workers, one after the other, before no more are tried
 Tick = Callable[[], None]
 Finished = tuple[BatchJob, int, Outcome]  # job, attempt, how it ended
 
@@ -44,6 +41,7 @@ class InProcess:
     """A single worker: this process."""
 
     num_workers = 1
+    lost = ""
 
     def __init__(self, make_runner: Callable[[], Runner]) -> None:
         self._runner = make_runner()
@@ -53,6 +51,11 @@ class InProcess:
     def free(self) -> int:
         """Number of jobs that may be submitted now."""
         return 1 - len(self._submitted)
+
+    @property
+    def busy(self) -> int:
+        """Number of jobs that are under way."""
+        return len(self._submitted)
 
     def submit(self, job: BatchJob, attempt: int) -> None:
         """Submit a job."""
@@ -80,138 +83,166 @@ class InProcess:
         self._runner.close()
 
 
-class _Hosted:
-    """A runner within a worker of Ray."""
+@dataclass
+class _Worker:
+    """A worker of Ray."""
 
-    def __init__(self, make_runner: Callable[[], Runner]) -> None:
-        self._runner = make_runner()
-
-    def run(self, job: BatchJob) -> Outcome:
-        return self._runner.run(job)
+    actor: object
+    machine: str = ""  # its address; empty: it is not there yet
 
 
 class RayWorkers:
     """Workers of Ray, with one CPU each.
 
+    Jobs go to workers that are there. One that died is replaced as soon as a CPU is free; where its machine is gone
+    that may be never, and the others do the work. Once none is left, and none comes for `wait_s`, `lost` says so.
+
     Args:
         make_runner: called once in every worker.
         workers: how many; None takes all CPUs of the cluster.
         address: of a cluster, "auto" for the one of this machine; None starts one here for this batch only.
-        folder: results go here; what stopped workers left half written is removed.
+        wait_s: seconds without any worker, after which jobs are given up.
 
     Raises:
-        MissingDependency: Ray is not installed.
+        MissingDependency: Ray is not installed, or not its client, which the address needs.
         InputError: no cluster at the address.
     """
 
     def __init__(
-        self, make_runner: Callable[[], Runner], workers: int | None, address: str | None, folder: Path
+        self, make_runner: Callable[[], Runner], workers: int | None, address: str | None, wait_s: float
     ) -> None:
-        self._ray, self._make, self._folder = _import_ray(), make_runner, folder
+        self._ray, self._make, self._wait_s = import_ray(), make_runner, wait_s
         check_address(address)
-        self._running: dict[object, tuple[object, BatchJob, int]] = {}
-        _connect(self._ray, workers, address)
+        self.lost = ""  # why no job can be done any more
+        self._idle: list[_Worker] = []
+        self._starting: dict[object, _Worker] = {}
+        self._running: dict[object, tuple[_Worker, BatchJob, int]] = {}
+        self._failed_starts, self._why = 0, ""
+        connect(self._ray, workers, address)
         try:
             cpus = int(self._ray.cluster_resources().get("CPU", 1))
             if workers is not None and workers > cpus:
                 log.warning("the cluster has %d CPUs: %d workers do the work, not %d.", cpus, cpus, workers)
             self.num_workers = max(1, min(workers or cpus, cpus))
-            self._idle = [self._new_worker() for _ in range(self.num_workers)]
+            for _ in range(self.num_workers):
+                self._start_worker()
         except BaseException:
             self._ray.shutdown()
             raise
+        self._alone_since, self._is_told = time.monotonic(), False
 
     @property
     def free(self) -> int:
         """Number of jobs that may be submitted now."""
         return len(self._idle)
 
+    @property
+    def busy(self) -> int:
+        """Number of jobs that are under way."""
+        return len(self._running)
+
     def submit(self, job: BatchJob, attempt: int) -> None:
         """Submit a job to an idle worker."""
         worker = self._idle.pop()
-        self._running[worker.run.remote(job)] = (worker, job, attempt)
+        self._running[worker.actor.run.remote(self._make, job)] = (worker, job, attempt)
 
     def finished(self, timeout_s: float, _on_tick: Tick) -> Iterator[Finished]:
-        """Finished jobs; waits for the first at most `timeout_s` seconds."""
-        ready, _ = self._ray.wait(list(self._running), timeout=timeout_s)
+        """Finished jobs; waits at most `timeout_s` seconds for the first, or for a worker."""
+        refs = [*self._running, *self._starting]
+        ready, _ = self._ray.wait(refs, timeout=timeout_s) if refs else ((), ())
         for ref in ready:
-            worker, job, attempt = self._running[ref]
-            try:
-                outcome = self._ray.get(ref)
-            except self._ray.exceptions.RayActorError:  # the worker is gone, with whatever it held
-                outcome = Outcome(FAILED, reason="the worker died (out of memory, or a fault in a library)", again=True)
-                worker = self._new_worker()
-                self._remove_parts(job)
-            except self._ray.exceptions.RayError as error:
-                text = f"{type(error).__name__}: {error}".strip().splitlines()
-                outcome = Outcome(FAILED, reason=f"{text[0]} {text[-1]}", again=True)
-            del self._running[ref]
-            self._idle.append(worker)
-            yield job, attempt, outcome
+            if ref in self._starting:
+                self._end_start(ref)
+            else:
+                yield self._end_job(ref)
+        self._look_for_loss()
 
     def close(self) -> None:
         """Stop the workers; jobs that are under way are lost."""
-        for worker in (*self._idle, *(worker for worker, _, _ in self._running.values())):
-            with contextlib.suppress(self._ray.exceptions.RayError):
-                self._ray.kill(worker)
+        running = (worker for worker, _, _ in self._running.values())
+        for worker in (*self._idle, *self._starting.values(), *running):
+            self._kill(worker)
         self._ray.shutdown()
-        for _, job, _ in self._running.values():
-            self._remove_parts(job)
 
-    def _new_worker(self) -> object:
-        return self._ray.remote(num_cpus=1)(_Hosted).remote(self._make)
+    def _start_worker(self) -> None:
+        """Ask for one more worker; it is there once a CPU is free."""
+        worker = _Worker(self._ray.remote(num_cpus=1)(Hosted).remote())
+        self._starting[worker.actor.where.remote()] = worker
 
-    def _remove_parts(self, job: BatchJob) -> None:
-        """Remove what `media.files` was writing for a job whose process is gone."""
-        out = Path(job.out)
-        for path in self._folder.glob(f".*.part{out.suffix}"):
-            if path.name.startswith(f".{out.stem[:40]}."):
-                path.unlink(missing_ok=True)
-
-
-def check_address(address: str | None) -> None:
-    """Check that a host and port accept connections; other kinds of address are left to Ray.
-
-    Raises:
-        InputError: no connection.
-    """
-    match = re.fullmatch(r"(?:ray://)?([^/:\s]+):(\d{1,5})", address or "")
-    if not match:
-        return
-    try:
-        socket.create_connection((match[1], int(match[2])), ANSWER_S).close()
-    except (OSError, OverflowError) as error:
-        raise InputError(f"nobody answers at {address} ({error}); {ADVICE}.") from error
-
-
-def _import_ray() -> object:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is to be told to anybody
-    try:
-        import ray
-    except ImportError as error:
-        raise MissingDependency(
-            "several workers, or a cluster, need Ray: pip install ray; without it, --workers 1 "
-            "does the same work in this process."
-        ) from error
-    return ray
-
-
-def _connect(ray: object, workers: int | None, address: str | None) -> None:
-    """Start Ray here, or connect to a cluster; the signal handlers stay as they were."""
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    previous_handler = signal.getsignal(signal.SIGTERM)
-    try:
-        if address is None:  # "local": not any other that happens to run on this machine
-            ray.init(address="local", num_cpus=workers, include_dashboard=False, **quiet)
+    def _end_start(self, ref: object) -> None:
+        worker = self._starting.pop(ref)
+        try:
+            worker.machine = self._ray.get(ref)
+        except self._ray.exceptions.RayError as error:
+            self._kill(worker)
+            why = _first_and_last(error)
+            if why != self._why:
+                log.warning("a worker could not be started (%s).", why)
+            self._failed_starts, self._why = self._failed_starts + 1, why
+            if self._failed_starts < MOST_FAILED_STARTS:
+                self._start_worker()
         else:
-            ray.init(address=address, **quiet)
-    except Exception as error:  # Ray raises bare ones, such as for a start that took too long
-        ray.shutdown()
-        message = " ".join(str(error).split())[:300]
-        if address is None:
-            advice = "try again when the machine is less busy, or give --workers 1, which needs no Ray"
-            raise InputError(f"Ray could not be started on this machine ({message}); {advice}.") from error
-        raise InputError(f"Ray cannot be used at {address} ({message}); {ADVICE}.") from error
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, previous_handler)
+            self._failed_starts = 0
+            self._idle.append(worker)
+
+    def _end_job(self, ref: object) -> Finished:
+        worker, job, attempt = self._running.pop(ref)
+        try:
+            outcome = self._ray.get(ref)
+        except self._ray.exceptions.RayActorError as error:  # the worker is gone, with whatever it held
+            outcome = Outcome(FAILED, reason=self._replace_dead(worker, error), again=True)
+        except self._ray.exceptions.RayError as error:
+            outcome = Outcome(FAILED, reason=_first_and_last(error), again=True)
+            self._idle.append(worker)
+        else:
+            self._idle.append(worker)
+        return job, attempt, outcome
+
+    def _replace_dead(self, worker: _Worker, error: Exception) -> str:
+        """Ask for another worker instead of one that died, and why it did; with a machine all of its workers die."""
+        dead, reason = [worker], "the worker died (out of memory, a fault in a library, or its machine was lost)"
+        if "node has died" in str(error) or "node died" in str(error):
+            reason = f"the machine {worker.machine} that it ran on left the cluster"
+            dead += [idle for idle in self._idle if idle.machine == worker.machine]
+            self._idle = [idle for idle in self._idle if idle.machine != worker.machine]
+        for each in dead:
+            self._kill(each)
+            self._start_worker()
+        return reason
+
+    def _look_for_loss(self) -> None:
+        """Tell, and in the end give up, while there is no worker at all."""
+        now = time.monotonic()
+        if self._idle or self._running:
+            self._alone_since, self._is_told = now, False
+        elif not self._starting:
+            self.lost = f"no worker could be started ({self._why}); PortraitTalk must be installed on every machine"
+        elif now - self._alone_since >= self._wait_s:
+            self.lost = (
+                f"no CPU was free for {self._wait_s:g} s: {self._capacity()}. Run the same command when there are; it "
+                "makes only what is not finished. --cpu-wait waits longer"
+            )
+        elif now - self._alone_since >= TOLD_S and not self._is_told:
+            self._is_told = True
+            log.warning("no CPU is free: %s; waiting for up to %g s.", self._capacity(), self._wait_s)
+
+    def _capacity(self) -> str:
+        """The CPUs that the cluster still has, in words."""
+        alive = [node for node in self._ray.nodes() if node["Alive"]]
+        cpus = int(sum(node["Resources"].get("CPU", 0) for node in alive))
+        if not alive:
+            return "no machine of the cluster is left"
+        machines = f"{len(alive)} machine{'s' * (len(alive) > 1)}"
+        return (
+            f"the cluster has {cpus} on {machines}, which others use" if cpus else f"the cluster's {machines} have none"
+        )
+
+    def _kill(self, worker: _Worker) -> None:
+        with contextlib.suppress(self._ray.exceptions.RayError):
+            self._ray.kill(worker.actor)
+
+
+def _first_and_last(error: Exception) -> str:
+    """First and last line of what Ray says; between them is a traceback."""
+    lines = f"{type(error).__name__}: {error}".strip().splitlines()
+    return lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1]}"

@@ -37,8 +37,10 @@ fails, the line that needs it is skipped and says so.
 
 DIR/batch.csv has one line for each item that ended: done, skipped (finished before), failed and why, or blocked (what
 it needs was not made). DIR/scores.html shows all scores, the worst first, with a page for each. The same command makes
-only what is not finished. One worker runs in this process; more, or a cluster, need Ray (pip install
-ray).
+only what is not finished. One batch at a time runs in DIR. One worker runs in this process; more, or a cluster, need
+Ray (pip install ray); an address that begins with ray:// needs its client, too (pip install "ray[client]"), and
+--address auto, on a machine of the cluster, does not. A machine may be lost: its jobs go to the others; without any
+CPU for --cpu-wait seconds, what is left fails and says so.
 exit codes: as always, and 3: some items failed, or were skipped because of those; the others did not"""
 
 

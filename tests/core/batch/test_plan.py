@@ -1,9 +1,11 @@
+import sqlite3
+
 import pytest
 from batch_stubs import Runner, manifest, run, table
 
 from portraittalk_core.batch.jobs import Outcome
 from portraittalk_core.batch.plan import BatchPlan
-from portraittalk_core.errors import InputError
+from portraittalk_core.errors import InputError, OutputError
 from portraittalk_core.evaluation.result import EvaluationResult
 
 COLUMNS = "job,out,portrait,speech,generated,target"
@@ -127,3 +129,20 @@ def test_a_file_beside_the_manifest_goes_before_an_output_of_its_name(folder):
     with BatchPlan(manifest(folder, *rows, columns=COLUMNS), folder / "out") as plan:
         score, _ = plan.jobs(0)
     assert score.files["generated"] == folder / "v0.mp4"
+
+
+def test_a_plan_that_the_temporary_folder_does_not_take_is_told(folder, monkeypatch):
+    real = sqlite3.connect
+
+    def connect(place):
+        store = real(place)
+        store.execute("pragma max_page_count = 24")  # as a full disk: SQLite says so in the same words
+        return store
+
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    monkeypatch.setenv("SQLITE_TMPDIR", str(folder))
+    runner = Runner()
+    path = manifest(folder, *(f"talk,v{k},me.png,a.wav,," for k in range(3000)), columns=COLUMNS)
+    with pytest.raises(OutputError, match=rf"temporary folder \({folder}\).*full.*set TMPDIR"):
+        run(path, runner)
+    assert not runner.given

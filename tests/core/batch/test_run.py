@@ -1,5 +1,6 @@
 import importlib
 import json
+import os
 import shutil
 import socket
 import sys
@@ -13,9 +14,9 @@ import pytest
 from batch_stubs import Runner, manifest, run, table, talks
 from PIL import Image
 
+from portraittalk_core.batch import cluster as batch_cluster
 from portraittalk_core.batch import jobs as batch_jobs
 from portraittalk_core.batch import run as batch_run
-from portraittalk_core.batch import workers as batch_engines
 from portraittalk_core.batch.jobs import BatchSettings, JobRunner, Outcome
 from portraittalk_core.batch.manifest import read_manifest
 from portraittalk_core.batch.plan import BatchPlan
@@ -103,7 +104,7 @@ def test_manifest_rejects_as_a_whole(folder, columns, rows, told):
 
 
 def test_manifest_rejects_what_is_no_text(folder):
-    with pytest.raises(InputError, match=r"gone\.csv cannot be read"):
+    with pytest.raises(InputError, match=r"gone\.csv does not exist"):
         BatchPlan(folder / "gone.csv", folder / "out")
     (folder / "jobs.csv").write_bytes(b"\xff\xfe\x00job")
     with pytest.raises(InputError, match="UTF-8"):
@@ -123,9 +124,22 @@ def test_manifest_rejects_what_is_no_text(folder):
         ('talk,x,me.png,a.wav,{"seed": 1, "crf": 2}', "more cells than columns"),
         ('talk,x,me.png,a.wav,"{""align"": true}"', "talk job has no option 'align'"),
         ('talk,x,me.png,a.wav,"{""seed"": 1.5}"', "seed must be a whole number"),
+        ('talk,x,me.png,a.wav,"{""seed"": ' + "[" * 50_000 + '}"', "is not JSON"),
+        ('talk,x,me.png,a.wav,"{""seed"": ' + "[" * 500 + "]" * 500 + '}"', "seed must be a whole number"),
+        ('talk,x,me.png,a.wav,"{""mouth_gain"": 1e309}"', "mouth_gain must be a number from 0"),
+        ('talk,x,me.png,a.wav,"{""mouth_gain"": NaN}"', "mouth_gain must be a number from 0"),
+        (f'talk,x,me.png,a.wav,"{{""seed"": {"9" * 5000}}}"', "is not JSON"),
+        (f'talk,x,me.png,a.wav,"{{""mouth_gain"": {"9" * 400}}}"', "mouth_gain must be a number from 0"),
+        (f"talk,{'x' * 250},me.png,a.wav,", "out has 254 bytes, and a file name at most 240"),
+        (f"talk,{'ü' * 120},me.png,a.wav,", "out has 244 bytes"),
+        (f"talk,x,{'p' * 5000}.png,a.wav,", r"portrait .*p… does not exist"),
+        (f"talk,x,{'p/' * 5000}me.png,a.wav,", "does not exist"),
+        ("talk,x,me\0.png,a.wav,", "column portrait holds a NUL"),
+        ("talk,x,loop/me.png,a.wav,", "does not exist"),
     ],
 )
 def test_a_bad_line_fails_and_the_rest_goes_on(folder, row, told):
+    (folder / "loop").symlink_to(folder / "loop")
     path, runner = manifest(folder, row, "talk,good,me.png,a.wav,", columns="job,out,portrait,speech,options"), Runner()
     result, problems = run(path, runner), list(read_manifest(path))
     assert (result.done, result.failed, runner.given) == (1, 1, ["good.mp4"])
@@ -136,6 +150,45 @@ def test_a_bad_line_fails_and_the_rest_goes_on(folder, row, told):
     assert failed["reason"] == problems[0].problem
     assert list(done.values()) == ["3", "good.mp4", "talk", "done", "0.50", "1", ""]
     assert tuple(done) == COLUMNS
+
+
+def test_a_quote_that_is_not_closed_is_told_where_it_takes_lines_along(folder):
+    columns = "job,out,portrait,speech,note"
+    rows = [
+        'talk,a,me.png,a.wav,"for Anna',
+        "talk,b,me.png,a.wav,",
+        "",
+        'talk,c,me.png,a.wav,"for Carl"',
+        'talk,d,me.png,a.wav,5" wide',
+    ]
+    runner = Runner()
+    result = run(manifest(folder, *rows, columns=columns), runner)
+    assert (result.done, result.failed, runner.given) == (1, 1, ["d.mp4"])
+    assert "a quote that is not closed made one of 3 lines" in table(folder)[0]["reason"]
+    two_lines = manifest(folder, 'talk,a,me.png,a.wav,"for Anna', 'and Carl"', columns=columns)
+    assert run(two_lines, Runner()).done == 1, "a note may have lines"
+
+
+@pytest.mark.parametrize("head", ["job,out,portrait,speech,note\ntalk,x,me.png,a.wav,", ""])
+@pytest.mark.parametrize("quote", ['"', ""])
+def test_a_row_without_end_is_refused_with_its_line(folder, head, quote):
+    path = folder / "jobs.csv"
+    path.write_text(f"{head}{quote}{'n' * 200_000}\n")
+    line = 1
+    with pytest.raises(InputError, match=f"below line {line} .*more than 131072 characters.*quote not closed"):
+        run(path, Runner())
+    assert not (folder / "out").exists()
+
+
+def test_a_manifest_without_end_is_refused(tmp_path):
+    with pytest.raises(InputError, match="/dev/zero"):
+        run_batch(Path("/dev/zero"), BatchSettings(tmp_path / "out"))
+
+
+def test_an_output_folder_in_a_loop_of_links_is_told(folder):
+    (folder / "loop").symlink_to(folder / "loop")
+    with pytest.raises(OutputError, match="cannot write .*loop"):
+        run_batch(talks(folder, 1), BatchSettings(folder / "loop" / "out"), make_runner=Runner)
 
 
 def test_only_failures_that_are_no_mistake_are_tried_again(folder):
@@ -342,14 +395,44 @@ def _half_a_second(path: Path) -> None:
         part.writeframes(whole.readframes(8000))
 
 
-def test_no_cluster_at_an_address_is_told_at_once():
+def test_no_cluster_at_an_address_is_told_at_once(monkeypatch):
+    monkeypatch.setattr(batch_cluster.importlib.util, "find_spec", lambda name: name)  # Ray's client
     with socket.socket() as taken:  # bound, but nobody listens
         taken.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         for form in (address, f"ray://{address}"):
             with pytest.raises(InputError, match=f"nobody answers at {form} .*ray start"):
-                batch_engines.check_address(form)
-    batch_engines.check_address("auto")
+                batch_cluster.check_address(form)
+    batch_cluster.check_address("auto")
+
+
+def test_an_address_that_needs_rays_client_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr(batch_cluster.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingDependency, match=r"ray://head:10001 needs Ray's client: pip install 'ray\[client\]'"):
+        batch_cluster.check_address("ray://head:10001")
+
+
+def test_a_local_ray_gets_a_token_of_its_own_and_leaves_the_environment_as_it_was(monkeypatch):
+    """Otherwise Ray writes ~/.ray/auth_token, and the next cluster of the user takes nobody in."""
+    names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    tokens = []
+
+    class Ray:
+        def init(self, **_settings):
+            tokens.append(os.environ.get("RAY_AUTH_TOKEN"))
+            os.environ["RAY_AUTH_MODE"] = "token"  # as Ray does
+
+    for address in (None, None, "auto"):
+        batch_cluster.connect(Ray(), 2, address)
+        os.environ.pop("RAY_AUTH_MODE", None) if address else None
+        assert not [name for name in names if name in os.environ]
+    assert len(tokens[0]) == 64 and tokens[0] == tokens[1]  # Ray keeps the first one that it read
+    assert tokens[2] is None
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "mine")
+    batch_cluster.connect(Ray(), 2, None)
+    assert (tokens[-1], os.environ["RAY_AUTH_TOKEN"]) == ("mine", "mine")
 
 
 @pytest.mark.parametrize(("address", "told"), [(None, "--workers 1"), ("auto", "at auto .*ray start")])
@@ -365,8 +448,30 @@ def test_a_ray_that_does_not_start_is_told_and_cleared_away(address, told):
 
     ray = Ray()
     with pytest.raises(InputError, match=told):
-        batch_engines._connect(ray, 2, address)
+        batch_cluster.connect(ray, 2, address)
     assert ray.stopped
+
+
+@pytest.mark.parametrize(
+    ("address", "message", "cause"),
+    [
+        ("head:6379", "Failed to connect", "Unauthenticated: InvalidAuthToken: Authentication token is missing"),
+        ("ray://head:10001", "ray client connection timeout", ""),
+    ],
+)
+def test_a_cluster_that_asks_for_a_token_is_told_apart(monkeypatch, address, message, cause):
+    """Both as Ray 2.60 says it where a token is set on the cluster and RAY_AUTH_MODE is not set here."""
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+
+    class Ray:
+        def init(self, **_settings):
+            raise ConnectionError(message) from (RuntimeError(cause) if cause else None)
+
+        def shutdown(self):
+            pass
+
+    with pytest.raises(InputError, match=rf"{address} \({message}\); .*RAY_AUTH_MODE=token.*auth_token"):
+        batch_cluster.connect(Ray(), None, address)
 
 
 def test_the_table_holds_no_formula_that_a_spreadsheet_would_run(folder):

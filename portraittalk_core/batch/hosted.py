@@ -1,0 +1,35 @@
+"""What runs within a worker of Ray. It imports nothing, so that a worker is there as soon as it has its CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .jobs import Outcome
+    from .manifest import BatchJob
+    from .workers import Runner
+
+
+class Hosted:
+    """A runner within a worker of Ray; it is made at the first job."""
+
+    def __init__(self) -> None:
+        self._runner: Runner | None = None
+
+    def where(self) -> str:
+        """The address of the machine that the worker is on."""
+        from ray.util import get_node_ip_address
+
+        return get_node_ip_address()
+
+    def run(self, make_runner: Callable[[], Runner], job: BatchJob) -> Outcome:
+        """Run a job.
+
+        Args:
+            make_runner: makes the runner, at the first job.
+            job: what to do.
+        """
+        if self._runner is None:
+            self._runner = make_runner()
+        return self._runner.run(job)
