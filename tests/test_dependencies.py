@@ -18,7 +18,8 @@ PROJECT = SETTINGS["project"]
 FROM_COMFYUI = {"torch", "numpy", "scipy", "pillow", "av", "safetensors", "transformers", "kornia", "einops", "jinja2"}
 COMFYUI_MODULES = {"comfy", "comfy_api", "comfyui_version", "folder_paths", "server"}
 COMMAND_LINE_ONLY = {"rich", "tomli"}  # progress bars and tables; settings of a training, on Python 3.10
-PIP_NAMES = {"PIL": "pillow", "markupsafe": "jinja2"}  # module: who installs it, where the names differ
+# module: who installs it, where the names differ
+PIP_NAMES = {"PIL": "pillow", "pillow_heif": "pillow-heif", "markupsafe": "jinja2"}
 
 
 def names(requirements: list[str]) -> set[str]:

@@ -150,7 +150,7 @@ def add_file(parser: argparse.ArgumentParser, flag: str, metavar: str, meaning: 
 
 def add_portrait(parser: argparse.ArgumentParser) -> None:
     """Add the portrait's path."""
-    add_file(parser, "--portrait", "PICTURE", "picture of a face, 128 to 4096 pixels a side")
+    add_file(parser, "--portrait", "PICTURE", "picture of a face, at least 128 pixels a side")
 
 
 def add_face(parser: argparse.ArgumentParser) -> None:

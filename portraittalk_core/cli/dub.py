@@ -11,6 +11,7 @@ from .motion import add_motion, motion_engine, motion_options
 from .progress import progress_bar
 from .renderers import add_renderer, flags_named, open_renderer, renderer_options
 from .resume import resumed
+from .sound import add_sound_track, chosen_sound
 from .style import chosen_style
 
 EXAMPLES = """examples:
@@ -29,7 +30,7 @@ def dub(args: argparse.Namespace) -> None:
     from ..pipelines.dub import read_film
     from ..renderers.contract import Callbacks
 
-    engine, speech = motion_engine(args), load_speech(args.speech)
+    engine, speech = motion_engine(args), load_speech(chosen_sound(args))
     renderer = open_renderer(spec, render_options)
     with open_chosen_mesh(args) as mesh, progress_bar("finding landmarks") as on_progress:
         which = {"face_index": args.face_index, "face_order": args.face_order}
@@ -43,7 +44,7 @@ def dub(args: argparse.Namespace) -> None:
             engine=engine,
             renderer=renderer,
             style=chosen_style(args),
-            sound=args.speech,
+            sound=chosen_sound(args),
             crf=args.crf,
             callbacks=Callbacks(on_progress, sections=sections),
         )
@@ -57,6 +58,7 @@ def dub(args: argparse.Namespace) -> None:
 def _add(parser: argparse.ArgumentParser) -> None:
     add_file(parser, "--video", "IN", "video with a face in it; frames without it stay as they are")
     add_file(parser, "--speech", "IN", "sound or video file with the new speech; it becomes the video's sound")
+    add_sound_track(parser)
     add_file(parser, "--out", "OUT.mp4", "video to write, of the same size, rate and length")
     add_motion(parser, filmed=True)
     add_face(parser)

@@ -11,6 +11,7 @@ from .arguments import TRACK_SUFFIXES, Command, add_face, add_file, add_portrait
 from .motion import add_motion, motion_engine, motion_options, with_gain_curve
 from .portrait import portrait_from
 from .progress import progress_bar
+from .sound import add_sound_track, chosen_sound
 from .style import add_style
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def landmarks(args: argparse.Namespace) -> None:
     from ..media.records import save_record
 
     engine = motion_engine(args)
-    speech = load_speech(args.speech)
+    speech = load_speech(chosen_sound(args))
     options = with_gain_curve(options, args, speech)
     portrait = portrait_from(args)
     with progress_bar("moving the face") as on_progress:
@@ -48,6 +49,7 @@ def print_track(out: Path, track: LandmarkTrack, took_s: float) -> None:
 def _add(parser: argparse.ArgumentParser) -> None:
     add_portrait(parser)
     add_file(parser, "--speech", "IN", "sound or video file with the speech")
+    add_sound_track(parser)
     add_file(parser, "--out", "OUT.safetensors", "track to write")
     add_motion(parser)
     add_style(parser)

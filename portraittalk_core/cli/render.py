@@ -13,6 +13,7 @@ from .portrait import portrait_from
 from .progress import progress_bar
 from .renderers import add_renderer, flags_named, open_renderer, renderer_options
 from .resume import resumed
+from .sound import add_sound_track, chosen_sound
 from .style import add_style, chosen_style
 from .talk import print_result
 
@@ -50,9 +51,9 @@ def render(args: argparse.Namespace) -> None:
             driving,
             args.out,
             renderer=renderer,
-            speech=load_speech(args.speech) if args.speech else None,
+            speech=load_speech(chosen_sound(args)) if args.speech else None,
             style=style,
-            sound=args.speech,
+            sound=chosen_sound(args),
             transfer=args.transfer,
             crf=args.crf,
             callbacks=Callbacks(on_progress, sections=sections),
@@ -82,6 +83,7 @@ def _add(parser: argparse.ArgumentParser) -> None:
     add_portrait(parser)
     add_file(parser, "--track", "IN.safetensors", "track made by `landmarks` or `track`")
     add_file(parser, "--speech", "IN", "sound or video file that becomes the video's sound; none if left out", False)
+    add_sound_track(parser)
     add_file(parser, "--out", "OUT.mp4", "video to write")
     parser.add_argument("--fps", metavar="RATE", help="frames per second of the video; if not given, the track's own")
     parser.add_argument(

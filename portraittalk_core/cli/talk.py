@@ -12,6 +12,7 @@ from .portrait import portrait_from
 from .progress import progress_bar
 from .renderers import add_renderer, flags_named, open_renderer, renderer_options
 from .resume import resumed
+from .sound import add_sound_track, chosen_sound
 from .style import add_style, chosen_style
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def talk(args: argparse.Namespace) -> None:
     from ..renderers.contract import Callbacks
 
     engine = motion_engine(args)
-    speech = load_speech(args.speech)
+    speech = load_speech(chosen_sound(args))
     options = with_gain_curve(options, args, speech)
     portrait, style = portrait_from(args), chosen_style(args)
     renderer = open_renderer(spec, render_options)
@@ -48,7 +49,7 @@ def talk(args: argparse.Namespace) -> None:
             engine=engine,
             renderer=renderer,
             style=style,
-            sound=args.speech,
+            sound=chosen_sound(args),
             crf=args.crf,
             callbacks=Callbacks(on_progress, sections=sections),
         )
@@ -66,6 +67,7 @@ def print_result(result: RenderResult, took_s: float) -> None:
 def _add(parser: argparse.ArgumentParser) -> None:
     add_portrait(parser)
     add_file(parser, "--speech", "IN", "sound or video file with the speech; it becomes the video's sound")
+    add_sound_track(parser)
     add_file(parser, "--out", "OUT.mp4", "video to write")
     add_motion(parser)
     add_style(parser)

@@ -13,29 +13,36 @@ from torch import Tensor
 from ..checks import check_range
 from ..errors import InputError, MediaError
 from ..types import SPEECH_RATE_HZ, Speech
-from .sound import Block, SoundFile, mix_blocks, tensor_blocks
+from .once import warn_once
+from .sound import MAX_RATE_HZ, MIN_RATE_HZ, Block, SoundChoice, SoundFile, mix_blocks, tensor_blocks
 
 log = logging.getLogger(__name__)
 
-MIN_SPEECH_S = 0.1
-MIN_RATE_HZ, MAX_RATE_HZ = 4_000, 384_000
+MIN_SPEECH_S, MAX_SPEECH_S = 0.1, 6 * 3600.0
 SILENT_PEAK = 1e-4  # −80 dBFS
 CUT_S = 0.1  # a file that lacks less is taken as whole: the claimed length counts an encoder's padding
 
 
-def load_speech(path: Path) -> Speech:
-    """Read the first sound track of a file as 16 kHz mono.
+def load_speech(source: Path | SoundChoice) -> Speech:
+    """Read a sound track of a file as 16 kHz mono, from where the file's pictures begin if it has any.
 
-    A file that breaks off is used up to there, with a logged warning; silence is allowed, with one too.
+    A file that breaks off is used up to there, with a logged warning; silence is allowed, with one too. Where a file
+    has several tracks, a warning says which was taken.
+
+    Args:
+        source: a file, whose default track is read, or the choice of another one.
 
     Returns:
         Speech named after the file.
 
     Raises:
         MediaError: missing, empty, unreadable, or without sound.
-        InputError: less than 0.1 s of sound, or samples that are not numbers.
+        InputError: less than 0.1 s of sound, more than 6 hours, no such track, or samples that are not numbers.
     """
-    with SoundFile(path) as sound:
+    with SoundFile(source) as sound:
+        path = sound.path
+        if not isinstance(source, SoundChoice) or source.track is None:
+            _tell_tracks(sound)
         waveform = _to_mono(sound.blocks(), f"the sound of {path}")
         if sound.seconds == 0 and sound.error:
             raise MediaError(f"the sound of {path} cannot be decoded ({sound.error}); export it again.")
@@ -82,6 +89,16 @@ def speech_from_waveform(waveform: Tensor, sample_rate: int, source: str = "the 
     return Speech(_speech(mono, source, samples.shape[1] / sample_rate), source)
 
 
+def _tell_tracks(sound: SoundFile) -> None:
+    tracks = sound.tracks
+    if len(tracks) > 1:
+        listed = ", ".join(f"{number} ({text})" for number, text in enumerate(tracks, 1))
+        warn_once(
+            log, "%s has %d sound tracks: %s. Number %d is used; --sound-track chooses.",
+            sound.path, len(tracks), listed, sound.track,
+        )  # fmt: skip
+
+
 def _to_mono(blocks: Iterable[Block], name: str) -> Tensor:
     bad = total = 0
 
@@ -95,6 +112,8 @@ def _to_mono(blocks: Iterable[Block], name: str) -> Tensor:
     samples = bytearray()  # grows in place: a list of blocks and their joined copy would take twice the memory
     for block in mix_blocks(counted(), 1, SPEECH_RATE_HZ):
         samples += block.tobytes()
+        if len(samples) > MAX_SPEECH_S * SPEECH_RATE_HZ * block.itemsize:
+            raise InputError(f"{name} lasts longer than {MAX_SPEECH_S / 3600:g} hours; cut it into parts.")
     if bad:
         raise InputError(f"{name} holds {bad} values of {total} that are NaN or infinite; clean it first.")
     return torch.frombuffer(samples, dtype=torch.float32) if samples else torch.zeros(0)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
+import re
 import secrets
 import shutil
+import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,52 +19,125 @@ from av.container import InputContainer
 
 from ..errors import MediaError, OutputError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 MIN_FREE_BYTES = 64 * 1024  # less than this holds no result worth starting for
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-# FFmpeg takes text for a terminal recording, and single pictures for videos of one frame.
-_NOT_MEDIA = ("tty", "image2", "bin", "xbin", "adf", "idf")
+# Demuxers that read the named file and no other. Playlists (hls, dash, concat, sdp, imf, ...) are not among them, nor
+# are single pictures and text, which FFmpeg would take for videos of a frame and for terminal recordings.
+_DEMUXERS = (
+    *("aac", "ac3", "aiff", "amr", "ape", "apng", "asf", "au", "av1", "avi", "caf", "dsf", "dts", "dtshd", "dv"),
+    *("eac3", "flac", "flv", "gif", "gxf", "h263", "h264", "hevc", "ivf", "loas", "m4v", "matroska", "mjpeg", "mov"),
+    *("mp3", "mpc", "mpc8", "mpeg", "mpegts", "mpegvideo", "mxf", "nistsphere", "nut", "obu", "ogg", "rm", "tak"),
+    *("truehd", "tta", "voc", "vvc", "w64", "wav", "webm", "wtv", "wv", "yuv4mpegpipe"),
+)
+_OPEN_OPTIONS = {"format_whitelist": ",".join(_DEMUXERS), "protocol_whitelist": "file"}
+_PLAYLIST = re.compile(
+    r"\s*(#EXTM3U|ffconcat\b|\[playlist\]|v=0\s"
+    r"|(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*"
+    r"<(\w+:)?(MPD|asx|smil|playlist|AssetMap|CompositionPlaylist|SmoothStreamingMedia)\b)",
+    re.IGNORECASE | re.DOTALL,
+)
+_PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*", b"%!PS", b"\xc5\xd0\xd3\xc6", b"8BPS")
+_HEAD_BYTES = 4096  # of a file, from which its kind is told
+
+_PART = re.compile(r"\.(?P<stem>.*)\.[0-9a-f]{8}\.part(?P<suffix>\.[^.]*)?")
+_SWEEP_AGAIN_S = 60  # a folder is searched for leftovers at most so often
+_OLD_S = 86_400  # where files cannot be locked, a part that nobody has written to for so long is a leftover
+_swept_s: dict[Path, float] = {}  # folder: when it was last searched
+
+
+def check_path(path: Path) -> os.stat_result:
+    """What the system says of an existing file or folder, links followed.
+
+    Raises:
+        MediaError: it does not exist, is a loop of links, or the name cannot be one.
+    """
+    shown = str(path).replace("\0", "\\0")
+    try:
+        return os.stat(path)
+    except ValueError as error:  # the only one Python raises for a path itself
+        raise MediaError(
+            f"{shown} is no name of a file: it holds characters that none can hold; correct it."
+        ) from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise MediaError(f"{shown} does not exist; check the path.") from error
+    except OSError as error:
+        what = {
+            errno.ELOOP: "is a link that leads back to itself; give the file that is meant",
+            errno.ENAMETOOLONG: "cannot exist: the name is too long; check the path",
+        }.get(error.errno, f"cannot be read ({error.strerror or error}); check its permissions")
+        raise MediaError(f"{shown} {what}.") from error
 
 
 def check_readable(path: Path) -> Path:
-    """Check that a file is there with something in it and return its path.
+    """Check that a regular file is there with something in it and return its path.
 
     Raises:
-        MediaError: missing, a folder, empty, or not allowed to be read.
+        MediaError: missing, a folder, a pipe or device, empty, or not allowed to be read.
     """
     path = Path(path)
+    status = check_path(path)
+    if stat.S_ISDIR(status.st_mode):
+        raise MediaError(f"{path} is a folder; give a file in it.")
+    if not stat.S_ISREG(status.st_mode):  # whose reading may never end, or never begin
+        raise MediaError(f"{path} is a pipe, socket or device, not a file; write its content to a file first.")
+    if status.st_size == 0:
+        raise MediaError(f"{path} is empty (0 bytes); export it again.")
     try:
-        if not path.is_file():
-            problem = "is a folder; give a file in it" if path.is_dir() else "does not exist; check the path"
-            raise MediaError(f"{path} {problem}.")
-        if path.stat().st_size == 0:
-            raise MediaError(f"{path} is empty (0 bytes); export it again.")
         path.open("rb").close()
     except OSError as error:
         raise MediaError(f"{path} cannot be read ({error.strerror or error}); check its permissions.") from error
     return path
 
 
+def is_hidden(path: Path) -> bool:
+    """Whether a file's name begins with a dot, as those of unfinished files do; readers of folders leave it out."""
+    return path.name.startswith(".")
+
+
 def open_media(path: Path) -> InputContainer:
-    """Open a sound or video file for reading.
+    """Open a sound or video file for reading. No other file is opened for it, and no address.
 
     Raises:
-        MediaError: missing, empty, or not a file that FFmpeg reads.
+        MediaError: missing, empty, a playlist, or not a file that FFmpeg reads.
     """
     path = check_readable(path)
     try:
         # With "file:" no name is taken for an address, whatever colons it holds.
-        container = av.open(f"file:{path}", metadata_errors="replace")
+        return av.open(f"file:{path}", metadata_errors="replace", options=_OPEN_OPTIONS)
     except (av.FFmpegError, OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        raise MediaError(
-            f"{path} is not a sound or video file that can be read ({why}); it may be damaged or of another kind."
-        ) from error
-    kind = container.format.name
-    if kind in _NOT_MEDIA or kind.endswith("_pipe"):
-        container.close()
-        content = "text" if kind == "tty" else "a picture or something else"
-        raise MediaError(f"{path} is {content}, not a sound or video file; give a file such as a WAV, MP3 or MP4.")
-    return container
+        refused = getattr(error, "errno", None) == errno.EINVAL  # a demuxer that is not in the list
+        why = "of a format that is not read" if refused else getattr(error, "strerror", None) or str(error)
+        raise MediaError(f"{path} {_not_media(path, why)}.") from error
+
+
+def _not_media(path: Path, why: str) -> str:
+    """What a file that cannot be opened as sound or video is, and what to give instead."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    text = _as_text(head)
+    if _PLAYLIST.match(text):
+        return "is a playlist of other files, which are not opened; give the sound or video file itself"
+    if text:
+        return "is text, not a sound or video file; give a file such as a WAV, MP3 or MP4"
+    if head.startswith(_PICTURES) or head[8:12] == b"WEBP":
+        return "is a picture, not a sound or video file; give a file such as a WAV, MP3 or MP4"
+    return f"is not a sound or video file that can be read ({why}); it may be damaged or of another kind"
+
+
+def _as_text(head: bytes) -> str:
+    """The beginning of a file as text, empty where it is none."""
+    try:
+        text = head.removeprefix(b"\xef\xbb\xbf").decode("utf-8")
+    except UnicodeDecodeError as error:
+        if len(head) < _HEAD_BYTES or error.start < len(head) - 3:  # else only the last letter is cut
+            return ""
+        text = head[: error.start].decode("utf-8", "replace")
+    return "" if any(ord(letter) < 32 and letter not in "\t\n\r\f\x1b" for letter in text) else text
 
 
 def check_writable(path: Path) -> Path:
@@ -70,6 +147,8 @@ def check_writable(path: Path) -> Path:
         OutputError: the folder is missing, not writable or on a full disk, or `path` is no place for a file.
     """
     path = Path(path)
+    if "\0" in str(path):
+        raise OutputError(f"cannot write {str(path)!r}: a name cannot hold a NUL; choose another.")
     with explain_write_errors(path):  # a name that is too long raises at the first access
         if path.is_dir():
             raise OutputError(f"cannot write {path}: it is a folder; give a file name.")
@@ -85,18 +164,96 @@ def check_writable(path: Path) -> Path:
     return path
 
 
-def part_path(path: Path) -> Path:
-    """A new empty file beside `path`, with its suffix, to be written and then renamed to it.
+class PartFile:
+    """A new empty file beside a target, with its suffix, to be written and then renamed to it.
+
+    It is locked while its process lives. What is left of a process that was killed is removed when another one writes
+    into the same folder.
 
     Raises:
         OutputError: the folder does not take a new file.
     """
-    path = check_writable(path)
-    part = path.with_name(f".{path.stem[:40]}.{secrets.token_hex(4)}.part{path.suffix}")
-    with explain_write_errors(path):
+
+    def __init__(self, target: Path) -> None:
+        self.target = check_writable(target)
+        remove_leftovers(self.target.parent)
+        with explain_write_errors(self.target):
+            self.path, self._lock = _new_part(self.target)
+
+    def __enter__(self) -> PartFile:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.remove()
+
+    def finish(self) -> None:
+        """Give the file its final name.
+
+        Raises:
+            OutputError: the system does not let it.
+        """
+        with explain_write_errors(self.target):
+            os.replace(self.path, self.target)
+        self.remove()
+
+    def remove(self) -> None:
+        """Remove the file unless it has its final name."""
+        lock, self._lock = self._lock, None
+        try:
+            self.path.unlink(missing_ok=True)
+        finally:
+            if lock is not None:
+                os.close(lock)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the unfinished files of killed processes from a folder, at most once a minute."""
+    folder, now_s = folder.absolute(), time.monotonic()
+    if now_s - _swept_s.get(folder, -math.inf) < _SWEEP_AGAIN_S:
+        return
+    _swept_s[folder] = now_s
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        parts = [Path(entry.path) for entry in entries if _PART.fullmatch(entry.name)]
+        for path in parts:
+            with contextlib.suppress(OSError):
+                _remove_unused(path)
+
+
+def _new_part(target: Path) -> tuple[Path, int | None]:
+    """An empty file for a target, and the descriptor that keeps it locked, None where files are not locked."""
+    while True:
+        part = target.with_name(f".{target.stem[:40]}.{secrets.token_hex(4)}.part{target.suffix}")
         # Not tempfile: its files are readable by their owner only, and so would be the result.
-        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    return part
+        lock = os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+        if fcntl is None:  # Windows renames no file that is open
+            os.close(lock)
+            return part, None
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if part.exists():
+            return part, lock
+        os.close(lock)  # somebody took it for a leftover before it was locked
+
+
+def _remove_unused(part: Path) -> None:
+    """Remove an unfinished file if no process has it locked."""
+    if not stat.S_ISREG(part.lstat().st_mode):
+        return
+    if fcntl is None:
+        if time.time() - part.stat().st_mtime > _OLD_S:
+            part.unlink()
+        return
+    lock = os.open(part, os.O_RDWR)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        part.unlink()
+    except BlockingIOError:
+        pass  # its writer lives
+    except OSError:
+        if time.time() - part.stat().st_mtime > _OLD_S:
+            part.unlink()
+    finally:
+        os.close(lock)
 
 
 @contextlib.contextmanager
@@ -106,14 +263,10 @@ def atomic_write(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: the file cannot be written.
     """
-    path = Path(path)
-    part = part_path(path)
-    try:
+    with PartFile(Path(path)) as part:
         with explain_write_errors(path):
-            yield part
-            os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+            yield part.path
+        part.finish()
 
 
 def disk_full_message(path: Path) -> str:

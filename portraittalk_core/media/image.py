@@ -1,48 +1,68 @@
-"""Reading and writing of pictures as (H, W, 3) uint8 RGB, upright, in all formats of Pillow."""
+"""Reading and writing of pictures as (H, W, 3) uint8 sRGB, upright."""
 
 from __future__ import annotations
 
+import io
+import logging
+import struct
+import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from ..errors import InputError, MediaError
+from ..errors import InputError, MediaError, MissingDependency
 from ..types import check_picture
 from .files import atomic_write, check_readable
+from .once import warn_once
+
+log = logging.getLogger(__name__)
 
 MIN_SIDE_PX, MAX_SIDE_PX = 128, 4096
+MAX_PIXELS = 100_000_000  # that are decoded: more would fill the memory
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+# Formats that Pillow decodes by itself. Others start programs (EPS: Ghostscript) or hold no photographs.
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "GIF", "JPEG2000", "PPM", "TGA", "QOI")
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_ORIENTATION = 0x0112  # the EXIF tag
+# What Pillow's decoders raise on damaged files
+_DAMAGE = (
+    *(OSError, SyntaxError, ValueError, EOFError, RuntimeError, ArithmeticError, LookupError, TypeError),
+    struct.error,
+)
 
 
 def load_picture(path: Path) -> Tensor:
     """Read a portrait.
 
-    EXIF rotation is applied; grey, palette and 16-bit pictures become 8-bit RGB; transparency is laid on white; of an
-    animation, the first picture is taken.
+    EXIF rotation is applied; colour profiles are converted to sRGB; grey, palette, CMYK and 16-bit pictures become
+    8-bit RGB; transparency is laid on white; of an animation, the first picture is taken. A side of more than 4096
+    pixels is scaled down to that, with a warning.
 
     Returns:
         (H, W, 3) uint8 RGB.
 
     Raises:
-        MediaError: missing, not a picture, damaged, or a side outside 128..4096 pixels.
+        MediaError: missing, not a picture, damaged, a side under 128 pixels, or too many pixels to decode.
+        MissingDependency: a HEIC picture, and pillow-heif is not installed.
     """
     path = check_readable(path)
     try:
-        with Image.open(path) as opened:
-            _check_size(path, *opened.size)  # before the pixels are decoded: a huge one would fill the memory
-            rgb = _to_rgb(ImageOps.exif_transpose(opened), sixteen_bit=opened.format == "PNG")
-    except MediaError:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Pillow, on damage and size: what counts is said below
+            with _open(path) as opened:
+                return torch.from_numpy(np.array(_to_srgb(_scaled(path, opened), path)))
+    except (MediaError, MissingDependency):
         raise
     except UnidentifiedImageError as error:
         raise MediaError(f"{path} is not a picture that can be read; give a PNG, JPEG or WebP.") from error
     except Image.DecompressionBombError as error:
-        raise MediaError(f"{path} is too large; each side may have {MAX_SIDE_PX} pixels. Resize it first.") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow's decoders raise on damage
+        limit = MAX_PIXELS // 10**6
+        raise MediaError(f"{path} is too large: more than {limit} million pixels. Resize it first.") from error
+    except _DAMAGE as error:
         raise MediaError(f"{path} is damaged and cannot be read as a picture ({error}); export it again.") from error
-    return torch.from_numpy(np.array(rgb))
 
 
 def save_picture(picture: Tensor, path: Path) -> Path:
@@ -61,23 +81,134 @@ def save_picture(picture: Tensor, path: Path) -> Path:
     return path
 
 
-def _check_size(path: Path, width: int, height: int) -> None:
-    if min(width, height) < MIN_SIDE_PX or max(width, height) > MAX_SIDE_PX:
+def open_image(source: Path | io.BytesIO) -> Image.Image:
+    """Open a picture with Pillow, of a format that starts no other program.
+
+    Raises:
+        UnidentifiedImageError: it is none.
+    """
+    Image.init()  # else not every format that Pillow has is known
+    return Image.open(source, formats=[name for name in FORMATS if name in Image.OPEN])
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        return open_image(path)
+    except UnidentifiedImageError:
+        with path.open("rb") as file:
+            head = file.read(12)
+        if head[4:8] != b"ftyp":
+            raise
+        if head[8:12] in (b"avif", b"avis"):
+            raise MediaError(
+                f"{path} is an AVIF picture, which needs Pillow 11.3 or later: pip install -U pillow; or give a JPEG."
+            ) from None
+        if head[8:12] not in _HEIC_BRANDS:
+            raise
+        return _open_heic(path)
+
+
+def _open_heic(path: Path) -> Image.Image:
+    try:
+        import pillow_heif
+    except ImportError as error:
+        raise MissingDependency(
+            f"{path} is a HEIC picture, which needs pillow-heif: pip install pillow-heif; or export it as JPEG."
+        ) from error
+    try:
+        file = pillow_heif.open_heif(path, convert_hdr_to_8bit=True)
+        _check_decodable(path, *file.size)
+        return file.to_pillow()  # which stands upright
+    except (RuntimeError, EOFError, ValueError) as error:
+        if isinstance(error, MediaError):
+            raise
+        raise MediaError(f"{path} is damaged and cannot be read as a picture ({error}); export it again.") from error
+
+
+def _scaled(path: Path, image: Image.Image) -> Image.Image:
+    """An opened picture, upright, with sides of at most MAX_SIDE_PX."""
+    stated, size = image.size, _fitting(image.size)
+    if min(size) < MIN_SIDE_PX:
         raise MediaError(
-            f"{path} is {width}×{height} pixels; each side must be {MIN_SIDE_PX} to {MAX_SIDE_PX}. Resize it first."
+            f"{path} is {stated[0]}×{stated[1]} pixels; each side must have {MIN_SIDE_PX} at least, and the longer one "
+            f"not more than {MAX_SIDE_PX // MIN_SIDE_PX} times as many as the other."
+        )
+    # A JPEG is decoded at a half, a quarter or an eighth where that is enough.
+    drafted = image.draft(None, size) if size != stated else None
+    _check_decodable(path, *image.size)
+    image.load()
+    if not drafted:
+        size = _fitting(image.size)  # a TIFF may have turned itself upright
+    orientation = image.getexif().get(_ORIENTATION)
+    image = _eight_bit(image)
+    if image.size != size:
+        image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+    if size not in (stated, stated[::-1]):
+        warn_once(log, "%s is %d×%d pixels; it is scaled down to %d×%d.", path, *stated, *size)
+    if orientation:
+        image.getexif()[_ORIENTATION] = orientation
+    return ImageOps.exif_transpose(image)
+
+
+def _fitting(size: tuple[int, int]) -> tuple[int, int]:
+    share = min(1.0, MAX_SIDE_PX / max(size))
+    return round(size[0] * share), round(size[1] * share)
+
+
+def _check_decodable(path: Path, width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:  # before the pixels are decoded: a huge picture would fill the memory
+        raise MediaError(
+            f"{path} is {width}×{height} pixels; more than {MAX_PIXELS // 10**6} million are not decoded. "
+            "Resize it first."
         )
 
 
-def _to_rgb(image: Image.Image, sixteen_bit: bool) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":  # 16-bit and float pictures: Pillow's own conversion clips
-        values = np.nan_to_num(np.asarray(image, dtype=np.float64))
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """An opened picture in a mode of 8 bits without palette: L, LA, RGB, RGBA, CMYK, LAB, YCbCr or HSV."""
+    if image.mode.startswith(("I", "F")):  # 16-bit and float pictures: Pillow's own conversion clips
+        values = np.nan_to_num(np.asarray(image, dtype=np.float32))
         if image.mode == "F":
             top = 1.0 if values.max() <= 1 else 255.0
         else:
-            top = 65535.0 if sixteen_bit or image.mode != "I" or values.max() > 255 else 255.0
-        image = Image.fromarray(np.clip(values / top * 255, 0, 255).round().astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")
+            top = 65535.0 if image.format == "PNG" or image.mode != "I" or values.max() > 255 else 255.0
+        grey = Image.fromarray(np.clip(values / top * 255, 0, 255).round().astype(np.uint8))
+        grey.info.update({key: value for key, value in image.info.items() if key != "transparency"})
+        return grey
+    if image.mode in ("P", "PA", "1") or "transparency" in image.info:
+        return image.convert("RGBA")
+    return image.convert(image.mode.upper()) if image.mode in ("RGBa", "La") else image
+
+
+def _to_srgb(image: Image.Image, path: Path) -> Image.Image:
+    """RGB of a picture of 8 bits, by its colour profile; what is transparent becomes white."""
+    profile, alpha = image.info.get("icc_profile"), None
+    if image.mode in ("RGBA", "LA"):
+        alpha, image = image.getchannel("A"), image.convert(image.mode[:-1])
+    rgb = _profiled(image, profile, path) if profile else image.convert("RGB")
+    return rgb if alpha is None else Image.composite(rgb, Image.new("RGB", rgb.size, "white"), alpha)
+
+
+def _profiled(image: Image.Image, profile: bytes, path: Path) -> Image.Image:
+    """RGB of a picture without transparency, converted from its colour profile to sRGB."""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        space = source.profile.xcolor_space.strip()
+        if space == "RGB" and (ImageCms.getProfileDescription(source) or "").startswith("sRGB"):
+            return image.convert("RGB")
+        if space == "RGB":
+            image = image.convert("RGB")
+        elif space == "GRAY" and image.mode == "RGB":
+            image = image.convert("L")
+        if image.mode != {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}.get(space):
+            raise ValueError(f"it is for {space}, the picture is {image.mode}")
+        return ImageCms.profileToProfile(
+            image,
+            source,
+            ImageCms.createProfile("sRGB"),
+            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            outputMode="RGB",
+            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+        )
+    except (ImageCms.PyCMSError, ImportError, OSError, ValueError, TypeError) as error:
+        warn_once(log, "%s: its colour profile cannot be used (%s); colours may be off.", path, error)
+        return image.convert("RGB")

@@ -1,4 +1,7 @@
-"""Probing of video files, and decoding of their pictures at a constant rate."""
+"""Probing of video files, and decoding of their pictures at a constant rate.
+
+Whatever the file holds, a picture has square pixels, stands upright, is progressive and BT.709.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +14,17 @@ from itertools import pairwise
 from pathlib import Path
 
 import av
-import torch
 from av.container import InputContainer
-from av.video.reformatter import Colorspace
 from av.video.stream import VideoStream
 from torch import Tensor
 
 from ..errors import MediaError
 from ..frame_rate import MAX_FPS, MIN_FPS, as_fps
 from ..progress import Progress
+from .deinterlace import Deinterlacer
 from .files import open_media
+from .once import warn_once
+from .pictures import PictureConverter, square_size
 
 log = logging.getLogger(__name__)
 
@@ -32,15 +36,15 @@ PROBED_PACKETS = 4_000  # enough to see whether the rate varies; reading all of 
 REORDERED = 16  # pictures that H.264 and its kin may hold back
 ROUNDING_S = Fraction(1, 2000)  # the most by which a time stamp may be off: Matroska and FLV count milliseconds
 CUT_S = Fraction(1, 2)  # a file that lacks less is taken as whole
-_UNSPECIFIED = 2  # FFmpeg's number of the colour space that a file does not name
-_HD_WIDTH, _HD_HEIGHT = 1280, 577  # from here on players take BT.709 where a file does not say
+MAX_SIDE_PX = 8192
+MAX_S = 12 * 3600  # a picture with a later stamp would have to be repeated for hours
 
 
 @dataclass(frozen=True)
 class VideoProbe:
     """Properties of a video file; one picture is decoded to find out."""
 
-    width: int  # pixels, upright
+    width: int  # square pixels, upright
     height: int
     fps: Fraction  # the average, taken to the usual rate next to it within 0.1 %
     num_frames: int | None  # None where it is only known by counting
@@ -86,6 +90,9 @@ def read_pictures(path: Path, fps: Fraction | None = None, on_progress: Progress
 
     A file that breaks off is read up to there, with a logged warning.
 
+    Pixels that are not square are resampled, interlaced frames deinterlaced, HDR and wide gamuts converted to BT.709;
+    each is logged once.
+
     Args:
         path: the video; its rotation mark is honoured.
         fps: output frames per second; None takes the file's own (of a variable rate, the average).
@@ -115,17 +122,19 @@ def _constant_rate(path: Path, rate: Fraction, probe: VideoProbe) -> Iterator[Te
     with container:
         stream.thread_type = "AUTO"
         slack = min(Fraction(stream.time_base) / 2, ROUNDING_S)
-        done, current, end, size = 0, None, Fraction(0), (0, 0)
+        done, current, end = 0, None, Fraction(0)
+        converter = PictureConverter(path, stream)
         for start, until, frame in _timed_frames(container, stream, probe):
+            if start > MAX_S:
+                raise MediaError(f"{path} has a picture at {float(start):.0f} s; videos of {MAX_S} s are read. Cut it.")
             while current is not None and done / rate < start - slack:
-                yield _picture(current, size)
+                yield converter.picture(current)
                 done += 1
-            size = size if current else (frame.width, frame.height)
             current, end = frame, max(end, until)
         if current is None:
             raise MediaError(f"the pictures of {path} cannot be decoded; export it again.")
         while done < max(1, math.ceil((end - 2 * slack) * rate)):
-            yield _picture(current, size)
+            yield converter.picture(current)
             done += 1
         claimed = (stream.duration or 0) * Fraction(stream.time_base)
         if claimed - end > max(CUT_S, 2 / probe.fps):
@@ -143,23 +152,34 @@ def _timed_frames(
     """
     base, first, last, usual_s = Fraction(stream.time_base), None, Fraction(0), 1 / probe.fps
     durations: dict[int, int] = {}
-    damaged = 0
-    for packet in _packets(container, stream):
-        if packet.pts is not None and packet.duration and probe.variable_rate:
-            durations[packet.pts] = packet.duration
-        try:
-            frames = packet.decode()
-        except (av.FFmpegError, OSError) as error:
-            log.debug("a damaged part was left out: %s", error)
-            damaged += 1
-            continue
-        for frame in frames:
-            damaged += frame.is_corrupt
-            first = frame.pts if first is None else first
-            stamped = frame.pts is not None and first is not None
-            last = (frame.pts - first) * base if stamped else last + usual_s
-            lasts = durations.pop(frame.pts, 0) * base if stamped else 0
-            yield last, last + (lasts or usual_s), frame
+    damaged, deinterlacer = 0, Deinterlacer()
+
+    def decoded() -> Iterator[av.VideoFrame]:
+        nonlocal damaged
+        for packet in _packets(container, stream):
+            if packet.pts is not None and packet.duration and probe.variable_rate:
+                durations[packet.pts] = packet.duration
+            try:
+                frames = packet.decode()
+            except (av.FFmpegError, OSError) as error:
+                log.debug("a damaged part was left out: %s", error)
+                damaged += 1
+                continue
+            for frame in frames:
+                damaged += frame.is_corrupt
+                yield from deinterlacer.feed(frame)
+        yield from deinterlacer.feed(None)
+
+    for frame in decoded():
+        first = frame.pts if first is None else first
+        stamped = frame.pts is not None and first is not None
+        last = (frame.pts - first) * base if stamped else last + usual_s
+        lasts = durations.pop(frame.pts, 0) * base if stamped else 0
+        yield last, last + (lasts or usual_s), frame
+    if deinterlacer.seen:
+        warn_once(
+            log, "%s is interlaced; its fields are made into whole pictures.", container.name.removeprefix("file:")
+        )
     if damaged:
         log.warning(
             "%s is damaged (%d pictures or parts of it); what could not be read is left out or guessed.",
@@ -182,11 +202,20 @@ def _packets(container: InputContainer, stream: VideoStream) -> Iterator[av.Pack
 
 def _open(path: Path) -> tuple[InputContainer, VideoStream]:
     container = open_media(path)
-    for stream in container.streams.video:
-        if not stream.disposition & av.stream.Disposition.attached_pic:  # the cover of a song is no video
-            return container, stream
-    container.close()
-    raise MediaError(f"{path} holds no video track, only sound; give a video file.")
+    streams = container.streams.video
+    stream = next((s for s in streams if not s.disposition & av.stream.Disposition.attached_pic), None)  # no cover
+    problem = ""
+    if stream is None:
+        problem = "holds no video track, only sound; give a video file"
+    elif stream.codec_context is None:
+        problem = "holds pictures in a format that cannot be decoded; export it again, such as an MP4"
+    elif max(stream.codec_context.width, stream.codec_context.height) > MAX_SIDE_PX:
+        size = f"{stream.codec_context.width}×{stream.codec_context.height}"
+        problem = f"has pictures of {size} pixels; each side may have {MAX_SIDE_PX}. Scale it down first"
+    if problem:
+        container.close()
+        raise MediaError(f"{path} {problem}.")
+    return container, stream
 
 
 def _upright_size(container: InputContainer, stream: VideoStream, path: Path) -> tuple[int, int]:
@@ -196,7 +225,7 @@ def _upright_size(container: InputContainer, stream: VideoStream, path: Path) ->
         except (av.FFmpegError, OSError):
             continue
         if frames:
-            width, height = frames[0].width, frames[0].height
+            width, height = square_size(frames[0].width, frames[0].height, stream.sample_aspect_ratio)
             return (height, width) if frames[0].rotation % 180 else (width, height)
     raise MediaError(f"the pictures of {path} cannot be decoded; export it again.")
 
@@ -236,17 +265,6 @@ def _average_fps(stream: VideoStream, stamps: list[Fraction], duration: Fraction
     fps = len(stamps) / duration if variable else (len(stamps) - 1) / span
     nearest = min(USUAL_FPS, key=lambda usual: abs(usual - fps))
     rounding = Fraction(stream.time_base) / span  # by so much two rounded stamps may mislead
-    return nearest if abs(nearest - fps) < nearest * max(Fraction(1, 1000), rounding) else fps.limit_denominator(1001)
-
-
-def _picture(frame: av.VideoFrame, size: tuple[int, int]) -> Tensor:
-    large = frame.width >= _HD_WIDTH or frame.height >= _HD_HEIGHT
-    space = Colorspace.ITU709 if large and frame.colorspace == _UNSPECIFIED else None
-    # The target's colour space has no meaning for RGB, but unless it differs older PyAV disregards the frame's own.
-    # A stream may change its size on the way, as calls over a bad line do; its pictures may not.
-    pixels = frame.to_ndarray(
-        format="rgb24", src_colorspace=space, dst_colorspace=Colorspace.DEFAULT, width=size[0], height=size[1]
-    )
-    picture = torch.from_numpy(pixels)
-    turns = round(frame.rotation / 90) % 4
-    return torch.rot90(picture, turns, (0, 1)).contiguous() if turns else picture
+    if abs(nearest - fps) < nearest * max(Fraction(1, 1000), rounding):
+        return nearest
+    return max(fps.limit_denominator(1001), Fraction(1, 1001))  # of a film with hours between pictures it would be 0

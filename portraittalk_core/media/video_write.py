@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -16,9 +15,8 @@ from torch import Tensor
 from ..checks import check_choice, check_finite, check_range
 from ..errors import InputError, OutputError
 from ..types import Speech, as_fps, check_picture
-from .audio import MAX_RATE_HZ, MIN_RATE_HZ
-from .files import check_writable, disk_full_message, explain_write_errors, part_path
-from .sound import Block, SoundFile, mix_blocks, tensor_blocks
+from .files import PartFile, check_writable, disk_full_message, explain_write_errors
+from .sound import MAX_RATE_HZ, MIN_RATE_HZ, Block, SoundChoice, SoundFile, mix_blocks, tensor_blocks
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
@@ -30,7 +28,8 @@ _MAX_SIDE_PX = 8192
 AAC_RATES_HZ = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000)
 USUAL_RATE_HZ = 48_000
 
-Sound = Path | Speech | tuple[Tensor, int] | None
+Sound = Path | SoundChoice | Speech | tuple[Tensor, int] | None
+"""A file, one of its tracks, a speech, or a waveform (C, N) and its rate; None is silence."""
 
 
 class VideoWriter:
@@ -41,7 +40,7 @@ class VideoWriter:
         width: pixels of the pictures; an odd size gets one more row or column, a repeat of the last.
         height: as width.
         fps: frames per second, exact.
-        sound: a file whose first sound track is taken in its own quality, speech, or (waveform (C, N), rate in Hz);
+        sound: a file whose sound is taken in its own quality, speech, or (waveform (C, N), rate in Hz);
             cut or filled with silence to the length of the video.
         crf: H.264 quality, 0 lossless .. 51.
         preset: x264's name for the trade of speed against size.
@@ -81,13 +80,13 @@ class VideoWriter:
         self.num_encoded = 0  # pictures that the encoder has given back; it looks some ahead
         self._sound = SoundTrack(sound) if sound is not None else None
         self._num_samples = 0
-        self._part: Path | None = None
+        self._part: PartFile | None = None
         self._container: av.container.OutputContainer | None = None
         self._closed = False
 
     def __enter__(self) -> VideoWriter:
         try:
-            self._part = part_path(self.path)
+            self._part = PartFile(self.path)
             with explain_write_errors(self.path):
                 self._open()
         except BaseException:
@@ -137,8 +136,7 @@ class VideoWriter:
                 self._encode(None)
                 self._container.close()
                 self._check_complete()
-                os.replace(self._part, self.path)
-            self._part = None
+            self._part.finish()
         finally:
             self.abort()  # after a success, nothing is left to give up
         return self.path
@@ -156,11 +154,11 @@ class VideoWriter:
             if self._sound:
                 self._sound.close()
             if part is not None:
-                part.unlink(missing_ok=True)
+                part.remove()
 
     def _open(self) -> None:
         fast = {} if self.path.suffix.lower() == ".mkv" else {"movflags": "+faststart"}
-        self._container = av.open(f"file:{self._part}", "w", container_options=fast)
+        self._container = av.open(f"file:{self._part.path}", "w", container_options=fast)
         video = self._container.add_stream("libx264", rate=self.fps, options=self._options)
         video.width, video.height = self.width + self.width % 2, self.height + self.height % 2
         video.pix_fmt = "yuv420p"
@@ -210,7 +208,7 @@ class VideoWriter:
     def _check_complete(self) -> None:
         """Verify the finished file: a disk that fills up at the very end is not always reported while writing."""
         try:
-            with av.open(f"file:{self._part}") as written:
+            with av.open(f"file:{self._part.path}") as written:
                 stream = written.streams.video[0]
                 complete = stream.frames in (0, self.num_frames)
         except (av.FFmpegError, IndexError):
@@ -229,17 +227,17 @@ class SoundTrack:
     below 16 kHz does too: an AAC frame would last longer there than a frame of video.
 
     Args:
-        sound: a file whose first sound track is taken, speech, or (waveform (C, N), rate in Hz).
+        sound: a file, the choice of one of its tracks, speech, or (waveform (C, N), rate in Hz).
 
     Raises:
         MediaError: the file cannot be read or has no sound.
         InputError: not a waveform.
     """
 
-    def __init__(self, sound: Path | str | Speech | tuple[Tensor, int]) -> None:
+    def __init__(self, sound: Path | str | SoundChoice | Speech | tuple[Tensor, int]) -> None:
         self._file: SoundFile | None = None
-        if isinstance(sound, (str, Path)):
-            self._file = SoundFile(Path(sound))
+        if isinstance(sound, (str, Path, SoundChoice)):
+            self._file = SoundFile(sound)
             rate, num_channels, blocks = self._file.rate, self._file.num_channels, self._file.blocks()
         else:
             waveform, rate = _waveform_of(sound)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..checks import check_choice
 from ..face.mesh.landmarks import MeshBackend, detect_faces, find_portrait, open_mesh
-from ..media.files import open_media
+from ..media.sound import SoundFile
 from ..motion.transfer import belongs_to, transfer_motion
 from ..renderers.contract import Callbacks, Renderer, RenderJob
 from ..renderers.registry import open_renderer
@@ -127,7 +127,5 @@ def _seconds_of(sound: Sound) -> float | None:
         return sound[0].shape[-1] / sound[1]
     if sound is None or isinstance(sound, Speech):
         return sound and sound.seconds
-    with open_media(Path(sound)) as file:
-        if file.streams.audio and file.streams.audio[0].duration:
-            return float(file.streams.audio[0].duration * file.streams.audio[0].time_base)
-        return file.duration / 1e6 if file.duration else None  # FFmpeg counts a file's length in microseconds
+    with SoundFile(sound) as file:
+        return file.stated_s

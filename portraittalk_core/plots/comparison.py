@@ -75,7 +75,7 @@ def _filled(values: Tensor, length: int) -> Tensor:
 
 def _side_by_side(frame: WorstFrame) -> Tensor:
     codes = [code for code in (frame.generated, frame.target) if code]
-    images = [Image.open(io.BytesIO(base64.b64decode(code))).convert("RGB") for code in codes]
+    images = [Image.open(io.BytesIO(base64.b64decode(code)), formats=("JPEG",)).convert("RGB") for code in codes]
     width = sum(image.width for image in images) + GAP_PX * (len(images) - 1)
     height = max(image.height for image in images)
     canvas = Image.new("RGB", (width, height + CAPTION_PX), GROUND)

@@ -11,13 +11,8 @@ from pathlib import Path
 from torch import Tensor
 
 from ..errors import InputError
-from ..media.video_write import VideoWriter
-from ..types import Speech
+from ..media.video_write import Sound, VideoWriter
 from .contract import Callbacks, Renderer, RenderJob
-
-Sound = (
-    Path | Speech | tuple[Tensor, int] | None
-)  # a file, a speech, or a waveform (C, N) and its rate; None is silence
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from ...face.geometry import eye_open, face_box_px, head_pose, mouth_open
 from ...face.mesh.backends import MeshBackend
 from ...face.mesh.landmarks import detect_faces, open_mesh, track_faces
 from ...media.audio import load_speech
-from ...media.files import atomic_write, explain_write_errors
+from ...media.files import atomic_write, explain_write_errors, is_hidden
 from ...media.image import save_picture
 from ...media.records import save_record
 from ...media.resize import resize_picture
@@ -156,6 +156,7 @@ def _video_names(videos: Path, out: Path) -> list[str]:
     if not videos.is_dir():
         raise InputError(f"{videos} is not a folder; give one with videos.")
     paths = [p for p in sorted(videos.rglob("*")) if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file()]
+    paths = [path for path in paths if not is_hidden(path)]
     if not paths:
         raise InputError(f"{videos} holds no video ({', '.join(VIDEO_SUFFIXES)}); put some there.")
     return [path.relative_to(videos).as_posix() for path in paths if not path.is_relative_to(out)]

@@ -17,6 +17,7 @@ from torch import Tensor
 from ...checks import check_finite, check_shape
 from ...errors import InputError, MissingDependency, OutputError
 from ...face.identity.embedding import FaceEmbedding
+from ...media.files import is_hidden
 from ...media.image import SUFFIXES, load_picture
 from ...media.records import load_record, save_record
 from ...progress import Progress
@@ -163,7 +164,7 @@ def read_people(
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; give one that has a folder of pictures for each person.")
     paths = [p for person in sorted(folder.iterdir()) if person.is_dir() for p in sorted(person.iterdir())]
-    paths = [path for path in paths if path.suffix.lower() in SUFFIXES]
+    paths = [path for path in paths if path.suffix.lower() in SUFFIXES and not is_hidden(path)]
     if not paths:
         raise InputError(f"{folder} has no sub-folder with pictures ({', '.join(SUFFIXES)}); make one per person.")
     pictures, dropped = [], []

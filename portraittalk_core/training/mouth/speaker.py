@@ -17,6 +17,7 @@ from ...engines.builtin.mouth_net import OUTPUT_RATE_HZ, OUTPUTS, STRIDE, MouthN
 from ...errors import InputError
 from ...face import topology as topo
 from ...face.geometry import align
+from ...media.files import is_hidden
 from ...metrics.lip_sync import lip_correlation
 from ...motion.rig import face_axes
 from ...progress import Progress
@@ -199,7 +200,7 @@ def video_files(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; give one with videos of the speaker.")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES and not is_hidden(path))
     if not paths:
         raise InputError(f"{folder} holds no video ({', '.join(VIDEO_SUFFIXES)}); put some of the speaker there.")
     return paths
