@@ -10,11 +10,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ..checks import check_choice
 from ..face import topology as topo
 from ..face.geometry import align
 from ..motion.options import MotionOptions
 from ..progress import Progress
 from ..types import LandmarkTrack, Speech
+from .dub_options import FILM_ENDS
 from .rig import SkinInterpolator, face_axes
 from .smoothing import smooth_step
 
@@ -29,6 +31,27 @@ class Engine(Protocol):
         self, speech: Speech, reference: LandmarkTrack, options: MotionOptions | None, on_progress: Progress | None
     ) -> Iterator[LandmarkTrack]:
         """Consecutive pieces of the speaking face's landmarks."""
+
+
+def film_order(num_frames: int, wanted: int, film_end: str) -> Tensor:
+    """(T,) int64 numbers of a film's frames, as they follow each other where the speech is longer than the film.
+
+    Args:
+        num_frames: of the film.
+        wanted: by the speech.
+        film_end: see `DubOptions`.
+
+    Returns:
+        T is `wanted`, or `num_frames` where that is more, or where the film is to end.
+    """
+    check_choice(film_end, FILM_ENDS, "film_end")
+    at = torch.arange(num_frames if film_end == "cut" else max(num_frames, wanted))
+    if film_end == "loop":
+        return at % num_frames
+    if film_end == "ping-pong":
+        at = at % max(1, 2 * num_frames - 2)  # neither end is shown twice
+        return torch.minimum(at, 2 * num_frames - 2 - at)
+    return at.clamp(max=num_frames - 1)
 
 
 @dataclass(frozen=True)

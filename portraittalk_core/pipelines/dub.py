@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 
 from ..engines.contract import MotionEngine
 from ..face.mesh.landmarks import MeshBackend, track_faces
 from ..media.video_read import probe_video, read_pictures
-from ..motion.dub import dub_track
+from ..motion.dub import dub_track, film_order
+from ..motion.dub_options import DubOptions
 from ..motion.options import MotionOptions
+from ..options import option_of
 from ..progress import Progress
 from ..renderers.contract import Callbacks, Film, Renderer, RenderJob
 from ..renderers.registry import open_renderer
 from ..renderers.write import RenderResult, Sound, render_video
 from ..style.prior import Style
 from ..types import LandmarkTrack, Speech
-from .render import compare_lengths
+from .render import LENGTHS_DIFFER_S, seconds_of
+
+log = logging.getLogger(__name__)
 
 
 def read_film(
@@ -59,13 +64,14 @@ def dub(
     sound: Sound = None,
     crf: int = 18,
     callbacks: Callbacks | None = None,
+    dub_options: DubOptions | None = None,
 ) -> RenderResult:
     """Dub a film: render its face with the mouth of a new speech, as a stream of pictures.
 
     Args:
         film: of `read_film`.
         speech: what is to be said; after its end the mouth rests closed.
-        out: the video file to write, as long as the film.
+        out: the video file to write, as long as the film, or as the speech where that is longer and the options say so.
         options: of the mouth; its fps, head motion and blinks do not count.
         engine: what moves the mouth.
         renderer: what draws; None is the warp.
@@ -73,10 +79,15 @@ def dub(
         sound: the new sound, the speech itself if None; cut, or silence added, where it is not as long.
         crf: H.264 quality, 0 lossless .. 51.
         callbacks: called meanwhile; may raise to stop, and then no file remains.
+        dub_options: what follows where the speech is longer than the film.
 
     Raises:
         OutputError: the file cannot be written.
     """
+    film_end = (dub_options or DubOptions()).film_end
+    wanted = speech.num_frames(film.track.fps)
+    if film_end != "cut" and wanted > len(film.track):
+        film = film.in_order(film_order(len(film.track), wanted, film_end))
     return render_film(
         film,
         dub_track(film.track, speech, options, engine),
@@ -116,7 +127,21 @@ def render_film(
         callbacks: called meanwhile; may raise to stop, and then no file remains.
     """
     started = time.perf_counter()
-    compare_lengths(film.track.seconds, sound)
+    _compare_lengths(film.track.seconds, sound)
     job = RenderJob.of_track(film, track, speech, style)
     renderer = renderer or open_renderer()
     return render_video(renderer, job, out, sound=sound, crf=crf, callbacks=callbacks, started=started)
+
+
+def _compare_lengths(film_s: float, sound: Sound) -> None:
+    """Log where sound and film differ in length; see `compare_lengths` of `render`."""
+    sound_s = seconds_of(sound)
+    if sound_s is None or abs(sound_s - film_s) < LENGTHS_DIFFER_S:
+        return
+    if sound_s > film_s:
+        log.warning(
+            "the film lasts %.2f s, the speech %.2f s: it is cut off where the film ends. To keep all of it, let the "
+            "film go on: %s with hold, loop or ping-pong.", film_s, sound_s, option_of(DubOptions, "film_end").flag,
+        )  # fmt: skip
+    else:
+        log.info("the film lasts %.2f s, the speech %.2f s: after it the mouth rests, in silence.", film_s, sound_s)

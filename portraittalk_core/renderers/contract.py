@@ -44,6 +44,14 @@ class Film:
 
     path: Path
     track: LandmarkTrack  # of its face; `valid` is False where no face was found
+    order: Tensor | None = None  # (T,) number of the file's frame that each frame shows; None: they follow each other
+
+    def in_order(self, order: Tensor) -> Film:
+        """The film whose frames follow each other in another order, such as (T,) `motion.dub.film_order`."""
+        from dataclasses import replace
+
+        track = replace(self.track, points=self.track.points[order], valid=self.track.valid[order])
+        return replace(self, track=track, order=order if self.order is None else self.order[order])
 
     @property
     def source(self) -> str:
@@ -56,21 +64,17 @@ class Film:
         return int((~self.track.valid).sum())
 
     def pictures(self) -> Iterator[Tensor]:
-        """Its frames (H, W, 3) uint8 from the beginning, as many as the track has, read one at a time.
+        """Its frames (H, W, 3) uint8 from the beginning, as many as the track has.
+
+        Forwards they are read one at a time, backwards a few at a time.
 
         Raises:
             InputError: the file has become shorter since it was tracked.
         """
-        from ..media.video_read import read_pictures
+        from .film_pictures import pictures_in_order
 
-        number = 0
-        for picture in read_pictures(self.path, self.track.fps):
-            if number == len(self.track):
-                return
-            yield picture
-            number += 1
-        if number < len(self.track):
-            raise InputError(f"{self.path.name} has become shorter while it was read: frame {number} is missing.")
+        order = range(len(self.track)) if self.order is None else self.order.tolist()
+        yield from pictures_in_order(self.path, self.track.fps, order)
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,11 @@ import pytest
 import torch
 
 from portraittalk_core.engines.registry import open_engine
+from portraittalk_core.errors import InputError
 from portraittalk_core.face import topology as topo
 from portraittalk_core.face.geometry import rotation_matrix
-from portraittalk_core.motion.dub import dub_track, fit_speech, mouth_share, resting_frame, with_mouth
+from portraittalk_core.motion.dub import dub_track, film_order, fit_speech, mouth_share, resting_frame, with_mouth
+from portraittalk_core.motion.dub_options import DubOptions
 from portraittalk_core.motion.options import MotionOptions
 from portraittalk_core.motion.rig import plan_landmarks
 from portraittalk_core.types import LandmarkTrack, Speech
@@ -107,3 +109,23 @@ def test_a_video_shorter_or_longer_than_the_speech_sets_the_length(make_plan, co
     assert torch.equal(made.points[:, UPPER], film.points[:, UPPER])
     gap = (made.points_px[:, topo.INNER_LIP_BOTTOM] - made.points_px[:, topo.INNER_LIP_TOP]).norm(dim=1)
     assert count < 25 or gap[35:].max() < 0.5  # px: the speech ended with frame 25
+
+
+@pytest.mark.parametrize(
+    ("film_end", "expected"),
+    [
+        ("cut", [0, 1, 2, 3]),
+        ("hold", [0, 1, 2, 3, 3, 3, 3, 3, 3, 3]),
+        ("loop", [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]),
+        ("ping-pong", [0, 1, 2, 3, 2, 1, 0, 1, 2, 3]),
+    ],
+)
+def test_a_film_goes_on_as_it_is_told_to(film_end, expected):
+    assert film_order(4, 10, film_end).tolist() == expected
+    assert film_order(4, 3, film_end).tolist() == [0, 1, 2, 3]  # a shorter speech shortens nothing
+    assert film_order(1, 3, film_end).tolist() == ([0] if film_end == "cut" else [0, 0, 0])
+
+
+def test_an_unknown_end_of_a_film_is_refused():
+    with pytest.raises(InputError, match="film_end must be one of cut, hold, loop, ping-pong, not 'stop'"):
+        DubOptions(film_end="stop")
