@@ -7,7 +7,6 @@ between them, or the upper lip against what is above it, stands out in brightnes
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..checks import check_shape
@@ -21,6 +20,7 @@ CONTRAST = 0.10  # of brightness, between lips and skin or within lips, that is 
 FOREIGN_GREENER, FOREIGN_BLUER = 5.0, 8.0  # hundredths of chromaticity from the face's skin: beards are browner instead
 SAMPLE, SKIN_SAMPLE = 0.05, 0.1  # sides of the squares that are averaged, mouth widths
 ABOVE, BELOW = (0.08, 0.14), (0.08, 0.16)  # distances of skin samples from the lips, mouth widths
+SAMPLES = 7  # pixels a side of a square whose colours are averaged
 LIGHT = (0.3, 0.59, 0.11)
 # under the eyes, on the nose and the forehead: what a mask leaves free
 SKIN = (117, 346, 118, 347, 101, 330, 50, 280, 6, 197, 195, 9, 151, 108, 337)
@@ -108,14 +108,13 @@ def _blueness(colours: Tensor) -> Tensor:
 
 
 def mean_colours(picture: Tensor, at: Tensor, side: float) -> Tensor:
-    """(N, 3) means 0..255 of squares around (N, 2) positions, as many whole pixels wide as `side` is."""
+    """(N, 3) means 0..255 of a picture (H, W, 3) in squares of a side in pixels around (N, 2) positions.
+
+    Of large squares an even grid of pixels is taken; beyond the picture's border its pixels repeat.
+    """
     height, width = picture.shape[:2]
     reach = int(side) // 2
-    size = torch.tensor([width, height])
-    middle = at.floor().long().clamp(min=torch.zeros(2, dtype=torch.long), max=size - 1)
-    low, high = middle.amin(0) - reach, middle.amax(0) + reach + 1
-    x0, y0 = low.clamp(min=0).tolist()
-    x1, y1 = torch.minimum(high, size).tolist()
-    part = picture[y0:y1, x0:x1].permute(2, 0, 1)[None].float()
-    means = F.avg_pool2d(part, 2 * reach + 1, 1, padding=reach, count_include_pad=False)[0]
-    return means[:, middle[:, 1] - y0, middle[:, 0] - x0].T
+    steps = torch.linspace(-reach, reach, min(2 * reach + 1, SAMPLES)).round().long()
+    columns = (at[:, 0].floor().long()[:, None] + steps).clamp(0, width - 1)
+    rows = (at[:, 1].floor().long()[:, None] + steps).clamp(0, height - 1)
+    return picture[rows[:, :, None], columns[:, None, :]].float().mean((1, 2))

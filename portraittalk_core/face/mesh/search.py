@@ -61,35 +61,25 @@ def detect_faces(picture: Tensor, mesh: MeshBackend, order: str = "size", thorou
 def detect_any_way_up(picture: Tensor, mesh: MeshBackend, order: str = "size") -> Tensor:
     """All faces of a picture, also of one that stands upside down; see `detect_faces`.
 
-    A mesh network finds an upside-down face upright, with its mouth in the hair. Where no mouth is seen, the picture is
-    searched again upside down, and, if there is no face at all, on its sides too. Faces found that way count only where
+    A mesh network finds a face that lies on its side, but an upside-down one as if it were upright, with its mouth in
+    the hair. Where no mouth is seen, the picture is searched again upside down; faces found that way count only where
     their mouths are seen.
     """
     faces = detect_faces(picture, mesh, order)
     if any(not mouth_covered(picture, face) for face in _in_px(faces, picture)):
         return faces
-    for quarters in (2,) if len(faces) else (2, 1, 3):
-        turned = torch.rot90(picture, quarters).contiguous()
-        found = detect_faces(turned, mesh, order)
-        seen = [not mouth_covered(turned, face) for face in _in_px(found, turned)]
-        if any(seen):
-            return _turned_back(found[torch.tensor(seen)], quarters, picture)
-    return faces
+    turned = torch.rot90(picture, 2).contiguous()
+    found = detect_faces(turned, mesh, order)
+    seen = [not mouth_covered(turned, face) for face in _in_px(found, turned)]
+    if not any(seen):
+        return faces
+    x, y, z = found[torch.tensor(seen)].unbind(-1)
+    return torch.stack([1 - x, 1 - y, z], -1)
 
 
 def _in_px(faces: Tensor, picture: Tensor) -> Tensor:
     height, width = picture.shape[:2]
     return faces * torch.tensor([width, height, width], dtype=torch.float32)
-
-
-def _turned_back(faces: Tensor, quarters: int, picture: Tensor) -> Tensor:
-    """(F, 478, 3) normalised landmarks on a picture, of those on its version turned anticlockwise by `quarters`."""
-    x, y, z = faces.unbind(-1)
-    if quarters == 2:
-        return torch.stack([1 - x, 1 - y, z], -1)
-    height, width = picture.shape[:2]
-    z = z * (height / width)  # depth is on x's scale
-    return torch.stack([1 - y, x, z] if quarters == 1 else [y, 1 - x, z], -1)
 
 
 def _detect_all(picture: Tensor, mesh: MeshBackend, thorough: bool) -> list[Tensor]:

@@ -17,6 +17,9 @@ from ..contract import Callbacks, Film, RenderJob
 from .options import WarpOptions
 from .renderer import REACH, PortraitRenderer
 
+UNFOLDED = 2.5  # a move that fades over so many times its length folds nothing
+LIVELY = 0.08  # of the face's smaller side: how far a speaking head moves
+
 
 def build(options: WarpOptions) -> WarpRenderer:  # noqa: ARG001 - as every renderer is built
     """Build the renderer."""
@@ -58,9 +61,16 @@ def warped_pictures(job: RenderJob) -> Iterator[Tensor]:
 def _warped_portrait(job: RenderJob) -> Iterator[Tensor]:
     is_complete = isinstance(job.motion, Sequence)
     reach_px = max(needed_reach_px(job.source, span) for span in job.motion) if is_complete else None
+    move_px = max(_largest_move_px(job.source, span) for span in job.motion) if is_complete else None
     picture, points = job.source.picture, job.source.landmarks.points_px[0]
     covered, blinks = mouth_covered(picture, points), lids_fit(picture, points)
-    renderer = PortraitRenderer(job.source, reach_px, covered=covered, blinks=blinks)
+    renderer = PortraitRenderer(
+        job.source,
+        reach_px,
+        covered=covered,
+        blinks=blinks,
+        background_px=_background_px(job.source, move_px),
+    )
     for span in job.motion:
         yield from renderer.render(span)
 
@@ -81,9 +91,22 @@ def _warped_film(film: Film, motion: Iterator[LandmarkTrack]) -> Iterator[Tensor
 
 def needed_reach_px(portrait: Portrait, track: LandmarkTrack) -> float:
     """Reach of the motion field outside the face in pixels, so that a track's largest head motion causes no folding."""
+    return max(REACH * _face_side_px(portrait), UNFOLDED * _largest_move_px(portrait, track))
+
+
+def _background_px(portrait: Portrait, move_px: float | None) -> float:
+    """Distance over which the head's motion fades in a background; that of lively motion where it is not known."""
+    lively = LIVELY * _face_side_px(portrait) if move_px is None else move_px
+    return UNFOLDED * max(lively, 1.0)
+
+
+def _largest_move_px(portrait: Portrait, track: LandmarkTrack) -> float:
     rest = portrait.landmarks.points_px[0, :, :2]
     size = torch.tensor([portrait.landmarks.width, portrait.landmarks.height], dtype=torch.float32)
     rigid = list(topo.RIGID)
-    displacement = (track.points[:, rigid, :2] * size - rest[rigid]).norm(dim=2).amax()
-    face = (rest.amax(0) - rest.amin(0)).min()
-    return float(torch.maximum(REACH * face, 2.5 * displacement))
+    return float((track.points[:, rigid, :2] * size - rest[rigid]).norm(dim=2).amax())
+
+
+def _face_side_px(portrait: Portrait) -> float:
+    rest = portrait.landmarks.points_px[0, :, :2]
+    return float((rest.amax(0) - rest.amin(0)).min())

@@ -40,6 +40,7 @@ class MotionField:
         reach_px: distance from the face outline at which all motion has faded.
         is_open: whether the mouth is open at rest, so that its lips stretch where it closes.
         covered: whether something hides the mouth, and the lips do not part.
+        kept: (GRID, GRID, 2, 2) what displacements are multiplied by at each of `grid_nodes`; None changes nothing.
     """
 
     def __init__(
@@ -49,21 +50,20 @@ class MotionField:
         reach_px: float,
         is_open: bool = False,
         covered: bool = False,
+        kept: Tensor | None = None,
     ) -> None:
         self.source_px, self.is_open = source_px, is_open
         x0, y0, x1, y1 = box
-        # the outer nodes lie on the outer pixels' centres, so that plain interpolation reaches every pixel
-        xs = torch.linspace(x0 + 0.5, x1 - 0.5, GRID)
-        ys = torch.linspace(y0 + 0.5, y1 - 0.5, GRID)
         self.origin = torch.tensor([x0 + 0.5, y0 + 0.5])
         self.extent = torch.tensor([x1 - x0 - 1.0, y1 - y0 - 1.0])
-        self.nodes = torch.stack(torch.meshgrid(xs, ys, indexing="xy"), -1)  # (GRID, GRID, 2) pixels
+        self.nodes = grid_nodes(box)
         flat = self.nodes.reshape(-1, 2)
         eyes = [source_px[list(corners)].mean(0) for corners in (topo.RIGHT_EYE_CORNERS, topo.LEFT_EYE_CORNERS)]
         unit = float((eyes[1] - eyes[0]).norm())
         self.lid_height = float(min(Aperture.of(source_px, chains).gap for chains in (RIGHT_EYE, LEFT_EYE)))
         outline = source_px[list(topo.FACE_OVAL)]
         self.fade = _fade(flat, outline, reach_px)  # (G,)
+        self.kept = None if kept is None else kept.flatten(0, 1)  # (G, 2, 2)
         self.anchors, self.unit = _ring_around(outline, reach_px), unit
         self.controls = [_layer_controls(_upright(source_px), unit, layer, covered) for layer in (0, 1)]
         self.weights = [self._weights_of(controls) for controls in self.controls]
@@ -119,7 +119,10 @@ class MotionField:
                 moved += _product(self._lid_weights, lids * blinks[:, None, None])
             else:
                 moved = _product(weights, residual[:, controls])
-            layers.append(carried + moved)
+            displacement = carried + moved
+            if self.kept is not None:
+                displacement = displacement[..., :1] * self.kept[:, 0] + displacement[..., 1:] * self.kept[:, 1]
+            layers.append(displacement)
         forward = rearrange(torch.stack(layers, 1), "b layer (h w) xy -> (b layer) xy h w", h=GRID).contiguous()
         paces = torch.where(blinks, BLINK_PACE, 1.0).clamp(max=STRETCHED_PACE if self.is_open else 1.0)
         return self._invert(forward, paces.repeat_interleave(2)).reshape(batch, 2, 2, GRID, GRID)
@@ -141,6 +144,14 @@ class MotionField:
             step = self.nodes - moved.permute(0, 2, 3, 1)
             came_from = step if is_whole else torch.lerp(came_from, step, paces)
         return came_from.permute(0, 3, 1, 2).contiguous()
+
+
+def grid_nodes(box: tuple[int, int, int, int]) -> Tensor:
+    """(GRID, GRID, 2) positions of a field's nodes, pixels."""
+    x0, y0, x1, y1 = box
+    # the outer nodes lie on the outer pixels' centres, so that plain interpolation reaches every pixel
+    xs, ys = torch.linspace(x0 + 0.5, x1 - 0.5, GRID), torch.linspace(y0 + 0.5, y1 - 0.5, GRID)
+    return torch.stack(torch.meshgrid(xs, ys, indexing="xy"), -1)
 
 
 def _product(weights: Tensor, residual: Tensor) -> Tensor:

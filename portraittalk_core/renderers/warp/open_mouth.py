@@ -55,8 +55,9 @@ class OpenMouth:
         Returns:
             (3, h, w) colours 0..255.
         """
-        mouth, inset = self.aperture, INSET * self.aperture.width
+        mouth = self.aperture
         top, rest_bottom = mouth.edge_heights(u)
+        inset = (0.4 * (rest_bottom - top)).clamp(min=0, max=INSET * mouth.width)  # the corners are narrow
         end = self._end(u, top, rest_bottom)
         upper = torch.minimum(torch.maximum(v, top + inset), rest_bottom - inset)
         shown = self._sampled(sample, u, upper)
@@ -67,8 +68,9 @@ class OpenMouth:
         lower = torch.maximum(v - dropped, stretched)
         lower = torch.maximum(torch.minimum(lower, rest_bottom - inset), top + inset)
         below = self._sampled(sample, u, lower) if self.shows_below else painted
-        shown = torch.lerp(shown, below, soft_step(v - end, inset))
+        shown = torch.lerp(shown, below, soft_step(v - end, INSET * mouth.width))
         within = 1 - soft_step(u.abs() - 0.47 * mouth.width, 0.05 * mouth.width)
+        within = within * ((rest_bottom - top) / (2 * INSET * mouth.width)).clamp(0, 1)  # a corner shows lip or skin
         return torch.lerp(painted, shown, within)
 
     def _end(self, u: Tensor, top: Tensor, bottom: Tensor) -> Tensor:

@@ -16,12 +16,14 @@ from ...errors import InputError
 from ...face import topology as topo
 from ...face.aperture import LEFT_EYE, MOUTH, RIGHT_EYE, Aperture, Box, pixel_box, pixel_centres, soft_step
 from ...types import LandmarkTrack, Portrait
-from .field import MotionField
+from .background import background_at, kept_motion
+from .field import MotionField, grid_nodes
 from .mouth_interior import MouthPalette, make_palette, paint_mouth
 from .open_mouth import SHOWS_TEETH, OpenMouth, look_into, on_lip_edges
 
 REACH = 0.45  # of the smaller side of the face box: how far outside the face the picture may still move
 SHARP_SIDE_PX = 320  # regions up to this size are sampled from a picture twice as fine, against blur
+TURNED = 0.15  # of the mouth's width, from which its middle lies so far aside only where the face is turned away
 LIP_RIM = 0.028  # of the mouth's width: how far inside parted lips their texture begins
 BATCH = 8  # frames whose motion fields are solved together
 
@@ -45,10 +47,18 @@ class PortraitRenderer:
         reach_px: distance outside the face at which all motion has faded; None takes 0.45 of the face's smaller side.
         covered: whether something hides the mouth, so that the lips do not part; see `face.covered`.
         blinks: whether the lids can close; see `face.eyes`.
+        background_px: distance over which motion fades where a background with lines begins; None lets it fade with
+            the distance from the face, whatever is there.
     """
 
     def __init__(
-        self, portrait: Portrait, reach_px: float | None = None, *, covered: bool = False, blinks: bool = True
+        self,
+        portrait: Portrait,
+        reach_px: float | None = None,
+        *,
+        covered: bool = False,
+        blinks: bool = True,
+        background_px: float | None = None,
     ) -> None:
         self.picture, self.covered, self.blinks = portrait.picture, covered, blinks
         self.source = portrait.landmarks.points_px[0, :, :2].contiguous()
@@ -68,8 +78,11 @@ class PortraitRenderer:
         aperture = Aperture.of(self.source, MOUTH)
         is_open = aperture.gap > SHOWS_TEETH * aperture.width and not self.covered
         lips = on_lip_edges(self._colours_at, self.source) if is_open else _parted_lips(self.source, aperture)
-        self.field = MotionField(lips, box, reach, is_open, self.covered)
+        kept = None if background_px is None else self._kept_beside(background_px)
+        self.field = MotionField(lips, box, reach, is_open, self.covered, kept)
         self.mouth = self._rest_mouth(aperture, look_into(self._colours_at, lips) if is_open else None)
+        middle = aperture.axes_of(self.source[topo.INNER_LIP_TOP])[0]
+        self.is_turned = abs(float(middle)) > TURNED * aperture.width
         self.eyes = [Aperture.of(self.source, chains) for chains in (RIGHT_EYE, LEFT_EYE)]
 
     def render(self, track: LandmarkTrack) -> Iterator[Tensor]:
@@ -156,6 +169,12 @@ class PortraitRenderer:
         rows, columns = self._local(box)
         flow[0, :, rows, columns] = torch.lerp(both[0], both[1], share(pixels, opening))
 
+    def _kept_beside(self, background_px: float) -> Tensor | None:
+        """(GRID, GRID, 2, 2) what is kept of the motion beside the head, where a background has lines."""
+        nodes = grid_nodes(self.box)
+        background = background_at(self.picture, self.source[list(topo.FACE_OVAL)], nodes)
+        return None if background is None else kept_motion(background, nodes, background_px)
+
     def _rest_mouth(self, aperture: Aperture, inside: OpenMouth | None) -> _RestingMouth:
         u = aperture.upper[0]
         top, bottom = aperture.edge_heights(u)
@@ -183,7 +202,7 @@ class PortraitRenderer:
         feather = max(1.2, 0.02 * mouth.width)
         open_share = ((bottom - top) / (1.5 * feather)).clamp(0, 1)
         cover = soft_step(v - top, feather) * soft_step(bottom - v, feather) * open_share
-        cover = cover * (u.abs() < 0.5 * mouth.width)
+        cover = cover * self._between_corners(u, mouth)
         rows, columns = self._local(box)
         patch = region[:, rows, columns]
         if rest.inside is not None:
@@ -208,6 +227,12 @@ class PortraitRenderer:
         if is_own:
             painted = rest.inside.colours(self._colours_at, home_u, home_v, home_v + bottom - v, painted)
         region[:, rows, columns] = torch.lerp(patch, painted, cover)
+
+    def _between_corners(self, u: Tensor, mouth: Aperture) -> Tensor:
+        """0..1 along the mouth; on a turned face, whose lips do not meet at the hidden corner, with soft ends."""
+        if not self.is_turned:
+            return u.abs() < 0.5 * mouth.width
+        return 1 - soft_step(u.abs() - 0.42 * mouth.width, 0.16 * mouth.width)
 
     def _shade_lid(self, region: Tensor, edge: Tensor, eye: Aperture, shut: float) -> None:
         """Darken the lash line of a lid that is `shut` 0..1, in place."""
