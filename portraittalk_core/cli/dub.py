@@ -46,7 +46,7 @@ def dub(args: argparse.Namespace) -> None:
     engine, speech = motion_engine(args), load_speech(chosen_sound(args))
     renderer = open_renderer(spec, render_options)
     with open_chosen_mesh(args) as mesh, progress_bar("finding landmarks") as on_progress:
-        which = {"face_index": args.face_index, "face_order": args.face_order}
+        which = {"face_index": args.face_index, "face_order": args.face_order, "scenes": dub_options.scenes}
         film = read_film(args.video, mesh=mesh, **which, on_progress=on_progress)
     with flags_named(), resumed(args, render_options) as sections, progress_bar(spec.name) as on_progress:
         result = make_video(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ..options import check_options, option
 
+SCENES = ("same", "all")
 FILM_ENDS = ("cut", "hold", "loop", "ping-pong")
 
 
@@ -18,6 +19,12 @@ class DubOptions:
         help="Where the speech is longer than the film: cut ends it with the film, hold keeps the last picture, loop "
         "begins the film anew, ping-pong plays it backwards and forwards.",
         choices=FILM_ENDS,
+    )
+    scenes: str = option(
+        "same",
+        help="Which scenes are dubbed, of a film with cuts: same are those that show the first one's person, known by "
+        "the shape of the face, all are all.",
+        choices=SCENES,
     )
 
     def __post_init__(self) -> None:

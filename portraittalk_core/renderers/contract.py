@@ -45,13 +45,31 @@ class Film:
     path: Path
     track: LandmarkTrack  # of its face; `valid` is False where no face was found
     order: Tensor | None = None  # (T,) number of the file's frame that each frame shows; None: they follow each other
+    scenes: Tensor | None = None  # (T,) number of each frame's scene, between two cuts; None: there are no cuts
+    covered: Tensor | None = None  # (T,) bool: something hides the mouth there, and `valid` is False; None: nowhere
+    strange: Tensor | None = None  # (T,) bool: another person is in the scene, and `valid` is False; None: nowhere
+
+    def scene(self, index: int) -> int:
+        """Number of a frame's scene."""
+        return 0 if self.scenes is None else int(self.scenes[index])
+
+    def track_of_scene(self, scene: int) -> LandmarkTrack:
+        """The landmarks of one scene's frames."""
+        from dataclasses import replace
+
+        if self.scenes is None:
+            return self.track
+        frames = self.scenes == scene
+        return replace(self.track, points=self.track.points[frames], valid=self.track.valid[frames])
 
     def in_order(self, order: Tensor) -> Film:
         """The film whose frames follow each other in another order, such as (T,) `motion.dub.film_order`."""
         from dataclasses import replace
 
         track = replace(self.track, points=self.track.points[order], valid=self.track.valid[order])
-        return replace(self, track=track, order=order if self.order is None else self.order[order])
+        numbers = {"scenes": self.scenes, "covered": self.covered, "strange": self.strange}
+        numbers = {name: values if values is None else values[order] for name, values in numbers.items()}
+        return replace(self, track=track, order=order if self.order is None else self.order[order], **numbers)
 
     @property
     def source(self) -> str:
@@ -61,7 +79,17 @@ class Film:
     @property
     def num_faceless(self) -> int:
         """Number of frames without a face."""
-        return int((~self.track.valid).sum())
+        return int((~self.track.valid).sum()) - self.num_covered - self.num_strange
+
+    @property
+    def num_covered(self) -> int:
+        """Number of frames in which something hides the mouth."""
+        return 0 if self.covered is None else int(self.covered.sum())
+
+    @property
+    def num_strange(self) -> int:
+        """Number of frames of scenes with another person."""
+        return 0 if self.strange is None else int(self.strange.sum())
 
     def pictures(self) -> Iterator[Tensor]:
         """Its frames (H, W, 3) uint8 from the beginning, as many as the track has.
