@@ -177,14 +177,17 @@ def _placed(track, head_placement, portrait):
     """The landmarks as they are, or with a rate-limited head placement."""
     if head_placement == AS_TRACK:
         return track
+    from ..portraittalk_core.face.crop import fit_track_to
     from ..portraittalk_core.pipelines.render import driven_portrait
     from .bindings.animate import rate_limited
     from .bindings.progress import face_mesh
 
     if portrait is None:
         return rate_limited(track)
+    picture = convert.to_portrait(portrait)
+    fit_track_to(track, picture.shape[1], picture.shape[0])  # a head placed on another picture starts nowhere
     with face_mesh() as mesh:
-        start = driven_portrait(convert.to_portrait(portrait), track, "the portrait", mesh)
+        start = driven_portrait(picture, track, "the portrait", mesh)
     return rate_limited(track, start.landmarks)
 
 

@@ -5,8 +5,20 @@ from __future__ import annotations
 import argparse
 import time
 
+from ..motion.dub_options import DubOptions
 from ..renderers.contract import FILM
-from .arguments import VIDEO_SUFFIXES, Command, add_face, add_file, add_video, check_crf, check_output, open_chosen_mesh
+from .arguments import (
+    VIDEO_SUFFIXES,
+    Command,
+    add_face,
+    add_file,
+    add_options,
+    add_video,
+    check_crf,
+    check_output,
+    open_chosen_mesh,
+    options_from,
+)
 from .motion import add_motion, motion_engine, motion_options
 from .progress import progress_bar
 from .renderers import add_renderer, flags_named, open_renderer, renderer_options
@@ -25,6 +37,7 @@ def dub(args: argparse.Namespace) -> None:
     check_output(args.out, (args.video, args.speech), VIDEO_SUFFIXES)
     check_crf(args.crf)
     options, (spec, render_options) = motion_options(args), renderer_options(args, FILM)
+    dub_options = options_from(args, DubOptions)
     from ..media.audio import load_speech
     from ..pipelines.dub import dub as make_video
     from ..pipelines.dub import read_film
@@ -33,7 +46,7 @@ def dub(args: argparse.Namespace) -> None:
     engine, speech = motion_engine(args), load_speech(chosen_sound(args))
     renderer = open_renderer(spec, render_options)
     with open_chosen_mesh(args) as mesh, progress_bar("finding landmarks") as on_progress:
-        which = {"face_index": args.face_index, "face_order": args.face_order}
+        which = {"face_index": args.face_index, "face_order": args.face_order, "scenes": dub_options.scenes}
         film = read_film(args.video, mesh=mesh, **which, on_progress=on_progress)
     with flags_named(), resumed(args, render_options) as sections, progress_bar(spec.name) as on_progress:
         result = make_video(
@@ -47,6 +60,7 @@ def dub(args: argparse.Namespace) -> None:
             sound=chosen_sound(args),
             crf=args.crf,
             callbacks=Callbacks(on_progress, sections=sections),
+            dub_options=dub_options,
         )
     took_s = time.perf_counter() - started
     print(f"{result.path}: {result.seconds:.2f} s, {result.num_frames} frames at {float(result.fps):g} fps, "
@@ -59,7 +73,8 @@ def _add(parser: argparse.ArgumentParser) -> None:
     add_file(parser, "--video", "IN", "video with a face in it; frames without it stay as they are")
     add_file(parser, "--speech", "IN", "sound or video file with the new speech; it becomes the video's sound")
     add_sound_track(parser)
-    add_file(parser, "--out", "OUT.mp4", "video to write, of the same size, rate and length")
+    add_file(parser, "--out", "OUT.mp4", "video to write, of the same size and rate, and as long")
+    add_options(parser.add_argument_group("length"), DubOptions, filled=True)
     add_motion(parser, filmed=True)
     add_face(parser)
     add_video(parser)

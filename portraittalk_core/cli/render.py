@@ -34,16 +34,16 @@ def render(args: argparse.Namespace) -> None:
     check_crf(args.crf)
     spec, render_options = renderer_options(args)
     from ..media.audio import load_speech
-    from ..pipelines.render import render_track
+    from ..pipelines.render import fit_track, render_track
     from ..renderers.contract import Callbacks
-    from ..renderers.warp.renderer import check_same_shape
 
     driving = _at_fps(track_from(args.track), args.fps)
     portrait, style = portrait_from(args), chosen_style(args)
-    try:
-        check_same_shape(driving, portrait.landmarks.width, portrait.landmarks.height)
-    except InputError as error:
-        raise InputError(f"{args.track.name} does not fit {args.portrait.name}: {error}") from error
+    if args.transfer == "absolute":
+        try:
+            fit_track(portrait, driving, args.transfer)
+        except InputError as error:
+            raise InputError(f"{args.track.name} does not fit {args.portrait.name}: {error}") from error
     renderer = open_renderer(spec, render_options)
     with flags_named(), resumed(args, render_options) as sections, progress_bar(spec.name) as on_progress:
         result = render_track(

@@ -35,6 +35,7 @@ USUAL_FPS = (
 PROBED_PACKETS = 4_000  # enough to see whether the rate varies; reading all of a long film would take minutes
 REORDERED = 16  # pictures that H.264 and its kin may hold back
 ROUNDING_S = Fraction(1, 2000)  # the most by which a time stamp may be off: Matroska and FLV count milliseconds
+SEEK_EARLIER_S = Fraction(1, 2)
 CUT_S = Fraction(1, 2)  # a file that lacks less is taken as whole
 MAX_SIDE_PX = 8192
 MAX_S = 12 * 3600  # a picture with a later stamp would have to be repeated for hours
@@ -85,7 +86,9 @@ def probe_video(path: Path) -> VideoProbe:
         )
 
 
-def read_pictures(path: Path, fps: Fraction | None = None, on_progress: Progress | None = None) -> Iterator[Tensor]:
+def read_pictures(
+    path: Path, fps: Fraction | None = None, on_progress: Progress | None = None, first: int = 0
+) -> Iterator[Tensor]:
     """Decode a video at a constant rate: picture k is the one shown k / fps seconds after the first.
 
     A file that breaks off is read up to there, with a logged warning.
@@ -97,9 +100,10 @@ def read_pictures(path: Path, fps: Fraction | None = None, on_progress: Progress
         path: the video; its rotation mark is honoured.
         fps: output frames per second; None takes the file's own (of a variable rate, the average).
         on_progress: called with pictures done and in all (the latter as far as the file tells); may raise to stop.
+        first: number of the picture to begin with; what is before it is skipped, not decoded.
 
     Returns:
-        Iterator of (H, W, 3) uint8 RGB pictures, ceil(seconds · fps) of them.
+        Iterator of (H, W, 3) uint8 RGB pictures, ceil(seconds · fps) of them, less the first ones.
 
     Raises:
         MediaError: missing, unreadable, or without pictures.
@@ -107,7 +111,7 @@ def read_pictures(path: Path, fps: Fraction | None = None, on_progress: Progress
     probe = probe_video(path)  # at once, not at the first picture: a bad file raises before any work begins
     rate = as_fps(fps) if fps is not None else min(max(probe.fps, Fraction(MIN_FPS)), Fraction(MAX_FPS))
     total = math.ceil(probe.seconds * float(rate) - 1e-6)
-    return _reported(_constant_rate(Path(path), rate, probe), total, on_progress)
+    return _reported(_constant_rate(Path(path), rate, probe, first, first > 0), total - first, on_progress)
 
 
 def _reported(pictures: Iterator[Tensor], total: int, on_progress: Progress | None) -> Iterator[Tensor]:
@@ -117,14 +121,18 @@ def _reported(pictures: Iterator[Tensor], total: int, on_progress: Progress | No
             on_progress(done, max(done, total))
 
 
-def _constant_rate(path: Path, rate: Fraction, probe: VideoProbe) -> Iterator[Tensor]:
+def _constant_rate(path: Path, rate: Fraction, probe: VideoProbe, first: int, seek: bool) -> Iterator[Tensor]:
     container, stream = _open(path)
     with container:
         stream.thread_type = "AUTO"
+        zero = _sought(container, stream, first / rate) if seek else None
         slack = min(Fraction(stream.time_base) / 2, ROUNDING_S)
-        done, current, end = 0, None, Fraction(0)
+        done, current, end = first, None, Fraction(0)
         converter = PictureConverter(path, stream)
-        for start, until, frame in _timed_frames(container, stream, probe):
+        for start, until, frame in _timed_frames(container, stream, probe, zero):
+            if seek and current is None and start > first / rate + slack:  # the file's index is wrong
+                yield from _constant_rate(path, rate, probe, first, seek=False)
+                return
             if start > MAX_S:
                 raise MediaError(f"{path} has a picture at {float(start):.0f} s; videos of {MAX_S} s are read. Cut it.")
             while current is not None and done / rate < start - slack:
@@ -143,14 +151,35 @@ def _constant_rate(path: Path, rate: Fraction, probe: VideoProbe) -> Iterator[Te
             )
 
 
+def _sought(container: InputContainer, stream: VideoStream, seconds: Fraction) -> int | None:
+    """Go to a key frame a while before a time; the stamp of the first picture, None where the file stays at its start.
+
+    A while: decoders and the deinterlacer need some pictures before the wanted one.
+    """
+    zero = next((frame.pts for packet in _packets(container, stream) for frame in _decoded(packet)), None)
+    target = 0 if zero is None else zero + int((seconds - SEEK_EARLIER_S) / Fraction(stream.time_base))
+    try:
+        container.seek(max(target, zero or 0), stream=stream)
+    except (av.FFmpegError, OSError):
+        container.seek(0)
+    return zero
+
+
+def _decoded(packet: av.Packet) -> list[av.VideoFrame]:
+    try:
+        return packet.decode()
+    except (av.FFmpegError, OSError):
+        return []
+
+
 def _timed_frames(
-    container: InputContainer, stream: VideoStream, probe: VideoProbe
+    container: InputContainer, stream: VideoStream, probe: VideoProbe, zero: int | None = None
 ) -> Iterator[tuple[Fraction, Fraction, av.VideoFrame]]:
     """Frames with the time they appear, from the first one on, and the time until which the packets read so far last.
 
-    Seconds as exact fractions. Damaged parts are left out.
+    Seconds as exact fractions, from the stamp `zero`, or else from the first frame's. Damaged parts are left out.
     """
-    base, first, last, usual_s = Fraction(stream.time_base), None, Fraction(0), 1 / probe.fps
+    base, first, last, usual_s = Fraction(stream.time_base), zero, Fraction(0), 1 / probe.fps
     durations: dict[int, int] = {}
     damaged, deinterlacer = 0, Deinterlacer()
 

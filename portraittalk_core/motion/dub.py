@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from ..checks import check_choice
 from ..face import topology as topo
 from ..face.geometry import align
 from ..motion.options import MotionOptions
 from ..progress import Progress
 from ..types import LandmarkTrack, Speech
-from .rig import SkinInterpolator, face_axes
+from .dub_options import FILM_ENDS
+from .rig import FaceRig, SkinInterpolator, face_axes, make_rig
 from .smoothing import smooth_step
 
 TURNED_COUNTS = 0.5  # how much a turned head speaks against a frame as the face at rest, beside its lips' gap
+FADE_S = 0.12  # within which the mouth goes over to that of a frame that stays as it is
 SPAN = 256  # frames that are turned at once
 
 
@@ -29,6 +34,27 @@ class Engine(Protocol):
         self, speech: Speech, reference: LandmarkTrack, options: MotionOptions | None, on_progress: Progress | None
     ) -> Iterator[LandmarkTrack]:
         """Consecutive pieces of the speaking face's landmarks."""
+
+
+def film_order(num_frames: int, wanted: int, film_end: str) -> Tensor:
+    """(T,) int64 numbers of a film's frames, as they follow each other where the speech is longer than the film.
+
+    Args:
+        num_frames: of the film.
+        wanted: by the speech.
+        film_end: see `DubOptions`.
+
+    Returns:
+        T is `wanted`, or `num_frames` where that is more, or where the film is to end.
+    """
+    check_choice(film_end, FILM_ENDS, "film_end")
+    at = torch.arange(num_frames if film_end == "cut" else max(num_frames, wanted))
+    if film_end == "loop":
+        return at % num_frames
+    if film_end == "ping-pong":
+        at = at % max(1, 2 * num_frames - 2)  # neither end is shown twice
+        return torch.minimum(at, 2 * num_frames - 2 - at)
+    return at.clamp(max=num_frames - 1)
 
 
 @dataclass(frozen=True)
@@ -62,6 +88,7 @@ def dub_track(
     options: MotionOptions,
     engine: Engine,
     on_progress: Progress | None = None,
+    scenes: Tensor | None = None,
 ) -> LandmarkTrack:
     """Track of a filmed face with the mouth of a new speech.
 
@@ -74,20 +101,86 @@ def dub_track(
         options: of the mouth; head motion, blinks and fps do not count.
         engine: what moves the mouth.
         on_progress: as the engine calls it; may raise to stop.
+        scenes: (T,) number of each frame's scene: each has a face at rest of its own. None: there are no cuts.
 
     Returns:
-        T frames on the same picture.
+        T frames on the same picture. Beside frames that stay as they are, the mouth goes over from one to the other.
     """
     fitted = fit_speech(speech, len(driving), driving.fps).speech
     mouth_only = replace(options, fps=driving.fps, head_motion=0.0, blink_rate=0.0)
-    reference = resting_frame(driving)
-    share, points = mouth_share(reference), []
+    scenes = torch.zeros(len(driving), dtype=torch.int64) if scenes is None else scenes
+    faces = _SceneFaces(driving, scenes)
+    presence, points = _presence(driving, scenes), []
     start = 0
-    for spoken in engine.spans(fitted, reference, mouth_only, on_progress):
-        stop = start + len(spoken)
-        points.append(with_mouth(driving.slice(start, stop), spoken, reference, share).points)
-        start = stop
+    for spoken in engine.spans(fitted, faces.first, mouth_only, on_progress):
+        for begin, end in _within_scenes(scenes, start, start + len(spoken)):
+            said, reference, share = faces.speaking(spoken.slice(begin - start, end - start), int(scenes[begin]))
+            filmed = driving.slice(begin, end)
+            mouth = with_mouth(filmed, said, reference, share).points
+            weight = presence[begin:end, None, None]
+            points.append(torch.where(weight == 1, mouth, torch.lerp(filmed.points, mouth, weight)))
+        start += len(spoken)
     return replace(driving, points=torch.cat(points))
+
+
+class _SceneFaces:
+    """The face at rest in every scene, and the speaking face on it."""
+
+    def __init__(self, driving: LandmarkTrack, scenes: Tensor) -> None:
+        self._driving, self._scenes = driving, scenes
+        seen = scenes[driving.valid]
+        self._first = int(seen[0]) if len(seen) else 0
+        self._rigs: dict[int, FaceRig] = {}
+        self._scene, self._face = -1, (self.first, mouth_share(self.first))
+
+    @property
+    def first(self) -> LandmarkTrack:
+        """One frame: the face at rest in the first scene that shows it, on which the engine lets it speak."""
+        return self._at_rest(self._first)
+
+    def speaking(self, spoken: LandmarkTrack, scene: int) -> tuple[LandmarkTrack, LandmarkTrack, Tensor]:
+        """Some frames of the speaking face on a scene's face at rest, that face, and its (478,) mouth mask."""
+        if scene != self._scene:
+            reference = self._at_rest(scene)
+            self._scene, self._face = scene, (reference, mouth_share(reference))
+        reference, share = self._face
+        return self._carried(spoken, scene), reference, share
+
+    def _at_rest(self, scene: int) -> LandmarkTrack:
+        frames = self._scenes == scene
+        part = replace(self._driving, points=self._driving.points[frames], valid=self._driving.valid[frames])
+        return resting_frame(part)
+
+    def _carried(self, spoken: LandmarkTrack, scene: int) -> LandmarkTrack:
+        """What a face says, on the same or another face in another scene."""
+        if scene == self._first:
+            return spoken
+        for number in (self._first, scene):
+            if number not in self._rigs:
+                self._rigs[number] = make_rig(self._at_rest(number))
+        here, there = self._rigs[self._first], self._rigs[scene]
+        axes, origin, unit = face_axes(self.first.points_px[0])
+        said = (spoken.points_px - origin) @ axes.T / unit - here.rest - here.close
+        placed = there.to_px(there.rest + there.close + said)
+        return LandmarkTrack.from_px(placed, spoken.width, spoken.height, spoken.fps)
+
+
+def _within_scenes(scenes: Tensor, start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """Stretches of the frames start..stop-1 that lie within one scene each."""
+    cuts = (torch.nonzero(scenes[start + 1 : stop] != scenes[start : stop - 1]).flatten() + start + 1).tolist()
+    yield from pairwise([start, *cuts, stop])
+
+
+def _presence(driving: LandmarkTrack, scenes: Tensor) -> Tensor:
+    """(T,) weight of the new mouth: 0 where the face is not seen, 1 from a short while beside such frames on."""
+    steps = math.ceil(FADE_S * driving.fps)
+    weight = torch.full((len(driving),), steps + 1.0)
+    for at in range(-steps, steps + 1):  # a frame's neighbours within its scene
+        near = slice(max(0, at), len(driving) + min(0, at))
+        far = slice(max(0, -at), len(driving) - max(0, at))
+        hidden = ~driving.valid[far] & (scenes[far] == scenes[near])
+        weight[near] = torch.where(hidden, weight[near].clamp(max=float(abs(at))), weight[near])
+    return weight / (steps + 1)
 
 
 def with_mouth(

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from ..engines.contract import MotionEngine
+from ..errors import NoFaceError
+from ..face.covered import mouth_covered
 from ..face.mesh.landmarks import MeshBackend, track_faces
+from ..face.scenes import SceneFinder, other_people
 from ..media.video_read import probe_video, read_pictures
-from ..motion.dub import dub_track
+from ..motion.dub import dub_track, film_order
+from ..motion.dub_options import DubOptions
 from ..motion.options import MotionOptions
+from ..options import option_of
 from ..progress import Progress
 from ..renderers.contract import Callbacks, Film, Renderer, RenderJob
 from ..renderers.registry import open_renderer
 from ..renderers.write import RenderResult, Sound, render_video
 from ..style.prior import Style
 from ..types import LandmarkTrack, Speech
-from .render import compare_lengths
+from .render import LENGTHS_DIFFER_S, seconds_of
+
+log = logging.getLogger(__name__)
+
+GLIMPSE_S = 0.2  # a mouth that is seen for less between covered frames counts as covered
 
 
 def read_film(
@@ -26,8 +41,9 @@ def read_film(
     face_index: int = 0,
     face_order: str = "size",
     on_progress: Progress | None = None,
+    scenes: str = "same",
 ) -> Film:
-    """Track the face of a video through all of its frames.
+    """Track the face of a video through all of its frames, and find its cuts and where the mouth is covered.
 
     Args:
         video: with a face in some of its frames, read one at a time.
@@ -35,6 +51,7 @@ def read_film(
         face_index: which face.
         face_order: how faces are counted, see `face.mesh.landmarks.detect_faces`.
         on_progress: called with frames read and in all; may raise to stop.
+        scenes: which ones are to be dubbed, see `DubOptions`; of the others, the frames are not valid.
 
     Raises:
         MediaError: the video cannot be read.
@@ -43,8 +60,79 @@ def read_film(
     fps = probe_video(video).fps
     pictures = read_pictures(video, fps, on_progress=on_progress)
     name = Path(video).name
-    track = track_faces(pictures, fps, mesh, face_index, face_order, on_missing="interpolate", source=name)
-    return Film(Path(video), track)
+    finder, visible = SceneFinder(), []
+
+    def on_face(picture: Tensor, face: Tensor | None) -> None:
+        finder.see(picture, face)
+        visible.append(face is None or not mouth_covered(picture, face))
+
+    track = track_faces(
+        pictures, fps, mesh, face_index, face_order, on_missing="interpolate", source=name, on_face=on_face
+    )
+    numbers = finder.scenes()
+    covered = covered_stretches(torch.tensor(visible), numbers, float(fps)) & track.valid
+    strange = torch.zeros_like(covered)
+    if scenes == "same":
+        strange = other_people(replace(track, valid=track.valid & ~covered), numbers) & track.valid
+    covered &= ~strange
+    _tell(name, numbers, strange, covered, fps)
+    shown = track.valid & ~strange & ~covered
+    if not shown.any():
+        raise NoFaceError(
+            f"the mouth is covered in all frames of {name} that show a face; choose a video with a free mouth."
+        )
+    track = replace(track, valid=shown)
+    return Film(Path(video), track, scenes=numbers, covered=covered, strange=strange)
+
+
+def covered_stretches(visible: Tensor, scenes: Tensor, fps: float) -> Tensor:
+    """(T,) bool: where a mouth counts as covered.
+
+    A hand that moves shows some lip now and then, and comes and goes over some frames: short sights between covered
+    frames do not count, and the frames next to covered ones count as covered.
+
+    Args:
+        visible: (T,) bool: whether a frame by itself shows a mouth.
+        scenes: (T,) number of each frame's scene; nothing spreads over a cut.
+        fps: frames per second.
+    """
+    covered = ~visible
+    for at in torch.nonzero(covered).flatten().tolist():
+        stop = min(len(covered), at + 2 + int(GLIMPSE_S * fps))
+        again = torch.nonzero(covered[at + 1 : stop] & (scenes[at + 1 : stop] == scenes[at])).flatten()
+        if len(again):
+            covered[at : at + 1 + int(again[-1])] = True
+    same = scenes[1:] == scenes[:-1]
+    beside = covered.clone()
+    beside[1:] |= covered[:-1] & same
+    beside[:-1] |= covered[1:] & same
+    return beside
+
+
+def _tell(name: str, scenes: Tensor, strange: Tensor, covered: Tensor, fps: Fraction) -> None:
+    """Log what of a film is left as it was filmed, and why."""
+    if strange.any():
+        first = float(int(strange.int().argmax()) / fps)
+        log.warning(
+            "%s has cuts (%d), and from %.2f s on another face than at the beginning: %d frames with it stay as filmed. "
+            "If that is the same person, or is to speak too: %s all.", name, int(scenes.max()), first,
+            int(strange.sum()), option_of(DubOptions, "scenes").flag,
+        )  # fmt: skip
+    elif int(scenes.max()):
+        cuts = ", ".join(f"{float(at / fps):.2f} s" for at in _cuts(scenes)[:8])
+        log.warning(
+            "%s has cuts, at %s%s: as far as its shape tells, the face is the same in all scenes, and speaks in all. "
+            "If it is not, cut the film there.", name, cuts, " and later" if len(_cuts(scenes)) > 8 else "",
+        )  # fmt: skip
+    if covered.any():
+        log.warning(
+            "the mouth in %s is covered in %d frames, from %.2f s on: they stay as filmed.", name, int(covered.sum()),
+            float(int(covered.int().argmax()) / fps),
+        )  # fmt: skip
+
+
+def _cuts(scenes: Tensor) -> list[int]:
+    return (torch.nonzero(scenes[1:] != scenes[:-1]).flatten() + 1).tolist()
 
 
 def dub(
@@ -59,13 +147,14 @@ def dub(
     sound: Sound = None,
     crf: int = 18,
     callbacks: Callbacks | None = None,
+    dub_options: DubOptions | None = None,
 ) -> RenderResult:
     """Dub a film: render its face with the mouth of a new speech, as a stream of pictures.
 
     Args:
         film: of `read_film`.
         speech: what is to be said; after its end the mouth rests closed.
-        out: the video file to write, as long as the film.
+        out: the video file to write, as long as the film, or as the speech where that is longer and the options say so.
         options: of the mouth; its fps, head motion and blinks do not count.
         engine: what moves the mouth.
         renderer: what draws; None is the warp.
@@ -73,13 +162,18 @@ def dub(
         sound: the new sound, the speech itself if None; cut, or silence added, where it is not as long.
         crf: H.264 quality, 0 lossless .. 51.
         callbacks: called meanwhile; may raise to stop, and then no file remains.
+        dub_options: what follows where the speech is longer than the film.
 
     Raises:
         OutputError: the file cannot be written.
     """
+    film_end = (dub_options or DubOptions()).film_end
+    wanted = speech.num_frames(film.track.fps)
+    if film_end != "cut" and wanted > len(film.track):
+        film = film.in_order(film_order(len(film.track), wanted, film_end))
     return render_film(
         film,
-        dub_track(film.track, speech, options, engine),
+        dub_track(film.track, speech, options, engine, scenes=film.scenes),
         out,
         renderer=renderer,
         speech=speech,
@@ -116,7 +210,21 @@ def render_film(
         callbacks: called meanwhile; may raise to stop, and then no file remains.
     """
     started = time.perf_counter()
-    compare_lengths(film.track.seconds, sound)
+    _compare_lengths(film.track.seconds, sound)
     job = RenderJob.of_track(film, track, speech, style)
     renderer = renderer or open_renderer()
     return render_video(renderer, job, out, sound=sound, crf=crf, callbacks=callbacks, started=started)
+
+
+def _compare_lengths(film_s: float, sound: Sound) -> None:
+    """Log where sound and film differ in length; see `compare_lengths` of `render`."""
+    sound_s = seconds_of(sound)
+    if sound_s is None or abs(sound_s - film_s) < LENGTHS_DIFFER_S:
+        return
+    if sound_s > film_s:
+        log.warning(
+            "the film lasts %.2f s, the speech %.2f s: it is cut off where the film ends. To keep all of it, let the "
+            "film go on: %s with hold, loop or ping-pong.", film_s, sound_s, option_of(DubOptions, "film_end").flag,
+        )  # fmt: skip
+    else:
+        log.info("the film lasts %.2f s, the speech %.2f s: after it the mouth rests, in silence.", film_s, sound_s)

@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ..checks import check_choice
+from ..errors import InputError
 from ..face.mesh.landmarks import MeshBackend, detect_faces, find_portrait, open_mesh
 from ..media.sound import SoundFile
 from ..motion.transfer import belongs_to, transfer_motion
@@ -57,7 +58,7 @@ def render_track(
         callbacks: called meanwhile; may raise to stop, and then no file remains.
 
     Raises:
-        InputError: the track's picture has another shape than the portrait.
+        InputError: with `transfer` "absolute", the track's picture has another shape than the portrait.
         OutputError: the file cannot be written.
     """
     started = time.perf_counter()
@@ -68,17 +69,30 @@ def render_track(
 
 
 def fit_track(portrait: Portrait, track: LandmarkTrack, transfer: str = "auto") -> LandmarkTrack:
-    """Retarget a track to a portrait (see `render_track`).
+    """Retarget a track to a portrait (see `render_track`); the track of a picture of another shape is carried over.
 
     Raises:
-        InputError: the track's picture has another shape than the portrait, or `transfer` is unknown.
+        InputError: with "absolute", the track's picture has another shape than the portrait, or `transfer` is unknown.
     """
     check_choice(transfer, TRANSFERS, "transfer")
     height, width = portrait.picture.shape[:2]
-    check_same_shape(track, width, height)
-    if transfer == "absolute" or (transfer == "auto" and belongs_to(track, portrait.landmarks)):
+    if transfer == "absolute":
+        try:
+            check_same_shape(track, width, height)
+        except InputError as error:
+            raise InputError(f"{error} Transfer relative or auto carries its motion over instead.") from error
+        return track
+    if transfer == "auto" and _of_same_shape(track, width, height) and belongs_to(track, portrait.landmarks):
         return track
     return transfer_motion(track, portrait.landmarks)
+
+
+def _of_same_shape(track: LandmarkTrack, width: int, height: int) -> bool:
+    try:
+        check_same_shape(track, width, height)
+    except InputError:
+        return False
+    return True
 
 
 def driven_portrait(
@@ -86,15 +100,17 @@ def driven_portrait(
 ) -> Portrait:
     """The portrait of the picture's face nearest to a track's mean position; else of its largest face.
 
+    The track of a picture of another shape was made on another picture: then it is the largest face, too.
+
     Raises:
-        InputError: the track's picture has another shape.
         NoFaceError: no face, or one too small.
     """
-    height, width = picture.shape[:2]
-    check_same_shape(track, width, height)
     if mesh is None:
         with open_mesh() as opened:
             return driven_portrait(picture, track, source, opened)
+    height, width = picture.shape[:2]
+    if not _of_same_shape(track, width, height):
+        return find_portrait(picture, source=source, mesh=mesh)
     faces = detect_faces(picture, mesh)
     middles = faces[:, :, :2].mean(1)
     distances = (middles - track.points[:, :, :2].mean((0, 1))).norm(dim=1)
@@ -109,7 +125,7 @@ def compare_lengths(track_s: float, sound: Sound) -> None:
         track_s: length of the track, and so of the video.
         sound: see `render_track`.
     """
-    sound_s = _seconds_of(sound)
+    sound_s = seconds_of(sound)
     if sound_s is None or abs(sound_s - track_s) < LENGTHS_DIFFER_S:
         return
     if sound_s > track_s:
@@ -121,7 +137,7 @@ def compare_lengths(track_s: float, sound: Sound) -> None:
         log.info("the landmarks last %.2f s, the sound %.2f s: silence follows it.", track_s, sound_s)
 
 
-def _seconds_of(sound: Sound) -> float | None:
+def seconds_of(sound: Sound) -> float | None:
     """Duration of a sound in seconds; None without sound, or where the file does not state it."""
     if isinstance(sound, tuple):
         return sound[0].shape[-1] / sound[1]

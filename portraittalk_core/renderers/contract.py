@@ -44,6 +44,32 @@ class Film:
 
     path: Path
     track: LandmarkTrack  # of its face; `valid` is False where no face was found
+    order: Tensor | None = None  # (T,) number of the file's frame that each frame shows; None: they follow each other
+    scenes: Tensor | None = None  # (T,) number of each frame's scene, between two cuts; None: there are no cuts
+    covered: Tensor | None = None  # (T,) bool: something hides the mouth there, and `valid` is False; None: nowhere
+    strange: Tensor | None = None  # (T,) bool: another person is in the scene, and `valid` is False; None: nowhere
+
+    def scene(self, index: int) -> int:
+        """Number of a frame's scene."""
+        return 0 if self.scenes is None else int(self.scenes[index])
+
+    def track_of_scene(self, scene: int) -> LandmarkTrack:
+        """The landmarks of one scene's frames."""
+        from dataclasses import replace
+
+        if self.scenes is None:
+            return self.track
+        frames = self.scenes == scene
+        return replace(self.track, points=self.track.points[frames], valid=self.track.valid[frames])
+
+    def in_order(self, order: Tensor) -> Film:
+        """The film whose frames follow each other in another order, such as (T,) `motion.dub.film_order`."""
+        from dataclasses import replace
+
+        track = replace(self.track, points=self.track.points[order], valid=self.track.valid[order])
+        numbers = {"scenes": self.scenes, "covered": self.covered, "strange": self.strange}
+        numbers = {name: values if values is None else values[order] for name, values in numbers.items()}
+        return replace(self, track=track, order=order if self.order is None else self.order[order], **numbers)
 
     @property
     def source(self) -> str:
@@ -53,24 +79,30 @@ class Film:
     @property
     def num_faceless(self) -> int:
         """Number of frames without a face."""
-        return int((~self.track.valid).sum())
+        return int((~self.track.valid).sum()) - self.num_covered - self.num_strange
+
+    @property
+    def num_covered(self) -> int:
+        """Number of frames in which something hides the mouth."""
+        return 0 if self.covered is None else int(self.covered.sum())
+
+    @property
+    def num_strange(self) -> int:
+        """Number of frames of scenes with another person."""
+        return 0 if self.strange is None else int(self.strange.sum())
 
     def pictures(self) -> Iterator[Tensor]:
-        """Its frames (H, W, 3) uint8 from the beginning, as many as the track has, read one at a time.
+        """Its frames (H, W, 3) uint8 from the beginning, as many as the track has.
+
+        Forwards they are read one at a time, backwards a few at a time.
 
         Raises:
             InputError: the file has become shorter since it was tracked.
         """
-        from ..media.video_read import read_pictures
+        from .film_pictures import pictures_in_order
 
-        number = 0
-        for picture in read_pictures(self.path, self.track.fps):
-            if number == len(self.track):
-                return
-            yield picture
-            number += 1
-        if number < len(self.track):
-            raise InputError(f"{self.path.name} has become shorter while it was read: frame {number} is missing.")
+        order = range(len(self.track)) if self.order is None else self.order.tolist()
+        yield from pictures_in_order(self.path, self.track.fps, order)
 
 
 @dataclass(frozen=True)

@@ -265,7 +265,7 @@ def test_face_landmarks_of_newer_comfyui_are_followed(comfy, portrait_name):
         ("nothing", "no audio"),
         ("tiny portrait", "each side must be 128 to 4096"),
         ("soundless video", "no sound"),
-        ("another shape", "shapes differ"),
+        ("another shape", "no face was found"),
         ("nothing connected", "nothing to watch"),
         ("damaged track", "not a readable safetensors file"),
         ("missing track", "is not there"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 
 import torch
@@ -110,6 +110,7 @@ def track_faces(
     face_order: str = "size",
     on_missing: str = "hold",
     source: str = "video",
+    on_face: Callable[[Tensor, Tensor | None], None] | None = None,
 ) -> LandmarkTrack:
     """Follow one face through a video.
 
@@ -122,6 +123,7 @@ def track_faces(
         on_missing: what to do with frames without the face: "hold" repeats the last position (before the first sight:
             the first), "interpolate" moves straight from the last to the next, "error" stops.
         source: what to call the video in messages.
+        on_face: called with every picture and the face's (478, 3) landmarks in it, pixels, or None.
 
     Returns:
         One frame per picture; `valid` is False where the face was not seen.
@@ -133,13 +135,15 @@ def track_faces(
     check_range(face_index, 0, MAX_INDEX, "face_index")
     if mesh is None:
         with open_mesh() as opened:
-            return track_faces(pictures, fps, opened, face_index, face_order, on_missing, source)
+            return track_faces(pictures, fps, opened, face_index, face_order, on_missing, source, on_face)
     follower = Follower(mesh, face_index, face_order)
     frames: list[Tensor | None] = []
     width = height = 0
     for picture in pictures:
         height, width = picture.shape[:2]
         frames.append(follower.see(picture))
+        if on_face is not None:
+            on_face(picture, frames[-1])
     valid = torch.tensor([frame is not None for frame in frames], dtype=torch.bool)
     if not valid.any():
         raise NoFaceError(

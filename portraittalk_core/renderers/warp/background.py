@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SAMPLES = 160  # positions along each line that is followed
+SAMPLES = 256  # positions along each line that is followed
 START = 0.05  # of a line, at its border: the colours to go on with
 LEAST_STEP, STEP_DEVIATIONS = 14.0, 3.0  # levels, or deviations of the colours at the border, that are a change
 MOST_DEVIATION = 7.0  # levels: a line whose colours at the border differ by more is not followed

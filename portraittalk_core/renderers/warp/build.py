@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -11,9 +10,11 @@ from torch import Tensor
 from ...face import topology as topo
 from ...face.covered import mouth_covered
 from ...face.eyes import lids_fit
+from ...motion.dub import resting_frame
 from ...threads import one_torch_thread
 from ...types import LandmarkTrack, Portrait
 from ..contract import Callbacks, Film, RenderJob
+from .film import FilmedFace
 from .options import WarpOptions
 from .renderer import REACH, PortraitRenderer
 
@@ -77,15 +78,19 @@ def _warped_portrait(job: RenderJob) -> Iterator[Tensor]:
 
 def _warped_film(film: Film, motion: Iterator[LandmarkTrack]) -> Iterator[Tensor]:
     """Film frames with the face warped to the new landmarks; frames without a face are unchanged."""
-    frames = (span.slice(index, index + 1) for span in motion for index in range(len(span)))
-    for index, (picture, target) in enumerate(zip(film.pictures(), frames, strict=True)):
-        filmed = film.track.slice(index, index + 1)
-        if not bool(filmed.valid) or torch.equal(filmed.points, target.points):
+    size = torch.tensor([film.track.width, film.track.height, film.track.width], dtype=torch.float32)
+    targets = (points for span in motion for points in span.points)
+    scene, face = None, None
+    for index, (picture, target) in enumerate(zip(film.pictures(), targets, strict=True)):
+        filmed = film.track.points[index]
+        if not bool(film.track.valid[index]) or torch.equal(filmed, target):
             yield picture
             continue
-        filmed = replace(filmed, valid=torch.ones(1, dtype=torch.bool))
+        if face is None or film.scene(index) != scene:
+            scene = film.scene(index)
+            face = FilmedFace(resting_frame(film.track_of_scene(scene)), float(film.track.fps))
         with one_torch_thread():
-            warped = next(PortraitRenderer(Portrait(picture, filmed, film.source)).render(target))
+            warped = face.draw(picture, filmed * size, target * size)
         yield warped
 
 

@@ -120,9 +120,7 @@ class MotionField:
             else:
                 moved = _product(weights, residual[:, controls])
             displacement = carried + moved
-            if self.kept is not None:
-                displacement = displacement[..., :1] * self.kept[:, 0] + displacement[..., 1:] * self.kept[:, 1]
-            layers.append(displacement)
+            layers.append(displacement if self.kept is None else torch.einsum("bgi,gij->bgj", displacement, self.kept))
         forward = rearrange(torch.stack(layers, 1), "b layer (h w) xy -> (b layer) xy h w", h=GRID).contiguous()
         paces = torch.where(blinks, BLINK_PACE, 1.0).clamp(max=STRETCHED_PACE if self.is_open else 1.0)
         return self._invert(forward, paces.repeat_interleave(2)).reshape(batch, 2, 2, GRID, GRID)

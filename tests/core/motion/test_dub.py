@@ -5,9 +5,11 @@ import pytest
 import torch
 
 from portraittalk_core.engines.registry import open_engine
+from portraittalk_core.errors import InputError
 from portraittalk_core.face import topology as topo
 from portraittalk_core.face.geometry import rotation_matrix
-from portraittalk_core.motion.dub import dub_track, fit_speech, mouth_share, resting_frame, with_mouth
+from portraittalk_core.motion.dub import dub_track, film_order, fit_speech, mouth_share, resting_frame, with_mouth
+from portraittalk_core.motion.dub_options import DubOptions
 from portraittalk_core.motion.options import MotionOptions
 from portraittalk_core.motion.rig import plan_landmarks
 from portraittalk_core.types import LandmarkTrack, Speech
@@ -107,3 +109,74 @@ def test_a_video_shorter_or_longer_than_the_speech_sets_the_length(make_plan, co
     assert torch.equal(made.points[:, UPPER], film.points[:, UPPER])
     gap = (made.points_px[:, topo.INNER_LIP_BOTTOM] - made.points_px[:, topo.INNER_LIP_TOP]).norm(dim=1)
     assert count < 25 or gap[35:].max() < 0.5  # px: the speech ended with frame 25
+
+
+@pytest.mark.parametrize(
+    ("film_end", "expected"),
+    [
+        ("cut", [0, 1, 2, 3]),
+        ("hold", [0, 1, 2, 3, 3, 3, 3, 3, 3, 3]),
+        ("loop", [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]),
+        ("ping-pong", [0, 1, 2, 3, 2, 1, 0, 1, 2, 3]),
+    ],
+)
+def test_a_film_goes_on_as_it_is_told_to(film_end, expected):
+    assert film_order(4, 10, film_end).tolist() == expected
+    assert film_order(4, 3, film_end).tolist() == [0, 1, 2, 3]  # a shorter speech shortens nothing
+    assert film_order(1, 3, film_end).tolist() == ([0] if film_end == "cut" else [0, 0, 0])
+
+
+def test_an_unknown_end_of_a_film_is_refused():
+    with pytest.raises(InputError, match="film_end must be one of cut, hold, loop, ping-pong, not 'stop'"):
+        DubOptions(film_end="stop")
+
+
+def said_for(seconds: float) -> Speech:
+    """Vowels, four a second."""
+    t = torch.arange(int(16_000 * seconds)) / 16_000
+    return Speech(0.4 * torch.sin(900 * t) * (torch.sin(25 * t) > 0))
+
+
+def test_each_scene_has_a_face_at_rest_of_its_own(make_plan):
+    """The second scene is the same face, wider, smaller and elsewhere; what is said there is said with that face."""
+    still = spoken_like(make_plan, [0.0] * 40)
+    second = 0.7 * still.points_px[20:] * torch.tensor([1.15, 1, 1]) + torch.tensor([60.0, 90, 0])
+    film = LandmarkTrack.from_px(torch.cat([still.points_px[:20], second]), 512, 512, FPS)
+    speech = said_for(1.6)
+    scenes = torch.tensor([0] * 20 + [1] * 20)
+    made = dub_track(film, speech, MotionOptions(), open_engine(), scenes=scenes).points_px
+    alone = dub_track(replace(film, points=film.points[:1].expand(40, -1, -1).contiguous()), speech, MotionOptions(),
+                      open_engine()).points_px  # fmt: skip
+    assert torch.equal(made[:20], alone[:20])
+    unit = (still.points_px[0, 263] - still.points_px[0, 33]).norm() / (second[0, 263] - second[0, 33]).norm()
+
+    def gap(points):
+        return (points[:, topo.INNER_LIP_BOTTOM] - points[:, topo.INNER_LIP_TOP])[:, 1]
+
+    torch.testing.assert_close(gap(made[20:]) * unit, gap(alone[20:]), rtol=0.1, atol=0.6)  # px
+    assert gap(alone[20:]).max() > 4
+
+
+def test_a_scene_in_which_nobody_is_seen_stays_as_it_is(make_plan):
+    film = replace(spoken_like(make_plan, [0.0] * 6), valid=torch.tensor([False, False, True, True, True, True]))
+    speech = said_for(0.5)
+    made = dub_track(film, speech, MotionOptions(), open_engine(), scenes=torch.tensor([0, 0, 1, 1, 1, 1]))
+    assert torch.equal(made.points[:2], film.points[:2])
+    assert not torch.equal(made.points[2:], film.points[2:])  # and at a cut nothing fades
+
+
+def test_the_mouth_goes_over_to_that_of_a_frame_that_stays(make_plan):
+    valid = torch.ones(30, dtype=torch.bool)
+    valid[12:15] = False
+    speech = said_for(1.25)
+    whole = spoken_like(make_plan, [0.0] * 30)
+    moved_by = [
+        (dub_track(film, speech, MotionOptions(), open_engine()).points - film.points)[:, list(topo.LIPS)]
+        .norm(dim=2)
+        .mean(1)
+        for film in (whole, replace(whole, valid=valid))
+    ]
+    share = (moved_by[1] / moved_by[0]).nan_to_num()
+    torch.testing.assert_close(
+        share[8:19], torch.tensor([1, 0.75, 0.5, 0.25, 0, 0, 0, 0.25, 0.5, 0.75, 1]), rtol=0, atol=1e-3
+    )

@@ -14,9 +14,10 @@ from portraittalk_core.face.geometry import mouth_open
 from portraittalk_core.face.mesh.landmarks import open_mesh, track_faces
 from portraittalk_core.media.video_read import read_pictures
 from portraittalk_core.media.video_write import VideoWriter
-from portraittalk_core.motion.dub import dub_track
+from portraittalk_core.motion.dub import dub_track, resting_frame
+from portraittalk_core.motion.dub_options import DubOptions
 from portraittalk_core.motion.options import MotionOptions
-from portraittalk_core.pipelines.dub import dub, read_film, render_film
+from portraittalk_core.pipelines.dub import covered_stretches, dub, read_film, render_film
 from portraittalk_core.renderers import RenderJob
 from portraittalk_core.renderers.identitynet.build import IdentityNetRenderer
 from portraittalk_core.renderers.identitynet.painter import Painted
@@ -53,7 +54,7 @@ def dubbed(close, speech, tmp_path_factory):
     folder = tmp_path_factory.mktemp("dub")
     video = filmed(folder / "in.mp4", [close, close, BLANK, BLANK, close, close, close, close])
     film = read_film(video)
-    spoken = dub_track(film.track, speech, MotionOptions(), open_engine())
+    spoken = dub_track(film.track, speech, MotionOptions(), open_engine(), scenes=film.scenes)
     return film, spoken, dub(film, speech, folder / "out.mp4", MotionOptions(), engine=open_engine(), crf=4)
 
 
@@ -144,3 +145,51 @@ def test_only_the_face_is_painted_and_a_lost_one_is_left(dubbed, tmp_path):
         red = float(new[middle[1], middle[0], 0]) - float(old[middle[1], middle[0], 0])
         assert torch.allclose(new[:8].float(), old[:8].float(), atol=16)
         assert red > 4 or not film.track.valid[index]
+
+
+def test_short_sights_between_covered_frames_do_not_count():
+    visible = torch.tensor([True] * 4 + [False, True, True, False] + [True] * 9 + [False, False])
+    expected = [False] * 3 + [True] * 6 + [False] * 7 + [True] * 3
+    assert covered_stretches(visible, torch.zeros(19, dtype=torch.int64), 25.0).tolist() == expected
+    cut = torch.tensor([0] * 6 + [1] * 13)  # over which nothing spreads
+    kept = covered_stretches(visible, cut, 25.0).tolist()
+    assert kept == [False] * 3 + [True] * 3 + [True] * 3 + [False] * 7 + [True] * 3
+
+
+def test_a_covered_mouth_stays_as_filmed_and_is_not_the_face_at_rest(close, speech, tmp_path, caplog):
+    hidden = close.clone()
+    hidden[115:153, 79:166] = torch.tensor([190, 140, 120], dtype=torch.uint8)  # from above the lips to the chin
+    pictures = [close] * 3 + [hidden] * 2 + [close] * 5
+    film = read_film(filmed(tmp_path / "in.mp4", pictures))
+    assert film.covered[3:5].all() and not film.covered[[0, 1, 6, 7, 8, 9]].any()
+    assert not film.track.valid[3:5].any() and film.num_faceless == 0
+    assert "the mouth in in.mp4 is covered in" in caplog.text
+    assert not bool(film.covered[film.track.points.eq(resting_frame(film.track).points).flatten(1).all(1)].any())
+    made = dub_track(film.track, speech, MotionOptions(), open_engine(), scenes=film.scenes)
+    after = list(warped_pictures(RenderJob.of_track(film, made)))
+    for index, before in enumerate(film.pictures()):
+        assert torch.equal(before, after[index]) == bool(film.covered[index])
+
+
+def test_a_film_goes_on_where_the_speech_is_longer(close, speech, tmp_path, caplog):
+    film = read_film(filmed(tmp_path / "in.mp4", [close] * 4))
+    for film_end, frames in (("cut", 4), ("hold", 6), ("loop", 6), ("ping-pong", 6)):
+        out = tmp_path / f"{film_end}.mp4"
+        caplog.clear()
+        made = dub(film, speech, out, MotionOptions(), engine=open_engine(), dub_options=DubOptions(film_end=film_end))
+        assert made.num_frames == frames
+        assert ("it is cut off where the film ends" in caplog.text) == (film_end == "cut")
+
+
+def test_another_person_behind_a_cut_is_left_alone_and_told(close, speech, tmp_path, caplog):
+    from PIL import Image
+
+    wide = np.asarray(Image.fromarray(close.numpy()).resize((330, 256)))[:, 37:293]
+    other = torch.from_numpy(255 - wide[..., ::-1].copy() // 4)  # of other colours too, so that a cut is seen
+    other = (other.float() * 0.2 + torch.from_numpy(wide.copy()).float() * 0.7).byte()
+    video = filmed(tmp_path / "in.mp4", [close] * 4 + [other] * 4)
+    film = read_film(video)
+    assert film.scenes.tolist() == [0] * 4 + [1] * 4
+    assert film.track.valid.tolist() == [True] * 4 + [False] * 4 and film.num_strange == 4
+    assert "from 0.40 s on another face than at the beginning" in caplog.text and "--scenes all" in caplog.text
+    assert read_film(video, scenes="all").track.valid.all()

@@ -16,6 +16,7 @@ from portraittalk_core.face.mesh.landmarks import open_mesh, track_faces
 from portraittalk_core.media.audio import load_speech
 from portraittalk_core.media.video_read import read_pictures
 from portraittalk_core.motion.options import MotionOptions
+from portraittalk_core.motion.rig import plan_landmarks
 from portraittalk_core.pipelines.render import driven_portrait, fit_track, render_track
 from portraittalk_core.pipelines.talk import talk
 from portraittalk_core.renderers import Callbacks
@@ -103,8 +104,6 @@ def test_talk_tells_a_bad_path_before_the_work(astronaut, speech, tmp_path):
 
 
 def test_render_track_follows_another_faces_motion(astronaut, make_plan, tmp_path):
-    from portraittalk_core.motion.rig import plan_landmarks
-
     driver = plan_landmarks(make_plan(opening=[0.0, 0.4, 0.9, 0.4, 0.0]))
     smaller = LandmarkTrack.from_px(0.6 * driver.points_px + torch.tensor([150.0, 200, 0]), 512, 512, driver.fps)
     fitted = fit_track(astronaut, smaller)
@@ -120,9 +119,33 @@ def test_render_track_follows_another_faces_motion(astronaut, make_plan, tmp_pat
 def test_render_track_rejects_another_shape(astronaut, tmp_path):
     rest = astronaut.landmarks
     wide = LandmarkTrack(rest.points, rest.valid, rest.fps, 640, 360)
-    with pytest.raises(InputError, match="640×360"):
-        render_track(astronaut, wide, tmp_path / "r.mp4")
+    with pytest.raises(InputError, match="640×360.*relative or auto carries its motion over"):
+        render_track(astronaut, wide, tmp_path / "r.mp4", transfer="absolute")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("width", "height"), [(640, 360), (360, 640), (1920, 800), (512, 600)])
+@pytest.mark.parametrize("transfer", ["auto", "relative"])
+def test_a_track_of_another_shape_is_carried_over(astronaut, make_plan, tmp_path, width, height, transfer):
+    """The same face, in pixels, on another picture: its motion is the one it has on the portrait's own picture."""
+    driver = plan_landmarks(
+        make_plan(opening=[0.0, 0.4, 0.9, 0.5, 0.2], angles_deg=[[0, 3.0 * i, 0] for i in range(5)])
+    )
+    placed = 0.5 * driver.points_px + torch.tensor([0.2 * width, 0.1 * height, 0])
+    other = LandmarkTrack.from_px(placed, width, height, driver.fps)
+    carried = fit_track(astronaut, other, transfer)
+    assert (carried.width, carried.height) == (512, 512)
+    wanted = fit_track(astronaut, driver, "relative")
+    torch.testing.assert_close(carried.points_px, wanted.points_px, rtol=0, atol=0.05)  # px
+    assert (wanted.points_px - driver.points_px)[..., :2].norm(dim=2).max() < 3  # which is the driver's own, nearly
+    assert render_track(astronaut, other, tmp_path / "r.mp4", transfer=transfer).num_frames == 5
+
+
+def test_of_a_track_of_another_shape_the_largest_face_is_driven(astronaut):
+    picture = torch.cat([astronaut.picture, torch.full_like(astronaut.picture, 90)], 1)
+    left = astronaut.landmarks.points_px + torch.tensor([512.0, 0, 0])  # where that picture shows nothing
+    found = driven_portrait(picture, LandmarkTrack.from_px(left, 1024, 900, Fraction(25))).landmarks.points_px[0]
+    assert (found[topo.NOSE_TIP] - astronaut.landmarks.points_px[0, topo.NOSE_TIP]).norm() < 6
 
 
 def test_driven_portrait_is_the_face_that_the_track_was_made_on(astronaut):

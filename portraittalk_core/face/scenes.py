@@ -1,0 +1,113 @@
+"""Scenes of a film, between its cuts, and whether they show the same person."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..types import LandmarkTrack
+from . import topology as topo
+from .geometry import align, interocular_px
+
+CELLS = 16  # a side: pictures are compared as so small ones
+COARSE_PX = 128  # of which these many pixels a side are looked at
+MIN_CUT = 6.0  # levels of 255 between the pictures before and after a cut, at the least
+CHANGED = 0.3  # share of the picture that differs by as much: a hand that comes in changes less
+OUTSTANDING = 5.0  # times the usual difference around it
+AROUND = 8  # frames before and after, whose differences are the usual ones
+JUMP = 0.6  # of the face's size: a face that is so much further on in the next frame is another, or in another scene
+LIKE = 0.024  # inter-ocular distances, mean: one person's scenes reach 0.013, of pairs of people 2 % lie below
+COMPARED = 24  # the most frontal frames of a scene, whose landmarks' medians are compared
+# What speech and blinks move least.
+FACE = tuple(i for i in range(topo.NUM_MESH_POINTS) if i not in {*topo.LIPS, *topo.EYELIDS})
+
+
+class SceneFinder:
+    """Finds cuts while the pictures of a film pass by; keeps some numbers of each, not the picture."""
+
+    def __init__(self) -> None:
+        self._small: list[Tensor] = []  # of the last two pictures
+        self._before: list[float] = []  # difference of each picture from the one before it
+        self._over: list[float] = []  # and from the one before that
+        self._jumps: list[bool] = []
+        self._last: Tensor | None = None
+
+    def see(self, picture: Tensor, face: Tensor | None) -> None:
+        """Take the next picture (H, W, 3) uint8, and the face's (478, 3) landmarks in it, pixels."""
+        small = _small(picture)
+        differences = [_difference(small, old) for old in reversed(self._small)]
+        self._before.append(differences[0] if differences else 0.0)
+        self._over.append(differences[1] if len(differences) > 1 else torch.inf)
+        self._small = [*self._small[-1:], small]
+        self._jumps.append(face is not None and self._last is not None and _jumped(self._last, face))
+        self._last = face
+
+    def scenes(self) -> Tensor:
+        """(T,) int64 number of each picture's scene, from 0."""
+        before, over = torch.tensor(self._before), torch.tensor(self._over)
+        cuts = torch.tensor(self._jumps, dtype=torch.bool)
+        for at in torch.nonzero(before > MIN_CUT).flatten().tolist():
+            low = max(1, at - AROUND)
+            others = torch.cat([before[low:at], before[at + 1 : at + 1 + AROUND]])
+            usual = float(others.median()) if len(others) else 0.0
+            # a flash lasts a frame: what follows it is what was before it
+            flash = at + 1 < len(before) and bool(over[at + 1] < before[at] / 2)
+            after_flash = at > 1 and bool(over[at] < before[at - 1] / 2)
+            cuts[at] |= bool(before[at] > OUTSTANDING * usual) and not flash and not after_flash
+        return cuts.long().cumsum(0)
+
+
+def other_people(track: LandmarkTrack, scenes: Tensor) -> Tensor:
+    """(T,) bool: scenes whose face has another shape than the first one's.
+
+    Args:
+        track: of what was followed, T frames.
+        scenes: (T,) number of each frame's scene.
+    """
+    strange = torch.zeros(len(track), dtype=torch.bool)
+    first = None
+    for scene in scenes.unique().tolist():
+        frames = torch.nonzero((scenes == scene) & track.valid).flatten()
+        if not len(frames):
+            continue
+        shape = _shape(track.points_px[frames] if len(frames) < len(track) else track.points_px)
+        if first is None:
+            first = shape
+        elif _unlikeness(first, shape) > LIKE:
+            strange[scenes == scene] = True
+    return strange
+
+
+def _shape(points_px: Tensor) -> Tensor:
+    """(478, 3) median of the most frontal of (T, 478, 3) frames, aligned with one of them."""
+    eyes = points_px[:, list(topo.LEFT_EYE_CORNERS)].mean(1) - points_px[:, list(topo.RIGHT_EYE_CORNERS)].mean(1)
+    turned = eyes[:, 2].abs() / eyes.norm(dim=1).clamp(min=1e-6)
+    frontal = points_px[turned.argsort()[:COMPARED]]
+    rigid = list(topo.RIGID)
+    scale, rotation, shift = align(frontal[:, rigid], frontal[:1, rigid].expand(len(frontal), -1, -1))
+    return (scale[:, None, None] * frontal @ rotation.transpose(1, 2) + shift[:, None]).median(0).values
+
+
+def _unlikeness(one: Tensor, other: Tensor) -> float:
+    """Mean distance of two faces' landmarks (478, 3), the second turned onto the first, inter-ocular distances."""
+    face = list(FACE)
+    scale, rotation, shift = align(other[None, face], one[None, face])
+    moved = (scale[:, None, None] * other[None, face] @ rotation.transpose(1, 2) + shift[:, None])[0]
+    return float((moved - one[face]).norm(dim=1).mean() / interocular_px(one[None])[0].clamp(min=1e-6))
+
+
+def _difference(one: Tensor, other: Tensor) -> float:
+    """Mean difference of two small pictures; 0 where most of them is alike."""
+    difference = (one - other).abs().mean(0)
+    return float(difference.mean()) if float((difference > MIN_CUT).float().mean()) > CHANGED else 0.0
+
+
+def _small(picture: Tensor) -> Tensor:
+    step = max(1, min(picture.shape[:2]) // COARSE_PX)
+    return F.adaptive_avg_pool2d(picture[::step, ::step].permute(2, 0, 1)[None].float(), CELLS)[0]
+
+
+def _jumped(before: Tensor, after: Tensor) -> bool:
+    size = (before[:, :2].amax(0) - before[:, :2].amin(0)).max()
+    return bool((after[:, :2].mean(0) - before[:, :2].mean(0)).norm() > JUMP * size)

@@ -1,0 +1,31 @@
+"""Options of dubbing. No torch, so that ``--help`` need not wait for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..options import check_options, option
+
+SCENES = ("same", "all")
+FILM_ENDS = ("cut", "hold", "loop", "ping-pong")
+
+
+@dataclass(frozen=True)
+class DubOptions:
+    """Options of a dub, beside those of the mouth."""
+
+    film_end: str = option(
+        "cut",
+        help="Where the speech is longer than the film: cut ends it with the film, hold keeps the last picture, loop "
+        "begins the film anew, ping-pong plays it backwards and forwards.",
+        choices=FILM_ENDS,
+    )
+    scenes: str = option(
+        "same",
+        help="Which scenes are dubbed, of a film with cuts: same are those that show the first one's person, known by "
+        "the shape of the face, all are all.",
+        choices=SCENES,
+    )
+
+    def __post_init__(self) -> None:
+        check_options(self)

@@ -1,0 +1,274 @@
+"""The warp of filmed faces: every frame's own lower face bent to the new mouth, the mouth's inside steady over time.
+
+Only what the new mouth moves is drawn: head, eyes and brows are the film's. Two thin-plate splines, one for what lies
+above the line where the lips meet and one for what lies below, lead from the new landmarks back to the filmed ones, so
+that nothing has to be inverted. Teeth and tongue stand where the face at rest has them on this frame's head, whatever
+the filmed mouth does, and their colours follow the film's light slowly.
+
+Shapes: G grid nodes, C control points.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...face import topology as topo
+from ...face.aperture import MOUTH, Aperture, Box, pixel_box, pixel_centres, soft_step
+from ...face.geometry import align
+from ...types import LandmarkTrack
+from .mouth_interior import MouthPalette, make_palette, paint_mouth
+
+GRID = 48  # nodes a side
+REACH = 0.3  # of the face's smaller side: how far outside the face its outline's motion fades
+SPACING = 0.13  # inter-ocular distances between control points off the lips
+CROWDED = 0.012  # inter-ocular distances: of control points as near as this, as on a turned cheek, one counts
+STIFFNESS = 1e-3  # of the splines, against folds where landmarks tremble
+EDGE_FADE = 0.12  # of the box's side: over which all motion fades at its edge
+STILL = 0.02  # pixels that a landmark may move and still count as unmoved
+SHARP_SIDE_PX = 400  # regions up to this size are sampled with cubic weights, against blur
+LIP_RIM = 0.028  # of the mouth's width: how far inside filmed open lips their texture begins
+OPEN = 0.06  # gap over width of a mouth from which it counts as open
+LIGHT_S = 0.4  # time constant with which the mouth's colours follow the film's light
+CHEEKS = (50, 280, 101, 330, 205, 425, 36, 266)
+CORNERS = frozenset({61, 291, 76, 306, 62, 292, 78, 308})
+
+
+class FilmedFace:
+    """Draws one face of a film in the frames of one scene, in turn.
+
+    Args:
+        reference: one frame: the face at rest.
+        fps: frames per second.
+    """
+
+    def __init__(self, reference: LandmarkTrack, fps: float) -> None:
+        self.rest = reference.points_px[0]
+        rest = self.rest[:, :2]
+        eyes = [rest[list(corners)].mean(0) for corners in (topo.RIGHT_EYE_CORNERS, topo.LEFT_EYE_CORNERS)]
+        self.controls = [_layer_controls(rest, float((eyes[1] - eyes[0]).norm()), layer) for layer in (0, 1)]
+        aperture = Aperture.of(rest, MOUTH)
+        self.closed_line = _meeting_line(aperture)
+        self.follow = 1 - math.exp(-1 / (LIGHT_S * fps))
+        self.palette: MouthPalette | None = None
+        line = torch.linspace(0, 1, GRID)
+        edge = soft_step(torch.minimum(line, 1 - line) - EDGE_FADE / 2, EDGE_FADE)
+        self.fade = (edge[:, None] * edge).flatten()[:, None]  # (G, 1)
+        self.unit_nodes = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1).reshape(-1, 2)
+
+    @torch.inference_mode()
+    def draw(self, picture: Tensor, filmed: Tensor, target: Tensor) -> Tensor:
+        """One frame with another mouth.
+
+        Args:
+            picture: (H, W, 3) uint8.
+            filmed: (478, 3) its landmarks, pixels.
+            target: (478, 3) where they go, on the same head.
+
+        Returns:
+            (H, W, 3) uint8; far from the mouth the very values of `picture`.
+        """
+        self._follow_light(picture, filmed)
+        moving = (target - filmed)[:, :2].norm(dim=1) > STILL
+        if not moving.any():
+            return picture
+        height, width = picture.shape[:2]
+        face = filmed[list(topo.FACE_OVAL), :2]
+        reach = REACH * float((face.amax(0) - face.amin(0)).min())
+        both = torch.cat([filmed[moving, :2], target[moving, :2]])
+        low, high = (both.amin(0) - reach).floor(), (both.amax(0) + reach).ceil()
+        x0, y0 = max(0, int(low[0])), max(0, int(low[1]))
+        x1, y1 = min(width, int(high[0])), min(height, int(high[1]))
+        if x1 - x0 < 2 or y1 - y0 < 2:
+            return picture
+        mouth, source = Aperture.of(target[:, :2], MOUTH), _parted_lips(filmed[:, :2])
+        nodes = low + 0.5 + self.unit_nodes * (high - low - 1)
+        layers = self._backward(source, target[:, :2], nodes, reach)  # (2, G, 2) displacements
+        whole = (int(high[1] - low[1]), int(high[0] - low[0]))
+        mixed = torch.lerp(layers[0], layers[1], _lower_share(nodes, mouth)[:, None])
+        flow = F.interpolate(_planes(mixed), size=whole, mode="bilinear", align_corners=True)[0]
+        top, left = y0 - int(low[1]), x0 - int(low[0])
+        flow = flow[:, top : top + y1 - y0, left : left + x1 - x0].contiguous()
+        box: Box = (x0, y0, x1, y1)
+        self._part_layers(flow, layers, target, mouth, box, low, high)
+        region = picture[y0:y1, x0:x1].permute(2, 0, 1).float().contiguous()
+        warped = _sampled(region, flow)
+        self._fill_mouth(warped, mouth, filmed, target, box)
+        out = picture.clone()
+        out[y0:y1, x0:x1] = torch.stack(warped.add_(0.5).clamp_(0, 255).to(torch.uint8).unbind(), -1)
+        return out
+
+    def _backward(self, source: Tensor, target: Tensor, nodes: Tensor, reach: float) -> Tensor:
+        """(2, G, 2) displacements from the new picture's nodes back into the filmed one, pixels; one a layer."""
+        outline = target[list(topo.FACE_OVAL)][::2]
+        outward = outline - outline.mean(0)
+        anchors = outline + outward / outward.norm(dim=1, keepdim=True).clamp(min=1e-6) * reach
+        unit = float((target[topo.LEFT_EYE_CORNERS[0]] - target[topo.RIGHT_EYE_CORNERS[0]]).norm().clamp(min=1.0))
+        layers = []
+        for controls in self.controls:
+            at, ways = target[controls], (source - target)[controls]
+            apart = torch.cdist(at, at) + torch.ones(len(at), len(at)).triu() * unit
+            kept = apart.amin(1) > CROWDED * unit
+            centres = torch.cat([at[kept], anchors])
+            values = torch.cat([ways[kept], torch.zeros_like(anchors)])
+            layers.append(_spline(centres, values, nodes, unit) * self.fade)
+        return torch.stack(layers)
+
+    def _part_layers(
+        self, flow: Tensor, layers: Tensor, target: Tensor, mouth: Aperture, box: Box, low: Tensor, high: Tensor
+    ) -> None:
+        """Blend the layers near the mouth at full resolution, for a sharp edge; in place."""
+        near = pixel_box(target[[*MOUTH[0], *MOUTH[1]], :2], 0.2 * mouth.width, box)
+        if near is None:
+            return
+        pixels = pixel_centres(near)
+        grid = (pixels - low - 0.5) / (high - low - 1) * 2 - 1
+        both = F.grid_sample(_planes(layers), grid.expand(2, -1, -1, -1), align_corners=True, padding_mode="border")
+        rows, columns = _local(near, box)
+        flow[:, rows, columns] = torch.lerp(both[0], both[1], _lower_share(pixels, mouth))
+
+    def _fill_mouth(self, region: Tensor, mouth: Aperture, filmed: Tensor, target: Tensor, box: Box) -> None:
+        """Paint the cavity where the lips part, in place; darken the line where lips that were apart meet."""
+        near = pixel_box(target[[*MOUTH[0], *MOUTH[1]], :2], 0.06 * mouth.width, box)
+        if near is None:
+            return
+        pixels = pixel_centres(near)
+        u, v = mouth.axes_of(pixels)
+        top, bottom = mouth.edge_heights(u)
+        feather = max(1.2, 0.02 * mouth.width)
+        open_share = ((bottom - top) / (1.5 * feather)).clamp(0, 1)
+        rows, columns = _local(near, box)
+        patch = region[:, rows, columns]
+        was = Aperture.of(filmed[:, :2], MOUTH)
+        parted = min(1.0, was.gap / (OPEN * was.width))
+        closeness = torch.exp(-(((v - (top + bottom) / 2) / max(0.8, 0.014 * mouth.width)) ** 2))
+        meeting = closeness * (1 - open_share) * (u.abs() < 0.49 * mouth.width)
+        patch = torch.lerp(patch, self.palette.seam[:, None, None] * 255, 0.85 * parted * meeting)
+        if mouth.gap >= 0.25 * feather:
+            painted = self._inside(pixels, v, top, bottom, filmed, target)
+            cover = soft_step(v - top, feather) * soft_step(bottom - v, feather) * open_share
+            patch = torch.lerp(patch, painted, cover * (u.abs() < 0.5 * mouth.width))
+        region[:, rows, columns] = patch
+
+    def _inside(self, pixels: Tensor, v: Tensor, top: Tensor, bottom: Tensor, filmed: Tensor, target: Tensor) -> Tensor:
+        """(3, h, w) colours 0..255 of the mouth's inside, which stands with the head at rest on this frame's head."""
+        rigid = list(topo.RIGID)
+        scale, rotation, shift = align(self.rest[None, rigid], filmed[None, rigid])
+        placed = (scale[:, None, None] * self.rest[None] @ rotation.transpose(1, 2) + shift[:, None])[0, :, :2]
+        rest = Aperture.of(placed, MOUTH)
+        unit = rest.width
+        across, down = (x / unit for x in rest.axes_of(pixels))
+        down = down - (self.closed_line[0] + across * self.closed_line[1] + across**2 * self.closed_line[2])
+        drop = target[topo.CHIN, :2] - placed[topo.CHIN]
+        jaw = float(rest.axes_of(drop + rest.origin)[1].clamp(min=0)) / unit
+        upper, lower = down - (v - top) / unit, down + (bottom - v) / unit
+        flat = [x.flatten() for x in (across, down, upper, lower)]
+        return paint_mouth(*flat, jaw=jaw, palette=self.palette).T.reshape(3, *v.shape) * 255
+
+    def _follow_light(self, picture: Tensor, filmed: Tensor) -> None:
+        """Let the mouth's colours follow those of this frame's lips and cheeks, slowly."""
+        now = make_palette(_colours(picture, filmed, topo.LIPS), _colours(picture, filmed, CHEEKS))
+        if self.palette is not None:
+            old = self.palette
+            now = MouthPalette(**{name: torch.lerp(getattr(old, name), value, self.follow)
+                                  for name, value in vars(now).items()})  # fmt: skip
+        self.palette = now
+
+
+def _colours(picture: Tensor, points: Tensor, which: tuple[int, ...]) -> Tensor:
+    """(N, 3) colours 0..1 of a picture at landmarks."""
+    height, width = picture.shape[:2]
+    at = points[list(which), :2].long()
+    return picture[at[:, 1].clamp(0, height - 1), at[:, 0].clamp(0, width - 1)].float() / 255
+
+
+def _meeting_line(rest: Aperture) -> Tensor:
+    """(3,) down = c0 + c1·across + c2·across², where the lips at rest meet, in units of the mouth's width."""
+    u = rest.upper[0]
+    top, bottom = rest.edge_heights(u)
+    meets = (top + 0.45 * (bottom - top).clamp(min=0)) / rest.width
+    across = u / rest.width
+    basis = torch.stack([torch.ones_like(u), across, across * across], 1)
+    return torch.linalg.lstsq(basis.double(), meets.double()[:, None]).solution[:, 0].float()
+
+
+def _parted_lips(filmed: Tensor) -> Tensor:
+    """(478, 2) landmarks with the inner lip contours of an open mouth moved onto the lips.
+
+    A landmark lies a pixel or two off the true edge; without this, a rim of teeth sticks to the closing lips.
+    """
+    mouth = Aperture.of(filmed, MOUTH)
+    onto = LIP_RIM * mouth.width * min(1.0, mouth.gap / (OPEN * mouth.width))
+    across = torch.stack([-mouth.along[1], mouth.along[0]])
+    moved = filmed.clone()
+    moved[list(MOUTH[0][1:-1])] -= onto * across
+    moved[list(MOUTH[1][1:-1])] += onto * across
+    return moved
+
+
+def _layer_controls(points: Tensor, unit: float, layer: int) -> list[int]:
+    """Indices of a layer's control landmarks: its lip, then others at a minimum spacing; nearest to the lips first."""
+    upper, lower = ({i for ring in rings for i in ring} for rings in (topo.UPPER_LIP_RINGS, topo.LOWER_LIP_RINGS))
+    required = (upper if layer == 0 else lower) | CORNERS
+    hidden = (lower if layer == 0 else upper) - CORNERS
+    if layer == 1:  # the skin between nose and upper lip lies above the seam
+        between = (points[:, 0] > points[61, 0]) & (points[:, 0] < points[291, 0])
+        between &= (points[:, 1] > points[2, 1]) & (points[:, 1] < points[13, 1])
+        hidden = hidden | (set(torch.nonzero(between).flatten().tolist()) - set(topo.FACE_OVAL))
+    hidden = hidden | {*topo.EYELIDS, *topo.RIGHT_IRIS, *topo.LEFT_IRIS}
+    controls = sorted(required)
+    for point in (*topo.FACE_OVAL, *topo.RIGID, *range(topo.NUM_MESH_POINTS)):
+        if point in hidden or point in controls:
+            continue
+        if float((points[controls] - points[point]).norm(dim=1).min()) > SPACING * unit:
+            controls.append(point)
+    return controls
+
+
+def _spline(centres: Tensor, values: Tensor, nodes: Tensor, unit: float) -> Tensor:
+    """(G, 2) thin-plate spline through (C, 2) values at (C, 2) centres, at (G, 2) nodes."""
+    middle, count = centres.mean(0), len(centres)
+    c, n = ((points - middle) / unit for points in (centres, nodes))
+    system = torch.zeros(count + 3, count + 3, dtype=torch.float64)
+    system[:count, :count] = _kernel(c, c).double() + STIFFNESS * torch.eye(count)
+    system[:count, count], system[:count, count + 1 :] = 1, c
+    system[count, :count], system[count + 1 :, :count] = 1, c.T
+    known = torch.cat([values, torch.zeros(3, 2)]).double()
+    weights = torch.linalg.solve(system, known).float()
+    return _kernel(n, c) @ weights[:count] + weights[count] + n @ weights[count + 1 :]
+
+
+def _kernel(a: Tensor, b: Tensor) -> Tensor:
+    """(A, B) r² log r² of the distances between (A, 2) and (B, 2) points."""
+    r2 = (a[:, None, 0] - b[None, :, 0]).square_().add_((a[:, None, 1] - b[None, :, 1]).square_())
+    return r2 * r2.clamp(min=1e-12).log_()
+
+
+def _lower_share(pixels: Tensor, mouth: Aperture) -> Tensor:
+    """(…,) weight 0..1 of the lower layer at (…, 2) positions: below the lips' meeting line."""
+    u, v = mouth.axes_of(pixels)
+    top, bottom = mouth.edge_heights(u)
+    # between the corners the layers part sharply; beyond them they agree, and the seam widens to hide the rest
+    beyond = (u.abs() - 0.5 * mouth.width).clamp(min=0)
+    return soft_step(v - (top + bottom) / 2, 1.0 + 0.9 * beyond)
+
+
+def _planes(nodes: Tensor) -> Tensor:
+    """(…, G, 2) values at nodes as (N, 2, GRID, GRID)."""
+    return nodes.reshape(-1, GRID, GRID, 2).permute(0, 3, 1, 2).contiguous()
+
+
+def _sampled(region: Tensor, flow: Tensor) -> Tensor:
+    """(3, h, w) colours of a region displaced by (2, h, w) pixels."""
+    height, width = region.shape[1:]
+    ys, xs = torch.arange(height) + 0.5, torch.arange(width) + 0.5
+    grid = torch.stack([(flow[0] + xs) * (2 / width) - 1, (flow[1] + ys[:, None]) * (2 / height) - 1], -1)
+    mode = "bicubic" if max(height, width) <= SHARP_SIDE_PX else "bilinear"
+    return F.grid_sample(region[None], grid[None], mode=mode, padding_mode="border", align_corners=False)[0]
+
+
+def _local(near: Box, box: Box) -> tuple[slice, slice]:
+    return slice(near[1] - box[1], near[3] - box[1]), slice(near[0] - box[0], near[2] - box[0])
