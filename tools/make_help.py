@@ -1,4 +1,4 @@
-"""Writes web/docs/NODE/LANGUAGE.md, the help pages in other languages, from the English page and the locale's texts.
+"""Writes the help pages in other languages below web/docs, from the English page and the texts of the locale.
 
 python tools/make_help.py          writes them anew
 python tools/make_help.py --check  says which are out of date, and ends with 1 if any is
