@@ -119,8 +119,9 @@ def check_animate(patcher: comfy.model_patcher.ModelPatcher, net: comfy.controln
     """
     if net is None:
         raise InputError("an AnimateNet works inside a ControlNet; connect control_net, or set animate_net to none.")
-    if net.control_model is not None:  # a ControlLoRA's is made only when it runs
-        check_fit(patcher.model, control_keys(net.control_model))
+    network = getattr(net, "control_model", None)
+    if network is not None:  # a ControlLoRA's is made only when it runs
+        check_fit(patcher.model, control_keys(network))
 
 
 def control_keys(control_model: nn.Module) -> dict[str, Tensor]:

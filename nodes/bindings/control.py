@@ -52,6 +52,7 @@ class ComfyFrameControl(comfy.controlnet.ControlBase):
         self.net.set_cond_hint(None, strength, percents)
         self.animate, self.reuse_every = animate, check_range(reuse_every, 1, 8, "reuse_every")
         self._cache = _ControlCache()
+        self._sampling: tuple | None = None  # MODEL and schedule of the run, for the copies that hold the hints
         self.sub_idxs: Sequence[int] | None = None  # AnimateDiff-Evolved tells its window here too
 
     def get_control(self, x_noisy: Tensor, t: Tensor, cond: dict, batched_number: int, transformer_options: dict):
@@ -78,15 +79,24 @@ class ComfyFrameControl(comfy.controlnet.ControlBase):
             return cached
         ratio = self.net.compression_ratio
         hint_images = self.hints(frames, x_noisy.shape[2] * ratio, x_noisy.shape[3] * ratio)
-        dtype = self.net.manual_cast_dtype or getattr(self.net.control_model, "dtype", x_noisy.dtype)
-        hint = self.net.preprocess_image(hint_images.to(x_noisy.device, dtype))
-        self.net.cond_hint = hint.repeat(batched_number, 1, 1, 1)
-        with nullcontext() if self.animate is None else self.animate.at(self.net.control_model, frames):
-            control = self.net.get_control(x_noisy, t, cond, batched_number, transformer_options)
+        net = self._with_hints(hint_images.to(x_noisy.device))
+        with nullcontext() if self.animate is None else self.animate.at(net.control_model, frames):
+            control = net.get_control(x_noisy, t, cond, batched_number, transformer_options)
         control = self._weighted(control, frames)
         if control is not None and self.reuse_every > 1:
             self._cache.put(window, chunks, control)
         return control
+
+    def _with_hints(self, hint_images: Tensor) -> comfy.controlnet.ControlNet:
+        """A copy of the net with these hint pictures (F, 3, H, W) 0..1; it shares the weights.
+
+        A copy, because the net keeps what it makes of its pictures, in a place of its own that ComfyUI may change.
+        """
+        net = self.net.copy()
+        net.set_cond_hint(hint_images, self.net.strength, self.net.timestep_percent_range)
+        comfy.controlnet.ControlNet.pre_run(net, *self._sampling)  # a ControlLoRA's own would build its network anew
+        net.control_model, net.manual_cast_dtype = self.net.control_model, self.net.manual_cast_dtype
+        return net
 
     def _acts(self, t: Tensor) -> bool:
         span = self.net.timestep_range
@@ -113,11 +123,13 @@ class ComfyFrameControl(comfy.controlnet.ControlBase):
         self.clear_cache()
         super().pre_run(model, percent_to_timestep_function)
         self.net.pre_run(model, percent_to_timestep_function)
+        self._sampling = (model, percent_to_timestep_function)
 
     def cleanup(self) -> None:
         """Called by ComfyUI after sampling, but not after an interrupted one."""
         super().cleanup()
         self.net.cleanup()
+        self._sampling = None
         self.clear_cache()
 
     def clear_cache(self) -> None:
@@ -198,8 +210,10 @@ def check_control_net(net: object) -> None:
     """
     if not isinstance(net, comfy.controlnet.ControlNet):
         raise InputError(f"the CONTROL_NET is a {type(net).__name__}; use a ControlNet for SD1.5.")
-    state = net.control_model.state_dict() if net.control_model is not None else {}
-    widths = {tensor.shape[1] for name, tensor in state.items() if name.endswith("attn2.to_k.weight")}
+    network = getattr(net, "control_model", None)  # a ControlLoRA makes it when it runs
+    state = getattr(net, "control_weights", {}) if network is None else network.state_dict()
+    ends = ("attn2.to_k.weight", "attn2.to_k.down")
+    widths = {tensor.shape[1] for name, tensor in state.items() if name.endswith(ends)}
     for width in widths & CONTEXT_WIDTHS.keys():
         raise InputError(f"the CONTROL_NET is for {CONTEXT_WIDTHS[width]}; use one for SD1.5.")
 

@@ -25,9 +25,20 @@ class Cursor:
         Raises:
             InputError: a window names another number of frames.
         """
-        window = transformer_options.get("context_window")
-        named = getattr(window, "index_list", None) or (transformer_options.get("ad_params") or {}).get("sub_idxs")
-        named = named or listed or range(count)
+        named = window_frames(transformer_options) or listed or range(count)
         if len(named) != count:
             raise InputError(f"the window names {len(named)} frames, but {count} are being denoised.")
         return [self.first + int(index) for index in named]
+
+
+def window_frames(transformer_options: dict) -> list[int]:
+    """Frame numbers that a context window names for the samples in it, in their order; none without a window.
+
+    ComfyUI since 0.21 puts the frame before a window, its causal anchor, in front of those that the window lists.
+    """
+    window = transformer_options.get("context_window")
+    listed = getattr(window, "index_list", None)
+    if not listed:
+        return list((transformer_options.get("ad_params") or {}).get("sub_idxs") or ())
+    anchor = getattr(window, "causal_anchor_index", None)
+    return list(listed) if anchor is None or anchor < 0 else [anchor, *listed]

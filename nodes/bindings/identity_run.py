@@ -200,7 +200,7 @@ class ComfyBackend:
             model = inputs.style.bound(model, num_frames, fps, cursor)
         batch = batch_for(model, size, inputs.batch_size)
         if control is None:
-            return ComfyPainter(model, vae, self.conditioning, sampling, batch, cursor)
+            return ComfyPainter(model, vae, self.conditioning, sampling, batch, cursor, keep=inputs.resume)
         controlled = control.conditioned(self.conditioning, hint_track, cursor)
         video = control.video if control.moves else None
-        return ComfyPainter(control.bound(model), vae, controlled, sampling, batch, cursor, video)
+        return ComfyPainter(control.bound(model), vae, controlled, sampling, batch, cursor, video, inputs.resume)

@@ -17,6 +17,7 @@ from ...portraittalk_core.diffusion.schedule import COMFY_NAMES, IMAGES
 from ...portraittalk_core.diffusion.windowed import VideoOptions
 from ...portraittalk_core.diffusion.windows import fuse, static_windows, weights_of
 from ...portraittalk_core.layers.temporal import MotionModule, check_frames
+from .cursor import window_frames
 from .unet import OWNER, check_sd15, under_management
 
 KEY = f"{OWNER}_motion"  # under which ComfyUI keeps what is ours
@@ -129,10 +130,11 @@ def with_windows(
         if len(windows) == 1:
             return executor(inner, conds, x, timestep, model_options)
         weights = [weight.to(x.device) for weight in weights_of(windows, len(x), options.fusing, options.overlap)]
-        outputs = []
+        outputs, outer = [], window_frames(model_options["transformer_options"])
         for window in windows:
             comfy.model_management.throw_exception_if_processing_interrupted()
-            context = {"context_window": SimpleNamespace(index_list=list(window))}
+            named = [outer[index] for index in window] if len(outer) == len(x) else list(window)
+            context = {"context_window": SimpleNamespace(index_list=named)}
             window_options = {**model_options, "transformer_options": model_options["transformer_options"] | context}
             part = slice(window.start, window.stop)
             outputs.append(executor(inner, conds, x[part], timestep[part], window_options))

@@ -54,13 +54,15 @@ class ComfyPainter:
         batch: frames at once, where no motion module acts.
         cursor: tells the controls in the conditioning which frame a batch begins with.
         video: windows, where a motion module acts; else None.
+        keep: give a batch that is denoised when the user presses Interrupt, so that it can be saved; the interrupt
+            then comes at the next check. Pressed again, it comes at once.
     """
 
     def __init__(
         self, model, vae, conditioning: tuple, sampling: Sampling, batch: int, cursor: Cursor | None = None,
-        video: VideoOptions | None = None,
+        video: VideoOptions | None = None, keep: bool = False,
     ) -> None:  # fmt: skip
-        self.model, self.vae, self.sampling = model, vae, sampling
+        self.model, self.vae, self.sampling, self.keep = model, vae, sampling, keep
         self.positive, self.negative = conditioning
         self.steps, self.cursor, self.video = sampling.steps, cursor or Cursor(), video
         self.batch, self.overlap = (batch, 0) if video is None else (video.section, video.overlap)
@@ -86,7 +88,7 @@ class ComfyPainter:
             sampled = self._sampled(all_latents, noise, on_step, num_fixed)
         except comfy.model_management.OOM_EXCEPTION as error:
             sampled = self._in_halves(all_latents, noise, on_step, error)
-        return self._decoded(sampled[num_fixed:])
+        return self._decoded_at_last(sampled[num_fixed:])
 
     def _in_halves(self, latents: Tensor, noise: Tensor, on_step, error: Exception) -> Tensor:
         """Retry out-of-memory batches in two halves, where no motion module couples the frames."""
@@ -133,10 +135,15 @@ class ComfyPainter:
         return sampled
 
     def _sample_with(self, model, latents: Tensor, noise: Tensor, on_step, fixed: int) -> Tensor:
-        def callback(step: int, *_: object) -> None:
-            comfy.model_management.throw_exception_if_processing_interrupted()
-            if on_step:
-                on_step(step + 1, self.steps)
+        def callback(step: int, _clean: Tensor, _x: Tensor, total: int) -> None:
+            try:
+                comfy.model_management.throw_exception_if_processing_interrupted()
+                if on_step:
+                    on_step(step + 1, self.steps)
+            except comfy.model_management.InterruptProcessingException:
+                if not self.keep or step + 1 < total:
+                    raise
+                comfy.model_management.interrupt_current_processing()  # nothing is left to denoise: later
 
         s = self.sampling
         latents = comfy.sample.fix_empty_latent_channels(model, latents)
@@ -148,6 +155,17 @@ class ComfyPainter:
             model, noise, s.steps, s.cfg, s.sampler_name, s.scheduler, self.positive, self.negative, latents,
             denoise=s.denoise, noise_mask=mask, callback=callback, disable_pbar=True, seed=s.seed,
         )  # fmt: skip
+
+    def _decoded_at_last(self, latents: Tensor) -> Painted:
+        """Decoded latents; where `keep` is set, in spite of an interrupt, which newer ComfyUI raises inside a layer."""
+        try:
+            return self._decoded(latents)
+        except comfy.model_management.InterruptProcessingException:
+            if not self.keep:
+                raise
+        painted = self._decoded(latents)
+        comfy.model_management.interrupt_current_processing()
+        return painted
 
     def _decoded(self, latents: Tensor) -> Painted:
         frames = self.vae.decode(latents)

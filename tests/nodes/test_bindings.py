@@ -58,6 +58,13 @@ CASES = {
     "control_twice": {"identity": [FACE], "control": {"strengths": [0.7, 0.4]}},
     "stock": {"identity": [FACE], "control": {"strengths": [0.7], "stock": 3}},
     "windows": {"identity": [], "control": {"strengths": [0.7]}, "window": True, "x": "long"},
+    "windows_caching": {
+        "identity": [],
+        "control": {"strengths": [0.7], "caching": True},
+        "window": True,
+        "x": "long",
+    },
+    "control_lora": {"identity": [FACE], "control": {"strengths": [0.7], "lora": True}},
     "motion": {"identity": [FACE], "motion": {"strength": 0.9, "windows": WINDOW}, "sigma": MOVING},
     "motion_off": {"identity": [FACE], "motion": {"strength": 0.0, "windows": WINDOW}},
     "everything": {
@@ -225,6 +232,19 @@ def test_every_window_has_its_own_frames_drawings(through_comfy, adapter, inputs
         close(through_comfy["windows"][list(alone)], expected[rows])
 
 
+def test_windows_do_not_depend_on_where_comfyui_keeps_the_pictures(through_comfy):
+    close(through_comfy["windows_caching"], through_comfy["windows"])
+
+
+def test_a_control_lora_is_the_same(through_comfy):
+    """One that holds all weights of the ControlNet, so that it takes nothing from the UNet."""
+    close(through_comfy["control_lora"], through_comfy["control"])
+
+
+def test_our_windows_inside_others_name_the_videos_frames(through_comfy):
+    assert through_comfy["nested"] == [[30, 31, 32, 33], [33, 34, 35, 36]]
+
+
 def test_motion_modules_are_the_same(through_comfy, adapter, inputs):
     close(through_comfy["motion"], moving_diffusers(adapter, inputs, tiny_unet()))
     assert torch.equal(through_comfy["motion_off"], through_comfy["face"])
@@ -305,6 +325,12 @@ def test_tokens_that_do_nothing_are_bit_equal_to_none(case, through_comfy):
 
 def test_an_interrupted_run_leaves_the_controlnet_as_it_was(through_comfy):
     assert through_comfy["interrupted"] == {"stopped": True, "hooks": 2}  # the two that the test itself hung in
+
+
+def test_a_batch_that_is_denoised_outlives_an_interrupt_only_where_it_is_kept(through_comfy):
+    cancelled = through_comfy["cancelled"]
+    assert cancelled["True"] == {"frames": 2, "decoded": 2, "pending": True, "steps": [1, 2]}
+    assert cancelled["False"] == {"frames": 0, "decoded": 0, "pending": False, "steps": [1, 2]}
 
 
 def test_positive_and_negative_share_a_run_of_the_controlnet(through_comfy):

@@ -31,6 +31,8 @@ def main(comfyui: Path, pack: Path, folder: Path) -> None:
     results["rows"] = {name: recorder.rows for name, recorder in recorders.items()}
     results["refused"] |= refused_controls(unet_binding, folder)
     results["interrupted"] = interrupted(unet_binding, inputs, folder)
+    results["cancelled"] = {str(keep): cancelled(folder, unet_binding, keep) for keep in (True, False)}
+    results["nested"] = nested(folder, unet_binding)
     (folder / "results.json").write_text(json.dumps(results))
 
 
@@ -155,6 +157,65 @@ def _paint_once(painters, model, name: str, sampling, text) -> dict:
         return {"runs": len(runs), "error": str(error)}
     finally:
         comfy.sample.sample = sample
+
+
+class InterruptibleVae(NoVae):
+    """VAE stub that asks for an interrupt in its layers, as newer ComfyUI's do."""
+
+    decoded = 0
+
+    def decode(self, latents):
+        import comfy.model_management
+
+        self.decoded += 1
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        return super().decode(latents)
+
+
+def cancelled(folder: Path, unet_binding, keep: bool) -> dict:
+    """What becomes of a batch when Interrupt is pressed at its last step, seen by the progress bar."""
+    import comfy.model_management as management
+    import torch
+
+    painters = importlib.import_module(unet_binding.__name__.replace("bindings.unet", "bindings.painter"))
+    sampling = painters.Sampling(seed=0, steps=2, cfg=1.0, sampler_name="euler", scheduler="normal", denoise=1.0)
+    text, vae, steps = [[torch.randn(1, 7, 48), {}]], InterruptibleVae(), []
+
+    def on_step(step: int, _: int) -> None:
+        steps.append(step)
+        if step == 2:
+            management.interrupt_current_processing()
+            management.throw_exception_if_processing_interrupted()
+
+    painter = painters.ComfyPainter(tiny_model(folder), vae, (text, text), sampling, 2, keep=keep)
+    try:
+        frames = len(painter.paint_latents(torch.zeros(2, 4, 8, 8), on_step).frames)
+    except management.InterruptProcessingException:
+        frames = 0
+    pending = management.processing_interrupted()
+    management.interrupt_current_processing(False)
+    return {"frames": frames, "decoded": vae.decoded, "pending": pending, "steps": steps}
+
+
+def nested(folder: Path, unet_binding) -> list[list[int]]:
+    """Frames that our windows of four name inside a window of another pack that names frames 30 to 36."""
+    import comfy.patcher_extension as extension
+    import torch
+
+    motions = importlib.import_module(unet_binding.__name__.replace("bindings.unet", "bindings.motion"))
+    core = unet_binding.__package__.replace(".nodes.bindings", ".portraittalk_core")
+    video = importlib.import_module(f"{core}.diffusion.windowed").VideoOptions("sliding", 4, 1)
+    model, named = motions.with_windows(tiny_model(folder), video, 32), []
+
+    def record(_inner, _conds, x, _timestep, model_options: dict) -> list:
+        named.append(model_options["transformer_options"]["context_window"].index_list)
+        return [x]
+
+    (run,) = model.get_all_wrappers(extension.WrappersMP.CALC_COND_BATCH)
+    window = SimpleNamespace(index_list=list(range(30, 37)))
+    options = {**model.model_options, "transformer_options": {"context_window": window}}
+    run(record, None, [[]], torch.zeros(7, 4, 8, 8), torch.zeros(7), options)
+    return named
 
 
 def tiny_model(folder: Path, dtype=None):
@@ -289,6 +350,32 @@ def animated(unet_binding, folder: Path, case: dict, points):
     return animates, animates.BoundAnimate(animates.managed_animate(net), track, options)
 
 
+def caching_net(network, load_device):
+    """A CONTROL_NET that keeps its pictures in a cache by their size and takes none from outside.
+
+    As a proposed change of ComfyUI does (its pull request 15832).
+    """
+    import comfy.controlnet
+
+    class CachingNet(comfy.controlnet.ControlNet):
+        def __init__(self, *args, **options) -> None:
+            super().__init__(*args, **options)
+            self.pictures = {}
+
+        def get_control(self, x_noisy, *args):
+            size = tuple(x_noisy.shape[2:])
+            self.cond_hint = self.pictures.setdefault(size, self.cond_hint_original).to(x_noisy)
+            return super().get_control(x_noisy, *args)
+
+        def copy(self):
+            copied = CachingNet(None, load_device=self.load_device)
+            copied.control_model, copied.control_model_wrapped = self.control_model, self.control_model_wrapped
+            self.copy_to(copied)
+            return copied
+
+    return CachingNet(network, load_device=load_device)
+
+
 def controlled(unet_binding, folder: Path, texts, model, case: dict, points, recorder: CallRecorder):
     """Both conditionings with tiny ControlNets, one for each strength, and the MODEL with feature attention."""
     import comfy.controlnet
@@ -306,6 +393,10 @@ def controlled(unet_binding, folder: Path, texts, model, case: dict, points, rec
         model = animates.with_features(model, animate.patcher, animate.features, case["animate"].get("features", 0.0))
     for strength in case["strengths"]:
         net = comfy.controlnet.ControlNet(network, load_device=cpu)
+        if case.get("caching"):
+            net = caching_net(network, cpu)
+        if case.get("lora"):
+            net = comfy.controlnet.ControlLora({**network.state_dict(), "lora_controlnet": torch.zeros(0)})
         if case.get("stock"):
             net.set_cond_hint(hints_of(range(case["stock"]), 64, 64), strength, (0.0, 1.0))
             texts = [[[t, {**o, "control": net.copy().set_previous_controlnet(o.get("control"))}] for t, o in text]
