@@ -17,6 +17,7 @@ import urllib.error
 import urllib.request
 import uuid
 import wave
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,6 +37,7 @@ PACK = (
     "requirements.txt",
     "pyproject.toml",
 )
+DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"  # newer ComfyUI's list whose entries have inputs of their own
 START_S, RUN_S = 120, 480
 LOG_LINES = 15  # of a server that does not start
 NOT_STARTED = pytest.StashKey[bool]()
@@ -210,27 +212,36 @@ def to_api(workflow: dict, object_info: dict) -> dict:
     for node in workflow["nodes"]:
         if node["type"] == "MarkdownNote":
             continue
-        info = object_info[node["type"]]["input"]
-        values, inputs = iter(node["widgets_values"]), {}
         wired = {item["name"]: links[item["link"]] for item in node["inputs"] if item["link"] is not None}
         wired_widgets = {item["name"] for item in node["inputs"] if "widget" in item}  # they keep their value
-        for name, spec in (info.get("required", {}) | info.get("optional", {})).items():
-            kind, options = spec[0], spec[1] if len(spec) > 1 else {}
-            if name in wired:
-                inputs[name] = wired[name]
-                if name in wired_widgets:
-                    next(values)
-            elif options.get("forceInput"):  # a socket without a widget
-                continue
-            elif isinstance(kind, list) or kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"):
-                value = next(values, None)
-                if value is None and name in info.get("optional", {}):
-                    continue  # the workflow is older than this input, which keeps its default
-                inputs[name] = value
-                if options.get("control_after_generate"):
-                    next(values)
+        values = iter(node["widgets_values"])
+        inputs = _api_inputs(object_info[node["type"]]["input"], values, wired, wired_widgets)
         prompt[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
     return prompt
+
+
+def _api_inputs(info: dict, values: Iterator, wired: dict, wired_widgets: set[str], prefix: str = "") -> dict:
+    """Inputs of a node by name; those that an entry of a dynamic list brings with it stand behind it, as list.name."""
+    inputs = {}
+    for key, spec in (info.get("required", {}) | info.get("optional", {})).items():
+        name, kind, options = prefix + key, spec[0], spec[1] if len(spec) > 1 else {}
+        if name in wired:
+            inputs[name] = wired[name]
+            if name in wired_widgets:
+                next(values)
+        elif options.get("forceInput"):  # a socket without a widget
+            continue
+        elif isinstance(kind, list) or kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", DYNAMIC_COMBO):
+            value = next(values, None)
+            if value is None and key in info.get("optional", {}):
+                continue  # the workflow is older than this input, which keeps its default
+            inputs[name] = value
+            if options.get("control_after_generate"):
+                next(values)
+            if kind == DYNAMIC_COMBO:
+                (entry,) = (entry for entry in options["options"] if entry["key"] == value)
+                inputs |= _api_inputs(entry["inputs"], values, wired, wired_widgets, f"{name}.")
+    return inputs
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
