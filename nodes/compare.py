@@ -11,6 +11,7 @@ from ..portraittalk_core.evaluation.options import EvaluationOptions
 from ..portraittalk_core.motion.options import MotionOptions
 from .bindings import convert, paths
 from .bindings.evaluation import evaluation_clip, identity_reference
+from .bindings.outputs import new_output, valid_prefix
 from .bindings.progress import Progress, face_mesh, show_text
 from .sockets import schema
 from .widgets import face_index_widget, widget
@@ -73,6 +74,11 @@ class CompareVideos(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    def validate_inputs(cls, filename_prefix=None) -> bool | str:
+        """Refuse a name before anything runs."""
+        return valid_prefix(filename_prefix)
+
+    @classmethod
     def execute(cls, generated, target, filename_prefix, **options) -> io.NodeOutput:
         """Measure, write the report, and show the main numbers."""
         scored = _scored(generated, target, filename_prefix, MAIN, **options)
@@ -117,6 +123,11 @@ class ScoreWithoutReference(io.ComfyNode):
             hidden=[io.Hidden.unique_id],
             is_output_node=True,
         )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, filename_prefix=None) -> bool | str:
+        """Refuse a name before anything runs."""
+        return valid_prefix(filename_prefix)
 
     @classmethod
     def execute(cls, video, filename_prefix, **options) -> io.NodeOutput:
@@ -177,7 +188,7 @@ class _Scored:
 def _scored(generated, target, prefix, names, audio=None, fps=25.0, portrait=None, **options) -> _Scored:
     from ..portraittalk_core.evaluation.report.text import short_text, table_text
 
-    path, name, subfolder = paths.new_output(prefix, ".html")
+    path, name, subfolder = new_output(prefix, ".html")
     report = _evaluated(generated, target, audio, fps, portrait, options)
     _write(report, path)
     summary = short_text(report, names)

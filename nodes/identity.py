@@ -142,7 +142,7 @@ class IdentityNetSampler(io.ComfyNode):
                 io.Latent.Output("latents", display_name="latent", tooltip="Of the frames; denoise 0: of the last."),
                 io.Image.Output("last_frame", display_name="last_frame", tooltip="To go on from."),
             ],
-            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
+            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt], has_intermediate_output=True,
         )  # fmt: skip
 
     @classmethod

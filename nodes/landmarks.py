@@ -7,9 +7,11 @@ import math
 from comfy_api.latest import io, ui
 
 from ..portraittalk_core.motion.options import MotionOptions
-from .bindings import convert, paths
+from .bindings import convert, convert_audio, convert_landmarks, convert_video, paths
+from .bindings.face_place import index_at
+from .bindings.outputs import new_output, valid_prefix
 from .bindings.progress import PREVIEW_PX, Progress, counted, face_mesh, show_text
-from .sockets import FaceLandmarks, Landmarks, advanced, schema
+from .sockets import FaceLandmarks, Landmarks, advanced, face_at_input, schema
 from .widgets import face_index_widget, widget
 
 FILL = ["hold", "interpolate", "error"]
@@ -43,6 +45,7 @@ class LandmarksFromVideo(io.ComfyNode):
                         tooltip="Frames without the face: repeat the last place, move straight to the next, or stop.",
                     )
                 ),
+                face_at_input("Where the face is in the first frame, as a mask or box; goes before face_index."),
             ],
             outputs=[
                 Landmarks.Output("landmarks", display_name="landmarks", tooltip="The face in every frame."),
@@ -52,19 +55,9 @@ class LandmarksFromVideo(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, fps, face_index, on_missing, video=None, frames=None, face_landmarks=None) -> io.NodeOutput:
+    def execute(cls, fps, face_index, on_missing, face_at=None, **watched) -> io.NodeOutput:
         """Track the face in whichever input is connected."""
-        from ..portraittalk_core.errors import InputError
-        from ..portraittalk_core.types import as_fps
-
-        if video is not None:
-            track = _track_video(video, face_index, on_missing)
-        elif frames is not None:
-            track = _track_frames(frames, fps, face_index, on_missing)
-        elif face_landmarks is not None:
-            track = convert.to_track(face_landmarks, as_fps(fps), face_index, on_missing)
-        else:
-            raise InputError("nothing to watch: connect a video, frames or face_landmarks.")
+        track = _tracked(fps, (face_index, face_at), on_missing, **watched)
         return io.NodeOutput(track, len(track), float(track.fps))
 
 
@@ -103,7 +96,8 @@ class PreviewLandmarks(io.ComfyNode):
         indices = range(0, len(landmarks), step)
         drawings = (next(draw_landmarks(landmarks, i, PREVIEW_PX)) for i in indices)
         frames = list(counted(drawings, len(indices), Progress()))
-        plot = convert.to_image([plot_track(landmarks, convert.to_speech(audio) if audio else None)])
+        speech = convert_audio.to_speech(audio) if audio is not None else None
+        plot = convert.to_image([plot_track(landmarks, speech)])
         return io.NodeOutput(convert.to_image(frames), plot, ui=ui.PreviewImage(plot, cls=cls))
 
 
@@ -130,11 +124,16 @@ class SaveLandmarks(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    def validate_inputs(cls, filename_prefix=None) -> bool | str:
+        """Refuse a name before anything runs."""
+        return valid_prefix(filename_prefix)
+
+    @classmethod
     def execute(cls, landmarks, filename_prefix) -> io.NodeOutput:
         """Write the next numbered file."""
         from ..portraittalk_core.media.records import save_record
 
-        path, name, subfolder = paths.new_output(filename_prefix)
+        path, name, subfolder = new_output(filename_prefix, size=(landmarks.width, landmarks.height))
         save_record(landmarks, path)
         relative_path = f"{subfolder}/{name}" if subfolder else name
         text = f"{relative_path}: {landmarks.seconds:.2f} s, {len(landmarks)} frames at {float(landmarks.fps):g} fps"
@@ -185,23 +184,47 @@ class LoadLandmarks(io.ComfyNode):
         return io.NodeOutput(track, len(track), float(track.fps))
 
 
-def _track_video(video, face_index, on_missing):
+def _tracked(fps, face, on_missing, video=None, frames=None, face_landmarks=None):
+    from ..portraittalk_core.errors import InputError
+    from ..portraittalk_core.types import as_fps
+
+    if video is not None:
+        return _track_video(video, face, on_missing)
+    if frames is not None:
+        return _track_frames(frames, fps, face, on_missing)
+    if face_landmarks is None:
+        raise InputError("nothing to watch: connect a video, frames or face_landmarks.")
+    if face[1] is not None:
+        raise InputError("face_at goes with a video or frames; faces in face_landmarks are chosen by face_index.")
+    return convert_landmarks.to_track(face_landmarks, as_fps(fps), face[0], on_missing)
+
+
+def _track_video(video, face, on_missing):
     from ..portraittalk_core.face.mesh.landmarks import track_faces
     from ..portraittalk_core.media.video_read import probe_video, read_pictures
 
-    in_memory = convert.video_frames(video)
+    in_memory = convert_video.video_frames(video)
     if in_memory is not None:
-        return _track_frames(*in_memory, face_index, on_missing)
-    with convert.video_file(video) as path, face_mesh() as mesh:
+        return _track_frames(*in_memory, face, on_missing)
+    with convert_video.video_file(video) as path, face_mesh() as mesh:
         fps = probe_video(path).fps
+        index = _index_of(face, lambda: next(read_pictures(path, fps)), mesh, "the first frame of the video")
         pictures = read_pictures(path, fps, on_progress=Progress())
-        return track_faces(pictures, fps, mesh, face_index, on_missing=on_missing, source="the video")
+        return track_faces(pictures, fps, mesh, index, on_missing=on_missing, source="the video")
 
 
-def _track_frames(frames, fps, face_index, on_missing):
+def _index_of(face, first_picture, mesh, source):
+    """The face_index of a face that is given as face_index and face_at."""
+    face_index, face_at = face
+    return face_index if face_at is None else index_at(face_at, first_picture(), mesh, source)
+
+
+def _track_frames(frames, fps, face, on_missing):
     from ..portraittalk_core.face.mesh.landmarks import track_faces
     from ..portraittalk_core.types import as_fps
 
-    pictures = counted(convert.to_pictures(frames), len(frames), Progress())
+    pictures = convert.to_pictures(frames)
+    seen = counted(pictures, len(pictures), Progress())
     with face_mesh() as mesh:
-        return track_faces(pictures, as_fps(fps), mesh, face_index, on_missing=on_missing, source="the frames")
+        index = _index_of(face, lambda: pictures[0], mesh, "the first frame")
+        return track_faces(seen, as_fps(fps), mesh, index, on_missing=on_missing, source="the frames")

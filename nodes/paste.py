@@ -41,11 +41,12 @@ class CropFace(io.ComfyNode):
     @classmethod
     def execute(cls, image, landmarks, margin, box="auto", size=512) -> io.NodeOutput:
         """Plan the crop box, crop every picture, and transform the landmarks."""
-        plan = _plan(image, landmarks, (margin, box, size))
-        if len(image) > 1:
-            _check_counts(len(image), len(plan), "pictures")
-        pictures = enumerate(convert.to_pictures(image))
-        crops = counted((plan.crop(picture, index) for index, picture in pictures), len(image), Progress())
+        pictures = convert.to_pictures(image)
+        plan = _plan(pictures, landmarks, (margin, box, size))
+        if len(pictures) > 1:
+            _check_counts(len(pictures), len(plan), "pictures")
+        made = (plan.crop(picture, index) for index, picture in enumerate(pictures))
+        crops = counted(made, len(pictures), Progress())
         return io.NodeOutput(convert.to_image(list(crops)), plan.track_on_crop())
 
 
@@ -85,13 +86,13 @@ class PasteFace(io.ComfyNode):
         """Plan the crop box as Crop Face did, and paste every frame."""
         from ..portraittalk_core.renderers.paste import PasteOptions, paste_frames
 
+        frames, target = convert.to_pictures(frames), convert.to_pictures(target)
         plan, still = _plan(target, landmarks, (margin, box)), len(target) == 1
         _check_counts(len(frames), len(plan), "painted frames")
         _check_counts(len(frames), len(target), "painted frames", "pictures of the target")
         shape = mask if mask != "auto" else "box" if still and len(frames) > 1 else "face"
         options = PasteOptions(shape, feather, match_colour)
-        backgrounds = convert.to_picture(target) if still else convert.to_pictures(target)
-        pasted = paste_frames(backgrounds, convert.to_pictures(frames), plan, options)
+        pasted = paste_frames(target[0] if still else target, frames, plan, options)
         return io.NodeOutput(convert.to_image(list(counted(pasted, len(frames), Progress()))))
 
 
@@ -101,13 +102,13 @@ def _box_inputs() -> list[io.Input]:
     return [widget(CropOptions, "margin"), widget(CropOptions, "box", optional=True)]
 
 
-def _plan(image, landmarks, options):
+def _plan(pictures, landmarks, options):
     """The crop plan; a single picture has one fixed box for the whole track."""
     from ..portraittalk_core.face.crop import CropOptions, fit_track_to, plan_face_crop
 
-    height, width = convert.to_picture(image).shape[:2]
+    height, width = pictures.size
     margin, box, *size = options
-    fixed = "fixed" if len(image) == 1 else box
+    fixed = "fixed" if len(pictures) == 1 else box
     return plan_face_crop(fit_track_to(landmarks, width, height), CropOptions(margin, fixed, *size))
 
 

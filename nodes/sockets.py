@@ -7,6 +7,7 @@ import dataclasses
 from comfy_api.latest import io
 
 CATEGORY = "PortraitTalk"
+ESSENTIALS = "Video Tools"  # section of newer ComfyUI's list of essential nodes
 
 Landmarks = io.Custom("PORTRAITTALK_LANDMARKS")  # portraittalk_core.types.LandmarkTrack
 Keypoints = io.Custom("PORTRAITTALK_KEYPOINTS")  # portraittalk_core.types.KeypointTrack
@@ -16,11 +17,21 @@ IdentityAdapter = io.Custom("PORTRAITTALK_IDENTITY_ADAPTER")  # nodes.bindings.u
 AnimateControl = io.Custom("PORTRAITTALK_CONTROL")  # nodes.animate_control.AnimateControl
 Style = io.Custom("PORTRAITTALK_STYLE_PRIOR")  # nodes.style_use.ChosenStyle
 AudioEncoderOutput = io.Custom("AUDIO_ENCODER_OUTPUT")  # of ComfyUI's own audio encoders
+BoundingBox = io.Custom("BOUNDING_BOX")  # newer ComfyUI's own detectors' boxes
 FaceLandmarks = io.Custom("FACE_LANDMARKS")  # newer ComfyUI's own face landmarks
 
 
+def face_at_input(tooltip: str) -> io.Input:
+    """The input for a mask or box that says which face is meant."""
+    return io.MultiType.Input("face_at", types=[io.Mask, BoundingBox], optional=True, tooltip=tooltip)
+
+
 def schema(**fields: object) -> io.Schema:
-    """A schema in this pack's category, without the fields that this ComfyUI does not know."""
+    """A schema in this pack's category, without the fields that this ComfyUI does not know.
+
+    A node that shows something without being an output node sets `has_intermediate_output`, so that newer ComfyUI shows
+    it again where the node's result comes from the cache.
+    """
     supported = {field.name for field in dataclasses.fields(io.Schema)}
     return io.Schema(category=CATEGORY, **{name: value for name, value in fields.items() if name in supported})
 

@@ -6,11 +6,23 @@ from fractions import Fraction
 
 from comfy_api.latest import io
 
+from ..portraittalk_core.errors import InputError
 from ..portraittalk_core.motion.options import MotionOptions
-from .bindings import convert
+from .bindings import convert, convert_audio, convert_landmarks
+from .bindings.face_place import index_at
 from .bindings.progress import Progress, face_mesh, show_text
 from .engine import to_engine
-from .sockets import AudioEncoderOutput, FaceLandmarks, Landmarks, MotionEngine, Style, advanced, schema
+from .sockets import (
+    ESSENTIALS,
+    AudioEncoderOutput,
+    FaceLandmarks,
+    Landmarks,
+    MotionEngine,
+    Style,
+    advanced,
+    face_at_input,
+    schema,
+)
 from .widgets import face_index_widget, later_widgets, widget, widgets
 
 # options of MotionOptions by where they stand among the inputs, which saved graphs rely on; new ones come last
@@ -38,6 +50,7 @@ class AudioToLandmarks(io.ComfyNode):
                 io.Image.Output("plot", display_name="plot", tooltip="The mouth's curves over the waveform."),
             ],
             hidden=[io.Hidden.unique_id],
+            essentials_category=ESSENTIALS,
         )
 
     @classmethod
@@ -45,16 +58,16 @@ class AudioToLandmarks(io.ComfyNode):
         """Detect the face and generate its landmarks, or dub the driving landmarks."""
         from ..portraittalk_core.plots.timeline import timeline_payload
 
-        speech, picture = convert.to_speech(audio), convert.to_portrait(portrait)
-        film, style = motion.pop("driving_landmarks", None), motion.pop("style", None)
+        speech, picture = convert_audio.to_speech(audio), convert.to_portrait(portrait)
+        film, style, face_at = (motion.pop(name, None) for name in ("driving_landmarks", "style", "face_at"))
         if film is not None:
             speech, fps = _as_long_as(film, speech, cls.hidden.unique_id), film.fps
         motion_engine = to_engine(engine, motion.pop("audio_encoder_output", None), speech)
         options, face = _motion_options(speech, fps, **motion), (picture, face_landmarks, face_index)
-        make = _speaking(face, speech, motion_engine) if film is None else _dubbing(film, face, speech, motion_engine)
+        source, place = (face, speech, motion_engine), (face_at, convert.to_pictures(portrait).size)
+        make = _speaking(*source, place) if film is None else _dubbing(film, *source)
         track = _in_style(make, options, style)
-        timeline = timeline_payload(track, speech, options.gain_curve)
-        node_ui = {"portraittalk_timeline": [timeline]}  # for web/timeline.js
+        node_ui = {"portraittalk_timeline": [timeline_payload(track, speech, options.gain_curve)]}  # for timeline.js
         return io.NodeOutput(track, len(track), float(track.fps), convert.to_plot(track, speech), ui=node_ui)
 
 
@@ -64,12 +77,14 @@ def _in_style(make, options, node_style):
     return in_style(make, options, None if node_style is None else node_style.style)
 
 
-def _speaking(face, speech, engine):
+def _speaking(face, speech, engine, place):
     """A function from motion options to the landmark track of a speaking portrait."""
     from ..portraittalk_core.pipelines.talk import landmarks_of_speech
 
     picture, face_landmarks, face_index = face
-    reference = _detect_face(picture, face_index) if face_landmarks is None else _connected_face(*face)
+    if face_landmarks is not None and place[0] is not None:
+        raise InputError("face_at goes without face_landmarks, whose faces are chosen by face_index.")
+    reference = _detect_face(picture, face_index, *place) if face_landmarks is None else _connected_face(*face)
     return lambda options: landmarks_of_speech(picture, speech, options, 0, reference, engine, Progress())
 
 
@@ -110,17 +125,18 @@ def _motion_options(speech, fps, gain_points="[]", gain_curve=None, **motion):
     return MotionOptions(fps=exact, gain_curve=curve, **motion)
 
 
-def _detect_face(picture, face_index):
+def _detect_face(picture, face_index, face_at, size):
     from ..portraittalk_core.face.mesh.landmarks import find_portrait
 
     with face_mesh() as mesh:
-        return find_portrait(picture, face_index, source="the portrait", mesh=mesh).landmarks
+        index = face_index if face_at is None else index_at(face_at, picture, mesh, "the portrait", size)
+        return find_portrait(picture, index, source="the portrait", mesh=mesh).landmarks
 
 
 def _connected_face(picture, face_landmarks, face_index):
     from ..portraittalk_core.types import Portrait
 
-    track = convert.to_track(face_landmarks, Fraction(25), face_index).slice(0, 1)
+    track = convert_landmarks.to_track(face_landmarks, Fraction(25), face_index).slice(0, 1)
     return Portrait(picture, track, "the portrait").landmarks  # which checks that they belong to a picture of this size
 
 
@@ -165,4 +181,5 @@ def _motion_inputs() -> list[io.Input]:
         ),
         Style.Input("style", optional=True, tooltip="How to speak, from StylePrior; the amounts above multiply it."),
         *later_widgets(MotionOptions, [*MAIN, *FINE]),
+        face_at_input("Where the face is in the portrait, as a mask or box; goes before face_index."),
     ]  # fmt: skip

@@ -46,6 +46,7 @@ class StylePrior(io.ComfyNode):
                 io.Image.Output("plot", display_name="plot", tooltip="What is special about the style."),
                 io.String.Output("summary", display_name="summary", tooltip="The style in one line."),
             ],
+            has_intermediate_output=True,
         )  # fmt: skip
 
     @classmethod
@@ -92,6 +93,7 @@ class BlendStyles(io.ComfyNode):
                 style_output(),
                 io.Image.Output("plot", display_name="plot", tooltip="Both styles, or the one between them."),
             ],
+            has_intermediate_output=True,
         )  # fmt: skip
 
     @classmethod

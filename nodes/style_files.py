@@ -6,6 +6,7 @@ from comfy_api.latest import io, ui
 
 from ..portraittalk_core.style.options import StyleUse
 from .bindings import paths
+from .bindings.outputs import new_output, valid_prefix
 from .bindings.progress import show_text
 from .sockets import Style, advanced, schema
 from .widgets import widget
@@ -36,12 +37,17 @@ class SaveStyle(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    def validate_inputs(cls, filename_prefix=None) -> bool | str:
+        """Refuse a name before anything runs."""
+        return valid_prefix(filename_prefix)
+
+    @classmethod
     def execute(cls, style, filename_prefix) -> io.NodeOutput:
         """Write the next numbered file."""
         from ..portraittalk_core.media.records import save_record
         from .style_use import style_summary
 
-        path, name, subfolder = paths.new_output(filename_prefix)
+        path, name, subfolder = new_output(filename_prefix)
         save_record(style.style, path)
         text = f"{subfolder}/{name}" if subfolder else name
         text += f": {style_summary(style.style)}"
@@ -76,6 +82,7 @@ class LoadStyle(io.ComfyNode):
                 style_output(),
                 io.Image.Output("plot", display_name="plot", tooltip="What is special about the style."),
             ],
+            has_intermediate_output=True,
         )  # fmt: skip
 
     @classmethod

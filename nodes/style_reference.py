@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from ..portraittalk_core.errors import InputError
-from ..portraittalk_core.media.audio import load_speech
+from ..portraittalk_core.media.audio import load_speech, speech_from_waveform
 from ..portraittalk_core.media.video_read import probe_video, read_pictures
 from ..portraittalk_core.style.reference import Reference, ReferenceOptions, speech_pieces, track_pieces
 from ..portraittalk_core.types import as_fps
-from .bindings import convert
+from .bindings import convert, convert_audio, convert_video
 from .bindings.progress import Progress, counted, face_mesh
 
 
@@ -28,7 +28,7 @@ def reference_of(
     Raises:
         InputError: nothing is connected, or it shows too little of a face.
     """
-    sound = convert.to_speech(audio) if audio is not None else None
+    sound = convert_audio.to_speech(audio) if audio is not None else None
     if landmarks is not None:
         return Reference((landmarks,), _cut(sound, [(0, landmarks)]), "the landmarks")
     if video is not None:
@@ -41,14 +41,14 @@ def reference_of(
 
 
 def _of_video(video, sound, needs_sound: bool, options: ReferenceOptions) -> Reference:
-    in_memory = convert.video_frames(video)
+    in_memory = convert_video.video_frames(video)
     if in_memory is not None:
         frames, fps = in_memory
-        video_audio = video.get_components().audio
-        if sound is None and needs_sound and video_audio is not None:
-            sound = convert.to_speech(video_audio)
+        if sound is None and needs_sound:
+            audio = convert_audio.to_sound(convert_video.video_audio(video))
+            sound = None if audio is None else speech_from_waveform(*audio, source="the sound of the video")
         return _of_frames(frames, fps, sound, options, "the video")
-    with convert.video_file(video) as path, face_mesh() as mesh:
+    with convert_video.video_file(video) as path, face_mesh() as mesh:
         probe = probe_video(path)
         pictures = read_pictures(path, probe.fps, on_progress=Progress())
         total = probe.num_frames or round(probe.seconds * probe.fps)
@@ -59,9 +59,10 @@ def _of_video(video, sound, needs_sound: bool, options: ReferenceOptions) -> Ref
 
 
 def _of_frames(frames, fps, sound, options: ReferenceOptions, name: str) -> Reference:
-    pictures = counted(convert.to_pictures(frames), len(frames), Progress())
+    pictures = convert.to_pictures(frames)
     with face_mesh() as mesh:
-        pieces = track_pieces(pictures, fps, len(frames), mesh, options, name)
+        counted_pictures = counted(pictures, len(pictures), Progress())
+        pieces = track_pieces(counted_pictures, fps, len(pictures), mesh, options, name)
     return _reference(pieces, sound, name)
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from comfy_api.latest import io, ui
 
 from ..portraittalk_core.renderers.vexpress.options import VExpressRendererOptions
-from .bindings import convert, paths
+from .bindings import convert, convert_audio, paths
 from .bindings.progress import Progress, face_mesh, show_text
+from .bindings.temp_video import new_temp_video, temp_video
 from .engine import AUTO as NO_ENCODER
 from .sockets import AudioEncoderOutput, Landmarks, Style, advanced, schema
 from .video import FrameBuffer
@@ -38,6 +39,7 @@ class VExpressPortrait(io.ComfyNode):
                 io.Video.Output("video", display_name="video", tooltip="The video with its sound, for Save Video."),
             ],
             hidden=[io.Hidden.unique_id],
+            has_intermediate_output=True,
         )
 
     @classmethod
@@ -53,13 +55,11 @@ class VExpressPortrait(io.ComfyNode):
     @classmethod
     def execute(cls, portrait, audio, vae, keep_frames, crf=16, **inputs) -> io.NodeOutput:
         """Encode the speech, sample the frames, write the video, and return it."""
-        from comfy_api.input_impl import VideoFromFile
-
-        picture, out = convert.to_portrait(portrait), paths.new_temp_video()
+        picture, out = convert.to_portrait(portrait), new_temp_video()
         buffer = _paint(picture, audio, vae, out, (keep_frames, crf), **inputs)
-        if keep_frames == "auto" and not buffer.all:
+        if buffer.surprises:
             show_text(cls.hidden.unique_id, buffer.text)
-        return io.NodeOutput(convert.to_image(buffer.pictures), VideoFromFile(str(out)), ui=ui.PreviewText(buffer.text))
+        return io.NodeOutput(convert.to_image(buffer.pictures), temp_video(out), ui=ui.PreviewText(buffer.text))
 
 
 def network_names() -> list[str]:
@@ -110,7 +110,7 @@ def _paint(picture, audio, vae, out, video: tuple, **inputs) -> FrameBuffer:
     from ..portraittalk_core.style.attention_files import VEXPRESS
     from .bindings import vexpress as comfy_vexpress
 
-    speech, track, keep = convert.to_speech(audio), inputs.pop("landmarks", None), video[0]
+    speech, track, keep = convert_audio.to_speech(audio), inputs.pop("landmarks", None), video[0]
     style = inputs.pop("style", None)
     speech_encoder = _encoder(inputs.pop("encoder"), inputs.pop("audio_encoder_output", None))
     networks, face_index = inputs.pop("networks"), inputs.pop("face_index", 0)
@@ -123,7 +123,7 @@ def _paint(picture, audio, vae, out, video: tuple, **inputs) -> FrameBuffer:
     job = RenderJob(face, () if track is None else (track,), count, fps, speech)
     renderer, callbacks = VExpressRenderer(models, options), Callbacks(progress, buffer.preview_callback(progress))
     try:
-        render_video(renderer, job, out, sound=convert.to_waveform(audio), crf=video[1], callbacks=callbacks)
+        render_video(renderer, job, out, sound=convert_audio.to_waveform(audio), crf=video[1], callbacks=callbacks)
     except comfy_vexpress.OUT_OF_MEMORY as error:
         raise InputError(
             f"there is not enough memory for {options.length} frames of {options.width}×{options.height} at once; "

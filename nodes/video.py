@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
-from .bindings import convert, paths
+from .bindings import convert, convert_audio
 from .bindings.progress import Progress, face_mesh, show_text
-from .sockets import Landmarks, schema
+from .bindings.temp_video import new_temp_video, temp_video
+from .sockets import ESSENTIALS, Landmarks, schema
 from .widgets import crf_widget
 
 FEW_FRAMES = 300  # a batch of more is seldom wanted as IMAGE
@@ -41,20 +42,20 @@ class RenderPortrait(io.ComfyNode):
                 io.Video.Output("video", display_name="video", tooltip="The video with its sound, for Save Video."),
             ],
             hidden=[io.Hidden.unique_id],
+            essentials_category=ESSENTIALS,
+            has_intermediate_output=True,
         )  # fmt: skip
 
     @classmethod
     def execute(cls, portrait, landmarks, keep_frames, crf=16, audio=None) -> io.NodeOutput:
         """Render the frames, write the video, and return it."""
-        from comfy_api.input_impl import VideoFromFile
-
-        picture, out = convert.to_portrait(portrait), paths.new_temp_video()
-        sound = convert.to_waveform(audio) if audio is not None else None
-        buffer = FrameBuffer(keep_frames, len(landmarks), picture.numel())
+        picture, out = convert.to_portrait(portrait), new_temp_video()
+        sound = convert_audio.to_sound(audio)
+        buffer = FrameBuffer(keep_frames, len(landmarks), picture.numel(), sound is None and audio is not None)
         _render(picture, landmarks, out, sound, crf, buffer)
-        if keep_frames == "auto" and not buffer.all:  # what the person may not expect; it covers part of the preview
+        if buffer.surprises:  # what the person may not expect; it covers part of the preview
             show_text(cls.hidden.unique_id, buffer.text)
-        return io.NodeOutput(convert.to_image(buffer.pictures), VideoFromFile(str(out)), ui=ui.PreviewText(buffer.text))
+        return io.NodeOutput(convert.to_image(buffer.pictures), temp_video(out), ui=ui.PreviewText(buffer.text))
 
 
 def _render(picture, landmarks, out, sound, crf, buffer) -> None:
@@ -75,13 +76,16 @@ class FrameBuffer:
         keep_frames: "auto", "always" or "never".
         total: frames in all.
         size: numbers in a frame.
+        lost_sound: an AUDIO is connected that holds no sound.
     """
 
-    def __init__(self, keep_frames: str, total: int, size: int) -> None:
+    def __init__(self, keep_frames: str, total: int, size: int, lost_sound: bool = False) -> None:
         few = total <= FEW_FRAMES and 4 * total * size <= FEW_BYTES
         self.all = keep_frames == "always" or (keep_frames == "auto" and few)
         self.pictures: list = []
+        self.surprises = lost_sound or (keep_frames == "auto" and not self.all)
         self.text = f"{total} frames" + ("" if self.all else "; images holds the first one, video all of them")
+        self.text += "; the video has no sound, because the audio input holds none" if lost_sound else ""
 
     def preview_callback(self, progress: Progress):
         """A callback that buffers a picture and shows it as preview."""

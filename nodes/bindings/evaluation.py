@@ -15,9 +15,10 @@ from ...portraittalk_core.evaluation.clip import EvaluationClip
 from ...portraittalk_core.evaluation.identity import IdentityReference, encoder_reference, portrait_reference
 from ...portraittalk_core.media.sound import mix_blocks, tensor_blocks
 from ...portraittalk_core.types import SPEECH_RATE_HZ, LandmarkTrack, as_fps
-from . import convert, paths
+from . import convert, convert_audio, convert_video, paths
 
 NO_AUDIO = "IMAGE frames have no sound; connect audio"
+SILENT_AUDIO = "the audio that is connected holds no sound"
 
 
 def evaluation_clip(value: object, name: str, fps: float, audio: dict | None, files: ExitStack) -> EvaluationClip:
@@ -39,12 +40,12 @@ def evaluation_clip(value: object, name: str, fps: float, audio: dict | None, fi
     if hasattr(value, "shape"):
         pictures = convert.picture_source(value, as_fps(fps), name)
         return _with_sound(EvaluationClip(pictures, no_sound=NO_AUDIO), audio)
-    in_memory = convert.video_frames(value)
+    in_memory = convert_video.video_frames(value)
     if in_memory is not None:
-        video_audio = value.get_components().audio
+        video_audio = convert_video.video_audio(value)
         pictures = convert.picture_source(*in_memory, name)
         return _with_sound(EvaluationClip(pictures), video_audio if audio is None else audio)
-    clip = EvaluationClip.of_file(files.enter_context(convert.video_file(value)))
+    clip = EvaluationClip.of_file(files.enter_context(convert_video.video_file(value)))
     return _with_sound(replace(clip, pictures=replace(clip.pictures, name=name)), audio)
 
 
@@ -70,7 +71,10 @@ def _no_portrait(_picture: Tensor) -> Tensor:
 def _with_sound(clip: EvaluationClip, audio: dict | None) -> EvaluationClip:
     if audio is None:
         return clip
-    return replace(clip, sound=partial(_blocks, *convert.to_waveform(audio)))
+    sound = convert_audio.to_sound(audio)
+    if sound is None:
+        return replace(clip, sound=None, no_sound=SILENT_AUDIO)
+    return replace(clip, sound=partial(_blocks, *sound))
 
 
 def _blocks(waveform: Tensor, rate: int) -> Iterator[np.ndarray]:

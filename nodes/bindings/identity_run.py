@@ -22,12 +22,13 @@ from ...portraittalk_core.types import LandmarkTrack, as_fps
 from .. import texts
 from ..animate_control import AnimateControl
 from ..video import FrameBuffer
-from . import convert, paths
+from . import convert, convert_audio
 from . import unet as comfy_unet
 from .cursor import Cursor
 from .painter import ComfyPainter, Sampling, batch_for
 from .progress import Progress, face_mesh, show_text
 from .resume import sections_of
+from .temp_video import new_temp_video, temp_video
 
 if TYPE_CHECKING:
     from ...portraittalk_core.face.identity.embedding import FaceEmbedding
@@ -82,8 +83,8 @@ class SamplerInputs:
 class FrameCollector:
     """Collector of sampled frames and latents for the outputs and the preview."""
 
-    def __init__(self, keep_frames: str, total: int, size: int) -> None:
-        self.buffer = FrameBuffer(keep_frames, total, size)
+    def __init__(self, keep_frames: str, total: int, size: int, lost_sound: bool) -> None:
+        self.buffer = FrameBuffer(keep_frames, total, size, lost_sound)
         self.latents: list[Tensor] = []
         self.last: Tensor | None = None
         self.progress = Progress()
@@ -117,23 +118,22 @@ class NodeResult:
 
 def run(model, vae, conditioning: tuple, inputs: SamplerInputs, keep_frames: str, hidden) -> NodeResult:
     """Sample the frames into a video file in the temporary folder."""
-    from comfy_api.input_impl import VideoFromFile
     from comfy_api.latest import ui
 
     sections = None
     if inputs.resume:
         sections = sections_of((model, vae), conditioning, inputs, hidden.unique_id, hidden.dynprompt)
-    bound, out = with_face(model, inputs), paths.new_temp_video()
+    bound, out = with_face(model, inputs), new_temp_video()
     paint = _from_latent if inputs.landmarks is None else _from_landmarks
     collector = paint(bound, vae, conditioning, inputs, keep_frames, out, sections)
     buffer, resumed = collector.buffer, sections.summary if sections is not None else ""
     text = "; ".join(filter(None, (buffer.text, resumed)))
-    if resumed or (keep_frames == "auto" and not buffer.all):
+    if resumed or buffer.surprises:
         show_text(hidden.unique_id, text)
     images = convert.to_image(buffer.pictures)
     last = convert.to_image([collector.last])
     latents = collector.whole_latents() if collector.latents else vae.encode(last)
-    return NodeResult((images, VideoFromFile(str(out)), {"samples": latents}, last), ui.PreviewText(text))
+    return NodeResult((images, temp_video(out), {"samples": latents}, last), ui.PreviewText(text))
 
 
 def with_face(model, inputs: SamplerInputs):
@@ -152,9 +152,10 @@ def _from_landmarks(model, vae, conditioning, inputs: SamplerInputs, keep_frames
     picture, track = convert.to_portrait(inputs.portrait), inputs.landmarks
     with face_mesh() as mesh:
         portrait = driven_portrait(picture, track, "the portrait", mesh)
-    collector = FrameCollector(keep_frames, len(track), inputs.height * inputs.width * 3)
+    sound = convert_audio.to_sound(inputs.audio)
+    lost_sound = sound is None and inputs.audio is not None
+    collector = FrameCollector(keep_frames, len(track), inputs.height * inputs.width * 3, lost_sound)
     renderer = IdentityNetRenderer(ComfyBackend(model, vae, conditioning, inputs), inputs.width, inputs.height)
-    sound = convert.to_waveform(inputs.audio) if inputs.audio is not None else None
     output_options = {"sound": sound, "crf": inputs.crf, "callbacks": collector.callbacks(sections)}
     render_track(portrait, track, out, renderer=renderer, **output_options)
     return collector
@@ -163,11 +164,12 @@ def _from_landmarks(model, vae, conditioning, inputs: SamplerInputs, keep_frames
 def _from_latent(model, vae, conditioning, inputs: SamplerInputs, keep_frames, out, sections) -> FrameCollector:
     latents, fps = convert.to_latents(inputs.latent), as_fps(inputs.fps)
     height, width = (8 * side for side in latents.shape[2:])
-    collector = FrameCollector(keep_frames, len(latents), height * width * 3)
+    sound = convert_audio.to_sound(inputs.audio)
+    lost_sound = sound is None and inputs.audio is not None
+    collector = FrameCollector(keep_frames, len(latents), height * width * 3, lost_sound)
     hint_track = None if inputs.control is None else inputs.control.track
     backend = ComfyBackend(model, vae, conditioning, inputs)
     painter = backend.painter((height, width), hint_track, len(latents), fps)
-    sound = convert.to_waveform(inputs.audio) if inputs.audio is not None else None
     paint_latents(latents, painter, out, fps, sound=sound, crf=inputs.crf, callbacks=collector.callbacks(sections))
     return collector
 

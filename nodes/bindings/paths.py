@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -26,11 +25,6 @@ def temp_folder() -> Path:
     folder = Path(folder_paths.get_temp_directory())
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def new_temp_video() -> Path:
-    """A name for a video in the temporary folder that no other run uses."""
-    return temp_folder() / f"portraittalk_{uuid.uuid4().hex[:12]}.mp4"
 
 
 def unfinished_folder() -> Path:
@@ -73,13 +67,6 @@ def fingerprint(files: Iterable[Path | None], *values: object) -> str:
     """The result of a node's `fingerprint_inputs`: a text that changes with any file or other value."""
     stats = [(path, path.stat()) for path in files if path]
     return ";".join([*(f"{path}:{stat.st_mtime_ns}:{stat.st_size}" for path, stat in stats), *map(str, values)])
-
-
-def new_output(prefix: str, suffix: str = SUFFIX) -> tuple[Path, str, str]:
-    """Path for the next numbered file in the output folder, its name, and its folder within the output folder."""
-    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
-    file = f"{name}_{counter:05}_{suffix}"
-    return Path(folder) / file, file, subfolder
 
 
 def track_names() -> list[str]:

@@ -66,7 +66,7 @@ def job_key(models: tuple, conditioning: tuple, inputs: object, node_id: str | N
     put(add, conditioning)
     for field in dataclasses.fields(inputs):
         value = getattr(inputs, field.name)
-        if field.name == "portrait" and value is not None:
+        if field.name == "portrait" and getattr(value, "ndim", 0) == 4:
             value = value[:1]  # of a batch, the first moves
         if field.name not in NOT_PAINTED:
             add(field.name)

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import sys
+from collections.abc import Mapping
 
 import torch
 
@@ -17,7 +18,7 @@ def _speechlike(channels: int, seconds: float) -> torch.Tensor:
 class GiveAudio:
     """An AUDIO that another pack might hand over."""
 
-    KINDS = ("six channels", "silent", "empty", "nan", "batch", "nothing")
+    KINDS = ("six channels", "silent", "empty", "nan", "batch", "nothing", "16 bits", "lazy", "lazy, silent film")
     RETURN_TYPES, FUNCTION, CATEGORY = ("AUDIO",), "give", "test"
 
     @classmethod
@@ -32,8 +33,99 @@ class GiveAudio:
             "nan": _speechlike(1, 1.0).index_fill_(2, torch.tensor([7, 8]), float("nan")),
             "batch": _speechlike(1, 1.0).expand(2, 1, -1),
             "nothing": None,
+            "16 bits": (_speechlike(1, 1.0) * 32767).short(),
+            "lazy": _speechlike(1, 1.0),
+            "lazy, silent film": None,
         }[kind]
+        if kind.startswith("lazy"):
+            return (LazyAudio(waveform),)
         return (None if waveform is None else {"waveform": waveform, "sample_rate": RATE_HZ},)
+
+
+class LazyAudio(Mapping):
+    """An AUDIO that reads its file when it is asked, as VideoHelperSuite's."""
+
+    def __init__(self, waveform):
+        self.waveform = waveform
+
+    def __getitem__(self, key):
+        if self.waveform is None:
+            raise Exception("failed to extract audio: the film has none")
+        return {"waveform": self.waveform, "sample_rate": RATE_HZ}[key]
+
+    def __iter__(self):
+        return iter(("waveform", "sample_rate"))
+
+    def __len__(self):
+        if self.waveform is None:
+            raise Exception("failed to extract audio: the film has none")
+        return 2
+
+
+class GiveImage:
+    """An IMAGE as another pack might hand it over."""
+
+    KINDS = ("bytes", "0..255", "transparent", "grey", "channels first")
+    RETURN_TYPES, FUNCTION, CATEGORY = ("IMAGE",), "give", "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"image": ("IMAGE",), "kind": (cls.KINDS,)}}
+
+    def give(self, image, kind):
+        return (
+            {
+                "bytes": (image * 255).round().byte(),
+                "0..255": image * 255,
+                "transparent": torch.cat([image, torch.ones_like(image[..., :1])], 3),
+                "grey": image.mean(3),
+                "channels first": image.permute(0, 3, 1, 2),
+            }[kind],
+        )
+
+
+class GiveCroppedVideo:
+    """A VIDEO without its left side, as newer ComfyUI's Crop Video gives it: its source is the whole file."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("VIDEO",), "give", "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"images": ("IMAGE",), "left": ("INT", {"default": 0})}}
+
+    def give(self, images, left):
+        import uuid
+        from fractions import Fraction
+
+        import folder_paths
+        from comfy_api.input_impl import VideoFromComponents, VideoFromFile
+        from comfy_api.util import VideoComponents
+
+        class Cropped(VideoFromFile):
+            def get_dimensions(self):
+                width, height = super().get_dimensions()
+                return width - left, height
+
+            def get_components(self):
+                parts = super().get_components()
+                return VideoComponents(images=parts.images[:, :, left:], frame_rate=parts.frame_rate)
+
+        path = f"{folder_paths.get_input_directory()}/{uuid.uuid4().hex}.mp4"
+        VideoFromComponents(VideoComponents(images=images, frame_rate=Fraction(25))).save_to(path)
+        return (Cropped(path),)
+
+
+class GiveBox:
+    """A BOUNDING_BOX as newer ComfyUI's detectors give them: lists of boxes, one a frame."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("BOUNDING_BOX",), "give", "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {name: ("INT", {"default": 0}) for name in ("x", "y", "width", "height")}}
+
+    def give(self, **box):
+        return ([[{**box, "label": "face", "score": 0.9}]],)
 
 
 class GiveFaceLandmarks:
@@ -142,5 +234,8 @@ NODE_CLASS_MAPPINGS = {
     "GiveFloats": GiveFloats,
     "GiveEncodedAudio": GiveEncodedAudio,
     "GiveAudio": GiveAudio,
+    "GiveBox": GiveBox,
+    "GiveCroppedVideo": GiveCroppedVideo,
+    "GiveImage": GiveImage,
     "GiveFaceLandmarks": GiveFaceLandmarks,
 }

@@ -174,7 +174,7 @@ def test_interrupt_stops_within_a_second_and_leaves_no_file(comfy, portrait_name
     run = comfy.run(prompt, interrupt_at=("4", 20))
     assert run.status == "interrupted"
     assert run.after_interrupt_s < 1.0
-    assert comfy.temp_files() == files_before
+    assert not set(comfy.temp_files()) - set(files_before)
 
 
 def test_interrupt_stops_the_tracking_of_a_face(comfy, portrait_name):

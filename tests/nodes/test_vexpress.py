@@ -221,7 +221,7 @@ def test_interrupt_stops_at_once_and_leaves_nothing(comfy, weights, graph):
     files_before = comfy.temp_files()
     run = comfy.run(graph(seed=77, steps=100), interrupt_at=("4", 20))
     assert run.status == "interrupted" and run.after_interrupt_s < 10
-    assert comfy.temp_files() == files_before
+    assert not set(comfy.temp_files()) - set(files_before)
     done(comfy, graph(seed=78))
 
 
