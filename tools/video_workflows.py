@@ -80,7 +80,7 @@ MODELS = {
 # titles, and left, top, width, height
 GROUPS = {
     "long_speech": [
-        ("Portrait and speech", (20, 420, 500, 700)),
+        ("Portrait and speech", (20, 420, 500, 790)),
         ("Checkpoint with few steps", (560, -90, 420, 360)),
         ("Motion", (560, 290, 420, 830)),
         ("Text and face", (1000, -90, 440, 1210)),

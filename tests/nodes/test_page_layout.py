@@ -9,6 +9,7 @@ import asyncio
 import importlib.util
 import json
 import os
+import urllib.error
 from pathlib import Path
 
 import pytest
@@ -177,6 +178,17 @@ def _node(number: int, kind: str, values: list, inputs: list, outputs: list) -> 
     return {"id": number, "type": kind, **place, **sockets}
 
 
+@pytest.fixture
+def listed(comfy) -> dict:
+    """The blueprints that the server lists."""
+    try:
+        return comfy.get_json("/global_subgraphs")
+    except urllib.error.HTTPError as error:
+        assert error.code == 404
+        pytest.skip("this ComfyUI lists no subgraph blueprints")
+
+
+@pytest.mark.usefixtures("listed")
 @pytest.mark.parametrize("name", ["Talking Portrait", "Dub a Video", "Score a Video"])
 def test_a_blueprint_is_the_graph_inside_it(devtools, comfy, name):
     """The page takes it apart into the nodes inside, wired and set as in the file."""
@@ -220,13 +232,6 @@ def test_a_blueprint_is_the_graph_inside_it(devtools, comfy, name):
     asyncio.run(seen(devtools, comfy.url, False, act))
 
 
-def test_blueprints_are_listed(comfy):
-    import urllib.error
-
-    try:
-        listed = comfy.get_json("/global_subgraphs")
-    except urllib.error.HTTPError as error:
-        assert error.code == 404
-        pytest.skip("this ComfyUI lists no subgraph blueprints")
+def test_blueprints_are_listed(listed):
     ours = {entry["name"] for entry in listed.values() if entry["info"]["node_pack"].endswith("pt_under_test")}
     assert ours == {path.stem for path in (ROOT / "subgraphs").glob("*.json")}
