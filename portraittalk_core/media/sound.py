@@ -25,7 +25,7 @@ _UNKNOWN_SIZE = 0x7FFFF000  # writers that stream put this or more into a WAV he
 MIN_RATE_HZ, MAX_RATE_HZ = 4_000, 384_000
 GAP_S = 0.045  # sound that comes so much too early is noticed (ITU-R BT.1359)
 RESTART_S = 1.0  # a clock that goes back by more was set anew
-MAX_GAP_S = 3600.0  # of a file that does not say how long it is
+MAX_SILENCE_S, MAX_SILENT_SHARE = 600, 10  # silence in gaps, and more of it for every second of sound
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class SoundFile:
         self._zero_s = None if start is None else start * pictures[0].time_base  # None: where the sound begins
         self._shift_s: Fraction | None = None  # stamps count so much more than what was given
         self._skip_s = Fraction(0)  # of the sound that comes next
-        self._given_s = Fraction(0)
+        self._given_s, self._silent_s = Fraction(0), Fraction(0)  # in all, and of it silence in gaps
         self.num_damaged = 0  # parts that could not be decoded
         self.error = ""  # what ended the reading before the end of the file
 
@@ -128,6 +128,7 @@ class SoundFile:
         else:
             late_s, tolerance_s, restart_s = stamp_s - self._shift_s - self._given_s + self._skip_s, GAP_S, RESTART_S
         if tolerance_s < late_s <= self._longest_gap_s:
+            self._silent_s += late_s
             return late_s
         if -restart_s < late_s < -tolerance_s:
             self._skip_s -= late_s
@@ -138,12 +139,15 @@ class SoundFile:
                 )  # fmt: skip
         elif abs(late_s) > tolerance_s:  # a clock that was set anew
             self._shift_s += late_s
+            log.debug("%s: its clock jumps by %.2f s, which is left out.", self.path, float(late_s))
         return Fraction(0)
 
     @property
     def _longest_gap_s(self) -> float:
+        """Silence that may be put in: no more than the file is long, nor than a small file can be meant to hold."""
+        fair_s = MAX_SILENCE_S + MAX_SILENT_SHARE * (self._given_s - self._silent_s) - self._silent_s
         claimed = self._container.duration
-        return claimed / av.time_base + 1 - self.seconds if claimed else MAX_GAP_S
+        return min(fair_s, claimed / av.time_base + 1 - self.seconds) if claimed else fair_s
 
     def _choose(self, track: int | None) -> AudioStream:
         streams = self._container.streams.audio
