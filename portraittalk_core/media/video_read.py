@@ -21,6 +21,7 @@ from torch import Tensor
 from ..errors import MediaError
 from ..frame_rate import MAX_FPS, MIN_FPS, as_fps
 from ..progress import Progress
+from .ahead import read_ahead
 from .deinterlace import Deinterlacer
 from .files import open_media
 from .once import warn_once
@@ -110,7 +111,8 @@ def read_pictures(
     probe = probe_video(path)  # at once, not at the first picture: a bad file raises before any work begins
     rate = as_fps(fps) if fps is not None else min(max(probe.fps, Fraction(MIN_FPS)), Fraction(MAX_FPS))
     total = math.ceil(probe.seconds * float(rate) - 1e-6)
-    return _reported(_constant_rate(Path(path), rate, probe, first, first > 0), total - first, on_progress)
+    pictures = _constant_rate(Path(path), rate, probe, first, first > 0)
+    return _reported(read_ahead(pictures), total - first, on_progress)
 
 
 def _reported(pictures: Iterator[Tensor], total: int, on_progress: Progress | None) -> Iterator[Tensor]:

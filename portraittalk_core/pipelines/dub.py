@@ -114,7 +114,7 @@ def _tell(name: str, scenes: Tensor, strange: Tensor, covered: Tensor, fps: Frac
     if strange.any():
         first = float(int(strange.int().argmax()) / fps)
         log.warning(
-            "%s has cuts (%d), and from %.2f s on another face than at the beginning: %d frames with it stay as filmed. "
+            "%s has cuts (%d), and from %.2f s on another face than at the beginning: %d of its frames stay as filmed. "
             "If that is the same person, or is to speak too: %s all.", name, int(scenes.max()), first,
             int(strange.sum()), option_of(DubOptions, "scenes").flag,
         )  # fmt: skip

@@ -35,12 +35,21 @@ def detect_in_box(picture: Tensor, box: Box, mesh: MeshBackend) -> Tensor:
     left, top = round(max(-x0, 0) * across), round(max(-y0, 0) * down)
     right, bottom = round(max(x1 - width, 0) * across), round(max(y1 - height, 0) * down)
     if max(left, top, right, bottom):
-        rows = torch.arange(-top, part.shape[0] + bottom).clamp(0, part.shape[0] - 1)
-        columns = torch.arange(-left, part.shape[1] + right).clamp(0, part.shape[1] - 1)
-        part = part[rows][:, columns]
+        part = _with_edges_repeated(part, left, top, right, bottom)
     size = torch.tensor([part.shape[1] / across, part.shape[0] / down, part.shape[1] / across])
     corner = torch.tensor([max(x0, 0) - left / across, max(y0, 0) - top / down, 0.0])
     return mesh.detect(part.contiguous()) * size + corner
+
+
+def _with_edges_repeated(part: Tensor, left: int, top: int, right: int, bottom: int) -> Tensor:
+    """A (H, W, 3) picture with its edges' pixels repeated so far outside."""
+    height, width = part.shape[:2]
+    padded = part.new_empty(top + height + bottom, left + width + right, 3)
+    rows = slice(top, top + height)
+    padded[rows, left : left + width] = part
+    padded[rows, :left], padded[rows, left + width :] = part[:, :1], part[:, -1:]
+    padded[:top], padded[top + height :] = padded[top : top + 1], padded[top + height - 1 : top + height]
+    return padded
 
 
 def refine(picture: Tensor, face: Tensor, mesh: MeshBackend, crops: tuple[float, ...]) -> Tensor | None:

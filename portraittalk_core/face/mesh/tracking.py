@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -58,13 +60,12 @@ def filled(frames: list[Tensor | None], on_missing: str) -> Tensor:
         on_missing: "interpolate" moves straight from the last seen to the next one; else the last one is repeated. At
             the ends the nearest one is repeated either way.
     """
-    detected = [i for i, frame in enumerate(frames) if frame is not None]
-    points = torch.stack([frames[i] for i in detected])
-    at, index = torch.arange(len(frames)), torch.tensor(detected)
-    following = torch.searchsorted(index, at).clamp(max=len(detected) - 1)
-    preceding = (torch.searchsorted(index, at, right=True) - 1).clamp(min=0)
-    if on_missing != "interpolate":
-        return points[preceding]
-    span = (index[following] - index[preceding]).clamp(min=1)
-    share = ((at - index[preceding]) / span).clamp(0, 1)[:, None, None]
-    return torch.lerp(points[preceding], points[following], share.float())
+    seen = [number for number, frame in enumerate(frames) if frame is not None]
+    nothing = torch.empty_like(frames[seen[0]])
+    points = torch.stack([nothing if frame is None else frame for frame in frames])  # a long film's only copy
+    points[: seen[0]], points[seen[-1] + 1 :] = frames[seen[0]], frames[seen[-1]]
+    for before, after in pairwise(seen):
+        share = torch.arange(1, after - before)[:, None, None] / (after - before)
+        end = frames[after] if on_missing == "interpolate" else frames[before]
+        points[before + 1 : after] = torch.lerp(frames[before][None], end[None], share)
+    return points
