@@ -21,7 +21,7 @@ PAGES = "pages"  # in a browser, on a server of their own: nothing large is load
 # Seconds of a processor, of the groups that take most: measured once, only their order matters.
 SECONDS = {
     COMFY: 450,
-    PAGES: 180,
+    PAGES: 360,
     "tests/nodes/test_bindings.py": 100,
     "tests/test_benchmark_animate.py": 70,
     "tests/core/training/style/test_vexpress.py": 60,
