@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from portraittalk_core.checks import abbreviated, check_choice, check_finite, check_range, check_shape, is_finite_number
+from portraittalk_core.checks import (
+    abbreviated,
+    beyond,
+    check_choice,
+    check_finite,
+    check_range,
+    check_shape,
+    is_finite_number,
+)
 from portraittalk_core.errors import InputError, ShapeError
 
 
@@ -74,3 +82,26 @@ def test_what_is_no_finite_number(value):
 def test_a_long_value_is_cut_off_in_a_message():
     assert abbreviated("short") == "'short'"
     assert abbreviated(10**400) == "1" + 59 * "0" + "…"
+
+
+@pytest.mark.parametrize(
+    ("value", "limits", "digits", "text"),
+    [
+        (19.8, (20,), 0, "19.8"),
+        (19.2, (20,), 0, "19"),
+        (19.96, (20,), 0, "19.96"),
+        (20.0, (20,), 0, "20"),
+        (20.2, (20,), 0, "20.2"),
+        (0.9999999, (1, None), None, "0.9999999"),
+        (1.0000001, (0, 1), None, "1.0000001"),
+        (3.0, (0, 1), None, "3"),
+        (-0.04, (0, 1), 1, "-0.04"),
+    ],
+)
+def test_a_number_beyond_a_limit_is_never_told_as_the_limit(value, limits, digits, text):
+    assert beyond(value, *limits, digits=digits) == text
+
+
+def test_a_range_is_not_contradicted_by_rounding():
+    with pytest.raises(InputError, match="must lie between 0 and 1, but is 1.0000001"):
+        check_range(1.0000001, 0, 1, "x")

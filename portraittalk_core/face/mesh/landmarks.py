@@ -9,7 +9,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from ...checks import check_choice, check_range
+from ...checks import beyond, check_choice, check_range
 from ...errors import NoFaceError
 from ...types import LandmarkTrack, Portrait
 from ..covered import mouth_covered
@@ -71,8 +71,8 @@ def find_portrait(
         x0, y0, x1, y1 = face_box_px(face_px)[0].tolist()
         raise NoFaceError(
             f"the face in {source} is too small: it measures {x1 - x0:.0f}×{y1 - y0:.0f} of {width}×{height} pixels, "
-            f"its eyes are {eyes_px:.0f} pixels apart, and {MIN_INTEROCULAR_PX:.0f} are needed. Use a picture that "
-            "shows the face larger; enlarging this one adds no detail but is accepted."
+            f"its eyes are {beyond(eyes_px, MIN_INTEROCULAR_PX, digits=0)} pixels apart, and {MIN_INTEROCULAR_PX:.0f} "
+            "are needed. Use a picture that shows the face larger; enlarging this one adds no detail but is accepted."
         )
     landmarks = LandmarkTrack.from_px(face_px, width, height, STILL_FPS)
     _warn_of_look(picture, landmarks, source)
