@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from . import ablation, animate, bad_input, batch, embedded, identity, lipsync, ordering, score_memory, style
+from . import ablation, animate, bad_input, batch, embedded, film, identity, lipsync, ordering, score_memory, style
 
 COMMANDS = {
     "embedded": embedded,
+    "film": film,
     "lipsync": lipsync,
     "identity": identity,
     "animate": animate,

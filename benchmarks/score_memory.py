@@ -77,14 +77,15 @@ def make_clip(path: Path, seconds: int, noise: int) -> None:
 def measure(folder: Path) -> str:
     """Text of memory and speed of scoring a folder's clips in this process."""
     torch.set_num_threads(1)
-    start_mb, started = _peak_mb(), time.perf_counter()
+    start_mb, started = peak_mb(), time.perf_counter()
     row = evaluate(folder / "made.mp4", folder / "true.mp4", mesh=MovingFace())
     took, frames = time.perf_counter() - started, row.counts["num_frames"]
-    memory = f"peak {_peak_mb():.0f} MB ({start_mb:.0f} MB before)"
+    memory = f"peak {peak_mb():.0f} MB ({start_mb:.0f} MB before)"
     return f"{frames} frames: {memory}, {took:.0f} s, {frames / took:.0f} frames/s"
 
 
-def _peak_mb() -> float:
+def peak_mb() -> float:
+    """Peak memory of this process so far."""
     status = Path("/proc/self/status")
     if status.exists():  # what getrusage tells is not less than the parent had at the fork
         return next(int(line.split()[1]) for line in status.read_text().splitlines() if "VmHWM" in line) / 1e3

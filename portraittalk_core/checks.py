@@ -71,8 +71,24 @@ def check_range(value: float, low: float, high: float, name: str) -> float:
     if not is_finite_number(value):
         raise InputError(f"{name} must be a number from {low:g} to {high:g}, not {abbreviated(value)}.")
     if not low <= value <= high:
-        raise InputError(f"{name} must lie between {low:g} and {high:g}, but is {float(value):g}.")
+        raise InputError(f"{name} must lie between {low:g} and {high:g}, but is {beyond(value, low, high)}.")
     return value
+
+
+def beyond(value: float, *limits: float | None, digits: int | None = None) -> str:
+    """A number in as few digits as still show on which side of some limits it lies: no "is 20, but 20 are needed".
+
+    Args:
+        value: the number.
+        limits: each of which it is not.
+        digits: behind the point, at the least; None begins with as many as :g has.
+    """
+    value = float(value)
+    apart = [limit for limit in limits if limit is not None and limit != value]
+    texts = [f"{value:g}" if digits is None else f"{value:.{digits}f}"]
+    texts += [f"{value:.{more}f}" for more in range((digits or 0) + 1, 7)]
+    told = (text for text in texts if all((float(text) - limit) * (value - limit) > 0 for limit in apart))
+    return next(told, repr(value))
 
 
 def check_choice(value: str, choices: Sequence[str], name: str) -> str:

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from .checks import abbreviated, check_text, is_finite_number
+from .checks import abbreviated, beyond, check_text, is_finite_number
 from .errors import InputError
 from .frame_rate import as_fps
 
@@ -213,12 +213,13 @@ def _check_number(spec: Option, value: object, name: str) -> None:
         raise InputError(f"{name} must be a {domain}, not {abbreviated(value)}.")
     if spec.kind is int and int(value) != value:
         raise InputError(f"{name} must be a whole number, not {abbreviated(value)}.")
+    told = beyond(value, spec.low, spec.high)
     if spec.low is not None and spec.high is not None and not spec.low <= value <= spec.high:
-        raise InputError(f"{name} must lie between {spec.low:g} and {spec.high:g}, but is {float(value):g}.")
+        raise InputError(f"{name} must lie between {spec.low:g} and {spec.high:g}, but is {told}.")
     if spec.low is not None and value < spec.low:
-        raise InputError(f"{name} must be at least {spec.low:g}, but is {float(value):g}.")
+        raise InputError(f"{name} must be at least {spec.low:g}, but is {told}.")
     if spec.high is not None and value > spec.high:
-        raise InputError(f"{name} must be at most {spec.high:g}, but is {float(value):g}.")
+        raise InputError(f"{name} must be at most {spec.high:g}, but is {told}.")
 
 
 def allowed_numbers(spec: Option) -> str:

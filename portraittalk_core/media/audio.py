@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import check_range
+from ..checks import beyond, check_range
 from ..errors import InputError, MediaError
 from ..types import SPEECH_RATE_HZ, Speech
 from .mix import Block, mix_blocks, tensor_blocks
@@ -122,7 +122,8 @@ def _to_mono(blocks: Iterable[Block], name: str) -> Tensor:
 
 def _speech(waveform: Tensor, source: str, seconds: float) -> Tensor:
     if seconds < MIN_SPEECH_S or not len(waveform):
-        raise InputError(f"{source} holds {seconds:.3f} s of sound; at least {MIN_SPEECH_S:g} s is needed.")
+        held = beyond(seconds, MIN_SPEECH_S, digits=3)
+        raise InputError(f"{source} holds {held} s of sound; at least {MIN_SPEECH_S:g} s is needed.")
     if max(-waveform.min(), waveform.max()) < SILENT_PEAK:
         log.warning("%s is silent (%.1f s); the mouth will stay closed.", source, seconds)
     num_samples = round(seconds * SPEECH_RATE_HZ)  # the resampler may give a few more or less

@@ -10,6 +10,7 @@ import torch
 
 from portraittalk_core.checks import (
     abbreviated,
+    beyond,
     check_choice,
     check_finite,
     check_range,
@@ -105,3 +106,26 @@ def test_a_text_that_nothing_can_keep_is_told(text, said):
     with pytest.raises(InputError, match=f"prompt h.*{said}"):
         check_text(text, "prompt")
     assert check_text("häß \U0001f600", "prompt")
+
+
+@pytest.mark.parametrize(
+    ("value", "limits", "digits", "text"),
+    [
+        (19.8, (20,), 0, "19.8"),
+        (19.2, (20,), 0, "19"),
+        (19.96, (20,), 0, "19.96"),
+        (20.0, (20,), 0, "20"),
+        (20.2, (20,), 0, "20.2"),
+        (0.9999999, (1, None), None, "0.9999999"),
+        (1.0000001, (0, 1), None, "1.0000001"),
+        (3.0, (0, 1), None, "3"),
+        (-0.04, (0, 1), 1, "-0.04"),
+    ],
+)
+def test_a_number_beyond_a_limit_is_never_told_as_the_limit(value, limits, digits, text):
+    assert beyond(value, *limits, digits=digits) == text
+
+
+def test_a_range_is_not_contradicted_by_rounding():
+    with pytest.raises(InputError, match="must lie between 0 and 1, but is 1.0000001"):
+        check_range(1.0000001, 0, 1, "x")

@@ -9,7 +9,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from ...checks import check_choice, check_range
+from ...checks import beyond, check_choice, check_range
 from ...errors import NoFaceError
 from ...types import LandmarkTrack, Portrait
 from ..covered import mouth_covered
@@ -17,7 +17,7 @@ from ..eyes import lids_fit
 from ..geometry import face_box_px, head_pose, interocular_px
 from .backends import BACKENDS, MeshBackend, open_mesh
 from .search import ORDERS, detect_any_way_up, detect_faces
-from .tracking import Follower, filled
+from .tracking import Follower, Seen
 
 log = logging.getLogger(__name__)
 
@@ -71,8 +71,8 @@ def find_portrait(
         x0, y0, x1, y1 = face_box_px(face_px)[0].tolist()
         raise NoFaceError(
             f"the face in {source} is too small: it measures {x1 - x0:.0f}×{y1 - y0:.0f} of {width}×{height} pixels, "
-            f"its eyes are {eyes_px:.0f} pixels apart, and {MIN_INTEROCULAR_PX:.0f} are needed. Use a picture that "
-            "shows the face larger; enlarging this one adds no detail but is accepted."
+            f"its eyes are {beyond(eyes_px, MIN_INTEROCULAR_PX, digits=0)} pixels apart, and {MIN_INTEROCULAR_PX:.0f} "
+            "are needed. Use a picture that shows the face larger; enlarging this one adds no detail but is accepted."
         )
     landmarks = LandmarkTrack.from_px(face_px, width, height, STILL_FPS)
     _warn_of_look(picture, landmarks, source)
@@ -137,27 +137,30 @@ def track_faces(
         with open_mesh() as opened:
             return track_faces(pictures, fps, opened, face_index, face_order, on_missing, source, on_face)
     follower = Follower(mesh, face_index, face_order)
-    frames: list[Tensor | None] = []
+    seen = Seen()
     width = height = 0
     for picture in pictures:
         height, width = picture.shape[:2]
-        frames.append(follower.see(picture))
+        face = follower.see(picture)
+        seen.add(face)
         if on_face is not None:
-            on_face(picture, frames[-1])
-    valid = torch.tensor([frame is not None for frame in frames], dtype=torch.bool)
+            on_face(picture, face)
+    valid = seen.valid
     if not valid.any():
         raise NoFaceError(
-            f"no face was found in any of the {len(frames)} frames of {source}"
+            f"no face was found in any of the {len(valid)} frames of {source}"
             + (f" (face {face_index} was asked for, counting from 0)" if face_index else "")
             + "; choose a video with an upright face that looks towards the camera."
         )
     if on_missing == "error" and not valid.all():
         first = int((~valid).int().argmax())
         raise NoFaceError(
-            f"{source} shows no face in {int((~valid).sum())} of {len(frames)} frames, the first is frame {first} "
+            f"{source} shows no face in {int((~valid).sum())} of {len(valid)} frames, the first is frame {first} "
             f"({float(first / fps):.2f} s); cut them out, or let them be filled in by hold or interpolate."
         )
-    return LandmarkTrack.from_px(filled(frames, on_missing), width, height, fps, valid)
+    points = seen.filled(on_missing)
+    points /= torch.tensor([width, height, width], dtype=torch.float32)
+    return LandmarkTrack(points, valid, fps, width, height)
 
 
 def _no_such_face(points_px: Tensor, face_index: int, order: str, source: str) -> str:

@@ -7,11 +7,13 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from ...types import NUM_LANDMARKS
 from .backends import MeshBackend
 from .refinement import most_alike, refine
 from .search import detect_faces
 
 TRACKING_CROPS = (1.7, 2.3)  # square crops around the last face, whose landmarks are averaged
+BLOCK = 256  # frames
 SEARCH_EVERY = 25  # pictures between thorough searches while the face is gone
 
 
@@ -52,6 +54,39 @@ class Follower:
         return faces[self.face_index]
 
 
+class Seen:
+    """Landmarks of a face in frame after frame, some without it, in large blocks: small ones would scatter memory."""
+
+    def __init__(self) -> None:
+        self._blocks: list[Tensor] = []
+        self._seen: list[bool] = []
+
+    def add(self, frame: Tensor | None) -> None:
+        """Take the next frame's (478, 3) landmarks, or None."""
+        at = len(self._seen) % BLOCK
+        if at == 0:
+            self._blocks.append(torch.zeros(BLOCK, NUM_LANDMARKS, 3))
+        if frame is not None:
+            self._blocks[-1][at] = frame
+        self._seen.append(frame is not None)
+
+    @property
+    def valid(self) -> Tensor:
+        """(T,) bool: which frames have landmarks."""
+        return torch.tensor(self._seen, dtype=torch.bool)
+
+    def filled(self, on_missing: str) -> Tensor:
+        """(T, 478, 3) landmarks with the gaps filled, see `filled`; what was gathered is given up."""
+        points, self._blocks = torch.cat(self._blocks)[: len(self._seen)], []
+        seen = [number for number, is_seen in enumerate(self._seen) if is_seen]
+        points[: seen[0]], points[seen[-1] + 1 :] = points[seen[0]].clone(), points[seen[-1]].clone()
+        for before, after in pairwise(seen):
+            share = torch.arange(1, after - before)[:, None, None] / (after - before)
+            end = points[after] if on_missing == "interpolate" else points[before]
+            points[before + 1 : after] = torch.lerp(points[before][None], end[None], share)
+        return points
+
+
 def filled(frames: list[Tensor | None], on_missing: str) -> Tensor:
     """(T, 478, 3) landmarks with the gaps filled; at least one frame must show the face.
 
@@ -60,12 +95,7 @@ def filled(frames: list[Tensor | None], on_missing: str) -> Tensor:
         on_missing: "interpolate" moves straight from the last seen to the next one; else the last one is repeated. At
             the ends the nearest one is repeated either way.
     """
-    seen = [number for number, frame in enumerate(frames) if frame is not None]
-    nothing = torch.empty_like(frames[seen[0]])
-    points = torch.stack([nothing if frame is None else frame for frame in frames])  # a long film's only copy
-    points[: seen[0]], points[seen[-1] + 1 :] = frames[seen[0]], frames[seen[-1]]
-    for before, after in pairwise(seen):
-        share = torch.arange(1, after - before)[:, None, None] / (after - before)
-        end = frames[after] if on_missing == "interpolate" else frames[before]
-        points[before + 1 : after] = torch.lerp(frames[before][None], end[None], share)
-    return points
+    seen = Seen()
+    for frame in frames:
+        seen.add(frame)
+    return seen.filled(on_missing)

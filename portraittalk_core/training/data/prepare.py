@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ...cache_key import cache_key
-from ...checks import check_range
+from ...checks import beyond, check_range
 from ...errors import InputError, MediaError, MissingDependency, NoFaceError, OutputError
 from ...face.geometry import eye_open, face_box_px, head_pose, mouth_open
 from ...face.mesh.backends import MeshBackend
@@ -289,7 +289,10 @@ def _clip(job: _Job, name: str, mesh: MeshBackend, tick: Callable[[], None]) -> 
     path, folder, options = job.videos / name, job.out / name, job.options
     probe = probe_video(path)
     if probe.seconds < options.min_seconds:
-        raise _Drop("too short", f"it lasts {probe.seconds:.2f} s; {options.min_seconds:g} s are needed.")
+        raise _Drop(
+            "too short",
+            f"it lasts {beyond(probe.seconds, options.min_seconds, digits=2)} s; {options.min_seconds:g} s are needed.",
+        )
     if options.needs_sound and not probe.has_sound:
         raise _Drop("no sound", "it has no sound track.")
 
@@ -339,13 +342,21 @@ def _check(track: LandmarkTrack, options: PrepareOptions) -> None:
     num_seen = int(track.valid.sum())
     seconds = float(num_seen / options.fps)
     if seconds < options.min_seconds:
-        raise _Drop("too short", f"the face is seen for {seconds:.2f} s; {options.min_seconds:g} s are needed.")
+        raise _Drop(
+            "too short",
+            f"the face is seen for {beyond(seconds, options.min_seconds, digits=2)} s; "
+            f"{options.min_seconds:g} s are needed.",
+        )
     if num_seen < options.min_seen * len(track):
         raise _Drop("face often missing", f"the face is in {num_seen} of {len(track)} frames only.")
     boxes = face_box_px(track.points_px[track.valid])
     tall = float((boxes[:, 3] - boxes[:, 1]).median())
     if tall < options.min_face_px:
-        raise _Drop("face too small", f"the face is {tall:.0f} pixels high; {options.min_face_px:g} are needed.")
+        raise _Drop(
+            "face too small",
+            f"the face is {beyond(tall, options.min_face_px, digits=0)} pixels high; "
+            f"{options.min_face_px:g} are needed.",
+        )
 
 
 def best_reference(track: LandmarkTrack) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...checks import beyond
 from ...engines.builtin.mouth_net import OUTPUT_RATE_HZ, OUTPUTS, STRIDE, MouthNet, measure_mel
 from ...errors import InputError
 from ...face import topology as topo
@@ -215,10 +216,12 @@ def check_length(clips: Sequence[SpeakerClip]) -> None:
     seconds = sum(float(clip.valid.sum()) / float(clip.fps) for clip in clips)
     if seconds < MIN_S:
         raise InputError(
-            f"the videos show the face for {seconds:.0f} s; {MIN_S:.0f} s are needed, a minute or more advised."
+            f"the videos show the face for {beyond(seconds, MIN_S, digits=0)} s; {MIN_S:.0f} s are needed, a minute or "
+            "more advised."
         )
     if seconds < ADVISED_S:
-        log.warning("the videos show the face for %.0f s only; with a minute or more the gain is surer.", seconds)
+        shown = beyond(seconds, ADVISED_S, digits=0)
+        log.warning("the videos show the face for %s s only; with a minute or more the gain is surer.", shown)
 
 
 def _parts(clip: SpeakerClip, count: int) -> list[SpeakerClip]:
