@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,8 +28,10 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file's content, 64 hexadecimal digits; READ_BYTES of it are in memory at a time.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: it cannot be read, or is a device or pipe, which may have no end.
     """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(f"{path} is no file that could be read to its end")
     read, digest = bytearray(READ_BYTES), hashlib.sha256()
     with path.open("rb", buffering=0) as file:
         while count := file.readinto(read):

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -24,3 +25,12 @@ def test_cache_key_is_of_the_sorted_json():
     assert cache_key({"b": 0.5, "a": (1, None, Path("x/y"))}) == expected
     assert cache_key({"b": 0.5, "a": (1, None, object())}, default=lambda _: "x/y") == expected
     assert cache_key({"b": 0.25, "a": (1, None, "x/y")}) != expected
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such files there")
+def test_what_has_no_end_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for name in ("fifo", "zero", ""):
+        with pytest.raises(OSError, match="no file"):
+            file_digest(tmp_path / name)
