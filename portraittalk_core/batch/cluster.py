@@ -12,12 +12,15 @@ import secrets
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from types import ModuleType
 
 from ..errors import InputError, MissingDependency
 
 ANSWER_S = 5.0  # an address that does not answer in this time is told; Ray itself would wait for minutes
+LOOK_S = 2.0  # between looks at the head of the cluster, and the longest wait for its answer
+SILENCE_S = 20.0  # after which a head that does not answer is lost; Ray gives up after 60
 CLIENT = "ray://"  # begins the address of a cluster that this machine is no part of
 ADVICE = "start a cluster with `ray start --head` and give its address, or leave --address out"
 TOKEN_ADVICE = (
@@ -96,6 +99,44 @@ def connect(ray: ModuleType, workers: int | None, address: str | None) -> None:
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, previous_handler)
+
+
+class Head:
+    """The head of a cluster, whose loss ends a batch. Ray itself would end this process after a minute, without a word.
+
+    Args:
+        address: its host and port; empty where Ray's client tells of the loss.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._address, self._looked_s, self._heard_s = address, -LOOK_S, time.monotonic()
+
+    def answers(self, now: bool) -> bool:
+        """Whether it answered at the last look, which is at most a few seconds old.
+
+        Args:
+            now: look in any case, before it is asked for something; Ray would wait until it is there again.
+
+        Raises:
+            ConnectionError: it has not for `SILENCE_S`.
+        """
+        now_s = time.monotonic()
+        if not self._address or not (now or now_s - self._looked_s >= LOOK_S):
+            return self._heard_s >= self._looked_s
+        self._looked_s = now_s
+        host, _, port = self._address.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), LOOK_S).close()
+            self._heard_s = time.monotonic()
+        except OSError as error:
+            if time.monotonic() - self._heard_s > SILENCE_S:
+                raise ConnectionError(f"{self._address} does not answer: {error}") from error
+        return self._heard_s >= self._looked_s
+
+
+def head_of(ray: ModuleType, address: str | None) -> Head:
+    """The head of the cluster that Ray is connected to."""
+    return Head("" if (address or "").startswith(CLIENT) else ray.get_runtime_context().gcs_address)
 
 
 def _is_about_tokens(error: BaseException | None) -> bool:

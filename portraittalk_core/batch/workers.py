@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 from ..progress import Progress
-from .cluster import check_address, connect, import_ray
+from .cluster import check_address, connect, head_of, import_ray
 from .hosted import Hosted
 from .jobs import FAILED, Outcome
 from .manifest import BatchJob
@@ -115,11 +116,13 @@ class RayWorkers:
         check_address(address)
         self.lost = ""  # why no job can be done any more
         self._idle: list[_Worker] = []
+        self._dead: list[_Worker] = []
         self._starting: dict[object, _Worker] = {}
         self._running: dict[object, tuple[_Worker, BatchJob, int]] = {}
-        self._failed_starts, self._why = 0, ""
+        self._failed_starts, self._why, self._has_head = 0, "", True
         connect(self._ray, workers, address)
         try:
+            self._head = head_of(self._ray, address)
             cpus = int(self._ray.cluster_resources().get("CPU", 1))
             if workers is not None and workers > cpus:
                 log.warning("the cluster has %d CPUs: %d workers do the work, not %d.", cpus, cpus, workers)
@@ -148,21 +151,31 @@ class RayWorkers:
 
     def finished(self, timeout_s: float, _on_tick: Tick) -> Iterator[Finished]:
         """Finished jobs; waits at most `timeout_s` seconds for the first, or for a worker."""
-        refs = [*self._running, *self._starting]
-        ready, _ = self._ray.wait(refs, timeout=timeout_s) if refs else ((), ())
-        for ref in ready:
-            if ref in self._starting:
-                self._end_start(ref)
-            else:
-                yield self._end_job(ref)
-        self._look_for_loss()
+        try:
+            if self._head.answers(now=bool(self._dead)):
+                self._replace_dead()
+            refs = [*self._running, *self._starting]
+            if not refs:
+                time.sleep(timeout_s)
+            ready, _ = self._ray.wait(refs, timeout=timeout_s) if refs else ((), ())
+            for ref in ready:
+                if ref in self._starting:
+                    self._end_start(ref)
+                else:
+                    yield self._end_job(ref)
+            self._look_for_loss()
+        except ConnectionError as error:
+            yield from self._lose_head(error)
 
     def close(self) -> None:
         """Stop the workers; jobs that are under way are lost."""
         running = (worker for worker, _, _ in self._running.values())
         for worker in (*self._idle, *self._starting.values(), *running):
             self._kill(worker)
-        self._ray.shutdown()
+        if self._has_head:
+            self._ray.shutdown()
+        else:  # it would wait for the head's answer
+            threading.Thread(target=self._ray.shutdown, daemon=True).start()
 
     def _start_worker(self) -> None:
         """Ask for one more worker; it is there once a CPU is free."""
@@ -174,13 +187,12 @@ class RayWorkers:
         try:
             worker.machine = self._ray.get(ref)
         except self._ray.exceptions.RayError as error:
-            self._kill(worker)
             why = _first_and_last(error)
             if why != self._why:
                 log.warning("a worker could not be started (%s).", why)
             self._failed_starts, self._why = self._failed_starts + 1, why
             if self._failed_starts < MOST_FAILED_STARTS:
-                self._start_worker()
+                self._dead.append(worker)
         else:
             self._failed_starts = 0
             self._idle.append(worker)
@@ -190,7 +202,7 @@ class RayWorkers:
         try:
             outcome = self._ray.get(ref)
         except self._ray.exceptions.RayActorError as error:  # the worker is gone, with whatever it held
-            outcome = Outcome(FAILED, reason=self._replace_dead(worker, error), again=True)
+            outcome = Outcome(FAILED, reason=self._bury(worker, error), again=True)
         except self._ray.exceptions.RayError as error:
             outcome = Outcome(FAILED, reason=_first_and_last(error), again=True)
             self._idle.append(worker)
@@ -198,23 +210,39 @@ class RayWorkers:
             self._idle.append(worker)
         return job, attempt, outcome
 
-    def _replace_dead(self, worker: _Worker, error: Exception) -> str:
-        """Ask for another worker instead of one that died, and why it did; with a machine all of its workers die."""
+    def _bury(self, worker: _Worker, error: Exception) -> str:
+        """Note that a worker died, and say why; with a machine all of its workers die."""
         dead, reason = [worker], "the worker died (out of memory, a fault in a library, or its machine was lost)"
         if "node has died" in str(error) or "node died" in str(error):
             reason = f"the machine {worker.machine} that it ran on left the cluster"
             dead += [idle for idle in self._idle if idle.machine == worker.machine]
             self._idle = [idle for idle in self._idle if idle.machine != worker.machine]
-        for each in dead:
-            self._kill(each)
-            self._start_worker()
+        self._dead += dead
         return reason
+
+    def _replace_dead(self) -> None:
+        """Ask for other workers instead of those that died."""
+        while self._dead:
+            self._kill(self._dead.pop())
+            self._start_worker()
+
+    def _lose_head(self, error: Exception) -> Iterator[Finished]:
+        """Give up every worker: without the head none can be asked or ended."""
+        self._has_head = False
+        self.lost = f"the head of the cluster is lost ({error}); run the same command when there is one again"
+        jobs = [(job, attempt) for _, job, attempt in self._running.values()]
+        for workers in (self._running, self._starting, self._idle, self._dead):
+            workers.clear()
+        for job, attempt in jobs:
+            yield job, attempt, Outcome(FAILED, reason=self.lost)
 
     def _look_for_loss(self) -> None:
         """Tell, and in the end give up, while there is no worker at all."""
         now = time.monotonic()
         if self._idle or self._running:
             self._alone_since, self._is_told = now, False
+        elif self._dead:
+            return  # they are replaced as soon as the head answers
         elif not self._starting:
             self.lost = f"no worker could be started ({self._why}); PortraitTalk must be installed on every machine"
         elif now - self._alone_since >= self._wait_s:

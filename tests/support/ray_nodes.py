@@ -70,6 +70,10 @@ class RayNodes:
         """End every process of the other machine at once."""
         self._kill(self.other)
 
+    def kill_head(self) -> None:
+        """End Ray on the head's machine, but not the programs that use it."""
+        self._kill(self.head, ("gcs_server", "raylet"))
+
     def pull_cable(self) -> None:
         """Take the other machine off the network."""
         _ip("-n", self.other, "link", "set", self.other, "down")
@@ -104,10 +108,11 @@ class RayNodes:
         environment |= {"RAY_memory_monitor_refresh_ms": "0", "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
         return subprocess.Popen(["ip", "netns", "exec", name, *words], env=environment, **more)
 
-    def _kill(self, name: str) -> None:
+    def _kill(self, name: str, programs: tuple[str, ...] = ()) -> None:
         for number in _ip("netns", "pids", name).split():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(number), signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+                if not programs or Path(f"/proc/{number}/comm").read_text().strip() in programs:
+                    os.kill(int(number), signal.SIGKILL)
 
 
 def _ip(*words: str) -> str:

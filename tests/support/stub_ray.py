@@ -42,8 +42,9 @@ class StubRay:
 
     def __init__(self, cpus: int, events: dict[float, Callable[[StubRay], None]] | None = None) -> None:
         self.now_s, self.cpus, self.promised, self.is_shut = 0.0, [f"10.0.0.{k}" for k in range(cpus)], cpus, False
-        self._events, self._actors = dict(events or {}), []
+        self.events, self._actors = dict(events or {}), []
         self.why_no_start = ""  # an error of every new worker
+        self.head = ""  # the address of the head
         self.exceptions = StubRay.exceptions
 
     def lose(self, message: str = "The actor is dead because its node has died.") -> None:
@@ -53,6 +54,9 @@ class StubRay:
         for actor in self._actors:
             if actor.cpu == lost:
                 actor.dead = message
+
+    def get_runtime_context(self) -> SimpleNamespace:
+        return SimpleNamespace(gcs_address=self.head)
 
     def cluster_resources(self) -> dict[str, float]:
         return {"CPU": float(self.promised)}
@@ -72,8 +76,8 @@ class StubRay:
         ready = [call for call in calls if self._is_ready(call)][:1]
         if not ready:
             self.now_s += timeout
-            for second in [second for second in self._events if second <= self.now_s]:
-                self._events.pop(second)(self)
+            for second in [second for second in self.events if second <= self.now_s]:
+                self.events.pop(second)(self)
         return ready, [call for call in calls if call not in ready]
 
     def get(self, call: Call) -> object:

@@ -1,5 +1,6 @@
 """Workers of Ray whose cluster loses machines, by a stub of Ray with a clock of its own."""
 
+import socket
 import time
 from types import SimpleNamespace
 
@@ -7,6 +8,7 @@ import pytest
 from batch_stubs import Runner, run, table, talks
 from stub_ray import StubRay
 
+from portraittalk_core.batch import cluster as batch_cluster
 from portraittalk_core.batch import run as batch_run
 from portraittalk_core.batch import workers as batch_workers
 from portraittalk_core.batch.jobs import Outcome
@@ -97,6 +99,31 @@ def test_when_the_last_machine_is_lost_what_is_done_is_kept_and_the_rest_is_told
     reasons = {row["reason"].partition(". ")[0] for row in rows if row["status"] == "failed"}
     assert reasons == {"no CPU was free for 30 s: no machine of the cluster is left"}
     assert 33 < ray.now_s < 36
+
+
+def test_when_the_head_is_lost_every_job_is_told(run_on, monkeypatch):
+    ray = StubRay(1)
+    with socket.socket() as head:
+        head.bind(("127.0.0.1", 0))
+        head.listen()
+        ray.head = "{}:{}".format(*head.getsockname())
+        times = SimpleNamespace(monotonic=lambda: ray.now_s)
+        monkeypatch.setattr(batch_cluster, "time", times)
+        ray.events[3.5] = lambda _: head.close()
+        result, rows = run_on(ray, 60)
+    assert result.done > 3 and result.done + result.failed == len(rows) == 60
+    assert ray.now_s < 3.5 + batch_cluster.SILENCE_S + 3 * batch_cluster.LOOK_S
+    reasons = {row["reason"] for row in rows if row["status"] == "failed"}
+    assert len(reasons) == 1 and f"head of the cluster is lost ({ray.head} does not answer" in reasons.pop()
+
+
+def test_a_client_that_loses_its_connection_tells_every_job(run_on):
+    def cut(ray):
+        raise ConnectionError("the Ray client has already been disconnected")
+
+    result, rows = run_on(StubRay(1, {2.5: cut}), 5)
+    assert (result.done, result.failed) == (2, 3)
+    assert all("already been disconnected" in row["reason"] for row in rows if row["status"] == "failed")
 
 
 def test_a_cpu_that_comes_back_in_time_is_used(run_on):

@@ -37,11 +37,11 @@ def folder(tmp_path):
     return tmp_path
 
 
-def begin(nodes, folder, wait_s=60):
+def begin(nodes, folder, wait_s=60, num_jobs=NUM_JOBS):
     words = [
         sys.executable,
         str(PROGRAM),
-        str(talks(folder, NUM_JOBS)),
+        str(talks(folder, num_jobs)),
         str(folder / "out"),
         nodes.address,
         str(wait_s),
@@ -79,6 +79,19 @@ def test_the_jobs_of_a_lost_machine_are_done_on_the_other(folder, lose):
     assert len(list(out.glob("v?.mp4"))) == NUM_JOBS
     assert list(out.glob(f"*.{HEAD}.try"))
     assert not list(out.glob(".*"))  # neither half-written files nor the lock
+
+
+def test_without_the_head_what_is_done_is_kept_and_the_rest_is_told(folder):
+    """Ray would end the process after a minute, without a word."""
+    with RayNodes() as nodes:
+        process = begin(nodes, folder, num_jobs=100)  # the other machine goes on until the loss is certain
+        wait_for(folder / "out", "v1.mp4", process)
+        nodes.kill_head()
+        result, rows, _ = ended(process, folder)
+    assert result["done"] >= 2 and result["done"] + result["failed"] == len(rows) == 100
+    assert {row["status"] for row in rows} == {"done", "failed"}
+    for row in rows:
+        assert row["status"] == "done" or "the head of the cluster is lost" in row["reason"]
 
 
 def test_where_others_hold_every_cpu_the_jobs_are_told(folder):
