@@ -24,7 +24,7 @@ LOCK = ".batch.lock"  # no output of a job begins so
 LOCKED_BYTE = 1 << 30  # Windows locks bytes, and nobody may read those; the text lies before it
 MAX_TEXT = 1000  # bytes of a lock's text that are read
 ABANDONED_S = 3600.0  # a half-written file of another program counts as left behind when it is untouched for so long
-# as `media.files.part_path` names what is being written
+# as `media.files` names what is being written
 _PART = re.compile(r"\.(?P<stem>.{1,40})\.[0-9a-f]{8}\.part(?P<suffix>\.[^.]*)?", re.DOTALL)
 _TAKEN = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
 

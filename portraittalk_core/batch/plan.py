@@ -17,7 +17,7 @@ from ..errors import InputError, OutputError
 from .manifest import BatchJob, is_file, read_manifest, shortened
 
 SHOWN_LINES = 6  # of a circle
-PART_STEM = 40  # letters of an output's name in that of a half-written file, see `media.files.part_path`
+PART_STEM = 40  # letters of an output's name in that of a half-written file, see `media.files`
 CALLED = {"generated": "video", "target": "true video"}  # columns
 TABLES = """
 create table makers (name text primary key, out text, line int, good int);

@@ -1,5 +1,6 @@
 """The output folder of a batch: one batch at a time, and nothing of killed ones is left in it."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -115,6 +116,7 @@ def test_a_folder_that_was_not_there_is_not_left_empty(folder, monkeypatch):
 
 
 def test_what_killed_batches_left_half_written_is_removed_and_nothing_else(folder):
+    fcntl = pytest.importorskip("fcntl")
     out = folder / "out"
     for place in (out, out / "finished", out / "pages"):
         place.mkdir(exist_ok=True)
@@ -143,7 +145,10 @@ def test_what_killed_batches_left_half_written_is_removed_and_nothing_else(folde
     (out / ".v1.0123abcd.part.d").mkdir()
     path = talks(folder, 2)
     path.write_text(path.read_text() + f"talk,{'w' * 50},me.png,a.wav\n")
-    assert run(path, Runner()).done == 3
+    with contextlib.ExitStack() as writers:
+        for each in kept:  # their programs live
+            fcntl.flock(writers.enter_context(each.open()), fcntl.LOCK_EX)
+        assert run(path, Runner()).done == 3
     assert [path.name for path in (*mine, old) if path.exists()] == []
     assert [path.name for path in kept if not path.exists()] == []
     assert (out / ".v1.0123abcd.part.d").is_dir()
