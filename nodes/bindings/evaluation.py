@@ -13,7 +13,7 @@ from torch import Tensor
 from ...portraittalk_core.errors import InputError, MissingDependency
 from ...portraittalk_core.evaluation.clip import EvaluationClip
 from ...portraittalk_core.evaluation.identity import IdentityReference, encoder_reference, portrait_reference
-from ...portraittalk_core.media.sound import mix_blocks, tensor_blocks
+from ...portraittalk_core.media.mix import mix_blocks, tensor_blocks
 from ...portraittalk_core.types import SPEECH_RATE_HZ, LandmarkTrack, as_fps
 from . import convert, paths
 

@@ -22,7 +22,8 @@ from ..errors import InputError, MediaError
 from ..face.geometry import eye_open, head_pose, mouth_open
 from ..face.mesh.backends import MeshBackend
 from ..face.mesh.tracking import Follower
-from ..media.sound import SoundFile, mix_blocks
+from ..media.mix import mix_blocks
+from ..media.sound import SoundFile
 from ..media.video_read import probe_video
 from ..metrics.meter import FaceCurves
 from ..metrics.sound_mouth import LEVEL_HZ

@@ -13,8 +13,9 @@ from torch import Tensor
 from ..checks import beyond, check_range
 from ..errors import InputError, MediaError
 from ..types import SPEECH_RATE_HZ, Speech
+from .mix import Block, mix_blocks, tensor_blocks
 from .once import warn_once
-from .sound import MAX_RATE_HZ, MIN_RATE_HZ, Block, SoundChoice, SoundFile, mix_blocks, tensor_blocks
+from .sound import MAX_RATE_HZ, MIN_RATE_HZ, SoundChoice, SoundFile
 
 log = logging.getLogger(__name__)
 

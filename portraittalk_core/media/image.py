@@ -29,7 +29,7 @@ _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b
 _ORIENTATION = 0x0112  # the EXIF tag
 # What Pillow's decoders raise on damaged files
 _DAMAGE = (
-    *(OSError, SyntaxError, ValueError, EOFError, RuntimeError, ArithmeticError, LookupError, TypeError),
+    *(OSError, SyntaxError, ValueError, EOFError, RuntimeError, MemoryError, ArithmeticError, LookupError, TypeError),
     struct.error,
 )
 

@@ -1,54 +1,31 @@
-"""Sound as a stream of float blocks: decoded, mixed down and resampled without ever holding all of it.
-
-Blocks are (C, n) float32 arrays in -1..1.
-"""
+"""Sound tracks of files, decoded block by block on the file's clock."""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
 
 import av
 import numpy as np
 from av.audio.stream import AudioStream
-from torch import Tensor
 
 from ..errors import InputError, MediaError
 from .files import open_media
+from .mix import Block
 from .once import warn_once
 
 log = logging.getLogger(__name__)
 
-# How loud each channel is on the left of a stereo mix; the right mirrors it (ITU-R BS.775: 3 dB less from elsewhere).
-_HALF_POWER = math.sqrt(0.5)
-_TO_LEFT = {"FL": 1.0, "FC": _HALF_POWER, "SL": _HALF_POWER, "BL": _HALF_POWER, "BC": 0.5, "FLC": 1.0, "LFE": 0.0}
-_MIRROR = {"FL": "FR", "SL": "SR", "BL": "BR", "FLC": "FRC"}
-_TO_LEFT |= {right: 0.0 for right in _MIRROR.values()}
-_MIRROR |= {right: left for left, right in _MIRROR.items()}
-# What a file that does not name its channels means by so many of them.
-_USUAL_LAYOUT = {6: ("FL", "FR", "FC", "LFE", "BL", "BR"), 8: ("FL", "FR", "FC", "LFE", "BL", "BR", "SL", "SR")}
 _UNKNOWN_SIZE = 0x7FFFF000  # writers that stream put this or more into a WAV header
 
 MIN_RATE_HZ, MAX_RATE_HZ = 4_000, 384_000
 GAP_S = 0.045  # sound that comes so much too early is noticed (ITU-R BT.1359)
 RESTART_S = 1.0  # a clock that goes back by more was set anew
-MAX_GAP_S = 3600.0  # of a file that does not say how long it is
-CANCEL = 10.0  # as a ratio of powers: a sum so much weaker than with channels turned over has cancelled out
-PHASE_S = 0.05  # by how long channels are compared
-FADE_S = 0.01
-
-
-class Block(NamedTuple):
-    """A stretch of sound as it was recorded."""
-
-    samples: np.ndarray  # (C, n) float32
-    rate: int  # Hz
-    channels: tuple[str, ...]  # FFmpeg's names, "NONE" where the file has none
+MAX_SILENCE_S, MAX_SILENT_SHARE = 600, 10  # silence in gaps, and more of it for every second of sound
 
 
 @dataclass(frozen=True)
@@ -88,7 +65,7 @@ class SoundFile:
         self._zero_s = None if start is None else start * pictures[0].time_base  # None: where the sound begins
         self._shift_s: Fraction | None = None  # stamps count so much more than what was given
         self._skip_s = Fraction(0)  # of the sound that comes next
-        self._given_s = Fraction(0)
+        self._given_s, self._silent_s = Fraction(0), Fraction(0)  # in all, and of it silence in gaps
         self.num_damaged = 0  # parts that could not be decoded
         self.error = ""  # what ended the reading before the end of the file
 
@@ -151,6 +128,7 @@ class SoundFile:
         else:
             late_s, tolerance_s, restart_s = stamp_s - self._shift_s - self._given_s + self._skip_s, GAP_S, RESTART_S
         if tolerance_s < late_s <= self._longest_gap_s:
+            self._silent_s += late_s
             return late_s
         if -restart_s < late_s < -tolerance_s:
             self._skip_s -= late_s
@@ -161,12 +139,15 @@ class SoundFile:
                 )  # fmt: skip
         elif abs(late_s) > tolerance_s:  # a clock that was set anew
             self._shift_s += late_s
+            log.debug("%s: its clock jumps by %.2f s, which is left out.", self.path, float(late_s))
         return Fraction(0)
 
     @property
     def _longest_gap_s(self) -> float:
+        """Silence that may be put in: no more than the file is long, nor than a small file can be meant to hold."""
+        fair_s = MAX_SILENCE_S + MAX_SILENT_SHARE * (self._given_s - self._silent_s) - self._silent_s
         claimed = self._container.duration
-        return claimed / av.time_base + 1 - self.seconds if claimed else MAX_GAP_S
+        return min(fair_s, claimed / av.time_base + 1 - self.seconds) if claimed else fair_s
 
     def _choose(self, track: int | None) -> AudioStream:
         streams = self._container.streams.audio
@@ -236,132 +217,6 @@ class SoundFile:
         if head[:4] != b"RIFF" or not 8 < claimed < _UNKNOWN_SIZE:
             return 1.0
         return min(1.0, self.path.stat().st_size / claimed)
-
-
-def tensor_blocks(waveform: Tensor, rate: int) -> Iterator[Block]:
-    """A (C, N) waveform in memory as blocks of a second."""
-    names = _USUAL_LAYOUT.get(len(waveform), ("NONE",) * len(waveform))
-    for start in range(0, waveform.shape[1], rate):
-        samples = waveform[:, start : start + rate].detach().float().cpu().numpy()
-        yield Block(samples, rate, names)
-
-
-def mix_blocks(blocks: Iterable[Block], num_channels: int, rate: int) -> Iterator[np.ndarray]:
-    """Mix blocks to one or two channels and resample them.
-
-    In a mix to one, channels in opposite phase to the loudest are turned over where their sum would cancel out.
-
-    Args:
-        blocks: rate and channels may change on the way.
-        num_channels: 1 or 2.
-        rate: Hz of the result.
-
-    Yields:
-        (num_channels, n) float32.
-    """
-    layout = "mono" if num_channels == 1 else "stereo"
-    resampler, from_rate = None, rate
-    phases, from_channels = None, None
-    for block in blocks:
-        if num_channels == 1 and len(block.samples) > 1:
-            if block.channels != from_channels:
-                phases, from_channels = _Phases(mix_weights(block.channels, 1)[0]), block.channels
-            mixed = phases.mix(block.samples, block.rate)
-        else:
-            mixed = mix(block.samples, block.channels, num_channels)
-        if block.rate != from_rate:
-            yield from _resampled(resampler, None)
-            resampler = av.AudioResampler("fltp", layout, rate) if block.rate != rate else None
-            from_rate = block.rate
-        if resampler is None:
-            yield mixed
-        elif mixed.shape[1]:
-            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(mixed), "fltp", layout)
-            frame.sample_rate = block.rate
-            yield from _resampled(resampler, frame)
-    yield from _resampled(resampler, None)
-
-
-def mix(samples: np.ndarray, channels: tuple[str, ...], num_channels: int) -> np.ndarray:
-    """Mix (C, n) samples down to one or two channels, never louder than the loudest channel.
-
-    Args:
-        samples: (C, n).
-        channels: FFmpeg's names of the C channels.
-        num_channels: 1 or 2.
-
-    Returns:
-        (num_channels, n) float32.
-    """
-    if len(samples) == num_channels:
-        return samples
-    if len(samples) == 1:
-        return np.repeat(samples, num_channels, 0)
-    return mix_weights(channels, num_channels) @ samples
-
-
-def mix_weights(channels: tuple[str, ...], num_channels: int) -> np.ndarray:
-    """(num_channels, C) float32 share of each of C channels in a mix to one or two."""
-    count = len(channels)
-    names = channels if "NONE" not in channels else _USUAL_LAYOUT.get(count, ())
-    left = np.array([_TO_LEFT.get(name, 0.5) for name in names] or [1.0] * count)
-    right = np.array([_TO_LEFT.get(_MIRROR.get(name, name), 0.5) for name in names] or [1.0] * count)
-    rows = np.stack([left + right] if num_channels == 1 else [left, right])
-    if not rows.any():
-        rows = np.ones_like(rows)
-    return (rows / rows.sum(1).max()).astype(np.float32)
-
-
-class _Phases:
-    """Mix of C channels to one, in which those of opposite phase to the loudest are turned over rather than lost."""
-
-    def __init__(self, weights: np.ndarray) -> None:
-        self._weights = weights.astype(np.float64)
-        self._signs = np.ones(len(weights))
-        self._powers = np.zeros((len(weights), len(weights)))  # of the last moments, weighted, and what they share
-        self._begun = False
-
-    def mix(self, samples: np.ndarray, rate: int) -> np.ndarray:
-        """(1, n) float32 of (C, n) samples."""
-        step = max(1, round(PHASE_S / 2 * rate))
-        pieces = [self._piece(samples[:, at : at + step], rate) for at in range(0, samples.shape[1], step)]
-        return np.concatenate(pieces, 1) if pieces else np.zeros((1, 0), np.float32)
-
-    def _piece(self, samples: np.ndarray, rate: int) -> np.ndarray:
-        before, count = self._signs, samples.shape[1]
-        weighted = samples * self._weights[:, None]
-        self._powers = self._powers * math.exp(-count / (PHASE_S * rate)) + weighted @ weighted.T
-        self._signs = self._chosen()
-        gains = (self._signs * self._weights).astype(np.float32)
-        mixed = gains @ samples
-        if self._begun and before is not self._signs:
-            fade = np.linspace(1, 0, min(count, max(1, round(FADE_S * rate))), dtype=np.float32)
-            other = (before * self._weights).astype(np.float32) @ samples[:, : len(fade)]
-            mixed[: len(fade)] += fade * (other - mixed[: len(fade)])
-        self._begun = True
-        return mixed[None]
-
-    def _chosen(self) -> np.ndarray:
-        """Signs of the channels; those in use while they do."""
-        plain = np.ones(len(self._signs))
-        turned = np.where(self._powers[self._powers.diagonal().argmax()] < 0, -1.0, 1.0)
-        turned *= turned[0]  # the first channel stays as it is
-        power, best = self._power(self._signs), self._power(turned)
-        if power * CANCEL < best:
-            if (turned < 0).any():
-                log.info("channels are in opposite phase; %d of %d are turned over.", (turned < 0).sum(), len(turned))
-            return turned
-        return plain if (self._signs < 0).any() and 2 * self._power(plain) > best else self._signs
-
-    def _power(self, signs: np.ndarray) -> float:
-        return float(signs @ self._powers @ signs)
-
-
-def _resampled(resampler: av.AudioResampler | None, frame: av.AudioFrame | None) -> Iterator[np.ndarray]:
-    if resampler is None:
-        return
-    for resampled in resampler.resample(frame):
-        yield resampled.to_ndarray()
 
 
 def _format_of(stream: AudioStream, path: Path) -> tuple[int, int]:

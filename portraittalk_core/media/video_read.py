@@ -61,10 +61,9 @@ def probe_video(path: Path) -> VideoProbe:
     Raises:
         MediaError: missing, unreadable, or without pictures.
     """
-    container, stream = _open(path)
+    width, height = _upright_size(path)
+    container, stream = _open(path)  # anew: some damaged files cannot be wound back
     with container:
-        width, height = _upright_size(container, stream, path)
-        container.seek(0)
         stamps, duration, complete = _packet_times(container, stream)
         steps = [later - earlier for earlier, later in pairwise(stamps)]
         usual_step = sorted(steps)[len(steps) // 2] if steps else Fraction(0)
@@ -249,15 +248,17 @@ def _open(path: Path) -> tuple[InputContainer, VideoStream]:
     return container, stream
 
 
-def _upright_size(container: InputContainer, stream: VideoStream, path: Path) -> tuple[int, int]:
-    for packet in _packets(container, stream):
-        try:
-            frames = packet.decode()
-        except (av.FFmpegError, OSError):
-            continue
-        if frames:
-            width, height = square_size(frames[0].width, frames[0].height, stream.sample_aspect_ratio)
-            return (height, width) if frames[0].rotation % 180 else (width, height)
+def _upright_size(path: Path) -> tuple[int, int]:
+    container, stream = _open(path)
+    with container:
+        for packet in _packets(container, stream):
+            try:
+                frames = packet.decode()
+            except (av.FFmpegError, OSError):
+                continue
+            if frames:
+                width, height = square_size(frames[0].width, frames[0].height, stream.sample_aspect_ratio)
+                return (height, width) if frames[0].rotation % 180 else (width, height)
     raise MediaError(f"the pictures of {path} cannot be decoded; export it again.")
 
 

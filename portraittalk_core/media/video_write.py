@@ -16,7 +16,8 @@ from ..checks import check_choice, check_finite, check_range
 from ..errors import InputError, OutputError
 from ..types import Speech, as_fps, check_picture
 from .files import PartFile, check_writable, disk_full_message, explain_write_errors
-from .sound import MAX_RATE_HZ, MIN_RATE_HZ, Block, SoundChoice, SoundFile, mix_blocks, tensor_blocks
+from .mix import Block, mix_blocks, tensor_blocks
+from .sound import MAX_RATE_HZ, MIN_RATE_HZ, SoundChoice, SoundFile
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")

@@ -75,7 +75,7 @@ def write_portrait(path: Path) -> None:
     elif path.stem == "small":
         Image.fromarray(FACE[100:200, 100:200]).save(path)
     elif path.stem == "large":
-        Image.new("L", (5000, 200)).save(path)
+        Image.new("L", (9000, 250)).save(path)
     elif path.stem == "faceless":
         Image.fromarray(grey).save(path)
     elif path.stem == "tiny-face":
@@ -93,7 +93,7 @@ def write_portrait(path: Path) -> None:
         ("text.png", "not a picture"),
         ("truncated.png", "damaged"),
         ("small.png", "100×100"),
-        ("large.png", "5000×200"),
+        ("large.png", "9000×250"),
         ("faceless.png", "no face was found"),
         ("tiny-face.png", "too small"),
     ],

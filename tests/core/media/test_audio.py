@@ -357,6 +357,13 @@ def test_sound_before_the_pictures_is_left_out(write_timed, caplog):
     assert "v.mkv: its pictures begin 1.40 s after its sound" in caplog.text
 
 
+def test_a_small_file_does_not_become_hours_of_silence(write_timed):
+    sound = noise(3200)
+    path = write_timed("a.mkv", [[(sound[:1600], 0), (sound[1600:], 20_000)]])
+    assert load_speech(path).seconds == pytest.approx(0.2, abs=0.01)
+    assert load_speech(write_timed("b.mkv", [[(sound[:1600], 0), (sound[1600:], 500)]])).seconds > 500
+
+
 def test_sound_alone_begins_where_it_begins(write_timed):
     sound = noise(16_000)
     found = load_speech(write_timed("a.mkv", [[(sound, 5)]])).waveform.numpy()

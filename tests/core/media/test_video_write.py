@@ -188,8 +188,8 @@ def test_video_writer_notices_an_incomplete_file(tmp_path, monkeypatch):
     close = writer._check_complete
 
     def cut_then_check() -> None:
-        content = writer._part.read_bytes()
-        writer._part.write_bytes(content[:200])
+        content = writer._part.path.read_bytes()
+        writer._part.path.write_bytes(content[:200])
         close()
 
     monkeypatch.setattr(writer, "_check_complete", cut_then_check)

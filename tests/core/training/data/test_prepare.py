@@ -157,6 +157,16 @@ def test_prepare_survives_a_process_that_dies(tmp_path):
     assert told[-1] == (2, 2)
 
 
+def test_folders_are_read_without_unfinished_files(tmp_path):
+    from portraittalk_core.training.data.prepare import _video_names
+    from portraittalk_core.training.mouth.speaker import video_files
+
+    for name in ("a.mp4", ".b.0123abcd.part.mp4", ".c.mp4"):
+        (tmp_path / name).touch()
+    assert _video_names(tmp_path, tmp_path / "out") == ["a.mp4"]
+    assert video_files(tmp_path) == [tmp_path / "a.mp4"]
+
+
 def test_prepare_rejects_no_folder_and_no_video(tmp_path):
     with pytest.raises(InputError, match="is not a folder"):
         prepare_videos(tmp_path / "none", tmp_path / "out")
