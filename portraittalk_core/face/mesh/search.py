@@ -9,10 +9,10 @@ from torch import Tensor
 
 from ...checks import check_choice
 from ...types import check_picture
-from ..covered import mouth_covered
 from ..geometry import interocular_px
 from .backends import MeshBackend
 from .refinement import crop_box, detect_in_box, face_size, most_alike, no_faces, refine, shrunk, without_duplicates
+from .upright import is_upside_down
 
 ORDERS = ("size", "left_to_right")
 SAME_SIZE = 0.9  # faces whose sizes differ by less count as equally large
@@ -61,19 +61,18 @@ def detect_faces(picture: Tensor, mesh: MeshBackend, order: str = "size", thorou
 def detect_any_way_up(picture: Tensor, mesh: MeshBackend, order: str = "size") -> Tensor:
     """All faces of a picture, also of one that stands upside down; see `detect_faces`.
 
-    A mesh network finds a face that lies on its side, but an upside-down one as if it were upright, with its mouth in
-    the hair. Where no mouth is seen, the picture is searched again upside down; faces found that way count only where
-    their mouths are seen.
+    Where no face stands as its landmarks say (`upright.is_upside_down`), the picture is searched again upside down;
+    faces found that way count only if they stand so.
     """
     faces = detect_faces(picture, mesh, order)
-    if any(not mouth_covered(picture, face) for face in _in_px(faces, picture)):
+    if any(not is_upside_down(picture, face) for face in _in_px(faces, picture)):
         return faces
     turned = torch.rot90(picture, 2).contiguous()
     found = detect_faces(turned, mesh, order)
-    seen = [not mouth_covered(turned, face) for face in _in_px(found, turned)]
-    if not any(seen):
+    upright = [not is_upside_down(turned, face) for face in _in_px(found, turned)]
+    if not any(upright):
         return faces
-    x, y, z = found[torch.tensor(seen)].unbind(-1)
+    x, y, z = found[torch.tensor(upright)].unbind(-1)
     return torch.stack([1 - x, 1 - y, z], -1)
 
 

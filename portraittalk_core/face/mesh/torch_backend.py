@@ -40,6 +40,13 @@ SHA256 = {
 }
 
 
+FILES = {
+    ShortRangeDetector: "blazeface_short_range.safetensors",
+    FullRangeDetector: "blazeface_full_range.safetensors",
+    AttentionMesh: "attention_mesh.safetensors",
+}
+
+
 class Roi(NamedTuple):
     """A square region of a picture, turned clockwise by `angle`."""
 
@@ -61,6 +68,11 @@ def _network(kind: type[nn.Module], name: str) -> nn.Module:
     network = kind()
     network.load_state_dict({k: v.float() if v.is_floating_point() else v.long() for k, v in load(content).items()})
     return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # a third faster
+
+
+def network(kind: type[ShortRangeDetector | FullRangeDetector | AttentionMesh]) -> nn.Module:
+    """One of the package's networks, ready to be used."""
+    return _network(kind, FILES[kind])
 
 
 class TorchMesh:

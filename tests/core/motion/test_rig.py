@@ -1,7 +1,10 @@
+from fractions import Fraction
+
 import pytest
 import torch
 
 from portraittalk_core.face import topology as topo
+from portraittalk_core.face.canonical import canonical_face
 from portraittalk_core.motion.rig import JAW_SHARE, WIDEST_GAP, face_axes, make_rig, plan_landmarks
 from portraittalk_core.types import LandmarkTrack
 
@@ -102,3 +105,25 @@ def test_a_tilted_portrait_opens_along_its_own_axis(make_plan, astronaut):
     upright = plan_landmarks(make_plan(opening=[0.7])).points_px
     lying = plan_landmarks(make_plan(tilted, opening=[0.7])).points_px
     torch.testing.assert_close(lying, (upright - centre) @ quarter + centre, rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize("gap", [0.1, 0.3, 0.6])
+def test_wide_open_lips_close_without_swelling(gap):
+    """They meet, at most half as thick again; the lower one does what a smile's gap exceeds."""
+    points = canonical_face().clone() * 100 + 300
+    lower = sorted({i for ring in topo.LOWER_LIP_RINGS for i in ring[1:-1]})
+    points[lower, 1] += 100 * gap
+    rig = make_rig(LandmarkTrack.from_px(points[None], 600, 600, Fraction(25)))
+    shut = rig.rest + rig.close
+    upper_way = float(rig.close[topo.INNER_LIP_TOP, 1])
+    assert float((shut[topo.INNER_LIP_BOTTOM] - shut[topo.INNER_LIP_TOP])[1].abs()) < 1e-4
+    assert 0 < upper_way < 0.12
+    for outer, inner in ((0, 13), (17, 14)):
+        before, after = (float((face[inner] - face[outer])[1].abs()) for face in (rig.rest, shut))
+        assert after <= 1.51 * before
+
+
+def test_a_blink_moves_no_brow():
+    rig = make_rig(LandmarkTrack.from_px(canonical_face()[None] * 100 + 300, 600, 600, Fraction(25)))
+    assert rig.shut[[*topo.RIGHT_BROW, *topo.LEFT_BROW]].abs().max() == 0
+    assert rig.shut[[159, 386], 1].min() > 0.05

@@ -6,6 +6,7 @@ import torch
 from portraittalk_core.errors import InputError, ShapeError
 from portraittalk_core.face.mesh import search
 from portraittalk_core.face.mesh.search import detect_any_way_up, detect_faces
+from portraittalk_core.face.mesh.upright import is_upside_down
 
 
 def found_px(picture, mesh, **options) -> torch.Tensor:
@@ -102,7 +103,7 @@ FACE = torch.rand(1, 478, 3, generator=torch.Generator().manual_seed(1)) * 0.5 +
 
 
 def stand_upright(monkeypatch, upside_down: bool) -> torch.Tensor:
-    """A picture whose face is found, and its mouth seen, only where a white corner is at the upper left.
+    """A picture whose face is found, and stands as it is found, only where a white corner is at the upper left.
 
     With `upside_down` a face is found everywhere, as a mesh network finds one in an upside-down picture.
     """
@@ -114,7 +115,7 @@ def stand_upright(monkeypatch, upside_down: bool) -> torch.Tensor:
 
     found = {True: FACE, False: 0.9 - 0.5 * FACE if upside_down else FACE[:0]}
     monkeypatch.setattr(search, "detect_faces", lambda turned, *_: found[is_upright(turned)])
-    monkeypatch.setattr(search, "mouth_covered", lambda turned, _: not is_upright(turned))
+    monkeypatch.setattr(search, "is_upside_down", lambda turned, _: not is_upright(turned))
     return picture
 
 
@@ -133,7 +134,20 @@ def test_detect_any_way_up_finds_turned_face(monkeypatch, turns, finds_both):
     torch.testing.assert_close(face[:, 2] * size[0], FACE[0, :, 2] * 90)
 
 
-def test_detect_any_way_up_keeps_a_face_whose_mouth_is_covered(monkeypatch):
+def test_detect_any_way_up_keeps_a_face_that_stands_neither_way(monkeypatch):
     upright = stand_upright(monkeypatch, upside_down=True)
-    monkeypatch.setattr(search, "mouth_covered", lambda *_: True)
+    monkeypatch.setattr(search, "is_upside_down", lambda *_: True)
     assert torch.equal(detect_any_way_up(upright, object()), FACE)
+
+
+def test_an_upside_down_astronaut_is_told_from_an_upright_one(astronaut):
+    picture = astronaut.picture
+    height, width = picture.shape[:2]
+    face = astronaut.landmarks.points_px[0]
+    turned = torch.rot90(picture, 2).contiguous()
+    back = torch.tensor([width, height, 0.0]) - face * torch.tensor([1.0, 1.0, -1.0])
+    assert not is_upside_down(picture, face)
+    assert not is_upside_down(turned, back)  # its landmarks stand upside down as well
+    mirrored = back.clone()  # upright landmarks on an upside-down face, as a mesh network gives them
+    mirrored[:, :2] = back[:, :2].amin(0) + back[:, :2].amax(0) - back[:, :2]
+    assert is_upside_down(turned, mirrored)
