@@ -15,12 +15,13 @@ WORKERS ?= $(if $(wildcard $(COMFYUI_DIR)/main.py),3,2)
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS)
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -qq -c constraints.txt
 
-.PHONY: help venv demo test quick lint comfy-requirements clean
+.PHONY: help venv demo test quick cluster lint comfy-requirements clean
 
 help:
 	@echo "make demo                a talking video from an embedded sample, written to $(DEMO)"
 	@echo "make test                the whole test suite; ARGS='-k mouth -x' picks tests, WORKERS=0 runs in one process"
 	@echo "make quick               the tests that take less than five seconds and no ComfyUI"
+	@echo "make cluster             takes machines from a real cluster of Ray in network namespaces (root, four minutes)"
 	@echo "make lint                ruff's check of style and formatting"
 	@echo "make comfy-requirements  installs requirements.txt into ComfyUI's Python (COMFYUI_PYTHON=...)"
 	@echo "make clean               removes .venv and what was made"
@@ -47,6 +48,9 @@ test: $(STAMP)
 quick: WORKERS = 2
 quick: $(STAMP)
 	$(PYTEST) -m "not slow and not comfy" $(ARGS)
+
+cluster: $(STAMP)
+	$(BIN)/python -m pytest -n 0 --cluster tests/core/batch/test_lost_node.py $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

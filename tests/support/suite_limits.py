@@ -69,6 +69,7 @@ def slowness() -> float:
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("suite")
     group.addoption("--slow-s", type=float, default=LIMIT_S, help="processor seconds that need the marker `slow`")
+    group.addoption("--cluster", action="store_true", help="take machines from a real cluster of Ray (four minutes)")
     group.addoption("--costs", metavar="FILE", help="write what every test cost: processor s, wall s, its id")
 
 

@@ -26,8 +26,10 @@ END_S = 180.0  # Ray itself takes up to half a minute to notice a machine that d
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path, request):
     pytest.importorskip("ray")
+    if not request.config.getoption("--cluster"):
+        pytest.skip("NOT TESTED without --cluster (`make cluster`): it waits four minutes for Ray to notice its losses")
     if reason := why_not():
         text = f"NOT TESTED: the loss of a cluster's machine; no network namespaces here ({reason})"
         warnings.warn(text, stacklevel=2)
