@@ -1,14 +1,24 @@
-"""What runs within a worker of Ray. It imports nothing, so that a worker is there as soon as it has its CPU."""
+"""What runs within a worker of Ray. It imports nothing else, so that a worker is there as soon as it has its CPU."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from ..progress import Progress
     from .jobs import Outcome
     from .manifest import BatchJob
-    from .workers import Runner
+
+
+class Runner(Protocol):
+    """Runs one job after the other, see `jobs.JobRunner`."""
+
+    def run(self, job: BatchJob, on_progress: Progress | None = None) -> Outcome:
+        """Run a job."""
+
+    def close(self) -> None:
+        """Free the runner's resources."""
 
 
 class Hosted:

@@ -20,12 +20,13 @@ from ..media.csv_line import csv_line
 from ..media.files import atomic_write, check_writable, explain_write_errors
 from ..progress import Progress
 from .folder import locked, remove_left_behind
+from .hosted import Runner
 from .jobs import BLOCKED, DONE, FAILED, SKIPPED, BatchSettings, JobRunner, Outcome
 from .manifest import SCORE, BatchJob
 from .options import LONGEST_WAIT_S, BatchOptions
 from .plan import BatchPlan
 from .report import REPORT, BatchReport
-from .workers import Finished, InProcess, RayWorkers, Runner, Tick
+from .workers import Finished, InProcess, RayWorkers, Tick
 
 TABLE = "batch.csv"
 COLUMNS = ("line", "out", "job", "status", "seconds", "attempts", "reason")

@@ -8,11 +8,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
-from ..progress import Progress
 from .cluster import check_address, connect, head_of, import_ray
-from .hosted import Hosted
+from .hosted import Hosted, Runner
 from .jobs import FAILED, Outcome
 from .manifest import BatchJob
 
@@ -22,16 +20,6 @@ TOLD_S = 10.0  # without any worker, after which the user is told
 MOST_FAILED_STARTS = 10  # of workers, one after the other, before no more are tried
 Tick = Callable[[], None]
 Finished = tuple[BatchJob, int, Outcome]  # job, attempt, how it ended
-
-
-class Runner(Protocol):
-    """Runs one job after the other, see `jobs.JobRunner`."""
-
-    def run(self, job: BatchJob, on_progress: Progress | None = None) -> Outcome:
-        """Run a job."""
-
-    def close(self) -> None:
-        """Free the runner's resources."""
 
 
 class _Stop(BaseException):
