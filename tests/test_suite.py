@@ -80,7 +80,8 @@ def test_a_comfyui_that_does_not_start_is_told_once(tmp_path):
     files = [str(ROOT / "tests" / "nodes" / name) for name in ("test_listed.py", "test_paste_face.py")]
     env = {"COMFYUI_DIR": str(tmp_path), "COMFYUI_PYTHON": sys.executable}
     done = pytest_of(ROOT, "-n", "0", *files, **env)
-    assert re.search(r" 6 skipped, 1 error in ", done.stdout), done.stdout
+    found = re.search(r"collected (\d+) items", done.stdout)
+    assert found and f" {int(found[1]) - 1} skipped, 1 error in " in done.stdout, done.stdout
     assert done.returncode == 1
     told, _, _ = done.stdout.partition("short test summary")  # which is cut only where a terminal is narrow
     assert told.count("a_package_nobody_has'") == 1  # not once more in a trace
@@ -111,7 +112,7 @@ def test_a_comfyui_that_ends_in_the_middle_is_started_again(tmp_path):
     (tmp_path / "main.py").write_text(MORTAL)
     env = {"COMFYUI_DIR": str(tmp_path), "COMFYUI_PYTHON": sys.executable}
     done = pytest_of(ROOT, "-n", "0", str(ROOT / "tests" / "nodes" / "test_listed.py"), **env)
-    assert " 4 errors in " in done.stdout, done.stdout
+    assert re.search(r" [2-9] errors in ", done.stdout), done.stdout
     assert (tmp_path / "starts").read_text() == "xx"  # once more, for the tests after the one that saw it end
 
 

@@ -222,7 +222,7 @@ ALONE = "an AnimateNet works inside a ControlNet; connect control_net, or set an
         ({"animate_net": "absent.safetensors"}, "the AnimateNet absent.safetensors is not in models/portraittalk"),
         ({"animate_net": "trained.safetensors"}, ALONE),
         ({"animate_net": "sdxl.safetensors"}, "sdxl.safetensors is for SDXL (its tokens are 2048 wide)"),
-        ({"head_placement": FOLLOW, "portrait": ["5", 0]}, "made for a picture of 512×512, the portrait is 512×384"),
+        ({"head_placement": FOLLOW, "portrait": ["5", 0]}, "made on a picture of 512×512, this one is 512×384"),
     ],
 )  # fmt: skip
 def test_bad_input_is_told(comfy, portrait_name, animate_nets, changes, words):

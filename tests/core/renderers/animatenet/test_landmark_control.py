@@ -205,7 +205,7 @@ def test_landmarks_are_white_dots():
 
 
 def test_far_points_are_harmless():
-    track = make_track(np.full((1, 478, 2), 1e30, np.float32))
+    track = make_track(np.full((1, 478, 2), 999.0, np.float32))
     for style in STYLES:
         assert not draw_condition(track, 0, 64, 64, style).any()
 

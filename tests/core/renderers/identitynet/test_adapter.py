@@ -165,5 +165,5 @@ def test_values_that_are_no_numbers_are_refused(tmp_path):
     tensors = adapter_tensors("faceid")
     tensors["ip_adapter"]["7.to_v_ip.weight"][3, 3] = float("nan")
     torch.save(tensors, tmp_path / "nan.bin")
-    with pytest.raises(InputError, match=r"7.to_v_ip.weight of nan.bin holds 1 values"):
+    with pytest.raises(InputError, match="nan.bin holds numbers that are NaN or infinite in to_v_ip.weight"):
         load_adapter(tmp_path / "nan.bin")
