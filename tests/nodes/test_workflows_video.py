@@ -118,7 +118,7 @@ def test_dub_a_video_paints_the_face_and_leaves_the_rest(comfy, workflow_prompt,
     assert np.array_equal(result[VISIBLE_FRAMES:], film[VISIBLE_FRAMES:])  # nobody is there
     changed = np.abs(result[0] - film[0]).mean(2)
     assert changed[130:160, 95:125].mean() > 5  # her mouth and chin
-    assert not changed[-10:].any() and not changed[:, -40:].any()
+    assert max(changed[-10:].max(), changed[:, -40:].max()) <= 1  # newer ComfyUI decodes to fractions of a level
     with av.open(str(comfy.output(run.outputs[node_of(prompt, "SaveVideo")]["images"][0]))) as file:
         stream = file.streams.video[0]
         assert (stream.width, stream.height, stream.average_rate) == (SIDE, SIDE, Fraction(FPS))
