@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...checks import beyond, check_choice, check_range
 from ...errors import NoFaceError
+from ...threads import one_torch_thread
 from ...types import LandmarkTrack, Portrait
 from ..covered import mouth_covered
 from ..eyes import lids_fit
@@ -139,12 +140,13 @@ def track_faces(
     follower = Follower(mesh, face_index, face_order)
     seen = Seen()
     width = height = 0
-    for picture in pictures:
-        height, width = picture.shape[:2]
-        face = follower.see(picture)
-        seen.add(face)
-        if on_face is not None:
-            on_face(picture, face)
+    with one_torch_thread():
+        for picture in pictures:
+            height, width = picture.shape[:2]
+            face = follower.see(picture)
+            seen.add(face)
+            if on_face is not None:
+                on_face(picture, face)
     valid = seen.valid
     if not valid.any():
         raise NoFaceError(
