@@ -13,10 +13,7 @@ FLOORS = {
     room: floor
     for floor, rooms in enumerate(
         (
-            (
-                *("errors", "checks", "frame_rate", "options", "progress", "cache_key", "types", "threads"),
-                *("text_files", "__init__"),
-            ),
+            ("errors", "checks", "frame_rate", "options", "progress", "cache_key", "types", "threads", "__init__"),
             ("media", "weights", "layers"),
             ("losses", "speech", "face"),
             ("diffusion", "motion", "metrics"),

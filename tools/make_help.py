@@ -159,13 +159,15 @@ def pages() -> dict[Path, str]:
 
 def main() -> int:
     """Write the pages, or say which differ."""
-    old = [path for path, text in pages().items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+    old = {
+        path: text for path, text in pages().items() if not path.exists() or path.read_text(encoding="utf-8") != text
+    }
     if "--check" in sys.argv:
         sys.stdout.writelines(f"{path.relative_to(ROOT)} is out of date: python tools/make_help.py\n" for path in old)
         return int(bool(old))
-    for path in old:
+    for path, text in old.items():
         path.parent.mkdir(exist_ok=True)
-        path.write_text(pages()[path], encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
     return 0
 
 

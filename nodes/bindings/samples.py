@@ -10,10 +10,12 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import uuid
 from pathlib import Path
 
 import folder_paths
+
+from ...portraittalk_core.errors import OutputError
+from ...portraittalk_core.media.files import atomic_write
 
 FOLDER = Path(__file__).parents[2] / "samples"
 # names in the input folder: files of the pack
@@ -37,20 +39,11 @@ def offer_samples() -> list[str]:
         folder.mkdir(parents=True, exist_ok=True)
         for name, source in SAMPLES.items():
             if not os.path.lexists(folder / name) and (FOLDER / source).is_file():
-                _copy(FOLDER / source, folder / name)
+                with atomic_write(folder / name) as part:
+                    shutil.copyfile(FOLDER / source, part)
                 copied.append(name)
-    except OSError as error:
+    except (OSError, OutputError) as error:
         logging.getLogger(__name__).warning(
             "PortraitTalk's samples were not copied to ComfyUI's input folder: %s", error
         )
     return copied
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copy a file; at no time is half of it there under its name."""
-    part = target.with_name(f".{target.stem}.{uuid.uuid4().hex[:8]}.part{target.suffix}")
-    try:
-        shutil.copyfile(source, part)
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)

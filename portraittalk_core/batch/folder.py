@@ -7,14 +7,13 @@ import errno
 import json
 import logging
 import os
-import re
 import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..errors import InputError
-from ..media.files import explain_write_errors
+from ..media.files import explain_write_errors, unfinished_files
 from .jobs import FINISHED
 from .report import PAGES
 
@@ -24,8 +23,6 @@ LOCK = ".batch.lock"  # no output of a job begins so
 LOCKED_BYTE = 1 << 30  # Windows locks bytes, and nobody may read those; the text lies before it
 MAX_TEXT = 1000  # bytes of a lock's text that are read
 ABANDONED_S = 3600.0  # a half-written file of another program counts as left behind when it is untouched for so long
-# as `media.files` names what is being written
-_PART = re.compile(r"\.(?P<stem>.{1,40})\.[0-9a-f]{8}\.part(?P<suffix>\.[^.]*)?", re.DOTALL)
 _TAKEN = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
 
 
@@ -143,21 +140,9 @@ def remove_left_behind(folder: Path, is_output: Callable[[str], bool]) -> int:
     """
     count = 0
     for place in (folder, folder / FINISHED, folder / PAGES):
-        for path, stem in _parts(place):
+        for path, stem in unfinished_files(place):
             with contextlib.suppress(OSError):  # gone meanwhile, or of somebody else
                 if place != folder or is_output(stem) or time.time() - path.stat().st_mtime > ABANDONED_S:
                     path.unlink()
                     count += 1
     return count
-
-
-def _parts(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Half-written files of a folder, with the first letters of the name that they were to have."""
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                match = _PART.fullmatch(entry.name)
-                if match and entry.is_file(follow_symlinks=False):
-                    yield Path(entry.path), match["stem"]
-    except OSError:  # there is no such folder
-        return

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from ..engines.registry import engine_specs, nameable_engines
 from ..errors import InputError
+from ..media.text_files import read_text
 from ..motion.options import MotionOptions
-from ..text_files import read_text
 from .arguments import add_file, add_options, options_from
 from .style import chosen_statistics
 

@@ -12,10 +12,10 @@ from ..cache_key import cache_key, file_digest
 from ..errors import MissingDependency, OutputError, PortraitTalkError
 from ..face.mesh.backends import MeshBackend
 from ..media.files import atomic_write, explain_write_errors
+from ..media.text_files import read_text
 from ..metrics.packages import found_packages
 from ..metrics.registry import measured_metrics
 from ..progress import Progress
-from ..text_files import read_text
 from .evaluate import evaluate
 from .identity import file_reference
 from .networks import Networks

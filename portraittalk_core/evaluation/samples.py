@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import InputError
-from ..text_files import MAX_TABLE_BYTES, parse_csv, read_text
+from ..media.text_files import MAX_TABLE_BYTES, parse_csv, read_text
 
 MAX_SHOWN = 400  # letters of a path in a message
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".gif")

@@ -65,7 +65,7 @@ def other_people(track: LandmarkTrack, scenes: Tensor) -> Tensor:
         track: of what was followed, T frames.
         scenes: (T,) number of each frame's scene.
     """
-    strange = torch.zeros(len(track), dtype=torch.bool)
+    other_person = torch.zeros(len(track), dtype=torch.bool)
     first = None
     for scene in scenes.unique().tolist():
         frames = torch.nonzero((scenes == scene) & track.valid).flatten()
@@ -75,8 +75,8 @@ def other_people(track: LandmarkTrack, scenes: Tensor) -> Tensor:
         if first is None:
             first = shape
         elif _unlikeness(first, shape) > LIKE:
-            strange[scenes == scene] = True
-    return strange
+            other_person[scenes == scene] = True
+    return other_person
 
 
 def _shape(points_px: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """Conversion of HDR and wide-gamut video to the BT.709 of ordinary screens.
 
+The FFmpeg in PyAV has no filter for it (zscale, libplacebo).
+
 Source: Rec. ITU-R BT.2100 (PQ and HLG), BT.2390 (tone mapping), BT.2408 (reference white), BT.1886 (SDR displays).
 """
 

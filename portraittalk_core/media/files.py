@@ -212,11 +212,19 @@ def remove_leftovers(folder: Path) -> None:
     if now_s - _swept_s.get(folder, -math.inf) < _SWEEP_AGAIN_S:
         return
     _swept_s[folder] = now_s
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        parts = [Path(entry.path) for entry in entries if _PART.fullmatch(entry.name)]
-        for path in parts:
-            with contextlib.suppress(OSError):
-                _remove_unused(path)
+    for path, _ in unfinished_files(folder):
+        with contextlib.suppress(OSError):
+            _remove_unused(path)
+
+
+def unfinished_files(folder: Path) -> list[tuple[Path, str]]:
+    """Unfinished files in a folder, each with the first letters of its final name; none where there is no folder."""
+    try:
+        with os.scandir(folder) as entries:
+            matches = [(Path(entry.path), _PART.fullmatch(entry.name)) for entry in entries]
+    except OSError:
+        return []
+    return [(path, match["stem"]) for path, match in matches if match and path.is_file() and not path.is_symlink()]
 
 
 def _new_part(target: Path) -> tuple[Path, int | None]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..checks import abbreviated, is_finite_number
 from ..errors import InputError
-from ..text_files import parse_json
+from ..media.text_files import parse_json
 from .smoothing import frame_times_s
 
 MAX_GAIN = 2.0

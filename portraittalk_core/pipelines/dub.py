@@ -71,18 +71,18 @@ def read_film(
     )
     numbers = finder.scenes()
     covered = covered_stretches(torch.tensor(visible), numbers, float(fps)) & track.valid
-    strange = torch.zeros_like(covered)
+    other_person = torch.zeros_like(covered)
     if scenes == "same":
-        strange = other_people(replace(track, valid=track.valid & ~covered), numbers) & track.valid
-    covered &= ~strange
-    _tell(name, numbers, strange, covered, fps)
-    shown = track.valid & ~strange & ~covered
+        other_person = other_people(replace(track, valid=track.valid & ~covered), numbers) & track.valid
+    covered &= ~other_person
+    _log_findings(name, numbers, other_person, covered, fps)
+    shown = track.valid & ~other_person & ~covered
     if not shown.any():
         raise NoFaceError(
             f"the mouth is covered in all frames of {name} that show a face; choose a video with a free mouth."
         )
     track = replace(track, valid=shown)
-    return Film(Path(video), track, scenes=numbers, covered=covered, strange=strange)
+    return Film(Path(video), track, scenes=numbers, covered=covered, other_person=other_person)
 
 
 def covered_stretches(visible: Tensor, scenes: Tensor, fps: float) -> Tensor:
@@ -109,14 +109,14 @@ def covered_stretches(visible: Tensor, scenes: Tensor, fps: float) -> Tensor:
     return beside
 
 
-def _tell(name: str, scenes: Tensor, strange: Tensor, covered: Tensor, fps: Fraction) -> None:
+def _log_findings(name: str, scenes: Tensor, other_person: Tensor, covered: Tensor, fps: Fraction) -> None:
     """Log what of a film is left as it was filmed, and why."""
-    if strange.any():
-        first = float(int(strange.int().argmax()) / fps)
+    if other_person.any():
+        first = float(int(other_person.int().argmax()) / fps)
         log.warning(
             "%s has cuts (%d), and from %.2f s on another face than at the beginning: %d of its frames stay as filmed. "
             "If that is the same person, or is to speak too: %s all.", name, int(scenes.max()), first,
-            int(strange.sum()), option_of(DubOptions, "scenes").flag,
+            int(other_person.sum()), option_of(DubOptions, "scenes").flag,
         )  # fmt: skip
     elif int(scenes.max()):
         cuts = ", ".join(f"{float(at / fps):.2f} s" for at in _cuts(scenes)[:8])

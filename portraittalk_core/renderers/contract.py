@@ -6,7 +6,7 @@ This module imports no torch, so that the registry can be read at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -47,7 +47,7 @@ class Film:
     order: Tensor | None = None  # (T,) number of the file's frame that each frame shows; None: they follow each other
     scenes: Tensor | None = None  # (T,) number of each frame's scene, between two cuts; None: there are no cuts
     covered: Tensor | None = None  # (T,) bool: something hides the mouth there, and `valid` is False; None: nowhere
-    strange: Tensor | None = None  # (T,) bool: another person is in the scene, and `valid` is False; None: nowhere
+    other_person: Tensor | None = None  # (T,) bool: another person is in the scene, and `valid` is False; None: nowhere
 
     def scene(self, index: int) -> int:
         """Number of a frame's scene."""
@@ -55,8 +55,6 @@ class Film:
 
     def track_of_scene(self, scene: int) -> LandmarkTrack:
         """The landmarks of one scene's frames."""
-        from dataclasses import replace
-
         if self.scenes is None:
             return self.track
         frames = self.scenes == scene
@@ -64,10 +62,8 @@ class Film:
 
     def in_order(self, order: Tensor) -> Film:
         """The film whose frames follow each other in another order, such as (T,) `motion.dub.film_order`."""
-        from dataclasses import replace
-
         track = replace(self.track, points=self.track.points[order], valid=self.track.valid[order])
-        numbers = {"scenes": self.scenes, "covered": self.covered, "strange": self.strange}
+        numbers = {"scenes": self.scenes, "covered": self.covered, "other_person": self.other_person}
         numbers = {name: values if values is None else values[order] for name, values in numbers.items()}
         return replace(self, track=track, order=order if self.order is None else self.order[order], **numbers)
 
@@ -79,7 +75,7 @@ class Film:
     @property
     def num_faceless(self) -> int:
         """Number of frames without a face."""
-        return int((~self.track.valid).sum()) - self.num_covered - self.num_strange
+        return int((~self.track.valid).sum()) - self.num_covered - self.num_other_person
 
     @property
     def num_covered(self) -> int:
@@ -87,9 +83,9 @@ class Film:
         return 0 if self.covered is None else int(self.covered.sum())
 
     @property
-    def num_strange(self) -> int:
+    def num_other_person(self) -> int:
         """Number of frames of scenes with another person."""
-        return 0 if self.strange is None else int(self.strange.sum())
+        return 0 if self.other_person is None else int(self.other_person.sum())
 
     def pictures(self) -> Iterator[Tensor]:
         """Its frames (H, W, 3) uint8 from the beginning, as many as the track has.

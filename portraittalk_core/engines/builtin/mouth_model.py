@@ -13,8 +13,8 @@ from torch import Tensor
 from ...checks import parse_whole
 from ...errors import InputError
 from ...media.tensor_file import save_tensors
+from ...media.text_files import parse_json
 from ...speech.mel import BLOCK, FFT_SIZE, HOP, MEL_RATE_HZ, NUM_MELS, log_mel
-from ...text_files import parse_json
 from ...threads import one_torch_thread
 from ...types import SPEECH_RATE_HZ, Speech
 from ...weights.load import load_strict, read_metadata, read_tensors

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from ...checks import abbreviated, check_choice, check_range, check_text, is_finite_number, is_same_file
 from ...errors import InputError
 from ...losses.masked_reconstruction import MODES
-from ...text_files import MAX_CONFIG_BYTES, parse_toml, read_text, toml_reader
+from ...media.text_files import MAX_CONFIG_BYTES, parse_toml, read_text, toml_reader
 from ..loop.config import TrainerConfig
 
 Settings = TypeVar("Settings")

@@ -190,6 +190,6 @@ def test_another_person_behind_a_cut_is_left_alone_and_told(close, speech, tmp_p
     video = filmed(tmp_path / "in.mp4", [close] * 4 + [other] * 4)
     film = read_film(video)
     assert film.scenes.tolist() == [0] * 4 + [1] * 4
-    assert film.track.valid.tolist() == [True] * 4 + [False] * 4 and film.num_strange == 4
+    assert film.track.valid.tolist() == [True] * 4 + [False] * 4 and film.num_other_person == 4
     assert "from 0.40 s on another face than at the beginning" in caplog.text and "--scenes all" in caplog.text
     assert read_film(video, scenes="all").track.valid.all()

@@ -4,7 +4,7 @@ import time
 import pytest
 
 from portraittalk_core.errors import InputError
-from portraittalk_core.text_files import (
+from portraittalk_core.media.text_files import (
     MAX_DEPTH,
     check_depth,
     parse_csv,

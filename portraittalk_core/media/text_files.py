@@ -16,8 +16,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from .checks import abbreviated
-from .errors import InputError, MissingDependency
+from ..checks import abbreviated
+from ..errors import InputError, MissingDependency
 
 MAX_BYTES = 2**24
 MAX_CONFIG_BYTES, MAX_TABLE_BYTES = 2**20, 2**22
