@@ -1,0 +1,1 @@
+"""Renderers with implicit keypoints: face-vid2vid (ControlTalk) and LivePortrait."""
