@@ -6,6 +6,7 @@ import wave
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -82,6 +83,21 @@ def painted(place, tmp_path_factory) -> np.ndarray:
     out = tmp_path_factory.mktemp("painted") / "a.mp4"
     assert dub(place, out, *face(place, "a.png")) == 0
     return frames(out)
+
+
+@pytest.mark.parametrize(("film_end", "seconds"), [("cut", NUM_FRAMES / 8), ("hold", 2.0)])
+def test_no_more_of_the_speech_is_read_than_the_film_says(place, tmp_path, monkeypatch, film_end, seconds):
+    heard = []
+    made = SimpleNamespace(path="a.mp4", seconds=0.0, num_frames=0, fps=Fraction(8))
+    monkeypatch.setattr(
+        "portraittalk_core.pipelines.dub.dub", lambda film, speech, *_, **__: heard.append(speech) or made
+    )
+    with wave.open(str(SAMPLE)) as whole, wave.open(str(tmp_path / "long.wav"), "wb") as part:
+        part.setparams(whole.getparams())
+        part.writeframes(whole.readframes(2 * whole.getframerate()))
+    words = ["--video", place / "in.mp4", "--speech", tmp_path / "long.wav", "--out", tmp_path / "a.mp4"]
+    assert main(["dub", *map(str, words), "--film-end", film_end]) == 0
+    assert heard[0].seconds == pytest.approx(seconds)
 
 
 def test_only_the_face_is_painted(painted, warped):
