@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from ..portraittalk_core.errors import InputError
 from ..portraittalk_core.motion.options import MotionOptions
 from .bindings import convert, convert_audio, convert_landmarks
+from .bindings.curves import frame_values
 from .bindings.face_place import index_at
 from .bindings.progress import Progress, face_mesh, show_text
 from .engine import to_engine
@@ -20,6 +21,7 @@ from .sockets import (
     MotionEngine,
     Style,
     advanced,
+    curve_input,
     face_at_input,
     schema,
 )
@@ -66,15 +68,15 @@ class AudioToLandmarks(io.ComfyNode):
         options, face = _motion_options(speech, fps, **motion), (picture, face_landmarks, face_index)
         source, place = (face, speech, motion_engine), (face_at, convert.to_pictures(portrait).size)
         make = _speaking(*source, place) if film is None else _dubbing(film, *source)
-        track = _in_style(make, options, style)
+        track = _in_style(make, options, style, speech.num_frames(options.fps))
         node_ui = {"portraittalk_timeline": [timeline_payload(track, speech, options.gain_curve)]}  # for timeline.js
         return io.NodeOutput(track, len(track), float(track.fps), convert.to_plot(track, speech), ui=node_ui)
 
 
-def _in_style(make, options, node_style):
+def _in_style(make, options, node_style, num_frames):
     from ..portraittalk_core.style.reference import in_style
 
-    return in_style(make, options, None if node_style is None else node_style.style)
+    return in_style(make, options, None if node_style is None else node_style.over(num_frames, options.fps))
 
 
 def _speaking(face, speech, engine, place):
@@ -120,7 +122,7 @@ def _motion_options(speech, fps, gain_points="[]", gain_curve=None, **motion):
     num_frames = speech.num_frames(exact)
     curve = drawn_gain(gain_points, num_frames, exact)
     if gain_curve is not None:
-        connected = gain_of_values(gain_curve, num_frames)
+        connected = gain_of_values(frame_values(gain_curve, num_frames), num_frames)
         curve = connected if curve is None else curve * connected
     return MotionOptions(fps=exact, gain_curve=curve, **motion)
 
@@ -159,9 +161,10 @@ def _motion_inputs() -> list[io.Input]:
                 tooltip="mouth_gain over time, as [[seconds, gain], …]; drawn in the timeline. [] is 1 throughout.",
             )
         ),
-        io.Float.Input(
-            "gain_curve", optional=True, force_input=True, default=1.0, min=0.0, max=2.0,
-            tooltip="mouth_gain for each frame: a list of numbers from another node, times what the timeline says.",
+        curve_input(
+            "gain_curve",
+            "mouth_gain over time, times what the timeline says: a list of numbers, one a frame, or a CURVE, 0 to 1 "
+            "over the whole clip.",
         ),
         MotionEngine.Input(
             "engine", optional=True, tooltip="From Load Motion Engine; the built-in engine if nothing is connected."

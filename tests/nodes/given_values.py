@@ -177,6 +177,23 @@ class GiveFloats:
         return ([1.0] * 95 + [0.0],)
 
 
+class GiveCurve:
+    """A CURVE as newer ComfyUI's Curve Editor gives it, in small: 1 up to a part of the clip, then 0."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("CURVE",), "give", "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"part": ("FLOAT", {"default": 0.5})}}
+
+    def give(self, part):
+        self.part = part
+        return (self,)
+
+    def interp_array(self, x):
+        return (x < self.part).astype(float)
+
+
 class GiveFace:
     """A face embedding of the pack under test, drawn by a seed."""
 
@@ -231,6 +248,7 @@ NODE_CLASS_MAPPINGS = {
     "GiveFace": GiveFace,
     "PatchAttention": PatchAttention,
     "ShiftLandmarks": ShiftLandmarks,
+    "GiveCurve": GiveCurve,
     "GiveFloats": GiveFloats,
     "GiveEncodedAudio": GiveEncodedAudio,
     "GiveAudio": GiveAudio,
