@@ -319,9 +319,9 @@ def faded(style: Style, factors: Tensor, fps: Fraction) -> BlendedStyle:
         raise InputError(f"{style.source} changes over time already; it takes no curve of its strength.")
     factors = check_finite(check_shape(factors, "T", "the curve of the style's strength"), "the strength's curve")
     at = torch.linspace(0, len(factors) - 1, min(len(factors), MAX_POINTS)).round().long()
-    largest = float(factors.max()) or 1.0
+    largest = float(factors.max())
     seconds, values = (at.double() / float(fps)).tolist(), factors[at].double().tolist()
-    points = [(second, factor / largest) for second, factor in zip(seconds, values, strict=True)]
+    points = [(second, factor / (largest or 1.0)) for second, factor in zip(seconds, values, strict=True)]
     ends = (used_as(style, strength, style.noise, style.seed) for strength in (0.0, style.strength * largest))
     return BlendedStyle(*ends, tuple((second, min(share, 1.0)) for second, share in points))
 
