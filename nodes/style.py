@@ -10,7 +10,7 @@ from . import texts
 from .bindings import paths
 from .sockets import Landmarks, Style, advanced, schema
 from .style_files import NO_FILE, attention_input, managed_attention, strength_curve_input, style_files, style_output
-from .widgets import face_index_widget, widget, widgets
+from .widgets import face_index_widget, sound_track_widget, widget, widgets
 
 OF_THE_REFERENCE = "of the reference"
 
@@ -129,6 +129,7 @@ def _advanced_inputs() -> list[io.Input]:
             )
         ),
         strength_curve_input(),
+        sound_track_widget("the video"),
     ]  # fmt: skip
 
 
