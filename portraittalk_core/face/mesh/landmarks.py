@@ -147,6 +147,8 @@ def track_faces(
             seen.add(face)
             if on_face is not None:
                 on_face(picture, face)
+    if follower.is_turned:
+        log.warning("the face in %s stands upside down; if that is not meant, turn the film upright.", source)
     valid = seen.valid
     if not valid.any():
         raise NoFaceError(
