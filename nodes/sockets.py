@@ -18,6 +18,7 @@ IdentityAdapter = io.Custom("PORTRAITTALK_IDENTITY_ADAPTER")  # nodes.bindings.u
 AnimateControl = io.Custom("PORTRAITTALK_CONTROL")  # nodes.animate_control.AnimateControl
 Style = io.Custom("PORTRAITTALK_STYLE_PRIOR")  # nodes.style_use.ChosenStyle
 AudioEncoderOutput = io.Custom("AUDIO_ENCODER_OUTPUT")  # of ComfyUI's own audio encoders
+Boxes = io.Custom("BBOX")  # other packs' boxes: lists of four numbers
 BoundingBox = io.Custom("BOUNDING_BOX")  # newer ComfyUI's own detectors' boxes
 Curve = io.Custom("CURVE")  # newer ComfyUI's drawn curves
 FaceLandmarks = io.Custom("FACE_LANDMARKS")  # newer ComfyUI's own face landmarks
@@ -25,7 +26,7 @@ FaceLandmarks = io.Custom("FACE_LANDMARKS")  # newer ComfyUI's own face landmark
 
 def face_at_input(tooltip: str) -> io.Input:
     """The input for a mask or box that says which face is meant."""
-    return io.MultiType.Input("face_at", types=[io.Mask, BoundingBox], optional=True, tooltip=tooltip)
+    return io.MultiType.Input("face_at", types=[io.Mask, BoundingBox, Boxes], optional=True, tooltip=tooltip)
 
 
 def curve_input(name: str, tooltip: str) -> io.Input:

@@ -1,9 +1,11 @@
-"""The face that a MASK or a BOUNDING_BOX points to."""
+"""The face that a MASK, a BOUNDING_BOX or a BBOX points to."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Real
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,22 +21,24 @@ def index_at(place: object, picture: Tensor, mesh: object, source: str, size: tu
     """The face_index of the face most of whose landmarks lie at a place; of equal ones, the largest.
 
     Args:
-        place: MASK, or BOUNDING_BOX of newer ComfyUI: {x, y, width, height} in pixels, or lists of such; of several,
-            the first counts.
+        place: MASK; BOUNDING_BOX of newer ComfyUI, {x, y, width, height} in pixels; or BBOX of other packs, four
+            numbers: left, top, right and bottom or, where that is no box or shows no face, x, y, width and height. Of
+            lists of boxes, the first counts.
         picture: (H, W, 3) uint8.
         mesh: an open back end.
         source: what to call the picture in messages.
         size: height and width of the picture that the place is given on, where that was larger.
 
     Raises:
-        InputError: neither a MASK nor a BOUNDING_BOX.
+        InputError: none of these.
         NoFaceError: no face lies there.
     """
     height, width = size or picture.shape[:2]
     points_px = detect_faces(picture, mesh)[..., :2] * torch.tensor([width, height])
-    box = _box(place)
-    shares = _in_mask(place, (height, width), points_px) if box is None else _in_box(box, points_px)
-    if not len(shares) or float(shares.max()) < LEAST_SHARE:
+    boxes = _boxes(place)
+    tried = [_in_box(box, points_px) for box in boxes] or [_in_mask(place, (height, width), points_px)]
+    shares = next((shares for shares in tried if _shows_one(shares)), None)
+    if shares is None:
         found = "; ".join(f"({x:.0f}, {y:.0f})" for x, y in points_px.mean(1).tolist()) or "none"
         raise NoFaceError(
             f"no face in {source} lies at the place that face_at gives; faces found around: {found}. Give another "
@@ -43,17 +47,36 @@ def index_at(place: object, picture: Tensor, mesh: object, source: str, size: tu
     return int(shares.argmax())
 
 
-def _box(place: object) -> tuple[float, float, float, float] | None:
-    """x, y, width and height of the first box; None of what is no box."""
-    while isinstance(place, list | tuple) and place:
+def _shows_one(shares: Tensor) -> bool:
+    return len(shares) > 0 and float(shares.max()) >= LEAST_SHARE
+
+
+def _boxes(place: object) -> list[tuple[float, float, float, float]]:
+    """x, y, width and height of the first box, in each way that it may be read; none of what is no box."""
+    while isinstance(place, list | tuple) and place and not _is_four_numbers(place):
         place = place[0]
+    if _is_four_numbers(place):
+        left, top, right, bottom = (float(number) for number in place)
+        corners = [(left, top, right - left, bottom - top)] if right > left and bottom > top else []
+        return [*corners, (left, top, right, bottom)]
     if not isinstance(place, Mapping):
-        return None
+        return []
     try:
-        return tuple(float(place[name]) for name in ("x", "y", "width", "height"))
+        return [tuple(float(place[name]) for name in ("x", "y", "width", "height"))]
     except (KeyError, TypeError, ValueError) as error:
         given = abbreviated(dict(place))
         raise InputError(f"face_at must be a mask, or a box with x, y, width and height, not {given}.") from error
+
+
+def _is_four_numbers(place: object) -> bool:
+    """Whether it is a box of other packs."""
+    if isinstance(place, Tensor | np.ndarray) and place.ndim == 1:
+        place = place.tolist()
+    return isinstance(place, list | tuple) and len(place) == 4 and all(map(_is_number, place))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _in_box(box: tuple[float, float, float, float], points_px: Tensor) -> Tensor:

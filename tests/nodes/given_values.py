@@ -128,6 +128,19 @@ class GiveBox:
         return ([[{**box, "label": "face", "score": 0.9}]],)
 
 
+class GiveCorners:
+    """A BBOX as other packs' detectors give them: a list of left, top, right and bottom."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("BBOX",), "give", "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {name: ("INT", {"default": 0}) for name in ("left", "top", "right", "bottom")}}
+
+    def give(self, left, top, right, bottom):
+        return ([[left, top, right, bottom]],)
+
+
 class GiveFaceLandmarks:
     """FACE_LANDMARKS as ComfyUI's MediaPipe node has given them since 0.23, of a landmark track.
 
@@ -253,6 +266,7 @@ NODE_CLASS_MAPPINGS = {
     "GiveEncodedAudio": GiveEncodedAudio,
     "GiveAudio": GiveAudio,
     "GiveBox": GiveBox,
+    "GiveCorners": GiveCorners,
     "GiveCroppedVideo": GiveCroppedVideo,
     "GiveImage": GiveImage,
     "GiveFaceLandmarks": GiveFaceLandmarks,
