@@ -212,9 +212,9 @@ def _motion_inputs() -> list[io.Input]:
             "also sets length and fps. portrait is then a frame of that video.",
         ),
         Style.Input("style", optional=True, tooltip="How to speak, from StylePrior; the amounts above multiply it."),
-        *later_widgets(MotionOptions, [*MAIN, *FINE]),
-        face_at_input("Where the face is in the portrait, as a mask or box; goes before face_index."),
         widget(DubOptions, "film_end", optional=True, advanced=True),
+        *later_widgets(MotionOptions, [*MAIN, *FINE]),  # behind every other widget
+        face_at_input("Where the face is in the portrait, as a mask or box; goes before face_index."),
         io.Image.Input(
             "film", optional=True,
             tooltip="The pictures of driving_landmarks, one for each frame: the output film is as long as the new "
