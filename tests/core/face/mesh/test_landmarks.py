@@ -15,6 +15,7 @@ from portraittalk_core.face.mesh.landmarks import find_portrait, track_faces
 
 FPS = Fraction(25)
 BOX = (120, 80, 220, 200)
+GREY = 100  # darker than what the painted mesh sees
 
 
 def moved(box, x=0, y=0):
@@ -168,13 +169,13 @@ def test_track_faces_rejects_video_without_the_face(painted, index, said):
 
 
 def test_track_faces_follows_a_face_that_stands_upside_down(painted, monkeypatch, caplog):
-    """What tells which way is up is a white corner at the upper left; the face itself is found either way."""
-    monkeypatch.setattr(search, "is_upside_down", lambda picture, _: not bool((picture[:5, :5] == 255).all()))
+    """What tells which way is up is a grey corner at the upper left; the face itself is found either way."""
+    monkeypatch.setattr(search, "is_upside_down", lambda picture, _: not bool((picture[:5, :5] == GREY).all()))
 
     def filmed(*boxes):
         for box in boxes:
             picture = painted.paint() if box is None else painted.paint(box)
-            picture[:5, :5] = 255
+            picture[:5, :5] = GREY
             yield torch.rot90(picture, 2).contiguous()
 
     boxes = (None, BOX, moved(BOX, 6, 2), None, moved(BOX, 9, 3))
