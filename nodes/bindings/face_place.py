@@ -22,8 +22,8 @@ def index_at(place: object, picture: Tensor, mesh: object, source: str, size: tu
 
     Args:
         place: MASK; BOUNDING_BOX of newer ComfyUI, {x, y, width, height} in pixels; or BBOX of other packs, four
-            numbers: left, top, right and bottom or, where that is no box or shows no face, x, y, width and height. Of
-            lists of boxes, the first counts.
+            numbers: left, top, right and bottom or, where that is no box, x, y, width and height. Of lists of boxes,
+            the first counts.
         picture: (H, W, 3) uint8.
         mesh: an open back end.
         source: what to call the picture in messages.
@@ -35,10 +35,9 @@ def index_at(place: object, picture: Tensor, mesh: object, source: str, size: tu
     """
     height, width = size or picture.shape[:2]
     points_px = detect_faces(picture, mesh)[..., :2] * torch.tensor([width, height])
-    boxes = _boxes(place)
-    tried = [_in_box(box, points_px) for box in boxes] or [_in_mask(place, (height, width), points_px)]
-    shares = next((shares for shares in tried if _shows_one(shares)), None)
-    if shares is None:
+    box = _box(place)
+    shares = _in_mask(place, (height, width), points_px) if box is None else _in_box(box, points_px)
+    if not len(shares) or float(shares.max()) < LEAST_SHARE:
         found = "; ".join(f"({x:.0f}, {y:.0f})" for x, y in points_px.mean(1).tolist()) or "none"
         raise NoFaceError(
             f"no face in {source} lies at the place that face_at gives; faces found around: {found}. Give another "
@@ -47,22 +46,17 @@ def index_at(place: object, picture: Tensor, mesh: object, source: str, size: tu
     return int(shares.argmax())
 
 
-def _shows_one(shares: Tensor) -> bool:
-    return len(shares) > 0 and float(shares.max()) >= LEAST_SHARE
-
-
-def _boxes(place: object) -> list[tuple[float, float, float, float]]:
-    """x, y, width and height of the first box, in each way that it may be read; none of what is no box."""
+def _box(place: object) -> tuple[float, float, float, float] | None:
+    """x, y, width and height of the first box; None of what is no box."""
     while isinstance(place, list | tuple) and place and not _is_four_numbers(place):
         place = place[0]
     if _is_four_numbers(place):
-        left, top, right, bottom = (float(number) for number in place)
-        corners = [(left, top, right - left, bottom - top)] if right > left and bottom > top else []
-        return [*corners, (left, top, right, bottom)]
+        x, y, right, bottom = (float(number) for number in place)
+        return (x, y, right - x, bottom - y) if right > x and bottom > y else (x, y, right, bottom)
     if not isinstance(place, Mapping):
-        return []
+        return None
     try:
-        return [tuple(float(place[name]) for name in ("x", "y", "width", "height"))]
+        return tuple(float(place[name]) for name in ("x", "y", "width", "height"))
     except (KeyError, TypeError, ValueError) as error:
         given = abbreviated(dict(place))
         raise InputError(f"face_at must be a mask, or a box with x, y, width and height, not {given}.") from error

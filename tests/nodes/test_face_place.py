@@ -74,13 +74,16 @@ def test_the_face_most_of_which_lies_there_is_meant(index_at, kind, region, expe
         "frames of boxes": [[{**box(*region), "label": "face", "score": 0.9}, box(0, 0, 1, 1)], []],
         "corners": corners(*region),
         "boxes of corners": [[np.array(corners(*region)), np.zeros(4)], []],
-        "four numbers": [region],
         "mask": mask(*region),
         "mask of half the size": mask(*region)[:, ::2, ::2],
         "bytes": mask(*region)[0].mul(255).byte(),
         "masks": torch.cat([mask(*region), mask(*FACES[2])]),
     }[kind]
     assert index_at(place) == expected
+
+
+def test_four_numbers_that_are_no_corners_are_a_place_and_a_size(index_at):
+    assert [index_at([list(FACES[number])]) for number in (0, 2)] == [0, 2]
 
 
 def test_a_place_on_the_picture_before_it_was_scaled_down_counts_there(index_at):
