@@ -65,7 +65,7 @@ def test_a_sample_that_was_deleted_stays_away(samples, tmp_path):
         (tmp_path / "input" / name).unlink()
     assert samples.offer_samples() == []
     assert {path.name for path in (tmp_path / "input").iterdir()} == set(others)
-    (tmp_path / "input").rename(tmp_path / "moved")  # another input folder has had none yet
+    samples.folder_paths.get_input_directory = lambda: str(tmp_path / "another")
     assert set(samples.offer_samples()) == set(samples.SAMPLES)
 
 
