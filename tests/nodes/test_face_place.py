@@ -61,7 +61,6 @@ def corners(x: float, y: float, width: float, height: float) -> list[float]:
         "frames of boxes",
         "corners",
         "boxes of corners",
-        "four numbers",
         "mask",
         "mask of half the size",
         "bytes",
