@@ -115,7 +115,9 @@ def test_a_film_goes_on_as_long_as_the_speech(comfy, dubbed, speech_name, film_e
 
 def test_pictures_of_another_film_are_told_of(comfy, dubbed, short_speech):
     prompt, motion = dubbed(short_speech)
-    prompt[motion]["inputs"]["film"] = prompt[motion]["inputs"]["portrait"]
+    one = {"image": [node_of(prompt, "GetVideoComponents"), 0], "batch_index": 0, "length": 1}
+    prompt["94"] = {"class_type": "ImageFromBatch", "inputs": one}
+    prompt[motion]["inputs"]["film"] = ["94", 0]
     run = comfy.run(prompt)
     assert run.status == "error" and "film has 1 pictures, driving_landmarks 3 frames" in run.message
     del prompt[motion]["inputs"]["driving_landmarks"]
