@@ -64,6 +64,18 @@ class Kind:
     Input = Output = Socket
 
 
+class Autogrow:
+    """Stub of io.Autogrow, newer ComfyUI's."""
+
+    @staticmethod
+    def TemplatePrefix(*of: object) -> tuple:
+        return of
+
+    @staticmethod
+    def Input(key: str, template: object, **options: object) -> Socket:
+        return Socket(key, **options)
+
+
 @dataclass
 class Schema:
     """Stub of io.Schema, with the fields of newer ComfyUI."""
@@ -99,6 +111,7 @@ def stubs() -> dict[str, ModuleType]:
     other_names = {
         "Custom": lambda name: Kind,
         "ComfyNode": object,
+        "Autogrow": Autogrow,
         "Schema": Schema,
         "Hidden": SimpleNamespace(unique_id=0, dynprompt=1),
     }

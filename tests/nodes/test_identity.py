@@ -213,6 +213,21 @@ def test_load_face_embedding_gives_the_face_and_where_it_is(comfy, disc):
     assert mask.shape == (480, 640) and mask[240, 200] > 200 and mask[20, 600] == 0
 
 
+def test_load_face_embedding_takes_more_pictures_of_other_sizes(comfy, disc):
+    prompt = embedding_prompt(
+        disc, **{"pictures.picture0": ["5", 0], "pictures.picture2": ["6", 0]}, weights="1, 0.5, 2"
+    )
+    small = {"image": ["1", 0], "upscale_method": "area", "crop": "disabled"}
+    prompt["5"] = {"class_type": "ImageScale", "inputs": {**small, "width": 512, "height": 384}}
+    prompt["6"] = {"class_type": "ImageScale", "inputs": {**small, "width": 400, "height": 300}}
+    run = comfy.run(prompt)
+    assert run.status == "success", run.message
+    crops, masks = (run.outputs[node]["images"] for node in "98")
+    assert len(crops) == len(masks) == 3
+    masks = [np.asarray(Image.open(comfy.output(mask)))[..., 0] for mask in masks]
+    assert all(mask.shape == (480, 640) and mask[240, 200] > 200 and mask[20, 600] == 0 for mask in masks)
+
+
 def test_faces_blend_and_join(comfy, disc):
     prompt = painting()
     prompt |= {key: node for key, node in embedding_prompt(disc, more=["5", 0]).items() if key == "2"}
