@@ -147,9 +147,16 @@ def input_entry(block: Block, texts: dict, span: str, words: Words) -> str:
     return f"- {shown}{brackets(span, words)}{words.colon}{texts['inputs'][key]['tooltip']}"
 
 
+def connection(block: Block) -> tuple[str, str, str] | None:
+    """The sockets of an entry such as `**audio**, **fps** ← Load Video`, its arrow and the rest; None of others."""
+    is_wire = block.kind == "entry" and block.section == WIRE
+    match = re.fullmatch(r"(\*\*[\w-]+\*\*(?:, \*\*[\w-]+\*\*)*) ([←→]) (.*)", block.text) if is_wire else None
+    return match and match.groups()
+
+
 def wire_entry(block: Block, texts: dict, words: Words) -> str:
     """An entry of the list of connections: sockets by their names in this language, then what is said of them."""
-    sockets, arrow, rest = re.match(r"(.*?) ([←→]) (.*)", block.text).groups()
+    sockets, arrow, rest = connection(block)
     names = {key: text["name"] for key, text in texts["inputs"].items()}
     node = next(node for node, other in words.locale.items() if other is texts)
     names |= {text["name"]: texts["outputs"][number]["name"] for number, text in ENGLISH[node]["outputs"].items()}
@@ -170,8 +177,8 @@ def texts_used(page: str) -> set[str]:
     used = set()
     outputs = [block for block in blocks(page) if block.section in OUTPUTS and block.kind == "row"][1:]
     for block in blocks(page):
-        if block.kind == "entry" and block.section == WIRE and re.search(" [←→] ", block.text):
-            used.add(re.split(" [←→] ", block.text, maxsplit=1)[1])
+        if wire := connection(block):
+            used.add(wire[2])
         elif block.kind == "row" and block not in outputs:
             row(block, lambda text: used.add(text) or text)
         elif block.kind in ("heading", "paragraph") or (block.kind == "entry" and block.section not in INPUTS):
@@ -190,7 +197,7 @@ def page_of(english: str, texts: dict, words: Words) -> str:
             line = f"## {words.text(block.text)}"
         elif block.kind == "entry" and block.section in INPUTS:
             line = input_entry(block, texts, spans[re.match(r"\*\*(\w+)\*\*", block.text)[1]], words)
-        elif block.kind == "entry" and block.section == WIRE and re.search(" [←→] ", block.text):
+        elif connection(block):
             line = wire_entry(block, texts, words)
         elif block.kind == "entry":
             line = f"- {words.text(block.text)}"
