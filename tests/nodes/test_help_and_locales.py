@@ -280,6 +280,18 @@ def test_help_in_other_languages_tells_of_everything(schemas, node, language):
 
 
 @pytest.mark.parametrize("language", OWN_SCRIPT)
+def test_emphasis_in_other_languages_is_not_shown_as_asterisks(language):
+    """CommonMark: a mark between punctuation within and a letter without opens or closes nothing; CJK has no spaces."""
+    for _, text in (piece for node in NODES for piece in pieces(translated_page(node, language))):
+        plain = f" {re.sub('`[^`]*`', 'code', text)} "
+        spans = list(re.finditer(r"(.)(\*+)([^*]+)\2(?=(.))", plain))
+        assert sum(len(span[2]) for span in spans) * 2 == plain.count("*"), text
+        for span in spans:
+            assert not (span[1].isalnum() and not span[3][0].isalnum()), text
+            assert not (span[4].isalnum() and not span[3][-1].isalnum()), text
+
+
+@pytest.mark.parametrize("language", OWN_SCRIPT)
 @pytest.mark.parametrize("node", NODES)
 def test_help_in_other_languages_has_the_structure_of_the_english_page(node, language):
     assert [kind for kind, _ in pieces(translated_page(node, language))] == [kind for kind, _ in pieces(page(node))]
