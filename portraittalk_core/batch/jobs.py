@@ -30,8 +30,10 @@ from ..media.image import load_picture
 from ..media.options import WriteOptions
 from ..metrics.packages import found_packages
 from ..metrics.registry import measured_metrics
+from ..motion.dub_options import DubOptions
 from ..motion.options import MotionOptions
 from ..options import fields_given
+from ..pipelines.dub import dub, read_film
 from ..pipelines.talk import talk
 from ..progress import Progress
 from ..renderers.contract import Callbacks, Renderer
@@ -41,7 +43,7 @@ from ..style.prior import BlendedStyle, Style, load_style, used_as
 from ..style.reference import named_style, statistics_of
 from ..threads import one_torch_thread
 from ..types import StyleStatistics
-from .manifest import SCORE, TALK, BatchJob
+from .manifest import DUB, SCORE, TALK, BatchJob
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +112,7 @@ class JobRunner:
         key = self._key(job)
         if _is_finished(out, note, key):
             return SKIPPED
-        (self._talk if job.job == TALK else self._score)(job, out, on_progress)
+        {TALK: self._talk, DUB: self._dub, SCORE: self._score}[job.job](job, out, on_progress)
         with explain_write_errors(note):
             note.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(note) as part:
@@ -148,6 +150,27 @@ class JobRunner:
             sound=sound,
             crf=crf,
             callbacks=Callbacks(on_progress),
+        )
+
+    def _dub(self, job: BatchJob, out: Path, on_progress: Progress | None) -> None:
+        options = dict(job.options)
+        motion = MotionOptions(**fields_given(MotionOptions, options), style_statistics=_statistics(job))
+        face = FaceOptions(**fields_given(FaceOptions, options))
+        dub_options, sound = DubOptions(**fields_given(DubOptions, options)), job.files["speech"]
+        which = {"face_index": face.face_index, "face_order": face.face_order, "scenes": dub_options.scenes}
+        film = read_film(job.files["video"], mesh=self._mesh, **which, on_progress=on_progress)
+        dub(
+            film,
+            load_speech(sound),
+            out,
+            motion,
+            engine=self._engine,
+            renderer=self._renderer(job),
+            style=_style(job),
+            sound=sound,
+            crf=WriteOptions(**fields_given(WriteOptions, options)).crf,
+            callbacks=Callbacks(on_progress),
+            dub_options=dub_options,
         )
 
     def _renderer(self, job: BatchJob) -> Renderer:
