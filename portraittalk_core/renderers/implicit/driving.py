@@ -152,7 +152,8 @@ class ShutMouth:
         """
         if bool((amounts == 1).all()):
             return span
-        spoken = replace(self._shut, points=self._shut.points.expand(len(span), -1, -1))
+        points, valid = self._shut.points.expand(len(span), -1, -1), self._shut.valid.expand(len(span))
+        spoken = replace(self._shut, points=points, valid=valid)
         shut = with_mouth(span, spoken, self._shut, self._share)
         points = torch.lerp(shut.points, span.points, amounts[:, None, None].to(span.points))
         return replace(span, points=points)
