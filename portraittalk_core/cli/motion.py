@@ -79,7 +79,7 @@ def motion_engine(args: argparse.Namespace) -> MotionEngine:
 
 def with_gain_curve(options: MotionOptions, args: argparse.Namespace, speech: Speech) -> MotionOptions:
     """The options with the per-frame gain of a file of control points."""
-    if args.gain_points is None:
+    if getattr(args, "gain_points", None) is None:  # a filmed face has none
         return options
     from ..motion.gain import MAX_POINTS_BYTES, gain_curve
 
