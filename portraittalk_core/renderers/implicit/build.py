@@ -26,8 +26,7 @@ def build(options: ImplicitOptions) -> ImplicitRenderer:
 
     alpha = alpha_of(options)
     device, dtype = select_device(options.device, options.precision)
-    model, retargeting = open_keypoint_model(Path(options.keypoints_folder), device, dtype)
-    check_family(model.layout, options)
+    model, retargeting = open_keypoint_model(Path(options.keypoints_folder), device, dtype, layout=options.layout)
     if options.bridge == "lips" and retargeting is None:
         raise InputError(
             f"`bridge` lips needs stitching_retargeting_module, which {options.keypoints_folder} lacks; put it there, "
@@ -41,20 +40,6 @@ def build(options: ImplicitOptions) -> ImplicitRenderer:
     if options.compile:
         compile_networks(model)
     return ImplicitRenderer(model, retargeting, options, driver, alpha)
-
-
-def check_family(layout: str, options: ImplicitOptions) -> None:
-    """Check that networks are of the renderer's family.
-
-    Raises:
-        InputError: they are of the other one.
-    """
-    if layout != options.layout:
-        other = "facevid2vid" if options.renderer == "liveportrait" else "liveportrait"
-        raise InputError(
-            f"`keypoints_folder` {options.keypoints_folder} holds networks of {layout}; take `renderer` {other}, or "
-            f"give {options.wanted}."
-        )
 
 
 def alpha_of(options: ImplicitOptions) -> float | list[tuple[float, float]]:
