@@ -81,7 +81,7 @@ def test_face_vid2vid_takes_3_14_for_pi():
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_head_angles_have_our_signs_in_both_families(layout):
-    """A nose that points to the viewer (−z) must go right with our yaw, down with pitch, whatever the family's signs."""
+    """A nose that points to the viewer (−z) goes right with our yaw, down with pitch, whatever the family's signs."""
     still = track(1, layout, rotation_deg=torch.zeros(1, 3))
     for turn, axis, sign in (((0.0, 20.0, 0.0), 0, 1), ((20.0, 0.0, 0.0), 1, 1)):
         turned = with_head_angles(still, torch.tensor([turn]))
