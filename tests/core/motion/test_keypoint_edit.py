@@ -140,8 +140,8 @@ def test_rest_has_the_closed_mouth_and_the_open_eyes():
     moved = opening[:, None, None] * basis.parting + shut[:, None, None] * basis.shutting
     some = track(100, expression=0.2 + moved, rotation_deg=torch.zeros(100, 3))
     rest = edit.rest_expression(some)
-    assert float(edit.amounts((rest - 0.2)[None], basis.parting)[0]) == pytest.approx(0.02, abs=0.011)  # lowest 5 %
-    assert float(edit.amounts((rest - 0.2)[None], basis.shutting)[0]) == pytest.approx(0, abs=1e-5)
+    assert float(basis.opening((rest - 0.2)[None])[0]) == pytest.approx(0.02, abs=0.011)  # lowest 5 %
+    assert float(basis.closure((rest - 0.2)[None])[0]) == pytest.approx(0, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -365,6 +365,20 @@ def test_curves_are_what_the_track_was_made_of_and_come_back():
     for name in CURVES:
         torch.testing.assert_close(getattr(back, name), getattr(changed, name), atol=1e-4, rtol=0)
     torch.testing.assert_close(curves_of(some).mouth, mouth - mouth.sort().values[:2].mean(), atol=1e-4, rtol=0)
+
+
+def test_lips_and_lids_of_liveportrait_are_read_by_their_distance():
+    """Keypoint 19 is the lower lip, 20 the upper: .154 half crops per corner distance in the public templates."""
+    moved = torch.zeros(3, 21, 3)
+    moved[:, [19, 20], 1] += torch.tensor([0.3, 0.3])  # both go down: no opening
+    moved[1, 19, 1] += 0.0154
+    moved[2, 20, 1] -= 0.0308
+    moved[2, 19, 0] = 0.5  # sideways: none
+    basis = known_basis(LP)
+    torch.testing.assert_close(basis.opening(moved), torch.tensor([0.0, 0.1, 0.2]), atol=1e-5, rtol=0)
+    for read, way in ((basis.opening, basis.parting), (basis.closure, basis.shutting)):
+        assert float(read(way[None])[0]) == pytest.approx(1, abs=1e-5)
+    assert float(basis.opening(basis.shutting[None])[0]) == float(basis.closure(basis.parting[None])[0]) == 0
 
 
 def test_curves_of_an_unknown_layout_follow_its_strongest_movement():
