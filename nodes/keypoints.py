@@ -109,6 +109,13 @@ class KeypointsFromVideo(io.ComfyNode):
                     )
                 ),
                 face_at_input("Where the face is in the first frame, as a mask or box; goes before face_index."),
+                advanced(
+                    io.Combo.Input(
+                        "crop", options=["fixed", "follow"], default="fixed", optional=True,
+                        tooltip="fixed looks at one square, in which the head moves, for another face; follow at each "
+                        "frame's own, to dub this very video.",
+                    )
+                ),
             ],
             outputs=[
                 *keypoint_outputs("The face's motion, free of whose face it is."),

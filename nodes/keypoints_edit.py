@@ -6,8 +6,8 @@ from comfy_api.latest import io, ui
 
 from ..portraittalk_core.motion.dub_options import FILM_ENDS
 from ..portraittalk_core.motion.keypoint_options import KeypointEdit
-from .sockets import Keypoints, advanced, keypoint_outputs, schema
-from .widgets import widget, widgets
+from .sockets import KeypointRenderer, Keypoints, advanced, keypoint_outputs, schema
+from .widgets import widgets
 
 EDITS = ("mouth_gain", "eyes_gain", "brows_gain", "rest_gain", "head_gain", "pitch_deg", "yaw_deg", "roll_deg")
 EDITS += ("blink_rate", "smoothing", "smoother", "seed")  # as saved graphs have them; new ones come last
@@ -59,11 +59,14 @@ class EditKeypoints(io.ComfyNode):
 
 def _later_edits(  # noqa: PLR0913 - the node's optional inputs
     gain_curve=None, other=None, parts="mouth", share=1.0, source=None, carry="relative", fps=0.0, num_frames=0,
-    track_end="ping-pong",
+    track_end="ping-pong", keypoint_renderer=None, portrait=None,
 ) -> dict:  # fmt: skip
     """Arguments of `edited` of the node's optional inputs."""
+    from .bindings.keypoint_edits import basis_of
+
     mixed, length = (other, PARTS[parts], share), (fps, num_frames, track_end)
-    return {"gain_curve": gain_curve, "mixed": mixed, "carried": (source, carry), "length": length}
+    basis = basis_of(keypoint_renderer, portrait)
+    return {"gain_curve": gain_curve, "mixed": mixed, "carried": (source, carry), "length": length, "basis": basis}
 
 
 def _other_inputs() -> list[io.Input]:
@@ -110,4 +113,11 @@ def _other_inputs() -> list[io.Input]:
                 "begins anew, ping-pong goes backwards and forwards.",
             )
         ),
+        advanced(
+            KeypointRenderer.Input(
+                "keypoint_renderer", optional=True,
+                tooltip="For face-vid2vid: which of its keypoints move the mouth is measured on its own networks.",
+            )
+        ),
+        advanced(io.Image.Input("portrait", optional=True, tooltip="The face on which that is measured.")),
     ]  # fmt: skip

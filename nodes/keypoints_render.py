@@ -13,6 +13,9 @@ from .sockets import ESSENTIALS, KeypointRenderer, Keypoints, Landmarks, advance
 from .video import FEW_FRAMES, FrameBuffer
 from .widgets import crf_widget, face_index_widget, widget
 
+# inputs that say what is drawn
+SOURCE = ("portrait", "film", "film_landmarks", "face_index", "film_end")
+
 
 class RenderKeypoints(io.ComfyNode):
     """Node that renders a portrait or a film whose face moves by keypoints."""
@@ -43,53 +46,63 @@ class RenderKeypoints(io.ComfyNode):
     @classmethod
     def execute(cls, keypoint_renderer, keypoints, keep_frames, crf=16, audio=None, **inputs) -> io.NodeOutput:
         """Render the frames, write the video, measure the mouth if that is wanted."""
-        from .bindings.keypoint_opening import measured_opening, nothing_measured
-
-        out, sound, progress = new_temp_video(), convert_audio.to_sound(audio), Progress()
-        measure, lost_sound = inputs.pop("measure_opening"), sound is None and audio is not None
-        writing = (out, sound, crf, keep_frames, lost_sound)
-        buffer, track = _render(keypoint_renderer, keypoints, writing, inputs, progress)
-        opening = measured_opening(out, track, progress) if measure else nothing_measured()
+        out, sound = new_temp_video(), convert_audio.to_sound(audio)
+        writing = (out, sound, crf, keep_frames, sound is None and audio is not None)
+        buffer, opening = _render(keypoint_renderer, keypoints, writing, inputs)
+        text = "; ".join(part for part in (buffer.text, opening.text) if part)
         if buffer.surprises:
-            show_text(cls.hidden.unique_id, buffer.text)
-        shown = ui.PreviewImage(opening.plot, cls=cls) if measure else ui.PreviewText(buffer.text)
+            show_text(cls.hidden.unique_id, text)
+        shown = ui.PreviewImage(opening.plot, cls=cls) if opening.report else ui.PreviewText(text)
         images = convert.to_image(buffer.pictures)
         return io.NodeOutput(images, temp_video(out), opening.plot, opening.report, ui=shown)
 
 
-def _render(networks, motion, writing, inputs, progress):
-    """Render the frames into a video file.
+def _render(networks, motion, writing, inputs):
+    """Render the frames into a video file, and measure the mouth in them if that is wanted.
 
     Args:
         networks: PORTRAITTALK_KEYPOINT_RENDERER.
         motion: a keypoint or landmark track.
         writing: path of the video, its sound, its quality, keep_frames, and whether a sound was lost.
         inputs: of the node.
-        progress: of the node.
 
     Returns:
-        The frames for IMAGE, and the track as it was rendered.
+        The frames for IMAGE, and the outputs about the opening.
     """
     from contextlib import ExitStack
 
     from ..portraittalk_core.renderers.contract import Callbacks, RenderJob
     from ..portraittalk_core.renderers.write import render_video
+    from .bindings import keypoint_opening
     from .bindings.keypoint_source import source_and_motion
     from .bindings.keypoint_speech import strength
 
     out, sound, crf, keep_frames, lost_sound = writing
-    names = ("portrait", "film", "film_landmarks", "face_index", "film_end")
-    chosen = {name: inputs.pop(name) for name in names if name in inputs}
+    chosen = {name: inputs.pop(name) for name in SOURCE if name in inputs}
+    progress, measure = Progress(), inputs.pop("measure_opening")
     with ExitStack() as files:
         source, track = source_and_motion(motion, files, progress, **chosen)
         alpha, _ = strength(inputs, len(track), track.fps)
-        renderer, job = networks.renderer(alpha, **inputs), RenderJob(source, (track,), len(track), track.fps)
+        renderer, job = networks.renderer(alpha, **inputs), RenderJob.of_track(source, track)
         width, height = renderer.output_size(job)
         buffer = FrameBuffer(keep_frames, len(track), 3 * width * height, lost_sound)
-        callbacks = Callbacks(progress, buffer.preview_callback(progress))
+        meter = files.enter_context(keypoint_opening.meter(measure, track.fps))
+        callbacks = Callbacks(progress, _watching(buffer.preview_callback(progress), meter))
         with networks.on_device(renderer.options.batch_size):
             render_video(renderer, job, out, sound=sound, crf=crf, callbacks=callbacks)
-    return buffer, track
+        return buffer, keypoint_opening.outputs_of(meter, track, alpha)
+
+
+def _watching(on_picture, meter):
+    """A callback for pictures that also measures them."""
+    if meter is None:
+        return on_picture
+
+    def seen(picture) -> None:
+        on_picture(picture)
+        meter.see(picture)
+
+    return seen
 
 
 def _main_inputs() -> list[io.Input]:

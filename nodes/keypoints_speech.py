@@ -14,6 +14,7 @@ from .widgets import face_index_widget, widget, widgets
 
 PING_PONG = "ping-pong"
 
+
 class Audio2Exp(io.ComfyNode):
     """Node that edits the expression of a keypoint track by speech."""
 

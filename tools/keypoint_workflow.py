@@ -42,10 +42,14 @@ Needed (MIT): LivePortrait's five files in *models/liveportrait*.
 _KEYPOINTS = [("keypoints", "PORTRAITTALK_KEYPOINTS"), ("plot", "IMAGE"), ("frame_count", "INT"), ("fps", "FLOAT")]
 _RENDERER = ("keypoint_renderer", "PORTRAITTALK_KEYPOINT_RENDERER")
 KINDS = {
-    "PortraitTalkLoadKeypointRenderer": ([], ["networks", "precision", "size", "compile"], [_RENDERER, ("name", "STRING")]),
+    "PortraitTalkLoadKeypointRenderer": (
+        [],
+        ["networks", "precision", "size", "compile"],
+        [_RENDERER, ("name", "STRING")],
+    ),
     "PortraitTalkKeypointsFromVideo": (
         [_RENDERER, ("video", "VIDEO"), ("frames", "IMAGE")],
-        ["fps", "face_index", "on_missing"],
+        ["fps", "face_index", "on_missing", "crop"],
         [*_KEYPOINTS, ("landmarks", "PORTRAITTALK_LANDMARKS"), ("first_frame", "IMAGE")],
     ),
     "PortraitTalkLandmarksToKeypoints": (
@@ -157,7 +161,7 @@ GRAPHS = {
         "sound": ("LoadAudio", (40, 1020), (280, 140), ["portraittalk_speech.wav", None, None], {}),
         "networks": ("PortraitTalkLoadKeypointRenderer", (580, 0), (400, 130), _NETWORKS, {}),
         "watch": (
-            "PortraitTalkKeypointsFromVideo", (580, 190), (400, 260), [25.0, 0, "hold"],
+            "PortraitTalkKeypointsFromVideo", (580, 190), (400, 260), [25.0, 0, "hold", "follow"],
             {"keypoint_renderer": ("networks", 0), "video": ("film", 0)},
         ),
         "motion": (

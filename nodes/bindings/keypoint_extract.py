@@ -1,4 +1,4 @@
-"""Keypoints and landmarks of a face in a VIDEO or IMAGE, which is read twice: for its landmarks, then for its keypoints."""
+"""Keypoints and landmarks of a face in a VIDEO or IMAGE, which is read twice: for the landmarks, then the keypoints."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ def extracted(
     fps: float,
     face: tuple[int, object | None],
     on_missing: str,
+    crop: str = "fixed",
     video: object | None = None,
     frames: object | None = None,
 ) -> FoundFace:
@@ -51,6 +52,7 @@ def extracted(
         fps: frames per second of `frames`.
         face: face_index, and the MASK or box that goes before it.
         on_missing: see `face.mesh.landmarks.track_faces`.
+        crop: see `extract.keypoint_track_of_film`.
         video: a VIDEO.
         frames: an IMAGE.
 
@@ -61,7 +63,8 @@ def extracted(
     with _watched(video, frames, fps) as watched:
         progress = Progress()
         landmarks, first = _tracked(watched, face, on_missing, _half(progress, 0))
-        track = keypoints_of_pictures(networks, watched.pictures(None), landmarks, _half(progress, 1))
+        told = _half(progress, 1)
+        track = keypoints_of_pictures(networks, watched.pictures(None), landmarks, crop, on_missing, told)
         return FoundFace(track, landmarks, first)
 
 

@@ -89,4 +89,3 @@ def _of_one_length(film: Film, motion: Motion, film_end: str) -> tuple[Film, Mot
         return film, motion.slice(0, len(order))
     whole = len(order) == len(film.track) and torch.equal(order, torch.arange(len(order)))
     return film if whole else film.in_order(order), motion
-

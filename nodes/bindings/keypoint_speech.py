@@ -9,7 +9,7 @@ import comfy.model_management
 import torch
 from torch import Tensor
 
-from ...portraittalk_core.engines.contract import MotionEngine
+from ...portraittalk_core.engines.contract import LANDMARKS, MotionEngine, made, whole_keypoints
 from ...portraittalk_core.errors import InputError
 from ...portraittalk_core.face.mesh.landmarks import find_portrait
 from ...portraittalk_core.motion.gain import gain_curve, gain_of_values
@@ -79,22 +79,13 @@ def spoken(
     Raises:
         InputError: the engine makes landmarks, or another number of frames.
     """
-    progress = Progress()
     with face_mesh() as mesh:
         reference = find_portrait(picture, face_index, source="the portrait", mesh=mesh).landmarks
-    total, spans = speech.num_frames(options.fps), []
-    for span in engine.spans(speech, reference, options, progress):
-        if not isinstance(span, KeypointTrack):
-            raise InputError(
-                f"the engine {engine.name} makes landmarks, not keypoints; use AudioToLandmarks, then Landmarks To "
-                "Keypoints."
-            )
-        spans.append(span)
-        progress(min(sum(map(len, spans)), total), total)
-    track = join(spans)
-    if len(track) != total:
-        raise InputError(f"the {engine.name} engine made {len(track)} frames, but {speech.source} has {total}.")
-    return track
+    if made(engine) == LANDMARKS:
+        raise InputError(
+            f"the engine {engine.name} makes landmarks; use AudioToLandmarks, then Landmarks To Keypoints."
+        )
+    return whole_keypoints(engine, speech, reference, options, Progress())
 
 
 def _driver(audio2exp: Path, hubert: Path) -> Audio2ExpDriver:

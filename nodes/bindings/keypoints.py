@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ...portraittalk_core.errors import InputError, MissingDependency
+from ...portraittalk_core.motion.keypoint_time import FILLS, join
 from ...portraittalk_core.renderers.devices import DTYPES
 from ...portraittalk_core.renderers.implicit.build import compile_networks
 from ...portraittalk_core.renderers.implicit.files import open_keypoint_model
@@ -22,15 +23,15 @@ from ...portraittalk_core.renderers.implicit.options import KeypointRenderOption
 from ...portraittalk_core.renderers.implicit.renderer import ImplicitRenderer
 from ...portraittalk_core.types import KeypointTrack, LandmarkTrack, Portrait, Speech
 from . import convert
-from .progress import Progress, check_interrupted
+from .progress import Progress, check_interrupted, counted
 
 if TYPE_CHECKING:
-    from ...portraittalk_core.renderers.contract import Renderer
     from ...portraittalk_core.renderers.implicit.contract import KeypointModel, Retargeting
 
 log = logging.getLogger(__name__)
 
 OUT_OF_MEMORY = comfy.model_management.OOM_EXCEPTION
+SPAN = 16  # frames of landmarks that a bridge takes at once
 FRAME_BYTES = 600 * 1024**2  # about what rendering one frame of 512x512 in fp32 needs beside the weights
 
 
@@ -157,17 +158,33 @@ def no_plot() -> Tensor:
 
 
 def keypoints_of_pictures(
-    networks: KeypointNetworks, pictures: Iterable[Tensor], landmarks: LandmarkTrack, progress: Progress
+    networks: KeypointNetworks,
+    pictures: Iterable[Tensor],
+    landmarks: LandmarkTrack,
+    crop: str,
+    on_missing: str,
+    progress: Callable[[int, int], None],
 ) -> KeypointTrack:
-    """Keypoints of the face in pictures, whose landmarks are known."""
-    from ...portraittalk_core.renderers.implicit.extract import keypoint_track_of_film
+    """Keypoints of the face in pictures, whose landmarks are known; see `extract.keypoint_track_of_film`."""
+    from ...portraittalk_core.renderers.implicit.extract import BATCH, keypoint_track_of_film
 
-    with networks.on_device() as model:
-        return keypoint_track_of_film(model, pictures, landmarks, on_progress=progress)
+    fill = on_missing if on_missing in FILLS else FILLS[0]  # "error" has stopped before
+    with networks.on_device(BATCH) as model:
+        return keypoint_track_of_film(model, pictures, landmarks, crop=crop, on_missing=fill, on_progress=progress)
 
 
 def keypoints_of_landmarks(
     networks: KeypointNetworks, face: Portrait, landmarks: LandmarkTrack, bridge: str, progress: Progress
 ) -> KeypointTrack:
     """Keypoints of the motion of landmarks on a portrait's picture."""
-    ...
+    from ...portraittalk_core.renderers.implicit import bridges
+
+    if bridge == "lips":
+        networks.check_lips()
+    spans = [landmarks.slice(start, start + SPAN) for start in range(0, len(landmarks), SPAN)]
+    with networks.on_device(SPAN) as model, torch.inference_mode():
+        if bridge == "lips":
+            tracks = bridges.keypoints_of_lips(model, networks.retargeting, face, spans)
+        else:
+            tracks = bridges.keypoints_of_landmarks(model, face, spans)
+        return join(list(counted(tracks, len(spans), progress)))

@@ -8,13 +8,15 @@ import torch
 from torch import Tensor
 
 from ..face.canonical import canonical_face
-from ..motion.rig import plan_landmarks
+from ..motion.keypoint_curves import KeypointCurves, curves_of
+from ..motion.keypoint_regions import KEYPOINTS_OF_REGIONS
+from ..motion.keypoint_rotation import head_angles
+from ..motion.rig import WIDEST_GAP, plan_landmarks
 from ..types import HeadPose, KeypointTrack, LandmarkTrack, MotionPlan, MouthCurves, Speech
-from .keypoints import expression_curves
 from .timeline import timeline_payload
 
 SIDE_PX, UNIT_PX = 512, 110.0  # of the drawn face: the picture's side, the distance between the eyes
-MIN_MOVEMENT = 0.01  # half crops: lips that move less than this are drawn as hardly open
+MIN_MOVEMENT = 0.01  # half crops: of families whose mouth is not known, less than this is drawn as hardly open
 
 
 def keypoint_timeline_payload(track: KeypointTrack, speech: Speech | None = None, gain: Tensor | None = None) -> dict:
@@ -26,25 +28,25 @@ def keypoint_timeline_payload(track: KeypointTrack, speech: Speech | None = None
         gain: (T,) the factor of every frame that the track was made with; None is 1 throughout.
 
     Returns:
-        As there. `mouth` is the lips' movement, half crops, of layouts whose lips are known, else that of all
-        keypoints; there are no blinks. The face is the canonical one with the track's head and mouth.
+        As there, with `mouth` and `blink` of `motion.keypoint_curves`; of a long track the largest of every span. The
+        face is the canonical one with the track's head, mouth and eyes.
     """
-    curves = expression_curves(track)
-    movement = curves.get("lips", next(iter(curves.values())))
-    payload = timeline_payload(_schematic_face(track, movement), speech, gain)
+    curves = curves_of(track)
+    payload = timeline_payload(_schematic_face(track, curves), speech, gain)
     spans = len(payload["curves"]["mouth"])
     edges = [len(track) * index // spans for index in range(spans + 1)]
-    largest = [float(movement[a:b].max()) for a, b in zip(edges, edges[1:], strict=False)]
-    payload["curves"]["mouth"] = [round(value, 4) for value in largest]
-    payload["curves"]["blink"] = [0.0] * spans
+    for name, values in (("mouth", curves.mouth), ("blink", curves.blink.clamp(0, 1))):
+        largest = [float(values[a:b].max()) for a, b in zip(edges, edges[1:], strict=False)]
+        payload["curves"][name] = [round(value, 4) for value in largest]
     return payload
 
 
-def _schematic_face(track: KeypointTrack, movement: Tensor) -> LandmarkTrack:
-    """The canonical face with the head of a track, its mouth open by the (T,) movement of the lips."""
+def _schematic_face(track: KeypointTrack, curves: KeypointCurves) -> LandmarkTrack:
+    """The canonical face with the head, mouth and eyes of a track."""
     zeros, middle = torch.zeros(len(track)), torch.tensor([SIDE_PX / 2, 0.42 * SIDE_PX, 0.0])
     rest = LandmarkTrack.from_px(canonical_face()[None] * UNIT_PX + middle, SIDE_PX, SIDE_PX, track.fps)
-    opening = movement / max(float(movement.max()), MIN_MOVEMENT)
+    widest = WIDEST_GAP if track.layout in KEYPOINTS_OF_REGIONS else max(float(curves.mouth.max()), MIN_MOVEMENT)
+    opening = (curves.mouth / widest).clamp(0, 1)
     mouth = replace(MouthCurves.closed(len(track)), opening=opening, jaw=opening)
-    head = HeadPose(track.rotation_deg, torch.zeros(len(track), 3), torch.ones(len(track)))
-    return plan_landmarks(MotionPlan(rest, mouth, zeros, zeros, head, track.fps))
+    head = HeadPose(head_angles(track), torch.zeros(len(track), 3), torch.ones(len(track)))
+    return plan_landmarks(MotionPlan(rest, mouth, curves.blink.clamp(0, 1), zeros, head, track.fps))
