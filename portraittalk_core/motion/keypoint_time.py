@@ -10,7 +10,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from ..checks import check_range
+from ..checks import check_choice, check_range
 from ..errors import InputError
 from ..types import KeypointTrack, as_fps
 from .dub import film_order
@@ -18,6 +18,7 @@ from .keypoint_rotation import angles_of, between, rotation_of
 from .smoothing import frame_times_s
 
 MAX_FRAMES = 10_000_000
+FILLS = ("hold", "interpolate")
 PARTS = ("expression", "rotation_deg", "translation", "scale", "valid")
 
 
@@ -101,3 +102,27 @@ def join(tracks: Iterable[KeypointTrack]) -> KeypointTrack:
     if len(tracks) == 1:
         return tracks[0]
     return replace(tracks[0], **{name: torch.cat([getattr(track, name) for track in tracks]) for name in PARTS})
+
+
+def filled(track: KeypointTrack, how: str = "hold") -> KeypointTrack:
+    """The track with the motion of frames that are not `valid` replaced by that of valid ones; `valid` stays.
+
+    Args:
+        track: T frames.
+        how: "hold" keeps the last motion, "interpolate" goes over to the next; at the ends the nearest is held.
+
+    Raises:
+        InputError: no frame is valid, or an unknown way.
+    """
+    check_choice(how, FILLS, "how frames without a face are filled")
+    if not track.valid.any():
+        raise InputError("no frame of this keypoint track shows a face; choose another video.")
+    at, seen = torch.arange(len(track)), torch.nonzero(track.valid).flatten()
+    position = torch.searchsorted(seen, at, right=True)
+    before, after = seen[(position - 1).clamp(min=0)], seen[position.clamp(max=len(seen) - 1)]
+    if how == "hold":
+        return replace(in_order(track, before), valid=track.valid)
+    after = torch.where(track.valid, at, after)
+    share = (at - before).float() / (after - before).clamp(min=1)
+    share = torch.where((at < before) | track.valid, torch.zeros(()), share)
+    return replace(mixture(in_order(track, before), in_order(track, after), share.clamp(0, 1)), valid=track.valid)
