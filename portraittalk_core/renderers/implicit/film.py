@@ -73,21 +73,24 @@ class _FilmRenderer:
 
     def __init__(self, renderer: ImplicitRenderer, film: Film, progress: FrameProgress) -> None:
         self._renderer, self._model, self._film, self._progress = renderer, renderer.model, film, progress
-        self._size = renderer.options.batch_size
+        self._options, self._size = renderer.options, renderer.options.batch_size
         self._crops = FilmCrops(film.track, self._model.crop, self._model.input_size, film.scenes)
         self._last: Keypoints | None = None
         self._place: FaceCrop | None = None  # of the last face
 
     def along_landmarks(self, job: RenderJob, spans: Iterator[LandmarkTrack]) -> Iterator[Tensor]:
         """Faces with the expression that is measured on the film's frames warped to new landmarks."""
-        for_warp, for_masks = itertools.tee(spans)
-        warped = warped_pictures(replace(job, motion=for_warp))
-        targets = (points for span in for_masks for points in span.points)
+        for_warp, for_targets = itertools.tee(spans)
+        targets = (points for span in for_targets for points in span.points)
+        warped = warped_pictures(replace(job, motion=for_warp)) if self._options.bridge == "warp" else None
         for batch in self._batches():
             size = len(batch.pictures)
-            crops = list(itertools.islice(warped, size))
             wanted = torch.stack(list(itertools.islice(targets, size)))
-            yield from self._drawn(batch, self._measured(batch, crops), wanted)
+            if warped is None:
+                motion = self._opened(batch, wanted)
+            else:
+                motion = self._measured(batch, list(itertools.islice(warped, size)))
+            yield from self._drawn(batch, motion, wanted)
 
     def along_keypoints(self, spans: Iterator[KeypointTrack], driving: Driving) -> Iterator[Tensor]:
         """Faces with the whole motion of a keypoint track."""
@@ -153,6 +156,29 @@ class _FilmRenderer:
         expression[batch.drawn] = self._model.keypoints(taken).expression.float().cpu()
         return replace(batch.motion, expression=expression)
 
+    @torch.no_grad()
+    def _opened(self, batch: FilmBatch, wanted: Tensor) -> KeypointTrack:
+        """The batch's motion with lips as far open as in (B, 478, 3) landmarks, by the retargeting network."""
+        from .bridges import lip_displacements, lip_ratio
+
+        if not batch.drawn:
+            return batch.motion
+        frames = [batch.first + at for at in batch.drawn]
+        now, then = (
+            lip_ratio(self._pixels(points)) for points in (self._film.track.points[frames], wanted[batch.drawn])
+        )
+        placed, retargeting = self._model.place(batch.faces), self._renderer.retargeting
+        moved = [lip_displacements(retargeting, placed[n : n + 1], now[n : n + 1], then[n : n + 1])
+                 for n in range(len(frames))]  # fmt: skip
+        expression = batch.motion.expression.clone()
+        expression[batch.drawn] += torch.cat(moved).float().cpu() / batch.motion.scale[batch.drawn, None, None]
+        return replace(batch.motion, expression=expression)
+
+    def _pixels(self, points: Tensor) -> Tensor:
+        """(N, 478, 3) landmarks in pixels."""
+        width, height = self._film.track.width, self._film.track.height
+        return points * torch.tensor([width, height, width], dtype=torch.float32)
+
     def _drawn(
         self, batch: FilmBatch, motion: KeypointTrack, wanted: Tensor | None = None, head_moves: bool = False
     ) -> Iterator[Tensor]:
@@ -172,7 +198,7 @@ class _FilmRenderer:
     def _rendered(
         self, batch: FilmBatch, motion: KeypointTrack, wanted: Tensor | None, head_moves: bool
     ) -> list[Tensor]:
-        whole = self._renderer.options.paste == "picture"
+        whole = self._options.paste == "picture"
         rendered = self._faces(batch, motion)
         out = list(batch.pictures) if whole else [self._still(picture) for picture in batch.pictures]
         for number, (at, crop) in enumerate(zip(batch.drawn, batch.crops, strict=True)):
@@ -185,7 +211,7 @@ class _FilmRenderer:
             mask = None
             if not head_moves:
                 mask = self._mask(batch.first + at, crop, None if wanted is None else wanted[at])
-            colour = self._renderer.options.match_colour
+            colour = self._options.match_colour
             picture, side = batch.pictures[at], self._model.output_size
             paster = Paster(picture, crop, side, mask, colour, self._model.device)
             out[at] = next(iter(paster.paste(rendered[number : number + 1])))
@@ -202,9 +228,8 @@ class _FilmRenderer:
     def _mask(self, index: int, crop: FaceCrop, wanted: Tensor | None) -> Tensor:
         """(R, R) mask of the face: as it was filmed, and as it moves."""
         track, side = self._film.track, self._model.output_size
-        size = torch.tensor([track.width, track.height], dtype=torch.float32)
-        shapes = [track.points[index]] if wanted is None else [track.points[index], wanted]
-        on_crop = torch.stack([crop.points_on_crop(points[:, :2] * size) / crop.size for points in shapes])
+        shapes = track.points[index][None] if wanted is None else torch.stack([track.points[index], wanted])
+        on_crop = crop.points_on_crop(self._pixels(shapes)) / crop.size
         if not bool(on_crop[:, list(FACE_OVAL)].isfinite().all()):
             return feathered_mask(side)
         return face_mask(on_crop, FACE_FEATHER, side) * feathered_mask(side)
