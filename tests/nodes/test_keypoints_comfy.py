@@ -1,9 +1,10 @@
-"""The keypoint nodes and their workflows inside a real ComfyUI, with tiny random weights in the public files' layouts."""
+"""The keypoint nodes and their workflows in a real ComfyUI, with tiny random weights in the public files' layouts."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from itertools import islice
 
 import av
 import numpy as np
@@ -14,6 +15,8 @@ from PIL import Image
 from tiny_hubert import SIZES, write_tiny_hubert
 
 from portraittalk_core.media.records import load_record, save_record
+from portraittalk_core.media.video_read import probe_video, read_pictures
+from portraittalk_core.media.video_write import VideoWriter
 from portraittalk_core.renderers.implicit.audio2exp.files import save_audio2exp
 from portraittalk_core.renderers.implicit.audio2exp.network import Audio2Exp, Audio2ExpSize
 from portraittalk_core.renderers.implicit.files import write_random_files
@@ -24,6 +27,7 @@ pytestmark = pytest.mark.comfy
 LIVEPORTRAIT, FACEVID2VID = "models/liveportrait", "models/controltalk/tiny"
 AUDIO2EXP, HUBERT = "kp_audio2exp.safetensors", "kp_hubert.bin"
 FPS, FRAMES = 8.0, 4  # half a second of speech
+FILM_FRAMES = 8
 MOTION = {"fps": FPS, "mouth_gain": 1.0, "head_motion": 2.0, "blink_rate": 15.0, "seed": 0, "face_index": 0}
 MOTION |= {"silence_gate_db": -45.0, "smoothing": 0.3, "offset_ms": 0.0}
 DRAWN = {"alpha": 1.0, "keep_frames": "always", "paste": "crop", "measure_opening": False}
@@ -59,6 +63,17 @@ def saved(number: str) -> dict:
     return {"class_type": "SaveVideo", "inputs": inputs}
 
 
+@pytest.fixture(scope="module")
+def film(comfy) -> tuple[str, tuple[int, int]]:
+    """The first frames of the sample film: its name in ComfyUI's input folder, and its size."""
+    path, source = comfy.base / "input" / "kp_film.mp4", ROOT / "samples" / "film.mp4"
+    probe = probe_video(source)
+    with VideoWriter(path, probe.width, probe.height, probe.fps) as writer:
+        for picture in islice(read_pictures(source, probe.fps), FILM_FRAMES):
+            writer.write(picture)
+    return path.name, (probe.width, probe.height)
+
+
 @pytest.fixture
 def graph(portrait_name, short_speech):
     """A prompt: a portrait that speaks, drawn by keypoints; changes go to the drawing node."""
@@ -76,6 +91,20 @@ def graph(portrait_name, short_speech):
             "7": saved("6"),
             "8": {"class_type": "SaveImage", "inputs": {"images": ["6", 0], "filename_prefix": "kp"}},
         }  # fmt: skip
+
+    return make
+
+
+@pytest.fixture
+def still(graph):
+    """A prompt: a portrait drawn by its own keypoints, one frame; changes go to the drawing node."""
+
+    def make(networks: str = LIVEPORTRAIT, **changes) -> dict:
+        prompt = graph(networks, **changes)
+        prompt["5"] = node("KeypointsFromVideo", keypoint_renderer=["3", 0], frames=["1", 0], fps=FPS, face_index=0,
+                           on_missing="hold")  # fmt: skip
+        del prompt["4"]  # which would run by itself where something else is refused
+        return prompt
 
     return make
 
@@ -118,16 +147,14 @@ def test_keypoint_portrait_workflow_makes_a_video(comfy, weights, workflow_promp
     assert run.previews > 0
 
 
-def test_keypoint_dub_workflow_makes_a_video(comfy, weights, workflow_prompt, short_speech):
+def test_keypoint_dub_workflow_makes_a_video(comfy, weights, workflow_prompt, short_speech, film):
     prompt = shipped(workflow_prompt, short_speech, "keypoint_dub")
+    by_kind = {item["class_type"].removeprefix("PortraitTalk"): number for number, item in prompt.items()}
+    prompt[by_kind["LoadVideo"]]["inputs"]["file"] = film[0]
     run = done(comfy, prompt)
-    with av.open(str(ROOT / "samples" / "film.mp4")) as film:
-        stream = film.streams.video[0]
-        expected = (sum(1 for _ in film.decode(video=0)), True, (stream.width, stream.height))
-    assert frames_of(comfy, run) == expected
-    (draw,) = (number for number, item in prompt.items() if item["class_type"] == "PortraitTalkRenderKeypoints")
-    steps = [(value, total) for number, value, total in run.progress if number == draw]
-    assert steps[-1][0] == steps[-1][1] >= expected[0]
+    assert frames_of(comfy, run) == (FILM_FRAMES, True, film[1])
+    steps = [(value, total) for number, value, total in run.progress if number == by_kind["RenderKeypoints"]]
+    assert steps[-1][0] == steps[-1][1] >= FILM_FRAMES
 
 
 def test_mouth_opening_workflow_plots_asked_against_measured(comfy, weights, workflow_prompt, short_speech):
@@ -144,9 +171,9 @@ def test_mouth_opening_workflow_plots_asked_against_measured(comfy, weights, wor
     assert report["asked"][:2] == [0, 0] and report["asked"][3] > 0.01  # alpha 0, then 2
 
 
-def test_keypoints_of_a_film_are_edited_saved_and_read_again(comfy, weights, graph, tmp_path):
+def test_keypoints_of_a_film_are_edited_saved_and_read_again(comfy, weights, film):
     prompt = {
-        "1": {"class_type": "LoadVideo", "inputs": {"file": "portraittalk_film.mp4"}},
+        "1": {"class_type": "LoadVideo", "inputs": {"file": film[0]}},
         "3": node("LoadKeypointRenderer", networks=LIVEPORTRAIT, precision="fp32"),
         "4": node("KeypointsFromVideo", keypoint_renderer=["3", 0], video=["1", 0], fps=25.0, face_index=0,
                   on_missing="hold"),
@@ -156,13 +183,12 @@ def test_keypoints_of_a_film_are_edited_saved_and_read_again(comfy, weights, gra
         "8": {"class_type": "PreviewImage", "inputs": {"images": ["4", 5]}},
     }  # fmt: skip
     run = done(comfy, prompt)
-    film, edited = (load_record(KeypointTrack, comfy.base / "output" / run.outputs[number]["text"][0].split(":")[0])
+    filmed, edited = (load_record(KeypointTrack, comfy.base / "output" / run.outputs[number]["text"][0].split(":")[0])
                     for number in ("6", "7"))  # fmt: skip
-    with av.open(str(ROOT / "samples" / "film.mp4")) as video:
-        assert len(film) == sum(1 for _ in video.decode(video=0))
-    assert (len(edited), film.layout) == (6, "liveportrait-21")
-    assert film.expression.std(0).max() > 0 and film.rotation_deg.std(0).max() > 0
-    assert edited.rotation_deg.std(0).max() < 1e-3 and torch.allclose(edited.expression[0], film.expression[0])
+    assert (len(filmed), len(edited), filmed.layout) == (FILM_FRAMES, 6, "liveportrait-21")
+    assert filmed.expression.std(0).max() > 0 and filmed.rotation_deg.std(0).max() > 0
+    assert edited.rotation_deg.std(0).max() < 1e-3
+    assert torch.allclose(edited.expression[0], filmed.expression[0], atol=1e-3)  # it turns with the head
     assert run.outputs["4"]["images"] and pictures(comfy, run).shape[0] == 1
     name = run.outputs["7"]["text"][0].split(":")[0]
     again = done(comfy, {
@@ -173,13 +199,12 @@ def test_keypoints_of_a_film_are_edited_saved_and_read_again(comfy, weights, gra
     assert torch.equal(read.expression, edited.expression) and again.outputs["1"]["images"]
 
 
-def test_audio2exp_speaks_and_sends_its_timeline(comfy, weights, graph):
-    prompt = graph(keypoints=["9", 0])
-    prompt["5"] = node("KeypointsFromVideo", keypoint_renderer=["3", 0], frames=["1", 0], fps=FPS, face_index=0,
-                       on_missing="hold")  # fmt: skip
-    prompt["9"] = node("Audio2Exp", keypoints=["5", 0], audio=["2", 0], audio2exp=AUDIO2EXP, encoder=HUBERT, alpha=0.5,
-                       alpha_points="[[0, 0], [0.3, 0], [0.4, 2]]")  # fmt: skip
-    del prompt["4"]
+def test_audio2exp_speaks_and_sends_its_timeline(comfy, weights, still):
+    prompt = still(keypoints=["9", 0])
+    prompt["9"] = node(
+        "Audio2Exp", keypoints=["5", 0], audio=["2", 0], audio2exp=AUDIO2EXP, encoder=HUBERT, alpha=0.5,
+        alpha_points="[[0, 0], [0.3, 0], [0.4, 2]]",
+    )  # fmt: skip
     run = done(comfy, prompt)
     (timeline,) = run.outputs["9"]["portraittalk_timeline"]
     assert (timeline["frames"], timeline["fps"]) == (FRAMES, FPS) and timeline["wave"]
@@ -208,34 +233,34 @@ def test_interrupt_stops_within_a_frame_and_leaves_nothing(comfy, weights, graph
 
 
 def other_family(comfy, tmp_path) -> str:
-    zeros, ones = torch.zeros(2, 3), torch.ones(2)
-    track = KeypointTrack(torch.zeros(2, 15, 3), zeros, zeros, ones, torch.ones(2, dtype=torch.bool), 8, "face-vid2vid-15")
+    head, place, seen = torch.zeros(2, 3), torch.zeros(2, 3), torch.ones(2, dtype=torch.bool)
+    track = KeypointTrack(torch.zeros(2, 15, 3), head, place, torch.ones(2), seen, 8, "face-vid2vid-15")
     save_record(track, tmp_path / "kp_other.safetensors")
     return comfy.put_input(tmp_path / "kp_other.safetensors")
 
 
 BAD = {
-    "no networks": (lambda graph: graph("models/controltalk"), "there are no keypoint networks in models/controltalk"),
-    "outside": (lambda graph: graph("models/liveportrait/../vae"), "there are no keypoint networks in"),
-    "nothing to draw": (lambda graph: graph(portrait=None), "connect a portrait or a film: there is neither"),
-    "landmarks of nothing": (lambda graph: graph(FACEVID2VID, keypoints=["4", 0], bridge="lips"), "the bridge lips needs"),
-    "alpha": (lambda graph: graph(alpha_points="[[1, 0], [0, 3]]"), "must lie between 0 and 2"),
+    "no networks": ({"networks": "models/portraittalk"}, "there are no keypoint networks in models/portraittalk"),
+    "outside": ({"networks": "models/liveportrait/../vae"}, "there are no keypoint networks in"),
+    "nothing to draw": ({"portrait": None}, "connect a portrait or a film: there is neither"),
+    "alpha": ({"alpha_points": "[[0, 3]]"}, "gain point 1 has gain 3"),
+    "bridge": ({"networks": FACEVID2VID, "bridge": "lips"}, "the bridge lips needs"),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_what_is_wrong_is_told(comfy, weights, graph, case):
-    make, words = BAD[case]
-    prompt = make(graph)
+def test_what_is_wrong_is_told(comfy, weights, still, case):
+    changes, words = BAD[case]
+    prompt = still(**changes)
     if prompt["6"]["inputs"]["portrait"] is None:
         del prompt["6"]["inputs"]["portrait"]
-    with comfy.without("controltalk") if case == "no networks" else comfy.without("nothing"):
+    with comfy.without("portraittalk"):
         run = comfy.run(prompt)
     assert run.status == "error" and words in run.message, run.message
 
 
-def test_keypoints_of_the_other_family_are_told(comfy, weights, graph, tmp_path):
-    prompt = graph()
+def test_keypoints_of_the_other_family_are_told(comfy, weights, still, tmp_path):
+    prompt = still()
     prompt["5"] = node("LoadKeypoints", file=other_family(comfy, tmp_path))
     run = comfy.run(prompt)
     assert run.status == "error" and "layout face-vid2vid-15, but liveportrait-21 is needed" in run.message

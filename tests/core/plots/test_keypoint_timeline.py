@@ -46,7 +46,7 @@ def faces(payload: dict) -> np.ndarray:
 def test_payload_has_the_form_of_a_landmark_track(layout):
     payload = keypoint_timeline_payload(still(layout), Speech(torch.zeros(32_000), 16_000))
     points = torch.rand(FRAMES, 478, 3)
-    other = timeline_payload(LandmarkTrack(points, torch.ones(FRAMES, dtype=torch.bool), 64, 64, Fraction(25)))
+    other = timeline_payload(LandmarkTrack(points, torch.ones(FRAMES, dtype=torch.bool), Fraction(25), 64, 64))
     assert set(payload) == set(other) and set(payload["curves"]) == set(other["curves"])
     assert json.loads(json.dumps(payload)) == payload
     assert (payload["seconds"], payload["frames"], payload["wave"]["seconds"]) == (2.0, FRAMES, 2.0)
