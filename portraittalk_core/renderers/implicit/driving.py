@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
-from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,10 +16,16 @@ from torch import Tensor
 
 from ...errors import InputError
 from ...motion.dub import mouth_share, resting_frame, with_mouth
+from ...motion.keypoint_edit import carry, expression_gain, in_head_axes
+from ...motion.keypoint_regions import KEYPOINTS_OF_REGIONS
+from ...motion.keypoint_time import join
 from ...motion.rig import make_rig
 from ...types import KeypointTrack, LandmarkTrack
 from ..contract import Film, RenderJob
+from .audio2exp.alpha import AlphaCurve
+from .bridges import OPEN_LIPS, keypoints_of_landmarks, keypoints_of_lips, lip_ratio
 from .contract import Keypoints
+from .extract import track_of
 
 if TYPE_CHECKING:
     from .renderer import ImplicitRenderer
@@ -41,8 +46,6 @@ class Driving:
     """
 
     def __init__(self, renderer: ImplicitRenderer, job: RenderJob) -> None:
-        from .audio2exp.alpha import AlphaCurve
-
         self.renderer, self.job, self.driver = renderer, job, renderer.driver
         self.curve = AlphaCurve(renderer.alpha)
         if self.driver is not None:
@@ -78,8 +81,6 @@ class Driving:
             return self.edited(self.keypoints(spans, face))
         portrait = self.job.source
         scaled = self.landmarks(spans, portrait.landmarks)
-        from .bridges import keypoints_of_landmarks, keypoints_of_lips
-
         model = self.renderer.model
         if self.renderer.options.bridge == "lips":
             return self.edited(keypoints_of_lips(model, self.renderer.retargeting, portrait, scaled))
@@ -111,11 +112,21 @@ class Driving:
         if self.driver is not None:
             yield from spans
             return
-        done = 0
+        done, rest = 0, None
         for span in spans:
             amounts = self.curve.at(done, len(span), span.fps)
-            yield span if bool((amounts == 1).all()) else _with_alpha(span, amounts, source)
+            if bool((amounts != 1).any()) and rest is None:
+                rest = self._shut(source)
+            yield span if rest is None else _with_alpha(span, amounts, rest)
             done += len(span)
+
+    def _shut(self, source: KeypointTrack) -> KeypointTrack:
+        """One frame: the source with its lips together."""
+        portrait = self.job.source
+        if isinstance(portrait, Film) or float(lip_ratio(portrait.landmarks.points_px)) < OPEN_LIPS:
+            return source
+        shut = ShutMouth(portrait.landmarks).landmarks
+        return next(keypoints_of_landmarks(self.renderer.model, portrait, [shut]))
 
     def edited(self, base: Spans) -> Spans:
         """The spans as Audio2Exp edits them; as they are without one."""
@@ -140,7 +151,7 @@ class ShutMouth:
     def __init__(self, reference: LandmarkTrack) -> None:
         rig = make_rig(reference)
         points_px = rig.to_px(rig.rest + rig.close)[None]
-        self._shut = LandmarkTrack.from_px(points_px, reference.width, reference.height, reference.fps)
+        self.landmarks = LandmarkTrack.from_px(points_px, reference.width, reference.height, reference.fps)
         self._share = mouth_share(reference)
 
     def scaled(self, span: LandmarkTrack, amounts: Tensor) -> LandmarkTrack:
@@ -152,9 +163,9 @@ class ShutMouth:
         """
         if bool((amounts == 1).all()):
             return span
-        points, valid = self._shut.points.expand(len(span), -1, -1), self._shut.valid.expand(len(span))
-        spoken = replace(self._shut, points=points, valid=valid)
-        shut = with_mouth(span, spoken, self._shut, self._share)
+        points, valid = self.landmarks.points.expand(len(span), -1, -1), self.landmarks.valid.expand(len(span))
+        spoken = replace(self.landmarks, points=points, valid=valid)
+        shut = with_mouth(span, spoken, self.landmarks, self._share)
         points = torch.lerp(shut.points, span.points, amounts[:, None, None].to(span.points))
         return replace(span, points=points)
 
@@ -174,8 +185,6 @@ def check_motion(span: object, layout: str) -> KeypointTrack | LandmarkTrack:
 
 def batches(spans: Iterator[KeypointTrack], size: int) -> Iterator[KeypointTrack]:
     """Pieces of `size` frames of consecutive tracks; only the last one may be smaller."""
-    from ...motion.keypoint_time import join
-
     rest = None
     for span in spans:
         joined = span if rest is None else join([rest, span])
@@ -186,29 +195,18 @@ def batches(spans: Iterator[KeypointTrack], size: int) -> Iterator[KeypointTrack
         yield rest
 
 
-def track_of(face: Keypoints, layout: str, fps: Fraction) -> KeypointTrack:
-    """Keypoints of T faces as the track of T frames that keeps them as they are."""
-    valid = torch.ones(len(face), dtype=torch.bool)
-    return KeypointTrack(*(getattr(face, name).detach().float().cpu() for name in MOTION), valid, fps, layout)
-
-
 def _carried(spans: Spans, source: KeypointTrack) -> Spans:
     """Spans of another face as motion of the source: where it stands at their first frame, and from there on."""
-    from ...motion.keypoint_edit import carry
-
     first = None
     for span in spans:
         first = span.slice(0, 1) if first is None else first
         yield carry(span, source, first)
 
 
-def _with_alpha(span: KeypointTrack, amounts: Tensor, source: KeypointTrack) -> KeypointTrack:
+def _with_alpha(span: KeypointTrack, amounts: Tensor, rest: KeypointTrack) -> KeypointTrack:
     """A span with another amount of mouth; of a family whose keypoints belong to nothing by name, of expression."""
-    from ...motion.keypoint_edit import expression_gain, in_head_axes
-    from ...motion.keypoint_regions import KEYPOINTS_OF_REGIONS
-
     region = "mouth" if span.layout in KEYPOINTS_OF_REGIONS else "all"
-    return expression_gain(span, amounts, region, rest=in_head_axes(source)[0])
+    return expression_gain(span, amounts, region, rest=in_head_axes(rest)[0])
 
 
 def _of_kind(span: KeypointTrack | LandmarkTrack, kind: type) -> KeypointTrack | LandmarkTrack:

@@ -19,9 +19,11 @@ from ...types import KeypointTrack, LandmarkTrack
 from ..contract import Film, RenderJob
 from ..paste import face_mask
 from ..warp.build import warped_pictures
+from .bridges import lip_displacements, lip_ratio
 from .contract import Keypoints
 from .crop import FaceCrop, FilmCrops
-from .driving import MOTION, Driving, batches, track_of
+from .driving import MOTION, Driving, batches
+from .extract import track_of
 from .interrupt import FrameProgress
 from .paste import Paster, crop_pictures, feathered_mask
 
@@ -159,8 +161,6 @@ class _FilmRenderer:
     @torch.no_grad()
     def _opened(self, batch: FilmBatch, wanted: Tensor) -> KeypointTrack:
         """The batch's motion with lips as far open as in (B, 478, 3) landmarks, by the retargeting network."""
-        from .bridges import lip_displacements, lip_ratio
-
         if not batch.drawn:
             return batch.motion
         frames = [batch.first + at for at in batch.drawn]

@@ -188,29 +188,36 @@ def test_alpha_shuts_the_mouth_of_landmarks_and_opens_it_in_proportion(astronaut
     assert torch.equal(whole[:, eyes], track.points[:, eyes])  # what does not speak stays, to the last bit
 
 
+def spans_of(model, portrait, track, **options) -> KeypointTrack:
+    """The one span that drives a portrait along a track of one span."""
+    alpha = options.pop("alpha", None)
+    renderer = ImplicitRenderer(model, None, KeypointRenderOptions(**options), alpha=alpha)
+    job = RenderJob.of_track(portrait, track)
+    face, *_ = renderer._encoded(job)
+    (span,) = Driving(renderer, job).of_portrait(face)
+    return span
+
+
 def test_alpha_scales_the_mouth_of_keypoint_tracks_only(astronaut):
     model = Shifting()
     base = own_motion(model, astronaut, 3)
-    track = replace(base, expression=base.expression + torch.rand(3, 21, 3))
+    tracks = [replace(base, expression=base.expression + torch.rand(3, 21, 3)) for _ in range(2)]
     lips, others = [6, 12, 14, 17, 19, 20], [0, 1, 2, 11, 13, 15]
-    for alpha in (0.0, 0.5, 1.0):
-        renderer = ImplicitRenderer(model, alpha=alpha)
-        job = RenderJob.of_track(astronaut, track)
-        face, *_ = renderer._encoded(job)
-        (span,) = Driving(renderer, job).of_portrait(face)
-        expected = torch.lerp(base.expression, track.expression, alpha)
-        assert torch.allclose(span.expression[:, lips], expected[:, lips], atol=1e-6)
-        assert torch.equal(span.expression[:, others], track.expression[:, others])
+    shut, half, whole = (spans_of(model, astronaut, tracks[0], alpha=alpha).expression for alpha in (0.0, 0.5, 1.0))
+    assert torch.equal(whole, tracks[0].expression)
+    assert torch.allclose(half[:, lips], (shut + whole)[:, lips] / 2, atol=1e-6)
+    assert torch.equal(half[:, others], whole[:, others]) and torch.equal(shut[:, others], whole[:, others])
+    # whatever is said, 0 is one and the same mouth, that of the portrait with its lips together
+    assert torch.allclose(
+        spans_of(model, astronaut, tracks[1], alpha=0.0).expression[:, lips], shut[:, lips], atol=1e-6
+    )
+    assert float((shut[:, lips] - base.expression[:, lips]).abs().max()) > 1e-5  # the astronaut's are apart
 
 
 def test_relative_motion_starts_at_the_portraits_own_keypoints(astronaut):
     model = Shifting()
-    track = keypoints_of(3, shift=0.1)
-    renderer = ImplicitRenderer(model, None, KeypointRenderOptions(relative=True))
-    job = RenderJob.of_track(astronaut, track)
-    face, *_ = renderer._encoded(job)
-    (span,) = Driving(renderer, job).of_portrait(face)
-    assert torch.allclose(span.expression[0], face.expression[0])
+    span = spans_of(model, astronaut, keypoints_of(3, shift=0.1), relative=True)
+    assert torch.allclose(span.expression[0], own_motion(model, astronaut, 1).expression[0])
     assert torch.allclose(span.expression[2, :, 0] - span.expression[0, :, 0], torch.tensor(0.2), atol=1e-6)
 
 
