@@ -25,13 +25,13 @@ ANGLES, SHIFT = (4.0, -7.0, 2.0), (0.05, -0.1, 0.02)
 class ReadingModel:
     """A `renderers.implicit.contract.KeypointModel` without networks."""
 
-    def __init__(self, layout: str = "liveportrait-21", size: int = 32, weights: Tensor | None = None) -> None:
+    def __init__(self, layout: str = "liveportrait-21", size: int = 32) -> None:
         self.layout, self.crop, self.input_size, self.output_size = layout, RULES[layout], size, size
         self.device, self.dtype = torch.device("cpu"), torch.float32
         draw = torch.Generator().manual_seed(7)
         count = KEYPOINT_LAYOUTS[layout]
         self.canonical = 0.4 * torch.randn(1, count, 3, generator=draw)
-        self.weights = 0.1 * torch.randn(CELLS, CELLS, count, 3, generator=draw) if weights is None else weights
+        self.weights = 0.1 * torch.randn(CELLS, CELLS, count, 3, generator=draw)
         self.batches: list[int] = []  # sizes of those that were read
 
     def expression(self, crops: Tensor) -> Tensor:
