@@ -52,21 +52,23 @@ class EditKeypoints(io.ComfyNode):
         from .bindings.keypoints import plot_of
 
         edit = KeypointEdit(**{name: inputs.pop(name) for name in EDITS})
-        track = edited(keypoints, edit, **_later_edits(**inputs))
+        track = edited(keypoints, edit, **_later_edits(inputs))
         plot = plot_of(track)
         return io.NodeOutput(track, plot, len(track), float(track.fps), ui=ui.PreviewImage(plot, cls=cls))
 
 
-def _later_edits(  # noqa: PLR0913 - the node's optional inputs
-    gain_curve=None, other=None, parts="mouth", share=1.0, source=None, carry="relative", fps=0.0, num_frames=0,
-    track_end="ping-pong", keypoint_renderer=None, portrait=None,
-) -> dict:  # fmt: skip
+def _later_edits(inputs: dict) -> dict:
     """Arguments of `edited` of the node's optional inputs."""
     from .bindings.keypoint_edits import basis_of
 
-    mixed, length = (other, PARTS[parts], share), (fps, num_frames, track_end)
-    basis = basis_of(keypoint_renderer, portrait)
-    return {"gain_curve": gain_curve, "mixed": mixed, "carried": (source, carry), "length": length, "basis": basis}
+    taken = inputs.get
+    return {
+        "gain_curve": taken("gain_curve"),
+        "mixed": (taken("other"), PARTS[taken("parts", "mouth")], taken("share", 1.0)),
+        "carried": (taken("source"), taken("carry", "relative")),
+        "length": (taken("fps", 0.0), taken("num_frames", 0), taken("track_end", "ping-pong")),
+        "basis": basis_of(taken("keypoint_renderer"), taken("portrait")),
+    }
 
 
 def _other_inputs() -> list[io.Input]:
