@@ -1,5 +1,6 @@
 """JoyVASA: its network against PyTorch's own decoder, its diffusion against closed forms, its files, its spans."""
 
+import argparse
 import math
 import pickle
 from dataclasses import replace
@@ -11,6 +12,7 @@ import tiny_joyvasa as tiny
 import torch
 from safetensors.torch import save_file
 
+from portraittalk_core.cli.motion import add_motion, motion_engine
 from portraittalk_core.engines.contract import EngineFiles, check_makes, whole_keypoints, whole_track
 from portraittalk_core.engines.joyvasa.engine import JoyVasa, averaged, with_options
 from portraittalk_core.engines.joyvasa.files import load_template
@@ -329,3 +331,20 @@ def test_another_model_is_no_motion_engine(tmp_path):
     save_file({"start_motion_feat": torch.zeros(1, 4, 50)}, tmp_path / "x.safetensors")
     with pytest.raises(InputError, match="none that is known"):
         open_engine(EngineFiles(tmp_path / "x.safetensors"))
+
+
+def parsed(*words: object):
+    parser = argparse.ArgumentParser()
+    add_motion(parser)
+    return parser.parse_args([str(word) for word in words])
+
+
+def test_the_command_line_has_its_options(file):
+    engine = motion_engine(parsed("--engine", file, "--joyvasa-steps", "3", "--joyvasa-guidance", "1.5"))
+    assert (engine.options.steps, engine.options.guidance, engine.options.head_smoothing) == (3, 1.5, 0.99)
+    with pytest.raises(InputError, match="--joyvasa-steps cannot be used with the engine embedded"):
+        motion_engine(parsed("--joyvasa-steps", "3"))
+    with pytest.raises(InputError, match="--encoder and --joyvasa-guidance cannot be used"):
+        motion_engine(parsed("--joyvasa-guidance", "3", "--encoder", file))
+    with pytest.raises(InputError, match="--joyvasa-steps must lie between 0 and 1000"):
+        motion_engine(parsed("--engine", file, "--joyvasa-steps", "-1"))
