@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from reading_model import ANGLES, SHIFT, OpeningMesh, ReadingModel, block_picture
+from reading_model import ANGLES, SHIFT, FaceReader, OpeningMesh, ReadingModel, block_picture
 from scipy.spatial.transform import Rotation
 
 from portraittalk_core.errors import InputError
@@ -27,17 +27,6 @@ from portraittalk_core.renderers.warp.build import warped_pictures
 from portraittalk_core.types import LandmarkTrack, Portrait
 
 LAYOUTS = ["liveportrait-21", "face-vid2vid-15"]
-
-
-@pytest.fixture(scope="module")
-def small(astronaut) -> Portrait:
-    """The astronaut's head on 192 × 192 pixels: quick to warp."""
-    part = astronaut.picture[0:256, 96:352].float().permute(2, 0, 1)[None]
-    picture = torch.nn.functional.avg_pool2d(torch.nn.functional.interpolate(part, 384, mode="bilinear"), 2)
-    picture = picture[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8)
-    points = astronaut.landmarks.points_px.clone()
-    points[..., 0] -= 96
-    return Portrait(picture, LandmarkTrack.from_px(points * 0.75, 192, 192, Fraction(25)), "small")
 
 
 def moved(landmarks: LandmarkTrack, angles_deg, scale=1.0, shift=(0.0, 0.0, 0.0)) -> tuple[LandmarkTrack, tuple]:
@@ -218,30 +207,12 @@ def test_ratios_are_those_of_their_points():
     assert bridges.eye_ratios(points)[0].tolist() == pytest.approx([0.3, 0.1])  # left, right
 
 
-class FaceReader(ReadingModel):
-    """A model whose keypoints 14, 11 and 1 move as the real face mesh finds lips, eyes and brows in the crop."""
-
-    def __init__(self, mesh, layout: str = "liveportrait-21") -> None:
-        super().__init__(layout, size=192)
-        self.mesh = mesh
-
-    def expression(self, crops: torch.Tensor) -> torch.Tensor:
-        found = torch.zeros(len(crops), self.canonical.shape[1], 3)
-        for number, crop in enumerate(crops):
-            face = self.mesh.detect((255 * crop.permute(1, 2, 0)).round().to(torch.uint8))[:1]
-            found[number, 14, 1] = bridges.lip_ratio(face)[0]
-            found[number, 11, 1] = -bridges.eye_ratios(face).mean()
-            brows = face[0, [105, 334], 1] - face[0, [33, 263], 1]
-            found[number, 1, 1] = brows.mean() / (face[0, 33] - face[0, 263]).norm()
-        return found
-
-
 def test_what_the_mesh_sees_through_the_bridge_rises_with_what_is_asked(small, make_plan):
     openings, angles = [0.0, 0.25, 0.5, 0.75, 1.0], [[0.0, 3.0 * t, 0.0] for t in range(5)]
     asked = plan_landmarks(make_plan(small.landmarks, opening=openings, angles_deg=angles))
     with open_mesh() as mesh:
         track = next(bridges.keypoints_of_landmarks(FaceReader(mesh), small, [asked]))
-    opening, wanted = in_head_axes(track)[:, 14, 1], bridges.lip_ratio(asked.points_px)
+    opening, wanted = in_head_axes(track)[:, 19, 1], bridges.lip_ratio(asked.points_px)
     assert bool((opening.diff() > 0).all()), opening
     assert float(opening[0]) < 0.04  # shut
     np.testing.assert_allclose(opening, wanted, atol=0.06)
