@@ -111,7 +111,7 @@ class OpeningMesh:
         rows, columns = block.nonzero().unbind(1)
         if len(rows) < 40:
             return torch.zeros(0, 478, 3)
-        face = canonical_face()
+        face = canonical_face().clone()  # which is shared
         corners = float((face[61] - face[291])[:2].norm())
         green = float(picture[..., 1][block].float().median())
         face[13, :2] = face[14, :2] = face[[13, 14], :2].mean(0)
