@@ -27,14 +27,17 @@ from ..face.options import FaceOptions
 from ..media.audio import load_speech
 from ..media.files import atomic_write, explain_write_errors
 from ..media.image import load_picture
+from ..media.kind import is_video
 from ..media.options import WriteOptions
 from ..metrics.packages import found_packages
 from ..metrics.registry import measured_metrics
-from ..motion.options import MotionOptions
+from ..motion.dub_options import DubOptions
+from ..motion.options import OF_THE_FILM, MotionOptions
 from ..options import fields_given
+from ..pipelines.dub import dub, read_film
 from ..pipelines.talk import talk
 from ..progress import Progress
-from ..renderers.contract import Callbacks, Renderer
+from ..renderers.contract import FILM, Callbacks, Renderer
 from ..renderers.registry import DEFAULT, open_renderer, renderer_spec
 from ..style.options import StyleUse
 from ..style.prior import BlendedStyle, Style, load_style, used_as
@@ -134,21 +137,21 @@ class JobRunner:
         motion = MotionOptions(**fields_given(MotionOptions, options), style_statistics=_statistics(job))
         crf = WriteOptions(**fields_given(WriteOptions, options)).crf
         face = FaceOptions(**fields_given(FaceOptions, options))
-        path, sound = job.files["portrait"], job.files["speech"]
-        speech, which = load_speech(sound), (face.face_index, face.face_order)
-        portrait = find_portrait(load_picture(path), *which, source=path.name, mesh=self._mesh)
-        talk(
-            portrait,
-            speech,
-            out,
-            motion,
-            engine=self._engine,
-            renderer=self._renderer(job),
-            style=_style(job),
-            sound=sound,
-            crf=crf,
-            callbacks=Callbacks(on_progress),
-        )
+        film_options = DubOptions(**fields_given(DubOptions, options))
+        path, sound = job.files.get("portrait") or job.files["source"], job.files["speech"]
+        is_film = "source" in job.files and is_video(path)
+        if is_film:
+            _check_film_job(job)
+        speech, which = load_speech(sound), {"face_index": face.face_index, "face_order": face.face_order}
+        common = {"engine": self._engine, "renderer": self._renderer(job), "style": _style(job), "sound": sound}
+        common |= {"crf": crf, "callbacks": Callbacks(on_progress)}
+        if is_film:
+            film = read_film(path, mesh=self._mesh, scenes=film_options.scenes, **which)
+            dub(film, speech, out, motion, dub_options=film_options, **common)
+            return
+        portrait = find_portrait(load_picture(path), *which.values(), source=path.name, mesh=self._mesh)
+        driving = read_film(job.files["driving"], mesh=self._mesh, scenes="all") if "driving" in job.files else None
+        talk(portrait, speech, out, motion, driving=driving, film_end=film_options.film_end, **common)
 
     def _renderer(self, job: BatchJob) -> Renderer:
         """The job's renderer, shared by consecutive jobs with equal renderer options."""
@@ -199,6 +202,21 @@ class JobRunner:
     @functools.cached_property
     def _networks(self) -> Networks:
         return open_networks([self._settings.metric_models] if self._settings.metric_models else [])
+
+
+def _check_film_job(job: BatchJob) -> None:
+    """Check that nothing is asked of a film that only a portrait has.
+
+    Raises:
+        InputError: with the column, or the renderer that draws no films.
+    """
+    renderer_spec(job.renderer, FILM)
+    kept = [name for name in OF_THE_FILM if name in job.options] + ["driving"] * ("driving" in job.files)
+    if kept:
+        raise InputError(
+            f"{', '.join(kept)} cannot be used with the video {job.files['source'].name}, which keeps its own rate, "
+            "head and eyes; leave it out, or give a picture."
+        )
 
 
 def _style(job: BatchJob) -> Style | None:

@@ -16,6 +16,7 @@ from ..evaluation.options import EvaluationOptions
 from ..face.options import FaceOptions
 from ..media.files import check_readable
 from ..media.options import WriteOptions
+from ..motion.dub_options import DubOptions
 from ..motion.options import MotionOptions
 from ..options import Option, check_option, columns_of
 from ..renderers.contract import PORTRAIT
@@ -24,10 +25,11 @@ from ..style.options import StyleUse
 
 TALK, SCORE = "talk", "score"
 SUFFIXES = {TALK: (".mp4", ".m4v", ".mov", ".mkv"), SCORE: (".json",)}  # of outputs; the first one is added
-FILES = {TALK: ("portrait", "speech"), SCORE: ("generated", "target", "portrait")}
+FILES = {TALK: ("portrait", "speech", "source", "driving"), SCORE: ("generated", "target", "portrait")}
 NEEDED = {TALK: ("portrait", "speech"), SCORE: ("generated",)}
+STANDS_FOR = {"portrait": "source"}  # of a talk job: instead of a portrait, a picture or a video
 KINDS = {
-    TALK: (MotionOptions, StyleUse, WriteOptions, FaceOptions),
+    TALK: (MotionOptions, StyleUse, WriteOptions, FaceOptions, DubOptions),
     SCORE: (EvaluationOptions,),
 }  # whose fields are options; of a talk job the renderer's are, too
 ALWAYS = ("job", "out")
@@ -72,8 +74,9 @@ def read_manifest(path: Path, made_in: Path | None = None) -> Iterator[BatchJob]
         made_in: the output folder. Files in it, and bare names of files that are not beside the manifest, may be what
             another line makes: they need not be there, and are told as what the job needs. None: all must be there.
 
-    Columns: ``job`` (talk or score) and ``out``, a file name; for talk ``portrait``, ``speech`` and, if wanted,
-    ``style`` (a name or a .safetensors file) and ``renderer`` (its options are columns, too); for score ``generated``
+    Columns: ``job`` (talk or score) and ``out``, a file name; for talk ``portrait``, or ``source`` (a picture, or a
+    video to be dubbed), ``speech`` and, if wanted, ``driving`` (a video whose head the portrait takes over), ``style``
+    (a name or a .safetensors file) and ``renderer`` (its options are columns, too); for score ``generated``
     and, if wanted, ``target`` (without it, what needs no ground truth is measured) and ``portrait``. An option stands
     in a column of its own name, or in the JSON object of the column ``options``; the column wins. ``note`` is free
     text.
@@ -84,7 +87,7 @@ def read_manifest(path: Path, made_in: Path | None = None) -> Iterator[BatchJob]
     path = Path(os.path.abspath(path))
     for line, cells, problem in _lines(path):
         kind = cells.get("job", "").lower()
-        missing = [name for name in NEEDED.get(kind, ()) if name not in cells]
+        missing = [n for n in NEEDED.get(kind, ()) if n not in cells and STANDS_FOR.get(n, n) not in cells]
         if missing:
             raise InputError(
                 f"{path} lacks the column {' and '.join(missing)}, which the {kind} job of line {line} needs."
@@ -180,9 +183,11 @@ def _job(line: int, kind: str, cells: dict[str, str], folder: Path, made_in: Pat
     out = _out_file(kind, cells["out"])
     files = {name: folder / cells[name] for name in FILES[kind] if cells.get(name)}
     needs = tuple(_needs(cells, files, made_in)) if made_in else ()
-    missing = [name for name in NEEDED[kind] if name not in files]
+    missing = [name for name in NEEDED[kind] if name not in files and STANDS_FOR.get(name, name) not in files]
     if missing:
         raise InputError(f"the {kind} job names no {' and no '.join(missing)}")
+    if "portrait" in files and "source" in files:
+        raise InputError("the talk job names both a portrait and a source, which are the same thing; leave one out")
     style = cells.get("style") or None if kind == TALK else None
     if style and Path(style).suffix:
         if Path(style).suffix != STYLE_FILE:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..engines.registry import engine_specs, nameable_engines
 from ..errors import InputError
 from ..media.text_files import read_text
-from ..motion.options import MotionOptions
+from ..motion.options import OF_THE_FILM, MotionOptions
 from ..options import options_of
 from .arguments import add_file, add_options, given_options, options_from
 from .style import chosen_statistics
@@ -20,8 +20,6 @@ from .style import chosen_statistics
 if TYPE_CHECKING:
     from ..engines.contract import MotionEngine
     from ..types import Speech
-
-OF_THE_FILM = ("fps", "head_motion", "blink_rate")  # of MotionOptions: what a filmed face keeps
 
 
 def add_motion(parser: argparse.ArgumentParser, filmed: bool = False) -> None:

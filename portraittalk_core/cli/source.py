@@ -7,11 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import InputError
-from ..motion.options import MotionOptions
+from ..motion.options import OF_THE_FILM, MotionOptions
 from ..options import option_of
 from ..renderers.contract import FILM, PORTRAIT
 from .arguments import add_file
-from .motion import OF_THE_FILM
 
 Maker = Callable[[argparse.Namespace], None]
 OWN_NAMES = {PORTRAIT: "portrait", FILM: "video"}  # where each kind of source stands among the arguments

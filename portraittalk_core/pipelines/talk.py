@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..engines.contract import MotionEngine, whole_track
+from ..engines.contract import LANDMARKS, MotionEngine, check_makes, made, whole_track
 from ..engines.registry import open_engine
 from ..face.mesh.landmarks import find_portrait
 from ..motion.dub import dub_track, film_order
@@ -62,18 +62,20 @@ def talk(
 
     Raises:
         OutputError: the file cannot be written.
+        InputError: the engine makes keypoints that the renderer does not draw.
     """
     started, options, callbacks = time.perf_counter(), options or MotionOptions(), callbacks or Callbacks()
-    total, engine = speech.num_frames(options.fps), engine or open_engine()
+    total, engine, renderer = speech.num_frames(options.fps), engine or open_engine(), renderer or open_renderer()
+    layout = getattr(renderer, "keypoint_layout", None)
+    check_makes(engine, LANDMARKS, *([layout] if layout else []))  # before it works for minutes
     listening = _stoppable(callbacks.on_progress, total)
     if driving is None:
         motion = engine.spans(speech, portrait.landmarks, options, listening)
     else:
         track = driven_track(driving, portrait, speech, options, film_end)
         motion, total = (dub_track(track, speech, options, engine, listening),), len(track)
-    job = RenderJob(portrait, motion, total, options.fps, speech, style)
+    job = RenderJob(portrait, motion, total, options.fps, speech, style, made(engine) != LANDMARKS)
     sound = speech if sound is None else sound
-    renderer = renderer or open_renderer()
     return render_video(renderer, job, out, sound=sound, crf=crf, callbacks=callbacks, started=started)
 
 

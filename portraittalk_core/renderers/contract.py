@@ -116,6 +116,7 @@ class RenderJob:
     fps: Fraction
     speech: Speech | None = None  # for audio-driven renderers
     style: Style | None = None  # for renderers with style attention
+    of_nobody: bool = False  # keypoints of an engine, which moves no face of its own: the source goes on from its own
 
     def __post_init__(self) -> None:
         if self.num_frames < 1:

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from ...errors import InputError
 from ...motion.dub import mouth_share, resting_frame, with_mouth
-from ...motion.keypoint_edit import carry, expression_gain, in_head_axes
+from ...motion.keypoint_edit import expression_gain, in_head_axes
+from ...motion.keypoint_lips import with_lips
 from ...motion.keypoint_regions import KEYPOINTS_OF_REGIONS
 from ...motion.keypoint_time import join
 from ...motion.rig import make_rig
@@ -25,6 +26,7 @@ from ..contract import Film, RenderJob
 from .audio2exp.alpha import AlphaCurve
 from .bridges import OPEN_LIPS, keypoints_of_landmarks, keypoints_of_lips, lip_ratio
 from .contract import Keypoints
+from .engine_motion import OURS, carried, check_lips, our_landmarks
 from .extract import track_of
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ class Driving:
     def __init__(self, renderer: ImplicitRenderer, job: RenderJob) -> None:
         self.renderer, self.job, self.driver = renderer, job, renderer.driver
         self.curve = AlphaCurve(renderer.alpha)
+        check_lips(renderer.options, job)
         if self.driver is not None:
             if job.speech is None:
                 raise InputError("Audio2Exp hears the speech itself; give the speech too, or leave `audio2exp` out.")
@@ -77,9 +80,13 @@ class Driving:
             face: the portrait's own keypoints.
         """
         kind, spans = self.spans()
-        if kind is KeypointTrack:
-            return self.edited(self.keypoints(spans, face))
         portrait = self.job.source
+        if kind is KeypointTrack:
+            base = self.keypoints(spans, face)
+            if self.renderer.options.lips == OURS and self.driver is None:
+                lips = self.landmarks(our_landmarks(self.job), portrait.landmarks)
+                base = with_lips(base, keypoints_of_landmarks(self.renderer.model, portrait, lips))
+            return self.edited(base)
         scaled = self.landmarks(spans, portrait.landmarks)
         model = self.renderer.model
         if self.renderer.options.bridge == "lips":
@@ -107,8 +114,8 @@ class Driving:
             face: one face: the source's own keypoints.
         """
         source = track_of(face, self.renderer.model.layout, self.job.fps)
-        if self.renderer.options.relative:
-            spans = _carried(spans, source)
+        if self.renderer.options.relative or self.job.of_nobody:
+            spans = carried(spans, source, self.job.of_nobody)
         if self.driver is not None:
             yield from spans
             return
@@ -193,14 +200,6 @@ def batches(spans: Iterator[KeypointTrack], size: int) -> Iterator[KeypointTrack
         rest = joined.slice(whole, len(joined)) if whole < len(joined) else None
     if rest is not None:
         yield rest
-
-
-def _carried(spans: Spans, source: KeypointTrack) -> Spans:
-    """Spans of another face as motion of the source: where it stands at their first frame, and from there on."""
-    first = None
-    for span in spans:
-        first = span.slice(0, 1) if first is None else first
-        yield carry(span, source, first)
 
 
 def _with_alpha(span: KeypointTrack, amounts: Tensor, rest: KeypointTrack) -> KeypointTrack:

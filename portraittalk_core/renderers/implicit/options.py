@@ -61,7 +61,13 @@ class KeypointRenderOptions:
         choices=BRIDGES,
     )
     silence_pass: bool = option(True, help="Audio2Exp hears silence first, which shuts the mouth")
-    audio_offset: int = option(0, -25, 25, "frames by which Audio2Exp hears later (positive) or earlier")
+    audio_offset: int = option(0, -25, 25, "frames by which Audio2Exp's mouth is later than the sound, below 0 earlier")
+    lips: str = option(
+        "engine",
+        help="whose lips a motion of keypoints has: engine keeps its own; ours takes those of the built-in engine, on "
+        "its head and with its eyes",
+        choices=("engine", "ours"),
+    )
     relative: bool = option(
         False, help="carry keypoint tracks as motion from their first frame on, instead of taking them as they are"
     )

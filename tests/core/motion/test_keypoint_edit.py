@@ -76,7 +76,7 @@ def test_rotations_are_scipys_and_come_back(layout):
 
 def test_face_vid2vid_takes_3_14_for_pi():
     quarter = rotation_of(FV, torch.tensor([[0.0, 90.0, 0.0]]))
-    assert float(quarter[0, 0, 0]) == pytest.approx(0.000796, abs=1e-6)  # cos 1.57; design/controltalk.md 1g
+    assert float(quarter[0, 0, 0]) == pytest.approx(0.000796, abs=1e-6)  # cos 1.57: the family counts with 3.14
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

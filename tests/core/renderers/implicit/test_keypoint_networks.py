@@ -19,7 +19,7 @@ from portraittalk_core.renderers.implicit.networks import FaceNetworks
 from portraittalk_core.renderers.implicit.random_files import public_tensors
 from portraittalk_core.renderers.implicit.random_weights import TINY, random_model, randomised
 from portraittalk_core.renderers.implicit.sizes import ImplicitSizes
-from portraittalk_core.renderers.implicit.spade import Spade, SpadeBlock, SpadeGenerator
+from portraittalk_core.renderers.implicit.spade import Spade, SpadeBlock, SpadeGenerator, conv_of_repeated
 
 SHAPE = 4, 8, 6  # D, H, W
 TINY_SIZES = ImplicitSizes(15, **TINY)
@@ -140,15 +140,26 @@ def test_one_volume_serves_all_faces_of_a_batch():
     assert (together[0] - together[1]).abs().mean() > 1e-3  # keypoints matter
 
 
-def test_spade_is_its_formula():
+@pytest.mark.parametrize("times", [1, 2, 3, 4])
+def test_a_convolution_of_repeated_pixels_needs_no_repetition(times):
+    draw = torch.Generator().manual_seed(9)
+    x, weight = torch.randn(2, 3, 4, 5, generator=draw), torch.randn(6, 3, 3, 3, generator=draw)
+    bias = torch.randn(6, generator=draw)
+    expected = conv2d(x.repeat_interleave(times, 2).repeat_interleave(times, 3), weight, bias, padding=1)
+    torch.testing.assert_close(conv_of_repeated(x, weight, bias, times), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_spade_is_its_formula(times):
     spade = randomised(Spade(5, 3, 4), 6)
-    x, features = torch.randn(2, 5, 8, 8), torch.randn(2, 3, 8, 8)
+    x, small = torch.randn(2, 5, 8, 8), torch.randn(2, 3, 8 // times, 8 // times)
+    features = small.repeat_interleave(times, 2).repeat_interleave(times, 3)
     hidden = conv2d(features, spade.mlp_shared[0].weight, spade.mlp_shared[0].bias, padding=1).clamp(min=0)
     gamma = conv2d(hidden, spade.mlp_gamma.weight, spade.mlp_gamma.bias, padding=1)
     beta = conv2d(hidden, spade.mlp_beta.weight, spade.mlp_beta.bias, padding=1)
     centred = x - x.mean((2, 3), keepdim=True)
     normed = centred / (centred.square().mean((2, 3), keepdim=True) + 1e-5).sqrt()
-    torch.testing.assert_close(spade(x, features), normed * (1 + gamma) + beta)
+    torch.testing.assert_close(spade(x, small), normed * (1 + gamma) + beta)
 
 
 def test_a_block_has_a_learnt_shortcut_only_where_channels_change():
