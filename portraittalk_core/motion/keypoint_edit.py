@@ -252,8 +252,8 @@ def carry(
         track: T frames of the driving face.
         source: one frame: how the face that is to move stands and looks in its picture.
         neutral: one frame of the driving face that corresponds to `source`; None takes the track's first seen one.
-        mode: "relative" adds to the source what the driving face does since `neutral`; "absolute" takes head and
-            expression of the driving face, and keeps the source's size.
+        mode: "relative" adds to the source what the driving face does since `neutral`, its turns in the head's own axes;
+            "absolute" takes head and expression of the driving face, and keeps the source's size.
 
     Raises:
         InputError: another layout; `source` or `neutral` of several frames.
@@ -272,7 +272,7 @@ def carry(
     return replace(
         track,
         expression=source.expression + (track.expression - neutral.expression),
-        rotation_deg=angles_of(track.layout, turns[0] @ turns[1].transpose(1, 2) @ turns[2]),
+        rotation_deg=angles_of(track.layout, turns[2] @ turns[1].transpose(1, 2) @ turns[0]),
         translation=source.translation + (track.translation - neutral.translation),
         scale=source.scale * (track.scale / neutral.scale),
     )

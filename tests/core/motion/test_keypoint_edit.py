@@ -275,9 +275,12 @@ def test_carrying_to_another_face(layout):
     assert same(onto_itself, driving, atol=1e-4)
     relative = edit.carry(driving, face)
     assert same(relative.slice(0, 1), dataclasses.replace(face, valid=driving.valid[:1]), atol=1e-4)
-    turns = [scipy_rotation(layout, some.rotation_deg) for some in (driving, driving.slice(0, 1), face)]
-    expected = (turns[0] * turns[1].inv() * turns[2]).as_matrix()
-    np.testing.assert_allclose(rotation_of(layout, relative.rotation_deg), expected, atol=1e-5)
+    # as LivePortrait's public code has it, whose matrices are transposed: (R_i R_0^T) R_s
+    turns = [scipy_rotation(layout, some.rotation_deg).as_matrix() for some in (driving, driving.slice(0, 1), face)]
+    of_frame, of_first, of_source = (turn.transpose(0, 2, 1) for turn in turns)
+    expected = of_frame @ of_first.transpose(0, 2, 1) @ of_source
+    got = rotation_of(layout, relative.rotation_deg).numpy().transpose(0, 2, 1)
+    np.testing.assert_allclose(got, expected, atol=1e-5)
     np.testing.assert_allclose(relative.scale, face.scale * driving.scale / driving.scale[0], rtol=1e-5)
     absolute = edit.carry(driving, face, mode="absolute")
     assert same(dataclasses.replace(absolute, scale=driving.scale), driving)
