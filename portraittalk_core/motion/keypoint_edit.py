@@ -252,7 +252,7 @@ def carry(
         track: T frames of the driving face.
         source: one frame: how the face that is to move stands and looks in its picture.
         neutral: one frame of the driving face that corresponds to `source`; None takes the track's first seen one.
-        mode: "relative" adds to the source what the driving face does since `neutral`, its turns in the head's own axes;
+        mode: "relative" adds to the source what the driving face does since `neutral`, turns in the head's own axes;
             "absolute" takes head and expression of the driving face, and keeps the source's size.
 
     Raises:
