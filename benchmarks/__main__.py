@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import argparse
 
-from . import ablation, animate, bad_input, batch, embedded, film, identity, lipsync, ordering, score_memory, style
+from . import (
+    ablation,
+    animate,
+    bad_input,
+    batch,
+    embedded,
+    film,
+    gpu,
+    identity,
+    implicit,
+    lipsync,
+    ordering,
+    score_memory,
+    style,
+)
 
 COMMANDS = {
     "embedded": embedded,
@@ -14,6 +28,8 @@ COMMANDS = {
     "animate": animate,
     "ablation": ablation,
     "style": style,
+    "implicit": implicit,
+    "gpu": gpu,
     "batch": batch,
     "score-memory": score_memory,
     "ordering": ordering,

@@ -132,7 +132,7 @@ def measure(args: argparse.Namespace) -> dict:
         core.step(name, 1, 8)  # what is done once
     rounds_ms = measured(core.variants(), args.rounds, wait, warm_up=core.device.type == "cuda")
     times = {name: [t / VARIANTS[name][2] for t in rounds] for name, rounds in rounds_ms.items()}
-    decode_ms = _decoding(args, core, wait)
+    decode_ms = decoding(args, core, wait)
     result = {"ms": times, "device": str(core.device), "dtype": str(core.dtype), "decode_ms": decode_ms}
     if core.device.type == "cuda":
         result |= _of_device(core)
@@ -140,7 +140,7 @@ def measure(args: argparse.Namespace) -> dict:
 
 
 @torch.inference_mode()
-def _decoding(args: argparse.Namespace, core: Core, wait: Callable[[], None]) -> dict[str, float]:
+def decoding(args: argparse.Namespace, core: Core, wait: Callable[[], None]) -> dict[str, float]:
     """Milliseconds a frame of SD1.5's VAE and of TAESD."""
     from diffusers import AutoencoderKL, AutoencoderTiny
 

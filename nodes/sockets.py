@@ -12,6 +12,7 @@ ESSENTIALS = "Video Tools"  # section of newer ComfyUI's list of essential nodes
 
 Landmarks = io.Custom("PORTRAITTALK_LANDMARKS")  # portraittalk_core.types.LandmarkTrack
 Keypoints = io.Custom("PORTRAITTALK_KEYPOINTS")  # portraittalk_core.types.KeypointTrack
+KeypointRenderer = io.Custom("PORTRAITTALK_KEYPOINT_RENDERER")  # nodes.bindings.keypoints.KeypointNetworks
 MotionEngine = io.Custom("PORTRAITTALK_MOTION_ENGINE")  # portraittalk_core.engines.contract.MotionEngine
 FaceEmbedding = io.Custom("PORTRAITTALK_FACE_EMBEDDING")  # portraittalk_core.face.identity.embedding.FaceEmbedding
 IdentityAdapter = io.Custom("PORTRAITTALK_IDENTITY_ADAPTER")  # nodes.bindings.unet.BoundAdapter
@@ -53,6 +54,16 @@ def given_pictures(name: str, inputs: dict[str, object]) -> list[object]:
     grown = inputs if grown is None else {f"{name}.{key}": image for key, image in grown.items()}
     names = (f"{name}.picture{number}" for number in range(MOST_PICTURES))
     return [image for image in map(grown.get, names) if image is not None]
+
+
+def keypoint_outputs(tooltip: str) -> list[io.Output]:
+    """The outputs of a node that makes a keypoint track."""
+    return [
+        Keypoints.Output("keypoints_out", display_name="keypoints", tooltip=tooltip),
+        io.Image.Output("plot", display_name="plot", tooltip="Expression and head over time."),
+        io.Int.Output("frame_count", display_name="frame_count", tooltip="Number of frames."),
+        io.Float.Output("fps_out", display_name="fps", tooltip="Frames per second."),
+    ]
 
 
 def schema(**fields: object) -> io.Schema:

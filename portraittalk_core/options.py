@@ -56,8 +56,9 @@ class Option:
 
     @property
     def flag(self) -> str:
-        """The command line's flag."""
-        return "--" + self.column.replace("_", "-")
+        """The command line's flag; what is on by default has one that switches it off."""
+        off = "no-" if self.kind is bool and self.default is True else ""
+        return f"--{off}{self.column.replace('_', '-')}"
 
     @property
     def whole(self) -> bool:

@@ -29,6 +29,7 @@ README_BYTES = 7_000  # about 6 KB
 NEEDS = {
     "identitynet": "an SD1.5 checkpoint",
     "vexpress": "V-Express's weights",
+    "--keypoints-folder": "a keypoint model's files; run on random ones in tests/core/cli/test_source.py",
     "--extractor": "a trained extractor",
     "--encoder": "a speech encoder",
     "--face-models": "InsightFace's buffalo_l",
@@ -314,7 +315,7 @@ def test_columns_of_the_batch_manifest_are_all_told():
 
     page = ROOT / "docs" / "formats.md"
     rows = [*table_rows(page, "column"), *table_rows(page, "job")]
-    assert {*COLUMNS, *all_columns()} <= set(re.findall(r"`([a-z_]+)`", " ".join(map(" ".join, rows))))
+    assert {*COLUMNS, *all_columns()} <= set(re.findall(r"`([a-z0-9_]+)`", " ".join(map(" ".join, rows))))
 
 
 def test_parts_of_track_and_style_files_are_all_told():

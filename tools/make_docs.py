@@ -26,6 +26,7 @@ from portraittalk_core.motion.options import MotionOptions  # noqa: E402
 from portraittalk_core.options import Option, options_of  # noqa: E402
 from portraittalk_core.renderers.animatenet.options import AnimateNetOptions  # noqa: E402
 from portraittalk_core.renderers.identitynet.options import IdentityNetOptions  # noqa: E402
+from portraittalk_core.renderers.implicit.options import ImplicitOptions  # noqa: E402
 from portraittalk_core.renderers.registry import renderer_specs  # noqa: E402
 from portraittalk_core.renderers.vexpress.options import VExpressRendererOptions  # noqa: E402
 from portraittalk_core.style.options import StyleUse  # noqa: E402
@@ -100,8 +101,9 @@ def _option_row(option: Option) -> tuple[str, ...]:
     choices = ", ".join(map(_code, option.choices))
     bounded = option.low is not None and option.high is not None and option.high <= LARGE
     ends = f"{option.low:g} to {option.high:g}" if bounded else ""
-    none = option.default is None or option.default is False or option.default == ()
-    default = "" if none else f"{option.default:g}" if isinstance(option.default, float) else str(option.default)
+    value = option.default
+    shown = f"{value:g}" if isinstance(value, float) else "on" if value is True else str(value)
+    default = "" if value is None or value is False or value == () else shown
     return _code(option.flag), option.help.rstrip("."), choices or ends, default
 
 
@@ -135,6 +137,7 @@ TABLES: dict[str, tuple[str, Callable[[], str]]] = {  # name: (page below docs/,
     "talk options": ("index.md", lambda: options_table(MotionOptions, StyleUse, FaceOptions, WriteOptions)),
     "identitynet options": ("identitynet.md", lambda: options_table(IdentityNetOptions, without=AnimateNetOptions)),
     "animatenet options": ("animatenet.md", lambda: options_table(AnimateNetOptions)),
+    "keypoint options": ("controltalk.md", lambda: options_table(ImplicitOptions)),
     "vexpress options": ("styles.md", lambda: options_table(VExpressRendererOptions)),
 }
 

@@ -27,16 +27,17 @@ from ..face.options import FaceOptions
 from ..media.audio import load_speech
 from ..media.files import atomic_write, explain_write_errors
 from ..media.image import load_picture
+from ..media.kind import is_video
 from ..media.options import WriteOptions
 from ..metrics.packages import found_packages
 from ..metrics.registry import measured_metrics
-from ..motion.dub_options import DubOptions
+from ..motion.dub_options import OF_THE_FILM, DubOptions
 from ..motion.options import MotionOptions
 from ..options import fields_given
 from ..pipelines.dub import dub, read_film
 from ..pipelines.talk import talk
 from ..progress import Progress
-from ..renderers.contract import Callbacks, Renderer
+from ..renderers.contract import FILM, Callbacks, Renderer
 from ..renderers.registry import DEFAULT, open_renderer, renderer_spec
 from ..style.options import StyleUse
 from ..style.prior import BlendedStyle, Style, load_style, used_as
@@ -132,46 +133,40 @@ class JobRunner:
         return cache_key(content)
 
     def _talk(self, job: BatchJob, out: Path, on_progress: Progress | None) -> None:
-        options = dict(job.options)
-        motion = MotionOptions(**fields_given(MotionOptions, options), style_statistics=_statistics(job))
-        crf = WriteOptions(**fields_given(WriteOptions, options)).crf
+        path, options = job.files.get("portrait") or job.files["source"], dict(job.options)
+        if "source" in job.files and is_video(path):
+            _check_film_job(job)
+            self._dub(job, out, on_progress)
+            return
         face = FaceOptions(**fields_given(FaceOptions, options))
-        path, sound = job.files["portrait"], job.files["speech"]
-        speech, which = load_speech(sound), (face.face_index, face.face_order)
+        which = face.face_index, face.face_order
         portrait = find_portrait(load_picture(path), *which, source=path.name, mesh=self._mesh)
-        talk(
-            portrait,
-            speech,
-            out,
-            motion,
-            engine=self._engine,
-            renderer=self._renderer(job),
-            style=_style(job),
-            sound=sound,
-            crf=crf,
-            callbacks=Callbacks(on_progress),
-        )
+        driving = read_film(job.files["driving"], mesh=self._mesh, scenes="all") if "driving" in job.files else None
+        film_end = DubOptions(**fields_given(DubOptions, options)).film_end
+        motion, more = self._common(job, on_progress)
+        talk(portrait, load_speech(job.files["speech"]), out, motion, driving=driving, film_end=film_end, **more)
 
     def _dub(self, job: BatchJob, out: Path, on_progress: Progress | None) -> None:
+        path, options = job.files.get("video") or job.files["source"], dict(job.options)
+        face, dub_options = (kind(**fields_given(kind, options)) for kind in (FaceOptions, DubOptions))
+        which = {"face_index": face.face_index, "face_order": face.face_order, "scenes": dub_options.scenes}
+        film = read_film(path, mesh=self._mesh, **which, on_progress=on_progress)
+        speech = load_speech(job.files["speech"], film.track.seconds if dub_options.film_end == "cut" else None)
+        motion, more = self._common(job, on_progress)
+        dub(film, speech, out, motion, dub_options=dub_options, **more)
+
+    def _common(self, job: BatchJob, on_progress: Progress | None) -> tuple[MotionOptions, dict[str, object]]:
+        """Motion options of a job that draws, and what talk and dub are given alike."""
         options = dict(job.options)
         motion = MotionOptions(**fields_given(MotionOptions, options), style_statistics=_statistics(job))
-        face = FaceOptions(**fields_given(FaceOptions, options))
-        dub_options, sound = DubOptions(**fields_given(DubOptions, options)), job.files["speech"]
-        which = {"face_index": face.face_index, "face_order": face.face_order, "scenes": dub_options.scenes}
-        film = read_film(job.files["video"], mesh=self._mesh, **which, on_progress=on_progress)
-        dub(
-            film,
-            load_speech(sound),
-            out,
-            motion,
-            engine=self._engine,
-            renderer=self._renderer(job),
-            style=_style(job),
-            sound=sound,
-            crf=WriteOptions(**fields_given(WriteOptions, options)).crf,
-            callbacks=Callbacks(on_progress),
-            dub_options=dub_options,
-        )
+        return motion, {
+            "engine": self._engine,
+            "renderer": self._renderer(job),
+            "style": _style(job),
+            "sound": job.files["speech"],
+            "crf": WriteOptions(**fields_given(WriteOptions, options)).crf,
+            "callbacks": Callbacks(on_progress),
+        }
 
     def _renderer(self, job: BatchJob) -> Renderer:
         """The job's renderer, shared by consecutive jobs with equal renderer options."""
@@ -222,6 +217,21 @@ class JobRunner:
     @functools.cached_property
     def _networks(self) -> Networks:
         return open_networks([self._settings.metric_models] if self._settings.metric_models else [])
+
+
+def _check_film_job(job: BatchJob) -> None:
+    """Check that nothing is asked of a film that only a portrait has.
+
+    Raises:
+        InputError: with the column, or the renderer that draws no films.
+    """
+    renderer_spec(job.renderer, FILM)
+    kept = [name for name in OF_THE_FILM if name in job.options] + ["driving"] * ("driving" in job.files)
+    if kept:
+        raise InputError(
+            f"{', '.join(kept)} cannot be used with the video {job.files['source'].name}, which keeps its own rate, "
+            "head and eyes; leave it out, or give a picture."
+        )
 
 
 def _style(job: BatchJob) -> Style | None:

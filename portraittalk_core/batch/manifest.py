@@ -26,11 +26,16 @@ from ..style.options import StyleUse
 TALK, DUB, SCORE = "talk", "dub", "score"
 VIDEOS = (".mp4", ".m4v", ".mov", ".mkv")
 SUFFIXES = {TALK: VIDEOS, DUB: VIDEOS, SCORE: (".json",)}  # of outputs; the first one is added
-FILES = {TALK: ("portrait", "speech"), DUB: ("video", "speech"), SCORE: ("generated", "target", "portrait")}
+FILES = {
+    TALK: ("portrait", "speech", "source", "driving"),
+    DUB: ("video", "speech"),
+    SCORE: ("generated", "target", "portrait"),
+}
 NEEDED = {TALK: ("portrait", "speech"), DUB: ("video", "speech"), SCORE: ("generated",)}
+STANDS_FOR = {"portrait": "source"}  # of a talk job: instead of a portrait, a picture or a video
 SOURCES = {TALK: PORTRAIT, DUB: FILM}  # what a job's renderer draws
 KINDS = {
-    TALK: (MotionOptions, StyleUse, WriteOptions, FaceOptions),
+    TALK: (MotionOptions, StyleUse, WriteOptions, FaceOptions, DubOptions),
     DUB: (MotionOptions, StyleUse, WriteOptions, FaceOptions, DubOptions),
     SCORE: (EvaluationOptions,),
 }  # whose fields are options; of a job that draws, the renderer's are, too
@@ -76,9 +81,10 @@ def read_manifest(path: Path, made_in: Path | None = None) -> Iterator[BatchJob]
         made_in: the output folder. Files in it, and bare names of files that are not beside the manifest, may be what
             another line makes: they need not be there, and are told as what the job needs. None: all must be there.
 
-    Columns: ``job`` (talk, dub or score) and ``out``, a file name; for talk ``portrait``, ``speech`` and, if wanted,
-    ``style`` (a name or a .safetensors file) and ``renderer`` (its options are columns, too); for dub the same with
-    ``video`` for ``portrait``; for score ``generated``
+    Columns: ``job`` (talk, dub or score) and ``out``, a file name; for talk ``portrait``, or ``source`` (a picture, or
+    a video to be dubbed), ``speech`` and, if wanted, ``driving`` (a video whose head the portrait takes over),
+    ``style`` (a name or a .safetensors file) and ``renderer`` (its options are columns, too); for dub ``video``,
+    ``speech`` and, if wanted, ``style`` and ``renderer``; for score ``generated``
     and, if wanted, ``target`` (without it, what needs no ground truth is measured) and ``portrait``. An option stands
     in a column of its own name, or in the JSON object of the column ``options``; the column wins. ``note`` is free
     text.
@@ -89,7 +95,7 @@ def read_manifest(path: Path, made_in: Path | None = None) -> Iterator[BatchJob]
     path = Path(os.path.abspath(path))
     for line, cells, problem in _lines(path):
         kind = cells.get("job", "").lower()
-        missing = [name for name in NEEDED.get(kind, ()) if name not in cells]
+        missing = [n for n in NEEDED.get(kind, ()) if n not in cells and STANDS_FOR.get(n, n) not in cells]
         if missing:
             raise InputError(
                 f"{path} lacks the column {' and '.join(missing)}, which the {kind} job of line {line} needs."
@@ -185,9 +191,11 @@ def _job(line: int, kind: str, cells: dict[str, str], folder: Path, made_in: Pat
     out = _out_file(kind, cells["out"])
     files = {name: folder / cells[name] for name in FILES[kind] if cells.get(name)}
     needs = tuple(_needs(cells, files, made_in)) if made_in else ()
-    missing = [name for name in NEEDED[kind] if name not in files]
+    missing = [name for name in NEEDED[kind] if name not in files and STANDS_FOR.get(name, name) not in files]
     if missing:
         raise InputError(f"the {kind} job names no {' and no '.join(missing)}")
+    if "portrait" in files and "source" in files:
+        raise InputError("the talk job names both a portrait and a source, which are the same thing; leave one out")
     style = cells.get("style") or None if kind in SOURCES else None
     if style and Path(style).suffix:
         if Path(style).suffix != STYLE_FILE:

@@ -98,9 +98,8 @@ def given_options(args: argparse.Namespace, kind: type) -> dict[str, object]:
 def _add_flag(group: argparse._ActionsContainer, option: Option, default: object) -> None:
     settings = {"dest": option.column, "default": default, "help": _help(option)}
     if option.kind is bool:
-        off = option.default is True
-        flag = option.flag.replace("--", "--no-", 1) if off else option.flag
-        group.add_argument(flag, action="store_false" if off else "store_true", **settings)
+        action = "store_false" if option.default is True else "store_true"
+        group.add_argument(option.flag, action=action, **settings)
         return
     if option.metavar or not option.choices:
         settings["metavar"] = option.metavar or METAVARS.get(option.kind, "TEXT")

@@ -24,15 +24,23 @@ from .progress import progress_bar
 from .renderers import add_renderer, flags_named, open_renderer, renderer_options
 from .resume import resumed
 from .sound import add_sound_track, chosen_sound
+from .source import add_source, make_video, maker
 from .style import chosen_style
 
 EXAMPLES = """examples:
   portraittalk dub --video interview.mp4 --speech new.wav --out dubbed.mp4
-  portraittalk dub --video a.mp4 --speech b.wav --renderer identitynet --checkpoint sd15.safetensors --out c.mp4"""
+  portraittalk dub --video a.mp4 --speech b.wav --renderer identitynet --checkpoint sd15.safetensors --out c.mp4
+  portraittalk dub --source a.mp4 --speech long.wav --film-end ping-pong --out c.mp4"""
 
 
 def dub(args: argparse.Namespace) -> None:
-    """Dub a video with a speech."""
+    """Dub a video with a speech, or let a picture speak."""
+    make_video(args, FILM)
+
+
+@maker(FILM)
+def dub_film(args: argparse.Namespace) -> None:
+    """Dub the video of --video."""
     started = time.perf_counter()
     check_output(args.out, (args.video, args.speech), VIDEO_SUFFIXES)
     check_crf(args.crf)
@@ -40,7 +48,7 @@ def dub(args: argparse.Namespace) -> None:
     dub_options = options_from(args, DubOptions)
     from ..media.audio import load_speech
     from ..media.sound import SoundFile
-    from ..pipelines.dub import dub as make_video
+    from ..pipelines.dub import dub as make_dub
     from ..pipelines.dub import read_film
     from ..renderers.contract import Callbacks
 
@@ -51,7 +59,7 @@ def dub(args: argparse.Namespace) -> None:
         film = read_film(args.video, mesh=mesh, **which, on_progress=on_progress)
     speech = load_speech(chosen_sound(args), film.track.seconds if dub_options.film_end == "cut" else None)
     with flags_named(), resumed(args, render_options) as sections, progress_bar(spec.name) as on_progress:
-        result = make_video(
+        result = make_dub(
             film,
             speech,
             args.out,
@@ -72,7 +80,7 @@ def dub(args: argparse.Namespace) -> None:
 
 
 def _add(parser: argparse.ArgumentParser) -> None:
-    add_file(parser, "--video", "IN", "video with a face in it; frames without it stay as they are")
+    add_source(parser, FILM, "video with a face in it; frames without it stay as they are")
     add_file(parser, "--speech", "IN", "sound or video file with the new speech; it becomes the video's sound")
     add_sound_track(parser)
     add_file(parser, "--out", "OUT.mp4", "video to write, of the same size and rate, and as long")

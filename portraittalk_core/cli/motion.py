@@ -14,7 +14,8 @@ from ..errors import InputError
 from ..media.text_files import read_text
 from ..motion.dub_options import OF_THE_FILM
 from ..motion.options import MotionOptions
-from .arguments import add_file, add_options, options_from
+from ..options import options_of
+from .arguments import add_file, add_options, given_options, options_from
 from .style import chosen_statistics
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ def add_motion(parser: argparse.ArgumentParser, filmed: bool = False) -> None:
     add_file(group, "--engine", "FILE", _engine_help(), False)
     add_file(group, "--encoder", "FILE", "speech encoder that the engine needs", False)
     add_file(group, "--face-model", "FOLDER", "folder with the 3-D face model that the engine needs", False)
+    for spec in engine_specs():
+        if spec.options is not None:
+            add_options(group, spec.options)
 
 
 def _engine_help() -> str:
@@ -55,20 +59,26 @@ def motion_engine(args: argparse.Namespace) -> MotionEngine:
     from ..engines.contract import EngineFiles
     from ..engines.registry import open_engine
 
-    files = EngineFiles(args.engine, args.encoder, args.face_model)
+    own = {spec.name: given_options(args, spec.options) for spec in engine_specs() if spec.options is not None}
+    files = EngineFiles(
+        args.engine, args.encoder, args.face_model, {name: given for name, given in own.items() if given}
+    )
     engine = open_engine(files)
     spec = next((spec for spec in engine_specs() if spec.name == engine.name), None)
     taken = {file.option for file in spec.files} if spec else {"encoder", "face_model"}
     unused = [name for name in ("encoder", "face_model") if getattr(files, name) is not None and name not in taken]
-    if unused:
-        flags = " and ".join("--" + name.replace("_", "-") for name in unused)
+    others = [s.options for s in engine_specs() if s.name in files.options and s.name != engine.name]
+    flags = ["--" + name.replace("_", "-") for name in unused]
+    flags += [option.flag for kind in others for option in options_of(kind) if getattr(args, option.column) is not None]
+    if flags:
+        flags = " and ".join(flags)
         raise InputError(f"{flags} cannot be used with the engine {engine.name}; leave it out, or give its --engine.")
     return engine
 
 
 def with_gain_curve(options: MotionOptions, args: argparse.Namespace, speech: Speech) -> MotionOptions:
     """The options with the per-frame gain of a file of control points."""
-    if args.gain_points is None:
+    if getattr(args, "gain_points", None) is None:  # a filmed face has none
         return options
     from ..motion.gain import MAX_POINTS_BYTES, gain_curve
 

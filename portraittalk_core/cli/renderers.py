@@ -60,7 +60,7 @@ def renderer_options(args: argparse.Namespace, source: str = PORTRAIT) -> tuple[
         MissingDependency: a file that it needs is not there.
     """
     spec = renderer_spec(args.renderer, source)
-    columns = {option.column for option in options_of(spec.options)} | set(SHARED)
+    columns = {option.column for option in options_of(spec.options) if option.shared} | set(SHARED)
     for other in renderer_specs(source):
         foreign = [option for option in options_of(other.options) if option.column not in columns]
         if flags := [option.flag for option in foreign if getattr(args, option.column, None) is not None]:

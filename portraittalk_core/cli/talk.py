@@ -6,33 +6,57 @@ import argparse
 import time
 from typing import TYPE_CHECKING
 
-from .arguments import VIDEO_SUFFIXES, Command, add_face, add_file, add_portrait, add_video, check_crf, check_output
+from ..motion.dub_options import DubOptions
+from ..renderers.contract import PORTRAIT
+from .arguments import (
+    VIDEO_SUFFIXES,
+    Command,
+    add_face,
+    add_file,
+    add_options,
+    add_video,
+    check_crf,
+    check_output,
+    open_chosen_mesh,
+    options_from,
+)
 from .motion import add_motion, motion_engine, motion_options, with_gain_curve
 from .portrait import portrait_from
 from .progress import progress_bar
 from .renderers import add_renderer, flags_named, open_renderer, renderer_options
 from .resume import resumed
 from .sound import add_sound_track, chosen_sound
+from .source import add_source, make_video, maker
 from .style import add_style, chosen_style
 
 if TYPE_CHECKING:
+    from ..renderers.contract import Film
     from ..renderers.write import RenderResult
 
 EXAMPLES = """examples:
   portraittalk talk --portrait me.jpg --speech hello.wav --out hello.mp4
   portraittalk talk --portrait group.jpg --face-index 1 --face-order left_to_right --speech a.mp3 --out a.mp4
   portraittalk talk --portrait me.png --speech talk.mov --fps 30000/1001 --head-motion 0 --out still.mp4
-  portraittalk talk --portrait me.jpg --speech a.wav --renderer identitynet --checkpoint sd15.safetensors --out a.mp4"""
+  portraittalk talk --portrait me.jpg --speech a.wav --renderer identitynet --checkpoint sd15.safetensors --out a.mp4
+  portraittalk talk --source me.jpg --driving nod.mp4 --speech a.wav --film-end ping-pong --out a.mp4
+  portraittalk talk --source me.jpg --speech a.wav --renderer liveportrait --keypoints-folder LivePortrait \\
+    --alpha 0.7 --out a.mp4"""
 
 
 def talk(args: argparse.Namespace) -> None:
-    """Render a portrait that speaks."""
+    """Render a portrait that speaks, or dub a video."""
+    make_video(args, PORTRAIT)
+
+
+@maker(PORTRAIT)
+def talk_portrait(args: argparse.Namespace) -> None:
+    """Render the portrait of --portrait."""
     started = time.perf_counter()
     check_output(args.out, (args.portrait, args.speech), VIDEO_SUFFIXES)
     check_crf(args.crf)
     options, (spec, render_options) = motion_options(args), renderer_options(args)
     from ..media.audio import load_speech
-    from ..pipelines.talk import talk as make_video
+    from ..pipelines.talk import talk as make_talk
     from ..renderers.contract import Callbacks
 
     engine = motion_engine(args)
@@ -40,8 +64,9 @@ def talk(args: argparse.Namespace) -> None:
     options = with_gain_curve(options, args, speech)
     portrait, style = portrait_from(args), chosen_style(args)
     renderer = open_renderer(spec, render_options)
+    driving = driving_film(args)
     with flags_named(), resumed(args, render_options) as sections, progress_bar(spec.name) as on_progress:
-        result = make_video(
+        result = make_talk(
             portrait,
             speech,
             args.out,
@@ -52,8 +77,21 @@ def talk(args: argparse.Namespace) -> None:
             sound=chosen_sound(args),
             crf=args.crf,
             callbacks=Callbacks(on_progress, sections=sections),
+            driving=driving,
+            film_end=options_from(args, DubOptions).film_end,
         )
     print_result(result, time.perf_counter() - started)
+
+
+def driving_film(args: argparse.Namespace) -> Film | None:
+    """The tracked video of --driving; None without one."""
+    path = getattr(args, "driving", None)
+    if path is None:
+        return None
+    from ..pipelines.dub import read_film
+
+    with open_chosen_mesh(args) as mesh, progress_bar("finding landmarks") as on_progress:
+        return read_film(path, mesh=mesh, scenes="all", on_progress=on_progress)
 
 
 def print_result(result: RenderResult, took_s: float) -> None:
@@ -65,10 +103,12 @@ def print_result(result: RenderResult, took_s: float) -> None:
 
 
 def _add(parser: argparse.ArgumentParser) -> None:
-    add_portrait(parser)
+    add_source(parser, PORTRAIT, "picture of a face, at least 128 pixels a side")
     add_file(parser, "--speech", "IN", "sound or video file with the speech; it becomes the video's sound")
     add_sound_track(parser)
+    add_file(parser, "--driving", "IN", "video whose head, eyes and brows the portrait takes over", False)
     add_file(parser, "--out", "OUT.mp4", "video to write")
+    add_options(parser.add_argument_group("a video as --source or --driving"), DubOptions, filled=True)
     add_motion(parser)
     add_style(parser)
     add_face(parser)

@@ -1,4 +1,7 @@
-"""The contract of motion engines: speech and a face in, spans of landmark tracks out; and their registry entry.
+"""The contract of motion engines: speech and a face in, spans of tracks out; and their registry entry.
+
+Most engines make landmarks, which every renderer takes. Some make implicit keypoints of one layout, for the renderers
+of that layout alone; `MotionEngine.makes` says which.
 
 Imports no torch at its top, so that ``--help`` can read the registry without waiting for it.
 """
@@ -6,8 +9,8 @@ Imports no torch at its top, so that ``--help`` can read the registry without wa
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,13 +22,20 @@ if TYPE_CHECKING:
     from ..motion.options import MotionOptions
     from ..progress import Progress
     from ..speech.encoders import SpeechFeatures
-    from ..types import LandmarkTrack, Speech
+    from ..types import KeypointTrack, LandmarkTrack, Speech
+
+    MotionTrack = LandmarkTrack | KeypointTrack
+
+
+LANDMARKS = "landmarks"  # what an engine without `makes` makes
+RENDERERS = {"liveportrait-21": "liveportrait", "face-vid2vid-15": "facevid2vid"}  # which renderer draws a layout
 
 
 class MotionEngine(Protocol):
-    """Turns speech into the landmarks of a face.
+    """Turns speech into the landmarks of a face, or into implicit keypoints.
 
-    An engine that can use speech features made elsewhere also has `listening_to(features) -> MotionEngine`.
+    An engine that can use speech features made elsewhere also has `listening_to(features) -> MotionEngine`. One that
+    makes keypoints also has `makes`, the layout of its tracks.
     """
 
     name: str
@@ -36,8 +46,8 @@ class MotionEngine(Protocol):
         reference: LandmarkTrack,
         options: MotionOptions | None = None,
         on_progress: Progress | None = None,
-    ) -> Iterator[LandmarkTrack]:
-        """Landmark tracks of a face that says `speech`, span by span, so that memory need not hold them all.
+    ) -> Iterator[MotionTrack]:
+        """Tracks of a face that says `speech`, span by span, so that memory need not hold them all.
 
         Args:
             speech: the clip.
@@ -46,7 +56,8 @@ class MotionEngine(Protocol):
             on_progress: called before the first span, with frames processed and in all; may raise to stop.
 
         Yields:
-            Consecutive tracks of the reference's picture size, together ceil(seconds · fps) frames.
+            Consecutive tracks, all of a kind, together ceil(seconds · fps) frames; landmarks are of the reference's
+            picture size.
         """
 
 
@@ -57,6 +68,7 @@ class EngineFiles:
     weights: Path | None = None  # the engine's own file; None where it needs none
     encoder: Path | object | None = None  # a speech encoder's file, or one that is open already (has `encode`)
     face_model: Path | None = None  # folder of the 3-D face model; None looks beside the weights
+    options: Mapping[str, Mapping[str, object]] = field(default_factory=dict)  # of engines by name: value by field
 
 
 Build = Callable[[EngineFiles], MotionEngine]
@@ -71,6 +83,8 @@ class EngineSpec:
     build: str | Build  # what builds it; text is "module:function" below this package, imported when asked for
     files: tuple[FileSpec, ...] = ()  # the engine's own weights first
     kinds: tuple[WeightFile, ...] = ()  # how its weights are recognised, where the catalogue does not know them
+    makes: str = LANDMARKS  # or the layout of the keypoints it makes
+    options: type | None = None  # a dataclass of `option()` fields, of this engine alone
 
     @property
     def needed_files(self) -> tuple[FileSpec, ...]:
@@ -100,7 +114,7 @@ def whole_track(
     options: MotionOptions | None = None,
     on_progress: Progress | None = None,
 ) -> LandmarkTrack:
-    """An engine's spans joined to one track.
+    """The spans of an engine that makes landmarks, joined to one track.
 
     Args:
         engine: any motion engine.
@@ -113,7 +127,7 @@ def whole_track(
         ceil(seconds · fps) frames.
 
     Raises:
-        InputError: the engine made another number of frames.
+        InputError: the engine made another number of frames, or makes keypoints.
     """
     import dataclasses
 
@@ -121,6 +135,7 @@ def whole_track(
 
     from ..motion.options import MotionOptions
 
+    check_makes(engine, LANDMARKS)
     options = options or MotionOptions()
     total, done = speech.num_frames(options.fps), 0
     points, span = torch.empty(total, *reference.points.shape[1:]), reference
@@ -136,6 +151,60 @@ def whole_track(
     if done != total:
         raise InputError(f"the {engine.name} engine made {done} frames, but {speech.source} has {total}.")
     return dataclasses.replace(span, points=points, valid=valid)
+
+
+def whole_keypoints(
+    engine: MotionEngine,
+    speech: Speech,
+    reference: LandmarkTrack,
+    options: MotionOptions | None = None,
+    on_progress: Progress | None = None,
+) -> KeypointTrack:
+    """The spans of an engine that makes keypoints, joined to one track; arguments as of `whole_track`.
+
+    Raises:
+        InputError: the engine made another number of frames, or makes landmarks.
+    """
+    from ..motion.keypoint_time import join
+    from ..motion.options import MotionOptions
+
+    if made(engine) == LANDMARKS:
+        raise InputError(f"the engine {engine.name} makes landmarks; choose one that makes keypoints (JoyVASA).")
+    options = options or MotionOptions()
+    track = join(engine.spans(speech, reference, options, on_progress))
+    total = speech.num_frames(options.fps)
+    if len(track) != total:
+        raise InputError(f"the {engine.name} engine made {len(track)} frames, but {speech.source} has {total}.")
+    return track
+
+
+def made(engine: MotionEngine) -> str:
+    """What an engine makes: "landmarks", or the layout of its keypoints."""
+    return getattr(engine, "makes", LANDMARKS)
+
+
+def check_makes(engine: MotionEngine, *wanted: str) -> MotionEngine:
+    """Check that an engine makes what somebody can use, and return it.
+
+    Args:
+        engine: any motion engine.
+        wanted: "landmarks", and layouts of keypoints.
+
+    Raises:
+        InputError: it makes something else; the text says what to do.
+    """
+    makes = made(engine)
+    if makes not in wanted:
+        renderer = RENDERERS.get(makes)
+        advice = f"take the renderer {renderer}, or another engine" if renderer else "choose another engine"
+        raise InputError(
+            f"the engine {engine.name} makes {_called(makes)}, and {_called(wanted[0])} are needed here; {advice}."
+        )
+    return engine
+
+
+def _called(makes: str) -> str:
+    return makes if makes == LANDMARKS else f"keypoints of {makes}"
 
 
 def listening_to(engine: MotionEngine, features: SpeechFeatures) -> MotionEngine:

@@ -15,9 +15,10 @@ from .audio2mesh.spec import SPEC as AUDIO2MESH
 from .audio2motion.spec import SPEC as AUDIO2MOTION
 from .builtin.spec import SPEC as BUILT_IN
 from .contract import EngineFiles, EngineSpec, MotionEngine
+from .joyvasa.spec import SPEC as JOYVASA
 from .landmark_generator.spec import SPEC as LANDMARK_GENERATOR
 
-ENGINES: tuple[EngineSpec, ...] = (BUILT_IN, AUDIO2MESH, AUDIO2MOTION, LANDMARK_GENERATOR)
+ENGINES: tuple[EngineSpec, ...] = (BUILT_IN, AUDIO2MESH, AUDIO2MOTION, LANDMARK_GENERATOR, JOYVASA)
 
 _registered: dict[str, EngineSpec] = {spec.name: spec for spec in ENGINES}
 

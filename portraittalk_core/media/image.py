@@ -26,6 +26,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 # Formats that Pillow decodes by itself. Others start programs (EPS: Ghostscript) or hold no photographs.
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "GIF", "JPEG2000", "PPM", "TGA", "QOI")
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+STILL_BRANDS = (*_HEIC_BRANDS, b"avif", b"avis")  # of ISO files (ftyp) that hold a picture and no film
 _ORIENTATION = 0x0112  # the EXIF tag
 # What Pillow's decoders raise on damaged files
 _DAMAGE = (

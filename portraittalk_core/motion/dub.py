@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..checks import check_choice
+from ..errors import InputError
 from ..face import topology as topo
 from ..face.geometry import align
 from ..motion.options import MotionOptions
@@ -105,7 +106,14 @@ def dub_track(
 
     Returns:
         T frames on the same picture. Beside frames that stay as they are, the mouth goes over from one to the other.
+
+    Raises:
+        InputError: the engine makes keypoints instead of landmarks.
     """
+    if getattr(engine, "makes", "landmarks") != "landmarks":  # see `engines.contract`
+        raise InputError(
+            f"a film's face is landmarks, and the engine {engine.name} makes keypoints; choose another one."
+        )
     fitted = fit_speech(speech, len(driving), driving.fps).speech
     mouth_only = replace(options, fps=driving.fps, head_motion=0.0, blink_rate=0.0)
     scenes = torch.zeros(len(driving), dtype=torch.int64) if scenes is None else scenes

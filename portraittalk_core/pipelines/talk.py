@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
-from ..engines.contract import MotionEngine, whole_track
+from ..engines.contract import LANDMARKS, MotionEngine, check_makes, made, whole_track
 from ..engines.registry import open_engine
 from ..face.mesh.landmarks import find_portrait
+from ..motion.dub import dub_track, film_order
+from ..motion.dub_options import DubOptions
 from ..motion.options import MotionOptions
+from ..motion.resample import at_fps
+from ..motion.transfer import transfer_motion
+from ..options import option_of
 from ..progress import Progress
-from ..renderers.contract import Callbacks, Renderer, RenderJob
+from ..renderers.contract import Callbacks, Film, Renderer, RenderJob
 from ..renderers.registry import open_renderer
 from ..renderers.write import RenderResult, Sound, render_video
 from ..style.prior import Style
 from ..types import LandmarkTrack, Portrait, Speech
+
+log = logging.getLogger(__name__)
 
 
 def talk(
@@ -31,6 +41,8 @@ def talk(
     sound: Sound = None,
     crf: int = 18,
     callbacks: Callbacks | None = None,
+    driving: Film | None = None,
+    film_end: str = "cut",
 ) -> RenderResult:
     """Render a portrait that speaks to a video file.
 
@@ -45,18 +57,54 @@ def talk(
         sound: the sound to put into the video; the speech itself if None.
         crf: H.264 quality, 0 lossless .. 51.
         callbacks: called meanwhile; may raise to stop, and then no file remains.
+        driving: a video whose head, eyes and brows the portrait takes over, instead of the engine's.
+        film_end: what follows where the speech is longer than `driving`, see `DubOptions`.
 
     Raises:
         OutputError: the file cannot be written.
+        InputError: the engine makes keypoints that the renderer does not draw.
     """
     started, options, callbacks = time.perf_counter(), options or MotionOptions(), callbacks or Callbacks()
-    total = speech.num_frames(options.fps)
+    total, engine, renderer = speech.num_frames(options.fps), engine or open_engine(), renderer or open_renderer()
+    layout = getattr(renderer, "keypoint_layout", None)
+    check_makes(engine, LANDMARKS, *([layout] if layout else []))  # before it works for minutes
     listening = _stoppable(callbacks.on_progress, total)
-    motion = (engine or open_engine()).spans(speech, portrait.landmarks, options, listening)
-    job = RenderJob(portrait, motion, total, options.fps, speech, style)
+    if driving is None:
+        motion = engine.spans(speech, portrait.landmarks, options, listening)
+    else:
+        track = driven_track(driving, portrait, speech, options, film_end)
+        motion, total = (dub_track(track, speech, options, engine, listening),), len(track)
+    job = RenderJob(portrait, motion, total, options.fps, speech, style, made(engine) != LANDMARKS)
     sound = speech if sound is None else sound
-    renderer = renderer or open_renderer()
     return render_video(renderer, job, out, sound=sound, crf=crf, callbacks=callbacks, started=started)
+
+
+def driven_track(
+    driving: Film, portrait: Portrait, speech: Speech, options: MotionOptions, film_end: str = "cut"
+) -> LandmarkTrack:
+    """Motion of a video's face on a portrait, as long as a speech at the options' rate.
+
+    Frames in which the face is not seen hold what is interpolated between those in which it is.
+
+    Args:
+        driving: of `pipelines.dub.read_film`.
+        portrait: that takes the motion over.
+        speech: whose length counts.
+        options: whose frame rate counts.
+        film_end: what follows where the speech is longer; "cut" ends with the video.
+    """
+    track = at_fps(driving.track, options.fps)
+    wanted = speech.num_frames(options.fps)
+    if film_end == "cut" and wanted > len(track):
+        log.warning(
+            "%s lasts %.2f s, the speech %.2f s: it is cut off where the driving video ends. To keep all of it: %s "
+            "with hold, loop or ping-pong.", driving.source, track.seconds, speech.seconds,
+            option_of(DubOptions, "film_end").flag,
+        )  # fmt: skip
+    order = film_order(len(track), wanted, film_end)[:wanted]
+    track = transfer_motion(track, portrait.landmarks)
+    # what is interpolated where nobody was seen is motion as good as any
+    return replace(track, points=track.points[order], valid=torch.ones(len(order), dtype=torch.bool))
 
 
 def landmarks_of_speech(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..style.prior import Style
-    from ..types import LandmarkTrack, Portrait, Speech
+    from ..types import KeypointTrack, LandmarkTrack, Portrait, Speech
     from ..weights.specs import FileSpec
     from .sections import Sections
 
@@ -109,11 +109,14 @@ class RenderJob:
     """
 
     source: Portrait | Film
-    motion: Iterable[LandmarkTrack]  # consecutive spans, on the source's picture
+    motion: Iterable[
+        LandmarkTrack | KeypointTrack
+    ]  # consecutive spans: landmarks on the source's picture, or keypoints
     num_frames: int  # of all spans
     fps: Fraction
     speech: Speech | None = None  # for audio-driven renderers
     style: Style | None = None  # for renderers with style attention
+    of_nobody: bool = False  # keypoints of an engine, which moves no face of its own: the source goes on from its own
 
     def __post_init__(self) -> None:
         if self.num_frames < 1:
@@ -124,20 +127,50 @@ class RenderJob:
 
     @staticmethod
     def of_track(
-        source: Portrait | Film, track: LandmarkTrack, speech: Speech | None = None, style: Style | None = None
+        source: Portrait | Film,
+        track: LandmarkTrack | KeypointTrack,
+        speech: Speech | None = None,
+        style: Style | None = None,
     ) -> RenderJob:
         """A job whose motion is a complete track."""
         return RenderJob(source, (track,), len(track), track.fps, speech, style)
 
 
 class Renderer(Protocol):
-    """Interface of a renderer."""
+    """Interface of a renderer.
+
+    One that renders keypoint tracks too has the attribute `keypoint_layout`, the layout of those that it takes.
+    """
 
     def output_size(self, job: RenderJob) -> tuple[int, int]:
         """Width and height of the pictures, without rendering."""
 
     def render(self, job: RenderJob, callbacks: Callbacks | None = None) -> Iterator[Tensor]:
         """(H, W, 3) uint8 pictures, as many as the job has frames; streams, and calls `on_progress` itself."""
+
+
+def check_motion(renderer: Renderer, job: RenderJob) -> RenderJob:
+    """The job, whose spans are checked as they come: keypoints are for renderers that know their layout.
+
+    Raises:
+        InputError: at such a span, with what to take instead.
+    """
+    if getattr(renderer, "keypoint_layout", None) is not None:
+        return job  # which checks the layout itself
+    if isinstance(job.motion, tuple | list):
+        return replace(job, motion=tuple(map(_landmarks, job.motion)))
+    return replace(job, motion=map(_landmarks, job.motion))
+
+
+def _landmarks(span: LandmarkTrack | KeypointTrack) -> LandmarkTrack:
+    layout = getattr(span, "layout", None)
+    if layout is not None:
+        takes = "facevid2vid" if layout == "face-vid2vid-15" else "liveportrait"
+        raise InputError(
+            f"the motion is keypoints ({layout}), which this renderer cannot draw; take the renderer {takes}, or an "
+            "engine that makes landmarks."
+        )
+    return span
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from ..options import options_of
 from .contract import FILM, PORTRAIT, Renderer, RendererSpec
 from .identitynet.options import FILES as IDENTITYNET_FILES
 from .identitynet.options import IdentityNetOptions
+from .implicit.options import FACEVID2VID_FILES, LIVEPORTRAIT_FILES, FaceVid2VidOptions, ImplicitOptions
 from .vexpress.options import FILES as VEXPRESS_FILES
 from .vexpress.options import VExpressRendererOptions
 from .warp.options import WarpOptions
@@ -113,5 +114,25 @@ register(
         VExpressRendererOptions,
         "vexpress.build:build",
         VEXPRESS_FILES,
+    )
+)
+register(
+    RendererSpec(
+        "liveportrait",
+        "moves LivePortrait's implicit keypoints",
+        ImplicitOptions,
+        "implicit.build:build",
+        LIVEPORTRAIT_FILES,
+        frozenset({PORTRAIT, FILM}),
+    )
+)
+register(
+    RendererSpec(
+        "facevid2vid",
+        "moves face-vid2vid's implicit keypoints, with ControlTalk's own weights",
+        FaceVid2VidOptions,
+        "implicit.build:build",
+        FACEVID2VID_FILES,
+        frozenset({PORTRAIT, FILM}),
     )
 )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..media.video_write import Sound, VideoWriter
-from .contract import Callbacks, Renderer, RenderJob
+from .contract import Callbacks, Renderer, RenderJob, check_motion
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,10 @@ def render_video(
         started: `time.perf_counter()` of the beginning, for the result's times; now if None.
 
     Raises:
-        InputError: the renderer drew nothing.
+        InputError: the renderer drew nothing, or cannot draw this kind of motion.
         OutputError: the file cannot be written.
     """
+    job = check_motion(renderer, job)
     started, callbacks = time.perf_counter() if started is None else started, callbacks or Callbacks()
     width, height = renderer.output_size(job)
     with VideoWriter(out, width, height, job.fps, sound=sound, crf=crf) as writer:

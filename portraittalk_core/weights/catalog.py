@@ -199,6 +199,24 @@ KINDS = (
         used=True, engine="audio2mesh", flag="--engine FILE",
     ),
     WeightFile(
+        "speech to keypoints of LivePortrait", "jdh-algo/JoyVASA motion_generator_hubert_chinese.pt", "MIT",
+        "portraittalk", "414 MB",
+        (
+            (r"(^|\.)denoising_net\.motion_dec\.2\.weight$", (70, None)),
+            (r"(^|\.)start_motion_feat$", (1, None, 70)), (r"(^|\.)audio_feature_map\.weight$", (None, None)),
+        ),
+        used=True, engine="joyvasa", flag="--engine FILE", note="with motion_template.pkl beside it; for LivePortrait",
+    ),
+    WeightFile(
+        "Audio2Exp: speech moves keypoints", "NetEase-Media/ControlTalk lipControlNet.pt or alike",
+        "not stated (its code: MIT)", "controltalk", "190 MB",
+        (
+            (r"^audio_encoder\.fc1\.projection\.weight$", (None, None)),
+            (r"^audio_encoder\.fc4\.layer_norm\.weight$", (None,)), (r"^out_fc\.weight$", (None, None)),
+        ),
+        used=True, flag="--audio2exp FILE", note="needs chinese-hubert-large (--hubert)",
+    ),
+    WeightFile(
         "style extractor", "portraittalk train style", "your own", "portraittalk", "22 MB",
         (
             (r"^expression\.enter\.weight$", (None, None)), (r"^audio\.enter\.weight$", (None, None)),

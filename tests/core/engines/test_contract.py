@@ -108,7 +108,7 @@ def test_every_text_tells_of_an_engine_from_outside(still, tmp_path, capsys, mon
     shown = " ".join(capsys.readouterr().out.split())
     assert all(spec.title in shown for spec in ENGINES) and "(embedded, still)" in shown
     found = {line.name: line for line in doctor.diagnose().sections[3].lines}
-    assert list(found) == ["embedded", "audio2mesh", "audio2motion", "landmark_generator", "still"]
+    assert list(found) == ["embedded", "audio2mesh", "audio2motion", "landmark_generator", "joyvasa", "still"]
     assert all(line.ok for line in found.values())
     assert (found["embedded"].found, found["still"].found) == ("works", "works")
     assert found["audio2mesh"].found == "ready for ZJYang/AniPortrait audio2mesh.pt (--engine)"

@@ -36,17 +36,20 @@ def test_renderers_are_listed_without_torch():
         "print(*(spec.name for spec in renderer_specs()))"
     )
     done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["warp", "identitynet", "vexpress"]
+    assert done.stdout.split() == ["warp", "identitynet", "vexpress", "liveportrait", "facevid2vid"]
 
 
 def test_films_are_for_some_renderers_only():
-    assert [spec.name for spec in renderer_specs("film")] == ["warp", "identitynet"]
-    with pytest.raises(InputError, match="renderer of a film must be one of warp, identitynet, not 'vexpress'"):
+    assert [spec.name for spec in renderer_specs("film")] == ["warp", "identitynet", "liveportrait", "facevid2vid"]
+    with pytest.raises(
+        InputError,
+        match="renderer of a film must be one of warp, identitynet, liveportrait, facevid2vid, not 'vexpress'",
+    ):
         registry.renderer_spec("vexpress", "film")
 
 
 def test_an_unknown_renderer_or_option_is_told_with_those_there_are():
-    with pytest.raises(InputError, match="renderer must be one of warp, identitynet, vexpress, not 'oil'"):
+    with pytest.raises(InputError, match="renderer must be one of warp, identitynet, vexpress, .*, not 'oil'"):
         open_renderer("oil")
     with pytest.raises(InputError, match="the renderer warp has no option 'steps'; it has none"):
         open_renderer("warp", steps=4)

@@ -95,6 +95,24 @@ KNOWN: list[tuple[str, Shapes]] = [
             "fusion_transformer.modality.weight": (4, 512),
         },
     ),
+    (
+        "speech to keypoints of LivePortrait",
+        {
+            "denoising_net.motion_dec.2.weight": (70, 128),
+            "start_motion_feat": (1, 10, 70),
+            "audio_feature_map.weight": (256, 768),
+            "audio_encoder.encoder.layers.11.attention.k_proj.weight": (768, 768),
+            "audio_encoder.feature_extractor.conv_layers.0.conv.weight": (512, 1, 10),
+        },
+    ),
+    (
+        "Audio2Exp: speech moves keypoints",
+        {
+            "audio_encoder.fc1.projection.weight": (2048, 18432),
+            "audio_encoder.fc4.layer_norm.weight": (1024,),
+            "out_fc.weight": (45, 1069),
+        },
+    ),
     ("mouth network", {"enter.weight": (96, 80, 5), "early.weight": (8, 96, 1), "late.weight": (8, 96, 1)}),
     (
         "speech encoder",

@@ -1,0 +1,1 @@
+"""The motion engine of JoyVASA: speech to implicit keypoints of LivePortrait."""

@@ -1,0 +1,186 @@
+"""Opening of a rendered mouth: what was asked, and what the face mesh measures on the rendered frames.
+
+An opening is the gap between the inner lips over the distance of the mouth's corners.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from ...checks import check_finite, check_shape
+from ...errors import InputError, NoFaceError
+from ...face.mesh.backends import MeshBackend
+from ...face.mesh.tracking import Follower
+from ...motion.keypoint_curves import curves_of
+from ...motion.keypoint_regions import ExpressionBasis
+from ...threads import one_torch_thread
+from ...types import KeypointTrack, LandmarkTrack, as_fps
+from .bridges import lip_ratio
+
+SHUT = 0.04  # an opening up to this is a shut mouth: the mesh measures .00 to .03 on shut lips
+
+
+@dataclass(frozen=True)
+class LipOpening:
+    """Asked and measured opening of T frames."""
+
+    asked: Tensor  # (T,) float32
+    measured: Tensor  # (T,) float32; NaN where no face was found
+    fps: Fraction
+
+    def __post_init__(self) -> None:
+        check_finite(check_shape(self.asked, "T", "the asked opening"), "the asked opening")
+        check_shape(self.measured, f"{len(self.asked)}", "the measured opening")
+        object.__setattr__(self, "fps", as_fps(self.fps))
+
+    def __len__(self) -> int:
+        return len(self.asked)
+
+    @property
+    def seen(self) -> Tensor:
+        """(T,) bool: whether there is a measured value."""
+        return ~self.measured.isnan()
+
+    @property
+    def correlation(self) -> float:
+        """Pearson's r of asked and measured; NaN where one of them does not change."""
+        asked, measured = (part[self.seen].double() for part in (self.asked, self.measured))
+        if len(asked) < 2 or not asked.std() > 0 or not measured.std() > 0:
+            return float("nan")
+        return float(torch.corrcoef(torch.stack([asked, measured]))[0, 1])
+
+    @property
+    def line(self) -> tuple[float, float]:
+        """Slope and offset of the measured opening over the asked one, by least squares; NaN where nothing changes."""
+        asked, measured = (part[self.seen].double() for part in (self.asked, self.measured))
+        spread = (asked - asked.mean()).square().sum() if len(asked) else torch.zeros(())
+        if not spread > 0:
+            return float("nan"), float("nan")
+        slope = float(((asked - asked.mean()) * measured).sum() / spread)
+        return slope, float(measured.mean()) - slope * float(asked.mean())
+
+    def summary(self) -> dict[str, float | int | None]:
+        """Numbers for a report: means, mean distance, correlation, slope, offset and frames without a face."""
+        asked, measured = self.asked[self.seen], self.measured[self.seen]
+        slope, offset = self.line
+        numbers = {
+            "mean_asked": float(asked.mean()),
+            "mean_measured": float(measured.mean()),
+            "mean_distance": float((asked - measured).abs().mean()),
+            "correlation": self.correlation,
+            "slope": slope,
+            "offset": offset,
+        }
+        rounded = {name: None if number != number else round(number, 4) for name, number in numbers.items()}  # noqa: PLR0124 - NaN
+        return rounded | {"num_frames": len(self), "num_faceless": int((~self.seen).sum())}
+
+
+class OpeningMeter:
+    """Measures the mouth in picture after picture, which may be on their way to a video file.
+
+    Args:
+        mesh: an open back end.
+        fps: frames per second of the pictures.
+    """
+
+    def __init__(self, mesh: MeshBackend, fps: Fraction) -> None:
+        self._follower, self.fps = Follower(mesh, 0, "size"), as_fps(fps)
+        self._found: list[float] = []
+
+    def see(self, picture: Tensor) -> None:
+        """Measure the next picture, (H, W, 3) uint8."""
+        with one_torch_thread():
+            face = self._follower.see(picture)
+        self._found.append(float("nan") if face is None else float(lip_ratio(face[None])[0]))
+
+    def watching(self, pictures: Iterable[Tensor]) -> Iterator[Tensor]:
+        """The pictures, each measured before it goes on."""
+        for picture in pictures:
+            self.see(picture)
+            yield picture
+
+    @property
+    def measured(self) -> Tensor:
+        """(T,) opening of every picture so far; NaN where no face was found."""
+        return torch.tensor(self._found)
+
+    def against(self, asked: Tensor) -> LipOpening:
+        """Asked (T or more,) and measured opening.
+
+        Raises:
+            InputError: fewer are asked than pictures were seen, or none was seen.
+        """
+        count = len(self._found)
+        if not 0 < count <= len(asked):
+            raise InputError(f"{count} pictures were measured, but the opening of {len(asked)} frames was asked for.")
+        return LipOpening(asked[:count].float(), self.measured, self.fps)
+
+
+def asked_opening(motion: LandmarkTrack | KeypointTrack, basis: ExpressionBasis | None = None) -> Tensor:
+    """(T,) opening that a motion asks for.
+
+    Of keypoints it counts from their most closed frames. For a layout whose directions are unknown and without a
+    `basis`, it is the strongest movement in half crops: then only its correlation with what is measured says anything.
+    """
+    if isinstance(motion, LandmarkTrack):
+        return lip_ratio(motion.points_px)
+    return curves_of(motion, basis).mouth
+
+
+@dataclass(frozen=True)
+class GainSweep:
+    """Mean measured opening of one motion, rendered with several gains."""
+
+    gains: tuple[float, ...]  # rising
+    opening: tuple[float, ...]  # mean over all frames with a face
+
+    @property
+    def is_strictly_rising(self) -> bool:
+        """Whether every larger gain opens the mouth further."""
+        return all(after > before for before, after in zip(self.opening, self.opening[1:], strict=False))
+
+    @property
+    def shuts_at_zero(self) -> bool:
+        """Whether gain 0 keeps the mouth shut.
+
+        Raises:
+            InputError: gain 0 was not rendered.
+        """
+        if 0 not in self.gains:
+            raise InputError(f"gain 0 was not rendered, only {', '.join(f'{gain:g}' for gain in self.gains)}.")
+        return self.opening[self.gains.index(0)] <= SHUT
+
+
+def gain_sweep(
+    render: Callable[[float], Iterable[Tensor]], gains: Sequence[float], mesh: MeshBackend, fps: Fraction
+) -> GainSweep:
+    """Render one motion with several gains and measure each.
+
+    Args:
+        render: from a gain, such as alpha, to the (H, W, 3) uint8 pictures.
+        gains: at least two, in any order.
+        mesh: an open back end.
+        fps: frames per second of the pictures.
+
+    Raises:
+        InputError: fewer than two different gains.
+        NoFaceError: with one of them no frame shows a face.
+    """
+    ordered = tuple(sorted({float(gain) for gain in gains}))
+    if len(ordered) < 2:
+        raise InputError(f"at least two different gains are needed, not {', '.join(map(str, gains)) or 'none'}.")
+    means = []
+    for gain in ordered:
+        meter = OpeningMeter(mesh, fps)
+        for picture in render(gain):
+            meter.see(picture)
+        seen = meter.measured[~meter.measured.isnan()]
+        if not len(seen):
+            raise NoFaceError(f"with gain {gain:g} no rendered frame shows a face, so its mouth cannot be measured.")
+        means.append(float(seen.mean()))
+    return GainSweep(ordered, tuple(means))

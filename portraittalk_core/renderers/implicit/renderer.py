@@ -1,0 +1,117 @@
+"""The renderers with implicit keypoints: a portrait, or every frame of a film, moved by keypoints and pasted back.
+
+The source is encoded once; frames are rendered in batches on the networks' device, and cross to the CPU once a batch.
+Shapes: B frames of a batch, S side of the networks' crops, R of the pictures they render.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ...types import KeypointTrack
+from ..contract import Callbacks, Film, RenderJob
+from ..warp.build import source_size
+from .contract import KeypointModel, Keypoints, Retargeting
+from .crop import crop_of
+from .driving import Driving, batches
+from .interrupt import FrameProgress, reporting
+from .options import KeypointRenderOptions
+from .paste import Paster, crop_pictures
+
+if TYPE_CHECKING:
+    from .audio2exp.alpha import Alpha
+    from .audio2exp.driver import Audio2ExpDriver
+
+
+class ImplicitRenderer:
+    """Renders portraits and films with a keypoint model.
+
+    Args:
+        model: the networks of a family.
+        retargeting: its small networks beside; None where the family or the folder has none.
+        options: how it renders; None are the defaults.
+        driver: an Audio2Exp driver, which edits the keypoints by the speech; None: the motion says all.
+        alpha: instead of the options': a number, one a frame, or points (seconds, alpha), see `audio2exp.alpha`.
+    """
+
+    def __init__(
+        self,
+        model: KeypointModel,
+        retargeting: Retargeting | None = None,
+        options: KeypointRenderOptions | None = None,
+        driver: Audio2ExpDriver | None = None,
+        alpha: Alpha | None = None,
+    ) -> None:
+        self.model, self.retargeting = model, retargeting
+        self.options = options or KeypointRenderOptions()
+        self.driver = driver
+        self.alpha = self.options.strength(driver is not None) if alpha is None else alpha
+
+    @property
+    def keypoint_layout(self) -> str:
+        """Layout of the keypoint tracks that can be rendered, besides landmark tracks."""
+        return self.model.layout
+
+    def output_size(self, job: RenderJob) -> tuple[int, int]:
+        """Width and height: the source's, or those of the networks' crop."""
+        if self.options.paste == "crop":
+            return self.model.output_size, self.model.output_size
+        return source_size(job)
+
+    def render(self, job: RenderJob, callbacks: Callbacks | None = None) -> Iterator[Tensor]:
+        """(H, W, 3) uint8 pictures; `on_progress` counts hundredths of frames, and may raise within one.
+
+        Raises:
+            InputError: motion of another family, an Audio2Exp without speech, or a face that cannot be cropped.
+        """
+        progress = FrameProgress((callbacks or Callbacks()).on_progress, job.num_frames)
+        driving = Driving(self, job, progress.part)
+        with reporting(self.model, progress):
+            if isinstance(job.source, Film):
+                from .film import film_pictures
+
+                pictures = film_pictures(self, job, driving, progress)
+            else:
+                pictures = self._portrait(job, driving, progress)
+            for picture in pictures:
+                yield picture
+                progress.frame()
+
+    def place(self, source: Tensor, faces: Keypoints) -> Tensor:
+        """(B, K, 3) placed keypoints of the pictures to make, stitched to those of the source if that is wanted."""
+        placed = self.model.place(faces)
+        if self.retargeting is None or not self.options.stitching:
+            return placed
+        return self.retargeting.stitch(source.expand(len(placed), -1, -1), placed)
+
+    def _portrait(self, job: RenderJob, driving: Driving, progress: FrameProgress) -> Iterator[Tensor]:
+        face, features, source, paster = self._encoded(job)
+        for batch in batches(driving.of_portrait(face), self.options.batch_size):
+            progress.begin(len(batch))
+            pictures = self._rendered(face, features, source, batch, paster)
+            progress.end()
+            yield from pictures
+
+    @torch.no_grad()
+    def _encoded(self, job: RenderJob) -> tuple[Keypoints, Tensor, Tensor, Paster | None]:
+        """Keypoints, appearance features and placed keypoints of the portrait, and what pastes into it."""
+        model, portrait = self.model, job.source
+        crop = crop_of(portrait.landmarks.points_px[0], model.crop, model.input_size)
+        taken = crop.take(portrait.picture, model.device)
+        face, features = model.keypoints(taken), model.features(taken)
+        paster = None
+        if self.options.paste == "picture":
+            colour = self.options.match_colour
+            paster = Paster(portrait.picture, crop, model.output_size, None, colour, model.device)
+        return face, features, model.place(face), paster
+
+    @torch.no_grad()
+    def _rendered(
+        self, face: Keypoints, features: Tensor, source: Tensor, batch: KeypointTrack, paster: Paster | None
+    ) -> list[Tensor]:
+        rendered = self.model.render(features, source, self.place(source, face.with_motion(batch)))
+        return list(paster.paste(rendered)) if paster is not None else crop_pictures(rendered)
