@@ -10,6 +10,7 @@ from torch.nn.functional import conv2d
 from portraittalk_core.errors import InputError
 from portraittalk_core.renderers.implicit.blocks import coordinate_grid
 from portraittalk_core.renderers.implicit.dense_motion import DenseMotion, keypoint_gaussians, motion_shifts
+from portraittalk_core.renderers.implicit.facevid2vid.head_estimator import Bottleneck
 from portraittalk_core.renderers.implicit.facevid2vid.keypoint_detector import Shrink, mean_places, smoothing_filter
 from portraittalk_core.renderers.implicit.facevid2vid.model import FaceVid2Vid
 from portraittalk_core.renderers.implicit.liveportrait.model import LivePortrait
@@ -191,6 +192,25 @@ def test_a_response_norm_is_its_formula():
     strength = np.linalg.norm(x.numpy().reshape(2, 30, 4), axis=1)
     relative = torch.from_numpy(strength / (strength.mean(1, keepdims=True) + 1e-6))[:, None, None]
     torch.testing.assert_close(norm(x), norm.gamma * x * relative + norm.beta + x)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_bottleneck_is_its_formula(stride):
+    block = randomised(Bottleneck(8, stride), 10)
+    x = torch.randn(2, 8, 6, 6, generator=torch.Generator().manual_seed(11))
+
+    def normed(y, i):
+        norm = getattr(block, f"norm{i}")
+        flat = (y - norm.running_mean[:, None, None]) / (norm.running_var[:, None, None] + 1e-5).sqrt()
+        return flat * norm.weight[:, None, None] + norm.bias[:, None, None]
+
+    y = normed(conv2d(x, block.conv1.weight, block.conv1.bias), 1).clamp(min=0)
+    y = normed(conv2d(y, block.conv2.weight, block.conv2.bias, padding=1)[..., ::stride, ::stride], 2).clamp(min=0)
+    y = normed(conv2d(y, block.conv3.weight, block.conv3.bias), 3)
+    skip = x
+    if stride == 2:
+        skip = normed(conv2d(x[..., ::2, ::2], block.skip.weight, block.skip.bias), 4)
+    torch.testing.assert_close(block(x), (y + skip).clamp(min=0))
 
 
 def test_a_keypoint_is_the_mean_place_of_its_heat():
