@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import comfy.model_management
 import torch
@@ -16,8 +17,13 @@ from ...portraittalk_core.motion.gain import gain_curve, gain_of_values
 from ...portraittalk_core.motion.keypoint_time import join, of_length
 from ...portraittalk_core.motion.options import MotionOptions
 from ...portraittalk_core.renderers.implicit.audio2exp.driver import Audio2ExpDriver
-from ...portraittalk_core.types import KeypointTrack, Speech
+from ...portraittalk_core.renderers.implicit.engine_motion import carried
+from ...portraittalk_core.renderers.implicit.extract import keypoints_of_picture, track_of
+from ...portraittalk_core.types import KeypointTrack, Portrait, Speech
 from .progress import Progress, check_interrupted, counted, face_mesh
+
+if TYPE_CHECKING:
+    from .keypoints import KeypointNetworks
 
 SPAN = 64  # frames that are driven at once
 
@@ -71,21 +77,38 @@ def drive(
     return join(list(counted(driver.drive(spans, speech, alpha, **listening, **options), total, progress)))
 
 
+def find_face(picture: Tensor, face_index: int) -> Portrait:
+    """A face of a portrait."""
+    with face_mesh() as mesh:
+        return find_portrait(picture, face_index, source="the portrait", mesh=mesh)
+
+
 def spoken(
-    engine: MotionEngine, picture: Tensor, face_index: int, speech: Speech, options: MotionOptions
+    engine: MotionEngine, face: Portrait, speech: Speech, options: MotionOptions, networks: KeypointNetworks | None
 ) -> KeypointTrack:
-    """The keypoint track of a picture's face that speaks, of an engine that makes keypoints.
+    """The keypoint track of a face that speaks, of an engine that makes keypoints.
+
+    Args:
+        engine: makes keypoints.
+        face: that is to speak.
+        speech: the clip.
+        options: frame rate, gains, seed.
+        networks: by which the motion is carried to the face; None leaves it as the engine makes it.
 
     Raises:
-        InputError: the engine makes landmarks, or another number of frames.
+        InputError: the engine makes landmarks, another number of frames, or keypoints of other networks.
     """
-    with face_mesh() as mesh:
-        reference = find_portrait(picture, face_index, source="the portrait", mesh=mesh).landmarks
     if made(engine) == LANDMARKS:
         raise InputError(
             f"the engine {engine.name} makes landmarks; use AudioToLandmarks, then Landmarks To Keypoints."
         )
-    return whole_keypoints(engine, speech, reference, options, Progress())
+    track = whole_keypoints(engine, speech, face.landmarks, options, Progress())
+    if networks is None:
+        return track
+    with networks.on_device() as model:
+        own, _ = keypoints_of_picture(model, face.picture, face.landmarks.points_px[0])
+    source = track_of(own, model.layout, track.fps)
+    return join(carried(iter([track.check_layout(model.layout)]), source, of_nobody=True))
 
 
 def _driver(audio2exp: Path, hubert: Path) -> Audio2ExpDriver:
