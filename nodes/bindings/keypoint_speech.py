@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import comfy.model_management
 import torch
-from torch import Tensor
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import CallbacksMP
+from torch import Tensor, nn
 
 from ...portraittalk_core.engines.contract import LANDMARKS, MotionEngine, made, whole_keypoints
 from ...portraittalk_core.errors import InputError
@@ -20,6 +22,7 @@ from ...portraittalk_core.renderers.implicit.audio2exp.driver import Audio2ExpDr
 from ...portraittalk_core.renderers.implicit.engine_motion import carried
 from ...portraittalk_core.renderers.implicit.extract import keypoints_of_picture, track_of
 from ...portraittalk_core.types import KeypointTrack, Portrait, Speech
+from .keypoints import managed, on_device
 from .progress import Progress, check_interrupted, counted, face_mesh
 
 if TYPE_CHECKING:
@@ -27,7 +30,9 @@ if TYPE_CHECKING:
 
 SPAN = 64  # frames that are driven at once
 
-_open: dict[tuple, Audio2ExpDriver] = {}  # the driver used last, by its files
+HEARING_BYTES = 500 * 1024**2  # about what 20 s of speech need beside HuBERT's weights
+
+_open: dict[tuple, tuple[Audio2ExpDriver, ModelPatcher]] = {}  # the driver used last, by its files
 
 
 def as_long_as(track: KeypointTrack, speech: Speech, end: str) -> KeypointTrack:
@@ -70,11 +75,12 @@ def drive(
         alpha: as of `Audio2ExpDriver.drive`.
         options: the others of it.
     """
-    driver, progress = _driver(*files), Progress()
+    (driver, patcher), progress = _driver(*files), Progress()
     spans = (base.slice(start, start + SPAN) for start in range(0, len(base), SPAN))
     total = -(-len(base) // SPAN)
     listening = {"on_progress": lambda *_: check_interrupted()}
-    return join(list(counted(driver.drive(spans, speech, alpha, **listening, **options), total, progress)))
+    with on_device(patcher, HEARING_BYTES):
+        return join(list(counted(driver.drive(spans, speech, alpha, **listening, **options), total, progress)))
 
 
 def find_face(picture: Tensor, face_index: int) -> Portrait:
@@ -111,10 +117,16 @@ def spoken(
     return join(carried(iter([track.check_layout(model.layout)]), source, of_nobody=True))
 
 
-def _driver(audio2exp: Path, hubert: Path) -> Audio2ExpDriver:
-    """The driver of two files, kept for the next run."""
+def _driver(audio2exp: Path, hubert: Path) -> tuple[Audio2ExpDriver, ModelPatcher]:
+    """The driver of two files, and its networks under ComfyUI's memory management.
+
+    It is kept for the next run until ComfyUI takes it off the device for good, as "Unload Models" does.
+    """
     key = tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in (audio2exp, hubert))
     if key not in _open:
         _open.clear()
-        _open[key] = Audio2ExpDriver.open(audio2exp, hubert, comfy.model_management.get_torch_device())
+        driver = Audio2ExpDriver.open(audio2exp, hubert, comfy.model_management.unet_offload_device())
+        patcher = managed(nn.ModuleList([driver.network, driver.encoder.network]))
+        patcher.add_callback(CallbacksMP.ON_DETACH, lambda _, for_good: _open.clear() if for_good else None)
+        _open[key] = (driver, patcher)
     return _open[key]

@@ -97,16 +97,33 @@ class KeypointNetworks:
             InputError: there is not enough memory.
         """
         share = torch.finfo(self.model.dtype).bits / 32 * (self.model.output_size / 512) ** 2
-        needed = int(frames * share * FRAME_BYTES)
-        comfy.model_management.load_models_gpu([self.patcher], memory_required=needed, force_full_load=True)
-        self.patcher.model.to(self.patcher.load_device)  # where little memory is allowed, ComfyUI leaves a part behind
-        try:
-            yield self.model
-        except OUT_OF_MEMORY as error:
-            raise InputError(
-                f"there is not enough memory for {frames} frames of {self.model.output_size} pixels at once; lower "
-                "batch_size, or choose fp16 in Load Keypoint Renderer."
-            ) from error
+        with on_device(self.patcher, int(frames * share * FRAME_BYTES)):
+            try:
+                yield self.model
+            except OUT_OF_MEMORY as error:
+                raise InputError(
+                    f"there is not enough memory for {frames} frames of {self.model.output_size} pixels at once; lower "
+                    "batch_size, or choose fp16 in Load Keypoint Renderer."
+                ) from error
+
+
+def managed(module: nn.Module) -> comfy.model_patcher.ModelPatcher:
+    """A module under ComfyUI's memory management."""
+    device, home = comfy.model_management.get_torch_device(), comfy.model_management.unet_offload_device()
+    return comfy.model_patcher.ModelPatcher(module, device, home)
+
+
+@contextmanager
+def on_device(patcher: comfy.model_patcher.ModelPatcher, needed: int) -> Iterator[None]:
+    """Have ComfyUI free memory and load a module.
+
+    Args:
+        patcher: of `managed`.
+        needed: bytes beside the weights.
+    """
+    comfy.model_management.load_models_gpu([patcher], memory_required=needed, force_full_load=True)
+    patcher.model.to(patcher.load_device)  # where little memory is allowed, ComfyUI leaves a part behind
+    yield
 
 
 def open_networks(folder: Path, precision: str, size: int | None, compiled: bool) -> KeypointNetworks:
@@ -125,7 +142,7 @@ def open_networks(folder: Path, precision: str, size: int | None, compiled: bool
         compile_networks(model)
     else:  # a hook would break a compiled graph in pieces
         interruptible(networks)
-    return KeypointNetworks(comfy.model_patcher.ModelPatcher(networks, device, home))
+    return KeypointNetworks(managed(networks))
 
 
 def _dtype(device: torch.device, precision: str) -> torch.dtype:
@@ -166,10 +183,10 @@ def keypoints_of_pictures(
     progress: Callable[[int, int], None],
 ) -> KeypointTrack:
     """Keypoints of the face in pictures, whose landmarks are known; see `extract.keypoint_track_of_film`."""
-    from ...portraittalk_core.renderers.implicit.extract import BATCH, keypoint_track_of_film
+    from ...portraittalk_core.renderers.implicit.extract import keypoint_track_of_film
 
     fill = on_missing if on_missing in FILLS else FILLS[0]  # "error" has stopped before
-    with networks.on_device(BATCH) as model:
+    with networks.on_device() as model:
         return keypoint_track_of_film(model, pictures, landmarks, crop=crop, on_missing=fill, on_progress=progress)
 
 
@@ -182,7 +199,7 @@ def keypoints_of_landmarks(
     if bridge == "lips":
         networks.check_lips()
     spans = [landmarks.slice(start, start + SPAN) for start in range(0, len(landmarks), SPAN)]
-    with networks.on_device(SPAN) as model, torch.inference_mode():
+    with networks.on_device() as model, torch.inference_mode():
         if bridge == "lips":
             tracks = bridges.keypoints_of_lips(model, networks.retargeting, face, spans)
         else:

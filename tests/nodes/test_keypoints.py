@@ -41,6 +41,9 @@ def bindings() -> Iterator[SimpleNamespace]:
         management.load_models_gpu = lambda patchers, **how: None
         patcher.ModelPatcher = lambda model, device, home: SimpleNamespace(model=model, load_device=device)
         patch.setitem(sys.modules, "comfy.model_patcher", patcher)
+        extension = ModuleType("comfy.patcher_extension")
+        extension.CallbacksMP = SimpleNamespace(ON_DETACH="on_detach")
+        patch.setitem(sys.modules, "comfy.patcher_extension", extension)
         comfy = sys.modules["comfy"]
         comfy.model_management, comfy.model_patcher = management, patcher
         names = ("files", "speech", "edits", "source", "opening")
