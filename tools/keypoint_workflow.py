@@ -182,7 +182,7 @@ GRAPHS = {
             "PortraitTalkRenderKeypoints", (1060, 0), (420, 480), _drawn(),
             {
                 "keypoint_renderer": ("networks", 0), "keypoints": ("motion", 0), "film": ("film", 0),
-                "film_landmarks": ("watch", 4), "audio": ("sound", 0),
+                "audio": ("sound", 0),
             },
         ),
         "save": (

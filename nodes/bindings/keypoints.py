@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ...portraittalk_core.errors import InputError, MissingDependency
-from ...portraittalk_core.motion.keypoint_time import FILLS, join
+from ...portraittalk_core.motion.keypoint_time import join
 from ...portraittalk_core.renderers.devices import DTYPES
 from ...portraittalk_core.renderers.implicit.build import compile_networks
 from ...portraittalk_core.renderers.implicit.files import open_keypoint_model
@@ -175,19 +175,13 @@ def no_plot() -> Tensor:
 
 
 def keypoints_of_pictures(
-    networks: KeypointNetworks,
-    pictures: Iterable[Tensor],
-    landmarks: LandmarkTrack,
-    crop: str,
-    on_missing: str,
-    progress: Callable[[int, int], None],
+    networks: KeypointNetworks, pictures: Iterable[Tensor], landmarks: LandmarkTrack, **how: object
 ) -> KeypointTrack:
-    """Keypoints of the face in pictures, whose landmarks are known; see `extract.keypoint_track_of_film`."""
+    """Keypoints of the face in pictures, whose landmarks are known; `how` as of `extract.keypoint_track_of_film`."""
     from ...portraittalk_core.renderers.implicit.extract import keypoint_track_of_film
 
-    fill = on_missing if on_missing in FILLS else FILLS[0]  # "error" has stopped before
     with networks.on_device() as model:
-        return keypoint_track_of_film(model, pictures, landmarks, crop=crop, on_missing=fill, on_progress=progress)
+        return keypoint_track_of_film(model, pictures, landmarks, **how)
 
 
 def keypoints_of_landmarks(
