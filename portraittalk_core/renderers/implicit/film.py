@@ -223,7 +223,7 @@ class _FilmRenderer:
             return None
         faces, source = batch.faces, self._model.place(batch.faces)
         moved = {name: getattr(motion, name)[batch.drawn].to(faces.expression) for name in MOTION}
-        return self._model.render(batch.features, source, self._renderer.place(source, replace(faces, **moved)))
+        return self._renderer.pictures(batch.features, source, self._renderer.place(source, replace(faces, **moved)))
 
     def _mask(self, index: int, crop: FaceCrop, wanted: Tensor | None) -> Tensor:
         """(R, R) mask of the face: as it was filmed, and as it moves."""

@@ -88,6 +88,22 @@ class ImplicitRenderer:
             return placed
         return self.retargeting.stitch(source.expand(len(placed), -1, -1), placed)
 
+    def pictures(self, features: Tensor, source: Tensor, driven: Tensor) -> Tensor:
+        """(B, 3, R, R) rendered pictures of `KeypointModel.render`.
+
+        Compiled networks are compiled anew for every number of frames, so a smaller batch is filled up with its last.
+        """
+        count = len(driven)
+        if not getattr(self.options, "compile", False) or count >= self.options.batch_size:
+            return self.model.render(features, source, driven)
+        more = self.options.batch_size - count
+
+        def filled(part: Tensor) -> Tensor:
+            is_shared = len(part) == 1 and part is not driven
+            return part if is_shared else torch.cat([part, part[-1:].expand(more, *part.shape[1:])])
+
+        return self.model.render(filled(features), filled(source), filled(driven))[:count]
+
     def _portrait(self, job: RenderJob, driving: Driving, progress: FrameProgress) -> Iterator[Tensor]:
         face, features, source, paster = self._encoded(job)
         for batch in batches(driving.of_portrait(face), self.options.batch_size):
@@ -113,5 +129,5 @@ class ImplicitRenderer:
     def _rendered(
         self, face: Keypoints, features: Tensor, source: Tensor, batch: KeypointTrack, paster: Paster | None
     ) -> list[Tensor]:
-        rendered = self.model.render(features, source, self.place(source, face.with_motion(batch)))
+        rendered = self.pictures(features, source, self.place(source, face.with_motion(batch)))
         return list(paster.paste(rendered)) if paster is not None else crop_pictures(rendered)

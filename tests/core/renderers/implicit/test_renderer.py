@@ -138,6 +138,32 @@ def test_batch_size_changes_no_picture(astronaut):
     assert int((made[0][0] - made[0][4]).abs().max()) > 3  # they do move
 
 
+def test_a_compiled_renderer_sees_full_batches_only(astronaut, film):
+    """Every number of frames would be compiled anew; what fills a batch up is not shown."""
+
+    @dataclass(frozen=True)
+    class Compiled(KeypointRenderOptions):
+        compile: bool = True
+
+    model, _ = random_model(LAYOUT)
+    sizes, render = [], model.render
+
+    def counted(features, source, driving):
+        sizes.append(len(driving))
+        return render(features, source, driving)
+
+    model.render = counted
+    jobs = [RenderJob.of_track(astronaut, keypoints_of(5, shift=0.02))]
+    jobs.append(RenderJob.of_track(film, replace(keypoints_of(6, shift=0.02), fps=Fraction(10))))
+    for job in jobs:
+        plain, filled = (
+            torch.stack(list(ImplicitRenderer(model, None, kind(batch_size=4)).render(job))).int()
+            for kind in (KeypointRenderOptions, Compiled)
+        )
+        assert int((plain - filled).abs().max()) <= 1
+    assert sizes == [4, 1, 4, 4, 2, 2, 4, 4]
+
+
 @pytest.mark.parametrize("layout", KEYPOINT_LAYOUTS)
 def test_both_families_render_portraits(astronaut, layout):
     model, retargeting = random_model(layout)
