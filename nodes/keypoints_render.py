@@ -48,7 +48,8 @@ class RenderKeypoints(io.ComfyNode):
         """Render the frames, write the video, measure the mouth if that is wanted."""
         out, sound = new_temp_video(), convert_audio.to_sound(audio)
         writing = (out, sound, crf, keep_frames, sound is None and audio is not None)
-        buffer, opening = _render(keypoint_renderer, keypoints, writing, inputs)
+        speech = convert_audio.to_speech(audio) if inputs.get("lips") == "ours" and sound is not None else None
+        buffer, opening = _render(keypoint_renderer, keypoints, writing, inputs, speech)
         text = "; ".join(part for part in (buffer.text, opening.text) if part)
         if buffer.surprises:
             show_text(cls.hidden.unique_id, text)
@@ -57,7 +58,7 @@ class RenderKeypoints(io.ComfyNode):
         return io.NodeOutput(images, temp_video(out), opening.plot, opening.report, ui=shown)
 
 
-def _render(networks, motion, writing, inputs):
+def _render(networks, motion, writing, inputs, speech):
     """Render the frames into a video file, and measure the mouth in them if that is wanted.
 
     Args:
@@ -65,6 +66,7 @@ def _render(networks, motion, writing, inputs):
         motion: a keypoint or landmark track.
         writing: path of the video, its sound, its quality, keep_frames, and whether a sound was lost.
         inputs: of the node.
+        speech: what is said, for the built-in engine's lips; None where they are not wanted.
 
     Returns:
         The frames for IMAGE, and the outputs about the opening.
@@ -83,7 +85,7 @@ def _render(networks, motion, writing, inputs):
     with ExitStack() as files:
         source, track = source_and_motion(motion, files, progress, **chosen)
         alpha, _ = strength(inputs, len(track), track.fps)
-        renderer, job = networks.renderer(alpha, **inputs), RenderJob.of_track(source, track)
+        renderer, job = networks.renderer(alpha, **inputs), RenderJob.of_track(source, track, speech)
         width, height = renderer.output_size(job)
         buffer = FrameBuffer(keep_frames, len(track), 3 * width * height, lost_sound)
         meter = files.enter_context(keypoint_opening.meter(measure, track.fps))
@@ -147,6 +149,10 @@ def _advanced_inputs() -> list[io.Input]:
         widget(
             KeypointRenderOptions, "relative", **more,
             tooltip="Carry keypoints over as motion from their first frame on: for another face's keypoints.",
+        ),
+        widget(
+            KeypointRenderOptions, "lips", **more,
+            tooltip="Whose lips keypoints of an engine have: engine keeps its own, ours takes the built-in engine's.",
         ),
         widget(
             KeypointRenderOptions, "stitching", **more,

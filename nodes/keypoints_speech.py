@@ -9,7 +9,7 @@ from ..portraittalk_core.motion.options import MotionOptions
 from ..portraittalk_core.renderers.implicit.options import PUBLIC_ALPHA, KeypointRenderOptions
 from .bindings import convert, convert_audio, paths
 from .engine import AUTO as NO_ENCODER
-from .sockets import Keypoints, MotionEngine, advanced, keypoint_outputs, schema
+from .sockets import KeypointRenderer, Keypoints, MotionEngine, advanced, keypoint_outputs, schema
 from .widgets import face_index_widget, widget, widgets
 
 PING_PONG = "ping-pong"
@@ -79,23 +79,29 @@ class AudioToKeypoints(io.ComfyNode):
                 MotionEngine.Input("engine", tooltip="From Load Motion Engine, of a file that makes keypoints."),
                 io.Image.Input("portrait", tooltip="The picture whose face is to speak; of a batch, the first one."),
                 io.Audio.Input("audio", tooltip="What it says. Voice alone works best."),
+                KeypointRenderer.Input(
+                    "keypoint_renderer", optional=True,
+                    tooltip="The networks that will draw: the motion then begins where the portrait's face stands.",
+                ),
                 widget(MotionOptions, "fps", min=8, max=60),
-                *widgets(MotionOptions, ("mouth_gain", "head_motion", "blink_rate", "seed")),
+                *widgets(MotionOptions, ("mouth_gain", "head_motion", "seed")),
                 face_index_widget("Which face of several: 0 is the largest."),
+                widget(MotionOptions, "offset_ms", optional=True),
             ],
             outputs=keypoint_outputs("The speaking face's motion."),
             has_intermediate_output=True,
-        )
+        )  # fmt: skip
 
     @classmethod
-    def execute(cls, engine, portrait, audio, fps, face_index, **motion) -> io.NodeOutput:
+    def execute(cls, engine, portrait, audio, fps, face_index, keypoint_renderer=None, **motion) -> io.NodeOutput:
         """Generate the track and show its plot."""
         from ..portraittalk_core.types import as_fps
-        from .bindings.keypoint_speech import spoken
+        from .bindings.keypoint_speech import find_face, spoken
         from .bindings.keypoints import plot_of
 
         speech, options = convert_audio.to_speech(audio), MotionOptions(fps=as_fps(fps), **motion)
-        track = spoken(engine, convert.to_portrait(portrait), face_index, speech, options)
+        face = find_face(convert.to_portrait(portrait), face_index)
+        track = spoken(engine, face, speech, options, keypoint_renderer)
         plot = plot_of(track, speech)
         return io.NodeOutput(track, plot, len(track), float(track.fps), ui=ui.PreviewImage(plot, cls=cls))
 

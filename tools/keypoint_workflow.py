@@ -76,7 +76,17 @@ KINDS = {
             ("film_landmarks", "PORTRAITTALK_LANDMARKS"),
         ],
         [
-            *("alpha", "keep_frames", "paste", "measure_opening", "alpha_points", "relative", "stitching", "bridge"),
+            *(
+                "alpha",
+                "keep_frames",
+                "paste",
+                "measure_opening",
+                "alpha_points",
+                "relative",
+                "lips",
+                "stitching",
+                "bridge",
+            ),
             *("match_colour", "batch_size", "film_end", "face_index", "crf"),
         ],
         [("images", "IMAGE"), ("video", "VIDEO"), ("plot", "IMAGE"), ("report", "STRING")],
@@ -101,13 +111,13 @@ GROUPS = {
     "keypoint_portrait": [
         ("1  Portrait and speech", (20, 310, 500, 650)),
         ("2  How the face moves", (560, -90, 420, 1050)),
-        ("3  The same as keypoints", (1020, -90, 440, 1350)),
-        ("4  LivePortrait draws", (1500, -90, 1080, 1350)),
+        ("3  The same as keypoints", (1020, -90, 440, 1640)),
+        ("4  LivePortrait draws", (1500, -90, 1080, 1640)),
     ],
     "keypoint_dub": [
         ("1  Film and new speech", (20, 420, 500, 800)),
-        ("2  The film's face, the speech's mouth", (560, -90, 440, 1310)),
-        ("3  LivePortrait draws it into every frame", (1040, -90, 1080, 1310)),
+        ("2  The film's face, the speech's mouth", (560, -90, 440, 1600)),
+        ("3  LivePortrait draws it into every frame", (1040, -90, 1080, 1600)),
     ],
     "mouth_opening": [
         ("1  Portrait and speech", (20, 280, 500, 680)),
@@ -124,7 +134,7 @@ _EDIT += ["mouth", 1.0, "relative", 0.0, 0, "ping-pong"]
 
 def _drawn(measured: bool = False, points: str = "[]", film_end: str = "cut") -> list:
     """Widget values of Render Keypoints."""
-    return [1.0, "never", "picture", measured, points, False, True, "warp", 1.0, 4, film_end, 0, 16]
+    return [1.0, "never", "picture", measured, points, False, "engine", True, "warp", 1.0, 4, film_end, 0, 16]
 
 
 GRAPHS = {
@@ -141,7 +151,7 @@ GRAPHS = {
             "PortraitTalkLandmarksToKeypoints", (1040, 190), (400, 400), ["warp"],
             {"keypoint_renderer": ("networks", 0), "portrait": ("image", 0), "landmarks": ("motion", 0)},
         ),
-        "edit": ("PortraitTalkEditKeypoints", (1040, 650), (400, 580), _EDIT, {"keypoints": ("bridge", 0)}),
+        "edit": ("PortraitTalkEditKeypoints", (1040, 650), (400, 870), _EDIT, {"keypoints": ("bridge", 0)}),
         "draw": (
             "PortraitTalkRenderKeypoints", (1520, 0), (420, 480), _drawn(),
             {
@@ -161,18 +171,18 @@ GRAPHS = {
         "sound": ("LoadAudio", (40, 1020), (280, 140), ["portraittalk_speech.wav", None, None], {}),
         "networks": ("PortraitTalkLoadKeypointRenderer", (580, 0), (400, 130), _NETWORKS, {}),
         "watch": (
-            "PortraitTalkKeypointsFromVideo", (580, 190), (400, 260), [25.0, 0, "hold", "follow"],
+            "PortraitTalkKeypointsFromVideo", (580, 190), (400, 540), [25.0, 0, "hold", "follow"],
             {"keypoint_renderer": ("networks", 0), "video": ("film", 0)},
         ),
         "motion": (
-            "PortraitTalkAudioToLandmarks", (580, 510), (400, 680), _MOTION,
+            "PortraitTalkAudioToLandmarks", (580, 800), (400, 680), _MOTION,
             {"portrait": ("watch", 5), "audio": ("sound", 0), "driving_landmarks": ("watch", 4)},
         ),
         "draw": (
             "PortraitTalkRenderKeypoints", (1060, 0), (420, 480), _drawn(),
             {
                 "keypoint_renderer": ("networks", 0), "keypoints": ("motion", 0), "film": ("film", 0),
-                "film_landmarks": ("watch", 4), "audio": ("sound", 0),
+                "audio": ("sound", 0),
             },
         ),
         "save": (

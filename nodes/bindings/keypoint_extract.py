@@ -11,7 +11,9 @@ from torch import Tensor
 
 from ...portraittalk_core.errors import InputError
 from ...portraittalk_core.face.mesh.landmarks import track_faces
+from ...portraittalk_core.face.scenes import SceneFinder
 from ...portraittalk_core.media.video_read import probe_video, read_pictures
+from ...portraittalk_core.motion.keypoint_time import FILLS
 from ...portraittalk_core.types import KeypointTrack, LandmarkTrack, as_fps
 from . import convert, convert_video
 from .face_place import index_at
@@ -62,10 +64,12 @@ def extracted(
     """
     with _watched(video, frames, fps) as watched:
         progress = Progress()
-        landmarks, first = _tracked(watched, face, on_missing, _half(progress, 0))
-        told = _half(progress, 1)
-        track = keypoints_of_pictures(networks, watched.pictures(None), landmarks, crop, on_missing, told)
-        return FoundFace(track, landmarks, first)
+        found = _tracked(watched, face, on_missing, _half(progress, 0))
+        how = {"crop": crop, "scenes": found.scenes, "on_missing": on_missing if on_missing in FILLS else FILLS[0]}
+        track = keypoints_of_pictures(
+            networks, watched.pictures(None), found.landmarks, on_progress=_half(progress, 1), **how
+        )
+        return FoundFace(track, found.landmarks, found.first)
 
 
 @contextmanager
@@ -83,11 +87,21 @@ def _watched(video: object | None, frames: object | None, fps: float) -> Iterato
         yield Watched(lambda told: read_pictures(path, rate, on_progress=told), rate)
 
 
-def _tracked(watched: Watched, face: tuple, on_missing: str, progress: Callable) -> tuple[LandmarkTrack, Tensor]:
-    """Landmarks of a face, and the first picture that shows it."""
+@dataclass(frozen=True)
+class Tracked:
+    """Landmarks of a face in a video."""
+
+    landmarks: LandmarkTrack
+    scenes: Tensor  # (T,) number of each frame's scene, between two cuts
+    first: Tensor  # (H, W, 3) uint8: the first picture that shows the face
+
+
+def _tracked(watched: Watched, face: tuple, on_missing: str, progress: Callable) -> Tracked:
     first: list[Tensor] = []
+    finder = SceneFinder()
 
     def on_face(picture: Tensor, points: Tensor | None) -> None:
+        finder.see(picture, points)
         if points is not None and not first:
             first.append(picture)
 
@@ -96,7 +110,8 @@ def _tracked(watched: Watched, face: tuple, on_missing: str, progress: Callable)
         if place is not None:
             index = index_at(place, next(watched.pictures(None)), mesh, "the first frame")
         seen, more = watched.pictures(progress), {"on_missing": on_missing, "source": "the video", "on_face": on_face}
-        return track_faces(seen, watched.fps, mesh, index, **more), first[0]
+        landmarks = track_faces(seen, watched.fps, mesh, index, **more)
+    return Tracked(landmarks, finder.scenes(), first[0])
 
 
 def _half(progress: Progress, part: int) -> Callable[[int, int], None]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import comfy.model_management
 import torch
-from torch import Tensor
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import CallbacksMP
+from torch import Tensor, nn
 
 from ...portraittalk_core.engines.contract import LANDMARKS, MotionEngine, made, whole_keypoints
 from ...portraittalk_core.errors import InputError
@@ -16,12 +19,20 @@ from ...portraittalk_core.motion.gain import gain_curve, gain_of_values
 from ...portraittalk_core.motion.keypoint_time import join, of_length
 from ...portraittalk_core.motion.options import MotionOptions
 from ...portraittalk_core.renderers.implicit.audio2exp.driver import Audio2ExpDriver
-from ...portraittalk_core.types import KeypointTrack, Speech
+from ...portraittalk_core.renderers.implicit.engine_motion import carried
+from ...portraittalk_core.renderers.implicit.extract import keypoints_of_picture, track_of
+from ...portraittalk_core.types import KeypointTrack, Portrait, Speech
+from .keypoints import managed, on_device
 from .progress import Progress, check_interrupted, counted, face_mesh
+
+if TYPE_CHECKING:
+    from .keypoints import KeypointNetworks
 
 SPAN = 64  # frames that are driven at once
 
-_open: dict[tuple, Audio2ExpDriver] = {}  # the driver used last, by its files
+HEARING_BYTES = 500 * 1024**2  # about what 20 s of speech need beside HuBERT's weights
+
+_open: dict[tuple, tuple[Audio2ExpDriver, ModelPatcher]] = {}  # the driver used last, by its files
 
 
 def as_long_as(track: KeypointTrack, speech: Speech, end: str) -> KeypointTrack:
@@ -64,34 +75,58 @@ def drive(
         alpha: as of `Audio2ExpDriver.drive`.
         options: the others of it.
     """
-    driver, progress = _driver(*files), Progress()
+    (driver, patcher), progress = _driver(*files), Progress()
     spans = (base.slice(start, start + SPAN) for start in range(0, len(base), SPAN))
     total = -(-len(base) // SPAN)
     listening = {"on_progress": lambda *_: check_interrupted()}
-    return join(list(counted(driver.drive(spans, speech, alpha, **listening, **options), total, progress)))
+    with on_device(patcher, HEARING_BYTES):
+        return join(list(counted(driver.drive(spans, speech, alpha, **listening, **options), total, progress)))
+
+
+def find_face(picture: Tensor, face_index: int) -> Portrait:
+    """A face of a portrait."""
+    with face_mesh() as mesh:
+        return find_portrait(picture, face_index, source="the portrait", mesh=mesh)
 
 
 def spoken(
-    engine: MotionEngine, picture: Tensor, face_index: int, speech: Speech, options: MotionOptions
+    engine: MotionEngine, face: Portrait, speech: Speech, options: MotionOptions, networks: KeypointNetworks | None
 ) -> KeypointTrack:
-    """The keypoint track of a picture's face that speaks, of an engine that makes keypoints.
+    """The keypoint track of a face that speaks, of an engine that makes keypoints.
+
+    Args:
+        engine: makes keypoints.
+        face: that is to speak.
+        speech: the clip.
+        options: frame rate, gains, seed.
+        networks: by which the motion is carried to the face; None leaves it as the engine makes it.
 
     Raises:
-        InputError: the engine makes landmarks, or another number of frames.
+        InputError: the engine makes landmarks, another number of frames, or keypoints of other networks.
     """
-    with face_mesh() as mesh:
-        reference = find_portrait(picture, face_index, source="the portrait", mesh=mesh).landmarks
     if made(engine) == LANDMARKS:
         raise InputError(
             f"the engine {engine.name} makes landmarks; use AudioToLandmarks, then Landmarks To Keypoints."
         )
-    return whole_keypoints(engine, speech, reference, options, Progress())
+    track = whole_keypoints(engine, speech, face.landmarks, options, Progress())
+    if networks is None:
+        return track
+    with networks.on_device() as model:
+        own, _ = keypoints_of_picture(model, face.picture, face.landmarks.points_px[0])
+    source = track_of(own, model.layout, track.fps)
+    return join(carried(iter([track.check_layout(model.layout)]), source, of_nobody=True))
 
 
-def _driver(audio2exp: Path, hubert: Path) -> Audio2ExpDriver:
-    """The driver of two files, kept for the next run."""
+def _driver(audio2exp: Path, hubert: Path) -> tuple[Audio2ExpDriver, ModelPatcher]:
+    """The driver of two files, and its networks under ComfyUI's memory management.
+
+    It is kept for the next run until ComfyUI takes it off the device for good, as "Unload Models" does.
+    """
     key = tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in (audio2exp, hubert))
     if key not in _open:
         _open.clear()
-        _open[key] = Audio2ExpDriver.open(audio2exp, hubert, comfy.model_management.get_torch_device())
+        driver = Audio2ExpDriver.open(audio2exp, hubert, comfy.model_management.unet_offload_device())
+        patcher = managed(nn.ModuleList([driver.network, driver.encoder.network]))
+        patcher.add_callback(CallbacksMP.ON_DETACH, lambda _, for_good: _open.clear() if for_good else None)
+        _open[key] = (driver, patcher)
     return _open[key]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ...portraittalk_core.errors import InputError, MissingDependency
-from ...portraittalk_core.motion.keypoint_time import FILLS, join
+from ...portraittalk_core.motion.keypoint_time import join
 from ...portraittalk_core.renderers.devices import DTYPES
 from ...portraittalk_core.renderers.implicit.build import compile_networks
 from ...portraittalk_core.renderers.implicit.files import open_keypoint_model
@@ -97,16 +97,33 @@ class KeypointNetworks:
             InputError: there is not enough memory.
         """
         share = torch.finfo(self.model.dtype).bits / 32 * (self.model.output_size / 512) ** 2
-        needed = int(frames * share * FRAME_BYTES)
-        comfy.model_management.load_models_gpu([self.patcher], memory_required=needed, force_full_load=True)
-        self.patcher.model.to(self.patcher.load_device)  # where little memory is allowed, ComfyUI leaves a part behind
-        try:
-            yield self.model
-        except OUT_OF_MEMORY as error:
-            raise InputError(
-                f"there is not enough memory for {frames} frames of {self.model.output_size} pixels at once; lower "
-                "batch_size, or choose fp16 in Load Keypoint Renderer."
-            ) from error
+        with on_device(self.patcher, int(frames * share * FRAME_BYTES)):
+            try:
+                yield self.model
+            except OUT_OF_MEMORY as error:
+                raise InputError(
+                    f"there is not enough memory for {frames} frames of {self.model.output_size} pixels at once; lower "
+                    "batch_size, or choose fp16 in Load Keypoint Renderer."
+                ) from error
+
+
+def managed(module: nn.Module) -> comfy.model_patcher.ModelPatcher:
+    """A module under ComfyUI's memory management."""
+    device, home = comfy.model_management.get_torch_device(), comfy.model_management.unet_offload_device()
+    return comfy.model_patcher.ModelPatcher(module, device, home)
+
+
+@contextmanager
+def on_device(patcher: comfy.model_patcher.ModelPatcher, needed: int) -> Iterator[None]:
+    """Have ComfyUI free memory and load a module.
+
+    Args:
+        patcher: of `managed`.
+        needed: bytes beside the weights.
+    """
+    comfy.model_management.load_models_gpu([patcher], memory_required=needed, force_full_load=True)
+    patcher.model.to(patcher.load_device)  # where little memory is allowed, ComfyUI leaves a part behind
+    yield
 
 
 def open_networks(folder: Path, precision: str, size: int | None, compiled: bool) -> KeypointNetworks:
@@ -125,7 +142,7 @@ def open_networks(folder: Path, precision: str, size: int | None, compiled: bool
         compile_networks(model)
     else:  # a hook would break a compiled graph in pieces
         interruptible(networks)
-    return KeypointNetworks(comfy.model_patcher.ModelPatcher(networks, device, home))
+    return KeypointNetworks(managed(networks))
 
 
 def _dtype(device: torch.device, precision: str) -> torch.dtype:
@@ -158,19 +175,13 @@ def no_plot() -> Tensor:
 
 
 def keypoints_of_pictures(
-    networks: KeypointNetworks,
-    pictures: Iterable[Tensor],
-    landmarks: LandmarkTrack,
-    crop: str,
-    on_missing: str,
-    progress: Callable[[int, int], None],
+    networks: KeypointNetworks, pictures: Iterable[Tensor], landmarks: LandmarkTrack, **how: object
 ) -> KeypointTrack:
-    """Keypoints of the face in pictures, whose landmarks are known; see `extract.keypoint_track_of_film`."""
-    from ...portraittalk_core.renderers.implicit.extract import BATCH, keypoint_track_of_film
+    """Keypoints of the face in pictures, whose landmarks are known; `how` as of `extract.keypoint_track_of_film`."""
+    from ...portraittalk_core.renderers.implicit.extract import keypoint_track_of_film
 
-    fill = on_missing if on_missing in FILLS else FILLS[0]  # "error" has stopped before
-    with networks.on_device(BATCH) as model:
-        return keypoint_track_of_film(model, pictures, landmarks, crop=crop, on_missing=fill, on_progress=progress)
+    with networks.on_device() as model:
+        return keypoint_track_of_film(model, pictures, landmarks, **how)
 
 
 def keypoints_of_landmarks(
@@ -182,7 +193,7 @@ def keypoints_of_landmarks(
     if bridge == "lips":
         networks.check_lips()
     spans = [landmarks.slice(start, start + SPAN) for start in range(0, len(landmarks), SPAN)]
-    with networks.on_device(SPAN) as model, torch.inference_mode():
+    with networks.on_device() as model, torch.inference_mode():
         if bridge == "lips":
             tracks = bridges.keypoints_of_lips(model, networks.retargeting, face, spans)
         else:

@@ -6,7 +6,7 @@ import importlib
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -41,6 +41,9 @@ def bindings() -> Iterator[SimpleNamespace]:
         management.load_models_gpu = lambda patchers, **how: None
         patcher.ModelPatcher = lambda model, device, home: SimpleNamespace(model=model, load_device=device)
         patch.setitem(sys.modules, "comfy.model_patcher", patcher)
+        extension = ModuleType("comfy.patcher_extension")
+        extension.CallbacksMP = SimpleNamespace(ON_DETACH="on_detach")
+        patch.setitem(sys.modules, "comfy.patcher_extension", extension)
         comfy = sys.modules["comfy"]
         comfy.model_management, comfy.model_patcher = management, patcher
         names = ("files", "speech", "edits", "source", "opening")
@@ -258,10 +261,61 @@ def test_a_mouth_that_is_seen_nowhere_gives_a_plot_and_no_numbers(bindings):
     assert outputs.plot.shape[0] == 1 and float(outputs.plot.std()) > 0
 
 
-def test_an_engine_that_makes_landmarks_is_refused(bindings, monkeypatch):
-    speech = bindings.speech
-    engine, portrait = SimpleNamespace(name="embedded"), SimpleNamespace(landmarks=None)
-    monkeypatch.setattr(speech, "find_portrait", lambda *_, **__: portrait)
-    monkeypatch.setattr(speech, "face_mesh", ExitStack)
+def test_an_engine_that_makes_landmarks_is_refused(bindings):
+    face = SimpleNamespace(landmarks=None)
     with pytest.raises(ValueError, match="makes landmarks; use AudioToLandmarks, then Landmarks To Keypoints"):
-        speech.spoken(engine, None, 0, None, None)
+        bindings.speech.spoken(SimpleNamespace(name="embedded"), face, None, None, None)
+
+
+class Engine:
+    """An engine that makes keypoints of LivePortrait."""
+
+    name, makes = "made up", LAYOUT
+
+    def __init__(self, track: KeypointTrack) -> None:
+        self.track = track
+
+    def spans(self, *_: object) -> Iterator[KeypointTrack]:
+        yield from (self.track.slice(0, 7), self.track.slice(7, len(self.track)))
+
+
+def test_an_engines_motion_begins_where_the_portrait_stands(bindings, models, monkeypatch):
+    monkeypatch.setattr(bindings.speech, "Progress", lambda: None)
+    write_random_files(models / "liveportrait", LAYOUT)
+    networks = bindings.main.open_networks(models / "liveportrait", "fp32", None, False)
+    contract, types = core(bindings, "renderers.implicit.contract"), core(bindings, "types")
+    draw = torch.Generator().manual_seed(1)
+    own = contract.Keypoints(
+        torch.zeros(1, 21, 3), 5 * torch.rand(1, 3, generator=draw), torch.rand(1, 3, generator=draw),
+        torch.ones(1), torch.rand(1, 21, 3, generator=draw),
+    )  # fmt: skip
+    monkeypatch.setattr(bindings.speech, "keypoints_of_picture", lambda *_: (own, None))
+    options = core(bindings, "motion.options").MotionOptions(fps=FPS)
+    speech = types.Speech(torch.zeros(6400), 16_000)  # ten frames
+    face = SimpleNamespace(landmarks=SimpleNamespace(points_px=[None]), picture=None)
+    engine = Engine(track_of(bindings))
+    assert torch.equal(bindings.speech.spoken(engine, face, speech, options, None).expression, engine.track.expression)
+    carried = bindings.speech.spoken(engine, face, speech, options, networks)
+    assert torch.allclose(carried.rotation_deg[0], own.rotation_deg[0], atol=1e-3)
+    assert torch.allclose(carried.translation[0], own.translation[0], atol=1e-5)
+    with pytest.raises(ValueError, match="face-vid2vid-15, but liveportrait-21 is needed"):
+        bindings.speech.spoken(Engine(track_of(bindings, 10, "face-vid2vid-15")), face, speech, options, networks)
+
+
+def test_regions_of_face_vid2vid_are_measured_on_a_portrait(bindings, monkeypatch):
+    edits, device = bindings.edits, SimpleNamespace
+    liveportrait, other = (device(model=device(layout=layout)) for layout in (LAYOUT, "face-vid2vid-15"))
+    assert edits.basis_of(None, None) is None and edits.basis_of(liveportrait, None) is None
+    with pytest.raises(ValueError, match="must be measured on a face; connect a portrait"):
+        edits.basis_of(other, None)
+    progress = importlib.import_module(f"{bindings.pack}.nodes.bindings.progress")
+    monkeypatch.setattr(progress, "face_mesh", ExitStack)
+    monkeypatch.setattr(edits, "find_portrait", lambda picture, **_: picture.shape)
+    monkeypatch.setattr(edits, "measured_basis", lambda model, face: (model, face))
+    other.on_device = lambda: _opened("the model")
+    assert edits.basis_of(other, torch.zeros(1, 200, 150, 3)) == ("the model", (200, 150, 3))
+
+
+@contextmanager
+def _opened(value: object) -> Iterator[object]:
+    yield value

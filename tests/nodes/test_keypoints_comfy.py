@@ -13,6 +13,7 @@ import torch
 from comfy_place import ROOT
 from PIL import Image
 from tiny_hubert import SIZES, write_tiny_hubert
+from tiny_joyvasa import write_joyvasa
 
 from portraittalk_core.media.records import load_record, save_record
 from portraittalk_core.media.video_read import probe_video, read_pictures
@@ -25,7 +26,7 @@ from portraittalk_core.types import KeypointTrack
 pytestmark = pytest.mark.comfy
 
 LIVEPORTRAIT, FACEVID2VID = "models/liveportrait", "models/controltalk/tiny"
-AUDIO2EXP, HUBERT = "kp_audio2exp.safetensors", "kp_hubert.bin"
+AUDIO2EXP, HUBERT, JOYVASA = "kp_audio2exp.safetensors", "kp_hubert.bin", "kp_joyvasa/motion_generator.pt"
 FPS, FRAMES = 8.0, 4  # half a second of speech
 FILM_FRAMES = 8
 MOTION = {"fps": FPS, "mouth_gain": 1.0, "head_motion": 2.0, "blink_rate": 15.0, "seed": 0, "face_index": 0}
@@ -48,7 +49,10 @@ def weights(comfy):
     network = Audio2Exp(Audio2ExpSize("liveportrait-21", SIZES["hidden_size"], widths=(32, 32, 32, 32)))
     torch.nn.init.normal_(network.out_fc.weight, std=0.01)
     save_audio2exp(models / "controltalk" / AUDIO2EXP, network)
+    (models / "portraittalk" / "kp_joyvasa").mkdir(parents=True)
+    write_joyvasa(models / "portraittalk" / "kp_joyvasa")
     yield
+    shutil.rmtree(models / "portraittalk" / "kp_joyvasa")
     for folder in ("liveportrait", "controltalk"):
         shutil.rmtree(models / folder)
     (models / "audio_encoders" / HUBERT).unlink()
@@ -212,6 +216,18 @@ def test_audio2exp_speaks_and_sends_its_timeline(comfy, weights, still):
     frames = pictures(comfy, run)
     assert len(frames) == FRAMES
     assert np.abs(frames[1] - frames[0]).max() == 0 < np.abs(frames[3] - frames[0]).mean()  # alpha 0, then 1
+
+
+def test_an_engine_makes_keypoints_which_our_lips_go_with(comfy, weights, still):
+    prompt = still(keypoints=["9", 0])
+    prompt["5"] = node("LoadMotionEngine", engine=JOYVASA, encoder="none")
+    motion = {"fps": FPS, "mouth_gain": 1.0, "head_motion": 1.0, "seed": 0, "face_index": 0}
+    prompt["9"] = node("AudioToKeypoints", engine=["5", 0], portrait=["1", 0], audio=["2", 0],
+                       keypoint_renderer=["3", 0], **motion)  # fmt: skip
+    own = done(comfy, prompt)
+    assert own.outputs["9"]["images"] and frames_of(comfy, own)[:2] == (FRAMES, True)
+    prompt["6"]["inputs"]["lips"] = "ours"
+    assert np.abs(pictures(comfy, done(comfy, prompt)) - pictures(comfy, own)).mean() > 0
 
 
 def test_both_families_draw_and_the_same_seed_gives_the_same_frames(comfy, weights, graph):
