@@ -70,10 +70,10 @@ def main() -> int:
     args = parser.parse_args()
 
     def show(done: int, total: int) -> None:
-        print(f"\r{done} of {total}", end="", file=sys.stderr, flush=True)
+        sys.stderr.write(f"\r{done} of {total}")
 
     report = prepare_grid(args.grid, args.out, args.speakers, args.size, args.workers, show)
-    print(f"\n{report.text().rstrip()}")
+    sys.stdout.write(f"\n{report.text()}")
     return 0
 
 

@@ -10,7 +10,7 @@ def test_cosine_matches_scipy():
     draw = torch.Generator().manual_seed(0)
     first, second = torch.rand(4, 9, generator=draw), torch.rand(4, 9, generator=draw)
     expected = [1 - cosine(a, b) for a, b in zip(first.numpy(), second.numpy(), strict=True)]
-    assert torch.allclose(sync_cosine(first, second), torch.tensor(expected), atol=1e-6)
+    assert torch.allclose(sync_cosine(first, second), torch.tensor(expected, dtype=torch.float32), atol=1e-6)
 
 
 def test_contrastive_loss_matches_the_closed_form():
