@@ -24,7 +24,7 @@ from portraittalk_core.training.data.prepare import PrepareReport, prepare_video
 
 TRAIN, HELD_OUT = "train.txt", "held_out.txt"
 HELD_OUT_EVERY = 5  # of a trained speaker's clips, in the order of their names
-MARGIN = 1.5  # side of the crop over that of the box in which the face moves
+MARGIN = 1.4  # side of the crop over that of the box in which the face moves: face-vid2vid's rule of crops
 
 
 def split(names: Sequence[str], speakers: Sequence[str]) -> tuple[list[str], list[str]]:
