@@ -19,14 +19,11 @@ from ..errors import InputError, MissingDependency, ShapeError
 from ..progress import Progress
 from ..types import SPEECH_RATE_HZ, Speech
 from ..weights.load import load_strict, read_tensors
+from .wave import HOP, WINDOW, as_speech, chunks, clip_normalisation, num_wave_features, piece
 
 FEATURE_RATE_HZ = 50.0
-HOP, WINDOW, TAIL = 320, 400, 80  # samples: feature i of HuBERT and wav2vec covers 320·i .. 320·i + 399
-CHUNK = 320_000  # samples encoded at once: 20 s
-MIN_TAIL = 2 * SPEECH_RATE_HZ  # a shorter last chunk is encoded together with half a chunk before it
 WHISPER_WINDOW = 30 * SPEECH_RATE_HZ
 HEAD_WIDTH = 64  # channels of an attention head, in every published size
-VARIANCE_FLOOR = 1e-7  # of the feature extractors that these networks were trained with
 CONV_KERNELS, CONV_STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)
 GIVEN_TOLERANCE = 10  # frames by which features made elsewhere may be fewer or more than the clip asks for
 
@@ -88,19 +85,42 @@ class WaveEncoder:
             InputError: shorter than one feature (25 ms).
         """
         speech = as_speech(speech)
-        count = num_wave_features(speech)
-        centre, gain = clip_normalisation(speech.waveform)
-        device = next(self.network.parameters()).device
-        chunks = list(_chunks(speech.waveform.numel()))
-        layers = [*self.network.feature_extractor.conv_layers, *self.network.encoder.layers]
-        values = torch.empty(count, self.network.config.hidden_size)
-        with counted(layers, len(chunks) * len(layers), on_progress):
-            for input_start, output_start, stop in chunks:
-                chunk = (speech.waveform[input_start:stop] - centre) * gain
-                hidden = self.network(chunk[None].to(device)).last_hidden_state[0]
-                hidden = hidden[(output_start - input_start) // HOP :]
-                values[output_start // HOP : output_start // HOP + len(hidden)] = hidden.cpu()
+        values = torch.empty(num_wave_features(speech), self.network.config.hidden_size)
+        done = 0
+        for hidden in self.stream(speech, on_progress=on_progress):
+            values[done : done + len(hidden)] = hidden
+            done += len(hidden)
         return SpeechFeatures(values, name=self.name)
+
+    @torch.no_grad()
+    def stream(
+        self,
+        speech: Speech | Tensor,
+        silence: int = 0,
+        normalisation: tuple[Tensor, Tensor] | None = None,
+        on_progress: Progress | None = None,
+    ) -> Iterator[Tensor]:
+        """Features of a clip chunk by chunk, so that memory need not hold them all.
+
+        Args:
+            speech: the clip, or its waveform (N,) at 16 kHz.
+            silence: samples of digital silence that follow the clip and do not count for its normalisation.
+            normalisation: offset and gain of another clip, see `clip_normalisation`; None: this one's.
+            on_progress: called with layers done and in all.
+
+        Yields:
+            (f, D) float32 features on the CPU, together (N + silence − 80) // 320.
+        """
+        speech = as_speech(speech)
+        centre, gain = normalisation or clip_normalisation(speech.waveform)
+        device = next(self.network.parameters()).device
+        pieces = list(chunks(speech.waveform.numel() + silence))
+        layers = [*self.network.feature_extractor.conv_layers, *self.network.encoder.layers]
+        with counted(layers, len(pieces) * len(layers), on_progress):
+            for input_start, output_start, stop in pieces:
+                chunk = (piece(speech.waveform, input_start, stop) - centre) * gain
+                hidden = self.network(chunk[None].to(device)).last_hidden_state[0]
+                yield hidden[(output_start - input_start) // HOP :].float().cpu()
 
 
 class WhisperEncoder:
@@ -232,32 +252,6 @@ def require_width(features: SpeechFeatures, width: int, engine: str) -> Tensor:
     return features.values
 
 
-def num_wave_features(speech: Speech) -> int:
-    """Number of features of HuBERT and wav2vec 2.0 for a clip.
-
-    Raises:
-        InputError: not even one.
-    """
-    samples = speech.waveform.numel()
-    if samples < WINDOW:
-        raise InputError(
-            f"{speech.source} lasts {1000 * samples / SPEECH_RATE_HZ:.1f} ms ({samples} samples); speech encoders need "
-            f"at least {1000 * WINDOW // SPEECH_RATE_HZ} ms. Give a longer clip."
-        )
-    return (samples - TAIL) // HOP
-
-
-def clip_normalisation(waveform: Tensor) -> tuple[Tensor, Tensor]:
-    """Offset to subtract from a whole clip and gain to multiply it with, for mean 0 and variance 1."""
-    variance, mean = torch.var_mean(waveform, correction=0)
-    return mean, (variance + VARIANCE_FLOOR).rsqrt()
-
-
-def as_speech(speech: Speech | Tensor) -> Speech:
-    """A clip, given as it is or as a waveform (N,) at 16 kHz."""
-    return speech if isinstance(speech, Speech) else Speech(speech)
-
-
 def without_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The tensors whose names start with a prefix, named without it."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
@@ -371,14 +365,6 @@ def _whisper(tensors: dict[str, Tensor], source: str) -> WhisperEncoder:
         network = Network(config)
     network.to_empty(device="cpu")
     return WhisperEncoder(load_strict(network, body, source), _called("whisper", width))
-
-
-def _chunks(samples: int) -> Iterator[tuple[int, int, int]]:
-    """Samples of each chunk: start of its input, start of its output features, and end."""
-    for start in range(0, samples - WINDOW + 1, CHUNK):
-        stop = min(start + CHUNK + TAIL, samples)
-        short = start > 0 and stop - start < MIN_TAIL
-        yield (start - CHUNK // 2 if short else start), start, stop
 
 
 def _called(family: str, width: int) -> str:

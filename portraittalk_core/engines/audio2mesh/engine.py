@@ -20,13 +20,8 @@ from ...face.canonical import canonical_face
 from ...face.geometry import head_pose, rotation_matrix
 from ...face.topology import NUM_MESH_POINTS
 from ...progress import Progress
-from ...speech.encoders import (
-    HOP,
-    WINDOW,
-    clip_normalisation,
-    counted,
-    num_wave_features,
-)
+from ...speech.encoders import counted
+from ...speech.wave import HOP, WINDOW, clip_normalisation, num_wave_features
 from ...types import NUM_LANDMARKS, LandmarkTrack, Speech
 from ..raw_engine import RawMotionEngine
 from ..raw_motion import RawMotion

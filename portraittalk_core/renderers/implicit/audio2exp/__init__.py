@@ -1,0 +1,1 @@
+"""Audio2Exp: speech moves the expression of implicit keypoints (ControlTalk)."""
