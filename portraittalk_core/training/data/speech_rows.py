@@ -1,17 +1,16 @@
 """Rows of a speech encoder beside prepared videos: computed once, kept on disk, read by memory mapping.
 
-Shapes: R rows at 50 Hz, D channels, N rows of a window.
-Source: ControlTalk's windows: 18 rows of HuBERT from the frame's own time on; `row = round(50 · frame / fps)`.
+Shapes: R rows at 50 Hz, D channels, N = 18 rows of a window.
+Source: ControlTalk's windows, see `speech.windows`.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -20,27 +19,16 @@ from torch.nn.functional import pad
 from ...errors import InputError
 from ...media.tensor_file import save_tensors
 from ...progress import Progress
-from ...speech.encoders import HOP, SpeechFeatures, WaveEncoder, load_speech_encoder
+from ...speech.encoders import WaveEncoder, load_speech_encoder
 from ...speech.mel import log_mel
-from ...types import SPEECH_RATE_HZ, Speech
+from ...speech.wave import HOP, TAIL, clip_normalisation
+from ...speech.windows import ROWS, WaveEncoderLike, made_silence, missing_samples, window_start
+from ...types import Speech
 from ...weights.load import read_metadata, read_tensors
 from .video_clips import SPEECH, VideoClip
 
-ROWS = "speech_rows.safetensors"  # in the folder of a prepared video
-ROW_RATE_HZ, WINDOW_ROWS = 50, 18
-AHEAD = WINDOW_ROWS * HOP  # samples of silence after the end, so that the last frame has a whole window
+ROWS_FILE = "speech_rows.safetensors"  # in the folder of a prepared video
 LEVEL, SPREAD = -60.0, 20.0  # decibels: of log-mel rows, which become numbers about 0
-QUIET = 2 / 32768  # amplitude of the noise that stands for silence
-SILENCE_S = 2.0
-
-
-class RowEncoder(Protocol):
-    """What makes rows of speech."""
-
-    name: str
-
-    def encode(self, speech: Speech) -> SpeechFeatures:
-        """(R, D) features at 50 Hz, the first one about the first samples."""
 
 
 class MelEncoder:
@@ -48,14 +36,21 @@ class MelEncoder:
 
     name = "log-mel"
 
-    def encode(self, speech: Speech) -> SpeechFeatures:
-        """(samples // 320, 160) features."""
-        mel = (log_mel(speech) - LEVEL) / SPREAD
-        count = len(mel) // 2
-        return SpeechFeatures(mel[: 2 * count].reshape(count, -1), name=self.name, start_s=0.0)
+    def stream(
+        self,
+        speech: Speech,
+        silence: int = 0,
+        normalisation: tuple[Tensor, Tensor] | None = None,
+        on_progress: Progress | None = None,
+    ) -> Iterator[Tensor]:
+        """The (R, 160) features of a clip at once, as many as HuBERT has; loudness stays as it is."""
+        waveform = pad(speech.waveform, (0, silence))
+        mel = (log_mel(Speech(waveform, speech.source)) - LEVEL) / SPREAD
+        count = (len(waveform) - TAIL) // HOP
+        yield mel[: 2 * count].reshape(count, -1)
 
 
-def open_row_encoder(hubert: Path | None) -> RowEncoder:
+def open_row_encoder(hubert: Path | None) -> WaveEncoderLike:
     """HuBERT of a weight file, or log-mel rows without one.
 
     Raises:
@@ -66,13 +61,11 @@ def open_row_encoder(hubert: Path | None) -> RowEncoder:
         return MelEncoder()
     encoder = load_speech_encoder(hubert)
     if not isinstance(encoder, WaveEncoder):
-        raise InputError(
-            f"{hubert.name} is {encoder.name}, which has windows of its own; give a HuBERT file as hubert."
-        )
+        raise InputError(f"{hubert.name} is {encoder.name}, which hears windows of its own; give a HuBERT file.")
     return encoder
 
 
-def encoder_mark(encoder: RowEncoder) -> str:
+def encoder_mark(encoder: WaveEncoderLike) -> str:
     """Fingerprint of an encoder: its name, and its weights where it has some."""
     digest = hashlib.sha256(encoder.name.encode())
     network = getattr(encoder, "network", None)
@@ -81,25 +74,12 @@ def encoder_mark(encoder: RowEncoder) -> str:
     return digest.hexdigest()[:32]
 
 
-def silent_rows(encoder: RowEncoder, num_rows: int = WINDOW_ROWS) -> Tensor:
-    """(N, D) rows of silence: noise of two steps of 16 bits of a fixed seed, for no recording is digitally silent."""
-    draw = torch.Generator().manual_seed(0)
-    noise = QUIET * (2 * torch.rand(round(SILENCE_S * SPEECH_RATE_HZ), generator=draw) - 1)
-    return encoder.encode(Speech(noise, "silence")).values[:num_rows]
-
-
-def window_start(frame: int, fps: Fraction, num_rows: int) -> int:
-    """First row of a frame's window, moved back where the rows end."""
-    return max(0, min(round(Fraction(ROW_RATE_HZ * frame) / fps), num_rows - WINDOW_ROWS))
-
-
 @dataclass(frozen=True)
 class SpeechRows:
     """Kept rows of videos; a window is read when it is asked for."""
 
     paths: tuple[Path, ...]  # a file for each video, in the order of the data
     rates: tuple[Fraction, ...]  # frames per second of each
-    counts: tuple[int, ...]  # rows of each
     width: int  # D
     mark: str  # fingerprint of the encoder and of all sounds
 
@@ -107,18 +87,25 @@ class SpeechRows:
         """(len(frames), 18, D) float32 windows of a video's frames."""
         from safetensors import safe_open
 
-        starts = [window_start(frame, self.rates[video], self.counts[video]) for frame in frames]
+        starts = [window_start(frame, self.rates[video]) for frame in frames]
         with safe_open(str(self.paths[video]), framework="pt") as file:
             rows = file.get_slice("rows")
-            return torch.stack([rows[start : start + WINDOW_ROWS].float() for start in starts])
+            return torch.stack([rows[start : start + ROWS] for start in starts]).float()
+
+    def silence(self, video: int) -> Tensor:
+        """(18, D) float32 window of a silence as loud beside the video's speech as the driver's."""
+        from safetensors import safe_open
+
+        with safe_open(str(self.paths[video]), framework="pt") as file:
+            return file.get_tensor("silence").float()
 
 
-def keep_rows(folder: Path, name: str, encoder: RowEncoder, mark: str) -> Path | None:
-    """File with the rows (R, D), in half precision, of a prepared video; made if it is absent or of another encoder.
+def keep_rows(folder: Path, video: VideoClip, encoder: WaveEncoderLike, mark: str) -> Path | None:
+    """File with the rows (R, D) of a prepared video, in half precision, and those of silence; made if it is absent.
 
     Args:
         folder: that the videos were prepared into.
-        name: of the video.
+        video: one of them.
         encoder: HuBERT, or log-mel rows.
         mark: of the encoder.
 
@@ -128,19 +115,28 @@ def keep_rows(folder: Path, name: str, encoder: RowEncoder, mark: str) -> Path |
     Raises:
         OutputError: the file cannot be written.
     """
-    sound, path = folder / name / SPEECH, folder / name / ROWS
+    sound, path = folder / video.name / SPEECH, folder / video.name / ROWS_FILE
     waveform = read_tensors(sound).get("waveform") if sound.is_file() else None
     if waveform is None or not len(waveform):
         return None
-    digest = hashlib.sha256(mark.encode() + waveform.numpy().tobytes()).hexdigest()[:32]
+    frames, fps = len(video.track), video.track.fps
+    digest = hashlib.sha256(f"{mark} {frames} {fps}".encode() + waveform.numpy().tobytes()).hexdigest()[:32]
     if not path.is_file() or read_metadata(path).get("mark") != digest:
-        rows = encoder.encode(Speech(pad(waveform, (0, AHEAD)), name)).values
-        save_tensors({"rows": rows.half()}, path, {"mark": digest, "encoder": encoder.name})
+        save_tensors(_heard(waveform, frames, fps, encoder), path, {"mark": digest, "encoder": encoder.name})
     return path
 
 
+@torch.no_grad()
+def _heard(waveform: Tensor, frames: int, fps: Fraction, encoder: WaveEncoderLike) -> dict[str, Tensor]:
+    speech, quiet = Speech(waveform), made_silence()
+    missing = missing_samples(len(waveform), frames, fps)
+    rows = torch.cat(list(encoder.stream(speech, missing)))
+    silent = encoder.stream(quiet, missing_samples(len(quiet.waveform), 1, fps), clip_normalisation(waveform))
+    return {"rows": rows.half(), "silence": torch.cat(list(silent))[:ROWS].half()}
+
+
 def read_rows(
-    folder: Path, videos: Sequence[VideoClip], encoder: RowEncoder, on_progress: Progress | None = None
+    folder: Path, videos: Sequence[VideoClip], encoder: WaveEncoderLike, on_progress: Progress | None = None
 ) -> tuple[list[VideoClip], SpeechRows, tuple[tuple[str, str], ...]]:
     """Videos that have sound, and their rows; missing rows are computed and kept.
 
@@ -161,7 +157,7 @@ def read_rows(
     mark = encoder_mark(encoder)
     for done, video in enumerate(videos):
         notify(done, len(videos))
-        path = keep_rows(folder, video.name, encoder, mark)
+        path = keep_rows(folder, video, encoder, mark)
         if path is None:
             dropped.append((video.name, "it has no sound, which this training needs"))
             continue
@@ -176,15 +172,9 @@ def read_rows(
 def _opened(videos: Sequence[VideoClip], paths: Sequence[Path], name: str) -> SpeechRows:
     from safetensors import safe_open
 
-    shapes, digest = [], hashlib.sha256(name.encode())
+    width, digest = 0, hashlib.sha256(name.encode())
     for path in paths:
         with safe_open(str(path), framework="pt") as file:
-            shapes.append(tuple(file.get_slice("rows").get_shape()))
+            width = file.get_slice("rows").get_shape()[1]
             digest.update((file.metadata() or {})["mark"].encode())
-    for video, (count, _) in zip(videos, shapes, strict=True):
-        if count < WINDOW_ROWS:
-            raise InputError(
-                f"{video.name} has sound of {count} rows; a window takes {WINDOW_ROWS}: 0.36 s. Leave it out."
-            )
-    rates = tuple(video.track.fps for video in videos)
-    return SpeechRows(tuple(paths), rates, tuple(n for n, _ in shapes), shapes[0][1], digest.hexdigest())
+    return SpeechRows(tuple(paths), tuple(video.track.fps for video in videos), width, digest.hexdigest())

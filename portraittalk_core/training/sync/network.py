@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ...errors import InputError
 from ...losses.sync import sync_cosine
 from ...media.tensor_file import save_tensors
-from ...renderers.implicit.audio2exp.network import AudioEncoder
+from ...renderers.implicit.audio2exp.network import Audio2ExpSize, AudioEncoder
 from ...weights.load import load_strict, read_metadata, read_tensors
 from .picture_encoder import MouthEncoder
 
@@ -30,7 +30,7 @@ class SyncSizes:
 
     crop_size: int = 128  # pixels of a mouth crop
     width: int = 32  # channels of the mouth encoder's first layer
-    audio_widths: tuple[int, ...] = (2048, 1024, 512, 1024)  # of the sound encoder's heads; the last is the embedding's
+    audio_widths: tuple[int, int, int, int] = (2048, 1024, 512, 1024)  # of the sound encoder's heads; the last is the embedding's
 
 
 SYNC_SIZES = {
@@ -51,7 +51,7 @@ class SyncNetwork(nn.Module):
     def __init__(self, sizes: SyncSizes, row_width: int) -> None:
         super().__init__()
         self.sizes, self.row_width = sizes, row_width
-        self.audio_encoder = AudioEncoder(row_width, sizes.audio_widths)
+        self.audio_encoder = AudioEncoder(Audio2ExpSize(features=row_width, widths=sizes.audio_widths))
         self.mouth_encoder = MouthEncoder(sizes.crop_size, sizes.width, sizes.audio_widths[-1])
 
     def embed_rows(self, rows: Tensor) -> Tensor:

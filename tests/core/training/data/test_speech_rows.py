@@ -1,35 +1,28 @@
-from fractions import Fraction
-
 import pytest
 import torch
 from toy_puppet import write_prepared
 from toy_speech import spoken, write_speaking
 
 from portraittalk_core.errors import InputError
-from portraittalk_core.speech.encoders import SpeechFeatures
-from portraittalk_core.training.data.speech_rows import (
-    ROWS,
-    MelEncoder,
-    read_rows,
-    silent_rows,
-    window_start,
-)
+from portraittalk_core.training.data.speech_rows import ROWS_FILE, MelEncoder, open_row_encoder, read_rows
 from portraittalk_core.training.data.video_clips import read_list, read_videos
 from portraittalk_core.training.data.windows import SyncWindows
+from portraittalk_core.types import Speech
 
 
 class Counting:
-    """Rows that say their own number; counts how often it is asked."""
+    """Rows that say their own number, those of silence −1; counts how often it is asked."""
 
     name = "counting"
 
     def __init__(self):
         self.calls = 0
 
-    def encode(self, speech):
+    def stream(self, speech, silence=0, normalisation=None, on_progress=None):
         self.calls += 1
-        count = (len(speech.waveform) - 80) // 320
-        return SpeechFeatures(torch.arange(count)[:, None].expand(-1, 3).float(), name=self.name)
+        count = (len(speech.waveform) + silence - 80) // 320
+        numbers = torch.arange(count) if normalisation is None else torch.full((count,), -1)
+        yield numbers[:, None].expand(-1, 3).float()
 
 
 def test_windows_begin_at_the_frame_and_are_kept_on_disk(tmp_path):
@@ -37,21 +30,15 @@ def test_windows_begin_at_the_frame_and_are_kept_on_disk(tmp_path):
     videos = read_videos(folder, 5).videos
     kept, rows, dropped = read_rows(folder, videos, encoder)
     assert [video.name for video in kept] == ["a", "b"] and not dropped and rows.width == 3
-    # 30 frames are 60 rows, and 0.36 s of silence make 17 more: the last frame has its 18
     assert rows.windows(0, [0, 7])[:, :, 0].tolist() == [list(range(18)), list(range(14, 32))]
-    assert rows.windows(1, [29])[0, :, 0].tolist() == list(range(58, 76))
-    assert encoder.calls == 2
+    assert rows.windows(1, [29])[0, :, 0].tolist() == list(range(58, 76))  # the last of 30 frames has its 18
+    assert (rows.silence(0) == -1).all() and rows.silence(0).shape == (18, 3)
+    assert encoder.calls == 4
     read_rows(folder, videos, encoder)
-    assert encoder.calls == 2 and (folder / "a" / ROWS).is_file()
+    assert encoder.calls == 4 and (folder / "a" / ROWS_FILE).is_file()
     encoder.name = "another"
     read_rows(folder, videos, encoder)
-    assert encoder.calls == 4
-
-
-@pytest.mark.parametrize(("fps", "frame", "start"), [(25, 10, 20), (24, 10, 21), (Fraction(30000, 1001), 10, 17)])
-def test_window_of_a_frame_rate_starts_at_the_nearest_row(fps, frame, start):
-    assert window_start(frame, Fraction(fps), 1000) == start
-    assert window_start(10_000, Fraction(fps), 100) == 82
+    assert encoder.calls == 8
 
 
 def test_silent_clips_are_left_out_and_told(tmp_path):
@@ -71,14 +58,21 @@ def test_list_names_the_clips_that_are_read(tmp_path):
         read_list(tmp_path / "empty.txt")
 
 
-def test_log_mel_rows_rise_with_loudness_and_are_low_in_silence():
-    from portraittalk_core.types import Speech
-
+def test_log_mel_rows_are_as_many_as_huberts_and_follow_loudness():
     wave = spoken(0)
-    rows = MelEncoder().encode(Speech(wave)).values
-    assert rows.shape == (len(wave) // 320, 160)
-    quiet = silent_rows(MelEncoder())
-    assert quiet.shape == (18, 160) and quiet.max() < rows.max() - 1
+    (rows,) = MelEncoder().stream(Speech(wave), 1000)
+    assert rows.shape == ((len(wave) + 1000 - 80) // 320, 160)
+    level = rows.mean(1)[: len(wave) // 320 - 1]
+    loudness = wave.unfold(0, 320, 320).square().mean(1)[: len(level)].clamp(min=1e-9).log()
+    assert torch.corrcoef(torch.stack([level, loudness]))[0, 1] > 0.8
+
+
+def test_encoders_without_windows_are_refused(tmp_path):
+    from safetensors.torch import save_file
+
+    save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors")
+    with pytest.raises(InputError, match="not a known speech encoder"):
+        open_row_encoder(tmp_path / "x.safetensors")
 
 
 def test_wrong_speech_is_of_another_start_of_the_same_clip(tmp_path):
