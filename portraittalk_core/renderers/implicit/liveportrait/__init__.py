@@ -1,0 +1,1 @@
+"""LivePortrait: networks, retargeting and file layouts."""
