@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import InputError
+from .plain_globals import plain_globals
 
 Shapes = dict[str, tuple[int, ...]]  # name → shape
 
@@ -68,7 +69,8 @@ def _zip_shapes(path: Path) -> Shapes:
         return members
     import torch
 
-    content = torch.load(path, map_location="meta", weights_only=True, mmap=True)
+    with plain_globals():
+        content = torch.load(path, map_location="meta", weights_only=True, mmap=True)
     shaped = ((names, value) for names, value in nested_entries(content) if names and hasattr(value, "shape"))
     return {shortened(names): tuple(value.shape) for names, value in shaped}
 

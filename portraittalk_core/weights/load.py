@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError, MissingDependency
 from .headers import NAMELESS, check_sizes, nested_entries
+from .plain_globals import plain_globals
 
 Network = TypeVar("Network", bound=nn.Module)
 MAX_NAMED = 6  # names in an error text
@@ -111,7 +112,8 @@ def _shortened(name: str) -> str:
 
 
 def _torch_tensors(path: Path) -> dict[str, Tensor]:
-    content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None)
+    with plain_globals():
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None)
     return {".".join(names): value for names, value in nested_entries(content) if names and isinstance(value, Tensor)}
 
 
