@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import argparse
 
-from . import ablation, animate, bad_input, batch, embedded, film, identity, lipsync, ordering, score_memory, style
+from . import (
+    ablation,
+    animate,
+    bad_input,
+    batch,
+    controltalk,
+    embedded,
+    film,
+    identity,
+    implicit_small,
+    lipsync,
+    ordering,
+    score_memory,
+    style,
+)
 
 COMMANDS = {
     "embedded": embedded,
@@ -18,6 +32,8 @@ COMMANDS = {
     "score-memory": score_memory,
     "ordering": ordering,
     "bad_input": bad_input,
+    "controltalk": controltalk,
+    "implicit_small": implicit_small,
 }
 
 

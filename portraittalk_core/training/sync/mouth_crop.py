@@ -1,8 +1,8 @@
 """Mouth crops of frames for the lip-sync network, differentiable with respect to the picture.
 
 Shapes: B frames of H × W pixels, S side of the crops in pixels.
-Source: ControlTalk's public rule, on 68 points: the box begins at the nose bridge's end (point 29) and is as wide and
-high as the lower face; `docs/design` has it in the section on ControlTalk's preprocessing.
+Source: ControlTalk, figure 3; the rule is that of its public code, on 68 points: the box begins at point 29 of the nose
+and is as wide and high as the lower face.
 """
 
 from __future__ import annotations

@@ -30,7 +30,12 @@ class SyncSizes:
 
     crop_size: int = 128  # pixels of a mouth crop
     width: int = 32  # channels of the mouth encoder's first layer
-    audio_widths: tuple[int, int, int, int] = (2048, 1024, 512, 1024)  # of the sound encoder's heads; the last is the embedding's
+    audio_widths: tuple[int, int, int, int] = (
+        2048,
+        1024,
+        512,
+        1024,
+    )  # of the sound encoder's heads; the last is the embedding's
 
 
 SYNC_SIZES = {
