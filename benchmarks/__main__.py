@@ -14,6 +14,7 @@ from . import (
     film,
     identity,
     implicit_small,
+    implicit_speech,
     lipsync,
     ordering,
     score_memory,
@@ -34,6 +35,7 @@ COMMANDS = {
     "bad_input": bad_input,
     "controltalk": controltalk,
     "implicit_small": implicit_small,
+    "implicit_speech": implicit_speech,
 }
 
 
