@@ -109,7 +109,7 @@ def measure(
                 continue
             opened.append(float(mouth_open(seen).mean()))
             if alpha:
-                correlations.append(mouth_correlation(seen, clip.track).r)
+                correlations.append(mouth_correlation(seen, clip.track).r_best)
     mean_r = sum(correlations) / len(correlations) if correlations else float("nan")
     return Spoken(sum(opened) / max(len(opened), 1), mean_r, lost)
 

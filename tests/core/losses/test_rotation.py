@@ -9,7 +9,7 @@ from portraittalk_core.losses.rotation import rotation_loss
 
 
 def test_rotation_loss_is_about_twice_a_small_angle_and_zero_for_none():
-    turned = torch.from_numpy(Rotation.from_euler("y", [0, 4], degrees=True).as_matrix()).float()
+    turned = torch.from_numpy(Rotation.from_euler("y", [[0], [4]], degrees=True).as_matrix()).float()
     still = torch.eye(3).repeat(2, 1, 1)
     assert rotation_loss(still, still) == 0
     angle = math.radians(4)

@@ -68,8 +68,11 @@ def test_file_of_a_renderer_divides_by_spectral_norm_and_training_goes_on_from_i
     assert not any("parametrizations" in name for name in plain.state_dict())
     drawn = reenact(model, pictures, pictures.flip(0))
     assert torch.allclose(reenact(plain, pictures, pictures.flip(0)), drawn, atol=1e-5)
-    again = start_from(new_renderer("tiny", 64, seed=5), plain, "renderer").eval()
-    assert torch.allclose(reenact(again, pictures, pictures.flip(0)), drawn, atol=1e-3)
+    other = new_renderer("tiny", 64, seed=5).eval()
+    assert (reenact(other, pictures, pictures.flip(0)) - drawn).abs().mean() > 0.05
+    again = start_from(other, plain, "renderer").eval()
+    # the norm of what was saved was found by a few steps of power iteration: about 1
+    assert (reenact(again, pictures, pictures.flip(0)) - drawn).abs().mean() < 0.005
     with pytest.raises(InputError, match="choose the size"):
         start_from(new_renderer("small", 128), plain, "renderer.safetensors")
 
