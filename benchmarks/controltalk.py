@@ -35,6 +35,7 @@ from portraittalk_core.threads import one_torch_thread
 from portraittalk_core.training.audio2exp.config import Audio2ExpTrainer, Audio2ExpTraining
 from portraittalk_core.training.audio2exp.stage import train_audio2exp
 from portraittalk_core.training.data.speech_rows import MelEncoder, read_rows
+from portraittalk_core.training.data.squares import fit_square, track_on_crop
 from portraittalk_core.training.data.video_clips import FRAMES, MARKER, SPEECH, TRACK, VideoClip, read_videos
 from portraittalk_core.training.data.windows import NUM_FRAMES
 from portraittalk_core.training.keypoints.config import KeypointTrainer, KeypointTraining, LossWeights
@@ -48,12 +49,19 @@ from .lipsync_tables import Table, show
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
-from toy_puppet import MOUTH_DROP, UNIT, motion, puppet_clip  # noqa: E402
+from toy_puppet import MOUTH_DROP, UNIT, draw_puppet, motion, track_of  # noqa: E402
 from toy_speech import spoken  # noqa: E402
 
 PURPOSE = "ControlTalk's experiments on a drawn puppet: alpha against opening, lambda of lip sync, image and video"
 ALPHAS, LAMBDAS = (0.0, 0.25, 0.5, 0.75, 1.0), (0.1, 0.3, 0.5, 1.0)
-SIDE = 64
+SIDE = 64  # pixels of the networks' pictures
+DRAWN, CROP, CORNER = (
+    206,
+    128,
+    (39, 32),
+)  # pixels: of the puppet's picture, of the crop around its head, where it begins
+CALM = (0.35, 0.35, 0.5, 1.0)  # of the puppet's moves: a head that speaks stays in the crop
+EYES = UNIT * DRAWN / CROP  # inter-ocular distance over the crop's side
 SHUT, FOLLOWS, SAME = 0.12, 0.8, 0.9  # opening at alpha 0; r with the driving puppet's mouth; r of image with video
 SKIN_REDNESS, MOUTH_REDNESS = 0.2, 0.575  # red less the mean of green and blue, as the puppet is painted
 HALF_WIDTH, HALF_HEIGHT = 0.4, 0.1  # of the puppet's mouth, the height when shut
@@ -69,15 +77,29 @@ class Plan:
     renderer_steps: int = 800
     renderer_rows: int = 4  # pairs in a step
     sync_steps: int = 500
-    steps: int = 150  # of every Audio2Exp
+    steps: int = 100  # of every Audio2Exp
     windows: int = 2  # in a step of Audio2Exp
     seed: int = 0
+
+
+def moves_of(seed: int, num_frames: int) -> Tensor:
+    """(T, 4) moves of a puppet: head's x, y and roll, mouth 0..1."""
+    return motion(num_frames, seed) * torch.tensor(CALM)
+
+
+def head_clip(seed: int, num_frames: int) -> VideoClip:
+    """A puppet's head, cut out as `portraittalk prepare` does it."""
+    moves, (x, y) = moves_of(seed, num_frames), CORNER
+    shirt = torch.rand(3, generator=torch.Generator().manual_seed(seed + 10_000)) * 1.2 - 0.6
+    frames = torch.stack([draw_puppet(move, shirt, DRAWN)[:, y : y + CROP, x : x + CROP] for move in moves])
+    track = track_on_crop(track_of(moves, DRAWN), CORNER, CROP, CROP)
+    return VideoClip(f"puppet{seed}", lambda number: frames[number], track)
 
 
 def write_clips(folder: Path, seeds: Sequence[int], num_frames: int) -> Path:
     """Puppets' videos with their sound, as `portraittalk prepare` writes them; returns the folder."""
     for seed in seeds:
-        clip, place = puppet_clip(seed, num_frames, SIDE), folder / f"puppet{seed}"
+        clip, place = head_clip(seed, num_frames), folder / f"puppet{seed}"
         (place / FRAMES).mkdir(parents=True)
         for number in range(num_frames):
             picture = ((clip.read(number) + 1) * 127.5).round().byte().permute(1, 2, 0)
@@ -105,7 +127,7 @@ def train_base(folder: Path, plan: Plan) -> Trained:
         steps=plan.renderer_steps, batch_size=plan.renderer_rows, learning_rate=1e-3, ema_decay=0.99, sample_every=0,
         save_every=10**6, seed=plan.seed,
     )  # fmt: skip
-    weights = LossWeights(perceptual=0.0, pixels=10.0, gan=0.0, feature_matching=0.0)
+    weights = LossWeights(perceptual=0.0, pixels=30.0, gan=0.0, feature_matching=0.0, expression=1.0)
     config = KeypointTraining(
         clips, folder / "renderer", size="tiny", resolution=SIDE, scales=3, weights=weights, trainer=trainer
     )
@@ -166,11 +188,16 @@ def read_clips(folder: Path, model: KeypointModel, plan: Plan) -> list[Clip]:
     seeds, clips = held_out_seeds(plan), []
     for number, video in enumerate(videos):
         other = (number + 1) % len(videos)
-        crops = torch.stack([(video.read(frame) + 1) / 2 for frame in range(plan.frames)])
+        crops = crops_of(video, range(plan.frames))
         heard = rows.windows(other, range(plan.frames))
         opening = motion(plan.frames, seeds[other])[:, 3]
         clips.append(Clip(video, model.keypoints(crops), heard, rows.silence(other), opening))
     return clips
+
+
+def crops_of(video: VideoClip, frames: Sequence[int]) -> Tensor:
+    """(F, 3, S, S) frames of a video in 0..1, at the networks' size."""
+    return (torch.stack([fit_square(video.read(frame), SIDE) for frame in frames]) + 1) / 2
 
 
 @torch.no_grad()
@@ -186,7 +213,7 @@ def talk(model: KeypointModel, network: Audio2Exp, clip: Clip, alpha: float | No
     """
     frames = [0] * len(clip.rows) if still else list(range(len(clip.rows)))
     source = Keypoints(*(getattr(clip.keypoints, f.name)[frames] for f in dataclasses.fields(Keypoints)))
-    crops = torch.stack([(clip.video.read(frame) + 1) / 2 for frame in frames])
+    crops = crops_of(clip.video, frames)
     expression = source.expression
     if alpha is not None:
         shut = network(expression, clip.silence.expand(len(frames), -1, -1))
@@ -202,8 +229,8 @@ def openings(frames: Tensor, clip: Clip, still: bool = False) -> Tensor:
     centres = _mouth_centres(clip)[[0] * len(frames) if still else slice(None)]
     line = (torch.arange(SIDE) + 0.5) / SIDE
     rows, columns = (line - centres[:, axis : axis + 1] for axis in (1, 0))
-    inside = ((rows > -0.25 * UNIT) & (rows < 0.6 * UNIT))[:, :, None] & (columns.abs() < 0.55 * UNIT)[:, None]
-    area = (share * inside).sum((1, 2)) / (UNIT * SIDE) ** 2
+    inside = ((rows > -0.25 * EYES) & (rows < 0.6 * EYES))[:, :, None] & (columns.abs() < 0.55 * EYES)[:, None]
+    area = (share * inside).sum((1, 2)) / (EYES * SIDE) ** 2
     half_height = area / (math.pi * HALF_WIDTH)
     return 2 * (half_height - HALF_HEIGHT) / MOUTH_DROP
 
@@ -212,7 +239,7 @@ def _mouth_centres(clip: Clip) -> Tensor:
     """(T, 2) where the shut mouth's middle stands, over the picture's side."""
     points, face = clip.video.track.points, canonical_face()
     upper = points[:, 13, :2]
-    return upper + (float(face[[13, 14], 1].mean()) - float(face[13, 1])) * UNIT * torch.tensor([0.0, 1.0])
+    return upper + (float(face[[13, 14], 1].mean()) - float(face[13, 1])) * EYES * torch.tensor([0.0, 1.0])
 
 
 @torch.no_grad()
@@ -300,7 +327,7 @@ def experiments(plan: Plan, folder: Path, picture: Path | None = None) -> Findin
 def save_sheet(model: KeypointModel, network: Audio2Exp, clip: Clip, path: Path) -> None:
     """A picture of the frame that is to be widest open: true, as rendered, then alpha from 0 to 1."""
     at = int(clip.spoken_opening.argmax())
-    drawn = [(clip.video.read(at) + 1) / 2, *(talk(model, network, clip, a)[at] for a in (None, *ALPHAS))]
+    drawn = [crops_of(clip.video, [at])[0], *(talk(model, network, clip, a)[at] for a in (None, *ALPHAS))]
     sheet = (torch.cat(drawn, 2).clamp(0, 1) * 255).round().byte().permute(1, 2, 0)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_picture(sheet.repeat_interleave(3, 0).repeat_interleave(3, 1), path)

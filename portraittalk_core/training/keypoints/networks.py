@@ -26,6 +26,7 @@ from ...renderers.implicit.sizes import DenseMotionSizes, ImplicitSizes
 from ...weights.load import load_strict
 
 NUM_KEYPOINTS = 15
+SMALL = 0.1  # of the first weights of expression and translation
 SETTLE = 15  # steps of power iteration for new weights
 
 
@@ -51,8 +52,8 @@ SIZES = {
     ),
     "tiny": RendererSizes(
         ImplicitSizes(
-            NUM_KEYPOINTS, width=8, volume_channels=4, volume_depth=4, num_resblocks=1, spade_hidden=8, num_middle=1,
-            motion=DenseMotionSizes(width=4, max_width=16, num_blocks=2, compress=2, kernel=3),
+            NUM_KEYPOINTS, width=8, volume_channels=4, volume_depth=4, num_resblocks=1, spade_hidden=16, num_middle=2,
+            motion=DenseMotionSizes(width=8, max_width=32, num_blocks=2, compress=2, kernel=3),
         ),
         DetectorSizes(NUM_KEYPOINTS, width=4, max_width=32, num_blocks=3, depth=4, shrink=2),
         EstimatorSizes(NUM_KEYPOINTS, width=4, depths=(1, 1, 1, 1)),
@@ -79,9 +80,13 @@ def new_renderer(size: str, resolution: int = INPUT_SIZE, seed: int = 0) -> Face
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return FaceVid2Vid(
+        model = FaceVid2Vid(
             sizes.picture, sizes.detector, sizes.estimator, input_size=resolution, spectral_norm=True
         ).float()
+    with torch.no_grad():
+        for head in (model.he_estimator.fc_exp, model.he_estimator.fc_t):
+            head.weight *= SMALL  # faces begin without expression, in the middle
+    return model
 
 
 def rotations(angles_deg: Tensor) -> Tensor:
