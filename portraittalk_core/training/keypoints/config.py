@@ -24,7 +24,7 @@ class LossWeights:
     landmarks: float = 0.0  # of the difference of the face mesh that our own network finds in both pictures
     gan: float = 1.0  # hinge
     feature_matching: float = 10.0  # of each of the discriminator's layers
-    lower_face: float = 0.0  # share of both adversarial losses that counts the lower middle alone; ControlTalk: 0.667
+    lower_face: float = 0.0  # share of adversarial losses and pixels that counts the lower middle; ControlTalk: 0.667
     keypoint_prior: float = 10.0
     head_pose: float = 20.0  # against our own measure
     expression: float = 5.0  # size of the expression

@@ -30,6 +30,12 @@ def pixel_loss(generated: Tensor, target: Tensor, num_scales: int) -> Tensor:
     return total
 
 
+def lower_middle(pictures: Tensor) -> Tensor:
+    """The lower half of pictures (B, 3, S, S) without a quarter at either side, where a crop has the mouth."""
+    half, quarter = pictures.shape[2] // 2, pictures.shape[3] // 4
+    return pictures[:, :, half:, quarter:-quarter]
+
+
 def mesh_points(mesh: nn.Module, pictures: Tensor) -> Tensor:
     """(B, 478, 2) landmarks, over the picture's side, of square crops (B, 3, S, S) of upright faces."""
     crops = interpolate(pictures, (CROP_PX, CROP_PX), mode="bilinear", align_corners=False)
@@ -76,7 +82,13 @@ class PictureLosses(nn.Module):
         if self.perceptual is not None:
             losses["perceptual"] = self.perceptual(generated, target).features
         if self.weights.pixels:
-            losses["pixels"] = pixel_loss(generated, target, self.scales)
+            losses["pixels"] = self._pixels(generated, target)
         if self.mesh is not None:
             losses["landmarks"] = landmark_loss(self.mesh, generated, target)
         return losses
+
+    def _pixels(self, generated: Tensor, target: Tensor) -> Tensor:
+        share, whole = self.weights.lower_face, pixel_loss(generated, target, self.scales)
+        if not share:
+            return whole
+        return (1 - share) * whole + share * pixel_loss(lower_middle(generated), lower_middle(target), self.scales)

@@ -32,7 +32,7 @@ from ..loop.trainer import TrainingResult, train_stage
 from .config import KeypointTraining
 from .data import FramePairs, PairBatch
 from .networks import new_renderer, plain_renderer, rotations, save_renderer, start_from
-from .picture_losses import PictureLosses
+from .picture_losses import PictureLosses, lower_middle
 
 RENDERER_NAME = "renderer.safetensors"
 GENERATOR, DISCRIMINATOR = "generator", "discriminator"
@@ -138,8 +138,7 @@ class KeypointStage:
         """Of whole pictures and, where it counts, of their lower middle."""
         views = [pictures]
         if self.config.weights.lower_face:
-            half, quarter = pictures.shape[2] // 2, pictures.shape[3] // 4
-            views.append(pictures[:, :, half:, quarter:-quarter])
+            views.append(lower_middle(pictures))
         return [self.discriminator(view) for view in views]
 
     def _mixed(

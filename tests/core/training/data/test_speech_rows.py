@@ -1,9 +1,13 @@
+from fractions import Fraction
+
 import pytest
 import torch
+from tiny_hubert import write_tiny_hubert
 from toy_puppet import write_prepared
 from toy_speech import spoken, write_speaking
 
 from portraittalk_core.errors import InputError
+from portraittalk_core.speech.windows import WindowStream
 from portraittalk_core.training.data.speech_rows import ROWS_FILE, MelEncoder, open_row_encoder, read_rows
 from portraittalk_core.training.data.video_clips import read_list, read_videos
 from portraittalk_core.training.data.windows import SyncWindows
@@ -73,6 +77,16 @@ def test_encoders_without_windows_are_refused(tmp_path):
     save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors")
     with pytest.raises(InputError, match="not a known speech encoder"):
         open_row_encoder(tmp_path / "x.safetensors")
+
+
+def test_training_hears_what_the_driver_of_a_trained_network_hears(tmp_path):
+    pytest.importorskip("transformers")
+    folder = write_speaking(tmp_path / "clips", ["a"])
+    encoder = open_row_encoder(write_tiny_hubert(tmp_path / "hubert.bin"))
+    _, rows, _ = read_rows(folder, read_videos(folder, 5).videos, encoder)
+    stream = WindowStream(encoder, Speech(spoken(0)), Fraction(25))
+    assert torch.allclose(rows.windows(0, range(30)), stream.take(30), atol=5e-3)  # kept in half precision
+    assert torch.allclose(rows.silence(0), stream.silence, atol=5e-3)
 
 
 def test_wrong_speech_is_of_another_start_of_the_same_clip(tmp_path):

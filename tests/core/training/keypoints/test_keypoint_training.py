@@ -15,7 +15,7 @@ from portraittalk_core.training.keypoints.config import (
 )
 from portraittalk_core.training.keypoints.data import FramePairs
 from portraittalk_core.training.keypoints.networks import new_renderer, plain_renderer, rotations, start_from
-from portraittalk_core.training.keypoints.picture_losses import pixel_loss
+from portraittalk_core.training.keypoints.picture_losses import PictureLosses, pixel_loss
 from portraittalk_core.training.keypoints.stage import KeypointStage, reenact, train_keypoints
 from portraittalk_core.training.loop.checkpoints import load_checkpoint
 
@@ -107,6 +107,15 @@ def test_pixel_loss_matches_the_closed_form():
     first, second = torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 4)
     second[..., ::2] = 1  # every second column: mean difference ½ at both sizes
     assert pixel_loss(first, second, 2).item() == pytest.approx(1.0)
+
+
+def test_lower_face_share_counts_the_pixels_of_the_lower_middle(tmp_path):
+    generated, target = torch.zeros(1, 3, 64, 64), torch.zeros(1, 3, 64, 64)
+    target[:, :, 32:, 16:48] = 1  # a quarter of the picture
+    for share, expected in ((0.0, 0.25), (0.5, 0.625), (1.0, 1.0)):
+        settings = config(tmp_path, tmp_path, dataclasses.replace(WEIGHTS, lower_face=share))
+        losses = PictureLosses(dataclasses.replace(settings, scales=1))(generated, target)
+        assert losses["pixels"].item() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
