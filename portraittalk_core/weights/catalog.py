@@ -2,46 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .headers import Shapes, read_shapes
+from .headers import read_shapes
+from .keypoint_files import KEYPOINT_KINDS
+from .kind import WeightFile
 from .specs import FileSpec
 
-SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".task", ".onnx", ".mat")  # worth looking into
+SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".tar", ".ckpt", ".task", ".onnx", ".mat")  # worth looking into
 
 # weights that are part of the package, below its folder, and their SHA-256
 SHIPPED = {"engines/builtin/mouth.safetensors": "7b514dab77e6b037e4fa8b09cbffaef5cc1606926db538a2072eb219da7fd46b"}
-
-Needs = tuple[tuple[str, tuple[int | None, ...] | None], ...]
-
-
-@dataclass(frozen=True)
-class WeightFile:
-    """One kind of weight file that users may have."""
-
-    role: str  # what it does here
-    source: str  # where it comes from
-    licence: str
-    folder: str  # of ComfyUI's models folder
-    size: str  # about, of the published file
-    needs: Needs  # regular expression of a name, its shape; None fits any size or shape
-    forbidden: tuple[str, ...] = ()  # regular expressions of names that must not occur
-    num_tensors: int | None = None  # exactly, if it matters
-    used: bool = False  # by this version; others are known but wait for their engine
-    engine: str = ""  # name of the motion engine whose network it is
-    flag: str = ""  # of the command line, that names such a file
-    note: str = ""  # what it needs besides, for the table of docs/weights.md
-
-    def fits(self, shapes: Shapes) -> bool:
-        """Whether a file with these tensors is one of this kind."""
-        return (
-            self.num_tensors in (None, len(shapes))
-            and all(_holds(shapes, name, shape) for name, shape in self.needs)
-            and not any(_holds(shapes, name, None) for name in self.forbidden)
-        )
 
 
 @dataclass(frozen=True)
@@ -55,14 +28,6 @@ class FoundWeights:
         """One line for a person."""
         use = "" if self.kind.used else "; known, not used by this version"
         return f"{self.path}: {self.kind.role} ({self.kind.source}, {self.kind.licence}{use})"
-
-
-def _holds(shapes: Shapes, name: str, shape: tuple[int | None, ...] | None) -> bool:
-    return any(re.search(name, key) and (shape is None or _equal(size, shape)) for key, size in shapes.items())
-
-
-def _equal(size: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
-    return len(size) == len(expected) and all(e in (None, f) for f, e in zip(size, expected, strict=True))
 
 
 _RESEARCH = "research only, non-commercial"
@@ -283,6 +248,7 @@ KINDS = (
         ((r"^1\.weight$", (64, 4, 3, 3)), (r"^3\.conv\.0\.weight$", (64, 64, 3, 3)), (r"^19\.weight$", (3, 64, 3, 3))),
         used=True, flag="--vae FILE",
     ),
+    *KEYPOINT_KINDS,
 )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from ...checks import check_choice
 from ...errors import InputError, MissingDependency
 from ...types.keypoint_track import KEYPOINT_LAYOUTS
 from ...weights.catalog import SUFFIXES, recognise
-from ...weights.headers import read_shapes
+from ...weights.headers import read_shapes, shortened
 from ...weights.load import load_strict, read_tensors
 from .contract import KeypointModel, Retargeting
 from .facevid2vid.model import FaceVid2Vid
@@ -110,7 +110,7 @@ def open_keypoint_model(
         _fill(network, networks[name], files[name], device, dtype if name in PICTURE_NETWORKS else torch.float32)
     if retargeting is not None:
         _fill(retargeting, networks[RETARGETING], files[RETARGETING], device, torch.float32)
-    return model, retargeting
+    return model.eval(), retargeting and retargeting.eval()
 
 
 def _networks_of(layout: str) -> tuple[str, ...]:
@@ -184,7 +184,7 @@ def _read(given: Sequence[Path], wanted: str | None) -> _Found:
     found = _Found()
     for path, asked_for in _files(given):
         is_onnx = path.suffix.lower() == ".onnx"
-        names = {} if is_onnx else read_shapes(path)
+        names = {} if is_onnx else {shortened(name.split(".")): shape for name, shape in read_shapes(path).items()}
         if not names and asked_for and not is_onnx:
             names = read_tensors(path)  # says what is wrong with it; old PyTorch files are read only so
         elif not names and not is_onnx:

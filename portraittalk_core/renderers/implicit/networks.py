@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ...errors import InputError
 from .appearance import AppearanceEncoder
 from .dense_motion import Warping
 from .sizes import ImplicitSizes
@@ -21,8 +22,14 @@ class FaceNetworks(nn.Module):
             sizes: of their layers.
             input_size: side of the crops.
             spectral_norm: of the generator, for training; public weights are loaded without it.
+
+        Raises:
+            InputError: crops of this size cannot be halved as often as the networks do.
         """
         super().__init__()
+        step = 4 * 2**sizes.motion.num_blocks  # the volume is a quarter as large, and halved so often
+        if input_size < step or input_size % step:
+            raise InputError(f"the side of a keypoint model's crops must be a multiple of {step}, not {input_size}.")
         self.sizes, self.input_size = sizes, input_size
         self.appearance_feature_extractor = AppearanceEncoder(sizes)
         self.warping_module = Warping(sizes)

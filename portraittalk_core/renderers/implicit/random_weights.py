@@ -5,6 +5,7 @@ They show no face, but have keypoints that differ, a scale about 1, and pictures
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -27,7 +28,8 @@ TINY_INPUT = 64
 TINY_MOTION = DenseMotionSizes(width=4, max_width=16, num_blocks=2, compress=2, kernel=3)
 TINY = {"width": 8, "volume_channels": 4, "volume_depth": 4, "num_resblocks": 1, "motion": TINY_MOTION}
 TINY |= {"spade_hidden": 8, "num_middle": 2}
-GAIN = 1.4  # of weights over the square root of their inputs, so that signals last through ReLUs
+RESIDUAL = re.compile(r"(3dr\d+\.conv2|b\d_\d\.norm3|block\d\.norm3|pwconv2)\.weight$")  # last layers beside a shortcut
+BRANCH = 0.3  # what such layers are multiplied with, so that the sum does not grow from block to block
 EXPRESSION, POSE, POINTS = 0.05, 0.2, 0.3  # of weights of heads; spread of canonical keypoints, in units of the crop
 
 
@@ -91,7 +93,7 @@ def randomised(network: nn.Module, seed: int) -> nn.Module:
 
     for name, weight in network.named_parameters():
         fan_in = weight[0].numel() if weight.ndim > 1 else 25
-        weight.copy_(noise(weight) * (GAIN if weight.ndim > 1 else 1) / fan_in**0.5)
+        weight.copy_(noise(weight) / fan_in**0.5)
         if NORMED.search(name):
             left, right = spectral_vectors(weight)
             weight.div_(left @ (weight.flatten(1) @ right))
@@ -101,6 +103,9 @@ def randomised(network: nn.Module, seed: int) -> nn.Module:
             module.running_var.copy_(0.5 + torch.rand(module.running_var.shape, generator=draw))
         if isinstance(module, _BatchNorm | nn.LayerNorm):
             module.weight += 1
+    for name, weight in network.named_parameters():
+        if RESIDUAL.search(name):
+            weight.mul_(BRANCH)
     for name, module in network.named_modules():
         _tame(name.rpartition(".")[2], module, noise)
     return network.eval().requires_grad_(False)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from ...checks import check_choice, check_range
 from ...errors import InputError
 
-UPSCALES = (1, 2)  # of the picture over the crop
+UPSCALES = ("1", "2")  # of the picture over the crop
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class ImplicitSizes:
     upscale: int = 1  # of the picture over the crop: 2 through PixelShuffle
 
     def __post_init__(self) -> None:
-        check_choice(self.upscale, UPSCALES, "upscale of a generator")
+        check_choice(str(self.upscale), UPSCALES, "upscale of a generator")
         for name in ("num_keypoints", "width", "volume_channels", "volume_depth", "num_resblocks", "spade_hidden"):
             check_range(getattr(self, name), 1, 65536, f"{name} of a keypoint model")
         check_range(self.num_middle, 1, 64, "num_middle of a generator")

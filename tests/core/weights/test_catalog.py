@@ -46,6 +46,16 @@ GUIDER = {
     "conv_out.weight": (320, 256, 3, 3),
 }
 
+APPEARANCE = {"first.conv.weight": (64, 3, 3, 3), "resblocks_3d.3dr5.conv1.weight": (32, 32, 3, 3, 3)}
+WARPING = {"dense_motion_network.mask.weight": (22, 142, 7, 7, 7), "third.conv.weight": (256, 512, 3, 3)}
+FACE_VID2VID = {
+    **{f"generator.{name}": shape for name, shape in (APPEARANCE | WARPING).items()},
+    "generator.dense_motion_network.mask.weight": (16, 112, 7, 7, 7),
+    "generator.decoder.fc.weight": (512, 256, 3, 3),
+    "kp_detector.kp.weight": (15, 32, 3, 3, 3),
+    "he_estimator.fc_exp.weight": (45, 2048),
+}
+
 KNOWN: list[tuple[str, Shapes]] = [
     ("Stable Diffusion 1.5", SD15 | {"first_stage_model.decoder.conv_in.weight": (512, 4, 3, 3)}),
     ("face identity adapter", ADAPTER | LORA_KEY | {"image_proj.proj.2.weight": (3072, 1024)}),
@@ -151,6 +161,18 @@ KNOWN: list[tuple[str, Shapes]] = [
         "V-Express: audio projection",
         {"latents": (1, 5, 768), "pos_emb.weight": (10, 768), "layers.0.0.to_kv.weight": (1536, 768)},
     ),
+    # docs/design of keypoint renderers: LivePortrait's five files, and the checkpoints of face-vid2vid
+    ("LivePortrait: appearance", APPEARANCE),
+    ("LivePortrait: keypoints of pictures", {"detector.fc_kp.weight": (63, 768), "detector.fc_scale.weight": (1, 768)}),
+    ("LivePortrait: warping", WARPING),
+    ("LivePortrait: picture", {"G_middle_5.conv_0.weight_orig": (512, 512, 3, 3), "conv_img.0.weight": (12, 64, 3, 3)}),
+    ("LivePortrait: stitching, lips and eyes", {"retarget_shoulder.module.mlp.0.weight": (128, 126)}),
+    ("LivePortrait: stitching, lips and eyes", {"retarget_shoulder_module.mlp.0.weight": (128, 126)}),
+    ("face-vid2vid", FACE_VID2VID),
+    (
+        "speech to face-vid2vid's expression (Audio2Exp)",
+        {"module.out_fc.weight": (45, 1069), "module.audio_encoder.fc1.projection.weight": (2048, 18432)},
+    ),
 ]
 STRANGERS: dict[str, Shapes] = {
     "SD2.1 checkpoint": SD15 | {f"model.diffusion_model.input_blocks.1.1.{TO_K}": (320, 1024)},
@@ -168,6 +190,7 @@ STRANGERS: dict[str, Shapes] = {
     "wav2vec2": {k.replace("hubert", "wav2vec2"): v for k, v in HUBERT.items()},
     "SD2.1 UNet alone": UNET | {f"down_blocks.0.attentions.0.{TO_K}": (320, 1024)},
     "guider of another width": GUIDER | {"conv_out.weight": (128, 256, 3, 3)},
+    "face-vid2vid without its head estimator": {k: v for k, v in FACE_VID2VID.items() if "he_" not in k},
     "hand landmarks": {"hand_landmarks_detector.tflite": (1,)},
     "nothing": {},
 }
