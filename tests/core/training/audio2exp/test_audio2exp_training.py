@@ -80,6 +80,19 @@ def test_audio2exp_trains_by_other_settings(files, tmp_path, changes):
     assert ("audio_encoder.fc1.fc.weight" in tensors) == ("train_audio_encoder" in changes)
 
 
+@pytest.mark.slow
+def test_audio2exp_moves_liveportrait_too(files, tmp_path):
+    """Whose pictures are twice as large as its crops, and whose expression is added before the turn."""
+    write_random_files(tmp_path / "liveportrait", "liveportrait-21")
+    quick = dataclasses.replace(QUICK, steps=1, sample_every=1)
+    settings = dataclasses.replace(config(files, tmp_path / "run"), renderer=tmp_path / "liveportrait", trainer=quick)
+    result = train_audio2exp(settings)
+    assert load_audio2exp(result.audio2exp).size.layout == "liveportrait-21"
+    from PIL import Image
+
+    assert Image.open(result.training.samples[0]).size == (3 * 128, 3 * 128)
+
+
 def test_sync_network_of_other_rows_is_refused(files, tmp_path):
     save_sync(SyncNetwork(SYNC_SIZES["tiny"], 7), tmp_path / "sync.safetensors", {})
     with pytest.raises(InputError, match="hears rows of 7 channels, and log-mel rows have 160"):
