@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import importlib.util
 import json
 import os
@@ -195,7 +196,10 @@ async def _visit(port: int, url: str, newer: bool, act: Callable[[Tab], Coroutin
     async with aiohttp.ClientSession() as session:
         async with session.put(f"http://127.0.0.1:{port}/json/new?about:blank") as answer:
             target = await answer.json(content_type=None)
-        async with session.ws_connect(target["webSocketDebuggerUrl"], max_msg_size=0) as ws:
+        async with (
+            _closed(session, port, target["id"]),
+            session.ws_connect(target["webSocketDebuggerUrl"], max_msg_size=0) as ws,
+        ):
             tab = page.Page(ws)
             listening = asyncio.create_task(tab.listen())
             for domain in ("Page", "Runtime"):
@@ -220,6 +224,16 @@ async def _visit(port: int, url: str, newer: bool, act: Callable[[Tab], Coroutin
                 )
                 listening.cancel()
             return tab.problems
+
+
+@contextlib.asynccontextmanager
+async def _closed(session, port: int, tab_id: str):
+    """Close a tab in the end: one that is left open goes on drawing, beside those of the tests that follow."""
+    try:
+        yield
+    finally:
+        async with session.get(f"http://127.0.0.1:{port}/json/close/{tab_id}"):
+            pass
 
 
 async def _skip_without_dom_widgets(tab: Tab) -> None:
