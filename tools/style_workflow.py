@@ -44,10 +44,10 @@ KINDS = {
 GROUPS = {
     "speak_in_their_style": [
         ("1  Who speaks like that", (20, 330, 500, 780)),
-        ("Their style", (560, -90, 500, 1290)),
+        ("Their style", (560, -90, 500, 1640)),
         ("2  Your portrait and speech", (1100, -90, 380, 620)),
-        ("Speech in that style", (1520, -90, 420, 1290)),
-        ("3  The video", (1980, -90, 620, 1290)),
+        ("Speech in that style", (1520, -90, 420, 1640)),
+        ("3  The video", (1980, -90, 620, 1640)),
     ],
 }
 

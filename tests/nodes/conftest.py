@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from comfy_place import ROOT, comfy_folder, comfy_python
+from comfy_place import ROOT, comfy_environment, comfy_folder, comfy_python
 from full_size_files import write_full_size
 from tiny_vae import write_taesd
 
@@ -84,7 +84,9 @@ class Comfy:
 
     def start(self) -> None:
         with self.log.open("a") as out:
-            self.server = subprocess.Popen(self.command, cwd=self.folder, stdout=out, stderr=subprocess.STDOUT)
+            self.server = subprocess.Popen(
+                self.command, cwd=self.folder, env=comfy_environment(), stdout=out, stderr=subprocess.STDOUT
+            )
         end = time.monotonic() + START_S
         while time.monotonic() < end and self.server.poll() is None:
             try:

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 import torch
 from adapter_files import adapter_tensors, flat
-from comfy_place import ROOT, comfy_folder, comfy_python
+from comfy_place import ROOT, comfy_environment, comfy_folder, comfy_python
 from control_files import ldm_tensors, tiny_controlnet
 from diffusers_denoise import (
     ANIMATE,
@@ -157,7 +157,7 @@ def through_comfy(inputs, tmp_path_factory):
     (folder / "cases.json").write_text(json.dumps(cases))
     script = ROOT / "tests" / "support" / "comfy_denoise.py"
     command = [comfy_python(comfyui), str(script), str(comfyui), str(pack), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=comfyui)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=comfyui, env=comfy_environment())
     assert done.returncode == 0, done.stderr[-3000:]
     return load_file(folder / "denoised.safetensors") | json.loads((folder / "results.json").read_text())
 

@@ -99,7 +99,8 @@ def test_talk_paints_as_many_frames_as_the_speech_lasts(painted):
 
 def test_talk_is_the_same_twice_and_whatever_the_batch(place, tmp_path, painted):
     assert talk(place, tmp_path / "b.mp4", *faces(place, "a.png"), "--batch-size", "3") == 0
-    assert np.abs(frames(tmp_path / "b.mp4") - painted).max() <= 4  # threads add up in another order
+    difference = np.abs(frames(tmp_path / "b.mp4") - painted)  # a batch of another size adds up in another order
+    assert difference.mean() < 0.1 and difference.max() <= 8, (difference.mean(), difference.max())
 
 
 @pytest.mark.parametrize(
