@@ -234,7 +234,7 @@ def test_pictures_are_smoothed_before_they_shrink():
 
 
 def test_a_crop_that_cannot_be_halved_often_enough_is_refused():
-    with pytest.raises(InputError, match="multiple of 16, not 40"):
+    with pytest.raises(InputError, match="multiple of 32, not 40"):
         FaceNetworks(TINY_SIZES, 40)
     with pytest.raises(InputError, match="upscale of a generator"):
         ImplicitSizes(15, upscale=3)
