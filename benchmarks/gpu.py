@@ -22,7 +22,7 @@ PURPOSE = (
     f"under 8 minutes, without network; needs: pip install {PACKAGES}"
 )
 LAYOUT = "liveportrait-21"
-BUDGET_S = 440  # after so long nothing new is begun
+BUDGET_S = 360  # after so long nothing new is begun
 FAST_STEPS, FULL_STEPS = 4, 25
 OVERLAP_COST = 16 / 12  # windows of 16 that share 4 frames
 GOALS = {"G6": 0.40, "G7": 40.0, "G8": 2.5, "G10": 150.0}

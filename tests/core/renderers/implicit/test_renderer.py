@@ -317,6 +317,15 @@ def test_a_film_keeps_frames_without_a_face_and_what_is_far_from_it(film):
     assert all(not torch.equal(made[at], filmed[at]) for at in (0, 1, 4, 5))
 
 
+def test_a_driving_film_starts_at_the_portraits_own_keypoints(astronaut, film):
+    model = Shifting()
+    motion = ImplicitRenderer(model).motion_of(film, astronaut)
+    own = own_motion(model, astronaut, 1)
+    assert len(motion) == 6 and motion.layout == LAYOUT and motion.fps == 10
+    assert torch.allclose(motion.expression[0], own.expression[0], atol=1e-6)
+    assert motion.valid.tolist() == film.track.valid.tolist()
+
+
 def test_a_films_crops_are_the_networks_size_where_they_are_wanted(film):
     job = RenderJob.of_track(film, replace(keypoints_of(6), fps=Fraction(10)))
     renderer = ImplicitRenderer(Shifting(), None, KeypointRenderOptions(paste="crop"))
