@@ -6,16 +6,16 @@ import importlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType, SimpleNamespace
 from unittest.mock import patch
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from portraittalk_core.renderers.implicit.contract import Keypoints
+from portraittalk_core.renderers.implicit.contract import KeypointModel, Keypoints
 from portraittalk_core.renderers.implicit.files import open_keypoint_model, write_random_files
 
 from .parity import PublicCode, run
@@ -28,6 +28,10 @@ FACE_VID2VID = PublicCode(
     "modules/keypoint_detector.py",
     {"yaml": "pyyaml"},
 )
+CONTROLTALK = PublicCode(
+    "https://github.com/NetEase-Media/ControlTalk", "modules/tencent_wav2vec.py", {"yaml": "pyyaml"}
+)
+CONFIGS = "config/vox-256.yaml", "configs/vox-256-beta.yaml"  # of the one and of the other face-vid2vid
 NETWORKS = ("appearance_feature_extractor", "motion_extractor", "warping_module", "spade_generator")
 FACES, SIDE = 2, 256
 
@@ -81,47 +85,55 @@ def measure_facevid2vid(repo: Path) -> dict[str, float]:
     """Largest differences between the public code in `repo` and ours, and the size of what is compared; true sizes.
 
     Args:
-        repo: a copy of github.com/zhanglonghao1992/One-Shot_Free-View_Neural_Talking_Head_Synthesis.
+        repo: a copy of github.com/zhanglonghao1992/One-Shot_Free-View_Neural_Talking_Head_Synthesis, or of
+            github.com/NetEase-Media/ControlTalk, whose modules ask for CUDA and are kept on the CPU.
     """
-    with _imported(repo, "modules", ("torchvision",)), TemporaryDirectory() as folder:
-        config = importlib.import_module("yaml").safe_load((repo / "config/vox-256.yaml").read_text())["model_params"]
-        detectors = importlib.import_module("modules.keypoint_detector")
-        generators = importlib.import_module("modules.generator")
+    with _imported(repo, "modules", ("torchvision",)), _kept_on_cpu():
+        nets, ours = _face_vid2vids(repo)
         helpers = importlib.import_module("modules.model")
+        crops = _crops()
+        keypoints, canonical, heads = ours.keypoints(crops), nets["kp_detector"](crops), nets["he_estimator"](crops)
+        degrees = [helpers.headpose_pred_to_degree(heads[name]) for name in ("pitch", "yaw", "roll")]
+        expected = (canonical["value"], torch.stack(degrees, 1), heads["t"], torch.ones(FACES), heads["exp"])
+        results = _keypoints_compared(keypoints, expected)
+        placed = helpers.keypoint_transformation(canonical, heads, False)["value"]
+        results |= _compared("placed keypoints", ours.place(keypoints), placed)
+        pitch, yaw, roll = _angles().unbind(1)
+        turned = Keypoints(keypoints.canonical, _angles(), *_rest(keypoints))
+        still = Keypoints(
+            turned.canonical, turned.rotation_deg, 0 * turned.translation, turned.scale, 0 * turned.expression
+        )
+        matrix = helpers.get_rotation_matrix(yaw, pitch, roll)
+        results |= _compared("rotation", ours.place(still), torch.einsum("bij,bkj->bki", matrix, still.canonical))
+        source, driving = ours.place(keypoints)[:1], ours.place(turned)
+        points = {"value": source.expand(FACES, -1, -1)}, {"value": driving}
+        many = crops[:1].expand(FACES, -1, -1, -1)
+        features = ours.features(crops[:1])
+        pictures = _timed("ours", lambda: ours.render(features, source, driving))
+        public = _timed(
+            "public", lambda: nets["generator"](many, kp_source=points[0], kp_driving=points[1])["prediction"]
+        )
+        return results | _compared("picture", pictures[0], public[0]) | pictures[1] | public[1]
+
+
+def _face_vid2vids(repo: Path) -> tuple[dict[str, nn.Module], KeypointModel]:
+    """The public code's networks by name, and ours, of the same random weights."""
+    text = next((repo / name).read_text() for name in CONFIGS if (repo / name).is_file())
+    config = importlib.import_module("yaml").safe_load(text)["model_params"]
+    detectors, generators = (importlib.import_module(f"modules.{n}") for n in ("keypoint_detector", "generator"))
+    kinds = {
+        "generator": generators.OcclusionAwareSPADEGenerator,
+        "kp_detector": detectors.KPDetector,
+        "he_estimator": detectors.HEEstimator,
+    }
+    nets = {name: kind(**config[f"{name}_params"], **config["common_params"]) for name, kind in kinds.items()}
+    with TemporaryDirectory() as folder:
         (path,) = write_random_files(Path(folder), "face-vid2vid-15", "public", form="torch")
         states = torch.load(path, weights_only=True)
-        rows = {
-            "generator": generators.OcclusionAwareSPADEGenerator,
-            "kp_detector": detectors.KPDetector,
-            "he_estimator": detectors.HEEstimator,
-        }
-        nets = {}
-        for name, kind in rows.items():
-            nets[name] = kind(**config[f"{name}_params"], **config["common_params"])
-            nets[name].load_state_dict(states[name])
-            nets[name].eval()
-        ours, _ = open_keypoint_model(path)
-    crops = _crops()
-    keypoints, canonical, heads = ours.keypoints(crops), nets["kp_detector"](crops), nets["he_estimator"](crops)
-    degrees = [helpers.headpose_pred_to_degree(heads[name]) for name in ("pitch", "yaw", "roll")]
-    expected = (canonical["value"], torch.stack(degrees, 1), heads["t"], torch.ones(FACES), heads["exp"])
-    results = _keypoints_compared(keypoints, expected)
-    placed = helpers.keypoint_transformation(canonical, heads, False)["value"]
-    results |= _compared("placed keypoints", ours.place(keypoints), placed)
-    pitch, yaw, roll = _angles().unbind(1)
-    turned = Keypoints(keypoints.canonical, _angles(), *_rest(keypoints))
-    still = Keypoints(
-        turned.canonical, turned.rotation_deg, 0 * turned.translation, turned.scale, 0 * turned.expression
-    )
-    matrix = helpers.get_rotation_matrix(yaw, pitch, roll)
-    results |= _compared("rotation", ours.place(still), torch.einsum("bij,bkj->bki", matrix, still.canonical))
-    source, driving = ours.place(keypoints)[:1], ours.place(turned)
-    points = {"value": source.expand(FACES, -1, -1)}, {"value": driving}
-    many = crops[:1].expand(FACES, -1, -1, -1)
-    features = ours.features(crops[:1])
-    pictures = _timed("ours", lambda: ours.render(features, source, driving))
-    public = _timed("public", lambda: nets["generator"](many, kp_source=points[0], kp_driving=points[1])["prediction"])
-    return results | _compared("picture", pictures[0], public[0]) | pictures[1] | public[1]
+        for name, net in nets.items():
+            net.load_state_dict(states[name])
+            net.eval()
+        return nets, open_keypoint_model(path)[0]
 
 
 @contextmanager
@@ -132,6 +144,33 @@ def _imported(repo: Path, package: str, absent: Sequence[str]) -> Iterator[None]
         del sys.modules[name]
     with patch.object(sys, "path", [str(repo), *sys.path]), patch.dict(sys.modules, stand_ins):
         yield
+
+
+@contextmanager
+def _kept_on_cpu() -> Iterator[None]:
+    """Whatever asks for CUDA stays where it is."""
+
+    def without_cuda(call: Callable) -> Callable:
+        def called(*args: object, **options: object) -> object:
+            kept = [value for value in args if not _is_cuda(value)]
+            return call(*kept, **{name: value for name, value in options.items() if not _is_cuda(value)})
+
+        return called
+
+    def itself(module: object, *_: object, **__: object) -> object:
+        return module
+
+    with ExitStack() as patches:
+        for owner in (Tensor, nn.Module):
+            patches.enter_context(patch.object(owner, "cuda", itself))
+        patches.enter_context(patch.object(Tensor, "to", without_cuda(Tensor.to)))
+        for name in ("arange", "zeros", "ones", "tensor", "linspace"):
+            patches.enter_context(patch.object(torch, name, without_cuda(getattr(torch, name))))
+        yield
+
+
+def _is_cuda(value: object) -> bool:
+    return isinstance(value, str | torch.device) and str(value).startswith("cuda")
 
 
 class _StandIn(ModuleType):
@@ -179,7 +218,7 @@ def _timed(whose: str, work: Callable[[], Tensor]) -> tuple[Tensor, dict[str, fl
 def main(args: Sequence[str] | None = None) -> int:
     """Compare with every copy that is named, of whichever repository it is."""
     given = list(sys.argv[1:] if args is None else args)
-    rows = (PUBLIC, measure), (FACE_VID2VID, measure_facevid2vid)
+    rows = (PUBLIC, measure), (CONTROLTALK, measure_facevid2vid), (FACE_VID2VID, measure_facevid2vid)
     for one in given or ["--help"]:
         public, measured = next((row for row in rows if (Path(one) / row[0].file).is_file()), rows[0])
         run(public, measured, [one])

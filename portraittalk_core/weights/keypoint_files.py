@@ -8,6 +8,7 @@ from __future__ import annotations
 from .kind import WeightFile
 
 _LIVEPORTRAIT = "KwaiVGI/LivePortrait or Kijai/LivePortrait_safetensors"
+_RESEARCH = "research only, non-commercial (not verified)"
 _PLACE = {"folder": "liveportrait", "used": True, "flag": "--keypoints-folder FOLDER"}
 
 KEYPOINT_KINDS = (
@@ -48,12 +49,22 @@ KEYPOINT_KINDS = (
     ),
     WeightFile(
         "face-vid2vid", "NetEase-Media/ControlTalk …-checkpoint.pth.tar or SadTalker facevid2vid_00189-model.pth.tar",
-        "MIT, Apache-2.0 (not verified)", size="2.1 GB",
-        needs=(
+        _RESEARCH, "controltalk", "2.1 GB",
+        (
             (r"^generator\.(module\.)?dense_motion_network\.mask\.weight$", (16, 112, 7, 7, 7)),
             (r"^kp_detector\.(module\.)?kp\.weight$", (15, 32, 3, 3, 3)),
             (r"^he_estimator\.(module\.)?fc_exp\.weight$", (45, 2048)),
         ),
-        note="SadTalker_V0.0.2_*.safetensors lack the head estimator and cannot be used", **_PLACE,
+        used=True, flag="--keypoints-folder FOLDER",
+        note="SadTalker_V0.0.2_*.safetensors lack the head estimator and cannot be used",
+    ),
+    WeightFile(
+        "speech to face-vid2vid's expression (Audio2Exp)", "NetEase-Media/ControlTalk lipControlNet.pt", _RESEARCH,
+        "controltalk", "190 MB",
+        (
+            (r"(^|\.)out_fc\.weight$", (45, 1069)),
+            (r"(^|\.)audio_encoder\.fc1\.projection\.weight$", (2048, 18432)),
+        ),
+        used=True, flag="--audio2exp FILE", note="needs TencentGameMate/chinese-hubert-large (--hubert)",
     ),
 )  # fmt: skip

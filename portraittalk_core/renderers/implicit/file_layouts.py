@@ -121,9 +121,9 @@ def dimension(tensors: Mapping[str, Tensor], name: str, axis: int, source: str) 
     """Size of a tensor along an axis.
 
     Raises:
-        InputError: the file lacks the tensor, or it has fewer axes.
+        InputError: the file lacks the tensor, or it has fewer axes, or nothing in it.
     """
-    if name not in tensors or tensors[name].ndim <= axis:
+    if name not in tensors or tensors[name].ndim <= axis or not tensors[name].numel():
         raise InputError(f"{source} is not whole: it lacks {name}; download it again.")
     return tensors[name].shape[axis]
 

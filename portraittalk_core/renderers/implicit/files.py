@@ -53,6 +53,7 @@ __all__ = ["open_keypoint_model", "random_model", "write_random_files"]
 INNER_FOLDERS = ("base_models", "retargeting_models")  # of LivePortrait's own download
 PUBLIC_WIDTH, PUBLIC_MIDDLE = 64, 6  # of face-vid2vid's generator
 PICTURE_NETWORKS = ENCODER, WARPING, GENERATOR
+MAX_SIDE = 4096  # of a crop
 _READABLE = (*SUFFIXES, ".tar")
 _SADTALKER = "kp_extractor."  # in SadTalker's files of version 0.0.2
 
@@ -65,7 +66,7 @@ class _Found:
 
     parts: dict[str, dict[str, Part]] = field(default_factory=dict)
     input_size: int = 256
-    passed_over: list[str] = field(default_factory=list)  # files of a folder that might have been meant, and why not
+    passed_over: dict[Path, str] = field(default_factory=dict)  # files of a folder that might have been meant; why not
 
 
 def open_keypoint_model(
@@ -162,8 +163,10 @@ def _fill(
 ) -> None:
     """Give a network its numbers, for inference."""
     counters = {name: torch.zeros((), dtype=torch.long) for name in network.state_dict() if name.endswith(COUNTER)}
+    tensors = counters | tensors
+    load_strict(network, {name: tensor.to("meta") for name, tensor in tensors.items()}, source)  # compares shapes only
     network.to_empty(device="cpu")
-    load_strict(network, counters | tensors, source).to(device, dtype)
+    load_strict(network, tensors, source).to(device, dtype)
 
 
 def _files(given: Sequence[Path]) -> Iterator[tuple[Path, bool]]:
@@ -191,14 +194,14 @@ def _read(given: Sequence[Path], wanted: str | None) -> _Found:
             try:
                 names = read_tensors(path)
             except InputError as error:
-                found.passed_over.append(str(error))
+                found.passed_over[path] = str(error)
                 continue
         layouts = sorted_names(names)
         reason = _refusal(path, names, layouts)
         if reason and asked_for:
             raise InputError(f"{reason} {_advice(wanted)}")
         if reason and any(name.startswith(_SADTALKER) for name in names):
-            found.passed_over.append(reason)
+            found.passed_over[path] = reason
         if not reason and (wanted is None or wanted in layouts):
             _add(found, path, layouts)
         elif not reason and asked_for:
@@ -230,7 +233,10 @@ def _refusal(path: Path, names: Mapping[str, object], layouts: Mapping[str, obje
 def _add(found: _Found, path: Path, layouts: Mapping[str, Mapping[str, Mapping[str, str]]]) -> None:
     tensors = read_tensors(path)
     if INPUT_SIZE in tensors:
-        found.input_size = int(tensors[INPUT_SIZE])
+        side = tensors[INPUT_SIZE]
+        if side.numel() != 1 or side.is_floating_point() or not 0 < side.item() <= MAX_SIDE:
+            raise InputError(f"{path.name} says that crops have {side.tolist()} pixels a side; it must be one number.")
+        found.input_size = int(side)
     for layout, parts in layouts.items():
         known = found.parts.setdefault(layout, {})
         for part, names in parts.items():
@@ -255,14 +261,23 @@ def _chosen(found: _Found, wanted: str | None, given: Sequence[Path]) -> str:
             "the two, or give its files by their paths."
         )
     if whole:
+        _check_optional(found, whole[0])
         return whole[0]
     begun = [wanted] if wanted else sorted(found.parts, key=lambda key: len(missing[key])) or list(LAYOUTS)[:1]
     layout = LAYOUTS[begun[0]]
-    hints = "".join(f" {hint}" for hint in found.passed_over[:3])
+    hints = "".join(f" {hint}" for hint in list(found.passed_over.values())[:3])
     raise InputError(
         f"{layout.called}'s {', '.join(missing[begun[0]])} is missing in what was given "
         f"({', '.join(map(str, given))}).{hints} {_advice(begun[0])}"
     )
+
+
+def _check_optional(found: _Found, layout: str) -> None:
+    """Check that no file of a folder was to be a part that a model can do without, but cannot be read."""
+    for part in LAYOUTS[layout].names():
+        broken = [reason for path, reason in found.passed_over.items() if path.name.startswith(part)]
+        if part not in found.parts[layout] and broken:
+            raise InputError(broken[0])
 
 
 def _advice(layout: str | None = None) -> str:

@@ -11,6 +11,8 @@ from .dense_motion import Warping
 from .sizes import ImplicitSizes
 from .spade import SpadeGenerator
 
+MIN_SIDE = 32  # how much smaller the networks that find keypoints make a crop
+
 
 class FaceNetworks(nn.Module):
     """From a face crop to a volume, and from volume and keypoints to a picture; families add their keypoints."""
@@ -27,7 +29,7 @@ class FaceNetworks(nn.Module):
             InputError: crops of this size cannot be halved as often as the networks do.
         """
         super().__init__()
-        step = 4 * 2**sizes.motion.num_blocks  # the volume is a quarter as large, and halved so often
+        step = max(4 * 2**sizes.motion.num_blocks, MIN_SIDE)  # the volume is a quarter as large, and halved so often
         if input_size < step or input_size % step:
             raise InputError(f"the side of a keypoint model's crops must be a multiple of {step}, not {input_size}.")
         self.sizes, self.input_size = sizes, input_size

@@ -10,6 +10,7 @@ from torch.nn.functional import conv2d
 from portraittalk_core.errors import InputError
 from portraittalk_core.renderers.implicit.blocks import coordinate_grid
 from portraittalk_core.renderers.implicit.dense_motion import DenseMotion, keypoint_gaussians, motion_shifts
+from portraittalk_core.renderers.implicit.facevid2vid.head_estimator import Bottleneck
 from portraittalk_core.renderers.implicit.facevid2vid.keypoint_detector import Shrink, mean_places, smoothing_filter
 from portraittalk_core.renderers.implicit.facevid2vid.model import FaceVid2Vid
 from portraittalk_core.renderers.implicit.liveportrait.model import LivePortrait
@@ -193,6 +194,25 @@ def test_a_response_norm_is_its_formula():
     torch.testing.assert_close(norm(x), norm.gamma * x * relative + norm.beta + x)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_bottleneck_is_its_formula(stride):
+    block = randomised(Bottleneck(8, stride), 10)
+    x = torch.randn(2, 8, 6, 6, generator=torch.Generator().manual_seed(11))
+
+    def normed(y, i):
+        norm = getattr(block, f"norm{i}")
+        flat = (y - norm.running_mean[:, None, None]) / (norm.running_var[:, None, None] + 1e-5).sqrt()
+        return flat * norm.weight[:, None, None] + norm.bias[:, None, None]
+
+    y = normed(conv2d(x, block.conv1.weight, block.conv1.bias), 1).clamp(min=0)
+    y = normed(conv2d(y, block.conv2.weight, block.conv2.bias, padding=1)[..., ::stride, ::stride], 2).clamp(min=0)
+    y = normed(conv2d(y, block.conv3.weight, block.conv3.bias), 3)
+    skip = x
+    if stride == 2:
+        skip = normed(conv2d(x[..., ::2, ::2], block.skip.weight, block.skip.bias), 4)
+    torch.testing.assert_close(block(x), (y + skip).clamp(min=0))
+
+
 def test_a_keypoint_is_the_mean_place_of_its_heat():
     logits = torch.full((1, 2, *SHAPE), -100.0)
     logits[0, 0, 1, 2, 3] = logits[0, 1, 0, 7, 5] = logits[0, 1, 3, 7, 5] = 100
@@ -214,7 +234,7 @@ def test_pictures_are_smoothed_before_they_shrink():
 
 
 def test_a_crop_that_cannot_be_halved_often_enough_is_refused():
-    with pytest.raises(InputError, match="multiple of 16, not 40"):
+    with pytest.raises(InputError, match="multiple of 32, not 40"):
         FaceNetworks(TINY_SIZES, 40)
     with pytest.raises(InputError, match="upscale of a generator"):
         ImplicitSizes(15, upscale=3)
