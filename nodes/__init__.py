@@ -10,6 +10,11 @@ from .compare import CompareVideos, ScoreWithoutReference
 from .engine import LoadMotionEngine
 from .face import BlendFaces, LoadFaceEmbedding
 from .identity import IdentityNetSampler, LoadIdentityAdapter
+from .keypoints import KeypointsFromVideo, LandmarksToKeypoints, LoadKeypointRenderer
+from .keypoints_edit import EditKeypoints
+from .keypoints_files import LoadKeypoints, SaveKeypoints
+from .keypoints_render import RenderKeypoints
+from .keypoints_speech import Audio2Exp, AudioToKeypoints
 from .landmarks import LandmarksFromVideo, LoadLandmarks, PreviewLandmarks, SaveLandmarks
 from .paste import CropFace, PasteFace
 from .score import ADFDScore
@@ -33,6 +38,15 @@ NODES: list[type[io.ComfyNode]] = [
     AnimateNetControl,
     IdentityNetSampler,
     VExpressPortrait,
+    LoadKeypointRenderer,
+    KeypointsFromVideo,
+    LandmarksToKeypoints,
+    Audio2Exp,
+    AudioToKeypoints,
+    EditKeypoints,
+    RenderKeypoints,
+    SaveKeypoints,
+    LoadKeypoints,
     StylePrior,
     BlendStyles,
     SaveStyle,

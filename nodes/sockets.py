@@ -11,6 +11,7 @@ ESSENTIALS = "Video Tools"  # section of newer ComfyUI's list of essential nodes
 
 Landmarks = io.Custom("PORTRAITTALK_LANDMARKS")  # portraittalk_core.types.LandmarkTrack
 Keypoints = io.Custom("PORTRAITTALK_KEYPOINTS")  # portraittalk_core.types.KeypointTrack
+KeypointRenderer = io.Custom("PORTRAITTALK_KEYPOINT_RENDERER")  # nodes.bindings.keypoints.KeypointNetworks
 MotionEngine = io.Custom("PORTRAITTALK_MOTION_ENGINE")  # portraittalk_core.engines.contract.MotionEngine
 FaceEmbedding = io.Custom("PORTRAITTALK_FACE_EMBEDDING")  # portraittalk_core.face.identity.embedding.FaceEmbedding
 IdentityAdapter = io.Custom("PORTRAITTALK_IDENTITY_ADAPTER")  # nodes.bindings.unet.BoundAdapter
@@ -24,6 +25,16 @@ FaceLandmarks = io.Custom("FACE_LANDMARKS")  # newer ComfyUI's own face landmark
 def face_at_input(tooltip: str) -> io.Input:
     """The input for a mask or box that says which face is meant."""
     return io.MultiType.Input("face_at", types=[io.Mask, BoundingBox], optional=True, tooltip=tooltip)
+
+
+def keypoint_outputs(tooltip: str) -> list[io.Output]:
+    """The outputs of a node that makes a keypoint track."""
+    return [
+        Keypoints.Output("keypoints_out", display_name="keypoints", tooltip=tooltip),
+        io.Image.Output("plot", display_name="plot", tooltip="Expression and head over time."),
+        io.Int.Output("frame_count", display_name="frame_count", tooltip="Number of frames."),
+        io.Float.Output("fps_out", display_name="fps", tooltip="Frames per second."),
+    ]
 
 
 def schema(**fields: object) -> io.Schema:

@@ -15,6 +15,7 @@ from portraittalk_core.evaluation.evaluate import evaluate
 from portraittalk_core.evaluation.options import EvaluationOptions
 from portraittalk_core.face.crop import plan_face_crop
 from portraittalk_core.face.draw import draw_landmarks
+from portraittalk_core.face.geometry import mouth_open
 from portraittalk_core.face.identity.arcface_crop import norm_crop
 from portraittalk_core.face.mesh.landmarks import find_portrait
 from portraittalk_core.media.audio import load_speech
@@ -56,6 +57,9 @@ def main() -> None:
     save(styles(portrait, speech), ROOT / "workflows" / "speak_in_their_style.jpg")
     save(vexpress(portrait, track), ROOT / "workflows" / "v_express_portrait.jpg")
     save(seeds(portrait, speech), ROOT / "workflows" / "compare_two_seeds.jpg")
+    save(keypoints(portrait, track), ROOT / "workflows" / "keypoint_portrait.jpg")
+    save(keypoint_dub(portrait, speech), ROOT / "workflows" / "keypoint_dub.jpg")
+    save(opening(portrait, speech), ROOT / "workflows" / "mouth_opening.jpg")
     scores = adfd_plot(whole_track(open_engine(), speech, portrait.landmarks, _other()), track)
     save(_image(scores).resize((720, 270), Image.LANCZOS), ROOT / "workflows" / "score_a_video.jpg")
 
@@ -200,6 +204,58 @@ def vexpress(portrait, track) -> Image.Image:
         (TILE[0] / 2, TILE[1] / 2), words, fill="#dfe7ee", anchor="mm", align="center", font=ImageFont.load_default(34)
     )
     return strip([_head(portrait.picture), *drawings, box]).resize((720, 158), Image.LANCZOS)
+
+
+def keypoints(portrait, track) -> Image.Image:
+    """The landmarks that become keypoints, and a text box for the renderer, whose weights the user fetches."""
+    lines = [_lines(track, round(25 * at)) for at in MOMENTS_S[:3]]
+    return strip([_head(portrait.picture), *lines, _box("the same as\nkeypoints:\nLivePortrait\ndraws them")]).resize(
+        (720, 158), Image.LANCZOS
+    )
+
+
+def keypoint_dub(portrait, speech) -> Image.Image:
+    """The crop of a face in its picture, the dubbed landmarks, and a text box for the renderer."""
+    dubbed = dub_track(repeated(portrait.landmarks, 150), speech, MotionOptions(), open_engine())
+    picture, box = _image(portrait.picture), plan_face_crop(portrait.landmarks).box(0)
+    corners = [box.left, box.top, box.left + box.side, box.top + box.side]
+    ImageDraw.Draw(picture).rectangle(corners, outline="#ffb347", width=5)
+    scene = picture.crop((0, 0, 465, 512)).resize(TILE, Image.LANCZOS)
+    words = "LivePortrait\nputs this mouth\ninto every\nframe"
+    return strip([scene, _lines(dubbed, 5), _lines(dubbed, LOUD_FRAME), _box(words)]).resize((720, 197), Image.LANCZOS)
+
+
+def opening(portrait, speech) -> Image.Image:
+    """The same moment with five amounts of mouth, as landmarks, and the opening that each asks for over time."""
+    gains, rows = (0.0, 0.5, 1.0, 1.5, 2.0), []
+    tracks = [whole_track(open_engine(), speech, portrait.landmarks, MotionOptions(mouth_gain=gain)) for gain in gains]
+    for gain, track in zip(gains, tracks, strict=True):
+        tile = _lines(track, LOUD_FRAME)
+        words = {"fill": "#dfe7ee", "anchor": "mm", "font": ImageFont.load_default(40)}
+        ImageDraw.Draw(tile).text((TILE[0] / 2, 30), f"alpha {gain:g}", **words)
+        rows.append(tile)
+    top = strip(rows).resize((720, 158), Image.LANCZOS)
+    below = Image.new("RGB", (720, 132), "#26303a")
+    draw, curves = ImageDraw.Draw(below), [mouth_open(track)[: 25 * 6] for track in tracks]
+    most = max(float(curve.max()) for curve in curves)
+    for curve, colour in zip(curves, ("#8a97a5", "#7fb2d9", "#8fbf7f", "#d9a05b", "#d97f7f"), strict=True):
+        points = [(10 + 700 * at / len(curve), 122 - 112 * float(value) / most) for at, value in enumerate(curve)]
+        draw.line(points, fill=colour, width=2)
+    return stack([top, below])
+
+
+def _lines(track: LandmarkTrack, frame: int) -> Image.Image:
+    """Line drawing of a head."""
+    return _image(next(draw_landmarks(track, frame, 1024))).crop([2 * at for at in HEAD]).resize(TILE, Image.LANCZOS)
+
+
+def _box(words: str) -> Image.Image:
+    """A text box."""
+    box = Image.new("RGB", TILE, "#26303a")
+    ImageDraw.Draw(box).multiline_text(
+        (TILE[0] / 2, TILE[1] / 2), words, fill="#dfe7ee", anchor="mm", align="center", font=ImageFont.load_default(34)
+    )
+    return box
 
 
 def repeated(face: LandmarkTrack, count: int) -> LandmarkTrack:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import blueprints
+import keypoint_workflow
 import score_workflow
 import style_workflow
 import vexpress_workflow
@@ -411,7 +412,7 @@ def build(
 def main() -> None:
     """Write all workflows and subgraph blueprints."""
     graphs, groups, models_of = dict(GRAPHS), {}, {}
-    for module in (video_workflows, style_workflow, score_workflow, vexpress_workflow):
+    for module in (video_workflows, style_workflow, score_workflow, vexpress_workflow, keypoint_workflow):
         KINDS.update(module.KINDS)
         graphs |= module.GRAPHS
         groups |= module.GROUPS

@@ -1,14 +1,13 @@
-// A timeline under the AudioToLandmarks node: sound, mouth, blinks, the face at any moment, and a gain curve to drag.
-// The curve lives in the node's gain_points widget alone, so that the graph works just the same without this file.
+// A timeline under AudioToLandmarks and Audio2Exp: sound, mouth, blinks, the face at any moment, a gain curve to drag.
+// The curve lives in one text widget of the node alone, so that the graph works just the same without this file.
 
 import { app } from "../../scripts/app.js";
 import { draw, gainToY, HIT_PX, layout, themeOf, timeToX, xToTime, yToGain } from "./timeline_draw.js";
 import { clamp, decodePayload, formatPoints, gainAt, MAX_GAIN, parsePoints, round } from "./timeline_points.js";
 import { textsOf } from "./timeline_texts.js";
 
-const NODE = "PortraitTalkAudioToLandmarks";
+const WIDGETS = { PortraitTalkAudioToLandmarks: "gain_points", PortraitTalkAudio2Exp: "alpha_points" }; // by node
 const OUTPUT = "portraittalk_timeline";
-const WIDGET = "gain_points";
 const MIN_HEIGHT = 230;
 const MIN_NEW_WIDTH = 400; // of a node that a person adds; saved sizes are kept
 const CHECK_MS = 300;
@@ -44,12 +43,17 @@ class Timeline {
     this.listen();
   }
 
+  /** Name of the widget that holds the curve. */
+  get curve() {
+    return WIDGETS[this.node.comfyClass];
+  }
+
   get widget() {
-    return this.node.widgets?.find((widget) => widget.name === WIDGET);
+    return this.node.widgets?.find((widget) => widget.name === this.curve);
   }
 
   get wired() {
-    const slot = this.node.inputs?.findIndex((input) => input.widget?.name === WIDGET) ?? -1;
+    const slot = this.node.inputs?.findIndex((input) => input.widget?.name === this.curve) ?? -1;
     return slot >= 0 && !!this.node.isInputConnected(slot);
   }
 
@@ -143,7 +147,7 @@ class Timeline {
     const pen = this.canvas.getContext("2d");
     pen.setTransform(w / width, 0, 0, h / height, 0, 0);
     const { track, points, wired, length, time, edited } = this;
-    const [theme, texts] = [themeOf(this.element), textsOf(this.locale())];
+    const [theme, texts] = [themeOf(this.element), textsOf(this.locale(), this.curve)];
     const focused = this.byKeys && this.canvas.matches(":focus");
     const hovered = this.dragged ? points.indexOf(this.dragged) : this.hovered;
     draw(pen, { width, height, theme, texts, track, points, wired, length, time, hovered, edited, focused });
@@ -430,6 +434,6 @@ function addTimeline(node) {
 app.registerExtension({
   name: "PortraitTalk.Timeline",
   nodeCreated(node) {
-    if (node.comfyClass === NODE && node.addDOMWidget) addTimeline(node);
+    if (node.comfyClass in WIDGETS && node.addDOMWidget) addTimeline(node);
   },
 });

@@ -47,7 +47,23 @@ const TEXTS = {
   },
 };
 
-/** All texts in a language of the page such as "zh" or "zh-TW"; English for those not known. */
-export function textsOf(locale) {
-  return TEXTS[String(locale ?? "en").split("-")[0]] ?? TEXTS.en;
+// of the curve that Audio2Exp takes
+const ALPHA = {
+  en: { gain: "alpha", broken: "alpha_points is not a list of [seconds, factor] pairs" },
+  zh: { gain: "alpha", broken: "alpha_points 不是 [秒, 系数] 的列表" },
+  ja: { gain: "alpha", broken: "alpha_points が [秒, 係数] の組の一覧ではありません" },
+  ko: { gain: "alpha", broken: "alpha_points가 [초, 계수] 쌍의 목록이 아닙니다" },
+};
+
+/**
+ * All texts in a language of the page such as "zh" or "zh-TW"; English for those not known.
+ *
+ * curve: name of the widget that holds the curve.
+ */
+export function textsOf(locale, curve = "gain_points") {
+  const language = String(locale ?? "en").split("-")[0];
+  const texts = TEXTS[language] ?? TEXTS.en;
+  if (curve === "gain_points") return texts;
+  const { gain, broken } = ALPHA[language] ?? ALPHA.en;
+  return { ...texts, gain, broken, wired: texts.wired.replace("gain_points", curve) };
 }

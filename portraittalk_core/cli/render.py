@@ -1,10 +1,9 @@
-"""The command `render`: renders a portrait that follows a landmark track."""
+"""The command `render`: renders a portrait that follows a landmark or keypoint track."""
 
 from __future__ import annotations
 
 import argparse
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
@@ -18,12 +17,14 @@ from .style import add_style, chosen_style
 from .talk import print_result
 
 if TYPE_CHECKING:
-    from ..types import LandmarkTrack
+    from ..types import KeypointTrack, LandmarkTrack
 
 EXAMPLES = """examples:
   portraittalk render --portrait me.jpg --track hello.safetensors --speech hello.wav --out hello.mp4
   portraittalk render --portrait me.jpg --track edited.safetensors --renderer identitynet \\
-    --checkpoint sd15.safetensors --out painted.mp4"""
+    --checkpoint sd15.safetensors --out painted.mp4
+  portraittalk render --portrait me.jpg --track keypoints.safetensors --renderer liveportrait \\
+    --keypoints-folder LivePortrait --relative --out driven.mp4"""
 
 
 def render(args: argparse.Namespace) -> None:
@@ -33,13 +34,15 @@ def render(args: argparse.Namespace) -> None:
     check_output(args.out, inputs, VIDEO_SUFFIXES)
     check_crf(args.crf)
     spec, render_options = renderer_options(args)
+    from ..face.track_file import load_motion
     from ..media.audio import load_speech
     from ..pipelines.render import fit_track, render_track
     from ..renderers.contract import Callbacks
+    from ..types import LandmarkTrack
 
-    driving = _at_fps(track_from(args.track), args.fps)
+    driving = _at_fps(load_motion(args.track), args.fps)
     portrait, style = portrait_from(args), chosen_style(args)
-    if args.transfer == "absolute":
+    if args.transfer == "absolute" and isinstance(driving, LandmarkTrack):
         try:
             fit_track(portrait, driving, args.transfer)
         except InputError as error:
@@ -61,18 +64,13 @@ def render(args: argparse.Namespace) -> None:
     print_result(result, time.perf_counter() - started)
 
 
-def track_from(path: Path) -> LandmarkTrack:
-    """Load a landmark track."""
-    from ..face.track_file import load_track
-
-    return load_track(path)
-
-
-def _at_fps(track: LandmarkTrack, fps: str | None) -> LandmarkTrack:
+def _at_fps(track: LandmarkTrack | KeypointTrack, fps: str | None) -> LandmarkTrack | KeypointTrack:
     """The track resampled to --fps; prints a note if that changes its rate."""
-    from ..motion.resample import at_fps
+    from ..motion import keypoint_time, resample
+    from ..types import KeypointTrack
 
-    result = track if fps is None else at_fps(track, fps)
+    in_time = keypoint_time if isinstance(track, KeypointTrack) else resample
+    result = track if fps is None else in_time.at_fps(track, fps)
     if result.fps != track.fps:
         source, target = f"{len(track)} frames at {float(track.fps):g} fps", f"{len(result)} at {float(result.fps):g}"
         print(f"The track's {source} became {target}.")
@@ -81,7 +79,7 @@ def _at_fps(track: LandmarkTrack, fps: str | None) -> LandmarkTrack:
 
 def _add(parser: argparse.ArgumentParser) -> None:
     add_portrait(parser)
-    add_file(parser, "--track", "IN.safetensors", "track made by `landmarks` or `track`")
+    add_file(parser, "--track", "IN.safetensors", "track made by `landmarks` or `track`, of landmarks or keypoints")
     add_file(parser, "--speech", "IN", "sound or video file that becomes the video's sound; none if left out", False)
     add_sound_track(parser)
     add_file(parser, "--out", "OUT.mp4", "video to write")
@@ -98,4 +96,6 @@ def _add(parser: argparse.ArgumentParser) -> None:
     add_renderer(parser)
 
 
-COMMAND = Command("render", "make a video of a portrait that follows a landmark track", EXAMPLES, _add, render)
+COMMAND = Command(
+    "render", "make a video of a portrait that follows a landmark or keypoint track", EXAMPLES, _add, render
+)

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..checks import check_finite, check_shape
 from ..errors import InputError
 from ..types import KeypointTrack
-from .keypoint_edit import added, amounts, in_head_axes, rest_expression
+from .keypoint_edit import added, in_head_axes, rest_expression
 from .keypoint_regions import ExpressionBasis, known_basis
 from .keypoint_rotation import head_angles, with_head_angles
 
@@ -51,7 +51,7 @@ def curves_of(track: KeypointTrack, basis: ExpressionBasis | None = None, rest: 
     rest = rest_expression(track, basis) if rest is None else rest
     moved = in_head_axes(track) - rest
     pitch, yaw, roll = head_angles(track).unbind(1)
-    mouth, blink = (amounts(moved, direction).float() for direction in (basis.parting, basis.shutting))
+    mouth, blink = basis.opening(moved).float(), basis.closure(moved).float()
     if not basis.shares and basis.parting.any():
         mouth = mouth - mouth.min()
     x, y = track.translation[:, 0], track.translation[:, 1]

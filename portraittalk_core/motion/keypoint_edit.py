@@ -79,18 +79,12 @@ def rest_expression(track: KeypointTrack, basis: ExpressionBasis | None = None) 
         basis = basis or known_basis(track.layout)
     except InputError:
         return rest
-    for region, direction, share in ((MOUTH, basis.parting, CLOSED_SHARE), (EYES, basis.shutting, OPEN_SHARE)):
-        along = amounts(expressions, direction)
+    for region, read, share in ((MOUTH, basis.opening, CLOSED_SHARE), (EYES, basis.closure, OPEN_SHARE)):
+        along = read(expressions)
         frames = along.argsort(stable=True)[: max(1, round(share * len(along)))]
         part = basis.shares.get(region, torch.zeros(len(rest)))[:, None].double()
         rest = torch.lerp(rest, expressions[frames].mean(0), part)
     return rest
-
-
-def amounts(expressions: Tensor, direction: Tensor) -> Tensor:
-    """(T,) how much of a direction (K, 3) expressions (T, K, 3) hold, by least squares."""
-    direction = direction.to(expressions.dtype)
-    return (expressions * direction).sum((1, 2)) / direction.square().sum().clamp(min=1e-12)
 
 
 def expression_gain(
@@ -162,7 +156,7 @@ def with_blinks(track: KeypointTrack, shut: Tensor, basis: ExpressionBasis | Non
     """
     shut = per_frame(check_shape(shut, "T", "the blinks"), len(track), "the blinks", 1.0)
     basis = basis or known_basis(track.layout)
-    own = amounts(in_head_axes(track) - rest_expression(track, basis), basis.shutting).clamp(0, 1)
+    own = basis.closure(in_head_axes(track) - rest_expression(track, basis)).clamp(0, 1)
     return added(track, shut * (1 - own), basis.shutting)  # eyes that are shut already shut no further
 
 
@@ -258,8 +252,8 @@ def carry(
         track: T frames of the driving face.
         source: one frame: how the face that is to move stands and looks in its picture.
         neutral: one frame of the driving face that corresponds to `source`; None takes the track's first seen one.
-        mode: "relative" adds to the source what the driving face does since `neutral`; "absolute" takes head and
-            expression of the driving face, and keeps the source's size.
+        mode: "relative" adds to the source what the driving face does since `neutral`, turns in the head's own axes;
+            "absolute" takes head and expression of the driving face, and keeps the source's size.
 
     Raises:
         InputError: another layout; `source` or `neutral` of several frames.
@@ -278,7 +272,7 @@ def carry(
     return replace(
         track,
         expression=source.expression + (track.expression - neutral.expression),
-        rotation_deg=angles_of(track.layout, turns[0] @ turns[1].transpose(1, 2) @ turns[2]),
+        rotation_deg=angles_of(track.layout, turns[2] @ turns[1].transpose(1, 2) @ turns[0]),
         translation=source.translation + (track.translation - neutral.translation),
         scale=source.scale * (track.scale / neutral.scale),
     )

@@ -27,10 +27,15 @@ KEYPOINTS_OF_REGIONS = {
         REST: (0, 3, 4, 5, 7, 8, 9, 10),
     }
 }
-# Displacement in half crops when the lips part by one distance of the mouth's corners, and when open eyes shut (their
-# height falls from .33 of their width to 0). Measured by regressing the expressions of LivePortrait's public motion
-# templates d1, d2, d5, d7 and d8 (633 frames, MIT) on the lip and eye ratios that stand beside them, and on the head's
-# angles; within the layout's own lips and eyes, values below .001 left out.
+# Keypoint 19 goes with the lower lip, 20 with the upper one, 11 and 15 with the upper lids, 13 and 16 with the lower.
+# Measured on LivePortrait's public motion templates d1, d2, d5, d7 and d8 (633 frames, MIT), which hold lip and eye
+# ratios beside the expressions: y of 19 less y of 20 rises by .154 half crops per distance of the mouth's corners
+# (r .94 within the clips), y of 11 and 15 less those of 13 and 16 by .0358 as open eyes shut (height over width from
+# .33 to 0; r .98).
+_LIPS_APART = {19: 1 / 0.154, 20: -1 / 0.154}
+_LIDS_SHUT = {11: 1 / 0.0358, 15: 1 / 0.0358, 13: -1 / 0.0358, 16: -1 / 0.0358}
+# How all keypoints of the lips and eyes move along, by regression on the same ratios and the head's angles; half crops,
+# values below .001 left out.
 _PARTING = {14: (0.0, 0.0084, 0.0), 17: (0.0, -0.0121, -0.0099), 19: (0.0, 0.1224, 0.0129), 20: (0.0, -0.0287, 0.0066)}
 _SHUTTING = {11: (0.0012, 0.0153, 0), 13: (0.0027, -0.0028, 0), 15: (0, 0.0141, 0), 16: (0, -0.0035, 0)}
 
@@ -43,14 +48,28 @@ class ExpressionBasis:
     parting: Tensor  # (K, 3) displacement when the lips part by one distance of the mouth's corners
     shutting: Tensor  # (K, 3) displacement when both eyes shut
     shares: dict[str, Tensor] = field(default_factory=dict)  # by region, (K,) 0..1 part of each keypoint; they add to 1
+    parted: Tensor | None = None  # (K, 3) weights that read `parting` off an expression; None: by least squares
+    shut: Tensor | None = None  # (K, 3) weights that read `shutting`
 
     def __post_init__(self) -> None:
         count = KEYPOINT_LAYOUTS[check_choice(self.layout, tuple(KEYPOINT_LAYOUTS), "the layout of a basis")]
-        for name in ("parting", "shutting"):
-            check_finite(check_shape(getattr(self, name), f"{count} 3", f"{name} of {self.layout}"), name)
+        for name, reader in (("parting", "parted"), ("shutting", "shut")):
+            way = getattr(self, name)
+            check_finite(check_shape(way, f"{count} 3", f"{name} of {self.layout}"), name)
+            if getattr(self, reader) is None:
+                object.__setattr__(self, reader, way / way.square().sum().clamp(min=1e-12))
+            check_finite(check_shape(getattr(self, reader), f"{count} 3", f"{reader} of {self.layout}"), reader)
         for region, share in self.shares.items():
             check_choice(region, REGIONS, "the region of a basis")
             check_shape(share, f"{count}", f"the share of the {region} of {self.layout}")
+
+    def opening(self, moved: Tensor) -> Tensor:
+        """(T,) how far the lips part, over the distance of the mouth's corners, by (T, K, 3) changes of expression."""
+        return (moved * self.parted.to(moved.dtype)).sum((1, 2))
+
+    def closure(self, moved: Tensor) -> Tensor:
+        """(T,) how far the eyes shut, 0 not .. 1 all of their usual way, by (T, K, 3) changes of expression."""
+        return (moved * self.shut.to(moved.dtype)).sum((1, 2))
 
 
 def known_basis(layout: str) -> ExpressionBasis:
@@ -65,7 +84,11 @@ def known_basis(layout: str) -> ExpressionBasis:
             "family finds its own. Measure them on your model and portrait, or change the whole expression."
         )
     count = KEYPOINT_LAYOUTS[layout]
-    return ExpressionBasis(layout, _directions(_PARTING, count), _directions(_SHUTTING, count), _shares(layout, count))
+    readers = [_upright(rows, count) for rows in (_LIPS_APART, _LIDS_SHUT)]
+    ways = [_directions(rows, count) for rows in (_PARTING, _SHUTTING)]
+    # what is added is read back exactly
+    ways = [way / (way * reader).sum() for way, reader in zip(ways, readers, strict=True)]
+    return ExpressionBasis(layout, *ways, _shares(layout, count), *readers)
 
 
 def region_share(layout: str, region: str, basis: ExpressionBasis | None = None) -> Tensor:
@@ -86,6 +109,11 @@ def region_share(layout: str, region: str, basis: ExpressionBasis | None = None)
     if region not in shares:
         raise InputError(f"this basis of {layout} has no region {region}, only {', '.join(shares) or 'none'}.")
     return shares[region]
+
+
+def _upright(weights: dict[int, float], count: int) -> Tensor:
+    """(K, 3) weights of the keypoints' y."""
+    return _directions({keypoint: (0.0, weight, 0.0) for keypoint, weight in weights.items()}, count)
 
 
 def _directions(rows: dict[int, tuple[float, float, float]], count: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Rendering of a portrait that follows a landmark track to a video file."""
+"""Rendering of a portrait that follows a landmark or keypoint track to a video file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..renderers.registry import open_renderer
 from ..renderers.warp.renderer import check_same_shape
 from ..renderers.write import RenderResult, Sound, render_video
 from ..style.prior import Style
-from ..types import LandmarkTrack, Portrait, Speech
+from ..types import KeypointTrack, LandmarkTrack, Portrait, Speech
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ LENGTHS_DIFFER_S = 0.1  # less between sound and track is rounding, or what an e
 
 def render_track(
     portrait: Portrait,
-    track: LandmarkTrack,
+    track: LandmarkTrack | KeypointTrack,
     out: Path,
     *,
     renderer: Renderer | None = None,
@@ -40,32 +40,43 @@ def render_track(
     crf: int = 18,
     callbacks: Callbacks | None = None,
 ) -> RenderResult:
-    """Render a portrait that follows a landmark track to a video file.
+    """Render a portrait that follows a landmark or keypoint track to a video file.
 
     The video lasts as long as the track: a longer sound is cut, which is logged, and silence follows a shorter one.
 
     Args:
         portrait: picture and landmarks of the face that is to move.
-        track: where its landmarks go, or another face's track.
+        track: where its landmarks go, or another face's track; keypoints for a renderer that draws them.
         out: the video file to write.
         renderer: what draws; None is the warp.
         speech: what is said, for renderers that listen.
         style: how it is said, for renderers that look at it.
         sound: the sound to put into the video; none if None.
         transfer: "absolute" uses the points as they are, "relative" carries the motion of another face over,
-            "auto" looks whether the track was made on this portrait.
+            "auto" looks whether the track was made on this portrait. Keypoints are as they are, unless the renderer's
+            own options carry them over.
         crf: H.264 quality, 0 lossless .. 51.
         callbacks: called meanwhile; may raise to stop, and then no file remains.
 
     Raises:
-        InputError: with `transfer` "absolute", the track's picture has another shape than the portrait.
+        InputError: with `transfer` "absolute", the track's picture has another shape than the portrait; keypoints that
+            the renderer cannot draw, or with `transfer` "relative".
         OutputError: the file cannot be written.
     """
     started = time.perf_counter()
     compare_lengths(track.seconds, sound)
-    job = RenderJob.of_track(portrait, fit_track(portrait, track, transfer), speech, style)
+    motion = _as_it_is(track, transfer) if isinstance(track, KeypointTrack) else fit_track(portrait, track, transfer)
+    job = RenderJob.of_track(portrait, motion, speech, style)
     renderer = renderer or open_renderer()
     return render_video(renderer, job, out, sound=sound, crf=crf, callbacks=callbacks, started=started)
+
+
+def _as_it_is(track: KeypointTrack, transfer: str) -> KeypointTrack:
+    if check_choice(transfer, TRANSFERS, "transfer") == "relative":
+        raise InputError(
+            "`transfer` is for landmark tracks; the renderer carries keypoints over itself, with its option `relative`."
+        )
+    return track
 
 
 def fit_track(portrait: Portrait, track: LandmarkTrack, transfer: str = "auto") -> LandmarkTrack:

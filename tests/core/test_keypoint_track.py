@@ -161,18 +161,7 @@ def count(picture: torch.Tensor, colour: str) -> int:
     return int(((picture.int() - rgb).abs().amax(-1) < 24).sum())
 
 
-def test_the_command_plots_either_kind(tmp_path, capsys):
+def test_the_command_plots_keypoints(tmp_path, capsys):
     save_record(keypoints(), tmp_path / "a.safetensors")
     words = ["plot", "--track", str(tmp_path / "a.safetensors"), "--out", str(tmp_path / "a.png")]
     assert main(words) == 0 and "1200×760 pixels" in capsys.readouterr().out
-    words = [
-        "render",
-        "--portrait",
-        "a.png",
-        "--track",
-        str(tmp_path / "a.safetensors"),
-        "--out",
-        str(tmp_path / "a.mp4"),
-    ]
-    assert main(words) == 2
-    assert "holds a KeypointTrack, not a LandmarkTrack" in capsys.readouterr().err

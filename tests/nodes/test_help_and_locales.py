@@ -32,6 +32,15 @@ NODES = (
     "PortraitTalkAnimateNetControl",
     "PortraitTalkIdentityNetSampler",
     "PortraitTalkVExpress",
+    "PortraitTalkLoadKeypointRenderer",
+    "PortraitTalkKeypointsFromVideo",
+    "PortraitTalkLandmarksToKeypoints",
+    "PortraitTalkAudio2Exp",
+    "PortraitTalkAudioToKeypoints",
+    "PortraitTalkEditKeypoints",
+    "PortraitTalkRenderKeypoints",
+    "PortraitTalkSaveKeypoints",
+    "PortraitTalkLoadKeypoints",
     "PortraitTalkStylePrior",
     "PortraitTalkBlendStyles",
     "PortraitTalkSaveStyle",
@@ -46,6 +55,7 @@ LANGUAGES = ("en", "zh", "ja", "ko")
 # names from the paper
 SAME_EVERYWHERE = ("PortraitTalkAudioToLandmarks", "PortraitTalkIdentityNetSampler", "PortraitTalkADFDScore")
 SAME_EVERYWHERE += ("PortraitTalkAnimateNetControl", "PortraitTalkStylePrior")
+SAME_EVERYWHERE += ("PortraitTalkAudio2Exp", "PortraitTalkAudioToKeypoints")
 OWN_SCRIPT = {"zh": r"[\u4e00-\u9fff]", "ja": r"[\u3040-\u30ff]", "ko": r"[\uac00-\ud7a3]"}
 AS_IN_KSAMPLER = ["as in KSampler"]  # instead of ComfyUI's own lists
 NO_LIMIT = 2**53  # the page does not print a seed's end

@@ -22,6 +22,15 @@ NODES = {
     "PortraitTalkAnimateNetControl": "AnimateNet Control",
     "PortraitTalkIdentityNetSampler": "IdentityNet Sampler",
     "PortraitTalkVExpress": "V-Express Portrait",
+    "PortraitTalkLoadKeypointRenderer": "Load Keypoint Renderer",
+    "PortraitTalkKeypointsFromVideo": "Keypoints From Video",
+    "PortraitTalkLandmarksToKeypoints": "Landmarks To Keypoints",
+    "PortraitTalkAudio2Exp": "Audio2Exp",
+    "PortraitTalkAudioToKeypoints": "AudioToKeypoints",
+    "PortraitTalkEditKeypoints": "Edit Keypoints",
+    "PortraitTalkRenderKeypoints": "Render Keypoints",
+    "PortraitTalkSaveKeypoints": "Save Keypoints",
+    "PortraitTalkLoadKeypoints": "Load Keypoints",
     "PortraitTalkStylePrior": "StylePrior",
     "PortraitTalkBlendStyles": "Blend Styles",
     "PortraitTalkSaveStyle": "Save Style",
@@ -52,6 +61,8 @@ def test_nodes_are_there_with_names_tooltips_and_help(comfy, object_info):
 
 def test_nodes_that_show_something_show_it_again_from_the_cache(comfy, object_info):
     shows = {"RenderPortrait", "IdentityNetSampler", "VExpress", "StylePrior", "BlendStyles", "LoadStyle"}
+    shows |= {"KeypointsFromVideo", "LandmarksToKeypoints", "AudioToKeypoints", "EditKeypoints", "RenderKeypoints"}
+    shows |= {"LoadKeypoints"}
     infos = {name: object_info[f"PortraitTalk{name}"] for name in shows | {"CropFace", "LoadLandmarks"}}
     if "has_intermediate_output" not in infos["CropFace"]:
         pytest.skip("this ComfyUI does not know the mark")
@@ -96,6 +107,7 @@ def test_workflows_are_templates_with_thumbnails_and_known_inputs(comfy, object_
     (names,) = comfy.get_json("/workflow_templates").values()
     ours = {"quick_portrait", "identity_portrait", "talking_portrait", "score_a_video", "long_speech", "dub_a_video"}
     ours |= {"speak_in_their_style", "compare_two_seeds", "v_express_portrait"}
+    ours |= {"keypoint_portrait", "keypoint_dub", "mouth_opening"}
     assert set(names) == ours
     for name in names:
         assert (ROOT / "workflows" / f"{name}.jpg").stat().st_size > 5000

@@ -11,6 +11,8 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from portraittalk_core.face.canonical import canonical_face
+from portraittalk_core.face.mesh.backends import MeshBackend
+from portraittalk_core.renderers.implicit.bridges import eye_ratios, lip_ratio
 from portraittalk_core.renderers.implicit.contract import CropRule, Keypoints
 from portraittalk_core.types import KEYPOINT_LAYOUTS
 
@@ -25,13 +27,13 @@ ANGLES, SHIFT = (4.0, -7.0, 2.0), (0.05, -0.1, 0.02)
 class ReadingModel:
     """A `renderers.implicit.contract.KeypointModel` without networks."""
 
-    def __init__(self, layout: str = "liveportrait-21", size: int = 32, weights: Tensor | None = None) -> None:
+    def __init__(self, layout: str = "liveportrait-21", size: int = 32) -> None:
         self.layout, self.crop, self.input_size, self.output_size = layout, RULES[layout], size, size
         self.device, self.dtype = torch.device("cpu"), torch.float32
         draw = torch.Generator().manual_seed(7)
         count = KEYPOINT_LAYOUTS[layout]
         self.canonical = 0.4 * torch.randn(1, count, 3, generator=draw)
-        self.weights = 0.1 * torch.randn(CELLS, CELLS, count, 3, generator=draw) if weights is None else weights
+        self.weights = 0.1 * torch.randn(CELLS, CELLS, count, 3, generator=draw)
         self.batches: list[int] = []  # sizes of those that were read
 
     def expression(self, crops: Tensor) -> Tensor:
@@ -63,6 +65,40 @@ class ReadingModel:
         return keypoints.scale[:, None, None] * turned + shift[:, None]
 
 
+class FaceReader(ReadingModel):
+    """A model whose keypoints 19, 11 and 1 (14 for 19, if it has 15) move as a face mesh finds lips, eyes and brows.
+
+    What it draws is a picture for `OpeningMesh`, its mouth as far open as keypoint 19 says.
+    """
+
+    def __init__(self, mesh: MeshBackend, layout: str = "liveportrait-21") -> None:
+        super().__init__(layout, size=192)
+        self.output_size, self.lip = 128, 19 if layout == "liveportrait-21" else 14
+        self.canonical = torch.zeros_like(self.canonical)
+        self._mesh = mesh
+
+    def expression(self, crops: Tensor) -> Tensor:
+        """(B, K, 3) of (B, 3, S, S) crops."""
+        found = torch.zeros(len(crops), self.canonical.shape[1], 3)
+        for number, crop in enumerate(crops):
+            face = self._mesh.detect((255 * crop.permute(1, 2, 0)).round().to(torch.uint8))[:1]
+            found[number, self.lip, 1] = lip_ratio(face)[0]
+            found[number, 11, 1] = -eye_ratios(face).mean()
+            brows = face[0, [105, 334], 1] - face[0, [33, 263], 1]
+            found[number, 1, 1] = brows.mean() / (face[0, 33] - face[0, 263]).norm()
+        return found
+
+    def features(self, crop: Tensor) -> Tensor:
+        """Nothing of the crop is shown."""
+        return crop.new_zeros(1, 1)
+
+    def render(self, features: Tensor, source: Tensor, driving: Tensor) -> Tensor:
+        """(B, 3, 128, 128) blocks; the opening is keypoint 19's height over that of one that never moves."""
+        heights = (driving[:, self.lip, 1] - driving[:, 5, 1]) / 1.3
+        blocks = [block_picture(min(1.0, max(0.0, float(height)))) for height in heights]
+        return torch.stack(blocks).permute(0, 3, 1, 2).float() / 255
+
+
 class OpeningMesh:
     """Face-mesh stub: the face fills a red block, and its lips part as the block is green (0 shut .. 100 of 255)."""
 
@@ -75,7 +111,7 @@ class OpeningMesh:
         rows, columns = block.nonzero().unbind(1)
         if len(rows) < 40:
             return torch.zeros(0, 478, 3)
-        face = canonical_face()
+        face = canonical_face().clone()  # which is shared
         corners = float((face[61] - face[291])[:2].norm())
         green = float(picture[..., 1][block].float().median())
         face[13, :2] = face[14, :2] = face[[13, 14], :2].mean(0)

@@ -24,6 +24,7 @@ from ...face.mesh.landmarks import MeshBackend, track_faces
 from ...motion.keypoint_regions import BROWS, EYES, MOUTH, REST, ExpressionBasis
 from ...motion.keypoint_rotation import angles_of, rotation_of
 from ...motion.rig import WIDEST_GAP, make_rig
+from ...threads import one_torch_thread
 from ...types import KeypointTrack, LandmarkTrack, Portrait
 from ..contract import Callbacks, Renderer, RenderJob
 from ..warp.build import warped_pictures
@@ -286,10 +287,15 @@ def measured_basis(model: KeypointModel, portrait: Portrait, batch: int = BATCH)
 def _expressions(model: KeypointModel, crop: FaceCrop, pictures: Iterator[Tensor], batch: int) -> Tensor:
     """(T, K, 3) float32 expressions that a model sees in pictures, at one crop."""
     found = []
-    while taken := [crop.take(picture, model.device) for picture in itertools.islice(pictures, batch)]:
+    while taken := _crops(crop, itertools.islice(pictures, batch), model.device):
         with torch.no_grad():
             found.append(model.keypoints(torch.cat(taken)).expression.float().cpu())
     return torch.cat(found)
+
+
+def _crops(crop: FaceCrop, pictures: Iterator[Tensor], device: torch.device) -> list[Tensor]:
+    with one_torch_thread():  # the warp's many small steps
+        return [crop.take(picture, device) for picture in pictures]
 
 
 def _distance(points_px: Tensor, pair: tuple[int, int]) -> Tensor:

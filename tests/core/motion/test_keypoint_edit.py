@@ -81,7 +81,7 @@ def test_face_vid2vid_takes_3_14_for_pi():
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_head_angles_have_our_signs_in_both_families(layout):
-    """A nose that points to the viewer (−z) must go right with our yaw, down with pitch, whatever the family's signs."""
+    """A nose that points to the viewer (−z) goes right with our yaw, down with pitch, whatever the family's signs."""
     still = track(1, layout, rotation_deg=torch.zeros(1, 3))
     for turn, axis, sign in (((0.0, 20.0, 0.0), 0, 1), ((20.0, 0.0, 0.0), 1, 1)):
         turned = with_head_angles(still, torch.tensor([turn]))
@@ -140,8 +140,8 @@ def test_rest_has_the_closed_mouth_and_the_open_eyes():
     moved = opening[:, None, None] * basis.parting + shut[:, None, None] * basis.shutting
     some = track(100, expression=0.2 + moved, rotation_deg=torch.zeros(100, 3))
     rest = edit.rest_expression(some)
-    assert float(edit.amounts((rest - 0.2)[None], basis.parting)[0]) == pytest.approx(0.02, abs=0.011)  # lowest 5 %
-    assert float(edit.amounts((rest - 0.2)[None], basis.shutting)[0]) == pytest.approx(0, abs=1e-5)
+    assert float(basis.opening((rest - 0.2)[None])[0]) == pytest.approx(0.02, abs=0.011)  # lowest 5 %
+    assert float(basis.closure((rest - 0.2)[None])[0]) == pytest.approx(0, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -275,9 +275,12 @@ def test_carrying_to_another_face(layout):
     assert same(onto_itself, driving, atol=1e-4)
     relative = edit.carry(driving, face)
     assert same(relative.slice(0, 1), dataclasses.replace(face, valid=driving.valid[:1]), atol=1e-4)
-    turns = [scipy_rotation(layout, some.rotation_deg) for some in (driving, driving.slice(0, 1), face)]
-    expected = (turns[0] * turns[1].inv() * turns[2]).as_matrix()
-    np.testing.assert_allclose(rotation_of(layout, relative.rotation_deg), expected, atol=1e-5)
+    # as LivePortrait's public code has it, whose matrices are transposed: (R_i R_0^T) R_s
+    turns = [scipy_rotation(layout, some.rotation_deg).as_matrix() for some in (driving, driving.slice(0, 1), face)]
+    of_frame, of_first, of_source = (turn.transpose(0, 2, 1) for turn in turns)
+    expected = of_frame @ of_first.transpose(0, 2, 1) @ of_source
+    got = rotation_of(layout, relative.rotation_deg).numpy().transpose(0, 2, 1)
+    np.testing.assert_allclose(got, expected, atol=1e-5)
     np.testing.assert_allclose(relative.scale, face.scale * driving.scale / driving.scale[0], rtol=1e-5)
     absolute = edit.carry(driving, face, mode="absolute")
     assert same(dataclasses.replace(absolute, scale=driving.scale), driving)
@@ -365,6 +368,20 @@ def test_curves_are_what_the_track_was_made_of_and_come_back():
     for name in CURVES:
         torch.testing.assert_close(getattr(back, name), getattr(changed, name), atol=1e-4, rtol=0)
     torch.testing.assert_close(curves_of(some).mouth, mouth - mouth.sort().values[:2].mean(), atol=1e-4, rtol=0)
+
+
+def test_lips_and_lids_of_liveportrait_are_read_by_their_distance():
+    """Keypoint 19 is the lower lip, 20 the upper: .154 half crops per corner distance in the public templates."""
+    moved = torch.zeros(3, 21, 3)
+    moved[:, [19, 20], 1] += torch.tensor([0.3, 0.3])  # both go down: no opening
+    moved[1, 19, 1] += 0.0154
+    moved[2, 20, 1] -= 0.0308
+    moved[2, 19, 0] = 0.5  # sideways: none
+    basis = known_basis(LP)
+    torch.testing.assert_close(basis.opening(moved), torch.tensor([0.0, 0.1, 0.2]), atol=1e-5, rtol=0)
+    for read, way in ((basis.opening, basis.parting), (basis.closure, basis.shutting)):
+        assert float(read(way[None])[0]) == pytest.approx(1, abs=1e-5)
+    assert float(basis.opening(basis.shutting[None])[0]) == float(basis.closure(basis.parting[None])[0]) == 0
 
 
 def test_curves_of_an_unknown_layout_follow_its_strongest_movement():

@@ -9,16 +9,19 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from reading_model import OpeningMesh, block_picture
+from reading_model import FaceReader, OpeningMesh, block_picture
 
 from portraittalk_core.cli.main import main
 from portraittalk_core.errors import InputError, NoFaceError, ShapeError
 from portraittalk_core.face.canonical import canonical_face
+from portraittalk_core.face.mesh.landmarks import open_mesh
 from portraittalk_core.media.records import save_record
 from portraittalk_core.motion.keypoint_regions import known_basis
+from portraittalk_core.motion.rig import plan_landmarks
 from portraittalk_core.plots.curves import COLOURS
 from portraittalk_core.plots.lip_opening import plot_gain_sweep, plot_opening
-from portraittalk_core.renderers.implicit.bridges import lip_ratio
+from portraittalk_core.renderers.contract import RenderJob
+from portraittalk_core.renderers.implicit.bridges import keypoints_of_landmarks, lip_ratio
 from portraittalk_core.renderers.implicit.lip_opening import (
     GainSweep,
     LipOpening,
@@ -26,6 +29,8 @@ from portraittalk_core.renderers.implicit.lip_opening import (
     asked_opening,
     gain_sweep,
 )
+from portraittalk_core.renderers.implicit.options import KeypointRenderOptions
+from portraittalk_core.renderers.implicit.renderer import ImplicitRenderer
 from portraittalk_core.types import KeypointTrack, LandmarkTrack
 
 FPS = Fraction(25)
@@ -136,6 +141,23 @@ def test_gain_sweep_needs_gains_and_faces():
         gain_sweep(lambda _: iter([block_picture(None)]), [0, 1], OpeningMesh(), FPS)
     with pytest.raises(InputError, match="gain 0 was not rendered, only 0.5, 1"):
         GainSweep((0.5, 1), (0.1, 0.2)).shuts_at_zero  # noqa: B018
+
+
+@pytest.mark.parametrize("kind", ["landmarks", "keypoints"])
+def test_alpha_opens_a_rendered_mouth_strictly_and_shuts_it_at_0(small, make_plan, kind):
+    """The whole renderer with a model that reads and draws a mouth's opening: what is measured follows alpha."""
+    motion = plan_landmarks(make_plan(small.landmarks, opening=[0.3, 0.9, 0.6]))
+    with open_mesh() as mesh:
+        model = FaceReader(mesh)
+        if kind == "keypoints":
+            motion = next(keypoints_of_landmarks(model, small, [motion]))
+
+        def render(alpha):
+            renderer = ImplicitRenderer(model, None, KeypointRenderOptions(alpha=alpha, paste="crop"))
+            return renderer.render(RenderJob.of_track(small, motion))
+
+        sweep = gain_sweep(render, [0, 0.5, 1, 1.5], OpeningMesh(), FPS)
+    assert sweep.is_strictly_rising and sweep.shuts_at_zero, sweep
 
 
 def count(picture: torch.Tensor, colour: str) -> int:
