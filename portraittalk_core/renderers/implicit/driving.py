@@ -7,7 +7,7 @@ Keypoint tracks: the mouth's expression, from the source's own on. Audio2Exp: wh
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -42,13 +42,15 @@ class Driving:
     Args:
         renderer: with its model, options and Audio2Exp driver.
         job: what is rendered.
+        heard: called while the speech is heard, at least once a layer; may raise to stop.
 
     Raises:
         InputError: an Audio2Exp driver without speech or of another family, a bad alpha.
     """
 
-    def __init__(self, renderer: ImplicitRenderer, job: RenderJob) -> None:
+    def __init__(self, renderer: ImplicitRenderer, job: RenderJob, heard: Callable[[], None] | None = None) -> None:
         self.renderer, self.job, self.driver = renderer, job, renderer.driver
+        self._on_layer = None if heard is None else lambda *_: heard()
         self.curve = AlphaCurve(renderer.alpha)
         check_lips(renderer.options, job)
         if self.driver is not None:
@@ -140,7 +142,8 @@ class Driving:
         if self.driver is None:
             return base
         options = self.renderer.options
-        return self.driver.drive(base, self.job.speech, self.renderer.alpha, options.silence_pass, options.audio_offset)
+        passes = options.silence_pass, options.audio_offset
+        return self.driver.drive(base, self.job.speech, self.renderer.alpha, *passes, on_progress=self._on_layer)
 
     def resting_landmarks(self) -> LandmarkTrack:
         """One frame: the source's face at rest."""

@@ -71,7 +71,7 @@ class ImplicitRenderer:
             InputError: motion of another family, an Audio2Exp without speech, or a face that cannot be cropped.
         """
         progress = FrameProgress((callbacks or Callbacks()).on_progress, job.num_frames)
-        driving = Driving(self, job)
+        driving = Driving(self, job, progress.part)
         with reporting(self.model, progress):
             if isinstance(job.source, Film):
                 from .film import film_pictures

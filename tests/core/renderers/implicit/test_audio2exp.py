@@ -10,11 +10,14 @@ from safetensors.torch import save_file
 from tiny_hubert import write_tiny_hubert
 
 from portraittalk_core.errors import InputError, MissingDependency
+from portraittalk_core.renderers.contract import Callbacks, RenderJob
 from portraittalk_core.renderers.implicit.audio2exp.alpha import AlphaCurve
 from portraittalk_core.renderers.implicit.audio2exp.driver import Audio2ExpDriver
 from portraittalk_core.renderers.implicit.audio2exp.files import load_audio2exp, save_audio2exp
 from portraittalk_core.renderers.implicit.audio2exp.network import Audio2Exp, Audio2ExpSize
-from portraittalk_core.speech.windows import ROWS, made_silence, windows_of
+from portraittalk_core.renderers.implicit.files import random_model
+from portraittalk_core.renderers.implicit.renderer import ImplicitRenderer
+from portraittalk_core.speech.windows import ROWS, made_silence, missing_samples, windows_of
 from portraittalk_core.types import KeypointTrack, Speech
 
 TINY = Audio2ExpSize(features=64, widths=(12, 10, 8, 6))
@@ -196,8 +199,6 @@ def driver(hubert, tmp_path):
 
 
 def heard(driver: Audio2ExpDriver, frames: int, fps: Fraction, clip: Speech) -> torch.Tensor:
-    from portraittalk_core.speech.windows import missing_samples
-
     rows = torch.cat(list(driver.encoder.stream(clip, missing_samples(clip.waveform.numel(), frames, fps))))
     return windows_of(rows, frames, fps)
 
@@ -264,6 +265,22 @@ def test_streaming_pulls_span_by_span(driver):
     assert not pulled
     next(stream)
     assert pulled == [0]
+
+
+def test_a_renderer_can_be_stopped_while_it_hears(driver, astronaut):
+    model, _ = random_model("face-vid2vid-15")
+    renderer = ImplicitRenderer(model, driver=driver)
+    told = []
+
+    def stop(done: int, total: int) -> None:
+        told.append(done)
+        if any(module._forward_hooks for module in driver.encoder.network.encoder.layers):
+            raise KeyboardInterrupt
+
+    job = RenderJob.of_track(astronaut, track(8), speech(5_000))
+    with pytest.raises(KeyboardInterrupt):
+        next(renderer.render(job, Callbacks(stop)))
+    assert told and max(told) == 0  # no frame is done
 
 
 def test_wrong_use_is_refused_before_any_work(driver, hubert, tmp_path):
