@@ -20,6 +20,7 @@ from .contract import KeypointModel, Keypoints, Retargeting
 from .crop import crop_of
 from .driving import Driving, batches
 from .extract import keypoint_track_of_film, keypoints_of_picture, track_of
+from .film import film_pictures
 from .interrupt import FrameProgress, reporting
 from .options import KeypointRenderOptions
 from .paste import Paster, crop_pictures
@@ -74,8 +75,6 @@ class ImplicitRenderer:
         driving = Driving(self, job, progress.part)
         with reporting(self.model, progress):
             if isinstance(job.source, Film):
-                from .film import film_pictures
-
                 pictures = film_pictures(self, job, driving, progress)
             else:
                 pictures = self._portrait(job, driving, progress)

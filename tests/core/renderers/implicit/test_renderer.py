@@ -365,3 +365,42 @@ def test_landmarks_of_a_film_move_the_expression_as_far_as_the_warp_shows(film, 
         crop = crop_of(film.track.points_px[at], model.crop, 64)
         assert float(crop.take(warped[at]).mean()) == pytest.approx(float(driven[number]), abs=1e-5)
         assert float(sources[number]) != float(driven[number])
+
+
+def test_lips_of_a_film_are_asked_for_by_their_opening(film):
+    """The retargeting network gets the ratios of the filmed and of the wanted lips, and its answer moves the face."""
+    from portraittalk_core.renderers.implicit.bridges import PUBLIC_RATIO
+
+    opened = film.track.points.clone()
+    opened[:, 14, 1] += 0.03
+    track = replace(film.track, points=torch.where(film.track.valid[:, None, None], opened, film.track.points))
+
+    def ratios(points):
+        pixels = points * torch.tensor([512.0, 512.0, 512.0])
+        gap = (pixels[:, 13] - pixels[:, 14]).norm(dim=1)
+        return PUBLIC_RATIO * gap / (pixels[:, 61] - pixels[:, 291]).norm(dim=1)
+
+    class Asked:
+        now, then = (), ()
+
+        def stitch(self, source, driving):
+            return driving
+
+        def lips(self, source, now, then):
+            self.now, self.then = (*self.now, *now.tolist()), (*self.then, *then.tolist())
+            return 0.1 * then[:, None, None].expand_as(source)
+
+    seen = []
+
+    class Watching(Shifting):
+        def render(self, features, source, driving):
+            seen.append((driving - source).mean((1, 2)))
+            return super().render(features, source, driving)
+
+    asked = Asked()
+    renderer = ImplicitRenderer(Watching(), asked, KeypointRenderOptions(bridge="lips"))
+    assert len(list(renderer.render(RenderJob.of_track(film, track)))) == 6
+    seen_frames = film.track.valid.nonzero().flatten().tolist()
+    assert asked.now == pytest.approx(ratios(film.track.points)[seen_frames].tolist(), rel=1e-4)
+    assert asked.then == pytest.approx(ratios(track.points)[seen_frames].tolist(), rel=1e-4)
+    assert torch.cat(seen).tolist() == pytest.approx([0.1 * then for then in asked.then], rel=1e-4)
