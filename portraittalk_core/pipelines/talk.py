@@ -13,6 +13,7 @@ from torch import Tensor
 from ..engines.contract import LANDMARKS, MotionEngine, check_makes, made, whole_track
 from ..engines.registry import open_engine
 from ..face.mesh.landmarks import find_portrait
+from ..motion import keypoint_time
 from ..motion.dub import dub_track, film_order
 from ..motion.dub_options import DubOptions
 from ..motion.options import MotionOptions
@@ -21,10 +22,11 @@ from ..motion.transfer import transfer_motion
 from ..options import option_of
 from ..progress import Progress
 from ..renderers.contract import Callbacks, Film, Renderer, RenderJob
+from ..renderers.implicit.renderer import ImplicitRenderer
 from ..renderers.registry import open_renderer
 from ..renderers.write import RenderResult, Sound, render_video
 from ..style.prior import Style
-from ..types import LandmarkTrack, Portrait, Speech
+from ..types import KeypointTrack, LandmarkTrack, Portrait, Speech
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +73,9 @@ def talk(
     listening = _stoppable(callbacks.on_progress, total)
     if driving is None:
         motion = engine.spans(speech, portrait.landmarks, options, listening)
+    elif getattr(renderer, "driver", None) is not None:  # which moves the mouth itself
+        track = driven_keypoints(driving, portrait, speech, options, renderer, film_end)
+        motion, total = (track,), len(track)
     else:
         track = driven_track(driving, portrait, speech, options, film_end)
         motion, total = (dub_track(track, speech, options, engine, listening),), len(track)
@@ -94,17 +99,37 @@ def driven_track(
         film_end: what follows where the speech is longer; "cut" ends with the video.
     """
     track = at_fps(driving.track, options.fps)
-    wanted = speech.num_frames(options.fps)
-    if film_end == "cut" and wanted > len(track):
-        log.warning(
-            "%s lasts %.2f s, the speech %.2f s: it is cut off where the driving video ends. To keep all of it: %s "
-            "with hold, loop or ping-pong.", driving.source, track.seconds, speech.seconds,
-            option_of(DubOptions, "film_end").flag,
-        )  # fmt: skip
-    order = film_order(len(track), wanted, film_end)[:wanted]
+    order = _order_for(speech, len(track), options, driving, film_end)
     track = transfer_motion(track, portrait.landmarks)
     # what is interpolated where nobody was seen is motion as good as any
     return replace(track, points=track.points[order], valid=torch.ones(len(order), dtype=torch.bool))
+
+
+def driven_keypoints(
+    driving: Film,
+    portrait: Portrait,
+    speech: Speech,
+    options: MotionOptions,
+    renderer: ImplicitRenderer,
+    film_end: str = "cut",
+) -> KeypointTrack:
+    """Motion of a video's face on a portrait as the renderer's own networks see it; else as `driven_track`."""
+    track = keypoint_time.at_fps(renderer.motion_of(driving, portrait), options.fps)
+    order = _order_for(speech, len(track), options, driving, film_end)
+    track = keypoint_time.in_order(track, order)
+    return replace(track, valid=torch.ones_like(track.valid))
+
+
+def _order_for(speech: Speech, num_frames: int, options: MotionOptions, driving: Film, film_end: str) -> Tensor:
+    """(T,) numbers of a driving video's frames, as they follow each other for a speech."""
+    wanted = speech.num_frames(options.fps)
+    if film_end == "cut" and wanted > num_frames:
+        log.warning(
+            "%s lasts %.2f s, the speech %.2f s: it is cut off where the driving video ends. To keep all of it: %s "
+            "with hold, loop or ping-pong.", driving.source, float(num_frames / options.fps), speech.seconds,
+            option_of(DubOptions, "film_end").flag,
+        )  # fmt: skip
+    return film_order(num_frames, wanted, film_end)[:wanted]
 
 
 def landmarks_of_speech(

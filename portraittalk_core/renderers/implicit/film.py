@@ -30,6 +30,7 @@ from .paste import Paster, crop_pictures, feathered_mask
 if TYPE_CHECKING:
     from .renderer import ImplicitRenderer
 
+JAW_DROP = 0.15  # of the face's height: room below a chin whose way is not known
 FACE_FEATHER = 0.15  # of the face's size: width of the soft edge around a face whose head stays the film's
 
 
@@ -131,7 +132,7 @@ class _FilmRenderer:
             cut = zip(drawn, crops, strict=True)
             taken = torch.cat([crop.take(pictures[at], self._model.device) for at, crop in cut])
             faces = self._model.keypoints(taken)
-            features = torch.cat([self._model.features(crop) for crop in taken.split(1)])
+            features = self._model.features(taken)
         shown = valid.long().cumsum(0)  # 0: the face before
         own = track_of(Keypoints.cat([before, faces]), self._model.layout, self._film.track.fps)
         motion = replace(own, **{name: getattr(own, name)[shown] for name in MOTION}, valid=valid)
@@ -203,11 +204,11 @@ class _FilmRenderer:
         out = list(batch.pictures) if whole else [self._still(picture) for picture in batch.pictures]
         for number, (at, crop) in enumerate(zip(batch.drawn, batch.crops, strict=True)):
             self._place = crop
-            if wanted is not None and torch.equal(wanted[at], self._film.track.points[batch.first + at]):
-                continue  # nothing is said there: it stays as it was filmed
             if not whole:
                 out[at] = crop_pictures(rendered[number : number + 1])[0]
                 continue
+            if wanted is not None and torch.equal(wanted[at], self._film.track.points[batch.first + at]):
+                continue  # nothing is said there: it stays as it was filmed
             mask = None
             if not head_moves:
                 mask = self._mask(batch.first + at, crop, None if wanted is None else wanted[at])
@@ -232,6 +233,8 @@ class _FilmRenderer:
         on_crop = crop.points_on_crop(self._pixels(shapes)) / crop.size
         if not bool(on_crop[:, list(FACE_OVAL)].isfinite().all()):
             return feathered_mask(side)
+        if wanted is None:
+            on_crop = torch.cat([on_crop, _with_open_jaw(on_crop)])
         return face_mask(on_crop, FACE_FEATHER, side) * feathered_mask(side)
 
     def _still(self, picture: Tensor) -> Tensor:
@@ -239,3 +242,11 @@ class _FilmRenderer:
         if self._place is None:
             self._face_before()
         return crop_pictures(self._place.resized(self._model.output_size).take(picture))[0]
+
+
+def _with_open_jaw(points: Tensor) -> Tensor:
+    """(1, 478, 2) landmarks on a crop with the lower face drawn down."""
+    down = points[..., 1]
+    low, high = down.amin(), down.amax()
+    share = ((down - (low + high) / 2) / ((high - low) / 2)).clamp(min=0)
+    return torch.stack([points[..., 0], down + JAW_DROP * (high - low) * share], dim=-1)

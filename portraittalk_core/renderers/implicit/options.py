@@ -17,7 +17,7 @@ PUBLIC_ALPHA = 0.7  # with Audio2Exp: the default of ControlTalk's public code
 
 _LIVEPORTRAIT = (
     "LivePortrait's appearance_feature_extractor, motion_extractor, warping_module, spade_generator and, if there, "
-    "stitching_retargeting_module (.pth or .safetensors), from huggingface.co/KlingTeam/LivePortrait or "
+    "stitching_retargeting_module (.pth or .safetensors), from huggingface.co/KwaiVGI/LivePortrait or "
     "huggingface.co/Kijai/LivePortrait_safetensors"
 )
 _FACEVID2VID = (
@@ -32,7 +32,7 @@ _HUBERT = FileSpec(
     "hubert", "TencentGameMate/chinese-hubert-large, for Audio2Exp", "MIT", "audio_encoders", False, "1.3 GB"
 )
 LIVEPORTRAIT_FILES = (
-    FileSpec("keypoints_folder", "KlingTeam/LivePortrait or Kijai/LivePortrait_safetensors", "MIT", "liveportrait",
+    FileSpec("keypoints_folder", "KwaiVGI/LivePortrait or Kijai/LivePortrait_safetensors", "MIT", "liveportrait",
              size="520 MB", names="its five files"),
     _AUDIO2EXP,
     _HUBERT,

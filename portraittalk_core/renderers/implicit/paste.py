@@ -18,6 +18,7 @@ from .crop import FaceCrop, sampled, shifted
 
 FEATHER = 0.06  # of the crop's side: over which a rendered crop fades at its edge
 RING_PX = 64  # colours are compared at this size: fine texture must not count
+MAX_PIXELS = 4_000_000  # of all frames that are composited at once: floats of large portraits would fill the memory
 STEADY_LEVEL = 24 / 255  # pixels that differ by more than about this show something else and say little about colour
 
 
@@ -94,8 +95,9 @@ class Paster:
         check_shape(rendered, f"B 3 {self._side} {self._side}", "the rendered crops")
         if not self._is_inside:
             return [self._picture.clone() for _ in rendered]
-        parts = self._composite(rendered.float())
         left, top, right, bottom = self._bounds
+        at_once = max(1, MAX_PIXELS // ((right - left) * (bottom - top)))
+        parts = torch.cat([self._composite(some.float()) for some in rendered.split(at_once)])
         pictures = []
         for part in parts.cpu():  # the one copy from the device
             picture = self._picture.clone()

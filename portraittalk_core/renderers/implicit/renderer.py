@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ...types import KeypointTrack
+from ...motion.keypoint_edit import carry
+from ...types import KeypointTrack, Portrait
 from ..contract import Callbacks, Film, RenderJob
 from ..warp.build import source_size
 from .contract import KeypointModel, Keypoints, Retargeting
 from .crop import crop_of
 from .driving import Driving, batches
+from .extract import keypoint_track_of_film, keypoints_of_picture, track_of
+from .film import film_pictures
 from .interrupt import FrameProgress, reporting
 from .options import KeypointRenderOptions
 from .paste import Paster, crop_pictures
@@ -72,14 +75,25 @@ class ImplicitRenderer:
         driving = Driving(self, job, progress.part)
         with reporting(self.model, progress):
             if isinstance(job.source, Film):
-                from .film import film_pictures
-
                 pictures = film_pictures(self, job, driving, progress)
             else:
                 pictures = self._portrait(job, driving, progress)
             for picture in pictures:
                 yield picture
                 progress.frame()
+
+    def motion_of(self, film: Film, portrait: Portrait) -> KeypointTrack:
+        """A film's motion on a portrait, from the portrait's own keypoints on.
+
+        Args:
+            film: of the driving face; where it is not seen, motion is interpolated.
+            portrait: that takes the motion over.
+        """
+        track = keypoint_track_of_film(
+            self.model, film.pictures(), film.track, on_missing="interpolate", scenes=film.scenes
+        )
+        face, _ = keypoints_of_picture(self.model, portrait.picture, portrait.landmarks.points_px[0])
+        return carry(track, track_of(face, self.model.layout, track.fps))
 
     def place(self, source: Tensor, faces: Keypoints) -> Tensor:
         """(B, K, 3) placed keypoints of the pictures to make, stitched to those of the source if that is wanted."""

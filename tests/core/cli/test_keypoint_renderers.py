@@ -82,6 +82,19 @@ def test_audio2exp_moves_the_face_by_alpha(place, tmp_path, family):
     assert 0 < moved[0] < moved[1]
 
 
+def test_audio2exp_edits_the_keypoints_of_a_driving_video(place, tmp_path):
+    film, words = tmp_path / "film.mp4", ["--paste", "crop", "--crf", "0", "--film-end", "loop"]
+    given = ["talk", "--source", place / "me.png", "--speech", place / "half.wav", "--head-motion", "2", "--out", film]
+    assert main(list(map(str, given))) == 0
+    words += ["--audio2exp", place / "lp-audio2exp.safetensors", "--hubert", place / "hubert.bin", "--driving", film]
+    made = {}
+    for alpha in ("0", "1"):
+        assert talk(place, tmp_path / f"{alpha}.mp4", "lp", *words, "--alpha", alpha) == 0
+        made[alpha] = pictures(tmp_path / f"{alpha}.mp4")
+    assert len(made["0"]) == 13 and float((made["0"] - made["1"]).abs().mean()) > 0
+    assert float((made["0"][1:] - made["0"][:-1]).abs().mean()) > 0  # the head and the eyes are the video's
+
+
 def test_audio2exp_of_the_other_family_is_refused_before_any_frame(place, tmp_path, capsys):
     words = ["--audio2exp", place / "fv-audio2exp.safetensors", "--hubert", place / "hubert.bin"]
     assert talk(place, tmp_path / "o.mp4", "lp", *words) == 2

@@ -317,6 +317,15 @@ def test_a_film_keeps_frames_without_a_face_and_what_is_far_from_it(film):
     assert all(not torch.equal(made[at], filmed[at]) for at in (0, 1, 4, 5))
 
 
+def test_a_driving_film_starts_at_the_portraits_own_keypoints(astronaut, film):
+    model = Shifting()
+    motion = ImplicitRenderer(model).motion_of(film, astronaut)
+    own = own_motion(model, astronaut, 1)
+    assert len(motion) == 6 and motion.layout == LAYOUT and motion.fps == 10
+    assert torch.allclose(motion.expression[0], own.expression[0], atol=1e-6)
+    assert motion.valid.tolist() == film.track.valid.tolist()
+
+
 def test_a_films_crops_are_the_networks_size_where_they_are_wanted(film):
     job = RenderJob.of_track(film, replace(keypoints_of(6), fps=Fraction(10)))
     renderer = ImplicitRenderer(Shifting(), None, KeypointRenderOptions(paste="crop"))
@@ -356,3 +365,42 @@ def test_landmarks_of_a_film_move_the_expression_as_far_as_the_warp_shows(film, 
         crop = crop_of(film.track.points_px[at], model.crop, 64)
         assert float(crop.take(warped[at]).mean()) == pytest.approx(float(driven[number]), abs=1e-5)
         assert float(sources[number]) != float(driven[number])
+
+
+def test_lips_of_a_film_are_asked_for_by_their_opening(film):
+    """The retargeting network gets the ratios of the filmed and of the wanted lips, and its answer moves the face."""
+    from portraittalk_core.renderers.implicit.bridges import PUBLIC_RATIO
+
+    opened = film.track.points.clone()
+    opened[:, 14, 1] += 0.03
+    track = replace(film.track, points=torch.where(film.track.valid[:, None, None], opened, film.track.points))
+
+    def ratios(points):
+        pixels = points * torch.tensor([512.0, 512.0, 512.0])
+        gap = (pixels[:, 13] - pixels[:, 14]).norm(dim=1)
+        return PUBLIC_RATIO * gap / (pixels[:, 61] - pixels[:, 291]).norm(dim=1)
+
+    class Asked:
+        now, then = (), ()
+
+        def stitch(self, source, driving):
+            return driving
+
+        def lips(self, source, now, then):
+            self.now, self.then = (*self.now, *now.tolist()), (*self.then, *then.tolist())
+            return 0.1 * then[:, None, None].expand_as(source)
+
+    seen = []
+
+    class Watching(Shifting):
+        def render(self, features, source, driving):
+            seen.append((driving - source).mean((1, 2)))
+            return super().render(features, source, driving)
+
+    asked = Asked()
+    renderer = ImplicitRenderer(Watching(), asked, KeypointRenderOptions(bridge="lips"))
+    assert len(list(renderer.render(RenderJob.of_track(film, track)))) == 6
+    seen_frames = film.track.valid.nonzero().flatten().tolist()
+    assert asked.now == pytest.approx(ratios(film.track.points)[seen_frames].tolist(), rel=1e-4)
+    assert asked.then == pytest.approx(ratios(track.points)[seen_frames].tolist(), rel=1e-4)
+    assert torch.cat(seen).tolist() == pytest.approx([0.1 * then for then in asked.then], rel=1e-4)
