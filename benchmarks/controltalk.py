@@ -60,7 +60,7 @@ DRAWN, CROP, CORNER = (
     128,
     (39, 32),
 )  # pixels: of the puppet's picture, of the crop around its head, where it begins
-CALM = (0.35, 0.35, 0.5, 1.0)  # of the puppet's moves: a head that speaks stays in the crop
+CALM = (0.12, 0.12, 0.2, 1.0)  # of the puppet's moves: what is measured is the mouth
 EYES = UNIT * DRAWN / CROP  # inter-ocular distance over the crop's side
 SHUT, FOLLOWS, SAME = 0.12, 0.8, 0.9  # opening at alpha 0; r with the driving puppet's mouth; r of image with video
 SKIN_REDNESS, MOUTH_REDNESS = 0.2, 0.575  # red less the mean of green and blue, as the puppet is painted
@@ -74,9 +74,9 @@ class Plan:
     num_clips: int = 16  # to learn from
     num_held_out: int = 4
     frames: int = 48  # of a clip
-    renderer_steps: int = 800
+    renderer_steps: int = 600
     renderer_rows: int = 4  # pairs in a step
-    sync_steps: int = 500
+    sync_steps: int = 200
     steps: int = 100  # of every Audio2Exp
     windows: int = 2  # in a step of Audio2Exp
     seed: int = 0
@@ -127,7 +127,7 @@ def train_base(folder: Path, plan: Plan) -> Trained:
         steps=plan.renderer_steps, batch_size=plan.renderer_rows, learning_rate=1e-3, ema_decay=0.99, sample_every=0,
         save_every=10**6, seed=plan.seed,
     )  # fmt: skip
-    weights = LossWeights(perceptual=0.0, pixels=30.0, gan=0.0, feature_matching=0.0, expression=1.0)
+    weights = LossWeights(perceptual=0.0, pixels=30.0, gan=0.0, feature_matching=0.0, expression=1.0, lower_face=0.667)
     config = KeypointTraining(
         clips, folder / "renderer", size="tiny", resolution=SIDE, scales=3, weights=weights, trainer=trainer
     )

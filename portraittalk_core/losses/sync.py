@@ -8,7 +8,7 @@ which prints the cosine itself as a loss to be minimised: a slip of the sign.
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy, cosine_similarity
+from torch.nn.functional import cosine_similarity
 
 from ..checks import check_choice, check_shape
 
@@ -30,10 +30,13 @@ def sync_cosine(pictures: Tensor, sounds: Tensor) -> Tensor:
 def sync_contrastive_loss(cosines: Tensor, in_sync: Tensor) -> Tensor:
     """Binary cross-entropy of cosines (B,) taken as probabilities, where `in_sync` (B,) is 1 for a true pair, 0 else.
 
+    Written out, for torch's own refuses to work in mixed precision, and its gradient explodes at 0 and 1.
+
     Returns:
         A scalar, float32.
     """
-    return binary_cross_entropy(cosines.float().clamp(0, 1), in_sync.float())
+    true, likely = in_sync.float(), cosines.float().clamp(FLOOR, 1 - FLOOR)
+    return -(true * likely.log() + (1 - true) * (1 - likely).log()).mean()
 
 
 def sync_loss(cosines: Tensor, kind: str = "log") -> Tensor:

@@ -18,6 +18,14 @@ def test_contrastive_loss_matches_the_closed_form():
     assert loss.item() == pytest.approx(-(torch.tensor(0.8).log() + torch.tensor(0.7).log()).item() / 2, abs=1e-6)
 
 
+def test_contrastive_loss_works_in_mixed_precision_and_at_the_ends():
+    cosines = torch.tensor([0.0, 1.0, 0.5], requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = sync_contrastive_loss(cosines, torch.tensor([1, 0, 1]))
+    loss.backward()
+    assert loss.isfinite() and cosines.grad.isfinite().all() and cosines.grad[2] < 0
+
+
 def test_log_loss_is_the_contrastive_loss_of_true_pairs():
     cosines = torch.tensor([0.9, 0.2, 0.5])
     assert torch.allclose(sync_loss(cosines), sync_contrastive_loss(cosines, torch.ones(3)))
