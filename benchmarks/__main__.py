@@ -9,11 +9,14 @@ from . import (
     animate,
     bad_input,
     batch,
+    controltalk,
     embedded,
     film,
     gpu,
     identity,
     implicit,
+    implicit_small,
+    implicit_speech,
     lipsync,
     ordering,
     score_memory,
@@ -34,6 +37,9 @@ COMMANDS = {
     "score-memory": score_memory,
     "ordering": ordering,
     "bad_input": bad_input,
+    "controltalk": controltalk,
+    "implicit_small": implicit_small,
+    "implicit_speech": implicit_speech,
 }
 
 

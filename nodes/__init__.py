@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from ..portraittalk_core.media.once import once_in_each
 from .animate import AnimateNetControl
+from .bindings.progress import current_prompt
 from .bindings.samples import offer_samples
 from .compare import CompareVideos, ScoreWithoutReference
 from .engine import LoadMotionEngine
@@ -69,5 +71,6 @@ class PortraitTalkExtension(ComfyExtension):
 
 async def comfy_entrypoint() -> PortraitTalkExtension:
     """Called by ComfyUI when it loads the pack."""
+    once_in_each(current_prompt)
     offer_samples()
     return PortraitTalkExtension()

@@ -14,7 +14,7 @@ from .bindings.evaluation import evaluation_clip, identity_reference
 from .bindings.outputs import new_output, valid_prefix
 from .bindings.progress import Progress, face_mesh, show_text
 from .sockets import schema
-from .widgets import face_index_widget, widget
+from .widgets import face_index_widget, sound_track_widget, widget
 
 PICTURES = [io.Video, io.Image]
 MAIN = ("adfd", "m_lmd", "ssim", "mouth_correlation", "lse_c")
@@ -48,6 +48,7 @@ class CompareVideos(io.ComfyNode):
                     tooltip="What PSNR, SSIM and LPIPS look at: the whole frame, or the same face crop of both.",
                 ),
                 *_common_inputs(),
+                sound_track_widget("generated"),
             ],
             outputs=[
                 io.String.Output("table", display_name="table", tooltip="All numbers, one a line."),
@@ -103,6 +104,7 @@ class ScoreWithoutReference(io.ComfyNode):
             inputs=[
                 io.MultiType.Input("video", types=PICTURES, tooltip="What was made: a VIDEO or IMAGE frames."),
                 *_common_inputs(),
+                sound_track_widget("the video"),
             ],
             outputs=[
                 io.String.Output("table", display_name="table", tooltip="All numbers, one a line."),
@@ -202,9 +204,11 @@ def _evaluated(generated, target, audio, fps, portrait, options):
     from ..portraittalk_core.evaluation.networks import open_networks
     from ..portraittalk_core.evaluation.score_report import ScoreReport
 
+    sound_track = options.pop("sound_track", 0)
     settings = EvaluationOptions(**options | {"max_frames": options.get("max_frames") or None})
     with ExitStack() as files:
-        clip = evaluation_clip(generated, "the video" if target is None else "the generated video", fps, audio, files)
+        name = "the video" if target is None else "the generated video"
+        clip = evaluation_clip(generated, name, fps, audio, files, sound_track)
         target_clip = None if target is None else evaluation_clip(target, "the target video", fps, None, files)
         identity = identity_reference(portrait, target is not None, files)
         networks, mesh = open_networks(paths.weight_folders()), files.enter_context(face_mesh())

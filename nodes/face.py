@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 from comfy_api.latest import io
 
 from . import texts
 from .bindings import convert, paths
 from .bindings.progress import Progress
-from .sockets import FaceEmbedding, advanced, schema
+from .sockets import FaceEmbedding, advanced, given_pictures, growing_pictures, schema
 from .widgets import face_index_widget
+
+PICTURES = "pictures"  # the input that grows
 
 
 class LoadFaceEmbedding(io.ComfyNode):
@@ -41,6 +45,9 @@ class LoadFaceEmbedding(io.ComfyNode):
                         tooltip="How much each picture counts, such as 1, 0.5, 2; empty is all alike.",
                     )
                 ),
+                *growing_pictures(
+                    PICTURES, "More pictures of the same person, of any size; each counts as those in images."
+                ),
             ],
             outputs=[
                 FaceEmbedding.Output("face_embedding", display_name="face_embedding", tooltip="Who it is."),
@@ -50,11 +57,12 @@ class LoadFaceEmbedding(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, images, face_index, weights="", more=None, mask=None, clip_vision=None) -> io.NodeOutput:
+    def execute(cls, images, face_index, weights="", more=None, mask=None, clip_vision=None, **others):
         """Detect, crop and encode the faces."""
         from ..portraittalk_core.face.identity.embedding import join_faces
 
-        encoded = _encoded(images, face_index, weights, mask)
+        batches = [images, *given_pictures(PICTURES, others)]
+        encoded = _encoded(batches, face_index, weights, mask)
         crops = convert.to_image(encoded.crops)
         embedding = _with_clip(encoded.embedding, clip_vision, crops)
         joined = embedding if more is None else join_faces([embedding, more])
@@ -87,12 +95,14 @@ class BlendFaces(io.ComfyNode):
         return io.NodeOutput(blend_faces(face_a, face_b, amount))
 
 
-def _encoded(images, face_index, weights, mask):
+def _encoded(batches, face_index, weights, mask):
     from ..portraittalk_core.face.identity.encoder import CROP_PX, FaceEncoder, find_face_models
 
-    pictures = list(convert.to_pictures(images))
+    first, *others = [list(convert.to_pictures(batch)) for batch in batches]
+    pictures = [*first, *chain.from_iterable(others)]
     numbers = texts.to_numbers(weights, len(pictures), "weights")
-    masks = convert.to_picture_masks(mask, pictures)
+    masks = convert.to_picture_masks(mask, first)
+    masks = None if masks is None else [*masks, *[None] * (len(pictures) - len(first))]
     with FaceEncoder(find_face_models(paths.model_folders(paths.FACES))) as encoder:
         return encoder.encode(pictures, None, numbers, masks, face_index, CROP_PX, Progress())
 

@@ -6,11 +6,12 @@ import math
 
 from comfy_api.latest import io, ui
 
+from ..portraittalk_core.motion.dub_options import DubOptions
 from ..portraittalk_core.motion.options import MotionOptions
-from .bindings import convert, convert_audio, convert_landmarks, convert_video, paths
-from .bindings.face_place import index_at
+from .bindings import convert, convert_audio, paths
 from .bindings.outputs import new_output, valid_prefix
-from .bindings.progress import PREVIEW_PX, Progress, counted, face_mesh, show_text
+from .bindings.progress import PREVIEW_PX, Progress, counted, show_text
+from .bindings.tracking import of_one_person, tracked
 from .sockets import FaceLandmarks, Landmarks, advanced, face_at_input, schema
 from .widgets import face_index_widget, widget
 
@@ -46,18 +47,29 @@ class LandmarksFromVideo(io.ComfyNode):
                     )
                 ),
                 face_at_input("Where the face is in the first frame, as a mask or box; goes before face_index."),
+                widget(
+                    DubOptions, "scenes", default="all", optional=True, advanced=True,
+                    tooltip="Of a video with cuts: same leaves scenes out that show another face than the first one, "
+                    "so that a dub keeps them as filmed; all follows whoever is there.",
+                ),
             ],
             outputs=[
                 Landmarks.Output("landmarks", display_name="landmarks", tooltip="The face in every frame."),
                 io.Int.Output("frame_count", display_name="frame_count", tooltip="Number of frames."),
                 io.Float.Output("fps_out", display_name="fps", tooltip="Frames per second."),
             ],
+            hidden=[io.Hidden.unique_id],
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, fps, face_index, on_missing, face_at=None, **watched) -> io.NodeOutput:
+    def execute(cls, fps, face_index, on_missing, face_at=None, scenes="all", **watched) -> io.NodeOutput:
         """Track the face in whichever input is connected."""
-        track = _tracked(fps, (face_index, face_at), on_missing, **watched)
+        from ..portraittalk_core.face.scenes import SceneFinder
+
+        finder = SceneFinder() if scenes == "same" else None
+        track = tracked(fps, (face_index, face_at), (on_missing, finder and finder.see), **watched)
+        if finder is not None and watched.keys() & {"video", "frames"}:
+            track = of_one_person(track, finder, cls.hidden.unique_id)
         return io.NodeOutput(track, len(track), float(track.fps))
 
 
@@ -182,49 +194,3 @@ class LoadLandmarks(io.ComfyNode):
 
         track = load_record(LandmarkTrack, paths.track_path(file))
         return io.NodeOutput(track, len(track), float(track.fps))
-
-
-def _tracked(fps, face, on_missing, video=None, frames=None, face_landmarks=None):
-    from ..portraittalk_core.errors import InputError
-    from ..portraittalk_core.types import as_fps
-
-    if video is not None:
-        return _track_video(video, face, on_missing)
-    if frames is not None:
-        return _track_frames(frames, fps, face, on_missing)
-    if face_landmarks is None:
-        raise InputError("nothing to watch: connect a video, frames or face_landmarks.")
-    if face[1] is not None:
-        raise InputError("face_at goes with a video or frames; faces in face_landmarks are chosen by face_index.")
-    return convert_landmarks.to_track(face_landmarks, as_fps(fps), face[0], on_missing)
-
-
-def _track_video(video, face, on_missing):
-    from ..portraittalk_core.face.mesh.landmarks import track_faces
-    from ..portraittalk_core.media.video_read import probe_video, read_pictures
-
-    in_memory = convert_video.video_frames(video)
-    if in_memory is not None:
-        return _track_frames(*in_memory, face, on_missing)
-    with convert_video.video_file(video) as path, face_mesh() as mesh:
-        fps = probe_video(path).fps
-        index = _index_of(face, lambda: next(read_pictures(path, fps)), mesh, "the first frame of the video")
-        pictures = read_pictures(path, fps, on_progress=Progress())
-        return track_faces(pictures, fps, mesh, index, on_missing=on_missing, source="the video")
-
-
-def _index_of(face, first_picture, mesh, source):
-    """The face_index of a face that is given as face_index and face_at."""
-    face_index, face_at = face
-    return face_index if face_at is None else index_at(face_at, first_picture(), mesh, source)
-
-
-def _track_frames(frames, fps, face, on_missing):
-    from ..portraittalk_core.face.mesh.landmarks import track_faces
-    from ..portraittalk_core.types import as_fps
-
-    pictures = convert.to_pictures(frames)
-    seen = counted(pictures, len(pictures), Progress())
-    with face_mesh() as mesh:
-        index = _index_of(face, lambda: pictures[0], mesh, "the first frame")
-        return track_faces(seen, as_fps(fps), mesh, index, on_missing=on_missing, source="the frames")

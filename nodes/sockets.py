@@ -7,6 +7,7 @@ import dataclasses
 from comfy_api.latest import io
 
 CATEGORY = "PortraitTalk"
+MOST_PICTURES = 5  # of a person, besides a batch
 ESSENTIALS = "Video Tools"  # section of newer ComfyUI's list of essential nodes
 
 Landmarks = io.Custom("PORTRAITTALK_LANDMARKS")  # portraittalk_core.types.LandmarkTrack
@@ -18,13 +19,41 @@ IdentityAdapter = io.Custom("PORTRAITTALK_IDENTITY_ADAPTER")  # nodes.bindings.u
 AnimateControl = io.Custom("PORTRAITTALK_CONTROL")  # nodes.animate_control.AnimateControl
 Style = io.Custom("PORTRAITTALK_STYLE_PRIOR")  # nodes.style_use.ChosenStyle
 AudioEncoderOutput = io.Custom("AUDIO_ENCODER_OUTPUT")  # of ComfyUI's own audio encoders
+Boxes = io.Custom("BBOX")  # other packs' boxes: lists of four numbers
 BoundingBox = io.Custom("BOUNDING_BOX")  # newer ComfyUI's own detectors' boxes
+Curve = io.Custom("CURVE")  # newer ComfyUI's drawn curves
 FaceLandmarks = io.Custom("FACE_LANDMARKS")  # newer ComfyUI's own face landmarks
 
 
 def face_at_input(tooltip: str) -> io.Input:
     """The input for a mask or box that says which face is meant."""
-    return io.MultiType.Input("face_at", types=[io.Mask, BoundingBox], optional=True, tooltip=tooltip)
+    return io.MultiType.Input("face_at", types=[io.Mask, BoundingBox, Boxes], optional=True, tooltip=tooltip)
+
+
+def curve_input(name: str, tooltip: str) -> io.Input:
+    """The input for a number that changes over time: a list of FLOAT, one a frame, or a CURVE over the whole clip."""
+    return io.MultiType.Input(name, types=[io.Float, Curve], optional=True, tooltip=tooltip)
+
+
+def growing_pictures(name: str, tooltip: str) -> list[io.Input]:
+    """Optional IMAGE inputs that grow as they are used; on ComfyUI without such inputs, MOST_PICTURES plain ones.
+
+    Either way they are called name.picture0, name.picture1, …, so that a graph works on both.
+    """
+    if hasattr(io, "Autogrow"):
+        template = io.Autogrow.TemplatePrefix(io.Image.Input("picture", tooltip=tooltip), "picture", 0, MOST_PICTURES)
+        return [io.Autogrow.Input(name, template, optional=True, tooltip=tooltip)]
+    return [
+        io.Image.Input(f"{name}.picture{number}", optional=True, tooltip=tooltip) for number in range(MOST_PICTURES)
+    ]
+
+
+def given_pictures(name: str, inputs: dict[str, object]) -> list[object]:
+    """The IMAGEs that a node got by `growing_pictures`, in order."""
+    grown = inputs.get(name)  # by picture, on newer ComfyUI
+    grown = inputs if grown is None else {f"{name}.{key}": image for key, image in grown.items()}
+    names = (f"{name}.picture{number}" for number in range(MOST_PICTURES))
+    return [image for image in map(grown.get, names) if image is not None]
 
 
 def keypoint_outputs(tooltip: str) -> list[io.Output]:

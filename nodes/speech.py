@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from fractions import Fraction
 
 from comfy_api.latest import io
 
 from ..portraittalk_core.errors import InputError
+from ..portraittalk_core.motion.dub_options import DubOptions
 from ..portraittalk_core.motion.options import MotionOptions
 from .bindings import convert, convert_audio, convert_landmarks
+from .bindings.curves import frame_values
 from .bindings.face_place import index_at
 from .bindings.progress import Progress, face_mesh, show_text
 from .engine import to_engine
@@ -20,6 +23,7 @@ from .sockets import (
     MotionEngine,
     Style,
     advanced,
+    curve_input,
     face_at_input,
     schema,
 )
@@ -48,6 +52,7 @@ class AudioToLandmarks(io.ComfyNode):
                 io.Int.Output("frame_count", display_name="frame_count", tooltip="Frames: seconds × fps, rounded up."),
                 io.Float.Output("fps_out", display_name="fps", tooltip="Frames per second, for Create Video."),
                 io.Image.Output("plot", display_name="plot", tooltip="The mouth's curves over the waveform."),
+                io.Image.Output("film_out", display_name="film", tooltip="film as film_end has it; else the portrait."),
             ],
             hidden=[io.Hidden.unique_id],
             essentials_category=ESSENTIALS,
@@ -59,22 +64,22 @@ class AudioToLandmarks(io.ComfyNode):
         from ..portraittalk_core.plots.timeline import timeline_payload
 
         speech, picture = convert_audio.to_speech(audio), convert.to_portrait(portrait)
-        film, style, face_at = (motion.pop(name, None) for name in ("driving_landmarks", "style", "face_at"))
-        if film is not None:
-            speech, fps = _as_long_as(film, speech, cls.hidden.unique_id), film.fps
+        style, face_at = (motion.pop(name, None) for name in ("style", "face_at"))
+        film, pictures = _going_on(motion, speech, portrait)
+        speech, fps = _as_long_as(film, speech, fps, cls.hidden.unique_id)
         motion_engine = to_engine(engine, motion.pop("audio_encoder_output", None), speech)
         options, face = _motion_options(speech, fps, **motion), (picture, face_landmarks, face_index)
         source, place = (face, speech, motion_engine), (face_at, convert.to_pictures(portrait).size)
         make = _speaking(*source, place) if film is None else _dubbing(film, *source)
-        track = _in_style(make, options, style)
+        track = _in_style(make, options, style, speech.num_frames(options.fps))
         node_ui = {"portraittalk_timeline": [timeline_payload(track, speech, options.gain_curve)]}  # for timeline.js
-        return io.NodeOutput(track, len(track), float(track.fps), convert.to_plot(track, speech), ui=node_ui)
+        return io.NodeOutput(track, len(track), float(track.fps), convert.to_plot(track, speech), pictures, ui=node_ui)
 
 
-def _in_style(make, options, node_style):
+def _in_style(make, options, node_style, num_frames):
     from ..portraittalk_core.style.reference import in_style
 
-    return in_style(make, options, None if node_style is None else node_style.style)
+    return in_style(make, options, None if node_style is None else node_style.over(num_frames, options.fps))
 
 
 def _speaking(face, speech, engine, place):
@@ -98,17 +103,43 @@ def _dubbing(film, face, speech, engine):
     return lambda options: dub_track(fitted, speech, options, engine, Progress())
 
 
-def _as_long_as(film, speech, node_id):
-    """The speech cut or padded to the length of the film, with a message on the node where they differ."""
+def _going_on(inputs, speech, portrait):
+    """The film's landmarks and pictures, longer where the speech is and film_end says how; taken out of the inputs.
+
+    None are landmarks without a film, and the portrait takes the place of pictures that are not there.
+    """
+    from ..portraittalk_core.motion.dub import film_order
+
+    names = {"driving_landmarks": None, "film": None, "film_end": "cut"}
+    track, film, film_end = (inputs.pop(name, default) for name, default in names.items())
+    if track is None:
+        if film is not None:
+            raise InputError("film goes with driving_landmarks: connect Landmarks From Video, or disconnect film.")
+        return None, portrait
+    if film is not None and len(convert.to_pictures(film)) != len(track):
+        count = len(convert.to_pictures(film))
+        raise InputError(f"film has {count} pictures, driving_landmarks {len(track)} frames; connect one film to both.")
+    pictures = portrait if film is None else film
+    order = film_order(len(track), speech.num_frames(track.fps), film_end)
+    if len(order) == len(track):
+        return track, pictures
+    longer = dataclasses.replace(track, points=track.points[order], valid=track.valid[order])
+    return longer, pictures if film is None else film[order]
+
+
+def _as_long_as(film, speech, fps, node_id):
+    """The speech cut or padded to the length of a film, and its fps; a message on the node tells where they differ."""
     from ..portraittalk_core.motion.dub import fit_speech
 
+    if film is None:
+        return speech, fps
     fitted = fit_speech(speech, len(film), film.fps)
     if fitted.cut_s:
         text = f"The video ends {fitted.cut_s:.2f} s before the speech: the rest of the speech is left out."
         show_text(node_id, text)
     if fitted.rest_s:
         show_text(node_id, f"The speech ends {fitted.rest_s:.2f} s before the video: the mouth rests there.")
-    return fitted.speech
+    return fitted.speech, film.fps
 
 
 def _motion_options(speech, fps, gain_points="[]", gain_curve=None, **motion):
@@ -120,7 +151,7 @@ def _motion_options(speech, fps, gain_points="[]", gain_curve=None, **motion):
     num_frames = speech.num_frames(exact)
     curve = drawn_gain(gain_points, num_frames, exact)
     if gain_curve is not None:
-        connected = gain_of_values(gain_curve, num_frames)
+        connected = gain_of_values(frame_values(gain_curve, num_frames), num_frames)
         curve = connected if curve is None else curve * connected
     return MotionOptions(fps=exact, gain_curve=curve, **motion)
 
@@ -159,9 +190,10 @@ def _motion_inputs() -> list[io.Input]:
                 tooltip="mouth_gain over time, as [[seconds, gain], …]; drawn in the timeline. [] is 1 throughout.",
             )
         ),
-        io.Float.Input(
-            "gain_curve", optional=True, force_input=True, default=1.0, min=0.0, max=2.0,
-            tooltip="mouth_gain for each frame: a list of numbers from another node, times what the timeline says.",
+        curve_input(
+            "gain_curve",
+            "mouth_gain over time, times what the timeline says: a list of numbers, one a frame, or a CURVE, 0 to 1 "
+            "over the whole clip.",
         ),
         MotionEngine.Input(
             "engine", optional=True, tooltip="From Load Motion Engine; the built-in engine if nothing is connected."
@@ -180,6 +212,12 @@ def _motion_inputs() -> list[io.Input]:
             "also sets length and fps. portrait is then a frame of that video.",
         ),
         Style.Input("style", optional=True, tooltip="How to speak, from StylePrior; the amounts above multiply it."),
-        *later_widgets(MotionOptions, [*MAIN, *FINE]),
+        widget(DubOptions, "film_end", optional=True, advanced=True),
+        *later_widgets(MotionOptions, [*MAIN, *FINE]),  # behind every other widget
         face_at_input("Where the face is in the portrait, as a mask or box; goes before face_index."),
+        io.Image.Input(
+            "film", optional=True,
+            tooltip="The pictures of driving_landmarks, one for each frame: the output film is as long as the new "
+            "track.",
+        ),
     ]  # fmt: skip

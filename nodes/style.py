@@ -9,8 +9,8 @@ from ..portraittalk_core.style.options import StyleUse
 from . import texts
 from .bindings import paths
 from .sockets import Landmarks, Style, advanced, schema
-from .style_files import NO_FILE, attention_input, managed_attention, style_files, style_output
-from .widgets import face_index_widget, widget, widgets
+from .style_files import NO_FILE, attention_input, managed_attention, strength_curve_input, style_files, style_output
+from .widgets import face_index_widget, sound_track_widget, widget, widgets
 
 OF_THE_REFERENCE = "of the reference"
 
@@ -60,11 +60,11 @@ class StylePrior(io.ComfyNode):
         from ..portraittalk_core.style.reference import named_style
         from .style_use import ChosenStyle, style_image, style_summary
 
-        use = StyleUse(strength, noise, seed)
+        use, curve = StyleUse(strength, noise, seed), inputs.pop("strength_curve", None)
         extractor, attention = style_files(inputs.pop("extractor", NO_FILE), inputs.pop("style_attention", NO_FILE))
         named = preset != OF_THE_REFERENCE
         style = named_style(preset, use) if named else _reference_style(use, extractor, **inputs)
-        node_style, plot = ChosenStyle(style, managed_attention(attention)), style_image(style)
+        node_style, plot = ChosenStyle(style, managed_attention(attention), curve), style_image(style)
         return io.NodeOutput(node_style, plot, style_summary(style), ui=ui.PreviewImage(plot, cls=cls))
 
 
@@ -128,6 +128,8 @@ def _advanced_inputs() -> list[io.Input]:
                 tooltip="Speech encoder for extractors that hear by one (Whisper tiny), from models/audio_encoders.",
             )
         ),
+        strength_curve_input(),
+        sound_track_widget("the video"),
     ]  # fmt: skip
 
 

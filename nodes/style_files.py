@@ -8,7 +8,7 @@ from ..portraittalk_core.style.options import StyleUse
 from .bindings import paths
 from .bindings.outputs import new_output, valid_prefix
 from .bindings.progress import show_text
-from .sockets import Style, advanced, schema
+from .sockets import Style, advanced, curve_input, schema
 from .widgets import widget
 
 NO_FILE = "none"
@@ -77,6 +77,7 @@ class LoadStyle(io.ComfyNode):
                 widget(StyleUse, "noise"),
                 widget(StyleUse, "seed", tooltip="Of the draw."),
                 advanced(attention_input()),
+                strength_curve_input(),
             ],
             outputs=[
                 style_output(),
@@ -96,15 +97,15 @@ class LoadStyle(io.ComfyNode):
         return paths.fingerprint([paths.track_path(file, "style")], other_inputs)
 
     @classmethod
-    def execute(cls, file, strength, noise, seed, style_attention=NO_FILE) -> io.NodeOutput:
+    def execute(cls, file, strength, noise, seed, style_attention=NO_FILE, strength_curve=None) -> io.NodeOutput:
         """Read the file."""
         from ..portraittalk_core.style.prior import load_style, used_as
         from .style_use import ChosenStyle, style_image
 
         style = used_as(load_style(paths.track_path(file, "style")), strength, noise, seed)
         _, attention = style_files(NO_FILE, style_attention)
-        plot = style_image(style)
-        return io.NodeOutput(ChosenStyle(style, managed_attention(attention)), plot, ui=ui.PreviewImage(plot, cls=cls))
+        node_style, plot = ChosenStyle(style, managed_attention(attention), strength_curve), style_image(style)
+        return io.NodeOutput(node_style, plot, ui=ui.PreviewImage(plot, cls=cls))
 
 
 def style_output() -> io.Output:
@@ -119,6 +120,15 @@ def attention_input() -> io.Input:
         "style_attention", options=[NO_FILE, *paths.style_names("attention")], default=NO_FILE, optional=True,
         tooltip="What brings the style into the checkpoint, from models/portraittalk; none acts on the motion alone.",
     )  # fmt: skip
+
+
+def strength_curve_input() -> io.Input:
+    """The input for a strength that changes over time."""
+    return curve_input(
+        "strength_curve",
+        "Times strength, over time: a list of numbers, one a frame, or a CURVE, 0 to 1 over the whole clip. Not kept "
+        "by Save Style.",
+    )
 
 
 def style_files(extractor, attention):

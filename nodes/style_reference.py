@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..portraittalk_core.errors import InputError
 from ..portraittalk_core.media.audio import load_speech, speech_from_waveform
+from ..portraittalk_core.media.sound import SoundChoice
 from ..portraittalk_core.media.video_read import probe_video, read_pictures
 from ..portraittalk_core.style.reference import Reference, ReferenceOptions, speech_pieces, track_pieces
 from ..portraittalk_core.types import as_fps
@@ -12,7 +13,15 @@ from .bindings.progress import Progress, counted, face_mesh
 
 
 def reference_of(
-    needs_sound: bool, video=None, frames=None, landmarks=None, audio=None, fps: float = 25.0, face_index: int = 0
+    needs_sound: bool,
+    video=None,
+    frames=None,
+    landmarks=None,
+    audio=None,
+    *,
+    fps: float = 25.0,
+    face_index: int = 0,
+    sound_track: int = 0,
 ) -> Reference:
     """Tracks and sound of the reference person.
 
@@ -24,6 +33,7 @@ def reference_of(
         audio: AUDIO; goes before the video's own.
         fps: of the frames.
         face_index: which face.
+        sound_track: which one of the video's, from 1; 0 is its default.
 
     Raises:
         InputError: nothing is connected, or it shows too little of a face.
@@ -32,7 +42,7 @@ def reference_of(
     if landmarks is not None:
         return Reference((landmarks,), _cut(sound, [(0, landmarks)]), "the landmarks")
     if video is not None:
-        return _of_video(video, sound, needs_sound, ReferenceOptions(face_index))
+        return _of_video(video, sound, sound_track if needs_sound else None, ReferenceOptions(face_index))
     if frames is not None:
         return _of_frames(frames, as_fps(fps), sound, ReferenceOptions(face_index), "the batch of frames")
     if sound is not None:
@@ -40,11 +50,12 @@ def reference_of(
     raise InputError("there is no reference: connect a video, frames, landmarks or audio, or choose a preset.")
 
 
-def _of_video(video, sound, needs_sound: bool, options: ReferenceOptions) -> Reference:
+def _of_video(video, sound, sound_track: int | None, options: ReferenceOptions) -> Reference:
+    needs_sound = sound is None and sound_track is not None
     in_memory = convert_video.video_frames(video)
     if in_memory is not None:
         frames, fps = in_memory
-        if sound is None and needs_sound:
+        if needs_sound:
             audio = convert_audio.to_sound(convert_video.video_audio(video))
             sound = None if audio is None else speech_from_waveform(*audio, source="the sound of the video")
         return _of_frames(frames, fps, sound, options, "the video")
@@ -53,8 +64,8 @@ def _of_video(video, sound, needs_sound: bool, options: ReferenceOptions) -> Ref
         pictures = read_pictures(path, probe.fps, on_progress=Progress())
         total = probe.num_frames or round(probe.seconds * probe.fps)
         pieces = track_pieces(pictures, probe.fps, total, mesh, options, "the video")
-        if sound is None and needs_sound and probe.has_sound:
-            sound = load_speech(path)
+        if needs_sound and probe.has_sound:
+            sound = load_speech(SoundChoice(path, sound_track or None))
     return _reference(pieces, sound, "the video")
 
 

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from ..portraittalk_core.errors import InputError, MissingDependency
+from ..portraittalk_core.motion.gain import gain_of_values
 from ..portraittalk_core.plots.style import plot_style
 from ..portraittalk_core.style.attention import FrameStyles
 from ..portraittalk_core.style.attention_files import BASE
-from ..portraittalk_core.style.prior import BlendedStyle, Style, interpolate, shared
+from ..portraittalk_core.style.prior import BlendedStyle, Style, faded, interpolate, shared
 from .bindings import convert
 from .bindings.cursor import Cursor
+from .bindings.curves import frame_values
 from .bindings.style import with_style
 
 log = logging.getLogger(__name__)
@@ -28,10 +30,25 @@ class ChosenStyle:
 
     style: Style
     attention: comfy.model_patcher.ModelPatcher | None = None  # of `bindings.style.managed_style`
+    curve: object | None = None  # of the strength, times the style's own; a number, a list of them, or a CURVE
 
     def __post_init__(self) -> None:
         if self.attention is not None:
             self.attention.model.check_space(self.style.space, self.style.source)
+
+    def over(self, num_frames: int, fps: Fraction) -> Style:
+        """The style of a clip, with its strength following the curve, if there is one.
+
+        Args:
+            num_frames: of the clip.
+            fps: of the clip.
+
+        Raises:
+            InputError: the curve is no numbers, or the style changes over time already.
+        """
+        if self.curve is None:
+            return self.style
+        return faded(self.style, gain_of_values(frame_values(self.curve, num_frames), num_frames), fps)
 
     def bound(
         self, model: comfy.model_patcher.ModelPatcher, num_frames: int, fps: Fraction, cursor: Cursor
@@ -54,8 +71,9 @@ class ChosenStyle:
             log.info("the style %s has no style attention: it acts on the motion alone.", self.style.source)
             return None
         self.attention.model.warn_other_base(base)
-        count = num_frames if isinstance(self.style, BlendedStyle) else 1
-        return self.attention, FrameStyles(self.style.draw(count, fps), self.style.strengths(count, fps))
+        style = self.over(num_frames, fps)
+        count = num_frames if isinstance(style, BlendedStyle) else 1
+        return self.attention, FrameStyles(style.draw(count, fps), style.strengths(count, fps))
 
 
 def blended(first: ChosenStyle, second: ChosenStyle, share: float, points: tuple) -> ChosenStyle:
@@ -71,7 +89,7 @@ def blended(first: ChosenStyle, second: ChosenStyle, share: float, points: tuple
         InputError: they live in spaces that have nothing in common, or one of them is a blend over time.
     """
     for style_1 in (first, second):
-        if isinstance(style_1.style, BlendedStyle):
+        if isinstance(style_1.style, BlendedStyle) or style_1.curve is not None:
             raise InputError(
                 f"{style_1.style.source} changes over time already; blend the styles that it was made of instead."
             )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..portraittalk_core.renderers.vexpress.options import VExpressRendererOptions
 from .bindings import convert, convert_audio, paths
 from .bindings.progress import Progress, face_mesh, show_text
-from .bindings.temp_video import new_temp_video, temp_video
+from .bindings.temp_video import new_temp_video, temp_video, video_ui
 from .engine import AUTO as NO_ENCODER
 from .sockets import AudioEncoderOutput, Landmarks, Style, advanced, schema
 from .video import FrameBuffer
@@ -59,7 +59,7 @@ class VExpressPortrait(io.ComfyNode):
         buffer = _paint(picture, audio, vae, out, (keep_frames, crf), **inputs)
         if buffer.surprises:
             show_text(cls.hidden.unique_id, buffer.text)
-        return io.NodeOutput(convert.to_image(buffer.pictures), temp_video(out), ui=ui.PreviewText(buffer.text))
+        return io.NodeOutput(convert.to_image(buffer.pictures), temp_video(out), ui=video_ui(out, buffer.text))
 
 
 def network_names() -> list[str]:

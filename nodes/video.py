@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from .bindings import convert, convert_audio
 from .bindings.progress import Progress, face_mesh, show_text
-from .bindings.temp_video import new_temp_video, temp_video
+from .bindings.temp_video import new_temp_video, temp_video, video_ui
 from .sockets import ESSENTIALS, Landmarks, schema
 from .widgets import crf_widget
 
@@ -55,7 +55,7 @@ class RenderPortrait(io.ComfyNode):
         _render(picture, landmarks, out, sound, crf, buffer)
         if buffer.surprises:  # what the person may not expect; it covers part of the preview
             show_text(cls.hidden.unique_id, buffer.text)
-        return io.NodeOutput(convert.to_image(buffer.pictures), temp_video(out), ui=ui.PreviewText(buffer.text))
+        return io.NodeOutput(convert.to_image(buffer.pictures), temp_video(out), ui=video_ui(out, buffer.text))
 
 
 def _render(picture, landmarks, out, sound, crf, buffer) -> None:

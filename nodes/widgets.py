@@ -12,6 +12,7 @@ from ..portraittalk_core.media.options import WriteOptions
 from .sockets import advanced
 
 MOST_FACES = 16  # that a picture may have, for a widget
+MOST_SOUND_TRACKS = 64  # that a video may have, for a widget
 CRF, LARGEST_CRF = 16, 40  # of the nodes: temporary files that Save Video encodes again must show no loss
 
 
@@ -60,6 +61,12 @@ def later_widgets(kind: type, placed: Sequence[str]) -> list[io.Input]:
 def face_index_widget(tooltip: str, **changes: object) -> io.Input:
     """The widget that says which of several faces is meant."""
     return widget(FaceOptions, "face_index", max=MOST_FACES - 1, tooltip=tooltip, **changes)
+
+
+def sound_track_widget(of: str) -> io.Input:
+    """The widget that chooses one of a video's sound tracks."""
+    text = f"Which sound track of {of}, from 1; 0 is the one that the file names as its default."
+    return advanced(io.Int.Input("sound_track", default=0, min=0, max=MOST_SOUND_TRACKS, optional=True, tooltip=text))
 
 
 def crf_widget(**changes: object) -> io.Input:

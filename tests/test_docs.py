@@ -32,6 +32,7 @@ NEEDS = {
     "--keypoints-folder": "a keypoint model's files; run on random ones in tests/core/cli/test_source.py",
     "--extractor": "a trained extractor",
     "--encoder": "a speech encoder",
+    "--hubert": "a speech encoder",
     "--face-models": "InsightFace's buffalo_l",
     "--metric-models": "networks of metrics",
     "--workers": "Ray",
@@ -242,6 +243,9 @@ LOADERS = {
     "identity.toml": ("portraittalk_core.training.identitynet.config", "load_config"),
     "animatenet.toml": ("portraittalk_core.training.animatenet.config", "load_animate_config"),
     "style.toml": ("portraittalk_core.training.style.config", "load_style_config"),
+    "keypoints.toml": ("portraittalk_core.training.keypoints.config", "load_keypoint_config"),
+    "sync.toml": ("portraittalk_core.training.sync.config", "load_sync_config"),
+    "audio2exp.toml": ("portraittalk_core.training.audio2exp.config", "load_audio2exp_config"),
 }
 
 

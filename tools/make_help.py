@@ -1,117 +1,129 @@
-"""Writes the help pages in other languages below web/docs, from the English page and the texts of the locale.
+"""Writes the help pages in other languages below web/docs, from the English pages, the locales and tools/help.
 
-python tools/make_help.py          writes them anew
-python tools/make_help.py --check  says which are out of date, and ends with 1 if any is
+python tools/make_help.py            writes them anew
+python tools/make_help.py --check    says which are out of date, and ends with 1 if any is
+python tools/make_help.py --missing  prints the English texts that a language lacks, as JSON to be filled in
 
-Name, description, inputs and outputs are told in the language itself, by the texts of locales/. What follows on the
-English page is appended as it is: messages are English in every language.
+The English page is the source: a page in another language has the same headings, lists and tables in the same order.
+Name, description, inputs and outputs are told by the texts of locales/; every other text by tools/help/<language>.json,
+which gives the translation of each paragraph, list entry and table cell by its English text. Quoted messages stay
+English, as the program says them. `{Load Image}` in a translation is the name that the node has in that language.
 """
 
 import json
 import re
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "web" / "docs"
-WIRE = "How to wire it"
-TOLD = (WIRE, "Input", "Inputs", "Output", "Outputs")  # sections that the page tells in its language
+WORDS = Path(__file__).parent / "help"
+LANGUAGES = ("ja", "ko", "zh")
+WIRE, WRONG = "How to wire it", "If something is wrong"
+INPUTS, OUTPUTS = ("Input", "Inputs"), ("Output", "Outputs")
+RULE = "|---|---|"
+
+
+def locale_of(language: str) -> dict[str, dict]:
+    """This pack's texts in one language, by node."""
+    return json.loads((ROOT / "locales" / language / "nodeDefs.json").read_text(encoding="utf-8"))
+
+
+ENGLISH = locale_of("en")
+
+
+@dataclass(frozen=True)
+class Block:
+    """One piece of a page: a title, heading, paragraph, list entry or row of a table.
+
+    Attributes:
+        kind: "title", "heading", "paragraph", "entry", "row" or "rule" (below the head of a table).
+        text: the text in one line, without its mark; of a row with the bars between its cells.
+        section: the heading that it stands below; empty before the first.
+    """
+
+    kind: str
+    text: str
+    section: str
+
+
+def blocks(page: str) -> Iterator[Block]:
+    """The pieces of a page in their order."""
+    section = ""
+    for part in re.split(r"\n\s*\n|\n(?=- |\||#)", page.strip()):
+        text = " ".join(part.split())
+        if text.startswith("# "):
+            yield Block("title", text.removeprefix("# "), section)
+        elif text.startswith("## "):
+            section = text.removeprefix("## ")
+            yield Block("heading", section, section)
+        elif text.startswith("- "):
+            yield Block("entry", text.removeprefix("- "), section)
+        elif text == RULE:
+            yield Block("rule", text, section)
+        elif text.startswith("|"):
+            yield Block("row", text.strip("| "), section)
+        else:
+            yield Block("paragraph", text, section)
 
 
 @dataclass(frozen=True)
 class Words:
-    """The words of one language that no locale file holds.
+    """What one language says.
 
     Attributes:
-        wire, inputs, outputs: headings.
-        more: heading of the part that stays English.
         default: before a default value.
         span, least: patterns of a range and of a lower bound.
-        phrases: other ranges and defaults, by their English text.
         colon: between a name and its text.
-        stops: brackets around range and default.
+        brackets: around range and default.
+        nodes: names of ComfyUI's own nodes by their English name.
+        texts: translations by their English text.
+        locale: this pack's locale file.
     """
 
-    wire: str
-    inputs: str
-    outputs: str
-    more: str
     default: str
     span: str
     least: str
-    phrases: dict[str, str]
-    colon: str = "："
-    stops: str = "（）"
+    colon: str
+    brackets: str
+    nodes: dict[str, str]
+    texts: dict[str, str]
+    locale: dict[str, dict]
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """Names of nodes in this language, by their English names."""
+        return self.nodes | {ENGLISH[key]["display_name"]: texts["display_name"] for key, texts in self.locale.items()}
+
+    def text(self, english: str) -> str:
+        """The translation of a text; the text itself where there is none."""
+        told = f"{{{english}}}" if english in self.names else self.texts.get(english, english)
+        return re.sub(r"\{(.+?)\}", lambda match: self.names[match[1]], told)
 
 
-WORDS = {
-    "ja": Words(
-        wire="つなぎ方", inputs="入力", outputs="出力", more="くわしくは（英語）", default="既定値",
-        span="{} ～ {}", least="{} 以上",
-        phrases={
-            "128 to 4096 pixels a side": "一辺 128 ～ 4096 ピクセル",
-            "0.1 s or more": "0.1 秒以上", "1 s or more": "1 秒以上", "25 ms or more": "25 ミリ秒以上",
-            "0 or more": "0 以上", "text": "テキスト", "empty": "空", "as in KSampler": "KSampler と同じ",
-            "the files found, up to three folders deep": "見つかったファイル（3 階層まで）",
-            "the files found": "見つかったファイル",
-            "the first one": "最初のもの", "the first": "最初のもの", "on": "オン", "off": "オフ",
-            "files in `models/ipadapter`": "`models/ipadapter` のファイル",
-        },
-    ),
-    "ko": Words(
-        wire="연결 방법", inputs="입력", outputs="출력", more="자세한 내용 (영어)", default="기본값",
-        span="{} ~ {}", least="{} 이상",
-        phrases={
-            "128 to 4096 pixels a side": "한 변 128 ~ 4096픽셀",
-            "0.1 s or more": "0.1초 이상", "1 s or more": "1초 이상", "25 ms or more": "25밀리초 이상",
-            "0 or more": "0 이상", "text": "텍스트", "empty": "비어 있음", "as in KSampler": "KSampler와 같음",
-            "the files found, up to three folders deep": "찾은 파일 (폴더 3단계까지)",
-            "the files found": "찾은 파일",
-            "the first one": "첫 번째", "the first": "첫 번째", "on": "켜짐", "off": "꺼짐",
-            "files in `models/ipadapter`": "`models/ipadapter`의 파일",
-        },
-        colon=": ", stops="()",
-    ),
-    "zh": Words(
-        wire="如何连接", inputs="输入", outputs="输出", more="更多说明（英文）", default="默认",
-        span="{} 到 {}", least="{} 及以上",
-        phrases={
-            "128 to 4096 pixels a side": "每边 128 到 4096 像素",
-            "0.1 s or more": "0.1 秒及以上", "1 s or more": "1 秒及以上", "25 ms or more": "25 毫秒及以上",
-            "0 or more": "0 及以上", "text": "文本", "empty": "空", "as in KSampler": "与 KSampler 相同",
-            "the files found, up to three folders deep": "找到的文件（最多三层文件夹）",
-            "the files found": "找到的文件",
-            "the first one": "第一个", "the first": "第一个", "on": "开", "off": "关",
-            "files in `models/ipadapter`": "`models/ipadapter` 中的文件",
-        },
-    ),
-}  # fmt: skip
-
-
-def sections(page: str) -> dict[str, str]:
-    """The text below each heading of a page, by heading."""
-    parts = re.split(r"^## (.+)\n", page, flags=re.M)
-    return {title: text.strip("\n") for title, text in zip(parts[1::2], parts[2::2], strict=True)}
+def words_of(language: str) -> Words:
+    """The words of a language, from its two files."""
+    told = json.loads((WORDS / f"{language}.json").read_text(encoding="utf-8"))
+    return Words(**told, locale=locale_of(language))
 
 
 def bounds(page: str) -> dict[str, str]:
     """What stands in brackets behind each input: its range and default."""
-    told = sections(page)
-    entries = re.split(r"^- ", told.get("Inputs", told.get("Input", "")), flags=re.M)[1:]
-    found = (re.match(r"\*\*(\w+)\*\*(?: \((.*?)\))?: ", " ".join(entry.split())) for entry in entries)
+    entries = (block.text for block in blocks(page) if block.kind == "entry" and block.section in INPUTS)
+    found = (re.match(r"\*\*(\w+)\*\*(?: \((.*?)\))?: ", entry) for entry in entries)
     return {match[1]: match[2] or "" for match in found if match}
 
 
-def translated(span: str, words: Words) -> str:
+def translated_span(span: str, words: Words) -> str:
     """A range in another language; lists of options stay as the page shows them."""
-    if span in words.phrases:
-        return words.phrases[span]
     if match := re.fullmatch(r"(−?[\d.]+) to (−?[\d.]+)", span):
         return words.span.format(*match.groups())
     if match := re.fullmatch(r"(−?[\d.]+) and up", span):
         return words.least.format(match[1])
-    return span
+    return words.text(span)
 
 
 def brackets(span: str, words: Words) -> str:
@@ -121,47 +133,112 @@ def brackets(span: str, words: Words) -> str:
     parts = []
     for part in span.split("; "):
         if part.startswith("default "):
-            parts.append(f"{words.default} {translated(part.removeprefix('default '), words)}")
+            parts.append(f"{words.default} {translated_span(part.removeprefix('default '), words)}")
         else:
-            parts.append(translated(part, words))
-    return words.stops[0] + "; ".join(parts) + words.stops[1]
+            parts.append(translated_span(part, words))
+    return words.brackets[0] + "; ".join(parts) + words.brackets[1]
+
+
+def input_entry(block: Block, texts: dict, span: str, words: Words) -> str:
+    """An entry of the list of inputs, told by the locale."""
+    key = re.match(r"\*\*(\w+)\*\*", block.text)[1]
+    name = texts["inputs"][key]["name"]
+    shown = f"**{name}** `{key}`" if name != key else f"**{key}**"
+    return f"- {shown}{brackets(span, words)}{words.colon}{texts['inputs'][key]['tooltip']}"
+
+
+def connection(block: Block) -> tuple[str, str, str] | None:
+    """The sockets of an entry such as `**audio**, **fps** ← Load Video`, its arrow and the rest; None of others."""
+    is_wire = block.kind == "entry" and block.section == WIRE
+    match = re.fullmatch(r"(\*\*[\w-]+\*\*(?:, \*\*[\w-]+\*\*)*) ([←→]) (.*)", block.text) if is_wire else None
+    return match and match.groups()
+
+
+def wire_entry(block: Block, texts: dict, words: Words) -> str:
+    """An entry of the list of connections: sockets by their names in this language, then what is said of them."""
+    sockets, arrow, rest = connection(block)
+    names = {key: text["name"] for key, text in texts["inputs"].items()}
+    node = next(node for node, other in words.locale.items() if other is texts)
+    names |= {text["name"]: texts["outputs"][number]["name"] for number, text in ENGLISH[node]["outputs"].items()}
+    shown = re.sub(r"\*\*(.+?)\*\*", lambda match: f"**{names[match[1]]}**", sockets)
+    return f"- {shown} {arrow} {words.text(rest)}"
+
+
+def row(block: Block, text: Callable[[str], str]) -> str:
+    """A row of a table: messages stay English, every other cell is translated."""
+    first, rest = (cell.strip() for cell in block.text.split("|", 1))
+    if not (block.section == WRONG and first.startswith("*")):
+        first = text(first)
+    return f"| {first} | {text(rest)} |"
+
+
+def texts_used(page: str) -> set[str]:
+    """The English texts of a page that tools/help must translate."""
+    used = set()
+    outputs = [block for block in blocks(page) if block.section in OUTPUTS and block.kind == "row"][1:]
+    for block in blocks(page):
+        if wire := connection(block):
+            used.add(wire[2])
+        elif block.kind == "row" and block not in outputs:
+            row(block, lambda text: used.add(text) or text)
+        elif block.kind in ("heading", "paragraph") or (block.kind == "entry" and block.section not in INPUTS):
+            used.add(block.text)
+    return used
 
 
 def page_of(english: str, texts: dict, words: Words) -> str:
     """A whole page in one language."""
-    told, spans = sections(english), bounds(english)
-    wires = re.match(r"(?:- .*\n?(?:  .*\n?)*)+", told[WIRE])
-    lines = [f"# {texts['display_name']}", "", texts["description"], ""]
-    if wires:
-        lines += [f"## {words.wire}", "", wires[0].rstrip("\n"), ""]
-    lines += [f"## {words.inputs}", ""]
-    for key, text in texts["inputs"].items():
-        name = f"**{text['name']}** `{key}`" if text["name"] != key else f"**{key}**"
-        lines.append(f"- {name}{brackets(spans[key], words)}{words.colon}{text['tooltip']}")
-    lines += ["", f"## {words.outputs}", ""]
-    lines += [f"- **{text['name']}**{words.colon}{text['tooltip']}" for text in texts["outputs"].values()]
-    after_wires = told[WIRE][wires.end() if wires else 0 :].strip("\n")
-    rest = ({WIRE: after_wires} if after_wires else {}) | {k: text for k, text in told.items() if k not in TOLD}
-    if rest:
-        lines += ["", f"## {words.more}"]
-    for title, text in rest.items():
-        lines += ["", f"### {title}", "", text]
+    spans, told, lines, before = bounds(english), iter(texts["outputs"].values()), [], ""
+    for block in blocks(english):
+        head = block.kind == "row" and before != "row"
+        if block.kind == "title":
+            line = f"# {texts['display_name']}"
+        elif block.kind == "heading":
+            line = f"## {words.text(block.text)}"
+        elif block.kind == "entry" and block.section in INPUTS:
+            line = input_entry(block, texts, spans[re.match(r"\*\*(\w+)\*\*", block.text)[1]], words)
+        elif connection(block):
+            line = wire_entry(block, texts, words)
+        elif block.kind == "entry":
+            line = f"- {words.text(block.text)}"
+        elif block.kind == "row" and block.section in OUTPUTS and not head:
+            output = next(told)
+            line = f"| **{output['name']}** | {output['tooltip']} |"
+        elif block.kind == "row":
+            line = row(block, words.text)
+        else:
+            line = block.text if block.kind == "rule" else words.text(block.text)
+        kind = "row" if block.kind == "rule" else block.kind
+        lines += [line] if kind == before and kind in ("entry", "row") or not lines else ["", line]
+        before = kind
     return "\n".join(lines) + "\n"
 
 
 def pages() -> dict[Path, str]:
     """All pages in other languages: their text by path."""
     found = {}
-    for language, words in WORDS.items():
-        texts = json.loads((ROOT / "locales" / language / "nodeDefs.json").read_text(encoding="utf-8"))
+    for language in LANGUAGES:
+        words = words_of(language)
         for path in sorted(DOCS.glob("*.md")):
             english = path.read_text(encoding="utf-8")
-            found[DOCS / path.stem / f"{language}.md"] = page_of(english, texts[path.stem], words)
+            found[DOCS / path.stem / f"{language}.md"] = page_of(english, words.locale[path.stem], words)
     return found
 
 
+def missing() -> dict[str, dict[str, str]]:
+    """The English texts that a language lacks, by language, each with nothing for it."""
+    used = dict.fromkeys(text for path in sorted(DOCS.glob("*.md")) for text in sorted(texts_used(path.read_text())))
+    words = {language: words_of(language) for language in LANGUAGES}
+    return {
+        language: {text: "" for text in used if text not in told.texts | told.names} for language, told in words.items()
+    }
+
+
 def main() -> int:
-    """Write the pages, or say which differ."""
+    """Write the pages, or say what differs or lacks."""
+    if "--missing" in sys.argv:
+        json.dump(missing(), sys.stdout, indent=2, ensure_ascii=False)
+        return 0
     old = {
         path: text for path, text in pages().items() if not path.exists() or path.read_text(encoding="utf-8") != text
     }

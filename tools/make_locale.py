@@ -18,15 +18,20 @@ def node_texts(object_info: dict) -> dict:
     for name, node in sorted(object_info.items()):
         if not name.startswith("PortraitTalk"):
             continue
-        inputs = node["input"].get("required", {}) | node["input"].get("optional", {})
         outputs = enumerate(zip(node["output_name"], node["output_tooltips"], strict=True))
         texts[name] = {
             "display_name": node["display_name"],
             "description": node["description"],
-            "inputs": {key: {"name": key, "tooltip": spec[1]["tooltip"]} for key, spec in inputs.items()},
+            "inputs": {key: {"name": key, "tooltip": spec[1]["tooltip"]} for key, spec in input_specs(node).items()},
             "outputs": {str(number): {"name": title, "tooltip": tip} for number, (title, tip) in outputs},
         }
     return texts
+
+
+def input_specs(node: dict) -> dict:
+    """Inputs of a node; the plain sockets that stand for one that grows, pictures.picture0 and so on, as that one."""
+    specs = node["input"].get("required", {}) | node["input"].get("optional", {})
+    return {key.split(".")[0]: spec for key, spec in specs.items()}
 
 
 def main() -> None:

@@ -247,7 +247,7 @@ GRAPHS = {
             "PortraitTalkLoadFaceEmbedding", (980, 420), (400, 170), [0, ""], {"images": ("image", 0)},
         ),
         "adapter": (
-            "PortraitTalkLoadIdentityAdapter", (980, 650), (400, 190),
+            "PortraitTalkLoadIdentityAdapter", (980, 760), (400, 190),
             ["ip-adapter-faceid_sd15.bin", "of the adapter", 0.8, "auto", 1.0], {},
         ),
         "paint": (
@@ -287,7 +287,7 @@ GRAPHS = {
             "PortraitTalkLoadFaceEmbedding", (980, 420), (400, 170), [0, ""], {"images": ("image", 0)},
         ),
         "adapter": (
-            "PortraitTalkLoadIdentityAdapter", (980, 650), (400, 190),
+            "PortraitTalkLoadIdentityAdapter", (980, 760), (400, 190),
             ["ip-adapter-faceid_sd15.bin", "of the adapter", 0.8, "auto", 1.0], {},
         ),
         "net": (

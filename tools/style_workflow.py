@@ -44,10 +44,10 @@ KINDS = {
 GROUPS = {
     "speak_in_their_style": [
         ("1  Who speaks like that", (20, 330, 500, 780)),
-        ("Their style", (560, -90, 500, 1200)),
+        ("Their style", (560, -90, 500, 1290)),
         ("2  Your portrait and speech", (1100, -90, 380, 620)),
-        ("Speech in that style", (1520, -90, 420, 1200)),
-        ("3  The video", (1980, -90, 620, 1200)),
+        ("Speech in that style", (1520, -90, 420, 1290)),
+        ("3  The video", (1980, -90, 620, 1290)),
     ],
 }
 
@@ -72,7 +72,7 @@ GRAPHS = {
             {"portrait": ("image", 0), "audio": ("sound", 0), "style": ("style", 0)},
         ),
         "draw": (
-            "PortraitTalkRenderPortrait", (1540, 760), (380, 280), ["never", 16],
+            "PortraitTalkRenderPortrait", (1540, 840), (380, 280), ["never", 16],
             {"portrait": ("image", 0), "landmarks": ("motion", 0), "audio": ("sound", 0)},
         ),
         "save": (

@@ -88,12 +88,12 @@ GROUPS = {
         ("Paint, and save as it grows", (1920, -90, 1060, 1210)),
     ],
     "dub_a_video": [
-        ("Video and new speech", (20, 430, 500, 780)),
-        ("Face of the video, mouth of the speech", (560, -90, 420, 1300)),
-        ("Whose face, in which words", (1000, -90, 440, 1300)),
-        ("Only the face, held to the landmarks", (1460, -90, 440, 1300)),
-        ("Paint", (1920, -90, 440, 1300)),
-        ("Paste back, with the new sound", (2380, -90, 620, 1300)),
+        ("Video and new speech", (20, 430, 500, 890)),
+        ("Face of the video, mouth of the speech", (560, -90, 420, 1410)),
+        ("Whose face, in which words", (1000, -90, 440, 1410)),
+        ("Only the face, held to the landmarks", (1460, -90, 440, 1410)),
+        ("Paint", (1920, -90, 440, 1410)),
+        ("Paste back, with the new sound", (2380, -90, 620, 1410)),
     ],
 }
 
@@ -126,7 +126,7 @@ GRAPHS = {
             {"clip": ("checkpoint", 1)},
         ),
         "face": ("PortraitTalkLoadFaceEmbedding", (1020, 380), (400, 170), [0, ""], {"images": ("image", 0)}),
-        "adapter": ("PortraitTalkLoadIdentityAdapter", (1020, 610), (400, 190), _ADAPTER, {}),
+        "adapter": ("PortraitTalkLoadIdentityAdapter", (1020, 720), (400, 190), _ADAPTER, {}),
         "net": ("ControlNetLoader", (1480, 0), (400, 80), ["control_v2p_sd15_mediapipe_face.safetensors"], {}),
         "control": (
             "PortraitTalkAnimateNetControl", (1480, 140), (400, 500),
@@ -161,17 +161,17 @@ GRAPHS = {
         ),
         "first": ("ImageFromBatch", (1020, 0), (400, 90), [0, 1], {"image": ("parts", 0)}),
         "face": ("PortraitTalkLoadFaceEmbedding", (1020, 150), (400, 170), [0, ""], {"images": ("first", 0)}),
-        "adapter": ("PortraitTalkLoadIdentityAdapter", (1020, 390), (400, 190), _ADAPTER, {}),
+        "adapter": ("PortraitTalkLoadIdentityAdapter", (1020, 500), (400, 190), _ADAPTER, {}),
         "checkpoint": (
-            "CheckpointLoaderSimple", (1020, 640), (400, 100), ["v1-5-pruned-emaonly-fp16.safetensors"], {},
+            "CheckpointLoaderSimple", (1020, 750), (400, 100), ["v1-5-pruned-emaonly-fp16.safetensors"], {},
         ),
         "positive": (
-            "CLIPTextEncode", (1020, 800), (400, 130),
+            "CLIPTextEncode", (1020, 910), (400, 130),
             ["close-up photo of the face of a person speaking, sharp focus, natural light"],
             {"clip": ("checkpoint", 1)},
         ),
         "negative": (
-            "CLIPTextEncode", (1020, 990), (400, 130), ["blurry, deformed teeth, text, watermark"],
+            "CLIPTextEncode", (1020, 1100), (400, 130), ["blurry, deformed teeth, text, watermark"],
             {"clip": ("checkpoint", 1)},
         ),
         "crop": (

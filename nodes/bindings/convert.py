@@ -138,9 +138,16 @@ def as_tensor(value: object) -> Tensor | None:
 
 
 def to_masks(masks: list[Tensor]) -> Tensor:
-    """A MASK batch (B, H, W) float 0..1 of masks of one size."""
+    """A MASK batch (B, H, W) float 0..1 of masks (H, W); those of another size are scaled to the first one's."""
     import comfy.model_management
 
+    size = masks[0].shape
+    masks = [
+        mask
+        if mask.shape == size
+        else torch.nn.functional.interpolate(mask[None, None].float(), size, mode="bilinear")[0, 0]
+        for mask in masks
+    ]
     return torch.stack(masks).to(comfy.model_management.intermediate_device())
 
 

@@ -21,7 +21,9 @@ NO_AUDIO = "IMAGE frames have no sound; connect audio"
 SILENT_AUDIO = "the audio that is connected holds no sound"
 
 
-def evaluation_clip(value: object, name: str, fps: float, audio: dict | None, files: ExitStack) -> EvaluationClip:
+def evaluation_clip(
+    value: object, name: str, fps: float, audio: dict | None, files: ExitStack, sound_track: int = 0
+) -> EvaluationClip:
     """A VIDEO, IMAGE frames or landmarks as a clip.
 
     Args:
@@ -30,9 +32,10 @@ def evaluation_clip(value: object, name: str, fps: float, audio: dict | None, fi
         fps: frames per second of IMAGE frames.
         audio: AUDIO; goes before a video's own.
         files: closes what was opened for it.
+        sound_track: which one of a video file's, from 1; 0 is its default.
 
     Raises:
-        InputError: no frames.
+        InputError: no frames, or no such sound track.
         MediaError: not a video.
     """
     if isinstance(value, LandmarkTrack):
@@ -45,7 +48,8 @@ def evaluation_clip(value: object, name: str, fps: float, audio: dict | None, fi
         video_audio = convert_video.video_audio(value)
         pictures = convert.picture_source(*in_memory, name)
         return _with_sound(EvaluationClip(pictures), video_audio if audio is None else audio)
-    clip = EvaluationClip.of_file(files.enter_context(convert_video.video_file(value)))
+    path = files.enter_context(convert_video.video_file(value))
+    clip = EvaluationClip.of_file(path, sound_track or None if audio is None else None)
     return _with_sound(replace(clip, pictures=replace(clip.pictures, name=name)), audio)
 
 

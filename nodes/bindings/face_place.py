@@ -1,9 +1,11 @@
-"""The face that a MASK or a BOUNDING_BOX points to."""
+"""The face that a MASK, a BOUNDING_BOX or a BBOX points to."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Real
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,7 +21,8 @@ def index_at(place: object, picture: Tensor, mesh: object, source: str, size: tu
     """The face_index of the face most of whose landmarks lie at a place; of equal ones, the largest.
 
     Args:
-        place: MASK, or BOUNDING_BOX of newer ComfyUI: {x, y, width, height} in pixels, or lists of such; of several,
+        place: MASK; BOUNDING_BOX of newer ComfyUI, {x, y, width, height} in pixels; or BBOX of other packs, four
+            numbers: left, top, right and bottom or, where that is no box, x, y, width and height. Of lists of boxes,
             the first counts.
         picture: (H, W, 3) uint8.
         mesh: an open back end.
@@ -27,7 +30,7 @@ def index_at(place: object, picture: Tensor, mesh: object, source: str, size: tu
         size: height and width of the picture that the place is given on, where that was larger.
 
     Raises:
-        InputError: neither a MASK nor a BOUNDING_BOX.
+        InputError: none of these.
         NoFaceError: no face lies there.
     """
     height, width = size or picture.shape[:2]
@@ -45,8 +48,11 @@ def index_at(place: object, picture: Tensor, mesh: object, source: str, size: tu
 
 def _box(place: object) -> tuple[float, float, float, float] | None:
     """x, y, width and height of the first box; None of what is no box."""
-    while isinstance(place, list | tuple) and place:
+    while isinstance(place, list | tuple) and place and not _is_four_numbers(place):
         place = place[0]
+    if _is_four_numbers(place):
+        x, y, right, bottom = (float(number) for number in place)
+        return (x, y, right - x, bottom - y) if right > x and bottom > y else (x, y, right, bottom)
     if not isinstance(place, Mapping):
         return None
     try:
@@ -54,6 +60,17 @@ def _box(place: object) -> tuple[float, float, float, float] | None:
     except (KeyError, TypeError, ValueError) as error:
         given = abbreviated(dict(place))
         raise InputError(f"face_at must be a mask, or a box with x, y, width and height, not {given}.") from error
+
+
+def _is_four_numbers(place: object) -> bool:
+    """Whether it is a box of other packs."""
+    if isinstance(place, Tensor | np.ndarray) and place.ndim == 1:
+        place = place.tolist()
+    return isinstance(place, list | tuple) and len(place) == 4 and all(map(_is_number, place))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _in_box(box: tuple[float, float, float, float], points_px: Tensor) -> Tensor:

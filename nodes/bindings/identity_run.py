@@ -28,7 +28,7 @@ from .cursor import Cursor
 from .painter import ComfyPainter, Sampling, batch_for
 from .progress import Progress, face_mesh, show_text
 from .resume import sections_of
-from .temp_video import new_temp_video, temp_video
+from .temp_video import new_temp_video, temp_video, video_ui
 
 if TYPE_CHECKING:
     from ...portraittalk_core.face.identity.embedding import FaceEmbedding
@@ -118,8 +118,6 @@ class NodeResult:
 
 def run(model, vae, conditioning: tuple, inputs: SamplerInputs, keep_frames: str, hidden) -> NodeResult:
     """Sample the frames into a video file in the temporary folder."""
-    from comfy_api.latest import ui
-
     sections = None
     if inputs.resume:
         sections = sections_of((model, vae), conditioning, inputs, hidden.unique_id, hidden.dynprompt)
@@ -133,7 +131,7 @@ def run(model, vae, conditioning: tuple, inputs: SamplerInputs, keep_frames: str
     images = convert.to_image(buffer.pictures)
     last = convert.to_image([collector.last])
     latents = collector.whole_latents() if collector.latents else vae.encode(last)
-    return NodeResult((images, temp_video(out), {"samples": latents}, last), ui.PreviewText(text))
+    return NodeResult((images, temp_video(out), {"samples": latents}, last), video_ui(out, text))
 
 
 def with_face(model, inputs: SamplerInputs):

@@ -84,6 +84,13 @@ def counted(items: Iterable[T], total: int, on_progress: Callable[[int, int], No
         on_progress(min(done, total), total)
 
 
+def current_prompt() -> str | None:
+    """The prompt that ComfyUI works on."""
+    from server import PromptServer
+
+    return getattr(PromptServer.instance, "last_prompt_id", None)
+
+
 def show_text(node_id: str | None, text: str) -> None:
     """Show a line of text on the node while and after it runs."""
     from server import PromptServer

@@ -13,6 +13,7 @@ import weakref
 from pathlib import Path
 
 from .paths import temp_folder
+from .progress import current_prompt
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ _unused: dict[Path, str | None] = {}  # files without a VIDEO, and the prompt in
 
 def new_temp_video() -> Path:
     """A name for a video in the temporary folder that no other run uses; unused ones of earlier prompts are removed."""
-    prompt = _prompt()
+    prompt = current_prompt()
     for path in [path for path, freed_in in _unused.items() if freed_in != prompt]:
         try:
             path.unlink(missing_ok=True)
@@ -41,12 +42,15 @@ def temp_video(path: Path) -> object:
     return video
 
 
+def video_ui(path: Path, text: str) -> dict:
+    """What a node shows of a video from `new_temp_video`: the video, where ComfyUI can show one, and a line of text."""
+    from comfy_api.latest import io, ui
+
+    shown = ui.PreviewText(text).as_dict()
+    if hasattr(ui, "PreviewVideo"):
+        shown |= ui.PreviewVideo([ui.SavedResult(path.name, "", io.FolderType.temp)]).as_dict()
+    return shown
+
+
 def _let_go(path: Path) -> None:
-    _unused[path] = _prompt()
-
-
-def _prompt() -> str | None:
-    """The prompt that ComfyUI works on."""
-    from server import PromptServer
-
-    return getattr(PromptServer.instance, "last_prompt_id", None)
+    _unused[path] = current_prompt()

@@ -31,8 +31,8 @@ from ..media.kind import is_video
 from ..media.options import WriteOptions
 from ..metrics.packages import found_packages
 from ..metrics.registry import measured_metrics
-from ..motion.dub_options import DubOptions
-from ..motion.options import OF_THE_FILM, MotionOptions
+from ..motion.dub_options import OF_THE_FILM, DubOptions
+from ..motion.options import MotionOptions
 from ..options import fields_given
 from ..pipelines.dub import dub, read_film
 from ..pipelines.talk import talk
@@ -44,7 +44,7 @@ from ..style.prior import BlendedStyle, Style, load_style, used_as
 from ..style.reference import named_style, statistics_of
 from ..threads import one_torch_thread
 from ..types import StyleStatistics
-from .manifest import SCORE, TALK, BatchJob
+from .manifest import DUB, SCORE, TALK, BatchJob
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ class JobRunner:
         key = self._key(job)
         if _is_finished(out, note, key):
             return SKIPPED
-        (self._talk if job.job == TALK else self._score)(job, out, on_progress)
+        {TALK: self._talk, DUB: self._dub, SCORE: self._score}[job.job](job, out, on_progress)
         with explain_write_errors(note):
             note.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(note) as part:
@@ -133,25 +133,40 @@ class JobRunner:
         return cache_key(content)
 
     def _talk(self, job: BatchJob, out: Path, on_progress: Progress | None) -> None:
+        path, options = job.files.get("portrait") or job.files["source"], dict(job.options)
+        if "source" in job.files and is_video(path):
+            _check_film_job(job)
+            self._dub(job, out, on_progress)
+            return
+        face = FaceOptions(**fields_given(FaceOptions, options))
+        which = face.face_index, face.face_order
+        portrait = find_portrait(load_picture(path), *which, source=path.name, mesh=self._mesh)
+        driving = read_film(job.files["driving"], mesh=self._mesh, scenes="all") if "driving" in job.files else None
+        film_end = DubOptions(**fields_given(DubOptions, options)).film_end
+        motion, more = self._common(job, on_progress)
+        talk(portrait, load_speech(job.files["speech"]), out, motion, driving=driving, film_end=film_end, **more)
+
+    def _dub(self, job: BatchJob, out: Path, on_progress: Progress | None) -> None:
+        path, options = job.files.get("video") or job.files["source"], dict(job.options)
+        face, dub_options = (kind(**fields_given(kind, options)) for kind in (FaceOptions, DubOptions))
+        which = {"face_index": face.face_index, "face_order": face.face_order, "scenes": dub_options.scenes}
+        film = read_film(path, mesh=self._mesh, **which, on_progress=on_progress)
+        speech = load_speech(job.files["speech"], film.track.seconds if dub_options.film_end == "cut" else None)
+        motion, more = self._common(job, on_progress)
+        dub(film, speech, out, motion, dub_options=dub_options, **more)
+
+    def _common(self, job: BatchJob, on_progress: Progress | None) -> tuple[MotionOptions, dict[str, object]]:
+        """Motion options of a job that draws, and what talk and dub are given alike."""
         options = dict(job.options)
         motion = MotionOptions(**fields_given(MotionOptions, options), style_statistics=_statistics(job))
-        crf = WriteOptions(**fields_given(WriteOptions, options)).crf
-        face = FaceOptions(**fields_given(FaceOptions, options))
-        film_options = DubOptions(**fields_given(DubOptions, options))
-        path, sound = job.files.get("portrait") or job.files["source"], job.files["speech"]
-        is_film = "source" in job.files and is_video(path)
-        if is_film:
-            _check_film_job(job)
-        speech, which = load_speech(sound), {"face_index": face.face_index, "face_order": face.face_order}
-        common = {"engine": self._engine, "renderer": self._renderer(job), "style": _style(job), "sound": sound}
-        common |= {"crf": crf, "callbacks": Callbacks(on_progress)}
-        if is_film:
-            film = read_film(path, mesh=self._mesh, scenes=film_options.scenes, **which)
-            dub(film, speech, out, motion, dub_options=film_options, **common)
-            return
-        portrait = find_portrait(load_picture(path), *which.values(), source=path.name, mesh=self._mesh)
-        driving = read_film(job.files["driving"], mesh=self._mesh, scenes="all") if "driving" in job.files else None
-        talk(portrait, speech, out, motion, driving=driving, film_end=film_options.film_end, **common)
+        return motion, {
+            "engine": self._engine,
+            "renderer": self._renderer(job),
+            "style": _style(job),
+            "sound": job.files["speech"],
+            "crf": WriteOptions(**fields_given(WriteOptions, options)).crf,
+            "callbacks": Callbacks(on_progress),
+        }
 
     def _renderer(self, job: BatchJob) -> Renderer:
         """The job's renderer, shared by consecutive jobs with equal renderer options."""

@@ -1,4 +1,4 @@
-"""Manifest of a batch: a CSV with one talk or score job a line, read as a stream."""
+"""Manifest of a batch: a CSV with one talk, dub or score job a line, read as a stream."""
 
 from __future__ import annotations
 
@@ -16,24 +16,31 @@ from ..evaluation.options import EvaluationOptions
 from ..face.options import FaceOptions
 from ..media.files import check_readable
 from ..media.options import WriteOptions
-from ..motion.dub_options import DubOptions
+from ..motion.dub_options import OF_THE_FILM, DubOptions
 from ..motion.options import MotionOptions
 from ..options import Option, check_option, columns_of
-from ..renderers.contract import PORTRAIT
+from ..renderers.contract import FILM, PORTRAIT
 from ..renderers.registry import DEFAULT, renderer_spec, renderer_specs
 from ..style.options import StyleUse
 
-TALK, SCORE = "talk", "score"
-SUFFIXES = {TALK: (".mp4", ".m4v", ".mov", ".mkv"), SCORE: (".json",)}  # of outputs; the first one is added
-FILES = {TALK: ("portrait", "speech", "source", "driving"), SCORE: ("generated", "target", "portrait")}
-NEEDED = {TALK: ("portrait", "speech"), SCORE: ("generated",)}
+TALK, DUB, SCORE = "talk", "dub", "score"
+VIDEOS = (".mp4", ".m4v", ".mov", ".mkv")
+SUFFIXES = {TALK: VIDEOS, DUB: VIDEOS, SCORE: (".json",)}  # of outputs; the first one is added
+FILES = {
+    TALK: ("portrait", "speech", "source", "driving"),
+    DUB: ("video", "speech"),
+    SCORE: ("generated", "target", "portrait"),
+}
+NEEDED = {TALK: ("portrait", "speech"), DUB: ("video", "speech"), SCORE: ("generated",)}
 STANDS_FOR = {"portrait": "source"}  # of a talk job: instead of a portrait, a picture or a video
+SOURCES = {TALK: PORTRAIT, DUB: FILM}  # what a job's renderer draws
 KINDS = {
     TALK: (MotionOptions, StyleUse, WriteOptions, FaceOptions, DubOptions),
+    DUB: (MotionOptions, StyleUse, WriteOptions, FaceOptions, DubOptions),
     SCORE: (EvaluationOptions,),
-}  # whose fields are options; of a talk job the renderer's are, too
+}  # whose fields are options; of a job that draws, the renderer's are, too
 ALWAYS = ("job", "out")
-COLUMNS = (*ALWAYS, *FILES[TALK], "style", "renderer", *FILES[SCORE][:2], "options", "note")
+COLUMNS = (*ALWAYS, *FILES[TALK], "video", "style", "renderer", *FILES[SCORE][:2], "options", "note")
 STYLE_FILE = ".safetensors"
 UNSAFE = set('/\\:*?"<>|')  # what some system does not allow in a file name
 MAX_QUOTED = 120  # characters of a cell or first line that an error quotes
@@ -55,12 +62,12 @@ class BatchJob:
     """One line of a manifest."""
 
     line: int  # of the file, from 1
-    job: str  # talk or score
+    job: str  # talk, dub or score
     out: str  # file name within the output folder
     files: Mapping[str, Path] = field(default_factory=dict)  # by column; a style's file too
     style: str | None = None  # a name
     options: Mapping[str, object] = field(default_factory=dict)
-    renderer: str = DEFAULT  # of a talk job
+    renderer: str = DEFAULT  # of a talk or dub job
     problem: str | None = None  # why it cannot be done, known before any work
     needs: tuple[Need, ...] = ()  # files that other lines make
     unmade: str | None = None  # what of them was not made
@@ -74,9 +81,10 @@ def read_manifest(path: Path, made_in: Path | None = None) -> Iterator[BatchJob]
         made_in: the output folder. Files in it, and bare names of files that are not beside the manifest, may be what
             another line makes: they need not be there, and are told as what the job needs. None: all must be there.
 
-    Columns: ``job`` (talk or score) and ``out``, a file name; for talk ``portrait``, or ``source`` (a picture, or a
-    video to be dubbed), ``speech`` and, if wanted, ``driving`` (a video whose head the portrait takes over), ``style``
-    (a name or a .safetensors file) and ``renderer`` (its options are columns, too); for score ``generated``
+    Columns: ``job`` (talk, dub or score) and ``out``, a file name; for talk ``portrait``, or ``source`` (a picture, or
+    a video to be dubbed), ``speech`` and, if wanted, ``driving`` (a video whose head the portrait takes over),
+    ``style`` (a name or a .safetensors file) and ``renderer`` (its options are columns, too); for dub ``video``,
+    ``speech`` and, if wanted, ``style`` and ``renderer``; for score ``generated``
     and, if wanted, ``target`` (without it, what needs no ground truth is measured) and ``portrait``. An option stands
     in a column of its own name, or in the JSON object of the column ``options``; the column wins. ``note`` is free
     text.
@@ -165,7 +173,7 @@ def _check_columns(path: Path, first: str, columns: list[str]) -> None:
         actual = f"the first line is {first.strip()[:MAX_QUOTED]!r}" if first.strip() else "it is empty"
         raise InputError(
             f"{path} lacks the column{'s' * (len(missing) > 1)} {' and '.join(missing)}: {actual}. The first line must "
-            "name the columns: job,out and portrait,speech (talk) or generated,target (score)."
+            "name the columns: job,out and portrait,speech (talk), video,speech (dub) or generated,target (score)."
         )
     if twice := [name for name in dict.fromkeys(columns) if name and columns.count(name) > 1]:
         raise InputError(f"{path} has the column {twice[0]} twice; leave one out.")
@@ -179,7 +187,7 @@ def _check_columns(path: Path, first: str, columns: list[str]) -> None:
 
 def _job(line: int, kind: str, cells: dict[str, str], folder: Path, made_in: Path | None) -> BatchJob:
     if kind not in SUFFIXES:
-        raise InputError(f"the job must be talk or score, not {abbreviated(kind)}")
+        raise InputError(f"the job must be talk, dub or score, not {abbreviated(kind)}")
     out = _out_file(kind, cells["out"])
     files = {name: folder / cells[name] for name in FILES[kind] if cells.get(name)}
     needs = tuple(_needs(cells, files, made_in)) if made_in else ()
@@ -188,7 +196,7 @@ def _job(line: int, kind: str, cells: dict[str, str], folder: Path, made_in: Pat
         raise InputError(f"the {kind} job names no {' and no '.join(missing)}")
     if "portrait" in files and "source" in files:
         raise InputError("the talk job names both a portrait and a source, which are the same thing; leave one out")
-    style = cells.get("style") or None if kind == TALK else None
+    style = cells.get("style") or None if kind in SOURCES else None
     if style and Path(style).suffix:
         if Path(style).suffix != STYLE_FILE:
             raise InputError(
@@ -196,7 +204,7 @@ def _job(line: int, kind: str, cells: dict[str, str], folder: Path, made_in: Pat
             )
         files["style"], style = folder / style, None
     dependent = {need.column for need in needs}
-    renderer = (cells.get("renderer") or DEFAULT) if kind == TALK else DEFAULT
+    renderer = (cells.get("renderer") or DEFAULT) if kind in SOURCES else DEFAULT
     allowed = job_options(kind, renderer)
     options = _options(kind, cells, allowed)
     for name in [name for name in options if allowed[name].kind is Path and not allowed[name].many]:
@@ -212,18 +220,20 @@ def _job(line: int, kind: str, cells: dict[str, str], folder: Path, made_in: Pat
 
 
 def job_options(kind: str, renderer: str = DEFAULT) -> Mapping[str, Option]:
-    """The options of a job by column; of a talk job the renderer's, too.
+    """The options of a job by column; of a talk or dub job the renderer's, too.
 
     Raises:
         InputError: there is no such renderer.
     """
-    more = (renderer_spec(renderer, PORTRAIT).options,) if kind == TALK else ()
-    return columns_of(*KINDS[kind], *more)
+    more = (renderer_spec(renderer, SOURCES[kind]).options,) if kind in SOURCES else ()
+    without = OF_THE_FILM if kind == DUB else ()
+    return {name: option for name, option in columns_of(*KINDS[kind], *more).items() if name not in without}
 
 
 def all_columns() -> tuple[str, ...]:
     """The columns of every option of every kind of job."""
-    kinds = (*KINDS[TALK], *(spec.options for spec in renderer_specs(PORTRAIT)), *KINDS[SCORE])
+    drawing = (spec.options for source in SOURCES.values() for spec in renderer_specs(source))
+    kinds = dict.fromkeys((*KINDS[TALK], *KINDS[DUB], *drawing, *KINDS[SCORE]))
     return tuple(columns_of(*kinds))
 
 

@@ -30,8 +30,9 @@ or
   talk,anna,anna.jpg,hello.wav,,,
   score,anna_score,,,anna.mp4,real/anna.mp4,"{""align"": true}"
 
-Columns: job (talk or score), out (a file name; .mp4 or .json is added), portrait, speech, style (a name or a
-.safetensors file), generated, target (without it: what needs no ground truth), options, note (free text).
+Columns: job (talk, dub or score), out (a file name; .mp4 or .json is added), portrait, speech, video (of dub, in place
+of portrait), style (a name or a .safetensors file), generated, target (without it: what needs no ground truth),
+options, note (free text).
 A video that another line makes is named as it is there, or by its path in DIR; that line's job is done first. If it
 fails, the line that needs it is skipped and says so.
 

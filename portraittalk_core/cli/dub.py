@@ -47,15 +47,17 @@ def dub_film(args: argparse.Namespace) -> None:
     options, (spec, render_options) = motion_options(args), renderer_options(args, FILM)
     dub_options = options_from(args, DubOptions)
     from ..media.audio import load_speech
+    from ..media.sound import SoundFile
     from ..pipelines.dub import dub as make_dub
     from ..pipelines.dub import read_film
     from ..renderers.contract import Callbacks
 
-    engine, speech = motion_engine(args), load_speech(chosen_sound(args))
-    renderer = open_renderer(spec, render_options)
+    engine, renderer = motion_engine(args), open_renderer(spec, render_options)
+    SoundFile(chosen_sound(args)).close()  # what cannot be heard is told before the film is read
     with open_chosen_mesh(args) as mesh, progress_bar("finding landmarks") as on_progress:
         which = {"face_index": args.face_index, "face_order": args.face_order, "scenes": dub_options.scenes}
         film = read_film(args.video, mesh=mesh, **which, on_progress=on_progress)
+    speech = load_speech(chosen_sound(args), film.track.seconds if dub_options.film_end == "cut" else None)
     with flags_named(), resumed(args, render_options) as sections, progress_bar(spec.name) as on_progress:
         result = make_dub(
             film,

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from ..engines.registry import engine_specs, nameable_engines
 from ..errors import InputError
 from ..media.text_files import read_text
-from ..motion.options import OF_THE_FILM, MotionOptions
+from ..motion.dub_options import OF_THE_FILM
+from ..motion.options import MotionOptions
 from ..options import options_of
 from .arguments import add_file, add_options, given_options, options_from
 from .style import chosen_statistics

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..training.data.options import PrepareOptions
 from .arguments import Command, add_file, add_options, options_from
 from .progress import progress_bar
 
+if TYPE_CHECKING:
+    from ..speech.windows import WaveEncoderLike
+
 EXAMPLES = """examples:
   portraittalk prepare --videos my_videos --out clips
   portraittalk prepare --videos my_videos --out clips --size 256 --picture-format jpg --workers 2
+  portraittalk prepare --videos my_videos --out clips --hubert chinese-hubert-large.safetensors
   portraittalk train animatenet --config animatenet.toml        (see docs/training.md)"""
 
 
@@ -19,6 +25,8 @@ def add_prepare(parser: argparse.ArgumentParser) -> None:
     add_file(parser, "--videos", "FOLDER", "videos; sub-folders too")
     add_file(parser, "--out", "FOLDER", "clips and reports are written here", folder=True)
     add_options(parser, PrepareOptions)
+    help_text = "speech encoder whose rows `train sync` and `train audio2exp` hear; kept beside the clips"
+    add_file(parser, "--hubert", "FILE", help_text, False)
     parser.add_argument("--silent-too", action="store_true", help="keep videos without sound")
     parser.add_argument("--workers", metavar="N", type=int, default=1, help="processes")
 
@@ -28,10 +36,25 @@ def prepare(args: argparse.Namespace) -> None:
     from ..training.data.prepare import prepare_videos
 
     options = options_from(args, PrepareOptions, needs_sound=not args.silent_too)
+    encoder = None if args.hubert is None else _open_hubert(args.hubert)
     with progress_bar("preparing") as on_progress:
         report = prepare_videos(args.videos, args.out, options, args.workers, on_progress)
     print(report.text().rstrip())
     print(f"{report.num_old} were finished before. The report is in {args.out}.")
+    if encoder is not None and report.kept:
+        from ..training.data.speech_rows import read_rows
+        from ..training.data.video_clips import read_videos
+
+        with progress_bar("hearing") as on_progress:
+            read_rows(args.out, read_videos(args.out, 1).videos, encoder, on_progress)
+        print(f"Rows of {encoder.name} are kept beside the clips.")
+
+
+def _open_hubert(path: Path) -> WaveEncoderLike:
+    """Speech encoder of a file, opened before the long work."""
+    from ..training.data.speech_rows import open_row_encoder
+
+    return open_row_encoder(path)
 
 
 COMMAND = Command(

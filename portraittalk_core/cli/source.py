@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import InputError
-from ..motion.options import OF_THE_FILM, MotionOptions
+from ..motion.dub_options import OF_THE_FILM
+from ..motion.options import MotionOptions
 from ..options import option_of
 from ..renderers.contract import FILM, PORTRAIT
 from .arguments import add_file

@@ -1,4 +1,4 @@
-"""The command `train`: trains or adapts the mouth network, IdentityNet, AnimateNet or style."""
+"""The command `train`: trains or adapts the mouth network, IdentityNet, AnimateNet, style or keypoint renderers."""
 
 from __future__ import annotations
 
@@ -17,12 +17,18 @@ from .progress import progress_bar
 if TYPE_CHECKING:
     from ..training.animatenet.config import AnimateTraining
     from ..training.animatenet.stage import AnimateResult
+    from ..training.audio2exp.config import Audio2ExpTraining
+    from ..training.audio2exp.stage import Audio2ExpResult
     from ..training.identitynet.config import IdentityTraining
     from ..training.identitynet.stage import IdentityResult
+    from ..training.keypoints.config import KeypointTraining
+    from ..training.keypoints.stage import KeypointResult
     from ..training.mouth.held_out import HeldOutScore
     from ..training.style.attention_stage import StyleAttentionResult
     from ..training.style.config import StyleAttentionTraining, StyleTraining
     from ..training.style.stage import StyleResult, StyleScore
+    from ..training.sync.config import SyncTraining
+    from ..training.sync.stage import SyncResult
 
 EXAMPLES = """examples:
   portraittalk train mouth --out mouth.safetensors                 (from nothing: synthesises 10 h of speech, trains)
@@ -31,7 +37,10 @@ EXAMPLES = """examples:
   portraittalk train identity --config identity.toml              (fine-tunes a face adapter for SD1.5)
   portraittalk train animatenet --config animatenet.toml          (landmark control and motion; with identity = FILE
                                                                    of a face adapter, who it is too)
-  portraittalk train style --config style.toml                    (what tells how someone speaks)"""
+  portraittalk train style --config style.toml                    (what tells how someone speaks)
+  portraittalk train keypoints --config keypoints.toml            (a renderer with implicit keypoints)
+  portraittalk train sync --config sync.toml                      (whether mouth and speech belong together)
+  portraittalk train audio2exp --config audio2exp.toml            (speech moves the keypoints, judged by sync)"""
 SUFFIXES = (".safetensors",)
 HOURS, MAX_SEED = 10.0, 2**32 - 1
 OF_SPEAKER, OF_SCRATCH = ("out", "videos", "base", "steps", "seed"), ("out", "corpus", "hours", "steps", "seed")
@@ -39,8 +48,11 @@ OF_SPEAKER, OF_SCRATCH = ("out", "videos", "base", "steps", "seed"), ("out", "co
 
 def add_train(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    choices = ("mouth", "identity", "animatenet", "style")
-    help_text = "from speech to mouth; a face into SD1.5; its motion; how someone speaks"
+    choices = ("mouth", "identity", "animatenet", "style", "keypoints", "sync", "audio2exp")
+    help_text = (
+        "from speech to mouth; a face into SD1.5; its motion; how someone speaks; a keypoint renderer; lip sync; "
+        "speech to keypoints"
+    )
     parser.add_argument("what", choices=choices, help=help_text)
     add_file(parser, "--out", "OUT.safetensors", "mouth: weight file to write", False)
     add_file(parser, "--config", "FILE.toml", "the others: out, data, checkpoint, …", False)
@@ -94,6 +106,18 @@ def _configured(what: str) -> tuple[Callable, Callable, Callable[[Any, Any], Non
         from ..training.animatenet import config, stage
 
         return config.load_animate_config, stage.train_animate, _print_animatenet
+    if what == "keypoints":
+        from ..training.keypoints import config, stage
+
+        return config.load_keypoint_config, stage.train_keypoints, _print_keypoints
+    if what == "sync":
+        from ..training.sync import config, stage
+
+        return config.load_sync_config, stage.train_sync, _print_sync
+    if what == "audio2exp":
+        from ..training.audio2exp import config, stage
+
+        return config.load_audio2exp_config, stage.train_audio2exp, _print_audio2exp
     from ..training.style import config, stage
 
     return config.load_style_config, stage.train_style, _print_style
@@ -123,6 +147,24 @@ def _print_animatenet(config: AnimateTraining, result: AnimateResult) -> None:
     _print_dropped(result.dropped)
     files = ", ".join(f"{name}: {path}" for name, path in result.files.items())
     print(f"After {result.training.steps} steps: {files}")
+
+
+def _print_keypoints(config: KeypointTraining, result: KeypointResult) -> None:
+    print(f"The renderer, after {result.training.steps} steps, is in {result.renderer}")
+
+
+def _print_sync(config: SyncTraining, result: SyncResult) -> None:
+    _print_dropped(result.dropped)
+    score = result.score
+    of = "clips held out" if config.held_out else "the clips trained on"
+    print(f"Right and wrong speech are told apart in {score.accuracy:.1%} of windows of {of}; chance is 50%.")
+    print(f"Mean cosine {score.right:.2f} of right, {score.wrong:.2f} of wrong ones.")
+    print(f"The lip-sync network, after {result.training.steps} steps, is in {result.network}")
+
+
+def _print_audio2exp(config: Audio2ExpTraining, result: Audio2ExpResult) -> None:
+    _print_dropped(result.dropped)
+    print(f"Audio2Exp, after {result.training.steps} steps, is in {result.audio2exp}")
 
 
 def _print_style(config: StyleTraining | StyleAttentionTraining, result: StyleResult | StyleAttentionResult) -> None:
@@ -210,7 +252,7 @@ class _Stages:
 
 COMMAND = Command(
     "train",
-    "train a network: speech to mouth, from nothing or fitted to a person; a face or its motion into SD1.5",
+    "train a network: speech to mouth, a face or its motion into SD1.5, a keypoint renderer and its speech",
     EXAMPLES,
     add_train,
     train,

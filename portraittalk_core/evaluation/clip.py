@@ -23,7 +23,7 @@ from ..face.geometry import eye_open, head_pose, mouth_open
 from ..face.mesh.backends import MeshBackend
 from ..face.mesh.tracking import Follower
 from ..media.mix import mix_blocks
-from ..media.sound import SoundFile
+from ..media.sound import SoundChoice, SoundFile
 from ..media.video_read import probe_video
 from ..metrics.meter import FaceCurves
 from ..metrics.sound_mouth import LEVEL_HZ
@@ -48,14 +48,21 @@ class EvaluationClip:
     track_name: str = "the track"
 
     @staticmethod
-    def of_file(path: Path) -> EvaluationClip:
+    def of_file(path: Path, sound_track: int | None = None) -> EvaluationClip:
         """A video file.
+
+        Args:
+            path: of the video.
+            sound_track: which one is listened to, from 1; None is its default.
 
         Raises:
             MediaError: it is not one.
+            InputError: it has no such sound track.
         """
-        has_sound = probe_video(path).has_sound
-        return EvaluationClip(PictureSource.of_file(path), partial(_sound_blocks, Path(path)) if has_sound else None)
+        choice, has_sound = SoundChoice(Path(path), sound_track), probe_video(path).has_sound
+        if sound_track is not None:
+            SoundFile(choice).close()
+        return EvaluationClip(PictureSource.of_file(path), partial(_sound_blocks, choice) if has_sound else None)
 
     @staticmethod
     def of_track(track: LandmarkTrack, name: str) -> EvaluationClip:
@@ -99,8 +106,8 @@ class EvaluationClip:
         return torch.from_numpy(np.concatenate(blocks)) if blocks else torch.zeros(0)
 
 
-def _sound_blocks(path: Path) -> Iterator[np.ndarray]:
-    with SoundFile(path) as sound:
+def _sound_blocks(choice: SoundChoice) -> Iterator[np.ndarray]:
+    with SoundFile(choice) as sound:
         yield from mix_blocks(sound.blocks(), 1, SPEECH_RATE_HZ)
 
 

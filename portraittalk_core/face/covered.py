@@ -14,6 +14,7 @@ from ..types import NUM_LANDMARKS, check_picture
 from . import topology as topo
 
 SEEN = 0.5  # visibility below which a mouth counts as covered
+SMALLEST_PX = 22  # width of a mouth; landmarks lie half a lip off smaller ones, and one in ten would count as covered
 REDDER_SHARE = 0.66  # of pairs of a lip's and a skin's sample, the lip's the redder: enough to be lips
 REDDER_BY = 0.8  # and by so many hundredths of chromaticity, at the median
 CONTRAST = 0.10  # of brightness, between lips and skin or within lips, that is enough to be lips
@@ -39,13 +40,15 @@ def mouth_visibility(picture: Tensor, points_px: Tensor) -> float:
         points_px: (478, 2 or 3) landmarks, pixels.
 
     Returns:
-        0 nothing like lips .. 1; below `SEEN` the mouth counts as covered.
+        0 nothing like lips .. 1; below `SEEN` the mouth counts as covered. 1 of mouths too small to tell.
     """
     check_picture(picture, "the picture of the mouth")
     check_shape(points_px, f"{NUM_LANDMARKS} {points_px.shape[-1]}", "the landmarks of the mouth")
     points = points_px[:, :2].float()
     span = points[topo.MOUTH_CORNERS[1]] - points[topo.MOUTH_CORNERS[0]]
     width = float(span.norm().clamp(min=1.0))
+    if width < SMALLEST_PX:
+        return 1.0
     down = torch.stack([-span[1], span[0]])  # its length is the mouth's width
 
     def colours(at: Tensor, side: float = SAMPLE) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -24,7 +25,7 @@ SILENT_PEAK = 1e-4  # −80 dBFS
 CUT_S = 0.1  # a file that lacks less is taken as whole: the claimed length counts an encoder's padding
 
 
-def load_speech(source: Path | SoundChoice) -> Speech:
+def load_speech(source: Path | SoundChoice, at_most_s: float | None = None) -> Speech:
     """Read a sound track of a file as 16 kHz mono, from where the file's pictures begin if it has any.
 
     A file that breaks off is used up to there, with a logged warning; silence is allowed, with one too. Where a file
@@ -32,6 +33,7 @@ def load_speech(source: Path | SoundChoice) -> Speech:
 
     Args:
         source: a file, whose default track is read, or the choice of another one.
+        at_most_s: seconds from the beginning, 0.1 or more, after which nothing is read; None reads all.
 
     Returns:
         Speech named after the file.
@@ -44,12 +46,15 @@ def load_speech(source: Path | SoundChoice) -> Speech:
         path = sound.path
         if not isinstance(source, SoundChoice) or source.track is None:
             _tell_tracks(sound)
-        waveform = _to_mono(sound.blocks(), f"the sound of {path}")
+        num_wanted = None if at_most_s is None else math.ceil(max(at_most_s, MIN_SPEECH_S) * SPEECH_RATE_HZ)
+        waveform = _to_mono(sound.blocks(), f"the sound of {path}", num_wanted)
         if sound.seconds == 0 and sound.error:
             raise MediaError(f"the sound of {path} cannot be decoded ({sound.error}); export it again.")
-        lost_s = sound.expected_s - sound.seconds
+        is_stopped = num_wanted is not None and len(waveform) >= num_wanted
+        lost_s = 0.0 if is_stopped else sound.expected_s - sound.seconds
         padded = -CUT_S < lost_s < 0  # a decoder gives the silence that filled the encoder's last frame
-        speech = _speech(waveform, str(path), sound.expected_s if padded else sound.seconds)
+        seconds = num_wanted / SPEECH_RATE_HZ if is_stopped else sound.expected_s if padded else sound.seconds
+        speech = _speech(waveform, str(path), seconds)
         if lost_s > max(CUT_S, 0.01 * sound.expected_s):
             log.warning(
                 "%s is cut off: %.2f s of %.2f s of sound could be read; going on with these.",
@@ -100,7 +105,8 @@ def _tell_tracks(sound: SoundFile) -> None:
         )  # fmt: skip
 
 
-def _to_mono(blocks: Iterable[Block], name: str) -> Tensor:
+def _to_mono(blocks: Iterable[Block], name: str, num_wanted: int | None = None) -> Tensor:
+    """(N,) all samples at 16 kHz, or `num_wanted` and the rest of their block."""
     bad = total = 0
 
     def counted() -> Iterator[Block]:  # before resampling, which would spread one NaN over its neighbours
@@ -113,6 +119,8 @@ def _to_mono(blocks: Iterable[Block], name: str) -> Tensor:
     samples = bytearray()  # grows in place: a list of blocks and their joined copy would take twice the memory
     for block in mix_blocks(counted(), 1, SPEECH_RATE_HZ):
         samples += block.tobytes()
+        if num_wanted is not None and len(samples) >= num_wanted * block.itemsize:
+            break
         if len(samples) > MAX_SPEECH_S * SPEECH_RATE_HZ * block.itemsize:
             raise InputError(f"{name} lasts longer than {MAX_SPEECH_S / 3600:g} hours; cut it into parts.")
     if bad:

@@ -8,6 +8,7 @@ from ..options import check_options, option
 
 SCENES = ("same", "all")
 FILM_ENDS = ("cut", "hold", "loop", "ping-pong")
+OF_THE_FILM = ("fps", "head_motion", "blink_rate")  # of MotionOptions: what a filmed face keeps
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ def gain_of_values(values: float | Sequence[float], num_frames: int) -> Tensor:
     try:
         curve = torch.tensor([float(value) for value in listed])[:num_frames]
     except (TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"the gain curve must be numbers from 0 to {MAX_GAIN:g}, one a frame ({error}).") from error
+        raise InputError(f"the curve must be numbers from 0 to {MAX_GAIN:g}, one a frame ({error}).") from error
     if not len(curve):
-        raise InputError("the gain curve is an empty list; give it a number for each frame, or disconnect it.")
+        raise InputError("the curve is an empty list; give it a number for each frame, or disconnect it.")
     return torch.cat([curve, curve[-1:].expand(num_frames - len(curve))])

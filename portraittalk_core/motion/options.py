@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from ..types import StyleStatistics
 
 LARGEST_SEED = 2**64 - 1
-OF_THE_FILM = ("fps", "head_motion", "blink_rate")  # fields that do not count where a film's face speaks
 
 
 @dataclass(frozen=True)

@@ -304,6 +304,28 @@ def interpolate(first: StylePrior, second: StylePrior, share: float) -> StylePri
     return StylePrior(*parts, first.space, source, *numbers, first.seed, style_statistics)
 
 
+def faded(style: Style, factors: Tensor, fps: Fraction) -> BlendedStyle:
+    """A style whose strength changes over time: a blend of itself at strength 0 and at its largest strength.
+
+    Args:
+        style: one that does not change yet.
+        factors: (T,) ≥ 0 of its strength, for every frame; of a clip longer than MAX_POINTS, as many of them.
+        fps: frames per second.
+
+    Raises:
+        InputError: the style changes over time already, or a strength lies outside 0..2.
+    """
+    if isinstance(style, BlendedStyle):
+        raise InputError(f"{style.source} changes over time already; it takes no curve of its strength.")
+    factors = check_finite(check_shape(factors, "T", "the curve of the style's strength"), "the strength's curve")
+    at = torch.linspace(0, len(factors) - 1, min(len(factors), MAX_POINTS)).round().long()
+    largest = float(factors.max())
+    seconds, values = (at.double() / float(fps)).tolist(), factors[at].double().tolist()
+    points = [(second, factor / (largest or 1.0)) for second, factor in zip(seconds, values, strict=True)]
+    ends = (used_as(style, strength, style.noise, style.seed) for strength in (0.0, style.strength * largest))
+    return BlendedStyle(*ends, tuple((second, min(share, 1.0)) for second, share in points))
+
+
 def distance(first: StylePrior, second: StylePrior) -> float:
     """2-Wasserstein distance of two styles: sqrt(|mean₁ − mean₂|² + |std₁ − std₂|²), in units of their space.
 

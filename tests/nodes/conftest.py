@@ -1,6 +1,7 @@
 """A real ComfyUI server with this pack in it, for the tests marked `comfy`.
 
-ComfyUI is taken from COMFYUI_DIR, else ~/ComfyUI; its Python from COMFYUI_PYTHON, else venv or .venv inside it.
+ComfyUI is taken from COMFYUI_DIR, else ~/ComfyUI; its Python from COMFYUI_PYTHON, else venv or .venv inside it; its
+page from COMFYUI_FRONT_END (a folder comfyui_frontend_package/static), else the one that it comes with.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import re
 import shutil
 import socket
@@ -289,6 +291,8 @@ def comfy(tmp_path_factory, request):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [python, "main.py", "--cpu", "--port", str(port), "--disable-auto-launch", "--disable-api-nodes"]
+    page = os.environ.get("COMFYUI_FRONT_END")
+    command += ["--front-end-root", str(Path(page).expanduser())] if page else []
     running = Comfy([*command, "--base-directory", str(base)], folder, f"http://127.0.0.1:{port}", base)
     try:
         _start(running, request.config)

@@ -128,6 +128,19 @@ class GiveBox:
         return ([[{**box, "label": "face", "score": 0.9}]],)
 
 
+class GiveCorners:
+    """A BBOX as other packs' detectors give them: a list of left, top, right and bottom."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("BBOX",), "give", "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {name: ("INT", {"default": 0}) for name in ("left", "top", "right", "bottom")}}
+
+    def give(self, left, top, right, bottom):
+        return ([[left, top, right, bottom]],)
+
+
 class GiveFaceLandmarks:
     """FACE_LANDMARKS as ComfyUI's MediaPipe node has given them since 0.23, of a landmark track.
 
@@ -175,6 +188,23 @@ class GiveFloats:
 
     def give(self):
         return ([1.0] * 95 + [0.0],)
+
+
+class GiveCurve:
+    """A CURVE as newer ComfyUI's Curve Editor gives it, in small: 1 up to a part of the clip, then 0."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("CURVE",), "give", "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"part": ("FLOAT", {"default": 0.5})}}
+
+    def give(self, part):
+        self.part = part
+        return (self,)
+
+    def interp_array(self, x):
+        return (x < self.part).astype(float)
 
 
 class GiveFace:
@@ -231,10 +261,12 @@ NODE_CLASS_MAPPINGS = {
     "GiveFace": GiveFace,
     "PatchAttention": PatchAttention,
     "ShiftLandmarks": ShiftLandmarks,
+    "GiveCurve": GiveCurve,
     "GiveFloats": GiveFloats,
     "GiveEncodedAudio": GiveEncodedAudio,
     "GiveAudio": GiveAudio,
     "GiveBox": GiveBox,
+    "GiveCorners": GiveCorners,
     "GiveCroppedVideo": GiveCroppedVideo,
     "GiveImage": GiveImage,
     "GiveFaceLandmarks": GiveFaceLandmarks,

@@ -131,23 +131,6 @@ def test_later_landmarks_change_later_frames_only(comfy, graph, full_frames):
     assert np.abs(other[5:] - full_frames[5:]).mean() > 0.1
 
 
-@pytest.mark.slow
-def test_many_frames_in_windows_of_sixteen_react_where_their_landmarks_change(comfy, graph):
-    """Chunks begin at 0 and 12: landmarks that change from frame 16 on cannot reach frames 0 to 11."""
-
-    def frames_shifted_from(first: int) -> np.ndarray:
-        prompt = graph(shift_from=first, window=16, overlap=4)
-        still = {"frames": ["20", 0], "fps": 25.0, "face_index": 0, "on_missing": "hold"}
-        prompt["20"] = {"class_type": "RepeatImageBatch", "inputs": {"image": ["10", 0], "amount": 20}}
-        prompt["11"] = {"class_type": "PortraitTalkLandmarksFromVideo", "inputs": still}
-        return frames(comfy, prompt)
-
-    unshifted, other = frames_shifted_from(99), frames_shifted_from(16)
-    assert unshifted.shape == other.shape == (20, 64, 64, 3)
-    assert np.array_equal(other[:12], unshifted[:12])
-    assert np.abs(other[16:] - unshifted[16:]).mean() > 0.1
-
-
 def test_motion_module_and_controlnet_each_change_the_frames(comfy, graph, full_frames):
     assert np.abs(frames(comfy, graph(motion_strength=0.0)) - full_frames).mean() > 0.5
     assert np.abs(frames(comfy, graph(strength=0.0)) - full_frames).mean() > 0.1
@@ -162,12 +145,11 @@ def test_sliding_windows_make_as_many_frames(comfy, graph):
         assert file.streams.audio
 
 
-def test_an_animate_net_changes_the_frames_and_an_untrained_one_does_not(comfy, graph, full_frames, animate_nets):
-    assert np.array_equal(frames(comfy, graph(animate_net="untrained.safetensors")), full_frames)
+def test_an_animate_nets_tokens_and_its_features_each_change_the_frames(comfy, graph, full_frames, animate_nets):
+    """That an untrained one changes nothing is tested in test_bindings, with small networks."""
     with_tokens = frames(comfy, graph(animate_net="trained.safetensors", head_placement=FOLLOW, portrait=["10", 0]))
     assert np.abs(with_tokens - full_frames).mean() > 0.1
     off = {"animate_net": "trained.safetensors", "landmark_tokens": 0, "placement_tokens": 0}
-    assert np.array_equal(frames(comfy, graph(**off)), full_frames)  # features are off unless asked for
     assert np.abs(frames(comfy, graph(**off, features=1.0)) - full_frames).mean() > 0.1
 
 

@@ -65,6 +65,10 @@ def test_quick_portrait_makes_a_video(comfy, workflow_prompt):
     assert run.previews > 3  # the page saw it grow
     draw = next(n for n, node in prompt.items() if node["class_type"] == "PortraitTalkRenderPortrait")
     assert max(value for node, value, _ in run.progress if node == draw) == frames
+    shown = run.outputs[draw]  # on the node itself: the same video
+    assert shown["animated"] == [True] and shown["text"][0].startswith(f"{frames} frames")
+    with av.open(str(comfy.output(shown["images"][0]))) as file:
+        assert sum(1 for _ in file.decode(video=0)) == frames
 
 
 def test_score_a_video_of_a_video_and_itself_is_one(comfy, workflow_prompt, portrait_name, tmp_path):

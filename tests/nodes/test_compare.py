@@ -130,6 +130,10 @@ def test_frames_without_sound_face_or_shape_are_told_of(comfy, video, tmp_path):
     refused = comfy.run(wide | graph(video, generated=["4", 0]))
     assert refused.status == "error"
     assert "different shapes" in refused.message
+    loaded = {"1": graph(video)["1"]}
+    for prompt in (graph(video, sound_track=2), loaded | alone(["1", 0], sound_track=2)):
+        refused = comfy.run(prompt)
+        assert refused.status == "error" and "has no sound track 2; choose one of 1 to 1" in refused.message
 
 
 def test_compare_two_seeds_reports_on_both_and_on_what_differs(comfy, workflow_prompt, portrait_name, short_speech):

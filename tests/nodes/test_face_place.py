@@ -45,16 +45,34 @@ def box(x: float, y: float, width: float, height: float) -> dict:
     return {"x": x, "y": y, "width": width, "height": height}
 
 
+def corners(x: float, y: float, width: float, height: float) -> list[float]:
+    return [x, y, x + width, y + height]
+
+
 @pytest.mark.parametrize(
     ("region", "expected"),
     [((200, 20, 120, 150), 0), ((10, 30, 100, 130), 1), ((330, 50, 70, 80), 2), ((0, 0, 400, 200), 0),
      ((20, 40, 90, 60), 1), ((150, 0, 250, 200), 0)],
 )  # fmt: skip
-@pytest.mark.parametrize("kind", ["box", "frames of boxes", "mask", "mask of half the size", "bytes", "masks"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "box",
+        "frames of boxes",
+        "corners",
+        "boxes of corners",
+        "mask",
+        "mask of half the size",
+        "bytes",
+        "masks",
+    ],
+)
 def test_the_face_most_of_which_lies_there_is_meant(index_at, kind, region, expected):
     place = {
         "box": box(*region),
         "frames of boxes": [[{**box(*region), "label": "face", "score": 0.9}, box(0, 0, 1, 1)], []],
+        "corners": corners(*region),
+        "boxes of corners": [[np.array(corners(*region)), np.zeros(4)], []],
         "mask": mask(*region),
         "mask of half the size": mask(*region)[:, ::2, ::2],
         "bytes": mask(*region)[0].mul(255).byte(),
@@ -63,13 +81,17 @@ def test_the_face_most_of_which_lies_there_is_meant(index_at, kind, region, expe
     assert index_at(place) == expected
 
 
+def test_four_numbers_that_are_no_corners_are_a_place_and_a_size(index_at):
+    assert [index_at([list(FACES[number])]) for number in (0, 2)] == [0, 2]
+
+
 def test_a_place_on_the_picture_before_it_was_scaled_down_counts_there(index_at):
     double = (2 * HEIGHT, 2 * WIDTH)
     assert index_at(box(*(2 * number for number in FACES[2])), size=double) == 2
     assert index_at(mask(*FACES[2]), size=double) == 2
 
 
-@pytest.mark.parametrize("place", [box(120, 0, 70, 200), mask(120, 0, 70, 200), mask(0, 0, 0, 0)])
+@pytest.mark.parametrize("place", [box(120, 0, 70, 200), mask(120, 0, 70, 200), mask(0, 0, 0, 0), [120, 0, 190, 200]])
 def test_a_place_without_a_face_is_told_with_the_faces_places(index_at, place):
     with pytest.raises(ValueError, match=r"lies at the place that face_at gives; faces found around: \(260, 95\)"):
         index_at(place)
@@ -80,14 +102,14 @@ def test_a_picture_without_faces_is_told(index_at):
         index_at(box(0, 0, 400, 200), torch.zeros(0, 478, 3))
 
 
-@pytest.mark.parametrize("place", [{"x": 1}, box("left", 0, 1, 1), [[{}]], "left", [], 3.0])
+@pytest.mark.parametrize("place", [{"x": 1}, box("left", 0, 1, 1), [[{}]], "left", [], 3.0, [1, 2, 3], ["1", 2, 3, 4]])
 def test_what_is_no_place_is_told(index_at, place):
     with pytest.raises(ValueError, match="face_at must be a mask|one mask, or one for each"):
         index_at(place)
 
 
 @pytest.mark.comfy
-@pytest.mark.parametrize("kind", ["mask", "box"])
+@pytest.mark.parametrize("kind", ["mask", "box", "numbers"])
 def test_the_right_one_of_two_faces_moves_where_the_place_is_right(comfy, portrait_name, tmp_path, kind):
     from skimage.data import astronaut
 
@@ -100,6 +122,7 @@ def test_the_right_one_of_two_faces_moves_where_the_place_is_right(comfy, portra
     places = {
         "mask": {"class_type": "LoadImageMask", "inputs": {"image": mask_name, "channel": "red"}},
         "box": {"class_type": "GiveBox", "inputs": {"x": 600, "y": 0, "width": 400, "height": 512}},
+        "numbers": {"class_type": "GiveCorners", "inputs": {"left": 600, "top": 0, "right": 1000, "bottom": 512}},
     }
     motion = {"fps": 8.0, "mouth_gain": 1.0, "head_motion": 0.0, "blink_rate": 0.0, "seed": 0, "face_index": 0}
     motion |= {"silence_gate_db": -45.0, "smoothing": 0.3, "offset_ms": 0.0}

@@ -74,6 +74,18 @@ class Kind:
     Input = Output = Socket
 
 
+class Autogrow:
+    """Stub of io.Autogrow, newer ComfyUI's."""
+
+    @staticmethod
+    def TemplatePrefix(*of: object) -> tuple:
+        return of
+
+    @staticmethod
+    def Input(key: str, template: object, **options: object) -> Socket:
+        return Socket(key, **options)
+
+
 @dataclass
 class Schema:
     """Stub of io.Schema, with the fields of newer ComfyUI."""
@@ -109,6 +121,7 @@ def stubs() -> dict[str, ModuleType]:
     other_names = {
         "Custom": lambda name: Kind,
         "ComfyNode": object,
+        "Autogrow": Autogrow,
         "Schema": Schema,
         "Hidden": SimpleNamespace(unique_id=0, dynprompt=1),
     }
@@ -167,6 +180,43 @@ def page(node: str) -> str:
     return (ROOT / "web" / "docs" / f"{node}.md").read_text(encoding="utf-8")
 
 
+def translated_page(node: str, language: str) -> str:
+    return (ROOT / "web" / "docs" / node / f"{language}.md").read_text(encoding="utf-8")
+
+
+@cache
+def translations(language: str) -> dict[str, str]:
+    """What tools/help says for each English text."""
+    return json.loads((ROOT / "tools" / "help" / f"{language}.json").read_text(encoding="utf-8"))["texts"]
+
+
+@cache
+def untranslated() -> dict[str, dict[str, str]]:
+    """The English texts that tools/help lacks, by language."""
+    command = [sys.executable, "tools/make_help.py", "--missing"]
+    return json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+
+
+def pieces(text: str) -> list[tuple[str, str]]:
+    """The headings, paragraphs, list entries and table cells of a page, each with its kind."""
+    found = []
+    for line in text.splitlines():
+        if heading := re.match(r"(#+) (.*)", line):
+            found.append(heading.groups())
+        elif line.startswith("|"):
+            found += [("cell", cell) for cell in line.strip("|").split("|") if cell.strip("-")]
+        elif line.startswith("- "):
+            found.append(("entry", line))
+        elif line and (not found or found[-1][0] != "end"):  # goes on from the line before
+            kind, before = found.pop() if found and found[-1][0] in ("entry", "paragraph") else ("paragraph", "")
+            found.append((kind, f"{before} {line}"))
+        elif line:
+            found.append(("paragraph", line))
+        if not line:
+            found.append(("end", ""))
+    return [piece for piece in found if piece[0] != "end"]
+
+
 def rows(text: str) -> list[list[str]]:
     """The cells of all table rows of a page."""
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
@@ -198,7 +248,7 @@ def test_the_nodes_are_these(schemas):
 
 
 def test_help_in_other_languages_is_what_page_and_locale_say():
-    """Every input with its range, by the words of the locale; what the locale lacks follows in English."""
+    """Every input with its range, by the words of the locale; all else by tools/help."""
     command = [sys.executable, "tools/make_help.py", "--check"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert not done.stdout and done.returncode == 0, done.stdout + done.stderr
@@ -208,20 +258,67 @@ def test_help_in_other_languages_is_what_page_and_locale_say():
 
 
 @pytest.mark.parametrize("language", OWN_SCRIPT)
+def test_every_text_of_the_help_is_translated_and_none_is_left_over(language):
+    """The English page is the source: what is new there must be translated, what is gone there must go here."""
+    assert not untranslated()[language]
+    english = " ".join(" ".join(page(node).split()) for node in NODES)
+    assert not [text for text in translations(language) if text not in english]
+
+
+@pytest.mark.parametrize("language", OWN_SCRIPT)
+def test_translations_keep_code_links_and_numbers(language):
+    exact = r"`[^`]+`|\]\(\S+?\)|[\w.-]+\.(?:bin|pth|pt|onnx|zip|safetensors|model)\b|huggingface\.co/[\w./-]+\w"
+    for english, text in translations(language).items():
+        for pattern in (exact, r"\d+"):
+            assert not set(re.findall(pattern, english, re.A)) - set(re.findall(pattern, text, re.A)), text
+
+
+@pytest.mark.parametrize("language", OWN_SCRIPT)
 @pytest.mark.parametrize("node", NODES)
 def test_help_in_other_languages_tells_of_everything(schemas, node, language):
-    text = (ROOT / "web" / "docs" / node / f"{language}.md").read_text(encoding="utf-8")
-    own, texts = re.split(r"^### ", text, maxsplit=1, flags=re.M)[0], locale(language)[node]
-    assert text.startswith(f"# {texts['display_name']}\n") and re.search(OWN_SCRIPT[language], own)
+    text, texts = translated_page(node, language), locale(language)[node]
+    assert text.startswith(f"# {texts['display_name']}\n")
     for socket in schemas[node].inputs:
         tip = texts["inputs"][socket.id]["tooltip"]
-        named = [line for line in own.splitlines() if f"**{socket.id}**" in line or f"`{socket.id}`" in line]
+        named = [line for line in text.splitlines() if f"**{socket.id}**" in line or f"`{socket.id}`" in line]
         line = next(line for line in named if line.endswith(tip))
         low_and_high = [f"{socket.options[end]:g}".replace("-", "−") for end in ("min", "max") if end in socket.options]
         assert all(number in line for number in low_and_high if float(number.replace("−", "-")) < NO_LIMIT), line
-    assert all(f"**{output['name']}**" in own for output in texts["outputs"].values())
-    messages = [row for row in page(node).splitlines() if re.match(r"\| \*[^*]", row)]  # English in every language
-    assert messages and all(row in text for row in messages)
+    assert all(f"**{output['name']}**" in text for output in texts["outputs"].values())
+    messages = [row.split(" | ")[0] for row in page(node).splitlines() if re.match(r"\| \*[^*]", row)]
+    assert messages and all(f"{message} | " in text for message in messages)  # English in every language
+
+
+@pytest.mark.parametrize("language", OWN_SCRIPT)
+def test_emphasis_in_other_languages_is_not_shown_as_asterisks(language):
+    """CommonMark: a mark between punctuation within and a letter without opens or closes nothing; CJK has no spaces."""
+    for _, text in (piece for node in NODES for piece in pieces(translated_page(node, language))):
+        plain = f" {re.sub('`[^`]*`', 'code', text)} "
+        spans = list(re.finditer(r"(.)(\*+)([^*]+)\2(?=(.))", plain))
+        assert sum(len(span[2]) for span in spans) * 2 == plain.count("*"), text
+        for span in spans:
+            assert not (span[1].isalnum() and not span[3][0].isalnum()), text
+            assert not (span[4].isalnum() and not span[3][-1].isalnum()), text
+
+
+@pytest.mark.parametrize("language", OWN_SCRIPT)
+@pytest.mark.parametrize("node", NODES)
+def test_help_in_other_languages_has_the_structure_of_the_english_page(node, language):
+    assert [kind for kind, _ in pieces(translated_page(node, language))] == [kind for kind, _ in pieces(page(node))]
+
+
+@pytest.mark.parametrize("language", OWN_SCRIPT)
+@pytest.mark.parametrize("node", NODES)
+def test_help_is_in_one_language(schemas, node, language):
+    """No piece of a page is left in English but what is English in every language: messages, code, options, names."""
+    values = {value for socket in schemas[node].inputs for value in socket.options.get("options") or ()}
+    values |= {socket.options["default"] for socket in schemas[node].inputs if "default" in socket.options}
+    for kind, text in pieces(translated_page(node, language))[1:]:
+        told = re.sub(r"`[^`]*`|(?<!\*)\*[^*]+\*(?!\*)|\b[\w.]+[/_.][\w./-]+", "", text)
+        assert re.search(OWN_SCRIPT[language], told) or len(re.findall(r"[A-Za-z]+", told)) <= 5, text
+        for value in sorted((str(value) for value in values), key=len, reverse=True):
+            told = told.replace(value, "")
+        assert not re.search(r"(?:\b[a-z]{2,}[ ,;]+){2}[a-z]{2,}", told), f"{kind}: {text}"
 
 
 def test_english_is_what_the_nodes_say(schemas):

@@ -9,7 +9,7 @@ from full_size_files import ADAPTER, CHECKPOINT, STYLE
 from onnx_models import paint_disc
 from PIL import Image
 
-pytestmark = [pytest.mark.comfy, pytest.mark.usefixtures("sd15_weights")]
+pytestmark = [pytest.mark.comfy, pytest.mark.usefixtures("sd15_weights", "taesd")]
 
 SAMPLER = {
     **{"seed": 3, "steps": 2, "cfg": 2.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 0.6},
@@ -25,8 +25,8 @@ def disc(comfy) -> str:
 
 
 def painting(name: str = "t", **changes) -> dict:
-    """Checkpoint + text + two empty frames + a face → IdentityNet Sampler → Save Image."""
-    wires = {"model": ["1", 0], "vae": ["1", 2], "positive": ["2", 0], "negative": ["3", 0], "latent": ["4", 0]}
+    """Checkpoint + text + two empty frames + a face → IdentityNet Sampler → Save Image; the VAE is quick TAESD."""
+    wires = {"model": ["1", 0], "vae": ["15", 0], "positive": ["2", 0], "negative": ["3", 0], "latent": ["4", 0]}
     wires |= {"face_embedding": ["5", 0], "adapter": ["6", 0]}
     return {
         "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": CHECKPOINT}},
@@ -42,6 +42,7 @@ def painting(name: str = "t", **changes) -> dict:
             "class_type": "PortraitTalkIdentityNetSampler",
             "inputs": {**SAMPLER, **wires, "denoise": 1.0, **changes},
         },
+        "15": {"class_type": "VAELoader", "inputs": {"vae_name": "taesd"}},
         "9": {"class_type": "SaveImage", "inputs": {"images": ["7", 0], "filename_prefix": f"identity/{name}"}},
     }
 
@@ -94,7 +95,7 @@ def test_plain_is_what_ksampler_gives(comfy, plain):
         "class_type": "KSampler",
         "inputs": {name: sampler[name] for name in names} | {"latent_image": ["4", 0]},
     }
-    prompt["7"] = {"class_type": "VAEDecode", "inputs": {"samples": ["7k", 0], "vae": ["1", 2]}}
+    prompt["7"] = {"class_type": "VAEDecode", "inputs": {"samples": ["7k", 0], "vae": ["15", 0]}}
     assert np.abs(frames(comfy, prompt) - plain).max() <= 1  # rounded once here, once there
 
 
@@ -149,13 +150,13 @@ def test_shipped_workflow_makes_a_video(comfy, workflow_prompt, portrait_name, s
     kinds["PortraitTalkLoadFaceEmbedding"]["images"] = ["disc", 0]  # the random detector takes a disc for a face
     prompt["disc"] = {"class_type": "LoadImage", "inputs": {"image": disc}}
     kinds["PortraitTalkAudioToLandmarks"]["fps"] = 8.0
-    kinds["PortraitTalkIdentityNetSampler"].update(steps=3, width=128, height=128)
+    kinds["PortraitTalkIdentityNetSampler"].update(steps=2, width=64, height=64)
     run = comfy.run(prompt)
     assert run.status == "success", run.message
     save = next(key for key, node in prompt.items() if node["class_type"] == "SaveVideo")
     with av.open(str(comfy.output(run.outputs[save]["images"][0]))) as file:
         stream = file.streams.video[0]
-        assert (stream.width, stream.height, stream.average_rate) == (128, 128, 8)
+        assert (stream.width, stream.height, stream.average_rate) == (64, 64, 8)
         assert sum(1 for _ in file.decode(video=0)) == 4
         assert file.streams.audio
 
@@ -211,6 +212,21 @@ def test_load_face_embedding_gives_the_face_and_where_it_is(comfy, disc):
     mask = np.asarray(Image.open(comfy.output(run.outputs["8"]["images"][0])))[..., 0]
     assert crop.shape == (256, 256, 3) and crop[128, 128].mean() > 60
     assert mask.shape == (480, 640) and mask[240, 200] > 200 and mask[20, 600] == 0
+
+
+def test_load_face_embedding_takes_more_pictures_of_other_sizes(comfy, disc):
+    prompt = embedding_prompt(
+        disc, **{"pictures.picture0": ["5", 0], "pictures.picture2": ["6", 0]}, weights="1, 0.5, 2"
+    )
+    small = {"image": ["1", 0], "upscale_method": "area", "crop": "disabled"}
+    prompt["5"] = {"class_type": "ImageScale", "inputs": {**small, "width": 512, "height": 384}}
+    prompt["6"] = {"class_type": "ImageScale", "inputs": {**small, "width": 400, "height": 300}}
+    run = comfy.run(prompt)
+    assert run.status == "success", run.message
+    crops, masks = (run.outputs[node]["images"] for node in "98")
+    assert len(crops) == len(masks) == 3
+    masks = [np.asarray(Image.open(comfy.output(mask)))[..., 0] for mask in masks]
+    assert all(mask.shape == (480, 640) and mask[240, 200] > 200 and mask[20, 600] == 0 for mask in masks)
 
 
 def test_faces_blend_and_join(comfy, disc):

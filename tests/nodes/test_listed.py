@@ -43,6 +43,12 @@ NODES = {
 }
 
 
+def input_specs(node: dict) -> dict:
+    """Inputs of a node; the plain sockets of one that grows, pictures.picture0 and so on, count as that one."""
+    specs = node["input"].get("required", {}) | node["input"].get("optional", {})
+    return {key.split(".")[0]: spec for key, spec in specs.items()}
+
+
 def test_nodes_are_there_with_names_tooltips_and_help(comfy, object_info):
     node_infos = {name: info for name, info in object_info.items() if name.startswith("PortraitTalk")}
     assert {name: info["display_name"] for name, info in node_infos.items()} == NODES
@@ -77,7 +83,7 @@ def test_page_is_served_every_language(comfy, object_info):
         texts = served[language]["nodeDefs"]
         assert set(texts) == set(ours)
         for name, node in ours.items():
-            inputs = node["input"].get("required", {}) | node["input"].get("optional", {})
+            inputs = input_specs(node)
             assert set(texts[name]["inputs"]) == set(inputs), f"{language} {name}"
             assert set(texts[name]["outputs"]) == {str(number) for number in range(len(node["output"]))}
             every = [texts[name], *texts[name]["inputs"].values(), *texts[name]["outputs"].values()]
@@ -85,7 +91,7 @@ def test_page_is_served_every_language(comfy, object_info):
             if language != "en":
                 assert texts[name]["description"] != english[name]["description"]
     for name, node in ours.items():  # python tools/make_locale.py brings them together again
-        inputs = node["input"].get("required", {}) | node["input"].get("optional", {})
+        inputs = input_specs(node)
         assert english[name]["description"] == node["description"]
         assert {key: text["tooltip"] for key, text in english[name]["inputs"].items()} == {
             key: spec[1]["tooltip"] for key, spec in inputs.items()
@@ -97,7 +103,7 @@ def test_page_is_served_every_language(comfy, object_info):
 def test_help_names_every_input_and_output(object_info):
     for name in NODES:
         page, node = (ROOT / "web" / "docs" / f"{name}.md").read_text(encoding="utf-8"), object_info[name]
-        inputs = node["input"].get("required", {}) | node["input"].get("optional", {})
+        inputs = input_specs(node)
         assert page.startswith(f"# {node['display_name']}\n")
         for word in (*inputs, *node["output_name"]):
             assert f"**{word}**" in page, f"{name}.md does not tell of {word}"

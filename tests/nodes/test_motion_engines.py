@@ -87,12 +87,25 @@ def test_gain_points_close_the_mouth_where_they_say(comfy, portrait_name, speech
     assert isinstance(payload, dict)
 
 
-def test_a_curve_of_floats_closes_the_mouth_where_it_says(comfy, portrait_name, speech_name):
-    prompt = prompt_with(portrait_name, speech_name, "floats", gain_curve=["6", 0])
-    prompt["6"] = {"class_type": "GiveFloats", "inputs": {}}
+@pytest.mark.parametrize(
+    ("kind", "inputs"),
+    [
+        ("GiveFloats", {}),
+        ("GiveCurve", {"part": 94.5 / 192}),
+        (
+            "CurveEditor",
+            {"curve": {"points": [[0, 1], [94 / 192, 1], [95 / 192, 0], [1, 0]], "interpolation": "linear"}},
+        ),
+    ],
+)
+def test_a_curve_closes_the_mouth_where_it_says(comfy, object_info, portrait_name, speech_name, kind, inputs):
+    if kind not in object_info:
+        pytest.skip("this ComfyUI has no curves")
+    prompt = prompt_with(portrait_name, speech_name, kind, gain_curve=["6", 0])
+    prompt["6"] = {"class_type": kind, "inputs": inputs}
     run = comfy.run(prompt)
     assert run.status == "success", run.message
-    gap = saved_gap(comfy, "floats")
+    gap = saved_gap(comfy, kind)
     assert gap[95:].max() - gap[95:].min() < 1e-4
     assert gap[:95].max() > gap[95:].max() + 0.005
 

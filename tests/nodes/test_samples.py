@@ -22,6 +22,7 @@ def samples(tmp_path, monkeypatch):
     """nodes.bindings.samples, with an input folder of its own."""
     folders, pack, nodes = ModuleType("folder_paths"), ModuleType(PACK), ModuleType(f"{PACK}.nodes")
     folders.get_input_directory = lambda: str(tmp_path / "input")
+    folders.get_user_directory = lambda: str(tmp_path / "user")
     pack.__path__, nodes.__path__ = [str(ROOT)], [str(ROOT / "nodes")]
     monkeypatch.setitem(sys.modules, "folder_paths", folders)
     monkeypatch.setitem(sys.modules, PACK, pack)
@@ -53,6 +54,27 @@ def test_a_file_or_link_of_that_name_is_left_as_it_is(samples, tmp_path):
     assert set(samples.offer_samples()) == set(samples.SAMPLES) - {kept, linked}
     assert (tmp_path / "input" / kept).read_bytes() == b"mine"
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_sample_that_was_deleted_stays_away(samples, tmp_path):
+    kept, deleted, *others = samples.SAMPLES
+    (tmp_path / "input").mkdir()
+    (tmp_path / "input" / kept).write_bytes(b"of an earlier version")
+    samples.offer_samples()
+    for name in (kept, deleted):
+        (tmp_path / "input" / name).unlink()
+    assert samples.offer_samples() == []
+    assert {path.name for path in (tmp_path / "input").iterdir()} == set(others)
+    samples.folder_paths.get_input_directory = lambda: str(tmp_path / "another")
+    assert set(samples.offer_samples()) == set(samples.SAMPLES)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"no such path\n"])
+def test_a_note_that_cannot_be_read_is_none(samples, tmp_path, content):
+    (tmp_path / "user" / "portraittalk").mkdir(parents=True)
+    (tmp_path / "user" / "portraittalk" / "samples.txt").write_bytes(content)
+    assert set(samples.offer_samples()) == set(samples.SAMPLES)
+    assert samples.offer_samples() == []
 
 
 def test_a_folder_that_cannot_be_written_is_told_and_the_nodes_still_load(samples, tmp_path, caplog):

@@ -164,6 +164,8 @@ def test_a_blend_begins_as_one_style_and_ends_as_the_other(talk):
         "turning": graph.add("PortraitTalkBlendStyles", **half, over_time="[[0, 0], [0.25, 1]]"),
         "between": graph.add("PortraitTalkBlendStyles", **half),
         "all_b": graph.add("PortraitTalkBlendStyles", **{**half, "share": 1.0}),
+        "none": None,
+        "half of the time": graph.style("lively", strength_curve=graph.add("GiveCurve", part=0.5)),
     }
     tracks = talk(graph, styles)
     last = round(0.25 * FPS)
@@ -171,6 +173,8 @@ def test_a_blend_begins_as_one_style_and_ends_as_the_other(talk):
     torch.testing.assert_close(tracks["turning"][last:], tracks["lively"][last:], rtol=0, atol=1e-6)
     assert torch.equal(tracks["all_b"], tracks["lively"])
     assert not torch.equal(tracks["turning"][2], tracks["calm"][2])
+    torch.testing.assert_close(tracks["half of the time"][:5], tracks["lively"][:5], rtol=0, atol=1e-6)
+    torch.testing.assert_close(tracks["half of the time"][5:], tracks["none"][5:], rtol=0, atol=1e-6)
     for end in ("calm", "lively"):
         assert float((tracks["between"] - tracks[end]).abs().max()) > 1e-4
 
@@ -330,6 +334,10 @@ BAD = {
     "backwards": (lambda g: blended(g, "[[2, 0], [1, 1]]"), "must come one after another in time, not at 2, 1 s"),
     "share of 3": (lambda g: blended(g, "[[0, 3]]"), "the share of the second style"),
     "not a time": (lambda g: blended(g, "[[NaN, 1]]"), "the time of a point of the blend"),
+    "curve of a curve": (
+        lambda g: blended(g, "", g.style("calm", strength_curve=g.add("GiveCurve", part=0.5))),
+        "changes over time already",
+    ),
     "blend of a blend": (lambda g: blended(g, "", blended(g, "[[0, 0], [1, 1]]")), "changes over time already"),
 }
 
@@ -402,7 +410,7 @@ def test_a_style_acts_in_the_sampler_where_it_is_trained_and_on(comfy, style_fil
     clip = [loaded[0], 1]
     texts = [graph.add("CLIPTextEncode", clip=clip, text=text) for text in ("a person", "blurry")]
     latent = graph.add("EmptyLatentImage", width=64, height=64, batch_size=2)
-    sampler = {"seed": 3, "steps": 2, "cfg": 2.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
+    sampler = {"seed": 3, "steps": 1, "cfg": 1.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
     sampler |= {"identity_strength": 1.0, "width": 64, "height": 64, "keep_frames": "always", "fps": 1.0}
     sampler |= {"model": loaded, "vae": [loaded[0], 2], "positive": texts[0], "negative": texts[1], "latent": latent}
     trained = graph.style("lively", style_attention=TRAINED)

@@ -14,7 +14,11 @@ from portraittalk_core.options import option
 
 ROOT = Path(__file__).parents[2]
 # changed on purpose since then (a saved graph keeps its own value): node, input, what of it
-CHANGED = {("PortraitTalkAnimateNetControl", "features"): {"default"}}
+CHANGED = {
+    ("PortraitTalkAnimateNetControl", "features"): {"default"},
+    # a socket without a widget, before and since: FLOAT, and now CURVE too
+    ("PortraitTalkAudioToLandmarks", "gain_curve"): {"type", "force_input", "default", "min", "max"},
+}
 
 
 @dataclass(frozen=True)

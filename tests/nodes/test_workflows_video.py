@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from full_size_files import ADAPTER, CHECKPOINT, CONTROL, MOTION, STYLE
 from PIL import Image
+from safetensors.torch import load_file
 
 pytestmark = pytest.mark.comfy
 FILES = {"ckpt_name": CHECKPOINT, "lora_name": STYLE, "control_net_name": CONTROL, "motion_module": MOTION}
@@ -59,12 +60,19 @@ def film_name(comfy, tmp_path_factory) -> str:
     return comfy.put_input(path)
 
 
-@pytest.mark.parametrize("sound", ["speech_name", "short_speech"])
-def test_a_dubbed_track_is_as_long_as_the_video(comfy, workflow_prompt, film_name, request, sound):
-    """One speech is longer than the video, one shorter."""
-    prompt = workflow_prompt("dub_a_video")
+@pytest.fixture
+def dubbed(workflow_prompt, film_name):
+    """The prompt of a dub that ends with its landmarks, and the number of AudioToLandmarks."""
+
+    def make(sound: str) -> tuple[dict, str]:
+        return _dubbed(workflow_prompt("dub_a_video"), film_name, sound)
+
+    return make
+
+
+def _dubbed(prompt: dict, film_name: str, sound: str) -> tuple[dict, str]:
     prompt[node_of(prompt, "LoadVideo")]["inputs"]["file"] = film_name
-    prompt[node_of(prompt, "LoadAudio")]["inputs"]["audio"] = request.getfixturevalue(sound)
+    prompt[node_of(prompt, "LoadAudio")]["inputs"]["audio"] = sound
     motion = node_of(prompt, "PortraitTalkAudioToLandmarks")
     kept_kinds = ("LoadVideo", "LoadAudio", "GetVideoComponents", "PortraitTalkLandmarksFromVideo")
     prompt = {number: node for number, node in prompt.items() if node["class_type"] in kept_kinds or number == motion}
@@ -73,11 +81,74 @@ def test_a_dubbed_track_is_as_long_as_the_video(comfy, workflow_prompt, film_nam
         "inputs": {"landmarks": [motion, 0], "max_frames": 64},
     }
     prompt["91"] = {"class_type": "SaveImage", "inputs": {"images": ["90", 0], "filename_prefix": "dub/track"}}
+    return prompt, motion
+
+
+@pytest.mark.parametrize("sound", ["speech_name", "short_speech"])
+def test_a_dubbed_track_is_as_long_as_the_video(comfy, dubbed, request, sound):
+    """One speech is longer than the video, one shorter."""
+    prompt, motion = dubbed(request.getfixturevalue(sound))
     run = comfy.run(prompt)
     assert run.status == "success", run.message
     assert len(run.outputs["91"]["images"]) == FRAMES
     timeline = run.outputs[motion]["portraittalk_timeline"][0]
     assert timeline["fps"] == FPS
+
+
+@pytest.mark.parametrize(
+    ("film_end", "order"),
+    [("hold", [0, 1, 2] + 13 * [2]), ("loop", [*(5 * [0, 1, 2]), 0]), ("ping-pong", 4 * [0, 1, 2, 1])],
+)
+def test_a_film_goes_on_as_long_as_the_speech(comfy, dubbed, speech_name, film_end, order):
+    """7.7 s at 2 fps are 16 frames, the film has 3."""
+    prompt, motion = dubbed(speech_name)
+    frames = [node_of(prompt, "GetVideoComponents"), 0]
+    prompt[motion]["inputs"] |= {"film_end": film_end, "film": frames}
+    for node, images in (("92", [motion, 4]), ("93", frames)):
+        prompt[node] = {"class_type": "SaveImage", "inputs": {"images": images, "filename_prefix": f"dub/{node}"}}
+    run = comfy.run(prompt)
+    assert run.status == "success", run.message
+    assert len(run.outputs["91"]["images"]) == 16
+    film = pictures(comfy, run, "93")
+    assert (pictures(comfy, run, "92") == film[order]).all()
+
+
+def test_pictures_of_another_film_are_told_of(comfy, dubbed, short_speech):
+    prompt, motion = dubbed(short_speech)
+    one = {"image": [node_of(prompt, "GetVideoComponents"), 0], "batch_index": 0, "length": 1}
+    prompt["94"] = {"class_type": "ImageFromBatch", "inputs": one}
+    prompt[motion]["inputs"]["film"] = ["94", 0]
+    run = comfy.run(prompt)
+    assert run.status == "error" and "film has 1 pictures, driving_landmarks 3 frames" in run.message
+    del prompt[motion]["inputs"]["driving_landmarks"]
+    run = comfy.run(prompt)
+    assert run.status == "error" and "film goes with driving_landmarks" in run.message
+
+
+@pytest.mark.parametrize(("scenes", "seen"), [("same", [True] * 4 + [False] * 4), ("all", [True] * 8)])
+def test_scenes_of_another_face_are_left_out_where_asked_for(comfy, portrait_name, scenes, seen):
+    """The second scene's face is as a quarter as wide again."""
+    loaded, folder = {"image": ["1", 0], "upscale_method": "bilinear", "crop": "disabled"}, f"scenes_{scenes}"
+    prompt = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": portrait_name}},
+        "2": {"class_type": "ImageScale", "inputs": {**loaded, "width": 640, "height": 512}},
+        "3": {"class_type": "ImageCrop", "inputs": {"image": ["2", 0], "width": 512, "height": 512, "x": 30, "y": 0}},
+        "4": {"class_type": "RepeatImageBatch", "inputs": {"image": ["1", 0], "amount": 4}},
+        "5": {"class_type": "RepeatImageBatch", "inputs": {"image": ["3", 0], "amount": 4}},
+        "6": {"class_type": "ImageBatch", "inputs": {"image1": ["4", 0], "image2": ["5", 0]}},
+        "7": {
+            "class_type": "PortraitTalkLandmarksFromVideo",
+            "inputs": {"frames": ["6", 0], "fps": 25.0, "face_index": 0, "on_missing": "hold", "scenes": scenes},
+        },
+        "8": {
+            "class_type": "PortraitTalkSaveLandmarks",
+            "inputs": {"landmarks": ["7", 0], "filename_prefix": f"{folder}/t"},
+        },
+    }
+    run = comfy.run(prompt)
+    assert run.status == "success", run.message
+    saved = load_file(next((comfy.base / "output" / folder).glob("*.safetensors")))
+    assert saved["valid"].bool().tolist() == seen
 
 
 @pytest.mark.usefixtures("sd15_weights")

@@ -147,22 +147,29 @@ def track_faces(
             seen.add(face)
             if on_face is not None:
                 on_face(picture, face)
+    if follower.is_turned:
+        log.warning("the face in %s stands upside down; if that is not meant, turn the film upright.", source)
     valid = seen.valid
+    _check_seen(valid, face_index, fps if on_missing == "error" else None, source)
+    points = seen.filled(on_missing)
+    points /= torch.tensor([width, height, width], dtype=torch.float32)
+    return LandmarkTrack(points, valid, fps, width, height)
+
+
+def _check_seen(valid: Tensor, face_index: int, strict_fps: Fraction | None, source: str) -> None:
+    """Raise where no frame shows the face or, with the film's rate given, where one does not."""
     if not valid.any():
         raise NoFaceError(
             f"no face was found in any of the {len(valid)} frames of {source}"
             + (f" (face {face_index} was asked for, counting from 0)" if face_index else "")
             + "; choose a video with an upright face that looks towards the camera."
         )
-    if on_missing == "error" and not valid.all():
+    if strict_fps is not None and not valid.all():
         first = int((~valid).int().argmax())
         raise NoFaceError(
             f"{source} shows no face in {int((~valid).sum())} of {len(valid)} frames, the first is frame {first} "
-            f"({float(first / fps):.2f} s); cut them out, or let them be filled in by hold or interpolate."
+            f"({float(first / strict_fps):.2f} s); cut them out, or let them be filled in by hold or interpolate."
         )
-    points = seen.filled(on_missing)
-    points /= torch.tensor([width, height, width], dtype=torch.float32)
-    return LandmarkTrack(points, valid, fps, width, height)
 
 
 def _no_such_face(points_px: Tensor, face_index: int, order: str, source: str) -> str:

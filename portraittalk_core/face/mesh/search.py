@@ -64,16 +64,34 @@ def detect_any_way_up(picture: Tensor, mesh: MeshBackend, order: str = "size") -
     Where no face stands as its landmarks say (`upright.is_upside_down`), the picture is searched again upside down;
     faces found that way count only if they stand so.
     """
-    faces = detect_faces(picture, mesh, order)
-    if any(not is_upside_down(picture, face) for face in _in_px(faces, picture)):
+    faces, is_turned = detect_upright(picture, mesh, order)
+    if not is_turned:
         return faces
-    turned = torch.rot90(picture, 2).contiguous()
-    found = detect_faces(turned, mesh, order)
-    upright = [not is_upside_down(turned, face) for face in _in_px(found, turned)]
-    if not any(upright):
-        return faces
-    x, y, z = found[torch.tensor(upright)].unbind(-1)
+    x, y, z = faces.unbind(-1)
     return torch.stack([1 - x, 1 - y, z], -1)
+
+
+def detect_upright(
+    picture: Tensor, mesh: MeshBackend, order: str = "size", thorough: bool = True
+) -> tuple[Tensor, bool]:
+    """All faces of a picture or, where faces stand so, of the picture turned upside down; see `detect_any_way_up`.
+
+    Returns:
+        The faces, normalised on the picture as it was searched, and whether that was the turned one. Without a face,
+        the turned picture is searched only if `thorough`.
+    """
+    faces = detect_faces(picture, mesh, order, thorough)
+    if any(not is_upside_down(picture, face) for face in _in_px(faces, picture)) or not (thorough or len(faces)):
+        return faces, False
+    turned = upside_down(picture)
+    found = detect_faces(turned, mesh, order, thorough)
+    upright = [not is_upside_down(turned, face) for face in _in_px(found, turned)]
+    return (found[torch.tensor(upright)], True) if any(upright) else (faces, False)
+
+
+def upside_down(picture: Tensor) -> Tensor:
+    """A picture (H, W, 3) turned by 180°."""
+    return torch.rot90(picture, 2).contiguous()
 
 
 def _in_px(faces: Tensor, picture: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from ...types import NUM_LANDMARKS
 from .backends import MeshBackend
 from .refinement import most_alike, refine
-from .search import detect_faces
+from .search import detect_faces, detect_upright, upside_down
 
 TRACKING_CROPS = (1.7, 2.3)  # square crops around the last face, whose landmarks are averaged
 BLOCK = 256  # frames
@@ -21,34 +21,45 @@ class Follower:
     """Tracker of one face: refines near its last position, and searches the whole picture when it is lost.
 
     Among several faces only one that overlaps the last place can be the same again; a face that was alone when it was
-    chosen may reappear anywhere.
+    chosen may reappear anywhere. A film whose face stands upside down when it is first seen is followed turned.
     """
 
     def __init__(self, mesh: MeshBackend, face_index: int, face_order: str) -> None:
         self.mesh, self.face_index, self.face_order = mesh, face_index, face_order
         self.last: Tensor | None = None  # (478, 3) pixels
         self.was_alone = False
+        self.is_turned = False  # the pictures are looked at upside down, and `last` is in the turned one
         self.num_missing = 0
 
     def see(self, picture: Tensor) -> Tensor | None:
         """(478, 3) pixels of the face in the next picture, or None."""
-        face = None if self.last is None else refine(picture, self.last, self.mesh, TRACKING_CROPS)
+        face, shown = None, upside_down(picture) if self.is_turned else picture
+        if self.last is not None:
+            face = refine(shown, self.last, self.mesh, TRACKING_CROPS)
         if face is None:
-            face = self._search(picture)
+            face = self._search(shown)
         if face is None:
             self.num_missing += 1
-        else:
-            self.last, self.num_missing = face, 0
-        return face
+            return None
+        self.last, self.num_missing = face, 0
+        if not self.is_turned:
+            return face
+        height, width = picture.shape[:2]
+        return torch.tensor([width, height, 0.0]) - face * torch.tensor([1.0, 1.0, -1.0])
 
     def _search(self, picture: Tensor) -> Tensor | None:
         height, width = picture.shape[:2]
         thorough = self.num_missing % SEARCH_EVERY == 0
-        faces = detect_faces(picture, self.mesh, self.face_order, thorough)
+        if self.last is None:
+            faces, self.is_turned = detect_upright(picture, self.mesh, self.face_order, thorough)
+        else:
+            faces = detect_faces(picture, self.mesh, self.face_order, thorough)
         faces = faces * torch.tensor([width, height, width], dtype=torch.float32)
         if self.last is not None and not self.was_alone:
             return most_alike(faces, self.last, min_iou=0.1)
         if self.face_index >= len(faces):
+            if self.last is None:
+                self.is_turned = False  # until the face is there
             return None
         self.was_alone = len(faces) == 1
         return faces[self.face_index]

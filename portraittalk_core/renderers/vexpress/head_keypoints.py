@@ -82,7 +82,8 @@ def _rounded(value: np.ndarray) -> np.ndarray:
 
 def _fill(canvas: np.ndarray, corners: np.ndarray, colour: list[int]) -> None:
     """A convex polygon (P, 2), first corner last again: its outline and, in each row, what lies between its sides."""
-    sides = list(zip(corners[:-1], corners[1:], strict=True))
+    sides = [(a, b) for a, b in zip(corners[:-1], corners[1:], strict=True) if (a != b).any()]
+    sides = sides or [(corners[0], corners[0])]  # all of it is one pixel
     pixels = np.concatenate([_line(*side) for side in sides] + [_crossings(*side) for side in sides])
     height, width = canvas.shape[:2]
     for row in range(max(int(pixels[:, 1].min()), 0), min(int(pixels[:, 1].max()) + 1, height)):

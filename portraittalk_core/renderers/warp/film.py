@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ...face import topology as topo
 from ...face.aperture import MOUTH, Aperture, Box, pixel_box, pixel_centres, soft_step
+from ...face.flat_colours import is_flat
 from ...face.geometry import align
 from ...types import LandmarkTrack
 from .mouth_interior import MouthPalette, make_palette, paint_mouth
@@ -54,6 +55,7 @@ class FilmedFace:
         self.closed_line = _meeting_line(aperture)
         self.follow = 1 - math.exp(-1 / (LIGHT_S * fps))
         self.palette: MouthPalette | None = None
+        self.flat = False  # whether the film is drawn in flat colours; the first frame tells
         line = torch.linspace(0, 1, GRID)
         edge = soft_step(torch.minimum(line, 1 - line) - EDGE_FADE / 2, EDGE_FADE)
         self.fade = (edge[:, None] * edge).flatten()[:, None]  # (G, 1)
@@ -166,11 +168,13 @@ class FilmedFace:
         jaw = float(rest.axes_of(drop + rest.origin)[1].clamp(min=0)) / unit
         upper, lower = down - (v - top) / unit, down + (bottom - v) / unit
         flat = [x.flatten() for x in (across, down, upper, lower)]
-        return paint_mouth(*flat, jaw=jaw, palette=self.palette).T.reshape(3, *v.shape) * 255
+        return paint_mouth(*flat, jaw=jaw, palette=self.palette, flat=self.flat).T.reshape(3, *v.shape) * 255
 
     def _follow_light(self, picture: Tensor, filmed: Tensor) -> None:
         """Let the mouth's colours follow those of this frame's lips and cheeks, slowly."""
-        now = make_palette(_colours(picture, filmed, topo.LIPS), _colours(picture, filmed, CHEEKS))
+        if self.palette is None:
+            self.flat = is_flat(picture, filmed)
+        now = make_palette(_colours(picture, filmed, topo.LIPS), _colours(picture, filmed, CHEEKS), self.flat)
         if self.palette is not None:
             old = self.palette
             now = MouthPalette(**{name: torch.lerp(getattr(old, name), value, self.follow)

@@ -1,7 +1,8 @@
 """Procedural mouth interior: cavity, teeth and tongue, shaded per pixel in the mouth's own axes.
 
 Upper teeth hang from the skull, lower teeth and tongue ride on the jaw. Where the portrait itself shows the inside of
-the mouth, its own teeth are used (`open_mouth`) and the painting is only behind them.
+the mouth, its own teeth are used (`open_mouth`) and the painting is only behind them. In a face that is drawn in flat
+colours the inside is flat too: darkness, one band of teeth, a tongue.
 
 Unit of all lengths here: the width of the resting mouth.
 """
@@ -17,6 +18,7 @@ from ...face.aperture import soft_step
 
 UPPER_EDGE = 0.085  # the upper incisors end this far below the line where the closed lips meet
 LOWER_EDGE = 0.055  # the lower incisors begin this far below that line, jaw closed
+FLAT_EDGE = 0.02  # how soft the edges of flat colours are
 TOOTH_WIDTHS = (0.085, 0.068, 0.076, 0.07, 0.068)  # central incisor outward, one side
 
 
@@ -31,12 +33,13 @@ class MouthPalette:
     teeth: Tensor
 
 
-def make_palette(lips: Tensor, skin: Tensor) -> MouthPalette:
+def make_palette(lips: Tensor, skin: Tensor, flat: bool = False) -> MouthPalette:
     """Fit the palette to a portrait's brightness and tint.
 
     Args:
         lips: (N, 3) pixels on the lips, 0..1.
         skin: (M, 3) pixels on the cheeks, 0..1.
+        flat: whether the face is drawn in flat colours: teeth are white then, and the darkness is of the lips' colour.
     """
     lip, face = lips.median(0).values, skin.quantile(0.7, 0)
     light = face.mean().clamp(0.15, 0.95)
@@ -48,6 +51,12 @@ def make_palette(lips: Tensor, skin: Tensor) -> MouthPalette:
     inner = 0.6 * lip + 0.4 * grey
     colourful = ((lip.max() - lip.min()) / 0.1).clamp(0, 1)
     flesh = torch.lerp(torch.ones(3), torch.tensor([1.0, 0.72, 0.70]), colourful)
+    if flat:
+        # a drawn lip may be but a line, or one lip alone, with skin on both sides
+        dark, red = (lips[order.argsort()[: 1 + len(lips) // 5]].median(0).values
+                     for order in (lips.mean(1), lips[:, 1] - lips[:, 0]))  # fmt: skip
+        white = (1.2 * light).clamp(max=0.98) * torch.ones(3)
+        return MouthPalette(seam=0.55 * lip, cavity=0.45 * dark, tongue=0.85 * red, gum=0.75 * red, teeth=white)
     return MouthPalette(
         seam=(0.55 * lip).clamp(0, 1),
         cavity=(0.30 * inner * flesh).clamp(0, 1),
@@ -65,6 +74,7 @@ def paint_mouth(
     jaw: float,
     palette: MouthPalette,
     teeth: bool = True,
+    flat: bool = False,
 ) -> Tensor:
     """Paint the inside of an open mouth.
 
@@ -76,10 +86,13 @@ def paint_mouth(
         jaw: how far the jaw has dropped.
         palette: the portrait's colours.
         teeth: False where the portrait shows its own.
+        flat: whether the face is drawn in flat colours.
 
     Returns:
         (N, 3) colours 0..1.
     """
+    if flat:
+        return _paint_flat(across, down, jaw, palette, teeth)
     gap = (lower - upper).clamp(min=1e-4)
     depth = ((down - upper) / gap).clamp(0, 1)  # 0 at the upper lip .. 1 at the lower
     colour = palette.cavity[None] * (0.55 + 0.6 * depth[:, None])
@@ -91,6 +104,18 @@ def paint_mouth(
     shadow *= 1 - 0.30 * torch.exp(-(lower - down).clamp(min=0) / 0.03)
     sides = 1 - 0.7 * ((across.abs() - 0.16) / 0.32).clamp(0, 1) ** 1.3
     return (colour * (shadow * sides)[:, None]).clamp(0, 1)
+
+
+def _paint_flat(across: Tensor, down: Tensor, jaw: float, palette: MouthPalette, teeth: bool) -> Tensor:
+    """(N, 3) colours as in a cartoon: one for the darkness, one for the tongue, one for a band of upper teeth."""
+    tongue_top = LOWER_EDGE + 0.55 * jaw + 0.03 + 1.6 * across**2
+    tongue = soft_step(down - tongue_top, FLAT_EDGE)[:, None]
+    colour = torch.lerp(palette.cavity.expand(len(down), 3), palette.tongue.expand(len(down), 3), tongue)
+    if not teeth:
+        return colour
+    rise = 0.25 * across**2 + 1.5 * (across.abs() - 0.22).clamp(min=0) ** 2  # to the lip, before the corners
+    band = soft_step(UPPER_EDGE - rise - down, FLAT_EDGE)
+    return torch.lerp(colour, palette.teeth.expand(len(down), 3), band[:, None])
 
 
 def _tooth_profile(across: Tensor, scale: float) -> tuple[Tensor, Tensor]:

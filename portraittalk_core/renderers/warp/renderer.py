@@ -15,6 +15,7 @@ from torch import Tensor
 from ...errors import InputError
 from ...face import topology as topo
 from ...face.aperture import LEFT_EYE, MOUTH, RIGHT_EYE, Aperture, Box, pixel_box, pixel_centres, soft_step
+from ...face.flat_colours import is_flat
 from ...types import LandmarkTrack, Portrait
 from .background import background_at, kept_motion
 from .field import MotionField, grid_nodes
@@ -79,6 +80,7 @@ class PortraitRenderer:
         is_open = aperture.gap > SHOWS_TEETH * aperture.width and not self.covered
         lips = on_lip_edges(self._colours_at, self.source) if is_open else _parted_lips(self.source, aperture)
         kept = None if background_px is None else self._kept_beside(background_px)
+        self.flat = is_flat(self.picture, self.source)
         self.field = MotionField(lips, box, reach, is_open, self.covered, kept)
         self.mouth = self._rest_mouth(aperture, look_into(self._colours_at, lips) if is_open else None)
         middle = aperture.axes_of(self.source[topo.INNER_LIP_TOP])[0]
@@ -181,7 +183,8 @@ class PortraitRenderer:
         meets = top + 0.45 * (bottom - top).clamp(min=0)
         basis = torch.stack([torch.ones_like(u), u, u * u], 1)
         line = torch.linalg.lstsq(basis.double(), meets.double()[:, None]).solution[:, 0].float()
-        palette = make_palette(self._colours(topo.LIPS), self._colours((50, 280, 101, 330, 205, 425, 36, 266)))
+        skin = self._colours((50, 280, 101, 330, 205, 425, 36, 266))
+        palette = make_palette(self._colours(topo.LIPS), skin, self.flat)
         return _RestingMouth(aperture, line, self.source[topo.CHIN], palette, inside)
 
     def _colours(self, points: tuple[int, ...]) -> Tensor:
@@ -223,7 +226,8 @@ class PortraitRenderer:
         upper, lower = down - (v - top) / unit, down + (bottom - v) / unit
         flat = [x.flatten() for x in (home_u / unit, down, upper, lower)]
         is_own = rest.inside is not None
-        painted = paint_mouth(*flat, jaw=jaw, palette=rest.palette, teeth=not is_own).T.reshape(3, *u.shape) * 255
+        painted = paint_mouth(*flat, jaw=jaw, palette=rest.palette, teeth=not is_own, flat=self.flat)
+        painted = painted.T.reshape(3, *u.shape) * 255
         if is_own:
             painted = rest.inside.colours(self._colours_at, home_u, home_v, home_v + bottom - v, painted)
         region[:, rows, columns] = torch.lerp(patch, painted, cover)

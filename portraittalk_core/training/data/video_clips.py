@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from ...errors import InputError, MediaError
 from ...face.identity.embedding import FaceEmbedding
 from ...media.image import load_picture
 from ...media.records import load_record
+from ...media.text_files import read_text
 from ...renderers.animatenet.head_placement import placements
 from ...types import LandmarkTrack
 from .order import example_at
@@ -33,6 +34,7 @@ MARKER, TRACK, SPEECH, FRAMES = "done.json", "landmarks.safetensors", "speech.sa
 FACE = "face.embedding.safetensors"  # of the reference frame; made where training asks for it, may be absent
 CAPTION = "caption.txt"  # what a text prompt would say of the video; written by hand, may be absent
 MAX_REASONS = 3  # reasons in an error text
+MAX_LIST_BYTES = 64 * 2**20  # of a list of clips
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,10 @@ class VideoData:
         """Number of (overlapping) clips."""
         return len(self._clips)
 
+    def clip_at(self, index: int) -> tuple[int, int]:
+        """Video and first frame of a clip, 0..len − 1."""
+        return self._clips[index]
+
     def fingerprint(self) -> str:
         """Hash of names, captions and landmarks."""
         digest = hashlib.sha256()
@@ -143,10 +149,15 @@ def _valid_starts(valid: Tensor, num_frames: int) -> list[int]:
     return valid.unfold(0, num_frames, 1).all(1).nonzero()[:, 0].tolist()
 
 
-def read_videos(folder: Path, num_frames: int = 16) -> VideoData:
+def read_videos(folder: Path, num_frames: int = 16, names: Collection[str] | None = None) -> VideoData:
     """Read the videos that `portraittalk prepare` has put into a folder, without dropped ones.
 
     A video's caption is in `caption.txt` in its own folder, if there is one, and its face in the record beside it.
+
+    Args:
+        folder: with prepared videos.
+        num_frames: of a clip.
+        names: paths below the folder; only these are read. None reads all.
 
     Raises:
         InputError: no folder, nothing that was prepared in it, nothing that can be used, or a broken caption.
@@ -157,7 +168,7 @@ def read_videos(folder: Path, num_frames: int = 16) -> VideoData:
     videos, reasons = [], []
     for marker in sorted(folder.rglob(MARKER)):
         content, name = read_marker(marker.parent), marker.parent.relative_to(folder).as_posix()
-        if not content or content.get("dropped"):
+        if not content or content.get("dropped") or (names is not None and name not in names):
             continue
         try:
             track = load_record(LandmarkTrack, marker.parent / TRACK)
@@ -173,6 +184,19 @@ def read_videos(folder: Path, num_frames: int = 16) -> VideoData:
         )
         raise InputError(f"{folder} holds no prepared video: {advice}.")
     return VideoData(videos, num_frames)
+
+
+def read_list(path: Path) -> frozenset[str]:
+    """Names of videos from a text file, one a line.
+
+    Raises:
+        InputError: no such file, no text, or no name in it.
+    """
+    text = read_text(path, "the list of clips", "give a text file with a clip's name a line", MAX_LIST_BYTES)
+    names = frozenset(line.strip() for line in text.splitlines() if line.strip())
+    if not names:
+        raise InputError(f"{path} names no clip; write one a line, as `portraittalk prepare` prints them.")
+    return names
 
 
 def _caption(path: Path) -> str:

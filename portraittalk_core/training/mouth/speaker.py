@@ -34,7 +34,7 @@ ADVISED_S = 60.0
 # outputs that landmarks measure; the network's other outputs are regularised to stay as they were
 TRACKED = ("opening", "jaw", "width")
 SPREADS = (0.20, 0.20, 0.25)  # deviation of each while somebody speaks, in the network's units
-VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg")
 
 
 @dataclass(frozen=True)

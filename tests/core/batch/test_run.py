@@ -71,6 +71,29 @@ def test_manifest_takes_a_renderer_with_its_options(folder):
     )
 
 
+def test_a_film_is_dubbed_as_its_columns_say(tmp_path, astronaut):
+    """Half a second of speech at 4 fps is two frames; the film has one."""
+    with av.open(str(tmp_path / "film.mp4"), "w") as file:
+        stream = file.add_stream("libx264", rate=4, width=256, height=256, pix_fmt="yuv420p")
+        picture = astronaut.picture.numpy()[:256, 100:356].copy()
+        for frame in (av.VideoFrame.from_ndarray(picture, "rgb24"), None):
+            file.mux(stream.encode(frame))
+    _half_a_second(tmp_path / "a.wav")
+    columns = "job,out,video,speech,film_end,scenes,head_motion"
+    rows = ["dub,looped,film.mp4,a.wav,loop,all,", "dub,plain,film.mp4,a.wav,,,", "dub,still,film.mp4,a.wav,,,0"]
+    rows += ["dub,wrong,film.mp4,a.wav,backwards,,", "dub,none,,a.wav,,,"]
+    result = run(manifest(tmp_path, *rows, columns=columns), JobRunner(BatchSettings(tmp_path / "out")))
+    assert (result.done, result.failed) == (2, 3)
+    counts = {}
+    for name in ("looped", "plain"):
+        with av.open(str(tmp_path / "out" / f"{name}.mp4")) as file:
+            counts[name] = sum(1 for _ in file.decode(video=0))
+    assert counts == {"looped": 2, "plain": 1}
+    reasons = " ".join(row["reason"] for row in table(tmp_path))
+    assert "a dub job has no option 'head_motion'" in reasons
+    assert "film_end must be one of cut, hold, loop, ping-pong" in reasons and "names no video" in reasons
+
+
 def test_a_renderer_from_outside_is_a_manifest_column(tmp_path, astronaut):
     sys.modules.pop("outside_renderer", None)
     importlib.import_module("outside_renderer")
@@ -117,7 +140,7 @@ def test_manifest_rejects_what_is_no_text(folder):
 @pytest.mark.parametrize(
     ("row", "told"),
     [
-        ("dance,x,me.png,a.wav,", "talk or score, not 'dance'"),
+        ("dance,x,me.png,a.wav,", "talk, dub or score, not 'dance'"),
         ("talk,,me.png,a.wav,", "plain file name"),
         ("talk,../x,me.png,a.wav,", "plain file name"),
         ("talk,x,me.png,,", "names no speech"),

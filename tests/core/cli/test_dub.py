@@ -6,6 +6,7 @@ import wave
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -22,10 +23,12 @@ from tokenizer_files import write_tokenizer
 from portraittalk_core.cli import dub as cli_dub
 from portraittalk_core.cli.main import main
 from portraittalk_core.media.video_write import VideoWriter
+from portraittalk_core.pipelines import dub as pipeline
 from portraittalk_core.renderers.animatenet.animate_net import new_animate_net, save_animate_net
 
 pytest.importorskip("diffusers")
 SAMPLE = Path(__file__).parents[3] / "samples" / "speech.wav"
+FILM = SAMPLE.with_name("film.mp4")
 NUM_FRAMES, BLANK = 6, (2, 3, 4)  # so many frames, of which these show nobody, for longer than the mesh may overlook
 
 
@@ -82,6 +85,21 @@ def painted(place, tmp_path_factory) -> np.ndarray:
     out = tmp_path_factory.mktemp("painted") / "a.mp4"
     assert dub(place, out, *face(place, "a.png")) == 0
     return frames(out)
+
+
+@pytest.mark.parametrize(("film_end", "seconds"), [("cut", 0.75), ("hold", 2.0)])
+def test_no_more_of_the_speech_is_read_than_the_film_says(tmp_path, monkeypatch, film_end, seconds):
+    heard = []
+    film = SimpleNamespace(track=SimpleNamespace(seconds=0.75), num_faceless=0)
+    made = SimpleNamespace(path="a.mp4", seconds=0.75, num_frames=6, fps=Fraction(8))
+    monkeypatch.setattr(pipeline, "read_film", lambda *_, **__: film)
+    monkeypatch.setattr(pipeline, "dub", lambda film, speech, *_, **__: heard.append(speech) or made)
+    with wave.open(str(SAMPLE)) as whole, wave.open(str(tmp_path / "long.wav"), "wb") as part:
+        part.setparams(whole.getparams())
+        part.writeframes(whole.readframes(2 * whole.getframerate()))
+    words = ["--video", FILM, "--speech", tmp_path / "long.wav", "--out", tmp_path / "a.mp4"]
+    assert main(["dub", *map(str, words), "--film-end", film_end]) == 0
+    assert heard[0].seconds == pytest.approx(seconds)
 
 
 def test_only_the_face_is_painted(painted, warped):

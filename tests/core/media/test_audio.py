@@ -15,8 +15,9 @@ import torch
 from portraittalk_core.errors import InputError, MediaError
 from portraittalk_core.media import audio
 from portraittalk_core.media.audio import load_speech, speech_from_waveform
-from portraittalk_core.media.sound import SoundChoice
+from portraittalk_core.media.sound import SoundChoice, SoundFile
 from portraittalk_core.media.video_write import SoundTrack
+from portraittalk_core.motion.dub import fit_speech
 
 
 def tone(rate: int, seconds: float = 1.0, hz: float = 300.0, level: float = 0.5) -> np.ndarray:
@@ -226,6 +227,19 @@ def test_load_speech_limits_the_length(write_sound, monkeypatch):
     monkeypatch.setattr(audio, "MAX_SPEECH_S", 3600.0 / 3600)
     with pytest.raises(InputError, match=r"sound\.wav lasts longer than .* hours"):
         load_speech(write_sound(tone(16_000, 1.5), 16_000))
+
+
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+def test_load_speech_stops_where_enough_is_heard(rate, write_sound, monkeypatch):
+    """What is kept is that of the whole, to the last bit; what follows is not even read."""
+    path, read = write_sound(np.stack([noise(6 * rate), tone(rate, 6.0)]), rate), []
+    whole, blocks = load_speech(path), SoundFile.blocks
+    monkeypatch.setattr(SoundFile, "blocks", lambda sound: (read.append(block) or block for block in blocks(sound)))
+    film = 61, Fraction(30_000, 1001)
+    some = load_speech(path, float(film[0] / film[1]))
+    assert 2.03 < some.seconds < 2.04 and sum(block.samples.shape[1] for block in read) < 4 * rate
+    assert torch.equal(fit_speech(some, *film).speech.waveform, fit_speech(whole, *film).speech.waveform)
+    assert torch.equal(load_speech(path, 30.0).waveform, whole.waveform)
 
 
 @pytest.mark.parametrize("rate", [16_000, 44_100])

@@ -12,6 +12,7 @@ from portraittalk_core.style.prior import (
     BlendedStyle,
     StylePrior,
     distance,
+    faded,
     interpolate,
     load_style,
     shared,
@@ -101,6 +102,30 @@ def test_blend_by_frames_hits_every_frame():
         make(), make((1.0, 1.0, 1.0)), tuple((float(n / fps), float(share)) for n, share in enumerate(shares))
     )
     assert torch.allclose(blend.shares(40, fps), shares, atol=1e-5)
+
+
+def test_a_faded_style_is_itself_at_the_curves_strength():
+    style = make(strength=1.5, seed=4)
+    factors = torch.tensor([1.0, 0.5, 0.0, 0.25, 1.25])
+    faded_style = faded(style, factors, Fraction(25))
+    torch.testing.assert_close(faded_style.strengths(5, 25), 1.5 * factors, rtol=0, atol=1e-6)
+    torch.testing.assert_close(faded_style.draw(5, 25), style.sample().expand(5, -1), rtol=0, atol=1e-6)
+    assert faded(style, torch.zeros(3), Fraction(25)).strength == 0
+    hour = faded(style, torch.linspace(0, 1, 90_000), Fraction(25))  # more frames than a curve has points
+    torch.testing.assert_close(hour.strengths(90_000, 25), torch.linspace(0, 1.5, 90_000), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("style", "factor", "message"),
+    [
+        (make(strength=1.5), 1.4, "style strength"),
+        (make(), -0.1, "the share of the second style"),
+        (BlendedStyle(make(), make(), ((0, 0),)), 1.0, "changes over time already"),
+    ],
+)
+def test_a_style_that_cannot_be_faded_so_is_told(style, factor, message):
+    with pytest.raises(InputError, match=message):
+        faded(style, torch.tensor([1.0, factor]), Fraction(25))
 
 
 def test_manners_are_blended_too():

@@ -10,10 +10,12 @@ from portraittalk_core.errors import InputError, NoFaceError
 from portraittalk_core.face.canonical import canonical_face
 from portraittalk_core.face.geometry import rotation_matrix
 from portraittalk_core.face.mesh import landmarks as mesh
+from portraittalk_core.face.mesh import search
 from portraittalk_core.face.mesh.landmarks import find_portrait, track_faces
 
 FPS = Fraction(25)
 BOX = (120, 80, 220, 200)
+GREY = 100  # darker than what the painted mesh sees
 
 
 def moved(box, x=0, y=0):
@@ -164,6 +166,31 @@ def test_track_faces_rejects_video_without_the_face(painted, index, said):
     pictures = [painted.paint(BOX if index else None)] * 3
     with pytest.raises(NoFaceError, match=said):
         track_faces(pictures, FPS, painted.mesh, face_index=index, source="sea.mp4")
+
+
+def test_track_faces_follows_a_face_that_stands_upside_down(painted, monkeypatch, caplog):
+    """What tells which way is up is a grey corner at the upper left; the face itself is found either way."""
+    monkeypatch.setattr(search, "is_upside_down", lambda picture, _: not bool((picture[:5, :5] == GREY).all()))
+
+    def filmed(*boxes):
+        for box in boxes:
+            picture = painted.paint() if box is None else painted.paint(box)
+            picture[:5, :5] = GREY
+            yield torch.rot90(picture, 2).contiguous()
+
+    boxes = (None, BOX, moved(BOX, 6, 2), None, moved(BOX, 9, 3))
+    track = track_faces(filmed(*boxes), FPS, painted.mesh, source="turned.mp4")
+    assert track.valid.tolist() == [False, True, True, False, True]
+    for frame in (1, 2, 4):
+        upright = painted.face_in(boxes[frame])
+        expected = torch.stack([400 - upright[:, 0], 300 - upright[:, 1]], 1)
+        assert float((track.points_px[frame, :, :2] - expected).norm(dim=1).max()) < 1
+    assert "the face in turned.mp4 stands upside down" in caplog.text
+
+
+def test_track_faces_tells_nothing_of_an_upright_film(painted, caplog):
+    assert track_faces([painted.paint(BOX)] * 2, FPS, painted.mesh).valid.all()
+    assert not caplog.records
 
 
 def test_track_faces_rejects_empty_video(painted):

@@ -112,8 +112,8 @@ def overflowing(sd15):
 def test_overflow_in_fp16_is_done_again_in_fp32(file, cond, branches, frames):
     sd15 = overflowing(load_sd15(file, dtype=torch.float16))
     painter = DiffusersPainter(sd15, cond, branches, OPTIONS)
-    assert not torch.isfinite(painter._sample_once(painter.encode(frames), None)).all()
-    assert torch.isfinite(painter.paint(frames).frames).all()
+    assert not torch.isfinite(painter._sample_once(painter.encode(frames[:1]), None)).all()
+    assert torch.isfinite(painter.paint(frames[:1]).frames).all()
     assert next(sd15.unet.parameters()).dtype == torch.float16
 
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from portraittalk_core.face import topology as topo
-from portraittalk_core.face.aperture import MOUTH, Aperture
+from portraittalk_core.face.aperture import MOUTH, Aperture, pixel_centres
 from portraittalk_core.face.canonical import canonical_face
 from portraittalk_core.motion.rig import plan_landmarks
 from portraittalk_core.renderers.warp.open_mouth import on_lip_edges
@@ -172,3 +172,21 @@ def test_a_turned_face_is_animated_as_an_upright_one(quarters):
         back = torch.rot90(frame, -quarters)
         assert (upright != picture).any()
         assert ((back.int() - upright.int()).abs().amax(-1) > 24).float().mean() < 1e-3
+
+
+@pytest.mark.parametrize(("grain", "share"), [(0.0, (0.75, 1.0)), (4.0, (0.0, 0.4))], ids=["drawn", "photographed"])
+def test_the_inside_of_a_drawn_mouth_is_of_flat_colours(grain, share):
+    """Darkness, one band of teeth, a tongue: no single teeth, no shading, as they are painted into photographs."""
+    closed = open_landmarks(0.0)
+    made = drawn(closed, 0.0).numpy() + np.random.default_rng(0).normal(0, grain, (SIDE, SIDE, 3))
+    picture = torch.from_numpy(made.clip(0, 255).astype(np.uint8))
+    renderer = PortraitRenderer(Portrait(picture, track_of(closed)), blinks=False)
+    target = plan_landmarks(plan(track_of(closed), [0.8]))
+    frame = next(renderer.render(target))
+    mouth = Aperture.of(target.points_px[0, :, :2], MOUTH)
+    u, v = mouth.axes_of(pixel_centres((0, 0, SIDE, SIDE)))
+    top, bottom = mouth.edge_heights(u)
+    inside = frame[(v > top + 3) & (v < bottom - 3) & (u.abs() < 0.35 * mouth.width)].int()
+    colours, counts = inside.div(4, rounding_mode="floor").unique(dim=0, return_counts=True)
+    assert len(inside) > 300
+    assert share[0] <= float(counts.topk(min(3, len(counts))).values.sum() / counts.sum()) <= share[1]

@@ -1,0 +1,1 @@
+"""Training of Audio2Exp: speech moves the expression of a frozen keypoint renderer."""

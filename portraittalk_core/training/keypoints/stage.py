@@ -1,0 +1,234 @@
+"""Training of a keypoint renderer: keypoint detector, head estimator and generator together, with a discriminator.
+
+Shapes: B pairs, K keypoints, S side of the pictures in pixels.
+Source: Wang et al. 2021, "One-shot free-view neural talking-head synthesis" (face-vid2vid), section 3 and appendix A;
+ControlTalk, section 4.1 and its public configuration for the weights.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...layers.patch_discriminator import DiscriminatorOptions, Judgement, MultiScaleDiscriminator
+from ...losses.equivariance import RandomWarp, equivariance_loss
+from ...losses.feature_matching import feature_matching_loss
+from ...losses.gan import discriminator_loss, generator_loss
+from ...losses.keypoint_prior import keypoint_prior_loss
+from ...losses.rotation import rotation_loss
+from ...media.files import check_writable, explain_write_errors
+from ...progress import Progress
+from ...renderers.implicit.contract import Keypoints
+from ...renderers.implicit.facevid2vid.model import FaceVid2Vid
+from ...renderers.implicit.files import open_keypoint_model
+from ..data.video_clips import read_list, read_videos
+from ..loop.stage import Loss, StepContext, Trainable
+from ..loop.trainer import TrainingResult, train_stage
+from .config import KeypointTraining
+from .data import FramePairs, PairBatch
+from .networks import new_renderer, plain_renderer, rotations, save_renderer, start_from
+from .picture_losses import PictureLosses, lower_middle
+
+RENDERER_NAME = "renderer.safetensors"
+GENERATOR, DISCRIMINATOR = "generator", "discriminator"
+NO_EFFECT = ("data", "out", "clips", "start", "vgg19", "trainer")  # on what is learnt, besides what the data say
+SHOWN_PAIRS = 4
+LAYOUT = "face-vid2vid-15"
+
+
+class KeypointStage:
+    """A keypoint renderer's stage.
+
+    Args:
+        model: what learns, with spectral norm.
+        data: to learn from.
+        config: how.
+    """
+
+    def __init__(self, model: FaceVid2Vid, data: FramePairs, config: KeypointTraining) -> None:
+        self.model, self.data, self.config = model.float().train().requires_grad_(True), data, config
+        self.picture_losses = PictureLosses(config)
+        self.discriminator = new_discriminator(config) if config.weights.gan else None
+        self._device = torch.device("cpu")
+
+    def optimizers(self) -> dict[str, Trainable]:
+        """The renderer's, and the discriminator's if there is one."""
+        trainables = {GENERATOR: Trainable.of(self.model)}
+        if self.discriminator is not None:
+            trainables[DISCRIMINATOR] = Trainable.of(self.discriminator, "discriminator.", averaged=False)
+        return trainables
+
+    def settings(self) -> dict[str, object]:
+        """Settings that the learnt weights depend on, besides the trainer's."""
+        fields = [f.name for f in dataclasses.fields(self.config) if f.name not in NO_EFFECT]
+        values = {name: getattr(self.config, name) for name in fields}
+        values["weights"] = dataclasses.asdict(self.config.weights)
+        return {**values, "data": self.data.fingerprint()}
+
+    def num_samples(self) -> int:
+        """Driving frames."""
+        return len(self.data)
+
+    def place(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Move to a device; the weights stay float32."""
+        self._device = device
+        self.model.to(device)
+        self.picture_losses.to(device)
+        if self.discriminator is not None:
+            self.discriminator.to(device)
+
+    def batch(self, step: int, part: int) -> PairBatch:
+        """The pairs of a step's part."""
+        trainer = self.config.trainer
+        number = (step - 1) * trainer.gradient_accumulation + part
+        return self.data.batch(number, trainer.batch_size, trainer.seed, self.config.resolution)
+
+    def losses(self, batch: PairBatch, context: StepContext) -> Iterator[Loss]:
+        """The renderer's losses in one, then the discriminator's."""
+        batch = PairBatch(*(getattr(batch, f.name).to(self._device) for f in dataclasses.fields(batch)))
+        generated, terms = self._keypoint_terms(batch, context)
+        terms |= self.picture_losses(generated, batch.driving)
+        if self.discriminator is not None:
+            terms |= self._adversarial_terms(generated, batch.driving)
+        weights = self.config.weights
+        total = sum(getattr(weights, name) * value for name, value in terms.items() if getattr(weights, name))
+        yield Loss(GENERATOR, total, {name: float(value.detach()) for name, value in terms.items()})
+        if self.discriminator is not None:
+            judged = [self._judgements(pictures) for pictures in (batch.driving, generated.detach())]
+            yield Loss(
+                DISCRIMINATOR, self._mixed(*judged, lambda a, b: discriminator_loss(a.logits, b.logits, "hinge"))
+            )
+
+    def _keypoint_terms(self, batch: PairBatch, context: StepContext) -> tuple[Tensor, dict[str, Tensor]]:
+        """Generated pictures (B, 3, S, S), and the losses on keypoints."""
+        model, size = self.model, len(batch.source)
+        both = model.keypoints(torch.cat([batch.source, batch.driving]))
+        source, driving = both[:size], _moved(both[:size], both[size:])
+        placed = model.place(driving)
+        generated = model.render(model.features(batch.source), model.place(source), placed)
+        turned = rotations(both.rotation_deg)
+        terms = {
+            "keypoint_prior": keypoint_prior_loss(placed),
+            "head_pose": rotation_loss(turned, torch.cat([batch.source_rotation, batch.driving_rotation])),
+            "expression": driving.expression.abs().mean(),
+        }
+        if self.config.weights.equivariance:
+            warp = RandomWarp.draw(size, context.generator).to(self._device)
+            of_warped = model.keypoints(warp.pictures(batch.driving))
+            terms["equivariance"] = equivariance_loss(placed, model.place(_moved(source, of_warped)), warp)
+        return generated, terms
+
+    def _adversarial_terms(self, generated: Tensor, real: Tensor) -> dict[str, Tensor]:
+        fake = self._judgements(generated)
+        terms = {"gan": self._mixed(fake, fake, lambda a, _: generator_loss(a.logits, "hinge"))}
+        if self.config.weights.feature_matching:
+            with torch.no_grad():
+                true = self._judgements(real)
+            terms["feature_matching"] = self._mixed(
+                fake, true, lambda a, b: feature_matching_loss(a.activations, b.activations)
+            )
+        return terms
+
+    def _judgements(self, pictures: Tensor) -> list[Judgement]:
+        """Of whole pictures and, where it counts, of their lower middle."""
+        views = [pictures]
+        if self.config.weights.lower_face:
+            views.append(lower_middle(pictures))
+        return [self.discriminator(view) for view in views]
+
+    def _mixed(
+        self, first: list[Judgement], second: list[Judgement], loss: Callable[[Judgement, Judgement], Tensor]
+    ) -> Tensor:
+        """Loss of whole pictures and of their lower middle, by its share."""
+        share = self.config.weights.lower_face
+        parts = [loss(a, b) for a, b in zip(first, second, strict=True)]
+        return parts[0] if len(parts) == 1 else (1 - share) * parts[0] + share * parts[1]
+
+    def sample_images(self, tick: Callable[[], None]) -> Sequence[Tensor]:
+        """Of some pairs, from left to right: source, generated, driving frame."""
+        batch = self.data.batch(0, SHOWN_PAIRS, self.config.trainer.seed, self.config.resolution)
+        self.model.eval()
+        rows = []
+        for source, driving in zip(batch.source.split(1), batch.driving.split(1), strict=True):
+            drawn = reenact(self.model, source, driving).cpu()
+            rows.append(torch.cat([source, drawn, driving], 3)[0])
+            tick()
+        self.model.train()
+        return [(torch.cat(rows, 1).clamp(0, 1) * 255).round().byte().permute(1, 2, 0)]
+
+
+def _moved(source: Keypoints, driving: Keypoints) -> Keypoints:
+    """The source's canonical keypoints with the driving frame's motion."""
+    return dataclasses.replace(driving, canonical=source.canonical)
+
+
+@torch.no_grad()
+def reenact(model: FaceVid2Vid, source: Tensor, driving: Tensor) -> Tensor:
+    """(B, 3, S, S) source faces in the motion of driving frames (B, 3, S, S), in 0..1; the same faces in both."""
+    device = model.device
+    of_source, of_driving = model.keypoints(source.to(device)), model.keypoints(driving.to(device))
+    placed = model.place(_moved(of_source, of_driving))
+    return model.render(model.features(source.to(device)), model.place(of_source), placed)
+
+
+def new_discriminator(config: KeypointTraining) -> MultiScaleDiscriminator:
+    """A discriminator with random weights of the configuration's seed, spectral norm in all its convolutions."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.trainer.seed + 1)
+        options = DiscriminatorOptions(
+            width=config.discriminator_width, num_scales=config.discriminator_scales, spectral_norm=True
+        )
+        return MultiScaleDiscriminator(options)
+
+
+@dataclass(frozen=True)
+class KeypointResult:
+    """File and result of a training."""
+
+    renderer: Path  # averaged weights, in the public layout of face-vid2vid
+    training: TrainingResult
+
+
+def train_keypoints(config: KeypointTraining, on_progress: Progress | None = None) -> KeypointResult:
+    """Train a keypoint renderer, resuming from its last checkpoint.
+
+    Args:
+        config: everything.
+        on_progress: called with steps done and steps in all; may raise to stop.
+
+    Raises:
+        InputError: the data or a weight file cannot be used, or `config.out` holds another run.
+        MissingDependency: accelerate, or a weight file, is absent.
+        OutputError: `config.out` cannot be written.
+    """
+    path = config.out / RENDERER_NAME
+    with explain_write_errors(config.out):
+        config.out.mkdir(parents=True, exist_ok=True)
+    check_writable(path)
+    videos = read_videos(config.data, 1, None if config.clips is None else read_list(config.clips))
+    model = new_renderer(config.size, config.resolution, config.trainer.seed)
+    if config.start is not None:
+        start_from(model, open_keypoint_model(config.start, layout=LAYOUT)[0], config.start.name)
+    stage = KeypointStage(model, FramePairs(videos.videos, config.augment), config)
+    training = train_stage(stage, config.trainer, config.out, on_progress)
+    stage.place(torch.device("cpu"), torch.float32)
+    card = {"steps": str(training.steps), "settings_sha256": training.settings_hash, "weights": "ema"}
+    return KeypointResult(save_renderer(with_averages(model, training.averages), path, card), training)
+
+
+@torch.no_grad()
+def with_averages(model: FaceVid2Vid, averages: Mapping[str, Tensor]) -> FaceVid2Vid:
+    """A copy for inference with a training's averaged weights and buffers."""
+    own = model.state_dict(keep_vars=True)
+    last = {name: tensor.detach().clone() for name, tensor in own.items()}
+    for name, tensor in own.items():
+        tensor.copy_(averages[name])
+    averaged = plain_renderer(model)
+    for name, tensor in own.items():
+        tensor.copy_(last[name])
+    return averaged

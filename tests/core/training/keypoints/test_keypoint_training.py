@@ -1,0 +1,140 @@
+import dataclasses
+
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+from toy_puppet import puppet_clip, write_prepared
+
+from portraittalk_core.errors import InputError
+from portraittalk_core.renderers.implicit.files import open_keypoint_model
+from portraittalk_core.training.keypoints.config import (
+    KeypointTrainer,
+    KeypointTraining,
+    LossWeights,
+    load_keypoint_config,
+)
+from portraittalk_core.training.keypoints.data import FramePairs
+from portraittalk_core.training.keypoints.networks import new_renderer, plain_renderer, rotations, start_from
+from portraittalk_core.training.keypoints.picture_losses import PictureLosses, pixel_loss
+from portraittalk_core.training.keypoints.stage import KeypointStage, reenact, train_keypoints
+from portraittalk_core.training.loop.checkpoints import load_checkpoint
+
+pytest.importorskip("accelerate")
+pytestmark = pytest.mark.usefixtures("one_thread")
+QUICK = KeypointTrainer(steps=4, batch_size=2, learning_rate=1e-3, save_every=2, sample_every=4)
+WEIGHTS = LossWeights(perceptual=0.0, pixels=10.0)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    return write_prepared(tmp_path_factory.mktemp("clips"), ["a"])
+
+
+def config(clips, out, weights=WEIGHTS, **changes):
+    sizes = {"size": "tiny", "resolution": 64, "scales": 2, "discriminator_width": 4, "discriminator_scales": 1}
+    return KeypointTraining(clips, out, weights=weights, trainer=dataclasses.replace(QUICK, **changes), **sizes)
+
+
+def content(path):
+    kept = load_checkpoint(path)
+    return {name: tensor.numpy().tobytes() for name, tensor in kept.tensors.items()}, kept.notes
+
+
+@pytest.mark.slow
+def test_keypoint_training_resumes_bit_for_bit_and_writes_a_public_file(clips, tmp_path):
+    whole = train_keypoints(config(clips, tmp_path / "whole"))
+    train_keypoints(config(clips, tmp_path / "cut", steps=2))
+    cut = train_keypoints(config(clips, tmp_path / "cut"))
+    assert cut.training.resumed_from == 2
+    assert content(whole.training.checkpoint) == content(cut.training.checkpoint)
+    assert whole.training.log.read_text() == cut.training.log.read_text()
+    model, retargeting = open_keypoint_model(whole.renderer)
+    assert model.layout == "face-vid2vid-15" and model.input_size == 64 and retargeting is None
+    pictures = torch.rand(2, 3, 64, 64)
+    again = open_keypoint_model(cut.renderer)[0]
+    assert torch.equal(reenact(model, pictures, pictures.flip(0)), reenact(again, pictures, pictures.flip(0)))
+    (sample,) = whole.training.samples
+    from PIL import Image
+
+    assert Image.open(sample).size == (3 * 64, 4 * 64)
+
+
+def test_file_of_a_renderer_divides_by_spectral_norm_and_training_goes_on_from_it():
+    model = new_renderer("tiny", 64)
+    pictures = torch.rand(2, 3, 64, 64)
+    reenact(model.train(), pictures, pictures.flip(0))  # statistics and vectors move
+    model.eval()
+    plain = plain_renderer(model)
+    assert not any("parametrizations" in name for name in plain.state_dict())
+    drawn = reenact(model, pictures, pictures.flip(0))
+    assert torch.allclose(reenact(plain, pictures, pictures.flip(0)), drawn, atol=1e-5)
+    other = new_renderer("tiny", 64, seed=5).eval()
+    assert (reenact(other, pictures, pictures.flip(0)) - drawn).abs().mean() > 0.05
+    again = start_from(other, plain, "renderer").eval()
+    # the norm of what was saved was found by a few steps of power iteration: about 1
+    assert (reenact(again, pictures, pictures.flip(0)) - drawn).abs().mean() < 0.005
+    with pytest.raises(InputError, match="choose the size"):
+        start_from(new_renderer("small", 128), plain, "renderer.safetensors")
+
+
+def test_rotations_match_scipy_with_the_familys_half_turn():
+    angles = torch.tensor([[10.0, -20.0, 5.0], [0.0, 30.0, 0.0]])
+    expected = Rotation.from_euler("XYZ", angles.double().numpy() / 180 * 3.14).as_matrix()
+    assert torch.allclose(rotations(angles), torch.from_numpy(expected).float(), atol=1e-6)
+
+
+def test_lower_face_share_of_one_judges_the_lower_middle_alone(tmp_path):
+    weights = dataclasses.replace(WEIGHTS, lower_face=1.0)
+    stage = KeypointStage(
+        new_renderer("tiny", 64), FramePairs([puppet_clip(0, 4)]), config(tmp_path, tmp_path, weights)
+    )
+    generated = torch.rand(1, 3, 64, 64, requires_grad=True)
+    terms = stage._adversarial_terms(generated, torch.rand(1, 3, 64, 64))
+    (terms["gan"] + terms["feature_matching"]).backward()
+    assert generated.grad[:, :, 32:, 16:48].any()
+    generated.grad[:, :, 32:, 16:48] = 0
+    assert not generated.grad.any()
+
+
+def test_without_adversarial_weight_there_is_no_discriminator(tmp_path):
+    weights = dataclasses.replace(WEIGHTS, gan=0.0, feature_matching=0.0)
+    data = FramePairs([puppet_clip(0, 4)])
+    stage = KeypointStage(new_renderer("tiny", 64), data, config(tmp_path, tmp_path, weights))
+    assert list(stage.optimizers()) == ["generator"]
+
+
+def test_pixel_loss_matches_the_closed_form():
+    first, second = torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 4)
+    second[..., ::2] = 1  # every second column: mean difference ½ at both sizes
+    assert pixel_loss(first, second, 2).item() == pytest.approx(1.0)
+
+
+def test_lower_face_share_counts_the_pixels_of_the_lower_middle(tmp_path):
+    generated, target = torch.zeros(1, 3, 64, 64), torch.zeros(1, 3, 64, 64)
+    target[:, :, 32:, 16:48] = 1  # a quarter of the picture
+    for share, expected in ((0.0, 0.25), (0.5, 0.625), (1.0, 1.0)):
+        settings = config(tmp_path, tmp_path, dataclasses.replace(WEIGHTS, lower_face=share))
+        losses = PictureLosses(dataclasses.replace(settings, scales=1))(generated, target)
+        assert losses["pixels"].item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("", "needs vgg19"),
+        ("[weights]\nperceptual = 0", "nothing says what a picture should show"),
+        ("[weights]\nperceptual = 0\npixels = 10\ngan = 0", "needs a discriminator"),
+        ("[weights]\nperceptual = 0\npixels = 10\nlower_face = 2", "weights.lower_face"),
+        ('size = "huge"\n[weights]\nperceptual = 0\npixels = 10', "size"),
+    ],
+)
+def test_settings_are_checked(lines, message, tmp_path):
+    path = tmp_path / "keypoints.toml"
+    path.write_text(f'data = "clips"\nout = "run"\n{lines}\n')
+    with pytest.raises(InputError, match=message):
+        load_keypoint_config(path)
+
+
+def test_resolution_must_fit_the_networks():
+    with pytest.raises(InputError, match="multiple of 32"):
+        new_renderer("small", 144)

@@ -1,0 +1,74 @@
+"""The benchmarks of keypoint training measure what they say: on puppets whose mouths are known."""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks import controltalk as toy  # noqa: E402
+from benchmarks import implicit_small as small  # noqa: E402
+
+toy_puppet = sys.modules["toy_puppet"]
+
+
+def clip_of(seed: int, num_frames: int = 12) -> toy.Clip:
+    video = toy.head_clip(seed, num_frames)
+    return toy.Clip(video, None, torch.zeros(num_frames, 18, 4), torch.zeros(18, 4), torch.zeros(num_frames))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_opening_is_read_off_the_pictures(seed):
+    clip = clip_of(seed)
+    frames = toy.crops_of(clip.video, range(12))
+    asked = toy_puppet.motion(12, seed)[:, 3].clamp(min=0)
+    assert torch.allclose(toy.openings(frames, clip), asked, atol=0.12)
+    assert toy.correlation(toy.openings(frames, clip), asked) > 0.97
+
+
+def test_opening_of_a_still_puppet_is_looked_for_where_it_stands():
+    clip = clip_of(3)
+    frames = toy.crops_of(clip.video, [0] * 4)
+    asked = toy.moves_of(3, 12)[0, 3].clamp(min=0)
+    assert torch.allclose(toy.openings(frames, clip, still=True), asked.expand(4), atol=0.12)
+
+
+ROW = toy.Row(0.5, 0.3, 0.9, 0.8)
+
+
+def findings(**changes) -> toy.Findings:
+    alphas = {alpha: dataclasses.replace(ROW, opening=0.05 + 0.4 * alpha) for alpha in toy.ALPHAS}
+    unedited, printed = dataclasses.replace(ROW, cosine=0.5), dataclasses.replace(ROW, cosine=0.2)
+    return dataclasses.replace(toy.Findings(0.9, unedited, alphas, {}, printed, 0.95, 0.02), **changes)
+
+
+def test_claims_hold_for_the_papers_order_and_each_can_fail():
+    assert all(findings().claims().values())
+    flat = {alpha: ROW for alpha in toy.ALPHAS}
+    assert list(findings(alphas=flat).claims().values()).count(False) == 2  # neither rising nor shut
+    assert not findings(printed=dataclasses.replace(ROW, cosine=0.6)).claims()["equation 5 as printed lowers it"]
+    assert list(findings(image_as_video=0.5).claims().values()).count(False) == 1
+
+
+def test_groups_keep_speakers_apart():
+    names = ["s1/a", "s1/b", "s30/a", "s4/a"]
+    clips = [dataclasses.replace(toy_puppet.puppet_clip(0, 2), name=name) for name in names]
+    found = {
+        name: [clip.name for clip in members] for name, members in small.groups(clips, frozenset({"s1/x", "s4/y"}))
+    }
+    assert found == {
+        "s1, held-out clips": ["s1/a", "s1/b"],
+        "s4, held-out clips": ["s4/a"],
+        "other speakers": ["s30/a"],
+    }
+
+
+def test_frames_that_are_followed_show_the_face_and_are_not_the_source():
+    clip = toy_puppet.puppet_clip(0, 12)
+    valid = torch.ones(12, dtype=torch.bool)
+    valid[8] = False
+    clip = dataclasses.replace(clip, reference=4, track=dataclasses.replace(clip.track, valid=valid))
+    assert small.followed_frames(clip) == [0]
