@@ -169,6 +169,8 @@ def test_alpha_is_a_number_a_curve_or_both(bindings):
     alpha, gain = strength(inputs, 4, FPS)  # frames lie at .02, .06, .10, .14 s
     assert gain.tolist() == pytest.approx([0, 1 / 3, 2 / 3, 1]) and alpha.tolist() == pytest.approx((gain / 2).tolist())
     assert inputs == {"silence_pass": True}
+    drawn = SimpleNamespace(interp_array=lambda at: 1 - at)  # a CURVE of newer ComfyUI, from 1 down to 0
+    assert strength({"alpha": 2.0, "alpha_curve": drawn}, 3, FPS)[0].tolist() == [2, 1, 0]
     with pytest.raises(ValueError, match="must be a pair"):
         strength({"alpha": 1.0, "alpha_points": "[1]"}, 4, FPS)
 
