@@ -6,7 +6,7 @@ from comfy_api.latest import io, ui
 
 from ..portraittalk_core.motion.dub_options import FILM_ENDS
 from ..portraittalk_core.motion.keypoint_options import KeypointEdit
-from .sockets import KeypointRenderer, Keypoints, advanced, keypoint_outputs, schema
+from .sockets import KeypointRenderer, Keypoints, advanced, curve_input, keypoint_outputs, schema
 from .widgets import widgets
 
 EDITS = ("mouth_gain", "eyes_gain", "brows_gain", "rest_gain", "head_gain", "pitch_deg", "yaw_deg", "roll_deg")
@@ -73,9 +73,10 @@ def _later_edits(inputs: dict) -> dict:
 
 def _other_inputs() -> list[io.Input]:
     return [
-        io.Float.Input(
-            "gain_curve", optional=True, force_input=True, default=1.0, min=0.0, max=2.0,
-            tooltip="mouth_gain for each frame: a list of numbers from another node, times mouth_gain.",
+        curve_input(
+            "gain_curve",
+            "mouth_gain over time, times mouth_gain: a list of numbers, one a frame, or a CURVE, 0 to 1 over the whole "
+            "track.",
         ),
         Keypoints.Input("other", optional=True, tooltip="A second track, of which parts are mixed in."),
         io.Combo.Input(

@@ -9,7 +9,7 @@ from ..portraittalk_core.motion.options import MotionOptions
 from ..portraittalk_core.renderers.implicit.options import PUBLIC_ALPHA, KeypointRenderOptions
 from .bindings import convert, convert_audio, paths
 from .engine import AUTO as NO_ENCODER
-from .sockets import KeypointRenderer, Keypoints, MotionEngine, advanced, keypoint_outputs, schema
+from .sockets import KeypointRenderer, Keypoints, MotionEngine, advanced, curve_input, keypoint_outputs, schema
 from .widgets import face_index_widget, widget, widgets
 
 PING_PONG = "ping-pong"
@@ -160,8 +160,9 @@ def _advanced_inputs() -> list[io.Input]:
             tooltip="Where the speech is longer than the keypoints: cut ends it there, hold keeps the last frame, "
             "loop begins anew, ping-pong goes backwards and forwards.",
         ),
-        io.Float.Input(
-            "alpha_curve", optional=True, force_input=True, default=1.0, min=0.0, max=2.0,
-            tooltip="alpha for each frame: a list of numbers from another node, times what the timeline says.",
+        curve_input(
+            "alpha_curve",
+            "alpha over time, times what the timeline says: a list of numbers, one a frame, or a CURVE, 0 to 1 over "
+            "the whole clip.",
         ),
     ]  # fmt: skip

@@ -15,6 +15,7 @@ from ...portraittalk_core.motion.keypoint_time import at_fps, of_length
 from ...portraittalk_core.renderers.implicit.bridges import measured_basis
 from ...portraittalk_core.types import KeypointTrack
 from . import convert
+from .curves import frame_values
 
 if TYPE_CHECKING:
     from .keypoints import KeypointNetworks
@@ -38,7 +39,7 @@ def edited(
         length: frame rate and number of frames, each 0 to keep the track's, and how a longer one goes on.
         carried: one frame of the face that is to move, None for none, and how the motion is carried over to it.
         mixed: another track, None for none, which parts of it are taken, and how much of them.
-        gain_curve: numbers, one a frame, that multiply the mouth's gain; None for none.
+        gain_curve: numbers, one a frame, or a CURVE, that multiply the mouth's gain; None for none.
         basis: regions of the networks, where the layout's keypoints are not known by name.
 
     Raises:
@@ -51,7 +52,7 @@ def edited(
     if source is not None:
         track = keypoint_edit.carry(track, keypoint_edit.first_seen(source), mode=mode)
     if gain_curve is not None:
-        gains = edit.mouth_gain * gain_of_values(gain_curve, len(track))
+        gains = edit.mouth_gain * gain_of_values(frame_values(gain_curve, len(track)), len(track))
         track = keypoint_edit.expression_gain(track, gains, MOUTH, basis=basis)
         edit = replace(edit, mouth_gain=1.0)
     track = keypoint_edit.edit_keypoints(track, edit, basis)

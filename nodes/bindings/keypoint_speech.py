@@ -22,6 +22,7 @@ from ...portraittalk_core.renderers.implicit.audio2exp.driver import Audio2ExpDr
 from ...portraittalk_core.renderers.implicit.engine_motion import carried
 from ...portraittalk_core.renderers.implicit.extract import keypoints_of_picture, track_of
 from ...portraittalk_core.types import KeypointTrack, Portrait, Speech
+from .curves import frame_values
 from .keypoints import managed, on_device
 from .progress import Progress, check_interrupted, counted, face_mesh
 
@@ -58,7 +59,7 @@ def strength(inputs: dict, num_frames: int, fps: Fraction) -> tuple[float | Tens
     drawn, connected = inputs.pop("alpha_points", "[]"), inputs.pop("alpha_curve", None)
     curve = gain_curve(drawn, num_frames, fps)
     if connected is not None:
-        listed = gain_of_values(connected, num_frames)
+        listed = gain_of_values(frame_values(connected, num_frames), num_frames)
         curve = listed if curve is None else curve * listed
     return (alpha, ones) if curve is None else (alpha * curve, curve)
 

@@ -46,7 +46,7 @@ def bindings() -> Iterator[SimpleNamespace]:
         patch.setitem(sys.modules, "comfy.patcher_extension", extension)
         comfy = sys.modules["comfy"]
         comfy.model_management, comfy.model_patcher = management, patcher
-        names = ("files", "speech", "edits", "source", "opening")
+        names = ("files", "speech", "edits", "source", "opening", "extract")
         modules = {name: importlib.import_module(f"{PACK}.nodes.bindings.keypoint_{name}") for name in names}
         main = importlib.import_module(f"{PACK}.nodes.bindings.keypoints")
         folders = sys.modules["folder_paths"]
@@ -110,6 +110,31 @@ def test_no_folder_outside_is_opened(bindings, models, name):
         bindings.files.audio2exp_path(f"{name}/a.pth")
 
 
+@pytest.mark.parametrize(("on_missing", "fill"), [("interpolate", "interpolate"), ("error", "hold")])
+def test_frames_are_read_twice_and_their_cuts_are_told(bindings, monkeypatch, on_missing, fill):
+    extract, told = bindings.extract, []
+    face = torch.rand(478, 3, generator=torch.Generator().manual_seed(0))
+
+    def track_faces(pictures, *_: object, on_face, **more: object) -> str:
+        for number, picture in enumerate(pictures):
+            on_face(picture, None if number == 0 else face)
+        return f"landmarks, {more['on_missing']}"
+
+    monkeypatch.setattr(extract, "track_faces", track_faces)
+    monkeypatch.setattr(extract, "face_mesh", ExitStack)
+    monkeypatch.setattr(extract, "Progress", lambda: lambda done, total: told.append((done, total)))
+    monkeypatch.setattr(extract, "keypoints_of_pictures", lambda *given, **how: (given, how))
+    frames = torch.zeros(8, 32, 32, 3)
+    frames[1:5], frames[5:] = 0.02, 1.0
+    found = extract.extracted("networks", 25, (0, None), on_missing, "follow", frames=frames)
+    (networks, pictures, landmarks), how = found.keypoints
+    assert (networks, landmarks) == ("networks", f"landmarks, {on_missing}") and len(list(pictures)) == 8
+    assert (how["crop"], how["on_missing"], how["scenes"].tolist()) == ("follow", fill, [0] * 5 + [1] * 3)
+    assert int(found.first.unique()) == 5  # of 255: the second picture is the first with a face
+    how["on_progress"](3, 8)
+    assert told == [*((done, 16) for done in range(1, 9)), (11, 16)]
+
+
 def test_interrupt_stops_networks_between_their_layers(bindings):
     calls = []
     layers = [torch.nn.Linear(4, 4) for _ in range(5)]
@@ -144,6 +169,8 @@ def test_alpha_is_a_number_a_curve_or_both(bindings):
     alpha, gain = strength(inputs, 4, FPS)  # frames lie at .02, .06, .10, .14 s
     assert gain.tolist() == pytest.approx([0, 1 / 3, 2 / 3, 1]) and alpha.tolist() == pytest.approx((gain / 2).tolist())
     assert inputs == {"silence_pass": True}
+    drawn = SimpleNamespace(interp_array=lambda at: 1 - at)  # a CURVE of newer ComfyUI, from 1 down to 0
+    assert strength({"alpha": 2.0, "alpha_curve": drawn}, 3, FPS)[0].tolist() == [2, 1, 0]
     with pytest.raises(ValueError, match="must be a pair"):
         strength({"alpha": 1.0, "alpha_points": "[1]"}, 4, FPS)
 
