@@ -376,7 +376,7 @@ def test_lips_of_a_film_are_asked_for_by_their_opening(film):
     track = replace(film.track, points=torch.where(film.track.valid[:, None, None], opened, film.track.points))
 
     def ratios(points):
-        pixels = points * torch.tensor([512.0, 512.0, 512.0])
+        pixels = 512 * points[..., :2]
         gap = (pixels[:, 13] - pixels[:, 14]).norm(dim=1)
         return PUBLIC_RATIO * gap / (pixels[:, 61] - pixels[:, 291]).norm(dim=1)
 
