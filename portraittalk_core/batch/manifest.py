@@ -226,8 +226,8 @@ def job_options(kind: str, renderer: str = DEFAULT) -> Mapping[str, Option]:
         InputError: there is no such renderer.
     """
     more = (renderer_spec(renderer, SOURCES[kind]).options,) if kind in SOURCES else ()
-    without = OF_THE_FILM if kind == DUB else ()
-    return {name: option for name, option in columns_of(*KINDS[kind], *more).items() if name not in without}
+    options = columns_of(*KINDS[kind], *more)
+    return {name: options[name] for name in options if name not in OF_THE_FILM} if kind == DUB else options
 
 
 def all_columns() -> tuple[str, ...]:
@@ -272,7 +272,7 @@ def _options(kind: str, cells: dict[str, str], allowed: Mapping[str, Option]) ->
         raise InputError(f"options {cells['options'][:MAX_QUOTED]!r} is not JSON ({error})") from error
     if not isinstance(options, dict):
         raise InputError(f'options must be a JSON object such as {{"seed": 3}}, not {cells["options"][:MAX_QUOTED]!r}')
-    options |= {name: _value(cells[name]) for name in all_columns() if cells.get(name)}
+    options |= {name: _value(cell) for name, cell in cells.items() if cell and name not in COLUMNS}
     for name, value in options.items():
         if name not in allowed:
             raise InputError(f"a {kind} job has no option {abbreviated(name)}; it has {', '.join(allowed)}")
