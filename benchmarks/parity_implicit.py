@@ -15,7 +15,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
-from portraittalk_core.renderers.implicit.contract import KeypointModel, Keypoints
+from portraittalk_core.renderers.implicit.contract import Keypoints
 from portraittalk_core.renderers.implicit.files import open_keypoint_model, write_random_files
 
 from .parity import PublicCode, run
@@ -88,8 +88,12 @@ def measure_facevid2vid(repo: Path) -> dict[str, float]:
         repo: a copy of github.com/zhanglonghao1992/One-Shot_Free-View_Neural_Talking_Head_Synthesis, or of
             github.com/NetEase-Media/ControlTalk, whose modules ask for CUDA and are kept on the CPU.
     """
+    with TemporaryDirectory() as folder:
+        (path,) = write_random_files(Path(folder), "face-vid2vid-15", "public", form="torch")
+        ours, _ = open_keypoint_model(path)
+        states = torch.load(path, weights_only=True)
     with _imported(repo, "modules", ("torchvision",)), _kept_on_cpu():
-        nets, ours = _face_vid2vids(repo)
+        nets = _face_vid2vids(repo, states)
         helpers = importlib.import_module("modules.model")
         crops = _crops()
         keypoints, canonical, heads = ours.keypoints(crops), nets["kp_detector"](crops), nets["he_estimator"](crops)
@@ -116,8 +120,8 @@ def measure_facevid2vid(repo: Path) -> dict[str, float]:
         return results | _compared("picture", pictures[0], public[0]) | pictures[1] | public[1]
 
 
-def _face_vid2vids(repo: Path) -> tuple[dict[str, nn.Module], KeypointModel]:
-    """The public code's networks by name, and ours, of the same random weights."""
+def _face_vid2vids(repo: Path, states: dict[str, dict[str, Tensor]]) -> dict[str, nn.Module]:
+    """The public code's networks by name, with the weights of a checkpoint."""
     text = next((repo / name).read_text() for name in CONFIGS if (repo / name).is_file())
     config = importlib.import_module("yaml").safe_load(text)["model_params"]
     detectors, generators = (importlib.import_module(f"modules.{n}") for n in ("keypoint_detector", "generator"))
@@ -127,13 +131,10 @@ def _face_vid2vids(repo: Path) -> tuple[dict[str, nn.Module], KeypointModel]:
         "he_estimator": detectors.HEEstimator,
     }
     nets = {name: kind(**config[f"{name}_params"], **config["common_params"]) for name, kind in kinds.items()}
-    with TemporaryDirectory() as folder:
-        (path,) = write_random_files(Path(folder), "face-vid2vid-15", "public", form="torch")
-        states = torch.load(path, weights_only=True)
-        for name, net in nets.items():
-            net.load_state_dict(states[name])
-            net.eval()
-        return nets, open_keypoint_model(path)[0]
+    for name, net in nets.items():
+        net.load_state_dict(states[name])
+        net.eval()
+    return nets
 
 
 @contextmanager
