@@ -35,7 +35,7 @@ def keypoint_timeline_payload(track: KeypointTrack, speech: Speech | None = None
     payload = timeline_payload(_schematic_face(track, curves), speech, gain)
     spans = len(payload["curves"]["mouth"])
     edges = [len(track) * index // spans for index in range(spans + 1)]
-    for name, values in (("mouth", curves.mouth), ("blink", curves.blink.clamp(0, 1))):
+    for name, values in (("mouth", curves.mouth.clamp(min=0)), ("blink", curves.blink.clamp(0, 1))):
         largest = [float(values[a:b].max()) for a, b in zip(edges, edges[1:], strict=False)]
         payload["curves"][name] = [round(value, 4) for value in largest]
     return payload
