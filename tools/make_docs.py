@@ -82,7 +82,8 @@ def manifest_table() -> str:
             rows.append((f"`talk`, renderer `{spec.name}`", ", ".join(map(_code, extra_columns))))
     dubbed = [name for name in manifest.job_options(manifest.DUB) if name not in manifest.job_options(manifest.TALK)]
     without = ", ".join(map(_code, manifest.OF_THE_FILM))
-    rows.append(("`dub`", f"as `talk`, without {without}, and {', '.join(map(_code, dubbed))}"))
+    more = f", and {', '.join(map(_code, dubbed))}" if dubbed else ""
+    rows.append(("`dub`", f"as `talk`, without {without}{more}"))
     rows.append(("`score`", ", ".join(map(_code, manifest.job_options("score")))))
     return _table(("job", "columns of options"), rows)
 
