@@ -38,7 +38,7 @@ class Audio2ExpDriver:
 
     def __post_init__(self) -> None:
         name, width = self.encoder.name, self.network.size.features
-        if not hasattr(self.encoder, "stream"):
+        if not hasattr(self.encoder, "stream") or not name.startswith("hubert"):
             raise InputError(f"{self.source} hears HuBERT; {name} is another speech encoder. Choose {ENCODER_ADVICE}.")
         if self.encoder.network.config.hidden_size != width:
             raise InputError(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny_hubert import write_tiny_hubert
+from tiny_hubert import tiny_hubert, write_tiny_hubert
 
 from portraittalk_core.errors import InputError, MissingDependency
 from portraittalk_core.renderers.contract import Callbacks, RenderJob
@@ -299,6 +299,10 @@ def test_wrong_use_is_refused_before_any_work(driver, hubert, tmp_path):
         Audio2ExpDriver.open(tmp_path / "lipControlNet.pt")
     with pytest.raises(MissingDependency, match="holds no speech encoder"):
         Audio2ExpDriver.open(tmp_path / "lipControlNet.pt", tmp_path)
+    tensors = {f"wav2vec2.{name}": value for name, value in tiny_hubert().state_dict().items()}
+    torch.save(tensors, tmp_path / "w.bin")
+    with pytest.raises(InputError, match=r"lipControlNet\.pt hears HuBERT; wav2vec2-64 is another speech encoder"):
+        Audio2ExpDriver.open(tmp_path / "lipControlNet.pt", tmp_path / "w.bin")
     wide = public_file(tmp_path / "wide.pt", filled(replace(TINY, features=32)))
     with pytest.raises(InputError, match=r"wide\.pt needs a speech encoder with 32 channels, and hubert-64 has 64"):
         Audio2ExpDriver.open(wide, hubert)
