@@ -71,13 +71,13 @@ HALF_WIDTH, HALF_HEIGHT = 0.4, 0.1  # of the puppet's mouth, the height when shu
 class Plan:
     """Sizes and lengths."""
 
-    num_clips: int = 16  # to learn from
+    num_clips: int = 24  # to learn from
     num_held_out: int = 4
     frames: int = 48  # of a clip
     renderer_steps: int = 600
     renderer_rows: int = 4  # pairs in a step
-    sync_steps: int = 200
-    steps: int = 100  # of every Audio2Exp
+    sync_steps: int = 400
+    steps: int = 200  # of every Audio2Exp
     windows: int = 2  # in a step of Audio2Exp
     seed: int = 0
 
@@ -134,7 +134,7 @@ def train_base(folder: Path, plan: Plan) -> Trained:
     renderer = train_keypoints(config).renderer
     say("the renderer is trained")
     sync_trainer = SyncTrainer(
-        steps=plan.sync_steps, batch_size=32, learning_rate=1e-3, ema_decay=0.99, sample_every=0, save_every=10**6,
+        steps=plan.sync_steps, batch_size=16, learning_rate=1e-3, ema_decay=0.99, sample_every=0, save_every=10**6,
         seed=plan.seed,
     )  # fmt: skip
     held_out = write_clips(folder / "held_out", held_out_seeds(plan), plan.frames)
@@ -162,8 +162,8 @@ def held_out_accuracy(network: Path, clips: Path, plan: Plan) -> float:
 def train_setting(trained: Trained, out: Path, plan: Plan, **changes: object) -> Audio2Exp:
     """Audio2Exp of one setting."""
     trainer = Audio2ExpTrainer(
-        steps=plan.steps, batch_size=plan.windows, learning_rate=1e-2, ema_decay=0.95, sample_every=0,
-        save_every=10**6, seed=plan.seed,
+        steps=plan.steps, batch_size=plan.windows, learning_rate=2e-3, ema_decay=0.95, sample_every=0,
+        save_every=10**6, seed=plan.seed, milestones=(plan.steps * 6 // 10, plan.steps * 8 // 10), gamma=0.3,
     )  # fmt: skip
     config = Audio2ExpTraining(trained.clips, trained.renderer, trained.sync, out, trainer=trainer, **changes)
     result = train_audio2exp(config)

@@ -19,6 +19,7 @@ class Audio2ExpTrainer(TrainerConfig):
 
     optimizer: str = other_default("optimizer", "adam")
     weight_decay: float = other_default("weight_decay", 0.0)
+    clip_norm: float = other_default("clip_norm", 0.0)  # the silent pass's gradient would hide that of lip sync
     learning_rate: float = other_default("learning_rate", 1e-5)
     steps: int = other_default("steps", 50_000)
     batch_size: int = other_default("batch_size", 4)
@@ -42,7 +43,7 @@ class Audio2ExpTraining:
     ramp: float = 0.5  # share of the steps in which alpha rises from 0 to 1
     silence: float = 0.5  # share of windows that are shut by the silent pass first
     silent_target: str = "expression"  # of that pass: the face as it is with shut lips; "sync": with silence; "none"
-    silent_weight: float = 10.0  # of that loss
+    silent_weight: float = 1.0  # of that loss, which is above 1 where the pass does nothing
     other_audio: float = 0.5  # share of windows that hear another time of their clip
     train_audio_encoder: bool = False  # True fine-tunes the sound encoder too
     trainer: Audio2ExpTrainer = field(default_factory=Audio2ExpTrainer)

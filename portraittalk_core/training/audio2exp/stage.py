@@ -117,6 +117,7 @@ class Audio2ExpStage:
         network.requires_grad_(True)
         network.audio_encoder.requires_grad_(config.train_audio_encoder)
         self.outside = OutsideMouthLoss(config.vgg19)
+        self._spread = data.keypoints.mouth_spread()
         self._steps = Clock.of(config.trainer, len(data)).total
         self._device = torch.device("cpu")
 
@@ -175,9 +176,9 @@ class Audio2ExpStage:
         yield Loss(MAIN, total, {**logged, "cosine": float(cosines.detach().mean()), "alpha": alpha})
 
     def _silent_loss(self, batch: Heard, shut: Tensor, silent: Tensor) -> Tensor:
-        """Of the windows that the silent pass was used for."""
+        """Of the windows that the silent pass was used for; of expressions it is 1 or so where nothing is shut."""
         if self.config.silent_target == "expression":
-            return (shut - batch.closed.to(self._device))[silent].abs().mean()
+            return ((shut - batch.closed.to(self._device))[silent] / self._spread).square().mean()
         rendered, _, boxes = self.render(batch, shut)
         rows = batch.silence[::NUM_FRAMES].to(self._device)
         return sync_loss(self._cosines(rendered, boxes, rows)[silent[::NUM_FRAMES]])

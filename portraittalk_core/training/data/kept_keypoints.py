@@ -24,6 +24,7 @@ BATCH = 16  # frames whose keypoints are found at once
 CLOSED = 0.05  # quantile of a clip's mouth openings that counts as shut
 NAMES = tuple(field.name for field in fields(Keypoints))
 CLOSED_NAME = "closed_expression"
+LEAST_SPREAD = 1e-5  # of expressions: smaller ones are no motion
 
 
 def model_mark(model: nn.Module) -> str:
@@ -49,6 +50,17 @@ class KeptKeypoints:
         with safe_open(str(self.paths[video]), framework="pt") as file:
             read = {name: file.get_slice(name)[first:last][at] for name in (*NAMES, CLOSED_NAME)}
         return Keypoints(*(read[name] for name in NAMES)), read[CLOSED_NAME]
+
+    def mouth_spread(self) -> float:
+        """Mean absolute distance of all expressions from what they are with shut lips: how far a mouth moves."""
+        from safetensors import safe_open
+
+        total, count = 0.0, 0
+        for path in self.paths:
+            with safe_open(str(path), framework="pt") as file:
+                away = (file.get_tensor(CLOSED_NAME) - file.get_tensor("expression")).abs()
+            total, count = total + float(away.double().sum()), count + away.numel()
+        return max(total / count, LEAST_SPREAD)
 
 
 def keep_keypoints(
