@@ -1,4 +1,4 @@
-"""Parity of crop and paste with LivePortrait's public code, on the astronaut at some sizes and turns."""
+"""Parity of crop and paste with LivePortrait's public code, on the sample portrait at some sizes and turns."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from portraittalk_core.types import Portrait
 from .parity import PublicCode, run
 
 PUBLIC = PublicCode(
-    "https://github.com/KwaiVGI/LivePortrait", "src/utils/crop.py", {"cv2": "opencv-python", "rich": "rich"}
+    "https://github.com/KwaiVGI/LivePortrait", "src/utils/crop.py", {"cv2": "opencv-contrib-python", "rich": "rich"}
 )
 RULE = CropRule(2.3, -0.125, True)
 CASES = ((1.5, 0), (3, 0), (4, 17), (3, -40))  # times 512 pixels; degrees
+SAMPLE = Path(__file__).parents[1] / "samples" / "portrait.jpg"
 SIDE = 512  # of the public crop and of what is rendered
 NUM_POINTS = 203  # of the public landmarks
 
@@ -95,15 +96,16 @@ def _smooth_noise(public: ModuleType) -> np.ndarray:
 
 
 def _portrait(zoom: float, degrees: float) -> Portrait:
-    from PIL import Image
-    from skimage.data import astronaut
+    import cv2
 
     from portraittalk_core.face.mesh.landmarks import find_portrait
+    from portraittalk_core.media.image import load_picture
 
-    side = round(512 * zoom)
-    picture = Image.fromarray(astronaut()).resize((side, side), Image.Resampling.BICUBIC)
-    picture = picture.rotate(degrees, Image.Resampling.BICUBIC)
-    return find_portrait(torch.from_numpy(np.array(picture)), source="astronaut")
+    picture, side = load_picture(SAMPLE).numpy(), round(512 * zoom)
+    picture = cv2.resize(picture, (side, side), interpolation=cv2.INTER_CUBIC)
+    turn = cv2.getRotationMatrix2D((side / 2, side / 2), degrees, 1)
+    picture = cv2.warpAffine(picture, turn, (side, side), flags=cv2.INTER_CUBIC)
+    return find_portrait(torch.from_numpy(picture), source=SAMPLE.name)
 
 
 if __name__ == "__main__":

@@ -211,8 +211,8 @@ KINDS = (
         "Audio2Exp: speech moves keypoints", "NetEase-Media/ControlTalk lipControlNet.pt or alike",
         "not stated (its code: MIT)", "controltalk", "190 MB",
         (
-            (r"^audio_encoder\.fc1\.projection\.weight$", (None, None)),
-            (r"^audio_encoder\.fc4\.layer_norm\.weight$", (None,)), (r"^out_fc\.weight$", (None, None)),
+            (r"(^|\.)audio_encoder\.fc1\.projection\.weight$", (None, None)),
+            (r"(^|\.)audio_encoder\.fc4\.layer_norm\.weight$", (None,)), (r"(^|\.)out_fc\.weight$", (None, None)),
         ),
         used=True, flag="--audio2exp FILE", note="needs chinese-hubert-large (--hubert)",
     ),

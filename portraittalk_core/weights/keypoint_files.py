@@ -58,13 +58,4 @@ KEYPOINT_KINDS = (
         used=True, flag="--keypoints-folder FOLDER",
         note="SadTalker_V0.0.2_*.safetensors lack the head estimator and cannot be used",
     ),
-    WeightFile(
-        "speech to face-vid2vid's expression (Audio2Exp)", "NetEase-Media/ControlTalk lipControlNet.pt", _RESEARCH,
-        "controltalk", "190 MB",
-        (
-            (r"(^|\.)out_fc\.weight$", (45, 1069)),
-            (r"(^|\.)audio_encoder\.fc1\.projection\.weight$", (2048, 18432)),
-        ),
-        used=True, flag="--audio2exp FILE", note="needs TencentGameMate/chinese-hubert-large (--hubert)",
-    ),
 )  # fmt: skip

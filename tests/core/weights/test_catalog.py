@@ -187,10 +187,6 @@ KNOWN: list[tuple[str, Shapes]] = [
     ("LivePortrait: stitching, lips and eyes", {"retarget_shoulder.module.mlp.0.weight": (128, 126)}),
     ("LivePortrait: stitching, lips and eyes", {"retarget_shoulder_module.mlp.0.weight": (128, 126)}),
     ("face-vid2vid", FACE_VID2VID),
-    (
-        "speech to face-vid2vid's expression (Audio2Exp)",
-        {"module.out_fc.weight": (45, 1069), "module.audio_encoder.fc1.projection.weight": (2048, 18432)},
-    ),
 ]
 STRANGERS: dict[str, Shapes] = {
     "SD2.1 checkpoint": SD15 | {f"model.diffusion_model.input_blocks.1.1.{TO_K}": (320, 1024)},
