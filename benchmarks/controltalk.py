@@ -77,7 +77,7 @@ class Plan:
     renderer_steps: int = 600
     renderer_rows: int = 4  # pairs in a step
     sync_steps: int = 400
-    steps: int = 200  # of every Audio2Exp
+    steps: int = 220  # of every Audio2Exp
     windows: int = 2  # in a step of Audio2Exp
     seed: int = 0
 
@@ -162,10 +162,12 @@ def held_out_accuracy(network: Path, clips: Path, plan: Plan) -> float:
 def train_setting(trained: Trained, out: Path, plan: Plan, **changes: object) -> Audio2Exp:
     """Audio2Exp of one setting."""
     trainer = Audio2ExpTrainer(
-        steps=plan.steps, batch_size=plan.windows, learning_rate=2e-3, ema_decay=0.95, sample_every=0,
-        save_every=10**6, seed=plan.seed, milestones=(plan.steps * 6 // 10, plan.steps * 8 // 10), gamma=0.3,
+        steps=plan.steps, batch_size=plan.windows, learning_rate=3e-3, ema_decay=0.95, sample_every=0,
+        save_every=10**6, seed=plan.seed, milestones=(plan.steps // 2, plan.steps * 3 // 4), gamma=0.3,
     )  # fmt: skip
-    config = Audio2ExpTraining(trained.clips, trained.renderer, trained.sync, out, trainer=trainer, **changes)
+    config = Audio2ExpTraining(
+        trained.clips, trained.renderer, trained.sync, out, silent_weight=2.0, trainer=trainer, **changes
+    )
     result = train_audio2exp(config)
     say(f"Audio2Exp is trained with {changes or 'the default'}")
     return load_audio2exp(result.audio2exp)
