@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -28,9 +27,7 @@ from .bridges import OPEN_LIPS, keypoints_of_landmarks, keypoints_of_lips, lip_r
 from .contract import Keypoints
 from .engine_motion import OURS, carried, check_lips, our_landmarks
 from .extract import track_of
-
-if TYPE_CHECKING:
-    from .renderer import ImplicitRenderer
+from .face_renderer import FaceRenderer
 
 Spans = Iterator[KeypointTrack]
 MOTION = ("expression", "rotation_deg", "translation", "scale")  # parts of a track and of keypoints
@@ -48,7 +45,7 @@ class Driving:
         InputError: an Audio2Exp driver without speech or of another family, a bad alpha.
     """
 
-    def __init__(self, renderer: ImplicitRenderer, job: RenderJob, heard: Callable[[], None] | None = None) -> None:
+    def __init__(self, renderer: FaceRenderer, job: RenderJob, heard: Callable[[], None] | None = None) -> None:
         self.renderer, self.job, self.driver = renderer, job, renderer.driver
         self._on_layer = None if heard is None else lambda *_: heard()
         self.curve = AlphaCurve(renderer.alpha)

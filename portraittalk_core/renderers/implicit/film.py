@@ -9,7 +9,6 @@ import itertools
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -24,11 +23,9 @@ from .contract import Keypoints
 from .crop import FaceCrop, FilmCrops
 from .driving import MOTION, Driving, batches
 from .extract import track_of
+from .face_renderer import FaceRenderer
 from .interrupt import FrameProgress
 from .paste import Paster, crop_pictures, feathered_mask
-
-if TYPE_CHECKING:
-    from .renderer import ImplicitRenderer
 
 JAW_DROP = 0.15  # of the face's height: room below a chin whose way is not known
 FACE_FEATHER = 0.15  # of the face's size: width of the soft edge around a face whose head stays the film's
@@ -48,7 +45,7 @@ class FilmBatch:
 
 
 def film_pictures(
-    renderer: ImplicitRenderer, job: RenderJob, driving: Driving, progress: FrameProgress
+    renderer: FaceRenderer, job: RenderJob, driving: Driving, progress: FrameProgress
 ) -> Iterator[Tensor]:
     """The film's frames with moved faces; frames without a face are as they were filmed.
 
@@ -74,7 +71,7 @@ class _FilmRenderer:
         progress: counts the batches.
     """
 
-    def __init__(self, renderer: ImplicitRenderer, film: Film, progress: FrameProgress) -> None:
+    def __init__(self, renderer: FaceRenderer, film: Film, progress: FrameProgress) -> None:
         self._renderer, self._model, self._film, self._progress = renderer, renderer.model, film, progress
         self._options, self._size = renderer.options, renderer.options.batch_size
         self._crops = FilmCrops(film.track, self._model.crop, self._model.input_size, film.scenes)

@@ -7,7 +7,6 @@ Shapes: B frames of a batch, S side of the networks' crops, R of the pictures th
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,48 +15,18 @@ from ...motion.keypoint_edit import carry
 from ...types import KeypointTrack, Portrait
 from ..contract import Callbacks, Film, RenderJob
 from ..warp.build import source_size
-from .contract import KeypointModel, Keypoints, Retargeting
+from .contract import Keypoints
 from .crop import crop_of
 from .driving import Driving, batches
 from .extract import keypoint_track_of_film, keypoints_of_picture, track_of
+from .face_renderer import FaceRenderer
 from .film import film_pictures
 from .interrupt import FrameProgress, reporting
-from .options import KeypointRenderOptions
 from .paste import Paster, crop_pictures
 
-if TYPE_CHECKING:
-    from .audio2exp.alpha import Alpha
-    from .audio2exp.driver import Audio2ExpDriver
 
-
-class ImplicitRenderer:
-    """Renders portraits and films with a keypoint model.
-
-    Args:
-        model: the networks of a family.
-        retargeting: its small networks beside; None where the family or the folder has none.
-        options: how it renders; None are the defaults.
-        driver: an Audio2Exp driver, which edits the keypoints by the speech; None: the motion says all.
-        alpha: instead of the options': a number, one a frame, or points (seconds, alpha), see `audio2exp.alpha`.
-    """
-
-    def __init__(
-        self,
-        model: KeypointModel,
-        retargeting: Retargeting | None = None,
-        options: KeypointRenderOptions | None = None,
-        driver: Audio2ExpDriver | None = None,
-        alpha: Alpha | None = None,
-    ) -> None:
-        self.model, self.retargeting = model, retargeting
-        self.options = options or KeypointRenderOptions()
-        self.driver = driver
-        self.alpha = self.options.strength(driver is not None) if alpha is None else alpha
-
-    @property
-    def keypoint_layout(self) -> str:
-        """Layout of the keypoint tracks that can be rendered, besides landmark tracks."""
-        return self.model.layout
+class ImplicitRenderer(FaceRenderer):
+    """Renders portraits and films with a keypoint model; see `FaceRenderer` for its arguments."""
 
     def output_size(self, job: RenderJob) -> tuple[int, int]:
         """Width and height: the source's, or those of the networks' crop."""
@@ -94,29 +63,6 @@ class ImplicitRenderer:
         )
         face, _ = keypoints_of_picture(self.model, portrait.picture, portrait.landmarks.points_px[0])
         return carry(track, track_of(face, self.model.layout, track.fps))
-
-    def place(self, source: Tensor, faces: Keypoints) -> Tensor:
-        """(B, K, 3) placed keypoints of the pictures to make, stitched to those of the source if that is wanted."""
-        placed = self.model.place(faces)
-        if self.retargeting is None or not self.options.stitching:
-            return placed
-        return self.retargeting.stitch(source.expand(len(placed), -1, -1), placed)
-
-    def pictures(self, features: Tensor, source: Tensor, driven: Tensor) -> Tensor:
-        """(B, 3, R, R) rendered pictures of `KeypointModel.render`.
-
-        Compiled networks are compiled anew for every number of frames, so a smaller batch is filled up with its last.
-        """
-        count = len(driven)
-        if not getattr(self.options, "compile", False) or count >= self.options.batch_size:
-            return self.model.render(features, source, driven)
-        more = self.options.batch_size - count
-
-        def filled(part: Tensor) -> Tensor:
-            is_shared = len(part) == 1 and part is not driven
-            return part if is_shared else torch.cat([part, part[-1:].expand(more, *part.shape[1:])])
-
-        return self.model.render(filled(features), filled(source), filled(driven))[:count]
 
     def _portrait(self, job: RenderJob, driving: Driving, progress: FrameProgress) -> Iterator[Tensor]:
         face, features, source, paster = self._encoded(job)
