@@ -34,7 +34,11 @@ class KeypointEdit:
         step=1,
     )  # fmt: skip
     roll_deg: float = option(
-        0.0, -MAX_TURN_DEG, MAX_TURN_DEG, "Tilts the head clockwise, by so many degrees; else where negative.", step=1
+        0.0,
+        -MAX_TURN_DEG,
+        MAX_TURN_DEG,
+        "Tilts the head clockwise, by so many degrees; counterclockwise where negative.",
+        step=1,
     )
     blink_rate: float = option(
         0.0, 0, 40, "Blinks per minute that are added to the track's own; eyes_gain 0 takes its own away.", step=1
