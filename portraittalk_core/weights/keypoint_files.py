@@ -8,7 +8,7 @@ from __future__ import annotations
 from .kind import WeightFile
 
 _LIVEPORTRAIT = "KwaiVGI/LivePortrait or Kijai/LivePortrait_safetensors"
-_RESEARCH = "research only, non-commercial (not verified)"
+_STATED = "MIT or Apache-2.0 as stated; made with code under CC BY-NC"
 _PLACE = {"folder": "liveportrait", "used": True, "flag": "--keypoints-folder FOLDER"}
 
 KEYPOINT_KINDS = (
@@ -49,7 +49,7 @@ KEYPOINT_KINDS = (
     ),
     WeightFile(
         "face-vid2vid", "NetEase-Media/ControlTalk …-checkpoint.pth.tar or SadTalker facevid2vid_00189-model.pth.tar",
-        _RESEARCH, "controltalk", "2.1 GB",
+        _STATED, "controltalk", "2.1 GB",
         (
             (r"^generator\.(module\.)?dense_motion_network\.mask\.weight$", (16, 112, 7, 7, 7)),
             (r"^kp_detector\.(module\.)?kp\.weight$", (15, 32, 3, 3, 3)),

@@ -26,7 +26,7 @@ _FACEVID2VID = (
 )
 _AUDIO2EXP = FileSpec(
     "audio2exp", "Audio2Exp: ControlTalk's lipControlNet.pt, or one of `portraittalk train audio2exp`",
-    "research only, non-commercial (your own: yours)", "controltalk", False, "190 MB",
+    "MIT as stated (your own: yours)", "controltalk", False, "190 MB",
 )  # fmt: skip
 _HUBERT = FileSpec(
     "hubert", "TencentGameMate/chinese-hubert-large, for Audio2Exp", "MIT", "audio_encoders", False, "1.3 GB"
@@ -39,7 +39,7 @@ LIVEPORTRAIT_FILES = (
 )  # fmt: skip
 FACEVID2VID_FILES = (
     FileSpec("keypoints_folder", "ControlTalk's checkpoint, or facevid2vid_00189-model.pth.tar",
-             "research only, non-commercial", "controltalk", size="2.1 GB", names="the checkpoint"),
+             "MIT as stated; made with code under CC BY-NC", "controltalk", size="2.1 GB", names="the checkpoint"),
     _AUDIO2EXP,
     _HUBERT,
 )  # fmt: skip
