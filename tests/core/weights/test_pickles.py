@@ -114,7 +114,7 @@ def test_both_of_numpys_addresses_are_known(module, tmp_path):
         {"a": Sneaky()}, Sneaky(), {"a": [Sneaky()]}, {"a": np.array([Sneaky()], dtype=object)},
         {"a": pathlib.Path("x")},
         {"a": np.array(["text"])}, {"a": np.zeros(2, "M8[s]")}, {"a": "text"}, {"a": None}, {"a": True}, [np.zeros(2)],
-        {1: np.zeros(2)}, {"a": {"b": np.zeros(2)}}, {"a": print}, {"a": torch.zeros(2)},
+        {1: np.zeros(2)}, {"a": {"b": np.zeros(2)}}, {"a": eval}, {"a": torch.zeros(2)},
     ],
     ids=lambda content: str(content)[:30],
 )  # fmt: skip
@@ -126,8 +126,8 @@ def test_whatever_is_no_array_is_refused(content, protocol, tmp_path):
 
 def test_a_name_that_could_run_code_is_told(tmp_path):
     for protocol in (2, 4):
-        (tmp_path / "a.pkl").write_bytes(pickle.dumps({"a": print}, protocol))
-        with pytest.raises(InputError, match="it names .*builtin.*print, and looking that up could run code"):
+        (tmp_path / "a.pkl").write_bytes(pickle.dumps({"a": eval}, protocol))
+        with pytest.raises(InputError, match="it names .*builtin.*eval, and looking that up could run code"):
             read_pickled_arrays(tmp_path / "a.pkl")
 
 
