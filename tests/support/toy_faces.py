@@ -133,7 +133,7 @@ def pretrain(unet: torch.nn.Module, steps: int, mask_ratio: tuple[float, float],
     alpha_bars, (low, high) = (1 / (1 + schedule_sigmas() ** 2)).float(), mask_ratio
     draw = torch.Generator().manual_seed(2)
     unet.requires_grad_(True)
-    optimizer = torch.optim.AdamW(unet.parameters(), rate, fused=True)
+    optimizer = torch.optim.AdamW(unet.parameters(), rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps, pct_start=0.1)
     for _ in range(steps):
         batch = pictures[torch.randint(len(pictures), (8,), generator=draw)]

@@ -56,7 +56,7 @@ def new_unet(seed: int = 0):
 def plain_unet():
     """Knows that pictures are even areas of some tint, nothing of patterns."""
     unet, texts = new_unet().requires_grad_(True), FixedTexts()
-    optimizer = torch.optim.AdamW(unet.parameters(), 2e-3, fused=True)
+    optimizer = torch.optim.AdamW(unet.parameters(), 2e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, 60, pct_start=0.1)
     alpha_bars, draw = (1 / (1 + schedule_sigmas() ** 2)).float(), torch.Generator().manual_seed(1)
     for _ in range(60):
