@@ -51,7 +51,8 @@ class KeypointRenderOptions:
 
     alpha: float | None = option(
         None, 0, 2,
-        f"How far the speech moves the mouth: 0 keeps it shut, 1 is natural ({PUBLIC_ALPHA:g} with Audio2Exp, else 1)",
+        f"How far the speech moves the mouth: 0 keeps it shut, 1 is natural ({PUBLIC_ALPHA:g} with Audio2Exp, else 1); "
+        "eyes and brows stay, but for what Audio2Exp itself adds to them",
         step=0.05,
     )  # fmt: skip
     bridge: str = option(
