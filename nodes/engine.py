@@ -10,6 +10,7 @@ from torch import Tensor
 from ..portraittalk_core.errors import InputError
 from .bindings import paths
 from .sockets import MotionEngine, advanced, schema
+from .widgets import widget
 
 if TYPE_CHECKING:
     from ..portraittalk_core.engines import contract
@@ -41,6 +42,7 @@ class LoadMotionEngine(io.ComfyNode):
                         "from models/audio_encoders. Or connect audio_encoder_output later.",
                     )
                 ),
+                *_option_widgets(),
             ],
             outputs=[
                 MotionEngine.Output("motion_engine", display_name="engine", tooltip="For AudioToLandmarks."),
@@ -54,19 +56,19 @@ class LoadMotionEngine(io.ComfyNode):
         return paths.validated(lambda: _files(engine, encoder))
 
     @classmethod
-    def fingerprint_inputs(cls, engine, encoder=AUTO) -> str:
+    def fingerprint_inputs(cls, engine, encoder=AUTO, **options) -> str:
         """Read again when a file has changed."""
         files = _files(engine, encoder)
         if files is None or isinstance(files, str):
             return files or ""
-        return paths.fingerprint([files.weights, files.encoder])
+        return paths.fingerprint([files.weights, files.encoder], options)
 
     @classmethod
-    def execute(cls, engine, encoder=AUTO) -> io.NodeOutput:
+    def execute(cls, engine, encoder=AUTO, **options) -> io.NodeOutput:
         """Open the engine."""
         from ..portraittalk_core.engines.registry import open_engine
 
-        opened = open_engine(_files(engine, encoder))
+        opened = open_engine(_files(engine, encoder, options))
         return io.NodeOutput(opened, opened.name)
 
 
@@ -77,8 +79,24 @@ def _engines_from_outside():
     return [name for name in nameable_engines() if name not in {spec.name for spec in ENGINES}]
 
 
-def _files(engine, encoder):
-    """The argument of `open_engine` for an entry of the list."""
+def _option_widgets() -> list[io.Input]:
+    """The widgets of the options that single engines have, under the names that manifests give them."""
+    return [
+        widget(spec.options, option.name, id=option.column, optional=True, advanced=True)
+        for spec, option in _engine_options()
+    ]
+
+
+def _engine_options():
+    """Pairs of an engine of this pack and an option of its own."""
+    from ..portraittalk_core.engines.registry import ENGINES
+    from ..portraittalk_core.options import options_of
+
+    return [(spec, option) for spec in ENGINES if spec.options for option in options_of(spec.options)]
+
+
+def _files(engine, encoder, options=None):
+    """The argument of `open_engine` for an entry of the list, and the options of single engines by widget."""
     from ..portraittalk_core.engines.contract import EngineFiles
 
     if engine == BUILT_IN:
@@ -86,7 +104,11 @@ def _files(engine, encoder):
     if engine in _engines_from_outside():
         return engine
     encoder_path = None if encoder == AUTO else paths.encoder_path(encoder)
-    return EngineFiles(paths.engine_path(engine), encoder_path)
+    chosen: dict[str, dict] = {}
+    for spec, option in _engine_options():
+        if options and option.column in options:
+            chosen.setdefault(spec.name, {})[option.name] = options[option.column]
+    return EngineFiles(paths.engine_path(engine), encoder_path, options=chosen)
 
 
 def to_engine(engine: object | None, encoded: dict | None, speech: Speech) -> contract.MotionEngine:
