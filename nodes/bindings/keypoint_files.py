@@ -9,6 +9,7 @@ from ...portraittalk_core.errors import InputError
 from ...portraittalk_core.renderers.implicit.file_layouts import sorted_names
 from ...portraittalk_core.renderers.implicit.files import INNER_FOLDERS
 from ...portraittalk_core.weights.headers import read_shapes
+from ...portraittalk_core.weights.repositories import LIVEPORTRAIT_SAFETENSORS
 from . import paths
 
 FOLDERS = ("liveportrait", "controltalk", "portraittalk")  # of the models folder
@@ -38,7 +39,7 @@ def network_folder(name: str) -> Path:
                 return folder
     raise InputError(
         f"there are no keypoint networks in {name}; put LivePortrait's five files (huggingface.co/"
-        "Kijai/LivePortrait_safetensors) into models/liveportrait, or ControlTalk's checkpoint into models/controltalk."
+        f"{LIVEPORTRAIT_SAFETENSORS}) into models/liveportrait, or ControlTalk's checkpoint into models/controltalk."
     )
 
 
