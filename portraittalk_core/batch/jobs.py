@@ -28,7 +28,8 @@ from ..media.audio import load_speech
 from ..media.files import atomic_write, explain_write_errors
 from ..media.image import load_picture
 from ..media.kind import is_video
-from ..media.options import WriteOptions
+from ..media.options import SoundOptions, WriteOptions
+from ..media.sound import SoundChoice
 from ..metrics.packages import found_packages
 from ..metrics.registry import measured_metrics
 from ..motion.dub_options import OF_THE_FILM, DubOptions
@@ -144,14 +145,14 @@ class JobRunner:
         driving = read_film(job.files["driving"], mesh=self._mesh, scenes="all") if "driving" in job.files else None
         film_end = DubOptions(**fields_given(DubOptions, options)).film_end
         motion, more = self._common(job, on_progress)
-        talk(portrait, load_speech(job.files["speech"]), out, motion, driving=driving, film_end=film_end, **more)
+        talk(portrait, load_speech(_sound(job)), out, motion, driving=driving, film_end=film_end, **more)
 
     def _dub(self, job: BatchJob, out: Path, on_progress: Progress | None) -> None:
         path, options = job.files.get("video") or job.files["source"], dict(job.options)
         face, dub_options = (kind(**fields_given(kind, options)) for kind in (FaceOptions, DubOptions))
         which = {"face_index": face.face_index, "face_order": face.face_order, "scenes": dub_options.scenes}
         film = read_film(path, mesh=self._mesh, **which, on_progress=on_progress)
-        speech = load_speech(job.files["speech"], film.track.seconds if dub_options.film_end == "cut" else None)
+        speech = load_speech(_sound(job), film.track.seconds if dub_options.film_end == "cut" else None)
         motion, more = self._common(job, on_progress)
         dub(film, speech, out, motion, dub_options=dub_options, **more)
 
@@ -163,7 +164,7 @@ class JobRunner:
             "engine": self._engine,
             "renderer": self._renderer(job),
             "style": _style(job),
-            "sound": job.files["speech"],
+            "sound": _sound(job),
             "crf": WriteOptions(**fields_given(WriteOptions, options)).crf,
             "callbacks": Callbacks(on_progress),
         }
@@ -242,6 +243,11 @@ def _style(job: BatchJob) -> Style | None:
     if job.style:
         return named_style(job.style, use)
     return used_as(load_style(job.files["style"]), use.strength, use.noise, use.seed)
+
+
+def _sound(job: BatchJob) -> SoundChoice:
+    """The sound track of a job's speech."""
+    return SoundChoice(job.files["speech"], SoundOptions(**fields_given(SoundOptions, dict(job.options))).sound_track)
 
 
 def _statistics(job: BatchJob) -> StyleStatistics | None:

@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..evaluation.options import EvaluationOptions
 from ..face.options import FaceOptions
 from ..media.files import check_readable
-from ..media.options import WriteOptions
+from ..media.options import SoundOptions, WriteOptions
 from ..motion.dub_options import OF_THE_FILM, DubOptions
 from ..motion.options import MotionOptions
 from ..options import Option, check_option, columns_of
@@ -35,8 +35,8 @@ NEEDED = {TALK: ("portrait", "speech"), DUB: ("video", "speech"), SCORE: ("gener
 STANDS_FOR = {"portrait": "source"}  # of a talk job: instead of a portrait, a picture or a video
 SOURCES = {TALK: PORTRAIT, DUB: FILM}  # what a job's renderer draws
 KINDS = {
-    TALK: (MotionOptions, StyleUse, WriteOptions, FaceOptions, DubOptions),
-    DUB: (MotionOptions, StyleUse, WriteOptions, FaceOptions, DubOptions),
+    TALK: (MotionOptions, StyleUse, WriteOptions, FaceOptions, DubOptions, SoundOptions),
+    DUB: (MotionOptions, StyleUse, WriteOptions, FaceOptions, DubOptions, SoundOptions),
     SCORE: (EvaluationOptions,),
 }  # whose fields are options; of a job that draws, the renderer's are, too
 ALWAYS = ("job", "out")

@@ -1,4 +1,4 @@
-"""How a video is written; no torch, so that ``--help`` need not wait for it."""
+"""How a video is written, and which sound is heard; no torch, so that ``--help`` need not wait for it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,19 @@ class WriteOptions:
     """How a video is written."""
 
     crf: int = option(18, 0, 51, "H.264 quality: 0 lossless .. 51 worst")
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+@dataclass(frozen=True)
+class SoundOptions:
+    """Which sound of a file is heard."""
+
+    sound_track: int | None = option(
+        None, 1, 1000, "which sound track of the speech's file, from 1; if not given, the one that it names as its "
+        "default", step=1, metavar="N",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         check_options(self)

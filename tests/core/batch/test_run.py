@@ -79,11 +79,11 @@ def test_a_film_is_dubbed_as_its_columns_say(tmp_path, astronaut):
         for frame in (av.VideoFrame.from_ndarray(picture, "rgb24"), None):
             file.mux(stream.encode(frame))
     _half_a_second(tmp_path / "a.wav")
-    columns = "job,out,video,speech,film_end,scenes,head_motion"
-    rows = ["dub,looped,film.mp4,a.wav,loop,all,", "dub,plain,film.mp4,a.wav,,,", "dub,still,film.mp4,a.wav,,,0"]
-    rows += ["dub,wrong,film.mp4,a.wav,backwards,,", "dub,none,,a.wav,,,"]
+    columns = "job,out,video,speech,film_end,scenes,head_motion,sound_track"
+    rows = ["dub,looped,film.mp4,a.wav,loop,all,,1", "dub,plain,film.mp4,a.wav,,,,", "dub,still,film.mp4,a.wav,,,0,"]
+    rows += ["dub,wrong,film.mp4,a.wav,backwards,,,", "dub,none,,a.wav,,,,", "dub,second,film.mp4,a.wav,,,,2"]
     result = run(manifest(tmp_path, *rows, columns=columns), JobRunner(BatchSettings(tmp_path / "out")))
-    assert (result.done, result.failed) == (2, 3)
+    assert (result.done, result.failed) == (2, 4)
     counts = {}
     for name in ("looped", "plain"):
         with av.open(str(tmp_path / "out" / f"{name}.mp4")) as file:
@@ -92,6 +92,7 @@ def test_a_film_is_dubbed_as_its_columns_say(tmp_path, astronaut):
     reasons = " ".join(row["reason"] for row in table(tmp_path))
     assert "a dub job has no option 'head_motion'" in reasons
     assert "film_end must be one of cut, hold, loop, ping-pong" in reasons and "names no video" in reasons
+    assert "a.wav has no sound track 2" in reasons
 
 
 def test_a_renderer_from_outside_is_a_manifest_column(tmp_path, astronaut):
