@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from portraittalk_core.engines.landmark_generator.engine import load_landmark_generator
-from portraittalk_core.engines.landmark_generator.points import CONTENT, POSE
 from portraittalk_core.face.canonical import canonical_face
+from portraittalk_core.face.lip_points import LIP_POINTS
 from portraittalk_core.speech.wav2lip_mel import PAD_MODES, mel_filters, padded_length, wav2lip_mel
 from portraittalk_core.types import LandmarkTrack, Speech
 
@@ -143,7 +143,7 @@ def _public_inference(public_net: nn.Module, audio: ModuleType, speech: Speech, 
 
 def _unit_points(points: np.ndarray, width: int, height: int) -> Tensor:
     """(2, 131) of (478, 3) normalised landmarks, as the public script crops and scales them."""
-    points_xy = points[[*POSE, *CONTENT], :2].astype(np.float64)
+    points_xy = points[list(LIP_POINTS), :2].astype(np.float64)
     x1, x2 = max(points_xy[:, 0].min() - 25 / width, 0), min(points_xy[:, 0].max() + 25 / width, 1)
     y1, y2 = max(points_xy[:, 1].min() - 25 / height, 0), min(points_xy[:, 1].max() + 25 / height, 1)
     left_px, right_px, top_px, bottom_px = int(x1 * width), int(x2 * width), int(y1 * height), int(y2 * height)

@@ -18,6 +18,7 @@ from torch import Tensor
 from ...checks import check_range
 from ...errors import InputError
 from ...face import topology as topo
+from ...face.lip_points import CONTENT_POINTS, LIP_POINTS, OPENING, POSE_POINTS
 from ...motion.rig import SkinInterpolator, face_axes
 from ...progress import Progress
 from ...speech.wav2lip_mel import CHUNK_COLUMNS, CHUNK_LEAD, CHUNK_RATE, NUM_MELS, SILENCE, mel_chunks
@@ -25,7 +26,6 @@ from ...types import NUM_LANDMARKS, LandmarkTrack, Speech
 from ..raw_engine import RawMotionEngine
 from ..raw_motion import RawMotion
 from .network import WINDOW, LandmarkNet, load_landmark_net
-from .points import CONTENT, OPENING, POSE, REFERENCE
 from .spec import SPEC
 
 CROP_MARGIN_PX = 25.0  # around the points, as in the public inference (training had 5, of smaller pictures)
@@ -101,14 +101,14 @@ class LandmarkGenerator(RawMotionEngine):
             on_progress: called with frames done and in all.
 
         Returns:
-            (F, 57, 2) float32 in the order of `points.CONTENT`, F = ceil(25 · seconds).
+            (F, 57, 2) float32 in the order of `lip_points.CONTENT_POINTS`, F = ceil(25 · seconds).
 
         Raises:
             InputError: the face lies outside the picture.
         """
         context = _FaceContext(self.net, reference, self.crop_margin_px)
         total = speech.num_frames(CHUNK_RATE)
-        places = torch.empty(total, len(CONTENT), 2)
+        places = torch.empty(total, len(CONTENT_POINTS), 2)
         for start, piece in self._pieces(context, speech, total):
             places[start : start + len(piece)] = piece
             if on_progress:
@@ -147,12 +147,13 @@ class _FaceContext:
     def __init__(self, net: LandmarkNet, reference: LandmarkTrack, margin_px: float) -> None:
         self.net, self.device = net, next(net.parameters()).device
         self.crop = face_crop(reference, 0, margin_px)
-        pose = self.crop.to_unit(reference.points_px[0, list(POSE), :2])
+        pose = self.crop.to_unit(reference.points_px[0, list(POSE_POINTS), :2])
         self.pose = net.encode_pose(pose[None].to(self.device))[:, None]  # (1, 1, D)
         index = reference_frames(reference)
         frames, places = index.unique(return_inverse=True)
         faces = [
-            face_crop(reference, int(t), margin_px).to_unit(reference.points_px[t, list(REFERENCE), :2]) for t in frames
+            face_crop(reference, int(t), margin_px).to_unit(reference.points_px[t, list(LIP_POINTS), :2])
+            for t in frames
         ]
         self.references = net.encode_reference(torch.stack(faces).to(self.device))[places][None]  # (1, R, D)
         self.silence = net.encode_sound(torch.full((1, NUM_MELS, CHUNK_COLUMNS), SILENCE, device=self.device))
@@ -171,7 +172,7 @@ def face_crop(reference: LandmarkTrack, frame: int, margin_px: float = CROP_MARG
     Raises:
         InputError: nothing of the face lies in the picture.
     """
-    points = reference.points_px[frame, list(REFERENCE), :2].double()
+    points = reference.points_px[frame, list(LIP_POINTS), :2].double()
     ends = torch.tensor([reference.width, reference.height], dtype=torch.float64)
     low = torch.minimum((points.amin(0) - margin_px).clamp(min=0), ends).floor()
     high = torch.minimum((points.amax(0) + margin_px).clamp(min=0), ends).floor()
@@ -203,8 +204,8 @@ def skin_weights(points_px: Tensor) -> Tensor:
     """
     axes, origin, unit = face_axes(points_px)
     rest = (points_px - origin) @ axes.T / unit
-    identity = torch.zeros(NUM_LANDMARKS, len(CONTENT))
-    identity[list(CONTENT), torch.arange(len(CONTENT))] = 1
+    identity = torch.zeros(NUM_LANDMARKS, len(CONTENT_POINTS))
+    identity[list(CONTENT_POINTS), torch.arange(len(CONTENT_POINTS))] = 1
     lips = identity.clone()
     for rings in (topo.UPPER_LIP_RINGS, topo.LOWER_LIP_RINGS):
         for chain in zip(*rings, strict=True):
@@ -213,7 +214,7 @@ def skin_weights(points_px: Tensor) -> Tensor:
             for point, share in zip(chain[1:-1], shares[:-1], strict=True):
                 lips[point] = torch.lerp(identity[chain[0]], identity[chain[-1]], share)
     weights = SkinInterpolator(rest).spread_over(lips, identity)
-    weights[list(CONTENT)] = identity[list(CONTENT)]
+    weights[list(CONTENT_POINTS)] = identity[list(CONTENT_POINTS)]
     return weights
 
 
