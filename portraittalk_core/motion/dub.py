@@ -118,14 +118,14 @@ def dub_track(
     mouth_only = replace(options, fps=driving.fps, head_motion=0.0, blink_rate=0.0)
     scenes = torch.zeros(len(driving), dtype=torch.int64) if scenes is None else scenes
     faces = _SceneFaces(driving, scenes)
-    presence, points = _presence(driving, scenes), []
+    weights, points = presence(driving.valid, scenes, driving.fps), []
     start = 0
     for spoken in engine.spans(fitted, faces.first, mouth_only, on_progress):
         for begin, end in _within_scenes(scenes, start, start + len(spoken)):
             said, reference, share = faces.speaking(spoken.slice(begin - start, end - start), int(scenes[begin]))
             filmed = driving.slice(begin, end)
             mouth = with_mouth(filmed, said, reference, share).points
-            weight = presence[begin:end, None, None]
+            weight = weights[begin:end, None, None]
             points.append(torch.where(weight == 1, mouth, torch.lerp(filmed.points, mouth, weight)))
         start += len(spoken)
     return replace(driving, points=torch.cat(points))
@@ -179,14 +179,20 @@ def _within_scenes(scenes: Tensor, start: int, stop: int) -> Iterator[tuple[int,
     yield from pairwise([start, *cuts, stop])
 
 
-def _presence(driving: LandmarkTrack, scenes: Tensor) -> Tensor:
-    """(T,) weight of the new mouth: 0 where the face is not seen, 1 from a short while beside such frames on."""
-    steps = math.ceil(FADE_S * driving.fps)
-    weight = torch.full((len(driving),), steps + 1.0)
+def presence(valid: Tensor, scenes: Tensor, fps: Fraction) -> Tensor:
+    """(T,) weight of the new mouth: 0 in frames that stay as they are, 1 from a short while beside them on.
+
+    Args:
+        valid: (T,) bool: False where a frame stays as it is.
+        scenes: (T,) number of each frame's scene; over a cut nothing fades.
+        fps: frames per second.
+    """
+    steps = math.ceil(FADE_S * fps)
+    weight = torch.full((len(valid),), steps + 1.0)
     for at in range(-steps, steps + 1):  # a frame's neighbours within its scene
-        near = slice(max(0, at), len(driving) + min(0, at))
-        far = slice(max(0, -at), len(driving) - max(0, at))
-        hidden = ~driving.valid[far] & (scenes[far] == scenes[near])
+        near = slice(max(0, at), len(valid) + min(0, at))
+        far = slice(max(0, -at), len(valid) - max(0, at))
+        hidden = ~valid[far] & (scenes[far] == scenes[near])
         weight[near] = torch.where(hidden, weight[near].clamp(max=float(abs(at))), weight[near])
     return weight / (steps + 1)
 
