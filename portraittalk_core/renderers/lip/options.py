@@ -47,10 +47,12 @@ class LipPaintOptions:
     )  # fmt: skip
     blend: str = option(
         "lower",
-        help="what of the painted crop is pasted: lower the face from the nose's tip down, face all of it, box the crop",
+        help="what of the painted crop is pasted: lower the face from the nose down, face all of it, box the crop",
         choices=BLENDS,
     )
-    feather: float = option(0.12, 0.02, 0.5, "width of the pasted part's soft edge, of the face's size", step=0.01)
+    feather: float = option(
+        0.12, 0.02, 0.5, "width of the soft edge of what is pasted, of the size of the face", step=0.01
+    )
     match_colour: float = option(
         1.0, 0, 1, "how far the painted colours are brought to the film's own around them", step=0.05
     )

@@ -20,15 +20,6 @@ from portraittalk_core.types import Speech
 FRAMES = 14
 
 
-@pytest.fixture(autouse=True)
-def _stand_ins(monkeypatch):
-    """What other modules make: references and mel rows (T, 80, 16)."""
-    from portraittalk_core.renderers.lip import listening, reading
-
-    monkeypatch.setattr(reading, "references_of", lambda *_: "references")
-    monkeypatch.setattr(listening, "_mel", lambda speech, fps: (torch.ones(200, 80, 16), torch.tensor(-4.0)))
-
-
 @pytest.fixture(scope="module")
 def film(tmp_path_factory):
     return puppet_film(tmp_path_factory.mktemp("film") / "film.mp4", puppet_moves(FRAMES))

@@ -24,15 +24,6 @@ FRAMES, FPS = 26, Fraction(25)
 BLACK = flat((0.0, 0.0, 0.0))
 
 
-@pytest.fixture(autouse=True)
-def _stand_ins(monkeypatch):
-    """What other modules make: references and mel rows (T, 80, 16)."""
-    from portraittalk_core.renderers.lip import listening, reading
-
-    monkeypatch.setattr(reading, "references_of", lambda *_: "references")
-    monkeypatch.setattr(listening, "_mel", lambda speech, fps: (torch.ones(200, 80, 16), torch.tensor(-4.0)))
-
-
 @pytest.fixture(scope="module")
 def film(tmp_path_factory):
     return puppet_film(tmp_path_factory.mktemp("film") / "film.mp4", puppet_moves(FRAMES))
@@ -133,8 +124,9 @@ def test_in_silence_the_mouth_rests_and_silence_is_heard(film):
     render(model, film, voice=Speech(torch.zeros(16_000)), voice_gate=1.0)
     assert float(torch.cat([batch.sound for batch in model.batches]).max()) == -4
     free = StubLips()
-    render(free, film, voice=Speech(torch.zeros(16_000)), voice_gate=0.0)
-    assert float(torch.cat([batch.sound for batch in free.batches]).min()) == 1
+    sound = Speech(torch.ones(16_000) * 0.1)
+    render(free, film, voice=sound, voice_gate=0.0)
+    assert float(torch.cat([batch.sound for batch in free.batches]).max()) > -4
     from portraittalk_core.face.geometry import mouth_open
     from portraittalk_core.renderers.lip.crop import LipBoxes
     from portraittalk_core.renderers.lip.footage import footage_of
