@@ -37,11 +37,11 @@ def measure(repo: Path) -> dict[str, float]:
     """
     torch.manual_seed(0)
     mel_filters()  # cached before stand-ins hide the package that computes them
-    speech, track = _speech(), _track()
+    speech, track = buzzing_speech(), _track()
     with _public_code(repo) as models, torch.no_grad(), tempfile.TemporaryDirectory() as folder:
         public_net = models.Landmark_generator(T=5, d_model=512, nlayers=4, nhead=4, dim_feedforward=1024, dropout=0.1)
-        _randomise(public_net)
-        our_engine = load_landmark_generator(_published(public_net.eval(), Path(folder)))
+        randomise(public_net)
+        our_engine = load_landmark_generator(published(public_net.eval(), Path(folder)))
         results = _compare_networks(public_net, our_engine.net)
         for mode in PAD_MODES:
             sys.modules["librosa"].stft.pad_mode = mode
@@ -62,7 +62,7 @@ def _difference(name: str, expected: Tensor, actual: Tensor) -> dict[str, float]
     return {f"{name}: difference": float(differs), f"{name}: size": float(largest)}
 
 
-def _speech() -> Speech:
+def buzzing_speech() -> Speech:
     """Two and a half seconds of speech-like sound: silence, then an amplitude-modulated buzz."""
     time = torch.arange(40_123) / 16_000
     buzz = sum(torch.sin(2 * torch.pi * 130 * k * time) / k for k in range(1, 25))
@@ -79,7 +79,7 @@ def _track() -> LandmarkTrack:
     return LandmarkTrack.from_px(points, WIDTH, HEIGHT, Fraction(25))
 
 
-def _randomise(network: nn.Module) -> None:
+def randomise(network: nn.Module) -> None:
     """Randomise weights that start at zero or one, scaled so that the sound affects the output."""
     for name, tensor in network.state_dict().items():
         if name.endswith("running_var"):
@@ -92,7 +92,7 @@ def _randomise(network: nn.Module) -> None:
             tensor.uniform_(0.7, 1.3)
 
 
-def _published(network: nn.Module, folder: Path) -> Path:
+def published(network: nn.Module, folder: Path) -> Path:
     """Checkpoint file of the network in the public training's format."""
     moments = {0: {"step": torch.tensor(1.0), "exp_avg": torch.ones(3)}}
     path = folder / "landmarkgenerator_checkpoint.pth"
@@ -169,7 +169,7 @@ def slaney_filters(rate: int, fft_size: int, n_mels: int, fmin: float, fmax: flo
     )
 
 
-class _Stft:
+class Stft:
     """NumPy version of librosa.stft, as far as the public code uses it."""
 
     def __init__(self) -> None:
@@ -188,7 +188,7 @@ class _public_code:  # noqa: N801 - used like a function
     def __init__(self, repo: Path) -> None:
         self.repo = repo
         librosa, filters = ModuleType("librosa"), ModuleType("librosa.filters")
-        librosa.stft, librosa.filters, filters.mel = _Stft(), filters, slaney_filters
+        librosa.stft, librosa.filters, filters.mel = Stft(), filters, slaney_filters
         stand_ins = {name: MagicMock(spec=ModuleType, __path__=[]) for name in STAND_INS}
         modules = {**stand_ins, "librosa": librosa, "librosa.filters": filters}
         self.patches = (patch.dict(sys.modules, modules), patch.object(Tensor, "cuda", lambda tensor: tensor))

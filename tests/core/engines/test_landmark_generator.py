@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from portraittalk_core.engines.contract import EngineFiles
-from portraittalk_core.engines.landmark_generator import engine as module
+from portraittalk_core.engines.landmark_generator import sound as module
 from portraittalk_core.engines.landmark_generator.engine import (
     LandmarkGenerator,
     face_crop,
