@@ -134,6 +134,9 @@ def _edges(points_px: Tensor, rule: LipCropRule, pad_px: float) -> Tensor:
     """(T, 4) float left, top, right, bottom around (T, 478, 2) landmarks."""
     points = points_px[:, list(rule.points)]
     low, high = points.amin(1) - pad_px, points.amax(1) + pad_px
+    if rule.middle is not None:
+        low[:, 1] = 2 * points_px[:, rule.middle, 1] - high[:, 1]
+    high[:, 1] += rule.below_px
     if rule.square:
         middle, half = (low + high) / 2, (high - low).amax(1, keepdim=True) / 2
         low, high = middle - half, middle + half
