@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..portraittalk_core.errors import InputError
 from .bindings import paths
-from .sockets import MotionEngine, advanced, schema
+from .sockets import MotionEngine, advanced, choice, chosen, schema
 
 if TYPE_CHECKING:
     from ..portraittalk_core.engines import contract
@@ -24,24 +24,26 @@ class LoadMotionEngine(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Inputs and outputs."""
+        encoder = advanced(
+            io.Combo.Input(
+                "encoder",
+                options=[AUTO, *paths.encoder_names()],
+                optional=True,
+                tooltip="Speech encoder for engines that need one (GeneFace++: HuBERT large), "
+                "from models/audio_encoders. Or connect audio_encoder_output later.",
+            )
+        )
+        without, files = [BUILT_IN, *_engines_from_outside()], paths.engine_names()
         return schema(
             node_id="PortraitTalkLoadMotionEngine",
             display_name="Load Motion Engine",
             description="Opens what moves the mouth: the built-in network, one fitted to a person, or a public one.",
             search_aliases=["lip sync model", "audio2mesh", "GeneFace", "IP-LAP", "HuBERT"],
-            inputs=[
-                io.Combo.Input(
-                    "engine", options=[BUILT_IN, *_engines_from_outside(), *paths.engine_names()],
-                    tooltip="Files in models/portraittalk that hold a motion engine, known by their content.",
-                ),
-                advanced(
-                    io.Combo.Input(
-                        "encoder", options=[AUTO, *paths.encoder_names()], optional=True,
-                        tooltip="Speech encoder for engines that need one (GeneFace++: HuBERT large), "
-                        "from models/audio_encoders. Or connect audio_encoder_output later.",
-                    )
-                ),
-            ],
+            inputs=choice(
+                "engine", dict.fromkeys(without, []) | dict.fromkeys(files, [encoder]), [encoder],
+                tooltip="Files in models/portraittalk that hold a motion engine, known by their content.",
+            ),
+            accept_all_inputs=True,
             outputs=[
                 MotionEngine.Output("motion_engine", display_name="engine", tooltip="For AudioToLandmarks."),
                 io.String.Output("name", display_name="name", tooltip="What kind of engine the file holds."),
@@ -49,24 +51,24 @@ class LoadMotionEngine(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, engine, encoder=AUTO) -> bool | str:
+    def validate_inputs(cls, engine, **more) -> bool | str:
         """Accept files that appeared after the list was made."""
-        return paths.validated(lambda: _files(engine, encoder))
+        return paths.validated(lambda: _files(engine, more))
 
     @classmethod
-    def fingerprint_inputs(cls, engine, encoder=AUTO) -> str:
+    def fingerprint_inputs(cls, engine, **more) -> str:
         """Read again when a file has changed."""
-        files = _files(engine, encoder)
+        files = _files(engine, more)
         if files is None or isinstance(files, str):
             return files or ""
         return paths.fingerprint([files.weights, files.encoder])
 
     @classmethod
-    def execute(cls, engine, encoder=AUTO) -> io.NodeOutput:
+    def execute(cls, engine, **more) -> io.NodeOutput:
         """Open the engine."""
         from ..portraittalk_core.engines.registry import open_engine
 
-        opened = open_engine(_files(engine, encoder))
+        opened = open_engine(_files(engine, more))
         return io.NodeOutput(opened, opened.name)
 
 
@@ -77,10 +79,12 @@ def _engines_from_outside():
     return [name for name in nameable_engines() if name not in {spec.name for spec in ENGINES}]
 
 
-def _files(engine, encoder):
-    """The argument of `open_engine` for an entry of the list."""
+def _files(engine, beside):
+    """The argument of `open_engine` for an entry of the list and the inputs beside it."""
     from ..portraittalk_core.engines.contract import EngineFiles
 
+    engine, values = chosen("engine", engine, beside)
+    encoder = values.get("encoder", AUTO)
     if engine == BUILT_IN:
         return None
     if engine in _engines_from_outside():

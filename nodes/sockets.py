@@ -56,6 +56,33 @@ def given_pictures(name: str, inputs: dict[str, object]) -> list[object]:
     return [image for image in map(grown.get, names) if image is not None]
 
 
+def choice(name: str, entries: dict[str, list[io.Input]], beside: list[io.Input], tooltip: str) -> list[io.Input]:
+    """A list whose entries have inputs of their own; on ComfyUI without such lists, a plain list with inputs beside it.
+
+    Args:
+        name: of the list.
+        entries: the inputs of each.
+        beside: all of those inputs.
+        tooltip: of the list.
+    """
+    if hasattr(io, "DynamicCombo"):
+        options = [io.DynamicCombo.Option(entry, inputs) for entry, inputs in entries.items()]
+        return [io.DynamicCombo.Input(name, options=options, tooltip=tooltip)]
+    return [io.Combo.Input(name, options=list(entries), tooltip=tooltip), *beside]
+
+
+def chosen(name: str, value: str | dict[str, object], beside: dict[str, object]) -> tuple[str, dict[str, object]]:
+    """The entry of a `choice`, and values of its inputs.
+
+    They lie in the list's value on newer ComfyUI, and beside it on older ones and in graphs in API format made there;
+    such a node has `accept_all_inputs`.
+    """
+    if not isinstance(value, dict):
+        return value, beside
+    inside = {key: given for key, given in value.items() if key != name and given is not None}  # None: not given
+    return value[name], beside | inside
+
+
 def keypoint_outputs(tooltip: str) -> list[io.Output]:
     """The outputs of a node that makes a keypoint track."""
     return [

@@ -116,8 +116,8 @@ GROUPS = {
     ],
     "keypoint_dub": [
         ("1  Film and new speech", (20, 420, 500, 800)),
-        ("2  The film's face, the speech's mouth", (560, -90, 440, 1600)),
-        ("3  LivePortrait draws it into every frame", (1040, -90, 1080, 1600)),
+        ("2  The film's face, the speech's mouth", (560, -90, 440, 1760)),
+        ("3  LivePortrait draws it into every frame", (1040, -90, 1080, 1760)),
     ],
     "mouth_opening": [
         ("1  Portrait and speech", (20, 280, 500, 680)),

@@ -81,8 +81,8 @@ MODELS = {
 GROUPS = {
     "long_speech": [
         ("Portrait and speech", (20, 420, 500, 790)),
-        ("Checkpoint with few steps", (560, -90, 420, 360)),
-        ("Motion", (560, 290, 420, 830)),
+        ("Checkpoint with few steps", (560, -90, 420, 420)),
+        ("Motion", (560, 350, 420, 830)),
         ("Text and face", (1000, -90, 440, 1210)),
         ("Frames that follow and hold together", (1460, -90, 440, 1210)),
         ("Paint, and save as it grows", (1920, -90, 1060, 1210)),
@@ -114,7 +114,7 @@ GRAPHS = {
         ),
         "lora": ("LoraLoaderModelOnly", (580, 160), (380, 90), [_LCM_LORA, 1.0], {"model": ("checkpoint", 0)}),
         "motion": (
-            "PortraitTalkAudioToLandmarks", (580, 380), (380, 640), _MOTION,
+            "PortraitTalkAudioToLandmarks", (580, 440), (380, 640), _MOTION,
             {"portrait": ("image", 0), "audio": ("start", 0)},
         ),
         "positive": (

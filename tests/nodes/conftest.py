@@ -24,8 +24,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from browser import SETTINGS, Browser, shipped
 from comfy_place import ROOT, comfy_environment, comfy_folder, comfy_python
 from full_size_files import write_full_size
+from timeline_tab import Timeline
 from tiny_vae import write_taesd
 
 FOLDER_NAME = "pt_under_test"  # unlike the project's name: nothing may depend on the folder
@@ -357,3 +359,23 @@ def sd15_weights(comfy):
     write_full_size(comfy.base / "models")
     yield
     shutil.rmtree(comfy.base / "models" / "checkpoints")
+
+
+@pytest.fixture(scope="session")
+def browser(comfy, tmp_path_factory):
+    """A browser on the server's page."""
+    comfy.post("/settings", SETTINGS)
+    opened = Browser(tmp_path_factory.mktemp("profile"), comfy.url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def drawn_by_vue(browser) -> None:
+    """Skips where the page has no newer rendering of nodes, or one that is not finished."""
+
+    async def act(tab) -> None:
+        await tab.load(shipped("quick_portrait"))
+        await Timeline(tab, "PortraitTalkAudioToLandmarks").skip_without_dom_widgets()
+
+    browser.visit(act, newer=True)

@@ -61,6 +61,11 @@ def test_engines_are_listed_by_content(comfy, engine_files):
     spec = comfy.get_json("/object_info/PortraitTalkLoadMotionEngine")["PortraitTalkLoadMotionEngine"]
     engine = spec["input"]["required"]["engine"]
     listed = engine[0] if isinstance(engine[0], list) else engine[1]["options"]
+    if isinstance(listed[0], dict):  # a list whose entries have inputs of their own
+        assert [entry["key"] for entry in listed if "encoder" in entry["inputs"].get("optional", {})] == [
+            entry["key"] for entry in listed if entry["key"] != "built in"
+        ]
+        listed = [entry["key"] for entry in listed]
     assert set(listed) == {"built in", "me.safetensors", "lip.safetensors"}
 
 
@@ -74,6 +79,21 @@ def test_every_engine_makes_a_track_and_a_plot(comfy, engine_files, portrait_nam
     assert torch.isfinite(gap).all()
     assert gap.std() > 1e-5
     assert run.outputs["5"]["images"]
+
+
+@pytest.mark.parametrize("name", ["encoder", "engine.encoder"])
+def test_the_encoder_of_an_engine_is_found_under_its_old_name_too(
+    comfy, object_info, engine_files, portrait_name, speech_name, name
+):
+    """Newer ComfyUI names an input of a list's entry by both; graphs in API format from older ones do not."""
+    plain = "encoder" in object_info["PortraitTalkLoadMotionEngine"]["input"].get("optional", {})
+    if plain and name == "engine.encoder":
+        pytest.skip("this ComfyUI has no lists whose entries have inputs")
+    prompt = prompt_with(portrait_name, speech_name, "encoder", "lip.safetensors")
+    prompt["4"]["inputs"] = {"engine": "lip.safetensors", name: "nowhere.safetensors"}
+    run = comfy.run(prompt)
+    assert run.status == "error"
+    assert "nowhere.safetensors" in run.message
 
 
 def test_gain_points_close_the_mouth_where_they_say(comfy, portrait_name, speech_name):

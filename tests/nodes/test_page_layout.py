@@ -6,13 +6,13 @@ No node covers another, none is red, each lies in its group; forms (app mode) an
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import os
 import urllib.error
 from pathlib import Path
 
 import pytest
+from browser import Tab, shipped
 
 pytestmark = pytest.mark.comfy
 
@@ -29,31 +29,20 @@ NEWER = """[...document.querySelectorAll('.lg-node[data-node-id]')].map(element 
 })"""
 REACH = "[0, 1].map(axis => Math.max(...app.graph._nodes.map(n => n.pos[axis] + n.size[axis])))"
 START = "[0, 1].map(axis => Math.min(...app.graph._nodes.map(n => n.pos[axis])))"
+UNKNOWN = "app.graph._nodes.map(n => n.type).filter(type => !LiteGraph.registered_node_types[type])"
+OUTSIDE = """(() => {
+  const frames = app.graph._groups.map(g => [...g._bounding]), last = (b, i) => b[i] + b[i + 2];
+  const holds = (f, b) => f[0] <= b[0] && f[1] <= b[1] && last(b, 0) <= last(f, 0) && last(b, 1) <= last(f, 1);
+  const nodes = app.graph._nodes.filter(n => n.type != 'MarkdownNote');
+  const out = nodes.filter(n => !frames.some(f => holds(f, [...n.getBounding()])));
+  return out.map(n => `${n.type} lies outside its group`);
+})()"""
 MISSING = """(() => {
   const known = node => (node.widgets ?? []).filter(w => Array.isArray(w.options?.values) && w.value !== '');
   const files = app.graph._nodes.filter(n => %s.includes(n.type) && n.mode === 0);
   const lost = w => !w.options.values.includes(w.value);
   return files.flatMap(n => known(n).filter(lost).map(w => `${n.type}: ${w.value}`));
 })()"""
-
-
-def _timeline_module():
-    spec = importlib.util.spec_from_file_location("tabs_of_a_browser", Path(__file__).with_name("test_timeline.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-tabs = _timeline_module()
-devtools = tabs.devtools
-
-
-def workflow(name: str, as_form: bool = False) -> dict:
-    """A shipped workflow; its nodes are shown, not its form."""
-    graph = json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
-    if not as_form:
-        graph["extra"].pop("linearMode", None)
-    return graph
 
 
 def meet(a: list[float], b: list[float], slack: float = 1) -> bool:
@@ -82,31 +71,25 @@ async def boxes_of(tab, newer: bool) -> list[list[float]]:
     raise AssertionError("nodes never stop growing")
 
 
-async def seen(port: int, url: str, newer: bool, act) -> None:
-    async def prepared(tab) -> None:
-        await tab.tab.call(
-            "Emulation.setDeviceMetricsOverride", width=SCREEN[0], height=SCREEN[1], deviceScaleFactor=1, mobile=False
-        )
-        await act(tab)
-
-    problems = await tabs._visit(port, url, newer, prepared)
-    assert not [text for text in problems if "portraittalk" in text.lower() or "pt_under_test" in text]
-
-
 @pytest.mark.parametrize("rendering", ["classic", "newer"])
-def test_no_node_covers_another(devtools, comfy, rendering):
+def test_no_node_covers_another(browser, request, rendering):
     newer = rendering == "newer"
+    if newer:
+        request.getfixturevalue("drawn_by_vue")
     faults: dict[str, list[str]] = {}
 
-    async def act(tab) -> None:
+    async def act(tab: Tab) -> None:
         for name in WORKFLOWS:
-            graph = workflow(name)
+            graph = shipped(name)
             kinds = {node["id"]: node["type"] for node in graph["nodes"]}
             await tab.load(graph)
             boxes = await boxes_of(tab, newer)
             assert {box[0] for box in boxes} == set(kinds), name
             faults[name] = covered(boxes, kinds)
             faults[name] += await tab.evaluate(MISSING % json.dumps(MEDIA))
+            faults[name] += await tab.evaluate(UNKNOWN)
+            faults[name] += await tab.evaluate(OUTSIDE) if graph["groups"] else []
+            faults[name] += ["a group without a title" for group in graph["groups"] if not group["title"]]
             await tab.shoot(f"layout_{rendering}_{name}")
             if os.environ.get("PORTRAITTALK_BOXES"):  # for whoever moves nodes in tools/
                 with open(os.environ["PORTRAITTALK_BOXES"], "a", encoding="utf-8") as out:
@@ -114,17 +97,16 @@ def test_no_node_covers_another(devtools, comfy, rendering):
                         json.dumps([rendering, name, [[kinds[box[0]], *map(round, box[:5])] for box in boxes]]) + "\n"
                     )
 
-    comfy.post("/settings", tabs.SETTINGS)
-    asyncio.run(seen(devtools, comfy.url, newer, act))
+    browser.visit(act, newer, SCREEN)
     assert not {name: found for name, found in faults.items() if found}
 
 
 @pytest.mark.parametrize("name", APPS)
-def test_it_opens_as_a_form(devtools, comfy, name):
+def test_it_opens_as_a_form(browser, name):
     """Newer pages show the chosen inputs and outputs instead of the graph; older ones the graph."""
 
-    async def act(tab) -> None:
-        graph = workflow(name, as_form=True)
+    async def act(tab: Tab) -> None:
+        graph = shipped(name, as_form=True)
         await tab.evaluate(f"app.loadGraphData({json.dumps(graph)}).then(() => null)")
         await asyncio.sleep(3)
         kept = await tab.evaluate("app.graph.serialize().extra.linearData ?? null")
@@ -142,8 +124,7 @@ def test_it_opens_as_a_form(devtools, comfy, name):
         await tab.shoot(f"form_{name}")
         assert kept is not None
 
-    comfy.post("/settings", tabs.SETTINGS)
-    asyncio.run(seen(devtools, comfy.url, False, act))
+    browser.visit(act, size=SCREEN)
 
 
 def around(name: str) -> dict:
@@ -190,15 +171,15 @@ def listed(comfy) -> dict:
 
 @pytest.mark.usefixtures("listed")
 @pytest.mark.parametrize("name", ["Talking Portrait", "Dub a Video", "Score a Video"])
-def test_a_blueprint_is_the_graph_inside_it(devtools, comfy, name):
+def test_a_blueprint_is_the_graph_inside_it(browser, name):
     """The page takes it apart into the nodes inside, wired and set as in the file."""
     graph = around(name)
     (inside,) = graph["definitions"]["subgraphs"]
     expected = sorted(node["type"] for node in [*inside["nodes"], *graph["nodes"][1:]])
 
-    async def act(tab) -> None:
+    async def act(tab: Tab) -> None:
         await tab.load(graph)
-        prompt = json.loads(await tab.evaluate("app.graphToPrompt().then(p => JSON.stringify(p.output))"))
+        prompt = await tab.prompt()
         assert sorted(node["class_type"] for node in prompt.values()) == expected
         by_kind = {node["class_type"]: node["inputs"] for node in prompt.values()}
         if name == "Talking Portrait":
@@ -210,14 +191,7 @@ def test_a_blueprint_is_the_graph_inside_it(devtools, comfy, name):
             await tab.evaluate(
                 "app.graph._nodes.find(n => n.isSubgraphNode?.()).widgets.find(w => w.name === 'fps').value = 8"
             )
-            await tab.evaluate(
-                "(async () => { window.ended = null;"
-                "app.api.addEventListener('execution_success', () => window.ended = 'success', { once: true });"
-                "app.api.addEventListener('execution_error', e => window.ended = e.detail.exception_message);"
-                "await app.queuePrompt(0); })()"
-            )
-            await tab.tab.wait_for("window.ended !== null")
-            assert await tab.evaluate("window.ended") == "success"
+            assert await tab.run() == "success"
         elif name == "Dub a Video":
             sampler = by_kind["PortraitTalkIdentityNetSampler"]
             assert [sampler[key] for key in ("steps", "denoise", "keep_frames")] == [20, 0.65, "always"]
@@ -228,8 +202,7 @@ def test_a_blueprint_is_the_graph_inside_it(devtools, comfy, name):
             assert all(isinstance(compare[wire], list) for wire in ("generated", "target", "portrait"))
         await tab.shoot(f"blueprint_{name.replace(' ', '_').lower()}")
 
-    comfy.post("/settings", tabs.SETTINGS)
-    asyncio.run(seen(devtools, comfy.url, False, act))
+    browser.visit(act, size=SCREEN)
 
 
 def test_blueprints_are_listed(listed):

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
+from browser import SETTLE_S, Tab
+from timeline_tab import Timeline
 
 from portraittalk_core.motion.gain import gain_points
 from portraittalk_core.motion.keypoint_edit import added
@@ -22,18 +21,6 @@ from portraittalk_core.types import KeypointTrack, Speech
 pytestmark = pytest.mark.comfy
 
 NODE, FRAMES = "PortraitTalkAudio2Exp", 100
-
-
-def _timeline_module() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("tabs_of_keypoints", Path(__file__).with_name("test_timeline.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.FIND = f"app.graph._nodes.filter(n => n.type === '{NODE}')"
-    return module
-
-
-tabs = _timeline_module()
-devtools = tabs.devtools
 
 
 def payload() -> dict:
@@ -49,27 +36,26 @@ def payload() -> dict:
     return keypoint_timeline_payload(track, Speech(sound, 16_000), torch.ones(FRAMES))
 
 
-def test_alpha_is_drawn_under_audio2exp(devtools, comfy):
-    async def act(tab) -> None:
+def test_alpha_is_drawn_under_audio2exp(browser):
+    async def act(tab: Tab) -> None:
+        timeline = Timeline(tab, NODE)
         await tab.evaluate(
             f"(() => {{ app.graph.clear(); const n = LiteGraph.createNode('{NODE}'); app.graph.add(n);"
             "n.pos = [60, 40]; app.canvas.draw(true, true); })()"
         )
-        await asyncio.sleep(tabs.SETTLE_S)
-        await tab.ask(f"(n.onExecuted({json.dumps({'portraittalk_timeline': [payload()]})}), 1)")
-        await asyncio.sleep(tabs.SETTLE_S)
-        assert await tab.ask("[t.track.frames, t.track.seconds, w.name]") == [FRAMES, 4.0, "alpha_points"]
-        await tab.mouse("mouseMoved", await tab.place(0.05, 1.5))
-        first = await tab.face()
-        await tab.mouse("mouseMoved", await tab.place(0.25, 1.5))
-        assert await tab.face() != first  # the head turns, the mouth opens
-        await tab.click(await tab.place(0.25, 0.0))
-        await tab.click(await tab.place(0.75, 2.0))
-        assert await tab.points() == [pytest.approx((1.0, 0.0), abs=0.04), pytest.approx((3.0, 2.0), abs=0.04)]
-        assert gain_points(await tab.ask("w.value")) == await tab.points()
-        assert "alpha" in await tab.ask("t.canvas.getAttribute('aria-valuetext')")
+        await asyncio.sleep(SETTLE_S)
+        await timeline.ask(f"(n.onExecuted({json.dumps({'portraittalk_timeline': [payload()]})}), 1)")
+        await asyncio.sleep(SETTLE_S)
+        assert await timeline.ask("[t.track.frames, t.track.seconds, w.name]") == [FRAMES, 4.0, "alpha_points"]
+        await tab.mouse("mouseMoved", await timeline.place(0.05, 1.5))
+        first = await timeline.face()
+        await tab.mouse("mouseMoved", await timeline.place(0.25, 1.5))
+        assert await timeline.face() != first  # the head turns, the mouth opens
+        await tab.click(await timeline.place(0.25, 0.0))
+        await tab.click(await timeline.place(0.75, 2.0))
+        assert await timeline.points() == [pytest.approx((1.0, 0.0), abs=0.04), pytest.approx((3.0, 2.0), abs=0.04)]
+        assert gain_points(await timeline.ask("w.value")) == await timeline.points()
+        assert "alpha" in await timeline.ask("t.canvas.getAttribute('aria-valuetext')")
         await tab.shoot("timeline_audio2exp")
 
-    comfy.post("/settings", tabs.SETTINGS)
-    problems = asyncio.run(tabs._visit(devtools, comfy.url, False, act))
-    assert not [text for text in problems if "portraittalk" in text.lower() or "pt_under_test" in text]
+    browser.visit(act)
