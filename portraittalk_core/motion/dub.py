@@ -124,9 +124,9 @@ def dub_track(
         mouths = engine.film_spans(fitted, driving, mouth_only, scenes, on_progress)
     else:
         mouths = _carried_mouths(driving, scenes, fitted, mouth_only, engine, on_progress)
-    presence, points, start = _presence(driving, scenes), [], 0
+    weights, points, start = presence(driving.valid, scenes, driving.fps), [], 0
     for mouth in mouths:
-        filmed, weight = driving.points[start : start + len(mouth)], presence[start : start + len(mouth), None, None]
+        filmed, weight = driving.points[start : start + len(mouth)], weights[start : start + len(mouth), None, None]
         points.append(torch.where(weight == 1, mouth.points, torch.lerp(filmed, mouth.points, weight)))
         start += len(mouth)
     return replace(driving, points=torch.cat(points))
@@ -197,14 +197,20 @@ def _within_scenes(scenes: Tensor, start: int, stop: int) -> Iterator[tuple[int,
     yield from pairwise([start, *cuts, stop])
 
 
-def _presence(driving: LandmarkTrack, scenes: Tensor) -> Tensor:
-    """(T,) weight of the new mouth: 0 where the face is not seen, 1 from a short while beside such frames on."""
-    steps = math.ceil(FADE_S * driving.fps)
-    weight = torch.full((len(driving),), steps + 1.0)
+def presence(valid: Tensor, scenes: Tensor, fps: Fraction) -> Tensor:
+    """(T,) weight of the new mouth: 0 in frames that stay as they are, 1 from a short while beside them on.
+
+    Args:
+        valid: (T,) bool: False where a frame stays as it is.
+        scenes: (T,) number of each frame's scene; over a cut nothing fades.
+        fps: frames per second.
+    """
+    steps = math.ceil(FADE_S * fps)
+    weight = torch.full((len(valid),), steps + 1.0)
     for at in range(-steps, steps + 1):  # a frame's neighbours within its scene
-        near = slice(max(0, at), len(driving) + min(0, at))
-        far = slice(max(0, -at), len(driving) - max(0, at))
-        hidden = ~driving.valid[far] & (scenes[far] == scenes[near])
+        near = slice(max(0, at), len(valid) + min(0, at))
+        far = slice(max(0, -at), len(valid) - max(0, at))
+        hidden = ~valid[far] & (scenes[far] == scenes[near])
         weight[near] = torch.where(hidden, weight[near].clamp(max=float(abs(at))), weight[near])
     return weight / (steps + 1)
 
