@@ -11,9 +11,9 @@ from ....media.tensor_file import save_tensors
 from .files import INPUT_SIZE
 from .model import SIZE, MuseTalk, build_unet
 
-TINY_SIZE = 64  # the smallest crop whose latents can be halved as often as the UNet does
+TINY_SIZE = 64  # whose latents the UNet brings down to one pixel
 ROW_WIDTH = 384  # of whisper-tiny
-WIDTHS = {"tiny": (32, 32, 32, 32), "public": (320, 640, 1280, 1280)}
+WIDTHS = {"tiny": (32, 32, 64, 64), "public": (320, 640, 1280, 1280)}
 VAE_WIDTHS = {"tiny": (32, 32, 32, 32), "public": (128, 256, 512, 512)}
 
 
