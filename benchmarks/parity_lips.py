@@ -29,6 +29,7 @@ from .parity import PublicCode, run
 PUBLIC = PublicCode("https://github.com/Weizhi-Zhong/IP_LAP", "models/video_renderer.py", {"scipy": "scipy"})
 MUSETALK = PublicCode("https://github.com/TMElyralab/MuseTalk", "musetalk/models/unet.py", {"diffusers": "diffusers"})
 FRAMES, REFERENCES, SIDE = 2, 3, 128
+LATENTS = "diffusers.models.autoencoders.vae.DiagonalGaussianDistribution"
 MUSETALK_SIDE, SECONDS = 256, 31.3  # of crops; of a clip, over one window of whisper
 UNET_CONFIG = {  # as musetalkV15/musetalk.json: SD1.4's with eight channels in, and whisper-tiny's width
     "in_channels": 8, "out_channels": 4, "sample_size": 64, "cross_attention_dim": 384, "attention_head_dim": 8,
@@ -82,8 +83,6 @@ def measure_musetalk(repo: Path) -> dict[str, float]:
     Args:
         repo: a copy of github.com/TMElyralab/MuseTalk.
     """
-    from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
-
     transforms = _StandIn("torchvision.transforms")
     transforms.Normalize = lambda mean, std: lambda x: (x - mean[0]) / std[0]
     torchvision = _StandIn("torchvision")
@@ -104,7 +103,7 @@ def measure_musetalk(repo: Path) -> dict[str, float]:
         draw = torch.Generator().manual_seed(5)
         crops = torch.randint(0, 256, (FRAMES, MUSETALK_SIDE, MUSETALK_SIDE, 3), generator=draw).byte()
         rows = torch.randn(FRAMES, 50, 384, generator=draw)
-        with patch.object(DiagonalGaussianDistribution, "sample", lambda self: self.mean):
+        with patch(f"{LATENTS}.sample", lambda self: self.mean):
             latents = torch.cat([coder.get_latents_for_unet(crop.numpy()) for crop in crops])  # BGR
         pictures = crops.flip(3).permute(0, 3, 1, 2).float() / 255
         results |= _compared("latents", ours.latents(pictures), latents)
