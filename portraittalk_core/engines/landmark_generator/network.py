@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ...face.lip_points import CONTENT_POINTS, JAW_POINTS
 from ...weights.load import load_strict, read_tensors
-from .points import CONTENT, JAW
 
 WINDOW = 5  # frames that are predicted together
 CHANNELS, NUM_HEADS, NUM_LAYERS, HIDDEN = 512, 4, 4, 1024
@@ -102,8 +102,8 @@ class LandmarkNet(nn.Module):
         self.ref_encoder = _encoder(1, 2, REFERENCE_STAGES)
         self.pose_encoder = _encoder(1, 2, POSE_STAGES, last_residual=True)
         self.fusion_transformer = FusionTransformer()
-        self.mouse_keypoint_map = nn.Linear(CHANNELS, 2 * (len(CONTENT) - len(JAW)))
-        self.jaw_keypoint_map = nn.Linear(CHANNELS, 2 * len(JAW))
+        self.mouse_keypoint_map = nn.Linear(CHANNELS, 2 * (len(CONTENT_POINTS) - len(JAW_POINTS)))
+        self.jaw_keypoint_map = nn.Linear(CHANNELS, 2 * len(JAW_POINTS))
         self.Norm = nn.LayerNorm(CHANNELS)
 
     def encode_sound(self, chunks: Tensor) -> Tensor:

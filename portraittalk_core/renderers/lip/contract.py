@@ -20,6 +20,7 @@ class LipCropRule:
     pad_px: float  # on every side of that box, in pixels of the film
     square: bool  # whether the box is made square; else the crop is resized without keeping its shape
     size: int  # side of the crops
+    smooth: bool = False  # whether the box follows the face smoothly; else each frame has its own
     middle: int | None = None  # of the mesh; if given, the box's top lies as far above this point as its bottom below
     below_px: float = 0.0  # more below the box, in pixels of the film
 
