@@ -31,6 +31,9 @@ NODES = {
     "PortraitTalkRenderKeypoints": "Render Keypoints",
     "PortraitTalkSaveKeypoints": "Save Keypoints",
     "PortraitTalkLoadKeypoints": "Load Keypoints",
+    "PortraitTalkLoadLipRenderer": "Load Lip Renderer",
+    "PortraitTalkSelectReferences": "Select References",
+    "PortraitTalkDubLips": "Dub Lips",
     "PortraitTalkStylePrior": "StylePrior",
     "PortraitTalkBlendStyles": "Blend Styles",
     "PortraitTalkSaveStyle": "Save Style",
@@ -68,7 +71,7 @@ def test_nodes_are_there_with_names_tooltips_and_help(comfy, object_info):
 def test_nodes_that_show_something_show_it_again_from_the_cache(comfy, object_info):
     shows = {"RenderPortrait", "IdentityNetSampler", "VExpress", "StylePrior", "BlendStyles", "LoadStyle"}
     shows |= {"KeypointsFromVideo", "LandmarksToKeypoints", "AudioToKeypoints", "EditKeypoints", "RenderKeypoints"}
-    shows |= {"LoadKeypoints"}
+    shows |= {"LoadKeypoints", "DubLips"}
     infos = {name: object_info[f"PortraitTalk{name}"] for name in shows | {"CropFace", "LoadLandmarks"}}
     if "has_intermediate_output" not in infos["CropFace"]:
         pytest.skip("this ComfyUI does not know the mark")
@@ -114,6 +117,7 @@ def test_workflows_are_templates_with_thumbnails_and_known_inputs(comfy, object_
     ours = {"quick_portrait", "identity_portrait", "talking_portrait", "score_a_video", "long_speech", "dub_a_video"}
     ours |= {"speak_in_their_style", "compare_two_seeds", "v_express_portrait"}
     ours |= {"keypoint_portrait", "keypoint_dub", "mouth_opening"}
+    ours |= {"dub_lips", "dub_then_repaint", "fix_lips_of_a_generated_clip"}
     assert set(names) == ours
     for name in names:
         assert (ROOT / "workflows" / f"{name}.jpg").stat().st_size > 5000

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.comfy
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
-APPS = {"quick_portrait": 5, "dub_a_video": 6, "score_a_video": 2}  # inputs of the form
+APPS = {"quick_portrait": 5, "dub_a_video": 6, "score_a_video": 2, "dub_lips": 5}  # inputs of the form
 SCREEN = (1700, 1250)
 MEDIA = ("LoadImage", "LoadAudio", "LoadVideo")
 # boxes in the graph's units, with the title: id, left, top, width, height

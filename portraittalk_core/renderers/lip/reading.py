@@ -24,7 +24,13 @@ from .references import ReferenceFrames, choose
 LIPS_ROOM = 1.5  # sides of the box that lips are kept in, over those of the lips themselves
 
 
-def references_of(footage: Footage, boxes: LipBoxes, weights: Tensor, options: LipPaintOptions) -> References:
+def references_of(
+    footage: Footage,
+    boxes: LipBoxes,
+    weights: Tensor,
+    options: LipPaintOptions,
+    frames: ReferenceFrames | None = None,
+) -> References:
     """The references of a footage.
 
     Args:
@@ -32,6 +38,7 @@ def references_of(footage: Footage, boxes: LipBoxes, weights: Tensor, options: L
         boxes: of its frames.
         weights: (T,) how much of each frame is painted; references are of frames that show the face.
         options: how many, or which.
+        frames: those that were chosen before; None chooses them here.
 
     Raises:
         InputError: a frame was named that the film does not have, or that does not show the face.
@@ -43,7 +50,7 @@ def references_of(footage: Footage, boxes: LipBoxes, weights: Tensor, options: L
         points = box.points01(portrait.landmarks.points_px[0, list(LIP_POINTS)])
         crop, sketch = box.take(portrait.picture, boxes.rule.size), _sketch(points, box.size_px, boxes.rule.size)
         return _references([(crop, sketch, points)], [0], [0])
-    chosen = chosen_frames(footage, weights, options)
+    chosen = chosen_frames(footage, weights, options) if frames is None else frames
     numbers = sorted({*chosen.faces, *chosen.lips})
     read = [
         (boxes[index].take(picture, boxes.rule.size), *_drawn(footage, boxes, index))

@@ -7,7 +7,7 @@ Shapes: B frames of a batch, N of them painted, S side of the networks' crops.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ from .policy import paint_weights, voice_gate
 
 if TYPE_CHECKING:
     from ...speech.encoders import WhisperEncoder
+    from .references import ReferenceFrames
 
 
 class LipRenderer:
@@ -40,12 +41,21 @@ class LipRenderer:
         model: the networks of a family.
         options: how it paints and pastes; None are the defaults.
         whisper: Whisper's encoder, for a model that hears by it.
+        references: the frames that are references, instead of those of the options.
+        on_mask: called before each picture with what of it is painted, (H, W) 0..1.
     """
 
-    def __init__(
-        self, model: LipModel, options: LipPaintOptions | None = None, whisper: WhisperEncoder | None = None
+    def __init__(  # noqa: PLR0913 - one parameter a property
+        self,
+        model: LipModel,
+        options: LipPaintOptions | None = None,
+        whisper: WhisperEncoder | None = None,
+        *,
+        references: ReferenceFrames | None = None,
+        on_mask: Callable[[Tensor], None] | None = None,
     ) -> None:
         self.model, self.options, self.whisper = model, options or LipPaintOptions(), whisper
+        self.references, self.on_mask = references, on_mask
 
     def output_size(self, job: RenderJob) -> tuple[int, int]:
         """Width and height: the source's."""
@@ -71,6 +81,7 @@ class _LipJob:
     def __init__(self, renderer: LipRenderer, job: RenderJob, callbacks: Callbacks, progress: FrameProgress) -> None:
         self._model, self._options = renderer.model, renderer.options
         self._sections, self._progress = callbacks.sections, progress
+        self._references, self._on_mask = renderer.references, renderer.on_mask
         options, model = self._options, self._model
         self._footage: Footage = footage_of(job)
         track, scenes = self._footage.track, self._footage.scenes
@@ -93,8 +104,17 @@ class _LipJob:
                 painted = self._finished(batch) if batch.finished is not None else self._painted(batch)
                 self._progress.end()
                 for at, picture in enumerate(batch.pictures):
-                    number = batch.drawn.index(at) if at in batch.drawn else None
-                    yield picture if number is None else self._pasted(batch, number, painted[number])
+                    if at in batch.drawn:
+                        number = batch.drawn.index(at)
+                        yield self._pasted(batch, number, painted[number])
+                    else:
+                        self._tell(torch.zeros(picture.shape[:2]))
+                        yield picture
+
+    def _tell(self, mask: Tensor) -> None:
+        """Tell whoever asked about the (H, W) mask of the next picture."""
+        if self._on_mask is not None:
+            self._on_mask(mask)
 
     def _finished(self, batch: FrameBatch) -> Tensor:
         return _as_floats(batch.finished.pictures)[batch.drawn]
@@ -124,7 +144,7 @@ class _LipJob:
         if self._features is None:
             from .reading import references_of
 
-            references = references_of(self._footage, self._boxes, self._weights, self._options)
+            references = references_of(self._footage, self._boxes, self._weights, self._options, self._references)
             self._features = self._model.encode(references)
         return self._features
 
@@ -143,6 +163,8 @@ class _LipJob:
         paster = Paster(picture, crop, side, mask, options.match_colour, "cpu", options.sharpen)
         pasted = next(iter(paster.paste(painted[None])))
         weight = float(self._weights[index])
+        if self._on_mask is not None:
+            self._tell(weight * self._boxes[index].place(mask, picture.shape[1], picture.shape[0]))
         return pasted if weight >= 1 else torch.lerp(picture.float(), pasted.float(), weight).round().byte()
 
 
