@@ -41,6 +41,7 @@ class DubInputs:
     paint: LipPaintOptions
     motion: MotionOptions = field(default_factory=MotionOptions)
     dub: DubOptions = field(default_factory=DubOptions)
+    weights: str = ""  # files of the networks
 
 
 @dataclass(frozen=True)
@@ -120,9 +121,8 @@ def run(
     """
     out, sections = new_temp_video(), None
     if written.resume:
-        sections = sections_of(
-            (networks.patcher,), (), inputs, hidden.unique_id, hidden.dynprompt, not_painted=NOT_PAINTED
-        )
+        job = replace(inputs, weights=networks.files)
+        sections = sections_of((networks.patcher,), (), job, hidden.unique_id, hidden.dynprompt, NOT_PAINTED)
     with ExitStack() as files:
         filmed = _filmed(film, inputs, watched, files)
         frames, text = LipFrames(written.keep_frames, filmed), _findings(filmed, inputs)

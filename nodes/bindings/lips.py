@@ -17,6 +17,7 @@ from ...portraittalk_core.errors import InputError
 from ...portraittalk_core.renderers.devices import DTYPES
 from ...portraittalk_core.renderers.lip.files import open_lip_model
 from .keypoints import OUT_OF_MEMORY, chosen_dtype, interruptible, managed, on_device
+from .paths import fingerprint
 
 if TYPE_CHECKING:
     from ...portraittalk_core.renderers.lip.contract import LipModel
@@ -42,6 +43,7 @@ class LipNetworks:
     """What PORTRAITTALK_LIP_RENDERER sockets carry."""
 
     patcher: comfy.model_patcher.ModelPatcher  # of `Networks`
+    files: str = ""  # changes with the files
 
     @property
     def model(self) -> LipModel:
@@ -92,4 +94,4 @@ def open_networks(path: Path, family: str, precision: str, **beside: Path | None
     model = open_lip_model(path, home, chosen_dtype(device, precision), name=family, **given)
     networks = Networks(model)
     interruptible(networks)
-    return LipNetworks(managed(networks))
+    return LipNetworks(managed(networks), fingerprint([path, *given.values()]))
