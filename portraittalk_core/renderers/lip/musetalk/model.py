@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from fractions import Fraction
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -77,7 +78,11 @@ class MuseTalk(LipNetworks):
         """
         if self.encoder is None:
             raise MissingDependency(f"MuseTalk hears speech by {WHISPER_ADVICE}; give its file (`speech_encoder`).")
-        return WhisperRows(self.encoder, speech, fps).rows, silent_row(self.encoder)
+        return WhisperRows(self.encoder, speech, fps).rows, self._silence
+
+    @cached_property
+    def _silence(self) -> Tensor:
+        return silent_row(self.encoder)
 
     def encode(self, references: References) -> None:  # noqa: ARG002 - as the contract has it
         """Nothing: every frame is its own reference."""
