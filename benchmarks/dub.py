@@ -163,13 +163,12 @@ class OurFrames:
 
     def __init__(self, seen: Seen, path: Path, args: argparse.Namespace) -> None:
         self._seen = seen
-        whisper = None
         model = open_lip_model(path, args.device)
         if model.sound == "whisper":
             model.sound = "none"  # what it hears is made once for a clip; its networks are what counts here
             model.paint = _deaf(model)
         options = LipPaintOptions(references=args.references, batch_size=args.batch, voice_gate=0.0, max_yaw=90.0)
-        self._renderer = LipRenderer(model, options, whisper)
+        self._renderer = LipRenderer(model, options)
 
     def timed(self, folder: Path) -> dict[str, float]:
         """Seconds a frame by step."""
