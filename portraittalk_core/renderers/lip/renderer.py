@@ -30,7 +30,6 @@ from .options import LipPaintOptions
 from .policy import paint_weights, voice_gate
 
 if TYPE_CHECKING:
-    from ...speech.encoders import WhisperEncoder
     from .references import ReferenceFrames
 
 
@@ -40,21 +39,19 @@ class LipRenderer:
     Args:
         model: the networks of a family.
         options: how it paints and pastes; None are the defaults.
-        whisper: Whisper's encoder, for a model that hears by it.
         references: the frames that are references, instead of those of the options.
         on_mask: called before each picture with what of it is painted, (H, W) 0..1.
     """
 
-    def __init__(  # noqa: PLR0913 - one parameter a property
+    def __init__(
         self,
         model: LipModel,
         options: LipPaintOptions | None = None,
-        whisper: WhisperEncoder | None = None,
         *,
         references: ReferenceFrames | None = None,
         on_mask: Callable[[Tensor], None] | None = None,
     ) -> None:
-        self.model, self.options, self.whisper = model, options or LipPaintOptions(), whisper
+        self.model, self.options = model, options or LipPaintOptions()
         self.references, self.on_mask = references, on_mask
 
     def output_size(self, job: RenderJob) -> tuple[int, int]:
@@ -88,7 +85,7 @@ class _LipJob:
         self._boxes = LipBoxes(track, model.crop, options.crop_pad, scenes)
         self._weights = paint_weights(track, scenes, self._boxes.usable, options.max_yaw, self._footage.name)
         gate = voice_gate(job.speech, len(track), job.fps, options.voice_gate)
-        self._sound = sound_rows(model, job.speech, len(track), job.fps, gate, renderer.whisper)
+        self._sound = sound_rows(model, job.speech, len(track), job.fps, gate)
         self._reader = FrameReader(
             self._footage, self._boxes, self._weights, gate, options.batch_size, model.needs_sketches
         )
