@@ -139,7 +139,7 @@ class JobRunner:
             self._dub(job, out, on_progress)
             return
         face = FaceOptions(**fields_given(FaceOptions, options))
-        which = face.face_index, face.face_order
+        which = face.which, face.face_order
         portrait = find_portrait(load_picture(path), *which, source=path.name, mesh=self._mesh)
         driving = read_film(job.files["driving"], mesh=self._mesh, scenes="all") if "driving" in job.files else None
         film_end = DubOptions(**fields_given(DubOptions, options)).film_end
@@ -149,7 +149,7 @@ class JobRunner:
     def _dub(self, job: BatchJob, out: Path, on_progress: Progress | None) -> None:
         path, options = job.files.get("video") or job.files["source"], dict(job.options)
         face, dub_options = (kind(**fields_given(kind, options)) for kind in (FaceOptions, DubOptions))
-        which = {"face_index": face.face_index, "face_order": face.face_order, "scenes": dub_options.scenes}
+        which = {"face_index": face.which, "face_order": face.face_order, "scenes": dub_options.scenes}
         film = read_film(path, mesh=self._mesh, **which, on_progress=on_progress)
         speech = load_speech(job.files["speech"], film.track.seconds if dub_options.film_end == "cut" else None)
         motion, more = self._common(job, on_progress)

@@ -16,6 +16,7 @@ from .arguments import (
     add_video,
     check_crf,
     check_output,
+    chosen_face,
     open_chosen_mesh,
     options_from,
 )
@@ -55,7 +56,7 @@ def dub_film(args: argparse.Namespace) -> None:
     engine, renderer = motion_engine(args), open_renderer(spec, render_options)
     SoundFile(chosen_sound(args)).close()  # what cannot be heard is told before the film is read
     with open_chosen_mesh(args) as mesh, progress_bar("finding landmarks") as on_progress:
-        which = {"face_index": args.face_index, "face_order": args.face_order, "scenes": dub_options.scenes}
+        which = {"face_index": chosen_face(args), "face_order": args.face_order, "scenes": dub_options.scenes}
         film = read_film(args.video, mesh=mesh, **which, on_progress=on_progress)
     speech = load_speech(chosen_sound(args), film.track.seconds if dub_options.film_end == "cut" else None)
     with flags_named(), resumed(args, render_options) as sections, progress_bar(spec.name) as on_progress:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..engines.contract import MotionEngine
 from ..errors import NoFaceError
+from ..face.choice import FaceChoice
 from ..face.covered import mouth_covered
 from ..face.mesh.landmarks import MeshBackend, track_faces
 from ..face.scenes import SceneFinder, other_people
@@ -39,7 +40,7 @@ def read_film(
     video: Path,
     *,
     mesh: MeshBackend | None = None,
-    face_index: int = 0,
+    face_index: int | FaceChoice = 0,
     face_order: str = "size",
     on_progress: Progress | None = None,
     scenes: str = "same",
@@ -49,7 +50,7 @@ def read_film(
     Args:
         video: with a face in some of its frames, read one at a time.
         mesh: what finds landmarks; None opens one.
-        face_index: which face.
+        face_index: which face; or what chooses it.
         face_order: how faces are counted, see `face.mesh.landmarks.detect_faces`.
         on_progress: called with frames read and in all; may raise to stop.
         scenes: which ones are to be dubbed, see `DubOptions`; of the others, the frames are not valid.

@@ -9,6 +9,7 @@ from pathlib import Path
 from .headers import read_shapes
 from .keypoint_files import KEYPOINT_KINDS
 from .kind import WeightFile
+from .lip_files import LIP_KINDS
 from .specs import FileSpec
 
 SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".tar", ".ckpt", ".task", ".onnx", ".mat")  # worth looking into
@@ -267,6 +268,7 @@ KINDS = (
         used=True, flag="--vae FILE",
     ),
     *KEYPOINT_KINDS,
+    *LIP_KINDS,
 )  # fmt: skip
 
 

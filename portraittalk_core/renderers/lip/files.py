@@ -41,19 +41,20 @@ _FIRST = {  # names by which a family is known; any of them
     LIPS: ("alignment.", "rendering."),
     IPLAP: ("flow_module.", "translation."),
 }
-_UNET_ENTRY = "conv_in.weight"
+_UNET_ENTRY, _UNET_CONTEXT = "conv_in.weight", "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"
+SPEECH_WIDTH = 384  # of whisper-tiny; instruct-pix2pix's UNets of eight channels read texts, 768 wide
 _BESIDES = (r"^perceptual\.", r"^optimizer\.", rf"^{INPUT_SIZE}$")  # what training leaves in IP-LAP's file
 _STAGES = (0, 3, 6, 9, 11)  # layers of the mel encoder where its width changes
 _COUNTER = ".num_batches_tracked"
 
 
-def family_of(names: Mapping[str, object]) -> str | None:
-    """Which lip model a file with these tensors belongs to; None for other files."""
+def family_of(names: Mapping[str, tuple[int, ...]]) -> str | None:
+    """Which lip model a file with tensors of these names and shapes belongs to; None for other files."""
     for family, firsts in _FIRST.items():
         if any(name.startswith(firsts) for name in names):
             return family
-    shape = tuple(getattr(names.get(_UNET_ENTRY), "shape", names.get(_UNET_ENTRY, ())))
-    return MUSETALK if len(shape) == 4 and shape[1] == 8 else None
+    entry, context = names.get(_UNET_ENTRY, ()), names.get(_UNET_CONTEXT, (0, SPEECH_WIDTH))
+    return MUSETALK if entry[1:2] == (8,) and context[1:2] == (SPEECH_WIDTH,) else None
 
 
 def open_lip_model(

@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ...engines.landmark_generator.points import REFERENCE
+from ...face.lip_points import LIP_POINTS
 from .alignment import DenseFlow, ReferenceFeatures
 from .contract import MEL, LipBatch, LipCropRule, References
 from .model_base import LipNetworks, distinct, masked_half
@@ -33,7 +33,7 @@ class IpLap(LipNetworks):
         super().__init__()
         self.sizes = sizes or LipSizes()
         self.size = self.sizes.size
-        self.crop = LipCropRule(REFERENCE, CROP_PAD_PX, square=False, size=self.size)
+        self.crop = LipCropRule(LIP_POINTS, CROP_PAD_PX, square=False, size=self.size)
         self.flow_module = DenseFlow(self.sizes)
         self.translation = Translation(self.sizes)
 

@@ -12,8 +12,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ...engines.landmark_generator.points import REFERENCE
 from ...errors import InputError
+from ...face.lip_points import LIP_POINTS
 from .alignment import Aligned, Alignment, ReferenceFeatures, no_references, unwarped_mean
 from .contract import MEL, NO_SOUND, LipBatch, LipCropRule, References
 from .iplap import encoded
@@ -48,7 +48,7 @@ class LipPriors(LipNetworks):
         super().__init__()
         self.config = config or LipConfig()
         self.size = self.config.size
-        self.crop = LipCropRule(REFERENCE, self.config.crop_pad_px, square=False, size=self.size)
+        self.crop = LipCropRule(LIP_POINTS, self.config.crop_pad_px, square=False, size=self.size)
         self.sound = NO_SOUND if self.config.ablate == "audio" else MEL
         self.alignment = Alignment(self.config)
         self.rendering = Rendering(self.config)
