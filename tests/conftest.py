@@ -14,7 +14,7 @@ import pytest
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
-pytest_plugins = ("suite_schedule", "suite_limits")
+pytest_plugins = ("suite_schedule", "suite_limits", "suite_garbage")
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The animate benchmark runs through on tiny networks, and a goal that is missed is told."""
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -15,12 +16,36 @@ from benchmarks import animate  # noqa: E402
 pytest.importorskip("diffusers")
 
 
+def trained(cache: Path):
+    """The toy of `--tiny` and the tensors of its networks."""
+    from benchmarks.animate_toy import Plan, trained_toy
+
+    stage = trained_toy(Plan(2, 2, 2), cache)
+    networks = (stage.frozen.unet, stage.parts.controlnet, stage.parts.net, stage.parts.motion)
+    return [{name: t.clone() for name, t in one.state_dict().items()} for one in networks]
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    """A cache folder and the tensors that were trained into it."""
+    cache = tmp_path_factory.mktemp("toy")
+    return cache, trained(cache)
+
+
+def measured_here(kind: str, args: argparse.Namespace) -> dict:
+    """What a process of its own would tell, without the start of one."""
+    return json.loads(json.dumps(animate._measure(argparse.Namespace(**{**vars(args), "child": kind}))))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("part", ["core", "quality", "memory"])
-def test_the_script_runs_on_tiny_networks(part, monkeypatch, capsys, tmp_path):
+def test_the_script_runs_on_tiny_networks(part, toy, monkeypatch, capsys):
+    """Memory is measured by processes, which shows that the script starts them."""
     arguments = ["animate", "--tiny", "--size", "64", "--frames", "2", "--rounds", "1", "--only", part]
-    arguments += ["--cache", str(tmp_path)]
+    arguments += ["--cache", str(toy[0])]
     monkeypatch.setattr(sys, "argv", ["benchmarks", *arguments])
+    if part != "memory":
+        monkeypatch.setattr(animate, "_child", measured_here)
     assert command.main() == 0
     told = capsys.readouterr().out
     assert {"core": "G4", "quality": "every 2nd step", "memory": "G12"}[part] in told
@@ -61,17 +86,12 @@ def test_kept_keys_that_change_the_picture_are_a_missed_goal(same_db, missed, mo
 
 
 @pytest.mark.slow
-def test_a_kept_toy_is_the_toy_that_was_trained(tmp_path):
-    from benchmarks.animate_toy import Plan, trained_toy
-
-    made = []
-    for _ in range(2):
-        stage = trained_toy(Plan(2, 2, 2), tmp_path)
-        networks = (stage.frozen.unet, stage.parts.controlnet, stage.parts.net, stage.parts.motion)
-        made.append([{name: t.clone() for name, t in one.state_dict().items()} for one in networks])
-    assert len(list(tmp_path.iterdir())) == 3
-    for one, again in zip(*made, strict=True):
-        assert all(torch.equal(tensor, again[name]) for name, tensor in one.items())
+def test_a_kept_toy_is_the_toy_that_was_trained(toy):
+    cache, first = toy
+    again = trained(cache)
+    assert len(list(cache.iterdir())) == 3
+    for one, two in zip(first, again, strict=True):
+        assert all(torch.equal(tensor, two[name]) for name, tensor in one.items())
 
 
 def test_captions_tell_the_shirt_and_an_empty_one_nothing():

@@ -19,13 +19,13 @@ def work(seconds):
     while time.process_time() < end: pass
 
 @pytest.fixture(scope="module")
-def made(): work(0.6)
+def made(): work(0.3)
 
-def test_waits_only(): time.sleep(0.8)
+def test_waits_only(): time.sleep(0.4)
 def test_imports(): import takes_long
-def test_works(): work(0.6)
+def test_works(): work(0.3)
 @pytest.mark.slow
-def test_says_so(): work(0.6)
+def test_says_so(): work(0.3)
 def test_lets_a_fixture_work(made): pass
 def test_uses_it_again(made): pass
 @pytest.mark.comfy
@@ -45,14 +45,14 @@ def busy(tmp_path) -> Path:
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    slow: s\n    comfy: c\n")
     (tmp_path / "conftest.py").write_text('pytest_plugins = ("suite_schedule", "suite_limits")\n')
     (tmp_path / "test_busy.py").write_text(BUSY)
-    (tmp_path / "takes_long.py").write_text("from test_busy import work\nwork(0.6)\n")
+    (tmp_path / "takes_long.py").write_text("from test_busy import work\nwork(0.3)\n")
     return tmp_path
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_a_run_fails_for_every_test_that_is_too_long_and_unmarked(busy, workers):
-    done = pytest_of(busy, "-n", workers, "--slow-s", "0.5")
+    done = pytest_of(busy, "-n", workers, "--slow-s", "0.2")
     named = re.findall(r"^ +0\.\d s +\S*::(\w+)$", done.stdout, re.M)
     assert sorted(named) == ["test_lets_a_fixture_work", "test_uses_it_again", "test_works"], done.stdout
     assert done.returncode == 1 and "7 passed" in done.stdout

@@ -1,9 +1,12 @@
 """Helper nodes for the server under test: sources of values that no core node of 0.3.64 gives."""
 
 import dataclasses
-import importlib
+import importlib.util
 import sys
+import time
+import zlib
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 
@@ -217,8 +220,7 @@ class GiveFace:
         return {"required": {"seed": ("INT", {"default": 0})}}
 
     def give(self, seed):
-        pack = next(name for name in sys.modules if name.endswith("pt_under_test.nodes")).removesuffix(".nodes")
-        faces = importlib.import_module(f"{pack}.portraittalk_core.face.identity.embedding")
+        faces = importlib.import_module(f"{_pack()}.portraittalk_core.face.identity.embedding")
         return (faces.FaceEmbedding(torch.randn(1, 512, generator=torch.Generator().manual_seed(seed))),)
 
 
@@ -257,7 +259,111 @@ class PatchAttention:
         return (patched,)
 
 
+def _sizes():
+    """tests/support/comfy_denoise.py, which knows the tiny networks' sizes."""
+    path = Path(__file__).resolve().parents[1] / "support" / "comfy_denoise.py"
+    spec = importlib.util.spec_from_file_location("pt_test_sizes", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _pack() -> str:
+    """The name of the pack under test, among Python's modules."""
+    return next(name for name in sys.modules if name.endswith("pt_under_test.nodes")).removesuffix(".nodes")
+
+
+def _fill(network: torch.nn.Module, seed: int) -> torch.nn.Module:
+    """Random weights that keep activations in bounds; norms stay as they are made."""
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            if weight.ndim < 2:
+                weight.fill_(1.0 if name.endswith("weight") else 0.0)
+            else:
+                weight.copy_(torch.randn(weight.shape, generator=draw) / weight[0].numel() ** 0.5)
+    return network.eval().requires_grad_(False)
+
+
+class TinyClip:
+    """A CLIP that gives random tokens of a text; CLIP Text Encode asks it so."""
+
+    def tokenize(self, text):
+        return text
+
+    def encode_from_tokens_scheduled(self, text):
+        draw = torch.Generator().manual_seed(zlib.crc32(text.encode()))
+        return [[torch.randn(1, 77, 48, generator=draw), {}]]
+
+
+class GiveTinyCheckpoint:
+    """MODEL, CLIP and VAE in the place of Load Checkpoint: SD1.5's layers, a tenth as wide, and TAESD.
+
+    Each call of the network waits for `wait_s` first, so that there is time to interrupt it.
+    """
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("MODEL", "CLIP", "VAE"), "give", "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"wait_s": ("FLOAT", {"default": 0.0})}}
+
+    def give(self, wait_s):
+        from comfy.patcher_extension import WrappersMP
+
+        import nodes
+
+        model = _sizes().empty_model()[0]
+        _fill(model.model.diffusion_model, 1)
+
+        def wait(executor, *args, **options):
+            time.sleep(wait_s)
+            return executor(*args, **options)
+
+        if wait_s:
+            model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "wait", wait)
+        return (model, TinyClip(), nodes.VAELoader().load_vae("taesd")[0])
+
+
+class GiveTinyControlNet:
+    """A CONTROL_NET for GiveTinyCheckpoint, in the place of Load ControlNet Model."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("CONTROL_NET",), "give", "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}}
+
+    def give(self):
+        import comfy.controlnet
+
+        return (comfy.controlnet.ControlNet(_fill(_sizes().cldm(48), 2), load_device=torch.device("cpu")),)
+
+
+class GiveTinyMotion:
+    """A control with the motion module tiny_motion.safetensors, whose widths AnimateNet Control would refuse."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("PORTRAITTALK_CONTROL",), "give", "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"control": ("PORTRAITTALK_CONTROL",)}}
+
+    def give(self, control):
+        import folder_paths
+
+        motions = importlib.import_module(f"{_pack()}.nodes.bindings.motion")
+        modules = importlib.import_module(f"{_pack()}.portraittalk_core.diffusion.motion_modules")
+        operations = importlib.import_module(f"{_pack()}.nodes.bindings.unet").OPERATIONS
+        path = Path(folder_paths.models_dir) / "animatediff_models" / "tiny_motion.safetensors"
+        motion = motions.managed_motion(modules.load_motion_modules(path, operations, None))
+        return (dataclasses.replace(control, motion=motion),)
+
+
 NODE_CLASS_MAPPINGS = {
+    "GiveTinyMotion": GiveTinyMotion,
+    "GiveTinyCheckpoint": GiveTinyCheckpoint,
+    "GiveTinyControlNet": GiveTinyControlNet,
     "GiveFace": GiveFace,
     "PatchAttention": PatchAttention,
     "ShiftLandmarks": ShiftLandmarks,

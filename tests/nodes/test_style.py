@@ -8,20 +8,19 @@ import wave
 import numpy as np
 import pytest
 import torch
-from full_size_files import CHECKPOINT
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from style_files import style_attention
+from tiny_sd15 import TOKEN_WIDTH, write_tiny_sd15
 from tiny_vexpress import write_wav2vec, write_whisper
 
-from portraittalk_core.diffusion.sites import SITES
 from portraittalk_core.media.audio import load_speech
 from portraittalk_core.speech.encoders import load_speech_encoder
-from portraittalk_core.style.attention_files import StyleSizes
 from portraittalk_core.style.extractor import StyleExtractor, load_extractor, new_extractor_net, save_extractor
 from portraittalk_core.style.extractor_files import ExtractorSizes
 from portraittalk_core.style.features import audio_features
-from portraittalk_core.style.projection import new_style_attention, save_style_attention
+from portraittalk_core.style.projection import save_style_attention
 from portraittalk_core.types import STYLE_STATISTICS
 
 pytestmark = pytest.mark.comfy
@@ -91,14 +90,9 @@ def style_files(comfy):
     folder.mkdir(exist_ok=True)
     small = ExtractorSizes(width=32, num_layers=1, num_heads=4, feed_forward=64)
     save_extractor(StyleExtractor(new_extractor_net(small).eval(), torch.ones(32)), folder / EXTRACTOR)
-    widths = {site.adapter_key: site.width for site in SITES}
-    net = new_style_attention(StyleSizes(widths, "manner", len(STYLE_STATISTICS)), seed=1)
-    save_style_attention(net, folder / UNTRAINED)
-    draw = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for number in widths:
-            net.site(number).to_out.weight.normal_(std=0.2, generator=draw)
-    save_style_attention(net, folder / TRAINED)
+    for name in (TRAINED, UNTRAINED):
+        net = style_attention(len(STYLE_STATISTICS), TOKEN_WIDTH, name == TRAINED, space="manner")
+        save_style_attention(net, folder / name)
     yield folder
     for name in (EXTRACTOR, TRAINED, UNTRAINED):
         (folder / name).unlink()
@@ -403,10 +397,10 @@ def test_the_lists_show_what_belongs_there(comfy, style_files):
     assert set(lists["style_attention"]) == {"none", TRAINED, UNTRAINED}
 
 
-@pytest.mark.usefixtures("sd15_weights")
 def test_a_style_acts_in_the_sampler_where_it_is_trained_and_on(comfy, style_files):
+    write_tiny_sd15(comfy.base / "models")
     graph = Graph()
-    loaded = graph.add("CheckpointLoaderSimple", ckpt_name=CHECKPOINT)
+    loaded = graph.add("GiveTinyCheckpoint", wait_s=0.0)
     clip = [loaded[0], 1]
     texts = [graph.add("CLIPTextEncode", clip=clip, text=text) for text in ("a person", "blurry")]
     latent = graph.add("EmptyLatentImage", width=64, height=64, batch_size=2)

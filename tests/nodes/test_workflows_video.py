@@ -1,4 +1,4 @@
-"""The shipped workflows of whole videos inside a real ComfyUI, with random weights of the true shapes."""
+"""The shipped workflows of whole videos inside a real ComfyUI: two with random weights of the true shapes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ import av
 import numpy as np
 import pytest
 from full_size_files import ADAPTER, CHECKPOINT, CONTROL, MOTION, STYLE
+from onnx_models import paint_disc
 from PIL import Image
 from safetensors.torch import load_file
+from tiny_sd15 import ADAPTER as TINY_ADAPTER
+from tiny_sd15 import CHECKPOINT as TINY_CHECKPOINT
+from tiny_sd15 import CONTROL as TINY_CONTROL
+from tiny_sd15 import moving, write_tiny_sd15
 
 pytestmark = pytest.mark.comfy
 FILES = {"ckpt_name": CHECKPOINT, "lora_name": STYLE, "control_net_name": CONTROL, "motion_module": MOTION}
@@ -152,7 +157,31 @@ def test_scenes_of_another_face_are_left_out_where_asked_for(comfy, portrait_nam
 
 
 @pytest.mark.usefixtures("sd15_weights")
+def test_identity_portrait_makes_a_video(comfy, workflow_prompt, short_speech, tmp_path):
+    Image.fromarray(paint_disc((200.0, 240.0, 130.0), (400.0, 200.0, 90.0)).numpy()).save(tmp_path / "disc.png")
+    prompt = workflow_prompt("identity_portrait")
+    kinds = {node["class_type"]: node["inputs"] for node in prompt.values()}
+    kinds["CheckpointLoaderSimple"]["ckpt_name"] = CHECKPOINT
+    kinds["LoraLoader"]["lora_name"] = STYLE
+    kinds["PortraitTalkLoadIdentityAdapter"]["adapter"] = ADAPTER
+    kinds["LoadAudio"]["audio"] = short_speech
+    kinds["PortraitTalkLoadFaceEmbedding"]["images"] = ["disc", 0]  # the random detector takes a disc for a face
+    prompt["disc"] = {"class_type": "LoadImage", "inputs": {"image": comfy.put_input(tmp_path / "disc.png")}}
+    kinds["PortraitTalkAudioToLandmarks"]["fps"] = 8.0
+    kinds["PortraitTalkIdentityNetSampler"].update(steps=2, width=64, height=64)
+    run = comfy.run(prompt)
+    assert run.status == "success", run.message
+    save = next(key for key, node in prompt.items() if node["class_type"] == "SaveVideo")
+    with av.open(str(comfy.output(run.outputs[save]["images"][0]))) as file:
+        stream = file.streams.video[0]
+        assert (stream.width, stream.height, stream.average_rate) == (64, 64, 8)
+        assert sum(1 for _ in file.decode(video=0)) == 4
+        assert file.streams.audio
+
+
+@pytest.mark.usefixtures("sd15_weights")
 def test_long_speech_makes_a_video_as_long_as_the_speech(comfy, workflow_prompt, portrait_name, short_speech):
+    """Face, its LoRA, ControlNet and motion module together, positive and negative, in two chunks."""
     prompt = with_random_weights(
         workflow_prompt("long_speech"),
         LoadImage__image=portrait_name,
@@ -162,23 +191,34 @@ def test_long_speech_makes_a_video_as_long_as_the_speech(comfy, workflow_prompt,
         PortraitTalkAnimateNetControl__overlap=1,
         PortraitTalkIdentityNetSampler__width=64,
         PortraitTalkIdentityNetSampler__height=64,
+        PortraitTalkIdentityNetSampler__cfg=2.0,
     )
+    painted = [node_of(prompt, "PortraitTalkIdentityNetSampler"), 0]
+    prompt["90"] = {"class_type": "SaveImage", "inputs": {"images": painted, "filename_prefix": "long/t"}}
     run = comfy.run(prompt)
     assert run.status == "success", (run.message, comfy.log.read_text()[-2000:])
+    frames = pictures(comfy, run, "90")
+    assert frames.shape == (7, 64, 64, 3) and frames.std() > 5
     with av.open(str(comfy.output(run.outputs[node_of(prompt, "SaveVideo")]["images"][0]))) as file:
         assert file.streams.audio
         assert sum(1 for _ in file.decode(video=0)) == 7
 
 
-@pytest.mark.usefixtures("sd15_weights")
 def test_dub_a_video_paints_the_face_and_leaves_the_rest(comfy, workflow_prompt, film_name, short_speech):
+    write_tiny_sd15(comfy.base / "models")
     prompt = with_random_weights(
         workflow_prompt("dub_a_video"),
         LoadVideo__file=film_name,
         LoadAudio__audio=short_speech,
         PortraitTalkCropFace__size=64,
         PortraitTalkAnimateNetControl__style="landmarks",
+        PortraitTalkAnimateNetControl__motion_module="none",
+        PortraitTalkLoadIdentityAdapter__adapter=TINY_ADAPTER,
     )
+    prompt[node_of(prompt, "CheckpointLoaderSimple")] = TINY_CHECKPOINT
+    prompt[node_of(prompt, "ControlNetLoader")] = TINY_CONTROL
+    prompt["89"] = moving([node_of(prompt, "PortraitTalkAnimateNetControl"), 0])
+    prompt[node_of(prompt, "PortraitTalkIdentityNetSampler")]["inputs"]["control"] = ["89", 0]
     parts, paste = node_of(prompt, "GetVideoComponents"), node_of(prompt, "PortraitTalkPasteFace")
     prompt["90"] = {"class_type": "SaveImage", "inputs": {"images": [parts, 0], "filename_prefix": "dub/film"}}
     prompt["91"] = {"class_type": "SaveImage", "inputs": {"images": [paste, 0], "filename_prefix": "dub/made"}}

@@ -219,11 +219,22 @@ def nested(folder: Path, unet_binding) -> list[list[int]]:
 
 
 def tiny_model(folder: Path, dtype=None):
+    """The MODEL of a folder's tiny UNet."""
+    import comfy.utils
+    from safetensors.torch import load_file
+
+    model, config = empty_model(dtype)
+    names = comfy.utils.unet_to_diffusers(config)
+    tensors = load_file(folder / "unet.safetensors")
+    model.model.diffusion_model.load_state_dict({names[name]: tensor for name, tensor in tensors.items()})
+    return model
+
+
+def empty_model(dtype=None):
+    """A MODEL of SD1.5's kind whose tiny UNet has no weights yet, and the UNet's sizes."""
     import comfy.model_patcher
     import comfy.supported_models
-    import comfy.utils
     import torch
-    from safetensors.torch import load_file
 
     config = {
         "in_channels": 4, "out_channels": 4, "model_channels": 32, "channel_mult": [1, 2, 4, 4], "num_heads": 8,
@@ -235,12 +246,9 @@ def tiny_model(folder: Path, dtype=None):
     settings = comfy.supported_models.SD15(dict(config))
     settings.set_inference_dtype(dtype or torch.float32, None)
     model = settings.get_model({}, "")
-    names = comfy.utils.unet_to_diffusers(config)
-    tensors = load_file(folder / "unet.safetensors")
-    model.diffusion_model.load_state_dict({names[name]: tensor for name, tensor in tensors.items()})
     model.diffusion_model.eval()
     cpu = torch.device("cpu")
-    return comfy.model_patcher.ModelPatcher(model, load_device=cpu, offload_device=cpu)
+    return comfy.model_patcher.ModelPatcher(model, load_device=cpu, offload_device=cpu), config
 
 
 class CallRecorder:

@@ -30,13 +30,19 @@ def write_full_size(models: Path) -> None:
     command = [python, str(script), str(comfyui), str(models / "checkpoints" / CHECKPOINT)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=comfyui)
     assert done.returncode == 0, done.stderr[-2000:]
-    if subprocess.run([python, "-c", "import onnxruntime"], capture_output=True, check=False).returncode:
-        subprocess.run([python, "-m", "pip", "install", "-q", "onnxruntime"], check=True)
-    write_face_models(models / "insightface")
+    give_face_models(models)
     torch.save(adapter_tensors("faceid", FULL, 768), models / "ipadapter" / ADAPTER)
     save_file(style(), models / "loras" / STYLE)
     save_file(repeated(control_shapes()), models / "controlnet" / CONTROL)
     save_file(repeated(motion_shapes()), models / "animatediff_models" / MOTION)
+
+
+def give_face_models(models: Path) -> None:
+    """Random face models, and onnxruntime for ComfyUI's Python."""
+    python = comfy_python(comfy_folder())
+    if subprocess.run([python, "-c", "import onnxruntime"], capture_output=True, check=False).returncode:
+        subprocess.run([python, "-m", "pip", "install", "-q", "onnxruntime"], check=True)
+    write_face_models(models / "insightface")
 
 
 def style() -> dict[str, torch.Tensor]:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from adapter_files import adapter_tensors
 from control_files import ldm_tensors, tiny_controlnet
+from kept import keep_portraits
 from motion_files import motion_tensors
 from onnx_models import paint_disc, write_face_models
 from PIL import Image
@@ -68,6 +69,14 @@ def place(tmp_path_factory, astronaut) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module", autouse=True)
+def kept():
+    """The portrait's face is searched once."""
+    with pytest.MonkeyPatch.context() as patched:
+        keep_portraits(patched)
+        yield
+
+
 def talk(place: Path, out: Path, *more: str) -> int:
     given = ["--portrait", place / "portrait.png", "--speech", place / "speech.wav", "--out", out, "--fps", "8"]
     given += ["--renderer", "identitynet", "--checkpoint", place / "sd15.safetensors", "--tokenizer"]
@@ -86,7 +95,7 @@ def frames(path: Path) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def painted(place, tmp_path_factory) -> np.ndarray:
+def painted(place, kept, tmp_path_factory) -> np.ndarray:
     out = tmp_path_factory.mktemp("out") / "a.mp4"
     assert talk(place, out, *faces(place, "a.png")) == 0
     return frames(out)
@@ -226,7 +235,7 @@ def control(place: Path, *more: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def controlled(place, tmp_path_factory) -> np.ndarray:
+def controlled(place, kept, tmp_path_factory) -> np.ndarray:
     out = tmp_path_factory.mktemp("controlled") / "a.mp4"
     assert talk(place, out, *control(place, "--control-strength", "2", "--steps", "3")) == 0
     return frames(out)

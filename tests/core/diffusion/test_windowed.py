@@ -37,8 +37,8 @@ def shades(changed_from=None):
 
 
 @pytest.fixture(scope="module")
-def file(tmp_path_factory):
-    return make_checkpoint(tmp_path_factory.mktemp("sd15") / "tiny.safetensors", text=False)
+def sd15(tmp_path_factory):
+    return load_sd15(make_checkpoint(tmp_path_factory.mktemp("sd15") / "tiny.safetensors", text=False))
 
 
 @pytest.fixture
@@ -47,10 +47,10 @@ def cond():
     return Condition(torch.randn(1, 7, 48))
 
 
-def painter(file, cond, hints, video=VIDEO):
+def painter(sd15, cond, hints, video=VIDEO):
     control = FrameControl(tiny_controlnet(), hints, ControlOptions(1.0))
     options = PaintOptions(SamplerOptions(steps=2, denoise=0.8, seed=1), video=video)
-    return DiffusersPainter(load_sd15(file), cond, {}, options, Animation(control, random_motion()))
+    return DiffusersPainter(sd15, cond, {}, options, Animation(control, random_motion()))
 
 
 def video_of(made_by, num_frames=20):
@@ -61,8 +61,8 @@ def video_of(made_by, num_frames=20):
     return torch.stack(frames).int(), torch.cat(latents)
 
 
-def test_every_frame_is_painted_once(file, cond):
-    made_by, new = painter(file, cond, shades()), []
+def test_every_frame_is_painted_once(sd15, cond):
+    made_by, new = painter(sd15, cond, shades()), []
     sample = made_by._sample_once
     made_by._sample_once = lambda latents, *more: (
         new.append(len(latents) - (0 if more[2] is None else len(more[2]))) or sample(latents, *more)
@@ -72,8 +72,8 @@ def test_every_frame_is_painted_once(file, cond):
     assert new == [8, 6, 6]
 
 
-def test_a_chunk_begins_with_the_frames_before_it_and_leaves_them(file, cond):
-    made_by, seen = painter(file, cond, shades()), []
+def test_a_chunk_begins_with_the_frames_before_it_and_leaves_them(sd15, cond):
+    made_by, seen = painter(sd15, cond, shades()), []
     sample = made_by._sample_once
     made_by._sample_once = lambda latents, *more: seen.append((latents, more[2], sample(latents, *more))) or seen[-1][2]
     _, latents = video_of(made_by)
@@ -82,15 +82,15 @@ def test_a_chunk_begins_with_the_frames_before_it_and_leaves_them(file, cond):
         torch.testing.assert_close(made[:2], fixed, atol=1e-5, rtol=0)
 
 
-def test_later_drawings_change_later_frames_only(file, cond):
-    before, after = (video_of(painter(file, cond, hints))[0] for hints in (shades(), shades(14)))
+def test_later_drawings_change_later_frames_only(sd15, cond):
+    before, after = (video_of(painter(sd15, cond, hints))[0] for hints in (shades(), shades(14)))
     assert torch.equal(before[:8], after[:8])  # the first chunk has frames 0 to 7, the third begins at 12
     assert (before[14:] - after[14:]).abs().sum() > 0
 
 
 @pytest.mark.parametrize("mode", ["chunked", "sliding"])
-def test_a_longer_video_begins_like_a_shorter_one(mode, file, cond):
-    made_by = painter(file, cond, shades(), replace(VIDEO, mode=mode))
+def test_a_longer_video_begins_like_a_shorter_one(mode, sd15, cond):
+    made_by = painter(sd15, cond, shades(), replace(VIDEO, mode=mode))
     whole, start = video_of(made_by, 26)[0], video_of(made_by, 21)[0]
     assert (whole[:8] - start[:8]).abs().max() <= 1
 
@@ -113,21 +113,21 @@ def test_finished_frames_stay_as_they_are(cond):
     assert torch.equal(made[:2], fixed)
 
 
-def test_memory_does_not_grow_with_the_video(file, cond):
+def test_memory_does_not_grow_with_the_video(sd15, cond):
     """What is kept between batches is one section."""
-    made_by = painter(file, cond, shades())
+    made_by = painter(sd15, cond, shades())
     sizes = []
     paint = made_by.paint
     made_by.paint = lambda frames, step, first, fixed: (
         sizes.append((len(frames), 0 if fixed is None else len(fixed))) or paint(frames, step, first, fixed)
     )
-    video_of(made_by, 32)
+    video_of(made_by, 20)
     assert sizes[0] == (8, 0) and all(new + old == 8 for new, old in sizes)
 
 
-def test_windows_longer_than_the_modules_positions_are_refused(file, cond):
+def test_windows_longer_than_the_modules_positions_are_refused(sd15, cond):
     with pytest.raises(InputError, match="32"):
-        painter(file, cond, shades(), VideoOptions("chunked", 40, 4))
+        painter(sd15, cond, shades(), VideoOptions("chunked", 40, 4))
 
 
 @pytest.mark.parametrize(

@@ -163,14 +163,11 @@ def test_every_clip_is_shown_its_own_and_dropped_ones_nothing(videos, tmp_path):
 
 
 def held_out_error(stage, swapped=False, dropped=False) -> float:
-    """Of batches that training does not see, in their own styles or the other one's."""
-    found = []
+    """Of a batch that training does not see, in its clips' own styles or the other one's."""
+    batch = stage.data.batch(0, 8, 99, SIDE, True)
+    styles = MEANS[[1 - v if swapped else v for v in batch.clips.videos]]
     with torch.no_grad():
-        for number in range(2):
-            batch = stage.data.batch(number, 6, 99, SIDE, True)
-            styles = MEANS[[1 - v if swapped else v for v in batch.clips.videos]]
-            found.append(float(stage.error(batch, styles, torch.full((6,), dropped), step_generator(1, number))))
-    return sum(found) / len(found)
+        return float(stage.error(batch, styles, torch.full((8,), dropped), step_generator(1, 0)))
 
 
 def talking(networks, vae, style=None) -> torch.Tensor:
@@ -188,7 +185,7 @@ def talking(networks, vae, style=None) -> torch.Tensor:
 
 def test_right_style_beats_the_swapped_one_by_a_fifth(videos, tmp_path):
     """Acceptance, docs/design/styles.md 6: right beats swapped, strength 0 is as before, only style has moved."""
-    out, trainer = tmp_path, dataclasses.replace(QUICK, steps=120, learning_rate=1e-2, ema_decay=0.9, save_every=999)
+    out, trainer = tmp_path, dataclasses.replace(QUICK, steps=50, learning_rate=1e-2, ema_decay=0.9, save_every=999)
     networks = tiny_vexpress()
     vae = load_sd15(make_checkpoint(out / "tiny.safetensors", text=False)).vae
     every = {name: getattr(networks, name) for name in ("unet", "motion", "reference", "guider", "projection")}

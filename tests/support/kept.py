@@ -1,0 +1,38 @@
+"""What runs of one command share in a test file: a portrait is searched, and a weight file read, only once."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+import pytest
+
+from portraittalk_core.cli import talk
+
+
+def once(function: Callable) -> Callable:
+    """A function that does its work once for arguments that read alike, until its `forget()`; no error is kept."""
+    made: dict[str, object] = {}
+
+    def kept(*args: object, **named: object) -> object:
+        key = repr((args, named))
+        if key not in made:
+            made[key] = function(*args, **named)
+        return made[key]
+
+    kept.forget = made.clear
+    return kept
+
+
+def keep_portraits(patched: pytest.MonkeyPatch) -> None:
+    """Let `talk` search each portrait once, whatever else is asked for."""
+    found: dict[tuple, object] = {}
+
+    def kept(args: argparse.Namespace) -> object:
+        key = (args.portrait, args.face_index, args.face_order, args.mesh_backend, args.mesh_model)
+        if key not in found:
+            found[key] = search(args)
+        return found[key]
+
+    search = talk.portrait_from
+    patched.setattr(talk, "portrait_from", kept)
