@@ -9,8 +9,10 @@ from itertools import islice
 import av
 import numpy as np
 import pytest
+import torch
 from comfy_place import ROOT
 from PIL import Image
+from tiny_sd15 import ADAPTER, CHECKPOINT, CONTROL, write_tiny_sd15
 
 from portraittalk_core.media.video_read import probe_video, read_pictures
 from portraittalk_core.media.video_write import VideoWriter
@@ -165,8 +167,6 @@ def test_fix_lips_workflow_makes_a_video(comfy, workflow_prompt, short_speech):
     with av.open(str(source)) as file:
         sound = np.concatenate([frame.to_ndarray()[0] for frame in islice(file.decode(audio=0), 30)])
         rate = file.streams.audio[0].rate
-    import torch
-
     with VideoWriter(clip, 512, 512, fps, sound=(torch.from_numpy(sound)[None], rate)) as writer:
         for picture in islice(read_pictures(source, fps), FILM_FRAMES):
             writer.write(picture)
@@ -178,20 +178,22 @@ def test_fix_lips_workflow_makes_a_video(comfy, workflow_prompt, short_speech):
         shutil.rmtree(models / "musetalk")
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("sd15_weights", "weights")
+@pytest.mark.usefixtures("weights")
 def test_dub_then_repaint_keeps_all_but_the_mouth(comfy, workflow_prompt, film, short_speech):
-    from test_workflows_video import with_random_weights
-
-    prompt, _ = shipped(workflow_prompt("dub_then_repaint"), film, short_speech)
-    changes = {"PortraitTalkCropFace__size": 64, "PortraitTalkAnimateNetControl__style": "landmarks"}
-    prompt = with_random_weights(prompt, **changes)
-    dub, mouth = (next(number for number, item in prompt.items() if item["class_type"] == kind)
-                  for kind in ("PortraitTalkDubLips", "ImageCompositeMasked"))  # fmt: skip
-    prompt["90"] = {"class_type": "SaveImage", "inputs": {"images": [dub, 1], "filename_prefix": "lip/dubbed"}}
-    prompt["91"] = {"class_type": "SaveImage", "inputs": {"images": [mouth, 0], "filename_prefix": "lip/painted"}}
+    write_tiny_sd15(comfy.base / "models")
+    prompt, by_kind = shipped(workflow_prompt("dub_then_repaint"), film, short_speech)
+    changes = {"CropFace": {"size": 64}, "LoadIdentityAdapter": {"adapter": ADAPTER}}
+    changes |= {"AnimateNetControl": {"style": "landmarks", "motion_module": "none"}}
+    changes |= {"IdentityNetSampler": {"steps": 1, "cfg": 1.0}}
+    for kind, values in changes.items():
+        prompt[by_kind[kind]]["inputs"] |= values
+    face = {"class_type": "GiveFace", "inputs": {"seed": 0}}  # random weights see none
+    given = {"LoadFaceEmbedding": face, "CheckpointLoaderSimple": CHECKPOINT, "ControlNetLoader": CONTROL}
+    prompt |= {by_kind[kind]: replacement for kind, replacement in given.items()}
+    dub, mouth = by_kind["DubLips"], by_kind["ImageCompositeMasked"]
     prompt["92"] = {"class_type": "MaskToImage", "inputs": {"mask": [dub, 3]}}
-    prompt["93"] = {"class_type": "SaveImage", "inputs": {"images": ["92", 0], "filename_prefix": "lip/mask"}}
+    for number, images in (("90", [dub, 1]), ("91", [mouth, 0]), ("93", ["92", 0])):
+        prompt[number] = {"class_type": "SaveImage", "inputs": {"images": images, "filename_prefix": "lip/made"}}
     run = done(comfy, prompt)
     dubbed, painted, mask = (pictures(comfy, run, number) for number in ("90", "91", "93"))
     assert video_of(comfy, run) == (FILM_FRAMES, True)
