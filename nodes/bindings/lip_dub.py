@@ -14,6 +14,7 @@ from ...portraittalk_core.motion.dub import dub_track, film_order, fit_speech
 from ...portraittalk_core.motion.dub_options import DubOptions
 from ...portraittalk_core.motion.options import MotionOptions
 from ...portraittalk_core.pipelines.dub import render_film
+from ...portraittalk_core.pipelines.render import LENGTHS_DIFFER_S
 from ...portraittalk_core.renderers.contract import Callbacks, Film
 from ...portraittalk_core.renderers.lip.options import LipPaintOptions
 from ...portraittalk_core.renderers.lip.renderer import LipRenderer
@@ -53,6 +54,11 @@ class Watched:
     face_index: int = 0
     face_at: object | None = None
 
+    @property
+    def names_a_face(self) -> bool:
+        """Whether another face than the largest one is meant."""
+        return self.face_at is not None or self.face_index > 0
+
 
 @dataclass(frozen=True)
 class Written:
@@ -77,7 +83,6 @@ class LipFrames:
     Args:
         keep_frames: see `FrameBuffer`.
         film: what is dubbed.
-        lost_sound: an AUDIO is connected that holds no sound.
     """
 
     def __init__(self, keep_frames: str, film: Film) -> None:
@@ -88,9 +93,9 @@ class LipFrames:
         self._masks: list[Tensor] = []
 
     def on_mask(self, mask: Tensor) -> None:
-        """Keep the (H, W) mask 0..1 of what was painted in a frame, in 255 levels."""
+        """Keep the (H, W) mask 0..1 of what was painted in a frame, in 255 levels; black is what was not touched."""
         if self.buffer.all or not self._masks:
-            self._masks.append((mask * 255).round().byte())
+            self._masks.append((mask * 255).ceil().byte())
 
     def masks(self) -> Tensor:
         """All kept masks as a MASK."""
@@ -151,8 +156,8 @@ def _filmed(film: object, inputs: DubInputs, watched: Watched, files: ExitStack)
     shown, references = probe_video(path), watched.references
     if references is not None:
         references.check_film(None, (shown.width, shown.height))
-    tracked_there = references is not None and references.film is not None
-    if tracked_there and watched.landmarks is None and watched.face_at is None and not watched.face_index:
+    is_tracked = references is not None and references.film is not None
+    if is_tracked and watched.landmarks is None and not watched.names_a_face and inputs.dub.scenes == "same":
         filmed = replace(references.film, path=path)
     else:
         face = watched.face_index, watched.face_at
@@ -175,4 +180,5 @@ def _findings(film: Film, inputs: DubInputs) -> list[str]:
     cut = f"the video ends {fitted.cut_s:.2f} s before the speech: the rest of it is left out (film_end)"
     rest = f"the speech ends {fitted.rest_s:.2f} s before the video: the mouth rests there"
     stay = f"{kept} frames stay as they were filmed: no face, another person's, or a covered mouth"
-    return [text for text, is_so in ((cut, fitted.cut_s), (rest, fitted.rest_s), (stay, kept)) if is_so]
+    told = (cut, fitted.cut_s > LENGTHS_DIFFER_S), (rest, fitted.rest_s > LENGTHS_DIFFER_S), (stay, kept > 0)
+    return [text for text, is_so in told if is_so]
