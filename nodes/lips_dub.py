@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from comfy_api.latest import io
 
 from ..portraittalk_core.motion.dub_options import DubOptions
@@ -20,10 +22,13 @@ from .sockets import (
     schema,
 )
 from .video import FEW_FRAMES
-from .widgets import crf_widget, face_index_widget, widget
+from .widgets import crf_widget, face_index_widget, later_widgets, widget
 
 WEIGHTS_OWN = -1  # of crop_pad: as the weights were trained
 MOTION = ("mouth_gain", "silence_gate_db", "smoothing", "offset_ms")
+OF_THE_FILM = ("fps", "head_motion", "blink_rate", "seed")  # of MotionOptions: what a filmed face keeps
+PAINT = ("voice_gate", "sharpen", "match_colour", "blend", "feather", "crop_pad", "max_yaw", "batch_size")
+REFERENCES = ("references", "lip_references", "reference_frames")  # of LipPaintOptions
 
 
 class DubLips(io.ComfyNode):
@@ -70,11 +75,12 @@ def _sorted(inputs, speech):
 
     watched = Watched(**taken("references", "face_index", "face_at", landmarks="film_landmarks"))
     written = Written(**taken("keep_frames", "crf", "resume"))
-    motion, dub = MotionOptions(**taken(*MOTION)), DubOptions(**taken("film_end", "scenes"))
-    inputs |= taken(references="num_references", lip_references="num_lip_references")
-    if inputs.get("crop_pad", WEIGHTS_OWN) < 0:
-        inputs["crop_pad"] = None
-    return DubInputs(speech, LipPaintOptions(**inputs), motion, dub), watched, written
+    of_paint = [field.name for field in fields(LipPaintOptions)]
+    paint = taken(*of_paint, references="num_references", lip_references="num_lip_references")
+    if paint.get("crop_pad", WEIGHTS_OWN) < 0:
+        paint["crop_pad"] = None
+    dub = DubOptions(**taken("film_end", "scenes"))
+    return DubInputs(speech, LipPaintOptions(**paint), MotionOptions(**inputs), dub), watched, written
 
 
 def _main_inputs() -> list[io.Input]:
@@ -120,7 +126,6 @@ def _main_inputs() -> list[io.Input]:
 
 def _advanced_inputs() -> list[io.Input]:
     more = {"optional": True, "advanced": True}
-    motion = ("silence_gate_db", "smoothing", "offset_ms")
     return [
         *reference_widgets(**more),
         widget(
@@ -135,7 +140,7 @@ def _advanced_inputs() -> list[io.Input]:
             LipPaintOptions, "batch_size", max=64, **more,
             tooltip="Frames painted at once: more are faster and need more memory.",
         ),
-        *(widget(MotionOptions, name, optional=True) for name in motion),
+        *(widget(MotionOptions, name, optional=True) for name in MOTION[1:]),
         widget(
             DubOptions, "film_end", **more,
             tooltip="Where the speech is longer than the film: cut ends it there, hold keeps the last picture, loop "
@@ -160,4 +165,6 @@ def _advanced_inputs() -> list[io.Input]:
                 tooltip="Keep what was painted on disk until the video is whole: a job that was stopped goes on.",
             )
         ),
+        *later_widgets(MotionOptions, [*MOTION, *OF_THE_FILM]),  # behind every other widget
+        *later_widgets(LipPaintOptions, [*PAINT, *REFERENCES]),
     ]  # fmt: skip
