@@ -21,7 +21,7 @@ from portraittalk_core.types import Speech
 
 ROOT = Path(__file__).parents[2]
 FRAMES, SIDE = 10, 144
-UPPER_LIP, LOWER_LIP = 13, 14  # middles of the inner lips' edges, of the mesh
+UPPER_LIP, LOWER_LIP, LIPS = 0, 17, 14  # middles of the lips, of the mesh, and between them
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +189,7 @@ def test_what_the_mask_leaves_out_is_the_film(dub, film, filmed):
     untouched = mask == 0
     assert torch.equal(made[untouched], filmed[untouched])
     for index in range(FRAMES):
-        x, y = film.track.points_px[index, LOWER_LIP, :2].long().tolist()
+        x, y = film.track.points_px[index, LIPS, :2].long().tolist()
         assert float(mask[index, y, x]) > 0.9
         assert float(mask[index, : y - SIDE // 3].max()) == 0  # the brow
     assert float((made.float() - filmed.float())[mask > 0.9].abs().mean()) > 2  # random networks paint something

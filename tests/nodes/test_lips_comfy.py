@@ -120,11 +120,13 @@ def test_the_same_inputs_give_the_same_frames_and_only_the_mouth_is_new(comfy, w
 
 
 def test_interrupt_stops_within_a_frame_and_the_same_job_goes_on(comfy, weights, graph):
-    files_before, whole = comfy.temp_files(), pictures(comfy, done(comfy, graph(batch_size=1, resume=False)), "7")
-    stopped = comfy.run(graph(batch_size=1), interrupt_at=("6", 250))  # hundredths of a frame
+    slow = {"batch_size": 1, "film_end": "ping-pong"}
+    files_before, whole = comfy.temp_files(), pictures(comfy, done(comfy, graph(**slow, resume=False)), "7")
+    assert len(whole) == 13  # half a second, and the end of a frame
+    stopped = comfy.run(graph(**slow), interrupt_at=("6", 100))  # hundredths of a frame
     assert stopped.status == "interrupted" and stopped.after_interrupt_s < 5
     assert len(set(comfy.temp_files()) - set(files_before)) <= 1  # the whole one's
-    resumed = done(comfy, graph(batch_size=1))
+    resumed = done(comfy, graph(**slow))
     assert "sections were finished already" in resumed.outputs["6"]["text"][0]
     assert np.array_equal(pictures(comfy, resumed, "7"), whole)
 
