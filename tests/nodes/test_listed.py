@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"  # newer ComfyUI's list whose entries have inputs of their own
 pytestmark = pytest.mark.comfy
 
 ROOT = Path(__file__).parents[2]
@@ -47,9 +48,16 @@ NODES = {
 
 
 def input_specs(node: dict) -> dict:
-    """Inputs of a node; the plain sockets of one that grows, pictures.picture0 and so on, count as that one."""
-    specs = node["input"].get("required", {}) | node["input"].get("optional", {})
-    return {key.split(".")[0]: spec for key, spec in specs.items()}
+    """Inputs of a node; the plain sockets of one that grows, pictures.picture0 and so on, count as that one.
+
+    On newer ComfyUI those that belong to an entry of a list lie within the list.
+    """
+    specs, within = node["input"].get("required", {}) | node["input"].get("optional", {}), {}
+    for spec in specs.values():
+        entries = spec[1].get("options", []) if spec[0] == DYNAMIC_COMBO else []
+        for entry in entries:
+            within |= entry["inputs"].get("required", {}) | entry["inputs"].get("optional", {})
+    return {key.split(".")[0]: spec for key, spec in (specs | within).items()}
 
 
 def test_nodes_are_there_with_names_tooltips_and_help(comfy, object_info):
