@@ -18,7 +18,7 @@ from ...portraittalk_core.face.sharpness import mouth_sharpness
 from ...portraittalk_core.media.video_read import probe_video
 from ...portraittalk_core.pipelines.dub import read_film
 from ...portraittalk_core.renderers.contract import Film
-from ...portraittalk_core.renderers.film_pictures import pictures_in_order
+from ...portraittalk_core.renderers.film_pictures import pictures_at
 from ...portraittalk_core.renderers.lip.contract import LipCropRule
 from ...portraittalk_core.renderers.lip.crop import LipBoxes
 from ...portraittalk_core.renderers.lip.footage import Footage
@@ -131,7 +131,7 @@ def selected(
             read = read_video(path, landmarks, face)
             frames = _chosen(read, options)
             numbers = _numbers(frames)
-            shown = dict(zip(numbers, pictures_in_order(path, read.track.fps, numbers), strict=True))
+            shown = dict(zip(numbers, pictures_at(path, read.track.fps, numbers), strict=True))
     boxes = LipBoxes(read.track, RULE)
     crops = [boxes[number].take(picture, RULE.size) for number, picture in shown.items()]
     of_video = read if convert.as_tensor(film) is None else None

@@ -200,8 +200,8 @@ def test_references_that_were_chosen_before_are_the_ones(pack, dub, filmed, film
     images = filmed.float() / 255
     taken = []
     reading = importlib.import_module(f"{PACK}.portraittalk_core.renderers.lip.reading")
-    read = reading._pictures
-    monkeypatch.setattr(reading, "_pictures", lambda film, numbers: taken.append(numbers) or read(film, numbers))
+    read = reading.pictures_at
+    monkeypatch.setattr(reading, "pictures_at", lambda *given: taken.append(given[2]) or read(*given))
     chosen, _ = pack.lip_select.selected(images, film.track, (0, None), LipPaintOptions(reference_frames="7, 2"))
     first, _ = dub(references=chosen)
     assert taken == [[2, 7]]
