@@ -50,8 +50,8 @@ class LipBatch:
 class LipModel(Protocol):
     """A family's networks, in eval mode, without gradients.
 
-    A model of the kind WHISPER has `listen(speech, fps)` besides: a function from numbers of frames to what is heard in
-    them (B, ...), and what is heard in silence (...).
+    One with `needs_references` False is given none. A model of the kind WHISPER has `listen(speech, fps)` besides: a
+    function from numbers of frames to what is heard in them (B, ...), and what is heard in silence (...).
     """
 
     name: str  # "lips", "iplap" or "musetalk"

@@ -85,7 +85,7 @@ class FrameReader:
         crops = [self._boxes[first + at].take(pictures[at], self._size) for at in drawn]
         shapes = [self.shape(first + at) for at in drawn]
         sketches = [self._window(first + at) for at in drawn] if self._sketched and found is None else []
-        self._forget(first + len(pictures) - RADIUS)
+        self.forget(first + len(pictures) - RADIUS)
         return FrameBatch(
             first,
             pictures,
@@ -117,7 +117,8 @@ class FrameReader:
             self._sketches |= {at: sketch.clone() for at, sketch in zip(missing, drawn, strict=True)}
         return torch.stack([self._sketches[at] for at in clamped])
 
-    def _forget(self, before: int) -> None:
+    def forget(self, before: int) -> None:
+        """Drop what was kept of the frames before one."""
         for kept in (self._sketches, self._shapes):
             for index in [index for index in kept if index < before]:
                 del kept[index]

@@ -184,3 +184,35 @@ def test_a_smooth_box_moves_less(film):
 def test_a_model_that_hears_needs_speech(film):
     with pytest.raises(InputError, match="lips hears the speech itself"):
         render(StubLips(), film, None)
+
+
+def test_a_batch_that_does_not_fit_is_painted_in_halves(film, voice):
+    sizes = []
+
+    def hungry(batch):
+        sizes.append(len(batch.pictures))
+        if len(batch.pictures) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        assert len(batch.sketches) == len(batch.sound) == len(batch.pictures)
+        return batch.pictures * batch.sound.mean((1, 2))[:, None, None, None].add(4).div(8)
+
+    made = render(StubLips(hungry), film, voice, batch_size=7)
+    assert sizes == [7, 3, 4, 2, 2] * 2
+    calm = StubLips(lambda batch: batch.pictures * batch.sound.mean((1, 2))[:, None, None, None].add(4).div(8))
+    assert torch.equal(made, render(calm, film, voice, batch_size=7))
+
+    def starving(_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(InputError, match="the memory of cpu does not hold one frame of 48² pixels; take fewer"):
+        render(StubLips(starving), film, voice)
+
+
+def test_masks_say_what_is_painted(film, filmed, voice):
+    options = LipPaintOptions(match_colour=0.0, sharpen=0.0)
+    job = RenderJob.of_track(film, spoken(film), voice)
+    masks = torch.stack(list(LipRenderer(StubLips(), options).masks(job)))
+    made = torch.stack(list(LipRenderer(StubLips(flat((0.0, 0.0, 0.0))), options).render(job)))
+    assert masks.shape == filmed.shape[:3]
+    expected = filmed.float() * (1 - masks[..., None])  # black is painted so far
+    assert float((made.float() - expected).abs().max()) < 12 and float((made.float() - expected).abs().mean()) < 0.2
