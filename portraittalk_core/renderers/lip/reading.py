@@ -5,8 +5,6 @@ Shapes: T frames, N references, M lip references, S side of the crops.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
@@ -14,7 +12,7 @@ from ...errors import InputError
 from ...face.lip_points import LIP_POINTS, MOUTH
 from ...face.sketch import draw_sketch
 from ...types import Portrait
-from ..film_pictures import pictures_in_order
+from ..film_pictures import pictures_at
 from .contract import References
 from .crop import LipBoxes, box_of
 from .footage import Footage
@@ -61,9 +59,14 @@ def reference_sheet(
 
 def _crops(footage: Footage, boxes: LipBoxes, chosen: ReferenceFrames) -> tuple[list[int], list[Tensor]]:
     """Numbers of the chosen frames, in turn and each once, and their crops (3, S, S)."""
-    numbers = sorted({*chosen.faces, *chosen.lips})
-    pictures = zip(numbers, _pictures(footage, numbers), strict=True)
-    return numbers, [boxes[index].take(picture, boxes.rule.size) for index, picture in pictures]
+    film, numbers = footage.source, sorted({*chosen.faces, *chosen.lips})
+    in_file = {at: at if film.order is None else int(film.order[at]) for at in numbers}
+    read = sorted(set(in_file.values()))
+    crops: dict[int, Tensor] = {}
+    for number, picture in zip(read, pictures_at(film.path, film.track.fps, read), strict=True):
+        for index in (at for at in numbers if in_file[at] == number):
+            crops[index] = boxes[index].take(picture, boxes.rule.size)
+    return numbers, [crops[at] for at in numbers]
 
 
 def chosen_frames(footage: Footage, weights: Tensor, options: LipPaintOptions) -> ReferenceFrames:
@@ -78,12 +81,6 @@ def chosen_frames(footage: Footage, weights: Tensor, options: LipPaintOptions) -
     shown = weights >= 1 if bool((weights >= 1).any()) else weights > 0
     numbers = options.num_references(count), options.lip_references
     return choose(footage.track, shown, *numbers, footage.source.sharpness)
-
-
-def _pictures(footage: Footage, numbers: list[int]) -> Iterator[Tensor]:
-    film = footage.source
-    order = numbers if film.order is None else [int(film.order[number]) for number in numbers]
-    return pictures_in_order(film.path, film.track.fps, order)
 
 
 def _drawn(footage: Footage, boxes: LipBoxes, index: int) -> tuple[Tensor, Tensor]:
