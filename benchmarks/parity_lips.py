@@ -152,6 +152,15 @@ def _inputs() -> tuple[Tensor, ...]:
     return crops, sketches, references, drawn, mel
 
 
+@contextmanager
+def public_modules(repo: Path) -> Iterator[SimpleNamespace]:
+    """IP-LAP's `models` and, as `draw`, its drawing of sketches, without the perceptual loss."""
+    with _imported(repo, "models", ("librosa", "librosa.filters", "lws", "torchvision")):
+        models = importlib.import_module("models")
+        with patch.object(importlib.import_module("models.video_renderer"), "PerceptualLoss", _NoLoss):
+            yield SimpleNamespace(models=models, draw=importlib.import_module("draw_landmark"))
+
+
 class _NoLoss(nn.Module):
     """In the place of the perceptual loss, whose network would have to be fetched."""
 

@@ -19,4 +19,5 @@ def build(options: LipOptions) -> LipRenderer:
     from .files import open_lip_model
 
     device, dtype = select_device(options.device, options.precision)
-    return LipRenderer(open_lip_model(Path(options.lips_file), device, dtype, name=options.renderer), options)
+    files = {"vae": options.vae, "speech_encoder": options.speech_encoder} if options.renderer == "musetalk" else {}
+    return LipRenderer(open_lip_model(Path(options.lips_file), device, dtype, name=options.renderer, **files), options)

@@ -23,7 +23,7 @@ from ...speech.wav2lip_mel import (
     padded_length,
 )
 from ...types import Speech
-from .contract import MEL, NO_SOUND, LipModel
+from .contract import NO_SOUND, WHISPER, LipModel
 
 Rows = Callable[[list[int]], Tensor]
 
@@ -46,7 +46,7 @@ def sound_rows(model: LipModel, speech: Speech | None, num_frames: int, fps: Fra
     if speech is None:
         raise InputError(f"the renderer {model.name} hears the speech itself; give the speech too (--speech).")
     fitted = fit_speech(speech, num_frames, fps).speech
-    heard_in, silent = _mel(fitted, fps) if model.sound == MEL else model.listen(fitted, fps)
+    heard_in, silent = model.listen(fitted, fps) if model.sound == WHISPER else _mel(fitted, fps)
 
     def of(frames: list[int]) -> Tensor:
         heard = heard_in(frames)

@@ -105,7 +105,7 @@ class _LipJob:
             lips = LipBatch(
                 batch.crops.to(**placed),
                 batch.sketches.to(**placed) if batch.sketches is not None else batch.crops.new_empty(0),
-                None if self._sound is None else self._sound(frames).to(**placed),
+                None if self._sound is None else self._sound(frames).to(model.device),
             )
             painted = model.paint(self._encoded(), lips)
             crops[batch.drawn] = (painted.float() * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu()
