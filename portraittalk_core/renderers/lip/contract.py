@@ -50,14 +50,15 @@ class LipBatch:
 class LipModel(Protocol):
     """A family's networks, in eval mode, without gradients.
 
-    One with `needs_references` False is given none. A model of the kind WHISPER has `listen(speech, fps)` besides: a
-    function from numbers of frames to what is heard in them (B, ...), and what is heard in silence (...).
+    A model of the kind WHISPER has `listen(speech, fps)` besides: a function from numbers of frames to what is heard in
+    them (B, ...), and what is heard in silence (...).
     """
 
     name: str  # "lips", "iplap" or "musetalk"
     crop: LipCropRule
     sound: str  # MEL, WHISPER or NO_SOUND
     needs_sketches: bool
+    needs_references: bool  # False: a frame's own picture is all it takes, and `paint` gets None for features
     device: torch.device
     dtype: torch.dtype
 

@@ -23,7 +23,7 @@ from ..implicit.paste import Paster
 from ..sections import Section
 from ..warp.build import source_size
 from .blend import Sharpener, blend_mask
-from .contract import LipBatch, LipModel, References
+from .contract import LipBatch, LipModel
 from .crop import LipBoxes
 from .footage import Footage, footage_of
 from .frames import FrameBatch, FrameReader
@@ -31,8 +31,6 @@ from .listening import sound_rows
 from .options import LipPaintOptions
 from .policy import paint_weights, voice_gate
 from .references import ReferenceFrames
-
-NO_REFERENCES = References(*(torch.empty(0) for _ in range(4)))
 
 
 class LipRenderer:
@@ -101,7 +99,7 @@ class _LipJob:
         )
         self._sharpener = Sharpener(options.sharpen, float(job.fps))
         self._scene = int(scenes[0])
-        self._features: tuple[Any] | None = None
+        self._features: Any = None
 
     def pictures(self) -> Iterator[Tensor]:
         """All frames."""
@@ -158,13 +156,12 @@ class _LipJob:
 
     def _encoded(self) -> Any:
         """Features of the references, which are read when they are first needed."""
-        if self._features is None:
+        if self._features is None and self._model.needs_references:
             from .reading import references_of
 
-            needed = getattr(self._model, "needs_references", True)
-            given = (self._footage, self._boxes, self._weights, self._options)
-            self._features = (self._model.encode(references_of(*given) if needed else NO_REFERENCES),)
-        return self._features[0]
+            references = references_of(self._footage, self._boxes, self._weights, self._options)
+            self._features = self._model.encode(references)
+        return self._features
 
     @torch.no_grad()
     def _pasted(self, batch: FrameBatch, number: int, painted: Tensor) -> Tensor:
