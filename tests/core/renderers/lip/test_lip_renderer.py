@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -122,6 +123,32 @@ def test_a_model_is_given_crops_sketches_and_references_once(film, filmed, voice
         at = (torch.arange(FRAMES) + offset).clamp(0, FRAMES - 1)
         assert torch.equal(sketches[:, 2 + offset], middle[at])
     assert not torch.equal(middle[0], middle[5])
+
+
+@pytest.mark.parametrize(("fps", "steps"), [(50, (-4, -2, 0, 2, 4)), (12, (-1, 0, 0, 0, 1)), (30, (-2, -1, 0, 1, 2))])
+def test_windows_are_of_40_ms_at_every_rate(film, fps, steps):
+    model, track = StubLips(), replace(film.track, fps=fps)
+    reader = reader_of(replace(film, track=track), model)
+    batches = list(reader.batches())
+    sketches = torch.cat([batch.sketches for batch in batches])
+    for place, step in enumerate(steps):
+        at = (torch.arange(FRAMES) + step).clamp(0, FRAMES - 1)
+        assert torch.equal(sketches[:, place], sketches[at, 2])
+
+
+def reader_of(film, model):
+    from portraittalk_core.renderers.lip.footage import footage_of
+    from portraittalk_core.renderers.lip.frames import FrameReader
+
+    black, ones = torch.zeros(SIDE, SIDE, 3, dtype=torch.uint8), torch.ones(len(film.track))
+    footage = replace(footage_of(RenderJob.of_track(film, spoken(film))), pictures=lambda: itertools.repeat(black))
+    return FrameReader(footage, module.LipBoxes(film.track, model.crop), ones, ones, 4, True)
+
+
+def test_windows_end_where_a_film_begins_anew(film):
+    looped = film.in_order(torch.arange(2 * FRAMES) % FRAMES)
+    sketches = torch.cat([batch.sketches for batch in reader_of(looped, StubLips()).batches()])
+    assert torch.equal(sketches[FRAMES], sketches[0]) and torch.equal(sketches[FRAMES - 1], sketches[-1])
 
 
 def test_windows_end_at_cuts(tmp_path, voice):
