@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,7 @@ from ...portraittalk_core.motion.dub_options import DubOptions
 from ...portraittalk_core.motion.options import MotionOptions
 from ...portraittalk_core.pipelines.dub import render_film
 from ...portraittalk_core.pipelines.render import LENGTHS_DIFFER_S
-from ...portraittalk_core.renderers.contract import Callbacks, Film
+from ...portraittalk_core.renderers.contract import Callbacks, Film, RenderJob
 from ...portraittalk_core.renderers.lip.options import LipPaintOptions
 from ...portraittalk_core.renderers.lip.renderer import LipRenderer
 from ...portraittalk_core.types import LandmarkTrack, Speech
@@ -24,7 +26,7 @@ from ..video import FrameBuffer
 from . import convert, convert_video
 from .lip_select import ChosenReferences, read_video
 from .lips import LipNetworks
-from .progress import Progress, show_text
+from .progress import Progress, check_interrupted, show_text
 from .resume import sections_of
 from .temp_video import new_temp_video, temp_video, video_ui
 
@@ -78,7 +80,7 @@ class NodeResult:
 
 
 class LipFrames:
-    """Frames and masks for the outputs, all of them or the first; shows the frames as they come.
+    """Frames for the outputs, all of them or the first, which are shown as they come, and their masks.
 
     Args:
         keep_frames: see `FrameBuffer`.
@@ -90,16 +92,14 @@ class LipFrames:
         self.buffer = FrameBuffer(keep_frames, len(film.track), size)
         self.progress = Progress()
         self.on_picture = self.buffer.preview_callback(self.progress)
-        self._masks: list[Tensor] = []
 
-    def on_mask(self, mask: Tensor) -> None:
-        """Keep the (H, W) mask 0..1 of what was painted in a frame, in 255 levels; black is what was not touched."""
-        if self.buffer.all or not self._masks:
-            self._masks.append((mask * 255).ceil().byte())
-
-    def masks(self) -> Tensor:
-        """All kept masks as a MASK."""
-        return convert.to_masks([mask.float() / 255 for mask in self._masks])
+    def masks(self, masks: Iterator[Tensor]) -> Tensor:
+        """A MASK of as many frames, of (H, W) masks 0..1; black is what was not touched at all."""
+        levels = []
+        for mask in islice(masks, len(self.buffer.pictures)):
+            check_interrupted()
+            levels.append((mask * 255).ceil() / 255)
+        return convert.to_masks(levels)
 
 
 def run(
@@ -133,21 +133,24 @@ def run(
         frames, text = LipFrames(written.keep_frames, filmed), _findings(filmed, inputs)
         track = _dubbed(filmed, inputs, to_engine(engine, None, inputs.speech), frames.progress)
         chosen = None if watched.references is None else watched.references.frames
-        renderer = LipRenderer(networks.model, inputs.paint, references=chosen, on_mask=frames.on_mask)
+        renderer = LipRenderer(networks.model, inputs.paint, chosen)
         callbacks = Callbacks(frames.progress, frames.on_picture, sections=sections)
         more = {"renderer": renderer, "speech": inputs.speech, "callbacks": callbacks, "crf": written.crf}
         with networks.on_device(inputs.paint.batch_size):
             render_film(filmed, track, out, sound=sound, **more)
-    return _result(frames, track, out, [*text, sections.summary if sections is not None else ""], hidden)
+        mask = frames.masks(renderer.masks(RenderJob.of_track(filmed, track, inputs.speech)))
+    text.append(sections.summary if sections is not None else "")
+    return _result(frames, (track, mask), out, text, hidden)
 
 
-def _result(frames: LipFrames, track: LandmarkTrack, out: Path, findings: list[str], hidden) -> NodeResult:
+def _result(frames: LipFrames, outputs: tuple, out: Path, findings: list[str], hidden) -> NodeResult:
+    """The node's result; outputs are those behind the frames."""
     told = [text for text in findings if text]
     text = "; ".join([frames.buffer.text, *told])
     if told or frames.buffer.surprises:
         show_text(hidden.unique_id, text)
     images = convert.to_image(frames.buffer.pictures)
-    return NodeResult((temp_video(out), images, track, frames.masks()), video_ui(out, text))
+    return NodeResult((temp_video(out), images, *outputs), video_ui(out, text))
 
 
 def _filmed(film: object, inputs: DubInputs, watched: Watched, files: ExitStack) -> Film:

@@ -18,14 +18,13 @@ from ...portraittalk_core.face.sharpness import mouth_sharpness
 from ...portraittalk_core.media.video_read import probe_video
 from ...portraittalk_core.pipelines.dub import read_film
 from ...portraittalk_core.renderers.contract import Film
-from ...portraittalk_core.renderers.film_pictures import pictures_at
 from ...portraittalk_core.renderers.lip.contract import LipCropRule
 from ...portraittalk_core.renderers.lip.crop import LipBoxes
 from ...portraittalk_core.renderers.lip.footage import Footage
 from ...portraittalk_core.renderers.lip.iplap import CROP_PAD_PX
 from ...portraittalk_core.renderers.lip.options import LipPaintOptions
 from ...portraittalk_core.renderers.lip.policy import paint_weights
-from ...portraittalk_core.renderers.lip.reading import chosen_frames
+from ...portraittalk_core.renderers.lip.reading import chosen_frames, reference_sheet
 from ...portraittalk_core.renderers.lip.references import ReferenceFrames, contact_sheet
 from ...portraittalk_core.types import LandmarkTrack
 from . import convert, convert_video
@@ -121,34 +120,26 @@ def selected(
         NoFaceError: there is no face.
     """
     with ExitStack() as files:
-        if convert.as_tensor(film) is not None:
-            pictures = convert.to_pictures(film)
-            read = _read_pictures(pictures, landmarks, face)
-            frames = _chosen(read, options)
-            shown = {number: pictures[number] for number in _numbers(frames)}
-        else:
+        if convert.as_tensor(film) is None:
             path = files.enter_context(convert_video.video_file(film))
             read = read_video(path, landmarks, face)
-            frames = _chosen(read, options)
-            numbers = _numbers(frames)
-            shown = dict(zip(numbers, pictures_at(path, read.track.fps, numbers), strict=True))
-    boxes = LipBoxes(read.track, RULE)
-    crops = [boxes[number].take(picture, RULE.size) for number, picture in shown.items()]
-    of_video = read if convert.as_tensor(film) is None else None
-    size = (read.track.width, read.track.height)
-    return ChosenReferences(frames, of_video, len(read.track), size), contact_sheet(crops, frames, list(shown))
+            frames, sheet = reference_sheet(*_prepared(read, options), options)
+            return ChosenReferences(frames, read, len(read.track), (read.track.width, read.track.height)), sheet
+    pictures = convert.to_pictures(film)
+    read = _read_pictures(pictures, landmarks, face)
+    footage, boxes, weights = _prepared(read, options)
+    frames = chosen_frames(footage, weights, options)
+    numbers = sorted({*frames.faces, *frames.lips})
+    sheet = contact_sheet([boxes[at].take(pictures[at], RULE.size) for at in numbers], frames, numbers)
+    return ChosenReferences(frames, None, len(read.track), (read.track.width, read.track.height)), sheet
 
 
-def _numbers(frames: ReferenceFrames) -> list[int]:
-    return sorted({*frames.faces, *frames.lips})
-
-
-def _chosen(film: Film, options: LipPaintOptions) -> ReferenceFrames:
-    """The frames that a renderer would choose itself."""
+def _prepared(film: Film, options: LipPaintOptions) -> tuple[Footage, LipBoxes, Tensor]:
+    """A film as a renderer sees it: its boxes, and (T,) how much of each frame it would paint."""
     scenes = torch.zeros(len(film.track), dtype=torch.int64) if film.scenes is None else film.scenes
-    usable = LipBoxes(film.track, RULE, None, scenes).usable
-    weights = paint_weights(film.track, scenes, usable, options.max_yaw, film.source)
-    return chosen_frames(Footage(film, film.track, film.track, scenes, film.pictures), weights, options)
+    boxes = LipBoxes(film.track, RULE, None, scenes)
+    weights = paint_weights(film.track, scenes, boxes.usable, options.max_yaw, film.source)
+    return Footage(film, film.track, film.track, scenes, film.pictures), boxes, weights
 
 
 def _read_pictures(pictures: convert.Pictures, landmarks: LandmarkTrack | None, face: tuple) -> Film:

@@ -61,13 +61,6 @@ class LipBox:
         resized = F.interpolate(part, (size, size), mode="bilinear", align_corners=False, antialias=shrinks)
         return resized[0].clamp(0, 1)
 
-    def place(self, mask: Tensor, width: int, height: int) -> Tensor:
-        """(H, W) float32 of a mask (S, S) over the crop, 0 in the rest of a picture of a width and height."""
-        whole, (w, h) = torch.zeros(height, width), self.size_px
-        resized = F.interpolate(mask[None, None].float(), (h, w), mode="bilinear", align_corners=False)
-        whole[self.top : self.bottom, self.left : self.right] = resized[0, 0].cpu()
-        return whole
-
     def points01(self, points_px: Tensor) -> Tensor:
         """(..., N, 2) landmarks in pixels of the picture, 0..1 of the box."""
         corner, size = (torch.tensor(pair, dtype=torch.float32) for pair in ((self.left, self.top), self.size_px))
