@@ -189,10 +189,11 @@ def sd15(args: argparse.Namespace, device: Device) -> tuple[list[Row], list[Goal
 
 def liveportrait(args: argparse.Namespace, device: Device, started: float) -> list[Row]:
     """Rows of a frame: keypoints placed and stitched, picture rendered, pasted into a portrait, copied to the host."""
-    from portraittalk_core.renderers.implicit.build import compile_networks
+    from portraittalk_core.renderers.implicit.compiled import compile_networks
 
     dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     frames, rows = Frames(_renderer(args.tiny, device, dtypes[args.precision])), []
+    plain = frames.rendered(args.batches[0]).float()
     for compiled in (False,) if args.no_compile else (False, True):
         if compiled:
             compile_networks(frames.model)
@@ -205,7 +206,10 @@ def liveportrait(args: argparse.Namespace, device: Device, started: float) -> li
             rows.append((f"batch {batch}, {how}", f"{ms / batch:.2f}", f"{1000 * batch / ms:.1f}", _mb(peak)))
         if not compiled:
             rows += frames.parts(min(4, max(args.batches)), args.rounds, device)
-    frames.rendered(args.batches[0])
+    last = frames.rendered(args.batches[0]).float()
+    if not args.no_compile:
+        differs = float((last - plain).abs().max())
+        rows.append(("compiled against not: largest difference, colours 0..1", f"{differs:.1e}", "", ""))
     with device.no_waiting():
         frames.rendered(args.batches[0])
     rows.append(("the host does not wait for the device within a frame", "", "", ""))

@@ -37,7 +37,7 @@ from .score_memory import peak_mb
 
 PURPOSE = "LivePortrait's public code and ours, frame for frame on random weights of true size; memory over length"
 LAYOUT = "liveportrait-21"
-PUBLIC_CODE = "https://github.com/KwaiVGI/LivePortrait"
+PUBLIC_CODE = "https://github.com/KlingAIResearch/LivePortrait"
 NETWORKS = ("appearance_feature_extractor", "motion_extractor", "warping_module", "spade_generator")
 SIDE, PORTRAIT = 256, 1024
 GOAL_RATIO, GOAL_MORE_MB = 1.0, 50.0

@@ -21,7 +21,7 @@ from portraittalk_core.renderers.implicit.files import open_keypoint_model, writ
 from .parity import PublicCode, run
 
 PUBLIC = PublicCode(
-    "https://github.com/KwaiVGI/LivePortrait", "src/modules/convnextv2.py", {"yaml": "pyyaml", "scipy": "scipy"}
+    "https://github.com/KlingAIResearch/LivePortrait", "src/modules/convnextv2.py", {"yaml": "pyyaml", "scipy": "scipy"}
 )
 FACE_VID2VID = PublicCode(
     "https://github.com/zhanglonghao1992/One-Shot_Free-View_Neural_Talking_Head_Synthesis",
@@ -41,7 +41,7 @@ def measure(repo: Path) -> dict[str, float]:
     """Largest differences between the public code in `repo` and ours, and the size of what is compared; true sizes.
 
     Args:
-        repo: a copy of github.com/KwaiVGI/LivePortrait.
+        repo: a copy of github.com/KlingAIResearch/LivePortrait.
     """
     with _imported(repo, "src", ("cv2", "src.utils.timer", "src.utils.rprint")), TemporaryDirectory() as folder:
         paths = write_random_files(Path(folder), "liveportrait-21", "public", form="torch")

@@ -20,7 +20,9 @@ from portraittalk_core.types import Portrait
 from .parity import PublicCode, run
 
 PUBLIC = PublicCode(
-    "https://github.com/KwaiVGI/LivePortrait", "src/utils/crop.py", {"cv2": "opencv-contrib-python", "rich": "rich"}
+    "https://github.com/KlingAIResearch/LivePortrait",
+    "src/utils/crop.py",
+    {"cv2": "opencv-contrib-python", "rich": "rich"},
 )
 RULE = CropRule(2.3, -0.125, True)
 CASES = ((1.5, 0), (3, 0), (4, 17), (3, -40))  # times 512 pixels; degrees
@@ -36,7 +38,7 @@ def measure(repo: Path) -> dict[str, float]:
     levels in the crop. A face whose crop has less than 256 pixels is shrunk without aliasing here, so it is left out.
 
     Args:
-        repo: a copy of github.com/KwaiVGI/LivePortrait.
+        repo: a copy of github.com/KlingAIResearch/LivePortrait.
     """
     with patch.object(sys, "path", [str(repo), *sys.path]):
         public = importlib.import_module("src.utils.crop")

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..portraittalk_core.errors import InputError
 from .bindings import paths
 from .sockets import MotionEngine, advanced, choice, chosen, schema
+from .widgets import widget
 
 if TYPE_CHECKING:
     from ..portraittalk_core.engines import contract
@@ -33,6 +34,7 @@ class LoadMotionEngine(io.ComfyNode):
                 "from models/audio_encoders. Or connect audio_encoder_output later.",
             )
         )
+        of_files = [encoder, *_option_widgets()]
         without, files = [BUILT_IN, *_engines_from_outside()], paths.engine_names()
         return schema(
             node_id="PortraitTalkLoadMotionEngine",
@@ -40,7 +42,7 @@ class LoadMotionEngine(io.ComfyNode):
             description="Opens what moves the mouth: the built-in network, one fitted to a person, or a public one.",
             search_aliases=["lip sync model", "audio2mesh", "GeneFace", "IP-LAP", "HuBERT"],
             inputs=choice(
-                "engine", dict.fromkeys(without, []) | dict.fromkeys(files, [encoder]), [encoder],
+                "engine", dict.fromkeys(without, []) | dict.fromkeys(files, of_files), of_files,
                 tooltip="Files in models/portraittalk that hold a motion engine, known by their content.",
             ),
             accept_all_inputs=True,
@@ -61,7 +63,7 @@ class LoadMotionEngine(io.ComfyNode):
         files = _files(engine, more)
         if files is None or isinstance(files, str):
             return files or ""
-        return paths.fingerprint([files.weights, files.encoder])
+        return paths.fingerprint([files.weights, files.encoder], files.options)
 
     @classmethod
     def execute(cls, engine, **more) -> io.NodeOutput:
@@ -79,6 +81,22 @@ def _engines_from_outside():
     return [name for name in nameable_engines() if name not in {spec.name for spec in ENGINES}]
 
 
+def _option_widgets() -> list[io.Input]:
+    """The widgets of the options that single engines have, under the names that manifests give them."""
+    return [
+        widget(spec.options, option.name, id=option.column, optional=True, advanced=True)
+        for spec, option in _engine_options()
+    ]
+
+
+def _engine_options():
+    """Pairs of an engine of this pack and an option of its own."""
+    from ..portraittalk_core.engines.registry import ENGINES
+    from ..portraittalk_core.options import options_of
+
+    return [(spec, option) for spec in ENGINES if spec.options for option in options_of(spec.options)]
+
+
 def _files(engine, beside):
     """The argument of `open_engine` for an entry of the list and the inputs beside it."""
     from ..portraittalk_core.engines.contract import EngineFiles
@@ -90,7 +108,11 @@ def _files(engine, beside):
     if engine in _engines_from_outside():
         return engine
     encoder_path = None if encoder == AUTO else paths.encoder_path(encoder)
-    return EngineFiles(paths.engine_path(engine), encoder_path)
+    options: dict[str, dict] = {}
+    for spec, option in _engine_options():
+        if values.get(option.column) is not None:
+            options.setdefault(spec.name, {})[option.name] = values[option.column]
+    return EngineFiles(paths.engine_path(engine), encoder_path, options=options)
 
 
 def to_engine(engine: object | None, encoded: dict | None, speech: Speech) -> contract.MotionEngine:

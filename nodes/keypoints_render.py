@@ -92,7 +92,8 @@ def _render(networks, motion, writing, inputs, speech):
         callbacks = Callbacks(progress, _watching(buffer.preview_callback(progress), meter))
         with networks.on_device(renderer.options.batch_size):
             render_video(renderer, job, out, sound=sound, crf=crf, callbacks=callbacks)
-        return buffer, keypoint_opening.outputs_of(meter, track, alpha)
+            basis = keypoint_opening.basis_of(meter, track, networks.model, source)
+        return buffer, keypoint_opening.outputs_of(meter, track, alpha, basis)
 
 
 def _watching(on_picture, meter):

@@ -17,7 +17,7 @@ toy_puppet = sys.modules["toy_puppet"]
 
 def clip_of(seed: int, num_frames: int = 12) -> toy.Clip:
     video = toy.head_clip(seed, num_frames)
-    return toy.Clip(video, None, torch.zeros(num_frames, 18, 4), torch.zeros(18, 4), torch.zeros(num_frames))
+    return toy.Clip(video, None, torch.zeros(num_frames, 18, 4), torch.zeros(18, 4), *[torch.zeros(num_frames)] * 2)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -36,20 +36,31 @@ def test_opening_of_a_still_puppet_is_looked_for_where_it_stands():
     assert torch.allclose(toy.openings(frames, clip, still=True), asked.expand(4), atol=0.12)
 
 
+def test_scale_is_that_of_frames_whose_mouths_are_known(monkeypatch):
+    """A renderer that makes shut mouths look 0.2 open, and wide ones no wider."""
+    clip = dataclasses.replace(clip_of(0), own_opening=torch.linspace(0, 1, 12))
+    monkeypatch.setattr(toy, "talk", lambda *_: None)
+    monkeypatch.setattr(toy, "openings", lambda frames, clip: 0.2 + 0.8 * clip.own_opening)
+    scale = toy.Scale.of(None, [clip])
+    assert (scale.shut, scale.wide) == pytest.approx((0.2, 0.8))
+    assert torch.allclose(scale(torch.tensor([0.2, 1.0])), torch.tensor([0.0, 1.0]), atol=1e-6)
+
+
 ROW = toy.Row(0.5, 0.3, 0.9, 0.8)
 
 
 def findings(**changes) -> toy.Findings:
     alphas = {alpha: dataclasses.replace(ROW, opening=0.05 + 0.4 * alpha) for alpha in toy.ALPHAS}
-    unedited, printed = dataclasses.replace(ROW, cosine=0.5), dataclasses.replace(ROW, cosine=0.2)
-    return dataclasses.replace(toy.Findings(0.9, unedited, alphas, {}, printed, 0.95, 0.02), **changes)
+    alphas[0.0] = dataclasses.replace(alphas[0.0], cosine=0.5)
+    printed = dataclasses.replace(ROW, cosine=0.5), dataclasses.replace(ROW, cosine=0.2)
+    return dataclasses.replace(toy.Findings(0.9, ROW, alphas, {}, printed, 0.95, 0.02), **changes)
 
 
 def test_claims_hold_for_the_papers_order_and_each_can_fail():
     assert all(findings().claims().values())
     flat = {alpha: ROW for alpha in toy.ALPHAS}
-    assert list(findings(alphas=flat).claims().values()).count(False) == 2  # neither rising nor shut
-    assert not findings(printed=dataclasses.replace(ROW, cosine=0.6)).claims()["equation 5 as printed lowers it"]
+    assert list(findings(alphas=flat).claims().values()).count(False) == 3  # not rising, not shut, no better in sync
+    assert not findings(printed=(ROW, ROW)).claims()["equation 5 as printed lowers it"]
     assert list(findings(image_as_video=0.5).claims().values()).count(False) == 1
 
 

@@ -33,7 +33,12 @@ class Blueprint:
 
 def of(graphs: dict) -> list[Blueprint]:
     """All blueprints; those that are a workflow's own graph take it from there."""
-    return [talking_portrait(graphs["quick_portrait"]), dub_a_video(graphs["dub_a_video"]), score_a_video()]
+    return [
+        talking_portrait(graphs["quick_portrait"]),
+        keypoint_portrait(graphs["keypoint_portrait"]),
+        dub_a_video(graphs["dub_a_video"]),
+        score_a_video(),
+    ]
 
 
 def _inside(graph: dict, *names: str) -> dict:
@@ -60,6 +65,27 @@ def talking_portrait(graph: dict) -> Blueprint:
             *[("seed", "INT", ("motion", "seed")), ("face_index", "INT", ("motion", "face_index"))],
         ],
         [("video", "VIDEO", ("draw", 1)), ("landmarks", "PORTRAITTALK_LANDMARKS", ("motion", 0))],
+    )
+
+
+def keypoint_portrait(graph: dict) -> Blueprint:
+    """Portrait and speech to video, drawn by LivePortrait."""
+    return Blueprint(
+        "Keypoint Portrait",
+        "A portrait speaks: picture and speech become a video, drawn by LivePortrait's networks.",
+        _inside(graph, "motion", "networks", "bridge", "edit", "draw"),
+        [
+            ("portrait", "IMAGE", [(node, "portrait") for node in ("motion", "bridge", "draw")]),
+            ("audio", "AUDIO", [("motion", "audio"), ("draw", "audio")]),
+        ],
+        [
+            *[("networks", "COMBO", ("networks", "networks")), ("alpha", "FLOAT", ("draw", "alpha"))],
+            *[(name, "FLOAT", ("motion", name)) for name in ("fps", "head_motion", "blink_rate")],
+            *[(name, "FLOAT", ("edit", name)) for name in ("eyes_gain", "brows_gain")],
+            *[("seed", "INT", ("motion", "seed")), ("face_index", "INT", ("motion", "face_index"))],
+        ],
+        [("video", "VIDEO", ("draw", 1)), ("keypoints", "PORTRAITTALK_KEYPOINTS", ("edit", 0))],
+        (360, 340),
     )
 
 

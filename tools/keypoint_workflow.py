@@ -1,6 +1,8 @@
 """Workflow graphs of the keypoint renderers, for make_workflows.py: a portrait, a dubbed film, the mouth's opening."""
 
-PORTRAIT_NOTE = """## A portrait speaks, drawn by LivePortrait
+from portraittalk_core.weights.repositories import LIVEPORTRAIT_SAFETENSORS
+
+PORTRAIT_NOTE = f"""## A portrait speaks, drawn by LivePortrait
 
 1. **Load Image**: one upright face. **Load Audio**: the voice alone.
 2. **Run.** AudioToLandmarks moves the face; **Landmarks To Keypoints** says the same in LivePortrait's keypoints;
@@ -10,7 +12,7 @@ PORTRAIT_NOTE = """## A portrait speaks, drawn by LivePortrait
 as the look of a film by Keypoints From Video, and say which *parts* are its.
 
 Needed (MIT): LivePortrait's five files in *models/liveportrait*, for example those of
-huggingface.co/Kijai/LivePortrait_safetensors; the page offers to fetch them. InsightFace is not needed.
+huggingface.co/{LIVEPORTRAIT_SAFETENSORS}; the page offers to fetch them. InsightFace is not needed.
 """
 
 DUB_NOTE = """## A film says something else, drawn by LivePortrait
@@ -98,7 +100,7 @@ _WEIGHTS = {
     "PortraitTalkLoadKeypointRenderer": [
         {
             "name": f"{name}.safetensors",
-            "url": f"https://huggingface.co/Kijai/LivePortrait_safetensors/resolve/main/{name}.safetensors",
+            "url": f"https://huggingface.co/{LIVEPORTRAIT_SAFETENSORS}/resolve/main/{name}.safetensors",
             "directory": "liveportrait",
         }
         for name in (*_FILES, "stitching_retargeting_module")

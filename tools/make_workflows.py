@@ -352,6 +352,14 @@ APPS = {
         ],
         ["save"],
     ),
+    "keypoint_portrait": (
+        [
+            *[("image", "image"), ("sound", "audio"), ("networks", "networks"), ("draw", "alpha")],
+            *[("motion", "head_motion"), ("motion", "seed")],
+        ],
+        ["save"],
+    ),
+    "keypoint_dub": ([("film", "file"), ("sound", "audio"), ("networks", "networks"), ("draw", "alpha")], ["save"]),
 }
 
 
@@ -431,7 +439,7 @@ def main() -> None:
         off = SWITCHED_OFF.get(name, ())
         write("workflows", name, build(graph, groups.get(name, ()), models, off, app_mode(name, graph)))
     for blueprint in blueprints.of(graphs):
-        inner = build(blueprint.nodes, models=MODELS)
+        inner = build(blueprint.nodes, models=MODELS | models_of["keypoint_portrait"])
         write("subgraphs", blueprint.name, blueprints.as_json(blueprint, inner))
 
 

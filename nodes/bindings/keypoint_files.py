@@ -5,10 +5,12 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
+from ...portraittalk_core.checks import abbreviated
 from ...portraittalk_core.errors import InputError
 from ...portraittalk_core.renderers.implicit.file_layouts import sorted_names
 from ...portraittalk_core.renderers.implicit.files import INNER_FOLDERS
 from ...portraittalk_core.weights.headers import read_shapes
+from ...portraittalk_core.weights.repositories import LIVEPORTRAIT_SAFETENSORS
 from . import paths
 
 FOLDERS = ("liveportrait", "controltalk", "portraittalk")  # of the models folder
@@ -38,7 +40,7 @@ def network_folder(name: str) -> Path:
                 return folder
     raise InputError(
         f"there are no keypoint networks in {name}; put LivePortrait's five files (huggingface.co/"
-        "Kijai/LivePortrait_safetensors) into models/liveportrait, or ControlTalk's checkpoint into models/controltalk."
+        f"{LIVEPORTRAIT_SAFETENSORS}) into models/liveportrait, or ControlTalk's checkpoint into models/controltalk."
     )
 
 
@@ -92,12 +94,9 @@ def audio2exp_path(name: str) -> Path:
     Raises:
         InputError: it is not there, or not inside these folders.
     """
-    for kind in FOLDERS:
-        for root in paths.model_folders(kind):
-            path = (root / name).resolve()
-            if path.is_relative_to(root.resolve()) and path.is_file():
-                return path
-    raise InputError(
-        f"the Audio2Exp file {name} is not in models/controltalk; put ControlTalk's lipControlNet.pt there, or one of "
-        "portraittalk train audio2exp, and choose it."
+    folders = [root for kind in FOLDERS for root in paths.model_folders(kind)]
+    missing = (
+        f"the Audio2Exp file {abbreviated(name)} is not in models/controltalk: ControlTalk's lipControlNet.pt, or one "
+        "of portraittalk train audio2exp"
     )
+    return paths.file_in(folders, name, missing)

@@ -12,8 +12,12 @@ import torch
 from torch import Tensor
 
 from ...portraittalk_core.errors import MissingDependency
+from ...portraittalk_core.motion.keypoint_regions import ExpressionBasis
+from ...portraittalk_core.renderers.contract import Film
+from ...portraittalk_core.renderers.implicit.contract import KeypointModel
 from ...portraittalk_core.renderers.implicit.lip_opening import LipOpening, OpeningMeter, asked_opening
-from ...portraittalk_core.types import KeypointTrack, LandmarkTrack
+from ...portraittalk_core.renderers.implicit.mouth_amount import MouthAmount
+from ...portraittalk_core.types import KeypointTrack, LandmarkTrack, Portrait
 from . import convert
 from .keypoints import no_plot
 from .progress import face_mesh
@@ -45,8 +49,20 @@ def meter(wanted: bool, fps: object) -> Iterator[OpeningMeter | None]:
         yield OpeningMeter(mesh, fps)
 
 
+def basis_of(
+    measured: OpeningMeter | None, motion: KeypointTrack | LandmarkTrack, model: KeypointModel, source: Portrait | Film
+) -> ExpressionBasis | None:
+    """What moves the mouth in the keypoints of a motion; None where nobody asks, or it is known by name."""
+    if measured is None or not isinstance(motion, KeypointTrack):
+        return None
+    return MouthAmount(model, source).basis
+
+
 def outputs_of(
-    measured: OpeningMeter | None, motion: KeypointTrack | LandmarkTrack, alpha: float | Tensor
+    measured: OpeningMeter | None,
+    motion: KeypointTrack | LandmarkTrack,
+    alpha: float | Tensor,
+    basis: ExpressionBasis | None = None,
 ) -> OpeningOutputs:
     """Plot and report of a finished measurement.
 
@@ -54,11 +70,12 @@ def outputs_of(
         measured: which has seen all pictures; None gives empty outputs.
         motion: that was rendered.
         alpha: the amount of it, one number or one a frame.
+        basis: what moves the mouth, where the layout's keypoints are not known by name.
     """
     if measured is None:
         return NOTHING
     amounts = alpha if isinstance(alpha, Tensor) else torch.full((len(motion),), float(alpha))
-    opening = measured.against(amounts * asked_opening(motion))
+    opening = measured.against(amounts * asked_opening(motion, basis))
     summary = opening.summary()
     r, faceless = summary["correlation"], summary["num_faceless"]
     text = f"opening asked and measured: r {'n/a' if r is None else f'{r:.3f}'}"

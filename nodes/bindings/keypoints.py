@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ...portraittalk_core.errors import InputError, MissingDependency
 from ...portraittalk_core.motion.keypoint_time import join
 from ...portraittalk_core.renderers.devices import DTYPES
-from ...portraittalk_core.renderers.implicit.build import compile_networks
+from ...portraittalk_core.renderers.implicit.compiled import compile_networks
 from ...portraittalk_core.renderers.implicit.files import open_keypoint_model
 from ...portraittalk_core.renderers.implicit.options import KeypointRenderOptions
 from ...portraittalk_core.renderers.implicit.renderer import ImplicitRenderer

@@ -40,14 +40,8 @@ def file_path(name: str, family: str) -> Path:
             f"there is no file of the lip renderer {family} in models/{HOMES[family]}: get {SOURCES[family]}, and put "
             "it there."
         )
-    for kind in FOLDERS:
-        for root in paths.model_folders(kind):
-            path = (root / name).resolve()
-            if path.is_relative_to(root.resolve()) and path.is_file():
-                return path
-    raise InputError(
-        f"the lip renderer's file {abbreviated(name)} is not in models/{HOMES[family]}; put it there or choose another."
-    )
+    folders = [root for kind in FOLDERS for root in paths.model_folders(kind)]
+    return paths.file_in(folders, name, f"the lip renderer's file {abbreviated(name)} is not in models/{HOMES[family]}")
 
 
 def vae_names() -> list[str]:

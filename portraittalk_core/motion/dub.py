@@ -245,6 +245,12 @@ def with_mouth(
 
 def resting_frame(track: LandmarkTrack) -> LandmarkTrack:
     """The most frontal frame with closed lips, as a track of one frame."""
+    best = resting_index(track)
+    return track.slice(best, best + 1)
+
+
+def resting_index(track: LandmarkTrack) -> int:
+    """Number of the most frontal frame with closed lips."""
     points = track.points_px
     right_eye, left_eye = (points[:, list(eye)].mean(1) for eye in (topo.RIGHT_EYE_CORNERS, topo.LEFT_EYE_CORNERS))
     between = left_eye - right_eye
@@ -252,8 +258,7 @@ def resting_frame(track: LandmarkTrack) -> LandmarkTrack:
     cost = (gap + TURNED_COUNTS * between[:, 2].abs()) / between.norm(dim=1).clamp(min=1e-6)
     if track.valid.any():
         cost = cost.masked_fill(~track.valid, torch.inf)
-    best = int(cost.argmin())
-    return track.slice(best, best + 1)
+    return int(cost.argmin())
 
 
 def mouth_share(reference: LandmarkTrack) -> Tensor:

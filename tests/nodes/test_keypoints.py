@@ -281,6 +281,28 @@ def test_report_holds_asked_and_measured_openings(bindings):
     assert nothing.report == "" and nothing.plot.shape == (1, 64, 64, 3)
 
 
+def test_asked_opening_of_face_vid2vid_is_read_by_its_measured_basis(bindings, monkeypatch):
+    layout = "face-vid2vid-15"
+    track, portrait = track_of(bindings, 10, layout), object()
+    parting = torch.zeros(15, 3)
+    parting[4, 1] = 0.2  # what opens the mouth by a whole distance of its corners
+    regions = core(bindings, "motion.keypoint_regions")
+    share = (parting[:, 1] > 0).float()
+    basis = regions.ExpressionBasis(layout, parting, torch.zeros(15, 3), {"mouth": share, "rest": 1 - share})
+    amount, asked = core(bindings, "renderers.implicit.mouth_amount"), []
+    monkeypatch.setattr(amount, "measured_basis", lambda model, face: asked.append(face) or basis)
+    mouths, model = Mouths(bindings, [0.1] * 10), SimpleNamespace(layout=layout)
+    assert bindings.opening.basis_of(None, track, model, portrait) is None and not asked  # nobody wants to know
+    found = bindings.opening.basis_of(mouths, track, model, portrait)
+    assert found is basis and asked == [portrait]
+    height = core(bindings, "motion.keypoint_edit").in_head_axes(track)[:, 4, 1] / 0.2
+    report = json.loads(bindings.opening.outputs_of(mouths, track, 0.5, found).report)
+    expected = 0.5 * (height - height.min())  # from the most closed frame on: one of ten
+    assert report["asked"] == pytest.approx(expected.tolist(), abs=1e-3)
+    known = SimpleNamespace(layout=LAYOUT)
+    assert bindings.opening.basis_of(mouths, track_of(bindings), known, portrait) is None  # by name
+
+
 def test_a_mouth_that_is_seen_nowhere_gives_a_plot_and_no_numbers(bindings):
     outputs = bindings.opening.outputs_of(Mouths(bindings, [float("nan")] * 10), track_of(bindings), 1.0)
     report = json.loads(outputs.report)

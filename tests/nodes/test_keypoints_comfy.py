@@ -220,7 +220,7 @@ def test_audio2exp_speaks_and_sends_its_timeline(comfy, weights, still):
 
 def test_an_engine_makes_keypoints_which_our_lips_go_with(comfy, weights, still):
     prompt = still(keypoints=["9", 0])
-    prompt["5"] = node("LoadMotionEngine", engine=JOYVASA, encoder="none")
+    prompt["5"] = node("LoadMotionEngine", engine=JOYVASA, encoder="none", joyvasa_steps=5)
     motion = {"fps": FPS, "mouth_gain": 1.0, "head_motion": 1.0, "seed": 0, "face_index": 0}
     prompt["9"] = node("AudioToKeypoints", engine=["5", 0], portrait=["1", 0], audio=["2", 0],
                        keypoint_renderer=["3", 0], **motion)  # fmt: skip
@@ -237,6 +237,20 @@ def test_both_families_draw_and_the_same_seed_gives_the_same_frames(comfy, weigh
     assert np.abs(first - again).max() <= 1
     other = pictures(comfy, done(comfy, graph(FACEVID2VID)))
     assert len(other) == FRAMES and np.abs(other[0] - other[-1]).mean() > 0
+
+
+def test_a_prompt_queued_again_comes_from_the_cache(comfy, weights, graph):
+    prompt = graph(alpha=0.9)  # of no other test
+    first, again = done(comfy, prompt), done(comfy, prompt)
+    (last,) = comfy.get_json("/history?max_items=1").values()
+    (cached,) = (content["nodes"] for name, content in last["status"]["messages"] if name == "execution_cached")
+    assert {"3", "4", "5", "6", "7", "8"} <= set(cached)
+    assert any(number == "6" for number, *_ in first.progress)
+    assert not again.progress and not again.previews  # nothing is moved, measured or rendered again
+    for number in ("7", "8"):  # the same files, not new ones
+        assert again.outputs[number] == first.outputs[number]
+    later = done(comfy, graph(alpha=0.8))
+    assert any(number == "6" for number, *_ in later.progress) and not any(n == "4" for n, *_ in later.progress)
 
 
 def test_interrupt_stops_within_a_frame_and_leaves_nothing(comfy, weights, graph):

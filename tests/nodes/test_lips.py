@@ -94,7 +94,7 @@ def test_a_list_with_inputs_of_its_own_says_what_a_plain_one_does(pack, models):
         {"renderer": "iplap", "file": "renderer_checkpoint.pth"}, {}
     )
     assert files("lips", {}) == files({"renderer": "lips", "file": "auto"}, {"file": "mine/random-lips.safetensors"})
-    with pytest.raises(ValueError, match="the VAE other is not in models/vae"):
+    with pytest.raises(ValueError, match="the VAE 'other' is not in models/vae"):
         write_unet(models)
         files({"renderer": "musetalk", "vae": "other"}, {})
 

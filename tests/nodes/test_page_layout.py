@@ -18,7 +18,9 @@ pytestmark = pytest.mark.comfy
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
-APPS = {"quick_portrait": 5, "dub_a_video": 6, "score_a_video": 2, "dub_lips": 5}  # inputs of the form
+# inputs of the form
+APPS = {"quick_portrait": 5, "dub_a_video": 6, "score_a_video": 2, "keypoint_portrait": 6, "keypoint_dub": 4}
+APPS |= {"dub_lips": 5}
 SCREEN = (1700, 1250)
 MEDIA = ("LoadImage", "LoadAudio", "LoadVideo")
 # boxes in the graph's units, with the title: id, left, top, width, height
@@ -170,7 +172,7 @@ def listed(comfy) -> dict:
 
 
 @pytest.mark.usefixtures("listed")
-@pytest.mark.parametrize("name", ["Talking Portrait", "Dub a Video", "Score a Video"])
+@pytest.mark.parametrize("name", ["Talking Portrait", "Keypoint Portrait", "Dub a Video", "Score a Video"])
 def test_a_blueprint_is_the_graph_inside_it(browser, name):
     """The page takes it apart into the nodes inside, wired and set as in the file."""
     graph = around(name)
@@ -192,6 +194,10 @@ def test_a_blueprint_is_the_graph_inside_it(browser, name):
                 "app.graph._nodes.find(n => n.isSubgraphNode?.()).widgets.find(w => w.name === 'fps').value = 8"
             )
             assert await tab.run() == "success"
+        elif name == "Keypoint Portrait":
+            draw, bridge = by_kind["PortraitTalkRenderKeypoints"], by_kind["PortraitTalkLandmarksToKeypoints"]
+            assert [draw[key] for key in ("alpha", "paste", "measure_opening")] == [1, "picture", False]
+            assert draw["keypoint_renderer"] == bridge["keypoint_renderer"] and draw["portrait"] == bridge["portrait"]
         elif name == "Dub a Video":
             sampler = by_kind["PortraitTalkIdentityNetSampler"]
             assert [sampler[key] for key in ("steps", "denoise", "keep_frames")] == [20, 0.65, "always"]

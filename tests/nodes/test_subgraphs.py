@@ -13,7 +13,7 @@ INSIDE_IN, INSIDE_OUT = -10, -20
 
 
 def test_these_are_the_blueprints():
-    assert [path.stem for path in FILES] == ["Dub a Video", "Score a Video", "Talking Portrait"]
+    assert [path.stem for path in FILES] == ["Dub a Video", "Keypoint Portrait", "Score a Video", "Talking Portrait"]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

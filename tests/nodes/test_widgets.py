@@ -42,6 +42,18 @@ def widgets():
         yield importlib.import_module(f"{PACK}.nodes.widgets")
 
 
+def test_options_of_single_engines_reach_them(widgets, monkeypatch):
+    engine = importlib.import_module(f"{PACK}.nodes.engine")
+    monkeypatch.setattr(engine.paths, "engine_path", Path)
+    given = {"joyvasa_guidance": 1.5, "joyvasa_steps": 20, "joyvasa_head_smoothing": 0.5}
+    shown = {item.id for item in engine.LoadMotionEngine.define_schema().inputs}
+    assert set(given) <= shown
+    files = engine._files("some.pt", given)
+    assert files.options == {"joyvasa": {"guidance": 1.5, "steps": 20, "head_smoothing": 0.5}}
+    assert engine._files({"engine": "some.pt", **given}, {}).options == files.options  # newer ComfyUI
+    assert engine._files("some.pt", {}).options == {}  # of a saved graph without them
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [

@@ -7,7 +7,7 @@ from pathlib import Path
 from ...errors import InputError
 from ...media.text_files import parse_json, read_text
 from ..devices import select_device
-from .interrupt import modules_of
+from .compiled import compile_networks
 from .options import ImplicitOptions
 from .renderer import ImplicitRenderer
 
@@ -59,9 +59,3 @@ def alpha_of(options: ImplicitOptions) -> float | list[tuple[float, float]]:
         raise InputError(f"the points of alpha must be a list such as {POINTS_EXAMPLE}.")
     AlphaCurve(listed)
     return [(float(seconds), min(2.0, float(amount) * strength)) for seconds, amount in listed]
-
-
-def compile_networks(model: object) -> None:
-    """Let torch compile the networks of a model; they compile when they are first called."""
-    for network in modules_of(model):
-        network.compile(dynamic=False)

@@ -1,7 +1,8 @@
 """What drives a renderer with implicit keypoints: landmarks through a bridge, keypoint tracks, Audio2Exp.
 
 Alpha acts where speech comes in. Landmarks: the mouth goes from shut (0) over as it is (1) beyond it, on the same head.
-Keypoint tracks: the mouth's expression, from the source's own on. Audio2Exp: what it adds to a shut mouth.
+Keypoint tracks: the mouth's expression, from the source's own shut mouth on. Audio2Exp: all that it adds to a shut
+mouth, ControlTalk's equation 3.
 """
 
 from __future__ import annotations
@@ -15,19 +16,17 @@ from torch import Tensor
 
 from ...errors import InputError
 from ...motion.dub import mouth_share, resting_frame, with_mouth
-from ...motion.keypoint_edit import expression_gain, in_head_axes
 from ...motion.keypoint_lips import with_lips
-from ...motion.keypoint_regions import KEYPOINTS_OF_REGIONS
 from ...motion.keypoint_time import join
-from ...motion.rig import make_rig
 from ...types import KeypointTrack, LandmarkTrack
 from ..contract import Film, RenderJob
 from .audio2exp.alpha import AlphaCurve
-from .bridges import OPEN_LIPS, keypoints_of_landmarks, keypoints_of_lips, lip_ratio
+from .bridges import keypoints_of_landmarks, keypoints_of_lips
 from .contract import Keypoints
 from .engine_motion import OURS, carried, check_lips, our_landmarks
 from .extract import track_of
 from .face_renderer import FaceRenderer
+from .mouth_amount import MouthAmount, shut_landmarks
 
 Spans = Iterator[KeypointTrack]
 MOTION = ("expression", "rotation_deg", "translation", "scale")  # parts of a track and of keypoints
@@ -49,6 +48,7 @@ class Driving:
         self.renderer, self.job, self.driver = renderer, job, renderer.driver
         self._on_layer = None if heard is None else lambda *_: heard()
         self.curve = AlphaCurve(renderer.alpha)
+        self.mouth = MouthAmount(renderer.model, job.source)
         check_lips(renderer.options, job)
         if self.driver is not None:
             if job.speech is None:
@@ -84,7 +84,8 @@ class Driving:
             base = self.keypoints(spans, face)
             if self.renderer.options.lips == OURS and self.driver is None:
                 lips = self.landmarks(our_landmarks(self.job), portrait.landmarks)
-                base = with_lips(base, keypoints_of_landmarks(self.renderer.model, portrait, lips))
+                heard = keypoints_of_landmarks(self.renderer.model, portrait, lips)
+                base = with_lips(base, heard, self.mouth.basis)
             return self.edited(base)
         scaled = self.landmarks(spans, portrait.landmarks)
         model = self.renderer.model
@@ -118,21 +119,10 @@ class Driving:
         if self.driver is not None:
             yield from spans
             return
-        done, rest = 0, None
+        done = 0
         for span in spans:
-            amounts = self.curve.at(done, len(span), span.fps)
-            if bool((amounts != 1).any()) and rest is None:
-                rest = self._shut(source)
-            yield span if rest is None else _with_alpha(span, amounts, rest)
+            yield self.mouth.scaled(span, self.curve.at(done, len(span), span.fps))
             done += len(span)
-
-    def _shut(self, source: KeypointTrack) -> KeypointTrack:
-        """One frame: the source with its lips together."""
-        portrait = self.job.source
-        if isinstance(portrait, Film) or float(lip_ratio(portrait.landmarks.points_px)) < OPEN_LIPS:
-            return source
-        shut = ShutMouth(portrait.landmarks).landmarks
-        return next(keypoints_of_landmarks(self.renderer.model, portrait, [shut]))
 
     def edited(self, base: Spans) -> Spans:
         """The spans as Audio2Exp edits them; as they are without one."""
@@ -156,9 +146,7 @@ class ShutMouth:
     """
 
     def __init__(self, reference: LandmarkTrack) -> None:
-        rig = make_rig(reference)
-        points_px = rig.to_px(rig.rest + rig.close)[None]
-        self.landmarks = LandmarkTrack.from_px(points_px, reference.width, reference.height, reference.fps)
+        self.landmarks = shut_landmarks(reference)
         self._share = mouth_share(reference)
 
     def scaled(self, span: LandmarkTrack, amounts: Tensor) -> LandmarkTrack:
@@ -200,12 +188,6 @@ def batches(spans: Iterator[KeypointTrack], size: int) -> Iterator[KeypointTrack
         rest = joined.slice(whole, len(joined)) if whole < len(joined) else None
     if rest is not None:
         yield rest
-
-
-def _with_alpha(span: KeypointTrack, amounts: Tensor, rest: KeypointTrack) -> KeypointTrack:
-    """A span with another amount of mouth; of a family whose keypoints belong to nothing by name, of expression."""
-    region = "mouth" if span.layout in KEYPOINTS_OF_REGIONS else "all"
-    return expression_gain(span, amounts, region, rest=in_head_axes(rest)[0])
 
 
 def _of_kind(span: KeypointTrack | LandmarkTrack, kind: type) -> KeypointTrack | LandmarkTrack:

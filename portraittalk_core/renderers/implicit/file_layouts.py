@@ -1,7 +1,7 @@
 """Layouts of the public files of keypoint models: which networks a file holds, and the sizes of these.
 
 Names in a layout are `network.tensor` with the networks' names in `LivePortrait` and `FaceVid2Vid`.
-Sources, names and shapes alone: the five files of KwaiVGI/LivePortrait and Kijai/LivePortrait_safetensors; the
+Sources, names and shapes alone: the five files of KlingTeam/LivePortrait and Kijai/LivePortrait_safetensors; the
 checkpoints of NetEase-Media/ControlTalk and of SadTalker (facevid2vid_00189-model.pth.tar).
 """
 
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ...errors import InputError
+from ...weights import repositories
 from .facevid2vid.head_estimator import EstimatorSizes
 from .facevid2vid.keypoint_detector import DetectorSizes
 from .liveportrait.motion_extractor import ExtractorSizes
@@ -60,7 +61,7 @@ LAYOUTS = {
             Part(GENERATOR, (r"^fc\.weight", r"^G_middle_0\.conv_0\.weight")),
             Part(RETARGETING, (r"^retarget_shoulder\.mlp\.0\.weight",), needed=False),
         ),
-        "huggingface.co/KwaiVGI/LivePortrait (.pth) or huggingface.co/Kijai/LivePortrait_safetensors",
+        f"huggingface.co/{repositories.LIVEPORTRAIT} (.pth) or huggingface.co/{repositories.LIVEPORTRAIT_SAFETENSORS}",
     ),
     FACEVID2VID: Layout(
         "face-vid2vid",

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from ...errors import InputError, MissingDependency
 from ...options import check_options, option, same_option
+from ...weights.repositories import LIVEPORTRAIT, LIVEPORTRAIT_EITHER, LIVEPORTRAIT_SAFETENSORS
 from ...weights.specs import FileSpec
 from ..identitynet.options import PRECISIONS
 
@@ -17,8 +18,8 @@ PUBLIC_ALPHA = 0.7  # with Audio2Exp: the default of ControlTalk's public code
 
 _LIVEPORTRAIT = (
     "LivePortrait's appearance_feature_extractor, motion_extractor, warping_module, spade_generator and, if there, "
-    "stitching_retargeting_module (.pth or .safetensors), from huggingface.co/KwaiVGI/LivePortrait or "
-    "huggingface.co/Kijai/LivePortrait_safetensors"
+    "stitching_retargeting_module (.pth or .safetensors), from "
+    f"huggingface.co/{LIVEPORTRAIT} or huggingface.co/{LIVEPORTRAIT_SAFETENSORS}"
 )
 _FACEVID2VID = (
     "a face-vid2vid checkpoint with generator, kp_detector and he_estimator, such as ControlTalk's "
@@ -32,7 +33,7 @@ _HUBERT = FileSpec(
     "hubert", "TencentGameMate/chinese-hubert-large, for Audio2Exp", "MIT", "audio_encoders", False, "1.3 GB"
 )
 LIVEPORTRAIT_FILES = (
-    FileSpec("keypoints_folder", "KwaiVGI/LivePortrait or Kijai/LivePortrait_safetensors", "MIT", "liveportrait",
+    FileSpec("keypoints_folder", LIVEPORTRAIT_EITHER, "MIT", "liveportrait",
              size="520 MB", names="its five files"),
     _AUDIO2EXP,
     _HUBERT,
@@ -51,7 +52,8 @@ class KeypointRenderOptions:
 
     alpha: float | None = option(
         None, 0, 2,
-        f"How far the speech moves the mouth: 0 keeps it shut, 1 is natural ({PUBLIC_ALPHA:g} with Audio2Exp, else 1)",
+        f"How far the speech moves the mouth: 0 keeps it shut, 1 is natural ({PUBLIC_ALPHA:g} with Audio2Exp, else 1); "
+        "eyes and brows stay, but for what Audio2Exp itself adds to them",
         step=0.05,
     )  # fmt: skip
     bridge: str = option(

@@ -43,7 +43,7 @@ class Audio2ExpTraining:
     ramp: float = 0.5  # share of the steps in which alpha rises from 0 to 1
     silence: float = 0.5  # share of windows that are shut by the silent pass first
     silent_target: str = "expression"  # of that pass: the face as it is with shut lips; "sync": with silence; "none"
-    silent_weight: float = 1.0  # of that loss, which is above 1 where the pass does nothing
+    silent_weight: float = 1.0  # of that loss, which is 1 in the mean where the pass does nothing
     other_audio: float = 0.5  # share of windows that hear another time of their clip
     train_audio_encoder: bool = False  # True fine-tunes the sound encoder too
     trainer: Audio2ExpTrainer = field(default_factory=Audio2ExpTrainer)

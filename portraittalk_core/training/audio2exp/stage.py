@@ -176,7 +176,7 @@ class Audio2ExpStage:
         yield Loss(MAIN, total, {**logged, "cosine": float(cosines.detach().mean()), "alpha": alpha})
 
     def _silent_loss(self, batch: Heard, shut: Tensor, silent: Tensor) -> Tensor:
-        """Of the windows that the silent pass was used for; of expressions it is 1 or so where nothing is shut."""
+        """Of the windows that the silent pass was used for; of expressions it is 1 in the mean where nothing is shut."""
         if self.config.silent_target == "expression":
             return ((shut - batch.closed.to(self._device))[silent] / self._spread).square().mean()
         rendered, _, boxes = self.render(batch, shut)

@@ -112,7 +112,7 @@ def test_retargeting_is_optional_and_the_others_are_named(liveportrait):
 
 
 def test_an_empty_or_absent_folder_is_told(tmp_path):
-    with pytest.raises(InputError, match=r"is missing in what was given .*huggingface.co/KwaiVGI/LivePortrait"):
+    with pytest.raises(InputError, match=r"is missing in what was given .*huggingface.co/KlingTeam/LivePortrait"):
         open_keypoint_model(tmp_path)
     with pytest.raises(MissingDependency, match="there is no file or folder .*nowhere"):
         open_keypoint_model(tmp_path / "nowhere")

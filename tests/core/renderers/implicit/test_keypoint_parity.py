@@ -1,6 +1,6 @@
 """Networks of keypoint models at tiny sizes, against what the public code gave for the same weights and pictures.
 
-Weights and pictures are sines, so that both sides can make them. Recorded with KwaiVGI/LivePortrait 1986663 and
+Weights and pictures are sines, so that both sides can make them. Recorded with KlingAIResearch/LivePortrait 1986663 and
 zhanglonghao1992/One-Shot_Free-View_Neural_Talking_Head_Synthesis 9511d25; true sizes: benchmarks/parity_implicit.py.
 """
 

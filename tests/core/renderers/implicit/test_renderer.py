@@ -11,9 +11,13 @@ import torch
 import torch.nn.functional as F
 
 from portraittalk_core.errors import InputError
+from portraittalk_core.face.canonical import canonical_face
 from portraittalk_core.face.geometry import mouth_open
 from portraittalk_core.media.video_write import VideoWriter
+from portraittalk_core.motion.keypoint_edit import in_head_axes
+from portraittalk_core.motion.keypoint_regions import ExpressionBasis
 from portraittalk_core.renderers.contract import Callbacks, Film, RenderJob
+from portraittalk_core.renderers.implicit import mouth_amount
 from portraittalk_core.renderers.implicit.contract import CropRule, Keypoints
 from portraittalk_core.renderers.implicit.driving import Driving, ShutMouth, batches
 from portraittalk_core.renderers.implicit.files import random_model
@@ -238,6 +242,44 @@ def test_alpha_scales_the_mouth_of_keypoint_tracks_only(astronaut):
         spans_of(model, astronaut, tracks[1], alpha=0.0).expression[:, lips], shut[:, lips], atol=1e-6
     )
     assert float((shut[:, lips] - base.expression[:, lips]).abs().max()) > 1e-5  # the astronaut's are apart
+
+
+def test_alpha_leaves_blinks_where_the_mouth_had_to_be_measured(astronaut, monkeypatch):
+    fv = "face-vid2vid-15"
+    model, measured = Shifting(fv), []
+    shares = {"mouth": torch.zeros(15), "eyes": torch.zeros(15)}
+    shares["mouth"][[3, 4]] = torch.tensor([1.0, 0.5])  # 4 moves with the lids too
+    shares["eyes"][[4, 7]] = torch.tensor([0.5, 1.0])
+    parting = torch.zeros(15, 3)
+    parting[3, 1], parting[4, 1] = 0.1, 0.02
+    basis = ExpressionBasis(fv, parting, torch.zeros(15, 3), shares)
+    monkeypatch.setattr(mouth_amount, "measured_basis", lambda *given: measured.append(given) or basis)
+    renderer = ImplicitRenderer(model)
+    face, *_ = renderer._encoded(RenderJob.of_track(astronaut, keypoints_of(1, fv)))
+    own = face.expression.expand(3, -1, -1)
+    said = replace(keypoints_of(3, fv), expression=own + torch.rand(3, 15, 3))
+    shut, half, whole, wide = (spans_of(model, astronaut, said, alpha=alpha) for alpha in (0.0, 0.5, 1.0, 1.5))
+    assert torch.equal(whole.expression, said.expression) and len(measured) == 3  # 1 needs no measure
+    others = [k for k in range(15) if k not in (3, 4)]
+    for track in (shut, half, wide):  # eyes, brows and the rest stay to the last bit
+        assert torch.equal(track.expression[:, others], said.expression[:, others])
+    rest = in_head_axes(mouth_amount.MouthAmount(model, astronaut).shut)[0]
+    openings = [basis.opening(in_head_axes(track) - rest) for track in (shut, half, whole, wide)]
+    torch.testing.assert_close(openings[0], torch.zeros(3, dtype=torch.float64), atol=1e-6, rtol=0)
+    for alpha, opening in zip((0.5, 1.5), (openings[1], openings[3]), strict=True):
+        torch.testing.assert_close(opening, alpha * openings[2], atol=1e-5, rtol=0)
+
+
+def test_a_films_mouth_at_rest_is_that_of_its_most_closed_frame(tmp_path):
+    class Numbered(Film):
+        def pictures(self):
+            yield from (torch.full((96, 96, 3), 10 * number, dtype=torch.uint8) for number in range(4))
+
+    points = canonical_face()[None].repeat(4, 1, 1) * 0.1 + 0.5
+    points[:, 14, 1] += torch.tensor([0.03, 0.02, 0.0, 0.04])
+    track = LandmarkTrack(points, torch.ones(4, dtype=torch.bool), Fraction(25), 96, 96)
+    found = mouth_amount.resting_portrait(Numbered(tmp_path / "film.mp4", track))
+    assert int(found.picture[0, 0, 0]) == 20 and torch.equal(found.landmarks.points[0], points[2])
 
 
 def test_relative_motion_starts_at_the_portraits_own_keypoints(astronaut):
