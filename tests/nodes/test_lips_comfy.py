@@ -81,9 +81,9 @@ def pictures(comfy, run, number: str) -> np.ndarray:
     return np.stack([np.asarray(Image.open(comfy.output(file))) for file in run.outputs[number]["images"]]).astype(int)
 
 
-def video_of(comfy, run) -> tuple[int, bool]:
-    """Number of frames of the video that a run saved, and whether there is sound."""
-    (file,) = (shown["images"][0] for shown in run.outputs.values() if shown.get("animated") == [True])
+def video_of(comfy, run, number: str) -> tuple[int, bool]:
+    """Number of frames of the video that a node saved, and whether there is sound."""
+    (file,) = run.outputs[number]["images"]
     with av.open(str(comfy.output(file))) as video:
         return sum(1 for _ in video.decode(video=0)), bool(video.streams.audio)
 
@@ -101,7 +101,7 @@ def shipped(prompt: dict, film: str, speech: str, **changes) -> tuple[dict, dict
 def test_dub_lips_workflow_makes_a_video(comfy, weights, workflow_prompt, film, short_speech):
     prompt, by_kind = shipped(workflow_prompt("dub_lips"), film, short_speech)
     run = done(comfy, prompt)
-    assert video_of(comfy, run) == (FILM_FRAMES, True) and run.previews > 0
+    assert video_of(comfy, run, by_kind["SaveVideo"]) == (FILM_FRAMES, True) and run.previews > 0
     (sheet,) = run.outputs[by_kind["SelectReferences"]]["images"]
     assert np.asarray(Image.open(comfy.output(sheet))).std() > 20
     steps = [(value, total) for number, value, total in run.progress if number == by_kind["DubLips"]]
@@ -158,6 +158,7 @@ def test_references_of_another_film_are_told(comfy, weights, graph, portrait_nam
     assert run.status == "error" and "the references are of a film of 1 frames of 512×512" in run.message
 
 
+@pytest.mark.slow  # imports of diffusers and transformers, here and in the server
 @pytest.mark.skipif(importlib.util.find_spec("diffusers") is None, reason="MuseTalk needs diffusers")
 def test_fix_lips_workflow_makes_a_video(comfy, workflow_prompt, short_speech):
     """MuseTalk hears the clip's own sound."""
@@ -175,7 +176,7 @@ def test_fix_lips_workflow_makes_a_video(comfy, workflow_prompt, short_speech):
     prompt, by_kind = shipped(workflow_prompt("fix_lips_of_a_generated_clip"), clip.name, short_speech)
     prompt[by_kind["LoadLipRenderer"]]["inputs"] |= {"vae": "auto", "encoder": "auto"}
     try:
-        assert video_of(comfy, done(comfy, prompt)) == (FILM_FRAMES, True)
+        assert video_of(comfy, done(comfy, prompt), by_kind["SaveVideo"]) == (FILM_FRAMES, True)
     finally:
         shutil.rmtree(models / "musetalk")
 
@@ -198,6 +199,6 @@ def test_dub_then_repaint_keeps_all_but_the_mouth(comfy, workflow_prompt, film, 
         prompt[number] = {"class_type": "SaveImage", "inputs": {"images": images, "filename_prefix": "lip/made"}}
     run = done(comfy, prompt)
     dubbed, painted, mask = (pictures(comfy, run, number) for number in ("90", "91", "93"))
-    assert video_of(comfy, run) == (FILM_FRAMES, True)
+    assert video_of(comfy, run, by_kind["SaveVideo"]) == (FILM_FRAMES, True)
     assert np.array_equal(dubbed[mask == 0], painted[mask == 0])
     assert np.abs(dubbed - painted)[mask > 230].mean() > 1
