@@ -174,7 +174,8 @@ def test_fix_lips_workflow_makes_a_video(comfy, workflow_prompt, short_speech):
         for picture in islice(read_pictures(source, fps), FILM_FRAMES):
             writer.write(picture)
     prompt, by_kind = shipped(workflow_prompt("fix_lips_of_a_generated_clip"), clip.name, short_speech)
-    prompt[by_kind["LoadLipRenderer"]]["inputs"] |= {"vae": "auto", "encoder": "auto"}
+    opened = prompt[by_kind["LoadLipRenderer"]]["inputs"]  # newer ComfyUI calls these renderer.vae and so on
+    opened |= {name: "auto" for name in opened if name.endswith(("vae", "encoder"))}
     try:
         assert video_of(comfy, done(comfy, prompt), by_kind["SaveVideo"]) == (FILM_FRAMES, True)
     finally:
