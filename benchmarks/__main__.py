@@ -10,6 +10,7 @@ from . import (
     bad_input,
     batch,
     controltalk,
+    dub,
     embedded,
     film,
     gpu,
@@ -26,6 +27,7 @@ from . import (
 COMMANDS = {
     "embedded": embedded,
     "film": film,
+    "dub": dub,
     "lipsync": lipsync,
     "identity": identity,
     "animate": animate,

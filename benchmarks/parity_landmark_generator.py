@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from portraittalk_core.engines.landmark_generator.engine import load_landmark_generator
-from portraittalk_core.engines.landmark_generator.points import CONTENT, POSE
 from portraittalk_core.face.canonical import canonical_face
+from portraittalk_core.face.lip_points import LIP_POINTS
 from portraittalk_core.speech.wav2lip_mel import PAD_MODES, mel_filters, padded_length, wav2lip_mel
 from portraittalk_core.types import LandmarkTrack, Speech
 
@@ -37,11 +37,11 @@ def measure(repo: Path) -> dict[str, float]:
     """
     torch.manual_seed(0)
     mel_filters()  # cached before stand-ins hide the package that computes them
-    speech, track = _speech(), _track()
+    speech, track = buzzing_speech(), _track()
     with _public_code(repo) as models, torch.no_grad(), tempfile.TemporaryDirectory() as folder:
         public_net = models.Landmark_generator(T=5, d_model=512, nlayers=4, nhead=4, dim_feedforward=1024, dropout=0.1)
-        _randomise(public_net)
-        our_engine = load_landmark_generator(_published(public_net.eval(), Path(folder)))
+        randomise(public_net)
+        our_engine = load_landmark_generator(published(public_net.eval(), Path(folder)))
         results = _compare_networks(public_net, our_engine.net)
         for mode in PAD_MODES:
             sys.modules["librosa"].stft.pad_mode = mode
@@ -62,7 +62,7 @@ def _difference(name: str, expected: Tensor, actual: Tensor) -> dict[str, float]
     return {f"{name}: difference": float(differs), f"{name}: size": float(largest)}
 
 
-def _speech() -> Speech:
+def buzzing_speech() -> Speech:
     """Two and a half seconds of speech-like sound: silence, then an amplitude-modulated buzz."""
     time = torch.arange(40_123) / 16_000
     buzz = sum(torch.sin(2 * torch.pi * 130 * k * time) / k for k in range(1, 25))
@@ -79,7 +79,7 @@ def _track() -> LandmarkTrack:
     return LandmarkTrack.from_px(points, WIDTH, HEIGHT, Fraction(25))
 
 
-def _randomise(network: nn.Module) -> None:
+def randomise(network: nn.Module) -> None:
     """Randomise weights that start at zero or one, scaled so that the sound affects the output."""
     for name, tensor in network.state_dict().items():
         if name.endswith("running_var"):
@@ -92,7 +92,7 @@ def _randomise(network: nn.Module) -> None:
             tensor.uniform_(0.7, 1.3)
 
 
-def _published(network: nn.Module, folder: Path) -> Path:
+def published(network: nn.Module, folder: Path) -> Path:
     """Checkpoint file of the network in the public training's format."""
     moments = {0: {"step": torch.tensor(1.0), "exp_avg": torch.ones(3)}}
     path = folder / "landmarkgenerator_checkpoint.pth"
@@ -143,7 +143,7 @@ def _public_inference(public_net: nn.Module, audio: ModuleType, speech: Speech, 
 
 def _unit_points(points: np.ndarray, width: int, height: int) -> Tensor:
     """(2, 131) of (478, 3) normalised landmarks, as the public script crops and scales them."""
-    points_xy = points[[*POSE, *CONTENT], :2].astype(np.float64)
+    points_xy = points[list(LIP_POINTS), :2].astype(np.float64)
     x1, x2 = max(points_xy[:, 0].min() - 25 / width, 0), min(points_xy[:, 0].max() + 25 / width, 1)
     y1, y2 = max(points_xy[:, 1].min() - 25 / height, 0), min(points_xy[:, 1].max() + 25 / height, 1)
     left_px, right_px, top_px, bottom_px = int(x1 * width), int(x2 * width), int(y1 * height), int(y2 * height)
@@ -169,7 +169,7 @@ def slaney_filters(rate: int, fft_size: int, n_mels: int, fmin: float, fmax: flo
     )
 
 
-class _Stft:
+class Stft:
     """NumPy version of librosa.stft, as far as the public code uses it."""
 
     def __init__(self) -> None:
@@ -188,7 +188,7 @@ class _public_code:  # noqa: N801 - used like a function
     def __init__(self, repo: Path) -> None:
         self.repo = repo
         librosa, filters = ModuleType("librosa"), ModuleType("librosa.filters")
-        librosa.stft, librosa.filters, filters.mel = _Stft(), filters, slaney_filters
+        librosa.stft, librosa.filters, filters.mel = Stft(), filters, slaney_filters
         stand_ins = {name: MagicMock(spec=ModuleType, __path__=[]) for name in STAND_INS}
         modules = {**stand_ins, "librosa": librosa, "librosa.filters": filters}
         self.patches = (patch.dict(sys.modules, modules), patch.object(Tensor, "cuda", lambda tensor: tensor))

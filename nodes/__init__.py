@@ -18,6 +18,8 @@ from .keypoints_files import LoadKeypoints, SaveKeypoints
 from .keypoints_render import RenderKeypoints
 from .keypoints_speech import Audio2Exp, AudioToKeypoints
 from .landmarks import LandmarksFromVideo, LoadLandmarks, PreviewLandmarks, SaveLandmarks
+from .lips import LoadLipRenderer, SelectReferences
+from .lips_dub import DubLips
 from .paste import CropFace, PasteFace
 from .score import ADFDScore
 from .speech import AudioToLandmarks
@@ -49,6 +51,9 @@ NODES: list[type[io.ComfyNode]] = [
     RenderKeypoints,
     SaveKeypoints,
     LoadKeypoints,
+    LoadLipRenderer,
+    SelectReferences,
+    DubLips,
     StylePrior,
     BlendStyles,
     SaveStyle,

@@ -17,12 +17,18 @@ from portraittalk_core.face.crop import plan_face_crop
 from portraittalk_core.face.draw import draw_landmarks
 from portraittalk_core.face.geometry import mouth_open
 from portraittalk_core.face.identity.arcface_crop import norm_crop
+from portraittalk_core.face.lip_points import LIP_POINTS
 from portraittalk_core.face.mesh.landmarks import find_portrait
+from portraittalk_core.face.sketch import draw_sketch
 from portraittalk_core.media.audio import load_speech
 from portraittalk_core.motion.dub import dub_track
 from portraittalk_core.motion.options import MotionOptions
 from portraittalk_core.plots.track import plot_score, plot_track
 from portraittalk_core.renderers.animatenet.landmark_control import draw_condition
+from portraittalk_core.renderers.lip.blend import blend_mask
+from portraittalk_core.renderers.lip.contract import LipCropRule
+from portraittalk_core.renderers.lip.crop import LipBoxes
+from portraittalk_core.renderers.lip.references import ReferenceFrames, contact_sheet
 from portraittalk_core.renderers.vexpress.head_keypoints import draw_three, three_points
 from portraittalk_core.renderers.warp.renderer import PortraitRenderer
 from portraittalk_core.style.options import StyleUse
@@ -35,6 +41,8 @@ TILE = (300, 330)
 MOMENTS_S = (0.2, 1.34, 3.0, 4.15, 5.4)
 STYLE_MOMENTS_S = (0.2, 1.34, 2.2, 3.0, 4.15)
 LOUD_FRAME = round(25 * 1.34)
+LIP_CROP = LipCropRule(LIP_POINTS, 25.0, square=False, size=256)
+SHOWN_REFERENCES = (0, 12, 33, 71, 76, 104)
 
 
 def main() -> None:
@@ -60,6 +68,8 @@ def main() -> None:
     save(keypoints(portrait, track), ROOT / "workflows" / "keypoint_portrait.jpg")
     save(keypoint_dub(portrait, speech), ROOT / "workflows" / "keypoint_dub.jpg")
     save(opening(portrait, speech), ROOT / "workflows" / "mouth_opening.jpg")
+    for name, picture in lips(portrait, track, speech).items():
+        save(picture, ROOT / "workflows" / f"{name}.jpg")
     scores = adfd_plot(whole_track(open_engine(), speech, portrait.landmarks, _other()), track)
     save(_image(scores).resize((720, 270), Image.LANCZOS), ROOT / "workflows" / "score_a_video.jpg")
 
@@ -242,6 +252,52 @@ def opening(portrait, speech) -> Image.Image:
         points = [(10 + 700 * at / len(curve), 122 - 112 * float(value) / most) for at, value in enumerate(curve)]
         draw.line(points, fill=colour, width=2)
     return stack([top, below])
+
+
+def lips(portrait, track, speech) -> dict[str, Image.Image]:
+    """Thumbnails of the workflows of lip renderers, whose weights the user fetches: what these networks are given."""
+    dubbed = dub_track(repeated(portrait.landmarks, 150), speech, MotionOptions(), open_engine())
+    boxes = LipBoxes(dubbed, LIP_CROP)
+    crop = boxes[0].take(portrait.picture, LIP_CROP.size)
+    hidden, sketches = crop.clone(), []
+    hidden[:, LIP_CROP.size // 2 :] = 0
+    for frame in (4, LOUD_FRAME):
+        points = boxes.points01(frame, dubbed.points[frame, list(LIP_POINTS)])
+        sketches.append(_tile(draw_sketch(points[None], LIP_CROP.size)[0]))
+    mask = blend_mask(boxes.points01(0, dubbed.points[[0, LOUD_FRAME]]), LIP_CROP.size, "lower", 0.08)
+    masked = _tile(crop * (0.25 + 0.75 * mask))
+    scene, box = _image(portrait.picture), boxes[0]
+    ImageDraw.Draw(scene).rectangle([box.left, box.top, box.right, box.bottom], outline="#ffb347", width=5)
+    scene = scene.crop((0, 0, 465, 512)).resize(TILE, Image.LANCZOS)
+    sheet = references(portrait, track)
+    strips = {
+        "dub_lips": [_tile(hidden), sketches[1], sheet, _box("IP-LAP, MuseTalk\nor your networks\npaint the mouth")],
+        "dub_then_repaint": [
+            scene,
+            sketches[1],
+            masked,
+            _box("128 pixels wide;\nthen your SD1.5\npaints the mouth\nin 512"),
+        ],
+        "fix_lips_of_a_generated_clip": [scene, *sketches, _box("any clip gets\nthe mouth that\nits sound asks for")],
+    }
+    return {name: strip(tiles).resize((720, 197), Image.LANCZOS) for name, tiles in strips.items()}
+
+
+def references(portrait, track) -> Image.Image:
+    """A contact sheet of frames of the speaking portrait."""
+    renderer, boxes = PortraitRenderer(portrait), LipBoxes(track, LIP_CROP)
+    frames = [next(renderer.render(track.slice(number, number + 1))) for number in SHOWN_REFERENCES]
+    crops = [boxes[number].take(frame, 128) for number, frame in zip(SHOWN_REFERENCES, frames, strict=True)]
+    sheet = _image(contact_sheet(crops, ReferenceFrames(SHOWN_REFERENCES, ()), SHOWN_REFERENCES, 2))
+    placed = Image.new("RGB", TILE, sheet.getpixel((0, 0)))
+    sheet.thumbnail(TILE, Image.LANCZOS)
+    placed.paste(sheet, ((TILE[0] - sheet.width) // 2, 0))
+    return placed
+
+
+def _tile(crop: torch.Tensor) -> Image.Image:
+    """A picture of a crop (3, S, S) float 0..1."""
+    return _image((crop * 255).round().clamp(0, 255).byte().permute(1, 2, 0).contiguous()).resize(TILE, Image.LANCZOS)
 
 
 def _lines(track: LandmarkTrack, frame: int) -> Image.Image:

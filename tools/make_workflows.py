@@ -5,6 +5,7 @@ from pathlib import Path
 
 import blueprints
 import keypoint_workflow
+import lip_workflows
 import score_workflow
 import style_workflow
 import vexpress_workflow
@@ -344,6 +345,13 @@ APPS = {
         ["save"],
     ),
     "score_a_video": ([("made", "file"), ("true", "file")], ["score"]),
+    "dub_lips": (
+        [
+            *[("film", "file"), ("sound", "audio"), ("networks", "renderer")],
+            *[("dub", "mouth_gain"), ("dub", "voice_gate")],
+        ],
+        ["save"],
+    ),
     "keypoint_portrait": (
         [
             *[("image", "image"), ("sound", "audio"), ("networks", "networks"), ("draw", "alpha")],
@@ -420,7 +428,8 @@ def build(
 def main() -> None:
     """Write all workflows and subgraph blueprints."""
     graphs, groups, models_of = dict(GRAPHS), {}, {}
-    for module in (video_workflows, style_workflow, score_workflow, vexpress_workflow, keypoint_workflow):
+    modules = (video_workflows, style_workflow, score_workflow, vexpress_workflow, keypoint_workflow, lip_workflows)
+    for module in modules:
         KINDS.update(module.KINDS)
         graphs |= module.GRAPHS
         groups |= module.GROUPS

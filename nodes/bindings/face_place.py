@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...portraittalk_core.checks import abbreviated
 from ...portraittalk_core.errors import InputError, NoFaceError
+from ...portraittalk_core.face.choice import BoxChoice, FaceChoice, MaskChoice
 from ...portraittalk_core.face.mesh.landmarks import detect_faces
 from .convert import to_picture_masks
 
@@ -44,6 +45,33 @@ def index_at(place: object, picture: Tensor, mesh: object, source: str, size: tu
             "place, or disconnect face_at and choose by face_index."
         )
     return int(shares.argmax())
+
+
+def choice_at(face_index: int, place: object | None, size: tuple[int, int]) -> int | FaceChoice:
+    """Which face of a film is meant: of a number, or where the place says in the first frame that shows one.
+
+    Args:
+        face_index: counts where there is no place.
+        place: see `index_at`.
+        size: height and width of the film, pixels.
+
+    Raises:
+        InputError: neither a mask nor a box.
+    """
+    if place is None:
+        return face_index
+    box = _box(place)
+    if box is not None:
+        x, y, width, height = box
+        return BoxChoice((x, y, x + width, y + height))
+    return MaskChoice(_first_mask(place, size), "the mask")
+
+
+def _first_mask(mask: object, size: tuple[int, int]) -> Tensor:
+    """(H, W) of a MASK's first mask."""
+    first = mask[:1] if isinstance(mask, Tensor) and mask.ndim >= 3 else mask
+    (values,) = to_picture_masks(first, [torch.empty(*size, 0)])
+    return values
 
 
 def _box(place: object) -> tuple[float, float, float, float] | None:
@@ -83,8 +111,7 @@ def _in_box(box: tuple[float, float, float, float], points_px: Tensor) -> Tensor
 def _in_mask(mask: object, size: tuple[int, int], points_px: Tensor) -> Tensor:
     """(F,) means of a mask at each face's landmarks."""
     height, width = size
-    first = mask[:1] if isinstance(mask, Tensor) and mask.ndim >= 3 else mask
-    (values,) = to_picture_masks(first, [torch.empty(height, width, 0)])
+    values = _first_mask(mask, size)
     x, y = points_px.long().unbind(2)
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     return (values[y % height, x % width] * inside).mean(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
+from ...portraittalk_core.checks import abbreviated
 from ...portraittalk_core.errors import InputError
 from ...portraittalk_core.renderers.implicit.file_layouts import sorted_names
 from ...portraittalk_core.renderers.implicit.files import INNER_FOLDERS
@@ -93,12 +94,9 @@ def audio2exp_path(name: str) -> Path:
     Raises:
         InputError: it is not there, or not inside these folders.
     """
-    for kind in FOLDERS:
-        for root in paths.model_folders(kind):
-            path = (root / name).resolve()
-            if path.is_relative_to(root.resolve()) and path.is_file():
-                return path
-    raise InputError(
-        f"the Audio2Exp file {name} is not in models/controltalk; put ControlTalk's lipControlNet.pt there, or one of "
-        "portraittalk train audio2exp, and choose it."
+    folders = [root for kind in FOLDERS for root in paths.model_folders(kind)]
+    missing = (
+        f"the Audio2Exp file {abbreviated(name)} is not in models/controltalk: ControlTalk's lipControlNet.pt, or one "
+        "of portraittalk train audio2exp"
     )
+    return paths.file_in(folders, name, missing)

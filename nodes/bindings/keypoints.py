@@ -136,7 +136,7 @@ def open_networks(folder: Path, precision: str, size: int | None, compiled: bool
         compiled: whether torch.compile is to be used.
     """
     device, home = comfy.model_management.get_torch_device(), comfy.model_management.unet_offload_device()
-    model, retargeting = open_keypoint_model(folder, home, _dtype(device, precision), input_size=size)
+    model, retargeting = open_keypoint_model(folder, home, chosen_dtype(device, precision), input_size=size)
     networks = Networks(model, retargeting)
     if compiled:
         compile_networks(model)
@@ -145,7 +145,8 @@ def open_networks(folder: Path, precision: str, size: int | None, compiled: bool
     return KeypointNetworks(managed(networks))
 
 
-def _dtype(device: torch.device, precision: str) -> torch.dtype:
+def chosen_dtype(device: torch.device, precision: str) -> torch.dtype:
+    """The numbers that networks compute with: fp32, fp16 or bf16; auto is what ComfyUI takes on a device."""
     if precision != "auto":
         return DTYPES[precision]
     return torch.float16 if comfy.model_management.should_use_fp16(device) else torch.float32

@@ -121,7 +121,7 @@ def engine_path(name: str) -> Path:
     Raises:
         InputError: it is not there, or not inside the weight folders.
     """
-    return _file_in(weight_folders(), name, f"the motion engine {name} is not in models/portraittalk")
+    return file_in(weight_folders(), name, f"the motion engine {name} is not in models/portraittalk")
 
 
 def model_folders(kind: str) -> list[Path]:
@@ -141,7 +141,7 @@ def weight_path(kind: str, name: str) -> Path:
     Raises:
         InputError: it is not there, or not inside the folders.
     """
-    return _file_in(model_folders(kind), name, f"the {CONTENTS[kind]} {name} is not in models/{kind}")
+    return file_in(model_folders(kind), name, f"the {CONTENTS[kind]} {name} is not in models/{kind}")
 
 
 def lora_names() -> list[str]:
@@ -161,10 +161,22 @@ def lora_path(name: str) -> Path:
     return Path(path)
 
 
-def _file_in(folders: list[Path], name: str, missing: str) -> Path:
+def file_in(folders: list[Path], name: str, missing: str) -> Path:
+    """The file of a name in the first of some folders that has it.
+
+    Args:
+        folders: of models.
+        name: relative to one of them.
+        missing: what the error says where none has it.
+
+    Raises:
+        InputError: it is not there, or not inside the folders.
+    """
     for folder in folders:
         path = (folder / name).resolve()
-        if path.is_relative_to(folder.resolve()) and path.is_file():
+        if path.is_relative_to(folder.resolve()) and os.path.isfile(
+            path
+        ):  # pathlib's raises at a name that is too long
             return path
     raise InputError(f"{missing}; put it there or choose another.")
 
@@ -203,7 +215,7 @@ def animate_path(name: str) -> Path:
     Raises:
         InputError: it is not there, or not inside the weight folders.
     """
-    return _file_in(weight_folders(), name, f"the AnimateNet {name} is not in models/portraittalk")
+    return file_in(weight_folders(), name, f"the AnimateNet {name} is not in models/portraittalk")
 
 
 def style_names(kind: str) -> list[str]:
@@ -226,4 +238,4 @@ def style_path(name: str, kind: str) -> Path:
     Raises:
         InputError: it is not there, or not inside the weight folders.
     """
-    return _file_in(weight_folders(), name, f"the style {kind} {name} is not in models/portraittalk")
+    return file_in(weight_folders(), name, f"the style {kind} {name} is not in models/portraittalk")

@@ -24,15 +24,23 @@ NOT_PAINTED = ("keep_frames", "crf", "fps", "resume", "audio")
 Add = Callable[[str], None]
 
 
-def sections_of(models: tuple, conditioning: tuple, inputs: object, node_id: str | None, nodes) -> Sections | None:
+def sections_of(  # noqa: PLR0913 - one parameter a kind of input
+    models: tuple,
+    conditioning: tuple,
+    inputs: object,
+    node_id: str | None,
+    nodes,
+    not_painted: tuple[str, ...] = NOT_PAINTED,
+) -> Sections | None:
     """The store of a job's finished sections; None where none can be written.
 
     Args:
-        models: MODEL and VAE.
+        models: MODEL and VAE, or another node's networks.
         conditioning: positive and negative.
-        inputs: the sampler's other inputs, a dataclass.
-        node_id: of the sampler in the prompt.
+        inputs: the node's other inputs, a dataclass.
+        node_id: of the node in the prompt.
         nodes: ComfyUI's DynamicPrompt.
+        not_painted: inputs of the node that do not change what is painted.
     """
     root = paths.unfinished_folder()
     try:
@@ -43,12 +51,19 @@ def sections_of(models: tuple, conditioning: tuple, inputs: object, node_id: str
     if not os.access(root, os.W_OK):
         log.warning("%s is not writable, so that this job could not be resumed.", root)
         return None
-    key = job_key(models, conditioning, inputs, node_id, nodes)
+    key = job_key(models, conditioning, inputs, node_id, nodes, not_painted)
     prune(root, keep=key)
     return Sections(root, key)
 
 
-def job_key(models: tuple, conditioning: tuple, inputs: object, node_id: str | None, nodes) -> str:
+def job_key(  # noqa: PLR0913 - as `sections_of`
+    models: tuple,
+    conditioning: tuple,
+    inputs: object,
+    node_id: str | None,
+    nodes,
+    not_painted: tuple[str, ...] = NOT_PAINTED,
+) -> str:
     """SHA-256 of everything that the painted frames depend on; see `sections_of`.
 
     Tensors go by their content. Weights go by the nodes that made them, all their inputs, and the files named there:
@@ -62,13 +77,13 @@ def job_key(models: tuple, conditioning: tuple, inputs: object, node_id: str | N
     add(f"{LAYOUT} {__version__} {torch.__version__} {_comfyui_version()}")
     for model in models:
         add(_machine(model))
-    add("" if node_id is None or nodes is None else traced(nodes.get_node, node_id, NOT_PAINTED))
+    add("" if node_id is None or nodes is None else traced(nodes.get_node, node_id, not_painted))
     put(add, conditioning)
     for field in dataclasses.fields(inputs):
         value = getattr(inputs, field.name)
         if field.name == "portrait" and getattr(value, "ndim", 0) == 4:
             value = value[:1]  # of a batch, the first moves
-        if field.name not in NOT_PAINTED:
+        if field.name not in not_painted:
             add(field.name)
             put(add, value)
     return digest.hexdigest()

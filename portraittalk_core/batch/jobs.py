@@ -36,6 +36,7 @@ from ..motion.dub_options import OF_THE_FILM, DubOptions
 from ..motion.options import MotionOptions
 from ..options import fields_given
 from ..pipelines.dub import dub, read_film
+from ..pipelines.same_person import described_by
 from ..pipelines.talk import talk
 from ..progress import Progress
 from ..renderers.contract import FILM, Callbacks, Renderer
@@ -140,7 +141,7 @@ class JobRunner:
             self._dub(job, out, on_progress)
             return
         face = FaceOptions(**fields_given(FaceOptions, options))
-        which = face.face_index, face.face_order
+        which = face.which, face.face_order
         portrait = find_portrait(load_picture(path), *which, source=path.name, mesh=self._mesh)
         driving = read_film(job.files["driving"], mesh=self._mesh, scenes="all") if "driving" in job.files else None
         film_end = DubOptions(**fields_given(DubOptions, options)).film_end
@@ -150,8 +151,9 @@ class JobRunner:
     def _dub(self, job: BatchJob, out: Path, on_progress: Progress | None) -> None:
         path, options = job.files.get("video") or job.files["source"], dict(job.options)
         face, dub_options = (kind(**fields_given(kind, options)) for kind in (FaceOptions, DubOptions))
-        which = {"face_index": face.face_index, "face_order": face.face_order, "scenes": dub_options.scenes}
-        film = read_film(path, mesh=self._mesh, **which, on_progress=on_progress)
+        which = {"face_index": face.which, "face_order": face.face_order, "scenes": dub_options.scenes}
+        with described_by(job.files.get("person_models")) as describe:
+            film = read_film(path, mesh=self._mesh, **which, describe=describe, on_progress=on_progress)
         speech = load_speech(_sound(job), film.track.seconds if dub_options.film_end == "cut" else None)
         motion, more = self._common(job, on_progress)
         dub(film, speech, out, motion, dub_options=dub_options, **more)

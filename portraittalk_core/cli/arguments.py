@@ -20,6 +20,7 @@ from ..options import Option, allowed_numbers, check_option, default_text, optio
 from .validation import FilesOf, OutputAction, declare_option
 
 if TYPE_CHECKING:
+    from ..face.choice import FaceChoice
     from ..face.mesh.landmarks import MeshBackend
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
@@ -183,6 +184,15 @@ def add_face(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("face")
     add_options(group, FaceOptions, filled=True)
     add_mesh(group)
+
+
+def chosen_face(args: argparse.Namespace) -> int | FaceChoice:
+    """Which face the flags of `add_face` mean.
+
+    Raises:
+        InputError: neither a box nor a mask that can be read.
+    """
+    return options_from(args, FaceOptions).which
 
 
 def add_mesh(group: argparse._ArgumentGroup) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from .arguments import open_chosen_mesh
+from .arguments import chosen_face, open_chosen_mesh
 
 if TYPE_CHECKING:
     from ..types import Portrait
 
 
 def portrait_from(args: argparse.Namespace) -> Portrait:
-    """Read `--portrait` and detect the face that `--face-index` selects.
+    """Read `--portrait` and detect the face that `--face-index` or `--face` selects.
 
     Raises:
         NoFaceError: there is no such face.
@@ -22,4 +22,4 @@ def portrait_from(args: argparse.Namespace) -> Portrait:
 
     picture = load_picture(args.portrait)
     with open_chosen_mesh(args) as mesh:
-        return find_portrait(picture, args.face_index, args.face_order, source=args.portrait.name, mesh=mesh)
+        return find_portrait(picture, chosen_face(args), args.face_order, source=args.portrait.name, mesh=mesh)

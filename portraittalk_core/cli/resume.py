@@ -36,9 +36,10 @@ def resumed(args: argparse.Namespace, options: object) -> Iterator[Sections | No
 
     Args:
         args: parsed.
-        options: of the renderer; without `denoise`, or with 0, nothing takes long enough to be kept.
+        options: of the renderer; without `resumable`, and without `denoise` or with 0, nothing takes long enough to be
+            kept.
     """
-    if args.no_resume or not getattr(options, "denoise", 0):
+    if args.no_resume or not (getattr(options, "denoise", 0) or getattr(options, "resumable", False)):
         yield None
         return
     from ..renderers.sections import Sections, prune
@@ -56,7 +57,7 @@ def resumed(args: argparse.Namespace, options: object) -> Iterator[Sections | No
 def job_key(args: argparse.Namespace) -> str:
     """Cache key of 64 hex digits: equal for commands that render equal frames; files count by content."""
     arguments = {name: _fingerprint(value) for name, value in vars(args).items() if name not in NOT_PAINTED}
-    arguments["lora"] = [_lora_fingerprint(lora) for lora in args.lora or ()]
+    arguments["lora"] = [_lora_fingerprint(lora) for lora in getattr(args, "lora", None) or ()]
     return cache_key([__version__, arguments])
 
 

@@ -17,6 +17,7 @@ from .arguments import (
     add_file,
     add_options,
     check_output,
+    chosen_face,
     open_chosen_mesh,
     options_from,
 )
@@ -142,7 +143,7 @@ def _measured_style(
     from ..media.video_read import probe_video, read_pictures
 
     probe = probe_video(video)
-    which = ReferenceOptions() if args is None else ReferenceOptions(args.face_index, args.face_order)
+    which = ReferenceOptions() if args is None else ReferenceOptions(chosen_face(args), args.face_order)
     total = probe.num_frames or round(probe.seconds * probe.fps)
     with open_mesh() if args is None else open_chosen_mesh(args) as mesh, progress_bar("watching") as on_progress:
         pictures = read_pictures(video, probe.fps, on_progress=on_progress)

@@ -97,7 +97,12 @@ def load_sd15(path: Path, device: torch.device | str = "cpu", dtype: torch.dtype
 def vae_part(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """VAE tensors of a VAE file or a full checkpoint, under diffusers' names; empty if there is no VAE."""
     part = _part(tensors, (*VAE_PREFIXES, ""), _VAE_MARK)
-    return {name: tensor for name, tensor in part.items() if name.startswith(_VAE_PARTS)}
+    return {_present_name(name): tensor for name, tensor in part.items() if name.startswith(_VAE_PARTS)}
+
+
+def _present_name(name: str) -> str:
+    """Name of a tensor of a VAE's attention in diffusers today; stabilityai/sd-vae-ft-mse has older ones."""
+    return _OLD_ATTENTION.sub(lambda match: f".attentions.{match[1]}.{_PRESENT[match[2]]}.", name)
 
 
 def _check_family(tensors: Mapping[str, Tensor], source: str) -> None:
@@ -132,6 +137,8 @@ def _part(tensors: Mapping[str, Tensor], prefixes: tuple[str, ...], mark: re.Pat
 
 _TEXT_LEVELS = r"((?:clip_l\.)?(?:transformer\.)?(?:text_model\.)?)"  # above the network, each or none
 _VAE_PARTS = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
+_PRESENT = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+_OLD_ATTENTION = re.compile(rf"\.attentions\.(\d+)\.({'|'.join(_PRESENT)})\.")
 _VAE_MARK = re.compile(r"()encoder\.conv_in\.weight$")
 _PARTS = (  # prefixes; a name by which the network is known, behind what stands above its own names
     (UNET_PREFIXES, re.compile(r"()(input_blocks\.0\.0|conv_in)\.weight$")),

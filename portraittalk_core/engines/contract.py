@@ -19,6 +19,8 @@ from ..weights.catalog import WeightFile
 from ..weights.specs import FileSpec
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..motion.options import MotionOptions
     from ..progress import Progress
     from ..speech.encoders import SpeechFeatures
@@ -35,7 +37,8 @@ class MotionEngine(Protocol):
     """Turns speech into the landmarks of a face, or into implicit keypoints.
 
     An engine that can use speech features made elsewhere also has `listening_to(features) -> MotionEngine`. One that
-    makes keypoints also has `makes`, the layout of its tracks.
+    makes keypoints also has `makes`, the layout of its tracks. One that predicts mouths on the heads of a film also has
+    `film_spans`, see `FilmEngine`.
     """
 
     name: str
@@ -58,6 +61,31 @@ class MotionEngine(Protocol):
         Yields:
             Consecutive tracks, all of a kind, together ceil(seconds · fps) frames; landmarks are of the reference's
             picture size.
+        """
+
+
+class FilmEngine(MotionEngine, Protocol):
+    """An engine that predicts mouths on the heads of a film; `motion.dub` calls it instead of `spans`."""
+
+    def film_spans(
+        self,
+        speech: Speech,
+        film: LandmarkTrack,
+        options: MotionOptions | None = None,
+        scenes: Tensor | None = None,
+        on_progress: Progress | None = None,
+    ) -> Iterator[LandmarkTrack]:
+        """A film's face saying `speech`, frame by frame on its own head.
+
+        Args:
+            speech: the clip; silence follows it.
+            film: T frames; those that are not valid show no face, and what is made of them does not count.
+            options: gain, gate, smoothing, offset and style; the frame rate is the film's, and nothing else moves.
+            scenes: (T,) number of each frame's scene, between two cuts; None: there are no cuts.
+            on_progress: called before the first span, with frames processed and in all; may raise to stop.
+
+        Yields:
+            Consecutive tracks, together T frames, on the film's picture; all but the lower face is the film's.
         """
 
 

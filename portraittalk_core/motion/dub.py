@@ -90,6 +90,7 @@ def dub_track(
     engine: Engine,
     on_progress: Progress | None = None,
     scenes: Tensor | None = None,
+    absolute: bool = True,
 ) -> LandmarkTrack:
     """Track of a filmed face with the mouth of a new speech.
 
@@ -103,6 +104,8 @@ def dub_track(
         engine: what moves the mouth.
         on_progress: as the engine calls it; may raise to stop.
         scenes: (T,) number of each frame's scene: each has a face at rest of its own. None: there are no cuts.
+        absolute: whether an engine that can (`engines.contract.FilmEngine`) predicts the mouth on every frame; else it
+            moves the face at rest, as that of a portrait.
 
     Returns:
         T frames on the same picture. Beside frames that stay as they are, the mouth goes over from one to the other.
@@ -117,18 +120,33 @@ def dub_track(
     fitted = fit_speech(speech, len(driving), driving.fps).speech
     mouth_only = replace(options, fps=driving.fps, head_motion=0.0, blink_rate=0.0)
     scenes = torch.zeros(len(driving), dtype=torch.int64) if scenes is None else scenes
-    faces = _SceneFaces(driving, scenes)
-    presence, points = _presence(driving, scenes), []
-    start = 0
-    for spoken in engine.spans(fitted, faces.first, mouth_only, on_progress):
+    if absolute and hasattr(engine, "film_spans"):
+        mouths = engine.film_spans(fitted, driving, mouth_only, scenes, on_progress)
+    else:
+        mouths = _carried_mouths(driving, scenes, fitted, mouth_only, engine, on_progress)
+    weights, points, start = presence(driving.valid, scenes, driving.fps), [], 0
+    for mouth in mouths:
+        filmed, weight = driving.points[start : start + len(mouth)], weights[start : start + len(mouth), None, None]
+        points.append(torch.where(weight == 1, mouth.points, torch.lerp(filmed, mouth.points, weight)))
+        start += len(mouth)
+    return replace(driving, points=torch.cat(points))
+
+
+def _carried_mouths(  # noqa: PLR0913 - what `dub_track` is given
+    driving: LandmarkTrack,
+    scenes: Tensor,
+    speech: Speech,
+    options: MotionOptions,
+    engine: Engine,
+    on_progress: Progress | None,
+) -> Iterator[LandmarkTrack]:
+    """Spans of the film's face with the mouth of its face at rest, which the engine lets speak."""
+    faces, start = _SceneFaces(driving, scenes), 0
+    for spoken in engine.spans(speech, faces.first, options, on_progress):
         for begin, end in _within_scenes(scenes, start, start + len(spoken)):
             said, reference, share = faces.speaking(spoken.slice(begin - start, end - start), int(scenes[begin]))
-            filmed = driving.slice(begin, end)
-            mouth = with_mouth(filmed, said, reference, share).points
-            weight = presence[begin:end, None, None]
-            points.append(torch.where(weight == 1, mouth, torch.lerp(filmed.points, mouth, weight)))
+            yield with_mouth(driving.slice(begin, end), said, reference, share)
         start += len(spoken)
-    return replace(driving, points=torch.cat(points))
 
 
 class _SceneFaces:
@@ -179,14 +197,20 @@ def _within_scenes(scenes: Tensor, start: int, stop: int) -> Iterator[tuple[int,
     yield from pairwise([start, *cuts, stop])
 
 
-def _presence(driving: LandmarkTrack, scenes: Tensor) -> Tensor:
-    """(T,) weight of the new mouth: 0 where the face is not seen, 1 from a short while beside such frames on."""
-    steps = math.ceil(FADE_S * driving.fps)
-    weight = torch.full((len(driving),), steps + 1.0)
+def presence(valid: Tensor, scenes: Tensor, fps: Fraction) -> Tensor:
+    """(T,) weight of the new mouth: 0 in frames that stay as they are, 1 from a short while beside them on.
+
+    Args:
+        valid: (T,) bool: False where a frame stays as it is.
+        scenes: (T,) number of each frame's scene; over a cut nothing fades.
+        fps: frames per second.
+    """
+    steps = math.ceil(FADE_S * fps)
+    weight = torch.full((len(valid),), steps + 1.0)
     for at in range(-steps, steps + 1):  # a frame's neighbours within its scene
-        near = slice(max(0, at), len(driving) + min(0, at))
-        far = slice(max(0, -at), len(driving) - max(0, at))
-        hidden = ~driving.valid[far] & (scenes[far] == scenes[near])
+        near = slice(max(0, at), max(0, len(valid) + min(0, at)))
+        far = slice(max(0, -at), max(0, len(valid) - max(0, at)))
+        hidden = ~valid[far] & (scenes[far] == scenes[near])
         weight[near] = torch.where(hidden, weight[near].clamp(max=float(abs(at))), weight[near])
     return weight / (steps + 1)
 

@@ -13,9 +13,11 @@ from torch import Tensor
 
 from ..engines.contract import MotionEngine
 from ..errors import NoFaceError
+from ..face.choice import FaceChoice
 from ..face.covered import mouth_covered
-from ..face.mesh.landmarks import MeshBackend, track_faces
+from ..face.mesh.landmarks import MeshBackend, open_mesh, track_faces
 from ..face.scenes import SceneFinder, other_people
+from ..face.sharpness import mouth_sharpness
 from ..media.video_read import probe_video, read_pictures
 from ..motion.dub import dub_track, film_order
 from ..motion.dub_options import DubOptions
@@ -28,6 +30,7 @@ from ..renderers.write import RenderResult, Sound, render_video
 from ..style.prior import Style
 from ..types import LandmarkTrack, Speech
 from .render import LENGTHS_DIFFER_S, seconds_of
+from .same_person import Describe, follow_person
 
 log = logging.getLogger(__name__)
 
@@ -38,41 +41,50 @@ def read_film(
     video: Path,
     *,
     mesh: MeshBackend | None = None,
-    face_index: int = 0,
+    face_index: int | FaceChoice = 0,
     face_order: str = "size",
     on_progress: Progress | None = None,
     scenes: str = "same",
+    describe: Describe | None = None,
 ) -> Film:
-    """Track the face of a video through all of its frames, and find its cuts and where the mouth is covered.
+    """Track a video's face through all frames, and find its cuts, where the mouth is covered, and how sharp it is.
 
     Args:
         video: with a face in some of its frames, read one at a time.
         mesh: what finds landmarks; None opens one.
-        face_index: which face.
+        face_index: which face; or what chooses it.
         face_order: how faces are counted, see `face.mesh.landmarks.detect_faces`.
         on_progress: called with frames read and in all; may raise to stop.
         scenes: which ones are to be dubbed, see `DubOptions`; of the others, the frames are not valid.
+        describe: tells people apart, see `same_person.descriptor`; None: the shape of the face does.
 
     Raises:
         MediaError: the video cannot be read.
         NoFaceError: no frame shows the face.
     """
+    if mesh is None and describe is not None:
+        with open_mesh() as opened:
+            return read_film(
+                video, mesh=opened, face_index=face_index, face_order=face_order, on_progress=on_progress,
+                scenes=scenes, describe=describe,
+            )  # fmt: skip
     fps = probe_video(video).fps
     pictures = read_pictures(video, fps, on_progress=on_progress)
     name = Path(video).name
-    finder, visible = SceneFinder(), []
+    finder, mouths = SceneFinder(), _Mouths()
 
     def on_face(picture: Tensor, face: Tensor | None) -> None:
         finder.see(picture, face)
-        visible.append(face is None or not mouth_covered(picture, face))
+        mouths.see(len(mouths.visible), picture, face)
 
     track = track_faces(
         pictures, fps, mesh, face_index, face_order, on_missing="interpolate", source=name, on_face=on_face
     )
-    numbers = finder.scenes()
-    covered = covered_stretches(torch.tensor(visible), numbers, float(fps)) & track.valid
-    other_person = torch.zeros_like(covered)
-    if scenes == "same":
+    numbers, other_person = finder.scenes(), torch.zeros(len(track), dtype=torch.bool)
+    if scenes == "same" and describe is not None:
+        track, other_person = follow_person(video, track, numbers, describe, mesh, mouths.see)
+    covered = covered_stretches(torch.tensor(mouths.visible), numbers, float(fps)) & track.valid
+    if scenes == "same" and describe is None:
         other_person = other_people(replace(track, valid=track.valid & ~covered), numbers) & track.valid
     covered &= ~other_person
     _log_findings(name, numbers, other_person, covered, fps)
@@ -82,7 +94,25 @@ def read_film(
             f"the mouth is covered in all frames of {name} that show a face; choose a video with a free mouth."
         )
     track = replace(track, valid=shown)
-    return Film(Path(video), track, scenes=numbers, covered=covered, other_person=other_person)
+    found = {"scenes": numbers, "covered": covered, "other_person": other_person}
+    return Film(Path(video), track, **found, sharpness=torch.tensor(mouths.sharpness))
+
+
+class _Mouths:
+    """Whether each frame shows a mouth, and how sharp it is."""
+
+    def __init__(self) -> None:
+        self.visible: list[bool] = []
+        self.sharpness: list[float] = []
+
+    def see(self, index: int, picture: Tensor, face: Tensor | None) -> None:
+        """Take a frame, the next one or an earlier one again: its picture, and (478, 3) landmarks in pixels or None."""
+        found = (
+            face is None or not mouth_covered(picture, face),
+            0.0 if face is None else mouth_sharpness(picture, face),
+        )
+        for kept, value in zip((self.visible, self.sharpness), found, strict=True):
+            kept[index : index + 1] = [value]
 
 
 def covered_stretches(visible: Tensor, scenes: Tensor, fps: float) -> Tensor:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ..face.choice import FaceChoice
 from ..face.mesh.landmarks import MeshBackend, track_faces
 from ..face.scenes import SceneFinder
 from ..media.video_read import probe_video, read_pictures
@@ -25,7 +26,7 @@ def keypoints_of_video(
     *,
     fps: Fraction | float | str | None = None,
     mesh: MeshBackend | None = None,
-    face_index: int = 0,
+    face_index: int | FaceChoice = 0,
     face_order: str = "size",
     on_missing: str = "hold",
     on_progress: Progress | None = None,

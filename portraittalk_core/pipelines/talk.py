@@ -78,7 +78,7 @@ def talk(
         motion, total = (track,), len(track)
     else:
         track = driven_track(driving, portrait, speech, options, film_end)
-        motion, total = (dub_track(track, speech, options, engine, listening),), len(track)
+        motion, total = (dub_track(track, speech, options, engine, listening, absolute=False),), len(track)
     job = RenderJob(portrait, motion, total, options.fps, speech, style, made(engine) != LANDMARKS)
     sound = speech if sound is None else sound
     return render_video(renderer, job, out, sound=sound, crf=crf, callbacks=callbacks, started=started)

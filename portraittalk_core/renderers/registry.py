@@ -13,6 +13,7 @@ from .contract import FILM, PORTRAIT, Renderer, RendererSpec
 from .identitynet.options import FILES as IDENTITYNET_FILES
 from .identitynet.options import IdentityNetOptions
 from .implicit.options import FACEVID2VID_FILES, LIVEPORTRAIT_FILES, FaceVid2VidOptions, ImplicitOptions
+from .lip.options import IPLAP_FILES, LIPS_FILES, MUSETALK_FILES, IpLapOptions, LipOptions, MuseTalkOptions
 from .vexpress.options import FILES as VEXPRESS_FILES
 from .vexpress.options import VExpressRendererOptions
 from .warp.options import WarpOptions
@@ -133,6 +134,36 @@ register(
         FaceVid2VidOptions,
         "implicit.build:build",
         FACEVID2VID_FILES,
+        frozenset({PORTRAIT, FILM}),
+    )
+)
+register(
+    RendererSpec(
+        "lips",
+        "paints the mouth of a film from its own lips, landmarks and the sound, with weights trained here",
+        LipOptions,
+        "lip.build:build",
+        LIPS_FILES,
+        frozenset({PORTRAIT, FILM}),
+    )
+)
+register(
+    RendererSpec(
+        "iplap",
+        "paints the mouth of a film with IP-LAP's weights",
+        IpLapOptions,
+        "lip.build:build",
+        IPLAP_FILES,
+        frozenset({PORTRAIT, FILM}),
+    )
+)
+register(
+    RendererSpec(
+        "musetalk",
+        "paints the mouth of a film with MuseTalk's weights",
+        MuseTalkOptions,
+        "lip.build:build",
+        MUSETALK_FILES,
         frozenset({PORTRAIT, FILM}),
     )
 )

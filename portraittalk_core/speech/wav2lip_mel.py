@@ -8,6 +8,7 @@ A column is 12.5 ms, a chunk 16 columns (200 ms), and one chunk begins every 40 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import cache
 
@@ -80,7 +81,21 @@ def mel_chunks(speech: Speech, start: int, stop: int, pad_mode: str = "constant"
     """
     check_choice(pad_mode, PAD_MODES, "pad_mode")
     firsts = [k * COLUMN_RATE_HZ // int(CHUNK_RATE) for k in range(start, stop)]
-    length = padded_length(speech.waveform.numel())
+    return mel_pieces(speech, firsts, padded_length(speech.waveform.numel()), pad_mode)
+
+
+def mel_pieces(speech: Speech, firsts: Sequence[int], length: int, pad_mode: str = "constant") -> Tensor:
+    """Pieces of 16 columns, made from the samples they cover alone.
+
+    Args:
+        speech: the clip.
+        firsts: first column of each piece, none before that of the piece before it.
+        length: samples to which silence extends the clip.
+        pad_mode: see `wav2lip_mel`.
+
+    Returns:
+        (len(firsts), 80, 16) float32, −4..4.
+    """
     mel = _columns(speech.waveform, length, firsts[0], firsts[-1] + CHUNK_COLUMNS, pad_mode)
     return torch.stack([mel[:, first - firsts[0] : first - firsts[0] + CHUNK_COLUMNS] for first in firsts])
 

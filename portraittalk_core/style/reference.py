@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..checks import check_range
 from ..errors import InputError, NoFaceError
+from ..face.choice import FaceChoice
 from ..face.mesh.landmarks import MeshBackend, open_mesh, track_faces
 from ..motion.options import MotionOptions
 from ..progress import Progress
@@ -60,7 +61,7 @@ class Reference:
 class ReferenceOptions:
     """Face selection and number of pieces for tracking a reference video."""
 
-    face_index: int = 0  # which of several faces
+    face_index: int | FaceChoice = 0  # which of several faces, or what chooses it
     face_order: str = "size"
     pieces: int = field(default=MAX_PIECES)  # at most
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from .headers import read_shapes
 from .keypoint_files import KEYPOINT_KINDS
 from .kind import WeightFile
+from .lip_files import LIP_KINDS
 from .specs import FileSpec
 
 SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".tar", ".ckpt", ".task", ".onnx", ".mat")  # worth looking into
@@ -178,9 +179,9 @@ KINDS = (
         "speech to lip and jaw landmarks", "IP-LAP landmarkgenerator_checkpoint", "Apache-2.0", "portraittalk",
         "165 MB",
         (
-            (r"(^|\.)mouse_keypoint_map\.weight$", (80, 512)),
-            (r"(^|\.)jaw_keypoint_map\.weight$", (34, 512)),
-            (r"(^|\.)fusion_transformer\.modality\.weight$", (4, 512)),
+            (r"(^|\.)mouse_keypoint_map\.weight$", (80, None)),
+            (r"(^|\.)jaw_keypoint_map\.weight$", (34, None)),
+            (r"(^|\.)fusion_transformer\.modality\.weight$", (4, None)),
         ),
         used=True, engine="landmark_generator", flag="--engine FILE",
     ),
@@ -267,6 +268,7 @@ KINDS = (
         used=True, flag="--vae FILE",
     ),
     *KEYPOINT_KINDS,
+    *LIP_KINDS,
 )  # fmt: skip
 
 

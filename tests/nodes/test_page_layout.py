@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
 # inputs of the form
 APPS = {"quick_portrait": 5, "dub_a_video": 6, "score_a_video": 2, "keypoint_portrait": 6, "keypoint_dub": 4}
+APPS |= {"dub_lips": 5}
 SCREEN = (1700, 1250)
 MEDIA = ("LoadImage", "LoadAudio", "LoadVideo")
 # boxes in the graph's units, with the title: id, left, top, width, height

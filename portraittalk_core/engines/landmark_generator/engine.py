@@ -9,7 +9,6 @@ Shapes: F frames at 25 Hz, R reference faces, D channels of the network.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,34 +16,22 @@ from torch import Tensor
 
 from ...checks import check_range
 from ...errors import InputError
-from ...face import topology as topo
-from ...motion.rig import SkinInterpolator, face_axes
+from ...face.lip_points import CONTENT_POINTS, LIP_POINTS, POSE_POINTS
+from ...motion.options import MotionOptions
 from ...progress import Progress
-from ...speech.wav2lip_mel import CHUNK_COLUMNS, CHUNK_LEAD, CHUNK_RATE, NUM_MELS, SILENCE, mel_chunks
+from ...speech.wav2lip_mel import CHUNK_RATE
 from ...types import NUM_LANDMARKS, LandmarkTrack, Speech
-from ..raw_engine import RawMotionEngine
+from ...weights.load import read_metadata
+from ..raw_engine import RawMotionEngine, counted_in_frames
 from ..raw_motion import RawMotion
+from .crops import CROP_MARGIN_PX, face_crop, face_crops, reference_frames, unit_points
+from .film import FilmedSpeaker, film_spans
 from .network import WINDOW, LandmarkNet, load_landmark_net
-from .points import CONTENT, OPENING, POSE, REFERENCE
+from .skin import skin_weights
+from .sound import MIDDLE, silent_token, sound_windows
 from .spec import SPEC
 
-CROP_MARGIN_PX = 25.0  # around the points, as in the public inference (training had 5, of smaller pictures)
-NUM_REFERENCES = 15
-MIDDLE = WINDOW // 2  # the frame of a window that is kept
-REACH = MIDDLE + CHUNK_LEAD  # chunks before its own index that a frame's window begins with
-BATCH = 16  # frames predicted at once
-
-
-@dataclass(frozen=True)
-class FaceCrop:
-    """Crop rectangle that maps to the network's unit square."""
-
-    corner_px: Tensor  # (2,) float32, x and y of the upper left corner
-    size_px: Tensor  # (2,) float32, width and height
-
-    def to_unit(self, points_px: Tensor) -> Tensor:
-        """(…, 2) pixels to the unit square."""
-        return (points_px - self.corner_px) / self.size_px
+CROP_MARGIN = "crop_margin_px"  # in a trained file's metadata
 
 
 class LandmarkGenerator(RawMotionEngine):
@@ -86,7 +73,7 @@ class LandmarkGenerator(RawMotionEngine):
         shift_px = torch.zeros(total, NUM_LANDMARKS, 3)
         for start, content in self._pieces(context, speech, total):
             stop = start + len(content)
-            moved_px = (content - context.resting) * context.crop.size_px
+            moved_px = (content - context.resting) * context.crop.size_px.float()
             shift_px[start:stop, :, :2] = torch.einsum("uc,fci->fui", skin, moved_px)
             if on_progress:
                 on_progress(stop, total)
@@ -101,43 +88,41 @@ class LandmarkGenerator(RawMotionEngine):
             on_progress: called with frames done and in all.
 
         Returns:
-            (F, 57, 2) float32 in the order of `points.CONTENT`, F = ceil(25 · seconds).
+            (F, 57, 2) float32 in the order of `lip_points.CONTENT_POINTS`, F = ceil(25 · seconds).
 
         Raises:
             InputError: the face lies outside the picture.
         """
         context = _FaceContext(self.net, reference, self.crop_margin_px)
         total = speech.num_frames(CHUNK_RATE)
-        places = torch.empty(total, len(CONTENT), 2)
+        places = torch.empty(total, len(CONTENT_POINTS), 2)
         for start, piece in self._pieces(context, speech, total):
             places[start : start + len(piece)] = piece
             if on_progress:
                 on_progress(start + len(piece), total)
         return places
 
+    def film_spans(
+        self,
+        speech: Speech,
+        film: LandmarkTrack,
+        options: MotionOptions | None = None,
+        scenes: Tensor | None = None,
+        on_progress: Progress | None = None,
+    ) -> Iterator[LandmarkTrack]:
+        """A film's face with the mouth of a speech, predicted on each frame's own head; see `contract.MotionEngine`."""
+        speaker = FilmedSpeaker(self.net, film, self.crop_margin_px, scenes)
+        counted = counted_in_frames(on_progress, len(film))
+        yield from film_spans(speaker, speech, options or MotionOptions(fps=film.fps), counted)
+
     @torch.no_grad()
     def _pieces(self, context: _FaceContext, speech: Speech, total: int) -> Iterator[tuple[int, Tensor]]:
-        """First frame and content (f, 57, 2) of each batch; each mel chunk is encoded once."""
-        tokens = torch.empty(0, context.silence.shape[1], device=context.device)  # audio tokens, one a chunk
-        quiet = torch.empty(0, dtype=torch.bool)
-        for start in range(0, total, BATCH):
-            stop = min(start + BATCH, total)
-            chunks = mel_chunks(speech, start, stop)
-            silent = (chunks == SILENCE).flatten(1).all(1)
-            encoded = context.silence.repeat(len(chunks), 1)
-            if not silent.all():
-                encoded[~silent.to(context.device)] = self.net.encode_sound(chunks[~silent].to(context.device))
-            tokens, quiet = torch.cat([tokens, encoded]), torch.cat([quiet, silent])
-            first = stop - len(tokens)
-            # the window of frame t is the chunks t − 4 .. t, of which the third has its middle in the frame's own
-            window = torch.arange(start, stop)[:, None] + torch.arange(WINDOW) - REACH
-            window = window.clamp(min=0) - first
-            content = context.resting.repeat(stop - start, 1, 1)  # exactly, wherever nothing sounds
-            sounding = ~quiet[window].all(1)
-            if sounding.any():
-                content[sounding] = context.content(tokens[window[sounding].to(context.device)])
+        """First frame and content (f, 57, 2) of each batch."""
+        for start, windows, quiet in sound_windows(self.net, speech, total):
+            content = context.resting.repeat(len(windows), 1, 1)  # exactly, wherever nothing sounds
+            if not quiet.all():
+                content[~quiet] = context.content(windows[~quiet.to(windows.device)])
             yield start, content
-            tokens, quiet = tokens[-REACH:], quiet[-REACH:]
 
 
 class _FaceContext:
@@ -145,17 +130,15 @@ class _FaceContext:
 
     @torch.no_grad()
     def __init__(self, net: LandmarkNet, reference: LandmarkTrack, margin_px: float) -> None:
-        self.net, self.device = net, next(net.parameters()).device
+        self.net, weight = net, next(net.parameters())
         self.crop = face_crop(reference, 0, margin_px)
-        pose = self.crop.to_unit(reference.points_px[0, list(POSE), :2])
-        self.pose = net.encode_pose(pose[None].to(self.device))[:, None]  # (1, 1, D)
-        index = reference_frames(reference)
+        crops, index = face_crops(reference, margin_px), reference_frames(reference)
+        pose = unit_points(reference, crops, POSE_POINTS, torch.tensor([0]))
+        self.pose = net.encode_pose(pose.to(weight))[:, None]  # (1, 1, D)
         frames, places = index.unique(return_inverse=True)
-        faces = [
-            face_crop(reference, int(t), margin_px).to_unit(reference.points_px[t, list(REFERENCE), :2]) for t in frames
-        ]
-        self.references = net.encode_reference(torch.stack(faces).to(self.device))[places][None]  # (1, R, D)
-        self.silence = net.encode_sound(torch.full((1, NUM_MELS, CHUNK_COLUMNS), SILENCE, device=self.device))
+        faces = unit_points(reference, crops, LIP_POINTS, frames)
+        self.references = net.encode_reference(faces.to(weight))[places][None]  # (1, R, D)
+        self.silence = silent_token(net)
         self.resting = self.content(self.silence.expand(1, WINDOW, -1))[0]
 
     def content(self, sound: Tensor) -> Tensor:
@@ -165,63 +148,17 @@ class _FaceContext:
         return content[:, MIDDLE].float().cpu()
 
 
-def face_crop(reference: LandmarkTrack, frame: int, margin_px: float = CROP_MARGIN_PX) -> FaceCrop:
-    """The crop around one frame's face: what the network's points span and a margin, in whole pixels of the picture.
-
-    Raises:
-        InputError: nothing of the face lies in the picture.
-    """
-    points = reference.points_px[frame, list(REFERENCE), :2].double()
-    ends = torch.tensor([reference.width, reference.height], dtype=torch.float64)
-    low = torch.minimum((points.amin(0) - margin_px).clamp(min=0), ends).floor()
-    high = torch.minimum((points.amax(0) + margin_px).clamp(min=0), ends).floor()
-    if not bool((high > low).all()):
-        (left, top), (right, bottom) = points.amin(0).tolist(), points.amax(0).tolist()
-        raise InputError(
-            f"the reference's face lies at x {left:.0f}..{right:.0f}, y {top:.0f}..{bottom:.0f}, outside its picture "
-            f"of {reference.width}×{reference.height}; use landmarks of this picture."
-        )
-    return FaceCrop(low.float(), (high - low).float())
-
-
-def reference_frames(reference: LandmarkTrack) -> Tensor:
-    """(15,) reference frames: from the most closed mouth to the most open one, in equal steps of rank."""
-    upper, lower = (reference.points[:, point, :2] for point in OPENING)
-    order = (upper - lower).norm(dim=1).argsort(stable=True)
-    return order[torch.linspace(0, len(reference) - 1, NUM_REFERENCES).long()]
-
-
-def skin_weights(points_px: Tensor) -> Tensor:
-    """Skinning weights: how much each landmark follows each predicted point.
-
-    Args:
-        points_px: (478, 3) of the face at rest.
-
-    Returns:
-        (478, 57) weights: 1 for a moved point itself; the lips' middle rings follow the outer and the inner one by how
-        near they lie; other skin lies smoothly between the lips, the jaw, and the still upper face.
-    """
-    axes, origin, unit = face_axes(points_px)
-    rest = (points_px - origin) @ axes.T / unit
-    identity = torch.zeros(NUM_LANDMARKS, len(CONTENT))
-    identity[list(CONTENT), torch.arange(len(CONTENT))] = 1
-    lips = identity.clone()
-    for rings in (topo.UPPER_LIP_RINGS, topo.LOWER_LIP_RINGS):
-        for chain in zip(*rings, strict=True):
-            steps = (rest[list(chain[1:])] - rest[list(chain[:-1])]).norm(dim=1)
-            shares = steps.cumsum(0) / steps.sum().clamp(min=1e-6)
-            for point, share in zip(chain[1:-1], shares[:-1], strict=True):
-                lips[point] = torch.lerp(identity[chain[0]], identity[chain[-1]], share)
-    weights = SkinInterpolator(rest).spread_over(lips, identity)
-    weights[list(CONTENT)] = identity[list(CONTENT)]
-    return weights
-
-
 def load_landmark_generator(path: Path) -> LandmarkGenerator:
-    """The engine of a published landmarkgenerator_checkpoint.pth.
+    """The engine of the published landmarkgenerator_checkpoint.pth, or of a file of `portraittalk train landmarks`.
+
+    The latter's crops are those that it was trained with.
 
     Raises:
         InputError: the file is damaged or of another network.
         MissingDependency: there is no such file.
     """
-    return LandmarkGenerator(load_landmark_net(path))
+    net, margin_px = load_landmark_net(path), read_metadata(path).get(CROP_MARGIN)
+    try:
+        return LandmarkGenerator(net, CROP_MARGIN_PX if margin_px is None else float(margin_px))
+    except ValueError as error:
+        raise InputError(f"{Path(path).name} says its crops' margin is {margin_px!r}; train it again.") from error

@@ -13,6 +13,7 @@ from ...checks import beyond, check_choice, check_range
 from ...errors import NoFaceError
 from ...threads import one_torch_thread
 from ...types import LandmarkTrack, Portrait
+from ..choice import FaceChoice
 from ..covered import mouth_covered
 from ..eyes import lids_fit
 from ..geometry import face_box_px, head_pose, interocular_px
@@ -34,7 +35,7 @@ STILL_FPS = Fraction(25)  # the rate that a portrait's one frame of landmarks is
 
 def find_portrait(
     picture: Tensor,
-    face_index: int = 0,
+    face_index: int | FaceChoice = 0,
     face_order: str = "size",
     source: str = "portrait",
     mesh: MeshBackend | None = None,
@@ -43,7 +44,7 @@ def find_portrait(
 
     Args:
         picture: (H, W, 3) uint8.
-        face_index: which face, 0 is the first of `face_order`.
+        face_index: which face, 0 is the first of `face_order`; or what chooses it.
         face_order: see `detect_faces`.
         source: what to call the picture in messages.
         mesh: an open back end; None opens one for this call.
@@ -54,7 +55,7 @@ def find_portrait(
     if mesh is None:
         with open_mesh() as opened:
             return find_portrait(picture, face_index, face_order, source, opened)
-    check_range(face_index, 0, MAX_INDEX, "face_index")
+    _check_index(face_index)
     faces = detect_any_way_up(picture, mesh, face_order)
     height, width = picture.shape[:2]
     points_px = faces * torch.tensor([width, height, width], dtype=torch.float32)
@@ -64,9 +65,10 @@ def find_portrait(
             "mouth visible, that fills at least a tenth of the picture's height; drawings must have a face's "
             "proportions."
         )
-    if face_index >= len(points_px):
+    chosen = face_index if isinstance(face_index, int) else face_index.index(points_px, width, height)
+    if chosen is None or chosen >= len(points_px):
         raise NoFaceError(_no_such_face(points_px, face_index, face_order, source))
-    face_px = points_px[face_index : face_index + 1]
+    face_px = points_px[chosen : chosen + 1]
     eyes_px = float(interocular_px(face_px)[0])
     if eyes_px < MIN_INTEROCULAR_PX:
         x0, y0, x1, y1 = face_box_px(face_px)[0].tolist()
@@ -107,7 +109,7 @@ def track_faces(
     pictures: Iterable[Tensor],
     fps: Fraction,
     mesh: MeshBackend | None = None,
-    face_index: int = 0,
+    face_index: int | FaceChoice = 0,
     face_order: str = "size",
     on_missing: str = "hold",
     source: str = "video",
@@ -119,7 +121,7 @@ def track_faces(
         pictures: (H, W, 3) uint8, all of one size; none is kept.
         fps: frames per second of the pictures.
         mesh: an open back end; None opens one for this call.
-        face_index: which face of the first picture that shows enough of them.
+        face_index: which face of the first picture that shows enough of them; or what chooses it.
         face_order: see `detect_faces`.
         on_missing: what to do with frames without the face: "hold" repeats the last position (before the first sight:
             the first), "interpolate" moves straight from the last to the next, "error" stops.
@@ -133,7 +135,7 @@ def track_faces(
         NoFaceError: the face is in no frame, or `on_missing` is "error" and it is missing somewhere.
     """
     check_choice(on_missing, ON_MISSING, "on_missing")
-    check_range(face_index, 0, MAX_INDEX, "face_index")
+    _check_index(face_index)
     if mesh is None:
         with open_mesh() as opened:
             return track_faces(pictures, fps, opened, face_index, face_order, on_missing, source, on_face)
@@ -156,12 +158,17 @@ def track_faces(
     return LandmarkTrack(points, valid, fps, width, height)
 
 
-def _check_seen(valid: Tensor, face_index: int, strict_fps: Fraction | None, source: str) -> None:
+def _check_index(face_index: int | FaceChoice) -> None:
+    if isinstance(face_index, int | float):
+        check_range(face_index, 0, MAX_INDEX, "face_index")
+
+
+def _check_seen(valid: Tensor, face_index: int | FaceChoice, strict_fps: Fraction | None, source: str) -> None:
     """Raise where no frame shows the face or, with the film's rate given, where one does not."""
     if not valid.any():
         raise NoFaceError(
             f"no face was found in any of the {len(valid)} frames of {source}"
-            + (f" (face {face_index} was asked for, counting from 0)" if face_index else "")
+            + _asked_for(face_index)
             + "; choose a video with an upright face that looks towards the camera."
         )
     if strict_fps is not None and not valid.all():
@@ -172,11 +179,21 @@ def _check_seen(valid: Tensor, face_index: int, strict_fps: Fraction | None, sou
         )
 
 
-def _no_such_face(points_px: Tensor, face_index: int, order: str, source: str) -> str:
+def _asked_for(face_index: int | FaceChoice) -> str:
+    if isinstance(face_index, int):
+        return f" (face {face_index} was asked for, counting from 0)" if face_index else ""
+    return f" ({face_index})"
+
+
+def _no_such_face(points_px: Tensor, face_index: int | FaceChoice, order: str, source: str) -> str:
     faces = "; ".join(
         f"{i}: {x1 - x0:.0f}×{y1 - y0:.0f} pixels around ({(x0 + x1) / 2:.0f}, {(y0 + y1) / 2:.0f})"
         for i, (x0, y0, x1, y1) in enumerate(face_box_px(points_px).tolist())
     )
     how = "largest first" if order == "size" else "from left to right"
     holds = "1 face" if len(points_px) == 1 else f"{len(points_px)} faces"
+    if not isinstance(face_index, int):
+        return (
+            f"no face was found {face_index} in {source}, which holds {holds}: {faces}. Give a place of one of these."
+        )
     return f"face_index is {face_index}, but {source} holds {holds} ({how}): {faces}. Choose one of these numbers."

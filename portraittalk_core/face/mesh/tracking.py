@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ...types import NUM_LANDMARKS
+from ..choice import FaceChoice
 from .backends import MeshBackend
 from .refinement import most_alike, refine
 from .search import detect_faces, detect_upright, upside_down
@@ -24,7 +25,7 @@ class Follower:
     chosen may reappear anywhere. A film whose face stands upside down when it is first seen is followed turned.
     """
 
-    def __init__(self, mesh: MeshBackend, face_index: int, face_order: str) -> None:
+    def __init__(self, mesh: MeshBackend, face_index: int | FaceChoice, face_order: str) -> None:
         self.mesh, self.face_index, self.face_order = mesh, face_index, face_order
         self.last: Tensor | None = None  # (478, 3) pixels
         self.was_alone = False
@@ -57,12 +58,20 @@ class Follower:
         faces = faces * torch.tensor([width, height, width], dtype=torch.float32)
         if self.last is not None and not self.was_alone:
             return most_alike(faces, self.last, min_iou=0.1)
-        if self.face_index >= len(faces):
+        chosen = self._chosen(faces, width, height)
+        if chosen is None:
             if self.last is None:
                 self.is_turned = False  # until the face is there
             return None
         self.was_alone = len(faces) == 1
-        return faces[self.face_index]
+        return faces[chosen]
+
+    def _chosen(self, faces: Tensor, width: int, height: int) -> int | None:
+        """Which of (F, 478, 3) faces in pixels is the one; one that was alone may be anywhere when it is back."""
+        if not isinstance(self.face_index, int):
+            is_back = self.last is not None and len(faces) == 1
+            return 0 if is_back else self.face_index.index(faces, width, height)
+        return self.face_index if self.face_index < len(faces) else None
 
 
 class Seen:

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...checks import check_shape
+from ...face.aperture import soft_step
 from ...types import check_picture
-from ..paste import MAX_GAIN, MAX_SHIFT, box_mask
+from ..paste import AGREE_LEVEL, DIFFER_LEVEL, MAX_GAIN, MAX_SHIFT, SIMILARITY_PX, box_mask
 from .crop import FaceCrop, sampled, shifted
 
 FEATHER = 0.06  # of the crop's side: over which a rendered crop fades at its edge
@@ -60,6 +61,8 @@ class Paster:
         mask: (M, M) float 0..1 over the crop; None is `feathered_mask`.
         match_colour: see `paste`.
         device: on which the crops are rendered.
+        detail: 0..1, how much of what is too fine for a crop, such as grain, comes from the picture, where the two show
+            the same.
     """
 
     def __init__(  # noqa: PLR0913 - one parameter a property
@@ -70,12 +73,13 @@ class Paster:
         mask: Tensor | None = None,
         match_colour: float = 1.0,
         device: torch.device | str = "cpu",
+        detail: float = 0.0,
     ) -> None:
         self._picture = check_picture(picture, "the picture to paste into").cpu()
         height, width = picture.shape[:2]
         self._bounds = left, top, right, bottom = crop.bounds(width, height)
         self._is_inside = right > left and bottom > top
-        self._side, self._match = side, match_colour
+        self._side, self._match, self._detail = side, match_colour, detail
         if not self._is_inside:
             return
         part = self._picture[top:bottom, left:right].to(device).permute(2, 0, 1)[None]
@@ -87,7 +91,12 @@ class Paster:
         self._shrink = shrink
         over = _to_pixels_of(crop, mask.shape[-1], left, top, 1)[0]
         self._alpha = sampled(mask[None, None], over, self._size).clamp(0, 1)
-        self._original = F.interpolate(crop.take(picture, device), (RING_PX, RING_PX), mode="area")
+        taken = crop.take(picture, device)
+        self._original = F.interpolate(taken, (RING_PX, RING_PX), mode="area")
+        if detail:
+            self._taken = taken if crop.size == side else crop.resized(side).take(picture, device)
+            self._unshrunk = _to_pixels_of(crop, side, left, top, 1)[0]
+            self._fine = self._part - sampled(self._taken, self._unshrunk, self._size)
         self._ring = F.interpolate((4 * mask * (1 - mask))[None, None], (RING_PX, RING_PX), mode="area")
 
     def paste(self, rendered: Tensor) -> Iterable[Tensor]:
@@ -110,6 +119,10 @@ class Paster:
         gain, shift = matched_colours(rendered, self._original, self._ring, self._match)
         small = F.avg_pool2d(rendered, self._shrink) if self._shrink > 1 else rendered
         new = sampled(small, self._matrix, self._size) * gain + shift
+        if self._detail:
+            alike = similarity(rendered * gain + shift, self._taken)
+            alike = F.interpolate(alike, (self._side, self._side), mode="bilinear")
+            new = new + self._detail * sampled(alike, self._unshrunk, self._size) * self._fine
         mixed = torch.lerp(self._part.expand_as(new), new, self._alpha)
         pixels = (mixed * 255).add_(0.5).clamp_(0, 255).to(torch.uint8)
         return torch.where(self._alpha == 0, (self._part * 255).round().to(torch.uint8), pixels).permute(0, 2, 3, 1)
@@ -143,6 +156,19 @@ def matched_colours(rendered: Tensor, original: Tensor, ring: Tensor, strength: 
     gain = 1 + strength * ((to_std / from_std).clamp(1 / MAX_GAIN, MAX_GAIN) - 1)
     moved = strength * (to_mean - from_mean).clamp(-MAX_SHIFT / 255, MAX_SHIFT / 255)
     return gain, moved + from_mean * (1 - gain)
+
+
+def similarity(rendered: Tensor, original: Tensor) -> Tensor:
+    """(B, 1, r, r) 0..1, r about `SIMILARITY_PX`: 1 where a rendered crop shows what the original does, 0 where not.
+
+    Args:
+        rendered: (B, 3, R, R) float 0..1.
+        original: (1, 3, R, R).
+    """
+    difference = 255 * (rendered - original).abs().amax(1, keepdim=True)
+    difference = F.avg_pool2d(difference, max(1, difference.shape[-1] // SIMILARITY_PX), ceil_mode=True)
+    difference = F.avg_pool2d(F.pad(difference, (1,) * 4, mode="replicate"), 3, 1)
+    return 1 - soft_step(difference - (AGREE_LEVEL + DIFFER_LEVEL) / 2, DIFFER_LEVEL - AGREE_LEVEL)
 
 
 def crop_pictures(rendered: Tensor) -> list[Tensor]:

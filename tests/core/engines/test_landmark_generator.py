@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from portraittalk_core.engines.contract import EngineFiles
-from portraittalk_core.engines.landmark_generator import engine as module
+from portraittalk_core.engines.landmark_generator import sound as module
 from portraittalk_core.engines.landmark_generator.engine import (
     LandmarkGenerator,
     face_crop,
@@ -15,21 +15,11 @@ from portraittalk_core.engines.landmark_generator.engine import (
     skin_weights,
 )
 from portraittalk_core.engines.landmark_generator.network import LandmarkNet
-from portraittalk_core.engines.landmark_generator.points import (
-    BROWS,
-    CONTENT,
-    EYES,
-    INNER_LIPS,
-    JAW,
-    OUTER_LIPS,
-    POSE,
-    PROFILE,
-    REFERENCE,
-)
 from portraittalk_core.engines.registry import open_engine
 from portraittalk_core.errors import InputError, MissingDependency
 from portraittalk_core.face import topology as topo
 from portraittalk_core.face.canonical import canonical_face
+from portraittalk_core.face.lip_points import CONTENT_POINTS, INNER_LIPS, JAW_POINTS, LIP_POINTS, POSE_POINTS
 from portraittalk_core.speech.wav2lip_mel import wav2lip_mel
 from portraittalk_core.types import LandmarkTrack, Speech, as_fps
 
@@ -156,28 +146,6 @@ def test_network_has_the_published_tensors(net):
     assert sum(p.numel() for p in net.parameters()) == 13_724_394
 
 
-def test_points_are_the_parts_they_are_called():
-    assert (len(PROFILE), len(POSE), len(JAW), len(CONTENT), len(set(REFERENCE))) == (8, 74, 17, 57, 131)
-    assert set(OUTER_LIPS) == {*topo.OUTER_UPPER_LIP, *topo.OUTER_LOWER_LIP}
-    assert set(INNER_LIPS) == {*topo.INNER_UPPER_LIP, *topo.INNER_LOWER_LIP}
-    assert set(EYES) == set(topo.EYELIDS)
-    assert set(BROWS) == {*topo.RIGHT_BROW, *topo.LEFT_BROW}
-    assert JAW[8] == topo.CHIN
-    assert {*JAW, *PROFILE} <= set(topo.FACE_OVAL)
-
-
-def test_lips_and_jaw_run_around_the_face_in_order():
-    """On the canonical face, which is symmetric: the jaw right to left, lips over the top and back underneath."""
-    face = canonical_face()
-    mirrored = face[list(JAW)].flip(0) * torch.tensor([-1.0, 1, 1])
-    assert torch.allclose(face[list(JAW)], mirrored, atol=0.02)
-    for lips in (OUTER_LIPS, INNER_LIPS):
-        x, y = face[list(lips), :2].T
-        assert (x[1:11] > x[:10]).all()
-        assert (x[11:] < x[10:19]).all()
-        assert (y[1:10] <= y[11:].flip(0)).all()
-
-
 def sound(seconds: float = 0.8, quiet: float = 0.0) -> Speech:
     loud = 0.2 * torch.randn(int(RATE * seconds), generator=torch.Generator().manual_seed(2))
     return Speech(torch.cat([torch.zeros(int(RATE * quiet)), loud]))
@@ -195,8 +163,8 @@ def test_content_is_the_middle_of_every_frames_own_window(net, face, monkeypatch
     chunks = [mel[:, int(3.2 * k) : int(3.2 * k) + 16] for k in range(24)]
     units = [face_crop(track, t).to_unit(points[t, :, :2]) for t in range(4)]
     # by the drop of point 17, frames 2, 0, 3, 1; fifteen steps from the first to the last rank, rounded down
-    seen = torch.stack([units[t][list(REFERENCE)] for t in [2] * 5 + [0] * 5 + [3] * 4 + [1]])
-    pose = net.encode_pose(units[0][list(POSE)].repeat(5, 1, 1))
+    seen = torch.stack([units[t][list(LIP_POINTS)] for t in [2] * 5 + [0] * 5 + [3] * 4 + [1]])
+    pose = net.encode_pose(units[0][list(POSE_POINTS)].repeat(5, 1, 1))
     for t, actual in enumerate(engine.content(speech, track)):
         heard = net.encode_sound(torch.stack([chunks[max(0, p - 2)] for p in range(t - 2, t + 3)]))
         expected = net(heard[None], pose[None], net.encode_reference(seen)[None])[0, 2]
@@ -235,16 +203,16 @@ class Chewing(nn.Module):
     encode_reference = encode_pose
 
     def forward(self, heard, pose, references):
-        return 0.5 + heard[..., None] * torch.tensor([0.1, 0.2]).expand(len(heard), 5, len(CONTENT), 2)
+        return 0.5 + heard[..., None] * torch.tensor([0.1, 0.2]).expand(len(heard), 5, len(CONTENT_POINTS), 2)
 
 
 def test_motion_is_scaled_by_the_crop_and_carried_over_the_skin(face, reference):
     motion = LandmarkGenerator(Chewing()).raw_motion(sound(), reference)
-    seen = face[list(REFERENCE), :2]
+    seen = face[list(LIP_POINTS), :2]
     low, high = (seen.amin(0) - 25).floor(), (seen.amax(0) + 25).floor()
     expected = torch.tensor([0.1, 0.2]) * (high - low)
     shift = motion.shift_px[10]
-    assert torch.allclose(shift[list(CONTENT), :2], expected.expand(57, 2), atol=1e-3)
+    assert torch.allclose(shift[list(CONTENT_POINTS), :2], expected.expand(57, 2), atol=1e-3)
     assert torch.allclose(shift[list(topo.LIPS), :2], expected.expand(len(topo.LIPS), 2), atol=1e-3)
     skin_of_chin = shift[[18, 199, 200, 175], :2]
     assert torch.allclose(skin_of_chin, expected.expand(4, 2), rtol=0.1)
@@ -255,7 +223,7 @@ def test_motion_is_scaled_by_the_crop_and_carried_over_the_skin(face, reference)
 
 def test_a_dropping_jaw_takes_the_skin_along_evenly(face):
     """Only the jaw moves: points from the lower lip down to the chin follow more and more."""
-    jaw = torch.tensor([point in JAW for point in CONTENT]).float()
+    jaw = torch.tensor([point in JAW_POINTS for point in CONTENT_POINTS]).float()
     follow = skin_weights(face) @ jaw
     assert follow[[17, 18, 200, 199, 175, 152]].diff().min() > 0
     assert float(follow[17]) == 0
@@ -266,7 +234,7 @@ def test_a_dropping_jaw_takes_the_skin_along_evenly(face):
 
 def test_middle_rings_of_the_lips_lie_between_the_outer_and_the_inner(face):
     weights = skin_weights(face)
-    inner = weights @ torch.tensor([point in INNER_LIPS for point in CONTENT]).float()
+    inner = weights @ torch.tensor([point in INNER_LIPS for point in CONTENT_POINTS]).float()
     for rings in (topo.UPPER_LIP_RINGS, topo.LOWER_LIP_RINGS):
         along = torch.stack([inner[list(ring)] for ring in rings])
         assert (along[0] == 0).all()
@@ -278,7 +246,7 @@ def test_middle_rings_of_the_lips_lie_between_the_outer_and_the_inner(face):
 def test_crop_spans_the_points_and_a_margin_within_the_picture(face, move):
     moved = face + torch.tensor([*move, 0.0])
     crop = face_crop(track_of(moved[None]), 0, 25)
-    x, y = (moved[list(REFERENCE), axis].double().numpy() for axis in (0, 1))
+    x, y = (moved[list(LIP_POINTS), axis].double().numpy() for axis in (0, 1))
     left, right = int(max(x.min() - 25, 0)), int(min(x.max() + 25, 640))
     top, bottom = int(max(y.min() - 25, 0)), int(min(y.max() + 25, 480))
     assert crop.corner_px.tolist() == [left, top]

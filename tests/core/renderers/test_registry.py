@@ -18,6 +18,7 @@ from portraittalk_core.media.video_read import read_pictures
 from portraittalk_core.renderers import RenderJob, open_renderer, registry, renderer_specs
 from portraittalk_core.renderers.warp.renderer import PortraitRenderer
 
+LIP_RENDERERS = ["lips", "iplap", "musetalk"]
 SAMPLE = Path(__file__).parents[3] / "samples" / "speech.wav"
 
 
@@ -36,14 +37,15 @@ def test_renderers_are_listed_without_torch():
         "print(*(spec.name for spec in renderer_specs()))"
     )
     done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["warp", "identitynet", "vexpress", "liveportrait", "facevid2vid"]
+    assert done.stdout.split() == ["warp", "identitynet", "vexpress", "liveportrait", "facevid2vid", *LIP_RENDERERS]
 
 
 def test_films_are_for_some_renderers_only():
-    assert [spec.name for spec in renderer_specs("film")] == ["warp", "identitynet", "liveportrait", "facevid2vid"]
+    of_films = ["warp", "identitynet", "liveportrait", "facevid2vid", *LIP_RENDERERS]
+    assert [spec.name for spec in renderer_specs("film")] == of_films
     with pytest.raises(
         InputError,
-        match="renderer of a film must be one of warp, identitynet, liveportrait, facevid2vid, not 'vexpress'",
+        match=f"renderer of a film must be one of {', '.join(of_films)}, not 'vexpress'",
     ):
         registry.renderer_spec("vexpress", "film")
 

@@ -56,6 +56,14 @@ FACE_VID2VID = {
     "he_estimator.fc_exp.weight": (45, 2048),
 }
 
+IPLAP = {
+    "flow_module.conv_4.weight": (2, 64, 7, 7),
+    "translation.conv1.weight": (32, 18, 7, 7),
+    "translation.conv_last.weight": (3, 64, 7, 7),
+    "perceptual.model.network.0.weight": (64, 3, 3, 3),
+}
+MUSETALK = UNET | {"conv_in.weight": (320, 8, 3, 3), f"down_blocks.0.attentions.0.{TO_K}": (320, 384)}
+
 KNOWN: list[tuple[str, Shapes]] = [
     ("Stable Diffusion 1.5", SD15 | {"first_stage_model.decoder.conv_in.weight": (512, 4, 3, 3)}),
     ("face identity adapter", ADAPTER | LORA_KEY | {"image_proj.proj.2.weight": (3072, 1024)}),
@@ -187,6 +195,18 @@ KNOWN: list[tuple[str, Shapes]] = [
     ("LivePortrait: stitching, lips and eyes", {"retarget_shoulder.module.mlp.0.weight": (128, 126)}),
     ("LivePortrait: stitching, lips and eyes", {"retarget_shoulder_module.mlp.0.weight": (128, 126)}),
     ("face-vid2vid", FACE_VID2VID),
+    # lip renderers: IP-LAP's checkpoint of four GPUs, MuseTalk's UNet, our own file
+    ("IP-LAP: mouths painted from landmarks", IPLAP),
+    ("IP-LAP: mouths painted from landmarks", {f"module.{name}": shape for name, shape in IPLAP.items()}),
+    ("MuseTalk: mouths painted by a UNet", MUSETALK),
+    (
+        "lip renderer",
+        {
+            "alignment.conv_4.weight": (2, 64, 7, 7),
+            "alignment.fuse.weight": (256, 512, 3, 3),
+            "rendering.conv_last.weight": (3, 64, 7, 7),
+        },
+    ),
 ]
 STRANGERS: dict[str, Shapes] = {
     "SD2.1 checkpoint": SD15 | {f"model.diffusion_model.input_blocks.1.1.{TO_K}": (320, 1024)},
@@ -205,6 +225,8 @@ STRANGERS: dict[str, Shapes] = {
     "SD2.1 UNet alone": UNET | {f"down_blocks.0.attentions.0.{TO_K}": (320, 1024)},
     "guider of another width": GUIDER | {"conv_out.weight": (128, 256, 3, 3)},
     "face-vid2vid without its head estimator": {k: v for k, v in FACE_VID2VID.items() if "he_" not in k},
+    "IP-LAP's flows alone": {k: v for k, v in IPLAP.items() if k.startswith("flow")},
+    "instruct-pix2pix": MUSETALK | {f"down_blocks.0.attentions.0.{TO_K}": (320, 768)},
     "hand landmarks": {"hand_landmarks_detector.tflite": (1,)},
     "nothing": {},
 }

@@ -1,0 +1,72 @@
+"""What a lip renderer paints on: the frames of a film, or a portrait that the warp moves, with their landmarks.
+
+Shapes: T frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ...errors import InputError
+from ...types import LandmarkTrack, Portrait
+from ..contract import Film, RenderJob
+from ..warp.build import warped_pictures
+
+
+@dataclass(frozen=True)
+class Footage:
+    """Pictures to paint on, where their face is, and where it is to be."""
+
+    source: Film | Portrait
+    track: LandmarkTrack  # T frames of the face as it stands in the pictures
+    wanted: LandmarkTrack  # T frames of the face as it is to be painted
+    scenes: Tensor  # (T,) int64 number of each frame's scene
+    pictures: Callable[[], Iterator[Tensor]]  # (H, W, 3) uint8 from the beginning, T of them
+
+    def __len__(self) -> int:
+        return len(self.track)
+
+    @property
+    def name(self) -> str:
+        """Of the source, for messages."""
+        return self.source.source
+
+    @property
+    def rest(self) -> LandmarkTrack | None:
+        """One frame that is the face at rest in all scenes; None where each scene has one of its own."""
+        return self.source.landmarks if isinstance(self.source, Portrait) else None
+
+
+def footage_of(job: RenderJob) -> Footage:
+    """The footage of a job; all of its motion is held, 140 KB a second.
+
+    A portrait's head, eyes and brows are moved by the warp, so that only its mouth is left to be painted.
+
+    Raises:
+        InputError: another number of frames than the job says, or keypoints.
+    """
+    wanted = joined(job.motion)
+    if len(wanted) != job.num_frames:
+        raise InputError(f"the motion has {len(wanted)} frames, but {job.num_frames} are to be rendered.")
+    if isinstance(job.source, Film):
+        film = job.source
+        scenes = torch.zeros(len(film.track), dtype=torch.int64) if film.scenes is None else film.scenes
+        return Footage(film, film.track, wanted, scenes, film.pictures)
+    whole = replace(job, motion=(wanted,))
+    scenes = torch.zeros(len(wanted), dtype=torch.int64)
+    return Footage(job.source, wanted, wanted, scenes, lambda: warped_pictures(whole))
+
+
+def joined(spans: Iterable[LandmarkTrack]) -> LandmarkTrack:
+    """Consecutive spans as one track."""
+    parts = list(spans)
+    if not parts:
+        raise InputError("there is nothing to render: the motion has 0 frames.")
+    if len(parts) == 1:
+        return parts[0]
+    points, valid = (torch.cat([getattr(part, name) for part in parts]) for name in ("points", "valid"))
+    return replace(parts[0], points=points, valid=valid)

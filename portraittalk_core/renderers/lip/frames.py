@@ -1,0 +1,139 @@
+"""Frames on their way to a lip model: read, cropped and sketched ahead, in a thread of their own, a batch at a time.
+
+Shapes: B frames of a batch, N of them to be painted, S side of the networks' crops, H and W of the pictures.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...face.lip_points import LIP_POINTS
+from ...face.sketch import draw_sketch
+from ..sections import Section, Sections
+from .contract import RADIUS
+from .crop import LipBoxes
+from .footage import Footage
+from .policy import RestingMouth
+
+WINDOW_RATE = 25  # frames a second of the films that the networks were trained on
+MOST_BYTES = 48_000_000  # of a batch's pictures: several batches are on their way at once
+
+
+@dataclass(frozen=True)
+class FrameBatch:
+    """Consecutive frames, with the crops of those that are to be painted."""
+
+    first: int  # number of the first frame
+    pictures: list[Tensor]  # B of (H, W, 3) uint8
+    drawn: list[int]  # N positions within the batch
+    crops: Tensor  # (N, 3, S, S) float 0..1, as they are filmed
+    shapes: Tensor  # (N, 478, 3) landmarks to be painted, normalised to the pictures
+    sketches: Tensor | None  # (N, 2 RADIUS + 1, 3, S, S); None where none are needed
+    finished: Section | None  # painted crops (B, S, S, 3) of an earlier run
+
+    @property
+    def stop(self) -> int:
+        """Frame number after the last one."""
+        return self.first + len(self.pictures)
+
+
+class FrameReader:
+    """Reads a footage in batches.
+
+    Args:
+        footage: pictures and landmarks.
+        boxes: of the faces.
+        weights: (T,) how much of each frame is painted; 0 not at all.
+        gate: (T,) how far the mouth is from its rest.
+        batch_size: frames at once, at most; fewer of large pictures.
+        sketched: whether sketches are needed.
+    """
+
+    def __init__(  # noqa: PLR0913 - one parameter a property
+        self, footage: Footage, boxes: LipBoxes, weights: Tensor, gate: Tensor, batch_size: int, sketched: bool
+    ) -> None:
+        self._footage, self._boxes, self._weights, self._gate = footage, boxes, weights, gate
+        self._sketched, self._size = sketched, boxes.rule.size
+        bytes_a_frame = 3 * footage.track.width * footage.track.height
+        self.batch_size = max(1, min(batch_size, MOST_BYTES // bytes_a_frame))
+        self._resting = RestingMouth(footage.track, footage.scenes, footage.rest)
+        self._shots = shots(footage)
+        self._offsets = [round(step * footage.track.fps / WINDOW_RATE) for step in range(-RADIUS, RADIUS + 1)]
+        self._sketches: dict[int, Tensor] = {}
+        self._shapes: dict[int, Tensor] = {}
+
+    def batches(self, sections: Sections | None = None) -> Generator[FrameBatch, None, None]:
+        """All frames, in turn.
+
+        Args:
+            sections: of an earlier run; a finished one is a batch of its own.
+        """
+        pictures, first = self._footage.pictures(), 0
+        while first < len(self._footage):
+            found = None if sections is None else sections.find(first, len(self._footage) - first)
+            if found is not None and found.pictures.shape[1:] != (self._size, self._size, 3):
+                found = None
+            count = self.batch_size if found is None else len(found)
+            taken = list(itertools.islice(pictures, min(count, len(self._footage) - first)))
+            yield self._batch(first, taken, found)
+            first += len(taken)
+
+    def _batch(self, first: int, pictures: list[Tensor], found: Section | None) -> FrameBatch:
+        drawn = [at for at in range(len(pictures)) if float(self._weights[first + at]) > 0]
+        crops = [self._boxes[first + at].take(pictures[at], self._size) for at in drawn]
+        shapes = [self.shape(first + at) for at in drawn]
+        sketches = [self._window(first + at) for at in drawn] if self._sketched and found is None else []
+        self.forget(first + len(pictures) + self._offsets[0])
+        return FrameBatch(
+            first,
+            pictures,
+            drawn,
+            torch.stack(crops) if crops else torch.empty(0, 3, self._size, self._size),
+            torch.stack(shapes) if shapes else torch.empty(0, *self._footage.track.points.shape[1:]),
+            torch.stack(sketches) if sketches else None,
+            found,
+        )
+
+    def shape(self, index: int) -> Tensor:
+        """(478, 3) landmarks of a frame to be painted: at rest where nobody speaks, nearly as filmed where it fades."""
+        if index not in self._shapes:
+            wanted = self._resting.blend(index, self._footage.wanted.points[index], float(self._gate[index]))
+            filmed, weight = self._footage.track.points[index], float(self._weights[index])
+            self._shapes[index] = wanted if weight >= 1 else torch.lerp(filmed, wanted, weight)
+        return self._shapes[index]
+
+    def _window(self, index: int) -> Tensor:
+        """(2 RADIUS + 1, 3, S, S) sketches around a frame, 40 ms apart; beyond its shot's ends its outermost ones."""
+        first, last = (int(torch.searchsorted(self._shots, self._shots[index], right=end)) for end in (False, True))
+        around = [min(max(index + offset, first), last - 1) for offset in self._offsets]
+        missing = [at for at in dict.fromkeys(around) if at not in self._sketches]
+        if missing:
+            points = torch.stack([self._boxes.points01(at, self.shape(at)[list(LIP_POINTS)]) for at in missing])
+            sizes = torch.tensor([self._boxes[at].size_px for at in missing])
+            drawn = draw_sketch(points, self._size, sizes)
+            self._sketches |= {at: sketch.clone() for at, sketch in zip(missing, drawn, strict=True)}
+        return torch.stack([self._sketches[at] for at in around])
+
+    def forget(self, before: int) -> None:
+        """Drop what was kept of the frames before one."""
+        for kept in (self._sketches, self._shapes):
+            for index in [index for index in kept if index < before]:
+                del kept[index]
+
+
+def shots(footage: Footage) -> Tensor:
+    """(T,) int64 rising number of each frame's shot: within it one frame follows the other in time.
+
+    A film that runs again, or backwards, comes back to earlier scenes; between them there are cuts all the same.
+    """
+    cut = footage.scenes[1:] != footage.scenes[:-1]
+    order = getattr(footage.source, "order", None)
+    if order is not None:
+        cut = cut | ((order[1:] - order[:-1]).abs() > 1)
+    return F.pad(cut.long(), (1, 0)).cumsum(0)

@@ -1,0 +1,135 @@
+"""The paper's own lip model: aligned references, lips of several frames, and sound through cross-attention.
+
+Shapes: B frames, N references, M lip references, S side of a crop.
+Source: J. Wu et al., "Talking Face Generation with Lip and Identity Priors", section 3.2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import repeat
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ...errors import InputError
+from ...face.lip_points import LIP_POINTS
+from .alignment import Aligned, Alignment, ReferenceFeatures, no_references, unwarped_mean
+from .contract import MEL, NO_SOUND, LipBatch, LipCropRule, References
+from .iplap import encoded
+from .model_base import LipNetworks, masked_half
+from .rendering import Rendering
+from .sizes import LipConfig
+
+
+@dataclass(frozen=True)
+class LipFeatures:
+    """What is computed of references once."""
+
+    references: ReferenceFeatures | None  # None where the alignment is ablated
+    lips: Tensor | None  # (1|B, M, w, S/2, S/2); None where the lip module is ablated
+
+
+@dataclass(frozen=True)
+class Painted:
+    """What training compares."""
+
+    picture: Tensor  # (B, 3, S, S) 0..1
+    aligned: Tensor  # (B, 3, S, S) 0..1, the aligned references alone
+
+
+class LipPriors(LipNetworks):
+    """The paper's networks as a lip model; see `contract.LipModel`."""
+
+    name: ClassVar[str] = "lips"
+    needs_sketches: ClassVar[bool] = True
+    needs_references: ClassVar[bool] = True
+
+    def __init__(self, config: LipConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or LipConfig()
+        self.size = self.config.size
+        self.crop = LipCropRule(LIP_POINTS, self.config.crop_pad_px, square=False, size=self.size)
+        self.sound = NO_SOUND if self.config.ablate == "audio" else MEL
+        self.alignment = Alignment(self.config)
+        self.rendering = Rendering(self.config)
+
+    def references(self, pictures: Tensor, sketches: Tensor) -> ReferenceFeatures | None:
+        """Features of references (1|B, N, 3, S, S), with gradients."""
+        return None if self.config.ablate == "align" else self.alignment.encode_references(pictures, sketches)
+
+    def lips(self, lips: Tensor, sketches: Tensor) -> Tensor | None:
+        """Features of lip references (1|B, M, 3, S, S), with gradients."""
+        return None if self.rendering.lips is None else self.rendering.lips.encode(lips, sketches)
+
+    def forward(
+        self, pictures: Tensor, sketches: Tensor, features: LipFeatures, mel: Tensor | None, at_once: int = 0
+    ) -> Painted:
+        """Paint the hidden halves, with gradients.
+
+        Args:
+            pictures: (B, 3, S, S) whole crops; their lower halves are hidden here.
+            sketches: (B, 15, S, S) of five frames around each.
+            features: of the references, for all frames or for each its own.
+            mel: (B, 80, 16); None where sound is ablated.
+            at_once: references that go together, which bounds the memory; 0: all.
+        """
+        masked = masked_half(pictures)
+        narrow, wide = self.alignment.masked.encode(masked)
+        aligned = self._aligned(features.references, sketches, (narrow, wide), at_once)
+        guide = Aligned(
+            torch.cat([masked.float(), aligned.picture], 1),
+            torch.cat([narrow.float(), aligned.narrow], 1),
+            torch.cat([wide.float(), aligned.wide], 1),
+        )
+        picture = self.rendering(masked, sketches, guide, features.lips, mel, at_once)
+        return Painted(picture, aligned.picture)
+
+    def _aligned(
+        self, references: ReferenceFeatures | None, sketches: Tensor, own: tuple[Tensor, Tensor], at_once: int
+    ) -> Aligned:
+        if references is None:
+            return no_references(*own)
+        if self.config.ablate == "align-mean":
+            return unwarped_mean(references, len(sketches))
+        return self.alignment(references, sketches, own[1], at_once)
+
+    @torch.no_grad()
+    def encode(self, references: References) -> LipFeatures:
+        """Features of the references and of the lips, a few at a time.
+
+        Raises:
+            InputError: there are none, or of another size.
+        """
+        pictures, sketches = self.check_references(references)
+        features = None
+        if self.config.ablate != "align":
+            features = encoded(self.alignment, pictures, sketches, self.at_once(1))
+        return LipFeatures(features, self._encoded_lips(references))
+
+    def _encoded_lips(self, references: References) -> Tensor | None:
+        if self.rendering.lips is None:
+            return None
+        if not len(references.lips):
+            raise InputError("this lip renderer needs at least one lip reference; none was given.")
+        lips = self.check_crops(references.lips, "lip references")
+        sketches = self.check_crops(references.lip_sketches, "sketches of lip references", f"{len(lips)} 3")
+        step = self.at_once(1)
+        pairs = zip(lips.split(step), sketches.split(step), strict=True)
+        return torch.cat([self.lips(one[None], sketch[None]) for one, sketch in pairs], 1)
+
+    @torch.no_grad()
+    def paint(self, features: LipFeatures, batch: LipBatch) -> Tensor:
+        """(B, 3, S, S) RGB float32 0..1.
+
+        Raises:
+            InputError: sound is missing, or something has another shape.
+        """
+        pictures, sketches = self.check_crops(batch.pictures, "face crops"), self.check_sketches(batch)
+        mel = None if self.rendering.sound is None else self.check_mel(batch)
+        step = self.frames_at_once
+        frames = zip(pictures.split(step), sketches.split(step), strict=True)
+        heard = iter(mel.split(step)) if mel is not None else repeat(None)
+        parts = [self(crops, drawn, features, next(heard), self.at_once(len(crops))).picture for crops, drawn in frames]
+        return torch.cat(parts).float()

@@ -1,0 +1,156 @@
+"""Options of the lip renderers, and the files they need. No torch, so that --help is quick."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from ...errors import InputError, MissingDependency
+from ...options import check_options, option
+from ...weights.specs import FileSpec
+from ..identitynet.options import PRECISIONS
+
+BLENDS = ("lower", "face", "box")
+MOST_REFERENCES = 100
+_LIPS = "weights of `portraittalk train lips`, a file or its folder"
+_IPLAP = "IP-LAP's renderer_checkpoint.pth, from the links of github.com/Weizhi-Zhong/IP_LAP"
+_MUSETALK = "MuseTalk 1.5's musetalkV15/unet.pth, from huggingface.co/TMElyralab/MuseTalk"
+VAE_ADVICE = "stabilityai/sd-vae-ft-mse's diffusion_pytorch_model.safetensors"
+WHISPER_ADVICE = "openai/whisper-tiny's model.safetensors"
+LIPS_FILES = (FileSpec("lips_file", _LIPS, "your own: yours", "portraittalk", size="60 MB"),)
+IPLAP_FILES = (
+    FileSpec("lips_file", _IPLAP, "research only: trained on LRS2", "iplap", size="320 MB",
+             names="renderer_checkpoint.pth"),
+)  # fmt: skip
+MUSETALK_FILES = (
+    FileSpec("lips_file", _MUSETALK, "MIT, also commercially", "musetalk", size="3.4 GB", names="unet.pth"),
+    FileSpec("vae", VAE_ADVICE, "MIT", "vae", False, "335 MB"),
+    FileSpec("speech_encoder", WHISPER_ADVICE, "MIT", "audio_encoders", False, "151 MB"),
+)
+
+
+@dataclass(frozen=True)
+class LipPaintOptions:
+    """How a lip renderer paints and pastes, without its networks' files."""
+
+    references: int = option(
+        25, 0, MOST_REFERENCES,
+        "pictures of the film's own face that guide the painting; 0 takes a fifth of the film's frames, 1 to 25",
+    )  # fmt: skip
+    lip_references: int = option(5, 1, MOST_REFERENCES, "pictures of the film's own lips that guide the painting")
+    reference_frames: str | None = option(
+        None, help="numbers of the film's frames that are the references, such as 0,12,40; instead of choosing them",
+        metavar="N,N,...",
+    )  # fmt: skip
+    crop_pad: float | None = option(
+        None, 0, 500, "room around the face's landmarks in the networks' crop, in pixels of the film; if not given, "
+        "the weights' own (IP-LAP: 25)", step=1,
+    )  # fmt: skip
+    blend: str = option(
+        "lower",
+        help="what of the painted crop is pasted: lower the face from the nose down, face all of it, box the crop",
+        choices=BLENDS,
+    )
+    feather: float = option(
+        0.08, 0.02, 0.5, "width of the soft edge of what is pasted, of the size of the face", step=0.01
+    )
+    match_colour: float = option(
+        1.0, 0, 1, "how far the painted colours are brought to the film's own around them", step=0.05
+    )
+    sharpen: float = option(
+        1.0, 0, 1, "how far the painted part is brought to the sharpness of the film's own, with its grain", step=0.05
+    )
+    voice_gate: float = option(
+        1.0, 0, 1, "how far the mouth comes to rest where nobody speaks: in silence, noise and music", step=0.05
+    )
+    max_yaw: float = option(
+        55.0, 0, 90, "a face turned aside by more degrees stays as it was filmed", step=1, advanced=True
+    )
+    batch_size: int = option(8, 1, 256, "frames painted at once")
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        if self.reference_frames is not None:
+            frame_numbers(self.reference_frames)
+
+    @property
+    def chosen_frames(self) -> tuple[int, ...] | None:
+        """Numbers of the frames that are to be the references; None where they are to be chosen."""
+        return None if self.reference_frames is None else frame_numbers(self.reference_frames)
+
+    def num_references(self, num_frames: int) -> int:
+        """How many references a film of so many frames has.
+
+        Source: the paper's section 4.1, "one fifth of the video length", and IP-LAP's public code, 25.
+        """
+        return self.references or max(1, min(25, round(num_frames / 5)))
+
+
+def frame_numbers(text: str) -> tuple[int, ...]:
+    """Numbers of frames from text such as "0, 12, 40".
+
+    Raises:
+        InputError: something else than numbers, or too many of them.
+    """
+    words = [word for word in re.split(r"[\s,;]+", text.strip()) if word]
+    if not words or not all(word.isascii() and word.isdigit() and len(word) < 10 for word in words):
+        raise InputError(f"`reference_frames` must be numbers of frames such as 0,12,40, not {text[:80]!r}.")
+    if len(words) > MOST_REFERENCES:
+        raise InputError(f"`reference_frames` names {len(words)} frames; at most {MOST_REFERENCES} are looked at.")
+    return tuple(map(int, words))
+
+
+@dataclass(frozen=True)
+class LipOptions(LipPaintOptions):
+    """Files and options of the renderer lips: the paper's networks."""
+
+    renderer: ClassVar[str] = "lips"
+    wanted: ClassVar[str] = _LIPS
+    resumable: ClassVar[bool] = True  # painted crops are kept, see `renderers.sections`
+
+    lips_file: Path | None = option(
+        None, help="the networks' file or folder, known by its content; required", metavar="FILE"
+    )
+    device: str | None = option(None, help="cpu, cuda, mps; if not given, the fastest there is", metavar="NAME")
+    precision: str = option("auto", help="auto: fp16 on a GPU, else fp32", choices=PRECISIONS)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.lips_file is None:
+            raise InputError(f"`renderer` {self.renderer} needs `lips_file` FILE: {self.wanted}.")
+        if not Path(self.lips_file).exists():
+            raise MissingDependency(f"`lips_file` {self.lips_file} is not there; give {self.wanted}.")
+
+
+@dataclass(frozen=True)
+class IpLapOptions(LipOptions):
+    """Files and options of IP-LAP's renderer, which has no lip references."""
+
+    renderer: ClassVar[str] = "iplap"
+    wanted: ClassVar[str] = _IPLAP
+
+
+@dataclass(frozen=True)
+class MuseTalkOptions(LipOptions):
+    """Files and options of MuseTalk 1.5, whose reference is every frame itself."""
+
+    renderer: ClassVar[str] = "musetalk"
+    wanted: ClassVar[str] = _MUSETALK
+
+    vae: Path | None = option(
+        None, help="SD1.5's VAE; if not given, the one beside MuseTalk's file, or in a folder sd-vae… beside",
+        metavar="FILE",
+    )  # fmt: skip
+    speech_encoder: Path | None = option(
+        None, help="whisper-tiny's file; if not given, the one beside MuseTalk's file, or in a folder whisper… beside",
+        metavar="FILE",
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, what in (("vae", VAE_ADVICE), ("speech_encoder", WHISPER_ADVICE)):
+            path = getattr(self, name)
+            if path is not None and not Path(path).exists():
+                raise MissingDependency(f"`{name}` {path} is not there; give {what}.")

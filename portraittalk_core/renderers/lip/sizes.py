@@ -1,0 +1,72 @@
+"""Sizes of the networks that paint mouths; the defaults are those of IP-LAP's public file and of the paper."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...checks import check_choice, check_range
+from ...errors import InputError
+
+SKETCHES = 5  # drawn frames around the one to be painted
+SKETCH_CHANNELS = 3 * SKETCHES
+ABLATIONS = ("none", "align", "align-mean", "lips", "audio")
+MIN_SIDE, MAX_SIDE = 16, 1024  # of crops
+MAX_WIDTH = 65536
+
+
+@dataclass(frozen=True)
+class LipSizes:
+    """Of the layers that IP-LAP's networks and the paper's share."""
+
+    size: int = 128  # side of the crops
+    narrow: int = 32  # channels at full size
+    wide: int = 256  # channels at half the size
+    hidden: int = 256  # of the maps that scale and shift features
+    audio: tuple[int, ...] = (32, 64, 128, 256, 512)  # of the mel encoder's stages; the last is of what is heard
+
+    def __post_init__(self) -> None:
+        _check_whole(self.size, MIN_SIDE, MAX_SIDE, "size")
+        if self.size % 2:
+            raise InputError(f"`size` of a lip renderer must be even, not {self.size}.")
+        for name in ("narrow", "wide", "hidden"):
+            _check_whole(getattr(self, name), 1, MAX_WIDTH, name)
+        if self.wide % 4:
+            raise InputError(f"`wide` of a lip renderer must be a multiple of 4, not {self.wide}.")
+        if len(self.audio) != 5:
+            raise InputError(f"`audio` of a lip renderer must be five widths, not {len(self.audio)}.")
+        for width in self.audio:
+            _check_whole(width, 1, MAX_WIDTH, "audio")
+
+    @property
+    def middle(self) -> int:
+        """Channels at full size after half-size features were shuffled into it."""
+        return self.wide // 4
+
+
+@dataclass(frozen=True)
+class LipConfig(LipSizes):
+    """Of the paper's renderer, which its file carries.
+
+    Source: J. Wu et al., "Talking Face Generation with Lip and Identity Priors", sections 3.2.1, 3.2.2 and
+    4.3 to 4.5; `docs/design/lips.md` 3.
+    """
+
+    blocks: int = 2  # residual blocks where features of two encoders are fused
+    attention: int = 256  # channels of queries, keys and values
+    attn_scale: bool = True  # products over the root of the channels; the paper's formula has no such divisor
+    residual: bool = True  # what is heard is added to the features, instead of replacing them
+    ablate: str = "none"  # align: no references; align-mean: their unwarped mean; lips: no lip references; audio
+    crop_pad_px: float = 25.0  # around the face, as it was trained
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice(self.ablate, ABLATIONS, "`ablate` of a lip renderer")
+        _check_whole(self.blocks, 0, 64, "blocks")
+        _check_whole(self.attention, 1, MAX_WIDTH, "attention")
+        check_range(self.crop_pad_px, 0, 1000, "`crop_pad_px` of a lip renderer")
+
+
+def _check_whole(value: object, low: int, high: int, name: str) -> None:
+    check_range(value, low, high, f"`{name}` of a lip renderer")
+    if not isinstance(value, int):
+        raise InputError(f"`{name}` of a lip renderer must be a whole number, not {value!r}.")
