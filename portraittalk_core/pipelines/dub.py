@@ -17,6 +17,7 @@ from ..face.choice import FaceChoice
 from ..face.covered import mouth_covered
 from ..face.mesh.landmarks import MeshBackend, track_faces
 from ..face.scenes import SceneFinder, other_people
+from ..face.sharpness import mouth_sharpness
 from ..media.video_read import probe_video, read_pictures
 from ..motion.dub import dub_track, film_order
 from ..motion.dub_options import DubOptions
@@ -44,7 +45,7 @@ def read_film(
     on_progress: Progress | None = None,
     scenes: str = "same",
 ) -> Film:
-    """Track the face of a video through all of its frames, and find its cuts and where the mouth is covered.
+    """Track a video's face through all frames, and find its cuts, where the mouth is covered, and how sharp it is.
 
     Args:
         video: with a face in some of its frames, read one at a time.
@@ -61,11 +62,12 @@ def read_film(
     fps = probe_video(video).fps
     pictures = read_pictures(video, fps, on_progress=on_progress)
     name = Path(video).name
-    finder, visible = SceneFinder(), []
+    finder, visible, sharpness = SceneFinder(), [], []
 
     def on_face(picture: Tensor, face: Tensor | None) -> None:
         finder.see(picture, face)
         visible.append(face is None or not mouth_covered(picture, face))
+        sharpness.append(0.0 if face is None else mouth_sharpness(picture, face))
 
     track = track_faces(
         pictures, fps, mesh, face_index, face_order, on_missing="interpolate", source=name, on_face=on_face
@@ -83,7 +85,8 @@ def read_film(
             f"the mouth is covered in all frames of {name} that show a face; choose a video with a free mouth."
         )
     track = replace(track, valid=shown)
-    return Film(Path(video), track, scenes=numbers, covered=covered, other_person=other_person)
+    found = {"scenes": numbers, "covered": covered, "other_person": other_person}
+    return Film(Path(video), track, **found, sharpness=torch.tensor(sharpness))
 
 
 def covered_stretches(visible: Tensor, scenes: Tensor, fps: float) -> Tensor:

@@ -48,6 +48,7 @@ class Film:
     scenes: Tensor | None = None  # (T,) number of each frame's scene, between two cuts; None: there are no cuts
     covered: Tensor | None = None  # (T,) bool: something hides the mouth there, and `valid` is False; None: nowhere
     other_person: Tensor | None = None  # (T,) bool: another person is in the scene, and `valid` is False; None: nowhere
+    sharpness: Tensor | None = None  # (T,) of the mouth, see `face.sharpness`; None: not measured
 
     def scene(self, index: int) -> int:
         """Number of a frame's scene."""
@@ -63,7 +64,8 @@ class Film:
     def in_order(self, order: Tensor) -> Film:
         """The film whose frames follow each other in another order, such as (T,) `motion.dub.film_order`."""
         track = replace(self.track, points=self.track.points[order], valid=self.track.valid[order])
-        numbers = {"scenes": self.scenes, "covered": self.covered, "other_person": self.other_person}
+        names = ("scenes", "covered", "other_person", "sharpness")
+        numbers = {name: getattr(self, name) for name in names}
         numbers = {name: values if values is None else values[order] for name, values in numbers.items()}
         return replace(self, track=track, order=order if self.order is None else self.order[order], **numbers)
 

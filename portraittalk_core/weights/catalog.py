@@ -179,9 +179,9 @@ KINDS = (
         "speech to lip and jaw landmarks", "IP-LAP landmarkgenerator_checkpoint", "Apache-2.0", "portraittalk",
         "165 MB",
         (
-            (r"(^|\.)mouse_keypoint_map\.weight$", (80, 512)),
-            (r"(^|\.)jaw_keypoint_map\.weight$", (34, 512)),
-            (r"(^|\.)fusion_transformer\.modality\.weight$", (4, 512)),
+            (r"(^|\.)mouse_keypoint_map\.weight$", (80, None)),
+            (r"(^|\.)jaw_keypoint_map\.weight$", (34, None)),
+            (r"(^|\.)fusion_transformer\.modality\.weight$", (4, None)),
         ),
         used=True, engine="landmark_generator", flag="--engine FILE",
     ),

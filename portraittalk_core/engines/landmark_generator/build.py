@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from ..contract import EngineFiles
-from .engine import LandmarkGenerator
-from .network import load_landmark_net
+from .engine import LandmarkGenerator, load_landmark_generator
 
 
 def build(files: EngineFiles) -> LandmarkGenerator:
-    """The engine of a published landmarkgenerator_checkpoint.pth; see `network.load_landmark_net`."""
-    return LandmarkGenerator(load_landmark_net(files.weights))
+    """The engine of the landmark generator's weights."""
+    return load_landmark_generator(files.weights)

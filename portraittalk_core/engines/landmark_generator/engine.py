@@ -15,11 +15,13 @@ import torch
 from torch import Tensor
 
 from ...checks import check_range
+from ...errors import InputError
 from ...face.lip_points import CONTENT_POINTS, LIP_POINTS, POSE_POINTS
 from ...motion.options import MotionOptions
 from ...progress import Progress
 from ...speech.wav2lip_mel import CHUNK_RATE
 from ...types import NUM_LANDMARKS, LandmarkTrack, Speech
+from ...weights.load import read_metadata
 from ..raw_engine import RawMotionEngine, counted_in_frames
 from ..raw_motion import RawMotion
 from .crops import CROP_MARGIN_PX, face_crop, face_crops, reference_frames, unit_points
@@ -28,6 +30,8 @@ from .network import WINDOW, LandmarkNet, load_landmark_net
 from .skin import skin_weights
 from .sound import MIDDLE, silent_token, sound_windows
 from .spec import SPEC
+
+CROP_MARGIN = "crop_margin_px"  # in a trained file's metadata
 
 
 class LandmarkGenerator(RawMotionEngine):
@@ -145,10 +149,16 @@ class _FaceContext:
 
 
 def load_landmark_generator(path: Path) -> LandmarkGenerator:
-    """The engine of a published landmarkgenerator_checkpoint.pth.
+    """The engine of the published landmarkgenerator_checkpoint.pth, or of a file of `portraittalk train landmarks`.
+
+    The latter's crops are those that it was trained with.
 
     Raises:
         InputError: the file is damaged or of another network.
         MissingDependency: there is no such file.
     """
-    return LandmarkGenerator(load_landmark_net(path))
+    net, margin_px = load_landmark_net(path), read_metadata(path).get(CROP_MARGIN)
+    try:
+        return LandmarkGenerator(net, CROP_MARGIN_PX if margin_px is None else float(margin_px))
+    except ValueError as error:
+        raise InputError(f"{Path(path).name} says its crops' margin is {margin_px!r}; train it again.") from error

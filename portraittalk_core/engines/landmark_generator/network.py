@@ -3,23 +3,28 @@
 Source: W. Zhong et al., "Identity-Preserving Talking Face Generation with Landmark and Appearance Priors" (CVPR 2023),
 §3.1, whose public weights it reads; the attribute names are those of the weights.
 
-Shapes: B windows, T = 5 frames each, R references, N pieces of any kind, D = 512 channels.
+Shapes: B windows, T = 5 frames each, R references, N pieces of any kind, D channels (512 of the public weights).
 """
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from ...errors import InputError
 from ...face.lip_points import CONTENT_POINTS, JAW_POINTS
-from ...weights.load import load_strict, read_tensors
+from ...media.tensor_file import save_tensors
+from ...weights.load import load_strict, read_metadata, read_tensors
 
 WINDOW = 5  # frames that are predicted together
-CHANNELS, NUM_HEADS, NUM_LAYERS, HIDDEN = 512, 4, 4, 1024
 MAX_POSITIONS = 512
+DROPOUT = 0.1  # in training
 NUM_MODALITIES, POSE_MODALITY, SOUND_MODALITY, REFERENCE_MODALITY = 4, 1, 2, 3
 IGNORED = (r"^optimizer\.",)  # the published file holds training's state besides
 
@@ -28,6 +33,25 @@ Stages = tuple[tuple[int, int | tuple[int, int], int], ...]
 MEL_STAGES: Stages = ((32, 1, 2), (64, (3, 1), 2), (128, 3, 2), (256, (3, 2), 1))
 REFERENCE_STAGES: Stages = ((4, 1, 0), (8, 2, 2), (16, 2, 2), (32, 2, 2), (64, 2, 2), (128, 2, 2), (256, 2, 1))
 POSE_STAGES: Stages = ((4, 1, 0), (8, 1, 2), (16, 2, 2), (32, 2, 2), (64, 2, 2), (128, 2, 2), (256, 2, 2))
+
+
+@dataclass(frozen=True)
+class LandmarkSizes:
+    """Sizes of the network; those of the public weights unless given."""
+
+    channels: int = 512  # D
+    num_heads: int = 4
+    num_layers: int = 4
+    hidden: int = 1024  # of the transformer's inner layers
+    divisor: int = 1  # of the encoders' widths
+
+
+LANDMARK_SIZES = {  # by name, for training
+    "public": LandmarkSizes(),
+    "small": LandmarkSizes(256, 4, 3, 512, 2),
+    "tiny": LandmarkSizes(32, 2, 1, 64, 16),
+}
+MIN_WIDTH = 4  # channels of an encoder's stage
 
 
 class ConvolutionUnit(nn.Module):
@@ -44,29 +68,32 @@ class ConvolutionUnit(nn.Module):
         return self.act(convolved + x if self.residual else convolved)
 
 
-def _encoder(dimensions: int, in_channels: int, stages: Stages, last_residual: bool = False) -> nn.Sequential:
-    """Strided convolutional encoder down to one position of 512 channels in −1..1."""
+def _encoder(
+    dimensions: int, in_channels: int, stages: Stages, sizes: LandmarkSizes, last_residual: bool = False
+) -> nn.Sequential:
+    """Strided convolutional encoder down to one position of D channels in −1..1."""
     convolution, norm = (nn.Conv1d, nn.BatchNorm1d) if dimensions == 1 else (nn.Conv2d, nn.BatchNorm2d)
 
     def block(inner: int, outer: int, size: int, stride: int | tuple[int, int], margin: int) -> nn.Sequential:
         return nn.Sequential(convolution(inner, outer, size, stride, margin), norm(outer))
 
     units = []
-    for width, stride, repeats in stages:
+    for full_width, stride, repeats in stages:
+        width = max(full_width // sizes.divisor, MIN_WIDTH)
         units.append(ConvolutionUnit(block(in_channels, width, 3, stride, 1)))
         units += [ConvolutionUnit(block(width, width, 3, 1, 1), residual=True) for _ in range(repeats)]
         in_channels = width
-    units.append(ConvolutionUnit(block(in_channels, CHANNELS, 3, 1, 0)))
-    units.append(ConvolutionUnit(block(CHANNELS, CHANNELS, 1, 1, 0), last_residual, nn.Tanh()))
+    units.append(ConvolutionUnit(block(in_channels, sizes.channels, 3, 1, 0)))
+    units.append(ConvolutionUnit(block(sizes.channels, sizes.channels, 1, 1, 0), last_residual, nn.Tanh()))
     return nn.Sequential(*units)
 
 
 class Positions(nn.Module):
     """Sinusoidal positional encoding (Vaswani et al. 2017, §3.5)."""
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        speed = torch.exp(torch.arange(0, CHANNELS, 2) * (-math.log(10_000) / CHANNELS))
+        speed = torch.exp(torch.arange(0, channels, 2) * (-math.log(10_000) / channels))
         angle = torch.arange(MAX_POSITIONS)[:, None] * speed
         self.register_buffer("pe", torch.stack([angle.sin(), angle.cos()], 2).flatten(1)[None])  # (1, 512, D)
 
@@ -74,12 +101,13 @@ class Positions(nn.Module):
 class FusionTransformer(nn.Module):
     """Transformer encoder over reference, sound and pose tokens."""
 
-    def __init__(self) -> None:
+    def __init__(self, sizes: LandmarkSizes) -> None:
         super().__init__()
-        self.position_v, self.position_a = Positions(), Positions()
-        self.modality = nn.Embedding(NUM_MODALITIES, CHANNELS, padding_idx=0)
-        layer = nn.TransformerEncoderLayer(CHANNELS, NUM_HEADS, HIDDEN, batch_first=True)
-        self.transformer_encoder = nn.TransformerEncoder(layer, NUM_LAYERS, enable_nested_tensor=False)
+        self.position_v, self.position_a = Positions(sizes.channels), Positions(sizes.channels)
+        self.modality = nn.Embedding(NUM_MODALITIES, sizes.channels, padding_idx=0)
+        self.dropout = nn.Dropout(DROPOUT)
+        layer = nn.TransformerEncoderLayer(sizes.channels, sizes.num_heads, sizes.hidden, DROPOUT, batch_first=True)
+        self.transformer_encoder = nn.TransformerEncoder(layer, sizes.num_layers, enable_nested_tensor=False)
 
     def forward(self, references: Tensor, sound: Tensor, pose: Tensor) -> Tensor:
         """(B, R, D), (B, T, D) and (B, T, D) to (B, R + 2T, D)."""
@@ -87,24 +115,28 @@ class FusionTransformer(nn.Module):
         references = references + kinds[REFERENCE_MODALITY]
         sound = sound + self.position_a.pe[:, :count] + kinds[SOUND_MODALITY]
         pose = pose + self.position_v.pe[:, :count] + kinds[POSE_MODALITY]
-        return self.transformer_encoder(torch.cat([references, sound, pose], 1))
+        return self.transformer_encoder(self.dropout(torch.cat([references, sound, pose], 1)))
 
 
 class LandmarkNet(nn.Module):
     """Landmark generator: encoders of mel chunks, poses and references, a transformer, and lip and jaw heads.
 
     Points lie in a crop around the face that counts as the unit square.
+
+    Args:
+        sizes: of its parts; None are those of the public weights.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sizes: LandmarkSizes | None = None) -> None:
         super().__init__()
-        self.mel_encoder = _encoder(2, 1, MEL_STAGES)
-        self.ref_encoder = _encoder(1, 2, REFERENCE_STAGES)
-        self.pose_encoder = _encoder(1, 2, POSE_STAGES, last_residual=True)
-        self.fusion_transformer = FusionTransformer()
-        self.mouse_keypoint_map = nn.Linear(CHANNELS, 2 * (len(CONTENT_POINTS) - len(JAW_POINTS)))
-        self.jaw_keypoint_map = nn.Linear(CHANNELS, 2 * len(JAW_POINTS))
-        self.Norm = nn.LayerNorm(CHANNELS)
+        self.sizes = sizes = sizes or LandmarkSizes()
+        self.mel_encoder = _encoder(2, 1, MEL_STAGES, sizes)
+        self.ref_encoder = _encoder(1, 2, REFERENCE_STAGES, sizes)
+        self.pose_encoder = _encoder(1, 2, POSE_STAGES, sizes, last_residual=True)
+        self.fusion_transformer = FusionTransformer(sizes)
+        self.mouse_keypoint_map = nn.Linear(sizes.channels, 2 * (len(CONTENT_POINTS) - len(JAW_POINTS)))
+        self.jaw_keypoint_map = nn.Linear(sizes.channels, 2 * len(JAW_POINTS))
+        self.Norm = nn.LayerNorm(sizes.channels)
 
     def encode_sound(self, chunks: Tensor) -> Tensor:
         """(N, 80, 16) mel chunks to (N, D)."""
@@ -137,10 +169,25 @@ class LandmarkNet(nn.Module):
 
 
 def load_landmark_net(path: Path) -> LandmarkNet:
-    """The network of a published file.
+    """The network of a published file, or of one that `save_landmark_net` wrote.
 
     Raises:
         InputError: the file is damaged or of another network.
         MissingDependency: there is no such file.
     """
-    return load_strict(LandmarkNet(), read_tensors(path), Path(path).name, IGNORED)
+    path, tensors = Path(path), read_tensors(path)
+    described = read_metadata(path).get("sizes")
+    try:
+        net = LandmarkNet(LandmarkSizes(**json.loads(described)) if described else None)
+    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+        raise InputError(f"{path.name} does not say the sizes of its network ({error}); train it again.") from error
+    return load_strict(net, tensors, path.name, IGNORED)
+
+
+def save_landmark_net(net: LandmarkNet, path: Path, metadata: Mapping[str, str]) -> Path:
+    """Write a network with its sizes.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    return save_tensors(net.state_dict(), path, {"sizes": json.dumps(asdict(net.sizes)), **metadata})

@@ -193,3 +193,15 @@ def test_another_person_behind_a_cut_is_left_alone_and_told(close, speech, tmp_p
     assert film.track.valid.tolist() == [True] * 4 + [False] * 4 and film.num_other_person == 4
     assert "from 0.40 s on another face than at the beginning" in caplog.text and "--scenes all" in caplog.text
     assert read_film(video, scenes="all").track.valid.all()
+
+
+def test_a_film_knows_how_sharp_each_of_its_mouths_is(close, tmp_path):
+    from scipy.ndimage import gaussian_filter
+
+    soft = torch.from_numpy(gaussian_filter(close.numpy().astype(float), (2, 2, 0)).astype(np.uint8))
+    film = read_film(filmed(tmp_path / "in.mp4", [close, soft, BLANK, close]))
+    sharp, blurred, none, again = film.sharpness.tolist()
+    assert blurred < 0.3 * sharp
+    assert none == 0
+    assert again == pytest.approx(sharp, rel=0.2)
+    assert film.in_order(torch.tensor([3, 1, 1])).sharpness.tolist() == [again, blurred, blurred]
