@@ -1,4 +1,4 @@
-"""The command `train`: trains or adapts the mouth network, IdentityNet, AnimateNet, style or keypoint renderers."""
+"""The command `train`: trains or adapts networks of motion, of SD1.5, of style, and of keypoint renderers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from ..training.identitynet.stage import IdentityResult
     from ..training.keypoints.config import KeypointTraining
     from ..training.keypoints.stage import KeypointResult
+    from ..training.landmarks.config import LandmarkTraining
+    from ..training.landmarks.stage import LandmarkResult
     from ..training.mouth.held_out import HeldOutScore
     from ..training.style.attention_stage import StyleAttentionResult
     from ..training.style.config import StyleAttentionTraining, StyleTraining
@@ -40,7 +43,8 @@ EXAMPLES = """examples:
   portraittalk train style --config style.toml                    (what tells how someone speaks)
   portraittalk train keypoints --config keypoints.toml            (a renderer with implicit keypoints)
   portraittalk train sync --config sync.toml                      (whether mouth and speech belong together)
-  portraittalk train audio2exp --config audio2exp.toml            (speech moves the keypoints, judged by sync)"""
+  portraittalk train audio2exp --config audio2exp.toml            (speech moves the keypoints, judged by sync)
+  portraittalk train landmarks --config landmarks.toml            (speech and a filmed head to its lips and jaw)"""
 SUFFIXES = (".safetensors",)
 HOURS, MAX_SEED = 10.0, 2**32 - 1
 OF_SPEAKER, OF_SCRATCH = ("out", "videos", "base", "steps", "seed"), ("out", "corpus", "hours", "steps", "seed")
@@ -48,10 +52,10 @@ OF_SPEAKER, OF_SCRATCH = ("out", "videos", "base", "steps", "seed"), ("out", "co
 
 def add_train(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    choices = ("mouth", "identity", "animatenet", "style", "keypoints", "sync", "audio2exp")
+    choices = ("mouth", "identity", "animatenet", "style", "keypoints", "sync", "audio2exp", "landmarks")
     help_text = (
         "from speech to mouth; a face into SD1.5; its motion; how someone speaks; a keypoint renderer; lip sync; "
-        "speech to keypoints"
+        "speech to keypoints; speech to lip and jaw landmarks"
     )
     parser.add_argument("what", choices=choices, help=help_text)
     add_file(parser, "--out", "OUT.safetensors", "mouth: weight file to write", False)
@@ -98,29 +102,17 @@ def _check_used(args: argparse.Namespace) -> None:
 
 def _configured(what: str) -> tuple[Callable, Callable, Callable[[Any, Any], None]]:
     """What reads the settings of a training, what trains, and what prints the result."""
-    if what == "identity":
-        from ..training.identitynet import config, stage
-
-        return config.load_config, stage.train_identity, _print_identity
-    if what == "animatenet":
-        from ..training.animatenet import config, stage
-
-        return config.load_animate_config, stage.train_animate, _print_animatenet
-    if what == "keypoints":
-        from ..training.keypoints import config, stage
-
-        return config.load_keypoint_config, stage.train_keypoints, _print_keypoints
-    if what == "sync":
-        from ..training.sync import config, stage
-
-        return config.load_sync_config, stage.train_sync, _print_sync
-    if what == "audio2exp":
-        from ..training.audio2exp import config, stage
-
-        return config.load_audio2exp_config, stage.train_audio2exp, _print_audio2exp
-    from ..training.style import config, stage
-
-    return config.load_style_config, stage.train_style, _print_style
+    package, load, run, print_result = {
+        "identity": ("identitynet", "load_config", "train_identity", _print_identity),
+        "animatenet": ("animatenet", "load_animate_config", "train_animate", _print_animatenet),
+        "style": ("style", "load_style_config", "train_style", _print_style),
+        "keypoints": ("keypoints", "load_keypoint_config", "train_keypoints", _print_keypoints),
+        "sync": ("sync", "load_sync_config", "train_sync", _print_sync),
+        "audio2exp": ("audio2exp", "load_audio2exp_config", "train_audio2exp", _print_audio2exp),
+        "landmarks": ("landmarks", "load_landmark_config", "train_landmarks", _print_landmarks),
+    }[what]
+    config, stage = (import_module(f"..training.{package}.{part}", __package__) for part in ("config", "stage"))
+    return getattr(config, load), getattr(stage, run), print_result
 
 
 def _train_configured(args: argparse.Namespace) -> None:
@@ -165,6 +157,16 @@ def _print_sync(config: SyncTraining, result: SyncResult) -> None:
 def _print_audio2exp(config: Audio2ExpTraining, result: Audio2ExpResult) -> None:
     _print_dropped(result.dropped)
     print(f"Audio2Exp, after {result.training.steps} steps, is in {result.audio2exp}")
+
+
+def _print_landmarks(config: LandmarkTraining, result: LandmarkResult) -> None:
+    _print_dropped(result.dropped)
+    score, of = result.score, "clips held out" if config.held_out else "the clips trained on"
+    print(
+        f"Of {of}, lips and jaw are off by {score.l1:.4f} of the crop's side, their velocities by {score.velocity:.4f};"
+    )
+    print(f"the mean of a clip's other faces is off by {score.resting_l1:.4f}.")
+    print(f"The landmark generator, after {result.training.steps} steps, is in {result.network}")
 
 
 def _print_style(config: StyleTraining | StyleAttentionTraining, result: StyleResult | StyleAttentionResult) -> None:

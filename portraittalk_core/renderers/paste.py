@@ -164,18 +164,19 @@ def box_mask(edge: float, size: int = MASK_PX) -> Tensor:
     return soft_step(depth - edge / 2, edge)
 
 
-def face_mask(points: Tensor, feather: float, size: int = MASK_PX) -> Tensor:
+def face_mask(points: Tensor, feather: float, size: int = MASK_PX, dilation: float = FACE_DILATION) -> Tensor:
     """(M, M) mask of a dilated face outline with a soft edge outside of it.
 
     Args:
         points: (T, 478, 2 or more) landmarks 0..1 of the crop; the mask covers the face of all T frames.
         feather: width of the edge, of the face's larger side.
         size: M.
+        dilation: how far beyond the outline the mask is whole, of the face's larger side.
     """
     oval = points[:, list(topo.FACE_OVAL), :2].double()
     face = float((oval.amax(1) - oval.amin(1)).amax())
     distance = _distance(_hull(oval.reshape(-1, 2)), size)
-    return 1 - soft_step(distance - (FACE_DILATION + feather / 2) * face, feather * face)
+    return 1 - soft_step(distance - (dilation + feather / 2) * face, feather * face)
 
 
 def _masks(plan: FaceCrop, options: PasteOptions) -> Iterator[tuple[Tensor, Tensor]]:

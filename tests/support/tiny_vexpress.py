@@ -84,14 +84,14 @@ def write_wav2vec(path: Path, width: int = 64) -> Path:
     return path
 
 
-def write_whisper(path: Path, width: int = 384) -> Path:
+def write_whisper(path: Path, width: int = 384, layers: int = 1) -> Path:
     """A small Whisper encoder with random weights; 384 channels are Whisper tiny's."""
     from safetensors.torch import save_file
     from transformers import WhisperConfig
     from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
     config = WhisperConfig(
-        d_model=width, encoder_layers=1, encoder_attention_heads=width // 64, encoder_ffn_dim=64,
+        d_model=width, encoder_layers=layers, encoder_attention_heads=width // 64, encoder_ffn_dim=64,
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)

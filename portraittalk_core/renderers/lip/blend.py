@@ -15,6 +15,7 @@ from ...face.topology import FACE_OVAL
 from ..paste import box_mask, face_mask
 
 EDGE = 0.04  # of the crop's side: over which whatever is pasted fades at its edge
+DILATION = 0.01  # of the face's size: how far beyond its outline a painting counts in full
 UPPER_END = 0.53  # of the crop's height: above it lies what the models see, below what they paint anew
 UPPER_FADE = 0.14  # of the crop's height: over which a lower face fades in, ending at `UPPER_END`
 MOST_SHARPENING = 1.6  # factor of the fine structure of a painted crop
@@ -35,7 +36,7 @@ def blend_mask(shapes: Tensor, size: int, blend: str, feather: float) -> Tensor:
     edge = box_mask(EDGE if blend != "box" else max(EDGE, min(0.5, feather)), size)
     if blend == "box" or not bool(oval.isfinite().all()):
         return edge
-    mask = edge * face_mask(shapes, feather, size)
+    mask = edge * face_mask(shapes, feather, size, DILATION)
     return mask if blend == "face" else mask * _lower_rows(size)[:, None]
 
 

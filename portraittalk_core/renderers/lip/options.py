@@ -16,16 +16,19 @@ BLENDS = ("lower", "face", "box")
 MOST_REFERENCES = 100
 _LIPS = "weights of `portraittalk train lips`, a file or its folder"
 _IPLAP = "IP-LAP's renderer_checkpoint.pth, from the links of github.com/Weizhi-Zhong/IP_LAP"
-_MUSETALK = (
-    "MuseTalk 1.5: a folder with musetalkV15/unet.pth, sd-vae-ft-mse and whisper-tiny, as its public code "
-    "(github.com/TMElyralab/MuseTalk) lays them out"
-)
+_MUSETALK = "MuseTalk 1.5's musetalkV15/unet.pth, from huggingface.co/TMElyralab/MuseTalk"
+VAE_ADVICE = "stabilityai/sd-vae-ft-mse's diffusion_pytorch_model.safetensors"
+WHISPER_ADVICE = "openai/whisper-tiny's model.safetensors"
 LIPS_FILES = (FileSpec("lips_file", _LIPS, "your own: yours", "portraittalk", size="60 MB"),)
 IPLAP_FILES = (
     FileSpec("lips_file", _IPLAP, "research only: trained on LRS2", "iplap", size="320 MB",
              names="renderer_checkpoint.pth"),
 )  # fmt: skip
-MUSETALK_FILES = (FileSpec("lips_file", _MUSETALK, "MIT, also commercially", "musetalk", size="3.9 GB"),)
+MUSETALK_FILES = (
+    FileSpec("lips_file", _MUSETALK, "MIT, also commercially", "musetalk", size="3.4 GB", names="unet.pth"),
+    FileSpec("vae", VAE_ADVICE, "MIT", "vae", False, "335 MB"),
+    FileSpec("whisper", WHISPER_ADVICE, "MIT", "audio_encoders", False, "151 MB"),
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class LipPaintOptions:
         choices=BLENDS,
     )
     feather: float = option(
-        0.12, 0.02, 0.5, "width of the soft edge of what is pasted, of the size of the face", step=0.01
+        0.08, 0.02, 0.5, "width of the soft edge of what is pasted, of the size of the face", step=0.01
     )
     match_colour: float = option(
         1.0, 0, 1, "how far the painted colours are brought to the film's own around them", step=0.05
@@ -135,3 +138,19 @@ class MuseTalkOptions(LipOptions):
 
     renderer: ClassVar[str] = "musetalk"
     wanted: ClassVar[str] = _MUSETALK
+
+    vae: Path | None = option(
+        None, help="SD1.5's VAE; if not given, the one beside MuseTalk's file, or in a folder sd-vae… beside its own",
+        metavar="FILE",
+    )  # fmt: skip
+    whisper: Path | None = option(
+        None, help="whisper-tiny's file; if not given, the one in a folder whisper… beside MuseTalk's own",
+        metavar="FILE",
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, what in (("vae", VAE_ADVICE), ("whisper", WHISPER_ADVICE)):
+            path = getattr(self, name)
+            if path is not None and not Path(path).exists():
+                raise MissingDependency(f"`{name}` {path} is not there; give {what}.")

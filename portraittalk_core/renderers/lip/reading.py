@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError
-from ...face.lip_points import LIP_POINTS, MOUTH, OPENING
+from ...face.lip_points import LIP_POINTS, MOUTH
 from ...face.sketch import draw_sketch
 from ...types import Portrait
 from ..film_pictures import pictures_in_order
@@ -19,6 +19,7 @@ from .contract import References
 from .crop import LipBoxes, box_of
 from .footage import Footage
 from .options import LipPaintOptions
+from .references import ReferenceFrames, choose
 
 LIPS_ROOM = 1.5  # sides of the box that lips are kept in, over those of the lips themselves
 
@@ -42,36 +43,28 @@ def references_of(footage: Footage, boxes: LipBoxes, weights: Tensor, options: L
         points = box.points01(portrait.landmarks.points_px[0, list(LIP_POINTS)])
         crop, sketch = box.take(portrait.picture, boxes.rule.size), _sketch(points, box.size_px, boxes.rule.size)
         return _references([(crop, sketch, points)], [0], [0])
-    chosen, lips = chosen_frames(footage, weights, options)
-    numbers = sorted({*chosen, *lips})
+    chosen = chosen_frames(footage, weights, options)
+    numbers = sorted({*chosen.faces, *chosen.lips})
     read = [
         (boxes[index].take(picture, boxes.rule.size), *_drawn(footage, boxes, index))
         for index, picture in zip(numbers, _pictures(footage, numbers), strict=True)
     ]
-    return _references(read, [numbers.index(at) for at in chosen], [numbers.index(at) for at in lips])
+    places = {number: place for place, number in enumerate(numbers)}
+    return _references(read, [places[at] for at in chosen.faces], [places[at] for at in chosen.lips])
 
 
-def chosen_frames(footage: Footage, weights: Tensor, options: LipPaintOptions) -> tuple[list[int], list[int]]:
-    """Numbers of the frames that are references and lip references.
-
-    From the most closed to the most open mouth, in equal steps of rank.
-    """
+def chosen_frames(footage: Footage, weights: Tensor, options: LipPaintOptions) -> ReferenceFrames:
+    """The frames of a film that are references: those that were named, or of `references.choose`."""
     named, count = options.chosen_frames, len(footage)
     if named is not None:
         for number in named:
             if number >= count or not bool(footage.track.valid[number]):
                 why = f"has only {count} frames" if number >= count else "shows no face there"
                 raise InputError(f"`reference_frames` names frame {number}, but {footage.name} {why}; name another.")
-        return list(named), list(named)
-    shown = torch.nonzero(weights >= 1).flatten()
-    shown = shown if len(shown) else torch.nonzero(weights > 0).flatten()
-    upper, lower = (footage.track.points_px[shown, point, :2] for point in OPENING)
-    order = shown[(upper - lower).norm(dim=1).argsort(stable=True)]
-
-    def steps(wanted: int) -> list[int]:
-        return order[torch.linspace(0, len(order) - 1, wanted).long()].tolist()
-
-    return steps(options.num_references(count)), steps(options.lip_references)
+        return ReferenceFrames(named, named)
+    shown = weights >= 1 if bool((weights >= 1).any()) else weights > 0
+    numbers = options.num_references(count), options.lip_references
+    return choose(footage.track, shown, *numbers, footage.source.sharpness)
 
 
 def _pictures(footage: Footage, numbers: list[int]) -> Iterator[Tensor]:

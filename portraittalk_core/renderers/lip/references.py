@@ -26,7 +26,7 @@ MOST_REFERENCES = 1000
 MOST_CANDIDATES = 9  # frames of which one reference is chosen
 USUAL_FRAMES = 256  # whose median tells how the head is turned as a rule
 TURNED_DEG = 10.0  # a head turned so much further speaks against a frame as a mouth without any sharpness does
-TILE_PX, CAPTION_PX, GAP_PX = 96, 16, 4  # of a contact sheet
+TILE_PX, CAPTION_PX, GAP_PX = 128, 16, 4  # of a contact sheet
 GROUND, INK, LIPS_INK = (24, 24, 28), (224, 224, 224), (255, 190, 80)
 
 
@@ -134,6 +134,6 @@ def contact_sheet(
         sheet.paste(Image.fromarray(np.ascontiguousarray(pixels)).resize((TILE_PX, TILE_PX)), (left, top))
         is_lips = number in frames.lips
         times = max(frames.faces.count(number), 1)
-        caption = str(number) + (f" ×{times}" if times > 1 else "") + (" lips" if is_lips else "")
+        caption = str(number) + (f" x{times}" if times > 1 else "") + (" lips" if is_lips else "")
         draw.text((left + 2, top + TILE_PX + 1), caption, fill=LIPS_INK if is_lips else INK, font=font)
     return torch.from_numpy(np.array(sheet))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -29,6 +29,9 @@ from .listening import sound_rows
 from .options import LipPaintOptions
 from .policy import paint_weights, voice_gate
 
+if TYPE_CHECKING:
+    from ...speech.encoders import WhisperEncoder
+
 
 class LipRenderer:
     """Renders films and portraits with a lip model.
@@ -36,10 +39,13 @@ class LipRenderer:
     Args:
         model: the networks of a family.
         options: how it paints and pastes; None are the defaults.
+        whisper: Whisper's encoder, for a model that hears by it.
     """
 
-    def __init__(self, model: LipModel, options: LipPaintOptions | None = None) -> None:
-        self.model, self.options = model, options or LipPaintOptions()
+    def __init__(
+        self, model: LipModel, options: LipPaintOptions | None = None, whisper: WhisperEncoder | None = None
+    ) -> None:
+        self.model, self.options, self.whisper = model, options or LipPaintOptions(), whisper
 
     def output_size(self, job: RenderJob) -> tuple[int, int]:
         """Width and height: the source's."""
@@ -71,7 +77,7 @@ class _LipJob:
         self._boxes = LipBoxes(track, model.crop, options.crop_pad, scenes)
         self._weights = paint_weights(track, scenes, self._boxes.usable, options.max_yaw, self._footage.name)
         gate = voice_gate(job.speech, len(track), job.fps, options.voice_gate)
-        self._sound = sound_rows(model, job.speech, len(track), job.fps, gate)
+        self._sound = sound_rows(model, job.speech, len(track), job.fps, gate, renderer.whisper)
         self._reader = FrameReader(
             self._footage, self._boxes, self._weights, gate, options.batch_size, model.needs_sketches
         )
@@ -105,7 +111,7 @@ class _LipJob:
             lips = LipBatch(
                 batch.crops.to(**placed),
                 batch.sketches.to(**placed) if batch.sketches is not None else batch.crops.new_empty(0),
-                None if self._sound is None else self._sound(frames).to(**placed),
+                None if self._sound is None else self._sound(frames).to(model.device),
             )
             painted = model.paint(self._encoded(), lips)
             crops[batch.drawn] = (painted.float() * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
+
+KEPT = 4  # permutations: a batch at an epoch's end needs two, for each of two data sets
 
 
 def example_at(place: int, count: int, seed: int) -> int:
@@ -12,4 +16,10 @@ def example_at(place: int, count: int, seed: int) -> int:
     independent of earlier calls, so that training can resume anywhere.
     """
     epoch, within = divmod(place, count)
-    return int(np.random.default_rng([seed, 0, epoch]).permutation(count)[within])
+    return int(_order(count, seed, epoch)[within])
+
+
+@lru_cache(KEPT)
+def _order(count: int, seed: int, epoch: int) -> np.ndarray:
+    """(count,) the indices of an epoch."""
+    return np.random.default_rng([seed, 0, epoch]).permutation(count)

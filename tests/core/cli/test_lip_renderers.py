@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny_vexpress import write_whisper
 
 from portraittalk_core.cli.main import main
 from portraittalk_core.media.video_read import probe_video, read_pictures
@@ -38,6 +39,8 @@ def place(tmp_path_factory, astronaut) -> Path:
         part.writeframes(whole.readframes(whole.getframerate() // 2))
     for name in ("lips", "iplap"):
         (folder / f"{name}.safetensors").write_bytes(write_random_lip_files(folder / name, name)[0].read_bytes())
+    write_random_lip_files(folder / "musetalk", "musetalk")
+    write_whisper(folder / "musetalk" / "whisper.safetensors", layers=4)
     return folder
 
 
@@ -47,14 +50,15 @@ def run(place: Path, out: Path, *words: object, command: str = "dub", source: st
 
 
 def chosen(place: Path, name: str, *more: object) -> list[object]:
-    return ["--renderer", name, "--lips-file", place / f"{name}.safetensors", "--device", "cpu", *more]
+    file = "musetalk" if name == "musetalk" else f"{name}.safetensors"
+    return ["--renderer", name, "--lips-file", place / file, "--device", "cpu", *more]
 
 
 def frames(path: Path) -> np.ndarray:
     return np.stack([picture.numpy() for picture in read_pictures(path)]).astype(int)
 
 
-@pytest.mark.parametrize("name", ["lips", "iplap"])
+@pytest.mark.parametrize("name", ["lips", "iplap", "musetalk"])
 def test_a_film_is_dubbed(place, tmp_path, name):
     words = chosen(place, name, "--references", 25, "--lip-references", 5, "--crf", 0)
     assert run(place, tmp_path / "o.mp4", *words) == 0

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from ....checks import check_shape
 from ....diffusion.latents import LATENT_SCALE
-from ....engines.landmark_generator.points import REFERENCE
 from ....errors import InputError
+from ....face.lip_points import LIP_POINTS
 from ..contract import WHISPER, LipBatch, LipCropRule, References
 from ..model_base import LipNetworks, masked_half
 from .speech import FEATURES_A_FRAME
@@ -50,7 +50,7 @@ class MuseTalk(LipNetworks):
     def __init__(self, unet: UNet2DConditionModel, vae: AutoencoderKL | TinyVae, size: int = SIZE) -> None:
         super().__init__()
         self.unet, self.vae, self.size = unet, vae, size
-        self.crop = LipCropRule(REFERENCE, 0.0, square=False, size=size, middle=MIDDLE, below_px=BELOW_PX)
+        self.crop = LipCropRule(LIP_POINTS, 0.0, square=False, size=size, middle=MIDDLE, below_px=BELOW_PX)
 
     @property
     def row_width(self) -> int:

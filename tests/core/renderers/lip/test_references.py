@@ -86,9 +86,9 @@ def test_contact_sheet_shows_each_picture_and_writes_below_it():
     sheet = contact_sheet(pictures, frames, [4, 17, 230])
     assert sheet.dtype == torch.uint8
     assert sheet.shape[2] == 3
-    tiles = [sheet[4 + 48 + row * 116, 4 + 48 + column * 100] for row, column in ((0, 0), (0, 1), (1, 0))]
+    tiles = [sheet[4 + 64 + row * 148, 4 + 64 + column * 132] for row, column in ((0, 0), (0, 1), (1, 0))]
     assert [tile.tolist() for tile in tiles] == [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
-    captions = [sheet[100 + row * 116 : 116 + row * 116, 4 + 100 * at : 100 + 100 * at].float() for row, at in
+    captions = [sheet[132 + row * 148 : 148 + row * 148, 4 + 132 * at : 132 + 132 * at].float() for row, at in
                 ((0, 0), (0, 1), (1, 0), (1, 1))]  # fmt: skip
     inked = [int((caption.amax(2) > 150).sum()) for caption in captions]
     assert 0 < inked[0] < inked[1]
