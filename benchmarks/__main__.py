@@ -17,6 +17,7 @@ from . import (
     implicit,
     implicit_small,
     implicit_speech,
+    lips,
     lipsync,
     ordering,
     score_memory,
@@ -26,6 +27,7 @@ from . import (
 COMMANDS = {
     "embedded": embedded,
     "film": film,
+    "lips": lips,
     "lipsync": lipsync,
     "identity": identity,
     "animate": animate,

@@ -20,6 +20,7 @@ from .arguments import (
     open_chosen_mesh,
     options_from,
 )
+from .fit import add_fit, chosen_fit, fitted
 from .motion import add_motion, motion_engine, motion_options
 from .progress import progress_bar
 from .renderers import add_renderer, flags_named, open_renderer, renderer_options
@@ -31,7 +32,8 @@ from .style import chosen_style
 EXAMPLES = """examples:
   portraittalk dub --video interview.mp4 --speech new.wav --out dubbed.mp4
   portraittalk dub --video a.mp4 --speech b.wav --renderer identitynet --checkpoint sd15.safetensors --out c.mp4
-  portraittalk dub --source a.mp4 --speech long.wav --film-end ping-pong --out c.mp4"""
+  portraittalk dub --source a.mp4 --speech long.wav --film-end ping-pong --out c.mp4
+  portraittalk dub --video a.mp4 --speech b.wav --renderer lips --lips-file lips.safetensors --fit 10 --out c.mp4"""
 
 
 def dub(args: argparse.Namespace) -> None:
@@ -46,7 +48,7 @@ def dub_film(args: argparse.Namespace) -> None:
     check_output(args.out, (args.video, args.speech), VIDEO_SUFFIXES)
     check_crf(args.crf)
     options, (spec, render_options) = motion_options(args), renderer_options(args, FILM)
-    dub_options = options_from(args, DubOptions)
+    dub_options, fit = options_from(args, DubOptions), chosen_fit(args, spec.name)
     from ..media.audio import load_speech
     from ..media.sound import SoundFile
     from ..pipelines.dub import dub as make_dub
@@ -58,6 +60,8 @@ def dub_film(args: argparse.Namespace) -> None:
     with open_chosen_mesh(args) as mesh, progress_bar("finding landmarks") as on_progress:
         which = {"face_index": chosen_face(args), "face_order": args.face_order, "scenes": dub_options.scenes}
         film = read_film(args.video, mesh=mesh, **which, on_progress=on_progress)
+    if fit is not None:
+        args, renderer = fitted(args, fit, film, spec, render_options)
     speech = load_speech(chosen_sound(args), film.track.seconds if dub_options.film_end == "cut" else None)
     with flags_named(), resumed(args, render_options) as sections, progress_bar(spec.name) as on_progress:
         result = make_dub(
@@ -90,6 +94,7 @@ def _add(parser: argparse.ArgumentParser) -> None:
     add_face(parser)
     add_video(parser)
     add_renderer(parser, FILM)
+    add_fit(parser)
 
 
 COMMAND = Command("dub", "let the face of a video say something else", EXAMPLES, _add, dub)

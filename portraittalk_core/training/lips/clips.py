@@ -43,7 +43,8 @@ class LipClip:
     points: Tensor  # (T, 131, 2) landmarks, 0..1 of each frame's own crop
     boxes_px: Tensor  # (T, 2) width and height of the crops before they are resized
     shown: Tensor  # (T,) bool: frames whose landmarks are known
-    usable: Tensor  # (T,) bool: of those, frames with a crop
+    usable: Tensor  # (T,) bool: of those, frames with a crop, which may be painted or be references
+    kept: Tensor  # (T,) bool: all frames with a crop
     fps: Fraction
     path: Path  # safetensors: crops (K, 3, S, S) uint8 of the K usable frames, mel (80, C) where there is sound
     has_sound: bool
@@ -52,7 +53,7 @@ class LipClip:
         """(F, 3, S, S) uint8 crops of usable frames."""
         from safetensors import safe_open
 
-        rows = (self.usable.cumsum(0) - 1)[list(frames)].tolist()
+        rows = (self.kept.cumsum(0) - 1)[list(frames)].tolist()
         with safe_open(str(self.path), framework="pt") as file:
             kept = file.get_slice(CROPS)
             return torch.cat([kept[row : row + 1] for row in rows])
@@ -102,7 +103,7 @@ def keep_clip(
     numbers = range(len(track))
     points = torch.stack([boxes.points01(at, track.points[at, list(LIP_POINTS)]) for at in numbers])
     sizes = torch.tensor([boxes[at].size_px for at in numbers])
-    return LipClip(name, points, sizes, track.valid & boxes.usable, kept, track.fps, path, MEL in _names(path))
+    return LipClip(name, points, sizes, track.valid & boxes.usable, kept, kept, track.fps, path, MEL in _names(path))
 
 
 def _names(path: Path) -> set[str]:

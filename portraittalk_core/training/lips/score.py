@@ -35,15 +35,16 @@ def painted(model: LipPriors, batch: LipWindowBatch) -> Painted:
 
 
 @torch.no_grad()
-def lip_score(model: LipPriors, windows: LipWindows, seed: int) -> LipScore:
+def lip_score(model: LipPriors, windows: LipWindows, seed: int, most: int = SCORED) -> LipScore:
     """Score of a model in evaluation mode, on windows in a seeded order.
 
     Args:
         model: on any device.
         windows: best ones that it was not trained on.
         seed: of the order and of the references.
+        most: windows, at most.
     """
-    count = min(SCORED, len(windows))
+    count = min(most, len(windows))
     sums, weights = torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
     for number in range(-(-count // AT_ONCE)):
         batch = windows.batch(number, min(AT_ONCE, count), seed).to(model.device)

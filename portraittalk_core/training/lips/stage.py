@@ -34,7 +34,7 @@ from .clips import read_lip_clips
 from .config import LipTraining
 from .data import LipWindowBatch, LipWindows, as_pictures
 from .losses import LipPictureLosses, masked_difference
-from .score import SCORE_SEED, LipScore, lip_score, painted
+from .score import SCORE_SEED, SCORED, LipScore, lip_score, painted
 
 LIPS_NAME, KEPT = "lips.safetensors", "crops"  # in the folder `out`
 GENERATOR, DISCRIMINATOR = "generator", "discriminator"
@@ -222,6 +222,7 @@ def train_lip_model(
     config: LipTraining,
     held_out: LipWindows | None = None,
     on_progress: Progress | None = None,
+    scored: int = SCORED,
 ) -> LipResult:
     """Train a model on windows, write its file, and score it.
 
@@ -231,6 +232,7 @@ def train_lip_model(
         config: how; of its paths only `out` counts.
         held_out: windows to score on; None: those learnt from.
         on_progress: see `train_lips`.
+        scored: windows of the score, at most.
 
     Raises:
         As `train_lips`.
@@ -240,7 +242,7 @@ def train_lip_model(
     stage.place(torch.device("cpu"), torch.float32)
     load_averages(model, training.averages)
     model.eval().requires_grad_(False)
-    score = lip_score(model, held_out or windows, config.trainer.seed + SCORE_SEED)
+    score = lip_score(model, held_out or windows, config.trainer.seed + SCORE_SEED, scored)
     card = {"steps": str(training.steps), "settings_sha256": training.settings_hash, "weights": "ema"}
     card |= {"masked_psnr_db": f"{score.psnr_db:.2f}"}
     return LipResult(save_lip_model(model, config.out / LIPS_NAME, card), training, score, ())
