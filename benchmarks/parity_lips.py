@@ -90,7 +90,7 @@ def measure_musetalk(repo: Path) -> dict[str, float]:
     stand_ins = {"torchvision": torchvision, "torchvision.transforms": transforms, "librosa": _StandIn("librosa")}
     with _imported(repo, "musetalk", ()), patch.dict(sys.modules, stand_ins), TemporaryDirectory() as name:
         folder = Path(name)
-        path, vae_path = write_random_lip_files(folder, "musetalk", "public", form="torch")
+        path, *_ = write_random_lip_files(folder, "musetalk", "public", form="torch")
         ours = open_lip_model(path)
         results = _hearing_compared(folder)
         (folder / "musetalk.json").write_text(json.dumps(UNET_CONFIG))
@@ -135,7 +135,7 @@ def _hearing_compared(folder: Path) -> dict[str, float]:
     features, length = processor.get_audio_feature(str(folder))
     public = processor.get_whisper_chunk(features, "cpu", torch.float32, whisper, length, fps=25)
     rows = WhisperRows(open_whisper(folder / "whisper/model.safetensors", 384), speech, Fraction(25))
-    return _compared("rows of speech", rows.rows(0, len(public)), public)
+    return _compared("rows of speech", rows.rows(range(len(public))), public)
 
 
 def _parts(aligned: object) -> tuple[Tensor, Tensor, Tensor]:
@@ -150,6 +150,15 @@ def _inputs() -> tuple[Tensor, ...]:
     drawn = (torch.rand(REFERENCES, 1, SIDE, SIDE, generator=draw) > 0.9) * torch.full((3, 1, 1), 224 / 255)
     mel = torch.rand(FRAMES, 80, 16, generator=draw) * 8 - 4
     return crops, sketches, references, drawn, mel
+
+
+@contextmanager
+def public_modules(repo: Path) -> Iterator[SimpleNamespace]:
+    """IP-LAP's `models` and, as `draw`, its drawing of sketches, without the perceptual loss."""
+    with _imported(repo, "models", ("librosa", "librosa.filters", "lws", "torchvision")):
+        models = importlib.import_module("models")
+        with patch.object(importlib.import_module("models.video_renderer"), "PerceptualLoss", _NoLoss):
+            yield SimpleNamespace(models=models, draw=importlib.import_module("draw_landmark"))
 
 
 class _NoLoss(nn.Module):

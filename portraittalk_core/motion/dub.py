@@ -208,8 +208,8 @@ def presence(valid: Tensor, scenes: Tensor, fps: Fraction) -> Tensor:
     steps = math.ceil(FADE_S * fps)
     weight = torch.full((len(valid),), steps + 1.0)
     for at in range(-steps, steps + 1):  # a frame's neighbours within its scene
-        near = slice(max(0, at), len(valid) + min(0, at))
-        far = slice(max(0, -at), len(valid) - max(0, at))
+        near = slice(max(0, at), max(0, len(valid) + min(0, at)))
+        far = slice(max(0, -at), max(0, len(valid) - max(0, at)))
         hidden = ~valid[far] & (scenes[far] == scenes[near])
         weight[near] = torch.where(hidden, weight[near].clamp(max=float(abs(at))), weight[near])
     return weight / (steps + 1)

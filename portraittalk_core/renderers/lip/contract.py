@@ -49,7 +49,11 @@ class LipBatch:
 
 
 class LipModel(Protocol):
-    """A family's networks, in eval mode, without gradients."""
+    """A family's networks, in eval mode, without gradients.
+
+    A model of the kind WHISPER has `listen(speech, fps)` besides: a function from numbers of frames to what is heard in
+    them (B, ...), and what is heard in silence (...).
+    """
 
     name: str  # "lips", "iplap" or "musetalk"
     crop: LipCropRule

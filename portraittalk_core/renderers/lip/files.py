@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...checks import abbreviated, check_choice
 from ...errors import InputError, MissingDependency
@@ -22,6 +22,7 @@ from ...weights.load import load_strict, read_metadata, read_tensors
 from .contract import LipModel
 from .iplap import IpLap
 from .lip_model import LipPriors
+from .model_base import LipNetworks
 from .sizes import MAX_SIDE, LipConfig, LipSizes
 
 LIPS, IPLAP, MUSETALK = "lips", "iplap", "musetalk"
@@ -43,6 +44,7 @@ _FIRST = {  # names by which a family is known; any of them
 }
 _UNET_ENTRY, _UNET_CONTEXT = "conv_in.weight", "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"
 SPEECH_WIDTH = 384  # of whisper-tiny; instruct-pix2pix's UNets of eight channels read texts, 768 wide
+_MUSETALK_15 = "v15"  # in the public name of its folder
 _BESIDES = (r"^perceptual\.", r"^optimizer\.", rf"^{INPUT_SIZE}$")  # what training leaves in IP-LAP's file
 _STAGES = (0, 3, 6, 9, 11)  # layers of the mel encoder where its width changes
 _COUNTER = ".num_batches_tracked"
@@ -64,15 +66,17 @@ def open_lip_model(
     *,
     name: str | None = None,
     vae: Path | None = None,
+    speech_encoder: Path | None = None,
 ) -> LipModel:
     """Open a lip model for inference.
 
     Args:
-        path: its file under any name, or a folder with one such file among others.
+        path: its file under any name, or a folder with one such file among others, or in one of its own folders.
         device: of the networks.
         dtype: of their weights; flows and sums stay in float32.
         name: "lips", "iplap" or "musetalk", if it must be that one; None: whichever the file is of.
         vae: file of SD1.5's image autoencoder, for MuseTalk; None: the one beside its file.
+        speech_encoder: file of whisper-tiny, for MuseTalk; None: the one beside its file.
 
     Raises:
         MissingDependency: no such file, or a package or file that it needs is not there.
@@ -88,11 +92,11 @@ def open_lip_model(
     if family == MUSETALK:
         from .musetalk.files import open_musetalk
 
-        return open_musetalk(file, device, dtype, vae=vae)
+        return open_musetalk(file, device, dtype, vae=vae, speech_encoder=speech_encoder)
     tensors = read_tensors(file)
     with torch.device("meta"):  # no random weights that would be replaced at once
         empty = IpLap(_iplap_sizes(tensors, file)) if family == IPLAP else LipPriors(_config(file))
-    return _filled(empty, tensors, file.name).to(device, dtype)
+    return _filled(empty, tensors, file.name).for_inference(device, dtype)
 
 
 def save_lip_model(model: LipPriors, path: Path, metadata: Mapping[str, str] | None = None) -> Path:
@@ -131,19 +135,33 @@ def lip_file(path: Path, name: str | None = None) -> Path:
 
 
 def _file_in(folder: Path, name: str | None) -> Path:
-    """The one file of a folder that is a lip model's."""
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
-    shapes = {file: _header(file) for file in files}
-    families = {file: family_of(names) for file, names in shapes.items()}
-    fitting = [file for file, family in families.items() if family and name in (None, family)]
+    """The one file of a folder, or else of the folders in it, that is a lip model's."""
+    shapes = {file: _header(file) for file in _weight_files(folder)}
+    fitting = _fitting(shapes, name)
+    if not fitting:
+        inner = [file for part in sorted(folder.iterdir()) if part.is_dir() for file in _weight_files(part)]
+        fitting = _fitting({file: _header(file) for file in inner}, name)
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
-        listed = ", ".join(file.name for file in fitting[:4])
+        listed = ", ".join(str(file.relative_to(folder)) for file in fitting[:4])
         raise InputError(f"{folder} holds more than one lip model ({listed}); give one of the files by its path.")
     unread = [file.name for file, names in shapes.items() if not names]
     hint = f" {', '.join(unread[:3])} could not be read; download it again, if it is the one." if unread else ""
     raise InputError(f"{folder} holds no file of {name or ' or '.join(SOURCES)}.{hint} {_advice(name)}")
+
+
+def _fitting(shapes: Mapping[Path, dict[str, tuple[int, ...]]], name: str | None) -> list[Path]:
+    """Files of lip models; of MuseTalk's two versions, which no tensor tells apart, the one in the folder of 1.5."""
+    families = {file: family_of(names) for file, names in shapes.items()}
+    fitting = [file for file, family in families.items() if family and name in (None, family)]
+    latest = [file for file in fitting if _MUSETALK_15 in str(Path(file.parent.name, file.name)).lower()]
+    only_musetalk = len(fitting) > 1 and {families[file] for file in fitting} == {MUSETALK}
+    return latest if only_musetalk and len(latest) == 1 else fitting
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
 
 
 def _header(file: Path) -> dict[str, tuple[int, ...]]:
@@ -212,7 +230,7 @@ def _config(file: Path) -> LipConfig:
         raise InputError(f"{file.name} does not say the sizes of its network ({error}); train it again.") from error
 
 
-def _filled(network: nn.Module, tensors: dict[str, Tensor], source: str) -> nn.Module:
+def _filled(network: LipNetworks, tensors: dict[str, Tensor], source: str) -> LipNetworks:
     """The network with a file's numbers, for inference."""
     counters = {name: torch.zeros((), dtype=torch.long) for name in network.state_dict() if name.endswith(_COUNTER)}
     tensors = counters | tensors

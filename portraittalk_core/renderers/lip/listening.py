@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -26,20 +25,10 @@ from ...speech.wav2lip_mel import (
 from ...types import Speech
 from .contract import NO_SOUND, WHISPER, LipModel
 
-if TYPE_CHECKING:
-    from ...speech.encoders import WhisperEncoder
-
 Rows = Callable[[list[int]], Tensor]
 
 
-def sound_rows(  # noqa: PLR0913 - one parameter a property
-    model: LipModel,
-    speech: Speech | None,
-    num_frames: int,
-    fps: Fraction,
-    gate: Tensor,
-    whisper: WhisperEncoder | None = None,
-) -> Rows | None:
+def sound_rows(model: LipModel, speech: Speech | None, num_frames: int, fps: Fraction, gate: Tensor) -> Rows | None:
     """What a model hears in given frames, whose numbers rise; None where it hears nothing.
 
     Args:
@@ -48,22 +37,16 @@ def sound_rows(  # noqa: PLR0913 - one parameter a property
         num_frames: T.
         fps: frames per second.
         gate: (T,) 1 where somebody speaks; towards 0 the rows become those of silence.
-        whisper: for a model that hears by it.
 
     Raises:
-        InputError: the model hears the speech, and there is none; or it hears by Whisper, and that is not given.
+        InputError: the model hears the speech, and there is none.
     """
     if model.sound == NO_SOUND:
         return None
     if speech is None:
         raise InputError(f"the renderer {model.name} hears the speech itself; give the speech too (--speech).")
     fitted = fit_speech(speech, num_frames, fps).speech
-    if model.sound == WHISPER:
-        if whisper is None:
-            raise InputError(f"the renderer {model.name} hears by whisper-tiny; give its file too (`whisper`).")
-        heard_in, silent = _whisper(whisper, fitted, fps)
-    else:
-        heard_in, silent = _mel(fitted, fps)
+    heard_in, silent = model.listen(fitted, fps) if model.sound == WHISPER else _mel(fitted, fps)
 
     def of(frames: list[int]) -> Tensor:
         heard = heard_in(frames)
@@ -85,15 +68,6 @@ def mel_rows(speech: Speech, frames: list[int], fps: Fraction) -> Tensor:
 def first_column(frame: int, fps: Fraction) -> int:
     """First of the 16 mel columns that a frame hears."""
     return max(0, int((frame / fps - CHUNK_LEAD / CHUNK_RATE) * COLUMN_RATE_HZ))
-
-
-def _whisper(encoder: WhisperEncoder, speech: Speech, fps: Fraction) -> tuple[Rows, Tensor]:
-    from .musetalk.speech import WhisperRows
-
-    rows = WhisperRows(encoder, speech, fps)
-    quiet = WhisperRows(encoder, Speech(torch.zeros(speech.sample_rate), "silence"), fps)
-    at = len(quiet) // 2
-    return lambda frames: torch.cat([rows.rows(frame, frame + 1) for frame in frames]), quiet.rows(at, at + 1)[0]
 
 
 def _mel(speech: Speech, fps: Fraction) -> tuple[Rows, Tensor]:

@@ -27,7 +27,7 @@ IPLAP_FILES = (
 MUSETALK_FILES = (
     FileSpec("lips_file", _MUSETALK, "MIT, also commercially", "musetalk", size="3.4 GB", names="unet.pth"),
     FileSpec("vae", VAE_ADVICE, "MIT", "vae", False, "335 MB"),
-    FileSpec("whisper", WHISPER_ADVICE, "MIT", "audio_encoders", False, "151 MB"),
+    FileSpec("speech_encoder", WHISPER_ADVICE, "MIT", "audio_encoders", False, "151 MB"),
 )
 
 
@@ -140,17 +140,17 @@ class MuseTalkOptions(LipOptions):
     wanted: ClassVar[str] = _MUSETALK
 
     vae: Path | None = option(
-        None, help="SD1.5's VAE; if not given, the one beside MuseTalk's file, or in a folder sd-vae… beside its own",
+        None, help="SD1.5's VAE; if not given, the one beside MuseTalk's file, or in a folder sd-vae… beside",
         metavar="FILE",
     )  # fmt: skip
-    whisper: Path | None = option(
-        None, help="whisper-tiny's file; if not given, the one in a folder whisper… beside MuseTalk's own",
+    speech_encoder: Path | None = option(
+        None, help="whisper-tiny's file; if not given, the one beside MuseTalk's file, or in a folder whisper… beside",
         metavar="FILE",
     )  # fmt: skip
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, what in (("vae", VAE_ADVICE), ("whisper", WHISPER_ADVICE)):
+        for name, what in (("vae", VAE_ADVICE), ("speech_encoder", WHISPER_ADVICE)):
             path = getattr(self, name)
             if path is not None and not Path(path).exists():
                 raise MissingDependency(f"`{name}` {path} is not there; give {what}.")

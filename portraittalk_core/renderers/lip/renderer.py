@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,9 +29,6 @@ from .listening import sound_rows
 from .options import LipPaintOptions
 from .policy import paint_weights, voice_gate
 
-if TYPE_CHECKING:
-    from ...speech.encoders import WhisperEncoder
-
 
 class LipRenderer:
     """Renders films and portraits with a lip model.
@@ -39,13 +36,10 @@ class LipRenderer:
     Args:
         model: the networks of a family.
         options: how it paints and pastes; None are the defaults.
-        whisper: Whisper's encoder, for a model that hears by it.
     """
 
-    def __init__(
-        self, model: LipModel, options: LipPaintOptions | None = None, whisper: WhisperEncoder | None = None
-    ) -> None:
-        self.model, self.options, self.whisper = model, options or LipPaintOptions(), whisper
+    def __init__(self, model: LipModel, options: LipPaintOptions | None = None) -> None:
+        self.model, self.options = model, options or LipPaintOptions()
 
     def output_size(self, job: RenderJob) -> tuple[int, int]:
         """Width and height: the source's."""
@@ -77,7 +71,7 @@ class _LipJob:
         self._boxes = LipBoxes(track, model.crop, options.crop_pad, scenes)
         self._weights = paint_weights(track, scenes, self._boxes.usable, options.max_yaw, self._footage.name)
         gate = voice_gate(job.speech, len(track), job.fps, options.voice_gate)
-        self._sound = sound_rows(model, job.speech, len(track), job.fps, gate, renderer.whisper)
+        self._sound = sound_rows(model, job.speech, len(track), job.fps, gate)
         self._reader = FrameReader(
             self._footage, self._boxes, self._weights, gate, options.batch_size, model.needs_sketches
         )

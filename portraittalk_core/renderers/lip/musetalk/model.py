@@ -8,6 +8,9 @@ Source: Y. Zhang et al., "MuseTalk: Real-Time High Quality Lip Synchronization w
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
+from fractions import Fraction
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -15,21 +18,24 @@ from torch import Tensor, nn
 
 from ....checks import check_shape
 from ....diffusion.latents import LATENT_SCALE
-from ....errors import InputError
+from ....errors import InputError, MissingDependency
 from ....face.lip_points import LIP_POINTS
+from ....types import Speech
 from ..contract import WHISPER, LipBatch, LipCropRule, References
 from ..model_base import LipNetworks, masked_half
-from .speech import FEATURES_A_FRAME
+from .speech import FEATURES_A_FRAME, WhisperRows, silent_row
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
     from ....diffusion.latents import TinyVae
+    from ....speech.encoders import WhisperEncoder
 
 SIZE = 256  # side of the crops of the public weights
 MIDDLE = 5  # mesh point on the bridge of the nose, at which the public crop has its middle (68-point layout: 29)
 BELOW_PX = 10.0  # of the film, below the chin: `extra_margin` of the public code
 TIMESTEP = 0
+WHISPER_ADVICE = "openai/whisper-tiny (model.safetensors or pytorch_model.bin)"
 
 
 class MuseTalk(LipNetworks):
@@ -40,6 +46,7 @@ class MuseTalk(LipNetworks):
     Args:
         unet: of 8 input channels.
         vae: SD1.5's image autoencoder.
+        encoder: of the speech, whisper-tiny; without it, rows of speech must come from elsewhere.
         size: side of the crops.
     """
 
@@ -47,15 +54,35 @@ class MuseTalk(LipNetworks):
     sound: ClassVar[str] = WHISPER
     needs_sketches: ClassVar[bool] = False
 
-    def __init__(self, unet: UNet2DConditionModel, vae: AutoencoderKL | TinyVae, size: int = SIZE) -> None:
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        vae: AutoencoderKL | TinyVae,
+        encoder: WhisperEncoder | None = None,
+        size: int = SIZE,
+    ) -> None:
         super().__init__()
-        self.unet, self.vae, self.size = unet, vae, size
+        self.unet, self.vae, self.encoder, self.size = unet, vae, encoder, size
         self.crop = LipCropRule(LIP_POINTS, 0.0, square=False, size=size, middle=MIDDLE, below_px=BELOW_PX)
 
     @property
     def row_width(self) -> int:
         """Channels of a row of speech, D."""
         return self.unet.config.cross_attention_dim
+
+    def listen(self, speech: Speech, fps: Fraction) -> tuple[Callable[[Iterable[int]], Tensor], Tensor]:
+        """What is heard of a clip: rows (B, 50, D) of given frames, and the row (50, D) of silence.
+
+        Raises:
+            MissingDependency: the model was opened without whisper.
+        """
+        if self.encoder is None:
+            raise MissingDependency(f"MuseTalk hears speech by {WHISPER_ADVICE}; give its file (`speech_encoder`).")
+        return WhisperRows(self.encoder, speech, fps).rows, self._silence
+
+    @cached_property
+    def _silence(self) -> Tensor:
+        return silent_row(self.encoder)
 
     def encode(self, references: References) -> None:  # noqa: ARG002 - as the contract has it
         """Nothing: every frame is its own reference."""
@@ -123,8 +150,6 @@ def build_unet(widths: tuple[int, ...], row_width: int, size: int = SIZE) -> nn.
     Raises:
         MissingDependency: diffusers is not installed.
     """
-    from ....errors import MissingDependency
-
     try:
         from diffusers import UNet2DConditionModel
     except ImportError as error:

@@ -7,13 +7,13 @@ Source: the public inference of MuseTalk 1.5; A. Radford et al. 2022 (arXiv 2212
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ....checks import check_range
 from ....errors import InputError
 from ....speech.encoders import FEATURE_RATE_HZ, WHISPER_WINDOW, WhisperEncoder, load_speech_encoder
 from ....speech.wave import HOP
@@ -47,14 +47,13 @@ class WhisperRows:
     def __len__(self) -> int:
         return self.num_frames
 
-    def rows(self, start: int, stop: int) -> Tensor:
-        """(stop − start, 50, D) float32 on the CPU of the frames start..stop − 1; beyond the clip there are zeros.
+    def rows(self, frames: Iterable[int]) -> Tensor:
+        """(B, 50, D) float32 on the CPU of some frames, whose numbers rise; beyond the clip there are zeros.
 
         Of a frame's ten features one follows another, each with its five hidden states.
         """
-        check_range(start, 0, stop, "the first frame of rows of speech")
         rate = Fraction(int(FEATURE_RATE_HZ)) / self.fps
-        return torch.stack([self._window(int(rate * frame)) for frame in range(start, stop)])
+        return torch.stack([self._window(int(rate * frame)) for frame in frames])
 
     def _window(self, at: int) -> Tensor:
         parts = [self._feature(i) for i in range(at - BEFORE, at + AFTER)]
@@ -95,6 +94,12 @@ def hidden_states(encoder: WhisperEncoder, waveform: Tensor) -> Tensor:
         for handle in handles:
             handle.remove()
     return torch.stack([*states, output], 2)[0].float().cpu()
+
+
+def silent_row(encoder: WhisperEncoder) -> Tensor:
+    """(50, D) float32 on the CPU: the row of a frame in the middle of 30 s of digital silence."""
+    middle = SEGMENT // 2
+    return hidden_states(encoder, torch.zeros(WHISPER_WINDOW))[middle - BEFORE : middle + AFTER].flatten(0, 1)
 
 
 def open_whisper(path: Path, row_width: int, device: torch.device | str = "cpu") -> WhisperEncoder:

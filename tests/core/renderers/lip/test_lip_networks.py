@@ -8,7 +8,16 @@ from torch.nn.functional import conv2d, interpolate, leaky_relu
 
 from portraittalk_core.errors import InputError, ShapeError
 from portraittalk_core.renderers.implicit.random_weights import randomised
-from portraittalk_core.renderers.lip.blocks import AdaIN, Spade, mel_layers, resized_grid, sampled, sampling_grid
+from portraittalk_core.renderers.lip.blocks import (
+    AdaIN,
+    Spade,
+    SpadeLayer,
+    mel_layers,
+    normalised,
+    resized_grid,
+    sampled,
+    sampling_grid,
+)
 from portraittalk_core.renderers.lip.contract import LipBatch, References
 from portraittalk_core.renderers.lip.iplap import IpLap
 from portraittalk_core.renderers.lip.lip_model import LipFeatures, LipPriors
@@ -125,6 +134,31 @@ def test_spade_is_its_formula_for_every_reference_of_every_frame():
             beta = conv2d(hidden, layer.beta.weight, layer.beta.bias, padding=1)
             y = conv2d(leaky_relu(normed(y) * (1 + gamma) + beta, 0.2), conv.weight, conv.bias, padding=1)
         torch.testing.assert_close(found[i : i + 1], y, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(3, 5), (8, 8)])
+def test_two_convolutions_without_a_relu_between_are_one_but_for_the_edges(size):
+    layer = randomised(SpadeLayer(4, 2, 16), 9)
+    assert layer._is_cheaper_composed and not SpadeLayer(4, 16, 4)._is_cheaper_composed
+    picture = torch.randn(2, 2, *size, generator=draw())
+    hidden = conv2d(picture, layer.conv1.weight, layer.conv1.bias, padding=1)
+    expected = [conv2d(hidden, m.weight, m.bias, padding=1) for m in (layer.gamma, layer.beta)]
+    for grad in (True, False):
+        with torch.set_grad_enabled(grad):
+            gain, offset = layer.maps(picture)
+        torch.testing.assert_close(gain - 1, expected[0], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(offset, expected[1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("grad", [True, False])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_norms_do_not_depend_on_how_pixels_are_stored(grad, layout):
+    x = (torch.randn(2, 5, 6, 4, generator=draw()) * 3 + 20).contiguous(memory_format=layout)
+    kept = x.clone()
+    with torch.set_grad_enabled(grad):
+        found = normalised(x)
+    torch.testing.assert_close(found, normed(x), rtol=1e-4, atol=1e-4)
+    assert torch.equal(x, kept) and found.stride() == x.stride()
 
 
 def test_adain_is_its_formula():

@@ -92,7 +92,7 @@ class PlainUNet(torch.nn.Module):
 
 
 def test_one_step_from_masked_and_whole_latents():
-    model = MuseTalk(PlainUNet(), PlainVae(), SIDE)
+    model = MuseTalk(PlainUNet(), PlainVae(), size=SIDE)
     pictures, rows = frames().pictures, torch.rand(2, 50, 6)
     found = model.paint(model.encode(None), LipBatch(pictures, pictures[:0], rows))
     places = np.arange(50)[:, None] / 10_000 ** (np.arange(0, 6, 2) / 6)
@@ -130,7 +130,7 @@ def test_what_does_not_fit_is_told(model):
 
 
 def test_an_autoencoder_that_fails_in_its_precision_is_told():
-    model = MuseTalk(PlainUNet(), PlainVae(), SIDE)
+    model = MuseTalk(PlainUNet(), PlainVae(), size=SIDE)
     model.unet.forward = lambda latents, *_, **__: SimpleNamespace(sample=latents[:, :4] * float("nan"))
     with pytest.raises(InputError, match="values that are not numbers; use precision fp32"):
         model.paint(None, LipBatch(frames().pictures, frames().sketches, torch.zeros(2, 50, 6)))
@@ -177,10 +177,10 @@ def test_rows_are_all_hidden_states_of_ten_features_around_the_frame(whisper, mo
     assert len(rows) == 763
     for frame in (0, 1, 400, 748, 749, 750, 751, 762):
         expected = padded[2 * frame : 2 * frame + 10].flatten(0, 1)
-        torch.testing.assert_close(rows.rows(frame, frame + 1)[0], expected)
+        torch.testing.assert_close(rows.rows([frame])[0], expected)
     assert len(encoded) == 2  # each window once
     monkeypatch.undo()
-    found = WhisperRows(rows.encoder, noise(0.5), RATE).rows(0, 13)
+    found = WhisperRows(rows.encoder, noise(0.5), RATE).rows(range(13))
     assert found.shape == (13, 50, 64)
     mel = spectrogram(noise(0.5).waveform.numpy(), sampling_rate=16000, return_tensors="pt").input_features
     expected = torch.stack(network(mel, output_hidden_states=True).hidden_states, 2)[0]
@@ -191,9 +191,19 @@ def test_only_two_windows_of_a_long_film_stay_in_memory(whisper, monkeypatch):
     rows = WhisperRows(open_whisper(whisper[1], 64), Speech(torch.zeros(200 * 16000)), Fraction(30))
     monkeypatch.setattr(hearing, "hidden_states", lambda *_: torch.zeros(1500, 5, 64))
     for start in range(0, len(rows), 40):
-        rows.rows(start, min(start + 40, len(rows)))
+        rows.rows(range(start, min(start + 40, len(rows))))
         assert len(rows._segments) <= 2
     assert len(rows) == 6000
+
+
+def test_silence_is_what_whisper_hears_in_it(model):
+    heard, silent = model.listen(Speech(torch.zeros(20 * 16000)), RATE)
+    rows = heard([100, 375])
+    assert rows.shape == (2, 50, WIDTH)
+    torch.testing.assert_close(rows[1], silent)  # 15 s, the middle of whisper's window
+    assert not torch.equal(rows[0], rows[1])  # which tells its places apart
+    with pytest.raises(MissingDependency, match="hears speech by openai/whisper-tiny .* give its file"):
+        MuseTalk(PlainUNet(), PlainVae()).listen(Speech(torch.zeros(16000)), RATE)
 
 
 def test_another_encoder_is_refused_by_name(whisper, monkeypatch):
@@ -215,19 +225,35 @@ def test_files_are_loaded_whole(written, model):
         assert opened.size == SIDE and not opened.training and not any(p.requires_grad for p in opened.parameters())
 
 
-def test_the_autoencoder_may_lie_where_the_public_layout_has_it_with_its_old_names(unet, written, model):
-    with pytest.raises(MissingDependency, match=r"needs an image autoencoder .* none beside unet.pth: put stabilityai"):
+def test_what_it_needs_besides_is_named(unet, written):
+    with pytest.raises(MissingDependency, match=r"needs an image autoencoder .* none beside unet.pth: .* with `vae`"):
         open_lip_model(unet)
+    with pytest.raises(MissingDependency, match=r"needs openai/whisper-tiny .* beside unet.pth: .* `speech_encoder`"):
+        open_lip_model(unet, vae=written[1])
+    assert open_lip_model(unet, vae=written[1], speech_encoder=written[2]).name == "musetalk"
+
+
+def test_the_folder_that_the_public_code_lays_out_is_opened(unet, written, model):
+    """musetalkV15/unet.pth beside musetalk/pytorch_model.bin of 1.0, sd-vae with older names, whisper."""
+    folder = unet.parent.parent
+    tensors = torch.load(unet, weights_only=True)
+    for name in ("musetalk", "sd-vae", "whisper"):
+        (folder / name).mkdir()
+    torch.save({name: tensor + 1 for name, tensor in tensors.items()}, folder / "musetalk" / "pytorch_model.bin")
     old = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
-    tensors = load_file(written[1])
-    renamed = {re.sub("|".join(old), lambda found: old[found[0]], name): t for name, t in tensors.items()}
-    assert len(renamed.keys() - tensors.keys()) == 16
-    path = unet.parent.parent / "sd-vae-ft-mse" / "diffusion_pytorch_model.bin"
-    path.parent.mkdir()
-    torch.save(renamed, path)
-    found = open_lip_model(unet).vae.state_dict()
-    assert all(torch.equal(found[name], tensor) for name, tensor in model.vae.state_dict().items())
-    assert open_lip_model(unet, vae=written[1]).name == "musetalk"
+    vae = load_file(written[1])
+    renamed = {re.sub("|".join(old), lambda found: old[found[0]], name): t for name, t in vae.items()}
+    assert len(renamed.keys() - vae.keys()) == 16
+    torch.save(renamed, folder / "sd-vae" / "diffusion_pytorch_model.bin")
+    heard = {f"model.{name}": tensor for name, tensor in load_file(written[2]).items()}
+    torch.save(heard | {"model.decoder.x.weight": torch.zeros(1)}, folder / "whisper" / "pytorch_model.bin")
+    opened = open_lip_model(folder, name="musetalk")
+    state, expected = opened.state_dict(), model.state_dict()
+    assert state.keys() == expected.keys() and all(torch.equal(state[name], expected[name]) for name in state)
+    assert opened.encoder.network.config.d_model == WIDTH
+    unet.parent.rename(folder / "other")
+    with pytest.raises(InputError, match=r"more than one lip model \(musetalk.pytorch_model.bin, other.unet.pth\)"):
+        open_lip_model(folder)
 
 
 def test_damaged_and_other_files_are_named(unet, written):
@@ -236,14 +262,14 @@ def test_damaged_and_other_files_are_named(unet, written):
     tensors = torch.load(unet, weights_only=True)
     torch.save({n: t for n, t in tensors.items() if n != "mid_block.resnets.0.norm1.weight"}, unet)
     with pytest.raises(InputError, match=r"unet.pth does not fit UNet2D.*: it lacks mid_block.resnets.0.norm1.weight"):
-        open_lip_model(unet, vae=written[1])
+        open_lip_model(unet, vae=written[1], speech_encoder=written[2])
     torch.save({n: t for n, t in tensors.items() if not n.startswith("down_blocks.3.")}, unet)
     with pytest.raises(InputError, match=r"unet.pth is not MuseTalk's whole UNet: it lacks down_blocks.3.resnets.0"):
-        open_lip_model(unet, vae=written[1])
+        open_lip_model(unet, vae=written[1], speech_encoder=written[2])
     context = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"
     torch.save({**tensors, context: torch.zeros(32, 768)}, unet)  # as instruct-pix2pix
     with pytest.raises(InputError, match=r"unet.pth is no lip renderer, but something else"):
-        open_lip_model(unet, vae=written[1])
+        open_lip_model(unet, vae=written[1], speech_encoder=written[2])
     unet.write_bytes(written[0].read_bytes()[:-5000])
     with pytest.raises(InputError, match=r"unet.pth cannot be read as a weight file"):
-        open_lip_model(unet, vae=written[1])
+        open_lip_model(unet, vae=written[1], speech_encoder=written[2])

@@ -12,6 +12,7 @@ import torch
 from stub_lips import SIDE, StubLips, flat, puppet_film, puppet_moves, spoken
 
 from portraittalk_core.face.geometry import rotation_matrix
+from portraittalk_core.motion.dub import presence
 from portraittalk_core.renderers.contract import Callbacks, RenderJob
 from portraittalk_core.renderers.lip.frames import FrameReader
 from portraittalk_core.renderers.lip.options import LipPaintOptions
@@ -67,6 +68,14 @@ def test_hidden_faces_stay_as_filmed_and_painting_fades_beside_them(film, filmed
     torch.testing.assert_close(dark[13:16], steps, atol=0.03, rtol=0)
     torch.testing.assert_close(dark[7:10], steps.flip(0), atol=0.03, rtol=0)
     assert float(dark[:6].min()) > 0.97 and float(dark[17:].min()) > 0.97
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_films_shorter_than_a_fade_have_weights(count):
+    scenes = torch.zeros(count, dtype=torch.int64)
+    assert presence(torch.ones(count, dtype=torch.bool), scenes, FPS).tolist() == [1.0] * count
+    hidden = torch.arange(count) > 0
+    assert presence(hidden, scenes, FPS).tolist() == [0.0, 0.25, 0.5][:count]
 
 
 def test_nothing_fades_over_a_cut(film):
