@@ -29,6 +29,7 @@ from portraittalk_core.face.mesh.landmarks import open_mesh
 from portraittalk_core.face.sketch import draw_sketch
 from portraittalk_core.media.image import save_picture
 from portraittalk_core.metrics.landmark_distance import MOUTH_POINTS, lmd
+from portraittalk_core.metrics.ssim import ssim
 from portraittalk_core.renderers.lip.contract import RADIUS, LipBatch, References
 from portraittalk_core.renderers.lip.crop import LipBoxes
 from portraittalk_core.renderers.lip.files import open_lip_model
@@ -45,7 +46,7 @@ from portraittalk_core.training.lips.stage import LIPS_NAME, new_lip_model, trai
 from portraittalk_core.types import Speech
 from portraittalk_core.weights.load import read_tensors
 
-from .implicit_small import HELD_OUT, TRAIN, by_warp, clip_picture, measured
+from .implicit_small import HELD_OUT, TRAIN, by_warp, clip_picture, groups, measured
 from .lips_puppet import mouth_extent, person_clip
 from .lipsync_tables import Table, progress, show
 
@@ -63,7 +64,21 @@ AT_ONCE, EVERY = 8, 3  # frames that are painted together; every so manyth of a 
 PEOPLE, NEW_PEOPLE, LENGTH = 12, 4, 60  # drawn ones that are trained on, and others; frames of their clips
 WEIGHTS = LipWeights(gan=0.0, feature_matching=0.0, lips=4.0)  # a discriminator would take most of the time
 SHEET_FRAMES = 3
+WARP, HEADING = "our warp of one frame", ["PSNR dB", "SSIM", "LMD px"]
 Reader = Callable[["Subject", Sequence[int], Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Score:
+    """How near painted frames are to the true ones."""
+
+    psnr_db: float  # of the lower halves
+    ssim: float
+    lmd_px: float
+
+    def cells(self) -> list[str]:
+        """Of a table."""
+        return [f"{self.psnr_db:.2f}", f"{self.ssim:.3f}", f"{self.lmd_px:.2f}"]
 
 
 @dataclass(frozen=True)
@@ -123,7 +138,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--learning-rate", metavar="X", type=float, default=3e-3, help="of the trainings")
     parser.add_argument("--size", metavar="S", type=int, default=32, help="pixels of the crops")
     parser.add_argument("--networks", choices=tuple(NETWORKS), default="tiny", help="widths of the layers")
-    parser.add_argument("--held-out", metavar="N", type=int, default=8, help="clips that are painted, at most")
+    parser.add_argument(
+        "--held-out", metavar="N", type=int, default=8, help="filmed clips of each group that are painted"
+    )
     parser.add_argument("--only", nargs="*", default=list(VARIANTS), choices=tuple(VARIANTS), help="of the networks")
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the trainings")
     parser.add_argument("--cost", default="public", choices=("public", "tiny"), help="networks whose cost is measured")
@@ -141,11 +158,13 @@ def run(args: argparse.Namespace) -> int:
         rows, scores = [], {}
         for name, model in models.items():
             scores[name] = score(held_out, by_model(model, 5, 5), reader)
-            rows.append([name, *map("{:.2f}".format, scores[name]), f"{PAPER[name]:.2f}"])
-        rows.append(["our warp of one frame", *map("{:.2f}".format, score(held_out, warped, reader)), "—"])
+            rows.append([name, *scores[name].cells(), f"{PAPER[name]:.2f}"])
+        rows.append([WARP, *score(held_out, warped, reader).cells(), "—"])
         clips = f"{len(held_out)} held-out clips, {args.steps} steps"
-        show(Table(f"parts of the network: {clips}", ["network", "PSNR dB", "LMD px", "the paper's PSNR"], rows))
+        show(Table(f"parts of the network: {clips}", ["network", *HEADING, "the paper's PSNR"], rows))
         if "full" in models:
+            if args.clips is not None:
+                show_groups(models["full"], held_out, read_list(args.clips / TRAIN), reader)
             show_numbers(models["full"], held_out, reader)
             save_sheet(models, held_out, (args.out or Path()) / "lips_sheet.png" if args.out else None)
         show_cost(args.cost)
@@ -153,15 +172,15 @@ def run(args: argparse.Namespace) -> int:
     return verdict(scores)
 
 
-def verdict(scores: dict[str, tuple[float, float]]) -> int:
+def verdict(scores: dict[str, Score]) -> int:
     """Print whether the full network has the highest PSNR; 1 if it has not."""
     if "full" not in scores:
         return 0
     missed = 0
-    for name, (psnr_db, _) in scores.items():
+    for name, found in scores.items():
         if name == "full":
             continue
-        gain = scores["full"][0] - psnr_db
+        gain = scores["full"].psnr_db - found.psnr_db
         missed += gain <= 0
         print(f"{'ok  ' if gain > 0 else 'MISS'} full over {name}: {gain:+.2f} dB")
     return int(missed > 0)
@@ -201,12 +220,14 @@ def subjects(args: argparse.Namespace, keep: Path) -> tuple[list[Subject], list[
         made = [_subject(video, lambda speech=speech: speech, rule, keep, person) for video, speech, person in people]
         return made[:PEOPLE], made[PEOPLE:]
 
-    def read(name: str, most: int | None) -> list[Subject]:
-        videos = read_videos(args.clips, 1, read_list(args.clips / name)).videos
-        videos = videos if most is None else videos[:: max(1, len(videos) // most)][:most]
+    def of(videos: Sequence[VideoClip]) -> list[Subject]:
         return [_subject(video, lambda v=video: _spoken(args.clips / v.name), rule, keep) for video in videos]
 
-    return read(TRAIN, None), read(HELD_OUT, args.held_out)
+    names = read_list(args.clips / TRAIN)
+    held_out = read_videos(args.clips, 1, read_list(args.clips / HELD_OUT)).videos
+    parts = [members for _, members in groups(held_out, names)]
+    chosen = [clip for part in parts for clip in part[:: max(1, len(part) // args.held_out)][: args.held_out]]
+    return of(read_videos(args.clips, 1, names).videos), of(chosen)
 
 
 def _subject(
@@ -246,19 +267,21 @@ def warped(subject: Subject, frames: Sequence[int]) -> Tensor:
     return torch.stack([subject.boxes[f].take(p, subject.side) for f, p in zip(frames, pictures, strict=True)])
 
 
-def score(held_out: Sequence[Subject], paint: Painter, reader: Reader) -> tuple[float, float]:
-    """PSNR in dB of the lower halves and LMD in pixels, means over clips."""
+def score(held_out: Sequence[Subject], paint: Painter, reader: Reader) -> Score:
+    """Means over clips."""
     rows = []
     for subject in held_out:
         frames = subject.painted_frames
         made, true = paint(subject, frames), subject.crops(frames)
-        half = subject.side // 2
-        error = (made - true)[:, :, half:].square().mean()
+        halves = [crops[:, :, subject.side // 2 :] for crops in (made, true)]
+        pairs = zip(*(255 * half.permute(0, 2, 3, 1) for half in halves), strict=True)
+        alike = sum(ssim(*pair) for pair in pairs) / len(frames)
+        error = (halves[0] - halves[1]).square().mean()
         places = [reader(subject, frames, crops) for crops in (made, true)]
         found = ~(places[0].isnan() | places[1].isnan()).flatten(1).any(1)
         away = lmd(places[0][found], places[1][found], kind="l1_raw").mean() if bool(found.any()) else torch.nan
-        rows.append((float(-10 * error.log10()), float(away)))
-    return tuple(torch.tensor(rows, dtype=torch.float64).nanmean(0).tolist())
+        rows.append((float(-10 * error.log10()), float(alike), float(away)))
+    return Score(*torch.tensor(rows, dtype=torch.float64).nanmean(0).tolist())
 
 
 def read_drawn(subject: Subject, frames: Sequence[int], crops: Tensor) -> Tensor:
@@ -293,8 +316,19 @@ def show_numbers(model: LipPriors, held_out: Sequence[Subject], reader: Reader) 
     ):
         rows = []
         for count in counts:
-            rows.append([str(count), *map("{:.2f}".format, score(held_out, by_model(model, *pair(count)), reader))])
-        show(Table(f"number of {what}", [what, "PSNR dB", "LMD px"], rows))
+            rows.append([str(count), *score(held_out, by_model(model, *pair(count)), reader).cells()])
+        show(Table(f"number of {what}", [what, *HEADING], rows))
+
+
+def show_groups(model: LipPriors, held_out: Sequence[Subject], train: frozenset[str], reader: Reader) -> None:
+    """Print the full network and the warp renderer on people that were trained on, and on others."""
+    found, rows = {subject.video.name: subject for subject in held_out}, []
+    for name, videos in groups([subject.video for subject in held_out], train):
+        members = [found[video.name] for video in videos]
+        for way, paint in (("full", by_model(model, 5, 5)), (WARP, warped)):
+            if members:
+                rows.append([f"{name} ({len(members)})", way, *score(members, paint, reader).cells()])
+    show(Table("people", ["clips", "renderer", *HEADING], rows))
 
 
 def show_cost(size: str) -> None:

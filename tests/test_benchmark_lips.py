@@ -32,10 +32,19 @@ def test_parts_of_the_lip_renderer_are_measured(monkeypatch, capsys, tmp_path):
 
 
 def test_the_full_network_has_to_win(capsys):
-    assert lips.verdict({"full": (30.0, 1.0), "no lips": (29.0, 1.5)}) == 0
-    assert lips.verdict({"full": (30.0, 1.0), "no lips": (29.0, 1.5), "no sound": (30.5, 1.0)}) == 1
+    assert lips.verdict({"full": lips.Score(30.0, 0.9, 1.0), "no lips": lips.Score(29.0, 0.9, 1.5)}) == 0
+    assert (
+        lips.verdict(
+            {
+                "full": lips.Score(30.0, 0.9, 1.0),
+                "no lips": lips.Score(29.0, 0.9, 1.5),
+                "no sound": lips.Score(30.5, 0.9, 1.0),
+            }
+        )
+        == 1
+    )
     assert "MISS full over no sound: -0.50 dB" in capsys.readouterr().out
-    assert lips.verdict({"no lips": (29.0, 1.5)}) == 0
+    assert lips.verdict({"no lips": lips.Score(29.0, 0.9, 1.5)}) == 0
 
 
 def test_mouth_is_measured_where_it_is_drawn():
