@@ -138,9 +138,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--learning-rate", metavar="X", type=float, default=3e-3, help="of the trainings")
     parser.add_argument("--size", metavar="S", type=int, default=32, help="pixels of the crops")
     parser.add_argument("--networks", choices=tuple(NETWORKS), default="tiny", help="widths of the layers")
-    parser.add_argument(
-        "--held-out", metavar="N", type=int, default=8, help="filmed clips of each group that are painted"
-    )
+    parser.add_argument("--held-out", metavar="N", type=int, default=8, help="of each group of clips")
     parser.add_argument("--only", nargs="*", default=list(VARIANTS), choices=tuple(VARIANTS), help="of the networks")
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the trainings")
     parser.add_argument("--cost", default="public", choices=("public", "tiny"), help="networks whose cost is measured")

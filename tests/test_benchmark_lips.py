@@ -17,6 +17,7 @@ from benchmarks.lips_puppet import SIDE, Person, draw_person, mouth_extent, pers
 
 def test_parts_of_the_lip_renderer_are_measured(monkeypatch, capsys, tmp_path):
     pytest.importorskip("accelerate")
+    pytest.importorskip("kornia")
     for name, value in (("PEOPLE", 1), ("NEW_PEOPLE", 1), ("LENGTH", 24), ("FACES", (1, 2)), ("LIPS", (1,))):
         monkeypatch.setattr(lips, name, value)
     words = ["lips", "--steps", "2", "--batch", "2", "--cost", "tiny", "--only", "full", "no sound"]
@@ -32,19 +33,12 @@ def test_parts_of_the_lip_renderer_are_measured(monkeypatch, capsys, tmp_path):
 
 
 def test_the_full_network_has_to_win(capsys):
-    assert lips.verdict({"full": lips.Score(30.0, 0.9, 1.0), "no lips": lips.Score(29.0, 0.9, 1.5)}) == 0
-    assert (
-        lips.verdict(
-            {
-                "full": lips.Score(30.0, 0.9, 1.0),
-                "no lips": lips.Score(29.0, 0.9, 1.5),
-                "no sound": lips.Score(30.5, 0.9, 1.0),
-            }
-        )
-        == 1
-    )
+    scores = {"full": lips.Score(30.0, 0.9, 1.0), "no lips": lips.Score(29.0, 0.9, 1.5)}
+    assert lips.verdict(scores) == 0
+    assert lips.verdict({**scores, "no sound": lips.Score(30.5, 0.9, 1.0)}) == 1
     assert "MISS full over no sound: -0.50 dB" in capsys.readouterr().out
-    assert lips.verdict({"no lips": lips.Score(29.0, 0.9, 1.5)}) == 0
+    del scores["full"]
+    assert lips.verdict(scores) == 0
 
 
 def test_mouth_is_measured_where_it_is_drawn():
