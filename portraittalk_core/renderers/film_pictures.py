@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..media.video_read import read_pictures
 
+SKIPPED = 48  # pictures that are read and left out rather than opening the file anew
 BACKWARD_BYTES = 64_000_000  # of pictures that are held at once to be given backwards
 
 
@@ -40,6 +41,25 @@ def pictures_in_order(path: Path, fps: Fraction, order: Sequence[int]) -> Iterat
         if picture is not None:
             backward = max(1, BACKWARD_BYTES // picture.numel())
             yield from (picture for _ in range(stop - start - 1 if step == 0 else 0))
+
+
+def pictures_at(path: Path, fps: Fraction, numbers: Sequence[int]) -> Iterator[Tensor]:
+    """Some pictures (H, W, 3) uint8 of a video, one at a time.
+
+    Args:
+        path: the video.
+        fps: frames per second, of `read_pictures`.
+        numbers: of the pictures, each greater than the one before it.
+
+    Raises:
+        InputError: the video has fewer pictures.
+    """
+    begins = [at for at in range(len(numbers)) if at == 0 or numbers[at] - numbers[at - 1] > SKIPPED]
+    for begin, end in pairwise([*begins, len(numbers)]):
+        wanted, first = set(numbers[begin:end]), numbers[begin]
+        for number, picture in enumerate(_forward(path, fps, range(first, numbers[end - 1] + 1)), first):
+            if number in wanted:
+                yield picture
 
 
 def _forward(path: Path, fps: Fraction, numbers: range) -> Iterator[Tensor]:

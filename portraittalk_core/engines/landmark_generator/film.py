@@ -59,7 +59,9 @@ class FilmedSpeaker:
         self.net, self.film = net, film
         self.device, self.dtype = next(net.parameters()).device, next(net.parameters()).dtype
         self.crops = face_crops(film, margin_px)
-        self.scenes = torch.zeros(len(film), dtype=torch.int64) if scenes is None else scenes
+        numbers = torch.zeros(len(film), dtype=torch.int64) if scenes is None else scenes
+        # counted anew, rising: a film that runs backwards or again comes back to earlier scenes
+        self.scenes = F.pad((numbers[1:] != numbers[:-1]).long(), (1, 0)).cumsum(0)
         count = -int(-len(film) * CHUNK_RATE // film.fps)  # rounded up
         # the film's frame that is shown in the middle of each at 25 Hz
         middles = (torch.arange(count).double() + 0.5) * float(film.fps / CHUNK_RATE)

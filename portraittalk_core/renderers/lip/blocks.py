@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, grid_sample, instance_norm, interpolate, leaky_relu, relu
+from torch.nn.functional import conv2d, grid_sample, instance_norm, interpolate, leaky_relu, pad, relu
 
 from ...engines.landmark_generator.network import MEL_STAGES, ConvolutionUnit
 from .sizes import LipSizes
 
 SLOPE = 0.2  # of the leaky ReLU in blocks
 NORM_EPSILON = 1e-5
+BLOCK = 16  # channels that convolutions on a CPU take at once
 VECTOR_HIDDEN = 128  # of the layers that scale and shift by a vector
 Maps = tuple[Tensor, Tensor]  # gain and offset of normalised features
 
@@ -42,6 +43,7 @@ class SpadeLayer(nn.Module):
         self.conv1 = nn.Conv2d(modulation, hidden, 3, padding=1)
         self.gamma = nn.Conv2d(hidden, channels, 3, padding=1)
         self.beta = nn.Conv2d(hidden, channels, 3, padding=1)
+        self._made: tuple | None = None  # what `_kernel` gave, and of which weights
         # products a pixel: of one convolution of 5 × 5, and of two of 3 × 3
         self._is_cheaper_composed = 25 * modulation * 2 * channels < 9 * hidden * (modulation + 2 * channels)
 
@@ -64,14 +66,36 @@ class SpadeLayer(nn.Module):
         return conv2d(self.conv1(modulation), *self._both(), padding=1)
 
     def _composed(self, modulation: Tensor) -> Tensor:
-        """As `_one_by_one` with one convolution; where that would look beyond the edge, with both."""
-        weight, bias = self._both()
-        kernel = conv2d(self.conv1.weight.transpose(0, 1), weight.flip(2, 3), padding=2).transpose(0, 1)
-        result = conv2d(modulation, kernel, bias + weight.sum((2, 3)) @ self.conv1.bias, padding=2)
-        for first, near in ((slice(0, 1), slice(0, 3)), (slice(-1, None), slice(-3, None))):
-            result[:, :, first] = self._one_by_one(modulation[:, :, near])[:, :, first]
-            result[..., first] = self._one_by_one(modulation[..., near])[..., first]
+        """As `_one_by_one` with one convolution; at the edges, beyond which the second sees zeros, with both."""
+        kernel, bias = self._kernel()
+        spare = kernel.shape[1] - modulation.shape[1]
+        result = conv2d(pad(modulation, (0, 0, 0, 0, 0, spare)), kernel, bias, padding=2)
+        for axis in (2, 3):
+            for end in (0, 1):
+                edge = result.shape[axis] - 1 if end else 0
+                result.narrow(axis, edge, 1).copy_(self._edge(modulation, axis, end))
         return result
+
+    def _edge(self, modulation: Tensor, axis: int, end: int) -> Tensor:
+        """The first or last row (axis 2) or column (axis 3) of what `_one_by_one` gives."""
+        near = modulation.narrow(axis, modulation.shape[axis] - 3 if end else 0, 3)
+        hidden = self.conv1(near).narrow(axis, end, 2)
+        beyond = (0, 0, 1 - end, end) if axis == 2 else (1 - end, end, 0, 0)
+        return conv2d(pad(hidden, beyond), *self._both(), padding=(0, 1) if axis == 2 else (1, 0))
+
+    def _kernel(self) -> tuple[Tensor, Tensor]:
+        """Weights (2C, M, 5, 5), M filled up to whole blocks, and biases (2C,); made anew when the layers' change."""
+        versions = (0 if p.is_inference() else p._version for p in self.parameters())  # noqa: SLF001 - torch's counter
+        key = tuple((p.data_ptr(), p.dtype, version) for p, version in zip(self.parameters(), versions, strict=True))
+        if self._made is None or self._made[0] != key:
+            weight, bias = self._both()
+            kernel = conv2d(self.conv1.weight.transpose(0, 1), weight.flip(2, 3), padding=2).transpose(0, 1)
+            kernel = pad(kernel, (0, 0, 0, 0, 0, -kernel.shape[1] % BLOCK))
+            layout = torch.contiguous_format
+            if self.conv1.weight.is_contiguous(memory_format=torch.channels_last):
+                layout = torch.channels_last
+            self._made = key, kernel.contiguous(memory_format=layout), bias + weight.sum((2, 3)) @ self.conv1.bias
+        return self._made[1:]
 
     def _both(self) -> tuple[Tensor, Tensor]:
         """Weights (2C, H, 3, 3) and biases (2C,) of gain and offset."""

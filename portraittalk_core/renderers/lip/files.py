@@ -1,6 +1,7 @@
 """Opening of lip models from their files, which are known by their tensors; the paper's own files are written here.
 
-Source: the layout of IP-LAP's public renderer_checkpoint.pth. Every file is read without running anything inside it.
+Source: the layout of IP-LAP's public renderer_checkpoint.pth; `docs/design/lips.md` 4. Every file is read without
+running anything inside it.
 """
 
 from __future__ import annotations

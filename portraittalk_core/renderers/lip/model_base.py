@@ -39,8 +39,16 @@ class LipNetworks(nn.Module):
 
     def at_once(self, num_frames: int) -> int:
         """References that go through the networks together with some frames, so that memory stays bounded."""
-        pairs = PAIRS_AT_ONCE.get(self.device.type, 8) * PAIR_PIXELS / self.size**2
-        return max(1, int(pairs / max(1, num_frames)))
+        return max(1, int(self._pairs_at_once / max(1, num_frames)))
+
+    @property
+    def frames_at_once(self) -> int:
+        """Frames that go through the networks together, however many there are in a batch."""
+        return max(1, int(self._pairs_at_once / 2))
+
+    @property
+    def _pairs_at_once(self) -> float:
+        return PAIRS_AT_ONCE.get(self.device.type, 8) * PAIR_PIXELS / self.size**2
 
     def check_crops(self, crops: Tensor, name: str, shape: str = "N 3") -> Tensor:
         """Crops (N, 3, S, S) of the networks' own size, on their device and in their dtype.

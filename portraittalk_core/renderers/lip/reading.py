@@ -5,8 +5,6 @@ Shapes: T frames, N references, M lip references, S side of the crops.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
@@ -14,7 +12,7 @@ from ...errors import InputError
 from ...face.lip_points import LIP_POINTS, MOUTH
 from ...face.sketch import draw_sketch
 from ...types import Portrait
-from ..film_pictures import pictures_in_order
+from ..film_pictures import pictures_at
 from .contract import References
 from .crop import LipBoxes, box_of
 from .footage import Footage
@@ -44,12 +42,13 @@ def references_of(footage: Footage, boxes: LipBoxes, weights: Tensor, options: L
         crop, sketch = box.take(portrait.picture, boxes.rule.size), _sketch(points, box.size_px, boxes.rule.size)
         return _references([(crop, sketch, points)], [0], [0])
     chosen = chosen_frames(footage, weights, options)
-    numbers = sorted({*chosen.faces, *chosen.lips})
-    read = [
-        (boxes[index].take(picture, boxes.rule.size), *_drawn(footage, boxes, index))
-        for index, picture in zip(numbers, _pictures(footage, numbers), strict=True)
-    ]
-    places = {number: place for place, number in enumerate(numbers)}
+    film, places, read = footage.source, {}, []
+    shown = {at: at if film.order is None else int(film.order[at]) for at in {*chosen.faces, *chosen.lips}}
+    in_file = sorted(set(shown.values()))
+    for number, picture in zip(in_file, pictures_at(film.path, film.track.fps, in_file), strict=True):
+        for index in (at for at, of in shown.items() if of == number):
+            places[index] = len(read)
+            read.append((boxes[index].take(picture, boxes.rule.size), *_drawn(footage, boxes, index)))
     return _references(read, [places[at] for at in chosen.faces], [places[at] for at in chosen.lips])
 
 
@@ -65,12 +64,6 @@ def chosen_frames(footage: Footage, weights: Tensor, options: LipPaintOptions) -
     shown = weights >= 1 if bool((weights >= 1).any()) else weights > 0
     numbers = options.num_references(count), options.lip_references
     return choose(footage.track, shown, *numbers, footage.source.sharpness)
-
-
-def _pictures(footage: Footage, numbers: list[int]) -> Iterator[Tensor]:
-    film = footage.source
-    order = numbers if film.order is None else [int(film.order[number]) for number in numbers]
-    return pictures_in_order(film.path, film.track.fps, order)
 
 
 def _drawn(footage: Footage, boxes: LipBoxes, index: int) -> tuple[Tensor, Tensor]:

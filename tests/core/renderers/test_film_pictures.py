@@ -7,7 +7,7 @@ from portraittalk_core.errors import InputError
 from portraittalk_core.media.video_read import read_pictures
 from portraittalk_core.media.video_write import VideoWriter
 from portraittalk_core.renderers import film_pictures
-from portraittalk_core.renderers.film_pictures import pictures_in_order
+from portraittalk_core.renderers.film_pictures import pictures_at, pictures_in_order
 
 COUNT, FPS = 60, Fraction(25)
 
@@ -53,3 +53,17 @@ def test_pictures_come_in_any_order(video, order, held, monkeypatch):
 def test_a_film_that_has_become_shorter_is_told(video):
     with pytest.raises(InputError, match=f"become shorter while it was read: frame {COUNT} is missing"):
         list(pictures_in_order(video, FPS, [COUNT - 2, COUNT - 1, COUNT]))
+
+
+@pytest.mark.parametrize("skipped", [0, 3, 100])
+@pytest.mark.parametrize("wanted", [[0], [3, 4, 9, 30, 31, COUNT - 1], list(range(COUNT)), []])
+def test_some_pictures_are_read_with_and_without_opening_anew(video, wanted, skipped, monkeypatch):
+    monkeypatch.setattr(film_pictures, "SKIPPED", skipped)
+    assert numbers(pictures_at(video, FPS, wanted)) == wanted
+
+
+def test_near_pictures_open_the_file_once(video, monkeypatch):
+    opened = []
+    monkeypatch.setattr(film_pictures, "read_pictures", lambda *a, **k: opened.append(a) or read_pictures(*a, **k))
+    assert numbers(pictures_at(video, FPS, [2, 20, 40])) == [2, 20, 40]
+    assert len(opened) == 1

@@ -7,6 +7,14 @@ import torch
 from portraittalk_core.errors import InputError
 from portraittalk_core.face.canonical import canonical_face
 from portraittalk_core.face.geometry import rotation_matrix
+from portraittalk_core.face.lip_points import LIP_POINTS
+from portraittalk_core.media.video_write import VideoWriter
+from portraittalk_core.renderers.contract import Film
+from portraittalk_core.renderers.lip.contract import LipCropRule
+from portraittalk_core.renderers.lip.crop import LipBoxes
+from portraittalk_core.renderers.lip.footage import Footage
+from portraittalk_core.renderers.lip.options import LipPaintOptions
+from portraittalk_core.renderers.lip.reading import references_of
 from portraittalk_core.renderers.lip.references import ReferenceFrames, choose, contact_sheet
 from portraittalk_core.types import LandmarkTrack
 
@@ -97,3 +105,23 @@ def test_contact_sheet_shows_each_picture_and_writes_below_it():
     assert orange.any() and not ((captions[0][..., 0] - captions[0][..., 2]) > 60).any()
     with pytest.raises(InputError, match="2 for 3"):
         contact_sheet(pictures, frames, [1, 2])
+
+
+def test_references_of_a_film_that_runs_backwards_are_of_the_right_pictures(tmp_path):
+    """Frame t shows the file's picture 11 − t, each of a grey of its own."""
+    with VideoWriter(tmp_path / "film.mp4", 64, 64, Fraction(25), crf=1) as writer:
+        for number in range(12):
+            writer.write(torch.full((64, 64, 3), 20 * number + 10, dtype=torch.uint8))
+    points = (canonical_face() * 12 + torch.tensor([32.0, 26.0, 0])).repeat(12, 1, 1)
+    track = LandmarkTrack.from_px(points, 64, 64, Fraction(25))
+    film = Film(tmp_path / "film.mp4", track, torch.arange(11, -1, -1))
+    footage = Footage(film, track, track, torch.zeros(12, dtype=torch.int64), film.pictures)
+    boxes = LipBoxes(track, LipCropRule(LIP_POINTS, 3, False, 16))
+    options = LipPaintOptions(reference_frames="1 8 2 8")
+    read = references_of(footage, boxes, torch.ones(12), options)
+    greys = (read.pictures.mean((1, 2, 3)) * 255 - 10) / 20
+    assert torch.allclose(greys, 11 - torch.tensor([1.0, 8, 2, 8]), atol=0.1)
+    assert read.lips.shape == read.pictures.shape
+    lit = (read.lips > 0).all(1)
+    assert lit.flatten(1).any(1).all() and lit.float().mean() < 0.4  # lips alone, in place
+    assert (read.sketches[:, :, :5].amax() > 0) and not read.lip_sketches[:, :, :5].any()
