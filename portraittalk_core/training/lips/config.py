@@ -60,6 +60,7 @@ class LipTraining:
     clips: Path | None = None  # text file with the names of the clips to learn from; None takes all
     held_out: Path | None = None  # text file with the names of the clips to score on; None scores on those learnt from
     start: Path | None = None  # a file of this training to go on from; None begins with random weights
+    alignment: Path | None = None  # IP-LAP's renderer_checkpoint.pth, whose alignment is begun with; research use
     vgg19: Path | None = None  # torchvision's vgg19-dcbb9e9d.pth
     pixels: bool = False  # colours at sizes that halve, in the place of VGG-19's features; there is no style then
     scales: int = 2  # sizes at which pictures are compared, each half the one before
@@ -89,6 +90,8 @@ class LipTraining:
         check_range(self.warmup_epochs, 0, 10**6, "warmup_epochs")
         check_range(self.warmup_steps, 0, 10**9, "warmup_steps")
         self._check_losses()
+        if self.start is not None and self.alignment is not None:
+            raise InputError("start has an alignment of its own; leave alignment out.")
         if self.start is None:
             _ = self.model  # its sizes are checked
             return

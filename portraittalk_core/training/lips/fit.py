@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shutil
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -108,8 +109,8 @@ def fit_to_film(
     result = train_lip_model(model, windows, config, scored, on_progress, SCORED)
     fit = FilmFit(result.lips, steps, before, result.score, seconds, was_there=False)
     _write(own / RESULT, {**asdict(fit), "lips": fit.lips.name})
-    for path in (own / KEPT).glob("*.safetensors"):
-        path.unlink(missing_ok=True)
+    for name in (KEPT, "checkpoints"):  # what only training needs
+        shutil.rmtree(own / name, ignore_errors=True)
     return fit
 
 
@@ -117,8 +118,11 @@ def _finished(folder: Path) -> FilmFit | None:
     content = _read(folder / RESULT)
     if content is None or not (folder / LIPS_NAME).is_file():
         return None
-    scores = {name: LipScore(**content.pop(name)) for name in ("before", "after")}
-    return FilmFit(**{**content, **scores, "lips": folder / LIPS_NAME, "was_there": True})
+    try:
+        scores = {name: LipScore(**content.pop(name)) for name in ("before", "after")}
+        return FilmFit(**{**content, **scores, "lips": folder / LIPS_NAME, "was_there": True})
+    except (KeyError, TypeError):  # of another version, or damaged
+        return None
 
 
 def _clip_of(film: Film, speech: Speech | None, model: LipPriors, keep: Path) -> LipClip:

@@ -21,7 +21,8 @@ from ...losses.feature_matching import feature_matching_loss
 from ...losses.gan import discriminator_loss, generator_loss
 from ...media.files import check_writable, explain_write_errors
 from ...progress import Progress
-from ...renderers.lip.files import LIPS, open_lip_model, save_lip_model
+from ...renderers.lip.files import IPLAP, LIPS, open_lip_model, save_lip_model
+from ...renderers.lip.iplap import IpLap
 from ...renderers.lip.lip_model import LipPriors
 from ...renderers.lip.model_base import masked_half
 from ..data.kept_keypoints import model_mark
@@ -40,7 +41,7 @@ LIPS_NAME, KEPT = "lips.safetensors", "crops"  # in the folder `out`
 GENERATOR, DISCRIMINATOR = "generator", "discriminator"
 DISCRIMINATOR_BETAS = (0.5, 0.999)
 # on what is learnt, besides what the data and the weights to begin with say
-NO_EFFECT = ("data", "out", "clips", "held_out", "start", "vgg19", "trainer", "references", "lip_references", "augment")
+NO_EFFECT = ("data", "out", "clips", "held_out", "start", "alignment", "vgg19", "trainer")
 NO_ALIGNMENT = ("align", "align-mean")  # ablations without anything that a warm-up could teach
 SHOWN = 4
 
@@ -58,7 +59,7 @@ class LipStage:
     def __init__(
         self, model: LipPriors, windows: LipWindows, config: LipTraining, losses: LipPictureLosses | None = None
     ) -> None:
-        self._begins = None if config.start is None else model_mark(model)
+        self._begins = None if (config.start or config.alignment) is None else model_mark(model)
         self.model, self.windows, self.config = model.float().train().requires_grad_(True), windows, config
         self.losses_of = losses or LipPictureLosses(config, model.size)
         self.discriminator = new_discriminator(config) if config.weights.gan else None
@@ -174,7 +175,18 @@ def new_lip_model(config: LipTraining) -> LipPriors:
         return open_lip_model(config.start, name=LIPS)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.trainer.seed)
-        return LipPriors(config.model)
+        model = LipPriors(config.model)
+    if config.alignment is not None:
+        _start_alignment(model, open_lip_model(config.alignment, name=IPLAP))
+    return model
+
+
+@torch.no_grad()
+def _start_alignment(model: LipPriors, public: IpLap) -> None:
+    """Begin with IP-LAP's alignment, whose pictures are BGR while ours are RGB."""
+    model.alignment.start_from(public.flow_module)
+    weight = model.alignment.conv1.weight
+    weight[:, :3] = weight[:, :3].flip(1).clone()
 
 
 @dataclass(frozen=True)

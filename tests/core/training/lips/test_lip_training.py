@@ -7,9 +7,12 @@ from toy_puppet import PREPARED_FRAMES, motion, write_prepared
 
 from portraittalk_core.errors import InputError
 from portraittalk_core.losses.perceptual import PerceptualLoss
+from portraittalk_core.renderers.implicit.random_weights import randomised
 from portraittalk_core.renderers.lip.contract import LipBatch, References
 from portraittalk_core.renderers.lip.files import open_lip_model
+from portraittalk_core.renderers.lip.iplap import IpLap
 from portraittalk_core.renderers.lip.lip_model import LipPriors
+from portraittalk_core.renderers.lip.sizes import LipSizes
 from portraittalk_core.training.data.video_clips import read_videos
 from portraittalk_core.training.lips.clips import read_lip_clips
 from portraittalk_core.training.lips.config import LipTrainer, LipTraining, LipWeights, load_lip_config
@@ -197,6 +200,26 @@ def test_masked_difference_matches_the_closed_form():
     made[:, 1, 3, 1] = 0.6  # one of 4 · 3 numbers in the mask
     made[:, :, 0] = 1  # outside
     assert masked_difference(made, torch.zeros(1, 3, 4, 4), mask).item() == pytest.approx(0.05)
+
+
+def test_training_begins_with_the_alignment_of_iplap(tmp_path):
+    """Flows and weights are those of IP-LAP's network, which sees blue, green, red."""
+    public = IpLap(LipSizes(size=SIDE, narrow=8, wide=32, hidden=16, audio=(4, 8, 16, 16, 32)))
+    names = {f"module.{name}": tensor for name, tensor in randomised(public, 3).state_dict().items()}
+    path = tmp_path / "renderer_checkpoint.pth"
+    torch.save({"state_dict": names | {"input_size": torch.tensor(SIDE)}}, path)
+    settings = config(tmp_path, tmp_path, alignment=path)
+    model = new_lip_model(settings).eval()
+    faces, sketches = torch.rand(1, 2, 3, SIDE, SIDE), torch.rand(1, 2, 1, SIDE, SIDE).expand(-1, -1, 3, -1, -1)
+    around, masked = torch.rand(1, 15, SIDE, SIDE), torch.rand(1, 3, SIDE, SIDE)
+    with torch.no_grad():
+        own = model.alignment.encode_references(faces, sketches)
+        ours = model.alignment(own, around, model.alignment.masked.encode(masked)[1])
+        theirs = public.flow_module(public.flow_module.encode_references(faces.flip(2), sketches), around)
+    assert torch.allclose(ours.picture, theirs.picture.flip(1), atol=1e-5)
+    assert torch.allclose(ours.wide, theirs.wide, atol=1e-4)
+    with pytest.raises(InputError, match="leave alignment out"):
+        config(tmp_path, tmp_path, alignment=path, start=path, networks="public", size=128)
 
 
 def test_random_weights_follow_the_seed(tmp_path):
