@@ -63,6 +63,9 @@ class Prepared:
     reference: int = 0  # the frame that shows it best
     fps: str = ""
     size: int = 0  # pixels
+    left_px: int = 0  # where the square was cut out of the video's pictures
+    top_px: int = 0
+    side_px: int = 0
 
 
 @dataclass(frozen=True)
@@ -308,7 +311,8 @@ def _clip(job: _Job, name: str, mesh: MeshBackend, tick: Callable[[], None]) -> 
     if sound is not None:
         _save_speech(load_speech(sound), folder / SPEECH)
     num_seen, reference = int(cut.valid.sum()), best_reference(cut)
-    return Prepared(name, "", "", len(cut), num_seen, reference, str(options.fps), options.size)
+    place = {"left_px": x, "top_px": y, "side_px": side}
+    return Prepared(name, "", "", len(cut), num_seen, reference, str(options.fps), options.size, **place)
 
 
 def _with_one_speaker(pictures: Iterator[Tensor], mesh: MeshBackend, options: PrepareOptions) -> Iterator[Tensor]:

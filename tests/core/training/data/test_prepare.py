@@ -112,6 +112,12 @@ def test_prepare_writes_the_face_and_landmarks_that_lie_on_it(prepared):
         rows, columns = ((shown[..., 0] > 140) & (shown[..., 1] < 100)).nonzero().unbind(1)
         seen = [float(v) for v in (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)]
         assert face_box_px(track.points_px)[number].tolist() == pytest.approx(seen, abs=2.5)
+    marker = json.loads((folder / "done.json").read_text())
+    scale = 128 / marker["side_px"]
+    for number in (0, 11):  # the blocks stand at 60 + 4 n, 50 of the video
+        left, top = face_box_px(track.points_px)[number, :2].tolist()
+        assert left / scale + marker["left_px"] == pytest.approx(60 + 4 * number, abs=3)
+        assert top / scale + marker["top_px"] == pytest.approx(50, abs=3)
     kept = load_file(folder / "speech.safetensors")
     assert len(kept["waveform"]) / 16000 == pytest.approx(12 / 25, abs=0.07)  # an AAC frame is 0.064 s
     assert kept["log_mel"].shape == (len(kept["waveform"]) // 160 + 1, 80)
