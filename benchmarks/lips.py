@@ -30,7 +30,7 @@ from portraittalk_core.face.sketch import draw_sketch
 from portraittalk_core.media.image import save_picture
 from portraittalk_core.metrics.landmark_distance import MOUTH_POINTS, lmd
 from portraittalk_core.metrics.ssim import ssim
-from portraittalk_core.renderers.lip.contract import RADIUS, LipBatch, References
+from portraittalk_core.renderers.lip.contract import LipBatch, References
 from portraittalk_core.renderers.lip.crop import LipBoxes
 from portraittalk_core.renderers.lip.files import open_lip_model
 from portraittalk_core.renderers.lip.lip_model import LipPriors
@@ -41,7 +41,7 @@ from portraittalk_core.threads import one_torch_thread
 from portraittalk_core.training.data.video_clips import SPEECH, VideoClip, read_list, read_videos
 from portraittalk_core.training.lips.clips import LipClip, keep_clip
 from portraittalk_core.training.lips.config import NETWORKS, LipTrainer, LipTraining, LipWeights
-from portraittalk_core.training.lips.data import LipWindows, as_pictures
+from portraittalk_core.training.lips.data import LipWindows, as_pictures, window_offsets
 from portraittalk_core.training.lips.stage import LIPS_NAME, new_lip_model, train_lip_model
 from portraittalk_core.types import Speech
 from portraittalk_core.weights.load import read_tensors
@@ -93,8 +93,8 @@ class Subject:
     @property
     def painted_frames(self) -> list[int]:
         """Of the second half, with all of their sketches."""
-        usable, count = self.clip.usable, len(self.clip.usable)
-        return [f for f in range(count // 2 + RADIUS, count - RADIUS, EVERY) if bool(usable[f])]
+        usable, count, reach = self.clip.usable, len(self.clip.usable), window_offsets(self.clip)[-1]
+        return [f for f in range(count // 2 + reach, count - reach, EVERY) if bool(usable[f])]
 
     def references(self, num_faces: int, num_lips: int) -> References:
         """Chosen from the first half."""
@@ -124,7 +124,7 @@ class Subject:
 
     def batch(self, frames: Sequence[int]) -> LipBatch:
         """Frames to paint."""
-        around = [at for frame in frames for at in range(frame - RADIUS, frame + RADIUS + 1)]
+        around = [frame + offset for frame in frames for offset in window_offsets(self.clip)]
         sketches = self.sketches(around).unflatten(0, (len(frames), -1))
         return LipBatch(self.crops(frames), sketches, torch.stack([self.clip.heard(frame) for frame in frames]))
 

@@ -31,7 +31,7 @@ def chosen_fit(args: argparse.Namespace, renderer: str) -> FitOptions | None:
     """The flags' options; None where nothing is to be fitted.
 
     Raises:
-        InputError: another renderer than the paper's, or a folder without the minutes.
+        InputError: another renderer than the paper's, several faces, or a folder without the minutes.
     """
     options, flag = options_from(args, FitOptions), option_of(FitOptions, "fit").flag
     if options.fit is None:
@@ -40,6 +40,8 @@ def chosen_fit(args: argparse.Namespace, renderer: str) -> FitOptions | None:
         return None
     if renderer != LIPS:
         raise InputError(f"{flag} cannot be used with {renderer}; leave it out, or take --renderer {LIPS}.")
+    if getattr(args, "also", None):
+        raise InputError(f"{flag} learns one face from what it says in the film; leave --also out, or {flag}.")
     return options
 
 

@@ -28,6 +28,7 @@ class IpLap(LipNetworks):
     name: ClassVar[str] = "iplap"
     sound: ClassVar[str] = MEL
     needs_sketches: ClassVar[bool] = True
+    needs_references: ClassVar[bool] = True
 
     def __init__(self, sizes: LipSizes | None = None) -> None:
         super().__init__()

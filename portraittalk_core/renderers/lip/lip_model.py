@@ -44,6 +44,7 @@ class LipPriors(LipNetworks):
 
     name: ClassVar[str] = "lips"
     needs_sketches: ClassVar[bool] = True
+    needs_references: ClassVar[bool] = True
 
     def __init__(self, config: LipConfig | None = None) -> None:
         super().__init__()

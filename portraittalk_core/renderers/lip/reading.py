@@ -17,7 +17,7 @@ from .contract import References
 from .crop import LipBoxes, box_of
 from .footage import Footage
 from .options import LipPaintOptions
-from .references import ReferenceFrames, choose
+from .references import ReferenceFrames, choose, contact_sheet
 
 LIPS_ROOM = 1.5  # sides of the box that lips are kept in, over those of the lips themselves
 
@@ -42,14 +42,31 @@ def references_of(footage: Footage, boxes: LipBoxes, weights: Tensor, options: L
         crop, sketch = box.take(portrait.picture, boxes.rule.size), _sketch(points, box.size_px, boxes.rule.size)
         return _references([(crop, sketch, points)], [0], [0])
     chosen = chosen_frames(footage, weights, options)
-    film, places, read = footage.source, {}, []
-    shown = {at: at if film.order is None else int(film.order[at]) for at in {*chosen.faces, *chosen.lips}}
-    in_file = sorted(set(shown.values()))
-    for number, picture in zip(in_file, pictures_at(film.path, film.track.fps, in_file), strict=True):
-        for index in (at for at, of in shown.items() if of == number):
-            places[index] = len(read)
-            read.append((boxes[index].take(picture, boxes.rule.size), *_drawn(footage, boxes, index)))
+    numbers, crops = _crops(footage, boxes, chosen)
+    read = [(crop, *_drawn(footage, boxes, index)) for index, crop in zip(numbers, crops, strict=True)]
+    places = {number: place for place, number in enumerate(numbers)}
     return _references(read, [places[at] for at in chosen.faces], [places[at] for at in chosen.lips])
+
+
+def reference_sheet(
+    footage: Footage, boxes: LipBoxes, weights: Tensor, options: LipPaintOptions
+) -> tuple[ReferenceFrames, Tensor]:
+    """The frames of a film that are its references, and (H, W, 3) uint8 with them all; see `references_of`."""
+    chosen = chosen_frames(footage, weights, options)
+    numbers, crops = _crops(footage, boxes, chosen)
+    return chosen, contact_sheet(crops, chosen, numbers)
+
+
+def _crops(footage: Footage, boxes: LipBoxes, chosen: ReferenceFrames) -> tuple[list[int], list[Tensor]]:
+    """Numbers of the chosen frames, in turn and each once, and their crops (3, S, S)."""
+    film, numbers = footage.source, sorted({*chosen.faces, *chosen.lips})
+    in_file = {at: at if film.order is None else int(film.order[at]) for at in numbers}
+    read = sorted(set(in_file.values()))
+    crops: dict[int, Tensor] = {}
+    for number, picture in zip(read, pictures_at(film.path, film.track.fps, read), strict=True):
+        for index in (at for at in numbers if in_file[at] == number):
+            crops[index] = boxes[index].take(picture, boxes.rule.size)
+    return numbers, [crops[at] for at in numbers]
 
 
 def chosen_frames(footage: Footage, weights: Tensor, options: LipPaintOptions) -> ReferenceFrames:

@@ -18,11 +18,12 @@ from torch import Tensor
 from ...errors import InputError
 from ...face.sketch import draw_sketch
 from ...renderers.lip.contract import RADIUS
+from ...renderers.lip.frames import WINDOW_RATE
 from ...renderers.lip.reading import around_lips
 from ..data.order import example_at
 from .clips import LipClip
 
-WINDOW = 2 * RADIUS + 1
+WINDOW = 2 * RADIUS + 1  # sketches around a frame, 40 ms apart as the renderer draws them
 REFERENCE_CHANCE = 6  # marks the random numbers that choose references
 GAIN, SHIFT = 0.25, 0.1  # largest change of a colour's contrast and of its level, by augmentation
 
@@ -117,13 +118,14 @@ class LipWindows:
     def _window(self, number: int, frame: int, chance: list[int]) -> tuple[Tensor, ...]:
         clip, draw, count = self.clips[number], np.random.default_rng(chance), self.num_faces
         others = torch.nonzero(clip.usable).flatten()
-        others = others[(others - frame).abs() > RADIUS].numpy()
+        offsets = window_offsets(clip)
+        others = others[(others - frame).abs() > offsets[-1]].numpy()
         chosen = [
             draw.choice(others, wanted, replace=len(others) < wanted).tolist() for wanted in (count, self.num_lips)
         ]
         frames = [frame, *chosen[0], *chosen[1]]
         crops = clip.crops(frames)
-        around = [*range(frame - RADIUS, frame + RADIUS + 1), *chosen[0], *chosen[1]]
+        around = [*(frame + offset for offset in offsets), *chosen[0], *chosen[1]]
         sketches = draw_sketch(clip.points[around], self.size, clip.boxes_px[around])[:, 0]
         masks = torch.stack([around_lips(clip.points[at], self.size) for at in [frame, *chosen[1]]])
         mel = clip.heard(frame) if self.has_sound else torch.empty(0)
@@ -141,14 +143,20 @@ class LipWindows:
         )
 
 
+def window_offsets(clip: LipClip) -> list[int]:
+    """Frames from the one to be painted to each of its five sketches."""
+    return [round(step * clip.fps / WINDOW_RATE) for step in range(-RADIUS, RADIUS + 1)]
+
+
 def _middles(clip: LipClip) -> list[int]:
     """Frames that can be painted: shown in all of their window, with a usable frame outside of it."""
-    if len(clip.shown) < WINDOW:
+    reach = window_offsets(clip)[-1]
+    if len(clip.shown) < 2 * reach + 1:
         return []
-    whole = clip.shown.unfold(0, WINDOW, 1).all(1).nonzero()[:, 0] + RADIUS
+    whole = clip.shown.unfold(0, 2 * reach + 1, 1).all(1).nonzero()[:, 0] + reach
     seen = clip.usable.long().cumsum(0)
-    before = torch.nn.functional.pad(seen, (1, 0))[whole - RADIUS]
-    after = seen[-1] - seen[whole + RADIUS]
+    before = torch.nn.functional.pad(seen, (1, 0))[whole - reach]
+    after = seen[-1] - seen[whole + reach]
     return whole[clip.usable[whole] & (before + after > 0)].tolist()
 
 

@@ -31,6 +31,8 @@ def test_fit_is_for_the_papers_renderer_alone():
     assert chosen_fit(args_of(fit=10.0), "lips").fit == 10.0
     with pytest.raises(InputError, match="--fit cannot be used with iplap"):
         chosen_fit(args_of(fit=10.0), "iplap")
+    with pytest.raises(InputError, match="learns one face"):
+        chosen_fit(args_of(fit=10.0, also=[[1, Path("b.wav")]]), "lips")
     with pytest.raises(InputError, match="--fit-folder cannot be used without --fit"):
         chosen_fit(args_of(fit_folder=Path("x")), "lips")
     with pytest.raises(InputError, match="--fit"):

@@ -53,6 +53,7 @@ class MuseTalk(LipNetworks):
     name: ClassVar[str] = "musetalk"
     sound: ClassVar[str] = WHISPER
     needs_sketches: ClassVar[bool] = False
+    needs_references: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -78,6 +78,19 @@ def test_window_shows_a_frame_its_sketches_and_other_frames_of_the_clip(clip):
     assert seen.any() and not seen[: SIDE // 4].any()  # black but for the lips
 
 
+def test_sketches_are_40_ms_apart_at_every_rate(clip):
+    """At 50 frames a second two frames lie between, and references stay farther away."""
+    fast = dataclasses.replace(clip, fps=2 * FPS)
+    windows = LipWindows([fast], SIDE, num_faces=8)
+    assert len(windows) == PREPARED_FRAMES - 8
+    batch = windows.at([(0, 12, 5)], seed=2)
+    drawn = draw_sketch(clip.points[8:17:2], SIDE, clip.boxes_px[8:17:2])[:, 0]
+    assert torch.equal(batch.sketches[0], drawn)
+    everything = clip.crops(range(PREPARED_FRAMES))
+    for face in batch.faces[0]:
+        assert min(abs(n - 12) for n, crop in enumerate(everything) if torch.equal(crop, face)) > 4
+
+
 def test_batch_depends_on_its_number_alone_and_frames_come_once_an_epoch(clip):
     first, second = (LipWindows([clip], SIDE) for _ in range(2))
     first.batch(0, 4, 3)
