@@ -30,7 +30,7 @@ from ...types import Speech
 from ..loop.trainer import train_stage
 from .clips import LipClip, keep_clip
 from .config import LipTrainer, LipTraining, LipWeights
-from .data import WINDOW, LipWindows
+from .data import LipWindows, window_offsets
 from .score import SCORE_SEED, LipScore, lip_score
 from .stage import KEPT, LIPS_NAME, LipStage, train_lip_model
 
@@ -150,7 +150,8 @@ def _parts(clip: LipClip, size: int) -> tuple[LipWindows, LipWindows, float]:
     """What is learnt from, what is scored on, and how many seconds that is; 0 where it is the same."""
     frames, numbers = torch.nonzero(clip.usable).flatten(), torch.arange(len(clip.shown))
     most = round(min(HELD_BACK * len(frames), MOST_HELD_S * clip.fps))
-    first = int(frames[-max(2 * WINDOW, most)])
+    least = 2 * (2 * window_offsets(clip)[-1] + 1)  # two windows
+    first = int(frames[-max(least, most)])
 
     def windows(mask: Tensor) -> LipWindows:
         part = dataclasses.replace(clip, usable=clip.usable & mask, shown=clip.shown & mask)
