@@ -95,7 +95,7 @@ class LipWindows:
         """Hash of names, landmarks, and what is drawn of them."""
         digest = hashlib.sha256(f"{self.size} {self.num_faces} {self.num_lips} {self.augment}".encode())
         for clip in self.clips:
-            digest.update(f"{clip.name} {clip.path.stem}".encode() + clip.points.contiguous().numpy().tobytes())
+            digest.update(f"{clip.name} {clip.fps}".encode() + clip.points.contiguous().numpy().tobytes())
             digest.update(clip.usable.numpy().tobytes())
         return digest.hexdigest()
 
