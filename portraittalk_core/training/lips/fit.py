@@ -128,10 +128,11 @@ def _finished(folder: Path) -> FilmFit | None:
 def _clip_of(film: Film, speech: Speech | None, model: LipPriors, keep: Path) -> LipClip:
     """The film as a clip, with crops of some of its frames."""
     valid, fps = film.track.valid, film.track.fps
-    if float(valid.sum() / fps) < LEAST_S:
+    seconds = float(int(valid.sum()) / fps)
+    if seconds < LEAST_S:
         raise InputError(
-            f"`fit` needs {LEAST_S:g} s of film that show the face, but {film.source} shows it for "
-            f"{float(valid.sum() / fps):.1f} s; leave it out, or give a longer film."
+            f"`fit` needs {LEAST_S:g} s of film that show the face, but {film.source} shows it for {seconds:.1f} s; "
+            "leave it out, or give a longer film."
         )
     if model.config.ablate != "audio" and speech is None:
         raise InputError(f"`fit` learns from the film's own sound, but {film.source} has none; leave it out.")
