@@ -46,8 +46,9 @@ def test_mouth_is_measured_where_it_is_drawn():
     person, still = Person.of(3), torch.zeros(4)
     open_wide = torch.tensor([0.05, 0.0, 0.0, 1.0])
     crops = torch.stack([draw_person(person, move, 0.0) for move in (still, open_wide)])
-    masks = torch.zeros(2, SIDE, SIDE)  # around the mouth in both: skin alone beside it
-    masks[:, SIDE * 56 // 100 : SIDE * 70 // 100, SIDE * 40 // 100 : SIDE * 65 // 100] = 1
+    masks = torch.zeros(2, SIDE, SIDE)  # around the mouth, where beside it there is skin alone
+    for mask, bottom in zip(masks, (64, 70), strict=True):
+        mask[SIDE * 56 // 100 : SIDE * bottom // 100, SIDE * 40 // 100 : SIDE * 65 // 100] = 1
     shut, wide = mouth_extent(person, crops, masks)
     assert float(wide[0, 0] - shut[0, 0]) == pytest.approx(0.05 * SIDE, abs=1.0)  # the head moved to the right
     for ends, opening in ((shut, 0.0), (wide, 0.35)):
