@@ -140,6 +140,9 @@ def _file_in(folder: Path, name: str | None) -> Path:
     shapes = {file: _header(file) for file in _weight_files(folder)}
     fitting = _fitting(shapes, name)
     if not fitting:
+        shapes |= {file: _read_shapes(file) for file, names in shapes.items() if not names}  # old PyTorch files
+        fitting = _fitting(shapes, name)
+    if not fitting:
         inner = [file for part in sorted(folder.iterdir()) if part.is_dir() for file in _weight_files(part)]
         fitting = _fitting({file: _header(file) for file in inner}, name)
     if len(fitting) == 1:
@@ -168,6 +171,14 @@ def _weight_files(folder: Path) -> list[Path]:
 def _header(file: Path) -> dict[str, tuple[int, ...]]:
     """Names and shapes of a file's tensors; nothing for one that has no header, or a damaged one."""
     return {shortened(name.split(".")): shape for name, shape in read_shapes(file).items()}
+
+
+def _read_shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """As `_header`, but of tensors that are read; nothing for a damaged file."""
+    try:
+        return {name: tuple(tensor.shape) for name, tensor in read_tensors(file).items()}
+    except InputError:
+        return {}
 
 
 def _names(file: Path) -> dict[str, tuple[int, ...]]:

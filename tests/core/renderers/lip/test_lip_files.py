@@ -71,6 +71,12 @@ def test_the_public_file_has_no_size_and_is_taken_for_128(iplap):
     assert open_lip_model(iplap).size == 128
 
 
+def test_a_file_of_an_old_pytorch_is_read(iplap):
+    torch.save(torch.load(iplap, weights_only=True), iplap, _use_new_zipfile_serialization=False)
+    for given in (iplap, iplap.parent):
+        assert open_lip_model(given).size == 32
+
+
 def test_counters_of_batch_norms_need_not_be_there(iplap):
     def without(tensors):
         for name in [name for name in tensors if name.endswith("num_batches_tracked")]:

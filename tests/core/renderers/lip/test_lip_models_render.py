@@ -7,6 +7,7 @@ import torch
 from stub_lips import puppet_film, puppet_moves, spoken
 
 from portraittalk_core.renderers.contract import RenderJob
+from portraittalk_core.renderers.lip import reading
 from portraittalk_core.renderers.lip.options import LipPaintOptions
 from portraittalk_core.renderers.lip.random_files import random_lip_model
 from portraittalk_core.renderers.lip.renderer import LipRenderer
@@ -31,11 +32,15 @@ def test_a_film_is_painted_where_the_mouth_is_and_by_what_is_heard(film, name, m
     if name == "musetalk":
         pytest.importorskip("diffusers")
     model = random_lip_model(name, seed=1)
+    read = []
+    known = reading.references_of
+    monkeypatch.setattr(reading, "references_of", lambda *given: read.append(given) or known(*given))
     options = LipPaintOptions(references=3, lip_references=2, batch_size=3, voice_gate=0.0, sharpen=0.0)
     made = [
         torch.stack(list(LipRenderer(model, options).render(RenderJob.of_track(film, spoken(film), voice(seed)))))
         for seed in (1, 1, 2)
     ]
+    assert len(read) == (0 if name == "musetalk" else 3)  # once a film
     filmed = torch.stack(list(film.pictures()))
     assert made[0].shape == filmed.shape and torch.equal(made[0], made[1])
     changed = (made[0].int() - filmed.int()).abs().amax(-1)
