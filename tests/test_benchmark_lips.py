@@ -18,7 +18,14 @@ from benchmarks.lips_puppet import SIDE, Person, draw_person, mouth_extent, pers
 def test_parts_of_the_lip_renderer_are_measured(monkeypatch, capsys, tmp_path):
     pytest.importorskip("accelerate")
     pytest.importorskip("kornia")
-    for name, value in (("PEOPLE", 1), ("NEW_PEOPLE", 1), ("LENGTH", 24), ("FACES", (1, 2)), ("LIPS", (1,))):
+    for name, value in (
+        ("PEOPLE", 1),
+        ("NEW_PEOPLE", 1),
+        ("LENGTH", 24),
+        ("NEW_LENGTH", 24),
+        ("FACES", (1, 2)),
+        ("LIPS", (1,)),
+    ):
         monkeypatch.setattr(lips, name, value)
     words = ["lips", "--steps", "2", "--batch", "2", "--cost", "tiny", "--only", "full", "no sound"]
     monkeypatch.setattr(sys, "argv", ["benchmarks", *words, "--out", str(tmp_path)])
@@ -33,10 +40,12 @@ def test_parts_of_the_lip_renderer_are_measured(monkeypatch, capsys, tmp_path):
 
 
 def test_the_full_network_has_to_win(capsys):
-    scores = {"full": lips.Score(30.0, 0.9, 1.0), "no lips": lips.Score(29.0, 0.9, 1.5)}
+    scores = {"full": lips.Score(30.0, 25.0, 0.9, 1.0), "unwarped mean": lips.Score(29.0, 26.0, 0.9, 1.5)}
     assert lips.verdict(scores) == 0
-    assert lips.verdict({**scores, "no sound": lips.Score(30.5, 0.9, 1.0)}) == 1
-    assert "MISS full over no sound: -0.50 dB" in capsys.readouterr().out
+    assert lips.verdict({**scores, "no sound": lips.Score(29.0, 25.5, 0.9, 1.0)}) == 1  # sound acts at the mouth
+    told = capsys.readouterr().out
+    assert "ok   full over unwarped mean: +1.00 dB of the lower half" in told
+    assert "MISS full over no sound: -0.50 dB at the mouth" in told
     del scores["full"]
     assert lips.verdict(scores) == 0
 
