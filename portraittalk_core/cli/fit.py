@@ -74,12 +74,12 @@ def fitted(
 
 def _tell(result: FilmFit, film: Film) -> None:
     seconds = result.held_back_s
-    of = f"the last {seconds:.1f} s of {film.source}, which were not learnt from" if seconds else film.source
+    on = f"on the last {seconds:.1f} s of {film.source}, which were not learnt from" if seconds else f"on {film.source}"
     half, mouth = (
         f"{getattr(result.after, name):.2f} dB instead of {getattr(result.before, name):.2f}"
         for name in ("psnr_db", "mouth_psnr_db")
     )
-    made = ", made before," if result.was_there else ""
-    print(f"After {result.steps} steps{made} {of}: the hidden half of the face has {half}, the mouth {mouth}.")
+    made = " that an earlier run made" if result.was_there else ""
+    print(f"After {result.steps} steps{made}, {on}, the hidden half of the face has {half}, the mouth {mouth}.")
     if not result.helps:
         print("That is no gain: the file is used as it was. More minutes may help.")
