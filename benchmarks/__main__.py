@@ -18,6 +18,7 @@ from . import (
     implicit,
     implicit_small,
     implicit_speech,
+    lips,
     lipsync,
     ordering,
     score_memory,
@@ -27,6 +28,7 @@ from . import (
 COMMANDS = {
     "embedded": embedded,
     "film": film,
+    "lips": lips,
     "dub": dub,
     "lipsync": lipsync,
     "identity": identity,

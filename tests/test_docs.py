@@ -246,6 +246,7 @@ LOADERS = {
     "keypoints.toml": ("portraittalk_core.training.keypoints.config", "load_keypoint_config"),
     "sync.toml": ("portraittalk_core.training.sync.config", "load_sync_config"),
     "landmarks.toml": ("portraittalk_core.training.landmarks.config", "load_landmark_config"),
+    "lips.toml": ("portraittalk_core.training.lips.config", "load_lip_config"),
     "audio2exp.toml": ("portraittalk_core.training.audio2exp.config", "load_audio2exp_config"),
 }
 

@@ -22,6 +22,7 @@ from .arguments import (
     open_chosen_mesh,
     options_from,
 )
+from .fit import add_fit, chosen_fit, fitted
 from .motion import add_motion, motion_engine, motion_options
 from .progress import progress_bar
 from .renderers import add_renderer, flags_named, open_renderer, renderer_options
@@ -42,7 +43,8 @@ EXAMPLES = """examples:
   portraittalk dub --video a.mp4 --speech b.wav --renderer identitynet --checkpoint sd15.safetensors --out c.mp4
   portraittalk dub --source a.mp4 --speech long.wav --film-end ping-pong --out c.mp4
   portraittalk dub --source a.mp4 --speech b.wav --renderer iplap --lips-file renderer_checkpoint.pth --out c.mp4
-  portraittalk dub --source two.mp4 --face-order left_to_right --speech left.wav --also 1 right.wav --out c.mp4"""
+  portraittalk dub --source two.mp4 --face-order left_to_right --speech left.wav --also 1 right.wav --out c.mp4
+  portraittalk dub --video a.mp4 --speech b.wav --renderer lips --lips-file lips.safetensors --fit 10 --out c.mp4"""
 
 
 def dub(args: argparse.Namespace) -> None:
@@ -59,6 +61,7 @@ def dub_film(args: argparse.Namespace) -> None:
     check_crf(args.crf)
     options, (spec, render_options) = motion_options(args), renderer_options(args, FILM)
     dub_options, faces = options_from(args, DubOptions), _faces(args)
+    fit = chosen_fit(args, spec.name)
     from ..media.sound import SoundFile
     from ..renderers.contract import Callbacks
 
@@ -66,6 +69,8 @@ def dub_film(args: argparse.Namespace) -> None:
     for sound in _sounds(args):
         SoundFile(sound).close()  # what cannot be heard is told before the film is read
     films = _films(args, faces, dub_options)
+    if fit is not None:
+        args, renderer = fitted(args, fit, films[0], spec, render_options)
     with flags_named(), resumed(args, render_options) as sections, progress_bar(spec.name) as on_progress:
         more = {
             "engine": engine,
@@ -158,6 +163,7 @@ def _add(parser: argparse.ArgumentParser) -> None:
     add_face(parser)
     add_video(parser)
     add_renderer(parser, FILM)
+    add_fit(parser)
 
 
 COMMAND = Command("dub", "let the face of a video say something else", EXAMPLES, _add, dub)

@@ -17,6 +17,7 @@ EXAMPLES = """examples:
   portraittalk prepare --videos my_videos --out clips
   portraittalk prepare --videos my_videos --out clips --size 256 --picture-format jpg --workers 2
   portraittalk prepare --videos my_videos --out clips --hubert chinese-hubert-large.safetensors
+  portraittalk prepare --videos lipread_mp4 --layout lrw --min-seconds 1 --size 256 --out clips
   portraittalk train animatenet --config animatenet.toml        (see docs/training.md)"""
 
 

@@ -64,6 +64,8 @@ def make_video(args: argparse.Namespace, kind: str) -> None:
         raise InputError(
             f"--also is for videos; of the picture {Path(args.portrait).name} one face speaks. Leave it out."
         )
+    elif getattr(args, "fit", None) is not None:
+        raise InputError(f"--fit cannot be used with the picture {Path(args.source).name}; leave it out.")
     _MAKERS[kind](args)
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from ..training.keypoints.stage import KeypointResult
     from ..training.landmarks.config import LandmarkTraining
     from ..training.landmarks.stage import LandmarkResult
+    from ..training.lips.config import LipTraining
+    from ..training.lips.stage import LipResult
     from ..training.mouth.held_out import HeldOutScore
     from ..training.style.attention_stage import StyleAttentionResult
     from ..training.style.config import StyleAttentionTraining, StyleTraining
@@ -44,7 +46,8 @@ EXAMPLES = """examples:
   portraittalk train keypoints --config keypoints.toml            (a renderer with implicit keypoints)
   portraittalk train sync --config sync.toml                      (whether mouth and speech belong together)
   portraittalk train audio2exp --config audio2exp.toml            (speech moves the keypoints, judged by sync)
-  portraittalk train landmarks --config landmarks.toml            (speech and a filmed head to its lips and jaw)"""
+  portraittalk train landmarks --config landmarks.toml            (speech and a filmed head to its lips and jaw)
+  portraittalk train lips --config lips.toml                      (paints mouths into films: dub --renderer lips)"""
 SUFFIXES = (".safetensors",)
 HOURS, MAX_SEED = 10.0, 2**32 - 1
 OF_SPEAKER, OF_SCRATCH = ("out", "videos", "base", "steps", "seed"), ("out", "corpus", "hours", "steps", "seed")
@@ -52,10 +55,10 @@ OF_SPEAKER, OF_SCRATCH = ("out", "videos", "base", "steps", "seed"), ("out", "co
 
 def add_train(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    choices = ("mouth", "identity", "animatenet", "style", "keypoints", "sync", "audio2exp", "landmarks")
+    choices = ("mouth", "identity", "animatenet", "style", "keypoints", "sync", "audio2exp", "landmarks", "lips")
     help_text = (
         "from speech to mouth; a face into SD1.5; its motion; how someone speaks; a keypoint renderer; lip sync; "
-        "speech to keypoints; speech to lip and jaw landmarks"
+        "speech to keypoints; speech to lip and jaw landmarks; a lip renderer"
     )
     parser.add_argument("what", choices=choices, help=help_text)
     add_file(parser, "--out", "OUT.safetensors", "mouth: weight file to write", False)
@@ -110,6 +113,7 @@ def _configured(what: str) -> tuple[Callable, Callable, Callable[[Any, Any], Non
         "sync": ("sync", "load_sync_config", "train_sync", _print_sync),
         "audio2exp": ("audio2exp", "load_audio2exp_config", "train_audio2exp", _print_audio2exp),
         "landmarks": ("landmarks", "load_landmark_config", "train_landmarks", _print_landmarks),
+        "lips": ("lips", "load_lip_config", "train_lips", _print_lips),
     }[what]
     config, stage = (import_module(f"..training.{package}.{part}", __package__) for part in ("config", "stage"))
     return getattr(config, load), getattr(stage, run), print_result
@@ -167,6 +171,16 @@ def _print_landmarks(config: LandmarkTraining, result: LandmarkResult) -> None:
     )
     print(f"the mean of a clip's other faces is off by {score.resting_l1:.4f}.")
     print(f"The landmark generator, after {result.training.steps} steps, is in {result.network}")
+
+
+def _print_lips(config: LipTraining, result: LipResult) -> None:
+    _print_dropped(result.dropped)
+    score, of = result.score, "clips held out" if config.held_out else "the clips trained on"
+    print(
+        f"Of {of}, the hidden half is painted with {score.psnr_db:.2f} dB, the mouth with {score.mouth_psnr_db:.2f} dB;"
+    )
+    print(f"the references' mean in its place has {score.mean_psnr_db:.2f} dB.")
+    print(f"The lip renderer, after {result.training.steps} steps, is in {result.lips}")
 
 
 def _print_style(config: StyleTraining | StyleAttentionTraining, result: StyleResult | StyleAttentionResult) -> None:

@@ -23,6 +23,7 @@ class LipCropRule:
     smooth: bool = False  # whether the box follows the face smoothly; else each frame has its own
     middle: int | None = None  # of the mesh; if given, the box's top lies as far above this point as its bottom below
     below_px: float = 0.0  # more below the box, in pixels of the film
+    pad_share: float = 0.0  # more on every side, of the longer side of the points' box: the same at every size of face
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ def box_of(points_px: Tensor, rule: LipCropRule, width: int, height: int, pad_px
         height: of the picture.
         pad_px: instead of the rule's.
     """
-    edges = _edges(points_px[None, :, :2].float(), rule, rule.pad_px if pad_px is None else pad_px)
+    edges = _edges(points_px[None, :, :2].float(), rule, pad_px)
     return LipBox(*_whole(edges, width, height)[0].tolist())
 
 
@@ -106,10 +106,9 @@ class LipBoxes:
         self, track: LandmarkTrack, rule: LipCropRule, pad_px: float | None = None, scenes: Tensor | None = None
     ) -> None:
         self._track, self.rule = track, rule
-        pad = rule.pad_px if pad_px is None else float(pad_px)
         self._size = torch.tensor([track.width, track.height], dtype=torch.float32)
         blocks = (track.points[at : at + BLOCK, :, :2] * self._size for at in range(0, len(track), BLOCK))
-        edges = torch.cat([_edges(points, rule, pad) for points in blocks])
+        edges = torch.cat([_edges(points, rule, pad_px) for points in blocks])
         if rule.smooth:
             edges = _smoothed(edges, float(track.fps), scenes)
         self._boxes = _whole(edges, track.width, track.height)
@@ -130,10 +129,12 @@ class LipBoxes:
         return self[index].points01(points[..., :2] * self._size)
 
 
-def _edges(points_px: Tensor, rule: LipCropRule, pad_px: float) -> Tensor:
+def _edges(points_px: Tensor, rule: LipCropRule, pad_px: float | None) -> Tensor:
     """(T, 4) float left, top, right, bottom around (T, 478, 2) landmarks."""
     points = points_px[:, list(rule.points)]
-    low, high = points.amin(1) - pad_px, points.amax(1) + pad_px
+    low, high = points.amin(1), points.amax(1)
+    pad = rule.pad_px + rule.pad_share * (high - low).amax(1, keepdim=True) if pad_px is None else float(pad_px)
+    low, high = low - pad, high + pad
     if rule.middle is not None:
         low[:, 1] = 2 * points_px[:, rule.middle, 1] - high[:, 1]
     high[:, 1] += rule.below_px

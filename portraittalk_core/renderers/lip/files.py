@@ -83,12 +83,7 @@ def open_lip_model(
         MissingDependency: no such file, or a package or file that it needs is not there.
         InputError: damaged, not whole, or of another model.
     """
-    path = Path(path)
-    if name is not None:
-        check_choice(name, tuple(CALLED), "a lip model")
-    file = _file_in(path, name) if path.is_dir() else path
-    if not file.is_file():
-        raise MissingDependency(f"there is no file or folder {path}. {_advice(name)}")
+    file = lip_file(path, name)
     names = _names(file)
     family = family_of(names)
     if family is None:
@@ -118,6 +113,26 @@ def save_lip_model(model: LipPriors, path: Path, metadata: Mapping[str, str] | N
     """
     own = {"layout": LAYOUT, "config": json.dumps(asdict(model.config))}
     return save_tensors(model.state_dict(), path, {**(metadata or {}), **own})
+
+
+def lip_file(path: Path, name: str | None = None) -> Path:
+    """The file of a lip model: itself, or the one in a folder.
+
+    Args:
+        path: of a file or folder.
+        name: of the model, if it must be that one.
+
+    Raises:
+        MissingDependency: it is not there.
+        InputError: none or several in the folder.
+    """
+    path = Path(path)
+    if name is not None:
+        check_choice(name, tuple(CALLED), "a lip model")
+    file = _file_in(path, name) if path.is_dir() else path
+    if not file.is_file():
+        raise MissingDependency(f"there is no file or folder {path}. {_advice(name)}")
+    return file
 
 
 def _file_in(folder: Path, name: str | None) -> Path:

@@ -50,7 +50,8 @@ class LipPriors(LipNetworks):
         super().__init__()
         self.config = config or LipConfig()
         self.size = self.config.size
-        self.crop = LipCropRule(LIP_POINTS, self.config.crop_pad_px, square=False, size=self.size)
+        pads = {"pad_px": self.config.crop_pad_px, "pad_share": self.config.crop_pad_share}
+        self.crop = LipCropRule(LIP_POINTS, square=False, size=self.size, **pads)
         self.sound = NO_SOUND if self.config.ablate == "audio" else MEL
         self.alignment = Alignment(self.config)
         self.rendering = Rendering(self.config)

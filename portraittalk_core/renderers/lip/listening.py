@@ -62,9 +62,12 @@ def mel_rows(speech: Speech, frames: list[int], fps: Fraction) -> Tensor:
     At 25 frames a second frame t hears the chunk max(0, t − 2), as in IP-LAP's public inference; at other rates what
     lies there in time.
     """
-    lead = CHUNK_LEAD / CHUNK_RATE
-    firsts = [max(0, int((at / fps - lead) * COLUMN_RATE_HZ)) for at in frames]
-    return mel_pieces(speech, firsts, padded_length(speech.waveform.numel()))
+    return mel_pieces(speech, [first_column(at, fps) for at in frames], padded_length(speech.waveform.numel()))
+
+
+def first_column(frame: int, fps: Fraction) -> int:
+    """First of the 16 mel columns that a frame hears."""
+    return max(0, int((frame / fps - CHUNK_LEAD / CHUNK_RATE) * COLUMN_RATE_HZ))
 
 
 def _mel(speech: Speech, fps: Fraction) -> tuple[Rows, Tensor]:

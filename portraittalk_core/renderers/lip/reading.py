@@ -101,7 +101,7 @@ def _sketch(points: Tensor, size_px: tuple[int, int], size: int) -> Tensor:
 
 def _references(read: list[tuple[Tensor, Tensor, Tensor]], chosen: list[int], lips: list[int]) -> References:
     """References from crops (3, S, S), sketches (3, S, S) and points (131, 2) 0..1 of the crop."""
-    masks = {at: _around_lips(read[at][2], read[at][0].shape[-1]) for at in lips}
+    masks = {at: around_lips(read[at][2], read[at][0].shape[-1]) for at in lips}
     return References(
         torch.stack([read[at][0] for at in chosen]),
         torch.stack([read[at][1] for at in chosen]),
@@ -110,7 +110,7 @@ def _references(read: list[tuple[Tensor, Tensor, Tensor]], chosen: list[int], li
     )
 
 
-def _around_lips(points: Tensor, size: int) -> Tensor:
+def around_lips(points: Tensor, size: int) -> Tensor:
     """(S, S) 1 in a box around the lips of a crop."""
     mouth = points[MOUTH]
     low, high = mouth.amin(0), mouth.amax(0)

@@ -57,6 +57,7 @@ class LipConfig(LipSizes):
     residual: bool = True  # what is heard is added to the features, instead of replacing them
     ablate: str = "none"  # align: no references; align-mean: their unwarped mean; lips: no lip references; audio
     crop_pad_px: float = 25.0  # around the face, as it was trained
+    crop_pad_share: float = 0.0  # and of the longer side of the landmarks' box
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -64,6 +65,7 @@ class LipConfig(LipSizes):
         _check_whole(self.blocks, 0, 64, "blocks")
         _check_whole(self.attention, 1, MAX_WIDTH, "attention")
         check_range(self.crop_pad_px, 0, 1000, "`crop_pad_px` of a lip renderer")
+        check_range(self.crop_pad_share, 0, 2, "`crop_pad_share` of a lip renderer")
 
 
 def _check_whole(value: object, low: int, high: int, name: str) -> None:

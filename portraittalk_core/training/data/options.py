@@ -10,6 +10,7 @@ from ...frame_rate import MAX_FPS, MIN_FPS, as_fps
 from ...options import check_options, option
 
 PICTURES = ("png", "jpg")
+LAYOUTS = ("any", "lrs2", "lrw", "hdtf", "mead")
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,11 @@ class PrepareOptions:
     fps: Fraction = option(Fraction(25), MIN_FPS, MAX_FPS, "frames per second of the clips")
     margin: float = option(1.6, 1, 4, "side of the square over that of the box in which the face moves")
     picture_format: str = option("png", help="jpg takes a quarter of the room", choices=PICTURES)
-    min_seconds: float = option(2.0, 0, 3600, "that the face is seen", shared=False)
+    layout: str = option(
+        "any", help="which videos of the folder are taken, and what train.txt and held_out.txt name: any takes all, "
+        "and writes no lists; the others are corpora as they are handed out", choices=LAYOUTS,
+    )  # fmt: skip
+    min_seconds: float = option(2.0, 0, 3600, "that the face is seen; clips of LRW last 1.16", step=0.1)
     min_seen: float = option(0.8, 0, 1, "share of the frames that must show it", shared=False)
     min_face_px: float = option(64.0, 1, 4096, "its height in the video", shared=False)
     needs_sound: bool = option(True, help="False keeps silent videos too", shared=False)

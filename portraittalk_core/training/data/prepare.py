@@ -26,7 +26,7 @@ from ...face.geometry import eye_open, face_box_px, head_pose, mouth_open
 from ...face.mesh.backends import MeshBackend
 from ...face.mesh.landmarks import detect_faces, open_mesh, track_faces
 from ...media.audio import load_speech
-from ...media.files import atomic_write, explain_write_errors, is_hidden
+from ...media.files import atomic_write, explain_write_errors
 from ...media.image import save_picture
 from ...media.records import save_record
 from ...media.resize import resize_picture
@@ -36,7 +36,7 @@ from ...progress import Progress
 from ...speech.mel import MEL_RATE_HZ, log_mel
 from ...threads import one_torch_thread
 from ...types import LandmarkTrack, Speech, as_fps
-from ..mouth.speaker import VIDEO_SUFFIXES
+from .layouts import ANY, HELD_OUT, TRAIN, sound_of, split_lists, video_names
 from .options import PrepareOptions
 from .squares import crop_square, track_on_crop
 from .video_clips import FRAMES, MARKER, SPEECH, TRACK, read_marker
@@ -63,6 +63,9 @@ class Prepared:
     reference: int = 0  # the frame that shows it best
     fps: str = ""
     size: int = 0  # pixels
+    left_px: int = 0  # where the square was cut out of the video's pictures
+    top_px: int = 0
+    side_px: int = 0
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,7 @@ def prepare_videos(
     Args:
         videos: folder; sub-folders are searched too.
         out: folder, made if absent. Of anna/1.mp4 it gets anna/1.mp4/ with frames, landmarks and speech; besides them
-            report.json and report.txt.
+            report.json and report.txt, and of a corpus's layout train.txt and held_out.txt.
         options: what is cut out, and what is left out.
         workers: processes; 1 works in this one.
         on_progress: called with videos done and videos in all, several times a second; may raise to stop.
@@ -124,7 +127,7 @@ def prepare_videos(
     """
     options, notify = options or PrepareOptions(), on_progress or (lambda *_: None)
     check_range(workers, 1, 256, "workers")
-    names = _video_names(videos, out)
+    names = video_names(videos, out, options.layout)
     with explain_write_errors(out):
         out.mkdir(parents=True, exist_ok=True)
     results = {name: old for name in names if (old := _finished(videos, out, name, options))}
@@ -139,6 +142,10 @@ def prepare_videos(
     report = PrepareReport(tuple(results[name] for name in names), num_old)
     _write_text(out / f"{REPORT}.json", json.dumps([asdict(video) for video in report.videos], indent=1))
     _write_text(out / f"{REPORT}.txt", report.text())
+    if options.layout != ANY:
+        lists = split_lists(videos, [video.name for video in report.kept], options.layout)
+        for name, clips in zip((TRAIN, HELD_OUT), lists, strict=True):
+            _write_text(out / name, "".join(f"{clip}\n" for clip in clips))
     return report
 
 
@@ -152,20 +159,12 @@ class _Job:
     make_mesh: Callable[[], MeshBackend]
 
 
-def _video_names(videos: Path, out: Path) -> list[str]:
-    if not videos.is_dir():
-        raise InputError(f"{videos} is not a folder; give one with videos.")
-    paths = [p for p in sorted(videos.rglob("*")) if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file()]
-    paths = [path for path in paths if not is_hidden(path)]
-    if not paths:
-        raise InputError(f"{videos} holds no video ({', '.join(VIDEO_SUFFIXES)}); put some there.")
-    return [path.relative_to(videos).as_posix() for path in paths if not path.is_relative_to(out)]
-
-
 def _mark(videos: Path, name: str, options: PrepareOptions) -> str:
     """Cache key of a prepared video: its file, the options and the version."""
     state = (videos / name).stat()
     settings = {**asdict(options), "fps": str(options.fps), "version": VERSION}
+    if options.layout == ANY:  # as before there were others
+        del settings["layout"]
     return cache_key({**settings, "bytes": state.st_size, "changed": state.st_mtime_ns})
 
 
@@ -293,7 +292,8 @@ def _clip(job: _Job, name: str, mesh: MeshBackend, tick: Callable[[], None]) -> 
             "too short",
             f"it lasts {beyond(probe.seconds, options.min_seconds, digits=2)} s; {options.min_seconds:g} s are needed.",
         )
-    if options.needs_sound and not probe.has_sound:
+    sound = path if probe.has_sound else sound_of(job.videos, name, options.layout)
+    if options.needs_sound and sound is None:
         raise _Drop("no sound", "it has no sound track.")
 
     def pictures() -> Iterator[Tensor]:
@@ -308,10 +308,11 @@ def _clip(job: _Job, name: str, mesh: MeshBackend, tick: Callable[[], None]) -> 
         resized = resize_picture(picture[y : y + side, x : x + side], (options.size, options.size))
         save_picture(resized, folder / FRAMES / f"{number:06d}.{ending}")
     save_record(cut, folder / TRACK)
-    if probe.has_sound:
-        _save_speech(load_speech(path), folder / SPEECH)
+    if sound is not None:
+        _save_speech(load_speech(sound), folder / SPEECH)
     num_seen, reference = int(cut.valid.sum()), best_reference(cut)
-    return Prepared(name, "", "", len(cut), num_seen, reference, str(options.fps), options.size)
+    place = {"left_px": x, "top_px": y, "side_px": side}
+    return Prepared(name, "", "", len(cut), num_seen, reference, str(options.fps), options.size, **place)
 
 
 def _with_one_speaker(pictures: Iterator[Tensor], mesh: MeshBackend, options: PrepareOptions) -> Iterator[Tensor]:

@@ -3,7 +3,7 @@ import pytest
 from portraittalk_core.cli.main import main
 
 
-@pytest.mark.parametrize("what", ["keypoints", "sync", "audio2exp", "landmarks"])
+@pytest.mark.parametrize("what", ["keypoints", "sync", "audio2exp", "landmarks", "lips"])
 def test_train_needs_settings_that_can_be_read(what, tmp_path, capsys):
     assert main(["train", what]) == 2
     assert f"train {what} needs --config" in capsys.readouterr().err

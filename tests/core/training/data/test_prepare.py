@@ -112,6 +112,12 @@ def test_prepare_writes_the_face_and_landmarks_that_lie_on_it(prepared):
         rows, columns = ((shown[..., 0] > 140) & (shown[..., 1] < 100)).nonzero().unbind(1)
         seen = [float(v) for v in (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)]
         assert face_box_px(track.points_px)[number].tolist() == pytest.approx(seen, abs=2.5)
+    marker = json.loads((folder / "done.json").read_text())
+    scale = 128 / marker["side_px"]
+    for number in (0, 11):  # the blocks stand at 60 + 4 n, 50 of the video
+        left, top = face_box_px(track.points_px)[number, :2].tolist()
+        assert left / scale + marker["left_px"] == pytest.approx(60 + 4 * number, abs=3)
+        assert top / scale + marker["top_px"] == pytest.approx(50, abs=3)
     kept = load_file(folder / "speech.safetensors")
     assert len(kept["waveform"]) / 16000 == pytest.approx(12 / 25, abs=0.07)  # an AAC frame is 0.064 s
     assert kept["log_mel"].shape == (len(kept["waveform"]) // 160 + 1, 80)
@@ -157,13 +163,29 @@ def test_prepare_survives_a_process_that_dies(tmp_path):
     assert told[-1] == (2, 2)
 
 
+def test_prepared_corpus_has_lists_and_the_sound_beside_its_videos(tmp_path):
+    videos, out = tmp_path / "mead", tmp_path / "clips"
+    heard, silent = (f"M003/video/front/angry/level_1/00{n}.mp4" for n in (1, 2))
+    for name in (heard, silent):
+        write(videos / name, walking(8))
+    write(videos / "sound.mp4", walking(8), sound=True)
+    (videos / "M003/audio/angry/level_1").mkdir(parents=True)
+    (videos / "sound.mp4").rename(videos / "M003/audio/angry/level_1/001.m4a")
+    options = PrepareOptions(size=128, min_seconds=0.3, layout="mead")
+    report = prepare_videos(videos, out, options, 1, None, BlockMesh)
+    assert [(video.name, video.dropped) for video in report.videos] == [(heard, ""), (silent, "no sound")]
+    assert (out / heard / "speech.safetensors").is_file()
+    assert (out / "train.txt").read_text() == f"{heard}\n"
+    assert (out / "held_out.txt").read_text() == ""
+
+
 def test_folders_are_read_without_unfinished_files(tmp_path):
-    from portraittalk_core.training.data.prepare import _video_names
+    from portraittalk_core.training.data.layouts import video_names
     from portraittalk_core.training.mouth.speaker import video_files
 
     for name in ("a.mp4", ".b.0123abcd.part.mp4", ".c.mp4"):
         (tmp_path / name).touch()
-    assert _video_names(tmp_path, tmp_path / "out") == ["a.mp4"]
+    assert video_names(tmp_path, tmp_path / "out") == ["a.mp4"]
     assert video_files(tmp_path) == [tmp_path / "a.mp4"]
 
 

@@ -1,0 +1,379 @@
+"""What each part of the paper's lip renderer is worth, and what references cost: ``python -m benchmarks lips``.
+
+On drawn people by default, whose clips are trained on and who are others than those that are painted; with `--clips` on
+a folder of `tools/prepare_grid.py`. The full network and the network without alignment (in both readings: no references
+at all, and the mean of unwarped ones), without lips and without sound are trained alike, in the same steps and seeds.
+
+A held-out clip's second half is painted through the renderer's contract, on its true landmarks, with references chosen
+from its first half, so that no frame helps itself. PSNR is of the hidden lower halves. LMD is IP-LAP's mean of |dx| and
+|dy| of mouth points that are found in the painted and in the true crop: by colour on drawn people, by the face mesh on
+filmed ones. Beside them our warp renderer moves the first reference to the same landmarks.
+Source: J. Wu et al., "Talking Face Generation with Lip and Identity Priors", tables 1 to 3.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from portraittalk_core.face.mesh.landmarks import open_mesh
+from portraittalk_core.face.sketch import draw_sketch
+from portraittalk_core.media.image import save_picture
+from portraittalk_core.metrics.landmark_distance import MOUTH_POINTS, lmd
+from portraittalk_core.metrics.ssim import ssim
+from portraittalk_core.renderers.lip.contract import LipBatch, References
+from portraittalk_core.renderers.lip.crop import LipBoxes
+from portraittalk_core.renderers.lip.files import open_lip_model
+from portraittalk_core.renderers.lip.lip_model import LipPriors
+from portraittalk_core.renderers.lip.random_files import random_lip_model
+from portraittalk_core.renderers.lip.reading import around_lips
+from portraittalk_core.renderers.lip.references import choose
+from portraittalk_core.threads import one_torch_thread
+from portraittalk_core.training.data.video_clips import SPEECH, VideoClip, read_list, read_videos
+from portraittalk_core.training.lips.clips import LipClip, keep_clip
+from portraittalk_core.training.lips.config import NETWORKS, LipTrainer, LipTraining, LipWeights
+from portraittalk_core.training.lips.data import LipWindows, as_pictures, window_offsets
+from portraittalk_core.training.lips.stage import LIPS_NAME, new_lip_model, train_lip_model
+from portraittalk_core.types import Speech
+from portraittalk_core.weights.load import read_tensors
+
+from .implicit_small import HELD_OUT, TRAIN, by_warp, clip_picture, groups, measured
+from .lips_puppet import mouth_extent, person_clip
+from .lipsync_tables import Table, progress, show
+
+PURPOSE = "what alignment, lips and sound are worth to the lip renderer, and what references cost"
+VARIANTS = {
+    "full": "none",
+    "no references": "align",
+    "unwarped mean": "align-mean",
+    "no lips": "lips",
+    "no sound": "audio",
+}
+AT_THE_MOUTH = ("no lips", "no sound")  # parts that act there alone, and are judged there
+PAPER = {"full": 32.93, "no references": 25.42, "unwarped mean": 25.42, "no lips": 31.22, "no sound": 32.70}  # LRS2
+FACES, LIPS = (1, 5, 10, 25), (1, 3, 5)  # numbers of references
+AT_ONCE, EVERY = 8, 3  # frames that are painted together; every so manyth of a clip's second half is
+PEOPLE, LENGTH = 48, 24  # drawn ones that are trained on, and frames of the clip of each
+NEW_PEOPLE, NEW_LENGTH = 4, 60  # others, who are painted
+WEIGHTS = LipWeights(gan=0.0, feature_matching=0.0, lips=8.0)  # a discriminator would take most of the time
+SHEET_FRAMES = 3
+WARP, HEADING = "our warp of one frame", ["PSNR dB", "mouth dB", "SSIM", "LMD px"]
+Reader = Callable[["Subject", Sequence[int], Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Score:
+    """How near painted frames are to the true ones."""
+
+    psnr_db: float  # of the lower halves
+    mouth_db: float  # PSNR of the boxes around the lips
+    ssim: float  # of the lower halves
+    lmd_px: float
+
+    def cells(self) -> list[str]:
+        """Of a table."""
+        return [f"{self.psnr_db:.2f}", f"{self.mouth_db:.2f}", f"{self.ssim:.3f}", f"{self.lmd_px:.2f}"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A clip, as the training and as the renderer sees it."""
+
+    video: VideoClip
+    clip: LipClip
+    boxes: LipBoxes
+    person: object = None  # a drawn one
+
+    @property
+    def painted_frames(self) -> list[int]:
+        """Of the second half, with all of their sketches."""
+        usable, count, reach = self.clip.usable, len(self.clip.usable), window_offsets(self.clip)[-1]
+        return [f for f in range(count // 2 + reach, count - reach, EVERY) if bool(usable[f])]
+
+    def references(self, num_faces: int, num_lips: int) -> References:
+        """Chosen from the first half."""
+        first = self.clip.usable.clone()
+        first[len(first) // 2 :] = False
+        chosen = choose(self.video.track, first, num_faces, num_lips)
+        masks = torch.stack([around_lips(self.clip.points[f], self.side) for f in chosen.lips])[:, None]
+        return References(
+            self.crops(chosen.faces),
+            self.sketches(chosen.faces),
+            self.crops(chosen.lips) * masks,
+            self.sketches(chosen.lips) * masks,
+        )
+
+    @property
+    def side(self) -> int:
+        """Of the crops."""
+        return self.boxes.rule.size
+
+    def crops(self, frames: Sequence[int]) -> Tensor:
+        """(F, 3, S, S) in 0..1."""
+        return as_pictures(self.clip.crops(frames))
+
+    def sketches(self, frames: Sequence[int]) -> Tensor:
+        """(F, 3, S, S)."""
+        return draw_sketch(self.clip.points[list(frames)], self.side, self.clip.boxes_px[list(frames)])
+
+    def batch(self, frames: Sequence[int]) -> LipBatch:
+        """Frames to paint."""
+        around = [frame + offset for frame in frames for offset in window_offsets(self.clip)]
+        sketches = self.sketches(around).unflatten(0, (len(frames), -1))
+        return LipBatch(self.crops(frames), sketches, torch.stack([self.clip.heard(frame) for frame in frames]))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare this benchmark's options."""
+    parser.add_argument("--clips", metavar="FOLDER", type=Path, help="of tools/prepare_grid.py; else drawn people")
+    parser.add_argument("--out", metavar="FOLDER", type=Path, help="runs and a sheet; if not given, nothing is kept")
+    parser.add_argument("--steps", metavar="N", type=int, default=350, help="of each training; 0: open those of --out")
+    parser.add_argument("--batch", metavar="N", type=int, default=8, help="windows of a step")
+    parser.add_argument("--learning-rate", metavar="X", type=float, default=3e-3, help="of the trainings")
+    parser.add_argument("--size", metavar="S", type=int, default=32, help="pixels of the crops")
+    parser.add_argument("--networks", choices=tuple(NETWORKS), default="tiny", help="widths of the layers")
+    parser.add_argument("--held-out", metavar="N", type=int, default=8, help="of each group of clips")
+    parser.add_argument("--only", nargs="*", default=list(VARIANTS), choices=tuple(VARIANTS), help="of the networks")
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the trainings")
+    parser.add_argument("--cost", default="public", choices=("public", "tiny"), help="networks whose cost is measured")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, paint, and print the tables; 1 if a part is worth nothing."""
+    began = time.process_time()
+    with one_torch_thread(), tempfile.TemporaryDirectory(prefix="portraittalk_lips_") as folder:
+        out = args.out or Path(folder)
+        train, held_out = subjects(args, out / "crops")
+        models = {name: trained(name, train, args, out) for name in args.only}
+        reader = read_drawn if args.clips is None else read_filmed
+        rows, scores = [], {}
+        for name, model in models.items():
+            scores[name] = score(held_out, by_model(model, 5, 5), reader)
+            rows.append([name, *scores[name].cells(), f"{PAPER[name]:.2f}"])
+        rows.append([WARP, *score(held_out, warped, reader).cells(), "—"])
+        clips = f"{len(held_out)} held-out clips, {args.steps} steps"
+        show(Table(f"parts of the network: {clips}", ["network", *HEADING, "the paper's PSNR"], rows))
+        if "full" in models:
+            if args.clips is not None:
+                show_groups(models["full"], held_out, read_list(args.clips / TRAIN), reader)
+            show_numbers(models["full"], held_out, reader)
+            save_sheet(models, held_out, (args.out or Path()) / "lips_sheet.png" if args.out else None)
+        show_cost(args.cost)
+        print(f"{time.process_time() - began:.0f} s of processor time")
+    return verdict(scores)
+
+
+def verdict(scores: dict[str, Score]) -> int:
+    """Print whether the full network has the highest PSNR, at the mouth where a part acts there; 1 if it has not."""
+    if "full" not in scores:
+        return 0
+    missed = 0
+    for name, found in scores.items():
+        if name == "full":
+            continue
+        where = "mouth_db" if name in AT_THE_MOUTH else "psnr_db"
+        gain = getattr(scores["full"], where) - getattr(found, where)
+        missed += gain <= 0
+        place = "at the mouth" if name in AT_THE_MOUTH else "of the lower half"
+        print(f"{'ok  ' if gain > 0 else 'MISS'} full over {name}: {gain:+.2f} dB {place}")
+    return int(missed > 0)
+
+
+def training(args: argparse.Namespace, ablate: str, out: Path) -> LipTraining:
+    """The recipe of all networks."""
+    trainer = LipTrainer(
+        steps=max(args.steps, 1), batch_size=args.batch, learning_rate=args.learning_rate, save_every=500,
+        sample_every=0, seed=args.seed, ema_decay=0.99, clip_norm=1.0,
+    )  # fmt: skip
+    return LipTraining(
+        args.clips or out, out, pixels=True, networks=args.networks, size=args.size, ablate=ablate, weights=WEIGHTS,
+        warmup_epochs=0, warmup_steps=args.steps // 5, trainer=trainer, augment=args.clips is not None,
+    )  # fmt: skip
+
+
+def trained(name: str, train: Sequence[Subject], args: argparse.Namespace, out: Path) -> LipPriors:
+    """A network of VARIANTS, trained from where it stopped."""
+    folder = out / name.replace(" ", "_")
+    if not args.steps:
+        return open_lip_model(folder / LIPS_NAME, name="lips")
+    config = training(args, VARIANTS[name], folder)
+    model = new_lip_model(config)
+    windows = LipWindows([subject.clip for subject in train], model.size, 3, 5, config.augment)
+    train_lip_model(model, windows, config, on_progress=lambda done, total: progress(f"{name}: {done} of {total}"))
+    progress("")
+    return model
+
+
+def subjects(args: argparse.Namespace, keep: Path) -> tuple[list[Subject], list[Subject]]:
+    """Clips to train on, and clips to paint."""
+    keep.mkdir(parents=True, exist_ok=True)
+    rule = new_lip_model(training(args, "none", keep)).crop
+    if args.clips is None:
+        lengths = [LENGTH] * PEOPLE + [NEW_LENGTH] * NEW_PEOPLE
+        people = [person_clip(seed, length) for seed, length in enumerate(lengths)]
+        made = [_subject(video, lambda speech=speech: speech, rule, keep, person) for video, speech, person in people]
+        return made[:PEOPLE], made[PEOPLE:]
+
+    def of(videos: Sequence[VideoClip]) -> list[Subject]:
+        return [_subject(video, lambda v=video: _spoken(args.clips / v.name), rule, keep) for video in videos]
+
+    names = read_list(args.clips / TRAIN)
+    held_out = read_videos(args.clips, 1, read_list(args.clips / HELD_OUT)).videos
+    parts = [members for _, members in groups(held_out, names)]
+    chosen = [clip for part in parts for clip in part[:: max(1, len(part) // args.held_out)][: args.held_out]]
+    return of(read_videos(args.clips, 1, names).videos), of(chosen)
+
+
+def _subject(
+    video: VideoClip, speech: Callable[[], Speech], rule: object, keep: Path, person: object = None
+) -> Subject:
+    clip = keep_clip(
+        keep, video.name, video.track, rule, lambda numbers: (clip_picture(video, at) for at in numbers), speech,
+        mark="benchmark",
+    )  # fmt: skip
+    return Subject(video, clip, LipBoxes(video.track, rule), person)
+
+
+def _spoken(folder: Path) -> Speech:
+    return Speech(read_tensors(folder / SPEECH)["waveform"], folder.name)
+
+
+Painter = Callable[[Subject, Sequence[int]], Tensor]
+
+
+def by_model(model: LipPriors, num_faces: int, num_lips: int) -> Painter:
+    """Paints with a network, through the renderer's contract."""
+
+    def paint(subject: Subject, frames: Sequence[int]) -> Tensor:
+        features = model.encode(subject.references(num_faces, num_lips))
+        parts = [frames[at : at + AT_ONCE] for at in range(0, len(frames), AT_ONCE)]
+        return torch.cat([model.paint(features, subject.batch(part)) for part in parts])
+
+    return paint
+
+
+def warped(subject: Subject, frames: Sequence[int]) -> Tensor:
+    """The warp renderer: the first half's most closed mouth, moved to the frames' landmarks."""
+    first = subject.clip.usable.clone()
+    first[len(first) // 2 :] = False
+    source = choose(subject.video.track, first, 1, 1).faces[0]
+    pictures = by_warp(dataclasses.replace(subject.video, reference=source), frames)
+    return torch.stack([subject.boxes[f].take(p, subject.side) for f, p in zip(frames, pictures, strict=True)])
+
+
+def score(held_out: Sequence[Subject], paint: Painter, reader: Reader) -> Score:
+    """Means over clips."""
+    rows = []
+    for subject in held_out:
+        frames = subject.painted_frames
+        made, true = paint(subject, frames), subject.crops(frames)
+        halves = [crops[:, :, subject.side // 2 :] for crops in (made, true)]
+        pairs = zip(*(255 * half.permute(0, 2, 3, 1) for half in halves), strict=True)
+        alike = sum(ssim(*pair) for pair in pairs) / len(frames)
+        errors = (made - true).square().mean(1)
+        masks = torch.stack([around_lips(subject.clip.points[frame], subject.side) for frame in frames])
+        means = errors[:, subject.side // 2 :].mean(), (errors * masks).sum() / masks.sum()
+        places = [reader(subject, frames, crops) for crops in (made, true)]
+        found = ~(places[0].isnan() | places[1].isnan()).flatten(1).any(1)
+        away = lmd(places[0][found], places[1][found], kind="l1_raw").mean() if bool(found.any()) else torch.nan
+        rows.append((*(float(-10 * mean.log10()) for mean in means), float(alike), float(away)))
+    return Score(*torch.tensor(rows, dtype=torch.float64).nanmean(0).tolist())
+
+
+def read_drawn(subject: Subject, frames: Sequence[int], crops: Tensor) -> Tensor:
+    """(F, 4, 2) ends of a drawn mouth."""
+    masks = torch.stack([around_lips(subject.clip.points[frame], subject.side) for frame in frames])
+    return mouth_extent(subject.person, crops, masks)
+
+
+def read_filmed(subject: Subject, frames: Sequence[int], crops: Tensor) -> Tensor:
+    """(F, 40, 2) mouth landmarks of crops in their pictures, pixels; NaN where no face is found."""
+    pictures = []
+    for frame, crop in zip(frames, crops, strict=True):
+        picture, box = clip_picture(subject.video, frame), subject.boxes[frame]
+        width, height = box.size_px
+        resized = interpolate(crop[None], (height, width), mode="bilinear", align_corners=False)[0]
+        part = (resized * 255).round().clamp(0, 255).byte().permute(1, 2, 0)
+        middle = height // 2
+        picture[box.top + middle : box.bottom, box.left : box.right] = part[middle:]
+        pictures.append(picture)
+    with open_mesh() as mesh:
+        seen = measured(pictures, subject.video, mesh)
+    if seen is None:
+        return torch.full((len(frames), len(MOUTH_POINTS), 2), torch.nan)
+    return seen.points_px[:, list(MOUTH_POINTS), :2].masked_fill(~seen.valid[:, None, None], torch.nan)
+
+
+def show_numbers(model: LipPriors, held_out: Sequence[Subject], reader: Reader) -> None:
+    """Print what more references and more lips are worth to the full network."""
+    for what, counts, pair in (
+        ("references", FACES, lambda count: (count, 5)),
+        ("lip references", LIPS, lambda count: (5, count)),
+    ):
+        rows = []
+        for count in counts:
+            rows.append([str(count), *score(held_out, by_model(model, *pair(count)), reader).cells()])
+        show(Table(f"number of {what}", [what, *HEADING], rows))
+
+
+def show_groups(model: LipPriors, held_out: Sequence[Subject], train: frozenset[str], reader: Reader) -> None:
+    """Print the full network and the warp renderer on people that were trained on, and on others."""
+    found, rows = {subject.video.name: subject for subject in held_out}, []
+    for name, videos in groups([subject.video for subject in held_out], train):
+        members = [found[video.name] for video in videos]
+        for way, paint in (("full", by_model(model, 5, 5)), (WARP, warped)):
+            if members:
+                rows.append([f"{name} ({len(members)})", way, *score(members, paint, reader).cells()])
+    show(Table("people", ["clips", "renderer", *HEADING], rows))
+
+
+def show_cost(size: str) -> None:
+    """Print time and memory of references, on random weights."""
+    model, rows = random_lip_model("lips", size), []
+    side = model.size
+    draw = torch.Generator().manual_seed(1)
+    for count in FACES:
+        references = References(*(torch.rand(n, 3, side, side, generator=draw) for n in (count, count, 5, 5)))
+        batch = LipBatch(
+            torch.rand(1, 3, side, side, generator=draw), torch.rand(1, 5, 3, side, side, generator=draw),
+            torch.zeros(1, 80, 16),
+        )  # fmt: skip
+        began = time.process_time()
+        features = model.encode(references)
+        encoded = time.process_time()
+        model.paint(features, batch)
+        painted = time.process_time()
+        held = sum(
+            x.numel() * x.element_size()
+            for x in (*(getattr(features.references, f.name) for f in dataclasses.fields(features.references)),
+                      features.lips)
+        )  # fmt: skip
+        numbers = (encoded - began, painted - encoded, held / 1e6)
+        rows.append([str(count), *map("{:.2f}".format, numbers)])
+    heading = ["references", "encoding, s once a clip", "painting, s a frame", "held, MB"]
+    show(Table(f"cost of references, {size} size, {side} pixels, one core", heading, rows))
+
+
+def save_sheet(models: dict[str, LipPriors], held_out: Sequence[Subject], path: Path | None) -> None:
+    """A picture: of some clips the true crops, those of all networks, and the warp's, one below the other."""
+    if path is None:
+        return
+    columns = []
+    for subject in held_out[:4]:
+        frames = subject.painted_frames[:: max(1, len(subject.painted_frames) // SHEET_FRAMES)][:SHEET_FRAMES]
+        ways = [by_model(model, 5, 5) for model in models.values()]
+        rows = [subject.crops(frames), *(paint(subject, frames) for paint in (*ways, warped))]
+        columns.append(torch.cat([torch.cat(list(row), 2) for row in rows], 1))
+    sheet = torch.cat(columns, 2).clamp(0, 1)
+    save_picture((sheet * 255).round().byte().permute(1, 2, 0), path)
+    print(f"rows of {path}: true, {', '.join(models)}, our warp")

@@ -1,0 +1,136 @@
+"""Drawn people for the benchmark of lip renderers: what each part of the network can know stands in no other place.
+
+A person has skin with a pattern of its own, lips and teeth of their own colours, and a shirt. Landmarks tell where the
+mouth is and how far it is open; only references tell the pattern, the colours and the shirt; only the sound tells
+whether the teeth show: a high tone bares them, a low one does not. So a network that lacks a part has to lose.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from portraittalk_core.face.canonical import canonical_face
+from portraittalk_core.training.data.video_clips import VideoClip
+from portraittalk_core.types import SPEECH_RATE_HZ, Speech
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
+
+from toy_puppet import FPS, MOUTH_DROP, UNIT, motion, track_of  # noqa: E402
+
+SIDE = 96  # of the pictures, pixels
+LOW_HZ, HIGH_HZ = 300.0, 2400.0  # of the tones
+SYLLABLE = 6  # frames of one tone
+EDGE = 0.012  # over which a shape fades out, of the side
+HALF_WIDTH = 0.4  # of the mouth, in inter-ocular distances
+
+
+@dataclass(frozen=True)
+class Person:
+    """How somebody looks; colours are in 0..1."""
+
+    skin: Tensor
+    lips: Tensor
+    teeth: Tensor
+    shirt: Tensor
+    waves: Tensor = field(repr=False)  # (3, 4) of the skin's pattern: two rates, a phase, a strength
+
+    @staticmethod
+    def of(seed: int) -> Person:
+        """A person of a number."""
+        draw = torch.Generator().manual_seed(seed + 500)
+
+        def colour(low: tuple[float, ...], high: tuple[float, ...]) -> Tensor:
+            return torch.tensor(low) + (torch.tensor(high) - torch.tensor(low)) * torch.rand(3, generator=draw)
+
+        waves = torch.rand(3, 4, generator=draw) * torch.tensor([8.0, 8.0, 2 * math.pi, 0.06])
+        waves += torch.tensor([3.0, 3.0, 0.0, 0.03])
+        return Person(
+            colour((0.6, 0.45, 0.35), (0.95, 0.8, 0.7)),
+            colour((0.3, 0.0, 0.0), (0.6, 0.2, 0.3)),
+            colour((0.75, 0.7, 0.55), (1.0, 1.0, 0.95)),
+            colour((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+            waves,
+        )
+
+
+def draw_person(person: Person, move: Tensor, bared: float, size: int = SIDE) -> Tensor:
+    """A frame (3, size, size) in 0..1.
+
+    Args:
+        person: who.
+        move: (4,) of `toy_puppet.motion`.
+        bared: 1 where the teeth show, 0 where they do not.
+        size: pixels a side.
+    """
+    line = (torch.arange(size) + 0.5) / size
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    dx, dy = x - 0.5 - move[0], y - 0.45 - move[1]
+    u = (move[2].cos() * dx + move[2].sin() * dy) / UNIT
+    v = (move[2].cos() * dy - move[2].sin() * dx) / UNIT
+    picture = torch.tensor([0.4, 0.5, 0.6])[:, None, None].expand(3, size, size)
+
+    def ellipse(colour: Tensor, across: Tensor, down: Tensor, radii: tuple[float, float]) -> None:
+        nonlocal picture
+        distance = ((across / radii[0]) ** 2 + (down / radii[1]) ** 2).sqrt()
+        cover = ((1 - distance) * min(radii) * UNIT / EDGE + 0.5).clamp(0, 1)
+        picture = torch.lerp(picture, colour if colour.ndim == 3 else colour[:, None, None].expand_as(picture), cover)
+
+    rate_u, rate_v, phase, strength = (part[:, None, None] for part in person.waves.unbind(1))
+    pattern = strength * (rate_u * u + rate_v * v + phase).sin()
+    opening = MOUTH_DROP * float(move[3])
+    middle = float(canonical_face()[[13, 14], 1].mean()) + opening / 2
+    ellipse(person.shirt, (x - 0.5 - 0.5 * move[0]) / UNIT, (y - 1.05) / UNIT, (0.36 / UNIT, 0.4 / UNIT))
+    skin = person.skin[:, None, None] + pattern
+    ellipse(skin, u, v - 0.35 - opening / 4, (1.0, 1.3 + opening / 4))
+    for side in (-0.5, 0.5):
+        ellipse(torch.tensor([0.2, 0.4, 0.85]), u - side, v, (0.2, 0.13))
+    ellipse(person.lips, u, v - middle, (HALF_WIDTH, 0.1 + opening / 2))
+    if bared:
+        ellipse(person.teeth, u, v - middle + 0.3 * opening, (0.75 * HALF_WIDTH, 0.03 + opening / 5))
+    return picture.clamp(0, 1)
+
+
+def person_clip(seed: int, num_frames: int) -> tuple[VideoClip, Speech, Person]:
+    """A clip of a person of their own, and what they say."""
+    person, moves = Person.of(seed), motion(num_frames, seed)
+    draw = torch.Generator().manual_seed(seed + 900)
+    high = (torch.rand(num_frames // SYLLABLE + 1, generator=draw) < 0.5).repeat_interleave(SYLLABLE)[:num_frames]
+    frames = torch.stack([draw_person(person, move, float(at)) for move, at in zip(moves, high, strict=True)])
+    samples = SPEECH_RATE_HZ // int(FPS)
+    pitch = torch.where(high, HIGH_HZ, LOW_HZ).repeat_interleave(samples)
+    loudness = (0.1 + 0.5 * moves[:, 3]).repeat_interleave(samples)
+    wave = loudness * torch.sin(2 * math.pi * torch.cumsum(pitch.double() / SPEECH_RATE_HZ, 0)).float()
+    video = VideoClip(f"person {seed}", lambda number: frames[number] * 2 - 1, track_of(moves, SIDE))
+    return video, Speech(wave, video.name), person
+
+
+def mouth_extent(person: Person, crops: Tensor, masks: Tensor) -> Tensor:
+    """(F, 4, 2) leftmost, rightmost, highest and lowest place of the lips in pixels of crops (F, 3, S, S).
+
+    Where a colour lies between skin and lips tells how much of a pixel is mouth; of that the mean and twice the
+    deviation are taken, which are an ellipse's ends.
+
+    Args:
+        person: whose mouth.
+        crops: in 0..1.
+        masks: (F, S, S) 1 around the mouth.
+    """
+    way = person.lips - person.skin
+    share = ((crops - person.skin[:, None, None]) * way[:, None, None]).sum(1) / way.square().sum()
+    share = (2 * share - 0.6).clamp(0, 1) * masks + 1e-6  # the skin's pattern counts for nothing
+    line = torch.arange(crops.shape[-1]) + 0.5
+    ends = []
+    for along in (share.sum(1), share.sum(2)):
+        weights = along / along.sum(1, keepdim=True)
+        mean = (weights * line).sum(1, keepdim=True)
+        ends.append((mean, (weights * (line - mean).square()).sum(1, keepdim=True).sqrt()))
+    (x, wide), (y, tall) = ends
+    return torch.stack(
+        [torch.cat(pair, 1) for pair in ((x - 2 * wide, y), (x + 2 * wide, y), (x, y - 2 * tall), (x, y + 2 * tall))], 1
+    )

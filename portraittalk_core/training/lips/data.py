@@ -1,0 +1,171 @@
+"""Windows for the lip renderer: a frame to be painted, sketches around it, its sound, and other frames of its clip.
+
+Shapes: B windows, N references, M lip references, S side of the crops.
+Source: W. Zhong et al. 2023 and J. Wu et al., "Talking Face Generation with Lip and Identity Priors", section 4.1.
+References never lie in the window; in IP-LAP's public code they may be the frame that is to be painted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...errors import InputError
+from ...face.sketch import draw_sketch
+from ...renderers.lip.contract import RADIUS
+from ...renderers.lip.frames import WINDOW_RATE
+from ...renderers.lip.reading import around_lips
+from ..data.order import example_at
+from .clips import LipClip
+
+WINDOW = 2 * RADIUS + 1  # sketches around a frame, 40 ms apart as the renderer draws them
+REFERENCE_CHANCE = 6  # marks the random numbers that choose references
+GAIN, SHIFT = 0.25, 0.1  # largest change of a colour's contrast and of its level, by augmentation
+
+
+@dataclass(frozen=True)
+class LipWindowBatch:
+    """Batch of windows. Pictures are whole crops; sketches have one channel, which stands for three."""
+
+    pictures: Tensor  # (B, 3, S, S) uint8 the frames to be painted
+    sketches: Tensor  # (B, 5, S, S) of the frames around each
+    faces: Tensor  # (B, N, 3, S, S) uint8 references
+    face_sketches: Tensor  # (B, N, S, S)
+    lips: Tensor  # (B, M, 3, S, S) uint8 lips kept in place, black around them
+    lip_sketches: Tensor  # (B, M, S, S)
+    mouths: Tensor  # (B, S, S) 1 in the box around the lips to be painted
+    mel: Tensor  # (B, 80, 16); (B, 0) where nothing is heard
+
+    def to(self, device: torch.device) -> LipWindowBatch:
+        """On a device."""
+        return LipWindowBatch(*(getattr(self, part.name).to(device) for part in fields(self)))
+
+
+def as_pictures(crops: Tensor) -> Tensor:
+    """Float32 0..1 of uint8 crops."""
+    return crops.float() / 255
+
+
+def as_sketches(drawn: Tensor) -> Tensor:
+    """(..., 3, S, S) of sketches with one channel (..., S, S)."""
+    return drawn.unsqueeze(-3).expand(*drawn.shape[:-2], 3, *drawn.shape[-2:])
+
+
+class LipWindows:
+    """Windows of clips.
+
+    Args:
+        clips: to learn from.
+        size: S.
+        num_faces: N.
+        num_lips: M.
+        augment: whether colours change and faces are mirrored, each window's alike.
+
+    Raises:
+        InputError: no clip has a window of frames that show the face, and a frame beside it for references.
+    """
+
+    def __init__(
+        self, clips: Sequence[LipClip], size: int, num_faces: int = 3, num_lips: int = 5, augment: bool = False
+    ) -> None:
+        self.clips, self.size = tuple(clips), size
+        self.num_faces, self.num_lips, self.augment = num_faces, num_lips, augment
+        self._windows = [(number, frame) for number, clip in enumerate(self.clips) for frame in _middles(clip)]
+        if not self._windows:
+            raise InputError(
+                f"none of the {len(self.clips)} clips shows the face in {WINDOW} frames one after another, and in "
+                "another one; prepare longer ones."
+            )
+
+    def __len__(self) -> int:
+        """Frames that can be painted."""
+        return len(self._windows)
+
+    @property
+    def has_sound(self) -> bool:
+        """Whether all clips have sound."""
+        return all(clip.has_sound for clip in self.clips)
+
+    def fingerprint(self) -> str:
+        """Hash of names, landmarks, and what is drawn of them."""
+        digest = hashlib.sha256(f"{self.size} {self.num_faces} {self.num_lips} {self.augment}".encode())
+        for clip in self.clips:
+            digest.update(f"{clip.name} {clip.fps}".encode() + clip.points.contiguous().numpy().tobytes())
+            digest.update(clip.usable.numpy().tobytes())
+        return digest.hexdigest()
+
+    def batch(self, number: int, size: int, seed: int) -> LipWindowBatch:
+        """The batch of a number, a function of its arguments alone; every window comes once before one comes again.
+
+        Args:
+            number: of the batch, from 0.
+            size: B.
+            seed: of the order, and of the choice of references.
+        """
+        places = range(number * size, (number + 1) * size)
+        return self.at([(*self._windows[example_at(place, len(self), seed)], place) for place in places], seed)
+
+    def at(self, windows: Sequence[tuple[int, int, int]], seed: int) -> LipWindowBatch:
+        """Batch of windows: each a clip's number, the frame to be painted, and a number of its references' choice."""
+        parts = [self._window(clip, frame, [seed, REFERENCE_CHANCE, chance]) for clip, frame, chance in windows]
+        return LipWindowBatch(*(torch.stack(part) for part in zip(*parts, strict=True)))
+
+    def _window(self, number: int, frame: int, chance: list[int]) -> tuple[Tensor, ...]:
+        clip, draw, count = self.clips[number], np.random.default_rng(chance), self.num_faces
+        others = torch.nonzero(clip.usable).flatten()
+        offsets = window_offsets(clip)
+        others = others[(others - frame).abs() > offsets[-1]].numpy()
+        chosen = [
+            draw.choice(others, wanted, replace=len(others) < wanted).tolist() for wanted in (count, self.num_lips)
+        ]
+        frames = [frame, *chosen[0], *chosen[1]]
+        crops = clip.crops(frames)
+        around = [*(frame + offset for offset in offsets), *chosen[0], *chosen[1]]
+        sketches = draw_sketch(clip.points[around], self.size, clip.boxes_px[around])[:, 0]
+        masks = torch.stack([around_lips(clip.points[at], self.size) for at in [frame, *chosen[1]]])
+        mel = clip.heard(frame) if self.has_sound else torch.empty(0)
+        if self.augment:
+            crops, sketches, masks = _changed(crops, sketches, masks, draw)
+        return (
+            crops[0],
+            sketches[:WINDOW],
+            crops[1 : 1 + count],
+            sketches[WINDOW : WINDOW + count],
+            crops[1 + count :] * masks[1:, None].byte(),
+            sketches[WINDOW + count :] * masks[1:],
+            masks[0],
+            mel,
+        )
+
+
+def window_offsets(clip: LipClip) -> list[int]:
+    """Frames from the one to be painted to each of its five sketches."""
+    return [round(step * clip.fps / WINDOW_RATE) for step in range(-RADIUS, RADIUS + 1)]
+
+
+def _middles(clip: LipClip) -> list[int]:
+    """Frames that can be painted: shown in all of their window, with a usable frame outside of it."""
+    reach = window_offsets(clip)[-1]
+    if len(clip.shown) < 2 * reach + 1:
+        return []
+    whole = clip.shown.unfold(0, 2 * reach + 1, 1).all(1).nonzero()[:, 0] + reach
+    seen = clip.usable.long().cumsum(0)
+    before = torch.nn.functional.pad(seen, (1, 0))[whole - reach]
+    after = seen[-1] - seen[whole + reach]
+    return whole[clip.usable[whole] & (before + after > 0)].tolist()
+
+
+def _changed(
+    crops: Tensor, sketches: Tensor, masks: Tensor, draw: np.random.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """All of a window in other colours, and every second time mirrored."""
+    gain, shift = (torch.from_numpy(draw.uniform(-1, 1, (1, 3, 1, 1))).float() for _ in range(2))
+    crops = ((crops.float() - 127.5) * (1 + GAIN * gain) + 127.5 * (1 + SHIFT * shift)).round().clamp(0, 255).byte()
+    if draw.random() < 0.5:
+        crops, sketches, masks = crops.flip(-1), sketches.flip(-1), masks.flip(-1)
+    return crops, sketches, masks
