@@ -163,12 +163,8 @@ class OurFrames:
 
     def __init__(self, seen: Seen, path: Path, args: argparse.Namespace) -> None:
         self._seen = seen
-        model = open_lip_model(path, args.device)
-        if model.sound == "whisper":
-            model.sound = "none"  # what it hears is made once for a clip; its networks are what counts here
-            model.paint = _deaf(model)
         options = LipPaintOptions(references=args.references, batch_size=args.batch, voice_gate=0.0, max_yaw=90.0)
-        self._renderer = LipRenderer(model, options)
+        self._renderer = LipRenderer(open_lip_model(path, args.device), options)
 
     def timed(self, folder: Path) -> dict[str, float]:
         """Seconds a frame by step."""
@@ -186,15 +182,6 @@ class OurFrames:
         spent["network"] -= spent["references"]  # which are encoded where they are first needed
         count = len(self._seen.film.track)
         return {step: seconds / count for step, seconds in spent.items()}
-
-
-def _deaf(model: object) -> Callable[[object, object], Tensor]:
-    paint = model.paint
-
-    def painted(features: object, batch: object) -> Tensor:
-        return paint(features, replace(batch, sound=torch.zeros(len(batch.pictures), 50, model.row_width)))
-
-    return painted
 
 
 def _timing(call: Callable, spent: dict[str, float], step: str, device: torch.device) -> Callable:

@@ -35,6 +35,7 @@ from ..motion.dub_options import OF_THE_FILM, DubOptions
 from ..motion.options import MotionOptions
 from ..options import fields_given
 from ..pipelines.dub import dub, read_film
+from ..pipelines.same_person import described_by
 from ..pipelines.talk import talk
 from ..progress import Progress
 from ..renderers.contract import FILM, Callbacks, Renderer
@@ -150,7 +151,8 @@ class JobRunner:
         path, options = job.files.get("video") or job.files["source"], dict(job.options)
         face, dub_options = (kind(**fields_given(kind, options)) for kind in (FaceOptions, DubOptions))
         which = {"face_index": face.which, "face_order": face.face_order, "scenes": dub_options.scenes}
-        film = read_film(path, mesh=self._mesh, **which, on_progress=on_progress)
+        with described_by(job.files.get("person_models")) as describe:
+            film = read_film(path, mesh=self._mesh, **which, describe=describe, on_progress=on_progress)
         speech = load_speech(job.files["speech"], film.track.seconds if dub_options.film_end == "cut" else None)
         motion, more = self._common(job, on_progress)
         dub(film, speech, out, motion, dub_options=dub_options, **more)

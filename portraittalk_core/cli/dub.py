@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import time
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..motion.dub_options import DubOptions
 from ..renderers.contract import FILM
@@ -28,10 +30,19 @@ from .sound import add_sound_track, chosen_sound
 from .source import add_source, make_video, maker
 from .style import chosen_style
 
+if TYPE_CHECKING:
+    from ..face.choice import FaceChoice
+    from ..media.sound import SoundChoice
+    from ..motion.options import MotionOptions
+    from ..renderers.contract import Film
+    from ..renderers.write import RenderResult
+
 EXAMPLES = """examples:
   portraittalk dub --video interview.mp4 --speech new.wav --out dubbed.mp4
   portraittalk dub --video a.mp4 --speech b.wav --renderer identitynet --checkpoint sd15.safetensors --out c.mp4
-  portraittalk dub --source a.mp4 --speech long.wav --film-end ping-pong --out c.mp4"""
+  portraittalk dub --source a.mp4 --speech long.wav --film-end ping-pong --out c.mp4
+  portraittalk dub --source a.mp4 --speech b.wav --renderer iplap --lips-file renderer_checkpoint.pth --out c.mp4
+  portraittalk dub --source two.mp4 --face-order left_to_right --speech left.wav --also 1 right.wav --out c.mp4"""
 
 
 def dub(args: argparse.Namespace) -> None:
@@ -43,47 +54,104 @@ def dub(args: argparse.Namespace) -> None:
 def dub_film(args: argparse.Namespace) -> None:
     """Dub the video of --video."""
     started = time.perf_counter()
-    check_output(args.out, (args.video, args.speech), VIDEO_SUFFIXES)
+    args.also = [[face, Path(speech)] for face, speech in getattr(args, "also", None) or ()]
+    check_output(args.out, (args.video, args.speech, *(speech for _, speech in args.also)), VIDEO_SUFFIXES)
     check_crf(args.crf)
     options, (spec, render_options) = motion_options(args), renderer_options(args, FILM)
-    dub_options = options_from(args, DubOptions)
-    from ..media.audio import load_speech
+    dub_options, faces = options_from(args, DubOptions), _faces(args)
     from ..media.sound import SoundFile
-    from ..pipelines.dub import dub as make_dub
-    from ..pipelines.dub import read_film
     from ..renderers.contract import Callbacks
 
     engine, renderer = motion_engine(args), open_renderer(spec, render_options)
-    SoundFile(chosen_sound(args)).close()  # what cannot be heard is told before the film is read
-    with open_chosen_mesh(args) as mesh, progress_bar("finding landmarks") as on_progress:
-        which = {"face_index": chosen_face(args), "face_order": args.face_order, "scenes": dub_options.scenes}
-        film = read_film(args.video, mesh=mesh, **which, on_progress=on_progress)
-    speech = load_speech(chosen_sound(args), film.track.seconds if dub_options.film_end == "cut" else None)
+    for sound in _sounds(args):
+        SoundFile(sound).close()  # what cannot be heard is told before the film is read
+    films = _films(args, faces, dub_options)
     with flags_named(), resumed(args, render_options) as sections, progress_bar(spec.name) as on_progress:
-        result = make_dub(
-            film,
-            speech,
-            args.out,
-            options,
-            engine=engine,
-            renderer=renderer,
-            style=chosen_style(args),
-            sound=chosen_sound(args),
-            crf=args.crf,
-            callbacks=Callbacks(on_progress, sections=sections),
-            dub_options=dub_options,
-        )
+        more = {
+            "engine": engine,
+            "renderer": renderer,
+            "crf": args.crf,
+            "callbacks": Callbacks(on_progress, sections=sections),
+            "dub_options": dub_options,
+        }
+        result = _dub_one(args, films[0], options, more) if len(films) == 1 else _dub_all(args, films, options, more)
     took_s = time.perf_counter() - started
     print(f"{result.path}: {result.seconds:.2f} s, {result.num_frames} frames at {float(result.fps):g} fps, "
           f"made in {took_s:.1f} s")  # fmt: skip
-    if film.num_faceless:
-        print(f"No face was seen in {film.num_faceless} of {result.num_frames} frames; they say nothing new.")
+    for film in films:
+        if film.num_faceless:
+            print(f"No face was seen in {film.num_faceless} of {result.num_frames} frames; they say nothing new.")
+
+
+def _faces(args: argparse.Namespace) -> list[int | FaceChoice]:
+    """Which faces speak: that of the face's own flags, and those of --also."""
+    from ..face.choice import face_choice
+
+    return [chosen_face(args), *(face_choice(face) for face, _ in args.also)]
+
+
+def _sounds(args: argparse.Namespace) -> list[Path | SoundChoice]:
+    """What they say, in turn."""
+    return [chosen_sound(args), *(speech for _, speech in args.also)]
+
+
+def _films(args: argparse.Namespace, faces: list[int | FaceChoice], dub_options: DubOptions) -> list[Film]:
+    """The video, tracked on each of some faces."""
+    from ..pipelines.dub import read_film
+    from ..pipelines.same_person import described_by
+
+    films = []
+    with open_chosen_mesh(args) as mesh, described_by(dub_options.person_models) as describe:
+        for face in faces:
+            with progress_bar("finding landmarks") as on_progress:
+                which = {"face_index": face, "face_order": args.face_order, "scenes": dub_options.scenes}
+                films.append(read_film(args.video, mesh=mesh, **which, describe=describe, on_progress=on_progress))
+    return films
+
+
+def _spoken_s(film: Film, dub_options: DubOptions) -> float | None:
+    """How much of a speech is needed, seconds; None: all."""
+    return film.track.seconds if dub_options.film_end == "cut" else None
+
+
+def _dub_one(args: argparse.Namespace, film: Film, options: MotionOptions, more: dict[str, object]) -> RenderResult:
+    from ..media.audio import load_speech
+    from ..pipelines.dub import dub as make_dub
+
+    sound = chosen_sound(args)
+    speech = load_speech(sound, _spoken_s(film, more["dub_options"]))
+    return make_dub(film, speech, args.out, options, style=chosen_style(args), sound=sound, **more)
+
+
+def _dub_all(
+    args: argparse.Namespace, films: list[Film], options: MotionOptions, more: dict[str, object]
+) -> RenderResult:
+    from ..media.audio import load_speech
+    from ..media.several_sounds import summed_sounds
+    from ..pipelines.speakers import Speaker, dub_speakers
+
+    names = ["the face of --speech", *(f"the face {face} of --also" for face, _ in args.also)]
+    at_most_s = _spoken_s(films[0], more["dub_options"])
+    sounds = _sounds(args)
+    speakers = [
+        Speaker(film, load_speech(sound, at_most_s), name)
+        for film, sound, name in zip(films, sounds, names, strict=True)
+    ]
+    return dub_speakers(speakers, args.out, options, sound=summed_sounds(sounds, at_most_s), **more)
 
 
 def _add(parser: argparse.ArgumentParser) -> None:
     add_source(parser, FILM, "video with a face in it; frames without it stay as they are")
     add_file(parser, "--speech", "IN", "sound or video file with the new speech; it becomes the video's sound")
     add_sound_track(parser)
+    parser.add_argument(
+        "--also",
+        action="append",
+        nargs=2,
+        metavar=("FACE", "IN"),
+        help="another face of the film, and the sound of what it says; may be given several times. FACE is a number "
+        "as of --face-index, or a box or mask as of --face. The video's sound is the sum of all",
+    )
     add_file(parser, "--out", "OUT.mp4", "video to write, of the same size and rate, and as long")
     add_options(parser.add_argument_group("length"), DubOptions, filled=True)
     add_motion(parser, filmed=True)

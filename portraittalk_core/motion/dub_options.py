@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..options import check_options, option
 
@@ -27,6 +28,12 @@ class DubOptions:
         "the shape of the face, all are all.",
         choices=SCENES,
     )
+
+    person_models: Path | None = option(
+        None, help="Folder with InsightFace's buffalo_l: the person is known again in other scenes, and found among "
+        "several faces there, by the face's descriptor instead of its shape.",
+        metavar="FOLDER",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         check_options(self)

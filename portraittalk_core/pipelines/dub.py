@@ -15,7 +15,7 @@ from ..engines.contract import MotionEngine
 from ..errors import NoFaceError
 from ..face.choice import FaceChoice
 from ..face.covered import mouth_covered
-from ..face.mesh.landmarks import MeshBackend, track_faces
+from ..face.mesh.landmarks import MeshBackend, open_mesh, track_faces
 from ..face.scenes import SceneFinder, other_people
 from ..face.sharpness import mouth_sharpness
 from ..media.video_read import probe_video, read_pictures
@@ -30,6 +30,7 @@ from ..renderers.write import RenderResult, Sound, render_video
 from ..style.prior import Style
 from ..types import LandmarkTrack, Speech
 from .render import LENGTHS_DIFFER_S, seconds_of
+from .same_person import Describe, follow_person
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ def read_film(
     face_order: str = "size",
     on_progress: Progress | None = None,
     scenes: str = "same",
+    describe: Describe | None = None,
 ) -> Film:
     """Track a video's face through all frames, and find its cuts, where the mouth is covered, and how sharp it is.
 
@@ -54,28 +56,35 @@ def read_film(
         face_order: how faces are counted, see `face.mesh.landmarks.detect_faces`.
         on_progress: called with frames read and in all; may raise to stop.
         scenes: which ones are to be dubbed, see `DubOptions`; of the others, the frames are not valid.
+        describe: tells people apart, see `same_person.descriptor`; None: the shape of the face does.
 
     Raises:
         MediaError: the video cannot be read.
         NoFaceError: no frame shows the face.
     """
+    if mesh is None and describe is not None:
+        with open_mesh() as opened:
+            return read_film(
+                video, mesh=opened, face_index=face_index, face_order=face_order, on_progress=on_progress,
+                scenes=scenes, describe=describe,
+            )  # fmt: skip
     fps = probe_video(video).fps
     pictures = read_pictures(video, fps, on_progress=on_progress)
     name = Path(video).name
-    finder, visible, sharpness = SceneFinder(), [], []
+    finder, mouths = SceneFinder(), _Mouths()
 
     def on_face(picture: Tensor, face: Tensor | None) -> None:
         finder.see(picture, face)
-        visible.append(face is None or not mouth_covered(picture, face))
-        sharpness.append(0.0 if face is None else mouth_sharpness(picture, face))
+        mouths.see(len(mouths.visible), picture, face)
 
     track = track_faces(
         pictures, fps, mesh, face_index, face_order, on_missing="interpolate", source=name, on_face=on_face
     )
-    numbers = finder.scenes()
-    covered = covered_stretches(torch.tensor(visible), numbers, float(fps)) & track.valid
-    other_person = torch.zeros_like(covered)
-    if scenes == "same":
+    numbers, other_person = finder.scenes(), torch.zeros(len(track), dtype=torch.bool)
+    if scenes == "same" and describe is not None:
+        track, other_person = follow_person(video, track, numbers, describe, mesh, mouths.see)
+    covered = covered_stretches(torch.tensor(mouths.visible), numbers, float(fps)) & track.valid
+    if scenes == "same" and describe is None:
         other_person = other_people(replace(track, valid=track.valid & ~covered), numbers) & track.valid
     covered &= ~other_person
     _log_findings(name, numbers, other_person, covered, fps)
@@ -86,7 +95,24 @@ def read_film(
         )
     track = replace(track, valid=shown)
     found = {"scenes": numbers, "covered": covered, "other_person": other_person}
-    return Film(Path(video), track, **found, sharpness=torch.tensor(sharpness))
+    return Film(Path(video), track, **found, sharpness=torch.tensor(mouths.sharpness))
+
+
+class _Mouths:
+    """Whether each frame shows a mouth, and how sharp it is."""
+
+    def __init__(self) -> None:
+        self.visible: list[bool] = []
+        self.sharpness: list[float] = []
+
+    def see(self, index: int, picture: Tensor, face: Tensor | None) -> None:
+        """Take a frame, the next one or an earlier one again: its picture, and (478, 3) landmarks in pixels or None."""
+        found = (
+            face is None or not mouth_covered(picture, face),
+            0.0 if face is None else mouth_sharpness(picture, face),
+        )
+        for kept, value in zip((self.visible, self.sharpness), found, strict=True):
+            kept[index : index + 1] = [value]
 
 
 def covered_stretches(visible: Tensor, scenes: Tensor, fps: float) -> Tensor:

@@ -143,13 +143,13 @@ def prune(root: Path, keep: str = "", days: float = MOST_DAYS, most_bytes: int =
 
     Args:
         root: folder of all unfinished jobs.
-        keep: key of a job that stays in any case.
+        keep: key of a job that stays in any case, and so do those whose keys begin with it: its parts.
         days: older jobs go.
         most_bytes: what the others may take together.
     """
     if not Path(root).is_dir():
         return
-    jobs = [f for f in Path(root).iterdir() if f.name != keep and _is_ours(f)]
+    jobs = [f for f in Path(root).iterdir() if not (keep and f.name.startswith(keep)) and _is_ours(f)]
     total_bytes, oldest = 0, time.time() - 24 * 3600 * days
     for changed, size, folder in sorted(((*_age_and_size(folder), folder) for folder in jobs), reverse=True):
         total_bytes += size

@@ -12,7 +12,7 @@ _FLAG = {"used": True, "flag": "--lips-file FILE"}
 LIP_KINDS = (
     WeightFile(
         "IP-LAP: mouths painted from landmarks", "Weizhi-Zhong/IP_LAP renderer_checkpoint.pth",
-        "Apache-2.0 as stated; trained on LRS2: research use", "portraittalk", "unknown",
+        "Apache-2.0 as stated; trained on LRS2: research use", "iplap", "320 MB",
         (
             (r"(^|\.)flow_module\.conv_4\.weight$", (2, 64, 7, 7)),
             (r"(^|\.)translation\.conv1\.weight$", (32, 18, 7, 7)),

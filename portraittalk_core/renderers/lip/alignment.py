@@ -3,7 +3,7 @@
 Shapes: B frames, N references, S side of a crop, n and w channels at full and at half size. What belongs to references
 has (1, N, …) where all frames share them, (B, N, …) in training.
 Sources: W. Zhong et al. 2023, section 3.2 and the public file (`flow_module`); J. Wu et al., "Talking Face Generation
-with Lip and Identity Priors", section 3.2.1.
+with Lip and Identity Priors", section 3.2.1; `docs/design/lips.md` 1.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, interpolate
 
+from ...errors import InputError
 from .blocks import PictureEncoder, ResBlock, Spade, sampled, sampling_grid
 from .sizes import SKETCH_CHANNELS, LipConfig, LipSizes
 
@@ -133,6 +134,31 @@ class Alignment(DenseFlow):
         own = conv2d(frames, self.fuse.weight[:, frames.shape[1] :], self.fuse.bias, padding=1)
         both = entry + own[:, None]
         return self.blocks(both.flatten(0, 1)).unflatten(0, both.shape[:2])
+
+    @torch.no_grad()
+    def start_from(self, public: DenseFlow) -> None:
+        """Become IP-LAP's alignment, to be trained on from there.
+
+        The fusion hands the references' features through unchanged: its convolution is the identity on them and zero on
+        the frame's, and its residual blocks add nothing yet.
+
+        Raises:
+            InputError: its layers have other sizes.
+        """
+        taken = public.state_dict()
+        own = self.state_dict()
+        others = [name for name, tensor in taken.items() if own[name].shape != tensor.shape]
+        if others:
+            raise InputError(
+                f"IP-LAP's alignment has other sizes ({', '.join(others[:3])}); to start from it, keep `narrow`, "
+                "`wide` and `hidden` as they are by default."
+            )
+        self.load_state_dict(own | taken)
+        nn.init.dirac_(self.fuse.weight)  # the first half of what comes in is the references'
+        nn.init.zeros_(self.fuse.bias)
+        for block in self.blocks:
+            nn.init.zeros_(block.norm2.weight)
+            nn.init.zeros_(block.norm2.bias)
 
 
 def unwarped_mean(references: ReferenceFeatures, batch: int) -> Aligned:

@@ -10,14 +10,29 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import grid_sample, instance_norm, interpolate, leaky_relu, relu
+from torch.nn.functional import conv2d, grid_sample, instance_norm, interpolate, leaky_relu, pad, relu
 
 from ...engines.landmark_generator.network import MEL_STAGES, ConvolutionUnit
 from .sizes import LipSizes
 
 SLOPE = 0.2  # of the leaky ReLU in blocks
+NORM_EPSILON = 1e-5
+BLOCK = 16  # channels that convolutions on a CPU take at once
 VECTOR_HIDDEN = 128  # of the layers that scale and shift by a vector
 Maps = tuple[Tensor, Tensor]  # gain and offset of normalised features
+
+
+def normalised(x: Tensor) -> Tensor:
+    """(B, C, H, W) with mean 0 and variance 1 in every channel of every picture.
+
+    Where channels are stored last, torch's own would copy the tensor twice.
+    """
+    if x.dtype != torch.float32 or not x.is_contiguous(memory_format=torch.channels_last) or x.is_contiguous():
+        return instance_norm(x, eps=NORM_EPSILON)
+    pixels = x.permute(0, 2, 3, 1).flatten(1, 2)
+    centred = pixels - pixels.mean(1, keepdim=True)
+    scale = (centred.square().mean(1, keepdim=True) + NORM_EPSILON).rsqrt()
+    return (centred * scale if torch.is_grad_enabled() else centred.mul_(scale)).mT.unflatten(2, x.shape[2:])
 
 
 class SpadeLayer(nn.Module):
@@ -28,17 +43,63 @@ class SpadeLayer(nn.Module):
         self.conv1 = nn.Conv2d(modulation, hidden, 3, padding=1)
         self.gamma = nn.Conv2d(hidden, channels, 3, padding=1)
         self.beta = nn.Conv2d(hidden, channels, 3, padding=1)
+        self._made: tuple | None = None  # what `_kernel` gave, and of which weights
+        # products a pixel: of one convolution of 5 × 5, and of two of 3 × 3
+        self._is_cheaper_composed = 25 * modulation * 2 * channels < 9 * hidden * (modulation + 2 * channels)
 
     def maps(self, modulation: Tensor) -> Maps:
-        """Gain and offset (B, C, H, W) of a modulation (B, M, H, W); between its convolutions nothing is cut off."""
-        hidden = self.conv1(modulation)
-        return 1 + self.gamma(hidden), self.beta(hidden)
+        """Gain and offset (B, C, H, W) of a modulation (B, M, H, W).
+
+        Between the two convolutions there is no ReLU in the public networks, so that they are one of 5 × 5 pixels.
+        """
+        composed = self._is_cheaper_composed and not torch.is_grad_enabled()
+        gain, offset = (self._composed(modulation) if composed else self._one_by_one(modulation)).chunk(2, 1)
+        return 1 + gain, offset
 
     def forward(self, x: Tensor, maps: Maps) -> Tensor:
         """(B, C, H, W) modulated; maps may be of fewer pictures, each for as many of x that follow one another."""
         gain, offset = maps
-        grouped = instance_norm(x).unflatten(0, (len(gain), -1))
+        grouped = normalised(x).unflatten(0, (len(gain), -1))
         return torch.addcmul(offset[:, None], grouped, gain[:, None]).flatten(0, 1)
+
+    def _one_by_one(self, modulation: Tensor) -> Tensor:
+        return conv2d(self.conv1(modulation), *self._both(), padding=1)
+
+    def _composed(self, modulation: Tensor) -> Tensor:
+        """As `_one_by_one` with one convolution; at the edges, beyond which the second sees zeros, with both."""
+        kernel, bias = self._kernel()
+        spare = kernel.shape[1] - modulation.shape[1]
+        result = conv2d(pad(modulation, (0, 0, 0, 0, 0, spare)), kernel, bias, padding=2)
+        for axis in (2, 3):
+            for end in (0, 1):
+                edge = result.shape[axis] - 1 if end else 0
+                result.narrow(axis, edge, 1).copy_(self._edge(modulation, axis, end))
+        return result
+
+    def _edge(self, modulation: Tensor, axis: int, end: int) -> Tensor:
+        """The first or last row (axis 2) or column (axis 3) of what `_one_by_one` gives."""
+        near = modulation.narrow(axis, modulation.shape[axis] - 3 if end else 0, 3)
+        hidden = self.conv1(near).narrow(axis, end, 2)
+        beyond = (0, 0, 1 - end, end) if axis == 2 else (1 - end, end, 0, 0)
+        return conv2d(pad(hidden, beyond), *self._both(), padding=(0, 1) if axis == 2 else (1, 0))
+
+    def _kernel(self) -> tuple[Tensor, Tensor]:
+        """Weights (2C, M, 5, 5), M filled up to whole blocks, and biases (2C,); made anew when the layers' change."""
+        versions = (0 if p.is_inference() else p._version for p in self.parameters())  # noqa: SLF001 - torch's counter
+        key = tuple((p.data_ptr(), p.dtype, version) for p, version in zip(self.parameters(), versions, strict=True))
+        if self._made is None or self._made[0] != key:
+            weight, bias = self._both()
+            kernel = conv2d(self.conv1.weight.transpose(0, 1), weight.flip(2, 3), padding=2).transpose(0, 1)
+            kernel = pad(kernel, (0, 0, 0, 0, 0, -kernel.shape[1] % BLOCK))
+            layout = torch.contiguous_format
+            if self.conv1.weight.is_contiguous(memory_format=torch.channels_last):
+                layout = torch.channels_last
+            self._made = key, kernel.contiguous(memory_format=layout), bias + weight.sum((2, 3)) @ self.conv1.bias
+        return self._made[1:]
+
+    def _both(self) -> tuple[Tensor, Tensor]:
+        """Weights (2C, H, 3, 3) and biases (2C,) of gain and offset."""
+        return torch.cat([self.gamma.weight, self.beta.weight]), torch.cat([self.gamma.bias, self.beta.bias])
 
 
 class Spade(nn.Module):
@@ -57,8 +118,9 @@ class Spade(nn.Module):
 
     def forward(self, x: Tensor, maps: tuple[Maps, Maps]) -> Tensor:
         """(B, C, H, W) to the same shape; see `SpadeLayer.forward`."""
-        x = self.conv_1(leaky_relu(self.spade_layer_1(x, maps[0]), SLOPE))
-        return self.conv_2(leaky_relu(self.spade_layer_2(x, maps[1]), SLOPE))
+        in_place = not torch.is_grad_enabled()
+        x = self.conv_1(leaky_relu(self.spade_layer_1(x, maps[0]), SLOPE, in_place))
+        return self.conv_2(leaky_relu(self.spade_layer_2(x, maps[1]), SLOPE, in_place))
 
 
 class VectorNorm(nn.Module):
@@ -74,7 +136,7 @@ class VectorNorm(nn.Module):
         """(B, C, H, W) and (B, V)."""
         hidden = self.mlp_shared(vector)
         gain, offset = 1 + self.mlp_gamma(hidden), self.mlp_beta(hidden)
-        return instance_norm(x) * gain[:, :, None, None] + offset[:, :, None, None]
+        return normalised(x) * gain[:, :, None, None] + offset[:, :, None, None]
 
 
 class AdaIN(nn.Module):

@@ -58,6 +58,7 @@ class LipModel(Protocol):
     crop: LipCropRule
     sound: str  # MEL, WHISPER or NO_SOUND
     needs_sketches: bool
+    needs_references: bool  # False: a frame's own picture is all it takes, and `paint` gets None for features
     device: torch.device
     dtype: torch.dtype
 

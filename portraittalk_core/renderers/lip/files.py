@@ -1,6 +1,7 @@
 """Opening of lip models from their files, which are known by their tensors; the paper's own files are written here.
 
-Source: the layout of IP-LAP's public renderer_checkpoint.pth. Every file is read without running anything inside it.
+Source: the layout of IP-LAP's public renderer_checkpoint.pth; `docs/design/lips.md` 4. Every file is read without
+running anything inside it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...checks import abbreviated, check_choice
 from ...errors import InputError, MissingDependency
@@ -22,6 +23,7 @@ from ...weights.load import load_strict, read_metadata, read_tensors
 from .contract import LipModel
 from .iplap import IpLap
 from .lip_model import LipPriors
+from .model_base import LipNetworks
 from .sizes import MAX_SIDE, LipConfig, LipSizes
 
 LIPS, IPLAP, MUSETALK = "lips", "iplap", "musetalk"
@@ -100,7 +102,7 @@ def open_lip_model(
     tensors = read_tensors(file)
     with torch.device("meta"):  # no random weights that would be replaced at once
         empty = IpLap(_iplap_sizes(tensors, file)) if family == IPLAP else LipPriors(_config(file))
-    return _filled(empty, tensors, file.name).to(device, dtype)
+    return _filled(empty, tensors, file.name).for_inference(device, dtype)
 
 
 def save_lip_model(model: LipPriors, path: Path, metadata: Mapping[str, str] | None = None) -> Path:
@@ -214,7 +216,7 @@ def _config(file: Path) -> LipConfig:
         raise InputError(f"{file.name} does not say the sizes of its network ({error}); train it again.") from error
 
 
-def _filled(network: nn.Module, tensors: dict[str, Tensor], source: str) -> nn.Module:
+def _filled(network: LipNetworks, tensors: dict[str, Tensor], source: str) -> LipNetworks:
     """The network with a file's numbers, for inference."""
     counters = {name: torch.zeros((), dtype=torch.long) for name in network.state_dict() if name.endswith(_COUNTER)}
     tensors = counters | tensors

@@ -10,6 +10,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ...face.lip_points import LIP_POINTS
@@ -20,6 +21,7 @@ from .crop import LipBoxes
 from .footage import Footage
 from .policy import RestingMouth
 
+WINDOW_RATE = 25  # frames a second of the films that the networks were trained on
 MOST_BYTES = 48_000_000  # of a batch's pictures: several batches are on their way at once
 
 
@@ -61,6 +63,8 @@ class FrameReader:
         bytes_a_frame = 3 * footage.track.width * footage.track.height
         self.batch_size = max(1, min(batch_size, MOST_BYTES // bytes_a_frame))
         self._resting = RestingMouth(footage.track, footage.scenes, footage.rest)
+        self._shots = shots(footage)
+        self._offsets = [round(step * footage.track.fps / WINDOW_RATE) for step in range(-RADIUS, RADIUS + 1)]
         self._sketches: dict[int, Tensor] = {}
         self._shapes: dict[int, Tensor] = {}
 
@@ -85,7 +89,7 @@ class FrameReader:
         crops = [self._boxes[first + at].take(pictures[at], self._size) for at in drawn]
         shapes = [self.shape(first + at) for at in drawn]
         sketches = [self._window(first + at) for at in drawn] if self._sketched and found is None else []
-        self._forget(first + len(pictures) - RADIUS)
+        self.forget(first + len(pictures) + self._offsets[0])
         return FrameBatch(
             first,
             pictures,
@@ -105,19 +109,31 @@ class FrameReader:
         return self._shapes[index]
 
     def _window(self, index: int) -> Tensor:
-        """(2 RADIUS + 1, 3, S, S) sketches around a frame; those beyond its scene's ends are the scene's last ones."""
-        around, scenes = range(index - RADIUS, index + RADIUS + 1), self._footage.scenes
-        within = [at for at in around if 0 <= at < len(scenes) and scenes[at] == scenes[index]]
-        clamped = [min(max(at, within[0]), within[-1]) for at in around]
-        missing = [at for at in within if at not in self._sketches]
+        """(2 RADIUS + 1, 3, S, S) sketches around a frame, 40 ms apart; beyond its shot's ends its outermost ones."""
+        first, last = (int(torch.searchsorted(self._shots, self._shots[index], right=end)) for end in (False, True))
+        around = [min(max(index + offset, first), last - 1) for offset in self._offsets]
+        missing = [at for at in dict.fromkeys(around) if at not in self._sketches]
         if missing:
             points = torch.stack([self._boxes.points01(at, self.shape(at)[list(LIP_POINTS)]) for at in missing])
             sizes = torch.tensor([self._boxes[at].size_px for at in missing])
             drawn = draw_sketch(points, self._size, sizes)
             self._sketches |= {at: sketch.clone() for at, sketch in zip(missing, drawn, strict=True)}
-        return torch.stack([self._sketches[at] for at in clamped])
+        return torch.stack([self._sketches[at] for at in around])
 
-    def _forget(self, before: int) -> None:
+    def forget(self, before: int) -> None:
+        """Drop what was kept of the frames before one."""
         for kept in (self._sketches, self._shapes):
             for index in [index for index in kept if index < before]:
                 del kept[index]
+
+
+def shots(footage: Footage) -> Tensor:
+    """(T,) int64 rising number of each frame's shot: within it one frame follows the other in time.
+
+    A film that runs again, or backwards, comes back to earlier scenes; between them there are cuts all the same.
+    """
+    cut = footage.scenes[1:] != footage.scenes[:-1]
+    order = getattr(footage.source, "order", None)
+    if order is not None:
+        cut = cut | ((order[1:] - order[:-1]).abs() > 1)
+    return F.pad(cut.long(), (1, 0)).cumsum(0)

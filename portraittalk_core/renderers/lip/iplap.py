@@ -28,6 +28,7 @@ class IpLap(LipNetworks):
     name: ClassVar[str] = "iplap"
     sound: ClassVar[str] = MEL
     needs_sketches: ClassVar[bool] = True
+    needs_references: ClassVar[bool] = True
 
     def __init__(self, sizes: LipSizes | None = None) -> None:
         super().__init__()
@@ -56,8 +57,13 @@ class IpLap(LipNetworks):
         """
         masked = masked_half(self.check_crops(batch.pictures, "face crops").flip(1))
         sketches, mel = self.check_sketches(batch), self.check_mel(batch)
+        step = self.frames_at_once
+        parts = zip(masked.split(step), sketches.split(step), mel.split(step), strict=True)
+        return torch.cat([self._painted(features, *part) for part in parts]).float().flip(1)
+
+    def _painted(self, features: ReferenceFeatures, masked: Tensor, sketches: Tensor, mel: Tensor) -> Tensor:
         aligned = self.flow_module(features, sketches, at_once=self.at_once(len(masked)))
-        return self.translation(masked, sketches, aligned, mel).float().flip(1)
+        return self.translation(masked, sketches, aligned, mel)
 
 
 def encoded(network: DenseFlow, pictures: Tensor, sketches: Tensor, at_once: int) -> ReferenceFeatures:
@@ -66,7 +72,8 @@ def encoded(network: DenseFlow, pictures: Tensor, sketches: Tensor, at_once: int
     pictures, sketches = pictures[firsts], sketches[firsts]
     pairs = zip(pictures.split(at_once), sketches.split(at_once), strict=True)
     parts = [network.encode_references(picture[None], sketch[None]) for picture, sketch in pairs]
-    joined = {
-        name: torch.cat([getattr(part, name) for part in parts], 1) for name in ("pictures", "narrow", "wide", "entry")
-    }
+    has_own_entry = parts[0].entry.data_ptr() != parts[0].wide.data_ptr()
+    names = ("pictures", "narrow", "wide", *(["entry"] if has_own_entry else []))
+    joined = {name: torch.cat([getattr(part, name) for part in parts], 1) for name in names}
+    joined.setdefault("entry", joined["wide"])  # held once
     return replace(parts[0], **joined, counts=counts.to(pictures.device))

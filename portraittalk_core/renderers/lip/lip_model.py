@@ -7,6 +7,7 @@ Source: J. Wu et al., "Talking Face Generation with Lip and Identity Priors", se
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import repeat
 from typing import ClassVar
 
 import torch
@@ -43,6 +44,7 @@ class LipPriors(LipNetworks):
 
     name: ClassVar[str] = "lips"
     needs_sketches: ClassVar[bool] = True
+    needs_references: ClassVar[bool] = True
 
     def __init__(self, config: LipConfig | None = None) -> None:
         super().__init__()
@@ -126,4 +128,8 @@ class LipPriors(LipNetworks):
         """
         pictures, sketches = self.check_crops(batch.pictures, "face crops"), self.check_sketches(batch)
         mel = None if self.rendering.sound is None else self.check_mel(batch)
-        return self(pictures, sketches, features, mel, self.at_once(len(pictures))).picture.float()
+        step = self.frames_at_once
+        frames = zip(pictures.split(step), sketches.split(step), strict=True)
+        heard = iter(mel.split(step)) if mel is not None else repeat(None)
+        parts = [self(crops, drawn, features, next(heard), self.at_once(len(crops))).picture for crops, drawn in frames]
+        return torch.cat(parts).float()

@@ -30,10 +30,25 @@ class LipNetworks(nn.Module):
         """Of the weights."""
         return next(self.parameters()).dtype
 
+    def for_inference(self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> LipNetworks:
+        """Put the networks where they are to run; on the CPU, convolutions are faster with channels stored last."""
+        self.to(device, dtype)
+        if self.device.type == "cpu" and dtype == torch.float32:
+            self.to(memory_format=torch.channels_last)
+        return self.eval().requires_grad_(False)
+
     def at_once(self, num_frames: int) -> int:
         """References that go through the networks together with some frames, so that memory stays bounded."""
-        pairs = PAIRS_AT_ONCE.get(self.device.type, 8) * PAIR_PIXELS / self.size**2
-        return max(1, int(pairs / max(1, num_frames)))
+        return max(1, int(self._pairs_at_once / max(1, num_frames)))
+
+    @property
+    def frames_at_once(self) -> int:
+        """Frames that go through the networks together, however many there are in a batch."""
+        return max(1, int(self._pairs_at_once / 2))
+
+    @property
+    def _pairs_at_once(self) -> float:
+        return PAIRS_AT_ONCE.get(self.device.type, 8) * PAIR_PIXELS / self.size**2
 
     def check_crops(self, crops: Tensor, name: str, shape: str = "N 3") -> Tensor:
         """Crops (N, 3, S, S) of the networks' own size, on their device and in their dtype.

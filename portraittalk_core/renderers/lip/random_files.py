@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from ...checks import check_choice
 from ...media.tensor_file import save_tensors
@@ -14,6 +13,7 @@ from .contract import LipModel
 from .files import INPUT_SIZE, IPLAP, LIPS, MUSETALK, save_lip_model
 from .iplap import IpLap
 from .lip_model import LipPriors
+from .model_base import LipNetworks
 from .sizes import LipConfig, LipSizes
 
 SIZES = ("tiny", "public")
@@ -90,9 +90,9 @@ def write_random_lip_files(
 
 
 @torch.no_grad()
-def _tamed(model: nn.Module) -> nn.Module:
+def _tamed(model: LipNetworks) -> LipNetworks:
     """Flows of some pixels."""
     for name, module in model.named_modules():
         if name.endswith("conv_4"):
             module.weight *= FLOW_PX * model.size / LipSizes.size
-    return model
+    return model.for_inference()

@@ -12,7 +12,6 @@ from ...errors import InputError
 from ...face.lip_points import LIP_POINTS, MOUTH
 from ...face.sketch import draw_sketch
 from ...types import Portrait
-from ..contract import Film
 from ..film_pictures import pictures_at
 from .contract import References
 from .crop import LipBoxes, box_of
@@ -43,34 +42,31 @@ def references_of(footage: Footage, boxes: LipBoxes, weights: Tensor, options: L
         crop, sketch = box.take(portrait.picture, boxes.rule.size), _sketch(points, box.size_px, boxes.rule.size)
         return _references([(crop, sketch, points)], [0], [0])
     chosen = chosen_frames(footage, weights, options)
-    crops = reference_crops(footage.source, boxes, chosen)
-    places = {index: place for place, index in enumerate(crops)}
-    read = [(crop, *_drawn(footage, boxes, index)) for index, crop in crops.items()]
+    numbers, crops = _crops(footage, boxes, chosen)
+    read = [(crop, *_drawn(footage, boxes, index)) for index, crop in zip(numbers, crops, strict=True)]
+    places = {number: place for place, number in enumerate(numbers)}
     return _references(read, [places[at] for at in chosen.faces], [places[at] for at in chosen.lips])
 
 
-def reference_crops(film: Film, boxes: LipBoxes, frames: ReferenceFrames) -> dict[int, Tensor]:
-    """(3, S, S) crops by frame, of all references; of the film's pictures one is in memory at a time.
-
-    Args:
-        film: whose file they are read from.
-        boxes: of its frames.
-        frames: that are references.
-
-    Raises:
-        InputError: the file has become shorter since it was tracked.
-    """
-    shown = {at: at if film.order is None else int(film.order[at]) for at in (*frames.faces, *frames.lips)}
-    in_file, crops = sorted(set(shown.values())), {}
-    for number, picture in zip(in_file, pictures_at(film.path, film.track.fps, in_file), strict=True):
-        crops |= {at: boxes[at].take(picture, boxes.rule.size) for at, of in shown.items() if of == number}
-    return {at: crops[at] for at in shown}
+def reference_sheet(
+    footage: Footage, boxes: LipBoxes, weights: Tensor, options: LipPaintOptions
+) -> tuple[ReferenceFrames, Tensor]:
+    """The frames of a film that are its references, and (H, W, 3) uint8 with them all; see `references_of`."""
+    chosen = chosen_frames(footage, weights, options)
+    numbers, crops = _crops(footage, boxes, chosen)
+    return chosen, contact_sheet(crops, chosen, numbers)
 
 
-def reference_sheet(film: Film, boxes: LipBoxes, frames: ReferenceFrames) -> Tensor:
-    """(H, W, 3) uint8 contact sheet of the references, see `references.contact_sheet` and `reference_crops`."""
-    crops = reference_crops(film, boxes, frames)
-    return contact_sheet(list(crops.values()), frames, list(crops))
+def _crops(footage: Footage, boxes: LipBoxes, chosen: ReferenceFrames) -> tuple[list[int], list[Tensor]]:
+    """Numbers of the chosen frames, in turn and each once, and their crops (3, S, S)."""
+    film, numbers = footage.source, sorted({*chosen.faces, *chosen.lips})
+    in_file = {at: at if film.order is None else int(film.order[at]) for at in numbers}
+    read = sorted(set(in_file.values()))
+    crops: dict[int, Tensor] = {}
+    for number, picture in zip(read, pictures_at(film.path, film.track.fps, read), strict=True):
+        for index in (at for at in numbers if in_file[at] == number):
+            crops[index] = boxes[index].take(picture, boxes.rule.size)
+    return numbers, [crops[at] for at in numbers]
 
 
 def chosen_frames(footage: Footage, weights: Tensor, options: LipPaintOptions) -> ReferenceFrames:

@@ -12,10 +12,12 @@ from contextlib import closing
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from ...errors import InputError
 from ...media.ahead import read_ahead
-from ..contract import Callbacks, RenderJob
+from ..contract import Callbacks, Film, RenderJob
 from ..implicit.interrupt import FrameProgress, reporting
 from ..implicit.paste import Paster
 from ..sections import Section
@@ -28,6 +30,7 @@ from .frames import FrameBatch, FrameReader
 from .listening import sound_rows
 from .options import LipPaintOptions
 from .policy import paint_weights, voice_gate
+from .references import ReferenceFrames
 
 
 class LipRenderer:
@@ -58,6 +61,27 @@ class LipRenderer:
                 yield picture
                 progress.frame()
 
+    def contact_sheet(self, film: Film) -> tuple[ReferenceFrames, Tensor]:
+        """The frames of a film that would be its references, and one picture (H, W, 3) uint8 of them all.
+
+        Raises:
+            InputError: the options name a frame that the film does not have, or that shows no face.
+        """
+        from .reading import reference_sheet
+
+        return reference_sheet(*_prepared(self, footage_of(RenderJob.of_track(film, film.track))), self.options)
+
+    def masks(self, job: RenderJob) -> Iterator[Tensor]:
+        """(H, W) float 0..1, for every frame: how much of each pixel is painted."""
+        yield from _LipJob(self, job, Callbacks(), FrameProgress(None, job.num_frames)).masks()
+
+
+def _prepared(renderer: LipRenderer, footage: Footage) -> tuple[Footage, LipBoxes, Tensor]:
+    """A footage, its boxes, and (T,) how much of each frame is painted."""
+    boxes = LipBoxes(footage.track, renderer.model.crop, renderer.options.crop_pad, footage.scenes)
+    max_yaw = renderer.options.max_yaw
+    return footage, boxes, paint_weights(footage.track, footage.scenes, boxes.usable, max_yaw, footage.name)
+
 
 class _LipJob:
     """One job of a lip renderer."""
@@ -66,10 +90,8 @@ class _LipJob:
         self._model, self._options = renderer.model, renderer.options
         self._sections, self._progress = callbacks.sections, progress
         options, model = self._options, self._model
-        self._footage: Footage = footage_of(job)
+        self._footage, self._boxes, self._weights = _prepared(renderer, footage_of(job))
         track, scenes = self._footage.track, self._footage.scenes
-        self._boxes = LipBoxes(track, model.crop, options.crop_pad, scenes)
-        self._weights = paint_weights(track, scenes, self._boxes.usable, options.max_yaw, self._footage.name)
         gate = voice_gate(job.speech, len(track), job.fps, options.voice_gate)
         self._sound = sound_rows(model, job.speech, len(track), job.fps, gate)
         self._reader = FrameReader(
@@ -90,6 +112,25 @@ class _LipJob:
                     number = batch.drawn.index(at) if at in batch.drawn else None
                     yield picture if number is None else self._pasted(batch, number, painted[number])
 
+    def masks(self) -> Iterator[Tensor]:
+        """What is pasted of all frames."""
+        track = self._footage.track
+        for index in range(len(track)):
+            mask, weight = torch.zeros(track.height, track.width), float(self._weights[index])
+            if weight > 0:
+                box = self._boxes[index]
+                own = self._mask(index, self._reader.shape(index))[None, None]
+                placed = F.interpolate(own, box.size_px[::-1], mode="bilinear", align_corners=False)[0, 0]
+                mask[box.top : box.bottom, box.left : box.right] = weight * placed.clamp(0, 1)
+            self._reader.forget(index)
+            yield mask
+
+    def _mask(self, index: int, shape: Tensor) -> Tensor:
+        """(S, S) over a frame's crop; `shape` are the (478, 3) landmarks that are painted there."""
+        shapes = torch.stack([self._footage.track.points[index], shape])
+        points, options = self._boxes.points01(index, shapes), self._options
+        return blend_mask(points, self._model.crop.size, options.blend, options.feather)
+
     def _finished(self, batch: FrameBatch) -> Tensor:
         return _as_floats(batch.finished.pictures)[batch.drawn]
 
@@ -107,7 +148,7 @@ class _LipJob:
                 batch.sketches.to(**placed) if batch.sketches is not None else batch.crops.new_empty(0),
                 None if self._sound is None else self._sound(frames).to(model.device),
             )
-            painted = model.paint(self._encoded(), lips)
+            painted = painted_halving(model, self._encoded(), lips)
             crops[batch.drawn] = (painted.float() * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu()
         if self._sections is not None:
             self._sections.save(Section(batch.first, crops, None, self._reader.batch_size))
@@ -115,7 +156,7 @@ class _LipJob:
 
     def _encoded(self) -> Any:
         """Features of the references, which are read when they are first needed."""
-        if self._features is None:
+        if self._features is None and self._model.needs_references:
             from .reading import references_of
 
             references = references_of(self._footage, self._boxes, self._weights, self._options)
@@ -130,14 +171,39 @@ class _LipJob:
         if scene != self._scene:
             self._scene = scene
             self._sharpener.restart()
-        shapes = torch.stack([self._footage.track.points[index], batch.shapes[number]])
-        mask = blend_mask(self._boxes.points01(index, shapes), side, options.blend, options.feather)
+        mask = self._mask(index, batch.shapes[number])
         painted = self._sharpener.sharpen(painted, batch.crops[number], mask)
         picture, crop = batch.pictures[batch.drawn[number]], self._boxes[index].crop(side)
         paster = Paster(picture, crop, side, mask, options.match_colour, "cpu", options.sharpen)
         pasted = next(iter(paster.paste(painted[None])))
         weight = float(self._weights[index])
         return pasted if weight >= 1 else torch.lerp(picture.float(), pasted.float(), weight).round().byte()
+
+
+def painted_halving(model: LipModel, features: Any, batch: LipBatch) -> Tensor:
+    """(B, 3, S, S) painted crops; where they do not fit into the device's memory together, in halves.
+
+    Raises:
+        InputError: not even one fits.
+    """
+    try:
+        return model.paint(features, batch)
+    except torch.OutOfMemoryError as error:
+        count = len(batch.pictures)
+        if count == 1:
+            raise InputError(
+                f"the memory of {model.device} does not hold one frame of {model.crop.size}² pixels; take fewer "
+                "`references`, another `device`, or close what else uses it."
+            ) from error
+    torch.cuda.empty_cache()
+    parts = (LipBatch(*(_part(values, at, count) for values in (batch.pictures, batch.sketches, batch.sound)))
+             for at in (slice(0, count // 2), slice(count // 2, count)))  # fmt: skip
+    return torch.cat([painted_halving(model, features, part) for part in parts])
+
+
+def _part(values: Tensor | None, at: slice, count: int) -> Tensor | None:
+    """Some frames of a batch's tensor; what is not there, or holds no frames, as it is."""
+    return values if values is None or len(values) != count else values[at]
 
 
 def _as_floats(crops: Tensor) -> Tensor:

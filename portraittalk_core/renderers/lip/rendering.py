@@ -2,7 +2,7 @@
 
 Shapes: B frames, M lip references, S side of a crop, n and w channels at full and at half size.
 Sources: W. Zhong et al. 2023, section 3.2 and the public file (`translation`); J. Wu et al., "Talking Face Generation
-with Lip and Identity Priors", section 3.2.2; W. Shi et al. 2016 (PixelShuffle).
+with Lip and Identity Priors", section 3.2.2; W. Shi et al. 2016 (PixelShuffle); `docs/design/lips.md` 2, 3.
 """
 
 from __future__ import annotations

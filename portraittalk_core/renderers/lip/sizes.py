@@ -47,7 +47,8 @@ class LipSizes:
 class LipConfig(LipSizes):
     """Of the paper's renderer, which its file carries.
 
-    Source: J. Wu et al., "Talking Face Generation with Lip and Identity Priors", sections 3.2.1, 3.2.2 and 4.3 to 4.5.
+    Source: J. Wu et al., "Talking Face Generation with Lip and Identity Priors", sections 3.2.1, 3.2.2 and
+    4.3 to 4.5; `docs/design/lips.md` 3.
     """
 
     blocks: int = 2  # residual blocks where features of two encoders are fused

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_vexpress import write_whisper
 
 from portraittalk_core.cli.main import main
 from portraittalk_core.media.video_read import probe_video, read_pictures
@@ -40,7 +39,6 @@ def place(tmp_path_factory, astronaut) -> Path:
     for name in ("lips", "iplap"):
         (folder / f"{name}.safetensors").write_bytes(write_random_lip_files(folder / name, name)[0].read_bytes())
     write_random_lip_files(folder / "musetalk", "musetalk")
-    write_whisper(folder / "musetalk" / "whisper.safetensors", layers=4)
     return folder
 
 

@@ -2,7 +2,7 @@
 
 Shapes: B frames, S = 256 pixels, R rows of speech a frame of D channels.
 Source: Y. Zhang et al., "MuseTalk: Real-Time High Quality Lip Synchronization with Latent Space Inpainting"
-(arXiv 2410.10122), section 3, and the public inference of version 1.5.
+(arXiv 2410.10122), section 3, and the public inference of version 1.5; `docs/design/lips.md` 5.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ class MuseTalk(LipNetworks):
     name: ClassVar[str] = "musetalk"
     sound: ClassVar[str] = WHISPER
     needs_sketches: ClassVar[bool] = False
+    needs_references: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -96,15 +97,19 @@ class MuseTalk(LipNetworks):
         """
         pictures = self.check_crops(batch.pictures, "face crops")
         rows = with_positions(self._check_rows(batch)).to(self.dtype)
-        latents = self.latents(pictures)
-        timestep = torch.tensor([TIMESTEP], device=self.device)
-        painted = self.unet(latents, timestep, encoder_hidden_states=rows).sample
-        planes = self.vae.decode(painted.to(self._vae_dtype) / LATENT_SCALE).sample.float()
+        parts = zip(pictures.split(self.frames_at_once), rows.split(self.frames_at_once), strict=True)
+        planes = torch.cat([self._painted(*part) for part in parts])
         if not torch.isfinite(planes).all():
             raise InputError(
                 "MuseTalk's image autoencoder gives values that are not numbers; use precision fp32 or bf16."
             )
         return (planes / 2 + 0.5).clamp(0, 1)
+
+    def _painted(self, pictures: Tensor, rows: Tensor) -> Tensor:
+        """(B, 3, S, S) float32, -1..1 and a little beyond."""
+        timestep = torch.tensor([TIMESTEP], device=self.device)
+        painted = self.unet(self.latents(pictures), timestep, encoder_hidden_states=rows).sample
+        return self.vae.decode(painted.to(self._vae_dtype) / LATENT_SCALE).sample.float()
 
     def latents(self, pictures: Tensor) -> Tensor:
         """(B, 8, S/8, S/8) scaled latents: of pictures with black lower halves, then of whole ones.

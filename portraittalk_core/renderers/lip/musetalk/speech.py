@@ -1,7 +1,7 @@
 """What MuseTalk hears: all hidden states of whisper-tiny's encoder, ten features around each frame.
 
 Shapes: T frames, L + 1 hidden states of an encoder of L layers, D channels.
-Source: the public inference of MuseTalk 1.5; A. Radford et al. 2022 (arXiv 2212.04356).
+Source: the public inference of MuseTalk 1.5; `docs/design/lips.md` 5; A. Radford et al. 2022 (arXiv 2212.04356).
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ KEPT = 2  # segments in memory
 class WhisperRows:
     """Rows of speech of every frame of a clip, made where they are asked for, so that memory does not grow.
 
-    A frame's window are the features floor(50 t / fps) − 4 .. + 5. At 25 frames a second that is the public code's;
-    at other rates the public window moves with the rate, and this one stays around the frame.
+    A frame's window are the features floor(50 t / fps) − 4 .. + 5. From 25 to below 50 frames a second that is the
+    public code's; at other rates the public window moves with the rate, and this one stays around the frame.
 
     Args:
         encoder: whisper-tiny.

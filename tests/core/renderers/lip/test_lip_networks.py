@@ -8,7 +8,16 @@ from torch.nn.functional import conv2d, interpolate, leaky_relu
 
 from portraittalk_core.errors import InputError, ShapeError
 from portraittalk_core.renderers.implicit.random_weights import randomised
-from portraittalk_core.renderers.lip.blocks import AdaIN, Spade, mel_layers, resized_grid, sampled, sampling_grid
+from portraittalk_core.renderers.lip.blocks import (
+    AdaIN,
+    Spade,
+    SpadeLayer,
+    mel_layers,
+    normalised,
+    resized_grid,
+    sampled,
+    sampling_grid,
+)
 from portraittalk_core.renderers.lip.contract import LipBatch, References
 from portraittalk_core.renderers.lip.iplap import IpLap
 from portraittalk_core.renderers.lip.lip_model import LipFeatures, LipPriors
@@ -127,6 +136,35 @@ def test_spade_is_its_formula_for_every_reference_of_every_frame():
         torch.testing.assert_close(found[i : i + 1], y, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [(3, 5), (8, 8)])
+def test_two_convolutions_without_a_relu_between_are_one_but_for_the_edges(size):
+    layer = randomised(SpadeLayer(4, 2, 16), 9)
+    assert layer._is_cheaper_composed and not SpadeLayer(4, 16, 4)._is_cheaper_composed
+    picture = torch.randn(2, 2, *size, generator=draw())
+    hidden = conv2d(picture, layer.conv1.weight, layer.conv1.bias, padding=1)
+    expected = [conv2d(hidden, m.weight, m.bias, padding=1) for m in (layer.gamma, layer.beta)]
+    for grad in (True, False):
+        with torch.set_grad_enabled(grad):
+            gain, offset = layer.maps(picture)
+        torch.testing.assert_close(gain - 1, expected[0], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(offset, expected[1], rtol=1e-4, atol=1e-5)
+    layer.gamma.weight.mul_(2)  # as a step of training
+    expected = conv2d(hidden, layer.gamma.weight, layer.gamma.bias, padding=1)
+    with torch.inference_mode():
+        torch.testing.assert_close(layer.maps(picture)[0] - 1, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("grad", [True, False])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_norms_do_not_depend_on_how_pixels_are_stored(grad, layout):
+    x = (torch.randn(2, 5, 6, 4, generator=draw()) * 3 + 20).contiguous(memory_format=layout)
+    kept = x.clone()
+    with torch.set_grad_enabled(grad):
+        found = normalised(x)
+    torch.testing.assert_close(found, normed(x), rtol=1e-4, atol=1e-4)
+    assert torch.equal(x, kept) and found.stride() == x.stride()
+
+
 def test_adain_is_its_formula():
     block = randomised(AdaIN(4, 6), 7)
     x, vector = torch.randn(2, 4, 8, 8, generator=draw()), torch.randn(2, 6, generator=draw(1))
@@ -206,6 +244,20 @@ def test_fusions_are_the_convolution_of_both_features_together():
         torch.testing.assert_close(found, sum(each) / 3, rtol=1e-4, atol=1e-5)
 
 
+def test_training_can_start_as_the_public_alignment():
+    public, ours = random_lip_model("iplap", seed=5).flow_module, random_lip_model("lips", seed=6).alignment
+    ours.start_from(public)
+    given, frames = references(), torch.rand(2, 16, SIDE // 2, SIDE // 2, generator=draw(7))
+    drawn = batch().sketches.flatten(1, 2)
+    expected = public(public.encode_references(given.pictures[None], given.sketches[None]), drawn)
+    found = ours(ours.encode_references(given.pictures[None], given.sketches[None]), drawn, frames)
+    for name in ("picture", "narrow", "wide"):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=1e-4, atol=1e-5)
+    other = LipPriors(LipConfig(**{**TINY, "narrow": 2}, attention=4)).alignment
+    with pytest.raises(InputError, match=r"other sizes \(conv1.weight, .*keep `narrow`, `wide` and `hidden`"):
+        other.start_from(public)
+
+
 def test_frames_do_not_see_each_other_and_references_may_go_one_by_one(model, monkeypatch):
     whole, given = batch(), references()
     together = model.paint(model.encode(given), whole)
@@ -224,6 +276,9 @@ def test_memory_is_bounded_by_the_number_that_goes_together(model, monkeypatch):
     monkeypatch.setattr("portraittalk_core.renderers.lip.model_base.PAIRS_AT_ONCE", {"cpu": 4 / 16})
     model.paint(model.encode(references(5)), batch())
     assert seen == [4, 4, 2]  # two references of two frames, as 4 / 16 pairs of 128 pixels are four of 32
+    seen.clear()
+    assert model.paint(model.encode(references(1)), batch(3)).shape[0] == 3
+    assert seen == [2, 1]  # a batch of any size goes through in parts
 
 
 def changed(model, given: References, whole: LipBatch, other_given: References, other: LipBatch) -> float:
@@ -284,6 +339,7 @@ def test_equal_references_are_warped_once_and_weigh_as_many():
     many = References(*(torch.cat([x] * 25) for x in (one.pictures, one.sketches)), one.lips, one.lip_sketches)
     features = model.encode(many)
     assert features.pictures.shape[1] == 1 and features.counts.tolist() == [25]
+    assert features.entry.data_ptr() == features.wide.data_ptr()  # not held twice
     drawn = whole.sketches.flatten(1, 2)
     stacked = model.flow_module.encode_references(many.pictures.flip(1)[None], many.sketches.flip(1)[None])  # BGR
     found, expected = model.flow_module(features, drawn), model.flow_module(stacked, drawn)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -124,6 +125,32 @@ def test_a_model_is_given_crops_sketches_and_references_once(film, filmed, voice
     assert not torch.equal(middle[0], middle[5])
 
 
+@pytest.mark.parametrize(("fps", "steps"), [(50, (-4, -2, 0, 2, 4)), (12, (-1, 0, 0, 0, 1)), (30, (-2, -1, 0, 1, 2))])
+def test_windows_are_of_40_ms_at_every_rate(film, fps, steps):
+    model, track = StubLips(), replace(film.track, fps=fps)
+    reader = reader_of(replace(film, track=track), model)
+    batches = list(reader.batches())
+    sketches = torch.cat([batch.sketches for batch in batches])
+    for place, step in enumerate(steps):
+        at = (torch.arange(FRAMES) + step).clamp(0, FRAMES - 1)
+        assert torch.equal(sketches[:, place], sketches[at, 2])
+
+
+def reader_of(film, model):
+    from portraittalk_core.renderers.lip.footage import footage_of
+    from portraittalk_core.renderers.lip.frames import FrameReader
+
+    black, ones = torch.zeros(SIDE, SIDE, 3, dtype=torch.uint8), torch.ones(len(film.track))
+    footage = replace(footage_of(RenderJob.of_track(film, spoken(film))), pictures=lambda: itertools.repeat(black))
+    return FrameReader(footage, module.LipBoxes(film.track, model.crop), ones, ones, 4, True)
+
+
+def test_windows_end_where_a_film_begins_anew(film):
+    looped = film.in_order(torch.arange(2 * FRAMES) % FRAMES)
+    sketches = torch.cat([batch.sketches for batch in reader_of(looped, StubLips()).batches()])
+    assert torch.equal(sketches[FRAMES], sketches[0]) and torch.equal(sketches[FRAMES - 1], sketches[-1])
+
+
 def test_windows_end_at_cuts(tmp_path, voice):
     scenes = torch.tensor([0, 0, 0, 1, 1, 1])
     model = StubLips()
@@ -184,3 +211,35 @@ def test_a_smooth_box_moves_less(film):
 def test_a_model_that_hears_needs_speech(film):
     with pytest.raises(InputError, match="lips hears the speech itself"):
         render(StubLips(), film, None)
+
+
+def test_a_batch_that_does_not_fit_is_painted_in_halves(film, voice):
+    sizes = []
+
+    def hungry(batch):
+        sizes.append(len(batch.pictures))
+        if len(batch.pictures) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        assert len(batch.sketches) == len(batch.sound) == len(batch.pictures)
+        return batch.pictures * batch.sound.mean((1, 2))[:, None, None, None].add(4).div(8)
+
+    made = render(StubLips(hungry), film, voice, batch_size=7)
+    assert sizes == [7, 3, 4, 2, 2] * 2
+    calm = StubLips(lambda batch: batch.pictures * batch.sound.mean((1, 2))[:, None, None, None].add(4).div(8))
+    assert torch.equal(made, render(calm, film, voice, batch_size=7))
+
+    def starving(_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(InputError, match="the memory of cpu does not hold one frame of 48² pixels; take fewer"):
+        render(StubLips(starving), film, voice)
+
+
+def test_masks_say_what_is_painted(film, filmed, voice):
+    options = LipPaintOptions(match_colour=0.0, sharpen=0.0)
+    job = RenderJob.of_track(film, spoken(film), voice)
+    masks = torch.stack(list(LipRenderer(StubLips(), options).masks(job)))
+    made = torch.stack(list(LipRenderer(StubLips(flat((0.0, 0.0, 0.0))), options).render(job)))
+    assert masks.shape == filmed.shape[:3]
+    expected = filmed.float() * (1 - masks[..., None])  # black is painted so far
+    assert float((made.float() - expected).abs().max()) < 12 and float((made.float() - expected).abs().mean()) < 0.2

@@ -1,0 +1,154 @@
+"""The person of a film's first scene in its other scenes, known again by a descriptor of the face.
+
+Shapes: T frames, D channels of a descriptor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..errors import NoFaceError
+from ..face import topology as topo
+from ..face.choice import BoxChoice
+from ..face.geometry import face_box_px
+from ..face.identity.encoder import FaceEncoder, find_face_models
+from ..face.mesh.landmarks import MeshBackend, detect_faces, track_faces
+from ..media.video_read import read_pictures
+from ..types import LandmarkTrack
+
+Describe = Callable[[Tensor, Tensor], "Tensor | None"]  # picture (H, W, 3), landmarks (478, 3) px → (D,) of length 1
+OnFace = Callable[[int, Tensor, "Tensor | None"], None]  # number of a frame, its picture, landmarks or None
+
+LIKE = 0.3  # cosine of two descriptors of one person; of two people it stays below 0.2 or so
+TRIED = 5  # frames of the first scene that are tried until one can be described
+ROOM = 0.6  # around a face's box, of its larger side, in the picture that is described
+
+
+def descriptor(encoder: FaceEncoder) -> Describe:
+    """Descriptors of faces by InsightFace's networks; None where their own detector sees no face."""
+
+    def describe(picture: Tensor, face_px: Tensor) -> Tensor | None:
+        x0, y0, x1, y1 = face_box_px(face_px[None])[0].tolist()
+        room, (height, width) = ROOM * max(x1 - x0, y1 - y0), picture.shape[:2]
+        left, top = max(0, int(x0 - room)), max(0, int(y0 - room))
+        part = picture[top : min(height, int(y1 + room) + 1), left : min(width, int(x1 + room) + 1)]
+        if min(part.shape[:2]) < 2:
+            return None
+        try:
+            return encoder.encode([part.contiguous()], ["a face of the film"]).embedding.averaged()
+        except NoFaceError:
+            return None
+
+    return describe
+
+
+@contextmanager
+def described_by(folder: Path | None) -> Iterator[Describe | None]:
+    """Descriptors by the networks in a folder, which are open meanwhile; None without a folder.
+
+    Raises:
+        MissingDependency: the networks, or onnxruntime, are not there.
+    """
+    if folder is None:
+        yield None
+        return
+    with FaceEncoder(find_face_models([folder])) as encoder:
+        yield descriptor(encoder)
+
+
+def follow_person(
+    video: Path, track: LandmarkTrack, scenes: Tensor, describe: Describe, mesh: MeshBackend, on_face: OnFace
+) -> tuple[LandmarkTrack, Tensor]:
+    """Follow the person of the first scene through the cuts.
+
+    In a scene whose face is somebody else's, the other faces are looked at, and the person's is followed from there.
+
+    Args:
+        video: the film.
+        track: of the face that was followed, T frames.
+        scenes: (T,) number of each frame's scene.
+        describe: of faces.
+        mesh: what finds landmarks.
+        on_face: called with the frames of scenes that are tracked anew.
+
+    Returns:
+        The track, and (T,) bool: scenes that show somebody else.
+    """
+    points, valid = track.points.clone(), track.valid.clone()
+    other, known = torch.zeros(len(track), dtype=torch.bool), None
+    for scene in scenes.unique().tolist():
+        frames = torch.nonzero(scenes == scene).flatten()
+        if known is None:
+            known = _first_known(video, track, frames, describe)
+            continue
+        index = _most_frontal(track, frames) if bool(valid[frames].any()) else int(frames[len(frames) // 2])
+        picture = _picture(video, track, index)
+        shown = describe(picture, track.points_px[index]) if bool(valid[index]) else None
+        if shown is not None and float(shown @ known) >= LIKE:
+            continue
+        place = _place_of(picture, known, describe, mesh)
+        if place is None:
+            other[frames] = shown is not None  # who cannot be described is taken as before
+            continue
+        again = _tracked_again(video, track, frames, place, mesh, on_face)
+        if again is not None:
+            points[frames], valid[frames] = again.points, again.valid
+    return replace(track, points=points, valid=valid), other & valid
+
+
+def _first_known(video: Path, track: LandmarkTrack, frames: Tensor, describe: Describe) -> Tensor | None:
+    """(D,) descriptor of a scene's face; None where it cannot be described."""
+    seen = frames[track.valid[frames]]
+    for index in seen[:: max(1, len(seen) // TRIED)].tolist()[:TRIED]:
+        found = describe(_picture(video, track, index), track.points_px[index])
+        if found is not None:
+            return found
+    return None
+
+
+def _most_frontal(track: LandmarkTrack, frames: Tensor) -> int:
+    seen = frames[track.valid[frames]]
+    points = track.points_px[seen]
+    right, left = (points[:, list(eye)].mean(1) for eye in (topo.RIGHT_EYE_CORNERS, topo.LEFT_EYE_CORNERS))
+    turned = (left - right)[:, 2].abs() / (left - right).norm(dim=1).clamp(min=1e-6)
+    return int(seen[int(turned.argmin())])
+
+
+def _picture(video: Path, track: LandmarkTrack, index: int) -> Tensor:
+    return next(_pictures(video, track, index, 1))
+
+
+def _pictures(video: Path, track: LandmarkTrack, first: int, count: int) -> Iterator[Tensor]:
+    return islice(read_pictures(video, track.fps, first=first), count)
+
+
+def _place_of(picture: Tensor, known: Tensor, describe: Describe, mesh: MeshBackend) -> BoxChoice | None:
+    """Where a picture shows a known face; None where it does not."""
+    height, width = picture.shape[:2]
+    faces = detect_faces(picture, mesh) * torch.tensor([width, height, width], dtype=torch.float32)
+    described = [(describe(picture, face), face) for face in faces]
+    likenesses = [(float(shown @ known), face) for shown, face in described if shown is not None]
+    best = max(likenesses, key=lambda pair: pair[0], default=(0.0, None))
+    return BoxChoice(tuple(face_box_px(best[1][None])[0].tolist())) if best[0] >= LIKE else None
+
+
+def _tracked_again(  # noqa: PLR0913 - what `follow_person` is given
+    video: Path, track: LandmarkTrack, frames: Tensor, place: BoxChoice, mesh: MeshBackend, on_face: OnFace
+) -> LandmarkTrack | None:
+    first = int(frames[0])
+    numbers = iter(range(first, first + len(frames)))
+    pictures = _pictures(video, track, first, len(frames))
+    try:
+        return track_faces(
+            pictures, track.fps, mesh, place, on_missing="interpolate", source=Path(video).name,
+            on_face=lambda picture, face: on_face(next(numbers), picture, face),
+        )  # fmt: skip
+    except NoFaceError:
+        return None

@@ -1,0 +1,117 @@
+"""`dub` of films with several faces: which one by a box, and several in one run."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from toy_puppet import BlockMesh
+
+from portraittalk_core.cli import dub as cli_dub
+from portraittalk_core.cli.main import main
+from portraittalk_core.media.audio import load_speech
+from portraittalk_core.media.video_read import read_pictures
+from portraittalk_core.media.video_write import VideoWriter
+from portraittalk_core.pipelines import dub as pipeline
+from portraittalk_core.renderers.lip.random_files import write_random_lip_files
+
+WIDTH, HEIGHT, FRAMES, FPS = 320, 160, 4, 10
+LEFT, RIGHT = (slice(70, 98), slice(45, 95)), (slice(90, 118), slice(205, 255))  # lower halves of two faces
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A film of two blocks that a stand-in takes for faces, two tones, networks, a mask of the right face."""
+    folder = tmp_path_factory.mktemp("two")
+    picture = torch.full((HEIGHT, WIDTH, 3), 30, dtype=torch.uint8)
+    picture[30:100, 40:100, 0], picture[50:120, 200:260, 2] = 220, 220
+    with VideoWriter(folder / "two.mp4", WIDTH, HEIGHT, Fraction(FPS), crf=1) as writer:
+        for _ in range(FRAMES):
+            writer.write(picture)
+    time = np.arange(8000) / 16_000
+    for name, pitch in (("low.wav", 150), ("high.wav", 300)):
+        loud = 0.3 * np.sin(2 * np.pi * 5 * time).clip(0.05)
+        _write_wav(folder / name, loud * np.sin(2 * np.pi * pitch * time))
+    (folder / "w.safetensors").write_bytes(write_random_lip_files(folder / "w", "iplap")[0].read_bytes())
+    Image.fromarray(np.where(np.arange(WIDTH) > 160, 255, 0)[None].repeat(HEIGHT, 0).astype(np.uint8)).save(
+        folder / "right.png"
+    )
+    return folder
+
+
+def _write_wav(path: Path, samples: np.ndarray) -> None:
+    import wave
+
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        file.writeframes((samples * 32_000).astype("<i2").tobytes())
+
+
+@pytest.fixture(autouse=True)
+def _blocks(monkeypatch):
+    @contextmanager
+    def opened(_):
+        yield BlockMesh()
+
+    monkeypatch.setattr(cli_dub, "open_chosen_mesh", opened)
+    monkeypatch.setattr(pipeline, "mouth_covered", lambda *_: False)
+
+
+def run(place, out, *words) -> int:
+    given = ["dub", "--source", place / "two.mp4", "--speech", place / "low.wav", "--out", out, "--crf", 1]
+    given += ["--renderer", "iplap", "--lips-file", place / "w.safetensors", "--references", 1, "--device", "cpu"]
+    return main(list(map(str, [*given, "--voice-gate", 0, *words])))
+
+
+def changed(place, out) -> tuple[bool, bool]:
+    """Whether the left and the right face were painted."""
+    made, filmed = (torch.stack(list(read_pictures(path))).int() for path in (out, place / "two.mp4"))
+    difference = (made - filmed).abs().amax((0, 3)).float()
+    return tuple(float(difference[rows, columns].mean()) > 15 for rows, columns in (LEFT, RIGHT))
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--face", "190,40,270,130"], (False, True)),
+        (["--face-order", "left_to_right", "--also", "1", "high.wav"], (True, True)),
+        (["--face", "right.png"], (False, True)),
+    ],
+)
+def test_the_faces_that_are_meant_are_painted(place, tmp_path, monkeypatch, words, expected):
+    monkeypatch.chdir(place)
+    assert run(place, tmp_path / "o.mp4", *words) == 0
+    assert changed(place, tmp_path / "o.mp4") == expected
+    heard = load_speech(tmp_path / "o.mp4").waveform.numpy()
+    loud = np.abs(np.fft.rfft(heard[: 16_000 * FRAMES // FPS]))
+    hz = np.arange(len(loud)) * 16_000 / (16_000 * FRAMES // FPS)
+    both = loud[(hz > 280) & (hz < 320)].max() > 0.2 * loud.max()
+    assert both == ("--also" in words)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--also", "0", "high.wav"], "the face of --speech and the face 0 of --also are the same face in two.mp4"),
+        (["--also", "left", "high.wav"], "a face is given as a number from 0, a box"),
+        (["--also", "1", "none.wav"], "none.wav"),
+        (["--face", "0,0,9,9"], "no face was found in any of the 4 frames of two.mp4 (in the box 0,0,9,9)"),
+        (["--face", "none.png"], "none.png"),
+    ],
+)
+def test_faces_that_are_not_there_are_told(place, tmp_path, monkeypatch, capsys, words, said):
+    monkeypatch.chdir(place)
+    assert run(place, tmp_path / "o.mp4", *words) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert not list(tmp_path.glob("*.mp4"))
+
+
+def test_a_picture_has_one_speaker(place, tmp_path, capsys):
+    words = ["dub", "--source", place / "right.png", "--speech", place / "low.wav", "--also", "1", place / "high.wav"]
+    assert main(list(map(str, [*words, "--out", tmp_path / "o.mp4"]))) == 2
+    assert "--also is for videos; of the picture right.png one face speaks" in capsys.readouterr().err
