@@ -17,7 +17,6 @@ from .sizes import LipSizes
 
 SLOPE = 0.2  # of the leaky ReLU in blocks
 NORM_EPSILON = 1e-5
-BLOCK = 16  # channels that convolutions on a CPU take at once
 VECTOR_HIDDEN = 128  # of the layers that scale and shift by a vector
 Maps = tuple[Tensor, Tensor]  # gain and offset of normalised features
 
@@ -67,34 +66,32 @@ class SpadeLayer(nn.Module):
 
     def _composed(self, modulation: Tensor) -> Tensor:
         """As `_one_by_one` with one convolution; at the edges, beyond which the second sees zeros, with both."""
-        kernel, bias = self._kernel()
-        spare = kernel.shape[1] - modulation.shape[1]
-        result = conv2d(pad(modulation, (0, 0, 0, 0, 0, spare)), kernel, bias, padding=2)
+        result = conv2d(modulation, *self._kernel(), padding=2)
+        weights = self._both()
         for axis in (2, 3):
-            for end in (0, 1):
-                edge = result.shape[axis] - 1 if end else 0
-                result.narrow(axis, edge, 1).copy_(self._edge(modulation, axis, end))
+            for end, line in enumerate(self._edges(modulation, axis, weights)):
+                result.narrow(axis, end * (result.shape[axis] - 1), 1).copy_(line)
         return result
 
-    def _edge(self, modulation: Tensor, axis: int, end: int) -> Tensor:
-        """The first or last row (axis 2) or column (axis 3) of what `_one_by_one` gives."""
-        near = modulation.narrow(axis, modulation.shape[axis] - 3 if end else 0, 3)
-        hidden = self.conv1(near).narrow(axis, end, 2)
-        beyond = (0, 0, 1 - end, end) if axis == 2 else (1 - end, end, 0, 0)
-        return conv2d(pad(hidden, beyond), *self._both(), padding=(0, 1) if axis == 2 else (1, 0))
+    def _edges(self, modulation: Tensor, axis: int, weights: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+        """First and last row (axis 2) or column (axis 3) of what `_one_by_one` gives."""
+        lines = []
+        for end in (0, 1):
+            near = modulation.narrow(axis, end * (modulation.shape[axis] - 3), 3)
+            hidden = self.conv1(near).narrow(axis, end, 2)
+            lines.append(pad(hidden, (0, 0, 1 - end, end) if axis == 2 else (1 - end, end, 0, 0)))
+        return conv2d(torch.cat(lines), *weights, padding=(0, 1) if axis == 2 else (1, 0)).chunk(2)
 
     def _kernel(self) -> tuple[Tensor, Tensor]:
-        """Weights (2C, M, 5, 5), M filled up to whole blocks, and biases (2C,); made anew when the layers' change."""
+        """Weights (2C, M, 5, 5) and biases (2C,) of both convolutions; made anew when the layers' change."""
         versions = (0 if p.is_inference() else p._version for p in self.parameters())  # noqa: SLF001 - torch's counter
         key = tuple((p.data_ptr(), p.dtype, version) for p, version in zip(self.parameters(), versions, strict=True))
         if self._made is None or self._made[0] != key:
             weight, bias = self._both()
             kernel = conv2d(self.conv1.weight.transpose(0, 1), weight.flip(2, 3), padding=2).transpose(0, 1)
-            kernel = pad(kernel, (0, 0, 0, 0, 0, -kernel.shape[1] % BLOCK))
-            layout = torch.contiguous_format
-            if self.conv1.weight.is_contiguous(memory_format=torch.channels_last):
-                layout = torch.channels_last
-            self._made = key, kernel.contiguous(memory_format=layout), bias + weight.sum((2, 3)) @ self.conv1.bias
+            last = self.conv1.weight.is_contiguous(memory_format=torch.channels_last)
+            kernel = kernel.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+            self._made = key, kernel, bias + weight.sum((2, 3)) @ self.conv1.bias
         return self._made[1:]
 
     def _both(self) -> tuple[Tensor, Tensor]:

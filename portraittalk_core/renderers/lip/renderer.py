@@ -188,7 +188,7 @@ def painted_halving(model: LipModel, features: Any, batch: LipBatch) -> Tensor:
     """
     try:
         return model.paint(features, batch)
-    except torch.OutOfMemoryError as error:
+    except torch.cuda.OutOfMemoryError as error:
         count = len(batch.pictures)
         if count == 1:
             raise InputError(

@@ -219,7 +219,7 @@ def test_a_batch_that_does_not_fit_is_painted_in_halves(film, voice):
     def hungry(batch):
         sizes.append(len(batch.pictures))
         if len(batch.pictures) > 3:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         assert len(batch.sketches) == len(batch.sound) == len(batch.pictures)
         return batch.pictures * batch.sound.mean((1, 2))[:, None, None, None].add(4).div(8)
 
@@ -229,7 +229,7 @@ def test_a_batch_that_does_not_fit_is_painted_in_halves(film, voice):
     assert torch.equal(made, render(calm, film, voice, batch_size=7))
 
     def starving(_):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(InputError, match="the memory of cpu does not hold one frame of 48² pixels; take fewer"):
         render(StubLips(starving), film, voice)

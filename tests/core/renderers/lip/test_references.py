@@ -14,7 +14,7 @@ from portraittalk_core.renderers.lip.contract import LipCropRule
 from portraittalk_core.renderers.lip.crop import LipBoxes
 from portraittalk_core.renderers.lip.footage import Footage
 from portraittalk_core.renderers.lip.options import LipPaintOptions
-from portraittalk_core.renderers.lip.reading import references_of
+from portraittalk_core.renderers.lip.reading import reference_sheet, references_of
 from portraittalk_core.renderers.lip.references import ReferenceFrames, choose, contact_sheet
 from portraittalk_core.types import LandmarkTrack
 
@@ -124,4 +124,8 @@ def test_references_of_a_film_that_runs_backwards_are_of_the_right_pictures(tmp_
     assert read.lips.shape == read.pictures.shape
     lit = (read.lips > 0).all(1)
     assert lit.flatten(1).any(1).all() and lit.float().mean() < 0.4  # lips alone, in place
+    frames, sheet = reference_sheet(footage, boxes, torch.ones(12), options)
+    assert frames.faces == (1, 8, 2, 8)
+    tiles = [sheet[4 + 64 + row * 148, 4 + 64 + column * 132, 0] for row, column in ((0, 0), (0, 1), (1, 0))]
+    assert [round((float(tile) - 10) / 20) for tile in tiles] == [10, 9, 3]  # frames 1, 2 and 8
     assert (read.sketches[:, :, :5].amax() > 0) and not read.lip_sketches[:, :, :5].any()

@@ -8,6 +8,7 @@ from toy_speech import write_speaking
 
 from portraittalk_core.engines.contract import EngineFiles
 from portraittalk_core.engines.landmark_generator.engine import load_landmark_generator
+from portraittalk_core.engines.landmark_generator.network import LANDMARK_SIZES, LandmarkNet, save_landmark_net
 from portraittalk_core.engines.registry import open_engine
 from portraittalk_core.errors import InputError
 from portraittalk_core.face.lip_points import CONTENT_POINTS, LIP_POINTS
@@ -153,3 +154,18 @@ def test_settings_are_checked(line, message, tmp_path):
     path.write_text(f'data = "clips"\nout = "run"\n{line}\n')
     with pytest.raises(InputError, match=message):
         load_landmark_config(path)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({"sizes": "[]"}, "sizes of its network"),
+        ({"sizes": '{"channels": 32, "num_heads": 5}'}, "sizes of its network"),
+        ({"crop_margin_px": "wide"}, "crops' margin is 'wide'"),
+        ({"crop_margin_px": "nan"}, "crop_margin_px"),
+    ],
+)
+def test_files_that_say_nonsense_of_themselves_are_refused(metadata, message, tmp_path):
+    path = save_landmark_net(LandmarkNet(LANDMARK_SIZES["tiny"]), tmp_path / "x.safetensors", metadata)
+    with pytest.raises(InputError, match=message):
+        load_landmark_generator(path)
