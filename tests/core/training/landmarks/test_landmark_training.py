@@ -162,7 +162,7 @@ def test_settings_are_checked(line, message, tmp_path):
         ({"sizes": "[]"}, "sizes of its network"),
         ({"sizes": '{"channels": 32, "num_heads": 5}'}, "sizes of its network"),
         ({"crop_margin_px": "wide"}, "crops' margin is 'wide'"),
-        ({"crop_margin_px": "nan"}, "crop_margin_px"),
+        ({"crop_margin_px": "nan"}, "crops' margin is 'nan'"),
     ],
 )
 def test_files_that_say_nonsense_of_themselves_are_refused(metadata, message, tmp_path):
