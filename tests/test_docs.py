@@ -30,6 +30,7 @@ NEEDS = {
     "identitynet": "an SD1.5 checkpoint",
     "vexpress": "V-Express's weights",
     "--keypoints-folder": "a keypoint model's files; run on random ones in tests/core/cli/test_source.py",
+    "--lips-file": "a lip renderer's file; run on random ones in tests/core/cli/test_lip_renderers.py",
     "--extractor": "a trained extractor",
     "--encoder": "a speech encoder",
     "--hubert": "a speech encoder",
