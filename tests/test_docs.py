@@ -31,6 +31,7 @@ NEEDS = {
     "vexpress": "V-Express's weights",
     "--keypoints-folder": "a keypoint model's files; run on random ones in tests/core/cli/test_source.py",
     "--lips-file": "a lip renderer's file; run on random ones in tests/core/cli/test_lip_renderers.py",
+    "--layout": "a public corpus; read in tests/core/training/data/test_layouts.py",
     "--extractor": "a trained extractor",
     "--encoder": "a speech encoder",
     "--hubert": "a speech encoder",
