@@ -83,6 +83,8 @@ def measure_musetalk(repo: Path) -> dict[str, float]:
     Args:
         repo: a copy of github.com/TMElyralab/MuseTalk.
     """
+    for real in ("diffusers", "transformers"):  # which would take the stand-ins for the packages themselves
+        importlib.import_module(real)
     transforms = _StandIn("torchvision.transforms")
     transforms.Normalize = lambda mean, std: lambda x: (x - mean[0]) / std[0]
     torchvision = _StandIn("torchvision")
