@@ -24,6 +24,7 @@ from .rig import FaceRig, SkinInterpolator, face_axes, make_rig
 from .smoothing import smooth_step
 
 TURNED_COUNTS = 0.5  # how much a turned head speaks against a frame as the face at rest, beside its lips' gap
+BLOCK = 512  # frames whose landmarks are looked at at once
 FADE_S = 0.12  # within which the mouth goes over to that of a frame that stays as it is
 SPAN = 256  # frames that are turned at once
 
@@ -124,12 +125,13 @@ def dub_track(
         mouths = engine.film_spans(fitted, driving, mouth_only, scenes, on_progress)
     else:
         mouths = _carried_mouths(driving, scenes, fitted, mouth_only, engine, on_progress)
-    weights, points, start = presence(driving.valid, scenes, driving.fps), [], 0
+    weights, points, start = presence(driving.valid, scenes, driving.fps), torch.empty_like(driving.points), 0
     for mouth in mouths:
-        filmed, weight = driving.points[start : start + len(mouth)], weights[start : start + len(mouth), None, None]
-        points.append(torch.where(weight == 1, mouth.points, torch.lerp(filmed, mouth.points, weight)))
-        start += len(mouth)
-    return replace(driving, points=torch.cat(points))
+        stop = start + len(mouth)
+        filmed, weight = driving.points[start:stop], weights[start:stop, None, None]
+        points[start:stop] = torch.where(weight == 1, mouth.points, torch.lerp(filmed, mouth.points, weight))
+        start = stop
+    return replace(driving, points=points)
 
 
 def _carried_mouths(  # noqa: PLR0913 - what `dub_track` is given
@@ -174,6 +176,8 @@ class _SceneFaces:
 
     def _at_rest(self, scene: int) -> LandmarkTrack:
         frames = self._scenes == scene
+        if frames.all():
+            return resting_frame(self._driving)
         part = replace(self._driving, points=self._driving.points[frames], valid=self._driving.valid[frames])
         return resting_frame(part)
 
@@ -251,14 +255,19 @@ def resting_frame(track: LandmarkTrack) -> LandmarkTrack:
 
 def resting_index(track: LandmarkTrack) -> int:
     """Number of the most frontal frame with closed lips."""
-    points = track.points_px
-    right_eye, left_eye = (points[:, list(eye)].mean(1) for eye in (topo.RIGHT_EYE_CORNERS, topo.LEFT_EYE_CORNERS))
-    between = left_eye - right_eye
-    gap = (points[:, topo.INNER_LIP_TOP] - points[:, topo.INNER_LIP_BOTTOM]).norm(dim=1)
-    cost = (gap + TURNED_COUNTS * between[:, 2].abs()) / between.norm(dim=1).clamp(min=1e-6)
+    blocks = (track.slice(start, start + BLOCK) for start in range(0, len(track), BLOCK))
+    cost = torch.cat([_unrest(block.points_px) for block in blocks])
     if track.valid.any():
         cost = cost.masked_fill(~track.valid, torch.inf)
     return int(cost.argmin())
+
+
+def _unrest(points: Tensor) -> Tensor:
+    """(T,) how far the lips are open and the head is turned, of (T, 478, 3) pixels; in eye distances."""
+    right_eye, left_eye = (points[:, list(eye)].mean(1) for eye in (topo.RIGHT_EYE_CORNERS, topo.LEFT_EYE_CORNERS))
+    between = left_eye - right_eye
+    gap = (points[:, topo.INNER_LIP_TOP] - points[:, topo.INNER_LIP_BOTTOM]).norm(dim=1)
+    return (gap + TURNED_COUNTS * between[:, 2].abs()) / between.norm(dim=1).clamp(min=1e-6)
 
 
 def mouth_share(reference: LandmarkTrack) -> Tensor:
