@@ -12,6 +12,8 @@ from benchmarks.bad_input import Case, Result, Worker, cases, prepare_folder, ru
 from portraittalk_core.cli import main as cli  # noqa: E402
 from portraittalk_core.cli import plot as cli_plot  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def listed() -> list[Case]:

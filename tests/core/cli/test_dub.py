@@ -26,6 +26,8 @@ from portraittalk_core.media.video_write import VideoWriter
 from portraittalk_core.pipelines import dub as pipeline
 from portraittalk_core.renderers.animatenet.animate_net import new_animate_net, save_animate_net
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("diffusers")
 SAMPLE = Path(__file__).parents[3] / "samples" / "speech.wav"
 FILM = SAMPLE.with_name("film.mp4")

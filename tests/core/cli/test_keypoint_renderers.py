@@ -19,6 +19,8 @@ from portraittalk_core.renderers.implicit.audio2exp.network import Audio2Exp, Au
 from portraittalk_core.renderers.implicit.files import write_random_files
 from portraittalk_core.renderers.registry import open_renderer
 
+pytestmark = pytest.mark.slow
+
 SAMPLE = Path(__file__).parents[3] / "samples" / "speech.wav"
 LAYOUTS = {"lp": "liveportrait-21", "fv": "face-vid2vid-15"}
 

@@ -17,6 +17,8 @@ from portraittalk_core.media.video_write import VideoWriter
 from portraittalk_core.renderers.lip import renderer as lip_renderer
 from portraittalk_core.renderers.lip.random_files import write_random_lip_files
 
+pytestmark = pytest.mark.slow
+
 SAMPLE = Path(__file__).parents[3] / "samples" / "speech.wav"
 FRAMES, FPS, SIDE = 10, 12, 192
 HIDDEN = (4, 5, 6, 7)

@@ -26,6 +26,8 @@ from portraittalk_core.renderers.implicit.files import write_random_files
 from portraittalk_core.renderers.registry import open_renderer
 from portraittalk_core.types import LandmarkTrack
 
+pytestmark = pytest.mark.slow
+
 SAMPLE = Path(__file__).parents[3] / "samples" / "speech.wav"
 FRAMES, FPS, SIDE = 6, 8, 256
 
