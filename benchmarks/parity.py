@@ -5,10 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING
+from unittest.mock import patch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 INSTALL = 'pip install -e ".[parity]"'
 
@@ -57,6 +65,55 @@ def run(public: PublicCode, measure: Callable[[Path], dict[str, float]], args: S
     torch.set_num_threads(1)
     print(json.dumps(measure(repo), indent=2))
     return 0
+
+
+Measured = tuple[PublicCode, Callable[[Path], dict[str, float]]]
+
+
+def run_all(rows: Sequence[Measured], args: Sequence[str] | None = None) -> int:
+    """`run` for every copy that the command line names, of whichever of several repositories it is."""
+    for one in list(sys.argv[1:] if args is None else args) or ["--help"]:
+        public, measure = next((row for row in rows if (Path(one) / row[0].file).is_file()), rows[0])
+        run(public, measure, [one])
+    return 0
+
+
+class StandIn(ModuleType):
+    """A module that has every name."""
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return SimpleNamespace
+
+
+@contextmanager
+def imported(repo: Path, package: str, absent: Sequence[str]) -> Iterator[None]:
+    """The public code in the path, and what it imports without use here replaced.
+
+    Args:
+        repo: the copy.
+        package: of its modules, which are imported anew.
+        absent: names of modules that are replaced.
+    """
+    stand_ins = {name: StandIn(name) for name in absent}
+    for name in [n for n in sys.modules if n.split(".")[0] == package]:
+        del sys.modules[name]
+    with patch.object(sys, "path", [str(repo), *sys.path]), patch.dict(sys.modules, stand_ins):
+        yield
+
+
+def compared(what: str, actual: Tensor, expected: Tensor) -> dict[str, float]:
+    """Largest difference of two tensors, and the largest number in what was expected."""
+    difference = float((actual - expected).abs().max())
+    return {f"{what}: difference": difference, f"{what}: size": float(expected.abs().max())}
+
+
+def timed(whose: str, work: Callable[[], Tensor], pictures: int) -> tuple[Tensor, dict[str, float]]:
+    """What some work returns, and its processor seconds a picture."""
+    start = time.process_time()
+    result = work()
+    return result, {f"processor seconds a picture, {whose}": (time.process_time() - start) / pictures}
 
 
 def _is_installed(module: str) -> bool:

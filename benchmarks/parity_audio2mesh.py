@@ -19,7 +19,7 @@ from portraittalk_core.face.canonical import canonical_face
 from portraittalk_core.face.geometry import rotation_matrix
 from portraittalk_core.types import LandmarkTrack, Speech, as_fps
 
-from .parity import PublicCode, run
+from .parity import PublicCode, compared, run
 
 PUBLIC = PublicCode("https://github.com/Zejun-Yang/AniPortrait", "src/audio_models/model.py")
 
@@ -51,13 +51,13 @@ def measure(repo: Path) -> dict[str, float]:
         for seconds in SECONDS:
             speech = Speech(_noise(seconds))
             expected = _predict(public_net, prepare(speech))
-            results |= _compared(f"{seconds:g} s", our_engine.offsets(speech), expected)
+            results |= compared(f"{seconds:g} s", our_engine.offsets(speech), expected)
         speech = Speech(_noise(LONG_SECONDS))
         expected = _predict(public_net, prepare(speech))
-        results |= _compared(f"{LONG_SECONDS:g} s in pieces", our_engine.offsets(speech), expected)
+        results |= compared(f"{LONG_SECONDS:g} s in pieces", our_engine.offsets(speech), expected)
         with patch.object(audio2mesh, "MAX_SINGLE_PASS", math.inf):
-            results |= _compared(f"{LONG_SECONDS:g} s in one piece", our_engine.offsets(speech), expected)
-        results |= _compared("projection, px", *_projections(repo, expected[:50]))
+            results |= compared(f"{LONG_SECONDS:g} s in one piece", our_engine.offsets(speech), expected)
+        results |= compared("projection, px", *_projections(repo, expected[:50]))
     return results
 
 
@@ -108,11 +108,6 @@ def _projections(repo: Path, offsets: Tensor) -> tuple[Tensor, Tensor]:
     projected = pose_util.project_points_with_trans(moved, [matrix.numpy()] * len(moved), (height, width))
     projected = torch.from_numpy(projected)
     return camera.shift_px(offsets)[..., :2], (projected[1:] - projected[:1]) * PUBLIC_SHRINKS_BY
-
-
-def _compared(what: str, actual: Tensor, expected: Tensor) -> dict[str, float]:
-    difference = float((actual - expected).abs().max())
-    return {f"{what}: difference": difference, f"{what}: size": float(expected.abs().max())}
 
 
 def _noise(seconds: float) -> Tensor:

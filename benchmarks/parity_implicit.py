@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import torch
@@ -18,7 +16,7 @@ from torch import Tensor, nn
 from portraittalk_core.renderers.implicit.contract import Keypoints
 from portraittalk_core.renderers.implicit.files import open_keypoint_model, write_random_files
 
-from .parity import PublicCode, run
+from .parity import PublicCode, compared, imported, run_all, timed
 
 PUBLIC = PublicCode(
     "https://github.com/KlingAIResearch/LivePortrait", "src/modules/convnextv2.py", {"yaml": "pyyaml", "scipy": "scipy"}
@@ -43,7 +41,7 @@ def measure(repo: Path) -> dict[str, float]:
     Args:
         repo: a copy of github.com/KlingAIResearch/LivePortrait.
     """
-    with _imported(repo, "src", ("cv2", "src.utils.timer", "src.utils.rprint")), TemporaryDirectory() as folder:
+    with imported(repo, "src", ("cv2", "src.utils.timer", "src.utils.rprint")), TemporaryDirectory() as folder:
         paths = write_random_files(Path(folder), "liveportrait-21", "public", form="torch")
         files = {path.stem: str(path) for path in paths}
         wrapper = importlib.import_module("src.live_portrait_wrapper")
@@ -65,19 +63,19 @@ def measure(repo: Path) -> dict[str, float]:
     results = _keypoints_compared(keypoints, (info["kp"], angles, info["t"], info["scale"][:, 0], info["exp"]))
     turned = Keypoints(keypoints.canonical, _angles(), *_rest(keypoints))
     wide = {name: turned.rotation_deg[:, i, None] for i, name in enumerate(("pitch", "yaw", "roll"))}
-    results |= _compared("placed keypoints", ours.place(turned), call("transform_keypoint", {**info, **wide}))
+    results |= compared("placed keypoints", ours.place(turned), call("transform_keypoint", {**info, **wide}))
     source, driving = ours.place(keypoints)[:1].expand(FACES, -1, -1).contiguous(), ours.place(turned)
     ratios = torch.tensor([[0.1, 0.3], [0.02, 0.4]])
     eyes = torch.cat([ratios, ratios[:, :1]], 1)
-    results |= _compared("stitching", small.stitch(source, driving), call("stitching", source, driving))
-    results |= _compared("lips", small.lips(source, *ratios.unbind(1)), call("retarget_lip", source, ratios))
-    results |= _compared("eyes", small.eyes(source, ratios, ratios[:, 0]), call("retarget_eye", source, eyes))
+    results |= compared("stitching", small.stitch(source, driving), call("stitching", source, driving))
+    results |= compared("lips", small.lips(source, *ratios.unbind(1)), call("retarget_lip", source, ratios))
+    results |= compared("eyes", small.eyes(source, ratios, ratios[:, 0]), call("retarget_eye", source, eyes))
     features = call("extract_feature_3d", crops[:1])
-    results |= _compared("features", ours.features(crops[:1]), features)
+    results |= compared("features", ours.features(crops[:1]), features)
     many = features.expand(FACES, -1, -1, -1, -1)
-    pictures = _timed("ours", lambda: ours.render(features, source[:1], driving))
-    expected = _timed("public", lambda: call("warp_decode", many, source, driving)["out"])
-    return results | _compared("picture", pictures[0], expected[0]) | pictures[1] | expected[1]
+    pictures = timed("ours", lambda: ours.render(features, source[:1], driving), FACES)
+    expected = timed("public", lambda: call("warp_decode", many, source, driving)["out"], FACES)
+    return results | compared("picture", pictures[0], expected[0]) | pictures[1] | expected[1]
 
 
 @torch.no_grad()
@@ -92,7 +90,7 @@ def measure_facevid2vid(repo: Path) -> dict[str, float]:
         (path,) = write_random_files(Path(folder), "face-vid2vid-15", "public", form="torch")
         ours, _ = open_keypoint_model(path)
         states = torch.load(path, weights_only=True)
-    with _imported(repo, "modules", ("torchvision",)), _kept_on_cpu():
+    with imported(repo, "modules", ("torchvision",)), _kept_on_cpu():
         nets = _face_vid2vids(repo, states)
         helpers = importlib.import_module("modules.model")
         crops = _crops()
@@ -101,23 +99,23 @@ def measure_facevid2vid(repo: Path) -> dict[str, float]:
         expected = (canonical["value"], torch.stack(degrees, 1), heads["t"], torch.ones(FACES), heads["exp"])
         results = _keypoints_compared(keypoints, expected)
         placed = helpers.keypoint_transformation(canonical, heads, False)["value"]
-        results |= _compared("placed keypoints", ours.place(keypoints), placed)
+        results |= compared("placed keypoints", ours.place(keypoints), placed)
         pitch, yaw, roll = _angles().unbind(1)
         turned = Keypoints(keypoints.canonical, _angles(), *_rest(keypoints))
         still = Keypoints(
             turned.canonical, turned.rotation_deg, 0 * turned.translation, turned.scale, 0 * turned.expression
         )
         matrix = helpers.get_rotation_matrix(yaw, pitch, roll)
-        results |= _compared("rotation", ours.place(still), torch.einsum("bij,bkj->bki", matrix, still.canonical))
+        results |= compared("rotation", ours.place(still), torch.einsum("bij,bkj->bki", matrix, still.canonical))
         source, driving = ours.place(keypoints)[:1], ours.place(turned)
         points = {"value": source.expand(FACES, -1, -1)}, {"value": driving}
         many = crops[:1].expand(FACES, -1, -1, -1)
         features = ours.features(crops[:1])
-        pictures = _timed("ours", lambda: ours.render(features, source, driving))
-        public = _timed(
-            "public", lambda: nets["generator"](many, kp_source=points[0], kp_driving=points[1])["prediction"]
+        pictures = timed("ours", lambda: ours.render(features, source, driving), FACES)
+        public = timed(
+            "public", lambda: nets["generator"](many, kp_source=points[0], kp_driving=points[1])["prediction"], FACES
         )
-        return results | _compared("picture", pictures[0], public[0]) | pictures[1] | public[1]
+        return results | compared("picture", pictures[0], public[0]) | pictures[1] | public[1]
 
 
 def _face_vid2vids(repo: Path, states: dict[str, dict[str, Tensor]]) -> dict[str, nn.Module]:
@@ -135,16 +133,6 @@ def _face_vid2vids(repo: Path, states: dict[str, dict[str, Tensor]]) -> dict[str
         net.load_state_dict(states[name])
         net.eval()
     return nets
-
-
-@contextmanager
-def _imported(repo: Path, package: str, absent: Sequence[str]) -> Iterator[None]:
-    """The public code in the path, and what it imports without use here replaced."""
-    stand_ins = {name: _StandIn(name) for name in absent}
-    for name in [n for n in sys.modules if n.split(".")[0] == package]:
-        del sys.modules[name]
-    with patch.object(sys, "path", [str(repo), *sys.path]), patch.dict(sys.modules, stand_ins):
-        yield
 
 
 @contextmanager
@@ -174,15 +162,6 @@ def _is_cuda(value: object) -> bool:
     return isinstance(value, str | torch.device) and str(value).startswith("cuda")
 
 
-class _StandIn(ModuleType):
-    """A module that has every name."""
-
-    def __getattr__(self, name: str) -> object:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return SimpleNamespace
-
-
 def _crops() -> Tensor:
     return torch.rand(FACES, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(5))
 
@@ -197,33 +176,17 @@ def _rest(keypoints: Keypoints) -> tuple[Tensor, Tensor, Tensor]:
 
 def _keypoints_compared(keypoints: Keypoints, expected: Sequence[Tensor]) -> dict[str, float]:
     canonical, angles, *rest = expected
-    results = _compared("canonical", keypoints.canonical, canonical.reshape(keypoints.canonical.shape))
-    results |= _compared("rotation in radians", keypoints.rotation_deg.deg2rad(), angles.deg2rad())
+    results = compared("canonical", keypoints.canonical, canonical.reshape(keypoints.canonical.shape))
+    results |= compared("rotation in radians", keypoints.rotation_deg.deg2rad(), angles.deg2rad())
     for name, value in zip(("translation", "scale", "expression"), rest, strict=True):
         actual = getattr(keypoints, name)
-        results |= _compared(name, actual, value.reshape(actual.shape))
+        results |= compared(name, actual, value.reshape(actual.shape))
     return results
-
-
-def _compared(what: str, actual: Tensor, expected: Tensor) -> dict[str, float]:
-    difference = float((actual - expected).abs().max())
-    return {f"{what}: difference": difference, f"{what}: size": float(expected.abs().max())}
-
-
-def _timed(whose: str, work: Callable[[], Tensor]) -> tuple[Tensor, dict[str, float]]:
-    start = time.process_time()
-    result = work()
-    return result, {f"processor seconds a picture, {whose}": (time.process_time() - start) / FACES}
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Compare with every copy that is named, of whichever repository it is."""
-    given = list(sys.argv[1:] if args is None else args)
-    rows = (PUBLIC, measure), (CONTROLTALK, measure_facevid2vid), (FACE_VID2VID, measure_facevid2vid)
-    for one in given or ["--help"]:
-        public, measured = next((row for row in rows if (Path(one) / row[0].file).is_file()), rows[0])
-        run(public, measured, [one])
-    return 0
+    return run_all(((PUBLIC, measure), (CONTROLTALK, measure_facevid2vid), (FACE_VID2VID, measure_facevid2vid)), args)
 
 
 if __name__ == "__main__":

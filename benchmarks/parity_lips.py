@@ -5,13 +5,12 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import torch
@@ -24,7 +23,7 @@ from portraittalk_core.renderers.lip.musetalk.speech import WhisperRows, open_wh
 from portraittalk_core.renderers.lip.random_files import write_random_lip_files
 from portraittalk_core.types import Speech
 
-from .parity import PublicCode, run
+from .parity import PublicCode, StandIn, compared, imported, run_all, timed
 
 PUBLIC = PublicCode("https://github.com/Weizhi-Zhong/IP_LAP", "models/video_renderer.py", {"scipy": "scipy"})
 MUSETALK = PublicCode("https://github.com/TMElyralab/MuseTalk", "musetalk/models/unet.py", {"diffusers": "diffusers"})
@@ -49,7 +48,7 @@ def measure(repo: Path) -> dict[str, float]:
         repo: a copy of github.com/Weizhi-Zhong/IP_LAP.
     """
     with (
-        _imported(repo, "models", ("librosa", "librosa.filters", "lws", "torchvision")),
+        imported(repo, "models", ("librosa", "librosa.filters", "lws", "torchvision")),
         TemporaryDirectory() as folder,
     ):
         (path,) = write_random_lip_files(Path(folder), "iplap", "public", form="torch")
@@ -67,11 +66,11 @@ def measure(repo: Path) -> dict[str, float]:
     aligned = ours.flow_module(features, sketches.flatten(1, 2), at_once=2)
     results = {}
     for what, one, other in zip(("narrow", "wide", "picture"), warped, _parts(aligned), strict=True):
-        results |= _compared(f"aligned {what}", other, one)
+        results |= compared(f"aligned {what}", other, one)
     batch = LipBatch(crops.flip(1), sketches, mel)
-    painted = _timed("ours", lambda: ours.paint(features, batch).flip(1))
-    expected = _timed("public", lambda: public(crops[:, None], sketches, *many, mel[:, None, None])[0])
-    return results | _compared("picture", painted[0], expected[0]) | painted[1] | expected[1]
+    painted = timed("ours", lambda: ours.paint(features, batch).flip(1), FRAMES)
+    expected = timed("public", lambda: public(crops[:, None], sketches, *many, mel[:, None, None])[0], FRAMES)
+    return results | compared("picture", painted[0], expected[0]) | painted[1] | expected[1]
 
 
 @torch.no_grad()
@@ -85,16 +84,16 @@ def measure_musetalk(repo: Path) -> dict[str, float]:
     """
     for real in ("diffusers", "transformers"):  # which would take the stand-ins for the packages themselves
         importlib.import_module(real)
-    transforms = _StandIn("torchvision.transforms")
+    transforms = StandIn("torchvision.transforms")
     transforms.Normalize = lambda mean, std: lambda x: (x - mean[0]) / std[0]
-    torchvision = _StandIn("torchvision")
+    torchvision = StandIn("torchvision")
     torchvision.transforms = transforms
-    stand_ins = {"torchvision": torchvision, "torchvision.transforms": transforms, "librosa": _StandIn("librosa")}
-    with _imported(repo, "musetalk", ()), patch.dict(sys.modules, stand_ins), TemporaryDirectory() as name:
+    stand_ins = {"torchvision": torchvision, "torchvision.transforms": transforms, "librosa": StandIn("librosa")}
+    with imported(repo, "musetalk", ()), patch.dict(sys.modules, stand_ins), TemporaryDirectory() as name:
         folder = Path(name)
         path, *_ = write_random_lip_files(folder, "musetalk", "public", form="torch")
         ours = open_lip_model(path)
-        results = _hearing_compared(folder)
+        results = _hearingcompared(folder)
         (folder / "musetalk.json").write_text(json.dumps(UNET_CONFIG))
         public = importlib.import_module("musetalk.models.unet").UNet(
             str(folder / "musetalk.json"), str(path), device="cpu"
@@ -108,17 +107,17 @@ def measure_musetalk(repo: Path) -> dict[str, float]:
         with patch(f"{LATENTS}.sample", lambda self: self.mean):
             latents = torch.cat([coder.get_latents_for_unet(crop.numpy()) for crop in crops])  # BGR
         pictures = crops.flip(3).permute(0, 3, 1, 2).float() / 255
-        results |= _compared("latents", ours.latents(pictures), latents)
+        results |= compared("latents", ours.latents(pictures), latents)
         heard = public.pe(rows)
-        results |= _compared("rows with positions", with_positions(rows), heard)
+        results |= compared("rows with positions", with_positions(rows), heard)
         painted = public.model(latents, torch.tensor([0]), encoder_hidden_states=heard).sample
-        results |= _compared("painted latents", ours.unet(latents, 0, encoder_hidden_states=heard).sample, painted)
+        results |= compared("painted latents", ours.unet(latents, 0, encoder_hidden_states=heard).sample, painted)
         decoded = torch.from_numpy(coder.decode_latents(painted).copy()).flip(3).permute(0, 3, 1, 2).float()
         found = ours.paint(None, LipBatch(pictures, pictures[:0], rows))
-        return results | _compared("picture, in grey levels", (found * 255).round(), decoded)
+        return results | compared("picture, in grey levels", (found * 255).round(), decoded)
 
 
-def _hearing_compared(folder: Path) -> dict[str, float]:
+def _hearingcompared(folder: Path) -> dict[str, float]:
     """Rows of speech of both, of a clip longer than one window, from a random whisper-tiny."""
     from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
 
@@ -137,7 +136,7 @@ def _hearing_compared(folder: Path) -> dict[str, float]:
     features, length = processor.get_audio_feature(str(folder))
     public = processor.get_whisper_chunk(features, "cpu", torch.float32, whisper, length, fps=25)
     rows = WhisperRows(open_whisper(folder / "whisper/model.safetensors", 384), speech, Fraction(25))
-    return _compared("rows of speech", rows.rows(range(len(public))), public)
+    return compared("rows of speech", rows.rows(range(len(public))), public)
 
 
 def _parts(aligned: object) -> tuple[Tensor, Tensor, Tensor]:
@@ -157,7 +156,7 @@ def _inputs() -> tuple[Tensor, ...]:
 @contextmanager
 def public_modules(repo: Path) -> Iterator[SimpleNamespace]:
     """IP-LAP's `models` and, as `draw`, its drawing of sketches, without the perceptual loss."""
-    with _imported(repo, "models", ("librosa", "librosa.filters", "lws", "torchvision")):
+    with imported(repo, "models", ("librosa", "librosa.filters", "lws", "torchvision")):
         models = importlib.import_module("models")
         with patch.object(importlib.import_module("models.video_renderer"), "PerceptualLoss", _NoLoss):
             yield SimpleNamespace(models=models, draw=importlib.import_module("draw_landmark"))
@@ -173,44 +172,9 @@ class _NoLoss(nn.Module):
         return torch.zeros(())
 
 
-@contextmanager
-def _imported(repo: Path, package: str, absent: Sequence[str]) -> Iterator[None]:
-    """The public code in the path, and what it imports without use here replaced."""
-    stand_ins = {name: _StandIn(name) for name in absent}
-    for name in [n for n in sys.modules if n.split(".")[0] == package]:
-        del sys.modules[name]
-    with patch.object(sys, "path", [str(repo), *sys.path]), patch.dict(sys.modules, stand_ins):
-        yield
-
-
-class _StandIn(ModuleType):
-    """A module that has every name."""
-
-    def __getattr__(self, name: str) -> object:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return SimpleNamespace
-
-
-def _compared(what: str, actual: Tensor, expected: Tensor) -> dict[str, float]:
-    difference = float((actual - expected).abs().max())
-    return {f"{what}: difference": difference, f"{what}: size": float(expected.abs().max())}
-
-
-def _timed(whose: str, work: Callable[[], Tensor]) -> tuple[Tensor, dict[str, float]]:
-    start = time.process_time()
-    result = work()
-    return result, {f"processor seconds a picture, {whose}": (time.process_time() - start) / FRAMES}
-
-
 def main(args: Sequence[str] | None = None) -> int:
     """Compare with every copy that is named, of whichever repository it is."""
-    given = list(sys.argv[1:] if args is None else args)
-    rows = (PUBLIC, measure), (MUSETALK, measure_musetalk)
-    for one in given or ["--help"]:
-        public, measured = next((row for row in rows if (Path(one) / row[0].file).is_file()), rows[0])
-        run(public, measured, [one])
-    return 0
+    return run_all(((PUBLIC, measure), (MUSETALK, measure_musetalk)), args)
 
 
 if __name__ == "__main__":

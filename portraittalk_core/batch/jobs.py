@@ -140,7 +140,7 @@ class JobRunner:
             _check_film_job(job)
             self._dub(job, out, on_progress)
             return
-        face = FaceOptions(**fields_given(FaceOptions, options))
+        face = _face(job)
         which = face.which, face.face_order
         portrait = find_portrait(load_picture(path), *which, source=path.name, mesh=self._mesh)
         driving = read_film(job.files["driving"], mesh=self._mesh, scenes="all") if "driving" in job.files else None
@@ -150,7 +150,7 @@ class JobRunner:
 
     def _dub(self, job: BatchJob, out: Path, on_progress: Progress | None) -> None:
         path, options = job.files.get("video") or job.files["source"], dict(job.options)
-        face, dub_options = (kind(**fields_given(kind, options)) for kind in (FaceOptions, DubOptions))
+        face, dub_options = _face(job), DubOptions(**fields_given(DubOptions, options))
         which = {"face_index": face.which, "face_order": face.face_order, "scenes": dub_options.scenes}
         with described_by(job.files.get("person_models")) as describe:
             film = read_film(path, mesh=self._mesh, **which, describe=describe, on_progress=on_progress)
@@ -245,6 +245,12 @@ def _style(job: BatchJob) -> Style | None:
     if job.style:
         return named_style(job.style, use)
     return used_as(load_style(job.files["style"]), use.strength, use.noise, use.seed)
+
+
+def _face(job: BatchJob) -> FaceOptions:
+    """Which face a job means; a mask's file lies beside the manifest."""
+    options = fields_given(FaceOptions, dict(job.options))
+    return FaceOptions(**options, **({"face": str(job.files["face"])} if "face" in job.files else {}))
 
 
 def _sound(job: BatchJob) -> SoundChoice:

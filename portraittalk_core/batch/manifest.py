@@ -209,6 +209,9 @@ def _job(line: int, kind: str, cells: dict[str, str], folder: Path, made_in: Pat
     options = _options(kind, cells, allowed)
     for name in [name for name in options if allowed[name].kind is Path and not allowed[name].many]:
         files[name] = folder / str(options.pop(name))  # files count by their content
+    face = options.get("face")
+    if isinstance(face, str) and is_file(folder / face):  # a mask; else a box
+        files["face"] = folder / options.pop("face")
     absent = [
         f"the {name} {shortened(path)} does not exist"
         for name, path in files.items()

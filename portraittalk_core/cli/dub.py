@@ -142,7 +142,9 @@ def _dub_all(
         Speaker(film, load_speech(sound, at_most_s), name)
         for film, sound, name in zip(films, sounds, names, strict=True)
     ]
-    return dub_speakers(speakers, args.out, options, sound=summed_sounds(sounds, at_most_s), **more)
+    return dub_speakers(
+        speakers, args.out, options, style=chosen_style(args), sound=summed_sounds(sounds, at_most_s), **more
+    )
 
 
 def _add(parser: argparse.ArgumentParser) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,8 +58,17 @@ def resumed(args: argparse.Namespace, options: object) -> Iterator[Sections | No
 def job_key(args: argparse.Namespace) -> str:
     """Cache key of 64 hex digits: equal for commands that render equal frames; files count by content."""
     arguments = {name: _fingerprint(value) for name, value in vars(args).items() if name not in NOT_PAINTED}
+    arguments["face"] = _face_fingerprint(getattr(args, "face", None))
+    arguments["also"] = [
+        [_face_fingerprint(face), _fingerprint(speech)] for face, speech in getattr(args, "also", None) or ()
+    ]
     arguments["lora"] = [_lora_fingerprint(lora) for lora in getattr(args, "lora", None) or ()]
     return cache_key([__version__, arguments])
+
+
+def _face_fingerprint(face: str | None) -> object:
+    """Of a face that is meant: a mask's file counts by its content."""
+    return _fingerprint(Path(face)) if face and os.path.isfile(face) else face
 
 
 def _lora_fingerprint(lora: str) -> object:

@@ -175,11 +175,7 @@ class _SceneFaces:
         return self._carried(spoken, scene), reference, share
 
     def _at_rest(self, scene: int) -> LandmarkTrack:
-        frames = self._scenes == scene
-        if frames.all():
-            return resting_frame(self._driving)
-        part = replace(self._driving, points=self._driving.points[frames], valid=self._driving.valid[frames])
-        return resting_frame(part)
+        return resting_face(self._driving, self._scenes, scene)
 
     def _carried(self, spoken: LandmarkTrack, scene: int) -> LandmarkTrack:
         """What a face says, on the same or another face in another scene."""
@@ -251,6 +247,20 @@ def resting_frame(track: LandmarkTrack) -> LandmarkTrack:
     """The most frontal frame with closed lips, as a track of one frame."""
     best = resting_index(track)
     return track.slice(best, best + 1)
+
+
+def resting_face(track: LandmarkTrack, scenes: Tensor, scene: int) -> LandmarkTrack:
+    """`resting_frame` of one scene.
+
+    Args:
+        track: T frames.
+        scenes: (T,) number of each frame's scene.
+        scene: which one.
+    """
+    frames = scenes == scene
+    if frames.all():
+        return resting_frame(track)
+    return resting_frame(replace(track, points=track.points[frames], valid=track.valid[frames]))
 
 
 def resting_index(track: LandmarkTrack) -> int:

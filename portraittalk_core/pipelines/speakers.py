@@ -20,6 +20,7 @@ from ..renderers.contract import Callbacks, Film, Renderer, RenderJob
 from ..renderers.registry import open_renderer
 from ..renderers.sections import Sections
 from ..renderers.write import RenderResult, Sound, render_video
+from ..style.prior import Style
 from ..types import LandmarkTrack, Speech
 
 SAME_FACE = 0.5  # shared area over that of both, on the mean of all frames, from which two faces are one
@@ -53,6 +54,7 @@ def dub_speakers(
     engine: MotionEngine,
     sound: Sound,
     renderer: Renderer | None = None,
+    style: Style | None = None,
     crf: int = 18,
     callbacks: Callbacks | None = None,
     dub_options: DubOptions | None = None,
@@ -68,6 +70,7 @@ def dub_speakers(
         engine: what moves them.
         sound: the video's sound, such as the sum of all speeches.
         renderer: what draws; None is the warp.
+        style: for renderers that look at a style.
         crf: H.264 quality, 0 lossless .. 51.
         callbacks: called meanwhile; may raise to stop, and then no file remains.
         dub_options: what follows where the longest speech is longer than the film.
@@ -86,7 +89,7 @@ def dub_speakers(
     for speaker in speakers:
         film = speaker.film if order is None else speaker.film.in_order(order)
         track = dub_track(film.track, speaker.speech, options, engine, scenes=film.scenes)
-        jobs.append(RenderJob.of_track(film, track, speaker.speech))
+        jobs.append(RenderJob.of_track(film, track, speaker.speech, style))
     stages = _Stages(renderer, jobs, callbacks)
     result = render_video(renderer, stages.last, out, sound=sound, crf=crf, callbacks=stages.callbacks, started=started)
     stages.finish()
@@ -134,19 +137,19 @@ class _Stages:
     """
 
     def __init__(self, renderer: Renderer, jobs: Sequence[RenderJob], callbacks: Callbacks) -> None:
-        self._told: tuple[int, int] = (0, jobs[0].num_frames)
+        self._progress: tuple[int, int] = (0, jobs[0].num_frames)  # as reported last
         self._on_progress = callbacks.on_progress
         self._sections: list[Sections] = []
         self.callbacks = Callbacks(
-            None if self._on_progress is None else self._tell,
+            None if self._on_progress is None else self._report,
             callbacks.on_picture,
             callbacks.on_latents,
             self._own_sections(callbacks.sections, len(jobs) - 1),
         )
         self.last = jobs[0]
         for number, job in enumerate(jobs[1:]):
-            again = None if self._on_progress is None else self._ask
-            kept = Callbacks(again, sections=self._own_sections(callbacks.sections, number))
+            repeat = None if self._on_progress is None else self._repeat
+            kept = Callbacks(repeat, sections=self._own_sections(callbacks.sections, number))
             self.last = _painted_over(job, renderer, self.last, kept)
 
     def finish(self) -> None:
@@ -154,12 +157,13 @@ class _Stages:
         for sections in self._sections:
             sections.finish()
 
-    def _tell(self, done: int, of: int) -> None:
-        self._told = (done, of)
+    def _report(self, done: int, of: int) -> None:
+        self._progress = (done, of)
         self._on_progress(done, of)
 
-    def _ask(self, *_: int) -> None:
-        self._on_progress(*self._told)
+    def _repeat(self, *_: int) -> None:
+        """Report the last job's progress again, which may raise to stop within another job."""
+        self._on_progress(*self._progress)
 
     def _own_sections(self, sections: Sections | None, number: int) -> Sections | None:
         if sections is None:

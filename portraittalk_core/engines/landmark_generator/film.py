@@ -77,6 +77,11 @@ class FilmedSpeaker:
         return values.to(self.device, self.dtype)
 
     @cached_property
+    def rest(self) -> LandmarkTrack:
+        """One frame: the film's face at rest."""
+        return resting_frame(self.film)
+
+    @cached_property
     def silence(self) -> Tensor:
         """(1, D) token of a chunk of digital silence."""
         return silent_token(self.net)
@@ -134,7 +139,7 @@ def film_spans(
         Consecutive spans, together T frames.
     """
     film, content = speaker.film, film_content(speaker, speech, options, on_progress)
-    skin = skin_weights(resting_frame(film).points_px[0])
+    skin = skin_weights(speaker.rest.points_px[0])
     skin[list(STILL)] = 0
     size = torch.tensor([film.width, film.height], dtype=torch.float32)
     for start in range(0, len(film), SPAN):
@@ -187,7 +192,7 @@ def spoken_amounts(speaker: FilmedSpeaker, speech: Speech, options: MotionOption
     """(F,) how much of the speech's mouth shows: 0 is the mouth of silence, 1 the speech's, 2 exaggerates."""
     gate = speaking_gate(voice_activity(speech, options.silence_gate_db))
     opened = sample_at(gate, 100.0, frame_times_s(len(speaker), CHUNK_RATE))
-    opening = style_factors(options, own_smile(resting_frame(speaker.film))).opening
+    opening = style_factors(options, own_smile(speaker.rest)).opening
     opened = torch.where(opened > FULLY_OPEN, 1.0, opened)  # smoothing leaves it a rounding below
     return options.gains(len(speaker.film))[speaker.shown] * opened * opening
 
@@ -209,7 +214,7 @@ def _steady(placed: Tensor, speaker: FilmedSpeaker, smoothing: float) -> Tensor:
     if smoothing <= 0:
         return placed
     film, rigid = speaker.film, list(topo.RIGID)
-    rest = resting_frame(film).points_px[0]
+    rest = speaker.rest.points_px[0]
     corners = rest[list(topo.MOUTH_CORNERS)]
     unit = float(WIDEST_GAP * (corners[1] - corners[0]).norm())
     steady = placed.clone()

@@ -25,7 +25,6 @@ LIVEPORTRAIT, FACEVID2VID = "liveportrait-21", "face-vid2vid-15"
 ENCODER, WARPING, GENERATOR = "appearance_feature_extractor", "warping_module", "spade_generator"
 EXTRACTOR, RETARGETING = "motion_extractor", "stitching_retargeting_module"
 DETECTOR, ESTIMATOR = "kp_detector", "he_estimator"
-INPUT_SIZE = "input_size"  # a whole number in files of this package: side of the crops, where it is not 256
 COUNTER = "num_batches_tracked"  # of batch norms in training; some files leave it out
 
 

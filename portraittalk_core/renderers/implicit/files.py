@@ -16,6 +16,7 @@ from ...checks import check_choice
 from ...errors import InputError, MissingDependency
 from ...types.keypoint_track import KEYPOINT_LAYOUTS
 from ...weights.catalog import SUFFIXES, recognise
+from ...weights.crop_size import INPUT_SIZE, crop_size
 from ...weights.headers import read_shapes, shortened
 from ...weights.load import load_strict, read_tensors
 from .contract import KeypointModel, Retargeting
@@ -28,7 +29,6 @@ from .file_layouts import (
     EXTRACTOR,
     FACEVID2VID,
     GENERATOR,
-    INPUT_SIZE,
     LAYOUTS,
     LIVEPORTRAIT,
     RETARGETING,
@@ -232,11 +232,7 @@ def _refusal(path: Path, names: Mapping[str, object], layouts: Mapping[str, obje
 
 def _add(found: _Found, path: Path, layouts: Mapping[str, Mapping[str, Mapping[str, str]]]) -> None:
     tensors = read_tensors(path)
-    if INPUT_SIZE in tensors:
-        side = tensors[INPUT_SIZE]
-        if side.numel() != 1 or side.is_floating_point() or not 0 < side.item() <= MAX_SIDE:
-            raise InputError(f"{path.name} says that crops have {side.tolist()} pixels a side; it must be one number.")
-        found.input_size = int(side)
+    found.input_size = crop_size(tensors, path.name, found.input_size, MAX_SIDE)
     for layout, parts in layouts.items():
         known = found.parts.setdefault(layout, {})
         for part, names in parts.items():

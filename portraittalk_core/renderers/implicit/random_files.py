@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import Module
 
 from ...checks import check_choice
-from .file_layouts import GENERATOR, INPUT_SIZE, LIVEPORTRAIT, RETARGETING, public_names
+from ...weights.crop_size import INPUT_SIZE
+from .file_layouts import GENERATOR, LIVEPORTRAIT, RETARGETING, public_names
 from .random_weights import random_model
 from .spectral import unfolded
 

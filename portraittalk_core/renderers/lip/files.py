@@ -18,6 +18,7 @@ from ...checks import abbreviated, check_choice
 from ...errors import InputError, MissingDependency
 from ...media.tensor_file import save_tensors
 from ...weights.catalog import SUFFIXES, recognise
+from ...weights.crop_size import INPUT_SIZE, crop_size
 from ...weights.headers import read_shapes, shortened
 from ...weights.load import load_strict, read_metadata, read_tensors
 from .contract import LipModel
@@ -28,7 +29,6 @@ from .sizes import MAX_SIDE, LipConfig, LipSizes
 
 LIPS, IPLAP, MUSETALK = "lips", "iplap", "musetalk"
 LAYOUT = "portraittalk-lips-1"  # of our own files
-INPUT_SIZE = "input_size"  # a number that our files of random weights hold besides: the side of the crops
 CALLED = {
     LIPS: "a file of `portraittalk train lips`",
     IPLAP: "IP-LAP's renderer_checkpoint.pth",
@@ -206,23 +206,12 @@ def _iplap_sizes(tensors: Mapping[str, Tensor], file: Path) -> LipSizes:
         return len(weight)
 
     return LipSizes(
-        size=_input_size(tensors, file),
+        size=crop_size(tensors, file.name, LipSizes.size, MAX_SIDE),
         narrow=width("flow_module.conv1"),
         wide=width("flow_module.conv2"),
         hidden=width("flow_module.spade_layer_1.spade_layer_1.conv1"),
         audio=tuple(width(f"translation.audio_encoder.{i}.conv_block.0") for i in _STAGES),
     )
-
-
-def _input_size(tensors: Mapping[str, Tensor], file: Path) -> int:
-    if INPUT_SIZE not in tensors:
-        return LipSizes.size
-    side = tensors[INPUT_SIZE]
-    if side.numel() != 1 or side.is_floating_point() or not 0 < side.item() <= MAX_SIDE:
-        raise InputError(
-            f"{file.name} says that crops have {abbreviated(side.tolist())} pixels a side; it must be one number."
-        )
-    return int(side)
 
 
 def _config(file: Path) -> LipConfig:

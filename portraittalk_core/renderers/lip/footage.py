@@ -23,7 +23,7 @@ class Footage:
 
     source: Film | Portrait
     track: LandmarkTrack  # T frames of the face as it stands in the pictures
-    wanted: LandmarkTrack  # T frames of the face as it is to be painted
+    target: LandmarkTrack  # T frames of the face as it is to be painted
     scenes: Tensor  # (T,) int64 number of each frame's scene
     pictures: Callable[[], Iterator[Tensor]]  # (H, W, 3) uint8 from the beginning, T of them
 
@@ -49,16 +49,16 @@ def footage_of(job: RenderJob) -> Footage:
     Raises:
         InputError: another number of frames than the job says, or keypoints.
     """
-    wanted = joined(job.motion)
-    if len(wanted) != job.num_frames:
-        raise InputError(f"the motion has {len(wanted)} frames, but {job.num_frames} are to be rendered.")
+    target = joined(job.motion)
+    if len(target) != job.num_frames:
+        raise InputError(f"the motion has {len(target)} frames, but {job.num_frames} are to be rendered.")
     if isinstance(job.source, Film):
         film = job.source
         scenes = torch.zeros(len(film.track), dtype=torch.int64) if film.scenes is None else film.scenes
-        return Footage(film, film.track, wanted, scenes, film.pictures)
-    whole = replace(job, motion=(wanted,))
-    scenes = torch.zeros(len(wanted), dtype=torch.int64)
-    return Footage(job.source, wanted, wanted, scenes, lambda: warped_pictures(whole))
+        return Footage(film, film.track, target, scenes, film.pictures)
+    whole = replace(job, motion=(target,))
+    scenes = torch.zeros(len(target), dtype=torch.int64)
+    return Footage(job.source, target, target, scenes, lambda: warped_pictures(whole))
 
 
 def joined(spans: Iterable[LandmarkTrack]) -> LandmarkTrack:

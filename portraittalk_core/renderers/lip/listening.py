@@ -44,7 +44,7 @@ def sound_rows(model: LipModel, speech: Speech | None, num_frames: int, fps: Fra
     if model.sound == NO_SOUND:
         return None
     if speech is None:
-        raise InputError(f"the renderer {model.name} hears the speech itself; give the speech too (--speech).")
+        raise InputError(f"the renderer {model.name} hears the speech itself; give the speech too.")
     fitted = fit_speech(speech, num_frames, fps).speech
     heard_in, silent = model.listen(fitted, fps) if model.sound == WHISPER else _mel(fitted, fps)
 

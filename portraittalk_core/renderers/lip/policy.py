@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ...face.geometry import head_pose
-from ...motion.dub import fit_speech, mouth_share, presence, resting_frame, with_mouth
+from ...motion.dub import fit_speech, mouth_share, presence, resting_face, with_mouth
 from ...motion.smoothing import frame_times_s, sample_at
 from ...motion.speaking_gate import ACTIVITY_HZ, speaking_gate
 from ...speech.voice_activity import voice_activity
@@ -95,19 +95,11 @@ class RestingMouth:
         if gate >= 1:
             return wanted
         reference, share = self._at_rest(int(self._scenes[index]))
-        filmed = LandmarkTrack(
-            self._track.points[index][None], torch.ones(1, dtype=torch.bool), self._track.fps, self._track.width,
-            self._track.height,
-        )  # fmt: skip
+        filmed = self._track.slice(index, index + 1)
         return torch.lerp(with_mouth(filmed, reference, reference, share).points[0], wanted, gate)
 
     def _at_rest(self, scene: int) -> tuple[LandmarkTrack, Tensor]:
         if self._face is None or (scene != self._scene and self._rest is None):
-            frames = self._scenes == scene
-            part = LandmarkTrack(
-                self._track.points[frames], self._track.valid[frames], self._track.fps, self._track.width,
-                self._track.height,
-            )  # fmt: skip
-            reference = self._rest or resting_frame(part)
+            reference = self._rest or resting_face(self._track, self._scenes, scene)
             self._scene, self._face = scene, (reference, mouth_share(reference))
         return self._face

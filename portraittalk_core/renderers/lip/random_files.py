@@ -8,9 +8,10 @@ import torch
 
 from ...checks import check_choice
 from ...media.tensor_file import save_tensors
+from ...weights.crop_size import INPUT_SIZE
 from ..implicit.random_weights import randomised
 from .contract import LipModel
-from .files import INPUT_SIZE, IPLAP, LIPS, MUSETALK, save_lip_model
+from .files import IPLAP, LIPS, MUSETALK, save_lip_model
 from .iplap import IpLap
 from .lip_model import LipPriors
 from .model_base import LipNetworks

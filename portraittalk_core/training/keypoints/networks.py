@@ -18,11 +18,11 @@ from ...media.tensor_file import save_tensors
 from ...renderers.implicit.facevid2vid.head_estimator import EstimatorSizes
 from ...renderers.implicit.facevid2vid.keypoint_detector import DetectorSizes
 from ...renderers.implicit.facevid2vid.model import HALF_TURN, INPUT_SIZE, PUBLIC_SIZES, FaceVid2Vid
-from ...renderers.implicit.file_layouts import INPUT_SIZE as SIZE_NAME
 from ...renderers.implicit.file_layouts import detector_sizes, estimator_sizes
 from ...renderers.implicit.head_angles import axis_rotations
 from ...renderers.implicit.random_files import public_tensors
 from ...renderers.implicit.sizes import DenseMotionSizes, ImplicitSizes
+from ...weights.crop_size import INPUT_SIZE as SIZE_NAME
 from ...weights.load import load_strict
 
 NUM_KEYPOINTS = 15

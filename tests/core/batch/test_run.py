@@ -69,6 +69,15 @@ def test_manifest_takes_a_renderer_with_its_options(folder):
     assert f"renderer of a portrait must be one of {names}, not 'oil'" in four.problem
 
 
+def test_a_mask_lies_beside_the_manifest_and_counts_by_its_content(folder):
+    Image.new("L", (128, 128)).save(folder / "mask.png")
+    rows = ["talk,x,me.png,a.wav,mask.png", 'talk,y,me.png,a.wav,"0,0,9,9"']
+    masked, boxed = read_manifest(manifest(folder, *rows, columns="job,out,portrait,speech,face"))
+    assert (masked.files["face"], dict(masked.options), masked.problem) == (folder / "mask.png", {}, None)
+    assert "face" not in boxed.files and boxed.options == {"face": "0,0,9,9"}
+    assert batch_jobs._face(masked).which.name == "mask.png" and batch_jobs._face(boxed).which.box == (0, 0, 9, 9)
+
+
 def test_a_film_is_dubbed_as_its_columns_say(tmp_path, astronaut):
     """Half a second of speech at 4 fps is two frames; the film has one."""
     with av.open(str(tmp_path / "film.mp4"), "w") as file:

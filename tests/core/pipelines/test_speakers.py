@@ -85,6 +85,21 @@ def test_each_face_is_painted_into_the_pictures_of_the_one_before(video, tmp_pat
     assert int((both[:, :, -half:] - other[:, :, -half:]).abs().max()) < 12
 
 
+def test_every_face_is_rendered_in_the_style(video, tmp_path):
+    styles = []
+
+    class Noting(LipRenderer):
+        def render(self, job, callbacks=None):
+            styles.append(job.style)
+            return super().render(job, callbacks)
+
+    speakers = [Speaker(film_of(video, choice), voice(0.2)) for choice in (LEFT, RIGHT)]
+    renderer = Noting(StubLips(flat((0.0, 0.0, 0.0))), LipPaintOptions(voice_gate=0.0))
+    dub_speakers(speakers, tmp_path / "o.mp4", MotionOptions(), engine=open_engine(), sound=None, renderer=renderer,
+                 style="a style")  # fmt: skip
+    assert styles == ["a style", "a style"]
+
+
 def test_the_film_goes_on_as_the_longest_speech(video, tmp_path):
     speakers = [Speaker(film_of(video, LEFT), voice(0.2)), Speaker(film_of(video, RIGHT), voice(0.6))]
     assert len(dub(speakers, tmp_path / "o.mp4", dub_options=DubOptions(film_end="loop"))) == 15

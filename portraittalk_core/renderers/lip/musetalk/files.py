@@ -12,8 +12,10 @@ from ....diffusion.checkpoint import filled_network
 from ....diffusion.ldm_names import NUM_LEVELS
 from ....errors import InputError, MissingDependency
 from ....weights.catalog import SUFFIXES
+from ....weights.crop_size import INPUT_SIZE, crop_size
 from ....weights.headers import read_shapes, shortened
 from ....weights.load import read_tensors
+from ..sizes import MAX_SIDE
 from .model import SIZE, WHISPER_ADVICE, MuseTalk, build_unet
 from .speech import open_whisper
 
@@ -21,7 +23,6 @@ _CONTEXT = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"
 VAE_MARKS = frozenset({"decoder.conv_in.weight", "post_quant_conv.weight", "encoder.conv_in.weight"})
 WHISPER_MARKS = frozenset({"encoder.conv1.weight", "encoder.embed_positions.weight"})
 VAE_ADVICE = "stabilityai/sd-vae-ft-mse's diffusion_pytorch_model.safetensors, or any other"
-INPUT_SIZE = "input_size"  # a number that our files of random weights hold besides: the side of the crops
 
 
 def open_musetalk(
@@ -59,13 +60,14 @@ def open_musetalk(
                 f"with {what}."
             )
     tensors = read_tensors(path)
-    size = tensors.pop(INPUT_SIZE, torch.tensor(SIZE))
+    size = crop_size(tensors, path.name, SIZE, MAX_SIDE)
+    tensors.pop(INPUT_SIZE, None)
     widths = tuple(_size(tensors, f"down_blocks.{i}.resnets.0.conv1.weight", 0, path) for i in range(NUM_LEVELS))
     with torch.device("meta"):  # no random weights that would be replaced at once
-        empty = build_unet(widths, _size(tensors, _CONTEXT, 1, path), int(size))
+        empty = build_unet(widths, _size(tensors, _CONTEXT, 1, path), size)
     unet = filled_network(empty, tensors, path.name, device, dtype)
     encoder = open_whisper(speech_encoder, unet.config.cross_attention_dim, device)
-    model = MuseTalk(unet, load_vae(vae, device, dtype), encoder, int(size))
+    model = MuseTalk(unet, load_vae(vae, device, dtype), encoder, size)
     return model.eval().requires_grad_(False)
 
 

@@ -9,7 +9,7 @@ import torch
 from ....errors import MissingDependency
 from ....media.tensor_file import save_tensors
 from ....speech.encoders import WhisperEncoder
-from .files import INPUT_SIZE
+from ....weights.crop_size import INPUT_SIZE
 from .model import SIZE, MuseTalk, build_unet
 from .speech import STATES
 

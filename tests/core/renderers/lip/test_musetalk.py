@@ -256,6 +256,15 @@ def test_the_folder_that_the_public_code_lays_out_is_opened(unet, written, model
         open_lip_model(folder)
 
 
+@pytest.mark.parametrize("side", [torch.tensor([64, 64]), torch.tensor(64.0), torch.tensor(0), torch.tensor(1 << 40)])
+def test_a_side_of_crops_that_is_no_number_is_refused(unet, written, side):
+    torch.save(torch.load(unet, weights_only=True) | {"input_size": side}, unet)
+    with pytest.raises(
+        InputError, match=r"unet.pth says that crops have .* pixels a side; it must be one whole number"
+    ):
+        open_lip_model(unet, vae=written[1], speech_encoder=written[2])
+
+
 def test_damaged_and_other_files_are_named(unet, written):
     with pytest.raises(InputError, match=r"is MuseTalk 1.5's unet.pth, not IP-LAP's renderer_checkpoint.pth"):
         open_lip_model(unet, name="iplap")
