@@ -14,6 +14,7 @@ from ...motion.dub import resting_frame
 from ...threads import one_torch_thread
 from ...types import LandmarkTrack, Portrait
 from ..contract import Callbacks, Film, RenderJob
+from .cutout import cut_out
 from .film import FilmedFace
 from .options import WarpOptions
 from .renderer import REACH, PortraitRenderer
@@ -71,6 +72,7 @@ def _warped_portrait(job: RenderJob) -> Iterator[Tensor]:
         covered=covered,
         blinks=blinks,
         background_px=_background_px(job.source, move_px),
+        cutout=cut_out(picture, points[:, :2]),
     )
     for span in job.motion:
         yield from renderer.render(span)
