@@ -34,10 +34,10 @@ class Composite:
 
     def __init__(self, cutout: Cutout, picture: Tensor, box: Box, fine: int = 1) -> None:
         x0, y0, x1, y1 = box
-        people = cutout.people(picture)[None, :, y0:y1, x0:x1]
+        people = torch.cat([cutout.people, 255 * cutout.mask[None]])[None, :, y0:y1, x0:x1]
         if fine > 1:
             people = F.interpolate(people, scale_factor=fine, mode="bicubic")
-            people[:, 3].clamp_(0, 255)
+            people.clamp_(0, 255)
         self.people = people.contiguous(memory_format=torch.channels_last)  # (1, 4, h, w)
         self.mask = cutout.mask
         self.background = cutout.background[:, y0:y1, x0:x1].reshape(3, -1)
