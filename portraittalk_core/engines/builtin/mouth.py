@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -110,14 +111,32 @@ def _sampled_statistics(speech: Speech) -> MelStatistics:
 def _fit(outputs: Tensor, spoken: Tensor) -> Tensor:
     """(M, 7) outputs within their ranges; opening and jaw scaled so that the clip's loudest vowels open wide."""
     speaking = spoken[: 2 * len(outputs) : 2]
-    while_speaking = outputs[speaking][:: max(1, int(speaking.sum()) // 100_000)]
-    low, high = torch.quantile(while_speaking[:, :2], torch.tensor([0.05, 0.97]), dim=0)
-    stretch = ((WIDE - CLOSED) / (high - low).clamp(min=0.05)).clamp(max=MAX_STRETCH)
+    return fit_to(outputs, MouthRange.of(outputs[speaking][:: max(1, int(speaking.sum()) // 100_000)]))
+
+
+@dataclass(frozen=True)
+class MouthRange:
+    """What a network makes of somebody's speech, to which its outputs are fitted."""
+
+    low: Tensor  # (2,) opening and jaw at their closest, 5th percentile while speaking
+    high: Tensor  # (2,) at their widest, 97th
+    rounded: Tensor  # () rounding, 97th
+
+    @staticmethod
+    def of(while_speaking: Tensor) -> MouthRange:
+        """The range of (M, 7) outputs while somebody speaks, M at least 1."""
+        low, high = torch.quantile(while_speaking[:, :2], torch.tensor([0.05, 0.97]), dim=0)
+        return MouthRange(low, high, torch.quantile(while_speaking[:, _ROUNDING], 0.97))
+
+
+def fit_to(outputs: Tensor, range_: MouthRange) -> Tensor:
+    """(M, 7) outputs scaled so that a range's widest opens wide and its roundest is round, and limited."""
+    stretch = ((WIDE - CLOSED) / (range_.high - range_.low).clamp(min=0.05)).clamp(max=MAX_STRETCH)
     fitted = outputs.clone()
-    fitted[:, :2] = (CLOSED + (outputs[:, :2] - low) * stretch).clamp(0, 1.25)
+    fitted[:, :2] = (CLOSED + (outputs[:, :2] - range_.low) * stretch).clamp(0, 1.25)
     fitted[:, 2] = outputs[:, 2].clamp(-1, 1)
     fitted[:, 3:] = outputs[:, 3:].clamp(0, 1)
-    rounded = torch.quantile(while_speaking[:, _ROUNDING], 0.97).clamp(min=0.1)
+    rounded = range_.rounded.clamp(min=0.1)
     fitted[:, _ROUNDING] = (outputs[:, _ROUNDING] * (ROUND / rounded).clamp(1, MAX_STRETCH)).clamp(0, 1)
     begin, full = PRESSED
     fitted[:, _PRESS] = ((outputs[:, _PRESS] - begin) / (full - begin)).clamp(0, 1)
