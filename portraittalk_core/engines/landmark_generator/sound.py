@@ -5,7 +5,7 @@ Shapes: F frames at 25 Hz, D channels of the network.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -19,10 +19,23 @@ REACH = MIDDLE + CHUNK_LEAD  # chunks before its own index that a frame's window
 BATCH = 16  # frames predicted at once
 
 
+def encoded_in_fives(encode: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+    """(N, D) tokens of N pieces, which are encoded as many at a time as a window has.
+
+    The last bits of a convolution depend on how many pieces go together; the public code encodes a window's five.
+    """
+    parts = []
+    for part in values.split(WINDOW):
+        filled = torch.cat([part, part[-1:].expand(WINDOW - len(part), *part.shape[1:])])
+        parts.append(encode(filled)[: len(part)])
+    return torch.cat(parts)
+
+
 def silent_token(net: LandmarkNet) -> Tensor:
     """(1, D) audio token of a chunk of digital silence."""
     weight = next(net.parameters())
-    return net.encode_sound(torch.full((1, NUM_MELS, CHUNK_COLUMNS), SILENCE, device=weight.device, dtype=weight.dtype))
+    silence = torch.full((1, NUM_MELS, CHUNK_COLUMNS), SILENCE, device=weight.device, dtype=weight.dtype)
+    return encoded_in_fives(net.encode_sound, silence)
 
 
 @torch.no_grad()
@@ -47,7 +60,7 @@ def sound_windows(net: LandmarkNet, speech: Speech, total: int) -> Iterator[tupl
         encoded = silence.repeat(len(chunks), 1)
         if not silent.all():
             sounding = chunks[~silent].to(weight.device, weight.dtype)
-            encoded[~silent.to(weight.device)] = net.encode_sound(sounding)
+            encoded[~silent.to(weight.device)] = encoded_in_fives(net.encode_sound, sounding)
         tokens, quiet = torch.cat([tokens, encoded]), torch.cat([quiet, silent])
         first = stop - len(tokens)
         # the window of frame t is the chunks t − 4 .. t, of which the third has its middle in the frame's own
