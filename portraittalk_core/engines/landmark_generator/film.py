@@ -109,18 +109,33 @@ class FilmedSpeaker:
         windows = zip(sound[:, None], pose[:, None], strict=True)
         return torch.cat([self.net(*window, self.references) for window in windows]).cpu()
 
-    def spoken(self, speech: Speech, on_progress: Progress | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    def spoken(
+        self, speech: Speech, on_progress: Progress | None = None, length: int | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """Frames (N,) and the content of their windows (N, 5, 57, 2), batch by batch, for all F frames at 25 Hz.
 
         Args:
             speech: silence follows it.
             on_progress: called with frames at 25 Hz done and in all; may raise to stop.
+            length: see `sound_windows`.
         """
-        for start, sound, _ in sound_windows(self.net, speech, len(self)):
+        for start, sound, _ in sound_windows(self.net, speech, len(self), length):
             frames = torch.arange(start, start + len(sound))
             yield frames, self.predict(frames, sound)
             if on_progress:
                 on_progress(start + len(sound), len(self))
+
+
+def film_windows(speaker: FilmedSpeaker, speech: Speech) -> Iterator[Tensor]:
+    """The predictions of every frame's window, on the film's picture, as the public inference draws them.
+
+    No motion option counts. The clip may be longer than the film: its last frames hear what comes next.
+
+    Yields:
+        (n, 5, 57, 2) float64 pixels of consecutive frames, together T; each of a window's frames in its own place.
+    """
+    for frames, windows in speaker.spoken(speech, length=speech.waveform.numel()):
+        yield speaker.crops[speaker.windows(frames)].to_px(windows)
 
 
 def film_spans(

@@ -10,7 +10,16 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from ...speech.wav2lip_mel import CHUNK_COLUMNS, CHUNK_LEAD, NUM_MELS, SILENCE, mel_chunks
+from ...speech.wav2lip_mel import (
+    CHUNK_COLUMNS,
+    CHUNK_LEAD,
+    CHUNK_RATE,
+    COLUMN_RATE_HZ,
+    NUM_MELS,
+    SILENCE,
+    mel_chunks,
+    mel_pieces,
+)
 from ...types import Speech
 from .network import WINDOW, LandmarkNet
 
@@ -39,13 +48,16 @@ def silent_token(net: LandmarkNet) -> Tensor:
 
 
 @torch.no_grad()
-def sound_windows(net: LandmarkNet, speech: Speech, total: int) -> Iterator[tuple[int, Tensor, Tensor]]:
+def sound_windows(
+    net: LandmarkNet, speech: Speech, total: int, length: int | None = None
+) -> Iterator[tuple[int, Tensor, Tensor]]:
     """The audio tokens of every frame's window, batch by batch; each mel chunk is encoded once.
 
     Args:
         net: the network.
         speech: the clip.
-        total: F; at most the number of frames that the clip lasts.
+        total: F; at most the number of frames that the clip lasts, where no length is given.
+        length: samples after which nothing sounds; None: the clip counts as followed by silence.
 
     Yields:
         The first frame of a batch, the tokens (f, 5, D) of its windows, and (f,) bool: windows of digital silence.
@@ -55,7 +67,7 @@ def sound_windows(net: LandmarkNet, speech: Speech, total: int) -> Iterator[tupl
     quiet = torch.empty(0, dtype=torch.bool)
     for start in range(0, total, BATCH):
         stop = min(start + BATCH, total)
-        chunks = mel_chunks(speech, start, stop)
+        chunks = _chunks(speech, start, stop, length)
         silent = (chunks == SILENCE).flatten(1).all(1)
         encoded = silence.repeat(len(chunks), 1)
         if not silent.all():
@@ -68,3 +80,10 @@ def sound_windows(net: LandmarkNet, speech: Speech, total: int) -> Iterator[tupl
         window = window.clamp(min=0) - first
         yield start, tokens[window.to(weight.device)], quiet[window].all(1)
         tokens, quiet = tokens[-REACH:], quiet[-REACH:]
+
+
+def _chunks(speech: Speech, start: int, stop: int, length: int | None) -> Tensor:
+    """(stop − start, 80, 16) mel chunks, see `sound_windows`."""
+    if length is None:
+        return mel_chunks(speech, start, stop)
+    return mel_pieces(speech, [k * COLUMN_RATE_HZ // int(CHUNK_RATE) for k in range(start, stop)], length)
