@@ -30,6 +30,7 @@ from ...motion.smoothing import frame_times_s, one_euro_smoothing, sample_at
 from ...motion.speaking_gate import speaking_gate
 from ...motion.style_factors import own_smile, style_factors
 from ...progress import Progress
+from ...scratch import let_go
 from ...speech.voice_activity import voice_activity
 from ...speech.wav2lip_mel import CHUNK_RATE
 from ...types import LandmarkTrack, Speech
@@ -166,6 +167,7 @@ def film_spans(
         points[..., :2] += torch.einsum("uc,tci->tui", skin, moved_px) / size
         points[:, list(CONTENT_POINTS), :2] = placed / size
         yield replace(part, points=points)
+        let_go()
 
 
 def film_content(
@@ -201,7 +203,9 @@ def film_content(
 def _fitted(speech: Speech, offset_ms: float, num_frames: int) -> Speech:
     """A speech moved in time, as long as some frames at 25 Hz."""
     before, length = round(offset_ms * speech.sample_rate / 1000), int(num_frames * speech.sample_rate / CHUNK_RATE)
-    waveform = F.pad(speech.waveform, (before, length))[:length]  # a negative pad cuts
+    waveform = speech.waveform[max(0, -before) : max(0, length - before)]
+    if before > 0 or len(waveform) < length:  # else of a long clip no copy
+        waveform = F.pad(waveform, (min(max(0, before), length), length))[:length]
     return replace(speech, waveform=waveform.contiguous())
 
 
@@ -226,6 +230,18 @@ def _at_frames(content: Tensor, speaker: FilmedSpeaker) -> Tensor:
     return torch.lerp(content[lower], content[upper], share[:, None, None])
 
 
+def _parts_px(film: LandmarkTrack, frames: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, R, 3) what of some frames does not speak, and (N, 57, 1) the depth of what does, in pixels."""
+    parts: list[tuple[Tensor, Tensor]] = []
+    size = torch.tensor([film.width, film.height, film.width], dtype=torch.float32)
+    for some in frames.split(SPAN):
+        filmed = film.points[some] * size
+        parts.append((filmed[:, list(topo.RIGID)], filmed[:, list(CONTENT_POINTS), 2:]))
+        let_go()
+    fixed, depth = zip(*parts, strict=True)
+    return torch.cat(fixed), torch.cat(depth)
+
+
 def _steady(placed: Tensor, speaker: FilmedSpeaker, smoothing: float) -> Tensor:
     """(T, 57, 2) pixels, smoothed on the face at rest, so that neither the head's motion nor the crops' counts."""
     if smoothing <= 0:
@@ -237,9 +253,9 @@ def _steady(placed: Tensor, speaker: FilmedSpeaker, smoothing: float) -> Tensor:
     steady = placed.clone()
     for scene in speaker.scenes.unique().tolist():
         frames = torch.nonzero(speaker.scenes == scene).flatten()
-        filmed = film.points_px[frames]
-        scale, rotation, shift = align(filmed[:, rigid], rest[rigid].expand(len(frames), -1, -1))
-        content = torch.cat([placed[frames].float(), filmed[:, list(CONTENT_POINTS), 2:]], 2)
+        fixed, depth = _parts_px(film, frames)
+        scale, rotation, shift = align(fixed, rest[rigid].expand(len(frames), -1, -1))
+        content = torch.cat([placed[frames].float(), depth], 2)
         at_rest = scale[:, None, None] * content @ rotation.transpose(1, 2) + shift[:, None]
         change = (
             one_euro_smoothing(at_rest.flatten(1) / unit, film.fps, smoothing).unflatten(1, (-1, 3)) * unit - at_rest
