@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import wave
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -45,7 +46,6 @@ from portraittalk_core.renderers.lip.random_files import random_lip_model, write
 from portraittalk_core.renderers.lip.renderer import LipRenderer
 from portraittalk_core.renderers.registry import open_renderer
 from portraittalk_core.renderers.write import render_video
-from portraittalk_core.scratch import scratch_table
 from portraittalk_core.types import LandmarkTrack, Speech
 
 from .embedded import ROOT, SPEECH
@@ -65,9 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare this benchmark's options."""
     parser.add_argument("--repo", type=Path, help=f"a copy of {PUBLIC.url}; without one only ours is measured")
     parser.add_argument("--film", type=Path, default=FILM, help="whose face is dubbed; the sample film if not given")
-    parser.add_argument(
-        "--frames", type=int, default=8, help="of the film, painted in a round; 0: memory alone"
-    )
+    parser.add_argument("--frames", type=int, default=8, help="of the film, painted in a round; 0: memory alone")
     parser.add_argument("--references", type=int, default=25, help="pictures that guide the painting")
     parser.add_argument("--batch", type=int, default=8, help="frames that ours paints at once")
     parser.add_argument("--rounds", type=int, default=1, help="of all in turn; the least counts")
@@ -75,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--names", nargs="*", default=["iplap"], help="of ours that are measured: iplap lips musetalk")
     parser.add_argument("--seconds", type=int, nargs="*", default=[60, 600], help="lengths whose memory is measured")
     parser.add_argument("--tiny", action="store_true", help="tiny networks: tries the script")
-    parser.add_argument("--memory", nargs=3, help=argparse.SUPPRESS)  # what a child does: renderer, seconds, film
+    parser.add_argument("--memory", nargs=2, help=argparse.SUPPRESS)  # what a child does: renderer, film
     parser.set_defaults(run=run)
 
 
@@ -83,8 +81,8 @@ def run(args: argparse.Namespace) -> int:
     """Measure, print, and return 1 if a goal is missed."""
     torch.set_num_threads(1)
     if args.memory:
-        renderer, seconds, film = args.memory
-        print(json.dumps(peak_of_dubbing(Path(film), int(seconds), renderer)))
+        renderer, film = args.memory
+        print(json.dumps(peak_of_dubbing(Path(film), renderer)))
         return 0
     missed = measure_speed(args) if args.frames else 0
     missed += sum(memory_of_lengths(name, args.seconds) for name in ("iplap", "warp"))
@@ -265,14 +263,10 @@ def tell_difference(off: list[Tensor]) -> None:
         print(f"    frame {number:<4}{int(one.max()):5d}{float(one.float().mean()):10.5f}{far:10.4%}{last}")
 
 
-def peak_of_dubbing(path: Path, seconds: int, renderer: str) -> float:
-    """Peak memory in MB of dubbing so many seconds of a film, tracking and all: by the warp, or tiny lip networks."""
+def peak_of_dubbing(path: Path, renderer: str) -> float:
+    """Peak memory in MB of dubbing a film by the speech beside it, tracking and all: by the warp, or tiny networks."""
     found = Film(path, track_faces(read_pictures(path), probe_video(path).fps, MovingFace()))
-    speech = load_speech(SPEECH)
-    table = scratch_table(seconds * Speech.sample_rate)
-    for part in table.split(len(speech.waveform)):
-        part.copy_(speech.waveform[: len(part)])
-    speech = replace(speech, waveform=table)
+    speech = load_speech(path.with_name("speech.wav"))
     options = LipPaintOptions(references=2, max_yaw=90.0)
     opened = open_renderer() if renderer == "warp" else LipRenderer(random_lip_model(renderer), options)
     dub(found, speech, path.with_name("out.mp4"), MotionOptions(), engine=open_engine(), renderer=opened)
@@ -297,5 +291,10 @@ def _in_child(renderer: str, seconds: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         film = Path(folder) / "film.mp4"
         make_clip(film, seconds, 0)
-        words = [sys.executable, "-m", "benchmarks", "dub", "--memory", renderer, str(seconds), str(film)]
+        with wave.open(str(SPEECH)) as short, wave.open(str(film.with_name("speech.wav")), "wb") as long:
+            long.setparams(short.getparams())
+            samples = short.readframes(short.getnframes())
+            for _ in range(0, seconds * short.getframerate(), short.getnframes()):
+                long.writeframes(samples)
+        words = [sys.executable, "-m", "benchmarks", "dub", "--memory", renderer, str(film)]
         return json.loads(subprocess.run(words, capture_output=True, text=True, check=True, cwd=ROOT).stdout)

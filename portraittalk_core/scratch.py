@@ -21,9 +21,10 @@ from .errors import OutputError
 
 MOST_IN_MEMORY = 16_000_000  # bytes; larger tables lie in a file
 BLOCK = 256  # rows that are written at once
+CHUNK = 1_000_000  # numbers that are copied at once
 ITEM = 4  # bytes of a float32
 
-_tables: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
+_tables: weakref.WeakKeyDictionary[mmap.mmap, range] = weakref.WeakKeyDictionary()  # and their places in memory
 
 
 def scratch_table(*shape: int) -> Tensor:
@@ -49,8 +50,24 @@ def scratch_table(*shape: int) -> Tensor:
 def let_go() -> None:
     """Let the system take back the memory of all tables, whose values stay in their files; costs microseconds."""
     if sys.platform == "linux":
-        for table in list(_tables):
+        for table in list(_tables.keys()):
             table.madvise(mmap.MADV_DONTNEED)
+
+
+def extended(row: Tensor, length: int) -> Tensor:
+    """(length,) a row of numbers (N,) float32, cut off or with zeros behind, in a table like `scratch_table`.
+
+    Where it need not be longer, and is small or in a table already, it is not copied.
+    """
+    is_small = ITEM * length <= MOST_IN_MEMORY
+    if len(row) >= length and (is_small or any(row.data_ptr() in place for place in list(_tables.values()))):
+        return row[:length]
+    table, held = scratch_table(length), min(length, len(row))
+    table[held:] = 0
+    for start in range(0, held, CHUNK):
+        table[start : min(start + CHUNK, held)] = row[start : min(start + CHUNK, held)]
+        let_go()
+    return table
 
 
 def gathered(table: Tensor, order: Tensor) -> Tensor:
@@ -145,8 +162,9 @@ def _reserve(file: BinaryIO, num_bytes: int) -> None:
 def _mapped(file: BinaryIO, num_bytes: int) -> Tensor:
     """(N,) float32 on a file's bytes, which it keeps open."""
     table = mmap.mmap(file.fileno(), num_bytes)
-    _tables.add(table)
-    return torch.frombuffer(table, dtype=torch.float32)
+    values = torch.frombuffer(table, dtype=torch.float32)
+    _tables[table] = range(values.data_ptr(), values.data_ptr() + num_bytes)
+    return values
 
 
 def _full(num_bytes: int, error: OSError) -> OutputError:

@@ -18,7 +18,7 @@ from ..face import topology as topo
 from ..face.geometry import align
 from ..motion.options import MotionOptions
 from ..progress import Progress
-from ..scratch import let_go, scratch_table
+from ..scratch import extended, let_go, scratch_table
 from ..types import LandmarkTrack, Speech
 from .dub_options import FILM_ENDS
 from .rig import FaceRig, SkinInterpolator, face_axes, make_rig
@@ -79,9 +79,7 @@ def fit_speech(speech: Speech, num_frames: int, fps: Fraction) -> Fitted:
     """
     num_samples = int(num_frames * speech.sample_rate / fps)
     spare = speech.waveform.numel() - num_samples
-    waveform = speech.waveform[:num_samples].contiguous()  # of a long clip no copy
-    if spare < 0:
-        waveform = torch.nn.functional.pad(waveform, (0, -spare))
+    waveform = extended(speech.waveform, num_samples).contiguous()
     # less than a frame is no difference
     seconds = spare / speech.sample_rate if abs(spare) * fps >= speech.sample_rate else 0.0
     return Fitted(replace(speech, waveform=waveform), max(0.0, seconds), max(0.0, -seconds))

@@ -56,6 +56,17 @@ def test_large_tables_leave_memory_and_keep_their_values():
     assert table[7_654_321] == 7_654_321
 
 
+@pytest.mark.usefixtures("_small_memory")
+def test_a_row_is_extended_or_cut_and_copied_only_once():
+    row = torch.randn(60_000, generator=torch.Generator().manual_seed(0))
+    kept = scratch.extended(row, 60_000)
+    assert kept.data_ptr() != row.data_ptr() and torch.equal(kept, row)
+    assert scratch.extended(kept[5:], 50_000).data_ptr() == kept[5:].data_ptr()
+    longer = scratch.extended(kept, 70_000)
+    assert torch.equal(longer[:60_000], row) and not longer[60_000:].any()
+    assert scratch.extended(row, 3).data_ptr() == row.data_ptr()  # small
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the files of a process are told by Linux")
 def test_a_killed_process_leaves_no_file(tmp_path):
