@@ -17,7 +17,7 @@ import time
 import wave
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from unittest.mock import patch
@@ -40,6 +40,7 @@ from portraittalk_core.pipelines.dub import dub, read_film
 from portraittalk_core.renderers.contract import Film, RenderJob
 from portraittalk_core.renderers.lip import frames as frames_module
 from portraittalk_core.renderers.lip import renderer as renderer_module
+from portraittalk_core.renderers.lip.contract import LipBatch
 from portraittalk_core.renderers.lip.files import open_lip_model
 from portraittalk_core.renderers.lip.options import IpLapOptions, LipPaintOptions
 from portraittalk_core.renderers.lip.random_files import random_lip_model, write_random_lip_files
@@ -49,7 +50,7 @@ from portraittalk_core.renderers.write import render_video
 from portraittalk_core.types import LandmarkTrack, Speech
 
 from .embedded import ROOT, SPEECH
-from .public_script import PUBLIC, Given, run_script, true_renderer
+from .public_script import FIRST, PUBLIC, Given, Kept, run_script, true_renderer
 from .score_memory import MovingFace, make_clip, peak_mb
 
 PURPOSE = "frames a second of the lip renderers, IP-LAP's own code beside them, share of each step, memory over length"
@@ -111,12 +112,13 @@ def measure_speed(args: argparse.Namespace) -> int:
         if args.repo is None or "iplap" not in ours:
             print(f"  IP-LAP's own code is not measured: git clone {PUBLIC.url}, and --repo")
             return 0
-        public, off = measure_public(args, seen, folder / "iplap")
+        compared = measure_public(args, seen, folder / "iplap")
+        public, off = compared.seconds_a_frame, compared.pictures
         ratio = public / ours["iplap"]
         print(
             f"  {chr(39)}iplap{chr(39)} by its own code{'':<15}{1e3 * public:9.1f}   {1 / public:.2f} frames a second"
         )
-        tell_difference(off)
+        tell_difference(compared)
     most = max((int(one.max()) for one in off[:-FRAMES_AFTER]), default=0)
     goals = (
         (ratio >= GOAL_RATIO, f"ours is {ratio:.2f} times as fast (at least {GOAL_RATIO:g})"),
@@ -218,11 +220,17 @@ def _warp(seen: Seen, folder: Path) -> float:
     return 1e3 * (time.process_time() - started) / len(seen.film.track)
 
 
-def measure_public(args: argparse.Namespace, seen: Seen, folder: Path) -> tuple[float, list[Tensor]]:
-    """Seconds a frame of IP-LAP's own script, and (H, W, 3) differences of its pictures to ours, in levels.
+@dataclass(frozen=True)
+class Compared:
+    """IP-LAP's own script and ours, which does its inference from the crop to the paste."""
 
-    Both are given the same pictures, landmarks and sound; ours does the script's inference, from the crop to the paste.
-    """
+    seconds_a_frame: float  # of the script
+    pictures: list[Tensor]  # (H, W, 3) differences in levels, of every frame
+    networks: dict[str, float]  # largest differences of what the renderers' networks are given and paint
+
+
+def measure_public(args: argparse.Namespace, seen: Seen, folder: Path) -> Compared:
+    """Both codes on the same pictures, landmarks and sound, with the same random weights."""
     (path,) = sorted(folder.glob("*.pth"))
     film = replace(seen.film, track=replace(seen.film.track, valid=torch.ones(len(seen.film.track), dtype=torch.bool)))
     film, speech = replace(film, scenes=None), heard_by_script(seen.speech, len(film.track))
@@ -231,12 +239,36 @@ def measure_public(args: argparse.Namespace, seen: Seen, folder: Path) -> tuple[
     tame = partial(tame_landmarks, film=film.track)
     kept = run_script(args.repo, Given(folder, film.track, pictures, speech, true_renderer, tame))
     engine = open_engine(EngineFiles(folder / "landmarkgenerator_checkpoint.pth"))
-    renderer = LipRenderer(open_lip_model(path), IpLapOptions(lips_file=path, inference="script"))
+    model, batches = open_lip_model(path), []
+    paint = model.paint
+
+    def kept_too(features: object, batch: LipBatch) -> Tensor:
+        batches.append((batch, paint(features, batch)))
+        return batches[-1][1]
+
+    model.paint = kept_too
+    renderer = LipRenderer(model, IpLapOptions(lips_file=path, inference="script"))
     track = dub_track(film.track, speech, MotionOptions(), engine)
     job = replace(RenderJob.of_track(film, track, speech), windows=renderer.windows_of(engine, film, speech))
     shown = zip(renderer.render(job), kept.shown, strict=False)
     off = [(ours.int() - torch.from_numpy(theirs).int()).abs() for ours, theirs in shown]
-    return kept.seconds_a_frame, off
+    return Compared(kept.seconds_a_frame, off, compare_networks(batches, kept))
+
+
+def compare_networks(batches: list[tuple[LipBatch, Tensor]], kept: Kept) -> dict[str, float]:
+    """Largest differences of inputs and outputs of the renderers' networks, but of the last frames' windows."""
+    count = sum(len(batch.pictures) for batch, _ in batches) - FRAMES_AFTER
+    ours = {
+        "crops": torch.cat([batch.pictures.flip(1) for batch, _ in batches]),
+        "sketches": torch.cat([batch.sketches for batch, _ in batches]),
+        "painted crops": torch.cat([painted.flip(1) for _, painted in batches]),
+        "mel chunks": torch.cat([batch.sound for batch, _ in batches]),
+    }
+    theirs = (kept.faces, kept.sketches, kept.painted, kept.mels)
+    return {
+        name: float((made[FIRST:count] - torch.stack(expected)[: count - FIRST]).abs().max())
+        for (name, made), expected in zip(ours.items(), theirs, strict=True)
+    }
 
 
 def heard_by_script(speech: Speech, num_frames: int) -> Speech:
@@ -254,8 +286,10 @@ def tame_landmarks(network: nn.Module, film: LandmarkTrack) -> None:
         layer.bias.copy_(places.flatten())
 
 
-def tell_difference(off: list[Tensor]) -> None:
-    """Print how far apart the two codes' pictures are, frame by frame; the script's last two windows lack frames."""
+def tell_difference(compared: Compared) -> None:
+    """Print how far apart the two codes are, frame by frame; the script's last two windows lack frames."""
+    off, parts = compared.pictures, (f"{name} {value:.1e}" for name, value in compared.networks.items())
+    print(f"  the networks' inputs and outputs, of 0..1, differ by: {', '.join(parts)}")
     print("  pictures of both, before they are encoded, differ by (levels: most, mean, pixels by more than one)")
     for number, one in enumerate(off):
         last = "   the script's film runs backwards here" if number >= len(off) - FRAMES_AFTER else ""

@@ -37,7 +37,7 @@ def test_every_step_is_measured_and_the_rest_is_told(monkeypatch, capsys):
 def test_a_missed_goal_is_the_exit_code(monkeypatch, capsys, public_s, levels, peak, code):
     monkeypatch.setattr(dub, "_in_child", lambda _, seconds: {60: 400.0, 600: peak}[seconds])
     off = [torch.tensor([[[0, levels, 0]]]), *[torch.full((1, 1, 3), 99)] * 2]  # the last two do not count
-    monkeypatch.setattr(dub, "measure_public", lambda *_: (public_s, off))
+    monkeypatch.setattr(dub, "measure_public", lambda *_: dub.Compared(public_s, off, {"crops": 0.0}))
     monkeypatch.setattr(dub.Seen, "of", lambda *_: STILL)
     monkeypatch.setattr(dub, "_warp", lambda *_: 1.0)
     monkeypatch.setattr(dub.OurFrames, "__init__", lambda *_: None)
