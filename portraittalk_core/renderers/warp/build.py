@@ -10,7 +10,8 @@ from torch import Tensor
 from ...face import topology as topo
 from ...face.covered import mouth_covered
 from ...face.eyes import lids_fit
-from ...motion.dub import resting_frame
+from ...motion.dub import resting_face, resting_frame
+from ...scratch import let_go
 from ...threads import one_torch_thread
 from ...types import LandmarkTrack, Portrait
 from ..contract import Callbacks, Film, RenderJob
@@ -18,6 +19,7 @@ from .film import FilmedFace
 from .options import WarpOptions
 from .renderer import REACH, PortraitRenderer
 
+BLOCK = 256  # frames after which landmarks leave the memory
 UNFOLDED = 2.5  # a move that fades over so many times its length folds nothing
 LIVELY = 0.08  # of the face's smaller side: how far a speaking head moves
 
@@ -100,10 +102,17 @@ def _warped_film(film: Film, motion: Iterator[LandmarkTrack]) -> Iterator[Tensor
             continue
         if face is None or film.scene(index) != scene:
             scene = film.scene(index)
-            face = FilmedFace(resting_frame(film.track_of_scene(scene)), float(film.track.fps))
+            face = FilmedFace(_at_rest(film, scene), float(film.track.fps))
         with one_torch_thread():
             warped = face.draw(picture, filmed * size, target * size)
         yield warped
+        if index % BLOCK == 0:
+            let_go()
+
+
+def _at_rest(film: Film, scene: int) -> LandmarkTrack:
+    """One frame: the face at rest in a scene."""
+    return resting_frame(film.track) if film.scenes is None else resting_face(film.track, film.scenes, scene)
 
 
 def needed_reach_px(portrait: Portrait, track: LandmarkTrack) -> float:
