@@ -1,15 +1,13 @@
 """Dubbing a film with the lip renderers: speed beside IP-LAP's public code, share of each step, memory over length.
 
-A frame of either is read from the same film with the same landmarks, cropped, sketched, painted from the same
-references by the same random weights, pasted back, and compared. The public code is run without what our frames do not
-need either: its face detector a frame, and the perceptual loss that its renderer computes while it paints. One thread,
-processor time.
+IP-LAP's inference script runs on the film's first frames, with landmarks as ours finds them in the place of its two
+detectors and without the perceptual loss that its renderer computes while it paints; ours does the same inference on
+them with the same random weights, and the pictures are compared. One thread, processor time.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import inspect
 import json
 import subprocess
@@ -19,45 +17,46 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from unittest.mock import patch
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from portraittalk_core.engines.contract import EngineFiles
+from portraittalk_core.engines.landmark_generator.crops import face_crops, unit_points
 from portraittalk_core.engines.registry import open_engine
-from portraittalk_core.face import lip_points
+from portraittalk_core.face.lip_points import CONTENT_POINTS, JAW_POINTS
 from portraittalk_core.face.mesh.landmarks import track_faces
-from portraittalk_core.face.topology import FACE_OVAL
 from portraittalk_core.media.audio import load_speech
 from portraittalk_core.media.video_read import probe_video, read_pictures
 from portraittalk_core.media.video_write import VideoWriter
 from portraittalk_core.motion.dub import dub_track
 from portraittalk_core.motion.options import MotionOptions
 from portraittalk_core.pipelines.dub import read_film
-from portraittalk_core.renderers.contract import Callbacks, Film, RenderJob
+from portraittalk_core.renderers.contract import Film, RenderJob
 from portraittalk_core.renderers.lip import frames as frames_module
 from portraittalk_core.renderers.lip import renderer as renderer_module
-from portraittalk_core.renderers.lip.crop import LipBoxes
 from portraittalk_core.renderers.lip.files import open_lip_model
-from portraittalk_core.renderers.lip.listening import mel_rows
-from portraittalk_core.renderers.lip.options import LipPaintOptions
+from portraittalk_core.renderers.lip.options import IpLapOptions, LipPaintOptions
 from portraittalk_core.renderers.lip.random_files import random_lip_model, write_random_lip_files
-from portraittalk_core.renderers.lip.references import choose
 from portraittalk_core.renderers.lip.renderer import LipRenderer
 from portraittalk_core.renderers.registry import open_renderer
 from portraittalk_core.renderers.write import render_video
-from portraittalk_core.types import Speech
+from portraittalk_core.types import LandmarkTrack, Speech
 
 from .embedded import ROOT, SPEECH
-from .parity_lips import PUBLIC, public_modules
+from .public_script import PUBLIC, Given, run_script, true_renderer
 from .score_memory import MovingFace, make_clip, peak_mb
 
 PURPOSE = "frames a second of the lip renderers, IP-LAP's own code beside them, share of each step, memory over length"
 FILM = ROOT / "samples" / "film.mp4"
-GOAL_RATIO, GOAL_MORE_MB = 2.0, 60.0
+GOAL_RATIO, GOAL_MORE_MB, GOAL_LEVELS = 2.0, 60.0, 1
+FRAMES_AFTER = 2  # of a window, which the last frames of a film lack
+MEL_CHUNK_FRAMES = 5  # of sound that a frame's chunk lasts
+MOVED = 0.05  # of how far random landmarks are thrown, so that a face remains
 MEMORY_FPS_KB = 3 * 478 * 3 * 4 / 1e3 * 25  # a second of film: three copies of its landmarks
 STEPS = ("reading, cropping, sketches", "references", "network", "paste", "encoding")
 
@@ -119,15 +118,23 @@ def measure_speed(args: argparse.Namespace) -> int:
         if args.repo is None or "iplap" not in ours:
             print(f"  IP-LAP's own code is not measured: git clone {PUBLIC.url}, and --repo")
             return 0
-        public, difference = measure_public(args, seen, folder / "iplap")
+        public, off = measure_public(args, seen, folder / "iplap")
         ratio = public / ours["iplap"]
         print(
             f"  {chr(39)}iplap{chr(39)} by its own code{'':<15}{1e3 * public:9.1f}   {1 / public:.2f} frames a second"
         )
-        print(f"  pictures of both differ by {difference:.1f} levels at most, before they are encoded")
-    good = ratio >= GOAL_RATIO
-    print(f"{'ok  ' if good else 'MISS'} ours is {ratio:.2f} times as fast (at least {GOAL_RATIO:g})")
-    return int(not good)
+        tell_difference(off)
+    most = max((int(one.max()) for one in off[:-FRAMES_AFTER]), default=0)
+    goals = (
+        (ratio >= GOAL_RATIO, f"ours is {ratio:.2f} times as fast (at least {GOAL_RATIO:g})"),
+        (
+            most <= GOAL_LEVELS,
+            f"pictures differ by {most} levels at most, but for the last two (at most {GOAL_LEVELS})",
+        ),
+    )
+    for good, told in goals:
+        print(f"{'ok  ' if good else 'MISS'} {told}")
+    return sum(not good for good, _ in goals)
 
 
 class Seen:
@@ -218,102 +225,49 @@ def _warp(seen: Seen, folder: Path) -> float:
     return 1e3 * (time.process_time() - started) / len(seen.film.track)
 
 
-@torch.no_grad()
-def measure_public(args: argparse.Namespace, seen: Seen, folder: Path) -> tuple[float, float]:
-    """Seconds a frame of IP-LAP's own code, and the largest difference to our pictures in levels.
+def measure_public(args: argparse.Namespace, seen: Seen, folder: Path) -> tuple[float, list[Tensor]]:
+    """Seconds a frame of IP-LAP's own script, and (H, W, 3) differences of its pictures to ours, in levels.
 
-    Our pictures are those without colour matching and sharpening, pasted with the public code's mask; the landmarks of
-    the frames around each are the same for both.
+    Both are given the same pictures, landmarks and sound; ours does the script's inference, from the crop to the paste.
     """
     (path,) = sorted(folder.glob("*.pth"))
-    options = LipPaintOptions(references=args.references, voice_gate=0.0, max_yaw=90.0, sharpen=0.0, match_colour=0.0)
-    ours = LipRenderer(open_lip_model(path), replace(options, blend="box"))
-    pasted: list[Tensor] = []
-    with public_modules(args.repo) as code:
-        public = PublicFrames(code, path, seen, args.references)
-        started = time.process_time()
-        pictures = [public.frame(index) for index in range(len(seen.film.track))]
-        spent = (time.process_time() - started) / len(pictures)
-        with patch.object(renderer_module, "blend_mask", public.mask_on_crop):
-            pasted = list(ours.render(seen.job, Callbacks()))
-    off = [(one.float() - torch.from_numpy(other).float()).abs() for one, other in zip(pasted, pictures, strict=True)]
-    return spent, max(float(one.max()) for one in off)
+    film = replace(seen.film, track=replace(seen.film.track, valid=torch.ones(len(seen.film.track), dtype=torch.bool)))
+    film, speech = replace(film, scenes=None), heard_by_script(seen.speech, len(film.track))
+    pictures = [np.ascontiguousarray(picture.numpy()[..., ::-1]) for picture in film.pictures()]
+    torch.manual_seed(0)
+    tame = partial(tame_landmarks, film=film.track)
+    kept = run_script(args.repo, Given(folder, film.track, pictures, speech, true_renderer, tame))
+    engine = open_engine(EngineFiles(folder / "landmarkgenerator_checkpoint.pth"))
+    renderer = LipRenderer(open_lip_model(path), IpLapOptions(lips_file=path, inference="script"))
+    track = dub_track(film.track, speech, MotionOptions(), engine)
+    job = replace(RenderJob.of_track(film, track, speech), windows=renderer.windows_of(engine, film, speech))
+    shown = zip(renderer.render(job), kept.shown, strict=False)
+    off = [(ours.int() - torch.from_numpy(theirs).int()).abs() for ours, theirs in shown]
+    return kept.seconds_a_frame, off
 
 
-class PublicFrames:
-    """Frames of a film by IP-LAP's own code.
+def heard_by_script(speech: Speech, num_frames: int) -> Speech:
+    """So much of a speech that the script shows all frames of a film."""
+    return replace(speech, waveform=speech.waveform[: (num_frames + MEL_CHUNK_FRAMES) * Speech.sample_rate // 25])
 
-    Args:
-        code: its modules, of `public_modules`.
-        path: of its renderer's file.
-        seen: the film, and the landmarks that both paint.
-        num_references: N.
-    """
 
-    def __init__(self, code: SimpleNamespace, path: Path, seen: Seen, num_references: int) -> None:
-        self._code, self._cv2 = code, importlib.import_module("cv2")
-        self._net = code.models.Renderer().eval()
-        state = torch.load(path, weights_only=True)["state_dict"]
-        self._net.load_state_dict({name.removeprefix("module."): tensor for name, tensor in state.items()})
-        self._pictures = [np.ascontiguousarray(picture.numpy()[..., ::-1]) for picture in seen.film.pictures()]
-        self._track, self._wanted = seen.film.track, next(iter(seen.job.motion))
-        self._boxes = LipBoxes(self._track, open_lip_model(path).crop)
-        self._mel = mel_rows(seen.speech, list(range(len(self._track))), self._track.fps)
-        chosen = choose(self._track, self._track.valid, num_references, 1).faces
-        crops = np.stack([self._crop(at) for at in chosen])
-        self._references = torch.from_numpy(crops).permute(0, 3, 1, 2)[None].float() / 255
-        self._drawn = torch.stack([self._sketch(at, self._track) for at in chosen])[None]
-        self._current = 0
+def tame_landmarks(network: nn.Module, film: LandmarkTrack) -> None:
+    """Random predictions that are a face: the film's own in the middle, moved by some pixels."""
+    crops = face_crops(film)
+    usual = unit_points(film, crops, CONTENT_POINTS, torch.arange(len(film))).mean(0)
+    jaw = len(JAW_POINTS)
+    for layer, places in (network.jaw_keypoint_map, usual[:jaw]), (network.mouse_keypoint_map, usual[jaw:]):
+        layer.weight *= MOVED
+        layer.bias.copy_(places.flatten())
 
-    def frame(self, index: int) -> np.ndarray:
-        """(H, W, 3) uint8 RGB: references encoded, five sketches drawn, painted, pasted, as the public code does."""
-        last = len(self._pictures) - 1
-        window = torch.stack([self._sketch(min(max(index + at, 0), last), self._wanted) for at in range(-2, 3)])
-        face = torch.from_numpy(self._crop(index)).permute(2, 0, 1)[None, None].float() / 255
-        mel = self._mel[index][None, None, None]
-        painted = self._net(face, window[None], self._references, self._drawn, mel)[0]
-        pixels = (painted[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
-        box, picture = self._boxes[index], self._pictures[index]
-        made = picture.copy()
-        made[box.top : box.bottom, box.left : box.right] = self._cv2.resize(pixels, box.size_px)
-        mask = self._mask(index)[..., None] / 255
-        return (made * mask + picture * (1 - mask)).astype(np.uint8)[..., ::-1].copy()
 
-    def _crop(self, index: int) -> np.ndarray:
-        box = self._boxes[index]
-        return self._cv2.resize(self._pictures[index][box.top : box.bottom, box.left : box.right], (128, 128))
-
-    def _sketch(self, index: int, track: object) -> Tensor:
-        """(3, 128, 128) drawn by the public code."""
-        points = self._boxes.points01(index, track.points[index])
-        width, height = self._boxes[index].size_px
-        short = min(width, height)
-        canvas = np.zeros((int(height * 128 / short), int(width * 128 / short), 3))
-        named = [
-            SimpleNamespace(idx=at, x=float(points[at, 0]), y=float(points[at, 1])) for at in lip_points.LIP_POINTS
-        ]
-        spec = self._code.draw.DrawingSpec(thickness=1, circle_radius=1)
-        drawn = self._code.draw.draw_landmarks(canvas, named, lip_points.EDGES, spec)
-        return torch.from_numpy(self._cv2.resize(drawn, (128, 128))).permute(2, 0, 1).float() / 255
-
-    def _mask(self, index: int) -> np.ndarray:
-        """(H, W) 0..255: the face's outline, blurred as the public code does; its own detector is not at hand."""
-        outline = self._track.points_px[index, list(FACE_OVAL), :2].numpy().astype(np.int32)
-        mask = np.zeros(self._pictures[index].shape[:2], np.uint8)
-        self._cv2.fillConvexPoly(mask, self._cv2.convexHull(outline), 255)
-        box = self._boxes[index]
-        outside = np.ones_like(mask, dtype=bool)
-        outside[box.top : box.bottom, box.left : box.right] = False
-        mask[outside] = 0
-        return self._cv2.GaussianBlur(mask, (21, 21), 11)
-
-    def mask_on_crop(self, *_: object) -> Tensor:
-        """The mask of the next frame over its crop, at the picture's resolution."""
-        index, self._current = self._current, self._current + 1
-        box = self._boxes[index]
-        part = self._mask(index)[box.top : box.bottom, box.left : box.right].astype(np.float32) / 255
-        side = max(part.shape)
-        return torch.from_numpy(self._cv2.resize(part, (side, side)))
+def tell_difference(off: list[Tensor]) -> None:
+    """Print how far apart the two codes' pictures are, frame by frame; the script's last two windows lack frames."""
+    print("  pictures of both, before they are encoded, differ by (levels: most, mean, pixels by more than one)")
+    for number, one in enumerate(off):
+        last = "   the script's film runs backwards here" if number >= len(off) - FRAMES_AFTER else ""
+        far = float((one.amax(2) > 1).float().mean())
+        print(f"    frame {number:<4}{int(one.max()):5d}{float(one.float().mean()):10.5f}{far:10.4%}{last}")
 
 
 def peak_of_dubbing(seconds: int) -> float:

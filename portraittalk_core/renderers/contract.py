@@ -119,6 +119,7 @@ class RenderJob:
     speech: Speech | None = None  # for audio-driven renderers
     style: Style | None = None  # for renderers with style attention
     of_nobody: bool = False  # keypoints of an engine, which moves no face of its own: the source goes on from its own
+    windows: Callable[[], Iterator[Tensor]] | None = None  # from the beginning, see `engines.contract.WindowEngine`
 
     def __post_init__(self) -> None:
         if self.num_frames < 1:

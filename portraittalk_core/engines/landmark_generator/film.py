@@ -36,7 +36,7 @@ from ...types import LandmarkTrack, Speech
 from .crops import face_crops, reference_frames, unit_points
 from .network import WINDOW, LandmarkNet
 from .skin import skin_weights
-from .sound import MIDDLE, silent_token, sound_windows
+from .sound import MIDDLE, encoded_in_fives, silent_token, sound_windows
 
 SPAN = 256  # frames whose landmarks are worked on at once
 FULLY_OPEN = 0.9999  # a gate above it holds nothing back
@@ -104,21 +104,38 @@ class FilmedSpeaker:
         window = self.windows(frames)
         shown, back = window.unique(return_inverse=True)
         heads = unit_points(self.film, self.crops, POSE_POINTS, self.shown[shown])
-        pose = self.net.encode_pose(self._placed(heads))[back]
-        return self.net(sound, pose, self.references.expand(len(frames), -1, -1)).cpu()
+        pose = encoded_in_fives(self.net.encode_pose, self._placed(heads))[back]
+        # one window at a time: as the public code, whose last bits these are then too
+        windows = zip(sound[:, None], pose[:, None], strict=True)
+        return torch.cat([self.net(*window, self.references) for window in windows]).cpu()
 
-    def spoken(self, speech: Speech, on_progress: Progress | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    def spoken(
+        self, speech: Speech, on_progress: Progress | None = None, length: int | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """Frames (N,) and the content of their windows (N, 5, 57, 2), batch by batch, for all F frames at 25 Hz.
 
         Args:
             speech: silence follows it.
             on_progress: called with frames at 25 Hz done and in all; may raise to stop.
+            length: see `sound_windows`.
         """
-        for start, sound, _ in sound_windows(self.net, speech, len(self)):
+        for start, sound, _ in sound_windows(self.net, speech, len(self), length):
             frames = torch.arange(start, start + len(sound))
             yield frames, self.predict(frames, sound)
             if on_progress:
                 on_progress(start + len(sound), len(self))
+
+
+def film_windows(speaker: FilmedSpeaker, speech: Speech) -> Iterator[Tensor]:
+    """The predictions of every frame's window, on the film's picture, as the public inference draws them.
+
+    No motion option counts. The clip may be longer than the film: its last frames hear what comes next.
+
+    Yields:
+        (n, 5, 57, 2) float64 pixels of consecutive frames, together T; each of a window's frames in its own place.
+    """
+    for frames, windows in speaker.spoken(speech, length=speech.waveform.numel()):
+        yield speaker.crops[speaker.windows(frames)].to_px(windows)
 
 
 def film_spans(

@@ -13,6 +13,8 @@ from ...weights.specs import FileSpec
 from ..identitynet.options import PRECISIONS
 
 BLENDS = ("lower", "face", "box")
+OWN, PUBLIC, SCRIPT = INFERENCES = ("own", "public", "script")
+PUBLIC_FPS = 25  # frames a second of films of the public inference
 MOST_REFERENCES = 100
 _LIPS = "weights of `portraittalk train lips`, a file or its folder"
 _IPLAP = "IP-LAP's renderer_checkpoint.pth, from the links of github.com/Weizhi-Zhong/IP_LAP"
@@ -34,6 +36,8 @@ MUSETALK_FILES = (
 @dataclass(frozen=True)
 class LipPaintOptions:
     """How a lip renderer paints and pastes, without its networks' files."""
+
+    inference: ClassVar[str] = OWN  # IP-LAP's can do it as its own script does
 
     references: int = option(
         25, 0, MOST_REFERENCES,
@@ -130,6 +134,14 @@ class IpLapOptions(LipOptions):
 
     renderer: ClassVar[str] = "iplap"
     wanted: ClassVar[str] = _IPLAP
+
+    inference: str = option(
+        OWN,
+        help="public: the networks see what IP-LAP's own script shows them, at 25 frames a second and with the engine "
+        "landmark_generator; script: it is pasted as there too, and crop_pad, blend, feather, match_colour, sharpen, "
+        "voice_gate and max_yaw do not count; own: as films of any rate and engine",
+        choices=INFERENCES,
+    )
 
 
 @dataclass(frozen=True)
