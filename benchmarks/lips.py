@@ -26,12 +26,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from portraittalk_core.face.lip_points import MOUTH
+from portraittalk_core.face.lip_points import MOUTH, OUTER_LIPS
 from portraittalk_core.face.mesh.landmarks import open_mesh
 from portraittalk_core.face.sketch import draw_sketch
 from portraittalk_core.media.image import save_picture
 from portraittalk_core.metrics.landmark_distance import MOUTH_POINTS, lmd
 from portraittalk_core.metrics.ssim import ssim
+from portraittalk_core.renderers.lip.beneath import mouth_mask
 from portraittalk_core.renderers.lip.contract import LipBatch, References
 from portraittalk_core.renderers.lip.crop import LipBoxes
 from portraittalk_core.renderers.lip.files import open_lip_model
@@ -68,7 +69,6 @@ PEOPLE, LENGTH = 48, 24  # drawn ones that are trained on, and frames of the cli
 NEW_PEOPLE, NEW_LENGTH = 4, 60  # others, who are painted
 WEIGHTS = LipWeights(gan=0.0, feature_matching=0.0, lips=8.0)  # a discriminator would take most of the time
 SHEET_FRAMES = 3
-MOUTH_END, MOUTH_FADE = 1.35, 0.3  # of the lips' half width and height: where a pasted mouth ends, over which it fades
 OVER = "its mouth over the warp"
 WARP, HEADING = "our warp of one frame", ["PSNR dB", "mouth dB", "SSIM", "LMD px"]
 Reader = Callable[["Subject", Sequence[int], Tensor], Tensor]
@@ -296,25 +296,15 @@ def warped(subject: Subject, frames: Sequence[int]) -> Tensor:
 
 
 def over_warp(model: LipPriors) -> Painter:
-    """The warp's crops with the network's mouths pasted into them."""
+    """The warp's crops with the insides of the network's mouths pasted into them, as `blend` mouth does."""
     painted = by_model(model, 5, 5)
 
     def paint(subject: Subject, frames: Sequence[int]) -> Tensor:
-        masks = torch.stack([mouth_mask(subject.clip.points[frame], subject.side) for frame in frames])
+        lips = [subject.clip.points[frame, MOUTH][len(OUTER_LIPS) :] for frame in frames]
+        masks = torch.stack([mouth_mask(inner, subject.side) for inner in lips])
         return torch.lerp(warped(subject, frames), painted(subject, frames), masks[:, None])
 
     return paint
-
-
-def mouth_mask(points: Tensor, size: int) -> Tensor:
-    """(S, S) 1 on the lips of a crop and fading beside them; of (131, 2) landmarks 0..1 of it."""
-    low, high = points[MOUTH].amin(0), points[MOUTH].amax(0)
-    at = (torch.arange(size) + 0.5) / size
-    middle, half = (low + high) / 2, ((high - low) / 2).clamp(min=1e-3)
-    half[1] = torch.maximum(half[1], half[0] / 4)
-    x, y = ((at - middle[axis]) / half[axis] for axis in (0, 1))
-    outward = (x.square() + y.square()[:, None]).sqrt()
-    return ((MOUTH_END - outward) / MOUTH_FADE).clamp(0, 1)
 
 
 def score(held_out: Sequence[Subject], paint: Painter, reader: Reader) -> Score:

@@ -12,7 +12,9 @@ from ...options import check_options, option
 from ...weights.specs import FileSpec
 from ..identitynet.options import PRECISIONS
 
-BLENDS = ("lower", "face", "box")
+LOWER, MOUTH, AUTO = "lower", "mouth", "auto"
+BLENDS = (AUTO, LOWER, "face", "box", MOUTH)
+WHOLE_SIDE = 128  # pixels of a crop from which skin can be painted too
 OWN, PUBLIC, SCRIPT = INFERENCES = ("own", "public", "script")
 PUBLIC_FPS = 25  # frames a second of films of the public inference
 MOST_REFERENCES = 100
@@ -53,8 +55,9 @@ class LipPaintOptions:
         "the weights' own (IP-LAP: 25)", step=1,
     )  # fmt: skip
     blend: str = option(
-        "lower",
-        help="what of the painted crop is pasted: lower the face from the nose down, face all of it, box the crop",
+        AUTO,
+        help="what of the painted crop is pasted: lower the face from the nose down, face all of it, box the crop, "
+        "mouth its inside alone, into the film as the warp bends it; auto mouth for crops below 128 pixels, else lower",
         choices=BLENDS,
     )
     feather: float = option(
@@ -78,6 +81,10 @@ class LipPaintOptions:
         check_options(self)
         if self.reference_frames is not None:
             frame_numbers(self.reference_frames)
+
+    def blend_of(self, size: int) -> str:
+        """What is pasted of crops of a size."""
+        return (MOUTH if size < WHOLE_SIDE else LOWER) if self.blend == AUTO else self.blend
 
     @property
     def chosen_frames(self) -> tuple[int, ...] | None:
