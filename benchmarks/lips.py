@@ -96,18 +96,29 @@ class Subject:
     clip: LipClip
     boxes: LipBoxes
     acting: Acting | None = None  # of a drawn person
+    known: float = 0.5  # share of the clip, its beginning, that references are chosen from; the rest is painted
+
+    @property
+    def split(self) -> int:
+        """Number of the first frame that may be painted."""
+        return int(self.known * len(self.clip.usable))
 
     @property
     def painted_frames(self) -> list[int]:
-        """Of the second half, with all of their sketches."""
+        """Of the second part, with all of their sketches."""
         usable, count, reach = self.clip.usable, len(self.clip.usable), window_offsets(self.clip)[-1]
-        return [f for f in range(count // 2 + reach, count - reach, EVERY) if bool(usable[f])]
+        return [f for f in range(self.split + reach, count - reach, EVERY) if bool(usable[f])]
+
+    @property
+    def first_part(self) -> Tensor:
+        """(T,) bool: the usable frames that references are chosen from."""
+        first = self.clip.usable.clone()
+        first[self.split :] = False
+        return first
 
     def references(self, num_faces: int, num_lips: int) -> References:
-        """Chosen from the first half."""
-        first = self.clip.usable.clone()
-        first[len(first) // 2 :] = False
-        chosen = choose(self.video.track, first, num_faces, num_lips)
+        """Chosen from the first part."""
+        chosen = choose(self.video.track, self.first_part, num_faces, num_lips)
         masks = torch.stack([around_lips(self.clip.points[f], self.side) for f in chosen.lips])[:, None]
         return References(
             self.crops(chosen.faces),
@@ -287,10 +298,8 @@ def by_model(model: LipPriors, num_faces: int, num_lips: int) -> Painter:
 
 
 def warped(subject: Subject, frames: Sequence[int]) -> Tensor:
-    """The warp renderer: the first half's most closed mouth, moved to the frames' landmarks."""
-    first = subject.clip.usable.clone()
-    first[len(first) // 2 :] = False
-    source = choose(subject.video.track, first, 1, 1).faces[0]
+    """The warp renderer: the first part's most closed mouth, moved to the frames' landmarks."""
+    source = choose(subject.video.track, subject.first_part, 1, 1).faces[0]
     pictures = by_warp(dataclasses.replace(subject.video, reference=source), frames)
     return torch.stack([subject.boxes[f].take(p, subject.side) for f, p in zip(frames, pictures, strict=True)])
 
