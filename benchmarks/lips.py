@@ -29,11 +29,14 @@ from torch.nn.functional import interpolate
 from portraittalk_core.face.lip_points import MOUTH, OUTER_LIPS
 from portraittalk_core.face.mesh.landmarks import open_mesh
 from portraittalk_core.face.sketch import draw_sketch
+from portraittalk_core.media.audio import load_speech
 from portraittalk_core.media.image import save_picture
 from portraittalk_core.metrics.landmark_distance import MOUTH_POINTS, lmd
 from portraittalk_core.metrics.ssim import ssim
+from portraittalk_core.pipelines.dub import read_film
+from portraittalk_core.renderers.contract import Film
 from portraittalk_core.renderers.lip.beneath import mouth_mask
-from portraittalk_core.renderers.lip.contract import LipBatch, References
+from portraittalk_core.renderers.lip.contract import LipBatch, LipCropRule, References
 from portraittalk_core.renderers.lip.crop import LipBoxes
 from portraittalk_core.renderers.lip.files import open_lip_model
 from portraittalk_core.renderers.lip.lip_model import LipPriors
@@ -150,6 +153,7 @@ class Subject:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare this benchmark's options."""
     parser.add_argument("--clips", metavar="FOLDER", type=Path, help="of tools/prepare_grid.py; else drawn people")
+    parser.add_argument("--films", metavar="FILM", nargs="*", type=Path, default=(), help="of others, to paint besides")
     parser.add_argument("--out", metavar="FOLDER", type=Path, help="runs and a sheet; if not given, nothing is kept")
     parser.add_argument(
         "--steps",
@@ -182,6 +186,8 @@ def run(args: argparse.Namespace) -> int:
         else:
             models = {name: trained(name, train, args, out) for name in args.only}
         reader = read_drawn if args.clips is None else read_filmed
+        rule = next(iter(models.values())).crop
+        films = [film_subject(read_film(film), rule, out / "crops") for film in args.films]
         rows, scores = [], {}
         for name, model in models.items():
             scores[name] = score(held_out, by_model(model, 5, 5), reader)
@@ -192,7 +198,7 @@ def run(args: argparse.Namespace) -> int:
         show(Table(f"parts of the network: {clips}", ["network", *HEADING, "the paper's PSNR"], rows))
         if "full" in models:
             if args.clips is not None:
-                show_groups(models["full"], held_out, read_list(args.clips / TRAIN), reader)
+                show_groups(models["full"], held_out, films, read_list(args.clips / TRAIN), reader)
             show_numbers(models["full"], held_out, reader)
             save_sheet(models, held_out, (args.out or Path()) / "lips_sheet.png" if args.out else None)
         show_cost(args.cost)
@@ -277,6 +283,18 @@ def _subject(
         mark="benchmark",
     )  # fmt: skip
     return Subject(video, clip, LipBoxes(video.track, rule), acting)
+
+
+def film_subject(film: Film, rule: LipCropRule, keep: Path, known: float = 0.5) -> Subject:
+    """A film, all of whose pictures are held."""
+    pictures = list(film.pictures())
+    speech = load_speech(film.path)
+    clip = keep_clip(
+        keep, film.source, film.track, rule, lambda numbers: (pictures[at] for at in numbers), lambda: speech,
+        mark="benchmark",
+    )  # fmt: skip
+    video = VideoClip(film.source, lambda at: pictures[at].permute(2, 0, 1).float() / 127.5 - 1, film.track)
+    return Subject(video, clip, LipBoxes(film.track, rule), known=known)
 
 
 def _spoken(folder: Path) -> Speech:
@@ -392,11 +410,13 @@ def show_numbers(model: LipPriors, held_out: Sequence[Subject], reader: Reader) 
         show(Table(f"number of {what}", [what, *HEADING], rows))
 
 
-def show_groups(model: LipPriors, held_out: Sequence[Subject], train: frozenset[str], reader: Reader) -> None:
+def show_groups(
+    model: LipPriors, held_out: Sequence[Subject], films: Sequence[Subject], train: frozenset[str], reader: Reader
+) -> None:
     """Print the full network and the warp renderer on people that were trained on, and on others."""
     found, rows = {subject.video.name: subject for subject in held_out}, []
-    for name, videos in groups([subject.video for subject in held_out], train):
-        members = [found[video.name] for video in videos]
+    parts = [(name, [found[v.name] for v in videos]) for name, videos in groups([s.video for s in held_out], train)]
+    for name, members in (*parts, ("films", films)):
         for way, paint in (("full", by_model(model, 5, 5)), (OVER, over_warp(model)), (WARP, warped)):
             if members:
                 rows.append([f"{name} ({len(members)})", way, *score(members, paint, reader).cells()])

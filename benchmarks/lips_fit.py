@@ -11,24 +11,31 @@ import argparse
 import dataclasses
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from portraittalk_core.media.audio import load_speech
 from portraittalk_core.pipelines.dub import read_film
 from portraittalk_core.renderers.contract import Film
-from portraittalk_core.renderers.lip.crop import LipBoxes
 from portraittalk_core.renderers.lip.files import open_lip_model, save_lip_model
 from portraittalk_core.renderers.lip.lip_model import LipPriors
 from portraittalk_core.threads import one_torch_thread
-from portraittalk_core.training.data.video_clips import VideoClip
 from portraittalk_core.training.lips import fit as fitting
-from portraittalk_core.training.lips.clips import keep_clip
 
-from .lips import HEADING, OVER, WARP, Subject, by_model, over_warp, read_filmed, save_sheet, score, warped
+from .lips import (
+    HEADING,
+    OVER,
+    WARP,
+    Subject,
+    by_model,
+    film_subject,
+    over_warp,
+    read_filmed,
+    save_sheet,
+    score,
+    warped,
+)
 from .lipsync_tables import Table, show
 
 PURPOSE = "what minutes of `dub --fit` buy on one film, before and after, beside the warp"
@@ -51,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         out = args.out or Path(folder)
         out.mkdir(parents=True, exist_ok=True)
         film, model = read_film(args.film), open_lip_model(args.lips_file, name="lips")
-        subject = _subject(film, model, out)
+        subject = film_subject(film, model.crop, out, KNOWN)
         files = {"before": args.lips_file}
         if args.from_nothing:
             files["random weights"] = save_lip_model(_random(model), out / "random.safetensors")
@@ -91,15 +98,3 @@ def _fitted(film: Film, file: Path, out: Path, minutes: float) -> Path:
 def _random(model: LipPriors) -> LipPriors:
     torch.manual_seed(0)
     return LipPriors(model.config)
-
-
-def _subject(film: Film, model: LipPriors, keep: Path) -> Subject:
-    """The film, as the renderer sees it."""
-    pictures: Sequence[Tensor] = list(film.pictures())
-    speech = load_speech(film.path)
-    clip = keep_clip(
-        keep, film.source, film.track, model.crop, lambda numbers: (pictures[at] for at in numbers), lambda: speech,
-        mark="benchmark",
-    )  # fmt: skip
-    video = VideoClip(film.source, lambda at: pictures[at].permute(2, 0, 1).float() / 127.5 - 1, film.track)
-    return Subject(video, clip, LipBoxes(film.track, model.crop), known=KNOWN)
