@@ -111,7 +111,7 @@ def _main_inputs() -> list[io.Input]:
         widget(
             LipPaintOptions, "blend",
             tooltip="What of the painted crop is pasted: lower the face from the nose down, face all of it, box the "
-            "crop.",
+            "crop, mouth its inside alone, into the film as the warp bends it; auto: mouth below 128 pixels.",
         ),
         widget(
             LipPaintOptions, "feather", tooltip="Width of the soft edge of what is pasted, of the size of the face."
