@@ -23,6 +23,7 @@ from . import (
     ordering,
     score_memory,
     style,
+    voice_gate,
 )
 
 COMMANDS = {
@@ -35,6 +36,7 @@ COMMANDS = {
     "animate": animate,
     "ablation": ablation,
     "style": style,
+    "voice_gate": voice_gate,
     "implicit": implicit,
     "gpu": gpu,
     "batch": batch,
