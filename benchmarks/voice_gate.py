@@ -31,7 +31,7 @@ from portraittalk_core.types import SPEECH_RATE_HZ, Speech
 from .lipsync_tables import Table, progress, show, to_markdown
 from .voice_gate_before import level_activity
 
-PURPOSE = "how often the mouth may move in speech, and in music, noise and breath, for the voice gate and the one before"
+PURPOSE = "how often the mouth may move in speech, and in music, noise and breath, beside the gate of before"
 SOUNDS = (".wav", ".mp3", ".m4a", ".ogg", ".flac")
 SNR_DB = (20, 10, 5, 0, -5, -10)
 PAD_S, NEAR_S = 3.0, 0.5  # of no voice before and after a speech, and of it what is too near to be judged
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def gates() -> dict[str, Gate]:
-    """Voice activity of a clip at 100 Hz, by name: the gate before, that with the mouth network's voice, and today's."""
+    """Voice activity of a clip at 100 Hz, the gate before, that with the mouth network's voice, today's."""
     return {
         "levels": level_activity,
         "levels and mouth network": lambda speech: level_activity(speech) * _mouth_voice(speech),

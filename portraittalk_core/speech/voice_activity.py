@@ -1,7 +1,8 @@
 """Voice activity detection: a network says where somebody speaks or sings, levels say exactly when.
 
-The network (`voice_network`) tells a voice from music, noise and breath, but follows a phrase, not its words. The levels
-of two bands follow every short silence within a phrase, but take any sound for a voice. What is active is both.
+The network (`voice_network`) tells a voice from music, noise and breath, but follows a phrase, not its words. The
+levels of two bands follow every short silence within a phrase, but take any sound for a voice. What is active is both;
+where noise hides the pauses, the network alone.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..types import Speech
-from .mel import HOP, MEL_RATE_HZ, band_levels
+from .mel import HOP, band_levels
 from .voice_network import WINDOW, voice_probability
 
 SPEECH_BANDS_HZ = ((150.0, 1000.0), (1000.0, 3800.0))
@@ -24,7 +25,7 @@ MASKED_DB, CLEAR_DB = 10.0, 20.0  # voices so far above the noise hide their pau
 
 CERTAIN, DOUBTFUL = 0.5, 0.1  # a voice is where the network is certain, and as long as it is not below doubt
 MIN_CERTAIN = 4  # windows of 32 ms: one certain for less is a note or a click
-PHRASE_FRAMES = 20  # of 10 ms: a voice is there so long before and after what the network hears of it
+BEFORE_FRAMES, AFTER_FRAMES = 40, 20  # of 10 ms: a voice may be there so long before and after the network hears it
 NOTE_WINDOWS = 10  # of 32 ms: a voice certain for so long may hold a note,
 NOTE_FRAMES, NOTE_DB = 300, 12.0  # of 10 ms: at most so long, and no quieter than so far below the voice
 
@@ -64,8 +65,9 @@ def activity_of_levels(levels: Tensor, speech: Speech, gate_db: float) -> Tensor
     clear = ((loud - floor - MASKED_DB) / (CLEAR_DB - MASKED_DB)).clamp(0, 1)
     present = _rises_above(level, torch.maximum(loud + gate_db, torch.minimum(floor + ABOVE_NOISE_DB, loud - 10)))
     present = 1 - clear * (1 - present)
-    near = _widened(voice[at].float(), PHRASE_FRAMES)
-    held = _held_notes(level, _phrases(probability, NOTE_WINDOWS)[at], (clear == 1) & (level > loud - NOTE_DB))
+    reach = F.pad(voice[at].float()[None], (AFTER_FRAMES, BEFORE_FRAMES))
+    near = F.max_pool1d(reach, BEFORE_FRAMES + AFTER_FRAMES + 1, 1)[0]
+    held = _held_notes(_phrases(probability, NOTE_WINDOWS)[at], (clear == 1) & (level > loud - NOTE_DB))
     return present * torch.maximum(near, held)
 
 
@@ -87,9 +89,9 @@ def _phrases(probability: Tensor, min_certain: int) -> Tensor:
     return inside & (certain[number] >= min_certain)
 
 
-def _held_notes(level: Tensor, voice: Tensor, loud: Tensor) -> Tensor:
+def _held_notes(voice: Tensor, loud: Tensor) -> Tensor:
     """(M,) 0 or 1: where a sound goes on without a break, as loud, that began as a voice: a singer's long note."""
-    count = torch.arange(len(level))
+    count = torch.arange(len(voice))
     last_voice = torch.where(voice, count, -1).cummax(0).values
     last_break = torch.where(loud | voice, -1, count).cummax(0).values
     return ((last_voice > last_break) & (count - last_voice <= NOTE_FRAMES)).float()
