@@ -15,17 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from portraittalk_core.engines.builtin.mouth_model import load_mouth, run_mouth
+from portraittalk_core.engines.builtin.mouth_model import LiveMouth, load_mouth, run_mouth
 from portraittalk_core.engines.builtin.mouth_net import OUTPUTS, measure_mel
 from portraittalk_core.errors import InputError
 from portraittalk_core.media.audio import load_speech
 from portraittalk_core.motion.smoothing import gaussian_smoothing
 from portraittalk_core.motion.speaking_gate import speaking_gate
 from portraittalk_core.speech.mel import log_mel
-from portraittalk_core.speech.voice_activity import voice_activity
-from portraittalk_core.speech.voice_network import voice_probability
+from portraittalk_core.speech.voice_activity import LiveVoiceGate, voice_activity
+from portraittalk_core.speech.voice_network import WINDOW, voice_probability
 from portraittalk_core.types import SPEECH_RATE_HZ, Speech
 
 from .lipsync_tables import Table, progress, show, to_markdown
@@ -85,12 +86,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 def gates() -> dict[str, Gate]:
-    """Voice activity of a clip at 100 Hz, the gate before, that with the mouth network's voice, today's."""
+    """Voice activity of a clip at 100 Hz: the gate before, that with the mouth network, today's, the live one."""
     return {
         "levels": level_activity,
         "levels and mouth network": lambda speech: level_activity(speech) * _mouth_voice(speech),
         "voice gate": voice_activity,
+        "voice gate, live": _live,
     }
+
+
+def _live(speech: Speech) -> Tensor:
+    """The live gate, 40 ms at a time, seen as late as the live mouth answers."""
+    gate, late = LiveVoiceGate(), round(100 * LiveMouth.latency_s)
+    opened = torch.cat([gate.push(piece) for piece in F.pad(speech.waveform, (0, SPEECH_RATE_HZ)).split(640)])
+    frames = torch.arange(len(speech.waveform) // 160 + 1) + late
+    return opened[(frames * 160 // WINDOW - 1).clamp(0, len(opened) - 1)]
 
 
 def _mouth_voice(speech: Speech) -> Tensor:
@@ -156,8 +166,8 @@ def _coloured(noise: Tensor, gain: Callable[[Tensor], Tensor]) -> Tensor:
 def padded(waveform: Tensor) -> tuple[Tensor, Labels]:
     """A speech with three seconds of silence before and after it, and where it speaks, by the loudness of 20 ms."""
     pad = int(PAD_S * SPEECH_RATE_HZ)
-    sound = torch.nn.functional.pad(waveform, (pad, pad))
-    power = torch.nn.functional.avg_pool1d(sound.square()[None, None], 320, 160, 160)[0, 0]
+    sound = F.pad(waveform, (pad, pad))
+    power = F.avg_pool1d(sound.square()[None, None], 320, 160, 160)[0, 0]
     level = 10 * power.clamp(min=1e-12).log10()
     loud = torch.quantile(level[level > level.max() - 40], 0.95)
     near = int((PAD_S - NEAR_S) * 100)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..types import Speech
 from .mel import HOP, band_levels
-from .voice_network import WINDOW, voice_probability
+from .voice_network import WINDOW, LiveVoice, voice_probability
 
 SPEECH_BANDS_HZ = ((150.0, 1000.0), (1000.0, 3800.0))
 LOWEST_GATE_DB = -80.0  # at this gate every sound counts as a voice
@@ -26,6 +26,8 @@ MASKED_DB, CLEAR_DB = 10.0, 20.0  # voices so far above the noise hide their pau
 CERTAIN, DOUBTFUL = 0.5, 0.1  # a voice is where the network is certain, and as long as it is not below doubt
 MIN_CERTAIN = 4  # windows of 32 ms: one certain for less is a note or a click
 BEFORE_FRAMES, AFTER_FRAMES = 40, 20  # of 10 ms: a voice may be there so long before and after the network hears it
+BRIDGED = 8  # windows in doubt within a phrase that do not end it
+LIVE_CERTAIN = 2  # windows that open the live gate, which cannot wait for four
 NOTE_WINDOWS = 10  # of 32 ms: a voice certain for so long may hold a note,
 NOTE_FRAMES, NOTE_DB = 300, 12.0  # of 10 ms: at most so long, and no quieter than so far below the voice
 
@@ -81,8 +83,9 @@ def _rises_above(level: Tensor, threshold: Tensor) -> Tensor:
 
 
 def _phrases(probability: Tensor, min_certain: int) -> Tensor:
-    """(K,) bool: stretches that are not in doubt, of which some number of windows is certain."""
-    inside = probability > DOUBTFUL
+    """(K,) bool: stretches that are not in doubt, or for a moment, of which some number of windows is certain."""
+    hopeful = F.max_pool1d(F.pad((probability > DOUBTFUL).float()[None], (BRIDGED, BRIDGED)), BRIDGED + 1, 1)
+    inside = -F.max_pool1d(-hopeful, BRIDGED + 1, 1)[0] > 0.5  # short gaps are closed
     begins = inside & ~F.pad(inside, (1, 0))[:-1]
     number = begins.long().cumsum(0)  # of the stretch, from 1
     certain = torch.bincount(number, weights=(inside & (probability > CERTAIN)).double())
@@ -121,3 +124,38 @@ def _widened(signal: Tensor, reach: int) -> Tensor:
 def _average(signal: Tensor, width: int) -> Tensor:
     padded = F.pad(signal[None, None], (width // 2, width // 2), mode="replicate")
     return F.avg_pool1d(padded, width, 1)[0, 0]
+
+
+class LiveVoiceGate:
+    """Whether somebody speaks, in sound that arrives in pieces of any size; the same in pieces as at once.
+
+    It knows neither the clip's loudness nor what follows: it opens 64 ms after the network has become sure, and closes
+    256 ms after the last sign of a voice.
+    """
+
+    def __init__(self) -> None:
+        self._voice = LiveVoice()
+        self._certain = 0  # windows in a row
+        self._doubtful = BRIDGED  # windows in a row
+
+    def push(self, waveform: Tensor) -> Tensor:
+        """Process the next samples of a clip.
+
+        Args:
+            waveform: (N,) the next samples at 16 kHz, any number, −1..1.
+
+        Returns:
+            (K,) 0 or 1 for the windows of 512 samples that are now complete, 31.25 a second.
+
+        Raises:
+            ShapeError, InputError: another shape, or values that are not finite.
+        """
+        return torch.tensor([self._opened(value) for value in self._voice.push(waveform).tolist()])
+
+    def _opened(self, probability: float) -> float:
+        self._certain = self._certain + 1 if probability > CERTAIN else 0
+        if self._certain >= LIVE_CERTAIN or (probability > DOUBTFUL and self._doubtful < BRIDGED):
+            self._doubtful = 0
+        else:
+            self._doubtful = min(self._doubtful + 1, BRIDGED)
+        return float(self._doubtful < BRIDGED)

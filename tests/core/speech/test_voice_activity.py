@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from portraittalk_core.media.audio import load_speech
-from portraittalk_core.speech.voice_activity import voice_activity
+from portraittalk_core.speech.voice_activity import LiveVoiceGate, voice_activity
 from portraittalk_core.types import Speech
 
 RATE = 16000
@@ -133,3 +133,25 @@ def test_speech_at_the_very_ends_of_a_long_clip_is_heard():
     active = voice_activity(Speech(clip))
     assert active[5:25].mean() > 0.7
     assert active[-40:-15].mean() > 0.7
+
+
+@pytest.mark.parametrize("size", [160, 4000])
+def test_the_live_gate_opens_soon_after_a_voice_begins_and_shuts_soon_after_it_ends(size):
+    sound = torch.cat([torch.zeros(RATE), made_voice.made_voice(2), torch.zeros(RATE), chord(2)])
+    live = LiveVoiceGate()
+    opened = torch.cat([live.push(piece) for piece in sound.split(size)])
+    assert len(opened) == len(sound) // 512
+    changes = torch.nonzero(opened.diff()).flatten() * 0.032 + 0.032  # seconds
+    assert opened[0] == 0 and len(changes) == 2
+    assert 1.0 < changes[0] < 1.5 and 3.0 < changes[1] < 3.6
+
+
+def test_the_live_gate_bridges_gaps_within_a_phrase_and_no_single_sure_window_opens_it(monkeypatch):
+    def gate_of(*probabilities: float) -> list[float]:
+        live = LiveVoiceGate()
+        monkeypatch.setattr(live._voice, "push", lambda _: torch.tensor(probabilities))
+        return live.push(torch.zeros(1)).tolist()
+
+    assert gate_of(0.0, 0.9, 0.3, 0.9, 0.0) == [0.0] * 5
+    assert gate_of(0.9, 0.9, 0.2, *[0.0] * 7, 0.2, 0.0) == [0.0, *[1.0] * 11]
+    assert gate_of(0.9, 0.9, *[0.0] * 8, 0.2) == [0.0, *[1.0] * 8, 0.0, 0.0]
