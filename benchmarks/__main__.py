@@ -24,6 +24,7 @@ from . import (
     ordering,
     score_memory,
     style,
+    voice_gate,
 )
 
 COMMANDS = {
@@ -37,6 +38,7 @@ COMMANDS = {
     "animate": animate,
     "ablation": ablation,
     "style": style,
+    "voice_gate": voice_gate,
     "implicit": implicit,
     "gpu": gpu,
     "batch": batch,
