@@ -64,7 +64,7 @@ class BatchSettings:
     mesh_backend: str = "auto"
     mesh_model: Path | None = None
     metric_models: Path | None = None  # folder with the networks of LSE, LPIPS, FID and FVD
-    face_models: Path | None = None  # folder with InsightFace's buffalo_l, which tells who a face is
+    face_models: Path | None = None  # folder with InsightFace's buffalo_l; None: dlib's descriptor
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ class JobRunner:
             job.files.get("target"),
             EvaluationOptions(**job.options),
             mesh=self._mesh,
-            identity=file_reference(self._face_encoder, job.files.get("portrait")),
+            identity=file_reference(self._face_encoder, job.files.get("portrait"), self._mesh),
             networks=self._networks,
             name=out.stem,
             on_progress=on_progress,
