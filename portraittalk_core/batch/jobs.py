@@ -152,8 +152,8 @@ class JobRunner:
         path, options = job.files.get("video") or job.files["source"], dict(job.options)
         face, dub_options = _face(job), DubOptions(**fields_given(DubOptions, options))
         which = {"face_index": face.which, "face_order": face.face_order, "scenes": dub_options.scenes}
-        with described_by(job.files.get("person_models")) as describe:
-            film = read_film(path, mesh=self._mesh, **which, describe=describe, on_progress=on_progress)
+        with described_by(job.files.get("person_models")) as people:
+            film = read_film(path, mesh=self._mesh, **which, people=people, on_progress=on_progress)
         speech = load_speech(_sound(job), film.track.seconds if dub_options.film_end == "cut" else None)
         motion, more = self._common(job, on_progress)
         dub(film, speech, out, motion, dub_options=dub_options, **more)
