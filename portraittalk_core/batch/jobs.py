@@ -28,6 +28,7 @@ from ..media.audio import load_speech
 from ..media.files import atomic_write, explain_write_errors
 from ..media.image import load_picture
 from ..media.kind import is_video
+from ..media.made_mark import ai_mark
 from ..media.options import SoundOptions, WriteOptions
 from ..media.sound import SoundChoice
 from ..metrics.packages import found_packages
@@ -115,7 +116,8 @@ class JobRunner:
         key = self._key(job)
         if _is_finished(out, note, key):
             return SKIPPED
-        {TALK: self._talk, DUB: self._dub, SCORE: self._score}[job.job](job, out, on_progress)
+        with ai_mark(WriteOptions(**fields_given(WriteOptions, job.options)).ai_mark):
+            {TALK: self._talk, DUB: self._dub, SCORE: self._score}[job.job](job, out, on_progress)
         with explain_write_errors(note):
             note.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(note) as part:

@@ -89,6 +89,7 @@ def diagnose(model_folders: Iterable[Path] = ()) -> Diagnosis:
             Section("Motion engines", [motion_engine(spec) for spec in engine_specs()]),
             Section("Renderers", [renderer(spec) for spec in renderer_specs()]),
             Section("Encoders", [encoder(name) for name in ENCODERS]),
+            Section("Marked as AI-generated", [ai_mark_line()]),
             Section("Weight files (all optional)", weight_files(model_folders)),
         ]
     )
@@ -186,6 +187,13 @@ def encoder(name: str) -> Line:
         return "works"
 
     return _tried(f"{name} ({ENCODERS[name]})", opened, "pip install --force-reinstall av  (its wheel holds FFmpeg)")
+
+
+def ai_mark_line() -> Line:
+    """What the metadata of videos and pictures says, and how to switch it off."""
+    from ..media.made_mark import COMPOSITE, VOCABULARY
+
+    return Line("metadata of what is made", f"{VOCABULARY}{COMPOSITE}; --no-ai-mark leaves it out", True)
 
 
 def weight_files(folders: Iterable[Path]) -> list[Line]:
