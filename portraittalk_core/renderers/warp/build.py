@@ -15,6 +15,7 @@ from ...scratch import let_go
 from ...threads import one_torch_thread
 from ...types import LandmarkTrack, Portrait
 from ..contract import Callbacks, Film, RenderJob
+from .cutout import cut_out
 from .film import FilmedFace
 from .options import WarpOptions
 from .renderer import REACH, PortraitRenderer
@@ -87,6 +88,7 @@ def portrait_renderer(
         covered=mouth_covered(portrait.picture, points),
         blinks=lids_fit(portrait.picture, points),
         background_px=_background_px(portrait, move_px),
+        cutout=cut_out(portrait.picture, points[:, :2]),
     )
 
 
