@@ -22,6 +22,9 @@ class LossWeights:
     perceptual: float = 10.0  # of each of VGG-19's five layers at each scale; needs vgg19
     pixels: float = 0.0  # of the absolute difference of colours at each scale; stands for perceptual without VGG-19
     landmarks: float = 0.0  # of the difference of the face mesh that our own network finds in both pictures
+    guide: float = 0.0  # Wing loss between the first keypoints and landmarks of lips, eyes and chin (LivePortrait)
+    lips: float = 0.0  # of colours, or of VGG-19's layers, in a box around the lips alone (LivePortrait)
+    eyes: float = 0.0  # the same of both eyes
     gan: float = 1.0  # hinge
     feature_matching: float = 10.0  # of each of the discriminator's layers
     lower_face: float = 0.0  # share of adversarial losses and pixels that counts the lower middle; ControlTalk: 0.667
@@ -61,6 +64,9 @@ class KeypointTraining:
     size: str = "public"  # of the networks; "small" and "tiny" are for a CPU
     resolution: int = 256  # pixels
     scales: int = 4  # sizes at which pictures are compared, each half the one before
+    freeze_norm: float = (
+        1.0  # share of the steps after which batch norm keeps its statistics; lower for few pairs a step
+    )
     augment: bool = False  # colours, and mirrored faces: for data of few people
     discriminator_width: int = 64  # channels of its first layer
     discriminator_scales: int = 2
@@ -71,6 +77,7 @@ class KeypointTraining:
         check_choice(self.size, tuple(SIZES), "size")
         check_range(self.resolution, 64, 1024, "resolution")
         check_range(self.scales, 1, 8, "scales")
+        check_range(self.freeze_norm, 0, 10**9, "freeze_norm")
         check_range(self.discriminator_width, 1, 512, "discriminator_width")
         check_range(self.discriminator_scales, 1, 8, "discriminator_scales")
         weights = self.weights

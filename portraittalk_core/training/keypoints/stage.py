@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...layers.patch_discriminator import DiscriminatorOptions, Judgement, MultiScaleDiscriminator
 from ...losses.equivariance import RandomWarp, equivariance_loss
@@ -21,6 +21,7 @@ from ...losses.feature_matching import feature_matching_loss
 from ...losses.gan import discriminator_loss, generator_loss
 from ...losses.keypoint_prior import keypoint_prior_loss
 from ...losses.rotation import rotation_loss
+from ...losses.wing import wing_loss
 from ...media.files import check_writable, explain_write_errors
 from ...progress import Progress
 from ...renderers.implicit.contract import Keypoints
@@ -30,14 +31,17 @@ from ..data.video_clips import read_list, read_videos
 from ..loop.stage import Loss, StepContext, Trainable
 from ..loop.trainer import TrainingResult, train_stage
 from .config import KeypointTraining
-from .data import FramePairs, PairBatch
+from .data import GUIDES, FramePairs, PairBatch
 from .networks import new_renderer, plain_renderer, rotations, save_renderer, start_from
 from .picture_losses import PictureLosses, lower_middle
 
 RENDERER_NAME = "renderer.safetensors"
 GENERATOR, DISCRIMINATOR = "generator", "discriminator"
 NO_EFFECT = ("data", "out", "clips", "start", "vgg19", "trainer")  # on what is learnt, besides what the data say
+GUIDE_PX = 128.0  # half the side of the picture that the Wing loss counts pixels of
 SHOWN_PAIRS = 4
+ADDED = ("freeze_norm",)  # settings of later versions: at their defaults they are none, as in checkpoints before
+ADDED_WEIGHTS = ("guide", "lips", "eyes")
 LAYOUT = "face-vid2vid-15"
 
 
@@ -65,9 +69,16 @@ class KeypointStage:
 
     def settings(self) -> dict[str, object]:
         """Settings that the learnt weights depend on, besides the trainer's."""
-        fields = [f.name for f in dataclasses.fields(self.config) if f.name not in NO_EFFECT]
-        values = {name: getattr(self.config, name) for name in fields}
+        values = {
+            f.name: getattr(self.config, f.name) for f in dataclasses.fields(self.config) if f.name not in NO_EFFECT
+        }
         values["weights"] = dataclasses.asdict(self.config.weights)
+        for name in ADDED:
+            if values[name] == KeypointTraining.__dataclass_fields__[name].default:
+                del values[name]
+        for name in ADDED_WEIGHTS:
+            if not values["weights"][name]:
+                del values["weights"][name]
         return {**values, "data": self.data.fingerprint()}
 
     def num_samples(self) -> int:
@@ -91,8 +102,10 @@ class KeypointStage:
     def losses(self, batch: PairBatch, context: StepContext) -> Iterator[Loss]:
         """The renderer's losses in one, then the discriminator's."""
         batch = PairBatch(*(getattr(batch, f.name).to(self._device) for f in dataclasses.fields(batch)))
+        if 0 < self.config.freeze_norm < context.step:
+            freeze_norms(self.model)
         generated, terms = self._keypoint_terms(batch, context)
-        terms |= self.picture_losses(generated, batch.driving)
+        terms |= self.picture_losses(generated, batch.driving, batch.regions)
         if self.discriminator is not None:
             terms |= self._adversarial_terms(generated, batch.driving)
         weights = self.config.weights
@@ -109,14 +122,17 @@ class KeypointStage:
         model, size = self.model, len(batch.source)
         both = model.keypoints(torch.cat([batch.source, batch.driving]))
         source, driving = both[:size], _moved(both[:size], both[size:])
-        placed = model.place(driving)
-        generated = model.render(model.features(batch.source), model.place(source), placed)
+        of_source, placed = model.place(source), model.place(driving)
+        generated = model.render(model.features(batch.source), of_source, placed)
         turned = rotations(both.rotation_deg)
         terms = {
-            "keypoint_prior": keypoint_prior_loss(placed),
+            "keypoint_prior": keypoint_prior_loss(placed, num_guided=len(GUIDES) if self.config.weights.guide else 0),
             "head_pose": rotation_loss(turned, torch.cat([batch.source_rotation, batch.driving_rotation])),
             "expression": driving.expression.abs().mean(),
         }
+        if self.config.weights.guide:
+            wanted = torch.cat([batch.source_guides, batch.driving_guides])
+            terms["guide"] = guide_loss(torch.cat([of_source, placed]), wanted)
         if self.config.weights.equivariance:
             warp = RandomWarp.draw(size, context.generator).to(self._device)
             of_warped = model.keypoints(warp.pictures(batch.driving))
@@ -160,6 +176,18 @@ class KeypointStage:
             tick()
         self.model.train()
         return [(torch.cat(rows, 1).clamp(0, 1) * 255).round().byte().permute(1, 2, 0)]
+
+
+def guide_loss(keypoints: Tensor, landmarks: Tensor) -> Tensor:
+    """Wing loss between x and y of the first of keypoints (B, K, 3) and landmarks (B, G, 2), at 256 pixels a side."""
+    return wing_loss(keypoints[:, : landmarks.shape[1], :2] * GUIDE_PX, landmarks * GUIDE_PX)
+
+
+def freeze_norms(network: nn.Module) -> None:
+    """Let batch norms use their running statistics, and keep them."""
+    for module in network.modules():
+        if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm3d)):
+            module.eval()
 
 
 def _moved(source: Keypoints, driving: Keypoints) -> Keypoints:

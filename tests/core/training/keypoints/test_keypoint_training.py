@@ -15,9 +15,10 @@ from portraittalk_core.training.keypoints.config import (
 )
 from portraittalk_core.training.keypoints.data import FramePairs
 from portraittalk_core.training.keypoints.networks import new_renderer, plain_renderer, rotations, start_from
-from portraittalk_core.training.keypoints.picture_losses import PictureLosses, pixel_loss
-from portraittalk_core.training.keypoints.stage import KeypointStage, reenact, train_keypoints
+from portraittalk_core.training.keypoints.picture_losses import PictureLosses, pixel_loss, regions_of
+from portraittalk_core.training.keypoints.stage import KeypointStage, guide_loss, reenact, train_keypoints
 from portraittalk_core.training.loop.checkpoints import load_checkpoint
+from portraittalk_core.training.loop.stage import StepContext
 
 pytest.importorskip("accelerate")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -118,6 +119,61 @@ def test_lower_face_share_counts_the_pixels_of_the_lower_middle(tmp_path):
         assert losses["pixels"].item() == pytest.approx(expected)
 
 
+def test_regions_are_what_the_boxes_frame():
+    picture = torch.zeros(1, 3, 64, 64)
+    picture[:, :, 32:48, 16:32] = 1
+    boxes = torch.tensor([[[-0.25, 0.25, 0.25], [0.5, -0.5, 0.25]]])
+    inside, outside = regions_of(picture, boxes, 16)
+    assert torch.allclose(inside, torch.ones(3, 16, 16), atol=1e-5) and not outside.any()
+
+
+def test_only_the_mouth_and_only_the_eyes_are_compared(tmp_path):
+    boxes = torch.tensor([[[0.0, 0.5, 0.25], [-0.5, -0.5, 0.125], [0.5, -0.5, 0.125]]])
+    target = torch.rand(1, 3, 64, 64)
+    for name, rows, columns in (("lips", slice(40, 56), slice(24, 40)), ("eyes", slice(12, 20), slice(12, 20))):
+        settings = config(tmp_path, tmp_path, dataclasses.replace(WEIGHTS, **{name: 1.0}))
+        generated = target.clone()
+        generated[:, :, rows, columns] = 0
+        elsewhere = target.clone()
+        elsewhere[:, :, 28:36, 28:36] = 0
+        losses = [PictureLosses(settings)(p, target, boxes)[name].item() for p in (generated, elsewhere, target)]
+        assert losses[0] > 0.2 and losses[1:] == [0, 0]
+
+
+def test_first_keypoints_are_drawn_to_the_landmarks():
+    keypoints, landmarks = torch.zeros(2, 5, 3, requires_grad=True), torch.zeros(2, 3, 2)
+    landmarks[..., 1] = 0.5  # 64 pixels of 256: beyond the width, so the slope is 1
+    guide_loss(keypoints, landmarks).backward()
+    expected = torch.zeros(2, 5, 3)
+    expected[:, :3, 1] = -128 / 12  # pixels of a unit over the number of coordinates
+    assert torch.allclose(keypoints.grad, expected)
+
+
+@pytest.mark.parametrize("steps", [2, 0])
+def test_batch_norm_keeps_its_statistics_after_some_steps(steps, clips, tmp_path):
+    settings = dataclasses.replace(config(clips, tmp_path), freeze_norm=steps)
+    stage = KeypointStage(new_renderer("tiny", 64), FramePairs([puppet_clip(0, 4)]), settings)
+
+    def moves(step):
+        before = stage.model.he_estimator.norm1.running_mean.clone()
+        generator = torch.Generator().manual_seed(0)
+        next(stage.losses(stage.batch(step, 0), StepContext(step, 0, generator)))
+        return not torch.equal(before, stage.model.he_estimator.norm1.running_mean)
+
+    assert [moves(step) for step in (2, 3)] == [True, steps == 0]
+
+
+def test_settings_at_their_defaults_do_not_part_a_run_from_older_checkpoints(clips, tmp_path):
+    def settings(**changes):
+        values = dataclasses.replace(config(clips, tmp_path), **changes)
+        return KeypointStage(new_renderer("tiny", 64), FramePairs([puppet_clip(0, 4)]), values).settings()
+
+    older = settings()
+    assert "freeze_norm" not in older and not {"guide", "lips", "eyes"} & set(older["weights"])
+    assert settings(freeze_norm=5)["freeze_norm"] == 5
+    assert settings(weights=dataclasses.replace(WEIGHTS, guide=2.0))["weights"]["guide"] == 2
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
@@ -125,6 +181,7 @@ def test_lower_face_share_counts_the_pixels_of_the_lower_middle(tmp_path):
         ("[weights]\nperceptual = 0", "nothing says what a picture should show"),
         ("[weights]\nperceptual = 0\npixels = 10\ngan = 0", "needs a discriminator"),
         ("[weights]\nperceptual = 0\npixels = 10\nlower_face = 2", "weights.lower_face"),
+        ("freeze_norm = -2\n[weights]\nperceptual = 0\npixels = 10", "freeze_norm"),
         ('size = "huge"\n[weights]\nperceptual = 0\npixels = 10', "size"),
     ],
 )
