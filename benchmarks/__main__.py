@@ -16,6 +16,7 @@ from . import (
     gpu,
     identity,
     implicit,
+    implicit_bridge,
     implicit_small,
     implicit_speech,
     lips,
@@ -44,6 +45,7 @@ COMMANDS = {
     "controltalk": controltalk,
     "implicit_small": implicit_small,
     "implicit_speech": implicit_speech,
+    "implicit_bridge": implicit_bridge,
 }
 
 

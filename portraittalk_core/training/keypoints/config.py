@@ -9,7 +9,7 @@ from pathlib import Path
 from ...checks import check_choice, check_range
 from ...errors import InputError
 from ..identitynet.config import read_settings, read_toml
-from ..loop.config import TrainerConfig, other_default
+from ..loop.config import AdamTrainer, other_default
 from .networks import SIZES
 
 MAX_WEIGHT = 1e4
@@ -39,17 +39,14 @@ class LossWeights:
 
 
 @dataclass(frozen=True)
-class KeypointTrainer(TrainerConfig):
+class KeypointTrainer(AdamTrainer):
     """Trainer settings of both optimisers; face-vid2vid's Adam."""
 
-    optimizer: str = other_default("optimizer", "adam")
     betas: tuple[float, float] = other_default("betas", (0.5, 0.999))
-    weight_decay: float = other_default("weight_decay", 0.0)
     clip_norm: float = other_default("clip_norm", 0.0)
     learning_rate: float = other_default("learning_rate", 2e-4)
     steps: int = other_default("steps", 100_000)
     batch_size: int = other_default("batch_size", 16)
-    gradient_accumulation: int = other_default("gradient_accumulation", 1)
 
 
 @dataclass(frozen=True)
