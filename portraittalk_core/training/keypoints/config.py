@@ -61,9 +61,8 @@ class KeypointTraining:
     size: str = "public"  # of the networks; "small" and "tiny" are for a CPU
     resolution: int = 256  # pixels
     scales: int = 4  # sizes at which pictures are compared, each half the one before
-    freeze_norm: float = (
-        1.0  # share of the steps after which batch norm keeps its statistics; lower for few pairs a step
-    )
+    warmup: int = 0  # steps at first in which keypoints learn alone, without pictures: several times as fast
+    freeze_norm: int = 0  # step after which batch norm keeps its statistics, for few pairs a step; 0: never
     augment: bool = False  # colours, and mirrored faces: for data of few people
     discriminator_width: int = 64  # channels of its first layer
     discriminator_scales: int = 2
@@ -74,6 +73,7 @@ class KeypointTraining:
         check_choice(self.size, tuple(SIZES), "size")
         check_range(self.resolution, 64, 1024, "resolution")
         check_range(self.scales, 1, 8, "scales")
+        check_range(self.warmup, 0, 10**9, "warmup")
         check_range(self.freeze_norm, 0, 10**9, "freeze_norm")
         check_range(self.discriminator_width, 1, 512, "discriminator_width")
         check_range(self.discriminator_scales, 1, 8, "discriminator_scales")
@@ -87,6 +87,8 @@ class KeypointTraining:
             raise InputError(
                 "weights.perceptual and weights.pixels are both 0: nothing says what a picture should show."
             )
+        if self.warmup and not weights.guide:
+            raise InputError("warmup needs weights.guide: without pictures nothing else says where keypoints lie.")
         if weights.feature_matching and not weights.gan:
             raise InputError("weights.feature_matching needs a discriminator, which weights.gan = 0 leaves out.")
 

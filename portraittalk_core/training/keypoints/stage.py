@@ -40,7 +40,10 @@ GENERATOR, DISCRIMINATOR = "generator", "discriminator"
 NO_EFFECT = ("data", "out", "clips", "start", "vgg19", "trainer")  # on what is learnt, besides what the data say
 GUIDE_PX = 128.0  # half the side of the picture that the Wing loss counts pixels of
 SHOWN_PAIRS = 4
-ADDED = ("freeze_norm",)  # settings of later versions: at their defaults they are none, as in checkpoints before
+ADDED = (
+    "warmup",
+    "freeze_norm",
+)  # settings of later versions: at their defaults they are none, as in checkpoints before
 ADDED_WEIGHTS = ("guide", "lips", "eyes")
 LAYOUT = "face-vid2vid-15"
 
@@ -104,40 +107,42 @@ class KeypointStage:
         batch = PairBatch(*(getattr(batch, f.name).to(self._device) for f in dataclasses.fields(batch)))
         if 0 < self.config.freeze_norm < context.step:
             freeze_norms(self.model)
-        generated, terms = self._keypoint_terms(batch, context)
-        terms |= self.picture_losses(generated, batch.driving, batch.regions)
-        if self.discriminator is not None:
-            terms |= self._adversarial_terms(generated, batch.driving)
+        source, placed, terms = self._keypoint_terms(batch, context)
+        generated = None
+        if context.step > self.config.warmup:
+            generated = self.model.render(self.model.features(batch.source), source, placed)
+            terms |= self.picture_losses(generated, batch.driving, batch.regions)
+            if self.discriminator is not None:
+                terms |= self._adversarial_terms(generated, batch.driving)
         weights = self.config.weights
         total = sum(getattr(weights, name) * value for name, value in terms.items() if getattr(weights, name))
         yield Loss(GENERATOR, total, {name: float(value.detach()) for name, value in terms.items()})
-        if self.discriminator is not None:
+        if self.discriminator is not None and generated is not None:
             judged = [self._judgements(pictures) for pictures in (batch.driving, generated.detach())]
             yield Loss(
                 DISCRIMINATOR, self._mixed(*judged, lambda a, b: discriminator_loss(a.logits, b.logits, "hinge"))
             )
 
-    def _keypoint_terms(self, batch: PairBatch, context: StepContext) -> tuple[Tensor, dict[str, Tensor]]:
-        """Generated pictures (B, 3, S, S), and the losses on keypoints."""
-        model, size = self.model, len(batch.source)
+    def _keypoint_terms(self, batch: PairBatch, context: StepContext) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Placed keypoints (B, K, 3) of source and driving face, and the losses on keypoints."""
+        model, size, weights = self.model, len(batch.source), self.config.weights
         both = model.keypoints(torch.cat([batch.source, batch.driving]))
         source, driving = both[:size], _moved(both[:size], both[size:])
         of_source, placed = model.place(source), model.place(driving)
-        generated = model.render(model.features(batch.source), of_source, placed)
         turned = rotations(both.rotation_deg)
         terms = {
-            "keypoint_prior": keypoint_prior_loss(placed, num_guided=len(GUIDES) if self.config.weights.guide else 0),
+            "keypoint_prior": keypoint_prior_loss(placed, num_guided=len(GUIDES) if weights.guide else 0),
             "head_pose": rotation_loss(turned, torch.cat([batch.source_rotation, batch.driving_rotation])),
             "expression": driving.expression.abs().mean(),
         }
-        if self.config.weights.guide:
+        if weights.guide:
             wanted = torch.cat([batch.source_guides, batch.driving_guides])
             terms["guide"] = guide_loss(torch.cat([of_source, placed]), wanted)
-        if self.config.weights.equivariance:
+        if weights.equivariance:
             warp = RandomWarp.draw(size, context.generator).to(self._device)
             of_warped = model.keypoints(warp.pictures(batch.driving))
             terms["equivariance"] = equivariance_loss(placed, model.place(_moved(source, of_warped)), warp)
-        return generated, terms
+        return of_source, placed, terms
 
     def _adversarial_terms(self, generated: Tensor, real: Tensor) -> dict[str, Tensor]:
         fake = self._judgements(generated)

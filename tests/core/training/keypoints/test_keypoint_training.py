@@ -163,6 +163,25 @@ def test_batch_norm_keeps_its_statistics_after_some_steps(steps, clips, tmp_path
     assert [moves(step) for step in (2, 3)] == [True, steps == 0]
 
 
+def test_in_the_warm_up_only_keypoints_learn(clips, tmp_path):
+    settings = dataclasses.replace(
+        config(clips, tmp_path, dataclasses.replace(WEIGHTS, guide=1.0)), warmup=1, discriminator_width=4
+    )
+    stage = KeypointStage(new_renderer("tiny", 64), FramePairs([puppet_clip(0, 4)]), settings)
+
+    def losses(step):
+        context = StepContext(step, 0, torch.Generator().manual_seed(0))
+        return {loss.optimizer: loss for loss in stage.losses(stage.batch(step, 0), context)}
+
+    first, second = losses(1), losses(2)
+    assert list(first) == ["generator"] and list(second) == ["generator", "discriminator"]
+    assert "guide" in first["generator"].logged and "pixels" not in first["generator"].logged
+    assert {"guide", "pixels", "gan"} <= set(second["generator"].logged)
+    first["generator"].value.backward()
+    learns = {name.split(".")[0] for name, p in stage.model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert learns == {"kp_detector", "he_estimator"}
+
+
 def test_settings_at_their_defaults_do_not_part_a_run_from_older_checkpoints(clips, tmp_path):
     def settings(**changes):
         values = dataclasses.replace(config(clips, tmp_path), **changes)
@@ -181,6 +200,7 @@ def test_settings_at_their_defaults_do_not_part_a_run_from_older_checkpoints(cli
         ("[weights]\nperceptual = 0", "nothing says what a picture should show"),
         ("[weights]\nperceptual = 0\npixels = 10\ngan = 0", "needs a discriminator"),
         ("[weights]\nperceptual = 0\npixels = 10\nlower_face = 2", "weights.lower_face"),
+        ("warmup = 5\n[weights]\nperceptual = 0\npixels = 10", "warmup needs weights.guide"),
         ("freeze_norm = -2\n[weights]\nperceptual = 0\npixels = 10", "freeze_norm"),
         ('size = "huge"\n[weights]\nperceptual = 0\npixels = 10', "size"),
     ],
