@@ -35,6 +35,7 @@ GAIN, SHIFT = 0.25, 0.1  # largest change of a colour's contrast and of its leve
 ROOM = 1.5  # side of a region's box over what its landmarks span
 # landmarks that guide the first keypoints: lips, chin, middles of the eyelids (right upper and lower, then left)
 GUIDES = (INNER_LIP_TOP, INNER_LIP_BOTTOM, *MOUTH_CORNERS, 17, CHIN, 159, 145, 386, 374)
+LIP_GUIDES = 5  # the first of them
 MIRRORED = (0, 1, 3, 2, 4, 5, 8, 9, 6, 7)  # places among the guides of what stands there in the mirror
 REGIONS = (LIPS, RIGHT_UPPER_LID + RIGHT_LOWER_LID, LEFT_UPPER_LID + LEFT_LOWER_LID)  # lips, then the eyes
 MIRROR = torch.diag(torch.tensor([-1.0, 1.0, 1.0]))

@@ -31,7 +31,7 @@ from ..data.video_clips import read_list, read_videos
 from ..loop.stage import Loss, StepContext, Trainable
 from ..loop.trainer import TrainingResult, train_stage
 from .config import KeypointTraining
-from .data import GUIDES, FramePairs, PairBatch
+from .data import GUIDES, LIP_GUIDES, FramePairs, PairBatch
 from .networks import new_renderer, plain_renderer, rotations, save_renderer, start_from
 from .picture_losses import PictureLosses, lower_middle
 
@@ -184,8 +184,13 @@ class KeypointStage:
 
 
 def guide_loss(keypoints: Tensor, landmarks: Tensor) -> Tensor:
-    """Wing loss between x and y of the first of keypoints (B, K, 3) and landmarks (B, G, 2), at 256 pixels a side."""
-    return wing_loss(keypoints[:, : landmarks.shape[1], :2] * GUIDE_PX, landmarks * GUIDE_PX)
+    """Wing loss between x and y of the first of keypoints (B, K, 3) and landmarks (B, G, 2), at 256 pixels a side.
+
+    Those of the lips count once more about their own middle, so that where a head is does not hide what its mouth does.
+    """
+    found, wanted = keypoints[:, : landmarks.shape[1], :2] * GUIDE_PX, landmarks * GUIDE_PX
+    lips = [points[:, :LIP_GUIDES] - points[:, :LIP_GUIDES].mean(1, keepdim=True) for points in (found, wanted)]
+    return wing_loss(found, wanted) + wing_loss(*lips)
 
 
 def freeze_norms(network: nn.Module) -> None:

@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -141,12 +142,22 @@ def test_only_the_mouth_and_only_the_eyes_are_compared(tmp_path):
 
 
 def test_first_keypoints_are_drawn_to_the_landmarks():
-    keypoints, landmarks = torch.zeros(2, 5, 3, requires_grad=True), torch.zeros(2, 3, 2)
-    landmarks[..., 1] = 0.5  # 64 pixels of 256: beyond the width, so the slope is 1
+    keypoints, landmarks = torch.zeros(2, 9, 3, requires_grad=True), torch.zeros(2, 7, 2)
+    landmarks[..., 1] = 0.5  # 64 pixels of 256: beyond the width, so the slope is 1; no lip has moved about the others
     guide_loss(keypoints, landmarks).backward()
-    expected = torch.zeros(2, 5, 3)
-    expected[:, :3, 1] = -128 / 12  # pixels of a unit over the number of coordinates
+    expected = torch.zeros(2, 9, 3)
+    expected[:, :7, 1] = -128 / 28  # pixels of a unit over the number of coordinates
     assert torch.allclose(keypoints.grad, expected)
+
+
+def test_lips_count_about_their_middle_too():
+    """The lower lip moves by d, the middle of five by d / 5: Wing losses of d, and of 4 d / 5 and four of d / 5."""
+    keypoints, landmarks = torch.zeros(1, 8, 3), torch.zeros(1, 6, 2)
+    landmarks[0, 1, 1] = 2 / 128
+    alone = 10 * math.log(2) / 12
+    shape = 10 * (math.log(1 + 0.8) + 4 * math.log(1 + 0.2)) / 10
+    assert guide_loss(keypoints, landmarks).item() == pytest.approx(alone + shape, rel=1e-5)
+    assert guide_loss(keypoints, landmarks.roll(4, 1)).item() == pytest.approx(alone, rel=1e-5)  # the chin alone
 
 
 @pytest.mark.parametrize("steps", [2, 0])
