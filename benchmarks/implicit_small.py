@@ -78,7 +78,6 @@ def training_config(clips: Path, out: Path, steps: int, seed: int) -> KeypointTr
         resolution=RESOLUTION,
         scales=3,
         augment=True,
-        warmup=2000,
         freeze_norm=100,
         weights=WEIGHTS,
         trainer=trainer,

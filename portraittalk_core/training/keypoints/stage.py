@@ -27,6 +27,7 @@ from ...progress import Progress
 from ...renderers.implicit.contract import Keypoints
 from ...renderers.implicit.facevid2vid.model import FaceVid2Vid
 from ...renderers.implicit.files import open_keypoint_model
+from ..data.kept_keypoints import model_mark
 from ..data.video_clips import read_list, read_videos
 from ..loop.stage import Loss, StepContext, Trainable
 from ..loop.trainer import TrainingResult, train_stage
@@ -40,10 +41,8 @@ GENERATOR, DISCRIMINATOR = "generator", "discriminator"
 NO_EFFECT = ("data", "out", "clips", "start", "vgg19", "trainer")  # on what is learnt, besides what the data say
 GUIDE_PX = 128.0  # half the side of the picture that the Wing loss counts pixels of
 SHOWN_PAIRS = 4
-ADDED = (
-    "warmup",
-    "freeze_norm",
-)  # settings of later versions: at their defaults they are none, as in checkpoints before
+# settings of later versions: at their defaults they are none, as in checkpoints before
+ADDED = ("learn", "freeze_norm")
 ADDED_WEIGHTS = ("guide", "lips", "eyes")
 LAYOUT = "face-vid2vid-15"
 
@@ -60,7 +59,11 @@ class KeypointStage:
     def __init__(self, model: FaceVid2Vid, data: FramePairs, config: KeypointTraining) -> None:
         self.model, self.data, self.config = model.float().train().requires_grad_(True), data, config
         self.picture_losses = PictureLosses(config)
-        self.discriminator = new_discriminator(config) if config.weights.gan else None
+        judges = config.weights.gan and config.learn != "keypoints"
+        self.discriminator = new_discriminator(config) if judges else None
+        self.fixed = (model.kp_detector, model.he_estimator) if config.learn == "pictures" else ()
+        for network in self.fixed:
+            network.eval().requires_grad_(False)
         self._device = torch.device("cpu")
 
     def optimizers(self) -> dict[str, Trainable]:
@@ -82,6 +85,8 @@ class KeypointStage:
         for name in ADDED_WEIGHTS:
             if not values["weights"][name]:
                 del values["weights"][name]
+        if self.fixed:  # they are in no checkpoint
+            values["keypoints"] = [model_mark(network) for network in self.fixed]
         return {**values, "data": self.data.fingerprint()}
 
     def num_samples(self) -> int:
@@ -107,9 +112,12 @@ class KeypointStage:
         batch = PairBatch(*(getattr(batch, f.name).to(self._device) for f in dataclasses.fields(batch)))
         if 0 < self.config.freeze_norm < context.step:
             freeze_norms(self.model)
-        source, placed, terms = self._keypoint_terms(batch, context)
+        if self.fixed:
+            (source, placed), terms = self._placed(batch)[:2], {}
+        else:
+            source, placed, terms = self._keypoint_terms(batch, context)
         generated = None
-        if context.step > self.config.warmup:
+        if self.config.learn != "keypoints":
             generated = self.model.render(self.model.features(batch.source), source, placed)
             terms |= self.picture_losses(generated, batch.driving, batch.regions)
             if self.discriminator is not None:
@@ -126,9 +134,8 @@ class KeypointStage:
     def _keypoint_terms(self, batch: PairBatch, context: StepContext) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Placed keypoints (B, K, 3) of source and driving face, and the losses on keypoints."""
         model, size, weights = self.model, len(batch.source), self.config.weights
-        both = model.keypoints(torch.cat([batch.source, batch.driving]))
-        source, driving = both[:size], _moved(both[:size], both[size:])
-        of_source, placed = model.place(source), model.place(driving)
+        of_source, placed, both = self._placed(batch)
+        source, driving = both[:size], both[size:]
         turned = rotations(both.rotation_deg)
         terms = {
             "keypoint_prior": keypoint_prior_loss(placed, num_guided=len(GUIDES) if weights.guide else 0),
@@ -143,6 +150,14 @@ class KeypointStage:
             of_warped = model.keypoints(warp.pictures(batch.driving))
             terms["equivariance"] = equivariance_loss(placed, model.place(_moved(source, of_warped)), warp)
         return of_source, placed, terms
+
+    def _placed(self, batch: PairBatch) -> tuple[Tensor, Tensor, Keypoints]:
+        """Placed keypoints of source and driving face, and those as they are seen: the sources', then the drivings'."""
+        model, size = self.model, len(batch.source)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.fixed):
+            both = model.keypoints(torch.cat([batch.source, batch.driving]))
+            source = both[:size]
+            return model.place(source), model.place(_moved(source, both[size:])), both
 
     def _adversarial_terms(self, generated: Tensor, real: Tensor) -> dict[str, Tensor]:
         fake = self._judgements(generated)
@@ -180,6 +195,8 @@ class KeypointStage:
             rows.append(torch.cat([source, drawn, driving], 3)[0])
             tick()
         self.model.train()
+        for network in self.fixed:
+            network.eval()
         return [(torch.cat(rows, 1).clamp(0, 1) * 255).round().byte().permute(1, 2, 0)]
 
 
@@ -263,6 +280,7 @@ def train_keypoints(config: KeypointTraining, on_progress: Progress | None = Non
 def with_averages(model: FaceVid2Vid, averages: Mapping[str, Tensor]) -> FaceVid2Vid:
     """A copy for inference with a training's averaged weights and buffers."""
     own = model.state_dict(keep_vars=True)
+    own = {name: tensor for name, tensor in own.items() if name in averages}  # the others stay as they were
     last = {name: tensor.detach().clone() for name, tensor in own.items()}
     for name, tensor in own.items():
         tensor.copy_(averages[name])

@@ -17,7 +17,13 @@ from portraittalk_core.training.keypoints.config import (
 from portraittalk_core.training.keypoints.data import FramePairs
 from portraittalk_core.training.keypoints.networks import new_renderer, plain_renderer, rotations, start_from
 from portraittalk_core.training.keypoints.picture_losses import PictureLosses, pixel_loss, regions_of
-from portraittalk_core.training.keypoints.stage import KeypointStage, guide_loss, reenact, train_keypoints
+from portraittalk_core.training.keypoints.stage import (
+    KeypointStage,
+    guide_loss,
+    reenact,
+    train_keypoints,
+    with_averages,
+)
 from portraittalk_core.training.loop.checkpoints import load_checkpoint
 from portraittalk_core.training.loop.stage import StepContext
 
@@ -174,23 +180,37 @@ def test_batch_norm_keeps_its_statistics_after_some_steps(steps, clips, tmp_path
     assert [moves(step) for step in (2, 3)] == [True, steps == 0]
 
 
-def test_in_the_warm_up_only_keypoints_learn(clips, tmp_path):
-    settings = dataclasses.replace(
-        config(clips, tmp_path, dataclasses.replace(WEIGHTS, guide=1.0)), warmup=1, discriminator_width=4
-    )
+@pytest.mark.parametrize("learn", ["keypoints", "pictures"])
+def test_keypoints_or_pictures_learn_alone(learn, clips, tmp_path):
+    settings = config(clips, tmp_path, dataclasses.replace(WEIGHTS, guide=1.0))
+    settings = dataclasses.replace(settings, learn=learn, start=tmp_path)
     stage = KeypointStage(new_renderer("tiny", 64), FramePairs([puppet_clip(0, 4)]), settings)
-
-    def losses(step):
-        context = StepContext(step, 0, torch.Generator().manual_seed(0))
-        return {loss.optimizer: loss for loss in stage.losses(stage.batch(step, 0), context)}
-
-    first, second = losses(1), losses(2)
-    assert list(first) == ["generator"] and list(second) == ["generator", "discriminator"]
-    assert "guide" in first["generator"].logged and "pixels" not in first["generator"].logged
-    assert {"guide", "pixels", "gan"} <= set(second["generator"].logged)
-    first["generator"].value.backward()
+    context = StepContext(1, 0, torch.Generator().manual_seed(0))
+    stage.sample_images(lambda: None)  # puts what it is back
+    seen = {name: buffer.clone() for name, buffer in stage.model.named_buffers() if "running" in name}
+    losses = {loss.optimizer: loss for loss in stage.losses(stage.batch(1, 0), context)}
+    losses["generator"].value.backward()
+    of_keypoints = {"kp_detector", "he_estimator"}
+    parts = {name.split(".")[0] for name, _ in stage.model.named_parameters()}
     learns = {name.split(".")[0] for name, p in stage.model.named_parameters() if p.grad is not None and p.grad.any()}
-    assert learns == {"kp_detector", "he_estimator"}
+    moved = {name.split(".")[0] for name, b in stage.model.named_buffers() if name in seen and not b.equal(seen[name])}
+    logged = set(losses["generator"].logged)
+    if learn == "keypoints":
+        assert learns == moved == of_keypoints and "discriminator" not in losses
+        assert "guide" in logged and "pixels" not in logged
+    else:
+        assert learns == parts - of_keypoints and not moved & of_keypoints and "discriminator" in losses
+        assert "guide" not in logged and {"pixels", "gan"} <= logged
+        assert not any(name.startswith(tuple(of_keypoints)) for name in stage.optimizers()["generator"].parameters)
+
+
+def test_averages_leave_alone_what_has_not_learnt():
+    model = new_renderer("tiny", 64).eval()
+    own = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    averaged = with_averages(model, {"he_estimator.fc_t.bias": torch.full((3,), 7.0)})
+    assert averaged.he_estimator.fc_t.bias.tolist() == [7, 7, 7]
+    assert averaged.he_estimator.fc_exp.weight.equal(own["he_estimator.fc_exp.weight"])
+    assert all(tensor.equal(own[name]) for name, tensor in model.state_dict().items())
 
 
 def test_settings_at_their_defaults_do_not_part_a_run_from_older_checkpoints(clips, tmp_path):
@@ -211,7 +231,9 @@ def test_settings_at_their_defaults_do_not_part_a_run_from_older_checkpoints(cli
         ("[weights]\nperceptual = 0", "nothing says what a picture should show"),
         ("[weights]\nperceptual = 0\npixels = 10\ngan = 0", "needs a discriminator"),
         ("[weights]\nperceptual = 0\npixels = 10\nlower_face = 2", "weights.lower_face"),
-        ("warmup = 5\n[weights]\nperceptual = 0\npixels = 10", "warmup needs weights.guide"),
+        ("learn = 'keypoints'\n[weights]\nperceptual = 0\npixels = 10", "needs weights.guide"),
+        ("learn = 'pictures'\n[weights]\nperceptual = 0\npixels = 10", "needs start"),
+        ("learn = 'faces'\n[weights]\nperceptual = 0\npixels = 10", "learn"),
         ("freeze_norm = -2\n[weights]\nperceptual = 0\npixels = 10", "freeze_norm"),
         ('size = "huge"\n[weights]\nperceptual = 0\npixels = 10', "size"),
     ],
