@@ -17,6 +17,7 @@ from . import (
     gpu,
     identity,
     implicit,
+    implicit_bridge,
     implicit_small,
     implicit_speech,
     lips,
@@ -50,6 +51,7 @@ COMMANDS = {
     "controltalk": controltalk,
     "implicit_small": implicit_small,
     "implicit_speech": implicit_speech,
+    "implicit_bridge": implicit_bridge,
 }
 
 

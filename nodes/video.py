@@ -43,7 +43,8 @@ class RenderPortrait(io.ComfyNode):
                 io.Video.Output("video", display_name="video", tooltip="The video with its sound, for Save Video."),
                 io.Mask.Output(
                     "mask", display_name="mask",
-                    tooltip="White on the person, for as many frames as images; all white where no person is recognised.",
+                    tooltip="White on the person, for as many frames as images; all white where no person is "
+                    "recognised.",
                 ),
             ],
             hidden=[io.Hidden.unique_id],

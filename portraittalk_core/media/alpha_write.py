@@ -85,7 +85,14 @@ class AlphaVideoWriter(VideoWriter):
             self._container.metadata.update(video_tags(self._made))
         if is_webm:
             crf = min(MOST_VP9_CRF, int(self._options["crf"]) + VP9_CRF)
-            options = {"crf": str(crf), "b": "0", "deadline": "good", "cpu-used": "5", "row-mt": "1", "auto-alt-ref": "0"}
+            options = {
+                "crf": str(crf),
+                "b": "0",
+                "deadline": "good",
+                "cpu-used": "5",
+                "row-mt": "1",
+                "auto-alt-ref": "0",
+            }
             video = self._container.add_stream("libvpx-vp9", rate=self.fps, options=options)
             self._format = video.pix_fmt = "yuva420p"
         else:

@@ -62,15 +62,37 @@ def activity_of_levels(levels: Tensor, speech: Speech, gate_db: float) -> Tensor
     heard = voice[at] & (level > SILENT_DB)
     if not heard.any():
         return torch.zeros_like(level)
-    loud = _quantile(level[heard], 0.95)
-    floor = _noise_floor(level)
-    clear = ((loud - floor - MASKED_DB) / (CLEAR_DB - MASKED_DB)).clamp(0, 1)
-    present = _rises_above(level, torch.maximum(loud + gate_db, torch.minimum(floor + ABOVE_NOISE_DB, loud - 10)))
-    present = 1 - clear * (1 - present)
+    loud, present, clear = _above_the_noise(level, heard, gate_db)
     reach = F.pad(voice[at].float()[None], (AFTER_FRAMES, BEFORE_FRAMES))
     near = F.max_pool1d(reach, BEFORE_FRAMES + AFTER_FRAMES + 1, 1)[0]
     held = _held_notes(_phrases(probability, NOTE_WINDOWS)[at], (clear == 1) & (level > loud - NOTE_DB))
     return present * torch.maximum(near, held)
+
+
+def present_levels(levels: Tensor, heard: Tensor, gate_db: float) -> Tensor:
+    """Where the levels of a voice stand above the noise, without asking the network again.
+
+    Args:
+        levels: (M, 2) decibels of `SPEECH_BANDS_HZ`, 100 a second.
+        heard: (M,) bool: where the network hears a voice.
+        gate_db: as of `voice_activity`.
+
+    Returns:
+        (M,) 0..1; 1 throughout where noise hides the pauses, 0 where no voice is heard.
+    """
+    level = levels.amax(1)
+    if not heard.any():
+        return torch.zeros_like(level)
+    return _above_the_noise(level, heard, gate_db)[1]
+
+
+def _above_the_noise(level: Tensor, heard: Tensor, gate_db: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The voice's level (), (M,) 0..1 where it is present, and (M,) 0..1 how clearly it stands above the noise."""
+    loud = _quantile(level[heard], 0.95)
+    floor = _noise_floor(level)
+    clear = ((loud - floor - MASKED_DB) / (CLEAR_DB - MASKED_DB)).clamp(0, 1)
+    present = _rises_above(level, torch.maximum(loud + gate_db, torch.minimum(floor + ABOVE_NOISE_DB, loud - 10)))
+    return loud, 1 - clear * (1 - present), clear
 
 
 def _rises_above(level: Tensor, threshold: Tensor) -> Tensor:

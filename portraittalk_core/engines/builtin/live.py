@@ -16,18 +16,17 @@ from ...motion.smoothing import OneEuroFilter
 from ...motion.speaking_gate import speaking_gate
 from ...motion.stress import BROW_SHARE, BROW_SLOW_S, PHRASE_S, SYLLABLE_S
 from ...motion.style_factors import own_smile, style_factors, styled_mouth
-from ...speech.mel import level_of_bands
-from ...speech.voice_activity import SPEECH_BANDS_HZ, activity_of_levels
+from ...speech.mel import HOP, level_of_bands
+from ...speech.voice_activity import SILENT_DB, SPEECH_BANDS_HZ, LiveVoiceGate, present_levels
+from ...speech.voice_network import WINDOW
 from ...types import MOUTH_PARAMETERS, SPEECH_RATE_HZ, LandmarkTrack, MotionPlan, MouthCurves
-from .mouth import OUTPUT_HZ, VOICE, MouthRange, fit_to, with_gain
+from .mouth import OUTPUT_HZ, MouthRange, fit_to, with_gain
 from .mouth_model import LiveMouth, load_mouth
-from .mouth_net import OUTPUTS
 
 REMEMBERED = 20 * OUTPUT_HZ  # outputs while somebody speaks, whose range counts
 ROUGH = 1 * OUTPUT_HZ  # outputs at the beginning that do not count, since the sound's statistics are rough
 FAMILIAR = 2 * OUTPUT_HZ  # after so many the speaker's own range counts as much as the usual one
 USUAL = MouthRange(torch.tensor([0.10, 0.11]), torch.tensor([0.75, 0.75]), torch.tensor(0.46))  # of the sample speech
-VOICE_S = 0.06  # over this time the network's voice output is averaged
 BLINK_S = CLOSE_S + SHUT_S + OPEN_S
 
 
@@ -51,7 +50,9 @@ class LivePlanner:
         self._mouth = LiveMouth(load_mouth(network))
         self._factors = style_factors(self.options, own_smile(reference))
         self._spoken = torch.empty(0, len(MOUTH_PARAMETERS))
-        self._voice = 0.0
+        self._gate = LiveVoiceGate()
+        self._voices = torch.empty(0)  # 0 or 1 of every window of sound; the first is window `_forgotten`
+        self._forgotten = self._answered = 0  # windows that have been dropped, frames of 10 ms that have been answered
         self._curves = torch.empty(0, len(MOUTH_PARAMETERS))  # at 50 Hz; the first is output `_first`
         self._first = self._done = 0  # outputs that have been dropped, frames that have been planned
         fps, strength = self.options.fps, self.options.smoothing
@@ -78,6 +79,7 @@ class LivePlanner:
         Returns:
             The next frames; None if too little sound has arrived.
         """
+        self._voices = torch.cat([self._voices, self._gate.push(waveform)])
         outputs = self._mouth.push(waveform)
         if len(outputs):
             self._curves = torch.cat([self._curves, self._gated(outputs)])
@@ -95,25 +97,24 @@ class LivePlanner:
     def _gated(self, outputs: Tensor) -> Tensor:
         """(K, 7) curves of the next outputs, fitted to the speaker, and closed where nobody speaks."""
         mel, span = self._mouth.heard()
-        activity = activity_of_levels(level_of_bands(mel, SPEECH_BANDS_HZ), self.options.silence_gate_db)
-        voiced = self._voiced(outputs)
-        spoken = (activity[span][::2] > 0.5) & (voiced > 0.5)
+        voice = self._voice_of(mel, span)
+        levels = level_of_bands(mel, SPEECH_BANDS_HZ)
+        heard = (voice > 0) & (levels.amax(1) > SILENT_DB)
+        activity = present_levels(levels, heard, self.options.silence_gate_db) * voice
+        curves = outputs[:, : len(MOUTH_PARAMETERS)]
         if self._first + len(self._curves) >= ROUGH:
-            self._spoken = torch.cat([self._spoken, outputs[spoken, : len(MOUTH_PARAMETERS)]])[-REMEMBERED:]
-        return (
-            fit_to(outputs[:, : len(MOUTH_PARAMETERS)], self._range())
-            * (speaking_gate(activity)[span][::2] * voiced)[:, None]
-        )
+            self._spoken = torch.cat([self._spoken, curves[activity[span][::2] > 0.5]])[-REMEMBERED:]
+        return fit_to(curves, self._range()) * speaking_gate(activity)[span][::2, None]
 
-    def _voiced(self, outputs: Tensor) -> Tensor:
-        """(K,) 0..1: the network's voice output, averaged over what has been heard."""
-        certain, doubtful = VOICE
-        share = 1 / (1 + VOICE_S * OUTPUT_HZ)
-        values = []
-        for value in outputs[:, OUTPUTS.index("voice")].tolist():
-            self._voice += share * (value - self._voice)
-            values.append(self._voice)
-        return ((torch.tensor(values) - doubtful) / (certain - doubtful)).clamp(0, 1)
+    def _voice_of(self, mel: Tensor, span: slice) -> Tensor:
+        """(M,) 0 or 1 for every 10 ms that is remembered: whether somebody speaks."""
+        self._answered += span.stop - span.start
+        first = self._answered - span.stop  # number of the first frame that is remembered
+        windows = torch.arange(first, first + len(mel)) * HOP // WINDOW
+        voice = self._voices[(windows - self._forgotten).clamp(max=len(self._voices) - 1)]
+        spare = int(windows[0]) - self._forgotten
+        self._voices, self._forgotten = self._voices[spare:], self._forgotten + spare
+        return voice
 
     def _range(self) -> MouthRange:
         """The speaker's range, mixed with the usual one while little has been heard."""

@@ -106,7 +106,7 @@ def _warped_portrait(job: RenderJob, transparent: bool, on_mask: Callable[[Tenso
                 f"no person is recognised in {job.source.source}, so its background cannot be left away: keep it, or "
                 "take a picture that shows more of the person, before a plainer background."
             )
-        log.info("no person is recognised in %s: the background moves with the head near it.", job.source.source)
+        log.warning("no person is recognised in %s: near the head, the background moves with it.", job.source.source)
     for span in job.motion:
         yield from renderer.render(span, transparent, on_mask)
 

@@ -46,7 +46,7 @@ class Composite:
         self._bound(cutout.mask[y0:y1, x0:x1])
 
     def _bound(self, mask: Tensor) -> None:
-        """Keep the least and the most of the mask near every pixel: between two nodes, and as far as a field stretches."""
+        """Keep the least and the most of the mask near every pixel, as far as from one node to the next."""
         height, width = mask.shape
         self.rows, self.columns = (
             ((torch.arange(n) + 0.5) / n * (GRID - 1)).round().long() for n in (height, width)

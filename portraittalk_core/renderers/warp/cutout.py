@@ -14,7 +14,9 @@ from torch import Tensor
 from ...face.segmentation.person import grown, portrait_mask
 from .fill import background_behind, filled
 
-AROUND = 1.2  # of the face's longer side: how far around it the picture is cut out with care; farther away nothing moves
+AROUND = (
+    1.2  # of the face's longer side: how far around it the picture is cut out with care; farther away nothing moves
+)
 CLEAR = 0.02  # of the mask: what shows less of a person is background
 MARGIN_PX = 1  # around the people, in which the background is not trusted
 LINES = 0.12  # of the face's longer side: how far behind the people the background's lines go on

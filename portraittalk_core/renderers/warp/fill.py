@@ -21,6 +21,7 @@ NEAR_PX = 4.0  # distance at which a ray counts half
 FINEST_PX = 16  # depth beyond which lines are continued in a smaller picture
 WINDOW_PX = 5  # in which the direction of lines is measured
 
+
 def filled(colours: Tensor, known: Tensor) -> Tensor:
     """Colours with smooth ones where they are not known; known ones are unchanged.
 

@@ -146,7 +146,15 @@ class PortraitRenderer:
     def _draw(
         self, target: Tensor, head: Tensor, layers: Tensor, transparent: bool, masked: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """One frame (H, W, 3), and its people (H, W) if `masked`, from its landmarks (478, 2) px, head motion (3, 2) and layers (2, 2, G, G)."""
+        """One frame (H, W, 3), and its people (H, W) if `masked`.
+
+        Args:
+            target: (478, 2) its landmarks, pixels.
+            head: (3, 2) its head motion.
+            layers: (2, 2, G, G) its backward maps.
+            transparent: see `render`.
+            masked: whether the people are wanted too.
+        """
         x0, y0, x1, y1 = self.box
         mouth = Aperture.of(target, MOUTH)
         # a lid that has not moved needs no second layer
@@ -179,7 +187,9 @@ class PortraitRenderer:
 
     def _mask(self, edge: Tensor | None) -> Tensor:
         """(H, W) uint8 where a frame shows people, from what `Composite.draw` returned."""
-        return torch.full(self.picture.shape[:2], 255, dtype=torch.uint8) if edge is None else self.composite.alpha(edge)
+        if edge is None:
+            return torch.full(self.picture.shape[:2], 255, dtype=torch.uint8)
+        return self.composite.alpha(edge)
 
     def _to_sampling(self, pixels: Tensor) -> Tensor:
         """(…, 2, h, w) portrait pixels to grid_sample's −1..1 over the region."""
