@@ -81,6 +81,7 @@ def line_places(picture: torch.Tensor, clear: np.ndarray) -> np.ndarray:
     return np.concatenate(places)
 
 
+@pytest.mark.slow
 def test_lines_behind_a_talking_head_stay_where_they_are(before_grid, mask, talking, frames):
     rest, size = before_grid.landmarks.points[0, :, :2], torch.tensor([mask.shape[1], mask.shape[0]])
     rigid = list(topo.RIGID)
@@ -96,7 +97,8 @@ def test_lines_behind_a_talking_head_stay_where_they_are(before_grid, mask, talk
             assert np.abs(places - expected).max() <= 0.3
 
 
-def test_lines_that_the_head_uncovers_go_on(before_grid, mask, frames):
+@pytest.mark.slow
+def test_lines_that_the_head_uncovers_go_on(before_grid, mask):
     """A row of grid cells just beside the hair: its lines are there at all times, in places the head has left."""
     behind = cut_out(before_grid.picture, before_grid.landmarks.points_px[0, :, :2]).background.mean(0).numpy()
     drawn = grid(mask.shape).numpy()
@@ -108,6 +110,7 @@ def test_lines_that_the_head_uncovers_go_on(before_grid, mask, frames):
     assert error < 0.6 * np.abs(smooth - drawn)[uncovered].mean()
 
 
+@pytest.mark.slow
 def test_hair_moves_with_the_head_and_the_lower_border_has_no_seam(before_grid, mask, talking, frames):
     rest = before_grid.landmarks.points[0, :, :2]
     rigid = list(topo.RIGID)
@@ -146,6 +149,7 @@ def test_people_and_background_are_the_picture(before_grid):
     assert (cutout.people <= 255 * cutout.mask + 1e-3).all()
 
 
+@pytest.mark.slow
 def test_transparent_pictures_have_the_heads_mask(before_grid, talking, mask):
     masks: list[torch.Tensor] = []
     job = RenderJob.of_track(before_grid, talking.slice(0, 2))
