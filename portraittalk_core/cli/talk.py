@@ -24,7 +24,7 @@ from .arguments import (
     open_chosen_mesh,
     options_from,
 )
-from .motion import add_motion, motion_engine, motion_options, with_gain_curve
+from .motion import add_motion, motion_engine, motion_options, with_points
 from .portrait import portraits_from
 from .progress import progress_bar
 from .renderers import add_renderer, flags_named, open_renderer, renderer_options
@@ -85,7 +85,7 @@ def _talk_alone(args: argparse.Namespace, faces: list[int | FaceChoice], options
 
     sound = chosen_sound(args)
     speech = load_speech(sound)
-    options = with_gain_curve(options, args, speech)
+    options = with_points(options, args, speech)
     portrait = portraits_from(args, faces)[0]
     more = {"sound": sound, "driving": driving_film(args), "film_end": options_from(args, DubOptions).film_end}
     return partial(make_talk, portrait, speech, args.out, options, **more)

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..types import StyleStatistics
+    from .expression import ExpressionTimeline
 
+NEUTRAL = "neutral"
+EMOTION_NAMES = (NEUTRAL, "happy", "sad", "angry", "surprised", "disgusted", "afraid")
 LARGEST_SEED = 2**64 - 1
 
 
@@ -48,6 +51,13 @@ class MotionOptions:
     seed: int = option(
         0, 0, LARGEST_SEED, "Another seed gives other blinks and head motion; the mouth follows the sound alone."
     )
+    emotion: str = option(
+        NEUTRAL, choices=EMOTION_NAMES, help="What brows, lids, cheeks and the mouth's corners show.", advanced=True
+    )
+    emotion_strength: float = option(
+        0.7, 0, 1, "How much of the emotion shows: 0 nothing, 1 plainly.", step=0.05, advanced=True
+    )
+    emotion_points: tuple = ()  # (seconds, emotion, strength) from which moment on which emotion shows instead
     gain_curve: Tensor | None = field(default=None, compare=False)  # (K,) 0..2 a frame; times mouth_gain
     style_statistics: StyleStatistics | None = None  # somebody's way of speaking; the amounts above are factors of it
 
@@ -56,6 +66,19 @@ class MotionOptions:
         check_options(self)
         if self.gain_curve is not None:
             _check_gain_curve(self.gain_curve)
+
+    @property
+    def expression_timeline(self) -> ExpressionTimeline:
+        """The emotion at any moment."""
+        from .expression import ExpressionTimeline
+
+        return ExpressionTimeline(self.emotion, self.emotion_strength, self.emotion_points)
+
+    def expression(self, num_frames: int) -> Tensor | None:
+        """(T, 13) amounts of facial actions in every frame; None where no emotion shows."""
+        from .smoothing import frame_times_s
+
+        return self.expression_timeline.at(frame_times_s(num_frames, self.fps))
 
     def gains(self, num_frames: int) -> Tensor:
         """(T,) the mouth's gain in every frame, 0..2."""

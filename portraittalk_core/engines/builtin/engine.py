@@ -75,4 +75,4 @@ def plan_motion(
     head = head_motion(stress, options.fps, factors.head, options.seed, factors.head_shift, factors.head_pace)
     brow = brow_curve(stress, options.fps) * factors.brow
     mouth = with_gain(styled_mouth(natural, factors), options.gains(count))
-    return MotionPlan(reference, mouth, blink, brow, head, options.fps, factors.smile)
+    return MotionPlan(reference, mouth, blink, brow, head, options.fps, factors.smile, options.expression(count))
