@@ -219,7 +219,7 @@ def _motion_inputs() -> list[io.Input]:
         advanced(
             io.String.Input(
                 "emotion_points", default="[]", optional=True,
-                tooltip="Emotions over time, as [[seconds, emotion, strength], …], times emotion_strength. [] is emotion "
+                tooltip="emotion over time, as [[seconds, emotion, strength], …], times emotion_strength. [] is one "
                 "throughout.",
             )
         ),

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..face import topology as topo
 from ..motion.blink import blink_curve
+from ..motion.expression import expression_of
 from ..motion.head import head_motion
 from ..motion.options import MotionOptions
 from ..motion.rig import MAX_BROW, WIDEST_GAP, FaceRig, expressed, make_rig, turn_head
@@ -53,7 +54,7 @@ def finish_motion(
     head = head_motion(stress, options.fps, factors.head, options.seed, factors.head_shift, factors.head_pace)
     rest = rig.rest + rig.close + factors.smile * rig.smile
     gains = options.gains(count) * gate * factors.opening
-    expression = options.expression(count)
+    expression = expression_of(options, count)
     for start in range(0, count, SPAN):
         span = slice(start, start + SPAN)
         gain = gains[span, None, None]

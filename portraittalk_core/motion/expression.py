@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -19,7 +18,7 @@ from ..errors import InputError
 from ..face import topology as topo
 from ..face.geometry import smile, stabilised
 from ..media.text_files import parse_json
-from .options import NEUTRAL
+from .options import NEUTRAL, MotionOptions
 from .smoothing import frame_times_s, smooth_step
 
 # fmt: off
@@ -46,7 +45,7 @@ EMOTIONS: dict[str, dict[str, float]] = {
     "angry": {"frown": 1.0, "wide lids": 0.35, "squint": 0.7, "press": 0.8, "sulk": 0.25, "nose": 0.3},
     "surprised": {"inner brows": 1.0, "outer brows": 1.0, "wide lids": 0.9, "drop": 0.8},
     "disgusted": {"nose": 1.0, "lift": 0.9, "frown": 0.6, "squint": 0.6, "sulk": 0.5},
-    "afraid": {"inner brows": 1.0, "outer brows": 0.4, "frown": 0.4, "wide lids": 1.0, "stretch": 1.0, "drop": 0.3},
+    "afraid": {"inner brows": 1.0, "outer brows": 0.4, "frown": 0.2, "wide lids": 1.0, "stretch": 1.0, "drop": 0.3},
 }
 OPENING = ("lift", "drop")  # actions that part the lips: lips that close for a sound close nevertheless
 
@@ -76,26 +75,24 @@ def emotion_amounts(emotion: str, strength: float) -> Tensor:
     return strength * torch.tensor([amounts.get(action, 0.0) for action in ACTIONS])
 
 
-def emotion_curve(
-    emotion: str, strength: float, points: Sequence[EmotionPoint], num_frames: int, fps: Fraction
-) -> Tensor | None:
-    """Amounts of the facial actions in every frame.
+def expression_of(options: MotionOptions, num_frames: int) -> Tensor | None:
+    """(T, 13) amounts of the facial actions in every frame; None where no emotion shows."""
+    return timeline_of(options).at(frame_times_s(num_frames, options.fps))
+
+
+def timeline_of(options: MotionOptions) -> ExpressionTimeline:
+    """The emotions of motion options."""
+    return ExpressionTimeline(options.emotion, options.emotion_strength, options.emotion_points)
+
+
+class ExpressionTimeline:
+    """Amounts of the facial actions at any moment; each emotion is faded in over 0.35 s.
 
     Args:
         emotion: before the first point, and throughout where there are none.
         strength: 0..1; with points, a factor of theirs.
         points: of `emotion_points`, sorted by time.
-        num_frames: T.
-        fps: frames per second.
-
-    Returns:
-        (T, 13) amounts of `ACTIONS`, each emotion faded in over 0.35 s; None where nothing shows at any time.
     """
-    return ExpressionTimeline(emotion, strength, points).at(frame_times_s(num_frames, fps))
-
-
-class ExpressionTimeline:
-    """Amounts of the facial actions at any moment; arguments as of `emotion_curve`."""
 
     def __init__(self, emotion: str, strength: float, points: Sequence[EmotionPoint] = ()) -> None:
         # the emotion is there from the beginning; points fade in from their moment on

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..types import StyleStatistics
-    from .expression import ExpressionTimeline
 
 NEUTRAL = "neutral"
 EMOTION_NAMES = (NEUTRAL, "happy", "sad", "angry", "surprised", "disgusted", "afraid")
@@ -66,19 +65,6 @@ class MotionOptions:
         check_options(self)
         if self.gain_curve is not None:
             _check_gain_curve(self.gain_curve)
-
-    @property
-    def expression_timeline(self) -> ExpressionTimeline:
-        """The emotion at any moment."""
-        from .expression import ExpressionTimeline
-
-        return ExpressionTimeline(self.emotion, self.emotion_strength, self.emotion_points)
-
-    def expression(self, num_frames: int) -> Tensor | None:
-        """(T, 13) amounts of facial actions in every frame; None where no emotion shows."""
-        from .smoothing import frame_times_s
-
-        return self.expression_timeline.at(frame_times_s(num_frames, self.fps))
 
     def gains(self, num_frames: int) -> Tensor:
         """(T,) the mouth's gain in every frame, 0..2."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...motion.blink import CLOSE_S, OPEN_S, SHUT_S, blink_starts_s, closure
+from ...motion.expression import timeline_of
 from ...motion.head import HeadDrift
 from ...motion.options import MotionOptions
 from ...motion.rig import make_rig, plan_landmarks
@@ -63,7 +64,7 @@ class LivePlanner:
         self._starts = blink_starts_s(self._factors.blink_rate, self.options.seed)
         self._blinks: list[float] = [next(self._starts, float("inf"))]
         factors = self._factors
-        self._expression = self.options.expression_timeline
+        self._expression = timeline_of(self.options)
         self._head = HeadDrift(self.options.seed, factors.head, factors.head_shift, factors.head_pace)
 
     @property

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...motion.expression import timeline_of
 from ...motion.keypoint_edit import expression_gain, head_edit
 from ...motion.keypoint_regions import LIVEPORTRAIT, MOUTH
 from ...motion.options import MotionOptions
@@ -75,7 +76,7 @@ class JoyVasa:
     ) -> KeypointTrack:
         """The whole motion, as `spans` yields it piece by piece: 1 kB a frame."""
         options = options or MotionOptions()
-        if options.expression_timeline.shows:
+        if timeline_of(options).shows:
             log.warning("the engine %s has expressions of its own: the emotion is left out.", self.name)
         count = speech.num_frames(options.fps)
         motion = self.template.in_units(self.motion(speech, options.seed, count, on_progress))

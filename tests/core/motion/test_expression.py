@@ -16,8 +16,8 @@ from portraittalk_core.motion.expression import (
     CROSS_FADE_S,
     EMOTIONS,
     emotion_amounts,
-    emotion_curve,
     emotion_points,
+    expression_of,
 )
 from portraittalk_core.motion.options import EMOTION_NAMES, MotionOptions
 from portraittalk_core.motion.rig import plan_landmarks
@@ -88,7 +88,7 @@ def test_the_names_are_the_options(rendered):
 
 @pytest.mark.parametrize("changes", [{}, {"emotion": "sad", "emotion_strength": 0.0}])
 def test_nothing_shows_by_default_and_at_strength_0(changes):
-    assert MotionOptions(**changes).expression(10) is None
+    assert expression_of(MotionOptions(**changes), 10) is None
 
 
 def test_half_the_strength_moves_half_as_far(make_plan):
@@ -112,7 +112,7 @@ def test_lips_that_close_for_a_sound_close_nevertheless(make_plan, emotion):
 def test_emotions_follow_each_other():
     points = emotion_points('[[2, "sad", 1], [1, "happy", 0.5]]')
     assert points == [(1.0, "happy", 0.5), (2.0, "sad", 1.0)]
-    curve = emotion_curve("neutral", 0.8, points, 75, RATE)
+    curve = expression_of(MotionOptions(emotion_strength=0.8, emotion_points=tuple(points)), 75)
     assert not curve[:25].any()
     torch.testing.assert_close(curve[45], emotion_amounts("happy", 0.4))
     torch.testing.assert_close(curve[-1], emotion_amounts("sad", 0.8))
