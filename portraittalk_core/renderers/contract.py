@@ -144,7 +144,8 @@ class RenderJob:
 class Renderer(Protocol):
     """Interface of a renderer.
 
-    One that renders keypoint tracks too has the attribute `keypoint_layout`, the layout of those that it takes.
+    One that renders keypoint tracks too has the attribute `keypoint_layout`, the layout of those that it takes; one
+    that paints all of a portrait anew, not its face alone, `repaints_all`, True.
     """
 
     def output_size(self, job: RenderJob) -> tuple[int, int]:

@@ -26,13 +26,14 @@ from ..implicit.paste import Paster
 from ..sections import Section
 from ..warp.build import source_size
 from . import public_inference
+from .beneath import WarpedFrames
 from .blend import Sharpener, blend_mask
 from .contract import LipBatch, LipModel
 from .crop import LipBoxes
 from .footage import Footage, footage_of
 from .frames import FrameBatch, FrameReader
 from .listening import sound_rows
-from .options import OWN, SCRIPT, LipPaintOptions
+from .options import MOUTH, OWN, SCRIPT, LipPaintOptions
 from .policy import paint_weights, voice_gate
 from .references import ReferenceFrames
 
@@ -119,6 +120,8 @@ class _LipJob:
         )
         self._sharpener = Sharpener(options.sharpen, float(job.fps))
         self._scene = int(scenes[0])
+        self._blend = options.blend_of(model.crop.size)
+        self._beneath = WarpedFrames(self._footage) if self._blend == MOUTH else None
         self._features: Any = None
 
     def pictures(self) -> Iterator[Tensor]:
@@ -165,7 +168,7 @@ class _LipJob:
         """(S, S) over a frame's crop; `shape` are the (478, 3) landmarks that are painted there."""
         shapes = torch.stack([self._footage.track.points[index], shape])
         points, options = self._boxes.points01(index, shapes), self._options
-        return blend_mask(points, self._model.crop.size, options.blend, options.feather)
+        return blend_mask(points, self._model.crop.size, self._blend, options.feather)
 
     def _finished(self, batch: FrameBatch) -> Tensor:
         return _as_floats(batch.finished.pictures)[batch.drawn]
@@ -209,14 +212,17 @@ class _LipJob:
             self._scene = scene
             self._sharpener.restart()
         picture, box, weight = batch.pictures[batch.drawn[number]], self._boxes[index], float(self._weights[index])
+        filmed = picture
         if self._is_script:
             pasted = public_inference.pasted(picture, painted, box, self._filmed_px(index))
         else:
             mask = self._mask(index, batch.shapes[number])
+            if self._beneath is not None:
+                picture = self._beneath.picture(index, picture, batch.shapes[number])
             painted = self._sharpener.sharpen(painted, batch.crops[number], mask)
             paster = Paster(picture, box.crop(side), side, mask, options.match_colour, "cpu", options.sharpen)
             pasted = next(iter(paster.paste(painted[None])))
-        return pasted if weight >= 1 else torch.lerp(picture.float(), pasted.float(), weight).round().byte()
+        return pasted if weight >= 1 else torch.lerp(filmed.float(), pasted.float(), weight).round().byte()
 
 
 def painted_halving(model: LipModel, features: Any, batch: LipBatch) -> Tensor:
