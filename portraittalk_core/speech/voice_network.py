@@ -29,7 +29,7 @@ WIDTH = 128  # channels of the LSTM cell
 PROBABILITY_HZ = SPEECH_RATE_HZ / WINDOW  # 31.25
 LOUD, MAX_GAIN = 0.1, 1000.0  # a clip whose loudest half second has a lower RMS is raised to it, by up to 60 dB
 MEASURED = SPEECH_RATE_HZ // 2
-BLOCK = 512  # windows whose spectra are computed at once: 16 s
+BLOCK = 128  # windows whose spectra are computed at once: 4 s
 WEIGHTS = Path(__file__).with_name("weights") / "voice_activity.safetensors"
 SHA256 = "86d0b230328a7361b6bfca381dea4d05e0b0fce16a0d4de5b69fe13db9b11778"
 

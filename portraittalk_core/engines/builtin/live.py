@@ -99,9 +99,8 @@ class LivePlanner:
         mel, span = self._mouth.heard()
         voice = self._voice_of(mel, span)
         levels = level_of_bands(mel, SPEECH_BANDS_HZ)
-        activity = (
-            present_levels(levels, (voice > 0) & (levels.amax(1) > SILENT_DB), self.options.silence_gate_db) * voice
-        )
+        heard = (voice > 0) & (levels.amax(1) > SILENT_DB)
+        activity = present_levels(levels, heard, self.options.silence_gate_db) * voice
         curves = outputs[:, : len(MOUTH_PARAMETERS)]
         if self._first + len(self._curves) >= ROUGH:
             self._spoken = torch.cat([self._spoken, curves[activity[span][::2] > 0.5]])[-REMEMBERED:]
@@ -111,10 +110,8 @@ class LivePlanner:
         """(M,) 0 or 1 for every 10 ms that is remembered: whether somebody speaks."""
         self._answered += span.stop - span.start
         first = self._answered - span.stop  # number of the first frame that is remembered
-        windows = (torch.arange(first, first + len(mel)) * HOP // WINDOW).clamp(
-            max=self._forgotten + len(self._voices) - 1
-        )
-        voice = self._voices[windows - self._forgotten]
+        windows = torch.arange(first, first + len(mel)) * HOP // WINDOW
+        voice = self._voices[(windows - self._forgotten).clamp(max=len(self._voices) - 1)]
         spare = int(windows[0]) - self._forgotten
         self._voices, self._forgotten = self._voices[spare:], self._forgotten + spare
         return voice
