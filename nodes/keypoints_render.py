@@ -12,7 +12,7 @@ from .bindings.progress import Progress, show_text
 from .bindings.temp_video import new_temp_video, temp_video
 from .sockets import ESSENTIALS, KeypointRenderer, Keypoints, Landmarks, advanced, schema
 from .video import FEW_FRAMES, FrameBuffer
-from .widgets import crf_widget, face_index_widget, widget
+from .widgets import ai_mark_widget, crf_widget, face_index_widget, marked, widget
 
 # inputs that say what is drawn
 SOURCE = ("portrait", "film", "film_landmarks", "face_index", "film_end")
@@ -45,6 +45,7 @@ class RenderKeypoints(io.ComfyNode):
         )
 
     @classmethod
+    @marked
     def execute(cls, keypoint_renderer, keypoints, keep_frames, crf=16, audio=None, **inputs) -> io.NodeOutput:
         """Render the frames, write the video, measure the mouth if that is wanted."""
         out, sound = new_temp_video(), convert_audio.to_sound(audio)
@@ -188,4 +189,5 @@ def _advanced_inputs() -> list[io.Input]:
         face_index_widget("Which face, if there are several: 0 is the largest.", **more),
         crf_widget(optional=True),
         keep_sound_widget(),
+        ai_mark_widget(),
     ]  # fmt: skip

@@ -23,7 +23,7 @@ from .sockets import (
     schema,
 )
 from .video import FEW_FRAMES
-from .widgets import crf_widget, face_index_widget, later_widgets, widget
+from .widgets import ai_mark_widget, crf_widget, face_index_widget, later_widgets, marked, widget
 
 WEIGHTS_OWN = -1  # of crop_pad: as the weights were trained
 MOTION = ("mouth_gain", "silence_gate_db", "smoothing", "offset_ms")
@@ -57,6 +57,7 @@ class DubLips(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    @marked
     def execute(cls, film, audio, lip_renderer, engine=None, **inputs) -> io.NodeOutput:
         """Track the face, move its mouth, paint it, and write the video."""
         from .bindings.lip_dub import run
@@ -112,7 +113,7 @@ def _main_inputs() -> list[io.Input]:
         widget(
             LipPaintOptions, "blend",
             tooltip="What of the painted crop is pasted: lower the face from the nose down, face all of it, box the "
-            "crop.",
+            "crop, mouth its inside alone, into the film as the warp bends it; auto: mouth below 128 pixels.",
         ),
         widget(
             LipPaintOptions, "feather", tooltip="Width of the soft edge of what is pasted, of the size of the face."
@@ -169,4 +170,5 @@ def _advanced_inputs() -> list[io.Input]:
         *later_widgets(MotionOptions, [*MOTION, *OF_THE_FILM]),  # behind every other widget
         *later_widgets(LipPaintOptions, [*PAINT, *REFERENCES]),
         keep_sound_widget(),
+        ai_mark_widget(),
     ]  # fmt: skip

@@ -8,7 +8,7 @@ from .bindings import convert, convert_audio
 from .bindings.progress import Progress, face_mesh, show_text
 from .bindings.temp_video import new_temp_video, temp_video, video_ui
 from .sockets import ESSENTIALS, Landmarks, schema
-from .widgets import crf_widget
+from .widgets import ai_mark_widget, crf_widget, marked
 
 FEW_FRAMES = 300  # a batch of more is seldom wanted as IMAGE
 FEW_BYTES = 2 * 1024**3  # nor one that takes more memory than this
@@ -36,6 +36,7 @@ class RenderPortrait(io.ComfyNode):
                     "else images holds the first frame only. A minute at 512×512 takes 4.7 GB.",
                 ),
                 crf_widget(),
+                ai_mark_widget(),
             ],
             outputs=[
                 io.Image.Output("images", display_name="images", tooltip="All frames, or the first (keep_frames)."),
@@ -47,6 +48,7 @@ class RenderPortrait(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    @marked
     def execute(cls, portrait, landmarks, keep_frames, crf=16, audio=None) -> io.NodeOutput:
         """Render the frames, write the video, and return it."""
         picture, out = convert.to_portrait(portrait), new_temp_video()

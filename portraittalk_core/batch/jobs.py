@@ -32,6 +32,7 @@ from ..media.audio import load_speech
 from ..media.files import atomic_write, explain_write_errors
 from ..media.image import load_picture
 from ..media.kind import is_video
+from ..media.made_mark import ai_mark
 from ..media.options import SoundOptions, WriteOptions
 from ..media.several_sounds import summed_sounds
 from ..media.sound import SoundChoice
@@ -72,7 +73,7 @@ class BatchSettings:
     mesh_backend: str = "auto"
     mesh_model: Path | None = None
     metric_models: Path | None = None  # folder with the networks of LSE, LPIPS, FID and FVD
-    face_models: Path | None = None  # folder with InsightFace's buffalo_l, which tells who a face is
+    face_models: Path | None = None  # folder with InsightFace's buffalo_l; None: dlib's descriptor
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,8 @@ class JobRunner:
         key = self._key(job)
         if _is_finished(out, note, key):
             return SKIPPED
-        {TALK: self._talk, DUB: self._dub, SCORE: self._score}[job.job](job, out, on_progress)
+        with ai_mark(WriteOptions(**fields_given(WriteOptions, job.options)).ai_mark):
+            {TALK: self._talk, DUB: self._dub, SCORE: self._score}[job.job](job, out, on_progress)
         with explain_write_errors(note):
             note.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(note) as part:
@@ -176,9 +178,9 @@ class JobRunner:
         path, options = job.files.get("video") or job.files["source"], dict(job.options)
         dub_options = DubOptions(**fields_given(DubOptions, options))
         which = {"face_order": _face(job).face_order, "scenes": dub_options.scenes, "mesh": self._mesh}
-        with described_by(job.files.get("person_models")) as describe:
+        with described_by(job.files.get("person_models")) as people:
             films = [
-                read_film(path, face_index=face, **which, describe=describe, on_progress=on_progress)
+                read_film(path, face_index=face, **which, people=people, on_progress=on_progress)
                 for face in _faces(job)
             ]
         at_most_s = films[0].track.seconds if dub_options.film_end == "cut" else None
@@ -217,7 +219,7 @@ class JobRunner:
             job.files.get("target"),
             EvaluationOptions(**job.options),
             mesh=self._mesh,
-            identity=file_reference(self._face_encoder, job.files.get("portrait")),
+            identity=file_reference(self._face_encoder, job.files.get("portrait"), self._mesh),
             networks=self._networks,
             name=out.stem,
             on_progress=on_progress,

@@ -89,11 +89,11 @@ def _films(args: argparse.Namespace, faces: list[int | FaceChoice], dub_options:
     from ..pipelines.same_person import described_by
 
     films = []
-    with open_chosen_mesh(args) as mesh, described_by(dub_options.person_models) as describe:
+    with open_chosen_mesh(args) as mesh, described_by(dub_options.person_models) as people:
         for face in faces:
             with progress_bar("finding landmarks") as on_progress:
                 which = {"face_index": face, "face_order": args.face_order, "scenes": dub_options.scenes}
-                films.append(read_film(args.video, mesh=mesh, **which, describe=describe, on_progress=on_progress))
+                films.append(read_film(args.video, mesh=mesh, **which, people=people, on_progress=on_progress))
     return films
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -30,7 +31,7 @@ from ..renderers.write import RenderResult, Sound, render_video
 from ..style.prior import Style
 from ..types import LandmarkTrack, Speech
 from .render import LENGTHS_DIFFER_S, seconds_of
-from .same_person import Describe, follow_person
+from .same_person import PersonDescriptor, follow_person
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ def read_film(
     face_order: str = "size",
     on_progress: Progress | None = None,
     scenes: str = "same",
-    describe: Describe | None = None,
+    people: PersonDescriptor | None = None,
 ) -> Film:
     """Track a video's face through all frames, and find its cuts, where the mouth is covered, and how sharp it is.
 
@@ -56,17 +57,17 @@ def read_film(
         face_order: how faces are counted, see `face.mesh.landmarks.detect_faces`.
         on_progress: called with frames read and in all; may raise to stop.
         scenes: which ones are to be dubbed, see `DubOptions`; of the others, the frames are not valid.
-        describe: tells people apart, see `same_person.descriptor`; None: the shape of the face does.
+        people: tells people apart, see `same_person.described_by`; None: the shape of the face does.
 
     Raises:
         MediaError: the video cannot be read.
         NoFaceError: no frame shows the face.
     """
-    if mesh is None and describe is not None:
+    if mesh is None and people is not None:
         with open_mesh() as opened:
             return read_film(
                 video, mesh=opened, face_index=face_index, face_order=face_order, on_progress=on_progress,
-                scenes=scenes, describe=describe,
+                scenes=scenes, people=people,
             )  # fmt: skip
     fps = probe_video(video).fps
     pictures = read_pictures(video, fps, on_progress=on_progress)
@@ -81,10 +82,10 @@ def read_film(
         pictures, fps, mesh, face_index, face_order, on_missing="interpolate", source=name, on_face=on_face
     )
     numbers, other_person = finder.scenes(), torch.zeros(len(track), dtype=torch.bool)
-    if scenes == "same" and describe is not None:
-        track, other_person = follow_person(video, track, numbers, describe, mesh, mouths.see)
+    if scenes == "same" and people is not None and int(numbers[-1]):
+        track, other_person = follow_person(video, track, numbers, people, mesh, mouths.see)
     covered = covered_stretches(torch.tensor(mouths.visible), numbers, float(fps)) & track.valid
-    if scenes == "same" and describe is None:
+    if scenes == "same" and people is None:
         other_person = other_people(replace(track, valid=track.valid & ~covered), numbers) & track.valid
     covered &= ~other_person
     _log_findings(name, numbers, other_person, covered, fps)
@@ -201,6 +202,8 @@ def dub(
     wanted = speech.num_frames(film.track.fps)
     if film_end != "cut" and wanted > len(film.track):
         film = film.in_order(film_order(len(film.track), wanted, film_end))
+    renderer = renderer or open_renderer()
+    windows = renderer.windows_of(engine, film, speech) if hasattr(renderer, "windows_of") else None
     return render_film(
         film,
         dub_track(film.track, speech, options, engine, scenes=film.scenes),
@@ -211,6 +214,7 @@ def dub(
         sound=speech if sound is None else sound,
         crf=crf,
         callbacks=callbacks,
+        windows=windows,
     )
 
 
@@ -225,6 +229,7 @@ def render_film(
     sound: Sound = None,
     crf: int = 18,
     callbacks: Callbacks | None = None,
+    windows: Callable[[], Iterator[Tensor]] | None = None,
 ) -> RenderResult:
     """Render a film whose face follows another track; see `dub`.
 
@@ -238,10 +243,11 @@ def render_film(
         sound: the video's sound; silence if None.
         crf: H.264 quality, 0 lossless .. 51.
         callbacks: called meanwhile; may raise to stop, and then no file remains.
+        windows: see `RenderJob.windows`.
     """
     started = time.perf_counter()
     _compare_lengths(film.track.seconds, sound)
-    job = RenderJob.of_track(film, track, speech, style)
+    job = replace(RenderJob.of_track(film, track, speech, style), windows=windows)
     renderer = renderer or open_renderer()
     return render_video(renderer, job, out, sound=sound, crf=crf, callbacks=callbacks, started=started)
 

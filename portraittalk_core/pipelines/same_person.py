@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -18,23 +19,53 @@ from ..errors import NoFaceError
 from ..face import topology as topo
 from ..face.choice import BoxChoice
 from ..face.geometry import face_box_px
+from ..face.identity import descriptor
 from ..face.identity.encoder import FaceEncoder, find_face_models
 from ..face.mesh.landmarks import MeshBackend, detect_faces, track_faces
 from ..media.video_read import read_pictures
 from ..types import LandmarkTrack
 
-Describe = Callable[[Tensor, Tensor], "Tensor | None"]  # picture (H, W, 3), landmarks (478, 3) px → (D,) of length 1
 OnFace = Callable[[int, Tensor, "Tensor | None"], None]  # number of a frame, its picture, landmarks or None
 
-LIKE = 0.3  # cosine of two descriptors of one person; of two people it stays below 0.2 or so
+ARCFACE_LIKE = 0.3  # cosine of ArcFace's embeddings of one person; of two people it stays below 0.2 or so
 TRIED = 5  # frames of the first scene that are tried until one can be described
 ROOM = 0.6  # around a face's box, of its larger side, in the picture that is described
 
 
-def descriptor(encoder: FaceEncoder) -> Describe:
-    """Descriptors of faces by InsightFace's networks; None where their own detector sees no face."""
+class PersonDescriptor(Protocol):
+    """Tells people apart."""
 
-    def describe(picture: Tensor, face_px: Tensor) -> Tensor | None:
+    def describe(self, picture: Tensor, face_px: Tensor) -> Tensor | None:
+        """(D,) descriptor of a face of a picture (H, W, 3) uint8 by its landmarks (478, 3) px; None if it has none."""
+
+    def likeness(self, one: Tensor, other: Tensor) -> float:
+        """How alike two descriptors are; 0 or more is one person, and the more, the surer."""
+
+
+class DlibPerson:
+    """People by dlib's descriptor, which comes with this package."""
+
+    def describe(self, picture: Tensor, face_px: Tensor) -> Tensor | None:
+        """(128,) descriptor of any face that has landmarks."""
+        return descriptor.describe(picture, face_px[None])[0]
+
+    def likeness(self, one: Tensor, other: Tensor) -> float:
+        """By how much the distance is below dlib's bound."""
+        return descriptor.SAME_PERSON - float(descriptor.distance(one, other))
+
+
+class ArcFacePerson:
+    """People by InsightFace's networks; its own detector has to see the face, too.
+
+    Args:
+        encoder: open.
+    """
+
+    def __init__(self, encoder: FaceEncoder) -> None:
+        self._encoder = encoder
+
+    def describe(self, picture: Tensor, face_px: Tensor) -> Tensor | None:
+        """(512,) embedding."""
         x0, y0, x1, y1 = face_box_px(face_px[None])[0].tolist()
         room, (height, width) = ROOM * max(x1 - x0, y1 - y0), picture.shape[:2]
         left, top = max(0, int(x0 - room)), max(0, int(y0 - room))
@@ -42,29 +73,31 @@ def descriptor(encoder: FaceEncoder) -> Describe:
         if min(part.shape[:2]) < 2:
             return None
         try:
-            return encoder.encode([part.contiguous()], ["a face of the film"]).embedding.averaged()
+            return self._encoder.encode([part.contiguous()], ["a face of the film"]).embedding.averaged()
         except NoFaceError:
             return None
 
-    return describe
+    def likeness(self, one: Tensor, other: Tensor) -> float:
+        """By how much the cosine is above that of one person's faces."""
+        return float(one @ other) - ARCFACE_LIKE
 
 
 @contextmanager
-def described_by(folder: Path | None) -> Iterator[Describe | None]:
-    """Descriptors by the networks in a folder, which are open meanwhile; None without a folder.
+def described_by(folder: Path | None) -> Iterator[PersonDescriptor]:
+    """Descriptors by InsightFace's networks in a folder, which are open meanwhile; without a folder, dlib's.
 
     Raises:
         MissingDependency: the networks, or onnxruntime, are not there.
     """
     if folder is None:
-        yield None
+        yield DlibPerson()
         return
     with FaceEncoder(find_face_models([folder])) as encoder:
-        yield descriptor(encoder)
+        yield ArcFacePerson(encoder)
 
 
 def follow_person(
-    video: Path, track: LandmarkTrack, scenes: Tensor, describe: Describe, mesh: MeshBackend, on_face: OnFace
+    video: Path, track: LandmarkTrack, scenes: Tensor, people: PersonDescriptor, mesh: MeshBackend, on_face: OnFace
 ) -> tuple[LandmarkTrack, Tensor]:
     """Follow the person of the first scene through the cuts.
 
@@ -74,7 +107,7 @@ def follow_person(
         video: the film.
         track: of the face that was followed, T frames.
         scenes: (T,) number of each frame's scene.
-        describe: of faces.
+        people: tells faces apart.
         mesh: what finds landmarks.
         on_face: called with the frames of scenes that are tracked anew.
 
@@ -86,14 +119,14 @@ def follow_person(
     for scene in scenes.unique().tolist():
         frames = torch.nonzero(scenes == scene).flatten()
         if known is None:
-            known = _first_known(video, track, frames, describe)
+            known = _first_known(video, track, frames, people)
             continue
         index = _most_frontal(track, frames) if bool(valid[frames].any()) else int(frames[len(frames) // 2])
         picture = _picture(video, track, index)
-        shown = describe(picture, track.points_px[index]) if bool(valid[index]) else None
-        if shown is not None and float(shown @ known) >= LIKE:
+        shown = people.describe(picture, track.points_px[index]) if bool(valid[index]) else None
+        if shown is not None and people.likeness(shown, known) >= 0:
             continue
-        place = _place_of(picture, known, describe, mesh)
+        place = _place_of(picture, known, people, mesh)
         if place is None:
             other[frames] = shown is not None  # who cannot be described is taken as before
             continue
@@ -103,11 +136,11 @@ def follow_person(
     return replace(track, points=points, valid=valid), other & valid
 
 
-def _first_known(video: Path, track: LandmarkTrack, frames: Tensor, describe: Describe) -> Tensor | None:
+def _first_known(video: Path, track: LandmarkTrack, frames: Tensor, people: PersonDescriptor) -> Tensor | None:
     """(D,) descriptor of a scene's face; None where it cannot be described."""
     seen = frames[track.valid[frames]]
     for index in seen[:: max(1, len(seen) // TRIED)].tolist()[:TRIED]:
-        found = describe(_picture(video, track, index), track.points_px[index])
+        found = people.describe(_picture(video, track, index), track.points_px[index])
         if found is not None:
             return found
     return None
@@ -129,14 +162,14 @@ def _pictures(video: Path, track: LandmarkTrack, first: int, count: int) -> Iter
     return islice(read_pictures(video, track.fps, first=first), count)
 
 
-def _place_of(picture: Tensor, known: Tensor, describe: Describe, mesh: MeshBackend) -> BoxChoice | None:
+def _place_of(picture: Tensor, known: Tensor, people: PersonDescriptor, mesh: MeshBackend) -> BoxChoice | None:
     """Where a picture shows a known face; None where it does not."""
     height, width = picture.shape[:2]
     faces = detect_faces(picture, mesh) * torch.tensor([width, height, width], dtype=torch.float32)
-    described = [(describe(picture, face), face) for face in faces]
-    likenesses = [(float(shown @ known), face) for shown, face in described if shown is not None]
-    best = max(likenesses, key=lambda pair: pair[0], default=(0.0, None))
-    return BoxChoice(tuple(face_box_px(best[1][None])[0].tolist())) if best[0] >= LIKE else None
+    described = [(people.describe(picture, face), face) for face in faces]
+    likenesses = [(people.likeness(shown, known), face) for shown, face in described if shown is not None]
+    best = max(likenesses, key=lambda pair: pair[0], default=(-1.0, None))
+    return BoxChoice(tuple(face_box_px(best[1][None])[0].tolist())) if best[0] >= 0 else None
 
 
 def _tracked_again(  # noqa: PLR0913 - what `follow_person` is given

@@ -224,6 +224,21 @@ def test_six_channels_at_96_khz_become_a_video_with_stereo(comfy, portrait_name)
     assert "images holds the first one" in run.outputs["4"]["text"][0]
 
 
+def test_save_video_keeps_the_mark_of_made_videos(comfy, portrait_name):
+    drawn = {"portrait": ["1", 0], "landmarks": ["3", 0], "keep_frames": "never", "crf": 16}
+    prompt = given_audio(portrait_name, "silent")
+    for render, save, more in (("4", "5", {}), ("6", "7", {"ai_mark": False})):
+        prompt[render] = {"class_type": "PortraitTalkRenderPortrait", "inputs": drawn | more}
+        saved = {"video": [render, 1], "filename_prefix": "mark", "format": "auto", "codec": "auto"}
+        prompt[save] = {"class_type": "SaveVideo", "inputs": saved}
+    run = comfy.run(prompt)
+    assert run.status == "success", run.message
+    for save, marked in (("5", True), ("7", False)):
+        with av.open(str(comfy.output(run.outputs[save]["images"][0]))) as file:
+            said = file.metadata.get("comment", "")
+        assert ("digitalsourcetype/compositeWithTrainedAlgorithmicMedia" in said) == marked
+
+
 def test_silence_keeps_the_mouth_still(comfy, portrait_name):
     prompt = given_audio(portrait_name, "silent")
     prompt["3"]["inputs"] |= {"head_motion": 0.0, "blink_rate": 0.0}

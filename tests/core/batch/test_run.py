@@ -470,10 +470,12 @@ def test_face_models_tell_who_the_faces_are(tmp_path, write_video):
         result = run_batch(path, settings)
         assert (result.done, result.failed) == (2, 0), table(tmp_path)
         told[models is not None] = [json.loads((tmp_path / "out" / f"{n}.json").read_text()) for n in ("s", "alone")]
-    for row in told[False]:
-        assert "not available: needs" in row["missing"]["identity"]
+    for row in told[False]:  # the mesh sees no face in it
+        assert row["missing"]["identity"] == "not available: needs the portrait"
+        assert any("me.png shows no face" in note for note in row["notes"])
     for row in told[True]:
         assert row["values"]["identity"] == pytest.approx(1, abs=1e-3)
+        assert row["counts"]["face_encoder"].startswith("ArcFace")
     assert told[True][0]["values"]["identity_to_target"] == pytest.approx(1, abs=1e-6)
 
 

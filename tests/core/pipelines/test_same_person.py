@@ -6,10 +6,12 @@ from fractions import Fraction
 
 import pytest
 import torch
+from six_people import one_of_six
 from toy_puppet import BlockMesh
 
 from portraittalk_core.errors import MissingDependency
 from portraittalk_core.face.geometry import face_box_px
+from portraittalk_core.face.mesh.backends import open_mesh
 from portraittalk_core.media.video_write import VideoWriter
 from portraittalk_core.pipelines import dub
 from portraittalk_core.pipelines.same_person import described_by
@@ -19,12 +21,17 @@ LEFT, RIGHT = (40, 30), (200, 50)
 RED, BLUE = 0, 2
 
 
-def colour_of(picture: torch.Tensor, face_px: torch.Tensor) -> torch.Tensor:
+class Colours:
     """A descriptor: the colour of the face's middle, of length 1."""
-    x0, y0, x1, y1 = face_box_px(face_px[None])[0].long().tolist()
-    middle = picture[(y0 + y1) // 2 - 3 : (y0 + y1) // 2 + 3, (x0 + x1) // 2 - 3 : (x0 + x1) // 2 + 3]
-    colour = middle.float().mean((0, 1)) - 100
-    return colour / colour.norm()
+
+    def describe(self, picture: torch.Tensor, face_px: torch.Tensor) -> torch.Tensor:
+        x0, y0, x1, y1 = face_box_px(face_px[None])[0].long().tolist()
+        middle = picture[(y0 + y1) // 2 - 3 : (y0 + y1) // 2 + 3, (x0 + x1) // 2 - 3 : (x0 + x1) // 2 + 3]
+        colour = middle.float().mean((0, 1)) - 100
+        return colour / colour.norm()
+
+    def likeness(self, one: torch.Tensor, other: torch.Tensor) -> float:
+        return float(one @ other) - 0.3
 
 
 def picture(ground: int, **faces: tuple[int, int]) -> torch.Tensor:
@@ -54,7 +61,7 @@ def film(tmp_path, monkeypatch):
 
 
 def test_the_person_is_found_again_where_another_one_stands_in_their_place(film):
-    found = dub.read_film(film, mesh=BlockMesh(), describe=colour_of)
+    found = dub.read_film(film, mesh=BlockMesh(), people=Colours())
     assert found.scenes.tolist() == [0] * 12 + [1] * 12 + [2] * 12 + [3] * 12
     assert found.track.valid.tolist() == [True] * 24 + [False] * 12 + [True] * 12
     assert found.other_person.tolist() == [False] * 24 + [True] * 12 + [False] * 12
@@ -74,5 +81,31 @@ def test_without_a_descriptor_whoever_stands_there_is_followed(film):
 def test_networks_that_are_not_there_are_told(tmp_path):
     with pytest.raises(MissingDependency), described_by(tmp_path):
         pass
-    with described_by(None) as describe:
-        assert describe is None
+
+
+@pytest.fixture(scope="module")
+def photographed(tmp_path_factory):
+    """Anna alone; Bert where she was, and she beside him, smaller; Bert alone; Anna, mirrored and darker."""
+    anna, bert = one_of_six(0, 160), one_of_six(1, 160)
+    small = torch.full((160, 160, 3), 128, dtype=torch.uint8)
+    small[20:148, 16:144] = one_of_six(0, 128)
+    grey = torch.full((160, 160, 3), 60, dtype=torch.uint8)
+    shots = [(anna, grey), (bert, small), (bert, grey + 60), ((anna.flip(1) * 0.7).to(torch.uint8), grey + 30)]
+    path = tmp_path_factory.mktemp("film") / "cuts.mp4"
+    with VideoWriter(path, WIDTH, HEIGHT, FPS, crf=1) as writer:
+        for left, right in shots:
+            for _ in range(3):
+                writer.write(torch.cat([left, right], 1))
+    return path
+
+
+@pytest.mark.slow
+def test_dlibs_descriptor_follows_a_real_person_through_cuts(photographed):
+    """Without any file: the network in this package, on faces that the mesh finds."""
+    with open_mesh("torch") as mesh, described_by(None) as people:
+        found = dub.read_film(photographed, mesh=mesh, people=people)
+    assert found.scenes.tolist() == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
+    assert found.other_person.tolist() == [False] * 6 + [True] * 3 + [False] * 3
+    assert found.track.valid.tolist() == [True] * 6 + [False] * 3 + [True] * 3
+    middles = found.track.points_px[:, :, 0].mean(1)
+    assert (middles[:3] < 160).all() and (middles[3:6] > 160).all() and (middles[9:] < 160).all()

@@ -94,7 +94,7 @@ def test_every_face_is_rendered_in_the_style(video, tmp_path):
             return super().render(job, callbacks)
 
     speakers = [Speaker(film_of(video, choice), voice(0.2)) for choice in (LEFT, RIGHT)]
-    renderer = Noting(StubLips(flat((0.0, 0.0, 0.0))), LipPaintOptions(voice_gate=0.0))
+    renderer = Noting(StubLips(flat((0.0, 0.0, 0.0))), LipPaintOptions(voice_gate=0.0, blend="lower"))
     dub_speakers(speakers, tmp_path / "o.mp4", MotionOptions(), engine=open_engine(), sound=None, renderer=renderer,
                  style="a style")  # fmt: skip
     assert styles == ["a style", "a style"]
