@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 
 from ..errors import NoFaceError
-from ..face import topology as topo
 from ..face.choice import BoxChoice
-from ..face.geometry import face_box_px
+from ..face.geometry import eye_axis, face_box_px, turned_aside
 from ..face.identity import descriptor
 from ..face.identity.encoder import FaceEncoder, find_face_models
 from ..face.mesh.landmarks import MeshBackend, detect_faces, track_faces
@@ -148,9 +147,7 @@ def _first_known(video: Path, track: LandmarkTrack, frames: Tensor, people: Pers
 
 def _most_frontal(track: LandmarkTrack, frames: Tensor) -> int:
     seen = frames[track.valid[frames]]
-    points = track.points_px[seen]
-    right, left = (points[:, list(eye)].mean(1) for eye in (topo.RIGHT_EYE_CORNERS, topo.LEFT_EYE_CORNERS))
-    turned = (left - right)[:, 2].abs() / (left - right).norm(dim=1).clamp(min=1e-6)
+    turned = turned_aside(eye_axis(track.points_px[seen]))
     return int(seen[int(turned.argmin())])
 
 
