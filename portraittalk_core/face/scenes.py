@@ -90,7 +90,7 @@ def _shape(track: LandmarkTrack, frames: Tensor) -> Tensor:
         for corners in (topo.LEFT_EYE_CORNERS, topo.RIGHT_EYE_CORNERS)
     )
     let_go()
-    frontal = track.points[frames[turned_aside(left - right).argsort()[:COMPARED]]] * size
+    frontal = track.px_of(frames[turned_aside(left - right).argsort()[:COMPARED]])
     rigid = list(topo.RIGID)
     scale, rotation, shift = align(frontal[:, rigid], frontal[:1, rigid].expand(len(frontal), -1, -1))
     return (scale[:, None, None] * frontal @ rotation.transpose(1, 2) + shift[:, None]).median(0).values

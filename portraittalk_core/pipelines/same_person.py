@@ -22,11 +22,13 @@ from ..face.identity import descriptor
 from ..face.identity.encoder import FaceEncoder, find_face_models
 from ..face.mesh.landmarks import MeshBackend, detect_faces, track_faces
 from ..media.video_read import read_pictures
+from ..scratch import gathered
 from ..types import LandmarkTrack
 
 OnFace = Callable[[int, Tensor, "Tensor | None"], None]  # number of a frame, its picture, landmarks or None
 
 ARCFACE_LIKE = 0.3  # cosine of ArcFace's embeddings of one person; of two people it stays below 0.2 or so
+BLOCK = 256  # frames whose landmarks are looked at at once
 TRIED = 5  # frames of the first scene that are tried until one can be described
 ROOM = 0.6  # around a face's box, of its larger side, in the picture that is described
 
@@ -113,7 +115,7 @@ def follow_person(
     Returns:
         The track, and (T,) bool: scenes that show somebody else.
     """
-    points, valid = track.points.clone(), track.valid.clone()
+    points, valid = gathered(track.points, torch.arange(len(track))), track.valid.clone()
     other, known = torch.zeros(len(track), dtype=torch.bool), None
     for scene in scenes.unique().tolist():
         frames = torch.nonzero(scenes == scene).flatten()
@@ -122,7 +124,7 @@ def follow_person(
             continue
         index = _most_frontal(track, frames) if bool(valid[frames].any()) else int(frames[len(frames) // 2])
         picture = _picture(video, track, index)
-        shown = people.describe(picture, track.points_px[index]) if bool(valid[index]) else None
+        shown = people.describe(picture, track.px_of(index)) if bool(valid[index]) else None
         if shown is not None and people.likeness(shown, known) >= 0:
             continue
         place = _place_of(picture, known, people, mesh)
@@ -139,7 +141,7 @@ def _first_known(video: Path, track: LandmarkTrack, frames: Tensor, people: Pers
     """(D,) descriptor of a scene's face; None where it cannot be described."""
     seen = frames[track.valid[frames]]
     for index in seen[:: max(1, len(seen) // TRIED)].tolist()[:TRIED]:
-        found = people.describe(_picture(video, track, index), track.points_px[index])
+        found = people.describe(_picture(video, track, index), track.px_of(index))
         if found is not None:
             return found
     return None
@@ -147,7 +149,7 @@ def _first_known(video: Path, track: LandmarkTrack, frames: Tensor, people: Pers
 
 def _most_frontal(track: LandmarkTrack, frames: Tensor) -> int:
     seen = frames[track.valid[frames]]
-    turned = turned_aside(eye_axis(track.points_px[seen]))
+    turned = turned_aside(torch.cat([eye_axis(track.px_of(some)) for some in seen.split(BLOCK)]))
     return int(seen[int(turned.argmin())])
 
 
