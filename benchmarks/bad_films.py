@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 
 FPS, SECONDS, RATE_HZ = 12, 0.5, 16_000
-RENDERERS = ("warp", "iplap", "musetalk")
+RENDERERS = ("warp", "iplap", "musetalk", "liveportrait")
 FAMILIES = ("lips", "iplap", "musetalk")  # of weights; lips reads films as iplap does
 PQ, BT2020 = 16, 9  # the transfer of HDR10, and its primaries and matrix
-FILM, SPEECH, LIPS = "film.mp4", "speech.wav", "lip_files"
+FILM, SPEECH, LIPS, KEYPOINTS = "film.mp4", "speech.wav", "lip_files", "keypoint_files"
+LAYOUT = "liveportrait-21"
 
 Make = Callable[[Path], object]
 Frame = np.ndarray  # (H, W, 3) uint8
@@ -36,7 +37,8 @@ def odd_films() -> dict[str, Make]:
         "leaves.mp4": lambda path: write_film(path, [np.roll(face(path), 48 * k, 1) for k in range(6)]),
         "vfr.mkv": lambda path: write_film(path, [face(path)] * 6, stamps=(0, 30, 150, 170, 400, 480)),
         "hdr.mp4": lambda path: write_film(path, [face(path)] * 6, "libx265", "yuv420p10le", hdr=True),
-        "rotated.mp4": lambda path: write_film(path, [np.rot90(face(path))] * 6, rotation=90),
+        "rotated.mp4": lambda path: write_film(path, [np.rot90(face(path), 3)] * 6, rotation=90),
+        "overhead.mp4": lambda path: write_film(path, [np.rot90(face(path), 2)] * 6),
         "interlaced.mkv": interlaced,
         "upright.mp4": lambda path: write_film(path, [upright(face(path))] * 6),
         "odd_size.mp4": lambda path: write_film(path, [face(path)[:251, 2:255]] * 6, pix_fmt="yuv444p"),
@@ -71,7 +73,12 @@ def odd_sounds() -> dict[str, Make]:
 
 def odd_weights() -> dict[str, Make]:
     """What makes each file of weights, by its name: tiny ones of each family, and others in their place."""
+    from portraittalk_core.renderers.implicit.files import write_random_files
     from portraittalk_core.renderers.lip.random_files import write_random_lip_files
+
+    def keypoints(path: Path) -> None:
+        path.mkdir()
+        write_random_files(path, LAYOUT)
 
     def good(path: Path) -> None:
         for name in FAMILIES:
@@ -91,7 +98,7 @@ def odd_weights() -> dict[str, Make]:
         (file,) = (path.parent / LIPS / "iplap").glob("*.safetensors")
         path.write_bytes(file.read_bytes()[:-1000])
 
-    return {LIPS: good, "other_size.safetensors": larger, "lips_cut.safetensors": truncated}
+    return {LIPS: good, KEYPOINTS: keypoints, "other_size.safetensors": larger, "lips_cut.safetensors": truncated}
 
 
 def words_of_cases() -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -117,6 +124,8 @@ def words(renderer: str, film: str, sound: str, weights: str = "") -> tuple[str,
     listed = ("dub", f"--video={film}", f"--speech={sound}", "--out=out/o.mp4", f"--renderer={renderer}")
     if renderer == "warp":
         return listed
+    if renderer == "liveportrait":
+        return (*listed, f"--keypoints-folder={KEYPOINTS}", "--device=cpu")
     return (*listed, f"--lips-file={weights or f'{LIPS}/{renderer}'}", "--references=25", "--device=cpu")
 
 
