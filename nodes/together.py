@@ -10,7 +10,7 @@ from ..portraittalk_core.motion.options import MotionOptions
 from .bindings import convert
 from .bindings.progress import show_text
 from .bindings.temp_video import temp_video, video_ui
-from .sockets import ESSENTIALS, BoundingBox, Boxes, MotionEngine, growing, grown, schema
+from .sockets import ESSENTIALS, BoundingBox, Boxes, KeypointRenderer, MotionEngine, growing, grown, schema
 from .video import FEW_FRAMES
 from .widgets import ai_mark_widget, crf_widget, later_widgets, marked, widgets
 
@@ -30,7 +30,7 @@ class SeveralSpeakers(io.ComfyNode):
         return schema(
             node_id="PortraitTalkSeveralSpeakers",
             display_name="Several Speakers",
-            description="Lets several faces of one picture speak, each with a sound of its own, without weights. Who "
+            description="Lets several faces of one picture speak, each with a sound of its own. Needs no weights. Who "
             "does not speak listens. Any length: frames go straight into a video file.",
             search_aliases=["talking head", "dialogue", "conversation", "multi person", "InfiniteTalk", "MultiTalk"],
             inputs=_inputs(),
@@ -45,13 +45,14 @@ class SeveralSpeakers(io.ComfyNode):
 
     @classmethod
     @marked
-    def execute(cls, portrait, faces, keep_frames, crf=16, engine=None, **inputs) -> io.NodeOutput:
+    def execute(cls, portrait, faces, keep_frames, crf=16, **inputs) -> io.NodeOutput:
         """Find the faces, render them together, and write the video."""
         from .bindings.together import run
 
         voices, places = (_taken(inputs, name, one) for name, one in ((VOICES, VOICE), (PLACES, PLACE)))
+        made_by = inputs.pop("engine", None), inputs.pop("keypoint_renderer", None)
         motion = MotionOptions(**inputs)
-        buffer, out = run(portrait, (voices, places, faces), motion, engine, (keep_frames, crf))
+        buffer, out = run(portrait, (voices, places, faces), motion, made_by, (keep_frames, crf))
         if buffer.surprises:
             show_text(cls.hidden.unique_id, buffer.text)
         return io.NodeOutput(convert.to_image(buffer.pictures), temp_video(out), ui=video_ui(out, buffer.text))
@@ -72,6 +73,10 @@ def _inputs() -> list[io.Input]:
         *growing(PLACES, _place(PLACE), MOST_VOICES, PLACE_TEXT, partial(_place, optional=True)),
         MotionEngine.Input(
             "engine", optional=True, tooltip="From Load Motion Engine; the built-in engine if nothing is connected."
+        ),
+        KeypointRenderer.Input(
+            "keypoint_renderer", optional=True,
+            tooltip="From Load Keypoint Renderer: draws the faces; the warp, without weights, if nothing is connected.",
         ),
         io.String.Input(
             "faces", default="",
