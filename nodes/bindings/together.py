@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ...portraittalk_core.errors import InputError
@@ -22,7 +24,7 @@ SOURCE = "the portrait"
 
 
 def run(
-    image: object, speaking: tuple, motion: MotionOptions, engine: object | None, written: tuple
+    image: object, speaking: tuple, motion: MotionOptions, made_by: tuple, written: tuple
 ) -> tuple[FrameBuffer, Path]:
     """Render a picture whose faces speak into a video file in the temporary folder.
 
@@ -30,7 +32,7 @@ def run(
         image: IMAGE.
         speaking: AUDIOs and places of faces, both with None where nothing is connected; numbers of faces as a text.
         motion: of all faces.
-        engine: what moves them; None is the built-in one.
+        made_by: what moves them, and what draws them; None is the built-in engine, and the warp.
         written: keep_frames and crf.
 
     Returns:
@@ -54,10 +56,23 @@ def run(
     total = max(speaker.speech.num_frames(motion.fps) for speaker in speakers)
     buffer, progress, out = FrameBuffer(keep_frames, total, picture.numel()), Progress(), new_temp_video()
     callbacks = Callbacks(progress, buffer.preview_callback(progress))
-    motion_engine = to_engine(engine, None, speakers[0].speech)
-    sound = sounds[0] if len(sounds) == 1 else summed_sounds(sounds)
-    talk_speakers(speakers, out, motion, engine=motion_engine, sound=sound, crf=crf, callbacks=callbacks)
+    engine, networks = made_by
+    more = {"engine": to_engine(engine, None, speakers[0].speech), "crf": crf, "callbacks": callbacks}
+    more["sound"] = sounds[0] if len(sounds) == 1 else summed_sounds(sounds)
+    with _drawn_by(networks) as renderer:
+        talk_speakers(speakers, out, motion, renderer=renderer, **more)
     return buffer, out
+
+
+@contextmanager
+def _drawn_by(networks: object | None) -> Iterator[object | None]:
+    """The renderer of a PORTRAITTALK_KEYPOINT_RENDERER, on its device; None, the warp, without one."""
+    if networks is None:
+        yield None
+        return
+    renderer = networks.renderer(1.0)
+    with networks.on_device(renderer.options.batch_size):
+        yield renderer
 
 
 def numbers_of(faces: str, audios: list, places: list) -> dict[int, int]:

@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 
 from ..errors import NoFaceError
-from ..face import topology as topo
 from ..face.choice import BoxChoice
-from ..face.geometry import face_box_px
+from ..face.geometry import eye_axis, face_box_px, turned_aside
 from ..face.identity import descriptor
 from ..face.identity.encoder import FaceEncoder, find_face_models
 from ..face.mesh.landmarks import MeshBackend, detect_faces, track_faces
@@ -150,11 +149,7 @@ def _first_known(video: Path, track: LandmarkTrack, frames: Tensor, people: Pers
 
 def _most_frontal(track: LandmarkTrack, frames: Tensor) -> int:
     seen = frames[track.valid[frames]]
-    right, left = (
-        torch.cat([track.px_of(some)[:, list(eye)] for some in seen.split(BLOCK)]).mean(1)
-        for eye in (topo.RIGHT_EYE_CORNERS, topo.LEFT_EYE_CORNERS)
-    )
-    turned = (left - right)[:, 2].abs() / (left - right).norm(dim=1).clamp(min=1e-6)
+    turned = turned_aside(torch.cat([eye_axis(track.px_of(some)) for some in seen.split(BLOCK)]))
     return int(seen[int(turned.argmin())])
 
 

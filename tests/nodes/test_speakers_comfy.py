@@ -15,6 +15,7 @@ from PIL import Image
 from portraittalk_core.media.audio import load_speech
 from portraittalk_core.media.video_read import probe_video, read_pictures
 from portraittalk_core.media.video_write import VideoWriter
+from portraittalk_core.renderers.implicit.files import write_random_files
 from portraittalk_core.renderers.lip.random_files import write_random_lip_files
 
 pytestmark = [pytest.mark.comfy, pytest.mark.slow]
@@ -88,6 +89,19 @@ def test_both_faces_of_a_picture_speak(comfy, two, tones):
     assert min(moved[:, :SIDE].max(), moved[:, SIDE:].max()) > 20
     (video,) = run.outputs["8"]["images"]
     assert heard(comfy.output(video)) == {LOW_HZ, HIGH_HZ}
+
+
+def test_keypoints_draw_both_faces(comfy, two, tones):
+    models = comfy.base / "models" / "liveportrait"
+    write_random_files(models, "liveportrait-21")
+    prompt = speaking(two, tones, keypoint_renderer=["5", 0])
+    prompt["5"] = node("LoadKeypointRenderer", networks="models/liveportrait", precision="fp32")
+    run = done(comfy, prompt)
+    frames = np.stack([np.asarray(Image.open(comfy.output(file))) for file in run.outputs["7"]["images"]]).astype(int)
+    source = np.asarray(Image.open(comfy.base / "input" / two)).astype(int)
+    painted = np.abs(frames - source).max((0, 3))
+    assert min(painted[:, :SIDE].max(), painted[:, SIDE:].max()) > 40 and painted[-4:].max() == 0
+    shutil.rmtree(models)
 
 
 def test_a_place_says_whose_a_voice_is(comfy, two, tones):

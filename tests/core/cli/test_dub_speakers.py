@@ -103,7 +103,8 @@ def test_the_faces_that_are_meant_are_painted(place, tmp_path, monkeypatch, word
         (["--also", "0", "high.wav"], "the face of --speech and the face 0 of --also are the same face in two.mp4"),
         (["--also", "left", "high.wav"], "a face is given as a number from 0, a box"),
         (["--also", "1", "none.wav"], "none.wav"),
-        (["--face", "0,0,9,9"], "no face was found in any of the 4 frames of two.mp4 (in the box 0,0,9,9)"),
+        (["--face", "0,0,9,9"], "4 frames of two.mp4 (in the box 0,0,9,9); what is seen at once is 0: "),
+        (["--also", "7", "high.wav"], "(face 7 was asked for, counting from 0); what is seen at once is 0: "),
         (["--face", "none.png"], "none.png"),
     ],
 )
