@@ -17,19 +17,23 @@ from . import (
     gpu,
     identity,
     implicit,
+    implicit_bridge,
     implicit_small,
     implicit_speech,
     lips,
+    lips_fit,
     lipsync,
     ordering,
     score_memory,
     style,
+    voice_gate,
 )
 
 COMMANDS = {
     "embedded": embedded,
     "film": film,
     "lips": lips,
+    "lips_fit": lips_fit,
     "dub": dub,
     "lipsync": lipsync,
     "identity": identity,
@@ -37,6 +41,7 @@ COMMANDS = {
     "animate": animate,
     "ablation": ablation,
     "style": style,
+    "voice_gate": voice_gate,
     "implicit": implicit,
     "gpu": gpu,
     "batch": batch,
@@ -46,6 +51,7 @@ COMMANDS = {
     "controltalk": controltalk,
     "implicit_small": implicit_small,
     "implicit_speech": implicit_speech,
+    "implicit_bridge": implicit_bridge,
 }
 
 

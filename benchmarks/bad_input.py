@@ -39,6 +39,7 @@ OUT = "out"  # the folder of results, emptied before each case
 GOOD: dict[str, dict[str, str]] = {
     "talk": {"--portrait": "portrait.png", "--speech": "speech.wav", "--out": "out/o.mp4"},
     "landmarks": {"--portrait": "portrait.png", "--speech": "speech.wav", "--out": "out/o.safetensors"},
+    "live": {"--portrait": "portrait.png", "--speech": "speech.wav", "--output": "http", "--port": "0"},
     "render": {"--portrait": "portrait.png", "--track": "track.safetensors", "--out": "out/o.mp4"},
     "dub": {"--video": "film.mp4", "--speech": "speech.wav", "--out": "out/o.mp4"},
     "track": {"--video": "film.mp4", "--out": "out/o.safetensors"},

@@ -6,8 +6,8 @@ at all, and the mean of unwarped ones), without lips and without sound are train
 
 A held-out clip's second half is painted through the renderer's contract, on its true landmarks, with references chosen
 from its first half, so that no frame helps itself. PSNR is of the hidden lower halves. LMD is IP-LAP's mean of |dx| and
-|dy| of mouth points that are found in the painted and in the true crop: by colour on drawn people, by the face mesh on
-filmed ones. Beside them our warp renderer moves the first reference to the same landmarks.
+|dy| of mouth points that are found in the painted and in the true crop: on drawn people by registering the drawing, on
+filmed ones by the face mesh. Beside them our warp renderer moves the first reference to the same landmarks.
 Source: J. Wu et al., "Talking Face Generation with Lip and Identity Priors", tables 1 to 3.
 """
 
@@ -19,18 +19,24 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from portraittalk_core.face.lip_points import MOUTH, OUTER_LIPS
 from portraittalk_core.face.mesh.landmarks import open_mesh
 from portraittalk_core.face.sketch import draw_sketch
+from portraittalk_core.media.audio import load_speech
 from portraittalk_core.media.image import save_picture
 from portraittalk_core.metrics.landmark_distance import MOUTH_POINTS, lmd
 from portraittalk_core.metrics.ssim import ssim
-from portraittalk_core.renderers.lip.contract import LipBatch, References
+from portraittalk_core.pipelines.dub import read_film
+from portraittalk_core.renderers.contract import Film
+from portraittalk_core.renderers.lip.beneath import mouth_mask
+from portraittalk_core.renderers.lip.contract import LipBatch, LipCropRule, References
 from portraittalk_core.renderers.lip.crop import LipBoxes
 from portraittalk_core.renderers.lip.files import open_lip_model
 from portraittalk_core.renderers.lip.lip_model import LipPriors
@@ -47,7 +53,7 @@ from portraittalk_core.types import Speech
 from portraittalk_core.weights.load import read_tensors
 
 from .implicit_small import HELD_OUT, TRAIN, by_warp, clip_picture, groups, measured
-from .lips_puppet import mouth_extent, person_clip
+from .lips_puppet import SIDE, UNIT, Acting, mouth_ruler, person_clip
 from .lipsync_tables import Table, progress, show
 
 PURPOSE = "what alignment, lips and sound are worth to the lip renderer, and what references cost"
@@ -66,6 +72,7 @@ PEOPLE, LENGTH = 48, 24  # drawn ones that are trained on, and frames of the cli
 NEW_PEOPLE, NEW_LENGTH = 4, 60  # others, who are painted
 WEIGHTS = LipWeights(gan=0.0, feature_matching=0.0, lips=8.0)  # a discriminator would take most of the time
 SHEET_FRAMES = 3
+OVER = "its mouth over the warp"
 WARP, HEADING = "our warp of one frame", ["PSNR dB", "mouth dB", "SSIM", "LMD px"]
 Reader = Callable[["Subject", Sequence[int], Tensor], Tensor]
 
@@ -81,29 +88,40 @@ class Score:
 
     def cells(self) -> list[str]:
         """Of a table."""
-        return [f"{self.psnr_db:.2f}", f"{self.mouth_db:.2f}", f"{self.ssim:.3f}", f"{self.lmd_px:.2f}"]
+        return [f"{self.psnr_db:.2f}", f"{self.mouth_db:.2f}", f"{self.ssim:.3f}", f"{self.lmd_px:.3f}"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Subject:
     """A clip, as the training and as the renderer sees it."""
 
     video: VideoClip
     clip: LipClip
     boxes: LipBoxes
-    person: object = None  # a drawn one
+    acting: Acting | None = None  # of a drawn person
+    known: float = 0.5  # share of the clip, its beginning, that references are chosen from; the rest is painted
+
+    @property
+    def split(self) -> int:
+        """Number of the first frame that may be painted."""
+        return int(self.known * len(self.clip.usable))
 
     @property
     def painted_frames(self) -> list[int]:
-        """Of the second half, with all of their sketches."""
+        """Of the second part, with all of their sketches."""
         usable, count, reach = self.clip.usable, len(self.clip.usable), window_offsets(self.clip)[-1]
-        return [f for f in range(count // 2 + reach, count - reach, EVERY) if bool(usable[f])]
+        return [f for f in range(self.split + reach, count - reach, EVERY) if bool(usable[f])]
+
+    @property
+    def first_part(self) -> Tensor:
+        """(T,) bool: the usable frames that references are chosen from."""
+        first = self.clip.usable.clone()
+        first[self.split :] = False
+        return first
 
     def references(self, num_faces: int, num_lips: int) -> References:
-        """Chosen from the first half."""
-        first = self.clip.usable.clone()
-        first[len(first) // 2 :] = False
-        chosen = choose(self.video.track, first, num_faces, num_lips)
+        """Chosen from the first part."""
+        chosen = choose(self.video.track, self.first_part, num_faces, num_lips)
         masks = torch.stack([around_lips(self.clip.points[f], self.side) for f in chosen.lips])[:, None]
         return References(
             self.crops(chosen.faces),
@@ -135,12 +153,21 @@ class Subject:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare this benchmark's options."""
     parser.add_argument("--clips", metavar="FOLDER", type=Path, help="of tools/prepare_grid.py; else drawn people")
+    parser.add_argument("--films", metavar="FILM", nargs="*", type=Path, default=(), help="of others, to paint besides")
     parser.add_argument("--out", metavar="FOLDER", type=Path, help="runs and a sheet; if not given, nothing is kept")
-    parser.add_argument("--steps", metavar="N", type=int, default=350, help="of each training; 0: open those of --out")
+    parser.add_argument(
+        "--steps",
+        metavar="N",
+        type=int,
+        default=350,
+        help="of each training; 0: open those of --out. The defaults take about 5 minutes of one core",
+    )
     parser.add_argument("--batch", metavar="N", type=int, default=8, help="windows of a step")
     parser.add_argument("--learning-rate", metavar="X", type=float, default=3e-3, help="of the trainings")
     parser.add_argument("--size", metavar="S", type=int, default=32, help="pixels of the crops")
     parser.add_argument("--networks", choices=tuple(NETWORKS), default="tiny", help="widths of the layers")
+    parser.add_argument("--lips-file", metavar="FILE", type=Path, help="of `train lips`: score it, and train nothing")
+    parser.add_argument("--keep-references", action="store_true", help="train with keep_references")
     parser.add_argument("--held-out", metavar="N", type=int, default=8, help="of each group of clips")
     parser.add_argument("--only", nargs="*", default=list(VARIANTS), choices=tuple(VARIANTS), help="of the networks")
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the trainings")
@@ -154,18 +181,24 @@ def run(args: argparse.Namespace) -> int:
     with one_torch_thread(), tempfile.TemporaryDirectory(prefix="portraittalk_lips_") as folder:
         out = args.out or Path(folder)
         train, held_out = subjects(args, out / "crops")
-        models = {name: trained(name, train, args, out) for name in args.only}
+        if args.lips_file is not None:
+            models = {"full": open_lip_model(args.lips_file, name="lips")}
+        else:
+            models = {name: trained(name, train, args, out) for name in args.only}
         reader = read_drawn if args.clips is None else read_filmed
+        rule = next(iter(models.values())).crop
+        films = [film_subject(read_film(film), rule, out / "crops") for film in args.films]
         rows, scores = [], {}
         for name, model in models.items():
             scores[name] = score(held_out, by_model(model, 5, 5), reader)
             rows.append([name, *scores[name].cells(), f"{PAPER[name]:.2f}"])
         rows.append([WARP, *score(held_out, warped, reader).cells(), "—"])
-        clips = f"{len(held_out)} held-out clips, {args.steps} steps"
+        trained_for = f"{args.steps} steps" if args.lips_file is None else args.lips_file.name
+        clips = f"{len(held_out)} held-out clips, {trained_for}"
         show(Table(f"parts of the network: {clips}", ["network", *HEADING, "the paper's PSNR"], rows))
         if "full" in models:
             if args.clips is not None:
-                show_groups(models["full"], held_out, read_list(args.clips / TRAIN), reader)
+                show_groups(models["full"], held_out, films, read_list(args.clips / TRAIN), reader)
             show_numbers(models["full"], held_out, reader)
             save_sheet(models, held_out, (args.out or Path()) / "lips_sheet.png" if args.out else None)
         show_cost(args.cost)
@@ -174,18 +207,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 def verdict(scores: dict[str, Score]) -> int:
-    """Print whether the full network has the highest PSNR, at the mouth where a part acts there; 1 if it has not."""
+    """Print whether the full network is the best in PSNR and in landmark distance; 1 if it is not.
+
+    PSNR is of the lower half, or at the mouth where a part acts there.
+    """
     if "full" not in scores:
         return 0
-    missed = 0
+    missed, best = 0, scores["full"]
     for name, found in scores.items():
         if name == "full":
             continue
-        where = "mouth_db" if name in AT_THE_MOUTH else "psnr_db"
-        gain = getattr(scores["full"], where) - getattr(found, where)
-        missed += gain <= 0
-        place = "at the mouth" if name in AT_THE_MOUTH else "of the lower half"
-        print(f"{'ok  ' if gain > 0 else 'MISS'} full over {name}: {gain:+.2f} dB {place}")
+        where, place = ("mouth_db", "at the mouth") if name in AT_THE_MOUTH else ("psnr_db", "of the lower half")
+        gain, nearer = getattr(best, where) - getattr(found, where), found.lmd_px - best.lmd_px
+        for wins, told in ((gain > 0, f"{gain:+.2f} dB {place}"), (nearer > 0, f"lips {nearer:+.3f} px nearer")):
+            missed += not wins
+            print(f"{'ok  ' if wins else 'MISS'} full over {name}: {told}")
     return int(missed > 0)
 
 
@@ -197,6 +233,7 @@ def training(args: argparse.Namespace, ablate: str, out: Path) -> LipTraining:
     )  # fmt: skip
     return LipTraining(
         args.clips or out, out, pixels=True, networks=args.networks, size=args.size, ablate=ablate, weights=WEIGHTS,
+        keep_references=args.keep_references,
         warmup_epochs=0, warmup_steps=args.steps // 5, trainer=trainer, augment=args.clips is not None,
     )  # fmt: skip
 
@@ -217,11 +254,15 @@ def trained(name: str, train: Sequence[Subject], args: argparse.Namespace, out: 
 def subjects(args: argparse.Namespace, keep: Path) -> tuple[list[Subject], list[Subject]]:
     """Clips to train on, and clips to paint."""
     keep.mkdir(parents=True, exist_ok=True)
-    rule = new_lip_model(training(args, "none", keep)).crop
+    if args.lips_file is not None:
+        rule = open_lip_model(args.lips_file, name="lips").crop
+    else:
+        rule = new_lip_model(training(args, "none", keep)).crop
+    to_train = args.lips_file is None and args.steps > 0
     if args.clips is None:
         lengths = [LENGTH] * PEOPLE + [NEW_LENGTH] * NEW_PEOPLE
         people = [person_clip(seed, length) for seed, length in enumerate(lengths)]
-        made = [_subject(video, lambda speech=speech: speech, rule, keep, person) for video, speech, person in people]
+        made = [_subject(video, lambda speech=speech: speech, rule, keep, acting) for video, speech, acting in people]
         return made[:PEOPLE], made[PEOPLE:]
 
     def of(videos: Sequence[VideoClip]) -> list[Subject]:
@@ -231,17 +272,29 @@ def subjects(args: argparse.Namespace, keep: Path) -> tuple[list[Subject], list[
     held_out = read_videos(args.clips, 1, read_list(args.clips / HELD_OUT)).videos
     parts = [members for _, members in groups(held_out, names)]
     chosen = [clip for part in parts for clip in part[:: max(1, len(part) // args.held_out)][: args.held_out]]
-    return of(read_videos(args.clips, 1, names).videos), of(chosen)
+    return of(read_videos(args.clips, 1, names).videos) if to_train else [], of(chosen)
 
 
 def _subject(
-    video: VideoClip, speech: Callable[[], Speech], rule: object, keep: Path, person: object = None
+    video: VideoClip, speech: Callable[[], Speech], rule: object, keep: Path, acting: Acting | None = None
 ) -> Subject:
     clip = keep_clip(
         keep, video.name, video.track, rule, lambda numbers: (clip_picture(video, at) for at in numbers), speech,
         mark="benchmark",
     )  # fmt: skip
-    return Subject(video, clip, LipBoxes(video.track, rule), person)
+    return Subject(video, clip, LipBoxes(video.track, rule), acting)
+
+
+def film_subject(film: Film, rule: LipCropRule, keep: Path, known: float = 0.5) -> Subject:
+    """A film, all of whose pictures are held."""
+    pictures = list(film.pictures())
+    speech = load_speech(film.path)
+    clip = keep_clip(
+        keep, film.source, film.track, rule, lambda numbers: (pictures[at] for at in numbers), lambda: speech,
+        mark="benchmark",
+    )  # fmt: skip
+    video = VideoClip(film.source, lambda at: pictures[at].permute(2, 0, 1).float() / 127.5 - 1, film.track)
+    return Subject(video, clip, LipBoxes(film.track, rule), known=known)
 
 
 def _spoken(folder: Path) -> Speech:
@@ -263,12 +316,22 @@ def by_model(model: LipPriors, num_faces: int, num_lips: int) -> Painter:
 
 
 def warped(subject: Subject, frames: Sequence[int]) -> Tensor:
-    """The warp renderer: the first half's most closed mouth, moved to the frames' landmarks."""
-    first = subject.clip.usable.clone()
-    first[len(first) // 2 :] = False
-    source = choose(subject.video.track, first, 1, 1).faces[0]
+    """The warp renderer: the first part's most closed mouth, moved to the frames' landmarks."""
+    source = choose(subject.video.track, subject.first_part, 1, 1).faces[0]
     pictures = by_warp(dataclasses.replace(subject.video, reference=source), frames)
     return torch.stack([subject.boxes[f].take(p, subject.side) for f, p in zip(frames, pictures, strict=True)])
+
+
+def over_warp(model: LipPriors) -> Painter:
+    """The warp's crops with the insides of the network's mouths pasted into them, as `blend` mouth does."""
+    painted = by_model(model, 5, 5)
+
+    def paint(subject: Subject, frames: Sequence[int]) -> Tensor:
+        lips = [subject.clip.points[frame, MOUTH][len(OUTER_LIPS) :] for frame in frames]
+        masks = torch.stack([mouth_mask(inner, subject.side) for inner in lips])
+        return torch.lerp(warped(subject, frames), painted(subject, frames), masks[:, None])
+
+    return paint
 
 
 def score(held_out: Sequence[Subject], paint: Painter, reader: Reader) -> Score:
@@ -283,17 +346,38 @@ def score(held_out: Sequence[Subject], paint: Painter, reader: Reader) -> Score:
         errors = (made - true).square().mean(1)
         masks = torch.stack([around_lips(subject.clip.points[frame], subject.side) for frame in frames])
         means = errors[:, subject.side // 2 :].mean(), (errors * masks).sum() / masks.sum()
-        places = [reader(subject, frames, crops) for crops in (made, true)]
+        places = reader(subject, frames, made), _true_places(reader, subject)
         found = ~(places[0].isnan() | places[1].isnan()).flatten(1).any(1)
         away = lmd(places[0][found], places[1][found], kind="l1_raw").mean() if bool(found.any()) else torch.nan
         rows.append((*(float(-10 * mean.log10()) for mean in means), float(alike), float(away)))
     return Score(*torch.tensor(rows, dtype=torch.float64).nanmean(0).tolist())
 
 
+@cache
+def _true_places(reader: Reader, subject: Subject) -> Tensor:
+    frames = subject.painted_frames
+    return reader(subject, frames, subject.crops(frames))
+
+
 def read_drawn(subject: Subject, frames: Sequence[int], crops: Tensor) -> Tensor:
-    """(F, 4, 2) ends of a drawn mouth."""
-    masks = torch.stack([around_lips(subject.clip.points[frame], subject.side) for frame in frames])
-    return mouth_extent(subject.person, crops, masks)
+    """(F, 4, 2) how far the left, right, highest and lowest end of a drawn mouth are off, in pixels of the crops."""
+    off = []
+    for frame, crop, true in zip(frames, crops, subject.crops(frames), strict=True):
+        off.append(_ruler(subject, frame) @ (crop - true).flatten())
+    left, right, top, bottom = torch.stack(off).unbind(1)
+    middles = (left + right) / 2, (top + bottom) / 2
+    ends = [(left, middles[1]), (right, middles[1]), (middles[0], top), (middles[0], bottom)]
+    scale = UNIT * SIDE * subject.side / subject.clip.boxes_px[list(frames)]  # pixels of an inter-ocular distance
+    return torch.stack([torch.stack(end, 1) for end in ends], 1) * scale[:, None]
+
+
+@cache
+def _ruler(subject: Subject, frame: int) -> Tensor:
+    def crop(picture: Tensor) -> Tensor:
+        levels = (picture * 255).round().byte().permute(1, 2, 0).contiguous()
+        return subject.boxes[frame].take(levels, subject.side)
+
+    return mouth_ruler(subject.acting, frame, crop, around_lips(subject.clip.points[frame], subject.side))
 
 
 def read_filmed(subject: Subject, frames: Sequence[int], crops: Tensor) -> Tensor:
@@ -326,12 +410,14 @@ def show_numbers(model: LipPriors, held_out: Sequence[Subject], reader: Reader) 
         show(Table(f"number of {what}", [what, *HEADING], rows))
 
 
-def show_groups(model: LipPriors, held_out: Sequence[Subject], train: frozenset[str], reader: Reader) -> None:
+def show_groups(
+    model: LipPriors, held_out: Sequence[Subject], films: Sequence[Subject], train: frozenset[str], reader: Reader
+) -> None:
     """Print the full network and the warp renderer on people that were trained on, and on others."""
     found, rows = {subject.video.name: subject for subject in held_out}, []
-    for name, videos in groups([subject.video for subject in held_out], train):
-        members = [found[video.name] for video in videos]
-        for way, paint in (("full", by_model(model, 5, 5)), (WARP, warped)):
+    parts = [(name, [found[v.name] for v in videos]) for name, videos in groups([s.video for s in held_out], train)]
+    for name, members in (*parts, ("films", films)):
+        for way, paint in (("full", by_model(model, 5, 5)), (OVER, over_warp(model)), (WARP, warped)):
             if members:
                 rows.append([f"{name} ({len(members)})", way, *score(members, paint, reader).cells()])
     show(Table("people", ["clips", "renderer", *HEADING], rows))
@@ -372,8 +458,10 @@ def save_sheet(models: dict[str, LipPriors], held_out: Sequence[Subject], path: 
     for subject in held_out[:4]:
         frames = subject.painted_frames[:: max(1, len(subject.painted_frames) // SHEET_FRAMES)][:SHEET_FRAMES]
         ways = [by_model(model, 5, 5) for model in models.values()]
-        rows = [subject.crops(frames), *(paint(subject, frames) for paint in (*ways, warped))]
+        over = [over_warp(models["full"])] if "full" in models else []
+        rows = [subject.crops(frames), *(paint(subject, frames) for paint in (*ways, *over, warped))]
         columns.append(torch.cat([torch.cat(list(row), 2) for row in rows], 1))
     sheet = torch.cat(columns, 2).clamp(0, 1)
     save_picture((sheet * 255).round().byte().permute(1, 2, 0), path)
-    print(f"rows of {path}: true, {', '.join(models)}, our warp")
+    over = [OVER] if "full" in models else []
+    print(f"rows of {path}: {', '.join(('true', *models, *over, 'our warp'))}")

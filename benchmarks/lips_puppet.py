@@ -7,8 +7,10 @@ whether the teeth show: a high tone bares them, a low one does not. So a network
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +30,7 @@ LOW_HZ, HIGH_HZ = 300.0, 2400.0  # of the tones
 SYLLABLE = 6  # frames of one tone
 EDGE = 0.012  # over which a shape fades out, of the side
 HALF_WIDTH = 0.4  # of the mouth, in inter-ocular distances
+STEP = 0.05  # by which an end is moved to tell a drawing's derivative, in inter-ocular distances
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,18 @@ class Person:
         )
 
 
-def draw_person(person: Person, move: Tensor, bared: float, size: int = SIDE) -> Tensor:
+@dataclass(frozen=True)
+class Acting:
+    """What is drawn of a person."""
+
+    person: Person
+    moves: Tensor  # (T, 4) of `toy_puppet.motion`
+    bared: Tensor  # (T,) bool: whether the teeth show
+
+
+def draw_person(
+    person: Person, move: Tensor, bared: float, size: int = SIDE, ends: Sequence[float] = (0.0, 0.0, 0.0, 0.0)
+) -> Tensor:
     """A frame (3, size, size) in 0..1.
 
     Args:
@@ -67,6 +81,8 @@ def draw_person(person: Person, move: Tensor, bared: float, size: int = SIDE) ->
         move: (4,) of `toy_puppet.motion`.
         bared: 1 where the teeth show, 0 where they do not.
         size: pixels a side.
+        ends: how far the mouth's left and right end lie to the right, and its highest and lowest below, of where they
+            belong; in inter-ocular distances, along the head's own axes.
     """
     line = (torch.arange(size) + 0.5) / size
     y, x = torch.meshgrid(line, line, indexing="ij")
@@ -84,20 +100,23 @@ def draw_person(person: Person, move: Tensor, bared: float, size: int = SIDE) ->
     rate_u, rate_v, phase, strength = (part[:, None, None] for part in person.waves.unbind(1))
     pattern = strength * (rate_u * u + rate_v * v + phase).sin()
     opening = MOUTH_DROP * float(move[3])
-    middle = float(canonical_face()[[13, 14], 1].mean()) + opening / 2
+    left, right, top, bottom = ends
+    across = u - (left + right) / 2
+    down = v - float(canonical_face()[[13, 14], 1].mean()) - (opening + top + bottom) / 2
+    wide, tall = HALF_WIDTH + (right - left) / 2, 0.1 + (opening + bottom - top) / 2
     ellipse(person.shirt, (x - 0.5 - 0.5 * move[0]) / UNIT, (y - 1.05) / UNIT, (0.36 / UNIT, 0.4 / UNIT))
     skin = person.skin[:, None, None] + pattern
     ellipse(skin, u, v - 0.35 - opening / 4, (1.0, 1.3 + opening / 4))
     for side in (-0.5, 0.5):
         ellipse(torch.tensor([0.2, 0.4, 0.85]), u - side, v, (0.2, 0.13))
-    ellipse(person.lips, u, v - middle, (HALF_WIDTH, 0.1 + opening / 2))
+    ellipse(person.lips, across, down, (wide, tall))
     if bared:
-        ellipse(person.teeth, u, v - middle + 0.3 * opening, (0.75 * HALF_WIDTH, 0.03 + opening / 5))
+        ellipse(person.teeth, across, down + 0.3 * opening, (0.75 * wide, 0.03 + opening / 5))
     return picture.clamp(0, 1)
 
 
-def person_clip(seed: int, num_frames: int) -> tuple[VideoClip, Speech, Person]:
-    """A clip of a person of their own, and what they say."""
+def person_clip(seed: int, num_frames: int) -> tuple[VideoClip, Speech, Acting]:
+    """A clip of a person of their own, what they say, and what was drawn."""
     person, moves = Person.of(seed), motion(num_frames, seed)
     draw = torch.Generator().manual_seed(seed + 900)
     high = (torch.rand(num_frames // SYLLABLE + 1, generator=draw) < 0.5).repeat_interleave(SYLLABLE)[:num_frames]
@@ -107,30 +126,28 @@ def person_clip(seed: int, num_frames: int) -> tuple[VideoClip, Speech, Person]:
     loudness = (0.1 + 0.5 * moves[:, 3]).repeat_interleave(samples)
     wave = loudness * torch.sin(2 * math.pi * torch.cumsum(pitch.double() / SPEECH_RATE_HZ, 0)).float()
     video = VideoClip(f"person {seed}", lambda number: frames[number] * 2 - 1, track_of(moves, SIDE))
-    return video, Speech(wave, video.name), person
+    return video, Speech(wave, video.name), Acting(person, moves, high)
 
 
-def mouth_extent(person: Person, crops: Tensor, masks: Tensor) -> Tensor:
-    """(F, 4, 2) leftmost, rightmost, highest and lowest place of the lips in pixels of crops (F, 3, S, S).
+def mouth_ruler(acting: Acting, frame: int, crop: Callable[[Tensor], Tensor], mask: Tensor) -> Tensor:
+    """(4, 3 · S · S) what tells of a crop's difference to the true one how far the mouth's ends are off.
 
-    Where a colour lies between skin and lips tells how much of a pixel is mouth; of that the mean and twice the
-    deviation are taken, which are an ellipse's ends.
+    The answer is in inter-ocular distances, as `draw_person` takes it: the least squares of the true drawing's
+    derivatives (one step of Lucas and Kanade's registration). Other colours of lips and teeth shift nothing.
 
     Args:
-        person: whose mouth.
-        crops: in 0..1.
-        masks: (F, S, S) 1 around the mouth.
+        acting: what is drawn.
+        frame: of it.
+        crop: from a frame (3, SIDE, SIDE) in 0..1 to its face crop (3, S, S).
+        mask: (S, S) 1 around the mouth.
     """
-    way = person.lips - person.skin
-    share = ((crops - person.skin[:, None, None]) * way[:, None, None]).sum(1) / way.square().sum()
-    share = (2 * share - 0.6).clamp(0, 1) * masks + 1e-6  # the skin's pattern counts for nothing
-    line = torch.arange(crops.shape[-1]) + 0.5
-    ends = []
-    for along in (share.sum(1), share.sum(2)):
-        weights = along / along.sum(1, keepdim=True)
-        mean = (weights * line).sum(1, keepdim=True)
-        ends.append((mean, (weights * (line - mean).square()).sum(1, keepdim=True).sqrt()))
-    (x, wide), (y, tall) = ends
-    return torch.stack(
-        [torch.cat(pair, 1) for pair in ((x - 2 * wide, y), (x + 2 * wide, y), (x, y - 2 * tall), (x, y + 2 * tall))], 1
-    )
+    person, move, bared = acting.person, acting.moves[frame], float(acting.bared[frame])
+
+    def drawn(end: int = 0, by: float = 0.0, who: Person = person, teeth: float = bared) -> Tensor:
+        ends = [by if at == end else 0.0 for at in range(4)]
+        return (crop(draw_person(who, move, teeth, ends=ends)) * mask).flatten()
+
+    shifted = [(drawn(end, STEP) - drawn(end, -STEP)) / (2 * STEP) for end in range(4)]
+    pale = dataclasses.replace(person, lips=torch.lerp(person.lips, person.skin, 0.5))
+    colours = [drawn(who=pale) - drawn(), drawn(teeth=1.0) - drawn(teeth=0.0)]
+    return torch.linalg.pinv(torch.stack([*shifted, *colours], 1).double())[:4].float()

@@ -5,12 +5,10 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import SimpleNamespace
 from unittest.mock import patch
 
 import torch
@@ -151,15 +149,6 @@ def _inputs() -> tuple[Tensor, ...]:
     drawn = (torch.rand(REFERENCES, 1, SIDE, SIDE, generator=draw) > 0.9) * torch.full((3, 1, 1), 224 / 255)
     mel = torch.rand(FRAMES, 80, 16, generator=draw) * 8 - 4
     return crops, sketches, references, drawn, mel
-
-
-@contextmanager
-def public_modules(repo: Path) -> Iterator[SimpleNamespace]:
-    """IP-LAP's `models` and, as `draw`, its drawing of sketches, without the perceptual loss."""
-    with imported(repo, "models", ("librosa", "librosa.filters", "lws", "torchvision")):
-        models = importlib.import_module("models")
-        with patch.object(importlib.import_module("models.video_renderer"), "PerceptualLoss", _NoLoss):
-            yield SimpleNamespace(models=models, draw=importlib.import_module("draw_landmark"))
 
 
 class _NoLoss(nn.Module):

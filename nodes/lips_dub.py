@@ -10,6 +10,7 @@ from ..portraittalk_core.motion.dub_options import DubOptions
 from ..portraittalk_core.motion.options import MotionOptions
 from ..portraittalk_core.renderers.lip.options import LipPaintOptions
 from .bindings import convert_audio
+from .bindings.film_sound import KEEP, keep_sound_widget
 from .lips import reference_widgets
 from .sockets import (
     ESSENTIALS,
@@ -75,7 +76,7 @@ def _sorted(inputs, speech):
         return values | {name: inputs.pop(there) for name, there in renamed.items() if there in inputs}
 
     watched = Watched(**taken("references", "face_index", "face_at", landmarks="film_landmarks"))
-    written = Written(**taken("keep_frames", "crf", "resume"))
+    written = Written(**taken("keep_frames", "crf", "resume", KEEP))
     of_paint = [field.name for field in fields(LipPaintOptions)]
     paint = taken(*of_paint, references="num_references", lip_references="num_lip_references")
     if paint.get("crop_pad", WEIGHTS_OWN) < 0:
@@ -112,7 +113,7 @@ def _main_inputs() -> list[io.Input]:
         widget(
             LipPaintOptions, "blend",
             tooltip="What of the painted crop is pasted: lower the face from the nose down, face all of it, box the "
-            "crop.",
+            "crop, mouth its inside alone, into the film as the warp bends it; auto: mouth below 128 pixels.",
         ),
         widget(
             LipPaintOptions, "feather", tooltip="Width of the soft edge of what is pasted, of the size of the face."
@@ -168,5 +169,6 @@ def _advanced_inputs() -> list[io.Input]:
         ),
         *later_widgets(MotionOptions, [*MOTION, *OF_THE_FILM]),  # behind every other widget
         *later_widgets(LipPaintOptions, [*PAINT, *REFERENCES]),
+        keep_sound_widget(),
         ai_mark_widget(),
     ]  # fmt: skip

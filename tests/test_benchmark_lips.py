@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +14,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import __main__ as command  # noqa: E402
 from benchmarks import lips  # noqa: E402
-from benchmarks.lips_puppet import SIDE, Person, draw_person, mouth_extent, person_clip  # noqa: E402
+from benchmarks.lips_puppet import SIDE, Acting, Person, draw_person, person_clip  # noqa: E402
+from portraittalk_core.face.lip_points import LIP_POINTS  # noqa: E402
 
 
 def test_parts_of_the_lip_renderer_are_measured(monkeypatch, capsys, tmp_path):
@@ -36,11 +39,17 @@ def test_parts_of_the_lip_renderer_are_measured(monkeypatch, capsys, tmp_path):
     assert "our warp of one frame" in told and "full over no sound" in told
     from PIL import Image
 
-    assert Image.open(tmp_path / "lips_sheet.png").size == (3 * 32, 4 * 32)  # true, two networks, the warp
+    assert Image.open(tmp_path / "lips_sheet.png").size == (
+        3 * 32,
+        5 * 32,
+    )  # true, two networks, a mouth over the warp, the warp
 
 
 def test_the_full_network_has_to_win(capsys):
     scores = {"full": lips.Score(30.0, 25.0, 0.9, 1.0), "unwarped mean": lips.Score(29.0, 26.0, 0.9, 1.5)}
+    assert lips.verdict(scores) == 0
+    assert lips.verdict({**scores, "no lips": lips.Score(29.0, 24.0, 0.9, 0.9)}) == 1  # its lips are nearer
+    assert "MISS full over no lips: lips -0.100 px nearer" in capsys.readouterr().out
     assert lips.verdict(scores) == 0
     assert lips.verdict({**scores, "no sound": lips.Score(29.0, 25.5, 0.9, 1.0)}) == 1  # sound acts at the mouth
     told = capsys.readouterr().out
@@ -50,24 +59,59 @@ def test_the_full_network_has_to_win(capsys):
     assert lips.verdict(scores) == 0
 
 
-def test_mouth_is_measured_where_it_is_drawn():
-    """An ellipse of uniform weight has half its radius as deviation, so twice that are its ends."""
-    person, still = Person.of(3), torch.zeros(4)
-    open_wide = torch.tensor([0.05, 0.0, 0.0, 1.0])
-    crops = torch.stack([draw_person(person, move, 0.0) for move in (still, open_wide)])
-    masks = torch.zeros(2, SIDE, SIDE)  # around the mouth, where beside it there is skin alone
-    for mask, bottom in zip(masks, (64, 70), strict=True):
-        mask[SIDE * 56 // 100 : SIDE * bottom // 100, SIDE * 40 // 100 : SIDE * 65 // 100] = 1
-    shut, wide = mouth_extent(person, crops, masks)
-    assert float(wide[0, 0] - shut[0, 0]) == pytest.approx(0.05 * SIDE, abs=1.0)  # the head moved to the right
-    for ends, opening in ((shut, 0.0), (wide, 0.35)):
-        assert float(ends[1, 0] - ends[0, 0]) == pytest.approx(2 * 0.4 * 0.17 * SIDE, rel=0.3)
-        assert float(ends[3, 1] - ends[2, 1]) == pytest.approx((0.2 + opening) * 0.17 * SIDE, rel=0.45)
-    assert float(wide[3, 1] - wide[2, 1]) > 1.7 * float(shut[3, 1] - shut[2, 1])
+@pytest.mark.parametrize(
+    ("ends", "expected_px"),  # an inter-ocular distance is 0.17 · 96 pixels, here of a whole frame as its own crop
+    [
+        ((0.02, 0.02, 0.0, 0.0), ((0.33, 0.0), (0.33, 0.0), (0.33, 0.0), (0.33, 0.0))),
+        ((0.0, 0.0, 0.03, 0.03), ((0.0, 0.49), (0.0, 0.49), (0.0, 0.49), (0.0, 0.49))),
+        ((0.0, 0.0, 0.0, 0.03), ((0.0, 0.245), (0.0, 0.245), (0.0, 0.0), (0.0, 0.49))),
+    ],
+)
+def test_a_drawn_mouth_is_found_where_it_was_drawn(ends, expected_px):
+    acting = Acting(Person.of(3), torch.tensor([[0.05, 0.0, 0.0, 0.6]]), torch.tensor([True]))
+    subject = whole_frame(acting)
+    moved = draw_person(acting.person, acting.moves[0], 1.0, ends=ends)
+    assert torch.allclose(
+        lips.read_drawn(subject, [0], moved[None])[0], torch.tensor(expected_px), atol=0.12
+    )  # one step of it
+
+
+def test_other_lips_teeth_and_skin_far_away_do_not_move_a_drawn_mouth():
+    """The measure before took skin of a lip's colour, and paler lips, for a mouth elsewhere."""
+    acting = Acting(Person.of(3), torch.tensor([[0.05, 0.0, 0.0, 0.6]]), torch.tensor([True]))
+    subject, person = whole_frame(acting), acting.person
+    pale = dataclasses.replace(person, lips=torch.lerp(person.lips, person.skin, 0.4))
+    striped = dataclasses.replace(person, waves=person.waves.flip(0))
+    for other, teeth, limit in ((pale, 1.0, 0.02), (person, 0.0, 0.02), (striped, 1.0, 0.35)):
+        off = lips.read_drawn(subject, [0], draw_person(other, acting.moves[0], teeth)[None])
+        assert float(off.abs().max()) < limit
+
+
+def whole_frame(acting):
+    """A drawn person whose crop is the whole frame."""
+    from toy_puppet import landmarks
+
+    points = landmarks(acting.moves)[:, list(LIP_POINTS), :2]
+    crop = draw_person(acting.person, acting.moves[0], 1.0)
+    clip = SimpleNamespace(points=points, boxes_px=torch.full((1, 2), SIDE))
+    box = SimpleNamespace(take=lambda picture, side: picture.permute(2, 0, 1) / 255)
+    return SubjectStub(acting, clip, SIDE, (box,), lambda frames: crop[None])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SubjectStub:
+    """What measuring a drawn mouth asks of a subject."""
+
+    acting: Acting
+    clip: object
+    side: int
+    boxes: tuple
+    crops: object
 
 
 def test_only_the_sound_tells_whether_teeth_show():
-    video, speech, person = person_clip(0, 60)
+    video, speech, acting = person_clip(0, 60)
+    person = acting.person
     spectrum = torch.fft.rfft(speech.waveform.view(60, -1), dim=1).abs()
     is_high = spectrum[:, 40:].sum(1) > spectrum[:, :40].sum(1)  # above 1000 Hz
     from toy_puppet import motion

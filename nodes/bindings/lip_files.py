@@ -10,6 +10,7 @@ import folder_paths
 from ...portraittalk_core.checks import abbreviated
 from ...portraittalk_core.errors import InputError
 from ...portraittalk_core.renderers.lip.files import IPLAP, LIPS, MUSETALK, SOURCES, family_of
+from ...portraittalk_core.renderers.lip.options import BUILTIN
 from ...portraittalk_core.weights.headers import read_shapes, shortened
 from . import paths
 from .keypoint_files import weights_in
@@ -27,7 +28,7 @@ def file_names(family: str) -> list[str]:
 
 
 def file_path(name: str, family: str) -> Path:
-    """The file of a name from `file_names`; AUTO is the family's first one.
+    """The file of a name from `file_names`; AUTO is the family's first one, or the package's own.
 
     Raises:
         InputError: it is not there, or not inside these folders.
@@ -36,6 +37,8 @@ def file_path(name: str, family: str) -> Path:
         found = next((path for _, path in _files() if _family(path) == family), None)
         if found is not None:
             return found
+        if family == LIPS:
+            return BUILTIN
         raise InputError(
             f"there is no file of the lip renderer {family} in models/{HOMES[family]}: get {SOURCES[family]}, and put "
             "it there."

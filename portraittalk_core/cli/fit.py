@@ -59,8 +59,9 @@ def fitted(
     from ..renderers.lip.files import lip_file
     from ..training.lips.fit import fit_to_film
 
-    file = lip_file(Path(options.lips_file), LIPS)
-    folder = fit.fit_folder or file.with_name(f"{file.name}{FIT_SUFFIX}")
+    file = lip_file(options.file, LIPS)
+    beside = Path(args.out) if options.lips_file is None else file  # not into the package
+    folder = fit.fit_folder or beside.with_name(f"{beside.name}{FIT_SUFFIX}")
     speech = load_speech(film.path, film.track.seconds) if probe_video(film.path).has_sound else None
     print(f"Fitting {file.name} to {film.source}: {fit.fit:g} minutes of training on its own frames. They are kept in")
     print(f"{folder}; a stopped run goes on there, and the same film is not fitted again.")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from .. import __version__
 from ..media.made_mark import ai_mark
-from . import batch, doctor, dub, landmarks, plot, prepare, render, score, style, talk, track, train
+from . import batch, doctor, dub, landmarks, live, plot, prepare, render, score, style, talk, track, train
 from .arguments import Command
 from .process import EXIT_USER, run_guarded
 from .validation import check_arguments
@@ -16,7 +16,7 @@ from .validation import check_arguments
 DEBUG_VARIABLE = "PORTRAITTALK_DEBUG"
 COMMANDS = tuple(
     module.COMMAND
-    for module in (talk, dub, landmarks, style, track, render, plot, score, batch, prepare, train, doctor)
+    for module in (talk, dub, live, landmarks, style, track, render, plot, score, batch, prepare, train, doctor)
 )
 
 DESCRIPTION = "One portrait and a speech clip become a talking-face video."

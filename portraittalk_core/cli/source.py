@@ -60,10 +60,6 @@ def make_video(args: argparse.Namespace, kind: str) -> None:
         setattr(args, OWN_NAMES[kind], args.source)
     if kind == FILM:
         _refuse_for_films(args)
-    elif getattr(args, "also", None):
-        raise InputError(
-            f"--also is for videos; of the picture {Path(args.portrait).name} one face speaks. Leave it out."
-        )
     elif getattr(args, "fit", None) is not None:
         raise InputError(f"--fit cannot be used with the picture {Path(args.source).name}; leave it out.")
     _MAKERS[kind](args)

@@ -89,6 +89,22 @@ class FilmEngine(MotionEngine, Protocol):
         """
 
 
+class WindowEngine(FilmEngine, Protocol):
+    """An engine whose predictions are of five frames together, which IP-LAP's own inference draws."""
+
+    def film_windows(self, speech: Speech, film: LandmarkTrack, scenes: Tensor | None = None) -> Iterator[Tensor]:
+        """Lips and jaws of the frames around each frame of a film of 25 frames a second.
+
+        Args:
+            speech: the clip; what is longer than the film is heard by its last frames.
+            film: T frames.
+            scenes: (T,) number of each frame's scene, over whose ends no window reaches; None: there are no cuts.
+
+        Yields:
+            (n, 5, 57, 2) float64 pixels of `face.lip_points.CONTENT_POINTS`, of consecutive frames, together T.
+        """
+
+
 @dataclass(frozen=True)
 class EngineFiles:
     """Files that an engine is built from."""

@@ -37,7 +37,7 @@ class MotionOptions:
     blink_rate: float = option(15.0, 0, 40, "Blinks per minute; 0 never blinks.", step=1)
     silence_gate_db: float = option(
         -45.0, -80, 0,
-        "Sound this far below the speech's level keeps the mouth shut. Raise it if noise moves lips.",
+        "Sound this far below the voice's level keeps the mouth shut. At -80 every sound moves it, music too.",
         step=1, advanced=True,
     )  # fmt: skip
     smoothing: float = option(0.3, 0, 1, "Calms jitter: 0 none, 1 strong (a lazy mouth).", step=0.05, advanced=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -201,6 +202,8 @@ def dub(
     wanted = speech.num_frames(film.track.fps)
     if film_end != "cut" and wanted > len(film.track):
         film = film.in_order(film_order(len(film.track), wanted, film_end))
+    renderer = renderer or open_renderer()
+    windows = renderer.windows_of(engine, film, speech) if hasattr(renderer, "windows_of") else None
     return render_film(
         film,
         dub_track(film.track, speech, options, engine, scenes=film.scenes),
@@ -211,6 +214,7 @@ def dub(
         sound=speech if sound is None else sound,
         crf=crf,
         callbacks=callbacks,
+        windows=windows,
     )
 
 
@@ -225,6 +229,7 @@ def render_film(
     sound: Sound = None,
     crf: int = 18,
     callbacks: Callbacks | None = None,
+    windows: Callable[[], Iterator[Tensor]] | None = None,
 ) -> RenderResult:
     """Render a film whose face follows another track; see `dub`.
 
@@ -238,10 +243,11 @@ def render_film(
         sound: the video's sound; silence if None.
         crf: H.264 quality, 0 lossless .. 51.
         callbacks: called meanwhile; may raise to stop, and then no file remains.
+        windows: see `RenderJob.windows`.
     """
     started = time.perf_counter()
     _compare_lengths(film.track.seconds, sound)
-    job = RenderJob.of_track(film, track, speech, style)
+    job = replace(RenderJob.of_track(film, track, speech, style), windows=windows)
     renderer = renderer or open_renderer()
     return render_video(renderer, job, out, sound=sound, crf=crf, callbacks=callbacks, started=started)
 

@@ -56,14 +56,16 @@ class Film:
 
     def track_of_scene(self, scene: int) -> LandmarkTrack:
         """The landmarks of one scene's frames."""
-        if self.scenes is None:
+        frames = None if self.scenes is None else self.scenes == scene
+        if frames is None or bool(frames.all()):
             return self.track
-        frames = self.scenes == scene
         return replace(self.track, points=self.track.points[frames], valid=self.track.valid[frames])
 
     def in_order(self, order: Tensor) -> Film:
         """The film whose frames follow each other in another order, such as (T,) `motion.dub.film_order`."""
-        track = replace(self.track, points=self.track.points[order], valid=self.track.valid[order])
+        from ..scratch import gathered
+
+        track = replace(self.track, points=gathered(self.track.points, order), valid=self.track.valid[order])
         names = ("scenes", "covered", "other_person", "sharpness")
         numbers = {name: getattr(self, name) for name in names}
         numbers = {name: values if values is None else values[order] for name, values in numbers.items()}
@@ -119,6 +121,7 @@ class RenderJob:
     speech: Speech | None = None  # for audio-driven renderers
     style: Style | None = None  # for renderers with style attention
     of_nobody: bool = False  # keypoints of an engine, which moves no face of its own: the source goes on from its own
+    windows: Callable[[], Iterator[Tensor]] | None = None  # from the beginning, see `engines.contract.WindowEngine`
 
     def __post_init__(self) -> None:
         if self.num_frames < 1:
@@ -141,7 +144,8 @@ class RenderJob:
 class Renderer(Protocol):
     """Interface of a renderer.
 
-    One that renders keypoint tracks too has the attribute `keypoint_layout`, the layout of those that it takes.
+    One that renders keypoint tracks too has the attribute `keypoint_layout`, the layout of those that it takes; one
+    that paints all of a portrait anew, not its face alone, `repaints_all`, True.
     """
 
     def output_size(self, job: RenderJob) -> tuple[int, int]:

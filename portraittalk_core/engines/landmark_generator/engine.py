@@ -25,7 +25,7 @@ from ...weights.load import read_metadata
 from ..raw_engine import RawMotionEngine, counted_in_frames
 from ..raw_motion import RawMotion
 from .crops import CROP_MARGIN_PX, face_crop, face_crops, reference_frames, unit_points
-from .film import FilmedSpeaker, film_spans
+from .film import FilmedSpeaker, film_spans, film_windows
 from .network import WINDOW, LandmarkNet, load_landmark_net
 from .skin import skin_weights
 from .sound import MIDDLE, silent_token, sound_windows
@@ -114,6 +114,10 @@ class LandmarkGenerator(RawMotionEngine):
         speaker = FilmedSpeaker(self.net, film, self.crop_margin_px, scenes)
         counted = counted_in_frames(on_progress, len(film))
         yield from film_spans(speaker, speech, options or MotionOptions(fps=film.fps), counted)
+
+    def film_windows(self, speech: Speech, film: LandmarkTrack, scenes: Tensor | None = None) -> Iterator[Tensor]:
+        """Lips and jaws of every frame's window, predicted together; see `contract.WindowEngine`."""
+        return film_windows(FilmedSpeaker(self.net, film, self.crop_margin_px, scenes), speech)
 
     @torch.no_grad()
     def _pieces(self, context: _FaceContext, speech: Speech, total: int) -> Iterator[tuple[int, Tensor]]:

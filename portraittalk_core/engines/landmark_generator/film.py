@@ -30,13 +30,14 @@ from ...motion.smoothing import frame_times_s, one_euro_smoothing, sample_at
 from ...motion.speaking_gate import speaking_gate
 from ...motion.style_factors import own_smile, style_factors
 from ...progress import Progress
+from ...scratch import let_go
 from ...speech.voice_activity import voice_activity
 from ...speech.wav2lip_mel import CHUNK_RATE
 from ...types import LandmarkTrack, Speech
 from .crops import face_crops, reference_frames, unit_points
 from .network import WINDOW, LandmarkNet
 from .skin import skin_weights
-from .sound import MIDDLE, silent_token, sound_windows
+from .sound import MIDDLE, encoded_in_fives, silent_token, sound_windows
 
 SPAN = 256  # frames whose landmarks are worked on at once
 FULLY_OPEN = 0.9999  # a gate above it holds nothing back
@@ -104,21 +105,38 @@ class FilmedSpeaker:
         window = self.windows(frames)
         shown, back = window.unique(return_inverse=True)
         heads = unit_points(self.film, self.crops, POSE_POINTS, self.shown[shown])
-        pose = self.net.encode_pose(self._placed(heads))[back]
-        return self.net(sound, pose, self.references.expand(len(frames), -1, -1)).cpu()
+        pose = encoded_in_fives(self.net.encode_pose, self._placed(heads))[back]
+        # one window at a time: as the public code, whose last bits these are then too
+        windows = zip(sound[:, None], pose[:, None], strict=True)
+        return torch.cat([self.net(*window, self.references) for window in windows]).cpu()
 
-    def spoken(self, speech: Speech, on_progress: Progress | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    def spoken(
+        self, speech: Speech, on_progress: Progress | None = None, length: int | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """Frames (N,) and the content of their windows (N, 5, 57, 2), batch by batch, for all F frames at 25 Hz.
 
         Args:
             speech: silence follows it.
             on_progress: called with frames at 25 Hz done and in all; may raise to stop.
+            length: see `sound_windows`.
         """
-        for start, sound, _ in sound_windows(self.net, speech, len(self)):
+        for start, sound, _ in sound_windows(self.net, speech, len(self), length):
             frames = torch.arange(start, start + len(sound))
             yield frames, self.predict(frames, sound)
             if on_progress:
                 on_progress(start + len(sound), len(self))
+
+
+def film_windows(speaker: FilmedSpeaker, speech: Speech) -> Iterator[Tensor]:
+    """The predictions of every frame's window, on the film's picture, as the public inference draws them.
+
+    No motion option counts. The clip may be longer than the film: its last frames hear what comes next.
+
+    Yields:
+        (n, 5, 57, 2) float64 pixels of consecutive frames, together T; each of a window's frames in its own place.
+    """
+    for frames, windows in speaker.spoken(speech, length=speech.waveform.numel()):
+        yield speaker.crops[speaker.windows(frames)].to_px(windows)
 
 
 def film_spans(
@@ -149,6 +167,7 @@ def film_spans(
         points[..., :2] += torch.einsum("uc,tci->tui", skin, moved_px) / size
         points[:, list(CONTENT_POINTS), :2] = placed / size
         yield replace(part, points=points)
+        let_go()
 
 
 def film_content(
@@ -184,7 +203,9 @@ def film_content(
 def _fitted(speech: Speech, offset_ms: float, num_frames: int) -> Speech:
     """A speech moved in time, as long as some frames at 25 Hz."""
     before, length = round(offset_ms * speech.sample_rate / 1000), int(num_frames * speech.sample_rate / CHUNK_RATE)
-    waveform = F.pad(speech.waveform, (before, length))[:length]  # a negative pad cuts
+    waveform = speech.waveform[max(0, -before) : max(0, length - before)]
+    if before > 0 or len(waveform) < length:  # else of a long clip no copy
+        waveform = F.pad(waveform, (min(max(0, before), length), length))[:length]
     return replace(speech, waveform=waveform.contiguous())
 
 
@@ -209,6 +230,18 @@ def _at_frames(content: Tensor, speaker: FilmedSpeaker) -> Tensor:
     return torch.lerp(content[lower], content[upper], share[:, None, None])
 
 
+def _parts_px(film: LandmarkTrack, frames: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, R, 3) what of some frames does not speak, and (N, 57, 1) the depth of what does, in pixels."""
+    parts: list[tuple[Tensor, Tensor]] = []
+    size = torch.tensor([film.width, film.height, film.width], dtype=torch.float32)
+    for some in frames.split(SPAN):
+        filmed = film.points[some] * size
+        parts.append((filmed[:, list(topo.RIGID)], filmed[:, list(CONTENT_POINTS), 2:]))
+        let_go()
+    fixed, depth = zip(*parts, strict=True)
+    return torch.cat(fixed), torch.cat(depth)
+
+
 def _steady(placed: Tensor, speaker: FilmedSpeaker, smoothing: float) -> Tensor:
     """(T, 57, 2) pixels, smoothed on the face at rest, so that neither the head's motion nor the crops' counts."""
     if smoothing <= 0:
@@ -220,9 +253,9 @@ def _steady(placed: Tensor, speaker: FilmedSpeaker, smoothing: float) -> Tensor:
     steady = placed.clone()
     for scene in speaker.scenes.unique().tolist():
         frames = torch.nonzero(speaker.scenes == scene).flatten()
-        filmed = film.points_px[frames]
-        scale, rotation, shift = align(filmed[:, rigid], rest[rigid].expand(len(frames), -1, -1))
-        content = torch.cat([placed[frames].float(), filmed[:, list(CONTENT_POINTS), 2:]], 2)
+        fixed, depth = _parts_px(film, frames)
+        scale, rotation, shift = align(fixed, rest[rigid].expand(len(frames), -1, -1))
+        content = torch.cat([placed[frames].float(), depth], 2)
         at_rest = scale[:, None, None] * content @ rotation.transpose(1, 2) + shift[:, None]
         change = (
             one_euro_smoothing(at_rest.flatten(1) / unit, film.fps, smoothing).unflatten(1, (-1, 3)) * unit - at_rest

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...checks import beyond, check_choice, check_range
 from ...errors import NoFaceError
+from ...scratch import let_go
 from ...threads import one_torch_thread
 from ...types import LandmarkTrack, Portrait
 from ..choice import FaceChoice
@@ -28,6 +29,7 @@ __all__ = ["BACKENDS", "ORDERS", "MeshBackend", "detect_faces", "find_portrait",
 ON_MISSING = ("hold", "interpolate", "error")
 MIN_INTEROCULAR_PX = 12.0
 MAX_INDEX = 1000
+BLOCK = 256  # frames that are scaled at once
 TURNED_DEG = 35.0  # of yaw, from which the far side of the face is mostly hidden
 ROLLED_DEG = 60.0  # of roll, from which a picture was hardly meant to be so
 STILL_FPS = Fraction(25)  # the rate that a portrait's one frame of landmarks is given
@@ -154,7 +156,10 @@ def track_faces(
     valid = seen.valid
     _check_seen(valid, face_index, fps if on_missing == "error" else None, source)
     points = seen.filled(on_missing)
-    points /= torch.tensor([width, height, width], dtype=torch.float32)
+    size = torch.tensor([width, height, width], dtype=torch.float32)
+    for part in points.split(BLOCK):
+        part.div_(size)
+        let_go()
     return LandmarkTrack(points, valid, fps, width, height)
 
 

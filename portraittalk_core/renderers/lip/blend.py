@@ -11,8 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...face.lip_points import INNER_LIPS
 from ...face.topology import FACE_OVAL
 from ..paste import box_mask, face_mask
+from .beneath import mouth_mask
+from .options import MOUTH
 
 EDGE = 0.04  # of the crop's side: over which whatever is pasted fades at its edge
 DILATION = 0.01  # of the face's size: how far beyond its outline a painting counts in full
@@ -29,9 +32,11 @@ def blend_mask(shapes: Tensor, size: int, blend: str, feather: float) -> Tensor:
     Args:
         shapes: (K, 478, 2) landmarks 0..1 of the crop that it covers: as they are filmed, and as they are painted.
         size: S.
-        blend: "lower", "face" or "box", see `LipPaintOptions`.
+        blend: "lower", "face", "box" or "mouth", see `LipPaintOptions`.
         feather: width of the soft edge, of the face's size.
     """
+    if blend == MOUTH:
+        return mouth_mask(shapes[-1, list(INNER_LIPS), :2], size) * box_mask(EDGE, size)
     oval = shapes[:, list(FACE_OVAL)]
     edge = box_mask(EDGE if blend != "box" else max(EDGE, min(0.5, feather)), size)
     if blend == "box" or not bool(oval.isfinite().all()):

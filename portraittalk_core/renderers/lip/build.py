@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from ..devices import select_device
 from .options import LipOptions
 from .renderer import LipRenderer
@@ -20,4 +18,4 @@ def build(options: LipOptions) -> LipRenderer:
 
     device, dtype = select_device(options.device, options.precision)
     files = {"vae": options.vae, "speech_encoder": options.speech_encoder} if options.renderer == "musetalk" else {}
-    return LipRenderer(open_lip_model(Path(options.lips_file), device, dtype, name=options.renderer, **files), options)
+    return LipRenderer(open_lip_model(options.file, device, dtype, name=options.renderer, **files), options)

@@ -24,6 +24,7 @@ class LipCropRule:
     middle: int | None = None  # of the mesh; if given, the box's top lies as far above this point as its bottom below
     below_px: float = 0.0  # more below the box, in pixels of the film
     pad_share: float = 0.0  # more on every side, of the longer side of the points' box: the same at every size of face
+    fixed_point: bool = False  # whether crops are resized in OpenCV's 8-bit arithmetic, never averaged
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...media.fixed_point import resized
 from ...motion.smoothing import gaussian_smoothing
+from ...scratch import let_go
 from ...types import LandmarkTrack, check_picture
 from ..implicit.crop import FaceCrop
 from .contract import LipCropRule
@@ -33,6 +35,7 @@ class LipBox:
     top: int
     right: int
     bottom: int
+    fixed_point: bool = False  # see `LipCropRule`
 
     @property
     def is_usable(self) -> bool:
@@ -56,15 +59,18 @@ class LipBox:
         Up to `ALIASES` times its size this is OpenCV's bilinear resize, which the public code trains with.
         """
         check_picture(picture, "the picture to crop a face from")
-        part = picture[self.top : self.bottom, self.left : self.right].permute(2, 0, 1)[None].float() / 255
+        pixels = picture[self.top : self.bottom, self.left : self.right]
+        if self.fixed_point:
+            return resized(pixels, size, size).permute(2, 0, 1).float() / 255
+        part = pixels.permute(2, 0, 1)[None].float() / 255
         shrinks = max(part.shape[-2:]) > ALIASES * size
-        resized = F.interpolate(part, (size, size), mode="bilinear", align_corners=False, antialias=shrinks)
-        return resized[0].clamp(0, 1)
+        crop = F.interpolate(part, (size, size), mode="bilinear", align_corners=False, antialias=shrinks)
+        return crop[0].clamp(0, 1)
 
     def points01(self, points_px: Tensor) -> Tensor:
-        """(..., N, 2) landmarks in pixels of the picture, 0..1 of the box."""
-        corner, size = (torch.tensor(pair, dtype=torch.float32) for pair in ((self.left, self.top), self.size_px))
-        return (points_px[..., :2] - corner) / size
+        """(..., N, 2) float32 landmarks in pixels of the picture, 0..1 of the box."""
+        corner, size = (torch.tensor(pair, dtype=torch.float64) for pair in ((self.left, self.top), self.size_px))
+        return ((points_px[..., :2].double() - corner) / size).float()
 
 
 @dataclass(frozen=True)
@@ -88,8 +94,9 @@ def box_of(points_px: Tensor, rule: LipCropRule, width: int, height: int, pad_px
         height: of the picture.
         pad_px: instead of the rule's.
     """
-    edges = _edges(points_px[None, :, :2].float(), rule, pad_px)
-    return LipBox(*_whole(edges, width, height)[0].tolist())
+    size = torch.tensor([width, height], dtype=torch.float64)
+    edges = _edges(points_px[None, :, :2].double() / size, size, rule, pad_px)
+    return LipBox(*_whole(edges, width, height)[0].tolist(), rule.fixed_point)
 
 
 class LipBoxes:
@@ -106,9 +113,12 @@ class LipBoxes:
         self, track: LandmarkTrack, rule: LipCropRule, pad_px: float | None = None, scenes: Tensor | None = None
     ) -> None:
         self._track, self.rule = track, rule
-        self._size = torch.tensor([track.width, track.height], dtype=torch.float32)
-        blocks = (track.points[at : at + BLOCK, :, :2] * self._size for at in range(0, len(track), BLOCK))
-        edges = torch.cat([_edges(points, rule, pad_px) for points in blocks])
+        self._size = torch.tensor([track.width, track.height], dtype=torch.float64)
+        blocks = []
+        for points in track.points.split(BLOCK):
+            blocks.append(_edges(points[..., :2].double(), self._size, rule, pad_px))
+            let_go()
+        edges = torch.cat(blocks)
         if rule.smooth:
             edges = _smoothed(edges, float(track.fps), scenes)
         self._boxes = _whole(edges, track.width, track.height)
@@ -117,7 +127,7 @@ class LipBoxes:
         return len(self._boxes)
 
     def __getitem__(self, index: int) -> LipBox:
-        return LipBox(*self._boxes[index].tolist())
+        return LipBox(*self._boxes[index].tolist(), self.rule.fixed_point)
 
     @cached_property
     def usable(self) -> Tensor:
@@ -126,17 +136,21 @@ class LipBoxes:
 
     def points01(self, index: int, points: Tensor) -> Tensor:
         """(..., N, 2) landmarks, normalised to the picture, as 0..1 of a frame's box."""
-        return self[index].points01(points[..., :2] * self._size)
+        return self[index].points01(points[..., :2].double() * self._size)
 
 
-def _edges(points_px: Tensor, rule: LipCropRule, pad_px: float | None) -> Tensor:
-    """(T, 4) float left, top, right, bottom around (T, 478, 2) landmarks."""
-    points = points_px[:, list(rule.points)]
-    low, high = points.amin(1), points.amax(1)
-    pad = rule.pad_px + rule.pad_share * (high - low).amax(1, keepdim=True) if pad_px is None else float(pad_px)
-    low, high = low - pad, high + pad
+def _edges(points: Tensor, size: Tensor, rule: LipCropRule, pad_px: float | None) -> Tensor:
+    """(T, 4) float64 left, top, right, bottom in pixels around (T, 478, 2) landmarks, normalised to a picture's (2,).
+
+    In the public code's order: whether a box is a pixel larger may hang on the last bit.
+    """
+    own = points[:, list(rule.points)]
+    low, high = own.amin(1), own.amax(1)
+    longer_px = ((high - low) * size).amax(1, keepdim=True)
+    pad = (rule.pad_px + rule.pad_share * longer_px if pad_px is None else float(pad_px)) / size
+    low, high = (low - pad) * size, (high + pad) * size
     if rule.middle is not None:
-        low[:, 1] = 2 * points_px[:, rule.middle, 1] - high[:, 1]
+        low[:, 1] = 2 * points[:, rule.middle, 1] * size[1] - high[:, 1]
     high[:, 1] += rule.below_px
     if rule.square:
         middle, half = (low + high) / 2, (high - low).amax(1, keepdim=True) / 2
@@ -149,8 +163,8 @@ def _smoothed(edges: Tensor, fps: float, scenes: Tensor | None) -> Tensor:
     out = edges.clone()
     for scene in numbers.unique().tolist():
         frames = numbers == scene
-        columns = [gaussian_smoothing(column, SMOOTHING_S * fps) for column in edges[frames].unbind(1)]
-        out[frames] = torch.stack(columns, 1)
+        columns = [gaussian_smoothing(column, SMOOTHING_S * fps) for column in edges[frames].float().unbind(1)]
+        out[frames] = torch.stack(columns, 1).double()
     return out
 
 

@@ -6,22 +6,19 @@ Shapes: B frames of a batch, N of them to be painted, S side of the networks' cr
 from __future__ import annotations
 
 import itertools
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ...face.lip_points import LIP_POINTS
-from ...face.sketch import draw_sketch
+from ...scratch import let_go
 from ..sections import Section, Sections
-from .contract import RADIUS
 from .crop import LipBoxes
 from .footage import Footage
 from .policy import RestingMouth
+from .sketches import OwnSketches, PredictedSketches
 
-WINDOW_RATE = 25  # frames a second of the films that the networks were trained on
 MOST_BYTES = 48_000_000  # of a batch's pictures: several batches are on their way at once
 
 
@@ -53,20 +50,31 @@ class FrameReader:
         gate: (T,) how far the mouth is from its rest.
         batch_size: frames at once, at most; fewer of large pictures.
         sketched: whether sketches are needed.
+        windows: (n, 5, 57, 2) lips and jaws predicted together, see `RenderJob.windows`; None: each frame's sketch is
+            of its own landmarks.
     """
 
     def __init__(  # noqa: PLR0913 - one parameter a property
-        self, footage: Footage, boxes: LipBoxes, weights: Tensor, gate: Tensor, batch_size: int, sketched: bool
+        self,
+        footage: Footage,
+        boxes: LipBoxes,
+        weights: Tensor,
+        gate: Tensor,
+        batch_size: int,
+        sketched: bool,
+        windows: Iterator[Tensor] | None = None,
     ) -> None:
         self._footage, self._boxes, self._weights, self._gate = footage, boxes, weights, gate
         self._sketched, self._size = sketched, boxes.rule.size
         bytes_a_frame = 3 * footage.track.width * footage.track.height
         self.batch_size = max(1, min(batch_size, MOST_BYTES // bytes_a_frame))
         self._resting = RestingMouth(footage.track, footage.scenes, footage.rest)
-        self._shots = shots(footage)
-        self._offsets = [round(step * footage.track.fps / WINDOW_RATE) for step in range(-RADIUS, RADIUS + 1)]
-        self._sketches: dict[int, Tensor] = {}
         self._shapes: dict[int, Tensor] = {}
+        self._sketches: OwnSketches | PredictedSketches
+        if windows is None:
+            self._sketches = OwnSketches(footage, boxes, self.shape)
+        else:
+            self._sketches = PredictedSketches(footage, boxes, windows, self._rest, gate)
 
     def batches(self, sections: Sections | None = None) -> Generator[FrameBatch, None, None]:
         """All frames, in turn.
@@ -83,13 +91,14 @@ class FrameReader:
             taken = list(itertools.islice(pictures, min(count, len(self._footage) - first)))
             yield self._batch(first, taken, found)
             first += len(taken)
+            let_go()
 
     def _batch(self, first: int, pictures: list[Tensor], found: Section | None) -> FrameBatch:
         drawn = [at for at in range(len(pictures)) if float(self._weights[first + at]) > 0]
         crops = [self._boxes[first + at].take(pictures[at], self._size) for at in drawn]
         shapes = [self.shape(first + at) for at in drawn]
-        sketches = [self._window(first + at) for at in drawn] if self._sketched and found is None else []
-        self.forget(first + len(pictures) + self._offsets[0])
+        sketches = [self._sketches.window(first + at) for at in drawn] if self._sketched and found is None else []
+        self.forget(first + len(pictures) - self._sketches.reach)
         return FrameBatch(
             first,
             pictures,
@@ -108,32 +117,12 @@ class FrameReader:
             self._shapes[index] = wanted if weight >= 1 else torch.lerp(filmed, wanted, weight)
         return self._shapes[index]
 
-    def _window(self, index: int) -> Tensor:
-        """(2 RADIUS + 1, 3, S, S) sketches around a frame, 40 ms apart; beyond its shot's ends its outermost ones."""
-        first, last = (int(torch.searchsorted(self._shots, self._shots[index], right=end)) for end in (False, True))
-        around = [min(max(index + offset, first), last - 1) for offset in self._offsets]
-        missing = [at for at in dict.fromkeys(around) if at not in self._sketches]
-        if missing:
-            points = torch.stack([self._boxes.points01(at, self.shape(at)[list(LIP_POINTS)]) for at in missing])
-            sizes = torch.tensor([self._boxes[at].size_px for at in missing])
-            drawn = draw_sketch(points, self._size, sizes)
-            self._sketches |= {at: sketch.clone() for at, sketch in zip(missing, drawn, strict=True)}
-        return torch.stack([self._sketches[at] for at in around])
+    def _rest(self, index: int) -> Tensor:
+        """(478, 3) landmarks of a frame with its mouth at rest."""
+        return self._resting.blend(index, self._footage.track.points[index], 0.0)
 
     def forget(self, before: int) -> None:
         """Drop what was kept of the frames before one."""
-        for kept in (self._sketches, self._shapes):
-            for index in [index for index in kept if index < before]:
-                del kept[index]
-
-
-def shots(footage: Footage) -> Tensor:
-    """(T,) int64 rising number of each frame's shot: within it one frame follows the other in time.
-
-    A film that runs again, or backwards, comes back to earlier scenes; between them there are cuts all the same.
-    """
-    cut = footage.scenes[1:] != footage.scenes[:-1]
-    order = getattr(footage.source, "order", None)
-    if order is not None:
-        cut = cut | ((order[1:] - order[:-1]).abs() > 1)
-    return F.pad(cut.long(), (1, 0)).cumsum(0)
+        self._sketches.forget(before)
+        for index in [index for index in self._shapes if index < before]:
+            del self._shapes[index]

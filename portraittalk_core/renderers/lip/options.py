@@ -12,14 +12,19 @@ from ...options import check_options, option
 from ...weights.specs import FileSpec
 from ..identitynet.options import PRECISIONS
 
-BLENDS = ("lower", "face", "box")
+LOWER, MOUTH, AUTO = "lower", "mouth", "auto"
+BLENDS = (AUTO, LOWER, "face", "box", MOUTH)
+WHOLE_SIDE = 128  # pixels of a crop from which skin can be painted too
+OWN, PUBLIC, SCRIPT = INFERENCES = ("own", "public", "script")
+PUBLIC_FPS = 25  # frames a second of films of the public inference
 MOST_REFERENCES = 100
 _LIPS = "weights of `portraittalk train lips`, a file or its folder"
 _IPLAP = "IP-LAP's renderer_checkpoint.pth, from the links of github.com/Weizhi-Zhong/IP_LAP"
 _MUSETALK = "MuseTalk 1.5's musetalkV15/unet.pth, from huggingface.co/TMElyralab/MuseTalk"
 VAE_ADVICE = "stabilityai/sd-vae-ft-mse's diffusion_pytorch_model.safetensors"
 WHISPER_ADVICE = "openai/whisper-tiny's model.safetensors"
-LIPS_FILES = (FileSpec("lips_file", _LIPS, "your own: yours", "portraittalk", size="60 MB"),)
+BUILTIN = Path(__file__).parent / "builtin" / "lips.safetensors"  # part of the package
+LIPS_FILES = (FileSpec("lips_file", _LIPS, "your own: yours", "portraittalk", needed=False, size="60 MB"),)
 IPLAP_FILES = (
     FileSpec("lips_file", _IPLAP, "research only: trained on LRS2", "iplap", size="320 MB",
              names="renderer_checkpoint.pth"),
@@ -35,6 +40,8 @@ MUSETALK_FILES = (
 class LipPaintOptions:
     """How a lip renderer paints and pastes, without its networks' files."""
 
+    inference: ClassVar[str] = OWN  # IP-LAP's can do it as its own script does
+
     references: int = option(
         25, 0, MOST_REFERENCES,
         "pictures of the film's own face that guide the painting; 0 takes a fifth of the film's frames, 1 to 25",
@@ -49,8 +56,9 @@ class LipPaintOptions:
         "the weights' own (IP-LAP: 25)", step=1,
     )  # fmt: skip
     blend: str = option(
-        "lower",
-        help="what of the painted crop is pasted: lower the face from the nose down, face all of it, box the crop",
+        AUTO,
+        help="what of the painted crop is pasted: lower the face from the nose down, face all of it, box the crop, "
+        "mouth its inside alone, into the film as the warp bends it; auto mouth for crops below 128 pixels, else lower",
         choices=BLENDS,
     )
     feather: float = option(
@@ -74,6 +82,10 @@ class LipPaintOptions:
         check_options(self)
         if self.reference_frames is not None:
             frame_numbers(self.reference_frames)
+
+    def blend_of(self, size: int) -> str:
+        """What is pasted of crops of a size."""
+        return (MOUTH if size < WHOLE_SIDE else LOWER) if self.blend == AUTO else self.blend
 
     @property
     def chosen_frames(self) -> tuple[int, ...] | None:
@@ -108,20 +120,27 @@ class LipOptions(LipPaintOptions):
 
     renderer: ClassVar[str] = "lips"
     wanted: ClassVar[str] = _LIPS
+    builtin: ClassVar[Path | None] = BUILTIN  # what is taken where no file is given
     resumable: ClassVar[bool] = True  # painted crops are kept, see `renderers.sections`
 
     lips_file: Path | None = option(
-        None, help="the networks' file or folder, known by its content; required", metavar="FILE"
-    )
+        None, help="the networks' file or folder, known by its content; lips has one of its own, for the inside of the "
+        "mouth, the others need theirs", metavar="FILE",
+    )  # fmt: skip
     device: str | None = option(None, help="cpu, cuda, mps; if not given, the fastest there is", metavar="NAME")
     precision: str = option("auto", help="auto: fp16 on a GPU, else fp32", choices=PRECISIONS)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.lips_file is None:
+        if self.lips_file is None and self.builtin is None:
             raise InputError(f"`renderer` {self.renderer} needs `lips_file` FILE: {self.wanted}.")
-        if not Path(self.lips_file).exists():
+        if not self.file.exists():
             raise MissingDependency(f"`lips_file` {self.lips_file} is not there; give {self.wanted}.")
+
+    @property
+    def file(self) -> Path:
+        """The networks' file or folder: the one that was given, or the package's own."""
+        return Path(self.builtin if self.lips_file is None else self.lips_file)
 
 
 @dataclass(frozen=True)
@@ -130,6 +149,15 @@ class IpLapOptions(LipOptions):
 
     renderer: ClassVar[str] = "iplap"
     wanted: ClassVar[str] = _IPLAP
+    builtin: ClassVar[Path | None] = None
+
+    inference: str = option(
+        OWN,
+        help="public: the networks see what IP-LAP's own script shows them, at 25 frames a second and with the engine "
+        "landmark_generator; script: it is pasted as there too, and crop_pad, blend, feather, match_colour, sharpen, "
+        "voice_gate and max_yaw do not count; own: as films of any rate and engine",
+        choices=INFERENCES,
+    )
 
 
 @dataclass(frozen=True)
@@ -138,6 +166,7 @@ class MuseTalkOptions(LipOptions):
 
     renderer: ClassVar[str] = "musetalk"
     wanted: ClassVar[str] = _MUSETALK
+    builtin: ClassVar[Path | None] = None
 
     vae: Path | None = option(
         None, help="SD1.5's VAE; if not given, the one beside MuseTalk's file, or in a folder sd-vae… beside",

@@ -16,7 +16,7 @@ from ..film_pictures import pictures_at
 from .contract import References
 from .crop import LipBoxes, box_of
 from .footage import Footage
-from .options import LipPaintOptions
+from .options import OWN, LipPaintOptions
 from .references import ReferenceFrames, choose, contact_sheet
 
 LIPS_ROOM = 1.5  # sides of the box that lips are kept in, over those of the lips themselves
@@ -87,7 +87,7 @@ def chosen_frames(footage: Footage, weights: Tensor, options: LipPaintOptions) -
         return ReferenceFrames(named, named)
     shown = weights >= 1 if bool((weights >= 1).any()) else weights > 0
     numbers = options.num_references(count), options.lip_references
-    return choose(footage.track, shown, *numbers, footage.source.sharpness)
+    return choose(footage.track, shown, *numbers, footage.source.sharpness if options.inference == OWN else None)
 
 
 def _drawn(footage: Footage, boxes: LipBoxes, index: int) -> tuple[Tensor, Tensor]:

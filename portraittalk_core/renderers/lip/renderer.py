@@ -7,8 +7,10 @@ Shapes: B frames of a batch, N of them painted, S side of the networks' crops.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,18 +19,21 @@ from torch import Tensor
 
 from ...errors import InputError
 from ...media.ahead import read_ahead
+from ...types import Speech
 from ..contract import Callbacks, Film, RenderJob
 from ..implicit.interrupt import FrameProgress, reporting
 from ..implicit.paste import Paster
 from ..sections import Section
 from ..warp.build import source_size
+from . import public_inference
+from .beneath import WarpedFrames
 from .blend import Sharpener, blend_mask
 from .contract import LipBatch, LipModel
 from .crop import LipBoxes
 from .footage import Footage, footage_of
 from .frames import FrameBatch, FrameReader
 from .listening import sound_rows
-from .options import LipPaintOptions
+from .options import MOUTH, OWN, SCRIPT, LipPaintOptions
 from .policy import paint_weights, voice_gate
 from .references import ReferenceFrames
 
@@ -45,7 +50,16 @@ class LipRenderer:
     def __init__(
         self, model: LipModel, options: LipPaintOptions | None = None, references: ReferenceFrames | None = None
     ) -> None:
-        self.model, self.options, self.references = model, options or LipPaintOptions(), references
+        self.model, self.references = model, references
+        self.options = public_inference.options_of(options or LipPaintOptions())
+
+    def windows_of(self, engine: object, film: Film, speech: Speech) -> Callable[[], Iterator[Tensor]] | None:
+        """What `RenderJob.windows` of a dub must be for this renderer's `inference`.
+
+        Raises:
+            InputError: the engine predicts no windows.
+        """
+        return public_inference.windows_of(self.options, engine, film, speech)
 
     def output_size(self, job: RenderJob) -> tuple[int, int]:
         """Width and height: the source's."""
@@ -81,7 +95,8 @@ class LipRenderer:
 
 def _prepared(renderer: LipRenderer, footage: Footage) -> tuple[Footage, LipBoxes, Tensor]:
     """A footage, its boxes, and (T,) how much of each frame is painted."""
-    boxes = LipBoxes(footage.track, renderer.model.crop, renderer.options.crop_pad, footage.scenes)
+    rule = replace(renderer.model.crop, fixed_point=renderer.options.inference != OWN)
+    boxes = LipBoxes(footage.track, rule, renderer.options.crop_pad, footage.scenes)
     max_yaw = renderer.options.max_yaw
     return footage, boxes, paint_weights(footage.track, footage.scenes, boxes.usable, max_yaw, footage.name)
 
@@ -93,19 +108,29 @@ class _LipJob:
         self._model, self._options = renderer.model, renderer.options
         self._sections, self._progress, self._references = callbacks.sections, progress, renderer.references
         options, model = self._options, self._model
+        public_inference.check_job(job, options)
+        self._is_public, self._is_script = options.inference != OWN, options.inference == SCRIPT
         self._footage, self._boxes, self._weights = _prepared(renderer, footage_of(job))
         track, scenes = self._footage.track, self._footage.scenes
         gate = voice_gate(job.speech, len(track), job.fps, options.voice_gate)
-        self._sound = sound_rows(model, job.speech, len(track), job.fps, gate)
+        self._sound = sound_rows(model, job.speech, len(track), job.fps, gate, self._is_public)
+        windows = job.windows() if self._is_public else None
         self._reader = FrameReader(
-            self._footage, self._boxes, self._weights, gate, options.batch_size, model.needs_sketches
+            self._footage, self._boxes, self._weights, gate, options.batch_size, model.needs_sketches, windows
         )
         self._sharpener = Sharpener(options.sharpen, float(job.fps))
         self._scene = int(scenes[0])
+        self._blend = options.blend_of(model.crop.size)
+        self._beneath = WarpedFrames(self._footage) if self._blend == MOUTH else None
         self._features: Any = None
 
     def pictures(self) -> Iterator[Tensor]:
-        """All frames."""
+        """All frames; of the public script's, the third stands for the first two."""
+        first = min(public_inference.FIRST_SHOWN, len(self._footage) - 1) if self._is_script else 0
+        for number, picture in enumerate(self._drawn()):
+            yield from itertools.repeat(picture, first + 1 if number == first else int(number > first))
+
+    def _drawn(self) -> Iterator[Tensor]:
         with closing(read_ahead(self._reader.batches(self._sections))) as batches:
             for batch in batches:
                 self._progress.begin(len(batch.pictures))
@@ -121,18 +146,29 @@ class _LipJob:
         for index in range(len(track)):
             mask, weight = torch.zeros(track.height, track.width), float(self._weights[index])
             if weight > 0:
-                box = self._boxes[index]
-                own = self._mask(index, self._reader.shape(index))[None, None]
-                placed = F.interpolate(own, box.size_px[::-1], mode="bilinear", align_corners=False)[0, 0]
-                mask[box.top : box.bottom, box.left : box.right] = weight * placed.clamp(0, 1)
+                mask = weight * self._whole_mask(index)
             self._reader.forget(index)
             yield mask
+
+    def _whole_mask(self, index: int) -> Tensor:
+        """(H, W) of what is pasted of a frame's crop."""
+        track, box = self._footage.track, self._boxes[index]
+        if self._is_script:
+            return public_inference.outline_mask(self._filmed_px(index), track.width, track.height).float() / 255
+        mask, own = torch.zeros(track.height, track.width), self._mask(index, self._reader.shape(index))
+        placed = F.interpolate(own[None, None], box.size_px[::-1], mode="bilinear", align_corners=False)[0, 0]
+        mask[box.top : box.bottom, box.left : box.right] = placed.clamp(0, 1)
+        return mask
+
+    def _filmed_px(self, index: int) -> Tensor:
+        """(478, 3) landmarks of a frame in pixels, as they are filmed."""
+        return self._footage.track.slice(index, index + 1).points_px[0]
 
     def _mask(self, index: int, shape: Tensor) -> Tensor:
         """(S, S) over a frame's crop; `shape` are the (478, 3) landmarks that are painted there."""
         shapes = torch.stack([self._footage.track.points[index], shape])
         points, options = self._boxes.points01(index, shapes), self._options
-        return blend_mask(points, self._model.crop.size, options.blend, options.feather)
+        return blend_mask(points, self._model.crop.size, self._blend, options.feather)
 
     def _finished(self, batch: FrameBatch) -> Tensor:
         return _as_floats(batch.finished.pictures)[batch.drawn]
@@ -152,7 +188,8 @@ class _LipJob:
                 None if self._sound is None else self._sound(frames).to(model.device),
             )
             painted = painted_halving(model, self._encoded(), lips)
-            crops[batch.drawn] = (painted.float() * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu()
+            levels = painted.float() * 255 if self._is_public else (painted.float() * 255).round()
+            crops[batch.drawn] = levels.clamp(0, 255).byte().permute(0, 2, 3, 1).cpu()
         if self._sections is not None:
             self._sections.save(Section(batch.first, crops, None, self._reader.batch_size))
         return _as_floats(crops)[batch.drawn]
@@ -174,13 +211,18 @@ class _LipJob:
         if scene != self._scene:
             self._scene = scene
             self._sharpener.restart()
-        mask = self._mask(index, batch.shapes[number])
-        painted = self._sharpener.sharpen(painted, batch.crops[number], mask)
-        picture, crop = batch.pictures[batch.drawn[number]], self._boxes[index].crop(side)
-        paster = Paster(picture, crop, side, mask, options.match_colour, "cpu", options.sharpen)
-        pasted = next(iter(paster.paste(painted[None])))
-        weight = float(self._weights[index])
-        return pasted if weight >= 1 else torch.lerp(picture.float(), pasted.float(), weight).round().byte()
+        picture, box, weight = batch.pictures[batch.drawn[number]], self._boxes[index], float(self._weights[index])
+        filmed = picture
+        if self._is_script:
+            pasted = public_inference.pasted(picture, painted, box, self._filmed_px(index))
+        else:
+            mask = self._mask(index, batch.shapes[number])
+            if self._beneath is not None:
+                picture = self._beneath.picture(index, picture, batch.shapes[number])
+            painted = self._sharpener.sharpen(painted, batch.crops[number], mask)
+            paster = Paster(picture, box.crop(side), side, mask, options.match_colour, "cpu", options.sharpen)
+            pasted = next(iter(paster.paste(painted[None])))
+        return pasted if weight >= 1 else torch.lerp(filmed.float(), pasted.float(), weight).round().byte()
 
 
 def painted_halving(model: LipModel, features: Any, batch: LipBatch) -> Tensor:

@@ -113,7 +113,8 @@ class Rendering(PictureEncoder):
         self.shuffle = nn.PixelShuffle(2)
         self.spade_2 = Spade(config.middle, 2 * config.narrow, config.hidden)
         self.spade_3 = Spade(config.middle, 6, config.hidden)
-        self.conv_last = nn.Conv2d(config.middle, 3, 7, padding=3)
+        self.keeps = config.keep_references
+        self.conv_last = nn.Conv2d(config.middle, 4 if self.keeps else 3, 7, padding=3)
 
     def forward(
         self,
@@ -142,4 +143,9 @@ class Rendering(PictureEncoder):
         x = self.shuffle(self.spade_1(x, self.spade_1.maps(guide.wide.to(x))))
         x = self.spade_2(x, self.spade_2.maps(guide.narrow.to(x)))
         x = self.spade_3(x, self.spade_3.maps(guide.picture.to(x)))
-        return torch.sigmoid(self.conv_last(leaky_relu(x, LAST_SLOPE)))
+        made = torch.sigmoid(self.conv_last(leaky_relu(x, LAST_SLOPE)))
+        if not self.keeps:
+            return made
+        known = masked.clone()
+        known[..., masked.shape[-2] // 2 :, :] = guide.picture[:, 3:, masked.shape[-2] // 2 :].to(masked)
+        return torch.lerp(known, made[:, :3], made[:, 3:])

@@ -10,14 +10,17 @@ from torch import Tensor
 from ...face import topology as topo
 from ...face.covered import mouth_covered
 from ...face.eyes import lids_fit
-from ...motion.dub import resting_frame
+from ...motion.dub import resting_face, resting_frame
+from ...scratch import let_go
 from ...threads import one_torch_thread
 from ...types import LandmarkTrack, Portrait
 from ..contract import Callbacks, Film, RenderJob
+from .cutout import cut_out
 from .film import FilmedFace
 from .options import WarpOptions
 from .renderer import REACH, PortraitRenderer
 
+BLOCK = 256  # frames after which landmarks leave the memory
 UNFOLDED = 2.5  # a move that fades over so many times its length folds nothing
 LIVELY = 0.08  # of the face's smaller side: how far a speaking head moves
 
@@ -63,17 +66,30 @@ def _warped_portrait(job: RenderJob) -> Iterator[Tensor]:
     is_complete = isinstance(job.motion, Sequence)
     reach_px = max(needed_reach_px(job.source, span) for span in job.motion) if is_complete else None
     move_px = max(_largest_move_px(job.source, span) for span in job.motion) if is_complete else None
-    picture, points = job.source.picture, job.source.landmarks.points_px[0]
-    covered, blinks = mouth_covered(picture, points), lids_fit(picture, points)
-    renderer = PortraitRenderer(
-        job.source,
-        reach_px,
-        covered=covered,
-        blinks=blinks,
-        background_px=_background_px(job.source, move_px),
-    )
+    renderer = portrait_renderer(job.source, reach_px, move_px)
     for span in job.motion:
         yield from renderer.render(span)
+
+
+def portrait_renderer(
+    portrait: Portrait, reach_px: float | None = None, move_px: float | None = None
+) -> PortraitRenderer:
+    """A renderer of one portrait, whose mouth and lids have been looked at.
+
+    Args:
+        portrait: picture and landmarks.
+        reach_px: see `PortraitRenderer`.
+        move_px: the head's largest move in pixels; None: it is not known, and may be lively.
+    """
+    points = portrait.landmarks.points_px[0]
+    return PortraitRenderer(
+        portrait,
+        reach_px,
+        covered=mouth_covered(portrait.picture, points),
+        blinks=lids_fit(portrait.picture, points),
+        background_px=_background_px(portrait, move_px),
+        cutout=cut_out(portrait.picture, points[:, :2]),
+    )
 
 
 def _warped_film(film: Film, motion: Iterator[LandmarkTrack]) -> Iterator[Tensor]:
@@ -88,10 +104,17 @@ def _warped_film(film: Film, motion: Iterator[LandmarkTrack]) -> Iterator[Tensor
             continue
         if face is None or film.scene(index) != scene:
             scene = film.scene(index)
-            face = FilmedFace(resting_frame(film.track_of_scene(scene)), float(film.track.fps))
+            face = FilmedFace(_at_rest(film, scene), float(film.track.fps))
         with one_torch_thread():
             warped = face.draw(picture, filmed * size, target * size)
         yield warped
+        if index % BLOCK == 0:
+            let_go()
+
+
+def _at_rest(film: Film, scene: int) -> LandmarkTrack:
+    """One frame: the face at rest in a scene."""
+    return resting_frame(film.track) if film.scenes is None else resting_face(film.track, film.scenes, scene)
 
 
 def needed_reach_px(portrait: Portrait, track: LandmarkTrack) -> float:

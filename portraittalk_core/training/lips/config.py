@@ -18,8 +18,10 @@ NETWORKS: dict[str, dict[str, object]] = {  # fields of LipConfig
     "public": {},  # the paper's
     "small": {"narrow": 16, "wide": 64, "hidden": 48, "audio": (16, 32, 64, 64, 128), "attention": 64},
     "tiny": {"narrow": 8, "wide": 32, "hidden": 16, "audio": (4, 8, 16, 16, 32), "attention": 16, "blocks": 1},
+    "mini": {"narrow": 10, "wide": 48, "hidden": 16, "audio": (4, 8, 16, 16, 32), "attention": 32, "blocks": 1},
 }
-OF_START = ("networks", "size", "ablate", "crop_pad")  # settings that a file to go on from has of its own
+# settings that a file to go on from has of its own
+OF_START = ("networks", "size", "keep_references", "ablate", "crop_pad")
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,9 @@ class LipTraining:
     pixels: bool = False  # colours at sizes that halve, in the place of VGG-19's features; there is no style then
     scales: int = 2  # sizes at which pictures are compared, each half the one before
     vgg_range: str = "unit"  # "iplap" feeds VGG-19 as IP-LAP does: colours of 0..1 as if they were of −1..1
-    networks: str = "public"  # widths of the layers: the paper's; "small" and "tiny" are for a CPU; `start` has its own
+    networks: str = "public"  # widths of the layers: the paper's; "small" to "tiny" are for a CPU; `start` has its own
     size: int = 128  # side of the face crops, pixels
+    keep_references: bool = False  # ours: where the aligned references fit, they stay as they are
     ablate: str = "none"  # align, align-mean, lips, audio: what is left out
     crop_pad: float = 0.1  # room around the face, of the longer side of its landmarks' box; kept in the file
     references: int = 3  # other frames that are aligned
@@ -118,7 +121,8 @@ class LipTraining:
     def model(self) -> LipConfig:
         """Sizes of networks that begin with random weights."""
         pads = {"crop_pad_px": 0.0, "crop_pad_share": float(self.crop_pad)}
-        return LipConfig(size=self.size, ablate=self.ablate, **pads, **NETWORKS[self.networks])
+        own = {"size": self.size, "ablate": self.ablate, "keep_references": self.keep_references}
+        return LipConfig(**own, **pads, **NETWORKS[self.networks])
 
 
 def load_lip_config(path: Path) -> LipTraining:

@@ -18,8 +18,8 @@ from torch import Tensor
 from ...errors import InputError
 from ...face.sketch import draw_sketch
 from ...renderers.lip.contract import RADIUS
-from ...renderers.lip.frames import WINDOW_RATE
 from ...renderers.lip.reading import around_lips
+from ...renderers.lip.sketches import WINDOW_RATE
 from ..data.order import example_at
 from .clips import LipClip
 

@@ -20,7 +20,8 @@ class FitOptions:
         metavar="MINUTES",
     )  # fmt: skip
     fit_folder: Path | None = option(
-        None, help=f"where fitted weights are kept; if not given, in FILE{FIT_SUFFIX} beside --lips-file",
+        None, help=f"where fitted weights are kept; if not given, in FILE{FIT_SUFFIX} beside --lips-file, or "
+        "beside --out where that is not given",
         metavar="FOLDER",
     )  # fmt: skip
 

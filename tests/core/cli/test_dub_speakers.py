@@ -1,4 +1,4 @@
-"""`dub` of films with several faces: which one by a box, and several in one run."""
+"""`dub` and `talk` with several faces: which one by a box, and several in one run."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from PIL import Image
 from toy_puppet import BlockMesh
 
 from portraittalk_core.cli import dub as cli_dub
+from portraittalk_core.cli import portrait as cli_portrait
 from portraittalk_core.cli.main import main
 from portraittalk_core.media.audio import load_speech
 from portraittalk_core.media.video_read import read_pictures
@@ -58,7 +59,8 @@ def _blocks(monkeypatch):
     def opened(_):
         yield BlockMesh()
 
-    monkeypatch.setattr(cli_dub, "open_chosen_mesh", opened)
+    for module in (cli_dub, cli_portrait):
+        monkeypatch.setattr(module, "open_chosen_mesh", opened)
     monkeypatch.setattr(pipeline, "mouth_covered", lambda *_: False)
 
 
@@ -111,7 +113,21 @@ def test_faces_that_are_not_there_are_told(place, tmp_path, monkeypatch, capsys,
     assert not list(tmp_path.glob("*.mp4"))
 
 
-def test_a_picture_has_one_speaker(place, tmp_path, capsys):
-    words = ["dub", "--source", place / "right.png", "--speech", place / "low.wav", "--also", "1", place / "high.wav"]
-    assert main(list(map(str, [*words, "--out", tmp_path / "o.mp4"]))) == 2
-    assert "--also is for videos; of the picture right.png one face speaks" in capsys.readouterr().err
+def test_a_picture_may_have_several_speakers(place, tmp_path, monkeypatch, capsys):
+    picture = next(iter(read_pictures(place / "two.mp4")))
+    Image.fromarray(picture.numpy()).save(tmp_path / "two.png")
+    words = ["talk", "--source", tmp_path / "two.png", "--face-order", "left_to_right", "--fps", 10]
+    words += ["--speech", place / "low.wav", "--also", "1", place / "high.wav", "--crf", 1]
+    words += ["--renderer", "iplap", "--lips-file", place / "w.safetensors", "--device", "cpu", "--voice-gate", 0]
+    assert main(list(map(str, [*words, "--out", tmp_path / "o.mp4"]))) == 0
+    made = torch.stack(list(read_pictures(tmp_path / "o.mp4"))).int()
+    assert len(made) == 5
+    for rows, columns in (LEFT, RIGHT):
+        assert float((made - picture)[:, rows, columns].abs().amax((0, 3)).float().mean()) > 15
+    heard = np.abs(np.fft.rfft(load_speech(tmp_path / "o.mp4").waveform.numpy()[:8000]))
+    assert min(heard[65:85].max(), heard[140:160].max()) > 0.3 * heard.max()  # bins of 2 Hz: both tones
+    (tmp_path / "gain.json").write_text("[[0, 1]]")
+    capsys.readouterr()
+    words += ["--gain-points", tmp_path / "gain.json", "--out", tmp_path / "p.mp4"]
+    assert main(list(map(str, words))) == 2
+    assert "--gain-points moves one face, and --also names several" in capsys.readouterr().err

@@ -118,7 +118,7 @@ def test_a_command_that_was_stopped_goes_on(place, tmp_path, monkeypatch, capsys
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["--renderer", "lips"], "--renderer lips needs --lips-file FILE: weights of"),
+        (["--renderer", "iplap"], "--renderer iplap needs --lips-file FILE: IP-LAP's"),
         (["--renderer", "iplap", "--lips-file", "nowhere"], "--lips-file nowhere is not there; give IP-LAP's"),
         (["--renderer", "iplap", "--lips-file", "half.wav"], "half.wav"),
         (["--renderer", "lips", "--lips-file", "iplap.safetensors"], "is IP-LAP's renderer_checkpoint.pth, not a file"),

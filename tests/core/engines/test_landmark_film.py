@@ -62,27 +62,34 @@ def unit(film: LandmarkTrack, frame: int) -> tuple[np.ndarray, np.ndarray, np.nd
     return (points * ends - low) / (high - low), low, high - low
 
 
-def by_hand(net: LandmarkNet, film: LandmarkTrack, speech: Speech) -> torch.Tensor:
-    """(T, 57, 2) pixels: the public inference, one window at a time."""
+def windows_by_hand(net: LandmarkNet, film: LandmarkTrack, speech: Speech) -> torch.Tensor:
+    """(T, 5, 57, 2) of each frame's crop: the public inference, one window at a time."""
     mel = wav2lip_mel(Speech(torch.nn.functional.pad(speech.waveform, (0, 8000))))
-    points = film.points.double().numpy()
+    points, weight = film.points.double().numpy(), next(net.parameters())
     opening = np.hypot(*(points[:, 0, :2] - points[:, 17, :2]).T)
     ranked = sorted(range(len(film)), key=lambda t: opening[t])
     chosen = [ranked[int(place)] for place in torch.linspace(0, len(film) - 1, steps=15)]
 
     def seen(frames, part) -> torch.Tensor:
-        return torch.stack([torch.from_numpy(unit(film, t)[0][part]).float() for t in frames]).double()
+        return torch.stack([torch.from_numpy(unit(film, t)[0][part]).float() for t in frames]).to(weight)
 
     references = net.encode_reference(seen(chosen, slice(None)))[None]
-    placed = []
+    made = []
     for t in range(len(film)):
         window = [min(max(p, 0), len(film) - 1) for p in range(t - 2, t + 3)]
         columns = [int(max(0, p - 2) * 80.0 / 25) for p in range(t - 2, t + 3)]
-        sound = net.encode_sound(torch.stack([mel[:, at : at + 16] for at in columns]).double())
-        content = net(sound[None], net.encode_pose(seen(window, slice(0, 74)))[None], references)[0, 2].numpy()
-        _, corner, size = unit(film, t)
-        placed.append(torch.from_numpy(content * size + corner))
-    return torch.stack(placed)
+        sound = net.encode_sound(torch.stack([mel[:, at : at + 16] for at in columns]).to(weight))
+        made.append(net(sound[None], net.encode_pose(seen(window, slice(0, 74)))[None], references)[0])
+    return torch.stack(made)
+
+
+def by_hand(net: LandmarkNet, film: LandmarkTrack, speech: Speech) -> torch.Tensor:
+    """(T, 57, 2) pixels: what the public inference shows of its windows."""
+    made = windows_by_hand(net, film, speech)[:, 2].numpy()
+    crops = [unit(film, t)[1:] for t in range(len(film))]
+    return torch.stack(
+        [torch.from_numpy(content * size + corner) for content, (corner, size) in zip(made, crops, strict=True)]
+    )
 
 
 def test_film_matches_the_public_inference_by_hand(net, film, speech):
@@ -106,6 +113,16 @@ def test_every_window_is_its_own_prediction(net, film, speech):
     windows = torch.cat([made for _, made in speaker.spoken(speech)])
     assert windows.shape == (COUNT, 5, 57, 2)
     assert (windows[10, 3] - windows[11, 2]).abs().max() > 1e-3
+
+
+def test_single_precision_is_the_public_inference_to_the_last_bit(film, speech):
+    """Other batches than the public code's windows of five would round otherwise."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(6)
+        single = LandmarkNet(LANDMARK_SIZES["small"]).eval().requires_grad_(False)
+    some = film.slice(0, 12)
+    made = torch.cat([made for _, made in FilmedSpeaker(single, some, 25.0).spoken(speech)])
+    assert (made - windows_by_hand(single, some, speech)).abs().max() <= 1e-4 / 1000  # of a crop of 1000 pixels
 
 
 def test_windows_repeat_the_ends_of_the_film_and_of_its_scenes(net, film):

@@ -16,6 +16,7 @@ from portraittalk_core.renderers.contract import RenderJob
 from portraittalk_core.renderers.lip import renderer as module
 from portraittalk_core.renderers.lip.options import LipPaintOptions
 from portraittalk_core.renderers.lip.renderer import LipRenderer
+from portraittalk_core.renderers.warp.build import warped_pictures
 from portraittalk_core.types import Speech
 
 FRAMES = 14
@@ -42,6 +43,7 @@ def voice():
 
 def render(model, film, voice, callbacks=None, track=None, **options):
     job = RenderJob.of_track(film, spoken(film) if track is None else track, voice)
+    options = {"blend": "lower", **options}
     return torch.stack(list(LipRenderer(model, LipPaintOptions(**options)).render(job, callbacks)))
 
 
@@ -81,6 +83,33 @@ def test_what_is_pasted_is_chosen(film, filmed, voice, blend):
     box = module.LipBoxes(film.track, StubLips().crop)[0]
     beside = box.bottom - 8, box.left + 6  # below the cheek
     assert bool((made[0][beside] != filmed[0][beside]).any()) == (blend == "box")
+
+
+def test_a_mouth_is_pasted_into_the_film_as_the_warp_bends_it(film, filmed, voice):
+    """Of a green painting there is green between the lips alone; everything else is the warp's very picture."""
+    green = StubLips(flat((0.0, 1.0, 0.0)))
+    track = spoken(film)
+    warped = torch.stack(list(warped_pictures(RenderJob.of_track(film, track))))
+    made = render(green, film, voice, track=track, sharpen=0.0, match_colour=0.0, blend="mouth", voice_gate=0.0)
+    assert bool((warped != filmed).any())
+    for index in range(FRAMES):
+        points = track.points_px[index, :, :2]
+        for name in (152, 4, 33, 205):  # chin, nose, eye, cheek
+            x, y = points[name].long().tolist()
+            assert made[index, y, x].tolist() == warped[index, y, x].tolist()
+        x, y = points[[13, 14]].mean(0).long().tolist()
+        red, level, blue = made[index, y, x].tolist()
+        assert level > max(red, blue) + 60
+        lips = points[list(LIPS)]
+        low, high = lips.amin(0) - 4, lips.amax(0) + 4
+        changed = (made[index] != warped[index]).any(-1).nonzero()
+        assert bool((changed.flip(1) >= low).all() and (changed.flip(1) <= high).all())
+
+
+def test_crops_too_small_for_skin_give_the_mouth_alone():
+    options = LipPaintOptions()
+    assert [options.blend_of(size) for size in (64, 127, 128, 256)] == ["mouth", "mouth", "lower", "lower"]
+    assert LipPaintOptions(blend="face").blend_of(64) == "face"
 
 
 def test_colours_are_those_of_the_skin_around(film, filmed, voice):
@@ -236,7 +265,7 @@ def test_a_batch_that_does_not_fit_is_painted_in_halves(film, voice):
 
 
 def test_masks_say_what_is_painted(film, filmed, voice):
-    options = LipPaintOptions(match_colour=0.0, sharpen=0.0)
+    options = LipPaintOptions(match_colour=0.0, sharpen=0.0, blend="lower")
     job = RenderJob.of_track(film, spoken(film), voice)
     masks = torch.stack(list(LipRenderer(StubLips(), options).masks(job)))
     made = torch.stack(list(LipRenderer(StubLips(flat((0.0, 0.0, 0.0))), options).render(job)))

@@ -1,0 +1,55 @@
+"""What painted mouths are pasted into: the film's frames, or these bent to the new landmarks by the warp.
+
+With `blend` mouth the warp moves lips, jaw and cheeks in the film's own pixels, and of a painted crop the inside of the
+mouth alone is taken, which no warp can know. A portrait's pictures are the warp's already.
+
+Shapes: H and W of the pictures, S side of a crop.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ...motion.dub import resting_frame
+from ...threads import one_torch_thread
+from ..contract import Film
+from ..warp.film import FilmedFace
+from .footage import Footage
+
+END, FADE = 1.2, 0.4  # of half the inner lips' width and height: where what is pasted ends, and over which it fades
+FLATTEST = 0.1  # height of a mouth that is nearly shut, over its width
+
+
+class WarpedFrames:
+    """The frames of a film with the face bent to new landmarks, in turn.
+
+    Args:
+        footage: of the film.
+    """
+
+    def __init__(self, footage: Footage) -> None:
+        self._footage, self._scene = footage, None
+        track = footage.track
+        self._size = torch.tensor([track.width, track.height, track.width], dtype=torch.float32)
+
+    def picture(self, index: int, picture: Tensor, shape: Tensor) -> Tensor:
+        """(H, W, 3) uint8 of a frame (H, W, 3) uint8 and of the (478, 3) landmarks that it is to have."""
+        film = self._footage.source
+        if not isinstance(film, Film):
+            return picture
+        if (scene := film.scene(index)) != self._scene:
+            self._scene = scene
+            self._face = FilmedFace(resting_frame(film.track_of_scene(scene)), float(film.track.fps))
+        with one_torch_thread():
+            return self._face.draw(picture, film.track.points[index] * self._size, shape * self._size)
+
+
+def mouth_mask(lips: Tensor, size: int) -> Tensor:
+    """(S, S) 1 inside the lips and fading on them; of (20, 2) landmarks of the inner lips, 0..1 of the crop."""
+    low, high = lips.amin(0), lips.amax(0)
+    middle, half = (low + high) / 2, (high - low).clamp(min=1e-3) / 2
+    half[1] = torch.maximum(half[1], FLATTEST * half[0])
+    at = (torch.arange(size) + 0.5) / size
+    x, y = ((at - middle[axis]) / half[axis] for axis in (0, 1))
+    return ((END - (x.square() + y.square()[:, None]).sqrt()) / FADE).clamp(0, 1)
