@@ -12,7 +12,7 @@ from .bindings.progress import show_text
 from .bindings.temp_video import temp_video, video_ui
 from .sockets import ESSENTIALS, BoundingBox, Boxes, MotionEngine, growing, grown, schema
 from .video import FEW_FRAMES
-from .widgets import crf_widget, later_widgets, widgets
+from .widgets import ai_mark_widget, crf_widget, later_widgets, marked, widgets
 
 VOICES, VOICE, PLACES, PLACE = "voices", "voice", "faces_at", "face_at"
 MOST_VOICES = 5
@@ -44,6 +44,7 @@ class SeveralSpeakers(io.ComfyNode):
         )
 
     @classmethod
+    @marked
     def execute(cls, portrait, faces, keep_frames, crf=16, engine=None, **inputs) -> io.NodeOutput:
         """Find the faces, render them together, and write the video."""
         from .bindings.together import run
@@ -84,6 +85,7 @@ def _inputs() -> list[io.Input]:
         ),
         crf_widget(optional=True),
         *later_widgets(MotionOptions, MAIN),
+        ai_mark_widget(),
     ]  # fmt: skip
 
 

@@ -137,9 +137,10 @@ def follow_person(
 
 
 def _first_known(video: Path, track: LandmarkTrack, frames: Tensor, people: PersonDescriptor) -> Tensor | None:
-    """(D,) descriptor of a scene's face; None where it cannot be described."""
+    """(D,) descriptor of a scene's face, the most frontal of some frames; None where it cannot be described."""
     seen = frames[track.valid[frames]]
-    for index in seen[:: max(1, len(seen) // TRIED)].tolist()[:TRIED]:
+    tried = seen[:: max(1, len(seen) // TRIED)][:TRIED]
+    for index in tried[_turned(track, tried).argsort(stable=True)].tolist():
         found = people.describe(_picture(video, track, index), track.points_px[index])
         if found is not None:
             return found
@@ -148,10 +149,14 @@ def _first_known(video: Path, track: LandmarkTrack, frames: Tensor, people: Pers
 
 def _most_frontal(track: LandmarkTrack, frames: Tensor) -> int:
     seen = frames[track.valid[frames]]
-    points = track.points_px[seen]
+    return int(seen[int(_turned(track, seen).argmin())])
+
+
+def _turned(track: LandmarkTrack, frames: Tensor) -> Tensor:
+    """(N,) how far the head is turned aside in frames, 0 is from the front."""
+    points = track.points_px[frames]
     right, left = (points[:, list(eye)].mean(1) for eye in (topo.RIGHT_EYE_CORNERS, topo.LEFT_EYE_CORNERS))
-    turned = (left - right)[:, 2].abs() / (left - right).norm(dim=1).clamp(min=1e-6)
-    return int(seen[int(turned.argmin())])
+    return (left - right)[:, 2].abs() / (left - right).norm(dim=1).clamp(min=1e-6)
 
 
 def _picture(video: Path, track: LandmarkTrack, index: int) -> Tensor:
