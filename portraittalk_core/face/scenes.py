@@ -92,7 +92,7 @@ def _shape(track: LandmarkTrack, frames: Tensor) -> Tensor:
     let_go()
     eyes = left - right
     turned = eyes[:, 2].abs() / eyes.norm(dim=1).clamp(min=1e-6)
-    frontal = track.points[frames[turned.argsort()[:COMPARED]]] * size
+    frontal = track.px_of(frames[turned.argsort()[:COMPARED]])
     rigid = list(topo.RIGID)
     scale, rotation, shift = align(frontal[:, rigid], frontal[:1, rigid].expand(len(frontal), -1, -1))
     return (scale[:, None, None] * frontal @ rotation.transpose(1, 2) + shift[:, None]).median(0).values

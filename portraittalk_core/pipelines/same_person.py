@@ -23,11 +23,13 @@ from ..face.identity import descriptor
 from ..face.identity.encoder import FaceEncoder, find_face_models
 from ..face.mesh.landmarks import MeshBackend, detect_faces, track_faces
 from ..media.video_read import read_pictures
+from ..scratch import gathered
 from ..types import LandmarkTrack
 
 OnFace = Callable[[int, Tensor, "Tensor | None"], None]  # number of a frame, its picture, landmarks or None
 
 ARCFACE_LIKE = 0.3  # cosine of ArcFace's embeddings of one person; of two people it stays below 0.2 or so
+BLOCK = 256  # frames whose landmarks are looked at at once
 TRIED = 5  # frames of the first scene that are tried until one can be described
 ROOM = 0.6  # around a face's box, of its larger side, in the picture that is described
 
@@ -114,7 +116,7 @@ def follow_person(
     Returns:
         The track, and (T,) bool: scenes that show somebody else.
     """
-    points, valid = track.points.clone(), track.valid.clone()
+    points, valid = gathered(track.points, torch.arange(len(track))), track.valid.clone()
     other, known = torch.zeros(len(track), dtype=torch.bool), None
     for scene in scenes.unique().tolist():
         frames = torch.nonzero(scenes == scene).flatten()
@@ -123,7 +125,7 @@ def follow_person(
             continue
         index = _most_frontal(track, frames) if bool(valid[frames].any()) else int(frames[len(frames) // 2])
         picture = _picture(video, track, index)
-        shown = people.describe(picture, track.points_px[index]) if bool(valid[index]) else None
+        shown = people.describe(picture, track.px_of(index)) if bool(valid[index]) else None
         if shown is not None and people.likeness(shown, known) >= 0:
             continue
         place = _place_of(picture, known, people, mesh)
@@ -141,7 +143,7 @@ def _first_known(video: Path, track: LandmarkTrack, frames: Tensor, people: Pers
     seen = frames[track.valid[frames]]
     tried = seen[:: max(1, len(seen) // TRIED)][:TRIED]
     for index in tried[_turned(track, tried).argsort(stable=True)].tolist():
-        found = people.describe(_picture(video, track, index), track.points_px[index])
+        found = people.describe(_picture(video, track, index), track.px_of(index))
         if found is not None:
             return found
     return None
@@ -154,8 +156,10 @@ def _most_frontal(track: LandmarkTrack, frames: Tensor) -> int:
 
 def _turned(track: LandmarkTrack, frames: Tensor) -> Tensor:
     """(N,) how far the head is turned aside in frames, 0 is from the front."""
-    points = track.points_px[frames]
-    right, left = (points[:, list(eye)].mean(1) for eye in (topo.RIGHT_EYE_CORNERS, topo.LEFT_EYE_CORNERS))
+    right, left = (
+        torch.cat([track.px_of(some)[:, list(eye)] for some in frames.split(BLOCK)]).mean(1)
+        for eye in (topo.RIGHT_EYE_CORNERS, topo.LEFT_EYE_CORNERS)
+    )
     return (left - right)[:, 2].abs() / (left - right).norm(dim=1).clamp(min=1e-6)
 
 

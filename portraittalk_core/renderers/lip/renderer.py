@@ -162,7 +162,7 @@ class _LipJob:
 
     def _filmed_px(self, index: int) -> Tensor:
         """(478, 3) landmarks of a frame in pixels, as they are filmed."""
-        return self._footage.track.slice(index, index + 1).points_px[0]
+        return self._footage.track.px_of(index)
 
     def _mask(self, index: int, shape: Tensor) -> Tensor:
         """(S, S) over a frame's crop; `shape` are the (478, 3) landmarks that are painted there."""
