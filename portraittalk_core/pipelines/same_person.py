@@ -5,11 +5,12 @@ Shapes: T frames, D channels of a descriptor.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 import torch
@@ -30,6 +31,7 @@ OnFace = Callable[[int, Tensor, "Tensor | None"], None]  # number of a frame, it
 
 ARCFACE_LIKE = 0.3  # cosine of ArcFace's embeddings of one person; of two people it stays below 0.2 or so
 BLOCK = 256  # frames whose landmarks are looked at at once
+MIN_STRETCH = 5  # frames between what may be cuts, in which a face is described
 TRIED = 5  # frames of the first scene that are tried until one can be described
 ROOM = 0.6  # around a face's box, of its larger side, in the picture that is described
 
@@ -98,8 +100,54 @@ def described_by(folder: Path | None) -> Iterator[PersonDescriptor]:
         yield ArcFacePerson(encoder)
 
 
-def follow_person(
-    video: Path, track: LandmarkTrack, scenes: Tensor, people: PersonDescriptor, mesh: MeshBackend, on_face: OnFace
+class FacesSeen:
+    """Descriptors of a film's faces, taken while its pictures pass by: one of each stretch that may be a scene.
+
+    A stretch without cuts asks for none, and one shorter than `MIN_STRETCH` is left out: a film that moves fast has
+    many, and its scenes can be read again.
+
+    Args:
+        people: describes faces.
+    """
+
+    def __init__(self, people: PersonDescriptor) -> None:
+        self.found: dict[int, Tensor] = {}  # (D,) by the number of the frame
+        self._people, self._begun = people, 0
+        self._best: tuple[float, int, Tensor, Tensor] | None = None  # how far turned, number, picture, landmarks
+
+    def see(self, index: int, picture: Tensor, face_px: Tensor | None, may_cut: bool) -> None:
+        """Take the next frame: its picture, (478, 3) landmarks in pixels or None, and whether a scene may begin."""
+        if may_cut:
+            self._describe(index)
+            self._begun, self._best = index, None
+        if face_px is None:
+            return
+        turned = float(_turned(face_px[None])[0])
+        if self._best is None or turned < self._best[0]:
+            self._best = turned, index, picture, face_px.clone()
+
+    def end(self, num_frames: int) -> dict[int, Tensor]:
+        """The descriptors by their frames' numbers, with the last stretch's, if there are several."""
+        if self._begun:
+            self._describe(num_frames)
+        return self.found
+
+    def _describe(self, stop: int) -> None:
+        if self._best is not None and stop - self._begun >= MIN_STRETCH:
+            _, index, picture, face_px = self._best
+            found = self._people.describe(picture, face_px)
+            if found is not None:
+                self.found[index] = found
+
+
+def follow_person(  # noqa: PLR0913 - what a film is, and what tells people apart
+    video: Path,
+    track: LandmarkTrack,
+    scenes: Tensor,
+    people: PersonDescriptor,
+    mesh: MeshBackend,
+    on_face: OnFace,
+    seen: Mapping[int, Tensor] = MappingProxyType({}),
 ) -> tuple[LandmarkTrack, Tensor]:
     """Follow the person of the first scene through the cuts.
 
@@ -112,6 +160,7 @@ def follow_person(
         people: tells faces apart.
         mesh: what finds landmarks.
         on_face: called with the frames of scenes that are tracked anew.
+        seen: (D,) descriptors of the followed face by frames' numbers; scenes without one are read again.
 
     Returns:
         The track, and (T,) bool: scenes that show somebody else.
@@ -120,14 +169,18 @@ def follow_person(
     other, known = torch.zeros(len(track), dtype=torch.bool), None
     for scene in scenes.unique().tolist():
         frames = torch.nonzero(scenes == scene).flatten()
+        shown = next((found for index, found in seen.items() if int(scenes[index]) == scene), None)
         if known is None:
-            known = _first_known(video, track, frames, people)
+            known = _first_known(video, track, frames, people) if shown is None else shown
+            continue
+        if shown is not None and people.likeness(shown, known) >= 0:
             continue
         index = _most_frontal(track, frames) if bool(valid[frames].any()) else int(frames[len(frames) // 2])
         picture = _picture(video, track, index)
-        shown = people.describe(picture, track.px_of(index)) if bool(valid[index]) else None
-        if shown is not None and people.likeness(shown, known) >= 0:
-            continue
+        if shown is None and bool(valid[index]):
+            shown = people.describe(picture, track.px_of(index))
+            if shown is not None and people.likeness(shown, known) >= 0:
+                continue
         place = _place_of(picture, known, people, mesh)
         if place is None:
             other[frames] = shown is not None  # who cannot be described is taken as before
@@ -142,7 +195,7 @@ def _first_known(video: Path, track: LandmarkTrack, frames: Tensor, people: Pers
     """(D,) descriptor of a scene's face, the most frontal of some frames; None where it cannot be described."""
     seen = frames[track.valid[frames]]
     tried = seen[:: max(1, len(seen) // TRIED)][:TRIED]
-    for index in tried[_turned(track, tried).argsort(stable=True)].tolist():
+    for index in tried[_turned_in(track, tried).argsort(stable=True)].tolist():
         found = people.describe(_picture(video, track, index), track.px_of(index))
         if found is not None:
             return found
@@ -151,15 +204,17 @@ def _first_known(video: Path, track: LandmarkTrack, frames: Tensor, people: Pers
 
 def _most_frontal(track: LandmarkTrack, frames: Tensor) -> int:
     seen = frames[track.valid[frames]]
-    return int(seen[int(_turned(track, seen).argmin())])
+    return int(seen[int(_turned_in(track, seen).argmin())])
 
 
-def _turned(track: LandmarkTrack, frames: Tensor) -> Tensor:
+def _turned_in(track: LandmarkTrack, frames: Tensor) -> Tensor:
     """(N,) how far the head is turned aside in frames, 0 is from the front."""
-    right, left = (
-        torch.cat([track.px_of(some)[:, list(eye)] for some in frames.split(BLOCK)]).mean(1)
-        for eye in (topo.RIGHT_EYE_CORNERS, topo.LEFT_EYE_CORNERS)
-    )
+    return torch.cat([_turned(track.px_of(some)) for some in frames.split(BLOCK)])
+
+
+def _turned(points_px: Tensor) -> Tensor:
+    """(N,) how far the heads of landmarks (N, 478, 3) px are turned aside, 0 is from the front."""
+    right, left = (points_px[:, list(eye)].mean(1) for eye in (topo.RIGHT_EYE_CORNERS, topo.LEFT_EYE_CORNERS))
     return (left - right)[:, 2].abs() / (left - right).norm(dim=1).clamp(min=1e-6)
 
 
