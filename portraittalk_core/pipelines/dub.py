@@ -17,7 +17,7 @@ from ..errors import NoFaceError
 from ..face.choice import FaceChoice
 from ..face.covered import mouth_covered
 from ..face.mesh.landmarks import MeshBackend, open_mesh, track_faces
-from ..face.scenes import SceneFinder, other_people
+from ..face.scenes import other_people
 from ..face.sharpness import mouth_sharpness
 from ..media.video_read import probe_video, read_pictures
 from ..motion.dub import dub_track, film_order
@@ -31,7 +31,7 @@ from ..renderers.write import RenderResult, Sound, render_video
 from ..style.prior import Style
 from ..types import LandmarkTrack, Speech
 from .render import LENGTHS_DIFFER_S, seconds_of
-from .same_person import FacesSeen, PersonDescriptor, follow_person
+from .same_person import PersonDescriptor, ScenesSeen, follow_person
 
 log = logging.getLogger(__name__)
 
@@ -77,9 +77,9 @@ def read_film(
     track = track_faces(
         pictures, fps, mesh, face_index, face_order, on_missing="interpolate", source=name, on_face=watched.see
     )
-    numbers, other_person = watched.finder.scenes(), torch.zeros(len(track), dtype=torch.bool)
-    if watched.faces is not None and int(numbers[-1]):
-        seen = watched.faces.end(len(track))
+    numbers, other_person = watched.scenes.scenes(), torch.zeros(len(track), dtype=torch.bool)
+    if scenes == "same" and people is not None and int(numbers[-1]):
+        seen = watched.scenes.faces()
         track, other_person = follow_person(video, track, numbers, people, mesh, mouths.see, seen)
     covered = covered_stretches(torch.tensor(mouths.visible), numbers, float(fps)) & track.valid
     if scenes == "same" and people is None:
@@ -114,19 +114,15 @@ class _Mouths:
 
 
 class _Watched:
-    """What is seen of a film while it is tracked: cuts, mouths, and faces where people are to be told apart."""
+    """What is seen of a film while it is tracked: scenes, who is in them where people are told apart, and mouths."""
 
     def __init__(self, people: PersonDescriptor | None) -> None:
-        self.finder, self.mouths = SceneFinder(), _Mouths()
-        self.faces = None if people is None else FacesSeen(people)
+        self.scenes, self.mouths = ScenesSeen(people), _Mouths()
 
     def see(self, picture: Tensor, face: Tensor | None) -> None:
         """Take the next frame: its picture, and (478, 3) landmarks in pixels or None."""
-        index = len(self.mouths.visible)
-        self.finder.see(picture, face)
-        if self.faces is not None:
-            self.faces.see(index, picture, face, self.finder.may_cut)
-        self.mouths.see(index, picture, face)
+        self.scenes.see(picture, face)
+        self.mouths.see(len(self.mouths.visible), picture, face)
 
 
 def covered_stretches(visible: Tensor, scenes: Tensor, fps: float) -> Tensor:

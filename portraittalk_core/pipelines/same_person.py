@@ -23,6 +23,7 @@ from ..face.geometry import face_box_px
 from ..face.identity import descriptor
 from ..face.identity.encoder import FaceEncoder, find_face_models
 from ..face.mesh.landmarks import MeshBackend, detect_faces, track_faces
+from ..face.scenes import SceneFinder
 from ..media.video_read import read_pictures
 from ..scratch import gathered
 from ..types import LandmarkTrack
@@ -31,7 +32,7 @@ OnFace = Callable[[int, Tensor, "Tensor | None"], None]  # number of a frame, it
 
 ARCFACE_LIKE = 0.3  # cosine of ArcFace's embeddings of one person; of two people it stays below 0.2 or so
 BLOCK = 256  # frames whose landmarks are looked at at once
-MIN_STRETCH = 5  # frames between what may be cuts, in which a face is described
+MIN_STRETCH = 3  # frames between what may be cuts, in which a face is described
 TRIED = 5  # frames of the first scene that are tried until one can be described
 ROOM = 0.6  # around a face's box, of its larger side, in the picture that is described
 
@@ -138,6 +139,47 @@ class FacesSeen:
             found = self._people.describe(picture, face_px)
             if found is not None:
                 self.found[index] = found
+
+
+class ScenesSeen:
+    """Cuts of a film, and who is shown between them, taken while its pictures pass by.
+
+    Args:
+        people: describes faces; None: nobody is told apart.
+    """
+
+    def __init__(self, people: PersonDescriptor | None) -> None:
+        self._people, self._finder, self._count = people, SceneFinder(), 0
+        self._faces = None if people is None else FacesSeen(people)
+
+    def see(self, picture: Tensor, face_px: Tensor | None) -> None:
+        """Take the next frame: its picture (H, W, 3) uint8, and (478, 3) landmarks in pixels or None."""
+        self._finder.see(picture, face_px)
+        if self._faces is not None:
+            self._faces.see(self._count, picture, face_px, self._finder.may_cut)
+        self._count += 1
+
+    def scenes(self) -> Tensor:
+        """(T,) int64 number of each frame's scene, from 0."""
+        return self._finder.scenes()
+
+    def faces(self) -> dict[int, Tensor]:
+        """(D,) descriptors by frames' numbers; none where all is one scene."""
+        cut = self._count and int(self.scenes()[-1])
+        return self._faces.end(self._count) if cut and self._faces is not None else {}
+
+    def other_people(self) -> Tensor:
+        """(T,) bool: scenes that show somebody else than the first one with a described face."""
+        scenes, first = self.scenes(), None
+        other = torch.zeros(len(scenes), dtype=torch.bool)
+        found = self.faces()
+        for scene in sorted({int(scenes[index]) for index in found}):
+            shown = next(face for index, face in found.items() if int(scenes[index]) == scene)
+            if first is None:
+                first = shown
+            elif self._people.likeness(shown, first) < 0:
+                other |= scenes == scene
+        return other
 
 
 def follow_person(  # noqa: PLR0913 - what a film is, and what tells people apart

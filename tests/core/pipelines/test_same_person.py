@@ -14,7 +14,7 @@ from portraittalk_core.face.geometry import face_box_px
 from portraittalk_core.face.mesh.backends import open_mesh
 from portraittalk_core.media.video_write import VideoWriter
 from portraittalk_core.pipelines import dub, same_person
-from portraittalk_core.pipelines.same_person import FacesSeen, described_by
+from portraittalk_core.pipelines.same_person import FacesSeen, ScenesSeen, described_by
 
 WIDTH, HEIGHT, FPS = 320, 160, Fraction(25)
 LEFT, RIGHT = (40, 30), (200, 50)
@@ -153,3 +153,17 @@ def test_stretches_that_may_be_scenes_are_described_where_the_head_is_straightes
         gone = index in (12, 13)
         seen.see(index, shot, None if gone else turned, may_cut=index in (7, 9))
     assert sorted(seen.end(20)) == [3, 10]
+
+
+def test_scenes_of_somebody_else_are_known_while_they_pass():
+    """Red, blue where red was, red elsewhere; then a scene of a moment, and one without a face: nobody else's."""
+    shots = [(60, {"red": LEFT}, 5), (110, {"blue": LEFT}, 5), (30, {"red": RIGHT}, 5), (85, {"blue": LEFT}, 2)]
+    seen, mesh, size = ScenesSeen(Colours()), BlockMesh(), torch.tensor([WIDTH, HEIGHT, WIDTH])
+    for ground, faces, count in [*shots, (140, {}, 5)]:
+        shot = picture(ground, **faces)
+        found = mesh.detect(shot) * size
+        for _ in range(count):
+            seen.see(shot, found[0] if len(found) else None)
+    assert seen.scenes().tolist() == [0] * 5 + [1] * 5 + [2] * 5 + [3] * 2 + [4] * 5
+    assert seen.other_people().tolist() == [False] * 5 + [True] * 5 + [False] * 12
+    assert not ScenesSeen(None).faces()
