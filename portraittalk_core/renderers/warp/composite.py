@@ -46,7 +46,7 @@ class Composite:
         self._bound(cutout.mask[y0:y1, x0:x1])
 
     def _bound(self, mask: Tensor) -> None:
-        """Keep the least and the most of the mask near every pixel: between two nodes, and as far as a field stretches."""
+        """Keep the least and the most of the mask near every pixel, as far as from one node to the next."""
         height, width = mask.shape
         self.rows, self.columns = (
             ((torch.arange(n) + 0.5) / n * (GRID - 1)).round().long() for n in (height, width)
@@ -81,7 +81,7 @@ class Composite:
         """(h, w) what the nearest node of every pixel says."""
         return nodes.index_select(1, self.columns).index_select(0, self.rows)
 
-    def draw(self, warped: Tensor, grid: Tensor, transparent: bool) -> Tensor | None:
+    def draw(self, warped: Tensor, grid: Tensor, transparent: bool) -> Tensor:
         """Composite the people's edges in place.
 
         Args:
@@ -90,7 +90,7 @@ class Composite:
             transparent: whether the background is left away: soft edges then have the people's own colours.
 
         Returns:
-            (N,) 0..255 the mask at the edge's pixels where `transparent`; else None.
+            (N,) 0..255 the mask at the edge's pixels.
         """
         at = grid.flatten(1).index_select(1, self.edge).T[None, None]
         people = F.grid_sample(self.people, at, mode="bilinear", padding_mode="border", align_corners=False)[0, :, 0]
@@ -100,7 +100,7 @@ class Composite:
         else:
             colours = torch.addcmul(colours, self.behind, 1 - mask / 255)
         warped.view(3, -1).index_copy_(1, self.edge, colours)
-        return mask if transparent else None
+        return mask
 
     def put_back(self, drawn: Tensor) -> None:
         """Give (h, w, 3) uint8 the portrait's own pixels outside, in place."""

@@ -107,12 +107,15 @@ class PortraitRenderer:
         low, high = torch.tensor(box).view(2, 2)
         return torch.stack([torch.minimum(corners[0], low), torch.maximum(corners[1], high)])
 
-    def render(self, track: LandmarkTrack, transparent: bool = False) -> Iterator[Tensor]:
+    def render(
+        self, track: LandmarkTrack, transparent: bool = False, on_mask: Callable[[Tensor], None] | None = None
+    ) -> Iterator[Tensor]:
         """The portrait in every frame of `track`.
 
         Args:
             track: on a picture of the portrait's shape.
             transparent: of a portrait that was cut out: leave its background away.
+            on_mask: called before each picture with (H, W) uint8, 255 on people; everywhere, if none were cut out.
 
         Yields:
             (H, W, 3) uint8 pictures of the portrait's size, T of them; where `transparent`, (H, W, 4), RGB and alpha.
@@ -134,11 +137,24 @@ class PortraitRenderer:
                     self.composite.prepare(layers)
                 layers = self._to_sampling(layers)
             for target, head, layer in zip(targets, heads, layers, strict=True):
-                yield self._draw(target, head, layer, transparent)
+                picture, mask = self._draw(target, head, layer, transparent, transparent or on_mask is not None)
+                if on_mask is not None:
+                    on_mask(mask)
+                yield torch.cat([picture, mask[..., None]], -1) if transparent else picture
 
     @torch.inference_mode()
-    def _draw(self, target: Tensor, head: Tensor, layers: Tensor, transparent: bool) -> Tensor:
-        """One frame (H, W, 3), or (H, W, 4), from its landmarks (478, 2) px, head motion (3, 2) and layers (2, 2, G, G)."""
+    def _draw(
+        self, target: Tensor, head: Tensor, layers: Tensor, transparent: bool, masked: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """One frame (H, W, 3), and its people (H, W) if `masked`.
+
+        Args:
+            target: (478, 2) its landmarks, pixels.
+            head: (3, 2) its head motion.
+            layers: (2, 2, G, G) its backward maps.
+            transparent: see `render`.
+            masked: whether the people are wanted too.
+        """
         x0, y0, x1, y1 = self.box
         mouth = Aperture.of(target, MOUTH)
         # a lid that has not moved needs no second layer
@@ -167,7 +183,13 @@ class PortraitRenderer:
         if self.composite is not None:
             self.composite.put_back(drawn)
         out[y0:y1, x0:x1] = drawn
-        return out if edge is None else torch.cat([out, self.composite.alpha(edge)[..., None]], -1)
+        return out, self._mask(edge) if masked else None
+
+    def _mask(self, edge: Tensor | None) -> Tensor:
+        """(H, W) uint8 where a frame shows people, from what `Composite.draw` returned."""
+        if edge is None:
+            return torch.full(self.picture.shape[:2], 255, dtype=torch.uint8)
+        return self.composite.alpha(edge)
 
     def _to_sampling(self, pixels: Tensor) -> Tensor:
         """(…, 2, h, w) portrait pixels to grid_sample's −1..1 over the region."""
