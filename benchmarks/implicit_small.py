@@ -40,10 +40,10 @@ from portraittalk_core.types import LandmarkTrack, Portrait
 from .lipsync_tables import Table, show
 
 PURPOSE = "a small keypoint renderer trained on GRID, against the warp renderer, on clips held out"
-KEYPOINTS = "keypoints"  # folder in `out`
+KEYPOINTS, MOTION = "keypoints", "motion"  # folders in `out`
 TRAIN, HELD_OUT = "train.txt", "held_out.txt"
 RESOLUTION = 96  # pixels of the networks' crops
-KEYPOINT_STEPS = 1200
+KEYPOINT_STEPS, MOTION_STEPS = 1200, 800
 # Pixels instead of VGG-19 and a discriminator: both would take most of two hours.
 WEIGHTS = LossWeights(perceptual=0.0, pixels=20.0, gan=0.0, feature_matching=0.0, expression=0.5, head_pose=5.0)
 # Keypoints learn alone first, guided by landmarks; then the pictures of those keypoints, the flow guided likewise.
@@ -69,13 +69,16 @@ class Score:
 def training_configs(
     clips: Path, out: Path, steps: int, seed: int, start: Path | None = None
 ) -> list[KeypointTraining]:
-    """The recipe's two trainings, one after the other: sizes and weights that learn in hours on one core.
+    """The recipe's trainings, each from the weights of the one before: sizes that learn in hours on one core.
+
+    Keypoints alone; dense motion and pictures; and both with the statistics of batch norm that the second one has
+    averaged, at a third of the learning rate.
 
     Args:
         clips: of tools/prepare_grid.py.
-        out: folder of the last one; the first one's is in it.
+        out: folder of the last one; those of the others are in it.
         steps: of the last one.
-        seed: of both.
+        seed: of all.
         start: a renderer to begin with; None: random weights.
     """
     trainer = KeypointTrainer(
@@ -86,15 +89,17 @@ def training_configs(
         clips, out / KEYPOINTS, clips / TRAIN, start, size="small", resolution=RESOLUTION, scales=3, augment=True,
         learn="keypoints", weights=OF_KEYPOINTS, trainer=trainer,
     )  # fmt: skip
-    pictures = dataclasses.replace(
+    motion = dataclasses.replace(
         keypoints,
-        out=out,
+        out=out / MOTION,
         start=keypoints.out / RENDERER_NAME,
         learn="pictures",
         weights=OF_PICTURES,
-        trainer=dataclasses.replace(trainer, steps=steps, batch_size=4, sample_every=200),
+        trainer=dataclasses.replace(trainer, steps=MOTION_STEPS, batch_size=4, sample_every=200),
     )
-    return [keypoints, pictures]
+    last = dataclasses.replace(motion.trainer, steps=steps, learning_rate=3e-4)
+    pictures = dataclasses.replace(motion, out=out, start=motion.out / RENDERER_NAME, freeze_norm=1, trainer=last)
+    return [keypoints, motion, pictures]
 
 
 def clip_picture(clip: VideoClip, frame: int) -> Tensor:
