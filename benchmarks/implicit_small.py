@@ -199,7 +199,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare this benchmark's options."""
     parser.add_argument("--clips", metavar="FOLDER", type=Path, required=True, help="of tools/prepare_grid.py")
     parser.add_argument("--out", metavar="FOLDER", type=Path, default=Path("implicit_small"), help="run and pictures")
-    parser.add_argument("--steps", metavar="N", type=int, default=10_000, help="of training; 0 only evaluates")
+    parser.add_argument("--steps", metavar="N", type=int, default=3000, help="of the last training; 0 only evaluates")
     parser.add_argument("--start", metavar="FILE", type=Path, help="renderer that training begins with")
     parser.add_argument("--renderer", metavar="FILE", type=Path, help="to evaluate; if not given, the one of --out")
     parser.add_argument("--held-out", metavar="N", type=int, default=10, help="clips of each group, at most")

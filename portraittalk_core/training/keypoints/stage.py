@@ -32,6 +32,7 @@ from ...renderers.implicit.facevid2vid.model import FaceVid2Vid
 from ...renderers.implicit.files import open_keypoint_model
 from ..data.kept_keypoints import model_mark
 from ..data.video_clips import read_list, read_videos
+from ..loop.adversarial import DISCRIMINATOR, GENERATOR, adversarial_trainables, new_discriminator
 from ..loop.stage import Loss, StepContext, Trainable
 from ..loop.trainer import TrainingResult, train_stage
 from .config import KeypointTraining
@@ -40,7 +41,6 @@ from .networks import new_renderer, plain_renderer, rotations, save_renderer, st
 from .picture_losses import PictureLosses, lower_middle
 
 RENDERER_NAME = "renderer.safetensors"
-GENERATOR, DISCRIMINATOR = "generator", "discriminator"
 NO_EFFECT = ("data", "out", "clips", "start", "vgg19", "trainer")  # on what is learnt, besides what the data say
 GUIDE_PX = 128.0  # half the side of the picture that the Wing loss counts pixels of
 SHOWN_PAIRS = 4
@@ -63,7 +63,7 @@ class KeypointStage:
         self.model, self.data, self.config = model.float().train().requires_grad_(True), data, config
         self.picture_losses = PictureLosses(config)
         judges = config.weights.gan and config.learn != "keypoints"
-        self.discriminator = new_discriminator(config) if judges else None
+        self.discriminator = discriminator_of(config) if judges else None
         self.fixed = (model.kp_detector, model.he_estimator) if config.learn == "pictures" else ()
         for network in self.fixed:
             network.eval().requires_grad_(False)
@@ -71,10 +71,7 @@ class KeypointStage:
 
     def optimizers(self) -> dict[str, Trainable]:
         """The renderer's, and the discriminator's if there is one."""
-        trainables = {GENERATOR: Trainable.of(self.model)}
-        if self.discriminator is not None:
-            trainables[DISCRIMINATOR] = Trainable.of(self.discriminator, "discriminator.", averaged=False)
-        return trainables
+        return adversarial_trainables(self.model, self.discriminator)
 
     def settings(self) -> dict[str, object]:
         """Settings that the learnt weights depend on, besides the trainer's."""
@@ -264,14 +261,10 @@ def reenact(model: FaceVid2Vid, source: Tensor, driving: Tensor) -> Tensor:
     return model.render(model.features(source.to(device)), model.place(of_source), placed)
 
 
-def new_discriminator(config: KeypointTraining) -> MultiScaleDiscriminator:
-    """A discriminator with random weights of the configuration's seed, spectral norm in all its convolutions."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.trainer.seed + 1)
-        options = DiscriminatorOptions(
-            width=config.discriminator_width, num_scales=config.discriminator_scales, spectral_norm=True
-        )
-        return MultiScaleDiscriminator(options)
+def discriminator_of(config: KeypointTraining) -> MultiScaleDiscriminator:
+    """A new discriminator with spectral norm in all its convolutions."""
+    sizes = {"width": config.discriminator_width, "num_scales": config.discriminator_scales}
+    return new_discriminator(DiscriminatorOptions(**sizes, spectral_norm=True), config.trainer.seed)
 
 
 @dataclass(frozen=True)
