@@ -13,21 +13,19 @@ from ..motion.dub_options import DubOptions
 from ..renderers.contract import PORTRAIT
 from .also import add_also, check_sounds, read_also, speaker_names, speaking_faces, speeches, video_sound
 from .arguments import (
-    VIDEO_SUFFIXES,
     Command,
     add_face,
     add_file,
     add_options,
     add_video,
     check_crf,
-    check_output,
     open_chosen_mesh,
     options_from,
 )
-from .motion import add_motion, motion_engine, motion_options, with_gain_curve
+from .motion import add_motion, motion_engine, motion_options, with_points
 from .portrait import portraits_from
 from .progress import progress_bar
-from .renderers import add_renderer, flags_named, open_renderer, renderer_options
+from .renderers import add_renderer, check_video_output, flags_named, open_renderer, renderer_options
 from .resume import resumed
 from .sound import add_sound_track, chosen_sound
 from .source import add_source, make_video, maker
@@ -49,7 +47,8 @@ EXAMPLES = """examples:
   portraittalk talk --portrait me.jpg --speech a.wav --renderer identitynet --checkpoint sd15.safetensors --out a.mp4
   portraittalk talk --source me.jpg --driving nod.mp4 --speech a.wav --film-end ping-pong --out a.mp4
   portraittalk talk --source me.jpg --speech a.wav --renderer liveportrait --keypoints-folder LivePortrait \\
-    --alpha 0.7 --out a.mp4"""
+    --alpha 0.7 --out a.mp4
+  portraittalk talk --portrait me.jpg --speech a.wav --background transparent --out me.webm"""
 
 
 def talk(args: argparse.Namespace) -> None:
@@ -61,9 +60,9 @@ def talk(args: argparse.Namespace) -> None:
 def talk_portrait(args: argparse.Namespace) -> None:
     """Render the portrait of --portrait."""
     started = time.perf_counter()
-    check_output(args.out, (args.portrait, args.speech, *read_also(args)), VIDEO_SUFFIXES)
     check_crf(args.crf)
     options, (spec, render_options) = motion_options(args), renderer_options(args)
+    check_video_output(args.out, (args.portrait, args.speech, *read_also(args)), render_options)
     faces = speaking_faces(args)
     from ..renderers.contract import Callbacks
 
@@ -85,7 +84,7 @@ def _talk_alone(args: argparse.Namespace, faces: list[int | FaceChoice], options
 
     sound = chosen_sound(args)
     speech = load_speech(sound)
-    options = with_gain_curve(options, args, speech)
+    options = with_points(options, args, speech)
     portrait = portraits_from(args, faces)[0]
     more = {"sound": sound, "driving": driving_film(args), "film_end": options_from(args, DubOptions).film_end}
     return partial(make_talk, portrait, speech, args.out, options, **more)

@@ -44,6 +44,11 @@ class SceneFinder:
         self._jumps.append(face is not None and self._last is not None and _jumped(self._last, face))
         self._last = face
 
+    @property
+    def may_cut(self) -> bool:
+        """Whether a scene may begin with the last picture; what comes behind it decides."""
+        return bool(self._jumps) and (self._jumps[-1] or self._before[-1] > MIN_CUT)
+
     def scenes(self) -> Tensor:
         """(T,) int64 number of each picture's scene, from 0."""
         before, over = torch.tensor(self._before), torch.tensor(self._over)

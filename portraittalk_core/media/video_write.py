@@ -73,8 +73,7 @@ class VideoWriter:
         self.width = int(check_range(width, 16, _MAX_SIDE_PX, "the video's width"))
         self.height = int(check_range(height, 16, _MAX_SIDE_PX, "the video's height"))
         check_writable(self.path)
-        if self.path.suffix.lower() not in SUFFIXES:
-            raise InputError(f"cannot write {self.path.name}: a video must end in {', '.join(SUFFIXES)}.")
+        self._check_suffix()
         self._options = {
             "crf": str(check_range(crf, 0, 51, "crf")),
             "preset": check_choice(preset, PRESETS, "preset"),
@@ -116,7 +115,7 @@ class VideoWriter:
         """
         if self._container is None:
             raise OutputError(f"the video {self.path} is not open: write inside `with VideoWriter(...) as writer`.")
-        check_picture(picture, "a video frame")
+        self._check_frame(picture)
         if tuple(picture.shape[:2]) != (self.height, self.width):
             size = f"{picture.shape[1]}×{picture.shape[0]}"
             raise InputError(f"a frame of {size} does not fit into the video of {self.width}×{self.height}.")
@@ -125,6 +124,13 @@ class VideoWriter:
             self._encode(frame)
             self.num_frames += 1
             self._write_sound()
+
+    def _check_suffix(self) -> None:
+        if self.path.suffix.lower() not in SUFFIXES:
+            raise InputError(f"cannot write {self.path.name}: a video must end in {', '.join(SUFFIXES)}.")
+
+    def _check_frame(self, picture: Tensor) -> None:
+        check_picture(picture, "a video frame")
 
     def close(self) -> Path:
         """Finish the file, give it its name, and return it. A second call does nothing.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -195,25 +196,27 @@ class _Together:
         for job in jobs:
             _check_keeps_picture(renderer, job)
         self.keypoint_layout = getattr(renderer, "keypoint_layout", None)
+        self.transparent = getattr(renderer, "transparent", False)
 
     def output_size(self, job: RenderJob) -> tuple[int, int]:
         """Width and height of the picture."""
         return source_size(job)
 
     def render(self, _: RenderJob, callbacks: Callbacks | None = None) -> Iterator[Tensor]:
-        """(H, W, 3) uint8 pictures."""
+        """(H, W, 3) uint8 pictures, or (H, W, 4)."""
         callbacks, count = callbacks or Callbacks(), len(self._jobs)
         reports = _shared_progress(callbacks.on_progress, count)
-        streams = []
+        streams, masks = [], [None] * count
         for number, (job, report) in enumerate(zip(self._jobs, reports, strict=True)):
-            own = Callbacks(report, None, callbacks.on_latents, self._own_sections(callbacks.sections, number))
+            sections = self._own_sections(callbacks.sections, number)
+            on_mask = None if callbacks.on_mask is None else partial(masks.__setitem__, number)
+            own = Callbacks(report, None, callbacks.on_latents, sections, on_mask)
             streams.append(self._renderer.render(job, own))
-        if count == 1:
-            yield from streams[0]
-            return
         parts = parts_of_picture([job.source for job in self._jobs])[..., None]
         for pictures in zip(*streams, strict=True):
-            yield _composed(pictures, parts)
+            if callbacks.on_mask is not None and masks[0] is not None:
+                callbacks.on_mask(_composed([mask[..., None] for mask in masks], parts)[..., 0])
+            yield pictures[0] if count == 1 else _composed(pictures, parts)
 
     def finish(self) -> None:
         """Remove the finished sections of all jobs."""
@@ -238,7 +241,7 @@ def _check_keeps_picture(renderer: Renderer, job: RenderJob) -> None:
 
 
 def _composed(pictures: Sequence[Tensor], parts: Tensor) -> Tensor:
-    """(H, W, 3) uint8 of pictures, by their (N, H, W, 1) parts."""
+    """(H, W, C) uint8 of pictures, by their (N, H, W, 1) parts."""
     total = pictures[0].float().mul_(parts[0])
     for picture, part in zip(pictures[1:], parts[1:], strict=True):
         total.addcmul_(picture.float(), part)

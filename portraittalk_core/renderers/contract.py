@@ -36,6 +36,7 @@ class Callbacks:
     on_picture: Callable[[Tensor], None] | None = None  # every picture (H, W, 3) uint8, before it is written
     on_latents: Callable[[Tensor], None] | None = None  # latents (B, 4, h, w) of every batch
     sections: Sections | None = None  # where finished ones are; its key must cover all inputs of the result
+    on_mask: Callable[[Tensor], None] | None = None  # (H, W) uint8 before each picture, 255 on people; of the warp
 
 
 @dataclass(frozen=True)

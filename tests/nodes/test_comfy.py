@@ -121,10 +121,15 @@ def test_frames_tracks_and_files_go_round(comfy, portrait_name, tmp_path):
             "inputs": {"video": ["4", 1], "fps": 25.0, "face_index": 0, "on_missing": "error"},
         },
         "10": {"class_type": "PortraitTalkPreviewLandmarks", "inputs": {"landmarks": ["8", 0], "max_frames": 8}},
+        "11": {"class_type": "MaskToImage", "inputs": {"mask": ["4", 2]}},
+        "12": {"class_type": "PreviewImage", "inputs": {"images": ["11", 0]}},
     }
     run = comfy.run(prompt)
     assert run.status == "success", run.message
     assert len(run.outputs["5"]["images"]) == 25
+    masks = [np.asarray(Image.open(comfy.output(image)).convert("L")) for image in run.outputs["12"]["images"]]
+    assert len(masks) == 25
+    assert all(mask[100:180, 200:240].min() == 255 and mask[:60, :150].max() == 0 for mask in masks)  # face, wall
     assert (
         float(run.outputs["7"]["text"][0].split()[1]) > 0.7
     )  # an oscillating tone: few steps of motion, each with the tracker's noise

@@ -120,10 +120,11 @@ def _with_lines(colours: Tensor, known: Tensor, depth_px: int) -> tuple[Tensor, 
 
 def _structure(colours: Tensor, known: Tensor) -> Tensor:
     """(3, H · W) structure tensor yy, xx, xy of what is known, levels², in windows of WINDOW_PX."""
-    gray = colours.mean(0)
+    gray, both = colours.mean(0), torch.zeros_like(known)  # where all four neighbours are known
+    both[1:-1, 1:-1] = known[2:, 1:-1] & known[:-2, 1:-1] & known[1:-1, 2:] & known[1:-1, :-2]
     dy, dx = torch.zeros_like(gray), torch.zeros_like(gray)
-    dy[1:-1] = (gray[2:] - gray[:-2]) / 2 * (known[2:] & known[:-2])
-    dx[:, 1:-1] = (gray[:, 2:] - gray[:, :-2]) / 2 * (known[:, 2:] & known[:, :-2])
-    products = torch.stack([dy * dy, dx * dx, dy * dx, known.float()])[None]
-    means = F.avg_pool2d(products, WINDOW_PX, 1, WINDOW_PX // 2, count_include_pad=False)[0].flatten(1)
-    return means[:3] / means[3:].clamp(min=0.05)
+    dy[1:-1] = (gray[2:] - gray[:-2]) / 2
+    dx[:, 1:-1] = (gray[:, 2:] - gray[:, :-2]) / 2
+    products = torch.stack([dy * dy, dx * dx, dy * dx, torch.ones_like(gray)])[None] * both
+    means = F.avg_pool2d(products, WINDOW_PX, 1, WINDOW_PX // 2)[0].flatten(1)
+    return means[:3] / means[3:].clamp(min=0.01)

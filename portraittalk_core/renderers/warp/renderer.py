@@ -107,12 +107,15 @@ class PortraitRenderer:
         low, high = torch.tensor(box).view(2, 2)
         return torch.stack([torch.minimum(corners[0], low), torch.maximum(corners[1], high)])
 
-    def render(self, track: LandmarkTrack, transparent: bool = False) -> Iterator[Tensor]:
+    def render(
+        self, track: LandmarkTrack, transparent: bool = False, on_mask: Callable[[Tensor], None] | None = None
+    ) -> Iterator[Tensor]:
         """The portrait in every frame of `track`.
 
         Args:
             track: on a picture of the portrait's shape.
             transparent: of a portrait that was cut out: leave its background away.
+            on_mask: called before each picture with (H, W) uint8, 255 on people; everywhere, if none were cut out.
 
         Yields:
             (H, W, 3) uint8 pictures of the portrait's size, T of them; where `transparent`, (H, W, 4), RGB and alpha.
@@ -131,14 +134,27 @@ class PortraitRenderer:
                     targets = self.field.with_resting_lids(targets, heads)
                 layers = self.field.backward(targets, heads)
                 if self.composite is not None:
-                    self.composite.prepare(layers)
+                    self.composite.prepare(layers[:, 0])  # both agree but in lips and eyes
                 layers = self._to_sampling(layers)
             for target, head, layer in zip(targets, heads, layers, strict=True):
-                yield self._draw(target, head, layer, transparent)
+                picture, mask = self._draw(target, head, layer, transparent, transparent or on_mask is not None)
+                if on_mask is not None:
+                    on_mask(mask)
+                yield torch.cat([picture, mask[..., None]], -1) if transparent else picture
 
     @torch.inference_mode()
-    def _draw(self, target: Tensor, head: Tensor, layers: Tensor, transparent: bool) -> Tensor:
-        """One frame (H, W, 3), or (H, W, 4), from its landmarks (478, 2) px, head motion (3, 2) and layers (2, 2, G, G)."""
+    def _draw(
+        self, target: Tensor, head: Tensor, layers: Tensor, transparent: bool, masked: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """One frame (H, W, 3), and its people (H, W) if `masked`.
+
+        Args:
+            target: (478, 2) its landmarks, pixels.
+            head: (3, 2) its head motion.
+            layers: (2, 2, G, G) its backward maps.
+            transparent: see `render`.
+            masked: whether the people are wanted too.
+        """
         x0, y0, x1, y1 = self.box
         mouth = Aperture.of(target, MOUTH)
         # a lid that has not moved needs no second layer
@@ -161,13 +177,21 @@ class PortraitRenderer:
             self._shade_lid(warped, target[[*chains[0], *chains[1]]], eye, 1 - eye.gap / max(rest.gap, 1.0))
         if not self.covered:
             self._fill_mouth(warped, mouth, target, head)
-        out = self.picture.clone()
-        planes = warped.add_(0.5).clamp_(0, 255).to(torch.uint8)
+        planes = warped.add_(0.5).to(torch.uint8)  # no colour lies beyond 0..255
         drawn = torch.stack(planes.unbind(), -1)  # twice as fast as assigning the permuted planes
         if self.composite is not None:
             self.composite.put_back(drawn)
-        out[y0:y1, x0:x1] = drawn
-        return out if edge is None else torch.cat([out, self.composite.alpha(edge)[..., None]], -1)
+        out = drawn
+        if out.shape != self.picture.shape:
+            out = self.picture.clone()
+            out[y0:y1, x0:x1] = drawn
+        return out, self._mask(edge) if masked else None
+
+    def _mask(self, edge: Tensor | None) -> Tensor:
+        """(H, W) uint8 where a frame shows people, from what `Composite.draw` returned."""
+        if edge is None:
+            return torch.full(self.picture.shape[:2], 255, dtype=torch.uint8)
+        return self.composite.alpha(edge)
 
     def _to_sampling(self, pixels: Tensor) -> Tensor:
         """(…, 2, h, w) portrait pixels to grid_sample's −1..1 over the region."""
@@ -245,8 +269,11 @@ class PortraitRenderer:
             meeting = closeness * (1 - open_share) * (u.abs() < 0.49 * mouth.width)
             patch = torch.lerp(patch, rest.palette.seam[:, None, None] * 255, 0.85 * meeting)
             region[:, rows, columns] = patch
-        if mouth.gap < 0.25 * feather:
+        inside = cover.flatten().nonzero().flatten()  # often less than half of the box
+        if mouth.gap < 0.25 * feather or not len(inside):
             return
+        pixels = pixels.view(-1, 2).index_select(0, inside)[None]  # (1, N, 2)
+        u, v, top, bottom, cover = (x.flatten().index_select(0, inside)[None] for x in (u, v, top, bottom, cover))
         # where each pixel would lie on the unmoved head: teeth stay with the skull
         home = (pixels - head[2]) @ torch.linalg.inv(head[:2])
         home_u, home_v = rest.aperture.axes_of(home)
@@ -261,7 +288,9 @@ class PortraitRenderer:
         painted = painted.T.reshape(3, *u.shape) * 255
         if is_own:
             painted = rest.inside.colours(self._colours_at, home_u, home_v, home_v + bottom - v, painted)
-        region[:, rows, columns] = torch.lerp(patch, painted, cover)
+        patch = patch.flatten(1)
+        patch.index_copy_(1, inside, torch.lerp(patch.index_select(1, inside), painted[:, 0], cover))
+        region[:, rows, columns] = patch.view(3, rows.stop - rows.start, -1)
 
     def _between_corners(self, u: Tensor, mouth: Aperture) -> Tensor:
         """0..1 along the mouth; on a turned face, whose lips do not meet at the hidden corner, with soft ends."""

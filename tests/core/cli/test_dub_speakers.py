@@ -21,6 +21,7 @@ from portraittalk_core.media.video_write import VideoWriter
 from portraittalk_core.pipelines import dub as pipeline
 from portraittalk_core.renderers.lip.random_files import write_random_lip_files
 
+PLAINLY = ("--voice-gate", 0, "--silence-gate-db", -80, "--blend", "lower")  # tones move the mouth; all is painted
 WIDTH, HEIGHT, FRAMES, FPS = 320, 160, 4, 10
 LEFT, RIGHT = (slice(70, 98), slice(45, 95)), (slice(90, 118), slice(205, 255))  # lower halves of two faces
 
@@ -67,7 +68,7 @@ def _blocks(monkeypatch):
 def run(place, out, *words) -> int:
     given = ["dub", "--source", place / "two.mp4", "--speech", place / "low.wav", "--out", out, "--crf", 1]
     given += ["--renderer", "iplap", "--lips-file", place / "w.safetensors", "--references", 1, "--device", "cpu"]
-    return main(list(map(str, [*given, "--voice-gate", 0, "--blend", "lower", *words])))
+    return main(list(map(str, [*given, *PLAINLY, *words])))
 
 
 def changed(place, out) -> tuple[bool, bool]:
@@ -120,8 +121,7 @@ def test_a_picture_may_have_several_speakers(place, tmp_path, monkeypatch, capsy
     Image.fromarray(picture.numpy()).save(tmp_path / "two.png")
     words = ["talk", "--source", tmp_path / "two.png", "--face-order", "left_to_right", "--fps", 10]
     words += ["--speech", place / "low.wav", "--also", "1", place / "high.wav", "--crf", 1]
-    words += ["--renderer", "iplap", "--lips-file", place / "w.safetensors", "--device", "cpu", "--voice-gate", 0]
-    words += ["--blend", "lower"]
+    words += ["--renderer", "iplap", "--lips-file", place / "w.safetensors", "--device", "cpu", *PLAINLY]
     assert main(list(map(str, [*words, "--out", tmp_path / "o.mp4"]))) == 0
     made = torch.stack(list(read_pictures(tmp_path / "o.mp4"))).int()
     assert len(made) == 5
