@@ -10,12 +10,12 @@ from .bindings import convert, convert_audio
 from .bindings.film_sound import KEEP, keep_sound_widget, with_film_sound
 from .bindings.progress import Progress, show_text
 from .bindings.temp_video import new_temp_video, temp_video
-from .sockets import ESSENTIALS, KeypointRenderer, Keypoints, Landmarks, advanced, schema
+from .sockets import ESSENTIALS, KeypointRenderer, Keypoints, Landmarks, advanced, face_at_input, schema
 from .video import FEW_FRAMES, FrameBuffer
 from .widgets import ai_mark_widget, crf_widget, face_index_widget, marked, widget
 
 # inputs that say what is drawn
-SOURCE = ("portrait", "film", "film_landmarks", "face_index", "film_end")
+SOURCE = ("portrait", "film", "film_landmarks", "face_index", "face_at", "film_end")
 
 
 class RenderKeypoints(io.ComfyNode):
@@ -190,4 +190,5 @@ def _advanced_inputs() -> list[io.Input]:
         crf_widget(optional=True),
         keep_sound_widget(),
         ai_mark_widget(),
+        face_at_input("Where the face is in the first frame that shows it, as a mask or box; before face_index."),
     ]  # fmt: skip

@@ -27,7 +27,14 @@ from .widgets import ai_mark_widget, crf_widget, face_index_widget, later_widget
 
 WEIGHTS_OWN = -1  # of crop_pad: as the weights were trained
 MOTION = ("mouth_gain", "silence_gate_db", "smoothing", "offset_ms")
-OF_THE_FILM = ("fps", "head_motion", "blink_rate", "seed")  # of MotionOptions: what a filmed face keeps
+OF_THE_FILM = (
+    "fps",
+    "head_motion",
+    "blink_rate",
+    "seed",
+    "emotion",
+    "emotion_strength",
+)  # of MotionOptions: what a filmed face keeps
 PAINT = ("voice_gate", "sharpen", "match_colour", "blend", "feather", "crop_pad", "max_yaw", "batch_size")
 REFERENCES = ("references", "lip_references", "reference_frames")  # of LipPaintOptions
 

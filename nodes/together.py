@@ -10,9 +10,9 @@ from ..portraittalk_core.motion.options import MotionOptions
 from .bindings import convert
 from .bindings.progress import show_text
 from .bindings.temp_video import temp_video, video_ui
-from .sockets import ESSENTIALS, BoundingBox, Boxes, MotionEngine, growing, grown, schema
+from .sockets import ESSENTIALS, BoundingBox, Boxes, KeypointRenderer, MotionEngine, growing, grown, schema
 from .video import FEW_FRAMES
-from .widgets import crf_widget, later_widgets, widgets
+from .widgets import ai_mark_widget, crf_widget, later_widgets, marked, widgets
 
 VOICES, VOICE, PLACES, PLACE = "voices", "voice", "faces_at", "face_at"
 MOST_VOICES = 5
@@ -30,7 +30,7 @@ class SeveralSpeakers(io.ComfyNode):
         return schema(
             node_id="PortraitTalkSeveralSpeakers",
             display_name="Several Speakers",
-            description="Lets several faces of one picture speak, each with a sound of its own, without weights. Who "
+            description="Lets several faces of one picture speak, each with a sound of its own. Needs no weights. Who "
             "does not speak listens. Any length: frames go straight into a video file.",
             search_aliases=["talking head", "dialogue", "conversation", "multi person", "InfiniteTalk", "MultiTalk"],
             inputs=_inputs(),
@@ -44,13 +44,15 @@ class SeveralSpeakers(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, portrait, faces, keep_frames, crf=16, engine=None, **inputs) -> io.NodeOutput:
+    @marked
+    def execute(cls, portrait, faces, keep_frames, crf=16, listeners="", **inputs) -> io.NodeOutput:
         """Find the faces, render them together, and write the video."""
         from .bindings.together import run
 
         voices, places = (_taken(inputs, name, one) for name, one in ((VOICES, VOICE), (PLACES, PLACE)))
+        made_by = inputs.pop("engine", None), inputs.pop("keypoint_renderer", None)
         motion = MotionOptions(**inputs)
-        buffer, out = run(portrait, (voices, places, faces), motion, engine, (keep_frames, crf))
+        buffer, out = run(portrait, (voices, places, faces, listeners), motion, made_by, (keep_frames, crf))
         if buffer.surprises:
             show_text(cls.hidden.unique_id, buffer.text)
         return io.NodeOutput(convert.to_image(buffer.pictures), temp_video(out), ui=video_ui(out, buffer.text))
@@ -72,9 +74,17 @@ def _inputs() -> list[io.Input]:
         MotionEngine.Input(
             "engine", optional=True, tooltip="From Load Motion Engine; the built-in engine if nothing is connected."
         ),
+        KeypointRenderer.Input(
+            "keypoint_renderer", optional=True,
+            tooltip="From Load Keypoint Renderer: draws the faces; the warp, without weights, if nothing is connected.",
+        ),
         io.String.Input(
             "faces", default="",
             tooltip="Whose each voice is: numbers of faces from left to right, such as 0, 2; empty counts 0, 1, 2, …",
+        ),
+        io.String.Input(
+            "listeners", default="", optional=True,
+            tooltip="Further faces, which say nothing but listen: numbers from left to right, such as 2, 3.",
         ),
         *widgets(MotionOptions, MAIN),
         io.Combo.Input(
@@ -84,6 +94,7 @@ def _inputs() -> list[io.Input]:
         ),
         crf_widget(optional=True),
         *later_widgets(MotionOptions, MAIN),
+        ai_mark_widget(),
     ]  # fmt: skip
 
 

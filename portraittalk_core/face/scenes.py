@@ -9,7 +9,7 @@ from torch import Tensor
 from ..scratch import let_go
 from ..types import LandmarkTrack
 from . import topology as topo
-from .geometry import align, interocular_px
+from .geometry import align, interocular_px, turned_aside
 
 CELLS = 16  # a side: pictures are compared as so small ones
 COARSE_PX = 128  # of which these many pixels a side are looked at
@@ -43,6 +43,11 @@ class SceneFinder:
         self._small = [*self._small[-1:], small]
         self._jumps.append(face is not None and self._last is not None and _jumped(self._last, face))
         self._last = face
+
+    @property
+    def may_cut(self) -> bool:
+        """Whether a scene may begin with the last picture; what comes behind it decides."""
+        return bool(self._jumps) and (self._jumps[-1] or self._before[-1] > MIN_CUT)
 
     def scenes(self) -> Tensor:
         """(T,) int64 number of each picture's scene, from 0."""
@@ -90,9 +95,7 @@ def _shape(track: LandmarkTrack, frames: Tensor) -> Tensor:
         for corners in (topo.LEFT_EYE_CORNERS, topo.RIGHT_EYE_CORNERS)
     )
     let_go()
-    eyes = left - right
-    turned = eyes[:, 2].abs() / eyes.norm(dim=1).clamp(min=1e-6)
-    frontal = track.points[frames[turned.argsort()[:COMPARED]]] * size
+    frontal = track.px_of(frames[turned_aside(left - right).argsort()[:COMPARED]])
     rigid = list(topo.RIGID)
     scale, rotation, shift = align(frontal[:, rigid], frontal[:1, rigid].expand(len(frontal), -1, -1))
     return (scale[:, None, None] * frontal @ rotation.transpose(1, 2) + shift[:, None]).median(0).values

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..checks import check_choice
 from ..errors import InputError
 from ..face import topology as topo
-from ..face.geometry import align
+from ..face.geometry import align, eye_axis, turned_aside
 from ..motion.options import MotionOptions
 from ..progress import Progress
 from ..scratch import extended, let_go, scratch_table
@@ -285,10 +285,9 @@ def resting_index(track: LandmarkTrack, among: Tensor | None = None) -> int:
 
 def _unrest(points: Tensor) -> Tensor:
     """(T,) how far the lips are open and the head is turned, of (T, 478, 3) pixels; in eye distances."""
-    right_eye, left_eye = (points[:, list(eye)].mean(1) for eye in (topo.RIGHT_EYE_CORNERS, topo.LEFT_EYE_CORNERS))
-    between = left_eye - right_eye
+    between = eye_axis(points)
     gap = (points[:, topo.INNER_LIP_TOP] - points[:, topo.INNER_LIP_BOTTOM]).norm(dim=1)
-    return (gap + TURNED_COUNTS * between[:, 2].abs()) / between.norm(dim=1).clamp(min=1e-6)
+    return gap / between.norm(dim=1).clamp(min=1e-6) + TURNED_COUNTS * turned_aside(between)
 
 
 def mouth_share(reference: LandmarkTrack) -> Tensor:

@@ -9,7 +9,13 @@ from ..options import check_options, option
 
 SCENES = ("same", "all")
 FILM_ENDS = ("cut", "hold", "loop", "ping-pong")
-OF_THE_FILM = ("fps", "head_motion", "blink_rate")  # of MotionOptions: what a filmed face keeps
+OF_THE_FILM = (
+    "fps",
+    "head_motion",
+    "blink_rate",
+    "emotion",
+    "emotion_strength",
+)  # of MotionOptions: what a filmed face keeps
 
 
 @dataclass(frozen=True)

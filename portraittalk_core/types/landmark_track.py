@@ -63,8 +63,12 @@ class LandmarkTrack:
 
     @property
     def points_px(self) -> Tensor:
-        """(T, 478, 3) in pixels, z on x's scale."""
-        return self.points * torch.tensor([self.width, self.height, self.width], dtype=torch.float32)
+        """(T, 478, 3) in pixels, z on x's scale; a copy of the whole track, see `px_of`."""
+        return self.px_of(slice(None))
+
+    def px_of(self, frames: int | slice | Tensor) -> Tensor:
+        """(478, 3) of one frame, or (N, 478, 3) of some, in pixels, z on x's scale."""
+        return self.points[frames] * torch.tensor([self.width, self.height, self.width], dtype=torch.float32)
 
     def slice(self, start: int, stop: int) -> LandmarkTrack:
         """Frames start..stop-1 as a track of their own."""

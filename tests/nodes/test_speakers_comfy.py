@@ -15,6 +15,7 @@ from PIL import Image
 from portraittalk_core.media.audio import load_speech
 from portraittalk_core.media.video_read import probe_video, read_pictures
 from portraittalk_core.media.video_write import VideoWriter
+from portraittalk_core.renderers.implicit.files import write_random_files
 from portraittalk_core.renderers.lip.random_files import write_random_lip_files
 
 pytestmark = [pytest.mark.comfy, pytest.mark.slow]
@@ -90,9 +91,30 @@ def test_both_faces_of_a_picture_speak(comfy, two, tones):
     assert heard(comfy.output(video)) == {LOW_HZ, HIGH_HZ}
 
 
+def test_keypoints_draw_both_faces(comfy, two, tones):
+    models = comfy.base / "models" / "liveportrait"
+    write_random_files(models, "liveportrait-21")
+    prompt = speaking(two, tones, keypoint_renderer=["5", 0])
+    prompt["5"] = node("LoadKeypointRenderer", networks="models/liveportrait", precision="fp32")
+    run = done(comfy, prompt)
+    frames = np.stack([np.asarray(Image.open(comfy.output(file))) for file in run.outputs["7"]["images"]]).astype(int)
+    source = np.asarray(Image.open(comfy.base / "input" / two)).astype(int)
+    painted = np.abs(frames - source).max((0, 3))
+    assert min(painted[:, :SIDE].max(), painted[:, SIDE:].max()) > 40 and painted[-4:].max() == 0
+    shutil.rmtree(models)
+
+
 def test_a_place_says_whose_a_voice_is(comfy, two, tones):
-    """The first voice is that of the face under the mask, the right one; the left face stays as it is."""
-    prompt = speaking(two, tones, **{"faces_at.face_at0": ["6", 0]})
+    """The first voice is that of the face under the mask, the right one; the left face stays, or listens."""
+    moved = [_movement_of_the_right_one(comfy, two, tones, listeners) for listeners in ("", "0")]
+    still, listening = (both[:, : SIDE - 60].max() for both in moved)
+    assert still == 0 and listening > 10
+    assert min(both[:, SIDE:].max() for both in moved) > 20
+
+
+def _movement_of_the_right_one(comfy, two, tones, listeners: str) -> np.ndarray:
+    """(H, W) how far pixels change where the first voice is that of the right face."""
+    prompt = speaking(two, tones, **{"faces_at.face_at0": ["6", 0], "listeners": listeners})
     del prompt["4"]["inputs"]["voices.voice1"], prompt["8"]
     prompt["5"] = {"class_type": "SolidMask", "inputs": {"value": 0.0, "width": 2 * SIDE, "height": SIDE}}
     prompt["9"] = {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": SIDE, "height": SIDE}}
@@ -100,8 +122,7 @@ def test_a_place_says_whose_a_voice_is(comfy, two, tones):
                                                             "y": 0, "operation": "add"}}  # fmt: skip
     files = done(comfy, prompt).outputs["7"]["images"]
     frames = np.stack([np.asarray(Image.open(comfy.output(file))) for file in files]).astype(int)
-    moved = np.abs(frames[1:] - frames[:1]).max((0, 3))
-    assert moved[:, : SIDE - 60].max() == 0 and moved[:, SIDE:].max() > 20
+    return np.abs(frames[1:] - frames[:1]).max((0, 3))
 
 
 BAD = {

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...motion.blink import CLOSE_S, OPEN_S, SHUT_S, blink_starts_s, closure
+from ...motion.expression import timeline_of
 from ...motion.head import HeadDrift
 from ...motion.options import MotionOptions
 from ...motion.rig import make_rig, plan_landmarks
@@ -63,6 +64,7 @@ class LivePlanner:
         self._starts = blink_starts_s(self._factors.blink_rate, self.options.seed)
         self._blinks: list[float] = [next(self._starts, float("inf"))]
         factors = self._factors
+        self._expression = timeline_of(self.options)
         self._head = HeadDrift(self.options.seed, factors.head, factors.head_shift, factors.head_pace)
 
     @property
@@ -136,7 +138,7 @@ class LivePlanner:
         brow = self._brow((stress - 0.1).clamp(min=0) * BROW_SHARE / 0.3).clamp(0, 1) * self._factors.brow
         plan = MotionPlan(
             self._reference, mouth, self._lids(times), brow, self._head.at(times, stress), self.options.fps,
-            self._factors.smile,
+            self._factors.smile, self._expression.at(times),
         )  # fmt: skip
         return plan_landmarks(plan, rig=self._rig)
 

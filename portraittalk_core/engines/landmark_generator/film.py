@@ -30,7 +30,7 @@ from ...motion.smoothing import frame_times_s, one_euro_smoothing, sample_at
 from ...motion.speaking_gate import speaking_gate
 from ...motion.style_factors import own_smile, style_factors
 from ...progress import Progress
-from ...scratch import let_go
+from ...scratch import let_go, scratch_table
 from ...speech.voice_activity import voice_activity
 from ...speech.wav2lip_mel import CHUNK_RATE
 from ...types import LandmarkTrack, Speech
@@ -40,6 +40,7 @@ from .skin import skin_weights
 from .sound import MIDDLE, encoded_in_fives, silent_token, sound_windows
 
 SPAN = 256  # frames whose landmarks are worked on at once
+POINTS_AT_ONCE = 19  # that are smoothed over all of a scene
 FULLY_OPEN = 0.9999  # a gate above it holds nothing back
 # what tells where the head is, and what speech does not move
 STILL = (*POSE_POINTS, *topo.RIGID, *topo.EYELIDS, *topo.RIGHT_IRIS, *topo.LEFT_IRIS)
@@ -189,15 +190,19 @@ def film_content(
     """
     speech = _fitted(speech, options.offset_ms, len(speaker))
     amount = spoken_amounts(speaker, speech, options)
-    content = torch.empty(len(speaker), len(CONTENT_POINTS), 2, dtype=torch.float64)
+    content = scratch_table(len(speaker), len(CONTENT_POINTS), 2)
     for frames, windows in speaker.spoken(speech, on_progress):
-        content[frames] = windows[:, MIDDLE].double()
-        held = frames[amount[frames] != 1]
-        if len(held):
-            quiet = speaker.predict(held, speaker.silence.expand(len(held), WINDOW, -1))[:, MIDDLE].double()
-            content[held] = torch.lerp(quiet, content[held], amount[held, None, None].double())
-    placed = speaker.crops.to_px(_at_frames(content, speaker))
-    return _steady(placed, speaker, options.smoothing).float()
+        made, held = windows[:, MIDDLE].double(), amount[frames] != 1
+        if held.any():
+            quiet = speaker.predict(frames[held], speaker.silence.expand(int(held.sum()), WINDOW, -1))[:, MIDDLE]
+            made[held] = torch.lerp(quiet.double(), made[held], amount[frames[held], None, None].double())
+        content[frames] = made.float()
+    placed = scratch_table(len(speaker.film), *content.shape[1:])
+    for start in range(0, len(placed), SPAN):
+        some = slice(start, start + SPAN)
+        placed[some] = speaker.crops[some].to_px(_at_frames(content, speaker, some)).float()
+        let_go()
+    return _steady(placed, speaker, options.smoothing)
 
 
 def _fitted(speech: Speech, offset_ms: float, num_frames: int) -> Speech:
@@ -218,16 +223,16 @@ def spoken_amounts(speaker: FilmedSpeaker, speech: Speech, options: MotionOption
     return options.gains(len(speaker.film))[speaker.shown] * opened * opening
 
 
-def _at_frames(content: Tensor, speaker: FilmedSpeaker) -> Tensor:
-    """(T, …) of the film's frames, from (F, …) at 25 Hz: linear in time within a scene."""
+def _at_frames(content: Tensor, speaker: FilmedSpeaker, frames: slice) -> Tensor:
+    """(N, …) float64 of some of the film's frames, from (F, …) at 25 Hz: linear in time within a scene."""
     film = speaker.film
     if film.fps == CHUNK_RATE:
-        return content
-    at = (frame_times_s(len(film), film.fps).double() * float(CHUNK_RATE) - 0.5).clamp(0, len(content) - 1)
+        return content[frames].double()
+    at = (frame_times_s(len(film), film.fps)[frames].double() * float(CHUNK_RATE) - 0.5).clamp(0, len(content) - 1)
     lower, share = at.floor().long(), at - at.floor()
-    upper, scenes = (lower + 1).clamp(max=len(content) - 1), speaker.scenes[speaker.shown]
-    share = torch.where(scenes[lower] != speaker.scenes, 1.0, torch.where(scenes[upper] != speaker.scenes, 0.0, share))
-    return torch.lerp(content[lower], content[upper], share[:, None, None])
+    upper, scenes, own = (lower + 1).clamp(max=len(content) - 1), speaker.scenes[speaker.shown], speaker.scenes[frames]
+    share = torch.where(scenes[lower] != own, 1.0, torch.where(scenes[upper] != own, 0.0, share))
+    return torch.lerp(content[lower].double(), content[upper].double(), share[:, None, None])
 
 
 def _parts_px(film: LandmarkTrack, frames: Tensor) -> tuple[Tensor, Tensor]:
@@ -255,10 +260,11 @@ def _steady(placed: Tensor, speaker: FilmedSpeaker, smoothing: float) -> Tensor:
         frames = torch.nonzero(speaker.scenes == scene).flatten()
         fixed, depth = _parts_px(film, frames)
         scale, rotation, shift = align(fixed, rest[rigid].expand(len(frames), -1, -1))
-        content = torch.cat([placed[frames].float(), depth], 2)
-        at_rest = scale[:, None, None] * content @ rotation.transpose(1, 2) + shift[:, None]
-        change = (
-            one_euro_smoothing(at_rest.flatten(1) / unit, film.fps, smoothing).unflatten(1, (-1, 3)) * unit - at_rest
-        )
-        steady[frames] += (change @ rotation / scale[:, None, None])[..., :2]
+        for points in torch.arange(placed.shape[1]).split(POINTS_AT_ONCE):
+            content = torch.cat([placed[frames[:, None], points].float(), depth[:, points]], 2)
+            at_rest = scale[:, None, None] * content @ rotation.transpose(1, 2) + shift[:, None]
+            smooth = one_euro_smoothing(at_rest.flatten(1) / unit, film.fps, smoothing).unflatten(1, (-1, 3)) * unit
+            change = (smooth - at_rest) @ rotation / scale[:, None, None]
+            steady[frames[:, None], points] += change[..., :2]
+            let_go()
     return steady

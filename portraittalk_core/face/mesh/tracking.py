@@ -31,6 +31,7 @@ class Follower:
         self.was_alone = False
         self.is_turned = False  # the pictures are looked at upside down, and `last` is in the turned one
         self.num_missing = 0
+        self.most = torch.empty(0, NUM_LANDMARKS, 3)  # faces seen at once, pixels, while the right one was not
 
     def see(self, picture: Tensor) -> Tensor | None:
         """(478, 3) pixels of the face in the next picture, or None."""
@@ -60,6 +61,7 @@ class Follower:
             return most_alike(faces, self.last, min_iou=0.1)
         chosen = self._chosen(faces, width, height)
         if chosen is None:
+            self.most = faces if len(faces) > len(self.most) else self.most
             if self.last is None:
                 self.is_turned = False  # until the face is there
             return None

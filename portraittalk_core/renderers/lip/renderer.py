@@ -143,10 +143,15 @@ class _LipJob:
     def masks(self) -> Iterator[Tensor]:
         """What is pasted of all frames."""
         track = self._footage.track
-        for index in range(len(track)):
+        pictures = itertools.repeat(None) if self._beneath is None else self._footage.pictures()
+        for index, picture in zip(range(len(track)), pictures, strict=False):
             mask, weight = torch.zeros(track.height, track.width), float(self._weights[index])
             if weight > 0:
-                mask = weight * self._whole_mask(index)
+                mask = self._whole_mask(index)
+                if picture is not None:  # what the warp moves is new too
+                    bent = self._beneath.picture(index, picture, self._reader.shape(index))
+                    mask = torch.maximum(mask, (bent != picture).any(-1).float())
+                mask = weight * mask
             self._reader.forget(index)
             yield mask
 
@@ -162,7 +167,7 @@ class _LipJob:
 
     def _filmed_px(self, index: int) -> Tensor:
         """(478, 3) landmarks of a frame in pixels, as they are filmed."""
-        return self._footage.track.slice(index, index + 1).points_px[0]
+        return self._footage.track.px_of(index)
 
     def _mask(self, index: int, shape: Tensor) -> Tensor:
         """(S, S) over a frame's crop; `shape` are the (478, 3) landmarks that are painted there."""

@@ -24,6 +24,7 @@ class LossWeights:
     pixels: float = 0.0  # of the absolute difference of colours at each scale; stands for perceptual without VGG-19
     landmarks: float = 0.0  # of the difference of the face mesh that our own network finds in both pictures
     guide: float = 0.0  # Wing loss between the first keypoints and landmarks of lips, eyes and chin (LivePortrait)
+    flow: float = 0.0  # of where the dense motion leads landmarks, in pixels of 256; teaches it before pictures can
     lips: float = 0.0  # of colours, or of VGG-19's layers, in a box around the lips alone (LivePortrait)
     eyes: float = 0.0  # the same of both eyes
     gan: float = 1.0  # hinge

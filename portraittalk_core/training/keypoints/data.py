@@ -51,6 +51,8 @@ class PairBatch:
     driving_rotation: Tensor  # (B, 3, 3)
     source_guides: Tensor  # (B, G, 2) in -1..1 of the picture, in the order of GUIDES
     driving_guides: Tensor  # (B, G, 2)
+    source_points: Tensor  # (B, 478, 2) landmarks in -1..1 of the picture; in the mirror, right ones lie on the left
+    driving_points: Tensor  # (B, 478, 2)
     regions: Tensor  # (B, 3, 3) of the driving frame, in the order of REGIONS: x, y and half a side of a square box
 
 
@@ -117,7 +119,8 @@ class FramePairs:
             if mirrored:
                 guides = guides[:, list(MIRRORED)] * torch.tensor([-1.0, 1.0])
                 boxes = boxes * torch.tensor([-1.0, 1.0, 1.0])
-        return *((pictures + 1) / 2).unbind(0), *turns.float().unbind(0), *guides.unbind(0), boxes
+                points = points * torch.tensor([-1.0, 1.0])
+        return *((pictures + 1) / 2).unbind(0), *turns.float().unbind(0), *guides.unbind(0), *points.unbind(0), boxes
 
 
 def _on_square(track: LandmarkTrack, frames: Sequence[int]) -> Tensor:

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import grid_sample
 
+from ...face.topology import LIPS
 from ...layers.patch_discriminator import DiscriminatorOptions, Judgement, MultiScaleDiscriminator
 from ...losses.equivariance import RandomWarp, equivariance_loss
 from ...losses.feature_matching import feature_matching_loss
@@ -24,11 +26,13 @@ from ...losses.rotation import rotation_loss
 from ...losses.wing import wing_loss
 from ...media.files import check_writable, explain_write_errors
 from ...progress import Progress
+from ...renderers.implicit.blocks import coordinate_grid
 from ...renderers.implicit.contract import Keypoints
 from ...renderers.implicit.facevid2vid.model import FaceVid2Vid
 from ...renderers.implicit.files import open_keypoint_model
 from ..data.kept_keypoints import model_mark
 from ..data.video_clips import read_list, read_videos
+from ..loop.adversarial import DISCRIMINATOR, GENERATOR, adversarial_trainables, new_discriminator
 from ..loop.stage import Loss, StepContext, Trainable
 from ..loop.trainer import TrainingResult, train_stage
 from .config import KeypointTraining
@@ -37,13 +41,12 @@ from .networks import new_renderer, plain_renderer, rotations, save_renderer, st
 from .picture_losses import PictureLosses, lower_middle
 
 RENDERER_NAME = "renderer.safetensors"
-GENERATOR, DISCRIMINATOR = "generator", "discriminator"
 NO_EFFECT = ("data", "out", "clips", "start", "vgg19", "trainer")  # on what is learnt, besides what the data say
 GUIDE_PX = 128.0  # half the side of the picture that the Wing loss counts pixels of
 SHOWN_PAIRS = 4
 # settings of later versions: at their defaults they are none, as in checkpoints before
 ADDED = ("learn", "freeze_norm")
-ADDED_WEIGHTS = ("guide", "lips", "eyes")
+ADDED_WEIGHTS = ("guide", "flow", "lips", "eyes")
 LAYOUT = "face-vid2vid-15"
 
 
@@ -60,7 +63,7 @@ class KeypointStage:
         self.model, self.data, self.config = model.float().train().requires_grad_(True), data, config
         self.picture_losses = PictureLosses(config)
         judges = config.weights.gan and config.learn != "keypoints"
-        self.discriminator = new_discriminator(config) if judges else None
+        self.discriminator = discriminator_of(config) if judges else None
         self.fixed = (model.kp_detector, model.he_estimator) if config.learn == "pictures" else ()
         for network in self.fixed:
             network.eval().requires_grad_(False)
@@ -68,10 +71,7 @@ class KeypointStage:
 
     def optimizers(self) -> dict[str, Trainable]:
         """The renderer's, and the discriminator's if there is one."""
-        trainables = {GENERATOR: Trainable.of(self.model)}
-        if self.discriminator is not None:
-            trainables[DISCRIMINATOR] = Trainable.of(self.discriminator, "discriminator.", averaged=False)
-        return trainables
+        return adversarial_trainables(self.model, self.discriminator)
 
     def settings(self) -> dict[str, object]:
         """Settings that the learnt weights depend on, besides the trainer's."""
@@ -118,7 +118,8 @@ class KeypointStage:
             source, placed, terms = self._keypoint_terms(batch, context)
         generated = None
         if self.config.learn != "keypoints":
-            generated = self.model.render(self.model.features(batch.source), source, placed)
+            generated, flow = self._rendered(batch, source, placed)
+            terms |= flow
             terms |= self.picture_losses(generated, batch.driving, batch.regions)
             if self.discriminator is not None:
                 terms |= self._adversarial_terms(generated, batch.driving)
@@ -150,6 +151,15 @@ class KeypointStage:
             of_warped = model.keypoints(warp.pictures(batch.driving))
             terms["equivariance"] = equivariance_loss(placed, model.place(_moved(source, of_warped)), warp)
         return of_source, placed, terms
+
+    def _rendered(self, batch: PairBatch, source: Tensor, driving: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Generated pictures (B, 3, S, S) of placed keypoints, and the loss of the flow between them if it counts."""
+        warping, volume = self.model.warping_module, self.model.features(batch.source)
+        deformation, visible = warping.dense_motion_network(volume, source, driving)
+        generated = self.model.spade_generator(warping.warped(volume, deformation, visible)).float()
+        if not self.config.weights.flow:
+            return generated, {}
+        return generated, {"flow": flow_loss(deformation, batch.source_points, batch.driving_points)}
 
     def _placed(self, batch: PairBatch) -> tuple[Tensor, Tensor, Keypoints]:
         """Placed keypoints of source and driving face, and those as they are seen: the sources', then the drivings'."""
@@ -210,6 +220,26 @@ def guide_loss(keypoints: Tensor, landmarks: Tensor) -> Tensor:
     return wing_loss(found, wanted) + wing_loss(*lips)
 
 
+def flow_loss(deformation: Tensor, source: Tensor, driving: Tensor) -> Tensor:
+    """Mean absolute difference between the motion of a deformation at landmarks and theirs, plus that of the lips.
+
+    Motion is what a deformation adds to the grid of its voxels, which is not quite rest (see `dense_motion`).
+
+    Args:
+        deformation: (B, D, H, W, 3) where each voxel of the driving face looks in the source, x, y, z in -1..1.
+        source: (B, N, 2) landmarks of the source, in -1..1.
+        driving: (B, N, 2) of the driving face.
+
+    Returns:
+        A scalar, in pixels of a picture of 256.
+    """
+    moves = deformation - coordinate_grid(*deformation.shape[1:4], deformation.device)
+    field = moves[..., :2].mean(1).permute(0, 3, 1, 2)
+    led = grid_sample(field, driving[:, :, None].to(field), align_corners=False)[..., 0].transpose(1, 2)
+    away = (led - (source - driving)).abs() * GUIDE_PX
+    return away.mean() + away[:, list(LIPS)].mean()
+
+
 def freeze_norms(network: nn.Module) -> None:
     """Let batch norms use their running statistics, and keep them."""
     for module in network.modules():
@@ -231,14 +261,10 @@ def reenact(model: FaceVid2Vid, source: Tensor, driving: Tensor) -> Tensor:
     return model.render(model.features(source.to(device)), model.place(of_source), placed)
 
 
-def new_discriminator(config: KeypointTraining) -> MultiScaleDiscriminator:
-    """A discriminator with random weights of the configuration's seed, spectral norm in all its convolutions."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.trainer.seed + 1)
-        options = DiscriminatorOptions(
-            width=config.discriminator_width, num_scales=config.discriminator_scales, spectral_norm=True
-        )
-        return MultiScaleDiscriminator(options)
+def discriminator_of(config: KeypointTraining) -> MultiScaleDiscriminator:
+    """A new discriminator with spectral norm in all its convolutions."""
+    sizes = {"width": config.discriminator_width, "num_scales": config.discriminator_scales}
+    return new_discriminator(DiscriminatorOptions(**sizes, spectral_norm=True), config.trainer.seed)
 
 
 @dataclass(frozen=True)

@@ -169,6 +169,7 @@ def test_talk_accepts_unusual_speech_and_keeps_its_length(name, folder, capsys):
     assert warned == (name == "silence.wav")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [[], ["--no-ai-mark"]], ids=["by default", "switched off"])
 def test_talk_says_in_the_metadata_that_its_video_is_made(words, folder):
     wavfile.write(folder / "short.wav", RATE, voice(0.12))

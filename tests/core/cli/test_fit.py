@@ -73,3 +73,21 @@ def test_fitted_renderer_dubs_only_where_it_is_better(helps, tmp_path, monkeypat
     told = capsys.readouterr().out
     assert "the last 3.0 s of film.mp4, which were not learnt from" in told
     assert ("no gain" in told) != helps
+
+
+def test_weights_of_the_package_are_fitted_beside_the_output(tmp_path, monkeypatch):
+    """Not into the folder that Python installs to."""
+    options, taken = LipOptions(), []
+    assert options.file.is_file() and options.lips_file is None
+    better = write_random_lip_files(tmp_path, "lips")[0]
+    score = LipScore(20.0, 20.0, 20.0)
+    fit = FilmFit(better, 20, score, LipScore(21.0, 21.0, 20.0), 1.0, was_there=False)
+    monkeypatch.setattr(fitting, "fit_to_film", lambda *given: taken.append(given[2:4]) or fit)
+    with VideoWriter(tmp_path / "film.mp4", 64, 64, Fraction(25)) as writer:
+        writer.write(torch.zeros(64, 64, 3, dtype=torch.uint8))
+    points = canonical_face()[None] * 0.1 + 0.5
+    film = Film(tmp_path / "film.mp4", LandmarkTrack(points, torch.ones(1, dtype=torch.bool), Fraction(25), 64, 64))
+    args = args_of(fit=1.0, out=tmp_path / "dubbed.mp4", lips_file=None)
+    changed, _ = fitted(args, chosen_fit(args, "lips"), film, renderer_spec("lips", FILM), options)
+    assert taken == [(options.file, tmp_path / "dubbed.mp4.fitted")]
+    assert changed.lips_file == better

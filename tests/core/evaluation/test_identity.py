@@ -56,6 +56,7 @@ def mirrored(points: torch.Tensor) -> torch.Tensor:
     return turned
 
 
+@pytest.mark.slow
 def test_a_report_has_identity_without_any_file_and_names_the_network(mesh):
     anna, bert = one_of_six(0, SIDE), one_of_six(1, SIDE)
     reference = portrait_reference(encoder_reference(None, mesh), anna, "anna.png")

@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from portraittalk_core.media.alpha_write import open_alpha_writer
 from portraittalk_core.media.image import load_picture, save_picture
 from portraittalk_core.media.made_mark import COMPOSITE, TRAINED, ai_mark
 from portraittalk_core.media.video_write import SUFFIXES, VideoWriter
@@ -78,6 +79,21 @@ def test_an_mp4_file_also_holds_the_xmp_packet_in_its_own_box(tmp_path):
     assert source_type(found[-1][1][16:]) == IPTC + COMPOSITE
     with ai_mark(False):
         assert b"uuid" not in [kind for kind, _ in boxes(write(tmp_path / "b.mp4").read_bytes())]
+
+
+@pytest.mark.parametrize(("name", "tag"), [("a.webm", "digital_source_type"), ("a.mov", "comment"), ("frames", None)])
+@pytest.mark.parametrize("on", [True, False])
+def test_pictures_with_transparency_say_it_too(name, tag, on, tmp_path):
+    with ai_mark(on), open_alpha_writer(tmp_path / name, 128, 128, Fraction(25)) as writer:
+        writer.write(torch.cat([PICTURES[0], PICTURES[1, ..., :1]], 2))
+    if tag is None:
+        with Image.open(tmp_path / name / "000000.png") as opened:
+            assert opened.mode == "RGBA"
+            assert (IPTC + COMPOSITE in opened.info.get("XML:com.adobe.xmp", "")) == on
+        return
+    with av.open(str(tmp_path / name)) as container:
+        tags = {key.lower(): value for key, value in container.metadata.items()}
+    assert (IPTC + COMPOSITE in tags.get(tag, "")) == on
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".bmp"])

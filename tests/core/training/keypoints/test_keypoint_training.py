@@ -7,6 +7,8 @@ from scipy.spatial.transform import Rotation
 from toy_puppet import puppet_clip, write_prepared
 
 from portraittalk_core.errors import InputError
+from portraittalk_core.face.topology import LIPS
+from portraittalk_core.renderers.implicit.blocks import coordinate_grid
 from portraittalk_core.renderers.implicit.files import open_keypoint_model
 from portraittalk_core.training.keypoints.config import (
     KeypointTrainer,
@@ -19,6 +21,7 @@ from portraittalk_core.training.keypoints.networks import new_renderer, plain_re
 from portraittalk_core.training.keypoints.picture_losses import PictureLosses, pixel_loss, regions_of
 from portraittalk_core.training.keypoints.stage import (
     KeypointStage,
+    flow_loss,
     guide_loss,
     reenact,
     train_keypoints,
@@ -248,3 +251,33 @@ def test_settings_are_checked(lines, message, tmp_path):
 def test_resolution_must_fit_the_networks():
     with pytest.raises(InputError, match="multiple of 32"):
         new_renderer("small", 144)
+
+
+def test_flow_counts_motion_at_landmarks():
+    """A field that moves all by a quarter right and an eighth up: right where landmarks do so, off by d where not."""
+    field = coordinate_grid(2, 8, 8, torch.device("cpu"))[None] + torch.tensor([0.25, -0.125, 0.5])
+    driving = torch.rand(1, 478, 2) - 0.5
+    source = driving + torch.tensor([0.25, -0.125])
+    assert flow_loss(field, source, driving).item() == pytest.approx(0, abs=1e-4)
+    other = [i for i in range(478) if i not in LIPS][:10]
+    source[:, other, 0] += 0.5  # 64 pixels of 256
+    assert flow_loss(field, source, driving).item() == pytest.approx(64 * 10 / (2 * 478), rel=1e-4)
+    source[:, list(LIPS), 1] -= 0.25
+    expected = (64 * 10 + 32 * len(LIPS)) / (2 * 478) + 32 / 2
+    assert flow_loss(field, source, driving).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_dense_motion_learns_by_flow(tmp_path):
+    weights = dataclasses.replace(WEIGHTS, flow=1.0, gan=0.0, feature_matching=0.0)
+    stage = KeypointStage(
+        new_renderer("tiny", 64), FramePairs([puppet_clip(0, 4)]), config(tmp_path, tmp_path, weights)
+    )
+    batch = stage.batch(1, 0)
+    stage.model.eval()  # the generator's spectral norm would move
+    source, driving = (stage.model.place(stage.model.keypoints(p)) for p in (batch.source, batch.source.flip(-1)))
+    picture, terms = stage._rendered(batch, source, driving)
+    drawn = stage.model.render(stage.model.features(batch.source), source, driving)
+    assert torch.allclose(picture, drawn, atol=1e-6)
+    terms["flow"].backward()
+    assert stage.model.warping_module.dense_motion_network.mask.weight.grad.any()
+    assert stage.model.spade_generator.fc.weight.grad is None
