@@ -59,7 +59,7 @@ from .manifest import DUB, SCORE, TALK, BatchJob
 
 log = logging.getLogger(__name__)
 
-VERSION = 1  # of results, part of the cache key: counted up when results change, so that old ones are made anew
+VERSION = 2  # of results, part of the cache key: counted up when results change, so that old ones are made anew
 FINISHED = "finished"  # folder within the output folder: what every result was made of
 DONE, SKIPPED, FAILED = "done", "skipped", "failed"
 BLOCKED = "blocked"  # what it needs was not made
