@@ -45,14 +45,14 @@ class SeveralSpeakers(io.ComfyNode):
 
     @classmethod
     @marked
-    def execute(cls, portrait, faces, keep_frames, crf=16, **inputs) -> io.NodeOutput:
+    def execute(cls, portrait, faces, keep_frames, crf=16, listeners="", **inputs) -> io.NodeOutput:
         """Find the faces, render them together, and write the video."""
         from .bindings.together import run
 
         voices, places = (_taken(inputs, name, one) for name, one in ((VOICES, VOICE), (PLACES, PLACE)))
         made_by = inputs.pop("engine", None), inputs.pop("keypoint_renderer", None)
         motion = MotionOptions(**inputs)
-        buffer, out = run(portrait, (voices, places, faces), motion, made_by, (keep_frames, crf))
+        buffer, out = run(portrait, (voices, places, faces, listeners), motion, made_by, (keep_frames, crf))
         if buffer.surprises:
             show_text(cls.hidden.unique_id, buffer.text)
         return io.NodeOutput(convert.to_image(buffer.pictures), temp_video(out), ui=video_ui(out, buffer.text))
@@ -81,6 +81,10 @@ def _inputs() -> list[io.Input]:
         io.String.Input(
             "faces", default="",
             tooltip="Whose each voice is: numbers of faces from left to right, such as 0, 2; empty counts 0, 1, 2, …",
+        ),
+        io.String.Input(
+            "listeners", default="", optional=True,
+            tooltip="Further faces, which say nothing but listen: numbers from left to right, such as 2, 3.",
         ),
         *widgets(MotionOptions, MAIN),
         io.Combo.Input(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...portraittalk_core.errors import InputError
 from ...portraittalk_core.face.mesh.landmarks import find_portrait
-from ...portraittalk_core.media.several_sounds import summed_sounds
+from ...portraittalk_core.media.several_sounds import nothing_said, summed_sounds
 from ...portraittalk_core.motion.options import MotionOptions
 from ...portraittalk_core.pipelines.together import PictureSpeaker, talk_speakers
 from ...portraittalk_core.renderers.contract import Callbacks
@@ -30,7 +30,8 @@ def run(
 
     Args:
         image: IMAGE.
-        speaking: AUDIOs and places of faces, both with None where nothing is connected; numbers of faces as a text.
+        speaking: AUDIOs and places of faces, both with None where nothing is connected; numbers of faces, and of those
+            who listen, as texts.
         motion: of all faces.
         made_by: what moves them, and what draws them; None is the built-in engine, and the warp.
         written: keep_frames and crf.
@@ -42,7 +43,7 @@ def run(
         InputError: no sound, numbers that are none, two sounds for one face, or a place without a sound.
         NoFaceError: a face that is not there.
     """
-    picture, (audios, places, faces) = convert.to_portrait(image), speaking
+    picture, (audios, places, faces, listeners) = convert.to_portrait(image), speaking
     numbers, size = numbers_of(faces, audios, places), tuple(picture.shape[:2])
     speakers, sounds = [], []
     with face_mesh() as mesh:
@@ -52,6 +53,9 @@ def run(
             name = f"the face of voice {at}"
             speakers.append(PictureSpeaker(portrait, convert_audio.to_speech(audios[at]), name))
             sounds.append(convert_audio.to_waveform(audios[at]))
+        for number in listed(listeners, "listeners"):
+            portrait = find_portrait(picture, number, ORDER, SOURCE, mesh)
+            speakers.append(PictureSpeaker(portrait, nothing_said(), f"the listening face {number}"))
     keep_frames, crf = written
     total = max(speaker.speech.num_frames(motion.fps) for speaker in speakers)
     buffer, progress, out = FrameBuffer(keep_frames, total, picture.numel()), Progress(), new_temp_video()
@@ -86,12 +90,24 @@ def numbers_of(faces: str, audios: list, places: list) -> dict[int, int]:
         raise InputError("nobody is to speak: connect a sound to voices.")
     if lost := [at for at, place in enumerate(places) if place is not None and at not in connected]:
         raise InputError(f"faces_at {lost[0]} says where a face is, and voice {lost[0]} is not connected.")
-    words = [word.strip() for word in faces.replace(";", ",").split(",") if word.strip()]
-    if not words:
+    numbers = listed(faces, "faces")
+    if not numbers:
         return {at: at for at in connected}
-    if len(words) != len(connected) or not all(word.isascii() and word.isdecimal() for word in words):
+    if len(numbers) != len(connected):
         raise InputError(
             f"faces must be the number of a face for each of the {len(connected)} voices, such as "
             f"{', '.join(map(str, range(len(connected))))}, or empty, not {faces.strip()[:80]!r}."
         )
-    return {at: int(word) for at, word in zip(connected, words, strict=True)}
+    return dict(zip(connected, numbers, strict=True))
+
+
+def listed(text: str, name: str) -> list[int]:
+    """Numbers of faces in a text.
+
+    Raises:
+        InputError: something else is there.
+    """
+    words = [word.strip() for word in text.replace(";", ",").split(",") if word.strip()]
+    if not all(word.isascii() and word.isdecimal() and len(word) < 4 for word in words):
+        raise InputError(f"{name} must be numbers of faces from 0, such as 0, 2, or empty, not {text.strip()[:80]!r}.")
+    return [int(word) for word in words]

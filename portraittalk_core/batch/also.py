@@ -9,6 +9,7 @@ from ..checks import abbreviated
 from ..errors import InputError
 
 COLUMN = "also"
+SILENCE = "silence"  # as of `media.several_sounds`, which imports torch
 SEPARATOR = "|"  # between pairs; no file name of Windows holds it
 BOX_NUMBERS = 4
 FORM = "FACE SOUND pairs with | between them, such as 1 right.wav | 2 last.wav"
@@ -20,7 +21,7 @@ class AlsoPair:
 
     number: int  # from 1
     face: str  # a number, a box, or the file of a mask
-    sound: str
+    sound: str  # or the word silence: the face listens
 
     @property
     def face_key(self) -> str:

@@ -34,7 +34,7 @@ from ..media.image import load_picture
 from ..media.kind import is_video
 from ..media.made_mark import ai_mark
 from ..media.options import SoundOptions, WriteOptions
-from ..media.several_sounds import summed_sounds
+from ..media.several_sounds import nothing_said, summed_sounds
 from ..media.sound import SoundChoice
 from ..metrics.packages import found_packages
 from ..metrics.registry import measured_metrics
@@ -53,7 +53,7 @@ from ..style.options import StyleUse
 from ..style.prior import BlendedStyle, Style, load_style, used_as
 from ..style.reference import named_style, statistics_of
 from ..threads import one_torch_thread
-from ..types import Portrait, StyleStatistics
+from ..types import Portrait, Speech, StyleStatistics
 from .also import face_key, sound_key
 from .manifest import DUB, SCORE, TALK, BatchJob
 
@@ -163,9 +163,7 @@ class JobRunner:
     def _talk_together(self, job: BatchJob, picture: Tensor, out: Path, on_progress: Progress | None) -> None:
         if "driving" in job.files:
             raise InputError("driving moves one face, and also names several; leave one of them out")
-        speakers = []
-        for name, portrait, sound in zip(_names(job), self._portraits(job, picture), _sounds(job), strict=True):
-            speakers.append(PictureSpeaker(portrait, load_speech(sound), name))
+        speakers = list(map(PictureSpeaker, self._portraits(job, picture), _speeches(job), _names(job)))
         motion, more = self._common(job, on_progress)
         talk_speakers(speakers, out, motion, **more)
 
@@ -184,7 +182,7 @@ class JobRunner:
                 for face in _faces(job)
             ]
         at_most_s = films[0].track.seconds if dub_options.film_end == "cut" else None
-        speeches = [load_speech(sound, at_most_s) for sound in _sounds(job)]
+        speeches = _speeches(job, at_most_s)
         motion, more = self._common(job, on_progress, at_most_s)
         if job.also:
             speakers = list(map(Speaker, films, speeches, _names(job)))
@@ -202,7 +200,7 @@ class JobRunner:
             "engine": self._engine,
             "renderer": self._renderer(job),
             "style": _style(job),
-            "sound": summed_sounds(_sounds(job), at_most_s) if job.also else _sound(job),
+            "sound": summed_sounds(list(filter(None, _sounds(job))), at_most_s) if job.also else _sound(job),
             "crf": WriteOptions(**fields_given(WriteOptions, options)).crf,
             "callbacks": Callbacks(on_progress),
         }
@@ -300,9 +298,14 @@ def _faces(job: BatchJob) -> list[int | FaceChoice]:
     return [_face(job).which, *map(face_choice, written)]
 
 
-def _sounds(job: BatchJob) -> list[Path | SoundChoice]:
-    """What they say, in turn."""
-    return [_sound(job), *(job.files[key] for key, _ in _further(job, sound_key))]
+def _sounds(job: BatchJob) -> list[Path | SoundChoice | None]:
+    """What they say, in turn; None where somebody listens."""
+    return [_sound(job), *(job.files.get(key) for key, _ in _further(job, sound_key))]
+
+
+def _speeches(job: BatchJob, at_most_s: float | None = None) -> list[Speech]:
+    """What they say, so much of it read."""
+    return [nothing_said() if sound is None else load_speech(sound, at_most_s) for sound in _sounds(job)]
 
 
 def _names(job: BatchJob) -> list[str]:

@@ -23,7 +23,7 @@ from ..renderers.contract import FILM, PORTRAIT
 from ..renderers.registry import DEFAULT, renderer_spec, renderer_specs
 from ..style.options import StyleUse
 from .also import COLUMN as ALSO
-from .also import also_pairs, names_mask
+from .also import SILENCE, also_pairs, names_mask
 
 TALK, DUB, SCORE = "talk", "dub", "score"
 VIDEOS = (".mp4", ".m4v", ".mov", ".mkv")
@@ -71,7 +71,7 @@ class BatchJob:
     options: Mapping[str, object] = field(default_factory=dict)
     renderer: str = DEFAULT  # of a talk or dub job
     problem: str | None = None  # why it cannot be done, known before any work
-    also: tuple[str, ...] = ()  # further faces that speak; "" where `files` has its mask, as it has all sounds
+    also: tuple[str, ...] = ()  # further faces; "" for a mask in `files`, which has the sounds, too
     needs: tuple[Need, ...] = ()  # files that other lines make
     unmade: str | None = None  # what of them was not made
 
@@ -194,7 +194,7 @@ def _job(line: int, kind: str, cells: dict[str, str], folder: Path, made_in: Pat
     out = _out_file(kind, cells["out"])
     named = {name: cells[name] for name in FILES[kind] if cells.get(name)}  # files, as they stand in the cells
     also = also_pairs(cells.get(ALSO, "")) if kind in SOURCES else []
-    named |= {pair.sound_key: pair.sound for pair in also}
+    named |= {pair.sound_key: pair.sound for pair in also if pair.sound != SILENCE}
     files = {name: folder / text for name, text in named.items()}
     needs = tuple(_needs(named, files, made_in)) if made_in else ()
     missing = [name for name in NEEDED[kind] if name not in files and STANDS_FOR.get(name, name) not in files]

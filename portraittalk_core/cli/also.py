@@ -14,10 +14,12 @@ if TYPE_CHECKING:
 
     from ..face.choice import FaceChoice
     from ..media.sound import SoundChoice
+    from ..types import Speech
 
 HELP = (
     "another face, and the sound of what it says; may be given several times. FACE is a number as of --face-index, or "
-    "a box or mask as of --face. All begin together, and the video's sound is the sum of all"
+    "a box or mask as of --face; IN may be the word silence: the face listens. All begin together, and the video's "
+    "sound is the sum of all"
 )
 
 
@@ -27,9 +29,12 @@ def add_also(parser: argparse.ArgumentParser) -> None:
 
 
 def read_also(args: argparse.Namespace) -> list[Path]:
-    """Turn the sounds of --also into paths, and return them."""
-    args.also = [[face, Path(speech)] for face, speech in getattr(args, "also", None) or ()]
-    return [speech for _, speech in args.also]
+    """Turn the sounds of --also into paths, None for who listens, and return the paths."""
+    from ..media.several_sounds import SILENCE
+
+    given = getattr(args, "also", None) or ()
+    args.also = [[face, None if speech == SILENCE else Path(speech)] for face, speech in given]
+    return [speech for _, speech in args.also if speech is not None]
 
 
 def speaking_faces(args: argparse.Namespace) -> list[int | FaceChoice]:
@@ -48,9 +53,23 @@ def speaker_names(args: argparse.Namespace) -> list[str]:
     return ["the face of --speech", *(f"the face {face} of --also" for face, _ in args.also)]
 
 
-def spoken_sounds(args: argparse.Namespace) -> list[Path | SoundChoice]:
-    """What they say, in turn."""
+def spoken_sounds(args: argparse.Namespace) -> list[Path | SoundChoice | None]:
+    """What they say, in turn; None where somebody listens."""
     return [chosen_sound(args), *(speech for _, speech in args.also)]
+
+
+def speeches(args: argparse.Namespace, at_most_s: float | None = None) -> list[Speech]:
+    """What they say, read.
+
+    Args:
+        args: parsed.
+        at_most_s: how much of each is read; None reads all.
+    """
+    from ..media.audio import load_speech
+    from ..media.several_sounds import nothing_said
+
+    sounds = spoken_sounds(args)
+    return [nothing_said() if sound is None else load_speech(sound, at_most_s) for sound in sounds]
 
 
 def check_sounds(args: argparse.Namespace) -> None:
@@ -61,7 +80,7 @@ def check_sounds(args: argparse.Namespace) -> None:
     """
     from ..media.sound import SoundFile
 
-    for sound in spoken_sounds(args):
+    for sound in filter(None, spoken_sounds(args)):
         SoundFile(sound).close()
 
 
@@ -74,5 +93,5 @@ def video_sound(args: argparse.Namespace, at_most_s: float | None = None) -> Pat
     """
     from ..media.several_sounds import summed_sounds
 
-    sounds = spoken_sounds(args)
+    sounds = list(filter(None, spoken_sounds(args)))
     return sounds[0] if len(sounds) == 1 else summed_sounds(sounds, at_most_s)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..motion.dub_options import DubOptions
 from ..renderers.contract import FILM
-from .also import add_also, check_sounds, read_also, speaker_names, speaking_faces, spoken_sounds, video_sound
+from .also import add_also, check_sounds, read_also, speaker_names, speaking_faces, speeches, video_sound
 from .arguments import (
     VIDEO_SUFFIXES,
     Command,
@@ -114,14 +114,10 @@ def _dub_one(args: argparse.Namespace, film: Film, options: MotionOptions, more:
 def _dub_all(
     args: argparse.Namespace, films: list[Film], options: MotionOptions, more: dict[str, object]
 ) -> RenderResult:
-    from ..media.audio import load_speech
     from ..pipelines.speakers import Speaker, dub_speakers
 
     at_most_s = _spoken_s(films[0], more["dub_options"])
-    speakers = [
-        Speaker(film, load_speech(sound, at_most_s), name)
-        for film, sound, name in zip(films, spoken_sounds(args), speaker_names(args), strict=True)
-    ]
+    speakers = list(map(Speaker, films, speeches(args, at_most_s), speaker_names(args)))
     sound = video_sound(args, at_most_s)
     return dub_speakers(speakers, args.out, options, style=chosen_style(args), sound=sound, **more)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..errors import InputError
 from ..motion.dub_options import DubOptions
 from ..renderers.contract import PORTRAIT
-from .also import add_also, check_sounds, read_also, speaker_names, speaking_faces, spoken_sounds, video_sound
+from .also import add_also, check_sounds, read_also, speaker_names, speaking_faces, speeches, video_sound
 from .arguments import (
     Command,
     add_face,
@@ -96,12 +96,10 @@ def _talk_together(args: argparse.Namespace, faces: list[int | FaceChoice], opti
     if alone:
         flags = ", ".join("--" + flag.replace("_", "-") for flag in alone)
         raise InputError(f"{flags} moves one face, and --also names several; leave one of them out.")
-    from ..media.audio import load_speech
     from ..pipelines.together import PictureSpeaker, check_picture_speakers, talk_speakers
 
-    speeches = [load_speech(sound) for sound in spoken_sounds(args)]
-    portraits = portraits_from(args, faces)
-    speakers = list(map(PictureSpeaker, portraits, speeches, speaker_names(args)))
+    heard = speeches(args)
+    speakers = list(map(PictureSpeaker, portraits_from(args, faces), heard, speaker_names(args)))
     check_picture_speakers(speakers)
     return partial(talk_speakers, speakers, args.out, options, sound=video_sound(args))
 

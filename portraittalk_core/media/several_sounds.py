@@ -10,14 +10,22 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..types import SPEECH_RATE_HZ, Speech
 from .mix import Block, mix_blocks, tensor_blocks
 from .sound import SoundChoice, SoundFile
 
 Source = Path | SoundChoice | tuple[Tensor, int]
 """A file, one of its tracks, or a waveform (C, N) and its rate."""
 
+SILENCE = "silence"  # stands for a sound: who says nothing, but listens
+LISTENED_S = 0.1  # of silence, which goes on as long as others speak
 RATE_HZ = 48_000
 CHANNELS = 2
+
+
+def nothing_said() -> Speech:
+    """The speech of somebody who listens."""
+    return Speech(torch.zeros(round(LISTENED_S * SPEECH_RATE_HZ)), source=SILENCE)
 
 
 def summed_sounds(sources: Sequence[Source], at_most_s: float | None = None) -> tuple[Tensor, int]:

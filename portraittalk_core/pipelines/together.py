@@ -23,7 +23,7 @@ from ..renderers.sections import Sections
 from ..renderers.warp.build import source_size
 from ..renderers.write import RenderResult, Sound, render_video
 from ..style.prior import Style
-from ..types import LandmarkTrack, Portrait, Speech
+from ..types import Portrait, Speech
 from .speakers import check_different
 
 SEAM = 0.03  # of a face's smaller side: half the width within which one face's part of a picture goes over to another's
@@ -86,46 +86,6 @@ def talk_speakers(
         jobs.append(
             RenderJob(speaker.portrait, motion, total, options.fps, speech, style, made(engine) != LANDMARKS)
         )  # fmt: skip
-    return render_together(renderer, jobs, out, sound=sound, crf=crf, callbacks=callbacks, started=started)
-
-
-def render_tracks(
-    portraits: Sequence[Portrait],
-    tracks: Sequence[LandmarkTrack],
-    out: Path,
-    *,
-    renderer: Renderer | None = None,
-    sound: Sound = None,
-    crf: int = 18,
-    callbacks: Callbacks | None = None,
-) -> RenderResult:
-    """Render a picture whose faces follow a track each to a video file as long as the longest track.
-
-    Args:
-        portraits: of one and the same picture, and different faces.
-        tracks: where their landmarks go; one that ends earlier stays where it is.
-        out: the video file to write.
-        renderer: what draws; None is the warp.
-        sound: the video's sound; none if None.
-        crf: H.264 quality, 0 lossless .. 51.
-        callbacks: called meanwhile; may raise to stop, and then no file remains.
-
-    Raises:
-        InputError: tracks of different rates, or what `talk_speakers` raises it for.
-        OutputError: the file cannot be written.
-    """
-    started = time.perf_counter()
-    rates = {track.fps for track in tracks}
-    if len(rates) > 1:
-        told = " and ".join(f"{float(rate):g}" for rate in sorted(rates))
-        raise InputError(f"the faces of one picture move at different frame rates ({told}); make all tracks at one.")
-    total = max(len(track) for track in tracks)
-    jobs = []
-    for portrait, track in zip(portraits, tracks, strict=True):
-        order = torch.arange(total).clamp(max=len(track) - 1)
-        held = replace(track, points=track.points[order], valid=track.valid[order])
-        jobs.append(RenderJob.of_track(portrait, held if len(track) < total else track))
-    renderer = renderer or open_renderer()
     return render_together(renderer, jobs, out, sound=sound, crf=crf, callbacks=callbacks, started=started)
 
 

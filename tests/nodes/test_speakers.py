@@ -41,7 +41,8 @@ def test_whose_each_voice_is(pack):
     [
         (("", [None], [None]), "nobody is to speak: connect a sound to voices"),
         (("", ["a", None], [None, "mask"]), "faces_at 1 says where a face is, and voice 1 is not connected"),
-        (("left, 1", ["a", "b"], [None] * 2), "number of a face for each of the 2 voices, such as 0, 1, or empty, not"),
+        (("left, 1", ["a", "b"], [None] * 2), "faces must be numbers of faces from 0, such as 0, 2, or empty, not"),
+        (("0, " + "9" * 9999, ["a", "b"], [None] * 2), "faces must be numbers of faces"),
         (("1", ["a", "b"], [None] * 2), "for each of the 2 voices"),
     ],
 )

@@ -77,12 +77,14 @@ def test_further_faces_lie_beside_the_manifest_and_count_by_their_content(folder
     rows = [
         "dub,x,made.mp4,a.wav, 1 b.wav | mask.png c d.wav",
         'dub,y,made.mp4,a.wav,"0,0,9,9 b.wav"',
+        "dub,w,made.mp4,a.wav,1 silence",
         *("dub,z,made.mp4,a.wav,1", "dub,u,made.mp4,a.wav,1 no.wav | no.png b.wav", "dub,v,made.mp4,a.wav,1 x.mp4"),
     ]
     columns = "job,out,video,speech,also"
-    two, box, half, gone, later = read_manifest(manifest(folder, *rows, columns=columns), folder / "out")
+    two, box, quiet, half, gone, later = read_manifest(manifest(folder, *rows, columns=columns), folder / "out")
     assert two.also == ("1", "") and box.also == ("0,0,9,9",) and batch_jobs._faces(box)[1].box == (0, 0, 9, 9)
     assert batch_jobs._sounds(two)[1:] == [folder / "b.wav", folder / "c d.wav"]
+    assert quiet.also == ("1",) and batch_jobs._sounds(quiet)[1:] == [None]
     assert "also must be FACE SOUND pairs with | between them" in half.problem
     assert gone.problem == (
         f"the sound 1 of also {folder / 'no.wav'} does not exist; the face 2 of also {folder / 'no.png'} does not exist"

@@ -23,12 +23,11 @@ from portraittalk_core.pipelines.together import (
     PictureSpeaker,
     parts_of_picture,
     render_together,
-    render_tracks,
     talk_speakers,
 )
 from portraittalk_core.renderers.contract import Callbacks, RenderJob
 from portraittalk_core.renderers.sections import Sections
-from portraittalk_core.types import LandmarkTrack, Speech
+from portraittalk_core.types import Speech
 
 WIDTH, HEIGHT, HALF = 400, 180, 200
 OPTIONS = MotionOptions(fps=Fraction(10))
@@ -110,27 +109,6 @@ def test_jobs_have_sections_of_their_own_and_report_together(portraits, tmp_path
     (made,) = read(tmp_path / "o.mp4")
     assert int((made[:, : HALF - 25] - 50).abs().max()) < 6 > int((made[:, HALF + 25 :] - 200).abs().max())
     assert renderer.keys == ["k" * 16 + "-0", "k" * 16 + "-1"] and reports == [(1, 2), (2, 2)]
-
-
-def test_a_track_that_ends_earlier_stays_where_it_is(portraits, tmp_path):
-    seen = []
-
-    class Noting(Flat):
-        def render(self, job, callbacks=None):
-            (track,) = job.motion
-            seen.append(track.points[:, 0, 0].tolist())
-            return super().render(job, callbacks)
-
-    def track(face, count):
-        rise = torch.arange(count)[:, None, None] * 0.01
-        points = face.landmarks.points + rise * torch.tensor([1.0, 0.0, 0.0])
-        return LandmarkTrack(points, torch.ones(count, dtype=torch.bool), Fraction(25), WIDTH, HEIGHT)
-
-    tracks = [track(portraits[0], 4), track(portraits[1], 2)]
-    assert render_tracks(portraits, tracks, tmp_path / "o.mp4", renderer=Noting()).num_frames == 4
-    assert [round(value - seen[1][0], 4) for value in seen[1]] == [0, 0.01, 0.01, 0.01]
-    with pytest.raises(InputError, match=r"different frame rates \(10 and 25\)"):
-        render_tracks(portraits, [tracks[0], replace(tracks[1], fps=Fraction(10))], tmp_path / "n.mp4")
 
 
 @pytest.mark.parametrize("case", ["same face", "nobody", "another picture", "all anew", "another size"])
