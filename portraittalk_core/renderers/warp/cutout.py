@@ -18,6 +18,8 @@ AROUND = (
     1.2  # of the face's longer side: how far around it the picture is cut out with care; farther away nothing moves
 )
 CLEAR = 0.02  # of the mask: what shows less of a person is background
+RIM = 0.008  # of the face's longer side: around the people, what the background does not explain is theirs
+CLEAR_RIM = 0.08  # of the mask that such a pixel needs: less is the background's own grain
 MARGIN_PX = 1  # around the people, in which the background is not trusted
 LINES = 0.12  # of the face's longer side: how far behind the people the background's lines go on
 SOLID = 0.98  # of the mask: what shows more of a person has a person's colours
@@ -56,11 +58,16 @@ def cut_out(picture: Tensor, points_px: Tensor) -> Cutout | None:
     colours = picture.permute(2, 0, 1).float()
     mask = torch.where(mask < CLEAR, 0.0, mask)
     near, near_mask = colours[:, y0:y1, x0:x1], mask[y0:y1, x0:x1]
-    near_mask.copy_(_with_strands(near_mask, near, max(2, round(STRANDS * side))))
-    known = grown((near_mask > 0).float()[None, None], MARGIN_PX)[0, 0] == 0
+    reach_px = max(2, round(STRANDS * side))
+    foreign = _foreign(near_mask, near, reach_px)
+    near_mask.copy_(_with_strands(near_mask, near, foreign, reach_px))
+    rim = grown((near_mask > 0).float()[None, None], max(1, round(RIM * side)))
+    known = grown(rim, MARGIN_PX)[0, 0] == 0
     if not bool(known.any()):
         return None
     behind = background_behind(near, known, max(2, round(LINES * side)))
+    least = _least_mask(near, behind) * (rim[0, 0] > 0) * foreign
+    near_mask.copy_(torch.maximum(near_mask, torch.where(least > CLEAR_RIM, least, 0.0)))
     background = colours.clone()
     background[:, y0:y1, x0:x1] = torch.where(near_mask > 0, behind, near)
     return Cutout(mask, *_split(colours, mask, background))
@@ -73,7 +80,23 @@ def _split(colours: Tensor, mask: Tensor, background: Tensor) -> tuple[Tensor, T
     return people, torch.where(mask < 1, behind, background)
 
 
-def _with_strands(mask: Tensor, colours: Tensor, reach_px: int) -> Tensor:
+def _foreign(mask: Tensor, colours: Tensor, reach_px: int) -> Tensor:
+    """(H, W) bool: a colour that the background around has nowhere, unlike that of a line which goes on there."""
+    near = _greatest((mask > 0).float()[None], reach_px)[0]
+    low, high = (
+        sign * _greatest(torch.where(near == 0, sign * colours, -1000.0), RANGE * reach_px) for sign in (-1, 1)
+    )
+    return torch.maximum(low - colours, colours - high).amax(0) > FOREIGN
+
+
+def _least_mask(colours: Tensor, background: Tensor) -> Tensor:
+    """(H, W) the least mask with which people of colours 0..255 over a background (3, H, W) give a picture."""
+    darker = (background - colours) / background.clamp(min=1)
+    lighter = (colours - background) / (255 - background).clamp(min=1)
+    return torch.maximum(darker, lighter).amax(0).clamp(0, 1)
+
+
+def _with_strands(mask: Tensor, colours: Tensor, foreign: Tensor, reach_px: int) -> Tensor:
     """The mask and what near its edge has people's colours rather than the background's, such as strands of hair.
 
     They would stay in the background, where the head has left it.
@@ -81,6 +104,7 @@ def _with_strands(mask: Tensor, colours: Tensor, reach_px: int) -> Tensor:
     Args:
         mask: (H, W).
         colours: (3, H, W) 0..255.
+        foreign: (H, W) bool, see `_foreign`.
         reach_px: how far from the edge they are looked for.
     """
     near = _greatest((mask > 0).float()[None], reach_px)[0]
@@ -90,12 +114,7 @@ def _with_strands(mask: Tensor, colours: Tensor, reach_px: int) -> Tensor:
     contrast = (across**2).sum(0)
     share = ((colours - behind) * across).sum(0) / contrast.clamp(min=1)
     left = (colours - torch.lerp(behind, people, share.clamp(0, 1))).square().sum(0)
-    # a colour that the background has too, such as a line's, is the background's
-    low, high = (
-        sign * _greatest(torch.where(near == 0, sign * colours, -1000.0), RANGE * reach_px) for sign in (-1, 1)
-    )
-    beyond = torch.maximum(low - colours, colours - high).amax(0) > FOREIGN
-    fits = beyond & (contrast > CONTRAST**2) & (left < UNLIKE * contrast) & (near > 0)
+    fits = foreign & (contrast > CONTRAST**2) & (left < UNLIKE * contrast) & (near > 0)
     strands = ((share - DOUBT) / (1 - 2 * DOUBT)).clamp(0, 1) * fits
     return torch.maximum(mask, strands)
 

@@ -1,6 +1,7 @@
 """A head before a drawn grid: the pack's own portrait laid over straight lines by its mask."""
 
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,13 @@ from portraittalk_core.face.segmentation.person import portrait_mask
 from portraittalk_core.media.audio import load_speech
 from portraittalk_core.media.image import load_picture
 from portraittalk_core.motion.options import MotionOptions
+from portraittalk_core.motion.rig import plan_landmarks
 from portraittalk_core.renderers.contract import Callbacks, RenderJob
 from portraittalk_core.renderers.registry import open_renderer
+from portraittalk_core.renderers.warp.build import portrait_renderer
 from portraittalk_core.renderers.warp.cutout import Cutout, cut_out
 from portraittalk_core.renderers.warp.fill import background_behind, filled
-from portraittalk_core.types import LandmarkTrack, Portrait
+from portraittalk_core.types import MOUTH_PARAMETERS, HeadPose, LandmarkTrack, MotionPlan, MouthCurves, Portrait
 
 SAMPLES = Path(__file__).parents[4] / "samples"
 PERIOD, WIDTH = 24, 2.0  # pixels between the grid's lines, and their width
@@ -218,3 +221,28 @@ def test_a_line_goes_on_where_nothing_is_known(slope):
     assert hidden.sum() > 8
     assert (found[0][hidden] - line[0][hidden]).abs().mean() < 40
     assert (found[0][~known & (away > 5)] - 200).abs().mean() < 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("yaw_deg", [-15.0, 15.0])
+def test_a_head_turns_by_fifteen_degrees_without_folds(sample, yaw_deg):
+    from portraittalk_core.face.geometry import interocular_px
+    from portraittalk_core.face.mesh.landmarks import find_portrait
+
+    rest, zero = sample.landmarks, torch.zeros(1)
+    head = HeadPose(torch.tensor([[0.0, yaw_deg, 0.0]]), torch.zeros(1, 3), torch.ones(1))
+    mouth = MouthCurves(**{name: zero for name in MOUTH_PARAMETERS})
+    track = plan_landmarks(MotionPlan(rest, mouth, zero, zero, head, Fraction(25)))
+    renderer = portrait_renderer(sample)
+    (frame,) = renderer.render(track)
+    found = find_portrait(frame).landmarks.points_px
+    error = (found - track.points_px)[0, :, :2].norm(dim=1).mean() / interocular_px(track.points_px)[0]
+    moved = (rest.points_px - track.points_px)[0, :, :2].norm(dim=1).mean() / interocular_px(track.points_px)[0]
+    assert moved > 0.1
+    assert error < 0.035
+    # nose and ears: the map back is one to one, so that nothing is torn or shown twice
+    target = track.points_px[:, :, :2]
+    layer = renderer.field.backward(target, renderer.field.head_motion(target))[0, 0]
+    spacing = renderer.field.nodes[1, 1] - renderer.field.nodes[0, 0]
+    right, down = layer.diff(dim=2)[:, :-1] / spacing[0], layer.diff(dim=1)[:, :, :-1] / spacing[1]
+    assert (right[0] * down[1] - right[1] * down[0]).min() > 0.1
