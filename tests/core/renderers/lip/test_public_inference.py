@@ -186,7 +186,7 @@ def test_masks_are_what_the_script_pastes(film, speech, engine, options):
     job = RenderJob.of_track(film, spoken(film), speech)
     job = replace(job, windows=renderer.windows_of(engine, film, speech))
     masks = list(renderer.masks(job))
-    assert len(masks) == FRAMES
+    assert len(masks) == FRAMES and torch.equal(masks[0], masks[2]) and not torch.equal(masks[2], masks[4])
     expected = outline_mask(film.track.points_px[4], SIDE, SIDE)
     assert torch.equal(masks[4], expected.float() / 255) and masks[4].max() == 1 and masks[4][0].max() == 0
 
