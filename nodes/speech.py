@@ -215,7 +215,6 @@ def _motion_inputs() -> list[io.Input]:
         ),
         Style.Input("style", optional=True, tooltip="How to speak, from StylePrior; the amounts above multiply it."),
         widget(DubOptions, "film_end", optional=True, advanced=True),
-        *later_widgets(MotionOptions, [*MAIN, *FINE]),  # behind every other widget
         advanced(
             io.String.Input(
                 "emotion_points", default="[]", optional=True,
@@ -223,6 +222,7 @@ def _motion_inputs() -> list[io.Input]:
                 "throughout.",
             )
         ),
+        *later_widgets(MotionOptions, [*MAIN, *FINE]),  # behind every other widget
         face_at_input("Where the face is in the portrait, as a mask or box; goes before face_index."),
         io.Image.Input(
             "film", optional=True,
