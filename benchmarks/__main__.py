@@ -12,10 +12,12 @@ from . import (
     controltalk,
     dub,
     embedded,
+    faces,
     film,
     gpu,
     identity,
     implicit,
+    implicit_bridge,
     implicit_small,
     implicit_speech,
     lips,
@@ -24,6 +26,7 @@ from . import (
     ordering,
     score_memory,
     style,
+    voice_gate,
 )
 
 COMMANDS = {
@@ -34,9 +37,11 @@ COMMANDS = {
     "dub": dub,
     "lipsync": lipsync,
     "identity": identity,
+    "faces": faces,
     "animate": animate,
     "ablation": ablation,
     "style": style,
+    "voice_gate": voice_gate,
     "implicit": implicit,
     "gpu": gpu,
     "batch": batch,
@@ -46,6 +51,7 @@ COMMANDS = {
     "controltalk": controltalk,
     "implicit_small": implicit_small,
     "implicit_speech": implicit_speech,
+    "implicit_bridge": implicit_bridge,
 }
 
 

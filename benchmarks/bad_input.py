@@ -28,17 +28,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .bad_films import odd_films, odd_sounds, odd_weights, words_of_cases
 from .bad_input_files import bad_files, make_good
 
 PURPOSE = "bad input of every kind in every command: none may end in a fault, a half-written file or a lost input"
 LIMIT_S, LIMIT_MB = 30.0, 2500.0
 ALLOWED = (0, 2, 3)
+SHOWN = 400  # letters of what a case said
 OUT = "out"  # the folder of results, emptied before each case
 
 # what each command needs at least, as flag → value; the positional argument has no dashes
 GOOD: dict[str, dict[str, str]] = {
     "talk": {"--portrait": "portrait.png", "--speech": "speech.wav", "--out": "out/o.mp4"},
     "landmarks": {"--portrait": "portrait.png", "--speech": "speech.wav", "--out": "out/o.safetensors"},
+    "live": {"--portrait": "portrait.png", "--speech": "speech.wav", "--output": "http", "--port": "0"},
     "render": {"--portrait": "portrait.png", "--track": "track.safetensors", "--out": "out/o.mp4"},
     "dub": {"--video": "film.mp4", "--speech": "speech.wav", "--out": "out/o.mp4"},
     "track": {"--video": "film.mp4", "--out": "out/o.safetensors"},
@@ -106,6 +109,7 @@ def cases(folder: Path) -> Iterator[Case]:
             seen.add(name)
     for command, good in GOOD.items():
         yield from _destroying(command, good, commands.choices[command], folder)
+    yield from (Case(name, words) for name, words in words_of_cases())
 
 
 def _cases_of(command: str, action: argparse.Action, step: int) -> Iterator[Case]:
@@ -204,7 +208,7 @@ def _destroying(command: str, good: Mapping[str, str], parser: argparse.Argument
 def prepare_folder(folder: Path) -> None:
     """Make every file."""
     make_good(folder)
-    for makes in bad_files().values():
+    for makes in (*bad_files().values(), odd_films(), odd_sounds(), odd_weights()):
         for name, make in makes.items():
             make(folder / name)
     for suffix, name in ((".mp4", "film.mp4"), (".safetensors", "engine.safetensors"), (".png", "portrait.png"),
@@ -351,6 +355,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this benchmark."""
     parser.add_argument("--only", metavar="PATTERN", default="*", help="names of cases, with * and ?")
     parser.add_argument("--workers", metavar="N", type=int, default=2, help="processes")
+    parser.add_argument("--said", action="store_true", help="print how every case ended, and what it said last")
     parser.add_argument("--list", action="store_true", help="only print the names of the cases")
     parser.set_defaults(run=run)
 
@@ -371,7 +376,9 @@ def run(args: argparse.Namespace) -> int:
             folder = Path(name, str(number))
             folder.mkdir()
             prepare_folder(folder)
-            threads.append(threading.Thread(target=_work, args=(Worker(folder), waiting, ended), daemon=True))
+            threads.append(
+                threading.Thread(target=_work, args=(Worker(folder), waiting, ended, args.said), daemon=True)
+            )
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -379,14 +386,16 @@ def run(args: argparse.Namespace) -> int:
     return _report(ended, time.perf_counter() - started)
 
 
-def _work(worker: Worker, waiting: queue.Queue, ended: list[tuple[Case, Result]]) -> None:
+def _work(worker: Worker, waiting: queue.Queue, ended: list[tuple[Case, Result]], said: bool) -> None:
     with contextlib.suppress(queue.Empty):
         while True:
             case = waiting.get_nowait()
             result = worker.run(case)
             ended.append((case, result))
+            last = (result.text.strip().splitlines() or [""])[-1][:SHOWN]
+            if said:
+                print(f"{case.name} | {result.code} | {result.seconds:.1f} s | {last}", flush=True)
             if result.violations:
-                last = (result.text.strip().splitlines() or [""])[-1][:200]
                 print(f"{case.name}: {'; '.join(result.violations)} | {last}", flush=True)
     worker.close()
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -29,18 +30,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=int, default=6, help="length of the film")
     parser.add_argument("--rounds", type=int, default=3, help="of all stages in turn; the median counts")
     parser.add_argument("--film", type=Path, help="a film of one's own instead of the drawn one")
+    parser.add_argument("--before", type=Path, metavar="FOLDER", help="an older checkout: its commands beside these")
     parser.add_argument("--memory", type=int, help=argparse.SUPPRESS)  # what a child process does: so many frames
+    parser.add_argument(
+        "--commands", type=Path, help=argparse.SUPPRESS
+    )  # in a small process, since peaks are inherited
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print, and return 1 if a goal is missed."""
+    if args.commands:
+        with tempfile.TemporaryDirectory() as folder:
+            _print_commands({"before": args.commands, "now": ROOT}, args.film, Path(folder), args.rounds)
+        return 0
     if args.memory:
         print(json.dumps(_peak_of_tracking(args.memory)))
         return 0
     with tempfile.TemporaryDirectory() as folder:
         film = args.film or _made_film(Path(folder), args.seconds)
         rounds = [_round(film, Path(folder)) for _ in range(args.rounds)]
+        if args.before:
+            print(
+                _in_child("--commands", str(args.before.resolve()), "--film", str(film), "--rounds", str(args.rounds))
+            )
     fps, frames = rounds[0]["fps"], rounds[0]["frames"]
     found = {name: [statistics.median(one[name][kind] for one in rounds) for kind in (0, 1)] for name in STAGES}
     print(f"{frames:.0f} frames; ms a frame, median of {args.rounds} rounds\n{'':10}{'time':>8}{'processor':>11}")
@@ -50,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     for name, parts in bare.items():
         ratio = found[name][1] / sum(found[part][1] for part in parts)
         print(f"{name}: {ratio:.2f} times the processor time of {' + '.join(parts)}")
-    few, many = (_in_child(count) for count in (2_000, 12_000))
+    few, many = (float(_in_child("--memory", str(count))) for count in (2_000, 12_000))
     kb = 1e3 * (many - few) / 10_000
     goals = {
         f"track {1 / fps / found['track'][0]:.1f}× real time": 1 / fps / found["track"][0] >= GOAL_TRACK_SPEED,
@@ -135,6 +148,40 @@ def _peak_of_tracking(frames: int) -> float:
     return peak_mb()
 
 
-def _in_child(frames: int) -> float:
-    words = [sys.executable, "-m", "benchmarks", "film", "--memory", str(frames)]
-    return json.loads(subprocess.run(words, capture_output=True, text=True, check=True, cwd=ROOT).stdout)
+def _print_commands(trees: dict[str, Path], film: Path, folder: Path, rounds: int) -> None:
+    """Print what the commands `track` and `dub` of two trees cost, whole processes in turn, their start included."""
+    commands = {
+        "track": ["track", "--video", str(film), "--out", str(folder / "track.safetensors")],
+        "dub": ["dub", "--video", str(film), "--speech", str(SPEECH), "--out", str(folder / "dubbed.mp4")],
+    }
+    print(f"whole commands, median of {rounds} rounds\n{'':16}{'time s':>8}{'processor s':>13}{'peak MB':>9}")
+    for command, words in commands.items():
+        costs: dict[str, list[tuple[float, float, float]]] = {name: [] for name in trees}
+        for _ in range(rounds):
+            for name, tree in trees.items():
+                costs[name].append(_cost_of(words, tree))
+        medians = {name: [statistics.median(values) for values in zip(*costs[name], strict=True)] for name in trees}
+        for name, (wall, cpu, peak) in medians.items():
+            print(f"{command + ' ' + name:16}{wall:8.1f}{cpu:13.1f}{peak:9.0f}")
+        before, now = medians.values()
+        print(f"{command}: {before[0] / now[0]:.2f} times as fast, {before[1] / now[1]:.2f} times less processor time")
+
+
+def _cost_of(words: list[str], tree: Path) -> tuple[float, float, float]:
+    """Seconds, seconds of processor time and peak memory in MB of a command run from a checkout."""
+    began = time.perf_counter()
+    child = subprocess.Popen(
+        [sys.executable, "-m", "portraittalk_core", *words, *(["--no-resume"] if words[0] == "dub" else [])], cwd=tree,
+        env={**os.environ, "PYTHONPATH": str(tree)}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    errors = child.stderr.read() if child.stderr else b""
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise RuntimeError(f"{' '.join(words)} in {tree}: {errors.decode()[-2000:]}")
+    return time.perf_counter() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+
+
+def _in_child(*options: str) -> str:
+    words = [sys.executable, "-m", "benchmarks", "film", *options]
+    return subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT).stdout

@@ -18,7 +18,7 @@ from portraittalk_core.renderers.vexpress.reference import read_bank, write_bank
 from portraittalk_core.renderers.vexpress.unet import UNetSizes, build_reading_unet, build_reference_net
 from portraittalk_core.weights.load import load_strict
 
-from .parity import PublicCode, run
+from .parity import PublicCode, compared, run
 
 PUBLIC = PublicCode("https://github.com/tencent-ailab/V-Express", "modules/unet_3d.py", {"diffusers": "diffusers"})
 
@@ -91,7 +91,7 @@ def _audio(modules: ModuleType) -> dict[str, float]:
     public_net = _random(modules.AudioProjection(**sizes, output_dim=768, ff_mult=4, max_seq_len=10), 1)
     our_net = load_strict(AudioProjection(), public_net.state_dict(), "V-Express")
     features = features_around(_noise(57, 768), 11)
-    return _compared("audio projection", our_net(features), public_net(features))
+    return compared("audio projection", our_net(features), public_net(features))
 
 
 def _guider(modules: ModuleType) -> dict[str, float]:
@@ -99,7 +99,7 @@ def _guider(modules: ModuleType) -> dict[str, float]:
     our_net = load_strict(KpsGuider(), public_net.state_dict(), "V-Express")
     drawings = _noise(3, 3, 64, 64).abs()
     expected = public_net(drawings.transpose(0, 1)[None])[0].transpose(0, 1)
-    return _compared("guider", our_net(drawings), expected)
+    return compared("guider", our_net(drawings), expected)
 
 
 def _unet(modules: ModuleType, guided: bool) -> dict[str, float]:
@@ -114,7 +114,7 @@ def _unet(modules: ModuleType, guided: bool) -> dict[str, float]:
     expected = _public_pass(modules, (reference, unet), (latents, reference_latents, kps, audio), settings)
     actual = _our_pass((reference, unet), (latents, reference_latents, kps, audio), settings)
     name = "UNet, guided" if guided else "UNet"
-    return _compared(name, actual, expected.transpose(1, 2).flatten(0, 1))
+    return compared(name, actual, expected.transpose(1, 2).flatten(0, 1))
 
 
 def _public_pass(modules: ModuleType, networks: tuple, inputs: tuple, settings: dict) -> Tensor:
@@ -152,11 +152,6 @@ def _our_pass(networks: tuple, inputs: tuple, settings: dict) -> Tensor:
 
 def _after_zeros(x: Tensor) -> Tensor:
     return torch.cat([torch.zeros_like(x), x])
-
-
-def _compared(what: str, actual: Tensor, expected: Tensor) -> dict[str, float]:
-    difference = float((actual - expected).abs().max())
-    return {f"{what}: difference": difference, f"{what}: size": float(expected.abs().max())}
 
 
 if __name__ == "__main__":

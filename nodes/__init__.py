@@ -25,6 +25,7 @@ from .score import ADFDScore
 from .speech import AudioToLandmarks
 from .style import BlendStyles, StylePrior
 from .style_files import LoadStyle, SaveStyle
+from .together import SeveralSpeakers
 from .vexpress import VExpressPortrait
 from .video import RenderPortrait
 
@@ -54,6 +55,7 @@ NODES: list[type[io.ComfyNode]] = [
     LoadLipRenderer,
     SelectReferences,
     DubLips,
+    SeveralSpeakers,
     StylePrior,
     BlendStyles,
     SaveStyle,

@@ -147,7 +147,7 @@ def _common_inputs() -> list[io.Input]:
             "filename_prefix", default="reports/PortraitTalk",
             tooltip="Folder and start of the report's name inside the output folder; a number is added.",
         ),
-        io.Image.Input("portrait", optional=True, tooltip="Who it should be; needs InsightFace's buffalo_l."),
+        io.Image.Input("portrait", optional=True, tooltip="Who it should be."),
         io.Audio.Input("audio", optional=True, tooltip="The speech, where IMAGE frames are given or to replace it."),
         widget(
             MotionOptions, "fps", optional=True,
@@ -210,8 +210,8 @@ def _evaluated(generated, target, audio, fps, portrait, options):
         name = "the video" if target is None else "the generated video"
         clip = evaluation_clip(generated, name, fps, audio, files, sound_track)
         target_clip = None if target is None else evaluation_clip(target, "the target video", fps, None, files)
-        identity = identity_reference(portrait, target is not None, files)
         networks, mesh = open_networks(paths.weight_folders()), files.enter_context(face_mesh())
+        identity = identity_reference(portrait, target is not None, mesh, files)
         resources = {"mesh": mesh, "identity": identity, "networks": networks, "on_progress": Progress()}
         return ScoreReport.of_one(evaluate(clip, target_clip, settings, **resources), settings)
 

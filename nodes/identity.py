@@ -8,7 +8,7 @@ from ..portraittalk_core.motion.options import MotionOptions
 from ..portraittalk_core.renderers.identitynet.options import PRESETS, IdentityNetOptions
 from .bindings import paths
 from .sockets import AnimateControl, FaceEmbedding, IdentityAdapter, Landmarks, Style, advanced, schema
-from .widgets import crf_widget, widget
+from .widgets import ai_mark_widget, crf_widget, marked, widget
 
 INSIDE, NO_LORA = "of the adapter", "none"
 LAYOUTS = ["auto", "plus", "plusv2"]
@@ -146,6 +146,7 @@ class IdentityNetSampler(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    @marked
     def execute(cls, model, vae, positive, negative, keep_frames, **inputs) -> io.NodeOutput:
         """Bind the adapter, sample the frames, write the video, and return the outputs."""
         from .bindings.identity_run import SamplerInputs, run
@@ -191,6 +192,7 @@ def _advanced_inputs() -> list[io.Input]:
             "style", optional=True,
             tooltip="How the person speaks, from StylePrior; acts where a style attention was chosen there.",
         ),
+        ai_mark_widget(),
     ]  # fmt: skip
 
 

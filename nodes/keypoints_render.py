@@ -7,14 +7,15 @@ from comfy_api.latest import io, ui
 from ..portraittalk_core.motion.dub_options import DubOptions
 from ..portraittalk_core.renderers.implicit.options import KeypointRenderOptions
 from .bindings import convert, convert_audio
+from .bindings.film_sound import KEEP, keep_sound_widget, with_film_sound
 from .bindings.progress import Progress, show_text
 from .bindings.temp_video import new_temp_video, temp_video
-from .sockets import ESSENTIALS, KeypointRenderer, Keypoints, Landmarks, advanced, schema
+from .sockets import ESSENTIALS, KeypointRenderer, Keypoints, Landmarks, advanced, face_at_input, schema
 from .video import FEW_FRAMES, FrameBuffer
-from .widgets import crf_widget, face_index_widget, widget
+from .widgets import ai_mark_widget, crf_widget, face_index_widget, marked, widget
 
 # inputs that say what is drawn
-SOURCE = ("portrait", "film", "film_landmarks", "face_index", "film_end")
+SOURCE = ("portrait", "film", "film_landmarks", "face_index", "face_at", "film_end")
 
 
 class RenderKeypoints(io.ComfyNode):
@@ -44,6 +45,7 @@ class RenderKeypoints(io.ComfyNode):
         )
 
     @classmethod
+    @marked
     def execute(cls, keypoint_renderer, keypoints, keep_frames, crf=16, audio=None, **inputs) -> io.NodeOutput:
         """Render the frames, write the video, measure the mouth if that is wanted."""
         out, sound = new_temp_video(), convert_audio.to_sound(audio)
@@ -73,7 +75,7 @@ def _render(networks, motion, writing, inputs, speech):
     """
     from contextlib import ExitStack
 
-    from ..portraittalk_core.renderers.contract import Callbacks, RenderJob
+    from ..portraittalk_core.renderers.contract import Callbacks, Film, RenderJob
     from ..portraittalk_core.renderers.write import render_video
     from .bindings import keypoint_opening
     from .bindings.keypoint_source import source_and_motion
@@ -81,9 +83,11 @@ def _render(networks, motion, writing, inputs, speech):
 
     out, sound, crf, keep_frames, lost_sound = writing
     chosen = {name: inputs.pop(name) for name in SOURCE if name in inputs}
-    progress, measure = Progress(), inputs.pop("measure_opening")
+    progress, measure, keep = Progress(), inputs.pop("measure_opening"), inputs.pop(KEEP, False)
     with ExitStack() as files:
         source, track = source_and_motion(motion, files, progress, **chosen)
+        if keep and isinstance(source, Film):
+            sound = with_film_sound(source.path, sound)
         alpha, _ = strength(inputs, len(track), track.fps)
         renderer, job = networks.renderer(alpha, **inputs), RenderJob.of_track(source, track, speech)
         width, height = renderer.output_size(job)
@@ -184,4 +188,7 @@ def _advanced_inputs() -> list[io.Input]:
         ),
         face_index_widget("Which face, if there are several: 0 is the largest.", **more),
         crf_widget(optional=True),
+        keep_sound_widget(),
+        ai_mark_widget(),
+        face_at_input("Where the face is in the first frame that shows it, as a mask or box; before face_index."),
     ]  # fmt: skip

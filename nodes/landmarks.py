@@ -64,12 +64,12 @@ class LandmarksFromVideo(io.ComfyNode):
     @classmethod
     def execute(cls, fps, face_index, on_missing, face_at=None, scenes="all", **watched) -> io.NodeOutput:
         """Track the face in whichever input is connected."""
-        from ..portraittalk_core.face.scenes import SceneFinder
+        from ..portraittalk_core.pipelines.same_person import DlibPerson, ScenesSeen
 
-        finder = SceneFinder() if scenes == "same" else None
-        track = tracked(fps, (face_index, face_at), (on_missing, finder and finder.see), **watched)
-        if finder is not None and watched.keys() & {"video", "frames"}:
-            track = of_one_person(track, finder, cls.hidden.unique_id)
+        seen = ScenesSeen(DlibPerson()) if scenes == "same" else None
+        track = tracked(fps, (face_index, face_at), (on_missing, seen and seen.see), **watched)
+        if seen is not None and watched.keys() & {"video", "frames"}:
+            track = of_one_person(track, seen, cls.hidden.unique_id)
         return io.NodeOutput(track, len(track), float(track.fps))
 
 

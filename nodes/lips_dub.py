@@ -10,6 +10,7 @@ from ..portraittalk_core.motion.dub_options import DubOptions
 from ..portraittalk_core.motion.options import MotionOptions
 from ..portraittalk_core.renderers.lip.options import LipPaintOptions
 from .bindings import convert_audio
+from .bindings.film_sound import KEEP, keep_sound_widget
 from .lips import reference_widgets
 from .sockets import (
     ESSENTIALS,
@@ -22,11 +23,18 @@ from .sockets import (
     schema,
 )
 from .video import FEW_FRAMES
-from .widgets import crf_widget, face_index_widget, later_widgets, widget
+from .widgets import ai_mark_widget, crf_widget, face_index_widget, later_widgets, marked, widget
 
 WEIGHTS_OWN = -1  # of crop_pad: as the weights were trained
 MOTION = ("mouth_gain", "silence_gate_db", "smoothing", "offset_ms")
-OF_THE_FILM = ("fps", "head_motion", "blink_rate", "seed")  # of MotionOptions: what a filmed face keeps
+OF_THE_FILM = (
+    "fps",
+    "head_motion",
+    "blink_rate",
+    "seed",
+    "emotion",
+    "emotion_strength",
+)  # of MotionOptions: what a filmed face keeps
 PAINT = ("voice_gate", "sharpen", "match_colour", "blend", "feather", "crop_pad", "max_yaw", "batch_size")
 REFERENCES = ("references", "lip_references", "reference_frames")  # of LipPaintOptions
 
@@ -56,6 +64,7 @@ class DubLips(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    @marked
     def execute(cls, film, audio, lip_renderer, engine=None, **inputs) -> io.NodeOutput:
         """Track the face, move its mouth, paint it, and write the video."""
         from .bindings.lip_dub import run
@@ -74,7 +83,7 @@ def _sorted(inputs, speech):
         return values | {name: inputs.pop(there) for name, there in renamed.items() if there in inputs}
 
     watched = Watched(**taken("references", "face_index", "face_at", landmarks="film_landmarks"))
-    written = Written(**taken("keep_frames", "crf", "resume"))
+    written = Written(**taken("keep_frames", "crf", "resume", KEEP))
     of_paint = [field.name for field in fields(LipPaintOptions)]
     paint = taken(*of_paint, references="num_references", lip_references="num_lip_references")
     if paint.get("crop_pad", WEIGHTS_OWN) < 0:
@@ -167,4 +176,6 @@ def _advanced_inputs() -> list[io.Input]:
         ),
         *later_widgets(MotionOptions, [*MOTION, *OF_THE_FILM]),  # behind every other widget
         *later_widgets(LipPaintOptions, [*PAINT, *REFERENCES]),
+        keep_sound_widget(),
+        ai_mark_widget(),
     ]  # fmt: skip

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from functools import partial
 
 from comfy_api.latest import io
 
@@ -37,25 +39,43 @@ def curve_input(name: str, tooltip: str) -> io.Input:
     return io.MultiType.Input(name, types=[io.Float, Curve], optional=True, tooltip=tooltip)
 
 
-def growing_pictures(name: str, tooltip: str) -> list[io.Input]:
-    """Optional IMAGE inputs that grow as they are used; on ComfyUI without such inputs, MOST_PICTURES plain ones.
+def growing(name: str, one: io.Input, most: int, tooltip: str, more: Callable[[str], io.Input]) -> list[io.Input]:
+    """Optional inputs that grow as they are used; on ComfyUI without such inputs, `most` plain ones.
 
-    Either way they are called name.picture0, name.picture1, …, so that a graph works on both.
+    Either way they are called name.one0, name.one1, …, so that a graph works on both.
+
+    Args:
+        name: of them together.
+        one: one of them, by whose id they are called.
+        most: how many there may be.
+        tooltip: of them together.
+        more: makes a plain one of a name.
     """
     if hasattr(io, "Autogrow"):
-        template = io.Autogrow.TemplatePrefix(io.Image.Input("picture", tooltip=tooltip), "picture", 0, MOST_PICTURES)
+        template = io.Autogrow.TemplatePrefix(one, one.id, 0, most)
         return [io.Autogrow.Input(name, template, optional=True, tooltip=tooltip)]
-    return [
-        io.Image.Input(f"{name}.picture{number}", optional=True, tooltip=tooltip) for number in range(MOST_PICTURES)
-    ]
+    return [more(f"{name}.{one.id}{number}") for number in range(most)]
+
+
+def grown(name: str, one: str, most: int, inputs: dict[str, object]) -> list[object | None]:
+    """What a node got by `growing`, in order; None where nothing is connected."""
+    given = inputs.get(name)  # by number, on newer ComfyUI
+    given = inputs if given is None else {f"{name}.{key}": value for key, value in given.items()}
+    return [given.get(f"{name}.{one}{number}") for number in range(most)]
+
+
+def growing_pictures(name: str, tooltip: str) -> list[io.Input]:
+    """Optional IMAGE inputs that grow as they are used, see `growing`."""
+
+    def more(key: str, **settings: object) -> io.Input:
+        return io.Image.Input(key, tooltip=tooltip, **settings)
+
+    return growing(name, more("picture"), MOST_PICTURES, tooltip, partial(more, optional=True))
 
 
 def given_pictures(name: str, inputs: dict[str, object]) -> list[object]:
     """The IMAGEs that a node got by `growing_pictures`, in order."""
-    grown = inputs.get(name)  # by picture, on newer ComfyUI
-    grown = inputs if grown is None else {f"{name}.{key}": image for key, image in grown.items()}
-    names = (f"{name}.picture{number}" for number in range(MOST_PICTURES))
-    return [image for image in map(grown.get, names) if image is not None]
+    return [image for image in grown(name, "picture", MOST_PICTURES, inputs) if image is not None]
 
 
 def choice(name: str, entries: dict[str, list[io.Input]], beside: list[io.Input], tooltip: str) -> list[io.Input]:

@@ -142,7 +142,8 @@ def _as_long_as(film, speech, fps, node_id):
     return fitted.speech, film.fps
 
 
-def _motion_options(speech, fps, gain_points="[]", gain_curve=None, **motion):
+def _motion_options(speech, fps, gain_points="[]", gain_curve=None, emotion_points="[]", **motion):
+    from ..portraittalk_core.motion.expression import emotion_points as drawn_emotions
     from ..portraittalk_core.motion.gain import gain_curve as drawn_gain
     from ..portraittalk_core.motion.gain import gain_of_values
     from ..portraittalk_core.types import as_fps
@@ -153,7 +154,8 @@ def _motion_options(speech, fps, gain_points="[]", gain_curve=None, **motion):
     if gain_curve is not None:
         connected = gain_of_values(frame_values(gain_curve, num_frames), num_frames)
         curve = connected if curve is None else curve * connected
-    return MotionOptions(fps=exact, gain_curve=curve, **motion)
+    emotions = tuple(drawn_emotions(emotion_points))
+    return MotionOptions(fps=exact, gain_curve=curve, emotion_points=emotions, **motion)
 
 
 def _detect_face(picture, face_index, face_at, size):
@@ -214,6 +216,13 @@ def _motion_inputs() -> list[io.Input]:
         Style.Input("style", optional=True, tooltip="How to speak, from StylePrior; the amounts above multiply it."),
         widget(DubOptions, "film_end", optional=True, advanced=True),
         *later_widgets(MotionOptions, [*MAIN, *FINE]),  # behind every other widget
+        advanced(
+            io.String.Input(
+                "emotion_points", default="[]", optional=True,
+                tooltip="emotion over time, as [[seconds, emotion, strength], …], times emotion_strength. [] is one "
+                "throughout.",
+            )
+        ),
         face_at_input("Where the face is in the portrait, as a mask or box; goes before face_index."),
         io.Image.Input(
             "film", optional=True,

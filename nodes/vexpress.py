@@ -13,7 +13,7 @@ from .bindings.temp_video import new_temp_video, temp_video, video_ui
 from .engine import AUTO as NO_ENCODER
 from .sockets import AudioEncoderOutput, Landmarks, Style, advanced, schema
 from .video import FrameBuffer
-from .widgets import crf_widget, face_index_widget, widget
+from .widgets import ai_mark_widget, crf_widget, face_index_widget, marked, widget
 
 FOLDER = "vexpress"
 MODEL_FOLDER = f"models/{FOLDER}"
@@ -53,6 +53,7 @@ class VExpressPortrait(io.ComfyNode):
         return paths.fingerprint([*network_files(networks)[1], _encoder_path(encoder)])
 
     @classmethod
+    @marked
     def execute(cls, portrait, audio, vae, keep_frames, crf=16, **inputs) -> io.NodeOutput:
         """Encode the speech, sample the frames, write the video, and return it."""
         picture, out = convert.to_portrait(portrait), new_temp_video()
@@ -230,4 +231,5 @@ def _advanced_inputs() -> list[io.Input]:
         widget(VExpressRendererOptions, "overlap", max=31, **more, tooltip="Frames that windows share."),
         face_index_widget("Which face of the portrait, if there are several: 0 is the largest.", **more),
         crf_widget(optional=True),
+        ai_mark_widget(),
     ]  # fmt: skip

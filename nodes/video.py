@@ -8,7 +8,7 @@ from .bindings import convert, convert_audio
 from .bindings.progress import Progress, face_mesh, show_text
 from .bindings.temp_video import new_temp_video, temp_video, video_ui
 from .sockets import ESSENTIALS, Landmarks, schema
-from .widgets import crf_widget
+from .widgets import ai_mark_widget, crf_widget, marked
 
 FEW_FRAMES = 300  # a batch of more is seldom wanted as IMAGE
 FEW_BYTES = 2 * 1024**3  # nor one that takes more memory than this
@@ -36,10 +36,16 @@ class RenderPortrait(io.ComfyNode):
                     "else images holds the first frame only. A minute at 512×512 takes 4.7 GB.",
                 ),
                 crf_widget(),
+                ai_mark_widget(),
             ],
             outputs=[
                 io.Image.Output("images", display_name="images", tooltip="All frames, or the first (keep_frames)."),
                 io.Video.Output("video", display_name="video", tooltip="The video with its sound, for Save Video."),
+                io.Mask.Output(
+                    "mask", display_name="mask",
+                    tooltip="White on the person, for as many frames as images; all white where no person is "
+                    "recognised.",
+                ),
             ],
             hidden=[io.Hidden.unique_id],
             essentials_category=ESSENTIALS,
@@ -47,6 +53,7 @@ class RenderPortrait(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    @marked
     def execute(cls, portrait, landmarks, keep_frames, crf=16, audio=None) -> io.NodeOutput:
         """Render the frames, write the video, and return it."""
         picture, out = convert.to_portrait(portrait), new_temp_video()
@@ -55,7 +62,8 @@ class RenderPortrait(io.ComfyNode):
         _render(picture, landmarks, out, sound, crf, buffer)
         if buffer.surprises:  # what the person may not expect; it covers part of the preview
             show_text(cls.hidden.unique_id, buffer.text)
-        return io.NodeOutput(convert.to_image(buffer.pictures), temp_video(out), ui=video_ui(out, buffer.text))
+        images, masks = convert.to_image(buffer.pictures), convert.to_mask(buffer.masks)
+        return io.NodeOutput(images, temp_video(out), masks, ui=video_ui(out, buffer.text))
 
 
 def _render(picture, landmarks, out, sound, crf, buffer) -> None:
@@ -65,7 +73,7 @@ def _render(picture, landmarks, out, sound, crf, buffer) -> None:
     with face_mesh() as mesh:
         face = driven_portrait(picture, landmarks, "the portrait", mesh)
     progress = Progress()
-    callbacks = Callbacks(progress, buffer.preview_callback(progress))
+    callbacks = Callbacks(progress, buffer.preview_callback(progress), on_mask=buffer.keep_mask)
     render_track(face, landmarks, out, sound=sound, crf=crf, callbacks=callbacks)
 
 
@@ -83,9 +91,15 @@ class FrameBuffer:
         few = total <= FEW_FRAMES and 4 * total * size <= FEW_BYTES
         self.all = keep_frames == "always" or (keep_frames == "auto" and few)
         self.pictures: list = []
+        self.masks: list = []
         self.surprises = lost_sound or (keep_frames == "auto" and not self.all)
         self.text = f"{total} frames" + ("" if self.all else "; images holds the first one, video all of them")
         self.text += "; the video has no sound, because the audio input holds none" if lost_sound else ""
+
+    def keep_mask(self, mask) -> None:
+        """Buffer the (H, W) mask of a frame whose picture is buffered."""
+        if self.all or not self.masks:
+            self.masks.append(mask)
 
     def preview_callback(self, progress: Progress):
         """A callback that buffers a picture and shows it as preview."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 from comfy_api.latest import io
 
 from ..portraittalk_core.face.options import FaceOptions
+from ..portraittalk_core.media import made_mark
 from ..portraittalk_core.media.options import WriteOptions
 from .sockets import advanced
 
@@ -73,6 +75,23 @@ def crf_widget(**changes: object) -> io.Input:
     """The widget for the quality of the video that a node writes."""
     text = f"Quality of the video file: lower is better and larger; {CRF} shows no loss."
     return widget(WriteOptions, "crf", default=CRF, max=LARGEST_CRF, tooltip=text, advanced=True, **changes)
+
+
+def ai_mark_widget() -> io.Input:
+    """The widget that says whether the video is marked as AI-generated; it stands behind the others."""
+    text = "The video's metadata says that it is AI-generated; Save Video keeps that."
+    return widget(WriteOptions, "ai_mark", tooltip=text, optional=True, advanced=True)
+
+
+def marked(execute: Callable[..., object]) -> Callable[..., object]:
+    """A node's execute, whose video is marked as AI-generated as the widget `ai_mark` says."""
+
+    @functools.wraps(execute)
+    def executed(cls, *args, ai_mark: bool = True, **inputs) -> object:
+        with made_mark.ai_mark(ai_mark):
+            return execute(cls, *args, **inputs)
+
+    return executed
 
 
 def _widget(field: object, name: str, arguments: dict) -> io.Input:

@@ -13,7 +13,18 @@ FLOORS = {
     room: floor
     for floor, rooms in enumerate(
         (
-            ("errors", "checks", "frame_rate", "options", "progress", "cache_key", "types", "threads", "__init__"),
+            (
+                "errors",
+                "checks",
+                "frame_rate",
+                "options",
+                "progress",
+                "cache_key",
+                "types",
+                "scratch",
+                "threads",
+                "__init__",
+            ),
             ("media", "weights", "layers"),
             ("losses", "speech", "face"),
             ("diffusion", "motion", "metrics"),

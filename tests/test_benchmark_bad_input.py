@@ -45,6 +45,9 @@ def test_there_are_hundreds_of_cases_over_all_commands(listed):
         "score --pairs field.csv",
         "train --config dotted.toml",
         "train --config brackets.toml",
+        "dub weights lips_cut.safetensors with iplap",
+        "dub film cut_off.mp4 with iplap",
+        "dub also left",
     ],
 )
 def test_a_bad_input_ends_as_it_should(name, listed, folder, monkeypatch):

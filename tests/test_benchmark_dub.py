@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -19,7 +20,7 @@ def run(monkeypatch, *words: str) -> int:
 
 
 def test_every_step_is_measured_and_the_rest_is_told(monkeypatch, capsys):
-    monkeypatch.setattr(dub, "_in_child", lambda seconds: {20: 400.0, 200: 410.0}[seconds])
+    monkeypatch.setattr(dub, "_in_child", lambda _, seconds: {60: 400.0, 600: 410.0}[seconds])
     assert run(monkeypatch, "--tiny", "--frames", "2", "--references", "2") == 0
     told = capsys.readouterr().out
     lines = {line.rsplit(maxsplit=2)[0].strip(): line for line in told.splitlines() if line.endswith("%")}
@@ -29,10 +30,14 @@ def test_every_step_is_measured_and_the_rest_is_told(monkeypatch, capsys):
     assert "ok   memory of lengths differs by 10 MB" in told
 
 
-@pytest.mark.parametrize(("public_s", "peak", "code"), [(9.0, 410.0, 0), (0.0001, 410.0, 1), (9.0, 900.0, 1)])
-def test_a_missed_goal_is_the_exit_code(monkeypatch, capsys, public_s, peak, code):
-    monkeypatch.setattr(dub, "_in_child", lambda seconds: {20: 400.0, 200: peak}[seconds])
-    monkeypatch.setattr(dub, "measure_public", lambda *_: (public_s, 1.0))
+@pytest.mark.parametrize(
+    ("public_s", "levels", "peak", "code"),
+    [(9.0, 1, 410.0, 0), (0.0001, 1, 410.0, 1), (9.0, 2, 410.0, 1), (9.0, 1, 900.0, 1)],
+)
+def test_a_missed_goal_is_the_exit_code(monkeypatch, capsys, public_s, levels, peak, code):
+    monkeypatch.setattr(dub, "_in_child", lambda _, seconds: {60: 400.0, 600: peak}[seconds])
+    off = [torch.tensor([[[0, levels, 0]]]), *[torch.full((1, 1, 3), 99)] * 2]  # the last two do not count
+    monkeypatch.setattr(dub, "measure_public", lambda *_: dub.Compared(public_s, off, {"crops": 0.0}))
     monkeypatch.setattr(dub.Seen, "of", lambda *_: STILL)
     monkeypatch.setattr(dub, "_warp", lambda *_: 1.0)
     monkeypatch.setattr(dub.OurFrames, "__init__", lambda *_: None)

@@ -39,6 +39,7 @@ NEEDS = {
     "--face-models": "InsightFace's buffalo_l",
     "--metric-models": "networks of metrics",
     "--workers": "Ray",
+    "live": "a microphone, a screen, or as long as the sound lasts; run in tests/core/pipelines and tests/core/cli",
     "--address": "a Ray cluster",
     "train": "training; run in tests/core/training and tests/core/cli",
 }

@@ -36,6 +36,7 @@ MODELS = {
 }
 NUMPY_TYPES = {0: "<f4", 1: "<f2", 2: "<i4"}  # TFLite's TensorType numbers
 CONV, DEPTHWISE, DEQUANTIZE, CUSTOM, PRELU, DENSIFY = 3, 4, 6, 32, 54, 124  # TFLite's BuiltinOperator numbers
+TRANSPOSED_CONV = "Convolution2DTransposeBias"  # MediaPipe's custom operator
 REGIONS = {61: "lips", 33: "right_eye", 362: "left_eye"}  # by the first corner that a region is turned by
 
 
@@ -77,7 +78,9 @@ class Graph:
 
     def __init__(self, content: bytes) -> None:
         model = Fields(content, struct.unpack_from("<I", content)[0])
-        codes = [max(code.number(0, "b"), code.number(3, "i")) for code in model.children(1)]
+        kinds = model.children(1)
+        codes = [max(code.number(0, "b"), code.number(3, "i")) for code in kinds]
+        custom = [bytes(code.array(1, "u1")).decode() for code in kinds]
         self.buffers = model.children(4)
         graph = model.children(2)[0]
         self.tensors = graph.children(0)
@@ -86,6 +89,7 @@ class Graph:
             (codes[op.number(0, "I")], op.array(1, "<i4").tolist(), op.array(2, "<i4").tolist(), op.array(5, "u1"))
             for op in graph.children(3)
         ]
+        self.transposed = {i for i, op in enumerate(graph.children(3)) if custom[op.number(0, "I")] == TRANSPOSED_CONV}
         self.made_by = {out: i for i, (_, _, outs, _) in enumerate(self.steps) for out in outs}
 
     def constant(self, number: int) -> np.ndarray:
@@ -120,8 +124,11 @@ class Graph:
         for output in self.outputs:
             new = sorted(self.ancestors(output) - done)
             done.update(new)
-            for code, inputs, _, _ in (self.steps[i] for i in new):
-                if code == CONV:  # out, height, width, in
+            for step in new:
+                code, inputs, _, _ = self.steps[step]
+                if step in self.transposed:  # out, height, width, in
+                    weights += [self.constant(inputs[1]).transpose(3, 0, 1, 2), self.constant(inputs[2])]
+                elif code == CONV:  # out, height, width, in
                     weights += [self.constant(inputs[1]).transpose(0, 3, 1, 2), self.constant(inputs[2])]
                 elif code == DEPTHWISE:  # 1, height, width, channels
                     weights += [self.constant(inputs[1]).transpose(3, 0, 1, 2), self.constant(inputs[2])]

@@ -7,7 +7,8 @@ DUB_NOTE = """## A film says something else, in its own speaker's lips
    of the new speech into every frame. Any length: frames go straight into the video file.
 
 Only the mouth is new; it rests where nobody speaks. Other references? Copy the numbers of *indices* into the input of
-that name and change them. Another face? *face_index* and *face_at* in both nodes.
+that name and change them. Another face? *face_at* in both nodes. A second speaker? Another Dub Lips behind the first,
+with *keep_film_sound*.
 
 Needed: **renderer_checkpoint.pth** of IP-LAP (links in github.com/Weizhi-Zhong/IP_LAP; for research only) in
 *models/iplap*. Or choose *musetalk* (MIT), or *lips* of your own: `portraittalk train lips`.

@@ -21,6 +21,7 @@ from portraittalk_core.face.lip_points import LIP_POINTS
 from portraittalk_core.face.mesh.landmarks import find_portrait
 from portraittalk_core.face.sketch import draw_sketch
 from portraittalk_core.media.audio import load_speech
+from portraittalk_core.media.made_mark import COMPOSITE, picture_options
 from portraittalk_core.motion.dub import dub_track
 from portraittalk_core.motion.options import MotionOptions
 from portraittalk_core.plots.track import plot_score, plot_track
@@ -350,9 +351,9 @@ def stack(rows: list[Image.Image]) -> Image.Image:
 
 
 def save(image: Image.Image, path: Path) -> None:
-    """Write a JPEG."""
+    """Write a JPEG, which says in its metadata that its faces are made."""
     path.parent.mkdir(exist_ok=True)
-    image.save(path, quality=88)
+    image.save(path, quality=88, **picture_options(path.suffix, COMPOSITE))
 
 
 if __name__ == "__main__":

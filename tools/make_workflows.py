@@ -102,7 +102,7 @@ PORTRAIT_NOTE = """## One portrait and a speech clip become a video
 3. **Run.** The video appears on the right, and in ComfyUI's output folder.
 
 *mouth_gain* opens the mouth more or less, *head_motion* 0 locks the head, another *seed* gives other blinks. Of several
-faces, *face_index* 0 is the largest.
+faces, *face_index* 0 is the largest; are all to speak, take **Several Speakers**.
 
 Nothing needs to be downloaded. Select a node and press **i** above it for its help.
 """

@@ -49,10 +49,11 @@ def prepare_grid(
     speakers: Sequence[str],
     size: int = 128,
     workers: int = 1,
+    margin: float = MARGIN,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> PrepareReport:
     """Prepare all clips of a GRID folder, and write the two lists; returns the report."""
-    report = prepare_videos(grid, out, PrepareOptions(size=size, margin=MARGIN), workers, on_progress)
+    report = prepare_videos(grid, out, PrepareOptions(size=size, margin=margin), workers, on_progress)
     lists = split([video.name for video in report.kept], speakers)
     for name, clips in zip((TRAIN, HELD_OUT), lists, strict=True):
         (out / name).write_text("".join(f"{clip}\n" for clip in clips), encoding="utf-8")
@@ -66,13 +67,14 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="clips and lists are written here")
     parser.add_argument("--speakers", nargs="+", default=["s1", "s4"], help="trained on; the others are held out")
     parser.add_argument("--size", type=int, default=128, help="pixels a side of the crops")
+    parser.add_argument("--margin", type=float, default=MARGIN, help="side of the crop over that of the face's box")
     parser.add_argument("--workers", type=int, default=1, help="processes")
     args = parser.parse_args()
 
     def show(done: int, total: int) -> None:
         sys.stderr.write(f"\r{done} of {total}")
 
-    report = prepare_grid(args.grid, args.out, args.speakers, args.size, args.workers, show)
+    report = prepare_grid(args.grid, args.out, args.speakers, args.size, args.workers, args.margin, show)
     sys.stdout.write(f"\n{report.text()}")
     return 0
 

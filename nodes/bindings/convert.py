@@ -187,6 +187,13 @@ def to_latents(latent: Mapping) -> Tensor:
     return check_finite(samples, "the LATENT")
 
 
+def to_mask(masks: list[Tensor]) -> Tensor:
+    """A MASK (B, H, W) float 0..1 of (H, W) uint8 masks."""
+    import comfy.model_management
+
+    return torch.stack(masks).float().div_(255).to(comfy.model_management.intermediate_device())
+
+
 def to_image(pictures: list[Tensor]) -> Tensor:
     """An IMAGE batch (B, H, W, 3) float 0..1 of (H, W, 3) uint8 pictures of one size."""
     import comfy.model_management

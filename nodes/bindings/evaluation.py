@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 from torch import Tensor
 
-from ...portraittalk_core.errors import InputError, MissingDependency
+from ...portraittalk_core.errors import MissingDependency
 from ...portraittalk_core.evaluation.clip import EvaluationClip
 from ...portraittalk_core.evaluation.identity import IdentityReference, encoder_reference, portrait_reference
+from ...portraittalk_core.face.mesh.backends import MeshBackend
 from ...portraittalk_core.media.mix import mix_blocks, tensor_blocks
 from ...portraittalk_core.types import SPEECH_RATE_HZ, LandmarkTrack, as_fps
 from . import convert, convert_audio, convert_video, paths
@@ -53,23 +54,20 @@ def evaluation_clip(
     return _with_sound(replace(clip, pictures=replace(clip.pictures, name=name)), audio)
 
 
-def identity_reference(portrait: Tensor | None, with_target: bool, files: ExitStack) -> IdentityReference:
-    """The identity reference of a portrait and a target; without encoder where its files are missing."""
+def identity_reference(
+    portrait: Tensor | None, with_target: bool, mesh: MeshBackend, files: ExitStack
+) -> IdentityReference:
+    """The identity reference of a portrait and a target: by InsightFace where its files are, else by dlib."""
     from ...portraittalk_core.face.identity.encoder import FaceEncoder, find_face_models
 
-    if portrait is None and not with_target:
-        return IdentityReference(encode=_no_portrait)
-    try:
-        encoder = files.enter_context(FaceEncoder(find_face_models(paths.model_folders(paths.FACES))))
-    except MissingDependency:  # no reason to measure nothing: the report says what the identity needs
-        return IdentityReference(portrait=portrait)
+    encoder = None
+    if portrait is not None or with_target:
+        with suppress(MissingDependency):
+            encoder = files.enter_context(FaceEncoder(find_face_models(paths.model_folders(paths.FACES))))
+    reference = encoder_reference(encoder, mesh)
     if portrait is None:
-        return encoder_reference(encoder)
-    return portrait_reference(encoder, convert.to_picture(portrait), "that is connected")
-
-
-def _no_portrait(_picture: Tensor) -> Tensor:
-    raise InputError("there is no portrait to compare with.")
+        return reference
+    return portrait_reference(reference, convert.to_picture(portrait), "that is connected")
 
 
 def _with_sound(clip: EvaluationClip, audio: dict | None) -> EvaluationClip:

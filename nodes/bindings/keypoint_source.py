@@ -13,10 +13,12 @@ from ...portraittalk_core.motion import keypoint_time, resample
 from ...portraittalk_core.motion.dub import film_order
 from ...portraittalk_core.pipelines.dub import read_film
 from ...portraittalk_core.pipelines.render import driven_portrait, fit_track
+from ...portraittalk_core.pipelines.same_person import DlibPerson
 from ...portraittalk_core.progress import Progress
 from ...portraittalk_core.renderers.contract import Film
 from ...portraittalk_core.types import KeypointTrack, LandmarkTrack, Portrait
 from . import convert, convert_video
+from .face_place import choice_at
 from .progress import face_mesh
 
 Motion = KeypointTrack | LandmarkTrack
@@ -32,6 +34,7 @@ def source_and_motion(
     film: object | None = None,
     film_landmarks: LandmarkTrack | None = None,
     face_index: int = 0,
+    face_at: object | None = None,
     film_end: str = "cut",
 ) -> tuple[Portrait | Film, Motion]:
     """The source of a rendering and its motion, of as many frames.
@@ -44,6 +47,7 @@ def source_and_motion(
         film: a VIDEO; one of the two is needed.
         film_landmarks: of the film, if known.
         face_index: which face of several.
+        face_at: MASK or box that says where it is; goes before the number.
         film_end: what follows where the motion is longer than the film.
 
     Raises:
@@ -54,27 +58,29 @@ def source_and_motion(
         received = "there is neither" if film is None else "both are connected"
         raise InputError(f"{ADVICE}: {received}.")
     if film is not None:
-        opened = _opened(film, film_landmarks, face_index, files, progress)
+        opened = _opened(film, film_landmarks, (face_index, face_at), files, progress)
         return _of_one_length(opened, _at_rate_of(opened, motion), film_end)
     picture = convert.to_portrait(portrait)
     with face_mesh() as mesh:
-        if isinstance(motion, LandmarkTrack) and not face_index:
+        if isinstance(motion, LandmarkTrack) and not face_index and face_at is None:
             face = driven_portrait(picture, motion, "the portrait", mesh)
         else:
-            face = find_portrait(picture, face_index, source="the portrait", mesh=mesh)
+            which = choice_at(face_index, face_at, tuple(picture.shape[:2]))
+            face = find_portrait(picture, which, source="the portrait", mesh=mesh)
     return face, fit_track(face, motion) if isinstance(motion, LandmarkTrack) else motion
 
 
-def _opened(film, landmarks, face_index, files: ExitStack, progress: Progress) -> Film:
+def _opened(film, landmarks, face, files: ExitStack, progress: Progress) -> Film:
     path = files.enter_context(convert_video.video_file(film))
+    shown = probe_video(path)
     if landmarks is not None:
-        shown = probe_video(path)
         if (shown.width, shown.height) != (landmarks.width, landmarks.height):
             sizes = f"{landmarks.width}×{landmarks.height}, the film {shown.width}×{shown.height}"
             raise InputError(f"film_landmarks belong to pictures of {sizes}; connect the landmarks of this film.")
         return Film(path, landmarks)
+    which = choice_at(*face, (shown.height, shown.width))
     with face_mesh() as mesh:
-        return read_film(path, mesh=mesh, face_index=face_index, on_progress=progress)
+        return read_film(path, mesh=mesh, face_index=which, on_progress=progress, people=DlibPerson())
 
 
 def _at_rate_of(film: Film, motion: Motion) -> Motion:

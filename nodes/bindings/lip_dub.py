@@ -24,6 +24,7 @@ from ...portraittalk_core.types import LandmarkTrack, Speech
 from ..engine import to_engine
 from ..video import FrameBuffer
 from . import convert, convert_video
+from .film_sound import with_film_sound
 from .lip_select import ChosenReferences, read_video
 from .lips import LipNetworks
 from .progress import Progress, check_interrupted, show_text
@@ -33,7 +34,13 @@ from .temp_video import new_temp_video, temp_video, video_ui
 if TYPE_CHECKING:
     from ...portraittalk_core.engines.contract import MotionEngine
 
-NOT_PAINTED = ("keep_frames", "crf", "resume")  # inputs that painted crops do not depend on
+NOT_PAINTED = (
+    "keep_frames",
+    "crf",
+    "ai_mark",
+    "resume",
+    "keep_film_sound",
+)  # inputs that painted crops do not depend on
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,7 @@ class Written:
     keep_frames: str = "auto"
     crf: int = 16
     resume: bool = True
+    keep_film_sound: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,6 +143,7 @@ def run(
         chosen = None if watched.references is None else watched.references.frames
         renderer = LipRenderer(networks.model, inputs.paint, chosen)
         callbacks = Callbacks(frames.progress, frames.on_picture, sections=sections)
+        sound = with_film_sound(filmed.path, sound) if written.keep_film_sound else sound
         more = {"renderer": renderer, "speech": inputs.speech, "callbacks": callbacks, "crf": written.crf}
         with networks.on_device(inputs.paint.batch_size):
             render_film(filmed, track, out, sound=sound, **more)

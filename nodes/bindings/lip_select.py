@@ -17,6 +17,7 @@ from ...portraittalk_core.face.scenes import SceneFinder
 from ...portraittalk_core.face.sharpness import mouth_sharpness
 from ...portraittalk_core.media.video_read import probe_video
 from ...portraittalk_core.pipelines.dub import read_film
+from ...portraittalk_core.pipelines.same_person import DlibPerson
 from ...portraittalk_core.renderers.contract import Film
 from ...portraittalk_core.renderers.lip.contract import LipCropRule
 from ...portraittalk_core.renderers.lip.crop import LipBoxes
@@ -88,7 +89,8 @@ def read_video(path: Path, landmarks: LandmarkTrack | None, face: tuple, scenes:
         return Film(path, landmarks)
     which = choice_at(*face, (shown.height, shown.width))
     with face_mesh() as mesh:
-        return read_film(path, mesh=mesh, face_index=which, on_progress=Progress(), scenes=scenes)
+        people = DlibPerson()
+        return read_film(path, mesh=mesh, face_index=which, on_progress=Progress(), scenes=scenes, people=people)
 
 
 def check_landmarks(landmarks: LandmarkTrack, size: tuple[int, int]) -> None:

@@ -20,7 +20,7 @@ from . import paths
 log = logging.getLogger(__name__)
 
 # inputs that the painted frames do not depend on, or that are hashed by their own content
-NOT_PAINTED = ("keep_frames", "crf", "fps", "resume", "audio")
+NOT_PAINTED = ("keep_frames", "crf", "ai_mark", "fps", "resume", "audio")
 Add = Callable[[str], None]
 
 

@@ -52,11 +52,9 @@ def _track_video(video, face, missing):
         return track_faces(pictures, fps, mesh, index, on_missing=missing[0], source="the video", on_face=missing[1])
 
 
-def of_one_person(track, finder, node_id):
+def of_one_person(track, seen, node_id):
     """The track without the scenes of other people, whose frames count as those without a face; told on the node."""
-    from ...portraittalk_core.face.scenes import other_people
-
-    others = other_people(track, finder.scenes()) & track.valid
+    others = seen.other_people() & track.valid
     if others.any():
         first = int(others.int().argmax()) / float(track.fps)
         show_text(node_id, f"{int(others.sum())} frames show another face, from {first:.2f} s on: they are left out.")

@@ -6,9 +6,12 @@ import functools
 import json
 import logging
 import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+
+from torch import Tensor
 
 from .. import __version__
 from ..cache_key import cache_key, file_digest
@@ -20,6 +23,7 @@ from ..evaluation.identity import file_reference
 from ..evaluation.many import VERSION as SCORE_VERSION
 from ..evaluation.networks import Networks, open_networks
 from ..evaluation.options import EvaluationOptions
+from ..face.choice import FaceChoice, face_choice
 from ..face.identity.encoder import FaceEncoder, find_face_models
 from ..face.mesh.backends import MeshBackend
 from ..face.mesh.landmarks import find_portrait, open_mesh
@@ -28,7 +32,9 @@ from ..media.audio import load_speech
 from ..media.files import atomic_write, explain_write_errors
 from ..media.image import load_picture
 from ..media.kind import is_video
+from ..media.made_mark import ai_mark
 from ..media.options import SoundOptions, WriteOptions
+from ..media.several_sounds import nothing_said, summed_sounds
 from ..media.sound import SoundChoice
 from ..metrics.packages import found_packages
 from ..metrics.registry import measured_metrics
@@ -37,7 +43,9 @@ from ..motion.options import MotionOptions
 from ..options import fields_given
 from ..pipelines.dub import dub, read_film
 from ..pipelines.same_person import described_by
+from ..pipelines.speakers import Speaker, dub_speakers
 from ..pipelines.talk import talk
+from ..pipelines.together import PictureSpeaker, talk_speakers
 from ..progress import Progress
 from ..renderers.contract import FILM, Callbacks, Renderer
 from ..renderers.registry import DEFAULT, open_renderer, renderer_spec
@@ -45,7 +53,8 @@ from ..style.options import StyleUse
 from ..style.prior import BlendedStyle, Style, load_style, used_as
 from ..style.reference import named_style, statistics_of
 from ..threads import one_torch_thread
-from ..types import StyleStatistics
+from ..types import Portrait, Speech, StyleStatistics
+from .also import face_key, sound_key
 from .manifest import DUB, SCORE, TALK, BatchJob
 
 log = logging.getLogger(__name__)
@@ -64,7 +73,7 @@ class BatchSettings:
     mesh_backend: str = "auto"
     mesh_model: Path | None = None
     metric_models: Path | None = None  # folder with the networks of LSE, LPIPS, FID and FVD
-    face_models: Path | None = None  # folder with InsightFace's buffalo_l, which tells who a face is
+    face_models: Path | None = None  # folder with InsightFace's buffalo_l; None: dlib's descriptor
 
 
 @dataclass(frozen=True)
@@ -115,7 +124,8 @@ class JobRunner:
         key = self._key(job)
         if _is_finished(out, note, key):
             return SKIPPED
-        {TALK: self._talk, DUB: self._dub, SCORE: self._score}[job.job](job, out, on_progress)
+        with ai_mark(WriteOptions(**fields_given(WriteOptions, job.options)).ai_mark):
+            {TALK: self._talk, DUB: self._dub, SCORE: self._score}[job.job](job, out, on_progress)
         with explain_write_errors(note):
             note.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(note) as part:
@@ -131,6 +141,7 @@ class JobRunner:
             scorers = [self._networks.files, self._face_files, sorted(found_packages()), metrics]
         content = [__version__, VERSION, SCORE_VERSION, job.job, job.out, files, job.style, dict(job.options)]
         content += [job.renderer] if job.renderer != DEFAULT else []  # as it was before there was a choice
+        content += [list(job.also)] if job.also else []  # as it was before there were several
         content += [self._settings.mesh_backend, scorers]
         return cache_key(content)
 
@@ -140,33 +151,56 @@ class JobRunner:
             _check_film_job(job)
             self._dub(job, out, on_progress)
             return
-        face = _face(job)
-        which = face.which, face.face_order
-        portrait = find_portrait(load_picture(path), *which, source=path.name, mesh=self._mesh)
+        if job.also:
+            self._talk_together(job, load_picture(path), out, on_progress)
+            return
+        portrait = self._portraits(job, load_picture(path))[0]
         driving = read_film(job.files["driving"], mesh=self._mesh, scenes="all") if "driving" in job.files else None
         film_end = DubOptions(**fields_given(DubOptions, options)).film_end
         motion, more = self._common(job, on_progress)
         talk(portrait, load_speech(_sound(job)), out, motion, driving=driving, film_end=film_end, **more)
 
+    def _talk_together(self, job: BatchJob, picture: Tensor, out: Path, on_progress: Progress | None) -> None:
+        if "driving" in job.files:
+            raise InputError("driving moves one face, and also names several; leave one of them out")
+        speakers = list(map(PictureSpeaker, self._portraits(job, picture), _speeches(job), _names(job)))
+        motion, more = self._common(job, on_progress)
+        talk_speakers(speakers, out, motion, **more)
+
+    def _portraits(self, job: BatchJob, picture: Tensor) -> list[Portrait]:
+        """The picture with each of the faces that a job means."""
+        path, order = job.files.get("portrait") or job.files["source"], _face(job).face_order
+        return [find_portrait(picture, which, order, source=path.name, mesh=self._mesh) for which in _faces(job)]
+
     def _dub(self, job: BatchJob, out: Path, on_progress: Progress | None) -> None:
         path, options = job.files.get("video") or job.files["source"], dict(job.options)
-        face, dub_options = _face(job), DubOptions(**fields_given(DubOptions, options))
-        which = {"face_index": face.which, "face_order": face.face_order, "scenes": dub_options.scenes}
-        with described_by(job.files.get("person_models")) as describe:
-            film = read_film(path, mesh=self._mesh, **which, describe=describe, on_progress=on_progress)
-        speech = load_speech(_sound(job), film.track.seconds if dub_options.film_end == "cut" else None)
-        motion, more = self._common(job, on_progress)
-        dub(film, speech, out, motion, dub_options=dub_options, **more)
+        dub_options = DubOptions(**fields_given(DubOptions, options))
+        which = {"face_order": _face(job).face_order, "scenes": dub_options.scenes, "mesh": self._mesh}
+        with described_by(job.files.get("person_models")) as people:
+            films = [
+                read_film(path, face_index=face, **which, people=people, on_progress=on_progress)
+                for face in _faces(job)
+            ]
+        at_most_s = films[0].track.seconds if dub_options.film_end == "cut" else None
+        speeches = _speeches(job, at_most_s)
+        motion, more = self._common(job, on_progress, at_most_s)
+        if job.also:
+            speakers = list(map(Speaker, films, speeches, _names(job)))
+            dub_speakers(speakers, out, motion, dub_options=dub_options, **more)
+        else:
+            dub(films[0], speeches[0], out, motion, dub_options=dub_options, **more)
 
-    def _common(self, job: BatchJob, on_progress: Progress | None) -> tuple[MotionOptions, dict[str, object]]:
-        """Motion options of a job that draws, and what talk and dub are given alike."""
+    def _common(
+        self, job: BatchJob, on_progress: Progress | None, at_most_s: float | None = None
+    ) -> tuple[MotionOptions, dict[str, object]]:
+        """Motion options of a job that draws, and what talk and dub are given alike; sounds are summed so far."""
         options = dict(job.options)
         motion = MotionOptions(**fields_given(MotionOptions, options), style_statistics=_statistics(job))
         return motion, {
             "engine": self._engine,
             "renderer": self._renderer(job),
             "style": _style(job),
-            "sound": _sound(job),
+            "sound": summed_sounds(list(filter(None, _sounds(job))), at_most_s) if job.also else _sound(job),
             "crf": WriteOptions(**fields_given(WriteOptions, options)).crf,
             "callbacks": Callbacks(on_progress),
         }
@@ -183,7 +217,7 @@ class JobRunner:
             job.files.get("target"),
             EvaluationOptions(**job.options),
             mesh=self._mesh,
-            identity=file_reference(self._face_encoder, job.files.get("portrait")),
+            identity=file_reference(self._face_encoder, job.files.get("portrait"), self._mesh),
             networks=self._networks,
             name=out.stem,
             on_progress=on_progress,
@@ -256,6 +290,32 @@ def _face(job: BatchJob) -> FaceOptions:
 def _sound(job: BatchJob) -> SoundChoice:
     """The sound track of a job's speech."""
     return SoundChoice(job.files["speech"], SoundOptions(**fields_given(SoundOptions, dict(job.options))).sound_track)
+
+
+def _faces(job: BatchJob) -> list[int | FaceChoice]:
+    """Which faces speak: the first, and those of the column `also`."""
+    written = [str(job.files[key]) if key in job.files else face for key, face in _further(job, face_key)]
+    return [_face(job).which, *map(face_choice, written)]
+
+
+def _sounds(job: BatchJob) -> list[Path | SoundChoice | None]:
+    """What they say, in turn; None where somebody listens."""
+    return [_sound(job), *(job.files.get(key) for key, _ in _further(job, sound_key))]
+
+
+def _speeches(job: BatchJob, at_most_s: float | None = None) -> list[Speech]:
+    """What they say, so much of it read."""
+    return [nothing_said() if sound is None else load_speech(sound, at_most_s) for sound in _sounds(job)]
+
+
+def _names(job: BatchJob) -> list[str]:
+    """What to call them in messages."""
+    return ["the face of speech", *(key for key, _ in _further(job, face_key))]
+
+
+def _further(job: BatchJob, key: Callable[[int], str]) -> Iterator[tuple[str, str]]:
+    """The keys of what belongs to the faces of `also`, and the faces."""
+    return ((key(number), face) for number, face in enumerate(job.also, 1))
 
 
 def _statistics(job: BatchJob) -> StyleStatistics | None:

@@ -22,6 +22,8 @@ from ..options import Option, check_option, columns_of
 from ..renderers.contract import FILM, PORTRAIT
 from ..renderers.registry import DEFAULT, renderer_spec, renderer_specs
 from ..style.options import StyleUse
+from .also import COLUMN as ALSO
+from .also import SILENCE, also_pairs, names_mask
 
 TALK, DUB, SCORE = "talk", "dub", "score"
 VIDEOS = (".mp4", ".m4v", ".mov", ".mkv")
@@ -40,7 +42,7 @@ KINDS = {
     SCORE: (EvaluationOptions,),
 }  # whose fields are options; of a job that draws, the renderer's are, too
 ALWAYS = ("job", "out")
-COLUMNS = (*ALWAYS, *FILES[TALK], "video", "style", "renderer", *FILES[SCORE][:2], "options", "note")
+COLUMNS = (*ALWAYS, *FILES[TALK], "video", ALSO, "style", "renderer", *FILES[SCORE][:2], "options", "note")
 STYLE_FILE = ".safetensors"
 UNSAFE = set('/\\:*?"<>|')  # what some system does not allow in a file name
 MAX_QUOTED = 120  # characters of a cell or first line that an error quotes
@@ -69,6 +71,7 @@ class BatchJob:
     options: Mapping[str, object] = field(default_factory=dict)
     renderer: str = DEFAULT  # of a talk or dub job
     problem: str | None = None  # why it cannot be done, known before any work
+    also: tuple[str, ...] = ()  # further faces; "" for a mask in `files`, which has the sounds, too
     needs: tuple[Need, ...] = ()  # files that other lines make
     unmade: str | None = None  # what of them was not made
 
@@ -82,12 +85,12 @@ def read_manifest(path: Path, made_in: Path | None = None) -> Iterator[BatchJob]
             another line makes: they need not be there, and are told as what the job needs. None: all must be there.
 
     Columns: ``job`` (talk, dub or score) and ``out``, a file name; for talk ``portrait``, or ``source`` (a picture, or
-    a video to be dubbed), ``speech`` and, if wanted, ``driving`` (a video whose head the portrait takes over),
-    ``style`` (a name or a .safetensors file) and ``renderer`` (its options are columns, too); for dub ``video``,
-    ``speech`` and, if wanted, ``style`` and ``renderer``; for score ``generated``
-    and, if wanted, ``target`` (without it, what needs no ground truth is measured) and ``portrait``. An option stands
-    in a column of its own name, or in the JSON object of the column ``options``; the column wins. ``note`` is free
-    text.
+    a video to be dubbed), ``speech`` and, if wanted, ``driving`` (a video whose head the portrait takes over), ``also``
+    (further faces and what they say, see `also.also_pairs`), ``style`` (a name or a .safetensors file) and ``renderer``
+    (its options are columns, too); for dub ``video``, ``speech`` and, if wanted, ``also``, ``style`` and ``renderer``;
+    for score ``generated`` and, if wanted, ``target`` (without it, what needs no ground truth is measured) and
+    ``portrait``. An option stands in a column of its own name, or in the JSON object of the column ``options``; the
+    column wins. ``note`` is free text.
 
     Raises:
         InputError: it cannot be read, lacks a column, or has one that is not known.
@@ -189,8 +192,11 @@ def _job(line: int, kind: str, cells: dict[str, str], folder: Path, made_in: Pat
     if kind not in SUFFIXES:
         raise InputError(f"the job must be talk, dub or score, not {abbreviated(kind)}")
     out = _out_file(kind, cells["out"])
-    files = {name: folder / cells[name] for name in FILES[kind] if cells.get(name)}
-    needs = tuple(_needs(cells, files, made_in)) if made_in else ()
+    named = {name: cells[name] for name in FILES[kind] if cells.get(name)}  # files, as they stand in the cells
+    also = also_pairs(cells.get(ALSO, "")) if kind in SOURCES else []
+    named |= {pair.sound_key: pair.sound for pair in also if pair.sound != SILENCE}
+    files = {name: folder / text for name, text in named.items()}
+    needs = tuple(_needs(named, files, made_in)) if made_in else ()
     missing = [name for name in NEEDED[kind] if name not in files and STANDS_FOR.get(name, name) not in files]
     if missing:
         raise InputError(f"the {kind} job names no {' and no '.join(missing)}")
@@ -209,9 +215,10 @@ def _job(line: int, kind: str, cells: dict[str, str], folder: Path, made_in: Pat
     options = _options(kind, cells, allowed)
     for name in [name for name in options if allowed[name].kind is Path and not allowed[name].many]:
         files[name] = folder / str(options.pop(name))  # files count by their content
-    face = options.get("face")
-    if isinstance(face, str) and is_file(folder / face):  # a mask; else a box
+    if names_mask(options.get("face")):
         files["face"] = folder / options.pop("face")
+    files |= {pair.face_key: folder / pair.face for pair in also if names_mask(pair.face)}
+    faces = tuple("" if names_mask(pair.face) else pair.face for pair in also)
     absent = [
         f"the {name} {shortened(path)} does not exist"
         for name, path in files.items()
@@ -219,7 +226,7 @@ def _job(line: int, kind: str, cells: dict[str, str], folder: Path, made_in: Pat
     ]
     if absent:
         raise InputError("; ".join(absent))
-    return BatchJob(line, kind, out, files, style, options, renderer, needs=needs)
+    return BatchJob(line, kind, out, files, style, options, renderer, also=faces, needs=needs)
 
 
 def job_options(kind: str, renderer: str = DEFAULT) -> Mapping[str, Option]:
@@ -240,11 +247,11 @@ def all_columns() -> tuple[str, ...]:
     return tuple(columns_of(*kinds))
 
 
-def _needs(cells: dict[str, str], files: dict[str, Path], made_in: Path) -> Iterator[Need]:
+def _needs(named: dict[str, str], files: dict[str, Path], made_in: Path) -> Iterator[Need]:
     """Dependencies of a job: videos of the output folder, or named as another line names its output."""
     for column, path in files.items():
         name = path.name if path.suffix else path.name + SUFFIXES[TALK][0]
-        bare = "/" not in cells[column] and "\\" not in cells[column]
+        bare = "/" not in named[column] and "\\" not in named[column]
         may_be = (bare and not is_file(path)) or os.path.realpath(path.parent) == str(made_in)
         if may_be and Path(name).suffix.lower() in SUFFIXES[TALK]:
             yield Need(column, name)

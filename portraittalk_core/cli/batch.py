@@ -57,7 +57,7 @@ def add_batch(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         "--face-models",
         metavar="FOLDER",
         type=Path,
-        help="folder with InsightFace's buffalo_l: who faces are, for score",
+        help="folder with InsightFace's buffalo_l, to compare faces by ArcFace instead of dlib's descriptor, for score",
     )
     return parser.add_argument_group("face")
 

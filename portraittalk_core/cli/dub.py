@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..motion.dub_options import DubOptions
 from ..renderers.contract import FILM
+from .also import add_also, check_sounds, read_also, speaker_names, speaking_faces, speeches, video_sound
 from .arguments import (
     VIDEO_SUFFIXES,
     Command,
@@ -18,7 +18,6 @@ from .arguments import (
     add_video,
     check_crf,
     check_output,
-    chosen_face,
     open_chosen_mesh,
     options_from,
 )
@@ -33,7 +32,6 @@ from .style import chosen_style
 
 if TYPE_CHECKING:
     from ..face.choice import FaceChoice
-    from ..media.sound import SoundChoice
     from ..motion.options import MotionOptions
     from ..renderers.contract import Film
     from ..renderers.write import RenderResult
@@ -56,18 +54,15 @@ def dub(args: argparse.Namespace) -> None:
 def dub_film(args: argparse.Namespace) -> None:
     """Dub the video of --video."""
     started = time.perf_counter()
-    args.also = [[face, Path(speech)] for face, speech in getattr(args, "also", None) or ()]
-    check_output(args.out, (args.video, args.speech, *(speech for _, speech in args.also)), VIDEO_SUFFIXES)
+    check_output(args.out, (args.video, args.speech, *read_also(args)), VIDEO_SUFFIXES)
     check_crf(args.crf)
     options, (spec, render_options) = motion_options(args), renderer_options(args, FILM)
-    dub_options, faces = options_from(args, DubOptions), _faces(args)
+    dub_options, faces = options_from(args, DubOptions), speaking_faces(args)
     fit = chosen_fit(args, spec.name)
-    from ..media.sound import SoundFile
     from ..renderers.contract import Callbacks
 
     engine, renderer = motion_engine(args), open_renderer(spec, render_options)
-    for sound in _sounds(args):
-        SoundFile(sound).close()  # what cannot be heard is told before the film is read
+    check_sounds(args)
     films = _films(args, faces, dub_options)
     if fit is not None:
         args, renderer = fitted(args, fit, films[0], spec, render_options)
@@ -88,29 +83,17 @@ def dub_film(args: argparse.Namespace) -> None:
             print(f"No face was seen in {film.num_faceless} of {result.num_frames} frames; they say nothing new.")
 
 
-def _faces(args: argparse.Namespace) -> list[int | FaceChoice]:
-    """Which faces speak: that of the face's own flags, and those of --also."""
-    from ..face.choice import face_choice
-
-    return [chosen_face(args), *(face_choice(face) for face, _ in args.also)]
-
-
-def _sounds(args: argparse.Namespace) -> list[Path | SoundChoice]:
-    """What they say, in turn."""
-    return [chosen_sound(args), *(speech for _, speech in args.also)]
-
-
 def _films(args: argparse.Namespace, faces: list[int | FaceChoice], dub_options: DubOptions) -> list[Film]:
     """The video, tracked on each of some faces."""
     from ..pipelines.dub import read_film
     from ..pipelines.same_person import described_by
 
     films = []
-    with open_chosen_mesh(args) as mesh, described_by(dub_options.person_models) as describe:
+    with open_chosen_mesh(args) as mesh, described_by(dub_options.person_models) as people:
         for face in faces:
             with progress_bar("finding landmarks") as on_progress:
                 which = {"face_index": face, "face_order": args.face_order, "scenes": dub_options.scenes}
-                films.append(read_film(args.video, mesh=mesh, **which, describe=describe, on_progress=on_progress))
+                films.append(read_film(args.video, mesh=mesh, **which, people=people, on_progress=on_progress))
     return films
 
 
@@ -131,34 +114,19 @@ def _dub_one(args: argparse.Namespace, film: Film, options: MotionOptions, more:
 def _dub_all(
     args: argparse.Namespace, films: list[Film], options: MotionOptions, more: dict[str, object]
 ) -> RenderResult:
-    from ..media.audio import load_speech
-    from ..media.several_sounds import summed_sounds
     from ..pipelines.speakers import Speaker, dub_speakers
 
-    names = ["the face of --speech", *(f"the face {face} of --also" for face, _ in args.also)]
     at_most_s = _spoken_s(films[0], more["dub_options"])
-    sounds = _sounds(args)
-    speakers = [
-        Speaker(film, load_speech(sound, at_most_s), name)
-        for film, sound, name in zip(films, sounds, names, strict=True)
-    ]
-    return dub_speakers(
-        speakers, args.out, options, style=chosen_style(args), sound=summed_sounds(sounds, at_most_s), **more
-    )
+    speakers = list(map(Speaker, films, speeches(args, at_most_s), speaker_names(args)))
+    sound = video_sound(args, at_most_s)
+    return dub_speakers(speakers, args.out, options, style=chosen_style(args), sound=sound, **more)
 
 
 def _add(parser: argparse.ArgumentParser) -> None:
     add_source(parser, FILM, "video with a face in it; frames without it stay as they are")
     add_file(parser, "--speech", "IN", "sound or video file with the new speech; it becomes the video's sound")
     add_sound_track(parser)
-    parser.add_argument(
-        "--also",
-        action="append",
-        nargs=2,
-        metavar=("FACE", "IN"),
-        help="another face of the film, and the sound of what it says; may be given several times. FACE is a number "
-        "as of --face-index, or a box or mask as of --face. The video's sound is the sum of all",
-    )
+    add_also(parser)
     add_file(parser, "--out", "OUT.mp4", "video to write, of the same size and rate, and as long")
     add_options(parser.add_argument_group("length"), DubOptions, filled=True)
     add_motion(parser, filmed=True)

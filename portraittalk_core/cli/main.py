@@ -7,7 +7,8 @@ import os
 from collections.abc import Callable, Sequence
 
 from .. import __version__
-from . import batch, doctor, dub, landmarks, plot, prepare, render, score, style, talk, track, train
+from ..media.made_mark import ai_mark
+from . import batch, doctor, dub, landmarks, live, plot, prepare, render, score, style, talk, track, train
 from .arguments import Command
 from .process import EXIT_USER, run_guarded
 from .validation import check_arguments
@@ -15,7 +16,7 @@ from .validation import check_arguments
 DEBUG_VARIABLE = "PORTRAITTALK_DEBUG"
 COMMANDS = tuple(
     module.COMMAND
-    for module in (talk, dub, landmarks, style, track, render, plot, score, batch, prepare, train, doctor)
+    for module in (talk, dub, live, landmarks, style, track, render, plot, score, batch, prepare, train, doctor)
 )
 
 DESCRIPTION = "One portrait and a speech clip become a talking-face video."
@@ -33,7 +34,8 @@ class _Help(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpF
     """Help formatter that keeps the examples' line breaks and shows defaults where they say something."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default is None or action.default is False else super()._get_help_string(action)
+        said = action.default is None or action.default is False or "default:" in (action.help or "")
+        return action.help if said else super()._get_help_string(action)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,7 +60,8 @@ def _validated(command: Command, parser: argparse.ArgumentParser) -> Callable[[a
 
     def run(args: argparse.Namespace) -> int | None:
         check_arguments(parser, args)
-        return command.run(args)
+        with ai_mark(getattr(args, "ai_mark", True)):
+            return command.run(args)
 
     return run
 

@@ -30,6 +30,8 @@ def add_motion(parser: argparse.ArgumentParser, filmed: bool = False) -> None:
     if not filmed:
         points = "mouth gain over time, as [[seconds, gain], …]; times --mouth-gain"
         add_file(group, "--gain-points", "IN.json", points, False)
+        points = "emotions over time, as [[seconds, emotion, strength], …]; times --emotion-strength"
+        add_file(group, "--emotion-points", "IN.json", points, False)
     group = parser.add_argument_group("motion engine")
     add_file(group, "--engine", "FILE", _engine_help(), False)
     add_file(group, "--encoder", "FILE", "speech encoder that the engine needs", False)
@@ -76,12 +78,16 @@ def motion_engine(args: argparse.Namespace) -> MotionEngine:
     return engine
 
 
-def with_gain_curve(options: MotionOptions, args: argparse.Namespace, speech: Speech) -> MotionOptions:
-    """The options with the per-frame gain of a file of control points."""
-    if getattr(args, "gain_points", None) is None:  # a filmed face has none
-        return options
+def with_points(options: MotionOptions, args: argparse.Namespace, speech: Speech) -> MotionOptions:
+    """The options with the gain of every frame, and the emotions, of files of control points."""
+    from ..motion.expression import emotion_points
     from ..motion.gain import MAX_POINTS_BYTES, gain_curve
 
-    text = read_text(args.gain_points, "the gain points", "give a JSON file", MAX_POINTS_BYTES)
-    curve = gain_curve(text, speech.num_frames(options.fps), options.fps)
-    return dataclasses.replace(options, gain_curve=curve)
+    if (path := getattr(args, "gain_points", None)) is not None:  # a filmed face has none
+        text = read_text(path, "the gain points", "give a JSON file", MAX_POINTS_BYTES)
+        curve = gain_curve(text, speech.num_frames(options.fps), options.fps)
+        options = dataclasses.replace(options, gain_curve=curve)
+    if (path := getattr(args, "emotion_points", None)) is not None:
+        text = read_text(path, "the emotion points", "give a JSON file", MAX_POINTS_BYTES)
+        options = dataclasses.replace(options, emotion_points=tuple(emotion_points(text)))
+    return options

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from .arguments import chosen_face, open_chosen_mesh
 
 if TYPE_CHECKING:
+    from ..face.choice import FaceChoice
     from ..types import Portrait
 
 
@@ -17,9 +18,18 @@ def portrait_from(args: argparse.Namespace) -> Portrait:
     Raises:
         NoFaceError: there is no such face.
     """
+    return portraits_from(args, [chosen_face(args)])[0]
+
+
+def portraits_from(args: argparse.Namespace, faces: list[int | FaceChoice]) -> list[Portrait]:
+    """Read `--portrait` and detect some of its faces.
+
+    Raises:
+        NoFaceError: one of them is not there.
+    """
     from ..face.mesh.landmarks import find_portrait
     from ..media.image import load_picture
 
     picture = load_picture(args.portrait)
     with open_chosen_mesh(args) as mesh:
-        return find_portrait(picture, chosen_face(args), args.face_order, source=args.portrait.name, mesh=mesh)
+        return [find_portrait(picture, face, args.face_order, source=args.portrait.name, mesh=mesh) for face in faces]

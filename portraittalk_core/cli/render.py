@@ -7,10 +7,10 @@ import time
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .arguments import VIDEO_SUFFIXES, Command, add_face, add_file, add_portrait, add_video, check_crf, check_output
+from .arguments import Command, add_face, add_file, add_portrait, add_video, check_crf
 from .portrait import portrait_from
 from .progress import progress_bar
-from .renderers import add_renderer, flags_named, open_renderer, renderer_options
+from .renderers import add_renderer, check_video_output, flags_named, open_renderer, renderer_options
 from .resume import resumed
 from .sound import add_sound_track, chosen_sound
 from .style import add_style, chosen_style
@@ -31,9 +31,9 @@ def render(args: argparse.Namespace) -> None:
     """Render a portrait and a track to a video."""
     started = time.perf_counter()
     inputs = [path for path in (args.portrait, args.track, args.speech) if path]
-    check_output(args.out, inputs, VIDEO_SUFFIXES)
     check_crf(args.crf)
     spec, render_options = renderer_options(args)
+    check_video_output(args.out, inputs, render_options)
     from ..face.track_file import load_motion
     from ..media.audio import load_speech
     from ..pipelines.render import fit_track, render_track

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError, PortraitTalkError
@@ -13,14 +14,15 @@ from ..options import options_of
 from ..renderers.animatenet.options import AnimateNetOptions
 from ..renderers.contract import PORTRAIT
 from ..renderers.registry import DEFAULT, build, renderer_spec, renderer_specs
-from .arguments import add_options, options_from
+from ..renderers.warp.options import KEEP
+from .arguments import VIDEO_SUFFIXES, add_options, check_output, options_from
 from .resume import add_resume
 
 if TYPE_CHECKING:
     from ..renderers.contract import Renderer, RendererSpec
 
 OPTION_NAME = re.compile(r"`([a-z]\w*)`")  # option names in error texts of the core
-NOT_OF_FILMS = ("only_face",)  # of a film only the face is painted anyway
+NOT_OF_FILMS = ("only_face", "background")  # of a film only the face is painted anyway
 
 
 def add_renderer(parser: argparse.ArgumentParser, source: str = PORTRAIT) -> None:
@@ -69,6 +71,20 @@ def renderer_options(args: argparse.Namespace, source: str = PORTRAIT) -> tuple[
             )
     with flags_named():
         return spec, options_from(args, spec.options)
+
+
+def check_video_output(out: Path, inputs: Iterable[Path], options: object) -> Path:
+    """Check, before long work starts, the file or folder that a renderer with these options writes; see `check_output`.
+
+    Raises:
+        InputError: its format cannot hold what the renderer draws, or it is an input.
+        OutputError: it cannot be written.
+    """
+    if getattr(options, "background", KEEP) == KEEP:
+        return check_output(out, inputs, VIDEO_SUFFIXES)
+    from ..media.alpha_write import check_alpha_path
+
+    return check_output(check_alpha_path(out), inputs, ())
 
 
 def open_renderer(spec: RendererSpec, options: object) -> Renderer:

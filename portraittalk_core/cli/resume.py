@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SUFFIX = ".unfinished"
 # arguments that the frames do not depend on
-NOT_PAINTED = ("run", "debug", "out", "crf", "no_resume", "batch_size", "mesh_backend")
+NOT_PAINTED = ("run", "debug", "out", "crf", "ai_mark", "no_resume", "batch_size", "mesh_backend")
 
 
 def add_resume(parser: argparse._ActionsContainer) -> None:

@@ -37,7 +37,7 @@ EXAMPLES = """examples:
   portraittalk score --generated made.mp4 --target real.mp4 --out report.html --align --crop face
   portraittalk score --generated made_folder --target real_folder --out scores
   portraittalk score --pairs pairs.csv --out scores
-  portraittalk score --reference-free --generated made.mp4 --portrait me.jpg --face-models models/insightface
+  portraittalk score --reference-free --generated made.mp4 --portrait me.jpg
 
 Folders are matched by name; a CSV has the columns generated,target and, if wanted, name. With a folder as --out, a job
 that was stopped goes on where it was.
@@ -52,8 +52,8 @@ def add_score(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     parser.add_argument(
         "--reference-free", action="store_true", help="measure what needs no real video: sync, jitter, blinks, identity"
     )
-    add_file(parser, "--portrait", "PICTURE", "who it should be; needs --face-models", False)
-    models = "folder with InsightFace's buffalo_l: who generated faces are"
+    add_file(parser, "--portrait", "PICTURE", "who it should be", False)
+    models = "folder with InsightFace's buffalo_l, to compare faces by ArcFace instead of dlib's descriptor"
     add_file(parser, "--face-models", "FOLDER", models, False)
     models = "folder with SyncNet, LPIPS, FID's Inception or FVD's I3D"
     add_file(parser, "--metric-models", "FOLDER", models, False)

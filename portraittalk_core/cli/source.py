@@ -60,10 +60,6 @@ def make_video(args: argparse.Namespace, kind: str) -> None:
         setattr(args, OWN_NAMES[kind], args.source)
     if kind == FILM:
         _refuse_for_films(args)
-    elif getattr(args, "also", None):
-        raise InputError(
-            f"--also is for videos; of the picture {Path(args.portrait).name} one face speaks. Leave it out."
-        )
     elif getattr(args, "fit", None) is not None:
         raise InputError(f"--fit cannot be used with the picture {Path(args.source).name}; leave it out.")
     _MAKERS[kind](args)
@@ -71,7 +67,8 @@ def make_video(args: argparse.Namespace, kind: str) -> None:
 
 def _refuse_for_films(args: argparse.Namespace) -> None:
     flags = [option_of(MotionOptions, name).flag for name in OF_THE_FILM if getattr(args, name, None) is not None]
-    flags += ["--gain-points"] if getattr(args, "gain_points", None) is not None else []
+    points = {"--gain-points": "gain_points", "--emotion-points": "emotion_points"}
+    flags += [flag for flag, name in points.items() if getattr(args, name, None) is not None]
     flags += ["--driving"] if getattr(args, "driving", None) is not None else []
     if flags:
         name = Path(args.video).name

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from ..face import topology as topo
 from ..motion.blink import blink_curve
+from ..motion.expression import expression_of
 from ..motion.head import head_motion
 from ..motion.options import MotionOptions
-from ..motion.rig import MAX_BROW, WIDEST_GAP, FaceRig, make_rig, turn_head
+from ..motion.rig import MAX_BROW, WIDEST_GAP, FaceRig, expressed, make_rig, turn_head
 from ..motion.smoothing import frame_times_s, one_euro_smoothing, sample_at
 from ..motion.speaking_gate import speaking_gate
 from ..motion.stress import brow_curve, stress_curve
@@ -53,6 +54,7 @@ def finish_motion(
     head = head_motion(stress, options.fps, factors.head, options.seed, factors.head_shift, factors.head_pace)
     rest = rig.rest + rig.close + factors.smile * rig.smile
     gains = options.gains(count) * gate * factors.opening
+    expression = expression_of(options, count)
     for start in range(0, count, SPAN):
         span = slice(start, start + SPAN)
         gain = gains[span, None, None]
@@ -60,6 +62,8 @@ def finish_motion(
         local = (
             rest + moved + rig.shut * blink[span, None, None] + rig.brows * brow[span, None, None].clamp(0, MAX_BROW)
         )
+        if expression is not None:
+            local += expressed(rig, expression[span])
         points_px = rig.to_px(turn_head(local, head, span))
         yield LandmarkTrack.from_px(points_px, reference.width, reference.height, options.fps)
 

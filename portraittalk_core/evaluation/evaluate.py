@@ -18,13 +18,13 @@ from torch import Tensor
 
 from ..errors import InputError, MediaError
 from ..face.mesh.backends import MeshBackend, open_mesh
-from ..metrics.registry import METRICS, TARGET_PREFIX, measured_metrics
+from ..metrics.registry import FACE_ENCODER, METRICS, TARGET_PREFIX, measured_metrics
 from ..progress import Progress
 from ..types import as_fps
 from .align import MAX_OFFSET_S, Offset, find_offset, pair_frames
 from .clip import ROUNDING, EvaluationClip, TrackedClip
 from .compare import CROP_PX, FaceCrop, PairScores, face_crop, measure_pair
-from .identity import IdentityReference
+from .identity import IdentityReference, encoder_reference
 from .meters import Measured
 from .networks import Networks
 from .options import EvaluationOptions, FramePairing
@@ -32,6 +32,8 @@ from .reference_free import CROP_FPS, measure_single, merged, single_curves
 from .result import EvaluationResult, curve
 from .setup import Setup
 from .source import Steps, check_same_shape
+
+IDENTITY_METRICS = frozenset(name for name, metric in METRICS.items() if FACE_ENCODER in metric.needs)
 
 
 def evaluate(
@@ -55,7 +57,7 @@ def evaluate(
         target: the same of the true one; None measures what needs no ground truth.
         options: how.
         mesh: an open face-mesh back end; None opens one for this call, where there are pictures.
-        identity: what compares faces, and who the portrait shows.
+        identity: what compares faces, and who the portrait shows; None: dlib's descriptor, without a portrait.
         networks: of LPIPS, FID, FVD and LSE, those that are there.
         name: of the result; None takes the generated video's.
         on_progress: called with steps done and in all; may raise to stop.
@@ -72,13 +74,24 @@ def evaluate(
     with ExitStack() as files, _captured_warnings() as warnings:
         if mesh is None and clips[0].pictures is not None:
             mesh = files.enter_context(open_mesh())
-        reference = identity or IdentityReference()
-        setup = Setup(options, metrics, mesh, reference, networks or Networks(), paired=target is not None)
+        if identity is None:
+            identity = IdentityReference() if mesh is None else encoder_reference(None, mesh)
+        setup = Setup(options, metrics, mesh, identity, networks or Networks(), paired=target is not None)
         steps = Steps(_num_steps(clips, setup), on_progress)
         measure = _evaluate_single if target is None else _evaluate_pair
         result = measure(clips, setup, steps, files)
-    notes = (*result.notes, *dict.fromkeys(warnings))
-    return replace(result, name=name or result.name, notes=notes, seconds_taken=time.perf_counter() - started)
+    network = identity.network if IDENTITY_METRICS & result.values.keys() else ""
+    counts = result.counts | ({"face_encoder": network} if network else {})
+    notes = (*result.notes, *_identity_notes(network, identity.note), *dict.fromkeys(warnings))
+    seconds = time.perf_counter() - started
+    return replace(result, name=name or result.name, counts=counts, notes=notes, seconds_taken=seconds)
+
+
+def _identity_notes(network: str, note: str) -> Iterator[str]:
+    if note:
+        yield note
+    if network:
+        yield f"identity was measured by {network}; its numbers compare with those of the same network only"
 
 
 def _check_clips(clips: list[EvaluationClip]) -> None:

@@ -1,4 +1,4 @@
-"""Identity reference: the face encoder, and the portrait's embedding if there is a portrait."""
+"""Identity reference: what describes faces, and the portrait's embedding if there is a portrait."""
 
 from __future__ import annotations
 
@@ -9,16 +9,24 @@ from pathlib import Path
 from torch import Tensor
 
 from ..errors import InputError, NoFaceError
+from ..face.identity import descriptor
+from ..face.mesh.backends import MeshBackend
+from ..face.mesh.search import detect_faces
 from ..media.image import load_picture
 from ..metrics.registry import FACE_ENCODER, PORTRAIT
+
+ARCFACE = "ArcFace (InsightFace's buffalo_l)"
 
 
 @dataclass(frozen=True)
 class IdentityReference:
     """Face encoder and reference embedding of the identity metrics."""
 
-    encode: Callable[[Tensor], Tensor] | None = None  # (H, W, 3) uint8 → (512,); raises NoFaceError; None: no encoder
-    portrait: Tensor | Path | None = None  # (512,) embedding; without an encoder what was given, for the reason
+    encode: Callable[[Tensor], Tensor] | None = None  # (H, W, 3) uint8 → (D,); raises NoFaceError; None: no encoder
+    portrait: Tensor | None = None  # (D,) embedding
+    network: str = ""  # whose embeddings they are, for reports: numbers of two networks are not comparable
+    note: str = ""  # what to know of the portrait, for reports
+    strict: bool = False  # whether a portrait without a face is an error, as the network was asked for
 
     @property
     def available(self) -> frozenset[str]:
@@ -27,49 +35,60 @@ class IdentityReference:
         return frozenset(need for need, what in sources.items() if what is not None)
 
 
-def encoder_reference(encoder: object) -> IdentityReference:
+def encoder_reference(encoder: object | None, mesh: MeshBackend) -> IdentityReference:
     """A reference without a portrait, for comparisons with the target's face.
 
     Args:
-        encoder: an open `FaceEncoder`.
+        encoder: an open `FaceEncoder`; None takes dlib's descriptor, which comes with this package.
+        mesh: finds the faces that the descriptor describes.
     """
 
-    def encode(picture: Tensor) -> Tensor:
+    def by_arcface(picture: Tensor) -> Tensor:
         return encoder.encode([picture], ["a frame"]).embedding.face_embeds[0]
 
-    return IdentityReference(encode)
+    def by_descriptor(picture: Tensor) -> Tensor:
+        faces = detect_faces(picture, mesh)
+        if not len(faces):
+            raise NoFaceError("no face was found. Take a picture that shows the whole face from the front.")
+        height, width = picture.shape[:2]
+        return descriptor.describe(picture, faces[:1] * faces.new_tensor([width, height, width]))[0]
+
+    if encoder is None:
+        return IdentityReference(by_descriptor, network=descriptor.NAME)
+    return IdentityReference(by_arcface, network=ARCFACE, strict=True)
 
 
-def portrait_reference(encoder: object, portrait: Tensor, name: str) -> IdentityReference:
+def portrait_reference(reference: IdentityReference, portrait: Tensor, name: str) -> IdentityReference:
     """A reference to the largest face of a portrait.
 
     Args:
-        encoder: an open `FaceEncoder`.
+        reference: of `encoder_reference`.
         portrait: (H, W, 3) uint8.
         name: of the portrait, for messages.
 
     Raises:
-        InputError: it shows no face.
+        InputError: it shows no face, and the user gave the network; by the package's own, that is noted.
     """
     try:
-        embeds = encoder.encode([portrait], [name]).embedding.face_embeds[0]
+        embeds = reference.encode(portrait)
     except NoFaceError as error:
-        raise InputError(f"the portrait {name} cannot be compared with: {error}") from error
-    return replace(encoder_reference(encoder), portrait=embeds)
+        if reference.strict:
+            raise InputError(f"the portrait {name} cannot be compared with: {error}") from error
+        return replace(reference, note=f"the portrait {name} shows no face: no likeness to it was measured")
+    return replace(reference, portrait=embeds)
 
 
-def file_reference(encoder: object | None, portrait: Path | None) -> IdentityReference:
+def file_reference(encoder: object | None, portrait: Path | None, mesh: MeshBackend) -> IdentityReference:
     """A reference to the largest face of a portrait's file, if there is one.
 
     Args:
-        encoder: an open `FaceEncoder`; None where there is none.
+        encoder: an open `FaceEncoder`; None takes dlib's descriptor.
         portrait: the file, or None.
+        mesh: finds the faces that the descriptor describes.
 
     Raises:
-        InputError: the file is no picture, or shows no face.
+        InputError: as `portrait_reference`.
+        MediaError: the file is no picture.
     """
-    if encoder is None:
-        return IdentityReference(portrait=portrait)
-    if portrait is None:
-        return encoder_reference(encoder)
-    return portrait_reference(encoder, load_picture(portrait), portrait.name)
+    reference = encoder_reference(encoder, mesh)
+    return reference if portrait is None else portrait_reference(reference, load_picture(portrait), portrait.name)

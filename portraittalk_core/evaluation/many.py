@@ -25,7 +25,7 @@ from .samples import Sample
 
 log = logging.getLogger(__name__)
 
-VERSION = 3  # of results, part of the cache key: counted up when a metric changes, so that old ones are measured anew
+VERSION = 4  # of results, part of the cache key: counted up when a metric changes, so that old ones are measured anew
 MAX_ROW_BYTES = 2**26  # of a kept result: an hour's curves have 10 MB
 ROWS = "rows"  # folder of finished results within the output folder
 STEPS = 1000  # of progress, for each sample
@@ -36,7 +36,7 @@ class EvaluationTools:
     """Networks and back ends that are opened once for all samples."""
 
     mesh: MeshBackend
-    encoder: object | None = None  # an open `FaceEncoder`
+    encoder: object | None = None  # an open `FaceEncoder`; None: dlib's descriptor
     networks: Networks = field(default_factory=Networks)
     fingerprint: Mapping[str, object] = field(default_factory=dict)  # what else the numbers depend on, for the key
 
@@ -131,7 +131,7 @@ def _evaluated(
             sample.target,
             options,
             mesh=tools.mesh,
-            identity=file_reference(tools.encoder, sample.portrait),
+            identity=file_reference(tools.encoder, sample.portrait, tools.mesh),
             networks=tools.networks,
             name=sample.name,
             on_progress=on_progress,

@@ -24,6 +24,17 @@ def interocular_px(points_px: Tensor) -> Tensor:
     return (left_eye - right_eye).norm(dim=1)
 
 
+def eye_axis(points_px: Tensor) -> Tensor:
+    """(T, 3) from the middle of the right eye to that of the left one, of (T, 478, 3) pixels."""
+    right_eye, left_eye = (points_px[:, list(eye)].mean(1) for eye in (topo.RIGHT_EYE_CORNERS, topo.LEFT_EYE_CORNERS))
+    return left_eye - right_eye
+
+
+def turned_aside(axis: Tensor) -> Tensor:
+    """(T,) 0..1 how far heads are turned to either side, by their (T, 3) `eye_axis`: the sine of yaw."""
+    return axis[:, 2].abs() / axis.norm(dim=1).clamp(min=1e-6)
+
+
 def mouth_open(track: LandmarkTrack) -> Tensor:
     """(T,) gap between the inner lips (points 13 and 14) over the inter-ocular distance."""
     return _distance(track.points_px, topo.INNER_LIP_TOP, topo.INNER_LIP_BOTTOM)

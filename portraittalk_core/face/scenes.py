@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..scratch import let_go
 from ..types import LandmarkTrack
 from . import topology as topo
-from .geometry import align, interocular_px
+from .geometry import align, interocular_px, turned_aside
 
 CELLS = 16  # a side: pictures are compared as so small ones
 COARSE_PX = 128  # of which these many pixels a side are looked at
@@ -43,6 +44,11 @@ class SceneFinder:
         self._jumps.append(face is not None and self._last is not None and _jumped(self._last, face))
         self._last = face
 
+    @property
+    def may_cut(self) -> bool:
+        """Whether a scene may begin with the last picture; what comes behind it decides."""
+        return bool(self._jumps) and (self._jumps[-1] or self._before[-1] > MIN_CUT)
+
     def scenes(self) -> Tensor:
         """(T,) int64 number of each picture's scene, from 0."""
         before, over = torch.tensor(self._before), torch.tensor(self._over)
@@ -66,12 +72,14 @@ def other_people(track: LandmarkTrack, scenes: Tensor) -> Tensor:
         scenes: (T,) number of each frame's scene.
     """
     other_person = torch.zeros(len(track), dtype=torch.bool)
+    if bool((scenes == scenes[:1]).all()):
+        return other_person  # nobody else
     first = None
     for scene in scenes.unique().tolist():
         frames = torch.nonzero((scenes == scene) & track.valid).flatten()
         if not len(frames):
             continue
-        shape = _shape(track.points_px[frames] if len(frames) < len(track) else track.points_px)
+        shape = _shape(track, frames)
         if first is None:
             first = shape
         elif _unlikeness(first, shape) > LIKE:
@@ -79,11 +87,15 @@ def other_people(track: LandmarkTrack, scenes: Tensor) -> Tensor:
     return other_person
 
 
-def _shape(points_px: Tensor) -> Tensor:
-    """(478, 3) median of the most frontal of (T, 478, 3) frames, aligned with one of them."""
-    eyes = points_px[:, list(topo.LEFT_EYE_CORNERS)].mean(1) - points_px[:, list(topo.RIGHT_EYE_CORNERS)].mean(1)
-    turned = eyes[:, 2].abs() / eyes.norm(dim=1).clamp(min=1e-6)
-    frontal = points_px[turned.argsort()[:COMPARED]]
+def _shape(track: LandmarkTrack, frames: Tensor) -> Tensor:
+    """(478, 3) median of the most frontal of a track's (N,) frames, aligned with one of them."""
+    size = torch.tensor([track.width, track.height, track.width], dtype=torch.float32)
+    left, right = (
+        torch.stack([track.points[frames, point] for point in corners]).mean(0) * size
+        for corners in (topo.LEFT_EYE_CORNERS, topo.RIGHT_EYE_CORNERS)
+    )
+    let_go()
+    frontal = track.px_of(frames[turned_aside(left - right).argsort()[:COMPARED]])
     rigid = list(topo.RIGID)
     scale, rotation, shift = align(frontal[:, rigid], frontal[:1, rigid].expand(len(frontal), -1, -1))
     return (scale[:, None, None] * frontal @ rotation.transpose(1, 2) + shift[:, None]).median(0).values

@@ -15,13 +15,14 @@ from ..checks import check_shape
 APART, DEPTH = 0.1, 0.33  # squared distance below which a pair costs; mean depth
 
 
-def keypoint_prior_loss(keypoints: Tensor, apart: float = APART, depth: float = DEPTH) -> Tensor:
+def keypoint_prior_loss(keypoints: Tensor, apart: float = APART, depth: float = DEPTH, num_guided: int = 0) -> Tensor:
     """Sum over ordered pairs of how much too near they are, plus the mean depth's error; averaged over faces.
 
     Args:
         keypoints: (B, K, 3), x, y and z in −1..1.
         apart: squared distance from which a pair costs nothing.
         depth: that the keypoints of a face shall have in the mean.
+        num_guided: first keypoints that follow landmarks, which may lie as near to each other as those do.
 
     Returns:
         A scalar, float32.
@@ -32,5 +33,6 @@ def keypoint_prior_loss(keypoints: Tensor, apart: float = APART, depth: float = 
     points = check_shape(keypoints, "B K 3", "keypoints").float()
     squared = (points[:, :, None] - points[:, None]).square().sum(-1)
     others = ~torch.eye(points.shape[1], dtype=torch.bool, device=points.device)
+    others[:num_guided, :num_guided] = False
     near = (apart - squared).clamp(min=0) * others
     return (near.sum((1, 2)) + (points[..., 2].mean(1) - depth).abs()).mean()

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..checks import beyond, check_range
 from ..errors import InputError, MediaError
+from ..scratch import extended
 from ..types import SPEECH_RATE_HZ, Speech
 from .mix import Block, mix_blocks, tensor_blocks
 from .once import warn_once
@@ -125,7 +126,8 @@ def _to_mono(blocks: Iterable[Block], name: str, num_wanted: int | None = None) 
             raise InputError(f"{name} lasts longer than {MAX_SPEECH_S / 3600:g} hours; cut it into parts.")
     if bad:
         raise InputError(f"{name} holds {bad} values of {total} that are NaN or infinite; clean it first.")
-    return torch.frombuffer(samples, dtype=torch.float32) if samples else torch.zeros(0)
+    waveform = torch.frombuffer(samples, dtype=torch.float32) if samples else torch.zeros(0)
+    return extended(waveform, len(waveform))
 
 
 def _speech(waveform: Tensor, source: str, seconds: float) -> Tensor:

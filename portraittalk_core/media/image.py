@@ -16,6 +16,7 @@ from torch import Tensor
 from ..errors import InputError, MediaError, MissingDependency
 from ..types import check_picture
 from .files import atomic_write, check_readable
+from .made_mark import marking, picture_options
 from .once import warn_once
 
 log = logging.getLogger(__name__)
@@ -66,8 +67,13 @@ def load_picture(path: Path) -> Tensor:
         raise MediaError(f"{path} is damaged and cannot be read as a picture ({error}); export it again.") from error
 
 
-def save_picture(picture: Tensor, path: Path) -> Path:
+def save_picture(picture: Tensor, path: Path, made: str | None = None) -> Path:
     """Write a (H, W, 3) uint8 picture in the format of its suffix, whole or not at all, and return its path.
+
+    Args:
+        picture: to be written.
+        path: .png, .jpg, .webp, .bmp or .tif.
+        made: what the metadata says of a picture that a network made, see `made_mark`, unless that is switched off.
 
     Raises:
         InputError: a suffix that names no picture format.
@@ -78,7 +84,8 @@ def save_picture(picture: Tensor, path: Path) -> Path:
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"cannot write {path.name}: a picture must end in {', '.join(SUFFIXES)}.")
     with atomic_write(path) as part:
-        Image.fromarray(picture.cpu().contiguous().numpy()).save(part, quality=95)
+        mark = picture_options(path.suffix.lower(), made) if made and marking() else {}
+        Image.fromarray(picture.cpu().contiguous().numpy()).save(part, quality=95, **mark)
     return path
 
 

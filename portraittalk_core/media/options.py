@@ -12,6 +12,7 @@ class WriteOptions:
     """How a video is written."""
 
     crf: int = option(18, 0, 51, "H.264 quality: 0 lossless .. 51 worst")
+    ai_mark: bool = option(True, help="the video's metadata says that it is AI-generated")
 
     def __post_init__(self) -> None:
         check_options(self)

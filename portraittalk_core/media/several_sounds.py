@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +10,29 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .mix import mix_blocks
+from ..types import SPEECH_RATE_HZ, Speech
+from .mix import Block, mix_blocks, tensor_blocks
 from .sound import SoundChoice, SoundFile
 
+Source = Path | SoundChoice | tuple[Tensor, int]
+"""A file, one of its tracks, or a waveform (C, N) and its rate."""
+
+SILENCE = "silence"  # stands for a sound: who says nothing, but listens
+LISTENED_S = 0.1  # of silence, which goes on as long as others speak
 RATE_HZ = 48_000
 CHANNELS = 2
 
 
-def summed_sounds(sources: Sequence[Path | SoundChoice], at_most_s: float | None = None) -> tuple[Tensor, int]:
-    """The sum of the sounds of some files, which all begin together.
+def nothing_said() -> Speech:
+    """The speech of somebody who listens."""
+    return Speech(torch.zeros(round(LISTENED_S * SPEECH_RATE_HZ)), source=SILENCE)
+
+
+def summed_sounds(sources: Sequence[Source], at_most_s: float | None = None) -> tuple[Tensor, int]:
+    """The sum of some sounds, which all begin together.
 
     Args:
-        sources: files, or choices of their tracks.
+        sources: files, choices of their tracks, or waveforms in memory.
         at_most_s: how much of each is read; None reads all. A second takes 0.4 MB.
 
     Returns:
@@ -29,10 +40,10 @@ def summed_sounds(sources: Sequence[Path | SoundChoice], at_most_s: float | None
 
     Raises:
         MediaError: a file holds no sound that can be read.
-        InputError: there is no file.
+        InputError: there is none.
     """
     if not sources:
-        raise InputError("there is no sound to sum; give at least one file.")
+        raise InputError("there is no sound to sum; give at least one.")
     total = np.zeros((CHANNELS, 0), np.float32)
     for source in sources:
         one = _read(source, at_most_s)
@@ -43,14 +54,21 @@ def summed_sounds(sources: Sequence[Path | SoundChoice], at_most_s: float | None
     return torch.from_numpy(total / max(1.0, peak)), RATE_HZ
 
 
-def _read(source: Path | SoundChoice, at_most_s: float | None) -> np.ndarray:
-    most, read, parts = None if at_most_s is None else round(at_most_s * RATE_HZ), 0, []
+def _read(source: Source, at_most_s: float | None) -> np.ndarray:
+    if isinstance(source, tuple):
+        return _mixed(tensor_blocks(*source), at_most_s)
     with SoundFile(source) as file:
-        for block in mix_blocks(file.blocks(), CHANNELS, RATE_HZ):
-            parts.append(block)
-            read += block.shape[1]
-            if most is not None and read >= most:
-                break
+        return _mixed(file.blocks(), at_most_s)
+
+
+def _mixed(blocks: Iterator[Block], at_most_s: float | None) -> np.ndarray:
+    """(2, N) of blocks at `RATE_HZ`."""
+    most, read, parts = None if at_most_s is None else round(at_most_s * RATE_HZ), 0, []
+    for block in mix_blocks(blocks, CHANNELS, RATE_HZ):
+        parts.append(block)
+        read += block.shape[1]
+        if most is not None and read >= most:
+            break
     whole = np.concatenate(parts, 1) if parts else np.zeros((CHANNELS, 0), np.float32)
     return whole if most is None else whole[:, :most]
 

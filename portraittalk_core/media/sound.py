@@ -100,7 +100,7 @@ class SoundFile:
             for frame in frames:
                 _check_rate(frame.sample_rate, self.path)
                 names = tuple(channel.name for channel in frame.layout.channels)
-                for block in self._placed(Block(_float_planes(frame), frame.sample_rate, names), frame):
+                for block in self._placed(Block(float_planes(frame), frame.sample_rate, names), frame):
                     self._given_s += Fraction(block.samples.shape[1], block.rate)
                     yield block
 
@@ -243,7 +243,8 @@ def _described(stream: AudioStream) -> str:
     return " ".join(part for part in parts if part) or "no name"
 
 
-def _float_planes(frame: av.AudioFrame) -> np.ndarray:
+def float_planes(frame: av.AudioFrame) -> np.ndarray:
+    """(C, n) float32 samples of a decoded frame, −1..1."""
     samples = _wide_planes(frame) if frame.format.name.startswith("s64") else frame.to_ndarray()
     if not frame.format.is_planar:
         samples = samples.reshape(-1, len(frame.layout.channels)).T

@@ -16,6 +16,7 @@ from ..checks import check_choice, check_finite, check_range
 from ..errors import InputError, OutputError
 from ..types import Speech, as_fps, check_picture
 from .files import PartFile, check_writable, disk_full_message, explain_write_errors
+from .made_mark import COMPOSITE, append_xmp, marking, video_tags
 from .mix import Block, mix_blocks, tensor_blocks
 from .sound import MAX_RATE_HZ, MIN_RATE_HZ, SoundChoice, SoundFile
 
@@ -46,6 +47,8 @@ class VideoWriter:
         crf: H.264 quality, 0 lossless .. 51.
         preset: x264's name for the trade of speed against size.
         encoder_threads: 0 lets the encoder choose.
+        made: what the metadata says of the pictures, see `made_mark`, unless it is switched off; None: nothing, for
+            pictures that no network made.
 
     Raises:
         OutputError: the file cannot be written.
@@ -63,13 +66,14 @@ class VideoWriter:
         crf: int = 18,
         preset: str = "veryfast",
         encoder_threads: int = 0,
+        *,
+        made: str | None = COMPOSITE,
     ) -> None:
         self.path, self.fps = Path(path), as_fps(fps)
         self.width = int(check_range(width, 16, _MAX_SIDE_PX, "the video's width"))
         self.height = int(check_range(height, 16, _MAX_SIDE_PX, "the video's height"))
         check_writable(self.path)
-        if self.path.suffix.lower() not in SUFFIXES:
-            raise InputError(f"cannot write {self.path.name}: a video must end in {', '.join(SUFFIXES)}.")
+        self._check_suffix()
         self._options = {
             "crf": str(check_range(crf, 0, 51, "crf")),
             "preset": check_choice(preset, PRESETS, "preset"),
@@ -81,6 +85,7 @@ class VideoWriter:
         self.num_encoded = 0  # pictures that the encoder has given back; it looks some ahead
         self._sound = SoundTrack(sound) if sound is not None else None
         self._num_samples = 0
+        self._made = made if marking() else None
         self._part: PartFile | None = None
         self._container: av.container.OutputContainer | None = None
         self._closed = False
@@ -110,7 +115,7 @@ class VideoWriter:
         """
         if self._container is None:
             raise OutputError(f"the video {self.path} is not open: write inside `with VideoWriter(...) as writer`.")
-        check_picture(picture, "a video frame")
+        self._check_frame(picture)
         if tuple(picture.shape[:2]) != (self.height, self.width):
             size = f"{picture.shape[1]}×{picture.shape[0]}"
             raise InputError(f"a frame of {size} does not fit into the video of {self.width}×{self.height}.")
@@ -119,6 +124,13 @@ class VideoWriter:
             self._encode(frame)
             self.num_frames += 1
             self._write_sound()
+
+    def _check_suffix(self) -> None:
+        if self.path.suffix.lower() not in SUFFIXES:
+            raise InputError(f"cannot write {self.path.name}: a video must end in {', '.join(SUFFIXES)}.")
+
+    def _check_frame(self, picture: Tensor) -> None:
+        check_picture(picture, "a video frame")
 
     def close(self) -> Path:
         """Finish the file, give it its name, and return it. A second call does nothing.
@@ -137,6 +149,8 @@ class VideoWriter:
                 self._encode(None)
                 self._container.close()
                 self._check_complete()
+                if self._made:
+                    append_xmp(self._part.path, self._made)
             self._part.finish()
         finally:
             self.abort()  # after a success, nothing is left to give up
@@ -160,6 +174,8 @@ class VideoWriter:
     def _open(self) -> None:
         fast = {} if self.path.suffix.lower() == ".mkv" else {"movflags": "+faststart"}
         self._container = av.open(f"file:{self._part.path}", "w", container_options=fast)
+        if self._made:
+            self._container.metadata.update(video_tags(self._made))
         video = self._container.add_stream("libx264", rate=self.fps, options=self._options)
         video.width, video.height = self.width + self.width % 2, self.height + self.height % 2
         video.pix_fmt = "yuv420p"

@@ -49,7 +49,7 @@ BETTER = ("higher", "lower", "target", "neither")
 
 # what a metric may need besides the video it is of
 TARGET, SPEECH, PORTRAIT = "the true video", "the speech", "the portrait"
-FACE_ENCODER = "the face encoder (InsightFace's buffalo_l)"
+FACE_ENCODER = "a face encoder"
 PACKAGES = (KORNIA, TORCHMETRICS)
 NEEDS = (TARGET, SPEECH, PORTRAIT, FACE_ENCODER, *(kind.role for kind in METRIC_KINDS), *PACKAGES)
 TARGET_PREFIX = "target:"
@@ -105,6 +105,10 @@ _LM68 = "68 points read off MediaPipe's mesh (metrics/points68.py), not a 68-poi
 _SYNC = (
     "SyncNet v2 on 5 frames of the face crop (224×224, BGR 0..255) and 20 columns of 13 cepstra, at 25 fps and 16 kHz; "
     "Euclidean distances of 1024 numbers at 31 shifts of the sound, mean over the windows of each shift"
+)
+_NETWORKS = (
+    "The network is dlib's face descriptor, or ArcFace (InsightFace's buffalo_l, w600k_r50) where that is given; the "
+    "report names it, and numbers of the two do not compare."
 )
 
 
@@ -248,15 +252,25 @@ _ALL = (
     ),
     Metric(
         "identity", "Identity similarity (CSIM)", "", "higher", "−1..1",
-        "Cosine of the ArcFace embeddings (buffalo_l, w600k_r50) of the aligned face and the reference's, mean over "
-        "frames with a face.", "Deng et al. 2019", (PORTRAIT, FACE_ENCODER), FRAMES, PortraitIdentity, curve="identity",
+        "Cosine of the embeddings of the aligned face and the portrait's, one frame a second, mean over those with a "
+        "face. " + _NETWORKS, "Deng et al. 2019", (PORTRAIT, FACE_ENCODER), FRAMES, PortraitIdentity, curve="identity",
+    ),
+    Metric(
+        "identity_distance", "Identity distance", "", "lower", "≥ 0",
+        "Euclid's distance of the same embeddings, ArcFace's of length 1. By dlib's descriptor, faces closer than 0.6 "
+        "are one person's.", "King 2017", (PORTRAIT, FACE_ENCODER), FRAMES, PortraitIdentity,
     ),
     Metric(
         "identity_to_target", "Identity similarity to the target", "", "higher", "−1..1",
-        "Cosine of the ArcFace embeddings (buffalo_l, w600k_r50) of the largest face in the generated frame and in the "
-        "target's frame of the same time, each aligned by its own five points; one frame a second from the first "
-        "compared one on, mean over those with a face in both.", "Deng et al. 2019", (TARGET, FACE_ENCODER),
-        SOURCE_FRAME_PAIRS, TargetIdentity, curve="identity to target",
+        "Cosine of the embeddings of the largest face in the generated frame and in the target's frame of the same "
+        "time, each aligned by its own five points; one frame a second from the first compared one on, mean over those "
+        "with a face in both. " + _NETWORKS, "Deng et al. 2019", (TARGET, FACE_ENCODER), SOURCE_FRAME_PAIRS,
+        TargetIdentity, curve="identity to target",
+    ),
+    Metric(
+        "identity_to_target_distance", "Identity distance to the target", "", "lower", "≥ 0",
+        "Euclid's distance of the same embeddings, ArcFace's of length 1. By dlib's descriptor, faces closer than 0.6 "
+        "are one person's.", "King 2017", (TARGET, FACE_ENCODER), SOURCE_FRAME_PAIRS, TargetIdentity,
     ),
     Metric(
         "jitter", "Landmark jitter", "% of inter-ocular distance per frame²", "target", "≥ 0",

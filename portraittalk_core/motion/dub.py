@@ -15,9 +15,10 @@ from torch import Tensor
 from ..checks import check_choice
 from ..errors import InputError
 from ..face import topology as topo
-from ..face.geometry import align
+from ..face.geometry import align, eye_axis, turned_aside
 from ..motion.options import MotionOptions
 from ..progress import Progress
+from ..scratch import extended, let_go, scratch_table
 from ..types import LandmarkTrack, Speech
 from .dub_options import FILM_ENDS
 from .rig import FaceRig, SkinInterpolator, face_axes, make_rig
@@ -78,7 +79,7 @@ def fit_speech(speech: Speech, num_frames: int, fps: Fraction) -> Fitted:
     """
     num_samples = int(num_frames * speech.sample_rate / fps)
     spare = speech.waveform.numel() - num_samples
-    waveform = torch.nn.functional.pad(speech.waveform, (0, max(0, -spare)))[:num_samples].contiguous()
+    waveform = extended(speech.waveform, num_samples).contiguous()
     # less than a frame is no difference
     seconds = spare / speech.sample_rate if abs(spare) * fps >= speech.sample_rate else 0.0
     return Fitted(replace(speech, waveform=waveform), max(0.0, seconds), max(0.0, -seconds))
@@ -125,12 +126,14 @@ def dub_track(
         mouths = engine.film_spans(fitted, driving, mouth_only, scenes, on_progress)
     else:
         mouths = _carried_mouths(driving, scenes, fitted, mouth_only, engine, on_progress)
-    weights, points, start = presence(driving.valid, scenes, driving.fps), torch.empty_like(driving.points), 0
+    weights, points = presence(driving.valid, scenes, driving.fps), scratch_table(*driving.points.shape)
+    start = 0
     for mouth in mouths:
         stop = start + len(mouth)
         filmed, weight = driving.points[start:stop], weights[start:stop, None, None]
         points[start:stop] = torch.where(weight == 1, mouth.points, torch.lerp(filmed, mouth.points, weight))
         start = stop
+        let_go()
     return replace(driving, points=points)
 
 
@@ -257,27 +260,34 @@ def resting_face(track: LandmarkTrack, scenes: Tensor, scene: int) -> LandmarkTr
         scenes: (T,) number of each frame's scene.
         scene: which one.
     """
-    frames = scenes == scene
-    if frames.all():
-        return resting_frame(track)
-    return resting_frame(replace(track, points=track.points[frames], valid=track.valid[frames]))
+    best = resting_index(track, scenes == scene)
+    return track.slice(best, best + 1)
 
 
-def resting_index(track: LandmarkTrack) -> int:
-    """Number of the most frontal frame with closed lips."""
-    blocks = (track.slice(start, start + BLOCK) for start in range(0, len(track), BLOCK))
-    cost = torch.cat([_unrest(block.points_px) for block in blocks])
-    if track.valid.any():
-        cost = cost.masked_fill(~track.valid, torch.inf)
+def resting_index(track: LandmarkTrack, among: Tensor | None = None) -> int:
+    """Number of the most frontal frame with closed lips.
+
+    Args:
+        track: T frames.
+        among: (T,) bool: frames of which one is meant; None: all.
+    """
+    costs = []
+    for start in range(0, len(track), BLOCK):
+        costs.append(_unrest(track.slice(start, start + BLOCK).points_px))
+        let_go()
+    cost, valid = torch.cat(costs), track.valid
+    if among is not None:
+        cost, valid = cost.masked_fill(~among, torch.inf), valid & among
+    if valid.any():
+        cost = cost.masked_fill(~valid, torch.inf)
     return int(cost.argmin())
 
 
 def _unrest(points: Tensor) -> Tensor:
     """(T,) how far the lips are open and the head is turned, of (T, 478, 3) pixels; in eye distances."""
-    right_eye, left_eye = (points[:, list(eye)].mean(1) for eye in (topo.RIGHT_EYE_CORNERS, topo.LEFT_EYE_CORNERS))
-    between = left_eye - right_eye
+    between = eye_axis(points)
     gap = (points[:, topo.INNER_LIP_TOP] - points[:, topo.INNER_LIP_BOTTOM]).norm(dim=1)
-    return (gap + TURNED_COUNTS * between[:, 2].abs()) / between.norm(dim=1).clamp(min=1e-6)
+    return gap / between.norm(dim=1).clamp(min=1e-6) + TURNED_COUNTS * turned_aside(between)
 
 
 def mouth_share(reference: LandmarkTrack) -> Tensor:

@@ -9,7 +9,13 @@ from ..options import check_options, option
 
 SCENES = ("same", "all")
 FILM_ENDS = ("cut", "hold", "loop", "ping-pong")
-OF_THE_FILM = ("fps", "head_motion", "blink_rate")  # of MotionOptions: what a filmed face keeps
+OF_THE_FILM = (
+    "fps",
+    "head_motion",
+    "blink_rate",
+    "emotion",
+    "emotion_strength",
+)  # of MotionOptions: what a filmed face keeps
 
 
 @dataclass(frozen=True)
@@ -25,13 +31,13 @@ class DubOptions:
     scenes: str = option(
         "same",
         help="Which scenes are dubbed, of a film with cuts: same are those that show the first one's person, known by "
-        "the shape of the face, all are all.",
+        "the face's descriptor, all are all.",
         choices=SCENES,
     )
 
     person_models: Path | None = option(
-        None, help="Folder with InsightFace's buffalo_l: the person is known again in other scenes, and found among "
-        "several faces there, by the face's descriptor instead of its shape.",
+        None, help="Folder with InsightFace's buffalo_l, by which the person is known again in other scenes and "
+        "found among several faces there; if not given, by dlib's descriptor.",
         metavar="FOLDER",
     )  # fmt: skip
 

@@ -38,22 +38,38 @@ def head_motion(
     count = len(stress)
     if amount <= 0:
         return HeadPose(torch.zeros(count, 3), torch.zeros(count, 3), torch.ones(count))
-    times = frame_times_s(count, fps)
-    random = np.random.default_rng([seed, 0x4EAD])
-    settle = smooth_step(times / SETTLE_S)[:, None]
-    angles = torch.stack([_drift(pace * times, random) for _ in range(3)], 1) * torch.tensor(DRIFT_DEG)
-    ways = torch.stack([_drift(pace * times, random) for _ in range(3)], 1) * torch.tensor(DRIFT_SHIFT)
-    angles[:, 0] += NOD_DEG * stress
-    moved = settle * ways * (amount if shift is None else shift)
-    return HeadPose((amount * settle * angles).float(), moved.float(), torch.ones(count))
+    return HeadDrift(seed, amount, shift, pace).at(frame_times_s(count, fps), stress)
 
 
-def _drift(times: Tensor, random: np.random.Generator) -> Tensor:
-    """(T,) a sum of slow waves whose frequencies share no period, of unit deviation, softly limited."""
-    edges = np.geomspace(SLOWEST_HZ, FASTEST_HZ, WAVES + 1)
-    frequency = torch.from_numpy(random.uniform(edges[:-1], edges[1:]))
-    phase = torch.from_numpy(random.uniform(0, 2 * np.pi, WAVES))
-    strength = frequency**-0.7
-    strength = strength / strength.square().sum().sqrt() * np.sqrt(2)
-    wave = (strength * torch.sin(2 * np.pi * frequency * times[:, None] + phase)).sum(1)
-    return LIMIT * torch.tanh(wave / LIMIT)
+class HeadDrift:
+    """Head motion at any moment; arguments as of `head_motion`."""
+
+    def __init__(self, seed: int = 0, amount: float = 1.0, shift: float | None = None, pace: float = 1.0) -> None:
+        random = np.random.default_rng([seed, 0x4EAD])
+        self._angles, self._ways = ([_Drift(random) for _ in range(3)] for _ in range(2))
+        self._amount, self._shift, self._pace = amount, amount if shift is None else shift, pace
+
+    def at(self, times_s: Tensor, stress: Tensor) -> HeadPose:
+        """Angles and shifts to add at (T,) times with (T,) stress."""
+        settle = smooth_step(times_s / SETTLE_S)[:, None]
+        angles = torch.stack([drift.at(self._pace * times_s) for drift in self._angles], 1) * torch.tensor(DRIFT_DEG)
+        ways = torch.stack([drift.at(self._pace * times_s) for drift in self._ways], 1) * torch.tensor(DRIFT_SHIFT)
+        angles[:, 0] += NOD_DEG * stress
+        moved = settle * ways * self._shift
+        return HeadPose((self._amount * settle * angles).float(), moved.float(), torch.ones(len(times_s)))
+
+
+class _Drift:
+    """A sum of slow waves whose frequencies share no period, of unit deviation, softly limited."""
+
+    def __init__(self, random: np.random.Generator) -> None:
+        edges = np.geomspace(SLOWEST_HZ, FASTEST_HZ, WAVES + 1)
+        self._frequency = torch.from_numpy(random.uniform(edges[:-1], edges[1:]))
+        self._phase = torch.from_numpy(random.uniform(0, 2 * np.pi, WAVES))
+        strength = self._frequency**-0.7
+        self._strength = strength / strength.square().sum().sqrt() * np.sqrt(2)
+
+    def at(self, times_s: Tensor) -> Tensor:
+        """(T,) at (T,) times."""
+        waves = torch.sin(2 * np.pi * self._frequency * times_s[:, None] + self._phase)
+        return LIMIT * torch.tanh((self._strength * waves).sum(1) / LIMIT)

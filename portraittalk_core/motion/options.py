@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from ..types import StyleStatistics
 
+NEUTRAL = "neutral"
+EMOTION_NAMES = (NEUTRAL, "happy", "sad", "angry", "surprised", "disgusted", "afraid")
 LARGEST_SEED = 2**64 - 1
 
 
@@ -37,7 +39,7 @@ class MotionOptions:
     blink_rate: float = option(15.0, 0, 40, "Blinks per minute; 0 never blinks.", step=1)
     silence_gate_db: float = option(
         -45.0, -80, 0,
-        "Sound this far below the speech's level keeps the mouth shut. Raise it if noise moves lips.",
+        "Sound this far below the voice's level keeps the mouth shut. At -80 every sound moves it, music too.",
         step=1, advanced=True,
     )  # fmt: skip
     smoothing: float = option(0.3, 0, 1, "Calms jitter: 0 none, 1 strong (a lazy mouth).", step=0.05, advanced=True)
@@ -48,6 +50,13 @@ class MotionOptions:
     seed: int = option(
         0, 0, LARGEST_SEED, "Another seed gives other blinks and head motion; the mouth follows the sound alone."
     )
+    emotion: str = option(
+        NEUTRAL, choices=EMOTION_NAMES, help="What brows, lids, cheeks and the mouth's corners show.", advanced=True
+    )
+    emotion_strength: float = option(
+        0.7, 0, 1, "How much of the emotion shows: 0 nothing, 1 plainly.", step=0.05, advanced=True
+    )
+    emotion_points: tuple = ()  # (seconds, emotion, strength) from which moment on which emotion shows instead
     gain_curve: Tensor | None = field(default=None, compare=False)  # (K,) 0..2 a frame; times mouth_gain
     style_statistics: StyleStatistics | None = None  # somebody's way of speaking; the amounts above are factors of it
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from ..face import topology as topo
 from ..face.geometry import rotation_matrix
 from ..types import MOUTH_PARAMETERS, HeadPose, LandmarkTrack, MotionPlan, MouthCurves
+from .expression import ACTIONS, OPENING, action_shapes
 from .smoothing import smooth_step
 
 SPAN = 64  # frames whose landmarks are made at once
@@ -57,6 +58,7 @@ class FaceRig:
     brows: Tensor  # (478, 3) both brows raised
     shut: Tensor  # (478, 3) both eyes shut
     smile: Tensor  # (478, 3) the mouth's corners rise by one unit
+    actions: Tensor  # (13, 478, 3) facial actions, see `expression`
 
     @property
     def shapes(self) -> Tensor:
@@ -89,9 +91,28 @@ def plan_landmarks(
     weights += [plan.brow[span].clamp(0, MAX_BROW), plan.blink[span].clamp(0, 1)]
     weights += [torch.full_like(weights[0], plan.smile)]
     local = rig.rest + torch.einsum("st,snc->tnc", torch.stack(weights), rig.shapes)
+    if plan.expression is not None:
+        local += expressed(rig, plan.expression[span], plan.mouth.press[span])
     local = turn_head(local, plan.head, span)
     reference = plan.reference
     return LandmarkTrack.from_px(rig.to_px(local), reference.width, reference.height, plan.fps)
+
+
+def expressed(rig: FaceRig, amounts: Tensor, press: Tensor | None = None) -> Tensor:
+    """Displacements of an expression.
+
+    Args:
+        rig: of the face.
+        amounts: (T, 13) of `expression.ACTIONS`.
+        press: (T,) 0..1 how far the lips close for a sound: so much less the expression parts them.
+
+    Returns:
+        (T, 478, 3) in face axes.
+    """
+    if press is not None:
+        amounts = amounts.clone()
+        amounts[:, [ACTIONS.index(action) for action in OPENING]] *= (1 - press.clamp(0, 1))[:, None]
+    return torch.einsum("ta,anc->tnc", amounts, rig.actions)
 
 
 def _shape_weights(rig: FaceRig, mouth: MouthCurves) -> list[Tensor]:
@@ -116,6 +137,9 @@ def make_rig(reference: LandmarkTrack) -> FaceRig:
     axes, origin, unit = face_axes(points)
     rest = (points - origin) @ axes.T / unit
     outline = SkinInterpolator(rest)
+    lips = {"spread": _spread_shape(rest, outline), "press": _press_shape(rest), "drop": _drop_shape(rest, outline)}
+    lips["part"] = _part_shape(rest, outline)
+    lips |= {"lift": _lift_shape(rest, outline), "smile": _smile_shape(rest, outline)}
     return FaceRig(
         rest=rest,
         axes=axes,
@@ -123,16 +147,12 @@ def make_rig(reference: LandmarkTrack) -> FaceRig:
         unit_px=unit,
         mouth_width=float((rest[topo.MOUTH_CORNERS[1]] - rest[topo.MOUTH_CORNERS[0]]).norm()),
         close=_close_shape(rest, outline),
-        part=_part_shape(rest, outline),
-        spread=_spread_shape(rest, outline),
         pucker=_pucker_shape(rest, outline),
-        press=_press_shape(rest),
-        drop=_drop_shape(rest, outline),
-        lift=_lift_shape(rest, outline),
         tuck=_tuck_shape(rest),
         brows=_brows_shape(rest),
         shut=_shut_shape(rest),
-        smile=_smile_shape(rest, outline),
+        actions=action_shapes(rest, lips),
+        **lips,
     )
 
 

@@ -25,16 +25,36 @@ def one_euro(signal: Tensor, fps: Fraction, min_cutoff_hz: float = 1.5, beta: fl
 
     Source: Casiez, Roussel and Vogel, 1 € Filter, CHI 2012.
     """
-    values = signal.double().numpy().reshape(len(signal), -1)
-    out = np.empty_like(values)
-    rate = float(fps)
-    past, speed = values[0], np.zeros_like(values[0])
-    speed_factor = _smoothing_factor(1.0, rate)
-    for i, value in enumerate(values):
-        speed = speed + speed_factor * ((value - past) * rate - speed)
-        past = past + _smoothing_factor(min_cutoff_hz + beta * np.abs(speed), rate) * (value - past)
-        out[i] = past
-    return torch.from_numpy(out.reshape(signal.shape)).to(signal.dtype)
+    return OneEuroFilter(fps, min_cutoff_hz, beta)(signal)
+
+
+class OneEuroFilter:
+    """The One-Euro filter with its state kept, for a signal that arrives piece by piece; arguments as of `one_euro`."""
+
+    def __init__(self, fps: Fraction, min_cutoff_hz: float = 1.5, beta: float = 3.0) -> None:
+        self._rate, self._min_cutoff_hz, self._beta = float(fps), min_cutoff_hz, beta
+        self._past: np.ndarray | None = None
+        self._speed: np.ndarray | None = None
+
+    @classmethod
+    def of_strength(cls, fps: Fraction, smoothing: float) -> OneEuroFilter:
+        """A filter whose two parameters follow one strength, see `one_euro_smoothing`."""
+        return cls(fps, *_one_euro_parameters(smoothing))
+
+    def __call__(self, signal: Tensor) -> Tensor:
+        """The next (T,) or (T, C) values, filtered."""
+        values = signal.double().numpy().reshape(len(signal), -1)
+        out = np.empty_like(values)
+        if self._past is None and len(values):
+            self._past, self._speed = values[0], np.zeros_like(values[0])
+        past, speed, rate = self._past, self._speed, self._rate
+        speed_factor = _smoothing_factor(1.0, rate)
+        for i, value in enumerate(values):
+            speed = speed + speed_factor * ((value - past) * rate - speed)
+            past = past + _smoothing_factor(self._min_cutoff_hz + self._beta * np.abs(speed), rate) * (value - past)
+            out[i] = past
+        self._past, self._speed = past, speed
+        return torch.from_numpy(out.reshape(signal.shape)).to(signal.dtype)
 
 
 def zero_phase_one_euro(signal: Tensor, fps: Fraction, min_cutoff_hz: float = 1.5, beta: float = 3.0) -> Tensor:
@@ -61,8 +81,13 @@ def one_euro_smoothing(signal: Tensor, fps: Fraction, smoothing: float) -> Tenso
         fps: frames per second.
         smoothing: 0 changes hardly anything .. 1 strong.
     """
+    return zero_phase_one_euro(signal, fps, *_one_euro_parameters(smoothing))
+
+
+def _one_euro_parameters(smoothing: float) -> tuple[float, float]:
+    """Cut-off at rest in Hz, and beta."""
     responsiveness = 1 - smoothing
-    return zero_phase_one_euro(signal, fps, 14.0 * responsiveness**2 + 1.0, 10.0 * responsiveness + 1.0)
+    return 14.0 * responsiveness**2 + 1.0, 10.0 * responsiveness + 1.0
 
 
 def _smoothing_factor(cutoff_hz: float | np.ndarray, rate: float) -> float | np.ndarray:

@@ -85,9 +85,11 @@ def diagnose(model_folders: Iterable[Path] = ()) -> Diagnosis:
             Section("Versions", versions()),
             Section("Machine", machine()),
             Section("Face landmarks", [mesh_backend(name) for name in MESH_BACKENDS]),
+            Section("Who a face is", [face_descriptor()]),
             Section("Motion engines", [motion_engine(spec) for spec in engine_specs()]),
             Section("Renderers", [renderer(spec) for spec in renderer_specs()]),
             Section("Encoders", [encoder(name) for name in ENCODERS]),
+            Section("Marked as AI-generated", [ai_mark_line()]),
             Section("Weight files (all optional)", weight_files(model_folders)),
         ]
     )
@@ -127,6 +129,21 @@ def mesh_backend(name: str) -> Line:
             return f"works ({mesh.name})" if mesh.name != name else "works"
 
     return _tried(name, opened, "")
+
+
+def face_descriptor() -> Line:
+    """Whether dlib's face descriptor, which comes with this package, works."""
+
+    def described() -> str:
+        import torch
+
+        from ..face.identity.descriptor import descriptor_network
+        from ..face.identity.descriptor_net import CHIP_PX
+
+        descriptor_network()(torch.zeros(1, CHIP_PX, CHIP_PX, 3))
+        return "works; ArcFace measures instead where InsightFace's buffalo_l is given"
+
+    return _tried("dlib's face descriptor", described, REINSTALL)
 
 
 def motion_engine(spec: EngineSpec) -> Line:
@@ -170,6 +187,13 @@ def encoder(name: str) -> Line:
         return "works"
 
     return _tried(f"{name} ({ENCODERS[name]})", opened, "pip install --force-reinstall av  (its wheel holds FFmpeg)")
+
+
+def ai_mark_line() -> Line:
+    """What the metadata of videos and pictures says, and how to switch it off."""
+    from ..media.made_mark import COMPOSITE, VOCABULARY
+
+    return Line("metadata of what is made", f"{VOCABULARY}{COMPOSITE}; --no-ai-mark leaves it out", True)
 
 
 def weight_files(folders: Iterable[Path]) -> list[Line]:

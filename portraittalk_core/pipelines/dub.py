@@ -17,7 +17,7 @@ from ..errors import NoFaceError
 from ..face.choice import FaceChoice
 from ..face.covered import mouth_covered
 from ..face.mesh.landmarks import MeshBackend, open_mesh, track_faces
-from ..face.scenes import SceneFinder, other_people
+from ..face.scenes import other_people
 from ..face.sharpness import mouth_sharpness
 from ..media.video_read import probe_video, read_pictures
 from ..motion.dub import dub_track, film_order
@@ -31,7 +31,7 @@ from ..renderers.write import RenderResult, Sound, render_video
 from ..style.prior import Style
 from ..types import LandmarkTrack, Speech
 from .render import LENGTHS_DIFFER_S, seconds_of
-from .same_person import Describe, follow_person
+from .same_person import PersonDescriptor, ScenesSeen, follow_person
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def read_film(
     face_order: str = "size",
     on_progress: Progress | None = None,
     scenes: str = "same",
-    describe: Describe | None = None,
+    people: PersonDescriptor | None = None,
 ) -> Film:
     """Track a video's face through all frames, and find its cuts, where the mouth is covered, and how sharp it is.
 
@@ -57,35 +57,32 @@ def read_film(
         face_order: how faces are counted, see `face.mesh.landmarks.detect_faces`.
         on_progress: called with frames read and in all; may raise to stop.
         scenes: which ones are to be dubbed, see `DubOptions`; of the others, the frames are not valid.
-        describe: tells people apart, see `same_person.descriptor`; None: the shape of the face does.
+        people: tells people apart, see `same_person.described_by`; None: the shape of the face does.
 
     Raises:
         MediaError: the video cannot be read.
         NoFaceError: no frame shows the face.
     """
-    if mesh is None and describe is not None:
+    if mesh is None and people is not None:
         with open_mesh() as opened:
             return read_film(
                 video, mesh=opened, face_index=face_index, face_order=face_order, on_progress=on_progress,
-                scenes=scenes, describe=describe,
+                scenes=scenes, people=people,
             )  # fmt: skip
     fps = probe_video(video).fps
     pictures = read_pictures(video, fps, on_progress=on_progress)
     name = Path(video).name
-    finder, mouths = SceneFinder(), _Mouths()
-
-    def on_face(picture: Tensor, face: Tensor | None) -> None:
-        finder.see(picture, face)
-        mouths.see(len(mouths.visible), picture, face)
-
+    watched = _Watched(people if scenes == "same" else None)
+    mouths = watched.mouths
     track = track_faces(
-        pictures, fps, mesh, face_index, face_order, on_missing="interpolate", source=name, on_face=on_face
+        pictures, fps, mesh, face_index, face_order, on_missing="interpolate", source=name, on_face=watched.see
     )
-    numbers, other_person = finder.scenes(), torch.zeros(len(track), dtype=torch.bool)
-    if scenes == "same" and describe is not None:
-        track, other_person = follow_person(video, track, numbers, describe, mesh, mouths.see)
+    numbers, other_person = watched.scenes.scenes(), torch.zeros(len(track), dtype=torch.bool)
+    if scenes == "same" and people is not None and int(numbers[-1]):
+        seen = watched.scenes.faces()
+        track, other_person = follow_person(video, track, numbers, people, mesh, mouths.see, seen)
     covered = covered_stretches(torch.tensor(mouths.visible), numbers, float(fps)) & track.valid
-    if scenes == "same" and describe is None:
+    if scenes == "same" and people is None:
         other_person = other_people(replace(track, valid=track.valid & ~covered), numbers) & track.valid
     covered &= ~other_person
     _log_findings(name, numbers, other_person, covered, fps)
@@ -114,6 +111,18 @@ class _Mouths:
         )
         for kept, value in zip((self.visible, self.sharpness), found, strict=True):
             kept[index : index + 1] = [value]
+
+
+class _Watched:
+    """What is seen of a film while it is tracked: scenes, who is in them where people are told apart, and mouths."""
+
+    def __init__(self, people: PersonDescriptor | None) -> None:
+        self.scenes, self.mouths = ScenesSeen(people), _Mouths()
+
+    def see(self, picture: Tensor, face: Tensor | None) -> None:
+        """Take the next frame: its picture, and (478, 3) landmarks in pixels or None."""
+        self.scenes.see(picture, face)
+        self.mouths.see(len(self.mouths.visible), picture, face)
 
 
 def covered_stretches(visible: Tensor, scenes: Tensor, fps: float) -> Tensor:

@@ -5,36 +5,71 @@ Shapes: T frames, D channels of a descriptor.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from ..errors import NoFaceError
-from ..face import topology as topo
 from ..face.choice import BoxChoice
-from ..face.geometry import face_box_px
+from ..face.geometry import eye_axis, face_box_px, turned_aside
+from ..face.identity import descriptor
 from ..face.identity.encoder import FaceEncoder, find_face_models
 from ..face.mesh.landmarks import MeshBackend, detect_faces, track_faces
+from ..face.scenes import SceneFinder
 from ..media.video_read import read_pictures
+from ..scratch import gathered
 from ..types import LandmarkTrack
 
-Describe = Callable[[Tensor, Tensor], "Tensor | None"]  # picture (H, W, 3), landmarks (478, 3) px → (D,) of length 1
 OnFace = Callable[[int, Tensor, "Tensor | None"], None]  # number of a frame, its picture, landmarks or None
 
-LIKE = 0.3  # cosine of two descriptors of one person; of two people it stays below 0.2 or so
+ARCFACE_LIKE = 0.3  # cosine of ArcFace's embeddings of one person; of two people it stays below 0.2 or so
+BLOCK = 256  # frames whose landmarks are looked at at once
+MIN_STRETCH = 3  # frames between what may be cuts, in which a face is described
 TRIED = 5  # frames of the first scene that are tried until one can be described
 ROOM = 0.6  # around a face's box, of its larger side, in the picture that is described
 
 
-def descriptor(encoder: FaceEncoder) -> Describe:
-    """Descriptors of faces by InsightFace's networks; None where their own detector sees no face."""
+class PersonDescriptor(Protocol):
+    """Tells people apart."""
 
-    def describe(picture: Tensor, face_px: Tensor) -> Tensor | None:
+    def describe(self, picture: Tensor, face_px: Tensor) -> Tensor | None:
+        """(D,) descriptor of a face of a picture (H, W, 3) uint8 by its landmarks (478, 3) px; None if it has none."""
+
+    def likeness(self, one: Tensor, other: Tensor) -> float:
+        """How alike two descriptors are; 0 or more is one person, and the more, the surer."""
+
+
+class DlibPerson:
+    """People by dlib's descriptor, which comes with this package."""
+
+    def describe(self, picture: Tensor, face_px: Tensor) -> Tensor | None:
+        """(128,) descriptor of any face that has landmarks."""
+        return descriptor.describe(picture, face_px[None])[0]
+
+    def likeness(self, one: Tensor, other: Tensor) -> float:
+        """By how much the distance is below dlib's bound."""
+        return descriptor.SAME_PERSON - float(descriptor.distance(one, other))
+
+
+class ArcFacePerson:
+    """People by InsightFace's networks; its own detector has to see the face, too.
+
+    Args:
+        encoder: open.
+    """
+
+    def __init__(self, encoder: FaceEncoder) -> None:
+        self._encoder = encoder
+
+    def describe(self, picture: Tensor, face_px: Tensor) -> Tensor | None:
+        """(512,) embedding."""
         x0, y0, x1, y1 = face_box_px(face_px[None])[0].tolist()
         room, (height, width) = ROOM * max(x1 - x0, y1 - y0), picture.shape[:2]
         left, top = max(0, int(x0 - room)), max(0, int(y0 - room))
@@ -42,29 +77,118 @@ def descriptor(encoder: FaceEncoder) -> Describe:
         if min(part.shape[:2]) < 2:
             return None
         try:
-            return encoder.encode([part.contiguous()], ["a face of the film"]).embedding.averaged()
+            return self._encoder.encode([part.contiguous()], ["a face of the film"]).embedding.averaged()
         except NoFaceError:
             return None
 
-    return describe
+    def likeness(self, one: Tensor, other: Tensor) -> float:
+        """By how much the cosine is above that of one person's faces."""
+        return float(one @ other) - ARCFACE_LIKE
 
 
 @contextmanager
-def described_by(folder: Path | None) -> Iterator[Describe | None]:
-    """Descriptors by the networks in a folder, which are open meanwhile; None without a folder.
+def described_by(folder: Path | None) -> Iterator[PersonDescriptor]:
+    """Descriptors by InsightFace's networks in a folder, which are open meanwhile; without a folder, dlib's.
 
     Raises:
         MissingDependency: the networks, or onnxruntime, are not there.
     """
     if folder is None:
-        yield None
+        yield DlibPerson()
         return
     with FaceEncoder(find_face_models([folder])) as encoder:
-        yield descriptor(encoder)
+        yield ArcFacePerson(encoder)
 
 
-def follow_person(
-    video: Path, track: LandmarkTrack, scenes: Tensor, describe: Describe, mesh: MeshBackend, on_face: OnFace
+class FacesSeen:
+    """Descriptors of a film's faces, taken while its pictures pass by: one of each stretch that may be a scene.
+
+    A stretch without cuts asks for none, and one shorter than `MIN_STRETCH` is left out: a film that moves fast has
+    many, and its scenes can be read again.
+
+    Args:
+        people: describes faces.
+    """
+
+    def __init__(self, people: PersonDescriptor) -> None:
+        self.found: dict[int, Tensor] = {}  # (D,) by the number of the frame
+        self._people, self._begun = people, 0
+        self._best: tuple[float, int, Tensor, Tensor] | None = None  # how far turned, number, picture, landmarks
+
+    def see(self, index: int, picture: Tensor, face_px: Tensor | None, may_cut: bool) -> None:
+        """Take the next frame: its picture, (478, 3) landmarks in pixels or None, and whether a scene may begin."""
+        if may_cut:
+            self._describe(index)
+            self._begun, self._best = index, None
+        if face_px is None:
+            return
+        turned = float(turned_aside(eye_axis(face_px[None]))[0])
+        if self._best is None or turned < self._best[0]:
+            self._best = turned, index, picture, face_px.clone()
+
+    def end(self, num_frames: int) -> dict[int, Tensor]:
+        """The descriptors by their frames' numbers, with the last stretch's, if there are several."""
+        if self._begun:
+            self._describe(num_frames)
+        return self.found
+
+    def _describe(self, stop: int) -> None:
+        if self._best is not None and stop - self._begun >= MIN_STRETCH:
+            _, index, picture, face_px = self._best
+            found = self._people.describe(picture, face_px)
+            if found is not None:
+                self.found[index] = found
+
+
+class ScenesSeen:
+    """Cuts of a film, and who is shown between them, taken while its pictures pass by.
+
+    Args:
+        people: describes faces; None: nobody is told apart.
+    """
+
+    def __init__(self, people: PersonDescriptor | None) -> None:
+        self._people, self._finder, self._count = people, SceneFinder(), 0
+        self._faces = None if people is None else FacesSeen(people)
+
+    def see(self, picture: Tensor, face_px: Tensor | None) -> None:
+        """Take the next frame: its picture (H, W, 3) uint8, and (478, 3) landmarks in pixels or None."""
+        self._finder.see(picture, face_px)
+        if self._faces is not None:
+            self._faces.see(self._count, picture, face_px, self._finder.may_cut)
+        self._count += 1
+
+    def scenes(self) -> Tensor:
+        """(T,) int64 number of each frame's scene, from 0."""
+        return self._finder.scenes()
+
+    def faces(self) -> dict[int, Tensor]:
+        """(D,) descriptors by frames' numbers; none where all is one scene."""
+        cut = self._count and int(self.scenes()[-1])
+        return self._faces.end(self._count) if cut and self._faces is not None else {}
+
+    def other_people(self) -> Tensor:
+        """(T,) bool: scenes that show somebody else than the first one with a described face."""
+        scenes, first = self.scenes(), None
+        other = torch.zeros(len(scenes), dtype=torch.bool)
+        found = self.faces()
+        for scene in sorted({int(scenes[index]) for index in found}):
+            shown = next(face for index, face in found.items() if int(scenes[index]) == scene)
+            if first is None:
+                first = shown
+            elif self._people.likeness(shown, first) < 0:
+                other |= scenes == scene
+        return other
+
+
+def follow_person(  # noqa: PLR0913 - what a film is, and what tells people apart
+    video: Path,
+    track: LandmarkTrack,
+    scenes: Tensor,
+    people: PersonDescriptor,
+    mesh: MeshBackend,
+    on_face: OnFace,
+    seen: Mapping[int, Tensor] = MappingProxyType({}),
 ) -> tuple[LandmarkTrack, Tensor]:
     """Follow the person of the first scene through the cuts.
 
@@ -74,26 +198,31 @@ def follow_person(
         video: the film.
         track: of the face that was followed, T frames.
         scenes: (T,) number of each frame's scene.
-        describe: of faces.
+        people: tells faces apart.
         mesh: what finds landmarks.
         on_face: called with the frames of scenes that are tracked anew.
+        seen: (D,) descriptors of the followed face by frames' numbers; scenes without one are read again.
 
     Returns:
         The track, and (T,) bool: scenes that show somebody else.
     """
-    points, valid = track.points.clone(), track.valid.clone()
+    points, valid = gathered(track.points, torch.arange(len(track))), track.valid.clone()
     other, known = torch.zeros(len(track), dtype=torch.bool), None
     for scene in scenes.unique().tolist():
         frames = torch.nonzero(scenes == scene).flatten()
+        shown = next((found for index, found in seen.items() if int(scenes[index]) == scene), None)
         if known is None:
-            known = _first_known(video, track, frames, describe)
+            known = _first_known(video, track, frames, people) if shown is None else shown
+            continue
+        if shown is not None and people.likeness(shown, known) >= 0:
             continue
         index = _most_frontal(track, frames) if bool(valid[frames].any()) else int(frames[len(frames) // 2])
         picture = _picture(video, track, index)
-        shown = describe(picture, track.points_px[index]) if bool(valid[index]) else None
-        if shown is not None and float(shown @ known) >= LIKE:
-            continue
-        place = _place_of(picture, known, describe, mesh)
+        if shown is None and bool(valid[index]):
+            shown = people.describe(picture, track.px_of(index))
+            if shown is not None and people.likeness(shown, known) >= 0:
+                continue
+        place = _place_of(picture, known, people, mesh)
         if place is None:
             other[frames] = shown is not None  # who cannot be described is taken as before
             continue
@@ -103,11 +232,12 @@ def follow_person(
     return replace(track, points=points, valid=valid), other & valid
 
 
-def _first_known(video: Path, track: LandmarkTrack, frames: Tensor, describe: Describe) -> Tensor | None:
-    """(D,) descriptor of a scene's face; None where it cannot be described."""
+def _first_known(video: Path, track: LandmarkTrack, frames: Tensor, people: PersonDescriptor) -> Tensor | None:
+    """(D,) descriptor of a scene's face, the most frontal of some frames; None where it cannot be described."""
     seen = frames[track.valid[frames]]
-    for index in seen[:: max(1, len(seen) // TRIED)].tolist()[:TRIED]:
-        found = describe(_picture(video, track, index), track.points_px[index])
+    tried = seen[:: max(1, len(seen) // TRIED)][:TRIED]
+    for index in tried[_turned_in(track, tried).argsort(stable=True)].tolist():
+        found = people.describe(_picture(video, track, index), track.px_of(index))
         if found is not None:
             return found
     return None
@@ -115,10 +245,12 @@ def _first_known(video: Path, track: LandmarkTrack, frames: Tensor, describe: De
 
 def _most_frontal(track: LandmarkTrack, frames: Tensor) -> int:
     seen = frames[track.valid[frames]]
-    points = track.points_px[seen]
-    right, left = (points[:, list(eye)].mean(1) for eye in (topo.RIGHT_EYE_CORNERS, topo.LEFT_EYE_CORNERS))
-    turned = (left - right)[:, 2].abs() / (left - right).norm(dim=1).clamp(min=1e-6)
-    return int(seen[int(turned.argmin())])
+    return int(seen[int(_turned_in(track, seen).argmin())])
+
+
+def _turned_in(track: LandmarkTrack, frames: Tensor) -> Tensor:
+    """(N,) how far the head is turned aside in frames, 0 is from the front."""
+    return turned_aside(torch.cat([eye_axis(track.px_of(some)) for some in frames.split(BLOCK)]))
 
 
 def _picture(video: Path, track: LandmarkTrack, index: int) -> Tensor:
@@ -129,14 +261,14 @@ def _pictures(video: Path, track: LandmarkTrack, first: int, count: int) -> Iter
     return islice(read_pictures(video, track.fps, first=first), count)
 
 
-def _place_of(picture: Tensor, known: Tensor, describe: Describe, mesh: MeshBackend) -> BoxChoice | None:
+def _place_of(picture: Tensor, known: Tensor, people: PersonDescriptor, mesh: MeshBackend) -> BoxChoice | None:
     """Where a picture shows a known face; None where it does not."""
     height, width = picture.shape[:2]
     faces = detect_faces(picture, mesh) * torch.tensor([width, height, width], dtype=torch.float32)
-    described = [(describe(picture, face), face) for face in faces]
-    likenesses = [(float(shown @ known), face) for shown, face in described if shown is not None]
-    best = max(likenesses, key=lambda pair: pair[0], default=(0.0, None))
-    return BoxChoice(tuple(face_box_px(best[1][None])[0].tolist())) if best[0] >= LIKE else None
+    described = [(people.describe(picture, face), face) for face in faces]
+    likenesses = [(people.likeness(shown, known), face) for shown, face in described if shown is not None]
+    best = max(likenesses, key=lambda pair: pair[0], default=(-1.0, None))
+    return BoxChoice(tuple(face_box_px(best[1][None])[0].tolist())) if best[0] >= 0 else None
 
 
 def _tracked_again(  # noqa: PLR0913 - what `follow_person` is given

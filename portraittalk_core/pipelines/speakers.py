@@ -107,11 +107,20 @@ def check_speakers(speakers: Sequence[Speaker]) -> None:
     first = speakers[0].film
     if any(one.film.path != first.path or len(one.film.track) != len(first.track) for one in speakers):
         raise InputError("all speakers must be of one film; dub one film after the other.")
-    for one, other in itertools.combinations(speakers, 2):
-        if shared_area(one.film.track, other.film.track) > SAME_FACE:
+    check_different([(speaker.name, speaker.film.track) for speaker in speakers], first.source)
+
+
+def check_different(faces: Sequence[tuple[str, LandmarkTrack]], source: str) -> None:
+    """Check that named faces of one source are different ones.
+
+    Raises:
+        InputError: two of them are the same; with their names.
+    """
+    for (name, one), (other_name, other) in itertools.combinations(faces, 2):
+        if shared_area(one, other) > SAME_FACE:
             raise InputError(
-                f"{one.name} and {other.name} are the same face in {first.source}; choose different ones, such as "
-                "numbers from left to right, or boxes."
+                f"{name} and {other_name} are the same face in {source}; choose different ones, such as numbers from "
+                "left to right, or boxes."
             )
 
 

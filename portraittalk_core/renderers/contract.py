@@ -36,6 +36,7 @@ class Callbacks:
     on_picture: Callable[[Tensor], None] | None = None  # every picture (H, W, 3) uint8, before it is written
     on_latents: Callable[[Tensor], None] | None = None  # latents (B, 4, h, w) of every batch
     sections: Sections | None = None  # where finished ones are; its key must cover all inputs of the result
+    on_mask: Callable[[Tensor], None] | None = None  # (H, W) uint8 before each picture, 255 on people; of the warp
 
 
 @dataclass(frozen=True)
@@ -56,14 +57,16 @@ class Film:
 
     def track_of_scene(self, scene: int) -> LandmarkTrack:
         """The landmarks of one scene's frames."""
-        if self.scenes is None:
+        frames = None if self.scenes is None else self.scenes == scene
+        if frames is None or bool(frames.all()):
             return self.track
-        frames = self.scenes == scene
         return replace(self.track, points=self.track.points[frames], valid=self.track.valid[frames])
 
     def in_order(self, order: Tensor) -> Film:
         """The film whose frames follow each other in another order, such as (T,) `motion.dub.film_order`."""
-        track = replace(self.track, points=self.track.points[order], valid=self.track.valid[order])
+        from ..scratch import gathered
+
+        track = replace(self.track, points=gathered(self.track.points, order), valid=self.track.valid[order])
         names = ("scenes", "covered", "other_person", "sharpness")
         numbers = {name: getattr(self, name) for name in names}
         numbers = {name: values if values is None else values[order] for name, values in numbers.items()}
@@ -142,7 +145,8 @@ class RenderJob:
 class Renderer(Protocol):
     """Interface of a renderer.
 
-    One that renders keypoint tracks too has the attribute `keypoint_layout`, the layout of those that it takes.
+    One that renders keypoint tracks too has the attribute `keypoint_layout`, the layout of those that it takes; one
+    that paints all of a portrait anew, not its face alone, `repaints_all`, True.
     """
 
     def output_size(self, job: RenderJob) -> tuple[int, int]:

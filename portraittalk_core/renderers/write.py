@@ -11,6 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ..errors import InputError
+from ..media.alpha_write import PictureFolder, open_alpha_writer
 from ..media.video_write import Sound, VideoWriter
 from .contract import Callbacks, Renderer, RenderJob, check_motion
 
@@ -51,7 +52,8 @@ def render_video(
     Args:
         renderer: what draws.
         job: what is drawn.
-        out: the video file to write; opened first, so that a bad path is an error before the work.
+        out: the video file to write; opened first, so that a bad path is an error before the work. Of a renderer whose
+            attribute `transparent` is true, a file or folder that can hold transparency, see `media.alpha_write`.
         sound: the video's sound; cut, or followed by silence, where it is not as long.
         crf: H.264 quality, 0 lossless .. 51.
         callbacks: called meanwhile.
@@ -64,12 +66,13 @@ def render_video(
     job = check_motion(renderer, job)
     started, callbacks = time.perf_counter() if started is None else started, callbacks or Callbacks()
     width, height = renderer.output_size(job)
-    with VideoWriter(out, width, height, job.fps, sound=sound, crf=crf) as writer:
+    opened = open_alpha_writer if getattr(renderer, "transparent", False) else VideoWriter
+    with opened(out, width, height, job.fps, sound=sound, crf=crf) as writer:
         return write_pictures(writer, renderer.render(job, callbacks), callbacks, started)
 
 
 def write_pictures(
-    writer: VideoWriter, pictures: Iterator[Tensor], callbacks: Callbacks, started: float
+    writer: VideoWriter | PictureFolder, pictures: Iterator[Tensor], callbacks: Callbacks, started: float
 ) -> RenderResult:
     """Encode pictures as they come, close the file, and drop finished sections.
 

@@ -12,10 +12,12 @@ from torch import Tensor
 from ..checks import check_finite, check_range, check_shape, parse_whole
 from ..errors import InputError, ShapeError
 from ..frame_rate import as_fps
+from ..scratch import let_go
 from .record import Record, check_record_kind
 
 NUM_LANDMARKS = 478  # MediaPipe face mesh with refined irises
 MAX_SIDE = 65_536  # pixels of a track's picture
+BLOCK = 1024  # frames that are checked at once
 MAX_REACH = 1000.0  # of a landmark, in pictures: no face lies further outside
 
 
@@ -40,9 +42,14 @@ class LandmarkTrack:
             raise ShapeError(f"landmarks must be float32 with bool flags, not {self.points.dtype}, {self.valid.dtype}.")
         if len(self.points) == 0 or len(self.points) != len(self.valid):
             raise ShapeError(f"{len(self.points)} landmark frames and {len(self.valid)} valid flags: both must be ≥ 1.")
-        check_finite(self.points, "landmark points")
-        if (reach := float(self.points.abs().max())) > MAX_REACH:
-            raise InputError(f"landmark points must lie within {MAX_REACH:g} pictures of the origin, not at {reach:g}.")
+        for part in self.points.split(BLOCK):
+            check_finite(part, "landmark points")
+            if (reach := float(part.abs().max())) > MAX_REACH:
+                raise InputError(
+                    f"landmark points must lie within {MAX_REACH:g} pictures of the origin, not at {reach:g}."
+                )
+        if len(self.points) > BLOCK:
+            let_go()
         object.__setattr__(self, "fps", as_fps(self.fps))
         check_range(self.width, 1, MAX_SIDE, "the track's width")
         check_range(self.height, 1, MAX_SIDE, "the track's height")
@@ -56,8 +63,12 @@ class LandmarkTrack:
 
     @property
     def points_px(self) -> Tensor:
-        """(T, 478, 3) in pixels, z on x's scale."""
-        return self.points * torch.tensor([self.width, self.height, self.width], dtype=torch.float32)
+        """(T, 478, 3) in pixels, z on x's scale; a copy of the whole track, see `px_of`."""
+        return self.px_of(slice(None))
+
+    def px_of(self, frames: int | slice | Tensor) -> Tensor:
+        """(478, 3) of one frame, or (N, 478, 3) of some, in pixels, z on x's scale."""
+        return self.points[frames] * torch.tensor([self.width, self.height, self.width], dtype=torch.float32)
 
     def slice(self, start: int, stop: int) -> LandmarkTrack:
         """Frames start..stop-1 as a track of their own."""

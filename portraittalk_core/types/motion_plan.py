@@ -23,6 +23,7 @@ class MotionPlan:
     head: HeadPose  # (T, …) relative to the reference: angles to add, translation to add, scale 1 = unchanged
     fps: Fraction
     smile: float = 0.0  # how much higher the mouth's corners rest, inter-ocular distances
+    expression: Tensor | None = None  # (T, 13) amounts of `motion.expression.ACTIONS`; None shows no emotion
 
     def __len__(self) -> int:
         return len(self.mouth)

@@ -121,10 +121,15 @@ def test_frames_tracks_and_files_go_round(comfy, portrait_name, tmp_path):
             "inputs": {"video": ["4", 1], "fps": 25.0, "face_index": 0, "on_missing": "error"},
         },
         "10": {"class_type": "PortraitTalkPreviewLandmarks", "inputs": {"landmarks": ["8", 0], "max_frames": 8}},
+        "11": {"class_type": "MaskToImage", "inputs": {"mask": ["4", 2]}},
+        "12": {"class_type": "PreviewImage", "inputs": {"images": ["11", 0]}},
     }
     run = comfy.run(prompt)
     assert run.status == "success", run.message
     assert len(run.outputs["5"]["images"]) == 25
+    masks = [np.asarray(Image.open(comfy.output(image)).convert("L")) for image in run.outputs["12"]["images"]]
+    assert len(masks) == 25
+    assert all(mask[100:180, 200:240].min() == 255 and mask[:60, :150].max() == 0 for mask in masks)  # face, wall
     assert (
         float(run.outputs["7"]["text"][0].split()[1]) > 0.7
     )  # an oscillating tone: few steps of motion, each with the tracker's noise
@@ -222,6 +227,21 @@ def test_six_channels_at_96_khz_become_a_video_with_stereo(comfy, portrait_name)
         assert file.streams.audio[0].codec_context.layout.name == "stereo"
         assert sum(1 for _ in file.decode(video=0)) == 25
     assert "images holds the first one" in run.outputs["4"]["text"][0]
+
+
+def test_save_video_keeps_the_mark_of_made_videos(comfy, portrait_name):
+    drawn = {"portrait": ["1", 0], "landmarks": ["3", 0], "keep_frames": "never", "crf": 16}
+    prompt = given_audio(portrait_name, "silent")
+    for render, save, more in (("4", "5", {}), ("6", "7", {"ai_mark": False})):
+        prompt[render] = {"class_type": "PortraitTalkRenderPortrait", "inputs": drawn | more}
+        saved = {"video": [render, 1], "filename_prefix": "mark", "format": "auto", "codec": "auto"}
+        prompt[save] = {"class_type": "SaveVideo", "inputs": saved}
+    run = comfy.run(prompt)
+    assert run.status == "success", run.message
+    for save, marked in (("5", True), ("7", False)):
+        with av.open(str(comfy.output(run.outputs[save]["images"][0]))) as file:
+            said = file.metadata.get("comment", "")
+        assert ("digitalsourcetype/compositeWithTrainedAlgorithmicMedia" in said) == marked
 
 
 def test_silence_keeps_the_mouth_still(comfy, portrait_name):

@@ -112,10 +112,10 @@ def test_frames_in_memory_score_as_the_file_they_come_from(comfy, video):
     by_itself = numbers(comfy, run, "3")
     assert by_itself["values"]["sound_mouth_correlation"] == pytest.approx(values["sound_mouth_correlation"], abs=0.05)
     assert by_itself["target"] is None
-    missing = numbers(comfy, run, "2")["missing"]
-    assert missing["identity"].startswith("not available: needs ")
-    assert missing["identity_to_target"].startswith("not available: needs the face encoder")
-    assert run.outputs["10"]["text"][0] == "0.0"
+    # without InsightFace's files, dlib's descriptor tells whose face it is
+    assert values["identity"] > 0.99 and values["identity_distance"] < 0.3
+    assert numbers(comfy, run, "2")["counts"]["face_encoder"] == "dlib's face descriptor"
+    assert float(run.outputs["10"]["text"][0]) > 0.99
 
 
 def test_frames_without_sound_face_or_shape_are_told_of(comfy, video, tmp_path):

@@ -44,6 +44,7 @@ NODES = (
     "PortraitTalkLoadLipRenderer",
     "PortraitTalkSelectReferences",
     "PortraitTalkDubLips",
+    "PortraitTalkSeveralSpeakers",
     "PortraitTalkStylePrior",
     "PortraitTalkBlendStyles",
     "PortraitTalkSaveStyle",

@@ -15,6 +15,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 from comfy_stub import PACK, nodes_of
+from toy_puppet import BlockMesh
 
 from portraittalk_core.renderers.implicit.files import write_random_files
 from portraittalk_core.types import KeypointTrack, LandmarkTrack
@@ -252,6 +253,19 @@ def test_a_rendering_needs_one_source(bindings):
     for given in ({}, {"portrait": torch.zeros(1, 8, 8, 3), "film": object()}):
         with ExitStack() as files, pytest.raises(ValueError, match="connect a portrait or a film"):
             bindings.source.source_and_motion(track_of(bindings), files, None, **given)
+
+
+def test_a_place_says_whose_face_moves(bindings, monkeypatch):
+    """Of two faces, the one under the mask: MASK and box choose as they do for Dub Lips."""
+    source, picture = bindings.source, torch.zeros(1, 160, 320, 3)
+    picture[0, 30:100, 40:100, 0], picture[0, 50:120, 200:260, 2] = 0.9, 0.9
+    monkeypatch.setattr(source, "face_mesh", BlockMesh)
+    mask = torch.zeros(1, 160, 320)
+    mask[0, :, 160:] = 1
+    for place, middle in ((None, 70), (mask, 230), ([195, 40, 265, 130], 230)):
+        with ExitStack() as files:
+            face, _ = source.source_and_motion(track_of(bindings), files, None, portrait=picture, face_at=place)
+        assert float(face.landmarks.points_px[0, :, 0].mean()) == pytest.approx(middle, abs=12)
 
 
 class Mouths:

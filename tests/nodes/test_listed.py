@@ -35,6 +35,7 @@ NODES = {
     "PortraitTalkLoadLipRenderer": "Load Lip Renderer",
     "PortraitTalkSelectReferences": "Select References",
     "PortraitTalkDubLips": "Dub Lips",
+    "PortraitTalkSeveralSpeakers": "Several Speakers",
     "PortraitTalkStylePrior": "StylePrior",
     "PortraitTalkBlendStyles": "Blend Styles",
     "PortraitTalkSaveStyle": "Save Style",
@@ -84,7 +85,7 @@ def test_nodes_are_there_with_names_tooltips_and_help(comfy, object_info):
 def test_nodes_that_show_something_show_it_again_from_the_cache(comfy, object_info):
     shows = {"RenderPortrait", "IdentityNetSampler", "VExpress", "StylePrior", "BlendStyles", "LoadStyle"}
     shows |= {"KeypointsFromVideo", "LandmarksToKeypoints", "AudioToKeypoints", "EditKeypoints", "RenderKeypoints"}
-    shows |= {"LoadKeypoints", "DubLips"}
+    shows |= {"LoadKeypoints", "DubLips", "SeveralSpeakers"}
     infos = {name: object_info[f"PortraitTalk{name}"] for name in shows | {"CropFace", "LoadLandmarks"}}
     if "has_intermediate_output" not in infos["CropFace"]:
         pytest.skip("this ComfyUI does not know the mark")

@@ -106,3 +106,9 @@ def test_inputs_of_saved_graphs_stay_as_they_were():
             expected = {key: saved[key] for key in saved.keys() - CHANGED.get((node, saved["id"]), set())}
             assert {key: now.get(key) for key in expected} == expected, (node, saved["id"])
         assert len(new[node]) >= len(inputs)
+
+
+def test_every_node_that_writes_a_video_has_the_switch_of_its_mark():
+    for node, inputs in inputs_of(ROOT).items():
+        names = [entry["id"] for entry in inputs]
+        assert ("crf" in names) == ("ai_mark" in names), node

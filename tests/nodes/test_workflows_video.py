@@ -11,6 +11,7 @@ from full_size_files import ADAPTER, CHECKPOINT, CONTROL, MOTION, STYLE
 from onnx_models import paint_disc
 from PIL import Image
 from safetensors.torch import load_file
+from six_people import one_of_six
 from tiny_sd15 import ADAPTER as TINY_ADAPTER
 from tiny_sd15 import CHECKPOINT as TINY_CHECKPOINT
 from tiny_sd15 import CONTROL as TINY_CONTROL
@@ -131,13 +132,13 @@ def test_pictures_of_another_film_are_told_of(comfy, dubbed, short_speech):
 
 
 @pytest.mark.parametrize(("scenes", "seen"), [("same", [True] * 4 + [False] * 4), ("all", [True] * 8)])
-def test_scenes_of_another_face_are_left_out_where_asked_for(comfy, portrait_name, scenes, seen):
-    """The second scene's face is as a quarter as wide again."""
-    loaded, folder = {"image": ["1", 0], "upscale_method": "bilinear", "crop": "disabled"}, f"scenes_{scenes}"
+def test_scenes_of_another_face_are_left_out_where_asked_for(comfy, portrait_name, tmp_path, scenes, seen):
+    """The second scene shows somebody else, as large."""
+    Image.fromarray(one_of_six(1, 512).numpy()).save(tmp_path / "other.png")
+    folder = f"scenes_{scenes}"
     prompt = {
         "1": {"class_type": "LoadImage", "inputs": {"image": portrait_name}},
-        "2": {"class_type": "ImageScale", "inputs": {**loaded, "width": 640, "height": 512}},
-        "3": {"class_type": "ImageCrop", "inputs": {"image": ["2", 0], "width": 512, "height": 512, "x": 30, "y": 0}},
+        "3": {"class_type": "LoadImage", "inputs": {"image": comfy.put_input(tmp_path / "other.png")}},
         "4": {"class_type": "RepeatImageBatch", "inputs": {"image": ["1", 0], "amount": 4}},
         "5": {"class_type": "RepeatImageBatch", "inputs": {"image": ["3", 0], "amount": 4}},
         "6": {"class_type": "ImageBatch", "inputs": {"image1": ["4", 0], "image2": ["5", 0]}},

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ...motion.blink import blink_curve
+from ...motion.expression import expression_of
 from ...motion.head import head_motion
 from ...motion.options import MotionOptions
 from ...motion.rig import SPAN, make_rig, plan_landmarks
@@ -75,4 +76,4 @@ def plan_motion(
     head = head_motion(stress, options.fps, factors.head, options.seed, factors.head_shift, factors.head_pace)
     brow = brow_curve(stress, options.fps) * factors.brow
     mouth = with_gain(styled_mouth(natural, factors), options.gains(count))
-    return MotionPlan(reference, mouth, blink, brow, head, options.fps, factors.smile)
+    return MotionPlan(reference, mouth, blink, brow, head, options.fps, factors.smile, expression_of(options, count))

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ...motion.options import MotionOptions
-from ...motion.smoothing import frame_times_s, gaussian_smoothing, one_euro_smoothing, sample_at
+from ...motion.smoothing import frame_times_s, one_euro_smoothing, sample_at
 from ...motion.speaking_gate import speaking_gate
 from ...progress import Progress
 from ...speech.mel import BLOCK, HOP, iterate_log_mel, level_of_bands
 from ...speech.voice_activity import SPEECH_BANDS_HZ, activity_of_levels
 from ...types import MOUTH_PARAMETERS, MouthCurves, Speech
 from .mouth_model import load_mouth, run_mouth
-from .mouth_net import OUTPUTS, MelStatistics, MouthNet, measure_mel
+from .mouth_net import MelStatistics, MouthNet, measure_mel
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +29,6 @@ MEASURED_BLOCKS = 24  # of 2.5 s: the part of a long clip whose statistics count
 WIDE, CLOSED = 0.88, 0.04  # opening of a clip's widest (97th percentile) and its closed moments (5th) at gain 1
 ROUND = 0.75  # rounding of a clip's roundest moments (97th percentile)
 MAX_STRETCH = 1.7  # a clip that moves the network little is not made to shout
-VOICE = (0.4, 0.2)  # the network's certainty at which a voice counts, and at which it no longer does
-VOICE_S = 0.1  # over this time
 PRESSED = (0.15, 0.5)  # the network's press at which lips begin to meet, and meet: half a closure is none
 MIN_SPOKEN = 5  # frames of 10 ms; a clip with fewer rests
 
@@ -54,7 +53,6 @@ def predict_mouth(
     net = load_mouth(network)
     num_frames = speech.num_frames(options.fps)
     outputs, activity = _run_network(net, speech, options.silence_gate_db, on_progress)
-    activity = activity * _voiced(outputs, len(activity))
     spoken = activity > 0.5
     if int(spoken.sum()) < MIN_SPOKEN:
         log.warning("no voice was found in %s: the mouth rests.", speech.source)
@@ -89,14 +87,7 @@ def _run_network(
         blocks = iterate_log_mel(speech)
         statistics = _sampled_statistics(speech)
     outputs = run_mouth(net, with_levels(), statistics)
-    return outputs, activity_of_levels(torch.cat(levels), gate_db)
-
-
-def _voiced(outputs: Tensor, num_frames: int) -> Tensor:
-    """(M,) 0..1 at 100 Hz: the network's voice output, smoothed, so that music and noise do not move the mouth."""
-    certain, doubtful = VOICE
-    voice = gaussian_smoothing(outputs[:, OUTPUTS.index("voice")], VOICE_S * OUTPUT_HZ)
-    return ((voice - doubtful) / (certain - doubtful)).clamp(0, 1).repeat_interleave(2)[:num_frames]
+    return outputs, activity_of_levels(torch.cat(levels), speech, gate_db)
 
 
 def _sampled_statistics(speech: Speech) -> MelStatistics:
@@ -110,14 +101,32 @@ def _sampled_statistics(speech: Speech) -> MelStatistics:
 def _fit(outputs: Tensor, spoken: Tensor) -> Tensor:
     """(M, 7) outputs within their ranges; opening and jaw scaled so that the clip's loudest vowels open wide."""
     speaking = spoken[: 2 * len(outputs) : 2]
-    while_speaking = outputs[speaking][:: max(1, int(speaking.sum()) // 100_000)]
-    low, high = torch.quantile(while_speaking[:, :2], torch.tensor([0.05, 0.97]), dim=0)
-    stretch = ((WIDE - CLOSED) / (high - low).clamp(min=0.05)).clamp(max=MAX_STRETCH)
+    return fit_to(outputs, MouthRange.of(outputs[speaking][:: max(1, int(speaking.sum()) // 100_000)]))
+
+
+@dataclass(frozen=True)
+class MouthRange:
+    """What a network makes of somebody's speech, to which its outputs are fitted."""
+
+    low: Tensor  # (2,) opening and jaw at their closest, 5th percentile while speaking
+    high: Tensor  # (2,) at their widest, 97th
+    rounded: Tensor  # () rounding, 97th
+
+    @staticmethod
+    def of(while_speaking: Tensor) -> MouthRange:
+        """The range of (M, 7) outputs while somebody speaks, M at least 1."""
+        low, high = torch.quantile(while_speaking[:, :2], torch.tensor([0.05, 0.97]), dim=0)
+        return MouthRange(low, high, torch.quantile(while_speaking[:, _ROUNDING], 0.97))
+
+
+def fit_to(outputs: Tensor, range_: MouthRange) -> Tensor:
+    """(M, 7) outputs scaled so that a range's widest opens wide and its roundest is round, and limited."""
+    stretch = ((WIDE - CLOSED) / (range_.high - range_.low).clamp(min=0.05)).clamp(max=MAX_STRETCH)
     fitted = outputs.clone()
-    fitted[:, :2] = (CLOSED + (outputs[:, :2] - low) * stretch).clamp(0, 1.25)
+    fitted[:, :2] = (CLOSED + (outputs[:, :2] - range_.low) * stretch).clamp(0, 1.25)
     fitted[:, 2] = outputs[:, 2].clamp(-1, 1)
     fitted[:, 3:] = outputs[:, 3:].clamp(0, 1)
-    rounded = torch.quantile(while_speaking[:, _ROUNDING], 0.97).clamp(min=0.1)
+    rounded = range_.rounded.clamp(min=0.1)
     fitted[:, _ROUNDING] = (outputs[:, _ROUNDING] * (ROUND / rounded).clamp(1, MAX_STRETCH)).clamp(0, 1)
     begin, full = PRESSED
     fitted[:, _PRESS] = ((outputs[:, _PRESS] - begin) / (full - begin)).clamp(0, 1)

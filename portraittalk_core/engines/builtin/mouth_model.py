@@ -116,6 +116,7 @@ class LiveMouth:
         self._sound = torch.zeros(_EDGE * HOP)  # begins _EDGE frames before the next one; nothing before the clip
         self._mel = torch.empty(0, NUM_MELS)
         self._answered = 0  # frames of `_mel` whose answer has been given
+        self._span = (0, 0)  # those that the last answer stands for
         self._statistics: MelStatistics | None = None
         self._since_measured = 0
 
@@ -128,6 +129,8 @@ class LiveMouth:
         Returns:
             (K, 8) the next values at 50 Hz; none if too little sound has arrived.
         """
+        self._span = (0, 0)
+        self._forget()
         self._sound = torch.cat([self._sound, waveform])
         count = (len(self._sound) - FFT_SIZE // 2) // HOP - _EDGE + 1
         if count <= 0:
@@ -143,9 +146,17 @@ class LiveMouth:
         with one_torch_thread(), torch.inference_mode():
             outputs = self.net.live(self._statistics.normalise(self._mel[start:])[None])[0]
         answer = outputs[(self._answered - start) // STRIDE : (ready - start) // STRIDE]
-        self._answered = ready
-        self._forget()
+        self._span, self._answered = (self._answered, ready), ready
         return answer
+
+    def heard(self) -> tuple[Tensor, slice]:
+        """The sound that the last values rest on.
+
+        Returns:
+            (M, 80) log-mel frames in decibels, 100 a second, of the last 20 seconds and of what has been heard beyond;
+            and which of them the values that `push` returned last stand for.
+        """
+        return self._mel, slice(*self._span)
 
     def _remember(self, fresh: int) -> None:
         self._since_measured += fresh

@@ -7,6 +7,7 @@ Shapes: F frames at 25 Hz, T frames at the wanted rate, N frames of a window.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -15,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...motion.expression import timeline_of
 from ...motion.keypoint_edit import expression_gain, head_edit
 from ...motion.keypoint_regions import LIVEPORTRAIT, MOUTH
 from ...motion.options import MotionOptions
@@ -26,6 +28,8 @@ from .network import MotionGenerator
 from .options import JoyVasaOptions
 from .sampling import Sampler
 from .spec import SPEC
+
+log = logging.getLogger(__name__)
 
 RATE = Fraction(25)
 SAMPLES = SPEECH_RATE_HZ // 25  # of a frame
@@ -72,6 +76,8 @@ class JoyVasa:
     ) -> KeypointTrack:
         """The whole motion, as `spans` yields it piece by piece: 1 kB a frame."""
         options = options or MotionOptions()
+        if timeline_of(options).shows:
+            log.warning("the engine %s has expressions of its own: the emotion is left out.", self.name)
         count = speech.num_frames(options.fps)
         motion = self.template.in_units(self.motion(speech, options.seed, count, on_progress))
         if self.options.head_smoothing:

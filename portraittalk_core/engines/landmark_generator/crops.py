@@ -12,10 +12,12 @@ from torch import Tensor
 
 from ...errors import InputError
 from ...face.lip_points import LIP_POINTS, OPENING
+from ...scratch import let_go
 from ...types import LandmarkTrack
 
 CROP_MARGIN_PX = 25.0  # around the points, as in the public inference (training had 5, of smaller pictures)
 NUM_REFERENCES = 15
+BLOCK = 256  # frames that are looked at at once
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,13 @@ def face_crops(track: LandmarkTrack, margin_px: float = CROP_MARGIN_PX) -> FaceC
 
     The crop of a face outside the picture, as it may be interpolated where none is seen, lies outside too.
     """
-    ends = torch.tensor([track.width, track.height], dtype=torch.float64)
-    points = track.points[:, list(LIP_POINTS), :2].double()
-    around = ((points.amin(1) - margin_px / ends) * ends, (points.amax(1) + margin_px / ends) * ends)
+    ends, spans = torch.tensor([track.width, track.height], dtype=torch.float64), []
+    for points in track.points.split(BLOCK):
+        own = points[:, list(LIP_POINTS), :2].double()
+        spans.append(torch.stack([own.amin(1), own.amax(1)]))
+        let_go()
+    lowest, highest = torch.cat(spans, 1)
+    around = ((lowest - margin_px / ends) * ends, (highest + margin_px / ends) * ends)
     low, high = (torch.minimum(side.clamp(min=0), ends).floor() for side in around)
     outside = ~(high > low).all(1, keepdim=True)
     low, high = torch.where(outside, around[0].floor(), low), torch.where(outside, around[1].floor() + 1, high)

@@ -30,6 +30,7 @@ from ...motion.smoothing import frame_times_s, one_euro_smoothing, sample_at
 from ...motion.speaking_gate import speaking_gate
 from ...motion.style_factors import own_smile, style_factors
 from ...progress import Progress
+from ...scratch import let_go, scratch_table
 from ...speech.voice_activity import voice_activity
 from ...speech.wav2lip_mel import CHUNK_RATE
 from ...types import LandmarkTrack, Speech
@@ -39,6 +40,7 @@ from .skin import skin_weights
 from .sound import MIDDLE, encoded_in_fives, silent_token, sound_windows
 
 SPAN = 256  # frames whose landmarks are worked on at once
+POINTS_AT_ONCE = 19  # that are smoothed over all of a scene
 FULLY_OPEN = 0.9999  # a gate above it holds nothing back
 # what tells where the head is, and what speech does not move
 STILL = (*POSE_POINTS, *topo.RIGID, *topo.EYELIDS, *topo.RIGHT_IRIS, *topo.LEFT_IRIS)
@@ -166,6 +168,7 @@ def film_spans(
         points[..., :2] += torch.einsum("uc,tci->tui", skin, moved_px) / size
         points[:, list(CONTENT_POINTS), :2] = placed / size
         yield replace(part, points=points)
+        let_go()
 
 
 def film_content(
@@ -187,21 +190,27 @@ def film_content(
     """
     speech = _fitted(speech, options.offset_ms, len(speaker))
     amount = spoken_amounts(speaker, speech, options)
-    content = torch.empty(len(speaker), len(CONTENT_POINTS), 2, dtype=torch.float64)
+    content = scratch_table(len(speaker), len(CONTENT_POINTS), 2)
     for frames, windows in speaker.spoken(speech, on_progress):
-        content[frames] = windows[:, MIDDLE].double()
-        held = frames[amount[frames] != 1]
-        if len(held):
-            quiet = speaker.predict(held, speaker.silence.expand(len(held), WINDOW, -1))[:, MIDDLE].double()
-            content[held] = torch.lerp(quiet, content[held], amount[held, None, None].double())
-    placed = speaker.crops.to_px(_at_frames(content, speaker))
-    return _steady(placed, speaker, options.smoothing).float()
+        made, held = windows[:, MIDDLE].double(), amount[frames] != 1
+        if held.any():
+            quiet = speaker.predict(frames[held], speaker.silence.expand(int(held.sum()), WINDOW, -1))[:, MIDDLE]
+            made[held] = torch.lerp(quiet.double(), made[held], amount[frames[held], None, None].double())
+        content[frames] = made.float()
+    placed = scratch_table(len(speaker.film), *content.shape[1:])
+    for start in range(0, len(placed), SPAN):
+        some = slice(start, start + SPAN)
+        placed[some] = speaker.crops[some].to_px(_at_frames(content, speaker, some)).float()
+        let_go()
+    return _steady(placed, speaker, options.smoothing)
 
 
 def _fitted(speech: Speech, offset_ms: float, num_frames: int) -> Speech:
     """A speech moved in time, as long as some frames at 25 Hz."""
     before, length = round(offset_ms * speech.sample_rate / 1000), int(num_frames * speech.sample_rate / CHUNK_RATE)
-    waveform = F.pad(speech.waveform, (before, length))[:length]  # a negative pad cuts
+    waveform = speech.waveform[max(0, -before) : max(0, length - before)]
+    if before > 0 or len(waveform) < length:  # else of a long clip no copy
+        waveform = F.pad(waveform, (min(max(0, before), length), length))[:length]
     return replace(speech, waveform=waveform.contiguous())
 
 
@@ -214,16 +223,28 @@ def spoken_amounts(speaker: FilmedSpeaker, speech: Speech, options: MotionOption
     return options.gains(len(speaker.film))[speaker.shown] * opened * opening
 
 
-def _at_frames(content: Tensor, speaker: FilmedSpeaker) -> Tensor:
-    """(T, …) of the film's frames, from (F, …) at 25 Hz: linear in time within a scene."""
+def _at_frames(content: Tensor, speaker: FilmedSpeaker, frames: slice) -> Tensor:
+    """(N, …) float64 of some of the film's frames, from (F, …) at 25 Hz: linear in time within a scene."""
     film = speaker.film
     if film.fps == CHUNK_RATE:
-        return content
-    at = (frame_times_s(len(film), film.fps).double() * float(CHUNK_RATE) - 0.5).clamp(0, len(content) - 1)
+        return content[frames].double()
+    at = (frame_times_s(len(film), film.fps)[frames].double() * float(CHUNK_RATE) - 0.5).clamp(0, len(content) - 1)
     lower, share = at.floor().long(), at - at.floor()
-    upper, scenes = (lower + 1).clamp(max=len(content) - 1), speaker.scenes[speaker.shown]
-    share = torch.where(scenes[lower] != speaker.scenes, 1.0, torch.where(scenes[upper] != speaker.scenes, 0.0, share))
-    return torch.lerp(content[lower], content[upper], share[:, None, None])
+    upper, scenes, own = (lower + 1).clamp(max=len(content) - 1), speaker.scenes[speaker.shown], speaker.scenes[frames]
+    share = torch.where(scenes[lower] != own, 1.0, torch.where(scenes[upper] != own, 0.0, share))
+    return torch.lerp(content[lower].double(), content[upper].double(), share[:, None, None])
+
+
+def _parts_px(film: LandmarkTrack, frames: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, R, 3) what of some frames does not speak, and (N, 57, 1) the depth of what does, in pixels."""
+    parts: list[tuple[Tensor, Tensor]] = []
+    size = torch.tensor([film.width, film.height, film.width], dtype=torch.float32)
+    for some in frames.split(SPAN):
+        filmed = film.points[some] * size
+        parts.append((filmed[:, list(topo.RIGID)], filmed[:, list(CONTENT_POINTS), 2:]))
+        let_go()
+    fixed, depth = zip(*parts, strict=True)
+    return torch.cat(fixed), torch.cat(depth)
 
 
 def _steady(placed: Tensor, speaker: FilmedSpeaker, smoothing: float) -> Tensor:
@@ -237,12 +258,13 @@ def _steady(placed: Tensor, speaker: FilmedSpeaker, smoothing: float) -> Tensor:
     steady = placed.clone()
     for scene in speaker.scenes.unique().tolist():
         frames = torch.nonzero(speaker.scenes == scene).flatten()
-        filmed = film.points_px[frames]
-        scale, rotation, shift = align(filmed[:, rigid], rest[rigid].expand(len(frames), -1, -1))
-        content = torch.cat([placed[frames].float(), filmed[:, list(CONTENT_POINTS), 2:]], 2)
-        at_rest = scale[:, None, None] * content @ rotation.transpose(1, 2) + shift[:, None]
-        change = (
-            one_euro_smoothing(at_rest.flatten(1) / unit, film.fps, smoothing).unflatten(1, (-1, 3)) * unit - at_rest
-        )
-        steady[frames] += (change @ rotation / scale[:, None, None])[..., :2]
+        fixed, depth = _parts_px(film, frames)
+        scale, rotation, shift = align(fixed, rest[rigid].expand(len(frames), -1, -1))
+        for points in torch.arange(placed.shape[1]).split(POINTS_AT_ONCE):
+            content = torch.cat([placed[frames[:, None], points].float(), depth[:, points]], 2)
+            at_rest = scale[:, None, None] * content @ rotation.transpose(1, 2) + shift[:, None]
+            smooth = one_euro_smoothing(at_rest.flatten(1) / unit, film.fps, smoothing).unflatten(1, (-1, 3)) * unit
+            change = (smooth - at_rest) @ rotation / scale[:, None, None]
+            steady[frames[:, None], points] += change[..., :2]
+            let_go()
     return steady

@@ -83,7 +83,11 @@ def norm_crop(picture: Tensor, points: Tensor, size: int = TEMPLATE_PX) -> Tenso
         InputError: points that are not finite or have no extent, or another size.
     """
     _check_picture(picture)
-    forward = similarity(_checked_points(points), arcface_template(size))
+    return sampled(picture, similarity(_checked_points(points), arcface_template(size)), size)
+
+
+def sampled(picture: Tensor, forward: Tensor, size: int) -> Tensor:
+    """(size, size, 3) uint8: a picture (H, W, 3) uint8 under a transform (2, 3), bilinearly; black outside of it."""
     line = torch.arange(size, dtype=torch.float64)
     v, u = torch.meshgrid(line, line, indexing="ij")
     shifted = torch.stack([u, v], -1) - forward[:, 2]

@@ -18,7 +18,7 @@ from ...errors import InputError, ShapeError
 from ...types import Record
 
 WIDTH = 512  # of ArcFace's embedding
-KNOWN_WIDTHS = {128: "FaceNet or OpenFace", 256: "a small ArcFace", 768: "CLIP", 1024: "CLIP", 1280: "CLIP"}
+KNOWN_WIDTHS = {128: "dlib, FaceNet or OpenFace", 256: "a small ArcFace", 768: "CLIP", 1024: "CLIP", 1280: "CLIP"}
 MIN_NORM = 1e-6
 
 

@@ -63,6 +63,7 @@ def find_face_models(folders: Path | Sequence[Path]) -> FaceModelFiles:
             *reasons,
             *(f"Put it at {place / name}" for name in missing),
             f"It is in buffalo_l.zip of {SOURCE} ({LICENCE}).",
+            "dlib's descriptor, which comes with this package, has other numbers and cannot stand for it.",
         ]
         raise MissingDependency("\n".join(lines))
     best = {name: min(paths, key=lambda p, n=name: p.name.lower() != n) for name, paths in files.items()}

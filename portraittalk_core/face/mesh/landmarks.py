@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...checks import beyond, check_choice, check_range
 from ...errors import NoFaceError
+from ...scratch import let_go
 from ...threads import one_torch_thread
 from ...types import LandmarkTrack, Portrait
 from ..choice import FaceChoice
@@ -28,6 +29,7 @@ __all__ = ["BACKENDS", "ORDERS", "MeshBackend", "detect_faces", "find_portrait",
 ON_MISSING = ("hold", "interpolate", "error")
 MIN_INTEROCULAR_PX = 12.0
 MAX_INDEX = 1000
+BLOCK = 256  # frames that are scaled at once
 TURNED_DEG = 35.0  # of yaw, from which the far side of the face is mostly hidden
 ROLLED_DEG = 60.0  # of roll, from which a picture was hardly meant to be so
 STILL_FPS = Fraction(25)  # the rate that a portrait's one frame of landmarks is given
@@ -152,9 +154,14 @@ def track_faces(
     if follower.is_turned:
         log.warning("the face in %s stands upside down; if that is not meant, turn the film upright.", source)
     valid = seen.valid
-    _check_seen(valid, face_index, fps if on_missing == "error" else None, source)
+    if not valid.any():
+        raise NoFaceError(_never_seen(len(valid), face_index, follower.most, source))
+    _check_seen(valid, fps if on_missing == "error" else None, source)
     points = seen.filled(on_missing)
-    points /= torch.tensor([width, height, width], dtype=torch.float32)
+    size = torch.tensor([width, height, width], dtype=torch.float32)
+    for part in points.split(BLOCK):
+        part.div_(size)
+        let_go()
     return LandmarkTrack(points, valid, fps, width, height)
 
 
@@ -163,14 +170,17 @@ def _check_index(face_index: int | FaceChoice) -> None:
         check_range(face_index, 0, MAX_INDEX, "face_index")
 
 
-def _check_seen(valid: Tensor, face_index: int | FaceChoice, strict_fps: Fraction | None, source: str) -> None:
-    """Raise where no frame shows the face or, with the film's rate given, where one does not."""
-    if not valid.any():
-        raise NoFaceError(
-            f"no face was found in any of the {len(valid)} frames of {source}"
-            + _asked_for(face_index)
-            + "; choose a video with an upright face that looks towards the camera."
-        )
+def _never_seen(num_frames: int, face_index: int | FaceChoice, others_px: Tensor, source: str) -> str:
+    """Message of a video that shows the face in no frame, and (F, 478, 3) others at once."""
+    told = f"no face was found in any of the {num_frames} frames of {source}{_asked_for(face_index)}; "
+    if not len(others_px):
+        return told + "choose a video with an upright face that looks towards the camera."
+    what = "number" if isinstance(face_index, int) else "place"
+    return f"{told}what is seen at once is {_listed(others_px)}. Give the {what} of one of these."
+
+
+def _check_seen(valid: Tensor, strict_fps: Fraction | None, source: str) -> None:
+    """Raise where, with the film's rate given, a frame does not show the face."""
     if strict_fps is not None and not valid.all():
         first = int((~valid).int().argmax())
         raise NoFaceError(
@@ -186,10 +196,7 @@ def _asked_for(face_index: int | FaceChoice) -> str:
 
 
 def _no_such_face(points_px: Tensor, face_index: int | FaceChoice, order: str, source: str) -> str:
-    faces = "; ".join(
-        f"{i}: {x1 - x0:.0f}×{y1 - y0:.0f} pixels around ({(x0 + x1) / 2:.0f}, {(y0 + y1) / 2:.0f})"
-        for i, (x0, y0, x1, y1) in enumerate(face_box_px(points_px).tolist())
-    )
+    faces = _listed(points_px)
     how = "largest first" if order == "size" else "from left to right"
     holds = "1 face" if len(points_px) == 1 else f"{len(points_px)} faces"
     if not isinstance(face_index, int):
@@ -197,3 +204,11 @@ def _no_such_face(points_px: Tensor, face_index: int | FaceChoice, order: str, s
             f"no face was found {face_index} in {source}, which holds {holds}: {faces}. Give a place of one of these."
         )
     return f"face_index is {face_index}, but {source} holds {holds} ({how}): {faces}. Choose one of these numbers."
+
+
+def _listed(faces_px: Tensor) -> str:
+    """Numbers and places of (F, 478, 3) faces."""
+    return "; ".join(
+        f"{i}: {x1 - x0:.0f}×{y1 - y0:.0f} pixels around ({(x0 + x1) / 2:.0f}, {(y0 + y1) / 2:.0f})"
+        for i, (x0, y0, x1, y1) in enumerate(face_box_px(faces_px).tolist())
+    )

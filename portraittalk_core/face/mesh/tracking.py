@@ -7,6 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from ...scratch import ScratchRows, let_go
 from ...types import NUM_LANDMARKS
 from ..choice import FaceChoice
 from .backends import MeshBackend
@@ -14,7 +15,6 @@ from .refinement import most_alike, refine
 from .search import detect_faces, detect_upright, upside_down
 
 TRACKING_CROPS = (1.7, 2.3)  # square crops around the last face, whose landmarks are averaged
-BLOCK = 256  # frames
 SEARCH_EVERY = 25  # pictures between thorough searches while the face is gone
 
 
@@ -31,6 +31,7 @@ class Follower:
         self.was_alone = False
         self.is_turned = False  # the pictures are looked at upside down, and `last` is in the turned one
         self.num_missing = 0
+        self.most = torch.empty(0, NUM_LANDMARKS, 3)  # faces seen at once, pixels, while the right one was not
 
     def see(self, picture: Tensor) -> Tensor | None:
         """(478, 3) pixels of the face in the next picture, or None."""
@@ -60,6 +61,7 @@ class Follower:
             return most_alike(faces, self.last, min_iou=0.1)
         chosen = self._chosen(faces, width, height)
         if chosen is None:
+            self.most = faces if len(faces) > len(self.most) else self.most
             if self.last is None:
                 self.is_turned = False  # until the face is there
             return None
@@ -75,19 +77,15 @@ class Follower:
 
 
 class Seen:
-    """Landmarks of a face in frame after frame, some without it, in large blocks: small ones would scatter memory."""
+    """Landmarks of a face in frame after frame, some without it; those of a long film lie in a file."""
 
     def __init__(self) -> None:
-        self._blocks: list[Tensor] = []
+        self._rows = ScratchRows(NUM_LANDMARKS, 3)
         self._seen: list[bool] = []
 
     def add(self, frame: Tensor | None) -> None:
         """Take the next frame's (478, 3) landmarks, or None."""
-        at = len(self._seen) % BLOCK
-        if at == 0:
-            self._blocks.append(torch.zeros(BLOCK, NUM_LANDMARKS, 3))
-        if frame is not None:
-            self._blocks[-1][at] = frame
+        self._rows.add(frame)
         self._seen.append(frame is not None)
 
     @property
@@ -97,13 +95,14 @@ class Seen:
 
     def filled(self, on_missing: str) -> Tensor:
         """(T, 478, 3) landmarks with the gaps filled, see `filled`; what was gathered is given up."""
-        points, self._blocks = torch.cat(self._blocks)[: len(self._seen)], []
+        points = self._rows.table()
         seen = [number for number, is_seen in enumerate(self._seen) if is_seen]
         points[: seen[0]], points[seen[-1] + 1 :] = points[seen[0]].clone(), points[seen[-1]].clone()
         for before, after in pairwise(seen):
             share = torch.arange(1, after - before)[:, None, None] / (after - before)
             end = points[after] if on_missing == "interpolate" else points[before]
             points[before + 1 : after] = torch.lerp(points[before][None], end[None], share)
+        let_go()
         return points
 
 

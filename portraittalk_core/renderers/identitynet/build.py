@@ -49,6 +49,11 @@ class IdentityNetRenderer:
         self.backend, self.width, self.height = backend, width, height
         self.only_face, self.head_placement = only_face, head_placement
 
+    @property
+    def repaints_all(self) -> bool:
+        """Whether of a portrait all is painted anew, not its face alone."""
+        return not self.only_face
+
     def output_size(self, job: RenderJob) -> tuple[int, int]:
         """Width and height: the painted size, or the source's where only its face is painted."""
         return source_size(job) if self._is_region(job) else (self.width, self.height)

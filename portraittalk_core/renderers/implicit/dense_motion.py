@@ -135,7 +135,10 @@ class Warping(nn.Module):
 
     def forward(self, volume: Tensor, source: Tensor, driving: Tensor) -> Tensor:
         """(B, feature_width, H, W) features; see `DenseMotion.forward`."""
-        deformation, visible = self.dense_motion_network(volume, source, driving)
+        return self.warped(volume, *self.dense_motion_network(volume, source, driving))
+
+    def warped(self, volume: Tensor, deformation: Tensor, visible: Tensor) -> Tensor:
+        """(B, feature_width, H, W) features of a volume deformed as `DenseMotion.forward` says."""
         warped = _sampled(volume.float(), deformation).to(volume.dtype)
         return self.fourth(self.third(warped.flatten(1, 2))) * visible
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ...face.topology import FACE_OVAL
+from ...media.twice import read_twice
 from ...types import KeypointTrack, LandmarkTrack
 from ..contract import Film, RenderJob
 from ..paste import face_mask
@@ -80,9 +81,11 @@ class _FilmRenderer:
 
     def along_landmarks(self, job: RenderJob, spans: Iterator[LandmarkTrack]) -> Iterator[Tensor]:
         """Faces with the expression that is measured on the film's frames warped to new landmarks."""
-        for_warp, for_targets = itertools.tee(spans)
-        targets = (points for span in for_targets for points in span.points)
-        warped = warped_pictures(replace(job, motion=for_warp)) if self._options.bridge == "warp" else None
+        warped = None
+        if self._options.bridge == "warp":
+            for_warp, spans = read_twice(spans)
+            warped = warped_pictures(replace(job, motion=for_warp))
+        targets = (points for span in spans for points in span.points)
         for batch in self._batches():
             size = len(batch.pictures)
             wanted = torch.stack(list(itertools.islice(targets, size)))

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ...media.fixed_point import resized
 from ...motion.smoothing import gaussian_smoothing
+from ...scratch import let_go
 from ...types import LandmarkTrack, check_picture
 from ..implicit.crop import FaceCrop
 from .contract import LipCropRule
@@ -113,8 +114,11 @@ class LipBoxes:
     ) -> None:
         self._track, self.rule = track, rule
         self._size = torch.tensor([track.width, track.height], dtype=torch.float64)
-        blocks = (track.points[at : at + BLOCK, :, :2].double() for at in range(0, len(track), BLOCK))
-        edges = torch.cat([_edges(points, self._size, rule, pad_px) for points in blocks])
+        blocks = []
+        for points in track.points.split(BLOCK):
+            blocks.append(_edges(points[..., :2].double(), self._size, rule, pad_px))
+            let_go()
+        edges = torch.cat(blocks)
         if rule.smooth:
             edges = _smoothed(edges, float(track.fps), scenes)
         self._boxes = _whole(edges, track.width, track.height)

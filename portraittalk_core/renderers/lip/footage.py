@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 
 import torch
 from torch import Tensor
 
 from ...errors import InputError
+from ...scratch import ScratchRows
 from ...types import LandmarkTrack, Portrait
 from ..contract import Film, RenderJob
 from ..warp.build import warped_pictures
@@ -42,7 +44,7 @@ class Footage:
 
 
 def footage_of(job: RenderJob) -> Footage:
-    """The footage of a job; all of its motion is held, 140 KB a second.
+    """The footage of a job; all of its motion is held, 140 KB a second, of a long job in a file.
 
     A portrait's head, eyes and brows are moved by the warp, so that only its mouth is left to be painted.
 
@@ -62,11 +64,16 @@ def footage_of(job: RenderJob) -> Footage:
 
 
 def joined(spans: Iterable[LandmarkTrack]) -> LandmarkTrack:
-    """Consecutive spans as one track."""
-    parts = list(spans)
-    if not parts:
+    """Consecutive spans as one track, a long one's landmarks in a file; a single span as it is."""
+    parts = iter(spans)
+    some = list(islice(parts, 2))
+    if not some:
         raise InputError("there is nothing to render: the motion has 0 frames.")
-    if len(parts) == 1:
-        return parts[0]
-    points, valid = (torch.cat([getattr(part, name) for part in parts]) for name in ("points", "valid"))
-    return replace(parts[0], points=points, valid=valid)
+    if len(some) == 1:
+        return some[0]
+    rows, valid = ScratchRows(*some[0].points.shape[1:]), []
+    for part in chain(some, parts):
+        valid.append(part.valid)
+        for points in part.points:
+            rows.add(points)
+    return replace(some[0], points=rows.table(), valid=torch.cat(valid))

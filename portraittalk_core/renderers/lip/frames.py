@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...scratch import let_go
 from ..sections import Section, Sections
 from .crop import LipBoxes
 from .footage import Footage
@@ -90,6 +91,7 @@ class FrameReader:
             taken = list(itertools.islice(pictures, min(count, len(self._footage) - first)))
             yield self._batch(first, taken, found)
             first += len(taken)
+            let_go()
 
     def _batch(self, first: int, pictures: list[Tensor], found: Section | None) -> FrameBatch:
         drawn = [at for at in range(len(pictures)) if float(self._weights[first + at]) > 0]

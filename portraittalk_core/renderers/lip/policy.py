@@ -15,6 +15,7 @@ from ...face.geometry import head_pose
 from ...motion.dub import fit_speech, mouth_share, presence, resting_face, with_mouth
 from ...motion.smoothing import frame_times_s, sample_at
 from ...motion.speaking_gate import ACTIVITY_HZ, speaking_gate
+from ...scratch import let_go
 from ...speech.voice_activity import voice_activity
 from ...types import LandmarkTrack, Speech
 
@@ -50,8 +51,11 @@ def paint_weights(
 
 def turned_aside(track: LandmarkTrack, scenes: Tensor, max_yaw_deg: float) -> Tensor:
     """(T,) bool: frames whose face is turned aside by more than a yaw in degrees, and short moments between them."""
-    parts = (track.slice(start, min(start + BLOCK, len(track))) for start in range(0, len(track), BLOCK))
-    turned = torch.cat([head_pose(part).angles_deg[:, 1] for part in parts]).abs() > max_yaw_deg
+    parts = []
+    for start in range(0, len(track), BLOCK):
+        parts.append(head_pose(track.slice(start, start + BLOCK)).angles_deg[:, 1])
+        let_go()
+    turned = torch.cat(parts).abs() > max_yaw_deg
     reach = int(GLIMPSE_S * track.fps)
     at = torch.nonzero(turned).flatten()
     for before, after in zip(at[:-1].tolist(), at[1:].tolist(), strict=True):

@@ -27,7 +27,14 @@ BROWS = (70, 63, 105, 66, 107, 336, 296, 334, 293, 300)
 OUTLINE = JAW + BROWS[::-1]
 BLUR_PX, BLUR_SIGMA = 21, 11.0
 FIRST_SHOWN = 2  # the frame that stands for those before it too
-AS_IN_SCRIPT = {"crop_pad": None, "match_colour": 0.0, "sharpen": 0.0, "voice_gate": 0.0, "max_yaw": 90.0}
+AS_IN_SCRIPT = {
+    "crop_pad": None,
+    "blend": "face",
+    "match_colour": 0.0,
+    "sharpen": 0.0,
+    "voice_gate": 0.0,
+    "max_yaw": 90.0,
+}
 
 
 def options_of(options: LipPaintOptions) -> LipPaintOptions:

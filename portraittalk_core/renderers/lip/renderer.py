@@ -126,9 +126,13 @@ class _LipJob:
 
     def pictures(self) -> Iterator[Tensor]:
         """All frames; of the public script's, the third stands for the first two."""
-        first = min(public_inference.FIRST_SHOWN, len(self._footage) - 1) if self._is_script else 0
+        first = self._first_shown
         for number, picture in enumerate(self._drawn()):
             yield from itertools.repeat(picture, first + 1 if number == first else int(number > first))
+
+    @property
+    def _first_shown(self) -> int:
+        return min(public_inference.FIRST_SHOWN, len(self._footage) - 1) if self._is_script else 0
 
     def _drawn(self) -> Iterator[Tensor]:
         with closing(read_ahead(self._reader.batches(self._sections))) as batches:
@@ -159,7 +163,8 @@ class _LipJob:
         """(H, W) of what is pasted of a frame's crop."""
         track, box = self._footage.track, self._boxes[index]
         if self._is_script:
-            return public_inference.outline_mask(self._filmed_px(index), track.width, track.height).float() / 255
+            filmed_px = self._filmed_px(max(index, self._first_shown))
+            return public_inference.outline_mask(filmed_px, track.width, track.height).float() / 255
         mask, own = torch.zeros(track.height, track.width), self._mask(index, self._reader.shape(index))
         placed = F.interpolate(own[None, None], box.size_px[::-1], mode="bilinear", align_corners=False)[0, 0]
         mask[box.top : box.bottom, box.left : box.right] = placed.clamp(0, 1)
@@ -167,7 +172,7 @@ class _LipJob:
 
     def _filmed_px(self, index: int) -> Tensor:
         """(478, 3) landmarks of a frame in pixels, as they are filmed."""
-        return self._footage.track.slice(index, index + 1).points_px[0]
+        return self._footage.track.px_of(index)
 
     def _mask(self, index: int, shape: Tensor) -> Tensor:
         """(S, S) over a frame's crop; `shape` are the (478, 3) landmarks that are painted there."""

@@ -34,6 +34,8 @@ class VExpressRenderer:
         device_dtype: device and dtype of such an attention.
     """
 
+    repaints_all = True  # of a portrait, not its face alone
+
     def __init__(
         self,
         models: VExpressModels,

@@ -2,43 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
+from ...errors import InputError
 from ...face import topology as topo
 from ...face.covered import mouth_covered
 from ...face.eyes import lids_fit
-from ...motion.dub import resting_frame
+from ...motion.dub import resting_face, resting_frame
+from ...scratch import let_go
 from ...threads import one_torch_thread
 from ...types import LandmarkTrack, Portrait
 from ..contract import Callbacks, Film, RenderJob
+from .cutout import cut_out
 from .film import FilmedFace
-from .options import WarpOptions
+from .options import TRANSPARENT, WarpOptions
 from .renderer import REACH, PortraitRenderer
 
+log = logging.getLogger(__name__)
+
+BLOCK = 256  # frames after which landmarks leave the memory
 UNFOLDED = 2.5  # a move that fades over so many times its length folds nothing
 LIVELY = 0.08  # of the face's smaller side: how far a speaking head moves
 
 
-def build(options: WarpOptions) -> WarpRenderer:  # noqa: ARG001 - as every renderer is built
+def build(options: WarpOptions) -> WarpRenderer:
     """Build the renderer."""
-    return WarpRenderer()
+    return WarpRenderer(options.background == TRANSPARENT)
 
 
 class WarpRenderer:
-    """Warps the source's pictures; pixels far from the face are unchanged."""
+    """Warps the source's pictures; pixels far from the face are unchanged.
+
+    Args:
+        transparent: leave the background of portraits away: pictures are (H, W, 4), RGB and alpha.
+    """
+
+    def __init__(self, transparent: bool = False) -> None:
+        self.transparent = transparent
 
     def output_size(self, job: RenderJob) -> tuple[int, int]:
         """Width and height of the source."""
         return source_size(job)
 
     def render(self, job: RenderJob, callbacks: Callbacks | None = None) -> Iterator[Tensor]:
-        """(H, W, 3) uint8 pictures; `on_progress` counts frames."""
-        on_progress = (callbacks or Callbacks()).on_progress
+        """(H, W, 3) uint8 pictures, or (H, W, 4); `on_progress` counts frames, `on_mask` gets a portrait's people.
+
+        Raises:
+            InputError: without its background, a film, or a portrait in which no person is recognised.
+        """
+        callbacks = callbacks or Callbacks()
+        on_progress = callbacks.on_progress
         with one_torch_thread():
-            for done, picture in enumerate(warped_pictures(job), 1):
+            for done, picture in enumerate(warped_pictures(job, self.transparent, callbacks.on_mask), 1):
                 yield picture
                 if on_progress is not None:
                     on_progress(done, job.num_frames)
@@ -50,30 +69,67 @@ def source_size(job: RenderJob) -> tuple[int, int]:
     return landmarks.width, landmarks.height
 
 
-def warped_pictures(job: RenderJob) -> Iterator[Tensor]:
+def warped_pictures(
+    job: RenderJob, transparent: bool = False, on_mask: Callable[[Tensor], None] | None = None
+) -> Iterator[Tensor]:
     """The source's pictures warped to a job's motion.
 
+    Args:
+        job: what is to be drawn.
+        transparent: leave a portrait's background away.
+        on_mask: called before each picture of a portrait with (H, W) uint8, 255 where it shows people; where no person
+            is recognised, that is everywhere.
+
     Yields:
-        (H, W, 3) uint8.
+        (H, W, 3) uint8; where `transparent`, (H, W, 4).
+
+    Raises:
+        InputError: `transparent`, but the source is a film, or no person is recognised in it.
     """
-    return _warped_film(job.source, job.motion) if isinstance(job.source, Film) else _warped_portrait(job)
+    if not isinstance(job.source, Film):
+        return _warped_portrait(job, transparent, on_mask)
+    if transparent:
+        raise InputError(
+            f"`background` transparent is for portraits; the film {job.source.source} keeps its own. Leave it out."
+        )
+    return _warped_film(job.source, job.motion)
 
 
-def _warped_portrait(job: RenderJob) -> Iterator[Tensor]:
+def _warped_portrait(job: RenderJob, transparent: bool, on_mask: Callable[[Tensor], None] | None) -> Iterator[Tensor]:
     is_complete = isinstance(job.motion, Sequence)
     reach_px = max(needed_reach_px(job.source, span) for span in job.motion) if is_complete else None
     move_px = max(_largest_move_px(job.source, span) for span in job.motion) if is_complete else None
-    picture, points = job.source.picture, job.source.landmarks.points_px[0]
-    covered, blinks = mouth_covered(picture, points), lids_fit(picture, points)
-    renderer = PortraitRenderer(
-        job.source,
-        reach_px,
-        covered=covered,
-        blinks=blinks,
-        background_px=_background_px(job.source, move_px),
-    )
+    renderer = portrait_renderer(job.source, reach_px, move_px)
+    if renderer.composite is None:
+        if transparent:
+            raise InputError(
+                f"no person is recognised in {job.source.source}, so its background cannot be left away: keep it, or "
+                "take a picture that shows more of the person, before a plainer background."
+            )
+        log.warning("no person is recognised in %s: near the head, the background moves with it.", job.source.source)
     for span in job.motion:
-        yield from renderer.render(span)
+        yield from renderer.render(span, transparent, on_mask)
+
+
+def portrait_renderer(
+    portrait: Portrait, reach_px: float | None = None, move_px: float | None = None
+) -> PortraitRenderer:
+    """A renderer of one portrait, whose mouth and lids have been looked at, and whose people are cut out.
+
+    Args:
+        portrait: picture and landmarks.
+        reach_px: see `PortraitRenderer`.
+        move_px: the head's largest move in pixels; None: it is not known, and may be lively.
+    """
+    points = portrait.landmarks.points_px[0]
+    return PortraitRenderer(
+        portrait,
+        reach_px,
+        covered=mouth_covered(portrait.picture, points),
+        blinks=lids_fit(portrait.picture, points),
+        background_px=_background_px(portrait, move_px),
+        cutout=cut_out(portrait.picture, points[:, :2]),
+    )
 
 
 def _warped_film(film: Film, motion: Iterator[LandmarkTrack]) -> Iterator[Tensor]:
@@ -88,10 +144,17 @@ def _warped_film(film: Film, motion: Iterator[LandmarkTrack]) -> Iterator[Tensor
             continue
         if face is None or film.scene(index) != scene:
             scene = film.scene(index)
-            face = FilmedFace(resting_frame(film.track_of_scene(scene)), float(film.track.fps))
+            face = FilmedFace(_at_rest(film, scene), float(film.track.fps))
         with one_torch_thread():
             warped = face.draw(picture, filmed * size, target * size)
         yield warped
+        if index % BLOCK == 0:
+            let_go()
+
+
+def _at_rest(film: Film, scene: int) -> LandmarkTrack:
+    """One frame: the face at rest in a scene."""
+    return resting_frame(film.track) if film.scenes is None else resting_face(film.track, film.scenes, scene)
 
 
 def needed_reach_px(portrait: Portrait, track: LandmarkTrack) -> float:

@@ -41,6 +41,7 @@ class MotionField:
         is_open: whether the mouth is open at rest, so that its lips stretch where it closes.
         covered: whether something hides the mouth, and the lips do not part.
         kept: (GRID, GRID, 2, 2) what displacements are multiplied by at each of `grid_nodes`; None changes nothing.
+        carried: (GRID · GRID,) share of the head's motion at each of `grid_nodes`, beside that near the face.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class MotionField:
         is_open: bool = False,
         covered: bool = False,
         kept: Tensor | None = None,
+        carried: Tensor | None = None,
     ) -> None:
         self.source_px, self.is_open = source_px, is_open
         x0, y0, x1, y1 = box
@@ -63,6 +65,7 @@ class MotionField:
         self.lid_height = float(min(Aperture.of(source_px, chains).gap for chains in (RIGHT_EYE, LEFT_EYE)))
         outline = source_px[list(topo.FACE_OVAL)]
         self.fade = _fade(flat, outline, reach_px)  # (G,)
+        self.carried = self.fade if carried is None else 1 - (1 - self.fade) * (1 - carried)
         self.kept = None if kept is None else kept.flatten(0, 1)  # (G, 2, 2)
         self.anchors, self.unit = _ring_around(outline, reach_px), unit
         self.controls = [_layer_controls(_upright(source_px), unit, layer, covered) for layer in (0, 1)]
@@ -107,7 +110,7 @@ class MotionField:
         batch = len(targets_px)
         residual = targets_px - _with_one(self.source_px) @ head
         flat = self.nodes.reshape(-1, 2)
-        carried = (_with_one(flat) @ head - flat) * self.fade[:, None]  # (B, G, 2)
+        carried = (_with_one(flat) @ head - flat) * self.carried[:, None]  # (B, G, 2)
         lids = residual[:, self.lids]
         blinks = lids.norm(dim=2).amax(1) > LEAST_BLINK * self.lid_height
         layers = []

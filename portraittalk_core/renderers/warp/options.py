@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...options import check_options, option
+
+KEEP, TRANSPARENT = "keep", "transparent"
+
 
 @dataclass(frozen=True)
 class WarpOptions:
-    """The warp renderer has no options."""
+    """What becomes of a portrait's background."""
+
+    background: str = option(
+        KEEP,
+        help="keep a portrait's background, or leave it away (transparent): for .webm, .mov or a folder of PNG files",
+        choices=(KEEP, TRANSPARENT),
+    )
+
+    def __post_init__(self) -> None:
+        check_options(self)

@@ -18,7 +18,10 @@ from ...face.aperture import LEFT_EYE, MOUTH, RIGHT_EYE, Aperture, Box, pixel_bo
 from ...face.flat_colours import is_flat
 from ...types import LandmarkTrack, Portrait
 from .background import background_at, kept_motion
+from .composite import Composite
+from .cutout import Cutout
 from .field import MotionField, grid_nodes
+from .head_zone import HeadZone, head_zone
 from .mouth_interior import MouthPalette, make_palette, paint_mouth
 from .open_mouth import SHOWS_TEETH, OpenMouth, look_into, on_lip_edges
 
@@ -50,6 +53,8 @@ class PortraitRenderer:
         blinks: whether the lids can close; see `face.eyes`.
         background_px: distance over which motion fades where a background with lines begins; None lets it fade with
             the distance from the face, whatever is there.
+        cutout: people and background of the picture: the head moves before a background that stays, whatever
+            `background_px` says; None warps both together.
     """
 
     def __init__(
@@ -60,13 +65,16 @@ class PortraitRenderer:
         covered: bool = False,
         blinks: bool = True,
         background_px: float | None = None,
+        cutout: Cutout | None = None,
     ) -> None:
         self.picture, self.covered, self.blinks = portrait.picture, covered, blinks
         self.source = portrait.landmarks.points_px[0, :, :2].contiguous()
         height, width = self.picture.shape[:2]
         low, high = self.source.amin(0), self.source.amax(0)
         reach = reach_px or REACH * float((high - low).min())
-        box = pixel_box(self.source[list(topo.FACE_OVAL)], reach, (0, 0, width, height))
+        zone = None if cutout is None else head_zone(self.source, cutout.mask, background_px or reach)
+        around = self._around(reach, zone, cutout)
+        box = pixel_box(around, 0, (0, 0, width, height))
         if box is None:
             raise InputError(f"the face of {portrait.source} lies outside the picture; choose another face or picture.")
         self.box: Box = box
@@ -75,23 +83,42 @@ class PortraitRenderer:
         fine = 2 if max(x1 - x0, y1 - y0) <= SHARP_SIDE_PX else 1
         if fine > 1:
             region = F.interpolate(region, scale_factor=fine, mode="bicubic").clamp(0, 255)
-        self.region = region.contiguous(memory_format=torch.channels_last)  # a pixel's colours side by side: faster
+        self.region = region.contiguous()  # planes are sampled twice as fast as colours side by side
+        self.composite = None if cutout is None else Composite(cutout, self.picture, box, fine)
         aperture = Aperture.of(self.source, MOUTH)
         is_open = aperture.gap > SHOWS_TEETH * aperture.width and not self.covered
         lips = on_lip_edges(self._colours_at, self.source) if is_open else _parted_lips(self.source, aperture)
-        kept = None if background_px is None else self._kept_beside(background_px)
+        kept = None if background_px is None or cutout else self._kept_beside(background_px)
+        carried = None if zone is None else zone.carried(grid_nodes(box).reshape(-1, 2))
         self.flat = is_flat(self.picture, self.source)
-        self.field = MotionField(lips, box, reach, is_open, self.covered, kept)
+        self.field = MotionField(lips, box, reach, is_open, self.covered, kept, carried)
         self.mouth = self._rest_mouth(aperture, look_into(self._colours_at, lips) if is_open else None)
         middle = aperture.axes_of(self.source[topo.INNER_LIP_TOP])[0]
         self.is_turned = abs(float(middle)) > TURNED * aperture.width
         self.eyes = [Aperture.of(self.source, chains) for chains in (RIGHT_EYE, LEFT_EYE)]
 
-    def render(self, track: LandmarkTrack) -> Iterator[Tensor]:
+    def _around(self, reach: float, zone: HeadZone | None, cutout: Cutout | None) -> Tensor:
+        """(2, 2) the corners around all that may move, pixels."""
+        oval = self.source[list(topo.FACE_OVAL)]
+        corners = torch.stack([oval.amin(0) - reach, oval.amax(0) + reach])
+        box = None if zone is None else zone.box(cutout.mask, reach)
+        if box is None:
+            return corners
+        low, high = torch.tensor(box).view(2, 2)
+        return torch.stack([torch.minimum(corners[0], low), torch.maximum(corners[1], high)])
+
+    def render(
+        self, track: LandmarkTrack, transparent: bool = False, on_mask: Callable[[Tensor], None] | None = None
+    ) -> Iterator[Tensor]:
         """The portrait in every frame of `track`.
 
+        Args:
+            track: on a picture of the portrait's shape.
+            transparent: of a portrait that was cut out: leave its background away.
+            on_mask: called before each picture with (H, W) uint8, 255 on people; everywhere, if none were cut out.
+
         Yields:
-            (H, W, 3) uint8 pictures of the portrait's size, T of them.
+            (H, W, 3) uint8 pictures of the portrait's size, T of them; where `transparent`, (H, W, 4), RGB and alpha.
 
         Raises:
             InputError: the track belongs to a picture of another shape.
@@ -105,13 +132,29 @@ class PortraitRenderer:
                 heads = self.field.head_motion(targets)
                 if not self.blinks:
                     targets = self.field.with_resting_lids(targets, heads)
-                layers = self._to_sampling(self.field.backward(targets, heads))
+                layers = self.field.backward(targets, heads)
+                if self.composite is not None:
+                    self.composite.prepare(layers[:, 0])  # both agree but in lips and eyes
+                layers = self._to_sampling(layers)
             for target, head, layer in zip(targets, heads, layers, strict=True):
-                yield self._draw(target, head, layer)
+                picture, mask = self._draw(target, head, layer, transparent, transparent or on_mask is not None)
+                if on_mask is not None:
+                    on_mask(mask)
+                yield torch.cat([picture, mask[..., None]], -1) if transparent else picture
 
     @torch.inference_mode()
-    def _draw(self, target: Tensor, head: Tensor, layers: Tensor) -> Tensor:
-        """One frame (H, W, 3) from its landmarks (478, 2) px, head motion (3, 2) and layers (2, 2, G, G)."""
+    def _draw(
+        self, target: Tensor, head: Tensor, layers: Tensor, transparent: bool, masked: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """One frame (H, W, 3), and its people (H, W) if `masked`.
+
+        Args:
+            target: (478, 2) its landmarks, pixels.
+            head: (3, 2) its head motion.
+            layers: (2, 2, G, G) its backward maps.
+            transparent: see `render`.
+            masked: whether the people are wanted too.
+        """
         x0, y0, x1, y1 = self.box
         mouth = Aperture.of(target, MOUTH)
         # a lid that has not moved needs no second layer
@@ -128,15 +171,27 @@ class PortraitRenderer:
         self._part_layers(flow, layers, target[[*MOUTH[0], *MOUTH[1]]], mouth, _lower_lip_share)
         for eye, chains, _ in eyes:
             self._part_layers(flow, layers, target[[*chains[0], *chains[1]]], eye, _open_eye_share)
-        warped = self._sample(flow.permute(0, 2, 3, 1))[0]
+        warped = self._sample(flow.permute(0, 2, 3, 1))[0].contiguous()
+        edge = None if self.composite is None else self.composite.draw(warped, flow[0], transparent)
         for eye, chains, rest in eyes:
             self._shade_lid(warped, target[[*chains[0], *chains[1]]], eye, 1 - eye.gap / max(rest.gap, 1.0))
         if not self.covered:
             self._fill_mouth(warped, mouth, target, head)
-        out = self.picture.clone()
-        planes = warped.add_(0.5).clamp_(0, 255).to(torch.uint8)
-        out[y0:y1, x0:x1] = torch.stack(planes.unbind(), -1)  # twice as fast as assigning the permuted planes
-        return out
+        planes = warped.add_(0.5).to(torch.uint8)  # no colour lies beyond 0..255
+        drawn = torch.stack(planes.unbind(), -1)  # twice as fast as assigning the permuted planes
+        if self.composite is not None:
+            self.composite.put_back(drawn)
+        out = drawn
+        if out.shape != self.picture.shape:
+            out = self.picture.clone()
+            out[y0:y1, x0:x1] = drawn
+        return out, self._mask(edge) if masked else None
+
+    def _mask(self, edge: Tensor | None) -> Tensor:
+        """(H, W) uint8 where a frame shows people, from what `Composite.draw` returned."""
+        if edge is None:
+            return torch.full(self.picture.shape[:2], 255, dtype=torch.uint8)
+        return self.composite.alpha(edge)
 
     def _to_sampling(self, pixels: Tensor) -> Tensor:
         """(…, 2, h, w) portrait pixels to grid_sample's −1..1 over the region."""
@@ -214,8 +269,11 @@ class PortraitRenderer:
             meeting = closeness * (1 - open_share) * (u.abs() < 0.49 * mouth.width)
             patch = torch.lerp(patch, rest.palette.seam[:, None, None] * 255, 0.85 * meeting)
             region[:, rows, columns] = patch
-        if mouth.gap < 0.25 * feather:
+        inside = cover.flatten().nonzero().flatten()  # often less than half of the box
+        if mouth.gap < 0.25 * feather or not len(inside):
             return
+        pixels = pixels.view(-1, 2).index_select(0, inside)[None]  # (1, N, 2)
+        u, v, top, bottom, cover = (x.flatten().index_select(0, inside)[None] for x in (u, v, top, bottom, cover))
         # where each pixel would lie on the unmoved head: teeth stay with the skull
         home = (pixels - head[2]) @ torch.linalg.inv(head[:2])
         home_u, home_v = rest.aperture.axes_of(home)
@@ -230,7 +288,9 @@ class PortraitRenderer:
         painted = painted.T.reshape(3, *u.shape) * 255
         if is_own:
             painted = rest.inside.colours(self._colours_at, home_u, home_v, home_v + bottom - v, painted)
-        region[:, rows, columns] = torch.lerp(patch, painted, cover)
+        patch = patch.flatten(1)
+        patch.index_copy_(1, inside, torch.lerp(patch.index_select(1, inside), painted[:, 0], cover))
+        region[:, rows, columns] = patch.view(3, rows.stop - rows.start, -1)
 
     def _between_corners(self, u: Tensor, mouth: Aperture) -> Tensor:
         """0..1 along the mouth; on a turned face, whose lips do not meet at the hidden corner, with soft ends."""

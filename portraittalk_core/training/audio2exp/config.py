@@ -8,22 +8,19 @@ from pathlib import Path
 from ...checks import check_choice, check_range
 from ...losses.sync import KINDS
 from ..identitynet.config import read_settings, read_toml
-from ..loop.config import TrainerConfig, other_default
+from ..loop.config import AdamTrainer, other_default
 
 SILENT_TARGETS = ("expression", "sync", "none")
 
 
 @dataclass(frozen=True)
-class Audio2ExpTrainer(TrainerConfig):
+class Audio2ExpTrainer(AdamTrainer):
     """Trainer settings of Audio2Exp; ControlTalk's learning rate."""
 
-    optimizer: str = other_default("optimizer", "adam")
-    weight_decay: float = other_default("weight_decay", 0.0)
     clip_norm: float = other_default("clip_norm", 0.0)  # the silent pass's gradient would hide that of lip sync
     learning_rate: float = other_default("learning_rate", 1e-5)
     steps: int = other_default("steps", 50_000)
     batch_size: int = other_default("batch_size", 4)
-    gradient_accumulation: int = other_default("gradient_accumulation", 1)
 
 
 @dataclass(frozen=True)

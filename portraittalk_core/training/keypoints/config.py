@@ -9,10 +9,11 @@ from pathlib import Path
 from ...checks import check_choice, check_range
 from ...errors import InputError
 from ..identitynet.config import read_settings, read_toml
-from ..loop.config import TrainerConfig, other_default
+from ..loop.config import AdamTrainer, other_default
 from .networks import SIZES
 
 MAX_WEIGHT = 1e4
+LEARN = ("all", "keypoints", "pictures")
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,10 @@ class LossWeights:
     perceptual: float = 10.0  # of each of VGG-19's five layers at each scale; needs vgg19
     pixels: float = 0.0  # of the absolute difference of colours at each scale; stands for perceptual without VGG-19
     landmarks: float = 0.0  # of the difference of the face mesh that our own network finds in both pictures
+    guide: float = 0.0  # Wing loss between the first keypoints and landmarks of lips, eyes and chin (LivePortrait)
+    flow: float = 0.0  # of where the dense motion leads landmarks, in pixels of 256; teaches it before pictures can
+    lips: float = 0.0  # of colours, or of VGG-19's layers, in a box around the lips alone (LivePortrait)
+    eyes: float = 0.0  # the same of both eyes
     gan: float = 1.0  # hinge
     feature_matching: float = 10.0  # of each of the discriminator's layers
     lower_face: float = 0.0  # share of adversarial losses and pixels that counts the lower middle; ControlTalk: 0.667
@@ -36,17 +41,14 @@ class LossWeights:
 
 
 @dataclass(frozen=True)
-class KeypointTrainer(TrainerConfig):
+class KeypointTrainer(AdamTrainer):
     """Trainer settings of both optimisers; face-vid2vid's Adam."""
 
-    optimizer: str = other_default("optimizer", "adam")
     betas: tuple[float, float] = other_default("betas", (0.5, 0.999))
-    weight_decay: float = other_default("weight_decay", 0.0)
     clip_norm: float = other_default("clip_norm", 0.0)
     learning_rate: float = other_default("learning_rate", 2e-4)
     steps: int = other_default("steps", 100_000)
     batch_size: int = other_default("batch_size", 16)
-    gradient_accumulation: int = other_default("gradient_accumulation", 1)
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class KeypointTraining:
     size: str = "public"  # of the networks; "small" and "tiny" are for a CPU
     resolution: int = 256  # pixels
     scales: int = 4  # sizes at which pictures are compared, each half the one before
+    learn: str = "all"  # "keypoints" alone, without pictures, in a fifth of the time; "pictures": keypoints stay
+    freeze_norm: int = 0  # step after which batch norm keeps its statistics, for few pairs a step; 0: never
     augment: bool = False  # colours, and mirrored faces: for data of few people
     discriminator_width: int = 64  # channels of its first layer
     discriminator_scales: int = 2
@@ -71,6 +75,8 @@ class KeypointTraining:
         check_choice(self.size, tuple(SIZES), "size")
         check_range(self.resolution, 64, 1024, "resolution")
         check_range(self.scales, 1, 8, "scales")
+        check_choice(self.learn, LEARN, "learn")
+        check_range(self.freeze_norm, 0, 10**9, "freeze_norm")
         check_range(self.discriminator_width, 1, 512, "discriminator_width")
         check_range(self.discriminator_scales, 1, 8, "discriminator_scales")
         weights = self.weights
@@ -83,6 +89,10 @@ class KeypointTraining:
             raise InputError(
                 "weights.perceptual and weights.pixels are both 0: nothing says what a picture should show."
             )
+        if self.learn == "keypoints" and not weights.guide:
+            raise InputError("learn = keypoints needs weights.guide: without pictures nothing says where they lie.")
+        if self.learn == "pictures" and self.start is None:
+            raise InputError("learn = pictures needs start, a renderer whose keypoints have learnt already.")
         if weights.feature_matching and not weights.gan:
             raise InputError("weights.feature_matching needs a discriminator, which weights.gan = 0 leaves out.")
 

@@ -1,6 +1,6 @@
 """Pairs of frames of one video for keypoint training, with the head's rotation in each.
 
-Shapes: B pairs, S side of the pictures in pixels.
+Shapes: B pairs, S side of the pictures in pixels, G landmarks that guide keypoints.
 """
 
 from __future__ import annotations
@@ -15,11 +15,29 @@ from torch import Tensor
 
 from ...errors import InputError
 from ...face.geometry import head_pose, rotation_matrix
+from ...face.topology import (
+    CHIN,
+    INNER_LIP_BOTTOM,
+    INNER_LIP_TOP,
+    LEFT_LOWER_LID,
+    LEFT_UPPER_LID,
+    LIPS,
+    MOUTH_CORNERS,
+    RIGHT_LOWER_LID,
+    RIGHT_UPPER_LID,
+)
+from ...types import LandmarkTrack
 from ..data.order import example_at
 from ..data.squares import fit_square
 from ..data.video_clips import VideoClip
 
 GAIN, SHIFT = 0.25, 0.1  # largest change of a colour's contrast and of its level, by augmentation
+ROOM = 1.5  # side of a region's box over what its landmarks span
+# landmarks that guide the first keypoints: lips, chin, middles of the eyelids (right upper and lower, then left)
+GUIDES = (INNER_LIP_TOP, INNER_LIP_BOTTOM, *MOUTH_CORNERS, 17, CHIN, 159, 145, 386, 374)
+LIP_GUIDES = 5  # the first of them
+MIRRORED = (0, 1, 3, 2, 4, 5, 8, 9, 6, 7)  # places among the guides of what stands there in the mirror
+REGIONS = (LIPS, RIGHT_UPPER_LID + RIGHT_LOWER_LID, LEFT_UPPER_LID + LEFT_LOWER_LID)  # lips, then the eyes
 MIRROR = torch.diag(torch.tensor([-1.0, 1.0, 1.0]))
 
 
@@ -31,6 +49,11 @@ class PairBatch:
     driving: Tensor  # (B, 3, S, S)
     source_rotation: Tensor  # (B, 3, 3) of the head, x to the viewer's right, y down, z away
     driving_rotation: Tensor  # (B, 3, 3)
+    source_guides: Tensor  # (B, G, 2) in -1..1 of the picture, in the order of GUIDES
+    driving_guides: Tensor  # (B, G, 2)
+    source_points: Tensor  # (B, 478, 2) landmarks in -1..1 of the picture; in the mirror, right ones lie on the left
+    driving_points: Tensor  # (B, 478, 2)
+    regions: Tensor  # (B, 3, 3) of the driving frame, in the order of REGIONS: x, y and half a side of a square box
 
 
 class FramePairs:
@@ -88,15 +111,35 @@ class FramePairs:
         video, rotation = self.videos[number], self._rotations[number]
         pictures = torch.stack([fit_square(video.read(f), side_px) for f in (source, frame)])
         turns = rotation[[source, frame]]
+        points = _on_square(video.track, [source, frame])
+        guides = points[:, list(GUIDES)]
+        boxes = torch.stack([_box(points[1, list(members)]) for members in REGIONS])
         if self.augment:
-            pictures, turns = _changed(pictures, turns, draw)
-        return *((pictures + 1) / 2).unbind(0), *turns.float().unbind(0)
+            pictures, turns, mirrored = _changed(pictures, turns, draw)
+            if mirrored:
+                guides = guides[:, list(MIRRORED)] * torch.tensor([-1.0, 1.0])
+                boxes = boxes * torch.tensor([-1.0, 1.0, 1.0])
+                points = points * torch.tensor([-1.0, 1.0])
+        return *((pictures + 1) / 2).unbind(0), *turns.float().unbind(0), *guides.unbind(0), *points.unbind(0), boxes
 
 
-def _changed(pictures: Tensor, turns: Tensor, draw: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Pictures (N, 3, S, S) in −1..1 in other colours, and every second time mirrored, with their rotations."""
+def _on_square(track: LandmarkTrack, frames: Sequence[int]) -> Tensor:
+    """(N, 478, 2) landmarks of frames on the square that `fit_square` cuts out, in -1..1."""
+    size = torch.tensor([track.width, track.height], dtype=torch.float32)
+    return (track.points_px[list(frames)][..., :2] - size / 2) / (size.min() / 2)
+
+
+def _box(points: Tensor) -> Tensor:
+    """Middle x and y, and half a side, of the square box around points (N, 2), with room."""
+    low, high = points.amin(0), points.amax(0)
+    return torch.cat([(low + high) / 2, ROOM * (high - low).max().view(1) / 2])
+
+
+def _changed(pictures: Tensor, turns: Tensor, draw: np.random.Generator) -> tuple[Tensor, Tensor, bool]:
+    """Pictures (N, 3, S, S) in −1..1 in other colours, with their rotations; every second time both mirrored."""
     gain, shift = (torch.from_numpy(draw.uniform(-1, 1, (1, 3, 1, 1))).float() for _ in range(2))
     pictures = (pictures * (1 + GAIN * gain) + SHIFT * shift).clamp(-1, 1)
-    if draw.random() < 0.5:
+    mirrored = draw.random() < 0.5
+    if mirrored:
         pictures, turns = pictures.flip(-1), MIRROR @ turns.float() @ MIRROR
-    return pictures, turns
+    return pictures, turns, mirrored

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, interpolate
+from torch.nn.functional import affine_grid, avg_pool2d, grid_sample, interpolate
 
 from ...face.mesh.attention_mesh import CROP_PX
 from ...face.topology import LIPS
@@ -19,6 +19,9 @@ from ...losses.perceptual import PerceptualLoss
 
 if TYPE_CHECKING:
     from .config import KeypointTraining
+
+REGION_SHARE = 2  # of a picture's side, that a region's box is scaled to
+REGION_SCALES = 2  # sizes at which regions are compared by colours
 
 
 def pixel_loss(generated: Tensor, target: Tensor, num_scales: int) -> Tensor:
@@ -34,6 +37,25 @@ def lower_middle(pictures: Tensor) -> Tensor:
     """The lower half of pictures (B, 3, S, S) without a quarter at either side, where a crop has the mouth."""
     half, quarter = pictures.shape[2] // 2, pictures.shape[3] // 4
     return pictures[:, :, half:, quarter:-quarter]
+
+
+def regions_of(pictures: Tensor, boxes: Tensor, side_px: int) -> Tensor:
+    """Square boxes of pictures, scaled to one size.
+
+    Args:
+        pictures: (B, 3, S, S).
+        boxes: (B, N, 3) middle x and y and half a side, where the picture reaches from -1 to 1.
+        side_px: P, of the results.
+
+    Returns:
+        (B · N, 3, P, P); black outside of the picture.
+    """
+    x, y, half = boxes.to(pictures).unbind(-1)
+    none = torch.zeros_like(half)
+    affine = torch.stack([torch.stack([half, none, x], -1), torch.stack([none, half, y], -1)], -2).flatten(0, 1)
+    grid = affine_grid(affine, (len(affine), 3, side_px, side_px), align_corners=False)
+    repeated = pictures.repeat_interleave(boxes.shape[1], 0)
+    return grid_sample(repeated, grid, align_corners=False)
 
 
 def mesh_points(mesh: nn.Module, pictures: Tensor) -> Tensor:
@@ -66,6 +88,7 @@ class PictureLosses(nn.Module):
     def __init__(self, config: KeypointTraining) -> None:
         super().__init__()
         self.scales, self.weights = config.scales, config.weights
+        self.region_px = config.resolution // REGION_SHARE
         self.perceptual = self.mesh = None
         if config.weights.perceptual:
             scales = sum(config.resolution >> scale >= MIN_SIDE for scale in range(config.scales))
@@ -76,8 +99,8 @@ class PictureLosses(nn.Module):
 
             self.mesh = network(AttentionMesh)
 
-    def forward(self, generated: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Losses by name of pictures (B, 3, S, S) in 0..1."""
+    def forward(self, generated: Tensor, target: Tensor, boxes: Tensor | None = None) -> dict[str, Tensor]:
+        """Losses by name of pictures (B, 3, S, S) in 0..1, with the boxes (B, 3, 3) of lips and eyes if they count."""
         losses = {}
         if self.perceptual is not None:
             losses["perceptual"] = self.perceptual(generated, target).features
@@ -85,7 +108,18 @@ class PictureLosses(nn.Module):
             losses["pixels"] = self._pixels(generated, target)
         if self.mesh is not None:
             losses["landmarks"] = landmark_loss(self.mesh, generated, target)
+        for name, chosen in (("lips", slice(0, 1)), ("eyes", slice(1, 3))):
+            if getattr(self.weights, name):
+                losses[name] = self._alike(
+                    *(regions_of(p, boxes[:, chosen], self.region_px) for p in (generated, target))
+                )
         return losses
+
+    def _alike(self, generated: Tensor, target: Tensor) -> Tensor:
+        """How parts of pictures differ, by VGG-19's layers if it is there."""
+        if self.perceptual is not None:
+            return self.perceptual(generated, target).features
+        return pixel_loss(generated, target, REGION_SCALES)
 
     def _pixels(self, generated: Tensor, target: Tensor) -> Tensor:
         share, whole = self.weights.lower_face, pixel_loss(generated, target, self.scales)

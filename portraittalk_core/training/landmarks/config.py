@@ -10,19 +10,16 @@ from ...engines.landmark_generator.crops import CROP_MARGIN_PX
 from ...engines.landmark_generator.network import LANDMARK_SIZES, LandmarkSizes
 from ...errors import InputError
 from ..identitynet.config import read_settings, read_toml
-from ..loop.config import TrainerConfig, other_default
+from ..loop.config import AdamTrainer, other_default
 
 
 @dataclass(frozen=True)
-class LandmarkTrainer(TrainerConfig):
+class LandmarkTrainer(AdamTrainer):
     """Trainer settings of the landmark generator: IP-LAP's Adam, learning rate, batch and steps."""
 
-    optimizer: str = other_default("optimizer", "adam")
-    weight_decay: float = other_default("weight_decay", 0.0)
     learning_rate: float = other_default("learning_rate", 1e-4)
     steps: int = other_default("steps", 610_000)
     batch_size: int = other_default("batch_size", 128)
-    gradient_accumulation: int = other_default("gradient_accumulation", 1)
 
 
 @dataclass(frozen=True)

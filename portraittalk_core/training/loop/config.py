@@ -60,6 +60,15 @@ def other_default(name: str, value: object) -> Any:  # noqa: ANN401 - a field of
 
 
 @dataclass(frozen=True)
+class AdamTrainer(TrainerConfig):
+    """Trainer settings of networks that learn by plain Adam, a step a batch, as most papers have it."""
+
+    optimizer: str = other_default("optimizer", "adam")
+    weight_decay: float = other_default("weight_decay", 0.0)
+    gradient_accumulation: int = other_default("gradient_accumulation", 1)
+
+
+@dataclass(frozen=True)
 class Clock:
     """Steps and epochs of a run."""
 

@@ -26,6 +26,7 @@ from ...cache_key import cache_key
 from ...errors import InputError, MissingDependency
 from ...media.files import atomic_write, explain_write_errors
 from ...media.image import save_picture
+from ...media.made_mark import TRAINED
 from ...progress import Progress
 from .checkpoints import (
     Checkpoint,
@@ -216,7 +217,7 @@ class _Run:
         path = self.out / "samples" / f"step_{step:08d}.png"
         with explain_write_errors(path):
             path.parent.mkdir(exist_ok=True)
-        self.samples.append(save_picture(torch.cat([picture.cpu() for picture in pictures], 1), path))
+        self.samples.append(save_picture(torch.cat([picture.cpu() for picture in pictures], 1), path, made=TRAINED))
 
     def _save(self, step: int) -> Path:
         tensors = {f"weights.{name}": tensor for name, tensor in self.parameters.items()}

@@ -8,20 +8,17 @@ from pathlib import Path
 from ...checks import check_choice, check_range
 from ...errors import InputError
 from ..identitynet.config import read_settings, read_toml
-from ..loop.config import TrainerConfig, other_default
+from ..loop.config import AdamTrainer, other_default
 from .network import SYNC_SIZES, SyncSizes
 
 
 @dataclass(frozen=True)
-class SyncTrainer(TrainerConfig):
+class SyncTrainer(AdamTrainer):
     """Trainer settings of the lip-sync network; Wav2Lip's Adam and learning rate."""
 
-    optimizer: str = other_default("optimizer", "adam")
-    weight_decay: float = other_default("weight_decay", 0.0)
     learning_rate: float = other_default("learning_rate", 1e-4)
     steps: int = other_default("steps", 20_000)
     batch_size: int = other_default("batch_size", 64)
-    gradient_accumulation: int = other_default("gradient_accumulation", 1)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ import socket
 import sys
 import time
 import tracemalloc
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -69,11 +71,69 @@ def test_manifest_takes_a_renderer_with_its_options(folder):
     assert f"renderer of a portrait must be one of {names}, not 'oil'" in four.problem
 
 
+def test_further_faces_lie_beside_the_manifest_and_count_by_their_content(folder):
+    for name in ("b.wav", "mask.png", "c d.wav"):
+        (folder / name).write_bytes(b"1")
+    rows = [
+        "dub,x,made.mp4,a.wav, 1 b.wav | mask.png c d.wav",
+        'dub,y,made.mp4,a.wav,"0,0,9,9 b.wav"',
+        "dub,w,made.mp4,a.wav,1 silence",
+        *("dub,z,made.mp4,a.wav,1", "dub,u,made.mp4,a.wav,1 no.wav | no.png b.wav", "dub,v,made.mp4,a.wav,1 x.mp4"),
+    ]
+    columns = "job,out,video,speech,also"
+    two, box, quiet, half, gone, later = read_manifest(manifest(folder, *rows, columns=columns), folder / "out")
+    assert two.also == ("1", "") and box.also == ("0,0,9,9",) and batch_jobs._faces(box)[1].box == (0, 0, 9, 9)
+    assert batch_jobs._sounds(two)[1:] == [folder / "b.wav", folder / "c d.wav"]
+    assert quiet.also == ("1",) and batch_jobs._sounds(quiet)[1:] == [None]
+    assert "also must be FACE SOUND pairs with | between them" in half.problem
+    assert gone.problem == (
+        f"the sound 1 of also {folder / 'no.wav'} does not exist; the face 2 of also {folder / 'no.png'} does not exist"
+    )
+    assert [need.name for need in later.needs] == ["x.mp4"]  # what line 2 makes
+    runner = JobRunner(BatchSettings(folder / "out"))
+    first = runner._key(two)
+    assert runner._key(replace(two, also=("2", ""))) != first
+    for name in ("b.wav", "mask.png", "c d.wav"):
+        (folder / name).write_bytes(b"22")
+        assert runner._key(two) != first
+        (folder / name).write_bytes(b"1")
+    assert runner._key(two) == first
+
+
+@pytest.mark.parametrize(("job", "made"), [("dub", "dub_speakers"), ("talk", "talk_speakers")])
+def test_all_faces_speak_their_own_sounds(folder, monkeypatch, job, made):
+    given = {}
+
+    def noted(speakers, out, motion, **more):
+        given.update(more, speakers=[(one.name, one.speech) for one in speakers])
+        out.write_bytes(b"video")
+
+    film = SimpleNamespace(track=SimpleNamespace(seconds=2.0))
+    monkeypatch.setattr(batch_jobs, made, noted)
+    monkeypatch.setattr(batch_jobs, "read_film", lambda path, face_index, **more: film)
+    monkeypatch.setattr(batch_jobs, "find_portrait", lambda *_, **__: "a portrait")
+    monkeypatch.setattr(batch_jobs, "load_picture", lambda path: path)
+    monkeypatch.setattr(batch_jobs, "load_speech", lambda source, *_: str(getattr(source, "path", source))[-5:])
+    monkeypatch.setattr(batch_jobs, "summed_sounds", lambda sources, at_most_s: (len(sources), at_most_s))
+    monkeypatch.setattr(batch_jobs, "open_mesh", lambda *_, **__: nullcontext())
+    (folder / "out").mkdir()
+    (folder / "b.wav").write_bytes(b"b")
+    source = "made.mp4" if job == "dub" else "me.png"
+    columns = f"job,out,{'video' if job == 'dub' else 'portrait'},speech,also"
+    (line,) = read_manifest(manifest(folder, f"{job},x,{source},a.wav,1 b.wav", columns=columns))
+    outcome = JobRunner(BatchSettings(folder / "out")).run(line)
+    assert outcome.status == "done", outcome.reason
+    assert given["speakers"] == [("the face of speech", "a.wav"), ("face 1 of also", "b.wav")]
+    assert given["sound"] == (2, 2.0 if job == "dub" else None)
+
+
 def test_a_mask_lies_beside_the_manifest_and_counts_by_its_content(folder):
     Image.new("L", (128, 128)).save(folder / "mask.png")
     rows = ["talk,x,me.png,a.wav,mask.png", 'talk,y,me.png,a.wav,"0,0,9,9"']
-    masked, boxed = read_manifest(manifest(folder, *rows, columns="job,out,portrait,speech,face"))
+    rows.append("talk,z,me.png,a.wav,none.png")
+    masked, boxed, gone = read_manifest(manifest(folder, *rows, columns="job,out,portrait,speech,face"))
     assert (masked.files["face"], dict(masked.options), masked.problem) == (folder / "mask.png", {}, None)
+    assert gone.problem == f"the face {folder / 'none.png'} does not exist"
     assert "face" not in boxed.files and boxed.options == {"face": "0,0,9,9"}
     assert batch_jobs._face(masked).which.name == "mask.png" and batch_jobs._face(boxed).which.box == (0, 0, 9, 9)
 
@@ -412,10 +472,12 @@ def test_face_models_tell_who_the_faces_are(tmp_path, write_video):
         result = run_batch(path, settings)
         assert (result.done, result.failed) == (2, 0), table(tmp_path)
         told[models is not None] = [json.loads((tmp_path / "out" / f"{n}.json").read_text()) for n in ("s", "alone")]
-    for row in told[False]:
-        assert "not available: needs" in row["missing"]["identity"]
+    for row in told[False]:  # the mesh sees no face in it
+        assert row["missing"]["identity"] == "not available: needs the portrait"
+        assert any("me.png shows no face" in note for note in row["notes"])
     for row in told[True]:
         assert row["values"]["identity"] == pytest.approx(1, abs=1e-3)
+        assert row["counts"]["face_encoder"].startswith("ArcFace")
     assert told[True][0]["values"]["identity_to_target"] == pytest.approx(1, abs=1e-6)
 
 

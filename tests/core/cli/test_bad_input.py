@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -166,6 +167,16 @@ def test_talk_accepts_unusual_speech_and_keeps_its_length(name, folder, capsys):
     assert made.num_frames == 13 and made.has_sound  # ceil(0.5 s · 25)
     warned = "silence.wav is silent" in capsys.readouterr().err
     assert warned == (name == "silence.wav")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [[], ["--no-ai-mark"]], ids=["by default", "switched off"])
+def test_talk_says_in_the_metadata_that_its_video_is_made(words, folder):
+    wavfile.write(folder / "short.wav", RATE, voice(0.12))
+    assert talk(folder, *words, speech="short.wav") == 0
+    with av.open(str(folder / "out" / "o.mp4")) as container:
+        said = container.metadata.get("comment", "")
+    assert ("AI-generated" in said and "compositeWithTrainedAlgorithmicMedia" in said) == (not words)
 
 
 def test_talk_leaves_nothing_when_stopped_half_way(folder, capsys, monkeypatch):

@@ -5,6 +5,7 @@ import pytest
 from portraittalk_core.batch.jobs import JobRunner
 from portraittalk_core.cli import main as cli
 from portraittalk_core.errors import NoFaceError
+from portraittalk_core.media.made_mark import marking
 
 
 @pytest.fixture
@@ -33,6 +34,21 @@ def jobs(tmp_path, monkeypatch):
 def statuses(tmp_path):
     with (tmp_path / "out" / "batch.csv").open() as file:
         return [row["status"] for row in csv.DictReader(file)]
+
+
+def test_each_line_says_whether_its_video_is_marked(tmp_path, monkeypatch):
+    monkeypatch.setattr(JobRunner, "_talk", lambda _self, _job, out, _progress: out.write_text(str(marking())))
+    for name in ("me.png", "a.wav"):
+        (tmp_path / name).write_text(name)
+    rows = [
+        "job,out,portrait,speech,ai_mark",
+        "talk,a,me.png,a.wav,",
+        "talk,b,me.png,a.wav,false",
+        "talk,c,me.png,a.wav,",
+    ]
+    (tmp_path / "jobs.csv").write_text("\n".join(rows))
+    assert cli.main(["batch", str(tmp_path / "jobs.csv"), "--out", str(tmp_path / "out")]) == 0
+    assert [(tmp_path / "out" / f"{name}.mp4").read_text() for name in "abc"] == ["True", "False", "True"]
 
 
 def test_batch_says_what_happened_and_goes_on_the_next_time(jobs, tmp_path, capsys):

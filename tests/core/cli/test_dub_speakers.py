@@ -1,4 +1,4 @@
-"""`dub` of films with several faces: which one by a box, and several in one run."""
+"""`dub` and `talk` with several faces: which one by a box, and several in one run."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from PIL import Image
 from toy_puppet import BlockMesh
 
 from portraittalk_core.cli import dub as cli_dub
+from portraittalk_core.cli import portrait as cli_portrait
 from portraittalk_core.cli.main import main
 from portraittalk_core.media.audio import load_speech
 from portraittalk_core.media.video_read import read_pictures
@@ -20,6 +21,7 @@ from portraittalk_core.media.video_write import VideoWriter
 from portraittalk_core.pipelines import dub as pipeline
 from portraittalk_core.renderers.lip.random_files import write_random_lip_files
 
+PLAINLY = ("--voice-gate", 0, "--silence-gate-db", -80, "--blend", "lower")  # tones move the mouth; all is painted
 WIDTH, HEIGHT, FRAMES, FPS = 320, 160, 4, 10
 LEFT, RIGHT = (slice(70, 98), slice(45, 95)), (slice(90, 118), slice(205, 255))  # lower halves of two faces
 
@@ -58,14 +60,15 @@ def _blocks(monkeypatch):
     def opened(_):
         yield BlockMesh()
 
-    monkeypatch.setattr(cli_dub, "open_chosen_mesh", opened)
+    for module in (cli_dub, cli_portrait):
+        monkeypatch.setattr(module, "open_chosen_mesh", opened)
     monkeypatch.setattr(pipeline, "mouth_covered", lambda *_: False)
 
 
 def run(place, out, *words) -> int:
     given = ["dub", "--source", place / "two.mp4", "--speech", place / "low.wav", "--out", out, "--crf", 1]
     given += ["--renderer", "iplap", "--lips-file", place / "w.safetensors", "--references", 1, "--device", "cpu"]
-    return main(list(map(str, [*given, "--voice-gate", 0, *words])))
+    return main(list(map(str, [*given, *PLAINLY, *words])))
 
 
 def changed(place, out) -> tuple[bool, bool]:
@@ -80,6 +83,7 @@ def changed(place, out) -> tuple[bool, bool]:
     [
         (["--face", "190,40,270,130"], (False, True)),
         (["--face-order", "left_to_right", "--also", "1", "high.wav"], (True, True)),
+        (["--face-order", "left_to_right", "--also", "1", "silence"], (True, True)),
         (["--face", "right.png"], (False, True)),
     ],
 )
@@ -91,7 +95,7 @@ def test_the_faces_that_are_meant_are_painted(place, tmp_path, monkeypatch, word
     loud = np.abs(np.fft.rfft(heard[: 16_000 * FRAMES // FPS]))
     hz = np.arange(len(loud)) * 16_000 / (16_000 * FRAMES // FPS)
     both = loud[(hz > 280) & (hz < 320)].max() > 0.2 * loud.max()
-    assert both == ("--also" in words)
+    assert both == ("high.wav" in words)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +104,8 @@ def test_the_faces_that_are_meant_are_painted(place, tmp_path, monkeypatch, word
         (["--also", "0", "high.wav"], "the face of --speech and the face 0 of --also are the same face in two.mp4"),
         (["--also", "left", "high.wav"], "a face is given as a number from 0, a box"),
         (["--also", "1", "none.wav"], "none.wav"),
-        (["--face", "0,0,9,9"], "no face was found in any of the 4 frames of two.mp4 (in the box 0,0,9,9)"),
+        (["--face", "0,0,9,9"], "4 frames of two.mp4 (in the box 0,0,9,9); what is seen at once is 0: "),
+        (["--also", "7", "high.wav"], "(face 7 was asked for, counting from 0); what is seen at once is 0: "),
         (["--face", "none.png"], "none.png"),
     ],
 )
@@ -111,7 +116,21 @@ def test_faces_that_are_not_there_are_told(place, tmp_path, monkeypatch, capsys,
     assert not list(tmp_path.glob("*.mp4"))
 
 
-def test_a_picture_has_one_speaker(place, tmp_path, capsys):
-    words = ["dub", "--source", place / "right.png", "--speech", place / "low.wav", "--also", "1", place / "high.wav"]
-    assert main(list(map(str, [*words, "--out", tmp_path / "o.mp4"]))) == 2
-    assert "--also is for videos; of the picture right.png one face speaks" in capsys.readouterr().err
+def test_a_picture_may_have_several_speakers(place, tmp_path, monkeypatch, capsys):
+    picture = next(iter(read_pictures(place / "two.mp4")))
+    Image.fromarray(picture.numpy()).save(tmp_path / "two.png")
+    words = ["talk", "--source", tmp_path / "two.png", "--face-order", "left_to_right", "--fps", 10]
+    words += ["--speech", place / "low.wav", "--also", "1", place / "high.wav", "--crf", 1]
+    words += ["--renderer", "iplap", "--lips-file", place / "w.safetensors", "--device", "cpu", *PLAINLY]
+    assert main(list(map(str, [*words, "--out", tmp_path / "o.mp4"]))) == 0
+    made = torch.stack(list(read_pictures(tmp_path / "o.mp4"))).int()
+    assert len(made) == 5
+    for rows, columns in (LEFT, RIGHT):
+        assert float((made - picture)[:, rows, columns].abs().amax((0, 3)).float().mean()) > 15
+    heard = np.abs(np.fft.rfft(load_speech(tmp_path / "o.mp4").waveform.numpy()[:8000]))
+    assert min(heard[65:85].max(), heard[140:160].max()) > 0.3 * heard.max()  # bins of 2 Hz: both tones
+    (tmp_path / "gain.json").write_text("[[0, 1]]")
+    capsys.readouterr()
+    words += ["--gain-points", tmp_path / "gain.json", "--out", tmp_path / "p.mp4"]
+    assert main(list(map(str, words))) == 2
+    assert "--gain-points moves one face, and --also names several" in capsys.readouterr().err

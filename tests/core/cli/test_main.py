@@ -64,11 +64,17 @@ def test_motion_defaults_are_those_of_motion_options():
     assert {one.name for one in options_of(MotionOptions)} | {"gain_points"} <= set(vars(args))
 
 
+MOTION = (
+    "fps mouth_gain head_motion blink_rate silence_gate_db smoothing offset_ms seed emotion emotion_strength "
+    "gain_points emotion_points"
+)
+
+
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ("talk", "fps mouth_gain head_motion blink_rate silence_gate_db smoothing offset_ms seed gain_points"),
-        ("landmarks", "fps mouth_gain head_motion blink_rate silence_gate_db smoothing offset_ms seed gain_points"),
+        ("talk", MOTION),
+        ("landmarks", MOTION),
         ("dub", "mouth_gain silence_gate_db smoothing offset_ms seed"),  # the rest is the film's
     ],
 )

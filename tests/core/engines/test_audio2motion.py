@@ -1,6 +1,7 @@
 import math
 from types import SimpleNamespace
 
+import made_voice
 import numpy as np
 import pytest
 import torch
@@ -245,10 +246,8 @@ def test_padded_speech_fills_steps_of_eight_features(samples):
 
 
 def syllables() -> Speech:
-    """A second of silence, two of a buzz that swells four times a second, one of silence."""
-    t = torch.arange(2 * RATE) / RATE
-    buzz = sum(torch.sin(2 * math.pi * 120 * k * t) / k for k in range(1, 30))
-    return Speech(pad(0.1 * buzz * torch.sin(math.pi * 4 * t).square(), (RATE, RATE)))
+    """A second of silence, two of syllables, four a second, one of silence."""
+    return Speech(pad(made_voice.syllables(2), (RATE, RATE)))
 
 
 def test_expression_at_rest_is_that_of_silence():

@@ -242,7 +242,7 @@ def test_alone_sound_and_mouth_are_correlated_at_their_lag():
 def test_alone_silence_and_a_missing_portrait_are_told():
     row = evaluate(clip(pictures(), sound=np.zeros(COUNT * 640, np.float32)), mesh=SpeakingMesh())
     assert row.missing["sound_mouth_correlation"] == "the sound is silent"
-    assert row.missing["identity"].startswith("not available: needs the portrait and the face encoder")
+    assert row.missing["identity"] == "not available: needs the portrait"
     assert row.error is None
     assert "no sound track" in evaluate(clip(pictures()), mesh=SpeakingMesh()).missing["sound_mouth_lag"]
 
@@ -258,6 +258,7 @@ def test_identity_is_the_cosine_of_a_face_a_second():
     row = evaluate(clip(pictures()), mesh=SpeakingMesh(), identity=identity)
     assert len(seen) == 2  # 1.6 s
     assert row.values["identity"] == pytest.approx((1 + 1 / math.sqrt(2)) / 2)
+    assert row.values["identity_distance"] == pytest.approx((1 + math.sqrt(2)) / 2)
 
 
 def test_identity_to_the_target_is_the_cosine_of_both_faces_a_second():
@@ -295,7 +296,7 @@ def test_identity_to_the_target_is_the_cosine_of_both_faces_a_second():
 
 
 def test_identity_to_the_target_says_what_it_lacks():
-    row = compare(clip(pictures()), clip(pictures()))
+    row = evaluate(clip(pictures()), clip(pictures()), mesh=SpeakingMesh(), identity=IdentityReference())
     assert row.missing["identity_to_target"] == f"not available: needs {FACE_ENCODER}"
 
     def blind(_picture):

@@ -25,3 +25,11 @@ def test_prior_pushes_keypoints_apart():
 def test_prior_rejects_keypoints_without_depth():
     with pytest.raises(ShapeError, match="keypoints"):
         keypoint_prior_loss(torch.zeros(1, 15, 2))
+
+
+def test_guided_keypoints_may_lie_near_each_other():
+    points = torch.tensor([[[0.0, 0, 0.33], [0.1, 0, 0.33], [0, 0.1, 0.33]]])
+    pairs = {(0, 1): 0.01, (0, 2): 0.01, (1, 2): 0.02}  # squared distances
+    for guided in (0, 2, 3):
+        expected = sum(2 * (0.1 - d) for (_, j), d in pairs.items() if j >= guided)
+        assert keypoint_prior_loss(points, num_guided=guided).item() == pytest.approx(expected, abs=1e-6)

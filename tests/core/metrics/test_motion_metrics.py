@@ -178,7 +178,8 @@ def test_identity_similarity_of_oneself_opposite_and_stranger():
     ("generated", "reference", "message"),
     [
         (torch.ones(3, 512), torch.ones(2, 512), "3 generated faces.*2 of the reference"),
-        (torch.ones(3, 128), torch.ones(512), "must have shape"),
+        (torch.ones(3, 100), torch.ones(100), "must have shape"),
+        (torch.ones(3, 128), torch.ones(512), "128 and 512 numbers are of two networks"),
         (torch.zeros(3, 512), torch.ones(512), "all zeros"),
         (torch.full((3, 512), math.nan), torch.ones(512), "NaN"),
     ],

@@ -3,6 +3,7 @@ from fractions import Fraction
 
 import pytest
 import torch
+from made_voice import made_voice
 
 from portraittalk_core.engines.registry import open_engine
 from portraittalk_core.errors import InputError
@@ -102,8 +103,7 @@ def test_less_than_a_frame_is_no_difference():
 @pytest.mark.parametrize("count", [12, 60])
 def test_a_video_shorter_or_longer_than_the_speech_sets_the_length(make_plan, count):
     film = spoken_like(make_plan, [0.0] * count)
-    t = torch.arange(16_000) / 16_000
-    speech = Speech(0.4 * torch.sin(900 * t) * (torch.sin(25 * t) > 0))
+    speech = Speech(made_voice(1.0))
     made = dub_track(film, speech, MotionOptions(fps=Fraction(8), head_motion=2.0, blink_rate=40.0), open_engine())
     assert (len(made), made.fps, made.width, made.height) == (count, FPS, 512, 512)
     assert torch.equal(made.points[:, UPPER], film.points[:, UPPER])
@@ -133,8 +133,7 @@ def test_an_unknown_end_of_a_film_is_refused():
 
 def said_for(seconds: float) -> Speech:
     """Vowels, four a second."""
-    t = torch.arange(int(16_000 * seconds)) / 16_000
-    return Speech(0.4 * torch.sin(900 * t) * (torch.sin(25 * t) > 0))
+    return Speech(made_voice(seconds))
 
 
 def test_each_scene_has_a_face_at_rest_of_its_own(make_plan):

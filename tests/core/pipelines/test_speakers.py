@@ -154,3 +154,8 @@ def test_sounds_are_summed_and_do_not_clip(tmp_path, write_sound):
     write_sound(low * 2, 16_000, "loud.wav")
     loud, _ = summed_sounds([tmp_path / "loud.wav"] * 3, 0.1)
     assert float(loud.abs().max()) == pytest.approx(1) and loud.shape[1] == 4800
+    more, _ = summed_sounds([tmp_path / "low.wav", (torch.full((1, 4800), 0.25), 48_000)], 0.2)
+    alone, _ = summed_sounds([tmp_path / "low.wav"], 0.2)
+    assert more.shape == alone.shape == (2, 9600)
+    assert torch.allclose((more - alone)[:, :4800], torch.tensor(0.25), atol=1e-6)
+    assert torch.equal(more[:, 4800:], alone[:, 4800:])

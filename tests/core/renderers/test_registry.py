@@ -16,7 +16,7 @@ from portraittalk_core.errors import InputError
 from portraittalk_core.media.image import save_picture
 from portraittalk_core.media.video_read import read_pictures
 from portraittalk_core.renderers import RenderJob, open_renderer, registry, renderer_specs
-from portraittalk_core.renderers.warp.renderer import PortraitRenderer
+from portraittalk_core.renderers.warp.build import portrait_renderer
 
 LIP_RENDERERS = ["lips", "iplap", "musetalk"]
 SAMPLE = Path(__file__).parents[3] / "samples" / "speech.wav"
@@ -53,7 +53,7 @@ def test_films_are_for_some_renderers_only():
 def test_an_unknown_renderer_or_option_is_told_with_those_there_are():
     with pytest.raises(InputError, match="renderer must be one of warp, identitynet, vexpress, .*, not 'oil'"):
         open_renderer("oil")
-    with pytest.raises(InputError, match="the renderer warp has no option 'steps'; it has none"):
+    with pytest.raises(InputError, match="the renderer warp has no option 'steps'; it has background"):
         open_renderer("warp", steps=4)
     with pytest.raises(InputError, match="the renderer identitynet has no option 'sharpness'; it has .*checkpoint"):
         open_renderer("identitynet", sharpness=4)
@@ -68,7 +68,9 @@ def test_the_warp_draws_a_job_as_the_portrait_renderer_does(astronaut, make_plan
     track = plan_landmarks(plan, 0, 3, make_rig(plan.reference))
     spans = (track.slice(i, i + 1) for i in range(3))
     drawn = list(open_renderer().render(RenderJob(astronaut, spans, 3, track.fps)))
-    assert all(torch.equal(a, b) for a, b in zip(drawn, PortraitRenderer(astronaut).render(track), strict=True))
+    renderer = portrait_renderer(astronaut)
+    assert renderer.composite is not None  # she is cut out
+    assert all(torch.equal(a, b) for a, b in zip(drawn, renderer.render(track), strict=True))
 
 
 def test_a_job_without_frames_is_refused(astronaut):

@@ -1,6 +1,7 @@
 import math
 from fractions import Fraction
 
+import made_voice
 import pytest
 import torch
 
@@ -17,10 +18,8 @@ RATE = 16000
 
 @pytest.fixture(scope="module")
 def syllables() -> Speech:
-    """Two seconds of a buzz that swells four times a second, then one second of silence."""
-    t = torch.arange(2 * RATE) / RATE
-    buzz = sum(torch.sin(2 * math.pi * 120 * k * t) / k for k in range(1, 30))
-    return Speech(torch.cat([0.1 * buzz * torch.sin(math.pi * 4 * t).square(), torch.zeros(RATE)]))
+    """Two seconds of syllables, four a second, then one second of silence."""
+    return Speech(made_voice.syllables(3, end_s=2))
 
 
 @pytest.mark.parametrize("fps", [Fraction(25), Fraction(30000, 1001)])

@@ -59,6 +59,7 @@ def test_missing_files_are_named_with_place_source_and_licence(tmp_path):
         assert str(tmp_path / "models" / "insightface" / "models" / "buffalo_l" / name) in text
     assert "buffalo_l.zip of https://github.com/deepinsight/insightface/releases/tag/v0.7" in text
     assert "non-commercial research" in text
+    assert "dlib's descriptor" in text and "cannot stand for it" in text
 
 
 def test_only_what_is_missing_is_asked_for(tmp_path):

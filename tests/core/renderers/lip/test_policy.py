@@ -9,6 +9,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from made_voice import syllables
 from stub_lips import SIDE, StubLips, flat, puppet_film, puppet_moves, spoken
 
 from portraittalk_core.face.geometry import rotation_matrix
@@ -36,10 +37,8 @@ def filmed(film):
 
 
 def speech(seconds: float, start_s: float = 0.0, stop_s: float = 99.0) -> Speech:
-    """Syllables five times a second from start to stop, and nothing before and after."""
-    time = np.arange(int(16_000 * seconds)) / 16_000
-    loud = (0.55 + 0.45 * np.sin(2 * np.pi * 5 * time)) * ((time >= start_s) & (time < stop_s))
-    return Speech(torch.tensor(np.random.default_rng(0).normal(size=len(time)) * loud * 0.2, dtype=torch.float32))
+    """Syllables four times a second from start to stop, and nothing before and after."""
+    return Speech(syllables(seconds, start_s, stop_s))
 
 
 def render(model, film, callbacks=None, voice=None, track=None, **options) -> torch.Tensor:

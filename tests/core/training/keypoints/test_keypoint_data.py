@@ -5,7 +5,8 @@ import torch
 from toy_puppet import motion, puppet_clip
 
 from portraittalk_core.errors import InputError
-from portraittalk_core.training.keypoints.data import FramePairs, _changed
+from portraittalk_core.face.topology import LIPS
+from portraittalk_core.training.keypoints.data import GUIDES, FramePairs, _box, _changed, _on_square
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +55,43 @@ def test_mirrored_pairs_turn_the_other_way():
 
     turned = torch.from_numpy(Rotation.from_euler("xyz", [[5, 10, 20]], degrees=True).as_matrix())
     pictures = torch.rand(1, 3, 4, 4) * 2 - 1
-    mirrored, turns = _changed(pictures, turned, Draw(0.2))
+    mirrored, turns, flipped = _changed(pictures, turned, Draw(0.2))
+    assert flipped
     assert torch.equal(mirrored, pictures.flip(-1))
     expected = Rotation.from_euler("xyz", [[5, -10, -20]], degrees=True).as_matrix()
     assert torch.allclose(turns, torch.from_numpy(expected).float(), atol=1e-6)
-    same, still = _changed(pictures, turned, Draw(0.8))
-    assert torch.equal(same, pictures) and torch.equal(still, turned)
+    same, still, flipped = _changed(pictures, turned, Draw(0.8))
+    assert not flipped and torch.equal(same, pictures) and torch.equal(still, turned)
+
+
+def test_guides_and_boxes_lie_on_the_lips_of_the_picture(clips):
+    """Colours at the guides are those at the landmarks; mirrored, right and left change places."""
+    data = FramePairs(clips, augment=True)
+    batch = data.batch(0, 6, 3, 64)
+    plain = FramePairs(clips).batch(0, 6, 3, 64)
+    upright = [bool(torch.equal(batch.driving_rotation[i], plain.driving_rotation[i])) for i in range(6)]
+    assert len(set(upright)) == 2
+    for i, same in enumerate(upright):
+        guides, boxes = plain.driving_guides[i].clone(), plain.regions[i].clone()
+        if not same:
+            guides[:, 0] *= -1
+            boxes[:, 0] *= -1
+            right, left = GUIDES.index(61), GUIDES.index(291)
+            guides[[right, left]] = guides[[left, right]]
+            for right, left in ((159, 386), (145, 374)):
+                places = [GUIDES.index(right), GUIDES.index(left)]
+                guides[places] = guides[places[::-1]]
+        assert torch.allclose(batch.driving_guides[i], guides) and torch.allclose(batch.regions[i], boxes)
+    track = clips[0].track
+    points = track.points_px[0, :, :2] / (track.width / 2) - 1
+    assert torch.allclose(_on_square(track, [0])[0], points, atol=1e-6)
+    wide = dataclasses.replace(track, width=track.width + 40)  # the square is cut from the middle
+    moved = _on_square(wide, [0])[0]
+    expected = (wide.points_px[0, :, :2] - torch.tensor([20.0, 0.0])) / (track.width / 2) - 1
+    assert torch.allclose(moved, expected, atol=1e-5)
+    x, y, half = _box(points[list(LIPS)])
+    lips = points[list(LIPS)]
+    assert x - half < lips[:, 0].min() and lips[:, 0].max() < x + half and abs(y - lips[:, 1].mean()) < half
 
 
 def test_videos_without_two_faces_are_refused(clips):

@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -6,6 +7,8 @@ from scipy.spatial.transform import Rotation
 from toy_puppet import puppet_clip, write_prepared
 
 from portraittalk_core.errors import InputError
+from portraittalk_core.face.topology import LIPS
+from portraittalk_core.renderers.implicit.blocks import coordinate_grid
 from portraittalk_core.renderers.implicit.files import open_keypoint_model
 from portraittalk_core.training.keypoints.config import (
     KeypointTrainer,
@@ -15,9 +18,17 @@ from portraittalk_core.training.keypoints.config import (
 )
 from portraittalk_core.training.keypoints.data import FramePairs
 from portraittalk_core.training.keypoints.networks import new_renderer, plain_renderer, rotations, start_from
-from portraittalk_core.training.keypoints.picture_losses import PictureLosses, pixel_loss
-from portraittalk_core.training.keypoints.stage import KeypointStage, reenact, train_keypoints
+from portraittalk_core.training.keypoints.picture_losses import PictureLosses, pixel_loss, regions_of
+from portraittalk_core.training.keypoints.stage import (
+    KeypointStage,
+    flow_loss,
+    guide_loss,
+    reenact,
+    train_keypoints,
+    with_averages,
+)
 from portraittalk_core.training.loop.checkpoints import load_checkpoint
+from portraittalk_core.training.loop.stage import StepContext
 
 pytest.importorskip("accelerate")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -118,6 +129,104 @@ def test_lower_face_share_counts_the_pixels_of_the_lower_middle(tmp_path):
         assert losses["pixels"].item() == pytest.approx(expected)
 
 
+def test_regions_are_what_the_boxes_frame():
+    picture = torch.zeros(1, 3, 64, 64)
+    picture[:, :, 32:48, 16:32] = 1
+    boxes = torch.tensor([[[-0.25, 0.25, 0.25], [0.5, -0.5, 0.25]]])
+    inside, outside = regions_of(picture, boxes, 16)
+    assert torch.allclose(inside, torch.ones(3, 16, 16), atol=1e-5) and not outside.any()
+
+
+def test_only_the_mouth_and_only_the_eyes_are_compared(tmp_path):
+    boxes = torch.tensor([[[0.0, 0.5, 0.25], [-0.5, -0.5, 0.125], [0.5, -0.5, 0.125]]])
+    target = torch.rand(1, 3, 64, 64)
+    for name, rows, columns in (("lips", slice(40, 56), slice(24, 40)), ("eyes", slice(12, 20), slice(12, 20))):
+        settings = config(tmp_path, tmp_path, dataclasses.replace(WEIGHTS, **{name: 1.0}))
+        generated = target.clone()
+        generated[:, :, rows, columns] = 0
+        elsewhere = target.clone()
+        elsewhere[:, :, 28:36, 28:36] = 0
+        losses = [PictureLosses(settings)(p, target, boxes)[name].item() for p in (generated, elsewhere, target)]
+        assert losses[0] > 0.2 and losses[1:] == [0, 0]
+
+
+def test_first_keypoints_are_drawn_to_the_landmarks():
+    keypoints, landmarks = torch.zeros(2, 9, 3, requires_grad=True), torch.zeros(2, 7, 2)
+    landmarks[..., 1] = 0.5  # 64 pixels of 256: beyond the width, so the slope is 1; no lip has moved about the others
+    guide_loss(keypoints, landmarks).backward()
+    expected = torch.zeros(2, 9, 3)
+    expected[:, :7, 1] = -128 / 28  # pixels of a unit over the number of coordinates
+    assert torch.allclose(keypoints.grad, expected)
+
+
+def test_lips_count_about_their_middle_too():
+    """The lower lip moves by d, the middle of five by d / 5: Wing losses of d, and of 4 d / 5 and four of d / 5."""
+    keypoints, landmarks = torch.zeros(1, 8, 3), torch.zeros(1, 6, 2)
+    landmarks[0, 1, 1] = 2 / 128
+    alone = 10 * math.log(2) / 12
+    shape = 10 * (math.log(1 + 0.8) + 4 * math.log(1 + 0.2)) / 10
+    assert guide_loss(keypoints, landmarks).item() == pytest.approx(alone + shape, rel=1e-5)
+    assert guide_loss(keypoints, landmarks.roll(4, 1)).item() == pytest.approx(alone, rel=1e-5)  # the chin alone
+
+
+@pytest.mark.parametrize("steps", [2, 0])
+def test_batch_norm_keeps_its_statistics_after_some_steps(steps, clips, tmp_path):
+    settings = dataclasses.replace(config(clips, tmp_path), freeze_norm=steps)
+    stage = KeypointStage(new_renderer("tiny", 64), FramePairs([puppet_clip(0, 4)]), settings)
+
+    def moves(step):
+        before = stage.model.he_estimator.norm1.running_mean.clone()
+        generator = torch.Generator().manual_seed(0)
+        next(stage.losses(stage.batch(step, 0), StepContext(step, 0, generator)))
+        return not torch.equal(before, stage.model.he_estimator.norm1.running_mean)
+
+    assert [moves(step) for step in (2, 3)] == [True, steps == 0]
+
+
+@pytest.mark.parametrize("learn", ["keypoints", "pictures"])
+def test_keypoints_or_pictures_learn_alone(learn, clips, tmp_path):
+    settings = config(clips, tmp_path, dataclasses.replace(WEIGHTS, guide=1.0))
+    settings = dataclasses.replace(settings, learn=learn, start=tmp_path)
+    stage = KeypointStage(new_renderer("tiny", 64), FramePairs([puppet_clip(0, 4)]), settings)
+    context = StepContext(1, 0, torch.Generator().manual_seed(0))
+    stage.sample_images(lambda: None)  # puts what it is back
+    seen = {name: buffer.clone() for name, buffer in stage.model.named_buffers() if "running" in name}
+    losses = {loss.optimizer: loss for loss in stage.losses(stage.batch(1, 0), context)}
+    losses["generator"].value.backward()
+    of_keypoints = {"kp_detector", "he_estimator"}
+    parts = {name.split(".")[0] for name, _ in stage.model.named_parameters()}
+    learns = {name.split(".")[0] for name, p in stage.model.named_parameters() if p.grad is not None and p.grad.any()}
+    moved = {name.split(".")[0] for name, b in stage.model.named_buffers() if name in seen and not b.equal(seen[name])}
+    logged = set(losses["generator"].logged)
+    if learn == "keypoints":
+        assert learns == moved == of_keypoints and "discriminator" not in losses
+        assert "guide" in logged and "pixels" not in logged
+    else:
+        assert learns == parts - of_keypoints and not moved & of_keypoints and "discriminator" in losses
+        assert "guide" not in logged and {"pixels", "gan"} <= logged
+        assert not any(name.startswith(tuple(of_keypoints)) for name in stage.optimizers()["generator"].parameters)
+
+
+def test_averages_leave_alone_what_has_not_learnt():
+    model = new_renderer("tiny", 64).eval()
+    own = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    averaged = with_averages(model, {"he_estimator.fc_t.bias": torch.full((3,), 7.0)})
+    assert averaged.he_estimator.fc_t.bias.tolist() == [7, 7, 7]
+    assert averaged.he_estimator.fc_exp.weight.equal(own["he_estimator.fc_exp.weight"])
+    assert all(tensor.equal(own[name]) for name, tensor in model.state_dict().items())
+
+
+def test_settings_at_their_defaults_do_not_part_a_run_from_older_checkpoints(clips, tmp_path):
+    def settings(**changes):
+        values = dataclasses.replace(config(clips, tmp_path), **changes)
+        return KeypointStage(new_renderer("tiny", 64), FramePairs([puppet_clip(0, 4)]), values).settings()
+
+    older = settings()
+    assert "freeze_norm" not in older and not {"guide", "lips", "eyes"} & set(older["weights"])
+    assert settings(freeze_norm=5)["freeze_norm"] == 5
+    assert settings(weights=dataclasses.replace(WEIGHTS, guide=2.0))["weights"]["guide"] == 2
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
@@ -125,6 +234,10 @@ def test_lower_face_share_counts_the_pixels_of_the_lower_middle(tmp_path):
         ("[weights]\nperceptual = 0", "nothing says what a picture should show"),
         ("[weights]\nperceptual = 0\npixels = 10\ngan = 0", "needs a discriminator"),
         ("[weights]\nperceptual = 0\npixels = 10\nlower_face = 2", "weights.lower_face"),
+        ("learn = 'keypoints'\n[weights]\nperceptual = 0\npixels = 10", "needs weights.guide"),
+        ("learn = 'pictures'\n[weights]\nperceptual = 0\npixels = 10", "needs start"),
+        ("learn = 'faces'\n[weights]\nperceptual = 0\npixels = 10", "learn"),
+        ("freeze_norm = -2\n[weights]\nperceptual = 0\npixels = 10", "freeze_norm"),
         ('size = "huge"\n[weights]\nperceptual = 0\npixels = 10', "size"),
     ],
 )
@@ -138,3 +251,33 @@ def test_settings_are_checked(lines, message, tmp_path):
 def test_resolution_must_fit_the_networks():
     with pytest.raises(InputError, match="multiple of 32"):
         new_renderer("small", 144)
+
+
+def test_flow_counts_motion_at_landmarks():
+    """A field that moves all by a quarter right and an eighth up: right where landmarks do so, off by d where not."""
+    field = coordinate_grid(2, 8, 8, torch.device("cpu"))[None] + torch.tensor([0.25, -0.125, 0.5])
+    driving = torch.rand(1, 478, 2) - 0.5
+    source = driving + torch.tensor([0.25, -0.125])
+    assert flow_loss(field, source, driving).item() == pytest.approx(0, abs=1e-4)
+    other = [i for i in range(478) if i not in LIPS][:10]
+    source[:, other, 0] += 0.5  # 64 pixels of 256
+    assert flow_loss(field, source, driving).item() == pytest.approx(64 * 10 / (2 * 478), rel=1e-4)
+    source[:, list(LIPS), 1] -= 0.25
+    expected = (64 * 10 + 32 * len(LIPS)) / (2 * 478) + 32 / 2
+    assert flow_loss(field, source, driving).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_dense_motion_learns_by_flow(tmp_path):
+    weights = dataclasses.replace(WEIGHTS, flow=1.0, gan=0.0, feature_matching=0.0)
+    stage = KeypointStage(
+        new_renderer("tiny", 64), FramePairs([puppet_clip(0, 4)]), config(tmp_path, tmp_path, weights)
+    )
+    batch = stage.batch(1, 0)
+    stage.model.eval()  # the generator's spectral norm would move
+    source, driving = (stage.model.place(stage.model.keypoints(p)) for p in (batch.source, batch.source.flip(-1)))
+    picture, terms = stage._rendered(batch, source, driving)
+    drawn = stage.model.render(stage.model.features(batch.source), source, driving)
+    assert torch.allclose(picture, drawn, atol=1e-6)
+    terms["flow"].backward()
+    assert stage.model.warping_module.dense_motion_network.mask.weight.grad.any()
+    assert stage.model.spade_generator.fc.weight.grad is None

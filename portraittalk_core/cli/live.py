@@ -1,0 +1,76 @@
+"""The command `live`: a portrait that speaks while somebody speaks."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+from ..motion.options import MotionOptions
+from ..pipelines.live_options import LiveOptions
+from .arguments import Command, add_face, add_file, add_options, add_portrait, options_from
+from .portrait import portrait_from
+from .style import add_style, chosen_statistics
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch import Tensor
+
+EXAMPLES = """examples:
+  portraittalk live --portrait me.jpg
+  portraittalk live --portrait me.jpg --output http --port 8190
+  portraittalk live --portrait me.jpg --microphone hw:1,0 --output /dev/video2
+  arecord -f S16_LE -r 16000 -t wav | portraittalk live --portrait me.jpg --stdin
+  portraittalk live --portrait me.jpg --speech hello.wav"""
+
+
+def live(args: argparse.Namespace) -> None:
+    """Show a portrait that speaks what is heard."""
+    given = [flag for flag in ("speech", "stdin", "microphone") if getattr(args, flag)]
+    if len(given) > 1:
+        flags = " and ".join(f"--{flag}" for flag in given)
+        raise InputError(f"{flags} are two sounds; give one of them, or none to listen to the default microphone.")
+    options = options_from(args, MotionOptions, style_statistics=chosen_statistics(args))
+    if options.offset_ms < 0:
+        raise InputError(f"--offset-ms must be at least 0 here, but is {options.offset_ms:g}: nothing is shown early.")
+    chosen = options_from(args, LiveOptions)
+    from ..media.live_video import open_live_output
+    from ..pipelines.live import live as run_live
+
+    portrait, sound = portrait_from(args), _sound(args)
+    height, width = portrait.picture.shape[:2]
+    output = open_live_output(chosen.output, width, height, options.fps, chosen.port)
+    try:
+        print(f"showing {portrait.source} in {output.where}; Ctrl-C ends it", flush=True)
+        print(run_live(portrait, sound, output.show, options).text)
+    finally:
+        output.close()
+
+
+def _sound(args: argparse.Namespace) -> Iterable[Tensor]:
+    from ..media import live_sound
+
+    if args.speech is not None:
+        from ..media.audio import load_speech
+
+        return iter([load_speech(args.speech).waveform])
+    if args.stdin:
+        return live_sound.stream_sound(sys.stdin.buffer)
+    return live_sound.microphone_sound(args.microphone or "")
+
+
+def _add(parser: argparse.ArgumentParser) -> None:
+    add_portrait(parser)
+    sound = parser.add_argument_group("sound", "the default microphone, or one of these")
+    sound.add_argument("--microphone", metavar="NAME", help="another microphone, as the system's sound calls it")
+    sound.add_argument("--stdin", action="store_true", help="a WAV that is piped in")
+    add_file(sound, "--speech", "IN", "a sound or video file, at its own pace", False)
+    add_options(parser.add_argument_group("pictures"), LiveOptions)
+    add_options(parser.add_argument_group("motion"), MotionOptions)
+    add_style(parser)
+    add_face(parser)
+
+
+COMMAND = Command("live", "show a portrait that speaks while you speak", EXAMPLES, _add, live)

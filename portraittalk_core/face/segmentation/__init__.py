@@ -1,0 +1,1 @@
+"""Person segmentation: which pixels of a picture show people."""

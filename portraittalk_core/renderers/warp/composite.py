@@ -1,0 +1,123 @@
+"""Compositing of moving people over a background that stays, only where their edges pass.
+
+Inside the people a frame is the warped picture itself, outside it is the portrait; between them, the pixels that an
+edge of the mask may reach are composited.
+
+Shapes: h, w the box of pixels that may move; N pixels of an edge.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...face.aperture import Box
+from ...face.segmentation.person import grown
+from .cutout import Cutout
+from .field import GRID
+
+CELLS = 2 * GRID - 1  # a side, into which pixels are sorted
+STRETCH = 1.0  # of a cell's distance to the next: how far from a cell's source its pixels' may lie
+WHOLE = 0.999  # of the mask
+LEAST_MASK = 0.02  # below which a pixel has no colours of its own
+
+
+class Composite:
+    """A portrait's people and background in the box of pixels that may move.
+
+    Args:
+        cutout: of the whole picture.
+        picture: (H, W, 3) uint8.
+        box: which pixels may move.
+        fine: how many times finer than the picture the people are sampled.
+    """
+
+    def __init__(self, cutout: Cutout, picture: Tensor, box: Box, fine: int = 1) -> None:
+        x0, y0, x1, y1 = box
+        people = torch.cat([cutout.people, 255 * cutout.mask[None]])[None, :, y0:y1, x0:x1]
+        if fine > 1:
+            people = F.interpolate(people, scale_factor=fine, mode="bicubic")
+            people.clamp_(0, 255)
+        self.people = people.contiguous(memory_format=torch.channels_last)  # (1, 4, h, w)
+        self.mask = cutout.mask
+        self.background = cutout.background[:, y0:y1, x0:x1].reshape(3, -1)
+        self.still = picture[y0:y1, x0:x1]
+        self.box = box
+        self._bound(cutout.mask[y0:y1, x0:x1])
+
+    def _bound(self, mask: Tensor) -> None:
+        """Keep the least and the most of the mask near every pixel, as far as from one cell to the next."""
+        height, width = mask.shape
+        self.rows, self.columns = (
+            ((torch.arange(n) + 0.5) / n * (CELLS - 1)).round().long() for n in (height, width)
+        )  # the cell of every pixel
+        radius = int(STRETCH * max(height, width) / (CELLS - 1)) + 1
+        most, least = grown(mask[None, None], radius), 1 - grown(1 - mask[None, None], radius)
+        self.bounds = torch.cat([most, least], 1)
+        cells = [torch.linspace(0, n - 1, CELLS).round().long() for n in (height, width)]
+        self.outside = most[0, 0][cells[0][:, None], cells[1]] == 0  # where nothing has shown people yet
+        self.needed, self.edge = torch.zeros(CELLS, CELLS, dtype=torch.bool), None
+
+    def prepare(self, came_from: Tensor) -> None:
+        """Find which pixels need compositing in some frames; those that earlier frames needed are kept.
+
+        Args:
+            came_from: (B, 2, GRID, GRID) (x, y) in portrait pixels where each node came from.
+        """
+        x0, y0, x1, y1 = self.box
+        at = F.interpolate(came_from, size=(CELLS, CELLS), mode="bilinear", align_corners=True)
+        at = at.permute(0, 2, 3, 1)
+        grid = (at - torch.tensor([x0, y0])) / torch.tensor([x1 - x0, y1 - y0]) * 2 - 1
+        sampled = F.grid_sample(
+            self.bounds.expand(len(at), -1, -1, -1), grid, mode="nearest", padding_mode="border", align_corners=False
+        )
+        whole = (sampled[:, 1] >= WHOLE).all(0)
+        outside = (sampled[:, 0] == 0).all(0) & self.outside
+        needed = (~whole & ~outside) | self.needed
+        if self.edge is not None and torch.equal(needed, self.needed) and torch.equal(outside, self.outside):
+            return
+        self.needed, self.outside = needed, outside
+        self.edge = self._at_pixels(needed).flatten().nonzero().flatten()
+        self.behind = self.background.index_select(1, self.edge)
+        # bytes that keep a frame's pixels, and those of the portrait outside: `torch.where` takes ten times as long
+        self.keep = self._at_pixels((~outside).to(torch.uint8).mul_(255)[..., None].expand(-1, -1, 3))
+        self.rest = self.still & ~self.keep
+
+    def _at_pixels(self, nodes: Tensor) -> Tensor:
+        """(h, w) what the cell of every pixel says."""
+        return nodes.index_select(1, self.columns).index_select(0, self.rows)
+
+    def draw(self, warped: Tensor, grid: Tensor, transparent: bool) -> Tensor:
+        """Composite the people's edges in place.
+
+        Args:
+            warped: (3, h, w) 0..255, the picture warped as a whole.
+            grid: (2, h, w) where each pixel came from, −1..1 of the box.
+            transparent: whether the background is left away: soft edges then have the people's own colours.
+
+        Returns:
+            (N,) 0..255 the mask at the edge's pixels.
+        """
+        at = grid.flatten(1).index_select(1, self.edge).T[None, None]
+        people = F.grid_sample(self.people, at, mode="bilinear", padding_mode="border", align_corners=False)[0, :, 0]
+        colours, mask = people[:3], people[3]
+        if transparent:
+            colours = (colours * (255 / mask.clamp(min=255 * LEAST_MASK))).clamp_(0, 255)
+        else:
+            colours = torch.addcmul(colours, self.behind, 1 - mask / 255).clamp_(0, 255)
+        warped.view(3, -1).index_copy_(1, self.edge, colours)
+        return mask
+
+    def put_back(self, drawn: Tensor) -> None:
+        """Give (h, w, 3) uint8 the portrait's own pixels outside, in place."""
+        drawn.bitwise_and_(self.keep).bitwise_or_(self.rest)
+
+    def alpha(self, mask: Tensor) -> Tensor:
+        """(H, W) uint8 of the whole picture, from what `draw` returned."""
+        x0, y0, x1, y1 = self.box
+        alpha = (255 * self.mask).round().to(torch.uint8)
+        inner = self.keep[..., 0].flatten()  # 255 inside the people, 0 outside, whatever was there at rest
+        inner[self.edge] = mask.round().clamp(0, 255).to(torch.uint8)
+        alpha[y0:y1, x0:x1] = inner.view(y1 - y0, x1 - x0)
+        return alpha
