@@ -17,7 +17,7 @@ SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".tar", ".ckpt", ".task", ".o
 # weights that are part of the package, below its folder, and their SHA-256
 SHIPPED = {
     "engines/builtin/mouth.safetensors": "7b514dab77e6b037e4fa8b09cbffaef5cc1606926db538a2072eb219da7fd46b",
-    "renderers/lip/builtin/lips.safetensors": "1b8e730b61c30c6456dc728597463a4be8a15bdf95953ca5e1ce4f12a1444243",
+    "renderers/lip/builtin/lips.safetensors": "9d6044b194a740a9ebf869a456bc658eafa78a2bae11079aff6f6c074c4e2545",
 }
 
 

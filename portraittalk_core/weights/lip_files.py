@@ -33,7 +33,7 @@ LIP_KINDS = (
         "lip renderer", "portraittalk train lips", "your own", "portraittalk", "100 MB",
         (
             (r"^alignment\.conv_4\.weight$", (2, None, 7, 7)), (r"^alignment\.fuse\.weight$", None),
-            (r"^rendering\.conv_last\.weight$", (None, None, 7, 7)),
+            (r"^rendering\.conv_last\.weight$", (3, None, 7, 7)),
         ),
         **_FLAG,
     ),

@@ -114,7 +114,10 @@ class Rendering(PictureEncoder):
         self.spade_2 = Spade(config.middle, 2 * config.narrow, config.hidden)
         self.spade_3 = Spade(config.middle, 6, config.hidden)
         self.keeps = config.keep_references
-        self.conv_last = nn.Conv2d(config.middle, 4 if self.keeps else 3, 7, padding=3)
+        self.conv_last = nn.Conv2d(config.middle, 3, 7, padding=3)
+        if self.keeps:  # learning begins with the aligned references themselves
+            nn.init.zeros_(self.conv_last.weight)
+            nn.init.zeros_(self.conv_last.bias)
 
     def forward(
         self,
@@ -143,9 +146,9 @@ class Rendering(PictureEncoder):
         x = self.shuffle(self.spade_1(x, self.spade_1.maps(guide.wide.to(x))))
         x = self.spade_2(x, self.spade_2.maps(guide.narrow.to(x)))
         x = self.spade_3(x, self.spade_3.maps(guide.picture.to(x)))
-        made = torch.sigmoid(self.conv_last(leaky_relu(x, LAST_SLOPE)))
+        made = self.conv_last(leaky_relu(x, LAST_SLOPE))
         if not self.keeps:
-            return made
+            return torch.sigmoid(made)
         known = masked.clone()
         known[..., masked.shape[-2] // 2 :, :] = guide.picture[:, 3:, masked.shape[-2] // 2 :].to(masked)
-        return torch.lerp(known, made[:, :3], made[:, 3:])
+        return (known + torch.tanh(made)).clamp(0, 1)

@@ -55,7 +55,7 @@ class LipConfig(LipSizes):
     attention: int = 256  # channels of queries, keys and values
     attn_scale: bool = True  # products over the root of the channels; the paper's formula has no such divisor
     residual: bool = True  # what is heard is added to the features, instead of replacing them
-    keep_references: bool = False  # ours: a fourth channel tells where the aligned references stay as they are
+    keep_references: bool = False  # ours: what is painted is added to the aligned references
     ablate: str = "none"  # align: no references; align-mean: their unwarped mean; lips: no lip references; audio
     crop_pad_px: float = 25.0  # around the face, as it was trained
     crop_pad_share: float = 0.0  # and of the longer side of the landmarks' box

@@ -69,7 +69,7 @@ class LipTraining:
     vgg_range: str = "unit"  # "iplap" feeds VGG-19 as IP-LAP does: colours of 0..1 as if they were of −1..1
     networks: str = "public"  # widths of the layers: the paper's; "small" to "tiny" are for a CPU; `start` has its own
     size: int = 128  # side of the face crops, pixels
-    keep_references: bool = False  # ours: where the aligned references fit, they stay as they are
+    keep_references: bool = False  # ours: what is painted is added to the aligned references, and begins as 0
     ablate: str = "none"  # align, align-mean, lips, audio: what is left out
     crop_pad: float = 0.1  # room around the face, of the longer side of its landmarks' box; kept in the file
     references: int = 3  # other frames that are aligned

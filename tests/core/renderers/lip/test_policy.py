@@ -43,10 +43,8 @@ def speech(seconds: float, start_s: float = 0.0, stop_s: float = 99.0) -> Speech
 
 def render(model, film, callbacks=None, voice=None, track=None, **options) -> torch.Tensor:
     job = RenderJob.of_track(film, spoken(film) if track is None else track, voice or speech(FRAMES / 25))
-    options = {"sharpen": 0.0, "match_colour": 0.0, "voice_gate": 0.0, **options}
-    return torch.stack(
-        list(LipRenderer(model, LipPaintOptions(**{"blend": "lower", **options})).render(job, callbacks))
-    )
+    options = {"sharpen": 0.0, "match_colour": 0.0, "voice_gate": 0.0, "blend": "lower", **options}
+    return torch.stack(list(LipRenderer(model, LipPaintOptions(**options)).render(job, callbacks)))
 
 
 def darkness(made, film) -> torch.Tensor:
