@@ -62,8 +62,8 @@ def train_networks(args: argparse.Namespace) -> None:
     )
     print(f"lip sync: {found.score.accuracy:.1%} of held-out windows are told; chance is 50 %")
     speech = Audio2ExpTrainer(
-        steps=args.steps, batch_size=2, learning_rate=1e-3, ema_decay=0.99, save_every=100, sample_every=100,
-        seed=args.seed,
+        steps=args.steps, batch_size=2, learning_rate=1e-3, betas=(0.9, 0.95), ema_decay=0.95, save_every=100,
+        sample_every=100, seed=args.seed, mixed_precision="bf16",
     )  # fmt: skip
     files = args.out / RENDERER_NAME, args.out / "sync" / SYNC_NAME
     train_audio2exp(Audio2ExpTraining(args.clips, *files, args.out / "audio2exp", trainer=speech, **lists))
@@ -121,7 +121,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", metavar="FOLDER", type=Path, default=Path("implicit_small"), help="as implicit_small's"
     )
     parser.add_argument("--sync-steps", metavar="N", type=int, default=3000, help="of the lip-sync network")
-    parser.add_argument("--steps", metavar="N", type=int, default=500, help="of Audio2Exp; 0 only evaluates")
+    parser.add_argument("--steps", metavar="N", type=int, default=200, help="of Audio2Exp; 0 only evaluates")
     parser.add_argument("--held-out", metavar="N", type=int, default=6, help="clips of each group, at most")
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the training")
     parser.set_defaults(run=run)

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ...layers.patch_discriminator import DiscriminatorOptions, MultiScaleDiscriminator
+from ...layers.patch_discriminator import DiscriminatorOptions
 from ...losses.feature_matching import feature_matching_loss
 from ...losses.gan import discriminator_loss, generator_loss
 from ...media.files import check_writable, explain_write_errors
@@ -27,6 +27,7 @@ from ...renderers.lip.lip_model import LipPriors
 from ...renderers.lip.model_base import masked_half
 from ..data.kept_keypoints import model_mark
 from ..data.video_clips import read_list, read_videos
+from ..loop.adversarial import DISCRIMINATOR, GENERATOR, adversarial_trainables, new_discriminator
 from ..loop.optimizers import OptimizerOptions
 from ..loop.stage import Loss, StepContext, Trainable
 from ..loop.trainer import TrainingResult, train_stage
@@ -38,7 +39,6 @@ from .losses import LipPictureLosses, masked_difference
 from .score import SCORE_SEED, SCORED, LipScore, lip_score, painted
 
 LIPS_NAME, KEPT = "lips.safetensors", "crops"  # in the folder `out`
-GENERATOR, DISCRIMINATOR = "generator", "discriminator"
 DISCRIMINATOR_BETAS = (0.5, 0.999)
 # on what is learnt, besides what the data and the weights to begin with say
 NO_EFFECT = ("data", "out", "clips", "held_out", "start", "alignment", "vgg19", "trainer")
@@ -62,7 +62,9 @@ class LipStage:
         self._begins = None if (config.start or config.alignment) is None else model_mark(model)
         self.model, self.windows, self.config = model.float().train().requires_grad_(True), windows, config
         self.losses_of = losses or LipPictureLosses(config, model.size)
-        self.discriminator = new_discriminator(config) if config.weights.gan else None
+        sizes = {"width": config.discriminator_width, "num_scales": config.discriminator_scales}
+        options = DiscriminatorOptions(**sizes)
+        self.discriminator = new_discriminator(options, config.trainer.seed) if config.weights.gan else None
         self._device = torch.device("cpu")
         self.warmup = self._warmup_steps()
 
@@ -75,13 +77,10 @@ class LipStage:
 
     def optimizers(self) -> dict[str, Trainable]:
         """The renderer's, and the discriminator's if there is one."""
-        trainables = {GENERATOR: Trainable.of(self.model)}
-        if self.discriminator is not None:
-            trainer = self.config.trainer
-            names = [f.name for f in dataclasses.fields(OptimizerOptions) if f.name != "betas"]
-            options = OptimizerOptions(betas=DISCRIMINATOR_BETAS, **{name: getattr(trainer, name) for name in names})
-            trainables[DISCRIMINATOR] = Trainable.of(self.discriminator, "discriminator.", options, averaged=False)
-        return trainables
+        trainer = self.config.trainer
+        names = [f.name for f in dataclasses.fields(OptimizerOptions) if f.name != "betas"]
+        options = OptimizerOptions(betas=DISCRIMINATOR_BETAS, **{name: getattr(trainer, name) for name in names})
+        return adversarial_trainables(self.model, self.discriminator, options)
 
     def settings(self) -> dict[str, object]:
         """Settings that the learnt weights depend on, besides the trainer's."""
@@ -155,14 +154,6 @@ class LipStage:
             tick()
         self.model.train()
         return [(torch.cat(rows, 1).clamp(0, 1) * 255).round().byte().permute(1, 2, 0)]
-
-
-def new_discriminator(config: LipTraining) -> MultiScaleDiscriminator:
-    """A discriminator with random weights of the configuration's seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.trainer.seed + 1)
-        options = DiscriminatorOptions(width=config.discriminator_width, num_scales=config.discriminator_scales)
-        return MultiScaleDiscriminator(options)
 
 
 def new_lip_model(config: LipTraining) -> LipPriors:
