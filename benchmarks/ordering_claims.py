@@ -80,7 +80,10 @@ CLAIMS: dict[str, Claim] = {
     **dict.fromkeys(("psnr", "ssim", "lpips"), _PIXELS),
     "fid": Claim(PICTURE, "compares sets of frames, whose order does not count"),
     "fvd": Claim(PICTURE, "compares sets of clips, whose start does not count"),
-    **dict.fromkeys(("identity", "identity_to_target"), Claim((), "asks who it is, not how sharp or when")),
+    **dict.fromkeys(
+        ("identity", "identity_to_target", "identity_distance", "identity_to_target_distance"),
+        Claim((), "asks who it is, not how sharp or when"),
+    ),
     "jitter": Claim((), "asks whether landmarks tremble; damaged pixels shake the tracker, but it is not its subject"),
     "jitter_still": Claim((), "as landmark jitter"),
     "flicker": Claim((), "looks at places that stand still, which blur and shift leave so and an encoder may calm"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -208,7 +208,7 @@ def _composed(pictures: Sequence[Tensor], parts: Tensor) -> Tensor:
     return total.add_(0.5).clamp_(0, 255).to(torch.uint8)
 
 
-def _shared_progress(on_progress: Progress | None, count: int) -> list[Callable[[int, int], None] | None]:
+def _shared_progress(on_progress: Progress | None, count: int) -> list[Progress | None]:
     """Callbacks of jobs that are rendered side by side, which report what all of them have done."""
     if on_progress is None:
         return [None] * count

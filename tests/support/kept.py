@@ -28,11 +28,11 @@ def keep_portraits(patched: pytest.MonkeyPatch) -> None:
     """Let `talk` search each portrait once, whatever else is asked for."""
     found: dict[tuple, object] = {}
 
-    def kept(args: argparse.Namespace) -> object:
-        key = (args.portrait, args.face_index, args.face_order, args.mesh_backend, args.mesh_model)
+    def kept(args: argparse.Namespace, faces: list) -> object:
+        key = (args.portrait, str(faces), args.face_order, args.mesh_backend, args.mesh_model)
         if key not in found:
-            found[key] = search(args)
+            found[key] = search(args, faces)
         return found[key]
 
-    search = talk.portrait_from
-    patched.setattr(talk, "portrait_from", kept)
+    search = talk.portraits_from
+    patched.setattr(talk, "portraits_from", kept)

@@ -122,13 +122,16 @@ def portrait_renderer(
         move_px: the head's largest move in pixels; None: it is not known, and may be lively.
     """
     points = portrait.landmarks.points_px[0]
+    cutout = cut_out(portrait.picture, points[:, :2])
+    if cutout is not None and move_px is not None and move_px < LIVELY * _face_side_px(portrait):
+        move_px = None  # the same pictures whether the motion is known in advance or not
     return PortraitRenderer(
         portrait,
         reach_px,
         covered=mouth_covered(portrait.picture, points),
         blinks=lids_fit(portrait.picture, points),
         background_px=_background_px(portrait, move_px),
-        cutout=cut_out(portrait.picture, points[:, :2]),
+        cutout=cutout,
     )
 
 

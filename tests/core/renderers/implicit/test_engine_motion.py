@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import made_voice
 import pytest
 import tiny_joyvasa
 import torch
@@ -31,9 +32,7 @@ def engine(tmp_path_factory):
 
 @pytest.fixture
 def speech() -> Speech:
-    t = torch.arange(9_600) / 16_000
-    buzz = sum(torch.sin(2 * torch.pi * 120 * k * t) / k for k in range(1, 30))
-    return Speech(0.1 * buzz * torch.sin(torch.pi * 6 * t).square())
+    return Speech(made_voice.syllables(0.6))
 
 
 def face_of(num: int, generator: torch.Generator) -> KeypointTrack:
