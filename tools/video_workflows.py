@@ -82,7 +82,7 @@ GROUPS = {
     "long_speech": [
         ("Portrait and speech", (20, 420, 500, 790)),
         ("Checkpoint with few steps", (560, -90, 420, 420)),
-        ("Motion", (560, 350, 420, 830)),
+        ("Motion", (560, 350, 420, 930)),
         ("Text and face", (1000, -90, 440, 1210)),
         ("Frames that follow and hold together", (1460, -90, 440, 1210)),
         ("Paint, and save as it grows", (1920, -90, 1060, 1210)),
