@@ -117,7 +117,7 @@ class Composite:
         """(H, W) uint8 of the whole picture, from what `draw` returned."""
         x0, y0, x1, y1 = self.box
         alpha = (255 * self.mask).round().to(torch.uint8)
-        inner = self.keep[..., 0].flatten()  # 255 inside the people, 0 outside, whatever was there at rest
+        inner = self.keep[..., 0].reshape(-1).clone()  # 255 inside the people, 0 outside, whatever was there at rest
         inner[self.edge] = mask.round().clamp(0, 255).to(torch.uint8)
         alpha[y0:y1, x0:x1] = inner.view(y1 - y0, x1 - x0)
         return alpha

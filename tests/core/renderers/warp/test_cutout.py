@@ -246,3 +246,12 @@ def test_a_head_turns_by_fifteen_degrees_without_folds(sample, yaw_deg):
     spacing = renderer.field.nodes[1, 1] - renderer.field.nodes[0, 0]
     right, down = layer.diff(dim=2)[:, :-1] / spacing[0], layer.diff(dim=1)[:, :, :-1] / spacing[1]
     assert (right[0] * down[1] - right[1] * down[0]).min() > 0.1
+
+
+def test_asking_for_the_mask_changes_no_frame(before_grid, talking):
+    some = talking.slice(0, 20)
+    plain = list(portrait_renderer(before_grid).render(some))
+    masks: list[torch.Tensor] = []
+    masked = list(portrait_renderer(before_grid).render(some, on_mask=masks.append))
+    assert torch.equal(torch.stack(plain), torch.stack(masked))
+    assert len(masks) == len(some)
