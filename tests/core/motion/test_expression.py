@@ -36,7 +36,7 @@ def rendered(astronaut):
     amounts = torch.stack([emotion_amounts(name, 1.0) for name in NAMES])
     shut = torch.zeros(count)
     plan = MotionPlan(astronaut.landmarks, MouthCurves.closed(count), shut, shut, still, RATE, 0.0, amounts)
-    with open_mesh("torch") as mesh:
+    with open_mesh() as mesh:
         pictures = portrait_renderer(astronaut).render(plan_landmarks(plan))
         found = torch.stack([detect_faces(picture, mesh, thorough=False)[0] for picture in pictures])
     return dict(zip(NAMES, stabilised(found * 512), strict=True))
