@@ -25,6 +25,8 @@ from portraittalk_core.renderers.warp.cutout import Cutout, cut_out
 from portraittalk_core.renderers.warp.fill import background_behind, filled
 from portraittalk_core.types import MOUTH_PARAMETERS, HeadPose, LandmarkTrack, MotionPlan, MouthCurves, Portrait
 
+pytestmark = pytest.mark.slow  # rendered clips: nine seconds together
+
 SAMPLES = Path(__file__).parents[4] / "samples"
 PERIOD, WIDTH = 24, 2.0  # pixels between the grid's lines, and their width
 LIGHT, DARK = 225.0, 60.0
