@@ -116,7 +116,7 @@ def measure_speed(args: argparse.Namespace) -> int:
         public, off = compared.seconds_a_frame, compared.pictures
         ratio = public / ours["iplap"]
         print(
-            f"  {chr(39)}iplap{chr(39)} by its own code{'':<15}{1e3 * public:9.1f}   {1 / public:.2f} frames a second"
+            f"  'iplap' by its own code{'':<15}{1e3 * public:9.1f}   {1 / public:.2f} frames a second"
         )
         tell_difference(compared)
     most = max((int(one.max()) for one in off[:-FRAMES_AFTER]), default=0)

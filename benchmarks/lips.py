@@ -35,7 +35,6 @@ from portraittalk_core.metrics.landmark_distance import MOUTH_POINTS, lmd
 from portraittalk_core.metrics.ssim import ssim
 from portraittalk_core.pipelines.dub import read_film
 from portraittalk_core.renderers.contract import Film
-from portraittalk_core.renderers.lip.beneath import mouth_mask
 from portraittalk_core.renderers.lip.contract import LipBatch, LipCropRule, References
 from portraittalk_core.renderers.lip.crop import LipBoxes
 from portraittalk_core.renderers.lip.files import open_lip_model
@@ -43,6 +42,7 @@ from portraittalk_core.renderers.lip.lip_model import LipPriors
 from portraittalk_core.renderers.lip.random_files import random_lip_model
 from portraittalk_core.renderers.lip.reading import around_lips
 from portraittalk_core.renderers.lip.references import choose
+from portraittalk_core.renderers.lip.warped_frames import mouth_mask
 from portraittalk_core.threads import one_torch_thread
 from portraittalk_core.training.data.video_clips import SPEECH, VideoClip, read_list, read_videos
 from portraittalk_core.training.lips.clips import LipClip, keep_clip

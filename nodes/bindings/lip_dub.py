@@ -34,13 +34,8 @@ from .temp_video import new_temp_video, temp_video, video_ui
 if TYPE_CHECKING:
     from ...portraittalk_core.engines.contract import MotionEngine
 
-NOT_PAINTED = (
-    "keep_frames",
-    "crf",
-    "ai_mark",
-    "resume",
-    "keep_film_sound",
-)  # inputs that painted crops do not depend on
+# inputs that painted crops do not depend on
+NOT_PAINTED = ("keep_frames", "crf", "ai_mark", "resume", "keep_film_sound")
 
 
 @dataclass(frozen=True)

@@ -174,9 +174,8 @@ def file_in(folders: list[Path], name: str, missing: str) -> Path:
     """
     for folder in folders:
         path = (folder / name).resolve()
-        if path.is_relative_to(folder.resolve()) and os.path.isfile(
-            path
-        ):  # pathlib's raises at a name that is too long
+        # pathlib's is_file raises at a name that is too long
+        if path.is_relative_to(folder.resolve()) and os.path.isfile(path):
             return path
     raise InputError(f"{missing}; put it there or choose another.")
 

@@ -81,7 +81,8 @@ def motion_engine(args: argparse.Namespace) -> MotionEngine:
 def with_points(options: MotionOptions, args: argparse.Namespace, speech: Speech) -> MotionOptions:
     """The options with the gain of every frame, and the emotions, of files of control points."""
     from ..motion.expression import emotion_points
-    from ..motion.gain import MAX_POINTS_BYTES, gain_curve
+    from ..motion.gain import gain_curve
+    from ..motion.points import MAX_POINTS_BYTES
 
     if (path := getattr(args, "gain_points", None)) is not None:  # a filmed face has none
         text = read_text(path, "the gain points", "give a JSON file", MAX_POINTS_BYTES)

@@ -17,8 +17,8 @@ from ..checks import abbreviated, is_finite_number
 from ..errors import InputError
 from ..face import topology as topo
 from ..face.geometry import smile, stabilised
-from ..media.text_files import parse_json
 from .options import NEUTRAL, MotionOptions
+from .points import read_points
 from .smoothing import frame_times_s, smooth_step
 
 # fmt: off
@@ -63,7 +63,6 @@ NOSE_SIDES = ((64, 48, 98, 129, 49), (294, 278, 327, 358, 279))
 EYES = ((topo.RIGHT_UPPER_LID, topo.RIGHT_LOWER_LID), (topo.LEFT_UPPER_LID, topo.LEFT_LOWER_LID))
 
 CROSS_FADE_S = 0.35  # from one emotion to the next
-MAX_POINTS = 10_000
 EXAMPLE = '[[0, "happy", 0.6], [2.5, "sad", 1]]'
 
 EmotionPoint = tuple[float, str, float]  # from this second on, this emotion, at this strength 0..1
@@ -120,13 +119,7 @@ def emotion_points(text: str) -> list[EmotionPoint]:
     Raises:
         InputError: something else, a negative time, an unknown emotion, or a strength outside 0..1.
     """
-    if not text.strip():
-        return []
-    listed = parse_json(text, "the list of emotion points", f"write it as {EXAMPLE}")
-    if not isinstance(listed, list) or len(listed) > MAX_POINTS:
-        raise InputError(f"the emotion points must be a list of at most {MAX_POINTS} entries such as {EXAMPLE}.")
-    points = (_point(entry, number) for number, entry in enumerate(listed, 1))
-    return sorted(points, key=lambda point: point[0])
+    return read_points(text, "emotion", EXAMPLE, _point)
 
 
 def _point(entry: object, number: int) -> EmotionPoint:

@@ -11,12 +11,10 @@ from torch import Tensor
 
 from ..checks import abbreviated, is_finite_number
 from ..errors import InputError
-from ..media.text_files import parse_json
+from .points import read_points
 from .smoothing import frame_times_s
 
 MAX_GAIN = 2.0
-MAX_POINTS = 10_000
-MAX_POINTS_BYTES = 2**20  # of a file of them
 EXAMPLE = "[[0, 1], [2.5, 0.4], [3, 1]]"
 
 
@@ -29,13 +27,7 @@ def gain_points(text: str) -> list[tuple[float, float]]:
     Raises:
         InputError: no JSON, no pairs, a negative time, or a gain outside 0..2.
     """
-    if not text.strip():
-        return []
-    listed = parse_json(text, "the list of gain points", f"write it as {EXAMPLE}")
-    if not isinstance(listed, list) or len(listed) > MAX_POINTS:
-        raise InputError(f"the gain points must be a list of at most {MAX_POINTS} pairs such as {EXAMPLE}.")
-    points = (_point(entry, number) for number, entry in enumerate(listed, 1))
-    return sorted(points, key=lambda point: point[0])  # two at one time make a step, in the order they are written
+    return read_points(text, "gain", EXAMPLE, _point)
 
 
 def _point(entry: object, number: int) -> tuple[float, float]:

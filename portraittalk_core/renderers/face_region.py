@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from torch import Tensor
 
 from ..face.crop import FaceCrop
-from ..media.twice import read_twice
+from ..media.tee import tee
 from .contract import Callbacks
 from .paste import PasteOptions, paste_frames
 from .repaint import Painter, repainted
@@ -37,7 +37,7 @@ def painted_faces(
     Raises:
         InputError: fewer pictures than the plan has frames, or another size.
     """
-    to_crop, backgrounds = read_twice(pictures)
+    to_crop, backgrounds = tee(pictures)
     crops = (plan.crop(picture, index) for index, picture in enumerate(to_crop))
     painted = repainted(crops, len(plan), painter, callbacks or Callbacks())
     yield from paste_frames(backgrounds, painted, plan, paste)

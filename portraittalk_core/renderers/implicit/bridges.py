@@ -21,7 +21,7 @@ from ...errors import InputError
 from ...face import topology as topo
 from ...face.geometry import align
 from ...face.mesh.landmarks import MeshBackend, track_faces
-from ...media.twice import read_twice
+from ...media.tee import tee
 from ...motion.keypoint_regions import BROWS, EYES, MOUTH, REST, ExpressionBasis
 from ...motion.keypoint_rotation import angles_of, rotation_of
 from ...motion.rig import WIDEST_GAP, make_rig
@@ -63,7 +63,7 @@ def keypoints_of_landmarks(
     """
     face, crop = keypoints_of_picture(model, portrait.picture, portrait.landmarks.points_px[0])
     head = HeadOfLandmarks(portrait.landmarks, face, crop, model.layout)
-    for_warp, for_head = read_twice(spans)
+    for_warp, for_head = tee(spans)
     still = (head.held(span) for span in for_warp)
     motion = itertools.chain([portrait.landmarks], still)  # the rest is warped too: what the warp adds falls out
     warped = warped_pictures(RenderJob(portrait, motion, 1, portrait.landmarks.fps))

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from ...errors import InputError
 from ...media.text_files import parse_json, read_text
+from ...motion.points import MAX_POINTS_BYTES
 from ..devices import select_device
 from .compiled import compile_networks
 from .options import ImplicitOptions
 from .renderer import ImplicitRenderer
 
-MAX_POINTS_BYTES = 2**20  # of a file of alpha's points
 POINTS_EXAMPLE = "[[0, 1], [2.5, 0.4], [3, 1]]"
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ...face.topology import FACE_OVAL
-from ...media.twice import read_twice
+from ...media.tee import tee
 from ...types import KeypointTrack, LandmarkTrack
 from ..contract import Film, RenderJob
 from ..paste import face_mask
@@ -83,7 +83,7 @@ class _FilmRenderer:
         """Faces with the expression that is measured on the film's frames warped to new landmarks."""
         warped = None
         if self._options.bridge == "warp":
-            for_warp, spans = read_twice(spans)
+            for_warp, spans = tee(spans)
             warped = warped_pictures(replace(job, motion=for_warp))
         targets = (points for span in spans for points in span.points)
         for batch in self._batches():

@@ -26,7 +26,6 @@ from ..implicit.paste import Paster
 from ..sections import Section
 from ..warp.build import source_size
 from . import public_inference
-from .beneath import WarpedFrames
 from .blend import Sharpener, blend_mask
 from .contract import LipBatch, LipModel
 from .crop import LipBoxes
@@ -36,6 +35,7 @@ from .listening import sound_rows
 from .options import MOUTH, OWN, SCRIPT, LipPaintOptions
 from .policy import paint_weights, voice_gate
 from .references import ReferenceFrames
+from .warped_frames import WarpedFrames
 
 
 class LipRenderer:
@@ -121,7 +121,7 @@ class _LipJob:
         self._sharpener = Sharpener(options.sharpen, float(job.fps))
         self._scene = int(scenes[0])
         self._blend = options.blend_of(model.crop.size)
-        self._beneath = WarpedFrames(self._footage) if self._blend == MOUTH else None
+        self._warped = WarpedFrames(self._footage) if self._blend == MOUTH else None
         self._features: Any = None
 
     def pictures(self) -> Iterator[Tensor]:
@@ -147,13 +147,13 @@ class _LipJob:
     def masks(self) -> Iterator[Tensor]:
         """What is pasted of all frames."""
         track = self._footage.track
-        pictures = itertools.repeat(None) if self._beneath is None else self._footage.pictures()
+        pictures = itertools.repeat(None) if self._warped is None else self._footage.pictures()
         for index, picture in zip(range(len(track)), pictures, strict=False):
             mask, weight = torch.zeros(track.height, track.width), float(self._weights[index])
             if weight > 0:
                 mask = self._whole_mask(index)
                 if picture is not None:  # what the warp moves is new too
-                    bent = self._beneath.picture(index, picture, self._reader.shape(index))
+                    bent = self._warped.picture(index, picture, self._reader.shape(index))
                     mask = torch.maximum(mask, (bent != picture).any(-1).float())
                 mask = weight * mask
             self._reader.forget(index)
@@ -227,8 +227,8 @@ class _LipJob:
             pasted = public_inference.pasted(picture, painted, box, self._filmed_px(index))
         else:
             mask = self._mask(index, batch.shapes[number])
-            if self._beneath is not None:
-                picture = self._beneath.picture(index, picture, batch.shapes[number])
+            if self._warped is not None:
+                picture = self._warped.picture(index, picture, batch.shapes[number])
             painted = self._sharpener.sharpen(painted, batch.crops[number], mask)
             paster = Paster(picture, box.crop(side), side, mask, options.match_colour, "cpu", options.sharpen)
             pasted = next(iter(paster.paste(painted[None])))

@@ -14,9 +14,8 @@ from torch import Tensor
 from ...face.segmentation.person import grown, portrait_mask
 from .fill import background_behind, filled
 
-AROUND = (
-    1.2  # of the face's longer side: how far around it the picture is cut out with care; farther away nothing moves
-)
+# of the face's longer side: how far around it the picture is cut out with care; farther away nothing moves
+AROUND = 1.2
 CLEAR = 0.02  # of the mask: what shows less of a person is background
 RIM = 0.008  # of the face's longer side: around the people, what the background does not explain is theirs
 CLEAR_RIM = 0.08  # of the mask that such a pixel needs: less is the background's own grain

@@ -1,4 +1,4 @@
-"""A stream that is read twice, by readers of which neither runs far ahead."""
+"""Tee of an iterator that frees each item as soon as both readers have read it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def read_twice(items: Iterable[T]) -> tuple[Iterator[T], Iterator[T]]:
+def tee(items: Iterable[T]) -> tuple[Iterator[T], Iterator[T]]:
     """Two iterators over a stream; what both have read is let go of at once.
 
     `itertools.tee` does the same, but lets go of 57 items at a time (CPython's block), which are 300 MB of pictures.

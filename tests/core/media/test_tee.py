@@ -4,7 +4,7 @@ import weakref
 
 import pytest
 
-from portraittalk_core.media.twice import read_twice
+from portraittalk_core.media.tee import tee
 
 
 class Item:
@@ -22,7 +22,7 @@ def test_both_readers_see_everything_and_nothing_is_kept():
             yield item
             del item
 
-    first, second = read_twice(items())
+    first, second = tee(items())
     seen = []
     for item in first:
         other = next(second)
@@ -34,7 +34,7 @@ def test_both_readers_see_everything_and_nothing_is_kept():
 
 
 def test_readers_may_run_ahead_in_turn():
-    first, second = read_twice(iter("abcd"))
+    first, second = tee(iter("abcd"))
     assert [next(first), next(first), next(second)] == ["a", "b", "a"]
     assert list(second) == ["b", "c", "d"] and list(first) == ["c", "d"]
 
@@ -44,7 +44,7 @@ def test_an_error_of_the_stream_reaches_the_reader():
         yield 1
         raise ValueError("broken")
 
-    first, second = read_twice(broken())
+    first, second = tee(broken())
     assert next(first) == 1
     with pytest.raises(ValueError, match="broken"):
         next(first)

@@ -1,4 +1,4 @@
-"""What painted mouths are pasted into: the film's frames, or these bent to the new landmarks by the warp.
+"""Film frames warped to new landmarks, and the mask with which the inside of a painted mouth is pasted into them.
 
 With `blend` mouth the warp moves lips, jaw and cheeks in the film's own pixels, and of a painted crop the inside of the
 mouth alone is taken, which no warp can know. A portrait's pictures are the warp's already.
