@@ -44,6 +44,7 @@ from ..options import fields_given
 from ..pipelines.dub import dub, read_film
 from ..pipelines.same_person import described_by
 from ..pipelines.speakers import Speaker, dub_speakers
+from ..pipelines.style_over_time import engine_in_style
 from ..pipelines.talk import talk
 from ..pipelines.together import PictureSpeaker, talk_speakers
 from ..progress import Progress
@@ -197,7 +198,7 @@ class JobRunner:
         options = dict(job.options)
         motion = MotionOptions(**fields_given(MotionOptions, options), style_statistics=_statistics(job))
         return motion, {
-            "engine": self._engine,
+            "engine": engine_in_style(self._engine, _style(job)),
             "renderer": self._renderer(job),
             "style": _style(job),
             "sound": summed_sounds(list(filter(None, _sounds(job))), at_most_s) if job.also else _sound(job),
@@ -321,9 +322,7 @@ def _further(job: BatchJob, key: Callable[[int], str]) -> Iterator[tuple[str, st
 def _statistics(job: BatchJob) -> StyleStatistics | None:
     """The style statistics of a job's motion."""
     style = _style(job)
-    if isinstance(style, BlendedStyle):
-        raise InputError(f"{style.source} changes over time, which only the nodes can do; give one of its styles.")
-    return None if style is None else statistics_of(style)
+    return None if style is None or isinstance(style, BlendedStyle) else statistics_of(style)
 
 
 def _is_finished(out: Path, note: Path, key: str) -> bool:

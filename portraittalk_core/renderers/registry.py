@@ -115,6 +115,7 @@ register(
         VExpressRendererOptions,
         "vexpress.build:build",
         VEXPRESS_FILES,
+        frozenset({PORTRAIT, FILM}),
     )
 )
 register(

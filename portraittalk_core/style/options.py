@@ -25,3 +25,13 @@ class StyleUse:
 
     def __post_init__(self) -> None:
         check_options(self)
+
+
+@dataclass(frozen=True)
+class StyleBlend:
+    """Share of two styles that are mixed."""
+
+    share: float = option(0.5, 0, 1, "How much of the second style, from 0 to 1.", step=0.01)
+
+    def __post_init__(self) -> None:
+        check_options(self)

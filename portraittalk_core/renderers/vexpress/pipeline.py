@@ -115,12 +115,12 @@ def paint_vexpress(
     num_frames = speech.num_frames(FPS if track is None else track.fps)
     fit = fit_to(portrait, options.width, options.height)
     points = head_points(portrait, track, fit, options.strategy, num_frames)
-    painting = _Painting(models, options, num_frames, on_progress)
-    features = _audio_features(models, speech, painting)
+    painting = Painting(models, options, num_frames, on_progress)
+    features = audio_features(models, speech, painting)
     return painting.frames(fitted(portrait, fit).picture, points, features)
 
 
-def _audio_features(models: VExpressModels, speech: Speech, painting: _Painting) -> Tensor:
+def audio_features(models: VExpressModels, speech: Speech, painting: Painting) -> Tensor:
     """(N, D) audio features of the speech; the progress callback is called so that the job can be cancelled."""
     on_progress = None if painting.on_progress is None else lambda *_: painting.on_progress(0, painting.total)
     check_family(models.encoder.name)
@@ -156,7 +156,7 @@ def head_points(portrait: Portrait, track: LandmarkTrack | None, fit: Fit, strat
 
 
 @dataclass(frozen=True)
-class _Painting:
+class Painting:
     """State of one rendering."""
 
     models: VExpressModels
@@ -170,9 +170,13 @@ class _Painting:
         encoded = self.models.coder.encode(picture)
         if self.models.load_to_device is not None:
             self.models.load_to_device()
-        latents = self._latents(
-            encoded, points, audio_tokens(self.models.networks.projection, features, self.num_frames)
-        )
+        audio = audio_tokens(self.models.networks.projection, features, self.num_frames)
+        yield from self.decoded(encoded, points, audio)
+
+    @torch.no_grad()
+    def decoded(self, encoded: Tensor, points: Tensor, audio: Tensor) -> Iterator[Tensor]:
+        """Render frames from a reference's latents (1, 4, h, w), key points (F, 3, 2) and audio tokens (F, 5, C)."""
+        latents = self._latents(encoded, points, audio)
         if not torch.isfinite(latents).all():
             raise InputError("V-Express gives values that are not numbers; load its networks as float32 or bfloat16.")
         for done, latent in enumerate(latents, 1):

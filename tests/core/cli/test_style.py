@@ -16,7 +16,8 @@ from portraittalk_core.speech.encoders import load_speech_encoder
 from portraittalk_core.style.extractor import StyleExtractor, load_extractor, new_extractor_net, save_extractor
 from portraittalk_core.style.extractor_files import ExtractorSizes
 from portraittalk_core.style.features import audio_features
-from portraittalk_core.style.prior import BlendedStyle, StylePrior
+from portraittalk_core.style.options import StyleUse
+from portraittalk_core.style.prior import BlendedStyle, StylePrior, load_style
 from portraittalk_core.style.reference import named_style
 from portraittalk_core.style.statistics import measure_statistics
 from portraittalk_core.types import STYLE_STATISTICS, LandmarkTrack
@@ -107,17 +108,71 @@ def test_what_cannot_be_used_is_told(portrait, tmp_path, capsys, words, message)
     assert message in capsys.readouterr().err and not out.exists()
 
 
-def test_a_blend_over_time_and_a_missing_reference_are_told(portrait, tmp_path, capsys):
-    blend = save_record(
-        BlendedStyle(named_style("calm"), named_style("lively"), ((0.0, 0.0), (1.0, 1.0))),
-        tmp_path / "blend.safetensors",
+def test_a_blend_over_time_goes_from_one_style_to_the_other(portrait, tmp_path):
+    points, blend = tmp_path / "points.json", tmp_path / "blend.safetensors"
+    points.write_text("[[0.2, 0], [1.2, 1]]")
+    words = ["style", "--blend", "calm", "lively", "--over-time", points, "--out", blend]
+    assert main([str(word) for word in words]) == 0
+    assert isinstance(load_style(blend), BlendedStyle)
+    calm, lively, mixed = (
+        landmarks(portrait, tmp_path / f"{number}.safetensors", "--style", style).points
+        for number, style in enumerate(("calm", "lively", blend))
     )
-    out = tmp_path / "out.safetensors"
-    given = ["landmarks", "--portrait", portrait, "--speech", SAMPLES / "speech.wav", "--out", out, "--style", blend]
-    assert main([str(word) for word in given]) == 2
+    seconds = torch.arange(len(calm)) / 25
+    share = ((seconds - 0.2) / 1.0).clamp(0, 1)[:, None, None]
+    torch.testing.assert_close(mixed, (1 - share) * calm + share * lively, rtol=0, atol=1e-5)
+    assert not torch.allclose(calm[30:], lively[30:], atol=1e-3)
+
+
+def test_a_blend_with_a_fixed_share_lies_between(tmp_path):
+    file = save_record(named_style("lively", StyleUse(0.5, 0.2, 3)), tmp_path / "lively.safetensors")
+    out = tmp_path / "between.safetensors"
+    assert main(["style", "--blend", str(file), "calm", "--share", "0.25", "--out", str(out)]) == 0
+    made, lively, calm = load_style(out), named_style("lively"), named_style("calm")
+    torch.testing.assert_close(made.mean, 0.75 * lively.mean + 0.25 * calm.mean)
+    assert made.strength == pytest.approx(0.75 * 0.5 + 0.25) and made.seed == 3  # the file's own
+
+
+BLEND_ERRORS = {
+    "no reference": ([], "give --video"),
+    "a share of nothing": (["--share", "0.5"], "--share needs --blend"),
+    "points of nothing": (["--over-time", "{points}"], "--over-time needs --blend"),
+    "a reference too": (["--blend", "calm", "lively", "--video", "v.mp4"], "--video cannot be used with --blend"),
+    "two shares": (
+        ["--blend", "calm", "lively", "--share", "0.5", "--over-time", "{points}"],
+        "cannot be used together",
+    ),
+    "a share out of range": (["--blend", "calm", "lively", "--share", "2"], "--share must lie between 0 and 1"),
+    "no such style": (["--blend", "calm", "cheerful"], "the style must be one of calm"),
+    "no points": (["--blend", "calm", "lively", "--over-time", "{empty}"], "blend points is empty"),
+    "no pairs": (["--blend", "calm", "lively", "--over-time", "{odd}"], "blend point 2 must be a pair"),
+    "a share beyond 1": (["--blend", "calm", "lively", "--over-time", "{beyond}"], "must lie between 0 and 1"),
+    "a blend of a blend": (["--blend", "{blend}", "calm"], "changes over time already"),
+    "an output that is read": (["--blend", "calm", "{out}"], "is also the input"),
+}
+
+
+@pytest.mark.parametrize("name", BLEND_ERRORS)
+def test_what_cannot_be_blended_is_told(tmp_path, capsys, name):
+    texts = {"points": "[[0, 0], [1, 1]]", "empty": "[]", "odd": "[[0, 1], 2]", "beyond": "[[0, 1.5]]"}
+    for file, text in texts.items():
+        (tmp_path / file).write_text(text)
+    blend = BlendedStyle(named_style("calm"), named_style("lively"), ((0.0, 0.0), (1.0, 1.0)))
+    paths = {file: tmp_path / file for file in texts} | {"out": tmp_path / "out.safetensors"}
+    paths["blend"] = save_record(blend, tmp_path / "blend.safetensors")
+    words, message = BLEND_ERRORS[name]
+    if name == "an output that is read":
+        save_record(named_style("calm"), paths["out"])
+    given = [str(paths[word[1:-1]]) if word.startswith("{") else word for word in words]
+    assert main(["style", "--out", str(paths["out"]), *given]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_live_portrait_has_no_timeline(portrait, tmp_path, capsys):
+    blend = BlendedStyle(named_style("calm"), named_style("lively"), ((0.0, 0.0), (1.0, 1.0)))
+    file = save_record(blend, tmp_path / "blend.safetensors")
+    assert main(["live", "--portrait", str(portrait), "--speech", "a.wav", "--style", str(file)]) == 2
     assert "changes over time" in capsys.readouterr().err
-    assert main(["style", "--out", str(out)]) == 2
-    assert "give --video" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
