@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..options import options_of
-from ..style.options import StyleBlend, StyleUse
+from ..style.options import CoefficientOptions, StyleBlend, StyleUse
 from .arguments import (
     PICTURE_SUFFIXES,
     Command,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..engines.contract import MotionEngine
     from ..speech.encoders import SpeechEncoder
     from ..style.extractor import StyleExtractor
+    from ..style.features import StyleFeatures
     from ..style.prior import Style, StylePrior
     from ..types import StyleStatistics
 
@@ -34,6 +35,7 @@ EXAMPLES = """examples:
   portraittalk style --video anna.mp4 --out anna.safetensors --plot anna.png
   portraittalk talk --portrait me.jpg --speech hello.wav --style anna.safetensors --out hello.mp4
   portraittalk talk --portrait me.jpg --speech hello.wav --style lively --style-strength 0.7 --out hello.mp4
+  portraittalk style --video anna.mp4 --extractor extractor.safetensors --face-recon epoch_20.pth --out a.safetensors
   portraittalk style --blend calm anna.safetensors --share 0.3 --out a_little_of_anna.safetensors
   portraittalk style --blend calm lively --over-time points.json --out calm_to_lively.safetensors"""
 FILES = (".safetensors",)
@@ -60,6 +62,14 @@ def add_style_command(parser: argparse.ArgumentParser) -> None:
     add_file(parser, "--plot", "OUT.png", "picture of it to write", False)
     add_file(parser, "--extractor", "FILE", "of `portraittalk train style`; none is needed", False)
     add_file(parser, "--encoder", "FILE", "Whisper tiny, for an extractor that hears by it", False)
+    what = "measures the expressions of --video, for an extractor that takes 3DMM coefficients or blendshapes"
+    kinds = "a 3DMM encoder (epoch_20.pth), a task file of MediaPipe with blendshapes, or the folder of a BFM"
+    add_file(parser, "--face-recon", "FILE|FOLDER", f"{what}: {kinds}, known by its content", False)
+    what = (
+        "expression coefficients of a clip, measured elsewhere: (frames, 64 or 257) of a 3DMM, (frames, 52) blendshapes"
+    )
+    add_file(parser, "--coefficients", "FILE", f"{what}; safetensors, .mat, .npy or .pth", False)
+    add_options(parser, CoefficientOptions)
     group = parser.add_argument_group("a blend of two styles, instead of a reference")
     what = "two styles to mix: each a name, a style file, or a video of somebody"
     group.add_argument("--blend", metavar=("STYLE", "STYLE"), nargs=2, type=_file_or_name, help=what)
@@ -97,16 +107,34 @@ def _check_source(args: argparse.Namespace) -> None:
     if args.blend is None:
         if flags := [_flag(name) for name in blending if getattr(args, name) is not None]:
             raise InputError(f"{' and '.join(flags)} needs --blend: the two styles to mix; give them, or leave it out.")
-        if args.video is None and args.speech is None:
-            raise InputError("a style needs a reference: give --video, or --speech with --extractor; or --blend.")
-        if args.encoder is not None and args.extractor is None:
-            raise InputError("--encoder needs --extractor: without one a style is seen, not heard.")
+        _check_reference(args)
         return
-    of_a_reference = ("video", "speech", "extractor", "encoder")
+    of_a_reference = ("video", "speech", "extractor", "encoder", "face_recon", "coefficients", "coefficients_fps")
     if flags := [_flag(name) for name in of_a_reference if getattr(args, name) is not None]:
         raise InputError(f"{' and '.join(flags)} cannot be used with --blend, which mixes styles that there are.")
     if args.share is not None and args.over_time is not None:
         raise InputError("--share and --over-time cannot be used together: a share is fixed, or changes over time.")
+
+
+def _check_reference(args: argparse.Namespace) -> None:
+    """Check that there is a reference, and that nothing is given in vain.
+
+    Raises:
+        InputError: with the flags.
+    """
+    if args.video is None and args.speech is None and args.coefficients is None:
+        raise InputError("a style needs a reference: give --video, or --speech with --extractor; or --blend.")
+    if args.encoder is not None and args.extractor is None:
+        raise InputError("--encoder needs --extractor: without one a style is seen, not heard.")
+    for name in ("face_recon", "coefficients"):
+        if getattr(args, name) is not None and args.extractor is None:
+            raise InputError(f"{_flag(name)} needs --extractor: one that was trained on such coefficients.")
+    if args.face_recon is not None and args.video is None:
+        raise InputError("--face-recon needs --video, whose pictures it looks at.")
+    if args.face_recon is not None and args.coefficients is not None:
+        raise InputError("--face-recon and --coefficients are two expressions of one person; give one of them.")
+    if args.coefficients_fps is not None and args.coefficients is None:
+        raise InputError("--coefficients-fps needs --coefficients: the file whose frame rate it is.")
 
 
 def _flag(name: str) -> str:
@@ -224,27 +252,48 @@ def _measured_style(
     video: Path | None, speech: Path | None, use: StyleUse, extractor: StyleExtractor | None,
     args: argparse.Namespace | None = None,
 ) -> StylePrior:  # fmt: skip
-    from ..style.reference import Reference, ReferenceOptions, speech_pieces, style_of, track_pieces
+    from ..style.reference import Reference, speech_pieces, style_of
 
+    given = () if args is None or args.coefficients is None else (_given_coefficients(args),)
     if video is None:
         from ..media.audio import load_speech
 
-        reference = Reference(sounds=(load_speech(speech),), source=speech.name)
-        return style_of(reference, use, extractor, _encoder(args))
-    from ..face.mesh.landmarks import open_mesh
+        sounds = () if speech is None else (load_speech(speech),)
+        source = (speech or args.coefficients).name
+        return style_of(Reference((), sounds, source, given), use, extractor, _encoder(args))
     from ..media.audio import load_speech
+    from ..media.video_read import probe_video
+
+    pieces, measured = _tracked(video, args)
+    has_sound = extractor is not None and probe_video(video).has_sound
+    sound = speech if speech is not None else video if has_sound else None
+    sounds = () if sound is None else speech_pieces(load_speech(sound), pieces)
+    reference = Reference(tuple(track for _, track in pieces), sounds, video.name, given or measured)
+    return style_of(reference, use, extractor, _encoder(args))
+
+
+def _tracked(video: Path, args: argparse.Namespace | None) -> tuple[list, tuple]:
+    """Pieces of a video with the face's landmarks, and their expressions if --face-recon measures them."""
+    from ..face.mesh.landmarks import open_mesh
     from ..media.video_read import probe_video, read_pictures
+    from ..style.expression_source import ExpressionRecorder, open_expression_source
+    from ..style.reference import ReferenceOptions, track_pieces
 
     probe = probe_video(video)
     which = ReferenceOptions() if args is None else ReferenceOptions(chosen_face(args), args.face_order)
     total = probe.num_frames or round(probe.seconds * probe.fps)
+    recon = getattr(args, "face_recon", None)
+    recorder = None if recon is None else ExpressionRecorder(open_expression_source(recon))
     with open_mesh() if args is None else open_chosen_mesh(args) as mesh, progress_bar("watching") as on_progress:
         pictures = read_pictures(video, probe.fps, on_progress=on_progress)
-        pieces = track_pieces(pictures, probe.fps, total, mesh, which, video.name)
-    sound = speech if speech is not None else video if extractor is not None and probe.has_sound else None
-    sounds = () if sound is None else speech_pieces(load_speech(sound), pieces)
-    reference = Reference(tuple(track for _, track in pieces), sounds, video.name)
-    return style_of(reference, use, extractor, _encoder(args))
+        pieces = track_pieces(pictures, probe.fps, total, mesh, which, video.name, recorder)
+    return pieces, () if recorder is None else recorder.features(pieces, video.name)
+
+
+def _given_coefficients(args: argparse.Namespace) -> StyleFeatures:
+    from ..style.expression_source import read_coefficients
+
+    return read_coefficients(args.coefficients, options_from(args, CoefficientOptions).fps)
 
 
 def _encoder(args: argparse.Namespace | None) -> SpeechEncoder | None:

@@ -20,15 +20,16 @@ from ...errors import InputError, NoFaceError
 from ...progress import Progress
 from ...speech.encoders import SpeechEncoder, load_speech_encoder
 from ...style.extractor import StyleExtractor, load_extractor
-from ...style.features import WHISPER
+from ...style.features import MEASURED_EXPRESSION, WHISPER, StyleFeatures
 from ...style.options import StyleUse
 from ...style.prior import StylePrior
 from ...style.reference import Reference, style_of
 from ...types import Speech
 from ...weights.load import read_tensors
 from ..data.squares import fit_square
-from ..data.video_clips import SPEECH, ClipBatch, VideoData
+from ..data.video_clips import SPEECH, ClipBatch, VideoClip, VideoData
 from .config import StyleAttentionTraining
+from .data import kept_expression
 
 MIN_DISTANCE = 30  # frames that a reference lies away from the clip, where the video is long enough
 MIN_SCALE = 1e-3  # of the largest deviation: what a style's numbers are divided by at least
@@ -179,7 +180,8 @@ def read_priors(
         notify(number, len(data.videos))
         sounds = sounds_of(folder, video.name) if extractor is not None else ()
         try:
-            prior = style_of(Reference((video.track,), sounds, video.name), StyleUse(noise=noise), extractor, encoder)
+            reference = Reference((video.track,), sounds, video.name, _expressions(folder, video, extractor))
+            prior = style_of(reference, StyleUse(noise=noise), extractor, encoder)
         except (InputError, NoFaceError) as error:
             reasons.append(f"{video.name}: {error}")
             continue
@@ -189,6 +191,13 @@ def read_priors(
     if not videos:
         raise InputError(f"none of the {len(data.videos)} videos shows a style: {'; '.join(reasons[:3])}.")
     return VideoData(videos, data.num_frames), priors
+
+
+def _expressions(folder: Path, video: VideoClip, extractor: StyleExtractor | None) -> tuple[StyleFeatures, ...]:
+    """Coefficients beside a prepared video, for an extractor that looks at them."""
+    if extractor is None or extractor.sizes.expression == MEASURED_EXPRESSION:
+        return ()
+    return (kept_expression(Path(folder) / video.name, video.track, extractor.sizes.expression, video.name),)
 
 
 def sounds_of(folder: Path, name: str) -> tuple[Speech, ...]:

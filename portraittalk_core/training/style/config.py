@@ -63,7 +63,7 @@ class StyleTraining:
     label: str = "video"  # clips of one video are of one style; "folder": those of videos in one folder
     audio: str = "log-mel"  # or "whisper-tiny"
     audio_encoder: Path | None = None  # weight file of Whisper tiny
-    expression: str = "landmarks"  # "3dmm", "blendshapes": readable from expression.safetensors, not yet of any use
+    expression: str = "landmarks"  # or "3dmm", "blendshapes", measured by `prepare --face-recon`
     start: Path | None = None  # an extractor, or a StyleTalk checkpoint for the expression branch; None begins anew
     frames: int = 64  # of a clip, at 25 a second
     clips: int = 4  # of each style in a batch
@@ -76,6 +76,7 @@ class StyleTraining:
     drop_expression: float = 0.2  # … without expression
     constant: float = 1.0  # C of the loss
     temperature: float = 0.1  # τ of the loss
+    deterministic: bool = False  # a clip's style is its mean, not a sample: what the paper's Fig. 4 argues against
     synthetic: SyntheticStyles = field(default_factory=SyntheticStyles)
     trainer: StyleTrainer = field(default_factory=StyleTrainer)
 
@@ -128,6 +129,7 @@ class StyleAttentionTraining:
     start: Path | None = None  # a style attention to go on from; None is one that adds nothing yet
     num_tokens: int = 4  # of a style, of a new one
     noise: float = 0.1  # the least deviation that styles are drawn with, in spreads
+    deterministic: bool = False  # styles are their means, not samples, in training and use: the paper's Fig. 4
     drop: float = 0.1  # share of clips without style, text and face; with vexpress: style, sound, head and reference
     controlnet: Path | None = None  # with animate_net: the two files of AnimateNet, frozen
     animate_net: Path | None = None
