@@ -10,6 +10,7 @@ Shapes: B frames, G grid nodes (rows · columns), C control points; 2 layers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 
 import torch
@@ -97,12 +98,13 @@ class MotionField:
         targets[:, still] = _with_one(self.source_px[still]) @ head
         return targets
 
-    def backward(self, targets_px: Tensor, head: Tensor) -> Tensor:
+    def backward(self, targets_px: Tensor, head: Tensor, others: Sequence[Tensor] = ()) -> Tensor:
         """Backward maps at the grid nodes.
 
         Args:
             targets_px: (B, 478, 2) landmarks of some frames, pixels.
             head: (B, 3, 2), what `head_motion` returned.
+            others: each (B, G, 2), displacements of all nodes that landmarks do not tell, pixels.
 
         Returns:
             (B, 2, 2, GRID, GRID): frame, layer, (x, y) in portrait pixels.
@@ -111,6 +113,8 @@ class MotionField:
         residual = targets_px - _with_one(self.source_px) @ head
         flat = self.nodes.reshape(-1, 2)
         carried = (_with_one(flat) @ head - flat) * self.carried[:, None]  # (B, G, 2)
+        for other in others:
+            carried += other
         lids = residual[:, self.lids]
         blinks = lids.norm(dim=2).amax(1) > LEAST_BLINK * self.lid_height
         layers = []

@@ -6,7 +6,6 @@ Contract of every renderer: (portrait, track) → iterator of pictures.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -22,25 +21,21 @@ from .composite import Composite
 from .cutout import Cutout
 from .field import MotionField, grid_nodes
 from .head_zone import HeadZone, head_zone
-from .mouth_interior import MouthPalette, make_palette, paint_mouth
+from .lid_painter import LidPainter
+from .mouth_interior import make_palette
+from .mouth_painter import MouthPainter
 from .open_mouth import SHOWS_TEETH, OpenMouth, look_into, on_lip_edges
+from .painters import FramePose, Painter, within
 
 REACH = 0.45  # of the smaller side of the face box: how far outside the face the picture may still move
 SHARP_SIDE_PX = 320  # regions up to this size are sampled from a picture twice as fine, against blur
-TURNED = 0.15  # of the mouth's width, from which its middle lies so far aside only where the face is turned away
 LIP_RIM = 0.028  # of the mouth's width: how far inside parted lips their texture begins
 BATCH = 8  # frames whose motion fields are solved together
+MOVED_LID = 0.04  # of an eye's opening: a lid that has moved less needs no second layer
+CHEEKS = (50, 280, 101, 330, 205, 425, 36, 266)
 
-
-@dataclass(frozen=True)
-class _RestingMouth:
-    """Measurements and colours of the portrait's mouth."""
-
-    aperture: Aperture
-    closed_line: Tensor  # (3,) v = c0 + c1·u + c2·u², where the lips meet when closed, pixels
-    chin: Tensor  # (2,) pixels
-    palette: MouthPalette
-    inside: OpenMouth | None  # what the portrait shows between its lips; None if they are closed, or nearly
+Mover = Callable[[Tensor, Tensor], Tensor]
+"""Displacements (B, G, 2) in pixels of a field's nodes from landmarks (B, 478, 2) in pixels and heads (B, 3, 2)."""
 
 
 class PortraitRenderer:
@@ -92,10 +87,11 @@ class PortraitRenderer:
         carried = None if zone is None else zone.carried(grid_nodes(box).reshape(-1, 2))
         self.flat = is_flat(self.picture, self.source)
         self.field = MotionField(lips, box, reach, is_open, self.covered, kept, carried)
-        self.mouth = self._rest_mouth(aperture, look_into(self._colours_at, lips) if is_open else None)
-        middle = aperture.axes_of(self.source[topo.INNER_LIP_TOP])[0]
-        self.is_turned = abs(float(middle)) > TURNED * aperture.width
-        self.eyes = [Aperture.of(self.source, chains) for chains in (RIGHT_EYE, LEFT_EYE)]
+        self.eyes = tuple(Aperture.of(self.source, chains) for chains in (RIGHT_EYE, LEFT_EYE))
+        self.movers: list[Mover] = []
+        self.painters: list[Painter] = [LidPainter(self.eyes, box)]
+        if not covered:
+            self.painters.append(self._mouth(look_into(self._colours_at, lips) if is_open else None))
 
     def _around(self, reach: float, zone: HeadZone | None, cutout: Cutout | None) -> Tensor:
         """(2, 2) the corners around all that may move, pixels."""
@@ -132,7 +128,7 @@ class PortraitRenderer:
                 heads = self.field.head_motion(targets)
                 if not self.blinks:
                     targets = self.field.with_resting_lids(targets, heads)
-                layers = self.field.backward(targets, heads)
+                layers = self.field.backward(targets, heads, [mover(targets, heads) for mover in self.movers])
                 if self.composite is not None:
                     self.composite.prepare(layers[:, 0])  # both agree but in lips and eyes
                 layers = self._to_sampling(layers)
@@ -156,28 +152,25 @@ class PortraitRenderer:
             masked: whether the people are wanted too.
         """
         x0, y0, x1, y1 = self.box
-        mouth = Aperture.of(target, MOUTH)
-        # a lid that has not moved needs no second layer
-        eyes = []
-        for chains, rest in zip((RIGHT_EYE, LEFT_EYE), self.eyes, strict=True):
-            eye = Aperture.of(target, chains)
-            if abs(eye.gap - rest.gap) > 0.04 * rest.gap:
-                eyes.append((eye, chains, rest))
-        lower = _lower_lip_share(self.field.nodes, mouth)
-        for eye, _, _ in eyes:
+        pose = FramePose.of(target, head)
+        eyes = [
+            (eye, chains)
+            for eye, chains, rest in zip(pose.eyes, (RIGHT_EYE, LEFT_EYE), self.eyes, strict=True)
+            if abs(eye.gap - rest.gap) > MOVED_LID * rest.gap
+        ]
+        lower = _lower_lip_share(self.field.nodes, pose.mouth)
+        for eye, _ in eyes:
             lower = torch.maximum(lower, _open_eye_share(self.field.nodes, eye))
         mixed = torch.lerp(layers[:1], layers[1:], lower)
         flow = F.interpolate(mixed, size=(y1 - y0, x1 - x0), mode="bilinear", align_corners=True)
-        self._part_layers(flow, layers, target[[*MOUTH[0], *MOUTH[1]]], mouth, _lower_lip_share)
-        for eye, chains, _ in eyes:
+        self._part_layers(flow, layers, target[[*MOUTH[0], *MOUTH[1]]], pose.mouth, _lower_lip_share)
+        for eye, chains in eyes:
             self._part_layers(flow, layers, target[[*chains[0], *chains[1]]], eye, _open_eye_share)
         warped = self._sample(flow.permute(0, 2, 3, 1))[0].contiguous()
         edge = None if self.composite is None else self.composite.draw(warped, flow[0], transparent)
-        for eye, chains, rest in eyes:
-            self._shade_lid(warped, target[[*chains[0], *chains[1]]], eye, 1 - eye.gap / max(rest.gap, 1.0))
-        if not self.covered:
-            self._fill_mouth(warped, mouth, target, head)
-        planes = warped.add_(0.5).to(torch.uint8)  # no colour lies beyond 0..255
+        for painter in self.painters:
+            painter.paint(warped, pose)
+        planes = warped.add_(0.5).to(torch.uint8)  # painters keep 0..255 too
         drawn = torch.stack(planes.unbind(), -1)  # twice as fast as assigning the permuted planes
         if self.composite is not None:
             self.composite.put_back(drawn)
@@ -209,10 +202,6 @@ class PortraitRenderer:
         grid = self._to_sampling(positions.reshape(-1, 2).T[..., None]).permute(1, 2, 0)
         return self._sample(grid[None])[0, :, :, 0].T.reshape(*positions.shape[:-1], 3)
 
-    def _local(self, box: Box) -> tuple[slice, slice]:
-        x0, y0 = self.box[:2]
-        return slice(box[1] - y0, box[3] - y0), slice(box[0] - x0, box[2] - x0)
-
     def _part_layers(
         self, flow: Tensor, layers: Tensor, edge: Tensor, opening: Aperture, share: Callable[[Tensor, Aperture], Tensor]
     ) -> None:
@@ -223,7 +212,7 @@ class PortraitRenderer:
         pixels = pixel_centres(box)
         grid = (pixels - self.field.origin) / self.field.extent * 2 - 1
         both = F.grid_sample(layers, grid.expand(2, -1, -1, -1), align_corners=True, padding_mode="border")
-        rows, columns = self._local(box)
+        rows, columns = within(box, self.box)
         flow[0, :, rows, columns] = torch.lerp(both[0], both[1], share(pixels, opening))
 
     def _kept_beside(self, background_px: float) -> Tensor | None:
@@ -232,83 +221,15 @@ class PortraitRenderer:
         background = background_at(self.picture, self.source[list(topo.FACE_OVAL)], nodes)
         return None if background is None else kept_motion(background, nodes, background_px)
 
-    def _rest_mouth(self, aperture: Aperture, inside: OpenMouth | None) -> _RestingMouth:
-        u = aperture.upper[0]
-        top, bottom = aperture.edge_heights(u)
-        meets = top + 0.45 * (bottom - top).clamp(min=0)
-        basis = torch.stack([torch.ones_like(u), u, u * u], 1)
-        line = torch.linalg.lstsq(basis.double(), meets.double()[:, None]).solution[:, 0].float()
-        skin = self._colours((50, 280, 101, 330, 205, 425, 36, 266))
-        palette = make_palette(self._colours(topo.LIPS), skin, self.flat)
-        return _RestingMouth(aperture, line, self.source[topo.CHIN], palette, inside)
+    def _mouth(self, inside: OpenMouth | None) -> MouthPainter:
+        palette = make_palette(self._colours(topo.LIPS), self._colours(CHEEKS), self.flat)
+        return MouthPainter(self.source, palette, inside, self._colours_at, self.flat, self.box)
 
     def _colours(self, points: tuple[int, ...]) -> Tensor:
         """(N, 3) colours 0..1 of the portrait at landmarks."""
         height, width = self.picture.shape[:2]
         at = self.source[list(points)].long()
         return self.picture[at[:, 1].clamp(0, height - 1), at[:, 0].clamp(0, width - 1)].float() / 255
-
-    def _fill_mouth(self, region: Tensor, mouth: Aperture, target: Tensor, head: Tensor) -> None:
-        """Paint the cavity where the lips part, in place; darken the line where closed lips meet."""
-        box = pixel_box(target[[*MOUTH[0], *MOUTH[1]]], 0.06 * mouth.width, self.box)
-        if box is None:
-            return
-        rest, unit = self.mouth, self.mouth.aperture.width
-        pixels = pixel_centres(box)
-        u, v = mouth.axes_of(pixels)
-        top, bottom = mouth.edge_heights(u)
-        feather = max(1.2, 0.02 * mouth.width)
-        open_share = ((bottom - top) / (1.5 * feather)).clamp(0, 1)
-        cover = soft_step(v - top, feather) * soft_step(bottom - v, feather) * open_share
-        cover = cover * self._between_corners(u, mouth)
-        rows, columns = self._local(box)
-        patch = region[:, rows, columns]
-        if rest.inside is not None:
-            # lips that were apart have no line of their own where they meet: the shadow between them hides what is left
-            closeness = torch.exp(-(((v - (top + bottom) / 2) / max(0.8, 0.014 * mouth.width)) ** 2))
-            meeting = closeness * (1 - open_share) * (u.abs() < 0.49 * mouth.width)
-            patch = torch.lerp(patch, rest.palette.seam[:, None, None] * 255, 0.85 * meeting)
-            region[:, rows, columns] = patch
-        inside = cover.flatten().nonzero().flatten()  # often less than half of the box
-        if mouth.gap < 0.25 * feather or not len(inside):
-            return
-        pixels = pixels.view(-1, 2).index_select(0, inside)[None]  # (1, N, 2)
-        u, v, top, bottom, cover = (x.flatten().index_select(0, inside)[None] for x in (u, v, top, bottom, cover))
-        # where each pixel would lie on the unmoved head: teeth stay with the skull
-        home = (pixels - head[2]) @ torch.linalg.inv(head[:2])
-        home_u, home_v = rest.aperture.axes_of(home)
-        meets = rest.closed_line[0] + home_u * rest.closed_line[1] + home_u**2 * rest.closed_line[2]
-        down = (home_v - meets) / unit
-        chin = (target[topo.CHIN] - head[2]) @ torch.linalg.inv(head[:2]) - rest.chin
-        jaw = float(rest.aperture.axes_of(chin + rest.aperture.origin)[1].clamp(min=0)) / unit
-        upper, lower = down - (v - top) / unit, down + (bottom - v) / unit
-        flat = [x.flatten() for x in (home_u / unit, down, upper, lower)]
-        is_own = rest.inside is not None
-        painted = paint_mouth(*flat, jaw=jaw, palette=rest.palette, teeth=not is_own, flat=self.flat)
-        painted = painted.T.reshape(3, *u.shape) * 255
-        if is_own:
-            painted = rest.inside.colours(self._colours_at, home_u, home_v, home_v + bottom - v, painted)
-        patch = patch.flatten(1)
-        patch.index_copy_(1, inside, torch.lerp(patch.index_select(1, inside), painted[:, 0], cover))
-        region[:, rows, columns] = patch.view(3, rows.stop - rows.start, -1)
-
-    def _between_corners(self, u: Tensor, mouth: Aperture) -> Tensor:
-        """0..1 along the mouth; on a turned face, whose lips do not meet at the hidden corner, with soft ends."""
-        if not self.is_turned:
-            return u.abs() < 0.5 * mouth.width
-        return 1 - soft_step(u.abs() - 0.42 * mouth.width, 0.16 * mouth.width)
-
-    def _shade_lid(self, region: Tensor, edge: Tensor, eye: Aperture, shut: float) -> None:
-        """Darken the lash line of a lid that is `shut` 0..1, in place."""
-        box = pixel_box(edge, 0.15 * eye.width, self.box)
-        if shut < 0.25 or box is None:
-            return
-        u, v = eye.axes_of(pixel_centres(box))
-        top, _ = eye.edge_heights(u)
-        within = 1 - ((u.abs() / (0.5 * eye.width) - 0.85) / 0.2).clamp(0, 1)
-        line = torch.exp(-(((v - top) / max(0.035 * eye.width, 0.7)) ** 2)) * within
-        rows, columns = self._local(box)
-        region[:, rows, columns] *= 1 - 0.45 * min(1.0, (shut - 0.25) / 0.5) * line
 
 
 def _parted_lips(source: Tensor, mouth: Aperture) -> Tensor:
