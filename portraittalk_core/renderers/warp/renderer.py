@@ -89,9 +89,8 @@ class PortraitRenderer:
         self.field = MotionField(lips, box, reach, is_open, self.covered, kept, carried)
         self.eyes = tuple(Aperture.of(self.source, chains) for chains in (RIGHT_EYE, LEFT_EYE))
         self.movers: list[Mover] = []
-        self.painters: list[Painter] = [LidPainter(self.eyes, box)]
-        if not covered:
-            self.painters.append(self._mouth(look_into(self._colours_at, lips) if is_open else None))
+        self.mouth = None if covered else self._mouth(look_into(self._colours_at, lips) if is_open else None)
+        self.painters: list[Painter] = [LidPainter(self.eyes, box), *([self.mouth] if self.mouth else [])]
 
     def _around(self, reach: float, zone: HeadZone | None, cutout: Cutout | None) -> Tensor:
         """(2, 2) the corners around all that may move, pixels."""

@@ -143,7 +143,7 @@ def test_lips_end_where_the_picture_shows_it(off):
 def test_a_closed_mouth_keeps_its_painted_inside():
     points = canonical_face() * 110 + torch.tensor([200.0, 150.0, 0.0])
     renderer = PortraitRenderer(Portrait(drawn(points, 0.0), track_of(points), "drawn"))
-    assert renderer.painters[-1].inside is None
+    assert renderer.mouth.inside is None
 
 
 def test_a_covered_mouth_shows_no_inside():
