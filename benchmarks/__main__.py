@@ -26,6 +26,7 @@ from . import (
     ordering,
     score_memory,
     style,
+    training_cost,
     voice_gate,
 )
 
@@ -41,6 +42,7 @@ COMMANDS = {
     "animate": animate,
     "ablation": ablation,
     "style": style,
+    "training_cost": training_cost,
     "voice_gate": voice_gate,
     "implicit": implicit,
     "gpu": gpu,

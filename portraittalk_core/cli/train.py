@@ -40,6 +40,8 @@ EXAMPLES = """examples:
   portraittalk train mouth --videos my_clips --out me.safetensors  (fits the network to the person in the videos)
   portraittalk talk --engine me.safetensors --portrait me.jpg --speech hello.wav --out hello.mp4
   portraittalk train identity --config identity.toml              (fine-tunes a face adapter for SD1.5)
+  portraittalk train portraittalk --config recipe.toml            (all of PortraitTalk on the clips of `prepare`:
+                                                                   IdentityNet, AnimateNet, then both together)
   portraittalk train animatenet --config animatenet.toml          (landmark control and motion; with identity = FILE
                                                                    of a face adapter, who it is too)
   portraittalk train style --config style.toml                    (what tells how someone speaks)
@@ -55,10 +57,13 @@ OF_SPEAKER, OF_SCRATCH = ("out", "videos", "base", "steps", "seed"), ("out", "co
 
 def add_train(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    choices = ("mouth", "identity", "animatenet", "style", "keypoints", "sync", "audio2exp", "landmarks", "lips")
+    choices = (
+        "mouth", "portraittalk", "identity", "animatenet", "style",
+        "keypoints", "sync", "audio2exp", "landmarks", "lips",
+    )  # fmt: skip
     help_text = (
-        "from speech to mouth; a face into SD1.5; its motion; how someone speaks; a keypoint renderer; lip sync; "
-        "speech to keypoints; speech to lip and jaw landmarks; a lip renderer"
+        "from speech to mouth; a face and its motion into SD1.5; the face alone; its motion; how someone speaks; a "
+        "keypoint renderer; lip sync; speech to keypoints; speech to lip and jaw landmarks; a lip renderer"
     )
     parser.add_argument("what", choices=choices, help=help_text)
     add_file(parser, "--out", "OUT.safetensors", "mouth: weight file to write", False)
@@ -78,6 +83,9 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 def train(args: argparse.Namespace) -> None:
     """Train the selected network and print its scores."""
     _check_used(args)
+    if args.what == "portraittalk":
+        _train_recipe(args)
+        return
     if args.what != "mouth":
         _train_configured(args)
         return
@@ -119,11 +127,32 @@ def _configured(what: str) -> tuple[Callable, Callable, Callable[[Any, Any], Non
     return getattr(config, load), getattr(stage, run), print_result
 
 
-def _train_configured(args: argparse.Namespace) -> None:
-    load_config, train_stage, print_result = _configured(args.what)
+def _config_file(args: argparse.Namespace) -> Path:
     if args.config is None:
         raise InputError(f"train {args.what} needs --config FILE.toml; docs/training.md shows one.")
-    config = load_config(args.config)
+    return args.config
+
+
+def _train_recipe(args: argparse.Namespace) -> None:
+    from ..training.recipe.config import load_recipe
+    from ..training.recipe.stages import train_recipe
+
+    config = load_recipe(_config_file(args))
+    with _Stages() as stages:
+        result = train_recipe(config, stages)
+    for stage in ("identity", "spatial", "joint"):
+        print(f"{stage}: {getattr(result, stage).training.steps} steps")
+    _print_dropped(result.joint.dropped)
+    joint = config.joint
+    flags = [f"--{name.replace('_', '-')} {path}" for name, path in result.files.items()]
+    flags += ["--features 1"] * joint.features + ["--remove-background"] * joint.remove_background
+    flags += [f"--combine {joint.combine}"] * (joint.combine != "auto")
+    print("Paint with:", " ".join(flags))
+
+
+def _train_configured(args: argparse.Namespace) -> None:
+    load_config, train_stage, print_result = _configured(args.what)
+    config = load_config(_config_file(args))
     with progress_bar("training") as on_progress:
         result = train_stage(config, on_progress)
     print_result(config, result)
