@@ -219,6 +219,10 @@ def _print_style(config: StyleTraining | StyleAttentionTraining, result: StyleRe
         print(f"The style attention, {trained}, is in {result.attention}")
         print(f"It looks at styles of the space {result.space}.")
         return
+    if config.stage in ("single", "multi"):
+        _print_dropped(result.dropped)
+        print(f"The networks, after {result.training.steps} steps, are in {config.out}: {', '.join(result.files)}")
+        return
     heading = ("style from", "strength before", "after", "accuracy before", "after", "σ before", "after")
     rows = [_style_row(name, result.before[name], result.after[name]) for name in result.after]
     print_table("how well styles are told apart, on clips that training did not see", [heading, *rows])

@@ -23,7 +23,7 @@ from ...types import LandmarkTrack, Speech
 from ..contract import Film
 from ..paste import PasteOptions, paste_frames
 from .audio_projection import audio_tokens
-from .head_keypoints import three_points
+from .head_keypoints import key_points
 from .options import VExpressOptions
 from .pipeline import Painting, VExpressModels, audio_features
 
@@ -143,7 +143,7 @@ def _painted(
     pictures, shown = film.pictures(), 0
     for number, (shot, plan) in enumerate(shots):
         yield from itertools.islice(pictures, shot.start - shown)
-        points = three_points(plan.track_on_crop())
+        points = key_points(plan.track_on_crop(), models.networks.guider_points)
         crops = counted.of(number).decoded(encoded[number], points, audio[shot.start : shot.stop])
         yield from paste_frames(itertools.islice(pictures, shot.stop - shot.start), crops, plan, PasteOptions("face"))
         shown = shot.stop

@@ -12,8 +12,9 @@ from ...style.extractor_files import ExtractorSizes
 from ...style.features import AUDIO_WIDTHS, EXPRESSION_WIDTHS, WHISPER
 from ..identitynet.config import read_settings, read_toml
 from ..loop.config import TrainerConfig, other_default
+from .diffusion_config import MULTI, SINGLE, DiffusionTraining
 
-STAGES = ("extractor", "attention")  # the style extractor; then the UNet's style attention
+STAGES = ("extractor", "attention", SINGLE, MULTI)  # the style extractor; the UNet's style attention; what it sees in
 LABELS = ("video", "folder")
 CONDITIONERS = ("controlnet", "animate_net", "motion", "identity")  # conditioners of SD1.5's UNet
 
@@ -146,7 +147,7 @@ class StyleAttentionTraining:
     trainer: StyleAttentionTrainer = field(default_factory=StyleAttentionTrainer)
 
     def __post_init__(self) -> None:
-        check_choice(self.stage, STAGES[1:], "stage")
+        check_choice(self.stage, STAGES[1:2], "stage")
         check_choice(self.drawing, DRAWINGS, "drawing")
         for name, low, high in (("noise", 0, 2), ("drop", 0, 0.99), ("other_video", 0, 1), ("snr_limit", 0, 1e6)):
             check_range(getattr(self, name), low, high, name)
@@ -183,13 +184,15 @@ class StyleAttentionTraining:
             )
 
 
-def load_style_config(path: Path) -> StyleTraining | StyleAttentionTraining:
-    """Read the settings of either stage from a TOML file; relative paths in it start at its own folder.
+def load_style_config(path: Path) -> StyleTraining | StyleAttentionTraining | DiffusionTraining:
+    """Read the settings of a stage from a TOML file; relative paths in it start at its own folder.
 
     Raises:
         InputError: not there, no TOML, an unknown or absent name, or a value of another type or out of range.
         MissingDependency: Python 3.10 without tomli.
     """
     content = read_toml(path)
-    attention = content.get("stage") == StyleAttentionTraining.stage
-    return read_settings(StyleAttentionTraining if attention else StyleTraining, content, Path(path))
+    kinds = {"attention": StyleAttentionTraining, SINGLE: DiffusionTraining, MULTI: DiffusionTraining}
+    stage = content.get("stage")
+    kind = kinds.get(stage, StyleTraining) if isinstance(stage, str) else StyleTraining
+    return read_settings(kind, content, Path(path))

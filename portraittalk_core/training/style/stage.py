@@ -30,6 +30,8 @@ from ..loop.trainer import TrainingResult, train_stage
 from .attention_stage import StyleAttentionResult, train_style_attention
 from .config import StyleAttentionTraining, StyleTraining
 from .data import StyleBatch, StyleData, SyntheticStyleData, read_styles, style_batch
+from .diffusion_config import MULTI, SINGLE, DiffusionTraining
+from .diffusion_run import DiffusionResult, train_diffusion
 
 EXTRACTOR_NAME = "style_extractor.safetensors"
 NO_EFFECT = ("out", "data", "synthetic", "trainer")  # on what is learnt, besides what the data say of themselves
@@ -180,8 +182,8 @@ def present(chance: Tensor, drop_audio: float, drop_expression: float) -> Tensor
 
 
 def train_style(
-    config: StyleTraining | StyleAttentionTraining, on_progress: Progress | None = None
-) -> StyleResult | StyleAttentionResult:
+    config: StyleTraining | StyleAttentionTraining | DiffusionTraining, on_progress: Progress | None = None
+) -> StyleResult | StyleAttentionResult | DiffusionResult:
     """Train one of style's stages, resuming from its last checkpoint.
 
     Args:
@@ -194,6 +196,7 @@ def train_style(
         OutputError: `config.out` cannot be written.
     """
     stages = {"extractor": _train_extractor, "attention": train_style_attention}
+    stages |= {SINGLE: train_diffusion, MULTI: train_diffusion}
     return stages[config.stage](config, on_progress)
 
 

@@ -73,7 +73,7 @@ def test_the_file_is_known_beside_other_tensors(tiny, tmp_path, prefix):
         load_reconstruction(tmp_path / "absent.pth")
 
 
-@pytest.mark.parametrize(("middle", "size"), [((160, 120), 40), ((40, 200), 60), ((300, 30), 90)])
+@pytest.mark.parametrize(("middle", "size"), [((160, 120), 41), ((40, 200), 63), ((300, 30), 95)])
 def test_faces_are_scaled_and_cut_without_turning(middle, size):
     small = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
     picture = Image.fromarray(small).resize((320, 240), Image.Resampling.BICUBIC)
@@ -86,7 +86,7 @@ def test_faces_are_scaled_and_cut_without_turning(middle, size):
     made = aligned_face(torch.from_numpy(np.array(picture)), points)
     assert made.shape == (224, 224, 3)
     difference = np.abs(made.numpy().astype(int) - np.asarray(expected).astype(int))
-    assert difference.max() <= 1 and difference.mean() < 0.01
+    assert difference.max() <= 2 and difference.mean() < 0.02
 
 
 def test_five_points_are_the_middles_of_eyes_the_nose_and_the_mouths_corners():

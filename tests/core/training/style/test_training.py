@@ -246,7 +246,7 @@ def test_measured_coefficients_train_an_extractor_and_make_the_videos_styles(tmp
     def look(picture, points_px):
         seen.append(picture)
         level = float(picture[0, 0, 0])
-        return None if level > 200 else torch.full((64,), level) + points_px[14, 1] / 100
+        return None if level > 100 else torch.full((64,), level) + points_px[14, 1] / 100
 
     data, source = VideoData(clips, 1), ExpressionSource("3dmm", "recon.pth", look)
     failed = measure_expressions(tmp_path, data, source)
