@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """examples:
   portraittalk train mouth --out mouth.safetensors                 (from nothing: synthesises 10 h of speech, trains)
+  portraittalk train mouth --config mouth.toml                     (the same by a recipe: neural voices, videos)
   portraittalk train mouth --videos my_clips --out me.safetensors  (fits the network to the person in the videos)
   portraittalk talk --engine me.safetensors --portrait me.jpg --speech hello.wav --out hello.mp4
   portraittalk train identity --config identity.toml              (fine-tunes a face adapter for SD1.5)
@@ -67,7 +68,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("what", choices=choices, help=help_text)
     add_file(parser, "--out", "OUT.safetensors", "mouth: weight file to write", False)
-    add_file(parser, "--config", "FILE.toml", "the others: out, data, checkpoint, …", False)
+    add_file(parser, "--config", "FILE.toml", "out, data, checkpoint, …; of mouth: a recipe", False)
     speaker = parser.add_argument_group("fit to a speaker")
     add_file(speaker, "--videos", "FOLDER", "videos of one person, a minute or more in all", False)
     add_file(speaker, "--base", "FILE", "network to begin with; if not given, ours", False)
@@ -89,6 +90,9 @@ def train(args: argparse.Namespace) -> None:
     if args.what != "mouth":
         _train_configured(args)
         return
+    if args.config is not None:
+        _train_mouth_recipe(args.config)
+        return
     args.hours = HOURS if args.hours is None else args.hours
     args.seed = 0 if args.seed is None else int(check_range(args.seed, 0, MAX_SEED, "--seed"))
     if args.out is None:
@@ -102,12 +106,13 @@ def train(args: argparse.Namespace) -> None:
 
 def _check_used(args: argparse.Namespace) -> None:
     """Check that only flags are given which this training heeds."""
-    heeded = ("config",) if args.what != "mouth" else OF_SPEAKER if args.videos else OF_SCRATCH
+    heeded = (
+        ("config",) if args.what != "mouth" or args.config is not None else OF_SPEAKER if args.videos else OF_SCRATCH
+    )
     given = [name for name in ("config", *OF_SPEAKER, "corpus", "hours") if getattr(args, name) is not None]
     if unused := ["--" + name for name in given if name not in heeded]:
-        which = (
-            f"train {args.what}" if args.what != "mouth" else f"train mouth with{'' if args.videos else 'out'} --videos"
-        )
+        way = "with --config" if args.config is not None else f"with{'' if args.videos else 'out'} --videos"
+        which = f"train {args.what}" if args.what != "mouth" else f"train mouth {way}"
         raise InputError(f"{', '.join(unused)} cannot be used in {which}; leave it out.")
 
 
@@ -253,6 +258,18 @@ def _train_mouth(args: argparse.Namespace) -> None:
     print(f"The network is in {args.out}")
 
 
+def _train_mouth_recipe(path: Path) -> None:
+    from ..training.mouth.config import load_mouth_config
+    from ..training.mouth.recipe import make_mouth
+
+    config = load_mouth_config(path)
+    check_output(config.out, (), SUFFIXES)
+    with _Stages() as stages:
+        scores = make_mouth(config.out, config.corpus, config, stages)
+    print_table("on speakers that were not heard in training", [_HEADING, *map(_score_row, scores)])
+    print(f"The network is in {config.out}")
+
+
 def _adapt_mouth(args: argparse.Namespace) -> None:
     from ..training.mouth.recipe import adapt_to_speaker
     from ..training.mouth.speaker import SpeakerFit
@@ -274,12 +291,29 @@ def _adapt_mouth(args: argparse.Namespace) -> None:
         print("There is no gain: the speaker's mouth is not seen well, or sound and picture are not in step.")
 
 
-_HEADING = ("speaker", "clips", "opening r", "jaw r", "width r", "rounding r", "/p b m/ closed", "silence closed")
+_HEADING = (
+    "speaker",
+    "clips",
+    "opening r",
+    "jaw r",
+    "width r",
+    "rounding r",
+    "/p b m/ closed",
+    "/f v/ tucked",
+    "silence closed",
+)
 
 
 def _score_row(score: HeldOutScore) -> tuple[str, ...]:
     rs = (f"{r:.3f}" for r in (score.opening, score.jaw, score.width, score.rounding))
-    return (score.voice, str(score.clips), *rs, f"{score.bilabials:.1%}", f"{score.silence:.1%}")
+    return (
+        score.voice,
+        str(score.clips),
+        *rs,
+        f"{score.bilabials:.1%}",
+        f"{score.labiodentals:.1%}",
+        f"{score.silence:.1%}",
+    )
 
 
 class _Stages:

@@ -24,7 +24,7 @@ from .augment import degrade, music_bed, noise, vary_effort
 from .kokoro import LANGUAGES as KOKORO_LANGUAGES
 from .kokoro import kokoro_voice, speak_kokoro
 from .phones import SILENCE, SOUNDS
-from .speech_text import make_text
+from .speech_text import make_phrase, make_text
 from .synthesisers import (
     ESPEAK_LANGUAGES,
     ESPEAK_VARIANTS,
@@ -200,6 +200,8 @@ def speak_texts(voice: Voice, count: int, random: np.random.Generator) -> list[U
     if voice.program == "festival":
         return speak_festival(voice, texts, float(random.uniform(0.75, 1.35)))
     if voice.program == "kokoro":
+        if voice.language == "en":  # real speech begins on the lips more often than sentences of Python's help
+            texts = [text if random.uniform() < 0.5 else make_phrase(random) for text in texts]
         return speak_kokoro(voice, texts, random)
     if voice.program == "flite":
         pitch = (lambda: random.uniform(160, 240)) if voice.name == "slt" else (lambda: random.uniform(85, 150))

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...checks import check_range
 from ...engines.builtin.mouth_net import STRIDE, MouthNet, measure_mel
 from ...progress import Progress
 from ...threads import one_torch_thread
@@ -21,6 +22,13 @@ from .speech_corpus import CorpusClip
 
 WEIGHTS = (2.5, 1.0, 0.7, 1.0, 0.5, 1.5, 3.0)  # of the errors, one per output
 VOICE_RIDGE = 10.0
+
+
+_LIMITS = (
+    ("steps", 1, 1_000_000), ("batch", 1, 4096), ("segment", 50, 10_000), ("width", 1, 4096),
+    ("learning_rate", 1e-7, 1.0), ("weight_decay", 0, 10), ("velocity", 0, 1e4), ("correlation", 0, 1e4),
+    ("closing", 0, 1e4), ("real", 0, 1e4), ("real_batch", 1, 4096), ("seed", 0, 2**32 - 1),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,10 @@ class MouthTraining:
     real: float = 0.0  # weight of 1 − r on real speakers' videos, where there are some
     real_batch: int = 8  # clips of them in a step
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, low, high in _LIMITS:
+            check_range(getattr(self, name), low, high, f"training.{name}")
 
 
 @dataclass(frozen=True)
