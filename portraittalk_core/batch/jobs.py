@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -49,7 +49,7 @@ from ..pipelines.talk import talk
 from ..pipelines.together import PictureSpeaker, talk_speakers
 from ..progress import Progress
 from ..renderers.contract import FILM, Callbacks, Renderer
-from ..renderers.registry import DEFAULT, open_renderer, renderer_spec
+from ..renderers.registry import DEFAULT, DEFAULTS, open_renderer, renderer_spec
 from ..style.options import StyleUse
 from ..style.prior import BlendedStyle, Style, load_style, used_as
 from ..style.reference import named_style, statistics_of
@@ -149,6 +149,8 @@ class JobRunner:
     def _talk(self, job: BatchJob, out: Path, on_progress: Progress | None) -> None:
         path, options = job.files.get("portrait") or job.files["source"], dict(job.options)
         if "source" in job.files and is_video(path):
+            if not job.names_renderer:
+                job = replace(job, renderer=DEFAULTS[FILM])
             _check_film_job(job)
             self._dub(job, out, on_progress)
             return
