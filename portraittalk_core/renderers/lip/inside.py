@@ -79,7 +79,7 @@ def parted_share(gap: Tensor) -> Tensor:
 def tried_frames(footage: Footage, shares: Tensor, chosen: ReferenceFrames) -> list[int]:
     """Numbers of frames of a film with an open mouth, `TRIED` at most, from all of it.
 
-    They are no references, except where all such frames are, as in a film that is shorter than the number of references.
+    They are no references, unless all such frames are, as in a film shorter than the number of references.
     """
     track = footage.track
     frames = torch.nonzero(shares >= 1).flatten()
