@@ -5,10 +5,10 @@ are counted; activations are the tensors that autograd keeps for the backward pa
 number (bf16), attention as a fused kernel keeps it (queries, keys, values, output). Operations are counted on the same
 pass.
 
-  memory = 2 bytes · frozen weights + 4 bytes · VAE + 22 bytes · trained weights + frames · max(activations, VAE's peak)
+  memory = 2 bytes · frozen weights + 4 bytes · VAE + 22 bytes · trained weights + max(frames · activations, VAE's peak)
   22 bytes: the weight, its gradient, AdamW's two moments and the moving average in float32, and autocast's bf16 copy;
-  a ControlNet that does not learn stays in 4. VAE's peak: four maps of 128 channels at the picture's size in float32,
-  before the other networks run.
+  a ControlNet that does not learn stays in 4. VAE's peak: four maps of 128 channels at the picture's size in float32
+  for each of the four pictures that it encodes at a time, before the other networks run.
 
 With gradient checkpointing, what stays is each residual block's and transformer's input, and the largest one's own
 activations while it is computed again. The card's own overhead (about 1 GB) comes on top.
@@ -31,7 +31,7 @@ FRAMES, EPOCHS, FRAMES_A_STEP = 30_000, {"identity": 10, "spatial": 100, "joint"
 CARDS = {"8 GB (RTX 4060)": (8, 60e12), "24 GB (RTX 4090)": (24, 165e12), "80 GB (A100)": (80, 312e12)}
 OVERHEAD, REACHED = 1.0, 0.35  # GB; share of the peak
 TRAINED_BYTES, FROZEN_BYTES, ACTIVATION_BYTES, VAE_BYTES = 22, 2, 2, 4
-VAE_MAPS, VAE_CHANNELS = 4, 128
+VAE_MAPS, VAE_CHANNELS, ENCODED_AT_ONCE = 4, 128, 4
 # named so; full UNet, ControlNet learns; the stage that it does not concern
 VARIANTS = (
     ("", False, True, ""),
@@ -205,7 +205,8 @@ def stage_costs(nets: Networks, full_unet: bool = False, control_learns: bool = 
 def most_frames(cost: StageCost, vae_peak: float, card_gb: float, checkpointed: bool) -> int:
     """Frames that fit into a card at a time; 0 where the weights alone do not."""
     room = (card_gb - OVERHEAD) * GB - cost.fixed
-    return max(int(room // max(cost.checkpointed if checkpointed else cost.frame, vae_peak)), 0)
+    count = max(int(room // (cost.checkpointed if checkpointed else cost.frame)), 0)
+    return min(count, max(int(room // vae_peak), 0)) if room < ENCODED_AT_ONCE * vae_peak else count
 
 
 def _fits(cost: StageCost, vae_peak: float, card_gb: float, least: int) -> str:
