@@ -2,6 +2,7 @@
 
 import math
 import sys
+import wave
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,9 @@ def data(tmp_path_factory) -> Path:
                     writer.write(torch.full((SIDE, SIDE, 3), 200 - 20 * frame, dtype=torch.uint8))
     sound = folder / "mead" / "M003" / "audio" / "happy" / "level_1" / "001.mp4"
     sound.parent.mkdir(parents=True)
-    sound.with_suffix(".wav").write_bytes(b"RIFF")
+    with wave.open(str(sound.with_suffix(".wav")), "wb") as out:
+        out.setparams((1, 2, 16_000, 0, "NONE", ""))
+        out.writeframes((tone[0] * 32767).short().numpy().tobytes())
     (folder / "lrs2" / "test.txt").write_text("Bruno/00001 NF\n")
     return folder
 

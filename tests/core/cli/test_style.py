@@ -1,8 +1,10 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from tiny_vexpress import write_wav2vec, write_whisper
 
 from portraittalk_core.cli import style as cli_style
@@ -15,7 +17,7 @@ from portraittalk_core.plots import style as plots_style
 from portraittalk_core.speech.encoders import load_speech_encoder
 from portraittalk_core.style.extractor import StyleExtractor, load_extractor, new_extractor_net, save_extractor
 from portraittalk_core.style.extractor_files import ExtractorSizes
-from portraittalk_core.style.features import audio_features
+from portraittalk_core.style.features import StyleFeatures, audio_features
 from portraittalk_core.style.options import StyleUse
 from portraittalk_core.style.prior import BlendedStyle, StylePrior, load_style
 from portraittalk_core.style.reference import named_style
@@ -212,3 +214,61 @@ def test_an_encoder_without_an_extractor_is_told(hearing, tmp_path, capsys):
     words = ["style", "--speech", SAMPLES / "speech.wav", "--encoder", hearing / "tiny.safetensors", "--out"]
     assert main([str(word) for word in [*words, tmp_path / "out.safetensors"]]) == 2
     assert "--encoder needs --extractor" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory) -> Path:
+    """An extractor over 3DMM coefficients, two seconds of them at 50 frames a second, and what is no such file."""
+    folder = tmp_path_factory.mktemp("measured")
+    sizes = ExtractorSizes(expression="3dmm", expression_width=64, width=32, num_layers=1, num_heads=4, feed_forward=64)
+    save_extractor(StyleExtractor(new_extractor_net(sizes).eval(), torch.ones(32)), folder / "extractor.safetensors")
+    np.save(folder / "anna.npy", np.random.default_rng(0).normal(size=(100, 257)).astype(np.float32))
+    save_file({"w": torch.zeros(3)}, folder / "other.safetensors")
+    return folder
+
+
+def test_coefficients_become_a_style_that_only_pictures_can_show(measured, tmp_path, capsys):
+    out, extractor = tmp_path / "anna.safetensors", measured / "extractor.safetensors"
+    words = ["style", "--coefficients", measured / "anna.npy", "--coefficients-fps", 50, "--extractor", extractor]
+    assert main([str(word) for word in [*words, "--out", out]]) == 0
+    made = load_record(StylePrior, out)
+    values = torch.from_numpy(np.load(measured / "anna.npy"))[::2, 80:144]  # at 25 Hz
+    expected = load_extractor(extractor).prior(expression=StyleFeatures(values, "3dmm"))
+    torch.testing.assert_close(made.mean, expected.mean)
+    assert made.source == "anna.npy" and made.style_statistics is None
+    spoken = ["landmarks", "--portrait", "a.png", "--speech", "a.wav", "--style", out]
+    assert main([str(word) for word in [*spoken, "--out", tmp_path / "b.safetensors"]]) == 2
+    assert "knows no motion" in capsys.readouterr().err
+
+
+COEFFICIENT_ERRORS = {
+    "no extractor": (["--coefficients", "{anna.npy}"], "--coefficients needs --extractor"),
+    "an encoder without an extractor": (["--video", "a.mp4", "--face-recon", "x"], "--face-recon needs --extractor"),
+    "an encoder without pictures": (
+        ["--face-recon", "x", "{extractor}", "--speech", "a.wav"],
+        "--face-recon needs --video",
+    ),
+    "two expressions": (
+        ["--face-recon", "x", "{extractor}", "--video", "a.mp4", "--coefficients", "{anna.npy}"],
+        "are two expressions of one person",
+    ),
+    "a rate of nothing": (["--coefficients-fps", "25", "--video", "a.mp4"], "--coefficients-fps needs --coefficients"),
+    "no coefficients": (["--coefficients", "{other.safetensors}", "{extractor}"], "one array of expression coeff"),
+    "too high a rate": (
+        ["--coefficients", "{anna.npy}", "--coefficients-fps", "999", "{extractor}"],
+        "--coefficients-fps",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COEFFICIENT_ERRORS)
+def test_coefficients_that_cannot_be_used_are_told(measured, tmp_path, capsys, name):
+    given, message = COEFFICIENT_ERRORS[name]
+    words = []
+    for word in given:
+        if word == "{extractor}":
+            words += ["--extractor", str(measured / "extractor.safetensors")]
+        else:
+            words.append(str(measured / word[1:-1]) if word.startswith("{") else word)
+    assert main(["style", *words, "--out", str(tmp_path / "a.safetensors")]) == 2
+    assert message in capsys.readouterr().err and not list(tmp_path.iterdir())
