@@ -99,6 +99,7 @@ def paint_mouth(
     lower: Tensor,
     jaw: float,
     palette: MouthPalette,
+    *,
     teeth: bool = True,
     flat: bool = False,
     unit_px: float = 96.0,
