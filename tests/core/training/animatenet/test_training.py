@@ -230,6 +230,7 @@ def test_frame_before_a_clip_is_its_videos_or_the_reference(clips):
     assert torch.equal(batch.previous_placements, placements(holed.track)[numbers])
 
 
+@pytest.mark.slow
 def test_last_frame_and_its_placement_reach_the_loss(clips, tmp_path):
     stage = toy_stage(clips, toy_config(tmp_path, previous=True))
     for network in (stage.parts.net.previous_proj, *stage.parts.controlnet.controlnet_down_blocks):
