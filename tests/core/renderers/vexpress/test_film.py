@@ -13,7 +13,7 @@ from portraittalk_core.diffusion.checkpoint import load_sd15
 from portraittalk_core.errors import InputError
 from portraittalk_core.face.crop import CropOptions, plan_face_crop
 from portraittalk_core.media.video_write import VideoWriter
-from portraittalk_core.renderers.contract import Film, RenderJob
+from portraittalk_core.renderers.contract import Callbacks, Film, RenderJob
 from portraittalk_core.renderers.vexpress.build import VExpressRenderer
 from portraittalk_core.renderers.vexpress.film import Shot, film_shots, paint_film
 from portraittalk_core.renderers.vexpress.latent_codec import DiffusersLatentCodec
@@ -25,7 +25,7 @@ from portraittalk_core.types import LandmarkTrack, Speech
 pytestmark = pytest.mark.slow  # together they take some seconds
 
 FPS, SIDE, FRAMES = Fraction(25), 128, 6
-OPTIONS = VExpressOptions(width=64, height=64, steps=1, length=4, overlap=2, seed=3, strategy="no_retarget")
+OPTIONS = VExpressOptions(width=64, height=64, steps=1, length=4, overlap=2, seed=3, guidance=1, strategy="no_retarget")
 
 
 def noise(*shape, seed=0):
@@ -63,10 +63,16 @@ def painted(film, models, **options):
     return torch.stack(list(frames)).int()
 
 
-def test_faces_are_painted_and_all_else_stays(film, models):
-    told = []
-    frames = list(paint_film(film, film.track, SPEECH, models, OPTIONS, lambda *done: told.append(done)))
-    frames, filmed = torch.stack(frames).int(), torch.stack(list(film.pictures())).int()
+@pytest.fixture(scope="module")
+def plain(film, models) -> torch.Tensor:
+    return painted(film, models)
+
+
+def test_faces_are_painted_and_all_else_stays(film, models, plain):
+    told, job, renderer = [], RenderJob.of_track(film, film.track, SPEECH), VExpressRenderer(models, OPTIONS)
+    frames = torch.stack(list(renderer.render(job, Callbacks(lambda *done: told.append(done))))).int()
+    assert torch.equal(frames, plain) and renderer.output_size(job) == (SIDE, SIDE)
+    filmed = torch.stack(list(film.pictures())).int()
     assert frames.shape == filmed.shape
     box = plan_face_crop(film.track, CropOptions(size=64)).box(0)
     outside = torch.ones(SIDE, SIDE, dtype=torch.bool)
@@ -76,13 +82,9 @@ def test_faces_are_painted_and_all_else_stays(film, models):
     for index in range(FRAMES):
         assert (frames[index] - filmed[index]).abs().float().mean() > 1, index
     assert told[-1][0] == told[-1][1] and [done for done, _ in told] == sorted(done for done, _ in told)
-    job = RenderJob.of_track(film, film.track, SPEECH)
-    renderer = VExpressRenderer(models, OPTIONS)
-    assert renderer.output_size(job) == (SIDE, SIDE)
-    assert torch.equal(torch.stack(list(renderer.render(job))).int(), frames)
 
 
-def test_a_scene_refers_to_its_own_frames_and_knows_no_other(film, models):
+def test_a_scene_refers_to_its_own_frames_and_knows_no_other(film, models, plain):
     assert film_shots(film)[1].reference == 4 and film_shots(film)[0].stop == 3
     valid = film.track.valid.clone()
     valid[:3] = False
@@ -90,14 +92,14 @@ def test_a_scene_refers_to_its_own_frames_and_knows_no_other(film, models):
     assert film_shots(hidden) == [Shot(3, 6, 4)]
     frames, filmed = painted(hidden, models), torch.stack(list(film.pictures())).int()
     assert torch.equal(frames[:3], filmed[:3])  # nobody is there
-    assert torch.equal(frames[3:], painted(film, models)[3:])  # painted as beside another scene
+    assert torch.equal(frames[3:], plain[3:])  # painted as beside another scene
 
 
-def test_every_frame_has_its_own_style(film, models):
+def test_every_frame_has_its_own_style(film, models, plain):
     strengths = torch.tensor([0.0, 0, 0, 1, 1, 1])
     net = style_attention(widths=WIDTHS, token_width=CONTEXT)
     cues = StyleConditioning(net, FrameStyles(noise(FRAMES, 8, seed=7), strengths))
-    plain, styled = painted(film, models), painted(film, replace(models, style=cues))
+    styled = painted(film, replace(models, style=cues))
     assert torch.equal(plain[:3], styled[:3])
     assert (plain[3:] - styled[3:]).abs().float().mean() > 0.05
 

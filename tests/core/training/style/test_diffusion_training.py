@@ -64,7 +64,7 @@ def videos(frames: int) -> VideoData:
 
 
 def config(out, stage="single", **changes) -> DiffusionTraining:
-    given = {"resolution": SIDE, "trainer": TRAINER, "frames": FRAMES, "sample_steps": 2}
+    given = {"resolution": SIDE, "trainer": TRAINER, "frames": FRAMES, "sample_steps": 1}
     more = {"start": (out,), "speech_encoder": out} if stage == "multi" else {}
     return DiffusionTraining(out, out, out, stage, **{**given, **more, **changes})
 
@@ -72,7 +72,7 @@ def config(out, stage="single", **changes) -> DiffusionTraining:
 def base_unet():
     torch.manual_seed(0)
     return diffusers.UNet2DConditionModel(
-        sample_size=8, block_out_channels=(32, 64, 64, 64), cross_attention_dim=CONTEXT, attention_head_dim=8
+        sample_size=8, block_out_channels=(32, 32, 32, 64), cross_attention_dim=CONTEXT, attention_head_dim=8
     ).eval()
 
 
@@ -84,13 +84,13 @@ def single(out, **changes) -> DiffusionStage:
 def trained(tmp_path_factory) -> dict:
     """Both stages, one after the other, each stopped once on the way; the first one's files and networks before it."""
     out, kept = tmp_path_factory.mktemp("svp"), {}
-    for name, stops in (("once", (3,)), ("twice", (1, 3))):
+    for name, stops in (("once", (2,)), ("twice", (1, 2))):
         for stop in stops:
             stage = single(out)
             before = {n: w.detach().clone() for n, w in _weights(stage.networks).items()}
             with stage:
                 made = train_stage(stage, dataclasses.replace(TRAINER, steps=stop), out / name)
-                if name == "twice" and stop == 3:
+                if name == "twice" and stop == 2:
                     kept |= {"samples": stage.sample_images(lambda: None), "single": (before, stage)}
                     kept["last"] = {n: w.detach().clone() for n, w in stage.trainable().items()}
                     kept["files"] = stage.export(made.averages, out / "single", {})
@@ -191,7 +191,7 @@ def heard(trained) -> dict:
     stage = DiffusionStage(networks, PatchCodec(), videos(FRAMES), settings, Sounds())
     before = {name: weight.detach().clone() for name, weight in _weights(networks).items()}
     with stage:
-        made = train_stage(stage, dataclasses.replace(TRAINER, steps=3), out / "multi")
+        made = train_stage(stage, TRAINER, out / "multi")
         samples = stage.sample_images(lambda: None)
         stage.export(made.averages, out / "multi", {})
     return {"before": before, "stage": stage, "samples": samples, "folder": out / "multi"}
@@ -226,7 +226,7 @@ def test_the_files_paint_by_eulers_method_with_eight_points(heard, tmp_path):
     picture = torch.randint(0, 256, (96, 96, 3), generator=draw, dtype=torch.uint8)
     portrait, features = Portrait(picture, track_of(motion(1, 0), 96)), torch.randn(7, 32, generator=draw)
     models = VExpressModels(networks, _Codec(), GivenFeatures(SpeechFeatures(features, name="wav2vec2-base")))
-    options = VExpressOptions(width=64, height=64, steps=2, length=4, overlap=2, strategy="no_retarget")
+    options = VExpressOptions(width=64, height=64, steps=1, length=4, overlap=2, guidance=1, strategy="no_retarget")
     speech, track = Speech(0.1 * torch.randn(4 * 640, generator=draw)), track_of(motion(4, 0), 96)
     frames = torch.stack(list(paint_vexpress(portrait, track, speech, models, options))).int()
     assert frames.shape == (4, 64, 64, 3) and frames.float().std() > 1
@@ -275,9 +275,8 @@ def test_the_last_stage_takes_them_with_noise_and_eight_points(heard, tmp_path):
     clean, noise = torch.randn(2, 1, 4, 8, 8)
     assert torch.equal(stage.target(clean, noise, torch.tensor(0.3)), noise)
     assert float(stage.weights(torch.tensor([0.9]))) == pytest.approx(5 / 9)
-    with stage:
+    with stage, torch.no_grad():
         loss, _ = stage.loss(stage.batch(1, 0), step_generator(0, 1))
-        loss.backward()
     assert torch.isfinite(loss)
 
 
