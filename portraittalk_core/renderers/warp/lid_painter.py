@@ -19,6 +19,7 @@ EYES = (RIGHT_EYE, LEFT_EYE)
 LEAST_SHUT, WHOLE_SHUT = 0.02, 0.12  # of a lid's way: where painting begins, and where it hides all beneath
 # of an eye's width
 LASHES, MARGIN = 0.10, 0.012  # of the strip that moves with the lid's edge, above it and below it
+USUAL = 0.30  # height of an open eye
 OVERLAP = 0.06  # how far a shut lid reaches over the lower one's edge
 FADE = 0.14  # over which the lid's skin begins above the lashes
 HANG = 0.10  # how far the lashes of a shut eye hang down
@@ -96,20 +97,23 @@ class LidPainter:
         amount = ends * min(1.0, shut / WHOLE_SHUT)
         skin = _along(colours, u / width)
         shade = 0.95 + 0.07 * torch.sin(torch.pi * ((v - top) / (lid - top).clamp(min=1)).clamp(0, 1))
-        from_lashes = v - top + (LASHES + FADE / 2) * width
+        # narrow eyes have low lids, and all lids are low at their ends
+        lashes = LASHES * min(1.0, eye.gap / (USUAL * width))
+        arch = (1 - (u / (0.56 * width)).square()).clamp(min=0.02).sqrt() * lashes / LASHES
+        from_lashes = (v - top) / arch + (LASHES + FADE / 2) * width
         cover = soft_step(above, 1.3) * soft_step(from_lashes, FADE * width) * amount
         eyeball = 1 - 0.3 * torch.exp(above.clamp(max=0) / (SHADE_REACH * width)) * ends * ((above < 0) & (bottom > v))
         out = torch.lerp(patch * eyeball, skin * shade, cover)
         # the lash line and the lashes, from the place where they rest
         late = float(soft_step(torch.tensor(shut - 0.65), 0.5))
-        height = LASHES * (1 + (FLATTENED - 1) * late)
-        strip = _shifted(patch, eye, torch.where(above > 0, (v - lid) * (LASHES / height), v - lid) + top - v)
+        height = lashes * (1 + (FLATTENED - 1) * late)
+        strip = _shifted(patch, eye, torch.where(above > 0, (v - lid) * (lashes / height), v - lid) + top - v)
         within_strip = soft_step(above + MARGIN * width, 1.3) * (
             1 - soft_step(above - 0.7 * height * width, 0.6 * height * width)
         )
         out = torch.lerp(out, strip, within_strip * amount)
         if late > 0:
-            hanging = _shifted(patch, eye, top - (lid - v).abs() * (LASHES / HANG) - v).mean(0)
+            hanging = _shifted(patch, eye, top - (lid - v).abs() * (lashes / HANG) - v).mean(0)
             darker = (hanging / skin.mean(0).clamp(min=1)).clamp(0, 1)
             fade = soft_step(-above - MARGIN * width, 0.02 * width) * (
                 1 - soft_step(-above - 0.6 * HANG * width, 0.8 * HANG * width)

@@ -21,9 +21,10 @@ from ...face.aperture import soft_step
 from .teeth import sample_teeth
 
 # where things lie
-UPPER_EDGE = 0.03  # the upper incisors end this far below the line where the closed lips meet
+UPPER_EDGE = 0.045  # the upper incisors end this far below the line where the closed lips meet
 LOWER_EDGE, LOWER_DROP = -0.01, 0.8  # and the lower ones begin, jaw closed; of the jaw's way
-LOWER_SHOWN = 0.125  # of the lower teeth above the lower lip, at most
+LOWER_SHOWN = 0.12  # of the lower teeth above the lower lip, at most
+LOWER_FROM, LOWER_WHOLE = 0.10, 0.20  # gaps from which the lower teeth begin to show, and show as they are
 TONGUE_RISE, TONGUE_DROP, TONGUE_BEND = -0.02, 0.5, 0.7  # its top: from the lower edge, of its way, over aside²
 # how light they are
 DIM, LIT_BY = 0.5, 0.12  # what a closed mouth lacks of its light, and the gap by which most of it is back
@@ -136,6 +137,8 @@ def paint_mouth(
     colour = torch.lerp(dark, tongue * (tone * shadow), cover)
     if teeth:
         rows = sample_teeth(across, UPPER_EDGE - down, down - LOWER_EDGE - drop, unit_px)
+        parted = (float((lower - upper).amax()) - LOWER_FROM) / (LOWER_WHOLE - LOWER_FROM)
+        rows[1, 0] *= min(1.0, max(0.0, parted))
         for (cover, bright, is_gum), tone in ((rows[1], LOWER_TONE), (rows[0], 1.0)):
             row = torch.lerp(tooth, gum, is_gum) * (tone * bright * shadow)
             colour = torch.lerp(colour, torch.maximum(row, dark), cover)

@@ -69,7 +69,7 @@ def test_a_blink_shuts_the_eyes():
 
 
 @pytest.mark.parametrize("blink", [0.3, 0.6, 1.0])
-@pytest.mark.parametrize("rim", [0.9, 1.2])
+@pytest.mark.parametrize("rim", [0.6, 0.9, 1.2])
 def test_a_blink_leaves_rims(blink, rim):
     picture = drawn(rim=rim)
     (frame,) = PortraitRenderer(Portrait(picture, REST)).render(blinking([blink]))
@@ -79,6 +79,40 @@ def test_a_blink_leaves_rims(blink, rim):
             x = int(POINTS[point, 0])
             before, after = (rows_of(one, x, y) for one in (picture, frame))
             assert abs(after - before) < 1.0
+
+
+@pytest.mark.parametrize("blink", [0.4, 0.6])
+def test_lids_close_evenly_along_a_smooth_curve(blink):
+    (frame,) = PortraitRenderer(Portrait(drawn(), REST)).render(blinking([blink]))
+    light, opened = frame.float().mean(-1), []
+    for chains in (RIGHT_EYE, LEFT_EYE):
+        eye = Aperture.of(POINTS[:, :2], chains)
+        columns = range(int(eye.origin[0] - 0.3 * eye.width), int(eye.origin[0] + 0.3 * eye.width))
+        rows = slice(int(eye.origin[1] - eye.gap), int(eye.origin[1] + eye.gap))
+        white = (light[rows, columns] - 160).clamp(0, 90) / 90
+        rest = (drawn().float().mean(-1)[rows, columns] - 160).clamp(0, 90) / 90
+        opened.append(float(white.sum() / rest.sum()))
+        # the lid's edge is where the white begins: a parabola fits it
+        edge = (white > 0.3).double().argmax(0).double()
+        x = torch.linspace(-1, 1, len(columns), dtype=torch.float64)
+        basis = torch.stack([torch.ones_like(x), x, x * x], 1)
+        assert float((basis @ torch.linalg.lstsq(basis, edge[:, None]).solution - edge[:, None]).abs().max()) < 1.6
+    assert opened[0] == pytest.approx(opened[1], abs=0.06)
+    assert opened[0] == pytest.approx(1 - blink, abs=0.2)
+
+
+def test_the_lash_line_moves_with_the_lid():
+    picture = Image.fromarray(drawn().numpy())
+    pen = ImageDraw.Draw(picture)
+    for upper, _ in (RIGHT_EYE, LEFT_EYE):
+        pen.line([tuple(point) for point in POINTS[list(upper), :2].tolist()], fill=(20, 15, 15), width=3)
+    (frame,) = PortraitRenderer(Portrait(torch.from_numpy(np.array(picture)), REST)).render(blinking([1.0]))
+    for upper, lower in (RIGHT_EYE, LEFT_EYE):
+        middle = len(upper) // 2
+        x, top, bottom = int(POINTS[upper[middle], 0]), int(POINTS[upper[middle], 1]), int(POINTS[lower[middle], 1])
+        column = frame[:, x].float().mean(-1)
+        assert column[top - 3 : top + 3].min() > 120  # skin where it was
+        assert column[bottom - 3 : bottom + 5].min() < 90  # the line where the lids meet
 
 
 def rows_of(picture: torch.Tensor, x: int, y: int) -> float:

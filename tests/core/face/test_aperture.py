@@ -1,0 +1,18 @@
+import torch
+
+from portraittalk_core.face.aperture import MOUTH, Aperture
+from portraittalk_core.face.canonical import canonical_face
+
+
+def test_edges_are_smooth_curves_through_their_points():
+    """A parabola known at uneven places comes back as itself between its ends, where straight pieces would miss it."""
+    points = canonical_face()[:, :2] * 100
+    u = torch.tensor([-50.0, -44, -33, -21, -9, 0, 10, 20, 33, 45, 50])
+    for chain, bend in zip(MOUTH, (-0.012, 0.02), strict=True):
+        points[list(chain)] = torch.stack([u, bend * (50 - u) * (50 + u)], 1)
+    mouth = Aperture.of(points, MOUTH)
+    at = torch.linspace(-43, 43, 400).view(2, -1)
+    for height, bend in zip(mouth.edge_heights(at), (-0.012, 0.02), strict=True):
+        assert (height - bend * (50 - at) * (50 + at)).abs().max() < 0.03
+    beyond = mouth.edge_heights(torch.tensor([-80.0, 80.0]))
+    assert torch.cat(beyond).abs().max() < 1e-3  # the corners' own height
