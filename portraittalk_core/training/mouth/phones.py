@@ -47,7 +47,7 @@ _CLOSED = (5.0, 1.2, 0.5, 0.5)
 
 # fmt: off
 SOUNDS: dict[str, Articulation] = {
-    SILENCE: _sound(0.0, 0.0, 0.1, insists=(0.4, 0.5, 0.4, 0.5)),
+    SILENCE: _sound(0.0, 0.0, 0.1, insists=(0.6, 0.6, 0.4, 0.5)),
     # open to close, front spread, back rounded
     "a": _vowel(0.95, 1.0, 0.10), "ɐ": _vowel(0.80, 0.85, 0.05), "ɑ": _vowel(0.95, 1.0, -0.05),
     "ɒ": _vowel(0.70, 0.9, -0.3, 0.4), "æ": _vowel(0.95, 0.9, 0.45), "ʌ": _vowel(0.62, 0.65, 0.0),

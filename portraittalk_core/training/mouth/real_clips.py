@@ -20,14 +20,15 @@ from ...media.files import is_hidden
 from ...media.records import load_record, save_record
 from ...progress import Progress
 from ...speech.mel import log_mel
-from ...types import SPEECH_RATE_HZ, LandmarkTrack, Speech
+from ...types import MOUTH_PARAMETERS, SPEECH_RATE_HZ, LandmarkTrack, Speech
 from .augment import degrade
 from .speaker import TRACKED, VIDEO_SUFFIXES, SpeakerClip, at_frames, augmented, clip_of_video
 from .vary_voice import FORMANTS, shift_formants
 
 log = logging.getLogger(__name__)
 
-WEIGHTS = (1.0, 0.6, 0.8)  # of 1 − r, as TRACKED
+WEIGHTS = (0.5, 0.6, 0.3, 0.5)  # of 1 − r, as TRACKED, and of the opening with pressed lips against the gap
+_PRESS = MOUTH_PARAMETERS.index("press")
 EMPTY = 1e-2  # added to the product of the norms: lips that hardly move teach nothing
 RESAMPLED = 0.08  # deviation of the logarithm of the factor by which a clip is played faster
 
@@ -77,17 +78,20 @@ def real_batch(clips: Sequence[SpeakerClip], segment: int, random: np.random.Gen
     return torch.stack(mels), parts
 
 
-def real_loss(outputs: Tensor, parts: Sequence[SpeakerClip]) -> Tensor:
+def real_loss(outputs: Tensor, parts: Sequence[SpeakerClip], late_s: float = 0.0) -> Tensor:
     """Mean of 1 − Pearson's r of the tracked movements over clips: free of each speaker's size and strength.
 
     Args:
         outputs: (B, M, 8) of the network.
         parts: B clips.
+        late_s: by so much their pictures are behind the sound.
     """
     weights, losses = torch.tensor(WEIGHTS), []
     for output, part in zip(outputs, parts, strict=True):
-        ours = at_frames(output, part)[part.valid][:, : len(TRACKED)]
-        true = part.tracked[part.valid]
+        curves = at_frames(output, part, late_s)[part.valid]
+        parting = curves[:, :1] * (1 - curves[:, _PRESS, None].clamp(0, 1))
+        ours = torch.cat([curves[:, : len(TRACKED)], parting], 1)
+        true = part.tracked[part.valid][:, (*range(len(TRACKED)), 0)]
         ours, true = ours - ours.mean(0), true - true.mean(0)
         norms = ours.square().mean(0) * true.square().mean(0)
         losses.append(((1 - (ours * true).mean(0) / (norms + EMPTY**2).sqrt()) * weights).sum())

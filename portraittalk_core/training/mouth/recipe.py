@@ -25,7 +25,7 @@ from .speaker import (
     video_files,
 )
 from .speech_corpus import HELD_OUT, SHARES, CorpusClip, load_corpus, make_corpus, voiceless_clips
-from .stage import MouthTraining, fit_voice, train_mouth
+from .stage import MouthTraining, blend, fit_voice, train_mouth
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +44,7 @@ class Recipe:
     videos: Path | None = None  # folder of real people speaking, a second teacher whose weight is training.real
     variations: int = 3  # of each video's sound besides itself: other throats, rooms and rates
     begin: str = "random"  # weights to begin with, one of BEGINNINGS
+    keep: float = 0.0  # share of the weights to begin with that is mixed into the trained ones
     training: MouthTraining = dataclasses.field(default_factory=MouthTraining)
 
     def __post_init__(self) -> None:
@@ -51,6 +52,9 @@ class Recipe:
         check_range(self.neural_hours, 0, 500, "neural_hours")
         check_range(self.variations, 0, 100, "variations")
         check_choice(self.begin, BEGINNINGS, "begin")
+        check_range(self.keep, 0, 1, "keep")
+        if self.keep and self.begin == "random":
+            raise InputError(f"keep is {self.keep:g}, but there is nothing to keep of random weights; leave keep out.")
         if self.hours + self.neural_hours < LEAST_HOURS:
             total = self.hours + self.neural_hours
             raise InputError(f"hours and neural_hours add up to {total:g}; at least {LEAST_HOURS} are needed.")
@@ -89,6 +93,7 @@ def make_mouth(out: Path, corpus: Path, recipe: Recipe, on_progress: StageProgre
         real = real_clips(recipe.videos, corpus, recipe.variations, seed, lambda d, n: notify("watching", d, n))
     base = load_mouth() if recipe.begin == "builtin" else None
     net = train_mouth(clips, recipe.training, lambda done, total: notify("training", done, total), base=base, real=real)
+    net = blend(net, base, recipe.keep) if base else net
     silent = voiceless_clips(VOICELESS, seed)
     fit_voice(net, [*clips[:: max(1, len(clips) // VOICED)], *silent])
     card = _card(clips, real, recipe)

@@ -241,9 +241,16 @@ def augmented(mel: Tensor, random: np.random.Generator) -> Tensor:
     return mask_bands(bent, random)
 
 
-def at_frames(output: Tensor, clip: SpeakerClip) -> Tensor:
-    """(T, 8) interpolated from (M, 8) at 50 Hz: the network's output in the middle of every video frame."""
-    at = ((torch.arange(len(clip.tracked)) + 0.5) / float(clip.fps) * OUTPUT_RATE_HZ).clamp(max=len(output) - 1)
+def at_frames(output: Tensor, clip: SpeakerClip, late_s: float = 0.0) -> Tensor:
+    """(T, 8) interpolated from (M, 8) at 50 Hz: the network's output in the middle of every video frame.
+
+    Args:
+        output: of the network.
+        clip: whose frames.
+        late_s: by so much the picture is behind its sound.
+    """
+    moments = (torch.arange(len(clip.tracked)) + 0.5) / float(clip.fps) - late_s
+    at = (moments * OUTPUT_RATE_HZ).clamp(0, len(output) - 1)
     lower = at.floor().long()
     upper = (lower + 1).clamp(max=len(output) - 1)
     return torch.lerp(output[lower], output[upper], (at - lower)[:, None])

@@ -27,7 +27,8 @@ VOICE_RIDGE = 10.0
 _LIMITS = (
     ("steps", 1, 1_000_000), ("batch", 1, 4096), ("segment", 50, 10_000), ("width", 1, 4096),
     ("learning_rate", 1e-7, 1.0), ("weight_decay", 0, 10), ("velocity", 0, 1e4), ("correlation", 0, 1e4),
-    ("closing", 0, 1e4), ("real", 0, 1e4), ("real_batch", 1, 4096), ("seed", 0, 2**32 - 1),
+    ("closing", 0, 1e4), ("real", 0, 1e4), ("real_batch", 1, 4096),
+    ("real_late_s", -0.2, 0.2), ("seed", 0, 2**32 - 1),
 )  # fmt: skip
 
 
@@ -46,6 +47,7 @@ class MouthTraining:
     closing: float = 0.0  # how much more an error weighs where lips close or tuck
     real: float = 0.0  # weight of 1 − r on real speakers' videos, where there are some
     real_batch: int = 8  # clips of them in a step
+    real_late_s: float = 0.0  # by so much the videos' pictures are behind their sound
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -104,7 +106,7 @@ def train_mouth(
         for answer, weight in zip(net.both(mel), (0.5, 1.0), strict=True):  # live, and refined
             loss = loss + weight * _loss(answer[: len(targets)], targets, training)
             if parts:
-                loss = loss + weight * training.real * real_loss(answer[len(targets) :], parts)
+                loss = loss + weight * training.real * real_loss(answer[len(targets) :], parts, training.real_late_s)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -117,6 +119,17 @@ def train_mouth(
             on_loss(step, total / 200)
             total = 0.0
     return net.eval()
+
+
+def blend(net: MouthNet, base: MouthNet, keep: float) -> MouthNet:
+    """A network whose weights lie between two: trained ones, and a share `keep` of those they began with.
+
+    Source: Wortsman et al., Robust fine-tuning of zero-shot models, arXiv 2109.01903.
+    """
+    mixed, first = copy.deepcopy(net), base.state_dict()
+    weights = {n: t.lerp(first[n].to(t), keep) if t.is_floating_point() else t for n, t in net.state_dict().items()}
+    mixed.load_state_dict(weights)
+    return mixed
 
 
 def prepare(clip: CorpusClip) -> _Example:

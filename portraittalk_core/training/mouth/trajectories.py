@@ -29,7 +29,10 @@ REST_OPENING = 0.30  # where short vowels stay
 BACKGROUND = 1e-3  # pull towards rest where nothing else does
 EFFORT_DB = 9.0  # a vowel that much louder than the clip's vowels opens wider by EFFORT
 EFFORT = 0.2
-PAUSE_OPENING, PAUSE_S = 0.28, 0.4  # a short pause leaves the lips apart; a longer one less, as exp(−length / PAUSE_S)
+PAUSE_OPENING, PAUSE_S = (
+    0.05,
+    0.4,
+)  # a short pause leaves the lips just apart; a longer one less, as exp(−length / PAUSE_S)
 
 
 @dataclass(frozen=True)

@@ -195,6 +195,7 @@ def test_options_that_nothing_heeds_are_told(words, said, tmp_path, capsys):
     [
         (["identity", "--config", "x.toml", "--seed", "3"], "--seed cannot be used in train identity"),
         (["mouth", "--out", "{tmp}/a.safetensors", "--base", "b"], "--base cannot be used in train mouth without"),
+        (["mouth", "--config", "x.toml", "--hours", "3"], "--hours cannot be used in train mouth with --config"),
         (["mouth", "--out", "{tmp}/a.safetensors", "--videos", "{tmp}", "--hours", "3"], "--hours cannot be used"),
         (["mouth", "--out", "{tmp}/a.safetensors", "--seed", "-1"], "--seed must lie between"),
         (["mouth", "--out", "{tmp}/a.safetensors", "--hours", "nan"], "--hours must be a finite number"),

@@ -12,7 +12,7 @@ from portraittalk_core.training.mouth.real_clips import real_batch, real_clips, 
 from portraittalk_core.training.mouth.speaker import SpeakerClip, at_frames
 from portraittalk_core.training.mouth.speech_corpus import CorpusClip
 from portraittalk_core.training.mouth.speech_text import make_phrase
-from portraittalk_core.training.mouth.stage import MouthTraining, train_mouth
+from portraittalk_core.training.mouth.stage import MouthTraining, blend, train_mouth
 from portraittalk_core.training.mouth.trajectories import Sounds
 
 CONFIG = 'out = "mouth.safetensors"\ncorpus = "corpus"\nneural_hours = 1.5\n'
@@ -41,6 +41,8 @@ def test_a_recipe_is_read(tmp_path):
         ("[training]\nreal = 0.1\n", "videos and training.real go together"),
         ("[training]\nsteps = 0\n", r"training\.steps"),
         ("[training]\nlearning_rate = 5.0\n", r"training\.learning_rate"),
+        ("keep = 0.5\n", "nothing to keep of random weights"),
+        ("keep = 1.5\n", "keep"),
         ("epochs = 3\n", "unknown names: epochs"),
     ],
 )
@@ -72,9 +74,14 @@ def test_lips_that_follow_the_speaker_cost_nothing_whatever_their_size():
         at = (moments * float(part.fps) - 0.5).clamp(0, len(part.tracked) - 1)
         low = at.floor().long().clamp(max=len(part.tracked) - 2)
         row[:, :3] = 0.2 + 0.1 * torch.lerp(part.tracked[low], part.tracked[low + 1], (at - low)[:, None])
-    total = sum((1.0, 0.6, 0.8))
+    total = sum((0.5, 0.6, 0.3, 0.5))
     assert float(real_loss(outputs, parts)) < 0.1 * total
-    assert float(real_loss(1 - 3 * outputs, parts)) > 1.9 * total  # the opposite
+    opposite = torch.cat([1 - 3 * outputs[..., :3], outputs[..., 3:]], 2)
+    assert float(real_loss(opposite, parts)) > 1.9 * total
+    assert float(real_loss(outputs.roll(2, 1), parts)) > float(real_loss(outputs.roll(2, 1), parts, -0.04))
+    pressed = outputs.clone()
+    pressed[..., 6] = 1.0
+    assert float(real_loss(pressed, parts)) == pytest.approx(float(real_loss(outputs, parts)) + 0.5, abs=0.05)
     assert float(real_loss(torch.rand(2, 160, 8), parts)) == pytest.approx(total, rel=0.4)
     assert float(real_loss(torch.zeros(2, 160, 8), parts)) == pytest.approx(total, rel=1e-3)  # still lips
 
@@ -97,6 +104,8 @@ def test_a_second_teacher_is_followed():
     taught = train_mouth([corpus_clip()], settings, base=base, real=real)
     assert r(taught) > max(0.5, r(base) + 0.3)
     assert all(torch.equal(tensor, before[name]) for name, tensor in base.state_dict().items())
+    half, ends = blend(taught, base, 0.25).late.weight, (taught.late.weight, base.late.weight)
+    torch.testing.assert_close(half, 0.75 * ends[0] + 0.25 * ends[1])
 
 
 def test_a_folder_without_videos_is_refused(tmp_path):
