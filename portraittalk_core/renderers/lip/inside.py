@@ -79,7 +79,7 @@ def parted_share(gap: Tensor) -> Tensor:
 def tried_frames(footage: Footage, shares: Tensor, chosen: ReferenceFrames) -> list[int]:
     """Numbers of frames of a film with an open mouth, `TRIED` at most, from all of it.
 
-    They are no references, except where all such frames are, as in a film that is shorter than the number of references.
+    They are no references, except where all such frames are, as in a film with fewer frames than references.
     """
     track = footage.track
     frames = torch.nonzero(shares >= 1).flatten()
@@ -93,8 +93,11 @@ def tried_frames(footage: Footage, shares: Tensor, chosen: ReferenceFrames) -> l
 @torch.no_grad()
 def explained(
     model: LipModel, features: Any, sound: Rows | None, footage: Footage, boxes: LipBoxes, frames: list[int]
-) -> float | None:
+) -> tuple[float | None, Any]:
     """How well the networks paint the film's own open mouths from its references.
+
+    Where what they paint is added to aligned references, as much of it is taken as brings them nearest to the film:
+    what was learnt of others' teeth need not be right for these.
 
     Args:
         model: the networks.
@@ -105,11 +108,11 @@ def explained(
         frames: of `tried_frames`.
 
     Returns:
-        Share of the variance of colours inside the true mouths that is explained, 1 where they are the same; None where
-        there are no such frames.
+        Share of the variance of colours inside the true mouths that is explained, 1 where they are the same, None where
+        there are no such frames; and the features to paint with.
     """
     if not frames:
-        return None
+        return None, features
     numbers, crops = crops_of(footage, boxes, frames)
     true = torch.stack(crops)
     sketches = OwnSketches(footage, boxes, lambda at: footage.track.points[at])
@@ -121,8 +124,15 @@ def explained(
     lips = [boxes.points01(at, footage.track.points[at, list(INNER_LIPS)]) for at in numbers]
     masks = torch.stack([mouth_mask(own[:, :2], boxes.rule.size) for own in lips])[:, None]
     mean = (true * masks).sum((2, 3), keepdim=True) / masks.sum((2, 3), keepdim=True)
+    bare = model.with_share(features, 0.0) if hasattr(model, "with_share") else None
+    if bare is not None:
+        aligned = model.paint(bare, batch).float().cpu()
+        added = painted - aligned
+        best = float((masks * added * (true - aligned)).sum() / (masks * added.square()).sum().clamp(min=1e-9))
+        share = min(max(best, 0.0), 1.0)
+        features, painted = model.with_share(features, share), aligned + share * added
     left, whole = (((true - other).square() * masks).sum() for other in (painted, mean))
-    return float(1 - left / whole.clamp(min=1e-9))
+    return float(1 - left / whole.clamp(min=1e-9)), features
 
 
 def trusted(share: float | None, source: str) -> bool:
