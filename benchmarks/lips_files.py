@@ -51,6 +51,7 @@ HEADING = ["lower half dB", "mouth dB", "inside dB", "sharpness", "SSIM", "lips 
 COUNTS, LIP_COUNTS = (1, 2, 5, 10, 25), (1, 3, 5)
 AWAY = 12  # frames from a frame whose sound is given instead of its own
 WARP = "warp"
+_WARPED: dict[tuple[str, tuple[int, ...]], list[Tensor]] = {}
 
 
 @dataclass(frozen=True)
@@ -116,9 +117,13 @@ def clips_of(args: argparse.Namespace, model: LipPriors, folder: Path) -> dict[s
 
 
 def warp_pictures(subject: Subject) -> list[Tensor]:
-    """The warp of the first part's most closed mouth."""
-    source = choose(subject.video.track, subject.first_part, 1, 1).faces[0]
-    return by_warp(dataclasses.replace(subject.video, reference=source), subject.painted_frames)
+    """The warp of the first part's most closed mouth; of each clip it is made once."""
+    frames = tuple(subject.painted_frames)
+    if (subject.video.name, frames) not in _WARPED:
+        source = choose(subject.video.track, subject.first_part, 1, 1).faces[0]
+        made = by_warp(dataclasses.replace(subject.video, reference=source), frames)
+        _WARPED[subject.video.name, frames] = made
+    return _WARPED[subject.video.name, frames]
 
 
 def over_warp(model: LipPriors, faces: int, lips: int, subject: Subject, change: str = "") -> list[Tensor]:

@@ -6,7 +6,7 @@ Source: J. Wu et al., "Talking Face Generation with Lip and Identity Priors", se
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import ClassVar
 
@@ -41,6 +41,7 @@ class LipFeatures:
 
     references: ReferenceFeatures | None  # None where the alignment is ablated
     lips: Tensor | None  # (1|B, M, w, S/2, S/2); None where the lip module is ablated
+    share: float = 1.0  # of what is painted, where that is added to aligned references
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class LipPriors(LipNetworks):
             torch.cat([narrow.float(), aligned.narrow], 1),
             torch.cat([wide.float(), aligned.wide], 1),
         )
-        picture = self.rendering(masked, sketches, guide, features.lips, mel, at_once)
+        picture = self.rendering(masked, sketches, guide, features.lips, mel, at_once, features.share)
         return Painted(picture, aligned.picture)
 
     def _aligned(
@@ -120,6 +121,10 @@ class LipPriors(LipNetworks):
         if self.config.ablate != "align":
             features = encoded(self.alignment, pictures, sketches, self.at_once(1))
         return LipFeatures(features, self._encoded_lips(references))
+
+    def with_share(self, features: LipFeatures, share: float) -> LipFeatures | None:
+        """The features of which a share of the painting is added; None where nothing is added."""
+        return replace(features, share=share) if self.config.keep_references else None
 
     def _encoded_lips(self, references: References) -> Tensor | None:
         if self.rendering.lips is None:

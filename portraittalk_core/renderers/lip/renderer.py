@@ -157,7 +157,8 @@ class _LipJob:
         if self._shares is None or not self._model.needs_references or not bool((self._shares >= 1).any()):
             return
         frames = tried_frames(self._footage, self._shares, self._chosen())
-        share = explained(self._model, self._encoded(), self._sound, self._footage, self._boxes, frames)
+        known = explained(self._model, self._encoded(), self._sound, self._footage, self._boxes, frames)
+        share, self._features = known
         if not trusted(share, self._footage.name):
             self._shares.zero_()
 

@@ -128,6 +128,7 @@ class Rendering(PictureEncoder):
         lips: Tensor | None,
         mel: Tensor | None,
         at_once: int = 0,
+        share: float = 1.0,
     ) -> Tensor:
         """(B, 3, S, S) pictures in 0..1.
 
@@ -138,7 +139,10 @@ class Rendering(PictureEncoder):
             lips: of `LipFusion.encode`; None where the lip module is ablated.
             mel: (B, 80, 16); None where sound is ablated.
             at_once: lips that are fused together; 0: all.
+            share: of what is painted, where it is added to aligned references.
         """
+        if self.keeps and share == 0:
+            return _known(masked, guide)
         _, x = self.encode(torch.cat([masked, sketches], 1))
         if self.lips is not None:
             x = self.lips(x, lips, at_once)
@@ -150,6 +154,11 @@ class Rendering(PictureEncoder):
         if not self.keeps:
             return torch.sigmoid(self.conv_last(leaky_relu(x, LAST_SLOPE)))
         made = self.conv_last(leaky_relu(x, SLOPE))
-        known = masked.clone()
-        known[..., masked.shape[-2] // 2 :, :] = guide.picture[:, 3:, masked.shape[-2] // 2 :].to(masked)
-        return (known + torch.tanh(SHARE * made)).clamp(0, 1)
+        return (_known(masked, guide) + share * torch.tanh(SHARE * made)).clamp(0, 1)
+
+
+def _known(masked: Tensor, guide: Aligned) -> Tensor:
+    """(B, 3, S, S) visible upper halves above aligned references."""
+    known, half = masked.clone(), masked.shape[-2] // 2
+    known[..., half:, :] = guide.picture[:, 3:, half:].to(masked)
+    return known

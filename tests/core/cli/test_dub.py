@@ -62,6 +62,8 @@ def dub(place: Path, out: Path, *more: str, painted: bool = True) -> int:
         given += ["--renderer", "identitynet", "--checkpoint", place / "sd15.safetensors", "--tokenizer"]
         given += [place / "tokenizer", "--width", "64", "--height", "64", "--steps", "2", "--denoise", "0.9"]
         given += ["--device", "cpu"]
+    else:
+        given += ["--renderer", "warp"]
     return main(["dub", *map(str, [*given, *more])])
 
 

@@ -122,7 +122,8 @@ def test_a_command_that_was_stopped_goes_on(place, tmp_path, monkeypatch, capsys
         (["--renderer", "iplap", "--lips-file", "nowhere"], "--lips-file nowhere is not there; give IP-LAP's"),
         (["--renderer", "iplap", "--lips-file", "half.wav"], "half.wav"),
         (["--renderer", "lips", "--lips-file", "iplap.safetensors"], "is IP-LAP's renderer_checkpoint.pth, not a file"),
-        (["--lips-file", "iplap.safetensors"], "--lips-file cannot be used with warp"),
+        (["--renderer", "warp", "--lips-file", "iplap.safetensors"], "--lips-file cannot be used with warp"),
+        (["--lips-file", "iplap.safetensors"], "is IP-LAP's renderer_checkpoint.pth, not a file of `portraittalk"),
         (
             ["--renderer", "iplap", "--lips-file", "iplap.safetensors", "--reference-frames", "0,99"],
             "--reference-frames names frame 99, but film.mp4 has only 10 frames",

@@ -138,6 +138,16 @@ def test_insides_of_mouths_are_shown_where_they_can_be_seen():
     assert parted_share(found).tolist() == pytest.approx([0, 0.5, 1])
 
 
+class AddingLips(StubLips):
+    """What it paints, four times too much of it, is added to aligned references that are too dark."""
+
+    def with_share(self, features: float, share: float) -> float:
+        return share
+
+    def paint(self, features: float, batch) -> torch.Tensor:
+        return batch.pictures - 0.02 + features * 0.08
+
+
 def test_the_trial_tells_mouths_that_are_painted_well_from_others(film):
     """A network that gives the frames back explains all of their mouths, one that paints a single colour nothing."""
     footage = footage_of(RenderJob.of_track(film, film.track))
@@ -147,11 +157,15 @@ def test_the_trial_tells_mouths_that_are_painted_well_from_others(film):
     opened = gaps(film.track.points, SIDE, SIDE) >= 0.1
     assert len(frames) == 5 and all(opened[frames]) and not {0, 5} & set(frames)
     sound = lambda numbers: torch.zeros(len(numbers), 80, 16)  # noqa: E731 - as the contract calls it
-    assert explained(StubLips(), "features", sound, footage, boxes, frames) == pytest.approx(1, abs=1e-6)
-    assert explained(StubLips(flat((0.0, 1.0, 0.0))), "features", sound, footage, boxes, frames) < 0
+    assert explained(StubLips(), "features", sound, footage, boxes, frames)[0] == pytest.approx(1, abs=1e-6)
+    assert explained(StubLips(flat((0.0, 1.0, 0.0))), "features", sound, footage, boxes, frames)[0] < 0
+    adding = AddingLips()
+    share, features = explained(adding, 1.0, sound, footage, boxes, frames)
+    assert features == pytest.approx(0.25, abs=1e-3) and share == pytest.approx(1, abs=1e-3)
     shut = replace(film, track=replace(film.track, points=film.track.points[:1].expand(FRAMES, -1, -1)))
     assert opened[0] or not tried_frames(footage_of(RenderJob.of_track(shut, shut.track)), torch.ones(FRAMES), chosen)
-    assert explained(StubLips(), "features", sound, footage, boxes, []) is None and not trusted(None, "a film")
+    assert explained(StubLips(), "features", sound, footage, boxes, []) == (None, "features")
+    assert not trusted(None, "a film")
 
 
 def test_faces_too_small_to_be_painted_stay_as_filmed(film, filmed):
