@@ -40,10 +40,10 @@ from portraittalk_core.training.animatenet.stage import JointStage
 from portraittalk_core.training.data.video_clips import VideoClip
 from portraittalk_core.types import Portrait
 
-from .ablation import FRAMES, LENGTH, SIDE, PatchCodec, Plan
 from .animate_core import NoTextCache
 from .animate_toy import PLAN, held_out, trained_toy
 from .identity_network import random_adapter
+from .puppet_training import FRAMES, LENGTH, SIDE, PatchCodec, Plan
 
 STEPS, FAST_STEPS, CFG, NUM_CLIPS, SEED = 10, 4, 2.0, 4, 7
 FACE_STRENGTH = 0.3  # of a face adapter with random weights, which only shows that what is kept is right

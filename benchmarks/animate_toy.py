@@ -20,7 +20,17 @@ from portraittalk_core.media.files import atomic_write
 from portraittalk_core.training.animatenet.stage import AnimateParts, JointStage
 from portraittalk_core.training.data.video_clips import VideoClip
 
-from .ablation import LENGTH, WIDTHS, FixedTexts, Plan, first_stage, puppet_clip, second_stage, toy_base, training_clips
+from .puppet_training import (
+    LENGTH,
+    WIDTHS,
+    FixedTexts,
+    Plan,
+    first_stage,
+    puppet_clip,
+    second_stage,
+    toy_base,
+    training_clips,
+)
 
 PLAN = Plan(second_steps=600)
 UNCAPTIONED = 5  # every so manyth clip has no caption

@@ -115,9 +115,7 @@ def measure_speed(args: argparse.Namespace) -> int:
         compared = measure_public(args, seen, folder / "iplap")
         public, off = compared.seconds_a_frame, compared.pictures
         ratio = public / ours["iplap"]
-        print(
-            f"  'iplap' by its own code{'':<15}{1e3 * public:9.1f}   {1 / public:.2f} frames a second"
-        )
+        print(f"  'iplap' by its own code{'':<15}{1e3 * public:9.1f}   {1 / public:.2f} frames a second")
         tell_difference(compared)
     most = max((int(one.max()) for one in off[:-FRAMES_AFTER]), default=0)
     goals = (

@@ -29,6 +29,7 @@ from portraittalk_core.types import LandmarkTrack
 from . import lipsync_speed
 from .lipsync_baselines import Prediction, Predictor, Ridge, find_rhubarb, rhubarb_predictors, simple_predictors
 from .lipsync_clips import Clip, in_one_pose, load_clips, neutral_face
+from .lipsync_grid import closures_table, load_grid
 from .lipsync_tables import Table, progress, show, to_markdown
 from .lipsync_training import fitted_table, held_out_table, live
 
@@ -80,6 +81,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--landmarks", action="store_true", help="also the mouth landmarks' error (tracks the videos)")
     parser.add_argument("--tracks", type=Path, metavar="FOLDER", help="where to keep tracked faces for the next run")
+    parser.add_argument(
+        "--grid", type=Path, metavar="FOLDER", help="closures on aligned words: GRID's .align and sounds"
+    )
     parser.add_argument("--failures", action="store_true", help=f"list the clips on which ours has r below {FAILED}")
     parser.add_argument("--speed", action="store_true", help="speed and memory on 60 and 600 s of speech")
     parser.add_argument("--held-out", action="store_true", help="synthesised speakers that no training heard")
@@ -92,8 +96,8 @@ def run(args: argparse.Namespace) -> int:
     """Measure, print, write, and return 1 if a must is missed."""
     if args.measure_speed:
         return lipsync_speed.run_child(args.measure_speed)
-    if not args.clips and not args.speed and not args.held_out:
-        _shout("nothing to measure: give --clips FOLDER, or --speed.")
+    if not (args.clips or args.speed or args.held_out or args.grid):
+        _shout("nothing to measure: give --clips FOLDER, --grid FOLDER, or --speed.")
         return 2
     torch.set_num_threads(1)
     tables, rows, missed = [], [], 0
@@ -111,6 +115,12 @@ def run(args: argparse.Namespace) -> int:
         tables += [_failures(rows, clips, args.weights)] if args.failures else []
         if args.landmarks:
             tables.append(_landmark_table([landmark_error(clip, args.weights) for clip in clips]))
+    if args.grid:
+        try:
+            tables.append(closures_table(load_grid(args.grid), args.weights, args.landmarks, args.tracks))
+        except InputError as error:
+            _shout(str(error))
+            return 2
     if args.held_out:
         tables.append(held_out_table(args.weights))
     if args.speed:

@@ -101,7 +101,7 @@ def _load(video: Path, speaker: str, landmarks: bool, tracks: Path | None) -> Cl
     speech = load_speech(sound if sound.exists() else video)
     truth_path = video.parent / "gt" / f"{video.stem}.npz"
     if not truth_path.exists():
-        track = _tracked(video, FPS, tracks)
+        track = tracked_video(video, FPS, tracks)
         curves = mouth_open(track), mouth_width(track), pose_free_jaw(track)
         return Clip(video.stem, speaker, speech, *curves, track.valid, track.fps, video, True, track)
     with np.load(truth_path, allow_pickle=False) as file:
@@ -112,11 +112,12 @@ def _load(video: Path, speaker: str, landmarks: bool, tracks: Path | None) -> Cl
             width_px, height_px = (int(side) for side in file["size"])
             track = LandmarkTrack.from_px(torch.from_numpy(file["lm"]), width_px, height_px, fps, valid)
         elif landmarks:
-            track = _tracked(video, fps, tracks)
+            track = tracked_video(video, fps, tracks)
     return Clip(video.stem, speaker, speech, gap, width, jaw, valid, fps, video, False, track)
 
 
-def _tracked(video: Path, fps: Fraction, tracks: Path | None) -> LandmarkTrack:
+def tracked_video(video: Path, fps: Fraction, tracks: Path | None) -> LandmarkTrack:
+    """The face of a video, from a folder of earlier tracks where it is there."""
     from portraittalk_core.face.mesh.landmarks import track_faces
     from portraittalk_core.media.records import load_record, save_record
     from portraittalk_core.media.video_read import read_pictures

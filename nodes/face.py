@@ -48,6 +48,12 @@ class LoadFaceEmbedding(io.ComfyNode):
                 *growing_pictures(
                     PICTURES, "More pictures of the same person, of any size; each counts as those in images."
                 ),
+                advanced(
+                    io.Boolean.Input(
+                        "remove_background", default=False, optional=True,
+                        tooltip="All but the person turns black before the face is described, as PortraitTalk does.",
+                    )
+                ),
             ],
             outputs=[
                 FaceEmbedding.Output("face_embedding", display_name="face_embedding", tooltip="Who it is."),
@@ -57,12 +63,14 @@ class LoadFaceEmbedding(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, images, face_index, weights="", more=None, mask=None, clip_vision=None, **others):
+    def execute(
+        cls, images, face_index, weights="", more=None, mask=None, clip_vision=None, remove_background=False, **others
+    ):
         """Detect, crop and encode the faces."""
         from ..portraittalk_core.face.identity.embedding import join_faces
 
         batches = [images, *given_pictures(PICTURES, others)]
-        encoded = _encoded(batches, face_index, weights, mask)
+        encoded = _encoded(batches, face_index, weights, mask, remove_background)
         crops = convert.to_image(encoded.crops)
         embedding = _with_clip(encoded.embedding, clip_vision, crops)
         joined = embedding if more is None else join_faces([embedding, more])
@@ -95,7 +103,8 @@ class BlendFaces(io.ComfyNode):
         return io.NodeOutput(blend_faces(face_a, face_b, amount))
 
 
-def _encoded(batches, face_index, weights, mask):
+def _encoded(batches, face_index, weights, mask, remove_background):
+    from ..portraittalk_core.face.identity.background import person_masks
     from ..portraittalk_core.face.identity.encoder import CROP_PX, FaceEncoder, find_face_models
 
     first, *others = [list(convert.to_pictures(batch)) for batch in batches]
@@ -103,6 +112,8 @@ def _encoded(batches, face_index, weights, mask):
     numbers = texts.to_numbers(weights, len(pictures), "weights")
     masks = convert.to_picture_masks(mask, first)
     masks = None if masks is None else [*masks, *[None] * (len(pictures) - len(first))]
+    if remove_background:
+        masks = person_masks(pictures, masks)
     with FaceEncoder(find_face_models(paths.model_folders(paths.FACES))) as encoder:
         return encoder.encode(pictures, None, numbers, masks, face_index, CROP_PX, Progress())
 

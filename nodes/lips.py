@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
-from ..portraittalk_core.renderers.lip.options import LipPaintOptions
+from ..portraittalk_core.renderers.lip.options import USUAL, LipPaintOptions
 from .bindings import convert, paths
 from .sockets import (
     Landmarks,
@@ -144,16 +144,27 @@ class SelectReferences(io.ComfyNode):
         return io.NodeOutput(references, image, references.indices, ui=ui.PreviewImage(image, cls=cls))
 
 
-def reference_widgets(**changes: object) -> list[io.Input]:
-    """The widgets for how many references there are."""
+def reference_widgets(weights_own: int | None = None, **changes: object) -> list[io.Input]:
+    """The widgets for how many references there are.
+
+    Args:
+        weights_own: a number below all others that stands for as many as the weights are made for; None: there is none.
+        changes: of the widgets.
+    """
+    usual = dict(zip(("references", "lip_references"), USUAL, strict=True))
+    low = {} if weights_own is None else {"min": weights_own}
+    default = usual if weights_own is None else dict.fromkeys(usual, weights_own)
+    told = "" if weights_own is None else f"; {weights_own}: as many as the weights are made for"
     return [
         widget(
-            LipPaintOptions, "references", id="num_references", **changes,
-            tooltip="Pictures of the film's own face that guide the painting; 0 takes a fifth of its frames, 1 to 25.",
+            LipPaintOptions, "references", id="num_references", default=default["references"], **low, **changes,
+            tooltip="Pictures of the film's own face that guide the painting; 0 takes a fifth of its frames, 1 to "
+            f"25{told}.",
         ),
         widget(
-            LipPaintOptions, "lip_references", id="num_lip_references", **changes,
-            tooltip="Pictures of the film's own lips that guide it; only the renderer lips looks at them.",
+            LipPaintOptions, "lip_references", id="num_lip_references", default=default["lip_references"], **low,
+            **changes,
+            tooltip=f"Pictures of the film's own lips that guide it; only the renderer lips looks at them{told}.",
         ),
     ]  # fmt: skip
 

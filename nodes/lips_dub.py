@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..portraittalk_core.motion.dub_options import DubOptions
 from ..portraittalk_core.motion.options import MotionOptions
-from ..portraittalk_core.renderers.lip.options import LipPaintOptions
+from ..portraittalk_core.renderers.lip.options import LipPaintOptions, ScriptPaintOptions
 from .bindings import convert_audio
 from .bindings.film_sound import KEEP, keep_sound_widget
 from .lips import reference_widgets
@@ -25,7 +25,7 @@ from .sockets import (
 from .video import FEW_FRAMES
 from .widgets import ai_mark_widget, crf_widget, face_index_widget, later_widgets, marked, widget
 
-WEIGHTS_OWN = -1  # of crop_pad: as the weights were trained
+WEIGHTS_OWN = -1  # of crop_pad and of numbers of references: as the weights were trained
 MOTION = ("mouth_gain", "silence_gate_db", "smoothing", "offset_ms")
 OF_THE_FILM = (
     "fps",
@@ -91,12 +91,13 @@ def _sorted(inputs, speech):
 
     watched = Watched(**taken("references", "face_index", "face_at", landmarks="film_landmarks"))
     written = Written(**taken("keep_frames", "crf", "resume", KEEP))
-    of_paint = [field.name for field in fields(LipPaintOptions)]
+    of_paint = [field.name for field in fields(ScriptPaintOptions)]
     paint = taken(*of_paint, references="num_references", lip_references="num_lip_references")
-    if paint.get("crop_pad", WEIGHTS_OWN) < 0:
-        paint["crop_pad"] = None
+    for name in (*REFERENCES[:2], "crop_pad"):
+        if paint.get(name, WEIGHTS_OWN) < 0:
+            paint[name] = None
     dub = DubOptions(**taken("film_end", "scenes"))
-    return DubInputs(speech, LipPaintOptions(**paint), MotionOptions(**inputs), dub), watched, written
+    return DubInputs(speech, ScriptPaintOptions(**paint), MotionOptions(**inputs), dub), watched, written
 
 
 def _main_inputs() -> list[io.Input]:
@@ -143,7 +144,7 @@ def _main_inputs() -> list[io.Input]:
 def _advanced_inputs() -> list[io.Input]:
     more = {"optional": True, "advanced": True}
     return [
-        *reference_widgets(**more),
+        *reference_widgets(WEIGHTS_OWN, **more),
         widget(
             LipPaintOptions, "crop_pad", default=WEIGHTS_OWN, min=WEIGHTS_OWN, **more,
             tooltip="Room around the landmarks in the networks' crop, in pixels of the film; -1: the weights' own.",
@@ -185,4 +186,9 @@ def _advanced_inputs() -> list[io.Input]:
         *later_widgets(LipPaintOptions, [*PAINT, *REFERENCES]),
         keep_sound_widget(),
         ai_mark_widget(),
+        widget(
+            ScriptPaintOptions, "inference", **more,
+            tooltip="For IP-LAP alone: public shows it what its own script does, at 25 frames a second and "
+            "with the engine landmark_generator; script pastes as it does, too; own: any rate, any engine.",
+        ),
     ]  # fmt: skip

@@ -8,6 +8,7 @@ from ..portraittalk_core.motion.options import MotionOptions
 from ..portraittalk_core.style.options import StyleUse
 from . import texts
 from .bindings import paths
+from .bindings.face_recon import face_recon_names, face_recon_path
 from .sockets import Landmarks, Style, advanced, schema
 from .style_files import NO_FILE, attention_input, managed_attention, strength_curve_input, style_files, style_output
 from .widgets import face_index_widget, sound_track_widget, widget, widgets
@@ -40,6 +41,13 @@ class StylePrior(io.ComfyNode):
                 Landmarks.Input("landmarks", optional=True, tooltip="The reference's landmarks, if there are any yet."),
                 io.Audio.Input("audio", optional=True, tooltip="The reference's sound, where the video has none."),
                 *_advanced_inputs(),
+                advanced(
+                    io.Combo.Input(
+                        "face_recon", options=[NO_FILE, *face_recon_names()], default=NO_FILE, optional=True,
+                        tooltip="Measures expressions for extractors over 3DMM coefficients or blendshapes, from "
+                        "models/portraittalk: a 3DMM encoder, MediaPipe's task file with blendshapes, or a BFM folder.",
+                    )
+                ),
             ],
             outputs=[
                 style_output(),
@@ -50,9 +58,13 @@ class StylePrior(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, extractor=NO_FILE, style_attention=NO_FILE, encoder=NO_FILE) -> bool | str:
+    def validate_inputs(
+        cls, extractor=NO_FILE, style_attention=NO_FILE, encoder=NO_FILE, face_recon=NO_FILE
+    ) -> bool | str:
         """Accept files that appeared after the lists were made."""
-        return paths.validated(lambda: (style_files(extractor, style_attention), _encoder_path(encoder)))
+        return paths.validated(
+            lambda: (style_files(extractor, style_attention), _encoder_path(encoder), _recon_path(face_recon))
+        )
 
     @classmethod
     def execute(cls, preset, strength, noise, seed, **inputs) -> io.NodeOutput:
@@ -137,11 +149,15 @@ def _encoder_path(name):
     return None if name == NO_FILE else paths.encoder_path(name)
 
 
-def _reference_style(use, extractor, encoder=NO_FILE, **reference_inputs):
+def _recon_path(name):
+    return None if name == NO_FILE else face_recon_path(name)
+
+
+def _reference_style(use, extractor, encoder=NO_FILE, face_recon=NO_FILE, **reference_inputs):
     """The style prior of whichever reference is connected."""
     from ..portraittalk_core.speech.encoders import load_speech_encoder
     from ..portraittalk_core.style.extractor import load_extractor
-    from ..portraittalk_core.style.features import WHISPER
+    from ..portraittalk_core.style.features import MEASURED_EXPRESSION, WHISPER
     from ..portraittalk_core.style.reference import style_of
     from .bindings.progress import Progress
     from .style_reference import reference_of
@@ -149,4 +165,6 @@ def _reference_style(use, extractor, encoder=NO_FILE, **reference_inputs):
     opened = None if extractor is None else load_extractor(extractor)
     path = _encoder_path(encoder) if opened is not None and opened.sizes.audio == WHISPER else None
     speech_encoder = None if path is None else load_speech_encoder(path)
-    return style_of(reference_of(opened is not None, **reference_inputs), use, opened, speech_encoder, Progress())
+    recon = None if opened is None or opened.sizes.expression == MEASURED_EXPRESSION else _recon_path(face_recon)
+    reference = reference_of(opened is not None, **reference_inputs, face_recon=recon)
+    return style_of(reference, use, opened, speech_encoder, Progress())

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+
 from ..portraittalk_core.errors import InputError
 from ..portraittalk_core.media.audio import load_speech, speech_from_waveform
 from ..portraittalk_core.media.sound import SoundChoice
 from ..portraittalk_core.media.video_read import probe_video, read_pictures
+from ..portraittalk_core.style.expression_source import ExpressionRecorder, open_expression_source
 from ..portraittalk_core.style.reference import Reference, ReferenceOptions, speech_pieces, track_pieces
 from ..portraittalk_core.types import as_fps
 from .bindings import convert, convert_audio, convert_video
@@ -22,6 +26,7 @@ def reference_of(
     fps: float = 25.0,
     face_index: int = 0,
     sound_track: int = 0,
+    face_recon: Path | None = None,
 ) -> Reference:
     """Tracks and sound of the reference person.
 
@@ -34,6 +39,7 @@ def reference_of(
         fps: of the frames.
         face_index: which face.
         sound_track: which one of the video's, from 1; 0 is its default.
+        face_recon: what measures expressions in the pictures; None for nothing.
 
     Raises:
         InputError: nothing is connected, or it shows too little of a face.
@@ -41,16 +47,35 @@ def reference_of(
     sound = convert_audio.to_speech(audio) if audio is not None else None
     if landmarks is not None:
         return Reference((landmarks,), _cut(sound, [(0, landmarks)]), "the landmarks")
+    recorder = None if face_recon is None else ExpressionRecorder(open_expression_source(face_recon))
+    tracking = _Tracking(ReferenceOptions(face_index), recorder)
     if video is not None:
-        return _of_video(video, sound, sound_track if needs_sound else None, ReferenceOptions(face_index))
+        return _of_video(video, sound, sound_track if needs_sound else None, tracking)
     if frames is not None:
-        return _of_frames(frames, as_fps(fps), sound, ReferenceOptions(face_index), "the batch of frames")
+        return _of_frames(frames, as_fps(fps), sound, tracking, "the batch of frames")
     if sound is not None:
         return Reference(sounds=(sound,), source="the sound")
     raise InputError("there is no reference: connect a video, frames, landmarks or audio, or choose a preset.")
 
 
-def _of_video(video, sound, sound_track: int | None, options: ReferenceOptions) -> Reference:
+@dataclass(frozen=True)
+class _Tracking:
+    """Which face is tracked, and what measures its expressions."""
+
+    options: ReferenceOptions
+    recorder: ExpressionRecorder | None
+
+    def pieces(self, pictures, fps, total: int, mesh, name: str) -> list:
+        """Pieces of the pictures with the face's landmarks."""
+        return track_pieces(pictures, fps, total, mesh, self.options, name, self.recorder)
+
+    def reference(self, pieces: list, sound, name: str) -> Reference:
+        """The reference of tracked pieces and their sound."""
+        expressions = () if self.recorder is None else self.recorder.features(pieces, name)
+        return Reference(tuple(track for _, track in pieces), _cut(sound, pieces), name, expressions)
+
+
+def _of_video(video, sound, sound_track: int | None, tracking: _Tracking) -> Reference:
     needs_sound = sound is None and sound_track is not None
     in_memory = convert_video.video_frames(video)
     if in_memory is not None:
@@ -58,27 +83,23 @@ def _of_video(video, sound, sound_track: int | None, options: ReferenceOptions) 
         if needs_sound:
             audio = convert_audio.to_sound(convert_video.video_audio(video))
             sound = None if audio is None else speech_from_waveform(*audio, source="the sound of the video")
-        return _of_frames(frames, fps, sound, options, "the video")
+        return _of_frames(frames, fps, sound, tracking, "the video")
     with convert_video.video_file(video) as path, face_mesh() as mesh:
         probe = probe_video(path)
         pictures = read_pictures(path, probe.fps, on_progress=Progress())
         total = probe.num_frames or round(probe.seconds * probe.fps)
-        pieces = track_pieces(pictures, probe.fps, total, mesh, options, "the video")
+        pieces = tracking.pieces(pictures, probe.fps, total, mesh, "the video")
         if needs_sound and probe.has_sound:
             sound = load_speech(SoundChoice(path, sound_track or None))
-    return _reference(pieces, sound, "the video")
+    return tracking.reference(pieces, sound, "the video")
 
 
-def _of_frames(frames, fps, sound, options: ReferenceOptions, name: str) -> Reference:
+def _of_frames(frames, fps, sound, tracking: _Tracking, name: str) -> Reference:
     pictures = convert.to_pictures(frames)
     with face_mesh() as mesh:
         counted_pictures = counted(pictures, len(pictures), Progress())
-        pieces = track_pieces(counted_pictures, fps, len(pictures), mesh, options, name)
-    return _reference(pieces, sound, name)
-
-
-def _reference(pieces: list, sound, name: str) -> Reference:
-    return Reference(tuple(track for _, track in pieces), _cut(sound, pieces), name)
+        pieces = tracking.pieces(counted_pictures, fps, len(pictures), mesh, name)
+    return tracking.reference(pieces, sound, name)
 
 
 def _cut(sound, pieces: list) -> tuple:

@@ -73,7 +73,7 @@ class ChosenStyle:
         self.attention.model.warn_other_base(base)
         style = self.over(num_frames, fps)
         count = num_frames if isinstance(style, BlendedStyle) else 1
-        return self.attention, FrameStyles(style.draw(count, fps), style.strengths(count, fps))
+        return self.attention, FrameStyles(*self.attention.model.drawn(style, count, fps))
 
 
 def blended(first: ChosenStyle, second: ChosenStyle, share: float, points: tuple) -> ChosenStyle:

@@ -10,6 +10,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import controltalk as toy  # noqa: E402
+from benchmarks import implicit_held as held  # noqa: E402
 from benchmarks import implicit_small as small  # noqa: E402
 
 toy_puppet = sys.modules["toy_puppet"]
@@ -83,3 +84,24 @@ def test_frames_that_are_followed_show_the_face_and_are_not_the_source():
     valid[8] = False
     clip = dataclasses.replace(clip, reference=4, track=dataclasses.replace(clip.track, valid=valid))
     assert small.followed_frames(clip) == [0]
+
+
+def test_held_heads_stand_still_while_their_mouths_move(tmp_path, monkeypatch):
+    monkeypatch.setattr(held, "warped_pictures", lambda job: [job.source.picture] * job.num_frames)
+    toy_puppet.write_prepared(tmp_path, ["a/1", "a/2", "b/1"])
+    (tmp_path / held.TRAIN).write_text("a/1\na/2\nb/1\n")
+    names = small.read_list(held.write_held_clips(tmp_path, 0))
+    assert names == {*("a/1", "a/2", "b/1"), *(f"{f}/{n}" for f in held.FOLDERS for n in ("a/1", "a/2", "b/1"))}
+    assert small.read_list(tmp_path / held.BALANCED) == {"a/1", "a/2", "b/1"}
+    for clip in small.read_videos(tmp_path, 1, frozenset({"held/a/1", "held/b/1"})).videos:
+        points = clip.track.points_px
+        moved = (points - points[:1]).norm(dim=-1)
+        rigid = list(held.topo.RIGID)
+        assert clip.reference == 0 and moved[1:, rigid].max() < 0.05 * points[0].std()
+        assert small.mouth_open(clip.track).std() > 0.02
+
+
+def test_clips_of_a_speaker_are_spread_evenly():
+    names = [f"s1/{number}" for number in range(10)] + ["s4/x", "s4/y"]
+    assert held.by_speaker(names, 5) == ["s1/0", "s1/2", "s1/4", "s1/6", "s1/8", "s4/x", "s4/y"]
+    assert held.by_speaker(names, 12) == names

@@ -12,12 +12,14 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import __main__ as command  # noqa: E402
-from benchmarks import lipsync, lipsync_baselines  # noqa: E402
+from benchmarks import lipsync, lipsync_baselines, lipsync_grid  # noqa: E402
 from benchmarks.lipsync_baselines import Prediction, Predictor, Ridge, cues_to_curve, find_rhubarb, rms_envelope  # noqa: E402
 from benchmarks.lipsync_clips import Clip, in_one_pose, load_clips, pose_free_jaw, speaker_of  # noqa: E402
+from benchmarks.lipsync_grid import closures_table, load_grid, read_align  # noqa: E402
 from benchmarks.lipsync_tables import Table, to_markdown  # noqa: E402
+from portraittalk_core.errors import InputError  # noqa: E402
 from portraittalk_core.face.geometry import rotation_matrix  # noqa: E402
-from portraittalk_core.types import LandmarkTrack, Speech  # noqa: E402
+from portraittalk_core.types import LandmarkTrack, MouthCurves, Speech  # noqa: E402
 
 RATE, FPS, NUM = 16_000, Fraction(25), 75
 
@@ -156,3 +158,42 @@ def still_track() -> LandmarkTrack:
 
 def test_markdown_of_a_table():
     assert to_markdown(Table("T", ["a", "b"], [["x|y", "1"]])) == "**T**\n\n| a | b |\n| --- | ---: |\n| x\\|y | 1 |\n"
+
+
+ALIGN = "0 25000 sil\n25000 31250 bin\n31250 35000 by\n35000 37500 sp\n37500 43750 five\n43750 75000 sil\n"
+
+
+def test_words_of_an_align_file_become_sounds(tmp_path):
+    (tmp_path / "a.align").write_text(ALIGN, encoding="utf-8")
+    sounds = read_align(tmp_path / "a.align")
+    assert "".join(symbol or "_" for symbol in sounds.symbols) == "_bɪnbaɪ_faɪv_"
+    assert (sounds.start_s[1], sounds.end_s[3]) == (1.0, 1.25)  # 25,000 units are a second
+    assert sounds.start_s[1:].tolist() == sounds.end_s[:-1].tolist()
+    vowel = sounds.end_s[2] - sounds.start_s[2]
+    assert vowel == pytest.approx(0.25 * 0.08 / 0.22)  # 70, 80 and 70 ms of 0.25 s
+    for text in ("0 10 sil\n10 20 hello\n", "0 10\n", "x 10 sil\n"):
+        (tmp_path / "b.align").write_text(text, encoding="utf-8")
+        with pytest.raises(InputError, match="b.align holds the line"):
+            read_align(tmp_path / "b.align")
+
+
+def test_closures_on_grid_are_counted(tmp_path, write_sound, monkeypatch, capsys):
+    (tmp_path / "align").mkdir()
+    (tmp_path / "align" / "a.align").write_text(ALIGN, encoding="utf-8")
+    write_sound(np.zeros(3 * RATE, np.float32), RATE, "a.wav")
+    clips = load_grid(tmp_path)
+    middles = [(s + e) / 2 for x, s, e in zip(*vars(clips[0].sounds).values(), strict=True) if x in ("b", "f")]
+    times = (torch.arange(150) + 0.5) / 50
+
+    def lips(*closed: float) -> MouthCurves:
+        """Closed at some moments, and always tucked."""
+        near = torch.stack([(times - at).abs() < 0.015 for at in closed]).any(0)
+        still = torch.zeros(150)
+        return MouthCurves((~near).float(), still, still, still, still, still + 1, still)
+
+    monkeypatch.setattr(lipsync_grid, "predict_mouth", lambda *_: lips(middles[0], middles[1] + 0.1))
+    row = closures_table(clips, None, lips=False, tracks=None).rows[0]
+    assert row[:5] == ["ours", "2", "50.0%", "2", "100.0%"]
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "lipsync", "--grid", str(tmp_path / "align")])
+    assert command.main() == 2
+    assert "holds no .align files with" in capsys.readouterr().err

@@ -246,6 +246,7 @@ def test_pip_command_names_what_there_is(words):
 LOADERS = {
     "identity.toml": ("portraittalk_core.training.identitynet.config", "load_config"),
     "animatenet.toml": ("portraittalk_core.training.animatenet.config", "load_animate_config"),
+    "recipe.toml": ("portraittalk_core.training.recipe.config", "load_recipe"),
     "style.toml": ("portraittalk_core.training.style.config", "load_style_config"),
     "keypoints.toml": ("portraittalk_core.training.keypoints.config", "load_keypoint_config"),
     "sync.toml": ("portraittalk_core.training.sync.config", "load_sync_config"),

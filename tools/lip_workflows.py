@@ -120,7 +120,7 @@ GROUPS = {
 
 def _dubbed(keep_frames: str) -> list:
     """Widget values of Dub Lips."""
-    advanced = [25, 5, -1.0, 55.0, 8, -45.0, 0.3, 0.0, "cut", "same", 0, 16, True]
+    advanced = [-1, -1, -1.0, 55.0, 8, -45.0, 0.3, 0.0, "cut", "same", 0, 16, True]
     return [1.0, 1.0, 1.0, 1.0, "auto", 0.08, keep_frames, *advanced]
 
 

@@ -61,6 +61,7 @@ def main() -> None:
     save(stack([faces, plot]), ROOT / "workflows" / "quick_portrait.jpg")
     save(identity(portrait, track), ROOT / "workflows" / "identity_portrait.jpg")
     save(talking(portrait, track), ROOT / "workflows" / "talking_portrait.jpg")
+    save(stack([talking(portrait, track), plot]), ROOT / "workflows" / "everything.jpg")
     save(long(portrait, track, speech), ROOT / "workflows" / "long_speech.jpg")
     save(dub(portrait, speech), ROOT / "workflows" / "dub_a_video.jpg")
     save(styles(portrait, speech), ROOT / "workflows" / "speak_in_their_style.jpg")

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import blueprints
+import everything_workflow
 import keypoint_workflow
 import lip_workflows
 import score_workflow
@@ -429,6 +430,7 @@ def main() -> None:
     """Write all workflows and subgraph blueprints."""
     graphs, groups, models_of = dict(GRAPHS), {}, {}
     modules = (video_workflows, style_workflow, score_workflow, vexpress_workflow, keypoint_workflow, lip_workflows)
+    modules += (everything_workflow,)
     for module in modules:
         KINDS.update(module.KINDS)
         graphs |= module.GRAPHS
@@ -436,7 +438,7 @@ def main() -> None:
         models_of |= getattr(module, "MODELS", {})
     for name, graph in graphs.items():
         models = MODELS | models_of.get(name, {})
-        off = SWITCHED_OFF.get(name, ())
+        off = (SWITCHED_OFF | everything_workflow.SWITCHED_OFF).get(name, ())
         write("workflows", name, build(graph, groups.get(name, ()), models, off, app_mode(name, graph)))
     for blueprint in blueprints.of(graphs):
         inner = build(blueprint.nodes, models=MODELS | models_of["keypoint_portrait"])

@@ -119,6 +119,11 @@ def check_animate(patcher: comfy.model_patcher.ModelPatcher, net: comfy.controln
     """
     if net is None:
         raise InputError("an AnimateNet works inside a ControlNet; connect control_net, or set animate_net to none.")
+    if patcher.model.previous_proj is not None:
+        raise InputError(
+            "this AnimateNet looks at the last finished frame (trained with previous = true), which ComfyUI's sampler "
+            "cannot show it yet; paint with `portraittalk talk`, or train without."
+        )
     network = getattr(net, "control_model", None)
     if network is not None:  # a ControlLoRA's is made only when it runs
         check_fit(patcher.model, control_keys(network))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from ...portraittalk_core.errors import InputError
 from ...portraittalk_core.media.video_read import probe_video
 from ...portraittalk_core.motion.dub import dub_track, film_order, fit_speech
 from ...portraittalk_core.motion.dub_options import DubOptions
@@ -18,7 +19,8 @@ from ...portraittalk_core.motion.options import MotionOptions
 from ...portraittalk_core.pipelines.dub import render_film
 from ...portraittalk_core.pipelines.render import LENGTHS_DIFFER_S
 from ...portraittalk_core.renderers.contract import Callbacks, Film, RenderJob
-from ...portraittalk_core.renderers.lip.options import LipPaintOptions
+from ...portraittalk_core.renderers.lip.files import IPLAP
+from ...portraittalk_core.renderers.lip.options import OWN, LipPaintOptions
 from ...portraittalk_core.renderers.lip.renderer import LipRenderer
 from ...portraittalk_core.types import LandmarkTrack, Speech
 from ..engine import to_engine
@@ -134,17 +136,29 @@ def run(
     with ExitStack() as files:
         filmed = _filmed(film, inputs, watched, files)
         frames, text = LipFrames(written.keep_frames, filmed), _findings(filmed, inputs)
-        track = _dubbed(filmed, inputs, to_engine(engine, None, inputs.speech), frames.progress)
+        opened = to_engine(engine, None, inputs.speech)
+        track = _dubbed(filmed, inputs, opened, frames.progress)
         chosen = None if watched.references is None else watched.references.frames
-        renderer = LipRenderer(networks.model, inputs.paint, chosen)
+        renderer = LipRenderer(networks.model, _checked(inputs.paint, networks.model.name), chosen)
+        windows = renderer.windows_of(opened, filmed, inputs.speech)
         callbacks = Callbacks(frames.progress, frames.on_picture, sections=sections)
         sound = with_film_sound(filmed.path, sound) if written.keep_film_sound else sound
         more = {"renderer": renderer, "speech": inputs.speech, "callbacks": callbacks, "crf": written.crf}
         with networks.on_device(inputs.paint.batch_size):
-            render_film(filmed, track, out, sound=sound, **more)
-        mask = frames.masks(renderer.masks(RenderJob.of_track(filmed, track, inputs.speech)))
+            render_film(filmed, track, out, sound=sound, windows=windows, **more)
+        mask = frames.masks(renderer.masks(replace(RenderJob.of_track(filmed, track, inputs.speech), windows=windows)))
     text.append(sections.summary if sections is not None else "")
     return _result(frames, (track, mask), out, text, hidden)
+
+
+def _checked(paint: LipPaintOptions, renderer: str) -> LipPaintOptions:
+    """The options, if the renderer has the inference that they ask for."""
+    if paint.inference != OWN and renderer != IPLAP:
+        raise InputError(
+            f"inference {paint.inference} is that of IP-LAP's own script, and the renderer is {renderer}: take "
+            f"{IPLAP} in Load Lip Renderer, or inference {OWN}."
+        )
+    return paint
 
 
 def _result(frames: LipFrames, outputs: tuple, out: Path, findings: list[str], hidden) -> NodeResult:

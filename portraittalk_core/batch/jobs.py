@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -44,11 +44,12 @@ from ..options import fields_given
 from ..pipelines.dub import dub, read_film
 from ..pipelines.same_person import described_by
 from ..pipelines.speakers import Speaker, dub_speakers
+from ..pipelines.style_over_time import engine_in_style
 from ..pipelines.talk import talk
 from ..pipelines.together import PictureSpeaker, talk_speakers
 from ..progress import Progress
 from ..renderers.contract import FILM, Callbacks, Renderer
-from ..renderers.registry import DEFAULT, open_renderer, renderer_spec
+from ..renderers.registry import DEFAULT, DEFAULTS, open_renderer, renderer_spec
 from ..style.options import StyleUse
 from ..style.prior import BlendedStyle, Style, load_style, used_as
 from ..style.reference import named_style, statistics_of
@@ -148,6 +149,8 @@ class JobRunner:
     def _talk(self, job: BatchJob, out: Path, on_progress: Progress | None) -> None:
         path, options = job.files.get("portrait") or job.files["source"], dict(job.options)
         if "source" in job.files and is_video(path):
+            if not job.names_renderer:
+                job = replace(job, renderer=DEFAULTS[FILM])
             _check_film_job(job)
             self._dub(job, out, on_progress)
             return
@@ -197,7 +200,7 @@ class JobRunner:
         options = dict(job.options)
         motion = MotionOptions(**fields_given(MotionOptions, options), style_statistics=_statistics(job))
         return motion, {
-            "engine": self._engine,
+            "engine": engine_in_style(self._engine, _style(job)),
             "renderer": self._renderer(job),
             "style": _style(job),
             "sound": summed_sounds(list(filter(None, _sounds(job))), at_most_s) if job.also else _sound(job),
@@ -321,9 +324,7 @@ def _further(job: BatchJob, key: Callable[[int], str]) -> Iterator[tuple[str, st
 def _statistics(job: BatchJob) -> StyleStatistics | None:
     """The style statistics of a job's motion."""
     style = _style(job)
-    if isinstance(style, BlendedStyle):
-        raise InputError(f"{style.source} changes over time, which only the nodes can do; give one of its styles.")
-    return None if style is None else statistics_of(style)
+    return None if style is None or isinstance(style, BlendedStyle) else statistics_of(style)
 
 
 def _is_finished(out: Path, note: Path, key: str) -> bool:

@@ -20,7 +20,7 @@ from ..motion.dub_options import OF_THE_FILM, DubOptions
 from ..motion.options import MotionOptions
 from ..options import Option, check_option, columns_of
 from ..renderers.contract import FILM, PORTRAIT
-from ..renderers.registry import DEFAULT, renderer_spec, renderer_specs
+from ..renderers.registry import DEFAULT, DEFAULTS, renderer_spec, renderer_specs
 from ..style.options import StyleUse
 from .also import COLUMN as ALSO
 from .also import SILENCE, also_pairs, names_mask
@@ -70,6 +70,7 @@ class BatchJob:
     style: str | None = None  # a name
     options: Mapping[str, object] = field(default_factory=dict)
     renderer: str = DEFAULT  # of a talk or dub job
+    names_renderer: bool = False  # whether the line says so itself
     problem: str | None = None  # why it cannot be done, known before any work
     also: tuple[str, ...] = ()  # further faces; "" for a mask in `files`, which has the sounds, too
     needs: tuple[Need, ...] = ()  # files that other lines make
@@ -210,7 +211,8 @@ def _job(line: int, kind: str, cells: dict[str, str], folder: Path, made_in: Pat
             )
         files["style"], style = folder / style, None
     dependent = {need.column for need in needs}
-    renderer = (cells.get("renderer") or DEFAULT) if kind in SOURCES else DEFAULT
+    chosen = cells.get("renderer") if kind in SOURCES else None
+    renderer = chosen or DEFAULTS[SOURCES.get(kind, PORTRAIT)]
     allowed = job_options(kind, renderer)
     options = _options(kind, cells, allowed)
     for name in [name for name in options if allowed[name].kind is Path and not allowed[name].many]:
@@ -226,7 +228,7 @@ def _job(line: int, kind: str, cells: dict[str, str], folder: Path, made_in: Pat
     ]
     if absent:
         raise InputError("; ".join(absent))
-    return BatchJob(line, kind, out, files, style, options, renderer, also=faces, needs=needs)
+    return BatchJob(line, kind, out, files, style, options, renderer, bool(chosen), also=faces, needs=needs)
 
 
 def job_options(kind: str, renderer: str = DEFAULT) -> Mapping[str, Option]:

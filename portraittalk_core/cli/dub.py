@@ -28,7 +28,7 @@ from .renderers import add_renderer, flags_named, open_renderer, renderer_option
 from .resume import resumed
 from .sound import add_sound_track, chosen_sound
 from .source import add_source, make_video, maker
-from .style import chosen_style
+from .style import add_style, chosen_style
 
 if TYPE_CHECKING:
     from ..face.choice import FaceChoice
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """examples:
   portraittalk dub --video interview.mp4 --speech new.wav --out dubbed.mp4
+  portraittalk dub --video interview.mp4 --speech new.wav --style emphatic --out dubbed.mp4
   portraittalk dub --video a.mp4 --speech b.wav --renderer identitynet --checkpoint sd15.safetensors --out c.mp4
   portraittalk dub --source a.mp4 --speech long.wav --film-end ping-pong --out c.mp4
   portraittalk dub --source a.mp4 --speech b.wav --renderer iplap --lips-file renderer_checkpoint.pth --out c.mp4
@@ -130,6 +131,7 @@ def _add(parser: argparse.ArgumentParser) -> None:
     add_file(parser, "--out", "OUT.mp4", "video to write, of the same size and rate, and as long")
     add_options(parser.add_argument_group("length"), DubOptions, filled=True)
     add_motion(parser, filmed=True)
+    add_style(parser)
     add_face(parser)
     add_video(parser)
     add_renderer(parser, FILM)

@@ -11,7 +11,7 @@ from ..motion.options import MotionOptions
 from ..pipelines.live_options import LiveOptions
 from .arguments import Command, add_face, add_file, add_options, add_portrait, options_from
 from .portrait import portrait_from
-from .style import add_style, chosen_statistics
+from .style import add_style, steady_statistics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,7 +32,7 @@ def live(args: argparse.Namespace) -> None:
     if len(given) > 1:
         flags = " and ".join(f"--{flag}" for flag in given)
         raise InputError(f"{flags} are two sounds; give one of them, or none to listen to the default microphone.")
-    options = options_from(args, MotionOptions, style_statistics=chosen_statistics(args))
+    options = options_from(args, MotionOptions, style_statistics=steady_statistics(args))
     if options.offset_ms < 0:
         raise InputError(f"--offset-ms must be at least 0 here, but is {options.offset_ms:g}: nothing is shown early.")
     chosen = options_from(args, LiveOptions)

@@ -16,7 +16,7 @@ from ..motion.dub_options import OF_THE_FILM
 from ..motion.options import MotionOptions
 from ..options import options_of
 from .arguments import add_file, add_options, given_options, options_from
-from .style import chosen_statistics
+from .style import chosen_statistics, engine_with_style
 
 if TYPE_CHECKING:
     from ..engines.contract import MotionEngine
@@ -77,7 +77,7 @@ def motion_engine(args: argparse.Namespace) -> MotionEngine:
     if flags:
         flags = " and ".join(flags)
         raise InputError(f"{flags} cannot be used with the engine {engine.name}; leave it out, or give its --engine.")
-    return engine
+    return engine_with_style(args, engine)
 
 
 def with_points(options: MotionOptions, args: argparse.Namespace, speech: Speech) -> MotionOptions:

@@ -13,7 +13,7 @@ from ..errors import InputError, PortraitTalkError
 from ..options import options_of
 from ..renderers.animatenet.options import AnimateNetOptions
 from ..renderers.contract import PORTRAIT
-from ..renderers.registry import DEFAULT, build, renderer_spec, renderer_specs
+from ..renderers.registry import DEFAULTS, build, renderer_spec, renderer_specs
 from ..renderers.warp.options import KEEP
 from .arguments import VIDEO_SUFFIXES, add_options, check_output, options_from
 from .resume import add_resume
@@ -36,8 +36,7 @@ def add_renderer(parser: argparse.ArgumentParser, source: str = PORTRAIT) -> Non
     parser.add_argument_group("renderer").add_argument(
         "--renderer",
         choices=tuple(spec.name for spec in specs),
-        default=DEFAULT,
-        help="; ".join(f"{spec.name} {spec.title}" for spec in specs),
+        help=f"{'; '.join(f'{spec.name} {spec.title}' for spec in specs)}; if not given, {_default_of(source)}",
     )
     skip = () if source == PORTRAIT else NOT_OF_FILMS
     for spec in specs:
@@ -54,6 +53,10 @@ def add_renderer(parser: argparse.ArgumentParser, source: str = PORTRAIT) -> Non
     add_resume(parser)
 
 
+def _default_of(source: str) -> str:
+    return " and ".join(f"{name} for a {kind}" for kind, name in sorted(DEFAULTS.items(), key=lambda x: x[0] != source))
+
+
 def renderer_options(args: argparse.Namespace, source: str = PORTRAIT) -> tuple[RendererSpec, object]:
     """Spec and checked options of the selected renderer.
 
@@ -61,7 +64,7 @@ def renderer_options(args: argparse.Namespace, source: str = PORTRAIT) -> tuple[
         InputError: a value out of range, or an option that the renderer does not have.
         MissingDependency: a file that it needs is not there.
     """
-    spec = renderer_spec(args.renderer, source)
+    spec = renderer_spec(args.renderer or DEFAULTS[source], source)
     columns = {option.column for option in options_of(spec.options) if option.shared} | set(SHARED)
     for other in renderer_specs(source):
         foreign = [option for option in options_of(other.options) if option.column not in columns]

@@ -37,9 +37,12 @@ if TYPE_CHECKING:
 
 EXAMPLES = """examples:
   portraittalk train mouth --out mouth.safetensors                 (from nothing: synthesises 10 h of speech, trains)
+  portraittalk train mouth --config mouth.toml                     (the same by a recipe: neural voices, videos)
   portraittalk train mouth --videos my_clips --out me.safetensors  (fits the network to the person in the videos)
   portraittalk talk --engine me.safetensors --portrait me.jpg --speech hello.wav --out hello.mp4
   portraittalk train identity --config identity.toml              (fine-tunes a face adapter for SD1.5)
+  portraittalk train portraittalk --config recipe.toml            (all of PortraitTalk on the clips of `prepare`:
+                                                                   IdentityNet, AnimateNet, then both together)
   portraittalk train animatenet --config animatenet.toml          (landmark control and motion; with identity = FILE
                                                                    of a face adapter, who it is too)
   portraittalk train style --config style.toml                    (what tells how someone speaks)
@@ -55,14 +58,17 @@ OF_SPEAKER, OF_SCRATCH = ("out", "videos", "base", "steps", "seed"), ("out", "co
 
 def add_train(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    choices = ("mouth", "identity", "animatenet", "style", "keypoints", "sync", "audio2exp", "landmarks", "lips")
+    choices = (
+        "mouth", "portraittalk", "identity", "animatenet", "style",
+        "keypoints", "sync", "audio2exp", "landmarks", "lips",
+    )  # fmt: skip
     help_text = (
-        "from speech to mouth; a face into SD1.5; its motion; how someone speaks; a keypoint renderer; lip sync; "
-        "speech to keypoints; speech to lip and jaw landmarks; a lip renderer"
+        "from speech to mouth; a face and its motion into SD1.5; the face alone; its motion; how someone speaks; a "
+        "keypoint renderer; lip sync; speech to keypoints; speech to lip and jaw landmarks; a lip renderer"
     )
     parser.add_argument("what", choices=choices, help=help_text)
     add_file(parser, "--out", "OUT.safetensors", "mouth: weight file to write", False)
-    add_file(parser, "--config", "FILE.toml", "the others: out, data, checkpoint, …", False)
+    add_file(parser, "--config", "FILE.toml", "out, data, checkpoint, …; of mouth: a recipe", False)
     speaker = parser.add_argument_group("fit to a speaker")
     add_file(speaker, "--videos", "FOLDER", "videos of one person, a minute or more in all", False)
     add_file(speaker, "--base", "FILE", "network to begin with; if not given, ours", False)
@@ -78,8 +84,14 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 def train(args: argparse.Namespace) -> None:
     """Train the selected network and print its scores."""
     _check_used(args)
+    if args.what == "portraittalk":
+        _train_recipe(args)
+        return
     if args.what != "mouth":
         _train_configured(args)
+        return
+    if args.config is not None:
+        _train_mouth_recipe(args.config)
         return
     args.hours = HOURS if args.hours is None else args.hours
     args.seed = 0 if args.seed is None else int(check_range(args.seed, 0, MAX_SEED, "--seed"))
@@ -94,12 +106,13 @@ def train(args: argparse.Namespace) -> None:
 
 def _check_used(args: argparse.Namespace) -> None:
     """Check that only flags are given which this training heeds."""
-    heeded = ("config",) if args.what != "mouth" else OF_SPEAKER if args.videos else OF_SCRATCH
+    heeded = (
+        ("config",) if args.what != "mouth" or args.config is not None else OF_SPEAKER if args.videos else OF_SCRATCH
+    )
     given = [name for name in ("config", *OF_SPEAKER, "corpus", "hours") if getattr(args, name) is not None]
     if unused := ["--" + name for name in given if name not in heeded]:
-        which = (
-            f"train {args.what}" if args.what != "mouth" else f"train mouth with{'' if args.videos else 'out'} --videos"
-        )
+        way = "with --config" if args.config is not None else f"with{'' if args.videos else 'out'} --videos"
+        which = f"train {args.what}" if args.what != "mouth" else f"train mouth {way}"
         raise InputError(f"{', '.join(unused)} cannot be used in {which}; leave it out.")
 
 
@@ -119,11 +132,32 @@ def _configured(what: str) -> tuple[Callable, Callable, Callable[[Any, Any], Non
     return getattr(config, load), getattr(stage, run), print_result
 
 
-def _train_configured(args: argparse.Namespace) -> None:
-    load_config, train_stage, print_result = _configured(args.what)
+def _config_file(args: argparse.Namespace) -> Path:
     if args.config is None:
         raise InputError(f"train {args.what} needs --config FILE.toml; docs/training.md shows one.")
-    config = load_config(args.config)
+    return args.config
+
+
+def _train_recipe(args: argparse.Namespace) -> None:
+    from ..training.recipe.config import load_recipe
+    from ..training.recipe.stages import train_recipe
+
+    config = load_recipe(_config_file(args))
+    with _Stages() as stages:
+        result = train_recipe(config, stages)
+    for stage in ("identity", "spatial", "joint"):
+        print(f"{stage}: {getattr(result, stage).training.steps} steps")
+    _print_dropped(result.joint.dropped)
+    joint = config.joint
+    flags = [f"--{name.replace('_', '-')} {path}" for name, path in result.files.items()]
+    flags += ["--features 1"] * joint.features + ["--remove-background"] * joint.remove_background
+    flags += [f"--combine {joint.combine}"] * (joint.combine != "auto")
+    print("Paint with:", " ".join(flags))
+
+
+def _train_configured(args: argparse.Namespace) -> None:
+    load_config, train_stage, print_result = _configured(args.what)
+    config = load_config(_config_file(args))
     with progress_bar("training") as on_progress:
         result = train_stage(config, on_progress)
     print_result(config, result)
@@ -190,6 +224,10 @@ def _print_style(config: StyleTraining | StyleAttentionTraining, result: StyleRe
         print(f"The style attention, {trained}, is in {result.attention}")
         print(f"It looks at styles of the space {result.space}.")
         return
+    if config.stage in ("single", "multi"):
+        _print_dropped(result.dropped)
+        print(f"The networks, after {result.training.steps} steps, are in {config.out}: {', '.join(result.files)}")
+        return
     heading = ("style from", "strength before", "after", "accuracy before", "after", "σ before", "after")
     rows = [_style_row(name, result.before[name], result.after[name]) for name in result.after]
     print_table("how well styles are told apart, on clips that training did not see", [heading, *rows])
@@ -220,6 +258,18 @@ def _train_mouth(args: argparse.Namespace) -> None:
     print(f"The network is in {args.out}")
 
 
+def _train_mouth_recipe(path: Path) -> None:
+    from ..training.mouth.config import load_mouth_config
+    from ..training.mouth.recipe import make_mouth
+
+    config = load_mouth_config(path)
+    check_output(config.out, (), SUFFIXES)
+    with _Stages() as stages:
+        scores = make_mouth(config.out, config.corpus, config, stages)
+    print_table("on speakers that were not heard in training", [_HEADING, *map(_score_row, scores)])
+    print(f"The network is in {config.out}")
+
+
 def _adapt_mouth(args: argparse.Namespace) -> None:
     from ..training.mouth.recipe import adapt_to_speaker
     from ..training.mouth.speaker import SpeakerFit
@@ -241,12 +291,29 @@ def _adapt_mouth(args: argparse.Namespace) -> None:
         print("There is no gain: the speaker's mouth is not seen well, or sound and picture are not in step.")
 
 
-_HEADING = ("speaker", "clips", "opening r", "jaw r", "width r", "rounding r", "/p b m/ closed", "silence closed")
+_HEADING = (
+    "speaker",
+    "clips",
+    "opening r",
+    "jaw r",
+    "width r",
+    "rounding r",
+    "/p b m/ closed",
+    "/f v/ tucked",
+    "silence closed",
+)
 
 
 def _score_row(score: HeldOutScore) -> tuple[str, ...]:
     rs = (f"{r:.3f}" for r in (score.opening, score.jaw, score.width, score.rounding))
-    return (score.voice, str(score.clips), *rs, f"{score.bilabials:.1%}", f"{score.silence:.1%}")
+    return (
+        score.voice,
+        str(score.clips),
+        *rs,
+        f"{score.bilabials:.1%}",
+        f"{score.labiodentals:.1%}",
+        f"{score.silence:.1%}",
+    )
 
 
 class _Stages:

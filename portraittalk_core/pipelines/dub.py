@@ -25,8 +25,8 @@ from ..motion.dub_options import DubOptions
 from ..motion.options import MotionOptions
 from ..options import option_of
 from ..progress import Progress
-from ..renderers.contract import Callbacks, Film, Renderer, RenderJob
-from ..renderers.registry import open_renderer
+from ..renderers.contract import FILM, PORTRAIT, Callbacks, Film, Renderer, RenderJob
+from ..renderers.registry import DEFAULTS, open_renderer
 from ..renderers.write import RenderResult, Sound, render_video
 from ..style.prior import Style
 from ..types import LandmarkTrack, Speech
@@ -197,7 +197,7 @@ def dub(
         out: the video file to write, as long as the film, or as the speech where that is longer and the options say so.
         options: of the mouth; its fps, head motion and blinks do not count.
         engine: what moves the mouth.
-        renderer: what draws; None is the warp.
+        renderer: what draws; None is the default of films, `renderers.registry.DEFAULTS`.
         style: for renderers that look at a style.
         sound: the new sound, the speech itself if None; cut, or silence added, where it is not as long.
         crf: H.264 quality, 0 lossless .. 51.
@@ -211,7 +211,7 @@ def dub(
     wanted = speech.num_frames(film.track.fps)
     if film_end != "cut" and wanted > len(film.track):
         film = film.in_order(film_order(len(film.track), wanted, film_end))
-    renderer = renderer or open_renderer()
+    renderer = renderer or open_renderer(DEFAULTS[FILM])
     windows = renderer.windows_of(engine, film, speech) if hasattr(renderer, "windows_of") else None
     return render_film(
         film,
@@ -246,7 +246,7 @@ def render_film(
         film: of `read_film`.
         track: where its landmarks go, one frame for each of the film's.
         out: the video file to write.
-        renderer: what draws; None is the warp.
+        renderer: what draws; None is the default of films, or the warp where nothing is said.
         speech: what is said, for renderers that listen.
         style: for renderers that look at a style.
         sound: the video's sound; silence if None.
@@ -257,7 +257,7 @@ def render_film(
     started = time.perf_counter()
     _compare_lengths(film.track.seconds, sound)
     job = replace(RenderJob.of_track(film, track, speech, style), windows=windows)
-    renderer = renderer or open_renderer()
+    renderer = renderer or open_renderer(DEFAULTS[FILM if speech is not None else PORTRAIT])
     return render_video(renderer, job, out, sound=sound, crf=crf, callbacks=callbacks, started=started)
 
 

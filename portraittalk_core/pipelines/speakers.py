@@ -16,8 +16,8 @@ from ..face.geometry import face_box_px
 from ..motion.dub import dub_track, film_order
 from ..motion.dub_options import DubOptions
 from ..motion.options import MotionOptions
-from ..renderers.contract import Callbacks, Film, Renderer, RenderJob
-from ..renderers.registry import open_renderer
+from ..renderers.contract import FILM, Callbacks, Film, Renderer, RenderJob
+from ..renderers.registry import DEFAULTS, open_renderer
 from ..renderers.sections import Sections
 from ..renderers.write import RenderResult, Sound, render_video
 from ..style.prior import Style
@@ -69,7 +69,7 @@ def dub_speakers(
         options: of all mouths.
         engine: what moves them.
         sound: the video's sound, such as the sum of all speeches.
-        renderer: what draws; None is the warp.
+        renderer: what draws; None is the default of films.
         style: for renderers that look at a style.
         crf: H.264 quality, 0 lossless .. 51.
         callbacks: called meanwhile; may raise to stop, and then no file remains.
@@ -79,7 +79,8 @@ def dub_speakers(
         InputError: no speaker, films that differ, or two speakers with one face.
         OutputError: the file cannot be written.
     """
-    started, renderer, callbacks = time.perf_counter(), renderer or open_renderer(), callbacks or Callbacks()
+    started, callbacks = time.perf_counter(), callbacks or Callbacks()
+    renderer = renderer or open_renderer(DEFAULTS[FILM])
     check_speakers(speakers)
     film_end = (dub_options or DubOptions()).film_end
     count = len(speakers[0].film.track)

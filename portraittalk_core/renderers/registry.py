@@ -18,7 +18,8 @@ from .vexpress.options import FILES as VEXPRESS_FILES
 from .vexpress.options import VExpressRendererOptions
 from .warp.options import WarpOptions
 
-DEFAULT = "warp"
+DEFAULTS = {PORTRAIT: "warp", FILM: "lips"}  # which is taken of each source where none is named
+DEFAULT = DEFAULTS[PORTRAIT]
 
 _SPECS: dict[str, RendererSpec] = {}
 
@@ -115,6 +116,7 @@ register(
         VExpressRendererOptions,
         "vexpress.build:build",
         VEXPRESS_FILES,
+        frozenset({PORTRAIT, FILM}),
     )
 )
 register(

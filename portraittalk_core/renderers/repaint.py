@@ -33,7 +33,9 @@ class Painter(Protocol):
     """
 
     batch: int  # frames at once, finished ones included
-    overlap: int  # of them finished already, from the second batch on; 0 for none
+    # of them finished already, from the second batch on; 0 for none; a whole batch: they are looked at only, and do not
+    # count among the frames at once
+    overlap: int
     steps: int  # calls of on_step for a batch
 
     def paint(self, frames: Tensor, on_step: Progress | None, first: int, fixed: Tensor | None) -> Painted:
@@ -115,7 +117,7 @@ def _next_frames(done: int, total: int, painter: Painter) -> range:
 
     A painter that ran out of memory may have made its batch smaller meanwhile.
     """
-    if not painter.overlap:
+    if not painter.overlap or painter.overlap >= painter.batch:
         return range(done, min(done + painter.batch, total))
     stops = (chunk.frames.stop for chunk in chunks(total, painter.batch, painter.overlap))
     return range(done, next(stop for stop in stops if stop > done))
@@ -129,7 +131,8 @@ def _each_batch(
         frames = _next_frames(done, total, painter)
         section = _finished_section(frames, total, painter, callbacks.sections)
         if section is None:
-            fixed = None if previous is None else previous[len(previous) + len(frames) - painter.batch :]
+            num_new = 0 if painter.overlap >= painter.batch else len(frames)
+            fixed = None if previous is None else previous[max(len(previous) + num_new - painter.batch, 0) :]
             on_step = _steps_of(frames, total, painter.steps, callbacks.on_progress)
             section = _painted(paint(source.take(frames), on_step, done, fixed), done, painter, callbacks.sections)
         else:

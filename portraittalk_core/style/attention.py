@@ -102,9 +102,7 @@ def style_conditioning(
     net.check_space(style.space, style.source)
     net.warn_other_base(base)
     count = length[0] if isinstance(style, BlendedStyle) else 1
-    return StyleConditioning(
-        net.to(*device_and_dtype), FrameStyles(style.draw(count, length[1]), style.strengths(count, length[1]))
-    )
+    return StyleConditioning(net.to(*device_and_dtype), FrameStyles(*net.drawn(style, count, length[1])))
 
 
 class StyleRun:

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..errors import InputError
 
 LAYOUT, BASE = "style_attention", "SD1.5"  # as the metadata says it
+SAMPLING, MEAN = "sampling", "mean"  # in the metadata of one that was trained on the means of styles
 VEXPRESS = "V-Express"  # another UNet of SD1.5's shape to be trained on
 NUMBERS = tuple(str(number) for number in range(1, 33, 2))  # cross-attentions of SD1.5's UNet, as adapters count them
 TOKEN_WIDTHS = {1024: "Stable Diffusion 2", 2048: "SDXL"}

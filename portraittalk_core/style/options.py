@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
+from ..frame_rate import MAX_FPS, MIN_FPS, as_fps
 from ..options import check_options, option
 
 LARGEST_SEED = 2**64 - 1
@@ -24,4 +26,27 @@ class StyleUse:
     seed: int = option(0, 0, LARGEST_SEED, "Of the draw: every seed speaks a little differently, in the same style.")
 
     def __post_init__(self) -> None:
+        check_options(self)
+
+
+@dataclass(frozen=True)
+class StyleBlend:
+    """Share of two styles that are mixed."""
+
+    share: float = option(0.5, 0, 1, "How much of the second style, from 0 to 1.", step=0.01)
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+@dataclass(frozen=True)
+class CoefficientOptions:
+    """Time of expression coefficients that were measured elsewhere."""
+
+    fps: Fraction = option(
+        Fraction(25), MIN_FPS, MAX_FPS, "Frames per second of --coefficients.", column="coefficients_fps"
+    )
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fps", as_fps(self.fps))
         check_options(self)

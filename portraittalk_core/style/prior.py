@@ -280,6 +280,13 @@ def used_as(style: Style, strength: float, noise: float, seed: int) -> Style:
     return replace(style, **numbers, style_statistics=style_statistics)
 
 
+def at_mean(style: Style) -> Style:
+    """Copy of a style whose samples are all its mean, both ends of a blend too."""
+    if isinstance(style, BlendedStyle):
+        return replace(style, first=at_mean(style.first), second=at_mean(style.second))
+    return replace(style, std=torch.zeros_like(style.std), noise=0.0)
+
+
 def interpolate(first: StylePrior, second: StylePrior, share: float) -> StylePrior:
     """Linear interpolation of two styles: means, deviations, strength and noise; the seed is the first's.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
 
@@ -20,7 +21,8 @@ from ..errors import InputError
 from ..layers.attention import attend
 from ..media.tensor_file import save_tensors
 from ..weights.load import load_strict, read_metadata, read_tensors
-from .attention_files import BASE, LAYOUT, StyleSizes, read_style_sizes
+from .attention_files import BASE, LAYOUT, MEAN, SAMPLING, StyleSizes, read_style_sizes
+from .prior import Style, at_mean
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +92,7 @@ class StyleAttention(nn.Module):
     def __init__(self, sizes: StyleSizes, ops: ModuleType = nn) -> None:
         super().__init__()
         self.space, self.trained_on = sizes.space, BASE
+        self.deterministic = False  # whether it was trained on the means of styles, not on samples
         self.style_proj = StyleTokens(sizes.style_width, sizes.token_width, sizes.num_tokens, ops)
         for number, width in sizes.widths.items():
             self.add_module(number, StyleSite(width, sizes.token_width, ops))
@@ -101,6 +104,11 @@ class StyleAttention(nn.Module):
     def tokens(self, styles: Tensor) -> Tensor:
         """(B, T, E) tokens of styles (B, D)."""
         return self.style_proj(styles.to(self.style_proj.proj.weight.dtype))  # the layers may lie elsewhere for now
+
+    def drawn(self, style: Style, num_frames: int, fps: Fraction | float) -> tuple[Tensor, Tensor]:
+        """Style (T, D) and strength (T,) of every frame, of one that was sampled, or its mean, as in training."""
+        known = at_mean(style) if self.deterministic else style
+        return known.draw(num_frames, fps), known.strengths(num_frames, fps)
 
     def check_space(self, space: str, source: str) -> None:
         """Check that a style space is the one that it was trained on.
@@ -150,6 +158,7 @@ def load_style_attention(path: Path, ops: ModuleType = nn) -> StyleAttention:
     with torch.device("meta"):
         net = StyleAttention(sizes, ops)
     net.trained_on = metadata.get("trained_on", BASE)
+    net.deterministic = metadata.get(SAMPLING) == MEAN
     return load_strict(net.to_empty(device="cpu"), tensors, path.name)
 
 
@@ -159,5 +168,7 @@ def save_style_attention(net: StyleAttention, path: Path, metadata: Mapping[str,
     Raises:
         OutputError: the file cannot be written.
     """
-    texts = {"layout": LAYOUT, "base": BASE, "space": net.space, "trained_on": net.trained_on, **(metadata or {})}
+    texts = {"layout": LAYOUT, "base": BASE, "space": net.space, "trained_on": net.trained_on}
+    texts |= {SAMPLING: MEAN} if net.deterministic else {}
+    texts |= metadata or {}
     return save_tensors(net.state_dict(), path, texts)

@@ -23,6 +23,7 @@ from ..motion.options import MotionOptions
 from ..progress import Progress
 from ..speech.encoders import SpeechEncoder
 from ..types import SPEECH_RATE_HZ, LandmarkTrack, Speech, StyleStatistics
+from .expression_source import KNOWN, ExpressionRecorder
 from .extractor import StyleExtractor
 from .features import (
     MEASURED_EXPRESSION,
@@ -51,9 +52,10 @@ class Reference:
     tracks: tuple[LandmarkTrack, ...] = ()  # some frames may lack a face
     sounds: tuple[Speech, ...] = ()  # of the same pieces; or all of a recording
     source: str = "the reference"
+    expressions: tuple[StyleFeatures, ...] = ()  # of the same pieces, of `style.expression_source`; or of a clip alone
 
     def __post_init__(self) -> None:
-        if not self.tracks and not self.sounds:
+        if not self.tracks and not self.sounds and not self.expressions:
             raise InputError("a style needs a reference: a video with a face, a sound, or both; connect one.")
 
 
@@ -76,6 +78,7 @@ def track_pieces(
     mesh: MeshBackend | None = None,
     options: ReferenceOptions | None = None,
     source: str = "the reference",
+    recorder: ExpressionRecorder | None = None,
 ) -> list[tuple[int, LandmarkTrack]]:
     """Track the face of a reference video: all of a short one, evenly spread pieces of ten seconds of a long one.
 
@@ -86,6 +89,7 @@ def track_pieces(
         mesh: an open back end; None opens one for this call.
         options: which face, and how many pieces.
         source: what to call the video in messages.
+        recorder: measures the expressions of each piece returned, by its first frame's number.
 
     Returns:
         Number of the first frame and landmarks of each piece that shows the face.
@@ -97,7 +101,7 @@ def track_pieces(
     options = options or ReferenceOptions()
     if mesh is None:
         with open_mesh() as opened:
-            return track_pieces(pictures, fps, num_frames, opened, options, source)
+            return track_pieces(pictures, fps, num_frames, opened, options, source, recorder)
     size = math.ceil(PIECE_S * fps)
     pieces = [(0, None)]
     if num_frames > options.pieces * size:
@@ -108,8 +112,10 @@ def track_pieces(
         piece = itertools.islice(pictures, start - next_frame, None if length is None else start - next_frame + length)
         counter = itertools.count()
         counted = (picture for picture, _ in zip(piece, counter, strict=False))
+        see = None if recorder is None else recorder.begin(start)
         with contextlib.suppress(NoFaceError):  # it may be in other pieces
-            tracked.append((start, track_faces(counted, fps, mesh, options.face_index, options.face_order)))
+            face = options.face_index, options.face_order
+            tracked.append((start, track_faces(counted, fps, mesh, *face, on_face=see)))
         num_in_piece = next(counter)
         num_read, next_frame = num_read + num_in_piece, start + num_in_piece
     return _checked(tracked, num_read, fps, source)
@@ -240,14 +246,27 @@ def _audio(reference: Reference, extractor: StyleExtractor, encoder: SpeechEncod
 
 
 def _expression(reference: Reference, extractor: StyleExtractor) -> StyleFeatures | None:
+    kind = extractor.sizes.expression
+    if kind != MEASURED_EXPRESSION:
+        return _given_expression(reference, extractor)
     if not reference.tracks:
         return None
-    if extractor.sizes.expression != MEASURED_EXPRESSION:
-        raise InputError(
-            f"{extractor.name} looks at {extractor.sizes.expression}, which landmarks cannot give; use one that was "
-            "trained on landmarks."
-        )
     numbers = torch.cat([expression_numbers(track)[track.valid] for track in reference.tracks])
     rest = numbers.median(0).values
     parts = [expression_features(track, rest, reference.source) for track in reference.tracks]
     return StyleFeatures(torch.cat([part.values for part in parts]), parts[0].feature, reference.source)
+
+
+def _given_expression(reference: Reference, extractor: StyleExtractor) -> StyleFeatures | None:
+    """Coefficients that somebody else's model of faces has measured."""
+    kind = extractor.sizes.expression
+    parts = [part for part in reference.expressions if part.feature == kind]
+    if parts:
+        return StyleFeatures(torch.cat([part.values for part in parts]), kind, reference.source)
+    if not reference.tracks and not reference.expressions:
+        return None
+    given = ", ".join(sorted({part.feature for part in reference.expressions})) or MEASURED_EXPRESSION
+    raise InputError(
+        f"{extractor.name} looks at {kind} coefficients, but {reference.source} gives {given}: measure them with "
+        f"{KNOWN} (face_recon), give a file of them, or use an extractor that was trained on {given}."
+    )

@@ -246,6 +246,15 @@ KINDS = (
         used=True, note="start = FILE in style.toml",
     ),
     WeightFile(
+        "expression coefficients of pictures", "sicxu/Deep3DFaceRecon_pytorch epoch_20.pth, or SadTalker's file",
+        "MIT (not verified)", "portraittalk", "unknown",
+        (
+            (r"(^|\.)backbone\.layer4\.2\.conv3\.weight$", (2048, 512, 1, 1)),
+            (r"(^|\.)final_layers\.1\.weight$", (64, 2048, 1, 1)),
+        ),
+        used=True, flag="--face-recon FILE", note="for style extractors over 3DMM coefficients",
+    ),
+    WeightFile(
         "3-D face model", "Basel Face Model 2009, as prepared for GeneFace++", "registration, non-commercial",
         "portraittalk/BFM", "unknown", ((r"^idBase$", (107127, 80)), (r"^exBase$", (107127, 64))), used=True,
         flag="--face-model FOLDER", note="BFM_model_front.mat and index_mp468_from_mesh35709.npy",

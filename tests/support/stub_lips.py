@@ -30,6 +30,7 @@ class StubLips:
     sound: str = MEL
     needs_sketches: bool = True
     needs_references: bool = True
+    usual: tuple[int, int] = (25, 5)
     device: torch.device = torch.device("cpu")
     dtype: torch.dtype = torch.float32
     batches: list[LipBatch] = field(default_factory=list)

@@ -6,13 +6,14 @@ from pathlib import Path
 
 from ...errors import MissingDependency
 from ...face.morphable import load_morphable
+from ...face.morphable_files import BFM_FILE, BFM_INDEX_FILE
 from ...progress import Progress
 from ...speech.encoders import SpeechFeatures, load_speech_encoder
 from ...types import Speech
 from ..contract import EngineFiles
 from .engine import Audio2Motion, EncoderLike
 from .network import load_expression_net
-from .spec import BFM_FILE, BFM_INDEX_FILE, ENCODER, FACE_MODEL
+from .spec import ENCODER, FACE_MODEL
 
 
 def build(files: EngineFiles) -> Audio2Motion:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ...face.morphable_files import BFM_FILE, BFM_INDEX_FILE
 from ...weights.catalog import known_file
 from ..contract import EngineSpec
 
-BFM_FILE, BFM_INDEX_FILE = "BFM_model_front.mat", "index_mp468_from_mesh35709.npy"
 ENCODER = replace(
     known_file("facebook/hubert-large-ls960-ft", "encoder"), names="its pytorch_model.bin or model.safetensors"
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ...metrics.anchors import NEVER_ALONE, anchors_of
 from ...metrics.registry import METRICS, TARGET_PREFIX, Metric
 from ..result import EvaluationResult
 from ..score_report import ScoreReport, Summary
@@ -30,6 +31,8 @@ def to_html(report: ScoreReport) -> str:
             details=[(k, report.results[k], _charts(report.results[k])) for k in _most_telling(report, worth)],
             num_details=len(worth),
             unavailable=list(_unavailable(report)),
+            anchors=[(report.title(name), text) for name, text in anchors_of(report.columns)],
+            never_alone=NEVER_ALONE if {"lse_d", "lse_c"} & set(report.columns) else "",
             method=_method(report),
             offset=_offset,
         )

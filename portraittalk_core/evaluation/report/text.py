@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ...metrics.anchors import NEVER_ALONE, anchors_of
 from ...metrics.registry import TARGET_PREFIX
 from ..result import EvaluationResult
 from ..score_report import ScoreReport
@@ -19,7 +20,8 @@ def table_text(report: ScoreReport) -> str:
         report: its first result is shown.
     """
     row = report.results[0]
-    lines = [*_error(row), *_numbers(report, row), *_missing(report, row), LEGEND, _measured_on(row)]
+    lines = [*_error(row), *_numbers(report, row), *_missing(report, row), LEGEND, *_anchors(report, row)]
+    lines.append(_measured_on(row))
     return "\n".join([*lines, *(f"note: {note}" for note in row.notes)])
 
 
@@ -64,6 +66,14 @@ def _missing(report: ScoreReport, row: EvaluationResult) -> Iterator[str]:
     for reason, titles in reasons.items():
         text = reason if reason.startswith("not available") else f"not available: {reason}"
         yield f"{', '.join(titles)}: {text}"
+
+
+def _anchors(report: ScoreReport, row: EvaluationResult) -> Iterator[str]:
+    """What the numbers that mean little by themselves are to be read beside."""
+    for name, text in anchors_of(row.values):
+        yield f"anchor of {report.table[name].title}: {text}"
+    if {"lse_d", "lse_c"} & row.values.keys():
+        yield NEVER_ALONE
 
 
 def _measured_on(row: EvaluationResult) -> str:

@@ -34,6 +34,7 @@ from .head_placement import placements
 from .options import AnimateNetOptions
 from .placement_tokens import KINDS, LandmarkTokens, PlacementTokens, ZeroBranch, centred
 from .placement_tokens import SITES as NUMBERS
+from .previous_frame import new_previous_projection, previous_hook
 
 if TYPE_CHECKING:
     from diffusers import ControlNetModel
@@ -76,6 +77,8 @@ class AnimateNet(nn.Module):
             self.add_module(number, AnimateSite(sizes.widths[number], sizes.token_width, ops))
         attentions = {number: FeatureAttention(*pair, ops) for number, pair in (sizes.features or {}).items()}
         self.features = nn.ModuleDict(attentions)  # empty without that option
+        # None without that option
+        self.previous_proj = None if sizes.previous is None else new_previous_projection(sizes.previous, ops)
 
     def site(self, number: str) -> AnimateSite:
         """Branches of one of the ControlNet's cross-attentions, by number "1", "3", …, "11", "31"."""
@@ -90,19 +93,36 @@ class AnimateNet(nn.Module):
         return {"lm": self.landmark_proj(points), "hp": self.placement_proj(placed.to(weight))}
 
 
-def new_animate_net(controlnet: ControlNetModel, seed: int = 0, features: bool = False) -> AnimateNet:
+def new_animate_net(
+    controlnet: ControlNetModel, seed: int = 0, features: bool = False, previous: bool = False
+) -> AnimateNet:
     """An untrained AnimateNet for a ControlNet, whose values are initialised to zero.
 
     Args:
         controlnet: of SD1.5's topology.
         seed: of the weights that are not zero.
         features: whether to add feature attention for the UNet.
+        previous: whether the last finished frame conditions the next.
     """
     widths = {site.adapter_key: _keys(controlnet, site.attention(2)).shape[0] for site in CONTROL_SITES}
     feature_widths = _feature_widths(controlnet) if features else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return AnimateNet(AnimateSizes(widths, controlnet.config.cross_attention_dim, features=feature_widths))
+        width = controlnet.config.block_out_channels[0] if previous else None
+        return AnimateNet(AnimateSizes(widths, controlnet.config.cross_attention_dim, (8, 1024), (4, 256),
+                                       feature_widths, width))  # fmt: skip
+
+
+def extended(
+    net: AnimateNet, controlnet: ControlNetModel, seed: int = 0, features: bool = False, previous: bool = False
+) -> AnimateNet:
+    """An AnimateNet with new, untrained parts for options that it was made without. Arguments as of new_animate_net."""
+    fresh = new_animate_net(controlnet, seed, features, previous)
+    if features and not net.features:
+        net.features = fresh.features
+    if previous and net.previous_proj is None:
+        net.previous_proj = fresh.previous_proj
+    return net
 
 
 def load_animate_net(path: Path, ops: ModuleType = nn) -> AnimateNet:
@@ -188,6 +208,7 @@ class FrameTokens:
     ) -> None:
         self.net, self.conditions, self.frames = net, conditions, frames
         self.strengths = {"lm": options.landmarks, "hp": options.placement}
+        self.previous: Tensor | None = None  # (B, 4, h, w) or (1, 4, h, w) latents of the last finished frames
         self._frames: tuple[int, ...] | None = None
         self._tokens: dict[str, Tensor] = {}
         self._cache: dict[tuple, tuple[Tensor, Tensor]] = {}
@@ -269,7 +290,8 @@ def bind_animate(
         options: strengths.
 
     Yields:
-        The current tokens; their `clear_cache` drops the cache.
+        The current tokens; their `clear_cache` drops the cache, their `previous` is to be set where the net looks at
+        the last finished frame.
 
     Raises:
         InputError: the net does not fit the ControlNet; later, rows or cues that do not fit the frames.
@@ -277,12 +299,16 @@ def bind_animate(
     check_fit(net, {site.adapter_key: _keys(controlnet, site.attention(2)) for site in CONTROL_SITES})
     tokens = FrameTokens(net, conditions, frames, options or AnimateOptions())
     branches = token_branches(tokens)
-    hook = controlnet.register_forward_pre_hook(lambda *_: tokens.prepare()) if branches else None
+    hooks = [controlnet.register_forward_pre_hook(lambda *_: tokens.prepare())] if branches else []
+    if net.previous_proj is not None:
+        hooks.append(
+            controlnet.conv_in.register_forward_hook(previous_hook(net.previous_proj, lambda: tokens.previous))
+        )
     try:
         with bind(controlnet, branches):
             yield tokens
     finally:
-        if hook:
+        for hook in hooks:
             hook.remove()
         tokens.clear_cache()
 

@@ -19,6 +19,7 @@ TOKEN_WIDTHS = {1024: "Stable Diffusion 2", 2048: "SDXL"}
 
 _BRANCH = re.compile(r"^(\d+)\.to_[kv]_(?:lm|hp)\.weight$")
 _FEATURE = re.compile(r"^features\.(\d+)\.to_([kv])_ft\.weight$")
+_PREVIOUS = "previous_proj.weight"
 _ADVICE = "Use a file that `portraittalk train` has made in its AnimateNet stage."
 _OTHER_FILES = (  # a sign in names → what it is
     (r"controlnet_|input_hint_block\.|zero_convs\.", "a ControlNet; give it where a ControlNet is asked for"),
@@ -37,6 +38,7 @@ class AnimateSizes:
     placement: tuple[int, int] = (4, 256)  # of a placement, likewise
     # channels of the UNet's cross-attention and of its feature map, by number; empty without that option
     features: Mapping[str, tuple[int, int]] | None = None
+    previous: int | None = None  # channels that the last finished frame is brought to; None without that option
 
 
 def is_animate_net(names: Iterable[str]) -> bool:
@@ -79,7 +81,7 @@ def read_sizes(
         )
     landmarks, placement = (_tokens(tensors, f"{kind}_proj", name) for kind in ("landmark", "placement"))
     width = _of(tensors, "landmark_proj.norm.weight", 0, name)
-    return AnimateSizes(widths, width, landmarks, placement, _features(tensors, name))
+    return AnimateSizes(widths, width, landmarks, placement, _features(tensors, name), _previous(tensors, name))
 
 
 def _check_base(width: int, name: str) -> None:
@@ -106,6 +108,15 @@ def _features(tensors: Mapping[str, Tensor], name: str) -> dict[str, tuple[int, 
             f"{NUM_FEATURE_SITES} (numbered 1, 3, …, 31). {_ADVICE}"
         )
     return {n: (_size(t, f"features.{n}", 0, name), _size(t, f"features.{n}", 1, name)) for n, t in features.items()}
+
+
+def _previous(tensors: Mapping[str, Tensor], name: str) -> int | None:
+    if _PREVIOUS not in tensors:
+        return None
+    shape = tuple(tensors[_PREVIOUS].shape)
+    if len(shape) != 4 or shape[1:] != (4, 3, 3):
+        raise InputError(f"{name}: {_PREVIOUS} has the shape {shape}, which cannot be. {_ADVICE}")
+    return shape[0]
 
 
 def _of(tensors: Mapping[str, Tensor], key: str, axis: int, name: str) -> int:

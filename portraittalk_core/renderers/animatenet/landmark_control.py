@@ -39,7 +39,7 @@ _FACE_CHAINS = (
 _IRISES = ((topo.RIGHT_IRIS[0], (250, 200, 10)), (topo.LEFT_IRIS[0], (10, 200, 250)))
 
 # Edges of the face, pupils, bridge of the nose: what moves with the head and the eyes, nothing that speech moves.
-_HEAD_KPS = (
+HEAD_KPS = (
     (234, (255, 0, 0)),
     (454, (0, 255, 0)),
     (topo.RIGHT_IRIS[0], (0, 0, 255)),
@@ -114,7 +114,7 @@ def _draw_head_kps(canvas: np.ndarray, points: np.ndarray) -> None:
     Source: SVP, section 3 (which names the points), drawn as in V-Express (radius 4 at 512 pixels).
     """
     radius = max(1, round(KPS_RADIUS_PX * canvas.shape[0] / FULL_SIZE_PX))
-    for index, colour in _HEAD_KPS:
+    for index, colour in HEAD_KPS:
         _paint_discs(canvas, points[index : index + 1], radius, colour)
 
 

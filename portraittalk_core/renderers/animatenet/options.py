@@ -46,6 +46,10 @@ class AnimateNetOptions:
     )
     window: int = option(16, 1, 256, "frames that the motion module sees at once")
     overlap: int = option(4, 0, 255, "frames that neighbours share")
+    per_frame: bool = option(
+        False,
+        help="without a motion module: every frame begins with the finished one before it, not with its own draft",
+    )
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -57,6 +61,10 @@ class AnimateNetOptions:
         if self.overlap >= self.window:
             raise InputError(
                 f"an overlap of {self.overlap} does not fit windows of {self.window}; take 0 to {self.window - 1}."
+            )
+        if self.per_frame and self.motion_module is not None and self.motion_strength:
+            raise InputError(
+                "`per_frame` paints one frame after the other, a `motion_module` many together: leave one of them out."
             )
         if self.animatenet is not None and not self.controls:
             raise InputError(

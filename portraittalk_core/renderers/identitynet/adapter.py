@@ -22,13 +22,12 @@ from ...options import check_options, option, same_option
 from ...weights.load import load_strict, read_metadata, read_tensors
 from .adapter_files import LAYOUTS, AdapterTensors, sort_adapter
 from .decoupled_attention import ALWAYS, DecoupledAttention, IdentityBranch, Window
-from .face_tokens import FaceProjection, ProjectionInput, build_projection
-from .options import IdentityNetOptions
+from .face_tokens import ClipProjection, FaceProjection, ProjectionInput, build_projection
+from .options import COMBINATIONS, IdentityNetOptions
 
 if TYPE_CHECKING:
     from ...face.identity.embedding import FaceEmbedding
 
-COMBINATIONS = ("auto", "average", "concat")
 _NEEDED = {
     "clip_states": "CLIP vision's hidden states of the face (connect CLIP-ViT-H to Load Face Embedding)",
     "clip_embeds": "CLIP vision's embedding of the face (connect CLIP-ViT-H to Load Face Embedding)",
@@ -63,6 +62,11 @@ class IdentityAdapter(nn.Module):
         if self.layout == "plusv2":
             self.projection.structure = structure
 
+    def is_per_reference(self, combine: str = "auto") -> bool:
+        """Whether every reference has tokens of its own; else all have those of their average."""
+        check_choice(combine, COMBINATIONS, "combine")
+        return combine == "concat" or (combine == "auto" and self.layout == "portrait")
+
     def tokens(self, embedding: FaceEmbedding, combine: str = "auto") -> Tensor:
         """(2, T, E) tokens of a face, and unconditional tokens of no face.
 
@@ -74,9 +78,7 @@ class IdentityAdapter(nn.Module):
         Raises:
             InputError: the adapter needs CLIP's view of the face, which is not there, or of another width.
         """
-        check_choice(combine, COMBINATIONS, "combine")
-        per_reference = combine == "concat" or (combine == "auto" and self.layout == "portrait")
-        faces = _projection_input(embedding, per_reference, self.projection.needs)
+        faces = _projection_input(embedding, self.is_per_reference(combine), self.projection.needs)
         like = next(self.projection.parameters())
         with torch.no_grad():
             tokens = [
@@ -179,9 +181,14 @@ def build_adapter(parts: AdapterTensors, name: str, layout: str | None = None, o
 
 
 def new_adapter(
-    widths: Mapping[str, int], token_width: int = 768, num_tokens: int = 4, hidden: int = 1024, seed: int = 0
+    widths: Mapping[str, int],
+    token_width: int = 768,
+    num_tokens: int = 4,
+    hidden: int = 1024,
+    seed: int = 0,
+    clip_width: int | None = None,
 ) -> IdentityAdapter:
-    """An untrained FaceID adapter, whose values are initialised to zero.
+    """An untrained FaceID adapter, or a plain IP-Adapter, whose values are initialised to zero.
 
     Args:
         widths: channels of every site, by the adapter's numbers "1", "3", …
@@ -189,14 +196,18 @@ def new_adapter(
         num_tokens: of a face.
         hidden: between the projection's two layers.
         seed: of the weights that are not zero.
+        clip_width: numbers of CLIP's image embedding, which a plain IP-Adapter sees; None is FaceID.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        projection = FaceProjection(hidden, token_width, num_tokens)
+        if clip_width is None:
+            projection = FaceProjection(hidden, token_width, num_tokens)
+        else:
+            projection = ClipProjection(clip_width, token_width, num_tokens)
         sites = {number: DecoupledAttention(width, token_width) for number, width in widths.items()}
     for site in sites.values():
         nn.init.zeros_(site.to_v_ip.weight)
-    return IdentityAdapter("faceid", projection, sites, {})
+    return IdentityAdapter("faceid" if clip_width is None else "plain", projection, sites, {})
 
 
 def save_adapter(adapter: IdentityAdapter, path: Path, metadata: Mapping[str, str] | None = None) -> Path:

@@ -23,15 +23,19 @@ from ...diffusion.vae import load_vae
 from ...diffusion.windowed import VideoOptions
 from ...errors import InputError
 from ...face.fit import face_surroundings
+from ...face.identity.background import person_masks
 from ...face.identity.clip_crop import load_clip_vision, with_clip_view
+from ...face.identity.embedding import FaceEmbedding, blend_faces
 from ...face.identity.encoder import CROP_PX, FaceEncoder, find_face_models
 from ...media.image import load_picture
 from ...style.attention import style_conditioning
 from ..animatenet.animate_net import AnimateOptions, load_animate_net, track_conditions
 from ..animatenet.control import ControlOptions, FrameControl, load_controlnet
 from ..animatenet.feature_attention import FeatureControl
+from ..animatenet.head_placement import placements
 from ..animatenet.hints import track_hints
 from ..animatenet.mouth_weight import mouth_maps
+from ..animatenet.previous_frame import previous_placements
 from ..devices import select_device
 from .adapter import IdentityAdapter, IdentityOptions, identity_branches, load_adapter
 from .adapter_lora import kohya_lora
@@ -76,7 +80,7 @@ class DiffusersBackend:
         branches = {} if adapter is None else self._branches(adapter.to(device, dtype), tokens.to(device))
         sampling = SamplerOptions(options.sampler, options.schedule, options.steps, options.denoise, options.seed)
         video = VideoOptions(options.long_video, options.window, options.overlap)
-        painting = PaintOptions(sampling, options.batch_size, video)
+        painting = PaintOptions(sampling, options.batch_size, video, options.per_frame, options.edit)
         return DiffusersPainter(sd15, condition, branches, painting, self._animation(canvas))
 
     @functools.cached_property
@@ -105,16 +109,27 @@ class DiffusersBackend:
         return Condition(*(encode_text(self._sd15.text_encoder, tokenizer, text) for text in prompts), options.cfg)
 
     def _face_tokens(self, portrait: Portrait, adapter: IdentityAdapter) -> torch.Tensor:
-        """(2, T, 768) face tokens of the person."""
+        """(2, T, 768) face tokens of the person, or of somebody between two."""
         options = self.options
         pictures = [load_picture(path) for path in options.faces] or [face_surroundings(portrait)]
         names = [path.name for path in options.faces] or [portrait.source]
         with FaceEncoder(find_face_models([options.face_models])) as encoder:
-            encoded = encoder.encode(pictures, names, crop_px=CROP_PX)
-        embedding = encoded.embedding
-        if options.clip_vision is not None:
-            embedding = with_clip_view(embedding, encoded.crops, load_clip_vision(options.clip_vision))
-        return adapter.tokens(embedding)
+            embedding = self._described(encoder, pictures, names, options.face_weights or None)
+            if options.blend_with:
+                others = [load_picture(path) for path in options.blend_with]
+                other = self._described(encoder, others, [path.name for path in options.blend_with])
+                embedding = blend_faces(embedding, other, options.blend_amount)
+        return adapter.tokens(embedding, options.combine)
+
+    def _described(
+        self, encoder: FaceEncoder, pictures: list[torch.Tensor], names: list[str], weights: tuple | None = None
+    ) -> FaceEmbedding:
+        """The face of one person's pictures."""
+        masks = person_masks(pictures) if self.options.remove_background else None
+        encoded = encoder.encode(pictures, names, weights, masks, crop_px=CROP_PX)
+        if self.options.clip_vision is None:
+            return encoded.embedding
+        return with_clip_view(encoded.embedding, encoded.crops, load_clip_vision(self.options.clip_vision))
 
     def _branches(self, adapter: IdentityAdapter, tokens: torch.Tensor) -> dict:
         keys = [site.adapter_key for site in SITES]
@@ -128,7 +143,7 @@ class DiffusersBackend:
             motion = load_motion_modules(options.motion_module).to(*self.device_dtype)
         if track is not None and options.controls:
             control = self._control(track, motion)
-            face = None if options.animatenet is None else self._animate_conditioning(track)
+            face = None if options.animatenet is None else self._animate_conditioning(track, canvas)
         length = (canvas.job.num_frames, canvas.job.fps)
         style = style_conditioning(canvas.job.style, options.style_attention, self.device_dtype, length=length)
         return Animation(control, motion, options.motion_strength, face, style)
@@ -143,15 +158,19 @@ class DiffusersBackend:
             network, track_hints(track, options.control_style), control, mouth_maps(track, options.mouth_weight)
         )
 
-    def _animate_conditioning(self, track: LandmarkTrack) -> AnimateConditioning:
+    def _animate_conditioning(self, track: LandmarkTrack, canvas: Canvas) -> AnimateConditioning:
         options = self.options
         net = load_animate_net(options.animatenet).to(*self.device_dtype)
         if options.features and not net.features:
             raise InputError(
                 f"{options.animatenet.name} has no attention to features; train one with it, or leave `features` at 0."
             )
-        strengths = AnimateOptions(options.landmark_tokens, options.placement_tokens)
-        return AnimateConditioning(net, track_conditions(track), strengths, options.features)
+        strengths, placed = AnimateOptions(options.landmark_tokens, options.placement_tokens), None
+        if net.previous_proj is not None:  # trained on the placement of the frame before; first of all the portrait's
+            own = placements(track)
+            start = own if canvas.fit is None else placements(canvas.place(canvas.portrait.landmarks))
+            placed = previous_placements(start[0], own)
+        return AnimateConditioning(net, track_conditions(track, placed), strengths, options.features)
 
 
 def lora_and_strength(value: str) -> tuple[Path, float]:

@@ -11,6 +11,7 @@ from ...options import option
 from ...weights.specs import FileSpec
 from ..animatenet.options import AnimateNetOptions
 
+COMBINATIONS = ("auto", "average", "concat")
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 PRESETS: dict[str, dict[str, Any]] = {
     "quality": {"steps": 30, "cfg": 3.5, "sampler": "dpmpp_2m", "schedule": "karras"},
@@ -98,6 +99,24 @@ class IdentityNetOptions(AnimateNetOptions):
     batch_size: int = option(1, 1, 256, "frames painted at once")
     device: str | None = option(None, help="cpu, cuda, mps; if not given, the fastest there is", metavar="NAME")
     precision: str = option("auto", help="auto: fp16 on a GPU, else fp32", choices=PRECISIONS)
+    remove_background: bool = option(
+        False, help="all but the person turns black before the face is described, as PortraitTalk does"
+    )
+    combine: str = option(
+        COMBINATIONS[0],
+        help="several --faces: their average, or tokens of each; auto is what the adapter is made for",
+        choices=COMBINATIONS,
+    )
+    face_weights: tuple[float, ...] = option(
+        (), 0, help="how much each of --faces counts; if not given, all alike", metavar="X", nargs="+"
+    )
+    edit: str = option(
+        "all", help="what is painted; the rest stays as the portrait has it", choices=("all", "person", "background")
+    )
+    blend_with: tuple[Path, ...] = option(
+        (), help="pictures of another person, to paint somebody in between", metavar="PICTURE", nargs="+"
+    )
+    blend_amount: float = option(0.5, 0, 1, "with --blend-with: 0 is the person, 1 the other")
 
     def __post_init__(self) -> None:
         if self.checkpoint is None:
@@ -115,6 +134,9 @@ class IdentityNetOptions(AnimateNetOptions):
         check_size(self.width, self.height)
         if self.only_face:
             self.check_square()
+        self._check_faces()
+        if self.per_frame and self.batch_size != 1:
+            raise InputError(f"`per_frame` paints one frame at a time; leave `batch_size` at 1, not {self.batch_size}.")
         self._check_sampling()
 
     def check_square(self) -> None:
@@ -125,6 +147,16 @@ class IdentityNetOptions(AnimateNetOptions):
         """
         if self.width != self.height:
             raise InputError(f"`only_face` paints a square; `width` {self.width} and `height` {self.height} differ.")
+
+    def _check_faces(self) -> None:
+        if self.face_weights and len(self.face_weights) != len(self.faces):
+            raise InputError(
+                f"`face_weights` has {len(self.face_weights)} numbers for {len(self.faces)} `faces`; give one for each."
+            )
+        if self.face_weights and not any(self.face_weights):
+            raise InputError("`face_weights` are all 0; let one of `faces` count.")
+        if self.blend_with and self.identity_adapter is None:
+            raise InputError("`blend_with` needs `identity_adapter` FILE, which holds the face.")
 
     def _check_sampling(self) -> None:
         from ...diffusion.samplers import OWN_SCHEDULE, SAMPLERS, SCHEDULES

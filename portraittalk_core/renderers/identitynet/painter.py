@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ...checks import check_range
+from ...checks import check_choice, check_range
 from ...diffusion.branches import Batch, bind
 from ...diffusion.denoiser import Condition, Denoiser
 from ...diffusion.latents import LATENT_SCALE
@@ -31,6 +31,7 @@ from ...style.attention import StyleConditioning, StyleRun, bind_style
 from ..animatenet.animate_net import AnimateNet, AnimateOptions, FrameConditions, bind_animate
 from ..animatenet.control import FrameControl
 from ..animatenet.feature_attention import FeatureControl, feature_branches
+from .edit import EDITS, KeptDenoiser, kept_weights
 
 if TYPE_CHECKING:
     from ...diffusion.checkpoint import SD15
@@ -43,9 +44,15 @@ class PaintOptions:
     sampling: SamplerOptions = field(default_factory=SamplerOptions)  # its seed is that of the noise too
     batch: int = 1  # frames at once, where no motion module acts
     video: VideoOptions = field(default_factory=VideoOptions)  # where one acts
+    # each frame begins with the finished one before it instead of its own draft; where no motion module acts
+    per_frame: bool = False
+    edit: str = "all"  # what is painted, one of `edit.EDITS`
 
     def __post_init__(self) -> None:
         check_range(self.batch, 1, 256, "the batch size")
+        check_choice(self.edit, EDITS, "edit")
+        if self.per_frame and self.batch != 1:
+            raise InputError(f"frame by frame, one is painted at a time, not {self.batch}.")
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,11 @@ class Animation:
         """Whether a motion module is active."""
         return self.motion is not None and self.motion_strength > 0
 
+    @property
+    def looks_back(self) -> bool:
+        """Whether frames are conditioned by the last finished one."""
+        return self.conditioning is not None and self.conditioning.net.previous_proj is not None
+
 
 @dataclass(frozen=True)
 class Painted:
@@ -116,8 +128,12 @@ class DiffusersPainter:
             raise InputError("the checkpoint holds no VAE; use one that does (any full SD1.5 checkpoint).")
         self.sd15, self.cond, self.branches, self.options = sd15, cond, branches, options
         self.animation, self._texts = animation or Animation(), TextKeys()
+        self._kept: tuple[Tensor, Tensor] | None = None  # latents (B, 4, h, w) and weights (B, 1, H, W) that stay
+        self._last: Tensor | None = None  # (1, 4, h, w) the last finished frame of the batch at hand
         self.steps, moves = options.sampling.steps, self.animation.moves
         self.batch, self.overlap = (options.video.section, options.video.overlap) if moves else (options.batch, 0)
+        if not moves and (options.per_frame or self.animation.looks_back):
+            self.overlap = self.batch  # finished frames are looked at, not painted once more
         if moves:
             check_frames(options.video.length, self.animation.motion.length)
 
@@ -127,12 +143,26 @@ class DiffusersPainter:
         """Repaint frames (B, H, W, 3) float 0..1; see `repaint.Painter`."""
         if self.options.sampling.denoise == 0:
             return Painted(frames, None)
-        return self.paint_latents(self.encode(frames), on_step, first, fixed)
+        weights = kept_weights(frames, self.options.edit)
+        if weights is None:
+            return self.paint_latents(self.encode(frames), on_step, first, fixed)
+        latents = self.encode(frames)
+        self._kept = (latents, weights)
+        try:
+            painted = self.paint_latents(latents, on_step, first, fixed)
+        finally:
+            self._kept = None
+        shown, weights = painted.frames, weights.movedim(1, -1).to(painted.frames)
+        return replace(painted, frames=torch.lerp(shown, frames.to(shown), weights))
 
     def paint_latents(
         self, latents: Tensor, on_step: Progress | None = None, first: int = 0, fixed: Tensor | None = None
     ) -> Painted:
         """Paint latents (B, 4, h, w); see `repaint.Painter`."""
+        self._last = None if fixed is None or not len(fixed) else fixed[-1:]
+        if not self.animation.moves:
+            start = latents if self._last is None or not self.options.per_frame else self._last.expand_as(latents)
+            return self._decoded(self._sampled(start, on_step, first, None))
         num_fixed = 0 if fixed is None else len(fixed)
         all_latents = latents if fixed is None else torch.cat([fixed.to(latents), latents])
         return self._decoded(self._sampled(all_latents, on_step, first - num_fixed, fixed)[num_fixed:])
@@ -170,6 +200,7 @@ class DiffusersPainter:
         self, latents: Tensor, on_step: Progress | None = None, first: int = 0, fixed: Tensor | None = None
     ) -> Tensor:
         unet, animation, video = self.sd15.unet, self.animation, self.options.video
+        last = latents[:1] if self._last is None else self._last  # a video begins with the draft of its first frame
         device = next(unet.parameters()).device
         inputs = latents.to(device, torch.float32), self._noise(latents, first).to(device, torch.float32)
         betas = schedule_of(animation.motion if animation.moves else None)
@@ -178,7 +209,7 @@ class DiffusersPainter:
                 batch = bound.enter_context(bind(unet, self._with_features(), Batch(texts=self._texts)))
                 if animation.control is not None:
                     bound.enter_context(bind(animation.control.network, {}, batch))
-                    self._bind_animate_net(bound)
+                    self._bind_animate_net(bound, last)
                 if animation.moves:
                     window_length = min(video.length, len(latents))
                     bound.enter_context(bind_motion(unet, animation.motion, window_length, animation.motion_strength))
@@ -187,7 +218,7 @@ class DiffusersPainter:
                     bound.enter_context(bind_style(unet, run))
                 window = video if animation.moves else replace(video, length=max(len(latents), 1), overlap=0)
                 inner = Denoiser(unet, batch, animation.control, betas)
-                denoiser = WindowedDenoiser(inner, first, window, fixed)
+                denoiser = self._with_kept(WindowedDenoiser(inner, first, window, fixed), inputs[0])
                 sampling = replace(self.options.sampling, betas=betas)
                 return sample(denoiser, *inputs, self.cond, sampling, on_step)
         finally:
@@ -197,6 +228,15 @@ class DiffusersPainter:
             if animation.control is not None:
                 animation.control.clear_cache()
 
+    def _with_kept(self, denoiser: WindowedDenoiser, latents: Tensor) -> WindowedDenoiser | KeptDenoiser:
+        """The denoiser, holding what an edit keeps; finished frames before the drafts are held already."""
+        if self._kept is None:
+            return denoiser
+        known, weights = (part.to(latents.device) for part in self._kept)
+        num_fixed = len(latents) - len(known)
+        weights = torch.cat([weights.new_zeros(num_fixed, *weights.shape[1:]), weights])
+        return KeptDenoiser(denoiser, torch.cat([latents[:num_fixed], known.to(latents)]), weights)
+
     def _with_features(self) -> Mapping[int, Sequence[Branch]]:
         """The branches, with those that attend to the ControlNet's feature maps."""
         conditioning = self.animation.conditioning
@@ -205,13 +245,13 @@ class DiffusersPainter:
         branches = feature_branches(conditioning.net.features, self.animation.control.features, conditioning.features)
         return {index: [*self.branches.get(index, ()), branch] for index, branch in branches.items()}
 
-    def _bind_animate_net(self, bound: ExitStack) -> None:
+    def _bind_animate_net(self, bound: ExitStack, last: Tensor) -> None:
         conditioning, control = self.animation.conditioning, self.animation.control
         if conditioning is not None:
             tokens = bind_animate(
                 control.network, conditioning.net, conditioning.conditions, lambda: control.frames, conditioning.options
             )
-            bound.enter_context(tokens)
+            bound.enter_context(tokens).previous = last
 
     def _noise(self, latents: Tensor, first: int) -> Tensor:
         """(B, 4, h, w) initial noise: independent by frame with a motion module, else the same for all."""

@@ -91,7 +91,7 @@ class DenseFlow(PictureEncoder):
             at_once: references that are warped together, which bounds the memory; 0: all.
         """
         small = interpolate(sketches, scale_factor=0.5, mode="nearest")
-        maps = self.spade_layer_1.maps(small), self.spade_layer_2.maps(small), self.spade_layer_4.maps(sketches)
+        maps = self._maps(small, sketches)
         count = references.pictures.shape[1]
         step = at_once or count
         total: list[Tensor] = []
@@ -104,6 +104,10 @@ class DenseFlow(PictureEncoder):
         picture, narrow, wide, weights = total
         weights = weights + EPSILON
         return Aligned(picture / weights, narrow / weights, wide / _halved(weights))
+
+    def _maps(self, small: Tensor, sketches: Tensor) -> tuple:
+        """Of sketches at half and at full size."""
+        return self.spade_layer_1.maps(small), self.spade_layer_2.maps(small), self.spade_layer_4.maps(sketches)
 
     def _flows(self, x: Tensor, maps: tuple) -> tuple[Tensor, Tensor]:
         """Flow (B · R, 2, S, S) in pixels and weights (B · R, 1, S, S) in 0..1, of (B · R, w, S/2, S/2)."""
@@ -121,6 +125,11 @@ class Alignment(DenseFlow):
 
     def __init__(self, config: LipConfig) -> None:
         super().__init__(config)
+        self.half_flow = config.half_flow
+        if self.half_flow:  # in the place of the layers at full size
+            del self.spade_layer_4, self.pixel_shuffle_1
+            self.conv_4 = nn.Conv2d(config.wide, 2, 3, padding=1)
+            self.conv_5 = nn.Sequential(nn.Conv2d(config.wide, 1, 3, padding=1), nn.Sigmoid())
         self.masked = PictureEncoder(3, config)  # E_m
         self.fuse = nn.Conv2d(2 * config.wide, config.wide, 3, padding=1)
         self.blocks = nn.Sequential(*(ResBlock(config.wide) for _ in range(config.blocks)))
@@ -134,6 +143,18 @@ class Alignment(DenseFlow):
         own = conv2d(frames, self.fuse.weight[:, frames.shape[1] :], self.fuse.bias, padding=1)
         both = entry + own[:, None]
         return self.blocks(both.flatten(0, 1)).unflatten(0, both.shape[:2])
+
+    def _maps(self, small: Tensor, sketches: Tensor) -> tuple:
+        if not self.half_flow:
+            return super()._maps(small, sketches)
+        return self.spade_layer_1.maps(small), self.spade_layer_2.maps(small)
+
+    def _flows(self, x: Tensor, maps: tuple) -> tuple[Tensor, Tensor]:
+        if not self.half_flow:
+            return super()._flows(x, maps)
+        x = self.spade_layer_2(self.spade_layer_1(x, maps[0]), maps[1])
+        flow, weight = 2 * self.conv_4(x).float(), self.conv_5(x).float()  # pixels of the full size
+        return tuple(interpolate(y, scale_factor=2, mode="bilinear", align_corners=False) for y in (flow, weight))
 
     @torch.no_grad()
     def start_from(self, public: DenseFlow) -> None:

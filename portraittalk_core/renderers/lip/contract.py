@@ -24,6 +24,7 @@ class LipCropRule:
     middle: int | None = None  # of the mesh; if given, the box's top lies as far above this point as its bottom below
     below_px: float = 0.0  # more below the box, in pixels of the film
     pad_share: float = 0.0  # more on every side, of the longer side of the points' box: the same at every size of face
+    below_share: float = 0.0  # more below, of that side; where `middle` is given, above too
     fixed_point: bool = False  # whether crops are resized in OpenCV's 8-bit arithmetic, never averaged
 
 
@@ -61,6 +62,7 @@ class LipModel(Protocol):
     sound: str  # MEL, WHISPER or NO_SOUND
     needs_sketches: bool
     needs_references: bool  # False: a frame's own picture is all it takes, and `paint` gets None for features
+    usual: tuple[int, int]  # references and lip references where no numbers are given
     device: torch.device
     dtype: torch.dtype
 

@@ -149,6 +149,7 @@ def _edges(points: Tensor, size: Tensor, rule: LipCropRule, pad_px: float | None
     longer_px = ((high - low) * size).amax(1, keepdim=True)
     pad = (rule.pad_px + rule.pad_share * longer_px if pad_px is None else float(pad_px)) / size
     low, high = (low - pad) * size, (high + pad) * size
+    high[:, 1] += rule.below_share * longer_px[:, 0]
     if rule.middle is not None:
         low[:, 1] = 2 * points[:, rule.middle, 1] * size[1] - high[:, 1]
     high[:, 1] += rule.below_px

@@ -16,6 +16,7 @@ from ...scratch import let_go
 from ..sections import Section, Sections
 from .crop import LipBoxes
 from .footage import Footage
+from .inside import gaps, parted_share
 from .policy import RestingMouth
 from .sketches import OwnSketches, PredictedSketches
 
@@ -28,9 +29,10 @@ class FrameBatch:
 
     first: int  # number of the first frame
     pictures: list[Tensor]  # B of (H, W, 3) uint8
-    drawn: list[int]  # N positions within the batch
+    shapes: dict[int, Tensor]  # (478, 3) landmarks, normalised to the pictures, of the positions that are to be changed
+    drawn: list[int]  # N positions within the batch that are to be painted, some of them
+    shares: list[float]  # N, how much of each painting is shown
     crops: Tensor  # (N, 3, S, S) float 0..1, as they are filmed
-    shapes: Tensor  # (N, 478, 3) landmarks to be painted, normalised to the pictures
     sketches: Tensor | None  # (N, 2 RADIUS + 1, 3, S, S); None where none are needed
     finished: Section | None  # painted crops (B, S, S, 3) of an earlier run
 
@@ -52,6 +54,7 @@ class FrameReader:
         sketched: whether sketches are needed.
         windows: (n, 5, 57, 2) lips and jaws predicted together, see `RenderJob.windows`; None: each frame's sketch is
             of its own landmarks.
+        shares: (T,) of `inside.inside_shares`, where insides of mouths alone are shown; None: whole paintings are.
     """
 
     def __init__(  # noqa: PLR0913 - one parameter a property
@@ -63,7 +66,10 @@ class FrameReader:
         batch_size: int,
         sketched: bool,
         windows: Iterator[Tensor] | None = None,
+        *,
+        shares: Tensor | None = None,
     ) -> None:
+        self._shares = shares
         self._footage, self._boxes, self._weights, self._gate = footage, boxes, weights, gate
         self._sketched, self._size = sketched, boxes.rule.size
         bytes_a_frame = 3 * footage.track.width * footage.track.height
@@ -94,20 +100,33 @@ class FrameReader:
             let_go()
 
     def _batch(self, first: int, pictures: list[Tensor], found: Section | None) -> FrameBatch:
-        drawn = [at for at in range(len(pictures)) if float(self._weights[first + at]) > 0]
+        changed = [at for at in range(len(pictures)) if float(self._weights[first + at]) > 0]
+        shapes = {at: self.shape(first + at) for at in changed}
+        shares = {at: self._share(first + at, shape) for at, shape in shapes.items()}
+        drawn = [at for at in changed if shares[at] > 0]
         crops = [self._boxes[first + at].take(pictures[at], self._size) for at in drawn]
-        shapes = [self.shape(first + at) for at in drawn]
         sketches = [self._sketches.window(first + at) for at in drawn] if self._sketched and found is None else []
         self.forget(first + len(pictures) - self._sketches.reach)
         return FrameBatch(
             first,
             pictures,
+            shapes,
             drawn,
+            [shares[at] for at in drawn],
             torch.stack(crops) if crops else torch.empty(0, 3, self._size, self._size),
-            torch.stack(shapes) if shapes else torch.empty(0, *self._footage.track.points.shape[1:]),
             torch.stack(sketches) if sketches else None,
             found,
         )
+
+    def share(self, index: int) -> float:
+        """How much of a frame's painting is shown."""
+        return self._share(index, self.shape(index))
+
+    def _share(self, index: int, shape: Tensor) -> float:
+        if self._shares is None:
+            return 1.0
+        track = self._footage.track
+        return float(self._shares[index] * parted_share(gaps(shape[None], track.width, track.height))[0])
 
     def shape(self, index: int) -> Tensor:
         """(478, 3) landmarks of a frame to be painted: at rest where nobody speaks, nearly as filmed where it fades."""

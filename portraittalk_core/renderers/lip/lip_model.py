@@ -14,13 +14,25 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError
-from ...face.lip_points import LIP_POINTS
+from ...face.lip_points import LIP_POINTS, NOSE
 from .alignment import Aligned, Alignment, ReferenceFeatures, no_references, unwarped_mean
 from .contract import MEL, NO_SOUND, LipBatch, LipCropRule, References
 from .iplap import encoded
 from .model_base import LipNetworks, masked_half
 from .rendering import Rendering
-from .sizes import LipConfig
+from .sizes import NOSE_TO_CHIN, LipConfig
+
+NOSE_BASE = 2  # of the mesh: between the nostrils
+BELOW_NOSE = 0.75  # more below the nose than on its sides, of its length: a wide open mouth lies inside
+
+
+def _crop_rule(config: LipConfig) -> LipCropRule:
+    """How faces are framed: around all landmarks, or around the nose, which speech does not move, and what is below."""
+    pads = {"pad_px": config.crop_pad_px, "pad_share": config.crop_pad_share}
+    if config.framing == NOSE_TO_CHIN:
+        pads |= {"middle": NOSE_BASE, "below_share": BELOW_NOSE}
+        return LipCropRule(NOSE, square=False, size=config.size, **pads)
+    return LipCropRule(LIP_POINTS, square=False, size=config.size, **pads)
 
 
 @dataclass(frozen=True)
@@ -50,8 +62,8 @@ class LipPriors(LipNetworks):
         super().__init__()
         self.config = config or LipConfig()
         self.size = self.config.size
-        pads = {"pad_px": self.config.crop_pad_px, "pad_share": self.config.crop_pad_share}
-        self.crop = LipCropRule(LIP_POINTS, square=False, size=self.size, **pads)
+        self.usual = self.config.usual_references, self.config.usual_lips
+        self.crop = _crop_rule(self.config)
         self.sound = NO_SOUND if self.config.ablate == "audio" else MEL
         self.alignment = Alignment(self.config)
         self.rendering = Rendering(self.config)

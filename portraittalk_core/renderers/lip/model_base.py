@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from ...checks import check_shape
 from ...errors import InputError
 from .contract import LipBatch, References
+from .options import USUAL
 from .sizes import SKETCHES
 
 MEL_SHAPE = "80 16"  # mels, columns
@@ -19,6 +20,7 @@ class LipNetworks(nn.Module):
     """Device and dtype of networks, and checks of their inputs."""
 
     size: int  # side of the crops
+    usual: tuple[int, int] = USUAL  # references and lip references where no numbers are given
 
     @property
     def device(self) -> torch.device:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 from ...errors import InputError, MissingDependency
-from ...options import check_options, option
+from ...options import check_options, option, same_option
 from ...weights.specs import FileSpec
 from ..identitynet.options import PRECISIONS
 
@@ -16,6 +16,7 @@ LOWER, MOUTH, AUTO = "lower", "mouth", "auto"
 BLENDS = (AUTO, LOWER, "face", "box", MOUTH)
 WHOLE_SIDE = 128  # pixels of a crop from which skin can be painted too
 OWN, PUBLIC, SCRIPT = INFERENCES = ("own", "public", "script")
+USUAL = 25, 5  # references and lip references of a file that says nothing else
 PUBLIC_FPS = 25  # frames a second of films of the public inference
 MOST_REFERENCES = 100
 _LIPS = "weights of `portraittalk train lips`, a file or its folder"
@@ -42,11 +43,14 @@ class LipPaintOptions:
 
     inference: ClassVar[str] = OWN  # IP-LAP's can do it as its own script does
 
-    references: int = option(
-        25, 0, MOST_REFERENCES,
-        "pictures of the film's own face that guide the painting; 0 takes a fifth of the film's frames, 1 to 25",
+    references: int | None = option(
+        None, 0, MOST_REFERENCES, "pictures of the film's own face that guide the painting; 0 takes a fifth of the "
+        "film's frames, 1 to 25; if not given, as many as the weights are made for: IP-LAP's 25, the shipped ones' 5",
     )  # fmt: skip
-    lip_references: int = option(5, 1, MOST_REFERENCES, "pictures of the film's own lips that guide the painting")
+    lip_references: int | None = option(
+        None, 1, MOST_REFERENCES, "pictures of the film's own lips that guide the painting; if not given, as many as "
+        "the weights are made for",
+    )  # fmt: skip
     reference_frames: str | None = option(
         None, help="numbers of the film's frames that are the references, such as 0,12,40; instead of choosing them",
         metavar="N,N,...",
@@ -58,7 +62,8 @@ class LipPaintOptions:
     blend: str = option(
         AUTO,
         help="what of the painted crop is pasted: lower the face from the nose down, face all of it, box the crop, "
-        "mouth its inside alone, into the film as the warp bends it; auto mouth for crops below 128 pixels, else lower",
+        "mouth what lies between parted lips, into the film as the warp bends it; auto mouth for crops below 128 pixels"
+        ", else lower",
         choices=BLENDS,
     )
     feather: float = option(
@@ -74,7 +79,13 @@ class LipPaintOptions:
         1.0, 0, 1, "how far the mouth comes to rest where nobody speaks: in silence, noise and music", step=0.05
     )
     max_yaw: float = option(
-        55.0, 0, 90, "a face turned aside by more degrees stays as it was filmed", step=1, advanced=True
+        55.0,
+        0,
+        90,
+        "a face turned aside by more degrees stays as it was filmed; with blend mouth the warp moves it "
+        "all the same, and paints its teeth from 35 degrees on",
+        step=1,
+        advanced=True,
     )
     batch_size: int = option(8, 1, 256, "frames painted at once")
 
@@ -97,7 +108,27 @@ class LipPaintOptions:
 
         Source: the paper's section 4.1, "one fifth of the video length", and IP-LAP's public code, 25.
         """
+        if self.references is None:
+            return USUAL[0]
         return self.references or max(1, min(25, round(num_frames / 5)))
+
+    def with_usual(self, references: int, lip_references: int) -> LipPaintOptions:
+        """These options with numbers of references where none were given."""
+        numbers = {"references": references, "lip_references": lip_references}
+        return replace(self, **{name: number for name, number in numbers.items() if getattr(self, name) is None})
+
+
+@dataclass(frozen=True)
+class ScriptPaintOptions(LipPaintOptions):
+    """With the inference of IP-LAP's own script, which its renderer alone has."""
+
+    inference: str = option(
+        OWN,
+        help="public: the networks see what IP-LAP's own script shows them, at 25 frames a second and with the engine "
+        "landmark_generator; script: it is pasted as there too, and crop_pad, blend, feather, match_colour, sharpen, "
+        "voice_gate and max_yaw do not count; own: as films of any rate and engine",
+        choices=INFERENCES,
+    )
 
 
 def frame_numbers(text: str) -> tuple[int, ...]:
@@ -151,13 +182,7 @@ class IpLapOptions(LipOptions):
     wanted: ClassVar[str] = _IPLAP
     builtin: ClassVar[Path | None] = None
 
-    inference: str = option(
-        OWN,
-        help="public: the networks see what IP-LAP's own script shows them, at 25 frames a second and with the engine "
-        "landmark_generator; script: it is pasted as there too, and crop_pad, blend, feather, match_colour, sharpen, "
-        "voice_gate and max_yaw do not count; own: as films of any rate and engine",
-        choices=INFERENCES,
-    )
+    inference: str = same_option(ScriptPaintOptions, "inference")
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ Shapes: T frames, N references, M lip references, S side of the crops.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -16,7 +18,7 @@ from ..film_pictures import pictures_at
 from .contract import References
 from .crop import LipBoxes, box_of
 from .footage import Footage
-from .options import OWN, LipPaintOptions
+from .options import OWN, USUAL, LipPaintOptions
 from .references import ReferenceFrames, choose, contact_sheet
 
 LIPS_ROOM = 1.5  # sides of the box that lips are kept in, over those of the lips themselves
@@ -49,7 +51,7 @@ def references_of(
         crop, sketch = box.take(portrait.picture, boxes.rule.size), _sketch(points, box.size_px, boxes.rule.size)
         return _references([(crop, sketch, points)], [0], [0])
     chosen = chosen_frames(footage, weights, options) if frames is None else frames
-    numbers, crops = _crops(footage, boxes, chosen)
+    numbers, crops = crops_of(footage, boxes, {*chosen.faces, *chosen.lips})
     read = [(crop, *_drawn(footage, boxes, index)) for index, crop in zip(numbers, crops, strict=True)]
     places = {number: place for place, number in enumerate(numbers)}
     return _references(read, [places[at] for at in chosen.faces], [places[at] for at in chosen.lips])
@@ -60,13 +62,13 @@ def reference_sheet(
 ) -> tuple[ReferenceFrames, Tensor]:
     """The frames of a film that are its references, and (H, W, 3) uint8 with them all; see `references_of`."""
     chosen = chosen_frames(footage, weights, options)
-    numbers, crops = _crops(footage, boxes, chosen)
+    numbers, crops = crops_of(footage, boxes, {*chosen.faces, *chosen.lips})
     return chosen, contact_sheet(crops, chosen, numbers)
 
 
-def _crops(footage: Footage, boxes: LipBoxes, chosen: ReferenceFrames) -> tuple[list[int], list[Tensor]]:
-    """Numbers of the chosen frames, in turn and each once, and their crops (3, S, S)."""
-    film, numbers = footage.source, sorted({*chosen.faces, *chosen.lips})
+def crops_of(footage: Footage, boxes: LipBoxes, frames: Iterable[int]) -> tuple[list[int], list[Tensor]]:
+    """Numbers of some frames of a film, in turn and each once, and their crops (3, S, S)."""
+    film, numbers = footage.source, sorted(set(frames))
     in_file = {at: at if film.order is None else int(film.order[at]) for at in numbers}
     read = sorted(set(in_file.values()))
     crops: dict[int, Tensor] = {}
@@ -86,7 +88,7 @@ def chosen_frames(footage: Footage, weights: Tensor, options: LipPaintOptions) -
                 raise InputError(f"`reference_frames` names frame {number}, but {footage.name} {why}; name another.")
         return ReferenceFrames(named, named)
     shown = weights >= 1 if bool((weights >= 1).any()) else weights > 0
-    numbers = options.num_references(count), options.lip_references
+    numbers = options.num_references(count), options.lip_references or USUAL[1]
     return choose(footage.track, shown, *numbers, footage.source.sharpness if options.inference == OWN else None)
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ...errors import InputError
 from ...media.ahead import read_ahead
+from ...motion.dub import presence
 from ...types import Speech
 from ..contract import Callbacks, Film, RenderJob
 from ..implicit.interrupt import FrameProgress, reporting
@@ -31,6 +32,7 @@ from .contract import LipBatch, LipModel
 from .crop import LipBoxes
 from .footage import Footage, footage_of
 from .frames import FrameBatch, FrameReader
+from .inside import explained, inside_shares, tried_frames, trusted
 from .listening import sound_rows
 from .options import MOUTH, OWN, SCRIPT, LipPaintOptions
 from .policy import paint_weights, voice_gate
@@ -51,7 +53,7 @@ class LipRenderer:
         self, model: LipModel, options: LipPaintOptions | None = None, references: ReferenceFrames | None = None
     ) -> None:
         self.model, self.references = model, references
-        self.options = public_inference.options_of(options or LipPaintOptions())
+        self.options = public_inference.options_of((options or LipPaintOptions()).with_usual(*model.usual))
 
     def windows_of(self, engine: object, film: Film, speech: Speech) -> Callable[[], Iterator[Tensor]] | None:
         """What `RenderJob.windows` of a dub must be for this renderer's `inference`.
@@ -95,10 +97,13 @@ class LipRenderer:
 
 def _prepared(renderer: LipRenderer, footage: Footage) -> tuple[Footage, LipBoxes, Tensor]:
     """A footage, its boxes, and (T,) how much of each frame is painted."""
-    rule = replace(renderer.model.crop, fixed_point=renderer.options.inference != OWN)
-    boxes = LipBoxes(footage.track, rule, renderer.options.crop_pad, footage.scenes)
-    max_yaw = renderer.options.max_yaw
-    return footage, boxes, paint_weights(footage.track, footage.scenes, boxes.usable, max_yaw, footage.name)
+    options = renderer.options
+    rule = replace(renderer.model.crop, fixed_point=options.inference != OWN)
+    boxes = LipBoxes(footage.track, rule, options.crop_pad, footage.scenes)
+    track, scenes = footage.track, footage.scenes
+    if options.blend_of(rule.size) == MOUTH and isinstance(footage.source, Film):
+        return footage, boxes, inside_shares(track, scenes, boxes.usable, options.max_yaw, footage.name)
+    return footage, boxes, paint_weights(track, scenes, boxes.usable, options.max_yaw, footage.name)
 
 
 class _LipJob:
@@ -112,15 +117,18 @@ class _LipJob:
         self._is_public, self._is_script = options.inference != OWN, options.inference == SCRIPT
         self._footage, self._boxes, self._weights = _prepared(renderer, footage_of(job))
         track, scenes = self._footage.track, self._footage.scenes
+        self._blend, self._shares = options.blend_of(model.crop.size), None
+        if self._blend == MOUTH and isinstance(self._footage.source, Film):
+            self._shares, self._weights = self._weights, presence(track.valid, scenes, track.fps)
         gate = voice_gate(job.speech, len(track), job.fps, options.voice_gate)
         self._sound = sound_rows(model, job.speech, len(track), job.fps, gate, self._is_public)
         windows = job.windows() if self._is_public else None
         self._reader = FrameReader(
-            self._footage, self._boxes, self._weights, gate, options.batch_size, model.needs_sketches, windows
-        )
+            self._footage, self._boxes, self._weights, gate, options.batch_size, model.needs_sketches, windows,
+            shares=self._shares,
+        )  # fmt: skip
         self._sharpener = Sharpener(options.sharpen, float(job.fps))
         self._scene = int(scenes[0])
-        self._blend = options.blend_of(model.crop.size)
         self._warped = WarpedFrames(self._footage) if self._blend == MOUTH else None
         self._features: Any = None
 
@@ -135,23 +143,33 @@ class _LipJob:
         return min(public_inference.FIRST_SHOWN, len(self._footage) - 1) if self._is_script else 0
 
     def _drawn(self) -> Iterator[Tensor]:
+        self._try()
         with closing(read_ahead(self._reader.batches(self._sections))) as batches:
             for batch in batches:
                 self._progress.begin(len(batch.pictures))
                 painted = self._finished(batch) if batch.finished is not None else self._painted(batch)
                 self._progress.end()
                 for at, picture in enumerate(batch.pictures):
-                    number = batch.drawn.index(at) if at in batch.drawn else None
-                    yield picture if number is None else self._pasted(batch, number, painted[number])
+                    yield self._pasted(batch, at, painted) if at in batch.shapes else picture
+
+    def _try(self) -> None:
+        """Paint some of the film's own frames, and leave insides of mouths to the warp where that goes badly."""
+        if self._shares is None or not self._model.needs_references or not bool((self._shares >= 1).any()):
+            return
+        frames = tried_frames(self._footage, self._shares, self._chosen())
+        share = explained(self._model, self._encoded(), self._sound, self._footage, self._boxes, frames)
+        if not trusted(share, self._footage.name):
+            self._shares.zero_()
 
     def masks(self) -> Iterator[Tensor]:
         """What is pasted of all frames."""
+        self._try()
         track = self._footage.track
         pictures = itertools.repeat(None) if self._warped is None else self._footage.pictures()
         for index, picture in zip(range(len(track)), pictures, strict=False):
             mask, weight = torch.zeros(track.height, track.width), float(self._weights[index])
             if weight > 0:
-                mask = self._whole_mask(index)
+                mask = self._reader.share(index) * self._whole_mask(index)
                 if picture is not None:  # what the warp moves is new too
                     bent = self._warped.picture(index, picture, self._reader.shape(index))
                     mask = torch.maximum(mask, (bent != picture).any(-1).float())
@@ -209,29 +227,42 @@ class _LipJob:
         if self._features is None and self._model.needs_references:
             from .reading import references_of
 
-            references = references_of(self._footage, self._boxes, self._weights, self._options, self._references)
+            weights = self._weights if self._shares is None else self._shares
+            references = references_of(self._footage, self._boxes, weights, self._options, self._chosen())
             self._features = self._model.encode(references)
         return self._features
 
+    def _chosen(self) -> ReferenceFrames | None:
+        """The frames that are references; None for a portrait, which is its own."""
+        if self._references is None and isinstance(self._footage.source, Film):
+            from .reading import chosen_frames
+
+            weights = self._weights if self._shares is None else self._shares
+            self._references = chosen_frames(self._footage, weights, self._options)
+        return self._references
+
     @torch.no_grad()
-    def _pasted(self, batch: FrameBatch, number: int, painted: Tensor) -> Tensor:
-        """(H, W, 3) uint8: one picture of a batch with its painted crop (3, S, S)."""
-        index, options, side = batch.first + batch.drawn[number], self._options, self._model.crop.size
+    def _pasted(self, batch: FrameBatch, at: int, painted: Tensor) -> Tensor:
+        """(H, W, 3) uint8: the picture at a position of a batch, with its crop of the N painted ones (N, 3, S, S)."""
+        index, options, side = batch.first + at, self._options, self._model.crop.size
+        number = batch.drawn.index(at) if at in batch.drawn else None
         scene = int(self._footage.scenes[index])
         if scene != self._scene:
             self._scene = scene
             self._sharpener.restart()
-        picture, box, weight = batch.pictures[batch.drawn[number]], self._boxes[index], float(self._weights[index])
+        picture, box, weight = batch.pictures[at], self._boxes[index], float(self._weights[index])
         filmed = picture
-        if self._is_script:
-            pasted = public_inference.pasted(picture, painted, box, self._filmed_px(index))
+        if self._warped is not None:
+            picture = self._warped.picture(index, picture, batch.shapes[at])
+        if number is None:
+            pasted = picture
+        elif self._is_script:
+            pasted = public_inference.pasted(picture, painted[number], box, self._filmed_px(index))
         else:
-            mask = self._mask(index, batch.shapes[number])
-            if self._warped is not None:
-                picture = self._warped.picture(index, picture, batch.shapes[number])
-            painted = self._sharpener.sharpen(painted, batch.crops[number], mask)
+            mask = batch.shares[number] * self._mask(index, batch.shapes[at])
+            crop = self._sharpener.sharpen(painted[number], batch.crops[number], mask)
             paster = Paster(picture, box.crop(side), side, mask, options.match_colour, "cpu", options.sharpen)
-            pasted = next(iter(paster.paste(painted[None])))
+            pasted = next(iter(paster.paste(crop[None])))
         return pasted if weight >= 1 else torch.lerp(filmed.float(), pasted.float(), weight).round().byte()
 
 

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, leaky_relu, scaled_dot_product_attention
 
 from .alignment import Aligned
-from .blocks import AdaIN, PictureEncoder, ResBlock, Spade, mel_layers
+from .blocks import SLOPE, AdaIN, PictureEncoder, ResBlock, Spade, mel_layers
 from .sizes import SKETCH_CHANNELS, LipConfig, LipSizes
 
 LAST_SLOPE = 0.01  # of the leaky ReLU before the last convolution
+SHARE = 0.1  # of what is painted, where it is added: else the first steps spoil the picture, and learning shuts it off
 
 
 class Translation(PictureEncoder):
@@ -146,9 +147,9 @@ class Rendering(PictureEncoder):
         x = self.shuffle(self.spade_1(x, self.spade_1.maps(guide.wide.to(x))))
         x = self.spade_2(x, self.spade_2.maps(guide.narrow.to(x)))
         x = self.spade_3(x, self.spade_3.maps(guide.picture.to(x)))
-        made = self.conv_last(leaky_relu(x, LAST_SLOPE))
         if not self.keeps:
-            return torch.sigmoid(made)
+            return torch.sigmoid(self.conv_last(leaky_relu(x, LAST_SLOPE)))
+        made = self.conv_last(leaky_relu(x, SLOPE))
         known = masked.clone()
         known[..., masked.shape[-2] // 2 :, :] = guide.picture[:, 3:, masked.shape[-2] // 2 :].to(masked)
-        return (known + torch.tanh(made)).clamp(0, 1)
+        return (known + torch.tanh(SHARE * made)).clamp(0, 1)

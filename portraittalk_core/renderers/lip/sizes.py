@@ -10,6 +10,7 @@ from ...errors import InputError
 SKETCHES = 5  # drawn frames around the one to be painted
 SKETCH_CHANNELS = 3 * SKETCHES
 ABLATIONS = ("none", "align", "align-mean", "lips", "audio")
+FACE, NOSE_TO_CHIN = FRAMINGS = ("face", "nose-to-chin")
 MIN_SIDE, MAX_SIDE = 16, 1024  # of crops
 MAX_WIDTH = 65536
 
@@ -56,6 +57,10 @@ class LipConfig(LipSizes):
     attn_scale: bool = True  # products over the root of the channels; the paper's formula has no such divisor
     residual: bool = True  # what is heard is added to the features, instead of replacing them
     keep_references: bool = False  # ours: what is painted is added to the aligned references
+    half_flow: bool = False  # ours: flows are told at half the size, for about half the work
+    framing: str = FACE  # ours besides the whole face: nose-to-chin, whose mouth has more of the crop's pixels
+    usual_references: int = 25  # how many it paints with where no number is given; IP-LAP's
+    usual_lips: int = 5  # and lip references
     ablate: str = "none"  # align: no references; align-mean: their unwarped mean; lips: no lip references; audio
     crop_pad_px: float = 25.0  # around the face, as it was trained
     crop_pad_share: float = 0.0  # and of the longer side of the landmarks' box
@@ -63,6 +68,9 @@ class LipConfig(LipSizes):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice(self.ablate, ABLATIONS, "`ablate` of a lip renderer")
+        check_choice(self.framing, FRAMINGS, "`framing` of a lip renderer")
+        for name in ("usual_references", "usual_lips"):
+            _check_whole(getattr(self, name), 1, 100, name)
         _check_whole(self.blocks, 0, 64, "blocks")
         _check_whole(self.attention, 1, MAX_WIDTH, "attention")
         check_range(self.crop_pad_px, 0, 1000, "`crop_pad_px` of a lip renderer")

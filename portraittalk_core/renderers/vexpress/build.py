@@ -1,4 +1,4 @@
-"""The V-Express renderer: driven by the speech's audio and by the motion's head keypoints."""
+"""The V-Express renderer of portraits and films: driven by the speech's audio and by the motion's head keypoints."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from ...errors import InputError
 from ...motion.resample import join_tracks
 from ...style.attention import style_conditioning
 from ...style.attention_files import VEXPRESS
-from ..contract import Callbacks, RenderJob
+from ..contract import Callbacks, Film, RenderJob
 from ..devices import select_device
+from ..warp.build import source_size
+from .film import paint_film
 from .options import VExpressRendererOptions
 from .pipeline import VExpressFiles, VExpressModels, VExpressOptions, load_models, paint_vexpress
 
@@ -25,7 +27,7 @@ def build(options: VExpressRendererOptions) -> VExpressRenderer:
 
 
 class VExpressRenderer:
-    """Renders a speaking portrait with V-Express.
+    """Renders a speaking portrait, or the face of a film, with V-Express.
 
     Args:
         models: V-Express's networks.
@@ -45,9 +47,9 @@ class VExpressRenderer:
     ) -> None:
         self.models, self.painting, self.options, self.device_dtype = models, painting, options, device_dtype
 
-    def output_size(self, job: RenderJob) -> tuple[int, int]:  # noqa: ARG002 - as the contract has it
-        """Width and height of the painted frames."""
-        return self.painting.width, self.painting.height
+    def output_size(self, job: RenderJob) -> tuple[int, int]:
+        """Width and height of the painted frames, or of the film."""
+        return source_size(job) if isinstance(job.source, Film) else (self.painting.width, self.painting.height)
 
     def render(self, job: RenderJob, callbacks: Callbacks | None = None) -> Iterator[Tensor]:
         """(H, W, 3) uint8 pictures; `on_progress` counts layers and frames.
@@ -60,6 +62,9 @@ class VExpressRenderer:
         motion = tuple(job.motion)
         track = join_tracks(motion) if motion else None
         on_progress = (callbacks or Callbacks()).on_progress
+        if isinstance(job.source, Film):
+            yield from paint_film(job.source, track, job.speech, self._styled(job), self.painting, on_progress)
+            return
         yield from paint_vexpress(job.source, track, job.speech, self._styled(job), self.painting, on_progress)
 
     def _styled(self, job: RenderJob) -> VExpressModels:

@@ -1,4 +1,4 @@
-"""V-Express's UNet as a denoiser: it predicts the velocity (v-prediction).
+"""V-Express's UNet as a denoiser: it predicts the velocity (v-prediction), or the noise as SVP's does.
 
 Shapes: F frames of the video, B of a window, h and w latent pixels, C width of the audio tokens.
 Source: Salimans & Ho 2022, section 4 (the velocity); V-Express (Wang et al. 2024); `docs/design/vexpress.md` 4, 5.
@@ -15,11 +15,14 @@ from torch import Tensor
 
 from ...diffusion.branches import Batch
 from ...diffusion.denoiser import Condition, Denoiser
-from ...diffusion.schedule import ZERO_SNR
+from ...diffusion.schedule import IMAGES, ZERO_SNR
 from ...layers.attention import NEGATIVE, POSITIVE
+from .unet import NOISE
 
 if TYPE_CHECKING:
     from .unet import VExpress
+
+SCHEDULE_OF = {NOISE: IMAGES}  # of noise levels, by what the UNet predicts; of all others ZERO_SNR
 
 Drawings = Callable[[Sequence[int]], Tensor]  # numbers of frames → (B, 3, H, W) float 0..1
 
@@ -61,7 +64,7 @@ class VelocityDenoiser(Denoiser):
     """
 
     def __init__(self, networks: VExpress, control: HeadControl, batch: Batch | None = None) -> None:
-        super().__init__(networks.unet, batch, None, ZERO_SNR)
+        super().__init__(networks.unet, batch, None, schedule_of_prediction(networks.prediction))
         self.control, self.reading = control, networks.reading
 
     @torch.no_grad()
@@ -85,7 +88,29 @@ class VelocityDenoiser(Denoiser):
         if guided:
             negative, positive = velocity.chunk(2)
             velocity = negative + cond.cfg * (positive - negative)
-        return clean_of(x, velocity, sigma)
+        return self.clean(x, velocity, sigma)
+
+    def clean(self, x: Tensor, predicted: Tensor, sigma: float) -> Tensor:
+        """Clean latents of noisy ones and what was predicted."""
+        return clean_of(x, predicted, sigma)
+
+
+class NoiseDenoiser(VelocityDenoiser):
+    """The same networks with noise prediction, as SVP trains them (equation 1)."""
+
+    def clean(self, x: Tensor, predicted: Tensor, sigma: float) -> Tensor:
+        """Clean latents of noisy ones and the noise in them."""
+        return x - sigma * predicted
+
+
+def schedule_of_prediction(prediction: str) -> str:
+    """Name of the noise levels that a UNet of this prediction was trained on."""
+    return SCHEDULE_OF.get(prediction, ZERO_SNR)
+
+
+def denoiser_of(networks: VExpress, control: HeadControl, batch: Batch | None = None) -> VelocityDenoiser:
+    """The denoiser of networks, by what they predict."""
+    return (NoiseDenoiser if networks.prediction == NOISE else VelocityDenoiser)(networks, control, batch)
 
 
 def clean_of(x: Tensor, velocity: Tensor, sigma: float) -> Tensor:

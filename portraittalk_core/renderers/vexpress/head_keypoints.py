@@ -1,9 +1,8 @@
-"""Drawing of the three head key points, joined by ellipses, as V-Express's keypoint guider was trained on.
+"""Drawing of the head's key points: V-Express's three, joined by ellipses, or SVP's eight, as discs.
 
-They were drawn by OpenCV, so this drawing has its pixels, without OpenCV. SVP's eight points are
-`animatenet.landmark_control`'s "head_kps".
+V-Express's were drawn by OpenCV, so that drawing has its pixels, without OpenCV. SVP does not tell how it draws.
 
-Shapes: T frames, H and W pixels. Points are (x, y) in pixels; left and right are the viewer's.
+Shapes: T frames, P points, H and W pixels. Points are (x, y) in pixels; left and right are the viewer's.
 Source: V-Express (Wang et al. 2024), section 3.2; `docs/design/vexpress.md` 2.
 """
 
@@ -19,6 +18,7 @@ from torch import Tensor
 from ...checks import check_finite, check_range, check_shape
 from ...face.topology import LEFT_IRIS, NOSE_TIP, RIGHT_IRIS
 from ...types import LandmarkTrack
+from ..animatenet.landmark_control import FULL_SIZE_PX, HEAD_KPS
 
 THREE = (RIGHT_IRIS[0], LEFT_IRIS[0], NOSE_TIP)  # the subject's right eye is left in the picture
 
@@ -26,12 +26,45 @@ THREE_COLOURS = np.array([(255, 0, 0), (0, 255, 0), (0, 0, 255)], np.uint8)
 LIMBS = ((0, 2), (1, 2))  # eyes to nose, in the eye's colour, darker
 LIMB_SHADE, HALF_WIDTH_PX, RADIUS_PX = 0.6, 4, 4
 MAX_SIDE_PX = 4096
+EIGHT = tuple(index for index, _ in HEAD_KPS)  # edges of the face, pupils, and down the bridge of the nose
+EIGHT_COLOURS = np.array([colour for _, colour in HEAD_KPS], np.uint8)
+KEY_POINTS = {3: THREE, 8: EIGHT}  # landmarks by the number of points
 UNIT = 1 << 16  # a pixel in fixed point
 
 
 def three_points(track: LandmarkTrack) -> Tensor:
     """(T, 3, 2) px key points of V-Express: left eye, right eye and nose."""
     return track.points_px[:, list(THREE), :2]
+
+
+def key_points(track: LandmarkTrack, count: int) -> Tensor:
+    """(T, P, 2) px key points of a guider that sees 3 or 8."""
+    return track.points_px[:, list(KEY_POINTS[count]), :2]
+
+
+def draw_heads(points: Tensor, width: int, height: int) -> Iterator[Tensor]:
+    """Drawings (H, W, 3) uint8 of key points (T, P, 2) px, for the guider that sees so many."""
+    draw = draw_three if points.shape[1] == len(THREE) else draw_eight
+    return draw(points, width, height)
+
+
+def draw_eight(points: Tensor, width: int, height: int) -> Iterator[Tensor]:
+    """SVP's eight points as discs of fixed colours, without lines; later ones cover earlier ones.
+
+    Args:
+        points: (T, 8, 2) px, in the order of EIGHT.
+        width: of the drawing, pixels.
+        height: of the drawing, pixels; at 512 the radius is that of V-Express's points.
+
+    Yields:
+        (H, W, 3) uint8 RGB on black.
+    """
+    radius = max(1, round(RADIUS_PX * height / FULL_SIZE_PX))
+    for frame in _checked(points, width, height, len(EIGHT)):
+        canvas = np.zeros((height, width, 3), np.uint8)
+        for point, colour in zip(frame, EIGHT_COLOURS, strict=True):
+            _disc(canvas, point, colour, radius)
+        yield torch.from_numpy(canvas)
 
 
 def draw_three(points: Tensor, width: int, height: int) -> Iterator[Tensor]:
@@ -55,10 +88,10 @@ def draw_three(points: Tensor, width: int, height: int) -> Iterator[Tensor]:
         yield torch.from_numpy(canvas)
 
 
-def _checked(points: Tensor, width: int, height: int) -> np.ndarray:
+def _checked(points: Tensor, width: int, height: int, count: int = len(THREE)) -> np.ndarray:
     check_range(width, 1, MAX_SIDE_PX, "the drawing's width")
     check_range(height, 1, MAX_SIDE_PX, "the drawing's height")
-    check_finite(check_shape(points, "T 3 2", "key points"), "key points")
+    check_finite(check_shape(points, f"T {count} 2", "key points"), "key points")
     # far outside of the picture, where they stand makes no difference; numbers stay small
     return points.detach().cpu().double().clamp(-4 * MAX_SIDE_PX, 4 * MAX_SIDE_PX).numpy()
 
@@ -117,11 +150,11 @@ def _line(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     return pixels
 
 
-def _disc(canvas: np.ndarray, centre: np.ndarray, colour: np.ndarray) -> None:
-    """All pixels at most RADIUS_PX from a point, whose fractions are cut off."""
+def _disc(canvas: np.ndarray, centre: np.ndarray, colour: np.ndarray, radius: int = RADIUS_PX) -> None:
+    """All pixels at most `radius` from a point, whose fractions are cut off."""
     x, y = (int(value) for value in centre)
-    rows = slice(max(y - RADIUS_PX, 0), max(y + RADIUS_PX + 1, 0))
-    columns = slice(max(x - RADIUS_PX, 0), max(x + RADIUS_PX + 1, 0))
+    rows = slice(max(y - radius, 0), max(y + radius + 1, 0))
+    columns = slice(max(x - radius, 0), max(x + radius + 1, 0))
     part = canvas[rows, columns]
     down, across = np.ogrid[: part.shape[0], : part.shape[1]]
-    part[(down + rows.start - y) ** 2 + (across + columns.start - x) ** 2 <= RADIUS_PX**2] = colour
+    part[(down + rows.start - y) ** 2 + (across + columns.start - x) ** 2 <= radius**2] = colour

@@ -6,7 +6,7 @@ Source: the layout of tk93/V-Express's five files; `docs/design/vexpress.md` 5.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -17,10 +17,11 @@ from ...diffusion.motion_module_files import sort_motion_modules
 from ...diffusion.motion_modules import MotionModules
 from ...errors import InputError, MissingDependency
 from ...layers.perceiver import HEAD_WIDTH
-from ...weights.load import read_tensors
+from ...weights.load import read_metadata, read_tensors
 from .audio_projection import AudioProjection, AudioSizes
+from .head_keypoints import KEY_POINTS
 from .kps_guider import KpsGuider
-from .unet import UNetSizes, VExpress, build_reading_unet, build_reference_net
+from .unet import NOISE, VELOCITY, UNetSizes, VExpress, build_reading_unet, build_reference_net
 
 Tensors = dict[str, Tensor]
 
@@ -36,6 +37,7 @@ _MOTION_NAME, _LAST_LAYERS = ".motion_modules.", re.compile(r"^conv_(norm_)?out\
 _FIRST_BLOCK = "down_blocks.0.attentions.0.transformer_blocks.0"
 _NUM_LEVELS = 4
 SOURCE = "huggingface.co/tk93/V-Express (research use only)"
+GUIDER_POINTS, PREDICTION = "guider_points", "prediction"  # in the metadata of files that were trained here
 SUFFIXES = (".bin", ".pt", ".pth", ".safetensors")
 
 
@@ -55,21 +57,25 @@ def part_of(tensors: Mapping[str, Tensor]) -> str | None:
 
 
 def load_vexpress(
-    paths: Sequence[Path], device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    paths: Sequence[Path],
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    optional: Collection[str] = (),
 ) -> VExpress:
-    """Load V-Express's networks for inference.
+    """Load V-Express's networks for inference, or those of `training.style` in the same layout.
 
     Args:
         paths: the public files in any order and under any name; a folder stands for the weight files in it. The UNet's
             file may hold motion modules of its own; those of a motion module's file replace them.
         device: of the networks.
         dtype: of their weights.
+        optional: of MOTION and AUDIO, what may be absent; it is None then.
 
     Raises:
         MissingDependency: no such file, or diffusers is not installed.
         InputError: a part is missing, given twice, damaged or of another model.
     """
-    parts = _sorted(paths)
+    parts, cards = _sorted(paths, optional)
     unet_tensors, unet_name = parts[UNET]
     moving = {n: unet_tensors.pop(n) for n in list(unet_tensors) if _MOTION_NAME in n}
     moving |= parts.get(MOTION, ({}, ""))[0]
@@ -85,19 +91,40 @@ def load_vexpress(
 
     with torch.device("meta"):
         unet, reading = build_reading_unet(sizes)
-    sorted_motion = sort_motion_modules(moving, motion_name, sizes.widths)
-    if not sorted_motion.has_middle:
-        raise InputError(
-            f"{motion_name} has no motion module in the middle; V-Express needs its own motion_module.bin."
+    motion = None
+    if moving or MOTION not in optional:
+        sorted_motion = sort_motion_modules(moving, motion_name, sizes.widths)
+        if not sorted_motion.has_middle:
+            raise InputError(
+                f"{motion_name} has no motion module in the middle; V-Express needs its own motion_module.bin."
+            )
+        motion = network(
+            lambda: MotionModules(sizes.widths, "v2", sorted_motion.length), sorted_motion.tensors, motion_name
         )
     return VExpress(
         filled_network(unet, unet_tensors, unet_name, device, dtype),
         reading,
-        network(lambda: MotionModules(sizes.widths, "v2", sorted_motion.length), sorted_motion.tensors, motion_name),
+        motion,
         network(lambda: build_reference_net(sizes), reference_tensors, reference_name),
         network(lambda: _guider(*parts[GUIDER]), *parts[GUIDER]),
-        network(lambda: _projection(*parts[AUDIO]), *parts[AUDIO]),
+        network(lambda: _projection(*parts[AUDIO]), *parts[AUDIO]) if AUDIO in parts else None,
+        *_card(cards),
     )
+
+
+def _card(cards: Mapping[str, Mapping[str, str]]) -> tuple[int, str]:
+    """How many points the guider sees, and what the UNet predicts; the public files say neither.
+
+    Raises:
+        InputError: values that there are not.
+    """
+    points, prediction = cards[GUIDER].get(GUIDER_POINTS, "3"), cards[UNET].get(PREDICTION, VELOCITY)
+    if points not in map(str, KEY_POINTS) or prediction not in (NOISE, VELOCITY):
+        raise InputError(
+            f"the networks say that the guider sees {points} points and the UNet predicts {prediction}; this release "
+            f"knows {' and '.join(map(str, KEY_POINTS))} points, {NOISE} and {VELOCITY}."
+        )
+    return int(points), prediction
 
 
 def _files(paths: Sequence[Path]) -> Iterator[tuple[Path, bool]]:
@@ -114,9 +141,12 @@ def _files(paths: Sequence[Path]) -> Iterator[tuple[Path, bool]]:
             )
 
 
-def _sorted(paths: Sequence[Path]) -> dict[str, tuple[Tensors, str]]:
-    """Tensors and file name of every network."""
+def _sorted(
+    paths: Sequence[Path], optional: Collection[str] = ()
+) -> tuple[dict[str, tuple[Tensors, str]], dict[str, dict[str, str]]]:
+    """Tensors and file name of every network, and its file's metadata."""
     parts: dict[str, tuple[Tensors, str]] = {}
+    cards: dict[str, dict[str, str]] = {}
     for path, asked_for in _files(paths):
         tensors = read_tensors(path)
         part = part_of(tensors)
@@ -127,15 +157,16 @@ def _sorted(paths: Sequence[Path]) -> dict[str, tuple[Tensors, str]]:
             raise InputError(f"{path.name} is no file of V-Express's (it holds {examples}, …). Give {_listed(PARTS)}.")
         if part in parts:
             raise InputError(f"{path.name} and {parts[part][1]} both hold V-Express's {part}; give one of them.")
-        parts[part] = tensors, path.name
+        parts[part], cards[part] = (tensors, path.name), read_metadata(path)
     inside = UNET in parts and any(_MOTION_NAME in name for name in parts[UNET][0])
-    missing = [part for part in PARTS if part not in parts and not (part == MOTION and inside)]
+    absent = [part for part in PARTS if part not in parts and not (part == MOTION and inside)]
+    missing = [part for part in absent if part not in optional]
     if missing:
         raise InputError(
             f"V-Express's {', '.join(missing)} is missing in what was given ({', '.join(map(str, paths))}); get "
             f"{_listed(missing)} from {SOURCE} and put it beside the others."
         )
-    return parts
+    return parts, cards
 
 
 def _listed(parts: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ FILES = (
 )  # fmt: skip
 
 STRATEGIES = ("fix_face", "no_retarget", "offset_retarget", "naive_retarget")
+AUTO = "auto"  # the sampler of the networks' own training
 SPACING = "simple"  # the name here for timesteps that trail from the last, all noise, down
 
 
@@ -30,7 +31,9 @@ class VExpressOptions:
     width: int = option(512, 64, 2048, "of the frames, a multiple of 8")
     height: int = option(512, 64, 2048, "of the frames, a multiple of 8")
     steps: int = option(25, 1, 1000, "of denoising")
-    sampler: str = option("ddim", help="as ComfyUI names it", metavar="NAME")
+    sampler: str = option(
+        AUTO, help="as ComfyUI names it; auto: ddim, or euler of networks that `train style` has made", metavar="NAME"
+    )
     seed: int = option(0, 0, 2**64 - 1, "another number, another noise")
     guidance: float = option(3.5, 1, 30, "how strictly speech, look and head are followed; 1 takes half the time")
     reference_weight: float = option(0.95, 0, 2, "how strongly the portrait's look acts")
@@ -48,7 +51,7 @@ class VExpressOptions:
         weights = {"reference_weight": "the reference's weight", "audio_weight": "the audio's weight"}
         check_options(self, strategy="retarget strategy", **weights)
         check_size(self.width, self.height)
-        check_choice(self.sampler, samplers_with(SPACING), "sampler")
+        check_choice(self.sampler, (AUTO, *samplers_with(SPACING)), "sampler")
         VideoOptions("sliding", self.length, self.overlap)
 
 

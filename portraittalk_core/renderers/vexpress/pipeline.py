@@ -20,7 +20,6 @@ from ...diffusion.branches import Batch
 from ...diffusion.denoiser import Condition
 from ...diffusion.motion_modules import bind_motion
 from ...diffusion.samplers import SamplerOptions, sample
-from ...diffusion.schedule import ZERO_SNR
 from ...diffusion.vae import load_vae
 from ...diffusion.windowed import VideoOptions, WindowedDenoiser
 from ...diffusion.windows import static_windows
@@ -32,14 +31,14 @@ from ...speech.encoders import GivenFeatures, SpeechEncoder, counted, load_speec
 from ...style.attention import StyleConditioning, StyleRun, bind_style
 from ...types import LandmarkTrack, Portrait, Speech
 from .audio_projection import audio_tokens
-from .denoiser import HeadControl, VelocityDenoiser
-from .head_keypoints import draw_three, three_points
+from .denoiser import HeadControl, denoiser_of, schedule_of_prediction
+from .head_keypoints import draw_heads, key_points
 from .latent_codec import DiffusersLatentCodec, LatentCodec, decoded
 from .load import load_vexpress
-from .options import SPACING, VExpressOptions
+from .options import AUTO, SPACING, VExpressOptions
 from .reference import read_bank, write_bank
 from .retarget import retarget
-from .unet import VExpress
+from .unet import NOISE, VExpress
 
 FPS = Fraction(25)  # without a driving track
 OTHER_FAMILY = "whisper"  # its features are others, though some are as wide
@@ -114,13 +113,13 @@ def paint_vexpress(
     check_frames(options.length, networks.motion.length)
     num_frames = speech.num_frames(FPS if track is None else track.fps)
     fit = fit_to(portrait, options.width, options.height)
-    points = head_points(portrait, track, fit, options.strategy, num_frames)
-    painting = _Painting(models, options, num_frames, on_progress)
-    features = _audio_features(models, speech, painting)
+    points = head_points(portrait, track, fit, options.strategy, num_frames, networks.guider_points)
+    painting = Painting(models, options, num_frames, on_progress)
+    features = audio_features(models, speech, painting)
     return painting.frames(fitted(portrait, fit).picture, points, features)
 
 
-def _audio_features(models: VExpressModels, speech: Speech, painting: _Painting) -> Tensor:
+def audio_features(models: VExpressModels, speech: Speech, painting: Painting) -> Tensor:
     """(N, D) audio features of the speech; the progress callback is called so that the job can be cancelled."""
     on_progress = None if painting.on_progress is None else lambda *_: painting.on_progress(0, painting.total)
     check_family(models.encoder.name)
@@ -138,25 +137,37 @@ def check_family(encoder: str) -> None:
         raise InputError(f"V-Express hears by wav2vec 2.0 base, not by {encoder}; choose facebook/wav2vec2-base-960h.")
 
 
-def head_points(portrait: Portrait, track: LandmarkTrack | None, fit: Fit, strategy: str, num_frames: int) -> Tensor:
-    """(F, 3, 2) px key points of eyes and nose in every frame.
+def head_points(  # noqa: PLR0913 - what the head's place depends on
+    portrait: Portrait, track: LandmarkTrack | None, fit: Fit, strategy: str, num_frames: int, count: int = 3
+) -> Tensor:
+    """(F, P, 2) px key points of the head in every frame; P is `count`, 3 or 8.
 
     A track on a picture of the portrait's size is taken to be the portrait's own; another one's picture is stretched
     over the frame.
     """
-    reference = three_points(fit.track(portrait.landmarks))[0]
+    reference = key_points(fit.track(portrait.landmarks), count)[0]
     if track is None:
         return retarget(reference, reference[None].expand(num_frames, -1, -1), "fix_face")
     if (track.width, track.height) == (portrait.landmarks.width, portrait.landmarks.height):
-        driving = three_points(fit.track(track))
+        driving = key_points(fit.track(track), count)
     else:
-        driving = three_points(track) * torch.tensor([fit.width / track.width, fit.height / track.height])
+        driving = key_points(track, count) * torch.tensor([fit.width / track.width, fit.height / track.height])
     padded = torch.cat([driving[:num_frames], driving[-1:].expand(num_frames - len(driving[:num_frames]), -1, -1)])
     return retarget(reference, padded, strategy)
 
 
+def sampling_of(networks: VExpress, options: VExpressOptions) -> SamplerOptions:
+    """Sampler and noise levels of networks: V-Express's DDIM on trailing timesteps, or SVP's Euler."""
+    of_noise = networks.prediction == NOISE
+    sampler = options.sampler if options.sampler != AUTO else "euler" if of_noise else "ddim"
+    spacing = "normal" if of_noise else SPACING
+    return SamplerOptions(
+        sampler, spacing, options.steps, 1.0, options.seed, schedule_of_prediction(networks.prediction)
+    )
+
+
 @dataclass(frozen=True)
-class _Painting:
+class Painting:
     """State of one rendering."""
 
     models: VExpressModels
@@ -166,13 +177,17 @@ class _Painting:
 
     @torch.no_grad()
     def frames(self, picture: Tensor, points: Tensor, features: Tensor) -> Iterator[Tensor]:
-        """Render frames from the portrait's picture, key points (F, 3, 2) and audio features (N, D)."""
+        """Render frames from the portrait's picture, key points (F, P, 2) and audio features (N, D)."""
         encoded = self.models.coder.encode(picture)
         if self.models.load_to_device is not None:
             self.models.load_to_device()
-        latents = self._latents(
-            encoded, points, audio_tokens(self.models.networks.projection, features, self.num_frames)
-        )
+        audio = audio_tokens(self.models.networks.projection, features, self.num_frames)
+        yield from self.decoded(encoded, points, audio)
+
+    @torch.no_grad()
+    def decoded(self, encoded: Tensor, points: Tensor, audio: Tensor) -> Iterator[Tensor]:
+        """Render frames from a reference's latents (1, 4, h, w), key points (F, P, 2) and audio tokens (F, 5, C)."""
+        latents = self._latents(encoded, points, audio)
         if not torch.isfinite(latents).all():
             raise InputError("V-Express gives values that are not numbers; load its networks as float32 or bfloat16.")
         for done, latent in enumerate(latents, 1):
@@ -211,7 +226,7 @@ class _Painting:
             count, 4, options.height // 8, options.width // 8, generator=torch.Generator().manual_seed(options.seed)
         ).to(device)
         cond = Condition(audio.to(device), None, options.guidance)
-        sampling = SamplerOptions(options.sampler, SPACING, options.steps, 1.0, options.seed, ZERO_SNR)
+        sampling = sampling_of(networks, options)
         read_bank(networks.unet, write_bank(networks.reference, encoded))
         try:
             with ExitStack() as bound:
@@ -221,7 +236,7 @@ class _Painting:
                     bound.enter_context(bind_style(networks.unet, run))
                 bound.enter_context(bind_motion(networks.unet, networks.motion, min(options.length, count)))
                 bound.enter_context(self._counted())
-                denoiser = WindowedDenoiser(VelocityDenoiser(networks, control, batch), 0, video)
+                denoiser = WindowedDenoiser(denoiser_of(networks, control, batch), 0, video)
                 return sample(denoiser, torch.zeros_like(noise), noise, cond, sampling)
         finally:
             read_bank(networks.unet, None)
@@ -234,7 +249,7 @@ class _Painting:
 
 def _drawings(points: Tensor, width: int, height: int) -> Callable[[Sequence[int]], Tensor]:
     def drawings(frames: Sequence[int]) -> Tensor:
-        pictures = draw_three(points[frames[0] : frames[-1] + 1], width, height)
+        pictures = draw_heads(points[frames[0] : frames[-1] + 1], width, height)
         return torch.stack(list(pictures)).permute(0, 3, 1, 2).float() / 255
 
     return drawings

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
     from diffusers.models.attention import BasicTransformerBlock
 
-Bank = tuple[Tensor, ...]  # (1, N, C) of each site, in the order of SITES
+Bank = tuple[Tensor, ...]  # (1 or R, N, C) of each site, in the order of SITES
 
 
 @dataclass
@@ -103,11 +103,16 @@ def blocks_of(unet: UNet2DConditionModel) -> list[nn.Module]:
 
 @torch.no_grad()
 def write_bank(network: UNet2DConditionModel, latents: Tensor) -> Bank:
+    """Bank of a reference network without gradients; see `bank_of`."""
+    return bank_of(network, latents)
+
+
+def bank_of(network: UNet2DConditionModel, latents: Tensor) -> Bank:
     """Bank of a reference network: each site's tokens before its cross-attention.
 
     Args:
         network: SD1.5's UNet; it is called at timestep 0 with one zero text token.
-        latents: (1, 4, h, w) clean, scaled.
+        latents: (R, 4, h, w) clean, scaled; one for all rows of the reading UNet, or one for each.
 
     Returns:
         The bank, of the network's type and device.
@@ -130,7 +135,12 @@ def write_bank(network: UNet2DConditionModel, latents: Tensor) -> Bank:
 
 @torch.no_grad()
 def read_bank(unet: UNet2DConditionModel, bank: Bank | None) -> None:
-    """Set the bank of a UNet's reader blocks for later calls; None drops it.
+    """Set the bank of a UNet's reader blocks for later calls, without gradients; None drops it."""
+    set_bank(unet, bank)
+
+
+def set_bank(unet: UNet2DConditionModel, bank: Bank | None) -> None:
+    """Set the bank of a UNet's reader blocks for later calls, with gradients; None drops it.
 
     Raises:
         InputError: a bank of another number of sites.

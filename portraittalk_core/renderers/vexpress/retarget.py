@@ -1,6 +1,6 @@
-"""Retargeting of a driving head's three key points to another head by V-Express's four strategies.
+"""Retargeting of a driving head's key points to another head by V-Express's four strategies.
 
-Shapes: T frames; three points are left eye, right eye and nose, (x, y) in pixels.
+Shapes: T frames, P key points, 3 or 8, (x, y) in pixels; three of them are the left eye, the right eye and the nose.
 Source: V-Express's public strategies; `docs/design/vexpress.md` 2.
 """
 
@@ -13,7 +13,8 @@ from ...checks import check_choice, check_finite, check_shape
 from ...errors import InputError
 from .options import STRATEGIES
 
-NOSE = 2
+NOSE = 2  # of three points
+TRIPLES = {3: (0, 1, 2), 8: (2, 3, 7)}  # eyes and nose of so many points; of SVP's, the lowest one of the bridge
 TINY = 1e-6
 
 
@@ -24,39 +25,42 @@ def retarget(reference: Tensor, driving: Tensor, strategy: str) -> Tensor:
     distance from the line between them, both measured in the frame whose nose stands most alike between the eyes.
 
     Args:
-        reference: (3, 2) of the portrait.
-        driving: (T, 3, 2) of the driving head; of "fix_face", only T counts.
+        reference: (P, 2) of the portrait.
+        driving: (T, P, 2) of the driving head; of "fix_face", only T counts.
         strategy: "fix_face" keeps the portrait's points; "no_retarget" takes the driver's as they are;
             "offset_retarget" shifts the portrait's by half of what the driver's nose moved, against it, as the public
             code does; "naive_retarget" takes the scaled driver's, its first nose on the portrait's.
 
     Returns:
-        (T, 3, 2) float64.
+        (T, P, 2) float64.
 
     Raises:
         InputError: no frames, another strategy, or a driver whose points are in one line or place.
     """
     check_choice(strategy, STRATEGIES, "retarget strategy")
-    reference = check_finite(check_shape(reference, "3 2", "the portrait's key points"), "key points").double()
-    driving = check_finite(check_shape(driving, "T 3 2", "the driving key points"), "key points").double()
+    count = 8 if reference.ndim == 2 and len(reference) == 8 else 3
+    reference = check_finite(check_shape(reference, f"{count} 2", "the portrait's key points"), "key points").double()
+    driving = check_finite(check_shape(driving, f"T {count} 2", "the driving key points"), "key points").double()
     if not len(driving):
         raise InputError("there are no driving key points (0 frames); give at least one frame.")
     if strategy == "fix_face":
         return reference.repeat(len(driving), 1, 1)
     if strategy == "no_retarget":
         return driving
-    similar = most_similar_frame(reference, driving)
-    size = _size(driving[similar][None])[0]
+    triple = list(TRIPLES[count])
+    own, driver = reference[triple], driving[:, triple]
+    similar = most_similar_frame(own, driver)
+    size = _size(driver[similar][None])[0]
     if not (size > TINY).all():
         raise InputError(
             f"frame {similar} of the driving video has its eyes and nose in one line or place and shows no size; "
             "choose another driving video, or the strategy fix_face."
         )
-    scaled = driving * (_size(reference[None])[0] / size)
-    moved = scaled[:, NOSE] - scaled[0, NOSE]
+    scaled, nose = driving * (_size(own[None])[0] / size), triple[NOSE]
+    moved = scaled[:, nose] - scaled[0, nose]
     if strategy == "offset_retarget":
         return reference - moved[:, None] / 2
-    return scaled - (scaled[0, NOSE] - reference[NOSE])
+    return scaled - (scaled[0, nose] - reference[nose])
 
 
 def most_similar_frame(reference: Tensor, driving: Tensor) -> int:

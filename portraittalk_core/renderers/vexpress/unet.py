@@ -21,6 +21,8 @@ from .reference import ReaderBlock, Reading
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
 
+NOISE, VELOCITY = "noise", "velocity"
+
 
 @dataclass(frozen=True)
 class UNetSizes:
@@ -33,7 +35,7 @@ class UNetSizes:
 
 @dataclass(frozen=True)
 class VExpress:
-    """V-Express's networks."""
+    """V-Express's networks, or those that were trained here on SVP's plan."""
 
     unet: UNet2DConditionModel  # with ReaderBlocks
     reading: Reading  # what the UNet's blocks read
@@ -41,6 +43,8 @@ class VExpress:
     reference: UNet2DConditionModel  # writes the bank
     guider: KpsGuider
     projection: AudioProjection
+    guider_points: int = 3  # that the guider sees: V-Express's 3, or SVP's 8
+    prediction: str = VELOCITY  # what the UNet predicts: V-Express's velocity, or SVP's noise
 
 
 def build_reference_net(sizes: UNetSizes | None = None) -> UNet2DConditionModel:

@@ -96,17 +96,16 @@ class MouthPainter:
         upper, lower = down - (v - top) / unit, down + (bottom - v) / unit
         flat = [x.flatten() for x in (home_u / unit, down, upper, lower)]
         is_own = self.inside is not None
-        painted = paint_mouth(*flat, jaw=jaw, palette=self.palette, teeth=not is_own, flat=self.flat)
+        painted = paint_mouth(*flat, jaw=jaw, palette=self.palette, teeth=not is_own, flat=self.flat, unit_px=unit)
         painted = painted.T.reshape(3, *v.shape) * 255
         if not is_own:
             return painted
         return self.inside.colours(self.colours_at, home_u, home_v, home_v + bottom - v, painted)
 
     def _between_corners(self, u: Tensor, mouth: Aperture) -> Tensor:
-        """0..1 along the mouth; on a turned face, whose lips do not meet at the hidden corner, with soft ends."""
-        if not self.is_turned:
-            return u.abs() < 0.5 * mouth.width
-        return 1 - soft_step(u.abs() - 0.42 * mouth.width, 0.16 * mouth.width)
+        """0..1 along the mouth, with soft ends; softer on a turned face, whose lips meet at no hidden corner."""
+        end, softness = (0.42, 0.16) if self.is_turned else (0.46, 0.08)
+        return 1 - soft_step(u.abs() - end * mouth.width, softness * mouth.width)
 
 
 def _closed_line(rest: Aperture) -> Tensor:

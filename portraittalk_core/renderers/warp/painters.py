@@ -20,14 +20,15 @@ class FramePose:
     points: Tensor  # (478, 2) landmarks
     head: Tensor  # (3, 2) affine that takes portrait positions (x, y, 1) to where the head carries them
     mouth: Aperture
-    eyes: tuple[Aperture, Aperture]  # right, left
+    eyes: tuple[Aperture, Aperture]  # right, left, as if their upper lids had not closed
+    shut: tuple[float, float] = (0.0, 0.0)  # the way that their upper lids have closed, 0..1
     came_from: Tensor | None = None  # (2, h, w) where each pixel of the box came from, −1..1 of the box; once warped
 
     @staticmethod
-    def of(points: Tensor, head: Tensor) -> FramePose:
-        """The pose that landmarks (478, 2) and a head's affine (3, 2) show."""
+    def of(points: Tensor, head: Tensor, shut: Tensor) -> FramePose:
+        """The pose that landmarks (478, 2), a head's affine (3, 2) and closed lids (2,) show."""
         eyes = (Aperture.of(points, RIGHT_EYE), Aperture.of(points, LEFT_EYE))
-        return FramePose(points, head, Aperture.of(points, MOUTH), eyes)
+        return FramePose(points, head, Aperture.of(points, MOUTH), eyes, tuple(shut.tolist()))
 
 
 class Painter(Protocol):

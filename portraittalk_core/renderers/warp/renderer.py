@@ -98,7 +98,8 @@ class PortraitRenderer:
         self.eyes = tuple(Aperture.of(self.source, chains) for chains in (RIGHT_EYE, LEFT_EYE))
         self.movers: list[Mover] = []
         self.mouth = None if covered else self._mouth(look_into(self._colours_at, lips) if is_open else None)
-        self.painters: list[Painter] = [LidPainter(self.eyes, box), *([self.mouth] if self.mouth else [])]
+        self.lids = LidPainter(self.source, self.field.lids, self._colours_at, box)
+        self.painters: list[Painter] = [self.lids, *([self.mouth] if self.mouth else [])]
         if blinks and (eyes := Eyes(self.region, box, portrait.landmarks.points_px[0])).shown:
             self.painters.insert(0, eyes)
         self.rising = None if chest is None else chest.share(grid_nodes(box).reshape(-1, 2), box)[:, None]
@@ -139,6 +140,7 @@ class PortraitRenderer:
                 heads = self.field.head_motion(targets)
                 if not self.blinks:
                     targets = self.field.with_resting_lids(targets, heads)
+                targets, shut = self.lids.held_open(targets, heads)
                 others = [mover(targets, heads) for mover in self.movers]
                 if self.chest is not None and track.shoulders is not None:
                     others.append(self.chest.way_px(track.shoulders[start : start + BATCH])[:, None] * self.rising)
@@ -146,27 +148,25 @@ class PortraitRenderer:
                 if self.composite is not None:
                     self.composite.prepare(layers[:, 0])  # both agree but in lips and eyes
                 layers = self._to_sampling(layers)
-            for target, head, layer in zip(targets, heads, layers, strict=True):
-                picture, mask = self._draw(target, head, layer, transparent, transparent or on_mask is not None)
+            for target, head, layer, lids in zip(targets, heads, layers, shut, strict=True):
+                picture, mask = self._draw(
+                    FramePose.of(target, head, lids), layer, transparent, transparent or on_mask is not None
+                )
                 if on_mask is not None:
                     on_mask(mask)
                 yield torch.cat([picture, mask[..., None]], -1) if transparent else picture
 
     @torch.inference_mode()
-    def _draw(
-        self, target: Tensor, head: Tensor, layers: Tensor, transparent: bool, masked: bool
-    ) -> tuple[Tensor, Tensor | None]:
+    def _draw(self, pose: FramePose, layers: Tensor, transparent: bool, masked: bool) -> tuple[Tensor, Tensor | None]:
         """One frame (H, W, 3), and its people (H, W) if `masked`.
 
         Args:
-            target: (478, 2) its landmarks, pixels.
-            head: (3, 2) its head motion.
+            pose: the face.
             layers: (2, 2, G, G) its backward maps.
             transparent: see `render`.
             masked: whether the people are wanted too.
         """
         x0, y0, x1, y1 = self.box
-        pose = FramePose.of(target, head)
         eyes = [
             (eye, chains)
             for eye, chains, rest in zip(pose.eyes, (RIGHT_EYE, LEFT_EYE), self.eyes, strict=True)
@@ -177,9 +177,9 @@ class PortraitRenderer:
             lower = torch.maximum(lower, _open_eye_share(self.field.nodes, eye))
         mixed = torch.lerp(layers[:1], layers[1:], lower)
         flow = F.interpolate(mixed, size=(y1 - y0, x1 - x0), mode="bilinear", align_corners=True)
-        self._part_layers(flow, layers, target[[*MOUTH[0], *MOUTH[1]]], pose.mouth, _lower_lip_share)
+        self._part_layers(flow, layers, pose.points[[*MOUTH[0], *MOUTH[1]]], pose.mouth, _lower_lip_share)
         for eye, chains in eyes:
-            self._part_layers(flow, layers, target[[*chains[0], *chains[1]]], eye, _open_eye_share)
+            self._part_layers(flow, layers, pose.points[[*chains[0], *chains[1]]], eye, _open_eye_share)
         warped = self._sample(flow.permute(0, 2, 3, 1))[0].contiguous()
         edge = None if self.composite is None else self.composite.draw(warped, flow[0], transparent)
         pose = replace(pose, came_from=flow[0])

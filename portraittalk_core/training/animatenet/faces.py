@@ -1,6 +1,7 @@
-"""Identity condition of Equation 2: each clip's face tokens in a frozen adapter's cross-attention.
+"""Identity condition of Equation 2: each clip's face tokens in an adapter's cross-attention.
 
-Shapes: V videos, B clips, R frames of the UNet's batch (each clip's one after another), T face tokens, E their width.
+Shapes: V videos, K known references of each, B clips, N references of a clip, R frames of the UNet's batch (each
+clip's one after another), T face tokens, E their width.
 Source: PortraitTalk, section 3.2 and equation 2; section 3.1 for the attentions.
 """
 
@@ -11,6 +12,7 @@ import dataclasses
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +26,12 @@ from ...layers.attention import AttentionCall
 from ...media.records import save_record
 from ...renderers.identitynet.adapter import IdentityAdapter, load_adapter
 from ...renderers.identitynet.decoupled_attention import DecoupledAttention
-from ..data.video_clips import FACE, VideoClip, VideoData
+from ...renderers.identitynet.face_tokens import ProjectionInput
+from ..data.options import POOL
+from ..data.references import ReferenceReader
+from ..data.video_clips import FACE, ClipBatch, VideoClip, VideoData
+from ..identitynet.config import TRAINABLE_LAYOUTS
+from ..identitynet.describe import face_tokens, open_describer, stacked
 from ..loop.low_rank import attached
 from .config import AnimateTraining
 
@@ -39,51 +46,123 @@ MAX_LISTED = 3  # names or reasons in an error text
 FindFace = Callable[[Tensor, str], "FaceEmbedding"]  # of a picture (H, W, 3) uint8 and its name
 
 
+@dataclass(frozen=True)
+class FaceChoice:
+    """How clips see faces, as the configuration has it."""
+
+    references: int = 1  # N
+    combine: str = "auto"
+    learns: bool = False  # whether the adapter does
+    attention: str = "decoupled"  # "unified": tokens stand behind the text's, in one attention
+
+
 class ClipFaces:
-    """Face tokens of videos, and the frozen adapter attentions that read them.
+    """Face tokens of videos, and the adapter attentions that read them.
 
     Args:
         adapter: as IdentityNet's stage writes it, or a public file's.
-        videos: each with its face, in the order of the data.
+        videos: each with its references, or with the face of its reference frame, in the order of the data.
+        choice: how many references a clip sees, and whether the adapter learns.
 
     Raises:
-        InputError: a video without a face, or one that does not fit the adapter.
+        InputError: a video without a face, one that does not fit the adapter, or an adapter that cannot learn.
     """
 
-    def __init__(self, adapter: IdentityAdapter, videos: Sequence[VideoClip]) -> None:
-        without_face = [video.name for video in videos if video.face is None]
+    def __init__(self, adapter: IdentityAdapter, videos: Sequence[VideoClip], choice: FaceChoice | None = None) -> None:
+        without_face = [video.name for video in videos if video.face is None and not video.references]
         if without_face:
             raise InputError(_no_face(without_face))
-        self.adapter = adapter.eval().requires_grad_(False)
-        # one picture or several, a face is as many tokens: their average
-        projected = [adapter.tokens(video.face, "average") for video in videos]
-        self._tokens = torch.stack([face for face, _ in projected])  # (V, T, E)
-        self._nobody = projected[0][1]  # (T, E)
-        self._lora = {name: nn.Parameter(t.float(), requires_grad=False) for name, t in adapter.lora.items()}
+        self.choice = choice or FaceChoice()
+        if self.choice.learns and adapter.layout not in TRAINABLE_LAYOUTS:
+            raise InputError(f"{adapter.layout} adapters cannot learn on; take a faceid or portrait adapter.")
+        self.adapter = adapter.float().eval() if self.choice.learns else adapter.eval()
+        adapter.requires_grad_(self.choice.learns)
+        self._frames = [tuple(video.references) for video in videos]  # where the references stand; none: one face
+        self._known = [self._parts(video) for video in videos]
+        self._hash = self._fingerprint(videos)
+        self.lora = {
+            name: nn.Parameter(t.float(), requires_grad=self.choice.learns) for name, t in adapter.lora.items()
+        }
         self._rows: Tensor | None = None  # (R, T, E)
 
+    def _parts(self, video: VideoClip) -> dict[str, Tensor]:
+        """(K, …) what the projection needs of each reference; where a video has a face only, one for its pictures."""
+        needs = self.adapter.projection.needs
+        missing = [name for name in needs if getattr(video.face, name, True) is None and not video.references]
+        if missing:
+            self.adapter.tokens(video.face)  # which says what it lacks
+        return stacked(list(video.references.values()) or [video.face], needs)
+
+    def _fingerprint(self, videos: Sequence[VideoClip]) -> str:
+        if all(not video.references for video in videos):  # as before there were several references
+            projected = torch.stack([self.adapter.tokens(video.face, "average")[0] for video in videos])
+            return hashlib.sha256(projected.cpu().contiguous().numpy().tobytes()).hexdigest()
+        digest = hashlib.sha256()
+        for frames, parts in zip(self._frames, self._known, strict=True):
+            digest.update(repr(frames).encode())
+            for tensor in parts.values():
+                digest.update(tensor.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
     def fingerprint(self) -> str:
-        """Hash of the face tokens."""
-        return hashlib.sha256(self._tokens.cpu().contiguous().numpy().tobytes()).hexdigest()
+        """Hash of the faces."""
+        return self._hash
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """The adapter's weights and its LoRA's, where they learn."""
+        if not self.choice.learns:
+            return {}
+        lora = {f"lora.{name}": tensor for name, tensor in self.lora.items()}
+        unused = () if self.choice.attention == "decoupled" else ("sites.",)
+        adapter = {n: weight for n, weight in self.adapter.named_parameters() if not n.startswith(unused)}
+        return {f"identity.{name}": weight for name, weight in adapter.items()} | lora
 
     def place(self, device: torch.device, dtype: torch.dtype) -> None:
         """Move to a device and type."""
-        self.adapter.to(device, dtype)
-        for tensor in self._lora.values():
+        self.adapter.to(device, torch.float32 if self.choice.learns else dtype)
+        for tensor in self.lora.values():
             tensor.data = tensor.data.to(device)  # the same tensors: they are bound to the UNet
-        self._tokens, self._nobody = self._tokens.to(device), self._nobody.to(device)
 
-    def show(self, videos: Sequence[int], num_frames: int, hidden: Tensor) -> None:
+    def show(self, batch: ClipBatch, num_frames: int, hidden: Tensor, generator: torch.Generator | None = None) -> None:
         """Set the face tokens of the next batch.
 
         Args:
-            videos: number of each clip's video.
+            batch: its videos, and the frames of its clips, which are no references of theirs where there are others.
             num_frames: of a clip.
             hidden: (B,) bool: clips without their face embedding.
+            generator: chooses references; without one they are the first.
         """
-        faces = self._tokens[list(videos)].clone()
-        faces[hidden.to(faces.device)] = self._nobody
-        self._rows = faces.repeat_interleave(num_frames, 0)
+        picks = [
+            self._picks(video, range(start, start + num_frames), generator)
+            for video, start in zip(batch.videos, batch.starts, strict=True)
+        ]
+        weight = next(self.adapter.parameters())
+        faces = {
+            name: torch.stack([self._known[v][name][pick] for v, pick in zip(batch.videos, picks, strict=True)])
+            for name in self.adapter.projection.needs
+        }
+        for part in faces.values():
+            part[hidden] = 0.0
+        faces = {name: part.to(weight.device, weight.dtype) for name, part in faces.items()}
+        with torch.set_grad_enabled(self.choice.learns and torch.is_grad_enabled()):
+            tokens = face_tokens(self.adapter, ProjectionInput(**faces), self.choice.combine)
+        self._rows = tokens.repeat_interleave(num_frames, 0)
+
+    def behind(self, text: Tensor) -> Tensor:
+        """Text tokens (R, L, E), with the face's behind them where the attention is unified."""
+        return text if self.choice.attention == "decoupled" else torch.cat([text, self._rows.to(text)], 1)
+
+    def _picks(self, video: int, clip: range, generator: torch.Generator | None) -> list[int]:
+        """Which of a video's known references a clip sees."""
+        frames, count = self._frames[video], self.choice.references
+        if not frames:
+            return [0] * count
+        others = [number for number, frame in enumerate(frames) if frame not in clip] or list(range(len(frames)))
+        if generator is None or len(others) == 1:
+            return [others[number % len(others)] for number in range(count)]
+        if len(others) < count:
+            return [others[number] for number in torch.randint(len(others), (count,), generator=generator).tolist()]
+        return [others[number] for number in torch.randperm(len(others), generator=generator)[:count].tolist()]
 
     @contextlib.contextmanager
     def bound(self, unet: UNet2DConditionModel) -> Iterator[None]:
@@ -101,7 +180,7 @@ class ClipFaces:
                     f"{tuple(base_key.shape)}; an SD1.5 adapter needs an SD1.5 checkpoint."
                 )
         branches = {index: [self._branch(site)] for index, site in sites.items()}
-        with bind(unet, branches), attached(unet, self._lora):
+        with bind(unet, branches if self.choice.attention == "decoupled" else {}), attached(unet, self.lora):
             try:
                 yield
             finally:
@@ -137,6 +216,8 @@ def read_faces(
         return data, None, ()
     adapter = load_adapter(config.identity)
     needs_view = {"clip_states", "clip_embeds"} & set(adapter.projection.needs)
+    if config.references > 1 or config.remove_background or config.train_identity or config.attention == "unified":
+        return _read_references(data, config, adapter, notify)
     if needs_view and config.clip_vision is None and any(_is_missing(video, needs_view) for video in data.videos):
         raise InputError(
             f"{config.identity.name} also looks at faces by CLIP vision: name its file as clip_vision, or take a "
@@ -158,6 +239,27 @@ def read_faces(
     if not videos:
         raise InputError(f"no video's face can be used: {'; '.join(reason for _, reason in dropped[:MAX_LISTED])}")
     return VideoData(videos, data.num_frames), ClipFaces(adapter, videos), tuple(dropped)
+
+
+def _read_references(
+    data: VideoData, config: AnimateTraining, adapter: IdentityAdapter, notify: Callable[[], None]
+) -> tuple[VideoData, ClipFaces, tuple[tuple[str, str], ...]]:
+    """The videos with embeddings of several frames each, and their faces, as `read_faces` returns them."""
+    views = frozenset(adapter.projection.needs) - {"face_embeds"}
+    videos, dropped = [], []
+    with contextlib.ExitStack() as stack:
+        reader = ReferenceReader(config.data, lambda: _finder(config, stack), config.remove_background, views)
+        for video in data.videos:
+            try:
+                videos.append(reader.read(video, POOL if config.references > 1 else 1))
+            except InputError as error:
+                dropped.append((video.name, str(error)))
+                log.warning("%s is left out: %s", video.name, error)
+            notify()
+    if not videos:
+        raise InputError(f"no video's face can be used: {'; '.join(reason for _, reason in dropped[:MAX_LISTED])}")
+    choice = FaceChoice(config.references, config.combine, config.train_identity, config.attention)
+    return VideoData(videos, data.num_frames), ClipFaces(adapter, videos, choice), tuple(dropped)
 
 
 def _no_face(names: Sequence[str]) -> str:
@@ -186,14 +288,4 @@ def _with_face(video: VideoClip, folder: Path, find: FindFace) -> VideoClip:
 
 def _finder(config: AnimateTraining, stack: contextlib.ExitStack) -> FindFace:
     """Face encoder with the user's models."""
-    from ...face.identity.clip_crop import load_clip_vision, with_clip_view
-    from ...face.identity.encoder import CROP_PX, FaceEncoder, find_face_models
-
-    encoder = stack.enter_context(FaceEncoder(find_face_models(config.face_models)))
-    clip = load_clip_vision(config.clip_vision) if config.clip_vision else None
-
-    def find(picture: Tensor, name: str) -> FaceEmbedding:
-        result = encoder.encode([picture], [name], crop_px=CROP_PX)
-        return result.embedding if clip is None else with_clip_view(result.embedding, result.crops, clip)
-
-    return find
+    return open_describer(config.face_models, config.clip_vision, config.remove_background, stack)

@@ -1,4 +1,6 @@
-"""AnimateNet's training stages: spatial, then joint with motion modules; Stable Diffusion stays frozen.
+"""AnimateNet's training stages: spatial, then joint with motion modules.
+
+Stable Diffusion stays frozen unless its own weights are to learn too.
 
 Shapes: B clips, F frames of a clip, R = B · F frames, S side of the pictures in pixels, h = S / 8.
 Source: PortraitTalk, section 3.2 and equation 2.
@@ -7,7 +9,6 @@ Source: PortraitTalk, section 3.2 and equation 2.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ...diffusion.branches import bind
 from ...diffusion.checkpoint import load_sd15
+from ...diffusion.checkpoint_file import save_with_unet
 from ...diffusion.motion_modules import bind_motion, save_motion_modules
 from ...diffusion.schedule import NUM_TIMESTEPS, schedule_of, schedule_sigmas
 from ...diffusion.text import find_tokenizer
@@ -23,16 +26,17 @@ from ...errors import InputError
 from ...media.files import check_writable, explain_write_errors
 from ...progress import Progress
 from ...renderers.animatenet.animate_net import AnimateOptions, bind_animate, save_animate_net
-from ...renderers.animatenet.head_placement import place
-from ...renderers.animatenet.landmark_control import draw_condition
+from ...renderers.animatenet.feature_attention import ControlFeatures, feature_branches
+from ...renderers.identitynet.adapter import save_adapter
 from ..data.video_clips import ClipBatch, VideoData, read_videos
-from ..identitynet.stage import FrozenParts, dropped
+from ..identitynet.stage import ADAPTER_NAME, CHECKPOINT_NAME, FrozenParts, dropped, file_mark, used_settings
 from ..loop.frozen import ClipTexts, VaeLatentCodec
 from ..loop.stage import SingleLossStage
 from ..loop.trainer import TrainingResult, train_stage
 from .config import OF_IDENTITY, AnimateTraining
+from .cues import Cues, cues_of, last_finished
 from .faces import ClipFaces, read_faces
-from .parts import AnimateParts, make_parts, save_controlnet
+from .parts import AnimateParts, check_options, make_parts, save_controlnet
 
 CONTROL_NAME, NET_NAME, MOTION_NAME = (f"{name}.safetensors" for name in ("controlnet", "animate_net", "motion"))
 # on what is learnt, besides what of them shows in the data
@@ -40,24 +44,15 @@ NO_EFFECT = ("out", "data", "tokenizer", "gradient_checkpointing", "trainer", "f
 SAMPLE_STEPS, SHOWN_FRAMES = 20, 4
 
 
-@dataclass
-class _Cues:
-    """Conditions of the frames of a batch."""
-
-    hints: Tensor  # (R, 3, S, S)
-    points_px: Tensor  # (R, 478, 2)
-    placements: Tensor  # (R, 6)
-
-
 class AnimateStage(SingleLossStage):
     """Base of both stages; it is bound to the networks inside a `with` block only.
 
     Args:
-        frozen: none of their weights changes.
+        frozen: none of their weights changes, but the UNet's with `train_unet`.
         parts: what learns.
         data: whom to learn from; clips of `config.clip_frames`.
         config: how.
-        faces: of the data's videos, for the frozen UNet to look at; None for the plain UNet.
+        faces: of the data's videos, for the UNet to look at; None for the plain UNet.
 
     Raises:
         InputError: the data's clips have another length, or networks do not fit each other.
@@ -74,7 +69,7 @@ class AnimateStage(SingleLossStage):
         if data.num_frames != config.clip_frames:
             raise InputError(f"the data has clips of {data.num_frames} frames, this stage {config.clip_frames}.")
         self.frozen, self.parts, self.data, self.config, self.faces = frozen, parts, data, config, faces
-        frozen.unet.eval().requires_grad_(False)
+        frozen.unet.eval().requires_grad_(config.train_unet)
         parts.controlnet.float().requires_grad_(config.train_controlnet)
         parts.net.float().requires_grad_(True)
         if config.gradient_checkpointing:
@@ -82,7 +77,9 @@ class AnimateStage(SingleLossStage):
             parts.controlnet.enable_gradient_checkpointing()
         sigmas = schedule_sigmas(schedule_of(parts.motion))
         self._sigmas, self._alpha_bars = sigmas, (1 / (1 + sigmas**2)).float()
-        self._device, self._cues = torch.device("cpu"), None
+        self._device, self._cues, self._tokens = torch.device("cpu"), None, None
+        self._features = ControlFeatures()
+        check_options(parts, config)
         self._open = contextlib.ExitStack()
 
     def __enter__(self) -> AnimateStage:
@@ -95,7 +92,10 @@ class AnimateStage(SingleLossStage):
             lambda: range(len(self._cues.hints)),
             options,
         )
-        self._open.enter_context(bound)
+        self._tokens = self._open.enter_context(bound)
+        if self.config.features:
+            branches = feature_branches(self.parts.net.features, self._features)
+            self._open.enter_context(bind(self.frozen.unet, {index: [one] for index, one in branches.items()}))
         if self.faces is not None:
             self._open.enter_context(self.faces.bound(self.frozen.unet))
         return self
@@ -103,36 +103,41 @@ class AnimateStage(SingleLossStage):
     def __exit__(self, *error: object) -> None:
         """Unbind from the networks."""
         self._open.close()
-        self._cues = None
+        self._cues = self._tokens = None
+        self._features.maps = ()
 
     def trainable(self) -> dict[str, nn.Parameter]:
-        """Trainable weights of the ControlNet, AnimateNet and motion modules."""
+        """Trainable weights of ControlNet, AnimateNet, motion modules, and of adapter and UNet if wanted."""
+        others = {} if self.faces is None else self.faces.trainable()
+        if self.config.train_unet:
+            others |= {f"unet.{name}": weight for name, weight in self.frozen.unet.named_parameters()}
         nets = {"controlnet": self.parts.controlnet, "net": self.parts.net, "motion": self.parts.motion}
         unused = () if self.config.head_placement else ("placement_proj.", "_hp.")  # never get a gradient
+        unused = unused if self.config.features else (*unused, "features.")
         return {
             f"{called}.{name}": weight
             for called, net in nets.items()
             if net is not None
             for name, weight in net.named_parameters()
             if weight.requires_grad and not any(part in name for part in unused)
-        }
+        } | others
 
     def num_samples(self) -> int:
-        """Number of clips."""
-        return len(self.data)
+        """Number of clips, or of frames where batches count these."""
+        return self.data.num_pictures() if self.config.batch_unit == "frames" else len(self.data)
 
     def settings(self) -> dict[str, object]:
         """Settings that the learnt weights depend on, besides the trainer's."""
         unused = NO_EFFECT if self.faces is not None else (*NO_EFFECT, *OF_IDENTITY)
-        values = {f.name: getattr(self.config, f.name) for f in dataclasses.fields(self.config) if f.name not in unused}
-        named = {name: _file_mark(value) if isinstance(value, Path) else value for name, value in values.items()}
+        values = used_settings(self.config, unused)
+        named = {name: file_mark(value) if isinstance(value, Path) else value for name, value in values.items()}
         faces = {} if self.faces is None else {"faces": self.faces.fingerprint()}
         return {**named, "data": self.data.fingerprint(), **faces}
 
     def place(self, device: torch.device, dtype: torch.dtype) -> None:
         """Move to a device; frozen networks also to a type."""
         self._device = device
-        nn.Module.to(self.frozen.unet, device, dtype)  # diffusers' own warns of nothing
+        nn.Module.to(self.frozen.unet, device, torch.float32 if self.config.train_unet else dtype)  # silently
         self.frozen.codec.to(device, dtype)
         self.frozen.texts.to(device, dtype)
         for net in (self.parts.controlnet, self.parts.net, self.parts.motion):
@@ -146,7 +151,8 @@ class AnimateStage(SingleLossStage):
         """The clips of a step's part."""
         trainer = self.config.trainer
         number = (step - 1) * trainer.gradient_accumulation + part
-        return self.data.batch(number, trainer.batch_size, trainer.seed, self.config.resolution)
+        shown = {"references": False, "previous": self.config.previous}
+        return self.data.batch(number, self.config.batch_clips, trainer.seed, self.config.resolution, **shown)
 
     def loss(self, batch: ClipBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Equation 2 for a batch, over the frames that are not given as context."""
@@ -163,6 +169,7 @@ class AnimateStage(SingleLossStage):
         noisy = signal * clean + (1 - alpha_bars).sqrt().view(-1, 1, 1, 1) * noise
         noisy, levels = self._with_context(noisy, levels, clean, given_mask)
         self._cues = self.cues(batch)
+        self._set_previous(batch, clean, given_mask)
         errors = (self._noise(noisy, levels, text).float() - noise).square().mean((1, 2, 3))
         if self.config.snr_limit:
             errors = errors * (self.config.snr_limit * (1 - alpha_bars) / alpha_bars).clamp(max=1)
@@ -181,28 +188,24 @@ class AnimateStage(SingleLossStage):
             return nothing, batch.captions
         chance = None if generator is None else torch.rand(size, generator=generator)
         no_face, no_text = (nothing, nothing) if chance is None else dropped(chance, self.config)
-        self.faces.show(batch.videos, length, no_face)
+        self.faces.show(batch, length, no_face, generator)
         return no_face, [
             "" if drop else caption for caption, drop in zip(batch.captions, no_text.tolist(), strict=True)
         ]
+
+    def _set_previous(self, batch: ClipBatch, clean: Tensor, given_mask: Tensor) -> None:
+        """Set the last finished frame of every clip."""
+        if self.config.previous:
+            before = self.frozen.codec.encode(batch.previous.to(self._device))
+            self._tokens.previous = last_finished(clean, before, given_mask)
 
     def given_mask(self, size: int, length: int, generator: torch.Generator) -> Tensor:
         """(B, F) bool mask of context frames, given as if generated before; none in the spatial stage."""
         return torch.zeros(size, length, dtype=torch.bool)
 
-    def cues(self, batch: ClipBatch) -> _Cues:
+    def cues(self, batch: ClipBatch) -> Cues:
         """Hints, landmarks and placements of a batch's frames."""
-        side, placed = self.config.resolution, batch.placements
-        tracks = batch.tracks
-        if not self.config.head_placement:  # all that is known without it: where the reference's head stands
-            placed = batch.reference_placements[:, None].expand(-1, placed.shape[1], -1)
-            tracks = [place(track, placement[:1]) for track, placement in zip(tracks, placed, strict=True)]
-        images = [
-            draw_condition(track, i, side, side, self.config.style) for track in tracks for i in range(len(track))
-        ]
-        hints = torch.stack(images).permute(0, 3, 1, 2).float() / 255
-        points = torch.cat([track.points[..., :2] for track in tracks]) * side
-        return _Cues(hints.to(self._device), points.to(self._device), placed.flatten(0, 1).to(self._device))
+        return cues_of(batch, self.config, self._device)
 
     @torch.no_grad()
     def draw(
@@ -240,6 +243,7 @@ class AnimateStage(SingleLossStage):
         text = self.frozen.texts.tokens([c for c in batch.captions for _ in range(length)])
         self._cues = self.cues(batch)
         self._set_faces(batch)
+        self._set_previous(batch, clean, fixed)
         x = clean + noise * (1 + sigmas[0] ** 2) ** 0.5
         for timestep, sigma, following in zip(timesteps.tolist(), sigmas[:-1], sigmas[1:], strict=True):
             levels = torch.full((len(x),), timestep, device=self._device)
@@ -251,7 +255,8 @@ class AnimateStage(SingleLossStage):
 
     def sample_images(self, tick: Callable[[], None]) -> Sequence[Tensor]:
         """Some frames, and below each the sample of its landmarks."""
-        batch = self.data.batch(0, 1 if self.parts.motion else SHOWN_FRAMES, 0, self.config.resolution)
+        count, shown = 1 if self.parts.motion else SHOWN_FRAMES, {"references": False, "previous": self.config.previous}
+        batch = self.data.batch(0, count, 0, self.config.resolution, **shown)
         frames = torch.linspace(0, batch.frames.shape[0] * batch.frames.shape[1] - 1, SHOWN_FRAMES).long()
         decoded = self.frozen.codec.decode(
             self.draw(batch, self.config.trainer.seed, tick=tick)[frames.to(self._device)]
@@ -268,6 +273,13 @@ class AnimateStage(SingleLossStage):
         files["controlnet"] = save_controlnet(self.parts.controlnet, out / CONTROL_NAME, metadata)
         if self.parts.motion is not None:
             files["motion"] = save_motion_modules(self.parts.motion, out / MOTION_NAME, metadata)
+        if self.config.train_identity:
+            self.faces.adapter.lora = {name: tensor.detach() for name, tensor in self.faces.lora.items()}
+            files["identity"] = save_adapter(self.faces.adapter, out / ADAPTER_NAME, metadata)
+        if self.config.train_unet:
+            files["checkpoint"] = save_with_unet(
+                self.config.checkpoint, self.frozen.unet, out / CHECKPOINT_NAME, metadata
+            )
         return files
 
     def _with_context(self, noisy: Tensor, levels: Tensor, clean: Tensor, given_mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -280,6 +292,8 @@ class AnimateStage(SingleLossStage):
         """Noise (R, 4, h, h) that the UNet predicts with the ControlNet's residuals."""
         unet = self.frozen.unet
         down, middle = self.parts.controlnet(latents, levels, text.float(), self._cues.hints, return_dict=False)
+        self._features.maps = (*down, middle)
+        text = text if self.faces is None else self.faces.behind(text)
         return unet(
             latents.to(unet.dtype),
             levels,
@@ -332,7 +346,8 @@ class JointStage(AnimateStage):
 class AnimateResult:
     """Files and result of a training."""
 
-    files: Mapping[str, Path]  # averaged weights: controlnet, animate_net, and motion of the joint stage
+    # averaged weights: controlnet, animate_net, and motion of the joint stage; identity, checkpoint where they learnt
+    files: Mapping[str, Path]
     training: TrainingResult
     dropped: tuple[tuple[str, str], ...] = ()  # name of a video whose face was not found, and reason
 
@@ -367,9 +382,3 @@ def train_animate(config: AnimateTraining, on_progress: Progress | None = None) 
         card = {"steps": str(training.steps), "settings_sha256": training.settings_hash, "weights": "ema"}
         files = stage.export(training.averages, config.out, card)
     return AnimateResult(files, training, left_out)
-
-
-def _file_mark(path: Path) -> str:
-    """Name and size of a file or folder, independent of its location."""
-    size = f", {path.stat().st_size} bytes" if path.is_file() else ""
-    return f"{path.name}{size}"

@@ -10,6 +10,7 @@ from ...frame_rate import MAX_FPS, MIN_FPS, as_fps
 from ...options import check_options, option
 
 PICTURES = ("png", "jpg")
+POOL = 16  # references of a video, of which every sample sees some
 LAYOUTS = ("any", "lrs2", "lrw", "hdtf", "mead")
 
 

@@ -9,8 +9,8 @@ import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -47,6 +47,7 @@ class VideoClip:
     reference: int = 0  # the frame that stands for the person
     caption: str = ""
     face: FaceEmbedding | None = None  # who it is, to training with an identity
+    references: Mapping[int, FaceEmbedding] = field(default_factory=dict)  # by frame number, see `references`
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,13 @@ class ClipBatch:
     videos: tuple[int, ...]  # number of each clip's video, in the data
     starts: tuple[int, ...]  # number of each clip's first frame, in its video
     frames: Tensor  # (B, F, 3, S, S) in −1..1
-    references: Tensor  # (B, 3, S, S) the person's reference picture
+    references: Tensor | None  # (B, 3, S, S) the person's reference picture; None: not read
     tracks: tuple[LandmarkTrack, ...]  # F frames of each clip, 0..1 of the square
     placements: Tensor  # (B, F, 6) where the head stands
     reference_placements: Tensor  # (B, 6) and where in the reference picture
     captions: tuple[str, ...]
+    previous: Tensor | None = None  # (B, 3, S, S) the frame before each clip, or the reference picture; None: not read
+    previous_placements: Tensor | None = None  # (B, 6) where the head stands there
 
     @property
     def points_px(self) -> Tensor:
@@ -95,6 +98,11 @@ class VideoData:
         """Number of (overlapping) clips."""
         return len(self._clips)
 
+    def num_pictures(self) -> int:
+        """Number of frames that some clip shows."""
+        shown = {(number, start + i) for number, start in self._clips for i in range(self.num_frames)}
+        return len(shown)
+
     def clip_at(self, index: int) -> tuple[int, int]:
         """Video and first frame of a clip, 0..len − 1."""
         return self._clips[index]
@@ -108,7 +116,9 @@ class VideoData:
             digest.update(video.track.valid.contiguous().numpy().tobytes())
         return digest.hexdigest()
 
-    def batch(self, number: int, size: int, seed: int, side_px: int) -> ClipBatch:
+    def batch(
+        self, number: int, size: int, seed: int, side_px: int, *, references: bool = True, previous: bool = False
+    ) -> ClipBatch:
         """The batch of a number, a function of its arguments alone.
 
         Every clip comes once before one comes again.
@@ -118,11 +128,16 @@ class VideoData:
             size: clips in it.
             seed: of the order.
             side_px: S.
+            references: whether the person's reference picture is read.
+            previous: whether the frame before each clip is read.
         """
         places = range(number * size, (number + 1) * size)
-        return self.at([self._clips[example_at(place, len(self), seed)] for place in places], side_px)
+        clips = [self._clips[example_at(place, len(self), seed)] for place in places]
+        return self.at(clips, side_px, references=references, previous=previous)
 
-    def at(self, clips: Sequence[tuple[int, int]], side_px: int) -> ClipBatch:
+    def at(
+        self, clips: Sequence[tuple[int, int]], side_px: int, *, references: bool = True, previous: bool = False
+    ) -> ClipBatch:
         """Batch of clips, each a video's number and a first frame."""
         videos = [self.videos[video] for video, _ in clips]
 
@@ -130,16 +145,24 @@ class VideoData:
             return torch.stack([fit_square(video.read(number), side_px) for number in numbers])
 
         spans = [range(start, start + self.num_frames) for _, start in clips]
+        before = [self._before(video, start) for video, start in clips]
         return ClipBatch(
             tuple(video for video, _ in clips),
             tuple(start for _, start in clips),
             torch.stack([pictures(*clip) for clip in zip(videos, spans, strict=True)]),
-            torch.cat([pictures(video, [video.reference]) for video in videos]),
+            torch.cat([pictures(video, [video.reference]) for video in videos]) if references else None,
             tuple(video.track.slice(span.start, span.stop) for video, span in zip(videos, spans, strict=True)),
             torch.stack([self._placed[v][s.start : s.stop] for (v, _), s in zip(clips, spans, strict=True)]),
             torch.stack([self._placed[v][self.videos[v].reference] for v, _ in clips]),
             tuple(video.caption for video in videos),
+            torch.cat([pictures(v, [n]) for v, n in zip(videos, before, strict=True)]) if previous else None,
+            torch.stack([self._placed[v][n] for (v, _), n in zip(clips, before, strict=True)]) if previous else None,
         )
+
+    def _before(self, video: int, start: int) -> int:
+        """The frame before a clip where the face is seen in it, else the reference."""
+        clip = self.videos[video]
+        return start - 1 if start and bool(clip.track.valid[start - 1]) else clip.reference
 
 
 def _valid_starts(valid: Tensor, num_frames: int) -> list[int]:

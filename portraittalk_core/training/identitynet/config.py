@@ -15,9 +15,14 @@ from ...checks import abbreviated, check_choice, check_range, check_text, is_fin
 from ...errors import InputError
 from ...losses.masked_reconstruction import MODES
 from ...media.text_files import MAX_CONFIG_BYTES, parse_toml, read_text, toml_reader
+from ...renderers.identitynet.options import COMBINATIONS
+from ..data.options import POOL
 from ..loop.config import TrainerConfig
 
 Settings = TypeVar("Settings")
+TRAINABLE_LAYOUTS = ("faceid", "portrait", "plain")  # of adapters
+ATTENTIONS = ("decoupled", "unified")
+FACE_ENCODERS = ("arcface", "clip")
 
 
 @dataclass(frozen=True)
@@ -25,11 +30,22 @@ class IdentityTraining:
     """Settings of IdentityNet's fine-tuning."""
 
     checkpoint: Path  # any single-file SD1.5
-    data: Path  # one folder per person, with pictures and, where wanted, captions: anna/1.jpg, anna/1.txt
+    # one folder per person, with pictures and, where wanted, captions: anna/1.jpg, anna/1.txt; or the folder that
+    # `portraittalk prepare` has made, whose videos are a person each
+    data: Path
     out: Path  # folder for the adapter, checkpoints, samples and the log
     adapter: Path | None = None  # faceid or portrait file to start from; None is a new faceid of 4 tokens
     train_lora: bool = False  # of the UNet's own attentions too, as the public faceid files have it
     rank: int = 128  # of that LoRA
+    train_unet: bool = False  # all of the UNet's own weights too; writes a whole checkpoint besides the adapter
+    references: int = 1  # other pictures of the person that every sample sees
+    combine: str = "auto"  # how: "average", "concat"; "auto" is what the adapter's layout is made for
+    remove_background: bool = False  # before a face is described
+    # the paper's ablations: "unified" puts face tokens behind the text's, in one attention; "clip" describes faces by
+    # CLIP's image embedding. Painting knows no unified adapters
+    attention: str = "decoupled"
+    face_encoder: str = "arcface"
+    clip_vision: Path | None = None  # with face_encoder = "clip": CLIP-ViT-H's file
     resolution: int = 512  # pixels; pictures are scaled and cut to this square
     mask_patch: int = 16  # pixels
     mask_ratio: tuple[float, float] = (0.1, 0.5)  # share of patches that is hidden, uniform between these
@@ -47,6 +63,12 @@ class IdentityTraining:
     def __post_init__(self) -> None:
         check_choice(self.mode, MODES, "mode")
         check_range(self.rank, 1, 1024, "rank")
+        check_range(self.references, 1, POOL, "references")
+        check_choice(self.combine, COMBINATIONS, "combine")
+        check_choice(self.attention, ATTENTIONS, "attention")
+        check_choice(self.face_encoder, FACE_ENCODERS, "face_encoder")
+        if self.train_lora and self.train_unet:
+            raise InputError("train_lora and train_unet exclude each other: the UNet's own weights can learn all that.")
         check_range(self.resolution, 64, 2048, "resolution")
         if self.resolution % 64:
             raise InputError(f"resolution must be a multiple of 64, not {self.resolution}.")

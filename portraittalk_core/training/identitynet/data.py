@@ -1,4 +1,7 @@
-"""Data set of people's pictures with ArcFace embeddings, for IdentityNet's fine-tuning."""
+"""Data set of people's pictures with ArcFace embeddings, for IdentityNet's fine-tuning.
+
+Shapes: B pictures, N references of each, S side in pixels.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from torch import Tensor
 
 from ...checks import check_finite, check_shape
 from ...errors import InputError, MissingDependency, OutputError
+from ...face.identity.background import person_masks
 from ...face.identity.embedding import FaceEmbedding
 from ...media.files import is_hidden
 from ...media.image import SUFFIXES, load_picture
@@ -33,8 +37,10 @@ MAX_REASONS = 3  # reasons in an error text
 class Encoder(Protocol):
     """Interface of `face.identity.encoder.FaceEncoder`."""
 
-    def encode(self, pictures: Sequence[Tensor], names: Sequence[str]) -> object:
-        """Of pictures (H, W, 3) uint8, something whose `embedding` is a FaceEmbedding."""
+    def encode(
+        self, pictures: Sequence[Tensor], names: Sequence[str], *, masks: Sequence[Tensor] | None = None
+    ) -> object:
+        """Of pictures (H, W, 3) uint8 and masks (H, W), something whose `embedding` is a FaceEmbedding."""
 
     def close(self) -> None:
         """Free its networks."""
@@ -47,11 +53,13 @@ class FacePicture:
     person: str
     name: str  # for messages and for telling data apart
     read: Callable[[], Tensor]  # (3, H, W) in −1..1, H and W any
-    face_embed: Tensor  # (512,) L2-normalised
+    # (512,) of ArcFace, L2-normalised, or (E,) of CLIP; None: learnt from, but never a reference
+    face_embed: Tensor | None
     caption: str = ""
 
     def __post_init__(self) -> None:
-        check_finite(check_shape(self.face_embed, "512", f"the embedding of {self.name}"), self.name)
+        if self.face_embed is not None:
+            check_finite(check_shape(self.face_embed, "E", f"the embedding of {self.name}"), self.name)
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,8 @@ class FaceBatch:
 
     indices: tuple[int, ...]  # of the pictures, in the data
     pictures: Tensor  # (B, 3, S, S) in −1..1
-    face_embeds: Tensor  # (B, 512) of another picture of the same person, where there is one
+    # (B, 512) of another picture of the same person, where there is one; (B, N, 512) of several
+    face_embeds: Tensor
     captions: tuple[str, ...]
 
 
@@ -80,7 +89,7 @@ class FaceData:
         pictures: all of them.
 
     Raises:
-        InputError: none.
+        InputError: none, or a person without a reference.
     """
 
     def __init__(self, pictures: Sequence[FacePicture]) -> None:
@@ -90,6 +99,12 @@ class FaceData:
         self._of: dict[str, list[int]] = {}
         for index, picture in enumerate(self.pictures):
             self._of.setdefault(picture.person, []).append(index)
+        self._references = {
+            person: [index for index in indices if self.pictures[index].face_embed is not None]
+            for person, indices in self._of.items()
+        }
+        if nobody := [person for person, indices in self._references.items() if not indices]:
+            raise InputError(f"no picture of {nobody[0]} has a face embedding.")
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -103,15 +118,20 @@ class FaceData:
         """Indices of a person's pictures."""
         return self._of[person]
 
+    def references_of(self, person: str) -> Sequence[int]:
+        """Indices of a person's pictures that have an embedding."""
+        return self._references[person]
+
     def fingerprint(self) -> str:
         """Hash of names, captions and embeddings."""
         digest = hashlib.sha256()
         for picture in self.pictures:
             digest.update(f"{picture.person}/{picture.name}\n{picture.caption}\n".encode())
-            digest.update(picture.face_embed.contiguous().numpy().tobytes())
+            if picture.face_embed is not None:
+                digest.update(picture.face_embed.contiguous().numpy().tobytes())
         return digest.hexdigest()
 
-    def batch(self, number: int, size: int, seed: int, side_px: int) -> FaceBatch:
+    def batch(self, number: int, size: int, seed: int, side_px: int, num_references: int = 1) -> FaceBatch:
         """The batch of a number, a function of its arguments alone.
 
         Every picture comes once before one comes again.
@@ -119,30 +139,46 @@ class FaceData:
         Args:
             number: of the batch, from 0.
             size: pictures in it.
-            seed: of the order and of which other picture gives the face.
+            seed: of the order and of which other pictures give the face.
             side_px: S.
+            num_references: N, of every picture.
         """
         indices = [example_at(number * size + i, len(self), seed) for i in range(size)]
         draw = np.random.default_rng([seed, 1, number])
-        references = [self._other(index, draw) for index in indices]
+        references = [self._others(index, num_references, draw) for index in indices]
         return self.at(indices, side_px, references)
 
-    def at(self, indices: Sequence[int], side_px: int, references: Sequence[int] | None = None) -> FaceBatch:
-        """Batch of the pictures at `indices`, with the faces of `references`, or with their own."""
+    def at(self, indices: Sequence[int], side_px: int, references: Sequence[Sequence[int]] | None = None) -> FaceBatch:
+        """Batch of the pictures at `indices`, with the faces of `references`, N each, or with their own."""
+        embeds = torch.stack(
+            [
+                torch.stack([self.pictures[index].face_embed.float() for index in row])
+                for row in references or [[index] for index in indices]
+            ]
+        )
         return FaceBatch(
             tuple(indices),
             torch.stack([fit_square(self.pictures[index].read(), side_px) for index in indices]),
-            torch.stack([self.pictures[index].face_embed.float() for index in references or indices]),
+            embeds[:, 0] if embeds.shape[1] == 1 else embeds,
             tuple(self.pictures[index].caption for index in indices),
         )
 
-    def _other(self, index: int, draw: np.random.Generator) -> int:
-        candidates = [other for other in self._of[self.pictures[index].person] if other != index]
-        return int(draw.choice(candidates)) if candidates else index
+    def _others(self, index: int, count: int, draw: np.random.Generator) -> list[int]:
+        """References of a picture: other ones, each once where there are enough."""
+        known = self._references[self.pictures[index].person]
+        candidates = [other for other in known if other != index]
+        if not candidates:  # the only one
+            return [index] * count
+        if count == 1:
+            return [int(draw.choice(candidates))]
+        return draw.choice(candidates, count, replace=len(candidates) < count).tolist()
 
 
 def read_people(
-    folder: Path, make_encoder: Callable[[], Encoder], on_progress: Progress | None = None
+    folder: Path,
+    make_encoder: Callable[[], Encoder],
+    on_progress: Progress | None = None,
+    without_background: bool = False,
 ) -> tuple[FaceData, DataReport]:
     """Read the pictures of a folder with one sub-folder per person.
 
@@ -153,6 +189,8 @@ def read_people(
         folder: with sub-folders.
         make_encoder: called when the first embedding has to be computed.
         on_progress: called with pictures done and pictures in all; may raise to stop.
+        without_background: whether all but the person turns black before a face is described; such embeddings are in
+            records of their own, such as 1.jpg.person.embedding.safetensors.
 
     Returns:
         What can be used, and what could not.
@@ -175,7 +213,7 @@ def read_people(
             stack.callback(encoder.close)
             return encoder
 
-        faces = _Faces(make)
+        faces = _Faces(make, without_background)
         for number, path in enumerate(paths):
             name = f"{path.parent.name}/{path.name}"
             try:
@@ -208,16 +246,18 @@ class _Reader:
 class _Faces:
     """Face embeddings of pictures, from the records beside them, else computed and saved there."""
 
-    def __init__(self, make_encoder: Callable[[], Encoder]) -> None:
-        self._make, self._encoder = make_encoder, None
+    def __init__(self, make_encoder: Callable[[], Encoder], without_background: bool = False) -> None:
+        self._make, self._encoder, self._without_background = make_encoder, None, without_background
 
     def of(self, path: Path) -> Tensor:
         """(512,) of a picture that can be read and has a face."""
-        picture, record = load_picture(path), path.with_name(path.name + EMBEDDING_SUFFIX)
+        suffix = f".person{EMBEDDING_SUFFIX}" if self._without_background else EMBEDDING_SUFFIX
+        picture, record = load_picture(path), path.with_name(path.name + suffix)
         if record.exists():
             return load_record(FaceEmbedding, record).averaged()
         self._encoder = self._encoder or self._make()
-        embedding = self._encoder.encode([picture], [path.name]).embedding
+        masks = person_masks([picture]) if self._without_background else None
+        embedding = self._encoder.encode([picture], [path.name], masks=masks).embedding
         try:
             save_record(embedding, record)
         except OutputError as error:

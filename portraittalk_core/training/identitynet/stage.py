@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ...diffusion.branches import bind
 from ...diffusion.checkpoint import load_sd15
+from ...diffusion.checkpoint_file import save_with_unet
 from ...diffusion.schedule import NUM_TIMESTEPS, schedule_sigmas
 from ...diffusion.sites import SITES
 from ...diffusion.text import find_tokenizer
@@ -34,15 +35,21 @@ from ..loop.low_rank import attached, new_lora
 from ..loop.stage import SingleLossStage
 from ..loop.trainer import TrainingResult, train_stage
 from .config import IdentityTraining
-from .data import DataReport, FaceBatch, FaceData, read_people
+from .data import DataReport, FaceBatch, FaceData
+from .describe import face_tokens
+from .people import read_faces
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
 
-TRAINABLE_LAYOUTS = ("faceid", "portrait")
 SAMPLE_STEPS, SAMPLE_CFG, SAMPLE_PEOPLE = 20, 3.0, 4
-ADAPTER_NAME = "identity_adapter.safetensors"
+ADAPTER_NAME, CHECKPOINT_NAME = "identity_adapter.safetensors", "checkpoint.safetensors"
 NO_EFFECT = ("out", "data", "face_models", "cache_latents", "gradient_checkpointing", "trainer")  # on what is learnt
+# fields of later versions, here and of AnimateNet's stages
+ADDED = (
+    "train_unet", "references", "combine", "remove_background", "train_identity", "batch_unit",
+    "features", "previous", "attention", "face_encoder", "clip_vision", "centred_hint",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ class IdentityStage(SingleLossStage):
     """IdentityNet's training stage; it is bound to the UNet inside a `with` block only.
 
     Args:
-        parts: frozen; none of their weights changes.
+        parts: frozen; none of their weights changes, but the UNet's with `train_unet`.
         adapter: what learns.
         data: whom to learn from.
         config: how.
@@ -86,14 +93,14 @@ class IdentityStage(SingleLossStage):
     """
 
     def __init__(self, parts: FrozenParts, adapter: IdentityAdapter, data: FaceData, config: IdentityTraining) -> None:
-        if adapter.layout not in TRAINABLE_LAYOUTS or (config.train_lora and adapter.layout == "portrait"):
-            supported = (
-                "a faceid adapter (portrait has no LoRA)" if config.train_lora else "a faceid or portrait adapter"
-            )
+        layouts = ("plain",) if config.face_encoder == "clip" else ("faceid", "portrait")
+        layouts = tuple(layout for layout in layouts if layout != "portrait" or not config.train_lora)
+        if adapter.layout not in layouts:
+            supported = f"a {' or '.join(layouts)} adapter{' (portrait has no LoRA)' if config.train_lora else ''}"
             raise InputError(f"{adapter.layout} adapters cannot be trained so; start from {supported}, or from none.")
         _check_fit(parts.unet, adapter)
         self.parts, self.adapter, self.data, self.config = parts, adapter, data, config
-        parts.unet.eval().requires_grad_(False)
+        parts.unet.eval().requires_grad_(config.train_unet)
         if config.gradient_checkpointing:
             parts.unet.enable_gradient_checkpointing()
         adapter.float().requires_grad_(True)
@@ -107,7 +114,8 @@ class IdentityStage(SingleLossStage):
         """Bind the adapter to the UNet."""
         sites = {site.index: self.adapter.sites[site.adapter_key] for site in SITES}
         branches = {index: [_TrainedBranch(site, self._faces)] for index, site in sites.items()}
-        self._open.enter_context(bind(self.parts.unet, branches))
+        if self.config.attention == "decoupled":
+            self._open.enter_context(bind(self.parts.unet, branches))
         self._open.enter_context(attached(self.parts.unet, self._lora))
         return self
 
@@ -117,10 +125,15 @@ class IdentityStage(SingleLossStage):
         self._faces.tokens = None
 
     def trainable(self) -> dict[str, nn.Parameter]:
-        """Projection, keys and values of the sites, and the LoRA if wanted."""
-        return dict(self.adapter.named_parameters()) | {
-            f"lora.{name}": tensor for name, tensor in self._lora.items() if tensor.requires_grad
+        """Projection, keys and values of the sites, and the LoRA or the UNet if wanted."""
+        lora = {f"lora.{name}": tensor for name, tensor in self._lora.items() if tensor.requires_grad}
+        unet = {f"unet.{n}": weight for n, weight in self.parts.unet.named_parameters() if self.config.train_unet}
+        adapter = {
+            name: weight
+            for name, weight in self.adapter.named_parameters()
+            if self.config.attention == "decoupled" or not name.startswith("sites.")  # which nothing looks at
         }
+        return adapter | lora | unet
 
     def num_samples(self) -> int:
         """Number of pictures."""
@@ -129,14 +142,14 @@ class IdentityStage(SingleLossStage):
     def settings(self) -> dict[str, object]:
         """Settings that the learnt weights depend on, besides the trainer's."""
         config = self.config
-        values = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name not in NO_EFFECT}
-        named = {name: _file_mark(value) if isinstance(value, Path) else value for name, value in values.items()}
+        values = used_settings(config, NO_EFFECT)
+        named = {name: file_mark(value) if isinstance(value, Path) else value for name, value in values.items()}
         return {**named, "data": self.data.fingerprint()}
 
     def place(self, device: torch.device, dtype: torch.dtype) -> None:
         """Move to a device; the UNet and the text encoder also to a type."""
         self._device = device
-        nn.Module.to(self.parts.unet, device, dtype)  # diffusers' own warns of nothing
+        nn.Module.to(self.parts.unet, device, torch.float32 if self.config.train_unet else dtype)  # silently
         self.parts.codec.to(device, dtype)
         self.parts.texts.to(device, dtype)
         self.adapter.to(device)
@@ -148,7 +161,8 @@ class IdentityStage(SingleLossStage):
         """The pictures of a step's part."""
         trainer = self.config.trainer
         number = (step - 1) * trainer.gradient_accumulation + part
-        return self.data.batch(number, trainer.batch_size, trainer.seed, self.config.resolution)
+        config = self.config
+        return self.data.batch(number, trainer.batch_size, trainer.seed, config.resolution, config.references)
 
     def loss(self, batch: FaceBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Equation 1 for a batch; masks, noise, timesteps and drops come from the generator."""
@@ -164,7 +178,8 @@ class IdentityStage(SingleLossStage):
         clean = self._clean(batch, pictures) if config.mode == "reconstruct" else masked
         noise = torch.randn(masked.shape, generator=generator).to(self._device)
         no_image, no_text = dropped(chance, config)
-        faces = batch.face_embeds.masked_fill(no_image[:, None], 0.0)
+        faces = batch.face_embeds.clone()
+        faces[no_image] = 0.0
         text = self.parts.texts.tokens(
             ["" if drop else caption for caption, drop in zip(batch.captions, no_text.tolist(), strict=True)]
         )
@@ -179,7 +194,7 @@ class IdentityStage(SingleLossStage):
 
     def sample_images(self, tick: Callable[[], None]) -> Sequence[Tensor]:
         """For up to four people, a picture and below it a sample of its embedding."""
-        indices = [self.data.of(person)[0] for person in self.data.people[:SAMPLE_PEOPLE]]
+        indices = [self.data.references_of(person)[0] for person in self.data.people[:SAMPLE_PEOPLE]]
         batch = self.data.at(indices, self.config.resolution)
         samples = self.draw(batch.face_embeds, self.config.trainer.seed, tick)
         pairs = torch.cat([batch.pictures, samples.cpu()], 2).clamp(-1, 1)
@@ -222,9 +237,12 @@ class IdentityStage(SingleLossStage):
         return torch.stack([self._cache[index] for index in batch.indices]).to(self._device)
 
     def _noise(self, latents: Tensor, timesteps: Tensor, text: Tensor, faces: Tensor) -> Tensor:
-        """Noise (B, 4, h, w) that the UNet predicts, each sample conditioned on its own face (B, 512)."""
-        unet = self.parts.unet
-        self._faces.tokens = self.adapter.projection(ProjectionInput(face_embeds=faces.to(self._device)))
+        """Noise (B, 4, h, w) that the UNet predicts, each sample with its own face (B, 512), or with N of them."""
+        unet, faces = self.parts.unet, faces.to(self._device)
+        references = {self.adapter.projection.needs[0]: faces[:, None] if faces.ndim == 2 else faces}
+        self._faces.tokens = face_tokens(self.adapter, ProjectionInput(**references), self.config.combine)
+        if self.config.attention == "unified":
+            text = torch.cat([text, self._faces.tokens.to(text)], 1)
         return unet(latents.to(unet.dtype), timesteps, text.to(unet.dtype), return_dict=False)[0]
 
 
@@ -243,6 +261,7 @@ class IdentityResult:
     adapter: Path  # averaged weights
     report: DataReport  # what was learnt from
     training: TrainingResult
+    checkpoint: Path | None = None  # with the averaged UNet, where that was trained
 
 
 def train_identity(config: IdentityTraining, on_progress: Progress | None = None) -> IdentityResult:
@@ -268,29 +287,30 @@ def train_identity(config: IdentityTraining, on_progress: Progress | None = None
     missing = [name for name in ("vae", "text_encoder") if getattr(base, name) is None]
     if missing:
         raise InputError(f"{config.checkpoint.name} lacks {' and '.join(missing)}; give a complete SD1.5 checkpoint.")
-    data, report = read_people(config.data, lambda: _encoder(config), lambda *_: notify(0, config.trainer.steps))
+    data, report = read_faces(config, lambda *_: notify(0, config.trainer.steps))
     tokenizer = find_tokenizer(config.tokenizer) if any(picture.caption for picture in data.pictures) else None
     parts = FrozenParts(base.unet, VaeLatentCodec(base.vae), ClipTexts(base.text_encoder, tokenizer))
-    adapter = load_adapter(config.adapter) if config.adapter else fresh_adapter(base.unet, config.trainer.seed)
+    adapter = load_adapter(config.adapter) if config.adapter else _new_adapter(base.unet, data, config)
     with IdentityStage(parts, adapter, data, config) as stage:
         training = train_stage(stage, config.trainer, config.out, notify)
         card = {"steps": str(training.steps), "settings_sha256": training.settings_hash, "weights": "ema"}
         path = stage.export(training.averages, config.out / ADAPTER_NAME, card)
-    return IdentityResult(path, report, training)
+        checkpoint = None
+        if config.train_unet:
+            checkpoint = save_with_unet(config.checkpoint, base.unet, config.out / CHECKPOINT_NAME, card)
+    return IdentityResult(path, report, training, checkpoint)
 
 
-def fresh_adapter(unet: UNet2DConditionModel, seed: int) -> IdentityAdapter:
-    """An untrained faceid adapter of a UNet's widths."""
+def _new_adapter(unet: UNet2DConditionModel, data: FaceData, config: IdentityTraining) -> IdentityAdapter:
+    """An untrained adapter for the face encoder."""
+    seen = data.pictures[data.references_of(data.people[0])[0]].face_embed
+    return fresh_adapter(unet, config.trainer.seed, len(seen) if config.face_encoder == "clip" else None)
+
+
+def fresh_adapter(unet: UNet2DConditionModel, seed: int, clip_width: int | None = None) -> IdentityAdapter:
+    """An untrained faceid adapter of a UNet's widths, or a plain one that sees CLIP's embedding of that width."""
     widths = {site.adapter_key: unet.get_submodule(site.attention(2)).to_q.out_features for site in SITES}
-    return new_adapter(widths, unet.config.cross_attention_dim, seed=seed)
-
-
-def _encoder(config: IdentityTraining) -> object:
-    from ...face.identity.encoder import FaceEncoder, find_face_models
-
-    if config.face_models is None:
-        raise InputError("it has no embedding file, and the configuration names no face_models to compute it with.")
-    return FaceEncoder(find_face_models(config.face_models))
+    return new_adapter(widths, unet.config.cross_attention_dim, seed=seed, clip_width=clip_width)
 
 
 def _check_fit(unet: UNet2DConditionModel, adapter: IdentityAdapter) -> None:
@@ -303,7 +323,14 @@ def _check_fit(unet: UNet2DConditionModel, adapter: IdentityAdapter) -> None:
             )
 
 
-def _file_mark(path: Path) -> str:
+def used_settings(config: object, without: tuple[str, ...]) -> dict[str, object]:
+    """Fields of a configuration; those of later versions at their defaults are left out, as in older checkpoints."""
+    fields = [field for field in dataclasses.fields(config) if field.name not in without]
+    values = {field.name: getattr(config, field.name) for field in fields}
+    return {f.name: values[f.name] for f in fields if f.name not in ADDED or values[f.name] != f.default}
+
+
+def file_mark(path: Path) -> str:
     """Name and size of a file or folder, independent of its location."""
     size = f", {path.stat().st_size} bytes" if path.is_file() else ""
     return f"{path.name}{size}"

@@ -11,6 +11,7 @@ from ...errors import InputError
 from ..identitynet.config import read_settings, read_toml
 from ..loop.config import AdamTrainer, other_default
 from .networks import SIZES
+from .variation import Variation
 
 MAX_WEIGHT = 1e4
 LEARN = ("all", "keypoints", "pictures")
@@ -68,6 +69,7 @@ class KeypointTraining:
     augment: bool = False  # colours, and mirrored faces: for data of few people
     discriminator_width: int = 64  # channels of its first layer
     discriminator_scales: int = 2
+    variation: Variation = field(default_factory=Variation)  # of places, shapes and light
     weights: LossWeights = field(default_factory=LossWeights)
     trainer: KeypointTrainer = field(default_factory=KeypointTrainer)
 

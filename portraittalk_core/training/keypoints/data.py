@@ -30,6 +30,7 @@ from ...types import LandmarkTrack
 from ..data.order import example_at
 from ..data.squares import fit_square
 from ..data.video_clips import VideoClip
+from .variation import Look, Variation
 
 GAIN, SHIFT = 0.25, 0.1  # largest change of a colour's contrast and of its level, by augmentation
 ROOM = 1.5  # side of a region's box over what its landmarks span
@@ -62,13 +63,22 @@ class FramePairs:
     Args:
         videos: each of one face.
         augment: whether colours change and faces are mirrored, each pair's alike.
+        variation: random changes of places, shapes and light.
+        apart: each picture has changes of its own, colours too; else a pair's are alike, since one is drawn from the
+            other, and what no source shows cannot be drawn.
 
     Raises:
         InputError: no video shows the face in two frames.
     """
 
-    def __init__(self, videos: Sequence[VideoClip], augment: bool = False) -> None:
-        self.augment = augment
+    def __init__(
+        self,
+        videos: Sequence[VideoClip],
+        augment: bool = False,
+        variation: Variation | None = None,
+        apart: bool = False,
+    ) -> None:
+        self.augment, self.variation, self.apart = augment, variation or Variation(), apart
         usable = [video for video in videos if int(video.track.valid.sum()) > 1]
         if not usable:
             raise InputError(f"none of the {len(videos)} videos shows the face in two frames; prepare longer ones.")
@@ -112,10 +122,14 @@ class FramePairs:
         pictures = torch.stack([fit_square(video.read(f), side_px) for f in (source, frame)])
         turns = rotation[[source, frame]]
         points = _on_square(video.track, [source, frame])
+        if self.variation:
+            look = Look.draw(self.variation, 2, draw, same=not self.apart)
+            pictures = look.pictures((pictures + 1) / 2) * 2 - 1
+            points, turns = look.points(points), look.rotations(turns)
         guides = points[:, list(GUIDES)]
         boxes = torch.stack([_box(points[1, list(members)]) for members in REGIONS])
         if self.augment:
-            pictures, turns, mirrored = _changed(pictures, turns, draw)
+            pictures, turns, mirrored = _changed(pictures, turns, draw, self.apart and bool(self.variation))
             if mirrored:
                 guides = guides[:, list(MIRRORED)] * torch.tensor([-1.0, 1.0])
                 boxes = boxes * torch.tensor([-1.0, 1.0, 1.0])
@@ -135,9 +149,15 @@ def _box(points: Tensor) -> Tensor:
     return torch.cat([(low + high) / 2, ROOM * (high - low).max().view(1) / 2])
 
 
-def _changed(pictures: Tensor, turns: Tensor, draw: np.random.Generator) -> tuple[Tensor, Tensor, bool]:
-    """Pictures (N, 3, S, S) in −1..1 in other colours, with their rotations; every second time both mirrored."""
-    gain, shift = (torch.from_numpy(draw.uniform(-1, 1, (1, 3, 1, 1))).float() for _ in range(2))
+def _changed(
+    pictures: Tensor, turns: Tensor, draw: np.random.Generator, apart: bool = False
+) -> tuple[Tensor, Tensor, bool]:
+    """Pictures (N, 3, S, S) in −1..1 in other colours, with their rotations; every second time all mirrored.
+
+    Colours change alike, or, apart, in each picture for itself.
+    """
+    count = len(pictures) if apart else 1
+    gain, shift = (torch.from_numpy(draw.uniform(-1, 1, (count, 3, 1, 1))).float() for _ in range(2))
     pictures = (pictures * (1 + GAIN * gain) + SHIFT * shift).clamp(-1, 1)
     mirrored = draw.random() < 0.5
     if mirrored:

@@ -79,6 +79,9 @@ class KeypointStage:
             f.name: getattr(self.config, f.name) for f in dataclasses.fields(self.config) if f.name not in NO_EFFECT
         }
         values["weights"] = dataclasses.asdict(self.config.weights)
+        values["variation"] = dataclasses.asdict(self.config.variation)
+        if not self.config.variation:
+            del values["variation"]
         for name in ADDED:
             if values[name] == KeypointTraining.__dataclass_fields__[name].default:
                 del values[name]
@@ -295,7 +298,8 @@ def train_keypoints(config: KeypointTraining, on_progress: Progress | None = Non
     model = new_renderer(config.size, config.resolution, config.trainer.seed)
     if config.start is not None:
         start_from(model, open_keypoint_model(config.start, layout=LAYOUT)[0], config.start.name)
-    stage = KeypointStage(model, FramePairs(videos.videos, config.augment), config)
+    apart = config.learn == "keypoints"
+    stage = KeypointStage(model, FramePairs(videos.videos, config.augment, config.variation, apart), config)
     training = train_stage(stage, config.trainer, config.out, on_progress)
     stage.place(torch.device("cpu"), torch.float32)
     card = {"steps": str(training.steps), "settings_sha256": training.settings_hash, "weights": "ema"}

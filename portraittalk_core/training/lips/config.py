@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...checks import check_choice, check_range
 from ...errors import InputError
-from ...renderers.lip.sizes import ABLATIONS, LipConfig
+from ...renderers.lip.sizes import ABLATIONS, NOSE_TO_CHIN, LipConfig
 from ..identitynet.config import read_settings, read_toml
 from ..loop.config import TrainerConfig, other_default
 
@@ -18,6 +18,18 @@ NETWORKS: dict[str, dict[str, object]] = {  # fields of LipConfig
     "public": {},  # the paper's
     "small": {"narrow": 16, "wide": 64, "hidden": 48, "audio": (16, 32, 64, 64, 128), "attention": 64},
     "tiny": {"narrow": 8, "wide": 32, "hidden": 16, "audio": (4, 8, 16, 16, 32), "attention": 16, "blocks": 1},
+    "quick": {
+        "narrow": 8,
+        "wide": 32,
+        "hidden": 16,
+        "audio": (8, 16, 24, 32, 48),
+        "attention": 32,
+        "blocks": 1,
+        "half_flow": True,
+        "framing": NOSE_TO_CHIN,
+        "usual_references": 5,
+        "usual_lips": 2,
+    },
     "mini": {"narrow": 10, "wide": 48, "hidden": 16, "audio": (4, 8, 16, 16, 32), "attention": 32, "blocks": 1},
 }
 # settings that a file to go on from has of its own
@@ -34,6 +46,7 @@ class LipWeights:
     gan: float = 0.25  # λ_g: least squares
     feature_matching: float = 2.5  # λ_f: of each of the discriminator's layers
     lips: float = 0.0  # ours: absolute difference of colours in a box around the lips
+    lips_squared: float = 0.0  # ours: squared difference there, for which large errors, as of teeth, count more
 
     def __post_init__(self) -> None:
         for name in (f.name for f in dataclasses.fields(self)):
@@ -74,8 +87,10 @@ class LipTraining:
     crop_pad: float = 0.1  # room around the face, of the longer side of its landmarks' box; kept in the file
     references: int = 3  # other frames that are aligned
     lip_references: int = 5
+    varied: bool = False  # ours: every batch has 1 to `references` of them, and 1 to `lip_references`
     warmup_epochs: int = 26  # passes through the clips, one window of each, in which alignment alone is judged, …
     warmup_steps: int = 2000  # … and at least so many steps; with `start` there are none
+    freeze_alignment: bool = False  # ours: the alignment of `start` stays as it is, and rendering alone learns
     augment: bool = False  # colours, and mirrored faces: for data of few people
     discriminator_width: int = 64  # channels of its first layer
     discriminator_scales: int = 2
@@ -112,8 +127,12 @@ class LipTraining:
             )
         if self.pixels and self.vgg19 is not None:
             raise InputError("pixels = true takes the place of vgg19; leave one of them out.")
-        if not weights.render and not weights.lips:
-            raise InputError("weights.render and weights.lips are both 0: nothing says what a mouth should look like.")
+        if not weights.render and not weights.lips and not weights.lips_squared:
+            raise InputError(
+                "weights.render, lips and lips_squared are all 0: nothing says what a mouth should look like."
+            )
+        if self.freeze_alignment and self.start is None and self.alignment is None:
+            raise InputError("freeze_alignment keeps what start or alignment has learnt; give one of them.")
         if weights.feature_matching and not weights.gan:
             raise InputError("weights.feature_matching needs a discriminator, which weights.gan = 0 leaves out.")
 

@@ -24,7 +24,7 @@ from ..data.order import example_at
 from .clips import LipClip
 
 WINDOW = 2 * RADIUS + 1  # sketches around a frame, 40 ms apart as the renderer draws them
-REFERENCE_CHANCE = 6  # marks the random numbers that choose references
+REFERENCE_CHANCE, COUNT_CHANCE = 6, 7  # mark the random numbers that choose references, and how many
 GAIN, SHIFT = 0.25, 0.1  # largest change of a colour's contrast and of its level, by augmentation
 
 
@@ -65,16 +65,23 @@ class LipWindows:
         num_faces: N.
         num_lips: M.
         augment: whether colours change and faces are mirrored, each window's alike.
+        varied: whether every batch has 1 to `num_faces` and 1 to `num_lips` references.
 
     Raises:
         InputError: no clip has a window of frames that show the face, and a frame beside it for references.
     """
 
     def __init__(
-        self, clips: Sequence[LipClip], size: int, num_faces: int = 3, num_lips: int = 5, augment: bool = False
+        self,
+        clips: Sequence[LipClip],
+        size: int,
+        num_faces: int = 3,
+        num_lips: int = 5,
+        augment: bool = False,
+        varied: bool = False,
     ) -> None:
         self.clips, self.size = tuple(clips), size
-        self.num_faces, self.num_lips, self.augment = num_faces, num_lips, augment
+        self.num_faces, self.num_lips, self.augment, self.varied = num_faces, num_lips, augment, varied
         self._windows = [(number, frame) for number, clip in enumerate(self.clips) for frame in _middles(clip)]
         if not self._windows:
             raise InputError(
@@ -93,7 +100,8 @@ class LipWindows:
 
     def fingerprint(self) -> str:
         """Hash of names, landmarks, and what is drawn of them."""
-        digest = hashlib.sha256(f"{self.size} {self.num_faces} {self.num_lips} {self.augment}".encode())
+        told = f"{self.size} {self.num_faces} {self.num_lips} {self.augment}{' varied' if self.varied else ''}"
+        digest = hashlib.sha256(told.encode())
         for clip in self.clips:
             digest.update(f"{clip.name} {clip.fps}".encode() + clip.points.contiguous().numpy().tobytes())
             digest.update(clip.usable.numpy().tobytes())
@@ -108,21 +116,34 @@ class LipWindows:
             seed: of the order, and of the choice of references.
         """
         places = range(number * size, (number + 1) * size)
-        return self.at([(*self._windows[example_at(place, len(self), seed)], place) for place in places], seed)
+        windows = [(*self._windows[example_at(place, len(self), seed)], place) for place in places]
+        return self.at(windows, seed, self._counts(number, seed))
 
-    def at(self, windows: Sequence[tuple[int, int, int]], seed: int) -> LipWindowBatch:
-        """Batch of windows: each a clip's number, the frame to be painted, and a number of its references' choice."""
-        parts = [self._window(clip, frame, [seed, REFERENCE_CHANCE, chance]) for clip, frame, chance in windows]
+    def _counts(self, number: int, seed: int) -> tuple[int, int]:
+        """References and lip references of a batch."""
+        most = self.num_faces, self.num_lips
+        if not self.varied:
+            return most
+        draw = np.random.default_rng([seed, COUNT_CHANCE, number])
+        return tuple(int(draw.integers(1, count + 1)) for count in most)
+
+    def at(
+        self, windows: Sequence[tuple[int, int, int]], seed: int, counts: tuple[int, int] | None = None
+    ) -> LipWindowBatch:
+        """Batch of windows: each a clip's number, the frame to be painted, and a number of its references' choice.
+
+        `counts` are of references and lip references; None takes the most there may be.
+        """
+        counts = counts or (self.num_faces, self.num_lips)
+        parts = [self._window(clip, frame, [seed, REFERENCE_CHANCE, chance], counts) for clip, frame, chance in windows]
         return LipWindowBatch(*(torch.stack(part) for part in zip(*parts, strict=True)))
 
-    def _window(self, number: int, frame: int, chance: list[int]) -> tuple[Tensor, ...]:
-        clip, draw, count = self.clips[number], np.random.default_rng(chance), self.num_faces
+    def _window(self, number: int, frame: int, chance: list[int], counts: tuple[int, int]) -> tuple[Tensor, ...]:
+        clip, draw, count = self.clips[number], np.random.default_rng(chance), counts[0]
         others = torch.nonzero(clip.usable).flatten()
         offsets = window_offsets(clip)
         others = others[(others - frame).abs() > offsets[-1]].numpy()
-        chosen = [
-            draw.choice(others, wanted, replace=len(others) < wanted).tolist() for wanted in (count, self.num_lips)
-        ]
+        chosen = [draw.choice(others, wanted, replace=len(others) < wanted).tolist() for wanted in counts]
         frames = [frame, *chosen[0], *chosen[1]]
         crops = clip.crops(frames)
         around = [*(frame + offset for offset in offsets), *chosen[0], *chosen[1]]

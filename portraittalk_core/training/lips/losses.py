@@ -57,8 +57,8 @@ class LipPictureLosses(nn.Module):
         return Compared(losses.features, losses.gram)
 
 
-def masked_difference(generated: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Mean absolute difference of pictures (B, 3, S, S) where a mask (B, S, S) is 1; a scalar."""
+def masked_difference(generated: Tensor, target: Tensor, mask: Tensor, power: int = 1) -> Tensor:
+    """Mean absolute difference of pictures (B, 3, S, S), to a power, where a mask (B, S, S) is 1; a scalar."""
     mask = mask[:, None]
-    away = ((generated.float() - target.float()).abs() * mask).sum()
+    away = ((generated.float() - target.float()).abs().pow(power) * mask).sum()
     return away / (mask.sum() * generated.shape[1]).clamp(min=TINY)

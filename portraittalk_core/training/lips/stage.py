@@ -61,6 +61,8 @@ class LipStage:
     ) -> None:
         self._begins = None if (config.start or config.alignment) is None else model_mark(model)
         self.model, self.windows, self.config = model.float().train().requires_grad_(True), windows, config
+        if config.freeze_alignment:
+            model.alignment.requires_grad_(False)
         self.losses_of = losses or LipPictureLosses(config, model.size)
         sizes = {"width": config.discriminator_width, "num_scales": config.discriminator_scales}
         options = DiscriminatorOptions(**sizes)
@@ -110,8 +112,10 @@ class LipStage:
     def losses(self, batch: LipWindowBatch, context: StepContext) -> Iterator[Loss]:
         """The renderer's losses in one, then the discriminator's."""
         batch = batch.to(self._device)
+        self.model.alignment.train(not self.config.freeze_alignment)
         target, made = as_pictures(batch.pictures), painted(self.model, batch)
-        terms = {} if self.model.config.ablate in NO_ALIGNMENT else self._warp_terms(made.aligned, target)
+        is_fixed = self.config.freeze_alignment or self.model.config.ablate in NO_ALIGNMENT
+        terms = {} if is_fixed else self._warp_terms(made.aligned, target)
         if context.step > self.warmup:
             terms |= self._picture_terms(made.picture, target, batch.mouths)
         weights = self.config.weights
@@ -133,6 +137,8 @@ class LipStage:
                 terms["style"] = compared.style
         if weights.lips:
             terms["lips"] = masked_difference(picture, target, mouths)
+        if weights.lips_squared:
+            terms["lips_squared"] = masked_difference(picture, target, mouths, power=2)
         if self.discriminator is not None:
             fake = self.discriminator(picture)
             terms["gan"] = generator_loss(fake.logits, "lsgan")
@@ -216,7 +222,8 @@ def _windows(config: LipTraining, model: LipPriors, names: Path | None) -> tuple
     videos = read_videos(config.data, 1, None if names is None else read_list(names)).videos
     needs_sound = model.config.ablate != "audio"
     clips, dropped = read_lip_clips(config.data, videos, model.crop, config.out / KEPT, needs_sound)
-    return LipWindows(clips, model.size, config.references, config.lip_references, config.augment), dropped
+    counts = config.references, config.lip_references
+    return LipWindows(clips, model.size, *counts, config.augment, config.varied), dropped
 
 
 def train_lip_model(
@@ -243,7 +250,7 @@ def train_lip_model(
     stage = LipStage(model, windows, config)
     training = train_stage(stage, config.trainer, config.out, on_progress)
     stage.place(torch.device("cpu"), torch.float32)
-    load_averages(model, training.averages)
+    load_averages(model, {**model.state_dict(), **training.averages})  # what is frozen has no averages
     model.eval().requires_grad_(False)
     score = lip_score(model, held_out or windows, config.trainer.seed + SCORE_SEED, scored)
     card = {"steps": str(training.steps), "settings_sha256": training.settings_hash, "weights": "ema"}

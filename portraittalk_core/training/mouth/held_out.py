@@ -14,17 +14,19 @@ from torch import Tensor
 from ...engines.builtin.mouth import predict_mouth
 from ...motion.options import MotionOptions
 from ...motion.smoothing import frame_times_s, sample_at
-from ...types import MOUTH_PARAMETERS, MouthCurves
+from ...types import MOUTH_PARAMETERS, SPEECH_RATE_HZ, MouthCurves, Speech
+from .closures import Closures, add_closures, closed_frames
+from .kokoro import HELD_OUT_SPEAKER, kokoro_voice
 from .phones import SILENCE
-from .speech_corpus import HELD_OUT, SpokenClip, join_utterances, level_db, speak_texts
-from .synthesisers import FESTIVAL, FLITE, Voice
-from .trajectories import RATE_HZ, trajectories
+from .speech_corpus import HELD_OUT, join_utterances, level_db, speak_texts
+from .synthesisers import FESTIVAL, FLITE, Utterance, Voice
+from .trajectories import RATE_HZ, Phone, split_phones, trajectories
+from .vary_voice import SpokenClip
 
 FPS = Fraction(50)
-CLOSED = 0.1  # of the clip's range of parting, 1st to 99th percentile
 CENTRE_S = 0.02  # a closure counts within this of the sound's middle
 AWAY_S = 0.15  # silence counts from this far from speech
-BILABIALS = ("p", "b", "m")
+SHORT_PAUSES = 30  # of a speaker, that are cut between utterances
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,16 @@ class HeldOutScore:
     silence: float  # share of silent frames with closed lips
     num_bilabials: int
     num_silent_frames: int
+    labiodentals: float  # share of /f v/ with a tucked lip
+    num_labiodentals: int
+    vowels: float  # share of vowels in whose middle lips are closed, by mistake
+    short_pauses: float  # share of pauses of 100 to 200 ms in which lips come to rest
 
 
 def held_out_voices() -> list[Voice]:
     """Voices of the held-out speakers."""
-    return [voice for voice in (*FLITE, *FESTIVAL) if voice.name in HELD_OUT]
+    debian = [voice for voice in (*FLITE, *FESTIVAL) if voice.name in HELD_OUT]
+    return [*debian, kokoro_voice("en", HELD_OUT_SPEAKER)]
 
 
 def judge_voice(voice: Voice, clips: int = 12, seed: int = 1, network: Path | None = None) -> HeldOutScore:
@@ -63,32 +70,62 @@ def judge_voice(voice: Voice, clips: int = 12, seed: int = 1, network: Path | No
     """
     random = np.random.default_rng([seed, 0x4E1D])
     spoken: list[SpokenClip] = []
+    utterances: list[Utterance] = []
     while len(spoken) < clips:
-        spoken += list(join_utterances(speak_texts(voice, 8, random), random))
-    return judge_clips(voice.name, spoken[:clips], network)
+        utterances += (said := speak_texts(voice, 8, random))
+        spoken += list(join_utterances(said, random))
+    return judge_clips(voice.name, spoken[:clips], network, with_short_pauses(utterances[:SHORT_PAUSES], random))
 
 
-def judge_clips(name: str, spoken: Sequence[SpokenClip], network: Path | None = None) -> HeldOutScore:
-    """Score the engine's mouth curves on clips against their targets (see `judge_voice`)."""
-    rs, shut, still = [], [], []
+def with_short_pauses(utterances: Sequence[Utterance], random: np.random.Generator) -> list[SpokenClip]:
+    """Clips of four utterances without their own silence, and a pause of 0.11 to 0.19 s after each."""
+    clips = []
+    for first in range(0, len(utterances) - 3, 4):
+        parts, phones, at = [], [], 0
+        for utterance in utterances[first : first + 4]:
+            sounds = split_phones(list(utterance.phones), utterance.voice.phone_set)
+            spoken = [i for i, symbol in enumerate(sounds.symbols) if symbol != SILENCE]
+            start, end = (
+                round(edge * SPEECH_RATE_HZ) for edge in (sounds.start_s[spoken[0]], sounds.end_s[spoken[-1]])
+            )
+            part, pause = utterance.speech.waveform.numpy()[start:end], int(random.uniform(0.11, 0.19) * SPEECH_RATE_HZ)
+            shift = (at - start) / SPEECH_RATE_HZ
+            phones += [Phone(sounds.symbols[i], sounds.start_s[i] + shift, sounds.end_s[i] + shift) for i in spoken]
+            at += len(part) + pause
+            phones.append(Phone(SILENCE, phones[-1].end_s, at / SPEECH_RATE_HZ))
+            parts += [part, np.zeros(pause, np.float32)]
+        speech = Speech(torch.from_numpy(np.concatenate(parts)))
+        clips.append(SpokenClip(speech, split_phones(phones, "ipa"), utterances[first].voice))
+    return clips
+
+
+def judge_clips(
+    name: str, spoken: Sequence[SpokenClip], network: Path | None = None, paused: Sequence[SpokenClip] = ()
+) -> HeldOutScore:
+    """Score the engine's mouth curves on clips against their targets, and on others in short pauses."""
+    rs, still, closures, pauses = [], [], Closures(), Closures()
     for clip in spoken:
-        options = MotionOptions(fps=FPS)
-        predicted = predict_mouth(clip.speech, options, network)
-        times = frame_times_s(len(predicted), FPS)
+        predicted, times = _predicted(clip, network)
         true = _true_curves(clip, times)
         rs.append([_r(getattr(predicted, column), getattr(true, column)) for column in MOUTH_PARAMETERS[:4]])
-        parting = predicted.parting
-        low, high = torch.quantile(parting, torch.tensor([0.01, 0.99]))
-        closed = parting - low < CLOSED * (high - low).clamp(min=1e-3)
-        shut += _bilabials_closed(clip, closed, times)
-        still.append(closed[_silent(clip, times)].float())
+        add_closures(closures, predicted, times, clip.sounds, CENTRE_S + 0.5 / float(FPS))
+        still.append(closed_frames(predicted.parting)[_silent(clip, times)].float())
+    for clip in paused:
+        add_closures(pauses, *_predicted(clip, network), clip.sounds, CENTRE_S)
     quiet = torch.cat(still)
     opening, jaw, width, rounding = (float(r) for r in np.nanmean(np.array(rs), 0))
     seconds = sum(clip.speech.seconds for clip in spoken)
-    share, calm = float(np.mean(shut)) if shut else 1.0, float(quiet.mean()) if len(quiet) else 1.0
+    calm = float(quiet.mean()) if len(quiet) else 1.0
     return HeldOutScore(
-        name, len(spoken), seconds, opening, jaw, width, rounding, share, calm, len(shut), len(quiet)
+        name, len(spoken), seconds, opening, jaw, width, rounding, closures.share("bilabials"), calm,
+        len(closures.bilabials), len(quiet), closures.share("labiodentals"), len(closures.labiodentals),
+        closures.share("vowels_closed"), pauses.share("pauses"),
     )  # fmt: skip
+
+
+def _predicted(clip: SpokenClip, network: Path | None) -> tuple[MouthCurves, Tensor]:
+    mouth = predict_mouth(clip.speech, MotionOptions(fps=FPS), network)
+    return mouth, frame_times_s(len(mouth), FPS)
 
 
 def _true_curves(clip: SpokenClip, times_s: Tensor) -> MouthCurves:
@@ -98,15 +135,6 @@ def _true_curves(clip: SpokenClip, times_s: Tensor) -> MouthCurves:
 
 def _r(first: Tensor, second: Tensor) -> float:
     return float(torch.corrcoef(torch.stack([first, second]))[0, 1])
-
-
-def _bilabials_closed(clip: SpokenClip, closed: Tensor, times_s: Tensor) -> list[bool]:
-    """For every bilabial, whether the lips are closed around its middle."""
-    sounds = clip.sounds
-    middles = (sounds.start_s + sounds.end_s) / 2
-    centres_s = [float(at) for symbol, at in zip(sounds.symbols, middles, strict=True) if symbol in BILABIALS]
-    windows = [(times_s - at).abs() <= CENTRE_S + 0.5 / float(FPS) for at in centres_s if at < clip.speech.seconds]
-    return [bool(closed[frames].any()) for frames in windows]
 
 
 def _silent(clip: SpokenClip, times_s: Tensor) -> Tensor:

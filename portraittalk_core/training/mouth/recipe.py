@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...checks import check_range
+from ...checks import check_choice, check_range
 from ...engines.builtin.mouth_model import load_mouth, save_mouth
 from ...errors import InputError, MissingDependency
 from .held_out import HeldOutScore, held_out_voices, judge_voice
+from .kokoro import HELD_OUT_SPEAKER
+from .real_clips import real_clips
 from .speaker import (
     HeldBack,
     SpeakerClip,
@@ -22,12 +24,14 @@ from .speaker import (
     held_back_gain,
     video_files,
 )
-from .speech_corpus import HELD_OUT, SHARES, load_corpus, make_corpus, voiceless_clips
+from .speech_corpus import HELD_OUT, SHARES, CorpusClip, load_corpus, make_corpus, voiceless_clips
 from .stage import MouthTraining, fit_voice, train_mouth
 
 log = logging.getLogger(__name__)
 
 VOICED, VOICELESS = 600, 400  # clips of speech, and of music or noise, that tell a voice from none
+BEGINNINGS = ("random", "builtin")  # random weights, or those in the box, which are then trained on
+LEAST_HOURS = 0.02  # of speech in all
 StageProgress = Callable[[str, int, int], None]
 
 
@@ -35,16 +39,34 @@ StageProgress = Callable[[str, int, int], None]
 class Recipe:
     """Settings of the built-in mouth network's training."""
 
-    hours: float = 10.0  # of synthesised speech
+    hours: float = 10.0  # of speech by Debian's synthesisers
+    neural_hours: float = 0.0  # of speech by a neural one
+    videos: Path | None = None  # folder of real people speaking, a second teacher whose weight is training.real
+    variations: int = 3  # of each video's sound besides itself: other throats, rooms and rates
+    begin: str = "random"  # weights to begin with, one of BEGINNINGS
     training: MouthTraining = dataclasses.field(default_factory=MouthTraining)
+
+    def __post_init__(self) -> None:
+        check_range(self.hours, 0, 500, "hours")
+        check_range(self.neural_hours, 0, 500, "neural_hours")
+        check_range(self.variations, 0, 100, "variations")
+        check_choice(self.begin, BEGINNINGS, "begin")
+        if self.hours + self.neural_hours < LEAST_HOURS:
+            total = self.hours + self.neural_hours
+            raise InputError(f"hours and neural_hours add up to {total:g}; at least {LEAST_HOURS} are needed.")
+        if (self.videos is None) != (self.training.real == 0):
+            raise InputError(
+                "videos and training.real go together: give both, a folder of videos and the weight (0.1) of what they "
+                "teach, or neither."
+            )
 
 
 def make_mouth(out: Path, corpus: Path, recipe: Recipe, on_progress: StageProgress | None = None) -> list[HeldOutScore]:
-    """Train the built-in mouth network from scratch on synthesised speech.
+    """Train the built-in mouth network on synthesised speech, and on videos where the recipe names some.
 
     Args:
         out: weight file to write.
-        corpus: folder for the synthesised speech; what is there is used again.
+        corpus: folder for the synthesised speech and the tracked faces; what is there is used again.
         recipe: how much of what.
         on_progress: called with what is being done, steps done and steps in all; may raise to stop.
 
@@ -53,25 +75,41 @@ def make_mouth(out: Path, corpus: Path, recipe: Recipe, on_progress: StageProgre
 
     Raises:
         MissingDependency: a synthesiser is not installed.
+        InputError: no video can be learnt from.
     """
     notify = on_progress or (lambda *_: None)
-    check_range(recipe.training.steps, 1, 1_000_000, "steps")
-    shards = make_corpus(corpus, recipe.hours, recipe.training.seed, lambda d, n: notify("speaking", d, n))
+    seed = recipe.training.seed
+    shards = []
+    for hours, neural in ((recipe.hours, False), (recipe.neural_hours, True)):
+        if hours:
+            shards += make_corpus(corpus, hours, seed, lambda d, n: notify("speaking", d, n), neural)
     clips = load_corpus(shards)
-    hours = sum(len(clip.mel) for clip in clips) / 100 / 3600
-    net = train_mouth(clips, recipe.training, lambda done, total: notify("training", done, total))
-    silent = voiceless_clips(VOICELESS, recipe.training.seed)
+    real: list[SpeakerClip] = []
+    if recipe.videos is not None:
+        real = real_clips(recipe.videos, corpus, recipe.variations, seed, lambda d, n: notify("watching", d, n))
+    base = load_mouth() if recipe.begin == "builtin" else None
+    net = train_mouth(clips, recipe.training, lambda done, total: notify("training", done, total), base=base, real=real)
+    silent = voiceless_clips(VOICELESS, seed)
     fit_voice(net, [*clips[:: max(1, len(clips) // VOICED)], *silent])
-    card = {
-        "data": f"{hours:.1f} h of synthesised speech, {len(clips)} clips of {len({c.voice for c in clips})} voices",
-        "synthesisers": SHARES,
-        "held_out": HELD_OUT,
-        **dataclasses.asdict(recipe),
-    }
+    card = _card(clips, real, recipe)
     save_mouth(net, out, card)
     scores = _scores(out, notify)
     save_mouth(net, out, card | {"held_out_scores": [dataclasses.asdict(score) for score in scores]})
     return scores
+
+
+def _card(clips: Sequence[CorpusClip], real: Sequence[SpeakerClip], recipe: Recipe) -> dict[str, object]:
+    """What the weight file says of its training; no path of this machine."""
+    hours = sum(len(clip.mel) for clip in clips) / 100 / 3600
+    settings = dataclasses.asdict(recipe)
+    videos = settings.pop("videos")
+    return {
+        "data": f"{hours:.1f} h of synthesised speech, {len(clips)} clips of {len({c.voice for c in clips})} voices",
+        "videos": f"{len(real) // (recipe.variations + 1)} in {videos.name}" if videos else "none",
+        "synthesisers": SHARES,
+        "held_out": (*HELD_OUT, HELD_OUT_SPEAKER),
+        **settings,
+    }
 
 
 def _scores(network: Path, notify: StageProgress) -> list[HeldOutScore]:

@@ -146,7 +146,7 @@ def _fit_loss(
     spreads = torch.tensor(SPREADS)
     untracked = [i for i, name in enumerate(OUTPUTS) if name not in TRACKED]
     num_frames = min(len(clip.mel) for clip in clips)
-    mel = torch.stack([_augmented(clip.mel[:num_frames], random) for clip in clips])
+    mel = torch.stack([augmented(clip.mel[:num_frames], random) for clip in clips])
     with torch.no_grad():
         base_outputs = base(mel)
     live, late = net.both(mel)
@@ -154,7 +154,7 @@ def _fit_loss(
     for answer, weight in ((late, 1.0), (live, 0.5)):
         loss = loss + weight * fit.keep * (answer - base_outputs)[..., untracked].square().mean()
         for output, base_output, clip in zip(answer, base_outputs, clips, strict=True):
-            error = _at_frames(output, clip)[:, : len(TRACKED)] - _targets(_at_frames(base_output, clip), clip, spreads)
+            error = at_frames(output, clip)[:, : len(TRACKED)] - _targets(at_frames(base_output, clip), clip, spreads)
             loss = loss + weight * (error[clip.valid] / spreads).square().mean() / len(clips)
     return loss
 
@@ -189,7 +189,7 @@ def held_back_gain(
 def lip_r(net: MouthNet, clip: SpeakerClip, max_lag: int = 2) -> float:
     """Pearson's r of the network's opening and the true lip gap, at the best lag within ±`max_lag` frames."""
     with torch.inference_mode():
-        output = _at_frames(net(clip.mel[None])[0], clip)
+        output = at_frames(net(clip.mel[None])[0], clip)
     return lip_correlation(output[:, 0], clip.tracked[:, 0], clip.valid, max_lag).r_best
 
 
@@ -234,14 +234,14 @@ def _segment(clip: SpeakerClip, size: int, random: np.random.Generator) -> Speak
     return clip.part(start, start + size)
 
 
-def _augmented(mel: Tensor, random: np.random.Generator) -> Tensor:
+def augmented(mel: Tensor, random: np.random.Generator) -> Tensor:
     """Augment a mel spectrogram by a shift, noise, a random offset per band and a band mask."""
     moved = torch.roll(mel, int(random.integers(-1, 2)), 0)
     bent = moved + 0.25 * torch.randn_like(moved) + 0.3 * torch.randn(1, mel.shape[1])
     return mask_bands(bent, random)
 
 
-def _at_frames(output: Tensor, clip: SpeakerClip) -> Tensor:
+def at_frames(output: Tensor, clip: SpeakerClip) -> Tensor:
     """(T, 8) interpolated from (M, 8) at 50 Hz: the network's output in the middle of every video frame."""
     at = ((torch.arange(len(clip.tracked)) + 0.5) / float(clip.fps) * OUTPUT_RATE_HZ).clamp(max=len(output) - 1)
     lower = at.floor().long()

@@ -21,8 +21,10 @@ from ...progress import Progress
 from ...speech.mel import log_mel
 from ...types import SPEECH_RATE_HZ, Speech
 from .augment import degrade, music_bed, noise, vary_effort
+from .kokoro import LANGUAGES as KOKORO_LANGUAGES
+from .kokoro import kokoro_voice, speak_kokoro
 from .phones import SILENCE, SOUNDS
-from .speech_text import make_text
+from .speech_text import make_phrase, make_text
 from .synthesisers import (
     ESPEAK_LANGUAGES,
     ESPEAK_VARIANTS,
@@ -36,9 +38,12 @@ from .synthesisers import (
     speak_flite,
 )
 from .trajectories import RATE_HZ, Phone, Sounds, split_phones, trajectories
+from .vary_voice import SpokenClip, another_voice
 
 HELD_OUT = ("ked_diphone", "pc_diphone", "rms")  # speakers held out from training
 SHARES = {"espeak": 0.35, "flite": 0.25, "festival": 0.40}  # of the corpus' clips
+NEURAL = {"kokoro": 1.0}
+NUM_VARIATIONS = 3  # of a neural voice's clip, whose synthesis takes longest: as spoken, and by two other speakers
 CLIPS_PER_SHARD = 40
 MEAN_CLIP_S = 9.0
 SYMBOLS = tuple(SOUNDS)  # a shard names sounds by their place in this
@@ -68,22 +73,16 @@ class CorpusClip:
         return active
 
 
-@dataclass(frozen=True)
-class SpokenClip:
-    """Speech with its sounds, before any degradation."""
-
-    speech: Speech
-    sounds: Sounds
-    voice: Voice
-
-
-def make_corpus(folder: Path, hours: float, seed: int = 0, on_progress: Progress | None = None) -> list[Path]:
+def make_corpus(
+    folder: Path, hours: float, seed: int = 0, on_progress: Progress | None = None, neural: bool = False
+) -> list[Path]:
     """Synthesise a corpus into safetensors shards; existing shards are reused, so that a stopped run resumes.
 
     Args:
         folder: where the shards go.
         hours: of speech, about.
         seed: of all choices; shard i depends on seed and i alone.
+        neural: whether a neural synthesiser speaks instead of Debian's.
         on_progress: called with shards done and shards in all; may raise to stop.
 
     Returns:
@@ -96,14 +95,15 @@ def make_corpus(folder: Path, hours: float, seed: int = 0, on_progress: Progress
     count = max(1, round(hours * 3600 / MEAN_CLIP_S / CLIPS_PER_SHARD))
     with explain_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"speech_{seed}_{i:04d}.safetensors" for i in range(count)]
+    kind = "neural" if neural else "speech"
+    paths = [folder / f"{kind}_{seed}_{i:04d}.safetensors" for i in range(count)]
     missing = [i for i, path in enumerate(paths) if not path.is_file()]
     workers = max(1, min(multiprocessing.cpu_count(), 8, len(missing)))
     done = count - len(missing)
     # a process for each shard: eSpeak NG remembers earlier voices, and a shard must depend on its number alone
     fresh = {"mp_context": multiprocessing.get_context("spawn"), "max_tasks_per_child": 1}
     with ProcessPoolExecutor(workers, **fresh) as pool:
-        jobs = [pool.submit(_write_shard, paths[i], seed, i) for i in missing]
+        jobs = [pool.submit(_write_shard, paths[i], seed, i, NEURAL if neural else SHARES) for i in missing]
         try:
             for job in as_completed(jobs):
                 job.result()
@@ -154,14 +154,14 @@ def voiceless_clips(count: int, seed: int = 0, seconds: float = 8.0) -> list[Cor
     return clips
 
 
-def _write_shard(path: Path, seed: int, index: int) -> None:
+def _write_shard(path: Path, seed: int, index: int, shares: dict[str, float]) -> None:
     from safetensors.torch import save_file
 
     torch.set_num_threads(1)
     random = np.random.default_rng([seed, index])
     tensors: dict[str, Tensor] = {}
     earlier: list[np.ndarray] = []
-    for number, clip in enumerate(_spoken(random)):
+    for number, clip in enumerate(_spoken(random, shares)):
         waveform = clip.speech.waveform.numpy()
         if random.uniform() < 0.8:
             babble = np.sum([np.resize(o, 80_000) for o in earlier[-4:]], 0) if len(earlier) >= 4 else None
@@ -178,16 +178,19 @@ def _write_shard(path: Path, seed: int, index: int) -> None:
     partial.rename(path)
 
 
-def _spoken(random: np.random.Generator) -> Iterator[SpokenClip]:
+def _spoken(random: np.random.Generator, shares: dict[str, float]) -> Iterator[SpokenClip]:
     """The clips of one shard: some of each synthesiser, one Festival voice at a time (its start takes long)."""
-    programs = random.choice(list(SHARES), CLIPS_PER_SHARD, p=list(SHARES.values()))
-    for program in SHARES:
+    programs = random.choice(list(shares), CLIPS_PER_SHARD, p=list(shares.values()))
+    for program in shares:
         remaining = int((programs == program).sum())
+        variations = NUM_VARIATIONS if program == "kokoro" else 1
         while remaining > 0:
-            batch = min(remaining, 8)
+            batch = min(remaining, 8 if variations == 1 else 4 * variations)
             voice = _choose_voice(program, random)
-            utterances = speak_texts(voice, batch * 2, random)
-            yield from join_utterances(utterances, random)
+            utterances = speak_texts(voice, -(-batch * 2 // variations), random)
+            for clip in join_utterances(utterances, random):
+                yield clip
+                yield from (another_voice(clip, random) for _ in range(variations - 1))
             remaining -= batch
 
 
@@ -196,6 +199,10 @@ def speak_texts(voice: Voice, count: int, random: np.random.Generator) -> list[U
     texts = [make_text(voice.language, random) for _ in range(count)]
     if voice.program == "festival":
         return speak_festival(voice, texts, float(random.uniform(0.75, 1.35)))
+    if voice.program == "kokoro":
+        if voice.language == "en":  # real speech begins on the lips more often than sentences of Python's help
+            texts = [text if random.uniform() < 0.5 else make_phrase(random) for text in texts]
+        return speak_kokoro(voice, texts, random)
     if voice.program == "flite":
         pitch = (lambda: random.uniform(160, 240)) if voice.name == "slt" else (lambda: random.uniform(85, 150))
         utterances = [speak_flite(voice, text, float(random.uniform(0.75, 1.35)), float(pitch())) for text in texts]
@@ -216,6 +223,8 @@ def _choose_voice(program: str, random: np.random.Generator) -> Voice:
     if program == "espeak":
         language = ESPEAK_LANGUAGES[random.integers(len(ESPEAK_LANGUAGES))]
         return espeak_voice(language, ESPEAK_VARIANTS[random.integers(len(ESPEAK_VARIANTS))])
+    if program == "kokoro":
+        return kokoro_voice(KOKORO_LANGUAGES[random.integers(len(KOKORO_LANGUAGES))])
     voices = [voice for voice in (FLITE if program == "flite" else FESTIVAL) if voice.name not in HELD_OUT]
     return voices[random.integers(len(voices))]
 

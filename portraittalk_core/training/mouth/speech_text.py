@@ -61,6 +61,16 @@ def make_text(language: str, random: np.random.Generator) -> str:
     return _punctuated([_word(syllables, random) for _ in range(random.integers(4, 12))], random)
 
 
+def make_phrase(random: np.random.Generator) -> str:
+    """A short English phrase most of whose words, and above all the first, begin on the lips (p b m f v w)."""
+    on_lips = [word for word in COMMON if word[0] in "pbmfvw"]
+    words = [
+        str(random.choice(on_lips if random.uniform() < (0.6 if place else 0.85) else COMMON))
+        for place in range(random.integers(2, 8))
+    ]
+    return _punctuated(words, random)
+
+
 def _word(syllables: Syllables, random: np.random.Generator) -> str:
     count = random.choice([1, 2, 2, 3, 3, 4])
     vowels = syllables.vowels or ("",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,14 +11,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...checks import check_range
 from ...engines.builtin.mouth_net import STRIDE, MouthNet, measure_mel
 from ...progress import Progress
 from ...threads import one_torch_thread
 from .augment import mask_bands
+from .real_clips import real_batch, real_loss
+from .speaker import SpeakerClip
 from .speech_corpus import CorpusClip
 
 WEIGHTS = (2.5, 1.0, 0.7, 1.0, 0.5, 1.5, 3.0)  # of the errors, one per output
 VOICE_RIDGE = 10.0
+
+
+_LIMITS = (
+    ("steps", 1, 1_000_000), ("batch", 1, 4096), ("segment", 50, 10_000), ("width", 1, 4096),
+    ("learning_rate", 1e-7, 1.0), ("weight_decay", 0, 10), ("velocity", 0, 1e4), ("correlation", 0, 1e4),
+    ("closing", 0, 1e4), ("real", 0, 1e4), ("real_batch", 1, 4096), ("seed", 0, 2**32 - 1),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -32,7 +43,14 @@ class MouthTraining:
     weight_decay: float = 0.02
     velocity: float = 3.0  # weight of the error of the movement's speed
     correlation: float = 0.3  # weight of 1 − Pearson's r of opening and jaw
+    closing: float = 0.0  # how much more an error weighs where lips close or tuck
+    real: float = 0.0  # weight of 1 − r on real speakers' videos, where there are some
+    real_batch: int = 8  # clips of them in a step
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, low, high in _LIMITS:
+            check_range(getattr(self, name), low, high, f"training.{name}")
 
 
 @dataclass(frozen=True)
@@ -47,14 +65,18 @@ def train_mouth(
     training: MouthTraining,
     on_progress: Progress | None = None,
     on_loss: Callable[[int, float], None] | None = None,
+    base: MouthNet | None = None,
+    real: Sequence[SpeakerClip] = (),
 ) -> MouthNet:
-    """Train the network from scratch.
+    """Train the network.
 
     Args:
         clips: the corpus.
         training: sizes and rates.
         on_progress: called with steps done and steps in all; may raise to stop.
         on_loss: called now and then with the step and the mean loss since the last call.
+        base: a network to begin with, whose width counts; None begins with random weights.
+        real: clips of real speakers; needs a weight `training.real`.
 
     Returns:
         The network in evaluation mode.
@@ -62,7 +84,8 @@ def train_mouth(
     torch.manual_seed(training.seed)
     random = np.random.default_rng(training.seed)
     examples = [prepare(clip) for clip in clips]
-    net = MouthNet(training.width).train()
+    net = copy.deepcopy(base).requires_grad_(True) if base else MouthNet(training.width)
+    net.train()
     optimizer = torch.optim.AdamW(net.parameters(), training.learning_rate, weight_decay=training.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, training.learning_rate, training.steps, pct_start=0.1)
     shares = np.array([len(example.mel) for example in examples], float)
@@ -71,8 +94,17 @@ def train_mouth(
     for step in range(1, training.steps + 1):
         indices = random.choice(len(examples), training.batch, p=shares)
         mel, targets = _batch([examples[i] for i in indices], training.segment, random)
-        live, late = net.both(mel)
-        loss = _loss(late, targets, training) + 0.5 * _loss(live, targets, training)
+        parts: list[SpeakerClip] = []
+        if len(real) and training.real:
+            seen, parts = real_batch(
+                [real[i] for i in random.integers(0, len(real), training.real_batch)], training.segment, random
+            )
+            mel = torch.cat([mel, seen])
+        loss = torch.zeros(())
+        for answer, weight in zip(net.both(mel), (0.5, 1.0), strict=True):  # live, and refined
+            loss = loss + weight * _loss(answer[: len(targets)], targets, training)
+            if parts:
+                loss = loss + weight * training.real * real_loss(answer[len(targets) :], parts)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -134,9 +166,11 @@ def _batch(examples: list[_Example], segment: int, random: np.random.Generator) 
 
 
 def _loss(predicted: Tensor, target: Tensor, training: MouthTraining) -> Tensor:
-    weights, predicted = torch.tensor(WEIGHTS), predicted[..., : len(WEIGHTS)]  # the voice is fitted afterwards
+    predicted = predicted[..., : len(WEIGHTS)]  # the voice is fitted afterwards
+    closing = target[..., 5:].amax(-1, keepdim=True)  # lips tuck or press
+    weights = torch.tensor(WEIGHTS) * (1 + training.closing * closing)
     place = ((predicted - target) ** 2 * weights).mean()
-    speed = ((predicted.diff(dim=1) - target.diff(dim=1)) ** 2 * weights).mean()
+    speed = ((predicted.diff(dim=1) - target.diff(dim=1)) ** 2 * weights[:, 1:]).mean()
     first = predicted[..., :2] - predicted[..., :2].mean(1, keepdim=True)
     second = target[..., :2] - target[..., :2].mean(1, keepdim=True)
     norms = first.square().sum(1) * second.square().sum(1)

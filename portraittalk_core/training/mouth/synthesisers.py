@@ -34,7 +34,7 @@ HOW_TO = f"Install them with: apt-get install {PACKAGES}"
 class Voice:
     """Voice of a synthesiser."""
 
-    program: str  # "espeak", "flite" or "festival"
+    program: str  # "espeak", "flite", "festival" or "kokoro"
     name: str  # as the program calls it
     language: str  # of the text: "en", or one of speech_text.LANGUAGES
     phone_set: str  # one of phones.PHONE_SETS
@@ -113,6 +113,17 @@ class ESpeak:
         encoded = text.encode()
         self.library.espeak_Synth(encoded, len(encoded) + 1, 0, 1, 0, self._UTF8, None, None)
         return _utterance(self._samples(), self.rate_hz, _spans(self._marks), voice)
+
+    def phonemes(self, text: str, language: str) -> str:
+        """A text in IPA, with marks of stress, without its punctuation."""
+        if self.library.espeak_SetVoiceByName(language.encode()) != 0:
+            raise MissingDependency(f"eSpeak NG has no voice {language}. {HOW_TO}")
+        self.library.espeak_TextToPhonemes.restype = ctypes.c_char_p
+        rest, clauses = ctypes.c_char_p(text.encode()), []
+        while rest.value:
+            clause = self.library.espeak_TextToPhonemes(ctypes.byref(rest), self._UTF8, self._PHONEMES_AS_IPA)
+            clauses.append(re.sub(r"\(.*?\)", "", (clause or b"").decode("utf-8", "ignore")))
+        return " ".join(clauses)
 
     def _samples(self) -> np.ndarray:
         return np.frombuffer(b"".join(self._sound), np.int16).astype(np.float32) / 32768

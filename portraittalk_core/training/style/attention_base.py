@@ -22,6 +22,7 @@ from ...diffusion.branches import Batch
 from ...diffusion.schedule import NUM_TIMESTEPS, schedule_sigmas
 from ...errors import InputError
 from ...style.attention import FrameStyles, StyleRun, bind_style
+from ...style.attention_files import MEAN, SAMPLING
 from ...style.projection import StyleAttention, save_style_attention
 from ..loop.stage import SingleLossStage
 from .attention_data import StyledBatch, StyledVideos
@@ -118,6 +119,7 @@ class StyleStage(SingleLossStage, ABC):
     def settings(self) -> dict[str, object]:
         """Settings that the learnt weights depend on, besides the trainer's."""
         left_out = (*NO_EFFECT, *self.foreign)
+        left_out += () if self.config.deterministic else ("deterministic",)  # as before there was one
         values = {f.name: getattr(self.config, f.name) for f in dataclasses.fields(self.config)}
         named = {name: file_mark(v) if isinstance(v, Path) else v for name, v in values.items() if name not in left_out}
         return {**named, "space": self.data.space, "data": self.data.fingerprint()}
@@ -137,9 +139,10 @@ class StyleStage(SingleLossStage, ABC):
         return self.data.batch(number, trainer.batch_size, trainer.seed, side, self.sees_references)
 
     def loss(self, batch: StyledBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        """The weighted error with sampled styles; some clips have their conditions dropped."""
+        """The weighted error with sampled styles, or their means; some clips have their conditions dropped."""
         dropped = torch.rand(len(batch.means), generator=generator) < self.config.drop
-        styles = batch.means + batch.deviations * torch.randn(batch.means.shape, generator=generator)
+        noise = torch.randn(batch.means.shape, generator=generator)
+        styles = batch.means if self.config.deterministic else batch.means + batch.deviations * noise
         return self.error(batch, styles, dropped, generator), {"dropped": float(dropped.float().mean())}
 
     def error(self, batch: StyledBatch, styles: Tensor, dropped: Tensor, generator: torch.Generator) -> Tensor:
@@ -175,6 +178,7 @@ class StyleStage(SingleLossStage, ABC):
                 parameter.copy_(averages[name])
         plain = standardised(self.net.cpu(), -self._centre / self._scale, 1 / self._scale)
         card = {**metadata, "space": self.data.space, "trained_on": self.trained_on}
+        card |= {SAMPLING: MEAN} if self.config.deterministic else {}
         return save_style_attention(plain, path, card)
 
 

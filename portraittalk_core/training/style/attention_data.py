@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -20,17 +20,17 @@ from ...errors import InputError, NoFaceError
 from ...progress import Progress
 from ...speech.encoders import SpeechEncoder, load_speech_encoder
 from ...style.extractor import StyleExtractor, load_extractor
-from ...style.features import WHISPER
+from ...style.features import MEASURED_EXPRESSION, WHISPER, StyleFeatures
 from ...style.options import StyleUse
 from ...style.prior import StylePrior
 from ...style.reference import Reference, style_of
 from ...types import Speech
 from ...weights.load import read_tensors
-from ..data.squares import fit_square
-from ..data.video_clips import SPEECH, ClipBatch, VideoData
+from ..data.video_clips import SPEECH, ClipBatch, VideoClip, VideoData
 from .config import StyleAttentionTraining
+from .data import kept_expression
+from .reference_frames import ReferenceFrames
 
-MIN_DISTANCE = 30  # frames that a reference lies away from the clip, where the video is long enough
 MIN_SCALE = 1e-3  # of the largest deviation: what a style's numbers are divided by at least
 
 
@@ -82,6 +82,7 @@ class StyledVideos:
         self._means = torch.stack([prior.mean for prior in priors])
         self._deviations = torch.stack([prior.sampling_std for prior in priors])
         self._embeds: dict[tuple[int, int], Tensor] = {}
+        self._frames = ReferenceFrames(data, other_video)
 
     @property
     def centre(self) -> Tensor:
@@ -125,23 +126,7 @@ class StyledVideos:
 
     def reference(self, video: int, start: int, rng: np.random.Generator) -> tuple[int, int]:
         """Video and frame of a reference: the same person at another time, or in another video."""
-        chance, candidates = rng.random(), self._same_person(video)
-        if candidates and chance < self.other_video:
-            other = int(rng.choice(candidates))
-            return other, int(rng.choice(self._valid_frames(other)))
-        frames, end = self._valid_frames(video), start + self.data.num_frames - 1
-        distances = np.maximum(start - frames, frames - end)  # negative inside the clip
-        distant = frames[distances >= MIN_DISTANCE]
-        return video, int(rng.choice(distant) if len(distant) else frames[distances.argmax()])
-
-    def _same_person(self, video: int) -> list[int]:
-        """Other videos of the same person: those in the same folder, if any."""
-        person = PurePosixPath(self.data.videos[video].name).parent
-        parents = [PurePosixPath(clip.name).parent for clip in self.data.videos]
-        return [n for n, parent in enumerate(parents) if parent == person != PurePosixPath() and n != video]
-
-    def _valid_frames(self, video: int) -> np.ndarray:
-        return self.data.videos[video].track.valid.nonzero()[:, 0].numpy()
+        return self._frames.place(video, start, rng)
 
     def _embed(self, place: tuple[int, int], side_px: int) -> Tensor:
         if place not in self._embeds:
@@ -149,8 +134,7 @@ class StyledVideos:
         return self._embeds[place]
 
     def _picture(self, place: tuple[int, int], side_px: int) -> Tensor:
-        video, frame = place
-        return fit_square(self.data.videos[video].read(frame), side_px)
+        return self._frames.picture(place, side_px)
 
 
 def read_priors(
@@ -179,7 +163,8 @@ def read_priors(
         notify(number, len(data.videos))
         sounds = sounds_of(folder, video.name) if extractor is not None else ()
         try:
-            prior = style_of(Reference((video.track,), sounds, video.name), StyleUse(noise=noise), extractor, encoder)
+            reference = Reference((video.track,), sounds, video.name, _expressions(folder, video, extractor))
+            prior = style_of(reference, StyleUse(noise=noise), extractor, encoder)
         except (InputError, NoFaceError) as error:
             reasons.append(f"{video.name}: {error}")
             continue
@@ -189,6 +174,13 @@ def read_priors(
     if not videos:
         raise InputError(f"none of the {len(data.videos)} videos shows a style: {'; '.join(reasons[:3])}.")
     return VideoData(videos, data.num_frames), priors
+
+
+def _expressions(folder: Path, video: VideoClip, extractor: StyleExtractor | None) -> tuple[StyleFeatures, ...]:
+    """Coefficients beside a prepared video, for an extractor that looks at them."""
+    if extractor is None or extractor.sizes.expression == MEASURED_EXPRESSION:
+        return ()
+    return (kept_expression(Path(folder) / video.name, video.track, extractor.sizes.expression, video.name),)
 
 
 def sounds_of(folder: Path, name: str) -> tuple[Speech, ...]:

@@ -12,8 +12,9 @@ from ...style.extractor_files import ExtractorSizes
 from ...style.features import AUDIO_WIDTHS, EXPRESSION_WIDTHS, WHISPER
 from ..identitynet.config import read_settings, read_toml
 from ..loop.config import TrainerConfig, other_default
+from .diffusion_config import MULTI, SINGLE, DiffusionTraining
 
-STAGES = ("extractor", "attention")  # the style extractor; then the UNet's style attention
+STAGES = ("extractor", "attention", SINGLE, MULTI)  # the style extractor; the UNet's style attention; what it sees in
 LABELS = ("video", "folder")
 CONDITIONERS = ("controlnet", "animate_net", "motion", "identity")  # conditioners of SD1.5's UNet
 
@@ -63,7 +64,7 @@ class StyleTraining:
     label: str = "video"  # clips of one video are of one style; "folder": those of videos in one folder
     audio: str = "log-mel"  # or "whisper-tiny"
     audio_encoder: Path | None = None  # weight file of Whisper tiny
-    expression: str = "landmarks"  # "3dmm", "blendshapes": readable from expression.safetensors, not yet of any use
+    expression: str = "landmarks"  # or "3dmm", "blendshapes", measured by `prepare --face-recon`
     start: Path | None = None  # an extractor, or a StyleTalk checkpoint for the expression branch; None begins anew
     frames: int = 64  # of a clip, at 25 a second
     clips: int = 4  # of each style in a batch
@@ -76,6 +77,7 @@ class StyleTraining:
     drop_expression: float = 0.2  # … without expression
     constant: float = 1.0  # C of the loss
     temperature: float = 0.1  # τ of the loss
+    deterministic: bool = False  # a clip's style is its mean, not a sample: what the paper's Fig. 4 argues against
     synthetic: SyntheticStyles = field(default_factory=SyntheticStyles)
     trainer: StyleTrainer = field(default_factory=StyleTrainer)
 
@@ -128,6 +130,7 @@ class StyleAttentionTraining:
     start: Path | None = None  # a style attention to go on from; None is one that adds nothing yet
     num_tokens: int = 4  # of a style, of a new one
     noise: float = 0.1  # the least deviation that styles are drawn with, in spreads
+    deterministic: bool = False  # styles are their means, not samples, in training and use: the paper's Fig. 4
     drop: float = 0.1  # share of clips without style, text and face; with vexpress: style, sound, head and reference
     controlnet: Path | None = None  # with animate_net: the two files of AnimateNet, frozen
     animate_net: Path | None = None
@@ -144,7 +147,7 @@ class StyleAttentionTraining:
     trainer: StyleAttentionTrainer = field(default_factory=StyleAttentionTrainer)
 
     def __post_init__(self) -> None:
-        check_choice(self.stage, STAGES[1:], "stage")
+        check_choice(self.stage, STAGES[1:2], "stage")
         check_choice(self.drawing, DRAWINGS, "drawing")
         for name, low, high in (("noise", 0, 2), ("drop", 0, 0.99), ("other_video", 0, 1), ("snr_limit", 0, 1e6)):
             check_range(getattr(self, name), low, high, name)
@@ -181,13 +184,15 @@ class StyleAttentionTraining:
             )
 
 
-def load_style_config(path: Path) -> StyleTraining | StyleAttentionTraining:
-    """Read the settings of either stage from a TOML file; relative paths in it start at its own folder.
+def load_style_config(path: Path) -> StyleTraining | StyleAttentionTraining | DiffusionTraining:
+    """Read the settings of a stage from a TOML file; relative paths in it start at its own folder.
 
     Raises:
         InputError: not there, no TOML, an unknown or absent name, or a value of another type or out of range.
         MissingDependency: Python 3.10 without tomli.
     """
     content = read_toml(path)
-    attention = content.get("stage") == StyleAttentionTraining.stage
-    return read_settings(StyleAttentionTraining if attention else StyleTraining, content, Path(path))
+    kinds = {"attention": StyleAttentionTraining, SINGLE: DiffusionTraining, MULTI: DiffusionTraining}
+    stage = content.get("stage")
+    kind = kinds.get(stage, StyleTraining) if isinstance(stage, str) else StyleTraining
+    return read_settings(kind, content, Path(path))

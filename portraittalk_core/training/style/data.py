@@ -32,12 +32,12 @@ from ...style.features import (
 )
 from ...types import LandmarkTrack, Speech
 from ...weights.load import read_tensors
+from ..data.expressions import EXPRESSION, VALUES
 from ..data.video_clips import MARKER, SPEECH, TRACK, read_marker
 from .config import SyntheticStyles
 
 log = logging.getLogger(__name__)
 
-EXPRESSION = "expression.safetensors"  # "values" (T, 64 or 52 or 257), beside the landmarks
 MIN_VALID = 0.8  # share of a clip's frames that must show the face
 MAX_REASONS = 3  # reasons in an error text
 CONTENT = 6  # things that speech moves independently
@@ -286,9 +286,30 @@ def _person(name: str) -> str:
 def _expression(folder: Path, track: LandmarkTrack, feature: str, neutral: Tensor | None, name: str) -> StyleFeatures:
     if feature == "landmarks":
         return expression_features(track, neutral, name)
-    values = read_tensors(folder / EXPRESSION).get("values")
+    return kept_expression(folder, track, feature, name)
+
+
+def kept_expression(folder: Path, track: LandmarkTrack, feature: str, name: str) -> StyleFeatures:
+    """Expression coefficients that lie beside a prepared video, of `prepare --face-recon` or the user's own.
+
+    Args:
+        folder: of the video.
+        track: its landmarks, for the frame rate.
+        feature: "3dmm" or "blendshapes".
+        name: of the video, for messages.
+
+    Raises:
+        InputError: no such file, or of something else.
+        MissingDependency: no such file.
+    """
+    path = folder / EXPRESSION
+    if not path.is_file():
+        raise InputError(
+            f"{name} has no {EXPRESSION}, its {feature} coefficients; make it with `prepare --face-recon`."
+        )
+    values = read_tensors(path).get(VALUES)
     if values is None:
-        raise InputError(f"{EXPRESSION} of {name} lacks values, the {feature} coefficients of every frame.")
+        raise InputError(f"{EXPRESSION} of {name} lacks {VALUES}, the {feature} coefficients of every frame.")
     return coefficient_features(values, track.fps, feature, name)
 
 

@@ -23,13 +23,15 @@ from ...progress import Progress
 from ...speech.encoders import load_speech_encoder
 from ...style.extractor import ExtractorNet, StyleExtractor, new_extractor_net, save_extractor, warm_start
 from ...style.extractor_files import SPREAD, read_extractor_sizes, styletalk_tensors
-from ...style.features import MEASURED_EXPRESSION, WHISPER
+from ...style.features import WHISPER
 from ...weights.load import load_strict, read_metadata, read_tensors
 from ..loop.stage import SingleLossStage
 from ..loop.trainer import TrainingResult, train_stage
 from .attention_stage import StyleAttentionResult, train_style_attention
 from .config import StyleAttentionTraining, StyleTraining
 from .data import StyleBatch, StyleData, SyntheticStyleData, read_styles, style_batch
+from .diffusion_config import MULTI, SINGLE, DiffusionTraining
+from .diffusion_run import DiffusionResult, train_diffusion
 
 EXTRACTOR_NAME = "style_extractor.safetensors"
 NO_EFFECT = ("out", "data", "synthetic", "trainer")  # on what is learnt, besides what the data say of themselves
@@ -82,7 +84,8 @@ class ExtractorStage(SingleLossStage):
 
     def settings(self) -> dict[str, object]:
         """Settings that the learnt weights depend on, besides the trainer's."""
-        fields = [f.name for f in dataclasses.fields(self.config) if f.name not in NO_EFFECT]
+        left_out = NO_EFFECT if self.config.deterministic else (*NO_EFFECT, "deterministic")  # as before there was one
+        fields = [f.name for f in dataclasses.fields(self.config) if f.name not in left_out]
         values = {name: getattr(self.config, name) for name in fields}
         named = {name: value.name if isinstance(value, Path) else value for name, value in values.items()}
         return {**named, "data": self.data.fingerprint()}
@@ -99,7 +102,7 @@ class ExtractorStage(SingleLossStage):
         return style_batch(self.data, number, trainer.batch_size, config.clips, config.frames, trainer.seed)
 
     def loss(self, batch: StyleBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        """Equation 5 on styles sampled from each clip's Gaussian; some clips have a modality dropped."""
+        """Equation 5 on styles sampled from each clip's Gaussian, or its mean; some clips have a modality dropped."""
         config = self.config
         available = present(
             torch.rand(len(batch.labels), generator=generator), config.drop_audio, config.drop_expression
@@ -108,7 +111,7 @@ class ExtractorStage(SingleLossStage):
         mean, variance = self.network(*sides, present=available.to(self._device))
         noise = torch.randn(mean.shape, generator=generator).to(self._device)
         deviation = (variance + 1e-8).sqrt()  # its gradient is infinite at 0
-        samples = mean + deviation * noise
+        samples = mean if config.deterministic else mean + deviation * noise
         labels = batch.labels.to(self._device)
         loss = style_contrastive_loss(samples, labels, config.constant, config.temperature)
         spread = mean.detach().std(0).clamp(min=1e-8)
@@ -179,8 +182,8 @@ def present(chance: Tensor, drop_audio: float, drop_expression: float) -> Tensor
 
 
 def train_style(
-    config: StyleTraining | StyleAttentionTraining, on_progress: Progress | None = None
-) -> StyleResult | StyleAttentionResult:
+    config: StyleTraining | StyleAttentionTraining | DiffusionTraining, on_progress: Progress | None = None
+) -> StyleResult | StyleAttentionResult | DiffusionResult:
     """Train one of style's stages, resuming from its last checkpoint.
 
     Args:
@@ -193,11 +196,11 @@ def train_style(
         OutputError: `config.out` cannot be written.
     """
     stages = {"extractor": _train_extractor, "attention": train_style_attention}
+    stages |= {SINGLE: train_diffusion, MULTI: train_diffusion}
     return stages[config.stage](config, on_progress)
 
 
 def _train_extractor(config: StyleTraining, on_progress: Progress | None) -> StyleResult:
-    _check_has_consumer(config)
     notify = on_progress or (lambda *_: None)
     path = config.out / EXTRACTOR_NAME
     with explain_write_errors(config.out):
@@ -211,21 +214,6 @@ def _train_extractor(config: StyleTraining, on_progress: Progress | None) -> Sty
     stage.place(torch.device("cpu"), torch.float32)
     stage.export(training.averages, path, card)
     return StyleResult(path, training, initial_scores, stage.scores())
-
-
-def _check_has_consumer(config: StyleTraining) -> None:
-    """Refuse a kind of expression that nothing can give a trained extractor: every command and node measures landmarks.
-
-    Raises:
-        InputError: saying what to choose instead.
-    """
-    if config.expression == MEASURED_EXPRESSION:
-        return
-    start = "" if config.start is None else f", and a start that was trained on {MEASURED_EXPRESSION}, or none"
-    raise InputError(
-        f"expression = {config.expression!r}: no command and no node can use such an extractor yet, since styles are "
-        f"made from {MEASURED_EXPRESSION} alone; choose expression = {MEASURED_EXPRESSION!r}{start}."
-    )
 
 
 def starting_network(config: StyleTraining) -> ExtractorNet:

@@ -20,16 +20,16 @@ from torch.utils.checkpoint import checkpoint
 
 from ...diffusion.latents import TinyVae
 from ...diffusion.motion_modules import bind_motion
-from ...diffusion.schedule import ZERO_SNR
 from ...diffusion.vae import load_vae
 from ...errors import InputError
 from ...layers.attention import NEGATIVE, POSITIVE
 from ...layers.temporal import check_frames
 from ...progress import Progress
-from ...renderers.vexpress.head_keypoints import draw_three, three_points
+from ...renderers.vexpress.denoiser import schedule_of_prediction
+from ...renderers.vexpress.head_keypoints import draw_heads, key_points
 from ...renderers.vexpress.load import SUFFIXES, load_vexpress
 from ...renderers.vexpress.reference import Bank, ReaderBlock, blocks_of, read_bank, write_bank
-from ...renderers.vexpress.unet import VExpress
+from ...renderers.vexpress.unet import NOISE, VExpress
 from ...speech.encoders import load_speech_encoder
 from ...style.attention import FrameStyles
 from ...style.attention_files import VEXPRESS
@@ -91,7 +91,7 @@ class VExpressStyleStage(StyleStage):
     def __init__(
         self, parts: VExpressParts, net: StyleAttention, data: StyledVideos, config: StyleAttentionTraining
     ) -> None:
-        super().__init__(net, data, config, ZERO_SNR)
+        super().__init__(net, data, config, schedule_of_prediction(parts.networks.prediction))
         networks = parts.networks
         check_frames(config.clip_frames, networks.motion.length)
         for network in (networks.unet, networks.motion, networks.reference, networks.guider):
@@ -139,14 +139,18 @@ class VExpressStyleStage(StyleStage):
         return self.parts.codec.encode(pictures)
 
     def target(self, clean: Tensor, noise: Tensor, alpha_bars: Tensor) -> Tensor:
-        """The velocity (Salimans & Ho 2022, section 4)."""
+        """The velocity (Salimans & Ho 2022, section 4), or the noise of networks that predict it."""
+        if self.parts.networks.prediction == NOISE:
+            return noise
         return alpha_bars.sqrt() * noise - (1 - alpha_bars).sqrt() * clean
 
     def weights(self, alpha_bars: Tensor) -> Tensor:
-        """min(SNR, limit) / (SNR + 1), which is 0 where all is noise.
+        """min(SNR, limit) / (SNR + 1), which is 0 where all is noise; over SNR where noise is predicted.
 
-        Source: Hang et al. 2023, "Efficient Diffusion Training via Min-SNR Weighting Strategy", for the velocity.
+        Source: Hang et al. 2023, "Efficient Diffusion Training via Min-SNR Weighting Strategy".
         """
+        if self.parts.networks.prediction == NOISE:
+            return (self.config.snr_limit * (1 - alpha_bars) / alpha_bars).clamp(max=1)
         return torch.minimum(alpha_bars, self.config.snr_limit * (1 - alpha_bars))  # SNR = ᾱ / (1 − ᾱ)
 
     def predicted(self, batch: StyledBatch, noisy: Tensor, levels: Tensor, styles: Tensor, dropped: Tensor) -> Tensor:
@@ -168,7 +172,7 @@ class VExpressStyleStage(StyleStage):
         """Conditions of a clip: its reference, and its head's key points."""
         networks = self.parts.networks
         latents = self.encoded(batch.references[clip][None].to(self._device))
-        drawings = drawn_heads(batch.clips.tracks[clip], self.config.resolution)
+        drawings = drawn_heads(batch.clips.tracks[clip], self.config.resolution, networks.guider_points)
         kps = networks.guider(drawings.to(networks.guider.conv_in.weight))
         return _Cues(write_bank(networks.reference, latents), POSITIVE, kps, style)
 
@@ -199,15 +203,16 @@ class VExpressStyleStage(StyleStage):
         return checkpoint(call, *inputs, use_reentrant=False, preserve_rng_state=False)
 
 
-def drawn_heads(track: LandmarkTrack, side_px: int) -> Tensor:
-    """V-Express's key point images (F, 3, S, S), float 0..1.
+def drawn_heads(track: LandmarkTrack, side_px: int, count: int = 3) -> Tensor:
+    """Key point images (F, 3, S, S), float 0..1.
 
     Args:
         track: on square pictures, of any size.
         side_px: S.
+        count: points that the guider sees, 3 or 8.
     """
-    points = three_points(track) * (side_px / track.width)
-    return torch.stack(list(draw_three(points, side_px, side_px))).permute(0, 3, 1, 2).float() / 255
+    points = key_points(track, count) * (side_px / track.width)
+    return torch.stack(list(draw_heads(points, side_px, side_px))).permute(0, 3, 1, 2).float() / 255
 
 
 def read_vexpress(

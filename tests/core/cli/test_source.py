@@ -85,7 +85,7 @@ def test_pictures_and_videos_are_told_apart_by_content(place, tmp_path):
 @pytest.mark.parametrize(("command", "renderer"), [("talk", "liveportrait"), ("dub", "facevid2vid")])
 def test_either_command_takes_either_source(place, tmp_path, command, renderer):
     folder = {"liveportrait": "lp", "facevid2vid": "fv"}[renderer]
-    more = ["--renderer", renderer, "--keypoints-folder", place / folder]
+    more = ["--renderer", renderer, "--keypoints-folder", place / folder, "--alpha", 0.7]
     assert run(command, place, tmp_path / "p.mp4", "--source", place / "me.png", *more) == 0
     assert shape(tmp_path / "p.mp4") == (SIDE, SIDE, 13, 25)
     assert run(command, place, tmp_path / "f.mp4", "--source", place / "film.mp4", *more) == 0

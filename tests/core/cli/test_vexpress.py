@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import wave
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+import torch
 from kept import keep_portraits, once
 from PIL import Image
 from sd15_files import make_checkpoint
@@ -17,6 +19,7 @@ from tiny_vexpress import CONTEXT, WIDTHS, write_vexpress, write_wav2vec, write_
 
 from portraittalk_core.cli import talk as cli_talk
 from portraittalk_core.cli.main import main
+from portraittalk_core.media.video_write import VideoWriter
 from portraittalk_core.renderers.vexpress import build
 from portraittalk_core.style.projection import save_style_attention
 from portraittalk_core.types import STYLE_STATISTICS
@@ -203,7 +206,24 @@ def test_a_stopped_run_leaves_nothing(place, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_dub_has_no_such_renderer(place, tmp_path, capsys):
-    words = ["dub", "--video", place / "a.mp4", "--speech", place / "speech.wav", "--out", tmp_path / "b.mp4"]
-    assert main([str(word) for word in [*words, "--renderer", "vexpress"]]) == 2
-    assert "invalid choice: 'vexpress'" in capsys.readouterr().err
+def test_dub_paints_the_face_of_a_film_and_shows_a_style(place, tmp_path, astronaut):
+    close = np.array(Image.fromarray(astronaut.picture.numpy()[:300, 80:380]).resize((256, 256)))
+    with VideoWriter(place / "film.mp4", 256, 256, Fraction(8), crf=4) as writer:
+        for _ in range(3):
+            writer.write(torch.from_numpy(close))
+    words = ["dub", "--video", place / "film.mp4", "--speech", place / "speech.wav", "--crf", 0, "--renderer"]
+    words += ["vexpress", "--vexpress-folder", place / "weights", "--checkpoint", place / "sd15.safetensors"]
+    words += ["--speech-encoder", place / "wav2vec.safetensors", "--vexpress-window", 3, "--overlap", 1]
+    words += ["--device", "cpu", "--width", 64, "--height", 64, "--steps", 1]
+    shown = {}
+    for name, more in {
+        "plain": [],
+        "lively": ["--style", "lively", "--style-attention", place / "style.safetensors"],
+    }.items():
+        out = tmp_path / f"{name}.mp4"
+        assert main([str(word) for word in [*words, *more, "--out", out]]) == 0
+        shown[name] = frames(out)
+    assert shown["plain"].shape == (3, 256, 256, 3)
+    assert np.abs(shown["plain"][0, :20, :40] - close[:20, :40]).mean() < 4  # a corner of the film
+    assert np.abs(shown["plain"][0, 90:170, 90:170] - close[90:170, 90:170]).mean() > 10  # its face
+    assert np.abs(shown["lively"] - shown["plain"]).mean() > 0.1

@@ -46,7 +46,7 @@ def eyes(renderer) -> Eyes:
 
 @pytest.fixture(scope="module")
 def looking(close_up, renderer):
-    """Pictures of eyes that look aside and of raised brows; their landmarks as the face mesh finds them, and as asked."""
+    """Pictures of eyes that look aside and of raised brows; their landmarks as the mesh finds them, and as asked."""
     from portraittalk_core.types import HeadPose, MotionPlan, MouthCurves
 
     gaze = torch.tensor([*((yaw, 0.0) for yaw in YAWS), *((0.0, pitch) for pitch in PITCHES), (0.0, 0.0)])

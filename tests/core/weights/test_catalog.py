@@ -162,6 +162,14 @@ KNOWN: list[tuple[str, Shapes]] = [
             "model_state_dict.style_encoder.aggregate_method.W.2.weight": (1, 256),
         },
     ),
+    (
+        "expression coefficients of pictures",
+        {
+            "net_recon.backbone.layer4.2.conv3.weight": (2048, 512, 1, 1),
+            "net_recon.final_layers.1.weight": (64, 2048, 1, 1),
+            "opt_00.state.0.exp_avg": (64, 3, 7, 7),
+        },
+    ),
     ("3-D face model", {"idBase": (107127, 80), "exBase": (107127, 64)}),
     ("face encoder", {"input.1": (0, 3, 112, 112), "683": (1, 512)}),
     (

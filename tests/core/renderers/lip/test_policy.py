@@ -15,9 +15,20 @@ from stub_lips import SIDE, StubLips, flat, puppet_film, puppet_moves, spoken
 from portraittalk_core.face.geometry import rotation_matrix
 from portraittalk_core.motion.dub import presence
 from portraittalk_core.renderers.contract import Callbacks, RenderJob
+from portraittalk_core.renderers.lip.crop import LipBoxes
+from portraittalk_core.renderers.lip.footage import footage_of
 from portraittalk_core.renderers.lip.frames import FrameReader
+from portraittalk_core.renderers.lip.inside import (
+    explained,
+    gaps,
+    inside_shares,
+    parted_share,
+    tried_frames,
+    trusted,
+)
 from portraittalk_core.renderers.lip.options import LipPaintOptions
 from portraittalk_core.renderers.lip.policy import paint_weights, turned_aside, voice_gate
+from portraittalk_core.renderers.lip.references import ReferenceFrames
 from portraittalk_core.renderers.lip.renderer import LipRenderer
 from portraittalk_core.renderers.sections import Sections
 from portraittalk_core.types import LandmarkTrack, Speech
@@ -107,6 +118,40 @@ def test_turned_faces_are_told_by_their_yaw_and_glimpses_between_them_count(capl
     assert "turn.mp4 is turned aside by more than 55° in 5 frames, from 0.32 s on" in caplog.text
     usable[1] = False
     assert paint_weights(track, scenes, usable, 90.0)[:4].tolist() == [0.25, 0, 0.25, 0.5]
+
+
+def test_insides_of_mouths_are_shown_where_they_can_be_seen():
+    """Not on turned heads, in tiny mouths or between closed lips, which the warp moves all the same."""
+    yaw = torch.tensor([0.0] * 6 + [30.0, 40, 40, 30.0] + [20.0] * 9)
+    track, scenes = turned_track(yaw), torch.zeros(len(yaw), dtype=torch.int64)
+    usable = torch.ones(len(yaw), dtype=torch.bool)
+    shares = inside_shares(track, scenes, usable, 55.0)
+    assert shares[[2, 6, 7, 8, 9, 15]].tolist() == [1, 0.25, 0, 0, 0.25, 1]
+    assert not inside_shares(track, scenes, usable, 10.0)[12:].any()
+    tiny = replace(track, points=0.5 + (track.points - 0.5) * 0.2)
+    assert not inside_shares(tiny, scenes, usable, 55.0).any()
+    points = torch.zeros(3, 478, 3)
+    points[:, 308, 0] = 0.4  # the corners of the lips are 80 pixels apart, their middles 0, 3.6 and 8
+    points[:, 14, 1] = torch.tensor([0.0, 0.036, 0.08])
+    found = gaps(points, 200, 100)
+    assert found.tolist() == pytest.approx([0, 0.045, 0.1])
+    assert parted_share(found).tolist() == pytest.approx([0, 0.5, 1])
+
+
+def test_the_trial_tells_mouths_that_are_painted_well_from_others(film):
+    """A network that gives the frames back explains all of their mouths, one that paints a single colour nothing."""
+    footage = footage_of(RenderJob.of_track(film, film.track))
+    boxes = LipBoxes(film.track, StubLips().crop)
+    chosen = ReferenceFrames((0, 5), (5,))
+    frames = tried_frames(footage, torch.ones(FRAMES), chosen)
+    opened = gaps(film.track.points, SIDE, SIDE) >= 0.1
+    assert len(frames) == 5 and all(opened[frames]) and not {0, 5} & set(frames)
+    sound = lambda numbers: torch.zeros(len(numbers), 80, 16)  # noqa: E731 - as the contract calls it
+    assert explained(StubLips(), "features", sound, footage, boxes, frames) == pytest.approx(1, abs=1e-6)
+    assert explained(StubLips(flat((0.0, 1.0, 0.0))), "features", sound, footage, boxes, frames) < 0
+    shut = replace(film, track=replace(film.track, points=film.track.points[:1].expand(FRAMES, -1, -1)))
+    assert opened[0] or not tried_frames(footage_of(RenderJob.of_track(shut, shut.track)), torch.ones(FRAMES), chosen)
+    assert explained(StubLips(), "features", sound, footage, boxes, []) is None and not trusted(None, "a film")
 
 
 def test_faces_too_small_to_be_painted_stay_as_filmed(film, filmed):

@@ -5,7 +5,14 @@ import pytest
 import torch
 
 from portraittalk_core.errors import InputError, ShapeError
-from portraittalk_core.renderers.vexpress.head_keypoints import draw_three, three_points
+from portraittalk_core.face.topology import CHIN, LIPS, NOSE_TIP
+from portraittalk_core.renderers.vexpress.head_keypoints import (
+    EIGHT,
+    EIGHT_COLOURS,
+    draw_heads,
+    draw_three,
+    three_points,
+)
 from portraittalk_core.types import LandmarkTrack, as_fps
 
 POINTS = torch.tensor([[[200.0, 200.0], [300.0, 200.0], [250.0, 280.0]]])
@@ -64,3 +71,16 @@ def test_drawing_rejects_bad_points():
         next(draw_three(torch.full((1, 3, 2), torch.nan), 64, 64))
     with pytest.raises(InputError, match="width"):
         next(draw_three(POINTS, 0, 64))
+
+
+def test_eight_points_are_discs_of_their_own_colours_and_hide_the_mouth():
+    points = torch.tensor([[40.0 + 60 * k, 100.0] for k in range(8)])
+    drawing = next(draw_heads(points[None], 512, 512))
+    colours, counts = np.unique(drawing.reshape(-1, 3).numpy(), axis=0, return_counts=True)
+    assert len(colours) == 9 and sorted(counts)[:8] == [49] * 8  # whole points within a circle of radius 4
+    for (x, y), colour in zip(points.int().tolist(), EIGHT_COLOURS.tolist(), strict=True):
+        assert drawing[y, x].tolist() == colour
+    assert int((next(draw_heads(points[None] / 8, 64, 64)) > 0).any(2).sum()) == 8 * 5  # radius 1
+    assert not set(EIGHT) & {*LIPS, CHIN, NOSE_TIP}
+    far = next(draw_heads(points[None] - 9000, 512, 512))
+    assert not far.any()

@@ -61,3 +61,20 @@ def test_retarget_rejects_bad_input():
         retarget(REFERENCE, torch.zeros(1, 3, 2), "naive_retarget")
     with pytest.raises(InputError, match="NaN"):
         retarget(REFERENCE, DRIVER[None] * torch.nan, "no_retarget")
+
+
+def test_eight_points_move_as_their_eyes_and_nose_do():
+    """Of SVP's points, pupils and the lowest of the bridge stand for V-Express's three; the edges go along."""
+    edges, bridge = (
+        torch.tensor([[150.0, 210.0], [350.0, 210.0]]),
+        torch.tensor([[250.0, 220.0], [250.0, 240], [250.0, 260]]),
+    )
+    reference = torch.cat([edges, REFERENCE[:2], bridge, REFERENCE[2:]])
+    driving = torch.cat([edges, DRIVER[:2], bridge, DRIVER[2:]]).repeat(2, 1, 1)
+    driving[1] += torch.tensor([8.0, 4.0])
+    for strategy in ("naive_retarget", "offset_retarget"):
+        made = retarget(reference, driving, strategy)
+        three = retarget(REFERENCE, driving[:, [2, 3, 7]], strategy)
+        torch.testing.assert_close(made[:, [2, 3, 7]], three)
+        torch.testing.assert_close(made[1, 0] - made[0, 0], three[1, 2] - three[0, 2])
+    assert torch.equal(retarget(reference, driving, "fix_face")[1], reference.double())

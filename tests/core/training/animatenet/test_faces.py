@@ -28,7 +28,7 @@ from portraittalk_core.renderers.identitynet.adapter import (
 from portraittalk_core.renderers.identitynet.adapter_files import sort_adapter
 from portraittalk_core.training.animatenet import faces as animate_faces
 from portraittalk_core.training.animatenet.config import OF_IDENTITY, AnimateTraining
-from portraittalk_core.training.animatenet.faces import ClipFaces, read_faces
+from portraittalk_core.training.animatenet.faces import ClipFaces, FaceChoice, read_faces
 from portraittalk_core.training.animatenet.parts import make_parts
 from portraittalk_core.training.animatenet.stage import JointStage
 from portraittalk_core.training.data.video_clips import FACE, MARKER, TRACK, VideoData, read_videos
@@ -221,6 +221,65 @@ def configured(tmp_path, layout="faceid", **changes) -> AnimateTraining:
     file = tmp_path / f"{layout}.safetensors"
     save_adapter(random_adapter(layout), file)
     return AnimateTraining(tmp_path / "sd", tmp_path / "data", tmp_path / "out", identity=file, **changes)
+
+
+def several(clips, count=5):
+    """Clips with an embedding of several frames each."""
+    frames = [range(count) for _ in clips]
+    return [
+        dataclasses.replace(clip, references={f: face_of(100 * n + f) for f in known})
+        for n, (clip, known) in enumerate(zip(clips, frames, strict=True))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("layout", "combine", "shape"), [("faceid", "auto", 4), ("faceid", "concat", 12), ("portrait", "auto", 48)]
+)
+def test_references_make_the_tokens_that_painting_makes_of_them(tmp_path, layout, combine, shape):
+    """Three references through the training's tokens, against the public tokens of an embedding of three pictures."""
+    adapter, clips = random_adapter(layout), several([puppet_clip(0, 6)], 3)
+    faces = ClipFaces(adapter, clips, FaceChoice(3, combine))
+    batch = VideoData(clips, 1).at([(0, 5)], 64)
+    faces.show(batch, 2, torch.tensor([False]))
+    three = FaceEmbedding(torch.cat([face.face_embeds for face in clips[0].references.values()]))
+    expected, nobody = adapter.tokens(three, combine)
+    assert faces._rows.shape == (2, shape, expected.shape[1])
+    torch.testing.assert_close(faces._rows[0], expected, atol=1e-5, rtol=0)
+    faces.show(batch, 1, torch.tensor([True]))
+    torch.testing.assert_close(faces._rows[0], nobody, atol=1e-5, rtol=0)
+
+
+def test_references_are_other_frames_than_the_clips_where_there_are_enough():
+    clips = several([puppet_clip(0, 6)])
+    faces = ClipFaces(random_adapter("faceid"), clips, FaceChoice(2))
+    draw, seen = torch.Generator().manual_seed(0), set()
+    for _ in range(40):
+        picks = faces._picks(0, range(1, 3), draw)
+        assert len(set(picks)) == 2 and not set(picks) & {1, 2}
+        seen |= set(picks)
+    assert seen == {0, 3, 4}
+    assert set(faces._picks(0, range(4), draw)) == {4}  # one is left
+    assert len(faces._picks(0, range(6), draw)) == 2  # none is: then the clip's own
+
+
+def test_adapter_learns_in_the_joint_stage_and_nowhere_else(tmp_path):
+    clips = several(clips_of(None, None))
+    stage = toy_stage(clips_of(face_of(1), face_of(2)), tmp_path, lora=True)
+    assert not any(name.startswith(("identity.", "lora.")) for name in stage.trainable())
+    adapter = tiny_adapter(True, stage.frozen.unet)
+    faces = ClipFaces(adapter, clips, FaceChoice(2, learns=True))
+    config = dataclasses.replace(stage.config, train_identity=True, references=2, batch_unit="frames",
+                                 trainer=dataclasses.replace(QUICK, batch_size=6))  # fmt: skip
+    learning = JointStage(stage.frozen, stage.parts, VideoData(clips, FRAMES), config, faces)
+    assert learning.num_samples() == 12 and len(learning.batch(1, 0).videos) == 2
+    before = {name: weight.detach().clone() for name, weight in learning.trainable().items()}
+    with learning:
+        train_stage(learning, dataclasses.replace(config.trainer, steps=1), tmp_path / "one")
+    moved = {name for name, weight in learning.trainable().items() if not torch.equal(weight, before[name])}
+    own = {name for name in before if name.startswith(("identity.", "lora."))}
+    assert len(own) == 6 + 32 + 256 and own <= moved
+    with pytest.raises(InputError, match="plus adapters cannot learn on"):
+        ClipFaces(random_adapter("plus"), clips, FaceChoice(learns=True))
 
 
 def test_missing_embedding_is_told_with_what_to_do(tmp_path):

@@ -15,6 +15,7 @@ from portraittalk_core.renderers.animatenet.animate_net import load_animate_net
 from portraittalk_core.renderers.animatenet.control import load_controlnet
 from portraittalk_core.renderers.animatenet.head_placement import placements
 from portraittalk_core.training.animatenet.config import AnimateTraining, load_animate_config
+from portraittalk_core.training.animatenet.cues import cues_of, last_finished
 from portraittalk_core.training.animatenet.stage import JointStage, SpatialStage, make_parts, train_animate
 from portraittalk_core.training.data.video_clips import CAPTION, MARKER, TRACK, VideoData, read_videos
 from portraittalk_core.training.identitynet.stage import FrozenParts
@@ -84,9 +85,10 @@ def test_clip_never_holds_a_frame_without_the_face(clips):
         VideoData([holed], 6)
 
 
-def test_untrained_joint_loss_is_equation_two_by_hand(clips, tmp_path):
+@pytest.mark.parametrize("extras", [{}, {"features": True, "previous": True}])
+def test_untrained_joint_loss_is_equation_two_by_hand(clips, tmp_path, extras):
     """New branches and motion modules and a new ControlNet add nothing: the UNet alone gives the noise."""
-    config = toy_config(tmp_path, stage="joint", snr_limit=0.0, given_share=1.0, overlap=1)
+    config = toy_config(tmp_path, stage="joint", snr_limit=0.0, given_share=1.0, overlap=1, **extras)
     stage = toy_stage(clips, config)
     batch = stage.batch(1, 0)
     with stage:
@@ -184,7 +186,7 @@ def test_joint_stage_trains_all_but_the_frozen_unet(clips, tmp_path):
 
 def test_every_trained_weight_gets_a_gradient_in_time(clips, tmp_path):
     """Behind zero layers nothing learns at the first step; once these have moved, everything does."""
-    stage = toy_stage(clips, toy_config(tmp_path, stage="joint", given_share=1.0))
+    stage = toy_stage(clips, toy_config(tmp_path, stage="joint", given_share=1.0, features=True, previous=True))
     with torch.no_grad():
         for weight in stage.trainable().values():
             if not weight.any():
@@ -193,7 +195,7 @@ def test_every_trained_weight_gets_a_gradient_in_time(clips, tmp_path):
         stage.loss(stage.batch(1, 0), step_generator(0, 1))[0].backward()
     without = [name for name, weight in stage.trainable().items() if weight.grad is None or not weight.grad.any()]
     alone = "controlnet.mid_block.attentions.0.transformer_blocks.0.attn1.to_"  # one pixel, which sees only itself
-    assert without == [f"{alone}q.weight", f"{alone}k.weight"]
+    assert without == [f"{alone}q.weight", f"{alone}k.weight", "net.features.31.to_k_ft.weight"]
 
 
 def test_without_head_placement_nothing_tells_where_the_head_is(clips, tmp_path):
@@ -204,7 +206,57 @@ def test_without_head_placement_nothing_tells_where_the_head_is(clips, tmp_path)
     assert torch.allclose(stage.cues(batch).placements[0], still)
     assert torch.allclose(with_it.cues(batch).placements[0], placements(clips[0].track)[1])
     assert not torch.equal(stage.cues(batch).hints, with_it.cues(batch).hints)
+    centred = cues_of(batch, toy_config(tmp_path, centred_hint=True), torch.device("cpu"))  # tokens alone tell it
+    assert torch.equal(centred.hints, stage.cues(batch).hints)
+    assert torch.equal(centred.placements, with_it.cues(batch).placements)
     assert not any("hp" in name or "placement_proj" in name for name in stage.trainable())
+
+
+def test_last_finished_frame_is_the_last_given_one_or_the_frame_before():
+    clean = torch.arange(6.0).view(6, 1, 1, 1).expand(-1, 4, 2, 2)  # two clips of three frames
+    before = torch.tensor([-1.0, -2.0]).view(2, 1, 1, 1).expand(-1, 4, 2, 2)
+    given = torch.tensor([True, True, False, False, False, False])
+    assert last_finished(clean, before, given)[:, 0, 0, 0].tolist() == [1, 1, 1, -2, -2, -2]
+
+
+def test_frame_before_a_clip_is_its_videos_or_the_reference(clips):
+    valid = torch.tensor([True, True, False, True, True, True, True, True])
+    holed = dataclasses.replace(clips[0], track=dataclasses.replace(clips[0].track, valid=valid), reference=6)
+    data = VideoData([holed], 1)
+    batch = data.at([(0, 0), (0, 1), (0, 3), (0, 4)], 64, references=False, previous=True)
+    numbers = [6, 0, 6, 3]  # of a clip at the start, and of one whose frame before shows no face: the reference
+    assert batch.references is None
+    assert torch.equal(batch.previous, torch.stack([holed.read(number) for number in numbers]))
+    assert torch.equal(batch.previous_placements, placements(holed.track)[numbers])
+
+
+def test_last_frame_and_its_placement_reach_the_loss(clips, tmp_path):
+    stage = toy_stage(clips, toy_config(tmp_path, previous=True))
+    for network in (stage.parts.net.previous_proj, *stage.parts.controlnet.controlnet_down_blocks):
+        torch.nn.init.normal_(network.weight, std=0.3)
+    batch = stage.data.at([(0, 3)], 64, previous=True)
+    assert torch.equal(stage.cues(batch).placements, batch.previous_placements)
+    other = dataclasses.replace(batch, previous=clips[1].read(0)[None])
+    with stage, torch.no_grad():
+        told = [float(stage.loss(one, step_generator(0, 1))[0]) for one in (batch, batch, other)]
+        with_it = stage.draw(batch, 0, steps=2), stage.draw(other, 0, steps=2)
+    assert told[0] == told[1] != told[2] and not torch.equal(*with_it)
+
+
+def test_new_networks_depend_on_the_seed_alone(clips, tmp_path):
+    config, made = toy_config(tmp_path, features=True, previous=True), []
+    unet = toy_stage(clips, config).frozen.unet
+    for state in (1, 2):
+        torch.manual_seed(state)
+        parts = make_parts(unet, config)
+        made.append({**parts.controlnet.state_dict(), **parts.net.state_dict()})
+    assert all(torch.equal(tensor, made[1][name]) for name, tensor in made[0].items())
+
+
+def test_net_that_looks_at_the_last_frame_goes_on_so(clips, tmp_path):
+    stage = toy_stage(clips, toy_config(tmp_path, previous=True))
+    with pytest.raises(InputError, match="made with previous = true, and goes on so"):
+        SpatialStage(stage.frozen, stage.parts, stage.data, toy_config(tmp_path))
 
 
 def test_drawing_follows_landmarks_once_the_controlnet_speaks(clips, tmp_path):

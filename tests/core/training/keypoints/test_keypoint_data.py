@@ -1,12 +1,14 @@
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from toy_puppet import motion, puppet_clip
 
 from portraittalk_core.errors import InputError
 from portraittalk_core.face.topology import LIPS
-from portraittalk_core.training.keypoints.data import GUIDES, FramePairs, _box, _changed, _on_square
+from portraittalk_core.training.keypoints.data import GUIDES, REGIONS, FramePairs, _box, _changed, _on_square
+from portraittalk_core.training.keypoints.variation import Look, Variation
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +46,6 @@ def test_mirrored_pairs_turn_the_other_way():
             self.chance = chance
 
         def uniform(self, low, high, shape):
-            import numpy as np
-
             return np.zeros(shape)
 
         def random(self):
@@ -92,6 +92,54 @@ def test_guides_and_boxes_lie_on_the_lips_of_the_picture(clips):
     x, y, half = _box(points[list(LIPS)])
     lips = points[list(LIPS)]
     assert x - half < lips[:, 0].min() and lips[:, 0].max() < x + half and abs(y - lips[:, 1].mean()) < half
+
+
+def test_varied_pictures_carry_their_landmarks_and_heads_with_them():
+    """A bright spot stays at its landmark; known turns and moves; a head's rotation is turned in front of it."""
+    from scipy.spatial.transform import Rotation
+
+    side = 96
+    line = (torch.arange(side) + 0.5) * 2 / side - 1
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    spots = torch.tensor([[[0.2, -0.3], [-0.3, 0.25], [0.1, 0.4]]]).expand(3, -1, -1)
+    pictures = torch.stack([torch.exp(-((x - sx) ** 2 + (y - sy) ** 2) / 0.002) for sx, sy in spots[0].tolist()])
+    strong = Variation(shift=0.15, zoom=0.25, stretch=0.2, turn_deg=25, bend=0.01)
+    look = Look.draw(strong, 3, np.random.default_rng(5))
+    varied, found = look.pictures(pictures.expand(3, -1, -1, -1)), look.points(spots)
+    weight = varied / varied.sum((2, 3), keepdim=True)
+    centres = torch.stack([(weight * x).sum((2, 3)), (weight * y).sum((2, 3))], -1)
+    assert (centres - found).abs().max() < 0.02
+    assert (found - spots).norm(dim=-1).mean() > 0.1
+    look = Look.draw(Variation(turn_deg=30), 3, np.random.default_rng(1))
+    for turned, angle in zip(look.points(spots), look.angles.tolist(), strict=True):
+        expected = Rotation.from_euler("z", angle).as_matrix()[:2, :2] @ spots[0].numpy().T
+        assert torch.allclose(turned, torch.from_numpy(expected.T).float(), atol=1e-5)
+    head = Rotation.from_euler("xyz", [10, 20, 0], degrees=True)
+    expected = (Rotation.from_euler("z", float(look.angles[0])) * head).as_matrix()
+    turned = look.rotations(torch.from_numpy(head.as_matrix()).expand(3, -1, -1))
+    assert torch.allclose(turned[0], torch.from_numpy(expected).float(), atol=1e-6)
+
+
+def test_pictures_of_a_pair_vary_alike_unless_they_are_apart(clips):
+    strong = Variation(shift=0.2, zoom=0.2, light=0.5, blur=2.0)
+    numbers = np.random.default_rng(0), np.random.default_rng(0)
+    alike = Look.draw(strong, 2, numbers[0], same=True)
+    apart = Look.draw(strong, 2, numbers[1])
+    assert torch.equal(alike.warp.affine[0], alike.warp.affine[1]) and alike.coarse == (1, 1)
+    assert torch.equal(alike.gamma[0], alike.gamma[1]) and torch.equal(alike.slope[0], alike.slope[1])
+    assert (apart.warp.affine[0] - apart.warp.affine[1]).abs().max() > 0.01 and apart.gamma[0] != apart.gamma[1]
+    picture = torch.rand(2, 3, 64, 64)
+    assert torch.allclose(Look.draw(Variation(), 2, numbers[0]).pictures(picture), picture, atol=1e-4)
+    dark = dataclasses.replace(Look.draw(Variation(light=1.0), 2, numbers[0]), gamma=torch.tensor([2.0, 0.5]))
+    dark = dataclasses.replace(dark, slope=torch.zeros(2, 2))
+    assert torch.allclose(dark.pictures(picture), torch.stack([picture[0] ** 2, picture[1] ** 0.5]), atol=1e-3)
+    data = FramePairs(clips, variation=strong, apart=True)
+    batch, plain = data.batch(0, 2, 0, 64), FramePairs(clips).batch(0, 2, 0, 64)
+    moved = batch.driving_points - plain.driving_points
+    assert moved.abs().max() > 0.05
+    guides = torch.stack([points[list(GUIDES)] for points in batch.driving_points])
+    assert torch.equal(batch.driving_guides, guides)
+    assert torch.equal(batch.regions[0], torch.stack([_box(batch.driving_points[0, list(r)]) for r in REGIONS]))
 
 
 def test_videos_without_two_faces_are_refused(clips):

@@ -1,10 +1,13 @@
+import numpy as np
 import torch
 
 from portraittalk_core.media.audio import load_speech
-from portraittalk_core.training.mouth.held_out import held_out_voices, judge_clips
-from portraittalk_core.training.mouth.speech_corpus import HELD_OUT, SpokenClip
-from portraittalk_core.training.mouth.synthesisers import FLITE
+from portraittalk_core.training.mouth.held_out import held_out_voices, judge_clips, with_short_pauses
+from portraittalk_core.training.mouth.kokoro import HELD_OUT_SPEAKER, SPEAKERS
+from portraittalk_core.training.mouth.speech_corpus import HELD_OUT
+from portraittalk_core.training.mouth.synthesisers import FLITE, Utterance
 from portraittalk_core.training.mouth.trajectories import Phone, split_phones
+from portraittalk_core.training.mouth.vary_voice import SpokenClip
 from portraittalk_core.types import Speech
 
 # what flite says in the sample's first 2.8 seconds, and when each sound ends (flite -psdur)
@@ -35,4 +38,19 @@ def test_a_known_voice_is_judged_well_and_a_shuffled_one_badly(request):
 
 
 def test_held_out_speakers_are_left_out_of_the_corpus():
-    assert {voice.name for voice in held_out_voices()} == set(HELD_OUT)
+    assert {voice.name for voice in held_out_voices()} == {*HELD_OUT, HELD_OUT_SPEAKER}
+    assert HELD_OUT_SPEAKER not in SPEAKERS
+
+
+def test_short_pauses_are_cut_between_utterances():
+    times = np.arange(16000) / 16000
+    tone = Speech(torch.from_numpy(0.3 * np.sin(2 * np.pi * 300 * times) * (times > 0.2) * (times < 0.7)).float())
+    phones = (Phone("pau", 0, 0.2), Phone("aa", 0.2, 0.7), Phone("pau", 0.7, 1.0))
+    (clip,) = with_short_pauses([Utterance(tone, phones, FLITE[0])] * 5, np.random.default_rng(0))
+    assert clip.sounds.symbols == ("ɑ", "") * 4
+    lengths = clip.sounds.end_s - clip.sounds.start_s
+    assert np.all((lengths[1::2] >= 0.1) & (lengths[1::2] <= 0.2))
+    np.testing.assert_allclose(lengths[::2], 0.5, atol=1e-3)
+    heard = clip.speech.waveform.numpy()
+    for start, end in zip(clip.sounds.start_s[1::2], clip.sounds.end_s[1::2], strict=True):
+        assert not heard[round(start * 16000) + 2 : round(end * 16000) - 2].any()

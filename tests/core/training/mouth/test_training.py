@@ -126,9 +126,8 @@ needs_espeak = pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="eSp
 def test_corpus_is_synthesised_kept_and_read_back(tmp_path, monkeypatch):
     from portraittalk_core.training.mouth import speech_corpus
 
-    monkeypatch.setattr(speech_corpus, "SHARES", {"espeak": 1.0})
     monkeypatch.setattr(speech_corpus, "CLIPS_PER_SHARD", 3)
-    speech_corpus._write_shard(tmp_path / "a.safetensors", 5, 0)
+    speech_corpus._write_shard(tmp_path / "a.safetensors", 5, 0, {"espeak": 1.0})
     clips = load_corpus([tmp_path / "a.safetensors"])
     assert len(clips) >= 1
     for clip in clips:

@@ -20,7 +20,7 @@ from portraittalk_core.style.attention import FrameStyles, StyleRun, bind_style
 from portraittalk_core.style.attention_files import StyleSizes
 from portraittalk_core.style.extractor import StyleExtractor, load_extractor, new_extractor_net, save_extractor
 from portraittalk_core.style.extractor_files import ExtractorSizes
-from portraittalk_core.style.prior import STATISTICS_SPACE
+from portraittalk_core.style.prior import STATISTICS_SPACE, BlendedStyle
 from portraittalk_core.style.projection import load_style_attention, new_style_attention, save_style_attention
 from portraittalk_core.training.data.video_clips import VideoClip, VideoData
 from portraittalk_core.training.identitynet.stage import FrozenParts
@@ -156,6 +156,23 @@ def test_styles_are_drawn_anew_with_at_least_the_noise(videos, tmp_path):
     torch.testing.assert_close(drawn.mean(0), batch.means, atol=0.02, rtol=0)
     torch.testing.assert_close(drawn.std(0), torch.full_like(batch.means, 0.05), atol=0.01, rtol=0)  # 0.1 · 0.5
     assert float(torch.stack([dropped for _, dropped in seen]).float().mean()) == pytest.approx(0.3, abs=0.05)
+
+
+def test_a_deterministic_attention_is_trained_and_used_with_means(videos, tmp_path):
+    """What SVP's Fig. 4 sets against sampling."""
+    stage, seen = toy_stage(new_unet(), videos, toy_config(tmp_path, deterministic=True)), []
+    batch = stage.batch(1, 0)
+    stage.error = lambda batch, styles, dropped, generator: (seen.append(styles), torch.zeros(()))[1]
+    stage.loss(batch, step_generator(0, 1))
+    assert torch.equal(seen[0], batch.means)
+    path = stage.export(dict(stage.trainable()), tmp_path / "a.safetensors", {})
+    net, style = load_style_attention(path), toy_priors(1)[0]
+    assert net.deterministic and torch.equal(net.drawn(style, 3, 25)[0], style.mean.expand(3, -1))
+    again = load_style_attention(save_style_attention(net, tmp_path / "b.safetensors"))
+    blend = BlendedStyle(*toy_priors(2), ((0.0, 0.0), (1.0, 1.0)))
+    assert torch.equal(again.drawn(blend, 1, 25)[0][0], style.mean)
+    net.deterministic = False
+    assert torch.equal(net.drawn(style, 1, 25)[0][0], style.sample()) and not torch.equal(style.sample(), style.mean)
 
 
 def test_dropped_clips_see_neither_style_nor_text_nor_face(videos, tmp_path):

@@ -6,15 +6,19 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from portraittalk_core.cli.main import main
 from portraittalk_core.errors import InputError
 from portraittalk_core.face.canonical import canonical_face
-from portraittalk_core.media.records import save_record
+from portraittalk_core.media.records import load_record, save_record
+from portraittalk_core.style.expression_source import ExpressionSource
 from portraittalk_core.style.extractor import load_extractor
-from portraittalk_core.style.features import StyleFeatures
+from portraittalk_core.style.features import StyleFeatures, audio_features, coefficient_features
+from portraittalk_core.training.data.expressions import measure_expressions
+from portraittalk_core.training.data.video_clips import VideoClip, VideoData
 from portraittalk_core.training.loop.config import Clock
+from portraittalk_core.training.style.attention_data import read_priors
 from portraittalk_core.training.style.config import StyleTrainer, StyleTraining, SyntheticStyles, load_style_config
 from portraittalk_core.training.style.data import (
     PreparedStyles,
@@ -24,7 +28,7 @@ from portraittalk_core.training.style.data import (
     style_batch,
 )
 from portraittalk_core.training.style.stage import ExtractorStage, present, starting_network, train_style
-from portraittalk_core.types import LandmarkTrack
+from portraittalk_core.types import LandmarkTrack, Speech
 
 pytest.importorskip("accelerate")
 
@@ -127,16 +131,6 @@ def test_styletalk_checkpoint_starts_the_expression_branch(tmp_path):
     assert torch.equal(begun.expression.enter.bias, torch.full((256,), 3.0))
 
 
-@pytest.mark.parametrize("start", [None, "talk.pth"])
-@pytest.mark.parametrize("expression", ["3dmm", "blendshapes"])
-def test_training_refuses_an_expression_that_no_consumer_can_read(tmp_path, expression, start):
-    asked = config(tmp_path / "out", 2, expression=expression, start=start and tmp_path / start)
-    with pytest.raises(InputError, match=f"'{expression}': no command .* expression = 'landmarks'") as refused:
-        train_style(asked)
-    assert ("start" in str(refused.value)) == bool(start)
-    assert not (tmp_path / "out").exists()
-
-
 def test_sides_are_left_out_as_often_as_asked_and_never_both():
     shown = present(torch.rand(20_000, generator=torch.Generator().manual_seed(0)), 0.2, 0.3)
     assert shown.any(1).all()
@@ -150,6 +144,10 @@ def test_loss_follows_its_generator_and_sees_what_is_left_out(tmp_path):
     batch = stage.batch(1, 0)
     losses = [float(stage.loss(batch, torch.Generator().manual_seed(seed))[0].detach()) for seed in (1, 1, 2)]
     assert losses[0] == losses[1] != losses[2]
+    fixed = dataclasses.replace(stage.config, deterministic=True, drop_audio=0.0, drop_expression=0.0)
+    stage = ExtractorStage(stage.network, stage.data, fixed)  # dropout is 0: nothing is drawn but samples
+    one, other = (float(stage.loss(batch, torch.Generator().manual_seed(seed))[0].detach()) for seed in (1, 2))
+    assert one == other and stage.settings()["deterministic"]
     deaf = dataclasses.replace(stage.config, drop_audio=1.0, drop_expression=0.0)
     stage = ExtractorStage(stage.network, stage.data, deaf)
     louder = dataclasses.replace(batch, audio=batch.audio + 9)
@@ -233,6 +231,46 @@ def test_given_coefficients_are_read(tmp_path):
     assert read_styles(tmp_path, "video", "3dmm", 32).clip(0, 0, 32, 0)[1].shape == (32, 64)
     with pytest.raises(InputError, match="must have shape"):
         read_styles(tmp_path, "video", "blendshapes", 32)
+
+
+def test_measured_coefficients_train_an_extractor_and_make_the_videos_styles(tmp_path):
+    """From `prepare --face-recon` over the extractor to the styles of the attention's stage."""
+    clips = []
+    for number, name in enumerate(("a.mp4", "b.mp4", "unseen.mp4")):
+        prepared(tmp_path, name)
+        track = load_record(LandmarkTrack, tmp_path / name / "landmarks.safetensors")
+        valid = torch.arange(60) % 10 != 3
+        clips.append(VideoClip(name, lambda k, n=number: torch.full((3, 8, 8), n / 2 - 1), track_with(track, valid)))
+    seen = []
+
+    def look(picture, points_px):
+        seen.append(picture)
+        level = float(picture[0, 0, 0])
+        return None if level > 100 else torch.full((64,), level) + points_px[14, 1] / 100
+
+    data, source = VideoData(clips, 1), ExpressionSource("3dmm", "recon.pth", look)
+    failed = measure_expressions(tmp_path, data, source)
+    assert [name for name, _ in failed] == ["unseen.mp4"] and len(seen) == 3 * 54
+    assert seen[60].dtype == torch.uint8 and seen[60].shape == (8, 8, 3) and int(seen[60].max()) == 64
+    measure_expressions(tmp_path, VideoData(clips[:2], 1), source)
+    assert len(seen) == 3 * 54  # what is there stays
+    made = train_style(config(tmp_path / "out", 2, data=tmp_path, expression="3dmm"))
+    extractor = load_extractor(made.extractor)
+    assert extractor.sizes.expression == "3dmm" and made.after["both"].num_styles == 2
+    kept, priors = read_priors(tmp_path, data, 0.1, extractor)
+    assert [video.name for video in kept.videos] == ["a.mp4", "b.mp4"]
+    values = load_file(tmp_path / "a.mp4" / "expression.safetensors")["values"]
+    assert torch.equal(values[3], (values[2] + values[4]) / 2)
+    sound = audio_features(Speech(load_file(tmp_path / "a.mp4" / "speech.safetensors")["waveform"]))
+    expected = extractor.prior(sound, coefficient_features(values, 25))
+    torch.testing.assert_close(priors[0].mean, expected.mean)
+    (tmp_path / "a.mp4" / "expression.safetensors").unlink()
+    with pytest.raises(InputError, match="a.mp4 has no expression.safetensors.* `prepare --face-recon`"):
+        read_priors(tmp_path, VideoData(clips[:1], 1), 0.1, extractor)
+
+
+def track_with(track: LandmarkTrack, valid: torch.Tensor) -> LandmarkTrack:
+    return dataclasses.replace(track, valid=valid)
 
 
 def test_data_reject_what_is_no_choice_of_styles(tmp_path):

@@ -1,0 +1,1 @@
+"""PortraitTalk's training as one recipe: IdentityNet, AnimateNet, then everything together."""
