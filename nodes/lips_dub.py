@@ -34,6 +34,13 @@ OF_THE_FILM = (
     "seed",
     "emotion",
     "emotion_strength",
+    "gaze",
+    "gaze_yaw",
+    "gaze_pitch",
+    "eye_motion",
+    "brow_motion",
+    "breath",
+    "idle_motion",
 )  # of MotionOptions: what a filmed face keeps
 PAINT = ("voice_gate", "sharpen", "match_colour", "blend", "feather", "crop_pad", "max_yaw", "batch_size")
 REFERENCES = ("references", "lip_references", "reference_frames")  # of LipPaintOptions

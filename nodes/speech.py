@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from fractions import Fraction
 
 from comfy_api.latest import io
@@ -32,6 +31,9 @@ from .widgets import face_index_widget, later_widgets, widget, widgets
 # options of MotionOptions by where they stand among the inputs, which saved graphs rely on; new ones come last
 MAIN = ("fps", "mouth_gain", "head_motion", "blink_rate", "seed")
 FINE = ("silence_gate_db", "smoothing", "offset_ms")
+EMOTION = ("emotion", "emotion_strength")
+GAZE = ("gaze", "gaze_yaw", "gaze_pitch")
+AMOUNTS = ("eye_motion", "brow_motion", "breath", "idle_motion")
 
 
 class AudioToLandmarks(io.ComfyNode):
@@ -123,7 +125,7 @@ def _going_on(inputs, speech, portrait):
     order = film_order(len(track), speech.num_frames(track.fps), film_end)
     if len(order) == len(track):
         return track, pictures
-    longer = dataclasses.replace(track, points=track.points[order], valid=track.valid[order])
+    longer = track.at(order)
     return longer, pictures if film is None else film[order]
 
 
@@ -142,10 +144,11 @@ def _as_long_as(film, speech, fps, node_id):
     return fitted.speech, film.fps
 
 
-def _motion_options(speech, fps, gain_points="[]", gain_curve=None, emotion_points="[]", **motion):
+def _motion_options(speech, fps, gain_points="[]", gain_curve=None, emotion_points="[]", gaze_points="[]", **motion):
     from ..portraittalk_core.motion.expression import emotion_points as drawn_emotions
     from ..portraittalk_core.motion.gain import gain_curve as drawn_gain
     from ..portraittalk_core.motion.gain import gain_of_values
+    from ..portraittalk_core.motion.gaze import gaze_points as drawn_gaze
     from ..portraittalk_core.types import as_fps
 
     exact = as_fps(fps)
@@ -154,8 +157,8 @@ def _motion_options(speech, fps, gain_points="[]", gain_curve=None, emotion_poin
     if gain_curve is not None:
         connected = gain_of_values(frame_values(gain_curve, num_frames), num_frames)
         curve = connected if curve is None else curve * connected
-    emotions = tuple(drawn_emotions(emotion_points))
-    return MotionOptions(fps=exact, gain_curve=curve, emotion_points=emotions, **motion)
+    points = {"emotion_points": tuple(drawn_emotions(emotion_points)), "gaze_points": tuple(drawn_gaze(gaze_points))}
+    return MotionOptions(fps=exact, gain_curve=curve, **points, **motion)
 
 
 def _detect_face(picture, face_index, face_at, size):
@@ -222,7 +225,15 @@ def _motion_inputs() -> list[io.Input]:
                 "throughout.",
             )
         ),
-        *later_widgets(MotionOptions, [*MAIN, *FINE]),  # behind every other widget
+        *(widget(MotionOptions, name, optional=True) for name in (*EMOTION, *GAZE, *AMOUNTS)),
+        advanced(
+            io.String.Input(
+                "gaze_points", default="[]", optional=True,
+                tooltip="Where the eyes look over time, as [[seconds, yaw, pitch], …], degrees that are added to "
+                "gaze_yaw and gaze_pitch.",
+            )
+        ),
+        *later_widgets(MotionOptions, [*MAIN, *FINE, *EMOTION, *GAZE, *AMOUNTS]),  # behind every other widget
         face_at_input("Where the face is in the portrait, as a mask or box; goes before face_index."),
         io.Image.Input(
             "film", optional=True,

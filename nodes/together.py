@@ -12,13 +12,15 @@ from .bindings.progress import show_text
 from .bindings.temp_video import temp_video, video_ui
 from .sockets import ESSENTIALS, BoundingBox, Boxes, KeypointRenderer, MotionEngine, growing, grown, schema
 from .video import FEW_FRAMES
-from .widgets import ai_mark_widget, crf_widget, later_widgets, marked, widgets
+from .widgets import ai_mark_widget, crf_widget, later_widgets, marked, widget, widgets
 
 VOICES, VOICE, PLACES, PLACE = "voices", "voice", "faces_at", "face_at"
 MOST_VOICES = 5
 VOICE_TEXT = "What the faces say, a sound each; all begin together, and who does not speak listens."
 PLACE_TEXT = "Where the face of the voice of the same number is, as a mask or box; goes before faces."
 MAIN = ("fps", "mouth_gain", "head_motion", "blink_rate", "seed")
+# of MotionOptions, in the order in which saved graphs know them
+FINE = ("silence_gate_db", "smoothing", "offset_ms", "emotion", "emotion_strength")
 
 
 class SeveralSpeakers(io.ComfyNode):
@@ -93,8 +95,9 @@ def _inputs() -> list[io.Input]:
             "images holds the first frame only.",
         ),
         crf_widget(optional=True),
-        *later_widgets(MotionOptions, MAIN),
+        *(widget(MotionOptions, name, optional=True) for name in FINE),
         ai_mark_widget(),
+        *later_widgets(MotionOptions, [*MAIN, *FINE]),  # behind every other widget
     ]  # fmt: skip
 
 

@@ -32,6 +32,8 @@ def add_motion(parser: argparse.ArgumentParser, filmed: bool = False) -> None:
         add_file(group, "--gain-points", "IN.json", points, False)
         points = "emotions over time, as [[seconds, emotion, strength], …]; times --emotion-strength"
         add_file(group, "--emotion-points", "IN.json", points, False)
+        points = "gaze over time, as [[seconds, yaw, pitch], …], degrees; added to --gaze-yaw and --gaze-pitch"
+        add_file(group, "--gaze-points", "IN.json", points, False)
     group = parser.add_argument_group("motion engine")
     add_file(group, "--engine", "FILE", _engine_help(), False)
     add_file(group, "--encoder", "FILE", "speech encoder that the engine needs", False)
@@ -79,9 +81,10 @@ def motion_engine(args: argparse.Namespace) -> MotionEngine:
 
 
 def with_points(options: MotionOptions, args: argparse.Namespace, speech: Speech) -> MotionOptions:
-    """The options with the gain of every frame, and the emotions, of files of control points."""
+    """The options with the gain of every frame, the emotions and the gaze of files of control points."""
     from ..motion.expression import emotion_points
     from ..motion.gain import gain_curve
+    from ..motion.gaze import gaze_points
     from ..motion.points import MAX_POINTS_BYTES
 
     if (path := getattr(args, "gain_points", None)) is not None:  # a filmed face has none
@@ -91,4 +94,7 @@ def with_points(options: MotionOptions, args: argparse.Namespace, speech: Speech
     if (path := getattr(args, "emotion_points", None)) is not None:
         text = read_text(path, "the emotion points", "give a JSON file", MAX_POINTS_BYTES)
         options = dataclasses.replace(options, emotion_points=tuple(emotion_points(text)))
+    if (path := getattr(args, "gaze_points", None)) is not None:
+        text = read_text(path, "the gaze points", "give a JSON file", MAX_POINTS_BYTES)
+        options = dataclasses.replace(options, gaze_points=tuple(gaze_points(text)))
     return options

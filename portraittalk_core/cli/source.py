@@ -68,6 +68,7 @@ def make_video(args: argparse.Namespace, kind: str) -> None:
 def _refuse_for_films(args: argparse.Namespace) -> None:
     flags = [option_of(MotionOptions, name).flag for name in OF_THE_FILM if getattr(args, name, None) is not None]
     points = {"--gain-points": "gain_points", "--emotion-points": "emotion_points"}
+    points["--gaze-points"] = "gaze_points"
     flags += [flag for flag, name in points.items() if getattr(args, name, None) is not None]
     flags += ["--driving"] if getattr(args, "driving", None) is not None else []
     if flags:

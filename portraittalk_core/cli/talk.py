@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
     Made = Callable[..., RenderResult]
 
+POINTS = ("gain_points", "emotion_points", "gaze_points")
+
 EXAMPLES = """examples:
   portraittalk talk --portrait me.jpg --speech hello.wav --out hello.mp4
   portraittalk talk --portrait group.jpg --face-index 1 --face-order left_to_right --speech a.mp3 --out a.mp4
@@ -92,7 +94,7 @@ def _talk_alone(args: argparse.Namespace, faces: list[int | FaceChoice], options
 
 def _talk_together(args: argparse.Namespace, faces: list[int | FaceChoice], options: MotionOptions) -> Made:
     """What makes the video of several speaking faces of one picture."""
-    alone = [flag for flag in ("driving", "gain_points") if getattr(args, flag, None) is not None]
+    alone = [flag for flag in ("driving", *POINTS) if getattr(args, flag, None) is not None]
     if alone:
         flags = ", ".join("--" + flag.replace("_", "-") for flag in alone)
         raise InputError(f"{flags} moves one face, and --also names several; leave one of them out.")

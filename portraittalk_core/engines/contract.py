@@ -178,23 +178,25 @@ def whole_track(
     import torch
 
     from ..motion.options import MotionOptions
+    from ..types import joined_shoulders
 
     check_makes(engine, LANDMARKS)
     options = options or MotionOptions()
     total, done = speech.num_frames(options.fps), 0
     points, span = torch.empty(total, *reference.points.shape[1:]), reference
-    valid = torch.empty(total, dtype=torch.bool)
+    valid, shoulders = torch.empty(total, dtype=torch.bool), []
     progress = None if on_progress is None else lambda count, of: on_progress(total * count // max(2 * of, 1), total)
     for span in engine.spans(speech, reference, options, progress):
         stop = done + len(span)
         if stop <= total:
             points[done:stop], valid[done:stop] = span.points, span.valid
+            shoulders.append(span.shoulders)
         done = stop
         if on_progress:
             on_progress(min((total + done) // 2, total), total)
     if done != total:
         raise InputError(f"the {engine.name} engine made {done} frames, but {speech.source} has {total}.")
-    return dataclasses.replace(span, points=points, valid=valid)
+    return dataclasses.replace(span, points=points, valid=valid, shoulders=joined_shoulders(shoulders))
 
 
 def whole_keypoints(

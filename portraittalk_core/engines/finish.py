@@ -10,7 +10,9 @@ from torch import Tensor
 from ..face import topology as topo
 from ..motion.blink import blink_curve
 from ..motion.expression import expression_of
+from ..motion.gaze import lids, look
 from ..motion.head import head_motion
+from ..motion.life import life_of
 from ..motion.options import MotionOptions
 from ..motion.rig import MAX_BROW, WIDEST_GAP, FaceRig, expressed, make_rig, turn_head
 from ..motion.smoothing import frame_times_s, one_euro_smoothing, sample_at
@@ -52,6 +54,7 @@ def finish_motion(
     blink = blink_curve(count, options.fps, factors.blink_rate, options.seed, stress, factors.blink_time)
     brow = brow_curve(stress, options.fps) * factors.brow
     head = head_motion(stress, options.fps, factors.head, options.seed, factors.head_shift, factors.head_pace)
+    life = life_of(options, reference, factors, natural, head)
     rest = rig.rest + rig.close + factors.smile * rig.smile
     gains = options.gains(count) * gate * factors.opening
     expression = expression_of(options, count)
@@ -59,13 +62,18 @@ def finish_motion(
         span = slice(start, start + SPAN)
         gain = gains[span, None, None]
         moved = shift[span] @ rig.axes.T / rig.unit_px * gain
-        local = (
-            rest + moved + rig.shut * blink[span, None, None] + rig.brows * brow[span, None, None].clamp(0, MAX_BROW)
-        )
+        moved[:, [*topo.RIGHT_IRIS, *topo.LEFT_IRIS]] = 0  # no network of ours knows where eyes look
+        gaze = None if life.gaze is None else life.gaze[span]
+        local = rest + moved + rig.brows * brow[span, None, None].clamp(0, MAX_BROW)
+        local += rig.shut * lids(blink[span], gaze)[:, None, None]
         if expression is not None:
             local += expressed(rig, expression[span])
-        points_px = rig.to_px(turn_head(local, head, span))
-        yield LandmarkTrack.from_px(points_px, reference.width, reference.height, options.fps)
+        look(local, rig.rest, gaze)
+        points_px = rig.to_px(turn_head(local, life.head, span))
+        shoulders = None if life.shoulders is None else life.shoulders[span]
+        yield LandmarkTrack.from_px(
+            points_px, reference.width, reference.height, options.fps, shoulders=shoulders
+        )  # fmt: skip
 
 
 def _sampled(raw: RawMotion, times_s: Tensor) -> Tensor:

@@ -159,6 +159,11 @@ def rotation_matrix(angles_deg: Tensor) -> Tensor:
     return about_z @ about_y @ about_x
 
 
+def euler_angles_deg(rotation: Tensor) -> Tensor:
+    """(T, 3) pitch, yaw and roll in degrees of (T, 3, 3) rotations, as `rotation_matrix` takes them."""
+    return torch.rad2deg(_euler(rotation))
+
+
 def _euler(rotation: Tensor) -> Tensor:
     """(T, 3) pitch, yaw, roll in radians of roll · yaw · pitch."""
     yaw = torch.asin(rotation[:, 2, 0].clamp(-1, 1))

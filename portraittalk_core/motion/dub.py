@@ -16,7 +16,7 @@ from ..checks import check_choice
 from ..errors import InputError
 from ..face import topology as topo
 from ..face.geometry import align, eye_axis, turned_aside
-from ..motion.options import MotionOptions
+from ..motion.options import STILL, MotionOptions
 from ..progress import Progress
 from ..scratch import extended, let_go, scratch_table
 from ..types import LandmarkTrack, Speech
@@ -120,7 +120,7 @@ def dub_track(
             f"a film's face is landmarks, and the engine {engine.name} makes keypoints; choose another one."
         )
     fitted = fit_speech(speech, len(driving), driving.fps).speech
-    mouth_only = replace(options, fps=driving.fps, head_motion=0.0, blink_rate=0.0)
+    mouth_only = replace(options, fps=driving.fps, **STILL)
     scenes = torch.zeros(len(driving), dtype=torch.int64) if scenes is None else scenes
     if absolute and hasattr(engine, "film_spans"):
         mouths = engine.film_spans(fitted, driving, mouth_only, scenes, on_progress)

@@ -15,6 +15,13 @@ OF_THE_FILM = (
     "blink_rate",
     "emotion",
     "emotion_strength",
+    "gaze",
+    "gaze_yaw",
+    "gaze_pitch",
+    "eye_motion",
+    "brow_motion",
+    "breath",
+    "idle_motion",
 )  # of MotionOptions: what a filmed face keeps
 
 

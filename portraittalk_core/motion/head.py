@@ -46,7 +46,7 @@ class HeadDrift:
 
     def __init__(self, seed: int = 0, amount: float = 1.0, shift: float | None = None, pace: float = 1.0) -> None:
         random = np.random.default_rng([seed, 0x4EAD])
-        self._angles, self._ways = ([_Drift(random) for _ in range(3)] for _ in range(2))
+        self._angles, self._ways = ([Drift(random) for _ in range(3)] for _ in range(2))
         self._amount, self._shift, self._pace = amount, amount if shift is None else shift, pace
 
     def at(self, times_s: Tensor, stress: Tensor) -> HeadPose:
@@ -59,7 +59,7 @@ class HeadDrift:
         return HeadPose((self._amount * settle * angles).float(), moved.float(), torch.ones(len(times_s)))
 
 
-class _Drift:
+class Drift:
     """A sum of slow waves whose frequencies share no period, of unit deviation, softly limited."""
 
     def __init__(self, random: np.random.Generator) -> None:

@@ -22,7 +22,21 @@ if TYPE_CHECKING:
 
 NEUTRAL = "neutral"
 EMOTION_NAMES = (NEUTRAL, "happy", "sad", "angry", "surprised", "disgusted", "afraid")
+AS_IN_PORTRAIT, AT_CAMERA = "portrait", "camera"
+MAX_GAZE_YAW, MAX_GAZE_PITCH = 30, 20  # degrees
 LARGEST_SEED = 2**64 - 1
+
+
+# of MotionOptions: what moves beside the mouth, at the values at which it does not
+STILL = {"head_motion": 0.0, "blink_rate": 0.0, "eye_motion": 0.0, "breath": 0.0, "idle_motion": 0.0}
+
+
+@dataclass(frozen=True)
+class Listening:
+    """What others in the picture do, for who listens to them; after the last frame it goes on as there."""
+
+    speaking: Tensor  # (K,) 0..1 a frame: how much somebody else speaks
+    towards_deg: Tensor  # (K, 2) yaw and pitch at which that one is seen, from where the face looks by itself
 
 
 @dataclass(frozen=True)
@@ -56,7 +70,37 @@ class MotionOptions:
     emotion_strength: float = option(
         0.7, 0, 1, "How much of the emotion shows: 0 nothing, 1 plainly.", step=0.05, advanced=True
     )
+    gaze: str = option(
+        AS_IN_PORTRAIT, choices=(AS_IN_PORTRAIT, AT_CAMERA), advanced=True,
+        help="Where the eyes rest: as in the portrait, or at the camera.",
+    )  # fmt: skip
+    gaze_yaw: float = option(
+        0.0, -MAX_GAZE_YAW, MAX_GAZE_YAW, "Degrees by which the eyes look from there to the viewer's right.",
+        step=1, advanced=True,
+    )  # fmt: skip
+    gaze_pitch: float = option(
+        0.0, -MAX_GAZE_PITCH, MAX_GAZE_PITCH, "Degrees by which the eyes look from there downwards.",
+        step=1, advanced=True,
+    )  # fmt: skip
+    eye_motion: float = option(
+        1.0, 0, 2, "How much the eyes move by themselves: 0 fixes them in the head, 1 is natural, 2 is restless.",
+        step=0.05, advanced=True,
+    )  # fmt: skip
+    brow_motion: float = option(
+        1.0, 0, 2, "How far the brows rise on stressed syllables: 0 not at all, 1 is natural; with the head's motion.",
+        step=0.05, advanced=True,
+    )  # fmt: skip
+    breath: float = option(
+        1.0, 0, 2, "How far shoulders and head rise with the breath: 0 not at all, 1 is calm.",
+        step=0.05, advanced=True,
+    )  # fmt: skip
+    idle_motion: float = option(
+        1.0, 0, 2, "How much the head sways and nods in pauses and while it listens; with the head's motion.",
+        step=0.05, advanced=True,
+    )  # fmt: skip
     emotion_points: tuple = ()  # (seconds, emotion, strength) from which moment on which emotion shows instead
+    gaze_points: tuple = ()  # (seconds, yaw, pitch) degrees, added to gaze_yaw and gaze_pitch; linear in between
+    listening: Listening | None = field(default=None, compare=False)  # to others in the picture
     gain_curve: Tensor | None = field(default=None, compare=False)  # (K,) 0..2 a frame; times mouth_gain
     style_statistics: StyleStatistics | None = None  # somebody's way of speaking; the amounts above are factors of it
 

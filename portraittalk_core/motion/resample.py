@@ -10,7 +10,7 @@ from fractions import Fraction
 import torch
 
 from ..errors import InputError
-from ..types import LandmarkTrack, as_fps
+from ..types import LandmarkTrack, as_fps, joined_shoulders
 from .smoothing import frame_times_s
 
 
@@ -38,7 +38,10 @@ def at_fps(track: LandmarkTrack, fps: Fraction | float | str) -> LandmarkTrack:
     upper, share = at.ceil().long(), (at - lower).float()
     points = torch.lerp(track.points[lower], track.points[upper], share[:, None, None])
     valid = track.valid[lower] & track.valid[upper]
-    return replace(track, points=points, valid=valid, fps=fps)
+    shoulders = track.shoulders
+    if shoulders is not None:
+        shoulders = torch.lerp(shoulders[lower], shoulders[upper], share)
+    return replace(track, points=points, valid=valid, fps=fps, shoulders=shoulders)
 
 
 def join_tracks(tracks: Iterable[LandmarkTrack]) -> LandmarkTrack:
@@ -54,4 +57,5 @@ def join_tracks(tracks: Iterable[LandmarkTrack]) -> LandmarkTrack:
     if len(tracks) == 1:
         return tracks[0]
     points, valid = torch.cat([track.points for track in tracks]), torch.cat([track.valid for track in tracks])
-    return replace(tracks[0], points=points, valid=valid)
+    shoulders = joined_shoulders([track.shoulders for track in tracks])
+    return replace(tracks[0], points=points, valid=valid, shoulders=shoulders)

@@ -18,6 +18,7 @@ from ..face import topology as topo
 from ..face.geometry import rotation_matrix
 from ..types import MOUTH_PARAMETERS, HeadPose, LandmarkTrack, MotionPlan, MouthCurves
 from .expression import ACTIONS, OPENING, action_shapes
+from .gaze import lids, look
 from .smoothing import smooth_step
 
 SPAN = 64  # frames whose landmarks are made at once
@@ -88,14 +89,19 @@ def plan_landmarks(
     rig = rig or make_rig(plan.reference)
     span = slice(start, len(plan) if stop is None else min(stop, len(plan)))
     weights = _shape_weights(rig, MouthCurves(*(getattr(plan.mouth, name)[span] for name in MOUTH_PARAMETERS)))
-    weights += [plan.brow[span].clamp(0, MAX_BROW), plan.blink[span].clamp(0, 1)]
+    gaze = None if plan.gaze is None else plan.gaze[span]
+    weights += [plan.brow[span].clamp(0, MAX_BROW), lids(plan.blink[span].clamp(0, 1), gaze)]
     weights += [torch.full_like(weights[0], plan.smile)]
     local = rig.rest + torch.einsum("st,snc->tnc", torch.stack(weights), rig.shapes)
     if plan.expression is not None:
         local += expressed(rig, plan.expression[span], plan.mouth.press[span])
+    look(local, rig.rest, gaze)
     local = turn_head(local, plan.head, span)
     reference = plan.reference
-    return LandmarkTrack.from_px(rig.to_px(local), reference.width, reference.height, plan.fps)
+    shoulders = None if plan.shoulders is None else plan.shoulders[span]
+    return LandmarkTrack.from_px(
+        rig.to_px(local), reference.width, reference.height, plan.fps, shoulders=shoulders
+    )  # fmt: skip
 
 
 def expressed(rig: FaceRig, amounts: Tensor, press: Tensor | None = None) -> Tensor:

@@ -45,7 +45,8 @@ def style_factors(options: MotionOptions, own_smile: float = 0.0) -> StyleFactor
             added again.
     """
     head = options.head_motion
-    plain = StyleFactors(blink_rate=options.blink_rate, head=head, head_shift=head, brow=min(head, 1.0))
+    brow = min(head, 1.0) * options.brow_motion
+    plain = StyleFactors(blink_rate=options.blink_rate, head=head, head_shift=head, brow=brow)
     style_statistics = options.style_statistics
     if style_statistics is None or style_statistics.strength == 0:
         return plain

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import Tensor
 
 from ..face import topology as topo
 from ..face.geometry import align
 from ..types import LandmarkTrack
 from .rig import face_axes, make_rig
+from .smoothing import one_euro_smoothing
 
 SAME_FACE = 0.05  # mean distance of the aligned rigid and outline points, inter-ocular units
 SAME_PLACE = 0.3  # distance between the two faces, inter-ocular units
+IRIS_UNIT, IRIS_SMOOTHING = 0.05, 0.6  # inter-ocular distances that a pupil goes in a wide look; see `smoothing`
 SAME_SIZE = 1.12  # ratio of their sizes
 
 
@@ -36,6 +39,14 @@ def belongs_to(track: LandmarkTrack, reference: LandmarkTrack) -> bool:
     return bool(shape_error < SAME_FACE and displaced < SAME_PLACE and resized < math.log(SAME_SIZE))
 
 
+def steady_eyes(expression: Tensor, track: LandmarkTrack) -> None:
+    """Let the irises of (T, 478, 3) displacements move together and without a mesh's jitter, in place."""
+    irises = [*topo.RIGHT_IRIS, *topo.LEFT_IRIS]
+    gaze = expression[:, [topo.RIGHT_IRIS[0], topo.LEFT_IRIS[0]]].mean(1)
+    steady = IRIS_UNIT * one_euro_smoothing(gaze / IRIS_UNIT, track.fps, IRIS_SMOOTHING)
+    expression[:, irises] = steady[:, None]
+
+
 def transfer_motion(track: LandmarkTrack, reference: LandmarkTrack) -> LandmarkTrack:
     """Motion of the face in `track`, transferred to the face in `reference`.
 
@@ -57,6 +68,7 @@ def transfer_motion(track: LandmarkTrack, reference: LandmarkTrack) -> LandmarkT
     # each frame turned back onto the neutral head: what is left is expression
     scale, rotation, shift = align(local[:, rigid], resting[rigid].expand(len(local), -1, -1))
     expression = scale[:, None, None] * local @ rotation.transpose(1, 2) + shift[:, None] - resting
+    steady_eyes(expression, track)
     moved = rig.rest + rig.close + expression
     # and the head's way since the first frame, about the same point between the eyes
     turn = rotation.transpose(1, 2) @ rotation[:1]

@@ -68,7 +68,7 @@ def live(
         MediaError: the sound cannot be read.
     """
     planner = LivePlanner(portrait.landmarks, options, network)
-    renderer = portrait_renderer(portrait)
+    renderer = portrait_renderer(portrait, breathes=planner.options.breath > 0)
     run = _Run(float(planner.options.fps), planner.latency_s, show)
     with one_torch_thread(), torch.inference_mode():
         list(renderer.render(portrait.landmarks))  # what is made once is made before anybody waits

@@ -102,7 +102,7 @@ def driven_track(
     order = _order_for(speech, len(track), options, driving, film_end)
     track = transfer_motion(track, portrait.landmarks)
     # what is interpolated where nobody was seen is motion as good as any
-    return replace(track, points=track.points[order], valid=torch.ones(len(order), dtype=torch.bool))
+    return replace(track.at(order), valid=torch.ones(len(order), dtype=torch.bool))
 
 
 def driven_keypoints(

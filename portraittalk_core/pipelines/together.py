@@ -15,6 +15,7 @@ from ..engines.contract import LANDMARKS, MotionEngine, check_makes, made
 from ..errors import InputError
 from ..face.geometry import face_box_px
 from ..motion.dub import fit_speech
+from ..motion.listening import listeners
 from ..motion.options import LARGEST_SEED, MotionOptions
 from ..progress import Progress
 from ..renderers.contract import Callbacks, Renderer, RenderJob, check_motion
@@ -52,8 +53,8 @@ def talk_speakers(
 ) -> RenderResult:
     """Render a picture whose faces speak, each its own speech, to a video file as long as the longest one.
 
-    All speeches begin together. In silence, and after its end, a face listens: its mouth rests, it blinks and moves its
-    head as it does in pauses. Each face has blinks and head motion of its own.
+    All speeches begin together. In silence, and after its end, a face listens: its mouth rests, it looks to who speaks,
+    nods, blinks and moves its head as it does in pauses. Each face has blinks, eye and head motion of its own.
 
     Args:
         speakers: of one and the same picture.
@@ -78,10 +79,12 @@ def talk_speakers(
     check_makes(engine, LANDMARKS, *([layout] if layout else []))
     total = max(speaker.speech.num_frames(options.fps) for speaker in speakers)
     listening = None if callbacks.on_progress is None else lambda *_: callbacks.on_progress(0, total)
+    faces = [speaker.portrait.landmarks for speaker in speakers]
+    heard = listeners([speaker.speech for speaker in speakers], faces, options, total)
     jobs = []
     for number, speaker in enumerate(speakers):
         speech = fit_speech(speaker.speech, total, options.fps).speech
-        own = replace(options, seed=(options.seed + number) % (LARGEST_SEED + 1))
+        own = replace(options, seed=(options.seed + number) % (LARGEST_SEED + 1), listening=heard[number])
         motion = engine.spans(speech, speaker.portrait.landmarks, own, listening)
         jobs.append(
             RenderJob(speaker.portrait, motion, total, options.fps, speech, style, made(engine) != LANDMARKS)

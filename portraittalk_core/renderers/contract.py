@@ -60,13 +60,15 @@ class Film:
         frames = None if self.scenes is None else self.scenes == scene
         if frames is None or bool(frames.all()):
             return self.track
-        return replace(self.track, points=self.track.points[frames], valid=self.track.valid[frames])
+        return self.track.at(frames)
 
     def in_order(self, order: Tensor) -> Film:
         """The film whose frames follow each other in another order, such as (T,) `motion.dub.film_order`."""
         from ..scratch import gathered
 
-        track = replace(self.track, points=gathered(self.track.points, order), valid=self.track.valid[order])
+        shoulders = None if self.track.shoulders is None else self.track.shoulders[order]
+        points = gathered(self.track.points, order)
+        track = replace(self.track, points=points, valid=self.track.valid[order], shoulders=shoulders)
         names = ("scenes", "covered", "other_person", "sharpness")
         numbers = {name: getattr(self, name) for name in names}
         numbers = {name: values if values is None else values[order] for name, values in numbers.items()}

@@ -9,7 +9,7 @@ Shapes: T frames, N samples, K keypoints.
 from ..frame_rate import as_fps, num_frames_for
 from .head_pose import HeadPose
 from .keypoint_track import KEYPOINT_LAYOUTS, KeypointTrack
-from .landmark_track import NUM_LANDMARKS, LandmarkTrack
+from .landmark_track import NUM_LANDMARKS, LandmarkTrack, joined_shoulders
 from .motion_plan import MotionPlan
 from .mouth import MOUTH_PARAMETERS, MouthCurves
 from .portrait import Portrait, check_picture
@@ -34,5 +34,6 @@ __all__ = [
     "Speech",
     "as_fps",
     "check_picture",
+    "joined_shoulders",
     "num_frames_for",
 ]

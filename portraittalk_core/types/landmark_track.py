@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import ClassVar
@@ -34,6 +35,7 @@ class LandmarkTrack:
     fps: Fraction
     width: int  # pixels
     height: int  # pixels
+    shoulders: Tensor | None = None  # (T,) float32, how far they rise, inter-ocular distances; None: nothing is known
 
     def __post_init__(self) -> None:
         check_shape(self.points, f"T {NUM_LANDMARKS} 3", "landmark points")
@@ -48,6 +50,8 @@ class LandmarkTrack:
                 raise InputError(
                     f"landmark points must lie within {MAX_REACH:g} pictures of the origin, not at {reach:g}."
                 )
+        if self.shoulders is not None:
+            check_finite(check_shape(self.shoulders, f"{len(self.points)}", "the track's shoulders"), "the shoulders")
         if len(self.points) > BLOCK:
             let_go()
         object.__setattr__(self, "fps", as_fps(self.fps))
@@ -72,16 +76,26 @@ class LandmarkTrack:
 
     def slice(self, start: int, stop: int) -> LandmarkTrack:
         """Frames start..stop-1 as a track of their own."""
-        return replace(self, points=self.points[start:stop], valid=self.valid[start:stop])
+        return self.at(slice(start, stop))
+
+    def at(self, frames: slice | Tensor) -> LandmarkTrack:
+        """Some frames, or all in another order, as a track of their own."""
+        shoulders = None if self.shoulders is None else self.shoulders[frames]
+        return replace(self, points=self.points[frames], valid=self.valid[frames], shoulders=shoulders)
 
     @staticmethod
     def from_px(
-        points_px: Tensor, width: int, height: int, fps: Fraction, valid: Tensor | None = None
+        points_px: Tensor,
+        width: int,
+        height: int,
+        fps: Fraction,
+        valid: Tensor | None = None,
+        shoulders: Tensor | None = None,
     ) -> LandmarkTrack:
         """A track from (T, 478, 3) pixel landmarks; all frames are valid unless `valid` (T,) says otherwise."""
         scale = torch.tensor([width, height, width], dtype=torch.float32)
         flags = torch.ones(len(points_px), dtype=torch.bool) if valid is None else valid
-        return LandmarkTrack((points_px.float() / scale), flags, fps, width, height)
+        return LandmarkTrack((points_px.float() / scale), flags, fps, width, height, shoulders)
 
     def to_record(self) -> Record:
         """Tensors and metadata of a track file."""
@@ -91,7 +105,8 @@ class LandmarkTrack:
             "width": str(self.width),
             "height": str(self.height),
         }
-        return {"points": self.points, "valid": self.valid}, metadata
+        tensors = {"points": self.points, "valid": self.valid}
+        return tensors if self.shoulders is None else tensors | {"shoulders": self.shoulders}, metadata
 
     @classmethod
     def from_record(cls, tensors: dict[str, Tensor], metadata: dict[str, str]) -> LandmarkTrack:
@@ -108,4 +123,10 @@ class LandmarkTrack:
         width, height = (
             parse_whole(metadata[side], f"the track's {side}", 1, MAX_SIDE) for side in ("width", "height")
         )
-        return cls(tensors["points"], tensors["valid"], as_fps(metadata["fps"]), width, height)
+        fps = as_fps(metadata["fps"])
+        return cls(tensors["points"], tensors["valid"], fps, width, height, tensors.get("shoulders"))
+
+
+def joined_shoulders(parts: Sequence[Tensor | None]) -> Tensor | None:
+    """The shoulders of consecutive tracks as those of one; None if one of them knows nothing."""
+    return None if any(part is None for part in parts) else torch.cat(list(parts))

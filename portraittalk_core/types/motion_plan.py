@@ -24,6 +24,8 @@ class MotionPlan:
     fps: Fraction
     smile: float = 0.0  # how much higher the mouth's corners rest, inter-ocular distances
     expression: Tensor | None = None  # (T, 13) amounts of `motion.expression.ACTIONS`; None shows no emotion
+    gaze: Tensor | None = None  # (T, 2) yaw and pitch of the eyes, see `motion.gaze`; None keeps them in the head
+    shoulders: Tensor | None = None  # (T,) how far the shoulders rise, inter-ocular distances; None keeps them
 
     def __len__(self) -> int:
         return len(self.mouth)

@@ -82,7 +82,7 @@ def test_row_of_the_docs_follows():
     names = [
         field.name
         for field in dataclasses.fields(MotionOptions)
-        if field.name not in ("gain_curve", "emotion_points", "style_statistics")
+        if field.name not in ("gain_curve", "emotion_points", "gaze_points", "listening", "style_statistics")
     ]
     flags = [row.split("`")[1] for row in rows if row.startswith("| `--")]
     assert flags == [*("--" + name.replace("_", "-") for name in names), "--jaw-drop"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from ...motion.blink import blink_curve
 from ...motion.expression import expression_of
 from ...motion.head import head_motion
+from ...motion.life import life_of
 from ...motion.options import MotionOptions
 from ...motion.rig import SPAN, make_rig, plan_landmarks
 from ...motion.stress import brow_curve, stress_curve
@@ -75,5 +76,9 @@ def plan_motion(
     blink = blink_curve(count, options.fps, factors.blink_rate, options.seed, stress, factors.blink_time)
     head = head_motion(stress, options.fps, factors.head, options.seed, factors.head_shift, factors.head_pace)
     brow = brow_curve(stress, options.fps) * factors.brow
+    life = life_of(options, reference, factors, natural, head)
     mouth = with_gain(styled_mouth(natural, factors), options.gains(count))
-    return MotionPlan(reference, mouth, blink, brow, head, options.fps, factors.smile, expression_of(options, count))
+    return MotionPlan(
+        reference, mouth, blink, brow, life.head, options.fps, factors.smile,
+        expression_of(options, count), life.gaze, life.shoulders,
+    )  # fmt: skip

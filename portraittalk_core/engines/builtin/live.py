@@ -11,6 +11,7 @@ from torch import Tensor
 from ...motion.blink import CLOSE_S, OPEN_S, SHUT_S, blink_starts_s, closure
 from ...motion.expression import timeline_of
 from ...motion.head import HeadDrift
+from ...motion.life import Life
 from ...motion.options import MotionOptions
 from ...motion.rig import make_rig, plan_landmarks
 from ...motion.smoothing import OneEuroFilter
@@ -66,6 +67,7 @@ class LivePlanner:
         factors = self._factors
         self._expression = timeline_of(self.options)
         self._head = HeadDrift(self.options.seed, factors.head, factors.head_shift, factors.head_pace)
+        self._life = Life(self.options, reference, factors)
 
     @property
     def latency_s(self) -> float:
@@ -136,9 +138,10 @@ class LivePlanner:
         mouth = with_gain(styled_mouth(natural, self._factors), torch.full((count,), self.options.mouth_gain))
         stress = (self._syllable(natural.opening) - self._phrase(natural.opening)).clamp(-0.5, 0.8)
         brow = self._brow((stress - 0.1).clamp(min=0) * BROW_SHARE / 0.3).clamp(0, 1) * self._factors.brow
+        life = self._life.next(times, natural, self._head.at(times, stress))
         plan = MotionPlan(
-            self._reference, mouth, self._lids(times), brow, self._head.at(times, stress), self.options.fps,
-            self._factors.smile, self._expression.at(times),
+            self._reference, mouth, self._lids(times), brow, life.head, self.options.fps,
+            self._factors.smile, self._expression.at(times), life.gaze, life.shoulders,
         )  # fmt: skip
         return plan_landmarks(plan, rig=self._rig)
 

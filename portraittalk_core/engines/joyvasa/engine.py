@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...motion.expression import timeline_of
+from ...motion.gaze import directs_gaze
 from ...motion.keypoint_edit import expression_gain, head_edit
 from ...motion.keypoint_regions import LIVEPORTRAIT, MOUTH
 from ...motion.options import MotionOptions
@@ -78,6 +79,8 @@ class JoyVasa:
         options = options or MotionOptions()
         if timeline_of(options).shows:
             log.warning("the engine %s has expressions of its own: the emotion is left out.", self.name)
+        if directs_gaze(options):
+            log.warning("the engine %s has eyes of its own: the gaze that is asked for is left out.", self.name)
         count = speech.num_frames(options.fps)
         motion = self.template.in_units(self.motion(speech, options.seed, count, on_progress))
         if self.options.head_smoothing:

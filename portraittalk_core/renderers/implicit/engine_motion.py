@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ...errors import InputError
 from ...motion.keypoint_edit import carry, composed
 from ...motion.keypoint_regions import KEYPOINTS_OF_REGIONS, MOUTH
-from ...motion.options import MotionOptions
+from ...motion.options import STILL, MotionOptions
 from ...types import KeypointTrack, LandmarkTrack
 from ..contract import Film, RenderJob
 
@@ -39,7 +39,7 @@ def our_landmarks(job: RenderJob) -> Iterator[LandmarkTrack]:
     """Landmarks of the built-in engine for a portrait's speech, with a head that stays where it is."""
     from ...engines.registry import open_engine
 
-    still = MotionOptions(fps=job.fps, head_motion=0.0, blink_rate=0.0)
+    still = MotionOptions(fps=job.fps, **STILL)
     return open_engine().spans(job.speech, job.source.landmarks, still)
 
 

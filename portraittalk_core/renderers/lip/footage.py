@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...errors import InputError
 from ...scratch import ScratchRows
-from ...types import LandmarkTrack, Portrait
+from ...types import LandmarkTrack, Portrait, joined_shoulders
 from ..contract import Film, RenderJob
 from ..warp.build import warped_pictures
 
@@ -71,9 +71,11 @@ def joined(spans: Iterable[LandmarkTrack]) -> LandmarkTrack:
         raise InputError("there is nothing to render: the motion has 0 frames.")
     if len(some) == 1:
         return some[0]
-    rows, valid = ScratchRows(*some[0].points.shape[1:]), []
+    rows, valid, shoulders = ScratchRows(*some[0].points.shape[1:]), [], []
     for part in chain(some, parts):
         valid.append(part.valid)
+        shoulders.append(part.shoulders)
         for points in part.points:
             rows.add(points)
-    return replace(some[0], points=rows.table(), valid=torch.cat(valid))
+    whole = {"points": rows.table(), "valid": torch.cat(valid), "shoulders": joined_shoulders(shoulders)}
+    return replace(some[0], **whole)

@@ -9,7 +9,7 @@ steps, the sharpest whose head is turned as usual.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -103,7 +103,7 @@ def _usual_pose(track: LandmarkTrack, frames: Tensor) -> Tensor:
 
 def _pose(track: LandmarkTrack, frames: Tensor) -> Tensor:
     """(F, 2) pitch and yaw of some frames in degrees."""
-    return head_pose(replace(track, points=track.points[frames], valid=track.valid[frames])).angles_deg[:, :2]
+    return head_pose(track.at(frames)).angles_deg[:, :2]
 
 
 def contact_sheet(

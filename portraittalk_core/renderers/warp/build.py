@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 
@@ -99,7 +100,9 @@ def _warped_portrait(job: RenderJob, transparent: bool, on_mask: Callable[[Tenso
     is_complete = isinstance(job.motion, Sequence)
     reach_px = max(needed_reach_px(job.source, span) for span in job.motion) if is_complete else None
     move_px = max(_largest_move_px(job.source, span) for span in job.motion) if is_complete else None
-    renderer = portrait_renderer(job.source, reach_px, move_px)
+    spans = iter(job.motion)
+    first = next(spans, None)
+    renderer = portrait_renderer(job.source, reach_px, move_px, first is not None and first.shoulders is not None)
     if renderer.composite is None:
         if transparent:
             raise InputError(
@@ -107,12 +110,12 @@ def _warped_portrait(job: RenderJob, transparent: bool, on_mask: Callable[[Tenso
                 "take a picture that shows more of the person, before a plainer background."
             )
         log.warning("no person is recognised in %s: near the head, the background moves with it.", job.source.source)
-    for span in job.motion:
+    for span in itertools.chain([] if first is None else [first], spans):
         yield from renderer.render(span, transparent, on_mask)
 
 
 def portrait_renderer(
-    portrait: Portrait, reach_px: float | None = None, move_px: float | None = None
+    portrait: Portrait, reach_px: float | None = None, move_px: float | None = None, breathes: bool = False
 ) -> PortraitRenderer:
     """A renderer of one portrait, whose mouth and lids have been looked at, and whose people are cut out.
 
@@ -120,6 +123,7 @@ def portrait_renderer(
         portrait: picture and landmarks.
         reach_px: see `PortraitRenderer`.
         move_px: the head's largest move in pixels; None: it is not known, and may be lively.
+        breathes: see `PortraitRenderer`.
     """
     points = portrait.landmarks.points_px[0]
     cutout = cut_out(portrait.picture, points[:, :2])
@@ -132,6 +136,7 @@ def portrait_renderer(
         blinks=lids_fit(portrait.picture, points),
         background_px=_background_px(portrait, move_px),
         cutout=cutout,
+        breathes=breathes,
     )
 
 

@@ -22,6 +22,7 @@ class FramePose:
     mouth: Aperture
     eyes: tuple[Aperture, Aperture]  # right, left, as if their upper lids had not closed
     shut: tuple[float, float] = (0.0, 0.0)  # the way that their upper lids have closed, 0..1
+    came_from: Tensor | None = None  # (2, h, w) where each pixel of the box came from, −1..1 of the box; once warped
 
     @staticmethod
     def of(points: Tensor, head: Tensor, shut: Tensor) -> FramePose:

@@ -6,6 +6,7 @@ Contract of every renderer: (portrait, track) → iterator of pictures.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,7 @@ from ...types import LandmarkTrack, Portrait
 from .background import background_at, kept_motion
 from .composite import Composite
 from .cutout import Cutout
+from .eyes import Eyes
 from .field import MotionField, grid_nodes
 from .head_zone import HeadZone, head_zone
 from .lid_painter import LidPainter
@@ -26,6 +28,8 @@ from .mouth_interior import make_palette
 from .mouth_painter import MouthPainter
 from .open_mouth import SHOWS_TEETH, OpenMouth, look_into, on_lip_edges
 from .painters import FramePose, Painter, within
+from .shoulders import Shoulders
+from .turn_limit import TurnLimit
 
 REACH = 0.45  # of the smaller side of the face box: how far outside the face the picture may still move
 SHARP_SIDE_PX = 320  # regions up to this size are sampled from a picture twice as fine, against blur
@@ -50,6 +54,7 @@ class PortraitRenderer:
             the distance from the face, whatever is there.
         cutout: people and background of the picture: the head moves before a background that stays, whatever
             `background_px` says; None warps both together.
+        breathes: whether the shoulders of a portrait that was cut out may rise.
     """
 
     def __init__(
@@ -61,6 +66,7 @@ class PortraitRenderer:
         blinks: bool = True,
         background_px: float | None = None,
         cutout: Cutout | None = None,
+        breathes: bool = False,
     ) -> None:
         self.picture, self.covered, self.blinks = portrait.picture, covered, blinks
         self.source = portrait.landmarks.points_px[0, :, :2].contiguous()
@@ -68,7 +74,9 @@ class PortraitRenderer:
         low, high = self.source.amin(0), self.source.amax(0)
         reach = reach_px or REACH * float((high - low).min())
         zone = None if cutout is None else head_zone(self.source, cutout.mask, background_px or reach)
+        chest = Shoulders.of(self.source, width, height) if breathes and cutout is not None else None
         around = self._around(reach, zone, cutout)
+        around = around if chest is None else chest.around(around, SHARP_SIDE_PX - 2)
         box = pixel_box(around, 0, (0, 0, width, height))
         if box is None:
             raise InputError(f"the face of {portrait.source} lies outside the picture; choose another face or picture.")
@@ -92,6 +100,10 @@ class PortraitRenderer:
         self.mouth = None if covered else self._mouth(look_into(self._colours_at, lips) if is_open else None)
         self.lids = LidPainter(self.source, self.field.lids, self._colours_at, box)
         self.painters: list[Painter] = [self.lids, *([self.mouth] if self.mouth else [])]
+        if blinks and (eyes := Eyes(self.region, box, portrait.landmarks.points_px[0])).shown:
+            self.painters.insert(0, eyes)
+        self.rising = None if chest is None else chest.share(grid_nodes(box).reshape(-1, 2), box)[:, None]
+        self.chest, self.turns = chest, TurnLimit(portrait)
 
     def _around(self, reach: float, zone: HeadZone | None, cutout: Cutout | None) -> Tensor:
         """(2, 2) the corners around all that may move, pixels."""
@@ -121,15 +133,18 @@ class PortraitRenderer:
         """
         height, width = self.picture.shape[:2]
         check_same_shape(track, width, height)
-        scale = torch.tensor([width, height], dtype=torch.float32)
+        scale = torch.tensor([width, height, width], dtype=torch.float32)
         for start in range(0, len(track), BATCH):
             with torch.inference_mode():
-                targets = track.points[start : start + BATCH, :, :2] * scale
+                targets = self.turns.limited(track.points[start : start + BATCH] * scale)[..., :2]
                 heads = self.field.head_motion(targets)
                 if not self.blinks:
                     targets = self.field.with_resting_lids(targets, heads)
                 targets, shut = self.lids.held_open(targets, heads)
-                layers = self.field.backward(targets, heads, [mover(targets, heads) for mover in self.movers])
+                others = [mover(targets, heads) for mover in self.movers]
+                if self.chest is not None and track.shoulders is not None:
+                    others.append(self.chest.way_px(track.shoulders[start : start + BATCH])[:, None] * self.rising)
+                layers = self.field.backward(targets, heads, others)
                 if self.composite is not None:
                     self.composite.prepare(layers[:, 0])  # both agree but in lips and eyes
                 layers = self._to_sampling(layers)
@@ -167,6 +182,7 @@ class PortraitRenderer:
             self._part_layers(flow, layers, pose.points[[*chains[0], *chains[1]]], eye, _open_eye_share)
         warped = self._sample(flow.permute(0, 2, 3, 1))[0].contiguous()
         edge = None if self.composite is None else self.composite.draw(warped, flow[0], transparent)
+        pose = replace(pose, came_from=flow[0])
         for painter in self.painters:
             painter.paint(warped, pose)
         planes = warped.add_(0.5).to(torch.uint8)  # painters keep 0..255 too

@@ -65,8 +65,8 @@ def test_motion_defaults_are_those_of_motion_options():
 
 
 MOTION = (
-    "fps mouth_gain head_motion blink_rate silence_gate_db smoothing offset_ms seed emotion emotion_strength "
-    "gain_points emotion_points"
+    "fps mouth_gain head_motion blink_rate silence_gate_db smoothing offset_ms seed emotion emotion_strength gaze "
+    "gaze_yaw gaze_pitch eye_motion brow_motion breath idle_motion gain_points emotion_points gaze_points"
 )
 
 

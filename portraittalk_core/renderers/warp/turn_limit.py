@@ -1,0 +1,76 @@
+"""The limit of a portrait's turns to the side: beyond it a warp would have to show what the portrait does not."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from torch import Tensor
+
+from ...face import topology as topo
+from ...face.geometry import euler_angles_deg, rotation_matrix
+from ...motion.rig import PIVOT, face_axes
+from ...types import Portrait
+
+MOST_YAW_DEG = 15.0
+SLACK_DEG = 0.05
+
+log = logging.getLogger(__name__)
+
+
+class TurnLimit:
+    """Holds a head within 15° of yaw of its portrait, and warns of the first frames that ask for more.
+
+    Args:
+        portrait: whose own pose counts as 0°.
+    """
+
+    def __init__(self, portrait: Portrait) -> None:
+        points = portrait.landmarks.points_px[0]
+        self._source, self._warned = portrait.source, False
+        self._axes, self._origin, self._unit = face_axes(points)
+        rest = self._local(points)
+        rigid = rest[list(topo.RIGID)]
+        self._solver = torch.linalg.pinv(torch.cat([rigid, torch.ones(len(rigid), 1)], 1).double()).float()
+
+    def _local(self, points_px: Tensor) -> Tensor:
+        """(…, 3) pixels to the portrait's face axes."""
+        return (points_px - self._origin) @ self._axes.T / self._unit
+
+    def limited(self, points_px: Tensor) -> Tensor:
+        """Points of a head that turns aside by at most 15°; the same ones if it does not turn further.
+
+        Args:
+            points_px: (T, 478, 3) landmarks of some frames in the portrait's pixels, z on x's scale.
+        """
+        moved = self._solver @ self._local(points_px[:, list(topo.RIGID)])  # (T, 4, 3) images of axes and origin
+        yaw = torch.rad2deg(torch.asin((moved[:, 0, 2] / moved[:, 0].norm(dim=1).clamp(min=1e-6)).clamp(-1, 1)))
+        beyond = torch.nonzero(yaw.abs() > MOST_YAW_DEG + SLACK_DEG).flatten()
+        if not len(beyond):
+            return points_px
+        self._warn(yaw[beyond])
+        points_px = points_px.clone()
+        turned = self._turned_back(self._local(points_px[beyond]), moved[beyond])
+        points_px[beyond] = turned @ self._axes * self._unit + self._origin
+        return points_px
+
+    def _turned_back(self, points: Tensor, moved: Tensor) -> Tensor:
+        """(N, 478, 3) points in face axes, turned about the neck to the limit; `moved` (N, 4, 3) as the head went."""
+        left, _, right = torch.linalg.svd(moved[:, :3])
+        rotation = (left @ right).transpose(1, 2)
+        angles = euler_angles_deg(rotation)
+        angles[:, 1].clamp_(-MOST_YAW_DEG, MOST_YAW_DEG)
+        back = rotation_matrix(angles) @ rotation.transpose(1, 2)
+        neck = torch.tensor([*PIVOT, 1.0]) @ moved  # (N, 3)
+        return (points - neck[:, None]) @ back.transpose(1, 2) + neck[:, None]
+
+    def _warn(self, yaw: Tensor) -> None:
+        if self._warned:
+            return
+        self._warned = True
+        asked = float(yaw[yaw.abs().argmax()])
+        log.warning(
+            "the head of %s is to turn aside by %.1f°; the warp turns a portrait by at most %g°, and %.1f° are used "
+            "there. For larger turns take another renderer.",
+            self._source, asked, MOST_YAW_DEG, max(-MOST_YAW_DEG, min(asked, MOST_YAW_DEG)),
+        )  # fmt: skip
