@@ -108,7 +108,7 @@ class MouthPainter:
 
     def _between_corners(self, u: Tensor, mouth: Aperture) -> Tensor:
         """0..1 along the mouth, with soft ends; softer on a turned face, whose lips meet at no hidden corner."""
-        end, softness = (0.42, 0.16) if self.is_turned else (0.49, 0.04)
+        end, softness = (0.42, 0.16) if self.is_turned else (0.46, 0.08) if self.flat else (0.49, 0.04)
         return 1 - soft_step(u.abs() - end * mouth.width, softness * mouth.width)
 
 
