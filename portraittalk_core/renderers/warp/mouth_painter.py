@@ -13,6 +13,7 @@ from .mouth_interior import MouthPalette, paint_mouth
 from .open_mouth import OpenMouth
 from .painters import FramePose, within
 
+CORNER = 0.46  # of the mouth's width, from its middle: where its corners begin
 TURNED = 0.15  # of the mouth's width, from which its middle lies so far aside only where the face is turned away
 
 
@@ -69,8 +70,11 @@ class MouthPainter:
         if mouth.gap < 0.25 * feather or not len(inside):
             return
         pixels = pixels.view(-1, 2).index_select(0, inside)[None]  # (1, N, 2)
-        v, top, bottom, cover = (x.flatten().index_select(0, inside)[None] for x in (v, top, bottom, cover))
+        u, v, top, bottom, cover = (x.flatten().index_select(0, inside)[None] for x in (u, v, top, bottom, cover))
         painted = self._colours(pixels, v, top, bottom, pose)
+        # the lips' own dark red in the corners, where the layers tear
+        corner = soft_step(u.abs() - CORNER * mouth.width, 0.12 * mouth.width) * (not self.flat)
+        painted = torch.lerp(painted, self.palette.seam[:, None, None] * 255, corner)
         patch = patch.flatten(1)
         patch.index_copy_(1, inside, torch.lerp(patch.index_select(1, inside), painted[:, 0], cover))
         region[:, rows, columns] = patch.view(3, rows.stop - rows.start, -1)
@@ -104,7 +108,7 @@ class MouthPainter:
 
     def _between_corners(self, u: Tensor, mouth: Aperture) -> Tensor:
         """0..1 along the mouth, with soft ends; softer on a turned face, whose lips meet at no hidden corner."""
-        end, softness = (0.42, 0.16) if self.is_turned else (0.46, 0.08)
+        end, softness = (0.42, 0.16) if self.is_turned else (0.46, 0.08) if self.flat else (0.49, 0.04)
         return 1 - soft_step(u.abs() - end * mouth.width, softness * mouth.width)
 
 
