@@ -24,7 +24,7 @@ from .teeth import sample_teeth
 UPPER_EDGE = 0.045  # the upper incisors end this far below the line where the closed lips meet
 LOWER_EDGE, LOWER_DROP = -0.01, 0.8  # and the lower ones begin, jaw closed; of the jaw's way
 LOWER_SHOWN = 0.12  # of the lower teeth above the lower lip, at most
-LOWER_FROM, LOWER_WHOLE = 0.10, 0.20  # gaps from which the lower teeth begin to show, and show as they are
+LOWER_FROM, LOWER_WHOLE = 0.09, 0.18  # gaps from which the lower teeth begin to show, and show as they are
 TONGUE_RISE, TONGUE_DROP, TONGUE_BEND = -0.02, 0.5, 0.7  # its top: from the lower edge, of its way, over aside²
 # how light they are
 DIM, LIT_BY = 0.5, 0.12  # what a closed mouth lacks of its light, and the gap by which most of it is back
@@ -34,11 +34,11 @@ UPPER_SHADOW, UPPER_REACH = 0.38, 0.05  # of the upper lip, and how far it reach
 LOWER_SHADOW, LOWER_REACH = 0.2, 0.03
 LOWER_TONE = 0.88  # of the lower teeth, of the upper ones
 # their colours, of those of the portrait's light, lips and skin
-TEETH = (0.95, 0.90, 0.83)
+TEETH = (0.93, 0.88, 0.81)
 TEETH_TINT = 0.33  # how much of the skin's hue teeth show
-CAVITY, TONGUE, GUM = (0.58, 0.42, 0.40), (0.76, 0.63, 0.63), (0.75, 0.68, 0.68)
+CAVITY, TONGUE, GUM = (0.66, 0.48, 0.45), (0.82, 0.68, 0.67), (0.75, 0.68, 0.68)
 TONGUE_SKIN, GUM_SKIN = 0.08, 0.20
-HAZE = (0.45, 0.25, 0.22)  # of the skin: red light that flesh throws where light is missing
+HAZE = (0.58, 0.34, 0.30)  # of the skin: red light that flesh throws where light is missing
 COLOURFUL = 0.1  # difference of a lip's channels from which a portrait counts as coloured
 # of a face in flat colours
 FLAT_EDGE = 0.02  # how soft edges are
