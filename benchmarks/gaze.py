@@ -1,4 +1,4 @@
-"""Eyes of rendered portraits, as the face mesh finds them again, beside the angles that were asked for; and their cost."""
+"""Eyes of rendered portraits, as the face mesh finds them again, beside the angles asked for; and what they cost."""
 
 from __future__ import annotations
 
