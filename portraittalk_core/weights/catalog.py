@@ -16,7 +16,7 @@ SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".tar", ".ckpt", ".task", ".o
 
 # weights that are part of the package, below its folder, and their SHA-256
 SHIPPED = {
-    "engines/builtin/mouth.safetensors": "f12c031a484095cf002d36046be2264306b1a3e7360d026f0f9c5af5f21b39ef",
+    "engines/builtin/mouth.safetensors": "18dfb0e1cac8539a3f56289c5dd71b415437c4fd1a0fae1c52cb53bd23e76fcd",
     "renderers/lip/builtin/lips.safetensors": "5b57aaf4161de3d20d0afac326f3034dbe997b270030093a64f35441a207d158",
 }
 
