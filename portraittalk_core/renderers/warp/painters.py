@@ -21,6 +21,7 @@ class FramePose:
     head: Tensor  # (3, 2) affine that takes portrait positions (x, y, 1) to where the head carries them
     mouth: Aperture
     eyes: tuple[Aperture, Aperture]  # right, left
+    came_from: Tensor | None = None  # (2, h, w) where each pixel of the box came from, −1..1 of the box; once warped
 
     @staticmethod
     def of(points: Tensor, head: Tensor) -> FramePose:
