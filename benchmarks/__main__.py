@@ -14,6 +14,7 @@ from . import (
     embedded,
     faces,
     film,
+    gaze,
     gpu,
     identity,
     implicit,
@@ -36,6 +37,7 @@ from . import (
 COMMANDS = {
     "embedded": embedded,
     "film": film,
+    "gaze": gaze,
     "lips": lips,
     "lips_files": lips_files,
     "lips_fit": lips_fit,

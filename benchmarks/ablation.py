@@ -106,6 +106,7 @@ class Plan:
     sample_steps: int = 10
     clips: int = NUM_CLIPS  # to learn from
     held_out: int = NUM_HELD_OUT  # to score on
+    reader_clips: int = 400  # that the landmark reader learns from
     seed: int = 0  # of every random number generator
 
 
@@ -226,7 +227,7 @@ def ablation(plan: Plan) -> list[Row]:
     clips, learnt_from = VideoData(held_out, LENGTH), people(plan.seed, plan.clips)
     rows, identities, begun = [], {}, {}
     with one_torch_thread(), tempfile.TemporaryDirectory() as folder:
-        reader = trained_reader(min(1500, 5 * plan.base_steps), plan.seed)
+        reader = trained_reader(min(1500, 5 * plan.base_steps), plan.seed, plan.reader_clips)
         frozen = toy_base(plan.base_steps, plan.seed, learnt_from)
         for name, row in ROWS.items():
             out = Path(folder) / name

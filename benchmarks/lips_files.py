@@ -5,8 +5,9 @@ over the warp, as `blend` mouth does, and what comes out is compared with the tr
 As in `lips`, second halves of held-out clips are made from references of their first halves.
 
 Of the last file it says besides what sound, lip references, alignment and numbers of references are worth: it is given
-silence, the sound of another moment, black lips, unwarped references, or others in number. The network is not trained
-anew for that, so that a part which it has learnt to do without shows as 0.
+silence, the sound of another moment, black lips, unwarped references, or others in number, each time with all that it
+paints, whether that helps or not. The network is not trained anew for that, so that a part which it has learnt to do
+without shows as 0.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from portraittalk_core.face.lip_points import INNER_LIPS, LIP_POINTS
+from portraittalk_core.face.lip_points import INNER_LIPS, LIP_POINTS, MOUTH, OUTER_LIPS
 from portraittalk_core.face.mesh.landmarks import open_mesh
 from portraittalk_core.media.image import save_picture
 from portraittalk_core.metrics.landmark_distance import MOUTH_POINTS, lmd
@@ -32,7 +33,7 @@ from portraittalk_core.pipelines.dub import read_film
 from portraittalk_core.renderers.lip.contract import LipCropRule
 from portraittalk_core.renderers.lip.crop import LipBoxes
 from portraittalk_core.renderers.lip.files import open_lip_model
-from portraittalk_core.renderers.lip.inside import TRIED_GAP, gaps
+from portraittalk_core.renderers.lip.inside import TRIED, TRIED_GAP, best_share, gaps
 from portraittalk_core.renderers.lip.lip_model import LipFeatures, LipPriors
 from portraittalk_core.renderers.lip.reading import around_lips
 from portraittalk_core.renderers.lip.references import choose
@@ -40,6 +41,7 @@ from portraittalk_core.renderers.lip.warped_frames import mouth_mask
 from portraittalk_core.speech.wav2lip_mel import SILENCE
 from portraittalk_core.threads import one_torch_thread
 from portraittalk_core.training.data.video_clips import read_list, read_videos
+from portraittalk_core.training.lips.data import window_offsets
 
 from .implicit_small import HELD_OUT, TRAIN, by_warp, clip_picture, groups, measured
 from .lips import AT_ONCE, Subject, _spoken, _subject, film_subject
@@ -80,6 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--films", metavar="FILM", nargs="*", type=Path, default=(), help="of others, to make besides")
     parser.add_argument("--files", metavar="FILE", nargs="+", type=Path, required=True, help="of `train lips`")
     parser.add_argument("--held-out", metavar="N", type=int, default=8, help="of each group of clips")
+    parser.add_argument("--no-parts", action="store_true", help="the first table alone")
     parser.add_argument("--sheet", metavar="PNG", type=Path, help="true, warped, and each file's pictures")
     parser.set_defaults(run=run)
 
@@ -98,7 +101,8 @@ def run(args: argparse.Namespace) -> int:
             rows += [[group, way, *compared(draw, subjects).cells()] for way, (draw, subjects) in ways.items()]
         show(Table("its mouth over the warp", ["clips", "renderer", *HEADING], rows))
         others = [subject for group in list(parts[last])[2:] for subject in parts[last][group]]
-        show_parts(models[last], others)
+        if not args.no_parts:
+            show_parts(models[last], others)
         if args.sheet is not None:
             save_sheet(models, parts, args.sheet)
     return 0
@@ -150,6 +154,8 @@ def painted(model: LipPriors, faces: int, lips: int, subject: Subject, change: s
         black = (torch.zeros_like(part) for part in (references.lips, references.lip_sketches))
         references = dataclasses.replace(references, **dict(zip(("lips", "lip_sketches"), black, strict=True)))
     features: LipFeatures = model.encode(references)
+    if not change:
+        features = with_best_share(model, features, subject, faces, lips)
     own = model.config
     model.config = dataclasses.replace(own, ablate="align-mean") if change == "unwarped mean" else own
     frames, made = subject.painted_frames, []
@@ -163,6 +169,23 @@ def painted(model: LipPriors, faces: int, lips: int, subject: Subject, change: s
         made.append(model.paint(features, batch))
     model.config = own
     return torch.cat(made)
+
+
+def with_best_share(model: LipPriors, features: LipFeatures, subject: Subject, faces: int, lips: int) -> LipFeatures:
+    """The features with as much of the painting as helps in the first part of the clip, at which `dub` looks, too."""
+    bare, track = model.with_share(features, 0.0), subject.video.track
+    chosen = choose(track, subject.first_part, faces, lips)
+    reach = window_offsets(subject.clip)[-1]
+    opened = torch.nonzero(subject.first_part & (gaps(track.points, track.width, track.height) > TRIED_GAP)).flatten()
+    frames = [f for f in opened.tolist() if f >= reach and f not in {*chosen.faces, *chosen.lips}]
+    if bare is None or not frames:
+        return features
+    frames = [frames[at] for at in torch.linspace(0, len(frames) - 1, min(TRIED, len(frames))).long().tolist()]
+    batch = subject.batch(frames)
+    inner = [subject.clip.points[frame, MOUTH][len(OUTER_LIPS) :] for frame in frames]
+    masks = torch.stack([mouth_mask(own, subject.side) for own in inner])[:, None]
+    crops = (model.paint(given, batch) for given in (bare, features))
+    return model.with_share(features, best_share(*crops, subject.crops(frames), masks))
 
 
 def compared(draw: Draw, subjects: Sequence[Subject], with_lips: bool = True) -> Found:
@@ -211,8 +234,9 @@ def _lips_px(pictures: Sequence[Tensor], filmed: Sequence[Tensor], subject: Subj
 def show_parts(model: LipPriors, subjects: Sequence[Subject]) -> None:
     """Print what each part of a file is worth on people it has never seen."""
     faces, lips = model.usual
+    changes = ("all of the painting", "silence", "other sound", "no lips", "unwarped mean")
     ways = {f"{faces} references, {lips} lips": (faces, lips, "")}
-    ways |= {change: (faces, lips, change) for change in ("silence", "other sound", "no lips", "unwarped mean")}
+    ways |= {change: (faces, lips, change) for change in changes}
     ways |= {f"{count} references": (count, lips, "") for count in COUNTS}
     ways |= {f"{count} lips": (faces, count, "") for count in LIP_COUNTS}
     rows = []

@@ -225,11 +225,11 @@ class Reader(nn.Module):
         return landmarks(self(latents))[..., :2] * SIDE
 
 
-def trained_reader(steps: int, seed: int) -> Reader:
+def trained_reader(steps: int, seed: int, num_clips: int = 400) -> Reader:
     """A landmark regressor trained on noisy latents of true frames of other clips."""
     torch.manual_seed(seed)
     reader, codec = Reader(), PatchCodec()
-    moves = torch.cat([motion(8, 50_000 + number) for number in range(400)])
+    moves = torch.cat([motion(8, 50_000 + number) for number in range(num_clips)])
     shirts = torch.rand(len(moves), 3) * 1.2 - 0.6
     latents = codec.encode(torch.stack([draw_puppet(*pair) for pair in zip(moves, shirts, strict=True)]))
     optimizer = torch.optim.AdamW(reader.parameters(), 2e-3, weight_decay=0.01)

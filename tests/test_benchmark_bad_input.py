@@ -1,5 +1,6 @@
 """The bad-input benchmark goes over every command, and sees what it says it looks for."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -94,12 +95,22 @@ def test_a_fault_and_a_changed_input_are_seen(folder, monkeypatch):
     Path("gain.json").write_text("[[0, 1], [0.4, 0.5]]")
 
 
+def test_a_change_that_keeps_size_and_time_is_seen(tmp_path):
+    path, digest = tmp_path / "input.bin", bad_input.Digests()
+    path.write_bytes(b"before")
+    before, status = bad_input.digests(tmp_path, digest), path.stat()
+    assert bad_input.digests(tmp_path, digest) == before
+    path.write_bytes(b"behind")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert bad_input.digests(tmp_path, digest) != before
+
+
 def test_a_process_that_hangs_or_dies_is_a_violation(folder, monkeypatch):
     monkeypatch.setattr(bad_input, "LIMIT_S", 1.0)
     worker = Worker(folder)
     worker._process = type("Dead", (), {"kill": lambda _self: None, "join": lambda _self: None})()
     worker._pipe = type("Pipe", (), {"send": lambda *_: None, "poll": lambda *_: False})()
-    assert worker.run(Case("x", ("doctor",))).violations == ["did not end within 2 s"]
+    assert worker.run(Case("x", ("doctor",))).violations == ["did not end within 4 s"]
     worker._process = type("Dead", (), {"kill": lambda _self: None, "join": lambda _self: None})()
 
     def closed(*_args):

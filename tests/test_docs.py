@@ -34,6 +34,7 @@ NEEDS = {
     "--also": "a film of two people; run in tests/core/cli/test_dub_speakers.py",
     "--layout": "a corpus; run in tests/core/training/data/test_layouts.py",
     "--extractor": "a trained extractor",
+    "--face-recon": "a model of faces; run on stubs in tests/core/style and tests/core/training/style",
     "--encoder": "a speech encoder",
     "--hubert": "a speech encoder",
     "--face-models": "InsightFace's buffalo_l",
@@ -141,6 +142,7 @@ def studio(tmp_path_factory) -> Path:
         shutil.copy(film, folder / name)
     shutil.copy(ROOT / "portraittalk_core" / "engines" / "builtin" / "mouth.safetensors", folder / "me.safetensors")
     assert main(["style", "--video", str(folder / "anna.mp4"), "--out", str(folder / "anna.safetensors")]) == 0
+    (folder / "points.json").write_text("[[0, 0], [4, 1]]")
     (folder / "pairs.csv").write_text("generated,target,name\nmade.mp4,real.mp4,one\n", encoding="utf-8")
     (block,) = fenced_blocks("csv")
     (folder / "manifest.csv").write_text(block.text, encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import cache
 
@@ -21,21 +22,27 @@ BLOCK = 250  # frames computed at once: 2.5 s
 @cache
 def mel_filters() -> Tensor:
     """(80, 257) triangular filters on the HTK mel scale, 50..7600 Hz."""
-    from transformers.audio_utils import mel_filter_bank
-
-    bank = mel_filter_bank(FFT_SIZE // 2 + 1, NUM_MELS, LOW_HZ, HIGH_HZ, SPEECH_RATE_HZ, norm=None, mel_scale="htk")
-    return torch.from_numpy(bank.T).float().contiguous()
+    # by hand: to import a library that has them takes longer than a sentence's whole motion
+    edges = _edges_hz()
+    bins = torch.linspace(0, SPEECH_RATE_HZ / 2, FFT_SIZE // 2 + 1, dtype=torch.float64)
+    above, widths = bins - edges[:, None], edges.diff()[:, None]
+    rising, falling = above[:-2] / widths[:-1], -above[2:] / widths[1:]
+    return torch.minimum(rising, falling).clamp(min=0).float().contiguous()
 
 
 @cache
 def mel_centres_hz() -> Tensor:
     """(80,) frequency at which each filter peaks."""
+    return _edges_hz()[1:-1].float()
 
-    def to_mel(hz: float) -> Tensor:
-        return 2595 * torch.log10(1 + torch.tensor(hz) / 700)
 
-    edges = torch.linspace(float(to_mel(LOW_HZ)), float(to_mel(HIGH_HZ)), NUM_MELS + 2)
-    return 700 * (10 ** (edges[1:-1] / 2595) - 1)
+def _edges_hz() -> Tensor:
+    """(82,) where the filters begin, peak and end, evenly on the mel scale.
+
+    Source: O'Shaughnessy, "Speech Communication", 1987: mel = 2595 log10(1 + f / 700).
+    """
+    low, high = (2595 * math.log10(1 + hz / 700) for hz in (LOW_HZ, HIGH_HZ))
+    return 700 * (10 ** (torch.linspace(low, high, NUM_MELS + 2, dtype=torch.float64) / 2595) - 1)
 
 
 def iterate_log_mel(speech: Speech) -> Iterator[Tensor]:

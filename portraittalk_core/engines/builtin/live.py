@@ -28,7 +28,7 @@ from .mouth_model import LiveMouth, load_mouth
 REMEMBERED = 20 * OUTPUT_HZ  # outputs while somebody speaks, whose range counts
 ROUGH = 1 * OUTPUT_HZ  # outputs at the beginning that do not count, since the sound's statistics are rough
 FAMILIAR = 2 * OUTPUT_HZ  # after so many the speaker's own range counts as much as the usual one
-USUAL = MouthRange(torch.tensor([0.10, 0.11]), torch.tensor([0.75, 0.75]), torch.tensor(0.46))  # of the sample speech
+USUAL = MouthRange(torch.tensor([0.10, 0.14]), torch.tensor([0.68, 0.72]), torch.tensor(0.45))  # of the sample speech
 BLINK_S = CLOSE_S + SHUT_S + OPEN_S
 
 

@@ -8,6 +8,7 @@ Shapes: T frames, F of them, S side of the networks' crops.
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -33,8 +34,20 @@ LEAST_WIDTH_PX = 14.0  # of a mouth: in smaller ones nothing is seen
 CLOSED, PARTED = 0.03, 0.06  # gap of the inner lips over their width: below nothing is shown, from there on all
 TRIED = 5  # frames of the film's own that are painted as a trial
 TRIED_GAP = 0.1  # gap over width of a mouth whose inside can be tried
-LEAST_EXPLAINED = 0.3  # share of the variance of colours in the true mouths that the painted ones explain
+LEAST_EXPLAINED = 0.45  # share of the variance of colours in the true mouths that the painted ones explain
+LEAST_SHARPNESS = 0.65  # of the painted mouths' gradients, over those of the film's own
+LARGEST = 1.5  # a mouth so many times as wide in the film as in the networks' crop would be a blur
+WIDER = 1.4  # mouths opened so much wider than any reference show what nobody has seen
 _CORNERS, _MIDDLES = (INNER_LIPS[0], INNER_LIPS[10]), (INNER_LIPS[5], INNER_LIPS[15])
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How the networks painted the film's own mouths."""
+
+    explained: float  # share of the variance of colours, 1 where they are the same
+    sharpness: float  # of gradients, over the film's own
+    enlarged: float  # width of a mouth in the film over that in the networks' crop
 
 
 def inside_shares(
@@ -65,9 +78,8 @@ def _widths_px(track: LandmarkTrack) -> Tensor:
 
 def gaps(shapes: Tensor, width: int, height: int) -> Tensor:
     """(F,) gap between the lips over their width, of (F, 478, 3) landmarks normalised to a picture."""
-    points = shapes[..., :2] * torch.tensor([width, height])
-    upper, lower = (points[:, at] for at in _MIDDLES)
-    left, right = (points[:, at] for at in _CORNERS)
+    points = shapes[:, [*_MIDDLES, *_CORNERS], :2] * torch.tensor([width, height])
+    upper, lower, left, right = points.unbind(1)
     return (upper - lower).norm(dim=1) / (left - right).norm(dim=1).clamp(min=1e-3)
 
 
@@ -79,7 +91,7 @@ def parted_share(gap: Tensor) -> Tensor:
 def tried_frames(footage: Footage, shares: Tensor, chosen: ReferenceFrames) -> list[int]:
     """Numbers of frames of a film with an open mouth, `TRIED` at most, from all of it.
 
-    They are no references, unless all such frames are, as in a film shorter than the number of references.
+    They are no references, except where all such frames are, as in a film with fewer frames than references.
     """
     track = footage.track
     frames = torch.nonzero(shares >= 1).flatten()
@@ -93,8 +105,11 @@ def tried_frames(footage: Footage, shares: Tensor, chosen: ReferenceFrames) -> l
 @torch.no_grad()
 def explained(
     model: LipModel, features: Any, sound: Rows | None, footage: Footage, boxes: LipBoxes, frames: list[int]
-) -> float | None:
+) -> tuple[Trial | None, Any]:
     """How well the networks paint the film's own open mouths from its references.
+
+    Where what they paint is added to aligned references, as much of it is taken as brings them nearest to the film:
+    what was learnt of others' teeth need not be right for these.
 
     Args:
         model: the networks.
@@ -105,11 +120,10 @@ def explained(
         frames: of `tried_frames`.
 
     Returns:
-        Share of the variance of colours inside the true mouths that is explained, 1 where they are the same; None where
-        there are no such frames.
+        What came of it, None where there are no such frames; and the features to paint with.
     """
     if not frames:
-        return None
+        return None, features
     numbers, crops = crops_of(footage, boxes, frames)
     true = torch.stack(crops)
     sketches = OwnSketches(footage, boxes, lambda at: footage.track.points[at])
@@ -121,16 +135,53 @@ def explained(
     lips = [boxes.points01(at, footage.track.points[at, list(INNER_LIPS)]) for at in numbers]
     masks = torch.stack([mouth_mask(own[:, :2], boxes.rule.size) for own in lips])[:, None]
     mean = (true * masks).sum((2, 3), keepdim=True) / masks.sum((2, 3), keepdim=True)
+    bare = model.with_share(features, 0.0) if hasattr(model, "with_share") else None
+    if bare is not None:
+        aligned = model.paint(bare, batch).float().cpu()
+        share = best_share(aligned, painted, true, masks)
+        features, painted = model.with_share(features, share), torch.lerp(aligned, painted, share)
     left, whole = (((true - other).square() * masks).sum() for other in (painted, mean))
-    return float(1 - left / whole.clamp(min=1e-9))
+    sharp = _gradients(painted, masks) / _gradients(true, masks).clamp(min=1e-9)
+    width_px = float(_widths_px(footage.track)[numbers].median())
+    in_crop = float(torch.stack([(own[0] - own[10]).norm() for own in lips]).median()) * boxes.rule.size
+    return Trial(float(1 - left / whole.clamp(min=1e-9)), float(sharp), width_px / max(in_crop, 1e-3)), features
 
 
-def trusted(share: float | None, source: str) -> bool:
-    """Whether the painted inside is shown at all, from what `explained` gave; the log says why not."""
-    if share is None:
-        log.info("%s shows no open mouth to learn from: the warp paints its teeth.", source)
-        return False
-    if share < LEAST_EXPLAINED:
-        log.info("the networks paint the mouths of %s badly (%.2f of 1): the warp paints its teeth.", source, share)
-        return False
-    return True
+def best_share(aligned: Tensor, painted: Tensor, true: Tensor, masks: Tensor) -> float:
+    """Share 0..1 of what was painted over aligned crops that brings them nearest to the true ones, in least squares."""
+    added = painted - aligned
+    best = (masks * added * (true - aligned)).sum() / (masks * added.square()).sum().clamp(min=1e-9)
+    return float(best.clamp(0, 1))
+
+
+def _gradients(crops: Tensor, masks: Tensor) -> Tensor:
+    across, down = crops.diff(dim=3)[:, :, 1:], crops.diff(dim=2)[..., 1:]
+    return ((across.square() + down.square()) * masks[..., 1:, 1:]).sum().sqrt()
+
+
+def wider(footage: Footage, chosen: ReferenceFrames) -> float:
+    """How wide the mouth is to open, as wide as it does in a twentieth of the frames, over the widest reference."""
+    track, target = footage.track, footage.target
+    known = gaps(track.points[list(chosen.faces)], track.width, track.height).max()
+    wanted = gaps(target.points, track.width, track.height)[track.valid]
+    return float(wanted.quantile(0.95) / known.clamp(min=1e-3)) if len(wanted) < 2**24 else 1.0
+
+
+def trusted(trial: Trial | None, opened: float, source: str) -> bool:
+    """Whether the painted inside is shown at all; the log says why not.
+
+    Args:
+        trial: of `explained`.
+        opened: of `wider`.
+        source: name of the film.
+    """
+    if trial is None or opened > WIDER:
+        why = "shows no mouth that is open as wide as it is to be"
+    elif trial.enlarged > LARGEST:
+        why = f"shows mouths {trial.enlarged:.1f} times as wide as the networks see them"
+    elif trial.explained < LEAST_EXPLAINED or trial.sharpness < LEAST_SHARPNESS:
+        why = f"has mouths that the networks paint badly ({trial.explained:.2f} of 1, sharpness {trial.sharpness:.2f})"
+    else:
+        return True
+    log.info("%s %s: the warp paints its teeth.", source, why)
+    return False

@@ -32,7 +32,7 @@ from .contract import LipBatch, LipModel
 from .crop import LipBoxes
 from .footage import Footage, footage_of
 from .frames import FrameBatch, FrameReader
-from .inside import explained, inside_shares, tried_frames, trusted
+from .inside import explained, inside_shares, tried_frames, trusted, wider
 from .listening import sound_rows
 from .options import MOUTH, OWN, SCRIPT, LipPaintOptions
 from .policy import paint_weights, voice_gate
@@ -156,10 +156,11 @@ class _LipJob:
         """Paint some of the film's own frames, and leave insides of mouths to the warp where that goes badly."""
         if self._shares is None or not self._model.needs_references or not bool((self._shares >= 1).any()):
             return
-        frames = tried_frames(self._footage, self._shares, self._chosen())
+        chosen = self._chosen()
+        frames = tried_frames(self._footage, self._shares, chosen)
         known = explained(self._model, self._encoded(), self._sound, self._footage, self._boxes, frames)
-        share, self._features = known
-        if not trusted(share, self._footage.name):
+        trial, self._features = known
+        if not trusted(trial, wider(self._footage, chosen), self._footage.name):
             self._shares.zero_()
 
     def masks(self) -> Iterator[Tensor]:

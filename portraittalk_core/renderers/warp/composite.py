@@ -18,7 +18,7 @@ from .cutout import Cutout
 from .field import GRID
 
 CELLS = 2 * GRID - 1  # a side, into which pixels are sorted
-STRETCH = 1.0  # of a cell's distance to the next: how far from a cell's source its pixels' may lie
+STRETCH = 0.75  # of a cell's distance to the next: how far from a cell's source its pixels' may lie; at rest half
 WHOLE = 0.999  # of the mask
 LEAST_MASK = 0.02  # below which a pixel has no colours of its own
 
@@ -38,21 +38,22 @@ class Composite:
         people = torch.cat([cutout.people, 255 * cutout.mask[None]])[None, :, y0:y1, x0:x1]
         if fine > 1:
             people = F.interpolate(people, scale_factor=fine, mode="bicubic")
-            people.clamp_(0, 255)
-        self.people = people.contiguous(memory_format=torch.channels_last)  # (1, 4, h, w)
+        people.clamp_(0, 255)
+        # colours times the mask, and 1 − mask
+        self.people = torch.cat([people[:, :3], 1 - people[:, 3:] / 255], 1)  # (1, 4, h, w)
         self.mask = cutout.mask
         self.background = cutout.background[:, y0:y1, x0:x1].reshape(3, -1)
         self.still = picture[y0:y1, x0:x1]
         self.box = box
-        self._bound(cutout.mask[y0:y1, x0:x1])
+        self._bound(cutout.mask[y0:y1, x0:x1], fine)
 
-    def _bound(self, mask: Tensor) -> None:
+    def _bound(self, mask: Tensor, fine: int) -> None:
         """Keep the least and the most of the mask near every pixel, as far as from one cell to the next."""
         height, width = mask.shape
         self.rows, self.columns = (
             ((torch.arange(n) + 0.5) / n * (CELLS - 1)).round().long() for n in (height, width)
         )  # the cell of every pixel
-        radius = int(STRETCH * max(height, width) / (CELLS - 1)) + 1
+        radius = int(STRETCH * max(height, width) / (CELLS - 1)) + fine  # finer people were sampled from pixels around
         most, least = grown(mask[None, None], radius), 1 - grown(1 - mask[None, None], radius)
         self.bounds = torch.cat([most, least], 1)
         cells = [torch.linspace(0, n - 1, CELLS).round().long() for n in (height, width)]
@@ -84,6 +85,11 @@ class Composite:
         self.keep = self._at_pixels((~outside).to(torch.uint8).mul_(255)[..., None].expand(-1, -1, 3))
         self.rest = self.still & ~self.keep
 
+    def outside_nodes(self) -> Tensor:
+        """(GRID, GRID) bool: the nodes of a motion field around which all is as in the portrait."""
+        shown = F.max_pool2d((~self.outside)[None].float(), 3, stride=2, padding=1)[0]
+        return shown == 0
+
     def _at_pixels(self, nodes: Tensor) -> Tensor:
         """(h, w) what the cell of every pixel says."""
         return nodes.index_select(1, self.columns).index_select(0, self.rows)
@@ -101,13 +107,13 @@ class Composite:
         """
         at = grid.flatten(1).index_select(1, self.edge).T[None, None]
         people = F.grid_sample(self.people, at, mode="bilinear", padding_mode="border", align_corners=False)[0, :, 0]
-        colours, mask = people[:3], people[3]
+        colours, clear = people[:3], people[3]
         if transparent:
-            colours = (colours * (255 / mask.clamp(min=255 * LEAST_MASK))).clamp_(0, 255)
+            colours = (colours / (1 - clear).clamp(min=LEAST_MASK)).clamp_(0, 255)
         else:
-            colours = torch.addcmul(colours, self.behind, 1 - mask / 255).clamp_(0, 255)
+            colours = torch.addcmul(colours, self.behind, clear).clamp_(0, 255)
         warped.view(3, -1).index_copy_(1, self.edge, colours)
-        return mask
+        return 255 * (1 - clear)
 
     def put_back(self, drawn: Tensor) -> None:
         """Give (h, w, 3) uint8 the portrait's own pixels outside, in place."""

@@ -60,14 +60,17 @@ class MotionField:
         self.origin = torch.tensor([x0 + 0.5, y0 + 0.5])
         self.extent = torch.tensor([x1 - x0 - 1.0, y1 - y0 - 1.0])
         self.nodes = grid_nodes(box)
+        line = torch.linspace(-1, 1, GRID)
+        self.unit_nodes = torch.stack(torch.meshgrid(line, line, indexing="xy"))  # (2, GRID, GRID)
         flat = self.nodes.reshape(-1, 2)
+        self.positions = _with_one(flat).T.contiguous()  # (3, G)
         eyes = [source_px[list(corners)].mean(0) for corners in (topo.RIGHT_EYE_CORNERS, topo.LEFT_EYE_CORNERS)]
         unit = float((eyes[1] - eyes[0]).norm())
         self.lid_height = float(min(Aperture.of(source_px, chains).gap for chains in (RIGHT_EYE, LEFT_EYE)))
         outline = source_px[list(topo.FACE_OVAL)]
         self.fade = _fade(flat, outline, reach_px)  # (G,)
         self.carried = self.fade if carried is None else 1 - (1 - self.fade) * (1 - carried)
-        self.kept = None if kept is None else kept.flatten(0, 1)  # (G, 2, 2)
+        self.kept = None if kept is None else kept.flatten(0, 1).permute(1, 2, 0).contiguous()  # (2, 2, G)
         self.anchors, self.unit = _ring_around(outline, reach_px), unit
         self.controls = [_layer_controls(_upright(source_px), unit, layer, covered) for layer in (0, 1)]
         self.weights = [self._weights_of(controls) for controls in self.controls]
@@ -109,28 +112,27 @@ class MotionField:
         Returns:
             (B, 2, 2, GRID, GRID): frame, layer, (x, y) in portrait pixels.
         """
-        batch = len(targets_px)
-        residual = targets_px - _with_one(self.source_px) @ head
-        flat = self.nodes.reshape(-1, 2)
-        carried = (_with_one(flat) @ head - flat) * self.carried[:, None]  # (B, G, 2)
+        # planes of x and y: torch is slow where the last axis has but two
+        residual = (targets_px - _with_one(self.source_px) @ head).transpose(1, 2).contiguous()  # (B, 2, 478)
+        carried = (head.transpose(1, 2) @ self.positions - self.positions[:2]) * self.carried  # (B, 2, G)
         for other in others:
-            carried += other
-        lids = residual[:, self.lids]
-        blinks = lids.norm(dim=2).amax(1) > LEAST_BLINK * self.lid_height
+            carried += other.transpose(1, 2)
+        lids = residual[:, :, self.lids]
+        blinks = lids.norm(dim=1).amax(1) > LEAST_BLINK * self.lid_height
         layers = []
         for layer, (weights, controls) in enumerate(zip(self.weights, self.controls, strict=True)):
             if layer == 0 and bool(blinks.any()):
                 still = residual.clone()
-                still[:, self.lids] *= ~blinks[:, None, None]
-                moved = _product(weights, still[:, controls])
-                moved += _product(self._lid_weights, lids * blinks[:, None, None])
+                still[:, :, self.lids] *= ~blinks[:, None, None]
+                moved = _product(still[:, :, controls], weights)
+                moved += _product(lids * blinks[:, None, None], self._lid_weights)
             else:
-                moved = _product(weights, residual[:, controls])
-            displacement = carried + moved
-            layers.append(displacement if self.kept is None else torch.einsum("bgi,gij->bgj", displacement, self.kept))
-        forward = rearrange(torch.stack(layers, 1), "b layer (h w) xy -> (b layer) xy h w", h=GRID).contiguous()
+                moved = _product(residual[:, :, controls], weights)
+            moved += carried
+            layers.append(moved if self.kept is None else (moved[:, :, None] * self.kept).sum(1))
+        forward = rearrange(torch.stack(layers, 1), "b layer xy (h w) -> (b layer) xy h w", h=GRID)
         paces = torch.where(blinks, BLINK_PACE, 1.0).clamp(max=STRETCHED_PACE if self.is_open else 1.0)
-        return self._invert(forward, paces.repeat_interleave(2)).reshape(batch, 2, 2, GRID, GRID)
+        return self._invert(forward, paces.repeat_interleave(2)).reshape(len(head), 2, 2, GRID, GRID)
 
     def _invert(self, forward: Tensor, paces: Tensor) -> Tensor:
         """Solve b = y − d(b) by fixed-point steps.
@@ -142,13 +144,14 @@ class MotionField:
             paces: (N,) of the steps.
         """
         is_whole, paces = bool((paces == 1).all()), paces[:, None, None, None]
-        came_from = self.nodes.expand(len(forward), -1, -1, -1)
+        half = (self.extent / 2)[:, None, None]
+        forward = forward / half  # in units of a grid from −1 to 1, whose planes need no reordering
+        came_from = self.unit_nodes.expand(len(forward), -1, -1, -1)
         for _ in range(STRETCHED_STEPS if self.is_open else INVERSION_STEPS):
-            grid = (came_from - self.origin) / self.extent * 2 - 1
-            moved = F.grid_sample(forward, grid, align_corners=True, padding_mode="border")
-            step = self.nodes - moved.permute(0, 2, 3, 1)
-            came_from = step if is_whole else torch.lerp(came_from, step, paces)
-        return came_from.permute(0, 3, 1, 2).contiguous()
+            at = came_from.permute(0, 2, 3, 1)
+            moved = self.unit_nodes - F.grid_sample(forward, at, align_corners=True, padding_mode="border")
+            came_from = moved if is_whole else torch.lerp(came_from, moved, paces)
+        return (came_from + 1) * half + self.origin[:, None, None]
 
 
 def grid_nodes(box: tuple[int, int, int, int]) -> Tensor:
@@ -159,10 +162,12 @@ def grid_nodes(box: tuple[int, int, int, int]) -> Tensor:
     return torch.stack(torch.meshgrid(xs, ys, indexing="xy"), -1)
 
 
-def _product(weights: Tensor, residual: Tensor) -> Tensor:
-    """(B, G, 2) of (G, C) weights and (B, C, 2) displacements; all frames in one product: the weights are read once."""
-    moved = weights @ rearrange(residual, "b n xy -> n (b xy)")
-    return rearrange(moved, "g (b xy) -> b g xy", b=len(residual))
+def _product(residual: Tensor, weights: Tensor) -> Tensor:
+    """(B, 2, G) of (B, 2, C) displacements and (G, C) weights; all frames in one product: the weights are read once.
+
+    In this order a frame's sums do not depend on how many frames there are.
+    """
+    return (weights @ residual.flatten(0, 1).T).T.contiguous().view(len(residual), 2, -1)
 
 
 def _with_one(points: Tensor) -> Tensor:

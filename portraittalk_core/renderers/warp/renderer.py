@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...errors import InputError
 from ...face import topology as topo
-from ...face.aperture import LEFT_EYE, MOUTH, RIGHT_EYE, Aperture, Box, pixel_box, pixel_centres, soft_step
+from ...face.aperture import LEFT_EYE, MOUTH, RIGHT_EYE, Aperture, Box, pixel_axes, pixel_box, soft_step
 from ...face.flat_colours import is_flat
 from ...types import LandmarkTrack, Portrait
 from .background import background_at, kept_motion
@@ -22,6 +22,7 @@ from .composite import Composite
 from .cutout import Cutout
 from .eyes import Eyes
 from .field import MotionField, grid_nodes
+from .flow import STILL_PX, FlowGrid, Span
 from .head_zone import HeadZone, head_zone
 from .lid_painter import LidPainter
 from .mouth_interior import make_palette
@@ -83,11 +84,13 @@ class PortraitRenderer:
         self.box: Box = box
         x0, y0, x1, y1 = box
         region = self.picture[y0:y1, x0:x1].permute(2, 0, 1)[None].float()
-        fine = 2 if max(x1 - x0, y1 - y0) <= SHARP_SIDE_PX else 1
-        if fine > 1:
-            region = F.interpolate(region, scale_factor=fine, mode="bicubic").clamp(0, 255)
+        self.fine = 2 if max(x1 - x0, y1 - y0) <= SHARP_SIDE_PX else 1
+        if self.fine > 1:
+            region = F.interpolate(region, scale_factor=self.fine, mode="bicubic").clamp(0, 255)
         self.region = region.contiguous()  # planes are sampled twice as fast as colours side by side
-        self.composite = None if cutout is None else Composite(cutout, self.picture, box, fine)
+        self.composite = None if cutout is None else Composite(cutout, self.picture, box, self.fine)
+        self.grid = FlowGrid(y1 - y0, x1 - x0)
+        self.flow, self.buffer = (torch.zeros(count, y1 - y0, x1 - x0) for count in (2, 3))  # of one frame
         aperture = Aperture.of(self.source, MOUTH)
         is_open = aperture.gap > SHOWS_TEETH * aperture.width and not self.covered
         lips = on_lip_edges(self._colours_at, self.source) if is_open else _parted_lips(self.source, aperture)
@@ -95,6 +98,7 @@ class PortraitRenderer:
         carried = None if zone is None else zone.carried(grid_nodes(box).reshape(-1, 2))
         self.flat = is_flat(self.picture, self.source)
         self.field = MotionField(lips, box, reach, is_open, self.covered, kept, carried)
+        self.nodes = self.field.nodes[0, :, 0], self.field.nodes[:, 0, 1]  # x of their columns, y of their rows
         self.eyes = tuple(Aperture.of(self.source, chains) for chains in (RIGHT_EYE, LEFT_EYE))
         self.movers: list[Mover] = []
         self.mouth = None if covered else self._mouth(look_into(self._colours_at, lips) if is_open else None)
@@ -147,53 +151,94 @@ class PortraitRenderer:
                 layers = self.field.backward(targets, heads, others)
                 if self.composite is not None:
                     self.composite.prepare(layers[:, 0])  # both agree but in lips and eyes
+                spans = self.grid.spans(self._moves(layers, targets))
                 layers = self._to_sampling(layers)
             for target, head, layer, lids in zip(targets, heads, layers, shut, strict=True):
-                picture, mask = self._draw(
-                    FramePose.of(target, head, lids), layer, transparent, transparent or on_mask is not None
-                )
+                pose = FramePose.of(target, head, lids)
+                picture, mask = self._draw(pose, layer, spans, transparent, transparent or on_mask is not None)
                 if on_mask is not None:
                     on_mask(mask)
                 yield torch.cat([picture, mask[..., None]], -1) if transparent else picture
 
+    def _moves(self, layers: Tensor, targets: Tensor) -> Tensor:
+        """(GRID, GRID) bool: the nodes that move in some frames, before the background, and all of the face.
+
+        Args:
+            layers: (B, 2, 2, GRID, GRID) backward maps, pixels.
+            targets: (B, 478, 2) landmarks, pixels.
+        """
+        nodes = self.field.nodes
+        moves = (layers - nodes.permute(2, 0, 1)).abs_().amax((0, 1, 2)) > STILL_PX
+        if self.fine > 1:
+            moves.fill_(True)  # what is sampled finer differs a little from the picture, even where it stays
+        if self.composite is not None:
+            moves &= ~self.composite.outside_nodes()
+        points = torch.cat([targets.flatten(0, 1), self.source])
+        return moves | ((nodes > points.amin(0)) & (nodes < points.amax(0))).all(-1)
+
     @torch.inference_mode()
-    def _draw(self, pose: FramePose, layers: Tensor, transparent: bool, masked: bool) -> tuple[Tensor, Tensor | None]:
+    def _draw(
+        self, pose: FramePose, layers: Tensor, spans: list[Span], transparent: bool, masked: bool
+    ) -> tuple[Tensor, Tensor | None]:
         """One frame (H, W, 3), and its people (H, W) if `masked`.
 
         Args:
             pose: the face.
             layers: (2, 2, G, G) its backward maps.
+            spans: what moves of the box.
             transparent: see `render`.
             masked: whether the people are wanted too.
         """
-        x0, y0, x1, y1 = self.box
-        eyes = [
-            (eye, chains)
-            for eye, chains, rest in zip(pose.eyes, (RIGHT_EYE, LEFT_EYE), self.eyes, strict=True)
-            if abs(eye.gap - rest.gap) > MOVED_LID * rest.gap
-        ]
-        lower = _lower_lip_share(self.field.nodes, pose.mouth)
-        for eye, _ in eyes:
-            lower = torch.maximum(lower, _open_eye_share(self.field.nodes, eye))
-        mixed = torch.lerp(layers[:1], layers[1:], lower)
-        flow = F.interpolate(mixed, size=(y1 - y0, x1 - x0), mode="bilinear", align_corners=True)
-        self._part_layers(flow, layers, pose.points[[*MOUTH[0], *MOUTH[1]]], pose.mouth, _lower_lip_share)
-        for eye, chains in eyes:
-            self._part_layers(flow, layers, pose.points[[*chains[0], *chains[1]]], eye, _open_eye_share)
-        warped = self._sample(flow.permute(0, 2, 3, 1))[0].contiguous()
-        edge = None if self.composite is None else self.composite.draw(warped, flow[0], transparent)
-        pose = replace(pose, came_from=flow[0])
+        self._flow_of(pose, layers)
+        pose = replace(pose, came_from=self.flow)
+        warped = self._warped(spans)
+        edge = None if self.composite is None else self.composite.draw(warped, self.flow, transparent)
         for painter in self.painters:
             painter.paint(warped, pose)
-        planes = warped.add_(0.5).to(torch.uint8)  # painters keep 0..255 too
-        drawn = torch.stack(planes.unbind(), -1)  # twice as fast as assigning the permuted planes
+        return self._put_into_picture(warped, spans), self._mask(edge) if masked else None
+
+    def _put_into_picture(self, warped: Tensor, spans: list[Span]) -> Tensor:
+        """(H, W, 3) uint8 the portrait with (3, h, w) `warped` in its spans."""
+        x0, y0, x1, y1 = self.box
+        is_whole = spans == [self.grid.whole] and (y1 - y0, x1 - x0) == self.picture.shape[:2]
+        out = torch.empty_like(self.picture) if is_whole else self.picture.clone()
+        drawn = out[y0:y1, x0:x1]
+        for rows, columns in spans:
+            planes = warped[:, rows, columns].add_(0.5).to(torch.uint8).unbind()  # painters keep 0..255 too
+            if is_whole:
+                torch.stack(planes, -1, out=out)  # twice as fast as assigning the permuted planes
+            else:
+                drawn[rows, columns] = torch.stack(planes, -1)
         if self.composite is not None:
             self.composite.put_back(drawn)
-        out = drawn
-        if out.shape != self.picture.shape:
-            out = self.picture.clone()
-            out[y0:y1, x0:x1] = drawn
-        return out, self._mask(edge) if masked else None
+        return out
+
+    def _flow_of(self, pose: FramePose, layers: Tensor) -> None:
+        """Compute (2, h, w) where each pixel came from, −1..1 of the box, into `flow`."""
+        openings = [(MOUTH, pose.mouth, _lower_lip_share)]
+        for chains, eye, rest in zip((RIGHT_EYE, LEFT_EYE), pose.eyes, self.eyes, strict=True):
+            if abs(eye.gap - rest.gap) > MOVED_LID * rest.gap:
+                openings.append((chains, eye, _open_eye_share))
+        shares = [share(*opening.axes_on(*self.nodes), opening) for _, opening, share in openings]
+        lower = shares[0] if len(shares) == 1 else torch.stack(shares).amax(0)
+        self.grid(torch.lerp(layers[0], layers[1], lower), out=self.flow)
+        for chains, opening, share in openings:
+            # at full resolution, for a sharp edge
+            box = pixel_box(pose.points[[*chains[0], *chains[1]]], 0.2 * opening.width, self.box)
+            if box is not None:
+                rows, columns = within(box, self.box)
+                upper, beneath = self.grid(layers, (rows, columns))
+                lower = share(*opening.axes_on(*pixel_axes(box)), opening)
+                torch.lerp(upper, beneath, lower, out=self.flow[:, rows, columns])
+
+    def _warped(self, spans: list[Span]) -> Tensor:
+        """(3, h, w) the picture where `flow` leads; outside the spans anything."""
+        grid = self.flow.permute(1, 2, 0)[None]
+        if spans == [self.grid.whole]:
+            return self._sample(grid)[0].contiguous()
+        for rows, columns in spans:
+            self.buffer[:, rows, columns] = self._sample(grid[:, rows, columns])[0]
+        return self.buffer
 
     def _mask(self, edge: Tensor | None) -> Tensor:
         """(H, W) uint8 where a frame shows people, from what `Composite.draw` returned."""
@@ -216,19 +261,6 @@ class PortraitRenderer:
         """(…, 3) colours 0..255 of the portrait at (…, 2) positions, pixels."""
         grid = self._to_sampling(positions.reshape(-1, 2).T[..., None]).permute(1, 2, 0)
         return self._sample(grid[None])[0, :, :, 0].T.reshape(*positions.shape[:-1], 3)
-
-    def _part_layers(
-        self, flow: Tensor, layers: Tensor, edge: Tensor, opening: Aperture, share: Callable[[Tensor, Aperture], Tensor]
-    ) -> None:
-        """Blend the layers near an opening with `edge` points (N, 2) at full resolution, for a sharp edge."""
-        box = pixel_box(edge, 0.2 * opening.width, self.box)
-        if box is None:
-            return
-        pixels = pixel_centres(box)
-        grid = (pixels - self.field.origin) / self.field.extent * 2 - 1
-        both = F.grid_sample(layers, grid.expand(2, -1, -1, -1), align_corners=True, padding_mode="border")
-        rows, columns = within(box, self.box)
-        flow[0, :, rows, columns] = torch.lerp(both[0], both[1], share(pixels, opening))
 
     def _kept_beside(self, background_px: float) -> Tensor | None:
         """(GRID, GRID, 2, 2) what is kept of the motion beside the head, where a background has lines."""
@@ -260,18 +292,16 @@ def _parted_lips(source: Tensor, mouth: Aperture) -> Tensor:
     return moved
 
 
-def _lower_lip_share(pixels: Tensor, mouth: Aperture) -> Tensor:
-    """(h, w) weight 0..1 of the lower layer at (h, w, 2) positions: below the lips' meeting line."""
-    u, v = mouth.axes_of(pixels)
+def _lower_lip_share(u: Tensor, v: Tensor, mouth: Aperture) -> Tensor:
+    """(h, w) weight 0..1 of the lower layer at (u, v), each (h, w): below the lips' meeting line."""
     top, bottom = mouth.edge_heights(u)
     # between the corners the layers part sharply; beyond them they agree, and the seam widens to hide the rest
     beyond = (u.abs() - 0.5 * mouth.width).clamp(min=0)
     return soft_step(v - (top + bottom) / 2, 1.0 + 0.9 * beyond)
 
 
-def _open_eye_share(pixels: Tensor, eye: Aperture) -> Tensor:
-    """(h, w) weight 0..1 of the lower layer at (h, w, 2) positions: from the upper lid's edge to below the eye."""
-    u, v = eye.axes_of(pixels)
+def _open_eye_share(u: Tensor, v: Tensor, eye: Aperture) -> Tensor:
+    """(h, w) weight 0..1 of the lower layer at (u, v), each (h, w): from the upper lid's edge to below the eye."""
     top, bottom = eye.edge_heights(u)
     sideways = 1 - soft_step(u.abs() - 0.62 * eye.width, 0.22 * eye.width)
     beneath = 1 - soft_step(v - bottom - 0.35 * eye.width, 0.5 * eye.width)

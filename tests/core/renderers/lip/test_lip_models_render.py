@@ -35,7 +35,7 @@ def test_a_film_is_painted_where_the_mouth_is_and_by_what_is_heard(film, name, m
     read = []
     known = reading.references_of
     monkeypatch.setattr(reading, "references_of", lambda *given: read.append(given) or known(*given))
-    options = LipPaintOptions(references=3, lip_references=2, batch_size=3, voice_gate=0.0, sharpen=0.0)
+    options = LipPaintOptions(references=3, lip_references=2, batch_size=3, voice_gate=0.0, sharpen=0.0, blend="lower")
     made = [
         torch.stack(list(LipRenderer(model, options).render(RenderJob.of_track(film, spoken(film), voice(seed)))))
         for seed in (1, 1, 2)

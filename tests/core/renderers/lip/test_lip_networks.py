@@ -1,5 +1,8 @@
 """Networks of lip renderers: against published sizes, closed forms and direct formulas."""
 
+from dataclasses import replace
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +10,7 @@ from scipy.ndimage import map_coordinates
 from torch.nn.functional import conv2d, interpolate, leaky_relu
 
 from portraittalk_core.errors import InputError, ShapeError
+from portraittalk_core.face.lip_points import NOSE
 from portraittalk_core.renderers.implicit.random_weights import randomised
 from portraittalk_core.renderers.lip.blocks import (
     AdaIN,
@@ -19,12 +23,14 @@ from portraittalk_core.renderers.lip.blocks import (
     sampling_grid,
 )
 from portraittalk_core.renderers.lip.contract import LipBatch, References
+from portraittalk_core.renderers.lip.crop import LipBoxes
 from portraittalk_core.renderers.lip.iplap import IpLap
 from portraittalk_core.renderers.lip.lip_model import LipFeatures, LipPriors
 from portraittalk_core.renderers.lip.model_base import distinct
 from portraittalk_core.renderers.lip.random_files import TINY, random_lip_model
 from portraittalk_core.renderers.lip.rendering import AudioAttention
 from portraittalk_core.renderers.lip.sizes import LipConfig, LipSizes
+from portraittalk_core.types import LandmarkTrack
 
 PUBLISHED = {"flow_module": (68, 8_146_019), "translation": (184, 10_817_216)}  # tensors, parameters
 SHAPES = {
@@ -342,14 +348,41 @@ def test_what_is_painted_is_added_to_the_aligned_references():
     features, drawn, pictures = model.encode(given), whole.sketches.flatten(1, 2), []
     with torch.no_grad():
         model.rendering.conv_last.weight.zero_()
-        for bias in (0.0, 0.1, 50.0):
+        for bias in (0.0, 1.0, 500.0):
             model.rendering.conv_last.bias.fill_(bias)
             made = model(whole.pictures, drawn, features, whole.sound)
             pictures.append(made.picture)
     kept = torch.cat([whole.pictures[:, :, : SIDE // 2], made.aligned[:, :, SIDE // 2 :]], 2)
     torch.testing.assert_close(pictures[0], kept)
-    torch.testing.assert_close(pictures[1], (kept + np.tanh(0.1)).clamp(max=1))
+    torch.testing.assert_close(pictures[1], (kept + np.tanh(0.1)).clamp(max=1))  # a tenth is taken
     assert bool((pictures[2] == 1).all())
+    model.rendering.conv_last.bias.fill_(1.0)
+    for share in (0.0, 0.5):  # of the painting, as a trial on the film's own mouths says
+        made = model(whole.pictures, drawn, model.with_share(features, share), whole.sound)
+        torch.testing.assert_close(made.picture, (kept + share * np.tanh(0.1)).clamp(max=1))
+    assert random_lip_model("lips", seed=4).with_share(features, 0.0) is None
+
+
+def test_a_frame_from_nose_to_chin_holds_the_mouth_in_its_lower_half():
+    """Flows at half size, and a box around the nose: its middle is the nose's base, and speech does not move it."""
+    model = LipPriors(LipConfig(**TINY, attention=8, keep_references=True, half_flow=True, framing="nose-to-chin"))
+    with pytest.raises(InputError, match="`framing` of a lip renderer"):
+        LipConfig(framing="mouth")
+    points = torch.full((2, 478, 3), 0.5)
+    points[:, list(NOSE), 0] = torch.linspace(0.45, 0.55, len(NOSE))
+    points[:, list(NOSE), 1] = torch.linspace(0.4, 0.5, len(NOSE))
+    points[:, 2, 1] = 0.49
+    points[1, 152, 1] = 0.9  # the jaw drops
+    track = LandmarkTrack(points, torch.ones(2, dtype=torch.bool), Fraction(25), 1000, 1000)
+    first, second = (LipBoxes(track, replace(model.crop, pad_px=0.0, pad_share=0.6))[at] for at in (0, 1))
+    assert first == second
+    # the nose's 100 pixels, 0.6 of them on each side, and 0.75 more below
+    sides = (first.left, first.right, first.bottom, (first.top + first.bottom) / 2)
+    assert np.abs(np.subtract(sides, (390, 610, 635, 490))).max() <= 1
+    whole = batch()
+    with torch.no_grad():
+        made = model.eval()(whole.pictures, whole.sketches.flatten(1, 2), model.encode(references()), whole.sound)
+    assert made.aligned.shape == whole.pictures.shape and model.usual == (25, 5)
 
 
 def test_equal_references_are_warped_once_and_weigh_as_many():

@@ -96,7 +96,7 @@ def test_a_mouth_is_pasted_into_the_film_as_the_warp_bends_it(film, filmed, voic
     warped = torch.stack(list(warped_pictures(RenderJob.of_track(film, track))))
     options = {"sharpen": 0.0, "match_colour": 0.0, "blend": "mouth", "voice_gate": 0.0}
     assert torch.equal(render(green, film, voice, track=track, **options), warped)
-    monkeypatch.setattr(inside, "LEAST_EXPLAINED", -1e9)
+    monkeypatch.setattr(module, "trusted", lambda *_: True)
     made = render(green, film, voice, track=track, **options)
     assert bool((warped != filmed).any())
     apart = inside.gaps(track.points, SIDE, SIDE)

@@ -19,6 +19,7 @@ from portraittalk_core.renderers.lip.crop import LipBoxes
 from portraittalk_core.renderers.lip.footage import footage_of
 from portraittalk_core.renderers.lip.frames import FrameReader
 from portraittalk_core.renderers.lip.inside import (
+    Trial,
     explained,
     gaps,
     inside_shares,
@@ -156,16 +157,25 @@ def test_the_trial_tells_mouths_that_are_painted_well_from_others(film):
     frames = tried_frames(footage, torch.ones(FRAMES), chosen)
     opened = gaps(film.track.points, SIDE, SIDE) >= 0.1
     assert len(frames) == 5 and all(opened[frames]) and not {0, 5} & set(frames)
+    ends = film.track.points_px[frames][:, [78, 308], :2]
+    width_px = float((ends[:, 0] - ends[:, 1]).norm(dim=1).median())
+    boxed = torch.stack([boxes.points01(at, film.track.points[at, [78, 308]]) for at in frames])
+    in_crop = float((boxed[:, 0] - boxed[:, 1]).norm(dim=1).median()) * boxes.rule.size
     sound = lambda numbers: torch.zeros(len(numbers), 80, 16)  # noqa: E731 - as the contract calls it
-    assert explained(StubLips(), "features", sound, footage, boxes, frames)[0] == pytest.approx(1, abs=1e-6)
-    assert explained(StubLips(flat((0.0, 1.0, 0.0))), "features", sound, footage, boxes, frames)[0] < 0
+    assert explained(StubLips(), "features", sound, footage, boxes, frames)[0] == Trial(
+        *map(pytest.approx, (1, 1, width_px / in_crop))
+    )
+    assert explained(StubLips(flat((0.0, 1.0, 0.0))), "features", sound, footage, boxes, frames)[0].explained < 0
     adding = AddingLips()
-    share, features = explained(adding, 1.0, sound, footage, boxes, frames)
-    assert features == pytest.approx(0.25, abs=1e-3) and share == pytest.approx(1, abs=1e-3)
+    trial, features = explained(adding, 1.0, sound, footage, boxes, frames)
+    assert features == pytest.approx(0.25, abs=1e-3) and trial.explained == pytest.approx(1, abs=1e-3)
     shut = replace(film, track=replace(film.track, points=film.track.points[:1].expand(FRAMES, -1, -1)))
     assert opened[0] or not tried_frames(footage_of(RenderJob.of_track(shut, shut.track)), torch.ones(FRAMES), chosen)
     assert explained(StubLips(), "features", sound, footage, boxes, []) == (None, "features")
-    assert not trusted(None, "a film")
+    assert not trusted(None, 1.0, "a film") and trusted(Trial(0.9, 0.9, 1.0), 1.0, "a film")
+    for trial, opened in ((Trial(0.1, 0.9, 1.0), 1.0), (Trial(0.9, 0.1, 1.0), 1.0), (Trial(0.9, 0.9, 3.0), 1.0),
+                          (Trial(0.9, 0.9, 1.0), 2.0)):  # fmt: skip
+        assert not trusted(trial, opened, "a film")
 
 
 def test_faces_too_small_to_be_painted_stay_as_filmed(film, filmed):

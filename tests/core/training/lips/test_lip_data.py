@@ -100,6 +100,12 @@ def test_batch_depends_on_its_number_alone_and_frames_come_once_an_epoch(clip):
     assert len({picture.numpy().tobytes() for picture in shown}) == len(second)
 
 
+def test_batches_vary_in_their_numbers_of_references(clip):
+    windows = LipWindows([clip], SIDE, num_faces=3, num_lips=2, varied=True)
+    counts = {tuple(x.shape[1] for x in (b.faces, b.lips)) for b in (windows.batch(n, 1, 0) for n in range(40))}
+    assert counts == {(faces, lips) for faces in (1, 2, 3) for lips in (1, 2)}
+
+
 def test_augmented_window_is_mirrored_as_a_whole(clip):
     plain = LipWindows([clip], SIDE).at([(0, 10, n) for n in range(8)], 0)
     changed = LipWindows([clip], SIDE, augment=True).at([(0, 10, n) for n in range(8)], 0)

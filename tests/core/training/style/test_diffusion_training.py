@@ -72,7 +72,7 @@ def config(out, stage="single", **changes) -> DiffusionTraining:
 def base_unet():
     torch.manual_seed(0)
     return diffusers.UNet2DConditionModel(
-        sample_size=8, block_out_channels=(32, 32, 32, 64), cross_attention_dim=CONTEXT, attention_head_dim=8
+        sample_size=8, block_out_channels=(32, 32, 64, 64), cross_attention_dim=CONTEXT, attention_head_dim=8
     ).eval()
 
 
