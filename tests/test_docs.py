@@ -244,6 +244,7 @@ def test_pip_command_names_what_there_is(words):
 
 
 LOADERS = {
+    "mouth.toml": ("portraittalk_core.training.mouth.config", "load_mouth_config"),
     "identity.toml": ("portraittalk_core.training.identitynet.config", "load_config"),
     "animatenet.toml": ("portraittalk_core.training.animatenet.config", "load_animate_config"),
     "style.toml": ("portraittalk_core.training.style.config", "load_style_config"),
