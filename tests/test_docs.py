@@ -250,7 +250,6 @@ LOADERS = {
     "identity.toml": ("portraittalk_core.training.identitynet.config", "load_config"),
     "animatenet.toml": ("portraittalk_core.training.animatenet.config", "load_animate_config"),
     "recipe.toml": ("portraittalk_core.training.recipe.config", "load_recipe"),
-    "mouth.toml": ("portraittalk_core.training.mouth.config", "load_mouth_config"),
     "style.toml": ("portraittalk_core.training.style.config", "load_style_config"),
     "single.toml": ("portraittalk_core.training.style.config", "load_style_config"),
     "multi.toml": ("portraittalk_core.training.style.config", "load_style_config"),

@@ -32,7 +32,7 @@ LIP_KINDS = (
     WeightFile(
         "lip renderer", "portraittalk train lips", "your own", "portraittalk", "100 MB",
         (
-            (r"^alignment\.conv_4\.weight$", (2, None, 7, 7)), (r"^alignment\.fuse\.weight$", None),
+            (r"^alignment\.conv_4\.weight$", (2, None, None, None)), (r"^alignment\.fuse\.weight$", None),
             (r"^rendering\.conv_last\.weight$", (3, None, 7, 7)),
         ),
         **_FLAG,

@@ -114,7 +114,7 @@ def test_source_is_another_word_for_the_old_names(place, tmp_path, monkeypatch):
     [
         (["--source", "film.mp4", "--head-motion", "1"], "--head-motion cannot be used with the video film.mp4"),
         (["--source", "film.mp4", "--driving", "film.mp4"], "--driving cannot be used with the video"),
-        (["--source", "film.mp4", "--renderer", "vexpress"], "renderer of a film must be one of"),
+        (["--source", "film.mp4", "--renderer", "vexpress"], "needs --vexpress-folder FOLDER"),
         (["--source", "half.wav"], "neither a picture nor a video"),
         (["--source", "me.png", "--portrait", "me.png"], "not allowed with argument"),
         ([], "one of the arguments --portrait --source is required"),
@@ -241,7 +241,7 @@ def test_a_batch_dubs_videos_and_drives_portraits(place, tmp_path):
     assert shape(tmp_path / "made" / "b.mp4")[2:] == (13, 25)
     table = (tmp_path / "made" / "batch.csv").read_text()
     assert "driving cannot be used with the video film.mp4" in table
-    assert "renderer of a film must be one of" in table
+    assert "vexpress needs `vexpress_folder` FOLDER" in table
 
 
 def test_a_batch_line_with_two_sources_or_none_is_told(place, tmp_path):
