@@ -41,6 +41,7 @@ class Audio2ExpTraining:
     silence: float = 0.5  # share of windows that are shut by the silent pass first
     silent_target: str = "expression"  # of that pass: the face as it is with shut lips; "sync": with silence; "none"
     silent_weight: float = 1.0  # of that loss, which is 1 in the mean where the pass does nothing
+    range_weight: float = 1.0  # of expressions beyond the clips' own, which lip sync asks for; 0: as in the paper
     other_audio: float = 0.5  # share of windows that hear another time of their clip
     train_audio_encoder: bool = False  # True fine-tunes the sound encoder too
     trainer: Audio2ExpTrainer = field(default_factory=Audio2ExpTrainer)
@@ -50,7 +51,7 @@ class Audio2ExpTraining:
         check_choice(self.silent_target, SILENT_TARGETS, "silent_target")
         for name in ("ramp", "silence", "other_audio"):
             check_range(getattr(self, name), 0, 1, name)
-        for name in ("perceptual", "sync_weight", "silent_weight"):
+        for name in ("perceptual", "sync_weight", "silent_weight", "range_weight"):
             check_range(getattr(self, name), 0, 1e4, name)
 
     def alpha_at(self, step: int, steps: int) -> float:

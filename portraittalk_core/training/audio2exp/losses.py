@@ -26,6 +26,11 @@ def outside_mouth(boxes: Tensor, size: int) -> Tensor:
     return (~(rows[:, :, None] & columns[:, None, :])).float()[:, None]
 
 
+def range_loss(expression: Tensor, low: Tensor, high: Tensor, spread: float) -> Tensor:
+    """How far expressions (N, K, 3) lie beyond limits (K, 3), in units of `spread`: a scalar, the mean of squares."""
+    return ((expression - expression.clamp(low, high)) / spread).square().mean()
+
+
 class OutsideMouthLoss(nn.Module):
     """Perceptual loss of equation 4 with the mouth masked in both pictures; without VGG-19, of pixels at two sizes.
 

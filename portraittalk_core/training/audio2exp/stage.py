@@ -2,8 +2,9 @@
 
 Shapes: B windows, F = 5 frames of a window, N = B · F, K keypoints, R rows of speech of D channels, S side in pixels.
 Source: ControlTalk, sections 3.2 to 3.4, equations 3 to 6. Beyond it: the silent pass has a target (in the paper, what
-it leads to is left to chance), and windows also hear another time of their clip, for which leaving the expression as
-it is cannot be the best answer.
+it leads to is left to chance), windows also hear another time of their clip, for which leaving the expression as it is
+cannot be the best answer, and expressions are held within those of the clips: lip sync alone drives them to where the
+renderer has learnt nothing, and mouths tear.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from ..sync.mouth_crop import crop_mouths, mouth_boxes
 from ..sync.network import SyncNetwork, load_sync
 from ..sync.stage import load_averages, usable
 from .config import Audio2ExpTraining
-from .losses import OutsideMouthLoss
+from .losses import OutsideMouthLoss, range_loss
 
 AUDIO2EXP_NAME = "audio2exp.safetensors"
 KEPT = "keypoints"  # folder in `out`
@@ -117,7 +118,7 @@ class Audio2ExpStage:
         network.requires_grad_(True)
         network.audio_encoder.requires_grad_(config.train_audio_encoder)
         self.outside = OutsideMouthLoss(config.vgg19)
-        self._spread = data.keypoints.mouth_spread()
+        self._spread, self._limits = data.keypoints.mouth_spread(), data.keypoints.expression_limits()
         self._steps = Clock.of(config.trainer, len(data)).total
         self._device = torch.device("cpu")
 
@@ -171,6 +172,9 @@ class Audio2ExpStage:
         }
         if config.silent_target != "none" and silent.any():
             terms["silence"] = (config.silent_weight, self._silent_loss(batch, shut, silent))
+        if config.range_weight:
+            low, high = (limit.to(self._device) for limit in self._limits)
+            terms["range"] = (config.range_weight, range_loss(moved, low, high, self._spread))
         total = sum(weight * value for weight, value in terms.values())
         logged = {name: float(value.detach()) for name, (_, value) in terms.items()}
         yield Loss(MAIN, total, {**logged, "cosine": float(cosines.detach().mean()), "alpha": alpha})

@@ -65,6 +65,18 @@ class KeptKeypoints:
             total, count = total + float(away.double().sum()), count + away.numel()
         return max((total / count) ** 0.5, LEAST_SPREAD)
 
+    def expression_limits(self) -> tuple[Tensor, Tensor]:
+        """Least and greatest expressions of all frames, each (K, 3): beyond them the renderer has learnt nothing."""
+        from safetensors import safe_open
+
+        low, high = [], []
+        for path in self.paths:
+            with safe_open(str(path), framework="pt") as file:
+                expression = file.get_tensor("expression")
+            low.append(expression.amin(0))
+            high.append(expression.amax(0))
+        return torch.stack(low).amin(0), torch.stack(high).amax(0)
+
 
 def keep_keypoints(
     folder: Path, videos: Sequence[VideoClip], model: KeypointModel, tick: Callable[[], None] = lambda: None

@@ -13,7 +13,7 @@ from portraittalk_core.training.audio2exp.config import (
     Audio2ExpTraining,
     load_audio2exp_config,
 )
-from portraittalk_core.training.audio2exp.losses import OutsideMouthLoss, outside_mouth
+from portraittalk_core.training.audio2exp.losses import OutsideMouthLoss, outside_mouth, range_loss
 from portraittalk_core.training.audio2exp.stage import train_audio2exp
 from portraittalk_core.training.data.kept_keypoints import closed_expressions, keep_keypoints
 from portraittalk_core.training.data.squares import fit_square
@@ -134,8 +134,19 @@ def test_kept_keypoints_are_those_of_the_renderer_and_found_once(files, tmp_path
     for name in ("canonical", "expression", "rotation_deg"):
         assert torch.allclose(getattr(found, name), getattr(expected, name), atol=1e-4)
     every = [kept.of(video, range(30)) for video in range(2)]
+    low, high = kept.expression_limits()
+    expressions = torch.cat([points.expression for points, _ in every])
+    assert torch.equal(low, expressions.min(0).values) and torch.equal(high, expressions.max(0).values)
     away = torch.cat([shut - points.expression for points, shut in every]).abs()
     assert kept.mouth_spread() == pytest.approx(float(away.square().mean().sqrt()), rel=1e-4)
+
+
+def test_expressions_count_beyond_the_limits_alone():
+    low, high = -torch.ones(2, 3), torch.ones(2, 3)
+    inside = torch.tensor([[[-1.0, 0, 1], [0.5, -0.5, 0.9]]])
+    assert range_loss(inside, low, high, 0.5) == 0
+    inside[0, 0, 2], inside[0, 1, 0] = 2.0, -1.5  # 2 and 1 spreads beyond
+    assert float(range_loss(inside, low, high, 0.5)) == pytest.approx((4 + 1) / 6)
 
 
 def test_mouth_does_not_count_outside_it():
