@@ -10,7 +10,6 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from portraittalk_core.face.reconstruction import TEMPLATE, ReconstructionNet, aligned_face
@@ -67,10 +66,11 @@ def _network(networks: ModuleType) -> dict[str, float]:
 
 def _aligned(preprocess: ModuleType) -> dict[str, float]:
     """Aligned faces, in levels of 255."""
-    ours, theirs, rng = [], [], np.random.default_rng(0)
+    ours, theirs, rng, image = [], [], np.random.default_rng(0), preprocess.Image
     for width, height, middle, size in PICTURES:
-        small = rng.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
-        picture = Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
+        small = torch.from_numpy(rng.integers(0, 256, (1, 3, height // 8, width // 8)).astype(np.float32))
+        large = torch.nn.functional.interpolate(small, (height, width), mode="bicubic").clamp(0, 255)
+        picture = image.fromarray(large[0].permute(1, 2, 0).round().byte().numpy())
         points = np.array(TEMPLATE, np.float32)[:, :2] * [size, -size] + middle + rng.normal(0, 2, (5, 2))
         flipped = np.stack([points[:, 0], height - 1 - points[:, 1]], 1)
         # the two steps of align_img, whose last line NumPy 1.24 and later refuse

@@ -203,9 +203,9 @@ def test_references_that_were_chosen_before_are_the_ones(pack, dub, filmed, film
     read = reading.pictures_at
     monkeypatch.setattr(reading, "pictures_at", lambda *given: taken.append(given[2]) or read(*given))
     chosen, _ = pack.lip_select.selected(images, film.track, (0, None), LipPaintOptions(reference_frames="7, 2"))
-    first, _ = dub(references=chosen)
+    first, _ = dub(references=chosen, blend="lower")
     assert taken == [[2, 7]]
-    other, _ = dub(num_references=1, num_lip_references=1)
+    other, _ = dub(num_references=1, num_lip_references=1, blend="lower")
     assert not np.array_equal(first.outputs[1].numpy(), other.outputs[1].numpy())
 
 

@@ -31,7 +31,7 @@ def graph(points: str = "[]") -> dict:
             output["links"] = [link[0] for link in links if link[0] in output["links"]]
         if node["type"] == NODE:
             node["widgets_values"][GAIN_AT] = points
-            node["pos"] = [400, 60]
+            node["pos"] = [400, -160]  # with its timeline inside the window
         else:
             node["pos"] = [40, 60 if node["type"] == "LoadImage" else 460]
     return {**workflow, "nodes": nodes, "links": links}
@@ -173,7 +173,7 @@ def test_two_nodes_have_their_own_and_a_removed_one_is_forgotten(visit):
     async def act(tab: Tab, timeline: Timeline) -> None:
         workflow = graph("[[1, 0.5]]")
         first = next(node for node in workflow["nodes"] if node["type"] == NODE)
-        second = {**json.loads(json.dumps(first)), "id": 99, "pos": [860, 60]}
+        second = {**json.loads(json.dumps(first)), "id": 99, "pos": [860, -160]}
         second["widgets_values"][GAIN_AT] = "[[2, 1.5]]"
         sources = {link[0]: link for link in workflow["links"]}
         for number, entry in enumerate(item for item in second["inputs"] if item["link"] is not None):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...progress import Progress
 from ..animatenet.stage import AnimateResult, train_animate
 from ..identitynet.stage import IdentityResult, train_identity
 from .config import RecipeTraining
@@ -44,7 +45,7 @@ def train_recipe(config: RecipeTraining, on_stage: OnStage | None = None) -> Rec
     """
     notify = on_stage or (lambda *_: None)
 
-    def of(stage: str) -> Callable[[int, int], None]:
+    def of(stage: str) -> Progress:
         return lambda done, total: notify(stage, done, total)
 
     identity = train_identity(config.identity, of("identity"))
