@@ -19,8 +19,8 @@ def face_recon_names() -> list[str]:
             below = Path(folder).relative_to(root)
             if len(below.parts) >= DEPTH:
                 subfolders.clear()
-            found = [below] * (below != Path()) + [below / file for file in sorted(files) if file.endswith(SUFFIXES)]
-            names += [path.as_posix() for path in found if is_expression_source(root / path)]
+            paths = [below] * (below != Path()) + [below / file for file in sorted(files) if file.endswith(SUFFIXES)]
+            names += [path.as_posix() for path in paths if is_expression_source(root / path)]
     return list(dict.fromkeys(names))
 
 

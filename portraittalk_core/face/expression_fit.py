@@ -37,15 +37,15 @@ def fit_expressions(
     Raises:
         NoFaceError: no frame shows the face.
     """
-    seen = [track.points_px[track.valid] for track in tracks]
-    frames = torch.cat(seen)
+    valid_points = [track.points_px[track.valid] for track in tracks]
+    frames = torch.cat(valid_points)
     if not len(frames):
         raise NoFaceError("no frame shows the face whose expression is to be measured; choose another video.")
     looks = torch.linspace(0, len(frames) - 1, min(NUM_LOOKS, len(frames))).round().long()
     identity = torch.stack([fit_face(model, frames[look]).identity for look in looks]).mean(0)
     known = replace(model, mean=model.mean + model.identity @ identity, identity=model.identity[:, :, :0])
     done, fitted = 0, []
-    for track, points in zip(tracks, seen, strict=True):
+    for track, points in zip(tracks, valid_points, strict=True):
         rows = []
         for face in points:
             rows.append(fit_face(known, face).expression.float())

@@ -183,14 +183,14 @@ def load_reconstruction(path: Path, device: torch.device | str = "cpu") -> Recon
     if prefix is None:
         some = ", ".join(list(tensors)[:3])
         raise InputError(f"{path.name} holds no face reconstruction of 257 coefficients ({some}, …). {ADVICE}")
-    own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-    own = {name: tensor for name, tensor in own.items() if name.startswith(("backbone.", "final_layers."))}
-    if own["backbone.conv1.weight"].ndim != 4:
+    weights = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    weights = {name: tensor for name, tensor in weights.items() if name.startswith(("backbone.", "final_layers."))}
+    if weights["backbone.conv1.weight"].ndim != 4:
         raise ShapeError(f"{path.name} holds no pictures' network. {ADVICE}")
     with torch.device("meta"):
         empty = ReconstructionNet()
     network = empty.to_empty(device="cpu")
     for name, buffer in network.named_buffers():
         if name.endswith("num_batches_tracked"):
-            own.setdefault(name, torch.zeros_like(buffer))  # which inference does not need
-    return load_strict(network, own, path.name).to(device)
+            weights.setdefault(name, torch.zeros_like(buffer))  # which inference does not need
+    return load_strict(network, weights, path.name).to(device)

@@ -70,7 +70,7 @@ class EyeWander:
 
     def at(self, times_s: Tensor, speaking: Tensor) -> Tensor:
         """(T, 2) degrees at (T,) times, later than all before, while somebody speaks, (T,) bool."""
-        found = []
+        directions = []
         for time, talks in zip(times_s.tolist(), speaking.tolist(), strict=True):
             if time >= self._next_turn:
                 self._away = not self._away
@@ -79,8 +79,8 @@ class EyeWander:
             elif time >= self._next_fixation:
                 self._look(self._near(), time)
                 self._next_fixation = time + self._fixation_s()
-            found.append(self._direction(time))
-        return torch.tensor(found).reshape(-1, 2)
+            directions.append(self._direction(time))
+        return torch.tensor(directions).reshape(-1, 2)
 
     def _schedule(self, time: float, talks: bool) -> None:
         mean = (AWAY_S if self._away else MUTUAL_S)[talks]
@@ -180,8 +180,8 @@ def camera_deg(axes: Tensor) -> Tensor:
 
 def pupil_ways(directions_deg: Tensor, rest: Tensor) -> Tensor:
     """(T, 3) how far the pupils move in face axes, inter-ocular units, where eyes look (T, 2) degrees aside."""
-    own = own_gaze_deg(rest)
-    return PUPIL_RADIUS * (_looking(own + directions_deg) - _looking(own))
+    resting_deg = own_gaze_deg(rest)
+    return PUPIL_RADIUS * (_looking(resting_deg + directions_deg) - _looking(resting_deg))
 
 
 def look(local: Tensor, rest: Tensor, gaze: Tensor | None) -> None:

@@ -62,8 +62,8 @@ class IdleMotion:
         """
         levels, pitches = [], []
         others = torch.zeros(len(times_s)) if others is None else others
-        for time, talks, heard in zip(times_s.tolist(), speaking.tolist(), others.tolist(), strict=True):
-            self._step(time, talks, heard > 0.5)
+        for time, talks, share in zip(times_s.tolist(), speaking.tolist(), others.tolist(), strict=True):
+            self._step(time, talks, share > 0.5)
             levels.append(self._level)
             pitches.append(self._nodding(time))
         level, pitch = torch.tensor(levels), torch.tensor(pitches)
@@ -75,13 +75,13 @@ class IdleMotion:
         share = level[:, None]
         return HeadPose((share * angles).float(), (share * ways).float(), torch.ones(len(times_s)))
 
-    def _step(self, time: float, talks: bool, heard: bool) -> None:
+    def _step(self, time: float, talks: bool, other_speaks: bool) -> None:
         passed = 0.0 if self._last_s is None else time - self._last_s
         self._last_s = time
         self._quiet_s = 0.0 if talks else self._quiet_s + passed
         rises = self._quiet_s >= PAUSE_S
         self._level += (1 - math.exp(-passed / (RISE_S if rises else FALL_S))) * (float(rises) - self._level)
-        ended, self._others_spoke = self._others_spoke and not heard, heard
+        ended, self._others_spoke = self._others_spoke and not other_speaks, other_speaks
         rested = not self._nods or time - self._nods[-1][0] > ANSWER_S
         answers = ended and rested and self._random.uniform() < ANSWERING
         if rises and (answers or time >= self._next_nod):
@@ -92,15 +92,15 @@ class IdleMotion:
 
     def _turned(self, times_s: Tensor, towards_deg: Tensor) -> Tensor:
         """(T, 2) the directions that the head follows, softly."""
-        found = []
+        turns = []
         for time, towards in zip(times_s.tolist(), towards_deg, strict=True):
             passed = 0.0 if self._turned_s is None else time - self._turned_s
             self._turned_s = time
             share = 1 - math.exp(-passed / TURN_S)
             self._turns[0] = torch.lerp(self._turns[0], towards, share)
             self._turns[1] = torch.lerp(self._turns[1], self._turns[0], share)
-            found.append(self._turns[1])
-        return torch.stack(found)
+            turns.append(self._turns[1])
+        return torch.stack(turns)
 
     def _nod(self, time: float) -> tuple[float, float]:
         return time, NOD_DEG * float(self._random.uniform(*NOD_AMOUNTS))

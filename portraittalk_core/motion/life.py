@@ -79,11 +79,11 @@ class Life:
     def _speaking(self, times_s: Tensor, mouth: MouthCurves) -> Tensor:
         """(T,) bool: whether the mouth moves, or did a moment ago."""
         moves = torch.stack([getattr(mouth, name).abs() > least for name, least in SPEAKS.items()]).any(0)
-        found = []
+        speaking = []
         for time, moving in zip(times_s.tolist(), moves.tolist(), strict=True):
             self._moved_s = time if moving else self._moved_s
-            found.append(self._moved_s is not None and time - self._moved_s < HOLD_S)
-        return torch.tensor(found, dtype=torch.bool)
+            speaking.append(self._moved_s is not None and time - self._moved_s < HOLD_S)
+        return torch.tensor(speaking, dtype=torch.bool)
 
     def _others(self, frames: slice) -> tuple[Tensor | None, Tensor | None]:
         """How much others speak, (T,), and where they are seen, (T, 2) degrees; None where nobody else is there."""

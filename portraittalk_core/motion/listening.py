@@ -40,7 +40,7 @@ def listeners(
     middles = torch.stack([face.points_px[0, :, :2].mean(0) for face in faces])
     units = torch.stack([interocular_px(face.points_px[:1])[0] for face in faces])
     rate = float(options.fps)
-    found = []
+    listening = []
     for number in range(len(faces)):
         others = spoken.clone()
         others[number] = 0
@@ -48,8 +48,8 @@ def listeners(
         directions = away.clamp(-1, 1) * torch.tensor(LOOK_DEG)
         looked_at = _looked_at(others > 0.5, spoken[number] > 0.5, round(REACTION_S * rate), round(STAYS_S * rate))
         towards = torch.where(looked_at[:, None] < 0, 0.0, directions[looked_at.clamp(min=0)])
-        found.append(Listening(others.amax(0), towards))
-    return found
+        listening.append(Listening(others.amax(0), towards))
+    return listening
 
 
 def _phrases(speech: Speech, gate_db: float, times_s: Tensor) -> Tensor:
@@ -60,24 +60,24 @@ def _phrases(speech: Speech, gate_db: float, times_s: Tensor) -> Tensor:
     return sample_at(closed[0, 0], ACTIVITY_HZ, times_s).round() * (times_s < speech.seconds)
 
 
-def _looked_at(others: Tensor, own: Tensor, reaction: int, stays: int) -> Tensor:
+def _looked_at(others: Tensor, speaks: Tensor, reaction: int, stays: int) -> Tensor:
     """(T,) which of the other faces somebody looks at; −1 where at none: while they speak, and in long silence.
 
     Args:
         others: (N, T) bool: who of them speaks.
-        own: (T,) bool: whether they speak themselves.
+        speaks: (T,) bool: whether they speak themselves.
         reaction: frames until they look.
         stays: frames of silence after which they look no more.
     """
-    at, since, found = -1, 0, []
-    for frame in range(len(own)):
-        seen = others[:, max(frame - reaction, 0)]
-        if bool(own[frame]):
+    at, since, targets = -1, 0, []
+    for frame in range(len(speaks)):
+        speaking = others[:, max(frame - reaction, 0)]
+        if bool(speaks[frame]):
             at = -1
-        elif bool(seen.any()):
-            at, since = (at if at >= 0 and bool(seen[at]) else int(seen.float().argmax())), 0
+        elif bool(speaking.any()):
+            at, since = (at if at >= 0 and bool(speaking[at]) else int(speaking.float().argmax())), 0
         else:
             since += 1
             at = -1 if since > stays else at
-        found.append(at)
-    return torch.tensor(found)
+        targets.append(at)
+    return torch.tensor(targets)

@@ -40,6 +40,9 @@ class StubLips:
         self.references.append(references)
         return "features"
 
+    def with_share(self, features: str, share: float) -> None:  # noqa: ARG002 - as the contract has it
+        return None
+
     def paint(self, features: str, batch: LipBatch) -> Tensor:
         assert features == ("features" if self.needs_references else None)
         self.batches.append(batch)

@@ -69,5 +69,8 @@ class LipModel(Protocol):
     def encode(self, references: References) -> Any:
         """Features of the references, computed once a clip, some at a time."""
 
+    def with_share(self, features: Any, share: float) -> Any | None:
+        """Features of which a share 0..1 of what is painted counts; None where painting is not added to references."""
+
     def paint(self, features: Any, batch: LipBatch) -> Tensor:
         """(B, 3, S, S) RGB float32 0..1: the whole crops, with painted mouths."""

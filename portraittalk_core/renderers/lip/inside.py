@@ -135,16 +135,16 @@ def explained(
     lips = [boxes.points01(at, footage.track.points[at, list(INNER_LIPS)]) for at in numbers]
     masks = torch.stack([mouth_mask(own[:, :2], boxes.rule.size) for own in lips])[:, None]
     mean = (true * masks).sum((2, 3), keepdim=True) / masks.sum((2, 3), keepdim=True)
-    bare = model.with_share(features, 0.0) if hasattr(model, "with_share") else None
+    bare = model.with_share(features, 0.0)
     if bare is not None:
         aligned = model.paint(bare, batch).float().cpu()
         share = best_share(aligned, painted, true, masks)
         features, painted = model.with_share(features, share), torch.lerp(aligned, painted, share)
-    left, whole = (((true - other).square() * masks).sum() for other in (painted, mean))
+    error, variance = (((true - other).square() * masks).sum() for other in (painted, mean))
     sharp = _gradients(painted, masks) / _gradients(true, masks).clamp(min=1e-9)
     width_px = float(_widths_px(footage.track)[numbers].median())
     in_crop = float(torch.stack([(own[0] - own[10]).norm() for own in lips]).median()) * boxes.rule.size
-    return Trial(float(1 - left / whole.clamp(min=1e-9)), float(sharp), width_px / max(in_crop, 1e-3)), features
+    return Trial(float(1 - error / variance.clamp(min=1e-9)), float(sharp), width_px / max(in_crop, 1e-3)), features
 
 
 def best_share(aligned: Tensor, painted: Tensor, true: Tensor, masks: Tensor) -> float:
@@ -163,8 +163,8 @@ def wider(footage: Footage, chosen: ReferenceFrames) -> float:
     """How wide the mouth is to open, as wide as it does in a twentieth of the frames, over the widest reference."""
     track, target = footage.track, footage.target
     known = gaps(track.points[list(chosen.faces)], track.width, track.height).max()
-    wanted = gaps(target.points, track.width, track.height)[track.valid]
-    return float(wanted.quantile(0.95) / known.clamp(min=1e-3)) if len(wanted) < 2**24 else 1.0
+    target_gaps = gaps(target.points, track.width, track.height)[track.valid]
+    return float(target_gaps.quantile(0.95) / known.clamp(min=1e-3)) if len(target_gaps) < 2**24 else 1.0
 
 
 def trusted(trial: Trial | None, opened: float, source: str) -> bool:

@@ -39,6 +39,10 @@ class LipNetworks(nn.Module):
             self.to(memory_format=torch.channels_last)
         return self.eval().requires_grad_(False)
 
+    def with_share(self, features: object, share: float) -> object | None:  # noqa: ARG002 - as the contract has it
+        """None: what is painted is not added to aligned references, see `LipModel`."""
+        return None
+
     def at_once(self, num_frames: int) -> int:
         """References that go through the networks together with some frames, so that memory stays bounded."""
         return max(1, int(self._pairs_at_once / max(1, num_frames)))

@@ -110,12 +110,12 @@ class _Counted:
     def of(self, number: int) -> Painting:
         """The painting of a shot, with the style of its own frames."""
         shot = self.shots[number]
-        before = sum(Painting(self.models, self.options, s.stop - s.start, None).total for s in self.shots[:number])
-        return self._painting(_styled(self.models, shot), shot.stop - shot.start, before)
+        previous = sum(Painting(self.models, self.options, s.stop - s.start, None).total for s in self.shots[:number])
+        return self._painting(_styled(self.models, shot), shot.stop - shot.start, previous)
 
-    def _painting(self, models: VExpressModels, num_frames: int, before: int) -> Painting:
+    def _painting(self, models: VExpressModels, num_frames: int, previous: int) -> Painting:
         report, total = self.on_progress, self.total
-        on_progress = None if report is None else lambda done, _: report(before + done, total)
+        on_progress = None if report is None else lambda done, _: report(previous + done, total)
         return Painting(models, self.options, num_frames, on_progress)
 
 
@@ -140,13 +140,13 @@ def _painted(
     if models.load_to_device is not None:
         models.load_to_device()
     audio = audio_tokens(models.networks.projection, features, len(film.track))
-    pictures, shown = film.pictures(), 0
+    pictures, num_shown = film.pictures(), 0
     for number, (shot, plan) in enumerate(shots):
-        yield from itertools.islice(pictures, shot.start - shown)
+        yield from itertools.islice(pictures, shot.start - num_shown)
         points = key_points(plan.track_on_crop(), models.networks.guider_points)
         crops = counted.of(number).decoded(encoded[number], points, audio[shot.start : shot.stop])
         yield from paste_frames(itertools.islice(pictures, shot.stop - shot.start), crops, plan, PasteOptions("face"))
-        shown = shot.stop
+        num_shown = shot.stop
     yield from pictures
 
 
@@ -156,11 +156,11 @@ def _reference_crops(film: Film, shots: Sequence[tuple[Shot, FaceCrop]]) -> list
     Raises:
         InputError: the film has become shorter since it was tracked.
     """
-    wanted = {shot.reference: (number, shot, plan) for number, (shot, plan) in enumerate(shots)}
+    by_frame = {shot.reference: (number, shot, plan) for number, (shot, plan) in enumerate(shots)}
     crops: dict[int, Tensor] = {}
     for index, picture in enumerate(film.pictures()):
-        if index in wanted:
-            number, shot, plan = wanted[index]
+        if index in by_frame:
+            number, shot, plan = by_frame[index]
             crops[number] = plan.crop(picture, index - shot.start)
         if len(crops) == len(shots):
             break

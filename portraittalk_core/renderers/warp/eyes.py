@@ -102,11 +102,11 @@ class Eyes:
         way = 2 * self._fine * move / size
         still = _sampled(eye.planes, at)
         iris = _sampled(eye.iris_planes, at - way)
-        shown = torch.lerp(still[:3], iris[:3], iris[3:])
+        colours = torch.lerp(still[:3], iris[:3], iris[3:])
         if eye.glints is not None:
-            shown += _sampled(eye.glints, at - GLINT_FOLLOWS * way)
+            colours += _sampled(eye.glints, at - GLINT_FOLLOWS * way)
         gone = min(1.0, float(move.norm()) / (GONE * eye.radius_px))
-        region[:, rows, columns].addcmul_(shown - still[3:6] - gone * still[7:], still[6:7]).clamp_(0, 255)
+        region[:, rows, columns].addcmul_(colours - still[3:6] - gone * still[7:], still[6:7]).clamp_(0, 255)
 
 
 def _sampled(planes: Tensor, at: Tensor) -> Tensor:
@@ -161,9 +161,9 @@ def _layers(region: Tensor, box: Box, points_px: Tensor, which: tuple, fine: flo
         return None
     white = filled(colours, white_known)
     iris_colours, glints = _iris_colours(colours, rings, inside * (cover > 0.5))
-    seen = torch.lerp(white, iris_colours, cover) + glints
+    painted = torch.lerp(white, iris_colours, cover) + glints
     around = _at_rings(_near_rest(), rings)
-    planes = torch.cat([white, seen, inside[None], (colours - seen) * around])[None]
+    planes = torch.cat([white, painted, inside[None], (colours - painted) * around])[None]
     moving = torch.cat([iris_colours, cover[None]])[None]
     return Eye(patch, planes, radius / fine, moving, glints[None] if bool(glints.any()) else None, chains, iris[0])
 
@@ -277,5 +277,5 @@ def _iris_colours(colours: Tensor, rings: Tensor, known: Tensor) -> tuple[Tensor
     even = _at_rings(_profile(colours, rings, clear), rings)
     share = clear.clamp(0, 1)
     iris = torch.lerp(even, colours, share)
-    seen = glint * (known > 0)
-    return iris, (colours - even).clamp(min=0) * seen
+    visible_glint = glint * (known > 0)
+    return iris, (colours - even).clamp(min=0) * visible_glint

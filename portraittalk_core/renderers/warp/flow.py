@@ -47,25 +47,25 @@ class FlowGrid:
         """Rectangles, one below another, around all pixels beside nodes that (G, G) bool `moves` marks."""
         near = F.max_pool2d(moves[None].float(), 3, 1, 1)[0].bool().numpy()
         to_rows, to_columns = (self.height - 1) / (GRID - 1), (self.width - 1) / (GRID - 1)
-        found: list[list[int]] = []
+        spans: list[list[int]] = []
         edges = [round(strip * self.height / STRIPS) for strip in range(STRIPS + 1)]
         for start, stop in zip(edges[:-1], edges[1:], strict=True):
             columns = near[math.floor(start / to_rows) : math.ceil((stop - 1) / to_rows) + 1].any(0).nonzero()[0]
             if stop > start and len(columns):
                 left, right = math.floor(columns[0] * to_columns), math.ceil(columns[-1] * to_columns) + 1
-                _join(found, [start, stop, left, right])
-        return [(slice(top, bottom), slice(left, right)) for top, bottom, left, right in found]
+                _join(spans, [start, stop, left, right])
+        return [(slice(top, bottom), slice(left, right)) for top, bottom, left, right in spans]
 
 
-def _join(found: list[list[int]], strip: list[int]) -> None:
+def _join(spans: list[list[int]], strip: list[int]) -> None:
     """Add a strip (top, bottom, left, right) to those above it, in place."""
-    if found and found[-1][1] == strip[0]:
-        last = found[-1]
+    if spans and spans[-1][1] == strip[0]:
+        last = spans[-1]
         both = [last[0], strip[1], min(last[2], strip[2]), max(last[3], strip[3])]
         if _area(both) <= JOINED * (_area(last) + _area(strip)):
-            found[-1] = both
+            spans[-1] = both
             return
-    found.append(strip)
+    spans.append(strip)
 
 
 def _area(strip: list[int]) -> int:

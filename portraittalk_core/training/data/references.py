@@ -91,7 +91,7 @@ class ReferenceReader:
             InputError: no face is found in any of them, or what describes faces cannot be opened.
             MissingDependency: face models or what runs them are absent.
         """
-        found, reasons = {}, []
+        embeddings, reasons = {}, []
         for frame in reference_frames(video.track, video.reference, count):
             path = reference_file(self.folder / video.name, frame, self.without_background)
             embedding = load_record(FaceEmbedding, path) if path.is_file() else None
@@ -102,10 +102,10 @@ class ReferenceReader:
                 except InputError as error:  # no face is found in this frame
                     reasons.append(str(error))
                     continue
-            found[frame] = embedding
-        if not found:
+            embeddings[frame] = embedding
+        if not embeddings:
             raise InputError(f"{video.name}: no reference frame shows a face that can be used ({reasons[0]})")
-        return dataclasses.replace(video, references=found)
+        return dataclasses.replace(video, references=embeddings)
 
     def _described(self, video: VideoClip, frame: int, path: Path) -> FaceEmbedding:
         picture = ((video.read(frame) + 1) * 127.5).round().byte().permute(1, 2, 0).contiguous()

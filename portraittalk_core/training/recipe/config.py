@@ -67,12 +67,12 @@ def load_recipe(path: Path) -> RecipeTraining:
     _check_names(content, path)
     made = {}
     for stage, kind in STAGES.items():
-        own = tables[stage]
-        _check_own(own, stage, path)
+        table = tables[stage]
+        _check_own(table, stage, path)
         names = {field.name for field in dataclasses.fields(kind)}
         shared = {name: value for name, value in content.items() if name in names}
-        values = {**shared, **OWN_DEFAULTS.get(stage, {}), **own, **FIXED[stage], "out": f"{content['out']}/{stage}"}
-        own_trainer = _table(own.get("trainer", {}), f"{stage}.trainer", path)
+        values = {**shared, **OWN_DEFAULTS.get(stage, {}), **table, **FIXED[stage], "out": f"{content['out']}/{stage}"}
+        own_trainer = _table(table.get("trainer", {}), f"{stage}.trainer", path)
         values["trainer"] = {**TRAINER_DEFAULTS, **trainer, **own_trainer, "epochs": epochs[stage]}
         if stage != "identity":  # who is shown is the file of the stage before, which is not there yet
             values["identity"] = f"{content['out']}/identity/identity_adapter.safetensors"
@@ -126,11 +126,11 @@ def _check_names(content: Mapping[str, Any], path: Path) -> None:
         )
 
 
-def _check_own(own: Mapping[str, Any], stage: str, path: Path) -> None:
-    handed = [name for name in own if name in (*HANDED[stage], "checkpoint", "data")]
+def _check_own(table: Mapping[str, Any], stage: str, path: Path) -> None:
+    handed = [name for name in table if name in (*HANDED[stage], "checkpoint", "data")]
     if handed:
         raise InputError(f"{path}: {stage}.{handed[0]} is set by the recipe itself; leave it out there.")
-    contradicted = [name for name, value in FIXED[stage].items() if own.get(name, value) != value]
+    contradicted = [name for name, value in FIXED[stage].items() if table.get(name, value) != value]
     if contradicted:
         name = contradicted[0]
         raise InputError(f"{path}: {stage}.{name} is {FIXED[stage][name]!r} in the recipe; leave it out there.")

@@ -116,8 +116,8 @@ class DiffusionStage(SingleLossStage):
         """Settings that the learnt weights depend on, besides the trainer's."""
         values = {f.name: getattr(self.config, f.name) for f in dataclasses.fields(self.config)}
         named = {name: _marked(value) for name, value in values.items() if name not in NO_EFFECT}
-        heard = None if self.features is None else self.features.fingerprint()
-        return {**named, "prediction": self.networks.prediction, "data": self.data.fingerprint(), "heard": heard}
+        fingerprint = None if self.features is None else self.features.fingerprint()
+        return {**named, "prediction": self.networks.prediction, "data": self.data.fingerprint(), "heard": fingerprint}
 
     def place(self, device: torch.device, dtype: torch.dtype) -> None:
         """Move to a device; a network of which nothing is trained also to a type."""
@@ -142,8 +142,8 @@ class DiffusionStage(SingleLossStage):
         if self.features is None:
             return ReferredBatch(clips, references, None)
         length = self.data.num_frames
-        heard = [self.features(video, start, start + length) for video, start in pairs]
-        return ReferredBatch(clips, references, torch.stack(heard))
+        features = [self.features(video, start, start + length) for video, start in pairs]
+        return ReferredBatch(clips, references, torch.stack(features))
 
     def loss(self, batch: ReferredBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """The weighted error of the UNet's prediction; some clips have neither reference nor head nor sound."""
@@ -188,24 +188,24 @@ class DiffusionStage(SingleLossStage):
                 values are zeros too, since they have no bias.
         """
         networks, length = self.networks, batch.clips.frames.shape[1]
-        shown = kept.float()
+        keep = kept.float()
         bank = bank_of(networks.reference, self.codec.encode(batch.references.to(self._device)))
-        rows = [(tokens * shown[:, None, None]).repeat_interleave(length, 0) for tokens in bank]
+        rows = [(tokens * keep[:, None, None]).repeat_interleave(length, 0) for tokens in bank]
         set_bank(networks.unet, tuple(rows))
         drawn = [drawn_heads(track, self.config.resolution, networks.guider_points) for track in batch.clips.tracks]
         kps = networks.guider(torch.cat(drawn).to(networks.guider.conv_in.weight))
-        networks.reading.kps = kps * shown.repeat_interleave(length)[:, None, None, None]
-        audio = self._audio(batch.features, shown)
+        networks.reading.kps = kps * keep.repeat_interleave(length)[:, None, None, None]
+        audio = self._audio(batch.features, keep)
         like = networks.unet.conv_in.weight
         return networks.unet(noisy.to(like), levels, audio.to(like), return_dict=False)[0]
 
-    def _audio(self, features: Tensor | None, shown: Tensor) -> Tensor:
+    def _audio(self, features: Tensor | None, keep: Tensor) -> Tensor:
         """(R, 5, C) audio tokens; one of zeros (R, 1, C), which nothing looks at, where nothing is heard."""
         width = self.networks.unet.config.cross_attention_dim
         if features is None:
-            return torch.zeros(len(shown), 1, width, device=self._device)
+            return torch.zeros(len(keep), 1, width, device=self._device)
         tokens = self.networks.projection(features.flatten(0, 1).to(self._device))
-        return tokens * shown.repeat_interleave(features.shape[1])[:, None, None]
+        return tokens * keep.repeat_interleave(features.shape[1])[:, None, None]
 
     @torch.no_grad()
     def sample_images(self, tick: Callable[[], None]) -> Sequence[Tensor]:
@@ -216,9 +216,9 @@ class DiffusionStage(SingleLossStage):
             batch = self._referred(clips, np.random.default_rng(0))
             made = self.sampled(batch, tick).cpu()
             heads = 2 * drawn_heads(clips.tracks[0], self.config.resolution, self.networks.guider_points) - 1
-            shown = sorted({0, len(made) // 2, len(made) - 1})
+            sampled = sorted({0, len(made) // 2, len(made) - 1})
             parts = [batch.references[0]]
-            parts += [part for frame in shown for part in (heads[frame], made[frame], clips.frames[0, frame])]
+            parts += [part for frame in sampled for part in (heads[frame], made[frame], clips.frames[0, frame])]
             strip = torch.cat(parts, 2).clamp(-1, 1)
             pictures.append(((strip + 1) * 127.5).round().byte().permute(1, 2, 0).contiguous())
         return pictures

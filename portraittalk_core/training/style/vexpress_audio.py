@@ -6,24 +6,20 @@ Source: V-Express (Wang et al. 2024), section 3.3; `docs/design/vexpress.md` 1, 
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from ...errors import InputError
-from ...media.files import explain_write_errors
-from ...media.tensor_file import save_tensors
 from ...progress import Progress
 from ...renderers.vexpress.audio_projection import AudioProjection, audio_tokens
 from ...renderers.vexpress.pipeline import check_family
 from ...speech.encoders import SpeechEncoder, require_width
-from ...types import SPEECH_RATE_HZ, LandmarkTrack, Speech
+from ...types import LandmarkTrack, Speech
 from ..data.video_clips import VideoData
-from .attention_data import sounds_of
+from .kept_speech import KeptFiles, keep_videos, kept_file, weights_digest
 
 TOKENS = "tokens"  # tensor name in a file
 
@@ -38,26 +34,12 @@ class AudioTokens(Protocol):
         """Fingerprint of the sounds and of the networks that encode them."""
 
 
-class TokenFiles:
-    """Cached audio tokens of videos on disk; a clip's are read on demand.
-
-    Args:
-        paths: a file for each video, in the data's order; their names tell what was heard, and by what.
-    """
-
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self.paths = tuple(paths)
+class TokenFiles(KeptFiles):
+    """Cached audio tokens of videos on disk."""
 
     def __call__(self, video: int, start: int, stop: int) -> Tensor:
         """(F, 5, C) audio tokens of frames start..stop-1 of a video."""
-        from safetensors import safe_open
-
-        with safe_open(str(self.paths[video]), framework="pt") as file:
-            return file.get_slice(TOKENS)[start:stop]
-
-    def fingerprint(self) -> str:
-        """Fingerprint of the sounds and of the networks that encode them."""
-        return hashlib.sha256("\n".join(path.name for path in self.paths).encode()).hexdigest()
+        return self._rows(video, TOKENS, slice(start, stop))
 
 
 @dataclass(frozen=True)
@@ -76,50 +58,28 @@ class Listener:
 
     def mark(self) -> bytes:
         """Hash of the networks' weights."""
-        digest = hashlib.sha256()
-        for network in (self.encoder.network, self.projection):
-            for name, tensor in network.state_dict().items():
-                digest.update(name.encode() + tensor.detach().cpu().float().contiguous().numpy().tobytes())
-        return digest.digest()
+        return weights_digest(self.encoder.network, self.projection)
 
     def hear(self, speech: Speech, track: LandmarkTrack, mark: bytes, tick: Callable[[], None]) -> Path:
-        """The cached file with the tokens (T, 5, C) of a video's frames; computed if absent.
-
-        Args:
-            speech: from the first frame on; what is missing at the end is silence.
-            track: of the video.
-            mark: of this listener.
-            tick: called now and then; may raise to stop.
+        """The cached file with the tokens (T, 5, C) of a video's frames; arguments as of `kept_file`.
 
         Raises:
             InputError: an encoder of another width.
             OutputError: the file cannot be written.
         """
-        num_samples = round(len(track) / track.fps * SPEECH_RATE_HZ)
-        waveform = speech.waveform[:num_samples]
-        waveform = nn.functional.pad(waveform, (0, num_samples - len(waveform)))
-        digest = hashlib.sha256(mark + f"{len(track)}".encode() + waveform.numpy().tobytes())
-        path = self.folder / f"{digest.hexdigest()[:32]}.safetensors"
-        if not path.is_file():
-            features = self.encoder.encode(Speech(waveform, speech.source), lambda *_: tick())
+
+        def compute(fitted: Speech) -> dict[str, Tensor]:
+            features = self.encoder.encode(fitted, lambda *_: tick())
             values = require_width(features, self.projection.sizes.features, "V-Express")
-            tokens = audio_tokens(self.projection, values, len(track))
-            with explain_write_errors(path):
-                self.folder.mkdir(parents=True, exist_ok=True)
-            save_tensors({TOKENS: tokens}, path)
-        return path
+            return {TOKENS: audio_tokens(self.projection, values, len(track))}
+
+        return kept_file(self.folder, mark, speech, track, compute)
 
 
 def hear_videos(
     folder: Path, data: VideoData, listener: Listener, on_progress: Progress | None = None
 ) -> tuple[VideoData, dict[str, Path], tuple[tuple[str, str], ...]]:
-    """Compute the audio tokens of all videos; those without sound are dropped.
-
-    Args:
-        folder: that they were prepared into.
-        data: the videos.
-        listener: hears them.
-        on_progress: called with videos done and in all, several times for each; may raise to stop.
+    """Compute the audio tokens of all videos; arguments and drops as of `keep_videos`.
 
     Returns:
         Those with sound, the file of each one's tokens by its name, and the others' names with the reasons.
@@ -127,20 +87,9 @@ def hear_videos(
     Raises:
         InputError: none has sound, or the encoder does not fit.
     """
-    notify, videos, files, dropped = on_progress or (lambda *_: None), [], {}, []
-    mark, total = listener.mark(), len(data.videos)
-    for done, video in enumerate(data.videos):
-        notify(done, total)
-        sounds = sounds_of(folder, video.name)
-        if not sounds:
-            dropped.append((video.name, "it has no sound, which V-Express is trained with"))
-            continue
-        files[video.name] = listener.hear(sounds[0], video.track, mark, lambda done=done: notify(done, total))
-        videos.append(video)
-    notify(total, total)
-    if not videos:
-        raise InputError(
-            f"none of the {total} videos has sound, which V-Express is trained with; prepare videos in which somebody "
-            "speaks, or leave vexpress out."
-        )
-    return VideoData(videos, data.num_frames), files, tuple(dropped)
+    mark = listener.mark()
+    videos, paths, dropped = keep_videos(
+        folder, data, lambda speech, track, tick: listener.hear(speech, track, mark, tick), "V-Express is",
+        "prepare videos in which somebody speaks, or leave vexpress out", on_progress,
+    )  # fmt: skip
+    return videos, {video.name: path for video, path in zip(videos.videos, paths, strict=True)}, dropped
