@@ -153,11 +153,29 @@ def _recon_path(name):
     return None if name == NO_FILE else face_recon_path(name)
 
 
+def _measuring(extractor, name):
+    """Path of what measures expressions for an opened extractor; None where its own measure is landmarks.
+
+    Raises:
+        InputError: a file is chosen that would not count.
+    """
+    from ..portraittalk_core.errors import InputError
+    from ..portraittalk_core.style.features import MEASURED_EXPRESSION
+
+    if name != NO_FILE and (extractor is None or extractor.sizes.expression == MEASURED_EXPRESSION):
+        why = "no extractor is chosen" if extractor is None else f"{extractor.name} reads landmarks"
+        raise InputError(
+            f"face_recon {name} measures 3DMM coefficients or blendshapes for an extractor that reads them, and {why}; "
+            f"choose such an extractor, or set face_recon to {NO_FILE}."
+        )
+    return _recon_path(name)
+
+
 def _reference_style(use, extractor, encoder=NO_FILE, face_recon=NO_FILE, **reference_inputs):
     """The style prior of whichever reference is connected."""
     from ..portraittalk_core.speech.encoders import load_speech_encoder
     from ..portraittalk_core.style.extractor import load_extractor
-    from ..portraittalk_core.style.features import MEASURED_EXPRESSION, WHISPER
+    from ..portraittalk_core.style.features import WHISPER
     from ..portraittalk_core.style.reference import style_of
     from .bindings.progress import Progress
     from .style_reference import reference_of
@@ -165,6 +183,5 @@ def _reference_style(use, extractor, encoder=NO_FILE, face_recon=NO_FILE, **refe
     opened = None if extractor is None else load_extractor(extractor)
     path = _encoder_path(encoder) if opened is not None and opened.sizes.audio == WHISPER else None
     speech_encoder = None if path is None else load_speech_encoder(path)
-    recon = None if opened is None or opened.sizes.expression == MEASURED_EXPRESSION else _recon_path(face_recon)
-    reference = reference_of(opened is not None, **reference_inputs, face_recon=recon)
+    reference = reference_of(opened is not None, **reference_inputs, face_recon=_measuring(opened, face_recon))
     return style_of(reference, use, opened, speech_encoder, Progress())
