@@ -84,12 +84,14 @@ def slowness() -> float:
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("suite")
     group.addoption("--slow-s", type=float, default=LIMIT_S, help="processor seconds that need the marker `slow`")
+    group.addoption("--slowness", type=float, help="how many times slower this machine is; measured where not given")
     group.addoption("--cluster", action="store_true", help="take machines from a real cluster of Ray (four minutes)")
     group.addoption("--costs", metavar="FILE", help="write what every test cost: processor s, wall s, its id")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[FIXTURE_COSTS], config.stash[SLOWNESS] = {}, slowness()
+    given = config.getoption("--slowness")
+    config.stash[FIXTURE_COSTS], config.stash[SLOWNESS] = {}, slowness() if given is None else given
     builtins.__import__ = imports
     config.pluginmanager.register(Limits(config), "suite-limits")
 
