@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
+SOONER = 8  # times fewer rows are worth the first call of a function than later ones
+
 
 def in_blocks(
     function: Callable[[Tensor], Tensor], blocks: Iterable[Tensor], behind: int, ahead: int, least: int = 1
@@ -22,20 +24,21 @@ def in_blocks(
         blocks: of any sizes.
         behind: how many rows back any row of the result looks.
         ahead: how many rows ahead; so much later the results come.
-        least: rows from which on it is worth calling the function; the last ones may be fewer.
+        least: rows from which on it is worth calling the function; the first calls are of fewer, so that the first
+            results come soon, and so may the last be.
 
     Yields:
         The rows of `function` of the whole signal.
     """
-    held, done = None, 0  # rows that are still needed; how many of them have been answered
+    held, done, due = None, 0, -(-least // SOONER)  # rows still needed; how many are answered; how many are worth it
     for block in blocks:
         held = block if held is None else torch.cat([held, block])
         until = len(held) - ahead
-        if until - done < least:
+        if until - done < due:
             continue
         yield function(held)[done:until]
         cut = max(0, until - behind)
-        held, done = held[cut:], until - cut
+        held, done, due = held[cut:], until - cut, min(2 * due, least)
     if held is not None and len(held) > done:
         yield function(held)[done:]
 
