@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -74,29 +74,37 @@ def _width(metadata: dict[str, str], name: str) -> int:
 
 
 def run_mouth(net: MouthNet, mel_blocks: Iterable[Tensor], statistics: MelStatistics) -> Tensor:
-    """Outputs of a network for a whole clip; the same in blocks as at once.
+    """Outputs of a network for a whole clip: the blocks of `iterate_mouth`, joined."""
+    return torch.cat(list(iterate_mouth(net, mel_blocks, statistics)))
+
+
+def iterate_mouth(net: MouthNet, mel_blocks: Iterable[Tensor], statistics: MelStatistics) -> Iterator[Tensor]:
+    """Outputs of a network for a clip; the same in blocks as at once.
 
     Args:
         net: the network.
         mel_blocks: (≤ M, 80) decibels each, 100 frames a second.
         statistics: of the clip.
 
-    Returns:
-        (ceil(M / 2), 8) at 50 Hz, value j at 20 ms · j; columns as OUTPUTS.
+    Yields:
+        (n, 8) at 50 Hz, together ceil(M / 2), value j at 20 ms · j; columns as OUTPUTS.
     """
-    outputs, frames = [], torch.empty(0, NUM_MELS)
+    frames = torch.empty(0, NUM_MELS)
     num_done = 0  # of `frames` whose output has been made
+    for block in mel_blocks:
+        frames = torch.cat([frames, statistics.normalise(block)])
+        if len(frames) - num_done < CHUNK + AHEAD_FRAMES:
+            continue
+        until = (len(frames) - AHEAD_FRAMES) // STRIDE * STRIDE
+        yield _outputs(net, frames)[num_done // STRIDE : until // STRIDE]
+        cut = max(0, until - BEHIND_FRAMES) // STRIDE * STRIDE
+        frames, num_done = frames[cut:], until - cut
+    yield _outputs(net, frames)[num_done // STRIDE :]
+
+
+def _outputs(net: MouthNet, frames: Tensor) -> Tensor:
     with one_torch_thread(), torch.inference_mode():
-        for block in mel_blocks:
-            frames = torch.cat([frames, statistics.normalise(block)])
-            if len(frames) - num_done < CHUNK + AHEAD_FRAMES:
-                continue
-            until = (len(frames) - AHEAD_FRAMES) // STRIDE * STRIDE
-            outputs.append(net(frames[None])[0, num_done // STRIDE : until // STRIDE])
-            cut = max(0, until - BEHIND_FRAMES) // STRIDE * STRIDE
-            frames, num_done = frames[cut:], until - cut
-        outputs.append(net(frames[None])[0, num_done // STRIDE :])
-    return torch.cat(outputs)
+        return net(frames[None])[0]
 
 
 _EDGE = -(-FFT_SIZE // 2 // HOP)  # frames of a piece whose window would begin before it
