@@ -21,24 +21,24 @@ from ...face.aperture import soft_step
 from .teeth import sample_teeth
 
 # where things lie
-UPPER_EDGE = 0.045  # the upper incisors end this far below the line where the closed lips meet
-LOWER_EDGE, LOWER_DROP = -0.01, 0.8  # and the lower ones begin, jaw closed; of the jaw's way
-LOWER_SHOWN = 0.12  # of the lower teeth above the lower lip, at most
-LOWER_FROM, LOWER_WHOLE = 0.09, 0.18  # gaps from which the lower teeth begin to show, and show as they are
-TONGUE_RISE, TONGUE_DROP, TONGUE_BEND = -0.02, 0.5, 0.7  # its top: from the lower edge, of its way, over aside²
+UPPER_EDGE = 0.035  # the upper incisors end this far below the line where the closed lips meet
+LOWER_EDGE, LOWER_DROP = -0.01, 0.5  # and the lower ones begin, jaw closed; of the jaw's way
+LOWER_SHOWN = 0.13  # of the lower teeth above the lower lip, at most
+LOWER_FROM, LOWER_WHOLE = 0.1, 0.26  # gaps from which the lower teeth begin to show, and show as they are
+TONGUE_RISE, TONGUE_DROP, TONGUE_BEND = -0.02, 0.38, 0.7  # its top: from the lower edge, of its way, over aside²
 # how light they are
-DIM, LIT_BY = 0.5, 0.12  # what a closed mouth lacks of its light, and the gap by which most of it is back
-SIDE_DARK, SIDE_FROM = 0.38, 0.24  # what is lost at the corners, and from where on
-THROAT, THROAT_REACH = 0.72, 0.25  # light of the cavity below the upper lip, and where it is whole
-UPPER_SHADOW, UPPER_REACH = 0.38, 0.05  # of the upper lip, and how far it reaches
-LOWER_SHADOW, LOWER_REACH = 0.2, 0.03
+DIM, LIT_BY = 0.7, 0.15  # what a closed mouth lacks of its light, and the gap by which most of it is back
+SIDE_DARK, SIDE_FROM = 0.4, 0.24  # what is lost at the corners, and from where on
+THROAT, THROAT_REACH = 0.8, 0.25  # light of the cavity below the upper lip, and where it is whole
+UPPER_SHADOW, UPPER_REACH = 0.34, 0.03  # of the upper lip, and how far it reaches
+LOWER_SHADOW, LOWER_REACH = 0.11, 0.03
 LOWER_TONE = 0.88  # of the lower teeth, of the upper ones
 # their colours, of those of the portrait's light, lips and skin
-TEETH = (0.93, 0.88, 0.81)
-TEETH_TINT = 0.33  # how much of the skin's hue teeth show
-CAVITY, TONGUE, GUM = (0.66, 0.48, 0.45), (0.82, 0.68, 0.67), (0.75, 0.68, 0.68)
-TONGUE_SKIN, GUM_SKIN = 0.08, 0.20
-HAZE = (0.58, 0.34, 0.30)  # of the skin: red light that flesh throws where light is missing
+TEETH = (0.96, 0.91, 0.84)
+TEETH_TINT = 0.5  # how much of the skin's hue teeth show
+CAVITY, TONGUE, GUM = (0.8, 0.57, 0.53), (1.05, 0.87, 0.86), (0.75, 0.68, 0.68)
+TONGUE_SKIN, GUM_SKIN = 0.1, 0.2
+HAZE = (0.42, 0.25, 0.22)  # of the skin: red light that flesh throws where light is missing
 COLOURFUL = 0.1  # difference of a lip's channels from which a portrait counts as coloured
 # of a face in flat colours
 FLAT_EDGE = 0.02  # how soft edges are
@@ -149,7 +149,7 @@ def _tongue(across: Tensor, below: Tensor) -> tuple[Tensor, Tensor]:
     """Cover 0..1 and light of the tongue, which fades into the throat, at positions below the lower teeth's edge."""
     into = below - TONGUE_RISE - TONGUE_BEND * across**2
     cover = soft_step(into - 0.02, 0.11) * (1 - soft_step(across.abs() - 0.31, 0.14))
-    return cover, (0.55 + 2.8 * into.clamp(0, 0.16)) * (1 - 0.08 * torch.exp(-((across / 0.022) ** 2)))
+    return cover, (0.78 + 2.0 * into.clamp(0, 0.16)) * (1 - 0.08 * torch.exp(-((across / 0.022) ** 2)))
 
 
 def _paint_flat(across: Tensor, down: Tensor, jaw: float, palette: MouthPalette, teeth: bool) -> Tensor:

@@ -102,7 +102,7 @@ def _draw(row: ToothRow, across: Tensor, into: Tensor) -> Tensor:
     cover = soft_step(depth - of["corner"] * lean**3.5, EDGE)
     share = (depth / of["heights"]).clamp(0, 1)  # 0 at the edge .. 1 at the gum
     beside = (1 - place.abs()) * half
-    line = torch.exp(-((beside / GAP) ** 2)) * (0.42 - 0.22 * share)
+    line = torch.exp(-((beside / GAP) ** 2)) * (0.32 - 0.17 * share)
     round_ = 1 - 0.20 * place.abs() ** 3 - 0.05 * place
     upright = 0.90 + 0.13 * soft_step(share - 0.16, 0.3) - 0.10 * soft_step(share - 0.80, 0.4)
     gleam = 0.06 * torch.exp(-(((place + 0.25) / 0.34) ** 2) - ((share - 0.42) / 0.22) ** 2)
