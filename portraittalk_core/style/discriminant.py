@@ -49,7 +49,9 @@ class DiscriminantSizes:
             if type(value) is not int or not 1 <= value <= high:
                 raise InputError(f"a style extractor's {name} must be a whole number from 1 to {high}, not {value!r}.")
         if (self.expression, self.audio, self.num_positions) != (MEASURED_EXPRESSION, NO_AUDIO, 256):
-            raise InputError(f"a discriminant extractor looks at {MEASURED_EXPRESSION} alone, not at what its file says.")
+            raise InputError(
+                f"a discriminant extractor looks at {MEASURED_EXPRESSION} alone, not at what its file says."
+            )
 
     def to_json(self) -> str:
         """JSON text for a file's metadata."""

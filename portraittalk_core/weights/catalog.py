@@ -230,7 +230,8 @@ KINDS = (
         used=True, flag="--extractor FILE",
     ),
     WeightFile(
-        "style extractor", "portraittalk train style, stage discriminant; built in", "your own", "portraittalk", "0.1 MB",
+        "style extractor", "portraittalk train style, stage discriminant; built in", "your own", "portraittalk",
+        "0.1 MB",
         ((r"^project\.weight$", (None, 449)), (r"^centre$", (449,)), (r"^scale$", (449,)), (r"^spread$", (None,))),
         used=True, flag="--extractor FILE",
     ),

@@ -39,7 +39,9 @@ class DiscriminantTraining:
         for length in self.lengths:
             check_range(length, 25, 256, "a length")
         if self.width >= self.styles:
-            raise InputError(f"{self.styles} styles have fewer than {self.width} directions; raise styles, or lower width.")
+            raise InputError(
+                f"{self.styles} styles have fewer than {self.width} directions; raise styles, or lower width."
+            )
         _ = self.sizes
 
     @property
