@@ -228,6 +228,15 @@ def _print_style(config: StyleTraining | StyleAttentionTraining, result: StyleRe
         _print_dropped(result.dropped)
         print(f"The networks, after {result.training.steps} steps, are in {config.out}: {', '.join(result.files)}")
         return
+    if config.stage == "discriminant":
+        counted = (
+            f"{result.num_augmented} clips of augmented speakers and {result.num_real} real ones of {result.num_people}"
+        )
+        print(f"From {counted} people. Of augmented speakers that it has not seen, {result.accuracy:.1%} of the clips")
+        print(
+            f"are nearest to their own speaker (strength {result.strength:.2f}). The extractor is in {result.extractor}"
+        )
+        return
     heading = ("style from", "strength before", "after", "accuracy before", "after", "σ before", "after")
     rows = [_style_row(name, result.before[name], result.after[name]) for name in result.after]
     print_table("how well styles are told apart, on clips that training did not see", [heading, *rows])

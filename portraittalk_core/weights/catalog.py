@@ -18,6 +18,7 @@ SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".tar", ".ckpt", ".task", ".o
 SHIPPED = {
     "engines/builtin/mouth.safetensors": "fc2e6d47c81fc81d3d3da52d0671d3ed5f98ad0a897ee67f7f6e648c878170e4",
     "renderers/lip/builtin/lips.safetensors": "5b57aaf4161de3d20d0afac326f3034dbe997b270030093a64f35441a207d158",
+    "style/builtin/extractor.safetensors": "ccfa6ab0b9b507f9950df2751522227925cbaa1076f658e71b79c859c128d995",
 }
 
 
@@ -226,6 +227,12 @@ KINDS = (
             (r"^expression\.enter\.weight$", (None, None)), (r"^audio\.enter\.weight$", (None, None)),
             (r"^pool\.logits\.2\.weight$", (1, None)), (r"^spread$", (None,)),
         ),
+        used=True, flag="--extractor FILE",
+    ),
+    WeightFile(
+        "style extractor", "portraittalk train style, stage discriminant; built in", "your own", "portraittalk",
+        "0.1 MB",
+        ((r"^project\.weight$", (None, 449)), (r"^centre$", (449,)), (r"^scale$", (449,)), (r"^spread$", (None,))),
         used=True, flag="--extractor FILE",
     ),
     WeightFile(

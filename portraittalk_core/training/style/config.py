@@ -13,8 +13,9 @@ from ...style.features import AUDIO_WIDTHS, EXPRESSION_WIDTHS, WHISPER
 from ..identitynet.config import read_settings, read_toml
 from ..loop.config import TrainerConfig, other_default
 from .diffusion_config import MULTI, SINGLE, DiffusionTraining
+from .discriminant_config import DISCRIMINANT, DiscriminantTraining
 
-STAGES = ("extractor", "attention", SINGLE, MULTI)  # the style extractor; the UNet's style attention; what it sees in
+STAGES = ("extractor", "attention", SINGLE, MULTI, DISCRIMINANT)  # style extractor; style attention; its UNet; LDA
 LABELS = ("video", "folder")
 CONDITIONERS = ("controlnet", "animate_net", "motion", "identity")  # conditioners of SD1.5's UNet
 
@@ -184,7 +185,10 @@ class StyleAttentionTraining:
             )
 
 
-def load_style_config(path: Path) -> StyleTraining | StyleAttentionTraining | DiffusionTraining:
+StageTraining = StyleTraining | StyleAttentionTraining | DiffusionTraining | DiscriminantTraining
+
+
+def load_style_config(path: Path) -> StageTraining:
     """Read the settings of a stage from a TOML file; relative paths in it start at its own folder.
 
     Raises:
@@ -193,6 +197,7 @@ def load_style_config(path: Path) -> StyleTraining | StyleAttentionTraining | Di
     """
     content = read_toml(path)
     kinds = {"attention": StyleAttentionTraining, SINGLE: DiffusionTraining, MULTI: DiffusionTraining}
+    kinds |= {DISCRIMINANT: DiscriminantTraining}
     stage = content.get("stage")
     kind = kinds.get(stage, StyleTraining) if isinstance(stage, str) else StyleTraining
     return read_settings(kind, content, Path(path))
