@@ -104,13 +104,13 @@ def toy_base(
     return FrozenParts(unet.eval().requires_grad_(False), codec, texts)
 
 
-def fresh_parts(unet: nn.Module, seed: int) -> AnimateParts:
-    """An untrained AnimateNet with its ControlNet for a UNet."""
+def fresh_parts(unet: nn.Module, seed: int, features: bool = False, previous: bool = False) -> AnimateParts:
+    """An untrained AnimateNet with its ControlNet for a UNet; options as of `new_animate_net`."""
     from diffusers import ControlNetModel
 
     torch.manual_seed(seed)
     controlnet = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(8, 16, 24, 32)).eval()
-    return AnimateParts(controlnet, new_animate_net(controlnet, seed))
+    return AnimateParts(controlnet, new_animate_net(controlnet, seed, features, previous))
 
 
 def first_stage(
@@ -186,7 +186,7 @@ def trained(stage: AnimateStage | IdentityStage, out: Path) -> None:
 
 def sample_video(stage: AnimateStage, clips: VideoData, video: int, steps: int) -> Tensor:
     """Latents (T, 4, 8, 8) of a held-out video, sampled chunk by chunk from its first frame."""
-    batch = clips.at([(video, 0)], SIDE)
+    batch = clips.at([(video, 0)], SIDE, previous=True)
     with stage:
         if stage.parts.motion is None:
             return stage.draw(_frames(batch, 0, LENGTH), video, steps=steps, shared_noise=False)
@@ -200,8 +200,10 @@ def sample_video(stage: AnimateStage, clips: VideoData, video: int, steps: int) 
 
 
 def _frames(batch: ClipBatch, start: int, stop: int) -> ClipBatch:
+    before = batch.placements[:, start - 1] if start else batch.previous_placements
     return dataclasses.replace(
         batch,
+        previous_placements=before,
         frames=batch.frames[:, start:stop],
         tracks=tuple(track.slice(start, stop) for track in batch.tracks),
         placements=batch.placements[:, start:stop],

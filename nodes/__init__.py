@@ -21,6 +21,7 @@ from .landmarks import LandmarksFromVideo, LoadLandmarks, PreviewLandmarks, Save
 from .lips import LoadLipRenderer, SelectReferences
 from .lips_dub import DubLips
 from .paste import CropFace, PasteFace
+from .person import PersonMask
 from .score import ADFDScore
 from .speech import AudioToLandmarks
 from .style import BlendStyles, StylePrior
@@ -39,6 +40,7 @@ NODES: list[type[io.ComfyNode]] = [
     RenderPortrait,
     LoadFaceEmbedding,
     BlendFaces,
+    PersonMask,
     LoadIdentityAdapter,
     AnimateNetControl,
     IdentityNetSampler,

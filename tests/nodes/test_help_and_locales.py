@@ -28,6 +28,7 @@ NODES = (
     "PortraitTalkRenderPortrait",
     "PortraitTalkLoadFaceEmbedding",
     "PortraitTalkBlendFaces",
+    "PortraitTalkPersonMask",
     "PortraitTalkLoadIdentityAdapter",
     "PortraitTalkAnimateNetControl",
     "PortraitTalkIdentityNetSampler",
