@@ -17,7 +17,7 @@ SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".tar", ".ckpt", ".task", ".o
 # weights that are part of the package, below its folder, and their SHA-256
 SHIPPED = {
     "engines/builtin/mouth.safetensors": "fc2e6d47c81fc81d3d3da52d0671d3ed5f98ad0a897ee67f7f6e648c878170e4",
-    "renderers/lip/builtin/lips.safetensors": "5b57aaf4161de3d20d0afac326f3034dbe997b270030093a64f35441a207d158",
+    "renderers/lip/builtin/lips.safetensors": "71b12a9b633bcbf7fad9f65bf660fd2052e0ff12023384acf8df60ef7a351423",
     "style/builtin/extractor.safetensors": "ccfa6ab0b9b507f9950df2751522227925cbaa1076f658e71b79c859c128d995",
 }
 
