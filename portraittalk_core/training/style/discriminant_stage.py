@@ -73,7 +73,7 @@ def train_discriminant(config: DiscriminantTraining, on_progress: Progress | Non
     real = real_samples(people, min(config.lengths), config.seed)
     augmented = augmented_samples(people, config, config.styles, config.seed, notify)
     network, spread = fitted(augmented, real, config)
-    held_out = augmented_samples(people, config, HELD_OUT_STYLES, config.seed + OTHER_SEED)
+    held_out = augmented_samples(people, config, min(HELD_OUT_STYLES, config.styles), config.seed + OTHER_SEED)
     with torch.no_grad():
         styles = network.project((held_out.statistics - network.centre) / network.scale)
     counts = {"people": len(people), "real": sum(map(len, people)), "augmented": len(augmented.labels)}
