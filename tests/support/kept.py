@@ -40,7 +40,7 @@ def keep_portraits(patched: pytest.MonkeyPatch) -> None:
 
 
 def keep_checkpoints(patched: pytest.MonkeyPatch) -> None:
-    """Let identitynet read each checkpoint and tokenizer once; networks are copied, since LoRAs are merged into them."""
+    """Let identitynet read each checkpoint and tokenizer once; LoRAs are merged into a copy of the networks."""
     from portraittalk_core.renderers.identitynet import diffusers_backend
 
     read = once(diffusers_backend.load_sd15)

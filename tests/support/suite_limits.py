@@ -1,11 +1,12 @@
-"""Time limit of unmarked tests: a test that costs more than five seconds carries `slow`, or the run fails.
+"""Time limit of unmarked tests: a test that costs more than four seconds carries `slow`, or the run fails.
 
 A test's cost is processor time, not wall time, so that a busy machine does not make it slow: of this process and of
 its children that have ended, during the test's call, and of the module, class and function fixtures that it uses,
 whoever made them. Session fixtures and imports are paid once a process and count for nobody. What a test waits for in
 a process that goes on (Ray's workers) is not seen, unless it is in SERVERS, as ComfyUI's: those tests carry `comfy` or
 `slow`, and `make quick` runs neither. `--costs` also writes what was paid in a test, its share of fixtures included:
-the sum over all tests is what the suite costs. On a slower machine seconds count less, by a fixed piece of work measured at the start.
+the sum over all tests is what the suite costs. On a slower machine seconds count less, by a fixed piece of work
+measured at the start.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections.abc import Sequence
 
 import pytest
 
-LIMIT_S = 5.0
+LIMIT_S = 4.0
 REFERENCE_S = 0.0085  # processor time of `calibration_s` on the machine whose seconds the limit counts
 FREE = ("slow", "comfy")  # markers of tests that may cost more
 OTHER = "not asked for"  # by -k, -m or a path
