@@ -27,7 +27,7 @@ import pytest
 from browser import SETTINGS, Browser, shipped
 from comfy_place import ROOT, comfy_environment, comfy_folder, comfy_python
 from full_size_files import write_full_size
-from suite_limits import SLOWNESS
+from suite_limits import SERVERS, SLOWNESS
 from timeline_tab import Timeline
 from tiny_vae import write_taesd
 
@@ -90,6 +90,7 @@ class Comfy:
             self.server = subprocess.Popen(
                 self.command, cwd=self.folder, env=comfy_environment(), stdout=out, stderr=subprocess.STDOUT
             )
+        SERVERS[:] = [self.server.pid]
         end = time.monotonic() + START_S
         while time.monotonic() < end and self.server.poll() is None:
             try:

@@ -159,6 +159,7 @@ def test_talk_rejects_speech(name, said, folder, capsys):
     assert name in told and said in told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["8k.wav", "96k.wav", "surround.wav", "silence.wav", "cut.wav"])
 def test_talk_accepts_unusual_speech_and_keeps_its_length(name, folder, capsys):
     write_speech(folder / name)
@@ -312,6 +313,7 @@ def test_mesh_model_that_is_missing_is_named(folder, capsys):
     assert "absent.task" in complaint(folder, capsys)
 
 
+@pytest.mark.slow
 def test_render_takes_a_track_to_another_rate_by_time(folder, capsys):
     still = np.zeros((10, 478, 3), np.float32)
     from portraittalk_core.face.mesh.landmarks import find_portrait

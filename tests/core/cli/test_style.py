@@ -42,6 +42,7 @@ def landmarks(portrait, out, *options) -> LandmarkTrack:
     return load_record(LandmarkTrack, out)
 
 
+@pytest.mark.slow
 def test_a_named_style_moves_otherwise_none_as_before_and_a_blend_between(portrait, tmp_path):
     plain = landmarks(portrait, tmp_path / "plain.safetensors")
     off = landmarks(portrait, tmp_path / "off.safetensors", "--style", "lively", "--style-strength", 0)
