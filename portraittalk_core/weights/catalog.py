@@ -17,7 +17,7 @@ SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".tar", ".ckpt", ".task", ".o
 # weights that are part of the package, below its folder, and their SHA-256
 SHIPPED = {
     "engines/builtin/mouth.safetensors": "fc2e6d47c81fc81d3d3da52d0671d3ed5f98ad0a897ee67f7f6e648c878170e4",
-    "renderers/lip/builtin/lips.safetensors": "71b12a9b633bcbf7fad9f65bf660fd2052e0ff12023384acf8df60ef7a351423",
+    "renderers/lip/builtin/lips.safetensors": "26791530e1a3c49577a7a6757653b27a6a857c01a2e0c0853e9f0f7eddd62a39",
     "style/builtin/extractor.safetensors": "ccfa6ab0b9b507f9950df2751522227925cbaa1076f658e71b79c859c128d995",
 }
 
