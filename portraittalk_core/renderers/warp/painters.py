@@ -10,7 +10,9 @@ from typing import Protocol
 
 from torch import Tensor
 
-from ...face.aperture import LEFT_EYE, MOUTH, RIGHT_EYE, Aperture, Box
+from ...face.aperture import LEFT_EYE, MOUTH, RIGHT_EYE, Aperture, Box, pixel_box
+
+PAINTED, PAINTED_PX = 0.3, 4.0  # of an opening's width, and pixels: how far around it anything is painted
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,20 @@ class Painter(Protocol):
         """Change a frame in place.
 
         Args:
-            region: (3, h, w) float 0..255, already warped; its first pixel is the box's.
+            region: (3, h, w) float 0..255, already warped; its first pixel is the box's. Only what lies in
+                `painted_parts` is the frame's.
             pose: the face in this frame.
         """
+
+
+def painted_parts(pose: FramePose, box: Box) -> list[Box]:
+    """The parts of a box that painters may look at and change: around the mouth and either eye."""
+    openings = zip((MOUTH, RIGHT_EYE, LEFT_EYE), (pose.mouth, *pose.eyes), strict=True)
+    parts = (
+        pixel_box(pose.points[[*upper, *lower]], PAINTED * opening.width + PAINTED_PX, box)
+        for (upper, lower), opening in openings
+    )
+    return [part for part in parts if part is not None]
 
 
 def within(part: Box, box: Box) -> tuple[slice, slice]:

@@ -28,7 +28,8 @@ from .lid_painter import LidPainter
 from .mouth_interior import make_palette
 from .mouth_painter import MouthPainter
 from .open_mouth import SHOWS_TEETH, OpenMouth, look_into, on_lip_edges
-from .painters import FramePose, Painter, within
+from .packed import PackedPicture, bytes_of, colours_of, pixels_of
+from .painters import FramePose, Painter, painted_parts, within
 from .shoulders import Shoulders
 from .turn_limit import TurnLimit
 
@@ -89,8 +90,11 @@ class PortraitRenderer:
             region = F.interpolate(region, scale_factor=self.fine, mode="bicubic").clamp(0, 255)
         self.region = region.contiguous()  # planes are sampled twice as fast as colours side by side
         self.composite = None if cutout is None else Composite(cutout, self.picture, box, self.fine)
+        self.packed = _packed(self.region[0], box) if self.composite is None else self.composite.people
         self.grid = FlowGrid(y1 - y0, x1 - x0)
-        self.flow, self.buffer = (torch.zeros(count, y1 - y0, x1 - x0) for count in (2, 3))  # of one frame
+        # of one frame
+        self.flow, self.painted = (torch.zeros(count, y1 - y0, x1 - x0) for count in (2, 3))
+        self.pixels = torch.zeros(y1 - y0, x1 - x0, dtype=torch.int32)
         aperture = Aperture.of(self.source, MOUTH)
         is_open = aperture.gap > SHOWS_TEETH * aperture.width and not self.covered
         lips = on_lip_edges(self._colours_at, self.source) if is_open else _parted_lips(self.source, aperture)
@@ -190,23 +194,31 @@ class PortraitRenderer:
             masked: whether the people are wanted too.
         """
         self._flow_of(pose, layers)
-        pose = replace(pose, came_from=self.flow)
-        warped = self._warped(spans)
-        edge = None if self.composite is None else self.composite.draw(warped, self.flow, transparent)
-        for painter in self.painters:
-            painter.paint(warped, pose)
-        return self._put_into_picture(warped, spans), self._mask(edge) if masked else None
+        pixels = self._warped(spans)
+        edge = None if self.composite is None else self.composite.draw(pixels, transparent)
+        self._paint(pixels, replace(pose, came_from=self.flow))
+        return self._put_into_picture(pixels, spans), self._mask(edge) if masked else None
 
-    def _put_into_picture(self, warped: Tensor, spans: list[Span]) -> Tensor:
-        """(H, W, 3) uint8 the portrait with (3, h, w) `warped` in its spans."""
+    def _paint(self, pixels: Tensor, pose: FramePose) -> None:
+        """Let all painters paint over (h, w) pixels, in place."""
+        parts = [within(part, self.box) for part in painted_parts(pose, self.box)]
+        for rows, columns in parts:
+            self.painted[:, rows, columns] = colours_of(pixels[rows, columns])
+        for painter in self.painters:
+            painter.paint(self.painted, pose)
+        for rows, columns in parts:
+            pixels[rows, columns] = pixels_of(self.painted[:, rows, columns])
+
+    def _put_into_picture(self, pixels: Tensor, spans: list[Span]) -> Tensor:
+        """(H, W, 3) uint8 the portrait with (h, w) `pixels` in its spans."""
         x0, y0, x1, y1 = self.box
         is_whole = spans == [self.grid.whole] and (y1 - y0, x1 - x0) == self.picture.shape[:2]
         out = torch.empty_like(self.picture) if is_whole else self.picture.clone()
         drawn = out[y0:y1, x0:x1]
         for rows, columns in spans:
-            planes = warped[:, rows, columns].add_(0.5).to(torch.uint8).unbind()  # painters keep 0..255 too
+            planes = bytes_of(pixels[rows, columns]).unbind(-1)[:3]
             if is_whole:
-                torch.stack(planes, -1, out=out)  # twice as fast as assigning the permuted planes
+                torch.stack(planes, -1, out=out)  # twice as fast as copying three bytes of four
             else:
                 drawn[rows, columns] = torch.stack(planes, -1)
         if self.composite is not None:
@@ -232,13 +244,13 @@ class PortraitRenderer:
                 torch.lerp(upper, beneath, lower, out=self.flow[:, rows, columns])
 
     def _warped(self, spans: list[Span]) -> Tensor:
-        """(3, h, w) the picture where `flow` leads; outside the spans anything."""
-        grid = self.flow.permute(1, 2, 0)[None]
+        """(h, w) int32 pixels of the picture where `flow` leads; outside the spans anything."""
+        grid = self.flow.permute(1, 2, 0)
         if spans == [self.grid.whole]:
-            return self._sample(grid)[0].contiguous()
+            return self.packed.at(grid)
         for rows, columns in spans:
-            self.buffer[:, rows, columns] = self._sample(grid[:, rows, columns])[0]
-        return self.buffer
+            self.pixels[rows, columns] = self.packed.at(grid[rows, columns])
+        return self.pixels
 
     def _mask(self, edge: Tensor | None) -> Tensor:
         """(H, W) uint8 where a frame shows people, from what `Composite.draw` returned."""
@@ -277,6 +289,13 @@ class PortraitRenderer:
         height, width = self.picture.shape[:2]
         at = self.source[list(points)].long()
         return self.picture[at[:, 1].clamp(0, height - 1), at[:, 0].clamp(0, width - 1)].float() / 255
+
+
+def _packed(region: Tensor, box: Box) -> PackedPicture:
+    """A picture (3, H, W) of 0..255, at the size of a box or finer, that nobody was cut out of."""
+    planes = region.round().to(torch.uint8)
+    x0, y0, x1, y1 = box
+    return PackedPicture(torch.cat([planes, torch.full_like(planes[:1], 255)]), y1 - y0, x1 - x0)
 
 
 def _parted_lips(source: Tensor, mouth: Aperture) -> Tensor:
