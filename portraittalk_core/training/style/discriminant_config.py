@@ -19,6 +19,7 @@ class DiscriminantTraining:
     out: Path  # folder for the weight file
     data: Path  # folder that `portraittalk prepare` has made: FOLDER/CLIP, a folder for each person
     stage: str = DISCRIMINANT
+    leave_out: tuple[str, ...] = ()  # clips that are kept for measuring, FOLDER/CLIP
     styles: int = 3000  # augmented speakers
     clips: int = 6  # of each
     lengths: tuple[int, ...] = (37, 50, 64)  # frames of clips, at 25 a second; as many styles of each

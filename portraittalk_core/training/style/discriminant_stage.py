@@ -69,7 +69,7 @@ def train_discriminant(config: DiscriminantTraining, on_progress: Progress | Non
     with explain_write_errors(config.out):
         config.out.mkdir(parents=True, exist_ok=True)
     check_writable(path)
-    people = read_motion(config.data, min(config.lengths))
+    people = read_motion(config.data, min(config.lengths), config.leave_out)
     real = real_samples(people, min(config.lengths), config.seed)
     augmented = augmented_samples(people, config, config.styles, config.seed, notify)
     network, spread = fitted(augmented, real, config)
@@ -83,14 +83,19 @@ def train_discriminant(config: DiscriminantTraining, on_progress: Progress | Non
     return DiscriminantResult(path, *counts.values(), accuracy, clustering_strength(styles, held_out.labels))
 
 
-def read_motion(folder: Path, num_frames: int) -> list[list[np.ndarray]]:
+def read_motion(folder: Path, num_frames: int, leave_out: tuple[str, ...] = ()) -> list[list[np.ndarray]]:
     """Motion (T, M) of each person's clips, of prepared videos; the first folder of a name is the person.
 
     Raises:
-        InputError: no folder, or no person has a clip of `2 * num_frames` frames.
+        InputError: no folder, a name in `leave_out` that it lacks, or no clip of `2 * num_frames` frames.
     """
     people: dict[str, list[np.ndarray]] = {}
-    for name, track in prepared_tracks(folder).items():
+    tracks = prepared_tracks(folder)
+    if absent := sorted(set(leave_out) - set(tracks)):
+        raise InputError(f"{folder} has no {absent[0]}, which leave_out names; give FOLDER/CLIP as they lie there.")
+    for name, track in tracks.items():
+        if name in leave_out:
+            continue
         if bool(track.valid.all()) and track.seconds * 25 >= 2 * num_frames:
             motion = motion_of(expression_features(track, None, name).values[None])[0].double().numpy()
             people.setdefault(name.split("/", maxsplit=1)[0], []).append(motion)

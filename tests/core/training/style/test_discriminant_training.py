@@ -94,7 +94,9 @@ def prepared(folder: Path, name: str, seed: int) -> None:
 def test_prepared_clips_become_an_extractor(tmp_path, capsys):
     for number in range(4):
         prepared(tmp_path / "clips", f"anna/{number}.mp4", number)
+    prepared(tmp_path / "clips", "anna/kept.mp4", 4)
     text = 'stage = "discriminant"\nout = "run"\ndata = "clips"\nstyles = 90\nclips = 3\nwidth = 16\nlengths = [30]\n'
+    text += 'leave_out = ["anna/kept.mp4"]\n'
     (tmp_path / "style.toml").write_text(text)
     assert main(["train", "style", "--config", str(tmp_path / "style.toml")]) == 0
     told = capsys.readouterr().out
@@ -123,8 +125,15 @@ def test_settings_that_cannot_be_are_refused(line, message, tmp_path):
         load_style_config(tmp_path / "style.toml")
 
 
-def test_folder_without_long_clips_is_refused(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("lengths = [50]", "no clip of 100 frames that shows a face throughout"),
+        ('leave_out = ["a.mp4"]', "has no a.mp4, which leave_out names"),
+    ],
+)
+def test_folder_without_such_clips_is_refused(line, message, tmp_path, capsys):
     prepared(tmp_path / "clips", "anna/a.mp4", 0)
-    (tmp_path / "style.toml").write_text('stage = "discriminant"\nout = "run"\ndata = "clips"\nlengths = [50]\n')
+    (tmp_path / "style.toml").write_text(f'stage = "discriminant"\nout = "run"\ndata = "clips"\n{line}\n')
     assert main(["train", "style", "--config", str(tmp_path / "style.toml")]) == 2
-    assert "no clip of 100 frames that shows a face throughout" in capsys.readouterr().err
+    assert message in capsys.readouterr().err
