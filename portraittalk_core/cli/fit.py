@@ -61,7 +61,7 @@ def fitted(
     from ..training.lips.fit import fit_to_film
 
     file = lip_file(options.file, LIPS)
-    _check_mouths(film, file, options)
+    mouths_alone = _check_mouths(film, file, options)
     beside = Path(args.out) if options.lips_file is None else file  # not into the package
     folder = fit.fit_folder or beside.with_name(f"{beside.name}{FIT_SUFFIX}")
     speech = load_speech(film.path, film.track.seconds) if probe_video(film.path).has_sound else None
@@ -69,14 +69,15 @@ def fitted(
     print(f"{folder}; a stopped run goes on there, and the same film is not fitted again.")
     with flags_named(), progress_bar("fitting") as on_progress:
         result = fit_to_film(film, speech, file, folder, fit.fit, on_progress)
-    _tell(result, film)
-    chosen = result.lips if result.helps else file
+    helps = result.helps_mouths if mouths_alone else result.helps
+    _tell(result, film, helps)
+    chosen = result.lips if helps else file
     changed = argparse.Namespace(**{**vars(args), "lips_file": chosen})
     return changed, open_renderer(spec, replace(options, lips_file=chosen))
 
 
-def _check_mouths(film: Film, file: Path, options: LipOptions) -> None:
-    """Refuse minutes of training after which the warp would paint all teeth just the same."""
+def _check_mouths(film: Film, file: Path, options: LipOptions) -> bool:
+    """Whether of what is painted mouths alone are shown; refuse minutes after which the warp would paint them all."""
     import torch
 
     from ..renderers.lip.crop import LipBoxes
@@ -85,8 +86,10 @@ def _check_mouths(film: Film, file: Path, options: LipOptions) -> None:
     from ..renderers.lip.options import MOUTH
 
     rule, frames = open_lip_model(file, name=LIPS).crop, torch.nonzero(film.track.valid).flatten()
-    if options.blend_of(rule.size) != MOUTH or not len(frames):
-        return
+    if options.blend_of(rule.size) != MOUTH:
+        return False
+    if not len(frames):
+        return True
     some = frames[torch.linspace(0, len(frames) - 1, min(SOME_FRAMES, len(frames))).long()].tolist()
     times = enlargement(film.track, LipBoxes(film.track, rule, options.crop_pad), some)
     if times > LARGEST:
@@ -95,9 +98,10 @@ def _check_mouths(film: Film, file: Path, options: LipOptions) -> None:
             f"the networks of {file.name} see it, at most {LARGEST:g} times can be painted, and the warp paints its "
             "teeth. Leave it out, or give a --lips-file of a larger size."
         )
+    return True
 
 
-def _tell(result: FilmFit, film: Film) -> None:
+def _tell(result: FilmFit, film: Film, helps: bool) -> None:
     seconds = result.held_back_s
     on = f"on the last {seconds:.1f} s of {film.source}, which were not learnt from" if seconds else f"on {film.source}"
     half, mouth = (
@@ -106,5 +110,5 @@ def _tell(result: FilmFit, film: Film) -> None:
     )
     made = " that an earlier run made" if result.was_there else ""
     print(f"After {result.steps} steps{made}, {on}, the hidden half of the face has {half}, the mouth {mouth}.")
-    if not result.helps:
+    if not helps:
         print("That is no gain: the file is used as it was. More minutes may help.")

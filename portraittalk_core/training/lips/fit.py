@@ -62,6 +62,11 @@ class FilmFit:
         """Whether it paints the film better than before."""
         return self.after.psnr_db > self.before.psnr_db
 
+    @property
+    def helps_mouths(self) -> bool:
+        """Whether it paints mouths better, where nothing else of its painting is shown."""
+        return self.after.mouth_psnr_db > self.before.mouth_psnr_db
+
 
 def fit_key(film: Film, file: Path, minutes: float) -> str:
     """Cache key of 64 hex digits: of the film's content, of its face's track, of the renderer's file, of the time."""
