@@ -16,6 +16,7 @@ SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".tar", ".ckpt", ".task", ".o
 
 # weights that are part of the package, below its folder, and their SHA-256
 SHIPPED = {
+    "engines/builtin/closures.safetensors": "c6c5e4e91ce06b40d1cf32db817dfd97c1f8760fe805ace6c7bbc69e0788524f",
     "engines/builtin/mouth.safetensors": "fc2e6d47c81fc81d3d3da52d0671d3ed5f98ad0a897ee67f7f6e648c878170e4",
     "renderers/lip/builtin/lips.safetensors": "5b57aaf4161de3d20d0afac326f3034dbe997b270030093a64f35441a207d158",
 }
