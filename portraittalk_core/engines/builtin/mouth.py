@@ -20,7 +20,7 @@ from ...speech.blocks import every_other, in_blocks, in_step
 from ...speech.mel import BLOCK, HOP, iterate_log_mel, level_of_bands, log_mel
 from ...speech.voice_activity import SPEECH_BANDS_HZ, activity_and_level, iterate_activity
 from ...types import MOUTH_PARAMETERS, MouthCurves, Speech
-from .mouth_model import iterate_mouth, load_mouth, run_mouth
+from .mouth_model import PRESSED, iterate_mouth, load_mouth, run_mouth
 from .mouth_net import MelStatistics, MouthNet, measure_mel
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,6 @@ GATE_REACH = 32  # frames of 10 ms, which the speaking gate looks back and ahead
 WIDE, CLOSED = 0.88, 0.04  # opening of a clip's widest (97th percentile) and its closed moments (5th) at gain 1
 ROUND = 0.75  # rounding of a clip's roundest moments (97th percentile)
 MAX_STRETCH = 1.7  # a clip that moves the network little is not made to shout
-PRESSED = (0.15, 0.5)  # the network's press at which lips begin to meet, and meet: half a closure is none
 MIN_SPOKEN = 5  # frames of 10 ms; a clip with fewer rests
 
 

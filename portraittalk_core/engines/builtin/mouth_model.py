@@ -1,4 +1,4 @@
-"""Loading and inference of the mouth network: over clips of any length, and streaming."""
+"""Loading and inference of the mouth and closure networks: over clips of any length, and streaming."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from ...speech.mel import BLOCK, FFT_SIZE, HOP, MEL_RATE_HZ, NUM_MELS, log_mel
 from ...threads import one_torch_thread
 from ...types import SPEECH_RATE_HZ, Speech
 from ...weights.load import load_strict, read_metadata, read_tensors
+from .closure_net import ClosureNet, with_closures
 from .mouth_net import (
     AHEAD_FRAMES,
     BEHIND_FRAMES,
@@ -30,7 +31,9 @@ from .mouth_net import (
 )
 
 DEFAULT = Path(__file__).with_name("mouth.safetensors")
-KIND = "portraittalk mouth network"
+CLOSURES = Path(__file__).with_name("closures.safetensors")
+KIND, CLOSURE_KIND = "portraittalk mouth network", "portraittalk closure network"
+PRESSED = (0.15, 0.5)  # the mouth network's press at which lips begin to meet, and meet: half a closure is none
 MAX_WIDTH = 4096  # channels; ours has 96
 CHUNK = 4 * BLOCK  # mel frames of one forward pass, besides their context
 
@@ -73,6 +76,28 @@ def _width(metadata: dict[str, str], name: str) -> int:
     return parse_whole(width, f"the width in {name}", 1, MAX_WIDTH)
 
 
+def save_closures(net: ClosureNet, path: Path, card: dict[str, object]) -> None:
+    """Write a closure network and its model card, in half precision."""
+    metadata = {"kind": CLOSURE_KIND, "config": json.dumps({"width": net.width})}
+    metadata["card"] = json.dumps(card, ensure_ascii=False)
+    tensors = {name: t.half() if t.is_floating_point() else t for name, t in net.state_dict().items()}
+    save_tensors(tensors, path, metadata)
+
+
+@lru_cache(maxsize=4)
+def load_closures(path: Path = CLOSURES) -> ClosureNet:
+    """The built-in closure network, or one that `portraittalk train closures` wrote.
+
+    Raises:
+        MissingDependency: no such file.
+        InputError: a file of another kind.
+    """
+    tensors, metadata = read_tensors(path), read_metadata(path)
+    if metadata.get("kind") != CLOSURE_KIND:
+        raise InputError(f"{path.name} is not a closure network; give a file that `portraittalk train closures` wrote.")
+    return load_strict(ClosureNet(_width(metadata, path.name)), tensors, path.name)
+
+
 def run_mouth(net: MouthNet, mel_blocks: Iterable[Tensor], statistics: MelStatistics) -> Tensor:
     """Outputs of a network for a whole clip: the blocks of `iterate_mouth`, joined."""
     return torch.cat(list(iterate_mouth(net, mel_blocks, statistics)))
@@ -104,7 +129,13 @@ def iterate_mouth(net: MouthNet, mel_blocks: Iterable[Tensor], statistics: MelSt
 
 def _outputs(net: MouthNet, frames: Tensor) -> Tensor:
     with one_torch_thread(), torch.inference_mode():
-        return net(frames[None])[0]
+        return _closed(net(frames[None])[0], frames)
+
+
+def _closed(outputs: Tensor, frames: Tensor) -> Tensor:
+    """(T, 8) outputs with the closures of (≤ 2 T, 80) frames."""
+    closed, tucked = load_closures().closing(frames[None])
+    return with_closures(outputs, closed[0], tucked[0], PRESSED)
 
 
 _EDGE = -(-FFT_SIZE // 2 // HOP)  # frames of a piece whose window would begin before it
@@ -152,7 +183,8 @@ class LiveMouth:
             return torch.empty(0, len(OUTPUTS))
         start = max(0, self._answered - BEHIND_FRAMES) // STRIDE * STRIDE
         with one_torch_thread(), torch.inference_mode():
-            outputs = self.net.live(self._statistics.normalise(self._mel[start:])[None])[0]
+            frames = self._statistics.normalise(self._mel[start:])
+            outputs = _closed(self.net.live(frames[None])[0], frames)
         answer = outputs[(self._answered - start) // STRIDE : (ready - start) // STRIDE]
         self._span, self._answered = (self._answered, ready), ready
         return answer
