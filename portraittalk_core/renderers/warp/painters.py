@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ...face.aperture import LEFT_EYE, MOUTH, RIGHT_EYE, Aperture, Box, pixel_box
 
-PAINTED, PAINTED_PX = 0.3, 4.0  # of an opening's width, and pixels: how far around it anything is painted
+# of a width, and pixels: how far around the mouth and an eye anything is painted
+AROUND_MOUTH, AROUND_EYE, AROUND_PX = 0.1, 0.3, 4.0
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,11 @@ class Painter(Protocol):
 
 def painted_parts(pose: FramePose, box: Box) -> list[Box]:
     """The parts of a box that painters may look at and change: around the mouth and either eye."""
-    openings = zip((MOUTH, RIGHT_EYE, LEFT_EYE), (pose.mouth, *pose.eyes), strict=True)
+    openings = ((MOUTH, pose.mouth, AROUND_MOUTH), (RIGHT_EYE, pose.eyes[0], AROUND_EYE))
+    openings += ((LEFT_EYE, pose.eyes[1], AROUND_EYE),)
     parts = (
-        pixel_box(pose.points[[*upper, *lower]], PAINTED * opening.width + PAINTED_PX, box)
-        for (upper, lower), opening in openings
+        pixel_box(pose.points[[*upper, *lower]], around * opening.width + AROUND_PX, box)
+        for (upper, lower), opening, around in openings
     )
     return [part for part in parts if part is not None]
 

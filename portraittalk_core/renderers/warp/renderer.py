@@ -6,7 +6,7 @@ Contract of every renderer: (portrait, track) → iterator of pictures.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -38,7 +38,18 @@ SHARP_SIDE_PX = 320  # regions up to this size are sampled from a picture twice 
 LIP_RIM = 0.028  # of the mouth's width: how far inside parted lips their texture begins
 BATCH = 8  # frames whose motion fields are solved together
 MOVED_LID = 0.04  # of an eye's opening: a lid that has moved less needs no second layer
+BESIDE_MOUTH, BESIDE_EYE = 0.1, 0.2  # of an opening's width: how far around it the layers part at full resolution
 CHEEKS = (50, 280, 101, 330, 205, 425, 36, 266)
+
+
+@dataclass(frozen=True)
+class PartedFlow:
+    """Where the pixels of a frame came from, −1..1 of the box: smooth, and sharp at the edges of mouth and lids."""
+
+    nodes: Tensor  # (2, G, G)
+    parts: list[tuple[Span, Tensor]]  # parts of the box, and (2, h, w) of their pixels
+    painted: list[Span]  # parts that painters may change
+
 
 Mover = Callable[[Tensor, Tensor], Tensor]
 """Displacements (B, G, 2) in pixels of a field's nodes from landmarks (B, 478, 2) in pixels and heads (B, 3, 2)."""
@@ -156,10 +167,11 @@ class PortraitRenderer:
                 if self.composite is not None:
                     self.composite.prepare(layers[:, 0])  # both agree but in lips and eyes
                 spans = self.grid.spans(self._moves(layers, targets))
-                layers = self._to_sampling(layers)
-            for target, head, layer, lids in zip(targets, heads, layers, shut, strict=True):
-                pose = FramePose.of(target, head, lids)
-                picture, mask = self._draw(pose, layer, spans, transparent, transparent or on_mask is not None)
+                # what is small first, for all frames: it takes half the time while no large planes come between
+                poses = [FramePose.of(*frame) for frame in zip(targets, heads, shut, strict=True)]
+                flows = [self._flow_of(*frame) for frame in zip(poses, self._to_sampling(layers), strict=True)]
+            for pose, flow in zip(poses, flows, strict=True):
+                picture, mask = self._draw(pose, flow, spans, transparent, transparent or on_mask is not None)
                 if on_mask is not None:
                     on_mask(mask)
                 yield torch.cat([picture, mask[..., None]], -1) if transparent else picture
@@ -182,26 +194,27 @@ class PortraitRenderer:
 
     @torch.inference_mode()
     def _draw(
-        self, pose: FramePose, layers: Tensor, spans: list[Span], transparent: bool, masked: bool
+        self, pose: FramePose, flow: PartedFlow, spans: list[Span], transparent: bool, masked: bool
     ) -> tuple[Tensor, Tensor | None]:
         """One frame (H, W, 3), and its people (H, W) if `masked`.
 
         Args:
             pose: the face.
-            layers: (2, 2, G, G) its backward maps.
+            flow: where its pixels came from.
             spans: what moves of the box.
             transparent: see `render`.
             masked: whether the people are wanted too.
         """
-        self._flow_of(pose, layers)
+        self.grid(flow.nodes, out=self.flow)
+        for (rows, columns), part in flow.parts:
+            self.flow[:, rows, columns] = part
         pixels = self._warped(spans)
         edge = None if self.composite is None else self.composite.draw(pixels, transparent)
-        self._paint(pixels, replace(pose, came_from=self.flow))
+        self._paint(pixels, replace(pose, came_from=self.flow), flow.painted)
         return self._put_into_picture(pixels, spans), self._mask(edge) if masked else None
 
-    def _paint(self, pixels: Tensor, pose: FramePose) -> None:
-        """Let all painters paint over (h, w) pixels, in place."""
-        parts = [within(part, self.box) for part in painted_parts(pose, self.box)]
+    def _paint(self, pixels: Tensor, pose: FramePose, parts: list[Span]) -> None:
+        """Let all painters paint over parts of (h, w) pixels, in place."""
         for rows, columns in parts:
             self.painted[:, rows, columns] = colours_of(pixels[rows, columns])
         for painter in self.painters:
@@ -225,23 +238,25 @@ class PortraitRenderer:
             self.composite.put_back(drawn)
         return out
 
-    def _flow_of(self, pose: FramePose, layers: Tensor) -> None:
-        """Compute (2, h, w) where each pixel came from, −1..1 of the box, into `flow`."""
-        openings = [(MOUTH, pose.mouth, _lower_lip_share)]
+    def _flow_of(self, pose: FramePose, layers: Tensor) -> PartedFlow:
+        """Where pixels came from, −1..1 of the box, from (2, 2, G, G) backward maps."""
+        openings = [(MOUTH, pose.mouth, _lower_lip_share, BESIDE_MOUTH)]
         for chains, eye, rest in zip((RIGHT_EYE, LEFT_EYE), pose.eyes, self.eyes, strict=True):
             if abs(eye.gap - rest.gap) > MOVED_LID * rest.gap:
-                openings.append((chains, eye, _open_eye_share))
-        shares = [share(*opening.axes_on(*self.nodes), opening) for _, opening, share in openings]
+                openings.append((chains, eye, _open_eye_share, BESIDE_EYE))
+        shares = [share(*opening.axes_on(*self.nodes), opening) for _, opening, share, _ in openings]
         lower = shares[0] if len(shares) == 1 else torch.stack(shares).amax(0)
-        self.grid(torch.lerp(layers[0], layers[1], lower), out=self.flow)
-        for chains, opening, share in openings:
+        parts = []
+        for chains, opening, share, beside in openings:
             # at full resolution, for a sharp edge
-            box = pixel_box(pose.points[[*chains[0], *chains[1]]], 0.2 * opening.width, self.box)
+            box = pixel_box(pose.points[[*chains[0], *chains[1]]], beside * opening.width, self.box)
             if box is not None:
-                rows, columns = within(box, self.box)
-                upper, beneath = self.grid(layers, (rows, columns))
-                lower = share(*opening.axes_on(*pixel_axes(box)), opening)
-                torch.lerp(upper, beneath, lower, out=self.flow[:, rows, columns])
+                part = within(box, self.box)
+                upper, beneath = self.grid(layers, part)
+                lower_part = share(*opening.axes_on(*pixel_axes(box)), opening)
+                parts.append((part, torch.lerp(upper, beneath, lower_part)))
+        painted = [within(part, self.box) for part in painted_parts(pose, self.box)]
+        return PartedFlow(torch.lerp(layers[0], layers[1], lower), parts, painted)
 
     def _warped(self, spans: list[Span]) -> Tensor:
         """(h, w) int32 pixels of the picture where `flow` leads; outside the spans anything."""
