@@ -271,6 +271,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             parser.add_argument(name, type=kind, default=field.default, help="%(default)s")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="one table each (default: 0 1)")
     parser.add_argument("--more", action="store_true", help="rows with features = true and with previous = true too")
+    parser.add_argument("--rows-of-table", nargs="+", choices=ROWS, help="besides the full model; all unless given")
     parser.set_defaults(run=run)
 
 
@@ -279,9 +280,10 @@ def run(args: argparse.Namespace) -> int:
     missed = 0
     for seed in args.seeds:
         began = time.monotonic()
+        table = {name: row for name, row in ROWS.items() if name == "full" or name in (args.rows_of_table or ROWS)}
         given = {field.name: getattr(args, field.name) for field in dataclasses.fields(Plan) if field.name != "seed"}
         plan = Plan(**given, seed=seed)
-        rows = ablation(plan, {**ROWS, **MORE_ROWS} if args.more else ROWS)
+        rows = ablation(plan, {**table, **MORE_ROWS} if args.more else table)
         heading = f"{'':28}{'PSNR dB':>9}{'ADFD':>8}{'place':>8}{'motion':>8}{'flicker':>9}{'paper: PSNR, ADFD':>22}"
         print(f"{heading}  config key")
         for row in rows:

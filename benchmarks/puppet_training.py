@@ -64,7 +64,7 @@ class Row:
 
 
 def toy_base(
-    steps: int, seed: int, clips: Sequence[VideoClip] | None = None, texts: Texts | None = None
+    steps: int, seed: int, clips: Sequence[VideoClip] | None = None, texts: Texts | None = None, heads: int = 8
 ) -> FrozenParts:
     """A frozen UNet that generates the puppet, unconditionally or with a shirt described by text.
 
@@ -73,12 +73,13 @@ def toy_base(
         seed: of every random number generator.
         clips: to learn from; None are all of `training_clips`.
         texts: encodes their captions; None gives the same tokens to all.
+        heads: of its attentions; fewer are faster.
     """
     from diffusers import UNet2DConditionModel
 
     torch.manual_seed(seed)
     unet = UNet2DConditionModel(
-        sample_size=8, block_out_channels=WIDTHS, cross_attention_dim=48, attention_head_dim=8, norm_num_groups=8
+        sample_size=8, block_out_channels=WIDTHS, cross_attention_dim=48, attention_head_dim=heads, norm_num_groups=8
     )
     codec, texts, clips = PatchCodec(), texts or FixedTexts(), clips or training_clips(seed)
     clean = torch.cat([codec.encode(torch.stack([clip.read(i) for i in range(LENGTH)])) for clip in clips])

@@ -33,9 +33,9 @@ class PersonMask(io.ComfyNode):
     @classmethod
     def execute(cls, images) -> io.NodeOutput:
         """Segment every picture."""
-        from ..portraittalk_core.face.segmentation.person import person_mask
+        from ..portraittalk_core.face.identity.background import person_masks
 
         pictures = convert.to_pictures(images)
-        made = (person_mask(picture.permute(2, 0, 1)[None] / 255)[0] for picture in pictures)
+        made = (person_masks([picture])[0] for picture in pictures)
         person = convert.to_masks(list(counted(made, len(pictures), Progress())))
         return io.NodeOutput(person, 1 - person)
