@@ -19,7 +19,7 @@ from portraittalk_core.face.canonical import canonical_face
 from portraittalk_core.face.geometry import mouth_open
 from portraittalk_core.media.audio import load_speech
 from portraittalk_core.motion.options import MotionOptions
-from portraittalk_core.style.extractor import BUILT_IN
+from portraittalk_core.style.extractor_files import BUILT_IN
 from portraittalk_core.style.prior import Style, StylePrior
 from portraittalk_core.style.reference import STATISTICS_SPREAD, in_style, named_style
 from portraittalk_core.style.statistics import measure_statistics

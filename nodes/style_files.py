@@ -133,11 +133,11 @@ def strength_curve_input() -> io.Input:
 
 def style_files(extractor, attention):
     """Paths of a style extractor, perhaps the package's, and of a style attention; None for none."""
-    from ..portraittalk_core.style import extractor as extractors
+    from ..portraittalk_core.style import extractor_files
 
     path = None if attention == NO_FILE else paths.style_path(attention, "attention")
     if extractor == BUILT_IN:
-        return extractors.BUILT_IN, path
+        return extractor_files.BUILT_IN, path
     return None if extractor == NO_FILE else paths.style_path(extractor, "extractor"), path
 
 

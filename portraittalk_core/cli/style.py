@@ -244,7 +244,8 @@ def _open_style(name_or_path: Path | str, use: StyleUse) -> Style:
 
 
 def _of_reference(args: argparse.Namespace) -> StylePrior:
-    from ..style.extractor import BUILT_IN, load_extractor
+    from ..style.extractor import load_extractor
+    from ..style.extractor_files import BUILT_IN
 
     path = args.extractor
     if path is None and args.video is not None:

@@ -20,11 +20,10 @@ from ..media.tensor_file import save_tensors
 from ..progress import Progress
 from ..weights.load import load_strict, read_metadata, read_tensors
 from .discriminant import KIND, DiscriminantNet, DiscriminantSizes, read_discriminant_sizes
-from .extractor_files import LAYOUT, SPREAD, VERSION, ExtractorSizes, check_extractor, read_extractor_sizes
+from .extractor_files import BUILT_IN, LAYOUT, SPREAD, VERSION, ExtractorSizes, check_extractor, read_extractor_sizes
 from .features import NO_AUDIO, RATE_HZ, WIDTHS, StyleFeatures
 from .prior import StylePrior
 
-BUILT_IN = Path(__file__).parent / "builtin" / "extractor.safetensors"  # part of the package
 PADDED = -1e5  # added to a logit where there is no frame
 MAX_WINDOWS = 16  # of a long clip that are looked at, evenly spread
 MIN_FRAMES = RATE_HZ  # one second

@@ -9,11 +9,13 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from torch import Tensor
 
 from ..errors import InputError
 
+BUILT_IN = Path(__file__).parent / "builtin" / "extractor.safetensors"  # part of the package
 LAYOUT, VERSION = "style_extractor", "1"  # as the metadata says it
 SPREAD, STYLETALK_SHAPE = "spread", (256, 64)  # a tensor in addition to the network's; shape of StyleTalk's first layer
 _ADVICE = "Use a file that `portraittalk train style` has made in its extractor stage."

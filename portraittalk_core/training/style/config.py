@@ -8,7 +8,7 @@ from pathlib import Path
 from ...checks import check_choice, check_range
 from ...errors import InputError
 from ...renderers.animatenet.landmark_control import STYLES as DRAWINGS
-from ...style.extractor_files import ExtractorSizes
+from ...style.extractor_files import BUILT_IN, ExtractorSizes
 from ...style.features import AUDIO_WIDTHS, EXPRESSION_WIDTHS, WHISPER
 from ..identitynet.config import read_settings, read_toml
 from ..loop.config import TrainerConfig, other_default
@@ -126,7 +126,7 @@ class StyleAttentionTraining:
     stage: str = "attention"
     vexpress: tuple[Path, ...] | None = None  # V-Express's files, or their folder: the base, in the checkpoint's place
     speech_encoder: Path | None = None  # with vexpress: weight file of wav2vec 2.0 base
-    extractor: Path | None = None  # makes the videos' styles; None: motion statistics, which need no weights
+    extractor: Path | None = None  # makes the videos' styles, or "built-in"; None: motion statistics alone
     audio_encoder: Path | None = None  # weight file of Whisper tiny, for an extractor that hears by it
     start: Path | None = None  # a style attention to go on from; None is one that adds nothing yet
     num_tokens: int = 4  # of a style, of a new one
@@ -149,6 +149,8 @@ class StyleAttentionTraining:
 
     def __post_init__(self) -> None:
         check_choice(self.stage, STAGES[1:2], "stage")
+        if self.extractor is not None and self.extractor.name == "built-in" and not self.extractor.exists():
+            object.__setattr__(self, "extractor", BUILT_IN)
         check_choice(self.drawing, DRAWINGS, "drawing")
         for name, low, high in (("noise", 0, 2), ("drop", 0, 0.99), ("other_video", 0, 1), ("snr_limit", 0, 1e6)):
             check_range(getattr(self, name), low, high, name)

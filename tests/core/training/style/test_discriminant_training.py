@@ -15,6 +15,7 @@ from portraittalk_core.face.canonical import canonical_face
 from portraittalk_core.media.records import save_record
 from portraittalk_core.style.discriminant import NUM_STATISTICS
 from portraittalk_core.style.extractor import load_extractor
+from portraittalk_core.style.extractor_files import BUILT_IN
 from portraittalk_core.training.style.augmented import draw_style, landmark_noise, recorded, sampled, styled
 from portraittalk_core.training.style.config import load_style_config
 from portraittalk_core.training.style.discriminant_config import DiscriminantTraining
@@ -137,3 +138,9 @@ def test_folder_without_such_clips_is_refused(line, message, tmp_path, capsys):
     (tmp_path / "style.toml").write_text(f'stage = "discriminant"\nout = "run"\ndata = "clips"\n{line}\n')
     assert main(["train", "style", "--config", str(tmp_path / "style.toml")]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_built_in_extractor_can_be_named_for_the_attention_stage(tmp_path):
+    text = 'stage = "attention"\ncheckpoint = "sd.safetensors"\ndata = "clips"\nout = "run"\nextractor = "built-in"\n'
+    (tmp_path / "style.toml").write_text(text)
+    assert load_style_config(tmp_path / "style.toml").extractor == BUILT_IN
