@@ -11,6 +11,7 @@ from .bindings.samples import offer_samples
 from .compare import CompareVideos, ScoreWithoutReference
 from .engine import LoadMotionEngine
 from .face import BlendFaces, LoadFaceEmbedding
+from .gaze import GazeAndBreath
 from .identity import IdentityNetSampler, LoadIdentityAdapter
 from .keypoints import KeypointsFromVideo, LandmarksToKeypoints, LoadKeypointRenderer
 from .keypoints_edit import EditKeypoints
@@ -32,6 +33,7 @@ from .video import RenderPortrait
 
 NODES: list[type[io.ComfyNode]] = [
     AudioToLandmarks,
+    GazeAndBreath,
     LoadMotionEngine,
     LandmarksFromVideo,
     PreviewLandmarks,

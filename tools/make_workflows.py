@@ -202,7 +202,7 @@ GRAPHS = {
         ),
         "draw": (
             "PortraitTalkRenderPortrait",
-            (500, 1090),
+            (500, 900),
             (360, 330),
             ["never", 16],
             {"portrait": ("image", 0), "landmarks": ("motion", 0), "audio": ("sound", 0)},

@@ -72,7 +72,7 @@ GRAPHS = {
             {"portrait": ("image", 0), "audio": ("sound", 0), "style": ("style", 0)},
         ),
         "draw": (
-            "PortraitTalkRenderPortrait", (1540, 1050), (380, 280), ["never", 16],
+            "PortraitTalkRenderPortrait", (1540, 880), (380, 280), ["never", 16],
             {"portrait": ("image", 0), "landmarks": ("motion", 0), "audio": ("sound", 0)},
         ),
         "save": (

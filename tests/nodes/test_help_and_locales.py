@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 PACK = "portraittalk_with_stub"
 NODES = (
     "PortraitTalkAudioToLandmarks",
+    "PortraitTalkGazeAndBreath",
     "PortraitTalkLoadMotionEngine",
     "PortraitTalkLandmarksFromVideo",
     "PortraitTalkPreviewLandmarks",

@@ -11,6 +11,7 @@ pytestmark = pytest.mark.comfy
 ROOT = Path(__file__).parents[2]
 NODES = {
     "PortraitTalkAudioToLandmarks": "AudioToLandmarks",
+    "PortraitTalkGazeAndBreath": "Gaze And Breath",
     "PortraitTalkLoadMotionEngine": "Load Motion Engine",
     "PortraitTalkLandmarksFromVideo": "Landmarks From Video",
     "PortraitTalkPreviewLandmarks": "Preview Landmarks",
