@@ -31,8 +31,8 @@ from portraittalk_core.renderers.lip.options import LipPaintOptions
 from portraittalk_core.renderers.lip.policy import paint_weights, turned_aside, voice_gate
 from portraittalk_core.renderers.lip.references import ReferenceFrames
 from portraittalk_core.renderers.lip.renderer import LipRenderer
-from portraittalk_core.renderers.sections import Sections
 from portraittalk_core.renderers.lip.warped_frames import mouth_mask
+from portraittalk_core.renderers.sections import Sections
 from portraittalk_core.types import LandmarkTrack, Speech
 
 FRAMES, FPS = 26, Fraction(25)
